@@ -85,6 +85,9 @@ func (s *Store) Exec(ctx context.Context, sql string, o *ExecOptions) (result Ex
 	if s.opts.ReadOnly {
 		return result, ErrReadOnly
 	}
+	if x.o.Parameters != nil && x.o.Parameters.NumRows() == 0 {
+		return x.result, nil
+	}
 	if x.o.Parameters == nil || x.o.Parameters.NumRows() == 1 || x.st.Values != nil {
 		err = commit.RetryStale(maxRewrites, func() error { return x.run(ctx) })
 		return x.result, err

@@ -112,6 +112,7 @@ type rowChange struct {
 	query    *sqlwrite.Change
 	tasks    []table.FileScanTask // the table's files
 	firstRow []int64              // if rows are numbered across files, the number of each file's first row; otherwise nil
+	rows     int64                // number of the table's rows, if firstRow is not nil
 	replaced map[string]*rowSet   // rows to remove, by the path of their file
 	count    int64                // number of changed rows
 }
@@ -142,14 +143,13 @@ func (c *rowChange) plan(ctx context.Context) (*ScanPlan, error) {
 
 // numberRows sets firstRow. It reads the files, because a file's metadata does not say how many of its rows are deleted.
 func (c *rowChange) numberRows(ctx context.Context) error {
-	n := int64(0)
 	for _, task := range c.tasks {
-		c.firstRow = append(c.firstRow, n)
+		c.firstRow = append(c.firstRow, c.rows)
 		for b, err := range datafile.ReadRows(ctx, c.w.t, []table.FileScanTask{task}) {
 			if err != nil {
 				return err
 			}
-			n += b.NumRows()
+			c.rows += b.NumRows()
 			b.Release()
 		}
 	}
@@ -176,6 +176,9 @@ func (c *rowChange) removeAll() {
 	for _, task := range c.tasks {
 		c.count += task.File.Count()
 		c.w.oldFiles = append(c.w.oldFiles, task.File)
+	}
+	if c.firstRow != nil { // files' metadata ignores deleted rows
+		c.count = c.rows
 	}
 }
 

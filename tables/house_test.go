@@ -81,8 +81,9 @@ var tablesLayering = layering.Layering{
 			"internal/gostruct": nil,
 		}},
 		{Name: "types", Packages: map[string][]string{
-			"internal/schema": {"github.com/apache/iceberg-go"},
-			"internal/worker": nil,
+			"internal/schema":   {"github.com/apache/iceberg-go"},
+			"internal/sqlwrite": nil,
+			"internal/worker":   nil,
 		}},
 		{Name: "base", Packages: map[string][]string{
 			"internal/arrowsafe": {"github.com/google/flatbuffers"},

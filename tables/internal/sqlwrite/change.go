@@ -111,7 +111,7 @@ func (p *parser) expression(to int) (string, error) {
 	for i := p.pos; i < to; i++ {
 		switch last := p.upper(i - 1); p.upper(i) {
 		case "(":
-			if slices.Contains(queryWords[:len(queryWords)-1], p.upper(i+1)) { // a subquery has tables of its own
+			if slices.Contains(queryWords[:len(queryWords)-1], p.upper(i+1)) { // a star in a subquery means the tables of the subquery
 				i = p.close(i)
 			}
 		case "*":

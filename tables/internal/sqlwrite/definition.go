@@ -84,7 +84,7 @@ func (p *parser) createTable(st *Statement) (err error) {
 	return nil
 }
 
-// constraints lists words of constraints, which can follow a type or stand in place of a column.
+// constraints lists the words that begin a constraint after a type, or instead of a column.
 var constraints = []string{"PRIMARY", "UNIQUE", "CHECK", "FOREIGN", "REFERENCES", "CONSTRAINT", "NOT", "NULL", "DEFAULT", "GENERATED", "AS", "COLLATE", "USING", "COMPRESSION"}
 
 // columnType parses a name and a type, which ends before a comma or at index end.

@@ -78,7 +78,7 @@ func lex(sql string) ([]token, error) {
 
 var opening = map[string]byte{")": '(', "]": '[', "}": '{', "END": 'C'}
 
-// spaceLength returns the length of the space or comment at the start of s, 0 if there is none, or -1 if a comment is not
+// spaceLength returns the length of the space or comment at the start of s, 0 without one, or -1 if a comment is not
 // closed.
 func spaceLength(s string) int {
 	switch {

@@ -71,7 +71,7 @@ type Action struct {
 // Assignment sets a column to an expression; "" means DEFAULT.
 type Assignment struct{ Column, Value string }
 
-// When says to which rows an action of a MERGE applies.
+// When selects the rows for an action of a MERGE.
 type When int
 
 const (

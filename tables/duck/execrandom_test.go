@@ -1,0 +1,293 @@
+//go:build cgo
+
+package duck_test
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	duckdb "github.com/duckdb/duckdb-go-bindings"
+
+	"github.com/go-partd/partd/tables"
+)
+
+// plainDuckDB is a DuckDB database with tables of its own.
+type plainDuckDB struct {
+	t    testing.TB
+	db   duckdb.Database
+	conn duckdb.Connection
+}
+
+func newPlainDuckDB(t testing.TB) *plainDuckDB {
+	p := &plainDuckDB{t: t}
+	if duckdb.Open(":memory:", &p.db) == duckdb.StateError || duckdb.Connect(p.db, &p.conn) == duckdb.StateError {
+		t.Fatal("cannot open DuckDB")
+	}
+	t.Cleanup(func() {
+		duckdb.Disconnect(&p.conn)
+		duckdb.Close(&p.db)
+	})
+	if _, err := p.exec("SET TimeZone='UTC'"); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// exec runs a statement, and returns the number of rows that it changed, or an error.
+func (p *plainDuckDB) exec(sql string) (int64, error) {
+	var r duckdb.Result
+	defer duckdb.DestroyResult(&r)
+	if duckdb.Query(p.conn, sql, &r) == duckdb.StateError {
+		return 0, fmt.Errorf("%s", duckdb.ResultError(&r))
+	}
+	return int64(duckdb.RowsChanged(&r)), nil
+}
+
+// text returns the only value of a query.
+func (p *plainDuckDB) text(sql string) string {
+	var r duckdb.Result
+	defer duckdb.DestroyResult(&r)
+	if duckdb.Query(p.conn, sql, &r) == duckdb.StateError {
+		p.t.Fatalf("%s: %s", sql, duckdb.ResultError(&r))
+	}
+	chunk := duckdb.FetchChunk(r)
+	defer duckdb.DestroyDataChunk(&chunk)
+	return duckdb.StringTData((*duckdb.StringT)(duckdb.VectorGetData(duckdb.DataChunkGetVector(chunk, 0))))
+}
+
+// sampleValues has, for each SQL type, expressions for its values.
+var sampleValues = map[string][]string{
+	"INTEGER": {"-5", "0", "7"}, "UTINYINT": {"0", "255"}, "DOUBLE": {"'nan'", "-1.5", "'inf'", "0"}, "FLOAT": {"'nan'", "2.5"},
+	"VARCHAR": {"''", "'a'", "'WHERE'"}, "BLOB": {"'\\xFF'", "''"}, "BOOLEAN": {"true", "false"}, "DATE": {"'1969-12-31'", "'2026-11-26'"},
+	"TIMESTAMP": {"'2026-11-26 00:00:00.000001'"}, "TIMESTAMPTZ": {"'2026-11-26 00:00:00+01'"}, "TIMESTAMP_NS": {"'2026-11-26 00:00:00.000000001'"}, "TIMESTAMP_S": {"'2026-11-26 00:00:01'"}, "TIME": {"'12:00:00.5'"},
+	"DECIMAL(10, 2)": {"1.25", "-99999999.99"}, "DECIMAL(38, 0)": {"99999999999999999999999999999999999999"}, "UUID": {"'00000000-0000-0000-0000-000000000001'"},
+	"INTEGER[]": {"[1, NULL]", "[]"}, "STRUCT(x INTEGER, y VARCHAR[])": {"{'x': 1, 'y': ['a', NULL]}", "{'x': NULL, 'y': []}"}, "MAP(VARCHAR, INTEGER)": {"MAP {'a': 1}", "MAP {}"},
+}
+
+// TestRandomExec runs random statements here and in plain DuckDB. The rows and the numbers of changed rows must be equal.
+// PARTD_TABLES_RANDOM_STATEMENTS sets the number of statements.
+func TestRandomExec(t *testing.T) {
+	n := 300
+	if text := os.Getenv("PARTD_TABLES_RANDOM_STATEMENTS"); text != "" {
+		var err error
+		if n, err = strconv.Atoi(text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	seed := uint64(rand.Int64())
+	if text := os.Getenv("PARTD_TABLES_RANDOM_SEED"); text != "" {
+		var err error
+		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("seed %d", seed)
+	r := &randomStatements{Rand: rand.New(rand.NewPCG(seed, 0))}
+	kinds := map[string]func(*testing.T, *tables.Table){
+		"plain":   func(*testing.T, *tables.Table) {},
+		"ordered": func(t *testing.T, table *tables.Table) { set(t, table, tables.Settings{Time: "ts"}) },
+		"partitioned": func(t *testing.T, table *tables.Table) {
+			set(t, table, tables.Settings{Time: "ts", Keys: []string{"k"}, Partition: tables.PartitionDay})
+		},
+		"deduplicated": func(t *testing.T, table *tables.Table) {
+			set(t, table, tables.Settings{Time: "ts", Keys: []string{"id"}, OnDuplicate: tables.KeepLast})
+		},
+		"ruled": func(t *testing.T, table *tables.Table) {
+			err := table.EditRules(t.Context(), tables.RuleEdit{Add: []tables.Rule{{Name: "unique", Kind: "unique", Columns: []string{"id"}, InTable: true}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+		},
+	}
+	for _, kind := range slices.Sorted(maps.Keys(kinds)) {
+		configure := kinds[kind]
+		t.Run(kind, func(t *testing.T) {
+			s, p := newStore(t, nil), newPlainDuckDB(t)
+			for done := 0; done < n/len(kinds); done += 20 {
+				r.newTable()
+				both(t, s, p, "CREATE OR REPLACE TABLE t ("+r.columns()+")")
+				configure(t, s.Bucket("b").Table("t"))
+				for range 20 {
+					both(t, s, p, r.statement())
+					if t.Failed() {
+						return
+					}
+				}
+			}
+		})
+	}
+}
+
+func set(t *testing.T, table *tables.Table, settings tables.Settings) {
+	t.Helper()
+	if err := table.SetSettings(t.Context(), settings); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// both runs a statement here and in plain DuckDB, and compares the results.
+func both(t *testing.T, s *tables.Store, p *plainDuckDB, sql string) {
+	t.Helper()
+	want, wantErr := p.exec(sql)
+	got, err := s.Exec(t.Context(), sql, &tables.ExecOptions{Bucket: "b"})
+	if (err == nil) != (wantErr == nil) || got.Rows != want {
+		t.Errorf("%s\n= %d rows, error %v; plain DuckDB: %d rows, error %v", sql, got.Rows, err, want, wantErr)
+		return
+	}
+	const all = "SELECT coalesce(string_agg(r, chr(10) ORDER BY r), '') FROM (SELECT t::VARCHAR AS r FROM t)"
+	have, err := rows(t, s, all, &tables.QueryOptions{Bucket: "b"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if wantRows := p.text(all); strings.Join(have, "") != wantRows {
+		t.Errorf("after %s, the rows are\n%s\nplain DuckDB:\n%s", sql, have[0], wantRows)
+	}
+}
+
+// randomStatements generates statements on a table t.
+type randomStatements struct {
+	*rand.Rand
+	types []string // types of the columns v0, v1, …
+	next  int      // next value of the column id, which is unique
+}
+
+func (r *randomStatements) newTable() {
+	all := make([]string, 0, len(sampleValues))
+	for typ := range sampleValues {
+		all = append(all, typ)
+	}
+	slices.Sort(all)
+	r.types = nil
+	for range 1 + r.IntN(4) {
+		r.types = append(r.types, all[r.IntN(len(all))])
+	}
+	r.next = 0
+}
+
+func (r *randomStatements) columns() string {
+	list := "id INTEGER, k INTEGER, ts TIMESTAMP"
+	for i, typ := range r.types {
+		list += fmt.Sprintf(", v%d %s", i, typ)
+	}
+	return list
+}
+
+func (r *randomStatements) one(choices ...string) string { return choices[r.IntN(len(choices))] }
+
+// value returns an expression for a value of column vi.
+func (r *randomStatements) value(i int) string {
+	if r.IntN(4) == 0 {
+		return r.one("NULL", "DEFAULT")
+	}
+	return r.one(sampleValues[r.types[i]]...)
+}
+
+func (r *randomStatements) row() string {
+	id := r.next
+	r.next++
+	values := fmt.Sprintf("(%d, %s, TIMESTAMP '2026-01-01' + INTERVAL (%d) HOUR", id, r.one("NULL", "0", "1", "2", "3"), id*7%50)
+	for i := range r.types {
+		values += ", " + r.value(i)
+	}
+	return values + ")"
+}
+
+func (r *randomStatements) condition(table string) string {
+	i := r.IntN(len(r.types))
+	other := r.one(sampleValues[r.types[i]]...)
+	column := fmt.Sprintf("%s.v%d", table, i)
+	return r.one(
+		table+".k = 1", table+".k <> 2 /* ; */", "NOT "+table+".k > 1", table+".id % 3 = 0", table+".k IS NULL", table+".id < 10 OR "+table+".k IN (0, 3)",
+		column+" IS NULL", column+" = CAST("+other+" AS "+r.types[i]+")", column+" IS DISTINCT FROM CAST("+other+" AS "+r.types[i]+")",
+		table+".k = (SELECT max(k) FROM t)", "EXISTS (SELECT * FROM t AS other WHERE other.id = "+table+".id + 1)",
+		"CASE WHEN "+table+".k = 1 THEN "+table+".id > 5 ELSE false END")
+}
+
+func (r *randomStatements) statement() string {
+	i := r.IntN(len(r.types))
+	assign := fmt.Sprintf("v%d = %s", i, r.value(i))
+	switch r.IntN(9) {
+	case 0:
+		return "DELETE FROM t WHERE " + r.condition("t")
+	case 1:
+		return "DELETE FROM t AS a USING (SELECT * FROM range(" + r.one("3", "20") + ") s(i)) AS u WHERE a.id = u.i AND (" + r.condition("a") + ")"
+	case 2:
+		return "UPDATE t SET " + assign + ", k = k + 1 WHERE " + r.condition("t")
+	case 3:
+		return "UPDATE t AS a SET k = u.i, " + assign + " FROM range(5) u(i) WHERE a.id = u.i * 2"
+	case 4:
+		merge := "MERGE INTO t AS a USING (SELECT i::INTEGER AS i, i % 4 AS j FROM range(" + r.one("5", "30") + ") s(i)) AS u ON a.id = u.i"
+		if r.IntN(2) == 0 {
+			merge += " WHEN MATCHED AND " + r.condition("a") + " THEN DELETE"
+		}
+		merge += " WHEN MATCHED AND u.j = 1 THEN UPDATE SET " + assign + " WHEN MATCHED AND u.j = 2 THEN DO NOTHING WHEN MATCHED THEN UPDATE SET k = u.j"
+		if r.IntN(2) == 0 {
+			merge += fmt.Sprintf(" WHEN NOT MATCHED AND u.j <> 3 THEN INSERT (id, k, ts) VALUES (u.i + %d, j, '2026-02-01')", 1000+r.next*100)
+			r.next++
+		}
+		return merge
+	case 5:
+		return fmt.Sprintf("INSERT INTO t BY NAME SELECT id + %d AS id, ts + INTERVAL 1 MINUTE AS ts, v%d FROM t WHERE id < 5", 100000+r.Int32N(1<<30), i)
+	}
+	values := make([]string, 1+r.IntN(8))
+	for n := range values {
+		values[n] = r.row()
+	}
+	return "INSERT INTO t VALUES " + strings.Join(values, ", ")
+}
+
+// FuzzExec compares statements with plain DuckDB. Exec may refuse statements that DuckDB runs. A statement that both run
+// must have the same effect, and Exec must not run a statement that DuckDB's parser refuses.
+func FuzzExec(f *testing.F) {
+	for _, sql := range []string{
+		"INSERT INTO t VALUES (1, 'a'), (2, DEFAULT)", "INSERT INTO t (b) SELECT b FROM t /* ; */ WHERE a > 1 -- x", "DELETE FROM t AS x WHERE x.a = 1 AND b <> 'it''s'",
+		"DELETE FROM t USING t AS u WHERE t.a = u.a + 1", "UPDATE t SET b = CASE WHEN a IS DISTINCT FROM 1 THEN 'x' END, a = a + 1 WHERE b = $$b$$",
+		"UPDATE t SET a = u.a FROM (SELECT 1 AS a, 'b' AS b) AS u WHERE t.b = u.b", "WITH x AS (SELECT 2 AS a) UPDATE t SET b = 'x' WHERE a IN (SELECT a FROM x)",
+		"MERGE INTO t USING (VALUES (1), (9)) AS u(i) ON a = i WHEN MATCHED AND b = E'\\'' THEN DELETE WHEN MATCHED THEN UPDATE SET b = 'm' WHEN NOT MATCHED THEN INSERT (a) VALUES (i)",
+		"MERGE INTO t USING t AS u USING (a) WHEN MATCHED THEN UPDATE SET b = u.b || '!'", "TRUNCATE t", "DELETE FROM t", `DELETE FROM "t" WHERE "a" = 1e0`, "INSERT INTO t BY NAME SELECT 5 AS a", "INSERT INTO t DEFAULT VALUES",
+		"MERGE INTO t USING (SELECT 7 AS a, 'z' AS b) AS u ON t.a = u.a WHEN NOT MATCHED THEN INSERT * WHEN NOT MATCHED BY SOURCE THEN DELETE",
+	} {
+		f.Add(sql)
+	}
+	s := newStore(f, nil)
+	f.Fuzz(func(t *testing.T, sql string) {
+		if len(sql) > 300 || strings.Contains(sql, "\x00") {
+			return
+		}
+		for _, word := range []string{"random", "uuid", "now", "current", "local", "today", "attach", "create", "drop", "alter", "set ", "pragma", "copy", "range", "generate", "sample"} {
+			if strings.Contains(strings.ToLower(sql), word) && (word != "set " || !strings.Contains(strings.ToLower(sql), "update")) {
+				return
+			}
+		}
+		p := newPlainDuckDB(t)
+		const table = "CREATE OR REPLACE TABLE t AS SELECT * FROM (VALUES (1, 'a'), (2, 'b'), (3, NULL), (NULL, 'it''s')) AS v(a, b)"
+		if _, err := p.exec(table); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Exec(t.Context(), table, &tables.ExecOptions{Bucket: "b"}); err != nil {
+			t.Fatal(err)
+		}
+		got, err := s.Exec(t.Context(), sql, &tables.ExecOptions{Bucket: "b"})
+		if err != nil {
+			return
+		}
+		want, err := p.exec(sql)
+		if err != nil {
+			if strings.Contains(err.Error(), "Parser Error") {
+				t.Fatalf("%q ran, but DuckDB refuses it: %v", sql, err)
+			}
+			return
+		}
+		const all = "SELECT coalesce(string_agg(r, chr(10) ORDER BY r), '') FROM (SELECT t::VARCHAR AS r FROM t)"
+		have, err := rows(t, s, all, &tables.QueryOptions{Bucket: "b"})
+		if wantRows := p.text(all); err != nil || got.Rows != want || strings.Join(have, "") != wantRows {
+			t.Fatalf("%q = %d rows, and the table is\n%s\nerror %v; plain DuckDB: %d rows, and\n%s", sql, got.Rows, have, err, want, wantRows)
+		}
+	})
+}

@@ -1,0 +1,140 @@
+package sqlwrite
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestRefused(t *testing.T) {
+	transaction := "there are no transactions: each statement is one commit; connect with autocommit"
+	constraint := "only names and types: use rules to check values (docs/evolve.md)"
+	returning := "RETURNING is not supported: a change returns its number of rows"
+	conflict := "tables have no unique index: use MERGE INTO"
+	for sql, want := range map[string]string{
+		"BEGIN": transaction, "begin transaction": transaction, "START TRANSACTION": transaction, "COMMIT": transaction, "/* x */ ROLLBACK": transaction, "END": transaction,
+		"DELETE FROM t; DELETE FROM u": "only one statement is allowed", "DELETE FROM t; COPY t TO 'x'": "only one statement is allowed",
+		"INSERT INTO t VALUES (1) RETURNING a":                                returning,
+		"DELETE FROM t WHERE a = 1 RETURNING *":                               returning,
+		"UPDATE t SET a = 1 RETURNING a":                                      returning,
+		"MERGE INTO t USING u ON true WHEN MATCHED THEN DELETE RETURNING a":   returning,
+		"INSERT INTO t VALUES (1) ON CONFLICT DO NOTHING":                     conflict,
+		"INSERT INTO t SELECT 1 ON CONFLICT (a) DO UPDATE SET a = 2":          conflict,
+		"INSERT OR REPLACE INTO t VALUES (1)":                                 conflict,
+		"INSERT OR IGNORE INTO t VALUES (1)":                                  conflict,
+		"CREATE TABLE t (a INT PRIMARY KEY)":                                  constraint,
+		"CREATE TABLE t (a INT NOT NULL)":                                     constraint,
+		"CREATE TABLE t (a INT DEFAULT 1)":                                    constraint,
+		"CREATE TABLE t (a INT, CHECK (a > 0))":                               constraint,
+		"CREATE TABLE t (a INT, b INT AS (a + 1))":                            constraint,
+		"CREATE TABLE t (a INT, b INT GENERATED ALWAYS AS (a + 1))":           constraint,
+		"CREATE TABLE t (a INT UNIQUE)":                                       constraint,
+		"CREATE TABLE t (a INT REFERENCES u (a))":                             constraint,
+		"ALTER TABLE t ADD COLUMN a INT DEFAULT 1":                            constraint,
+		"ALTER TABLE t ADD PRIMARY KEY (a)":                                   constraint,
+		"ALTER TABLE t ALTER a SET NOT NULL":                                  constraint,
+		"ALTER TABLE t ALTER a SET DEFAULT 1":                                 constraint,
+		"CREATE VIEW v AS SELECT 1":                                           "CREATE VIEW is not supported: only tables are stored",
+		"CREATE OR REPLACE VIEW v AS SELECT 1":                                "CREATE VIEW is not supported: only tables are stored",
+		"CREATE TEMP TABLE v AS SELECT 1":                                     "CREATE TEMP is not supported: only tables are stored",
+		"CREATE TEMPORARY TABLE v (a INT)":                                    "CREATE TEMP is not supported: only tables are stored",
+		"CREATE OR REPLACE TEMP VIEW v AS SELECT 1":                           "CREATE TEMP is not supported: only tables are stored",
+		"CREATE INDEX i ON t (a)":                                             "CREATE INDEX is not supported: only tables are stored",
+		"CREATE UNIQUE INDEX i ON t (a)":                                      "CREATE INDEX is not supported: only tables are stored",
+		"CREATE SEQUENCE s":                                                   "CREATE SEQUENCE is not supported: only tables are stored",
+		"CREATE MACRO m() AS 1":                                               "CREATE MACRO is not supported: only tables are stored",
+		"CREATE SECRET (TYPE s3)":                                             "CREATE SECRET is not supported: only tables are stored",
+		"DROP VIEW v":                                                         "DROP VIEW is not supported: only tables are stored",
+		"COPY t TO 'x'":                                                       "COPY is not supported",
+		"ATTACH 'x'":                                                          "ATTACH is not supported",
+		"SET threads = 1":                                                     "SET is not supported",
+		"CALL f()":                                                            "CALL is not supported",
+		"INSTALL httpfs":                                                      "INSTALL is not supported",
+		"LOAD httpfs":                                                         "LOAD is not supported",
+		"":                                                                    "the statement is empty",
+		"SELECT 1":                                                            "SELECT is not supported",
+		"DELETE FROM t WHERE COLUMNS(*) > 1":                                  "COLUMNS and #1 are not supported here",
+		"UPDATE t SET a = hash(t.*)":                                          "* is not supported here",
+		"UPDATE t SET (a, b) = (1, 2)":                                        "assign each column separately",
+		"DELETE FROM t WHERE a = 'x":                                          "a quote is not closed",
+		"DELETE FROM t WHERE (a = 1":                                          "a bracket or a CASE is not closed",
+		"DELETE FROM t WHERE a = 1)":                                          ") closes nothing",
+		"DELETE FROM t /* x":                                                  "a comment is not closed",
+		"DELETE FROM t LIMIT 1":                                               `"LIMIT" comes where`,
+		"DELETE FROM t\u00a0WHERE a = 1":                                      "invisible",
+		"DELETE FROM a.b.c":                                                   "the table must be",
+		"MERGE INTO t USING u, v ON true WHEN MATCHED THEN DELETE":            "must be one table or one subquery",
+		"MERGE INTO t USING u ON true":                                        "the statement ends where WHEN is expected",
+		"MERGE INTO t USING u ON true WHEN MATCHED THEN INSERT VALUES (1)":    "INSERT does not fit",
+		"MERGE INTO t USING u ON true WHEN NOT MATCHED THEN DELETE":           "DELETE does not fit",
+		"MERGE INTO t USING u ON true WHEN NOT MATCHED THEN UPDATE SET a = 1": "UPDATE does not fit",
+	} {
+		_, err := Parse(sql)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("Parse(%q) = %v, want an error with %q", sql, err, want)
+		}
+	}
+}
+
+// TestVolatileConditions checks that a random condition is not evaluated twice.
+func TestVolatileConditions(t *testing.T) {
+	st, err := Parse("MERGE INTO t USING u ON true WHEN MATCHED AND random() > (SELECT 0.5) THEN UPDATE SET a = 1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c, err := st.ChangeQuery("T", []Column{{"a", "INTEGER"}}, nil); err == nil {
+		t.Errorf("the query is %s, want an error", c.SQL)
+	}
+}
+
+// TestIsWrite tells statements of Exec from statements of Query.
+func TestIsWrite(t *testing.T) {
+	for sql, want := range map[string]bool{
+		"insert into t values (1)": true, "-- x\nDELETE FROM t": true, "WITH x AS (SELECT 1), y(a) AS MATERIALIZED (SELECT ')') UPDATE t SET a = 1": true,
+		"CREATE VIEW v AS SELECT 1": true, "COMMIT": true, "TRUNCATE t": true,
+		"SELECT 1": false, "WITH x AS (SELECT 1) SELECT update FROM x": false, "(SELECT 1)": false, "FROM t": false, "VALUES (1)": false, "DESCRIBE t": false,
+		"EXPLAIN DELETE FROM t": false, "COPY t TO 'x'": false, "": false, "'": false, `"delete" FROM t`: false,
+	} {
+		if got := IsWrite(sql); got != want {
+			t.Errorf("IsWrite(%q) = %v, want %v", sql, got, want)
+		}
+	}
+}
+
+// TestQueries checks parts of statements that words in other places could be taken for.
+func TestQueries(t *testing.T) {
+	columns := []Column{{"a", "INTEGER"}, {"b", "VARCHAR"}}
+	for sql, want := range map[string]string{
+		"DELETE FROM t": `SELECT "t"."partd file", "t"."partd row", 0 AS "partd action" FROM T AS "t" ORDER BY 1, 2`,
+		"DELETE FROM t x USING u WHERE x.a = ? AND u.b IN (?)": `SELECT "x"."partd file", "x"."partd row", 0 AS "partd action" FROM T AS "x", u
+ WHERE (x.a = $1 AND u.b IN ($2)
+) ORDER BY 1, 2`,
+		"UPDATE t SET a = CASE WHEN b IS DISTINCT FROM 'FROM' THEN 1 END WHERE b = $$ WHERE $$": `SELECT "t"."partd file", "t"."partd row", 0 AS "partd action", CASE "partd action" WHEN 0 THEN CAST((CASE WHEN b IS DISTINCT FROM 'FROM' THEN 1 END
+) AS INTEGER) END AS "partd value 0" FROM T AS "t" WHERE (b = $$ WHERE $$
+) ORDER BY 1, 2`,
+	} {
+		st, err := Parse(sql)
+		if err != nil {
+			t.Errorf("Parse(%q): %v", sql, err)
+			continue
+		}
+		c, err := st.ChangeQuery("T", columns, nil)
+		if err != nil || c.SQL != want {
+			t.Errorf("query of %q =\n%s\nerror %v; want\n%s", sql, c.SQL, err, want)
+		}
+	}
+	for sql, want := range map[string]string{
+		"INSERT INTO t (b) VALUES (?), (DEFAULT)":                    "SELECT * FROM (VALUES (CAST(($1\n) AS VARCHAR)), (CAST((NULL\n) AS VARCHAR)), (CAST(($2\n) AS VARCHAR)), (CAST((NULL\n) AS VARCHAR))) AS q(\"b\")",
+		"INSERT INTO t (SELECT 1, 2)":                                "SELECT CAST((c0\n) AS INTEGER) AS \"a\", CAST((c1\n) AS VARCHAR) AS \"b\" FROM ((SELECT 1, 2)\n) AS q(c0, c1)",
+		"WITH x AS (SELECT 1 y) INSERT INTO t (B, a) FROM x, x -- z": "SELECT CAST((c0\n) AS VARCHAR) AS \"b\", CAST((c1\n) AS INTEGER) AS \"a\" FROM (WITH x AS (SELECT 1 y) FROM x, x\n) AS q(c0, c1)",
+	} {
+		st, err := Parse(sql)
+		if err != nil {
+			t.Errorf("Parse(%q): %v", sql, err)
+			continue
+		}
+		q, err := st.InsertQuery(columns, []string{"x", "y"}, 1, 2)
+		if err != nil || q != want {
+			t.Errorf("query of %q =\n%s\nerror %v; want\n%s", sql, q, err, want)
+		}
+	}
+}
