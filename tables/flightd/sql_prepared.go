@@ -27,7 +27,10 @@ func (s *sqlServer) CreatePreparedStatement(ctx context.Context, r flightsql.Act
 		return result, err
 	}
 	result.Handle, err = st.handle()
-	result.DatasetSchema, result.ParameterSchema, result.IsUpdate = d.Result, declaredParameters(d.Parameters), &isWrite
+	result.ParameterSchema, result.IsUpdate = declaredParameters(d.Parameters), &isWrite
+	if !isWrite { // a driver for JDBC takes a statement with a dataset schema for a query
+		result.DatasetSchema = d.Result
+	}
 	return result, err
 }
 

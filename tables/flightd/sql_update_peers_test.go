@@ -57,7 +57,7 @@ func TestSQLWritesJDBC(t *testing.T) {
 		}
 	}
 	want := "CREATE 0\nCREATE 1000000\nINSERT 10\nUPDATE 5\nMERGE 8\nDELETE 1\nALTER 0\nexecute false 1\nexecute true -1\n" +
-		"batch 3\nprepared 1\nprepared 1\nrows 15 14 578 changed\nDROP 0\nabout false false true true\nrepeated 1\nrepeated 1\napplied 1\n"
+		"batch 3\nprepared 1\nprepared 1\nrows 15 14 578 changed\nDROP 1000000\nabout false false true true\nrepeated 1\nrepeated 1\napplied 1\n"
 	if got := strings.Join(lines, ""); got != want {
 		t.Errorf("the peer printed %s, want %s", got, want)
 	}

@@ -150,7 +150,7 @@ func TestSQLUpdatePrepared(t *testing.T) {
 	if n, err := p.ExecuteUpdate(ctx); n != 7 || err != nil {
 		t.Errorf("two batches of parameters changed %d rows, error %v; want 7", n, err)
 	}
-	p.SetParameters(numbers(0))
+	p.SetRecordReader(reader(t, numbers(0)))
 	if n, err := p.ExecuteUpdate(ctx); n != 0 || err != nil {
 		t.Errorf("no rows of parameters changed %d rows, error %v; want none", n, err)
 	}

@@ -16,16 +16,16 @@ func execBody(t *testing.T, sql string, more map[string]any) string {
 }
 
 func TestExec(t *testing.T) {
-	s := serve(t, flightd.Options{Secret: secret})
+	s := serve(t, flightd.Options{})
 	s.putQuery("B", "t", "SELECT i AS x FROM range(10) t(i)")
 	count := func() string {
 		a, text := s.post("/api/query", `{"id": "`+queryID+`", "sql": "SELECT count(*)::VARCHAR AS n FROM t", "bucket": "B"}`)
 		s.expect(a, text, 200)
 		return column(t, text, "n")[0]
 	}
-	const sql = "DELETE FROM t WHERE x < 3"
+	const sql = "DELETE FROM t WHERE x BETWEEN 0 AND 2"
 	a, text := s.post("/api/action", execBody(t, sql, map[string]any{"dry_run": true}))
-	s.expect(a, text, 200, `"rows":3`, `"verb":"DELETE"`, `"bucket":"B"`, `"table":"t"`, `partd-tables sql `, `-- 'DELETE FROM t WHERE x < 3'`)
+	s.expect(a, text, 200, `"rows":3`, `"verb":"DELETE"`, `"bucket":"B"`, `"table":"t"`, `partd-tables sql `, `-- 'DELETE FROM t WHERE x BETWEEN 0 AND 2'`)
 	if got := count(); got != "10" {
 		t.Errorf("after a dry run, the table has %s rows, want 10", got)
 	}
@@ -48,12 +48,13 @@ func TestExec(t *testing.T) {
 // TestQueryOfWrite checks that a request for a query runs no statement that writes, and tells only callers with the right
 // to write how to run it.
 func TestQueryOfWrite(t *testing.T) {
-	s := serve(t, flightd.Options{Secret: secret})
-	s.putQuery("B", "t", "SELECT 1 AS x")
+	guarded := serve(t, flightd.Options{Secret: secret})
+	guarded.putQuery("B", "t", "SELECT 1 AS x")
+	s := guarded.withToken(flightd.Admin)
 	body := map[string]any{"id": queryID, "sql": "DELETE FROM t", "bucket": "B"}
 	a, text := s.post("/api/query", jsonOf(t, body))
 	s.expect(a, text, 400, `"writes":true`, "action exec")
-	reader := s.withToken(flightd.Read)
+	reader := guarded.withToken(flightd.Read)
 	a, text = reader.post("/api/query", jsonOf(t, body))
 	reader.expect(a, text, 403, "admin")
 	a, text = s.get("/api/download?format=csv&bucket=B&sql=DELETE+FROM+t")

@@ -27,7 +27,7 @@ with con, con.cursor() as cur:
 
     def changed(sql, *parameters):
         cur.execute(sql, *parameters)
-        return cur.fetchone()[0]
+        return cur.rowcount
 
     results["dbapi"] = [
         changed("CREATE TABLE t (id BIGINT, s VARCHAR, price DOUBLE)"),
@@ -51,7 +51,7 @@ with flightsql.connect(url, db_kwargs=options, autocommit=True) as con:
     for _ in range(2):
         with con.cursor(adbc_stmt_kwargs={"adbc.flight.sql.rpc.call_header.id": "one insert"}) as cur:
             cur.execute("INSERT INTO t (id) VALUES (30), (31)")
-            results["repeated"].append(cur.fetchone()[0])
+            results["repeated"].append(cur.rowcount)
             cur.execute("SELECT count(*) FROM t WHERE id >= 30")
             results["repeated"].append(cur.fetchone()[0])
 
