@@ -39,6 +39,24 @@ def test_writes(tmp_path):
         tables.sql("DELETE FROM kept")
 
 
+def test_ids_after_a_kill(tmp_path):
+    """A statement that is sent again after kill -9 changes nothing, and returns the same number."""
+    statements = {
+        "CREATE TABLE t AS SELECT range AS n FROM range(10)": 10,
+        "INSERT INTO t VALUES (20), (21)": 2,
+        "UPDATE t SET n = n + 100 WHERE n < 5": 5,
+        "INSERT INTO t SELECT n FROM t": 12,
+        "DELETE FROM t WHERE n = 20": 2,
+    }
+    for _ in range(2):
+        server = partd_go.tables.serve(tmp_path, port=0)
+        with partd_go.tables.connect(server.url) as tables:
+            for statement, changed in statements.items():
+                assert tables.sql(statement, id=statement) == changed
+            assert len(tables.sql("FROM t")) == 22
+        server._kill()
+
+
 def test_async_writes(tmp_path):
     async def run():
         async with await partd_go.tables.connect_async(tmp_path) as tables:
