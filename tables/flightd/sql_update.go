@@ -97,7 +97,7 @@ func (s *sqlServer) DoPutPreparedStatementUpdate(ctx context.Context, cmd flight
 	return s.exec(ctx, st, rows)
 }
 
-// readAll returns all rows as one batch, or nil if there are none. The batch counts against the memory of puts until the
+// readAll returns all rows as one batch, or nil without rows. The batch counts against the memory of puts until the
 // call ends.
 func (u *upload) readAll() (_ arrow.RecordBatch, err error) {
 	var batches []arrow.RecordBatch

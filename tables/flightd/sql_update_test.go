@@ -164,7 +164,8 @@ func TestSQLUpdatePrepared(t *testing.T) {
 	}
 }
 
-// TestSQLUpdateLimitsParameters checks that rows of parameters that exceed the memory of a put are refused.
+// TestSQLUpdateLimitsParameters checks that rows of parameters are refused if they and their copy exceed the memory of a
+// put, which is 4 MiB here. The rows have 3 MiB.
 func TestSQLUpdateLimitsParameters(t *testing.T) {
 	_, _, address := serveTest(t, &Options{Secret: testSecret, Memory: 16 << 20, MaxMessage: 4 << 20})
 	client, _ := dialSQL(t, address, Admin)
@@ -173,7 +174,7 @@ func TestSQLUpdateLimitsParameters(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := flightsql.NewPreparedStatement(client, handle)
-	p.SetRecordReader(reader(t, slices.Repeat([]arrow.RecordBatch{numbers(20_000)}, 20)...))
+	p.SetRecordReader(reader(t, slices.Repeat([]arrow.RecordBatch{numbers(20_000)}, 7)...))
 	_, err = p.ExecuteUpdate(t.Context())
 	wantCode(t, err, codes.ResourceExhausted, "limit")
 }
