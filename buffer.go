@@ -138,7 +138,7 @@ func (b *Buffer) MemoryUsed() int64 {
 // Append adds each entry's value to the end of its key's value. It waits while the budget
 // is full, and while a key of the batch moves to the slow store.
 func (b *Buffer) Append(ctx context.Context, entries ...Entry) error {
-	valueBytes, err := CheckEntries("append", entries)
+	valueBytes, err := checkEntries("append", entries)
 	if err != nil {
 		return err
 	}
@@ -189,7 +189,7 @@ func (b *Buffer) appendDirectly(ctx context.Context, entries []Entry) error {
 
 // Get returns each key's value: its data in the slow store, followed by its data in the fast one.
 func (b *Buffer) Get(ctx context.Context, keys ...string) ([][]byte, error) {
-	if err := CheckKeys("get", keys); err != nil {
+	if err := checkKeys("get", keys); err != nil {
 		return nil, err
 	}
 	pinned, err := b.pin(ctx, "get", keys)
@@ -239,7 +239,7 @@ func (b *Buffer) Set(ctx context.Context, key string, value []byte) error {
 
 // SetOnce sets a key in the slow store if it exists in neither store.
 func (b *Buffer) SetOnce(ctx context.Context, key string, value []byte) error {
-	if _, err := CheckEntries("set once", []Entry{{key, value}}); err != nil {
+	if _, err := checkEntries("set once", []Entry{{key, value}}); err != nil {
 		return err
 	}
 	held, err := b.hold(ctx, "set once", []string{key}, false)
@@ -261,7 +261,7 @@ func (b *Buffer) Delete(ctx context.Context, keys ...string) error {
 // replace calls do, which replaces or deletes keys in the slow store, and then discards
 // the buffered data of the keys.
 func (b *Buffer) replace(ctx context.Context, op string, keys []string, do func() error) error {
-	if err := CheckKeys(op, keys); err != nil {
+	if err := checkKeys(op, keys); err != nil {
 		return err
 	}
 	held, err := b.hold(ctx, op, keys, true)
@@ -287,7 +287,7 @@ func (b *Buffer) discardReplaced(ctx context.Context, held []bufferPart) {
 
 // Pop returns the values of keys and removes the keys from both stores.
 func (b *Buffer) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
-	if err := CheckKeys("pop", keys); err != nil {
+	if err := checkKeys("pop", keys); err != nil {
 		return nil, err
 	}
 	held, err := b.hold(ctx, "pop", keys, false)
@@ -318,7 +318,7 @@ func (b *Buffer) Scan(ctx context.Context) iter.Seq2[Chunk, error] {
 
 // ScanPart moves all data to the slow store and scans a part of that store.
 func (b *Buffer) ScanPart(ctx context.Context, part, parts int) iter.Seq2[Chunk, error] {
-	if err := CheckPart(part, parts); err != nil {
+	if err := checkPart(part, parts); err != nil {
 		return failed[Chunk](err)
 	}
 	return flushThenList(ctx, b, "scan", func(ctx context.Context, slow Partd) iter.Seq2[Chunk, error] {
@@ -339,7 +339,7 @@ func flushThenList[T any](ctx context.Context, b *Buffer, op string, list func(c
 
 // Open moves the key to the slow store and opens it there.
 func (b *Buffer) Open(ctx context.Context, key string) (io.ReadCloser, error) {
-	if err := CheckKeys("open", []string{key}); err != nil {
+	if err := checkKeys("open", []string{key}); err != nil {
 		return nil, err
 	}
 	held, err := b.holdMoved(ctx, "open", []string{key}, false)
@@ -352,7 +352,7 @@ func (b *Buffer) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 
 // HasKey reports whether the key exists.
 func (b *Buffer) HasKey(ctx context.Context, key string) (bool, error) {
-	if err := CheckKeys("has", []string{key}); err != nil {
+	if err := checkKeys("has", []string{key}); err != nil {
 		return false, err
 	}
 	pinned, err := b.pin(ctx, "has", []string{key})

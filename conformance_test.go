@@ -13,6 +13,9 @@ var dictAbilities = []partdtest.Ability{
 	partdtest.CanScan, partdtest.CanStat, partdtest.CanClose,
 }
 
+// withoutSessions is for Buffer, which is not an Applier.
+var withoutSessions = []partdtest.Ability{partdtest.CanApply}
+
 func TestDictKeepsPromises(t *testing.T) {
 	partdtest.Run(t, func(*testing.T) partd.Partd { return partd.NewDict() },
 		&partdtest.Options{Require: append(dictAbilities, partdtest.CanApply)})
@@ -25,7 +28,7 @@ func TestBufferKeepsPromises(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			partdtest.Run(t, func(t *testing.T) partd.Partd {
 				return newBuffer(t, partd.NewDict(), partd.NewDict(), memory)
-			}, &partdtest.Options{Require: append(dictAbilities, partdtest.CanOpen, partdtest.CanFlush)})
+			}, &partdtest.Options{Require: append(dictAbilities, partdtest.CanOpen, partdtest.CanFlush), Without: withoutSessions})
 		})
 	}
 }
@@ -34,7 +37,7 @@ func TestBufferOverBufferKeepsPromises(t *testing.T) {
 	partdtest.Run(t, func(t *testing.T) partd.Partd {
 		fast := newBuffer(t, partd.NewDict(), partd.NewDict(), 64<<10)
 		return newBuffer(t, fast, partd.NewDict(), 1<<20)
-	}, &partdtest.Options{Require: append(dictAbilities, partdtest.CanOpen, partdtest.CanFlush)})
+	}, &partdtest.Options{Require: append(dictAbilities, partdtest.CanOpen, partdtest.CanFlush), Without: withoutSessions})
 }
 
 func newBuffer(t *testing.T, fast, slow partd.Partd, memory int64) partd.Partd {

@@ -67,7 +67,7 @@ func (d *Dict) setUp() {
 
 // enter begins an operation on keys. If it returns nil, the caller must call leave at the end.
 func (d *Dict) enter(ctx context.Context, op string, keys ...string) error {
-	if err := CheckKeys(op, keys); err != nil {
+	if err := checkKeys(op, keys); err != nil {
 		return err
 	}
 	if err := canceled.Err(ctx); err != nil {
@@ -143,7 +143,7 @@ func (d *Dict) SetOnce(ctx context.Context, key string, value []byte) error {
 }
 
 func (d *Dict) set(ctx context.Context, op, key string, value []byte, replace bool) error {
-	if _, err := CheckEntries(op, []Entry{{key, value}}); err != nil {
+	if _, err := checkEntries(op, []Entry{{key, value}}); err != nil {
 		return err
 	}
 	if err := d.enter(ctx, op); err != nil {
@@ -360,7 +360,7 @@ func (d *Dict) Scan(ctx context.Context) iter.Seq2[Chunk, error] { return d.Scan
 // overlap the part. Each Dict hashes with its own seed, so the same key can be in different parts
 // of two Dicts.
 func (d *Dict) ScanPart(ctx context.Context, part, parts int) iter.Seq2[Chunk, error] {
-	if err := CheckPart(part, parts); err != nil {
+	if err := checkPart(part, parts); err != nil {
 		return failed[Chunk](err)
 	}
 	return func(yield func(Chunk, error) bool) {

@@ -21,7 +21,7 @@ const maxPooledBatch = 1 << 16
 // It appends all entries of a shard under one lock, so that a reader sees either all or none of
 // a batch's values for a key.
 func (d *Dict) Append(ctx context.Context, entries ...Entry) error {
-	if _, err := CheckEntries("append", entries); err != nil {
+	if _, err := checkEntries("append", entries); err != nil {
 		return err
 	}
 	if err := d.enter(ctx, "append"); err != nil {

@@ -55,7 +55,7 @@ func (d *Dict) SessionToken(_ context.Context, session uint64) (SessionToken, er
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.setUp()
-	return NewSessionToken(t.secret, session), nil
+	return SessionToken(sessiontab.NewToken(t.secret, session)), nil
 }
 
 // CheckSession returns an error unless token is the session's token.
@@ -90,7 +90,7 @@ func (d *Dict) EndSession(ctx context.Context, session uint64) error {
 
 // Apply applies an operation unless its tag was applied before; see [Applier].
 func (d *Dict) Apply(ctx context.Context, tag Tag, op Operation) (applied bool, err error) {
-	if err := CheckOperation(tag, op); err != nil {
+	if err := op.Check(tag); err != nil {
 		return false, err
 	}
 	if err := d.enter(ctx, "apply"); err != nil {

@@ -1,12 +1,9 @@
 package partd
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"strconv"
 
-	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/storeerror"
 )
 
@@ -18,7 +15,7 @@ var (
 
 	// ErrTooLarge is wrapped by the error for a key, value, batch or message that
 	// exceeds its limit. The operation changed nothing.
-	ErrTooLarge = errors.New("too large")
+	ErrTooLarge = storeerror.ErrTooLarge
 
 	// ErrNeedsReopen is wrapped by the error of every write after the state of the
 	// store's files became unknown, for example because a sync failed. Reads still work.
@@ -58,7 +55,7 @@ type Error struct {
 func (e *Error) Error() string {
 	text := "partd: " + e.Op
 	if e.HasKey {
-		text += " key " + QuoteKey(e.Key)
+		text += " key " + storeerror.QuoteKey(e.Key)
 	}
 	if e.Path != "" {
 		text += " " + e.Path
@@ -68,11 +65,6 @@ func (e *Error) Error() string {
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
-
-// ContextError returns nil while ctx is active. After that, it returns an error that wraps
-// ctx.Err() and the context's cause. Stores return this error from operations that stopped before
-// they changed anything. So the error never wraps [ErrUnknownOutcome], even if the cause does.
-func ContextError(ctx context.Context) error { return canceled.Err(ctx) }
 
 // CorruptError reports that a file differs from what was written to it.
 type CorruptError struct {
@@ -90,16 +82,6 @@ func (e *CorruptError) Error() string {
 
 // Unwrap returns the description of the damage.
 func (e *CorruptError) Unwrap() error { return e.Err }
-
-// QuoteKey returns a key as a Go string literal, for use in messages. It omits the middle
-// of a long key.
-func QuoteKey(key string) string {
-	const maxLen = 80
-	if len(key) <= maxLen {
-		return strconv.Quote(key)
-	}
-	return fmt.Sprintf("%q…%q (%d bytes)", key[:maxLen/2], key[len(key)-maxLen/4:], len(key))
-}
 
 func unsupportedError(op string, store Partd) error {
 	if store == nil {

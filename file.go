@@ -131,7 +131,7 @@ func (f *File) Close() error {
 // The error wraps [ErrUnknownOutcome] if a sync failed or the lock was lost during the append,
 // [ErrNeedsReopen] if the store refuses writes, and [ErrTooLarge] if a limit is exceeded.
 func (f *File) Append(ctx context.Context, entries ...Entry) error {
-	total, err := CheckEntries("append", entries)
+	total, err := checkEntries("append", entries)
 	if err != nil {
 		return err
 	}
@@ -149,7 +149,7 @@ func dirEntries(entries []Entry) filedir.Entries {
 
 // Get returns the values of keys.
 func (f *File) Get(ctx context.Context, keys ...string) ([][]byte, error) {
-	if err := CheckKeys("get", keys); err != nil {
+	if err := checkKeys("get", keys); err != nil {
 		return nil, err
 	}
 	values, err := f.dir.Get(ctx, keys)
@@ -168,7 +168,7 @@ func (f *File) SetOnce(ctx context.Context, key string, value []byte) error {
 }
 
 func (f *File) set(ctx context.Context, op, key string, value []byte, once bool) error {
-	if _, err := CheckEntries(op, []Entry{{key, value}}); err != nil {
+	if _, err := checkEntries(op, []Entry{{key, value}}); err != nil {
 		return err
 	}
 	err := f.dir.Write(ctx, func(tx filedir.Tx) error { return tx.Set(ctx, key, value, once) })
@@ -179,7 +179,7 @@ func (f *File) set(ctx context.Context, op, key string, value []byte, once bool)
 // fails midway, the error wraps [ErrUnknownOutcome], and the next operation removes the
 // remaining files or fails.
 func (f *File) Delete(ctx context.Context, keys ...string) error {
-	if err := CheckKeys("delete", keys); err != nil {
+	if err := checkKeys("delete", keys); err != nil {
 		return err
 	}
 	return f.write(ctx, "delete", func(tx filedir.Tx) error { return tx.Delete(ctx, keys) })
@@ -187,7 +187,7 @@ func (f *File) Delete(ctx context.Context, keys ...string) error {
 
 // Pop returns the values of keys and removes the keys, under one lock.
 func (f *File) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
-	if err := CheckKeys("pop", keys); err != nil {
+	if err := checkKeys("pop", keys); err != nil {
 		return nil, err
 	}
 	var values [][]byte
@@ -243,7 +243,7 @@ func (f *File) Scan(ctx context.Context) iter.Seq2[Chunk, error] { return f.scan
 // ScanPart is like Scan, but yields only the keys of one part, and opens only their files. A
 // key's part depends on its file name, so that every process divides the keys in the same way.
 func (f *File) ScanPart(ctx context.Context, part, parts int) iter.Seq2[Chunk, error] {
-	if err := CheckPart(part, parts); err != nil {
+	if err := checkPart(part, parts); err != nil {
 		return failed[Chunk](err)
 	}
 	return f.scan(ctx, func(name string) bool { return keyPart(name, parts) == part })
@@ -273,7 +273,7 @@ func (f *File) ReaderMemory() (reader, listing int64) {
 // Open returns a reader of the key's current value. The reader keeps one file open, and still
 // works after the key is deleted or the store is closed.
 func (f *File) Open(ctx context.Context, key string) (io.ReadCloser, error) {
-	if err := CheckKeys("open", []string{key}); err != nil {
+	if err := checkKeys("open", []string{key}); err != nil {
 		return nil, err
 	}
 	if err := f.dir.Check(); err != nil {
@@ -288,7 +288,7 @@ func (f *File) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 
 // HasKey reports whether the key exists.
 func (f *File) HasKey(ctx context.Context, key string) (bool, error) {
-	if err := CheckKeys("has", []string{key}); err != nil {
+	if err := checkKeys("has", []string{key}); err != nil {
 		return false, err
 	}
 	exists, err := f.dir.Has(ctx, key)
@@ -321,7 +321,7 @@ func (f *File) SessionToken(ctx context.Context, session uint64) (SessionToken, 
 	err := f.write(ctx, "session token", func(tx filedir.Tx) error {
 		secret, err := tx.SessionSecret(session)
 		if err == nil {
-			token = NewSessionToken(secret, session)
+			token = SessionToken(sessiontab.NewToken(secret, session))
 		}
 		return err
 	})
@@ -340,7 +340,7 @@ func (f *File) CheckSession(ctx context.Context, session uint64, token SessionTo
 // Apply atomically applies an operation and records its tag, even if the process is killed
 // or, with FileOptions.Sync, if the power fails; see [Applier].
 func (f *File) Apply(ctx context.Context, tag Tag, op Operation) (applied bool, err error) {
-	if err := CheckOperation(tag, op); err != nil {
+	if err := op.Check(tag); err != nil {
 		return false, err
 	}
 	operation := sessiontab.Operation{Number: tag.Number, CRC: tag.CRC}

@@ -76,6 +76,7 @@ var partdLayering = layering.Layering{Module: module, Root: "partd", MayUseTesti
 		"internal/spill":    nil,
 		"internal/nostore":  nil,
 		"internal/scanread": nil,
+		"storekit":          nil,
 	}},
 	{Name: "the root", Packages: map[string][]string{
 		".": {"github.com/gofrs/flock"},
@@ -86,6 +87,7 @@ var partdLayering = layering.Layering{Module: module, Root: "partd", MayUseTesti
 		"internal/filedir":    {"internal/sessiontab"},
 		"internal/gomsgpack":  {"internal/msgpack", "github.com/ugorji/go/codec"},
 		"internal/keymap":     nil,
+		"internal/limits":     nil,
 		"internal/msgpack":    {"github.com/tinylib/msgp"},
 		"internal/pickle":     nil,
 		"internal/sessiontab": nil,

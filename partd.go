@@ -15,7 +15,7 @@
 //   - compress and encode are layers: compression, and values of Go types
 //   - frame splits a value into its pieces
 //   - shuffle sorts, groups and aggregates more records than fit in memory
-//   - partdtest tests your own store
+//   - partdtest tests your own store; storekit helps to write it
 //   - cmd/partd and cmd/partd-server are the command line and the server
 //
 // # Promises
@@ -34,7 +34,7 @@
 //     [ErrUnknownOutcome]. Only then may a retry append twice.
 //   - After Drop returns, earlier data is never seen again.
 //   - If its context ends an operation, the error wraps ctx.Err() and
-//     [context.Cause]: see [ContextError].
+//     [context.Cause].
 //
 // An empty append changes nothing and creates no key. A key exists once a byte was appended to it,
 // or once it was set, even to an empty value. [Keys] lists the existing keys; Get returns an empty
@@ -46,9 +46,10 @@ package partd
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/go-partd/partd/internal/limits"
 )
 
 const (
@@ -59,6 +60,14 @@ const (
 	MaxValueLen = 1<<31 - 1
 	// MaxBatchLen is the maximum total length of the keys and values of one Append, in bytes.
 	MaxBatchLen = 1<<32 - 1
+)
+
+// These do not compile if a limit differs from the limit that is checked.
+var (
+	_ [0]struct{} = [MaxKeyLen - limits.MaxKeyLen]struct{}{}
+	_ [0]struct{} = [MaxValueLen - limits.MaxValueLen]struct{}{}
+	_ [0]struct{} = [MaxBatchLen - limits.MaxBatchLen]struct{}{}
+	_ [0]struct{} = [MaxParts - limits.MaxParts]struct{}{}
 )
 
 // Entry is a value to append to a key.
@@ -89,65 +98,18 @@ func Entries(m map[string][]byte) []Entry {
 	return entries
 }
 
-// CheckEntries is for authors of stores. It returns the total length of the values in bytes, or an
-// error that wraps [ErrTooLarge] if the batch exceeds [MaxKeyLen], [MaxValueLen] or [MaxBatchLen].
-func CheckEntries(op string, entries []Entry) (valueBytes int64, err error) {
-	var keyBytes int64
-	for i := range entries {
-		e := &entries[i]
-		if len(e.Key) > MaxKeyLen || len(e.Value) > MaxValueLen {
-			return 0, tooLargeError(op, e.Key, len(e.Value))
-		}
-		keyBytes += int64(len(e.Key))
-		valueBytes += int64(len(e.Value))
-	}
-	if keyBytes+valueBytes > MaxBatchLen {
-		return 0, &Error{Op: op, Err: fmt.Errorf(
-			"%w: a batch of %d entries holds %d bytes, the limit is %d: append it in parts",
-			ErrTooLarge, len(entries), keyBytes+valueBytes, int64(MaxBatchLen))}
-	}
-	return valueBytes, nil
+func checkEntries(op string, entries []Entry) (valueBytes int64, err error) {
+	valueBytes, tooLarge := limits.CheckEntries(op, entries)
+	return valueBytes, limitError(tooLarge)
 }
 
-// CheckKeys is for authors of stores. It returns an error that wraps [ErrTooLarge] if
-// a key exceeds [MaxKeyLen].
-func CheckKeys(op string, keys []string) error {
-	for _, k := range keys {
-		if len(k) > MaxKeyLen {
-			return tooLargeError(op, k, 0)
-		}
-	}
-	return nil
-}
+func checkKeys(op string, keys []string) error { return limitError(limits.CheckKeys(op, keys)) }
 
-// CheckOperation is for authors of stores that implement [Applier]. It returns an
-// error if the tag or the operation is invalid.
-func CheckOperation(tag Tag, op Operation) error {
-	if tag.Session == 0 || tag.Number == 0 {
-		return &Error{Op: "apply", Err: fmt.Errorf("session %d, operation %d: both must be at least 1", tag.Session, tag.Number)}
-	}
-	switch op.Change {
-	case ChangeAppend:
-		_, err := CheckEntries("append", op.Entries)
-		return err
-	case ChangeSet, ChangeSetOnce:
-		if len(op.Entries) != 1 {
-			return &Error{Op: "apply", Err: fmt.Errorf("a set must have exactly one entry, but this one has %d", len(op.Entries))}
-		}
-		_, err := CheckEntries("set", op.Entries)
-		return err
-	case ChangeDelete:
-		return CheckKeys("delete", op.Keys)
-	case ChangeDrop:
+func checkPart(part, parts int) error { return limitError(limits.CheckPart(part, parts)) }
+
+func limitError(err *limits.Error) error {
+	if err == nil {
 		return nil
 	}
-	return errUnknownChange
-}
-
-func tooLargeError(op, key string, valueLen int) error {
-	err := fmt.Errorf("%w: the value has %d bytes, the limit is %d: append it in parts", ErrTooLarge, valueLen, MaxValueLen)
-	if len(key) > MaxKeyLen {
-		err = fmt.Errorf("%w: the key has %d bytes, the limit is %d", ErrTooLarge, len(key), MaxKeyLen)
-	}
-	return &Error{Op: op, Key: key, HasKey: true, Err: err}
+	return (*Error)(err)
 }

@@ -62,12 +62,6 @@ func Open(ctx context.Context, store Partd, key string) (io.ReadCloser, error) {
 	return io.NopCloser(bytes.NewReader(values[0])), nil
 }
 
-// Rewinder is a reader that can start again, as some readers returned by [Open] can. After
-// Rewind, the reader yields the same value again, even if the key has changed.
-type Rewinder interface {
-	Rewind() error
-}
-
 // Chunk is a piece of a key's value, as yielded by Scan.
 type Chunk struct {
 	Key    string
@@ -115,7 +109,7 @@ type PartScanner interface {
 // cannot scan at all, ScanPart lists the keys and opens only the part's keys. In both cases, a key
 // is in the same part in every process and in every version of this package.
 func ScanPart(ctx context.Context, store Partd, part, parts int) iter.Seq2[Chunk, error] {
-	if err := CheckPart(part, parts); err != nil {
+	if err := checkPart(part, parts); err != nil {
 		return failed[Chunk](err)
 	}
 	if s, ok := store.(PartScanner); ok {
@@ -138,15 +132,6 @@ func ScanPart(ctx context.Context, store Partd, part, parts int) iter.Seq2[Chunk
 			}
 		}
 	}
-}
-
-// CheckPart is for authors of stores. It returns an error unless part is in [0, parts).
-func CheckPart(part, parts int) error {
-	if parts < 1 || parts > MaxParts || part < 0 || part >= parts {
-		return &Error{Op: "scan", Err: fmt.Errorf(
-			"part %d of %d: parts are numbered from 0, and there are 1 to %d", part, parts, MaxParts)}
-	}
-	return nil
 }
 
 // keyPart returns the part of a key in stores without their own ScanPart. The function must never
@@ -308,17 +293,6 @@ type MemoryUser interface {
 	MemoryUsed() int64
 }
 
-// ReaderMemory returns the memory that an open reader of a store and a listing of its keys use, in
-// bytes. If the store does not report these numbers, they are estimates.
-func ReaderMemory(store Partd) (reader, listing int64) {
-	if s, ok := store.(interface {
-		ReaderMemory() (reader, listing int64)
-	}); ok {
-		return s.ReaderMemory()
-	}
-	return 64 << 10, 1 << 20
-}
-
 // Unwrapper is a layer over another store. Use Unwrap only to inspect the store beneath:
 // operations on it bypass the layer and see compressed or stale bytes.
 type Unwrapper interface {
@@ -331,19 +305,10 @@ type Unwrapper interface {
 // belong to the sessions of the layer's own [Applier]. [Check] uses As, because checksums cover the bytes
 // beneath the layer.
 func As[T any](store Partd) (found T, ok bool) {
-	for s := range Layers(store) {
-		if found, ok = s.(T); ok {
-			return found, true
+	for layer, isLayer := store.(Unwrapper); ; layer, isLayer = store.(Unwrapper) {
+		if found, ok = store.(T); ok || !isLayer {
+			return found, ok
 		}
-	}
-	return found, false
-}
-
-// Layers yields a store, the store beneath it, and so on, down to a store that is not a layer.
-func Layers(store Partd) iter.Seq[Partd] {
-	return func(yield func(Partd) bool) {
-		for layer, ok := store.(Unwrapper); yield(store) && ok; layer, ok = store.(Unwrapper) {
-			store = layer.Unwrap()
-		}
+		store = layer.Unwrap()
 	}
 }

@@ -3,9 +3,8 @@ package partd
 import (
 	"context"
 	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/binary"
 	"errors"
+	"fmt"
 
 	"github.com/go-partd/partd/internal/sessiontab"
 )
@@ -48,6 +47,29 @@ func (op Operation) Do(ctx context.Context, store Partd) error {
 		return Delete(ctx, store, op.Keys...)
 	case ChangeDrop:
 		return store.Drop(ctx)
+	}
+	return errUnknownChange
+}
+
+// Check returns an error if the operation or its tag is invalid.
+func (op Operation) Check(tag Tag) error {
+	if tag.Session == 0 || tag.Number == 0 {
+		return &Error{Op: "apply", Err: fmt.Errorf("session %d, operation %d: both must be at least 1", tag.Session, tag.Number)}
+	}
+	switch op.Change {
+	case ChangeAppend:
+		_, err := checkEntries("append", op.Entries)
+		return err
+	case ChangeSet, ChangeSetOnce:
+		if len(op.Entries) != 1 {
+			return &Error{Op: "apply", Err: fmt.Errorf("a set must have exactly one entry, but this one has %d", len(op.Entries))}
+		}
+		_, err := checkEntries("set", op.Entries)
+		return err
+	case ChangeDelete:
+		return checkKeys("delete", op.Keys)
+	case ChangeDrop:
+		return nil
 	}
 	return errUnknownChange
 }
@@ -97,13 +119,6 @@ type SessionGuard interface {
 	// CheckSession returns an error that wraps ErrSessionExpired unless token is
 	// the session's token.
 	CheckSession(ctx context.Context, session uint64, token SessionToken) error
-}
-
-// NewSessionToken derives the token of a session from a secret of its store.
-func NewSessionToken(secret []byte, session uint64) SessionToken {
-	h := hmac.New(sha256.New, secret)
-	h.Write(binary.LittleEndian.AppendUint64(nil, session))
-	return SessionToken(h.Sum(nil)[:16])
 }
 
 // Check returns an error that wraps ErrSessionExpired if the tokens differ. It takes

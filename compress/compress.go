@@ -36,6 +36,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/compress/blosc"
+	"github.com/go-partd/partd/storekit"
 )
 
 // Format is a compression format.
@@ -134,7 +135,7 @@ func New(inner partd.Partd, format Format, opts *Options) (*Store, error) {
 // ReaderMemory returns the maximum memory in bytes that an open reader and a listing need,
 // including the memory of the underlying store.
 func (s *Store) ReaderMemory() (reader, listing int64) {
-	reader, listing = partd.ReaderMemory(s.innerStore())
+	reader, listing = storekit.ReaderMemory(s.innerStore())
 	layerBytes := formats[s.format].readerBytes
 	return reader + layerBytes, listing + layerBytes
 }

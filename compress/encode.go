@@ -11,6 +11,7 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/frame"
 	"github.com/go-partd/partd/internal/nostore"
+	"github.com/go-partd/partd/storekit"
 )
 
 const (
@@ -48,7 +49,7 @@ func (s *Store) release(b *batch) {
 
 // compress returns the entries with compressed values, which are valid until b is released.
 func (s *Store) compress(ctx context.Context, op string, b *batch, entries []partd.Entry) ([]partd.Entry, error) {
-	if _, err := partd.CheckEntries(op, entries); err != nil {
+	if _, err := storekit.CheckEntries(op, entries); err != nil {
 		return nil, err
 	}
 	if s.inner == nil {

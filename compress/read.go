@@ -9,6 +9,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/scanread"
+	"github.com/go-partd/partd/storekit"
 )
 
 const windowBytes = 64 << 10 // number of bytes read or decompressed at a time
@@ -59,11 +60,11 @@ type openReader struct {
 	nextWindow func() ([]byte, error)
 }
 
-// Rewind implements [partd.Rewinder] if the reader of the underlying store does.
+// Rewind implements [storekit.Rewinder] if the reader of the underlying store does.
 func (o *openReader) Rewind() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	inner, ok := o.inner.(partd.Rewinder)
+	inner, ok := o.inner.(storekit.Rewinder)
 	switch {
 	case o.window == nil:
 		return &partd.Error{Op: "rewind", Key: o.value.key, HasKey: true, Path: o.value.store.name(), Err: partd.ErrClosed}

@@ -10,11 +10,12 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/segment"
 	"github.com/go-partd/partd/internal/storeerror"
+	"github.com/go-partd/partd/storekit"
 )
 
 // Append adds each entry's value to the end of its key's value. If it fails, no entry takes effect.
 func (s *Store) Append(ctx context.Context, entries ...partd.Entry) error {
-	if _, err := partd.CheckEntries("append", entries); err != nil {
+	if _, err := storekit.CheckEntries("append", entries); err != nil {
 		return err
 	}
 	_, err := s.change(ctx, "append", partd.Tag{}, appendOp(entries))
@@ -23,7 +24,7 @@ func (s *Store) Append(ctx context.Context, entries ...partd.Entry) error {
 
 // Set replaces the value of a key.
 func (s *Store) Set(ctx context.Context, key string, value []byte) error {
-	if _, err := partd.CheckEntries("set", []partd.Entry{{Key: key, Value: value}}); err != nil {
+	if _, err := storekit.CheckEntries("set", []partd.Entry{{Key: key, Value: value}}); err != nil {
 		return err
 	}
 	_, err := s.change(ctx, "set", partd.Tag{}, &setOp{key: key, value: value})
@@ -32,7 +33,7 @@ func (s *Store) Set(ctx context.Context, key string, value []byte) error {
 
 // SetOnce sets a key unless it exists.
 func (s *Store) SetOnce(ctx context.Context, key string, value []byte) error {
-	if _, err := partd.CheckEntries("set once", []partd.Entry{{Key: key, Value: value}}); err != nil {
+	if _, err := storekit.CheckEntries("set once", []partd.Entry{{Key: key, Value: value}}); err != nil {
 		return err
 	}
 	_, err := s.change(ctx, "set once", partd.Tag{}, &setOp{key: key, value: value, once: true})
@@ -41,7 +42,7 @@ func (s *Store) SetOnce(ctx context.Context, key string, value []byte) error {
 
 // Delete removes keys. If it fails, it removes none.
 func (s *Store) Delete(ctx context.Context, keys ...string) error {
-	if err := partd.CheckKeys("delete", keys); err != nil {
+	if err := storekit.CheckKeys("delete", keys); err != nil {
 		return err
 	}
 	_, err := s.change(ctx, "delete", partd.Tag{}, s.newDeleteOp(ctx, keys))
@@ -50,7 +51,7 @@ func (s *Store) Delete(ctx context.Context, keys ...string) error {
 
 // Pop atomically returns the keys' values and removes the keys.
 func (s *Store) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
-	if err := partd.CheckKeys("pop", keys); err != nil {
+	if err := storekit.CheckKeys("pop", keys); err != nil {
 		return nil, err
 	}
 	op := &popOp{deleteOp: deleteOp{keys: keys}}

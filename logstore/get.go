@@ -10,6 +10,7 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/segment"
+	"github.com/go-partd/partd/storekit"
 )
 
 // Get returns the value of each key, in the order of keys.
@@ -31,7 +32,7 @@ func (s *Store) HasKey(ctx context.Context, key string) (bool, error) {
 // lookUp stores the keys' values in values, and reports in exists which keys exist. Either slice
 // may be nil. op is for errors.
 func (s *Store) lookUp(ctx context.Context, op string, keys []string, values [][]byte, exists []bool) error {
-	if err := partd.CheckKeys(op, keys); err != nil {
+	if err := storekit.CheckKeys(op, keys); err != nil {
 		return err
 	}
 	lo, hi := uint64(0), uint64(math.MaxUint64)

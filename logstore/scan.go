@@ -7,6 +7,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/segment"
+	"github.com/go-partd/partd/storekit"
 )
 
 // Scan yields every key with its whole value, in the order of the keys' hashes, which stays
@@ -22,7 +23,7 @@ func (s *Store) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
 // ScanPart verifies checksums, but not the ledger, which covers the whole store. Only
 // [Store.Scan], part 0 of 1, and [Store.Verify] detect missing records.
 func (s *Store) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.Chunk, error] {
-	if err := partd.CheckPart(part, parts); err != nil {
+	if err := storekit.CheckPart(part, parts); err != nil {
 		return func(yield func(partd.Chunk, error) bool) { yield(partd.Chunk{}, err) }
 	}
 	return s.scanChunks(ctx, part, parts)

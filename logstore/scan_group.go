@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/segment"
+	"github.com/go-partd/partd/storekit"
 )
 
 // grouping groups a worker's loaded entries by key. It sorts references to the entries by hash.
@@ -112,7 +112,7 @@ func (w *scanWorker) collect(r hashRange) (complete bool, err error) {
 }
 
 func wrongRangeError(key []byte) error {
-	return fmt.Errorf("key %s is in the wrong range", partd.QuoteKey(string(key)))
+	return fmt.Errorf("key %s is in the wrong range", storekit.QuoteKey(string(key)))
 }
 
 // emitRefs emits the entries of refs, which must be sorted by hash.

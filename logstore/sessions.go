@@ -9,6 +9,7 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/sessiontab"
 	"github.com/go-partd/partd/internal/storeerror"
+	"github.com/go-partd/partd/storekit"
 )
 
 // sessionTable holds the last operation of each session that the store remembers.
@@ -132,7 +133,7 @@ func (s *Store) SessionToken(_ context.Context, session uint64) (partd.SessionTo
 		return partd.SessionToken{}, s.opError("session token", storeerror.ErrNotOpened)
 	}
 	secret := binary.LittleEndian.AppendUint64(nil, s.format.ID)
-	return partd.NewSessionToken(binary.LittleEndian.AppendUint64(secret, s.format.Seed), session), nil
+	return storekit.NewSessionToken(binary.LittleEndian.AppendUint64(secret, s.format.Seed), session), nil
 }
 
 // CheckSession returns an error unless token is the session's token.
@@ -153,7 +154,7 @@ func (s *Store) ReaderMemory() (reader, listing int64) {
 
 // Apply atomically applies an operation and records its tag; see [partd.Applier].
 func (s *Store) Apply(ctx context.Context, tag partd.Tag, op partd.Operation) (applied bool, err error) {
-	if err := partd.CheckOperation(tag, op); err != nil {
+	if err := op.Check(tag); err != nil {
 		return false, err
 	}
 	switch op.Change {

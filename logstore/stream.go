@@ -9,6 +9,7 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/ledger"
 	"github.com/go-partd/partd/internal/segment"
+	"github.com/go-partd/partd/storekit"
 )
 
 // keyStream yields the pieces of one key in order, splitting large pieces into blocks.
@@ -160,7 +161,7 @@ const maxOpenCopy = 1 << 20
 
 // Open returns a reader of the key's current value.
 func (s *Store) Open(ctx context.Context, key string) (io.ReadCloser, error) {
-	if err := partd.CheckKeys("open", []string{key}); err != nil {
+	if err := storekit.CheckKeys("open", []string{key}); err != nil {
 		return nil, err
 	}
 	r := &keyReader{ctx: ctx, key: key, dir: s.dir}
@@ -287,7 +288,7 @@ func (r *keyReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// Rewind implements [partd.Rewinder].
+// Rewind implements [storekit.Rewinder].
 func (r *keyReader) Rewind() error {
 	if r.closed {
 		return r.fail("rewind", partd.ErrClosed)

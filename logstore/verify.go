@@ -8,6 +8,7 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/segment"
+	"github.com/go-partd/partd/storekit"
 )
 
 // Verify reads all data, and verifies all checksums and ledgers. It continues after damage, and
@@ -90,7 +91,7 @@ func (c *checker) verifySegment(ctx context.Context, seg *storedSegment) (Ledger
 				return wrongRangeError(e.Key)
 			}
 			if segment.FindHot(seg.Hot, hash, e.Key) != nil {
-				return fmt.Errorf("key %s has a hot run, but is also in a range", partd.QuoteKey(string(e.Key)))
+				return fmt.Errorf("key %s has a hot run, but is also in a range", storekit.QuoteKey(string(e.Key)))
 			}
 			return nil
 		}, &l)
@@ -109,7 +110,7 @@ func (c *checker) verifySegment(ctx context.Context, seg *storedSegment) (Ledger
 // Stat rely on.
 func (c *checker) checkHotRun(seg *storedSegment, i int, l *Ledger) error {
 	h := &seg.Hot[i]
-	name := partd.QuoteKey(string(h.Key))
+	name := storekit.QuoteKey(string(h.Key))
 	if h.Hash != c.s.format.HashBytes(h.Key) {
 		return fmt.Errorf("the footer has the wrong hash for key %s", name)
 	}
@@ -119,7 +120,7 @@ func (c *checker) checkHotRun(seg *storedSegment, i int, l *Ledger) error {
 	var k keySize
 	err := c.checkEntries(seg.openHotRun(&c.reader, h), func(e *segment.Entry) error {
 		if string(e.Key) != string(h.Key) {
-			return fmt.Errorf("key %s is in another key's run", partd.QuoteKey(string(e.Key)))
+			return fmt.Errorf("key %s is in another key's run", storekit.QuoteKey(string(e.Key)))
 		}
 		return k.add(e)
 	}, l)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/segment"
+	"github.com/go-partd/partd/storekit"
 )
 
 const (
@@ -30,7 +31,7 @@ func (s *Store) maxPending() int {
 // Append buffers entries; see [partd.Partd]. The next Flush commits them. Append itself flushes when
 // hundreds of segments are pending.
 func (s *Store) Append(ctx context.Context, entries ...partd.Entry) error {
-	if _, err := partd.CheckEntries("append", entries); err != nil {
+	if _, err := storekit.CheckEntries("append", entries); err != nil {
 		return err
 	}
 	var err error
@@ -46,7 +47,7 @@ func (s *Store) Append(ctx context.Context, entries ...partd.Entry) error {
 // Set replaces a value; see [partd.Setter]. It flushes the store.
 func (s *Store) Set(ctx context.Context, key string, value []byte) error {
 	e := []partd.Entry{{Key: key, Value: value}}
-	if _, err := partd.CheckEntries("set", e); err != nil {
+	if _, err := storekit.CheckEntries("set", e); err != nil {
 		return err
 	}
 	return s.addAndFlush(ctx, "set", segment.KindSet, e)
@@ -54,7 +55,7 @@ func (s *Store) Set(ctx context.Context, key string, value []byte) error {
 
 // Delete removes keys; see [partd.Deleter]. It flushes the store.
 func (s *Store) Delete(ctx context.Context, keys ...string) error {
-	if err := partd.CheckKeys("delete", keys); err != nil {
+	if err := storekit.CheckKeys("delete", keys); err != nil {
 		return err
 	}
 	entries := make([]partd.Entry, len(keys))

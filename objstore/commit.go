@@ -8,6 +8,7 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/segment"
+	"github.com/go-partd/partd/storekit"
 )
 
 // Flush makes all earlier changes durable and visible to all processes; see [partd.Flusher].
@@ -147,7 +148,7 @@ func (s *Store) commit(ctx context.Context, op operation, pieces []*piece) error
 // SetOnce sets a key if it does not exist yet; see [partd.Setter]. If several processes
 // set the key, the first in the log wins.
 func (s *Store) SetOnce(ctx context.Context, key string, value []byte) error {
-	if _, err := partd.CheckEntries("set once", []partd.Entry{{Key: key, Value: value}}); err != nil {
+	if _, err := storekit.CheckEntries("set once", []partd.Entry{{Key: key, Value: value}}); err != nil {
 		return err
 	}
 	return s.errorf("set once", s.flushThen(ctx, func() error {

@@ -9,12 +9,13 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/scanread"
+	"github.com/go-partd/partd/storekit"
 )
 
 // Get returns the values of keys; see [partd.Partd]. It makes requests for all segments, because
 // each segment may contain entries of a key.
 func (s *Store) Get(ctx context.Context, keys ...string) ([][]byte, error) {
-	if err := partd.CheckKeys("get", keys); err != nil {
+	if err := storekit.CheckKeys("get", keys); err != nil {
 		return nil, err
 	}
 	values, err := s.get(ctx, keys)
@@ -124,7 +125,7 @@ func (sc *scanner) getWide(ctx context.Context, keys []string, refs []keyRef, va
 
 // Open returns a reader of a value; see [partd.Opener]. It does not load the whole value into memory.
 func (s *Store) Open(ctx context.Context, key string) (io.ReadCloser, error) {
-	err := partd.CheckKeys("open", []string{key})
+	err := storekit.CheckKeys("open", []string{key})
 	if err != nil {
 		return nil, err
 	}

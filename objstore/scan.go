@@ -10,6 +10,7 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/segment"
+	"github.com/go-partd/partd/storekit"
 )
 
 // Scan yields every key with its value; see [partd.Scanner]. It yields the state that the store has when
@@ -22,7 +23,7 @@ func (s *Store) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
 // ScanPart yields the keys of one part; see [partd.PartScanner].
 func (s *Store) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.Chunk, error] {
 	return func(yield func(partd.Chunk, error) bool) {
-		err := partd.CheckPart(part, parts)
+		err := storekit.CheckPart(part, parts)
 		if err == nil {
 			err = s.errorf("scan", s.scan(ctx, part, parts, yield))
 		}

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/storekit"
 )
 
 // model is the expected content of a store: each existing key with its value.
@@ -44,7 +45,7 @@ func compare(ctx context.Context, store partd.Partd, can map[Ability]bool, want 
 		return fmt.Errorf("get of %d keys returned %d values", len(requested), len(values))
 	}
 	for i, k := range requested {
-		if err := differenceError("get of key "+partd.QuoteKey(k), values[i], want[k]); err != nil {
+		if err := differenceError("get of key "+storekit.QuoteKey(k), values[i], want[k]); err != nil {
 			return err
 		}
 	}
@@ -72,10 +73,10 @@ func compareHas(ctx context.Context, store partd.Partd, want model) error {
 		_, exists := want[key]
 		got, err := partd.Has(ctx, store, key)
 		if err != nil {
-			return fmt.Errorf("calling Has with key %s: %w", partd.QuoteKey(key), err)
+			return fmt.Errorf("calling Has with key %s: %w", storekit.QuoteKey(key), err)
 		}
 		if got != exists {
-			return fmt.Errorf("calling Has with key %s returned %v, want %v", partd.QuoteKey(key), got, exists)
+			return fmt.Errorf("calling Has with key %s returned %v, want %v", storekit.QuoteKey(key), got, exists)
 		}
 		return nil
 	}
@@ -100,7 +101,7 @@ func compareKeys(ctx context.Context, store partd.Partd, want model) error {
 	}
 	for k, size := range sizes {
 		if size != int64(len(want[k])) {
-			return fmt.Errorf("keys: key %s has size %d, want %d", partd.QuoteKey(k), size, len(want[k]))
+			return fmt.Errorf("keys: key %s has size %d, want %d", storekit.QuoteKey(k), size, len(want[k]))
 		}
 	}
 	return nil
@@ -152,7 +153,7 @@ func sameContent(label string, got map[string][]byte, want model) error {
 
 func sameValues(label string, got map[string][]byte, want model) error {
 	for k, v := range got {
-		if err := differenceError(label+", key "+partd.QuoteKey(k), v, want[k]); err != nil {
+		if err := differenceError(label+", key "+storekit.QuoteKey(k), v, want[k]); err != nil {
 			return err
 		}
 	}
@@ -162,12 +163,12 @@ func sameValues(label string, got map[string][]byte, want model) error {
 func sameKeys[V any](label string, got map[string]V, want model) error {
 	for k := range want {
 		if _, ok := got[k]; !ok {
-			return fmt.Errorf("%s: key %s is missing", label, partd.QuoteKey(k))
+			return fmt.Errorf("%s: key %s is missing", label, storekit.QuoteKey(k))
 		}
 	}
 	for k := range got {
 		if _, ok := want[k]; !ok {
-			return fmt.Errorf("%s: key %s should not exist", label, partd.QuoteKey(k))
+			return fmt.Errorf("%s: key %s should not exist", label, storekit.QuoteKey(k))
 		}
 	}
 	return nil
@@ -179,7 +180,7 @@ func listKeys(ctx context.Context, store partd.Partd) (map[string]int64, error) 
 	sizes := map[string]int64{}
 	return sizes, each("Keys", partd.Keys(ctx, store), func(info partd.KeyInfo) error {
 		if _, ok := sizes[info.Key]; ok {
-			return fmt.Errorf("the Keys iterator yields key %s twice", partd.QuoteKey(info.Key))
+			return fmt.Errorf("the Keys iterator yields key %s twice", storekit.QuoteKey(info.Key))
 		}
 		sizes[info.Key] = info.Size
 		return nil
@@ -202,7 +203,7 @@ func scanParts(ctx context.Context, store partd.Partd, parts int, indexes iter.S
 		}
 		for k, v := range partValues {
 			if _, exists := values[k]; exists {
-				return nil, fmt.Errorf("key %s is in part %[3]d of %[2]d and in another part", partd.QuoteKey(k), parts, part)
+				return nil, fmt.Errorf("key %s is in part %[3]d of %[2]d and in another part", storekit.QuoteKey(k), parts, part)
 			}
 			values[k] = v
 		}
@@ -218,20 +219,20 @@ func scanInto(values map[string][]byte, chunks iter.Seq2[partd.Chunk, error]) er
 		value, seen := values[chunk.Key]
 		switch {
 		case isPartial && chunk.Key != current:
-			return fmt.Errorf("scan: key %s comes before the Last chunk of key %s", partd.QuoteKey(chunk.Key), partd.QuoteKey(current))
+			return fmt.Errorf("scan: key %s comes before the Last chunk of key %s", storekit.QuoteKey(chunk.Key), storekit.QuoteKey(current))
 		case !isPartial && seen:
-			return fmt.Errorf("scan: key %s occurs again after its Last chunk", partd.QuoteKey(chunk.Key))
+			return fmt.Errorf("scan: key %s occurs again after its Last chunk", storekit.QuoteKey(chunk.Key))
 		case chunk.Offset != int64(len(value)):
-			return fmt.Errorf("scan: key %s has a chunk at offset %d after %d bytes", partd.QuoteKey(chunk.Key), chunk.Offset, len(value))
+			return fmt.Errorf("scan: key %s has a chunk at offset %d after %d bytes", storekit.QuoteKey(chunk.Key), chunk.Offset, len(value))
 		case len(chunk.Data) == 0 && !chunk.Last:
-			return fmt.Errorf("scan: key %s has an empty chunk at offset %d that is not its Last", partd.QuoteKey(chunk.Key), chunk.Offset)
+			return fmt.Errorf("scan: key %s has an empty chunk at offset %d that is not its Last", storekit.QuoteKey(chunk.Key), chunk.Offset)
 		}
 		values[chunk.Key] = append(value, chunk.Data...) // Data is valid only until the next iteration
 		current, isPartial = chunk.Key, !chunk.Last
 		return nil
 	})
 	if err == nil && isPartial {
-		return fmt.Errorf("scan: key %s has no Last chunk", partd.QuoteKey(current))
+		return fmt.Errorf("scan: key %s has no Last chunk", storekit.QuoteKey(current))
 	}
 	return err
 }
@@ -240,7 +241,7 @@ func scanInto(values map[string][]byte, chunks iter.Seq2[partd.Chunk, error]) er
 func openAll(ctx context.Context, store partd.Partd, key string, size int) ([]byte, error) {
 	r, err := partd.Open(ctx, store, key)
 	if err != nil {
-		return nil, fmt.Errorf("open of key %s: %w", partd.QuoteKey(key), err)
+		return nil, fmt.Errorf("open of key %s: %w", storekit.QuoteKey(key), err)
 	}
 	return readAll(r, key, size)
 }
@@ -249,7 +250,7 @@ func readAll(r io.ReadCloser, key string, size int) ([]byte, error) {
 	var value bytes.Buffer
 	_, err := io.CopyBuffer(struct{ io.Writer }{&value}, struct{ io.Reader }{r}, make([]byte, size))
 	if err := errors.Join(err, r.Close()); err != nil {
-		return nil, fmt.Errorf("reading key %s with Open: %w", partd.QuoteKey(key), err)
+		return nil, fmt.Errorf("reading key %s with Open: %w", storekit.QuoteKey(key), err)
 	}
 	return value.Bytes(), nil
 }

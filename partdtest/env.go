@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/storekit"
 )
 
 // env is the environment of a check: the test, a store for this check only, and the content that the
@@ -118,7 +119,7 @@ func (e *env) checkValues(label string, keys []string, values [][]byte) {
 		e.Fatalf("%s: %d values for %d keys", label, len(values), len(keys))
 	}
 	for i, k := range keys {
-		e.must(label, differenceError("key "+partd.QuoteKey(k), values[i], e.model[k]))
+		e.must(label, differenceError("key "+storekit.QuoteKey(k), values[i], e.model[k]))
 	}
 }
 
@@ -128,7 +129,7 @@ func (e *env) checkOpen(key string, size int) {
 	e.Helper()
 	value, err := openAll(e.ctx, e.store, key, size)
 	e.must("Open", err)
-	e.must("Open", differenceError("Open of key "+partd.QuoteKey(key), value, e.model[key]))
+	e.must("Open", differenceError("Open of key "+storekit.QuoteKey(key), value, e.model[key]))
 }
 
 // check fails the check if the store's content differs from the model.

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/storekit"
 )
 
 // longKeys returns similar keys with lengths around the limits of file names.
@@ -39,11 +40,11 @@ func (e *env) checkDistinct(keys []string) {
 		e.checkOpen(k, 100)
 		if e.suite.can[CanSet] && i%3 == 0 {
 			e.set(k, fmt.Sprintf("set %d;", i))
-			e.check("after Set of key " + partd.QuoteKey(k))
+			e.check("after Set of key " + storekit.QuoteKey(k))
 		}
 		if e.suite.can[CanDelete] && i%3 != 2 {
 			e.delete(k)
-			e.check("after Delete of key " + partd.QuoteKey(k))
+			e.check("after Delete of key " + storekit.QuoteKey(k))
 		}
 	}
 	for i, k := range keys {

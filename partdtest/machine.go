@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/storekit"
 	"pgregory.net/rapid"
 )
 
@@ -132,7 +133,7 @@ func (m *machine) open() {
 	got, err := io.ReadAll(r)
 	m.must("Read", err)
 	m.must("Close of a reader", r.Close())
-	m.must("Open", differenceError("key "+partd.QuoteKey(k), got, want))
+	m.must("Open", differenceError("key "+storekit.QuoteKey(k), got, want))
 }
 
 func (m *machine) dropRarely() {
@@ -158,7 +159,7 @@ func (m *machine) breakOutOfScan() {
 
 func (m *machine) isLast(name, key string, n, limit int) bool {
 	if _, exists := m.model[key]; !exists {
-		m.Fatalf("%s yields key %s, which should not exist", name, partd.QuoteKey(key))
+		m.Fatalf("%s yields key %s, which should not exist", name, storekit.QuoteKey(key))
 	}
 	return n == limit
 }

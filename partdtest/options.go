@@ -33,6 +33,10 @@ const (
 type Options struct {
 	// Require lists abilities that the store must have.
 	Require []Ability
+	// Without lists abilities that a layer lacks on purpose. A layer is a store with the method Unwrap.
+	// It must have every other ability of the store beneath it, unless partd.As finds the ability
+	// there. To check all abilities, open the layer over a store that has many, such as logstore.
+	Without []Ability
 	// Reopen closes a store and returns a new one with the same data. Set Reopen for a store whose
 	// data outlives the process.
 	Reopen func(t *testing.T, store partd.Partd) partd.Partd
@@ -58,6 +62,7 @@ func (s *suite) probe(t tester) {
 	if err := compare(ctx, store, nil, nil); err != nil {
 		t.Fatalf("a new store must be empty: %v", err)
 	}
+	s.checkLayers(t, store)
 	s.can = map[Ability]bool{}
 	_, s.can[CanOpen] = store.(partd.Opener)
 	for _, p := range []struct {
@@ -84,6 +89,11 @@ func (s *suite) probe(t tester) {
 	for _, a := range []Ability{CanScan, CanStat} {
 		if s.can[CanList] && !s.can[a] {
 			t.Errorf("the store can list its keys, but its method for %q returns errors.ErrUnsupported: remove the method, or, in a layer, call partd's function with the same name, which falls back to Keys", a)
+		}
+	}
+	for _, a := range s.opts.Without {
+		if s.can[a] {
+			t.Errorf("the store can %s, but Options.Without lists it", a)
 		}
 	}
 	for _, a := range s.opts.Require {

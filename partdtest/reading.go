@@ -8,6 +8,7 @@ import (
 	"iter"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/storekit"
 )
 
 func keysBreak(e *env) {
@@ -72,7 +73,7 @@ func keysCancelled(e *env) {
 	list := func(ctx context.Context) iter.Seq2[partd.KeyInfo, error] { return partd.Keys(ctx, e.store) }
 	checkCancelled(e, "Keys", len(e.model), list, func(info partd.KeyInfo) int {
 		if _, ok := e.model[info.Key]; !ok {
-			e.Fatalf("Keys yields key %s, which does not exist", partd.QuoteKey(info.Key))
+			e.Fatalf("Keys yields key %s, which does not exist", storekit.QuoteKey(info.Key))
 		}
 		return 1
 	})

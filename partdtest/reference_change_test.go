@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/storekit"
 )
 
 func (r *reference) Set(ctx context.Context, key string, value []byte) error {
@@ -19,7 +20,7 @@ func (r *reference) SetOnce(ctx context.Context, key string, value []byte) error
 }
 
 func (r *reference) set(ctx context.Context, key string, value []byte, onlyIfMissing bool) error {
-	if _, err := partd.CheckEntries("set", []partd.Entry{{Key: key, Value: value}}); err != nil {
+	if _, err := storekit.CheckEntries("set", []partd.Entry{{Key: key, Value: value}}); err != nil {
 		return err
 	}
 	if err := r.begin(ctx); err != nil {
@@ -50,7 +51,7 @@ func (r *reference) set(ctx context.Context, key string, value []byte, onlyIfMis
 }
 
 func (r *reference) Delete(ctx context.Context, keys ...string) error {
-	if err := partd.CheckKeys("delete", keys); err != nil {
+	if err := storekit.CheckKeys("delete", keys); err != nil {
 		return err
 	}
 	if err := r.begin(ctx); err != nil {
@@ -70,7 +71,7 @@ func (r *reference) Delete(ctx context.Context, keys ...string) error {
 }
 
 func (r *reference) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
-	if err := partd.CheckKeys("pop", keys); err != nil {
+	if err := storekit.CheckKeys("pop", keys); err != nil {
 		return nil, err
 	}
 	if err := r.begin(ctx); err != nil {

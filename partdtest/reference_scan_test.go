@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/storekit"
 )
 
 func pause() { time.Sleep(50 * time.Microsecond) }
@@ -21,7 +22,7 @@ func (r *reference) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
 
 // ScanPart divides the keys by a hash.
 func (r *reference) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.Chunk, error] {
-	if err := partd.CheckPart(part, parts); err != nil && r.fault != "ScanPart accepts any number" {
+	if err := storekit.CheckPart(part, parts); err != nil && r.fault != "ScanPart accepts any number" {
 		return func(yield func(partd.Chunk, error) bool) {
 			if yield(partd.Chunk{}, err) && r.fault == "ScanPart continues after a wrong number" {
 				yield(partd.Chunk{Key: "a", Last: true}, nil)

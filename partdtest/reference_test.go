@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/storekit"
 )
 
 // reference is a simple store. If fault is not empty, it breaks the promise that fault describes.
@@ -58,7 +59,7 @@ func (r *reference) begin(ctx context.Context) error {
 		case "adopts the cause's outcome":
 			return fmt.Errorf("%w: %w", err, context.Cause(ctx))
 		default:
-			return partd.ContextError(ctx)
+			return storekit.ContextError(ctx)
 		}
 	}
 	r.disk.mu.Lock()
@@ -97,7 +98,7 @@ func (r *reference) name(key string) string {
 }
 
 func (r *reference) Append(ctx context.Context, entries ...partd.Entry) error {
-	if _, err := partd.CheckEntries("append", entries); err != nil && r.fault != "has no limit" {
+	if _, err := storekit.CheckEntries("append", entries); err != nil && r.fault != "has no limit" {
 		if r.fault == "applies half of rejected appends" {
 			_ = r.Append(ctx, entries[0])
 		}
@@ -153,7 +154,7 @@ func (r *reference) appendInTwoSteps(key string, value []byte) {
 }
 
 func (r *reference) Get(ctx context.Context, keys ...string) ([][]byte, error) {
-	if err := partd.CheckKeys("get", keys); err != nil {
+	if err := storekit.CheckKeys("get", keys); err != nil {
 		return nil, err
 	}
 	if err := r.begin(ctx); err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/storekit"
 )
 
 // Append appends each entry's value to its key's value, in order. It appends all entries or none.
@@ -52,12 +53,12 @@ func newChange(op operation, entries []partd.Entry, keys []string) (*call, error
 	k := newCall(op)
 	switch op {
 	case opAppend, opSet, opSetOnce:
-		if _, err := partd.CheckEntries(op.String(), entries); err != nil {
+		if _, err := storekit.CheckEntries(op.String(), entries); err != nil {
 			return nil, err
 		}
 		k.appendEntries(entries)
 	case opDelete:
-		if err := partd.CheckKeys(op.String(), keys); err != nil {
+		if err := storekit.CheckKeys(op.String(), keys); err != nil {
 			return nil, err
 		}
 		k.buf = appendKeys(k.buf, keys)
@@ -114,7 +115,7 @@ func (c *Client) Apply(ctx context.Context, tag partd.Tag, op partd.Operation) (
 // until the client has received them, so a broken connection loses nothing. If the server
 // restarts before it answers, or if ctx ends, the error wraps [partd.ErrUnknownOutcome].
 func (c *Client) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
-	if err := partd.CheckKeys("pop", keys); err != nil {
+	if err := storekit.CheckKeys("pop", keys); err != nil {
 		return nil, err
 	}
 	k := newCall(opPop)

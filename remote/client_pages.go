@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/storekit"
 )
 
 // Keys yields each key once with its size, page by page. If the connection breaks, it
@@ -29,7 +30,7 @@ func (c *Client) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] { retur
 // for all clients. An old server sends all keys, and the client skips the other parts.
 func (c *Client) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.Chunk, error] {
 	return func(yield func(partd.Chunk, error) bool) {
-		if err := partd.CheckPart(part, parts); err != nil {
+		if err := storekit.CheckPart(part, parts); err != nil {
 			yield(partd.Chunk{}, err)
 			return
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/storeerror"
+	"github.com/go-partd/partd/storekit"
 )
 
 const (
@@ -19,7 +20,7 @@ const (
 
 // Get returns the value of each key, in the order of keys.
 func (c *Client) Get(ctx context.Context, keys ...string) ([][]byte, error) {
-	if err := partd.CheckKeys("get", keys); err != nil {
+	if err := storekit.CheckKeys("get", keys); err != nil {
 		return nil, err
 	}
 	if err := c.checkUsable(ctx); err != nil {
@@ -97,7 +98,7 @@ func (c *Client) badReply(op string, err error) error {
 // Open returns a reader of the key's current value. If the connection breaks, Read
 // returns an error that wraps [ErrLost].
 func (c *Client) Open(ctx context.Context, key string) (io.ReadCloser, error) {
-	if err := partd.CheckKeys("open", []string{key}); err != nil {
+	if err := storekit.CheckKeys("open", []string{key}); err != nil {
 		return nil, err
 	}
 	k := newCall(opOpen)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/storekit"
 )
 
 // TestHandleLife checks that a handle is not evicted while its page is read, that no page can be read twice, and that
@@ -83,7 +84,7 @@ func TestWaitingHandleStaysOpen(t *testing.T) {
 
 // TestTokenOfUser checks that a session's token is valid only for the user to whom it was issued.
 func TestTokenOfUser(t *testing.T) {
-	token := partd.NewSessionToken([]byte("secret"), 1)
+	token := storekit.NewSessionToken([]byte("secret"), 1)
 	if tokenFor("a", token) == tokenFor("b", token) || tokenFor("a", token) == token {
 		t.Error("two users have the same token for a session")
 	}

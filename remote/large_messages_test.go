@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/storekit"
 )
 
 func (s *Server) memoryUsed() int64 {
@@ -150,7 +151,7 @@ func TestLongListings(t *testing.T) {
 	}
 	for key, n := range want {
 		if keys[key] != n || scanned[key] != n {
-			t.Fatalf("key %s has %d bytes in Keys and %d in Scan, want %d", partd.QuoteKey(key), keys[key], scanned[key], n)
+			t.Fatalf("key %s has %d bytes in Keys and %d in Scan, want %d", storekit.QuoteKey(key), keys[key], scanned[key], n)
 		}
 	}
 	if len(keys) != len(want) || len(scanned) != len(want) {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/storekit"
 )
 
 // handleTable holds the open readers and listings of all connections. It limits their
@@ -285,7 +286,7 @@ func (h *handles) close() {
 // cost returns the memory in bytes that a reader or listing of the store uses, at most the limit of
 // handleBytes.
 func (h *handles) cost(listing bool) int64 {
-	readerCost, listingCost := partd.ReaderMemory(h.space.store)
+	readerCost, listingCost := storekit.ReaderMemory(h.space.store)
 	if listing {
 		readerCost = listingCost
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/storekit"
 )
 
 // largeValue takes the place of a value's length in an answer to get. It means that a handle
@@ -188,7 +189,7 @@ func (c *conn) openKeys(a *answer) error {
 // scan answers with the chunks of one part of the keys. It divides chunks that are larger than a page.
 func (c *conn) scan(_ request, d *decoder) (fill, error) {
 	part, parts := int(d.u32()), int(d.u32())
-	if err := partd.CheckPart(part, parts); d.err == nil && err != nil {
+	if err := storekit.CheckPart(part, parts); d.err == nil && err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrBadRequest, err)
 	}
 	return func(a *answer) error {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/zmtp"
+	"github.com/go-partd/partd/storekit"
 )
 
 // ack is the answer to every successful request from a Python client.
@@ -195,7 +196,7 @@ func (c *conn) pythonValue(w *frameWriter, a *allowance, key string, more bool) 
 	if v.rest == nil {
 		return w.frame(v.data, more)
 	}
-	r, ok := v.rest.(partd.Rewinder)
+	r, ok := v.rest.(storekit.Rewinder)
 	if ok {
 		if err := r.Rewind(); err == nil {
 			return errors.Join(w.stream(v.rest, r, more), v.rest.Close())
@@ -256,7 +257,7 @@ func (p progress) Write(b []byte) (int, error) {
 
 // stream writes a frame with the content of a reader, which it reads twice. rewinder is the same
 // reader as r.
-func (w *frameWriter) stream(r io.Reader, rewinder partd.Rewinder, more bool) error {
+func (w *frameWriter) stream(r io.Reader, rewinder storekit.Rewinder, more bool) error {
 	size, err := w.c.lengthOf(r)
 	if err == nil {
 		err = rewinder.Rewind()

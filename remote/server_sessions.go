@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/storekit"
 )
 
 // sessions applies numbered operations exactly once. A connection can use only sessions that it has
@@ -127,7 +128,7 @@ func (s *sessions) token(ctx context.Context, id uint64) (partd.SessionToken, er
 			return t, err
 		}
 	}
-	return partd.NewSessionToken(s.secret[:], id), nil
+	return storekit.NewSessionToken(s.secret[:], id), nil
 }
 
 // tokenFor derives from token a token that is valid only for user.
@@ -154,7 +155,7 @@ func (s *sessions) check(ctx context.Context, user string, id uint64, token part
 			return err
 		}
 	}
-	return partd.NewSessionToken(s.secret[:], id).Check(id, token)
+	return storekit.NewSessionToken(s.secret[:], id).Check(id, token)
 }
 
 // guard returns the store as a SessionGuard, unless the server keeps the sessions in memory.

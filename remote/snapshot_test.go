@@ -9,6 +9,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/compress"
+	"github.com/go-partd/partd/storekit"
 )
 
 // replacingStore is a store that replaces a value once a reader of the value has read more than threshold
@@ -25,7 +26,7 @@ func (s *replacingStore) Open(ctx context.Context, key string) (io.ReadCloser, e
 		return nil, err
 	}
 	watched := &replacingReader{ReadCloser: r, s: s, key: key}
-	if _, ok := r.(partd.Rewinder); ok {
+	if _, ok := r.(storekit.Rewinder); ok {
 		return &rewindableReader{watched}, nil
 	}
 	return watched, nil
@@ -54,7 +55,7 @@ func (r *replacingReader) Read(p []byte) (int, error) {
 
 type rewindableReader struct{ *replacingReader }
 
-func (r *rewindableReader) Rewind() error { return r.ReadCloser.(partd.Rewinder).Rewind() }
+func (r *rewindableReader) Rewind() error { return r.ReadCloser.(storekit.Rewinder).Rewind() }
 
 // TestPythonGetIsOneSnapshot checks that an answer never mixes an old and a new value, even if a
 // large value is replaced while its length is being determined.

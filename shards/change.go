@@ -8,12 +8,13 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/storekit"
 )
 
 // Append adds each entry's value to the end of its key's value, in order. Within each shard, it
 // applies all entries or none.
 func (s *Shards) Append(ctx context.Context, entries ...partd.Entry) error {
-	if _, err := partd.CheckEntries("append", entries); err != nil {
+	if _, err := storekit.CheckEntries("append", entries); err != nil {
 		return err
 	}
 	targets, parts, _ := split(s, entries, func(e *partd.Entry) *string { return &e.Key })
@@ -38,7 +39,7 @@ func (s *Shards) set(ctx context.Context, op, key string, value []byte,
 
 // Delete removes keys. Within each shard, it removes all of them or none.
 func (s *Shards) Delete(ctx context.Context, keys ...string) error {
-	if err := partd.CheckKeys("delete", keys); err != nil {
+	if err := storekit.CheckKeys("delete", keys); err != nil {
 		return err
 	}
 	targets, parts, _ := splitKeys(s, keys)

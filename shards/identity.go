@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/storekit"
 )
 
 // ErrStoreMismatch is wrapped by the error for a shard whose server was started with an empty or a
@@ -255,7 +256,7 @@ func (s *Shards) adopt(ctx context.Context, sh *shard) error {
 	}
 	for info, err := range partd.Keys(ctx, *sh.store.Load()) {
 		if err == nil && info.Key != listKey {
-			err = fmt.Errorf("it has keys, such as %s: start its server with an empty store, or drop the keys of this store", partd.QuoteKey(info.Key))
+			err = fmt.Errorf("it has keys, such as %s: start its server with an empty store, or drop the keys of this store", storekit.QuoteKey(info.Key))
 		}
 		if err != nil {
 			return &Error{sh.name, err}

@@ -11,6 +11,7 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/nostore"
+	"github.com/go-partd/partd/storekit"
 )
 
 // listKey is the key of the shard list in each store. If a caller's key is listKey, or listKey
@@ -177,7 +178,7 @@ func findList(ctx context.Context, store partd.Partd) (string, error) {
 			return list, err
 		}
 		return "", fmt.Errorf("%w: it has keys, such as %s, and no list: they were stored without the other shards, "+
-			"and would not be found: use another store, or drop the keys of this one", ErrListMismatch, partd.QuoteKey(info.Key))
+			"and would not be found: use another store, or drop the keys of this one", ErrListMismatch, storekit.QuoteKey(info.Key))
 	}
 	return "", nil
 }

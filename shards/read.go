@@ -7,11 +7,12 @@ import (
 	"iter"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/storekit"
 )
 
 // Get returns the value of each key, in the order of keys.
 func (s *Shards) Get(ctx context.Context, keys ...string) ([][]byte, error) {
-	if err := partd.CheckKeys("get", keys); err != nil {
+	if err := storekit.CheckKeys("get", keys); err != nil {
 		return nil, err
 	}
 	targets, parts, shardIndex := splitKeys(s, keys)
@@ -49,7 +50,7 @@ func (s *Shards) Open(ctx context.Context, key string) (r io.ReadCloser, err err
 
 // HasKey reports whether the key exists.
 func (s *Shards) HasKey(ctx context.Context, key string) (exists bool, err error) {
-	if err := partd.CheckKeys("has", []string{key}); err != nil {
+	if err := storekit.CheckKeys("has", []string{key}); err != nil {
 		return false, err
 	}
 	err = s.do(ctx, "has", read, s.shardOf(key), func(_ int, store partd.Partd) (err error) {
@@ -94,7 +95,7 @@ func (s *Shards) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
 // ScanPart is like Scan, but yields only the keys of one part. A part consists of as few shards, or
 // parts of shards, as possible.
 func (s *Shards) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.Chunk, error] {
-	if err := partd.CheckPart(part, parts); err != nil {
+	if err := storekit.CheckPart(part, parts); err != nil {
 		return func(yield func(partd.Chunk, error) bool) { yield(partd.Chunk{}, err) }
 	}
 	return s.scan(ctx, s.sharesOf(part, parts))

@@ -32,6 +32,7 @@ import (
 	"github.com/zeebo/xxh3"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/storekit"
 )
 
 const (
@@ -144,7 +145,7 @@ func CheckNames(names []string) error {
 	}
 	for i, name := range names {
 		if name == "" || len(name) > MaxNameLen || strings.ContainsAny(name, "\r\n") {
-			return fmt.Errorf("shards: a name must have 1 to %d bytes on one line, not %s", MaxNameLen, partd.QuoteKey(name))
+			return fmt.Errorf("shards: a name must have 1 to %d bytes on one line, not %s", MaxNameLen, storekit.QuoteKey(name))
 		}
 		if slices.Contains(names[:i], name) {
 			return fmt.Errorf("shards: %s is named twice", name)

@@ -12,6 +12,7 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/ledger"
 	"github.com/go-partd/partd/internal/nostore"
+	"github.com/go-partd/partd/storekit"
 )
 
 // maxTaskName is the maximum length of the name of a task or an attempt, in bytes.
@@ -81,7 +82,7 @@ func checkName(subject, name string) error {
 
 // attemptText describes an attempt for errors. It shortens long names.
 func attemptText(task, attempt string) string {
-	return fmt.Sprintf("task %s, attempt %s", partd.QuoteKey(task), partd.QuoteKey(attempt))
+	return fmt.Sprintf("task %s, attempt %s", storekit.QuoteKey(task), storekit.QuoteKey(attempt))
 }
 
 // Append appends pieces (the entries' values, which may be empty) to keys. The pieces are one

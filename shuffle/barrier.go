@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/canceled"
+	"github.com/go-partd/partd/storekit"
 )
 
 // control holds the commits and the task list, decoded from the value of controlKey.
@@ -84,7 +85,7 @@ func AddTasks(ctx context.Context, store partd.Partd, tasks ...string) error {
 	}
 	for _, task := range tasks {
 		if !c.listed[task] {
-			return fmt.Errorf("adding task %s: %w", partd.QuoteKey(task), ErrTasksClosed)
+			return fmt.Errorf("adding task %s: %w", storekit.QuoteKey(task), ErrTasksClosed)
 		}
 	}
 	return nil
@@ -123,7 +124,7 @@ func (e *MissingError) Error() string {
 	if n := len(e.Missing); n > 0 {
 		names := make([]string, min(n, maxListed))
 		for i := range names {
-			names[i] = partd.QuoteKey(e.Missing[i])
+			names[i] = storekit.QuoteKey(e.Missing[i])
 		}
 		text += ", missing: " + strings.Join(names, ", ")
 		if n > maxListed {
@@ -215,7 +216,7 @@ func (o *WaitOptions) missing(c *control) (*MissingError, error) {
 		return m, nil
 	}
 	if i := slices.IndexFunc(c.winners, func(w Commit) bool { return !expected[w.Task] }); i >= 0 {
-		return nil, fmt.Errorf("task %s has committed, but is not one of the %d expected tasks", partd.QuoteKey(c.winners[i].Task), m.Expected)
+		return nil, fmt.Errorf("task %s has committed, but is not one of the %d expected tasks", storekit.QuoteKey(c.winners[i].Task), m.Expected)
 	}
 	return nil, nil
 }

@@ -265,7 +265,7 @@ func TestKeepsPromises(t *testing.T) {
 	}, &partdtest.Options{Require: []partdtest.Ability{
 		partdtest.CanSet, partdtest.CanDelete, partdtest.CanPop, partdtest.CanList, partdtest.CanOpen,
 		partdtest.CanScan, partdtest.CanFlush, partdtest.CanSync, partdtest.CanStat, partdtest.CanClose,
-	}})
+	}, Without: []partdtest.Ability{partdtest.CanApply}})
 }
 
 func Example() {

@@ -8,25 +8,10 @@ import (
 	"iter"
 	"path"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/go-partd/partd/tables/internal/commit"
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
-
-// Bucket is a named group of tables.
-type Bucket struct {
-	s    *Store
-	name string
-}
-
-// Name returns the bucket's name.
-func (b *Bucket) Name() string {
-	if b == nil {
-		return ""
-	}
-	return b.name
-}
 
 // Exists reports whether the bucket exists, even if it is empty.
 func (b *Bucket) Exists(ctx context.Context) (_ bool, err error) {
@@ -85,14 +70,6 @@ func (s *Store) DeleteBucket(ctx context.Context, name string, contents bool) (e
 	return ErrConflict
 }
 
-// check returns the table's name in the catalog, or an error if the bucket's or the table's name is invalid.
-func (b *Bucket) check(name string) (tableName, error) {
-	if err := errors.Join(checkName("bucket", b.Name()), checkName("table", name)); err != nil {
-		return tableName{}, err
-	}
-	return tableName{Namespace: namespaceOf(b.Name()), Name: name}, nil
-}
-
 // Delete deletes tables with all their versions, in one commit. If a table is missing, Delete deletes nothing.
 func (b *Bucket) Delete(ctx context.Context, names ...string) error {
 	return b.store().Update(ctx, func(t *Txn) error {
@@ -124,7 +101,7 @@ func (b *Bucket) tables(ctx context.Context, f *Filter, yield func(TableInfo, er
 	}
 	f = &Filter{f.Pattern, wanted, f.Snapshot}
 	var infoErr error
-	err = b.list(ctx, f, func(l icecat.Listed) bool {
+	err = f.list(ctx, b.store().cat, namespaceOf(b.Name()), func(l icecat.Listed) bool {
 		if !f.selects(l) {
 			return true
 		}
@@ -132,7 +109,7 @@ func (b *Bucket) tables(ctx context.Context, f *Filter, yield func(TableInfo, er
 			return yield(infoOf(l), nil)
 		}
 		var info TableInfo
-		info, infoErr = b.store().info(ctx, l)
+		info, infoErr = currentInfo(ctx, b.store().commits, l)
 		if errors.Is(infoErr, icecat.ErrNotFound) { // the table was deleted after it was listed
 			infoErr = nil
 			return true
@@ -146,14 +123,14 @@ func (b *Bucket) tables(ctx context.Context, f *Filter, yield func(TableInfo, er
 }
 
 // list calls do with each table that may match f, until do returns false. The caller must check f.selects.
-func (b *Bucket) list(ctx context.Context, f *Filter, do func(icecat.Listed) bool) error {
-	switch ns := namespaceOf(b.Name()); {
+func (f *Filter) list(ctx context.Context, cat *icecat.Catalog, ns string, do func(icecat.Listed) bool) error {
+	switch {
 	case f.Snapshot != "":
-		return snapshotNotFound(b.store().cat.ListAt(ctx, ns, f.Snapshot, do))
+		return snapshotNotFound(cat.ListAt(ctx, ns, f.Snapshot, do))
 	case len(f.Metadata) > 0:
-		return b.store().cat.Find(ctx, ns, f.Metadata, do)
+		return cat.Find(ctx, ns, f.Metadata, do)
 	default:
-		return b.store().cat.List(ctx, ns, do)
+		return cat.List(ctx, ns, do)
 	}
 }
 
@@ -177,50 +154,10 @@ func infoOf(l icecat.Listed) TableInfo {
 	return i
 }
 
-// info is like infoOf, but its row count and size include the rows in the tail.
-func (s *Store) info(ctx context.Context, l icecat.Listed) (TableInfo, error) {
-	current, err := s.commits.WithTailRows(ctx, l)
+// currentInfo is like infoOf, but its row count and size include the rows in the tail.
+func currentInfo(ctx context.Context, tables *commit.Tables, l icecat.Listed) (TableInfo, error) {
+	current, err := tables.WithTailRows(ctx, l)
 	return infoOf(current), err
-}
-
-// checkName returns an error if a name is invalid. A table's name must not be empty; other names may be empty.
-func checkName(kind, name string) error {
-	invalid := func(format string, args ...any) error { return &ArgumentError{Err: fmt.Errorf(format, args...)} }
-	switch {
-	case len(name) > MaxName:
-		return invalid("the %s name is %d bytes long: the limit is %d", kind, len(name), MaxName)
-	case !utf8.ValidString(name):
-		return invalid("the %s name is not valid UTF-8", kind)
-	case kind == "table" && name == "":
-		return invalid("the table name is empty")
-	case strings.IndexByte(name, 0) >= 0:
-		return invalid("the %s name contains a zero byte", kind)
-	}
-	return nil
-}
-
-// defaultNamespace is the namespace of the default bucket, whose name is "": a namespace's name cannot be empty.
-// Buckets named "default", or "default" followed by underscores, get an extra underscore.
-const defaultNamespace = "default"
-
-func namespaceOf(bucket string) string {
-	if bucket == "" {
-		return defaultNamespace
-	}
-	if strings.TrimRight(bucket, "_") == defaultNamespace {
-		return bucket + "_"
-	}
-	return bucket
-}
-
-func bucketOf(namespace string) string {
-	if namespace == defaultNamespace {
-		return ""
-	}
-	if strings.TrimRight(namespace, "_") == defaultNamespace {
-		return namespace[:len(namespace)-1]
-	}
-	return namespace
 }
 
 // noSlashes replaces the slashes in a pattern or a table name, because path.Match would treat them as separators.

@@ -59,7 +59,7 @@ func (s *Store) copyTo(ctx context.Context, op string, to *Store, names Buckets,
 	s, to = s.orUnopened(), to.orUnopened()
 	c := &copyJob{from: s, to: to, snapshot: workName + op + " to " + to.cat.ID(), rules: rulesProperty}
 	err := c.run(op, func() error {
-		namespaces, err := s.selectNamespaces(ctx, names)
+		namespaces, err := names.namespaces(ctx, s.cat)
 		if err != nil {
 			return err
 		}
@@ -169,7 +169,7 @@ func (c *copyJob) copyBucket(ctx context.Context, name string) error {
 				return err
 			}
 		}
-		return c.from.Bucket(name).restoreMetadata(t, c.snapshot)
+		return t.restoreMetadata(c.from.Bucket(name), c.snapshot)
 	})
 	if err != nil {
 		return err
@@ -199,14 +199,14 @@ func (c *copyJob) copyTable(ctx context.Context, l icecat.Listed) (*restoreStep,
 			return nil, err
 		}
 		fromOrigin, err := c.from.cat.CopyOf(ctx, l.Location)
-		same := toOrigin == c.from.key(l.Location) || fromOrigin == c.to.key(base)
+		same := toOrigin == originOf(c.from.cat, l.Location) || fromOrigin == originOf(c.to.cat, base)
 		if same && err == nil && c.restore {
-			same, err = c.to.intact(ctx, l.Namespace, l.Name, base)
+			same, err = intact(ctx, c.to.commits, l.Namespace, l.Name, base)
 		}
 		if err != nil || same {
 			return nil, err
 		}
-		if c.keepOthers && !strings.HasPrefix(toOrigin, c.from.key("")) {
+		if c.keepOthers && !strings.HasPrefix(toOrigin, originOf(c.from.cat, "")) {
 			return nil, fmt.Errorf("the table %w in the destination, and is another table or a changed copy: delete it first, or copy to another store", ErrExists)
 		}
 	}
@@ -216,7 +216,7 @@ func (c *copyJob) copyTable(ctx context.Context, l icecat.Listed) (*restoreStep,
 	}
 	step := &restoreStep{
 		source: source, meta: l.Metadata, uuid: uuid.NewString(), location: c.to.cat.NewLocation(),
-		copied: content.NewCopy(c.from.cat, c.to.cat, c.restore), copyOf: c.from.key(l.Location),
+		copied: content.NewCopy(c.from.cat, c.to.cat, c.restore), copyOf: originOf(c.from.cat, l.Location),
 	}
 	if c.keepOthers {
 		step.base = &base
@@ -227,16 +227,16 @@ func (c *copyJob) copyTable(ctx context.Context, l icecat.Listed) (*restoreStep,
 	return step, err
 }
 
-// key adds the store's ID to the location of a table's metadata, so that the result is unique across stores.
-func (s *Store) key(location string) string { return s.cat.ID() + " " + location }
+// originOf adds the catalog's ID to the location of a table's metadata, so that the result is unique across stores.
+func originOf(c *icecat.Catalog, location string) string { return c.ID() + " " + location }
 
 // verify returns an error if a copied table's rows differ from the original's. It sets d.Rows and d.Checksum.
 func (c *copyJob) verify(ctx context.Context, d *CopiedTable) error {
-	want, err := c.from.Bucket(d.Bucket).checksum(ctx, d.Name, AtSnapshot(c.snapshot))
+	want, err := c.from.Bucket(d.Bucket).Table(d.Name).checksum(ctx, AtSnapshot(c.snapshot))
 	if err != nil {
 		return err
 	}
-	got, err := c.to.Bucket(d.Bucket).checksum(ctx, d.Name, nil)
+	got, err := c.to.Bucket(d.Bucket).Table(d.Name).checksum(ctx, nil)
 	if err == nil && !got.Equals(want) {
 		err = &OpError{Op: "verify the copy of", Bucket: d.Bucket, Table: d.Name, Err: fmt.Errorf(
 			"the original has %d rows with checksum %s, but the copy has %d rows with checksum %s: delete the copy, and copy again", want.Rows, want, got.Rows, got)}
@@ -245,8 +245,8 @@ func (c *copyJob) verify(ctx context.Context, d *CopiedTable) error {
 	return err
 }
 
-func (b *Bucket) checksum(ctx context.Context, name string, at At) (*rowsum.Sum, error) {
-	t, err := b.Table(name).At(ctx, at)
+func (t *Table) checksum(ctx context.Context, at At) (*rowsum.Sum, error) {
+	t, err := t.At(ctx, at)
 	if err != nil {
 		return nil, err
 	}

@@ -153,7 +153,7 @@ func TestCopyTo(t *testing.T) {
 	}
 	wantState(t, dest, want)
 	for _, d := range copied {
-		sum, err := dest.Bucket(d.Bucket).checksum(ctx, d.Name, nil)
+		sum, err := dest.Bucket(d.Bucket).Table(d.Name).checksum(ctx, nil)
 		if err != nil || sum.String() != d.Checksum || sum.Rows != d.Rows || d.Rows == 0 {
 			t.Errorf("checksum of the copied table = %+v, error %v; want that of %+v", sum, err, d)
 		}

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/storekit"
 	"github.com/go-partd/partd/tables/internal/commit"
 	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/icecat"
@@ -70,10 +71,10 @@ func (e *OpError) Error() string {
 		b.WriteString(" " + e.Dir)
 	}
 	if e.Table != "" {
-		b.WriteString(" " + partd.QuoteKey(e.Table))
+		b.WriteString(" " + storekit.QuoteKey(e.Table))
 	}
 	if e.Bucket != "" {
-		b.WriteString(" in bucket " + partd.QuoteKey(e.Bucket))
+		b.WriteString(" in bucket " + storekit.QuoteKey(e.Bucket))
 	}
 	return b.String() + ": " + e.Err.Error()
 }

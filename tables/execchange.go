@@ -28,7 +28,7 @@ func (x *execution) change(ctx context.Context) (err error) {
 		return err
 	}
 	defer release()
-	w := &rewrite{e: e, id: x.o.ID}
+	w := &rewrite{e: e, id: x.o.ID, checksum: x.checksum()}
 	fileIO := x.s.cat.NewIO()
 	defer func() { fileIO.RemoveFailed(err) }()
 	c := &rowChange{x: x, w: w, replaced: map[string]*rowSet{}}

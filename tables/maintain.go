@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/go-partd/partd/tables/internal/commit"
 	"github.com/go-partd/partd/tables/internal/icecat"
 	"github.com/go-partd/partd/tables/internal/parallel"
 )
@@ -59,6 +60,25 @@ func (b *Buckets) UnmarshalJSON(text []byte) error {
 		return json.Unmarshal(text, &(*b)[0])
 	}
 	return json.Unmarshal(text, (*[]string)(b))
+}
+
+// namespaces returns the namespaces of the selected buckets, which must exist.
+func (b Buckets) namespaces(ctx context.Context, cat *icecat.Catalog) (namespaces []string, _ error) {
+	if len(b) == 0 {
+		return cat.Namespaces(ctx)
+	}
+	for _, name := range b {
+		ns := namespaceOf(name)
+		exists, err := cat.HasNamespace(ctx, ns)
+		if err == nil && !exists {
+			err = &OpError{Op: "look for", Bucket: name, Err: &notFoundError{"the bucket does not exist"}}
+		}
+		if err != nil {
+			return nil, err
+		}
+		namespaces = append(namespaces, ns)
+	}
+	return namespaces, nil
 }
 
 // MaintainResult counts what Fold, Compact or Expire did.
@@ -111,7 +131,7 @@ func (s *Store) maintain(ctx context.Context, op string, o *MaintainOptions, f f
 		return MaintainResult{}, err
 	}
 	unpin() // Pin was only called to check that the store is open
-	tables, err := s.selectTables(ctx, op, o)
+	tables, err := o.selectTables(ctx, op, s.commits)
 	if err == nil && s.opts.ReadOnly && op != "fold" { // fold is allowed: it does nothing in a read-only store
 		err = ErrReadOnly
 	}
@@ -134,7 +154,7 @@ func (s *Store) forEach(ctx context.Context, op string, tables []tableName, f fu
 		defer release()
 		end := ignoreOutcome
 		if op != "fold" { // package commit reports each fold to the Observer
-			ctx, end = s.begin(ctx, op, bucketOf(n.Namespace), n.Name)
+			ctx, end = s.opts.begin(ctx, op, bucketOf(n.Namespace), n.Name)
 		}
 		r, err := f(ctx, e)
 		end(Outcome{Err: err})
@@ -155,14 +175,14 @@ func (s *Store) forEach(ctx context.Context, op string, tables []tableName, f fu
 
 // selectTables returns the tables that o selects. To fold whole buckets, it returns only the tables in memory, because all
 // tables with rows in the tail are in memory.
-func (s *Store) selectTables(ctx context.Context, op string, o *MaintainOptions) (names []tableName, err error) {
+func (o *MaintainOptions) selectTables(ctx context.Context, op string, tables *commit.Tables) (names []tableName, err error) {
 	if o.Tables != nil {
 		if len(o.Buckets) != 1 {
 			return nil, errNoBucket
 		}
 		ns := namespaceOf(o.Buckets[0])
 		for _, name := range o.Tables {
-			if _, err := s.cat.Location(ctx, ns, name); err != nil {
+			if _, err := tables.Catalog.Location(ctx, ns, name); err != nil {
 				return nil, fmt.Errorf("table %q: %w", name, notFound(err))
 			}
 			names = append(names, tableName{Namespace: ns, Name: name})
@@ -170,9 +190,9 @@ func (s *Store) selectTables(ctx context.Context, op string, o *MaintainOptions)
 		return names, nil
 	}
 	if op == "fold" {
-		return slices.DeleteFunc(s.commits.InMemory(), func(n tableName) bool { return !o.Buckets.has(bucketOf(n.Namespace)) }), nil
+		return slices.DeleteFunc(tables.InMemory(), func(n tableName) bool { return !o.Buckets.has(bucketOf(n.Namespace)) }), nil
 	}
-	namespaces, err := s.cat.Namespaces(ctx)
+	namespaces, err := tables.Catalog.Namespaces(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -180,7 +200,7 @@ func (s *Store) selectTables(ctx context.Context, op string, o *MaintainOptions)
 		if !o.Buckets.has(bucketOf(ns)) {
 			continue
 		}
-		err := s.cat.List(ctx, ns, func(l icecat.Listed) bool {
+		err := tables.Catalog.List(ctx, ns, func(l icecat.Listed) bool {
 			names = append(names, tableName{Namespace: l.Namespace, Name: l.Name})
 			return true
 		})

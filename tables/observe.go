@@ -42,22 +42,22 @@ type Outcome struct {
 func ignoreOutcome(Outcome) {}
 
 // begin reports the start of an operation to the Observer, if there is one.
-func (s *Store) begin(ctx context.Context, name, bucket, table string) (_ context.Context, end func(Outcome)) {
-	if s.opts.Observer == nil {
+func (o *Options) begin(ctx context.Context, name, bucket, table string) (_ context.Context, end func(Outcome)) {
+	if o.Observer == nil {
 		return ctx, ignoreOutcome
 	}
 	start := time.Now()
-	ctx, report := s.opts.Observer.Begin(ctx, Operation{name, bucket, table})
-	return ctx, func(o Outcome) {
-		o.Duration = time.Since(start)
-		report(o)
+	ctx, report := o.Observer.Begin(ctx, Operation{name, bucket, table})
+	return ctx, func(result Outcome) {
+		result.Duration = time.Since(start)
+		report(result)
 	}
 }
 
 // withCounts wraps r to count its rows and bytes in the Outcome. Without an Observer, the counts stay 0.
-func (s *Store) withCounts(r array.RecordReader) (array.RecordReader, *Outcome) {
+func (o *Options) withCounts(r array.RecordReader) (array.RecordReader, *Outcome) {
 	sum := &Outcome{}
-	if s.opts.Observer == nil || r == nil {
+	if o.Observer == nil || r == nil {
 		return r, sum
 	}
 	return &arrowsafe.Counted{RecordReader: r, OnBatch: func(b arrow.RecordBatch) {
@@ -68,11 +68,11 @@ func (s *Store) withCounts(r array.RecordReader) (array.RecordReader, *Outcome) 
 
 // observe returns a reader of r's batches that counts rows and bytes, and calls end with the counts when the reader is
 // released.
-func (s *Store) observe(r array.RecordReader, end func(Outcome)) array.RecordReader {
-	if s.opts.Observer == nil {
+func (o *Options) observe(r array.RecordReader, end func(Outcome)) array.RecordReader {
+	if o.Observer == nil {
 		return r
 	}
-	counted, sum := s.withCounts(r)
+	counted, sum := o.withCounts(r)
 	out := arrowsafe.Reader(r.Schema(), arrowsafe.Batches(counted), func() {
 		sum.Err = r.Err()
 		r.Release()

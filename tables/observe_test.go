@@ -141,7 +141,7 @@ func TestNoObserver(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), nil)
 	ctx := t.Context()
 	if n := testing.AllocsPerRun(100, func() {
-		_, end := s.begin(ctx, "put", "b", "t")
+		_, end := s.opts.begin(ctx, "put", "b", "t")
 		end(Outcome{})
 	}); n > 0 {
 		t.Errorf("begin and end without an Observer made %v allocations, want 0", n)

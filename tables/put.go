@@ -31,8 +31,8 @@ type DuplicateError = series.DuplicateError
 // An append matches columns by name. By default, the table must have all columns of r, in compatible types, and columns
 // that r lacks become null. A put that creates or replaces the table gives it the schema of r.
 func (t *Table) Put(ctx context.Context, r array.RecordReader, m PutMode, o *PutOptions) (_ Version, err error) {
-	ctx, end := t.store().begin(ctx, "put", t.Bucket().Name(), t.Name())
-	r, counts := t.store().withCounts(r)
+	ctx, end := t.store().opts.begin(ctx, "put", t.Bucket().Name(), t.Name())
+	r, counts := t.store().opts.withCounts(r)
 	defer func() {
 		counts.Err = err
 		end(*counts)
@@ -268,7 +268,7 @@ func (p *putStep) apply(ctx context.Context, a *commit.Attempt, cur *table.Table
 	if p.opts.ID != "" {
 		var err error
 		if p.opts.rows != nil {
-			err = a.AddStatement(ctx, cur, p.opts.ID, *p.opts.rows)
+			err = a.AddStatement(ctx, cur, p.opts.ID, p.opts.checksum, *p.opts.rows)
 		} else {
 			err = a.AddPutID(ctx, cur, p.opts.ID)
 		}

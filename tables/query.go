@@ -34,8 +34,9 @@ type QueryOptions struct {
 
 	At At // the state of the tables to read; nil means the current state
 
-	// Before is the state in which tables named "before"."bucket"."table" are read, for comparing two states. If Before is
-	// nil, a statement with such a name fails.
+	// Before is an earlier state, for comparing two states. Tables named "before"."bucket"."table" are read in this state.
+	// Tables named "changes"."bucket"."table" have the result of Table.Changes since this state. If Before is nil, a
+	// statement with such a name fails.
 	Before At
 
 	// Parameters contains one row, with a column for each of the statement's parameters. ? and $1 refer to columns by
@@ -69,7 +70,7 @@ type Target struct {
 // ScanPlan.NeedsScan is true. RowColumn is the column with the number of the row in that file, or in ScanPlan.Rows if
 // NeedsScan is true. Both count from 0.
 const (
-	TargetSchema = "partd target"
+	TargetSchema = sqlwrite.TargetSchema
 	FileColumn   = sqlwrite.FileColumn
 	RowColumn    = sqlwrite.RowColumn
 )
@@ -85,15 +86,15 @@ type QueryDescription struct {
 func (s *Store) Query(ctx context.Context, sql string, o *QueryOptions) (array.RecordReader, error) {
 	s = s.orUnopened()
 	if s.opts.Engine == nil {
-		return nil, s.noEngine("query")
+		return nil, noEngine("query")
 	}
-	ctx, end := s.begin(ctx, "query", cmp.Or(o, new(QueryOptions)).Bucket, "")
+	ctx, end := s.opts.begin(ctx, "query", cmp.Or(o, new(QueryOptions)).Bucket, "")
 	r, err := s.opts.Engine.Query(ctx, s, sql, o)
 	if err != nil {
 		end(Outcome{Err: err})
 		return nil, err
 	}
-	return s.observe(r, end), nil
+	return s.opts.observe(r, end), nil
 }
 
 // Describe returns the parameters and columns of a statement; see [Engine]. A statement for Exec has one column, the
@@ -101,7 +102,7 @@ func (s *Store) Query(ctx context.Context, sql string, o *QueryOptions) (array.R
 func (s *Store) Describe(ctx context.Context, sql string, o *QueryOptions) (*QueryDescription, error) {
 	s = s.orUnopened()
 	if s.opts.Engine == nil {
-		return nil, s.noEngine("describe")
+		return nil, noEngine("describe")
 	}
 	if IsWrite(sql) {
 		return s.describeWrite(ctx, sql, cmp.Or(o, new(QueryOptions)))
@@ -109,7 +110,7 @@ func (s *Store) Describe(ctx context.Context, sql string, o *QueryOptions) (*Que
 	return s.opts.Engine.Describe(ctx, s, sql, o)
 }
 
-func (s *Store) noEngine(op string) error {
+func noEngine(op string) error {
 	return &OpError{Op: op, Err: fmt.Errorf("%w: the store was opened without Options.Engine", errors.ErrUnsupported)}
 }
 

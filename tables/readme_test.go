@@ -120,6 +120,7 @@ partd-tables backup --to /mnt/backup --name sunday
 	series := t.TempDir()
 	for _, c := range []struct{ page, dir, beforeCommands, beforeOutput string }{
 		{"docs/transform.md", t.TempDir(), "", "prints\n\n"},
+		{"docs/changes.md", t.TempDir(), "", "print\n\n"},
 		{"docs/pull.md", t.TempDir(), "", "prints\n\n"},
 		{"docs/series.md", series, "", "prints\n\n"},
 		{"docs/series.md", series, "## Corrections\n\n", "leaves\n\n"},
@@ -148,12 +149,11 @@ func TestReadmeModule(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			env := []string{"GOFLAGS=", "GOWORK="}
 			build := "go build -o program .\n"
 			if name == "go.mod" { // instead of go mod tidy, which looks up newer versions
-				build = "GOFLAGS=-mod=mod " + build
+				build = "go build -mod=mod -o program .\n"
 			}
-			shell(t, dir, "go mod init example.com/mine\ncp "+clone+"/tables/examples/airports/main.go .\n"+setup+build, env...)
+			shell(t, dir, "go mod init example.com/mine\ncp "+clone+"/tables/examples/airports/main.go .\n"+setup+build, "GOWORK=")
 			if out := shell(t, filepath.Join(clone, "tables"), filepath.Join(dir, "program")); !strings.HasPrefix(out, "AQT Nuiqsut AK\n") {
 				t.Errorf("the program printed %s, want AQT in the first line", out)
 			}

@@ -31,17 +31,17 @@ func (b *Bucket) Restore(ctx context.Context, snapshot string, names ...string) 
 	defer unpin()
 	b.store().commits.Appending.Lock()
 	defer b.store().commits.Appending.Unlock()
+	ns := namespaceOf(b.Name())
 	for range commit.MaxAttempts {
-		planned, err := b.planRestore(ctx, snapshot, names)
+		planned, err := planRestore(ctx, b.store().commits, ns, snapshot, names)
 		if err != nil {
 			return snapshotNotFound(err)
 		}
 		wholeBucket := len(names) == 0
-		ns := namespaceOf(b.Name())
 		err = b.store().update(ctx, func(t *Txn) error {
 			t.hooks = append(t.hooks, icecat.CheckPlan(ns, snapshot, planned, wholeBucket))
 			if wholeBucket {
-				if err := b.restoreMetadata(t, snapshot); err != nil {
+				if err := t.restoreMetadata(b, snapshot); err != nil {
 					return err
 				}
 			}
@@ -55,7 +55,7 @@ func (b *Bucket) Restore(ctx context.Context, snapshot string, names ...string) 
 		if err == nil || !errors.Is(err, icecat.ErrReplan) && !errors.Is(err, commit.ErrStale) && !errors.Is(err, ErrDamaged) {
 			return err
 		}
-		if _, planErr := b.planRestore(ctx, snapshot, names); planErr != nil || errors.Is(err, ErrDamaged) {
+		if _, planErr := planRestore(ctx, b.store().commits, ns, snapshot, names); planErr != nil || errors.Is(err, ErrDamaged) {
 			return cmp.Or(snapshotNotFound(planErr), err) // the snapshot was deleted concurrently, and perhaps its files as well
 		}
 	}
@@ -64,11 +64,10 @@ func (b *Bucket) Restore(ctx context.Context, snapshot string, names ...string) 
 
 // planRestore returns, for the name of each table to restore, the table's listing in the snapshot. A listing without a
 // location means that the snapshot lacks the table, so Restore must delete the table.
-func (b *Bucket) planRestore(ctx context.Context, snapshot string, names []string) (map[string]icecat.Listed, error) {
-	ns := namespaceOf(b.Name())
+func planRestore(ctx context.Context, tables *commit.Tables, ns, snapshot string, names []string) (map[string]icecat.Listed, error) {
 	planned := map[string]icecat.Listed{}
 	for _, name := range names {
-		l, err := b.store().cat.GetAt(ctx, ns, snapshot, name)
+		l, err := tables.Catalog.GetAt(ctx, ns, snapshot, name)
 		if err != nil {
 			return nil, fmt.Errorf("table %q: %w", name, snapshotNotFound(err))
 		}
@@ -77,17 +76,17 @@ func (b *Bucket) planRestore(ctx context.Context, snapshot string, names []strin
 	if len(names) > 0 {
 		return planned, nil
 	}
-	changed, err := b.store().cat.ChangedSince(ctx, ns, snapshot)
+	changed, err := tables.Catalog.ChangedSince(ctx, ns, snapshot)
 	if err != nil {
 		return nil, err
 	}
 	for _, name := range changed {
 		planned[name] = icecat.Listed{}
 	}
-	for _, n := range b.store().commits.WithTail(ns) {
+	for _, n := range tables.WithTail(ns) {
 		planned[n.Name] = icecat.Listed{}
 	}
-	return planned, b.store().cat.ListAt(ctx, ns, snapshot, func(l icecat.Listed) bool {
+	return planned, tables.Catalog.ListAt(ctx, ns, snapshot, func(l icecat.Listed) bool {
 		if _, ok := planned[l.Name]; ok {
 			planned[l.Name] = l
 		}
@@ -95,7 +94,8 @@ func (b *Bucket) planRestore(ctx context.Context, snapshot string, names []strin
 	})
 }
 
-func (b *Bucket) restoreMetadata(t *Txn, snapshot string) error {
+// restoreMetadata sets the bucket's metadata to that of a snapshot of b, which can belong to another store.
+func (t *Txn) restoreMetadata(b *Bucket, snapshot string) error {
 	snapshots, err := b.Snapshots(t.ctx)
 	if err != nil {
 		return err

@@ -41,6 +41,7 @@ type rewrite struct {
 	evolving   *evolveStep            // changes columns; nil if the columns stay the same
 	rewriteAll bool                   // whether a column change requires rewriting all files
 	id         string                 // ID of the statement, as in PutOptions; "" means no ID
+	checksum   string                 // of the statement, which is recorded with id
 	count      int64                  // number of rows that the statement changes, which is recorded with id
 	result     RewriteResult
 }
@@ -49,7 +50,7 @@ type rewrite struct {
 // table concurrently, rewrite tries again. During an attempt, nothing else in this process commits to the table, but
 // small appends can still go to the tail.
 func (t *Table) rewrite(ctx context.Context, plan func(context.Context, *rewrite) error) (result RewriteResult, err error) {
-	ctx, end := t.store().begin(ctx, "rewrite", t.Bucket().Name(), t.Name())
+	ctx, end := t.store().opts.begin(ctx, "rewrite", t.Bucket().Name(), t.Name())
 	defer func() { end(Outcome{Rows: result.Deleted + result.Written, Err: err}) }()
 	e, release, err := t.acquire()
 	if err != nil {
@@ -100,7 +101,7 @@ func (w *rewrite) commit(ctx context.Context) error {
 			return nil, err
 		}
 		if w.id != "" {
-			if err := a.AddStatement(ctx, cur, w.id, w.count); err != nil {
+			if err := a.AddStatement(ctx, cur, w.id, w.checksum, w.count); err != nil {
 				return nil, err
 			}
 		}

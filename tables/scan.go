@@ -25,14 +25,14 @@ import (
 // Scan returns a reader of the table's rows at the time of the call. To end the scan, the caller must release the reader.
 func (t *Table) Scan(ctx context.Context, o *ScanOptions) (array.RecordReader, error) {
 	o = cmp.Or(o, new(ScanOptions))
-	ctx, end := t.store().begin(ctx, "scan", t.Bucket().Name(), t.Name())
+	ctx, end := t.store().opts.begin(ctx, "scan", t.Bucket().Name(), t.Name())
 	out, err := t.scan(ctx, o)
 	if err != nil {
 		err = t.error("scan", err)
 		end(Outcome{Err: err})
 		return nil, err
 	}
-	return t.store().observe(out, end), nil
+	return t.store().opts.observe(out, end), nil
 }
 
 func (t *Table) scan(ctx context.Context, o *ScanOptions) (_ array.RecordReader, err error) {
@@ -80,7 +80,11 @@ func (t *Table) scan(ctx context.Context, o *ScanOptions) (_ array.RecordReader,
 	if err := r.plan(o.Columns); err != nil {
 		return nil, err
 	}
-	out := arrowsafe.Reader(r.schema, sorted.Chunks(r.batches, o.ChunkRows), release)
+	batches := sorted.Batches(r.batches)
+	if o.ChunkRows > 0 {
+		batches = sorted.Chunks(batches, o.ChunkRows)
+	}
+	out := arrowsafe.Reader(r.schema, batches, release)
 	if o.Dictionaries {
 		return AsDictionaries(out, v.def.Put)
 	}

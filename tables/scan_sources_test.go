@@ -31,7 +31,7 @@ func TestSourceFilesOfScan(t *testing.T) {
 		name     string
 		args     []string
 		maxFiles int
-	}{{"opened", []string{"opened"}, 12}, {"read", nil, 21}} {
+	}{{"opened", []string{"opened"}, 13}, {"read", nil, 20}} {
 		coverDir := t.TempDir()
 		run(program, append([]string{coverDir}, c.args...)...)
 		list := filepath.Join(coverDir, "list")

@@ -1,9 +1,11 @@
 package tables
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"reflect"
 	"slices"
 	"sync"
@@ -49,9 +51,16 @@ type ScanPlan struct {
 	// nested column were renamed, or columns cannot be found by their IDs. Call Rows instead.
 	NeedsScan bool
 
-	view   *view
-	copies []func() // functions that release local copies of files
-	close  func()
+	// OnlyDeletes means that NeedsScan has only one reason: rows are marked as deleted. Then the caller can read Files, and
+	// omit the rows that DeletedRows returns. If two plans from one Store have the same DeletesMark, the same rows of the
+	// same Files are deleted.
+	OnlyDeletes bool
+	DeletesMark string
+
+	view    *view
+	changes *difference // set by ChangesPlan
+	copies  []func()    // functions that release local copies of files
+	close   func()
 }
 
 // PlannedFile is a Parquet file of a table.
@@ -60,7 +69,8 @@ type PlannedFile struct {
 	Bytes int64
 	Rows  int64
 
-	Overlaps bool // whether rows in the tail can replace some of the file's rows
+	Overlaps   bool // whether rows in the tail can replace some of the file's rows
+	HasDeletes bool // whether rows of the file may be marked as deleted
 }
 
 // ScanPlan returns a plan for a caller that reads the table's files itself. The caller must close the plan.
@@ -120,14 +130,17 @@ func (p *ScanPlan) plan(ctx context.Context) (err error) {
 	}
 	p.NaN = mayHaveNaN(v.def.Columns, tasks)
 	p.NeedsScan = p.NeedsScan || !datafile.ReadableByID(ctx, v.t, tasks)
+	if !p.NeedsScan && slices.ContainsFunc(tasks, datafile.HasDeletes) {
+		p.NeedsScan, p.OnlyDeletes = true, true
+		p.DeletesMark = fmt.Sprintf("%s-%d", p.UUID, cmp.Or(v.snapshot, v.t.CurrentSnapshot()).SnapshotID)
+	}
 	for _, task := range tasks {
-		p.NeedsScan = p.NeedsScan || datafile.HasDeletes(task)
 		local, release, err := v.source.b.s.cat.Local(task.File.FilePath())
 		if err != nil {
 			return err
 		}
 		p.copies = append(p.copies, release)
-		f := PlannedFile{Path: local, Bytes: task.File.FileSizeBytes(), Rows: task.File.Count()}
+		f := PlannedFile{Path: local, Bytes: task.File.FileSizeBytes(), Rows: task.File.Count(), HasDeletes: datafile.HasDeletes(task)}
 		if p.KeyColumns != nil {
 			f.Overlaps = v.series.BatchBounds(p.Tail[0]).Overlaps(v.series.Bounds(task.File))
 		}
@@ -196,12 +209,18 @@ func nestedChanged(current *iceberg.Schema, schemas []*iceberg.Schema) bool {
 // Rows returns a reader of all rows in the types of Stored, with the tail's rows last. The caller must release the reader
 // before Close.
 func (p *ScanPlan) Rows(ctx context.Context) (array.RecordReader, error) {
-	r := p.view.reader(ctx)
-	if err := r.plan(nil); err != nil {
-		return nil, p.view.source.error("scan", err)
+	var rows iter.Seq2[arrow.RecordBatch, error]
+	if p.changes != nil {
+		rows = p.changes.batches(ctx)
+	} else {
+		r := p.view.reader(ctx)
+		if err := r.plan(nil); err != nil {
+			return nil, p.view.source.error("scan", err)
+		}
+		rows = r.storedBatches
 	}
 	return arrowsafe.Reader(p.Stored, func(yield func(arrow.RecordBatch, error) bool) {
-		r.storedBatches(func(b arrow.RecordBatch, err error) bool {
+		rows(func(b arrow.RecordBatch, err error) bool {
 			if err != nil {
 				return yield(nil, err)
 			}
@@ -210,6 +229,23 @@ func (p *ScanPlan) Rows(ctx context.Context) (array.RecordReader, error) {
 			return yield(converted, err) && err == nil
 		})
 	}, func() {}), nil
+}
+
+// DeletedRows returns a bitmap for each file in Files: bit i%8 of byte i/8 is set if row i is marked as deleted. Trailing
+// zero bytes are omitted. If the bitmaps need more than maxBytes, DeletedRows returns nil.
+func (p *ScanPlan) DeletedRows(ctx context.Context, maxBytes int64) ([][]byte, error) {
+	tasks, err := p.view.tasks(ctx)
+	if err != nil {
+		return nil, p.view.source.error("scan", err)
+	}
+	bitmaps, err := datafile.DeletedRows(ctx, p.view.t, tasks, maxBytes)
+	if errors.Is(err, datafile.ErrTooLarge) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, p.view.source.error("scan", err)
+	}
+	return bitmaps, nil
 }
 
 // Parts returns the number of parts for [ScanOptions.Part]: at least one, and about one per data file. All parts must be

@@ -25,7 +25,7 @@ type Store struct {
 	cat     *icecat.Catalog
 	tail    *tail.Store // nil if there is no tail
 	commits *commit.Tables
-	closers []func() error
+	closers closers
 }
 
 type tableName = icecat.TableName
@@ -67,10 +67,10 @@ func open(ctx context.Context, dir string, o *Options, h hooks) (_ *Store, err e
 	s := &Store{hooks: h}
 	defer func() {
 		if err != nil {
-			err = &OpError{Op: "open", Dir: cmp.Or(s.dir, dir), Err: errors.Join(err, s.closeAll())}
+			err = &OpError{Op: "open", Dir: cmp.Or(s.dir, dir), Err: errors.Join(err, s.closers.closeAll())}
 		}
 	}()
-	if err := s.setOptions(o); err != nil {
+	if s.opts, err = o.withDefaults(); err != nil {
 		return nil, err
 	}
 	cat := icecat.Options{FS: h.fs, CacheBytes: s.opts.Memory / 4, NoSync: h.noSync, Committing: h.onCommit}
@@ -89,7 +89,7 @@ func open(ctx context.Context, dir string, o *Options, h hooks) (_ *Store, err e
 	s.closers = append(s.closers, s.cat.Close)
 	s.commits = commit.NewTables(commit.Options{
 		Catalog: s.cat, FoldBytes: s.opts.FoldBytes, FoldAge: s.opts.FoldAge, Memory: s.opts.Memory, Logger: s.opts.Logger, BucketOf: bucketOf,
-		Folding: s.beginFold, NoEpoch: h.noEpoch, ReadOnly: s.opts.ReadOnly, OnPrepared: func() {
+		Folding: s.opts.beginFold, NoEpoch: h.noEpoch, ReadOnly: s.opts.ReadOnly, OnPrepared: func() {
 			if s.hooks.onPrepared != nil {
 				s.hooks.onPrepared()
 			}
@@ -106,27 +106,28 @@ func open(ctx context.Context, dir string, o *Options, h hooks) (_ *Store, err e
 	return s, nil
 }
 
-func (s *Store) beginFold(ctx context.Context, n tableName) (context.Context, func(rows int64, err error)) {
-	ctx, end := s.begin(ctx, "fold", bucketOf(n.Namespace), n.Name)
+func (o *Options) beginFold(ctx context.Context, n tableName) (context.Context, func(rows int64, err error)) {
+	ctx, end := o.begin(ctx, "fold", bucketOf(n.Namespace), n.Name)
 	return ctx, func(rows int64, err error) { end(Outcome{Rows: rows, Err: err}) }
 }
 
-func (s *Store) setOptions(o *Options) error {
-	s.opts = *cmp.Or(o, new(Options))
-	s.opts.FoldAge = cmp.Or(s.opts.FoldAge, DefaultFoldAge)
-	s.opts.Memory = cmp.Or(s.opts.Memory, DefaultMemory)
-	s.opts.Logger = cmp.Or(s.opts.Logger, slog.New(slog.DiscardHandler))
+// withDefaults returns a copy of o with its defaults filled in, or an error if an option is invalid.
+func (o *Options) withDefaults() (Options, error) {
+	opts := *cmp.Or(o, new(Options))
+	opts.FoldAge = cmp.Or(opts.FoldAge, DefaultFoldAge)
+	opts.Memory = cmp.Or(opts.Memory, DefaultMemory)
+	opts.Logger = cmp.Or(opts.Logger, slog.New(slog.DiscardHandler))
 	// Divide by 32, because a fold uses several times the memory of its rows, and several folds run concurrently.
-	s.opts.FoldBytes = min(cmp.Or(s.opts.FoldBytes, DefaultFoldBytes), s.opts.Memory/32, 1<<30)
+	opts.FoldBytes = min(cmp.Or(opts.FoldBytes, DefaultFoldBytes), opts.Memory/32, 1<<30)
 	switch {
-	case s.opts.NoTail && s.opts.Tail != nil:
-		return errors.New("options Tail and NoTail cannot be combined")
-	case s.opts.FoldBytes < 0:
-		return fmt.Errorf("option FoldBytes is %d: it must be positive", s.opts.FoldBytes)
-	case s.opts.Memory < 1<<20:
-		return fmt.Errorf("option Memory is %d bytes: it must be at least 1 MiB", s.opts.Memory)
+	case opts.NoTail && opts.Tail != nil:
+		return opts, errors.New("options Tail and NoTail cannot be combined")
+	case opts.FoldBytes < 0:
+		return opts, fmt.Errorf("option FoldBytes is %d: it must be positive", opts.FoldBytes)
+	case opts.Memory < 1<<20:
+		return opts, fmt.Errorf("option Memory is %d bytes: it must be at least 1 MiB", opts.Memory)
 	}
-	return nil
+	return opts, nil
 }
 
 // Close stops background work and closes the Store, but not Options.Tail. Rows in the tail stay there.
@@ -135,14 +136,16 @@ func (s *Store) Close() error {
 	if !s.commits.Close() {
 		return nil
 	}
-	if err := s.closeAll(); err != nil {
+	if err := s.closers.closeAll(); err != nil {
 		return &OpError{Op: "close", Dir: s.dir, Err: err}
 	}
 	return nil
 }
 
-func (s *Store) closeAll() (err error) {
-	for _, f := range slices.Backward(s.closers) {
+type closers []func() error
+
+func (c closers) closeAll() (err error) {
+	for _, f := range slices.Backward(c) {
 		err = errors.Join(err, f())
 	}
 	return err
@@ -150,10 +153,6 @@ func (s *Store) closeAll() (err error) {
 
 // Dir returns the directory's absolute path, or the URL that was passed to Open, without the URL's query.
 func (s *Store) Dir() string { return s.orUnopened().dir }
-
-// Bucket returns the bucket with the given name, whether or not it exists. The first put of a table creates a missing
-// bucket. The default bucket's name is "".
-func (s *Store) Bucket(name string) *Bucket { return &Bucket{s.orUnopened(), name} }
 
 // Buckets yields the bucket names, sorted by namespace.
 func (s *Store) Buckets(ctx context.Context) iter.Seq2[string, error] {

@@ -5,13 +5,35 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
+	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/apache/arrow-go/v18/arrow"
 
+	"github.com/go-partd/partd/internal/vfs"
 	"github.com/go-partd/partd/tables/internal/commit"
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
+
+// Bucket is a named group of tables.
+type Bucket struct {
+	s    *Store
+	name string
+}
+
+// Bucket returns the bucket with the given name, whether or not it exists. The first put of a table creates a missing
+// bucket. The default bucket's name is "".
+func (s *Store) Bucket(name string) *Bucket { return &Bucket{s.orUnopened(), name} }
+
+// Name returns the bucket's name.
+func (b *Bucket) Name() string {
+	if b == nil {
+		return ""
+	}
+	return b.name
+}
 
 // Table is a table in its current state, or pinned to an old version or a snapshot. Unless it is pinned, each call sees
 // the table as it is when the call starts. Writing methods of a pinned table return an error that wraps [ErrPinned].
@@ -96,77 +118,6 @@ func (t *Table) Delete(ctx context.Context) error {
 	return t.update(ctx, "delete", func(txn *Txn) error { return txn.Delete(t.Bucket().Name(), t.Name()) })
 }
 
-// At returns the table pinned to the state that a selector selects, or an error if the table or the state is missing.
-// It ignores the state to which t itself is pinned. If all selectors are nil, the result is not pinned.
-//
-// With [AtTime], At can wait until a running put ends. To avoid a deadlock, the reader that is passed to a put must not
-// call At with AtTime for the same table.
-func (t *Table) At(ctx context.Context, selectors ...At) (_ *Table, err error) {
-	defer wrapError(&err, "open table", t.Bucket().Name(), t.Name())
-	n, err := t.check()
-	if err != nil {
-		return nil, err
-	}
-	b := t.b
-	a := selectState(selectors...)
-	if a.snapshot != "" {
-		if a.version != nil || !a.time.IsZero() {
-			return nil, errors.New("AtSnapshot cannot be combined with AtVersion or AtTime")
-		}
-		t := &Table{b: b, name: t.name, snapshot: a.snapshot}
-		_, err := t.loadSnapshot(ctx)
-		return t, err
-	}
-	cur, err := b.store().cat.Load(ctx, n.Namespace, n.Name)
-	if err != nil {
-		return nil, notFound(err)
-	}
-	t = b.Table(t.name)
-	if a.version == nil && a.time.IsZero() {
-		return t, nil
-	}
-	meta := cur.Metadata()
-	t.uuid, t.old = meta.TableUUID().String(), a.version
-	if !a.time.IsZero() {
-		if a.version != nil {
-			return nil, errors.New("AtVersion and AtTime cannot be combined")
-		}
-		tableEntry, err := b.store().commits.Acquire(n)
-		if err != nil {
-			return nil, err
-		}
-		defer tableEntry.Release()
-		cur, unfolded, err := tableEntry.FoldUntil(ctx, a.time)
-		if err != nil {
-			return nil, notFound(err)
-		}
-		if unfolded && b.s.opts.Catalog != "" {
-			return nil, fmt.Errorf("%w: rows put before that time are still in the tail of another Store: wait until that Store folds them", ErrReadOnly)
-		}
-		if unfolded {
-			// A read-only store cannot fold. All rows in its copy of the tail were put before a.time, so the current
-			// state is the state at a.time.
-			return b.Table(t.name), nil
-		}
-		meta = cur.Metadata()
-		snap := commit.SnapshotAt(meta, a.time)
-		if snap == nil {
-			return nil, fmt.Errorf("every version contains rows put after %s: %w", a.time.UTC().Format(time.RFC3339Nano), ErrNotFound)
-		}
-		t.old = new(Version(snap.SequenceNumber))
-	}
-	_, err = snapshotOf(meta, *t.old)
-	return t, err
-}
-
-// notFound returns ErrNotFound if err is the catalog's error for a missing table, and otherwise err.
-func notFound(err error) error {
-	if errors.Is(err, icecat.ErrNotFound) {
-		return ErrNotFound
-	}
-	return err
-}
-
 // Schema returns the columns in the types that readers see: as they were put, but without encodings such as dictionaries.
 func (t *Table) Schema(ctx context.Context) (*arrow.Schema, error) {
 	return withView(ctx, t, "read the schema of", func(v *view) (*arrow.Schema, error) { return v.def.Logical, nil })
@@ -194,7 +145,7 @@ func (t *Table) Info(ctx context.Context) (TableInfo, error) {
 	if err != nil {
 		return TableInfo{}, t.error("describe", notFound(err))
 	}
-	i, err := t.store().info(ctx, l)
+	i, err := currentInfo(ctx, t.store().commits, l)
 	err = cmp.Or(err, l.Damaged)
 	if err == nil && t.old != nil {
 		var v *view
@@ -207,4 +158,90 @@ func (t *Table) Info(ctx context.Context) (TableInfo, error) {
 		return TableInfo{}, t.error("describe", notFound(err))
 	}
 	return i, nil
+}
+
+// notFound returns ErrNotFound if err is the catalog's error for a missing table, and otherwise err.
+func notFound(err error) error {
+	if errors.Is(err, icecat.ErrNotFound) {
+		return ErrNotFound
+	}
+	return err
+}
+
+// check returns the table's name in the catalog, or an error if the bucket's or the table's name is invalid.
+func (b *Bucket) check(name string) (tableName, error) {
+	if err := errors.Join(checkName("bucket", b.Name()), checkName("table", name)); err != nil {
+		return tableName{}, err
+	}
+	return tableName{Namespace: namespaceOf(b.Name()), Name: name}, nil
+}
+
+func (t *Table) error(op string, err error) error {
+	return &OpError{Op: op, Bucket: t.Bucket().Name(), Table: t.Name(), Err: err}
+}
+
+// unopened returns a closed Store, all of whose operations fail. It takes the place of a nil or zero Store.
+var unopened = sync.OnceValue(func() *Store {
+	s := &Store{hooks: hooks{fs: vfs.OS{}}, cat: icecat.Unopened()}
+	s.opts, _ = (*Options)(nil).withDefaults() // the defaults are valid
+	s.commits = commit.NewTables(commit.Options{Catalog: s.cat, BucketOf: bucketOf, Logger: s.opts.Logger})
+	s.commits.Close()
+	return s
+})
+
+// orUnopened returns s, or the unopened Store if s is nil or zero.
+func (s *Store) orUnopened() *Store {
+	if s == nil || s.commits == nil {
+		return unopened()
+	}
+	return s
+}
+
+func (b *Bucket) store() *Store {
+	if b == nil {
+		return unopened()
+	}
+	return b.s.orUnopened()
+}
+
+func (t *Table) store() *Store { return t.Bucket().store() }
+
+// checkName returns an error if a name is invalid. A table's name must not be empty; other names may be empty.
+func checkName(kind, name string) error {
+	invalid := func(format string, args ...any) error { return &ArgumentError{Err: fmt.Errorf(format, args...)} }
+	switch {
+	case len(name) > MaxName:
+		return invalid("the %s name is %d bytes long: the limit is %d", kind, len(name), MaxName)
+	case !utf8.ValidString(name):
+		return invalid("the %s name is not valid UTF-8", kind)
+	case kind == "table" && name == "":
+		return invalid("the table name is empty")
+	case strings.IndexByte(name, 0) >= 0:
+		return invalid("the %s name contains a zero byte", kind)
+	}
+	return nil
+}
+
+// defaultNamespace is the namespace of the default bucket, whose name is "": a namespace's name cannot be empty.
+// Buckets named "default", or "default" followed by underscores, get an extra underscore.
+const defaultNamespace = "default"
+
+func namespaceOf(bucket string) string {
+	if bucket == "" {
+		return defaultNamespace
+	}
+	if strings.TrimRight(bucket, "_") == defaultNamespace {
+		return bucket + "_"
+	}
+	return bucket
+}
+
+func bucketOf(namespace string) string {
+	if namespace == defaultNamespace {
+		return ""
+	}
+	if strings.TrimRight(namespace, "_") == defaultNamespace {
+		return namespace[:len(namespace)-1]
+	}
+	return namespace
 }

@@ -167,7 +167,8 @@ type PutOptions struct {
 	// settings. An append to an existing table ignores Settings.
 	Settings *Settings
 
-	rows *int64 // if not nil, the number of rows that have been put, which is recorded with ID
+	rows     *int64 // if not nil, the number of rows that have been put, which is recorded with ID
+	checksum string // of the SQL statement that puts rows; recorded too
 }
 
 // ScanOptions configures a scan. Nil or the zero value reads everything.
@@ -222,42 +223,3 @@ type TableInfo struct {
 	// Verify checks everything.
 	Damaged string `json:",omitempty"`
 }
-
-// At selects an older state of a table.
-type At func(*stateSelection)
-
-type stateSelection struct {
-	version  *Version
-	time     time.Time
-	snapshot string
-}
-
-// AtVersion selects a version.
-func AtVersion(v Version) At { return func(a *stateSelection) { a.version = &v } }
-
-// Version returns the version that AtVersion selected, or nil.
-func (a At) Version() *Version { return selectState(a).version }
-
-// AtSnapshot selects the table's state in a snapshot of its bucket. In a query, each table is read from the snapshot of
-// this name in its own bucket.
-func AtSnapshot(name string) At { return func(a *stateSelection) { a.snapshot = name } }
-
-// Snapshot returns the snapshot name that AtSnapshot selected, or "".
-func (a At) Snapshot() string { return selectState(a).snapshot }
-
-func selectState(selectors ...At) (selected stateSelection) {
-	for _, a := range selectors {
-		if a != nil {
-			a(&selected)
-		}
-	}
-	return selected
-}
-
-// AtTime selects the version that was current at time t, to the millisecond: the newest version that contains only rows
-// put by t. If all rows in the tail were put by t, they are first moved into files as a new version. If some of these
-// rows were put later, the selected version contains none of the tail's rows.
-func AtTime(t time.Time) At { return func(a *stateSelection) { a.time = t } }
-
-// Time returns the time that AtTime selected, or the zero time.
-func (a At) Time() time.Time { return selectState(a).time }

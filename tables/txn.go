@@ -40,7 +40,7 @@ type txnChange struct {
 // changes. Readers see no changes before the commit.
 func (s *Store) Update(ctx context.Context, f func(*Txn) error) (err error) {
 	s = s.orUnopened()
-	ctx, end := s.begin(ctx, "update", "", "")
+	ctx, end := s.opts.begin(ctx, "update", "", "")
 	defer func() { end(Outcome{Err: err}) }()
 	defer wrapOnce(&err, &OpError{Op: "update", Dir: s.dir})
 	unpin, err := s.commits.Pin()

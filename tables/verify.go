@@ -12,6 +12,7 @@ import (
 
 	"github.com/zeebo/xxh3"
 
+	"github.com/go-partd/partd/tables/internal/commit"
 	"github.com/go-partd/partd/tables/internal/content"
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
@@ -78,7 +79,7 @@ func (s *Store) verify(ctx context.Context, v *content.Verifier, o *VerifyOption
 	if o.Tables != nil && len(o.Buckets) != 1 {
 		return errNoBucket
 	}
-	namespaces, err := s.selectNamespaces(ctx, o.Buckets)
+	namespaces, err := o.Buckets.namespaces(ctx, s.cat)
 	if err != nil {
 		return err
 	}
@@ -91,7 +92,7 @@ func (s *Store) verify(ctx context.Context, v *content.Verifier, o *VerifyOption
 		for _, l := range states {
 			if o.Tables == nil || slices.Contains(o.Tables, l.Name) {
 				names[l.Name] = true
-				if err := s.verifyState(ctx, v, ns, l); err != nil {
+				if err := verifyState(ctx, s.commits, v, ns, l); err != nil {
 					return err
 				}
 			}
@@ -106,42 +107,22 @@ func (s *Store) verify(ctx context.Context, v *content.Verifier, o *VerifyOption
 	return nil
 }
 
-// selectNamespaces returns the namespaces of the given buckets, which must exist. If buckets is empty, it returns all
-// namespaces.
-func (s *Store) selectNamespaces(ctx context.Context, buckets Buckets) (namespaces []string, _ error) {
-	if len(buckets) == 0 {
-		return s.cat.Namespaces(ctx)
-	}
-	for _, name := range buckets {
-		ns := namespaceOf(name)
-		exists, err := s.cat.HasNamespace(ctx, ns)
-		if err == nil && !exists {
-			err = &OpError{Op: "look for", Bucket: name, Err: &notFoundError{"the bucket does not exist"}}
-		}
-		if err != nil {
-			return nil, err
-		}
-		namespaces = append(namespaces, ns)
-	}
-	return namespaces, nil
-}
-
 // intact reports whether Verify would find no damage in the table state whose metadata is at location.
-func (s *Store) intact(ctx context.Context, namespace, name, location string) (bool, error) {
-	v := content.NewVerifier(s.cat)
-	err := s.verifyState(ctx, v, namespace, icecat.State{Name: name, Location: location})
+func intact(ctx context.Context, tables *commit.Tables, namespace, name, location string) (bool, error) {
+	v := content.NewVerifier(tables.Catalog)
+	err := verifyState(ctx, tables, v, namespace, icecat.State{Name: name, Location: location})
 	return v.Result.Damaged == 0, err
 }
 
 // verifyState checks the files of one state of a table. If the state is current and its metadata is intact, verifyState
 // also loads the table again. This can detect other damage, and makes a repair take effect.
-func (s *Store) verifyState(ctx context.Context, v *content.Verifier, namespace string, state icecat.State) error {
+func verifyState(ctx context.Context, tables *commit.Tables, v *content.Verifier, namespace string, state icecat.State) error {
 	t := content.Table{Bucket: bucketOf(namespace), Name: state.Name}
 	current, err := v.VerifyState(ctx, t, state)
 	if err != nil || !current {
 		return err
 	}
-	err = s.commits.Refresh(ctx, tableName{Namespace: namespace, Name: state.Name})
+	err = tables.Refresh(ctx, tableName{Namespace: namespace, Name: state.Name})
 	if d := (*icecat.Damaged)(nil); errors.As(err, &d) {
 		v.Record(Finding{State: Damaged, Bucket: t.Bucket, Table: t.Name, File: d.File, Problem: d.Err.Error() + "; " + d.Remedy}, 0)
 		return nil

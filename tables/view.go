@@ -8,11 +8,9 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/iceberg-go/table"
 
-	"github.com/go-partd/partd/internal/vfs"
 	"github.com/go-partd/partd/tables/internal/commit"
 	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/definition"
-	"github.com/go-partd/partd/tables/internal/icecat"
 	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/series"
 	"github.com/go-partd/partd/tables/internal/take"
@@ -148,35 +146,3 @@ func (v *view) dedupTail(ctx context.Context) error {
 	v.tail.Cache(merged, v.replaces)
 	return nil
 }
-
-func (t *Table) error(op string, err error) error {
-	return &OpError{Op: op, Bucket: t.Bucket().Name(), Table: t.Name(), Err: err}
-}
-
-// unopened returns a closed Store, all of whose operations fail. It takes the place of a nil or zero Store.
-var unopened = sync.OnceValue(func() *Store {
-	s := &Store{hooks: hooks{fs: vfs.OS{}}, cat: icecat.Unopened()}
-	if err := s.setOptions(nil); err != nil {
-		panic(err)
-	}
-	s.commits = commit.NewTables(commit.Options{Catalog: s.cat, BucketOf: bucketOf, Logger: s.opts.Logger})
-	s.commits.Close()
-	return s
-})
-
-// orUnopened returns s, or the unopened Store if s is nil or zero.
-func (s *Store) orUnopened() *Store {
-	if s == nil || s.commits == nil {
-		return unopened()
-	}
-	return s
-}
-
-func (b *Bucket) store() *Store {
-	if b == nil {
-		return unopened()
-	}
-	return b.s.orUnopened()
-}
-
-func (t *Table) store() *Store { return t.Bucket().store() }

@@ -17,6 +17,7 @@ import (
 	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/internal/filejobs"
 	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/storekit"
 	"github.com/go-partd/partd/stores"
 )
 
@@ -116,7 +117,7 @@ func keysOf(args []string, base64Keys bool) ([]string, error) {
 			keys[i] = string(key)
 		}
 	}
-	if err := partd.CheckKeys("read the command line", keys); errors.Is(err, partd.ErrTooLarge) {
+	if err := storekit.CheckKeys("read the command line", keys); errors.Is(err, partd.ErrTooLarge) {
 		return nil, cliutil.UsageError{Err: err}
 	}
 	return keys, nil

@@ -9,10 +9,11 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/shards"
+	"github.com/go-partd/partd/storekit"
 )
 
 func bottomStore(store partd.Partd) partd.Partd {
-	for store = range partd.Layers(store) {
+	for store = range storekit.Layers(store) {
 	}
 	return store
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/internal/progress"
+	"github.com/go-partd/partd/storekit"
 )
 
 const scanHelp = `Write every key with its value, in the store's order, as JSON lines:
@@ -72,7 +73,7 @@ func parsePart(text string) (part, parts int, err error) {
 	first, second, _ := strings.Cut(text, "/")
 	part, err1 := strconv.Atoi(first)
 	parts, err2 := strconv.Atoi(second)
-	if err1 != nil || err2 != nil || partd.CheckPart(part, parts) != nil {
+	if err1 != nil || err2 != nil || storekit.CheckPart(part, parts) != nil {
 		return 0, 0, cliutil.Usagef("--part must be I/N, such as 0/4, with N from 1 to %d and I from 0 to N-1, not %q", partd.MaxParts, text)
 	}
 	return part, parts, nil

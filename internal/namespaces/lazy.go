@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/storekit"
 )
 
 // lazy is a namespace's store. It opens the store when an operation needs it. A store that does not
@@ -126,7 +127,7 @@ type reader struct {
 }
 
 func (r *reader) Rewind() error {
-	if rewinder, ok := r.ReadCloser.(partd.Rewinder); ok {
+	if rewinder, ok := r.ReadCloser.(storekit.Rewinder); ok {
 		return rewinder.Rewind()
 	}
 	return fmt.Errorf("rewind: %w", errors.ErrUnsupported)

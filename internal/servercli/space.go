@@ -15,6 +15,7 @@ import (
 	"github.com/go-partd/partd/internal/space"
 	"github.com/go-partd/partd/internal/vfs"
 	"github.com/go-partd/partd/logstore"
+	"github.com/go-partd/partd/storekit"
 )
 
 // minLogQuota is the smallest useful quota of a log: store, because the write-ahead file of an empty
@@ -89,7 +90,7 @@ func directoryOf(storeURL string) string {
 }
 
 func bottomStore(store partd.Partd) partd.Partd {
-	for store = range partd.Layers(store) {
+	for store = range storekit.Layers(store) {
 	}
 	return store
 }
@@ -117,7 +118,7 @@ func reclaimSpace(ctx context.Context, store partd.Partd) {
 // written to its final files. It returns nil if the store writes to its final files immediately.
 func pendingBytes(store partd.Partd) func() int64 {
 	var parts []func() int64
-	for s := range partd.Layers(store) {
+	for s := range storekit.Layers(store) {
 		switch s := s.(type) {
 		case *partd.Buffer:
 			parts = append(parts, s.MemoryUsed)

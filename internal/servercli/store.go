@@ -15,6 +15,7 @@ import (
 	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/internal/namespaces"
 	"github.com/go-partd/partd/logstore"
+	"github.com/go-partd/partd/storekit"
 	"github.com/go-partd/partd/stores"
 )
 
@@ -85,7 +86,7 @@ func (c *config) openNamespaces(store partd.Partd, opts *namespaces.Options, log
 		location := strings.NewReplacer("%", "%25", "?", "%3F").Replace(dir)
 		return stores.OpenWithDefaults(ctx, scheme+":"+location+"?"+strings.Join(options, "&"), map[string]string{"memory": memoryEach})
 	}
-	opts.ReaderMemory, opts.ListingMemory = partd.ReaderMemory(store)
+	opts.ReaderMemory, opts.ListingMemory = storekit.ReaderMemory(store)
 	set, err := namespaces.New(dir, *opts)
 	if err != nil {
 		return nil, fmt.Errorf("the namespaces in %s: %w", dir, err)

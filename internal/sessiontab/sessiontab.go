@@ -4,7 +4,10 @@ package sessiontab
 
 import (
 	"container/list"
+	"crypto/hmac"
 	crand "crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"iter"
 	"math/rand/v2"
@@ -127,4 +130,11 @@ func NewSecret() []byte {
 	secret := make([]byte, SecretLen)
 	_, _ = crand.Read(secret) // never returns an error
 	return secret
+}
+
+// NewToken derives the token of a session from a secret of its store.
+func NewToken(secret []byte, session uint64) [16]byte {
+	h := hmac.New(sha256.New, secret)
+	h.Write(binary.LittleEndian.AppendUint64(nil, session))
+	return [16]byte(h.Sum(nil))
 }

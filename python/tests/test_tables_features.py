@@ -54,6 +54,33 @@ def test_parameters(tables):
             tables.sql("SELECT ?", params=params)
 
 
+@pytest.mark.parametrize("as_", ["pandas", "polars", "arrow"])
+def test_changes(tables, as_):
+    def texts(changes):
+        rows = {"pandas": lambda: changes.rows.to_dict("records"), "polars": lambda: changes.rows.to_dicts(), "arrow": lambda: changes.rows.to_pylist()}[as_]()
+        return sorted(f"{row['k']} {row['_change']}" for row in rows)
+
+    table = tables.table("q")
+    table.put(pa.table({"k": [1, 2], "v": [0.5, 1.5]}))
+    first = table.changes(as_=as_)
+    assert texts(first) == ["1 insert", "2 insert"]
+    table.put(pa.table({"k": [3], "v": [2.5]}), "append")
+    second = table.changes(since=first.version, uuid=first.uuid, as_=as_)
+    assert texts(second) == ["3 insert"] and second.version > first.version and second.uuid == first.uuid
+    table.put(pa.table({"k": [1, 2], "v": [0.5, 2.5]}), "replace")
+    last = table.changes(since=second.version, keys=["k"], as_=as_)
+    assert texts(last) == ["2 update_after", "2 update_before", "3 delete"]
+    assert texts(tables.changes("q", since=last.version, as_=as_)) == []
+    assert texts(tables.changes("q", since=second.version, version=second.version, as_=as_)) == []
+    assert texts(tables.changes("q", since=datetime.datetime.now(datetime.timezone.utc), as_=as_)) == []
+    count = tables.sql('SELECT count(*) AS n FROM changes."default".q', since=second.version, as_="arrow")
+    assert count.to_pylist() == [{"n": 3}]
+    with pytest.raises(NotFound, match="start again"):
+        table.changes(since=99)
+    with pytest.raises(NotFound, match="start again"):
+        table.changes(uuid="x")
+
+
 def test_versions(tables):
     assert tables.put("q", pa.table({"a": [1]})) == 1
     time.sleep(0.02)

@@ -20,6 +20,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/frame"
+	"github.com/go-partd/partd/storekit"
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
 )
 
@@ -31,7 +32,7 @@ var ErrSchema = errors.New("a schema that differs from the key's")
 func Entry(key string, schema *arrow.Schema, batches ...arrow.RecordBatch) (_ partd.Entry, err error) {
 	defer func() {
 		if err != nil {
-			err = fmt.Errorf("arrowvalue: append %s: %w", partd.QuoteKey(key), err)
+			err = fmt.Errorf("arrowvalue: append %s: %w", storekit.QuoteKey(key), err)
 		}
 	}()
 	value := bytes.NewBuffer(frame.Begin(nil))
@@ -116,7 +117,7 @@ type reader struct {
 }
 
 func (r *reader) wrapError(err error) error {
-	return fmt.Errorf("arrowvalue: read %s: %w", partd.QuoteKey(r.key), err)
+	return fmt.Errorf("arrowvalue: read %s: %w", storekit.QuoteKey(r.key), err)
 }
 
 // advance moves to the next frame.

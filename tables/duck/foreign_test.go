@@ -78,5 +78,9 @@ func TestOldListsInFiles(t *testing.T) {
 			t.Errorf("with IDs from %d: scan = %s, error %v; want [[1,2],[3,4]]", ids, got, err)
 		}
 		expect(t, s, "SELECT v FROM b.t", nil, "[[1,2],[3,4]]") // DuckDB itself would read nulls from the file
+		change(t, s, "INSERT INTO t VALUES ([[5]]), ([[6]])", 2)
+		change(t, s, "UPDATE t SET v = [[7]] WHERE v = [[5]]", 1)
+		change(t, s, "DELETE FROM t WHERE v = [[1, 2], [3, 4]]", 1)
+		expect(t, s, "SELECT v FROM b.t ORDER BY v", nil, "[[6]]", "[[7]]")
 	}
 }

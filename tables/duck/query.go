@@ -157,7 +157,7 @@ func (q *query) prepare(ctx context.Context, st prepared, describeOnly bool) (*d
 	}
 	isShareable, footerBytes := true, int64(0)
 	for _, t := range q.tables {
-		if err := q.setFiles(ctx, t, describeOnly); err != nil {
+		if err := q.setFiles(ctx, t, limit, describeOnly); err != nil {
 			return nil, database.ErrorAt(st.sql, t.offset, err)
 		}
 		j.Tables = append(j.Tables, t.qualifiedSchema()+"."+sqlquote.Name(t.name))
@@ -166,6 +166,11 @@ func (q *query) prepare(ctx context.Context, st prepared, describeOnly bool) (*d
 		}
 		if t.emptyFile != "" && !slices.Contains(j.Paths, t.emptyFile) {
 			j.Paths = append(j.Paths, t.emptyFile)
+		}
+		for group := range fileGroups {
+			if k := t.keepFunction(group); k.Name != "" {
+				j.Keep = append(j.Keep, k)
+			}
 		}
 		footerBytes += t.footerBytes()
 		if t.catalog != "" && !slices.Contains(j.Attach, t.catalog) {

@@ -36,6 +36,8 @@ type boundTable struct {
 	offset        int          // position of the name in the statement, in bytes
 	extraRows     *scratchFile // contains the rows that are not in the table's files
 	copied        bool         // whether extraRows contains all rows of the table, because column types must change
+	deletedRows   *scratchFile // contains bitmaps of the deleted rows of files; nil if no rows are deleted
+	index         int          // position in query.tables
 	isPrivate     bool         // whether only this statement reads extraRows
 	isTarget      bool         // whether the view has tables.FileColumn and tables.RowColumn
 	emptyFile     string       // path of a file without rows, which readFunction adds to a single large file; "" if no file is large
@@ -46,6 +48,9 @@ func (t *boundTable) String() string { return sqlquote.Qualified(t.bucket, t.tab
 func (t *boundTable) close() {
 	if t.extraRows != nil {
 		t.extraRows.release()
+	}
+	if t.deletedRows != nil {
+		t.deletedRows.release()
 	}
 	if t.plan != nil {
 		t.plan.Close()
@@ -72,9 +77,12 @@ func (q *query) resolve(ctx context.Context, sql string, names []database.Name) 
 	for _, n := range names {
 		t := &boundTable{catalog: n.Catalog, schema: n.Schema, name: n.Table, offset: n.Offset, namedColumns: n.Columns, allColumns: n.AllColumns}
 		state := q.o.At
-		if n.Catalog == database.Before {
-			if state = q.o.Before; state == nil {
-				return resolved, database.RefusedAt(sql, n.Offset, "%s refers to an earlier state of the tables, but the query does not select one", database.Before)
+		if n.Catalog == database.Before || n.Catalog == database.Changes {
+			if q.o.Before == nil {
+				return resolved, database.RefusedAt(sql, n.Offset, "%s refers to an earlier state of the tables, but the query does not select one", n.Catalog)
+			}
+			if n.Catalog == database.Before {
+				state = q.o.Before
 			}
 		}
 		t.schema = cmp.Or(t.schema, mainSchema)
@@ -94,7 +102,7 @@ func (q *query) resolve(ctx context.Context, sql string, names []database.Name) 
 			}
 			continue
 		}
-		byName[key] = t
+		byName[key], t.index = t, len(resolved)
 		resolved = append(resolved, t)
 		if err := q.bind(ctx, t, opened); err != nil {
 			return resolved, database.ErrorAt(sql, n.Offset, err)
@@ -157,18 +165,14 @@ func (q *query) find(ctx context.Context, n database.Name, state tables.At) (buc
 	return "", "", nil, fmt.Errorf("tables %v and %v differ only in case: write the name exactly", matches[0], matches[1])
 }
 
-// checkTarget returns an error if a column of the target table has the name of a column that DuckDB adds to files, or if
-// an expression uses whole rows of the table, because these have more columns than the table.
+// checkTarget returns an error if a column of the target table hides one of the columns that number rows, or if an
+// expression uses whole rows of the table, because these have more columns than the table.
 func (t *boundTable) checkTarget(wholeRows []string, alias string) error {
-	hasColumn := func(name string) bool {
-		return slices.ContainsFunc(t.columns, func(c column) bool { return strings.EqualFold(c.name, name) })
+	if t.hidesRowNumbers() {
+		return fmt.Errorf("table %v has a column %s or %s, but SQL needs these names to change rows: rename the column", t, fileIndex, fileRow)
 	}
-	for _, name := range []string{fileIndex, fileRow} {
-		if hasColumn(name) {
-			return fmt.Errorf("table %v has a column %q, whose name SQL needs to change rows: rename the column", t, name)
-		}
-	}
-	if slices.Contains(wholeRows, strings.ToLower(alias)) && !hasColumn(alias) {
+	hasColumn := slices.ContainsFunc(t.columns, func(c column) bool { return strings.EqualFold(c.name, alias) })
+	if slices.Contains(wholeRows, strings.ToLower(alias)) && !hasColumn {
 		return fmt.Errorf("%s is a whole row, which is not supported here: name its columns", sqlquote.Name(alias))
 	}
 	return nil
@@ -178,12 +182,16 @@ func (t *boundTable) checkTarget(wholeRows []string, alias string) error {
 const fileIndex, fileRow = "file_index", "file_row_number"
 
 func (q *query) bind(ctx context.Context, t *boundTable, table *tables.Table) (err error) {
-	if target := q.o.Target; t.isTarget || target != nil && (t.catalog == "" || t.catalog == database.Catalog) && t.bucket == target.Bucket && t.table == target.Table {
+	target := q.o.Target
+	switch isSame := target != nil && (t.catalog == "" || t.catalog == database.Catalog) && t.bucket == target.Bucket && t.table == target.Table; {
+	case t.isTarget || isSame:
 		if q.target == nil {
 			q.target, err = target.Plan(ctx)
 		}
 		t.plan = q.target
-	} else {
+	case t.catalog == database.Changes:
+		t.plan, err = table.ChangesPlan(ctx, q.o.Before)
+	default:
 		t.plan, err = table.ScanPlan(ctx)
 	}
 	if err != nil {
@@ -194,31 +202,6 @@ func (q *query) bind(ctx context.Context, t *boundTable, table *tables.Table) (e
 		return fmt.Errorf("table %v: %w", t, err)
 	}
 	return nil
-}
-
-// setFiles sets the files of the table's view, and writes rows that DuckDB cannot read from the table's files to
-// another file. If describeOnly is true, it does nothing for a table whose rows must all be copied.
-func (q *query) setFiles(ctx context.Context, t *boundTable, describeOnly bool) (err error) {
-	switch p := t.plan; {
-	case p.NeedsScan || t.copied:
-		if describeOnly {
-			return nil
-		}
-		t.isPrivate = true
-		t.extraRows, err = q.e.scratch.write(ctx, p, "")
-	default:
-		t.files = slices.Clone(p.Files)
-		if len(p.Tail) > 0 {
-			t.extraRows, err = q.e.scratch.write(ctx, p, p.TailMark)
-		}
-	}
-	if err == nil && t.extraRows != nil {
-		t.files = append(t.files, t.extraRows.planned())
-	}
-	if err == nil && slices.ContainsFunc(t.files, isLarge) {
-		t.emptyFile, err = q.e.scratch.emptyFile()
-	}
-	return err
 }
 
 func (t *boundTable) qualifiedSchema() string { return sqlquote.Qualified(t.catalog, t.schema) }
@@ -244,28 +227,31 @@ func (t *boundTable) view() string {
 	if len(t.files) == 0 {
 		return t.emptyView()
 	}
-	var plain, overlapping []tables.PlannedFile
-	for _, f := range t.files {
-		if f.Overlaps {
-			overlapping = append(overlapping, f)
-		} else {
-			plain = append(plain, f)
+	var parts []string
+	for i, files := range t.fileGroups() {
+		if len(files) == 0 {
+			continue
 		}
-	}
-	view := t.createView() + t.columnList("")
-	if t.isTarget {
-		view += ", " + fileIndex + " AS " + sqlquote.Name(tables.FileColumn) + ", " + fileRow + " AS " + sqlquote.Name(tables.RowColumn)
-	}
-	view += " FROM " + t.readFunction(plain)
-	if len(overlapping) > 0 {
+		source := t.readFunction(files)
+		if f := t.keepFunction(i); f.Name != "" {
+			source = fmt.Sprintf("(SELECT * FROM %s WHERE %s(file_index, file_row_number))", source, f.Name)
+		}
+		if i != overlapping {
+			positions := ""
+			if t.isTarget { // all files are in one group
+				positions = ", " + fileIndex + " AS " + sqlquote.Name(tables.FileColumn) + ", " + fileRow + " AS " + sqlquote.Name(tables.RowColumn)
+			}
+			parts = append(parts, t.columnList("")+positions+" FROM "+source)
+			continue
+		}
 		var conditions []string
 		for _, name := range t.plan.KeyColumns {
 			conditions = append(conditions, "old."+sqlquote.Name(name)+" = new."+sqlquote.Name(name))
 		}
-		view += fmt.Sprintf(" UNION ALL SELECT %s FROM %s AS old ANTI JOIN %s AS new ON %s",
-			t.columnList("old."), t.readFunction(overlapping), t.readFunction([]tables.PlannedFile{t.extraRows.planned()}), strings.Join(conditions, " AND "))
+		parts = append(parts, fmt.Sprintf("%s FROM %s AS old ANTI JOIN %s AS new ON %s", t.columnList("old."), source,
+			t.readFunction([]tables.PlannedFile{t.extraRows.planned()}), strings.Join(conditions, " AND ")))
 	}
-	return view
+	return t.createView() + strings.Join(parts, " UNION ALL SELECT ")
 }
 
 // viewColumns returns the columns that the statement can name, and the key columns, which view may need.

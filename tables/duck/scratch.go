@@ -18,11 +18,13 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/spill"
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/database"
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
-// scratch manages temporary Parquet files, from which DuckDB reads rows that are not in a table's own files. The
-// file for a table's tail (the rows not yet in data files) is reused until the tail changes.
+// scratch manages temporary files. Some are Parquet files with rows that DuckDB cannot read from a table's own files.
+// Others contain bitmaps of deleted rows. A file for a table's tail (the rows not yet in data files) is reused until the
+// tail changes, and a file of bitmaps until the table's files change.
 type scratch struct {
 	dir string
 
@@ -38,21 +40,48 @@ const maxScratch = 32
 type scratchFile struct {
 	s       *scratch
 	path    string
-	table   string // the table's UUID
-	mark    string // ScanPlan.TailMark of the rows; "" if the file cannot be reused
+	table   string // the table's UUID, and the kind of content
+	mark    string // ScanPlan.TailMark or DeletesMark of the content; "" if the file cannot be reused
 	rows    int64
-	refs    int // number of queries that use the file
-	file    spill.Writer
+	bitmaps []database.Bitmap // of the deleted rows in each of the table's files; nil if they are too large, or if the file contains rows
+	refs    int               // number of queries that use the file
+	spilled spill.Writer
 	written chan struct{} // closed after the file was written, or err was set
 	err     error
 }
 
-// write returns a file with the rows of the plan's tail if mark is plan.TailMark, or with all rows of the
-// table if mark is "". The caller must release the file.
-func (s *scratch) write(ctx context.Context, plan *tables.ScanPlan, mark string) (*scratchFile, error) {
-	f, isNew := s.acquire(plan.UUID, mark)
+// rowsOf returns a file with the rows of the plan's tail if mark is plan.TailMark, or with all rows of the table if mark
+// is "". The caller must release the file.
+func (s *scratch) rowsOf(ctx context.Context, plan *tables.ScanPlan, mark string) (*scratchFile, error) {
+	return s.file(ctx, plan.UUID, mark, func(f *scratchFile) error { return f.writeRows(ctx, plan, mark != "") })
+}
+
+// deletedRows returns a file with bitmaps of the plan's deleted rows, or a file without bitmaps if they need more than
+// maxBytes. The caller must release the file.
+func (s *scratch) deletedRows(ctx context.Context, plan *tables.ScanPlan, maxBytes int64) (*scratchFile, error) {
+	return s.file(ctx, plan.UUID+" deletes", plan.DeletesMark, func(f *scratchFile) error {
+		bitmaps, err := plan.DeletedRows(ctx, maxBytes)
+		if err != nil {
+			return err
+		}
+		if err := f.create(); err != nil {
+			return err
+		}
+		offset := int64(0)
+		for i := 0; i < len(bitmaps) && err == nil; i++ {
+			f.bitmaps = append(f.bitmaps, database.Bitmap{Offset: offset, Bytes: int64(len(bitmaps[i]))})
+			offset += int64(len(bitmaps[i]))
+			_, err = f.spilled.Write(bitmaps[i])
+		}
+		return errors.Join(err, f.spilled.Close())
+	})
+}
+
+// file returns the file with the given mark. If no file has this mark, it creates a file and calls write to fill it.
+func (s *scratch) file(ctx context.Context, table, mark string, write func(*scratchFile) error) (*scratchFile, error) {
+	f, isNew := s.acquire(table, mark)
 	if isNew {
-		f.err = f.writeRows(ctx, plan, mark != "")
+		f.err = write(f)
 		close(f.written)
 	}
 	select {
@@ -70,7 +99,7 @@ func (s *scratch) write(ctx context.Context, plan *tables.ScanPlan, mark string)
 	s.mu.Unlock()
 	f.release()
 	if !isNew && ctx.Err() == nil {
-		return s.write(ctx, plan, mark) // perhaps only the other query, which was writing the file, was canceled
+		return s.file(ctx, table, mark, write) // perhaps only the other query, which was writing the file, was canceled
 	}
 	return nil, err
 }
@@ -96,6 +125,14 @@ func (s *scratch) acquire(table, mark string) (_ *scratchFile, isNew bool) {
 
 func (f *scratchFile) planned() tables.PlannedFile {
 	return tables.PlannedFile{Path: f.path, Rows: f.rows}
+}
+
+// hasBitmaps reports whether the file contains bitmaps, with at most maxBytes in total.
+func (f *scratchFile) hasBitmaps(maxBytes int64) bool {
+	for _, b := range f.bitmaps {
+		maxBytes -= b.Bytes
+	}
+	return f.bitmaps != nil && maxBytes >= 0
 }
 
 // emptyFile returns the path of a file without rows, whose only column matches no table's column.
@@ -154,23 +191,27 @@ func (s *scratch) sweep() {
 // remove removes the file. s.mu must be held.
 func (f *scratchFile) remove() {
 	_ = os.Remove(f.path)
-	f.file.Release()
+	f.spilled.Release()
+}
+
+func (f *scratchFile) create() error {
+	file, err := os.OpenFile(f.path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	f.spilled = spill.Writer{WriteCloser: file, Quota: &spill.Process}
+	return err
 }
 
 // writeRows writes the rows that are not yet in data files or, if tail is false, all rows of the table. It does not
 // use f.mark, which sweep may already have cleared.
 func (f *scratchFile) writeRows(ctx context.Context, plan *tables.ScanPlan, tail bool) error {
-	file, err := os.OpenFile(f.path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
+	if err := f.create(); err != nil {
 		return err
 	}
 	// Write no statistics: they would ignore NaN, and would save little in files that are small or read once.
 	properties := parquet.NewWriterProperties(parquet.WithDictionaryDefault(false), parquet.WithVersion(parquet.V2_LATEST), parquet.WithStats(false))
 	columns := makePartsOptional(plan.Stored)
-	f.file = spill.Writer{WriteCloser: file, Quota: &spill.Process}
-	w, err := pqarrow.NewFileWriter(columns, &f.file, properties, pqarrow.NewArrowWriterProperties())
+	w, err := pqarrow.NewFileWriter(columns, &f.spilled, properties, pqarrow.NewArrowWriterProperties())
 	if err != nil {
-		return errors.Join(err, file.Close())
+		return errors.Join(err, f.spilled.Close())
 	}
 	write := func(b arrow.RecordBatch) error {
 		if err := canceled.Err(ctx); err != nil {

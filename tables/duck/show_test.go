@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/filter"
 )
 
 // TestShow describes tables and statements, and lists tables.
@@ -107,6 +108,38 @@ func queryText(ctx context.Context, s *tables.Store, sql string, o *tables.Query
 		text += fmt.Sprintln(r.RecordBatch())
 	}
 	return text
+}
+
+// TestQueryChanges reads the changes of a table since a state, to which queries refer as changes.b.t.
+func TestQueryChanges(t *testing.T) {
+	s := newStore(t, nil)
+	put(t, s, "b", "t", numbers(0, 10))
+	if _, err := s.Bucket("b").Snapshot(t.Context(), "kept"); err != nil {
+		t.Fatal(err)
+	}
+	put(t, s, "b", "t", numbers(10, 12)) // into the tail
+	if _, err := s.Bucket("b").Table("t").DeleteRows(t.Context(), filter.Lt("k", int64(2))); err != nil {
+		t.Fatal(err)
+	}
+	put(t, s, "changes", "t", numbers(0, 1)) // a bucket with this name can still be used
+	o := &tables.QueryOptions{Bucket: "b", Before: tables.AtSnapshot("kept")}
+	expect(t, s, `SELECT k || _change FROM changes.b.t ORDER BY k`, o, "0delete", "1delete", "10insert", "11insert")
+	expect(t, s, `SELECT count(*) FROM "changes"."b"."t" JOIN t USING (k) WHERE _change = 'insert'`, o, "2")
+	expect(t, s, `SELECT count(*) FROM changes.b.t`, &tables.QueryOptions{Before: tables.AtVersion(0), Nanoseconds: true}, "10")
+	expect(t, s, `SELECT count(*) FROM changes.b.t`, &tables.QueryOptions{Before: tables.AtVersion(0), At: tables.AtSnapshot("kept")}, "10")
+	expect(t, s, `SELECT count(*) FROM changes.t`, o, "1")
+	d, err := s.Describe(t.Context(), `SELECT * FROM changes.b.t`, o)
+	if err != nil || !d.Result.HasField("_change") {
+		t.Errorf("Describe = %v, %v; want the column _change", d, err)
+	}
+	for sql, want := range map[string]string{"SELECT * FROM changes.b.t": "but the query does not select one", "SELECT * FROM changes.b.nothing": "but the query does not select one"} {
+		if _, err := rows(t, s, sql, nil); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error = %v, want %s", sql, err, want)
+		}
+	}
+	if _, err := rows(t, s, "SELECT * FROM changes.b.t", &tables.QueryOptions{Before: tables.AtVersion(99)}); !errors.Is(err, tables.ErrNotFound) {
+		t.Errorf("changes since a missing version: error = %v, want ErrNotFound", err)
+	}
 }
 
 // TestQueryBefore compares a table with its state in a snapshot, to which queries refer as before.b.t.

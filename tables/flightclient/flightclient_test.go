@@ -84,11 +84,15 @@ func TestErrors(t *testing.T) {
 	for name, call := range map[string]func() error{
 		"describe": func() error { _, _, err := c.Describe(ctx, "b", "x", nil); return err },
 		"scan":     func() error { _, err := c.Scan(ctx, "b", "x", nil, nil); return err },
+		"changes":  func() error { _, err := c.Changes(ctx, "b", "x", nil, nil, nil); return err },
 		"delete":   func() error { return c.Delete(ctx, "b", "t", "x") },
 	} {
 		if err := call(); !errors.Is(err, tables.ErrNotFound) || errors.Is(err, partd.ErrUnknownOutcome) {
 			t.Errorf("%s of a missing table = %v, want ErrNotFound", name, err)
 		}
+	}
+	if _, err := c.Query(ctx, "DELETE FROM t", nil); !errors.As(err, new(*tables.ArgumentError)) {
+		t.Errorf("Query of a statement that writes = %v, want an ArgumentError", err)
 	}
 	if _, err := c.Query(ctx, "SELECT 1", nil); !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("Query on a server without an SQL engine: error = %v, want ErrUnsupported", err)
@@ -131,6 +135,39 @@ func TestInterruptedPut(t *testing.T) {
 }
 
 // TestScan checks that Scan applies its options, and that a reader can be released early.
+func TestChanges(t *testing.T) {
+	c, _, _ := serve(t)
+	ctx := t.Context()
+	for _, mode := range []tables.PutMode{tables.PutError, tables.PutReplace} {
+		if _, err := c.Put(ctx, "b", "t", batches(int(mode)+1, nil), mode, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	count := func(at, since tables.At, o *tables.ChangesOptions) (rows int64, changes *tables.Changes) {
+		t.Helper()
+		r, err := c.Changes(ctx, "b", "t", at, since, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Release()
+		for r.Next() {
+			rows += r.RecordBatch().NumRows()
+		}
+		if r.Err() != nil || !r.Schema().HasField("_change") {
+			t.Fatalf("columns %v, error %v; want the column _change", r.Schema(), r.Err())
+		}
+		return rows, r
+	}
+	all, first := count(tables.AtVersion(1), nil, nil)
+	changed, last := count(nil, tables.AtVersion(first.Version), &tables.ChangesOptions{Keys: []string{schema.Field(0).Name}, UUID: first.UUID})
+	if all != 100_000 || changed != 200_000 || first.Version != 1 || last.Version != 2 || first.UUID == "" {
+		t.Errorf("got %d rows up to version %d, and %d changes up to version %d; want 100,000 up to 1, and 200,000 up to 2", all, first.Version, changed, last.Version)
+	}
+	if _, err := c.Changes(ctx, "b", "t", nil, tables.AtVersion(99), nil); !errors.Is(err, tables.ErrNotFound) {
+		t.Errorf("changes since a missing version: error = %v, want ErrNotFound", err)
+	}
+}
+
 func TestScan(t *testing.T) {
 	c, _, _ := serve(t)
 	ctx := t.Context()

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -44,13 +45,41 @@ func (c *Client) Scan(ctx context.Context, bucket, name string, at tables.At, o 
 	return c.get(ctx, ticket, o.ChunkRows)
 }
 
-// Query calls Store.Query on the server. Only the options Bucket, Parameters and At are supported.
+// Changes calls Table.Changes on the server, for a table in its current state, or at a version, snapshot or time.
+func (c *Client) Changes(ctx context.Context, bucket, name string, at, since tables.At, o *tables.ChangesOptions) (*tables.Changes, error) {
+	o = cmp.Or(o, new(tables.ChangesOptions))
+	ticket, err := json.Marshal(wire.Changes{
+		Partd: wire.ChangesCall, Table: wire.Table{Bucket: bucket, Name: name, State: wire.StateOf(at)},
+		Since: wire.StateOf(since), Keys: o.Keys, UUID: o.UUID,
+	})
+	if err != nil {
+		return nil, err
+	}
+	r, err := c.get(ctx, ticket, 0)
+	if err != nil {
+		return nil, err
+	}
+	m := r.Schema().Metadata()
+	version, _ := m.GetValue(tables.VersionKey)
+	uuid, _ := m.GetValue(tables.UUIDKey)
+	v, err := strconv.ParseInt(version, 10, 64)
+	if err != nil {
+		r.Release()
+		return nil, fmt.Errorf("flightclient: the server's answer has no version: %w", err)
+	}
+	return &tables.Changes{RecordReader: r, Version: tables.Version(v), UUID: uuid}, nil
+}
+
+// Query calls Store.Query on the server. Only the options Bucket, Parameters, At and Before are supported.
 func (c *Client) Query(ctx context.Context, sql string, o *tables.QueryOptions) (array.RecordReader, error) {
 	o = cmp.Or(o, new(tables.QueryOptions))
 	if o.Memory != 0 {
 		return nil, fmt.Errorf("%w: option Memory applies only to local queries: leave it zero for a query on a server", errors.ErrUnsupported)
 	}
-	call := wire.Statement{SQL: sql, State: wire.StateOf(o.At), Bucket: o.Bucket}
+	if tables.IsWrite(sql) { // the server would run it, and the connection's retries would run it again
+		return nil, &tables.ArgumentError{Err: errors.New("the statement writes: use Exec")}
+	}
+	call := wire.Statement{SQL: sql, State: wire.StateOf(o.At), Since: wire.StateOf(o.Before), Bucket: o.Bucket}
 	var err error
 	if call.Parameters, err = wire.EncodeParameters(o.Parameters); err != nil {
 		return nil, err

@@ -28,6 +28,8 @@ func (s *Server) DoGet(t *flight.Ticket, st flight.FlightService_DoGetServer) er
 		return s.FlightServer.DoGet(t, st)
 	case wire.IsCall(wire.ScanCall, t.Ticket):
 		return s.sendScan(t.Ticket, st)
+	case wire.IsCall(wire.ChangesCall, t.Ticket):
+		return s.sendChanges(t.Ticket, st)
 	case wire.IsCall(wire.ResampleCall, t.Ticket):
 		return s.sendResampled(t.Ticket, st)
 	}

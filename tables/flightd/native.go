@@ -47,6 +47,17 @@ func (s *Server) sendScan(ticket []byte, stream flight.FlightService_DoGetServer
 	})
 }
 
+func (s *Server) sendChanges(ticket []byte, stream flight.FlightService_DoGetServer) error {
+	var c wire.Changes
+	return sendRowsFor(ticket, &c, stream, func(ctx context.Context) (array.RecordReader, error) {
+		table, err := s.store.Bucket(c.Bucket).Table(c.Name).At(ctx, c.At())
+		if err != nil {
+			return nil, err
+		}
+		return table.Changes(ctx, c.Since.At(), &tables.ChangesOptions{Keys: c.Keys, UUID: c.UUID})
+	})
+}
+
 func (s *Server) sendResampled(ticket []byte, stream flight.FlightService_DoGetServer) error {
 	var c operations.Resampling
 	return sendRowsFor(ticket, &c, stream, func(ctx context.Context) (array.RecordReader, error) {

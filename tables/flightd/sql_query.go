@@ -50,7 +50,7 @@ func (st statement) handle() ([]byte, error) { return json.Marshal(st) }
 
 // options returns the options for running the statement, and a function that releases the options.
 func (st statement) options() (*tables.QueryOptions, func(), error) {
-	o := &tables.QueryOptions{Bucket: st.Bucket, At: st.At()}
+	o := &tables.QueryOptions{Bucket: st.Bucket, At: st.At(), Before: st.Since.At()}
 	var err error
 	if o.Parameters, err = wire.DecodeParameters(st.Parameters, 8*maxParameters); err != nil {
 		return nil, nil, status.Errorf(codes.InvalidArgument, "invalid parameters: %v", err)
@@ -102,7 +102,7 @@ func (s *sqlServer) executionInfo(ctx context.Context, st statement, desc *fligh
 		if err := serving.RequireWrite(ctx); err != nil {
 			return nil, err
 		}
-		st.ID = cmp.Or(headerID(ctx), st.ID)
+		st.WriteID = cmp.Or(headerID(ctx), st.ID)
 	case st.Parameters == nil:
 		var err error
 		if d, err = s.describe(ctx, st); err != nil {
@@ -191,6 +191,9 @@ func (s *sqlServer) run(ctx context.Context, handle []byte, w flight.DataStreamW
 	defer unregister()
 	if tables.IsWrite(st.SQL) {
 		return s.execAndSendCount(ctx, st, w)
+	}
+	if st.WriteID != "" {
+		return status.Error(codes.InvalidArgument, "only a statement that writes can have an id: leave it out")
 	}
 	r, end, err := s.query(ctx, st)
 	if err != nil {

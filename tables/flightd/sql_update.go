@@ -44,7 +44,7 @@ func (s *sqlServer) exec(ctx context.Context, st statement, parameters arrow.Rec
 	if err := serving.RequireWrite(ctx); err != nil {
 		return 0, err
 	}
-	if st.At() != nil {
+	if st.At() != nil || st.Since.At() != nil {
 		return 0, status.Error(codes.InvalidArgument, "a statement that writes cannot select a version, a snapshot or a time")
 	}
 	release, err := serving.Acquire(ctx, operations.BothSlots)
@@ -52,7 +52,7 @@ func (s *sqlServer) exec(ctx context.Context, st statement, parameters arrow.Rec
 		return 0, serving.Status(err)
 	}
 	defer release()
-	result, err := s.store.Exec(ctx, st.SQL, &tables.ExecOptions{Bucket: st.Bucket, ID: st.ID, Parameters: parameters})
+	result, err := s.store.Exec(ctx, st.SQL, &tables.ExecOptions{Bucket: st.Bucket, ID: st.WriteID, Parameters: parameters})
 	return result.Rows, serving.Status(err)
 }
 
@@ -62,7 +62,7 @@ func (s *sqlServer) DoPutCommandStatementUpdate(ctx context.Context, cmd flights
 		return 0, errTransactions
 	}
 	st := newStatement(ctx, cmd.GetQuery())
-	st.ID = headerID(ctx)
+	st.WriteID = headerID(ctx)
 	return s.exec(ctx, st, nil)
 }
 
@@ -73,7 +73,7 @@ func (s *sqlServer) DoPutPreparedStatementUpdate(ctx context.Context, cmd flight
 	if err != nil {
 		return 0, err
 	}
-	st.ID = headerID(ctx)
+	st.WriteID = headerID(ctx)
 	if schema := r.Schema(); schema == nil || schema.NumFields() == 0 {
 		return s.exec(ctx, st, nil)
 	}

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/flight"
 	"github.com/apache/arrow-go/v18/arrow/flight/flightsql"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -133,6 +134,36 @@ func TestSQLUpdateID(t *testing.T) {
 			t.Errorf("after two calls of %s with one id, the table has %d rows, error %v; want %d", name, info.Rows, err, want)
 		}
 	}
+}
+
+// TestSQLUpdateCancel checks that the id of a write, which others can guess, cannot cancel it: only its ticket can.
+func TestSQLUpdateCancel(t *testing.T) {
+	s := serveDuck(t)
+	s.put(t, "", "t", 3)
+	info, err := s.client.Execute(metadata.AppendToOutgoingContext(t.Context(), "id", "load of 5 May"), "DELETE FROM t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	handle, _ := statementHandle(info.Endpoint[0].Ticket)
+	st, err := parseStatement(handle)
+	if err != nil || st.WriteID != "load of 5 May" || st.ID == st.WriteID || len(st.ID) < minIDLength {
+		t.Errorf("the ticket has the id %q for canceling and %q for repeating, error %v; want a random one and %q", st.ID, st.WriteID, err, "load of 5 May")
+	}
+}
+
+// TestSQLUpdateIDOfQuery checks that a SELECT with an id is refused, because the id would have no effect.
+func TestSQLUpdateIDOfQuery(t *testing.T) {
+	s := serveDuck(t)
+	handle, err := statement{wire.Statement{SQL: "SELECT 1", WriteID: "a"}}.handle()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ticket, err := flightsql.CreateStatementQueryTicket(handle)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = s.client.DoGet(t.Context(), &flight.Ticket{Ticket: ticket})
+	wantCode(t, err, codes.InvalidArgument, "only a statement that writes can have an id")
 }
 
 func TestSQLUpdatePrepared(t *testing.T) {

@@ -26,7 +26,7 @@ func TestDescribeRights(t *testing.T) {
 	}
 	for _, sql := range []string{
 		`DESCRIBE "A"."hidden in A"`, `SUMMARIZE "A"."hidden in A"`, `SHOW "A"."hidden in A"`, `EXPLAIN SELECT * FROM "A"."hidden in A"`, `FROM (DESCRIBE "A".t)`, `DESCRIBE SELECT * FROM "A".t`,
-		`SELECT * FROM before."A".t`, `EXPLAIN SELECT * FROM before."A".t`, `DESCRIBE "default".t`, `SUMMARIZE "A".nothing`, `EXPLAIN SELECT * FROM "A".nothing`,
+		`SELECT * FROM before."A".t`, `SELECT * FROM changes."A".t`, `EXPLAIN SELECT * FROM before."A".t`, `DESCRIBE "default".t`, `SUMMARIZE "A".nothing`, `EXPLAIN SELECT * FROM "A".nothing`,
 	} {
 		body := map[string]any{"id": queryID, "sql": sql, "bucket": "B", "before_version": 1}
 		a, text := b.post("/api/query", jsonOf(t, body))
@@ -42,6 +42,32 @@ func TestDescribeRights(t *testing.T) {
 	}
 	a, text := b.get("/api/profile?column=x&bucket=A&sql=SELECT+1+AS+x")
 	b.expect(a, text, 403, "bucket")
+	a, text = b.get("/api/changes?format=csv&bucket=A&table=t")
+	b.expect(a, text, 403)
+}
+
+func TestChanges(t *testing.T) {
+	s := serve(t, flightd.Options{})
+	s.putQuery("B", "t", "SELECT unnest([1, 2, 3]) AS x")
+	s.putQuery("B", "t", "SELECT unnest([2, 3, 4]) AS x")
+	path := "/api/changes?bucket=B&table=t"
+	a, text := s.get(path + "&format=csv&since=1")
+	s.expect(a, text, 200, "x,_change", "4,insert", "1,delete")
+	uuid := a.Header.Get("Partd-UUID")
+	if a.Header.Get("Partd-Version") != "2" || uuid == "" || strings.Count(text, "\n") != 3 {
+		t.Errorf("the changes are %s, with headers %v; want version 2, a UUID and two rows", text, a.Header)
+	}
+	a, text = s.get(path + "&format=jsonl&version=1&uuid=" + uuid)
+	s.expect(a, text, 200, `{"x":3,"_change":"insert"}`)
+	a, text = s.get(path + "&format=csv&since=1&keys=x")
+	s.expect(a, text, 200, "4,insert")
+	for query, status := range map[string]int{
+		"&format=csv&since=99": 404, "&format=csv&since=x": 400, "&format=csv&since=1&since_snapshot=s": 400, "&format=x": 400,
+		"&format=csv&keys=y": 400, "&format=csv&uuid=x": 404,
+	} {
+		a, text := s.get(path + query)
+		s.expect(a, text, status)
+	}
 }
 
 func TestCompareVersions(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 
 	"github.com/go-partd/partd/tables"
@@ -61,6 +62,11 @@ func (h *handler) stream(q *request, f formats.Format, sql string, o *tables.Que
 		r = v.restoreZones(r)
 	}
 	defer r.Release()
+	return adjustLine(sendRows(q, f, r, limit), linesAbove)
+}
+
+// sendRows answers with the rows of r, encoded in format f. It sends at most limit rows; 0 means all.
+func sendRows(q *request, f formats.Format, r array.RecordReader, limit int64) (err error) {
 	var w formats.Writer
 	if f == formats.Arrow {
 		q.W.Header().Set("Content-Type", "application/vnd.apache.arrow.stream")
@@ -87,7 +93,7 @@ func (h *handler) stream(q *request, f formats.Format, sql string, o *tables.Que
 		}
 	}
 	if err := r.Err(); err != nil {
-		return adjustLine(err, linesAbove)
+		return err
 	}
 	return w.Close()
 }
@@ -171,15 +177,56 @@ func (h *handler) cancel(q *request) error {
 	return q.reply(map[string]bool{"cancelled": h.server.Cancel(c.ID)})
 }
 
-func (h *handler) download(q *request) error {
-	p := q.URL.Query()
-	f := formats.Format(p.Get("format"))
+// parseFormat returns the requested format of rows, and its content type.
+func parseFormat(p url.Values) (f formats.Format, contentType string, err error) {
+	f = formats.Format(p.Get("format"))
 	types := map[formats.Format]string{
 		formats.CSV: "text/csv; charset=utf-8", formats.JSONL: "application/jsonl", formats.Parquet: "application/vnd.apache.parquet", formats.Arrow: "",
 	}
 	contentType, ok := types[f]
 	if !ok {
-		return invalid("format is %.40q: it must be csv, jsonl, parquet or arrow", f)
+		err = invalid("format is %.40q: it must be csv, jsonl, parquet or arrow", f)
+	}
+	return f, contentType, err
+}
+
+// changes answers with the result of Table.Changes. Headers contain the version that the changes lead to.
+func (h *handler) changes(q *request) error {
+	p := q.URL.Query()
+	f, contentType, err := parseFormat(p)
+	if err != nil {
+		return err
+	}
+	s, err := h.selectTable(q)
+	if err != nil {
+		return err
+	}
+	since, sinceErr := parseState(p.Get("since"), p.Get("since_snapshot"))
+	keys, err := parseNames("keys", p.Get("keys"))
+	if err = errors.Join(err, sinceErr); err != nil {
+		return err
+	}
+	release, err := serving.AcquireQuery(q.Ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	r, err := s.table.Changes(q.Ctx, since, &tables.ChangesOptions{Keys: keys, UUID: p.Get("uuid")})
+	if err != nil {
+		return err
+	}
+	defer r.Release()
+	q.W.Header().Set("Content-Type", contentType)
+	q.W.Header().Set("Partd-Version", strconv.FormatInt(int64(r.Version), 10))
+	q.W.Header().Set("Partd-UUID", r.UUID)
+	return sendRows(q, f, r, 0)
+}
+
+func (h *handler) download(q *request) error {
+	p := q.URL.Query()
+	f, contentType, err := parseFormat(p)
+	if err != nil {
+		return err
 	}
 	sql, name := p.Get("sql"), "query"
 	o, err := q.parseStatement(p)

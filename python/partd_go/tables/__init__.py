@@ -13,10 +13,10 @@ with extra("tables"):
     from .asynchronous import AsyncTables, connect_async
     from .client import Table, Tables, connect
     from .errors import Exists, MissingColumns, NotFound, Violation
-    from .results import Described, Version
+    from .results import Changes, Described, Version
     from .server import Server, serve
 
 __all__ = [
-    "AsyncTables", "Described", "Exists", "MissingColumns", "NotFound", "Server", "Table", "Tables", "Version", "Violation",
+    "AsyncTables", "Changes", "Described", "Exists", "MissingColumns", "NotFound", "Server", "Table", "Tables", "Version", "Violation",
     "connect", "connect_async", "serve",
 ]  # fmt: skip

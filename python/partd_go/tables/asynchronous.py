@@ -57,7 +57,7 @@ class AsyncTables:
     list, describe, versions = _in_thread(Tables.list), _in_thread(Tables.describe), _in_thread(Tables.versions)
     delete, buckets, delete_bucket = _in_thread(Tables.delete), _in_thread(Tables.buckets), _in_thread(Tables.delete_bucket)
     resample, combine, action = _in_thread(Tables.resample), _in_thread(Tables.combine), _in_thread(Tables.action)
-    resampled = _in_thread(Tables.resampled)
+    resampled, changes = _in_thread(Tables.resampled), _in_thread(Tables.changes)
 
     @overload
     async def get(self, name: str, bucket: str = "", *, as_: Literal["pandas"] = "pandas", **read: Unpack[Read]) -> pandas.DataFrame: ...

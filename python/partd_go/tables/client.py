@@ -24,7 +24,7 @@ from . import files, progress
 from . import filters as filtering
 from .connection import Connection, check_not_forked
 from .errors import MissingColumns, NotFound
-from .results import MODES, Data, Described, Mode, Query, Read, Resampled, State, Time, Version, state, time_of
+from .results import MODES, Changes, Data, Described, Mode, Query, Read, Resampled, Since, State, Time, Version, since_state, state, time_of
 from .server import Server, server_flags
 
 if TYPE_CHECKING:
@@ -224,6 +224,25 @@ class Tables(Connection, Shown):
         rows = self._rows(json.dumps(call).encode(), f"get {name!r}", timeout, total)
         return pa.RecordBatchReader.from_batches(rows.schema, []) if 0 in (limit, last) else rows
 
+    def changes(
+        self, name: str, bucket: str = "", *, since: int | Time | None = None, since_snapshot: str = "", keys: Sequence[str] | None = None,
+        uuid: str = "", as_: As = "pandas", version: int | None = None, at: Time | None = None, snapshot: str = "",
+        timeout: float | None = None,
+    ) -> Changes:  # fmt: skip
+        """Returns the rows that changed since a version, a time or a snapshot, as the net difference between two states.
+        Without since, all rows are inserts. The column _change is insert, delete, update_before or update_after. keys name
+        the columns that identify rows, so that updates are recognized; by default they are the table's time and key columns.
+
+        For the next changes, pass the result's version as since, and its uuid. If since has expired, or the table was
+        created again, the error is NotFound: start again without since and uuid.
+        """
+        call = {"partd": "changes", "bucket": bucket, "name": name, "uuid": uuid, **state(version, at, snapshot), **since_state(since, since_snapshot)}
+        if keys is not None:
+            call["keys"] = list(keys)
+        rows = self._rows(json.dumps(call).encode(), f"changes of {name!r}", timeout).read_all()
+        metadata = rows.schema.metadata
+        return Changes(from_arrow(rows, as_), int(metadata[b"partd.version"]), metadata[b"partd.uuid"].decode())
+
     def scan_polars(
         self, name: str, bucket: str = "", *, where: str | filtering.Filters | None = None, **selection: Unpack[State]
     ) -> polars.LazyFrame:
@@ -275,15 +294,17 @@ class Tables(Connection, Shown):
 
     def sql(
         self, statement: str, bucket: str = "", *, as_: As = "pandas", params: Sequence[Any] | Mapping[str, Any] | None = None,
-        id: str = "", version: int | None = None, at: Time | None = None, snapshot: str = "", timeout: float | None = None,
+        id: str = "", version: int | None = None, at: Time | None = None, snapshot: str = "", since: int | Time | None = None,
+        since_snapshot: str = "", timeout: float | None = None,
     ) -> Any:  # fmt: skip
         """Returns the rows of a SELECT over tables of the bucket; "bucket"."table" names tables of other buckets. params is a
-        sequence of the values for ? or $1, or a mapping with the values for $name.
+        sequence of the values for ? or $1, or a mapping with the values for $name. With since or since_snapshot,
+        changes."bucket"."table" has the rows of changes(), and before."bucket"."table" is the table in that state.
 
         For a statement that writes, such as an UPDATE, it returns the number of rows changed. If a statement has the id of an
         earlier one that was applied, it changes nothing, and returns the same number.
         """
-        call = {"sql": statement, "bucket": bucket, "id": id, **state(version, at, snapshot)}
+        call = {"sql": statement, "bucket": bucket, "write_id": id, **state(version, at, snapshot), **since_state(since, since_snapshot)}
         if params is not None:
             values = params if isinstance(params, Mapping) else {str(position): value for position, value in enumerate(params, 1)}
             row = pa.table({name: pa.array([value]) for name, value in values.items()})
@@ -437,6 +458,10 @@ class Table(Shown):
     def scan(self, **read: Unpack[Read]) -> pa.RecordBatchReader:
         options: Any = {**self.state, **read}
         return self.tables.scan(self.name, self.bucket, **options)
+
+    def changes(self, *, as_: As = "pandas", **since: Unpack[Since]) -> Changes:
+        options: Any = {**self.state, **since, "as_": as_}
+        return self.tables.changes(self.name, self.bucket, **options)
 
     def scan_polars(self) -> polars.LazyFrame:
         return self.tables.scan_polars(self.name, self.bucket, **self.state)

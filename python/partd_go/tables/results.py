@@ -40,6 +40,14 @@ class Version(NamedTuple):
     current: bool
 
 
+class Changes(NamedTuple):
+    """The rows that changed since an earlier state of a table. version and uuid are arguments for the next call of changes()."""
+
+    rows: Any
+    version: int
+    uuid: str
+
+
 class Described(TypedDict):
     """A table's description. scan(part=) accepts 1 to parts, about one for each file. Updated is a time in UTC."""
 
@@ -74,9 +82,21 @@ class Read(State, total=False):
     timeout: float | None
 
 
+class Since(State, total=False):
+    """The options of changes()."""
+
+    since: int | Time | None
+    since_snapshot: str
+    keys: Sequence[str] | None
+    uuid: str
+    timeout: float | None
+
+
 class Query(State, total=False):
     """The options of sql()."""
 
+    since: int | Time | None
+    since_snapshot: str
     params: Sequence[Any] | Mapping[str, Any] | None
     timeout: float | None
 
@@ -98,6 +118,13 @@ def state(version: int | None, at: Time | None, snapshot: str) -> dict[str, Any]
         moment = moment if moment.tzinfo else moment.replace(tzinfo=datetime.timezone.utc)
         return {"time": moment.isoformat()}
     return {**({} if version is None else {"version": version}), **({"snapshot": snapshot} if snapshot else {})}
+
+
+def since_state(since: int | Time | None, snapshot: str) -> dict[str, Any]:
+    """Returns the field of a request that selects the earlier state to compare with, or {} for the empty table."""
+    is_version = isinstance(since, int)
+    selected = state(since if is_version else None, None if is_version else since, snapshot)  # type: ignore[arg-type]
+    return {"since": selected} if selected else {}
 
 
 def time_of(text: str) -> datetime.datetime:

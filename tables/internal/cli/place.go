@@ -186,6 +186,7 @@ type streams interface {
 	Describe(ctx context.Context, bucket, name string, at tables.At) (tables.TableInfo, *arrow.Schema, error)
 	Put(ctx context.Context, bucket, name string, r array.RecordReader, m tables.PutMode, o *tables.PutOptions) (tables.Version, error)
 	Scan(ctx context.Context, bucket, name string, at tables.At, o *tables.ScanOptions) (array.RecordReader, error)
+	Changes(ctx context.Context, bucket, name string, at, since tables.At, o *tables.ChangesOptions) (*tables.Changes, error)
 	Query(ctx context.Context, sql string, o *tables.QueryOptions) (array.RecordReader, error)
 	Resampled(ctx context.Context, o *transform.ResampleOptions) (array.RecordReader, error)
 	ReplaceRange(ctx context.Context, bucket, name string, from, to time.Time, r array.RecordReader, o *tables.RangeOptions) (tables.RewriteResult, error)
@@ -208,6 +209,14 @@ func (l localStreams) Describe(ctx context.Context, bucket, name string, at tabl
 
 func (l localStreams) Put(ctx context.Context, bucket, name string, r array.RecordReader, m tables.PutMode, o *tables.PutOptions) (tables.Version, error) {
 	return l.Bucket(bucket).Table(name).Put(ctx, r, m, o)
+}
+
+func (l localStreams) Changes(ctx context.Context, bucket, name string, at, since tables.At, o *tables.ChangesOptions) (*tables.Changes, error) {
+	t, err := l.Bucket(bucket).Table(name).At(ctx, at)
+	if err != nil {
+		return nil, err
+	}
+	return t.Changes(ctx, since, o)
 }
 
 func (l localStreams) Scan(ctx context.Context, bucket, name string, at tables.At, o *tables.ScanOptions) (array.RecordReader, error) {

@@ -24,7 +24,10 @@ commit, and print how many rows they changed. With --id, a statement that is run
 nothing, and prints the same number.
 
 Table names without a bucket refer to --bucket. Write other names as "bucket"."table". A statement
-can use only tables, not files or settings.`,
+can use only tables, not files or settings.
+
+In a SELECT with --since or --since-snapshot, before."bucket"."table" is a table in that state, and
+changes."bucket"."table" has the rows that changed since, as the command changes writes them.`,
 		Example: `  partd-tables sql "SELECT sym, avg(price) FROM trades GROUP BY sym" --bucket NYSE
   partd-tables sql 'SELECT * FROM "NYSE".trades JOIN names USING (sym)' -o joined.parquet
   partd-tables sql "SELECT count(*) FROM trades" --version 3
@@ -33,6 +36,7 @@ can use only tables, not files or settings.`,
 	}
 	p := locationFlags(cmd, "`BUCKET` for table names without one (default: the default bucket)")
 	at := stateFlags(cmd)
+	since := sinceFlags(cmd, "the tables changes.\"BUCKET\".\"TABLE\" and before.\"BUCKET\".\"TABLE\"")
 	out := outputFlags(a, cmd)
 	id := cmd.Flags().String("id", "", "`ID` of a statement that writes: a second statement with this id changes nothing")
 	asJSON := cmd.Flags().Bool("json", false, "write the result of a statement that writes as a JSON object")
@@ -54,7 +58,11 @@ can use only tables, not files or settings.`,
 		if err := out.chooseFormat(); err != nil {
 			return err
 		}
-		o := &tables.QueryOptions{Bucket: *p.bucket, At: at()}
+		before, err := since()
+		if err != nil {
+			return err
+		}
+		o := &tables.QueryOptions{Bucket: *p.bucket, At: at(), Before: before}
 		ctx := cmd.Context()
 		return p.withSQL(ctx, false, func(s backend) error {
 			r, err := s.Query(ctx, args[0], o)
@@ -68,7 +76,7 @@ can use only tables, not files or settings.`,
 func checkSQLFlags(cmd *cobra.Command, isWrite bool) error {
 	names, kind := []string{"id", "json"}, "only to a statement that writes"
 	if isWrite {
-		names, kind = []string{"version", "snapshot", "format", "output", "force"}, "only to a SELECT"
+		names, kind = []string{"version", "snapshot", "since", "since-snapshot", "format", "output", "force"}, "only to a SELECT"
 	}
 	for _, name := range names {
 		if cmd.Flags().Changed(name) {

@@ -74,7 +74,7 @@ func TestSQLWrites(t *testing.T) {
 				t.Errorf("after the changes, SELECT printed %q, want 10 rows", got)
 			}
 			for flag, statement := range map[string]string{
-				"--id=x": "SELECT 1", "--json": "SELECT 1", "--version=1": "DELETE FROM trades", "--snapshot=s": "DELETE FROM trades",
+				"--id=x": "SELECT 1", "--json": "SELECT 1", "--since=1": "DELETE FROM trades", "--since-snapshot=s": "DELETE FROM trades", "--version=1": "DELETE FROM trades", "--snapshot=s": "DELETE FROM trades",
 				"--format=csv": "DELETE FROM trades", "--output=x.csv": "DELETE FROM trades", "--force": "DELETE FROM trades",
 			} {
 				_, stderr, code := command(t, "", append([]string{"sql", statement, flag}, place...)...)

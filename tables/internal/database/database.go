@@ -85,17 +85,21 @@ var errNoMemory = errors.New("cannot open an in-memory DuckDB database")
 
 func bytesText(n int64) string { return fmt.Sprintf("'%d bytes'", n) }
 
-// Catalogs that can precede a bucket's name. Catalog is for tools that require a catalog name. Before contains the
-// earlier state of tables, for statements that compare two states.
+// Catalogs that can precede a bucket's name. Catalog is for tools that require a catalog name. For statements that compare
+// two states, Before contains the earlier state of tables, and Changes the changes since that state.
 const (
 	Catalog = "partd"
 	Before  = "before"
+	Changes = "changes"
 )
 
 // confinement returns the SQL statements that confine a database: they revoke access to everything except a job's files. They do not define
 // the job's views, because jobs with the same confinement can have different views.
 func confinement(j *Job) []string {
 	memory := j.Memory
+	for i := range j.Keep {
+		memory -= j.Keep[i].bytes()
+	}
 	if j.Spills { // leave room below the process's limit, because DuckDB returns freed memory late
 		memory = memory * 3 / 4
 	}

@@ -4,8 +4,10 @@ package database
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -36,6 +38,7 @@ type Job struct {
 	Tables     []string          // qualified names of the tables
 	Views      []string          // statements that define or replace the tables' views
 	Paths      []string          // paths of the tables' files
+	Keep       []KeepFunction    // functions that the views call
 	Footers    bool              // whether to keep the files' footers in memory for the next statement
 	Parameters arrow.RecordBatch `json:"-"`
 }
@@ -46,7 +49,7 @@ func (j *Job) Key() string {
 	if j.Spills { // the setting that Spills needs would apply only to the first connection
 		return ""
 	}
-	return strings.Join(append(confinement(j), j.Tables...), ";\n")
+	return strings.Join(slices.Concat(confinement(j), j.Tables, []string{fmt.Sprint(j.Keep)}), ";\n")
 }
 
 // Reuse tells whether a database can run another statement.
@@ -93,6 +96,11 @@ var currentTime = regexp.MustCompile(`(?i)\b(age|(current_)?local(time|timestamp
 func (d *Database) begin(j *Job) error {
 	d.isIncomplete = true
 	if key := j.Key(); d.confinedKey == "" || d.confinedKey != key {
+		for i := range j.Keep {
+			if err := d.addKeepFunction(&j.Keep[i]); err != nil {
+				return err
+			}
+		}
 		if err := d.execute(confinement(j)...); err != nil {
 			return err
 		}

@@ -146,7 +146,7 @@ func (w *walker) walk(node any, hidden map[string]bool) {
 		if node["class"] == nil && node["type"] == "BASE_TABLE" {
 			n := Name{Catalog: stringField(node, "catalog_name"), Schema: stringField(node, "schema_name"), Table: stringField(node, "table_name"), Offset: offsetOf(node)}
 			switch {
-			case n.Catalog != "" && n.Catalog != Catalog && n.Catalog != Before:
+			case n.Catalog != "" && n.Catalog != Catalog && n.Catalog != Before && n.Catalog != Changes:
 				w.err = RefusedAt(w.sql, n.Offset, "%s.%s.%s: the only catalog is %s; a table is \"table\", \"bucket\".\"table\" or %[4]s.\"bucket\".\"table\"", sqlquote.Name(n.Catalog), sqlquote.Name(n.Schema), sqlquote.Name(n.Table), Catalog)
 			case n.Schema != "" || !hidden[strings.ToLower(n.Table)]:
 				w.names = append(w.names, n)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path"
 	"reflect"
+	"strings"
 	"sync"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -18,28 +19,42 @@ import (
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
-// deleteReader reads delete files, which other programs write. It reads a position delete file once for all data files.
-type deleteReader struct {
-	t  *table.Table
-	mu sync.Mutex
+// maxDeleteBytes limits the memory for the contents of delete files, in bytes.
+const maxDeleteBytes = 512 << 20
 
-	positions map[string]map[string]map[int64]bool // deleted row numbers, by delete file and data file
+// deleteReader reads delete files, which other programs write. It reads each delete file once for all data files.
+type deleteReader struct {
+	t         *table.Table
+	dataFiles map[string]bool // paths of the data files to read
+
+	mu        sync.Mutex
+	bytes     int64                                           // estimated size of positions and keys
+	positions map[string]map[string]*dv.RoaringPositionBitmap // deleted row numbers, by delete file and data file
+	keys      map[string]*deletedKeys                         // by delete file
+}
+
+// deletedKeys is the content of an equality delete file.
+type deletedKeys struct {
+	columns []Column
+	keys    map[string]bool // encoded by appendNullable
 }
 
 // deletesOf returns the Deletes for a data file, which mark the rows that the file's delete files delete.
 func (d *deleteReader) deletesOf(ctx context.Context, task table.FileScanTask) (*Deletes, error) {
 	result := &Deletes{}
-	var deletesRow []func(int64) bool
 	fs, err := d.t.FS(ctx)
 	if err != nil {
 		return nil, err
 	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	deletedRows := dv.NewRoaringPositionBitmap()
 	for _, f := range task.DeletionVectorFiles {
 		rows, err := dv.ReadDV(fs, f)
 		if err != nil {
 			return nil, fmt.Errorf("reading the delete file %s: %w", path.Base(f.FilePath()), err)
 		}
-		deletesRow = append(deletesRow, func(row int64) bool { return rows.Contains(uint64(row)) })
+		deletedRows.Or(rows)
 	}
 	for _, f := range task.DeleteFiles {
 		if len(task.DeletionVectorFiles) > 0 { // a deletion vector includes the rows of position delete files
@@ -49,26 +64,27 @@ func (d *deleteReader) deletesOf(ctx context.Context, task table.FileScanTask) (
 		if err != nil {
 			return nil, fmt.Errorf("reading the delete file %s: %w", path.Base(f.FilePath()), err)
 		}
-		deletesRow = append(deletesRow, func(row int64) bool { return rows[row] })
+		deletedRows.Or(rows)
 	}
 	var matchesEqualityDelete []func(columns []arrow.Array, i int, buffer *[]byte) bool
 	for _, f := range task.EqualityDeleteFiles {
 		firstColumn := len(result.Columns)
-		columns, keys, err := d.keysOf(ctx, f)
+		deleted, err := d.keysOf(ctx, f)
 		if err != nil {
 			return nil, fmt.Errorf("reading the delete file %s: %w", path.Base(f.FilePath()), err)
 		}
-		result.Columns = append(result.Columns, columns...)
+		result.Columns = append(result.Columns, deleted.columns...)
 		matchesEqualityDelete = append(matchesEqualityDelete, func(all []arrow.Array, i int, buffer *[]byte) bool {
-			*buffer = appendNullable((*buffer)[:0], all[firstColumn:firstColumn+len(columns)], i)
-			return keys[string(*buffer)]
+			*buffer = appendNullable((*buffer)[:0], all[firstColumn:firstColumn+len(deleted.columns)], i)
+			return deleted.keys[string(*buffer)]
 		})
 	}
+	hasPositions := !deletedRows.IsEmpty()
 	result.MarkDeleted = func(firstRow int64, keep []bool, columns []arrow.Array) error {
 		var buffer []byte // for keys
 		for i := range keep {
-			for _, deletes := range deletesRow {
-				keep[i] = keep[i] && !deletes(firstRow+int64(i))
+			if hasPositions && deletedRows.Contains(uint64(firstRow)+uint64(i)) {
+				keep[i] = false
 			}
 			for _, deletes := range matchesEqualityDelete {
 				keep[i] = keep[i] && !deletes(columns, i, &buffer)
@@ -79,20 +95,26 @@ func (d *deleteReader) deletesOf(ctx context.Context, task table.FileScanTask) (
 	return result, nil
 }
 
+// addBytes adds to the size of the contents in memory, and returns an error above maxDeleteBytes.
+func (d *deleteReader) addBytes(n int64) error {
+	if d.bytes += n; d.bytes > maxDeleteBytes {
+		return fmt.Errorf("the table's delete files need more than %d MiB of memory: compact the table with the program that wrote them", maxDeleteBytes>>20)
+	}
+	return nil
+}
+
 // Iceberg's field IDs for the columns of position delete files.
 const (
 	pathID     = 2147483546
 	positionID = 2147483545
 )
 
-// rowsOf returns the row numbers that the position delete file f marks as deleted in dataFile.
-func (d *deleteReader) rowsOf(ctx context.Context, f iceberg.DataFile, dataFile string) (map[int64]bool, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+// rowsOf returns the row numbers that the position delete file f marks as deleted in dataFile. mu must be held.
+func (d *deleteReader) rowsOf(ctx context.Context, f iceberg.DataFile, dataFile string) (*dv.RoaringPositionBitmap, error) {
 	if rowsByFile, ok := d.positions[f.FilePath()]; ok {
 		return rowsByFile[dataFile], nil
 	}
-	rowsByFile := map[string]map[int64]bool{}
+	rowsByFile := map[string]*dv.RoaringPositionBitmap{}
 	s := iceberg.NewSchema(0,
 		iceberg.NestedField{ID: pathID, Name: "file_path", Type: iceberg.PrimitiveTypes.String, Required: true},
 		iceberg.NestedField{ID: positionID, Name: "pos", Type: iceberg.PrimitiveTypes.Int64, Required: true})
@@ -100,41 +122,70 @@ func (d *deleteReader) rowsOf(ctx context.Context, f iceberg.DataFile, dataFile 
 	if err != nil {
 		return nil, err
 	}
-	err = d.eachBatch(ctx, f, columns, func(b arrow.RecordBatch) {
+	err = d.eachBatch(ctx, f, columns, func(b arrow.RecordBatch) error {
+		const rowBytes, blockRows, blockBytes = 2, 1 << 16, 64 // approximate sizes in a bitmap
+		lastBlock, size := int64(-1), int64(0)
 		paths, rows := b.Column(0).(*array.String), b.Column(1).(*array.Int64)
 		for i := range paths.Len() {
-			if rowsByFile[paths.Value(i)] == nil {
-				rowsByFile[paths.Value(i)] = map[int64]bool{}
+			if !d.dataFiles[paths.Value(i)] { // the file can have positions in replaced files
+				continue
 			}
-			rowsByFile[paths.Value(i)][rows.Value(i)] = true
+			deleted := rowsByFile[paths.Value(i)]
+			if deleted == nil {
+				deleted = dv.NewRoaringPositionBitmap()
+				rowsByFile[strings.Clone(paths.Value(i))] = deleted
+			}
+			deleted.Set(uint64(rows.Value(i)))
+			if block := rows.Value(i) / blockRows; block != lastBlock {
+				lastBlock, size = block, size+blockBytes
+			}
+			size += rowBytes
 		}
+		return d.addBytes(size)
 	})
 	if err != nil {
 		return nil, err
 	}
 	if d.positions == nil {
-		d.positions = map[string]map[string]map[int64]bool{}
+		d.positions = map[string]map[string]*dv.RoaringPositionBitmap{}
 	}
 	d.positions[f.FilePath()] = rowsByFile
 	return rowsByFile[dataFile], nil
 }
 
-// keysOf returns the columns of an equality delete file, and the keys of the deleted rows, encoded by appendNullable.
-func (d *deleteReader) keysOf(ctx context.Context, f iceberg.DataFile) (columns []Column, keys map[string]bool, err error) {
+// keysOf returns the content of an equality delete file. mu must be held.
+func (d *deleteReader) keysOf(ctx context.Context, f iceberg.DataFile) (*deletedKeys, error) {
+	if deleted, ok := d.keys[f.FilePath()]; ok {
+		return deleted, nil
+	}
+	deleted := &deletedKeys{keys: map[string]bool{}}
 	for _, id := range f.EqualityFieldIDs() {
 		column, err := d.column(id)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
-		columns = append(columns, column)
+		deleted.columns = append(deleted.columns, column)
 	}
-	keys = map[string]bool{}
-	err = d.eachBatch(ctx, f, columns, func(b arrow.RecordBatch) {
+	err := d.eachBatch(ctx, f, deleted.columns, func(b arrow.RecordBatch) error {
+		const entryBytes = 48 // approximate size of a map's entry
+		var key []byte
+		size := int64(0)
 		for i := range int(b.NumRows()) {
-			keys[string(appendNullable(nil, b.Columns(), i))] = true
+			if key = appendNullable(key[:0], b.Columns(), i); !deleted.keys[string(key)] {
+				deleted.keys[string(key)] = true
+				size += entryBytes + int64(len(key))
+			}
 		}
+		return d.addBytes(size)
 	})
-	return columns, keys, err
+	if err != nil {
+		return nil, err
+	}
+	if d.keys == nil {
+		d.keys = map[string]*deletedKeys{}
+	}
+	d.keys[f.FilePath()] = deleted
+	return deleted, nil
 }
 
 // column returns the table's column with a field ID, even if the column was dropped.
@@ -154,7 +205,7 @@ func (d *deleteReader) column(id int) (c Column, err error) {
 	return c, fmt.Errorf("it deletes by the column with ID %d, which the table never had", id)
 }
 
-func (d *deleteReader) eachBatch(ctx context.Context, f iceberg.DataFile, columns []Column, use func(arrow.RecordBatch)) error {
+func (d *deleteReader) eachBatch(ctx context.Context, f iceberg.DataFile, columns []Column, use func(arrow.RecordBatch) error) error {
 	fs, err := d.t.FS(ctx)
 	if err != nil {
 		return err
@@ -164,8 +215,11 @@ func (d *deleteReader) eachBatch(ctx context.Context, f iceberg.DataFile, column
 		if err != nil {
 			return err
 		}
-		use(b)
+		err = use(b)
 		b.Release()
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }

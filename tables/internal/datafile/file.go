@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"path"
 	"slices"
 
@@ -17,6 +18,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/schema"
 )
 
 type file struct {
@@ -80,12 +82,47 @@ func (s *Scan) open(ctx context.Context, source File) (f *file, err error) {
 		if firstRow += g.rows; g.rows < 0 {
 			return f, errors.New("a row group has a negative row count")
 		}
-		if g.rows > 0 && firstRow > f.skip && f.mayMatch(g) {
+		if g.rows > 0 && firstRow > f.skip && (s.Where == nil && s.MayMatch == nil || f.mayMatch(g)) {
 			g.size = f.size(g, s.ConditionColumns) + f.size(g, s.Columns)
 			f.groups = append(f.groups, g)
 		}
 	}
 	return f, nil
+}
+
+// properties make the library read files page by page, so that unneeded pages can be skipped.
+var properties = func() *parquet.ReaderProperties {
+	p := parquet.NewReaderProperties(recycled)
+	p.BufferedStreamEnabled = true
+	return p
+}()
+
+// parse opens a Parquet file. It caches the footer by the file's name, size and modification time, because a repair
+// can replace a file.
+func (s *Scan) parse(name string, in parquet.ReaderAtSeeker) (*pqfile.Reader, error) {
+	withProperties := pqfile.WithReadProps(properties)
+	key := ""
+	if file, ok := in.(fs.File); ok && s.Footers != nil {
+		info, err := file.Stat()
+		if err != nil {
+			return nil, err
+		}
+		key = fmt.Sprintf("%s %d %d", name, info.Size(), info.ModTime().UnixNano())
+		if footer, ok := s.Footers.Get(key); ok {
+			return pqfile.NewParquetReader(in, withProperties, pqfile.WithMetadata(footer))
+		}
+	}
+	r, err := schema.OpenParquet(in, withProperties)
+	if err != nil {
+		return nil, err
+	}
+	footer := r.MetaData()
+	// Discard a stored Arrow schema: it would change the column types, and could cause large allocations.
+	footer.FileMetaData.KeyValueMetadata = nil
+	if key != "" {
+		s.Footers.Put(key, footer, 8*int64(footer.Size())+1024)
+	}
+	return r, nil
 }
 
 // GroupBounds returns the bounds of the scan's first column in each row group of the named file.

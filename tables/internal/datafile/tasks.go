@@ -124,9 +124,10 @@ func BoundsOf(s *iceberg.Schema, f iceberg.DataFile) func(name string) filter.Bo
 
 // ToRead converts tasks to Files for a Scan. The Scan omits the rows that the tasks' delete files delete.
 func ToRead(t *table.Table, tasks []table.FileScanTask) []File {
-	d := &deleteReader{t: t}
+	d := &deleteReader{t: t, dataFiles: map[string]bool{}}
 	files := make([]File, len(tasks))
 	for i, task := range tasks {
+		d.dataFiles[task.File.FilePath()] = true
 		files[i] = File{Path: task.File.FilePath()}
 		if HasDeletes(task) {
 			files[i].Deletes = func(ctx context.Context) (*Deletes, error) { return d.deletesOf(ctx, task) }

@@ -2,10 +2,8 @@ package schema
 
 import (
 	"fmt"
-	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/extensions"
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 )
@@ -15,11 +13,6 @@ const PropertyPrefix = "partd.arrow-schema."
 
 // Property returns the name of the property with the put schema for a schema ID.
 func Property(schemaID int) string { return fmt.Sprintf("%s%d", PropertyPrefix, schemaID) }
-
-// StoredSchema returns the stored types of a table's columns.
-func StoredSchema(s *iceberg.Schema) (*arrow.Schema, error) {
-	return table.SchemaToArrowSchema(s, nil, false, false)
-}
 
 // PutSchema returns the column types that puts gave a table, from the property's value. If another program created the schema,
 // property is "", and PutSchema returns the stored types.
@@ -84,25 +77,4 @@ func HasNanoseconds(s *arrow.Schema) bool {
 func IsZonedNanos(t arrow.DataType) bool {
 	timestamp, ok := t.(*arrow.TimestampType)
 	return ok && timestamp.Unit == arrow.Nanosecond && timestamp.TimeZone != ""
-}
-
-// CheckReadable returns an error that names the first column that cannot be read, because it contains Iceberg's variant type.
-func CheckReadable(stored *arrow.Schema) error {
-	for _, f := range stored.Fields() {
-		if ContainsType(f.Type, isVariant) {
-			return Errorf(f.Name, "the column has type %s: reading values of Iceberg's variant type is not supported", f.Type)
-		}
-	}
-	return nil
-}
-
-func isVariant(t arrow.DataType) bool {
-	_, ok := t.(*extensions.VariantType)
-	return ok
-}
-
-// ContainsType reports whether match returns true for a type or any type nested in it.
-func ContainsType(t arrow.DataType, match func(arrow.DataType) bool) bool {
-	nested, ok := t.(arrow.NestedType)
-	return match(t) || ok && slices.ContainsFunc(nested.Fields(), func(f arrow.Field) bool { return ContainsType(f.Type, match) })
 }

@@ -41,8 +41,6 @@ func AcquirePut(ctx context.Context) (release func(), err error) {
 }
 
 const (
-	maxWaiting = 1024 // limit on the waiting calls of one host, for each limiter
-
 	queryYieldTime  = 500 * time.Millisecond // Limiter.yieldTime for queries
 	querySettleTime = 5 * time.Second        // Limiter.SettleTime for queries
 )
@@ -63,8 +61,7 @@ type Limiter struct {
 	mu      sync.Mutex
 	running map[*call]*slot
 	used    map[string]int // slots in use, by host, by user and by connection
-	waiting []*waiter
-	queued  map[string]int // number of waiting calls, by host
+	waiting []*waiter      // bounded by the limits on calls and requests of each host, such as MaxHostCalls
 }
 
 type slot struct {
@@ -81,7 +78,7 @@ type waiter struct {
 func newLimiter(name string, slots int, patience, yieldTime, settleTime time.Duration) *Limiter {
 	return &Limiter{
 		name: name, slots: slots, PerHost: max(1, slots*3/4), perConn: max(1, slots/4), Spare: slots / 8,
-		patience: patience, yieldTime: yieldTime, SettleTime: settleTime, running: map[*call]*slot{}, used: map[string]int{}, queued: map[string]int{},
+		patience: patience, yieldTime: yieldTime, SettleTime: settleTime, running: map[*call]*slot{}, used: map[string]int{},
 	}
 }
 
@@ -102,12 +99,7 @@ func (l *Limiter) acquireOnce(ctx context.Context, c *call, holdsSlot *atomic.Bo
 func (l *Limiter) acquire(ctx context.Context, c *call) (release func(), err error) {
 	w := &waiter{c, make(chan struct{}), time.Now()}
 	l.mu.Lock()
-	if l.queued[c.host] >= maxWaiting {
-		l.mu.Unlock()
-		return nil, status.Errorf(codes.ResourceExhausted, "%d %s from this host are waiting already; try again later", maxWaiting, l.name)
-	}
 	l.waiting = append(l.waiting, w)
-	l.queued[c.host]++
 	l.grant()
 	l.mu.Unlock()
 	err = l.wait(ctx, w)
@@ -122,7 +114,7 @@ func (l *Limiter) acquire(ctx context.Context, c *call) (release func(), err err
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if i := slices.Index(l.waiting, w); i >= 0 {
-		l.dequeue(i)
+		l.waiting = slices.Delete(l.waiting, i, i+1)
 	} else {
 		l.addSlots(c, -1)
 		l.grant()
@@ -231,7 +223,7 @@ func (l *Limiter) grant() {
 			return
 		}
 		w := l.waiting[best]
-		l.dequeue(best)
+		l.waiting = slices.Delete(l.waiting, best, best+1)
 		l.addSlots(w.call, 1)
 		close(w.granted)
 	}
@@ -250,11 +242,6 @@ func (l *Limiter) hasPriority(a, b *call) bool {
 		return usedByA < usedByB
 	}
 	return l.used[a.conn] < l.used[b.conn]
-}
-
-func (l *Limiter) dequeue(i int) {
-	count(l.queued, l.waiting[i].host, -1)
-	l.waiting = slices.Delete(l.waiting, i, i+1)
 }
 
 // addSlots gives a slot to a call if n is 1, and takes the slot back if n is -1.

@@ -20,6 +20,9 @@ const (
 	RowColumn  = "partd row"
 )
 
+// TargetSchema is the schema of the table in a change's query. Statements must not name it.
+const TargetSchema = "partd target"
+
 const actionColumn = "partd action"
 
 func (c Column) cast(expression string) string {
@@ -166,7 +169,7 @@ type ChangeAction struct {
 func (st *Statement) ChangeQuery(target string, columns []Column, sourceColumns []string) (*Change, error) {
 	alias := sqlquote.Name(st.Alias)
 	c := &Change{}
-	expressions := make([][]string, len(columns)) // for each column, a WHEN for each action that sets it
+	expressions := make([]map[int]string, len(columns)) // for each column, the value by the index of the action that sets it
 	for k := range st.Actions {
 		a := &st.Actions[k]
 		set, err := st.assigned(a, columns, sourceColumns)
@@ -174,8 +177,11 @@ func (st *Statement) ChangeQuery(target string, columns []Column, sourceColumns 
 			return nil, err
 		}
 		for i, value := range set {
+			if value != nil && expressions[i] == nil {
+				expressions[i] = map[int]string{}
+			}
 			if value != nil {
-				expressions[i] = append(expressions[i], fmt.Sprintf(" WHEN %d THEN %s", k, columns[i].cast(*value)))
+				expressions[i][k] = columns[i].cast(*value)
 			}
 		}
 	}
@@ -187,7 +193,7 @@ func (st *Statement) ChangeQuery(target string, columns []Column, sourceColumns 
 	for k := range st.Actions {
 		a := ChangeAction{Kind: st.Actions[k].Kind}
 		for v, i := range c.Values {
-			if slices.ContainsFunc(expressions[i], func(e string) bool { return strings.HasPrefix(e, fmt.Sprintf(" WHEN %d THEN ", k)) }) {
+			if _, ok := expressions[i][k]; ok {
 				a.Values = append(a.Values, v)
 			}
 		}
@@ -200,14 +206,26 @@ func (st *Statement) ChangeQuery(target string, columns []Column, sourceColumns 
 	if err != nil {
 		return nil, err
 	}
-	selected := func(action string) string {
+	// selected returns a SELECT with the values of the actions for which applies returns true.
+	selected := func(action string, applies func(When) bool) string {
 		operand := sqlquote.Name(actionColumn)
 		if copies {
 			operand = "(" + action + ")"
 		}
 		list := fmt.Sprintf("SELECT %[1]s.%[2]s, %[1]s.%[3]s, %[4]s AS %[5]s", alias, sqlquote.Name(FileColumn), sqlquote.Name(RowColumn), action, sqlquote.Name(actionColumn))
 		for v, i := range c.Values {
-			list += fmt.Sprintf(", CASE %s%s END AS %s", operand, strings.Join(expressions[i], ""), sqlquote.Name("partd value "+strconv.Itoa(v)))
+			value := ""
+			for k, a := range st.Actions {
+				if e, ok := expressions[i][k]; ok && applies(a.When) {
+					value += fmt.Sprintf(" WHEN %d THEN %s", k, e)
+				}
+			}
+			if value == "" {
+				value = columns[i].cast("")
+			} else {
+				value = "CASE " + operand + value + " END"
+			}
+			list += ", " + value + " AS " + sqlquote.Name("partd value "+strconv.Itoa(v))
 		}
 		return list
 	}
@@ -220,7 +238,7 @@ func (st *Statement) ChangeQuery(target string, columns []Column, sourceColumns 
 		if st.Where != "" {
 			from += " WHERE (" + st.Where + "\n)"
 		}
-		c.SQL = st.with() + selected("0") + from + sorted
+		c.SQL = st.with() + selected("0", func(When) bool { return true }) + from + sorted
 		return c, nil
 	}
 	var parts []string
@@ -234,13 +252,13 @@ func (st *Statement) ChangeQuery(target string, columns []Column, sourceColumns 
 			condition = " USING " + st.Using
 		}
 		action := fmt.Sprintf("CASE WHEN %s.%s IS NOT NULL THEN %s ELSE %s END", alias, sqlquote.Name(RowColumn), orNull(matched), orNull(notMatched))
-		parts = append(parts, selected(action)+" FROM "+st.From+"\n"+join+target+" AS "+alias+condition)
+		parts = append(parts, selected(action, func(w When) bool { return w != NotMatchedBySource })+" FROM "+st.From+"\n"+join+target+" AS "+alias+condition)
 	}
 	if unmatched := st.caseOf(NotMatchedBySource); unmatched != "" {
 		if st.Using != "" {
 			return nil, errors.New("WHEN NOT MATCHED BY SOURCE needs ON instead of USING")
 		}
-		parts = append(parts, selected(unmatched)+from+" WHERE NOT EXISTS (SELECT 1 FROM "+st.From+"\n WHERE ("+st.On+"\n))")
+		parts = append(parts, selected(unmatched, func(w When) bool { return w == NotMatchedBySource })+from+" WHERE NOT EXISTS (SELECT 1 FROM "+st.From+"\n WHERE ("+st.On+"\n))")
 	}
 	c.SQL = st.with() + "SELECT * FROM (" + strings.Join(parts, " UNION ALL ") + ") WHERE " + sqlquote.Name(actionColumn) + " IS NOT NULL" + sorted
 	return c, nil

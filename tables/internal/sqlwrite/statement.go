@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/go-partd/partd/tables/internal/sqlerror"
+	"github.com/go-partd/partd/tables/internal/sqlquote"
 )
 
 // Verbs of statements.
@@ -116,6 +117,9 @@ func Parse(sql string) (*Statement, error) {
 	for i, t := range tokens {
 		if t.upper == ";" {
 			return nil, p.wrap(i, errSeveral)
+		}
+		if t.kind == quoted && strings.EqualFold(sql[t.start:t.end], sqlquote.Name(TargetSchema)) {
+			return nil, p.wrap(i, fmt.Errorf("%s is a reserved name", sql[t.start:t.end]))
 		}
 	}
 	st := &Statement{}

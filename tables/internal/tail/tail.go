@@ -22,6 +22,7 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/groupsync"
+	"github.com/go-partd/partd/storekit"
 )
 
 // identityKey is the key of the value "<warehouse ID> <tail ID>".
@@ -68,7 +69,7 @@ func Open(ctx context.Context, p partd.Partd, warehouse string, syncs bool, memo
 				continue
 			}
 			if err == nil {
-				err = fmt.Errorf("the tail's store is not empty, but contains the key %s: use an empty store", partd.QuoteKey(k.Key))
+				err = fmt.Errorf("the tail's store is not empty, but contains the key %s: use an empty store", storekit.QuoteKey(k.Key))
 			}
 			return nil, err
 		}
@@ -99,7 +100,7 @@ func (s *Store) Flush(ctx context.Context) error {
 
 // Reclaim frees the space of folded rows immediately, if the store supports that.
 func (s *Store) Reclaim(ctx context.Context) {
-	for p := range partd.Layers(s.p) {
+	for p := range storekit.Layers(s.p) {
 		if p, ok := p.(interface{ Reclaim(ctx context.Context) }); ok {
 			p.Reclaim(ctx)
 		}
@@ -140,7 +141,7 @@ func (s *Store) Recover(ctx context.Context, owner func(uuid string) (folded int
 		table, epochText, _ := strings.Cut(k.Key, "/")
 		n, err := strconv.ParseInt(epochText, 10, 64)
 		if err != nil {
-			return nil, fmt.Errorf("the tail's store contains the key %s, which the tail did not write", partd.QuoteKey(k.Key))
+			return nil, fmt.Errorf("the tail's store contains the key %s, which the tail did not write", storekit.QuoteKey(k.Key))
 		}
 		if _, seen := folded[table]; !seen {
 			upTo, exists, err := owner(table)

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 
@@ -22,8 +23,8 @@ func EncodeParameters(rows arrow.RecordBatch) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// DecodeParameters returns the first batch of an Arrow stream from a client, or nil for nil. limit bounds the batch's
-// memory, in bytes. The caller must release the batch.
+// DecodeParameters returns the batch of an Arrow stream from a client, or nil for nil. A stream with more than one batch is an
+// error. limit bounds the batch's memory, in bytes. The caller must release the batch.
 func DecodeParameters(stream []byte, limit int64) (arrow.RecordBatch, error) {
 	if stream == nil {
 		return nil, nil
@@ -41,5 +42,9 @@ func DecodeParameters(stream []byte, limit int64) (arrow.RecordBatch, error) {
 		return nil, err
 	}
 	rows.Retain()
+	if r.Next() || r.Err() != nil {
+		rows.Release()
+		return nil, cmp.Or(r.Err(), errors.New("more than one batch: send all rows in one batch"))
+	}
 	return rows, nil
 }

@@ -14,6 +14,7 @@ import (
 // Calls: the values of "partd" in a Flight ticket or in the command of a put.
 const (
 	ScanCall     = "scan"
+	ChangesCall  = "changes"
 	ResampleCall = "resample"
 	PutCall      = "put"
 )
@@ -69,13 +70,24 @@ type Scan struct {
 	Dictionaries bool  `json:"dictionaries,omitempty"`
 }
 
+// Changes is a ticket for Table.Changes. The metadata of the answer's schema contain tables.VersionKey and tables.UUIDKey.
+type Changes struct {
+	Partd string `json:"partd"` // must be ChangesCall
+	Table
+	Since State    `json:"since,omitzero"` // the zero State means the empty table
+	Keys  []string `json:"keys,omitempty"`
+	UUID  string   `json:"uuid,omitempty"`
+}
+
 // Statement is the handle of a Flight SQL ticket or prepared statement.
 type Statement struct {
 	SQL    string `json:"sql"`
 	Bucket string `json:"bucket,omitempty"`
 	State
+	Since      State  `json:"since,omitzero"`       // see tables.QueryOptions.Before
 	Parameters []byte `json:"parameters,omitempty"` // one row, as an Arrow stream
-	ID         string `json:"id,omitempty"`         // identifies an execution, so that it can be canceled
+	ID         string `json:"id,omitempty"`         // identifies an execution, so that it can be canceled; random, because whoever knows it can cancel
+	WriteID    string `json:"write_id,omitempty"`   // see tables.ExecOptions.ID
 }
 
 // Put is the command of a put. A put with Range or Upsert is a correction; its answer is a CorrectionAnswer. The

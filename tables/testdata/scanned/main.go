@@ -39,18 +39,14 @@ func run(dir string, opened bool) error {
 	for i := range rows {
 		rows[i] = trade{time.Unix(int64(i), 0), "A", 1}
 	}
-	bucket := store.Bucket("")
+	table := store.Bucket("").Table("trades")
 	for _, part := range [][]trade{rows, rows[:3]} {
 		if _, err := store.Fold(ctx, nil); err != nil {
 			return err
 		}
-		if _, err := tables.Append(ctx, bucket, "trades", part); err != nil {
+		if _, err := tables.Append(ctx, table, part); err != nil {
 			return err
 		}
-	}
-	table, err := bucket.Table(ctx, "trades")
-	if err != nil {
-		return err
 	}
 	for range 3 { // let background work from the appends finish before coverage is counted
 		runtime.GC()
@@ -59,11 +55,10 @@ func run(dir string, opened bool) error {
 	if err := coverage.ClearCounters(); err != nil {
 		return err
 	}
-	r, err := table.Scan(ctx, nil)
+	r, err := store.Bucket("").Table("trades").Scan(ctx, nil)
 	if err != nil {
 		return err
 	}
-	defer r.Release()
 	read := int64(0)
 	for !opened && r.Next() {
 		read += r.RecordBatch().NumRows()
@@ -71,6 +66,7 @@ func run(dir string, opened bool) error {
 	if want := int64(len(rows) + 3); !opened && (read != want || r.Err() != nil) {
 		return fmt.Errorf("the scan returned %d rows, want %d; error: %v", read, want, r.Err())
 	}
+	r.Release()
 	if err := coverage.WriteMetaDir(dir); err != nil {
 		return err
 	}

@@ -1,0 +1,166 @@
+package partdtest
+
+import (
+	"context"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd"
+)
+
+// everything has the methods of all abilities that a layer must handle.
+type everything interface {
+	partd.Partd
+	partd.Setter
+	partd.Deleter
+	partd.Popper
+	partd.Lister
+	partd.Haser
+	partd.Opener
+	partd.Scanner
+	partd.PartScanner
+	partd.Statter
+	partd.Flusher
+	partd.Syncer
+	partd.Applier
+	partd.SessionGuard
+	partd.Unwrapper
+	io.Closer
+}
+
+// fullLayer has all abilities. The methods of SessionGuard must not be called.
+type fullLayer struct {
+	*reference
+	partd.SessionGuard
+	beneath partd.Partd
+}
+
+func (l fullLayer) Unwrap() partd.Partd { return l.beneath }
+
+func (l fullLayer) HasKey(ctx context.Context, key string) (bool, error) {
+	return partd.Has(ctx, l.reference, key)
+}
+
+// TestForgetfulLayers checks that the suite finds each ability that a layer has lost. Each layer of
+// the test embeds one interface twice, so that it has none of the interface's methods.
+func TestForgetfulLayers(t *testing.T) {
+	r := newReference("")
+	var full everything = fullLayer{r, nil, fullLayer{r, nil, r}}
+	layers := map[string]partd.Partd{
+		"": full,
+		"Setter": struct {
+			everything
+			partd.Setter
+		}{full, nil},
+		"Deleter": struct {
+			everything
+			partd.Deleter
+		}{full, nil},
+		"Popper": struct {
+			everything
+			partd.Popper
+		}{full, nil},
+		"Lister": struct {
+			everything
+			partd.Lister
+		}{full, nil},
+		"Haser": struct {
+			everything
+			partd.Haser
+		}{full, nil},
+		"Opener": struct {
+			everything
+			partd.Opener
+		}{full, nil},
+		"Scanner": struct {
+			everything
+			partd.Scanner
+		}{full, nil},
+		"PartScanner": struct {
+			everything
+			partd.PartScanner
+		}{full, nil},
+		"Statter": struct {
+			everything
+			partd.Statter
+		}{full, nil},
+		"Flusher": struct {
+			everything
+			partd.Flusher
+		}{full, nil},
+		"Syncer": struct {
+			everything
+			partd.Syncer
+		}{full, nil},
+		"Applier": struct {
+			everything
+			partd.Applier
+		}{full, nil},
+		"SessionGuard": struct {
+			everything
+			partd.SessionGuard
+		}{full, nil},
+		"Closer": struct {
+			everything
+			io.Closer
+		}{full, nil},
+	}
+	for _, a := range mustHandle {
+		if layers[a.name] == nil {
+			t.Errorf("there is no layer without %s", a.name)
+		}
+	}
+	for name, layer := range layers {
+		recorded := &failures{messages: map[string]string{}, ran: map[string]bool{}}
+		check := &recorder{t: t, failures: recorded}
+		check.runInGoroutine(func(t tester) { newSuite(nil, nil).checkLayers(t, layer) })
+		if m := recorded.messages[""]; name == "" && m != "" || name != "" && !strings.Contains(m, "implement "+name+",") {
+			t.Errorf("the check of a layer without %q failed with %q", name, m)
+		}
+	}
+}
+
+// TestAbilitiesOfLayersAreComplete checks that mustHandle and mayInherit list each interface of
+// package partd that stores implement.
+func TestAbilitiesOfLayersAreComplete(t *testing.T) {
+	listed := []string{"Partd", "Unwrapper"} // every layer has these
+	for _, a := range slices.Concat(mustHandle, mayInherit) {
+		listed = append(listed, a.name)
+	}
+	files, err := filepath.Glob("../*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, file := range files {
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(parsed, func(n ast.Node) bool {
+			spec, ok := n.(*ast.TypeSpec)
+			if !ok || !spec.Name.IsExported() {
+				return true
+			}
+			if _, ok := spec.Type.(*ast.InterfaceType); ok {
+				found++
+				if !slices.Contains(listed, spec.Name.Name) {
+					t.Errorf("neither mustHandle nor mayInherit lists partd.%s", spec.Name)
+				}
+			}
+			return true
+		})
+	}
+	if found < 18 {
+		t.Errorf("package partd has %d interfaces, want at least 18", found)
+	}
+}

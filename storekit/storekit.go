@@ -1,0 +1,77 @@
+// Package storekit helps to write a store or a layer for package partd, and programs that serve
+// stores. Programs that only use stores do not need it. Package partdtest tests the result.
+package storekit
+
+import (
+	"context"
+	"iter"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/canceled"
+	"github.com/go-partd/partd/internal/limits"
+	"github.com/go-partd/partd/internal/sessiontab"
+	"github.com/go-partd/partd/internal/storeerror"
+)
+
+// CheckEntries returns the total length of the values in bytes, or an error that wraps
+// [partd.ErrTooLarge] if the batch exceeds [partd.MaxKeyLen], [partd.MaxValueLen] or
+// [partd.MaxBatchLen]. op names the operation in the error.
+func CheckEntries(op string, entries []partd.Entry) (valueBytes int64, err error) {
+	valueBytes, tooLarge := limits.CheckEntries(op, entries)
+	return valueBytes, limitError(tooLarge)
+}
+
+// CheckKeys returns an error that wraps [partd.ErrTooLarge] if a key exceeds [partd.MaxKeyLen].
+func CheckKeys(op string, keys []string) error { return limitError(limits.CheckKeys(op, keys)) }
+
+// CheckPart returns an error unless parts is between 1 and [partd.MaxParts], and part is in
+// [0, parts).
+func CheckPart(part, parts int) error { return limitError(limits.CheckPart(part, parts)) }
+
+func limitError(err *limits.Error) error {
+	if err == nil {
+		return nil
+	}
+	return (*partd.Error)(err)
+}
+
+// ContextError returns nil while ctx is active. After that, it returns an error that wraps
+// ctx.Err() and the context's cause. Return this error from operations that stopped before they
+// changed anything. It never wraps [partd.ErrUnknownOutcome], even if the cause does.
+func ContextError(ctx context.Context) error { return canceled.Err(ctx) }
+
+// QuoteKey returns a key as a Go string literal, for use in messages. It omits the middle of a long
+// key.
+func QuoteKey(key string) string { return storeerror.QuoteKey(key) }
+
+// NewSessionToken derives the token of a session from a secret of its store. A
+// [partd.SessionGuard] needs it.
+func NewSessionToken(secret []byte, session uint64) partd.SessionToken {
+	return sessiontab.NewToken(secret, session)
+}
+
+// Layers yields a store, the store beneath it, and so on, down to a store that is not a layer.
+func Layers(store partd.Partd) iter.Seq[partd.Partd] {
+	return func(yield func(partd.Partd) bool) {
+		for layer, ok := store.(partd.Unwrapper); yield(store) && ok; layer, ok = store.(partd.Unwrapper) {
+			store = layer.Unwrap()
+		}
+	}
+}
+
+// Rewinder is a reader that can start again, as some readers returned by [partd.Open] can. After
+// Rewind, the reader yields the same value again, even if the key has changed.
+type Rewinder interface {
+	Rewind() error
+}
+
+// ReaderMemory returns the memory that an open reader of a store and a listing of its keys use, in
+// bytes. If the store has no method ReaderMemory, these numbers are estimates.
+func ReaderMemory(store partd.Partd) (reader, listing int64) {
+	if s, ok := store.(interface {
+		ReaderMemory() (reader, listing int64)
+	}); ok {
+		return s.ReaderMemory()
+	}
+	return 64 << 10, 1 << 20
+}

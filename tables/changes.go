@@ -1,0 +1,105 @@
+package tables
+
+import (
+	"cmp"
+	"context"
+	"strconv"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd/tables/internal/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/datafile"
+	"github.com/go-partd/partd/tables/internal/schema"
+	"github.com/go-partd/partd/tables/internal/sorted"
+)
+
+// Changes is a reader of the rows that differ between two states of a table; see [Table.Changes].
+type Changes struct {
+	array.RecordReader
+
+	Version Version // the version that the changes lead to; the next call can start from it
+	UUID    string  // the table's UUID
+}
+
+// ChangesOptions configures Changes. Nil or the zero value selects the defaults.
+type ChangesOptions struct {
+	// Keys are the columns that identify rows. Nil means the time and key columns in the table's settings. Without keys,
+	// an update is a delete and an insert.
+	Keys []string
+
+	// UUID is the UUID that the table must have. Set it to Changes.UUID of the previous call to detect that the table was
+	// deleted and created again. "" accepts every table.
+	UUID string
+}
+
+// Kinds of changes, in the column that Changes adds.
+const (
+	ChangeInsert       = "insert"
+	ChangeDelete       = "delete"
+	ChangeUpdateBefore = "update_before" // the row before the update; the next row is the row after it
+	ChangeUpdateAfter  = "update_after"
+)
+
+// Keys of the metadata of the schema of Changes, for readers that lack the fields Version and UUID.
+const (
+	VersionKey = "partd.version"
+	UUIDKey    = "partd.uuid"
+)
+
+// Changes returns the net difference between the state that since selects and t's state: the rows that only one of them
+// has. A row that was added and deleted in between does not appear, and neither does a compaction. A nil since or
+// AtVersion(0) selects the empty table. If t has no selected state, Changes first moves the tail's rows into files; in a
+// read-only Store, rows in the tail are left out. The caller must release the reader.
+//
+// The columns are those of t's state, followed by the column _change with one of the kinds above. If the table has a
+// column _change, the name gets underscores at the end until it is unique. In the older state, a column that was added
+// later is null or its default, and a dropped column is ignored. Values are equal if they are both null, both NaN, or
+// stored with the same bits, so -0 differs from 0. Maps are equal if they have equal entries in the same order.
+//
+// If exactly one row with a given key was deleted and exactly one was inserted, they are an update; keys that are null
+// count as equal. The rows have no particular order, except that the two rows of an update are adjacent.
+//
+// Changes reads only files that the states do not share, or whose deleted rows differ. It sorts their
+// rows with temporary files, a quarter of Options.Memory at a time. If since has expired, if the table was deleted and created again, or if it was replaced
+// by a table without common columns, the error wraps ErrNotFound: start again with a nil since.
+func (t *Table) Changes(ctx context.Context, since At, o *ChangesOptions) (*Changes, error) {
+	ctx, end := t.store().opts.begin(ctx, "changes", t.Bucket().Name(), t.Name())
+	d, err := t.difference(ctx, since, cmp.Or(o, new(ChangesOptions)))
+	if err != nil {
+		err = t.error("find the changes of", err)
+		end(Outcome{Err: err})
+		return nil, err
+	}
+	logical, uuid := d.withChange(d.to.def.Logical, arrow.Field{}), d.to.t.Metadata().TableUUID().String()
+	m := logical.Metadata()
+	m = arrow.NewMetadata(append(m.Keys(), VersionKey, UUIDKey), append(m.Values(), strconv.FormatInt(int64(d.version()), 10), uuid))
+	logical = arrow.NewSchema(logical.Fields(), &m)
+	rows := sorted.MapBatches(func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+		defer b.Release()
+		return schema.Convert(b, logical)
+	})
+	out := arrowsafe.Reader(logical, rows(d.batches(ctx)), d.release)
+	return &Changes{t.store().opts.observe(out, end), d.version(), uuid}, nil
+}
+
+// ChangesPlan returns a plan whose rows are the result of Changes. It has no Files and no Tail, and NeedsScan is set. The
+// caller must close the plan.
+func (t *Table) ChangesPlan(ctx context.Context, since At) (*ScanPlan, error) {
+	d, err := t.difference(ctx, since, new(ChangesOptions))
+	if err != nil {
+		return nil, t.error("find the changes of", err)
+	}
+	stored, err := table.SchemaToArrowSchema(d.to.def.Columns, nil, true, false)
+	if err != nil {
+		d.release()
+		return nil, t.error("find the changes of", err)
+	}
+	const changeTypeID = "2147483543" // Iceberg reserves this field ID for _change_type
+	return &ScanPlan{
+		UUID: d.to.t.Metadata().TableUUID().String(), Version: d.version(), NeedsScan: true, view: d.to, changes: d, close: d.release,
+		Schema: d.withChange(d.to.def.Logical, arrow.Field{}),
+		Stored: d.withChange(stored, arrow.Field{Metadata: arrow.NewMetadata([]string{datafile.IDKey}, []string{changeTypeID})}),
+	}, nil
+}

@@ -1,0 +1,481 @@
+package tables
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
+)
+
+// cellText returns a text for value i of a. Texts of equal values are equal in all widths of numbers.
+func cellText(a arrow.Array, i int) string {
+	if a.IsNull(i) {
+		return "null"
+	}
+	switch a := a.(type) {
+	case *array.Float64:
+		return strconv.FormatFloat(a.Value(i), 'g', -1, 64)
+	case *array.Struct:
+		var fields []string
+		for f := range a.NumField() {
+			fields = append(fields, cellText(a.Field(f), i))
+		}
+		return "{" + strings.Join(fields, ",") + "}"
+	case *array.List:
+		var items []string
+		for start, end := a.ValueOffsets(i); start < end; start++ {
+			items = append(items, cellText(a.ListValues(), int(start)))
+		}
+		return "[" + strings.Join(items, ",") + "]"
+	}
+	return a.ValueStr(i)
+}
+
+// modelRow has a text for each column, under the column's number: columns keep their numbers when they are renamed.
+type modelRow map[int]string
+
+// changesModel applies random operations to a table, and remembers the rows of each version.
+type changesModel struct {
+	t       *testing.T
+	rnd     *rand.Rand
+	s       *Store
+	b       *Bucket
+	keys    []string
+	columns []string // names of the columns, by number; "" if dropped
+	types   []arrow.DataType
+	states  map[Version]*modelState
+	foreign bool // whether delete files are allowed
+	ops     []string
+}
+
+type modelState struct {
+	idColumn int            // Iceberg's ID of the column id, which changes if the table is replaced with other columns
+	columns  map[int]string // names by number
+	rows     []modelRow
+}
+
+func (s *modelState) text(r modelRow) string {
+	var texts []string
+	for _, n := range slices.Sorted(maps.Keys(s.columns)) {
+		value, ok := r[n]
+		if !ok {
+			value = "null"
+		}
+		texts = append(texts, value)
+	}
+	return strings.Join(texts, "|")
+}
+
+var itemType = arrow.ListOf(arrow.StructOf(nullable("x", arrow.PrimitiveTypes.Float64), nullable("y", arrow.BinaryTypes.String)))
+
+func newChangesModel(t *testing.T, seed uint64) *changesModel {
+	m := &changesModel{
+		t: t, rnd: rand.New(rand.NewPCG(seed, 0)), states: map[Version]*modelState{}, foreign: seed%2 == 0,
+		columns: []string{"id", "at", "v", "items", "n"},
+		types:   []arrow.DataType{arrow.PrimitiveTypes.Int64, &arrow.TimestampType{Unit: arrow.Microsecond}, arrow.PrimitiveTypes.Float64, itemType, arrow.PrimitiveTypes.Int32},
+	}
+	m.s = mustOpen(t, t.TempDir(), &Options{FoldBytes: 3000, FoldAge: -1, Memory: 4 << 20, NoTail: seed%5 == 4})
+	m.b = m.s.Bucket("")
+	settings := &Settings{Evolution: Flexible}
+	if seed%3 == 1 {
+		settings.Time, settings.Keys, settings.OnDuplicate = "at", []string{"id"}, KeepLast
+		m.keys = []string{"id", "at"}
+	}
+	m.must("put", func(ctx context.Context) error {
+		_, err := m.b.Table("t").Put(ctx, m.newRows(3, false), PutAppend, &PutOptions{Settings: settings})
+		return err
+	})
+	if m.foreign {
+		foreignCommit(t, m.s, "t", func(tx *table.Transaction) error {
+			if seed%4 == 0 {
+				if err := tx.UpgradeFormatVersion(3); err != nil {
+					return err
+				}
+			}
+			return tx.SetProperties(iceberg.Properties{table.WriteDeleteModeKey: table.WriteModeMergeOnRead})
+		})
+	}
+	return m
+}
+
+func (m *changesModel) must(op string, f func(context.Context) error) {
+	m.t.Helper()
+	m.ops = append(m.ops, op)
+	if err := f(m.t.Context()); err != nil {
+		m.t.Fatalf("%v\nafter %q", err, m.ops[max(0, len(m.ops)-12):])
+	}
+}
+
+// newRows returns random rows with few distinct values. If unique is true, no two rows have the same id.
+func (m *changesModel) newRows(maxCount int, unique bool) array.RecordReader {
+	var fields []arrow.Field
+	for i, name := range m.columns {
+		if name != "" {
+			fields = append(fields, nullable(name, m.types[i]))
+		}
+	}
+	b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema(fields, nil))
+	ids := m.rnd.Perm(40)
+	float := func() float64 { return []float64{0, math.Copysign(0, -1), 1, math.NaN(), 2.5}[m.rnd.IntN(5)] }
+	for row := range 1 + m.rnd.IntN(maxCount) {
+		for i, f := range fields {
+			switch builder := b.Field(i).(type) {
+			case *array.Int64Builder:
+				id := ids[row]
+				if !unique {
+					id = m.rnd.IntN(40)
+				}
+				builder.Append(int64(id))
+			case *array.TimestampBuilder:
+				builder.Append(arrow.Timestamp(1e15))
+			case *array.Float64Builder:
+				builder.Append(float())
+			case *array.Int32Builder:
+				builder.Append(int32(m.rnd.IntN(3)))
+			case *array.StringBuilder:
+				builder.Append([]string{"", "added"}[m.rnd.IntN(2)])
+			case *array.ListBuilder:
+				items := builder.ValueBuilder().(*array.StructBuilder)
+				if m.rnd.IntN(3) == 0 {
+					builder.AppendNull()
+					continue
+				}
+				builder.Append(true)
+				for range m.rnd.IntN(3) {
+					items.Append(true)
+					items.FieldBuilder(0).(*array.Float64Builder).Append(float())
+					items.FieldBuilder(1).(*array.StringBuilder).Append([]string{"", "a\x00", "b"}[m.rnd.IntN(3)])
+				}
+			default:
+				m.t.Fatalf("no values for column %v", f)
+			}
+		}
+	}
+	return oneBatch(b.NewRecordBatch())
+}
+
+// rowsByNumber returns the rows of a reader, with texts under the columns' numbers. Other columns have the number -1.
+func rowsByNumber(t *testing.T, r array.RecordReader, columns map[int]string) (rows []modelRow) {
+	t.Helper()
+	numbers := map[string]int{}
+	for n, name := range columns {
+		numbers[name] = n
+	}
+	for r.Next() {
+		b := r.RecordBatch()
+		for row := range int(b.NumRows()) {
+			values := modelRow{}
+			for i, c := range b.Columns() {
+				n, ok := numbers[b.ColumnName(i)]
+				if !ok {
+					n = -1
+				}
+				values[n] = cellText(c, row)
+			}
+			rows = append(rows, values)
+		}
+	}
+	if err := r.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return rows
+}
+
+// remember scans the table's newest version.
+func (m *changesModel) remember() {
+	m.t.Helper()
+	m.must("fold", func(ctx context.Context) error {
+		_, err := m.s.Fold(ctx, nil)
+		return err
+	})
+	versions := m.versions()
+	newest := versions[len(versions)-1]
+	if m.states[newest] != nil {
+		return
+	}
+	state := &modelState{idColumn: m.idColumn(), columns: map[int]string{}}
+	for i, name := range m.columns {
+		if name != "" {
+			state.columns[i] = name
+		}
+	}
+	r, err := tableAt(m.t, m.b, "t", AtVersion(newest)).Scan(m.t.Context(), nil)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	defer r.Release()
+	state.rows = rowsByNumber(m.t, r, state.columns)
+	m.states[newest] = state
+}
+
+func (m *changesModel) versions() (versions []Version) {
+	m.t.Helper()
+	infos, err := tableAt(m.t, m.b, "t", nil).Versions(m.t.Context())
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	for _, i := range infos {
+		versions = append(versions, i.Version)
+	}
+	return versions
+}
+
+// tableAt returns a table in the state that a selects.
+func tableAt(t testing.TB, b *Bucket, name string, a At) *Table {
+	t.Helper()
+	tab, err := b.Table(name).At(t.Context(), a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tab
+}
+
+func (m *changesModel) step() {
+	m.t.Helper()
+	switch m.rnd.IntN(15) {
+	case 0, 1, 2:
+		m.must("append", func(ctx context.Context) error {
+			_, err := m.b.Table("t").Put(ctx, m.newRows(20, false), PutAppend, nil)
+			return err
+		})
+	case 3, 4, 5:
+		m.must("upsert", func(ctx context.Context) error {
+			keys := m.keys
+			if keys == nil {
+				keys = []string{"id"}
+			}
+			_, err := m.b.Table("t").Upsert(ctx, m.newRows(8, true), &UpsertOptions{Keys: keys})
+			return err
+		})
+	case 6, 7:
+		id := m.rnd.IntN(40)
+		m.must("delete rows", func(ctx context.Context) error {
+			_, err := m.b.Table("t").DeleteRows(ctx, Between("id", int64(id), int64(id+3)))
+			return err
+		})
+	case 8:
+		m.must("compact", func(ctx context.Context) error {
+			_, err := m.s.Compact(ctx, nil)
+			return err
+		})
+	case 9:
+		if m.rnd.IntN(4) == 0 {
+			m.must("replace", func(ctx context.Context) error {
+				_, err := m.b.Table("t").Put(ctx, m.newRows(20, false), PutReplace, nil)
+				return err
+			})
+		}
+	case 10:
+		m.evolve()
+	case 11, 12, 13:
+		if m.foreign {
+			m.deleteForeign()
+		}
+	case 14:
+		if m.rnd.IntN(3) == 0 {
+			m.must("expire", func(ctx context.Context) error {
+				_, err := m.s.Expire(ctx, &MaintainOptions{Grace: -1, Keep: 8})
+				return err
+			})
+		}
+	}
+}
+
+func (m *changesModel) evolve() {
+	m.t.Helper()
+	m.remember() // a version has the columns that the table had at that time
+	var c ColumnChange
+	last := len(m.columns) - 1
+	switch m.rnd.IntN(4) {
+	case 0:
+		c = ColumnChange{Op: AddColumn, Column: fmt.Sprint("c", last), Type: "string"}
+		m.columns, m.types = append(m.columns, c.Column), append(m.types, arrow.BinaryTypes.String)
+	case 1:
+		if last < 5 || m.columns[last] == "" {
+			return
+		}
+		c = ColumnChange{Op: DropColumn, Column: m.columns[last]}
+		m.columns[last] = ""
+	case 2:
+		c = ColumnChange{Op: RenameColumn, Column: m.columns[2], To: m.columns[2] + "_"}
+		m.columns[2] = c.To
+	case 3:
+		switch m.types[4].ID() {
+		case arrow.INT32:
+			m.types[4] = arrow.PrimitiveTypes.Int64
+		case arrow.INT64:
+			m.types[4] = arrow.PrimitiveTypes.Float64
+		default:
+			return
+		}
+		c = ColumnChange{Op: WidenColumn, Column: "n", Type: ColumnTypeOf(m.types[4])}
+	}
+	m.must(fmt.Sprint("evolve ", c), func(ctx context.Context) error {
+		return m.b.Table("t").Evolve(ctx, c)
+	})
+}
+
+// deleteForeign deletes rows with delete files, as another program would.
+func (m *changesModel) deleteForeign() {
+	m.t.Helper()
+	m.remember() // foreignCommit does not fold
+	id := int64(m.rnd.IntN(40))
+	if m.rnd.IntN(2) == 0 {
+		m.must(fmt.Sprint("foreign delete of ", id), func(ctx context.Context) error {
+			foreignCommit(m.t, m.s, "t", func(tx *table.Transaction) error {
+				return tx.Delete(ctx, iceberg.LessThanEqual(iceberg.Reference("id"), id), nil)
+			})
+			return nil
+		})
+		return
+	}
+	m.must(fmt.Sprint("foreign equality delete of ", id), func(ctx context.Context) error {
+		foreignCommit(m.t, m.s, "t", func(tx *table.Transaction) error {
+			rows := oneColumn("id", id)
+			files, err := tx.WriteEqualityDeletes(ctx, []int{m.idColumn()}, func(yield func(arrow.RecordBatch, error) bool) { yield(rows, nil) })
+			if err != nil {
+				return err
+			}
+			return tx.NewRowDelta(nil).AddDeletes(files...).Commit(ctx)
+		})
+		return nil
+	})
+}
+
+// idColumn returns Iceberg's ID of the column id.
+func (m *changesModel) idColumn() int {
+	m.t.Helper()
+	v, err := tableAt(m.t, m.b, "t", nil).view(m.t.Context(), false)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	field, _ := v.t.Schema().FindFieldByName("id")
+	return field.ID
+}
+
+func oneColumn(name string, values ...int64) arrow.RecordBatch {
+	b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{nullable(name, arrow.PrimitiveTypes.Int64)}, nil))
+	b.Field(0).(*array.Int64Builder).AppendValues(values, nil)
+	return b.NewRecordBatch()
+}
+
+// check compares the changes between all pairs of versions with the versions' rows.
+func (m *changesModel) check() {
+	m.t.Helper()
+	m.remember()
+	kept := m.versions()
+	pairs := 0
+	for to, state := range m.states {
+		for from, old := range m.states {
+			if from > to || !slices.Contains(kept, to) {
+				continue
+			}
+			r, err := tableAt(m.t, m.b, "t", AtVersion(to)).Changes(m.t.Context(), AtVersion(from), nil)
+			if !slices.Contains(kept, from) || old.idColumn != state.idColumn {
+				if !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), "start again") {
+					m.t.Fatalf("changes since version %d, which has expired or has other columns: error %v, want ErrNotFound with advice", from, err)
+				}
+				continue
+			}
+			if err != nil {
+				m.t.Fatalf("changes from version %d to %d: %v", from, to, err)
+			}
+			if r.Version != to {
+				m.t.Errorf("changes from version %d to %d: they lead to version %d", from, to, r.Version)
+			}
+			changes := rowsByNumber(m.t, r, state.columns)
+			r.Release()
+			if text := checkChanges(state, old.rows, changes, m.keys); text != "" {
+				m.t.Fatalf("changes from version %d to %d: %s\nafter %q", from, to, text, m.ops)
+			}
+			pairs++
+		}
+	}
+	if pairs < 20 {
+		m.t.Fatalf("only %d pairs of versions were compared", pairs)
+	}
+}
+
+// checkChanges returns how changes differ from the difference of the rows before and the rows of state, or "".
+func checkChanges(state *modelState, before, changes []modelRow, keys []string) string {
+	count := func(rows []modelRow) map[string]int {
+		n := map[string]int{}
+		for _, r := range rows {
+			n[state.text(r)]++
+		}
+		return n
+	}
+	rows, want := count(before), count(state.rows)
+	inserted, deleted := map[string]int{}, map[string]int{}
+	byKey := map[string][]string{}
+	keyOf := func(r modelRow) (key string) {
+		for _, n := range slices.Sorted(maps.Keys(state.columns)) {
+			if slices.Contains(keys, state.columns[n]) {
+				key += r[n] + "|"
+			}
+		}
+		return key
+	}
+	for i, r := range changes {
+		text, kind := state.text(r), r[-1]
+		byKey[keyOf(r)] = append(byKey[keyOf(r)], kind)
+		switch kind {
+		case ChangeInsert, ChangeUpdateAfter:
+			rows[text]++
+			inserted[text]++
+		case ChangeDelete, ChangeUpdateBefore:
+			rows[text]--
+			deleted[text]++
+		default:
+			return "unknown kind " + kind
+		}
+		if kind == ChangeUpdateBefore && (i+1 == len(changes) || changes[i+1][-1] != ChangeUpdateAfter || keyOf(changes[i+1]) != keyOf(r)) {
+			return fmt.Sprintf("the row after %s is not the updated row", text)
+		}
+		if inserted[text] > 0 && deleted[text] > 0 {
+			return fmt.Sprintf("row %s is both inserted and deleted", text)
+		}
+	}
+	maps.DeleteFunc(rows, func(_ string, n int) bool { return n == 0 })
+	if !maps.Equal(rows, want) {
+		return fmt.Sprintf("they give the rows\n%v, want\n%v\nchanges: %v", rows, want, changes)
+	}
+	for key, kinds := range byKey {
+		isPair := keys != nil && len(kinds) == 2 && isInsert(kinds[0]) != isInsert(kinds[1])
+		if isUpdate := slices.Contains(kinds, ChangeUpdateBefore); isUpdate != isPair {
+			return fmt.Sprintf("key %s has changes %q", key, kinds)
+		}
+	}
+	return ""
+}
+
+func isInsert(kind string) bool { return kind == ChangeInsert || kind == ChangeUpdateAfter }
+
+// TestChangesModel compares Changes with scans of all pairs of versions, after random operations.
+func TestChangesModel(t *testing.T) {
+	for seed := range uint64(rounds(t, "PARTD_MODELS", 6)) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
+			m := newChangesModel(t, seed)
+			for range 40 {
+				m.step()
+				if m.rnd.IntN(2) == 0 {
+					m.remember()
+				}
+			}
+			m.check()
+		})
+	}
+}

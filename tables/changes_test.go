@@ -1,0 +1,300 @@
+package tables
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+// changesText returns the changes of a table as sorted lines of cells, and the version that they lead to.
+func changesText(t testing.TB, tab *Table, since At, o *ChangesOptions) (string, Version) {
+	t.Helper()
+	r, err := tab.Changes(t.Context(), since, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Release()
+	var lines []string
+	for r.Next() {
+		b := r.RecordBatch()
+		for row := range int(b.NumRows()) {
+			var cells []string
+			for _, c := range b.Columns() {
+				cells = append(cells, cellText(c, row))
+			}
+			lines = append(lines, strings.Join(cells, " "))
+		}
+	}
+	if err := r.Err(); err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "; "), r.Version
+}
+
+// wantChanges checks the changes of table "t" since a state, and returns the version that they lead to.
+func wantChanges(t testing.TB, b *Bucket, since At, o *ChangesOptions, want string) Version {
+	t.Helper()
+	got, version := changesText(t, tableAt(t, b, "t", nil), since, o)
+	wantEqual(t, "changes", got, want)
+	return version
+}
+
+func TestChanges(t *testing.T) {
+	ctx := t.Context()
+	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
+	b := s.Bucket("")
+	fields := []arrow.Field{nullable("k", arrow.PrimitiveTypes.Int64), nullable("v", arrow.BinaryTypes.String)}
+	put := func(text string) {
+		t.Helper()
+		if _, err := b.Table("t").Put(ctx, rowsOfJSON(t, text, fields...), PutAppend, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(`[{"k":1,"v":"a"},{"k":2,"v":"b"},{"k":2,"v":"b"}]`)
+	first := wantChanges(t, b, nil, nil, "1 a insert; 2 b insert; 2 b insert")
+	put(`[{"k":3,"v":null}]`) // into the tail
+	if _, err := b.Snapshot(ctx, "s"); err != nil {
+		t.Fatal(err)
+	}
+	afterSnapshot := time.Now()
+	time.Sleep(5 * time.Millisecond)
+	second := wantChanges(t, b, AtVersion(first), nil, "3 null insert")
+	if _, err := b.Table("t").Upsert(ctx, rowsOfJSON(t, `[{"k":1,"v":"A"},{"k":2,"v":"b"},{"k":4,"v":"d"}]`, fields...), &UpsertOptions{Keys: []string{"k"}}); err != nil {
+		t.Fatal(err)
+	}
+	changed := "1 A insert; 1 a delete; 2 b delete; 4 d insert"
+	third := wantChanges(t, b, AtVersion(second), nil, changed)
+	wantChanges(t, b, AtSnapshot("s"), nil, changed)
+	wantChanges(t, b, AtTime(afterSnapshot), nil, changed)
+	wantChanges(t, b, AtVersion(0), nil, "1 A insert; 2 b insert; 3 null insert; 4 d insert")
+	keyed := &ChangesOptions{Keys: []string{"k"}}
+	wantChanges(t, b, AtVersion(second), keyed, "1 A update_after; 1 a update_before; 2 b delete; 4 d insert")
+	if _, err := s.Compact(ctx, nil); err != nil {
+		t.Fatal(err)
+	}
+	if last := wantChanges(t, b, AtVersion(third), nil, ""); last <= third {
+		t.Errorf("the compaction did not create a version after %d", third)
+	}
+	for _, state := range []struct {
+		to          At
+		since, want string
+	}{{AtVersion(second), "first", "3 null insert"}, {AtSnapshot("s"), "first", "3 null insert"}, {AtVersion(first), "second", "3 null delete"}} {
+		since := map[string]Version{"first": first, "second": second}[state.since]
+		if got, _ := changesText(t, tableAt(t, b, "t", state.to), AtVersion(since), nil); got != state.want {
+			t.Errorf("changes since the %s version are %q, want %q", state.since, got, state.want)
+		}
+	}
+	readOnly := mustOpen(t, s.Dir(), &Options{ReadOnly: true, NoTail: true})
+	if got, version := changesText(t, tableAt(t, readOnly.Bucket(""), "t", nil), AtVersion(second), keyed); !strings.Contains(got, "4 d insert") || version <= third {
+		t.Errorf("in a read-only Store, the changes are %q and lead to version %d", got, version)
+	}
+	var schemaErr *SchemaError
+	if _, err := tableAt(t, b, "t", nil).Changes(ctx, nil, &ChangesOptions{Keys: []string{"x"}}); !errors.As(err, &schemaErr) {
+		t.Errorf("Changes with a missing key column: error %v, want a SchemaError", err)
+	}
+}
+
+// TestChangesOfNewTable checks that a cursor of a deleted table does not give changes of a table with the same name.
+func TestChangesOfNewTable(t *testing.T) {
+	ctx := t.Context()
+	b := mustOpen(t, t.TempDir(), &Options{NoTail: true}).Bucket("")
+	mustPut(t, b, "t", PutAppend, 1)
+	mustPut(t, b, "t", PutAppend, 2)
+	if _, err := b.Snapshot(ctx, "s"); err != nil {
+		t.Fatal(err)
+	}
+	r, err := tableAt(t, b, "t", nil).Changes(ctx, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cursor, uuid := r.Version, r.UUID
+	r.Release()
+	if err := b.Table("t").Delete(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for n := range int64(3) {
+		mustPut(t, b, "t", PutAppend, n)
+	}
+	for name, c := range map[string]struct {
+		since At
+		uuid  string
+	}{"version": {AtVersion(cursor), uuid}, "snapshot": {AtSnapshot("s"), ""}, "no version": {nil, uuid}, "missing version": {AtVersion(99), ""}} {
+		if _, err := tableAt(t, b, "t", nil).Changes(ctx, c.since, &ChangesOptions{UUID: c.uuid}); !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), "start again") {
+			t.Errorf("changes since a %s of the deleted table: error %v, want ErrNotFound with advice", name, err)
+		}
+	}
+	cursor = wantChanges(t, b, nil, nil, "0 row 0 insert; 1 row 1 insert; 2 row 2 insert")
+	mustPut(t, b, "t", PutReplace, 1, 5)
+	cursor = wantChanges(t, b, AtVersion(cursor), nil, "0 row 0 delete; 2 row 2 delete; 5 row 5 insert")
+	other := rowsOfJSON(t, `[{"x":1}]`, nullable("x", arrow.PrimitiveTypes.Int64))
+	if _, err := b.Table("t").Put(ctx, other, PutReplace, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tableAt(t, b, "t", nil).Changes(ctx, AtVersion(cursor), nil); !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), "start again") {
+		t.Errorf("changes since the table was replaced with other columns: error %v, want ErrNotFound with advice", err)
+	}
+	if _, err := (*Table)(nil).Changes(ctx, nil, nil); !errors.Is(err, ErrClosed) {
+		t.Errorf("changes of a nil table: error %v, want ErrClosed", err)
+	}
+}
+
+// TestChangesColumnName checks the name of the column of changes in a table that has such a column.
+func TestChangesColumnName(t *testing.T) {
+	b := bucketWithoutTail(t)
+	putJSON(t, b, "t", `[{"_CHANGE":1,"_change_":2}]`, nullable("_CHANGE", arrow.PrimitiveTypes.Int64), nullable("_change_", arrow.PrimitiveTypes.Int64))
+	r, err := tableAt(t, b, "t", nil).Changes(t.Context(), nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Release()
+	if f := r.Schema().Field(2); r.Schema().NumFields() != 3 || f.Name != "_change__" {
+		t.Errorf("the columns are %v, want a third one named _change__", r.Schema())
+	}
+}
+
+// TestChangesWithEqualKeys checks that rows with keys that occur several times are not updates, and that all copies of a
+// row are counted.
+func TestChangesWithEqualKeys(t *testing.T) {
+	b := bucketWithoutTail(t)
+	many := maxChangedRows + 5
+	fields := []arrow.Field{nullable("k", arrow.PrimitiveTypes.Int64), nullable("v", arrow.PrimitiveTypes.Int64)}
+	put := func(mode PutMode, rows ...string) {
+		t.Helper()
+		if _, err := b.Table("t").Put(t.Context(), rowsOfJSON(t, "["+strings.Join(rows, ",")+"]", fields...), mode, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(PutAppend, `{"k":1,"v":1}`, `{"k":2,"v":1}`, `{"k":2,"v":2}`, `{"k":null,"v":1}`, `{"k":4,"v":1}`)
+	first := wantChanges(t, b, nil, nil, "1 1 insert; 2 1 insert; 2 2 insert; 4 1 insert; null 1 insert")
+	put(PutReplace, append(slices.Repeat([]string{`{"k":1,"v":5}`}, many), `{"k":2,"v":3}`, `{"k":null,"v":2}`, `{"k":4,"v":1}`, `{"k":4,"v":1}`)...)
+	want := "1 1 delete; " + strings.Repeat("1 5 insert; ", many) + "2 1 delete; 2 2 delete; 2 3 insert; 4 1 insert; null 1 update_before; null 2 update_after"
+	if got, _ := changesText(t, tableAt(t, b, "t", nil), AtVersion(first), &ChangesOptions{Keys: []string{"k"}}); got != want {
+		t.Errorf("got changes %.200s… (%d bytes), want %.200s… (%d bytes)", got, len(got), want, len(want))
+	}
+}
+
+// TestChangesAfterWidening checks that an integer equals the float64 that it was widened to, which rewrites all files.
+func TestChangesAfterWidening(t *testing.T) {
+	b := bucketWithoutTail(t)
+	putJSON(t, b, "t", `[{"n":1},{"n":null},{"n":9007199254740992}]`, nullable("n", arrow.PrimitiveTypes.Int64))
+	first := wantChanges(t, b, nil, nil, "1 insert; 9007199254740992 insert; null insert")
+	if err := b.Table("t").Evolve(t.Context(), ColumnChange{Op: WidenColumn, Column: "n", Type: "float64"}); err != nil {
+		t.Fatal(err)
+	}
+	wantChanges(t, b, AtVersion(first), nil, "")
+}
+
+// TestChangesRead checks that the changes since an upsert of 1,000 rows in one of 100 files are found by reading as
+// many bytes as two files have.
+func TestChangesRead(t *testing.T) {
+	var bytesRead atomic.Int64
+	s, err := open(t.Context(), t.TempDir(), &Options{FoldAge: -1, NoTail: true}, hooks{fs: countingFS{vfs.OS{}, &bytesRead}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	b := s.Bucket("")
+	for i := range int64(100) {
+		if _, err := b.Table("t").Put(t.Context(), longRows("old", 2000*i, 2000), PutAppend, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tab := tableAt(t, b, "t", nil)
+	info, err := tab.Info(t.Context())
+	if err != nil || info.Files != 100 {
+		t.Fatalf("the table has %d files, want 100; error: %v", info.Files, err)
+	}
+	if _, err := b.Table("t").Upsert(t.Context(), longRows("new", 30_000, 1000), &UpsertOptions{Keys: []string{"n"}}); err != nil {
+		t.Fatal(err)
+	}
+	bytesRead.Store(0)
+	text, _ := changesText(t, tab, AtVersion(info.Version), nil)
+	if n := strings.Count(text, "insert"); n != 1000 || strings.Count(text, "delete") != 1000 {
+		t.Errorf("got %d inserts, want 1000 and as many deletes", n)
+	}
+	// The upsert writes two files, which together have as many rows as the file that they replace.
+	if n, limit := bytesRead.Load(), 2*info.Bytes/100+16<<10; n == 0 || n > limit {
+		t.Errorf("read %d bytes, want at most %d", n, limit)
+	}
+}
+
+// longRows returns a reader of rows with consecutive numbers, and texts that hardly compress and begin with prefix.
+func longRows(prefix string, first, count int64) array.RecordReader {
+	b := array.NewRecordBuilder(memory.DefaultAllocator, numbers)
+	for _, n := range sequence(first, count) {
+		b.Field(0).(*array.Int64Builder).Append(n)
+		b.Field(1).(*array.StringBuilder).Append(fmt.Sprintf("%s %x", prefix, sha256.Sum256([]byte(fmt.Sprint(n)))))
+	}
+	return oneBatch(b.NewRecordBatch())
+}
+
+// TestChangesMemory limits the memory for changes of all rows of a table that is larger than Options.Memory.
+func TestChangesMemory(t *testing.T) {
+	const memoryLimit, fixed, rows = 32 << 20, 64 << 20, 1_000_000
+	b := mustOpen(t, t.TempDir(), &Options{FoldAge: -1, NoTail: true, Memory: memoryLimit}).Bucket("")
+	put := func(prefix string) {
+		t.Helper()
+		for i, mode := range append([]PutMode{PutReplace}, slices.Repeat([]PutMode{PutAppend}, 9)...) {
+			if _, err := b.Table("t").Put(t.Context(), longRows(prefix, rows/10*int64(i), rows/10), mode, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	put("old")
+	tab := tableAt(t, b, "t", nil)
+	info, err := tab.Info(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	put("new")
+	defer debug.SetGCPercent(debug.SetGCPercent(10))
+	runtime.GC()
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	before, peak := stats.HeapAlloc, uint64(0)
+	r, err := tab.Changes(t.Context(), AtVersion(info.Version), &ChangesOptions{Keys: []string{"n"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Release()
+	done, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			runtime.ReadMemStats(&stats)
+			peak = max(peak, stats.HeapAlloc)
+			select {
+			case <-done:
+				return
+			case <-time.After(2 * time.Millisecond):
+			}
+		}
+	}()
+	count := int64(0)
+	for r.Next() {
+		count += r.RecordBatch().NumRows()
+	}
+	close(done)
+	<-stopped
+	if err := r.Err(); err != nil || count != 2*rows {
+		t.Fatalf("got %d changes, want %d; error: %v", count, 2*rows, err)
+	}
+	t.Logf("peak of the heap: %d MiB", (peak-before)>>20)
+	if peak > before+memoryLimit+fixed {
+		t.Errorf("the heap grew by %d MiB, want at most %d MiB", (peak-before)>>20, (memoryLimit+fixed)>>20)
+	}
+}

@@ -1,0 +1,247 @@
+package tables
+
+import (
+	"bytes"
+	"context"
+	"slices"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd/tables/internal/datafile"
+	"github.com/go-partd/partd/tables/internal/sorted"
+	"github.com/go-partd/partd/tables/internal/take"
+)
+
+// label adds the column of changes, with one kind for all rows.
+func (d *difference) label(rows sorted.Batches, kind string) sorted.Batches {
+	return sorted.MapBatches(func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+		defer b.Release()
+		return d.withKinds(b, slices.Repeat([]string{kind}, int(b.NumRows()))), nil
+	})(rows)
+}
+
+// withKinds adds the column of changes to a batch.
+func (d *difference) withKinds(b arrow.RecordBatch, kinds []string) arrow.RecordBatch {
+	builder := array.NewStringBuilder(memory.DefaultAllocator)
+	defer builder.Release()
+	builder.AppendValues(kinds, nil)
+	column := builder.NewArray()
+	defer column.Release()
+	return array.NewRecordBatch(d.withChange(d.to.def.Stored, arrow.Field{}), append(slices.Clone(b.Columns()), column), b.NumRows())
+}
+
+// compare yields the rows that only one of two states has. It sorts the rows of both states by their encodings, so that
+// equal rows are adjacent, and rows with equal keys too.
+func (d *difference) compare(ctx context.Context, deleted, inserted sorted.Batches) sorted.Batches {
+	first := d.to.def.Stored.NumFields() // index of the encoded keys; the encoded rest of the row and the state follow
+	in := sorted.Input{Keys: []int{first, first + 1}, Memory: d.to.source.b.s.opts.Memory / 4, Size: datafile.SizeOf}
+	in.Batches = func(yield func(arrow.RecordBatch, error) bool) {
+		more := true
+		add := func(isNew bool) func(arrow.RecordBatch, error) bool {
+			return func(b arrow.RecordBatch, err error) bool {
+				more = yield(b, err) && err == nil
+				return more
+			}
+		}
+		d.encode(deleted, false)(add(false))
+		if more {
+			d.encode(inserted, true)(add(true))
+		}
+	}
+	return func(yield func(arrow.RecordBatch, error) bool) {
+		c := &comparison{d: d, yield: yield}
+		defer func() { take.Release(c.batches) }()
+		for b, err := range sorted.Sort(ctx, sorted.All, in) {
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			if c.add(b); c.stopped {
+				break
+			}
+		}
+		if !c.stopped {
+			c.end()
+		}
+		if c.err != nil {
+			yield(nil, c.err)
+		}
+	}
+}
+
+// encode adds columns to rows: the encoded keys, the encoded other columns, and whether the rows belong to the newer state.
+func (d *difference) encode(rows sorted.Batches, isNew bool) sorted.Batches {
+	isKey := make([]bool, d.to.def.Stored.NumFields())
+	for _, name := range d.keys {
+		isKey[d.to.def.Stored.FieldIndices(name)[0]] = true
+	}
+	fields := append(slices.Clone(d.to.def.Stored.Fields()),
+		arrow.Field{Name: "keys", Type: arrow.BinaryTypes.Binary}, arrow.Field{Name: "rest", Type: arrow.BinaryTypes.Binary}, arrow.Field{Name: "new", Type: arrow.FixedWidthTypes.Boolean})
+	encoded := arrow.NewSchema(fields, nil)
+	return sorted.MapBatches(func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+		defer b.Release()
+		build := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema(fields[len(isKey):], nil))
+		defer build.Release()
+		var keys, rest []byte
+		for row := range int(b.NumRows()) {
+			keys, rest = keys[:0], rest[:0]
+			for i, c := range b.Columns() {
+				if isKey[i] {
+					keys = sorted.AppendExact(keys, c, row)
+				} else {
+					rest = sorted.AppendExact(rest, c, row)
+				}
+			}
+			build.Field(0).(*array.BinaryBuilder).Append(keys)
+			build.Field(1).(*array.BinaryBuilder).Append(rest)
+			build.Field(2).(*array.BooleanBuilder).Append(isNew)
+		}
+		added := build.NewRecordBatch()
+		defer added.Release()
+		return array.NewRecordBatch(encoded, slices.Concat(b.Columns(), added.Columns()), b.NumRows()), nil
+	})(rows)
+}
+
+// maxChangedRows limits the rows of a batch of changes.
+const maxChangedRows = 1 << 15
+
+// comparison finds the changes in rows sorted by compare.
+type comparison struct {
+	d       *difference
+	yield   func(arrow.RecordBatch, error) bool
+	err     error
+	stopped bool                // yield returned false, or err is set
+	batches []arrow.RecordBatch // the batches of current, deleted and inserted
+
+	current changedRow // the row whose equals are being counted; its batch is nil at the start
+	count   int64      // how many more of these rows the newer state has; negative if it has fewer
+
+	deleted, inserted *changedRow // the changes of the current key; nil if it has none
+	isRepeated        bool        // whether the current key has several deletes or inserts, so none is an update
+
+	changes []changedRow // changes to yield; at most maxChangedRows
+}
+
+// changedRow is a row in a sorted batch, and the kind of its change.
+type changedRow struct {
+	batch arrow.RecordBatch
+	row   int
+	kind  string
+}
+
+// encoded returns an encoded column of the row: 0 for the keys, 1 for the rest.
+func (r changedRow) encoded(column int) []byte {
+	return r.batch.Column(int(r.batch.NumCols()) - 3 + column).(*array.Binary).Value(r.row)
+}
+
+// add adds the next sorted rows, and takes ownership of them.
+func (c *comparison) add(b arrow.RecordBatch) {
+	c.batches = append(c.batches, b)
+	isNew := b.Column(int(b.NumCols()) - 1).(*array.Boolean)
+	for row := 0; row < int(b.NumRows()) && !c.stopped; row++ {
+		r := changedRow{batch: b, row: row}
+		sameKey := c.current.batch != nil && bytes.Equal(c.current.encoded(0), r.encoded(0))
+		if !sameKey || !bytes.Equal(c.current.encoded(1), r.encoded(1)) {
+			c.endRows()
+			if !sameKey {
+				c.endKey()
+			}
+			c.current = r
+		}
+		if isNew.Value(row) {
+			c.count++
+		} else {
+			c.count--
+		}
+	}
+	c.flush()
+	c.batches = slices.DeleteFunc(c.batches, func(b arrow.RecordBatch) bool {
+		for _, r := range []*changedRow{&c.current, c.deleted, c.inserted} {
+			if r != nil && r.batch == b {
+				return false
+			}
+		}
+		b.Release()
+		return true
+	})
+}
+
+// end yields the last changes.
+func (c *comparison) end() {
+	c.endRows()
+	c.endKey()
+	c.flush()
+}
+
+// endRows records the changes of the current rows, which are all equal.
+func (c *comparison) endRows() {
+	kind, first := ChangeInsert, &c.inserted
+	if c.count < 0 {
+		kind, first, c.count = ChangeDelete, &c.deleted, -c.count
+	}
+	for ; c.count > 0 && !c.stopped; c.count-- {
+		r := changedRow{c.current.batch, c.current.row, kind}
+		switch {
+		case len(c.d.keys) == 0 || c.isRepeated:
+			c.record(r, kind)
+		case *first == nil:
+			*first = &r
+		default:
+			c.endPair(ChangeDelete, ChangeInsert)
+			c.isRepeated = true
+			c.record(r, kind)
+		}
+	}
+}
+
+// endKey ends the rows with the current key.
+func (c *comparison) endKey() {
+	if c.deleted != nil && c.inserted != nil {
+		c.endPair(ChangeUpdateBefore, ChangeUpdateAfter)
+	}
+	c.endPair(ChangeDelete, ChangeInsert)
+	c.isRepeated = false
+}
+
+// endPair records the delete and the insert of the current key, if any, with the given kinds.
+func (c *comparison) endPair(deleteKind, insertKind string) {
+	if c.deleted != nil {
+		c.record(*c.deleted, deleteKind)
+	}
+	if c.inserted != nil {
+		c.record(*c.inserted, insertKind)
+	}
+	c.deleted, c.inserted = nil, nil
+}
+
+func (c *comparison) record(r changedRow, kind string) {
+	r.kind = kind
+	if c.changes = append(c.changes, r); len(c.changes) == maxChangedRows {
+		c.flush()
+	}
+}
+
+// flush yields the recorded changes.
+func (c *comparison) flush() {
+	for changes := c.changes; len(changes) > 0 && !c.stopped; {
+		batch := changes[0].batch
+		var rows []int
+		var kinds []string
+		for len(rows) < len(changes) && changes[len(rows)].batch == batch {
+			kinds, rows = append(kinds, changes[len(rows)].kind), append(rows, changes[len(rows)].row)
+		}
+		changes = changes[len(rows):]
+		columns := array.NewRecordBatch(c.d.to.def.Stored, batch.Columns()[:c.d.to.def.Stored.NumFields()], batch.NumRows())
+		taken, err := take.Batch(columns, rows)
+		columns.Release()
+		if err != nil {
+			c.err, c.stopped = err, true
+			break
+		}
+		c.stopped = !c.yield(c.d.withKinds(taken, kinds), nil)
+		taken.Release()
+	}
+	c.changes = c.changes[:0]
+}

@@ -1,0 +1,214 @@
+package tables
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd/internal/canceled"
+	"github.com/go-partd/partd/tables/internal/datafile"
+	"github.com/go-partd/partd/tables/internal/schema"
+	"github.com/go-partd/partd/tables/internal/sorted"
+)
+
+// difference is two states of a table to compare. Both states are read with the columns of to.
+type difference struct {
+	from, to *view // from is nil for the empty table
+	keys     []string
+	release  func()
+}
+
+func (t *Table) difference(ctx context.Context, since At, o *ChangesOptions) (_ *difference, err error) {
+	if _, err := t.check(); err != nil {
+		return nil, err
+	}
+	unpin, err := t.store().commits.Pin()
+	if err != nil {
+		return nil, err
+	}
+	d := &difference{release: sync.OnceFunc(unpin)}
+	defer func() {
+		if err != nil {
+			d.release()
+		}
+	}()
+	selected := selectState(since)
+	isEmpty := since == nil || selected.version != nil && *selected.version == 0
+	var sinceErr error
+	if !isEmpty {
+		d.from, sinceErr = t.viewAt(ctx, since)
+	}
+	if d.to, err = t.foldedView(ctx); err != nil {
+		return nil, err
+	}
+	uuid := d.to.t.Metadata().TableUUID()
+	switch {
+	case errors.Is(sinceErr, ErrNotFound):
+		return nil, fmt.Errorf("start again with all rows (since version 0), because the state to compare with is not available: %w", sinceErr)
+	case sinceErr != nil:
+		return nil, sinceErr
+	case o.UUID != "" && o.UUID != uuid.String(), d.from != nil && d.from.t.Metadata().TableUUID() != uuid:
+		return nil, fmt.Errorf("start again with all rows (since version 0), because the table was deleted and created again: earlier version %w", ErrNotFound)
+	case d.from != nil && !haveCommonColumn(d.from.def.Columns, d.to.def.Columns):
+		return nil, fmt.Errorf("start again with all rows (since version 0), because the table was replaced with other columns: earlier version with these columns %w", ErrNotFound)
+	}
+	return d, d.setKeys(o.Keys)
+}
+
+// viewAt returns the state that a selects, without the tail's rows.
+func (t *Table) viewAt(ctx context.Context, a At) (*view, error) {
+	old, err := t.At(ctx, a)
+	if err != nil {
+		return nil, err
+	}
+	return old.view(ctx, false)
+}
+
+// foldedView returns t's state. If it is the current state, foldedView first moves the tail's rows into files.
+func (t *Table) foldedView(ctx context.Context) (*view, error) {
+	if t.old == nil && t.snapshot == "" {
+		n, err := t.check()
+		if err != nil {
+			return nil, err
+		}
+		e, err := t.store().commits.Acquire(n)
+		if err != nil {
+			return nil, err
+		}
+		defer e.Release()
+		if _, err := e.Fold(ctx); err != nil {
+			return nil, notFound(err)
+		}
+	}
+	return t.view(ctx, false)
+}
+
+func haveCommonColumn(a, b *iceberg.Schema) bool {
+	return slices.ContainsFunc(a.Fields(), func(f iceberg.NestedField) bool {
+		return slices.ContainsFunc(b.Fields(), func(g iceberg.NestedField) bool { return f.ID == g.ID })
+	})
+}
+
+// setKeys sets d.keys to the requested keys, or to the columns in the table's settings if they all exist.
+func (d *difference) setKeys(requested []string) error {
+	for _, name := range requested {
+		if _, err := schema.ColumnIndex(d.to.def.Stored, name); err != nil {
+			return err
+		}
+	}
+	if d.keys = requested; requested == nil {
+		d.keys = d.to.def.Settings.Order()
+		if slices.ContainsFunc(d.keys, func(name string) bool { return !d.to.def.Stored.HasField(name) }) {
+			d.keys = nil // an older state can have other names
+		}
+	}
+	return nil
+}
+
+func (d *difference) version() Version {
+	if d.to.snapshot != nil {
+		return *d.to.source.old
+	}
+	return versionOf(d.to.t.Metadata())
+}
+
+// withChange returns a schema of the table's columns with the column of changes, which has f's metadata.
+func (d *difference) withChange(columns *arrow.Schema, f arrow.Field) *arrow.Schema {
+	f.Name, f.Type = "_change", arrow.BinaryTypes.String
+	// SQL ignores the case of names.
+	for slices.ContainsFunc(schema.Names(columns), func(name string) bool { return strings.EqualFold(name, f.Name) }) {
+		f.Name += "_"
+	}
+	metadata := columns.Metadata()
+	return arrow.NewSchema(append(slices.Clone(columns.Fields()), f), &metadata)
+}
+
+// files returns the files of each state that the other lacks, or whose deleted rows differ.
+func (d *difference) files(ctx context.Context) (deleted, inserted []table.FileScanTask, err error) {
+	if d.from != nil {
+		deleted, err = d.from.tasks(ctx)
+	}
+	if err == nil {
+		inserted, err = d.to.tasks(ctx)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	inBoth := map[string]int{}
+	for _, task := range deleted {
+		inBoth[identity(task)] = 1
+	}
+	for _, task := range inserted {
+		inBoth[identity(task)]++
+	}
+	isInBoth := func(task table.FileScanTask) bool { return inBoth[identity(task)] == 2 }
+	return slices.DeleteFunc(slices.Clone(deleted), isInBoth), slices.DeleteFunc(slices.Clone(inserted), isInBoth), nil
+}
+
+// identity returns the path of a data file and the places of its delete files. Files are immutable, so tasks of equal
+// identity have the same rows.
+func identity(task table.FileScanTask) string {
+	var deletes []string
+	for _, f := range slices.Concat(task.DeleteFiles, task.EqualityDeleteFiles, task.DeletionVectorFiles) {
+		place := f.FilePath()
+		if offset := f.ContentOffset(); offset != nil { // one file contains deletion vectors for many data files
+			place += " " + strconv.FormatInt(*offset, 10)
+		}
+		deletes = append(deletes, place)
+	}
+	slices.Sort(deletes)
+	return strings.Join(append([]string{task.File.FilePath()}, deletes...), "\x00")
+}
+
+// read yields the rows of a state's files with the columns of d.to, in their stored types.
+func (d *difference) read(ctx context.Context, state *view, tasks []table.FileScanTask) sorted.Batches {
+	return func(yield func(arrow.RecordBatch, error) bool) {
+		scan, err := datafile.NewScan(ctx, d.to.t, d.to.def.Columns, nil, nil)
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		scan.Workers, scan.Memory = runtime.GOMAXPROCS(0), d.to.source.b.s.opts.Memory/8
+		scan.Read(ctx, datafile.ToRead(state.t, tasks))(yield)
+	}
+}
+
+// batches yields the changed rows in their stored types, with the column of changes last.
+func (d *difference) batches(ctx context.Context) sorted.Batches {
+	return func(yield func(arrow.RecordBatch, error) bool) {
+		deleted, inserted, err := d.files(ctx)
+		var rows sorted.Batches
+		switch {
+		case err != nil:
+			rows = func(yield func(arrow.RecordBatch, error) bool) { yield(nil, err) }
+		case len(deleted) == 0:
+			rows = d.label(d.read(ctx, d.to, inserted), ChangeInsert)
+		case len(inserted) == 0:
+			rows = d.label(d.read(ctx, d.from, deleted), ChangeDelete)
+		default:
+			rows = d.compare(ctx, d.read(ctx, d.from, deleted), d.read(ctx, d.to, inserted))
+		}
+		for b, err := range rows {
+			if err = cmp.Or(err, canceled.Err(ctx)); err != nil {
+				if b != nil {
+					b.Release()
+				}
+				yield(nil, d.to.source.error("find the changes of", err))
+				return
+			}
+			if !yield(b, nil) {
+				return
+			}
+		}
+	}
+}

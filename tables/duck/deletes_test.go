@@ -1,0 +1,367 @@
+//go:build cgo
+
+package duck_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/arrow-go/v18/parquet/pqarrow"
+	"github.com/apache/iceberg-go"
+	icebergio "github.com/apache/iceberg-go/io"
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd/tables"
+)
+
+// foreign commits to a table as another program would.
+type foreign struct {
+	t            testing.TB
+	s            *tables.Store
+	bucket, name string
+}
+
+func (f foreign) LoadTable(ctx context.Context, ident table.Identifier) (*table.Table, error) {
+	t, err := f.s.Bucket(f.bucket).Table(f.name).Iceberg(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	return table.New(ident, t.Metadata(), t.MetadataLocation(), icebergio.LoadFSFunc(nil, t.MetadataLocation()), f), nil
+}
+
+func (f foreign) CommitTable(ctx context.Context, _ table.Identifier, r []table.Requirement, u []table.Update) (table.Metadata, string, error) {
+	changed, err := f.s.CommitIceberg(ctx, tables.IcebergChange{Bucket: f.bucket, Table: f.name, Requirements: r, Updates: u})
+	if err != nil {
+		return nil, "", err
+	}
+	return changed[0].Metadata(), changed[0].MetadataLocation(), nil
+}
+
+func (f foreign) commit(do func(*table.Transaction) error) {
+	f.t.Helper()
+	t, err := f.LoadTable(f.t.Context(), table.Identifier{f.bucket, f.name})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	tx := t.NewTransaction()
+	if err = do(tx); err == nil {
+		_, err = tx.Commit(f.t.Context())
+	}
+	if err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// mergeOnRead makes the table's deletes write delete files: deletion vectors with version 3 of the format.
+func (f foreign) mergeOnRead(version int) {
+	f.t.Helper()
+	f.commit(func(tx *table.Transaction) error {
+		if version > 2 {
+			if err := tx.UpgradeFormatVersion(version); err != nil {
+				return err
+			}
+		}
+		return tx.SetProperties(iceberg.Properties{table.WriteDeleteModeKey: table.WriteModeMergeOnRead})
+	})
+}
+
+func (f foreign) delete(where iceberg.BooleanExpression) {
+	f.t.Helper()
+	f.commit(func(tx *table.Transaction) error { return tx.Delete(f.t.Context(), where, nil) })
+}
+
+// deleteEqual deletes the rows that equal a row in the columns with the given IDs.
+func (f foreign) deleteEqual(rows arrow.RecordBatch, ids ...int) {
+	f.t.Helper()
+	f.commit(func(tx *table.Transaction) error {
+		files, err := tx.WriteEqualityDeletes(f.t.Context(), ids, func(yield func(arrow.RecordBatch, error) bool) { yield(rows, nil) })
+		if err != nil {
+			return err
+		}
+		return tx.NewRowDelta(nil).AddDeletes(files...).Commit(f.t.Context())
+	})
+}
+
+var deletedColumns = arrow.NewSchema([]arrow.Field{
+	{Name: "k", Type: arrow.PrimitiveTypes.Int64, Nullable: true}, {Name: "s", Type: arrow.BinaryTypes.String, Nullable: true}, {Name: "x", Type: arrow.PrimitiveTypes.Float64, Nullable: true},
+}, nil)
+
+// randomRows returns rows with repeated values, nulls, NaN and -0.
+func randomRows(r *rand.Rand, n int) arrow.RecordBatch {
+	b := array.NewRecordBuilder(memory.DefaultAllocator, deletedColumns)
+	defer b.Release()
+	floats := []float64{0, math.Copysign(0, -1), math.NaN(), 1.5, math.Inf(1)}
+	for range n {
+		b.Field(0).(*array.Int64Builder).Append(r.Int64N(1000))
+		if r.IntN(10) == 0 {
+			b.Field(1).AppendNull()
+		} else {
+			b.Field(1).(*array.StringBuilder).Append(fmt.Sprint("s", r.IntN(20)))
+		}
+		b.Field(2).(*array.Float64Builder).Append(floats[r.IntN(len(floats))])
+	}
+	return b.NewRecordBatch()
+}
+
+func withColumns(b arrow.RecordBatch, names ...string) arrow.RecordBatch {
+	var fields []arrow.Field
+	var columns []arrow.Array
+	for i, f := range b.Schema().Fields() {
+		if slices.Contains(names, f.Name) {
+			fields, columns = append(fields, f), append(columns, b.Column(i))
+		}
+	}
+	return array.NewRecordBatch(arrow.NewSchema(fields, nil), columns, b.NumRows())
+}
+
+// fold moves the tail's rows into a file.
+func fold(t testing.TB, s *tables.Store) {
+	t.Helper()
+	if _, err := s.Fold(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// wantAsScanned checks that SQL reads the rows of a table that Scan returns. It puts these rows to another table, and
+// compares the results of statements for both tables.
+func wantAsScanned(t *testing.T, s *tables.Store, name string, o *tables.QueryOptions, version ...tables.At) {
+	t.Helper()
+	opened, err := s.Bucket("b").Table(name).At(t.Context(), version...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := opened.Scan(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Release()
+	if _, err := s.Bucket("copies").Table("t").Put(t.Context(), r, tables.PutReplace, nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, sql := range []string{
+		"SELECT * FROM %s ORDER BY ALL", "SELECT count(*) FROM %s", "SELECT count(*), sum(k) FROM %s WHERE k > 300 AND k < 700",
+		"SELECT k FROM %s WHERE s = 's7' ORDER BY k", "SELECT s, count(*), max(x) FROM %s GROUP BY s ORDER BY ALL",
+		"SELECT k, s FROM %s ORDER BY k DESC, s LIMIT 5", "SELECT count(*) FROM %s AS a JOIN %[1]s AS b ON a.k = b.k WHERE a.s IS NULL",
+		"SELECT count(*) FROM %s WHERE isnan(x) OR x = 0",
+	} {
+		want, err := rows(t, s, fmt.Sprintf(sql, "copies.t"), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := rows(t, s, fmt.Sprintf(sql, "b."+name), o)
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("%s of %s: got %d rows, error %v; want %d rows as in the copy\ngot  %.500s\nwant %.500s", sql, name, len(got), err, len(want), got, want)
+		}
+	}
+}
+
+// readsFiles reports whether SQL reads a table's files without a copy of all rows.
+func readsFiles(t *testing.T, s *tables.Store, name string, o *tables.QueryOptions) bool {
+	t.Helper()
+	plan, err := rows(t, s, "EXPLAIN SELECT * FROM b."+name, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Contains(fmt.Sprint(plan), "partd_keep")
+}
+
+// TestDeletes reads random tables after other programs deleted rows with position deletes, deletion vectors and equality
+// deletes. It reads the current version and earlier ones, with a tail, and after columns changed.
+func TestDeletes(t *testing.T) {
+	seed := uint64(os.Getpid())
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // a test's
+	s := newStore(t, nil)
+	for round := range 2 {
+		name := fmt.Sprint("t", round)
+		f := foreign{t, s, "b", name}
+		for range 3 {
+			put(t, s, "b", name, randomRows(r, 1+r.IntN(3000)))
+			fold(t, s)
+		}
+		f.mergeOnRead(2 + round%2)
+		for step := range 4 {
+			switch kind := (step + round) % 4; kind {
+			case 0, 1:
+				from := r.Int64N(900)
+				f.delete(iceberg.NewAnd(iceberg.GreaterThanEqual(iceberg.Reference("k"), from), iceberg.LessThan(iceberg.Reference("k"), from+r.Int64N(200))))
+			case 2:
+				f.deleteEqual(withColumns(randomRows(r, 1), "s"), 2)
+			case 3:
+				f.deleteEqual(withColumns(randomRows(r, 300), "k", "s"), 1, 2)
+			}
+			if !readsFiles(t, s, name, nil) {
+				t.Errorf("SQL copies all rows of %s, want it to read the files", name)
+			}
+			wantAsScanned(t, s, name, nil)
+			put(t, s, "b", name, randomRows(r, 100)) // these rows stay in the tail
+			wantAsScanned(t, s, name, nil)
+			if step%2 == 0 {
+				fold(t, s)
+			}
+		}
+		changes := []tables.ColumnChange{{Op: "rename", Column: "s", To: "old"}, {Op: "add", Column: "s", Type: "utf8"}}
+		if err := s.Bucket("b").Table(name).Evolve(t.Context(), changes...); err != nil {
+			t.Fatal(err)
+		}
+		wantAsScanned(t, s, name, nil)
+		versions, err := s.Bucket("b").Table(name).Versions(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, v := range versions[len(versions)-3:] {
+			wantAsScanned(t, s, name, &tables.QueryOptions{At: tables.AtVersion(v.Version)}, tables.AtVersion(v.Version))
+		}
+	}
+}
+
+// TestDeletesNeedCopy checks that SQL reads a copy of a table with deleted rows if a column hides the row numbers of
+// read_parquet, or if the bitmaps of deleted rows need too much memory.
+func TestDeletesNeedCopy(t *testing.T) {
+	s := newStore(t, nil)
+	b := jsonBatch(t, arrow.NewSchema([]arrow.Field{{Name: "k", Type: arrow.PrimitiveTypes.Int64, Nullable: true}, {Name: "File_Row_Number", Type: arrow.PrimitiveTypes.Int64, Nullable: true}}, nil),
+		`{"k":1,"File_Row_Number":7}{"k":2,"File_Row_Number":0}{"k":3,"File_Row_Number":1}`)
+	put(t, s, "b", "t", b)
+	fold(t, s)
+	f := foreign{t, s, "b", "t"}
+	f.mergeOnRead(2)
+	f.delete(iceberg.EqualTo(iceberg.Reference("k"), int64(2)))
+	if readsFiles(t, s, "t", nil) {
+		t.Error("SQL reads the files of a table with the column File_Row_Number, want a copy")
+	}
+	expect(t, s, "SELECT k, file_row_number FROM b.t ORDER BY k", nil, "1|7", "3|1")
+
+	const n = 2_200_000
+	put(t, s, "b", "large", numbers(0, n))
+	fold(t, s)
+	f.name = "large"
+	f.mergeOnRead(2)
+	f.delete(iceberg.GreaterThan(iceberg.Reference("k"), int64(9)))
+	for memory, want := range map[int64]bool{n/8*4 - 100: false, n/8*4 + 100: true} {
+		o := &tables.QueryOptions{Memory: memory}
+		if got := readsFiles(t, s, "large", o); got != want {
+			t.Errorf("with a bitmap of %d bytes and %d bytes of memory, SQL reads the files: %v, want %v", n/8, memory, got, want)
+		}
+	}
+	expect(t, s, "SELECT sum(k) FROM b.large", nil, "45")
+	expect(t, s, "SELECT sum(k) FROM b.large", &tables.QueryOptions{Memory: n/8*4 - 100}, "45")
+}
+
+// addPositions adds a position delete file, with positions in data files, as they are.
+func (f foreign) addPositions(paths []string, positions []int64) {
+	f.t.Helper()
+	id := func(id string) arrow.Metadata { return arrow.NewMetadata([]string{"PARQUET:field_id"}, []string{id}) }
+	columns := arrow.NewSchema([]arrow.Field{{Name: "file_path", Type: arrow.BinaryTypes.String, Metadata: id("2147483546")}, {Name: "pos", Type: arrow.PrimitiveTypes.Int64, Metadata: id("2147483545")}}, nil)
+	b := array.NewRecordBuilder(memory.DefaultAllocator, columns)
+	defer b.Release()
+	b.Field(0).(*array.StringBuilder).AppendValues(paths, nil)
+	b.Field(1).(*array.Int64Builder).AppendValues(positions, nil)
+	var file bytes.Buffer
+	w, err := pqarrow.NewFileWriter(columns, &file, nil, pqarrow.DefaultWriterProps())
+	if err == nil {
+		err = errors.Join(w.Write(b.NewRecordBatch()), w.Close())
+	}
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.commit(func(tx *table.Transaction) error {
+		t, err := f.LoadTable(f.t.Context(), nil)
+		if err != nil {
+			return err
+		}
+		path := t.Location() + "/data/deletes.parquet"
+		if err := os.WriteFile(strings.TrimPrefix(path, "file://"), file.Bytes(), 0o600); err != nil {
+			return err
+		}
+		d, err := iceberg.NewDataFileBuilder(*iceberg.UnpartitionedSpec, iceberg.EntryContentPosDeletes, path, iceberg.ParquetFile, nil, nil, nil, int64(len(paths)), int64(file.Len()))
+		if err != nil {
+			return err
+		}
+		return tx.NewRowDelta(nil).AddDeletes(d.Build()).Commit(f.t.Context())
+	})
+}
+
+// TestHostilePositions reads a table with a position delete file that contains the same position twice, positions
+// outside of the file, and positions in files of another table and of the system. Only the valid position counts.
+func TestHostilePositions(t *testing.T) {
+	s := newStore(t, nil)
+	paths := map[string]string{}
+	for _, name := range []string{"t", "other"} {
+		put(t, s, "b", name, numbers(0, 10))
+		fold(t, s)
+		f := foreign{t, s, "b", name}
+		f.mergeOnRead(2)
+		loaded, err := f.LoadTable(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tasks, err := loaded.Scan().PlanFiles(t.Context())
+		if err != nil || len(tasks) != 1 {
+			t.Fatalf("got %d files, error %v; want 1", len(tasks), err)
+		}
+		paths[name] = tasks[0].File.FilePath()
+	}
+	own := paths["t"]
+	foreign{t, s, "b", "t"}.addPositions(
+		[]string{own, own, own, own, own, own, paths["other"], "/etc/passwd"},
+		[]int64{3, 3, 10, 1 << 40, -1, math.MaxInt64, 5, 0})
+	expect(t, s, "SELECT count(*), sum(k) FROM b.t", nil, "9|42")
+	expect(t, s, "SELECT count(*), sum(k) FROM b.other", nil, "10|45")
+	if !readsFiles(t, s, "t", nil) {
+		t.Error("SQL copies all rows, want it to read the files")
+	}
+	// A statement can call the view's function itself. No argument makes it read outside of the bitmaps.
+	for arguments, want := range map[string]string{"0, 3": "false", "0, 4": "true", "0, 1099511627776": "true", "0, -1": "true", "1, 3": "true", "18446744073709551615, 3": "true", "NULL, 3": "(null)"} {
+		expect(t, s, "SELECT DISTINCT partd_keep_0_1("+arguments+") FROM b.t", nil, want)
+	}
+}
+
+// BenchmarkDeletes compares statements on two equal tables. In one of them, 1 % of the rows were deleted by position.
+func BenchmarkDeletes(b *testing.B) {
+	s := newStore(b, nil)
+	for _, name := range []string{"plain", "deleted"} {
+		put(b, s, "b", name, numbers(0, 2_000_000))
+		fold(b, s)
+	}
+	f := foreign{b, s, "b", "deleted"}
+	f.mergeOnRead(2)
+	loaded, err := f.LoadTable(b.Context(), nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	tasks, err := loaded.Scan().PlanFiles(b.Context())
+	if err != nil {
+		b.Fatal(err)
+	}
+	var paths []string
+	var positions []int64
+	for _, task := range tasks {
+		for row := int64(0); row < task.File.Count(); row += 100 {
+			paths, positions = append(paths, task.File.FilePath()), append(positions, row)
+		}
+	}
+	f.addPositions(paths, positions)
+	for _, sql := range []string{"count(*) FROM %s", "sum(k) FROM %s", "s, count(*), max(k) FROM %s GROUP BY s", "count(*) FROM %s WHERE k BETWEEN 300000 AND 310000", "k%%10000 AS g, sum(k) FROM %s GROUP BY g ORDER BY 2 LIMIT 9"} {
+		for _, name := range []string{"b.plain", "b.deleted"} {
+			text := fmt.Sprintf("SELECT "+sql, name)
+			b.Run(text, func(b *testing.B) {
+				for b.Loop() {
+					if _, err := rows(b, s, text, nil); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
+	}
+}

@@ -1,0 +1,98 @@
+//go:build (cgo && (linux || darwin) && (amd64 || arm64)) || (cgo && windows && amd64)
+
+package duck
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/database"
+)
+
+// setFiles sets the files of the table's view, and writes rows that DuckDB cannot read from the table's files to
+// another file. If describeOnly is true, it does nothing for a table whose rows must all be copied. The bitmaps of
+// deleted rows can use a quarter of memory, in bytes.
+func (q *query) setFiles(ctx context.Context, t *boundTable, memory int64, describeOnly bool) (err error) {
+	p := t.plan
+	if p.OnlyDeletes && !t.copied && !t.isTarget && !t.hidesRowNumbers() { // a target's rows are numbered without the deleted rows
+		if t.deletedRows, err = q.e.scratch.deletedRows(ctx, p, q.e.opts.Memory/4); err != nil {
+			return err
+		}
+	}
+	switch {
+	case p.NeedsScan && (t.deletedRows == nil || !t.deletedRows.hasBitmaps(memory/4)) || t.copied:
+		if describeOnly {
+			return nil
+		}
+		t.isPrivate = true
+		t.extraRows, err = q.e.scratch.rowsOf(ctx, p, "")
+	default:
+		t.files = slices.Clone(p.Files)
+		for i := range t.files {
+			t.files[i].HasDeletes = t.deletedRows != nil && t.deletedRows.bitmaps[i].Bytes > 0
+		}
+		if len(p.Tail) > 0 {
+			t.extraRows, err = q.e.scratch.rowsOf(ctx, p, p.TailMark)
+		}
+	}
+	if err == nil && t.extraRows != nil {
+		t.files = append(t.files, t.extraRows.planned())
+	}
+	if err == nil && slices.ContainsFunc(t.files, isLarge) {
+		t.emptyFile, err = q.e.scratch.emptyFile()
+	}
+	return err
+}
+
+// hidesRowNumbers reports whether a column hides one of the columns with which read_parquet numbers rows.
+func (t *boundTable) hidesRowNumbers() bool {
+	return slices.ContainsFunc(t.columns, func(c column) bool {
+		return strings.EqualFold(c.name, "file_index") || strings.EqualFold(c.name, "file_row_number")
+	})
+}
+
+// A table's view reads each group of files with one function call.
+const (
+	plain       = iota // all rows of the files exist
+	deleted            // bitmaps say which rows are deleted
+	overlapping        // rows in the tail can replace rows; rows can also be deleted
+	fileGroups
+)
+
+func (t *boundTable) fileGroups() (groups [fileGroups][]tables.PlannedFile) {
+	for _, f := range t.files {
+		groups[groupOf(f)] = append(groups[groupOf(f)], f)
+	}
+	return groups
+}
+
+func groupOf(f tables.PlannedFile) int {
+	switch {
+	case f.Overlaps:
+		return overlapping
+	case f.HasDeletes:
+		return deleted
+	}
+	return plain
+}
+
+// keepFunction returns the function that omits the deleted rows of a group of files. Its name is "" if no rows are
+// deleted.
+func (t *boundTable) keepFunction(group int) (k database.KeepFunction) {
+	if t.deletedRows == nil || group == plain {
+		return k
+	}
+	for i, f := range t.files {
+		if groupOf(f) != group {
+			continue
+		}
+		k.Bitmaps = append(k.Bitmaps, t.deletedRows.bitmaps[i])
+		if f.HasDeletes {
+			k.Name, k.Path = fmt.Sprintf("partd_keep_%d_%d", t.index, group), t.deletedRows.path
+		}
+	}
+	return k
+}

@@ -1,0 +1,91 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/go-partd/partd/internal/cliutil"
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/filter"
+)
+
+// sinceFlags adds flags that select an earlier state, for a given use. Call the returned function after the flags are parsed.
+func sinceFlags(cmd *cobra.Command, use string) func() (tables.At, error) {
+	fs := cmd.Flags()
+	since := fs.String("since", "", "the earlier state for "+use+": a `VERSION` or a time")
+	snapshot := fs.String("since-snapshot", "", "use the state in this `SNAPSHOT` of the bucket as the earlier state")
+	cmd.MarkFlagsMutuallyExclusive("since", "since-snapshot")
+	return func() (tables.At, error) {
+		switch {
+		case fs.Changed("since-snapshot"):
+			return tables.AtSnapshot(*snapshot), nil
+		case *since == "":
+			return nil, nil
+		}
+		if n, err := strconv.ParseInt(*since, 10, 64); err == nil {
+			return tables.AtVersion(tables.Version(n)), nil
+		}
+		t, _, err := filter.ParseTime(*since)
+		if err != nil {
+			return nil, cliutil.Usagef("--since %q: it is neither a version nor a time: %w", *since, err)
+		}
+		return tables.AtTime(t), nil
+	}
+}
+
+func newChanges(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "changes [flags] [--] NAME",
+		Short: "Write the rows of a table that changed since a version",
+		Long: `Write the rows that changed since the state of --since or --since-snapshot, in the formats of
+get. Without these flags, write all rows as inserts. The changes are the net difference between
+two states: a row that was added and deleted in between does not appear.
+
+The column _change is insert, delete, update_before or update_after. An update is a deleted row
+and an inserted row with the same --key columns, if no other changed row has them.
+
+At the end, the standard error shows the version that the changes lead to. Use it for --since to
+get the next changes. If --since has expired, or the table was created again, the command fails:
+start again without --since.`,
+		Example: "  partd-tables changes trades --since 41 -o changes.parquet\n  partd-tables changes trades --since 41 --key id --json --format jsonl",
+	}
+	p := locationFlags(cmd, tableBucketUsage)
+	since := sinceFlags(cmd, "the comparison")
+	at := stateFlags(cmd)
+	key := cmd.Flags().String("key", "", "the `COLUMNS` that identify rows, separated by commas (default: the table's time and key columns)")
+	uuid := cmd.Flags().String("uuid", "", "fail if the table's `UUID` differs, because it was created again")
+	asJSON := cmd.Flags().Bool("json", false, "write the version and the table's UUID as a JSON object to the standard error")
+	out := outputFlags(a, cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		from, err := since()
+		if err != nil {
+			return err
+		}
+		o := &tables.ChangesOptions{UUID: *uuid}
+		if o.Keys, err = columnNames("key", *key); err != nil {
+			return err
+		}
+		if err := out.chooseFormat(); err != nil {
+			return err
+		}
+		ctx := cmd.Context()
+		return p.withBackend(ctx, false, func(s backend) error {
+			r, err := s.Changes(ctx, *p.bucket, args[0], at(), from, o)
+			if err != nil {
+				return err
+			}
+			if err := out.write(ctx, r, nil); err != nil {
+				return err
+			}
+			if *asJSON {
+				return json.NewEncoder(a.err).Encode(map[string]any{"version": r.Version, "uuid": r.UUID})
+			}
+			_, err = fmt.Fprintf(a.err, "The changes lead to version %d.\n", r.Version)
+			return err
+		})
+	}
+	return cmd
+}

@@ -1,0 +1,81 @@
+package datafile
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/arrow-go/v18/parquet/pqarrow"
+	"github.com/apache/iceberg-go"
+	iceio "github.com/apache/iceberg-go/io"
+	"github.com/apache/iceberg-go/table"
+)
+
+// TestDeletesMemory checks that positions and keys of delete files count against maxDeleteBytes.
+func TestDeletesMemory(t *testing.T) {
+	columns := iceberg.NewSchema(0, iceberg.NestedField{ID: 1, Name: "k", Type: iceberg.PrimitiveTypes.Int64})
+	meta, err := table.NewMetadata(columns, iceberg.UnpartitionedSpec, table.UnsortedSortOrder, "file:///nowhere", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := func(id string) arrow.Metadata { return arrow.NewMetadata([]string{IDKey}, []string{id}) }
+	for kind, content := range map[string]iceberg.ManifestEntryContent{"positions": iceberg.EntryContentPosDeletes, "keys": iceberg.EntryContentEqDeletes} {
+		fields := []arrow.Field{{Name: "k", Type: arrow.PrimitiveTypes.Int64, Metadata: id("1")}}
+		rows := `[{"k":1},{"k":2}]`
+		if kind == "positions" {
+			fields = []arrow.Field{{Name: "file_path", Type: arrow.BinaryTypes.String, Metadata: id("2147483546")}, {Name: "pos", Type: arrow.PrimitiveTypes.Int64, Metadata: id("2147483545")}}
+			rows = `[{"file_path":"a","pos":1},{"file_path":"a","pos":2},{"file_path":"not a file of the scan","pos":70000}]`
+		}
+		s := arrow.NewSchema(fields, nil)
+		b, _, err := array.RecordFromJSON(memory.DefaultAllocator, s, strings.NewReader(rows))
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(t.TempDir(), "deletes.parquet")
+		file, err := os.Create(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w, err := pqarrow.NewFileWriter(s, file, nil, pqarrow.DefaultWriterProps())
+		if err == nil {
+			err = errors.Join(w.Write(b), w.Close())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		builder, err := iceberg.NewDataFileBuilder(*iceberg.UnpartitionedSpec, content, path, iceberg.ParquetFile, nil, nil, nil, b.NumRows(), 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		task := table.FileScanTask{}
+		if kind == "positions" {
+			task.DeleteFiles = []iceberg.DataFile{builder.Build()}
+		} else {
+			task.EqualityDeleteFiles = []iceberg.DataFile{builder.EqualityFieldIDs([]int{1}).Build()}
+		}
+		dataFile, err := iceberg.NewDataFileBuilder(*iceberg.UnpartitionedSpec, iceberg.EntryContentData, "a", iceberg.ParquetFile, nil, nil, nil, 1, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		task.File = dataFile.Build()
+		for used, fails := range map[int64]bool{maxDeleteBytes - 200: false, maxDeleteBytes - 20: true} {
+			d := &deleteReader{
+				t:         table.New(nil, meta, "", func(context.Context) (iceio.IO, error) { return iceio.LocalFS{}, nil }, nil),
+				dataFiles: map[string]bool{"a": true}, bytes: used,
+			}
+			_, err := d.deletesOf(t.Context(), task)
+			if fails != (err != nil && strings.Contains(err.Error(), "512 MiB")) || err != nil && !fails {
+				t.Errorf("%s, with %d bytes in use: error = %v, want an error about 512 MiB: %v", kind, used, err, fails)
+			}
+			if d.bytes == used {
+				t.Errorf("%s: reading the delete file counted no bytes", kind)
+			}
+		}
+	}
+}
