@@ -179,6 +179,7 @@ func (c *Client) Clean(ctx context.Context, o *transform.CleanOptions) (transfor
 }
 
 // Exec calls Store.Exec on the server. Only the options Bucket, Parameters, ID and DryRun are supported.
+// Parameters must fit in a message of 2 MiB.
 func (c *Client) Exec(ctx context.Context, sql string, o *tables.ExecOptions) (tables.ExecResult, error) {
 	o = cmp.Or(o, new(tables.ExecOptions))
 	if o.Memory != 0 {

@@ -57,6 +57,17 @@ test("a statement that is not confirmed changes nothing, and a wrong one shows i
   await expect(page.getByRole("alert")).toContainText("nothing");
 });
 
+test("a statement without an answer is not called cancelled when its dialog is closed", async ({ page }) => {
+  await start(page, "DELETE FROM quotes WHERE sym = 'none'");
+  await expect(dialog(page).getByText("DELETE changes 0 rows")).toBeVisible();
+  await page.route("**/api/action", () => undefined); // the server never answers
+  await dialog(page).getByRole("button", { name: "Run it" }).click();
+  await expect(dialog(page).getByRole("button", { name: "Working…" })).toBeVisible();
+  await dialog(page).getByRole("button", { name: "Close" }).click();
+  await expect(page.getByRole("alert")).toContainText("may have changed the table");
+  await expect(page.getByText(/^Cancelled/)).toHaveCount(0);
+});
+
 test("with a token that only reads, the page offers no writes", async ({ page }) => {
   const guarded = await new Server().start(true);
   try {
