@@ -66,7 +66,12 @@ func (t *Table) At(ctx context.Context, selectors ...At) (_ *Table, err error) {
 			return nil, errors.New("AtSnapshot cannot be combined with AtVersion or AtTime")
 		}
 		t := &Table{b: b, name: t.name, snapshot: a.snapshot}
-		_, err := t.loadSnapshot(ctx)
+		l, err := t.listedAt(ctx)
+		if err != nil {
+			return nil, err
+		}
+		t.location = l.Location
+		_, err = b.store().cat.LoadAt(ctx, n.Namespace, n.Name, l.Location)
 		return t, err
 	}
 	cur, err := b.store().cat.Load(ctx, n.Namespace, n.Name)

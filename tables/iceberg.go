@@ -76,7 +76,8 @@ func (t *Table) Iceberg(ctx context.Context, o *IcebergOptions) (_ *table.Table,
 	return loaded, notFound(err)
 }
 
-// MetadataSize returns the size of the table's JSON metadata, in bytes. t must not be pinned. Table.Iceberg needs several times as much memory.
+// MetadataSize returns the size of the table's JSON metadata, in bytes. Table.Iceberg needs several times as much memory.
+// t must not be pinned.
 func (t *Table) MetadataSize(ctx context.Context) (_ int64, err error) {
 	defer wrapError(&err, "load", t.Bucket().Name(), t.Name())
 	n, err := t.checkUnpinned()

@@ -40,6 +40,9 @@ type UpsertOptions struct {
 // wait instead.
 func (t *Table) Upsert(ctx context.Context, r array.RecordReader, o *UpsertOptions) (_ RewriteResult, err error) {
 	defer wrapError(&err, "upsert into", t.Bucket().Name(), t.Name())
+	if _, err := t.checkWritable(); err != nil { // check before reading rows
+		return RewriteResult{}, err
+	}
 	src, err := datafile.Gather(r, t.store().opts.FoldBytes)
 	if err != nil {
 		return RewriteResult{}, err

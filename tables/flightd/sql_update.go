@@ -124,7 +124,7 @@ func (u *upload) readAll() (_ arrow.RecordBatch, err error) {
 var changedRows = arrow.NewSchema([]arrow.Field{{Name: "rows", Type: arrow.PrimitiveTypes.Int64}}, new(arrow.MetadataFrom(map[string]string{"partd.changed_rows": "1"})))
 
 // execAndSendCount runs the statement of a ticket, which writes, and sends one row with the number of rows changed. A second
-// call with the same ticket changes nothing, and sends the same row.
+// call with the same ticket changes nothing, and sends the same row or, for a DROP or ALTER, fails.
 func (s *sqlServer) execAndSendCount(ctx context.Context, st statement, w flight.DataStreamWriter) error {
 	o, release, err := st.options()
 	if err != nil {

@@ -83,6 +83,15 @@ func TestSQLUpdateByTicket(t *testing.T) {
 			t.Errorf("the table has %s rows, want 6", got)
 		}
 	}
+	for _, sql := range []string{"DROP TABLE missing", "ALTER TABLE t ADD COLUMN s VARCHAR", "ALTER TABLE t DROP COLUMN missing"} { // the ID of the ticket does not excuse it
+		info, err := s.client.Execute(ctx, sql)
+		if err == nil {
+			_, _, err = s.fetch(t, info)
+		}
+		if err == nil {
+			t.Errorf("%s by a ticket succeeded, want an error", sql)
+		}
+	}
 	other, err := s.client.Execute(ctx, "INSERT INTO t SELECT n + 3, s FROM t")
 	if got := s.values(t, other, err); !slices.Equal(got, []string{"6"}) {
 		t.Errorf("another ticket of the same statement returned %q, want 6 rows changed", got)

@@ -21,7 +21,7 @@ extension. A file appears only when it is complete.
 
 INSERT, UPDATE, DELETE, MERGE, TRUNCATE, and CREATE, ALTER and DROP of tables change a table in one
 commit, and print how many rows they changed. With --id, a statement that is run again changes
-nothing, and prints the same number.
+nothing, and prints the same number; ALTER and DROP ignore the id, and fail.
 
 Table names without a bucket refer to --bucket. Write other names as "bucket"."table". A statement
 can use only tables, not files or settings.
