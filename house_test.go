@@ -126,6 +126,14 @@ func TestImports(t *testing.T) { partdLayering.CheckImports(t) }
 
 func TestHouse(t *testing.T) { partdLayering.CheckTable(t, *update) }
 
+// TestAliases checks that go doc shows the fields of every exported type. The exceptions are the Python values, which
+// decoders of internal packages return as any, so their types must be the same, and the ledgers, whose comments describe
+// all fields.
+func TestAliases(t *testing.T) {
+	partdLayering.CheckAliases(t, "encode.PyTuple", "encode.PyDict", "encode.PyItem", "encode.PySet", "encode.PyFrozenSet", "encode.PyByteArray",
+		"logstore.Ledger", "logstore.Sum128")
+}
+
 // TestWeight checks that importing a package does not link too many packages, or certain large ones.
 func TestWeight(t *testing.T) {
 	layering.CheckWeight(t, "./encode", 175, "net", "crypto/tls", "testing", "github.com/ugorji")

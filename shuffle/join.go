@@ -15,16 +15,16 @@ import (
 )
 
 // JoinKind selects the rows that a join yields.
-type JoinKind = mergejoin.Kind
+type JoinKind uint8
 
 // The kinds of joins.
 const (
-	InnerJoin = mergejoin.Inner // pairs of records with the same key
-	LeftJoin  = mergejoin.Left  // pairs, and also left records without a match
-	RightJoin = mergejoin.Right // pairs, and also right records without a match
-	FullJoin  = mergejoin.Full  // pairs, and also records of both sides without a match
-	SemiJoin  = mergejoin.Semi  // left records with a match, each once
-	AntiJoin  = mergejoin.Anti  // left records without a match
+	InnerJoin = JoinKind(mergejoin.Inner) // pairs of records with the same key
+	LeftJoin  = JoinKind(mergejoin.Left)  // pairs, and also left records without a match
+	RightJoin = JoinKind(mergejoin.Right) // pairs, and also right records without a match
+	FullJoin  = JoinKind(mergejoin.Full)  // pairs, and also records of both sides without a match
+	SemiJoin  = JoinKind(mergejoin.Semi)  // left records with a match, each once
+	AntiJoin  = JoinKind(mergejoin.Anti)  // left records without a match
 )
 
 // JoinOptions are the options of a join; see also [Options]. The zero value and nil mean an
@@ -99,7 +99,7 @@ func NewJoiner[L, R, K any](ctx context.Context, leftKey func(L) K, rightKey fun
 	j := &Joiner[L, R, K]{ctx: ctx, leftCodec: c.Codec, rightCodec: right, temp: c.temp}
 	j.leftKey = func(dst []byte, v L) ([]byte, error) { return joinKey(keys, dst, leftKey(v)) }
 	j.rightKey = func(dst []byte, v R) ([]byte, error) { return joinKey(keys, dst, rightKey(v)) }
-	j.opts = mergejoin.Options{Kind: opts.Kind, MatchEmpty: reflect.TypeFor[K]().Kind() != reflect.Pointer, Memory: c.Memory / 8, Temp: c.temp}
+	j.opts = mergejoin.Options{Kind: mergejoin.Kind(opts.Kind), MatchEmpty: reflect.TypeFor[K]().Kind() != reflect.Pointer, Memory: c.Memory / 8, Temp: c.temp}
 	sorting := &extsort.Options{Memory: c.Memory * 7 / 16, Threads: c.Threads, Temp: c.temp, KeepKeys: true}
 	if j.left, err = extsort.New(ctx, sorting); err == nil {
 		j.right, err = extsort.New(ctx, sorting)

@@ -12,7 +12,6 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd/tables/internal/datafile"
-	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
@@ -106,7 +105,7 @@ func TestAppendDuringSettingsChanges(t *testing.T) {
 		}
 		changeErr := make(chan error, 1)
 		go func() {
-			err := b.Table("t").SetSettings(t.Context(), Settings{Evolution: []Evolution{"", definition.Flexible}[attempts%2]})
+			err := b.Table("t").SetSettings(t.Context(), Settings{Evolution: []Evolution{"", Flexible}[attempts%2]})
 			_, tailErr := e.HasTail(t.Context())
 			changeErr <- errors.Join(err, tailErr)
 		}()

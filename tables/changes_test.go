@@ -178,10 +178,10 @@ func TestChangesWithEqualKeys(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	put(PutAppend, `{"k":1,"v":1}`, `{"k":2,"v":1}`, `{"k":2,"v":2}`, `{"k":null,"v":1}`, `{"k":4,"v":1}`)
-	first := wantChanges(t, b, nil, nil, "1 1 insert; 2 1 insert; 2 2 insert; 4 1 insert; null 1 insert")
-	put(PutReplace, append(slices.Repeat([]string{`{"k":1,"v":5}`}, many), `{"k":2,"v":3}`, `{"k":null,"v":2}`, `{"k":4,"v":1}`, `{"k":4,"v":1}`)...)
-	want := "1 1 delete; " + strings.Repeat("1 5 insert; ", many) + "2 1 delete; 2 2 delete; 2 3 insert; 4 1 insert; null 1 update_before; null 2 update_after"
+	put(PutAppend, `{"k":1,"v":1}`, `{"k":2,"v":1}`, `{"k":2,"v":2}`, `{"k":3,"v":3}`, `{"k":null,"v":1}`, `{"k":4,"v":1}`)
+	first := wantChanges(t, b, nil, nil, "1 1 insert; 2 1 insert; 2 2 insert; 3 3 insert; 4 1 insert; null 1 insert")
+	put(PutReplace, append(slices.Repeat([]string{`{"k":1,"v":5}`}, many), `{"k":2,"v":3}`, `{"k":3,"v":1}`, `{"k":3,"v":2}`, `{"k":3,"v":4}`, `{"k":null,"v":2}`, `{"k":4,"v":1}`, `{"k":4,"v":1}`)...)
+	want := "1 1 delete; " + strings.Repeat("1 5 insert; ", many) + "2 1 delete; 2 2 delete; 2 3 insert; 3 1 insert; 3 2 insert; 3 3 delete; 3 4 insert; 4 1 insert; null 1 update_before; null 2 update_after"
 	if got, _ := changesText(t, tableAt(t, b, "t", nil), AtVersion(first), &ChangesOptions{Keys: []string{"k"}}); got != want {
 		t.Errorf("got changes %.200s… (%d bytes), want %.200s… (%d bytes)", got, len(got), want, len(want))
 	}

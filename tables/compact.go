@@ -69,7 +69,7 @@ func (e entry) prepareCompaction(ctx context.Context, t *table.Table) (step *com
 	if schema.CheckReadable(def.Stored) != nil {
 		return step, nil // this package cannot read all columns; the engine that wrote them can compact the table
 	}
-	writer := e.Staged(t.Metadata(), step.IO)
+	writer, stored := e.Staged(t.Metadata(), step.IO), def.WithLineage(t.Metadata().Version()).Stored
 	if def.Order != nil {
 		return step, e.mergeInOrder(ctx, writer, step)
 	}
@@ -105,7 +105,7 @@ func (e entry) prepareCompaction(ctx context.Context, t *table.Table) (step *com
 		}
 	}
 	for _, tasks := range groups {
-		files, err := datafile.Write(ctx, writer, def.Stored, datafile.ReadRows(ctx, t, tasks), cfg.TargetFileSizeBytes)
+		files, err := datafile.Write(ctx, writer, stored, datafile.ReadRows(ctx, t, tasks, nil), cfg.TargetFileSizeBytes)
 		if err != nil {
 			return nil, err
 		}

@@ -30,6 +30,7 @@ func (t *Table) DeleteRows(ctx context.Context, where *filter.Expr) (_ RewriteRe
 		if err != nil {
 			return err
 		}
+		w.unlock()
 		return w.remove(ctx, deletes)
 	})
 }
@@ -69,7 +70,7 @@ func (t *Table) ReplaceRange(ctx context.Context, from, to time.Time, r array.Re
 		if err != nil {
 			return err
 		}
-		if w.def.Order != nil && w.def.Order.Rule != KeepAll && w.def.Order.Rule != "" {
+		if w.def.Order != nil && w.def.Order.Rule != definition.KeepAll && w.def.Order.Rule != "" {
 			w.Allowed = commit.NoChanges // a concurrent append could add rows that duplicate the new rows
 		}
 		err = added.write(ctx, w, src, deletes, func(ctx context.Context, b arrow.RecordBatch) error {
@@ -145,6 +146,7 @@ func (n *newRows) write(ctx context.Context, w *rewrite, src *datafile.Source, d
 		n.rows += b.NumRows()
 		return nil
 	}
+	w.unlock()
 	w.added, err = w.e.Write(ctx, w.writer(), w.IO, commit.WriteInput{Rows: src, Caster: caster, Rules: rules, Check: checkAndCount})
 	for _, f := range w.added {
 		n.written += f.Count()

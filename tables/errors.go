@@ -9,7 +9,10 @@ import (
 	"github.com/go-partd/partd/tables/internal/commit"
 	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/icecat"
+	"github.com/go-partd/partd/tables/internal/publicerror"
+	"github.com/go-partd/partd/tables/internal/rules"
 	"github.com/go-partd/partd/tables/internal/schema"
+	"github.com/go-partd/partd/tables/internal/series"
 	"github.com/go-partd/partd/tables/internal/sqlerror"
 )
 
@@ -48,13 +51,62 @@ var (
 )
 
 // SchemaError says which column of a put or a scan does not fit the table.
-type SchemaError = schema.Error
+type SchemaError struct {
+	Column string
+	Err    error
+}
+
+func (e *SchemaError) Error() string { return (*schema.Error)(e).Error() }
+
+// Unwrap returns e.Err.
+func (e *SchemaError) Unwrap() error { return e.Err }
 
 // ArgumentError describes an invalid argument.
-type ArgumentError = definition.ArgumentError
+type ArgumentError struct{ Err error }
+
+func (e *ArgumentError) Error() string { return e.Err.Error() }
+
+// Unwrap returns e.Err.
+func (e *ArgumentError) Unwrap() error { return e.Err }
 
 // SQLError locates an error in a statement.
-type SQLError = sqlerror.Error
+type SQLError struct {
+	Line, Column int // counted from 1, Column in characters; 0 if the position is unknown
+	Err          error
+}
+
+func (e *SQLError) Error() string { return (*sqlerror.Error)(e).Error() }
+
+// Unwrap returns e.Err.
+func (e *SQLError) Unwrap() error { return e.Err }
+
+// init lets errors.As find the errors of internal packages as the types of this package.
+func init() {
+	publicerror.As = func(err error, target any) bool {
+		switch e := err.(type) {
+		case *schema.Error:
+			return setTarget(target, (*SchemaError)(e))
+		case *definition.ArgumentError:
+			return setTarget(target, (*ArgumentError)(e))
+		case *sqlerror.Error:
+			return setTarget(target, (*SQLError)(e))
+		case *series.DuplicateError:
+			return setTarget(target, (*DuplicateError)(e))
+		case *rules.Error:
+			return setTarget(target, ruleErrorOf(e))
+		}
+		return false
+	}
+}
+
+// setTarget sets *target to e, and reports whether target is a *T.
+func setTarget[T error](target any, e T) bool {
+	t, ok := target.(*T)
+	if ok {
+		*t = e
+	}
+	return ok
+}
 
 // OpError records a failed operation on a store, bucket or table.
 type OpError struct {

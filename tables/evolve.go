@@ -25,14 +25,14 @@ type ColumnChange struct {
 }
 
 // ColumnOp is the kind of a ColumnChange.
-type ColumnOp = definition.ColumnOp
+type ColumnOp string
 
 // Kinds of ColumnChange. A table that allows one kind also allows the kinds listed before it.
 const (
-	AddColumn    = definition.AddColumn
-	WidenColumn  = definition.WidenColumn // widen an integer or float type, or replace the null type by any type
-	RenameColumn = definition.RenameColumn
-	DropColumn   = definition.DropColumn
+	AddColumn    ColumnOp = "add"
+	WidenColumn  ColumnOp = "widen" // widen an integer or float type, or replace the null type by any type
+	RenameColumn ColumnOp = "rename"
+	DropColumn   ColumnOp = "drop"
 )
 
 // ColumnType is a type in Arrow's notation, such as int64 or timestamp[us, tz=UTC].
@@ -41,13 +41,13 @@ type ColumnType string
 // ColumnTypeOf returns t in Arrow's notation. t must not be nested.
 func ColumnTypeOf(t arrow.DataType) ColumnType { return ColumnType(t.String()) }
 
-func checkAllowed(e Evolution, c ColumnChange) error {
+func checkAllowed(e definition.Evolution, c ColumnChange) error {
 	ops := []ColumnOp{AddColumn, WidenColumn, RenameColumn, DropColumn}
 	rank := slices.Index(ops, c.Op)
 	if rank < 0 {
 		return &ArgumentError{Err: fmt.Errorf("unknown column change %q: use one of %q", c.Op, ops)}
 	}
-	if limit, ok := map[Evolution]int{Strict: 0, AddOnly: 1, Compatible: 2}[e]; ok && rank >= limit {
+	if limit, ok := map[definition.Evolution]int{definition.Strict: 0, definition.AddOnly: 1, definition.Compatible: 2}[e]; ok && rank >= limit {
 		return schema.Errorf(c.Column, "the table's evolution setting is %s, which does not allow the change %q", e, c.Op)
 	}
 	return nil
@@ -55,7 +55,7 @@ func checkAllowed(e Evolution, c ColumnChange) error {
 
 func changesOf(needed []definition.Change) (changes []ColumnChange) {
 	for _, c := range needed {
-		changes = append(changes, ColumnChange{Op: c.Op, Column: c.Field.Name, field: c.Field})
+		changes = append(changes, ColumnChange{Op: ColumnOp(c.Op), Column: c.Field.Name, field: c.Field})
 	}
 	return changes
 }
@@ -177,7 +177,7 @@ func (c ColumnChange) column(lastID int) (f arrow.Field, stored iceberg.NestedFi
 	f = c.field
 	if f.Type == nil {
 		if f.Type, err = schema.Parse(string(c.Type)); err != nil {
-			return f, stored, &SchemaError{Column: c.Column, Err: err}
+			return f, stored, &schema.Error{Column: c.Column, Err: err}
 		}
 	}
 	f.Name, f.Nullable = c.Column, true // nullable, because existing rows have no value
@@ -235,11 +235,12 @@ func (t *Table) Evolve(ctx context.Context, changes ...ColumnChange) error {
 // SetEvolution sets which column changes a table allows, and keeps its other settings.
 func (t *Table) SetEvolution(ctx context.Context, e Evolution) error {
 	const op = "set the evolution of"
-	if err := e.Check(); err != nil {
+	evolution := definition.Evolution(e)
+	if err := evolution.Check(); err != nil {
 		return t.error(op, err)
 	}
 	return t.update(ctx, op, func(txn *Txn) error {
-		return txn.editSettings(op, t.Bucket().Name(), t.Name(), func(s *Settings) { s.Evolution = e })
+		return txn.editSettings(op, t.Bucket().Name(), t.Name(), func(s *definition.Settings) { s.Evolution = evolution })
 	})
 }
 

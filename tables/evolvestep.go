@@ -26,9 +26,9 @@ import (
 type evolveStep struct {
 	commit.Basis // the table before the step
 	e            entry
-	allowedBy    Evolution          // the table's setting when the change was allowed; if the setting differs at the commit, the commit fails
-	shape        *schema.Shape      // the new columns
-	props        iceberg.Properties // properties to set; can be nil
+	allowedBy    definition.Evolution // the table's setting when the change was allowed; if the setting differs at the commit, the commit fails
+	shape        *schema.Shape        // the new columns
+	props        iceberg.Properties   // properties to set; can be nil
 
 	// The remaining fields are used only if the step rewrites files.
 	caster   *schema.Caster // converts rows, in the types that readers see, to the new columns; nil if no files are rewritten
@@ -118,7 +118,13 @@ func (p *evolveStep) evolveMetadata(meta table.Metadata) (table.Metadata, error)
 // newMeta.
 func (p *evolveStep) rewriteFiles(ctx context.Context, t *table.Table, newMeta table.Metadata, fileIO *icecat.FileIO, skip map[string]bool) ([]iceberg.DataFile, error) {
 	r, err := p.e.reader(ctx, t)
+	isMove := false // whether each row is moved to a new file; a migration can change the number of rows
 	if err == nil {
+		if p.caster.KeepsRows() {
+			ownColumns := r.def
+			r.def = r.def.WithLineage(t.Metadata().Version())
+			isMove = r.def != ownColumns
+		}
 		r.skipFiles = skip
 		err = r.plan(nil)
 	}
@@ -127,7 +133,7 @@ func (p *evolveStep) rewriteFiles(ctx context.Context, t *table.Table, newMeta t
 	}
 	rows := arrowsafe.Reader(r.schema, r.batches, func() {})
 	defer rows.Release()
-	return p.e.Write(ctx, p.e.Staged(newMeta, fileIO), fileIO, commit.WriteInput{Rows: rows, Caster: p.caster, Rules: p.check, Acknowledged: skip != nil})
+	return p.e.Write(ctx, p.e.Staged(newMeta, fileIO), fileIO, commit.WriteInput{Rows: rows, Caster: p.caster, Rules: p.check, Moved: isMove, Acknowledged: skip != nil})
 }
 
 // reshape adds step to the transaction. If caster is not nil, reshape also rewrites the table's files.

@@ -103,6 +103,8 @@ type execution struct {
 	result ExecResult
 	table  *Table
 	exists bool // whether the table or bucket exists
+
+	attempts int // number of attempts to change rows
 }
 
 // runEach runs the statement once for each row of parameters.

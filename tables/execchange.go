@@ -5,11 +5,11 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/internal/commit"
 	"github.com/go-partd/partd/tables/internal/datafile"
+	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/sqlquote"
 	"github.com/go-partd/partd/tables/internal/sqlwrite"
 )
@@ -28,26 +28,23 @@ func (x *execution) change(ctx context.Context) (err error) {
 		return err
 	}
 	defer release()
-	w := &rewrite{e: e, id: x.o.ID}
+	w := &rewrite{e: e, id: x.o.ID, attempts: x.attempts}
+	x.attempts++
+	defer w.end()
 	fileIO := x.s.cat.NewIO()
 	defer func() { fileIO.RemoveFailed(err) }()
-	c := &rowChange{x: x, w: w, replaced: map[string]*rowSet{}}
-	var locked bool
-	defer func() {
-		if locked {
-			e.Commits.Unlock()
-		}
-	}()
-	begin := func(ctx context.Context) (_ *ScanPlan, err error) {
-		e.Commits.Lock()
-		locked = true
+	c := &rowChange{x: x, w: w, replaced: datafile.Deleted{}}
+	begin := func(ctx context.Context) (*ScanPlan, error) {
 		if err := w.begin(ctx, fileIO); err != nil {
 			return nil, err
 		}
-		if x.st.Verb == sqlwrite.Merge {
+		// An append during the statement could add rows that match a row of the source, or duplicate a new row.
+		if o := w.def.Order; x.st.Verb == sqlwrite.Merge || o != nil && o.Rule != "" && o.Rule != definition.KeepAll {
 			w.Allowed = commit.NoChanges
 		}
-		return c.plan(ctx)
+		p, err := c.plan(ctx)
+		w.unlock()
+		return p, err
 	}
 	if x.changesAll() {
 		var p *ScanPlan
@@ -111,9 +108,8 @@ type rowChange struct {
 	w        *rewrite
 	query    *sqlwrite.Change
 	tasks    []table.FileScanTask // the table's files
-	firstRow []int64              // if rows are numbered across files, the number of each file's first row; otherwise nil
-	rows     int64                // number of the table's rows, if firstRow is not nil
-	replaced map[string]*rowSet   // rows to remove, by the path of their file
+	numbers  *rowNumbers          // nil if the query numbers rows by their positions in files
+	replaced datafile.Deleted     // rows to remove
 	count    int64                // number of changed rows
 }
 
@@ -132,7 +128,7 @@ func (c *rowChange) plan(ctx context.Context) (*ScanPlan, error) {
 		c.tasks, err = v.tasks(ctx)
 	}
 	if err == nil && p.NeedsScan {
-		err = c.numberRows(ctx)
+		c.numbers, err = numberRows(ctx, c.w.t, c.tasks, c.limit())
 	}
 	if err != nil {
 		p.close()
@@ -141,35 +137,8 @@ func (c *rowChange) plan(ctx context.Context) (*ScanPlan, error) {
 	return p, nil
 }
 
-// numberRows sets firstRow. It reads the files, because a file's metadata does not say how many of its rows are deleted.
-func (c *rowChange) numberRows(ctx context.Context) error {
-	for _, task := range c.tasks {
-		c.firstRow = append(c.firstRow, c.rows)
-		for b, err := range datafile.ReadRows(ctx, c.w.t, []table.FileScanTask{task}) {
-			if err != nil {
-				return err
-			}
-			c.rows += b.NumRows()
-			b.Release()
-		}
-	}
-	return nil
-}
-
-// locate returns the index of the file that contains a row, and the number of the row in it.
-func (c *rowChange) locate(file, row int64) (int, int64) {
-	if c.firstRow == nil {
-		return int(file), row
-	}
-	i, found := slices.BinarySearch(c.firstRow, row)
-	if !found {
-		i--
-	}
-	for i+1 < len(c.firstRow) && c.firstRow[i+1] == row { // skip files without rows
-		i++
-	}
-	return i, row - c.firstRow[i]
-}
+// limit returns how many bytes the positions of changed rows may take, and how many the positions of deleted rows.
+func (c *rowChange) limit() int64 { return c.x.s.opts.Memory / 8 }
 
 // removeAll plans the removal of all files.
 func (c *rowChange) removeAll() {
@@ -177,8 +146,8 @@ func (c *rowChange) removeAll() {
 		c.count += task.File.Count()
 		c.w.oldFiles = append(c.w.oldFiles, task.File)
 	}
-	if c.firstRow != nil { // files' metadata ignores deleted rows
-		c.count = c.rows
+	if c.numbers != nil { // files' metadata ignores deleted rows
+		c.count = c.numbers.total
 	}
 }
 
@@ -206,49 +175,25 @@ func (c *rowChange) run(ctx context.Context, begin func(context.Context) (*ScanP
 		return err
 	}
 	defer result.Release()
-	deletes := &deletePredicate{inFile: c.inFile}
+	deletes := &deletePredicate{rows: c.replaced}
 	if err := c.addRows(ctx, result, deletes); err != nil {
 		return withoutPosition(err)
 	}
 	if x.o.DryRun {
 		return nil
 	}
-	if err := c.removeRows(ctx, deletes); err != nil {
+	if err := c.w.remove(ctx, deletes); err != nil {
 		return err
 	}
 	return c.rejectDuplicates(ctx)
 }
 
-// removeRows plans the removal of the replaced rows.
-func (c *rowChange) removeRows(ctx context.Context, deletes *deletePredicate) error {
-	w := c.w
-	dropped := map[string]bool{}
-	var touched []table.FileScanTask
-	for _, task := range c.tasks {
-		path := task.File.FilePath()
-		switch rows := c.replaced[path]; {
-		case rows == nil:
-		case rows.n == task.File.Count() && !datafile.HasDeletes(task):
-			dropped[path] = true
-			w.oldFiles = append(w.oldFiles, task.File)
-		default:
-			touched = append(touched, task)
-		}
-	}
-	groups, err := w.groupFiles(ctx, touched, dropped)
-	for i := 0; i < len(groups) && err == nil; i++ {
-		err = w.rewriteGroup(ctx, groups[i], deletes)
-	}
-	return err
-}
-
 // rejectDuplicates returns an error if the table has a rule for duplicates, and a new row duplicates a row that stays.
 func (c *rowChange) rejectDuplicates(ctx context.Context) error {
 	w := c.w
-	if len(w.added) == 0 || w.def.Order == nil || w.def.Order.Rule == "" || w.def.Order.Rule == KeepAll {
+	if len(w.added) == 0 || w.def.Order == nil || w.def.Order.Rule == "" || w.def.Order.Rule == definition.KeepAll {
 		return nil
 	}
-	w.Allowed = commit.NoChanges // a concurrent append could add rows that duplicate the new rows
 	s := w.series(w.t)
 	old := paths(w.oldFiles)
 	remaining := s.Written(w.newFiles)
@@ -258,41 +203,4 @@ func (c *rowChange) rejectDuplicates(ctx context.Context) error {
 		}
 	}
 	return s.RejectDuplicates(ctx, remaining, w.added)
-}
-
-// inFile implements deletePredicate.inFile.
-func (c *rowChange) inFile(path string) func(b arrow.RecordBatch) ([]bool, error) {
-	rows, offset := c.replaced[path], int64(0)
-	return func(b arrow.RecordBatch) ([]bool, error) {
-		selected := make([]bool, b.NumRows())
-		for i := range selected {
-			selected[i] = rows.has(offset + int64(i))
-		}
-		offset += b.NumRows()
-		return selected, nil
-	}
-}
-
-// rowSet is a set of row numbers.
-type rowSet struct {
-	bits []uint64
-	n    int64 // number of rows in the set
-}
-
-// add adds a row, and reports whether it was missing.
-func (s *rowSet) add(row int64) bool {
-	word, bit := int(row/64), uint64(1)<<(row%64)
-	if word >= len(s.bits) {
-		s.bits = append(s.bits, make([]uint64, word+1-len(s.bits))...)
-	}
-	if s.bits[word]&bit != 0 {
-		return false
-	}
-	s.bits[word] |= bit
-	s.n++
-	return true
-}
-
-func (s *rowSet) has(row int64) bool {
-	return s != nil && row/64 < int64(len(s.bits)) && s.bits[row/64]&(1<<(row%64)) != 0
 }

@@ -21,7 +21,7 @@ import (
 // addRows reads the result of the query. It records the rows to remove in c.replaced, and writes the new rows.
 func (c *rowChange) addRows(ctx context.Context, result array.RecordReader, deletes *deletePredicate) error {
 	rows := arrowsafe.Reader(c.w.def.Logical, func(yield func(arrow.RecordBatch, error) bool) {
-		r := &rowReader{rowChange: c, ctx: ctx}
+		r := &rowReader{rowChange: c, ctx: ctx, last: position{file: -1}}
 		defer r.file.close()
 		for b, err := range arrowsafe.Batches(result) {
 			if err == nil {
@@ -58,6 +58,20 @@ type rowReader struct {
 	*rowChange
 	ctx  context.Context
 	file fileRows // the rows of the current file
+	last position // the last replaced row
+}
+
+// position is a row's position in the table's files.
+type position struct {
+	file int // the file's index
+	row  int64
+}
+
+func (c *rowChange) position(file, row int64) position {
+	if c.numbers != nil {
+		return c.numbers.position(row)
+	}
+	return position{int(file), row}
 }
 
 // read reads a batch of the query's result. It splits the batch into runs of rows of one file and one action.
@@ -83,22 +97,22 @@ func (r *rowReader) read(b arrow.RecordBatch, yield func(arrow.RecordBatch) bool
 			if isNew {
 				continue
 			}
-			f, rowNumber := r.locate(number(file, i), number(row, i))
+			p := r.position(number(file, i), number(row, i))
 			if from == i {
-				index = f
-			} else if f != index {
+				index = p.file
+			} else if p.file != index {
 				break
 			}
-			path := r.tasks[f].File.FilePath()
-			if r.replaced[path] == nil {
-				r.replaced[path] = &rowSet{}
-			}
-			if r.replaced[path].add(rowNumber) {
+			if p != r.last { // the query sorts the rows
+				if err := r.replaced.Add(r.tasks[p.file].File.FilePath(), p.row, r.limit()); err != nil {
+					return err
+				}
+				r.last = p
 				r.count++
 			} else if r.x.st.Verb != sqlwrite.Delete {
 				return fmt.Errorf("a row of %q matches more than one row of the source: make the source unique by the columns of ON or WHERE", r.x.result.Table)
 			}
-			rows = append(rows, rowNumber)
+			rows = append(rows, p.row)
 		}
 		if isNew {
 			r.count += int64(i - from)
@@ -212,7 +226,13 @@ func (f *fileRows) take(ctx context.Context, t *table.Table, tasks []table.FileS
 	if f.stop == nil || f.index != index {
 		f.close()
 		f.index, f.offset = index, 0
-		f.next, f.stop = iter.Pull2(iter.Seq2[arrow.RecordBatch, error](datafile.ReadRows(ctx, t, tasks[index:index+1])))
+		scan, err := datafile.NewScan(ctx, t, t.Schema(), nil, nil)
+		if err != nil {
+			return nil, err
+		}
+		file := datafile.ToRead(t, tasks[index:index+1])
+		file[0].Deletes = nil // positions count deleted rows
+		f.next, f.stop = iter.Pull2(scan.Read(ctx, file))
 	}
 	for f.batch == nil || rows[0] >= f.offset+f.batch.NumRows() {
 		if f.batch != nil {

@@ -92,12 +92,13 @@ var tablesLayering = layering.Layering{
 				"github.com/apache/iceberg-go", "github.com/google/uuid", "github.com/zeebo/xxh3",
 				"github.com/twmb/avro", "golang.org/x/sync", "modernc.org/sqlite",
 			},
-			"internal/messages": nil,
-			"internal/sqlerror": nil,
-			"internal/sqlquote": nil,
-			"internal/parallel": {"golang.org/x/sync"},
-			"internal/rowsum":   {"github.com/zeebo/xxh3"},
-			"internal/tail":     {"github.com/google/uuid"},
+			"internal/messages":    nil,
+			"internal/publicerror": nil,
+			"internal/sqlerror":    {"internal/publicerror"},
+			"internal/sqlquote":    nil,
+			"internal/parallel":    {"golang.org/x/sync"},
+			"internal/rowsum":      {"github.com/zeebo/xxh3"},
+			"internal/tail":        {"github.com/google/uuid"},
 		}},
 		{Name: "arrays", Packages: map[string][]string{
 			"internal/take": nil,
@@ -120,6 +121,9 @@ var unwanted = []string{
 	"github.com/jackc", "github.com/minio", "github.com/nats-io", "github.com/prometheus", "github.com/duckdb", "github.com/spf13",
 	"cloud.google.com/go/storage", "google.golang.org/api", "github.com/aws",
 }
+
+// TestAliases checks that go doc shows the fields of every exported type.
+func TestAliases(t *testing.T) { tablesLayering.CheckAliases(t) }
 
 // TestHouse compares the table of packages in docs/design.md with tablesLayering.
 func TestHouse(t *testing.T) { tablesLayering.CheckTable(t, *update) }

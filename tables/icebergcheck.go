@@ -211,7 +211,7 @@ func (p *icebergStep) needsWholeTable(ctx context.Context, meta table.Metadata) 
 		return false // the commit reports the error
 	}
 	all, err := p.Rules(ctx, d)
-	return err == nil && slices.ContainsFunc(all, func(r Rule) bool { return r.InTable && !r.Disabled })
+	return err == nil && slices.ContainsFunc(all, func(r rules.Rule) bool { return r.InTable && !r.Disabled })
 }
 
 // checkRows checks the rows of new files against the table's rules and order.
@@ -246,7 +246,7 @@ func (p *icebergStep) checkRows(ctx context.Context, oldMeta, newMeta table.Meta
 		return err
 	}
 	sortedRows, err := p.Series(staged)
-	if err != nil || sortedRows == nil || sortedRows.Rule != RefuseDuplicate {
+	if err != nil || sortedRows == nil || sortedRows.Rule != definition.RefuseDuplicate {
 		return err
 	}
 	files, err := sortedRows.Files(ctx)
@@ -258,7 +258,7 @@ func (p *icebergStep) checkRows(ctx context.Context, oldMeta, newMeta table.Meta
 }
 
 // checkBatches checks the rows in staged's new files. Rules about the whole table also read staged's other files.
-func (p *icebergStep) checkBatches(ctx context.Context, d *definition.Definition, ruleList []Rule, staged *table.Table, oldPaths, addedPaths map[string]bool) error {
+func (p *icebergStep) checkBatches(ctx context.Context, d *definition.Definition, ruleList []rules.Rule, staged *table.Table, oldPaths, addedPaths map[string]bool) error {
 	o := rules.Options{Memory: p.s.opts.Memory / 8, Table: func(ctx context.Context, columns []string, where *filter.Expr, each func(arrow.RecordBatch) error) error {
 		return p.readExcept(ctx, staged, nil, addedPaths, columns, where, each)
 	}}

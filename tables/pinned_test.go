@@ -48,7 +48,7 @@ func TestPinnedTable(t *testing.T) {
 		"StageIceberg":   func(t *Table) error { return t.StageIceberg(ctx, nil) },
 		"MetadataSize":   func(t *Table) error { _, err := t.MetadataSize(ctx); return err },
 	}
-	reads := []string{"At", "Batches", "Bucket", "Changes", "ChangesPlan", "Info", "Name", "Parts", "Rules", "Scan", "ScanPlan", "Schema", "SchemaAsPut", "SchemaVersion", "Settings", "Versions"}
+	reads := []string{"At", "Batches", "Bucket", "Changes", "ChangesPlan", "Changes", "ChangesPlan", "Info", "Name", "Parts", "Rules", "Scan", "ScanPlan", "Schema", "SchemaAsPut", "SchemaVersion", "Settings", "Versions"}
 	for _, at := range []At{AtVersion(1), AtSnapshot("s")} {
 		pinned, err := b.Table("t").At(ctx, at)
 		mustSucceed(t, err)

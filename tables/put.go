@@ -20,7 +20,12 @@ import (
 )
 
 // DuplicateError is the error for a put whose rows would repeat a time and keys, which the table's settings forbid.
-type DuplicateError = series.DuplicateError
+type DuplicateError struct {
+	Count int64    // number of duplicate rows
+	Rows  []string // the first ten of them
+}
+
+func (e *DuplicateError) Error() string { return (*series.DuplicateError)(e).Error() }
 
 // Put writes the rows of r to a table, and returns the table's newest version. If a small append goes to the tail, that
 // version does not contain the appended rows yet. Put reads r to the end and does not release it.
@@ -91,7 +96,7 @@ func (e entry) putInTail(ctx context.Context, src *datafile.Source, o PutOptions
 	if o.MustExist {
 		return 0, ErrNotFound
 	}
-	created, err := e.s.newTable(src.Schema, src, o.Settings)
+	created, err := e.s.newTable(src.Schema, src, o.Settings.definition())
 	if err == nil {
 		err = e.Create(ctx, src, created, o.ID, o.Metadata)
 	}
@@ -99,7 +104,7 @@ func (e entry) putInTail(ctx context.Context, src *datafile.Source, o PutOptions
 }
 
 // newTable returns metadata for a new table with the settings o. The metadata includes the dictionaries of rows.
-func (s *Store) newTable(columns *arrow.Schema, rows datafile.Rows, o *Settings) (table.Metadata, error) {
+func (s *Store) newTable(columns *arrow.Schema, rows datafile.Rows, o *definition.Settings) (table.Metadata, error) {
 	sh, err := schema.NewShape(withDictionaries(columns, rows), 0)
 	if err != nil {
 		return nil, err
@@ -170,7 +175,7 @@ func (e entry) prepare(ctx context.Context, t *table.Table, src datafile.Rows, c
 	case t == nil && (o.Over != nil || o.MustExist):
 		return nil, ErrNotFound
 	case t == nil:
-		step.created, err = e.s.newTable(columns, src, o.Settings)
+		step.created, err = e.s.newTable(columns, src, o.Settings.definition())
 		step.newMeta = step.created
 	case o.Over != nil:
 		step.newMeta = t.Metadata()
@@ -249,7 +254,7 @@ func (p *putStep) replacement(meta table.Metadata) (_ table.Metadata, err error)
 			return nil, err
 		}
 	}
-	return definition.WithSettings(meta, p.opts.Settings)
+	return definition.WithSettings(meta, p.opts.Settings.definition())
 }
 
 func (p *putStep) replaces() bool { return p.mode == PutReplace && p.opts.Over == nil }
@@ -321,7 +326,7 @@ func (p *putStep) replaceVersion(ctx context.Context, a *commit.Attempt, cur *ta
 	if err != nil {
 		return nil, err
 	}
-	if p.Definition.Order != nil && p.Definition.Order.Rule != "" && p.Definition.Order.Rule != KeepAll {
+	if p.Definition.Order != nil && p.Definition.Order.Rule != "" && p.Definition.Order.Rule != definition.KeepAll {
 		s, err := a.Series(cur)
 		if err != nil {
 			return nil, err
@@ -333,7 +338,7 @@ func (p *putStep) replaceVersion(ctx context.Context, a *commit.Attempt, cur *ta
 		replaced := paths(p.replaced)
 		later := slices.DeleteFunc(all, func(f *series.File) bool { return replaced[f.Data().FilePath()] })
 		err = s.RejectDuplicates(ctx, later, p.files)
-		if errors.As(err, new(*DuplicateError)) && p.Definition.Order.Rule != RefuseDuplicate {
+		if errors.As(err, new(*series.DuplicateError)) && p.Definition.Order.Rule != definition.RefuseDuplicate {
 			err = fmt.Errorf("%w: rows that were put later have the same time and keys as some of the new rows", ErrConflict)
 		}
 		if err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/datafile"
+	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/series"
 	"github.com/go-partd/partd/tables/internal/sorted"
@@ -24,18 +25,15 @@ type deletePredicate struct {
 	columns  []string // names of the columns that matches reads
 	// matches reports for each row whether it is selected. The batch must contain columns, in the stored types.
 	matches func(arrow.RecordBatch) ([]bool, error)
-	// inFile is set instead of the other fields if the predicate selects rows by their positions. It returns the function
-	// matches for the batches of one file, which must be complete and in order.
-	inFile func(path string) func(arrow.RecordBatch) ([]bool, error)
+	// find, if not nil, replaces matches: it returns the selected rows of the tasks' files. scan reads columns, and skips row
+	// groups by mayMatch.
+	find func(ctx context.Context, scan *datafile.Scan, t *table.Table, tasks []table.FileScanTask) (datafile.Deleted, error)
+	// rows, if not nil, replaces all other fields: it contains the selected rows.
+	rows datafile.Deleted
 }
 
-// forFile returns a predicate for the batches of one file, whose field matches is set.
-func (d *deletePredicate) forFile(path string) *deletePredicate {
-	if d.inFile == nil {
-		return d
-	}
-	return &deletePredicate{matches: d.inFile(path)}
-}
+// hasPositions reports whether the selected rows are known by their positions in files, so that reading the files omits them.
+func (d *deletePredicate) hasPositions() bool { return d.find != nil || d.rows != nil }
 
 // where returns a predicate that selects the rows where cond is true.
 func (w *rewrite) where(cond *filter.Expr) (*deletePredicate, error) {
@@ -56,24 +54,30 @@ func (w *rewrite) where(cond *filter.Expr) (*deletePredicate, error) {
 // remove adds the deletion of the selected rows to w. It keeps files without such rows, drops files whose bounds show
 // that they contain only such rows, and rewrites the other files.
 func (w *rewrite) remove(ctx context.Context, deletes *deletePredicate) error {
-	if w.t.CurrentSnapshot() == nil {
-		return nil
-	}
-	tasks, err := datafile.Tasks(ctx, w.t)
-	if err != nil {
-		return err
+	var tasks []table.FileScanTask
+	var err error
+	if w.t.CurrentSnapshot() != nil {
+		if tasks, err = datafile.Tasks(ctx, w.t); err != nil {
+			return err
+		}
 	}
 	dropped := map[string]bool{}
+	drop := func(task table.FileScanTask) {
+		w.oldFiles = append(w.oldFiles, task.File)
+		w.result.Deleted += task.File.Count()
+		dropped[task.File.FilePath()] = true
+	}
 	var touched []table.FileScanTask
 	for _, task := range tasks {
-		canMatch, canRemain := deletes.mayMatch(datafile.BoundsOf(w.t.Schema(), task.File))
+		canMatch, canRemain := true, true
+		if deletes.mayMatch != nil {
+			canMatch, canRemain = deletes.mayMatch(datafile.BoundsOf(w.t.Schema(), task.File))
+		}
 		if canMatch && !canRemain && !datafile.HasDeletes(task) {
-			w.oldFiles = append(w.oldFiles, task.File)
-			w.result.Deleted += task.File.Count()
-			dropped[task.File.FilePath()] = true
+			drop(task)
 			continue
 		}
-		if canMatch && !w.rewriteAll {
+		if canMatch && !w.rewriteAll && !deletes.hasPositions() {
 			if canMatch, err = w.containsDeleted(ctx, task, deletes); err != nil {
 				return err
 			}
@@ -81,6 +85,26 @@ func (w *rewrite) remove(ctx context.Context, deletes *deletePredicate) error {
 		if canMatch || w.rewriteAll {
 			touched = append(touched, task)
 		}
+	}
+	w.found = deletes.rows
+	if deletes.find != nil {
+		scan, err := w.scanOf(ctx, deletes)
+		if err != nil {
+			return err
+		}
+		if w.found, err = deletes.find(ctx, scan, w.t, touched); err != nil {
+			return err
+		}
+	}
+	if deletes.hasPositions() {
+		touched = slices.DeleteFunc(touched, func(task table.FileScanTask) bool {
+			n := w.found.Count(task.File.FilePath())
+			if n > 0 && n == task.File.Count() && !datafile.HasDeletes(task) {
+				drop(task)
+				return true
+			}
+			return n == 0 && !w.rewriteAll
+		})
 	}
 	groups, err := w.groupFiles(ctx, touched, dropped)
 	if err != nil {
@@ -98,7 +122,7 @@ func (w *rewrite) remove(ctx context.Context, deletes *deletePredicate) error {
 // order of arrival, but the new files come after all other files. If the table can have rows with the same time and keys,
 // a group therefore includes all later files that overlap one of its files.
 func (w *rewrite) groupFiles(ctx context.Context, touched []table.FileScanTask, dropped map[string]bool) (groups [][]table.FileScanTask, err error) {
-	if w.def.Order == nil || w.def.Order.Merging() != sorted.All || w.def.Order.Rule == RefuseDuplicate {
+	if w.def.Order == nil || w.def.Order.Merging() != sorted.All || w.def.Order.Rule == definition.RefuseDuplicate {
 		for _, task := range touched {
 			groups = append(groups, []table.FileScanTask{task})
 		}
@@ -129,13 +153,21 @@ func (w *rewrite) groupFiles(ctx context.Context, touched []table.FileScanTask, 
 	return groups, nil
 }
 
-// containsDeleted reports whether a file contains rows to delete. It reads only row groups that can contain such rows.
-func (w *rewrite) containsDeleted(ctx context.Context, task table.FileScanTask, deletes *deletePredicate) (bool, error) {
+// scanOf returns a scan of the columns of deletes. It reads only row groups that can contain rows to delete.
+func (w *rewrite) scanOf(ctx context.Context, deletes *deletePredicate) (*datafile.Scan, error) {
 	scan, err := datafile.NewScan(ctx, w.t, w.t.Schema(), deletes.columns, nil)
+	if err == nil {
+		scan.MayMatch = deletes.mayMatch
+	}
+	return scan, err
+}
+
+// containsDeleted reports whether a file contains rows to delete.
+func (w *rewrite) containsDeleted(ctx context.Context, task table.FileScanTask, deletes *deletePredicate) (bool, error) {
+	scan, err := w.scanOf(ctx, deletes)
 	if err != nil {
 		return false, err
 	}
-	scan.MayMatch = deletes.mayMatch
 	for b, err := range scan.Read(ctx, datafile.ToRead(w.t, []table.FileScanTask{task})) {
 		if err != nil {
 			return false, err
@@ -151,31 +183,34 @@ func (w *rewrite) containsDeleted(ctx context.Context, task table.FileScanTask, 
 
 // rewriteGroup rewrites a group of files as one file, without the rows to delete.
 func (w *rewrite) rewriteGroup(ctx context.Context, group []table.FileScanTask, deletes *deletePredicate) error {
-	dropDeleted := func(task table.FileScanTask, rows sorted.Batches) sorted.Batches {
-		deletes := deletes.forFile(task.File.FilePath())
-		return sorted.MapBatches(func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
-			defer b.Release()
-			kept, err := deletes.remaining(b)
-			if err == nil {
-				w.result.Deleted += b.NumRows() - kept.NumRows()
-			}
-			return kept, err
-		})(rows)
+	dropDeleted := sorted.MapBatches(func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+		defer b.Release()
+		kept, err := deletes.remaining(b)
+		if err == nil {
+			w.result.Deleted += b.NumRows() - kept.NumRows()
+		}
+		return kept, err
+	})
+	if deletes.hasPositions() { // reading the files already omits the rows
+		dropDeleted = func(rows sorted.Batches) sorted.Batches { return rows }
 	}
 	for _, task := range group {
 		w.oldFiles = append(w.oldFiles, task.File)
+		w.result.Deleted += w.found.Count(task.File.FilePath())
 	}
 	var files []iceberg.DataFile
 	var err error
-	if w.def.Order == nil { // the group has one file
-		files, err = datafile.Write(ctx, w.writer(), w.def.Stored, dropDeleted(group[0], datafile.ReadRows(ctx, w.t, group)), 0)
+	if w.def.Order == nil {
+		files, err = datafile.Write(ctx, w.writer(), w.def.WithLineage(w.t.Metadata().Version()).Stored, dropDeleted(datafile.ReadRows(ctx, w.t, group, w.found)), 0)
 	} else {
 		current := w.series(w.t)
 		var inputs []*series.File
 		for _, task := range group {
-			inputs = append(inputs, current.File(task))
+			f := current.File(task)
+			f.Deleted = w.found
+			inputs = append(inputs, f)
 		}
-		files, err = current.Rewrite(ctx, inputs, w.series(w.writer()), sorted.All, func(f *series.File, rows sorted.Batches) sorted.Batches { return dropDeleted(f.Task, rows) })
+		files, err = current.Rewrite(ctx, inputs, w.series(w.writer()), sorted.All, dropDeleted)
 	}
 	w.newFiles = append(w.newFiles, files...)
 	return err

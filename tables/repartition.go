@@ -17,6 +17,11 @@ type PartitionResult struct {
 	FilesAfter  int       `json:"files_after"`  // number of files that replaced them
 }
 
+func (r *PartitionResult) setPeriods(c *series.Cutter) {
+	periods, why := c.Periods()
+	r.Partition, r.Why = Partition(periods), why
+}
+
 // Partition sets the time periods by which a table's rows are divided into files, and divides existing files, in one
 // commit. It does not rewrite a file that lies within one period, unless the file is small or overlaps another file. If
 // by is "", the current setting stays. With [PartitionAuto], each put, fold and compaction chooses the periods again
@@ -47,16 +52,16 @@ func (e entry) partition(ctx context.Context, by Partition) (result PartitionRes
 		return result, err
 	}
 	var steps []commit.PreparedStep
-	if by != "" && by != settings.Partition {
-		settings.Partition = by
-		steps = append(steps, commit.PreparedStep{Apply: editSettingsStep(func(s *Settings) { s.Partition = by })})
+	if period := definition.Partition(by); period != "" && period != settings.Partition {
+		settings.Partition = period
+		steps = append(steps, commit.PreparedStep{Apply: editSettingsStep(func(s *definition.Settings) { s.Partition = period })})
 	}
 	if err := settings.CheckPartition(); err != nil {
 		return result, &ArgumentError{Err: err}
 	}
 	result = PartitionResult{Partition: PartitionNone, Why: "the files are not divided by time", Version: versionOf(t.Metadata())}
 	if settings.HasPeriods() {
-		result.Partition, result.Why = (&series.Cutter{By: settings.Partition}).Periods()
+		result.setPeriods(&series.Cutter{By: settings.Partition})
 	}
 	if settings.HasPeriods() && t.CurrentSnapshot() != nil {
 		meta, err := definition.WithSettings(t.Metadata(), &settings)
@@ -68,7 +73,7 @@ func (e entry) partition(ctx context.Context, by Partition) (result PartitionRes
 			return result, err
 		}
 		defer func() { step.IO.RemoveFailed(failure) }()
-		result.Partition, result.Why = step.cut.Periods()
+		result.setPeriods(step.cut)
 		if result.FilesBefore, result.FilesAfter = len(step.result.OldDataFiles), len(step.result.NewDataFiles); result.FilesBefore > 0 {
 			steps = append(steps, commit.PreparedStep{IO: step.IO, Apply: step.apply})
 		}

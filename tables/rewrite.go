@@ -8,6 +8,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/internal/commit"
+	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/icecat"
 	"github.com/go-partd/partd/tables/internal/series"
@@ -31,6 +32,8 @@ type rewrite struct {
 	e            entry
 	added        []iceberg.DataFile // files with new rows, which a later attempt can reuse
 	addedWritten int                // number of files written when added was complete; a retry removes later files
+	attempts     int
+	locked       bool // whether this goroutine holds the lock e.Commits
 
 	// Each attempt sets the following fields.
 	commit.Basis
@@ -38,6 +41,7 @@ type rewrite struct {
 	def        *definition.Definition // t's definition, which differs from the basis's after column changes
 	oldFiles   []iceberg.DataFile     // files that the commit removes
 	newFiles   []iceberg.DataFile     // files that the commit adds
+	found      datafile.Deleted       // the rows that deletePredicate.find has found
 	evolving   *evolveStep            // changes columns; nil if the columns stay the same
 	rewriteAll bool                   // whether a column change requires rewriting all files
 	id         string                 // ID of the statement, as in PutOptions; "" means no ID
@@ -45,9 +49,9 @@ type rewrite struct {
 	result     RewriteResult
 }
 
-// rewrite calls plan with the table's newest state, and commits the planned change. If another process has changed the
-// table concurrently, rewrite tries again. During an attempt, nothing else in this process commits to the table, but
-// small appends can still go to the tail.
+// rewrite calls plan with the table's newest state, and commits the planned change. If the table has changed concurrently,
+// other than by appends, rewrite tries again. During an attempt, nothing else in this process commits to the table, unless
+// plan calls unlock, but small appends can still go to the tail.
 func (t *Table) rewrite(ctx context.Context, plan func(context.Context, *rewrite) error) (result RewriteResult, err error) {
 	ctx, end := t.store().opts.begin(ctx, "rewrite", t.Bucket().Name(), t.Name())
 	defer func() { end(Outcome{Rows: result.Deleted + result.Written, Err: err}) }()
@@ -66,9 +70,24 @@ func (t *Table) rewrite(ctx context.Context, plan func(context.Context, *rewrite
 	return w.result, err
 }
 
+// unlock lets others in this process commit to the table until the files are written. It does nothing if the commit must
+// follow the snapshot that was read, or if an earlier attempt was in vain, so that the second attempt succeeds unless
+// another process interferes.
+func (w *rewrite) unlock() {
+	if w.Allowed == commit.OnlyAppends && w.attempts == 1 {
+		w.end()
+	}
+}
+
+func (w *rewrite) lock() {
+	if !w.locked {
+		w.e.Commits.Lock()
+		w.locked = true
+	}
+}
+
 func (w *rewrite) attempt(ctx context.Context, fileIO *icecat.FileIO, plan func(context.Context, *rewrite) error) (err error) {
-	w.e.Commits.Lock()
-	defer w.e.Commits.Unlock()
+	defer w.end()
 	if err := w.begin(ctx, fileIO); err != nil {
 		return err
 	}
@@ -78,9 +97,11 @@ func (w *rewrite) attempt(ctx context.Context, fileIO *icecat.FileIO, plan func(
 	return w.commit(ctx)
 }
 
-// begin reads the table's newest state, after it has moved the tail's rows into files. The lock e.Commits must be held until
-// commit returns.
+// begin starts an attempt: it takes the lock e.Commits, and reads the table's newest state, after it has moved the tail's rows
+// into files. The caller must call end.
 func (w *rewrite) begin(ctx context.Context, fileIO *icecat.FileIO) (err error) {
+	w.attempts++
+	w.lock()
 	if w.t, err = w.e.FoldAll(ctx); err != nil {
 		return err
 	}
@@ -92,8 +113,17 @@ func (w *rewrite) begin(ctx context.Context, fileIO *icecat.FileIO) (err error) 
 	return nil
 }
 
+// end releases the lock e.Commits if it is held.
+func (w *rewrite) end() {
+	if w.locked {
+		w.locked = false
+		w.e.Commits.Unlock()
+	}
+}
+
 // commit commits the planned change, if there is any.
 func (w *rewrite) commit(ctx context.Context) error {
+	w.lock()
 	w.newFiles = append(w.newFiles, w.added...)
 	step := commit.PreparedStep{IO: w.IO, Apply: func(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
 		if err := w.CheckFresh(cur); err != nil {
@@ -108,7 +138,7 @@ func (w *rewrite) commit(ctx context.Context) error {
 			return cur.Metadata(), nil
 		}
 		a.Info.Updated = a.Now
-		return commit.ReplaceFiles(ctx, cur, w.oldFiles, w.newFiles, nil)
+		return commit.CorrectFiles(ctx, cur, w.oldFiles, w.newFiles)
 	}}
 	if w.id != "" { // as for a put, exclude concurrent appends with the same ID
 		step.Mode = commit.Exclusive

@@ -12,42 +12,83 @@ import (
 
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/commit"
-	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/icecat"
 	"github.com/go-partd/partd/tables/internal/rules"
 )
 
-type (
-	// Rule is a condition that every new row of a table must satisfy. If any row violates a rule, the whole put is
-	// rejected. The fields:
-	//
-	//   - Name string
-	//   - Kind string: exists, type, range, not_null, unique, sorted, regexp or expression.
-	//   - Column string: the column, except for unique and expression.
-	//   - Type string: for type, in Arrow's notation.
-	//   - Min, Max string: for range, the smallest and largest values, written as in a filter but without quotes.
-	//   - Pattern string: for regexp, a regular expression that must match somewhere in the string.
-	//   - Where string: for expression, a filter that must not be false for any row.
-	//   - Columns []string: for unique, the columns whose values must be unique; rows with a null are ignored.
-	//   - InTable bool: for unique, also compare with all rows of the table.
-	//   - Disabled bool: keep the rule, but do not apply it.
-	Rule = rules.Rule
-	// RuleError lists the rules that a put violates. Such a put changes nothing.
-	RuleError = rules.Error
-	// Violation describes the rows that violate a rule.
-	Violation = rules.Violation
-	// BadRow is a row that violates a rule.
-	BadRow = rules.BadRow
-	// RuleEdit is a change to the rules of a table or a bucket.
-	RuleEdit = rules.Edit
-)
+// Rule is a condition that every new row of a table must satisfy. If any row violates a rule, the whole put is
+// rejected. Existing rows are not checked. If a put lacks a rule's columns, the rule holds, unless its kind is exists or
+// not_null.
+type Rule struct {
+	Name     string `json:"name"`
+	Kind     string `json:"kind"`               // exists, type, range, not_null, unique, sorted, regexp or expression
+	Column   string `json:"column,omitempty"`   // the column, except for unique and expression
+	Type     string `json:"type,omitempty"`     // for type: the type, in Arrow's notation
+	Min      string `json:"min,omitempty"`      // for range: the smallest value, written as in a filter but without quotes
+	Max      string `json:"max,omitempty"`      // for range: the largest value
+	Pattern  string `json:"pattern,omitempty"`  // for regexp: must match somewhere in the string; syntax of package regexp
+	Where    string `json:"where,omitempty"`    // for expression: a filter that must not be false for any row
+	Disabled bool   `json:"disabled,omitempty"` // keep the rule, but do not apply it
+
+	Columns []string `json:"columns,omitempty"`  // for unique: the columns whose values must be unique; rows with a null are ignored
+	InTable bool     `json:"in_table,omitempty"` // for unique: also compare with all rows of the table
+}
+
+// RuleError lists the rules that a put violates. Such a put changes nothing.
+type RuleError struct {
+	Violations []Violation
+
+	text string // the message
+}
+
+func (e *RuleError) Error() string { return e.text }
+
+// Violation describes the rows that violate a rule.
+type Violation struct {
+	Rule   string
+	Reason string   // set if columns, not rows, violate the rule
+	Count  int64    // number of rows that violate the rule
+	Rows   []BadRow // the first ten of these rows
+}
+
+// BadRow is a row that violates a rule.
+type BadRow struct {
+	Row    int64  // number of the row in the put, counted from 1
+	Values string // the values of the rule's columns, as column=value
+}
+
+func ruleErrorOf(e *rules.Error) *RuleError {
+	converted := &RuleError{text: e.Error()}
+	for _, v := range e.Violations {
+		var rows []BadRow
+		for _, r := range v.Rows {
+			rows = append(rows, BadRow(r))
+		}
+		converted.Violations = append(converted.Violations, Violation{v.Rule, v.Reason, v.Count, rows})
+	}
+	return converted
+}
+
+// RuleEdit is a change to the rules of a table or a bucket.
+type RuleEdit struct {
+	Add  []Rule   `json:"add,omitempty"`  // rules to add; each replaces an existing rule of the same name
+	Sets []string `json:"sets,omitempty"` // predefined rules to add: time_series or prices
+
+	// Time is the time column of the predefined rules. "" means the time column in the settings, else the first column
+	// of a time type, else "time".
+	Time string `json:"time,omitempty"`
+
+	Remove  []string `json:"remove,omitempty"` // names of rules
+	Disable []string `json:"disable,omitempty"`
+	Enable  []string `json:"enable,omitempty"`
+}
 
 const rulesProperty = icecat.RulesProperty
 
 // Rules returns the table's rules, without the rules of its bucket.
 func (t *Table) Rules(ctx context.Context) ([]Rule, error) {
-	return withView(ctx, t, "read the rules of", func(v *view) ([]Rule, error) { return rules.Parse(v.t.Properties()[rulesProperty]) })
+	return withView(ctx, t, "read the rules of", func(v *view) ([]Rule, error) { return parseRules(v.t.Properties()[rulesProperty]) })
 }
 
 // Rules returns the bucket's own rules, which apply to all its tables, including future ones.
@@ -57,7 +98,15 @@ func (b *Bucket) Rules(ctx context.Context) (list []Rule, err error) {
 	if err != nil {
 		return nil, err
 	}
-	return rules.Parse(text)
+	return parseRules(text)
+}
+
+func parseRules(text string) (list []Rule, err error) {
+	stored, err := rules.Parse(text)
+	for _, r := range stored {
+		list = append(list, Rule(r))
+	}
+	return list, err
 }
 
 // EditRules changes the table's rules. Puts that began earlier may still use the old rules.
@@ -71,16 +120,20 @@ func (b *Bucket) EditRules(ctx context.Context, e RuleEdit) (err error) {
 	if err := checkName("bucket", b.Name()); err != nil {
 		return err
 	}
-	return b.store().cat.EditProperty(ctx, namespaceOf(b.Name()), rulesProperty, func(oldText string) (string, error) { return editRules(oldText, &e, Settings{}, nil) })
+	return b.store().cat.EditProperty(ctx, namespaceOf(b.Name()), rulesProperty, func(oldText string) (string, error) { return editRules(oldText, &e, definition.Settings{}, nil) })
 }
 
 // editRules applies an edit to rules in the format of rulesProperty, and returns the new rules in that format.
-func editRules(oldText string, e *RuleEdit, s Settings, columns *arrow.Schema) (string, error) {
+func editRules(oldText string, e *RuleEdit, s definition.Settings, columns *arrow.Schema) (string, error) {
 	ruleList, err := rules.Parse(oldText)
 	if err != nil {
 		return "", err
 	}
-	text, err := e.Apply(ruleList, s.Time, s.Keys, columns)
+	edit := rules.Edit{Sets: e.Sets, Time: e.Time, Remove: e.Remove, Disable: e.Disable, Enable: e.Enable}
+	for _, r := range e.Add {
+		edit.Add = append(edit.Add, rules.Rule(r))
+	}
+	text, err := edit.Apply(ruleList, s.Time, s.Keys, columns)
 	var missing rules.MissingError
 	if errors.As(err, &missing) {
 		return "", fmt.Errorf("rule %q: %w", string(missing), ErrNotFound)
@@ -134,9 +187,6 @@ func (e entry) ruleCheck(ctx context.Context, d *definition.Definition, newSchem
 	o := rules.Options{Memory: e.s.opts.Memory / 8}
 	if old != nil {
 		o.Table = func(ctx context.Context, columns []string, where *filter.Expr, each func(arrow.RecordBatch) error) error {
-			if deleted != nil && deleted.inFile != nil {
-				return e.readFilesExcept(ctx, old, deleted, each)
-			}
 			return e.readExcept(ctx, old, deleted, nil, columns, where, each)
 		}
 	}
@@ -154,6 +204,9 @@ func (e entry) readExcept(ctx context.Context, t *table.Table, deleted *deletePr
 	// Do not filter if the columns changed after the last write: the files' bounds may then have other types.
 	if s := t.CurrentSnapshot(); where != nil && s != nil && s.SchemaID != nil && *s.SchemaID == t.Schema().ID {
 		r.filters = append(r.filters, where)
+	}
+	if deleted != nil && deleted.rows != nil {
+		r.deleted, deleted = deleted.rows, nil
 	}
 	if deleted != nil {
 		columns = slices.Concat(columns, deleted.columns)
@@ -175,36 +228,6 @@ func (e entry) readExcept(ctx context.Context, t *table.Table, deleted *deletePr
 		}
 		if err != nil {
 			return err
-		}
-	}
-	return nil
-}
-
-// readFilesExcept is readExcept for a predicate that selects rows by their positions. It passes all columns to each.
-func (e entry) readFilesExcept(ctx context.Context, t *table.Table, deleted *deletePredicate, each func(arrow.RecordBatch) error) error {
-	if t.CurrentSnapshot() == nil {
-		return nil
-	}
-	tasks, err := datafile.Tasks(ctx, t)
-	if err != nil {
-		return err
-	}
-	for _, task := range tasks {
-		inFile := deleted.forFile(task.File.FilePath())
-		for b, err := range datafile.ReadRows(ctx, t, []table.FileScanTask{task}) {
-			if err == nil {
-				var kept arrow.RecordBatch
-				kept, err = inFile.remaining(b)
-				b.Release()
-				b = kept
-			}
-			if err == nil {
-				err = each(b)
-				b.Release()
-			}
-			if err != nil {
-				return err
-			}
 		}
 	}
 	return nil

@@ -106,9 +106,10 @@ type reader struct {
 	skip      int64        // number of rows to skip at the start
 	recycle   bool         // reuse the memory of released batches
 
-	skipFiles  map[string]bool // paths of files to omit
-	from, to   int             // read only files with indices in [from, to), if the table has no order; to = 0 means no end
-	skipInFile int64           // number of rows to skip in the first of these files
+	skipFiles  map[string]bool  // paths of files to omit
+	deleted    datafile.Deleted // rows to omit; ignored if series is set
+	from, to   int              // read only files with indices in [from, to), if the table has no order; to = 0 means no end
+	skipInFile int64            // number of rows to skip in the first of these files
 
 	files        iter.Seq2[arrow.RecordBatch, error] // the files' rows; in an ordered table, merged with the tail's rows; nil if there are no files
 	readingFiles bool                                // whether storedBatches is yielding rows of files
@@ -201,7 +202,7 @@ func (r *reader) plan(columns []string) (err error) {
 	if maxRows >= 0 {
 		scan.Workers, scan.Rows = 1, min(scan.Rows, maxRows)
 	}
-	files := datafile.ToRead(r.t, tasks)
+	files := r.deleted.Hide(datafile.ToRead(r.t, tasks))
 	if r.skipInFile > 0 {
 		files[0].Skip = r.skipInFile
 	}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/datafile"
+	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/series"
 	"github.com/go-partd/partd/tables/internal/take"
@@ -112,7 +113,7 @@ func (p *ScanPlan) plan(ctx context.Context) (err error) {
 	if len(p.Tail) > 0 {
 		p.TailMark = fmt.Sprintf("%s-%d-%s", p.UUID, v.def.Columns.ID, v.tail.Fingerprint)
 		// With KeepFirst, Tail lacks the rows whose keys are in files, so it depends on the files too.
-		if v.series != nil && v.series.Rule == KeepFirst {
+		if v.series != nil && v.series.Rule == definition.KeepFirst {
 			p.TailMark += fmt.Sprint("-", p.Version)
 		}
 		for i, b := range p.Tail {

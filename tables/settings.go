@@ -2,6 +2,7 @@ package tables
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -14,66 +15,96 @@ import (
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
-// Settings configures a table. The zero value means a table without settings. The fields:
-//
-//   - Time string: the timestamp or date32 column that orders the rows. "" means the order of arrival.
-//   - Keys []string: columns that distinguish rows with equal times. Without Keys, rows with equal times are duplicates.
-//   - OnDuplicate OnDuplicate: the rule for rows with equal times and keys.
-//   - Partition Partition: the length of the time periods; no file contains rows from more than one period.
-//   - Evolution Evolution: the column changes that the table allows.
-//   - Compression Compression: whether new files are compressed to be read fast or to be small.
-type Settings = definition.Settings
+// Settings configures a table. The zero value means a table without settings.
+type Settings struct {
+	// Time is the timestamp or date32 column that orders the rows. "" means the order of arrival.
+	Time string `json:"time,omitempty"`
+
+	// Keys are the columns that distinguish rows with equal times. Without Keys, rows with equal times are duplicates.
+	Keys []string `json:"keys,omitempty"`
+
+	OnDuplicate OnDuplicate `json:"on_duplicate,omitempty"` // the rule for rows with equal times and keys
+	Partition   Partition   `json:"partition,omitempty"`    // the length of the time periods; no file has rows of several periods
+	Evolution   Evolution   `json:"evolution,omitempty"`    // the column changes that the table allows
+	Compression Compression `json:"compression,omitempty"`  // the compression of new files
+}
+
+// UnmarshalJSON reads a JSON object, and rejects unknown keys.
+func (s *Settings) UnmarshalJSON(b []byte) error {
+	d := s.definition()
+	err := json.Unmarshal(b, d)
+	*s = settingsOf(*d)
+	return err
+}
+
+// definition returns the settings for package definition, or nil if s is nil.
+func (s *Settings) definition() *definition.Settings {
+	if s == nil {
+		return nil
+	}
+	return &definition.Settings{
+		Time: s.Time, Keys: s.Keys, OnDuplicate: definition.OnDuplicate(s.OnDuplicate), Partition: definition.Partition(s.Partition),
+		Evolution: definition.Evolution(s.Evolution), Compression: definition.Compression(s.Compression),
+	}
+}
+
+func settingsOf(d definition.Settings) Settings {
+	return Settings{d.Time, d.Keys, OnDuplicate(d.OnDuplicate), Partition(d.Partition), Evolution(d.Evolution), Compression(d.Compression)}
+}
 
 // OnDuplicate is a rule for duplicates: rows with the same time and keys.
-type OnDuplicate = definition.OnDuplicate
+type OnDuplicate string
 
 // Rules for duplicates. "" means KeepAll.
 const (
-	KeepAll         = definition.KeepAll         // keeps all rows, in order of arrival
-	KeepFirst       = definition.KeepFirst       // keeps the row that arrived first
-	KeepLast        = definition.KeepLast        // keeps the row that arrived last
-	RefuseDuplicate = definition.RefuseDuplicate // rejects a put that contains or causes duplicates
+	KeepAll         OnDuplicate = "keep_all"   // keeps all rows, in order of arrival
+	KeepFirst       OnDuplicate = "keep_first" // keeps the row that arrived first
+	KeepLast        OnDuplicate = "keep_last"  // keeps the row that arrived last
+	RefuseDuplicate OnDuplicate = "error"      // rejects a put that contains or causes duplicates
 )
 
 // Partition is the length of the time periods that divide a table's files.
-type Partition = definition.Partition
+type Partition string
 
 // Lengths of the periods, in UTC. "" means PartitionNone.
 const (
-	PartitionNone    = definition.PartitionNone
-	PartitionAuto    = definition.PartitionAuto // months, quarters or years, depending on the time span of the rows
-	PartitionDay     = definition.PartitionDay
-	PartitionMonth   = definition.PartitionMonth
-	PartitionQuarter = definition.PartitionQuarter
-	PartitionYear    = definition.PartitionYear
+	PartitionNone    Partition = "none"
+	PartitionAuto    Partition = "auto" // months, quarters or years, depending on the time span of the rows
+	PartitionDay     Partition = "day"
+	PartitionMonth   Partition = "month"
+	PartitionQuarter Partition = "quarter"
+	PartitionYear    Partition = "year"
 )
 
 // Evolution specifies which column changes a table allows.
-type Evolution = definition.Evolution
+type Evolution string
 
 // Kinds of Evolution. By default (""), a put never changes the table's columns: columns that the put lacks become null,
 // narrower numbers in the put are widened to the table's types, and any other difference is an error. Evolve can make
 // any change.
 const (
-	Strict     = definition.Strict     // puts must have exactly the table's columns and types
-	AddOnly    = definition.AddOnly    // like Strict, but puts can add columns
-	Compatible = definition.Compatible // like AddOnly, but if the number types of the put and the table differ, the narrower type is widened
-	Flexible   = definition.Flexible   // like Compatible, but columns that a put lacks become null, and Evolve can rename and drop columns
+	Strict     Evolution = "strict"     // puts must have exactly the table's columns and types
+	AddOnly    Evolution = "add_only"   // like Strict, but puts can add columns
+	Compatible Evolution = "compatible" // like AddOnly, but if the number types of the put and the table differ, the narrower type is widened
+	Flexible   Evolution = "flexible"   // like Compatible, but columns that a put lacks become null, and Evolve can rename and drop columns
 )
 
 // Compression says whether a table's files are compressed for fast reads or for a small size.
-type Compression = definition.Compression
+type Compression string
 
 // Kinds of Compression. "" means CompressFast. For each column, CompressFast chooses Snappy by default, zstd if only
 // zstd saves much space or it saves far more, or no compression if neither saves much.
 const (
-	CompressFast  = definition.CompressFast  // Snappy, zstd or no compression, chosen for each column
-	CompressSmall = definition.CompressSmall // zstd for every column
+	CompressFast  Compression = "fast"  // Snappy, zstd or no compression, chosen for each column
+	CompressSmall Compression = "small" // zstd for every column
 )
 
 // Settings returns the table's current settings.
 func (t *Table) Settings(ctx context.Context) (Settings, error) {
-	return withView(ctx, t, "read the settings of", func(v *view) (Settings, error) { return definition.SettingsOf(v.t.Metadata()) })
+	return withView(ctx, t, "read the settings of", func(v *view) (Settings, error) {
+		s, err := definition.SettingsOf(v.t.Metadata())
+		return settingsOf(s), err
+	})
 }
 
 // SetSettings replaces a table's settings. If they change the order of the rows or the rule for duplicates, the same
@@ -89,10 +120,10 @@ func (t *Table) SetSettings(ctx context.Context, s Settings) error {
 
 // SetSettings is like Table.SetSettings, but is part of the transaction.
 func (t *Txn) SetSettings(bucket, name string, s Settings) error {
-	return t.editSettings("set the settings of", bucket, name, func(current *Settings) { *current = s })
+	return t.editSettings("set the settings of", bucket, name, func(current *definition.Settings) { *current = *s.definition() })
 }
 
-func (t *Txn) editSettings(op, bucket, name string, edit func(*Settings)) (err error) {
+func (t *Txn) editSettings(op, bucket, name string, edit func(*definition.Settings)) (err error) {
 	defer wrapError(&err, op, bucket, name)
 	c, err := t.existing(bucket, name)
 	if err != nil {
@@ -107,7 +138,7 @@ func (t *Txn) editSettings(op, bucket, name string, edit func(*Settings)) (err e
 	return nil
 }
 
-func withSettings(meta table.Metadata, edit func(*Settings)) (table.Metadata, error) {
+func withSettings(meta table.Metadata, edit func(*definition.Settings)) (table.Metadata, error) {
 	s, err := definition.SettingsOf(meta)
 	if err != nil {
 		return nil, err
@@ -118,7 +149,7 @@ func withSettings(meta table.Metadata, edit func(*Settings)) (table.Metadata, er
 
 // editSettingsStep returns a step that edits a table's settings, and rewrites all its files if the edit changes the
 // order of the rows or the rule for duplicates.
-func editSettingsStep(edit func(*Settings)) commit.Step {
+func editSettingsStep(edit func(*definition.Settings)) commit.Step {
 	return func(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
 		if cur == nil {
 			return nil, ErrNotFound
@@ -133,7 +164,7 @@ func editSettingsStep(edit func(*Settings)) commit.Step {
 		}
 		cur = a.Table(meta)
 		newSeries, err := a.Series(cur)
-		if err != nil || newSeries == nil || oldDef.Order != nil && oldDef.Order.Sort == newSeries.Sort && (oldDef.Order.Rule == newSeries.Rule || newSeries.Rule == "" || newSeries.Rule == KeepAll) {
+		if err != nil || newSeries == nil || oldDef.Order != nil && oldDef.Order.Sort == newSeries.Sort && (oldDef.Order.Rule == newSeries.Rule || newSeries.Rule == "" || newSeries.Rule == definition.KeepAll) {
 			return meta, err
 		}
 		files, err := newSeries.Files(ctx)
@@ -144,16 +175,14 @@ func editSettingsStep(edit func(*Settings)) commit.Step {
 		for _, f := range files {
 			replaced = append(replaced, f.Data())
 		}
-		added, err := newSeries.Rewrite(ctx, files, newSeries, newSeries.Merging(), func(_ *series.File, rows sorted.Batches) sorted.Batches {
-			return sorted.MapBatches(func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
-				if err := series.Check(newSeries.Order, b); err != nil {
-					b.Release()
-					return nil, err
-				}
-				return b, nil
-			})(rows)
-		})
-		if err == nil && newSeries.Rule == RefuseDuplicate {
+		added, err := newSeries.Rewrite(ctx, files, newSeries, newSeries.Merging(), sorted.MapBatches(func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+			if err := series.Check(newSeries.Order, b); err != nil {
+				b.Release()
+				return nil, err
+			}
+			return b, nil
+		}))
+		if err == nil && newSeries.Rule == definition.RefuseDuplicate {
 			err = newSeries.RejectDuplicates(ctx, nil, added)
 		}
 		if err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/icecat"
+	"github.com/go-partd/partd/tables/internal/rules"
 )
 
 // Txn collects changes to several tables for one commit. It must be used by only one goroutine at a time, and not after
@@ -160,11 +161,11 @@ func (t *Txn) prepareAppend(c *txnChange, schema *arrow.Schema) error {
 	if err != nil {
 		return err
 	}
-	rules, err := c.Rules(t.ctx, d)
+	ruleList, err := c.Rules(t.ctx, d)
 	if err != nil {
 		return err
 	}
-	if c.Len() == 0 && slices.ContainsFunc(rules, func(r Rule) bool { return r.InTable && !r.Disabled }) {
+	if c.Len() == 0 && slices.ContainsFunc(ruleList, func(r rules.Rule) bool { return r.InTable && !r.Disabled }) {
 		if _, err = c.Fold(t.ctx); err == nil {
 			c.cur, err = c.Current(t.ctx)
 		}

@@ -3,20 +3,17 @@ package tables
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
-	"strconv"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/iceberg-go"
 
-	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/commit"
 	"github.com/go-partd/partd/tables/internal/datafile"
+	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/schema"
-	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
 // UpsertOptions configures Upsert. Nil or the zero value selects the defaults.
@@ -30,9 +27,17 @@ type UpsertOptions struct {
 }
 
 // Upsert puts rows in one commit: each row replaces the rows with the same values in the key columns, or is added if no
-// row matches. Like DeleteRows, Upsert rewrites only files that contain replaced rows. The keys of r must fit in a
-// quarter of Options.Memory. If a key is null or occurs twice in r, Upsert returns an error. It adds and widens columns
-// if the table's evolution setting allows it. It reads r to the end and does not release it.
+// row matches. Like DeleteRows, Upsert rewrites only files that contain replaced rows. If a key is null or occurs twice
+// in r, Upsert returns an error. It adds and widens columns if the table's evolution setting allows it. It reads r to the
+// end and does not release it.
+//
+// If the keys need more than a quarter of Options.Memory, which suffices for about 1.5 million integers by default, Upsert
+// sorts the keys of r and of the table in temporary files. Only tables with a unique rule about the whole table then
+// refuse the rows, with an error that wraps partd.ErrTooLarge.
+//
+// While Upsert writes files, others can append to the table. Rows that are appended during the upsert stay, even if their
+// keys are in r, as if they were appended after it. If the table has rules for duplicates or unique rows, large appends
+// wait instead.
 func (t *Table) Upsert(ctx context.Context, r array.RecordReader, o *UpsertOptions) (_ RewriteResult, err error) {
 	defer wrapError(&err, "upsert into", t.Bucket().Name(), t.Name())
 	src, err := datafile.Gather(r, t.store().opts.FoldBytes)
@@ -42,6 +47,7 @@ func (t *Table) Upsert(ctx context.Context, r array.RecordReader, o *UpsertOptio
 	defer src.Release()
 	var added newRows
 	var set *keySet
+	defer func() { set.close() }()
 	return t.rewrite(ctx, func(ctx context.Context, w *rewrite) error {
 		keys := w.def.Settings.Order()
 		if o != nil && len(o.Keys) > 0 {
@@ -65,18 +71,26 @@ func (t *Table) Upsert(ctx context.Context, r array.RecordReader, o *UpsertOptio
 				return err
 			}
 		}
-		if hasRule := w.def.Settings.OnDuplicate != "" && w.def.Settings.OnDuplicate != KeepAll; hasRule && !sameNames(keys, w.def.Settings.Order()) {
+		hasRule := w.def.Settings.OnDuplicate != "" && w.def.Settings.OnDuplicate != definition.KeepAll
+		if hasRule && !sameNames(keys, w.def.Settings.Order()) {
 			return schema.Errorf(keys[0], "the keys are %q, but the table's rule for duplicates, %s, uses %q: use those keys", keys, w.def.Settings.OnDuplicate, w.def.Settings.Order())
 		}
-		w.Allowed = commit.NoChanges // a concurrent upsert could put the same keys
+		if hasRule || w.evolving != nil {
+			w.Allowed = commit.NoChanges // with a rule, a concurrent append could add rows that duplicate the new rows
+		}
 		if !added.canReuse(w) {
-			set = &keySet{columns: keys, rows: map[string]int64{}, budget: t.store().opts.Memory / 4}
+			set.close()
+			set = newKeySet(schema.Names(schema.Select(w.def.Stored, keys)), t.store().opts.Memory/4)
 		}
 		err := added.write(ctx, w, src, &deletePredicate{columns: keys, matches: set.contains}, func(_ context.Context, b arrow.RecordBatch) error { return set.add(b, added.rows) })
 		if err != nil || added.rows == 0 && !w.rewriteAll {
 			return err
 		}
-		return w.remove(ctx, &deletePredicate{mayMatch: set.mayMatch(w.t.Schema(), w.def.Stored, w.added), columns: keys, matches: set.contains})
+		replaced := &deletePredicate{mayMatch: set.mayMatch(w.t.Schema(), w.def.Stored, w.added), columns: keys, matches: set.contains}
+		if set.file != nil {
+			replaced.find = set.findRows
+		}
+		return w.remove(ctx, replaced)
 	})
 }
 
@@ -101,70 +115,6 @@ func checkKeys(s *arrow.Schema, keys []string) error {
 		}
 	}
 	return nil
-}
-
-// keySet contains the keys of an upsert's rows.
-type keySet struct {
-	columns []string
-	rows    map[string]int64 // maps each key to its row number, counted from 1
-	budget  int64            // remaining memory for keys, in bytes
-}
-
-// keyOverhead is the approximate memory per key, in bytes, in addition to the key itself.
-const keyOverhead = 64
-
-// add adds the keys of a batch. rowsBefore is the number of rows in earlier batches.
-func (k *keySet) add(b arrow.RecordBatch, rowsBefore int64) error {
-	columns := schema.Columns(b, k.columns)
-	for i, c := range columns {
-		if c.NullN() > 0 {
-			return schema.Errorf(k.columns[i], "the column contains a null: a key must not be null")
-		}
-	}
-	var key []byte
-	for i := range int(b.NumRows()) {
-		key = appendKey(key[:0], columns, i)
-		row := rowsBefore + int64(i) + 1
-		if first, repeated := k.rows[string(key)]; repeated {
-			text := ""
-			for j, c := range columns {
-				text += fmt.Sprintf(" %s = %s", strconv.Quote(k.columns[j]), c.ValueStr(i))
-			}
-			return schema.Errorf(k.columns[0], "rows %d and %d have the same key,%s: remove one of them", first, row, text)
-		}
-		if k.budget -= int64(len(key)) + keyOverhead; k.budget < 0 {
-			return fmt.Errorf("the keys of more than %d rows need more than a quarter of Options.Memory: put the rows in several upserts: %w", row-1, partd.ErrTooLarge)
-		}
-		k.rows[string(key)] = row
-	}
-	return nil
-}
-
-// contains reports for each row of a batch whether its key is in the set.
-func (k *keySet) contains(b arrow.RecordBatch) ([]bool, error) {
-	columns := schema.Columns(b, k.columns)
-	out := make([]bool, b.NumRows())
-	var key []byte
-	for i := range out {
-		inSet := true
-		for _, c := range columns {
-			inSet = inSet && c.IsValid(i)
-		}
-		if inSet {
-			key = appendKey(key[:0], columns, i)
-			_, inSet = k.rows[string(key)]
-		}
-		out[i] = inSet
-	}
-	return out, nil
-}
-
-// appendKey appends an encoding of a row's key; different keys have different encodings. checkKeys must accept columns.
-func appendKey(dst []byte, columns []arrow.Array, row int) []byte {
-	for _, c := range columns {
-		dst = sorted.AppendKey(dst, c, row)
-	}
-	return dst
 }
 
 // mayMatch returns a function for the field deletePredicate.mayMatch. The function selects each file whose key bounds

@@ -2,13 +2,18 @@ package tables
 
 import (
 	"errors"
+	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/vfs"
 )
 
 func TestUpsert(t *testing.T) {
@@ -55,12 +60,6 @@ func TestUpsert(t *testing.T) {
 	if _, err := b.Table("ruled").Upsert(ctx, ticksAt(ticks(arrow.Second, ""), 1, 2), &UpsertOptions{Keys: []string{"n"}}); !errors.As(err, &schemaErr) {
 		t.Errorf("Upsert with keys other than those of the rule for duplicates: error = %v, want a SchemaError", err)
 	}
-	small := mustOpen(t, t.TempDir(), &Options{Memory: 1 << 20}).Bucket("")
-	mustPut(t, small, "t", PutAppend, 1)
-	if _, err := small.Table("t").Upsert(ctx, rowsOf(sequence(0, 10000)...), &UpsertOptions{Keys: []string{"n"}}); err == nil || !strings.Contains(err.Error(), "several upserts") {
-		t.Errorf("Upsert whose keys need too much memory: error = %v, want advice to use several upserts", err)
-	}
-	wantRows(t, small, "t", 1)
 }
 
 // TestUpsertKeys checks that Upsert replaces the right rows, for keys of every type that is allowed for keys.
@@ -119,4 +118,116 @@ func TestUpsertKeys(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestUpsertManyKeys compares an upsert whose keys do not fit in memory with a model, for tables with and without an order. A
+// concurrent deletion makes the upsert start again.
+func TestUpsertManyKeys(t *testing.T) {
+	t.Parallel()
+	const rows = 20_000
+	text := func(n int64) string { return strings.Repeat("k", int(n%5)) + strconv.FormatInt(n, 10) }
+	read := func(first, step, count, value int64) array.RecordReader {
+		b := array.NewRecordBuilder(memory.DefaultAllocator, lineageFields)
+		b2 := array.NewStringBuilder(memory.DefaultAllocator)
+		for i := range count {
+			n := (first + i*step) % (2 * rows)
+			b.Field(0).(*array.Int64Builder).Append(n)
+			b.Field(1).(*array.TimestampBuilder).Append(arrow.Timestamp(n))
+			b.Field(2).(*array.Int32Builder).Append(int32(value))
+			b.Field(3).(*array.Int32Builder).Append(0)
+			b2.Append(text(n))
+		}
+		batch := b.NewRecordBatch()
+		fields := append(lineageFields.Fields(), nullable("s", arrow.BinaryTypes.String))
+		return oneBatch(array.NewRecordBatch(arrow.NewSchema(fields, nil), append(batch.Columns(), b2.NewArray()), count))
+	}
+	for name, settings := range map[string]Settings{"unordered": {}, "ordered": {Time: "at"}, "keep last": {Time: "at", Keys: []string{"n"}, OnDuplicate: KeepLast}} {
+		t.Run(name, func(t *testing.T) {
+			s := mustOpen(t, t.TempDir(), &Options{NoTail: true, Memory: 1 << 20})
+			b := s.Bucket("")
+			model, o := map[int64]int32{}, &PutOptions{Settings: &settings}
+			for first := range int64(2) {
+				if _, err := b.Table("t").Put(t.Context(), read(first, 2, rows/2, 1), PutAppend, o); err != nil {
+					t.Fatal(err)
+				}
+				o = nil
+				for i := range int64(rows / 2) {
+					model[first+2*i] = 1
+				}
+			}
+			isDeleted := false
+			upserting, err := open(t.Context(), s.dir, &Options{NoTail: true, Memory: 1 << 20}, hooks{fs: vfs.OS{}, onPrepared: func() {
+				if !isDeleted {
+					isDeleted = true
+					deleteRows(t, b, "t", "n = 7")
+				}
+			}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer upserting.Close() //nolint:errcheck // the test is over
+			delete(model, 7)
+			keys := []string{"s", "n"}
+			if name == "keep last" {
+				keys = nil
+			}
+			replaced := int64(0)
+			upserted := read(5, 7, rows, 2) // 7 and 2·rows have no common divisor, so the keys differ
+			for i := range int64(rows) {
+				n := (5 + 7*i) % (2 * rows)
+				if _, exists := model[n]; exists {
+					replaced++
+				}
+				model[n] = 2
+			}
+			result, err := upserting.Bucket("").Table("t").Upsert(t.Context(), upserted, &UpsertOptions{Keys: keys})
+			if err != nil || !isDeleted || result.Deleted != replaced || result.Written != rows {
+				t.Fatalf("Upsert = %+v, %v; want Deleted %d and Written %d", result, err, replaced, rows)
+			}
+			got := map[int64]int32{}
+			tab := b.Table("t")
+			r, err := tab.Scan(t.Context(), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Release()
+			count := int64(0)
+			for r.Next() {
+				count += r.RecordBatch().NumRows()
+				for i := range int(r.RecordBatch().NumRows()) {
+					got[r.RecordBatch().Column(0).(*array.Int64).Value(i)] = r.RecordBatch().Column(2).(*array.Int32).Value(i)
+				}
+			}
+			if r.Err() != nil || count != int64(len(model)) || !maps.Equal(got, model) {
+				t.Errorf("the table has %d rows with %d keys (error %v), want the model's %d", count, len(got), r.Err(), len(model))
+			}
+			repeated := read(0, 1, rows+1, 3)
+			repeated.Next()
+			twice, err := array.NewRecordReader(repeated.Schema(), []arrow.RecordBatch{repeated.RecordBatch(), repeated.RecordBatch().NewSlice(700, 701)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := b.Table("t").Upsert(t.Context(), twice, &UpsertOptions{Keys: keys}); err == nil || !strings.Contains(err.Error(), "rows 701 and 20002 have the same key: remove") {
+				t.Errorf("an upsert with a repeated key returned the error %v, want one with the rows' numbers, and without the key, because the keys are in a temporary file", err)
+			}
+		})
+	}
+}
+
+// TestUpsertManyKeysUnderRule checks that an upsert is refused if its keys do not fit in memory and a rule needs them there.
+func TestUpsertManyKeysUnderRule(t *testing.T) {
+	b := mustOpen(t, t.TempDir(), &Options{NoTail: true, Memory: 1 << 20}).Bucket("")
+	mustPut(t, b, "t", PutAppend, 1)
+	rule := Rule{Name: "u", Kind: "unique", Columns: []string{"s"}, InTable: true}
+	if err := b.Table("t").EditRules(t.Context(), RuleEdit{Add: []Rule{rule}}); err != nil {
+		t.Fatal(err)
+	}
+	keys := &UpsertOptions{Keys: []string{"n"}}
+	if _, err := b.Table("t").Upsert(t.Context(), rowsOf(sequence(0, 20_000)...), keys); !errors.Is(err, partd.ErrTooLarge) {
+		t.Errorf("Upsert of many keys: error = %v, want ErrTooLarge", err)
+	}
+	if _, err := b.Table("t").Upsert(t.Context(), rowsOf(1, 2), keys); err != nil {
+		t.Errorf("Upsert of two keys: %v", err)
+	}
+	wantRows(t, b, "t", 1, 2)
 }

@@ -31,21 +31,30 @@ type VerifyOptions struct {
 }
 
 // Finding describes a file that is damaged, or that has no known checksum.
-type Finding = content.Finding
+type Finding struct {
+	State   FileState `json:"state"`
+	Bucket  string    `json:"bucket"`
+	Table   string    `json:"table"`
+	File    string    `json:"file"` // path
+	Problem string    `json:"problem"`
+}
 
 // FileState is a file's state in a Finding.
-type FileState = content.FileState
+type FileState string
 
 // File states in a Finding.
 const (
-	Damaged    = content.Damaged    // damaged, missing, or inconsistent with the table's metadata
-	Repaired   = content.Repaired   // damaged, and then repaired
-	Unverified = content.Unverified // readable, but without a known checksum, because another program wrote it
+	Damaged    FileState = "damaged"    // damaged, missing, or inconsistent with the table's metadata
+	Repaired   FileState = "repaired"   // damaged, and then repaired
+	Unverified FileState = "unverified" // readable, but without a known checksum, because another program wrote it
 )
 
-// VerifyResult counts checked tables and files. Its int fields are Tables, Files, Damaged, Repaired and Unverified; its
-// int64 field Bytes is the total size of the files with a checksum.
-type VerifyResult = content.Result
+// VerifyResult counts the tables and files that Verify checked.
+type VerifyResult struct {
+	Tables, Files                 int
+	Bytes                         int64 // total size of the files with a checksum
+	Damaged, Repaired, Unverified int
+}
 
 // Verify reads every file of the selected tables and compares each file with its checksum in the catalog. It checks all
 // metadata files, manifest lists, manifests and data files of all existing versions and snapshots. The row count and
@@ -57,7 +66,9 @@ func (s *Store) Verify(ctx context.Context, o *VerifyOptions) (VerifyResult, err
 	s = s.orUnopened()
 	o = cmp.Or(o, new(VerifyOptions))
 	v := content.NewVerifier(s.cat)
-	v.OnFinding = o.Report
+	if o.Report != nil {
+		v.OnFinding = func(f content.Finding) { o.Report(Finding{FileState(f.State), f.Bucket, f.Table, f.File, f.Problem}) }
+	}
 	if o.Repair != nil {
 		v.Repair = func(ctx context.Context, t content.Table, f icecat.WrittenFile) (io.ReadCloser, error) {
 			return o.Repair(ctx, File{t.Bucket, t.Name, f.Path, f.Size, f.Hash.Bytes()})
@@ -67,7 +78,7 @@ func (s *Store) Verify(ctx context.Context, o *VerifyOptions) (VerifyResult, err
 	if err != nil {
 		err = &OpError{Op: "verify", Dir: s.dir, Err: err}
 	}
-	return v.Result, err
+	return VerifyResult(v.Result), err
 }
 
 func (s *Store) verify(ctx context.Context, v *content.Verifier, o *VerifyOptions) error {
@@ -124,7 +135,7 @@ func verifyState(ctx context.Context, tables *commit.Tables, v *content.Verifier
 	}
 	err = tables.Refresh(ctx, tableName{Namespace: namespace, Name: state.Name})
 	if d := (*icecat.Damaged)(nil); errors.As(err, &d) {
-		v.Record(Finding{State: Damaged, Bucket: t.Bucket, Table: t.Name, File: d.File, Problem: d.Err.Error() + "; " + d.Remedy}, 0)
+		v.Record(content.Finding{State: content.Damaged, Bucket: t.Bucket, Table: t.Name, File: d.File, Problem: d.Err.Error() + "; " + d.Remedy}, 0)
 		return nil
 	}
 	return err

@@ -8,6 +8,7 @@
 //	cd tables && GOWORK=off go run ./bench --only bulk,resample,series --rows 10000000 --series-rows 10000000
 //	cd tables && GOWORK=off go run ./bench --only hits --hits-rows 10000000 --figures hits.jsonl
 //	cd tables && GOWORK=off go run ./bench --only stream --stream-rows 300000
+//	cd tables && GOWORK=off go run ./bench --only upsert --upsert-rows 1000000 --rounds 1
 //	cd tables && GOWORK=off go run ./bench --only tpc
 package main
 
@@ -43,6 +44,7 @@ type bench struct {
 	streamRows int
 	seriesRows int
 	hitsRows   int
+	upsertRows int
 	tpcScale   float64
 	figures    string
 
@@ -53,12 +55,13 @@ type bench struct {
 func main() {
 	duck.RunWorker()
 	b := &bench{ctx: context.Background(), ours: map[string]float64{}}
-	only := flag.String("only", "one,many,growing,bulk,stream,sql,resample,flight,series,writers,clients,hits,tpc", "benchmarks to run, separated by commas")
+	only := flag.String("only", "one,many,growing,bulk,upsert,stream,sql,resample,flight,series,writers,clients,hits,tpc", "benchmarks to run, separated by commas")
 	flag.IntVar(&b.rounds, "rounds", 5, "runs of each test; the median is reported")
 	flag.IntVar(&b.rows, "rows", 1_000_000, "rows of the bulk append, the scan and the resampling")
 	flag.IntVar(&b.streamRows, "stream-rows", 50_000, "rows of the streaming benchmark, in batches of 10")
 	flag.IntVar(&b.seriesRows, "series-rows", 1_000_000, "rows of the time series before the measured appends")
 	flag.IntVar(&b.hitsRows, "hits-rows", 1_000_000, "rows of the table hits, for queries like ClickBench's")
+	flag.IntVar(&b.upsertRows, "upsert-rows", 100_000, "rows to upsert into ten times as many")
 	flag.Float64Var(&b.tpcScale, "tpc-scale", 0.05, "scale factor of TPC-H and TPC-DS")
 	flag.StringVar(&b.figures, "figures", "", "add the medians to this `file`, in the format of docs/plots/draw")
 	flag.Parse()
@@ -74,7 +77,7 @@ func (b *bench) run(only string) (err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
 	parts := map[string]func() error{
-		"one": b.measureOne, "many": b.measureMany, "growing": b.measureGrowing, "bulk": b.measureBulk, "stream": b.measureStream, "sql": b.measureSQL, "flight": b.measureFlight,
+		"one": b.measureOne, "many": b.measureMany, "growing": b.measureGrowing, "bulk": b.measureBulk, "upsert": b.measureUpsert, "stream": b.measureStream, "sql": b.measureSQL, "flight": b.measureFlight,
 		"resample": b.measureResample, "series": b.measureSeries, "writers": b.measureWriters, "clients": b.measureClients, "hits": b.measureHits,
 		"tpc": b.measureTPC,
 	}
@@ -270,8 +273,10 @@ func (b *bench) withParquet(path string, f func(array.RecordReader) error) error
 }
 
 // writeRows writes a batch to the file that peers read.
-func (b *bench) writeRows(batch arrow.RecordBatch) error {
-	f, err := os.Create(filepath.Join(b.dir, "rows.parquet"))
+func (b *bench) writeRows(batch arrow.RecordBatch) error { return b.writeParquet("rows", batch) }
+
+func (b *bench) writeParquet(name string, batch arrow.RecordBatch) error {
+	f, err := os.Create(filepath.Join(b.dir, name+".parquet"))
 	if err != nil {
 		return err
 	}

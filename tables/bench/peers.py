@@ -1,7 +1,7 @@
 """Measures a peer: peers.py PEER DIR ROUNDS WHAT [METADATA] prints the seconds of each operation as JSON.
 
-WHAT is bulk, stream, writers, hits, one or resample. DIR/rows.parquet has the rows, and DIR/hits.parquet
-the rows for hits. METADATA is the metadata file of one of our tables, for the peer duckiceberg.
+WHAT is bulk, upsert, stream, writers, hits, one or resample. DIR/rows.parquet has the rows, DIR/changes.parquet
+the rows to upsert, and DIR/hits.parquet the rows for hits. METADATA is the metadata file of one of our tables, for the peer duckiceberg.
 """
 import contextlib
 import importlib.util
@@ -112,6 +112,18 @@ def measure_bulk(place):
         return result | {"read": median(lambda i: db.sql(query).to_arrow_table())}
 
 
+def measure_upsert(place):
+    changes = os.path.join(directory, "changes.parquet")
+    times = []
+    with connect_peer(place) as (db, prefix):
+        for _ in range(rounds):
+            db.execute(f"create or replace table {prefix}t as from read_parquet('{rows}')")
+            start = time.perf_counter()
+            db.execute(f"merge into {prefix}t using read_parquet('{changes}') as c using (\"at\") when matched then update when not matched then insert")
+            times.append(time.perf_counter() - start)
+    return {"upsert": statistics.median(times)}
+
+
 def measure_stream(place):
     """Returns the median time to append and commit a batch."""
     import pyarrow.parquet as pq
@@ -212,6 +224,15 @@ def pyiceberg(place):
         appended = median(lambda i: created.append(table))
         read = median(lambda i: created.scan(selected_fields=("price",), row_filter="sym = 'S7' and price > 50").to_arrow())
         return {"append": appended, "read": read / rounds}  # every round appended the same rows, so the table holds `rounds` copies of them
+    if what == "upsert":
+        changes, times = pq.read_table(os.path.join(directory, "changes.parquet")), []
+        for i in range(rounds):
+            changed = catalog.create_table(f"b.t{i}", table.schema)
+            changed.append(table)
+            start = time.perf_counter()
+            changed.upsert(changes, join_cols=["at"])
+            times.append(time.perf_counter() - start)
+        return {"upsert": statistics.median(times)}
     created.append(table)
     return {"commit" if what == "one" else "Iceberg, by pyiceberg": median(lambda i: created.append(table))}
 
@@ -219,6 +240,6 @@ def pyiceberg(place):
 if what == "serve":
     serve(sys.argv[5])
 else:
-    works = {"bulk": measure_bulk, "stream": measure_stream, "writers": measure_writers, "hits": hits, "resample": resample}
+    works = {"bulk": measure_bulk, "upsert": measure_upsert, "stream": measure_stream, "writers": measure_writers, "hits": hits, "resample": resample}
     with tempfile.TemporaryDirectory(dir=directory) as place:
         print(json.dumps((pyiceberg if peer == "pyiceberg" else works[what])(place)))

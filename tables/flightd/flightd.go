@@ -4,8 +4,10 @@ package flightd
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"sync"
 	"time"
@@ -24,45 +26,57 @@ import (
 	"github.com/go-partd/partd/tables/internal/serving"
 )
 
-// Options configures New. A zero field means its default; a nil *Options means all defaults. The fields:
-//
-//   - Secret []byte: signs the tokens that every call must carry. If it is nil, anyone who can connect may do anything.
-//   - TLS *tls.Config: the TLS configuration; nil means no TLS.
-//   - ReadOnly bool: reject all changes, even with an admin token.
-//   - MaxMessage int: the largest message accepted, in bytes (default 256 MiB).
-//   - Memory int64: the limit on the memory for messages, in bytes (default 1 GiB), at least twice MaxMessage. Decompressed
-//     rows may use a quarter of it. Above the limit, the newest puts fail.
-//   - Queries, Puts int: how many queries and puts run at the same time (default 16 each). One connection may use at most a
-//     quarter of each limit, and one host three quarters.
-//   - Connections int: the limit on connections (default 1024). At the limit, the server closes an idle connection of the
-//     host with the most connections before it accepts a new one.
-//   - IdleTimeout time.Duration: how long a call may wait for its client to send or receive a message (default 30 s).
-//   - CallTimeout time.Duration: how long a call may take in total (default 1 h).
-//   - Grace time.Duration: how long running calls may continue after the server begins to shut down (default 10 s).
-//   - StoreObserver *Operations: the store's Observer, to include its counts in the metrics; nil leaves the counts out.
-//   - Logger *slog.Logger: nil means no logging.
-type Options = serving.Options
+// Options configures New. A zero field means its default; a nil *Options means all defaults.
+type Options struct {
+	// Secret signs the tokens that every call must carry. If it is nil, anyone who can connect may do anything.
+	Secret []byte
 
-// Operations counts operations on tables for a server's metrics, including background work. It is a [tables.Observer]: use the
-// same Operations in the options of the store and of the server.
-type Operations = serving.Operations
+	TLS *tls.Config // nil means no TLS
 
-// NewOperations returns Operations with all counts at zero.
-func NewOperations() *Operations { return serving.NewOperations() }
+	ReadOnly bool // reject all changes, even with an admin token
+
+	MaxMessage int // the largest message accepted, in bytes (default 256 MiB)
+
+	// Memory limits the memory for messages, in bytes (default 1 GiB). It must be at least twice MaxMessage. Decompressed
+	// rows may use a quarter of it. Above the limit, the newest puts fail.
+	Memory int64
+
+	// Queries and Puts limit how many queries and puts run at the same time (default 16 each). One connection may use at
+	// most a quarter of each limit, and one host three quarters.
+	Queries, Puts int
+
+	// Connections limits the number of connections (default 1024). At the limit, the server closes an idle connection of
+	// the host with the most connections before it accepts a new one.
+	Connections int
+
+	IdleTimeout time.Duration // how long a call may wait for its client to send or receive a message (default 30 s)
+	CallTimeout time.Duration // how long a call may take in total (default 1 h)
+	Grace       time.Duration // how long running calls may continue after the server begins to shut down (default 10 s)
+
+	// StoreObserver is the store's Observer, which must be a result of NewOperations. The server's metrics include its
+	// counts. Nil leaves them out.
+	StoreObserver tables.Observer
+
+	Logger *slog.Logger // nil means no logging
+}
+
+// NewOperations returns an Observer that counts operations on tables for a server's metrics, including background work.
+// Use the same Observer in the options of the store and of the server.
+func NewOperations() tables.Observer { return serving.NewOperations() }
 
 // Rights are the permissions that a token grants.
-type Rights = serving.Rights
+type Rights uint8
 
 // The rights of tokens. Each includes the rights listed before it.
 const (
-	Read  = serving.Read  // read rows, and list buckets and tables
-	Admin = serving.Admin // do everything, including shutting down the server
+	Read  = Rights(serving.Read)  // read rows, and list buckets and tables
+	Admin = Rights(serving.Admin) // do everything, including shutting down the server
 )
 
 // NewToken returns a token for servers with the given secret. If buckets are given, the token covers only these
 // buckets, and is valid only over HTTP, not over Flight.
 func NewToken(secret []byte, r Rights, server string, ttl time.Duration, buckets ...string) (string, error) {
-	return serving.NewToken(secret, r, server, ttl, buckets...)
+	return serving.NewToken(secret, serving.Rights(r), server, ttl, buckets...)
 }
 
 // Server serves a store of tables. Its Core is for the handlers of packages page and rest, which share the server's tokens,
@@ -73,7 +87,7 @@ type Server struct {
 
 	sql   *sqlServer
 	store *tables.Store
-	opts  Options
+	opts  serving.Options
 	grpc  *grpc.Server
 
 	handshakes *serving.HostLimit
@@ -88,7 +102,7 @@ type Server struct {
 
 // New returns a server of a store. The server does not close the store.
 func New(store *tables.Store, o *Options) (*Server, error) {
-	core, err := serving.New(o)
+	core, err := serving.New((*serving.Options)(o))
 	if err != nil {
 		return nil, err
 	}

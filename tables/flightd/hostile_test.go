@@ -106,7 +106,7 @@ func TestTransformationsUseSlots(t *testing.T) {
 	if err := putTest(t.Context(), c, `{"name":"t"}`, 1, 10); err != nil {
 		t.Fatal(err)
 	}
-	ctx, end := s.NewCall(t.Context(), &serving.Caller{Rights: Admin}, "")
+	ctx, end := s.NewCall(t.Context(), &serving.Caller{Rights: serving.Admin}, "")
 	defer end(nil)
 	release, err := serving.AcquireQuery(ctx)
 	if err != nil {

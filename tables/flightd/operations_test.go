@@ -38,13 +38,13 @@ func TestOperations(t *testing.T) {
 // TestBothSlotsOrNone checks that an operation that needs both slots releases its query slot if it gets no put slot.
 func TestBothSlotsOrNone(t *testing.T) {
 	s, _, _ := serveTest(t, &Options{Queries: 1, Puts: 1})
-	ctx, end := s.NewCall(t.Context(), &serving.Caller{Rights: Admin}, "")
+	ctx, end := s.NewCall(t.Context(), &serving.Caller{Rights: serving.Admin}, "")
 	defer end(nil)
 	releasePut, err := serving.Acquire(ctx, operations.PutSlot)
 	if err != nil {
 		t.Fatal(err)
 	}
-	waitingCtx, endWaiting := s.NewCall(t.Context(), &serving.Caller{Rights: Admin}, "")
+	waitingCtx, endWaiting := s.NewCall(t.Context(), &serving.Caller{Rights: serving.Admin}, "")
 	done := make(chan error, 1)
 	go func() {
 		_, err := serving.Acquire(waitingCtx, operations.BothSlots)

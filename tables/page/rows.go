@@ -42,11 +42,8 @@ func (h *handler) parseView(q *request) (*view, error) {
 		return nil, err
 	}
 	v := &view{tableState: s, filter: q.URL.Query().Get("filter")}
-	if id := q.URL.Query().Get("id"); id != "" {
-		if err := checkID(id); err != nil {
-			return nil, err
-		}
-		q.cancellable(h, id)
+	if err := h.useID(q); err != nil {
+		return nil, err
 	}
 	sort := q.URL.Query().Get("sort")
 	if sort == "" {
@@ -72,6 +69,19 @@ func (h *handler) parseView(q *request) (*view, error) {
 		}
 	}
 	return v, nil
+}
+
+// useID makes the request cancellable if it has an id.
+func (h *handler) useID(q *request) error {
+	id := q.URL.Query().Get("id")
+	if id == "" {
+		return nil
+	}
+	if err := checkID(id); err != nil {
+		return err
+	}
+	q.cancellable(h, id)
+	return nil
 }
 
 // parseNames parses a parameter that is a CSV record of names.

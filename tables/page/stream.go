@@ -194,7 +194,7 @@ func (h *handler) changes(q *request) error {
 	}
 	since, sinceErr := parseState(p.Get("since"), p.Get("since_snapshot"))
 	keys, err := parseNames("keys", p.Get("keys"))
-	if err = errors.Join(err, sinceErr); err != nil {
+	if err = errors.Join(err, sinceErr, h.useID(q)); err != nil {
 		return err
 	}
 	release, err := serving.AcquireQuery(q.Ctx)

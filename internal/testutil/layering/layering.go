@@ -34,6 +34,7 @@ type Layer struct {
 // Package holds the fields of go list's output that this package uses.
 type Package struct {
 	ImportPath string
+	Dir        string
 	Doc        string // first sentence of the package comment
 	GoFiles    []string
 	CgoFiles   []string
@@ -58,7 +59,7 @@ func (l *Layering) relPath(importPath string) (string, bool) {
 
 func (l *Layering) list(t *testing.T, goos string) []Package {
 	t.Helper()
-	cmd := exec.Command("go", "list", "-json=ImportPath,Doc,GoFiles,CgoFiles,Imports", "./...")
+	cmd := exec.Command("go", "list", "-json=ImportPath,Dir,Doc,GoFiles,CgoFiles,Imports", "./...")
 	cgo := "0"
 	if l.Cgo {
 		cgo = "1"

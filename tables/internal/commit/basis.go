@@ -93,10 +93,10 @@ func SnapshotID(t *table.Table) *int64 {
 	return nil
 }
 
-// onlyAppended reports whether all commits since the snapshot base only added rows.
+// onlyAppended reports whether all commits since the snapshot base were appends.
 func onlyAppended(t *table.Table, base int64) bool {
 	for s := t.CurrentSnapshot(); s == nil || s.SnapshotID != base; {
-		if s == nil || s.Summary == nil || s.Summary.Operation != table.OpAppend || s.ParentSnapshotID == nil {
+		if s == nil || s.Summary == nil || s.Summary.Operation != table.OpAppend || s.Summary.Properties[correctionProperty] != "" || s.ParentSnapshotID == nil {
 			return false
 		}
 		s = t.SnapshotByID(*s.ParentSnapshotID)

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
@@ -27,6 +28,7 @@ type WriteInput struct {
 	Caster       *schema.Caster                // nil means that the rows are already in the column types of files; Write then ignores Rules and Check
 	Rules        *rules.Check                  // rule checks, which Write closes; nil means no rules
 	Check        func(arrow.RecordBatch) error // an additional check of each batch; can be nil
+	Moved        bool                          // the rows end with Iceberg's columns for lineage, which stay the same
 	Acknowledged bool                          // earlier puts of the rows succeeded, so duplicates must not be rejected now
 }
 
@@ -39,6 +41,9 @@ func storedRows(rows arrow.RecordBatch) WriteInput {
 func (e *Entry) Write(ctx context.Context, t *table.Table, fileIO *icecat.FileIO, w WriteInput) (files []iceberg.DataFile, err error) {
 	defer w.Rules.Close()
 	d, err := definition.FromMetadata(t.Metadata())
+	if err == nil && w.Moved {
+		d = d.WithLineage(t.Metadata().Version())
+	}
 	switch {
 	case err != nil:
 		return nil, err
@@ -113,7 +118,7 @@ func (w WriteInput) cast(ctx context.Context, order *definition.Order) sorted.Ba
 			if w.Rows.RecordBatch().NumRows() == 0 {
 				continue
 			}
-			batch, err := w.Caster.Cast(w.Rows.RecordBatch())
+			batch, err := w.castBatch(w.Rows.RecordBatch())
 			if err != nil {
 				yield(nil, err)
 				return
@@ -136,6 +141,21 @@ func (w WriteInput) cast(ctx context.Context, order *definition.Order) sorted.Ba
 			yield(nil, err)
 		}
 	}
+}
+
+func (w WriteInput) castBatch(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+	if !w.Moved {
+		return w.Caster.Cast(b)
+	}
+	all, own := b.Columns(), w.Caster.From.NumFields()
+	rows := array.NewRecordBatch(w.Caster.From, all[:own], b.NumRows())
+	defer rows.Release()
+	batch, err := w.Caster.Cast(rows)
+	if err != nil {
+		return nil, err
+	}
+	defer batch.Release()
+	return array.NewRecordBatch(schema.AddLineage(batch.Schema()), append(batch.Columns(), all[own:]...), b.NumRows()), nil
 }
 
 // AddOrdered adds the files of an append, applies the table's rule for duplicate rows, and sets properties. acknowledged means
@@ -177,6 +197,22 @@ func AddFiles(ctx context.Context, t *table.Table, files []iceberg.DataFile, pro
 // ReplaceFiles replaces the files old in t, and sets props on the table and on the new snapshot.
 func ReplaceFiles(ctx context.Context, t *table.Table, old, files []iceberg.DataFile, props iceberg.Properties) (table.Metadata, error) {
 	return withFiles(t, files, props, func(tx *table.Transaction, files []iceberg.DataFile) error {
+		return tx.ReplaceDataFilesWithDataFiles(ctx, old, files, props, table.WithoutAutoNameMapping())
+	})
+}
+
+// correctionProperty marks the snapshots of corrections that only add files.
+const correctionProperty = "partd.correction"
+
+// CorrectFiles is like ReplaceFiles, but onlyAppended recognizes its snapshot even if no file is replaced. A correction that
+// finds no row to replace, such as an upsert of new keys, is not an append: another upsert with these keys must see its
+// rows.
+func CorrectFiles(ctx context.Context, t *table.Table, old, files []iceberg.DataFile) (table.Metadata, error) {
+	var props iceberg.Properties
+	if len(old) == 0 {
+		props = iceberg.Properties{correctionProperty: "true"}
+	}
+	return withFiles(t, files, nil, func(tx *table.Transaction, files []iceberg.DataFile) error {
 		return tx.ReplaceDataFilesWithDataFiles(ctx, old, files, props, table.WithoutAutoNameMapping())
 	})
 }

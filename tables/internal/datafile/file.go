@@ -15,6 +15,7 @@ import (
 	pqfile "github.com/apache/arrow-go/v18/parquet/file"
 	"github.com/apache/arrow-go/v18/parquet/metadata"
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
+	"github.com/apache/iceberg-go"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/tables/filter"
@@ -26,6 +27,7 @@ type file struct {
 	name            string // base name, because errors must not reveal the directory
 	deletes         *Deletes
 	skip            int64 // number of leading rows to skip
+	lineage         Lineage
 	opened          parquet.ReaderAtSeeker
 	parsed          *pqfile.Reader
 	reader          *pqarrow.FileReader
@@ -48,7 +50,7 @@ func (f *file) recoverPanic(err *error) {
 }
 
 func (s *Scan) open(ctx context.Context, source File) (f *file, err error) {
-	f = &file{scan: s, name: path.Base(source.Path), skip: source.Skip}
+	f = &file{scan: s, name: path.Base(source.Path), skip: source.Skip, lineage: source.Lineage}
 	defer func() {
 		if err != nil {
 			f.close()
@@ -156,6 +158,9 @@ func (s *Scan) matchesField(field, tableField arrow.Field) bool {
 	id, _ := idOf(tableField)
 	if fieldID, ok := idOf(field); ok {
 		return fieldID == id
+	}
+	if iceberg.IsMetadataColumn(id) {
+		return false
 	}
 	if names, ok := s.Names[id]; ok {
 		return slices.Contains(names, field.Name)

@@ -55,6 +55,7 @@ type File struct {
 	Path    string
 	Deletes func(context.Context) (*Deletes, error) // returns the deleted rows; nil if no rows are deleted
 	Skip    int64                                   // number of leading rows to skip
+	Lineage Lineage                                 // used only if the scan reads Iceberg's columns for lineage
 }
 
 // Scan configures how files are read.

@@ -128,7 +128,7 @@ func ToRead(t *table.Table, tasks []table.FileScanTask) []File {
 	files := make([]File, len(tasks))
 	for i, task := range tasks {
 		d.dataFiles[task.File.FilePath()] = true
-		files[i] = File{Path: task.File.FilePath()}
+		files[i] = File{Path: task.File.FilePath(), Lineage: Lineage{task.FirstRowID, task.DataSequenceNumber}}
 		if HasDeletes(task) {
 			files[i].Deletes = func(ctx context.Context) (*Deletes, error) { return d.deletesOf(ctx, task) }
 		}
@@ -178,15 +178,16 @@ func HasDeletes(task table.FileScanTask) bool {
 	return len(task.DeleteFiles)+len(task.EqualityDeleteFiles)+len(task.DeletionVectorFiles) > 0
 }
 
-// ReadRows reads the rows of files in their stored types.
-func ReadRows(ctx context.Context, t *table.Table, files []table.FileScanTask) sorted.Batches {
+// ReadRows reads the rows of files, except those in deleted, in their stored types, with Iceberg's columns for lineage if the
+// table has them.
+func ReadRows(ctx context.Context, t *table.Table, files []table.FileScanTask, deleted Deleted) sorted.Batches {
 	return func(yield func(arrow.RecordBatch, error) bool) {
-		scan, err := NewScan(ctx, t, t.Schema(), nil, nil)
+		scan, err := NewScan(ctx, t, schema.WithLineage(t.Schema(), t.Metadata().Version()), nil, nil)
 		if err != nil {
 			yield(nil, err)
 			return
 		}
-		scan.Read(ctx, ToRead(t, files))(yield)
+		scan.Read(ctx, deleted.Hide(ToRead(t, files)))(yield)
 	}
 }
 

@@ -15,7 +15,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
-// Write writes batches as data files of about fileBytes bytes each. If fileBytes is 0, the table's setting applies.
+// Write writes batches as data files of about fileBytes bytes each. If fileBytes is 0, the table's setting applies. stored has
+// the columns of the batches: the table's columns, which Iceberg's two columns for lineage can follow.
 func Write(ctx context.Context, t *table.Table, stored *arrow.Schema, rows sorted.Batches, fileBytes int64) ([]iceberg.DataFile, error) {
 	id, err := uuid.NewV7() // Version 7 IDs increase with time, as compareNames requires.
 	if err != nil {
@@ -26,11 +27,27 @@ func Write(ctx context.Context, t *table.Table, stored *arrow.Schema, rows sorte
 		return nil, err
 	}
 	writeFS, ok := fs.(iceio.WriteFileIO)
-	spec := t.Spec()
-	if !ok || !spec.IsUnpartitioned() || hasForeignTypes(stored) {
-		return writeForeign(ctx, t, fs, stored, rows, table.WithWriteUUID(id), table.WithTargetFileSize(fileBytes))
+	spec, columns := t.Spec(), t.Schema()
+	hasLineage := stored.NumFields() > len(columns.Fields())
+	if hasLineage {
+		columns = iceberg.SchemaWithRowLineage(columns)
 	}
-	w := &writer{ctx: ctx, table: t, fs: writeFS, id: id, fileBytes: fileBytes}
+	if !ok || !spec.IsUnpartitioned() || hasForeignTypes(stored) {
+		options := []table.WriteRecordOption{table.WithWriteUUID(id), table.WithTargetFileSize(fileBytes)}
+		if hasLineage {
+			options = append(options, table.WithPreserveRowLineage(columns))
+			// The library finds these columns only by their IDs.
+			if stored, err = table.SchemaToArrowSchema(columns, nil, true, false); err != nil {
+				return nil, err
+			}
+			rows = sorted.MapBatches(func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+				defer b.Release()
+				return schema.Convert(b, stored)
+			})(rows)
+		}
+		return writeForeign(ctx, t, fs, stored, rows, options...)
+	}
+	w := &writer{ctx: ctx, table: t, columns: columns, fs: writeFS, id: id, fileBytes: fileBytes}
 	defer w.abort()
 	if err := w.prepare(); err != nil {
 		return nil, err

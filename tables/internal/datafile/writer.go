@@ -22,7 +22,7 @@ type writer struct {
 	fs        iceio.WriteFileIO
 	id        uuid.UUID
 	locations table.LocationProvider
-	columns   *iceberg.Schema // the table's columns, with their names in files
+	columns   *iceberg.Schema // the columns to write; prepare changes their names to those in files
 	arrow     *arrow.Schema
 
 	groupRows, groupBytes, fileBytes int64
@@ -55,7 +55,7 @@ func (w *writer) prepare() (err error) {
 	if w.locations, err = w.table.LocationProvider(); err != nil {
 		return err
 	}
-	if w.columns, err = iceberg.SanitizeColumnNames(w.table.Schema()); err != nil {
+	if w.columns, err = iceberg.SanitizeColumnNames(w.columns); err != nil {
 		return err
 	}
 	w.arrow, err = table.SchemaToArrowSchema(w.columns, nil, true, false)

@@ -112,6 +112,19 @@ func (d *Definition) AsStored() *Definition {
 	return &Definition{Columns: d.Columns, Put: d.Put, Stored: d.Stored, Logical: d.Stored, Settings: d.Settings, Order: d.Order, Rules: d.Rules}
 }
 
+// WithLineage returns a copy of d that also has the columns of [schema.WithLineage], for moving rows to other files. It
+// returns d if there are no such columns to add.
+func (d *Definition) WithLineage(formatVersion int) *Definition {
+	columns := schema.WithLineage(d.Columns, formatVersion)
+	if columns == d.Columns {
+		return d
+	}
+	return &Definition{
+		Columns: columns, Put: schema.AddLineage(d.Put), Stored: schema.AddLineage(d.Stored), Logical: schema.AddLineage(d.Logical),
+		Settings: d.Settings, Order: d.Order, Rules: d.Rules,
+	}
+}
+
 type cachedCaster struct {
 	putSchema *arrow.Schema
 	cast      *schema.Caster

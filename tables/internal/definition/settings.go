@@ -11,6 +11,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/go-partd/partd/internal/nearest"
+	"github.com/go-partd/partd/tables/internal/publicerror"
 	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
@@ -22,6 +23,9 @@ func (e *ArgumentError) Error() string { return e.Err.Error() }
 
 // Unwrap returns the cause.
 func (e *ArgumentError) Unwrap() error { return e.Err }
+
+// As lets errors.As find e as the corresponding type of package tables.
+func (e *ArgumentError) As(target any) bool { return publicerror.As(e, target) }
 
 // Settings configures a table. The zero value is the default.
 type Settings struct {

@@ -205,6 +205,13 @@ func TestSpark(t *testing.T) {
 			x.checkRows("expire_snapshots", "b", branch)
 			x.checkRows("expire_snapshots", "v", main+", g 12 12")
 			x.checkMetadata()
+			rowIDs := func() (rows []record) {
+				if name == "sparks" { // format version 3
+					rows = x.spark("SELECT n, _row_id, _last_updated_sequence_number FROM $t ORDER BY n")
+				}
+				return rows
+			}
+			before := fmt.Sprint(rowIDs())
 			for range 2 {
 				if _, err := client.c.Compact(t.Context(), nil); err != nil {
 					t.Fatal(err)
@@ -212,6 +219,9 @@ func TestSpark(t *testing.T) {
 				if _, err := client.c.Expire(t.Context(), &tables.MaintainOptions{Grace: -1}); err != nil {
 					t.Fatal(err)
 				}
+			}
+			if after := fmt.Sprint(rowIDs()); after != before {
+				t.Errorf("after a compaction, Spark sees the row IDs %s, want %s as before", after, before)
 			}
 			x.checkRows("compact and expire", "", main+", g 12 12, h 14 14, h 15 15")
 			x.checkRows("compact and expire", "b", branch)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/icecat"
+	"github.com/go-partd/partd/tables/internal/publicerror"
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
@@ -73,6 +74,9 @@ func (e *Error) Error() string {
 	}
 	return strings.Join(all, "; ")
 }
+
+// As lets errors.As find e as the corresponding type of package tables.
+func (e *Error) As(target any) bool { return publicerror.As(e, target) }
 
 // Names returns the names of the columns that a rule uses.
 func (r Rule) Names() []string {

@@ -20,6 +20,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/extensions"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
+	"github.com/go-partd/partd/tables/internal/publicerror"
 )
 
 // RefusedColumns lists the columns of a schema that Iceberg cannot store.
@@ -60,6 +61,9 @@ func Errorf(column, format string, args ...any) *Error {
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
+
+// As lets errors.As find e as the corresponding type of package tables.
+func (e *Error) As(target any) bool { return publicerror.As(e, target) }
 
 // Stored returns the schema that a table uses to store columns with the types of putSchema. The error is an [Error]; it wraps
 // [RefusedColumns] if columns cannot be stored.

@@ -9,6 +9,7 @@ import (
 	"github.com/apache/iceberg-go"
 
 	"github.com/go-partd/partd/tables/internal/definition"
+	"github.com/go-partd/partd/tables/internal/publicerror"
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
@@ -27,10 +28,14 @@ func (e *DuplicateError) Error() string {
 	return text
 }
 
+// As lets errors.As find e as the corresponding type of package tables.
+func (e *DuplicateError) As(target any) bool { return publicerror.As(e, target) }
+
 // Dedup applies the table's rule for duplicates to existing and new files. Neither the existing files nor the new files
 // may contain duplicates among themselves. It returns the files to add, some of which it may write, and the files that
 // they replace.
 func (s *Series) Dedup(ctx context.Context, existing []*File, added []iceberg.DataFile) (add, replaced []iceberg.DataFile, err error) {
+	s = s.withLineage()
 	written := s.Written(added)
 	existing = OverlappingFiles(existing, written)
 	if len(existing) == 0 || s.Merging() == sorted.All {

@@ -41,7 +41,7 @@ func (s *Series) source(ctx context.Context, f *File, p *projection, where *filt
 		if p.readAhead {
 			scan.Workers, scan.Memory = runtime.GOMAXPROCS(0), cost/2
 		}
-		scan.Read(ctx, datafile.ToRead(s.table, []table.FileScanTask{f.Task}))(yield)
+		scan.Read(ctx, f.Deleted.Hide(datafile.ToRead(s.table, []table.FileScanTask{f.Task})))(yield)
 	}
 	src := sorted.Source{Batches: rows, Keys: p.keys, Bounds: f.Bounds, Cost: cost}
 	if !s.InOrder(f.Data()) { // Another program wrote the file, or it was written before the order was set.

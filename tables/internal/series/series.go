@@ -41,6 +41,14 @@ func ForTable(t *table.Table, memory int64) (*Series, error) {
 	return New(d, t, memory), nil
 }
 
+// withLineage returns a copy of s that also reads and writes Iceberg's columns for lineage, if the table has them. All
+// operations that move rows to other files must use it.
+func (s *Series) withLineage() *Series {
+	moving := *s
+	moving.def = s.def.WithLineage(s.table.Metadata().Version())
+	return &moving
+}
+
 // Check returns an error if rows have a null in a column of the order o. If o is nil, it accepts all rows.
 func Check(o *definition.Order, rows ...arrow.RecordBatch) error {
 	if o == nil {

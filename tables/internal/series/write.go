@@ -76,13 +76,14 @@ func (s *Series) Write(ctx context.Context, rows sorted.Batches) ([]iceberg.Data
 
 // Rewrite merges the rows of files by a rule, and writes them as files of dest. If change is not nil, each file's rows pass
 // through it before the merge.
-func (s *Series) Rewrite(ctx context.Context, files []*File, dest *Series, rule sorted.Rule, change func(*File, sorted.Batches) sorted.Batches) ([]iceberg.DataFile, error) {
+func (s *Series) Rewrite(ctx context.Context, files []*File, dest *Series, rule sorted.Rule, change func(sorted.Batches) sorted.Batches) ([]iceberg.DataFile, error) {
+	s, dest = s.withLineage(), dest.withLineage()
 	p := s.project(nil)
 	var sources []sorted.Source
 	for _, f := range files {
 		src := s.source(ctx, f, p, nil)
 		if change != nil {
-			src.Batches = change(f, src.Batches)
+			src.Batches = change(src.Batches)
 		}
 		sources = append(sources, src)
 	}

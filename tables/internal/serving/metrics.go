@@ -16,7 +16,7 @@ import (
 func (s *Core) registerMetrics() {
 	s.registry = prometheus.NewRegistry()
 	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	if o := s.opts.StoreObserver; o != nil {
+	if o, ok := s.opts.StoreObserver.(*Operations); ok {
 		s.registry.MustRegister(o.total, o.seconds, o.rows, o.bytes)
 	}
 	f := promauto.With(s.registry)

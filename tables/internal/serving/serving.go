@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/go-partd/partd/internal/ratelimit"
+	"github.com/go-partd/partd/tables"
 )
 
 // The defaults of Options.
@@ -54,7 +55,7 @@ type Options struct {
 	CallTimeout time.Duration // how long a call may take in total
 	Grace       time.Duration // how long running calls may continue after the server begins to shut down
 
-	StoreObserver *Operations // the store's Observer, to include its counts in the metrics; nil leaves the counts out
+	StoreObserver tables.Observer // from NewOperations: the store's Observer, to include its counts in the metrics; nil leaves the counts out
 
 	Logger *slog.Logger // nil means no logging
 }
@@ -82,7 +83,10 @@ func (o *Options) check() error {
 			return fmt.Errorf("option %s is %d: it must be positive", name, n)
 		}
 	}
+	_, counts := o.StoreObserver.(*Operations)
 	switch {
+	case o.StoreObserver != nil && !counts:
+		return errors.New("option StoreObserver must be a result of NewOperations")
 	case o.Secret != nil && len(o.Secret) == 0:
 		return errors.New("option Secret is empty, so anybody could sign tokens: set a secret, or nil to serve without tokens")
 	case int64(o.MaxMessage) > o.Memory/2:

@@ -2,7 +2,11 @@
 // that run statements also use it, but do not import package tables.
 package sqlerror
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/go-partd/partd/tables/internal/publicerror"
+)
 
 // Error is the error of an SQL statement, with its position.
 type Error struct {
@@ -19,3 +23,6 @@ func (e *Error) Error() string {
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
+
+// As lets errors.As find e as the corresponding type of package tables.
+func (e *Error) As(target any) bool { return publicerror.As(e, target) }

@@ -1,0 +1,61 @@
+//go:build cgo && unix
+
+package main
+
+import (
+	"fmt"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd/tables"
+)
+
+// measureUpsert upserts rows by time into a table of ten times as many rows. Half of the rows replace rows, which are spread over
+// the table. Its peers are pyiceberg and DuckLake's MERGE.
+func (b *bench) measureUpsert() error {
+	base, changes := trades(0, 10*b.upsertRows), changedTrades(b.upsertRows)
+	for name, rows := range map[string]arrow.RecordBatch{"rows": base, "changes": changes} {
+		if err := b.writeParquet(name, rows); err != nil {
+			return err
+		}
+	}
+	elapsed, err := b.medianInStore(nil, func(s *tables.Store) (float64, error) {
+		if err := b.put(s, "t", nil, base); err != nil {
+			return 0, err
+		}
+		r, err := array.NewRecordReader(changes.Schema(), []arrow.RecordBatch{changes})
+		if err != nil {
+			return 0, err
+		}
+		defer r.Release()
+		return seconds(func() error {
+			result, err := s.Bucket("b").Table("t").Upsert(b.ctx, r, &tables.UpsertOptions{Keys: []string{"at"}})
+			if replaced := int64(b.upsertRows+1) / 2; err == nil && result.Deleted != replaced {
+				err = fmt.Errorf("the upsert replaced %d rows, want %d", result.Deleted, replaced)
+			}
+			return err
+		})
+	})
+	if err != nil {
+		return err
+	}
+	job := fmt.Sprintf("upsert %d rows into %d", b.upsertRows, 10*b.upsertRows)
+	b.report(job, "tables", elapsed, b.rounds)
+	return b.reportPeers("upsert", []string{"ducklake", "pyiceberg"}, func(peer, _ string) (string, string) { return job, peer })
+}
+
+// changedTrades returns n rows. The even ones have the times of the rows 0, 20, 40 and so on of trades, and the others have new times.
+func changedTrades(n int) arrow.RecordBatch {
+	rows, at := trades(10*n, n), array.NewTimestampBuilder(memory.DefaultAllocator, &arrow.TimestampType{Unit: arrow.Microsecond})
+	old := rows.Column(0).(*array.Timestamp)
+	for i := range n {
+		t := old.Value(i)
+		if i%2 == 0 {
+			t -= arrow.Timestamp(1000 * (10*n - 9*i)) // row 10n+i of trades becomes row 10i
+		}
+		at.Append(t)
+	}
+	return array.NewRecordBatch(rows.Schema(), append([]arrow.Array{at.NewArray()}, rows.Columns()[1:]...), int64(n))
+}

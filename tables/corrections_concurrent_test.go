@@ -1,0 +1,216 @@
+package tables
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+)
+
+// correction is a change to a table of rows {n, x}, which TestConcurrentCorrections makes in a Store and in a model.
+type correction struct {
+	op    string  // append, upsert, delete or range
+	x     int32   // of all new rows
+	ns    []int64 // of the new rows
+	first int64   // delete and range remove the rows with first ≤ n < last
+	last  int64
+}
+
+type correctedRow struct {
+	n int64
+	x int32
+}
+
+func (c correction) onModel(rows []correctedRow) []correctedRow {
+	rows = slices.DeleteFunc(slices.Clone(rows), func(r correctedRow) bool {
+		return c.op == "upsert" && slices.Contains(c.ns, r.n) || (c.op == "delete" || c.op == "range") && c.first <= r.n && r.n < c.last
+	})
+	for _, n := range c.ns {
+		rows = append(rows, correctedRow{n, c.x})
+	}
+	return rows
+}
+
+func (c correction) rows() array.RecordReader {
+	b := array.NewRecordBuilder(memory.DefaultAllocator, lineageFields)
+	var batches []arrow.RecordBatch
+	for _, n := range c.ns { // a batch for each row, so that most are read only when their file is written
+		b.Field(0).(*array.Int64Builder).Append(n)
+		b.Field(1).(*array.TimestampBuilder).Append(arrow.Timestamp(day0.Add(time.Duration(n) * time.Minute).UnixNano()))
+		b.Field(2).(*array.Int32Builder).Append(c.x)
+		b.Field(3).AppendNull()
+		batches = append(batches, b.NewRecordBatch())
+	}
+	return array.ReaderFromIter(lineageFields, func(yield func(arrow.RecordBatch, error) bool) {
+		for _, b := range batches {
+			if !yield(b, nil) {
+				return
+			}
+		}
+	})
+}
+
+func (c correction) onTable(t *testing.T, b *Bucket) error {
+	var err error
+	switch c.op {
+	case "append":
+		_, err = b.Table("t").Put(t.Context(), c.rows(), PutAppend, nil)
+	case "upsert":
+		_, err = b.Table("t").Upsert(t.Context(), c.rows(), &UpsertOptions{Keys: []string{"n"}})
+	case "delete":
+		_, err = b.Table("t").DeleteRows(t.Context(), mustParse(t, fmt.Sprintf("n >= %d and n < %d", c.first, c.last)))
+	case "range":
+		minute := func(n int64) time.Time { return day0.Add(time.Duration(n) * time.Minute) }
+		_, err = b.Table("t").ReplaceRange(t.Context(), minute(c.first), minute(c.last), c.rows(), nil)
+	}
+	if err != nil {
+		err = fmt.Errorf("%+v: %w", c, err)
+	}
+	return err
+}
+
+// serialResults returns the rows after the changes, for each order of the changes.
+func serialResults(rows []correctedRow, changes []correction) (results [][]correctedRow) {
+	if len(changes) == 0 {
+		return [][]correctedRow{sortedRows(rows)}
+	}
+	for i, c := range changes {
+		rest := slices.Delete(slices.Clone(changes), i, i+1)
+		results = append(results, serialResults(c.onModel(rows), rest)...)
+	}
+	return results
+}
+
+func sortedRows(rows []correctedRow) []correctedRow {
+	return slices.SortedFunc(slices.Values(rows), func(a, b correctedRow) int {
+		return int(a.n-b.n)*1000 + int(a.x-b.x)
+	})
+}
+
+func correctedRows(t *testing.T, b *Bucket) (rows []correctedRow) {
+	t.Helper()
+	tab := b.Table("t")
+	for batch, err := range tab.Batches(t.Context(), nil) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range int(batch.NumRows()) {
+			rows = append(rows, correctedRow{batch.Column(0).(*array.Int64).Value(i), batch.Column(2).(*array.Int32).Value(i)})
+		}
+	}
+	return sortedRows(rows)
+}
+
+// TestConcurrentCorrections makes random concurrent changes to a table, in two Stores on the same directory. The result
+// must be that of some order of the changes, one after another.
+func TestConcurrentCorrections(t *testing.T) {
+	t.Parallel()
+	rng := rand.New(rand.NewPCG(1, 2))
+	for round := range rounds(t, "PARTD_CORRECTIONS", 40) {
+		dir := t.TempDir()
+		s := mustOpen(t, dir, &Options{FoldBytes: 1, FoldAge: time.Millisecond})
+		other := mustOpen(t, dir, &Options{FoldBytes: 1, NoTail: true})
+		var rows []correctedRow
+		put := correction{op: "append", ns: []int64{0, 1, 2, 3}}
+		rows = put.onModel(rows)
+		if err := put.onTable(t, s.Bucket("")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Fold(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+		var changes []correction
+		for i := range 4 {
+			c := correction{op: []string{"append", "upsert", "upsert", "delete", "range"}[rng.IntN(5)], x: int32(i + 1)}
+			c.first = rng.Int64N(8)
+			c.last = c.first + 1 + rng.Int64N(3)
+			if c.op != "delete" {
+				for n := c.first; n < c.last; n++ {
+					if rng.IntN(4) > 0 || n == c.first {
+						c.ns = append(c.ns, n)
+					}
+				}
+			}
+			changes = append(changes, c)
+		}
+		var running sync.WaitGroup
+		for i, c := range changes {
+			b := s.Bucket("")
+			if i == 3 {
+				b = other.Bucket("")
+			}
+			running.Go(func() {
+				if err := c.onTable(t, b); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		running.Wait()
+		got := correctedRows(t, s.Bucket(""))
+		if !slices.ContainsFunc(serialResults(rows, changes), func(r []correctedRow) bool { return slices.Equal(r, got) }) {
+			t.Fatalf("round %d: after %+v, the table has the rows %v, which no order of the changes explains", round, changes, got)
+		}
+	}
+}
+
+// TestAppendDuringUpsert appends and upserts rows while another upsert writes its files. The append must not wait or make the
+// upsert read the table again. A second upsert with the same new key must not add a second row.
+func TestAppendDuringUpsert(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		change correction
+		want   []correctedRow
+	}{
+		"append":                     {correction{op: "append", x: 2, ns: []int64{1, 5}}, []correctedRow{{0, 0}, {1, 1}, {1, 2}, {5, 1}, {5, 2}}},
+		"upsert":                     {correction{op: "upsert", x: 2, ns: []int64{5, 6}}, []correctedRow{{0, 0}, {1, 1}, {5, 1}, {6, 2}}},
+		"range without rows":         {correction{op: "range", x: 2, ns: []int64{5, 6}, first: 4, last: 9}, []correctedRow{{0, 0}, {1, 1}, {5, 1}, {6, 2}}},
+		"delete of a replaced row":   {correction{op: "delete", first: 1, last: 2}, []correctedRow{{0, 0}, {1, 1}, {5, 1}}},
+		"delete of a row that stays": {correction{op: "delete", first: 0, last: 1}, []correctedRow{{1, 1}, {5, 1}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := mustOpen(t, t.TempDir(), &Options{NoTail: true, FoldBytes: 1}).Bucket("")
+			if err := (correction{op: "append", ns: []int64{0, 1}}).onTable(t, b); err != nil {
+				t.Fatal(err)
+			}
+			rows := correction{op: "upsert", x: 1, ns: []int64{1, 5}}.rows()
+			changed := false
+			interrupted := array.ReaderFromIter(lineageFields, func(yield func(arrow.RecordBatch, error) bool) {
+				for rows.Next() {
+					rows.RecordBatch().Retain()
+					if rows.RecordBatch().Column(0).(*array.Int64).Value(0) == 5 { // Gather has ended, so the upsert is writing
+						if err := c.change.onTable(t, b); err != nil {
+							t.Error(err)
+						}
+						changed = true
+					}
+					if !yield(rows.RecordBatch(), nil) {
+						return
+					}
+				}
+			})
+			done := make(chan error, 1)
+			go func() {
+				_, err := b.Table("t").Upsert(context.WithoutCancel(t.Context()), interrupted, &UpsertOptions{Keys: []string{"n"}})
+				done <- err
+			}()
+			select {
+			case err := <-done:
+				if err != nil || !changed {
+					t.Fatalf("Upsert error = %v; the change was made: %v", err, changed)
+				}
+			case <-time.After(20 * time.Second):
+				t.Fatal("the change waits for the upsert")
+			}
+			if got := correctedRows(t, b); !slices.Equal(got, c.want) {
+				t.Errorf("the table has the rows %v, want %v", got, c.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,90 @@
+package tables
+
+import (
+	"context"
+	"encoding/binary"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd/internal/extsort"
+	"github.com/go-partd/partd/tables/internal/datafile"
+)
+
+// findRows returns the rows in the tasks' files with keys in the set, which must be in a temporary file. It sorts the keys of
+// the set and of the files together, in temporary files and at most k.limit bytes of memory. The result may take as much
+// memory again. If a key is in the set twice, findRows returns an error.
+func (k *keySet) findRows(ctx context.Context, scan *datafile.Scan, t *table.Table, tasks []table.FileScanTask) (datafile.Deleted, error) {
+	sorter, err := extsort.New(ctx, &extsort.Options{Memory: max(k.limit, extsort.MinMemory), Threads: 1, KeepKeys: true})
+	if err != nil {
+		return nil, err
+	}
+	defer sorter.Close() //nolint:errcheck // the temporary files have no names
+	w, err := sorter.Writer()
+	if err != nil {
+		return nil, err
+	}
+	// The sort is stable, so the set's key comes before the files' equal keys. A record is the index of a task and the
+	// row number. The index of the set is 0, so the tasks count from 1.
+	var record []byte
+	addRow := func(key []byte, source int, row int64) error {
+		record = binary.AppendUvarint(binary.AppendUvarint(record[:0], uint64(source)), uint64(row))
+		return w.Add(key, record)
+	}
+	if err = k.eachSpilled(func(key []byte, row int64) error { return addRow(key, 0, row) }); err != nil {
+		return nil, err
+	}
+	for i, f := range datafile.ToRead(t, tasks) {
+		var key []byte
+		f = f.WithDeletes(scan.Columns, func(firstRow int64, keep []bool, columns []arrow.Array) error {
+			for j := range keep {
+				if keep[j] && hasKey(columns, j) {
+					key = appendKey(key[:0], columns, j)
+					if err := addRow(key, i+1, firstRow+int64(j)); err != nil {
+						return err
+					}
+				}
+				keep[j] = false // the scan returns no rows
+			}
+			return nil
+		})
+		for _, err := range scan.Read(ctx, []datafile.File{f}) {
+			if err != nil {
+				return nil, err
+			}
+		}
+	}
+	if err := w.Close(); err != nil {
+		return nil, err
+	}
+	return k.matches(sorter, tasks)
+}
+
+// matches returns the files' rows whose keys are in the set.
+func (k *keySet) matches(sorter *extsort.Sorter, tasks []table.FileScanTask) (datafile.Deleted, error) {
+	found := datafile.Deleted{}
+	first := int64(0) // the set's row with the current key, or 0
+	for block, err := range sorter.Sorted() {
+		if err != nil {
+			return nil, err
+		}
+		for i := range block.Len() {
+			if !block.SameKey(i) {
+				first = 0
+			}
+			source, n := binary.Uvarint(block.Record(i))
+			row, _ := binary.Uvarint(block.Record(i)[n:])
+			switch {
+			case source > 0 && first > 0:
+				if err := found.Add(tasks[source-1].File.FilePath(), int64(row), k.limit); err != nil {
+					return nil, err
+				}
+			case source == 0 && first > 0:
+				return nil, k.repeated(first, int64(row), "")
+			case source == 0:
+				first = int64(row)
+			}
+		}
+	}
+	return found, nil
+}

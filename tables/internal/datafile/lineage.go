@@ -1,0 +1,42 @@
+package datafile
+
+import (
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/iceberg-go"
+)
+
+// Lineage has the values that a file's rows inherit where Iceberg's columns for lineage are missing or null. Row n of the file
+// inherits the ID FirstRowID+n.
+type Lineage struct{ FirstRowID, Sequence *int64 }
+
+// inherit returns the values of column c for the kept rows of a step. In Iceberg's columns for lineage, it replaces nulls
+// by the inherited values. The rows of a file without a first row ID inherit nothing: such rows have no IDs yet.
+func (f *file) inherit(c Column, values arrow.Array, st *step, groupStart int64) arrow.Array {
+	if f.lineage.FirstRowID == nil || f.lineage.Sequence == nil || values.NullN() == 0 {
+		return values
+	}
+	id, _ := idOf(c.IDs)
+	if !iceberg.IsMetadataColumn(id) {
+		return values
+	}
+	stored := values.(*array.Int64)
+	defer stored.Release()
+	b := array.NewInt64Builder(memory.DefaultAllocator)
+	defer b.Release()
+	b.Reserve(stored.Len())
+	for i := range stored.Len() {
+		switch {
+		case stored.IsValid(i):
+			b.Append(stored.Value(i))
+		case id == iceberg.LastUpdatedSequenceNumberFieldID:
+			b.Append(*f.lineage.Sequence)
+		case st.keptRows != nil:
+			b.Append(*f.lineage.FirstRowID + groupStart + st.from + int64(st.keptRows[i]))
+		default:
+			b.Append(*f.lineage.FirstRowID + groupStart + st.from + int64(i))
+		}
+	}
+	return b.NewArray()
+}

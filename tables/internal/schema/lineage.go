@@ -1,0 +1,28 @@
+package schema
+
+import (
+	"slices"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/iceberg-go"
+)
+
+// WithLineage returns columns followed by Iceberg's columns for lineage: _row_id and _last_updated_sequence_number. Rows that
+// move to another file of their table must keep these values. Below format version 3, tables do not have the two columns,
+// and WithLineage returns columns. It does the same if another program has created a column with one of these names.
+func WithLineage(columns *iceberg.Schema, formatVersion int) *iceberg.Schema {
+	isReserved := func(f iceberg.NestedField) bool { return slices.Contains(reservedColumns, f.Name) }
+	if formatVersion < 3 || slices.ContainsFunc(columns.Fields(), isReserved) {
+		return columns
+	}
+	return iceberg.SchemaWithRowLineage(columns)
+}
+
+// AddLineage is like WithLineage for Arrow's types, but always adds the two columns.
+func AddLineage(s *arrow.Schema) *arrow.Schema {
+	fields, metadata := s.Fields(), s.Metadata()
+	for _, name := range reservedColumns {
+		fields = append(fields, arrow.Field{Name: name, Type: arrow.PrimitiveTypes.Int64, Nullable: true})
+	}
+	return arrow.NewSchema(fields, &metadata)
+}

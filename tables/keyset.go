@@ -1,0 +1,259 @@
+package tables
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"io"
+	"strconv"
+	"sync"
+	"sync/atomic"
+
+	"github.com/apache/arrow-go/v18/arrow"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/keymap"
+	"github.com/go-partd/partd/internal/spill"
+	"github.com/go-partd/partd/internal/tempdir"
+	"github.com/go-partd/partd/tables/internal/schema"
+	"github.com/go-partd/partd/tables/internal/sorted"
+)
+
+// keySet contains the keys of an upsert's rows, each with its row number, counted from 1. It holds the keys in a hash table in
+// memory. If they need more than limit bytes, it moves them to a temporary file. Then contains no longer works, and
+// findRows finds the table's rows by sorting.
+type keySet struct {
+	columns []string // in the table's order
+	limit   int64
+
+	// slots is a table of keymap.InsertSlot. The lower half of a slot is the number of a record's chunk plus 1, and the
+	// record's offset in the chunk. A record is a row number and the key's length, as uvarints, and the key.
+	seed       maphash.Seed
+	slots      []uint64
+	lastRead   atomic.Uint64 // has no meaning; it keeps the compiler from removing reads of slots
+	keys       int
+	chunks     [][]byte
+	chunkBytes int64
+
+	file *spill.File // the records, if they are not in memory; otherwise nil
+}
+
+const (
+	keyChunkBits  = 16
+	keyChunkBytes = 1 << keyChunkBits // a longer record has its own chunk
+	maxKeyChunks  = 1<<(32-keyChunkBits) - 1
+	keyBlockBytes = 1 << 18 // bytes of the temporary file that share a checksum
+)
+
+func newKeySet(columns []string, limit int64) *keySet {
+	return &keySet{columns: columns, limit: limit, seed: maphash.MakeSeed(), slots: make([]uint64, 16)}
+}
+
+// close removes the temporary file. It can be called on nil.
+func (k *keySet) close() {
+	if k != nil {
+		_ = k.file.Close() // The file has no name, so nothing remains even after an error.
+		k.file = nil
+	}
+}
+
+// add adds the keys of a batch. rowsBefore is the number of rows in earlier batches.
+func (k *keySet) add(b arrow.RecordBatch, rowsBefore int64) error {
+	columns := schema.Columns(b, k.columns)
+	for i, c := range columns {
+		if c.NullN() > 0 {
+			row := 0
+			for c.IsValid(row) {
+				row++
+			}
+			return schema.Errorf(k.columns[i], "row %d contains a null: a key must not be null", rowsBefore+int64(row)+1)
+		}
+	}
+	var record []byte
+	return k.eachKey(columns, 0, int(b.NumRows()), func(i int, hash uint64, key []byte) error {
+		row := rowsBefore + int64(i) + 1
+		record = binary.AppendUvarint(binary.AppendUvarint(record[:0], uint64(row)), uint64(len(key)))
+		record = append(record, key...)
+		if k.file == nil {
+			if first := k.find(hash, key); first > 0 {
+				text := ""
+				for j, c := range columns {
+					text += fmt.Sprintf(" %s = %s", strconv.Quote(k.columns[j]), c.ValueStr(i))
+				}
+				return k.repeated(first, row, ","+text)
+			}
+			if k.insert(hash, record) {
+				return nil
+			}
+			if err := k.spill(); err != nil {
+				return err
+			}
+		}
+		_, err := k.file.Write(record)
+		return err
+	})
+}
+
+func (k *keySet) repeated(first, second int64, key string) error {
+	return schema.Errorf(k.columns[0], "rows %d and %d have the same key%s: remove one of them", first, second, key)
+}
+
+// find returns the row number of a key in memory, or 0.
+func (k *keySet) find(hash uint64, key []byte) int64 {
+	mask := uint32(len(k.slots) - 1)
+	for i := uint32(hash) & mask; k.slots[i] != 0; i = (i + 1) & mask {
+		slot := k.slots[i]
+		if uint32(slot>>32) != uint32(hash) {
+			continue
+		}
+		record := k.chunks[uint32(slot)>>keyChunkBits-1][slot&(keyChunkBytes-1):]
+		row, n := binary.Uvarint(record)
+		length, m := binary.Uvarint(record[n:])
+		if record = record[n+m:]; length == uint64(len(key)) && string(record[:length]) == string(key) {
+			return int64(row)
+		}
+	}
+	return 0
+}
+
+// insert adds a record whose key is not in memory. It returns false if there is not enough memory.
+func (k *keySet) insert(hash uint64, record []byte) bool {
+	if (k.keys+1)*4 > len(k.slots)*3 {
+		if k.chunkBytes+int64(3*len(k.slots))*8 > k.limit { // the old and the new table exist at the same time
+			return false
+		}
+		old := k.slots
+		k.slots = make([]uint64, 2*len(old))
+		keymap.MoveSlots(k.slots, old)
+	}
+	last := len(k.chunks) - 1
+	if last < 0 || cap(k.chunks[last])-len(k.chunks[last]) < len(record) {
+		size := int64(max(keyChunkBytes, len(record)))
+		if last+1 == maxKeyChunks || k.chunkBytes+int64(len(k.slots))*8+size > k.limit {
+			return false
+		}
+		k.chunks = append(k.chunks, make([]byte, 0, size))
+		last, k.chunkBytes = last+1, k.chunkBytes+size
+	}
+	keymap.InsertSlot(k.slots, hash<<32|uint64(last+1)<<keyChunkBits|uint64(len(k.chunks[last])))
+	k.chunks[last] = append(k.chunks[last], record...)
+	k.keys++
+	return true
+}
+
+// spill moves the keys to a temporary file.
+func (k *keySet) spill() error {
+	f, err := tempdir.Create()
+	if err != nil {
+		return err
+	}
+	k.file = spill.New(f, "the keys of an upsert", keyBlockBytes)
+	k.file.Quota = &spill.Process
+	for _, chunk := range k.chunks {
+		if _, err := k.file.Write(chunk); err != nil {
+			return err
+		}
+	}
+	k.slots, k.chunks = nil, nil
+	return nil
+}
+
+// eachSpilled calls visit for each key in the temporary file, after the last add. visit must not keep the key.
+func (k *keySet) eachSpilled(visit func(key []byte, row int64) error) error {
+	if err := k.file.Flush(); err != nil {
+		return err
+	}
+	var key []byte
+	for in := bufio.NewReader(k.file.NewReader()); ; {
+		row, err := binary.ReadUvarint(in)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		var length uint64
+		if err == nil {
+			length, err = binary.ReadUvarint(in)
+		}
+		if err == nil {
+			key = append(key[:0], make([]byte, length)...)
+			_, err = io.ReadFull(in, key)
+		}
+		if err == nil {
+			err = visit(key, int64(row))
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// contains reports for each row of a batch whether its key is in the set.
+func (k *keySet) contains(b arrow.RecordBatch) ([]bool, error) {
+	if k.file != nil {
+		return nil, fmt.Errorf("the keys need more than a quarter of Options.Memory, and a rule of the table compares the rows with the table: put the rows in several upserts: %w", partd.ErrTooLarge)
+	}
+	const rowsPerWorker = 1 << 13 // a batch from a file has at most four times as many
+	out, columns := make([]bool, b.NumRows()), schema.Columns(b, k.columns)
+	var running sync.WaitGroup
+	for from := 0; from < len(out); from += rowsPerWorker {
+		running.Go(func() {
+			_ = k.eachKey(columns, from, min(from+rowsPerWorker, len(out)), func(i int, hash uint64, key []byte) error {
+				out[i] = k.find(hash, key) > 0
+				return nil
+			})
+		})
+	}
+	running.Wait()
+	return out, nil
+}
+
+// eachKey calls visit, in order, for the rows in [from, to) without a null in columns. visit must not keep the key.
+func (k *keySet) eachKey(columns []arrow.Array, from, to int, visit func(row int, hash uint64, key []byte) error) error {
+	var block struct { // the next keys
+		rows, ends [64]int // ends has the end of each key in keys
+		hashes     [64]uint64
+		keys       []byte
+	}
+	for start := from; start < to; start += len(block.rows) {
+		n, slot := 0, uint64(0)
+		block.keys = block.keys[:0]
+		for i := start; i < min(start+len(block.rows), to); i++ {
+			if !hasKey(columns, i) {
+				continue
+			}
+			first := len(block.keys)
+			block.keys = appendKey(block.keys, columns, i)
+			block.rows[n], block.ends[n], block.hashes[n] = i, len(block.keys), maphash.Bytes(k.seed, block.keys[first:])
+			if len(k.slots) > 0 {
+				slot |= k.slots[uint32(block.hashes[n])&uint32(len(k.slots)-1)] // reading the slots early lets their cache misses overlap
+			}
+			n++
+		}
+		k.lastRead.Store(slot)
+		for i, first := 0, 0; i < n; first, i = block.ends[i], i+1 {
+			if err := visit(block.rows[i], block.hashes[i], block.keys[first:block.ends[i]]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// hasKey reports whether no key column is null in a row.
+func hasKey(columns []arrow.Array, row int) bool {
+	for _, c := range columns {
+		if c.IsNull(row) {
+			return false
+		}
+	}
+	return true
+}
+
+// appendKey appends an encoding of a row's key; different keys have different encodings. checkKeys must accept columns.
+func appendKey(dst []byte, columns []arrow.Array, row int) []byte {
+	for _, c := range columns {
+		dst = sorted.AppendKey(dst, c, row)
+	}
+	return dst
+}
