@@ -21,10 +21,10 @@ func (b *bench) measureExec() error {
 		}
 		const parts = 100
 		partRows := b.rows / parts
-		if err := exec("CREATE TABLE ticks (at TIMESTAMP, sym VARCHAR, price DOUBLE)", 0); err != nil {
+		if err := exec("CREATE TABLE ticks (ts TIMESTAMP, sym VARCHAR, price DOUBLE)", 0); err != nil {
 			return err
 		}
-		if err := s.Bucket("b").Table("ticks").SetSettings(b.ctx, tables.Settings{Time: "at", Partition: tables.PartitionDay}); err != nil {
+		if err := s.Bucket("b").Table("ticks").SetSettings(b.ctx, tables.Settings{Time: "ts", Partition: tables.PartitionDay}); err != nil {
 			return err
 		}
 		insert := fmt.Sprintf(`INSERT INTO ticks SELECT TIMESTAMP '2026-01-01' + to_days((i // %d)::INT) + to_microseconds(i %% %[1]d), 'S' || i %% 100, i / 8
@@ -50,7 +50,7 @@ func (b *bench) measureUpdate(s *tables.Store, exec func(string, int) error, par
 	day := 0
 	elapsed, err := b.median(func() error {
 		day++
-		where := fmt.Sprintf("at >= TIMESTAMP '2026-01-01' + to_days(%d) AND at < TIMESTAMP '2026-01-01' + to_days(%[1]d + 1)", day)
+		where := fmt.Sprintf("ts >= TIMESTAMP '2026-01-01' + to_days(%d) AND ts < TIMESTAMP '2026-01-01' + to_days(%[1]d + 1)", day)
 		return exec("UPDATE ticks SET price = price + 1 WHERE "+where, partRows)
 	})
 	if err != nil {

@@ -115,7 +115,7 @@ func fillExcept(t *testing.T, dir string, space int64) (free func()) {
 // TestExecMemory updates all rows of a table that is larger than the memory for its query. The query runs in another process,
 // so that this process has only the memory that the change itself needs.
 func TestExecMemory(t *testing.T) {
-	const rowCount, rowBytes, limit = 2_000_000, 128, 120 << 20
+	const rowCount, rowBytes, limit = 2_000_000, 128, 220 << 20
 	s := newStore(t, &duck.Options{Processes: true, Memory: 128 << 20, MaxTemp: 2 << 30})
 	change(t, s, fmt.Sprintf("CREATE TABLE t AS SELECT i AS k, 0 AS n, md5(i::VARCHAR) || md5((i + 1)::VARCHAR) || md5((i + 2)::VARCHAR) || md5((i + 3)::VARCHAR) AS s FROM range(%d) r(i)", rowCount), rowCount)
 	for _, sql := range []string{
