@@ -126,6 +126,35 @@ func TestForgetfulLayers(t *testing.T) {
 	}
 }
 
+// TestLayerWithoutAbility checks Options.Without: it excuses a layer that lacks an ability, and only such a layer.
+func TestLayerWithoutAbility(t *testing.T) {
+	full := func() everything { r := newReference(""); return fullLayer{r, nil, r} }
+	lacking := func() partd.Partd {
+		return struct {
+			everything
+			partd.Syncer
+		}{full(), nil}
+	}
+	for _, c := range []struct {
+		name    string
+		layer   partd.Partd
+		without []Ability
+		want    string // part of the failure
+	}{
+		{"an excused layer", lacking(), []Ability{CanSync}, ""},
+		{"a layer that lacks another ability", lacking(), []Ability{CanApply}, "implement Syncer,"},
+		{"a layer that lacks nothing", full(), []Ability{CanSync}, "the store can sync, but Options.Without lists it"},
+		{"a layer over nothing", fullLayer{newReference(""), nil, nil}, nil, "Unwrap of partdtest.fullLayer returned nil"},
+	} {
+		open := func(*testing.T) partd.Partd { return c.layer }
+		recorded := &failures{messages: map[string]string{}, ran: map[string]bool{}}
+		(&recorder{t: t, failures: recorded}).runInGoroutine(newSuite(open, &Options{Without: c.without}).probe)
+		if m := recorded.messages[""]; c.want == "" && m != "" || !strings.Contains(m, c.want) {
+			t.Errorf("the check of %s failed with %q, want %q", c.name, m, c.want)
+		}
+	}
+}
+
 // TestAbilitiesOfLayersAreComplete checks that mustHandle and mayInherit list each interface of
 // package partd that stores implement.
 func TestAbilitiesOfLayersAreComplete(t *testing.T) {

@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 )
 
@@ -145,28 +144,32 @@ func (r *slowReader) Next() bool {
 	return r.RecordReader.Next()
 }
 
-// TestAtTimeDuringCorrection checks that Table with AtTime, which must wait for a concurrent
-// correction, stops waiting when its context ends.
+// TestAtTimeDuringCorrection checks that Table.At with AtTime, which must wait for a concurrent correction of a table with
+// a rule for duplicates, stops waiting when its context ends.
 func TestAtTimeDuringCorrection(t *testing.T) {
 	b := mustOpen(t, t.TempDir(), &Options{FoldAge: -1, FoldBytes: 1024}).Bucket("")
-	mustPut(t, b, "t", PutAppend, 1)
-	r := rowsOf(sequence(100, 1000)...)
-	defer r.Release()
-	var batches []arrow.RecordBatch
-	for r.Next() {
-		batches = append(batches, r.RecordBatch(), r.RecordBatch().NewSlice(0, 0))
+	put := func(ts int64, o *PutOptions) {
+		t.Helper()
+		r := ticksOf([]tick{{ts: ts}}, 1)
+		defer r.Release()
+		if _, err := b.Table("t").Put(t.Context(), r, PutAppend, o); err != nil {
+			t.Fatal(err)
+		}
 	}
-	rows, err := array.NewRecordReader(numbers, batches)
-	if err != nil {
-		t.Fatal(err)
+	put(1, &PutOptions{Settings: &Settings{Time: "ts", OnDuplicate: KeepLast}})
+	ticks := make([]tick, 1001)
+	for i := range ticks {
+		ticks[i].ts = int64(100 + i)
 	}
+	rows := ticksOf(ticks, 1000)
+	defer rows.Release()
 	reached, proceed, upsertErr := make(chan struct{}), make(chan struct{}), make(chan error)
 	go func() {
-		_, err := b.Table("t").Upsert(t.Context(), &slowReader{rows, 0, reached, proceed}, &UpsertOptions{Keys: []string{"n"}})
+		_, err := b.Table("t").Upsert(t.Context(), &slowReader{rows, 0, reached, proceed}, nil)
 		upsertErr <- err
 	}()
 	<-reached
-	mustPut(t, b, "t", PutAppend, 2)
+	put(2, nil)
 	cause := errors.New("test cause")
 	ctx, cancel := context.WithTimeoutCause(t.Context(), 100*time.Millisecond, cause)
 	defer cancel()
@@ -191,8 +194,8 @@ func TestAtTimeDuringCorrection(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if ns, err := readAll(t.Context(), table, nil); err != nil || len(ns) != 1002 {
-		t.Errorf("AtTime after the upsert read %d rows, error %v; want 1002 rows", len(ns), err)
+	if got, err := ticksFrom(table.Scan(t.Context(), nil)); err != nil || len(got) != 1003 {
+		t.Errorf("AtTime after the upsert read %d rows, error %v; want 1003 rows", len(got), err)
 	}
 }
 

@@ -54,6 +54,9 @@ func (t *Table) ReplaceRange(ctx context.Context, from, to time.Time, r array.Re
 		return RewriteResult{}, fmt.Errorf("the range from %s to %s is empty: its end must be after its start", filter.TimeText(from), filter.TimeText(to))
 	}
 	o = cmp.Or(o, &RangeOptions{})
+	if _, err := t.checkWritable(); err != nil { // check before reading rows
+		return RewriteResult{}, err
+	}
 	src, err := datafile.Gather(r, t.store().opts.FoldBytes)
 	if err != nil {
 		return RewriteResult{}, err

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -28,8 +27,8 @@ type ExecOptions struct {
 	Parameters arrow.RecordBatch
 
 	// ID makes INSERT, UPDATE, DELETE, MERGE, TRUNCATE and CREATE TABLE idempotent: if a statement with this ID was
-	// already applied to the table, Exec changes nothing and returns the same number of rows. See PutOptions.ID. With an
-	// ID, DROP and ALTER succeed if the table is already as they would leave it.
+	// already applied to the table, Exec changes nothing and returns the same number of rows. See PutOptions.ID. Other
+	// statements ignore ID: a second DROP or ALTER fails.
 	ID string
 
 	// Memory limits the memory of the statement's query; see QueryOptions.Memory.
@@ -186,10 +185,10 @@ func (x *execution) run(ctx context.Context) error {
 	switch x.st.Verb {
 	case sqlwrite.CreateTable, sqlwrite.CreateBucket:
 	default:
-		if !x.exists && x.st.IfExists || !x.exists && x.o.ID != "" && x.isDefinition() {
-			return x.repeated(ctx)
-		}
 		if !x.exists {
+			if x.st.IfExists {
+				return nil
+			}
 			return ErrNotFound
 		}
 	}
@@ -294,18 +293,18 @@ func (s *Store) describeWrite(ctx context.Context, sql string, o *QueryOptions) 
 		return nil, err
 	}
 	d := &QueryDescription{Parameters: arrow.NewSchema(nil, nil)}
-	switch verb := x.st.Verb; {
-	case verb == sqlwrite.CreateTable && x.st.Query != "":
-		d, err = x.describe(ctx, x.st.Query)
-	case verb == sqlwrite.Insert && x.exists:
+	switch x.st.Verb {
+	case sqlwrite.CreateTable:
+		if x.st.Query != "" {
+			d, err = x.describe(ctx, x.st.Query)
+		}
+	case sqlwrite.Insert:
 		var query string
 		if query, err = x.insertQuery(ctx, 0, 1); err == nil {
 			d, err = x.describe(ctx, query)
 		}
-	case slices.Contains([]string{sqlwrite.Update, sqlwrite.Delete, sqlwrite.Merge}, verb) && x.exists:
+	case sqlwrite.Update, sqlwrite.Delete, sqlwrite.Merge:
 		d, err = x.describeChange(ctx)
-	case slices.Contains([]string{sqlwrite.Insert, sqlwrite.Update, sqlwrite.Delete, sqlwrite.Merge}, verb):
-		err = ErrNotFound
 	}
 	if err != nil {
 		return nil, err

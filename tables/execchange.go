@@ -47,10 +47,8 @@ func (x *execution) change(ctx context.Context) (err error) {
 		return p, err
 	}
 	if x.changesAll() {
-		var p *ScanPlan
-		if p, err = begin(ctx); err == nil {
-			p.Close()
-			c.removeAll()
+		if err = w.begin(ctx, fileIO); err == nil {
+			err = c.removeAll(ctx)
 		}
 	} else {
 		err = c.run(ctx, begin)
@@ -141,14 +139,26 @@ func (c *rowChange) plan(ctx context.Context) (*ScanPlan, error) {
 func (c *rowChange) limit() int64 { return c.x.s.opts.Memory / 8 }
 
 // removeAll plans the removal of all files.
-func (c *rowChange) removeAll() {
-	for _, task := range c.tasks {
+func (c *rowChange) removeAll(ctx context.Context) error {
+	if c.w.t.CurrentSnapshot() == nil {
+		return nil
+	}
+	tasks, err := datafile.Tasks(ctx, c.w.t)
+	if err != nil {
+		return err
+	}
+	for _, task := range tasks {
 		c.count += task.File.Count()
 		c.w.oldFiles = append(c.w.oldFiles, task.File)
 	}
-	if c.numbers != nil { // files' metadata ignores deleted rows
-		c.count = c.numbers.total
+	if slices.ContainsFunc(tasks, datafile.HasDeletes) { // Count includes deleted rows
+		n, err := numberRows(ctx, c.w.t, tasks, c.limit())
+		if err != nil {
+			return err
+		}
+		c.count = n.total
 	}
+	return nil
 }
 
 // run runs the query, and plans the change. It calls begin before the query reads the table.

@@ -67,11 +67,15 @@ type position struct {
 	row  int64
 }
 
-func (c *rowChange) position(file, row int64) position {
-	if c.numbers != nil {
-		return c.numbers.position(row)
+// position converts the values of sqlwrite.FileColumn and sqlwrite.RowColumn.
+func (c *rowChange) position(file, row int64) (p position, err error) {
+	switch {
+	case c.numbers != nil && row >= 0 && row < c.numbers.total:
+		return c.numbers.position(row), nil
+	case c.numbers == nil && file >= 0 && file < int64(len(c.tasks)) && row >= 0 && row < c.tasks[file].File.Count():
+		return position{int(file), row}, nil
 	}
-	return position{int(file), row}
+	return p, fmt.Errorf("the query returned row %d of file %d, which does not exist", row, file)
 }
 
 // read reads a batch of the query's result. It splits the batch into runs of rows of one file and one action.
@@ -84,11 +88,17 @@ func (r *rowReader) read(b arrow.RecordBatch, yield func(arrow.RecordBatch) bool
 		case *array.Int32:
 			return int64(a.Value(i))
 		}
-		return a.(*array.Int64).Value(i)
+		if a, ok := a.(*array.Int64); ok {
+			return a.Value(i)
+		}
+		return -1
 	}
 	n := int(b.NumRows())
 	for i := 0; i < n; {
 		k := number(action, i)
+		if k < 0 || k >= int64(len(r.query.Actions)) {
+			return fmt.Errorf("the query returned action %d, which does not exist", k)
+		}
 		isNew := row.IsNull(i)
 		var index int
 		var rows []int64
@@ -97,7 +107,10 @@ func (r *rowReader) read(b arrow.RecordBatch, yield func(arrow.RecordBatch) bool
 			if isNew {
 				continue
 			}
-			p := r.position(number(file, i), number(row, i))
+			p, err := r.position(number(file, i), number(row, i))
+			if err != nil {
+				return err
+			}
 			if from == i {
 				index = p.file
 			} else if p.file != index {

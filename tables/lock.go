@@ -25,13 +25,10 @@ type Lock struct {
 // is released by Unlock, or when the process ends.
 func (t *Table) Lock(ctx context.Context) (_ *Lock, err error) {
 	defer wrapError(&err, "lock", t.Bucket().Name(), t.Name())
-	if _, err := t.checkUnpinned(); err != nil {
+	if _, err := t.checkWritable(); err != nil {
 		return nil, err
 	}
 	s := t.store()
-	if s.opts.ReadOnly {
-		return nil, ErrReadOnly
-	}
 	unpin, err := s.commits.Pin()
 	if err != nil {
 		return nil, err

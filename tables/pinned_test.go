@@ -5,14 +5,16 @@ import (
 	"errors"
 	"reflect"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
 )
 
-// TestPinnedTable checks that each method of a pinned Table either reads the selected state, or returns ErrPinned and
-// changes nothing.
+// TestPinnedTable checks that each method of a pinned Table that would change it returns ErrPinned, without reading the
+// new rows. Scan must read the selected state.
 func TestPinnedTable(t *testing.T) {
 	ctx := t.Context()
 	b := mustOpen(t, t.TempDir(), nil).Bucket("b")
@@ -20,14 +22,15 @@ func TestPinnedTable(t *testing.T) {
 	mustSnapshot(t, b, "s")
 	mustPut(t, b, "t", PutReplace, 2)
 	before := time.Now()
+	notRead := &unusedReader{rowsOf(3), t}
 	writes := map[string]func(*Table) error{
-		"Put": func(t *Table) error { _, err := t.Put(ctx, rowsOf(3), PutAppend, nil); return err },
+		"Put": func(t *Table) error { _, err := t.Put(ctx, notRead, PutAppend, nil); return err },
 		"Upsert": func(t *Table) error {
-			_, err := t.Upsert(ctx, rowsOf(3), &UpsertOptions{Keys: []string{"n"}})
+			_, err := t.Upsert(ctx, notRead, &UpsertOptions{Keys: []string{"n"}})
 			return err
 		},
 		"DeleteRows":   func(t *Table) error { _, err := t.DeleteRows(ctx, nil); return err },
-		"ReplaceRange": func(t *Table) error { _, err := t.ReplaceRange(ctx, time.Time{}, before, rowsOf(3), nil); return err },
+		"ReplaceRange": func(t *Table) error { _, err := t.ReplaceRange(ctx, time.Time{}, before, notRead, nil); return err },
 		"Evolve":       func(t *Table) error { return t.Evolve(ctx, ColumnChange{Op: DropColumn, Column: "s"}) },
 		"SetEvolution": func(t *Table) error { return t.SetEvolution(ctx, Strict) },
 		"Partition":    func(t *Table) error { _, err := t.Partition(ctx, PartitionDay); return err },
@@ -44,11 +47,9 @@ func TestPinnedTable(t *testing.T) {
 		"SetSettings":    func(t *Table) error { return t.SetSettings(ctx, Settings{Keys: []string{"n"}}) },
 		"Delete":         func(t *Table) error { return t.Delete(ctx) },
 		"Lock":           func(t *Table) error { _, err := t.Lock(ctx); return err },
-		"Iceberg":        func(t *Table) error { _, err := t.Iceberg(ctx, nil); return err },
-		"StageIceberg":   func(t *Table) error { return t.StageIceberg(ctx, nil) },
 		"MetadataSize":   func(t *Table) error { _, err := t.MetadataSize(ctx); return err },
 	}
-	reads := []string{"At", "Batches", "Bucket", "Changes", "ChangesPlan", "Changes", "ChangesPlan", "Info", "Name", "Parts", "Rules", "Scan", "ScanPlan", "Schema", "SchemaAsPut", "SchemaVersion", "Settings", "Versions"}
+	reads := []string{"At", "Batches", "Bucket", "Changes", "ChangesPlan", "Info", "Name", "Parts", "Rules", "Scan", "ScanPlan", "Schema", "SchemaAsPut", "SchemaVersion", "Settings", "Versions"}
 	for _, at := range []At{AtVersion(1), AtSnapshot("s")} {
 		pinned, err := b.Table("t").At(ctx, at)
 		mustSucceed(t, err)
@@ -72,6 +73,48 @@ func TestPinnedTable(t *testing.T) {
 	info, err := b.Table("t").Info(ctx)
 	if err != nil || len(info.Metadata) != 1 || info.Version != 2 { // the only metadata is UpdatedKey
 		t.Errorf("after the rejected writes, Info = %+v, %v; want version 2 without metadata", info, err)
+	}
+}
+
+// unusedReader is a reader whose rows must not be read.
+type unusedReader struct {
+	array.RecordReader
+	t *testing.T
+}
+
+func (r *unusedReader) Next() bool {
+	r.t.Error("rows were read")
+	return r.RecordReader.Next()
+}
+
+// TestPinnedConcurrently checks that goroutines can share a Table that is pinned to a snapshot, and that its methods
+// return ErrNotFound if another snapshot has taken the place of the snapshot.
+func TestPinnedConcurrently(t *testing.T) {
+	ctx := t.Context()
+	b := mustOpen(t, t.TempDir(), nil).Bucket("b")
+	mustPut(t, b, "t", PutReplace, 1)
+	mustSnapshot(t, b, "s")
+	pinned, err := b.Table("t").At(ctx, AtSnapshot("s"))
+	mustSucceed(t, err)
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 50 {
+				if _, err := pinned.Schema(ctx); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	mustPut(t, b, "t", PutReplace, 2)
+	mustSucceed(t, b.DeleteSnapshot(ctx, "s"))
+	mustSnapshot(t, b, "s")
+	if info, err := pinned.Info(ctx); !errors.Is(err, ErrNotFound) {
+		t.Errorf("Info of a table in a replaced snapshot = %+v, %v; want ErrNotFound", info, err)
+	}
+	if _, err := pinned.Schema(ctx); !errors.Is(err, ErrNotFound) {
+		t.Errorf("Schema of a table in a replaced snapshot: error = %v, want ErrNotFound", err)
 	}
 }
 

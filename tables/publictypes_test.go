@@ -51,6 +51,9 @@ func TestErrorsAreFound(t *testing.T) {
 	if columnErr.Column != "n" || sqlErr.Line != 1 || sqlErr.Column != 2 || duplicateErr.Count != 2 || fmt.Sprint(ruleErr.Violations) != fmt.Sprint(violated.Violations) {
 		t.Errorf("the fields differ: %+v, %+v, %+v, %+v", columnErr, sqlErr, duplicateErr, ruleErr)
 	}
+	if own := (&RuleError{ruleErr.Violations}); own.Error() != violated.Error() {
+		t.Errorf("a RuleError with the same violations has the text %q, want %q", own, violated)
+	}
 	if !errors.Is(columnErr, io.EOF) || !errors.Is(argumentErr, io.EOF) || !errors.Is(sqlErr, io.EOF) {
 		t.Error("an error does not wrap its cause")
 	}

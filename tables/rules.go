@@ -36,13 +36,15 @@ type Rule struct {
 }
 
 // RuleError lists the rules that a put violates. Such a put changes nothing.
-type RuleError struct {
-	Violations []Violation
+type RuleError struct{ Violations []Violation }
 
-	text string // the message
+func (e *RuleError) Error() string {
+	var converted rules.Error
+	for _, v := range e.Violations {
+		converted.Violations = append(converted.Violations, rules.Violation{Rule: v.Rule, Reason: v.Reason, Count: v.Count, Rows: badRows[rules.BadRow](v.Rows)})
+	}
+	return converted.Error()
 }
-
-func (e *RuleError) Error() string { return e.text }
 
 // Violation describes the rows that violate a rule.
 type Violation struct {
@@ -59,13 +61,16 @@ type BadRow struct {
 }
 
 func ruleErrorOf(e *rules.Error) *RuleError {
-	converted := &RuleError{text: e.Error()}
+	converted := new(RuleError)
 	for _, v := range e.Violations {
-		var rows []BadRow
-		for _, r := range v.Rows {
-			rows = append(rows, BadRow(r))
-		}
-		converted.Violations = append(converted.Violations, Violation{v.Rule, v.Reason, v.Count, rows})
+		converted.Violations = append(converted.Violations, Violation{v.Rule, v.Reason, v.Count, badRows[BadRow](v.Rows)})
+	}
+	return converted
+}
+
+func badRows[To, From BadRow | rules.BadRow](rows []From) (converted []To) {
+	for _, r := range rows {
+		converted = append(converted, To(r))
 	}
 	return converted
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/definition"
@@ -232,15 +233,15 @@ func (p *ScanPlan) Rows(ctx context.Context) (array.RecordReader, error) {
 	}, func() {}), nil
 }
 
-// DeletedRows returns a bitmap for each file in Files: bit i%8 of byte i/8 is set if row i is marked as deleted. Trailing
-// zero bytes are omitted. If the bitmaps need more than maxBytes, DeletedRows returns nil.
-func (p *ScanPlan) DeletedRows(ctx context.Context, maxBytes int64) ([][]byte, error) {
+// DeletedRows returns a bitmap for each file in Files: bit i%64 of element i/64 is set if row i is marked as deleted. Each
+// bitmap ends at the last deleted row. If the bitmaps need more than maxBytes, DeletedRows returns nil.
+func (p *ScanPlan) DeletedRows(ctx context.Context, maxBytes int64) ([][]uint64, error) {
 	tasks, err := p.view.tasks(ctx)
 	if err != nil {
 		return nil, p.view.source.error("scan", err)
 	}
 	bitmaps, err := datafile.DeletedRows(ctx, p.view.t, tasks, maxBytes)
-	if errors.Is(err, datafile.ErrTooLarge) {
+	if errors.Is(err, partd.ErrTooLarge) {
 		return nil, nil
 	}
 	if err != nil {

@@ -75,7 +75,7 @@ func TestScanPlan(t *testing.T) {
 		t.Fatal(err)
 	}
 	m := plan(1, 2, true)
-	for maxBytes, want := range map[int64]string{0: "[]", 1: "[[2]]"} { // the second row is deleted
+	for maxBytes, want := range map[int64]string{7: "[]", 8: "[[2]]"} { // the second row is deleted
 		if got, err := m.DeletedRows(t.Context(), maxBytes); err != nil || fmt.Sprint(got) != want || !m.OnlyDeletes || !m.Files[0].HasDeletes {
 			t.Errorf("DeletedRows(%d) = %v, error %v, OnlyDeletes %v, HasDeletes %v; want %s, nil, true, true", maxBytes, got, err, m.OnlyDeletes, m.Files[0].HasDeletes, want)
 		}

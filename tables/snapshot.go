@@ -139,17 +139,23 @@ func (b *Bucket) deleteSnapshots(ctx context.Context, name *string) (err error) 
 	return b.store().cat.DropSnapshots(ctx, namespaceOf(b.Name()), name)
 }
 
+// listedAt returns the table's entry in the snapshot t.snapshot. It returns an error if t.location is set and the snapshot
+// no longer contains the state at that location.
+func (t *Table) listedAt(ctx context.Context) (icecat.Listed, error) {
+	l, err := t.store().cat.GetAt(ctx, namespaceOf(t.b.Name()), t.snapshot, t.name)
+	if err == nil && t.location != "" && l.Location != t.location {
+		return l, &notFoundError{"the snapshot was replaced by another of the same name: call At again"}
+	}
+	return l, snapshotNotFound(err)
+}
+
 // loadSnapshot returns t's state in the snapshot t.snapshot.
 func (t *Table) loadSnapshot(ctx context.Context) (*table.Table, error) {
-	ns := namespaceOf(t.b.Name())
-	listing, err := t.store().cat.GetAt(ctx, ns, t.snapshot, t.name)
+	l, err := t.listedAt(ctx)
 	if err != nil {
-		return nil, snapshotNotFound(err)
+		return nil, err
 	}
-	if t.location = cmp.Or(t.location, listing.Location); listing.Location != t.location {
-		return nil, &notFoundError{"the snapshot was replaced by another of the same name: open the table again"}
-	}
-	return t.store().cat.LoadAt(ctx, ns, t.name, listing.Location)
+	return t.store().cat.LoadAt(ctx, namespaceOf(t.b.Name()), t.name, l.Location)
 }
 
 // Versions returns the table's versions that have not expired, oldest first.

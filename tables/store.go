@@ -122,10 +122,10 @@ func (o *Options) withDefaults() (Options, error) {
 	switch {
 	case opts.NoTail && opts.Tail != nil:
 		return opts, errors.New("options Tail and NoTail cannot be combined")
-	case opts.FoldBytes < 0:
-		return opts, fmt.Errorf("option FoldBytes is %d: it must be positive", opts.FoldBytes)
 	case opts.Memory < 1<<20:
 		return opts, fmt.Errorf("option Memory is %d bytes: it must be at least 1 MiB", opts.Memory)
+	case opts.FoldBytes < 0:
+		return opts, fmt.Errorf("option FoldBytes is %d: it must be positive", opts.FoldBytes)
 	}
 	return opts, nil
 }

@@ -84,13 +84,19 @@ func (t *Table) checkUnpinned() (tableName, error) {
 	return n, err
 }
 
-// acquire returns the table's entry for a change; see Store.acquire. It returns an error if the store is read-only or t
-// is pinned.
-func (t *Table) acquire() (e entry, release func(), err error) {
+// checkWritable is like checkUnpinned, but also returns an error if the store is read-only.
+func (t *Table) checkWritable() (tableName, error) {
 	n, err := t.checkUnpinned()
 	if err == nil && t.store().opts.ReadOnly {
 		err = ErrReadOnly
 	}
+	return n, err
+}
+
+// acquire returns the table's entry for a change; see Store.acquire. It returns an error if the store is read-only or t
+// is pinned.
+func (t *Table) acquire() (e entry, release func(), err error) {
+	n, err := t.checkWritable()
 	if err != nil {
 		return e, nil, err
 	}
@@ -135,9 +141,9 @@ func (t *Table) Info(ctx context.Context) (TableInfo, error) {
 		return TableInfo{}, t.error("describe", err)
 	}
 	if t.snapshot != "" {
-		l, err := t.store().cat.GetAt(ctx, n.Namespace, t.snapshot, n.Name)
+		l, err := t.listedAt(ctx)
 		if err != nil {
-			return TableInfo{}, t.error("describe", snapshotNotFound(err))
+			return TableInfo{}, t.error("describe", err)
 		}
 		return infoOf(l), nil
 	}

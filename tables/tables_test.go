@@ -3,7 +3,10 @@ package tables
 import (
 	"errors"
 	"slices"
+	"strings"
 	"testing"
+
+	"github.com/go-partd/partd"
 )
 
 func TestPutAndScan(t *testing.T) {
@@ -53,6 +56,18 @@ func TestPutAndScan(t *testing.T) {
 	}
 	if _, err := b.Table("a").Info(t.Context()); !errors.Is(err, ErrNotFound) {
 		t.Fatalf("Table of a deleted table: error = %v, want ErrNotFound", err)
+	}
+}
+
+func TestInvalidOpenOptions(t *testing.T) {
+	for want, o := range map[string]*Options{
+		"Tail and NoTail":          {NoTail: true, Tail: partd.NewDict()},
+		"option Memory is -64 ":    {Memory: -64},
+		"option FoldBytes is -64:": {FoldBytes: -64},
+	} {
+		if _, err := Open(t.Context(), t.TempDir(), o); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("Open = %v, want an error about %q", err, want)
+		}
 	}
 }
 

@@ -13,9 +13,9 @@ import (
 )
 
 // setFiles sets the files of the table's view, and writes rows that DuckDB cannot read from the table's files to
-// another file. If describeOnly is true, it does nothing for a table whose rows must all be copied. The bitmaps of
-// deleted rows can use a quarter of memory, in bytes.
-func (q *query) setFiles(ctx context.Context, t *boundTable, memory int64, describeOnly bool) (err error) {
+// another file. If describeOnly is true, it does nothing for a table whose rows must all be copied. If the bitmaps of
+// the table's deleted rows need more than maxBitmaps, in bytes, all rows are copied.
+func (q *query) setFiles(ctx context.Context, t *boundTable, maxBitmaps int64, describeOnly bool) (err error) {
 	p := t.plan
 	if p.OnlyDeletes && !t.copied && !t.isTarget && !t.hidesRowNumbers() { // a target's rows are numbered without the deleted rows
 		if t.deletedRows, err = q.e.scratch.deletedRows(ctx, p, q.e.opts.Memory/4); err != nil {
@@ -23,7 +23,7 @@ func (q *query) setFiles(ctx context.Context, t *boundTable, memory int64, descr
 		}
 	}
 	switch {
-	case p.NeedsScan && (t.deletedRows == nil || !t.deletedRows.hasBitmaps(memory/4)) || t.copied:
+	case p.NeedsScan && (t.deletedRows == nil || !t.deletedRows.hasBitmaps(maxBitmaps)) || t.copied:
 		if describeOnly {
 			return nil
 		}

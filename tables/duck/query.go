@@ -156,8 +156,9 @@ func (q *query) prepare(ctx context.Context, st prepared, describeOnly bool) (*d
 		j.Threads = n
 	}
 	isShareable, footerBytes := true, int64(0)
+	maxBitmaps := limit / 4 // for the deleted rows of all tables, in bytes
 	for _, t := range q.tables {
-		if err := q.setFiles(ctx, t, limit, describeOnly); err != nil {
+		if err := q.setFiles(ctx, t, maxBitmaps, describeOnly); err != nil {
 			return nil, database.ErrorAt(st.sql, t.offset, err)
 		}
 		j.Tables = append(j.Tables, t.qualifiedSchema()+"."+sqlquote.Name(t.name))
@@ -170,6 +171,7 @@ func (q *query) prepare(ctx context.Context, st prepared, describeOnly bool) (*d
 		for group := range fileGroups {
 			if k := t.keepFunction(group); k.Name != "" {
 				j.Keep = append(j.Keep, k)
+				maxBitmaps -= k.Bytes()
 			}
 		}
 		footerBytes += t.footerBytes()

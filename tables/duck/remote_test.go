@@ -68,9 +68,9 @@ func TestBucketFiles(t *testing.T) {
 	if b := r.RecordBatch(); b.Column(0).(*array.Int64).Value(0) != 100 || b.Column(1).(*array.Int64).Value(0) != 450 {
 		t.Errorf("the query returned %v, want 100 and 450", b)
 	}
-	// The query reads each of the ten files once. It reads the manifests again for each reference to the table,
-	// because the cache is too small for them.
-	if n := bucket.Requests().Get - before.Get; n > 10+1+10 {
-		t.Errorf("the query made %d GET requests, want at most 21", n)
+	// The query reads a manifest list, ten manifests and ten files, each once for both references to the table. Because
+	// the cache is so small, a copy can be evicted before it is opened, and must then be read again.
+	if n := bucket.Requests().Get - before.Get; n > 1+10+10+5 {
+		t.Errorf("the query made %d GET requests, want at most 26", n)
 	}
 }

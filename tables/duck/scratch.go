@@ -69,9 +69,10 @@ func (s *scratch) deletedRows(ctx context.Context, plan *tables.ScanPlan, maxByt
 		}
 		offset := int64(0)
 		for i := 0; i < len(bitmaps) && err == nil; i++ {
-			f.bitmaps = append(f.bitmaps, database.Bitmap{Offset: offset, Bytes: int64(len(bitmaps[i]))})
-			offset += int64(len(bitmaps[i]))
-			_, err = f.spilled.Write(bitmaps[i])
+			content := arrow.Uint64Traits.CastToBytes(bitmaps[i])
+			f.bitmaps = append(f.bitmaps, database.Bitmap{Offset: offset, Bytes: int64(len(content))})
+			offset += int64(len(content))
+			_, err = f.spilled.Write(content)
 		}
 		return errors.Join(err, f.spilled.Close())
 	})

@@ -66,7 +66,7 @@ func (c *Client) Changes(ctx context.Context, bucket, name string, at, since tab
 	v, err := strconv.ParseInt(version, 10, 64)
 	if err != nil {
 		r.Release()
-		return nil, fmt.Errorf("flightclient: the server's answer has no version: %w", err)
+		return nil, fmt.Errorf("%w: the server does not support changes: upgrade the server", errors.ErrUnsupported)
 	}
 	return &tables.Changes{RecordReader: r, Version: tables.Version(v), UUID: uuid}, nil
 }

@@ -236,9 +236,12 @@ class Tables(Connection, Shown):
         call = {"partd": "changes", "bucket": bucket, "name": name, "uuid": uuid, **state(version, at, snapshot), **since_state(since, since_snapshot)}
         if keys is not None:
             call["keys"] = list(keys)
-        rows = self._rows(json.dumps(call).encode(), f"changes of {name!r}", timeout).read_all()
-        metadata = rows.schema.metadata
-        return Changes(from_arrow(rows, as_), int(metadata[b"partd.version"]), metadata[b"partd.uuid"].decode())
+        rows = self._rows(json.dumps(call).encode(), f"changes of {name!r}", timeout)
+        metadata = rows.schema.metadata or {}
+        if b"partd.version" not in metadata:  # an older server sends all rows
+            rows.close()
+            raise NotImplementedError("the server does not support changes: upgrade the server")
+        return Changes(from_arrow(rows.read_all(), as_), int(metadata[b"partd.version"]), metadata[b"partd.uuid"].decode())
 
     def scan_polars(
         self, name: str, bucket: str = "", *, where: str | filtering.Filters | None = None, **selection: Unpack[State]

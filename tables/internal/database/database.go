@@ -98,7 +98,7 @@ const (
 func confinement(j *Job) []string {
 	memory := j.Memory
 	for i := range j.Keep {
-		memory -= j.Keep[i].bytes()
+		memory -= j.Keep[i].Bytes()
 	}
 	if j.Spills { // leave room below the process's limit, because DuckDB returns freed memory late
 		memory = memory * 3 / 4

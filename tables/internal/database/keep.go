@@ -12,25 +12,21 @@ extern void *duckdb_data_chunk_get_vector(void *chunk, uint64_t column);
 extern void *duckdb_vector_get_data(void *vector);
 extern void *duckdb_scalar_function_get_extra_info(void *info);
 
-// A block has the bounds of n bitmaps, as offsets in the block, and the bitmaps themselves.
-struct bitmaps {
-	uint64_t n;
-	struct { uint64_t start, end; } bounds[];
-};
-
+// The block in info has the number n of bitmaps, the bounds of n bitmaps as positions in the block, and the bitmaps.
 static void keep_rows(void *info, void *chunk, void *result) {
-	struct bitmaps *b = duckdb_scalar_function_get_extra_info(info);
-	uint64_t *files = duckdb_vector_get_data(duckdb_data_chunk_get_vector(chunk, 0));
-	uint64_t *rows = duckdb_vector_get_data(duckdb_data_chunk_get_vector(chunk, 1));
+	const uint64_t *block = duckdb_scalar_function_get_extra_info(info);
+	const uint64_t *files = duckdb_vector_get_data(duckdb_data_chunk_get_vector(chunk, 0));
+	const uint64_t *rows = duckdb_vector_get_data(duckdb_data_chunk_get_vector(chunk, 1));
 	bool *keep = duckdb_vector_get_data(result);
 	uint64_t n = duckdb_data_chunk_get_size(chunk);
+	uint64_t file = 0, index = UINT64_MAX, word = 0; // consecutive rows are usually in the same word
 	for (uint64_t i = 0; i < n; i++) {
-		keep[i] = true;
-		if (files[i] < b->n) {
-			uint64_t start = b->bounds[files[i]].start, row = rows[i];
-			if (row / 8 < b->bounds[files[i]].end - start)
-				keep[i] = !(((uint8_t *)b)[start + row / 8] >> row % 8 & 1);
+		if (files[i] != file || rows[i] / 64 != index) {
+			file = files[i], index = rows[i] / 64, word = 0;
+			if (file < block[0] && index < block[2 + 2 * file] - block[1 + 2 * file])
+				word = block[block[1 + 2 * file] + index];
 		}
+		keep[i] = !(word >> rows[i] % 64 & 1);
 	}
 }
 
@@ -58,11 +54,12 @@ type KeepFunction struct {
 	Bitmaps []Bitmap // one for each value of file_index
 }
 
-// Bitmap is the place of a bitmap in a file. Bit i%8 of the bitmap's byte i/8 is set if row i is deleted.
+// Bitmap is the place of a bitmap in a file. The bitmap consists of 64-bit words in the machine's byte order: bit i%64 of
+// word i/64 is set if row i is deleted.
 type Bitmap struct{ Offset, Bytes int64 }
 
-// bytes returns the size of the function's bitmaps.
-func (k *KeepFunction) bytes() (n int64) {
+// Bytes returns the size of the function's bitmaps.
+func (k *KeepFunction) Bytes() (n int64) {
 	for _, b := range k.Bitmaps {
 		n += b.Bytes
 	}
@@ -94,26 +91,26 @@ func (d *Database) addKeepFunction(k *KeepFunction) error {
 	return nil
 }
 
-// loadBitmaps reads a function's bitmaps into a block of C memory, as struct bitmaps describes it.
+// loadBitmaps reads a function's bitmaps into a block of C memory, as keep_rows describes it.
 func loadBitmaps(k *KeepFunction) (unsafe.Pointer, error) {
+	const wordBytes = 8
 	file, err := os.Open(k.Path)
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
-	n := len(k.Bitmaps)
-	position := 8 + 16*n
-	size := position + int(k.bytes())
+	position := 1 + 2*len(k.Bitmaps) // in words, as the bounds in the block
+	size := wordBytes*position + int(k.Bytes())
 	p := C.calloc(1, C.size_t(size))
 	if p == nil {
 		return nil, OutOfMemoryError(errors.New("cannot allocate memory for the deleted rows"))
 	}
-	block, header := unsafe.Slice((*byte)(p), size), unsafe.Slice((*uint64)(p), 1+2*n)
-	header[0] = uint64(n)
+	block, header := unsafe.Slice((*byte)(p), size), unsafe.Slice((*uint64)(p), position)
+	header[0] = uint64(len(k.Bitmaps))
 	for i, b := range k.Bitmaps {
-		end := position + int(b.Bytes)
+		end := position + int(b.Bytes)/wordBytes
 		header[1+2*i], header[2+2*i] = uint64(position), uint64(end)
-		if _, err := io.ReadFull(io.NewSectionReader(file, b.Offset, b.Bytes), block[position:end]); err != nil {
+		if _, err := io.ReadFull(io.NewSectionReader(file, b.Offset, b.Bytes), block[wordBytes*position:wordBytes*end]); err != nil {
 			C.free(p)
 			return nil, err
 		}

@@ -2,7 +2,9 @@ package datafile
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
+	"math"
 	"path"
 	"reflect"
 	"strings"
@@ -13,6 +15,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/parquet"
 	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/io"
 	"github.com/apache/iceberg-go/table"
 	"github.com/apache/iceberg-go/table/dv"
 
@@ -50,7 +53,11 @@ func (d *deleteReader) deletesOf(ctx context.Context, task table.FileScanTask) (
 	defer d.mu.Unlock()
 	deletedRows := dv.NewRoaringPositionBitmap()
 	for _, f := range task.DeletionVectorFiles {
-		rows, err := dv.ReadDV(fs, f)
+		err := checkVector(fs, f)
+		var rows *dv.RoaringPositionBitmap
+		if err == nil {
+			rows, err = dv.ReadDV(fs, f)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("reading the delete file %s: %w", path.Base(f.FilePath()), err)
 		}
@@ -95,10 +102,43 @@ func (d *deleteReader) deletesOf(ctx context.Context, task table.FileScanTask) (
 	return result, nil
 }
 
+var errDeletesTooLarge = fmt.Errorf("the table's delete files need more than %d MiB of memory: compact the table with the program that wrote them", maxDeleteBytes>>20)
+
 // addBytes adds to the size of the contents in memory, and returns an error above maxDeleteBytes.
 func (d *deleteReader) addBytes(n int64) error {
 	if d.bytes += n; d.bytes > maxDeleteBytes {
-		return fmt.Errorf("the table's delete files need more than %d MiB of memory: compact the table with the program that wrote them", maxDeleteBytes>>20)
+		return errDeletesTooLarge
+	}
+	return nil
+}
+
+// bitmapBytes is the approximate size of a bitmap with few rows. A dv.RoaringPositionBitmap has one for every 2^32 rows.
+const bitmapBytes = 256
+
+// checkVector returns an error if a deletion vector would need more than maxDeleteBytes, or claims more bitmaps than it
+// can contain. dv.ReadDV allocates memory by this claim.
+func checkVector(fs io.IO, f iceberg.DataFile) error {
+	const growth = 6 // in memory, a vector is up to 6 times as large as in the file
+	offset, size := f.ContentOffset(), f.ContentSizeInBytes()
+	if offset == nil || size == nil {
+		return nil // dv.ReadDV returns an error
+	}
+	file, err := fs.Open(f.FilePath())
+	if err != nil {
+		return err
+	}
+	defer file.Close() //nolint:errcheck // only read
+	var head [16]byte  // length, magic number, and number of bitmaps
+	if _, err := file.ReadAt(head[:], *offset); err != nil {
+		return err
+	}
+	const minBytes = 12 // of each bitmap
+	bitmaps := binary.LittleEndian.Uint64(head[8:])
+	if bitmaps > uint64(max(*size, 0))/minBytes {
+		return fmt.Errorf("the deletion vector has %d bytes and claims %d bitmaps, which would need more", *size, bitmaps)
+	}
+	if *size > maxDeleteBytes/growth || *size*growth+int64(bitmaps)*bitmapBytes > maxDeleteBytes {
+		return errDeletesTooLarge
 	}
 	return nil
 }
@@ -124,7 +164,8 @@ func (d *deleteReader) rowsOf(ctx context.Context, f iceberg.DataFile, dataFile 
 	}
 	err = d.eachBatch(ctx, f, columns, func(b arrow.RecordBatch) error {
 		const rowBytes, blockRows, blockBytes = 2, 1 << 16, 64 // approximate sizes in a bitmap
-		lastBlock, size := int64(-1), int64(0)
+		const noBlock = math.MinInt64
+		lastBlock, size := int64(noBlock), int64(0)
 		paths, rows := b.Column(0).(*array.String), b.Column(1).(*array.Int64)
 		for i := range paths.Len() {
 			if !d.dataFiles[paths.Value(i)] { // the file can have positions in replaced files
@@ -134,10 +175,15 @@ func (d *deleteReader) rowsOf(ctx context.Context, f iceberg.DataFile, dataFile 
 			if deleted == nil {
 				deleted = dv.NewRoaringPositionBitmap()
 				rowsByFile[strings.Clone(paths.Value(i))] = deleted
+				size += int64(len(paths.Value(i)))
+				lastBlock = noBlock
 			}
 			deleted.Set(uint64(rows.Value(i)))
 			if block := rows.Value(i) / blockRows; block != lastBlock {
-				lastBlock, size = block, size+blockBytes
+				if size += blockBytes; lastBlock == noBlock || block>>16 != lastBlock>>16 {
+					size += bitmapBytes
+				}
+				lastBlock = block
 			}
 			size += rowBytes
 		}

@@ -2,9 +2,14 @@ package datafile
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
+	"hash/crc32"
+	"math"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -14,7 +19,9 @@ import (
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 	"github.com/apache/iceberg-go"
 	iceio "github.com/apache/iceberg-go/io"
+	"github.com/apache/iceberg-go/puffin"
 	"github.com/apache/iceberg-go/table"
+	"github.com/apache/iceberg-go/table/dv"
 )
 
 // TestDeletesMemory checks that positions and keys of delete files count against maxDeleteBytes.
@@ -30,7 +37,7 @@ func TestDeletesMemory(t *testing.T) {
 		rows := `[{"k":1},{"k":2}]`
 		if kind == "positions" {
 			fields = []arrow.Field{{Name: "file_path", Type: arrow.BinaryTypes.String, Metadata: id("2147483546")}, {Name: "pos", Type: arrow.PrimitiveTypes.Int64, Metadata: id("2147483545")}}
-			rows = `[{"file_path":"a","pos":1},{"file_path":"a","pos":2},{"file_path":"not a file of the scan","pos":70000}]`
+			rows = `[{"file_path":"a","pos":1},{"file_path":"a","pos":2},{"file_path":"a","pos":1099511627776},{"file_path":"not a file of the scan","pos":70000}]`
 		}
 		s := arrow.NewSchema(fields, nil)
 		b, _, err := array.RecordFromJSON(memory.DefaultAllocator, s, strings.NewReader(rows))
@@ -64,7 +71,7 @@ func TestDeletesMemory(t *testing.T) {
 			t.Fatal(err)
 		}
 		task.File = dataFile.Build()
-		for used, fails := range map[int64]bool{maxDeleteBytes - 200: false, maxDeleteBytes - 20: true} {
+		for used, fails := range map[int64]bool{maxDeleteBytes - 1000: false, maxDeleteBytes - 20: true} {
 			d := &deleteReader{
 				t:         table.New(nil, meta, "", func(context.Context) (iceio.IO, error) { return iceio.LocalFS{}, nil }, nil),
 				dataFiles: map[string]bool{"a": true}, bytes: used,
@@ -73,9 +80,45 @@ func TestDeletesMemory(t *testing.T) {
 			if fails != (err != nil && strings.Contains(err.Error(), "512 MiB")) || err != nil && !fails {
 				t.Errorf("%s, with %d bytes in use: error = %v, want an error about 512 MiB: %v", kind, used, err, fails)
 			}
-			if d.bytes == used {
-				t.Errorf("%s: reading the delete file counted no bytes", kind)
+			// Positions that are far apart need a bitmap each.
+			if want := map[string]int64{"positions": 2 * bitmapBytes, "keys": 2}[kind]; d.bytes-used < want {
+				t.Errorf("%s: reading the delete file counted %d bytes, want at least %d", kind, d.bytes-used, want)
 			}
+		}
+	}
+}
+
+// TestHostileVector reads deletion vectors that claim more bitmaps than they contain. They are refused before memory
+// is allocated for the bitmaps.
+func TestHostileVector(t *testing.T) {
+	for _, bitmaps := range []uint64{1 << 24, 1 << 25, math.MaxUint64} {
+		blob := binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint32(nil, dv.DVMagicNumber), bitmaps)
+		blob = slices.Concat(binary.BigEndian.AppendUint32(nil, uint32(len(blob))), blob, binary.BigEndian.AppendUint32(nil, crc32.ChecksumIEEE(blob)))
+		path := filepath.Join(t.TempDir(), "vector.puffin")
+		file, err := os.Create(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w, err := puffin.NewWriter(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		meta, err := w.AddBlob(puffin.BlobMetadataInput{Type: puffin.BlobTypeDeletionVector, SnapshotID: -1, SequenceNumber: -1, Fields: []int32{2147483645}, Properties: map[string]string{"cardinality": "1", "referenced-data-file": "a"}}, blob)
+		if err := errors.Join(err, w.Finish(), file.Close()); err != nil {
+			t.Fatal(err)
+		}
+		b, err := iceberg.NewDataFileBuilder(*iceberg.UnpartitionedSpec, iceberg.EntryContentPosDeletes, path, iceberg.PuffinFile, nil, nil, nil, 1, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := b.ContentOffset(meta.Offset).ContentSizeInBytes(meta.Length).ReferencedDataFile("a").Build()
+		tab := table.New(nil, nil, "", func(context.Context) (iceio.IO, error) { return iceio.LocalFS{}, nil }, nil)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err = (&deleteReader{t: tab}).deletesOf(t.Context(), table.FileScanTask{DeletionVectorFiles: []iceberg.DataFile{f}})
+		runtime.ReadMemStats(&after)
+		if allocated := after.TotalAlloc - before.TotalAlloc; err == nil || !strings.Contains(err.Error(), "claims") || allocated > 10<<20 {
+			t.Errorf("a vector that claims %d bitmaps: error = %v, %d bytes allocated; want an error about the claim, and at most 10 MiB", bitmaps, err, allocated)
 		}
 	}
 }

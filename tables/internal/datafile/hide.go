@@ -18,12 +18,14 @@ type Deleted map[string][]uint64
 func (d Deleted) Add(path string, row, limit int64) error {
 	rows, word := d[path], row/64
 	if missing := word + 1 - int64(len(rows)); missing > 0 {
-		size := 8 * missing
-		for _, r := range d {
-			size += 8 * int64(len(r))
-		}
-		if size > limit {
-			return fmt.Errorf("the numbers of the replaced rows need more than %d bytes: increase Options.Memory: %w", limit, partd.ErrTooLarge)
+		if word >= int64(cap(rows)) { // otherwise, the memory is allocated, and adding up the sizes again would take long
+			size := 8 * missing
+			for _, r := range d {
+				size += 8 * int64(len(r))
+			}
+			if size > limit {
+				return fmt.Errorf("the numbers of the replaced rows need more than %d bytes: increase Options.Memory: %w", limit, partd.ErrTooLarge)
+			}
 		}
 		rows = append(rows, make([]uint64, missing)...)
 		d[path] = rows

@@ -12,9 +12,9 @@ import (
 type Lineage struct{ FirstRowID, Sequence *int64 }
 
 // inherit returns the values of column c for the kept rows of a step. In Iceberg's columns for lineage, it replaces nulls
-// by the inherited values. The rows of a file without a first row ID inherit nothing: such rows have no IDs yet.
+// by the inherited values. The file must have a first row ID; rows of other files have no IDs yet.
 func (f *file) inherit(c Column, values arrow.Array, st *step, groupStart int64) arrow.Array {
-	if f.lineage.FirstRowID == nil || f.lineage.Sequence == nil || values.NullN() == 0 {
+	if f.lineage.Sequence == nil || values.NullN() == 0 {
 		return values
 	}
 	id, _ := idOf(c.IDs)

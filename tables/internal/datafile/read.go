@@ -140,7 +140,9 @@ func (f *file) readGroup(ctx context.Context, g group, yield func(arrow.RecordBa
 			if err != nil {
 				return fmt.Errorf("column %q: %w", schema.Field(i).Name, err)
 			}
-			columns[i] = f.inherit(f.scan.Columns[i], columns[i], &st, g.first)
+			if f.lineage.FirstRowID != nil {
+				columns[i] = f.inherit(f.scan.Columns[i], columns[i], &st, g.first)
+			}
 		}
 		b := array.NewRecordBatch(schema, columns, st.count())
 		if st.keptRows != nil || f.scan.Recycle { // Releasing is safe: b has copies of the kept values, or its own references to the arrays.

@@ -2,6 +2,7 @@ package sqlwrite
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 )
 
@@ -91,11 +92,20 @@ func (p *parser) delete(st *Statement) (err error) {
 	}
 	where := p.find(p.pos, len(p.tokens), "WHERE")
 	if p.accept("USING") {
-		if st.From, err = p.clause(where); err != nil {
+		if st.From, err = p.from(where); err != nil {
 			return err
 		}
 	}
 	return p.where(st)
+}
+
+// from returns the list of tables up to index to, and skips it.
+func (p *parser) from(to int) (string, error) {
+	end := p.find(p.pos, to, "SELECT", "WHERE", "GROUP", "HAVING", "WINDOW", "QUALIFY", "UNION", "EXCEPT", "INTERSECT", "ORDER", "LIMIT", "OFFSET", "FETCH", "FOR")
+	if end < to {
+		return "", p.wrap(end, fmt.Errorf("%s does not fit here: use a subquery", p.upper(end)))
+	}
+	return p.clause(to)
 }
 
 // where parses WHERE and a condition, which end the statement.
@@ -141,7 +151,7 @@ func (p *parser) update(st *Statement) (err error) {
 	}
 	st.Actions = []Action{a}
 	if p.accept("FROM") {
-		if st.From, err = p.clause(p.find(p.pos, len(p.tokens), "WHERE")); err != nil {
+		if st.From, err = p.from(p.find(p.pos, len(p.tokens), "WHERE")); err != nil {
 			return err
 		}
 	}

@@ -46,15 +46,9 @@ func (p *parser) definition(st *Statement, verb string) error {
 
 // refuseKind refuses CREATE VIEW and the like. start is the index of the first token after the verb.
 func (p *parser) refuseKind(start int, verb string) error {
-	kinds := []string{"TEMP", "TEMPORARY", "VIEW", "INDEX", "SEQUENCE"}
-	i := p.find(start, len(p.tokens), kinds...)
-	if i > start+3 || i == len(p.tokens) {
-		if i = start; p.upper(i) == "OR" {
-			i += 2
-		}
+	for p.pos = start; p.accept("OR", "REPLACE") || p.accept("UNIQUE"); {
 	}
-	kind := strings.TrimSuffix(p.upper(i), "ORARY")
-	return p.wrap(start-1, fmt.Errorf("%s %s is not supported: only tables are stored", verb, kind))
+	return p.wrap(start-1, fmt.Errorf("%s %s is not supported: only tables are stored", verb, strings.TrimSuffix(p.peek(0), "ORARY")))
 }
 
 func (p *parser) createTable(st *Statement) (err error) {
@@ -120,53 +114,41 @@ func (p *parser) sqlType(end int) (string, error) {
 
 // alter parses the change of ALTER TABLE.
 func (p *parser) alter(st *Statement) (err error) {
-	end := len(p.tokens)
-	switch {
-	case p.accept("RENAME", "TO"):
-		st.Change = "RENAME TABLE"
+	if p.accept("RENAME", "TO") {
 		st.Rename, err = p.name()
-	case p.accept("RENAME"):
-		st.Change = "RENAME"
-		p.accept("COLUMN")
-		if st.Column, err = p.name(); err == nil {
-			err = p.expect("TO")
-		}
-		if err == nil {
+		return err
+	}
+	changes := map[string]string{"ADD": "add", "DROP": "drop", "RENAME": "rename", "ALTER": "widen"}
+	if st.Change = changes[p.next()]; st.Change == "" {
+		p.pos--
+		return p.expected("ADD, DROP, RENAME or ALTER")
+	}
+	if slices.Contains(constraints, p.peek(0)) {
+		return p.wrap(p.pos, errConstraint)
+	}
+	p.accept("COLUMN")
+	st.IfColumn = st.Change == "add" && p.accept("IF", "NOT", "EXISTS") || st.Change == "drop" && p.accept("IF", "EXISTS")
+	if st.Column, err = p.name(); err != nil {
+		return err
+	}
+	switch st.Change {
+	case "rename":
+		if err = p.expect("TO"); err == nil {
 			st.Rename, err = p.name()
 		}
-	case p.accept("ADD"):
-		st.Change = "ADD"
-		if slices.Contains(constraints, p.peek(0)) {
-			return p.wrap(p.pos, errConstraint)
-		}
-		p.accept("COLUMN")
-		st.IfNotExists = p.accept("IF", "NOT", "EXISTS")
-		st.Types = make([]ColumnType, 1)
-		st.Types[0], err = p.columnType(end)
-	case p.accept("DROP"):
-		st.Change = "DROP"
-		if slices.Contains(constraints, p.peek(0)) {
-			return p.wrap(p.pos, errConstraint)
-		}
-		p.accept("COLUMN")
-		st.IfColumnExists = p.accept("IF", "EXISTS")
-		st.Column, err = p.name()
-	case p.accept("ALTER"):
-		st.Change = "TYPE"
-		p.accept("COLUMN")
-		if st.Column, err = p.name(); err != nil {
-			return err
-		}
+		return err
+	case "widen":
 		if p.peek(0) == "SET" && p.peek(1) != "DATA" || p.peek(0) == "DROP" {
 			return p.wrap(p.pos, errConstraint)
 		}
 		p.accept("SET", "DATA")
-		if err = p.expect("TYPE"); err == nil {
-			st.Types = []ColumnType{{Name: st.Column}}
-			st.Types[0].Type, err = p.sqlType(end)
+		if err = p.expect("TYPE"); err != nil {
+			return err
 		}
-	default:
-		return p.expected("ADD, DROP, RENAME or ALTER")
+	case "drop":
+		return nil
 	}
+	st.Types = []ColumnType{{Name: st.Column}}
+	st.Types[0].Type, err = p.sqlType(len(p.tokens))
 	return err
 }

@@ -3,6 +3,7 @@ package sqlwrite
 import (
 	"errors"
 	"fmt"
+	"slices"
 )
 
 func (p *parser) merge(st *Statement) (err error) {
@@ -19,14 +20,15 @@ func (p *parser) merge(st *Statement) (err error) {
 	if comma := p.find(p.pos, condition, ","); comma < condition {
 		return p.wrap(comma, errors.New("the source of MERGE must be one table or one subquery"))
 	}
-	if st.From, err = p.clause(condition); err != nil {
+	if st.From, err = p.from(condition); err != nil {
 		return err
 	}
-	when := p.find(p.pos, len(p.tokens), "WHEN")
 	if p.accept("USING") {
-		st.Using, err = p.clause(when)
+		start := p.pos
+		_, err = p.list()
+		st.Using = p.text(start, p.pos)
 	} else if err = p.expect("ON"); err == nil {
-		st.On, err = p.expression(when)
+		st.On, err = p.expression(p.find(p.pos, len(p.tokens), "WHEN"))
 	}
 	for err == nil && p.pos < len(p.tokens) {
 		err = p.action(st)
@@ -53,8 +55,14 @@ func (p *parser) action(st *Statement) (err error) {
 		return p.expected("WHEN MATCHED, WHEN NOT MATCHED or WHEN NOT MATCHED BY SOURCE")
 	}
 	if p.accept("AND") {
-		if a.If, err = p.expression(p.find(p.pos, len(p.tokens), "THEN")); err != nil {
+		from, then := p.pos, p.find(p.pos, len(p.tokens), "THEN")
+		if a.If, err = p.expression(then); err != nil {
 			return err
+		}
+		for i := from; i < then; i++ {
+			if p.upper(i) == "(" && slices.Contains(queryWords[:len(queryWords)-1], p.upper(i+1)) {
+				return p.wrap(i, errors.New("a condition after AND cannot have a subquery: compute its value in the source"))
+			}
 		}
 	}
 	if err := p.expect("THEN"); err != nil {

@@ -202,16 +202,8 @@ func (st *Statement) ChangeQuery(target string, columns []Column, sourceColumns 
 	if st.Verb == Delete {
 		c.Actions = []ChangeAction{{Kind: Delete}}
 	}
-	copies, err := st.copiesConditions()
-	if err != nil {
-		return nil, err
-	}
 	// selected returns a SELECT with the values of the actions for which applies returns true.
 	selected := func(action string, applies func(When) bool) string {
-		operand := sqlquote.Name(actionColumn)
-		if copies {
-			operand = "(" + action + ")"
-		}
 		list := fmt.Sprintf("SELECT %[1]s.%[2]s, %[1]s.%[3]s, %[4]s AS %[5]s", alias, sqlquote.Name(FileColumn), sqlquote.Name(RowColumn), action, sqlquote.Name(actionColumn))
 		for v, i := range c.Values {
 			value := ""
@@ -223,7 +215,7 @@ func (st *Statement) ChangeQuery(target string, columns []Column, sourceColumns 
 			if value == "" {
 				value = columns[i].cast("")
 			} else {
-				value = "CASE " + operand + value + " END"
+				value = "CASE " + sqlquote.Name(actionColumn) + value + " END"
 			}
 			list += ", " + value + " AS " + sqlquote.Name("partd value "+strconv.Itoa(v))
 		}
@@ -300,28 +292,6 @@ func (st *Statement) caseOf(when When) string {
 		return ""
 	}
 	return "CASE" + cases + " END"
-}
-
-// copiesConditions reports whether ChangeQuery must repeat the conditions of actions, because DuckDB does not allow an alias
-// of an expression with a subquery within the same SELECT. It returns an error if a condition could then differ between its
-// copies. DuckDB itself refuses an alias of such a condition.
-func (st *Statement) copiesConditions() (copies bool, err error) {
-	isVolatile := false
-	for _, a := range st.Actions {
-		tokens, err := lex(a.If)
-		if err != nil {
-			return false, err
-		}
-		for i, t := range tokens {
-			isSubquery := i > 0 && tokens[i-1].upper == "(" && slices.Contains([]string{"SELECT", "WITH", "FROM", "VALUES", "TABLE"}, t.upper)
-			copies = copies || isSubquery
-			isVolatile = isVolatile || slices.Contains([]string{"RANDOM", "UUID", "GEN_RANDOM_UUID", "UUIDV4", "UUIDV7", "SETSEED"}, strings.Trim(strings.ToUpper(a.If[t.start:t.end]), `"`))
-		}
-	}
-	if copies && isVolatile {
-		return false, errors.New("a condition after AND cannot have both a subquery and a random value: compute the value in the source")
-	}
-	return copies, nil
 }
 
 // NeedsSource reports whether ChangeQuery needs the columns of a MERGE's source.

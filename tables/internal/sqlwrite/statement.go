@@ -38,8 +38,6 @@ type Statement struct {
 
 	IfExists, IfNotExists, OrReplace, Cascade bool
 
-	IfColumnExists bool // whether ALTER TABLE … DROP COLUMN has IF EXISTS
-
 	Columns []string   // columns that INSERT lists; nil without a list
 	ByName  bool       // whether INSERT matches columns by name
 	Query   string     // query of INSERT or CREATE TABLE AS; "" if INSERT has VALUES, or CREATE TABLE has columns
@@ -47,8 +45,10 @@ type Statement struct {
 
 	Types  []ColumnType // columns of CREATE TABLE, or the column that ALTER TABLE adds or changes
 	Rename string       // new name of the table, or of the column Column
-	Column string       // column that ALTER TABLE drops, renames or changes
-	Change string       // what ALTER TABLE does: "ADD", "DROP", "RENAME", "TYPE", or "RENAME TABLE"
+
+	Column   string // column that ALTER TABLE changes; "" if it renames the table
+	Change   string // what ALTER TABLE does to Column: "add", "drop", "rename" or "widen"
+	IfColumn bool   // whether ADD COLUMN has IF NOT EXISTS, or DROP COLUMN has IF EXISTS
 
 	From    string // tables after USING of DELETE or MERGE, or after FROM of UPDATE
 	On      string // condition of MERGE

@@ -75,7 +75,7 @@ type Changes struct {
 	Partd string `json:"partd"` // must be ChangesCall
 	Table
 	Since State    `json:"since,omitzero"` // the zero State means the empty table
-	Keys  []string `json:"keys,omitempty"`
+	Keys  []string `json:"keys,omitzero"`  // see tables.ChangesOptions.Keys
 	UUID  string   `json:"uuid,omitempty"`
 }
 

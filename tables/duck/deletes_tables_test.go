@@ -1,0 +1,167 @@
+//go:build cgo
+
+package duck_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/iceberg-go"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/duck"
+)
+
+// timedRows returns rows of randomRows with a time in the given days of November 2026, in at most 200 hours.
+func timedRows(r *rand.Rand, n, firstDay, days int) arrow.RecordBatch {
+	values := randomRows(r, n)
+	type_ := &arrow.TimestampType{Unit: arrow.Microsecond, TimeZone: "UTC"}
+	b := array.NewTimestampBuilder(memory.DefaultAllocator, type_)
+	defer b.Release()
+	for range n {
+		const hour, november = 3600_000_000, 1793491200_000_000
+		b.Append(arrow.Timestamp(november + hour*(24*int64(firstDay)+r.Int64N(24*int64(days)))))
+	}
+	fields := append([]arrow.Field{{Name: "ts", Type: type_}}, values.Schema().Fields()...)
+	return array.NewRecordBatch(arrow.NewSchema(fields, nil), append([]arrow.Array{b.NewArray()}, values.Columns()...), int64(n))
+}
+
+// TestOrderedDeletes reads tables with an order, some of them partitioned, after other programs deleted rows. Rows in the
+// tail replace rows in some files, or are replaced by them.
+func TestOrderedDeletes(t *testing.T) {
+	seed := uint64(os.Getpid())
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 2)) //nolint:gosec // a test's
+	s := newStore(t, nil)
+	for i, rule := range []tables.OnDuplicate{tables.KeepAll, tables.KeepFirst, tables.KeepLast, tables.KeepLast} {
+		name := fmt.Sprint("t", i)
+		settings := &tables.Settings{Time: "ts", Keys: []string{"k"}, OnDuplicate: rule}
+		if i != 2 {
+			settings.Partition = tables.PartitionDay
+		}
+		put := func(b arrow.RecordBatch) {
+			t.Helper()
+			reader, err := array.NewRecordReader(b.Schema(), []arrow.RecordBatch{b})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.Bucket("b").Table(name).Put(t.Context(), reader, tables.PutAppend, &tables.PutOptions{Settings: settings}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for day := range 3 {
+			put(timedRows(r, 2000, 2*day, 2))
+			fold(t, s)
+		}
+		f := foreign{t, s, "b", name}
+		f.mergeOnRead(2 + i%2)
+		for range 2 {
+			from := r.Int64N(800)
+			f.delete(iceberg.NewAnd(iceberg.GreaterThanEqual(iceberg.Reference("k"), from), iceberg.LessThan(iceberg.Reference("k"), from+200)))
+			wantAsScanned(t, s, name, nil)
+			put(timedRows(r, 500, 1, 2)) // these rows stay in the tail
+			wantAsScanned(t, s, name, nil)
+			if !readsFiles(t, s, name, nil) {
+				t.Errorf("SQL copies all rows of %s with rule %s, want it to read the files", name, rule)
+			}
+			fold(t, s)
+			wantAsScanned(t, s, name, nil)
+		}
+	}
+}
+
+// TestDeletesBefore compares states of a table with different deleted rows in one statement, in reused databases, and in
+// separate processes.
+func TestDeletesBefore(t *testing.T) {
+	for _, processes := range []bool{false, true} {
+		s := newStore(t, &duck.Options{Processes: processes})
+		put(t, s, "b", "t", numbers(0, 1000))
+		fold(t, s)
+		f := foreign{t, s, "b", "t"}
+		f.mergeOnRead(3)
+		var states []tables.At // state i lacks rows 0 to i
+		for i := range int64(3) {
+			f.delete(iceberg.EqualTo(iceberg.Reference("k"), i))
+			versions, err := s.Bucket("b").Table("t").Versions(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			states = append(states, tables.AtVersion(versions[len(versions)-1].Version))
+		}
+		if _, err := s.Bucket("b").Snapshot(t.Context(), "snapshot"); err != nil {
+			t.Fatal(err)
+		}
+		f.delete(iceberg.EqualTo(iceberg.Reference("k"), int64(3)))
+		for range 2 {
+			for i, state := range states {
+				expect(t, s, "SELECT min(k), count(*) FROM b.t", &tables.QueryOptions{At: state}, fmt.Sprintf("%d|%d", i+1, 999-i))
+				expect(t, s, `SELECT k FROM before.b.t EXCEPT ALL SELECT k FROM b.t ORDER BY k`, &tables.QueryOptions{Before: state},
+					[]string{"1", "2", "3"}[i:]...)
+			}
+			expect(t, s, "SELECT min(k), count(*) FROM b.t", nil, "4|996")
+			expect(t, s, "SELECT min(k), count(*) FROM b.t", &tables.QueryOptions{At: tables.AtSnapshot("snapshot")}, "3|997")
+		}
+	}
+}
+
+// TestDeletesInRowGroups deletes every third row of a file with several row groups. A condition that skips row groups does
+// not change the row numbers.
+func TestDeletesInRowGroups(t *testing.T) {
+	const n = 400_000
+	s := newStore(t, nil)
+	put(t, s, "b", "t", numbers(0, n))
+	fold(t, s)
+	f := foreign{t, s, "b", "t"}
+	f.mergeOnRead(2)
+	loaded, err := f.LoadTable(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tasks, err := loaded.Scan().PlanFiles(t.Context())
+	if err != nil || len(tasks) != 1 {
+		t.Fatalf("got %d files, error %v; want 1", len(tasks), err)
+	}
+	var paths []string
+	var positions []int64
+	for row := int64(0); row < n; row += 3 {
+		paths, positions = append(paths, tasks[0].File.FilePath()), append(positions, row)
+	}
+	f.addPositions(paths, positions)
+	for from := int64(0); from < n; from += 57_000 {
+		want := []string{}
+		for k := from; len(want) < 4; k++ {
+			if k%3 != 0 {
+				want = append(want, fmt.Sprint(k))
+			}
+		}
+		expect(t, s, fmt.Sprintf("SELECT k FROM b.t WHERE k >= %d ORDER BY k LIMIT 4", from), nil, want...)
+		expect(t, s, fmt.Sprintf("SELECT count(*), count(*) FILTER (k %% 3 = 0) FROM b.t WHERE k >= %d AND k < %d", from, from+300), nil, "200|0")
+	}
+	expect(t, s, "SELECT count(*), count(*) FILTER (k % 3 = 0) FROM b.t", nil, fmt.Sprintf("%d|0", n-(n+2)/3))
+}
+
+// TestDeletesOfTables reads several tables in one statement. Together, their bitmaps of deleted rows can take a quarter
+// of the statement's memory. The rows of further tables are copied.
+func TestDeletesOfTables(t *testing.T) {
+	const n, count = 2_200_000, 4
+	s := newStore(t, nil)
+	var parts []string
+	for i := range count {
+		name := fmt.Sprint("t", i)
+		put(t, s, "b", name, numbers(0, n))
+		fold(t, s)
+		f := foreign{t, s, "b", name}
+		f.mergeOnRead(2)
+		f.delete(iceberg.GreaterThan(iceberg.Reference("k"), int64(9)))
+		parts = append(parts, "SELECT k FROM b."+name)
+	}
+	// Alone, each table's bitmap takes at most a quarter of the memory.
+	o := &tables.QueryOptions{Memory: n/8*4 + 1000}
+	expect(t, s, "SELECT sum(k), count(*) FROM ("+strings.Join(parts, " UNION ALL ")+")", o, fmt.Sprint(45*count, "|", 10*count))
+}
