@@ -15,6 +15,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/go-partd/partd/tables/internal/commit"
+	"github.com/go-partd/partd/tables/internal/sqlerror"
 	"github.com/go-partd/partd/tables/internal/sqlwrite"
 )
 
@@ -293,8 +294,11 @@ func withoutPosition(err error) error {
 	if op, ok := errors.AsType[*OpError](err); ok {
 		err = op.Err
 	}
-	if sqlError, ok := errors.AsType[*SQLError](err); ok && sqlError.Line > 0 && err == error(sqlError) {
-		return &SQLError{Err: sqlError.Err}
+	switch e := err.(type) { // not errors.As: a wrapper can contain another cause, such as a canceled context
+	case *sqlerror.Error:
+		return &SQLError{Err: e.Err}
+	case *SQLError:
+		return &SQLError{Err: e.Err}
 	}
 	return err
 }
