@@ -49,7 +49,7 @@ func selectState(selectors ...At) (selected stateSelection) {
 }
 
 // At returns the table pinned to the state that a selector selects, or an error if the table or the state is missing.
-// It ignores the state to which t itself is pinned. If all selectors are nil, the result is not pinned.
+// It ignores any state that t is already pinned to. If all selectors are nil, the result is not pinned.
 //
 // With [AtTime], At can wait until a running put ends. To avoid a deadlock, the reader that is passed to a put must not
 // call At with AtTime for the same table.

@@ -26,7 +26,7 @@ type Changes struct {
 // ChangesOptions configures Changes. Nil or the zero value selects the defaults.
 type ChangesOptions struct {
 	// Keys are the columns that identify rows. Nil means the time and key columns in the table's settings. Without keys,
-	// an update is a delete and an insert.
+	// or if Keys is empty but not nil, an update is a delete and an insert.
 	Keys []string
 
 	// UUID is the UUID that the table must have. Set it to Changes.UUID of the previous call to detect that the table was
@@ -61,9 +61,12 @@ const (
 // If exactly one row with a given key was deleted and exactly one was inserted, they are an update; keys that are null
 // count as equal. The rows have no particular order, except that the two rows of an update are adjacent.
 //
-// Changes reads only files that the states do not share, or whose deleted rows differ. It sorts their
-// rows with temporary files, a quarter of Options.Memory at a time. If since has expired, if the table was deleted and created again, or if it was replaced
-// by a table without common columns, the error wraps ErrNotFound: start again with a nil since.
+// Changes reads only files that the states do not share, or whose deleted rows differ. It sorts their rows with temporary
+// files, a quarter of Options.Memory at a time.
+//
+// The error wraps ErrNotFound if since has expired, if the table was deleted and created again, or if the states have no
+// common column, or t's state has a narrower type than since: then start again with a nil since. Tables of Iceberg's format
+// version 1 have no version numbers, so the error wraps [errors.ErrUnsupported].
 func (t *Table) Changes(ctx context.Context, since At, o *ChangesOptions) (*Changes, error) {
 	ctx, end := t.store().opts.begin(ctx, "changes", t.Bucket().Name(), t.Name())
 	d, err := t.difference(ctx, since, cmp.Or(o, new(ChangesOptions)))

@@ -104,8 +104,11 @@ func (d *difference) encode(rows sorted.Batches, isNew bool) sorted.Batches {
 	})(rows)
 }
 
-// maxChangedRows limits the rows of a batch of changes.
-const maxChangedRows = 1 << 15
+// Limits of a batch of changes. The limit on bytes is approximate.
+const (
+	maxChangedRows  = 1 << 15
+	maxChangedBytes = 4 << 20
+)
 
 // comparison finds the changes in rows sorted by compare.
 type comparison struct {
@@ -121,7 +124,8 @@ type comparison struct {
 	deleted, inserted *changedRow // the changes of the current key; nil if it has none
 	isRepeated        bool        // whether the current key has several deletes or inserts, so none is an update
 
-	changes []changedRow // changes to yield; at most maxChangedRows
+	changes []changedRow // changes to yield
+	bytes   int          // size of their encodings
 }
 
 // changedRow is a row in a sorted batch, and the kind of its change.
@@ -218,7 +222,8 @@ func (c *comparison) endPair(deleteKind, insertKind string) {
 
 func (c *comparison) record(r changedRow, kind string) {
 	r.kind = kind
-	if c.changes = append(c.changes, r); len(c.changes) == maxChangedRows {
+	c.changes, c.bytes = append(c.changes, r), c.bytes+len(r.encoded(0))+len(r.encoded(1))
+	if len(c.changes) == maxChangedRows || c.bytes >= maxChangedBytes {
 		c.flush()
 	}
 }
@@ -243,5 +248,5 @@ func (c *comparison) flush() {
 		c.stopped = !c.yield(c.d.withKinds(taken, kinds), nil)
 		taken.Release()
 	}
-	c.changes = c.changes[:0]
+	c.changes, c.bytes = c.changes[:0], 0
 }

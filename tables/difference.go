@@ -59,8 +59,10 @@ func (t *Table) difference(ctx context.Context, since At, o *ChangesOptions) (_ 
 		return nil, sinceErr
 	case o.UUID != "" && o.UUID != uuid.String(), d.from != nil && d.from.t.Metadata().TableUUID() != uuid:
 		return nil, fmt.Errorf("start again with all rows (since version 0), because the table was deleted and created again: earlier version %w", ErrNotFound)
-	case d.from != nil && !haveCommonColumn(d.from.def.Columns, d.to.def.Columns):
-		return nil, fmt.Errorf("start again with all rows (since version 0), because the table was replaced with other columns: earlier version with these columns %w", ErrNotFound)
+	case d.from != nil && !canCompare(d.from.def.Columns, d.to.def.Columns):
+		return nil, fmt.Errorf("start again with all rows (since version 0), because the columns were replaced, or have narrower types than before: earlier version with these columns %w", ErrNotFound)
+	case d.version() == 0 && d.to.t.CurrentSnapshot() != nil:
+		return nil, fmt.Errorf("%w: Iceberg's format version 1 does not number a table's versions: upgrade the table to format version 2 with another program, and put rows once", errors.ErrUnsupported)
 	}
 	return d, d.setKeys(o.Keys)
 }
@@ -93,10 +95,24 @@ func (t *Table) foldedView(ctx context.Context) (*view, error) {
 	return t.view(ctx, false)
 }
 
-func haveCommonColumn(a, b *iceberg.Schema) bool {
-	return slices.ContainsFunc(a.Fields(), func(f iceberg.NestedField) bool {
-		return slices.ContainsFunc(b.Fields(), func(g iceberg.NestedField) bool { return f.ID == g.ID })
-	})
+// canCompare reports whether two states have a common column, and the common columns of to have types for all values of
+// from. After a restore, a type can be narrower than before.
+func canCompare(from, to *iceberg.Schema) bool {
+	fields, err := iceberg.IndexByID(from)
+	haveCommon := false
+	for id, f := range fields {
+		g, ok := to.FindFieldByID(id)
+		if !ok {
+			continue
+		}
+		haveCommon = true
+		oldType, err := table.TypeToArrowType(f.Type, false, false)
+		newType, err2 := table.TypeToArrowType(g.Type, false, false)
+		if err != nil || err2 != nil || g.Required && !f.Required || !f.Type.Equals(g.Type) && schema.CanPromote(newType, oldType) {
+			return false
+		}
+	}
+	return err == nil && haveCommon
 }
 
 // setKeys sets d.keys to the requested keys, or to the columns in the table's settings if they all exist.
@@ -144,14 +160,15 @@ func (d *difference) files(ctx context.Context) (deleted, inserted []table.FileS
 	if err != nil {
 		return nil, nil, err
 	}
-	inBoth := map[string]int{}
-	for _, task := range deleted {
-		inBoth[identity(task)] = 1
+	counts := map[string][2]int{} // for each state, because another program can add a file twice
+	for state, tasks := range [][]table.FileScanTask{deleted, inserted} {
+		for _, task := range tasks {
+			n := counts[identity(task)]
+			n[state]++
+			counts[identity(task)] = n
+		}
 	}
-	for _, task := range inserted {
-		inBoth[identity(task)]++
-	}
-	isInBoth := func(task table.FileScanTask) bool { return inBoth[identity(task)] == 2 }
+	isInBoth := func(task table.FileScanTask) bool { n := counts[identity(task)]; return n[0] == n[1] }
 	return slices.DeleteFunc(slices.Clone(deleted), isInBoth), slices.DeleteFunc(slices.Clone(inserted), isInBoth), nil
 }
 

@@ -3,8 +3,11 @@ package tables
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"strconv"
 	"strings"
 
@@ -12,6 +15,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/go-partd/partd/tables/internal/commit"
+	"github.com/go-partd/partd/tables/internal/sqlerror"
 	"github.com/go-partd/partd/tables/internal/sqlwrite"
 )
 
@@ -26,7 +30,8 @@ type ExecOptions struct {
 	Parameters arrow.RecordBatch
 
 	// ID makes INSERT, UPDATE, DELETE, MERGE, TRUNCATE and CREATE TABLE idempotent: if a statement with this ID was
-	// already applied to the table, Exec changes nothing and returns the same number of rows. See PutOptions.ID. Other
+	// already applied to the table, Exec changes nothing and returns the same number of rows. See PutOptions.ID. If the ID
+	// belongs to a different statement, Exec returns an error; it does not compare the rows of INSERT … VALUES. Other
 	// statements ignore ID: a second DROP or ALTER fails.
 	ID string
 
@@ -63,7 +68,7 @@ func (s *Store) Exec(ctx context.Context, sql string, o *ExecOptions) (result Ex
 	if s.opts.Engine == nil {
 		return result, noEngine("exec")
 	}
-	x := &execution{s: s, o: *cmp.Or(o, new(ExecOptions))}
+	x := &execution{s: s, sql: sql, o: *cmp.Or(o, new(ExecOptions))}
 	ctx, end := s.opts.begin(ctx, "exec", x.o.Bucket, "")
 	defer func() { end(Outcome{Rows: result.Rows, Err: err}) }()
 	defer func() { wrapError(&err, "exec", x.result.Bucket, x.result.Table) }()
@@ -97,6 +102,7 @@ func (s *Store) Exec(ctx context.Context, sql string, o *ExecOptions) (result Ex
 // execution is a running statement.
 type execution struct {
 	s      *Store
+	sql    string
 	st     *sqlwrite.Statement
 	o      ExecOptions
 	result ExecResult
@@ -221,13 +227,29 @@ func (x *execution) applied(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	x.result.Version = versionOf(t.Metadata())
-	rows, recorded, err := e.StatementRows(ctx, t, x.o.ID)
-	if recorded {
-		x.result.Rows = rows
-	} else { // the rows of VALUES can still be in the tail, which does not record their number
-		x.result.Rows = int64(len(x.st.Values)) * x.parameterRows()
+	checksum, rows, err := e.Statement(ctx, t, x.o.ID)
+	switch {
+	case err != nil:
+		return false, err
+	case checksum == "" && x.st.Values != nil: // the rows of VALUES can be in the tail, which only records the ID
+		rows = int64(len(x.st.Values)) * x.parameterRows()
+	case x.st.Values != nil || checksum != x.checksum():
+		return false, &ArgumentError{Err: fmt.Errorf("the ID %q belongs to another statement or put, which was applied to this table: use a new ID", x.o.ID)}
 	}
-	return true, err
+	x.result.Rows = rows
+	return true, nil
+}
+
+// checksum identifies the statement and the values of its parameters.
+func (x *execution) checksum() string {
+	h := sha256.New()
+	_, _ = io.WriteString(h, x.sql)
+	if x.o.Parameters != nil {
+		if values, err := x.o.Parameters.MarshalJSON(); err == nil { // values without JSON are not compared
+			_, _ = h.Write(values)
+		}
+	}
+	return hex.EncodeToString(h.Sum(nil)[:16])
 }
 
 func (x *execution) parameterRows() int64 {
@@ -272,8 +294,11 @@ func withoutPosition(err error) error {
 	if op, ok := errors.AsType[*OpError](err); ok {
 		err = op.Err
 	}
-	if sqlError, ok := errors.AsType[*SQLError](err); ok && sqlError.Line > 0 && err == error(sqlError) {
-		return &SQLError{Err: sqlError.Err}
+	switch e := err.(type) { // not errors.As: a wrapper can contain another cause, such as a canceled context
+	case *sqlerror.Error:
+		return &SQLError{Err: e.Err}
+	case *SQLError:
+		return &SQLError{Err: e.Err}
 	}
 	return err
 }

@@ -28,7 +28,7 @@ func (x *execution) change(ctx context.Context) (err error) {
 		return err
 	}
 	defer release()
-	w := &rewrite{e: e, id: x.o.ID, attempts: x.attempts}
+	w := &rewrite{e: e, id: x.o.ID, checksum: x.checksum(), attempts: x.attempts}
 	x.attempts++
 	defer w.end()
 	fileIO := x.s.cat.NewIO()

@@ -148,7 +148,7 @@ func (x *execution) put(ctx context.Context, rows array.RecordReader, m PutMode,
 		err = counted.Err()
 	} else {
 		if o.ID = x.o.ID; o.ID != "" && x.st.Values == nil {
-			o.rows = &counted.Rows
+			o.rows, o.checksum = &counted.Rows, x.checksum()
 		}
 		x.result.Version, err = x.table.Put(ctx, counted, m, o)
 	}

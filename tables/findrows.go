@@ -40,8 +40,10 @@ func (k *keySet) findRows(ctx context.Context, scan *datafile.Scan, t *table.Tab
 			for j := range keep {
 				if keep[j] && hasKey(columns, j) {
 					key = appendKey(key[:0], columns, j)
-					if err := addRow(key, i+1, firstRow+int64(j)); err != nil {
-						return err
+					if len(key) <= k.maxKeyLen { // longer keys may be too large for the sorter
+						if err := addRow(key, i+1, firstRow+int64(j)); err != nil {
+							return err
+						}
 					}
 				}
 				keep[j] = false // the scan returns no rows

@@ -2,6 +2,9 @@ package tables_test
 
 import (
 	"flag"
+	"os/exec"
+	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/go-partd/partd/internal/testutil/layering"
@@ -46,6 +49,7 @@ var tablesLayering = layering.Layering{
 		}},
 		{Name: "built on tables", Packages: map[string][]string{
 			"transform":           nil,
+			"iceberg":             {"github.com/apache/iceberg-go"},
 			"tablestest":          nil,
 			"tablesotel":          {"go.opentelemetry.io/otel"},
 			"internal/operations": {"internal/wire", "transform"},
@@ -92,6 +96,7 @@ var tablesLayering = layering.Layering{
 				"github.com/apache/iceberg-go", "github.com/google/uuid", "github.com/zeebo/xxh3",
 				"github.com/twmb/avro", "golang.org/x/sync", "modernc.org/sqlite",
 			},
+			"internal/iceberghook": {"github.com/apache/iceberg-go"},
 			"internal/messages":    nil,
 			"internal/publicerror": nil,
 			"internal/sqlerror":    {"internal/publicerror"},
@@ -124,6 +129,25 @@ var unwanted = []string{
 
 // TestAliases checks that go doc shows the fields of every exported type.
 func TestAliases(t *testing.T) { tablesLayering.CheckAliases(t) }
+
+// TestNoIcebergTypes checks that the exported API of package tables has no types of iceberg-go: package iceberg has them.
+func TestNoIcebergTypes(t *testing.T) {
+	doc, err := exec.CommandContext(t.Context(), "go", "doc", "-all", ".").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, api, _ := strings.Cut(string(doc), "\nCONSTANTS\n") // omit the package's comment
+	if !strings.Contains(api, "\nfunc Open(") {
+		t.Fatalf("go doc does not show the function Open: %.500s", doc)
+	}
+	icebergType := regexp.MustCompile(`\b(iceberg|table)\.[A-Z]`)
+	for line := range strings.Lines(api) {
+		code, _, _ := strings.Cut(line, "//")
+		if isComment := strings.HasPrefix(line, "    "); !isComment && icebergType.MatchString(code) {
+			t.Errorf("move this to package iceberg: %s", line)
+		}
+	}
+}
 
 // TestHouse compares the table of packages in docs/design.md with tablesLayering.
 func TestHouse(t *testing.T) { tablesLayering.CheckTable(t, *update) }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/tables/internal/commit"
+	"github.com/go-partd/partd/tables/internal/iceberghook"
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
@@ -24,23 +25,29 @@ import (
 // current state.
 var ErrRequirement = errors.New("the table has changed since the change was prepared")
 
-// FoldOnLoadProperty is a table property. If it is "false", Table.Iceberg ignores [IcebergOptions].Fold.
+// FoldOnLoadProperty is a table property. If it is "false", Load of package iceberg does not fold.
 const FoldOnLoadProperty = "partd.fold-on-load"
 
-// IcebergOptions configures Table.Iceberg. Nil or the zero value means no fold.
-type IcebergOptions struct {
-	Fold bool // first move the tail's rows into files (a fold), because other engines see only files
-
-	// Every is the minimum interval between folds: if the newest version is younger, Table.Iceberg does not fold.
-	Every time.Duration
-
-	// Admit, if not nil, is called before a fold, and can delay or reject the fold. When Table.Iceberg returns, it
-	// calls release.
-	Admit func(context.Context) (release func(), err error)
+// init lets package iceberg call this package.
+func init() {
+	iceberghook.Load = func(ctx context.Context, t any, o *iceberghook.LoadOptions) (*table.Table, error) {
+		return t.(*Table).loadIceberg(ctx, o)
+	}
+	iceberghook.Stage = func(ctx context.Context, t any, meta table.Metadata) error {
+		return t.(*Table).stageIceberg(ctx, meta)
+	}
+	iceberghook.Commit = func(ctx context.Context, s any, changes []iceberghook.Change) ([]*table.Table, error) {
+		return s.(*Store).commitIceberg(ctx, changes)
+	}
+	iceberghook.NewMetadata = func(s any, columns *iceberg.Schema, spec *iceberg.PartitionSpec, order table.SortOrder, props iceberg.Properties) (table.Metadata, error) {
+		return s.(*Store).newIceberg(columns, spec, order, props)
+	}
+	iceberghook.ReadMetadata = func(ctx context.Context, s any, location string, admit func(int64) error) (table.Metadata, error) {
+		return s.(*Store).readIceberg(ctx, location, admit)
+	}
 }
 
-// Iceberg returns the table in the form that other Iceberg engines read. t must not be pinned.
-func (t *Table) Iceberg(ctx context.Context, o *IcebergOptions) (_ *table.Table, err error) {
+func (t *Table) loadIceberg(ctx context.Context, o *iceberghook.LoadOptions) (_ *table.Table, err error) {
 	defer wrapError(&err, "load", t.Bucket().Name(), t.Name())
 	n, err := t.checkUnpinned()
 	if err != nil {
@@ -76,8 +83,8 @@ func (t *Table) Iceberg(ctx context.Context, o *IcebergOptions) (_ *table.Table,
 	return loaded, notFound(err)
 }
 
-// MetadataSize returns the size of the table's JSON metadata, in bytes. Table.Iceberg needs several times as much memory.
-// t must not be pinned.
+// MetadataSize returns the size of the table's JSON metadata, in bytes. Load of package iceberg needs several times as
+// much memory. t must not be pinned.
 func (t *Table) MetadataSize(ctx context.Context) (_ int64, err error) {
 	defer wrapError(&err, "load", t.Bucket().Name(), t.Name())
 	n, err := t.checkUnpinned()
@@ -134,17 +141,7 @@ func (b *Bucket) Namespace() string { return namespaceOf(b.Name()) }
 // BucketOf returns the bucket of an Iceberg namespace.
 func (s *Store) BucketOf(namespace string) *Bucket { return s.Bucket(bucketOf(namespace)) }
 
-// IcebergChange is a change to a table that another engine requests.
-type IcebergChange struct {
-	Bucket, Table string
-	Requirements  table.Requirements
-	Updates       table.Updates
-	New           table.Metadata // metadata of a table to create, used instead of Updates; the table must not exist
-	Registered    bool           // whether New is the metadata of a dropped table; it may then contain properties reserved for partd
-}
-
-// NewIceberg returns metadata with new column IDs for a new table. It does not create the table.
-func (s *Store) NewIceberg(columns *iceberg.Schema, spec *iceberg.PartitionSpec, order table.SortOrder, props iceberg.Properties) (meta table.Metadata, err error) {
+func (s *Store) newIceberg(columns *iceberg.Schema, spec *iceberg.PartitionSpec, order table.SortOrder, props iceberg.Properties) (meta table.Metadata, err error) {
 	s = s.orUnopened()
 	id := uuid.New()
 	err = icecat.CatchPanic(func() error {
@@ -157,22 +154,17 @@ func (s *Store) NewIceberg(columns *iceberg.Schema, spec *iceberg.PartitionSpec,
 	return meta, err
 }
 
-// StageIceberg creates the directory of a table that another engine will create with a later commit. meta must be the
-// result of NewIceberg. If the bucket already contains a table of that name, the error wraps [ErrExists].
-func (t *Table) StageIceberg(ctx context.Context, meta table.Metadata) error {
+func (t *Table) stageIceberg(ctx context.Context, meta table.Metadata) error {
 	if _, err := t.checkUnpinned(); err != nil {
 		return t.error("stage", err)
 	}
-	if _, err := t.Iceberg(ctx, nil); !errors.Is(err, ErrNotFound) {
+	if _, err := t.loadIceberg(ctx, nil); !errors.Is(err, ErrNotFound) {
 		return cmp.Or(err, ErrExists)
 	}
 	return t.store().cat.MakeDirectories(meta.Location())
 }
 
-// CommitIceberg applies all changes in one commit, or none of them, and returns the changed tables. No two changes may
-// be for the same table. If a requirement is not met, the error wraps ErrRequirement. If a table rejects its
-// change, the error wraps RuleError, DuplicateError or ArgumentError.
-func (s *Store) CommitIceberg(ctx context.Context, changes ...IcebergChange) (results []*table.Table, err error) {
+func (s *Store) commitIceberg(ctx context.Context, changes []iceberghook.Change) (results []*table.Table, err error) {
 	var pending []*txnChange
 	err = s.Update(ctx, func(t *Txn) error {
 		for i := range changes {
@@ -198,7 +190,7 @@ func (s *Store) CommitIceberg(ctx context.Context, changes ...IcebergChange) (re
 
 // addIceberg adds a change. It first applies the change to a copy of the metadata, to find out whether the commit must
 // fold the tail.
-func (t *Txn) addIceberg(change *IcebergChange) (*txnChange, error) {
+func (t *Txn) addIceberg(change *iceberghook.Change) (*txnChange, error) {
 	n, err := t.s.Bucket(change.Bucket).check(change.Table)
 	if err != nil {
 		return nil, err
@@ -238,7 +230,7 @@ func (t *Txn) addIceberg(change *IcebergChange) (*txnChange, error) {
 
 type icebergStep struct {
 	entry
-	change *IcebergChange
+	change *iceberghook.Change
 }
 
 // tailMode returns what the commit must do with the rows in the tail, which have the old columns.
@@ -339,7 +331,7 @@ func (p *icebergStep) applyUpdates(cur *table.Table) (meta table.Metadata, err e
 	if p.change.New != nil {
 		return p.change.New, nil
 	}
-	if err := p.change.checkDefinitions(); err != nil {
+	if err := checkDefinitions(p.change); err != nil {
 		return nil, err
 	}
 	err = icecat.CatchPanic(func() error {
@@ -425,10 +417,7 @@ func newSnapshots(oldMeta, newMeta table.Metadata) (added []table.Snapshot) {
 	return added
 }
 
-// ReadIceberg reads the metadata of a dropped table from its location in the warehouse. Before reading, and again
-// before decoding, it calls admit with the memory that the next step needs, in bytes. If admit returns an error,
-// ReadIceberg fails.
-func (s *Store) ReadIceberg(ctx context.Context, location string, admit func(n int64) error) (meta table.Metadata, err error) {
+func (s *Store) readIceberg(ctx context.Context, location string, admit func(n int64) error) (meta table.Metadata, err error) {
 	s = s.orUnopened()
 	invalid := func(err error) (table.Metadata, error) {
 		return nil, &ArgumentError{Err: fmt.Errorf("cannot register the metadata: %s", err)}

@@ -20,6 +20,7 @@ import (
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/definition"
+	"github.com/go-partd/partd/tables/internal/iceberghook"
 	"github.com/go-partd/partd/tables/internal/icecat"
 	"github.com/go-partd/partd/tables/internal/rules"
 	"github.com/go-partd/partd/tables/internal/series"
@@ -154,7 +155,7 @@ func checkRegistered(meta table.Metadata) error {
 }
 
 // checkDefinitions limits how many definitions a commit adds: Iceberg's library takes time quadratic in their number.
-func (ch *IcebergChange) checkDefinitions() error {
+func checkDefinitions(ch *iceberghook.Change) error {
 	n := 0
 	for _, u := range ch.Updates {
 		switch u.Action() {

@@ -36,6 +36,7 @@ type keySet struct {
 	keys       int
 	chunks     [][]byte
 	chunkBytes int64
+	maxKeyLen  int // length of the longest key
 
 	file *spill.File // the records, if they are not in memory; otherwise nil
 }
@@ -74,6 +75,7 @@ func (k *keySet) add(b arrow.RecordBatch, rowsBefore int64) error {
 	var record []byte
 	return k.eachKey(columns, 0, int(b.NumRows()), func(i int, hash uint64, key []byte) error {
 		row := rowsBefore + int64(i) + 1
+		k.maxKeyLen = max(k.maxKeyLen, len(key))
 		record = binary.AppendUvarint(binary.AppendUvarint(record[:0], uint64(row)), uint64(len(key)))
 		record = append(record, key...)
 		if k.file == nil {

@@ -11,8 +11,6 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
-
-	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
 var lineageFields = arrow.NewSchema([]arrow.Field{
@@ -70,7 +68,7 @@ func lineageOf(t *testing.T, b *Bucket) map[int64]lineage {
 	return all
 }
 
-// createPartitioned creates a table as another program would, with the columns of lineageFields, partitioned by hashes of n.
+// createPartitioned creates a table with the columns of lineageFields, partitioned by hashes of n.
 func createPartitioned(t *testing.T, b *Bucket) {
 	t.Helper()
 	var fields []iceberg.NestedField
@@ -79,14 +77,7 @@ func createPartitioned(t *testing.T, b *Bucket) {
 		fields = append(fields, iceberg.NestedField{ID: i + 1, Name: f.Name, Type: types[i], Required: !f.Nullable})
 	}
 	spec := iceberg.NewPartitionSpec(iceberg.PartitionField{SourceIDs: []int{1}, FieldID: 1000, Name: "n_bucket", Transform: iceberg.BucketTransform{NumBuckets: 2}})
-	meta, err := table.NewMetadata(iceberg.NewSchema(0, fields...), &spec, table.UnsortedSortOrder, b.s.cat.NewLocation(), iceberg.Properties{"format-version": "3"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	change := &icecat.Change{Namespace: namespaceOf(b.name), Name: "t", New: meta, IOs: []*icecat.FileIO{b.s.cat.NewIO()}}
-	if err := b.s.cat.Commit(t.Context(), nil, change); err != nil {
-		t.Fatal(err)
-	}
+	createIceberg(t, b, iceberg.NewSchema(0, fields...), &spec, 3)
 }
 
 // TestRowIDs checks that rows keep their IDs and sequence numbers when an operation moves them to other files, that new

@@ -47,8 +47,6 @@ func TestPinnedTable(t *testing.T) {
 		"SetSettings":    func(t *Table) error { return t.SetSettings(ctx, Settings{Keys: []string{"n"}}) },
 		"Delete":         func(t *Table) error { return t.Delete(ctx) },
 		"Lock":           func(t *Table) error { _, err := t.Lock(ctx); return err },
-		"Iceberg":        func(t *Table) error { _, err := t.Iceberg(ctx, nil); return err },
-		"StageIceberg":   func(t *Table) error { return t.StageIceberg(ctx, nil) },
 		"MetadataSize":   func(t *Table) error { _, err := t.MetadataSize(ctx); return err },
 	}
 	reads := []string{"At", "Batches", "Bucket", "Changes", "ChangesPlan", "Info", "Name", "Parts", "Rules", "Scan", "ScanPlan", "Schema", "SchemaAsPut", "SchemaVersion", "Settings", "Versions"}

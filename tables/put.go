@@ -273,7 +273,7 @@ func (p *putStep) apply(ctx context.Context, a *commit.Attempt, cur *table.Table
 	if p.opts.ID != "" {
 		var err error
 		if p.opts.rows != nil {
-			err = a.AddStatement(ctx, cur, p.opts.ID, *p.opts.rows)
+			err = a.AddStatement(ctx, cur, p.opts.ID, p.opts.checksum, *p.opts.rows)
 		} else {
 			err = a.AddPutID(ctx, cur, p.opts.ID)
 		}

@@ -136,12 +136,12 @@ func withColumns(meta, source table.Metadata) (table.Metadata, error) {
 // withRows returns meta with a new version that consists of the files of source's newest version. It writes a new
 // manifest list, and does not share source's list: when other programs expire a version, they delete its list.
 func (r *restoreStep) withRows(a *commit.Attempt, meta table.Metadata) (_ table.Metadata, err error) {
-	source, id, added := r.source.CurrentSnapshot(), rand.Int64(), int64(0)
+	source, id := r.source.CurrentSnapshot(), rand.Int64()
 	summary := &table.Summary{Operation: table.OpDelete, Properties: iceberg.Properties{"total-records": "0", "total-data-files": "0", "total-files-size": "0"}}
 	var manifests []iceberg.ManifestFile
 	if source != nil {
 		if r.copied != nil {
-			manifests, added, err = r.writeManifests(a, meta, source, id)
+			manifests, err = r.writeManifests(a, meta, source, id)
 		} else {
 			manifests, err = source.Manifests(a.IO)
 		}
@@ -166,6 +166,12 @@ func (r *restoreStep) withRows(a *commit.Attempt, meta table.Metadata) (_ table.
 	var firstRow int64
 	if meta.Version() >= 3 {
 		firstRow = meta.NextRowID()
+		added := int64(0) // rows that get new IDs: the manifest list assigns them to manifests without IDs
+		for _, m := range manifests {
+			if m.ManifestContent() == iceberg.ManifestContentData && m.FirstRowID() == nil {
+				added += m.ExistingRows() + m.AddedRows()
+			}
+		}
 		s.FirstRowID, s.AddedRows = &firstRow, &added
 	}
 	s.ManifestList = fmt.Sprintf("%s/metadata/snap-%d-0-%s.avro", meta.Location(), s.SnapshotID, uuid.NewString())
@@ -182,9 +188,9 @@ func (r *restoreStep) withRows(a *commit.Attempt, meta table.Metadata) (_ table.
 	}, "")
 }
 
-// writeManifests writes manifests like those of source, but with the locations of the copied files, and returns the
-// files' row count. Files keep their sequence numbers, which determine the order of the rows.
-func (r *restoreStep) writeManifests(a *commit.Attempt, meta table.Metadata, source *table.Snapshot, id int64) (manifests []iceberg.ManifestFile, rows int64, err error) {
+// writeManifests writes manifests like those of source, but with the locations of the copied files. Files keep their
+// sequence numbers, which determine the order of the rows.
+func (r *restoreStep) writeManifests(a *commit.Attempt, meta table.Metadata, source *table.Snapshot, id int64) (manifests []iceberg.ManifestFile, err error) {
 	err = r.copied.Entries(source, func(m iceberg.ManifestFile, entries []iceberg.ManifestEntry) error {
 		spec := meta.PartitionSpecByID(int(m.PartitionSpecID()))
 		if spec == nil {
@@ -205,7 +211,6 @@ func (r *restoreStep) writeManifests(a *commit.Attempt, meta table.Metadata, sou
 				}
 				seq := e.SequenceNum()
 				err = w.Existing(iceberg.NewManifestEntry(iceberg.EntryStatusEXISTING, &id, &seq, e.FileSequenceNum(), b.Build()))
-				rows += f.Count()
 			}
 		}
 		if err == nil {
@@ -219,5 +224,5 @@ func (r *restoreStep) writeManifests(a *commit.Attempt, meta table.Metadata, sou
 		manifests = append(manifests, listed)
 		return err
 	})
-	return manifests, rows, err
+	return manifests, err
 }

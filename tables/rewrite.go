@@ -45,6 +45,7 @@ type rewrite struct {
 	evolving   *evolveStep            // changes columns; nil if the columns stay the same
 	rewriteAll bool                   // whether a column change requires rewriting all files
 	id         string                 // ID of the statement, as in PutOptions; "" means no ID
+	checksum   string                 // of the statement, which is recorded with id
 	count      int64                  // number of rows that the statement changes, which is recorded with id
 	result     RewriteResult
 }
@@ -130,7 +131,7 @@ func (w *rewrite) commit(ctx context.Context) error {
 			return nil, err
 		}
 		if w.id != "" {
-			if err := a.AddStatement(ctx, cur, w.id, w.count); err != nil {
+			if err := a.AddStatement(ctx, cur, w.id, w.checksum, w.count); err != nil {
 				return nil, err
 			}
 		}

@@ -32,8 +32,8 @@ func numberRows(ctx context.Context, t *table.Table, files []table.FileScanTask,
 		if err != nil {
 			return nil, err
 		}
-		for _, word := range n.deleted[i] {
-			rows -= int64(bits.OnesCount64(word))
+		for _, b := range n.deleted[i] {
+			rows -= int64(bits.OnesCount64(b))
 		}
 		n.total += rows
 	}

@@ -167,7 +167,8 @@ type PutOptions struct {
 	// settings. An append to an existing table ignores Settings.
 	Settings *Settings
 
-	rows *int64 // if not nil, the number of rows that have been put, which is recorded with ID
+	rows     *int64 // if not nil, the number of rows that have been put, which is recorded with ID
+	checksum string // of the SQL statement that puts rows; recorded too
 }
 
 // ScanOptions configures a scan. Nil or the zero value reads everything.

@@ -32,8 +32,8 @@ type UpsertOptions struct {
 // end and does not release it.
 //
 // If the keys need more than a quarter of Options.Memory, which suffices for about 1.5 million integers by default, Upsert
-// sorts the keys of r and of the table in temporary files. Only tables with a unique rule about the whole table then
-// refuse the rows, with an error that wraps partd.ErrTooLarge.
+// sorts the keys of r and of the table in temporary files. Upsert then returns an error that wraps partd.ErrTooLarge if a key
+// of r needs more than about a 160th of Options.Memory, or if the table has a unique rule about the whole table.
 //
 // While Upsert writes files, others can append to the table. Rows that are appended during the upsert stay, even if their
 // keys are in r, as if they were appended after it. If the table has rules for duplicates or unique rows, large appends

@@ -231,3 +231,25 @@ func TestUpsertManyKeysUnderRule(t *testing.T) {
 	}
 	wantRows(t, b, "t", 1, 2)
 }
+
+// TestUpsertLongKeys checks that an upsert whose keys are in a temporary file ignores keys in the table that are too long to
+// be sorted in its memory.
+func TestUpsertLongKeys(t *testing.T) {
+	b := mustOpen(t, t.TempDir(), &Options{NoTail: true, Memory: 1 << 20}).Bucket("")
+	keys := array.NewStringBuilder(memory.DefaultAllocator)
+	read := func() array.RecordReader {
+		a := keys.NewArray()
+		return oneBatch(array.NewRecordBatch(arrow.NewSchema([]arrow.Field{nullable("s", arrow.BinaryTypes.String)}, nil), []arrow.Array{a}, int64(a.Len())))
+	}
+	keys.AppendValues([]string{strings.Repeat("k", 1<<16), "7"}, nil)
+	if _, err := b.Table("t").Put(t.Context(), read(), PutAppend, nil); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 20_000 {
+		keys.Append(strconv.Itoa(i))
+	}
+	result, err := b.Table("t").Upsert(t.Context(), read(), &UpsertOptions{Keys: []string{"s"}})
+	if err != nil || result.Deleted != 1 || result.Written != 20_000 {
+		t.Errorf("Upsert = %+v, %v; want Deleted 1 and Written 20000", result, err)
+	}
+}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/ledger"
+	"github.com/go-partd/partd/internal/spill"
 	"github.com/go-partd/partd/internal/tempdir"
 	"github.com/go-partd/partd/internal/vfs"
 	"github.com/go-partd/partd/internal/vfs/vfstest"
@@ -48,6 +49,21 @@ func sortPairsIn(ctx context.Context, fsys vfs.FS, dir string, o Options, pairs 
 		n += b.Len()
 	}
 	return n, nil
+}
+
+// TestQuota checks that runs count against the process's quota for temporary files until the sorter is closed.
+func TestQuota(t *testing.T) {
+	defer spill.Process.SetLimit(0)
+	spill.Process.SetLimit(4 << 20)
+	_, err := sortPairsIn(t.Context(), vfs.OS{}, t.TempDir(), Options{Memory: MinMemory}, longPairs(3000))
+	if !errors.Is(err, partd.ErrTooLarge) {
+		t.Errorf("sorting beyond the quota: error = %v, want ErrTooLarge", err)
+	}
+	spill.Process.SetLimit(1)
+	if err := spill.Process.Take(1); err != nil {
+		t.Error("the closed sorter's runs still count against the quota:", err)
+	}
+	spill.Process.Release(1)
 }
 
 // longPairs returns long records, which need large buffers, so that runs are merged in several passes.

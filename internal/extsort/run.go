@@ -20,6 +20,7 @@ func (s *Sorter) newRun(seq int64) (*run, error) {
 	if err != nil {
 		return nil, err
 	}
+	f.Quota = &spill.Process
 	return &run{File: f, seq: seq}, nil
 }
 

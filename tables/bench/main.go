@@ -10,6 +10,7 @@
 //	cd tables && GOWORK=off go run ./bench --only stream --stream-rows 300000
 //	cd tables && GOWORK=off go run ./bench --only upsert --upsert-rows 1000000 --rounds 1
 //	cd tables && GOWORK=off go run ./bench --only tpc
+//	cd tables && GOWORK=off go run ./bench --only exec --rows 10000000
 package main
 
 import (
@@ -55,9 +56,9 @@ type bench struct {
 func main() {
 	duck.RunWorker()
 	b := &bench{ctx: context.Background(), ours: map[string]float64{}}
-	only := flag.String("only", "one,many,growing,bulk,upsert,stream,sql,resample,flight,series,writers,clients,hits,tpc", "benchmarks to run, separated by commas")
+	only := flag.String("only", "one,many,growing,bulk,upsert,stream,sql,resample,flight,series,writers,clients,hits,tpc,exec", "benchmarks to run, separated by commas")
 	flag.IntVar(&b.rounds, "rounds", 5, "runs of each test; the median is reported")
-	flag.IntVar(&b.rows, "rows", 1_000_000, "rows of the bulk append, the scan and the resampling")
+	flag.IntVar(&b.rows, "rows", 1_000_000, "rows of the bulk append, the scan, the resampling and the updated table")
 	flag.IntVar(&b.streamRows, "stream-rows", 50_000, "rows of the streaming benchmark, in batches of 10")
 	flag.IntVar(&b.seriesRows, "series-rows", 1_000_000, "rows of the time series before the measured appends")
 	flag.IntVar(&b.hitsRows, "hits-rows", 1_000_000, "rows of the table hits, for queries like ClickBench's")
@@ -79,7 +80,7 @@ func (b *bench) run(only string) (err error) {
 	parts := map[string]func() error{
 		"one": b.measureOne, "many": b.measureMany, "growing": b.measureGrowing, "bulk": b.measureBulk, "upsert": b.measureUpsert, "stream": b.measureStream, "sql": b.measureSQL, "flight": b.measureFlight,
 		"resample": b.measureResample, "series": b.measureSeries, "writers": b.measureWriters, "clients": b.measureClients, "hits": b.measureHits,
-		"tpc": b.measureTPC,
+		"tpc": b.measureTPC, "exec": b.measureExec,
 	}
 	for name := range strings.SplitSeq(only, ",") {
 		run, ok := parts[name]

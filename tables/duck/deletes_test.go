@@ -23,6 +23,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables"
+	partdiceberg "github.com/go-partd/partd/tables/iceberg"
 )
 
 // foreign commits to a table as another program would.
@@ -33,7 +34,7 @@ type foreign struct {
 }
 
 func (f foreign) LoadTable(ctx context.Context, ident table.Identifier) (*table.Table, error) {
-	t, err := f.s.Bucket(f.bucket).Table(f.name).Iceberg(ctx, nil)
+	t, err := partdiceberg.Load(ctx, f.s.Bucket(f.bucket).Table(f.name), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -41,7 +42,7 @@ func (f foreign) LoadTable(ctx context.Context, ident table.Identifier) (*table.
 }
 
 func (f foreign) CommitTable(ctx context.Context, _ table.Identifier, r []table.Requirement, u []table.Update) (table.Metadata, string, error) {
-	changed, err := f.s.CommitIceberg(ctx, tables.IcebergChange{Bucket: f.bucket, Table: f.name, Requirements: r, Updates: u})
+	changed, err := partdiceberg.Commit(ctx, f.s, partdiceberg.Change{Bucket: f.bucket, Table: f.name, Requirements: r, Updates: u})
 	if err != nil {
 		return nil, "", err
 	}

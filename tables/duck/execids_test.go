@@ -65,6 +65,44 @@ func TestExecIDs(t *testing.T) {
 	}
 }
 
+// TestExecReusedID checks that a statement with the ID of a different statement or put fails and changes nothing. The rows of
+// INSERT … VALUES are not compared.
+func TestExecReusedID(t *testing.T) {
+	s := newStore(t, nil)
+	exec := func(id, sql string, o tables.ExecOptions) error {
+		o.Bucket, o.ID = "b", id
+		_, err := s.Exec(t.Context(), sql, &o)
+		return err
+	}
+	k := func(n int64) tables.ExecOptions {
+		b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{{Name: "1", Type: arrow.PrimitiveTypes.Int64}}, nil))
+		b.Field(0).(*array.Int64Builder).Append(n)
+		return tables.ExecOptions{Parameters: b.NewRecordBatch()}
+	}
+	for _, c := range []struct {
+		id, sql string
+		o       tables.ExecOptions
+		refused bool
+	}{
+		{"create", "CREATE TABLE t AS SELECT i AS k FROM range(10) r(i)", tables.ExecOptions{}, false},
+		{"create", "DELETE FROM t", tables.ExecOptions{}, true},
+		{"create", "INSERT INTO t VALUES (7)", tables.ExecOptions{}, true},
+		{"delete", "DELETE FROM t WHERE k = ?", k(1), false},
+		{"delete", "DELETE FROM t WHERE k = ?", k(1), false},
+		{"delete", "DELETE FROM t WHERE k = ?", k(2), true},
+		{"delete", "INSERT INTO t SELECT 1", tables.ExecOptions{}, true},
+		{"values", "INSERT INTO t VALUES (1)", tables.ExecOptions{}, false},
+		{"values", "INSERT INTO t VALUES (1)", tables.ExecOptions{}, false},
+		{"values", "TRUNCATE t", tables.ExecOptions{}, true},
+	} {
+		err := exec(c.id, c.sql, c.o)
+		if c.refused != (err != nil) || c.refused && (!errors.As(err, new(*tables.ArgumentError)) || !strings.Contains(err.Error(), "use a new ID")) {
+			t.Errorf("%s with the ID %q = %v, want refused: %v", c.sql, c.id, err, c.refused)
+		}
+	}
+	expect(t, s, "SELECT count(*), sum(k) FROM b.t", nil, "10|45")
+}
+
 // TestExecRefused checks errors that depend on the tables.
 func TestExecRefused(t *testing.T) {
 	s := newStore(t, nil)

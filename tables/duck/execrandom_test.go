@@ -88,33 +88,27 @@ func TestRandomExec(t *testing.T) {
 		}
 	}
 	t.Logf("seed %d", seed)
-	r := &randomStatements{Rand: rand.New(rand.NewPCG(seed, 0))}
-	kinds := map[string]func(*testing.T, *tables.Table){
-		"plain":   func(*testing.T, *tables.Table) {},
-		"ordered": func(t *testing.T, table *tables.Table) { set(t, table, tables.Settings{Time: "ts"}) },
-		"partitioned": func(t *testing.T, table *tables.Table) {
-			set(t, table, tables.Settings{Time: "ts", Keys: []string{"id"}, Partition: tables.PartitionDay})
-		},
-		"deduplicated": func(t *testing.T, table *tables.Table) {
-			set(t, table, tables.Settings{Time: "ts", Keys: []string{"id"}, OnDuplicate: tables.KeepLast})
-		},
-		"ruled": func(t *testing.T, table *tables.Table) {
-			err := table.EditRules(t.Context(), tables.RuleEdit{Add: []tables.Rule{{Name: "unique", Kind: "unique", Columns: []string{"id"}, InTable: true}}})
-			if err != nil {
-				t.Fatal(err)
-			}
-		},
-	}
+	kinds := execKinds()
 	for _, kind := range slices.Sorted(maps.Keys(kinds)) {
-		configure := kinds[kind]
 		t.Run(kind, func(t *testing.T) {
-			s, p := newStore(t, nil), newPlainDuckDB(t)
+			r := &randomStatements{Rand: rand.New(rand.NewPCG(seed, 0))}
+			kind := kinds[kind]
+			if kind.open == nil {
+				kind.open = func(t *testing.T) *tables.Store { return newStore(t, nil) }
+			}
+			s, p := kind.open(t), newPlainDuckDB(t)
 			for done := 0; done < n/len(kinds); done += 20 {
 				r.newTable()
 				both(t, s, p, "CREATE OR REPLACE TABLE t ("+r.columns()+")")
-				configure(t, s.Bucket("b").Table("t"))
+				if kind.configure != nil {
+					kind.configure(t, s, s.Bucket("b").Table("t"))
+				}
 				for range 20 {
 					both(t, s, p, r.statement())
+					foldOrCompact(t, s, r)
+					if kind.between != nil {
+						wantRows(t, s, p, kind.between(t, s, p, r))
+					}
 					if t.Failed() {
 						return
 					}
@@ -133,13 +127,6 @@ func TestRandomExec(t *testing.T) {
 	}
 }
 
-func set(t *testing.T, table *tables.Table, settings tables.Settings) {
-	t.Helper()
-	if err := table.SetSettings(t.Context(), settings); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // both runs a statement here and in plain DuckDB, and compares the results.
 func both(t *testing.T, s *tables.Store, p *plainDuckDB, sql string) {
 	t.Helper()
@@ -149,14 +136,28 @@ func both(t *testing.T, s *tables.Store, p *plainDuckDB, sql string) {
 		t.Errorf("%s\n= %d rows, error %v; plain DuckDB: %d rows, error %v", sql, got.Rows, err, want, wantErr)
 		return
 	}
-	const all = "SELECT coalesce(string_agg(r, chr(10) ORDER BY r), '') FROM (SELECT t::VARCHAR AS r FROM t)"
-	have, err := rows(t, s, all, &tables.QueryOptions{Bucket: "b"})
+	wantRows(t, s, p, sql)
+}
+
+// allRows returns the rows of the table t as text.
+const allRows = "SELECT coalesce(string_agg(r, chr(10) ORDER BY r), '') FROM (SELECT t::VARCHAR AS r FROM t)"
+
+// wantRows checks that the table t has the same rows here as in plain DuckDB, after what the text after says.
+func wantRows(t *testing.T, s *tables.Store, p *plainDuckDB, after string) {
+	t.Helper()
+	if have, want := onlyValue(t, s, allRows, &tables.QueryOptions{Bucket: "b"}), p.text(allRows); have != want {
+		t.Errorf("after %s, the rows are\n%s\nplain DuckDB:\n%s", after, have, want)
+	}
+}
+
+// onlyValue returns the only value of a query.
+func onlyValue(t *testing.T, s *tables.Store, sql string, o *tables.QueryOptions) string {
+	t.Helper()
+	lines, err := rows(t, s, sql, o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if wantRows := p.text(all); strings.Join(have, "") != wantRows {
-		t.Errorf("after %s, the rows are\n%s\nplain DuckDB:\n%s", sql, have[0], wantRows)
-	}
+	return strings.Join(lines, "\n")
 }
 
 // randomStatements generates statements on a table t.

@@ -3,6 +3,7 @@
 package duck_test
 
 import (
+	"fmt"
 	"os"
 	"testing"
 
@@ -11,5 +12,12 @@ import (
 
 func TestMain(m *testing.M) {
 	duck.RunWorker()
+	if dir := os.Getenv(execChildEnv); dir != "" {
+		if err := runExecChild(dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	os.Exit(m.Run())
 }

@@ -13,14 +13,15 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables"
+	partdiceberg "github.com/go-partd/partd/tables/iceberg"
 )
 
 // createIceberg creates an empty table as another Iceberg engine would.
 func createIceberg(t *testing.T, s *tables.Store, name string, fields ...iceberg.NestedField) {
 	t.Helper()
-	meta, err := s.NewIceberg(iceberg.NewSchema(0, fields...), iceberg.UnpartitionedSpec, table.UnsortedSortOrder, iceberg.Properties{"format-version": "3"})
+	meta, err := partdiceberg.NewMetadata(s, iceberg.NewSchema(0, fields...), iceberg.UnpartitionedSpec, table.UnsortedSortOrder, iceberg.Properties{"format-version": "3"})
 	if err == nil {
-		_, err = s.CommitIceberg(t.Context(), tables.IcebergChange{Bucket: "b", Table: name, New: meta})
+		_, err = partdiceberg.Commit(t.Context(), s, partdiceberg.Change{Bucket: "b", Table: name, New: meta})
 	}
 	if err != nil {
 		t.Fatalf("create table %s: %v", name, err)
@@ -61,7 +62,7 @@ func TestVariant(t *testing.T) {
 		}
 		_, err = s.Bucket("b").Table(name).Put(t.Context(), r, tables.PutAppend, nil)
 		expectRefusal("append", err)
-		if it, err := s.Bucket("b").Table(name).Iceberg(t.Context(), nil); err != nil || it.Schema().NumFields() != 2 {
+		if it, err := partdiceberg.Load(t.Context(), s.Bucket("b").Table(name), nil); err != nil || it.Schema().NumFields() != 2 {
 			t.Errorf("Iceberg of %v: error = %v, want a schema with 2 fields", variant, err)
 		}
 	}

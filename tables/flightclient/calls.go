@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"iter"
 	"sync"
@@ -175,6 +176,21 @@ func (c *Client) Combine(ctx context.Context, o *transform.CombineOptions) (tran
 // Clean calls transform.Clean on the server.
 func (c *Client) Clean(ctx context.Context, o *transform.CleanOptions) (transform.Result, error) {
 	return operations.Clean.Do(ctx, c.target(), o)
+}
+
+// Exec calls Store.Exec on the server. Only the options Bucket, Parameters, ID and DryRun are supported.
+// Parameters must fit in a message of 2 MiB.
+func (c *Client) Exec(ctx context.Context, sql string, o *tables.ExecOptions) (tables.ExecResult, error) {
+	o = cmp.Or(o, new(tables.ExecOptions))
+	if o.Memory != 0 {
+		return tables.ExecResult{}, fmt.Errorf("%w: option Memory applies only to local statements: leave it zero for a statement on a server", errors.ErrUnsupported)
+	}
+	in := &operations.Statement{Bucket: o.Bucket, SQL: sql, ID: o.ID, DryRun: o.DryRun}
+	var err error
+	if in.Parameters, err = wire.EncodeParameters(o.Parameters); err != nil {
+		return tables.ExecResult{}, err
+	}
+	return operations.Exec.Do(ctx, c.target(), in)
 }
 
 // DeleteRows calls Table.DeleteRows on the server.

@@ -45,7 +45,7 @@ type Options struct {
 //
 // Like the errors of a [tables.Store], its errors wrap tables.ErrNotFound, ErrExists, ErrConflict or
 // errors.ErrUnsupported. If the connection is lost after a change was sent, the error wraps partd.ErrUnknownOutcome;
-// only a put with an id is then safe to repeat.
+// only a put or a statement with an id is then safe to repeat.
 type Client struct {
 	url    string
 	flight flight.Client

@@ -91,6 +91,9 @@ func TestErrors(t *testing.T) {
 			t.Errorf("%s of a missing table = %v, want ErrNotFound", name, err)
 		}
 	}
+	if _, err := c.Query(ctx, "DELETE FROM t", nil); !errors.As(err, new(*tables.ArgumentError)) {
+		t.Errorf("Query of a statement that writes = %v, want an ArgumentError", err)
+	}
 	if _, err := c.Query(ctx, "SELECT 1", nil); !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("Query on a server without an SQL engine: error = %v, want ErrUnsupported", err)
 	}

@@ -1,7 +1,6 @@
 package flightclient
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -66,7 +65,7 @@ func (c *Client) Changes(ctx context.Context, bucket, name string, at, since tab
 	v, err := strconv.ParseInt(version, 10, 64)
 	if err != nil {
 		r.Release()
-		return nil, fmt.Errorf("flightclient: the server's answer has no version: %w", err)
+		return nil, fmt.Errorf("%w: the server does not support changes: upgrade the server", errors.ErrUnsupported)
 	}
 	return &tables.Changes{RecordReader: r, Version: tables.Version(v), UUID: uuid}, nil
 }
@@ -77,14 +76,13 @@ func (c *Client) Query(ctx context.Context, sql string, o *tables.QueryOptions) 
 	if o.Memory != 0 {
 		return nil, fmt.Errorf("%w: option Memory applies only to local queries: leave it zero for a query on a server", errors.ErrUnsupported)
 	}
+	if tables.IsWrite(sql) { // the server would run it, and the connection's retries would run it again
+		return nil, &tables.ArgumentError{Err: errors.New("the statement writes: use Exec")}
+	}
 	call := wire.Statement{SQL: sql, State: wire.StateOf(o.At), Since: wire.StateOf(o.Before), Bucket: o.Bucket}
-	if p := o.Parameters; p != nil {
-		var b bytes.Buffer
-		w := ipc.NewWriter(&b, ipc.WithSchema(p.Schema()))
-		if err := errors.Join(w.Write(p), w.Close()); err != nil {
-			return nil, err
-		}
-		call.Parameters = b.Bytes()
+	var err error
+	if call.Parameters, err = wire.EncodeParameters(o.Parameters); err != nil {
+		return nil, err
 	}
 	handle, err := json.Marshal(call)
 	if err != nil {

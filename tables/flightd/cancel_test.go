@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/apache/arrow-go/v18/arrow/flight/flightsql"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -78,6 +79,9 @@ func TestReadOnlyServer(t *testing.T) {
 			t.Errorf("action %s on a read-only server: got %v, want PermissionDenied", action, err)
 		}
 	}
+	sql := flightsql.Client{Client: c}
+	_, err := sql.ExecuteUpdate(t.Context(), "DELETE FROM t")
+	wantCode(t, err, codes.PermissionDenied, "only for reading")
 	if _, err := doAction(t.Context(), c, "buckets", `{}`); err != nil {
 		t.Errorf("listing buckets on a read-only server failed: %v", err)
 	}

@@ -3,6 +3,7 @@ package flightd
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"iter"
 
@@ -38,9 +39,15 @@ func (s *Server) DoGet(t *flight.Ticket, st flight.FlightService_DoGetServer) er
 
 // get serves clients of shoots, another table server. It sends a table's rows, or the result of a statement.
 func (s *Server) get(t *flight.Ticket, st flight.FlightService_DoGetServer) error {
-	var c rowsCommand
+	var c struct {
+		rowsCommand
+		Partd string
+	}
 	if err := decode(t.Ticket, &c); err != nil {
 		return err
+	}
+	if c.Partd != "" { // a newer client's call; get would send all rows instead
+		return invalidCall(fmt.Errorf("the ticket's call is %.40q, which this server does not know: upgrade the server", c.Partd))
 	}
 	table := s.store.Bucket(c.Bucket).Table(c.Name)
 	if c.SQL == nil {

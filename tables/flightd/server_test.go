@@ -259,6 +259,16 @@ func TestHostileCommands(t *testing.T) {
 			t.Errorf("a put with the command %.20q succeeded, want an error", body)
 		}
 	}
+	if err := putTest(t.Context(), c, `{"name":"t"}`, 1, 1); err != nil {
+		t.Fatal(err)
+	}
+	st, err := c.DoGet(t.Context(), &flight.Ticket{Ticket: []byte(`{"partd":"unknown","name":"t"}`)})
+	if err == nil {
+		_, err = st.Recv()
+	}
+	if err == nil || !strings.Contains(err.Error(), "upgrade the server") {
+		t.Errorf("a ticket of an unknown call: error %v, want advice", err)
+	}
 }
 
 // putValue appends two batches of rows that all have the same value.

@@ -45,8 +45,6 @@ func (f *fakeEngine) Query(ctx context.Context, s *tables.Store, sql string, o *
 	return nil, &tables.SQLError{Line: 1, Column: 1, Err: fmt.Errorf("%q is wrong", sql)}
 }
 
-func (*fakeEngine) ColumnTypes(_, _ *arrow.Schema) []string { return nil }
-
 func (f *fakeEngine) Describe(ctx context.Context, s *tables.Store, sql string, o *tables.QueryOptions) (*tables.QueryDescription, error) {
 	parameters := arrow.NewSchema([]arrow.Field{{Name: "1", Type: arrow.Null, Nullable: true}}, nil)
 	switch {
@@ -62,6 +60,8 @@ func (f *fakeEngine) Describe(ctx context.Context, s *tables.Store, sql string, 
 	defer r.Release()
 	return &tables.QueryDescription{Result: r.Schema()}, nil
 }
+
+func (f *fakeEngine) ColumnTypes(*arrow.Schema, *arrow.Schema) []string { return nil }
 
 // numbers returns a batch of n rows, each with its index and a text.
 func numbers(n int) arrow.RecordBatch {
@@ -110,10 +110,16 @@ func serveSQL(t *testing.T, rights Rights) *sqlTest {
 
 func serveEngine(t *testing.T, rights Rights, e tables.Engine, f *fakeEngine) *sqlTest {
 	t.Helper()
-	secret := []byte("a secret that is long enough for tests")
-	_, store, address := serveTables(t, &tables.Options{Engine: e}, &Options{Secret: secret, Grace: time.Second})
+	_, store, address := serveTables(t, &tables.Options{Engine: e}, &Options{Secret: testSecret, Grace: time.Second})
 	url := "grpc://" + address
-	signed, err := NewToken(secret, rights, url, time.Hour)
+	client, signed := dialSQL(t, address, rights)
+	return &sqlTest{store, f, client, url, signed}
+}
+
+// dialSQL returns a client of a server, and the client's token, which grants the given rights.
+func dialSQL(t *testing.T, address string, rights Rights) (*flightsql.Client, string) {
+	t.Helper()
+	signed, err := NewToken(testSecret, rights, "", time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +129,7 @@ func serveEngine(t *testing.T, rights Rights, e tables.Engine, f *fakeEngine) *s
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { client.Close() })
-	return &sqlTest{store, f, client, url, signed}
+	return client, signed
 }
 
 func (s *sqlTest) put(t *testing.T, bucket, name string, rows int) {

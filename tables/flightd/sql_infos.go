@@ -12,7 +12,7 @@ import (
 )
 
 // sqlInfos returns a value for every SQL info, because Apache's JDBC driver fails if a value is missing.
-func sqlInfos() map[flightsql.SqlInfo]any {
+func sqlInfos(readOnly bool) map[flightsql.SqlInfo]any {
 	version := "unknown"
 	if b, ok := debug.ReadBuildInfo(); ok {
 		version = b.Main.Version
@@ -21,6 +21,7 @@ func sqlInfos() map[flightsql.SqlInfo]any {
 		flightsql.SqlInfoFlightSqlServerName:         "partd-tables",
 		flightsql.SqlInfoFlightSqlServerVersion:      version,
 		flightsql.SqlInfoFlightSqlServerArrowVersion: arrow.PkgVersion,
+		flightsql.SqlInfoFlightSqlServerReadOnly:     readOnly,
 
 		flightsql.SqlInfoIdentifierCase:       int32(1), // insensitive
 		flightsql.SqlInfoIdentifierQuoteChar:  `"`,
@@ -56,14 +57,15 @@ func sqlInfos() map[flightsql.SqlInfo]any {
 			flightsql.SqlInfoFlightSqlServerSql, flightsql.SqlInfoFlightSqlServerCancel, flightsql.SqlInfoFlightSqlServerBulkIngestion, flightsql.SqlInfoCatalogAtStart,
 			flightsql.SqlInfoAllTablesAreASelectable, flightsql.SqlInfoSupportsColumnAliasing, flightsql.SqlInfoNullPlusNullIsNull,
 			flightsql.SqlInfoSupportsTableCorrelationNames, flightsql.SqlInfoSupportsExpressionsInOrderBy, flightsql.SqlInfoSupportsOrderByUnrelated,
+			flightsql.SqlInfoDDLSchema, flightsql.SqlInfoDDLTable, flightsql.SqlInfoBatchUpdatesSupported,
 			flightsql.SqlInfoSupportsLikeEscapeClause, flightsql.SqlInfoSupportsNonNullableColumns, flightsql.SqlInfoCorrelatedSubqueriesSupported,
 		},
 		false: {
-			flightsql.SqlInfoFlightSqlServerReadOnly, flightsql.SqlInfoFlightSqlServerSubstrait, flightsql.SqlInfoFlightSqlServerIngestTransactionsSupported,
-			flightsql.SqlInfoDDLCatalog, flightsql.SqlInfoDDLSchema, flightsql.SqlInfoDDLTable, flightsql.SqlInfoSupportsDifferentTableCorrelationNames,
+			flightsql.SqlInfoFlightSqlServerSubstrait, flightsql.SqlInfoFlightSqlServerIngestTransactionsSupported,
+			flightsql.SqlInfoDDLCatalog, flightsql.SqlInfoSupportsDifferentTableCorrelationNames,
 			flightsql.SqlInfoSupportsIntegrityEnhancementFacility, flightsql.SqlInfoSelectForUpdateSupported, flightsql.SqlInfoStoredProceduresSupported,
 			flightsql.SqlInfoMaxRowSizeIncludesBlobs, flightsql.SqlInfoTransactionsSupported, flightsql.SqlInfoDataDefinitionCausesTransactionCommit,
-			flightsql.SqlInfoDataDefinitionsInTransactionsIgnored, flightsql.SqlInfoBatchUpdatesSupported, flightsql.SqlInfoSavePointsSupported,
+			flightsql.SqlInfoDataDefinitionsInTransactionsIgnored, flightsql.SqlInfoSavePointsSupported,
 			flightsql.SqlInfoNamedParametersSupported, flightsql.SqlInfoLocatorsUpdateCopy, flightsql.SqlInfoStoredFunctionsUsingCallSyntaxSupported,
 		},
 		int32(0): {

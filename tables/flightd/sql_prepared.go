@@ -11,17 +11,26 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/serving"
 )
 
 func (s *sqlServer) CreatePreparedStatement(ctx context.Context, r flightsql.ActionCreatePreparedStatementRequest) (result flightsql.ActionCreatePreparedStatementResult, err error) {
-	st := newStatement(ctx, r.GetQuery())
+	st, isWrite := newStatement(ctx, r.GetQuery()), tables.IsWrite(r.GetQuery())
+	if isWrite {
+		if err := serving.RequireWrite(ctx); err != nil {
+			return result, err
+		}
+	}
 	d, err := s.describe(ctx, st)
 	if err != nil {
 		return result, err
 	}
 	result.Handle, err = st.handle()
-	result.DatasetSchema, result.ParameterSchema, result.IsUpdate = d.Result, declaredParameters(d.Parameters), new(bool)
+	result.ParameterSchema, result.IsUpdate = declaredParameters(d.Parameters), &isWrite
+	if !isWrite { // a driver for JDBC takes a statement with a dataset schema for a query
+		result.DatasetSchema = d.Result
+	}
 	return result, err
 }
 

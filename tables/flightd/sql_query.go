@@ -1,12 +1,10 @@
 package flightd
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
-	"fmt"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -21,7 +19,6 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/serving"
 	"github.com/go-partd/partd/tables/internal/wire"
 )
@@ -54,25 +51,15 @@ func (st statement) handle() ([]byte, error) { return json.Marshal(st) }
 // options returns the options for running the statement, and a function that releases the options.
 func (st statement) options() (*tables.QueryOptions, func(), error) {
 	o := &tables.QueryOptions{Bucket: st.Bucket, At: st.At(), Before: st.Since.At()}
-	if st.Parameters == nil {
-		return o, func() {}, nil
+	var err error
+	if o.Parameters, err = wire.DecodeParameters(st.Parameters, 8*maxParameters); err != nil {
+		return nil, nil, status.Errorf(codes.InvalidArgument, "invalid parameters: %v", err)
 	}
-	invalid := func(err error) error { return status.Errorf(codes.InvalidArgument, "invalid parameters: %v", err) }
-	r, err := arrowsafe.NewReader(bytes.NewReader(st.Parameters), int64(len(st.Parameters)), 8*maxParameters)
-	if err != nil {
-		return nil, nil, invalid(err)
-	}
-	defer r.Release()
-	if !r.Next() {
-		return nil, nil, invalid(fmt.Errorf("no row: %w", r.Err()))
-	}
-	row := r.RecordBatch()
-	if _, err := arrowsafe.Check(row, 8*maxParameters); err != nil {
-		return nil, nil, invalid(err)
-	}
-	row.Retain()
-	o.Parameters = row
-	return o, row.Release, nil
+	return o, func() {
+		if o.Parameters != nil {
+			o.Parameters.Release()
+		}
+	}, nil
 }
 
 func (s *sqlServer) describe(ctx context.Context, st statement) (*tables.QueryDescription, error) {
@@ -105,15 +92,23 @@ func info(desc *flight.FlightDescriptor, schema *arrow.Schema, ticket []byte) *f
 
 // executionInfo returns the ticket for one execution, with an id for canceling it. If parameters are bound,
 // executionInfo omits the schema: the parameters may change the columns, and clients would then reject the rows.
+// It also omits the schema of a write, because a client that already has the schema may end the call before the write
+// is complete.
 func (s *sqlServer) executionInfo(ctx context.Context, st statement, desc *flight.FlightDescriptor) (*flight.FlightInfo, error) {
 	d := new(tables.QueryDescription)
-	if st.Parameters == nil {
+	st.ID = rand.Text()
+	switch {
+	case tables.IsWrite(st.SQL):
+		if err := serving.RequireWrite(ctx); err != nil {
+			return nil, err
+		}
+		st.WriteID = cmp.Or(headerID(ctx), st.ID)
+	case st.Parameters == nil:
 		var err error
 		if d, err = s.describe(ctx, st); err != nil {
 			return nil, err
 		}
 	}
-	st.ID = rand.Text()
 	handle, err := st.handle()
 	if err != nil {
 		return nil, err
@@ -129,7 +124,7 @@ func (s *sqlServer) executionInfo(ctx context.Context, st statement, desc *fligh
 // the columns may depend on the parameters.
 func (s *sqlServer) schema(ctx context.Context, st statement) (*flight.SchemaResult, error) {
 	var columns *arrow.Schema
-	if st.Parameters != nil {
+	if st.Parameters != nil && !tables.IsWrite(st.SQL) {
 		r, end, err := s.query(ctx, st)
 		if err != nil {
 			return nil, err
@@ -194,6 +189,12 @@ func (s *sqlServer) run(ctx context.Context, handle []byte, w flight.DataStreamW
 	}
 	ctx, unregister := s.core.Cancellable(ctx, st.ID)
 	defer unregister()
+	if tables.IsWrite(st.SQL) {
+		return s.execAndSendCount(ctx, st, w)
+	}
+	if st.WriteID != "" {
+		return status.Error(codes.InvalidArgument, "only a statement that writes can have an id: leave it out")
+	}
 	r, end, err := s.query(ctx, st)
 	if err != nil {
 		return err
@@ -226,14 +227,4 @@ func (s *sqlServer) GetFlightInfoStatement(ctx context.Context, cmd flightsql.St
 
 func (s *sqlServer) GetSchemaStatement(ctx context.Context, cmd flightsql.StatementQuery, _ *flight.FlightDescriptor) (*flight.SchemaResult, error) {
 	return s.schema(ctx, newStatement(ctx, cmd.GetQuery()))
-}
-
-const noWrites = "SQL can only read here: to put rows, use ingestion (CommandStatementIngest) or DoPut; to delete or resample, use the actions in docs/flight.md"
-
-func (s *sqlServer) DoPutCommandStatementUpdate(context.Context, flightsql.StatementUpdate) (int64, error) {
-	return 0, status.Error(codes.Unimplemented, noWrites)
-}
-
-func (s *sqlServer) DoPutPreparedStatementUpdate(context.Context, flightsql.PreparedStatementUpdate, flight.MessageReader) (int64, error) {
-	return 0, status.Error(codes.Unimplemented, noWrites)
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
-	"github.com/go-partd/partd/tables"
+	partdiceberg "github.com/go-partd/partd/tables/iceberg"
 )
 
 // TestUnreadableTables checks that tables with columns of unsupported types, which other engines can create, do not
@@ -28,9 +28,9 @@ func TestUnreadableTables(t *testing.T) {
 		iceberg.GeographyType{},
 		iceberg.PrimitiveTypes.TimestampTzNs,
 	} {
-		meta, err := s.store.NewIceberg(iceberg.NewSchema(0, iceberg.NestedField{ID: 1, Name: "v", Type: typ}), iceberg.UnpartitionedSpec, table.UnsortedSortOrder, iceberg.Properties{"format-version": "3"})
+		meta, err := partdiceberg.NewMetadata(s.store, iceberg.NewSchema(0, iceberg.NestedField{ID: 1, Name: "v", Type: typ}), iceberg.UnpartitionedSpec, table.UnsortedSortOrder, iceberg.Properties{"format-version": "3"})
 		if err == nil {
-			_, err = s.store.CommitIceberg(t.Context(), tables.IcebergChange{Bucket: "b", Table: fmt.Sprint("foreign", i), New: meta})
+			_, err = partdiceberg.Commit(t.Context(), s.store, partdiceberg.Change{Bucket: "b", Table: fmt.Sprint("foreign", i), New: meta})
 		}
 		if err != nil {
 			t.Fatalf("create a table with a column of type %v: %v", typ, err)

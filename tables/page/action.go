@@ -35,6 +35,8 @@ type actionJSON struct {
 	Functions    []string `json:"functions"`
 	Columns      []string `json:"columns"`
 	SQL          string   `json:"sql"`
+	ID           string   `json:"id"`
+	DryRun       bool     `json:"dry_run"`
 	How          string   `json:"how"`
 	On           []string `json:"on"`
 	DropNulls    []string `json:"drop_nulls"`
@@ -76,6 +78,9 @@ var actions = []action{
 	}, func(rewritten tables.RewriteResult) any {
 		return map[string]int64{"version": int64(rewritten.Version), "deleted": rewritten.Deleted}
 	}, func(c *command, a *actionJSON) { c.flag("where", a.Where).names(a.Table) }),
+	newAction(operations.Exec, func(a *actionJSON) (*operations.Statement, error) {
+		return &operations.Statement{Bucket: a.Bucket, SQL: a.SQL, ID: a.ID, DryRun: a.DryRun}, nil
+	}, func(r tables.ExecResult) any { return r }, func(c *command, a *actionJSON) { c.flag("id", a.ID).names(a.SQL) }),
 	newAction(operations.ChangeMetadata, func(a *actionJSON) (*operations.Metadata, error) {
 		return &operations.Metadata{Bucket: a.Bucket, Name: a.Table, MetadataChange: a.MetadataChange}, nil
 	}, noOutput, func(c *command, a *actionJSON) { c.metadata(a) }),

@@ -25,6 +25,7 @@ type problem struct {
 	Text   string `json:"error"`
 	Line   int    `json:"line,omitempty"`
 	Column int    `json:"column,omitempty"`
+	Writes bool   `json:"writes,omitempty"` // whether the statement writes, so that only the action exec runs it
 }
 
 func (p *problem) Error() string { return p.Text }

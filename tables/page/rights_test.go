@@ -118,7 +118,23 @@ func TestRights(t *testing.T) {
 	}
 	a, text = b.post("/api/put?bucket=A&table=new&format=csv", "x\n1\n")
 	b.expect(a, text, 403)
+	for _, sql := range []string{
+		`DELETE FROM "A".t`, `INSERT INTO "A".t VALUES (2)`, `INSERT INTO t SELECT * FROM "A".t`, `UPDATE t SET x = 2 FROM "A".t AS o`, `DELETE FROM t USING "A".t AS o WHERE true`,
+		`MERGE INTO t USING "A".t AS o ON t.x = o.x WHEN MATCHED THEN DELETE`, `CREATE TABLE "A".u AS SELECT 1 AS x`, `CREATE TABLE u AS SELECT * FROM "A".t`,
+		`TRUNCATE "A".t`, `ALTER TABLE "A".t ADD COLUMN y INTEGER`, `DROP TABLE "A".t`, `DROP TABLE IF EXISTS "A".nothing`, `CREATE SCHEMA "C"`, `DROP SCHEMA "A" CASCADE`,
+	} {
+		for _, dryRun := range []bool{true, false} {
+			a, text := b.post("/api/action", execBody(t, sql, map[string]any{"dry_run": dryRun}))
+			if a.StatusCode != 403 {
+				t.Errorf("%s with a token for bucket B: got status %d %s, want 403", sql, a.StatusCode, text)
+			}
+		}
+	}
+	a, text = b.post("/api/action", execBody(t, "INSERT INTO t VALUES (2)", nil))
+	b.expect(a, text, 200, `"rows":1`)
 	reader := s.withToken(flightd.Read)
+	a, text = reader.post("/api/action", execBody(t, "DELETE FROM t", map[string]any{"dry_run": true}))
+	reader.expect(a, text, 403, "admin")
 	a, text = reader.post("/api/put?bucket=A&table=new&format=csv", "x\n1\n")
 	reader.expect(a, text, 403, "admin")
 	a, text = reader.post("/api/action", `{"action": "delete", "bucket": "A", "tables": ["t"]}`)

@@ -144,6 +144,15 @@ func (h *handler) query(q *request) error {
 	if c.Limit < 0 {
 		return invalid("limit is %d: it must not be negative", c.Limit)
 	}
+	if tables.IsWrite(c.SQL) {
+		if err := q.Caller.CheckAccess(serving.Admin, c.Bucket); err != nil {
+			return err
+		}
+		if o.At != nil || o.Before != nil {
+			return invalid("a statement that writes cannot select a version or a snapshot")
+		}
+		return &problem{Status: http.StatusBadRequest, Text: "this request only reads: to run a statement that writes, use the action exec", Writes: true}
+	}
 	q.cancellable(h, c.ID)
 	return h.stream(q, formats.Arrow, c.SQL, o, c.Limit, nil)
 }

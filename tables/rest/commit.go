@@ -6,6 +6,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables"
+	partdiceberg "github.com/go-partd/partd/tables/iceberg"
 	"github.com/go-partd/partd/tables/internal/serving"
 )
 
@@ -21,14 +22,14 @@ type commit struct {
 }
 
 // change converts a commit to a change for the store. The caller must have checked the right to commit.
-func (c *commit) change(b *tables.Bucket, name string) (tables.IcebergChange, error) {
+func (c *commit) change(b *tables.Bucket, name string) (partdiceberg.Change, error) {
 	if c.Requirements == nil || c.Updates == nil {
-		return tables.IcebergChange{}, invalid("a commit needs requirements and updates, which may be empty")
+		return partdiceberg.Change{}, invalid("a commit needs requirements and updates, which may be empty")
 	}
 	if len(*c.Updates) > maxUpdates || len(*c.Requirements) > maxUpdates {
-		return tables.IcebergChange{}, invalid("a commit may have at most %d updates and as many requirements, but this one has %d and %d", maxUpdates, len(*c.Updates), len(*c.Requirements))
+		return partdiceberg.Change{}, invalid("a commit may have at most %d updates and as many requirements, but this one has %d and %d", maxUpdates, len(*c.Updates), len(*c.Requirements))
 	}
-	return tables.IcebergChange{Bucket: b.Name(), Table: name, Requirements: *c.Requirements, Updates: *c.Updates}, nil
+	return partdiceberg.Change{Bucket: b.Name(), Table: name, Requirements: *c.Requirements, Updates: *c.Updates}, nil
 }
 
 func (h *handler) commitTable(q *request, b *tables.Bucket) error {
@@ -43,7 +44,7 @@ func (h *handler) commitTable(q *request, b *tables.Bucket) error {
 	if err := q.chargeTables(true, tableName{b, change.Table}); err != nil {
 		return err
 	}
-	committed, err := h.store.CommitIceberg(q.Ctx, change)
+	committed, err := partdiceberg.Commit(q.Ctx, h.store, change)
 	if err != nil {
 		return err
 	}
@@ -62,7 +63,7 @@ func (h *handler) commitTransaction(q *request) error {
 	if n := len(in.Changes); n == 0 || n > maxTables {
 		return invalid("a transaction must change 1 to %d tables, but this one changes %d", maxTables, n)
 	}
-	var changes []tables.IcebergChange
+	var changes []partdiceberg.Change
 	var changed []tableName
 	for _, c := range in.Changes {
 		if c.Identifier == nil {
@@ -84,6 +85,6 @@ func (h *handler) commitTransaction(q *request) error {
 	if err := q.chargeTables(true, changed...); err != nil {
 		return err
 	}
-	_, err := h.store.CommitIceberg(q.Ctx, changes...)
+	_, err := partdiceberg.Commit(q.Ctx, h.store, changes...)
 	return q.replyEmpty(err)
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/flightd"
+	partdiceberg "github.com/go-partd/partd/tables/iceberg"
 )
 
 var secret = []byte("a secret of the tests")
@@ -201,7 +202,7 @@ func totalRecords(answer map[string]any) string {
 // load loads a table as an engine would, so that the test can stage changes on it.
 func (c *catalog) load(bucket, name string) *table.Table {
 	c.Helper()
-	t, err := c.store.Bucket(bucket).Table(name).Iceberg(c.Context(), nil)
+	t, err := partdiceberg.Load(c.Context(), c.store.Bucket(bucket).Table(name), nil)
 	if err != nil {
 		c.Fatal(err)
 	}

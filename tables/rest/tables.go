@@ -16,6 +16,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables"
+	partdiceberg "github.com/go-partd/partd/tables/iceberg"
 	"github.com/go-partd/partd/tables/internal/icecat"
 	"github.com/go-partd/partd/tables/internal/serving"
 )
@@ -65,21 +66,21 @@ func (h *handler) createTable(q *request, b *tables.Bucket) error {
 	}
 	spec := cmp.Or(in.Spec, &iceberg.UnboundPartitionSpec{PartitionSpec: *iceberg.UnpartitionedSpec})
 	order := cmp.Or(in.Order, &table.UnboundSortOrder{SortOrder: table.UnsortedSortOrder})
-	meta, err := h.store.NewIceberg(in.Schema, &spec.PartitionSpec, order.SortOrder, in.Properties)
+	meta, err := partdiceberg.NewMetadata(h.store, in.Schema, &spec.PartitionSpec, order.SortOrder, in.Properties)
 	if err != nil {
 		return err
 	}
 	if in.Stage {
-		if err := b.Table(in.Name).StageIceberg(q.Ctx, meta); err != nil {
+		if err := partdiceberg.Stage(q.Ctx, b.Table(in.Name), meta); err != nil {
 			return err
 		}
 		return h.replyTable(q, b, "", meta.Location(), meta)
 	}
-	return h.create(q, b, tables.IcebergChange{Bucket: b.Name(), Table: in.Name, New: meta})
+	return h.create(q, b, partdiceberg.Change{Bucket: b.Name(), Table: in.Name, New: meta})
 }
 
-func (h *handler) create(q *request, b *tables.Bucket, c tables.IcebergChange) error {
-	created, err := h.store.CommitIceberg(q.Ctx, c)
+func (h *handler) create(q *request, b *tables.Bucket, c partdiceberg.Change) error {
+	created, err := partdiceberg.Commit(q.Ctx, h.store, c)
 	if err != nil {
 		return err
 	}
@@ -104,11 +105,11 @@ func (h *handler) registerTable(q *request, b *tables.Bucket) error {
 	if in.Overwrite {
 		return invalid("an existing table cannot be overwritten: drop it first")
 	}
-	meta, err := h.store.ReadIceberg(q.Ctx, in.Location, q.charge)
+	meta, err := partdiceberg.ReadMetadata(q.Ctx, h.store, in.Location, q.charge)
 	if err != nil {
 		return err
 	}
-	return h.create(q, b, tables.IcebergChange{Bucket: b.Name(), Table: in.Name, New: meta, Registered: true})
+	return h.create(q, b, partdiceberg.Change{Bucket: b.Name(), Table: in.Name, New: meta, Registered: true})
 }
 
 // charge counts n bytes for decoded JSON until the request ends. It ignores small requests.
@@ -144,11 +145,11 @@ func (h *handler) loadTable(q *request, b *tables.Bucket) error {
 	default:
 		return invalid("snapshots is %.40q: it must be all or refs", v.Get("snapshots"))
 	}
-	o := &tables.IcebergOptions{Fold: v.Get("fold") != "false", Every: h.rest.FoldEvery, Admit: serving.AcquirePut}
+	o := &partdiceberg.LoadOptions{Fold: v.Get("fold") != "false", Every: h.rest.FoldEvery, Admit: serving.AcquirePut}
 	if err := q.chargeTables(false, tableName{b, q.PathValue("table")}); err != nil {
 		return err
 	}
-	t, err := b.Table(q.PathValue("table")).Iceberg(q.Ctx, o)
+	t, err := partdiceberg.Load(q.Ctx, b.Table(q.PathValue("table")), o)
 	if err != nil {
 		return err
 	}
@@ -216,7 +217,7 @@ func (h *handler) report(q *request, b *tables.Bucket) error {
 		return err
 	}
 	name := q.PathValue("table")
-	if _, err := b.Table(name).Iceberg(q.Ctx, nil); err != nil {
+	if _, err := partdiceberg.Load(q.Ctx, b.Table(name), nil); err != nil {
 		return err
 	}
 	const maxLogged = 2 << 10 // bytes of a report's metrics
@@ -265,7 +266,7 @@ func storageCredentials(location string, credentials map[string]string) any {
 
 // credentials responds with new credentials, which clients request before their old ones expire.
 func (h *handler) credentials(q *request, b *tables.Bucket) error {
-	t, err := b.Table(q.PathValue("table")).Iceberg(q.Ctx, nil)
+	t, err := partdiceberg.Load(q.Ctx, b.Table(q.PathValue("table")), nil)
 	if err != nil {
 		return err
 	}

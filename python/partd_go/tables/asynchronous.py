@@ -6,7 +6,7 @@ import asyncio
 import concurrent.futures
 import functools
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, overload
 
 import pyarrow as pa
@@ -74,6 +74,11 @@ class AsyncTables:
 
     @overload
     async def sql(
+        self, statement: str, bucket: str = "", *, id: str, params: Sequence[Any] | Mapping[str, Any] | None = None, timeout: float | None = None
+    ) -> int: ...
+
+    @overload
+    async def sql(
         self, statement: str, bucket: str = "", *, as_: Literal["pandas"] = "pandas", **query: Unpack[Query]
     ) -> pandas.DataFrame: ...
 
@@ -83,8 +88,8 @@ class AsyncTables:
     @overload
     async def sql(self, statement: str, bucket: str = "", *, as_: Literal["arrow"], **query: Unpack[Query]) -> pa.Table: ...
 
-    async def sql(self, statement: str, bucket: str = "", *, as_: As = "pandas", **query: Unpack[Query]) -> Any:
-        options: Any = {"as_": as_, **query}
+    async def sql(self, statement: str, bucket: str = "", *, as_: As = "pandas", id: str = "", **query: Unpack[Query]) -> Any:
+        options: Any = {"as_": as_, "id": id, **query}
         return await self._run(lambda: self.tables.sql(statement, bucket, **options))
 
     async def scan(self, name: str, bucket: str = "", **read: Unpack[Read]) -> AsyncIterator[pa.RecordBatch]:

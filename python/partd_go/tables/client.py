@@ -7,6 +7,7 @@ import concurrent.futures
 import contextlib
 import json
 import os
+import re
 import urllib.parse
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -45,6 +46,8 @@ _MESSAGE_BYTES = 4 << 20  # approximate size of a message of a put
 _ABANDONED = b"partd.gave-up"  # metadata that tells the server to discard a put
 _CONCURRENT = 4  # concurrent calls of get_many and put_many: as many as a server permits for a connection
 _REPR_TIMEOUT = 5.0  # timeout of each call that __repr__ makes, in seconds
+_MAY_WRITE = re.compile(r"\b(insert|update|delete|merge|truncate|create|alter|drop)\b", re.I)  # also matches some statements that only read
+_CHANGED_ROWS = b"partd.changed_rows"  # metadata of the rows that answer a statement that writes
 _STATEMENT = b"type.googleapis.com/arrow.flight.protocol.sql.TicketStatementQuery"
 
 
@@ -236,9 +239,12 @@ class Tables(Connection, Shown):
         call = {"partd": "changes", "bucket": bucket, "name": name, "uuid": uuid, **state(version, at, snapshot), **since_state(since, since_snapshot)}
         if keys is not None:
             call["keys"] = list(keys)
-        rows = self._rows(json.dumps(call).encode(), f"changes of {name!r}", timeout).read_all()
-        metadata = rows.schema.metadata
-        return Changes(from_arrow(rows, as_), int(metadata[b"partd.version"]), metadata[b"partd.uuid"].decode())
+        rows = self._rows(json.dumps(call).encode(), f"changes of {name!r}", timeout)
+        metadata = rows.schema.metadata or {}
+        if b"partd.version" not in metadata:  # an older server sends all rows
+            rows.close()
+            raise NotImplementedError("the server does not support changes: upgrade the server")
+        return Changes(from_arrow(rows.read_all(), as_), int(metadata[b"partd.version"]), metadata[b"partd.uuid"].decode())
 
     def scan_polars(
         self, name: str, bucket: str = "", *, where: str | filtering.Filters | None = None, **selection: Unpack[State]
@@ -276,6 +282,11 @@ class Tables(Connection, Shown):
         return lazy.Source(self, name, bucket, where, {**selection})
 
     @overload
+    def sql(
+        self, statement: str, bucket: str = "", *, id: str, params: Sequence[Any] | Mapping[str, Any] | None = None, timeout: float | None = None
+    ) -> int: ...
+
+    @overload
     def sql(self, statement: str, bucket: str = "", *, as_: Literal["pandas"] = "pandas", **query: Unpack[Query]) -> pandas.DataFrame: ...
 
     @overload
@@ -286,13 +297,17 @@ class Tables(Connection, Shown):
 
     def sql(
         self, statement: str, bucket: str = "", *, as_: As = "pandas", params: Sequence[Any] | Mapping[str, Any] | None = None,
-        version: int | None = None, at: Time | None = None, snapshot: str = "", since: int | Time | None = None, since_snapshot: str = "",
-        timeout: float | None = None,
+        id: str = "", version: int | None = None, at: Time | None = None, snapshot: str = "", since: int | Time | None = None,
+        since_snapshot: str = "", timeout: float | None = None,
     ) -> Any:  # fmt: skip
         """Returns the rows of a SELECT over tables of the bucket; "bucket"."table" names tables of other buckets. params is a
         sequence of the values for ? or $1, or a mapping with the values for $name. With since or since_snapshot,
-        changes."bucket"."table" has the rows of changes(), and before."bucket"."table" is the table in that state."""
-        call = {"sql": statement, "bucket": bucket, **state(version, at, snapshot), **since_state(since, since_snapshot)}
+        changes."bucket"."table" has the rows of changes(), and before."bucket"."table" is the table in that state.
+
+        For a statement that writes, such as an UPDATE, it returns the number of rows changed. If a statement has the id of an
+        earlier one that was applied, it changes nothing, and returns the same number.
+        """
+        call = {"sql": statement, "bucket": bucket, "write_id": id, **state(version, at, snapshot), **since_state(since, since_snapshot)}
         if params is not None:
             values = params if isinstance(params, Mapping) else {str(position): value for position, value in enumerate(params, 1)}
             row = pa.table({name: pa.array([value]) for name, value in values.items()})
@@ -301,7 +316,10 @@ class Tables(Connection, Shown):
                 writer.write_table(row)
             call["parameters"] = base64.b64encode(sink.getvalue()).decode()
         ticket = _protobuf_field(1, _STATEMENT) + _protobuf_field(2, _protobuf_field(1, json.dumps(call).encode()))
-        return from_arrow(self._rows(ticket, "sql", timeout).read_all(), as_)
+        rows = self._rows(ticket, "sql", timeout, is_write=not id and _MAY_WRITE.search(statement) is not None)
+        if _CHANGED_ROWS in (rows.schema.metadata or ()):
+            return rows.read_all()[0][0].as_py()
+        return from_arrow(rows.read_all(), as_)
 
     def list(
         self, bucket: str = "", pattern: str = "", *, metadata: Mapping[str, Any] | None = None, snapshot: str = "",

@@ -90,9 +90,11 @@ class Connection:
     def _shows_progress(self) -> bool:
         return progress.is_watched() if self._progress is None else self._progress
 
-    def _rows(self, ticket: bytes, op: str, timeout: float | None, total: int | None = None) -> pa.RecordBatchReader:
+    def _rows(
+        self, ticket: bytes, op: str, timeout: float | None, total: int | None = None, is_write: bool = False
+    ) -> pa.RecordBatchReader:
         """Returns a reader of the batches that a Flight ticket selects. total is the number of rows for the progress bar, if known."""
-        with self._call(op, timeout) as call:
+        with self._call(op, timeout, is_write=is_write) as call:
             reader = call.wait(call.client.do_get, flight.Ticket(ticket), call.options)
             schema = reader.schema
 

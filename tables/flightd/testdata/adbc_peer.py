@@ -59,7 +59,6 @@ with flightsql.connect(url, db_kwargs=options, autocommit=True) as con, con.curs
         cur.execute(statement)
         results["about"].append([[column[0] for column in cur.description][:2], [row[:2] for row in cur.fetchall() if "explain" not in cur.description[0][0]]])
     record_error("wrong", lambda: cur.execute("SELECT n\nFROM t WHERE nn = 1"))
-    record_error("writes", lambda: cur.execute("DELETE FROM t"))
     results["types"] = con.adbc_get_table_types()
     results["vendor"] = con.adbc_get_info()["vendor_name"]
     results["schema"] = str(con.adbc_get_table_schema("t"))

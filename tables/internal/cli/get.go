@@ -130,47 +130,6 @@ func writeRows(out io.Writer, format formats.Format, r array.RecordReader, strea
 	return w.Close()
 }
 
-func newSQL(a *app) *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "sql [flags] [--] 'SELECT …'",
-		Short: "Write the result of an SQL query",
-		Long: `Write the result of a single SELECT statement in DuckDB's SQL: to a terminal as aligned columns,
-to a pipe as CSV, to a file in the format of --format or of the file's extension. A file appears
-only when it is complete.
-
-Table names without a bucket refer to --bucket. Write other names as "bucket"."table". A query
-can read only tables, not files or settings.
-
-With --since or --since-snapshot, before."bucket"."table" is a table in that state, and
-changes."bucket"."table" has the rows that changed since, as the command changes writes them.`,
-		Example: `  partd-tables sql "SELECT sym, avg(price) FROM trades GROUP BY sym" --bucket NYSE
-  partd-tables sql 'SELECT * FROM "NYSE".trades JOIN names USING (sym)' -o joined.parquet
-  partd-tables sql "SELECT count(*) FROM trades" --version 3`,
-		Args: cliutil.CheckArgCount(1, 1, "SELECT"),
-	}
-	p := locationFlags(cmd, "`BUCKET` for table names without one (default: the default bucket)")
-	at := stateFlags(cmd)
-	since := sinceFlags(cmd, "the tables changes.\"BUCKET\".\"TABLE\" and before.\"BUCKET\".\"TABLE\"")
-	out := outputFlags(a, cmd)
-	cmd.ValidArgsFunction = cobra.NoFileCompletions
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if err := out.chooseFormat(); err != nil {
-			return err
-		}
-		before, err := since()
-		if err != nil {
-			return err
-		}
-		o := &tables.QueryOptions{Bucket: *p.bucket, At: at(), Before: before}
-		ctx := cmd.Context()
-		return p.withSQL(ctx, func(s backend) error {
-			r, err := s.Query(ctx, args[0], o)
-			return out.write(ctx, r, err)
-		})
-	}
-	return cmd
-}
-
 func newConvert(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "convert [flags] [--] FILE",

@@ -75,8 +75,8 @@ func (p location) withBackend(ctx context.Context, create bool, f func(backend) 
 	return p.withDir(ctx, create, nil, f)
 }
 
-// withSQL is like withBackend, but f may run SQL queries.
-func (p location) withSQL(ctx context.Context, f func(backend) error) error {
+// withSQL is like withBackend, but f may run SQL.
+func (p location) withSQL(ctx context.Context, create bool, f func(backend) error) error {
 	if *p.server != "" {
 		return p.withServer(f)
 	}
@@ -84,7 +84,7 @@ func (p location) withSQL(ctx context.Context, f func(backend) error) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(p.withDir(ctx, false, engine, f), engine.Close())
+	return errors.Join(p.withDir(ctx, create, engine, f), engine.Close())
 }
 
 // withDir runs f on the store in the directory. engine can be nil.
@@ -263,7 +263,7 @@ func operationCommand[In, Out any](cmd *cobra.Command, p location, o operations.
 			return show(input, output)
 		}
 		if o.Slots == operations.BothSlots { // the operation runs queries
-			return p.withSQL(ctx, run)
+			return p.withSQL(ctx, false, run)
 		}
 		return p.withBackend(ctx, false, run)
 	}

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/tables"
+	partdiceberg "github.com/go-partd/partd/tables/iceberg"
 )
 
 // children returns the IDs of a process's running child processes.
@@ -148,7 +149,7 @@ func TestServeFoldsAfterHTTP(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	table, err := store.Bucket("b").Table("t").Iceberg(t.Context(), nil)
+	table, err := partdiceberg.Load(t.Context(), store.Bucket("b").Table("t"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

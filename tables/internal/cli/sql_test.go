@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/internal/cliutil"
+	"github.com/go-partd/partd/tables/flightd"
 )
 
 func TestSQL(t *testing.T) {
@@ -42,5 +43,45 @@ func TestSQL(t *testing.T) {
 		if code != cliutil.ExitFailed || !strings.Contains(stderr, want) || strings.Contains(stderr, dir) {
 			t.Errorf("%s: exit code %d, stderr %s; want a failure that does not name the directory", sql, code, stderr)
 		}
+	}
+}
+
+func TestSQLWrites(t *testing.T) {
+	url, token := remoteServer(t, flightd.Admin)
+	for name, place := range map[string][]string{"directory": {"--dir", filepath.Join(t.TempDir(), "tables")}, "server": {"--server", url, "--token-file", token}} {
+		t.Run(name, func(t *testing.T) {
+			sql := func(args ...string) string {
+				t.Helper()
+				stdout, stderr, code := command(t, "", append(append([]string{"sql"}, args...), place...)...)
+				if code != cliutil.ExitOK {
+					t.Fatalf("sql %q: exit code %d: %s", args, code, stderr)
+				}
+				return stdout + stderr
+			}
+			if got := sql("CREATE TABLE trades AS SELECT range AS id, range / 2 AS price FROM range(10)", "--bucket", "NYSE"); got != "trades: CREATE TABLE changed 10 rows, version 1\n" {
+				t.Errorf("CREATE TABLE printed %q", got)
+			}
+			for range 2 {
+				got := sql(`INSERT INTO "NYSE".trades VALUES (10, 5), (11, 6)`, "--id", "once", "--json")
+				if !strings.HasPrefix(got, `{"rows":2,"version":`) || !strings.HasSuffix(got, `"verb":"INSERT","bucket":"NYSE","table":"trades"}`+"\n") {
+					t.Errorf("INSERT with --json printed %q", got)
+				}
+			}
+			if got := sql(`DELETE FROM "NYSE".trades WHERE price >= 5`); !strings.HasPrefix(got, "trades: DELETE changed 2 rows, version ") {
+				t.Errorf("DELETE printed %q", got)
+			}
+			if got := sql("SELECT count(*) AS n FROM trades", "--bucket", "NYSE"); got != "n\n10\n" {
+				t.Errorf("after the changes, SELECT printed %q, want 10 rows", got)
+			}
+			for flag, statement := range map[string]string{
+				"--id=x": "SELECT 1", "--json": "SELECT 1", "--since=1": "DELETE FROM trades", "--since-snapshot=s": "DELETE FROM trades", "--version=1": "DELETE FROM trades", "--snapshot=s": "DELETE FROM trades",
+				"--format=csv": "DELETE FROM trades", "--output=x.csv": "DELETE FROM trades", "--force": "DELETE FROM trades",
+			} {
+				_, stderr, code := command(t, "", append([]string{"sql", statement, flag}, place...)...)
+				if code != cliutil.ExitUsage || !strings.Contains(stderr, "applies only to") {
+					t.Errorf("%s %s: exit code %d, %s; want a usage error", statement, flag, code, stderr)
+				}
+			}
+		})
 	}
 }

@@ -123,7 +123,7 @@ min h D B W ME MS QE QS YE YS and others (docs/transform.md), such as 10s, 2h, W
 			return err
 		}
 		ctx := cmd.Context()
-		return t.p.withSQL(ctx, func(s backend) error {
+		return t.p.withSQL(ctx, false, func(s backend) error {
 			r, err := s.Resampled(ctx, o)
 			return out.write(ctx, r, err)
 		})

@@ -323,27 +323,29 @@ func (a *Attempt) AddPutID(ctx context.Context, cur *table.Table, id string) err
 	return nil
 }
 
-// AddStatement is AddPutID for an SQL statement that changes n rows. The number is recorded too; see Entry.StatementRows.
-func (a *Attempt) AddStatement(ctx context.Context, cur *table.Table, id string, n int64) error {
+// AddStatement is AddPutID for an SQL statement that changes n rows. The number and the statement's checksum are recorded too;
+// see Entry.Statement.
+func (a *Attempt) AddStatement(ctx context.Context, cur *table.Table, id, checksum string, n int64) error {
 	if err := a.AddPutID(ctx, cur, id); err != nil {
 		return err
 	}
-	a.IDs = append(a.IDs, icecat.PutID{ID: id + rowsMark + strconv.FormatInt(n, 10), At: a.Now})
+	a.IDs = append(a.IDs, icecat.PutID{ID: id + statementMark + checksum + " " + strconv.FormatInt(n, 10), At: a.Now})
 	return nil
 }
 
-// rowsMark separates the ID of a statement from its number of rows, in an ID that only records the number.
-const rowsMark = "\nrows="
+// statementMark separates the ID of a statement from its checksum and number of rows, in an ID that only records these.
+const statementMark = "\nstatement="
 
-// StatementRows returns the number of rows that the statement with an ID has changed. recorded is false if the ID belongs to
-// a put, or to none.
-func (e *Entry) StatementRows(ctx context.Context, t *table.Table, id string) (n int64, recorded bool, err error) {
-	ids, err := e.tables.Catalog.PutsWithPrefix(ctx, t.Metadata().TableUUID().String(), id+rowsMark)
+// Statement returns the checksum of the statement with an ID, and the number of rows that it has changed. The checksum is "" if
+// the ID belongs to a put, or to none.
+func (e *Entry) Statement(ctx context.Context, t *table.Table, id string) (checksum string, n int64, err error) {
+	ids, err := e.tables.Catalog.PutsWithPrefix(ctx, t.Metadata().TableUUID().String(), id+statementMark)
 	if err != nil || len(ids) == 0 {
-		return 0, false, err
+		return "", 0, err
 	}
-	n, err = strconv.ParseInt(strings.TrimPrefix(ids[0], id+rowsMark), 10, 64)
-	return n, err == nil, err
+	checksum, rows, _ := strings.Cut(strings.TrimPrefix(ids[0], id+statementMark), " ")
+	n, err = strconv.ParseInt(rows, 10, 64)
+	return checksum, n, err
 }
 
 // asConflict converts ErrNotFound to icecat.ErrConflict, so that the commit is retried: the table existed a moment ago.

@@ -190,7 +190,16 @@ func (a *Attempt) AddOrdered(ctx context.Context, cur *table.Table, added []iceb
 // AddFiles adds files to t, and sets props on the table and on the new snapshot.
 func AddFiles(ctx context.Context, t *table.Table, files []iceberg.DataFile, props iceberg.Properties) (table.Metadata, error) {
 	return withFiles(t, files, props, func(tx *table.Transaction, files []iceberg.DataFile) error {
-		return tx.AddDataFiles(ctx, files, props, table.WithoutAutoNameMapping(), table.WithoutDuplicateCheck())
+		add := func() error {
+			return tx.AddDataFiles(ctx, files, props, table.WithoutAutoNameMapping(), table.WithoutDuplicateCheck())
+		}
+		s, merges := t.CurrentSnapshot(), t.Properties()[table.ManifestMergeEnabledKey]
+		if merges == "" || t.Metadata().Version() < 3 || s == nil || s.FirstRowID != nil {
+			return add()
+		}
+		// The table was upgraded to version 3 after its last commit, so the rows of older files have no IDs yet. If a manifest had
+		// such files and new ones, both would get the same IDs.
+		return cmp.Or(tx.SetProperties(iceberg.Properties{table.ManifestMergeEnabledKey: "false"}), add(), tx.SetProperties(iceberg.Properties{table.ManifestMergeEnabledKey: merges}))
 	})
 }
 

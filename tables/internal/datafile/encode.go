@@ -37,7 +37,7 @@ type encoder struct {
 	buffer     *tailBuffer
 	groups     int
 	nans       map[int]int64 // number of NaN values in each floating-point leaf column
-	unbounded  []chunk       // column chunks that contain NaN; their bounds must be removed
+	unbounded  []chunk       // column chunks with NaN, or with a maximum that is too long for the footer; their bounds must be removed
 }
 
 // chunk identifies a column of a row group.
@@ -197,6 +197,13 @@ func (e *encoder) close() (footer *metadata.FileMetaData, size int64, err error)
 	}
 	if err != nil {
 		return nil, 0, err
+	}
+	for g, group := range footer.RowGroups {
+		for i, c := range group.Columns {
+			if s := c.MetaData.Statistics; s != nil && s.MinValue != nil && s.MaxValue == nil {
+				e.unbounded = append(e.unbounded, chunk{g, i})
+			}
+		}
 	}
 	return footer, e.bytesWritten(), e.buffer.release(footer, e.unbounded)
 }

@@ -242,9 +242,18 @@ func (f *file) bounds(g group, c Column) filter.Bounds {
 		b.Nulls = stats.NullCount()
 	}
 	if stats.HasMinMax() {
-		b.Min, b.Max = stats.EncodeMin(), stats.EncodeMax()
+		b.Min, b.Max = stats.EncodeMin(), knownMax(stats.EncodeMax())
 	}
 	return b
+}
+
+// knownMax returns nil, which means an unknown bound, if bound is empty. Writers omit a maximum that is too long, and libraries
+// then return an empty one.
+func knownMax(bound []byte) []byte {
+	if len(bound) == 0 {
+		return nil
+	}
+	return bound
 }
 
 // statsLeaf returns a column's leaf index, or -1 if its statistics are not usable, and whether the file has the column.

@@ -3,7 +3,6 @@ package datafile
 import (
 	"bytes"
 	"io"
-	"maps"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -49,7 +48,7 @@ func (b *tailBuffer) Write(p []byte) (int, error) {
 }
 
 // release writes the held bytes, which end with the footer. It removes the width annotations and the bounds of the
-// given chunks (those with NaN) from the footer.
+// given chunks from the footer.
 func (b *tailBuffer) release(footer *metadata.FileMetaData, chunks []chunk) (err error) {
 	held := b.tail.Bytes()
 	b.tail = nil
@@ -69,16 +68,22 @@ func (b *tailBuffer) release(footer *metadata.FileMetaData, chunks []chunk) (err
 	return err
 }
 
-// withNaNs returns a file's manifest entry with NaN counts, by field ID. Columns with NaN get no bounds, because the
-// library's bounds do not cover the chunks that contain NaN.
-func withNaNs(spec iceberg.PartitionSpec, f iceberg.DataFile, counts map[int]int64) (iceberg.DataFile, error) {
+// complete returns a file's manifest entry with NaN counts, by field ID, and without invalid bounds: the library's bounds do
+// not cover chunks that have no bounds in the footer, because of NaN or because their greatest value is too long.
+func complete(spec iceberg.PartitionSpec, f iceberg.DataFile, nans map[int]int64, footer *metadata.FileMetaData) (iceberg.DataFile, error) {
 	b, err := Rebuild(spec, f, f.FilePath())
 	if err != nil {
 		return nil, err
 	}
-	hasNaN := func(id int, _ []byte) bool { return counts[id] > 0 }
 	lower, upper := f.LowerBoundValues(), f.UpperBoundValues()
-	maps.DeleteFunc(lower, hasNaN)
-	maps.DeleteFunc(upper, hasNaN)
-	return b.NaNValueCounts(counts).LowerBoundValues(lower).UpperBoundValues(upper).Build(), nil
+	for _, group := range footer.RowGroups {
+		for i, c := range group.Columns {
+			if s := c.MetaData.Statistics; s == nil || s.MaxValue == nil && s.GetNullCount() < c.MetaData.NumValues {
+				id := int(footer.Schema.Column(i).SchemaNode().FieldID())
+				delete(lower, id)
+				delete(upper, id)
+			}
+		}
+	}
+	return b.NaNValueCounts(nans).LowerBoundValues(lower).UpperBoundValues(upper).Build(), nil
 }

@@ -112,7 +112,7 @@ func BoundsOf(s *iceberg.Schema, f iceberg.DataFile) func(name string) filter.Bo
 		b := filter.Bounds{Rows: f.Count(), Nulls: -1}
 		for _, field := range s.Fields() {
 			if field.Name == name {
-				b.Min, b.Max = lower[field.ID], upper[field.ID]
+				b.Min, b.Max = lower[field.ID], knownMax(upper[field.ID])
 				if n, ok := nulls[field.ID]; ok {
 					b.Nulls = n
 				}

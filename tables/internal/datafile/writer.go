@@ -145,7 +145,7 @@ func (w *writer) close() error {
 		Content: iceberg.EntryContentData, Properties: w.table.Properties(), FormatVersion: w.table.Metadata().Version(),
 	})
 	if err == nil {
-		f, err = withNaNs(w.table.Spec(), f, w.file.nanCounts())
+		f, err = complete(w.table.Spec(), f, w.file.nanCounts(), footer)
 	}
 	w.files = append(w.files, f)
 	return err

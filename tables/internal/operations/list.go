@@ -2,6 +2,7 @@ package operations
 
 import (
 	"context"
+	"fmt"
 	"iter"
 
 	"github.com/apache/arrow-go/v18/arrow/flight"
@@ -96,6 +97,18 @@ var (
 				return tables.RewriteResult{}, err
 			}
 			return s.Bucket(in.Bucket).Table(in.Name).DeleteRows(ctx, where)
+		})
+
+	Exec = withAnswer(Entry{Name: "exec", Writes: true, Slots: BothSlots, Page: true, Command: "sql"},
+		func(ctx context.Context, s *tables.Store, in *Statement) (tables.ExecResult, error) {
+			parameters, err := wire.DecodeParameters(in.Parameters, maxParameters)
+			if err != nil {
+				return tables.ExecResult{}, &tables.ArgumentError{Err: fmt.Errorf("invalid parameters: %w", err)}
+			}
+			if parameters != nil {
+				defer parameters.Release()
+			}
+			return s.Exec(ctx, in.SQL, &tables.ExecOptions{Bucket: in.Bucket, Parameters: parameters, ID: in.ID, DryRun: in.DryRun})
 		})
 
 	Partition = withAnswer(Entry{Name: "partition", Writes: true, Slots: PutSlot, Command: "partition"},
@@ -245,6 +258,17 @@ type Deletion struct {
 	Name   string `json:"name"`
 	Where  string `json:"where"`
 }
+
+// Statement is a statement that writes. For its fields, see [tables.ExecOptions].
+type Statement struct {
+	Bucket     string `json:"bucket,omitempty"`
+	SQL        string `json:"sql"`
+	Parameters []byte `json:"parameters,omitempty"` // an Arrow stream
+	ID         string `json:"id,omitempty"`
+	DryRun     bool   `json:"dry_run,omitempty"`
+}
+
+const maxParameters = 16 << 20 // limit on the memory of a statement's parameters, in bytes
 
 // Periods has the length of the time periods by which a table's files are divided.
 type Periods struct {

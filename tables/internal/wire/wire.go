@@ -75,7 +75,7 @@ type Changes struct {
 	Partd string `json:"partd"` // must be ChangesCall
 	Table
 	Since State    `json:"since,omitzero"` // the zero State means the empty table
-	Keys  []string `json:"keys,omitempty"`
+	Keys  []string `json:"keys,omitzero"`  // see tables.ChangesOptions.Keys
 	UUID  string   `json:"uuid,omitempty"`
 }
 
@@ -86,7 +86,8 @@ type Statement struct {
 	State
 	Since      State  `json:"since,omitzero"`       // see tables.QueryOptions.Before
 	Parameters []byte `json:"parameters,omitempty"` // one row, as an Arrow stream
-	ID         string `json:"id,omitempty"`         // identifies an execution, so that it can be canceled
+	ID         string `json:"id,omitempty"`         // identifies an execution, so that it can be canceled; random, because whoever knows it can cancel
+	WriteID    string `json:"write_id,omitempty"`   // see tables.ExecOptions.ID
 }
 
 // Put is the command of a put. A put with Range or Upsert is a correction; its answer is a CorrectionAnswer. The

@@ -55,9 +55,18 @@ export interface Profile {
   top: { value: string; count: number }[] | null;
 }
 
-// status is 0 if the server could not be reached. line and column, counted from 1, locate an error in SQL.
+// Written is the result of a statement that writes.
+export interface Written {
+  verb: string;
+  bucket: string;
+  table: string;
+  rows: number; // the number of rows changed
+}
+
+// status is 0 if the server could not be reached. line and column, counted from 1, locate an error in SQL. writes means
+// that the statement writes, so that only the action exec runs it.
 export class ApiError extends Error {
-  constructor(message: string, readonly status: number, readonly line?: number, readonly column?: number) {
+  constructor(message: string, readonly status: number, readonly line?: number, readonly column?: number, readonly writes?: boolean) {
     super(message);
   }
 }
@@ -102,9 +111,9 @@ async function request(url: string, init: RequestInit = {}): Promise<Response> {
   throw apiError(response.status, await response.json().catch(() => ({ error: response.statusText })));
 }
 
-function apiError(status: number, reply: { error: string; line?: number; column?: number }): ApiError {
+function apiError(status: number, reply: { error: string; line?: number; column?: number; writes?: boolean }): ApiError {
   if (status === 401) dispatchEvent(new Event("signed-out"));
-  return new ApiError(reply.error, status, reply.line, reply.column);
+  return new ApiError(reply.error, status, reply.line, reply.column, reply.writes);
 }
 
 export async function get<T>(path: string, args?: Args, signal?: AbortSignal): Promise<T> {

@@ -1,7 +1,7 @@
 // Rows for the grid, in bounded memory: pages of a table, loaded on demand, or the first rows of a
 // query's result.
 import { Field, RecordBatch } from "apache-arrow";
-import { type Args, ApiError, type Batches, address, get, onBack, query, stream } from "./api";
+import { type Args, ApiError, type Batches, address, get, onBack, query, stream, type Written } from "./api";
 import { quoted } from "./common";
 import type { Sort } from "./state";
 
@@ -166,6 +166,7 @@ export class ResultRows implements Rows {
   running = true;
   error?: Error;
   cancelled = false;
+  written?: Written; // the result of a statement that writes
   readonly id = crypto.randomUUID();
   readonly started = performance.now();
   elapsed = 0;
@@ -201,6 +202,14 @@ export class ResultRows implements Rows {
   }
 
   want() {}
+
+  // close ends a statement that writes: with its result, with an error, or without either if it was cancelled.
+  close(outcome?: Written | Error) {
+    this.error = outcome instanceof Error ? outcome : undefined;
+    this.written = outcome instanceof Error ? undefined : outcome;
+    this.cancelled = !outcome;
+    this.changed();
+  }
 
   private async run() {
     let response: Batches | undefined;

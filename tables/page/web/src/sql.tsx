@@ -9,6 +9,7 @@ import { Explore, Filter, Switch } from "./explore";
 import { ResultRows, standsAlone, type Statement } from "./rows";
 import { after, type Change, readLook, writeLook } from "./state";
 import { Downloads, ProfilePane } from "./table";
+import { said, WriteDialog } from "./write";
 
 type At = Record<string, string>;
 interface Tab {
@@ -46,6 +47,7 @@ export function SqlPage({ app, args, visible }: { app: App; args: URLSearchParam
   const [showPast, setShowPast] = useState(false);
   const [, changed] = useReducer((n: number) => n + 1, 0);
   const [note, setNote] = useState("");
+  const [write, setWrite] = useState<{ rows: ResultRows; done: () => void }>(); // the write that the user must confirm
   const runs = useRef(new Map<number, Run>());
   const host = useRef<HTMLDivElement>(null);
   const edit = useRef<Editor | null>(null);
@@ -54,7 +56,7 @@ export function SqlPage({ app, args, visible }: { app: App; args: URLSearchParam
   const activeRun = runs.current.get(tab.id);
   const result = activeRun?.all[activeRun.shown];
   const running = activeRun?.all.find((r) => r.running) ?? (activeRun?.next?.running ? activeRun.next : undefined);
-  const alone = !!result && standsAlone(result.statement.sql);
+  const alone = !!result && (!!result.written || standsAlone(result.statement.sql));
   // The editor's callbacks run after this rendering, and must see the newest state.
   const now = useRef({ tab, tabs, run });
   now.current = { tab, tabs, run };
@@ -131,7 +133,8 @@ export function SqlPage({ app, args, visible }: { app: App; args: URLSearchParam
       run.shown = run.all.push(r) - 1;
       changed(0);
       await r.done;
-      if (r.error || run.stopped) break;
+      if (r.error instanceof ApiError && r.error.writes) await new Promise<void>((done) => setWrite({ rows: r, done }));
+      if (r.error || r.cancelled || run.stopped) break;
     }
   }
   function set(part: Change) {
@@ -253,6 +256,8 @@ export function SqlPage({ app, args, visible }: { app: App; args: URLSearchParam
         <div class="split"><p class="error" role="alert">{error?.line ? <b>Line {error.line}, column {error.column}: </b> : null}{result.error.message}</p></div>
       ) : !result ? (
         <p class="empty">Write a SELECT and run it: <kbd>Ctrl</kbd> <kbd>Enter</kbd>. Names are completed as you type; <kbd>Ctrl</kbd> <kbd>Space</kbd> shows the choices.</p>
+      ) : result.written ? (
+        <p class="empty">{said(result.written)}</p>
       ) : result.fields[0]?.name === "explain_key" ? (
         <div class="split"><pre class="plan" tabIndex={0} aria-label="plan">{plan(result)}</pre></div>
       ) : (
@@ -272,9 +277,20 @@ export function SqlPage({ app, args, visible }: { app: App; args: URLSearchParam
         </Explore>
       )}
       <div class="status" role="status">
-        {running ? <>Running… <Clock since={running.started} />{count(running.count)} rows</> : !result || result.error ? "" : result.cancelled ? `Cancelled after ${seconds(result.elapsed)}. ${count(result.count)} rows were received.` : result.cut ? <b>Only {result.cut} are shown. Download the result to get all rows.</b> : `${count(result.count)} rows in ${seconds(result.elapsed)}`}
+        {running ? <>Running… <Clock since={running.started} />{count(running.count)} rows</> : !result || result.error || result.written ? "" : result.cancelled ? `Cancelled after ${seconds(result.elapsed)}. ${count(result.count)} rows were received.` : result.cut ? <b>Only {result.cut} are shown. Download the result to get all rows.</b> : `${count(result.count)} rows in ${seconds(result.elapsed)}`}
         {note && <span class="note">{note}</span>}
       </div>
+      {write && (
+        <WriteDialog
+          statement={write.rows.statement}
+          close={(outcome) => {
+            setWrite(undefined);
+            write.rows.close(outcome);
+            app.reload();
+            write.done();
+          }}
+        />
+      )}
     </section>
   );
 }

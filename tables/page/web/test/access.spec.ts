@@ -36,6 +36,10 @@ const views: Record<string, [string, (page: Page) => Promise<unknown>]> = {
     await page.getByRole("dialog").locator("input[type=file]").setInputFiles({ name: "x.csv", mimeType: "text/csv", buffer: Buffer.from("a,b\n1,x\n") });
     await expect(page.getByRole("region", { name: "preview" })).toBeVisible();
   }],
+  write: ["#/sql?bucket=NYSE&q=DELETE%20FROM%20trades%20WHERE%20id%20%3C%203", async (page) => {
+    await page.getByRole("button", { name: "Run", exact: true }).click();
+    await expect(page.getByRole("dialog").getByText("DELETE changes 3 rows")).toBeVisible();
+  }],
   error: ["#/table?bucket=NYSE&table=none", (page) => expect(page.getByRole("alert").first()).toBeVisible()],
   sql: ["#/sql?q=SELECT%201", (page) => page.getByRole("button", { name: "History" }).click()],
   result: [`#/sql?bucket=NYSE&q=${encodeURIComponent('SELECT "at", price FROM trades LIMIT 50')}`, (page) => page.getByRole("button", { name: "Run", exact: true }).click()],

@@ -1,7 +1,7 @@
 // Provides a separate server for each test file, and a page that fails a test if it raises an error or
 // violates its Content-Security-Policy.
 import { expect, type Page, test as base } from "@playwright/test";
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -38,6 +38,11 @@ export class Server {
       this.child!.on("exit", () => reject(new Error(`the server ended: ${output}`)));
     });
     return this;
+  }
+
+  // readToken returns a token that only reads, for a server with a secret.
+  readToken(): string {
+    return execFileSync("test-results-bin/partd-tables", ["token", "--read", "--secret-file", join(this.dir, "secret")], { encoding: "utf8" }).trim();
   }
 
   async kill() {

@@ -1,0 +1,214 @@
+package tables
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd/internal/spill"
+	"github.com/go-partd/partd/tables/internal/datafile"
+	"github.com/go-partd/partd/tables/internal/icecat"
+)
+
+// createForeign creates table "t" with integer columns as another program would, in a version of Iceberg's format.
+func createForeign(t *testing.T, b *Bucket, format string, columns ...string) {
+	t.Helper()
+	var fields []iceberg.NestedField
+	for i, name := range columns {
+		fields = append(fields, iceberg.NestedField{ID: i + 1, Name: name, Type: iceberg.PrimitiveTypes.Int64})
+	}
+	meta, err := table.NewMetadata(iceberg.NewSchema(0, fields...), iceberg.UnpartitionedSpec, table.UnsortedSortOrder, b.s.cat.NewLocation(), iceberg.Properties{"format-version": format})
+	if err != nil {
+		t.Fatal(err)
+	}
+	change := &icecat.Change{Namespace: namespaceOf(b.name), Name: "t", New: meta, IOs: []*icecat.FileIO{b.s.cat.NewIO()}}
+	if err := b.s.cat.Commit(t.Context(), nil, change); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// deleteByKey adds an equality delete of the rows whose first column has the value key.
+func deleteByKey(t *testing.T, s *Store, column string, key int64) {
+	t.Helper()
+	foreignCommit(t, s, "t", func(tx *table.Transaction) error {
+		files, err := tx.WriteEqualityDeletes(t.Context(), []int{1}, func(yield func(arrow.RecordBatch, error) bool) { yield(oneColumn(column, key), nil) })
+		if err != nil {
+			return err
+		}
+		return tx.NewRowDelta(nil).AddDeletes(files...).Commit(t.Context())
+	})
+}
+
+// TestChangesWithoutNumbers checks that a table without numbers of versions is refused: its cursor would always be 0, so
+// that a consumer would insert all rows again and again.
+func TestChangesWithoutNumbers(t *testing.T) {
+	s := mustOpen(t, t.TempDir(), &Options{NoTail: true})
+	b := s.Bucket("")
+	createForeign(t, b, "1", "k")
+	putJSON(t, b, "t", `[{"k":1}]`, nullable("k", arrow.PrimitiveTypes.Int64))
+	for _, since := range []At{nil, AtVersion(0)} {
+		if _, err := b.Table("t").Changes(t.Context(), since, nil); !errors.Is(err, errors.ErrUnsupported) || !strings.Contains(err.Error(), "upgrade the table") {
+			t.Errorf("changes of a table of format version 1: error %v, want ErrUnsupported with advice", err)
+		}
+	}
+	foreignCommit(t, s, "t", func(tx *table.Transaction) error { return tx.UpgradeFormatVersion(2) })
+	putJSON(t, b, "t", `[{"k":2}]`, nullable("k", arrow.PrimitiveTypes.Int64))
+	if v := wantChanges(t, b, nil, nil, "1 insert; 2 insert"); v != 1 {
+		t.Errorf("after the upgrade, the changes lead to version %d, want 1", v)
+	}
+}
+
+// TestChangesAfterPartitioning checks equality deletes of two partition specs, which apply to the files of one or of both.
+func TestChangesAfterPartitioning(t *testing.T) {
+	s := mustOpen(t, t.TempDir(), &Options{NoTail: true})
+	b := s.Bucket("")
+	createForeign(t, b, "2", "k", "v")
+	fields := []arrow.Field{nullable("k", arrow.PrimitiveTypes.Int64), nullable("v", arrow.PrimitiveTypes.Int64)}
+	putJSON(t, b, "t", `[{"k":1,"v":1},{"k":2,"v":2},{"k":3,"v":3}]`, fields...)
+	deleteByKey(t, s, "k", 2)
+	foreignCommit(t, s, "t", func(tx *table.Transaction) error {
+		return tx.UpdateSpec(true).AddField("k", iceberg.BucketTransform{NumBuckets: 2}, "k_bucket").Commit()
+	})
+	putJSON(t, b, "t", `[{"k":1,"v":10},{"k":2,"v":20},{"k":3,"v":30}]`, fields...)
+	deleteByKey(t, s, "k", 3)
+	deleteByKey(t, s, "k", 1)
+	wantChanges(t, b, AtVersion(1), nil, "2 2 delete; 2 20 insert")
+	wantChanges(t, b, AtVersion(2), nil, "2 20 insert")
+	wantChanges(t, b, AtVersion(3), nil, "1 10 delete; 3 30 delete")
+	wantChanges(t, b, AtVersion(4), nil, "1 10 delete")
+}
+
+// TestChangesAfterRollback checks that a consumer follows a table that another program rolls back.
+func TestChangesAfterRollback(t *testing.T) {
+	s := mustOpen(t, t.TempDir(), &Options{NoTail: true})
+	b := s.Bucket("")
+	for n := range int64(3) {
+		mustPut(t, b, "t", PutAppend, n)
+	}
+	foreignCommit(t, s, "t", func(tx *table.Transaction) error { return tx.RollbackToSnapshot(snapshotIDs(t, b)[0]) })
+	if v := wantChanges(t, b, AtVersion(3), nil, "1 row 1 delete; 2 row 2 delete"); v != 1 {
+		t.Errorf("after the rollback, the changes lead to version %d, want 1", v)
+	}
+	mustPut(t, b, "t", PutAppend, 5)
+	if v := wantChanges(t, b, AtVersion(1), nil, "5 row 5 insert"); v != 4 {
+		t.Errorf("after a put, the changes lead to version %d, want 4", v)
+	}
+	wantChanges(t, b, AtVersion(2), nil, "1 row 1 delete; 5 row 5 insert")
+}
+
+func snapshotIDs(t *testing.T, b *Bucket) (ids []int64) {
+	t.Helper()
+	v, err := tableAt(t, b, "t", nil).view(t.Context(), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range v.t.Metadata().Snapshots() {
+		ids = append(ids, s.SnapshotID)
+	}
+	return ids
+}
+
+// TestChangesWithFileTwice checks files that another program added twice.
+func TestChangesWithFileTwice(t *testing.T) {
+	s := mustOpen(t, t.TempDir(), &Options{NoTail: true})
+	b := s.Bucket("")
+	mustPut(t, b, "t", PutAppend, 1)
+	path := filesOf(t, b, "t")[0]
+	mustPut(t, b, "t", PutReplace, 2)
+	add := func() {
+		foreignCommit(t, s, "t", func(tx *table.Transaction) error { return tx.AddFiles(t.Context(), []string{path}, nil, true) })
+	}
+	add()
+	mustPut(t, b, "t", PutAppend, 3)
+	add()
+	wantChanges(t, b, AtVersion(2), nil, "1 row 1 insert; 1 row 1 insert; 3 row 3 insert")
+	wantChanges(t, b, AtVersion(4), nil, "1 row 1 insert")
+}
+
+// TestChangesOfWideRows checks that the copies of a wide row are not in one batch.
+func TestChangesOfWideRows(t *testing.T) {
+	const count, width = 2000, 16 << 10
+	b := mustOpen(t, t.TempDir(), &Options{NoTail: true}).Bucket("")
+	mustPut(t, b, "t", PutAppend, 1)
+	wide := array.NewRecordBuilder(memory.DefaultAllocator, numbers)
+	wide.Field(0).(*array.Int64Builder).AppendValues(make([]int64, count), nil)
+	wide.Field(1).(*array.StringBuilder).AppendValues(slices.Repeat([]string{strings.Repeat("x", width)}, count), nil)
+	if _, err := b.Table("t").Put(t.Context(), oneBatch(wide.NewRecordBatch()), PutReplace, nil); err != nil {
+		t.Fatal(err)
+	}
+	r, err := b.Table("t").Changes(t.Context(), AtVersion(1), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Release()
+	rows := int64(0)
+	for r.Next() {
+		rows += r.RecordBatch().NumRows()
+		if n := datafile.SizeOf(r.RecordBatch()); n > 2*maxChangedBytes {
+			t.Fatalf("a batch has %d bytes, want about %d", n, maxChangedBytes)
+		}
+	}
+	if r.Err() != nil || rows != count+1 {
+		t.Errorf("got %d changes, error %v; want %d", rows, r.Err(), count+1)
+	}
+}
+
+// TestChangesAfterExpire checks that an open reader's files stay when the table's versions expire, and that Release removes
+// the temporary files and lets the table's files go.
+func TestChangesAfterExpire(t *testing.T) {
+	const rows, limit = 40_000, 1 << 40
+	ctx := t.Context()
+	s := mustOpen(t, t.TempDir(), &Options{NoTail: true, Memory: 1 << 20})
+	b := s.Bucket("")
+	for i, prefix := range []string{"old", "new"} {
+		if _, err := b.Table("t").Put(ctx, longRows(prefix, 0, rows), []PutMode{PutAppend, PutReplace}[i], nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	open := func() *Changes {
+		t.Helper()
+		r, err := b.Table("t").Changes(ctx, AtVersion(1), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	complete, early := open(), open()
+	if _, err := b.Table("t").Put(ctx, longRows("newer", 0, 1), PutReplace, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Expire(ctx, &MaintainOptions{Grace: -1, Keep: 1}); err != nil {
+		t.Fatal(err)
+	}
+	count := int64(0)
+	for complete.Next() {
+		count += complete.RecordBatch().NumRows()
+	}
+	if complete.Err() != nil || count != 2*rows {
+		t.Errorf("after the versions expired, an open reader got %d changes, error %v; want %d", count, complete.Err(), 2*rows)
+	}
+	complete.Release()
+	spill.Process.SetLimit(limit)
+	defer spill.Process.SetLimit(0)
+	inUse := func() bool {
+		if err := spill.Process.Take(limit); err != nil {
+			return true
+		}
+		spill.Process.Release(limit)
+		return false
+	}
+	if !early.Next() || !inUse() {
+		t.Fatal("the changes did not need temporary files")
+	}
+	early.Release()
+	if pins, _ := s.commits.Pinned(); pins != 0 || inUse() {
+		t.Errorf("after Release, %d readers protect files, and temporary files exist: %v", pins, inUse())
+	}
+}

@@ -1,0 +1,139 @@
+//go:build cgo && linux
+
+package duck_test
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"syscall"
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/vfs/disktest"
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/duck"
+)
+
+// TestExecFullDisk runs each statement on disks with more and more free space, until it succeeds. A statement that fails must
+// change nothing and leave no file. Sent again with its ID when there is space, it must take effect once.
+func TestExecFullDisk(t *testing.T) {
+	const rowCount = 50_000
+	all := "SELECT count(*), bit_xor(hash(k, s)) FROM t"
+	in := &tables.QueryOptions{Bucket: "b"}
+	for name, sql := range map[string]string{
+		"insert": "INSERT INTO t SELECT k + 1000000, s FROM t",
+		"update": "UPDATE t SET s = md5(s) WHERE k % 2 = 0",
+		"delete": "DELETE FROM t WHERE k % 3 = 0",
+		"merge":  "MERGE INTO t USING range(40000, 60000) AS r(i) ON k = i WHEN MATCHED THEN DELETE WHEN NOT MATCHED THEN INSERT VALUES (i, md5(i::VARCHAR))",
+		"create": "CREATE OR REPLACE TABLE t AS SELECT i AS k, md5(i::VARCHAR) AS s FROM range(50000) r(i)",
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := disktest.Mount(t, "tmpfs", 64<<20)
+			engine, err := duck.New(&duck.Options{TempDir: t.TempDir()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer engine.Close() //nolint:errcheck // only cleanup
+			s, err := tables.Open(t.Context(), filepath.Join(dir, "house"), &tables.Options{Engine: engine, FoldAge: -1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close() //nolint:errcheck // only cleanup
+			change(t, s, fmt.Sprintf("CREATE TABLE t AS SELECT i AS k, md5(i::VARCHAR) AS s FROM range(%d) r(i)", rowCount), rowCount)
+			failures := 0
+			for space := int64(0); ; space += 128 << 10 {
+				before := onlyValue(t, s, all, in)
+				files := countFiles(t, s.Dir())
+				free := fillExcept(t, dir, space)
+				r, err := s.Exec(t.Context(), sql, &tables.ExecOptions{Bucket: "b", ID: "once"})
+				free()
+				if err == nil {
+					after := onlyValue(t, s, all, in)
+					again, err := s.Exec(t.Context(), sql, &tables.ExecOptions{Bucket: "b", ID: "once"})
+					if err != nil || again.Rows != r.Rows || onlyValue(t, s, all, in) != after {
+						t.Errorf("the same ID again = %d rows, error %v; want %d rows and no change", again.Rows, err, r.Rows)
+					}
+					break
+				}
+				failures++
+				if !errors.Is(err, syscall.ENOSPC) && !isFullDatabase(err) {
+					t.Errorf("with %d KiB free: error %v, want one that says that the disk is full", space>>10, err)
+				}
+				if got := onlyValue(t, s, all, in); got != before {
+					t.Fatalf("with %d KiB free, a failed statement left %s, want %s", space>>10, got, before)
+				}
+				if n := countFiles(t, s.Dir()); n > files && !errors.Is(err, partd.ErrUnknownOutcome) { // the commit could have succeeded
+					t.Errorf("with %d KiB free, a failed statement left %d files more: %v", space>>10, n-files, err)
+				}
+			}
+			if failures == 0 {
+				t.Error("the statement never failed, so nothing was tested")
+			}
+			t.Logf("%d failures", failures)
+		})
+	}
+}
+
+// isFullDatabase reports whether an error is SQLite's error for a full disk.
+func isFullDatabase(err error) bool {
+	var code interface{ Code() int }
+	return errors.As(err, &code) && code.Code()&0xff == 13
+}
+
+func countFiles(t *testing.T, dir string) (n int) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && filepath.Ext(path) == ".parquet" {
+			n++
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// fillExcept fills a disk except for space bytes. It returns a function that frees the disk.
+func fillExcept(t *testing.T, dir string, space int64) (free func()) {
+	t.Helper()
+	reserve := filepath.Join(dir, "reserve")
+	if err := os.WriteFile(reserve, make([]byte, space), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	free = disktest.Fill(t, dir)
+	if err := os.Remove(reserve); err != nil {
+		t.Fatal(err)
+	}
+	return free
+}
+
+// TestExecMemory updates all rows of a table that is larger than the memory for its query. The query runs in another process,
+// so that this process has only the memory that the change itself needs.
+func TestExecMemory(t *testing.T) {
+	const rowCount, rowBytes, limit = 2_000_000, 128, 220 << 20
+	s := newStore(t, &duck.Options{Processes: true, Memory: 128 << 20, MaxTemp: 2 << 30})
+	change(t, s, fmt.Sprintf("CREATE TABLE t AS SELECT i AS k, 0 AS n, md5(i::VARCHAR) || md5((i + 1)::VARCHAR) || md5((i + 2)::VARCHAR) || md5((i + 3)::VARCHAR) AS s FROM range(%d) r(i)", rowCount), rowCount)
+	for _, sql := range []string{
+		"UPDATE t SET n = n + 1", "UPDATE t SET s = reverse(s)", "MERGE INTO t USING t AS u ON t.k = u.k WHEN MATCHED THEN UPDATE SET s = u.s || 'x'", "DELETE FROM t WHERE k % 2 = 0",
+	} {
+		debug.FreeOSMemory()
+		if err := os.WriteFile("/proc/self/clear_refs", []byte("5"), 0); err != nil { // resets the peak
+			t.Skip(err)
+		}
+		before := peakMemory(os.Getpid())
+		if _, err := s.Exec(t.Context(), sql, &tables.ExecOptions{Bucket: "b"}); err != nil {
+			t.Fatalf("%s: %v", sql, err)
+		}
+		used := peakMemory(os.Getpid()) - before
+		t.Logf("%s: %d MiB", sql, used>>20)
+		if used > limit {
+			t.Errorf("%s used %d MiB for %d MiB of rows, want at most %d MiB", sql, used>>20, rowCount*rowBytes>>20, limit>>20)
+		}
+	}
+	expect(t, s, "SELECT count(*), sum(n), min(length(s)) FROM b.t", nil, "1000000|1000000|129")
+}

@@ -1,0 +1,145 @@
+package flightd
+
+import (
+	"cmp"
+	"context"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/flight"
+	"github.com/apache/arrow-go/v18/arrow/flight/flightsql"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/arrow-go/v18/arrow/util"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/operations"
+	"github.com/go-partd/partd/tables/internal/serving"
+	"github.com/go-partd/partd/tables/internal/take"
+)
+
+var errTransactions = status.Error(codes.Unimplemented, "there are no transactions: each statement is one commit; connect with autocommit")
+
+// BeginTransaction implements flightsql.Server.
+func (s *sqlServer) BeginTransaction(context.Context, flightsql.ActionBeginTransactionRequest) ([]byte, error) {
+	return nil, errTransactions
+}
+
+// EndTransaction implements flightsql.Server.
+func (s *sqlServer) EndTransaction(context.Context, flightsql.ActionEndTransactionRequest) error {
+	return errTransactions
+}
+
+// headerID returns the id with which the call's header "id" makes a write safe to repeat, or "".
+func headerID(ctx context.Context) string {
+	md, _ := metadata.FromIncomingContext(ctx)
+	return cmp.Or(md.Get("id")...)
+}
+
+// exec runs a statement that writes, and returns the number of rows changed. With parameters, it runs the statement once
+// for each row.
+func (s *sqlServer) exec(ctx context.Context, st statement, parameters arrow.RecordBatch) (int64, error) {
+	if err := serving.RequireWrite(ctx); err != nil {
+		return 0, err
+	}
+	if st.At() != nil || st.Since.At() != nil {
+		return 0, status.Error(codes.InvalidArgument, "a statement that writes cannot select a version, a snapshot or a time")
+	}
+	release, err := serving.Acquire(ctx, operations.BothSlots)
+	if err != nil {
+		return 0, serving.Status(err)
+	}
+	defer release()
+	result, err := s.store.Exec(ctx, st.SQL, &tables.ExecOptions{Bucket: st.Bucket, ID: st.WriteID, Parameters: parameters})
+	return result.Rows, serving.Status(err)
+}
+
+// DoPutCommandStatementUpdate implements flightsql.Server.
+func (s *sqlServer) DoPutCommandStatementUpdate(ctx context.Context, cmd flightsql.StatementUpdate) (int64, error) {
+	if len(cmd.GetTransactionId()) > 0 {
+		return 0, errTransactions
+	}
+	st := newStatement(ctx, cmd.GetQuery())
+	st.WriteID = headerID(ctx)
+	return s.exec(ctx, st, nil)
+}
+
+// DoPutPreparedStatementUpdate runs a prepared statement once for each row of the stream, or once if the stream has no
+// columns.
+func (s *sqlServer) DoPutPreparedStatementUpdate(ctx context.Context, cmd flightsql.PreparedStatementUpdate, r flight.MessageReader) (int64, error) {
+	st, err := parseStatement(cmd.GetPreparedStatementHandle())
+	if err != nil {
+		return 0, err
+	}
+	st.WriteID = headerID(ctx)
+	if schema := r.Schema(); schema == nil || schema.NumFields() == 0 {
+		return s.exec(ctx, st, nil)
+	}
+	if err := serving.RequireWrite(ctx); err != nil {
+		return 0, err
+	}
+	release, err := serving.Acquire(ctx, operations.BothSlots) // before the rows take memory
+	if err != nil {
+		return 0, serving.Status(err)
+	}
+	defer release()
+	in, err := newUpload(ctx, r)
+	if err != nil {
+		return 0, err
+	}
+	rows, err := in.readAll()
+	if err != nil || rows == nil {
+		return 0, serving.Status(err)
+	}
+	defer rows.Release()
+	return s.exec(ctx, st, rows)
+}
+
+// readAll returns all rows as one batch, or nil without rows. The batch counts against the memory of puts until the
+// call ends.
+func (u *upload) readAll() (_ arrow.RecordBatch, err error) {
+	var batches []arrow.RecordBatch
+	defer func() {
+		take.Release(batches)
+		if p := recover(); p != nil { // u.memory has reached its limit
+			err = status.Errorf(codes.ResourceExhausted, "%v", p)
+		}
+	}()
+	for u.Next() {
+		if b := u.RecordBatch(); b.NumRows() > 0 {
+			u.memory.reserve(2 * util.TotalRecordSize(b)) // for the batch, and for its copy in the result
+			b.Retain()
+			batches = append(batches, b)
+		}
+	}
+	if u.Err() != nil || len(batches) == 0 {
+		return nil, u.Err()
+	}
+	return take.Concat(batches)
+}
+
+// changedRows is the schema of the answer to a statement that writes. Its metadata distinguishes it from a SELECT's result.
+var changedRows = arrow.NewSchema([]arrow.Field{{Name: "rows", Type: arrow.PrimitiveTypes.Int64}}, new(arrow.MetadataFrom(map[string]string{"partd.changed_rows": "1"})))
+
+// execAndSendCount runs the statement of a ticket, which writes, and sends one row with the number of rows changed. A second
+// call with the same ticket changes nothing, and sends the same row or, for a DROP or ALTER, fails.
+func (s *sqlServer) execAndSendCount(ctx context.Context, st statement, w flight.DataStreamWriter) error {
+	o, release, err := st.options()
+	if err != nil {
+		return err
+	}
+	defer release()
+	n, err := s.exec(ctx, st, o.Parameters)
+	if err != nil {
+		return err
+	}
+	b := array.NewInt64Builder(memory.DefaultAllocator)
+	b.Append(n)
+	rows, err := array.NewRecordReader(changedRows, []arrow.RecordBatch{array.NewRecordBatch(changedRows, []arrow.Array{b.NewArray()}, 1)})
+	if err != nil {
+		return err
+	}
+	return sendRows(w, rows)
+}

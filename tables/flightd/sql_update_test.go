@@ -1,0 +1,265 @@
+package flightd
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/flight"
+	"github.com/apache/arrow-go/v18/arrow/flight/flightsql"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/go-partd/partd/tables/internal/wire"
+)
+
+func TestSQLUpdate(t *testing.T) {
+	s := serveDuck(t)
+	ctx := t.Context()
+	for _, c := range []struct {
+		sql  string
+		rows int64
+	}{
+		{"CREATE TABLE t (n BIGINT, s VARCHAR)", 0},
+		{"CREATE TABLE big AS SELECT range AS n, 'text' AS s FROM range(1000)", 1000},
+		{"INSERT INTO t SELECT n, s FROM big WHERE n < 5", 5},
+		{"UPDATE t SET s = 'even' WHERE n % 2 = 0", 3},
+		{"MERGE INTO t USING big ON t.n = big.n AND big.n < 10 WHEN MATCHED AND t.n = 1 THEN DELETE WHEN NOT MATCHED AND big.n < 7 THEN INSERT VALUES (big.n, 'merged')", 3},
+		{"DELETE FROM t WHERE n = 0", 1},
+	} {
+		if n, err := s.client.ExecuteUpdate(ctx, c.sql); n != c.rows || err != nil {
+			t.Errorf("%s changed %d rows, error %v; want %d", c.sql, n, err, c.rows)
+		}
+	}
+	info, err := s.client.Execute(ctx, "SELECT n, s FROM t ORDER BY n")
+	if got, want := s.values(t, info, err), []string{"2|even", "3|text", "4|even", "5|merged", "6|merged"}; !slices.Equal(got, want) {
+		t.Errorf("after the changes, the table contains %q, want %q", got, want)
+	}
+	if _, err := s.client.ExecuteUpdate(metadata.AppendToOutgoingContext(ctx, "bucket", "b"), "CREATE TABLE t AS SELECT 1 AS n"); err != nil {
+		t.Error(err)
+	}
+	if _, err := s.store.Bucket("b").Table("t").Info(ctx); err != nil {
+		t.Errorf("with the bucket header, CREATE TABLE did not create b.t: %v", err)
+	}
+	const noTransactions = "there are no transactions: each statement is one commit; connect with autocommit"
+	for _, sql := range []string{"BEGIN", "COMMIT"} {
+		_, err = s.client.ExecuteUpdate(ctx, sql)
+		wantCode(t, err, codes.InvalidArgument, noTransactions)
+	}
+	_, err = s.client.BeginTransaction(ctx)
+	wantCode(t, err, codes.Unimplemented, noTransactions)
+	_, err = s.client.ExecuteUpdate(ctx, "DELETE FROM t; DELETE FROM big")
+	wantCode(t, err, codes.InvalidArgument, "only one statement is allowed")
+	_, err = s.client.ExecuteUpdate(ctx, "SELECT 1")
+	wantCode(t, err, codes.InvalidArgument, "")
+}
+
+// TestSQLUpdateByTicket checks that a write in a query runs when its ticket is used, and only once.
+func TestSQLUpdateByTicket(t *testing.T) {
+	s := serveDuck(t)
+	ctx := t.Context()
+	s.put(t, "", "t", 3)
+	count := func() string {
+		info, err := s.client.Execute(ctx, "SELECT count(*) FROM t")
+		return s.values(t, info, err)[0]
+	}
+	info, err := s.client.Execute(ctx, "INSERT INTO t SELECT n + 3, s FROM t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Schema != nil {
+		t.Error("the info of a write has a schema, so a client may end the call before the write is complete")
+	}
+	if got := count(); got != "3" {
+		t.Errorf("before its ticket is used, the write changed the table to %s rows, want 3", got)
+	}
+	for range 2 {
+		if got := s.values(t, info, nil); !slices.Equal(got, []string{"3"}) {
+			t.Errorf("the ticket returned %q, want 3 rows changed", got)
+		}
+		if got := count(); got != "6" {
+			t.Errorf("the table has %s rows, want 6", got)
+		}
+	}
+	for _, sql := range []string{"DROP TABLE missing", "ALTER TABLE t ADD COLUMN s VARCHAR", "ALTER TABLE t DROP COLUMN missing"} { // the ID of the ticket does not excuse it
+		info, err := s.client.Execute(ctx, sql)
+		if err == nil {
+			_, _, err = s.fetch(t, info)
+		}
+		if err == nil {
+			t.Errorf("%s by a ticket succeeded, want an error", sql)
+		}
+	}
+	other, err := s.client.Execute(ctx, "INSERT INTO t SELECT n + 3, s FROM t")
+	if got := s.values(t, other, err); !slices.Equal(got, []string{"6"}) {
+		t.Errorf("another ticket of the same statement returned %q, want 6 rows changed", got)
+	}
+}
+
+// TestSQLUpdateID checks that the header "id" makes a write safe to repeat, through each call that runs one.
+func TestSQLUpdateID(t *testing.T) {
+	s := serveDuck(t)
+	s.put(t, "", "t", 3)
+	const insert = "INSERT INTO t VALUES (7, 'new'), (8, 'new')"
+	calls := map[string]func(id string) int64{
+		"update": func(id string) int64 {
+			n, err := s.client.ExecuteUpdate(metadata.AppendToOutgoingContext(t.Context(), "id", id), insert)
+			if err != nil {
+				t.Error(err)
+			}
+			return n
+		},
+		"prepared": func(id string) int64 {
+			ctx := metadata.AppendToOutgoingContext(t.Context(), "id", id)
+			p, err := s.client.Prepare(ctx, insert)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n, err := p.ExecuteUpdate(ctx)
+			if err != nil {
+				t.Error(err)
+			}
+			return n
+		},
+		"query": func(id string) int64 {
+			info, err := s.client.Execute(metadata.AppendToOutgoingContext(t.Context(), "id", id), insert)
+			if got := s.values(t, info, err); !slices.Equal(got, []string{"2"}) {
+				t.Errorf("the query returned %q, want 2 rows changed", got)
+			}
+			return 2
+		},
+	}
+	want := int64(3)
+	for name, call := range calls {
+		for range 2 {
+			if n := call("the id of " + name); n != 2 {
+				t.Errorf("%s changed %d rows, want 2", name, n)
+			}
+		}
+		want += 2
+		if info, err := s.store.Bucket("").Table("t").Info(t.Context()); err != nil || info.Rows != want {
+			t.Errorf("after two calls of %s with one id, the table has %d rows, error %v; want %d", name, info.Rows, err, want)
+		}
+	}
+}
+
+// TestSQLUpdateCancel checks that the id of a write, which others can guess, cannot cancel it: only its ticket can.
+func TestSQLUpdateCancel(t *testing.T) {
+	s := serveDuck(t)
+	s.put(t, "", "t", 3)
+	info, err := s.client.Execute(metadata.AppendToOutgoingContext(t.Context(), "id", "load of 5 May"), "DELETE FROM t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	handle, _ := statementHandle(info.Endpoint[0].Ticket)
+	st, err := parseStatement(handle)
+	if err != nil || st.WriteID != "load of 5 May" || st.ID == st.WriteID || len(st.ID) < minIDLength {
+		t.Errorf("the ticket has the id %q for canceling and %q for repeating, error %v; want a random one and %q", st.ID, st.WriteID, err, "load of 5 May")
+	}
+}
+
+// TestSQLUpdateIDOfQuery checks that a SELECT with an id is refused, because the id would have no effect.
+func TestSQLUpdateIDOfQuery(t *testing.T) {
+	s := serveDuck(t)
+	handle, err := statement{wire.Statement{SQL: "SELECT 1", WriteID: "a"}}.handle()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ticket, err := flightsql.CreateStatementQueryTicket(handle)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = s.client.DoGet(t.Context(), &flight.Ticket{Ticket: ticket})
+	wantCode(t, err, codes.InvalidArgument, "only a statement that writes can have an id")
+}
+
+func TestSQLUpdatePrepared(t *testing.T) {
+	s := serveDuck(t)
+	ctx := t.Context()
+	s.put(t, "", "t", 0)
+	p, err := s.client.Prepare(ctx, "INSERT INTO t VALUES (?, ?)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if isUpdate, ok := p.IsUpdate(); !isUpdate || !ok || p.ParameterSchema().NumFields() != 2 {
+		t.Errorf("Prepare returned IsUpdate %v and the parameters %v, want an update with 2 parameters", isUpdate, p.ParameterSchema())
+	}
+	p.SetRecordReader(reader(t, numbers(3), numbers(0), numbers(4)))
+	if n, err := p.ExecuteUpdate(ctx); n != 7 || err != nil {
+		t.Errorf("two batches of parameters changed %d rows, error %v; want 7", n, err)
+	}
+	p.SetRecordReader(reader(t, numbers(0)))
+	if n, err := p.ExecuteUpdate(ctx); n != 0 || err != nil {
+		t.Errorf("no rows of parameters changed %d rows, error %v; want none", n, err)
+	}
+	p.SetParameters(numbers(1))
+	info, err := p.Execute(ctx)
+	if got := s.values(t, info, err); !slices.Equal(got, []string{"1"}) {
+		t.Errorf("the statement as a query returned %q, want 1 row changed", got)
+	}
+	if info, err := s.store.Bucket("").Table("t").Info(ctx); err != nil || info.Rows != 8 {
+		t.Errorf("the table has %d rows, error %v; want 8", info.Rows, err)
+	}
+}
+
+// TestSQLUpdateLimitsParameters checks that rows of parameters are refused if they and their copy exceed the memory of a
+// put, which is 4 MiB here. The rows have 3 MiB.
+func TestSQLUpdateLimitsParameters(t *testing.T) {
+	_, _, address := serveTest(t, &Options{Secret: testSecret, Memory: 16 << 20, MaxMessage: 4 << 20})
+	client, _ := dialSQL(t, address, Admin)
+	handle, err := statement{wire.Statement{SQL: "INSERT INTO t VALUES (?, ?)"}}.handle()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := flightsql.NewPreparedStatement(client, handle)
+	p.SetRecordReader(reader(t, slices.Repeat([]arrow.RecordBatch{numbers(20_000)}, 7)...))
+	_, err = p.ExecuteUpdate(t.Context())
+	wantCode(t, err, codes.ResourceExhausted, "limit")
+}
+
+// TestSQLUpdateRights checks that each call that writes needs the right to write, even with a handle or ticket of a caller
+// that has the right.
+func TestSQLUpdateRights(t *testing.T) {
+	admin := serveDuck(t)
+	ctx := t.Context()
+	admin.put(t, "", "t", 3)
+	const sql = "DELETE FROM t"
+	info, err := admin.client.Execute(ctx, sql)
+	if err != nil {
+		t.Fatal(err)
+	}
+	prepared, err := admin.client.Prepare(ctx, sql)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reader, _ := dialSQL(t, strings.TrimPrefix(admin.url, "grpc://"), Read)
+	for name, call := range map[string]func() error{
+		"update":  func() error { _, err := reader.ExecuteUpdate(ctx, sql); return err },
+		"query":   func() error { _, err := reader.Execute(ctx, sql); return err },
+		"prepare": func() error { _, err := reader.Prepare(ctx, sql); return err },
+		"handle": func() error {
+			_, err := flightsql.NewPreparedStatement(reader, prepared.Handle()).ExecuteUpdate(ctx)
+			return err
+		},
+		"ticket": func() error {
+			r, err := reader.DoGet(ctx, info.Endpoint[0].Ticket)
+			if err != nil {
+				return err
+			}
+			for r.Next() {
+			}
+			return r.Err()
+		},
+	} {
+		err := call()
+		if status.Code(err) != codes.PermissionDenied || !strings.Contains(err.Error(), "the token allows reading only") {
+			t.Errorf("%s with a read token = %v, want PermissionDenied", name, err)
+		}
+	}
+	info, err = admin.client.Execute(ctx, "SELECT count(*) FROM t")
+	if got := admin.values(t, info, err); !slices.Equal(got, []string{"3"}) {
+		t.Errorf("after the refused writes, the table has %q rows, want 3", got)
+	}
+}

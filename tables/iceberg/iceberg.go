@@ -1,0 +1,68 @@
+// Package iceberg reads and changes the Iceberg metadata of tables, with the types of github.com/apache/iceberg-go. It is
+// for programs that offer the tables to other engines, as package rest does.
+package iceberg
+
+import (
+	"context"
+	"time"
+
+	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/iceberghook"
+)
+
+// LoadOptions configures Load. Nil or the zero value means no fold.
+type LoadOptions struct {
+	Fold bool // first move the tail's rows into files (a fold), because other engines see only files
+
+	// Every is the minimum interval between folds: if the newest version is younger, Load does not fold.
+	Every time.Duration
+
+	// Admit, if not nil, is called before a fold, and can delay or reject the fold. When Load returns, it calls release.
+	Admit func(context.Context) (release func(), err error)
+}
+
+// Load returns the table in the form that other Iceberg engines read. t must not be pinned.
+func Load(ctx context.Context, t *tables.Table, o *LoadOptions) (*table.Table, error) {
+	return iceberghook.Load(ctx, t, (*iceberghook.LoadOptions)(o))
+}
+
+// Change is a change to a table that another engine requests.
+type Change struct {
+	Bucket, Table string
+	Requirements  table.Requirements
+	Updates       table.Updates
+	New           table.Metadata // metadata of a table to create, used instead of Updates; the table must not exist
+	Registered    bool           // whether New is the metadata of a dropped table; it may then contain properties reserved for partd
+}
+
+// Commit applies all changes in one commit, or none of them, and returns the changed tables. No two changes may be for
+// the same table. If a requirement is not met, the error wraps [tables.ErrRequirement]. If a table rejects its change,
+// the error wraps a RuleError, DuplicateError or ArgumentError of package tables.
+func Commit(ctx context.Context, s *tables.Store, changes ...Change) ([]*table.Table, error) {
+	converted := make([]iceberghook.Change, len(changes))
+	for i, c := range changes {
+		converted[i] = iceberghook.Change(c)
+	}
+	return iceberghook.Commit(ctx, s, converted)
+}
+
+// NewMetadata returns metadata with new column IDs for a new table of s. It does not create the table.
+func NewMetadata(s *tables.Store, columns *iceberg.Schema, spec *iceberg.PartitionSpec, order table.SortOrder, props iceberg.Properties) (table.Metadata, error) {
+	return iceberghook.NewMetadata(s, columns, spec, order, props)
+}
+
+// Stage creates the directory of a table that another engine will create with a later commit. meta must be the result of
+// NewMetadata. If the table exists, the error wraps [tables.ErrExists].
+func Stage(ctx context.Context, t *tables.Table, meta table.Metadata) error {
+	return iceberghook.Stage(ctx, t, meta)
+}
+
+// ReadMetadata reads the metadata of a dropped table from its location in the warehouse of s. Before reading, and again
+// before decoding, it calls admit with the memory that the next step needs, in bytes. If admit returns an error,
+// ReadMetadata returns it.
+func ReadMetadata(ctx context.Context, s *tables.Store, location string, admit func(n int64) error) (table.Metadata, error) {
+	return iceberghook.ReadMetadata(ctx, s, location, admit)
+}

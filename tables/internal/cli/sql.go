@@ -1,0 +1,99 @@
+package cli
+
+import (
+	"cmp"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/go-partd/partd/internal/cliutil"
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/operations"
+)
+
+func newSQL(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "sql [flags] [--] STATEMENT",
+		Short: "Run an SQL statement",
+		Long: `Run a single SQL statement in DuckDB's dialect. The result of a SELECT is written to a terminal
+as aligned columns, to a pipe as CSV, to a file in the format of --format or of the file's
+extension. A file appears only when it is complete.
+
+INSERT, UPDATE, DELETE, MERGE, TRUNCATE, and CREATE, ALTER and DROP of tables change a table in one
+commit, and print how many rows they changed. With --id, a statement that is run again changes
+nothing, and prints the same number; ALTER and DROP ignore the id, and fail.
+
+Table names without a bucket refer to --bucket. Write other names as "bucket"."table". A statement
+can use only tables, not files or settings.
+
+In a SELECT with --since or --since-snapshot, before."bucket"."table" is a table in that state, and
+changes."bucket"."table" has the rows that changed since, as the command changes writes them.`,
+		Example: `  partd-tables sql "SELECT sym, avg(price) FROM trades GROUP BY sym" --bucket NYSE
+  partd-tables sql 'SELECT * FROM "NYSE".trades JOIN names USING (sym)' -o joined.parquet
+  partd-tables sql "SELECT count(*) FROM trades" --version 3
+  partd-tables sql "UPDATE trades SET price = price / 100 WHERE sym = 'A'" --id split-of-A`,
+		Args: cliutil.CheckArgCount(1, 1, "STATEMENT"),
+	}
+	p := locationFlags(cmd, "`BUCKET` for table names without one (default: the default bucket)")
+	at := stateFlags(cmd)
+	since := sinceFlags(cmd, "the tables changes.\"BUCKET\".\"TABLE\" and before.\"BUCKET\".\"TABLE\"")
+	out := outputFlags(a, cmd)
+	id := cmd.Flags().String("id", "", "`ID` of a statement that writes: a second statement with this id changes nothing")
+	asJSON := cmd.Flags().Bool("json", false, "write the result of a statement that writes as a JSON object")
+	cmd.ValidArgsFunction = cobra.NoFileCompletions
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		isWrite := tables.IsWrite(args[0])
+		if err := checkSQLFlags(cmd, isWrite); err != nil {
+			return err
+		}
+		if isWrite {
+			return p.withSQL(cmd.Context(), true, func(s backend) error {
+				result, err := operations.Exec.Do(cmd.Context(), s.Target, &operations.Statement{Bucket: *p.bucket, SQL: args[0], ID: *id})
+				if err != nil {
+					return err
+				}
+				return a.printExec(*asJSON, result)
+			})
+		}
+		if err := out.chooseFormat(); err != nil {
+			return err
+		}
+		before, err := since()
+		if err != nil {
+			return err
+		}
+		o := &tables.QueryOptions{Bucket: *p.bucket, At: at(), Before: before}
+		ctx := cmd.Context()
+		return p.withSQL(ctx, false, func(s backend) error {
+			r, err := s.Query(ctx, args[0], o)
+			return out.write(ctx, r, err)
+		})
+	}
+	return cmd
+}
+
+// checkSQLFlags rejects flags that have no effect on the kind of statement.
+func checkSQLFlags(cmd *cobra.Command, isWrite bool) error {
+	names, kind := []string{"id", "json"}, "only to a statement that writes"
+	if isWrite {
+		names, kind = []string{"version", "snapshot", "since", "since-snapshot", "format", "output", "force"}, "only to a SELECT"
+	}
+	for _, name := range names {
+		if cmd.Flags().Changed(name) {
+			return cliutil.Usagef("--%s applies %s: leave it out", name, kind)
+		}
+	}
+	return nil
+}
+
+func (a *app) printExec(asJSON bool, r tables.ExecResult) error {
+	if asJSON {
+		return newEncoder(a.out).Encode(r)
+	}
+	version := ""
+	if r.Version != 0 {
+		version = fmt.Sprintf(", version %d", r.Version)
+	}
+	_, err := fmt.Fprintf(a.err, "%s: %s changed %d rows%s\n", displayName(cmp.Or(r.Table, r.Bucket)), r.Verb, r.Rows, version)
+	return err
+}

@@ -1,0 +1,50 @@
+package wire
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
+
+	"github.com/go-partd/partd/tables/internal/arrowsafe"
+)
+
+// EncodeParameters returns rows of a statement's parameters as an Arrow stream. It returns nil for nil.
+func EncodeParameters(rows arrow.RecordBatch) ([]byte, error) {
+	if rows == nil {
+		return nil, nil
+	}
+	var b bytes.Buffer
+	w := ipc.NewWriter(&b, ipc.WithSchema(rows.Schema()))
+	err := errors.Join(w.Write(rows), w.Close())
+	return b.Bytes(), err
+}
+
+// DecodeParameters returns the batch of an Arrow stream from a client, or nil for nil. A stream with more than one batch is an
+// error. limit bounds the batch's memory, in bytes. The caller must release the batch.
+func DecodeParameters(stream []byte, limit int64) (arrow.RecordBatch, error) {
+	if stream == nil {
+		return nil, nil
+	}
+	r, err := arrowsafe.NewReader(bytes.NewReader(stream), int64(len(stream)), limit)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Release()
+	if !r.Next() {
+		return nil, fmt.Errorf("no row: %w", r.Err())
+	}
+	rows := r.RecordBatch()
+	if _, err := arrowsafe.Check(rows, limit); err != nil {
+		return nil, err
+	}
+	rows.Retain()
+	if r.Next() || r.Err() != nil {
+		rows.Release()
+		return nil, cmp.Or(r.Err(), errors.New("more than one batch: send all rows in one batch"))
+	}
+	return rows, nil
+}

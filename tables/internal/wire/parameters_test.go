@@ -1,0 +1,40 @@
+package wire
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+)
+
+// TestDecodeParameters checks that no rows of parameters are lost: all are in the one batch, or the stream is refused.
+func TestDecodeParameters(t *testing.T) {
+	schema := arrow.NewSchema([]arrow.Field{{Name: "1", Type: arrow.PrimitiveTypes.Int64}}, nil)
+	values := array.NewInt64Builder(memory.DefaultAllocator)
+	values.AppendValues([]int64{1, 2}, nil)
+	rows := array.NewRecordBatch(schema, []arrow.Array{values.NewArray()}, 2)
+	stream, err := EncodeParameters(rows)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := DecodeParameters(stream, 1<<20); err != nil || !array.RecordEqual(got, rows) {
+		t.Errorf("decoded %v, error %v; want %v", got, err, rows)
+	}
+	var b bytes.Buffer
+	w := ipc.NewWriter(&b, ipc.WithSchema(schema))
+	for range 2 {
+		if err := w.Write(rows); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := DecodeParameters(b.Bytes(), 1<<20); err == nil || !strings.Contains(err.Error(), "more than one batch") {
+		t.Errorf("two batches: error %v, want more than one batch", err)
+	}
+}

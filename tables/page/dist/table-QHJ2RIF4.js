@@ -1,1 +1,0 @@
-import{f as a,g as b,h as c,i as d}from"./chunk-K34INRCA.js";import"./chunk-QMNRVCIT.js";import"./chunk-DI2PNPWH.js";import"./chunk-LHASNSRJ.js";import"./chunk-OOJM4CTU.js";export{d as BucketPage,b as Downloads,c as ProfilePane,a as TablePage};

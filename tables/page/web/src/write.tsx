@@ -1,0 +1,42 @@
+// Runs statements that write, after the user has confirmed them.
+import { useEffect, useRef, useState } from "preact/hooks";
+import { post, type Written } from "./api";
+import { bucketName, rowsOf, shown } from "./common";
+import { Dialog } from "./forms";
+import type { Statement } from "./rows";
+
+// said returns what a statement has done.
+export const said = (w: Written) => `${w.verb}: ${rowsOf(w.rows)} changed`;
+
+// WriteDialog says how many rows a statement changes, and runs it on request. It calls close with the result, with the error
+// of a statement that is wrong or whose outcome is unknown, or without either if the user closes the dialog before that.
+export function WriteDialog({ statement, close }: { statement: Statement; close: (outcome?: Written | Error) => void }) {
+  const [dry, setDry] = useState<{ result: Written; command: string }>();
+  const [error, setError] = useState("");
+  const [busy, setBusy] = useState(false);
+  const isDone = useRef(false);
+  const isSent = useRef(false);
+  const id = useRef(crypto.randomUUID()); // a second click, after a lost answer, changes nothing
+  const exec = (more: object) => post<{ result: Written; command: string }>("action", { action: "exec", sql: statement.sql, bucket: statement.bucket, ...more });
+  function end(outcome?: Written | Error) {
+    if (!isDone.current) close(outcome);
+    isDone.current = true;
+  }
+
+  useEffect(() => {
+    exec({ dry_run: true }).then(setDry, end);
+  }, []);
+  async function submit() {
+    setBusy(true);
+    setError("");
+    isSent.current = true;
+    await exec({ id: id.current }).then((reply) => end(reply.result), (err: Error) => setError(err.message));
+    setBusy(false);
+  }
+  const change = dry && <><b>{dry.result.verb}</b> changes {rowsOf(dry.result.rows)} of <bdi>{shown(dry.result.table, 60)}</bdi> in {shown(bucketName(dry.result.bucket), 60)}.</>;
+  return (
+    <Dialog title="Run a statement that writes" button="Run it" bad command={dry?.command ?? " "} error={error} busy={busy || !dry} submit={submit} close={() => end(isSent.current ? new Error(error || "The statement may have changed the table: the dialog was closed before the server answered. Look at the table's versions.") : undefined)}>
+      <p>{change ?? "Counting the rows…"}</p>
+    </Dialog>
+  );
+}
