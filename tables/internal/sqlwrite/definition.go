@@ -82,7 +82,7 @@ func (p *parser) createTable(st *Statement) (err error) {
 var constraints = []string{"PRIMARY", "UNIQUE", "CHECK", "FOREIGN", "REFERENCES", "CONSTRAINT", "NOT", "NULL", "DEFAULT", "GENERATED", "AS", "COLLATE", "USING", "COMPRESSION"}
 
 // columnType parses a name and a type, which ends before a comma or at index end.
-func (p *parser) columnType(end int) (c ColumnType, err error) {
+func (p *parser) columnType(end int) (c Column, err error) {
 	if c.Name, err = p.name(); err != nil {
 		return c, err
 	}
@@ -148,7 +148,7 @@ func (p *parser) alter(st *Statement) (err error) {
 	case "drop":
 		return nil
 	}
-	st.Types = []ColumnType{{Name: st.Column}}
+	st.Types = []Column{{Name: st.Column}}
 	st.Types[0].Type, err = p.sqlType(len(p.tokens))
 	return err
 }

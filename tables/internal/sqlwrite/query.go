@@ -357,7 +357,7 @@ func (st *Statement) sourceName() (string, error) {
 func (st *Statement) TypesQuery() string {
 	var columns []string
 	for _, c := range st.Types {
-		columns = append(columns, Column{c.Name, c.Type}.cast("")+" AS "+sqlquote.Name(c.Name))
+		columns = append(columns, c.cast("")+" AS "+sqlquote.Name(c.Name))
 	}
 	return "SELECT " + strings.Join(columns, ", ") + " WHERE false"
 }

@@ -43,7 +43,7 @@ type Statement struct {
 	Query   string     // query of INSERT or CREATE TABLE AS; "" if INSERT has VALUES, or CREATE TABLE has columns
 	Values  [][]string // rows of INSERT … VALUES; "" means DEFAULT
 
-	Types  []ColumnType // columns of CREATE TABLE, or the column that ALTER TABLE adds or changes
+	Types  []Column // columns of CREATE TABLE, or the column that ALTER TABLE adds or changes
 	Rename string       // new name of the table, or of the column Column
 
 	Column   string // column that ALTER TABLE changes; "" if it renames the table
@@ -56,9 +56,6 @@ type Statement struct {
 	Where   string // condition of DELETE or UPDATE; "" without one
 	Actions []Action
 }
-
-// ColumnType is a column with its SQL type.
-type ColumnType struct{ Name, Type string }
 
 // Action is an action of a MERGE, or the only action of an UPDATE.
 type Action struct {
