@@ -44,7 +44,7 @@ type Statement struct {
 	Values  [][]string // rows of INSERT … VALUES; "" means DEFAULT
 
 	Types  []Column // columns of CREATE TABLE, or the column that ALTER TABLE adds or changes
-	Rename string       // new name of the table, or of the column Column
+	Rename string   // new name of the table, or of the column Column
 
 	Column   string // column that ALTER TABLE changes; "" if it renames the table
 	Change   string // what ALTER TABLE does to Column: "add", "drop", "rename" or "widen"
