@@ -11,12 +11,12 @@ import (
 // layerAbility is an interface of package partd, or io.Closer.
 type layerAbility struct {
 	name    string
-	ability Ability // an ability that Options.Without can list to exclude this interface, or empty
+	ability Ability // if Options.Without lists it, a layer may lack the interface; "" if no ability allows this
 	has     func(partd.Partd) bool
 }
 
-// mustHandle lists the interfaces that a layer must implement if the store beneath does: their
-// methods read or change values or keys, or must reach the store beneath.
+// mustHandle lists the interfaces that a layer must implement if the store beneath does, because
+// their methods read or change values or keys, or must reach the store beneath.
 var mustHandle = []layerAbility{
 	{"Setter", CanSet, implements[partd.Setter]},
 	{"Deleter", CanDelete, implements[partd.Deleter]},
@@ -47,8 +47,9 @@ func implements[T any](store partd.Partd) bool {
 	return ok
 }
 
-// checkLayers checks each layer of a store, down to the first store that is not a layer. Without an
-// ability of the store beneath, a layer would fail, or fall back to a slower method.
+// checkLayers reports each interface in mustHandle that a layer of the store does not implement
+// although the store beneath that layer does, unless Options.Without excludes the interface. Such a
+// layer would fail, or fall back to a slower method.
 func (s *suite) checkLayers(t tester, store partd.Partd) {
 	var above partd.Partd
 	for beneath := range storekit.Layers(store) {

@@ -34,7 +34,7 @@ type everything interface {
 	io.Closer
 }
 
-// fullLayer has all abilities. The methods of SessionGuard must not be called.
+// fullLayer has all abilities. Its SessionGuard is nil, so the methods of SessionGuard must not be called.
 type fullLayer struct {
 	*reference
 	partd.SessionGuard
@@ -48,7 +48,7 @@ func (l fullLayer) HasKey(ctx context.Context, key string) (bool, error) {
 }
 
 // TestForgetfulLayers checks that the suite finds each ability that a layer has lost. Each layer of
-// the test embeds one interface twice, so that it has none of the interface's methods.
+// the test embeds one interface twice. Go then promotes none of the interface's methods.
 func TestForgetfulLayers(t *testing.T) {
 	r := newReference("")
 	var full everything = fullLayer{r, nil, fullLayer{r, nil, r}}
@@ -126,7 +126,8 @@ func TestForgetfulLayers(t *testing.T) {
 	}
 }
 
-// TestLayerWithoutAbility checks Options.Without: it excuses a layer that lacks an ability, and only such a layer.
+// TestLayerWithoutAbility checks that Options.Without excuses layers that lack the listed abilities, and no
+// other layers.
 func TestLayerWithoutAbility(t *testing.T) {
 	full := func() everything { r := newReference(""); return fullLayer{r, nil, r} }
 	lacking := func() partd.Partd {

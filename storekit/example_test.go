@@ -10,7 +10,7 @@ import (
 	"github.com/go-partd/partd/storekit"
 )
 
-// mapStore is a store in a map.
+// mapStore keeps its values in a map.
 type mapStore struct {
 	mu     sync.Mutex
 	values map[string][]byte
@@ -59,7 +59,7 @@ func (m *mapStore) Drop(ctx context.Context) error {
 	return nil
 }
 
-// A store needs three methods. The checks of storekit keep its promises about limits and contexts.
+// A store needs three methods. With the checks of storekit, it keeps the promises about limits and contexts.
 func Example() {
 	ctx := context.Background()
 	store := &mapStore{values: map[string][]byte{}}

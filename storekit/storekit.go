@@ -44,8 +44,8 @@ func ContextError(ctx context.Context) error { return canceled.Err(ctx) }
 // key.
 func QuoteKey(key string) string { return storeerror.QuoteKey(key) }
 
-// NewSessionToken derives the token of a session from a secret of its store. A
-// [partd.SessionGuard] needs it.
+// NewSessionToken derives a session's token from a secret of the store. It helps to implement
+// [partd.SessionGuard].
 func NewSessionToken(secret []byte, session uint64) partd.SessionToken {
 	return sessiontab.NewToken(secret, session)
 }
@@ -59,14 +59,15 @@ func Layers(store partd.Partd) iter.Seq[partd.Partd] {
 	}
 }
 
-// Rewinder is a reader that can start again, as some readers returned by [partd.Open] can. After
-// Rewind, the reader yields the same value again, even if the key has changed.
+// Rewinder is a reader that can start again. Some readers returned by [partd.Open] implement it.
+// After Rewind, the reader yields the same value again, even if the key has changed.
 type Rewinder interface {
 	Rewind() error
 }
 
-// ReaderMemory returns the memory that an open reader of a store and a listing of its keys use, in
-// bytes. If the store has no method ReaderMemory, these numbers are estimates.
+// ReaderMemory returns the memory that an open reader of the store uses, and the memory that a
+// listing of its keys uses, in bytes. A store can report both in a method ReaderMemory with these
+// results. For other stores, they are estimates.
 func ReaderMemory(store partd.Partd) (reader, listing int64) {
 	if s, ok := store.(interface {
 		ReaderMemory() (reader, listing int64)

@@ -9,7 +9,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/commit"
 )
 
-// At selects an older state of a table.
+// At selects a state of a table: a version, a snapshot or a time. Nil selects the current state.
 type At func(*stateSelection)
 
 type stateSelection struct {
@@ -32,8 +32,9 @@ func AtSnapshot(name string) At { return func(a *stateSelection) { a.snapshot = 
 func (a At) Snapshot() string { return selectState(a).snapshot }
 
 // AtTime selects the version that was current at time t, to the millisecond: the newest version that contains only rows
-// put by t. If all rows in the tail were put by t, they are first moved into files as a new version. If some of these
-// rows were put later, the selected version contains none of the tail's rows.
+// put by t. If all rows in the tail were put by t, they are first moved into files as a new version. A read-only Store
+// with Options.Catalog cannot move them, and returns an error that wraps ErrReadOnly. If some rows in the tail were put
+// later, the selected version contains none of the tail's rows.
 func AtTime(t time.Time) At { return func(a *stateSelection) { a.time = t } }
 
 // Time returns the time that AtTime selected, or the zero time.
@@ -49,7 +50,8 @@ func selectState(selectors ...At) (selected stateSelection) {
 }
 
 // At returns the table pinned to the state that a selector selects, or an error if the table or the state is missing.
-// It ignores any state that t is already pinned to. If all selectors are nil, the result is not pinned.
+// It ignores any state that t is already pinned to. If all selectors are nil, the result is not pinned. A version, a
+// snapshot and a time cannot be combined.
 //
 // With [AtTime], At can wait until a running put ends. To avoid a deadlock, the reader that is passed to a put must not
 // call At with AtTime for the same table.

@@ -122,7 +122,8 @@ func (b *Bucket) tables(ctx context.Context, f *Filter, yield func(TableInfo, er
 	return errors.Join(err, infoErr)
 }
 
-// list calls do with each table that may match f, until do returns false. The caller must check f.selects.
+// list calls do with each table of the namespace ns that may match f, until do returns false. The caller must check
+// f.selects.
 func (f *Filter) list(ctx context.Context, cat *icecat.Catalog, ns string, do func(icecat.Listed) bool) error {
 	switch {
 	case f.Snapshot != "":

@@ -227,7 +227,7 @@ func (c *copyJob) copyTable(ctx context.Context, l icecat.Listed) (*restoreStep,
 	return step, err
 }
 
-// originOf adds the catalog's ID to the location of a table's metadata, so that the result is unique across stores.
+// originOf returns a name for the metadata at location that is unique across stores: it begins with the catalog's ID.
 func originOf(c *icecat.Catalog, location string) string { return c.ID() + " " + location }
 
 // verify returns an error if a copied table's rows differ from the original's. It sets d.Rows and d.Checksum.

@@ -33,7 +33,8 @@ var (
 	// ErrReadOnly is wrapped by the error from an operation that would change a read-only Store.
 	ErrReadOnly = commit.ErrReadOnly
 
-	// ErrPinned is wrapped by the error from an operation that would change a Table that At has pinned to an old state.
+	// ErrPinned is wrapped by the error from an operation that requires a table's current state, such as a change, if
+	// At has pinned the Table to an old state.
 	ErrPinned = errors.New("the Table is pinned to an old state by At: use the Table from Bucket.Table")
 
 	// ErrClosed is wrapped by the error from every operation on a closed Store.
@@ -53,7 +54,7 @@ var (
 // SchemaError says which column of a put or a scan does not fit the table.
 type SchemaError struct {
 	Column string
-	Err    error
+	Err    error // says why
 }
 
 func (e *SchemaError) Error() string { return (*schema.Error)(e).Error() }

@@ -225,14 +225,14 @@ func (n pandasNames) rename(m arrow.Metadata) (arrow.Metadata, error) {
 	return arrow.MetadataFrom(all), err
 }
 
-// Evolve changes a table's columns, in one commit. Existing rows have null in added columns. Older versions keep dropped
-// columns and old names. Widening an integer to float64 rewrites the table's files, and fails if a value cannot be
-// represented exactly. Other changes do not rewrite files.
+// Evolve changes the table's columns, in one commit. Existing rows have null in added columns. Older versions keep
+// dropped columns and old names. Widening an integer to float64 rewrites the table's files, and fails if a value cannot
+// be represented exactly. Other changes do not rewrite files.
 func (t *Table) Evolve(ctx context.Context, changes ...ColumnChange) error {
 	return t.update(ctx, "evolve", func(txn *Txn) error { return txn.Evolve(t.Bucket().Name(), t.Name(), changes...) })
 }
 
-// SetEvolution sets which column changes a table allows, and keeps its other settings.
+// SetEvolution sets which column changes the table allows, and keeps its other settings.
 func (t *Table) SetEvolution(ctx context.Context, e Evolution) error {
 	const op = "set the evolution of"
 	evolution := definition.Evolution(e)

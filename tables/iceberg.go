@@ -28,7 +28,7 @@ var ErrRequirement = errors.New("the table has changed since the change was prep
 // FoldOnLoadProperty is a table property. If it is "false", Load of package iceberg does not fold.
 const FoldOnLoadProperty = "partd.fold-on-load"
 
-// init lets package iceberg call this package.
+// init lets package iceberg call unexported methods of this package.
 func init() {
 	iceberghook.Load = func(ctx context.Context, t any, o *iceberghook.LoadOptions) (*table.Table, error) {
 		return t.(*Table).loadIceberg(ctx, o)

@@ -25,17 +25,19 @@ type Observer interface {
 
 // Operation identifies an operation for an Observer.
 type Operation struct {
-	// Name is put, scan, query, update (a transaction), rewrite (DeleteRows, ReplaceRange or Upsert), fold, compact or
-	// expire.
-	Name          string
-	Bucket, Table string // "" if the operation concerns several tables
+	// Name is put, scan, changes, query, exec, update (a transaction), rewrite (DeleteRows, ReplaceRange or Upsert),
+	// fold, compact or expire.
+	Name string
+
+	// Bucket and Table are "" if the operation can concern several tables. For query and exec, Bucket is the option Bucket.
+	Bucket, Table string
 }
 
 // Outcome is the result of an operation.
 type Outcome struct {
-	Rows     int64         // number of rows put, read or folded, or the sum of rows deleted and written
+	Rows     int64         // rows put, read, folded or changed by exec, or the sum of rows deleted and written
 	Bytes    int64         // approximate size, in Arrow format, of the rows put or read
-	Duration time.Duration // a scan or query ends when its reader is released
+	Duration time.Duration // an operation that returns a reader ends when the reader is released
 	Err      error
 }
 

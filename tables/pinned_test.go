@@ -13,8 +13,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 )
 
-// TestPinnedTable checks that each method of a pinned Table that would change it returns ErrPinned, without reading the
-// new rows. Scan must read the selected state.
+// TestPinnedTable checks that the methods of a pinned Table that require the current state, such as changes, return
+// ErrPinned and do not read the new rows. Scan must read the selected state.
 func TestPinnedTable(t *testing.T) {
 	ctx := t.Context()
 	b := mustOpen(t, t.TempDir(), nil).Bucket("b")
@@ -88,7 +88,7 @@ func (r *unusedReader) Next() bool {
 }
 
 // TestPinnedConcurrently checks that goroutines can share a Table that is pinned to a snapshot, and that its methods
-// return ErrNotFound if another snapshot has taken the place of the snapshot.
+// return ErrNotFound after the snapshot was replaced by another of the same name.
 func TestPinnedConcurrently(t *testing.T) {
 	ctx := t.Context()
 	b := mustOpen(t, t.TempDir(), nil).Bucket("b")

@@ -22,13 +22,13 @@ import (
 // DuplicateError is the error for a put whose rows would repeat a time and keys, which the table's settings forbid.
 type DuplicateError struct {
 	Count int64    // number of duplicate rows
-	Rows  []string // the first ten of them
+	Rows  []string // the first ten of them, as text
 }
 
 func (e *DuplicateError) Error() string { return (*series.DuplicateError)(e).Error() }
 
-// Put writes the rows of r to a table, and returns the table's newest version. If a small append goes to the tail, that
-// version does not contain the appended rows yet. Put reads r to the end and does not release it.
+// Put writes the rows of r to the table, and returns the table's newest version. If a small append goes to the tail,
+// that version does not contain the appended rows yet. Put reads r to the end and does not release it.
 //
 // If r is a reader from arrow-go or this module that has already been read to the end, Put returns an error. If r is a
 // custom reader without rows, such as an empty queue, Put adds no rows.

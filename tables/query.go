@@ -23,7 +23,8 @@ type Engine interface {
 	// Describe returns the parameters and columns of a statement without reading rows.
 	Describe(ctx context.Context, s *Store, sql string, o *QueryOptions) (*QueryDescription, error)
 
-	// ColumnTypes returns the SQL types of columns. logical has their types for readers, stored their types in files.
+	// ColumnTypes returns the SQL types of a table's columns, in order. logical contains the types that readers see,
+	// and stored the types in files.
 	ColumnTypes(logical, stored *arrow.Schema) []string
 }
 
@@ -34,9 +35,9 @@ type QueryOptions struct {
 
 	At At // the state of the tables to read; nil means the current state
 
-	// Before is an earlier state, for comparing two states. Tables named "before"."bucket"."table" are read in this state.
-	// Tables named "changes"."bucket"."table" have the result of Table.Changes since this state. If Before is nil, a
-	// statement with such a name fails.
+	// Before is an earlier state, for comparing two states. A table named "before"."bucket"."table" has the rows of
+	// this state. A table named "changes"."bucket"."table" has the result of Table.Changes since this state. If Before
+	// is nil, a statement with such a name fails.
 	Before At
 
 	// Parameters contains one row, with a column for each of the statement's parameters. ? and $1 refer to columns by
@@ -47,7 +48,7 @@ type QueryOptions struct {
 	// table's rows. If it is false, such timestamps are rounded to microseconds.
 	Nanoseconds bool
 
-	// Target is the table that the statement of an Exec changes. Callers other than Exec leave it nil.
+	// Target is the table that a statement of Exec changes. Only Exec sets it.
 	Target *Target
 
 	// Memory limits the query's memory, in bytes. 0 means the engine's own limit, which is also the maximum. Operations
@@ -55,20 +56,20 @@ type QueryOptions struct {
 	Memory int64
 }
 
-// Target is a table in a query that Exec uses to find the rows that a statement changes. In the query, the table has the
-// schema TargetSchema and two more columns; see [FileColumn].
+// Target is the table that a statement of Exec changes, in the query with which Exec finds the rows to change. The
+// query names it in the SQL schema TargetSchema, where it has two more columns; see [FileColumn].
 type Target struct {
 	Bucket, Table string
 	Alias         string // the query's name for the table
 
-	// Plan returns the table's state. The engine calls it at most once, after it has waited for other queries. It closes
-	// the plan. If the statement names the table again, the engine uses the same state.
+	// Plan returns the table's state. The engine calls Plan at most once, after it has waited for other queries, and
+	// closes the result. If the statement also reads the table, the engine uses the same state.
 	Plan func(ctx context.Context) (*ScanPlan, error)
 }
 
-// Names in a query with a Target. FileColumn is the column with the index of a row's file in ScanPlan.Files, or 0 if
-// ScanPlan.NeedsScan is true. RowColumn is the column with the number of the row in that file, or in ScanPlan.Rows if
-// NeedsScan is true. Both count from 0.
+// Names in a query with a Target. The column FileColumn contains the index of the row's file in ScanPlan.Files, and the
+// column RowColumn contains the row's number in this file, counted from 0. If ScanPlan.NeedsScan is true, FileColumn is
+// 0, and RowColumn is the row's number in the result of ScanPlan.Rows.
 const (
 	TargetSchema = sqlwrite.TargetSchema
 	FileColumn   = sqlwrite.FileColumn
@@ -97,8 +98,8 @@ func (s *Store) Query(ctx context.Context, sql string, o *QueryOptions) (array.R
 	return s.opts.observe(r, end), nil
 }
 
-// Describe returns the parameters and columns of a statement; see [Engine]. A statement for Exec has one column, the
-// number of rows.
+// Describe returns the parameters and columns of a statement; see [Engine]. The result of a statement for Exec has one
+// column, rows, with the number of changed rows.
 func (s *Store) Describe(ctx context.Context, sql string, o *QueryOptions) (*QueryDescription, error) {
 	s = s.orUnopened()
 	if s.opts.Engine == nil {

@@ -94,7 +94,7 @@ func planRestore(ctx context.Context, tables *commit.Tables, ns, snapshot string
 	})
 }
 
-// restoreMetadata sets the bucket's metadata to that of a snapshot of b, which can belong to another store.
+// restoreMetadata gives the bucket with b's name the metadata in a snapshot of b. b can belong to another store.
 func (t *Txn) restoreMetadata(b *Bucket, snapshot string) error {
 	snapshots, err := b.Snapshots(t.ctx)
 	if err != nil {

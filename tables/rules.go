@@ -18,8 +18,10 @@ import (
 )
 
 // Rule is a condition that every new row of a table must satisfy. If any row violates a rule, the whole put is
-// rejected. Existing rows are not checked. If a put lacks a rule's columns, the rule holds, unless its kind is exists or
-// not_null.
+// rejected. Existing rows are not checked.
+//
+// A put without the column of an exists or not_null rule violates the rule. Every other rule is satisfied if the table
+// lacks its column. If only the put lacks the column, its values count as null.
 type Rule struct {
 	Name     string `json:"name"`
 	Kind     string `json:"kind"`               // exists, type, range, not_null, unique, sorted, regexp or expression
@@ -31,8 +33,10 @@ type Rule struct {
 	Where    string `json:"where,omitempty"`    // for expression: a filter that must not be false for any row
 	Disabled bool   `json:"disabled,omitempty"` // keep the rule, but do not apply it
 
-	Columns []string `json:"columns,omitempty"`  // for unique: the columns whose values must be unique; rows with a null are ignored
-	InTable bool     `json:"in_table,omitempty"` // for unique: also compare with all rows of the table
+	// Columns is for unique: no two rows of a put may have equal values in these columns. Rows with a null are ignored.
+	Columns []string `json:"columns,omitempty"`
+
+	InTable bool `json:"in_table,omitempty"` // for unique: also compare with all rows of the table
 }
 
 // RuleError lists the rules that a put violates. Such a put changes nothing.
@@ -80,8 +84,8 @@ type RuleEdit struct {
 	Add  []Rule   `json:"add,omitempty"`  // rules to add; each replaces an existing rule of the same name
 	Sets []string `json:"sets,omitempty"` // predefined rules to add: time_series or prices
 
-	// Time is the time column of the predefined rules. "" means the time column in the settings, else the first column
-	// of a time type, else "time".
+	// Time is the time column of the predefined rules. "" means the time column in the settings, or else the first
+	// timestamp or date32 column, or else "time".
 	Time string `json:"time,omitempty"`
 
 	Remove  []string `json:"remove,omitempty"` // names of rules

@@ -24,7 +24,7 @@ type Settings struct {
 	Keys []string `json:"keys,omitempty"`
 
 	OnDuplicate OnDuplicate `json:"on_duplicate,omitempty"` // the rule for rows with equal times and keys
-	Partition   Partition   `json:"partition,omitempty"`    // the length of the time periods; no file has rows of several periods
+	Partition   Partition   `json:"partition,omitempty"`    // length of the periods; each file has rows of one period
 	Evolution   Evolution   `json:"evolution,omitempty"`    // the column changes that the table allows
 	Compression Compression `json:"compression,omitempty"`  // the compression of new files
 }

@@ -139,8 +139,8 @@ func (b *Bucket) deleteSnapshots(ctx context.Context, name *string) (err error) 
 	return b.store().cat.DropSnapshots(ctx, namespaceOf(b.Name()), name)
 }
 
-// listedAt returns the table's entry in the snapshot t.snapshot. It returns an error if t.location is set and the snapshot
-// no longer contains the state at that location.
+// listedAt returns the table's entry in the snapshot t.snapshot. It returns an error if t.location is set, and the
+// snapshot does not contain the state at that location.
 func (t *Table) listedAt(ctx context.Context) (icecat.Listed, error) {
 	l, err := t.store().cat.GetAt(ctx, namespaceOf(t.b.Name()), t.snapshot, t.name)
 	if err == nil && t.location != "" && l.Location != t.location {

@@ -46,8 +46,8 @@ type Table struct {
 	snapshot, location string // the selected snapshot, and the location of the table's metadata in the snapshot; "" if no snapshot is selected
 }
 
-// Table returns the table with the given name, whether or not it exists. The first put creates a missing table. The
-// first operation reports an invalid name.
+// Table returns the table with the given name, whether or not it exists. The first put creates a missing table. If the
+// name is invalid, each operation on the table returns an error.
 func (b *Bucket) Table(name string) *Table { return &Table{b: b, name: name} }
 
 // Name returns the table's name.
@@ -66,8 +66,8 @@ func (t *Table) Bucket() *Bucket {
 	return t.b
 }
 
-// check returns the table's name in the catalog, or an error if t is nil or zero, or if the table's or the bucket's name
-// is invalid.
+// check returns the table's name in the catalog. It returns an error if t is nil or zero, or if the name of the table
+// or the bucket is invalid.
 func (t *Table) check() (tableName, error) {
 	if t == nil || t.b == nil {
 		return tableName{}, ErrClosed
@@ -103,8 +103,8 @@ func (t *Table) acquire() (e entry, release func(), err error) {
 	return t.store().acquire(n)
 }
 
-// update calls Store.Update, and calls it again if the table was changed concurrently. If t is pinned, it returns an
-// error of the operation op.
+// update calls Store.Update, and calls it again if the table was changed concurrently. If t is pinned or its name is
+// invalid, update returns an OpError for the operation op, and does not call Store.Update.
 func (t *Table) update(ctx context.Context, op string, f func(*Txn) error) error {
 	if _, err := t.checkUnpinned(); err != nil {
 		return t.error(op, err)

@@ -108,7 +108,7 @@ type Options struct {
 	// again when needed. 0 means [DefaultMemory].
 	Memory int64
 
-	// Engine runs the SQL statements of Query; package duck provides one. Nil means that SQL is not available.
+	// Engine runs the SQL statements of Query and Exec; package duck provides one. Nil means that SQL is not available.
 	Engine Engine
 
 	// Observer is called for each operation, for metrics and traces. Nil means no Observer, at no cost.

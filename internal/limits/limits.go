@@ -1,5 +1,5 @@
-// Package limits checks the arguments of stores. Package partd uses it itself, and package storekit
-// exports its checks.
+// Package limits checks the arguments of stores. Package partd uses its functions, and package storekit
+// exports them.
 package limits
 
 import (
@@ -31,7 +31,7 @@ type entry = struct {
 }
 
 // CheckEntries returns the total length of the values in bytes, or an error if the batch exceeds a
-// limit. E is partd.Entry.
+// limit. E is partd.Entry, which this package cannot import.
 func CheckEntries[E ~entry](op string, entries []E) (valueBytes int64, _ *Error) {
 	var keyBytes int64
 	for i := range entries {

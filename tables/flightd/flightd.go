@@ -38,7 +38,7 @@ type Options struct {
 	MaxMessage int // the largest message accepted, in bytes (default 256 MiB)
 
 	// Memory limits the memory for messages, in bytes (default 1 GiB). It must be at least twice MaxMessage. Decompressed
-	// rows may use a quarter of it. Above the limit, the newest puts fail.
+	// rows may use a quarter of it. Above the limit, the newest call of the host with the most message bytes fails.
 	Memory int64
 
 	// Queries and Puts limit how many queries and puts run at the same time (default 16 each). One connection may use at
@@ -54,7 +54,7 @@ type Options struct {
 	Grace       time.Duration // how long running calls may continue after the server begins to shut down (default 10 s)
 
 	// StoreObserver is the store's Observer, which must be a result of NewOperations. The server's metrics include its
-	// counts. Nil leaves them out.
+	// counts. Nil leaves the counts out.
 	StoreObserver tables.Observer
 
 	Logger *slog.Logger // nil means no logging
@@ -73,8 +73,9 @@ const (
 	Admin = Rights(serving.Admin) // do everything, including shutting down the server
 )
 
-// NewToken returns a token for servers with the given secret. If buckets are given, the token covers only these
-// buckets, and is valid only over HTTP, not over Flight.
+// NewToken returns a token for servers with the given secret, which expires after ttl. server is recorded in the token,
+// but servers do not check it. If buckets are given, the token covers only these buckets, and is valid only over HTTP,
+// not over Flight.
 func NewToken(secret []byte, r Rights, server string, ttl time.Duration, buckets ...string) (string, error) {
 	return serving.NewToken(secret, serving.Rights(r), server, ttl, buckets...)
 }

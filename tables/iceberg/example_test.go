@@ -9,7 +9,7 @@ import (
 	"github.com/go-partd/partd/tables/iceberg"
 )
 
-// Load a table as Iceberg's library for Go sees it, including rows that were only in the tail.
+// Load a table for Iceberg's Go library, including rows that are only in the tail.
 func ExampleLoad() {
 	ctx := context.Background()
 	dir, err := os.MkdirTemp("", "")

@@ -1,5 +1,5 @@
-// Package iceberg reads and changes the Iceberg metadata of tables, with the types of github.com/apache/iceberg-go. It is
-// for programs that offer the tables to other engines, as package rest does.
+// Package iceberg reads and changes the Iceberg metadata of tables, with the types of github.com/apache/iceberg-go. It
+// is for programs that offer the tables to other engines, as package rest does.
 package iceberg
 
 import (
@@ -15,7 +15,9 @@ import (
 
 // LoadOptions configures Load. Nil or the zero value means no fold.
 type LoadOptions struct {
-	Fold bool // first move the tail's rows into files (a fold), because other engines see only files
+	// Fold first moves the tail's rows into files (a fold), because other engines see only files. A read-only Store and
+	// a table with the property [tables.FoldOnLoadProperty] set to "false" are never folded.
+	Fold bool
 
 	// Every is the minimum interval between folds: if the newest version is younger, Load does not fold.
 	Every time.Duration
@@ -24,7 +26,8 @@ type LoadOptions struct {
 	Admit func(context.Context) (release func(), err error)
 }
 
-// Load returns the table in the form that other Iceberg engines read. t must not be pinned.
+// Load returns the table in the form that other Iceberg engines read. If t is pinned, the error wraps
+// [tables.ErrPinned].
 func Load(ctx context.Context, t *tables.Table, o *LoadOptions) (*table.Table, error) {
 	return iceberghook.Load(ctx, t, (*iceberghook.LoadOptions)(o))
 }
@@ -35,7 +38,7 @@ type Change struct {
 	Requirements  table.Requirements
 	Updates       table.Updates
 	New           table.Metadata // metadata of a table to create, used instead of Updates; the table must not exist
-	Registered    bool           // whether New is the metadata of a dropped table; it may then contain properties reserved for partd
+	Registered    bool           // New is the metadata of a dropped table; it may contain properties reserved for partd
 }
 
 // Commit applies all changes in one commit, or none of them, and returns the changed tables. No two changes may be for
@@ -49,20 +52,21 @@ func Commit(ctx context.Context, s *tables.Store, changes ...Change) ([]*table.T
 	return iceberghook.Commit(ctx, s, converted)
 }
 
-// NewMetadata returns metadata with new column IDs for a new table of s. It does not create the table.
+// NewMetadata returns metadata with new column IDs for a new table of s. It does not create the table. If an argument
+// is invalid, the error wraps a [tables.ArgumentError].
 func NewMetadata(s *tables.Store, columns *iceberg.Schema, spec *iceberg.PartitionSpec, order table.SortOrder, props iceberg.Properties) (table.Metadata, error) {
 	return iceberghook.NewMetadata(s, columns, spec, order, props)
 }
 
-// Stage creates the directory of a table that another engine will create with a later commit. meta must be the result of
-// NewMetadata. If the table exists, the error wraps [tables.ErrExists].
+// Stage creates the directory of a table that another engine will create with a later commit. meta must be the result
+// of NewMetadata. If the table exists, the error wraps [tables.ErrExists]. If t is pinned, it wraps [tables.ErrPinned].
 func Stage(ctx context.Context, t *tables.Table, meta table.Metadata) error {
 	return iceberghook.Stage(ctx, t, meta)
 }
 
 // ReadMetadata reads the metadata of a dropped table from its location in the warehouse of s. Before reading, and again
 // before decoding, it calls admit with the memory that the next step needs, in bytes. If admit returns an error,
-// ReadMetadata returns it.
+// ReadMetadata returns this error. If the metadata is missing or invalid, the error wraps a [tables.ArgumentError].
 func ReadMetadata(ctx context.Context, s *tables.Store, location string, admit func(n int64) error) (table.Metadata, error) {
 	return iceberghook.ReadMetadata(ctx, s, location, admit)
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/go-partd/partd/tables/tablestest"
 )
 
-// TestPinned checks that Load and Stage reject a pinned table, and every function a nil store or table.
+// TestPinned checks that Load and Stage reject a pinned or nil table, and that Commit rejects a nil store.
 func TestPinned(t *testing.T) {
 	ctx, store := t.Context(), tablestest.Open(t, nil)
 	columns := icebergtypes.NewSchema(0, icebergtypes.NestedField{ID: 1, Name: "n", Type: icebergtypes.PrimitiveTypes.Int64})

@@ -13,8 +13,8 @@ import (
 )
 
 // CheckAliases fails the test for each exported alias of a public package to a type of an internal package, because
-// go doc shows neither the fields nor the methods of such a type. Each exception is an alias with its package's path, such
-// as logstore.Ledger.
+// go doc shows neither the fields nor the methods of such a type. exceptions lists allowed aliases with their package's
+// path, such as logstore.Ledger.
 func (l *Layering) CheckAliases(t *testing.T, exceptions ...string) {
 	var found []string
 	for _, p := range l.list(t, "linux") {

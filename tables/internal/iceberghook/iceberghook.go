@@ -1,5 +1,5 @@
-// Package iceberghook lets package iceberg call package tables, whose exported API has no types of iceberg-go. Package
-// tables sets the functions before they can be called. Their parameter t is a *tables.Table, and s is a *tables.Store.
+// Package iceberghook lets package iceberg call package tables, whose exported API has no types of iceberg-go. The
+// initialization of package tables sets the functions. Their parameter t is a *tables.Table, and s is a *tables.Store.
 package iceberghook
 
 import (
@@ -10,14 +10,14 @@ import (
 	"github.com/apache/iceberg-go/table"
 )
 
-// LoadOptions is iceberg.LoadOptions.
+// LoadOptions has the fields of iceberg.LoadOptions, so that a *iceberg.LoadOptions can be converted.
 type LoadOptions struct {
 	Fold  bool
 	Every time.Duration
 	Admit func(context.Context) (release func(), err error)
 }
 
-// Change is iceberg.Change.
+// Change has the fields of iceberg.Change, so that an iceberg.Change can be converted.
 type Change struct {
 	Bucket, Table string
 	Requirements  table.Requirements

@@ -259,7 +259,7 @@ type Deletion struct {
 	Where  string `json:"where"`
 }
 
-// Statement is a statement that writes. For its fields, see [tables.ExecOptions].
+// Statement is an SQL statement that changes a table or a bucket. Its fields are those of [tables.ExecOptions].
 type Statement struct {
 	Bucket     string `json:"bucket,omitempty"`
 	SQL        string `json:"sql"`

@@ -2,6 +2,6 @@
 // internal packages cannot import.
 package publicerror
 
-// As sets target to err, as the As method of an error does, if target points to a type of package tables that stands for
-// err's type. Package tables sets As before its functions can be called.
+// As implements the As method of the errors of internal packages: if target points to the type of package tables that
+// corresponds to err's type, As sets *target and returns true. The initialization of package tables replaces As.
 var As = func(err error, target any) bool { return false }

@@ -20,8 +20,10 @@ import (
 )
 
 // Rule is a condition for the rows that are put into a table. If rows violate it, the whole put is
-// rejected. Existing rows are not checked. If the put lacks a rule's columns, the rule holds, unless its
-// kind is exists or not_null.
+// rejected. Existing rows are not checked.
+//
+// A put without the column of an exists or not_null rule violates the rule. Every other rule is satisfied if
+// the table lacks its column. If only the put lacks the column, its values count as null.
 type Rule struct {
 	Name     string `json:"name"`
 	Kind     string `json:"kind"`               // one of Kinds

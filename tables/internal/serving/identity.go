@@ -62,8 +62,9 @@ type claims struct {
 
 var rightsByType = map[string]Rights{"read": Read, "admin": Admin}
 
-// NewToken returns a token for servers with the given secret. If buckets are given, the token covers only these
-// buckets, and is valid only over HTTP, not over Flight.
+// NewToken returns a token for servers with the given secret, which expires after ttl. server is recorded in the token,
+// but servers do not check it. If buckets are given, the token covers only these buckets, and is valid only over HTTP,
+// not over Flight.
 func NewToken(secret []byte, r Rights, server string, ttl time.Duration, buckets ...string) (string, error) {
 	if len(secret) == 0 {
 		return "", errors.New("the secret for a token must not be empty")

@@ -61,7 +61,7 @@ type Limiter struct {
 	mu      sync.Mutex
 	running map[*call]*slot
 	used    map[string]int // slots in use, by host, by user and by connection
-	waiting []*waiter      // bounded by the limits on calls and requests of each host, such as MaxHostCalls
+	waiting []*waiter      // bounded, because each host's calls and requests are limited; see MaxHostCalls
 }
 
 type slot struct {

@@ -41,8 +41,11 @@ type Options struct {
 
 	ReadOnly bool // reject all changes, even with an admin token
 
-	MaxMessage int   // the largest message accepted, in bytes
-	Memory     int64 // limit on the memory for messages, in bytes; decompressed rows may use a quarter of it; above the limit, the newest puts fail
+	MaxMessage int // the largest message accepted, in bytes
+
+	// Memory limits the memory for messages, in bytes. Decompressed rows may use a quarter of it. Above the limit, the
+	// newest call of the host with the most message bytes fails.
+	Memory int64
 
 	// Queries and Puts limit how many queries and puts run at the same time. One connection may use at
 	// most a quarter of each limit, and one host three quarters.
@@ -55,7 +58,9 @@ type Options struct {
 	CallTimeout time.Duration // how long a call may take in total
 	Grace       time.Duration // how long running calls may continue after the server begins to shut down
 
-	StoreObserver tables.Observer // from NewOperations: the store's Observer, to include its counts in the metrics; nil leaves the counts out
+	// StoreObserver is the store's Observer, which must be a result of NewOperations. The metrics include its counts.
+	// Nil leaves the counts out.
+	StoreObserver tables.Observer
 
 	Logger *slog.Logger // nil means no logging
 }
