@@ -259,7 +259,7 @@ type Deletion struct {
 	Where  string `json:"where"`
 }
 
-// Statement is an SQL statement that changes a table or a bucket. Its fields are those of [tables.ExecOptions].
+// Statement is an SQL statement that changes a table or a bucket. [tables.ExecOptions] describes the fields.
 type Statement struct {
 	Bucket     string `json:"bucket,omitempty"`
 	SQL        string `json:"sql"`
