@@ -25,8 +25,8 @@ type Changes struct {
 
 // ChangesOptions configures Changes. Nil or the zero value selects the defaults.
 type ChangesOptions struct {
-	// Keys are the columns that identify rows. Nil means the time and key columns in the table's settings. Without keys,
-	// or if Keys is empty but not nil, an update is a delete and an insert.
+	// Keys are the columns that identify rows. Nil means the time and key columns in the table's settings. If there are
+	// none, or if Keys is empty but not nil, an update is a delete and an insert.
 	Keys []string
 
 	// UUID is the UUID that the table must have. Set it to Changes.UUID of the previous call to detect that the table was
@@ -34,7 +34,7 @@ type ChangesOptions struct {
 	UUID string
 }
 
-// Kinds of changes, in the column that Changes adds.
+// Kinds of changes, which are the values of the column _change that Changes adds.
 const (
 	ChangeInsert       = "insert"
 	ChangeDelete       = "delete"
@@ -42,31 +42,33 @@ const (
 	ChangeUpdateAfter  = "update_after"
 )
 
-// Keys of the metadata of the schema of Changes, for readers that lack the fields Version and UUID.
+// Keys in the schema metadata of Changes, for readers that lack the fields Version and UUID.
 const (
 	VersionKey = "partd.version"
 	UUIDKey    = "partd.uuid"
 )
 
 // Changes returns the net difference between the state that since selects and t's state: the rows that only one of them
-// has. A row that was added and deleted in between does not appear, and neither does a compaction. A nil since or
-// AtVersion(0) selects the empty table. If t has no selected state, Changes first moves the tail's rows into files; in a
-// read-only Store, rows in the tail are left out. The caller must release the reader.
+// has. A row that was added and deleted in between does not appear, and a compaction changes nothing. A nil since or
+// AtVersion(0) selects the empty table. Unless t is pinned to a state, Changes first moves the tail's rows into files;
+// in a read-only Store, it leaves out rows in the tail. The caller must release the reader.
 //
-// The columns are those of t's state, followed by the column _change with one of the kinds above. If the table has a
-// column _change, the name gets underscores at the end until it is unique. In the older state, a column that was added
-// later is null or its default, and a dropped column is ignored. Values are equal if they are both null, both NaN, or
-// stored with the same bits, so -0 differs from 0. Maps are equal if they have equal entries in the same order.
+// The result has the columns of t's state, followed by the column _change, which contains ChangeInsert, ChangeDelete,
+// ChangeUpdateBefore or ChangeUpdateAfter. If the table has a column with this name in any case, the new column's name
+// gets underscores at the end until it is unique. A column that only t's state has is null or its default in the rows
+// of since's state. A column that only since's state has is ignored. Values are equal if they are both null, both NaN,
+// or stored with the same bits, so -0 differs from 0. Maps are equal if they have equal entries in the same order.
 //
-// If exactly one row with a given key was deleted and exactly one was inserted, they are an update; keys that are null
-// count as equal. The rows have no particular order, except that the two rows of an update are adjacent.
+// If exactly one row with a given key was deleted and exactly one was inserted, they are an update; null keys are
+// equal. The rows have no particular order, except that the two rows of an update are adjacent.
 //
-// Changes reads only files that the states do not share, or whose deleted rows differ. It sorts their rows with temporary
-// files, a quarter of Options.Memory at a time.
+// Changes reads only files that the states do not share, or whose deleted rows differ. If both states have such files,
+// Changes sorts their rows with temporary files, a quarter of Options.Memory at a time.
 //
-// The error wraps ErrNotFound if since has expired, if the table was deleted and created again, or if the states have no
-// common column, or t's state has a narrower type than since: then start again with a nil since. Tables of Iceberg's format
-// version 1 have no version numbers, so the error wraps [errors.ErrUnsupported].
+// The error wraps ErrNotFound if since has expired, if the table was deleted and created again, if the states have no
+// common column, or if a column of t's state cannot hold all values of since, for example after a restore: then start
+// again with a nil since. For tables of Iceberg's format version 1, which have no version numbers, the error wraps
+// [errors.ErrUnsupported].
 func (t *Table) Changes(ctx context.Context, since At, o *ChangesOptions) (*Changes, error) {
 	ctx, end := t.store().opts.begin(ctx, "changes", t.Bucket().Name(), t.Name())
 	d, err := t.difference(ctx, since, cmp.Or(o, new(ChangesOptions)))
@@ -87,8 +89,8 @@ func (t *Table) Changes(ctx context.Context, since At, o *ChangesOptions) (*Chan
 	return &Changes{t.store().opts.observe(out, end), d.version(), uuid}, nil
 }
 
-// ChangesPlan returns a plan whose rows are the result of Changes. It has no Files and no Tail, and NeedsScan is set. The
-// caller must close the plan.
+// ChangesPlan returns a plan whose rows are the result of Changes with the default options. It has no Files and no
+// Tail, and NeedsScan is set. The caller must close the plan.
 func (t *Table) ChangesPlan(ctx context.Context, since At) (*ScanPlan, error) {
 	d, err := t.difference(ctx, since, new(ChangesOptions))
 	if err != nil {

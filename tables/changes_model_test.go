@@ -21,7 +21,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
-// cellText returns a text for value i of a. Texts of equal values are equal in all widths of numbers.
+// cellText returns a text for value i of a. Equal numbers have the same text in all widths.
 func cellText(a arrow.Array, i int) string {
 	if a.IsNull(i) {
 		return "null"
@@ -45,7 +45,7 @@ func cellText(a arrow.Array, i int) string {
 	return a.ValueStr(i)
 }
 
-// modelRow has a text for each column, under the column's number: columns keep their numbers when they are renamed.
+// modelRow maps a column's number to the text of its value. A column keeps its number when it is renamed.
 type modelRow map[int]string
 
 // changesModel applies random operations to a table, and remembers the rows of each version.
@@ -58,7 +58,7 @@ type changesModel struct {
 	columns []string // names of the columns, by number; "" if dropped
 	types   []arrow.DataType
 	states  map[Version]*modelState
-	foreign bool // whether delete files are allowed
+	foreign bool // whether steps can add delete files, as other programs do
 	ops     []string
 
 	snapshot *modelSnapshot // the columns in the bucket's snapshot; nil before it is created
@@ -176,7 +176,8 @@ func (m *changesModel) newRows(maxCount int, unique bool) array.RecordReader {
 	return oneBatch(b.NewRecordBatch())
 }
 
-// rowsByNumber returns the rows of a reader, with texts under the columns' numbers. Other columns have the number -1.
+// rowsByNumber returns the rows of a reader. columns contains the columns' names by number. A column that is not in
+// columns has the number -1.
 func rowsByNumber(t *testing.T, r array.RecordReader, columns map[int]string) (rows []modelRow) {
 	t.Helper()
 	numbers := map[string]int{}
@@ -203,7 +204,7 @@ func rowsByNumber(t *testing.T, r array.RecordReader, columns map[int]string) (r
 	return rows
 }
 
-// remember scans the table's newest version.
+// remember folds the tail, and records the rows and columns of the newest version.
 func (m *changesModel) remember() {
 	m.t.Helper()
 	m.must("fold", func(ctx context.Context) error {
@@ -318,7 +319,7 @@ func (m *changesModel) restore() {
 		return
 	}
 	m.must("restore", func(ctx context.Context) error { return m.b.Restore(ctx, "s") })
-	added := len(m.columns) - len(m.snapshot.columns) // their numbers are not used again
+	added := len(m.columns) - len(m.snapshot.columns) // added columns disappear, but their numbers are not reused
 	m.columns = append(slices.Clone(m.snapshot.columns), make([]string, added)...)
 	copy(m.types, m.snapshot.types)
 }
@@ -357,7 +358,7 @@ func (m *changesModel) evolve() {
 	})
 }
 
-// deleteForeign deletes rows with delete files, as another program would.
+// deleteForeign deletes rows with a delete file, as another program would.
 func (m *changesModel) deleteForeign() {
 	m.t.Helper()
 	m.remember() // foreignCommit does not fold
@@ -401,7 +402,7 @@ func oneColumn(name string, values ...int64) arrow.RecordBatch {
 	return b.NewRecordBatch()
 }
 
-// check compares the changes between all pairs of versions with the versions' rows.
+// check compares the changes between all pairs of versions with the rows of both versions.
 func (m *changesModel) check() {
 	m.t.Helper()
 	m.remember()
@@ -439,7 +440,7 @@ func (m *changesModel) check() {
 	}
 }
 
-// checkChanges returns how changes differ from the difference of the rows before and the rows of state, or "".
+// checkChanges returns "" if changes lead from the rows before to the rows of state, or a description of an error.
 func checkChanges(state *modelState, before, changes []modelRow, keys []string) string {
 	count := func(rows []modelRow) map[string]int {
 		n := map[string]int{}

@@ -34,7 +34,7 @@ func createForeign(t *testing.T, b *Bucket, format string, columns ...string) {
 	}
 }
 
-// deleteByKey adds an equality delete of the rows whose first column has the value key.
+// deleteByKey adds an equality delete of the rows whose first column, with the given name, has the value key.
 func deleteByKey(t *testing.T, s *Store, column string, key int64) {
 	t.Helper()
 	foreignCommit(t, s, "t", func(tx *table.Transaction) error {
@@ -46,8 +46,8 @@ func deleteByKey(t *testing.T, s *Store, column string, key int64) {
 	})
 }
 
-// TestChangesWithoutNumbers checks that a table without numbers of versions is refused: its cursor would always be 0, so
-// that a consumer would insert all rows again and again.
+// TestChangesWithoutNumbers checks that a table without version numbers is refused. Its Changes.Version would always be
+// 0, so a consumer would insert all rows again and again.
 func TestChangesWithoutNumbers(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), &Options{NoTail: true})
 	b := s.Bucket("")
@@ -65,7 +65,8 @@ func TestChangesWithoutNumbers(t *testing.T) {
 	}
 }
 
-// TestChangesAfterPartitioning checks equality deletes of two partition specs, which apply to the files of one or of both.
+// TestChangesAfterPartitioning checks equality deletes before and after a change of the partition spec. The later
+// deletes do not apply to files of the earlier spec.
 func TestChangesAfterPartitioning(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), &Options{NoTail: true})
 	b := s.Bucket("")
@@ -115,7 +116,7 @@ func snapshotIDs(t *testing.T, b *Bucket) (ids []int64) {
 	return ids
 }
 
-// TestChangesWithFileTwice checks files that another program added twice.
+// TestChangesWithFileTwice checks the changes of a table to which another program added the same file twice.
 func TestChangesWithFileTwice(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), &Options{NoTail: true})
 	b := s.Bucket("")
@@ -132,7 +133,7 @@ func TestChangesWithFileTwice(t *testing.T) {
 	wantChanges(t, b, AtVersion(4), nil, "1 row 1 insert")
 }
 
-// TestChangesOfWideRows checks that the copies of a wide row are not in one batch.
+// TestChangesOfWideRows checks that many copies of a wide row are split into several batches.
 func TestChangesOfWideRows(t *testing.T) {
 	const count, width = 2000, 16 << 10
 	b := mustOpen(t, t.TempDir(), &Options{NoTail: true}).Bucket("")
@@ -161,7 +162,7 @@ func TestChangesOfWideRows(t *testing.T) {
 }
 
 // TestChangesAfterExpire checks that an open reader's files stay when the table's versions expire, and that Release removes
-// the temporary files and lets the table's files go.
+// the temporary files and no longer protects the table's files.
 func TestChangesAfterExpire(t *testing.T) {
 	const rows, limit = 40_000, 1 << 40
 	ctx := t.Context()

@@ -108,7 +108,8 @@ func TestChanges(t *testing.T) {
 	}
 }
 
-// TestChangesOfNewTable checks that a cursor of a deleted table does not give changes of a table with the same name.
+// TestChangesOfNewTable checks that the version and UUID of a deleted table do not select changes of a new table with
+// the same name.
 func TestChangesOfNewTable(t *testing.T) {
 	ctx := t.Context()
 	b := mustOpen(t, t.TempDir(), &Options{NoTail: true}).Bucket("")
@@ -152,7 +153,7 @@ func TestChangesOfNewTable(t *testing.T) {
 	}
 }
 
-// TestChangesColumnName checks the name of the column of changes in a table that has such a column.
+// TestChangesColumnName checks the name of the column that Changes adds if the table has columns named like it.
 func TestChangesColumnName(t *testing.T) {
 	b := bucketWithoutTail(t)
 	putJSON(t, b, "t", `[{"_CHANGE":1,"_change_":2}]`, nullable("_CHANGE", arrow.PrimitiveTypes.Int64), nullable("_change_", arrow.PrimitiveTypes.Int64))
@@ -166,8 +167,8 @@ func TestChangesColumnName(t *testing.T) {
 	}
 }
 
-// TestChangesWithEqualKeys checks that rows with keys that occur several times are not updates, and that all copies of a
-// row are counted.
+// TestChangesWithEqualKeys checks that changed rows are not updates if their key occurs several times, and that all
+// copies of a row are counted.
 func TestChangesWithEqualKeys(t *testing.T) {
 	b := bucketWithoutTail(t)
 	many := maxChangedRows + 5
@@ -198,8 +199,8 @@ func TestChangesAfterWidening(t *testing.T) {
 	wantChanges(t, b, AtVersion(first), nil, "")
 }
 
-// TestChangesRead checks that the changes since an upsert of 1,000 rows in one of 100 files are found by reading as
-// many bytes as two files have.
+// TestChangesRead checks that finding the changes of an upsert, which replaces 1,000 rows in one of 100 files, reads at
+// most about as many bytes as two files have.
 func TestChangesRead(t *testing.T) {
 	var bytesRead atomic.Int64
 	s, err := open(t.Context(), t.TempDir(), &Options{FoldAge: -1, NoTail: true}, hooks{fs: countingFS{vfs.OS{}, &bytesRead}})
@@ -242,7 +243,7 @@ func longRows(prefix string, first, count int64) array.RecordReader {
 	return oneBatch(b.NewRecordBatch())
 }
 
-// TestChangesMemory limits the memory for changes of all rows of a table that is larger than Options.Memory.
+// TestChangesMemory checks that memory stays limited if all rows change in a table that is larger than Options.Memory.
 func TestChangesMemory(t *testing.T) {
 	const memoryLimit, fixed, rows = 32 << 20, 64 << 20, 1_000_000
 	b := mustOpen(t, t.TempDir(), &Options{FoldAge: -1, NoTail: true, Memory: memoryLimit}).Bucket("")

@@ -14,7 +14,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// label adds the column of changes, with one kind for all rows.
+// label adds the column _change, with the same kind in all rows.
 func (d *difference) label(rows sorted.Batches, kind string) sorted.Batches {
 	return sorted.MapBatches(func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 		defer b.Release()
@@ -22,7 +22,7 @@ func (d *difference) label(rows sorted.Batches, kind string) sorted.Batches {
 	})(rows)
 }
 
-// withKinds adds the column of changes to a batch.
+// withKinds returns b with the column _change. The caller must release the result.
 func (d *difference) withKinds(b arrow.RecordBatch, kinds []string) arrow.RecordBatch {
 	builder := array.NewStringBuilder(memory.DefaultAllocator)
 	defer builder.Release()
@@ -33,9 +33,9 @@ func (d *difference) withKinds(b arrow.RecordBatch, kinds []string) arrow.Record
 }
 
 // compare yields the rows that only one of two states has. It sorts the rows of both states by their encodings, so that
-// equal rows are adjacent, and rows with equal keys too.
+// rows with equal keys are adjacent, and equal rows among them are too.
 func (d *difference) compare(ctx context.Context, deleted, inserted sorted.Batches) sorted.Batches {
-	first := d.to.def.Stored.NumFields() // index of the encoded keys; the encoded rest of the row and the state follow
+	first := d.to.def.Stored.NumFields() // index of the encoded keys, the first column that encode adds
 	in := sorted.Input{Keys: []int{first, first + 1}, Memory: d.to.source.b.s.opts.Memory / 4, Size: datafile.SizeOf}
 	in.Batches = func(yield func(arrow.RecordBatch, error) bool) {
 		more := true
@@ -71,7 +71,7 @@ func (d *difference) compare(ctx context.Context, deleted, inserted sorted.Batch
 	}
 }
 
-// encode adds columns to rows: the encoded keys, the encoded other columns, and whether the rows belong to the newer state.
+// encode adds columns to rows: the encoded keys, the encoded other columns, and whether the rows belong to d.to.
 func (d *difference) encode(rows sorted.Batches, isNew bool) sorted.Batches {
 	isKey := make([]bool, d.to.def.Stored.NumFields())
 	for _, name := range d.keys {
@@ -118,14 +118,14 @@ type comparison struct {
 	stopped bool                // yield returned false, or err is set
 	batches []arrow.RecordBatch // the batches of current, deleted and inserted
 
-	current changedRow // the row whose equals are being counted; its batch is nil at the start
-	count   int64      // how many more of these rows the newer state has; negative if it has fewer
+	current changedRow // the first of the equal rows that are being counted; its batch is nil at the start
+	count   int64      // how many more rows equal to current d.to has than d.from; negative if it has fewer
 
-	deleted, inserted *changedRow // the changes of the current key; nil if it has none
+	deleted, inserted *changedRow // the current key's delete and insert, which can be an update; nil if none
 	isRepeated        bool        // whether the current key has several deletes or inserts, so none is an update
 
 	changes []changedRow // changes to yield
-	bytes   int          // size of their encodings
+	bytes   int          // total size of the encodings of changes
 }
 
 // changedRow is a row in a sorted batch, and the kind of its change.
@@ -179,7 +179,7 @@ func (c *comparison) end() {
 	c.flush()
 }
 
-// endRows records the changes of the current rows, which are all equal.
+// endRows records the changes of the rows that equal current.
 func (c *comparison) endRows() {
 	kind, first := ChangeInsert, &c.inserted
 	if c.count < 0 {
@@ -200,7 +200,7 @@ func (c *comparison) endRows() {
 	}
 }
 
-// endKey ends the rows with the current key.
+// endKey records the remaining change of the current key, if any: an update, a delete or an insert.
 func (c *comparison) endKey() {
 	if c.deleted != nil && c.inserted != nil {
 		c.endPair(ChangeUpdateBefore, ChangeUpdateAfter)

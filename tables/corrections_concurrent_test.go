@@ -17,8 +17,8 @@ import (
 // correction is a change to a table of rows {n, x}, which TestConcurrentCorrections makes in a Store and in a model.
 type correction struct {
 	op    string  // append, upsert, delete or range
-	x     int32   // of all new rows
-	ns    []int64 // of the new rows
+	x     int32   // x of each new row
+	ns    []int64 // n of each new row
 	first int64   // delete and range remove the rows with first ≤ n < last
 	last  int64
 }
@@ -41,7 +41,7 @@ func (c correction) onModel(rows []correctedRow) []correctedRow {
 func (c correction) rows() array.RecordReader {
 	b := array.NewRecordBuilder(memory.DefaultAllocator, lineageFields)
 	var batches []arrow.RecordBatch
-	for _, n := range c.ns { // a batch for each row, so that most are read only when their file is written
+	for _, n := range c.ns { // a batch for each row, so that most are read only while a file is written
 		b.Field(0).(*array.Int64Builder).Append(n)
 		b.Field(1).(*array.TimestampBuilder).Append(arrow.Timestamp(day0.Add(time.Duration(n) * time.Minute).UnixNano()))
 		b.Field(2).(*array.Int32Builder).Append(c.x)
@@ -76,7 +76,7 @@ func (c correction) onTable(t *testing.T, b *Bucket) error {
 	return err
 }
 
-// serialResults returns the rows after the changes, for each order of the changes.
+// serialResults returns, for each order of the changes, the sorted rows after all changes.
 func serialResults(rows []correctedRow, changes []correction) (results [][]correctedRow) {
 	if len(changes) == 0 {
 		return [][]correctedRow{sortedRows(rows)}
@@ -109,7 +109,7 @@ func correctedRows(t *testing.T, b *Bucket) (rows []correctedRow) {
 }
 
 // TestConcurrentCorrections makes random concurrent changes to a table, in two Stores on the same directory. The result
-// must be that of some order of the changes, one after another.
+// must be the same as if the changes were made one after another, in some order.
 func TestConcurrentCorrections(t *testing.T) {
 	t.Parallel()
 	rng := rand.New(rand.NewPCG(1, 2))
@@ -160,8 +160,9 @@ func TestConcurrentCorrections(t *testing.T) {
 	}
 }
 
-// TestAppendDuringUpsert appends and upserts rows while another upsert writes its files. The append must not wait or make the
-// upsert read the table again. A second upsert with the same new key must not add a second row.
+// TestAppendDuringUpsert makes a change while an upsert writes its files. The change must not wait for the upsert. An
+// append must not make the upsert read the table again. A second upsert with the same new key must not add a second
+// row.
 func TestAppendDuringUpsert(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

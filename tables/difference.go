@@ -76,7 +76,7 @@ func (t *Table) viewAt(ctx context.Context, a At) (*view, error) {
 	return old.view(ctx, false)
 }
 
-// foldedView returns t's state. If it is the current state, foldedView first moves the tail's rows into files.
+// foldedView returns t's state. If t is not pinned to a state, foldedView first moves the tail's rows into files.
 func (t *Table) foldedView(ctx context.Context) (*view, error) {
 	if t.old == nil && t.snapshot == "" {
 		n, err := t.check()
@@ -95,7 +95,7 @@ func (t *Table) foldedView(ctx context.Context) (*view, error) {
 	return t.view(ctx, false)
 }
 
-// canCompare reports whether two states have a common column, and the common columns of to have types for all values of
+// canCompare reports whether two states have a common column, and whether to's common columns can hold all values of
 // from. After a restore, a type can be narrower than before.
 func canCompare(from, to *iceberg.Schema) bool {
 	fields, err := iceberg.IndexByID(from)
@@ -138,7 +138,7 @@ func (d *difference) version() Version {
 	return versionOf(d.to.t.Metadata())
 }
 
-// withChange returns a schema of the table's columns with the column of changes, which has f's metadata.
+// withChange adds the column _change, with the metadata of f, to a schema of the table's columns.
 func (d *difference) withChange(columns *arrow.Schema, f arrow.Field) *arrow.Schema {
 	f.Name, f.Type = "_change", arrow.BinaryTypes.String
 	// SQL ignores the case of names.
@@ -149,7 +149,7 @@ func (d *difference) withChange(columns *arrow.Schema, f arrow.Field) *arrow.Sch
 	return arrow.NewSchema(append(slices.Clone(columns.Fields()), f), &metadata)
 }
 
-// files returns the files of each state that the other lacks, or whose deleted rows differ.
+// files returns, for each state, the files that the other state lacks, or has with different deleted rows.
 func (d *difference) files(ctx context.Context) (deleted, inserted []table.FileScanTask, err error) {
 	if d.from != nil {
 		deleted, err = d.from.tasks(ctx)
@@ -160,7 +160,7 @@ func (d *difference) files(ctx context.Context) (deleted, inserted []table.FileS
 	if err != nil {
 		return nil, nil, err
 	}
-	counts := map[string][2]int{} // for each state, because another program can add a file twice
+	counts := map[string][2]int{} // by identity and state; more than 1 if another program added a file repeatedly
 	for state, tasks := range [][]table.FileScanTask{deleted, inserted} {
 		for _, task := range tasks {
 			n := counts[identity(task)]
@@ -172,13 +172,13 @@ func (d *difference) files(ctx context.Context) (deleted, inserted []table.FileS
 	return slices.DeleteFunc(slices.Clone(deleted), isInBoth), slices.DeleteFunc(slices.Clone(inserted), isInBoth), nil
 }
 
-// identity returns the path of a data file and the places of its delete files. Files are immutable, so tasks of equal
-// identity have the same rows.
+// identity returns the path of a data file and the places of its delete files. Files are immutable, so tasks with the
+// same identity have the same rows.
 func identity(task table.FileScanTask) string {
 	var deletes []string
 	for _, f := range slices.Concat(task.DeleteFiles, task.EqualityDeleteFiles, task.DeletionVectorFiles) {
 		place := f.FilePath()
-		if offset := f.ContentOffset(); offset != nil { // one file contains deletion vectors for many data files
+		if offset := f.ContentOffset(); offset != nil { // a file can contain deletion vectors for many data files
 			place += " " + strconv.FormatInt(*offset, 10)
 		}
 		deletes = append(deletes, place)
@@ -200,7 +200,7 @@ func (d *difference) read(ctx context.Context, state *view, tasks []table.FileSc
 	}
 }
 
-// batches yields the changed rows in their stored types, with the column of changes last.
+// batches yields the changed rows in their stored types, with the column _change last.
 func (d *difference) batches(ctx context.Context) sorted.Batches {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		deleted, inserted, err := d.files(ctx)

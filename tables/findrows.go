@@ -11,9 +11,10 @@ import (
 	"github.com/go-partd/partd/tables/internal/datafile"
 )
 
-// findRows returns the rows in the tasks' files with keys in the set, which must be in a temporary file. It sorts the keys of
-// the set and of the files together, in temporary files and at most k.limit bytes of memory. The result may take as much
-// memory again. If a key is in the set twice, findRows returns an error.
+// findRows returns the rows of the tasks' files whose keys are in the set. The set's keys must be in its temporary
+// file. findRows sorts the keys of the set and of the files together, in temporary files and at most k.limit bytes of
+// memory, or extsort.MinMemory if that is more. The result may need another k.limit bytes. If a key is in the set
+// twice, or is too large for the sorter, findRows returns an error.
 func (k *keySet) findRows(ctx context.Context, scan *datafile.Scan, t *table.Table, tasks []table.FileScanTask) (datafile.Deleted, error) {
 	sorter, err := extsort.New(ctx, &extsort.Options{Memory: max(k.limit, extsort.MinMemory), Threads: 1, KeepKeys: true})
 	if err != nil {
@@ -24,8 +25,8 @@ func (k *keySet) findRows(ctx context.Context, scan *datafile.Scan, t *table.Tab
 	if err != nil {
 		return nil, err
 	}
-	// The sort is stable, so the set's key comes before the files' equal keys. A record is the index of a task and the
-	// row number. The index of the set is 0, so the tasks count from 1.
+	// The sort is stable, so a key of the set comes before the files' equal keys. A record is a source and a row
+	// number. Source 0 is the set, and source i is task i-1.
 	var record []byte
 	addRow := func(key []byte, source int, row int64) error {
 		record = binary.AppendUvarint(binary.AppendUvarint(record[:0], uint64(source)), uint64(row))
@@ -40,7 +41,7 @@ func (k *keySet) findRows(ctx context.Context, scan *datafile.Scan, t *table.Tab
 			for j := range keep {
 				if keep[j] && hasKey(columns, j) {
 					key = appendKey(key[:0], columns, j)
-					if len(key) <= k.maxKeyLen { // longer keys may be too large for the sorter
+					if len(key) <= k.maxKeyLen { // longer keys are not in the set, and may be too large for the sorter
 						if err := addRow(key, i+1, firstRow+int64(j)); err != nil {
 							return err
 						}
@@ -62,10 +63,11 @@ func (k *keySet) findRows(ctx context.Context, scan *datafile.Scan, t *table.Tab
 	return k.matches(sorter, tasks)
 }
 
-// matches returns the files' rows whose keys are in the set.
+// matches returns the files' rows whose keys are in the set, from the sorted keys. If a key is in the set twice, it
+// returns an error.
 func (k *keySet) matches(sorter *extsort.Sorter, tasks []table.FileScanTask) (datafile.Deleted, error) {
 	found := datafile.Deleted{}
-	first := int64(0) // the set's row with the current key, or 0
+	first := int64(0) // number of the upserted row with the current key, or 0
 	for block, err := range sorter.Sorted() {
 		if err != nil {
 			return nil, err

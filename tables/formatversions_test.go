@@ -12,7 +12,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
-// createIceberg creates a table as another program would.
+// createIceberg creates table "t" as another program would.
 func createIceberg(t *testing.T, b *Bucket, columns *iceberg.Schema, spec *iceberg.PartitionSpec, formatVersion int) {
 	t.Helper()
 	meta, err := table.NewMetadata(columns, spec, table.UnsortedSortOrder, b.s.cat.NewLocation(), iceberg.Properties{"format-version": strconv.Itoa(formatVersion)})
@@ -84,8 +84,8 @@ func setProperty(t *testing.T, b *Bucket, key, value string) {
 	}
 }
 
-// TestNoRowIDs checks that files of tables below format version 3 have only the table's columns after an operation moved
-// their rows.
+// TestNoRowIDs checks that below format version 3, files have only the table's columns after an operation moved rows to
+// them.
 func TestNoRowIDs(t *testing.T) {
 	t.Parallel()
 	for version := 1; version <= 2; version++ {

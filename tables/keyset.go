@@ -21,24 +21,25 @@ import (
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
-// keySet contains the keys of an upsert's rows, each with its row number, counted from 1. It holds the keys in a hash table in
-// memory. If they need more than limit bytes, it moves them to a temporary file. Then contains no longer works, and
-// findRows finds the table's rows by sorting.
+// keySet contains the keys of an upsert's rows, each with its row number, counted from 1. It holds the keys in a hash
+// table in memory. If they need more than limit bytes, it moves them to a temporary file. Then contains returns an
+// error, and findRows finds the table's rows by sorting.
 type keySet struct {
 	columns []string // in the table's order
 	limit   int64
 
-	// slots is a table of keymap.InsertSlot. The lower half of a slot is the number of a record's chunk plus 1, and the
-	// record's offset in the chunk. A record is a row number and the key's length, as uvarints, and the key.
+	// slots is a hash table for keymap.InsertSlot. The lower half of a slot is the index of a record's chunk plus 1,
+	// followed by keyChunkBits bits with the record's offset in the chunk. A record is a row number and the key's
+	// length, as uvarints, and the key.
 	seed       maphash.Seed
 	slots      []uint64
 	lastRead   atomic.Uint64 // has no meaning; it keeps the compiler from removing reads of slots
 	keys       int
 	chunks     [][]byte
-	chunkBytes int64
-	maxKeyLen  int // length of the longest key
+	chunkBytes int64 // capacity of all chunks
+	maxKeyLen  int   // length of the longest key
 
-	file *spill.File // the records, if they are not in memory; otherwise nil
+	file *spill.File // contains the records; nil if they are in memory
 }
 
 const (
@@ -52,7 +53,7 @@ func newKeySet(columns []string, limit int64) *keySet {
 	return &keySet{columns: columns, limit: limit, seed: maphash.MakeSeed(), slots: make([]uint64, 16)}
 }
 
-// close removes the temporary file. It can be called on nil.
+// close removes the temporary file. k can be nil.
 func (k *keySet) close() {
 	if k != nil {
 		_ = k.file.Close() // The file has no name, so nothing remains even after an error.
@@ -60,7 +61,8 @@ func (k *keySet) close() {
 	}
 }
 
-// add adds the keys of a batch. rowsBefore is the number of rows in earlier batches.
+// add adds the keys of a batch. rowsBefore is the number of rows in earlier batches. It returns an error if a key is
+// null, or if the same key is already in memory. findRows detects repeated keys in the temporary file.
 func (k *keySet) add(b arrow.RecordBatch, rowsBefore int64) error {
 	columns := schema.Columns(b, k.columns)
 	for i, c := range columns {
@@ -120,7 +122,7 @@ func (k *keySet) find(hash uint64, key []byte) int64 {
 	return 0
 }
 
-// insert adds a record whose key is not in memory. It returns false if there is not enough memory.
+// insert adds a record whose key is not in memory. It returns false if that would exceed limit or maxKeyChunks.
 func (k *keySet) insert(hash uint64, record []byte) bool {
 	if (k.keys+1)*4 > len(k.slots)*3 {
 		if k.chunkBytes+int64(3*len(k.slots))*8 > k.limit { // the old and the new table exist at the same time
@@ -162,7 +164,8 @@ func (k *keySet) spill() error {
 	return nil
 }
 
-// eachSpilled calls visit for each key in the temporary file, after the last add. visit must not keep the key.
+// eachSpilled calls visit for each key in the temporary file. add must not be called afterwards. visit must not keep
+// the key.
 func (k *keySet) eachSpilled(visit func(key []byte, row int64) error) error {
 	if err := k.file.Flush(); err != nil {
 		return err
@@ -190,7 +193,8 @@ func (k *keySet) eachSpilled(visit func(key []byte, row int64) error) error {
 	}
 }
 
-// contains reports for each row of a batch whether its key is in the set.
+// contains reports for each row of a batch whether its key is in the set. If the keys are in a temporary file, it
+// returns an error that wraps partd.ErrTooLarge.
 func (k *keySet) contains(b arrow.RecordBatch) ([]bool, error) {
 	if k.file != nil {
 		return nil, fmt.Errorf("the keys need more than a quarter of Options.Memory, and a rule of the table compares the rows with the table: put the rows in several upserts: %w", partd.ErrTooLarge)
@@ -213,7 +217,7 @@ func (k *keySet) contains(b arrow.RecordBatch) ([]bool, error) {
 // eachKey calls visit, in order, for the rows in [from, to) without a null in columns. visit must not keep the key.
 func (k *keySet) eachKey(columns []arrow.Array, from, to int, visit func(row int, hash uint64, key []byte) error) error {
 	var block struct { // the next keys
-		rows, ends [64]int // ends has the end of each key in keys
+		rows, ends [64]int // row number of each key, and its end in keys
 		hashes     [64]uint64
 		keys       []byte
 	}

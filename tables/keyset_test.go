@@ -11,7 +11,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
-// TestKeySetCollisions checks that different keys with the same hash are different.
+// TestKeySetCollisions checks that find distinguishes keys with the same hash.
 func TestKeySetCollisions(t *testing.T) {
 	k := newKeySet(nil, 1<<20)
 	for i, key := range []string{"a", "b", "", "ab"} {
@@ -27,20 +27,20 @@ func TestKeySetCollisions(t *testing.T) {
 	}
 }
 
-// TestUpsertMemory upserts PARTD_UPSERT_KEYS rows and replaces half as many. It checks that memory stays below the default
-// of Options.Memory. By default, the keys fit in memory.
+// TestUpsertMemory upserts PARTD_UPSERT_KEYS rows, half of which replace rows. It checks that memory stays below the
+// default of Options.Memory. The keys of the default number of rows fit in memory.
 func TestUpsertMemory(t *testing.T) {
 	keys := int64(rounds(t, "PARTD_UPSERT_KEYS", 1_000_000))
 	b := bucketWithoutTail(t)
 	columns := arrow.NewSchema([]arrow.Field{nullable("n", arrow.PrimitiveTypes.Int64), nullable("x", arrow.PrimitiveTypes.Float64)}, nil)
-	// The keys begin at first, and are in no order.
+	// rows returns rows with the keys from first to first+keys-1, out of order.
 	rows := func(first int64) array.RecordReader {
 		return array.ReaderFromIter(columns, func(yield func(arrow.RecordBatch, error) bool) {
 			const batchRows = 1 << 16
 			for start := int64(0); start < keys; start += batchRows {
 				builder := array.NewRecordBuilder(memory.DefaultAllocator, columns)
 				for i := start; i < min(start+batchRows, keys); i++ {
-					builder.Field(0).(*array.Int64Builder).Append(first + i*7_368_787%keys) // the factor is a prime number
+					builder.Field(0).(*array.Int64Builder).Append(first + i*7_368_787%keys) // the prime makes the keys differ
 					builder.Field(1).(*array.Float64Builder).Append(float64(i))
 				}
 				if !yield(builder.NewRecordBatch(), nil) {

@@ -81,11 +81,11 @@ func createPartitioned(t *testing.T, b *Bucket) {
 }
 
 // TestRowIDs checks that rows keep their IDs and sequence numbers when an operation moves them to other files, that new
-// rows get new ones, and that scans do not show them.
+// rows get new IDs, and that scans return neither.
 func TestRowIDs(t *testing.T) {
 	t.Parallel()
 	operations := map[string]struct {
-		new []int64 // rows that the operation adds or replaces
+		new []int64 // n of the rows that the operation adds, some of which replace rows
 		do  func(b *Bucket) error
 	}{
 		"compact": {nil, func(b *Bucket) error { _, err := b.s.Compact(t.Context(), nil); return err }},

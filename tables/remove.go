@@ -25,14 +25,14 @@ type deletePredicate struct {
 	columns  []string // names of the columns that matches reads
 	// matches reports for each row whether it is selected. The batch must contain columns, in the stored types.
 	matches func(arrow.RecordBatch) ([]bool, error)
-	// find, if not nil, replaces matches: it returns the selected rows of the tasks' files. scan reads columns, and skips row
-	// groups by mayMatch.
+	// find, if not nil, replaces matches: it returns the selected rows of the tasks' files. scan reads columns, and
+	// uses mayMatch to skip row groups.
 	find func(ctx context.Context, scan *datafile.Scan, t *table.Table, tasks []table.FileScanTask) (datafile.Deleted, error)
-	// rows, if not nil, replaces all other fields: it contains the selected rows.
+	// rows, if not nil, contains the selected rows. The other fields must then be nil.
 	rows datafile.Deleted
 }
 
-// hasPositions reports whether the selected rows are known by their positions in files, so that reading the files omits them.
+// hasPositions reports whether the selected rows are known by their positions in files, so that scans can omit them.
 func (d *deletePredicate) hasPositions() bool { return d.find != nil || d.rows != nil }
 
 // where returns a predicate that selects the rows where cond is true.
@@ -51,8 +51,8 @@ func (w *rewrite) where(cond *filter.Expr) (*deletePredicate, error) {
 	}}, nil
 }
 
-// remove adds the deletion of the selected rows to w. It keeps files without such rows, drops files whose bounds show
-// that they contain only such rows, and rewrites the other files.
+// remove adds the deletion of the selected rows to w. It keeps files without such rows, drops files whose bounds or
+// positions show that they contain only such rows, and rewrites the other files.
 func (w *rewrite) remove(ctx context.Context, deletes *deletePredicate) error {
 	var tasks []table.FileScanTask
 	var err error

@@ -24,7 +24,7 @@ type RewriteResult struct {
 	TimeColumn string `json:"time_column,omitempty"` // the column to which ReplaceRange applied its range
 }
 
-// maxRewrites is how often a rewrite is tried if other processes change the table concurrently.
+// maxRewrites limits the attempts of a rewrite if the table changes concurrently.
 const maxRewrites = 10
 
 // rewrite is a pending change to some rows of a table.
@@ -41,18 +41,18 @@ type rewrite struct {
 	def        *definition.Definition // t's definition, which differs from the basis's after column changes
 	oldFiles   []iceberg.DataFile     // files that the commit removes
 	newFiles   []iceberg.DataFile     // files that the commit adds
-	found      datafile.Deleted       // the rows that deletePredicate.find has found
+	found      datafile.Deleted       // the rows to delete, if deletePredicate.hasPositions; otherwise nil
 	evolving   *evolveStep            // changes columns; nil if the columns stay the same
 	rewriteAll bool                   // whether a column change requires rewriting all files
 	id         string                 // ID of the statement, as in PutOptions; "" means no ID
-	checksum   string                 // of the statement, which is recorded with id
+	checksum   string                 // the statement's checksum, which is recorded with id
 	count      int64                  // number of rows that the statement changes, which is recorded with id
 	result     RewriteResult
 }
 
-// rewrite calls plan with the table's newest state, and commits the planned change. If the table has changed concurrently,
-// other than by appends, rewrite tries again. During an attempt, nothing else in this process commits to the table, unless
-// plan calls unlock, but small appends can still go to the tail.
+// rewrite calls plan with the table's newest state, and commits the planned change. If a concurrent commit makes
+// changes that w.Allowed excludes, rewrite tries again. During an attempt, nothing else in this process commits to the
+// table, unless plan calls unlock, but small appends can still go to the tail.
 func (t *Table) rewrite(ctx context.Context, plan func(context.Context, *rewrite) error) (result RewriteResult, err error) {
 	ctx, end := t.store().opts.begin(ctx, "rewrite", t.Bucket().Name(), t.Name())
 	defer func() { end(Outcome{Rows: result.Deleted + result.Written, Err: err}) }()
@@ -71,8 +71,8 @@ func (t *Table) rewrite(ctx context.Context, plan func(context.Context, *rewrite
 	return w.result, err
 }
 
-// unlock lets others in this process commit to the table until the files are written. It does nothing if the commit must
-// follow the snapshot that was read, or if an earlier attempt was in vain, so that the second attempt succeeds unless
+// unlock lets others in this process commit to the table until w.commit. It does nothing if the commit must directly
+// follow the snapshot that was read. It also does nothing on a retry, so that the second attempt succeeds unless
 // another process interferes.
 func (w *rewrite) unlock() {
 	if w.Allowed == commit.OnlyAppends && w.attempts == 1 {
@@ -98,8 +98,8 @@ func (w *rewrite) attempt(ctx context.Context, fileIO *icecat.FileIO, plan func(
 	return w.commit(ctx)
 }
 
-// begin starts an attempt: it takes the lock e.Commits, and reads the table's newest state, after it has moved the tail's rows
-// into files. The caller must call end.
+// begin starts an attempt: it takes the lock e.Commits, moves the tail's rows into files, and reads the table's newest
+// state. The caller must call end.
 func (w *rewrite) begin(ctx context.Context, fileIO *icecat.FileIO) (err error) {
 	w.attempts++
 	w.lock()

@@ -49,13 +49,14 @@ type ScanPlan struct {
 	// so a reader that orders NaN like a number must not skip rows by the bounds of these columns.
 	NaN []string
 
-	// NeedsScan means that the table cannot be read directly from Files, because rows are marked as deleted, fields of a
-	// nested column were renamed, or columns cannot be found by their IDs. Call Rows instead.
+	// NeedsScan means that the table cannot be read directly from Files, because rows are marked as deleted, a column
+	// has a default value, fields of a nested column were renamed, or columns cannot be found by their IDs. Call Rows
+	// instead.
 	NeedsScan bool
 
-	// OnlyDeletes means that NeedsScan has only one reason: rows are marked as deleted. Then the caller can read Files, and
-	// omit the rows that DeletedRows returns. If two plans from one Store have the same DeletesMark, the same rows of the
-	// same Files are deleted.
+	// OnlyDeletes means that NeedsScan is set only because rows are marked as deleted. Then the caller can also read
+	// Files, and omit the rows that DeletedRows returns. If two plans from one Store have the same DeletesMark, they
+	// have the same Files with the same deleted rows. DeletesMark is "" if OnlyDeletes is not set.
 	OnlyDeletes bool
 	DeletesMark string
 
@@ -234,7 +235,7 @@ func (p *ScanPlan) Rows(ctx context.Context) (array.RecordReader, error) {
 }
 
 // DeletedRows returns a bitmap for each file in Files: bit i%64 of element i/64 is set if row i is marked as deleted. Each
-// bitmap ends at the last deleted row. If the bitmaps need more than maxBytes, DeletedRows returns nil.
+// bitmap ends at the last deleted row. If the bitmaps need more than maxBytes, DeletedRows returns nil and no error.
 func (p *ScanPlan) DeletedRows(ctx context.Context, maxBytes int64) ([][]uint64, error) {
 	tasks, err := p.view.tasks(ctx)
 	if err != nil {

@@ -31,13 +31,14 @@ type UpsertOptions struct {
 // in r, Upsert returns an error. It adds and widens columns if the table's evolution setting allows it. It reads r to the
 // end and does not release it.
 //
-// If the keys need more than a quarter of Options.Memory, which suffices for about 1.5 million integers by default, Upsert
-// sorts the keys of r and of the table in temporary files. Upsert then returns an error that wraps partd.ErrTooLarge if a key
-// of r needs more than about a 160th of Options.Memory, or if the table has a unique rule about the whole table.
+// A quarter of Options.Memory suffices for the keys of about 1.5 million integers by default. If the keys need more,
+// Upsert sorts the keys of r and of the table in temporary files. It then returns an error that wraps partd.ErrTooLarge
+// if a key of r needs more than about a 160th of Options.Memory, or if the table has a unique rule with InTable set.
 //
-// While Upsert writes files, others can append to the table. Rows that are appended during the upsert stay, even if their
-// keys are in r, as if they were appended after it. If the table has rules for duplicates or unique rows, large appends
-// wait instead.
+// While Upsert writes files, others can append to the table. Rows that are appended during the upsert stay, even if
+// their keys are in r, as if they were appended after it. Large appends in the same process wait instead if the table
+// has a rule for duplicates or a unique rule with InTable set, if Upsert changes columns, or if it starts again after a
+// conflict.
 func (t *Table) Upsert(ctx context.Context, r array.RecordReader, o *UpsertOptions) (_ RewriteResult, err error) {
 	defer wrapError(&err, "upsert into", t.Bucket().Name(), t.Name())
 	if _, err := t.checkWritable(); err != nil { // check before reading rows
@@ -120,8 +121,8 @@ func checkKeys(s *arrow.Schema, keys []string) error {
 	return nil
 }
 
-// mayMatch returns a function for the field deletePredicate.mayMatch. The function selects each file whose key bounds
-// overlap the key bounds of at least one of files, which are the new files.
+// mayMatch returns a function for deletePredicate.mayMatch. The function selects each file whose key bounds overlap
+// the key bounds of at least one new file.
 func (k *keySet) mayMatch(icebergSchema *iceberg.Schema, stored *arrow.Schema, files []iceberg.DataFile) func(func(string) filter.Bounds) (canMatch, canRemain bool) {
 	return func(bounds func(string) filter.Bounds) (canMatch, canRemain bool) {
 		for _, f := range files {

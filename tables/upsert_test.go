@@ -214,7 +214,8 @@ func TestUpsertManyKeys(t *testing.T) {
 	}
 }
 
-// TestUpsertManyKeysUnderRule checks that an upsert is refused if its keys do not fit in memory and a rule needs them there.
+// TestUpsertManyKeysUnderRule checks that an upsert is refused if its keys do not fit in memory, and a rule compares
+// rows with the table.
 func TestUpsertManyKeysUnderRule(t *testing.T) {
 	b := mustOpen(t, t.TempDir(), &Options{NoTail: true, Memory: 1 << 20}).Bucket("")
 	mustPut(t, b, "t", PutAppend, 1)
@@ -232,8 +233,8 @@ func TestUpsertManyKeysUnderRule(t *testing.T) {
 	wantRows(t, b, "t", 1, 2)
 }
 
-// TestUpsertLongKeys checks that an upsert whose keys are in a temporary file ignores keys in the table that are too long to
-// be sorted in its memory.
+// TestUpsertLongKeys checks that an upsert whose keys are in a temporary file ignores keys of the table that are too
+// long for the sorter.
 func TestUpsertLongKeys(t *testing.T) {
 	b := mustOpen(t, t.TempDir(), &Options{NoTail: true, Memory: 1 << 20}).Bucket("")
 	keys := array.NewStringBuilder(memory.DefaultAllocator)

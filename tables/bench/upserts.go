@@ -12,8 +12,8 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// measureUpsert upserts rows by time into a table of ten times as many rows. Half of the rows replace rows, which are spread over
-// the table. Its peers are pyiceberg and DuckLake's MERGE.
+// measureUpsert upserts rows by time into a table of ten times as many rows. Half of them replace rows that are spread
+// over the table. Its peers are pyiceberg and DuckLake's MERGE.
 func (b *bench) measureUpsert() error {
 	base, changes := trades(0, 10*b.upsertRows), changedTrades(b.upsertRows)
 	for name, rows := range map[string]arrow.RecordBatch{"rows": base, "changes": changes} {
@@ -46,7 +46,8 @@ func (b *bench) measureUpsert() error {
 	return b.reportPeers("upsert", []string{"ducklake", "pyiceberg"}, func(peer, _ string) (string, string) { return job, peer })
 }
 
-// changedTrades returns n rows. The even ones have the times of the rows 0, 20, 40 and so on of trades, and the others have new times.
+// changedTrades returns n rows. The even rows have the times of the rows 0, 20, 40 and so on of trades. The odd rows
+// have new times.
 func changedTrades(n int) arrow.RecordBatch {
 	rows, at := trades(10*n, n), array.NewTimestampBuilder(memory.DefaultAllocator, &arrow.TimestampType{Unit: arrow.Microsecond})
 	old := rows.Column(0).(*array.Timestamp)

@@ -18,7 +18,8 @@ import (
 	"github.com/go-partd/partd/tables/duck"
 )
 
-// timedRows returns rows of randomRows with a time in the given days of November 2026, in at most 200 hours.
+// timedRows returns rows of randomRows, each with a random full hour of the given days of November 2026. firstDay
+// counts from 0.
 func timedRows(r *rand.Rand, n, firstDay, days int) arrow.RecordBatch {
 	values := randomRows(r, n)
 	type_ := &arrow.TimestampType{Unit: arrow.Microsecond, TimeZone: "UTC"}
@@ -33,7 +34,7 @@ func timedRows(r *rand.Rand, n, firstDay, days int) arrow.RecordBatch {
 }
 
 // TestOrderedDeletes reads tables with an order, some of them partitioned, after other programs deleted rows. Rows in the
-// tail replace rows in some files, or are replaced by them.
+// tail duplicate rows in files.
 func TestOrderedDeletes(t *testing.T) {
 	seed := uint64(os.Getpid())
 	t.Logf("seed %d", seed)
@@ -110,8 +111,8 @@ func TestDeletesBefore(t *testing.T) {
 	}
 }
 
-// TestDeletesInRowGroups deletes every third row of a file with several row groups. A condition that skips row groups does
-// not change the row numbers.
+// TestDeletesInRowGroups deletes every third row of a file with several row groups. It checks that a condition that
+// skips row groups does not change the row numbers.
 func TestDeletesInRowGroups(t *testing.T) {
 	const n = 400_000
 	s := newStore(t, nil)
@@ -146,8 +147,8 @@ func TestDeletesInRowGroups(t *testing.T) {
 	expect(t, s, "SELECT count(*), count(*) FILTER (k % 3 = 0) FROM b.t", nil, fmt.Sprintf("%d|0", n-(n+2)/3))
 }
 
-// TestDeletesOfTables reads several tables in one statement. Together, their bitmaps of deleted rows can take a quarter
-// of the statement's memory. The rows of further tables are copied.
+// TestDeletesOfTables reads several tables in one statement. All bitmaps of deleted rows together can take at most a
+// quarter of the statement's memory, so the rows of the last tables are copied.
 func TestDeletesOfTables(t *testing.T) {
 	const n, count = 2_200_000, 4
 	s := newStore(t, nil)
@@ -161,7 +162,7 @@ func TestDeletesOfTables(t *testing.T) {
 		f.delete(iceberg.GreaterThan(iceberg.Reference("k"), int64(9)))
 		parts = append(parts, "SELECT k FROM b."+name)
 	}
-	// Alone, each table's bitmap takes at most a quarter of the memory.
+	// The bitmap of one table takes a quarter of the memory.
 	o := &tables.QueryOptions{Memory: n/8*4 + 1000}
 	expect(t, s, "SELECT sum(k), count(*) FROM ("+strings.Join(parts, " UNION ALL ")+")", o, fmt.Sprint(45*count, "|", 10*count))
 }

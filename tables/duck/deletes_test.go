@@ -64,7 +64,8 @@ func (f foreign) commit(do func(*table.Transaction) error) {
 	}
 }
 
-// mergeOnRead makes the table's deletes write delete files: deletion vectors with version 3 of the format.
+// mergeOnRead makes later deletes write delete files: position delete files in format version 2, and deletion vectors
+// in version 3.
 func (f foreign) mergeOnRead(version int) {
 	f.t.Helper()
 	f.commit(func(tx *table.Transaction) error {
@@ -134,8 +135,8 @@ func fold(t testing.TB, s *tables.Store) {
 	}
 }
 
-// wantAsScanned checks that SQL reads the rows of a table that Scan returns. It puts these rows to another table, and
-// compares the results of statements for both tables.
+// wantAsScanned checks that SQL reads the rows of a table that Scan returns. It puts these rows into another table, and
+// compares the results of statements on both tables.
 func wantAsScanned(t *testing.T, s *tables.Store, name string, o *tables.QueryOptions, version ...tables.At) {
 	t.Helper()
 	opened, err := s.Bucket("b").Table(name).At(t.Context(), version...)
@@ -227,8 +228,8 @@ func TestDeletes(t *testing.T) {
 	}
 }
 
-// TestDeletesNeedCopy checks that SQL reads a copy of a table with deleted rows if a column hides the row numbers of
-// read_parquet, or if the bitmaps of deleted rows need too much memory.
+// TestDeletesNeedCopy checks that SQL reads a copy of a table with deleted rows if one of its columns hides
+// read_parquet's row numbers, or if the bitmaps of deleted rows need too much memory.
 func TestDeletesNeedCopy(t *testing.T) {
 	s := newStore(t, nil)
 	b := jsonBatch(t, arrow.NewSchema([]arrow.Field{{Name: "k", Type: arrow.PrimitiveTypes.Int64, Nullable: true}, {Name: "File_Row_Number", Type: arrow.PrimitiveTypes.Int64, Nullable: true}}, nil),
@@ -259,7 +260,8 @@ func TestDeletesNeedCopy(t *testing.T) {
 	expect(t, s, "SELECT sum(k) FROM b.large", &tables.QueryOptions{Memory: n/8*4 - 100}, "45")
 }
 
-// addPositions adds a position delete file, with positions in data files, as they are.
+// addPositions adds a position delete file that deletes row positions[i] of the data file paths[i]. It does not check
+// them.
 func (f foreign) addPositions(paths []string, positions []int64) {
 	f.t.Helper()
 	id := func(id string) arrow.Metadata { return arrow.NewMetadata([]string{"PARQUET:field_id"}, []string{id}) }
@@ -322,7 +324,7 @@ func TestHostilePositions(t *testing.T) {
 	if !readsFiles(t, s, "t", nil) {
 		t.Error("SQL copies all rows, want it to read the files")
 	}
-	// A statement can call the view's function itself. No argument makes it read outside of the bitmaps.
+	// A statement can call the view's function directly. No argument may make it read outside of the bitmaps.
 	for arguments, want := range map[string]string{"0, 3": "false", "0, 4": "true", "0, 1099511627776": "true", "0, -1": "true", "1, 3": "true", "18446744073709551615, 3": "true", "NULL, 3": "(null)"} {
 		expect(t, s, "SELECT DISTINCT partd_keep_0_1("+arguments+") FROM b.t", nil, want)
 	}

@@ -13,11 +13,11 @@ import (
 )
 
 // setFiles sets the files of the table's view, and writes rows that DuckDB cannot read from the table's files to
-// another file. If describeOnly is true, it does nothing for a table whose rows must all be copied. If the bitmaps of
-// the table's deleted rows need more than maxBitmaps, in bytes, all rows are copied.
+// another file. If the bitmaps of the table's deleted rows need more than maxBitmaps bytes, all rows are copied. If
+// describeOnly is true, setFiles does nothing for a table whose rows must all be copied.
 func (q *query) setFiles(ctx context.Context, t *boundTable, maxBitmaps int64, describeOnly bool) (err error) {
 	p := t.plan
-	if p.OnlyDeletes && !t.copied && !t.isTarget && !t.hidesRowNumbers() { // a target's rows are numbered without the deleted rows
+	if p.OnlyDeletes && !t.copied && !t.isTarget && !t.hidesRowNumbers() { // row numbers of targets skip deleted rows
 		if t.deletedRows, err = q.e.scratch.deletedRows(ctx, p, q.e.opts.Memory/4); err != nil {
 			return err
 		}
@@ -47,7 +47,8 @@ func (q *query) setFiles(ctx context.Context, t *boundTable, maxBitmaps int64, d
 	return err
 }
 
-// hidesRowNumbers reports whether a column hides one of the columns with which read_parquet numbers rows.
+// hidesRowNumbers reports whether a column of the table hides file_index or file_row_number, with which read_parquet
+// numbers rows.
 func (t *boundTable) hidesRowNumbers() bool {
 	return slices.ContainsFunc(t.columns, func(c column) bool {
 		return strings.EqualFold(c.name, "file_index") || strings.EqualFold(c.name, "file_row_number")
@@ -56,9 +57,9 @@ func (t *boundTable) hidesRowNumbers() bool {
 
 // A table's view reads each group of files with one function call.
 const (
-	plain       = iota // all rows of the files exist
+	plain       = iota // no rows are deleted
 	deleted            // bitmaps say which rows are deleted
-	overlapping        // rows in the tail can replace rows; rows can also be deleted
+	overlapping        // rows in the tail can replace rows, and bitmaps can say which rows are deleted
 	fileGroups
 )
 

@@ -36,7 +36,7 @@ type boundTable struct {
 	offset        int          // position of the name in the statement, in bytes
 	extraRows     *scratchFile // contains the rows that are not in the table's files
 	copied        bool         // whether extraRows contains all rows of the table, because column types must change
-	deletedRows   *scratchFile // contains bitmaps of the deleted rows of files; nil if no rows are deleted
+	deletedRows   *scratchFile // contains bitmaps of the deleted rows of files; nil if the view does not use bitmaps
 	index         int          // position in query.tables
 	isPrivate     bool         // whether only this statement reads extraRows
 	isTarget      bool         // whether the view has tables.FileColumn and tables.RowColumn
@@ -166,7 +166,7 @@ func (q *query) find(ctx context.Context, n database.Name, state tables.At) (buc
 }
 
 // checkTarget returns an error if a column of the target table hides one of the columns that number rows, or if an
-// expression uses whole rows of the table, because these have more columns than the table.
+// expression uses whole rows of the table, because the view's rows have more columns than the table's.
 func (t *boundTable) checkTarget(wholeRows []string, alias string) error {
 	if t.hidesRowNumbers() {
 		return fmt.Errorf("table %v has a column %s or %s, but SQL needs these names to change rows: rename the column", t, fileIndex, fileRow)

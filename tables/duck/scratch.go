@@ -43,7 +43,7 @@ type scratchFile struct {
 	table   string // the table's UUID, and the kind of content
 	mark    string // ScanPlan.TailMark or DeletesMark of the content; "" if the file cannot be reused
 	rows    int64
-	bitmaps []database.Bitmap // of the deleted rows in each of the table's files; nil if they are too large, or if the file contains rows
+	bitmaps []database.Bitmap // of the deleted rows in each table file; nil if too large, or if the content is rows
 	refs    int               // number of queries that use the file
 	spilled spill.Writer
 	written chan struct{} // closed after the file was written, or err was set
@@ -56,7 +56,7 @@ func (s *scratch) rowsOf(ctx context.Context, plan *tables.ScanPlan, mark string
 	return s.file(ctx, plan.UUID, mark, func(f *scratchFile) error { return f.writeRows(ctx, plan, mark != "") })
 }
 
-// deletedRows returns a file with bitmaps of the plan's deleted rows, or a file without bitmaps if they need more than
+// deletedRows returns a file with bitmaps of the plan's deleted rows, or an empty file if the bitmaps need more than
 // maxBytes. The caller must release the file.
 func (s *scratch) deletedRows(ctx context.Context, plan *tables.ScanPlan, maxBytes int64) (*scratchFile, error) {
 	return s.file(ctx, plan.UUID+" deletes", plan.DeletesMark, func(f *scratchFile) error {
@@ -78,7 +78,8 @@ func (s *scratch) deletedRows(ctx context.Context, plan *tables.ScanPlan, maxByt
 	})
 }
 
-// file returns the file with the given mark. If no file has this mark, it creates a file and calls write to fill it.
+// file returns the file with the given mark. If the mark is "" or no file has it, it creates a file and calls write to
+// fill it.
 func (s *scratch) file(ctx context.Context, table, mark string, write func(*scratchFile) error) (*scratchFile, error) {
 	f, isNew := s.acquire(table, mark)
 	if isNew {

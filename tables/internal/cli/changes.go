@@ -12,7 +12,8 @@ import (
 	"github.com/go-partd/partd/tables/filter"
 )
 
-// sinceFlags adds flags that select an earlier state, for a given use. Call the returned function after the flags are parsed.
+// sinceFlags adds flags that select an earlier state. use is its purpose, for the help text. After the flags are
+// parsed, the returned function returns the state, or nil if no flag selects one.
 func sinceFlags(cmd *cobra.Command, use string) func() (tables.At, error) {
 	fs := cmd.Flags()
 	since := fs.String("since", "", "the earlier state for "+use+": a `VERSION` or a time")

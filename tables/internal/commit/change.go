@@ -323,8 +323,8 @@ func (a *Attempt) AddPutID(ctx context.Context, cur *table.Table, id string) err
 	return nil
 }
 
-// AddStatement is AddPutID for an SQL statement that changes n rows. The number and the statement's checksum are recorded too;
-// see Entry.Statement.
+// AddStatement is like AddPutID, but for an SQL statement that changes n rows. It also records n and the statement's
+// checksum for Entry.Statement.
 func (a *Attempt) AddStatement(ctx context.Context, cur *table.Table, id, checksum string, n int64) error {
 	if err := a.AddPutID(ctx, cur, id); err != nil {
 		return err
@@ -333,11 +333,12 @@ func (a *Attempt) AddStatement(ctx context.Context, cur *table.Table, id, checks
 	return nil
 }
 
-// statementMark separates the ID of a statement from its checksum and number of rows, in an ID that only records these.
+// statementMark separates a statement's ID from its checksum and number of rows, in the additional ID that records
+// them.
 const statementMark = "\nstatement="
 
-// Statement returns the checksum of the statement with an ID, and the number of rows that it has changed. The checksum is "" if
-// the ID belongs to a put, or to none.
+// Statement returns the checksum of the statement with an ID, and the number of rows that it changed. The checksum is
+// "" if no statement of the table has this ID.
 func (e *Entry) Statement(ctx context.Context, t *table.Table, id string) (checksum string, n int64, err error) {
 	ids, err := e.tables.Catalog.PutsWithPrefix(ctx, t.Metadata().TableUUID().String(), id+statementMark)
 	if err != nil || len(ids) == 0 {

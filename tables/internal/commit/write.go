@@ -28,7 +28,7 @@ type WriteInput struct {
 	Caster       *schema.Caster                // nil means that the rows are already in the column types of files; Write then ignores Rules and Check
 	Rules        *rules.Check                  // rule checks, which Write closes; nil means no rules
 	Check        func(arrow.RecordBatch) error // an additional check of each batch; can be nil
-	Moved        bool                          // the rows end with Iceberg's columns for lineage, which stay the same
+	Moved        bool                          // the rows end with Iceberg's columns for lineage, which Write keeps
 	Acknowledged bool                          // earlier puts of the rows succeeded, so duplicates must not be rejected now
 }
 
@@ -197,8 +197,8 @@ func AddFiles(ctx context.Context, t *table.Table, files []iceberg.DataFile, pro
 		if merges == "" || t.Metadata().Version() < 3 || s == nil || s.FirstRowID != nil {
 			return add()
 		}
-		// The table was upgraded to version 3 after its last commit, so the rows of older files have no IDs yet. If a manifest had
-		// such files and new ones, both would get the same IDs.
+		// The table was upgraded to version 3 after its last commit, so the rows of older files have no IDs yet. If a
+		// manifest contained such files and new ones, rows of both would get the same IDs.
 		return cmp.Or(tx.SetProperties(iceberg.Properties{table.ManifestMergeEnabledKey: "false"}), add(), tx.SetProperties(iceberg.Properties{table.ManifestMergeEnabledKey: merges}))
 	})
 }
@@ -213,9 +213,9 @@ func ReplaceFiles(ctx context.Context, t *table.Table, old, files []iceberg.Data
 // correctionProperty marks the snapshots of corrections that only add files.
 const correctionProperty = "partd.correction"
 
-// CorrectFiles is like ReplaceFiles, but onlyAppended recognizes its snapshot even if no file is replaced. A correction that
-// finds no row to replace, such as an upsert of new keys, is not an append: another upsert with these keys must see its
-// rows.
+// CorrectFiles is like ReplaceFiles, but marks the new snapshot if it only adds files, so that onlyAppended does not
+// take it for an append. If a correction finds no row to replace, such as an upsert of new keys, another upsert with
+// these keys must still see its rows.
 func CorrectFiles(ctx context.Context, t *table.Table, old, files []iceberg.DataFile) (table.Metadata, error) {
 	var props iceberg.Properties
 	if len(old) == 0 {

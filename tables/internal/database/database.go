@@ -86,7 +86,7 @@ var errNoMemory = errors.New("cannot open an in-memory DuckDB database")
 func bytesText(n int64) string { return fmt.Sprintf("'%d bytes'", n) }
 
 // Catalogs that can precede a bucket's name. Catalog is for tools that require a catalog name. For statements that compare
-// two states, Before contains the earlier state of tables, and Changes the changes since that state.
+// two states, Before contains the earlier state of each table, and Changes contains the changes since that state.
 const (
 	Catalog = "partd"
 	Before  = "before"

@@ -12,7 +12,8 @@ extern void *duckdb_data_chunk_get_vector(void *chunk, uint64_t column);
 extern void *duckdb_vector_get_data(void *vector);
 extern void *duckdb_scalar_function_get_extra_info(void *info);
 
-// The block in info has the number n of bitmaps, the bounds of n bitmaps as positions in the block, and the bitmaps.
+// The block in info consists of 64-bit words: the number of bitmaps, the start and the end of each bitmap as positions
+// in the block, and the bitmaps.
 static void keep_rows(void *info, void *chunk, void *result) {
 	const uint64_t *block = duckdb_scalar_function_get_extra_info(info);
 	const uint64_t *files = duckdb_vector_get_data(duckdb_data_chunk_get_vector(chunk, 0));
@@ -44,21 +45,22 @@ import (
 )
 
 // KeepFunction is an SQL function that returns whether a row is not deleted. A view calls it with file_index and
-// file_row_number, columns that read_parquet adds. A join with the deleted rows would take up to three times as long.
+// file_row_number, which are columns that read_parquet offers. A join with the deleted rows would take up to three
+// times as long.
 //
-// The function is written in C, because Go code cannot be called in the threads of a worker process: it serves requests
-// in an init function, and Go delays such calls until all init functions have returned.
+// The function is written in C, because DuckDB's threads in a worker process cannot call Go code: a worker serves
+// requests in an init function, and Go delays calls from other threads until all init functions have returned.
 type KeepFunction struct {
 	Name    string
-	Path    string   // file with the bitmaps
+	Path    string   // path of the file with the bitmaps
 	Bitmaps []Bitmap // one for each value of file_index
 }
 
-// Bitmap is the place of a bitmap in a file. The bitmap consists of 64-bit words in the machine's byte order: bit i%64 of
-// word i/64 is set if row i is deleted.
+// Bitmap is the place of a bitmap in a file, in bytes. The bitmap consists of 64-bit words in the machine's byte order:
+// bit i%64 of word i/64 is set if row i is deleted. Rows after the bitmap's end are not deleted.
 type Bitmap struct{ Offset, Bytes int64 }
 
-// Bytes returns the size of the function's bitmaps.
+// Bytes returns the total size of the function's bitmaps.
 func (k *KeepFunction) Bytes() (n int64) {
 	for _, b := range k.Bitmaps {
 		n += b.Bytes
@@ -66,7 +68,7 @@ func (k *KeepFunction) Bytes() (n int64) {
 	return n
 }
 
-// addKeepFunction defines a function, which exists until the database is closed.
+// addKeepFunction defines the function k. It exists until the database is closed.
 func (d *Database) addKeepFunction(k *KeepFunction) error {
 	bitmaps, err := loadBitmaps(k)
 	if err != nil {
@@ -99,7 +101,7 @@ func loadBitmaps(k *KeepFunction) (unsafe.Pointer, error) {
 		return nil, err
 	}
 	defer file.Close()
-	position := 1 + 2*len(k.Bitmaps) // in words, as the bounds in the block
+	position := 1 + 2*len(k.Bitmaps) // of the next bitmap in the block, in words
 	size := wordBytes*position + int(k.Bytes())
 	p := C.calloc(1, C.size_t(size))
 	if p == nil {

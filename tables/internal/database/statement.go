@@ -23,7 +23,7 @@ type Name struct {
 
 	Columns    []string // in lower case, sorted: every identifier of the statement that can be a column of this table
 	AllColumns bool     // the statement can also use columns that it does not name, as SELECT * does
-	WholeRows  []string // table names and aliases in lower case that the statement uses like a column: each can mean a whole row
+	WholeRows  []string // in lower case: table names and aliases used like columns, so each can mean a whole row
 }
 
 // TableNames returns the table names in a statement. It only parses the statement, because binding would require the

@@ -25,14 +25,14 @@ func DeletedRows(ctx context.Context, t *table.Table, tasks []table.FileScanTask
 	var size atomic.Int64 // of all bitmaps, in bytes
 	bitmaps := make([][]uint64, len(tasks))
 	files := ToRead(t, tasks)
-	var affected []int // indices of files with delete files
+	var affected []int // indices of the files that have delete files
 	for i, f := range files {
 		if f.Deletes != nil {
 			affected = append(affected, i)
 		}
 	}
 	err = parallel.Each(ctx, slices.Values(affected), runtime.GOMAXPROCS(0), func(ctx context.Context, i int) error {
-		deleted := Deleted{} // only of file i, because Deleted is not safe for concurrent use
+		deleted := Deleted{} // only for file i, because Deleted is not safe for concurrent use
 		f := files[i].WithDeletes(nil, func(firstRow int64, keep []bool, _ []arrow.Array) error {
 			counted := int64(len(deleted[files[i].Path]))
 			for j, kept := range keep {

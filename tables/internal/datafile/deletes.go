@@ -22,10 +22,12 @@ import (
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
-// maxDeleteBytes limits the memory for the contents of delete files, in bytes.
+// maxDeleteBytes limits the memory for the positions and keys of a deleteReader, and for each deletion vector, in
+// bytes.
 const maxDeleteBytes = 512 << 20
 
-// deleteReader reads delete files, which other programs write. It reads each delete file once for all data files.
+// deleteReader reads delete files, which other programs write. It reads each position or equality delete file once for
+// all data files.
 type deleteReader struct {
 	t         *table.Table
 	dataFiles map[string]bool // paths of the data files to read
@@ -104,7 +106,7 @@ func (d *deleteReader) deletesOf(ctx context.Context, task table.FileScanTask) (
 
 var errDeletesTooLarge = fmt.Errorf("the table's delete files need more than %d MiB of memory: compact the table with the program that wrote them", maxDeleteBytes>>20)
 
-// addBytes adds to the size of the contents in memory, and returns an error above maxDeleteBytes.
+// addBytes adds n to d.bytes, and returns an error if the sum exceeds maxDeleteBytes. d.mu must be held.
 func (d *deleteReader) addBytes(n int64) error {
 	if d.bytes += n; d.bytes > maxDeleteBytes {
 		return errDeletesTooLarge
@@ -112,11 +114,12 @@ func (d *deleteReader) addBytes(n int64) error {
 	return nil
 }
 
-// bitmapBytes is the approximate size of a bitmap with few rows. A dv.RoaringPositionBitmap has one for every 2^32 rows.
+// bitmapBytes is the approximate size of a bitmap with few rows, in bytes. A dv.RoaringPositionBitmap has a bitmap for
+// every 2^32 rows.
 const bitmapBytes = 256
 
 // checkVector returns an error if a deletion vector would need more than maxDeleteBytes, or claims more bitmaps than it
-// can contain. dv.ReadDV allocates memory by this claim.
+// can contain. dv.ReadDV would allocate memory for all claimed bitmaps.
 func checkVector(fs io.IO, f iceberg.DataFile) error {
 	const growth = 6 // in memory, a vector is up to 6 times as large as in the file
 	offset, size := f.ContentOffset(), f.ContentSizeInBytes()
@@ -132,7 +135,7 @@ func checkVector(fs io.IO, f iceberg.DataFile) error {
 	if _, err := file.ReadAt(head[:], *offset); err != nil {
 		return err
 	}
-	const minBytes = 12 // of each bitmap
+	const minBytes = 12 // minimum size of a bitmap in the file
 	bitmaps := binary.LittleEndian.Uint64(head[8:])
 	if bitmaps > uint64(max(*size, 0))/minBytes {
 		return fmt.Errorf("the deletion vector has %d bytes and claims %d bitmaps, which would need more", *size, bitmaps)
@@ -149,7 +152,7 @@ const (
 	positionID = 2147483545
 )
 
-// rowsOf returns the row numbers that the position delete file f marks as deleted in dataFile. mu must be held.
+// rowsOf returns the row numbers that the position delete file f marks as deleted in dataFile. d.mu must be held.
 func (d *deleteReader) rowsOf(ctx context.Context, f iceberg.DataFile, dataFile string) (*dv.RoaringPositionBitmap, error) {
 	if rowsByFile, ok := d.positions[f.FilePath()]; ok {
 		return rowsByFile[dataFile], nil
@@ -163,12 +166,12 @@ func (d *deleteReader) rowsOf(ctx context.Context, f iceberg.DataFile, dataFile 
 		return nil, err
 	}
 	err = d.eachBatch(ctx, f, columns, func(b arrow.RecordBatch) error {
-		const rowBytes, blockRows, blockBytes = 2, 1 << 16, 64 // approximate sizes in a bitmap
+		const rowBytes, blockRows, blockBytes = 2, 1 << 16, 64 // approximate memory of a row and of a block of rows
 		const noBlock = math.MinInt64
 		lastBlock, size := int64(noBlock), int64(0)
 		paths, rows := b.Column(0).(*array.String), b.Column(1).(*array.Int64)
 		for i := range paths.Len() {
-			if !d.dataFiles[paths.Value(i)] { // the file can have positions in replaced files
+			if !d.dataFiles[paths.Value(i)] { // a delete file can also contain positions in files that were replaced
 				continue
 			}
 			deleted := rowsByFile[paths.Value(i)]
@@ -199,7 +202,7 @@ func (d *deleteReader) rowsOf(ctx context.Context, f iceberg.DataFile, dataFile 
 	return rowsByFile[dataFile], nil
 }
 
-// keysOf returns the content of an equality delete file. mu must be held.
+// keysOf returns the content of an equality delete file. d.mu must be held.
 func (d *deleteReader) keysOf(ctx context.Context, f iceberg.DataFile) (*deletedKeys, error) {
 	if deleted, ok := d.keys[f.FilePath()]; ok {
 		return deleted, nil

@@ -80,7 +80,7 @@ func TestDeletesMemory(t *testing.T) {
 			if fails != (err != nil && strings.Contains(err.Error(), "512 MiB")) || err != nil && !fails {
 				t.Errorf("%s, with %d bytes in use: error = %v, want an error about 512 MiB: %v", kind, used, err, fails)
 			}
-			// Positions that are far apart need a bitmap each.
+			// Positions that are far apart each need a bitmap.
 			if want := map[string]int64{"positions": 2 * bitmapBytes, "keys": 2}[kind]; d.bytes-used < want {
 				t.Errorf("%s: reading the delete file counted %d bytes, want at least %d", kind, d.bytes-used, want)
 			}

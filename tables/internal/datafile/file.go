@@ -247,8 +247,8 @@ func (f *file) bounds(g group, c Column) filter.Bounds {
 	return b
 }
 
-// knownMax returns nil, which means an unknown bound, if bound is empty. Writers omit a maximum that is too long, and libraries
-// then return an empty one.
+// knownMax returns bound, or nil, which means an unknown bound, if bound is empty. Writers omit a maximum that is too
+// long, and libraries then return an empty maximum.
 func knownMax(bound []byte) []byte {
 	if len(bound) == 0 {
 		return nil

@@ -11,14 +11,16 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// Deleted maps the path of each file to a bitmap of the rows to delete. The bitmap ends at the last of these rows.
+// Deleted maps the path of each file to a bitmap of the rows to delete: bit i%64 of element i/64 stands for row i. The
+// bitmap ends at the last of these rows. Deleted is not safe for concurrent use.
 type Deleted map[string][]uint64
 
-// Add adds a row. If the bits would take more than limit bytes, Add returns an error that wraps partd.ErrTooLarge.
+// Add adds a row of a file. If the bitmaps of all files would need more than about limit bytes, Add returns an error
+// that wraps partd.ErrTooLarge.
 func (d Deleted) Add(path string, row, limit int64) error {
 	rows, word := d[path], row/64
 	if missing := word + 1 - int64(len(rows)); missing > 0 {
-		if word >= int64(cap(rows)) { // otherwise, the memory is allocated, and adding up the sizes again would take long
+		if word >= int64(cap(rows)) { // otherwise, the memory is already allocated; adding up the sizes is slow
 			size := 8 * missing
 			for _, r := range d {
 				size += 8 * int64(len(r))
@@ -34,7 +36,7 @@ func (d Deleted) Add(path string, row, limit int64) error {
 	return nil
 }
 
-// Count returns the number of rows of a file to delete.
+// Count returns the number of rows to delete from a file.
 func (d Deleted) Count(path string) (n int64) {
 	for _, word := range d[path] {
 		n += int64(bits.OnesCount64(word))
@@ -42,7 +44,7 @@ func (d Deleted) Count(path string) (n int64) {
 	return n
 }
 
-// Hide makes scans of files omit the deleted rows.
+// Hide changes files so that scans omit the deleted rows, and returns files.
 func (d Deleted) Hide(files []File) []File {
 	for i, f := range files {
 		if rows := d[f.Path]; rows != nil {
@@ -58,8 +60,8 @@ func (d Deleted) Hide(files []File) []File {
 	return files
 }
 
-// WithDeletes returns a copy of f that deletes further rows: mark is like Deletes.MarkDeleted, and gets the values of
-// columns. For rows that f itself deletes, keep is already false.
+// WithDeletes returns a copy of f that deletes further rows. mark is like Deletes.MarkDeleted, for the given columns.
+// For rows that f itself deletes, keep is already false.
 func (f File) WithDeletes(columns []Column, mark func(firstRow int64, keep []bool, columns []arrow.Array) error) File {
 	own := f.Deletes
 	f.Deletes = func(ctx context.Context) (*Deletes, error) {

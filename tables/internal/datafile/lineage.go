@@ -7,12 +7,12 @@ import (
 	"github.com/apache/iceberg-go"
 )
 
-// Lineage has the values that a file's rows inherit where Iceberg's columns for lineage are missing or null. Row n of the file
-// inherits the ID FirstRowID+n.
+// Lineage contains the values that a file's rows inherit if Iceberg's columns for lineage are missing or null. Row n of
+// the file, counted from 0, inherits the ID FirstRowID+n. A nil FirstRowID means that the rows have no IDs yet.
 type Lineage struct{ FirstRowID, Sequence *int64 }
 
 // inherit returns the values of column c for the kept rows of a step. In Iceberg's columns for lineage, it replaces nulls
-// by the inherited values. The file must have a first row ID; rows of other files have no IDs yet.
+// with the inherited values. It may release values. f.lineage.FirstRowID must not be nil.
 func (f *file) inherit(c Column, values arrow.Array, st *step, groupStart int64) arrow.Array {
 	if f.lineage.Sequence == nil || values.NullN() == 0 {
 		return values

@@ -68,8 +68,8 @@ func (b *tailBuffer) release(footer *metadata.FileMetaData, chunks []chunk) (err
 	return err
 }
 
-// complete returns a file's manifest entry with NaN counts, by field ID, and without invalid bounds: the library's bounds do
-// not cover chunks that have no bounds in the footer, because of NaN or because their greatest value is too long.
+// complete returns a file's manifest entry with NaN counts, by field ID, and without invalid bounds. The library's
+// bounds do not cover chunks that have no bounds in the footer, because they contain NaN or their maximum is too long.
 func complete(spec iceberg.PartitionSpec, f iceberg.DataFile, nans map[int]int64, footer *metadata.FileMetaData) (iceberg.DataFile, error) {
 	b, err := Rebuild(spec, f, f.FilePath())
 	if err != nil {

@@ -178,8 +178,8 @@ func HasDeletes(task table.FileScanTask) bool {
 	return len(task.DeleteFiles)+len(task.EqualityDeleteFiles)+len(task.DeletionVectorFiles) > 0
 }
 
-// ReadRows reads the rows of files, except those in deleted, in their stored types, with Iceberg's columns for lineage if the
-// table has them.
+// ReadRows reads the rows of files, except the rows in deleted. The rows have their stored types, and end with
+// Iceberg's columns for lineage if the table has them.
 func ReadRows(ctx context.Context, t *table.Table, files []table.FileScanTask, deleted Deleted) sorted.Batches {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		scan, err := NewScan(ctx, t, schema.WithLineage(t.Schema(), t.Metadata().Version()), nil, nil)

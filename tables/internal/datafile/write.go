@@ -15,8 +15,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
-// Write writes batches as data files of about fileBytes bytes each. If fileBytes is 0, the table's setting applies. stored has
-// the columns of the batches: the table's columns, which Iceberg's two columns for lineage can follow.
+// Write writes batches as data files of about fileBytes bytes each. If fileBytes is 0, the table's setting applies.
+// stored has the columns of the batches: the table's columns, optionally followed by Iceberg's two columns for lineage.
 func Write(ctx context.Context, t *table.Table, stored *arrow.Schema, rows sorted.Batches, fileBytes int64) ([]iceberg.DataFile, error) {
 	id, err := uuid.NewV7() // Version 7 IDs increase with time, as compareNames requires.
 	if err != nil {

@@ -22,7 +22,7 @@ type writer struct {
 	fs        iceio.WriteFileIO
 	id        uuid.UUID
 	locations table.LocationProvider
-	columns   *iceberg.Schema // the columns to write; prepare changes their names to those in files
+	columns   *iceberg.Schema // the columns to write; prepare replaces their names with the names in files
 	arrow     *arrow.Schema
 
 	groupRows, groupBytes, fileBytes int64

@@ -22,7 +22,7 @@ import (
 
 var changedColumns = []column{{"k", "long"}, {"v", "double"}}
 
-// changedRows returns a reader of rows with distinct keys from first on.
+// changedRows returns a reader of count rows with consecutive keys, starting with first, and the value v.
 func changedRows(t testing.TB, first, count int, v float64) array.RecordReader {
 	t.Helper()
 	schema := arrow.NewSchema([]arrow.Field{{Name: "k", Type: arrow.PrimitiveTypes.Int64, Nullable: true}, {Name: "v", Type: arrow.PrimitiveTypes.Float64, Nullable: true}}, nil)
@@ -38,7 +38,7 @@ func changedRows(t testing.TB, first, count int, v float64) array.RecordReader {
 	return r
 }
 
-// netChanges returns the changes of a table since a version as lines of "kind k v", sorted.
+// netChanges returns the changes of a table since a version as sorted lines of the form "kind k v".
 func (o *flightClient) netChanges(table string, since tables.Version) (lines []string) {
 	o.t.Helper()
 	bucket, name := splitName(table)
@@ -53,7 +53,7 @@ func (o *flightClient) netChanges(table string, since tables.Version) (lines []s
 	return lines
 }
 
-// changedTable applies the same random changes to a table by Flight and, as statements, to another program's table.
+// changedTable makes random changes to a table through Flight, and returns equivalent statements for another program.
 type changedTable struct {
 	flight   *flightClient
 	table    string
@@ -61,7 +61,7 @@ type changedTable struct {
 	versions []tables.Version
 }
 
-// step makes a random change, and returns equivalent statements for a table t.
+// step makes a random change, and returns equivalent statements for a table named t.
 func (c *changedTable) step(t *testing.T) (statements []string) {
 	t.Helper()
 	ctx := t.Context()

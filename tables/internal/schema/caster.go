@@ -105,7 +105,7 @@ func (c *Caster) WithMigration(from *arrow.Schema, migrate func(arrow.RecordBatc
 	return &copied
 }
 
-// KeepsRows reports whether each row of a batch results in one row, in the same order.
+// KeepsRows reports whether Cast returns one row for each row of a batch, in the same order.
 func (c *Caster) KeepsRows() bool { return c.migrate == nil }
 
 // CanPromote reports whether the type of a stored column can change: by Iceberg's type promotion, or from integers to float64.

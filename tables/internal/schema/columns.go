@@ -76,8 +76,8 @@ func Columns(batch arrow.RecordBatch, names []string) []arrow.Array {
 	return columns
 }
 
-// Project returns the batch's columns that the schema to names. The batch must have these columns, with the types in to.
-// The caller must release the result.
+// Project returns the columns of the batch that the schema to lists. The batch must have these columns, with the types
+// in to. The caller must release the result.
 func Project(batch arrow.RecordBatch, to *arrow.Schema) arrow.RecordBatch {
 	if batch.Schema() == to {
 		batch.Retain()

@@ -20,7 +20,7 @@ type File struct {
 	Bounds *sorted.Bounds // bounds of the rows' times; nil if unknown
 	Stale  bool           // set by the caller of Groups: Groups must include the file even if its rows are in order
 
-	Deleted datafile.Deleted // rows to omit; nil means none
+	Deleted datafile.Deleted // rows that reads omit; nil means none
 
 	arrival int // index among the files that were passed to OverlappingGroups
 }

@@ -41,8 +41,8 @@ func ForTable(t *table.Table, memory int64) (*Series, error) {
 	return New(d, t, memory), nil
 }
 
-// withLineage returns a copy of s that also reads and writes Iceberg's columns for lineage, if the table has them. All
-// operations that move rows to other files must use it.
+// withLineage returns a copy of s that also reads and writes Iceberg's columns for lineage, if the table has them. Each
+// operation that moves rows to other files must use it.
 func (s *Series) withLineage() *Series {
 	moving := *s
 	moving.def = s.def.WithLineage(s.table.Metadata().Version())

@@ -9,9 +9,10 @@ import (
 	"github.com/go-partd/partd/internal/extsort"
 )
 
-// AppendExact appends an encoding of value i of a, which must have a stored type. Two values of a type have equal encodings
-// only if they are both null, both NaN, or stored with the same bits: -0 differs from 0. Nested values are compared
-// element by element, and maps as lists of entries. No encoding is a prefix of another.
+// AppendExact appends an encoding of value i of a, which must have a stored type. Two values of the same type have
+// equal encodings if and only if they are both null, both NaN, or stored with the same bits: -0 differs from 0. Nested
+// values are equal if their elements are, and maps if their lists of entries are. No encoding is a prefix of a
+// different one.
 func AppendExact(dst []byte, a arrow.Array, i int) []byte {
 	if a.IsNull(i) {
 		return append(dst, 0)
@@ -50,7 +51,7 @@ func AppendExact(dst []byte, a arrow.Array, i int) []byte {
 	return AppendKey(dst, a, i)
 }
 
-// appendExactFloat is extsort.AppendFloat, but -0 comes before 0.
+// appendExactFloat is like extsort.AppendFloat, but -0 comes before 0.
 func appendExactFloat(dst []byte, x float64) []byte {
 	if x == 0 && math.Signbit(x) {
 		return extsort.AppendUint(dst, 1<<63-1)

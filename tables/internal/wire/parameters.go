@@ -12,7 +12,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
 )
 
-// EncodeParameters returns rows of a statement's parameters as an Arrow stream. It returns nil for nil.
+// EncodeParameters returns rows of parameters for a statement as an Arrow stream. It returns nil if rows is nil.
 func EncodeParameters(rows arrow.RecordBatch) ([]byte, error) {
 	if rows == nil {
 		return nil, nil
@@ -23,8 +23,9 @@ func EncodeParameters(rows arrow.RecordBatch) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// DecodeParameters returns the batch of an Arrow stream from a client, or nil for nil. A stream with more than one batch is an
-// error. limit bounds the batch's memory, in bytes. The caller must release the batch.
+// DecodeParameters returns the only batch of an Arrow stream from a client, or nil if stream is nil. It returns an
+// error if the stream has no batch or several, or if the batch needs more than limit bytes. The caller must release the
+// batch.
 func DecodeParameters(stream []byte, limit int64) (arrow.RecordBatch, error) {
 	if stream == nil {
 		return nil, nil

@@ -11,7 +11,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
-// TestDecodeParameters checks that no rows of parameters are lost: all are in the one batch, or the stream is refused.
+// TestDecodeParameters checks that no rows of parameters are lost: a stream with more than one batch is refused.
 func TestDecodeParameters(t *testing.T) {
 	schema := arrow.NewSchema([]arrow.Field{{Name: "1", Type: arrow.PrimitiveTypes.Int64}}, nil)
 	values := array.NewInt64Builder(memory.DefaultAllocator)

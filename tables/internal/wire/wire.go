@@ -70,7 +70,8 @@ type Scan struct {
 	Dictionaries bool  `json:"dictionaries,omitempty"`
 }
 
-// Changes is a ticket for Table.Changes. The metadata of the answer's schema contain tables.VersionKey and tables.UUIDKey.
+// Changes is a ticket for Table.Changes. The schema metadata of the answer contains tables.VersionKey and
+// tables.UUIDKey.
 type Changes struct {
 	Partd string `json:"partd"` // must be ChangesCall
 	Table
@@ -86,7 +87,7 @@ type Statement struct {
 	State
 	Since      State  `json:"since,omitzero"`       // see tables.QueryOptions.Before
 	Parameters []byte `json:"parameters,omitempty"` // one row, as an Arrow stream
-	ID         string `json:"id,omitempty"`         // identifies an execution, so that it can be canceled; random, because whoever knows it can cancel
+	ID         string `json:"id,omitempty"`         // identifies an execution, to cancel it; random, because anyone who knows it can cancel
 	WriteID    string `json:"write_id,omitempty"`   // see tables.ExecOptions.ID
 }
 

@@ -5,7 +5,8 @@ import (
 	"testing"
 )
 
-// TestEmptyKeys checks that a ticket distinguishes the table's keys, which is nil, from no keys.
+// TestEmptyKeys checks that a ticket distinguishes nil, which means the table's keys, from an empty list, which means
+// no keys.
 func TestEmptyKeys(t *testing.T) {
 	for _, keys := range [][]string{nil, {}} {
 		var got Changes

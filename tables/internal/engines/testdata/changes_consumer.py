@@ -1,5 +1,5 @@
-"""Keeps a copy of the table changes.source in DuckDB up to date: it asks for the changes since the version that the copy has,
-and applies them in a transaction together with the new version. It may be killed at any time."""
+"""Keeps a copy of the table changes.source in DuckDB up to date: asks for the changes since the copy's version, applies
+them, and stores the new version in the same transaction. It may be killed at any time."""
 
 import json
 import sys

@@ -1,5 +1,5 @@
-"""Runs the statements in the standard input, one a line, in DuckLake. It prints the net changes of table t since each
-snapshot, as a list of [kind, k, v] for each snapshot."""
+"""Runs the statements from standard input, one per line, in DuckLake. Prints the net changes of table t since the
+snapshot after each line, as a list of [kind, k, v] for each line."""
 
 import collections
 import glob
