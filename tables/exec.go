@@ -24,45 +24,48 @@ type ExecOptions struct {
 	// Bucket is where table names without a bucket are looked up.
 	Bucket string
 
-	// Parameters contains the statement's parameters, as QueryOptions.Parameters does. If it has several rows, the statement
-	// is run for each row. INSERT … VALUES puts the rows in one commit. Every other statement commits after each row,
-	// and an error says how many rows were applied.
+	// Parameters contains the statement's parameters, as QueryOptions.Parameters does, but can have any number of rows.
+	// INSERT … VALUES puts the rows of all parameters in one commit. Every other statement runs and commits once for
+	// each row of the parameters. If it fails, the error says how many of these rows were applied. Without rows, Exec
+	// does nothing.
 	Parameters arrow.RecordBatch
 
 	// ID makes INSERT, UPDATE, DELETE, MERGE, TRUNCATE and CREATE TABLE idempotent: if a statement with this ID was
-	// already applied to the table, Exec changes nothing and returns the same number of rows. See PutOptions.ID. If the ID
-	// belongs to a different statement, Exec returns an error; it does not compare the rows of INSERT … VALUES. Other
-	// statements ignore ID: a second DROP or ALTER fails.
+	// already applied to the table, Exec changes nothing and returns the same number of rows. See PutOptions.ID. If the
+	// ID belongs to a different statement, Exec returns an ArgumentError; it does not compare the rows of INSERT …
+	// VALUES. Other statements ignore ID, so a second DROP TABLE fails, for example.
 	ID string
 
 	// Memory limits the memory of the statement's query; see QueryOptions.Memory.
 	Memory int64
 
-	// DryRun runs the statement without changing anything. It returns the number of rows that the statement would change.
+	// DryRun makes Exec change nothing, and return the number of rows that the statement would change.
 	DryRun bool
 
-	// Authorize is called with the statement's verb, bucket and table before the statement runs. If it returns an error, Exec
-	// returns this error. Nil means that all statements are allowed. [CheckAccess] applies in any case.
+	// Authorize is called with the statement's verb, bucket and table before the statement runs. It is not called for
+	// tables that the statement only reads. If it returns an error, Exec returns an error that wraps it. Nil means that
+	// all statements are allowed. [CheckAccess] applies in any case.
 	Authorize func(ExecResult) error
 }
 
 // ExecResult is the result of Exec.
 type ExecResult struct {
-	Rows    int64   `json:"rows"`    // rows that the statement inserted, updated or deleted
-	Version Version `json:"version"` // the table's newest version after the statement, as returned by Put
+	Rows    int64   `json:"rows"`    // number of rows that the statement inserted, updated or deleted
+	Version Version `json:"version"` // as returned by Put; 0 after a dry run, DROP, ALTER or CREATE SCHEMA
 	Verb    string  `json:"verb"`    // such as INSERT or CREATE TABLE
 	Bucket  string  `json:"bucket"`
 	Table   string  `json:"table"` // "" for CREATE SCHEMA and DROP SCHEMA
 }
 
-// IsWrite reports whether a statement is for Exec, rather than for Query. It only looks at the statement's first words, so
-// it is also true for statements that Exec refuses, such as CREATE VIEW or COMMIT.
+// IsWrite reports whether a statement is for Exec, rather than for Query. It only looks at the statement's verb, so it
+// is also true for statements that Exec refuses, such as CREATE VIEW or COMMIT.
 func IsWrite(sql string) bool { return sqlwrite.IsWrite(sql) }
 
-// Exec runs an SQL statement that changes a table or a bucket, as one commit: INSERT, UPDATE, DELETE, MERGE, TRUNCATE,
-// CREATE, DROP or ALTER TABLE, and CREATE or DROP SCHEMA, whose schema is a bucket. The SELECT statements in it
-// can use what a Query can. If other programs change the table at the same time, Exec runs the statement again. Without
-// Options.Engine, the error wraps errors.ErrUnsupported. See docs/write.md.
+// Exec runs an SQL statement that changes a table or a bucket, in one commit: INSERT, UPDATE, DELETE, MERGE, TRUNCATE,
+// CREATE, DROP or ALTER TABLE, and CREATE or DROP SCHEMA, whose schema is a bucket. Queries in the statement can use
+// whatever a Query can. If a concurrent change to the table conflicts with the statement, Exec runs the statement
+// again. After too many conflicts, the error wraps ErrConflict. Without Options.Engine, it wraps errors.ErrUnsupported.
+// See docs/write.md.
 func (s *Store) Exec(ctx context.Context, sql string, o *ExecOptions) (result ExecResult, err error) {
 	s = s.orUnopened()
 	if s.opts.Engine == nil {
@@ -109,7 +112,7 @@ type execution struct {
 	table  *Table
 	exists bool // whether the table or bucket exists
 
-	attempts int // number of attempts to change rows
+	attempts int // number of calls of change
 }
 
 // runEach runs the statement once for each row of parameters.
@@ -138,7 +141,8 @@ func (x *execution) runEach(ctx context.Context) (total ExecResult, err error) {
 func (x *execution) locate(ctx context.Context) (err error) {
 	st := x.st
 	x.result = ExecResult{Verb: st.Verb, Bucket: cmp.Or(st.Schema, x.o.Bucket), Table: st.Table}
-	if st.Schema == "default" && st.Table != "" { // as in a query: the default bucket, unless a bucket named default has the table
+	// As in a query, default is the default bucket, unless a bucket called default has the table.
+	if st.Schema == "default" && st.Table != "" {
 		if exists, err := x.s.has(ctx, "default", st.Table); err != nil {
 			return err
 		} else if !exists {
@@ -208,7 +212,8 @@ func (x *execution) run(ctx context.Context) error {
 	return x.define(ctx)
 }
 
-// applied reports whether a statement with the option ID was already applied to the table. If so, it sets the result.
+// applied reports whether the statement was already applied to the table, according to its ID. If so, applied sets the
+// result. If the ID belongs to another statement or put, applied returns an error.
 func (x *execution) applied(ctx context.Context) (bool, error) {
 	if x.o.ID == "" || !x.exists {
 		return false, nil
@@ -231,7 +236,7 @@ func (x *execution) applied(ctx context.Context) (bool, error) {
 	switch {
 	case err != nil:
 		return false, err
-	case checksum == "" && x.st.Values != nil: // the rows of VALUES can be in the tail, which only records the ID
+	case checksum == "" && x.st.Values != nil: // only the ID is recorded, because the rows of VALUES can go to the tail
 		rows = int64(len(x.st.Values)) * x.parameterRows()
 	case x.st.Values != nil || checksum != x.checksum():
 		return false, &ArgumentError{Err: fmt.Errorf("the ID %q belongs to another statement or put, which was applied to this table: use a new ID", x.o.ID)}
@@ -245,7 +250,7 @@ func (x *execution) checksum() string {
 	h := sha256.New()
 	_, _ = io.WriteString(h, x.sql)
 	if x.o.Parameters != nil {
-		if values, err := x.o.Parameters.MarshalJSON(); err == nil { // values without JSON are not compared
+		if values, err := x.o.Parameters.MarshalJSON(); err == nil { // parameters that JSON cannot represent are not compared
 			_, _ = h.Write(values)
 		}
 	}
@@ -267,7 +272,7 @@ func (x *execution) columns(ctx context.Context) ([]sqlwrite.Column, error) {
 func (s *Store) sqlColumns(logical, stored *arrow.Schema) (columns []sqlwrite.Column) {
 	for i, typ := range s.opts.Engine.ColumnTypes(logical, stored) {
 		f := logical.Field(i)
-		if f.Type.ID() == arrow.NULL { // the column takes the type of its first value
+		if f.Type.ID() == arrow.NULL { // the column will take the type of its first value
 			typ = ""
 		}
 		columns = append(columns, sqlwrite.Column{Name: f.Name, Type: typ})
@@ -279,7 +284,7 @@ func (x *execution) queryOptions() *QueryOptions {
 	return &QueryOptions{Bucket: x.o.Bucket, Parameters: x.o.Parameters, Memory: x.o.Memory}
 }
 
-// query runs a query of the statement. Errors have no position, because the query is not the text that the user wrote.
+// query runs a query for the statement. Its errors have no position, because the user did not write the query's text.
 func (x *execution) query(ctx context.Context, sql string, o *QueryOptions) (array.RecordReader, error) {
 	r, err := x.s.opts.Engine.Query(ctx, x.s, sql, o)
 	return r, withoutPosition(err)

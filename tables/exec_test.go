@@ -46,7 +46,7 @@ func (*positionEngine) ColumnTypes(logical, _ *arrow.Schema) []string {
 	return make([]string, logical.NumFields())
 }
 
-// TestExecWrongPositions checks that rows of a query that do not exist in the table are errors.
+// TestExecWrongPositions checks that Exec fails if the query returns a row or an action that does not exist.
 func TestExecWrongPositions(t *testing.T) {
 	for _, e := range []positionEngine{{file: 1}, {file: 1 << 63}, {row: 3}, {row: -1}, {action: 1}, {action: -1}} {
 		s := mustOpen(t, t.TempDir(), &Options{Engine: &e})
@@ -58,7 +58,8 @@ func TestExecWrongPositions(t *testing.T) {
 	}
 }
 
-// TestExecDuringAppend checks that a DELETE does not block large appends, and that the appended rows stay.
+// TestExecDuringAppend checks that a DELETE does not block an append that writes files, and that the appended rows
+// stay.
 func TestExecDuringAppend(t *testing.T) {
 	e := &positionEngine{row: 1}
 	s := mustOpen(t, t.TempDir(), &Options{Engine: e, NoTail: true})

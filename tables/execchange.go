@@ -16,9 +16,9 @@ import (
 
 // change runs an UPDATE, DELETE, MERGE or TRUNCATE. It returns commit.ErrStale if the statement must run again.
 //
-// A query finds the positions of the changed rows in the table's files, and the new values. The rows of the files that
-// contain changed rows are then written to new files. All other values are copied without a detour through SQL, whose
-// types are fewer.
+// A query finds the positions of the changed rows in the table's files, and the new values. The files that contain
+// changed rows are then rewritten without these rows, and the new rows are written to new files. Values that the
+// statement does not set never pass through SQL, which cannot represent some of them exactly.
 func (x *execution) change(ctx context.Context) (err error) {
 	if applied, err := x.applied(ctx); applied || err != nil {
 		return err
@@ -65,7 +65,7 @@ func (x *execution) change(ctx context.Context) (err error) {
 		return err
 	}
 	x.result.Version = w.result.Version
-	_, err = x.applied(ctx) // a concurrent statement with the same ID can have come first
+	_, err = x.applied(ctx) // sets the result if a concurrent statement with the same ID was applied first
 	return err
 }
 
@@ -106,12 +106,12 @@ type rowChange struct {
 	w        *rewrite
 	query    *sqlwrite.Change
 	tasks    []table.FileScanTask // the table's files
-	numbers  *rowNumbers          // nil if the query numbers rows by their positions in files
+	numbers  *rowNumbers          // nil if the query returns positions in files
 	replaced datafile.Deleted     // rows to remove
 	count    int64                // number of changed rows
 }
 
-// plan returns the table's state for the query. It lacks rows that have been appended since w.begin.
+// plan returns the table's state for the query, without rows that were appended after w.begin.
 func (c *rowChange) plan(ctx context.Context) (*ScanPlan, error) {
 	// The view has no series, so that ScanPlan.Rows returns the rows file by file.
 	v := &view{source: c.x.table, t: c.w.t, def: c.w.def}
@@ -135,7 +135,7 @@ func (c *rowChange) plan(ctx context.Context) (*ScanPlan, error) {
 	return p, nil
 }
 
-// limit returns how many bytes the positions of changed rows may take, and how many the positions of deleted rows.
+// limit returns the maximum size of the bitmaps of changed rows, in bytes. It also limits the bitmaps of deleted rows.
 func (c *rowChange) limit() int64 { return c.x.s.opts.Memory / 8 }
 
 // removeAll plans the removal of all files.
@@ -161,7 +161,7 @@ func (c *rowChange) removeAll(ctx context.Context) error {
 	return nil
 }
 
-// run runs the query, and plans the change. It calls begin before the query reads the table.
+// run runs the query, and plans the change. The query calls begin before it reads the table.
 func (c *rowChange) run(ctx context.Context, begin func(context.Context) (*ScanPlan, error)) error {
 	x := c.x
 	columns, err := x.columns(ctx)
@@ -174,7 +174,7 @@ func (c *rowChange) run(ctx context.Context, begin func(context.Context) (*ScanP
 	o := x.queryOptions()
 	o.Target = &Target{Bucket: x.result.Bucket, Table: x.result.Table, Alias: x.st.Alias, Plan: func(ctx context.Context) (*ScanPlan, error) {
 		p, err := begin(ctx)
-		if err == nil && !slices.Equal(columns, x.s.sqlColumns(c.w.def.Logical, c.w.def.Stored)) { // another program has changed the columns
+		if err == nil && !slices.Equal(columns, x.s.sqlColumns(c.w.def.Logical, c.w.def.Stored)) { // the columns were changed concurrently
 			p.Close()
 			err = commit.ErrStale
 		}
@@ -198,7 +198,8 @@ func (c *rowChange) run(ctx context.Context, begin func(context.Context) (*ScanP
 	return c.rejectDuplicates(ctx)
 }
 
-// rejectDuplicates returns an error if the table has a rule for duplicates, and a new row duplicates a row that stays.
+// rejectDuplicates returns an error if the table has a rule for duplicates, and a new row duplicates another new row or
+// a row that stays.
 func (c *rowChange) rejectDuplicates(ctx context.Context) error {
 	w := c.w
 	if len(w.added) == 0 || w.def.Order == nil || w.def.Order.Rule == "" || w.def.Order.Rule == definition.KeepAll {

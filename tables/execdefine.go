@@ -11,7 +11,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/sqlwrite"
 )
 
-// define runs a statement that changes a bucket, or the definition of a table.
+// define runs DROP TABLE, ALTER TABLE, CREATE SCHEMA or DROP SCHEMA.
 func (x *execution) define(ctx context.Context) (err error) {
 	b, st := x.s.Bucket(x.result.Bucket), x.st
 	var c *ColumnChange
@@ -45,7 +45,7 @@ func (x *execution) define(ctx context.Context) (err error) {
 	return err
 }
 
-// columnChange returns the change of an ALTER TABLE, or nil if nothing must change.
+// columnChange returns the change that an ALTER TABLE makes to the columns, or nil if it makes none.
 func (x *execution) columnChange(ctx context.Context) (*ColumnChange, error) {
 	st := x.st
 	columns, err := x.table.Schema(ctx)
@@ -53,7 +53,7 @@ func (x *execution) columnChange(ctx context.Context) (*ColumnChange, error) {
 		return nil, err
 	}
 	c := &ColumnChange{Op: ColumnOp(st.Change), Column: st.Column, To: st.Rename}
-	i := slices.IndexFunc(columns.Fields(), func(f arrow.Field) bool { return strings.EqualFold(f.Name, st.Column) }) // like DuckDB
+	i := slices.IndexFunc(columns.Fields(), func(f arrow.Field) bool { return strings.EqualFold(f.Name, st.Column) }) // DuckDB ignores case
 	if i >= 0 {
 		c.Column = columns.Field(i).Name
 	}

@@ -12,7 +12,6 @@ import (
 	"github.com/go-partd/partd/tables/internal/sqlwrite"
 )
 
-// insert runs an INSERT.
 func (x *execution) insert(ctx context.Context) error {
 	if applied, err := x.applied(ctx); applied || err != nil {
 		return err
@@ -29,7 +28,7 @@ func (x *execution) insert(ctx context.Context) error {
 	return x.put(ctx, rows, PutAppend, &PutOptions{MustExist: true})
 }
 
-// insertQuery returns the query for the rows of an INSERT. VALUES are repeated for times sets of n parameters.
+// insertQuery returns the query for the rows of an INSERT. It repeats VALUES for each of times sets of n parameters.
 func (x *execution) insertQuery(ctx context.Context, n, times int) (string, error) {
 	columns, err := x.columns(ctx)
 	if err != nil {
@@ -55,13 +54,13 @@ func (x *execution) resultNames(ctx context.Context, query string) (names []stri
 	return names, nil
 }
 
-// Limits on how many sets of parameters one query of an INSERT … VALUES contains.
+// Limits on one query of an INSERT … VALUES with several rows of parameters.
 const (
-	maxSetBytes  = 64 << 10 // length of the query
+	maxSetBytes  = 64 << 10 // approximate length, in bytes
 	maxSetValues = 4096     // number of parameters
 )
 
-// insertedRows returns the rows of an INSERT. query is the query for one set of parameters. The caller must release the
+// insertedRows returns the rows of an INSERT. query is the query for one row of parameters. The caller must release the
 // reader.
 func (x *execution) insertedRows(ctx context.Context, query string) (array.RecordReader, error) {
 	all := x.o.Parameters
@@ -117,7 +116,7 @@ func (x *execution) insertedRows(ctx context.Context, query string) (array.Recor
 	}), nil
 }
 
-// joinSets returns one row that contains all rows of sets, one after the other, and releases sets.
+// joinSets returns a single row that contains the values of all rows of sets, row by row. It releases sets.
 func joinSets(sets arrow.RecordBatch) arrow.RecordBatch {
 	defer sets.Release()
 	var fields []arrow.Field
@@ -156,7 +155,6 @@ func (x *execution) put(ctx context.Context, rows array.RecordReader, m PutMode,
 	return withoutPosition(err)
 }
 
-// create runs a CREATE TABLE.
 func (x *execution) create(ctx context.Context) error {
 	if applied, err := x.applied(ctx); applied || err != nil {
 		return err
@@ -176,7 +174,7 @@ func (x *execution) create(ctx context.Context) error {
 	}
 	defer rows.Release()
 	err = x.put(ctx, rows, mode, &PutOptions{})
-	if errors.Is(err, ErrExists) && x.st.IfNotExists { // another program has created the table
+	if errors.Is(err, ErrExists) && x.st.IfNotExists { // the table was created concurrently
 		x.result.Rows, err = 0, nil
 	}
 	return err
@@ -193,7 +191,7 @@ func (x *execution) createdRows(ctx context.Context) (array.RecordReader, error)
 	return arrowsafe.Reader(columns, func(func(arrow.RecordBatch, error) bool) {}, func() {}), nil
 }
 
-// typesOf returns the columns that the statement lists with their types.
+// typesOf returns the columns that the statement lists, in Arrow's types.
 func (x *execution) typesOf(ctx context.Context) (*arrow.Schema, error) {
 	d, err := x.s.opts.Engine.Describe(ctx, x.s, x.st.TypesQuery(), &QueryOptions{Bucket: x.o.Bucket})
 	if err != nil {

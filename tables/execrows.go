@@ -18,7 +18,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// addRows reads the result of the query. It records the rows to remove in c.replaced, and writes the new rows.
+// addRows reads the result of the query. It records the rows to remove in c.replaced, and writes the new rows, unless
+// the statement is a dry run.
 func (c *rowChange) addRows(ctx context.Context, result array.RecordReader, deletes *deletePredicate) error {
 	rows := arrowsafe.Reader(c.w.def.Logical, func(yield func(arrow.RecordBatch, error) bool) {
 		r := &rowReader{rowChange: c, ctx: ctx, last: position{file: -1}}
@@ -67,7 +68,8 @@ type position struct {
 	row  int64
 }
 
-// position converts the values of sqlwrite.FileColumn and sqlwrite.RowColumn.
+// position converts the values of sqlwrite.FileColumn and sqlwrite.RowColumn. If there is no such row, it returns an
+// error.
 func (c *rowChange) position(file, row int64) (p position, err error) {
 	switch {
 	case c.numbers != nil && row >= 0 && row < c.numbers.total:
@@ -78,7 +80,7 @@ func (c *rowChange) position(file, row int64) (p position, err error) {
 	return p, fmt.Errorf("the query returned row %d of file %d, which does not exist", row, file)
 }
 
-// read reads a batch of the query's result. It splits the batch into runs of rows of one file and one action.
+// read reads a batch of the query's result. It splits the batch into runs of rows with the same file and action.
 func (r *rowReader) read(b arrow.RecordBatch, yield func(arrow.RecordBatch) bool) error {
 	file, row, action := b.Column(0), b.Column(1), b.Column(2)
 	number := func(a arrow.Array, i int) int64 {
@@ -116,7 +118,7 @@ func (r *rowReader) read(b arrow.RecordBatch, yield func(arrow.RecordBatch) bool
 			} else if p.file != index {
 				break
 			}
-			if p != r.last { // the query sorts the rows
+			if p != r.last { // the query sorts by position, so equal positions are adjacent
 				if err := r.replaced.Add(r.tasks[p.file].File.FilePath(), p.row, r.limit()); err != nil {
 					return err
 				}
@@ -141,8 +143,8 @@ func (r *rowReader) read(b arrow.RecordBatch, yield func(arrow.RecordBatch) bool
 	return nil
 }
 
-// yieldRows yields the new rows of an action, from the values in the rows from to to-1 of b. If the action is an UPDATE, the
-// other values are from the given rows of the file with an index.
+// yieldRows yields the new rows of action a. It takes the values that a sets from the rows of b with the indices from
+// to to-1. For an UPDATE, it copies all other values from the given rows of file number index.
 func (r *rowReader) yieldRows(b arrow.RecordBatch, from, to int, a sqlwrite.ChangeAction, index int, rows []int64, yield func(arrow.RecordBatch) bool) error {
 	def := r.w.def
 	values, err := r.castValues(b, from, to, a)
@@ -190,7 +192,8 @@ func (r *rowReader) yieldRows(b arrow.RecordBatch, from, to int, a sqlwrite.Chan
 	return nil
 }
 
-// castValues returns new values in the types of files. The columns that the action does not set are null.
+// castValues returns the values that action a sets, from the rows of b with the indices from to to-1, in the types
+// stored in files. Columns that a does not set are null.
 func (r *rowReader) castValues(b arrow.RecordBatch, from, to int, a sqlwrite.ChangeAction) (arrow.RecordBatch, error) {
 	def := r.w.def
 	var fields []arrow.Field
@@ -234,7 +237,7 @@ func (f *fileRows) close() {
 	}
 }
 
-// take returns the first of the given rows that are in one batch: at least one row.
+// take returns the first of the given rows of file number index: at least one, and all that are in the same batch.
 func (f *fileRows) take(ctx context.Context, t *table.Table, tasks []table.FileScanTask, index int, rows []int64) (arrow.RecordBatch, error) {
 	if f.stop == nil || f.index != index {
 		f.close()

@@ -10,17 +10,18 @@ import (
 	"github.com/go-partd/partd/tables/internal/datafile"
 )
 
-// rowNumbers converts the numbers of rows in ScanPlan.Rows, which lacks deleted rows, to positions in files.
+// rowNumbers converts row numbers in ScanPlan.Rows, which omits deleted rows, to positions in files.
 type rowNumbers struct {
 	first   []int64    // number of each file's first row
 	total   int64      // number of rows
 	deleted [][]uint64 // bitmap of each file's deleted rows
 
-	row  int64    // number of the row that position returned last
-	last position // its position
+	row  int64    // number of the row whose position was returned last
+	last position // position of that row
 }
 
-// numberRows numbers the rows of files. The bitmaps of deleted rows may take limit bytes.
+// numberRows numbers the rows of files. If the bitmaps of deleted rows need more than limit bytes, the error wraps
+// partd.ErrTooLarge.
 func numberRows(ctx context.Context, t *table.Table, files []table.FileScanTask, limit int64) (n *rowNumbers, err error) {
 	n = &rowNumbers{last: position{file: -1}}
 	if n.deleted, err = datafile.DeletedRows(ctx, t, files, limit); err != nil {
@@ -28,7 +29,7 @@ func numberRows(ctx context.Context, t *table.Table, files []table.FileScanTask,
 	}
 	for i, task := range files {
 		n.first = append(n.first, n.total)
-		rows, err := datafile.RowsOf(ctx, t, task) // another program's metadata can be wrong
+		rows, err := datafile.RowsOf(ctx, t, task) // not File.Count, which can be wrong in metadata of other programs
 		if err != nil {
 			return nil, err
 		}
@@ -40,7 +41,7 @@ func numberRows(ctx context.Context, t *table.Table, files []table.FileScanTask,
 	return n, nil
 }
 
-// position returns the position of a row. Rows must come in ascending order.
+// position returns the position of the row with the given number. Successive calls must not pass smaller numbers.
 func (n *rowNumbers) position(row int64) position {
 	file := sort.Search(len(n.first), func(i int) bool { return n.first[i] > row }) - 1
 	if file != n.last.file {

@@ -9,7 +9,8 @@ import (
 	"github.com/go-partd/partd/tables/duck"
 )
 
-// measureExec measures an UPDATE of 1 % of the rows of an ordered table, and compares the INSERT of one row with an append.
+// measureExec measures the INSERT of the rows of an ordered table and an UPDATE of 1 % of them, and compares INSERTs of
+// single rows with appends.
 func (b *bench) measureExec() error {
 	return b.withSQL(&duck.Options{TempDir: b.dir}, tables.Options{}, func(s *tables.Store) error {
 		exec := func(sql string, wantRows int) error {
@@ -41,7 +42,7 @@ func (b *bench) measureExec() error {
 	})
 }
 
-// measureUpdate updates the rows of a day. Only the files of this day may be written again.
+// measureUpdate measures an UPDATE of the rows of one day. If this rewrites files of other days, it returns an error.
 func (b *bench) measureUpdate(s *tables.Store, exec func(string, int) error, partRows int) error {
 	before, err := b.dataFiles(s)
 	if err != nil {
@@ -86,7 +87,7 @@ func (b *bench) dataFiles(s *tables.Store) (map[string]bool, error) {
 	return paths, nil
 }
 
-// compareInsert inserts and appends single rows in turns.
+// compareInsert compares appends of single rows with INSERTs.
 func (b *bench) compareInsert(s *tables.Store, exec func(string, int) error) error {
 	const n, job = 100, "1 row by an append, and by an INSERT"
 	row := trades(0, 1)

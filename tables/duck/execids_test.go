@@ -21,8 +21,8 @@ import (
 	"github.com/go-partd/partd/tables/duck"
 )
 
-// TestExecIDs sends each statement twice with the same ID: the second time must change nothing and return the same number
-// of rows.
+// TestExecIDs repeats each statement with the same ID, before and after a fold. The repetitions must change nothing and
+// return the same number of rows. Statements that ignore the ID must fail the second time.
 func TestExecIDs(t *testing.T) {
 	s := newStore(t, nil)
 	for i, sql := range []string{
@@ -103,7 +103,7 @@ func TestExecReusedID(t *testing.T) {
 	expect(t, s, "SELECT count(*), sum(k) FROM b.t", nil, "10|45")
 }
 
-// TestExecRefused checks errors that depend on the tables.
+// TestExecRefused checks errors that depend on the tables. Neither these statements nor a dry run may change anything.
 func TestExecRefused(t *testing.T) {
 	s := newStore(t, nil)
 	put(t, s, "b", "t", numbers(0, 10))
@@ -155,8 +155,8 @@ func TestExecRefused(t *testing.T) {
 	expect(t, s, "SELECT count(*), sum(k) FROM b.t", nil, "10|45")
 }
 
-// TestHostileExec puts the ways out of TestHostile into each part of each statement. All must fail, and no error may reveal
-// a path.
+// TestHostileExec puts expressions that must be refused, like those in TestHostile, into each part of each statement.
+// All statements must fail, and no error may reveal a path or a secret.
 func TestHostileExec(t *testing.T) {
 	t.Setenv("PARTD_TEST_SECRET", "hunter2")
 	temp := t.TempDir()

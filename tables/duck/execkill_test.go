@@ -23,8 +23,9 @@ import (
 
 const execChildEnv, execTailEnv = "PARTD_TABLES_EXEC_CHILD", "PARTD_TABLES_EXEC_TAIL"
 
-// runExecChild runs the statements in standard input, one a line, on the store in dir, and prints a line after each. A line
-// begins with the statement's ID. If another program changes the table too often, runExecChild runs the statement again.
+// runExecChild runs statements on the store in dir. It reads them from standard input: each line contains an ID, a
+// space and a statement. It prints a line after each statement. If a statement fails because of conflicts with another
+// process, runExecChild runs it again.
 func runExecChild(dir string) error {
 	ctx := context.Background()
 	engine, err := duck.New(nil)
@@ -38,7 +39,7 @@ func runExecChild(dir string) error {
 	stop := make(chan struct{})
 	var background sync.WaitGroup
 	background.Go(func() {
-		for { // errors are expected: statements and other programs change the tables
+		for { // errors are expected, because statements and other processes change the tables
 			_, _ = s.Compact(ctx, nil)
 			_, _ = s.Expire(ctx, nil)
 			select {
@@ -58,7 +59,7 @@ func runExecChild(dir string) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", sql, err)
 		}
-		time.Sleep(5 * time.Millisecond) // so that some kills come after the commit
+		time.Sleep(5 * time.Millisecond) // so that some kills happen after the commit but before "done"
 		fmt.Println("done")
 	}
 	close(stop)
@@ -67,7 +68,7 @@ func runExecChild(dir string) error {
 	return errors.Join(err, s.Close(), engine.Close())
 }
 
-// execChild is a process that runs statements.
+// execChild is a process that executes runExecChild.
 type execChild struct {
 	cmd    *exec.Cmd
 	in     io.WriteCloser
@@ -97,14 +98,14 @@ func startExecChild(t *testing.T, dir, tailDir string) *execChild {
 	return c
 }
 
-// exec runs a statement, and reports whether the child has run it.
+// exec sends a statement to the child, and reports whether the child completed it.
 func (c *execChild) exec(id, sql string) bool {
 	_, err := fmt.Fprintln(c.in, id, strings.ReplaceAll(sql, "\n", " "))
 	return err == nil && c.lines.Scan()
 }
 
-// TestExecKill kills a process while it runs random statements. A statement must take effect completely or not at all. If it is
-// sent again with its ID, it must have taken effect once. PARTD_KILLS sets the number of kills.
+// TestExecKill kills a process while it runs random statements. A statement must take effect completely or not at all.
+// After it is sent again with its ID, it must have taken effect exactly once. PARTD_KILLS sets the number of kills.
 func TestExecKill(t *testing.T) {
 	rounds := 6
 	if n, err := strconv.Atoi(os.Getenv("PARTD_KILLS")); err == nil {
@@ -177,7 +178,8 @@ func TestExecKill(t *testing.T) {
 	t.Logf("%d statements; of the killed ones, %d had taken effect and %d had not", next, effects[true], effects[false])
 }
 
-// TestExecTwoProcesses runs statements on one table in two other processes at once. No change may be lost or applied twice.
+// TestExecTwoProcesses runs statements on one table in two child processes at once. No change may be lost or applied
+// twice.
 func TestExecTwoProcesses(t *testing.T) {
 	const each = 8
 	s := newStore(t, nil)

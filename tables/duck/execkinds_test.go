@@ -17,12 +17,13 @@ import (
 	_ "github.com/go-partd/partd/tables/postgres" // registers catalogs at postgres://…
 )
 
-// execKind is a kind of tables on which TestRandomExec runs statements.
+// execKind is a kind of table on which TestRandomExec runs statements.
 type execKind struct {
-	open      func(t *testing.T) *tables.Store // nil: newStore
+	open      func(t *testing.T) *tables.Store // nil means newStore
 	configure func(t *testing.T, s *tables.Store, table *tables.Table)
 
-	// between runs between two statements, and says what it did. It makes the same change in plain DuckDB.
+	// between, if not nil, runs between two statements. It can change the table, and then makes the same change in
+	// plain DuckDB. It returns a description of the change.
 	between func(t *testing.T, s *tables.Store, p *plainDuckDB, r *randomStatements) string
 }
 
@@ -66,8 +67,8 @@ func execKinds() map[string]execKind {
 	return kinds
 }
 
-// foldOrCompact folds or compacts the tables at random. Most statements therefore find several files, and often rows in the
-// tail too.
+// foldOrCompact folds or compacts the tables at random. Therefore, most statements find several files, and often rows
+// in the tail.
 func foldOrCompact(t *testing.T, s *tables.Store, r *randomStatements) {
 	t.Helper()
 	switch r.IntN(6) {
@@ -80,7 +81,8 @@ func foldOrCompact(t *testing.T, s *tables.Store, r *randomStatements) {
 	}
 }
 
-// deleteAsIceberg deletes some rows as another program does, which leaves files with deleted rows.
+// deleteAsIceberg sometimes deletes rows as another program would: it leaves them in their files, and marks them as
+// deleted.
 func deleteAsIceberg(t *testing.T, s *tables.Store, p *plainDuckDB, r *randomStatements) string {
 	t.Helper()
 	if r.IntN(4) > 0 {
@@ -123,8 +125,8 @@ func remoteExecStore(t *testing.T) *tables.Store {
 	return s
 }
 
-// TestExecIDsOnPostgres repeats statements with IDs on a store in a bucket with a catalog in PostgreSQL, also IDs with
-// characters that SQL patterns and paths give a meaning.
+// TestExecIDsOnPostgres repeats statements with IDs on a store in a bucket with a catalog in PostgreSQL. Some IDs
+// contain characters that have a meaning in SQL patterns or paths.
 func TestExecIDsOnPostgres(t *testing.T) {
 	s := remoteExecStore(t)
 	for i, id := range []string{"a", "a%", "a_", "ä'\\", "a#1", "a:1", "a/2"} {

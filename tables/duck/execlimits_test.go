@@ -18,8 +18,9 @@ import (
 	"github.com/go-partd/partd/tables/duck"
 )
 
-// TestExecFullDisk runs each statement on disks with more and more free space, until it succeeds. A statement that fails must
-// change nothing and leave no file. Sent again with its ID when there is space, it must take effect once.
+// TestExecFullDisk runs each statement with more and more free space on the disk, until it succeeds. A statement that
+// fails must change nothing and leave no file. The statement that succeeds must change nothing when it is sent again
+// with its ID.
 func TestExecFullDisk(t *testing.T) {
 	const rowCount = 50_000
 	all := "SELECT count(*), bit_xor(hash(k, s)) FROM t"
@@ -66,7 +67,7 @@ func TestExecFullDisk(t *testing.T) {
 				if got := onlyValue(t, s, all, in); got != before {
 					t.Fatalf("with %d KiB free, a failed statement left %s, want %s", space>>10, got, before)
 				}
-				if n := countFiles(t, s.Dir()); n > files && !errors.Is(err, partd.ErrUnknownOutcome) { // the commit could have succeeded
+				if n := countFiles(t, s.Dir()); n > files && !errors.Is(err, partd.ErrUnknownOutcome) { // the commit may have succeeded
 					t.Errorf("with %d KiB free, a failed statement left %d files more: %v", space>>10, n-files, err)
 				}
 			}
@@ -78,7 +79,7 @@ func TestExecFullDisk(t *testing.T) {
 	}
 }
 
-// isFullDatabase reports whether an error is SQLite's error for a full disk.
+// isFullDatabase reports whether err is SQLITE_FULL, SQLite's error for a full disk.
 func isFullDatabase(err error) bool {
 	var code interface{ Code() int }
 	return errors.As(err, &code) && code.Code()&0xff == 13
@@ -98,7 +99,7 @@ func countFiles(t *testing.T, dir string) (n int) {
 	return n
 }
 
-// fillExcept fills a disk except for space bytes. It returns a function that frees the disk.
+// fillExcept fills the disk of dir except for space bytes. The function free removes the filling.
 func fillExcept(t *testing.T, dir string, space int64) (free func()) {
 	t.Helper()
 	reserve := filepath.Join(dir, "reserve")
@@ -112,8 +113,8 @@ func fillExcept(t *testing.T, dir string, space int64) (free func()) {
 	return free
 }
 
-// TestExecMemory updates all rows of a table that is larger than the memory for its query. The query runs in another process,
-// so that this process has only the memory that the change itself needs.
+// TestExecMemory changes the rows of a table that is larger than the memory limit of the query, and checks the peak
+// memory of this process. The query runs in another process, so this process uses memory only for the change itself.
 func TestExecMemory(t *testing.T) {
 	const rowCount, rowBytes, limit = 2_000_000, 128, 220 << 20
 	s := newStore(t, &duck.Options{Processes: true, Memory: 128 << 20, MaxTemp: 2 << 30})

@@ -17,7 +17,7 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// plainDuckDB is a DuckDB database with tables of its own.
+// plainDuckDB is a DuckDB database in memory, which knows nothing of partd.
 type plainDuckDB struct {
 	t    testing.TB
 	db   duckdb.Database
@@ -49,7 +49,7 @@ func (p *plainDuckDB) exec(sql string) (int64, error) {
 	return int64(duckdb.RowsChanged(&r)), nil
 }
 
-// text returns the only value of a query.
+// text returns the only value of a query, which must be a VARCHAR.
 func (p *plainDuckDB) text(sql string) string {
 	var r duckdb.Result
 	defer duckdb.DestroyResult(&r)
@@ -61,7 +61,7 @@ func (p *plainDuckDB) text(sql string) string {
 	return duckdb.StringTData((*duckdb.StringT)(duckdb.VectorGetData(duckdb.DataChunkGetVector(chunk, 0))))
 }
 
-// sampleValues has, for each SQL type, expressions for its values.
+// sampleValues maps SQL types to expressions for values of the type.
 var sampleValues = map[string][]string{
 	"INTEGER": {"-5", "0", "7"}, "UTINYINT": {"0", "255"}, "DOUBLE": {"'nan'", "-1.5", "'inf'", "0"}, "FLOAT": {"'nan'", "2.5"},
 	"VARCHAR": {"''", "'a'", "'WHERE'"}, "BLOB": {"'\\xFF'", "''"}, "BOOLEAN": {"true", "false"}, "DATE": {"'1969-12-31'", "'2026-11-26'"},
@@ -70,8 +70,8 @@ var sampleValues = map[string][]string{
 	"INTEGER[]": {"[1, NULL]", "[]"}, "STRUCT(x INTEGER, y VARCHAR[])": {"{'x': 1, 'y': ['a', NULL]}", "{'x': NULL, 'y': []}"}, "MAP(VARCHAR, INTEGER)": {"MAP {'a': 1}", "MAP {}"},
 }
 
-// TestRandomExec runs random statements here and in plain DuckDB. The rows and the numbers of changed rows must be equal.
-// PARTD_TABLES_RANDOM_STATEMENTS sets the number of statements.
+// TestRandomExec runs random statements with Exec and in plain DuckDB. The rows and the numbers of changed rows must be
+// equal. PARTD_TABLES_RANDOM_STATEMENTS sets the number of statements, and PARTD_TABLES_RANDOM_SEED the seed.
 func TestRandomExec(t *testing.T) {
 	n := 300
 	if text := os.Getenv("PARTD_TABLES_RANDOM_STATEMENTS"); text != "" {
@@ -127,7 +127,7 @@ func TestRandomExec(t *testing.T) {
 	}
 }
 
-// both runs a statement here and in plain DuckDB, and compares the results.
+// both runs a statement with Exec and in plain DuckDB, and compares the results.
 func both(t *testing.T, s *tables.Store, p *plainDuckDB, sql string) {
 	t.Helper()
 	want, wantErr := p.exec(sql)
@@ -139,10 +139,10 @@ func both(t *testing.T, s *tables.Store, p *plainDuckDB, sql string) {
 	wantRows(t, s, p, sql)
 }
 
-// allRows returns the rows of the table t as text.
+// allRows is a query that returns the sorted rows of the table t as one text.
 const allRows = "SELECT coalesce(string_agg(r, chr(10) ORDER BY r), '') FROM (SELECT t::VARCHAR AS r FROM t)"
 
-// wantRows checks that the table t has the same rows here as in plain DuckDB, after what the text after says.
+// wantRows checks that the table t has the same rows in s as in plain DuckDB. The text after describes the last change.
 func wantRows(t *testing.T, s *tables.Store, p *plainDuckDB, after string) {
 	t.Helper()
 	if have, want := onlyValue(t, s, allRows, &tables.QueryOptions{Bucket: "b"}), p.text(allRows); have != want {
@@ -150,7 +150,7 @@ func wantRows(t *testing.T, s *tables.Store, p *plainDuckDB, after string) {
 	}
 }
 
-// onlyValue returns the only value of a query.
+// onlyValue returns the only value of a query, as text.
 func onlyValue(t *testing.T, s *tables.Store, sql string, o *tables.QueryOptions) string {
 	t.Helper()
 	lines, err := rows(t, s, sql, o)
@@ -164,7 +164,7 @@ func onlyValue(t *testing.T, s *tables.Store, sql string, o *tables.QueryOptions
 type randomStatements struct {
 	*rand.Rand
 	types []string // types of the columns v0, v1, …
-	next  int      // next value of the column id, which is unique
+	next  int      // next value of the column id
 }
 
 func (r *randomStatements) newTable() {
@@ -255,8 +255,8 @@ func (r *randomStatements) statement() string {
 	return "INSERT INTO t VALUES " + strings.Join(values, ", ")
 }
 
-// FuzzExec compares statements with plain DuckDB. Exec may refuse statements that DuckDB runs. A statement that both run
-// must have the same effect, and Exec must not run a statement that DuckDB's parser refuses.
+// FuzzExec compares Exec with plain DuckDB. Exec may refuse statements that DuckDB runs. A statement that both run must
+// have the same effect, and Exec must not run a statement that DuckDB's parser refuses.
 func FuzzExec(f *testing.F) {
 	for _, sql := range []string{
 		"INSERT INTO t VALUES (1, 'a'), (2, DEFAULT)", "INSERT INTO t (b) SELECT b FROM t /* ; */ WHERE a > 1 -- x", "DELETE FROM t AS x WHERE x.a = 1 AND b <> 'it''s'",

@@ -32,14 +32,14 @@ func (s *sqlServer) EndTransaction(context.Context, flightsql.ActionEndTransacti
 	return errTransactions
 }
 
-// headerID returns the id with which the call's header "id" makes a write safe to repeat, or "".
+// headerID returns the value of the call's header "id", which makes a write safe to repeat, or "".
 func headerID(ctx context.Context) string {
 	md, _ := metadata.FromIncomingContext(ctx)
 	return cmp.Or(md.Get("id")...)
 }
 
-// exec runs a statement that writes, and returns the number of rows changed. With parameters, it runs the statement once
-// for each row.
+// exec runs a statement that writes, and returns the number of rows changed. For several rows of parameters, see
+// tables.ExecOptions.Parameters.
 func (s *sqlServer) exec(ctx context.Context, st statement, parameters arrow.RecordBatch) (int64, error) {
 	if err := serving.RequireWrite(ctx); err != nil {
 		return 0, err
@@ -66,8 +66,8 @@ func (s *sqlServer) DoPutCommandStatementUpdate(ctx context.Context, cmd flights
 	return s.exec(ctx, st, nil)
 }
 
-// DoPutPreparedStatementUpdate runs a prepared statement once for each row of the stream, or once if the stream has no
-// columns.
+// DoPutPreparedStatementUpdate runs a prepared statement with the rows of the stream as parameters, or without
+// parameters if the stream has no columns.
 func (s *sqlServer) DoPutPreparedStatementUpdate(ctx context.Context, cmd flightsql.PreparedStatementUpdate, r flight.MessageReader) (int64, error) {
 	st, err := parseStatement(cmd.GetPreparedStatementHandle())
 	if err != nil {
@@ -97,13 +97,13 @@ func (s *sqlServer) DoPutPreparedStatementUpdate(ctx context.Context, cmd flight
 	return s.exec(ctx, st, rows)
 }
 
-// readAll returns all rows as one batch, or nil without rows. The batch counts against the memory of puts until the
-// call ends.
+// readAll returns all rows as one batch, or nil if there are none. The batch counts against the memory of puts until
+// the call ends. The caller must release the batch.
 func (u *upload) readAll() (_ arrow.RecordBatch, err error) {
 	var batches []arrow.RecordBatch
 	defer func() {
 		take.Release(batches)
-		if p := recover(); p != nil { // u.memory has reached its limit
+		if p := recover(); p != nil { // u.memory.reserve panics at its limit
 			err = status.Errorf(codes.ResourceExhausted, "%v", p)
 		}
 	}()
@@ -123,8 +123,9 @@ func (u *upload) readAll() (_ arrow.RecordBatch, err error) {
 // changedRows is the schema of the answer to a statement that writes. Its metadata distinguishes it from a SELECT's result.
 var changedRows = arrow.NewSchema([]arrow.Field{{Name: "rows", Type: arrow.PrimitiveTypes.Int64}}, new(arrow.MetadataFrom(map[string]string{"partd.changed_rows": "1"})))
 
-// execAndSendCount runs the statement of a ticket, which writes, and sends one row with the number of rows changed. A second
-// call with the same ticket changes nothing, and sends the same row or, for a DROP or ALTER, fails.
+// execAndSendCount runs the statement of a ticket, which writes, and sends one row with the number of rows changed. A
+// second call with a ticket of GetFlightInfo changes nothing. It sends the same number, except that DROP, ALTER and
+// CREATE SCHEMA can fail.
 func (s *sqlServer) execAndSendCount(ctx context.Context, st statement, w flight.DataStreamWriter) error {
 	o, release, err := st.options()
 	if err != nil {

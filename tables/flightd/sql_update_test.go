@@ -56,7 +56,7 @@ func TestSQLUpdate(t *testing.T) {
 	wantCode(t, err, codes.InvalidArgument, "")
 }
 
-// TestSQLUpdateByTicket checks that a write in a query runs when its ticket is used, and only once.
+// TestSQLUpdateByTicket checks that a write that a client sends as a query runs when its ticket is used, and only once.
 func TestSQLUpdateByTicket(t *testing.T) {
 	s := serveDuck(t)
 	ctx := t.Context()
@@ -83,7 +83,7 @@ func TestSQLUpdateByTicket(t *testing.T) {
 			t.Errorf("the table has %s rows, want 6", got)
 		}
 	}
-	for _, sql := range []string{"DROP TABLE missing", "ALTER TABLE t ADD COLUMN s VARCHAR", "ALTER TABLE t DROP COLUMN missing"} { // the ID of the ticket does not excuse it
+	for _, sql := range []string{"DROP TABLE missing", "ALTER TABLE t ADD COLUMN s VARCHAR", "ALTER TABLE t DROP COLUMN missing"} { // fails although the ticket has an ID
 		info, err := s.client.Execute(ctx, sql)
 		if err == nil {
 			_, _, err = s.fetch(t, info)
@@ -98,7 +98,7 @@ func TestSQLUpdateByTicket(t *testing.T) {
 	}
 }
 
-// TestSQLUpdateID checks that the header "id" makes a write safe to repeat, through each call that runs one.
+// TestSQLUpdateID checks that the header "id" makes a write safe to repeat, with each call that can run a write.
 func TestSQLUpdateID(t *testing.T) {
 	s := serveDuck(t)
 	s.put(t, "", "t", 3)
@@ -145,7 +145,8 @@ func TestSQLUpdateID(t *testing.T) {
 	}
 }
 
-// TestSQLUpdateCancel checks that the id of a write, which others can guess, cannot cancel it: only its ticket can.
+// TestSQLUpdateCancel checks that canceling a write needs a random id from its ticket, not the header "id", which
+// others can guess.
 func TestSQLUpdateCancel(t *testing.T) {
 	s := serveDuck(t)
 	s.put(t, "", "t", 3)
@@ -204,8 +205,8 @@ func TestSQLUpdatePrepared(t *testing.T) {
 	}
 }
 
-// TestSQLUpdateLimitsParameters checks that rows of parameters are refused if they and their copy exceed the memory of a
-// put, which is 4 MiB here. The rows have 3 MiB.
+// TestSQLUpdateLimitsParameters checks that rows of parameters are refused if they and their copy exceed the memory of
+// a put, which is 4 MiB here. The rows take 3 MiB.
 func TestSQLUpdateLimitsParameters(t *testing.T) {
 	_, _, address := serveTest(t, &Options{Secret: testSecret, Memory: 16 << 20, MaxMessage: 4 << 20})
 	client, _ := dialSQL(t, address, Admin)
@@ -219,8 +220,8 @@ func TestSQLUpdateLimitsParameters(t *testing.T) {
 	wantCode(t, err, codes.ResourceExhausted, "limit")
 }
 
-// TestSQLUpdateRights checks that each call that writes needs the right to write, even with a handle or ticket of a caller
-// that has the right.
+// TestSQLUpdateRights checks that each call that writes needs the right to write, even if its handle or ticket is from
+// a caller that has this right.
 func TestSQLUpdateRights(t *testing.T) {
 	admin := serveDuck(t)
 	ctx := t.Context()

@@ -45,8 +45,8 @@ func TestExec(t *testing.T) {
 	}
 }
 
-// TestQueryOfWrite checks that a request for a query runs no statement that writes, and tells only callers with the right
-// to write how to run it.
+// TestQueryOfWrite checks that a request for a query does not run a statement that writes. Only for callers with the
+// right to write, the error says how to run it.
 func TestQueryOfWrite(t *testing.T) {
 	guarded := serve(t, flightd.Options{Secret: secret})
 	guarded.putQuery("B", "t", "SELECT 1 AS x")

@@ -177,7 +177,8 @@ func (h *handler) cancel(q *request) error {
 	return q.reply(map[string]bool{"cancelled": h.server.Cancel(c.ID)})
 }
 
-// parseFormat returns the requested format of rows, and its content type.
+// parseFormat returns the requested format of rows, and its content type. The content type of Arrow is "", because
+// sendRows sets it.
 func parseFormat(p url.Values) (f formats.Format, contentType string, err error) {
 	f = formats.Format(p.Get("format"))
 	types := map[formats.Format]string{
@@ -190,7 +191,8 @@ func parseFormat(p url.Values) (f formats.Format, contentType string, err error)
 	return f, contentType, err
 }
 
-// changes answers with the result of Table.Changes. Headers contain the version that the changes lead to.
+// changes answers with the result of Table.Changes. Headers contain the version that the changes lead to, and the
+// table's UUID.
 func (h *handler) changes(q *request) error {
 	p := q.URL.Query()
 	f, contentType, err := parseFormat(p)

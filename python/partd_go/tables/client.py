@@ -47,7 +47,7 @@ _ABANDONED = b"partd.gave-up"  # metadata that tells the server to discard a put
 _CONCURRENT = 4  # concurrent calls of get_many and put_many: as many as a server permits for a connection
 _REPR_TIMEOUT = 5.0  # timeout of each call that __repr__ makes, in seconds
 _MAY_WRITE = re.compile(r"\b(insert|update|delete|merge|truncate|create|alter|drop)\b", re.I)  # also matches some statements that only read
-_CHANGED_ROWS = b"partd.changed_rows"  # metadata of the rows that answer a statement that writes
+_CHANGED_ROWS = b"partd.changed_rows"  # metadata key of the answer to a statement that writes
 _STATEMENT = b"type.googleapis.com/arrow.flight.protocol.sql.TicketStatementQuery"
 
 
@@ -233,7 +233,7 @@ class Tables(Connection, Shown):
         Without since, all rows are inserts. The column _change is insert, delete, update_before or update_after. keys name
         the columns that identify rows, so that updates are recognized; by default they are the table's time and key columns.
 
-        For the next changes, pass the result's version as since, and its uuid. If since has expired, or the table was
+        For the next changes, pass the result's version as since, and its uuid. If the version has expired, or the table was
         created again, the error is NotFound: start again without since and uuid.
         """
         call = {"partd": "changes", "bucket": bucket, "name": name, "uuid": uuid, **state(version, at, snapshot), **since_state(since, since_snapshot)}
@@ -304,8 +304,9 @@ class Tables(Connection, Shown):
         sequence of the values for ? or $1, or a mapping with the values for $name. With since or since_snapshot,
         changes."bucket"."table" has the rows of changes(), and before."bucket"."table" is the table in that state.
 
-        For a statement that writes, such as an UPDATE, it returns the number of rows changed. If a statement has the id of an
-        earlier one that was applied, it changes nothing, and returns the same number.
+        For a statement that writes, such as an UPDATE, it returns the number of rows changed. If the statement was already
+        applied with this id, it changes nothing, and returns the same number. Use a new id for each statement. DROP, ALTER
+        and CREATE SCHEMA ignore the id.
         """
         call = {"sql": statement, "bucket": bucket, "write_id": id, **state(version, at, snapshot), **since_state(since, since_snapshot)}
         if params is not None:

@@ -93,7 +93,8 @@ class Connection:
     def _rows(
         self, ticket: bytes, op: str, timeout: float | None, total: int | None = None, is_write: bool = False
     ) -> pa.RecordBatchReader:
-        """Returns a reader of the batches that a Flight ticket selects. total is the number of rows for the progress bar, if known."""
+        """Returns a reader of the batches that a Flight ticket selects. total is the number of rows for the progress bar, if known.
+        For is_write, see Call."""
         with self._call(op, timeout, is_write=is_write) as call:
             reader = call.wait(call.client.do_get, flight.Ticket(ticket), call.options)
             schema = reader.schema

@@ -45,7 +45,8 @@ func (p *parser) insert(st *Statement) (err error) {
 	return err
 }
 
-// values parses the rest of the statement as VALUES, and reports whether it is nothing else.
+// values parses VALUES, and reports whether nothing follows it. Otherwise, values skips nothing: VALUES belongs to a
+// query.
 func (p *parser) values(st *Statement) bool {
 	start := p.pos
 	if p.accept("VALUES") {
@@ -66,7 +67,7 @@ func (p *parser) values(st *Statement) bool {
 	return false
 }
 
-// items returns the expressions up to index end, which commas separate. It returns "" for DEFAULT.
+// items returns the comma-separated expressions up to index end, with "" for DEFAULT.
 func (p *parser) items(end int) (items []string) {
 	for p.pos < end {
 		comma, depth := p.pos, p.tokens[p.pos].depth
@@ -99,7 +100,8 @@ func (p *parser) delete(st *Statement) (err error) {
 	return p.where(st)
 }
 
-// from returns the list of tables up to index to, and skips it.
+// from returns the list of tables up to index to, and skips it. If another clause comes before index to, it returns an
+// error.
 func (p *parser) from(to int) (string, error) {
 	end := p.find(p.pos, to, "SELECT", "WHERE", "GROUP", "HAVING", "WINDOW", "QUALIFY", "UNION", "EXCEPT", "INTERSECT", "ORDER", "LIMIT", "OFFSET", "FETCH", "FOR")
 	if end < to {
@@ -108,7 +110,7 @@ func (p *parser) from(to int) (string, error) {
 	return p.clause(to)
 }
 
-// where parses WHERE and a condition, which end the statement.
+// where parses an optional WHERE clause, which ends the statement.
 func (p *parser) where(st *Statement) (err error) {
 	if p.accept("WHERE") {
 		st.Where, err = p.expression(len(p.tokens))
@@ -116,12 +118,13 @@ func (p *parser) where(st *Statement) (err error) {
 	return err
 }
 
-// expression returns the expression up to index to, and skips it.
+// expression returns the expression up to index to, and skips it. If the expression names several columns at once, such
+// as by *, it returns an error, because the query has more columns than the table.
 func (p *parser) expression(to int) (string, error) {
 	for i := p.pos; i < to; i++ {
 		switch last := p.upper(i - 1); p.upper(i) {
 		case "(":
-			if slices.Contains(queryWords[:len(queryWords)-1], p.upper(i+1)) { // a star in a subquery means the tables of the subquery
+			if slices.Contains(queryWords[:len(queryWords)-1], p.upper(i+1)) { // in a subquery, * means the tables of the subquery
 				i = p.close(i)
 			}
 		case "*":

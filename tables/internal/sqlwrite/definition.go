@@ -44,7 +44,8 @@ func (p *parser) definition(st *Statement, verb string) error {
 	return nil
 }
 
-// refuseKind refuses CREATE VIEW and the like. start is the index of the first token after the verb.
+// refuseKind returns the error for an object that is not stored, such as a view. start is the index of the first token
+// after the verb.
 func (p *parser) refuseKind(start int, verb string) error {
 	for p.pos = start; p.accept("OR", "REPLACE") || p.accept("UNIQUE"); {
 	}
@@ -78,7 +79,7 @@ func (p *parser) createTable(st *Statement) (err error) {
 	return nil
 }
 
-// constraints lists the words that begin a constraint after a type, or instead of a column.
+// constraints lists words that can follow a type or replace a column in SQL, and that are not supported.
 var constraints = []string{"PRIMARY", "UNIQUE", "CHECK", "FOREIGN", "REFERENCES", "CONSTRAINT", "NOT", "NULL", "DEFAULT", "GENERATED", "AS", "COLLATE", "USING", "COMPRESSION"}
 
 // columnType parses a name and a type, which ends before a comma or at index end.

@@ -22,13 +22,13 @@ type token struct {
 	kind       kind
 	start, end int    // offsets in the statement, in bytes
 	upper      string // a word in upper case, or a symbol; otherwise ""
-	depth      int    // number of brackets and CASE expressions around the token; for the brackets and CASE themselves, as outside
+	depth      int    // number of brackets and CASE expressions around the token, not counting its own
 }
 
 // lex splits a statement into tokens, as DuckDB's scanner does.
 func lex(sql string) ([]token, error) {
 	var tokens []token
-	var open []byte // open brackets, and 'C' for each CASE
+	var open []byte // open brackets, and 'C' for each open CASE
 	for i := 0; i < len(sql); {
 		n := spaceLength(sql[i:])
 		if n < 0 {
@@ -46,7 +46,7 @@ func lex(sql string) ([]token, error) {
 		switch t.kind {
 		case word, symbol:
 			t.upper = strings.ToUpper(sql[i:t.end])
-			if strings.ContainsFunc(t.upper, func(r rune) bool { return r >= utf8.RuneSelf && !unicode.IsGraphic(r) || unicode.IsSpace(r) }) { // DuckDB treats some of these as spaces
+			if strings.ContainsFunc(t.upper, func(r rune) bool { return r >= utf8.RuneSelf && !unicode.IsGraphic(r) || unicode.IsSpace(r) }) { // DuckDB treats some of these characters as spaces
 				return nil, errorAt(sql, i, "%q contains a character that is invisible: use plain spaces, or quote the name", sql[i:t.end])
 			}
 		}
@@ -78,8 +78,8 @@ func lex(sql string) ([]token, error) {
 
 var opening = map[string]byte{")": '(', "]": '[', "}": '{', "END": 'C'}
 
-// spaceLength returns the length of the space or comment at the start of s, 0 without one, or -1 if a comment is not
-// closed.
+// spaceLength returns the length of the space or comment at the start of s, 0 if there is none, or -1 if a comment is
+// not closed.
 func spaceLength(s string) int {
 	switch {
 	case strings.ContainsRune(" \t\n\r\f\v", rune(s[0])):
@@ -142,7 +142,8 @@ func scan(s string) (kind, int) {
 	return symbol, n
 }
 
-// quotedLength returns the length of the quoted token whose content begins at s[i], or -1 if it is not closed.
+// quotedLength returns the length of the quoted token at the start of s, or -1 if it is not closed. Its content begins
+// at s[i]. If backslashes is true, a backslash escapes the next character.
 func quotedLength(s string, i int, quote byte, backslashes bool) int {
 	for ; i < len(s); i++ {
 		switch {

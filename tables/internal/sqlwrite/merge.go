@@ -104,7 +104,8 @@ func (p *parser) action(st *Statement) (err error) {
 	return nil
 }
 
-// inserted parses the columns and values of an INSERT in a MERGE. Without a list of columns, the names are "".
+// inserted parses the columns and values of an INSERT in a MERGE. Without a list of columns, their names are "". For
+// DEFAULT VALUES, inserted returns nil.
 func (p *parser) inserted() (set []Assignment, err error) {
 	var columns []string
 	if p.peek(0) == "(" {

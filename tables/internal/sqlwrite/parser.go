@@ -66,8 +66,8 @@ func (p *parser) wrap(i int, err error) error {
 	return errorAt(p.sql, offset, "%w", err)
 }
 
-// find returns the index of the first of the given words from index from to index to-1 that is not in brackets, or to. It
-// skips a word after a dot, which is a name, and FROM in IS DISTINCT FROM.
+// find returns the index of the first of the given words from index from to index to-1, or to if there is none. It
+// ignores words in brackets or CASE, words after a dot, which are names, and FROM in IS DISTINCT FROM.
 func (p *parser) find(from, to int, words ...string) int {
 	for i := from; i < to; i++ {
 		t := p.tokens[i]
@@ -78,7 +78,8 @@ func (p *parser) find(from, to int, words ...string) int {
 	return to
 }
 
-// text returns the tokens from index from to index to-1 as they are in the statement, except that ? becomes $1, $2, ….
+// text returns the statement's text from the token at index from to the token at index to-1. It replaces each ? with
+// $1, $2 and so on, counted from the start of the statement.
 func (p *parser) text(from, to int) string {
 	if from >= to {
 		return ""
@@ -97,7 +98,7 @@ func (p *parser) text(from, to int) string {
 	return b.String() + p.sql[last:p.tokens[to-1].end]
 }
 
-// clause returns the text up to index to, and skips it. It must not be empty.
+// clause returns the text up to index to, and skips it. If the text is empty, it returns an error.
 func (p *parser) clause(to int) (string, error) {
 	if p.pos >= to {
 		return "", p.expected("an expression")
@@ -107,7 +108,7 @@ func (p *parser) clause(to int) (string, error) {
 	return s, nil
 }
 
-// name returns the next token as a name.
+// name returns the name in the next token, without quotes, and skips the token.
 func (p *parser) name() (string, error) {
 	if p.pos < len(p.tokens) {
 		t := p.tokens[p.pos]
@@ -129,13 +130,13 @@ func (p *parser) name() (string, error) {
 	return "", p.expected("a name")
 }
 
-// reservedWords lists words that end a name or an alias, so they must be quoted as names. DuckDB reserves more words.
+// reservedWords lists words that can be names only in quotes. DuckDB reserves more words.
 var reservedWords = []string{
 	"AND", "AS", "BY", "CASE", "DEFAULT", "DO", "ELSE", "END", "FROM", "GROUP", "HAVING", "IN", "INTO", "IS", "LIMIT", "NOT", "NULL", "ON", "OR", "ORDER",
 	"RETURNING", "SELECT", "SET", "TABLE", "THEN", "UNION", "USING", "VALUES", "WHEN", "WHERE", "WITH",
 }
 
-// list parses names in brackets.
+// list parses a list of names in brackets.
 func (p *parser) list() (names []string, err error) {
 	if err := p.expect("("); err != nil {
 		return nil, err
@@ -190,7 +191,7 @@ func (p *parser) target(st *Statement) (err error) {
 	return nil
 }
 
-// aliased is target with an optional alias, which the given words do not begin.
+// aliased is like target, but also parses an optional alias. Without AS, the words in end are no alias.
 func (p *parser) aliased(st *Statement, end ...string) (err error) {
 	if err := p.target(st); err != nil {
 		return err

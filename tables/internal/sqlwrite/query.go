@@ -13,14 +13,15 @@ import (
 // Column is a column of the table. If Type is "", its values are not cast.
 type Column struct{ Name, Type string }
 
-// The columns that identify a row of the table, besides the table's own columns. FileColumn is the index of the file, and
-// RowColumn the number of the row in the file; both count from 0.
+// Names of columns that identify a row of the table. In a change's query, the table has them besides its own columns.
+// FileColumn is the index of the file, and RowColumn the number of the row in the file; both count from 0. See
+// tables.FileColumn for tables that are not read file by file.
 const (
 	FileColumn = "partd file"
 	RowColumn  = "partd row"
 )
 
-// TargetSchema is the schema of the table in a change's query. Statements must not name it.
+// TargetSchema is the schema of the table in a change's query. Parse refuses statements that name it.
 const TargetSchema = "partd target"
 
 const actionColumn = "partd action"
@@ -35,7 +36,7 @@ func (c Column) cast(expression string) string {
 	return "CAST((" + expression + "\n) AS " + c.Type + ")"
 }
 
-// column returns the index of the column with a name. Like DuckDB, it ignores case.
+// column returns the index of the column with the given name. Like DuckDB, it ignores case.
 func column(columns []Column, name string) (int, error) {
 	i := slices.IndexFunc(columns, func(c Column) bool { return strings.EqualFold(c.Name, name) })
 	if i < 0 {
@@ -44,7 +45,7 @@ func column(columns []Column, name string) (int, error) {
 	return i, nil
 }
 
-// distinct returns the indices of the columns with the given names. A name must not occur twice.
+// distinct returns the indices of the columns with the given names. If a name occurs twice, it returns an error.
 func distinct(columns []Column, names []string) (indices []int, err error) {
 	for _, name := range names {
 		i, err := column(columns, name)
@@ -61,7 +62,7 @@ func distinct(columns []Column, names []string) (indices []int, err error) {
 
 // InsertQuery returns a query for the rows of an INSERT into a table with the given columns. Each result column has the
 // name and type of its column in the table. queryColumns are the names of the columns of st.Query. If st has VALUES,
-// the query has rows for times sets of n parameters each; see RepeatedName.
+// the query repeats them for each of times sets of n parameters; see RepeatedName.
 func (st *Statement) InsertQuery(columns []Column, queryColumns []string, n, times int) (string, error) {
 	names := st.Columns
 	if names == nil {
@@ -121,7 +122,7 @@ func (st *Statement) InsertQuery(columns []Column, queryColumns []string, n, tim
 	return "SELECT * FROM (VALUES " + strings.Join(rows, ", ") + ") AS q(" + strings.Join(results, ", ") + ")", nil
 }
 
-// repeated returns an expression that uses parameter set number set instead of the first.
+// repeated returns an expression with the parameters of set number set instead of set 0. A set has n parameters.
 func repeated(expression string, n, set int) (string, error) {
 	if set == 0 {
 		return expression, nil
@@ -141,8 +142,8 @@ func repeated(expression string, n, set int) (string, error) {
 	return b.String() + expression[last:], nil
 }
 
-// RepeatedName returns the name, in parameter set number set, of a parameter that has the given name in the first set,
-// which has n parameters.
+// RepeatedName returns the name that a parameter has in set number set of the parameters. name is its name in set 0. A
+// set has n parameters.
 func RepeatedName(name string, n, set int) string {
 	if i, err := strconv.Atoi(name); err == nil {
 		return strconv.Itoa(i + n*set)
@@ -154,8 +155,8 @@ func RepeatedName(name string, n, set int) string {
 // for a new row, the index of an action, and the new values. It is sorted by the first two columns.
 type Change struct {
 	SQL     string
-	Values  []int          // the table's column for each new value
-	Actions []ChangeAction // by the result's third column
+	Values  []int          // for each new value, the index of its column in the table
+	Actions []ChangeAction // the result's third column is an index of Actions
 }
 
 // ChangeAction says what happens to a row.
@@ -164,12 +165,13 @@ type ChangeAction struct {
 	Values []int  // indices of the new values that the action uses; the other columns keep their values, or are null in a new row
 }
 
-// ChangeQuery returns the query of a DELETE, UPDATE or MERGE on a table with the given columns. target is the name of the
-// table in the query. sourceColumns are the columns of a MERGE's source; they are used only if NeedsSource.
+// ChangeQuery returns the query of a DELETE, UPDATE or MERGE on a table with the given columns. target is the name of
+// the table in the query. sourceColumns are the names of the columns of a MERGE's source; they are used only if
+// NeedsSource returns true.
 func (st *Statement) ChangeQuery(target string, columns []Column, sourceColumns []string) (*Change, error) {
 	alias := sqlquote.Name(st.Alias)
 	c := &Change{}
-	expressions := make([]map[int]string, len(columns)) // for each column, the value by the index of the action that sets it
+	expressions := make([]map[int]string, len(columns)) // for each column, its new values by the action's index
 	for k := range st.Actions {
 		a := &st.Actions[k]
 		set, err := st.assigned(a, columns, sourceColumns)
@@ -202,7 +204,8 @@ func (st *Statement) ChangeQuery(target string, columns []Column, sourceColumns 
 	if st.Verb == Delete {
 		c.Actions = []ChangeAction{{Kind: Delete}}
 	}
-	// selected returns a SELECT with the values of the actions for which applies returns true.
+	// selected returns a SELECT without FROM: the row's position, the expression action, and the new values. It uses
+	// the values of the actions for which applies returns true.
 	selected := func(action string, applies func(When) bool) string {
 		list := fmt.Sprintf("SELECT %[1]s.%[2]s, %[1]s.%[3]s, %[4]s AS %[5]s", alias, sqlquote.Name(FileColumn), sqlquote.Name(RowColumn), action, sqlquote.Name(actionColumn))
 		for v, i := range c.Values {
@@ -270,8 +273,8 @@ func orNull(expression string) string {
 	return expression
 }
 
-// caseOf returns an expression for the index of the action of a row, or "" if there is no such action. The first action
-// whose condition is true applies; DO NOTHING has no index.
+// caseOf returns an expression for the index of the action on a row that when selects, or "" if there is no such
+// action. The first action whose condition is true applies. The index of DO NOTHING is NULL.
 func (st *Statement) caseOf(when When) string {
 	cases := ""
 	for k, a := range st.Actions {
@@ -302,7 +305,8 @@ func (st *Statement) NeedsSource() bool {
 // SourceQuery returns a query with all columns of a MERGE's source.
 func (st *Statement) SourceQuery() string { return st.with() + "SELECT * FROM " + st.From }
 
-// assigned returns for each column the expression that an action sets it to, or nil.
+// assigned returns, for each column, the expression that an action assigns to it. "" means DEFAULT, and nil means that
+// the action does not set the column.
 func (st *Statement) assigned(a *Action, columns []Column, sourceColumns []string) ([]*string, error) {
 	set := make([]*string, len(columns))
 	if a.ByName {

@@ -80,7 +80,7 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// TestIsWrite tells statements of Exec from statements of Query.
+// TestIsWrite checks that IsWrite distinguishes statements for Exec from statements for Query.
 func TestIsWrite(t *testing.T) {
 	for sql, want := range map[string]bool{
 		"insert into t values (1)": true, "-- x\nDELETE FROM t": true, "WITH x AS (SELECT 1), y(a) AS MATERIALIZED (SELECT ')') UPDATE t SET a = 1": true,
@@ -94,7 +94,8 @@ func TestIsWrite(t *testing.T) {
 	}
 }
 
-// TestQueries checks parts of statements that words in other places could be taken for.
+// TestQueries checks the queries of statements that contain keywords in texts and expressions, where they begin no
+// clause.
 func TestQueries(t *testing.T) {
 	columns := []Column{{"a", "INTEGER"}, {"b", "VARCHAR"}}
 	for sql, want := range map[string]string{

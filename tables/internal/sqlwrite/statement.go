@@ -1,5 +1,5 @@
 // Package sqlwrite parses SQL statements that change tables. It splits a statement into parts, and returns SELECT
-// statements that compute what the statement changes. It does not check expressions: the engine that runs the SELECT
+// statements that compute what the statement changes. It does not parse expressions: the engine that runs the SELECT
 // statements does.
 package sqlwrite
 
@@ -27,26 +27,26 @@ const (
 	DropBucket   = "DROP SCHEMA"
 )
 
-// Statement is a parsed statement. The fields that its verb does not use are zero. Texts of expressions and queries have
-// $1, $2, … in place of each ?.
+// Statement is a parsed statement. The fields that its verb does not use are zero. In expressions and queries, each ?
+// is replaced with $1, $2 and so on.
 type Statement struct {
 	Verb   string
 	Schema string // the table's bucket as written, or the name of the bucket that the statement creates or drops
 	Table  string
 	Alias  string // the name that expressions use for the table
-	With   string // the statement's WITH clause, including WITH
+	With   string // the WITH clause of UPDATE, DELETE or MERGE, including the word WITH; Query contains that of INSERT
 
 	IfExists, IfNotExists, OrReplace, Cascade bool
 
 	Columns []string   // columns that INSERT lists; nil without a list
 	ByName  bool       // whether INSERT matches columns by name
 	Query   string     // query of INSERT or CREATE TABLE AS; "" if INSERT has VALUES, or CREATE TABLE has columns
-	Values  [][]string // rows of INSERT … VALUES; "" means DEFAULT
+	Values  [][]string // rows of INSERT … VALUES; "" means DEFAULT, and an empty row means DEFAULT VALUES
 
 	Types  []Column // columns of CREATE TABLE, or the column that ALTER TABLE adds or changes
 	Rename string   // new name of the table, or of the column Column
 
-	Column   string // column that ALTER TABLE changes; "" if it renames the table
+	Column   string // column that ALTER TABLE adds, drops, renames or changes; "" if it renames the table
 	Change   string // what ALTER TABLE does to Column: "add", "drop", "rename" or "widen"
 	IfColumn bool   // whether ADD COLUMN has IF NOT EXISTS, or DROP COLUMN has IF EXISTS
 
@@ -62,11 +62,12 @@ type Action struct {
 	When   When
 	If     string // condition after AND; "" without one
 	Kind   string // "UPDATE", "DELETE", "INSERT" or "NOTHING"
-	ByName bool   // whether the action sets all columns to the source's columns of the same name
+	ByName bool   // whether the action sets, for each column of the source, the column of the same name
 	Set    []Assignment
 }
 
-// Assignment sets a column to an expression; "" means DEFAULT.
+// Assignment sets a column to an expression. The value "" means DEFAULT. If an INSERT has no list of columns, Column is
+// "", and the index of the assignment is that of the column.
 type Assignment struct{ Column, Value string }
 
 // When selects the rows for an action of a MERGE.
@@ -86,7 +87,8 @@ var (
 	errConstraint  = errors.New("only names and types: use rules to check values (docs/evolve.md)")
 )
 
-// IsWrite reports whether a statement begins with the verb of a change, or of a transaction, which Parse refuses.
+// IsWrite reports whether the verb of a statement changes something, or controls a transaction, which Parse refuses.
+// The verb can follow a WITH clause.
 func IsWrite(sql string) bool {
 	tokens, err := lex(sql)
 	if err != nil || len(tokens) == 0 {
@@ -101,7 +103,7 @@ func IsWrite(sql string) bool {
 	return p.isTransaction()
 }
 
-// Parse parses a statement that changes a table or a bucket.
+// Parse parses a statement that changes a table or a bucket. Errors are of type *sqlerror.Error, with a position.
 func Parse(sql string) (*Statement, error) {
 	tokens, err := lex(sql)
 	if err != nil {
