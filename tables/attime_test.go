@@ -144,8 +144,9 @@ func (r *slowReader) Next() bool {
 	return r.RecordReader.Next()
 }
 
-// TestAtTimeDuringCorrection checks that Table.At with AtTime, which must wait for a concurrent correction of a table with
-// a rule for duplicates, stops waiting when its context ends.
+// TestAtTimeDuringCorrection checks that Table.At with AtTime and Table.Changes, which must wait for a concurrent
+// correction of a table with a rule for duplicates, stop waiting when their context ends. Changes does not wait if the
+// tail has no rows.
 func TestAtTimeDuringCorrection(t *testing.T) {
 	b := mustOpen(t, t.TempDir(), &Options{FoldAge: -1, FoldBytes: 1024}).Bucket("")
 	put := func(ts int64, o *PutOptions) {
@@ -169,22 +170,38 @@ func TestAtTimeDuringCorrection(t *testing.T) {
 		upsertErr <- err
 	}()
 	<-reached
-	put(2, nil)
 	cause := errors.New("test cause")
-	ctx, cancel := context.WithTimeoutCause(t.Context(), 100*time.Millisecond, cause)
-	defer cancel()
-	tableErr := make(chan error, 1)
-	go func() {
-		_, err := b.Table("t").At(ctx, AtTime(time.Now()))
-		tableErr <- err
-	}()
-	select {
-	case err := <-tableErr:
-		if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, cause) {
-			t.Errorf("Table error = %v, want DeadlineExceeded and the test cause", err)
+	during := func(timeout time.Duration, f func(context.Context) error) error {
+		ctx, cancel := context.WithTimeoutCause(t.Context(), timeout, cause)
+		defer cancel()
+		done := make(chan error, 1)
+		go func() { done <- f(ctx) }()
+		select {
+		case err := <-done:
+			return err
+		case <-time.After(10 * time.Second):
+			return errors.New("the call did not return when its context ended")
 		}
-	case <-time.After(10 * time.Second):
-		t.Error("Table did not return when its context ended")
+	}
+	at := func(ctx context.Context) error {
+		_, err := b.Table("t").At(ctx, AtTime(time.Now()))
+		return err
+	}
+	changes := func(ctx context.Context) error {
+		r, err := b.Table("t").Changes(ctx, nil, nil)
+		if err == nil {
+			r.Release()
+		}
+		return err
+	}
+	if err := during(5*time.Second, changes); err != nil {
+		t.Errorf("Changes without rows in the tail: %v", err)
+	}
+	put(2, nil)
+	for name, f := range map[string]func(context.Context) error{"At": at, "Changes": changes} {
+		if err := during(100*time.Millisecond, f); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, cause) {
+			t.Errorf("%s error = %v, want DeadlineExceeded and the test cause", name, err)
+		}
 	}
 	close(proceed)
 	if err := <-upsertErr; err != nil {

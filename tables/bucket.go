@@ -19,9 +19,9 @@ func (b *Bucket) Exists(ctx context.Context) (_ bool, err error) {
 	return b.store().cat.HasNamespace(ctx, namespaceOf(b.Name()))
 }
 
-// DeleteBucket deletes a bucket. If contents is true, it also deletes the bucket's tables and snapshots, in one
-// commit. Otherwise, if the bucket is not empty, the error wraps [ErrNotEmpty]. If the bucket is missing, the
-// error wraps [ErrNotFound].
+// DeleteBucket deletes a bucket. If contents is true, it also deletes the bucket's snapshots and tables,
+// in several commits, so an error can leave a part of them. Otherwise, if the bucket is not empty, the error wraps
+// [ErrNotEmpty]. If the bucket is missing, the error wraps [ErrNotFound].
 func (s *Store) DeleteBucket(ctx context.Context, name string, contents bool) (err error) {
 	s = s.orUnopened()
 	defer wrapError(&err, "delete", name, "")

@@ -49,9 +49,12 @@ const (
 )
 
 // Changes returns the net difference between the state that since selects and t's state: the rows that only one of them
-// has. A row that was added and deleted in between does not appear, and a compaction changes nothing. A nil since or
-// AtVersion(0) selects the empty table. Unless t is pinned to a state, Changes first moves the tail's rows into files;
-// in a read-only Store, it leaves out rows in the tail. The caller must release the reader.
+// has. A row that was added and deleted in between does not appear, and a compaction changes nothing. A nil since,
+// AtVersion(0), a zero time or an empty snapshot name selects the empty table. The caller must release the reader.
+//
+// Unless t is pinned to a state, Changes first moves the tail's rows into files; in a read-only Store, it leaves out rows
+// in the tail. If the tail has rows, Changes can wait until a running put ends. To avoid a deadlock, the reader that is
+// passed to a put must not call Changes for the same table.
 //
 // The result has the columns of t's state, followed by the column _change, which contains ChangeInsert, ChangeDelete,
 // ChangeUpdateBefore or ChangeUpdateAfter. If the table has a column with this name in any case, the new column's name
@@ -63,7 +66,8 @@ const (
 // equal. The rows have no particular order, except that the two rows of an update are adjacent.
 //
 // Changes reads only files that the states do not share, or whose deleted rows differ. If both states have such files,
-// Changes sorts their rows with temporary files, a quarter of Options.Memory at a time.
+// Changes sorts their rows with temporary files, a quarter of Options.Memory at a time. The error wraps
+// partd.ErrTooLarge if a row needs more than that: a bool in a list, for example, needs 2 bytes in the comparison.
 //
 // The error wraps ErrNotFound if since has expired, if the table was deleted and created again, if the states have no
 // common column, or if a column of t's state cannot hold all values of since, for example after a restore: then start

@@ -16,6 +16,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/vfs"
 )
 
@@ -66,6 +67,11 @@ func TestChanges(t *testing.T) {
 	}
 	put(`[{"k":1,"v":"a"},{"k":2,"v":"b"},{"k":2,"v":"b"}]`)
 	first := wantChanges(t, b, nil, nil, "1 a insert; 2 b insert; 2 b insert")
+	for name, empty := range map[string]At{"AtTime": AtTime(time.Time{}), "AtSnapshot": AtSnapshot("")} {
+		if got, _ := changesText(t, tableAt(t, b, "t", nil), empty, nil); got != "1 a insert; 2 b insert; 2 b insert" {
+			t.Errorf("changes since an empty %s: got %q, want three inserts", name, got)
+		}
+	}
 	put(`[{"k":3,"v":null}]`) // into the tail
 	if _, err := b.Snapshot(ctx, "s"); err != nil {
 		t.Fatal(err)
@@ -297,5 +303,64 @@ func TestChangesMemory(t *testing.T) {
 	t.Logf("peak of the heap: %d MiB", (peak-before)>>20)
 	if peak > before+memoryLimit+fixed {
 		t.Errorf("the heap grew by %d MiB, want at most %d MiB", (peak-before)>>20, (memoryLimit+fixed)>>20)
+	}
+}
+
+// boolLists returns a reader of rows with a list of bools. A bool needs a bit in memory, but 2 bytes for the comparison.
+func boolLists(rows, length int, value bool) array.RecordReader {
+	b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{
+		nullable("n", arrow.PrimitiveTypes.Int64), nullable("bools", arrow.ListOf(arrow.FixedWidthTypes.Boolean)),
+	}, nil))
+	bools := slices.Repeat([]bool{value}, length)
+	for i := range rows {
+		b.Field(0).(*array.Int64Builder).Append(int64(i))
+		list := b.Field(1).(*array.ListBuilder)
+		list.Append(true)
+		list.ValueBuilder().(*array.BooleanBuilder).AppendValues(bools, nil)
+	}
+	return oneBatch(b.NewRecordBatch())
+}
+
+// TestChangesOfLists checks that batches stay small if their lists need much more memory for the comparison than before, and
+// that a single row that needs too much is an error.
+func TestChangesOfLists(t *testing.T) {
+	const rows, length = 700, 4000
+	b := mustOpen(t, t.TempDir(), &Options{NoTail: true, Memory: 32 << 20}).Bucket("")
+	small := mustOpen(t, t.TempDir(), &Options{NoTail: true, Memory: 1 << 20}).Bucket("")
+	for i, mode := range []PutMode{PutAppend, PutReplace} {
+		if _, err := b.Table("t").Put(t.Context(), boolLists(rows, length, i == 1), mode, nil); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := small.Table("t").Put(t.Context(), boolLists(1, 1<<18, i == 1), mode, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d, err := b.Table("t").difference(t.Context(), AtVersion(1), new(ChangesOptions))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.release()
+	read := int64(0)
+	for batch, err := range d.encode(b.Table("t").Batches(t.Context(), nil), true) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		rest := batch.Column(int(batch.NumCols()) - 2).(*array.Binary)
+		if n := len(rest.ValueBytes()); n > maxChangedBytes+2*length+100 {
+			t.Errorf("the encodings of a batch have %d bytes, want at most about %d", n, maxChangedBytes)
+		}
+		read += batch.NumRows()
+		batch.Release()
+	}
+	if read != rows {
+		t.Errorf("encoded %d rows, want %d", read, rows)
+	}
+	r, err := small.Table("t").Changes(t.Context(), AtVersion(1), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Release()
+	if r.Next() || !errors.Is(r.Err(), partd.ErrTooLarge) {
+		t.Errorf("changes of a list that needs 512 KiB, with 1 MiB of memory: error = %v, want ErrTooLarge", r.Err())
 	}
 }

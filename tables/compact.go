@@ -60,7 +60,7 @@ type compactStep struct {
 // prepareCompaction writes the compacted files of a table, which must have a snapshot.
 func (e entry) prepareCompaction(ctx context.Context, t *table.Table) (step *compactStep, err error) {
 	step = &compactStep{seq: t.CurrentSnapshot().SequenceNumber}
-	if step.Basis, err = commit.BasisOf(t, commit.OnlyAppends, e.s.cat.NewIO()); err != nil {
+	if step.Basis, err = commit.BasisOf(t, commit.OnlyAdditions, e.s.cat.NewIO()); err != nil {
 		return nil, err
 	}
 	fileIO := step.IO // the deferred call cannot use step, because returning an error sets step to nil

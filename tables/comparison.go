@@ -3,12 +3,14 @@ package tables
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/sorted"
 	"github.com/go-partd/partd/tables/internal/take"
@@ -36,7 +38,7 @@ func (d *difference) withKinds(b arrow.RecordBatch, kinds []string) arrow.Record
 // rows with equal keys are adjacent, and equal rows among them are too.
 func (d *difference) compare(ctx context.Context, deleted, inserted sorted.Batches) sorted.Batches {
 	first := d.to.def.Stored.NumFields() // index of the encoded keys, the first column that encode adds
-	in := sorted.Input{Keys: []int{first, first + 1}, Memory: d.to.source.b.s.opts.Memory / 4, Size: datafile.SizeOf}
+	in := sorted.Input{Keys: []int{first, first + 1}, Memory: min(d.to.source.b.s.opts.Memory/4, 2*maxComparedBytes), Size: datafile.SizeOf}
 	in.Batches = func(yield func(arrow.RecordBatch, error) bool) {
 		more := true
 		add := func(isNew bool) func(arrow.RecordBatch, error) bool {
@@ -71,7 +73,11 @@ func (d *difference) compare(ctx context.Context, deleted, inserted sorted.Batch
 	}
 }
 
-// encode adds columns to rows: the encoded keys, the encoded other columns, and whether the rows belong to d.to.
+// maxComparedBytes limits the encoding of a row, so that the offsets in a sorted block are below 1<<31.
+const maxComparedBytes = 1 << 29
+
+// encode adds columns to rows: the encoded keys, the encoded other columns, and whether the rows belong to d.to. The
+// encodings can be much larger than the rows, so encode divides batches.
 func (d *difference) encode(rows sorted.Batches, isNew bool) sorted.Batches {
 	isKey := make([]bool, d.to.def.Stored.NumFields())
 	for _, name := range d.keys {
@@ -79,29 +85,53 @@ func (d *difference) encode(rows sorted.Batches, isNew bool) sorted.Batches {
 	}
 	fields := append(slices.Clone(d.to.def.Stored.Fields()),
 		arrow.Field{Name: "keys", Type: arrow.BinaryTypes.Binary}, arrow.Field{Name: "rest", Type: arrow.BinaryTypes.Binary}, arrow.Field{Name: "new", Type: arrow.FixedWidthTypes.Boolean})
-	encoded := arrow.NewSchema(fields, nil)
-	return sorted.MapBatches(func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
-		defer b.Release()
+	encoded, limit := arrow.NewSchema(fields, nil), int(min(d.to.source.b.s.opts.Memory/4, maxComparedBytes))
+	encodeFrom := func(b arrow.RecordBatch, start int) (_ arrow.RecordBatch, end int, err error) {
 		build := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema(fields[len(isKey):], nil))
 		defer build.Release()
 		var keys, rest []byte
-		for row := range int(b.NumRows()) {
+		size := 0
+		for end = start; end < int(b.NumRows()) && size < min(limit, maxChangedBytes); end++ {
 			keys, rest = keys[:0], rest[:0]
 			for i, c := range b.Columns() {
 				if isKey[i] {
-					keys = sorted.AppendExact(keys, c, row)
+					keys = sorted.AppendExact(keys, c, end, limit)
 				} else {
-					rest = sorted.AppendExact(rest, c, row)
+					rest = sorted.AppendExact(rest, c, end, limit)
 				}
 			}
+			if len(keys)+len(rest) > limit {
+				return nil, 0, fmt.Errorf("a row needs more than %d bytes for the comparison; the limit is a quarter of Options.Memory, and at most %d: %w", limit, maxComparedBytes, partd.ErrTooLarge)
+			}
+			size += len(keys) + len(rest)
 			build.Field(0).(*array.BinaryBuilder).Append(keys)
 			build.Field(1).(*array.BinaryBuilder).Append(rest)
 			build.Field(2).(*array.BooleanBuilder).Append(isNew)
 		}
 		added := build.NewRecordBatch()
 		defer added.Release()
-		return array.NewRecordBatch(encoded, slices.Concat(b.Columns(), added.Columns()), b.NumRows()), nil
-	})(rows)
+		part := b.NewSlice(int64(start), int64(end))
+		defer part.Release()
+		return array.NewRecordBatch(encoded, slices.Concat(part.Columns(), added.Columns()), part.NumRows()), end, nil
+	}
+	return func(yield func(arrow.RecordBatch, error) bool) {
+		for b, err := range rows {
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			more := true
+			for start := 0; start < int(b.NumRows()) && more; {
+				var part arrow.RecordBatch
+				part, start, err = encodeFrom(b, start)
+				more = yield(part, err) && err == nil
+			}
+			b.Release()
+			if !more {
+				return
+			}
+		}
+	}
 }
 
 // Limits of a batch of changes. The limit on bytes is approximate.

@@ -215,3 +215,60 @@ func TestAppendDuringUpsert(t *testing.T) {
 		})
 	}
 }
+
+// TestUpsertOfNewKeyIsHarmless makes an upsert that only adds a row before the commit of a change that allows appends. The
+// change must succeed at its first attempt and keep the new row.
+func TestUpsertOfNewKeyIsHarmless(t *testing.T) {
+	for name, change := range map[string]func(*Bucket) error{
+		"compact": func(b *Bucket) error { _, err := b.s.Compact(t.Context(), nil); return err },
+		"evolve": func(b *Bucket) error {
+			return b.Table("t").Evolve(t.Context(), ColumnChange{Op: WidenColumn, Column: "n", Type: "float64"})
+		},
+		"replace a version": func(b *Bucket) error {
+			_, err := b.Table("t").Put(t.Context(), rowsOf(11, 12), PutReplace, &PutOptions{Over: new(Version(2))})
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := bucketWithoutTail(t)
+			mustPut(t, b, "t", PutAppend, 1)
+			mustPut(t, b, "t", PutAppend, 2)
+			changing, attempts := countingAttempts(t, b, func() error {
+				_, err := b.Table("t").Upsert(t.Context(), rowsOf(3), &UpsertOptions{Keys: []string{"n"}})
+				return err
+			})
+			if err := change(changing); err != nil || *attempts != 1 {
+				t.Errorf("%d attempts, error %v; want 1 attempt", *attempts, err)
+			}
+			info, err := b.Table("t").Info(t.Context())
+			if err != nil || info.Rows != 3 {
+				t.Errorf("the table has %d rows, error %v; want 3", info.Rows, err)
+			}
+		})
+	}
+}
+
+// TestAppendDuringDelete appends a row while DeleteRows rewrites a file. Rows with the same time must stay in the order
+// of their arrival. DeleteRows starts again only if the times overlap.
+func TestAppendDuringDelete(t *testing.T) {
+	for ts, wantAttempts := range map[int64]int{1: 2, 9: 1} {
+		b := bucketWithoutTail(t)
+		put := func(rows ...tick) error {
+			_, err := b.Table("t").Put(t.Context(), ticksOf(rows, len(rows)), PutAppend, &PutOptions{Settings: &Settings{Time: "ts"}})
+			return err
+		}
+		if err := put(tick{ts: 1, v: 1}, tick{ts: 2, v: 2}); err != nil {
+			t.Fatal(err)
+		}
+		deleting, attempts := countingAttempts(t, b, func() error { return put(tick{ts: ts, v: 3}) })
+		deleteRows(t, deleting, "t", "v = 2")
+		wantValues(t, b, "t", 1, 3)
+		if *attempts != wantAttempts {
+			t.Errorf("append at time %d: DeleteRows made %d attempts, want %d", ts, *attempts, wantAttempts)
+		}
+		if _, err := b.s.Compact(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+		wantValues(t, b, "t", 1, 3)
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/iceberg-go"
@@ -42,10 +43,8 @@ func (t *Table) difference(ctx context.Context, since At, o *ChangesOptions) (_ 
 			d.release()
 		}
 	}()
-	selected := selectState(since)
-	isEmpty := since == nil || selected.version != nil && *selected.version == 0
 	var sinceErr error
-	if !isEmpty {
+	if a := selectState(since); a.version != nil && *a.version != 0 || !a.time.IsZero() || a.snapshot != "" {
 		d.from, sinceErr = t.viewAt(ctx, since)
 	}
 	if d.to, err = t.foldedView(ctx); err != nil {
@@ -60,7 +59,7 @@ func (t *Table) difference(ctx context.Context, since At, o *ChangesOptions) (_ 
 	case o.UUID != "" && o.UUID != uuid.String(), d.from != nil && d.from.t.Metadata().TableUUID() != uuid:
 		return nil, fmt.Errorf("start again with all rows (since version 0), because the table was deleted and created again: earlier version %w", ErrNotFound)
 	case d.from != nil && !canCompare(d.from.def.Columns, d.to.def.Columns):
-		return nil, fmt.Errorf("start again with all rows (since version 0), because the columns were replaced, or have narrower types than before: earlier version with these columns %w", ErrNotFound)
+		return nil, fmt.Errorf("start again with all rows (since version 0), because the columns were replaced, became required, or have narrower types than before: earlier version with these columns %w", ErrNotFound)
 	case d.version() == 0 && d.to.t.CurrentSnapshot() != nil:
 		return nil, fmt.Errorf("%w: Iceberg's format version 1 does not number a table's versions: upgrade the table to format version 2 with another program, and put rows once", errors.ErrUnsupported)
 	}
@@ -88,7 +87,8 @@ func (t *Table) foldedView(ctx context.Context) (*view, error) {
 			return nil, err
 		}
 		defer e.Release()
-		if _, err := e.Fold(ctx); err != nil {
+		afterAllPuts := time.Unix(1<<40, 0)
+		if _, _, err := e.FoldUntil(ctx, afterAllPuts); err != nil {
 			return nil, notFound(err)
 		}
 	}

@@ -34,7 +34,7 @@ type evolveStep struct {
 	caster   *schema.Caster // converts rows, in the types that readers see, to the new columns; nil if no files are rewritten
 	check    *rules.Check   // checks the converted rows against the table's rules; can be nil
 	written  []iceberg.DataFile
-	replaced []iceberg.DataFile // the files to replace; not used if Allowed is OnlyAppends, because then all files are replaced
+	replaced []iceberg.DataFile // the files to replace; not used if Allowed is OnlyAdditions, because then all files are replaced
 	read     map[string]bool    // paths of the files that the step has read
 }
 
@@ -61,7 +61,7 @@ func (p *evolveStep) applyRewrite(ctx context.Context, a *commit.Attempt, cur *t
 	replaced, current := p.replaced, commit.SnapshotID(cur)
 	var newFiles []iceberg.DataFile
 	meta, err := p.evolveMetadata(cur.Metadata())
-	if err == nil && current != nil && p.Allowed == commit.OnlyAppends {
+	if err == nil && current != nil && p.Allowed == commit.OnlyAdditions {
 		replaced, err = datafile.Files(ctx, cur)
 	}
 	if err == nil && current != nil && *current != *p.Base { // files were added after the step read the table: rewrite these files too
@@ -150,7 +150,7 @@ func (t *Txn) reshape(c *txnChange, step *evolveStep, caster *schema.Caster, che
 		return err
 	}
 	if caster != nil {
-		step.Allowed, step.caster, step.check, step.IO, step.read = commit.OnlyAppends, caster, check, t.s.cat.NewIO(), map[string]bool{}
+		step.Allowed, step.caster, step.check, step.IO, step.read = commit.OnlyAdditions, caster, check, t.s.cat.NewIO(), map[string]bool{}
 		if step.Base != nil {
 			files, err := datafile.Files(t.ctx, c.cur)
 			if err != nil {

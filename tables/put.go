@@ -181,7 +181,7 @@ func (e entry) prepare(ctx context.Context, t *table.Table, src datafile.Rows, c
 		step.newMeta = t.Metadata()
 		var s *table.Snapshot
 		if s, err = snapshotOf(step.newMeta, *o.Over); err == nil {
-			allowed, base = commit.OnlyAppends, &s.SnapshotID
+			allowed, base = commit.OnlyAdditions, &s.SnapshotID
 			step.replaced, err = datafile.Files(ctx, t, table.WithSnapshotID(s.SnapshotID))
 		}
 	case m == PutError:

@@ -9,6 +9,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/commit"
 	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/schema"
@@ -118,11 +119,35 @@ func (w *rewrite) remove(ctx context.Context, deletes *deletePredicate) error {
 	return nil
 }
 
+// keepsArrivalOrder reports whether rows with the same time and keys can exist, and must stay in their order of arrival.
+func (w *rewrite) keepsArrivalOrder() bool {
+	return w.def.Order != nil && w.def.Order.Merging() == sorted.All && w.def.Order.Rule != definition.RefuseDuplicate
+}
+
+// checkArrivalOrder returns commit.ErrStale if rows that were added to cur after the rewrite read the table would come
+// before earlier rows with the same time, because w.newFiles come after all other files.
+func (w *rewrite) checkArrivalOrder(ctx context.Context, cur *table.Table) error {
+	if !w.keepsArrivalOrder() || len(w.newFiles) == 0 || w.Base == nil || *w.Base == *commit.SnapshotID(cur) {
+		return nil
+	}
+	read, err := datafile.Files(ctx, w.t)
+	if err != nil {
+		return err
+	}
+	known, s := paths(read), w.series(cur)
+	added, err := s.Files(ctx)
+	added = slices.DeleteFunc(added, func(f *series.File) bool { return known[f.Data().FilePath()] })
+	if err == nil && len(series.OverlappingFiles(added, s.Written(w.newFiles))) > 0 {
+		err = commit.ErrStale
+	}
+	return err
+}
+
 // groupFiles groups the files to rewrite; each group becomes one file. Rows with the same time and keys must stay in their
 // order of arrival, but the new files come after all other files. If the table can have rows with the same time and keys,
 // a group therefore includes all later files that overlap one of its files.
 func (w *rewrite) groupFiles(ctx context.Context, touched []table.FileScanTask, dropped map[string]bool) (groups [][]table.FileScanTask, err error) {
-	if w.def.Order == nil || w.def.Order.Merging() != sorted.All || w.def.Order.Rule == definition.RefuseDuplicate {
+	if !w.keepsArrivalOrder() {
 		for _, task := range touched {
 			groups = append(groups, []table.FileScanTask{task})
 		}

@@ -138,6 +138,9 @@ func (w *rewrite) commit(ctx context.Context) error {
 		if len(w.oldFiles)+len(w.newFiles) == 0 {
 			return cur.Metadata(), nil
 		}
+		if err := w.checkArrivalOrder(ctx, cur); err != nil {
+			return nil, err
+		}
 		a.Info.Updated = a.Now
 		return commit.CorrectFiles(ctx, cur, w.oldFiles, w.newFiles)
 	}}

@@ -36,7 +36,8 @@ type UpsertOptions struct {
 // if a key of r needs more than about a 160th of Options.Memory, or if the table has a unique rule with InTable set.
 //
 // While Upsert writes files, others can append to the table. Rows that are appended during the upsert stay, even if
-// their keys are in r, as if they were appended after it. Large appends in the same process wait instead if the table
+// their keys are in r, as if they were appended after it. If the table has a time column but no rule for duplicates, and
+// the times of these rows overlap the times of rows that Upsert writes, Upsert starts again instead. Large appends in the same process wait instead if the table
 // has a rule for duplicates or a unique rule with InTable set, if Upsert changes columns, or if it starts again after a
 // conflict.
 func (t *Table) Upsert(ctx context.Context, r array.RecordReader, o *UpsertOptions) (_ RewriteResult, err error) {

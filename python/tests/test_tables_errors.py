@@ -163,3 +163,8 @@ def test_not_started():
         assert type(error) is kind and advice in str(error) and str(output) in str(error)
 
 
+
+
+def test_two_earlier_states(tables):
+    with pytest.raises(partd_go.Misuse, match="only one of since and since_snapshot"):
+        tables.table("t").changes(since=1, since_snapshot="s")

@@ -163,6 +163,11 @@ func TestChanges(t *testing.T) {
 	if all != 100_000 || changed != 200_000 || first.Version != 1 || last.Version != 2 || first.UUID == "" {
 		t.Errorf("got %d rows up to version %d, and %d changes up to version %d; want 100,000 up to 1, and 200,000 up to 2", all, first.Version, changed, last.Version)
 	}
+	for _, empty := range []tables.At{tables.AtTime(time.Time{}), tables.AtSnapshot("")} {
+		if rows, _ := count(tables.AtVersion(1), empty, nil); rows != all {
+			t.Errorf("changes since an empty selector: got %d rows, want all %d", rows, all)
+		}
+	}
 	if _, err := c.Changes(ctx, "b", "t", nil, tables.AtVersion(99), nil); !errors.Is(err, tables.ErrNotFound) {
 		t.Errorf("changes since a missing version: error = %v, want ErrNotFound", err)
 	}

@@ -122,6 +122,8 @@ def state(version: int | None, at: Time | None, snapshot: str) -> dict[str, Any]
 
 def since_state(since: int | Time | None, snapshot: str) -> dict[str, Any]:
     """Returns the field of a request that selects the earlier state to compare with, or {} for the empty table."""
+    if since is not None and snapshot:
+        raise Misuse("pass only one of since and since_snapshot")
     is_version = isinstance(since, int)
     selected = state(since if is_version else None, None if is_version else since, snapshot)  # type: ignore[arg-type]
     return {"since": selected} if selected else {}

@@ -21,6 +21,8 @@ func sinceFlags(cmd *cobra.Command, use string) func() (tables.At, error) {
 	cmd.MarkFlagsMutuallyExclusive("since", "since-snapshot")
 	return func() (tables.At, error) {
 		switch {
+		case fs.Changed("since") && *since == "", fs.Changed("since-snapshot") && *snapshot == "":
+			return nil, cliutil.Usagef("the value of --since or --since-snapshot is empty: pass a version, a time or a snapshot, or leave out the flag")
 		case fs.Changed("since-snapshot"):
 			return tables.AtSnapshot(*snapshot), nil
 		case *since == "":

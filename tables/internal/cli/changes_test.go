@@ -47,6 +47,8 @@ func TestChanges(t *testing.T) {
 		want string
 	}{
 		{[]string{"--since", "x"}, cliutil.ExitUsage, "neither a version nor a time"},
+		{[]string{"--since", ""}, cliutil.ExitUsage, "empty"},
+		{[]string{"--since-snapshot", ""}, cliutil.ExitUsage, "empty"},
 		{[]string{"--since", "99"}, cliutil.ExitFailed, "start again"},
 		{[]string{"--since", "1", "--uuid", "x"}, cliutil.ExitFailed, "start again"},
 		{[]string{"--since", "1", "--since-snapshot", "s"}, cliutil.ExitFailed, "since-snapshot"},

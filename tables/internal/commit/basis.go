@@ -26,9 +26,10 @@ type Basis struct {
 type AllowedChanges int
 
 const (
-	AnyChanges  AllowedChanges = iota // the step does not depend on existing rows
-	OnlyAppends                       // rows can be added, but not deleted or replaced
-	NoChanges                         // the snapshot must still be Base
+	AnyChanges    AllowedChanges = iota // the step does not depend on existing rows
+	OnlyAdditions                       // rows can be added, but not deleted or replaced
+	OnlyAppends                         // like OnlyAdditions, but not by a correction, such as an upsert of new keys
+	NoChanges                           // the snapshot must still be Base
 )
 
 // BasisOf returns the basis for files written for a table's current state.
@@ -63,7 +64,7 @@ func (b *Basis) checkFreshSince(base, cur *table.Table) error {
 	}
 	current.Base = SnapshotID(base)
 	sameSnapshot := reflect.DeepEqual(current.Base, b.Base)
-	if !b.Matches(&current) || b.Allowed == NoChanges && !sameSnapshot || b.Allowed == OnlyAppends && !sameSnapshot && (b.Base == nil || !onlyAppended(base, *b.Base)) {
+	if !b.Matches(&current) || b.Allowed != AnyChanges && !sameSnapshot && (b.Allowed == NoChanges || b.Base == nil || !b.allowsSince(base)) {
 		return ErrStale
 	}
 	return nil
@@ -93,10 +94,13 @@ func SnapshotID(t *table.Table) *int64 {
 	return nil
 }
 
-// onlyAppended reports whether all commits since the snapshot base were appends.
-func onlyAppended(t *table.Table, base int64) bool {
-	for s := t.CurrentSnapshot(); s == nil || s.SnapshotID != base; {
-		if s == nil || s.Summary == nil || s.Summary.Operation != table.OpAppend || s.Summary.Properties[correctionProperty] != "" || s.ParentSnapshotID == nil {
+// allowsSince reports whether all commits to t since b.Base only added rows, as OnlyAdditions or OnlyAppends allows.
+func (b *Basis) allowsSince(t *table.Table) bool {
+	for s := t.CurrentSnapshot(); s == nil || s.SnapshotID != *b.Base; {
+		if s == nil || s.Summary == nil || s.Summary.Operation != table.OpAppend || s.ParentSnapshotID == nil {
+			return false
+		}
+		if b.Allowed == OnlyAppends && s.Summary.Properties[correctionProperty] != "" {
 			return false
 		}
 		s = t.SnapshotByID(*s.ParentSnapshotID)

@@ -22,7 +22,12 @@ import (
 
 // Fold moves the table's rows from the tail to files, and returns their number.
 func (e *Entry) Fold(ctx context.Context) (int64, error) {
-	e.Commits.Lock()
+	if e.tables.Tail == nil || e.tables.ReadOnly {
+		return 0, nil
+	}
+	if err := e.lockCommits(ctx); err != nil {
+		return 0, err
+	}
 	defer e.Commits.Unlock()
 	return e.fold(ctx)
 }

@@ -213,9 +213,9 @@ func ReplaceFiles(ctx context.Context, t *table.Table, old, files []iceberg.Data
 // correctionProperty marks the snapshots of corrections that only add files.
 const correctionProperty = "partd.correction"
 
-// CorrectFiles is like ReplaceFiles, but marks the new snapshot if it only adds files, so that onlyAppended does not
-// take it for an append. If a correction finds no row to replace, such as an upsert of new keys, another upsert with
-// these keys must still see its rows.
+// CorrectFiles is like ReplaceFiles, but marks the new snapshot if it only adds files, so that OnlyAppends does not
+// allow it. If a correction finds no row to replace, such as an upsert of new keys, another upsert with these keys must
+// still see its rows.
 func CorrectFiles(ctx context.Context, t *table.Table, old, files []iceberg.DataFile) (table.Metadata, error) {
 	var props iceberg.Properties
 	if len(old) == 0 {

@@ -26,7 +26,7 @@ func (d Deleted) Add(path string, row, limit int64) error {
 				size += 8 * int64(len(r))
 			}
 			if size > limit {
-				return fmt.Errorf("the numbers of the replaced rows need more than %d bytes: increase Options.Memory: %w", limit, partd.ErrTooLarge)
+				return fmt.Errorf("the numbers of the rows to omit need more than %d bytes: increase Options.Memory: %w", limit, partd.ErrTooLarge)
 			}
 		}
 		rows = append(rows, make([]uint64, missing)...)

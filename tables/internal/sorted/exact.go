@@ -12,15 +12,15 @@ import (
 // AppendExact appends an encoding of value i of a, which must have a stored type. Two values of the same type have
 // equal encodings if and only if they are both null, both NaN, or stored with the same bits: -0 differs from 0. Nested
 // values are equal if their elements are, and maps if their lists of entries are. No encoding is a prefix of a
-// different one.
-func AppendExact(dst []byte, a arrow.Array, i int) []byte {
+// different one. AppendExact leaves out further elements of a list once dst is longer than limit.
+func AppendExact(dst []byte, a arrow.Array, i, limit int) []byte {
 	if a.IsNull(i) {
 		return append(dst, 0)
 	}
 	dst = append(dst, 1)
 	switch a := a.(type) {
 	case array.ExtensionArray:
-		return AppendExact(dst, a.Storage(), i)
+		return AppendExact(dst, a.Storage(), i, limit)
 	case *array.Boolean:
 		if a.Value(i) {
 			return append(dst, 1)
@@ -37,14 +37,14 @@ func AppendExact(dst []byte, a arrow.Array, i int) []byte {
 		return extsort.AppendText(dst, a.Value(i))
 	case *array.Struct:
 		for field := range a.NumField() {
-			dst = AppendExact(dst, a.Field(field), i)
+			dst = AppendExact(dst, a.Field(field), i, limit)
 		}
 		return dst
 	case array.ListLike:
 		start, end := a.ValueOffsets(i)
 		dst = extsort.AppendUint(dst, uint64(end-start))
-		for ; start < end; start++ {
-			dst = AppendExact(dst, a.ListValues(), int(start))
+		for ; start < end && len(dst) <= limit; start++ {
+			dst = AppendExact(dst, a.ListValues(), int(start), limit)
 		}
 		return dst
 	}

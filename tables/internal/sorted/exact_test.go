@@ -31,13 +31,13 @@ func TestAppendExact(t *testing.T) {
 		}
 		for i := range a.Len() {
 			for j := range a.Len() {
-				x, y := AppendExact(nil, a, i), AppendExact(nil, a, j)
+				x, y := AppendExact(nil, a, i, math.MaxInt), AppendExact(nil, a, j, math.MaxInt)
 				if (i == j) != bytes.Equal(x, y) || i != j && bytes.HasPrefix(x, y) {
 					t.Errorf("%s: values %s and %s have the encodings %q and %q", typ, a.ValueStr(i), a.ValueStr(j), x, y)
 				}
 			}
 		}
-		if sliced := array.NewSlice(a, 1, int64(a.Len())); !bytes.Equal(AppendExact(nil, sliced, 0), AppendExact(nil, a, 1)) {
+		if sliced := array.NewSlice(a, 1, int64(a.Len())); !bytes.Equal(AppendExact(nil, sliced, 0, math.MaxInt), AppendExact(nil, a, 1, math.MaxInt)) {
 			t.Errorf("%s: the encoding depends on the array's offset", typ)
 		}
 	}
@@ -46,7 +46,7 @@ func TestAppendExact(t *testing.T) {
 	floats := b.NewArray()
 	for i := range floats.Len() {
 		for j := range floats.Len() {
-			if want := i == j || i < 2 && j < 2; bytes.Equal(AppendExact(nil, floats, i), AppendExact(nil, floats, j)) != want {
+			if want := i == j || i < 2 && j < 2; bytes.Equal(AppendExact(nil, floats, i, math.MaxInt), AppendExact(nil, floats, j, math.MaxInt)) != want {
 				t.Errorf("floats %d and %d have equal encodings: %v, want %v", i, j, !want, want)
 			}
 		}
