@@ -326,7 +326,7 @@ func (s *Store) describeWrite(ctx context.Context, sql string, o *QueryOptions) 
 		}
 	case sqlwrite.Insert:
 		var query string
-		if query, err = x.insertQuery(ctx, 0, 1); err == nil {
+		if query, err = x.insertQuery(ctx, x.st, 0, 1); err == nil && !x.needsParts(query) {
 			d, err = x.describe(ctx, query)
 		}
 	case sqlwrite.Update, sqlwrite.Delete, sqlwrite.Merge:
