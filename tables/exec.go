@@ -55,6 +55,10 @@ type ExecResult struct {
 	Verb    string  `json:"verb"`    // such as INSERT or CREATE TABLE
 	Bucket  string  `json:"bucket"`
 	Table   string  `json:"table"` // "" for CREATE SCHEMA and DROP SCHEMA
+
+	// Replaced is the number of rows that CREATE OR REPLACE TABLE would remove, after a dry run. Rows does not include
+	// them.
+	Replaced int64 `json:"replaced,omitempty"`
 }
 
 // IsWrite reports whether a statement is for Exec, rather than for Query. It only looks at the statement's verb, so it

@@ -193,6 +193,13 @@ func (x *execution) create(ctx context.Context) error {
 	case x.exists:
 		return fmt.Errorf("%w: use CREATE OR REPLACE TABLE, or IF NOT EXISTS", ErrExists)
 	}
+	if x.exists && x.o.DryRun {
+		info, err := x.table.Info(ctx)
+		if err != nil && !errors.Is(err, ErrDamaged) {
+			return err
+		}
+		x.result.Replaced = info.Rows
+	}
 	rows, err := x.createdRows(ctx)
 	if err != nil {
 		return err
