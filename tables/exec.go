@@ -55,6 +55,10 @@ type ExecResult struct {
 	Verb    string  `json:"verb"`    // such as INSERT or CREATE TABLE
 	Bucket  string  `json:"bucket"`
 	Table   string  `json:"table"` // "" for CREATE SCHEMA and DROP SCHEMA
+
+	// Replaced is the number of rows that CREATE OR REPLACE TABLE would remove, after a dry run. Rows does not include
+	// them.
+	Replaced int64 `json:"replaced,omitempty"`
 }
 
 // IsWrite reports whether a statement is for Exec, rather than for Query. It only looks at the statement's verb, so it
@@ -326,7 +330,7 @@ func (s *Store) describeWrite(ctx context.Context, sql string, o *QueryOptions) 
 		}
 	case sqlwrite.Insert:
 		var query string
-		if query, err = x.insertQuery(ctx, 0, 1); err == nil {
+		if query, err = x.insertQuery(ctx, x.st, 0, 1); err == nil && !x.needsParts(query) {
 			d, err = x.describe(ctx, query)
 		}
 	case sqlwrite.Update, sqlwrite.Delete, sqlwrite.Merge:

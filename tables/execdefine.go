@@ -22,6 +22,15 @@ func (x *execution) define(ctx context.Context) (err error) {
 			return err
 		}
 		x.result.Rows = info.Rows
+	case sqlwrite.DropBucket:
+		if st.Cascade {
+			for info, err := range b.Tables(ctx, nil) {
+				if err != nil {
+					return err
+				}
+				x.result.Rows += info.Rows
+			}
+		}
 	case sqlwrite.AlterTable:
 		if c, err = x.columnChange(ctx); err != nil {
 			return err

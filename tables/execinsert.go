@@ -16,7 +16,7 @@ func (x *execution) insert(ctx context.Context) error {
 	if applied, err := x.applied(ctx); applied || err != nil {
 		return err
 	}
-	query, err := x.insertQuery(ctx, 0, 1)
+	query, err := x.insertQuery(ctx, x.st, 0, 1)
 	if err != nil {
 		return err
 	}
@@ -29,18 +29,18 @@ func (x *execution) insert(ctx context.Context) error {
 }
 
 // insertQuery returns the query for the rows of an INSERT. It repeats VALUES for each of times sets of n parameters.
-func (x *execution) insertQuery(ctx context.Context, n, times int) (string, error) {
+func (x *execution) insertQuery(ctx context.Context, st *sqlwrite.Statement, n, times int) (string, error) {
 	columns, err := x.columns(ctx)
 	if err != nil {
 		return "", err
 	}
 	var names []string
-	if x.st.Query != "" {
-		if names, err = x.resultNames(ctx, x.st.Query); err != nil {
+	if st.Query != "" {
+		if names, err = x.resultNames(ctx, st.Query); err != nil {
 			return "", err
 		}
 	}
-	return x.st.InsertQuery(columns, names, n, times)
+	return st.InsertQuery(columns, names, n, times)
 }
 
 func (x *execution) resultNames(ctx context.Context, query string) (names []string, err error) {
@@ -54,27 +54,52 @@ func (x *execution) resultNames(ctx context.Context, query string) (names []stri
 	return names, nil
 }
 
-// Limits on one query of an INSERT … VALUES with several rows of parameters.
+// Limits on one query of an INSERT … VALUES that needs several queries.
 const (
 	maxSetBytes  = 64 << 10 // approximate length, in bytes
 	maxSetValues = 4096     // number of parameters
 )
 
+// needsParts reports whether query, the query of an INSERT, is too long and must be split. The queries of parts could
+// not share parameters.
+func (x *execution) needsParts(query string) bool {
+	return x.st.Values != nil && !x.st.HasParameters && len(query) > sqlwrite.MaxSQL
+}
+
+// partQuery returns a query for at most step rows of VALUES: those from index from to index to-1.
+func (x *execution) partQuery(ctx context.Context, from, step int64) (query string, to int64, err error) {
+	part := *x.st
+	for to = min(from+step, int64(len(x.st.Values))); ; to = from + (to-from)/2 {
+		part.Values = x.st.Values[from:to]
+		query, err = x.insertQuery(ctx, &part, 0, 1)
+		if err != nil || len(query) <= sqlwrite.MaxSQL || to-from == 1 {
+			return query, to, err
+		}
+	}
+}
+
 // insertedRows returns the rows of an INSERT. query is the query for one row of parameters. The caller must release the
 // reader.
 func (x *execution) insertedRows(ctx context.Context, query string) (array.RecordReader, error) {
-	all := x.o.Parameters
-	if x.st.Query != "" || all == nil || all.NumRows() <= 1 {
+	all, total := x.o.Parameters, int64(len(x.st.Values))
+	hasSets := x.st.Query == "" && all != nil && all.NumRows() > 1
+	if hasSets {
+		total = all.NumRows()
+	} else if !x.needsParts(query) {
 		return x.query(ctx, query, x.queryOptions())
 	}
-	n := int(all.NumCols())
-	times := int64(max(1, min(maxSetBytes/len(query), maxSetValues/max(1, n))))
 	open := func(from int64) (r array.RecordReader, to int64, err error) {
-		to = min(from+times, all.NumRows())
 		o := x.queryOptions()
-		o.Parameters = joinSets(all.NewSlice(from, to))
-		defer o.Parameters.Release()
-		q, err := x.insertQuery(ctx, n, int(to-from))
+		var q string
+		if hasSets {
+			n := int(all.NumCols())
+			to = min(from+int64(max(1, min(maxSetBytes/len(query), maxSetValues/max(1, n)))), total)
+			o.Parameters = joinSets(all.NewSlice(from, to))
+			defer o.Parameters.Release()
+			q, err = x.insertQuery(ctx, x.st, n, int(to-from))
+		} else {
+			q, to, err = x.partQuery(ctx, from, max(1, total*maxSetBytes/int64(len(query))))
+		}
 		if err == nil {
 			r, err = x.query(ctx, q, o)
 		}
@@ -90,7 +115,7 @@ func (x *execution) insertedRows(ctx context.Context, query string) (array.Recor
 			for b, err := range arrowsafe.Batches(r) {
 				if err == nil && !b.Schema().Equal(columns) {
 					b.Release()
-					err = errors.New("the rows of the parameters have values of different types: cast the parameters")
+					err = errors.New("the rows have values of different types: cast them")
 				}
 				if err != nil {
 					yield(nil, withoutPosition(err))
@@ -101,7 +126,7 @@ func (x *execution) insertedRows(ctx context.Context, query string) (array.Recor
 				}
 			}
 			r.Release()
-			if r = nil; next == all.NumRows() {
+			if r = nil; next == total {
 				return
 			}
 			if r, next, err = open(next); err != nil {
@@ -123,7 +148,7 @@ func joinSets(sets arrow.RecordBatch) arrow.RecordBatch {
 	var columns []arrow.Array
 	for row := range sets.NumRows() {
 		for i, f := range sets.Schema().Fields() {
-			if row > 0 {
+			if sets.NumRows() > 1 {
 				f.Name = sqlwrite.RepeatedName(f.Name, int(sets.NumCols()), int(row))
 			}
 			fields = append(fields, f)
@@ -167,6 +192,13 @@ func (x *execution) create(ctx context.Context) error {
 		return nil
 	case x.exists:
 		return fmt.Errorf("%w: use CREATE OR REPLACE TABLE, or IF NOT EXISTS", ErrExists)
+	}
+	if x.exists && x.o.DryRun {
+		info, err := x.table.Info(ctx)
+		if err != nil && !errors.Is(err, ErrDamaged) {
+			return err
+		}
+		x.result.Replaced = info.Rows
 	}
 	rows, err := x.createdRows(ctx)
 	if err != nil {

@@ -9,7 +9,10 @@
 // build, but every query returns an error that wraps errors.ErrUnsupported.
 package duck
 
-import "github.com/go-partd/partd/tables/internal/worker"
+import (
+	"github.com/go-partd/partd/tables/internal/sqlwrite"
+	"github.com/go-partd/partd/tables/internal/worker"
+)
 
 // Defaults of Options.
 const (
@@ -19,7 +22,7 @@ const (
 )
 
 // MaxSQL is the maximum length of a statement, in bytes.
-const MaxSQL = 256 << 10
+const MaxSQL = sqlwrite.MaxSQL
 
 // Options configures New. Nil or a zero field selects the defaults.
 type Options struct {

@@ -50,5 +50,15 @@ func TestExec(t *testing.T) {
 	change(t, s, "DROP TABLE IF EXISTS u", 0)
 	change(t, s, "CREATE SCHEMA c", 0)
 	change(t, s, "CREATE TABLE c.t AS SELECT 1 AS x", 1)
-	change(t, s, "DROP SCHEMA c CASCADE", 0)
+	r, err := s.Exec(t.Context(), "CREATE OR REPLACE TABLE c.t AS SELECT range AS x FROM range(5)", &tables.ExecOptions{DryRun: true})
+	if err != nil || r.Rows != 5 || r.Replaced != 1 {
+		t.Errorf("dry run of CREATE OR REPLACE = %d rows for %d, error %v; want 5 for 1", r.Rows, r.Replaced, err)
+	}
+	change(t, s, "CREATE TABLE c.u AS SELECT range AS x FROM range(4)", 4)
+	for _, dryRun := range []bool{true, false} {
+		r, err := s.Exec(t.Context(), "DROP SCHEMA c CASCADE", &tables.ExecOptions{DryRun: dryRun})
+		if exists, _ := s.Bucket("c").Exists(t.Context()); err != nil || r.Rows != 5 || exists != dryRun {
+			t.Errorf("DROP SCHEMA CASCADE with DryRun %v = %d rows, error %v, and the bucket exists: %v; want 5 rows", dryRun, r.Rows, err, exists)
+		}
+	}
 }

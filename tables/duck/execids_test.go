@@ -307,3 +307,22 @@ func TestExecConcurrent(t *testing.T) {
 	background.Wait()
 	expect(t, s, "SELECT k, count(*), sum(n) FROM b.t GROUP BY k ORDER BY k", nil, "0|1|32", "1|1|32", "2|32|32")
 }
+
+// TestExecManyValues inserts values whose query, with a cast for each value, is longer than MaxSQL.
+func TestExecManyValues(t *testing.T) {
+	s := newStore(t, nil)
+	change(t, s, "CREATE TABLE t (k INT, s VARCHAR)", 0)
+	sql := "INSERT INTO t VALUES (1, '')" + strings.Repeat(",(2,3)", 9_998) + ", (4, '" + strings.Repeat("long", 40<<10) + "')"
+	if len(sql) > duck.MaxSQL {
+		t.Fatal("the statement itself is too long")
+	}
+	if d, err := s.Describe(t.Context(), sql, &tables.QueryOptions{Bucket: "b"}); err != nil || d.Parameters.NumFields() != 0 {
+		t.Errorf("Describe of the statement = %+v, error %v", d, err)
+	}
+	change(t, s, sql, 10_000)
+	expect(t, s, "SELECT count(*), sum(k), sum(length(s)) FROM b.t", nil, fmt.Sprint("10000|20001|", 9_998+160<<10))
+	if _, err := s.Exec(t.Context(), strings.Replace(sql, "(4,", "('x',", 1), &tables.ExecOptions{Bucket: "b"}); err == nil {
+		t.Error("a wrong value in the last row was inserted")
+	}
+	expect(t, s, "SELECT count(*) FROM b.t", nil, "10000")
+}

@@ -98,3 +98,24 @@ func TestPreparedAfterChange(t *testing.T) {
 		})
 	}
 }
+
+// TestPreparedChangeOfOverlap prepares statements that change a table, while rows in its tail can replace rows in a
+// file.
+func TestPreparedChangeOfOverlap(t *testing.T) {
+	s := newStore(t, nil)
+	change(t, s, "CREATE TABLE t AS SELECT TIMESTAMP '2026-01-01' + to_days(i::INT) AS ts, i AS v FROM range(3) r(i)", 3)
+	withSettings(tables.Settings{Time: "ts", OnDuplicate: tables.KeepLast})(t, s, s.Bucket("b").Table("t"))
+	change(t, s, "INSERT INTO t VALUES ('2026-01-02', 10)", 1)
+	plan, err := s.Bucket("b").Table("t").ScanPlan(t.Context())
+	if err != nil || len(plan.Files) == 0 || !plan.Files[0].Overlaps {
+		t.Fatalf("no file overlaps the tail, error %v", err)
+	}
+	plan.Close()
+	for _, sql := range []string{
+		"UPDATE t SET v = ? WHERE v = 1", "DELETE FROM t WHERE v = ?", "MERGE INTO t USING range(?) AS r(i) ON t.v = r.i WHEN MATCHED THEN DELETE",
+	} {
+		if d, err := s.Describe(t.Context(), sql, &tables.QueryOptions{Bucket: "b"}); err != nil || d.Parameters.NumFields() != 1 {
+			t.Errorf("Describe of %s = %+v, error %v; want one parameter", sql, d, err)
+		}
+	}
+}

@@ -17,6 +17,7 @@ import (
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/database"
 	"github.com/go-partd/partd/tables/internal/sqlquote"
+	"github.com/go-partd/partd/tables/internal/sqlwrite"
 	"github.com/go-partd/partd/tables/internal/worker"
 )
 
@@ -82,14 +83,12 @@ func (q *query) open(ctx context.Context, sql string, o *tables.QueryOptions) (s
 	switch {
 	case q.o.Memory < 0:
 		return st, fmt.Errorf("option Memory is %d: it must not be negative", q.o.Memory)
-	case len(sql) > MaxSQL:
-		return st, fmt.Errorf("the statement has %d bytes: the limit is %d", len(sql), MaxSQL)
 	case strings.ContainsRune(sql, 0):
 		return st, errors.New("the statement contains a zero byte")
 	case !utf8.ValidString(sql):
 		return st, errors.New("the statement is not valid UTF-8")
 	}
-	if err := canceled.Err(ctx); err != nil {
+	if err := cmp.Or(sqlwrite.CheckLength(sql), canceled.Err(ctx)); err != nil {
 		return st, err
 	}
 	if err := canceled.Send(ctx, q.e.slots, struct{}{}); err != nil {

@@ -66,8 +66,8 @@ func (s *sqlServer) DoPutCommandStatementUpdate(ctx context.Context, cmd flights
 	return s.exec(ctx, st, nil)
 }
 
-// DoPutPreparedStatementUpdate runs a prepared statement with the rows of the stream as parameters, or without
-// parameters if the stream has no columns.
+// DoPutPreparedStatementUpdate runs a prepared statement with the rows of the stream as parameters. If the stream has no
+// columns, it uses the parameters in the handle, if any.
 func (s *sqlServer) DoPutPreparedStatementUpdate(ctx context.Context, cmd flightsql.PreparedStatementUpdate, r flight.MessageReader) (int64, error) {
 	st, err := parseStatement(cmd.GetPreparedStatementHandle())
 	if err != nil {
@@ -75,7 +75,12 @@ func (s *sqlServer) DoPutPreparedStatementUpdate(ctx context.Context, cmd flight
 	}
 	st.WriteID = headerID(ctx)
 	if schema := r.Schema(); schema == nil || schema.NumFields() == 0 {
-		return s.exec(ctx, st, nil)
+		o, release, err := st.options()
+		if err != nil {
+			return 0, err
+		}
+		defer release()
+		return s.exec(ctx, st, o.Parameters)
 	}
 	if err := serving.RequireWrite(ctx); err != nil {
 		return 0, err
@@ -127,6 +132,9 @@ var changedRows = arrow.NewSchema([]arrow.Field{{Name: "rows", Type: arrow.Primi
 // second call with a ticket of GetFlightInfo changes nothing. It sends the same number, except that DROP, ALTER and
 // CREATE SCHEMA can fail.
 func (s *sqlServer) execAndSendCount(ctx context.Context, st statement, w flight.DataStreamWriter) error {
+	if st.WriteID == "" { // the handle of a prepared statement, which would write again if the client repeats the call
+		return status.Error(codes.InvalidArgument, "a statement that writes needs a ticket of GetFlightInfo")
+	}
 	o, release, err := st.options()
 	if err != nil {
 		return err

@@ -1,6 +1,8 @@
 package flightd
 
 import (
+	"bytes"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -8,9 +10,13 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/flight"
 	"github.com/apache/arrow-go/v18/arrow/flight/flightsql"
+	pb "github.com/apache/arrow-go/v18/arrow/flight/gen/flight"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/go-partd/partd/tables/internal/wire"
 )
@@ -202,6 +208,44 @@ func TestSQLUpdatePrepared(t *testing.T) {
 	}
 	if info, err := s.store.Bucket("").Table("t").Info(ctx); err != nil || info.Rows != 8 {
 		t.Errorf("the table has %d rows, error %v; want 8", info.Rows, err)
+	}
+}
+
+// TestSQLUpdateByHandle checks that the handle of a prepared write is no ticket, and that an update uses the parameters
+// in its handle.
+func TestSQLUpdateByHandle(t *testing.T) {
+	s := serveDuck(t)
+	s.put(t, "", "t", 0)
+	stream := &bytes.Buffer{}
+	w := ipc.NewWriter(stream, ipc.WithSchema(numbers(1).Schema()))
+	if err := errors.Join(w.Write(numbers(1)), w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	handle, err := statement{wire.Statement{SQL: "INSERT INTO t VALUES (?, ?)", Parameters: stream.Bytes()}}.handle()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var command anypb.Any
+	if err := command.MarshalFrom(&pb.CommandPreparedStatementQuery{PreparedStatementHandle: handle}); err != nil {
+		t.Fatal(err)
+	}
+	ticket, err := proto.Marshal(&command)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := s.client.DoGet(t.Context(), &flight.Ticket{Ticket: ticket})
+	for err == nil && r.Next() {
+	}
+	if err == nil {
+		err = r.Err()
+	}
+	wantCode(t, err, codes.InvalidArgument, "needs a ticket of GetFlightInfo")
+	if n, err := flightsql.NewPreparedStatement(s.client, handle).ExecuteUpdate(t.Context()); n != 1 || err != nil {
+		t.Errorf("the update changed %d rows, error %v; want 1", n, err)
+	}
+	info, err := s.store.Bucket("").Table("t").Info(t.Context())
+	if err != nil || info.Rows != 1 {
+		t.Errorf("the table has %d rows, error %v; want 1", info.Rows, err)
 	}
 }
 

@@ -1,7 +1,11 @@
 package page
 
 import (
+	"context"
+	"net/http"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-partd/partd/tables/flightd"
 )
@@ -43,6 +47,33 @@ func TestExec(t *testing.T) {
 	if got := count(); got != "9" {
 		t.Errorf("after a DELETE of 3 rows, the table has %s rows, want 9", got)
 	}
+}
+
+// TestDryRun checks what dry runs of statements that remove tables return, and that a dry run stops if its connection
+// is closed.
+func TestDryRun(t *testing.T) {
+	s := serve(t, flightd.Options{})
+	s.putQuery("B", "t", "SELECT i AS x FROM range(10) t(i)")
+	s.putQuery("B", "u", "SELECT i AS x FROM range(7) t(i)")
+	dryRun := map[string]any{"dry_run": true}
+	a, text := s.post("/api/action", execBody(t, "CREATE OR REPLACE TABLE t AS SELECT 1 AS y", dryRun))
+	s.expect(a, text, 200, `"rows":1`, `"replaced":10`)
+	a, text = s.post("/api/action", execBody(t, `DROP SCHEMA "B" CASCADE`, dryRun))
+	s.expect(a, text, 200, `"rows":17`)
+	ctx, cancel := context.WithCancel(t.Context())
+	slow := execBody(t, "DELETE FROM t USING range(1000000000000) r(i) WHERE hash(i) = x", dryRun)
+	r := s.request(ctx, http.MethodPost, "/api/action", strings.NewReader(slow))
+	time.AfterFunc(time.Second, func() {
+		if !strings.Contains(metricsText(s.server.Metrics()), "partd_tables_queries_running 1") {
+			t.Error("the dry run was not running after a second")
+		}
+		cancel()
+	})
+	if a, err := http.DefaultClient.Do(r); err == nil {
+		_ = a.Body.Close()
+		t.Errorf("the dry run ended with status %d", a.StatusCode)
+	}
+	s.waitIdle()
 }
 
 // TestQueryOfWrite checks that a request for a query does not run a statement that writes. Only for callers with the

@@ -34,8 +34,10 @@ func (p *parser) insert(st *Statement) (err error) {
 	if !slices.Contains(queryWords, p.peek(0)) {
 		return p.expected("VALUES or a query")
 	}
-	if !st.ByName && st.With == "" && p.values(st) {
-		return nil
+	if !st.ByName && st.With == "" {
+		if complete, err := p.values(st); complete || err != nil {
+			return err
+		}
 	}
 	if st.With != "" {
 		st.With += " "
@@ -47,16 +49,20 @@ func (p *parser) insert(st *Statement) (err error) {
 
 // values parses VALUES, and reports whether nothing follows it. Otherwise, values skips nothing: VALUES belongs to a
 // query.
-func (p *parser) values(st *Statement) bool {
+func (p *parser) values(st *Statement) (complete bool, err error) {
 	start := p.pos
 	if p.accept("VALUES") {
 		for p.peek(0) == "(" {
 			end := p.close(p.pos)
 			p.pos++
-			st.Values = append(st.Values, p.items(end))
+			row, err := p.items(end)
+			if err != nil {
+				return false, err
+			}
+			st.Values = append(st.Values, row)
 			p.pos = end + 1
 			if p.pos == len(p.tokens) {
-				return true
+				return true, nil
 			}
 			if !p.accept(",") {
 				break
@@ -64,15 +70,19 @@ func (p *parser) values(st *Statement) bool {
 		}
 	}
 	p.pos, st.Values = start, nil
-	return false
+	return false, nil
 }
 
-// items returns the comma-separated expressions up to index end, with "" for DEFAULT.
-func (p *parser) items(end int) (items []string) {
-	for p.pos < end {
+// items returns the comma-separated expressions up to index end, with "" for DEFAULT. There must be at least one, and
+// a comma may follow the last one.
+func (p *parser) items(end int) (items []string, err error) {
+	for p.pos < end || items == nil {
 		comma, depth := p.pos, p.tokens[p.pos].depth
 		for comma < end && (p.tokens[comma].depth != depth || p.upper(comma) != ",") {
 			comma++
+		}
+		if comma == p.pos {
+			return nil, p.expected("an expression")
 		}
 		item := p.text(p.pos, comma)
 		if comma == p.pos+1 && p.upper(p.pos) == "DEFAULT" {
@@ -81,7 +91,7 @@ func (p *parser) items(end int) (items []string) {
 		items = append(items, item)
 		p.pos = comma + 1
 	}
-	return items
+	return items, nil
 }
 
 func (p *parser) delete(st *Statement) (err error) {

@@ -23,12 +23,14 @@ type token struct {
 	start, end int    // offsets in the statement, in bytes
 	upper      string // a word in upper case, or a symbol; otherwise ""
 	depth      int    // number of brackets and CASE expressions around the token, not counting its own
+	questions  int    // number of ? before the token
 }
 
 // lex splits a statement into tokens, as DuckDB's scanner does.
 func lex(sql string) ([]token, error) {
 	var tokens []token
 	var open []byte // open brackets, and 'C' for each open CASE
+	questions := 0
 	for i := 0; i < len(sql); {
 		n := spaceLength(sql[i:])
 		if n < 0 {
@@ -38,12 +40,16 @@ func lex(sql string) ([]token, error) {
 			i += n
 			continue
 		}
-		t := token{start: i, depth: len(open)}
+		t := token{start: i, depth: len(open), questions: questions}
 		if t.kind, n = scan(sql[i:]); n < 0 {
 			return nil, errorAt(sql, i, "a quote is not closed")
 		}
 		t.end = i + n
 		switch t.kind {
+		case parameter:
+			if sql[i] == '?' {
+				questions++
+			}
 		case word, symbol:
 			t.upper = strings.ToUpper(sql[i:t.end])
 			if strings.ContainsFunc(t.upper, func(r rune) bool { return r >= utf8.RuneSelf && !unicode.IsGraphic(r) || unicode.IsSpace(r) }) { // DuckDB treats some of these characters as spaces

@@ -127,7 +127,10 @@ func (p *parser) inserted() (set []Assignment, err error) {
 		return nil, err
 	}
 	p.pos = open + 1
-	values := p.items(end)
+	values, err := p.items(end)
+	if err != nil {
+		return nil, err
+	}
 	if columns != nil && len(values) != len(columns) {
 		return nil, p.wrap(open, fmt.Errorf("INSERT has %d columns but %d values", len(columns), len(values)))
 	}

@@ -85,13 +85,10 @@ func (p *parser) text(from, to int) string {
 		return ""
 	}
 	var b strings.Builder
-	n, last := 0, p.tokens[from].start
-	for i, t := range p.tokens[:to] {
-		if t.kind != parameter || p.sql[t.start:t.end] != "?" {
-			continue
-		}
-		if n++; i >= from {
-			fmt.Fprintf(&b, "%s$%d", p.sql[last:t.start], n)
+	last := p.tokens[from].start
+	for _, t := range p.tokens[from:to] {
+		if t.kind == parameter && p.sql[t.start] == '?' {
+			fmt.Fprintf(&b, "%s$%d", p.sql[last:t.start], t.questions+1)
 			last = t.end
 		}
 	}

@@ -112,8 +112,11 @@ func (st *Statement) InsertQuery(columns []Column, queryColumns []string, n, tim
 			}
 			row := make([]string, len(values))
 			for k, v := range values {
-				if row[k], err = repeated(columns[indices[k]].cast(v), n, set); err != nil {
-					return "", err
+				row[k] = columns[indices[k]].cast(v)
+				if times > 1 {
+					if row[k], err = repeated(row[k], n, set); err != nil {
+						return "", err
+					}
 				}
 			}
 			rows = append(rows, "("+strings.Join(row, ", ")+")")
@@ -122,11 +125,8 @@ func (st *Statement) InsertQuery(columns []Column, queryColumns []string, n, tim
 	return "SELECT * FROM (VALUES " + strings.Join(rows, ", ") + ") AS q(" + strings.Join(results, ", ") + ")", nil
 }
 
-// repeated returns an expression with the parameters of set number set instead of set 0. A set has n parameters.
+// repeated returns an expression with the parameters of set number set. A set has n parameters.
 func repeated(expression string, n, set int) (string, error) {
-	if set == 0 {
-		return expression, nil
-	}
 	tokens, err := lex(expression)
 	if err != nil {
 		return "", err
@@ -142,8 +142,8 @@ func repeated(expression string, n, set int) (string, error) {
 	return b.String() + expression[last:], nil
 }
 
-// RepeatedName returns the name that a parameter has in set number set of the parameters. name is its name in set 0. A
-// set has n parameters.
+// RepeatedName returns the name that a parameter has in set number set, if a query has several sets of parameters. name
+// is its name in the statement. Set numbers count from 0. A set has n parameters.
 func RepeatedName(name string, n, set int) string {
 	if i, err := strconv.Atoi(name); err == nil {
 		return strconv.Itoa(i + n*set)

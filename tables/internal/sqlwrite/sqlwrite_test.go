@@ -1,8 +1,10 @@
 package sqlwrite
 
 import (
+	"runtime"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestRefused(t *testing.T) {
@@ -67,15 +69,63 @@ func TestRefused(t *testing.T) {
 		"DELETE FROM t LIMIT 1":              `"LIMIT" comes where`,
 		"DELETE FROM t\u00a0WHERE a = 1":     "invisible",
 		"DELETE FROM a.b.c":                  "the table must be",
-		"MERGE INTO t USING u, v ON true WHEN MATCHED THEN DELETE":            "must be one table or one subquery",
-		"MERGE INTO t USING u ON true":                                        "the statement ends where WHEN is expected",
-		"MERGE INTO t USING u ON true WHEN MATCHED THEN INSERT VALUES (1)":    "INSERT does not fit",
-		"MERGE INTO t USING u ON true WHEN NOT MATCHED THEN DELETE":           "DELETE does not fit",
-		"MERGE INTO t USING u ON true WHEN NOT MATCHED THEN UPDATE SET a = 1": "UPDATE does not fit",
+		"INSERT INTO t VALUES (1,,3)":        `"," comes where an expression is expected`,
+		"INSERT INTO t VALUES (1), ()":       `")" comes where an expression is expected`,
+		"MERGE INTO t USING u ON true WHEN NOT MATCHED THEN INSERT VALUES (i,,v)": `"," comes where an expression is expected`,
+		"MERGE INTO t USING u ON true WHEN NOT MATCHED THEN INSERT VALUES (,1)":   `"," comes where an expression is expected`,
+		"MERGE INTO t USING u, v ON true WHEN MATCHED THEN DELETE":                "must be one table or one subquery",
+		"MERGE INTO t USING u ON true":                                            "the statement ends where WHEN is expected",
+		"MERGE INTO t USING u ON true WHEN MATCHED THEN INSERT VALUES (1)":        "INSERT does not fit",
+		"MERGE INTO t USING u ON true WHEN NOT MATCHED THEN DELETE":               "DELETE does not fit",
+		"MERGE INTO t USING u ON true WHEN NOT MATCHED THEN UPDATE SET a = 1":     "UPDATE does not fit",
 	} {
 		_, err := Parse(sql)
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("Parse(%q) = %v, want an error with %q", sql, err, want)
+		}
+	}
+}
+
+// TestLongStatement checks that Parse and IsWrite refuse a statement that is too long before they allocate memory for
+// it, and that the time that Parse takes grows linearly with the number of parameters.
+func TestLongStatement(t *testing.T) {
+	sql := "DELETE FROM t WHERE " + strings.Repeat("(", 1<<20)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, err := Parse(sql)
+	isWrite := IsWrite(sql)
+	runtime.ReadMemStats(&after)
+	if err == nil || err.Error() != "the statement has 1048596 bytes: the limit is 262144" || isWrite {
+		t.Errorf("1 MiB: Parse returned the error %v, and IsWrite %v", err, isWrite)
+	}
+	if n := after.TotalAlloc - before.TotalAlloc; n > 1<<20 {
+		t.Errorf("Parse and IsWrite allocated %d bytes, want less than 1 MiB", n)
+	}
+	begin := time.Now()
+	st, err := Parse("INSERT INTO t VALUES (?" + strings.Repeat(",?", 100_000) + ")")
+	if err != nil || st.Values[0][100_000] != "$100001" {
+		t.Errorf("Parse of 100,001 parameters: error %v", err)
+	}
+	if d := time.Since(begin); d > 3*time.Second {
+		t.Errorf("Parse took %v, want a few milliseconds", d)
+	}
+}
+
+// TestRepeatedNames checks that no two parameters of several sets have the same name.
+func TestRepeatedNames(t *testing.T) {
+	st, err := Parse("INSERT INTO t VALUES ($a, $a_1)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	q, err := st.InsertQuery([]Column{{"a", "INTEGER"}, {"b", "INTEGER"}}, nil, 2, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"a", "a_1"} {
+		for set := range 2 {
+			if p := "(($" + RepeatedName(name, 2, set) + "\n)"; strings.Count(q, p) != 1 {
+				t.Errorf("the query names %q %d times, want once:\n%s", p, strings.Count(q, p), q)
+			}
 		}
 	}
 }

@@ -38,6 +38,8 @@ type Statement struct {
 
 	IfExists, IfNotExists, OrReplace, Cascade bool
 
+	HasParameters bool // whether the statement contains ?, $1 or $name
+
 	Columns []string   // columns that INSERT lists; nil without a list
 	ByName  bool       // whether INSERT matches columns by name
 	Query   string     // query of INSERT or CREATE TABLE AS; "" if INSERT has VALUES, or CREATE TABLE has columns
@@ -87,9 +89,23 @@ var (
 	errConstraint  = errors.New("only names and types: use rules to check values (docs/evolve.md)")
 )
 
+// MaxSQL is the maximum length of a statement, in bytes.
+const MaxSQL = 256 << 10
+
+// CheckLength returns an error if a statement is longer than MaxSQL.
+func CheckLength(sql string) error {
+	if len(sql) > MaxSQL {
+		return &sqlerror.Error{Err: fmt.Errorf("the statement has %d bytes: the limit is %d", len(sql), MaxSQL)}
+	}
+	return nil
+}
+
 // IsWrite reports whether the verb of a statement changes something, or controls a transaction, which Parse refuses.
-// The verb can follow a WITH clause.
+// The verb can follow a WITH clause. A statement that is longer than MaxSQL is no write.
 func IsWrite(sql string) bool {
+	if CheckLength(sql) != nil {
+		return false
+	}
 	tokens, err := lex(sql)
 	if err != nil || len(tokens) == 0 {
 		return false
@@ -103,8 +119,12 @@ func IsWrite(sql string) bool {
 	return p.isTransaction()
 }
 
-// Parse parses a statement that changes a table or a bucket. Errors are of type *sqlerror.Error, with a position.
+// Parse parses a statement that changes a table or a bucket. Errors are of type *sqlerror.Error. They have a position,
+// unless the statement is longer than MaxSQL.
 func Parse(sql string) (*Statement, error) {
+	if err := CheckLength(sql); err != nil {
+		return nil, err
+	}
 	tokens, err := lex(sql)
 	if err != nil {
 		return nil, err
@@ -113,6 +133,7 @@ func Parse(sql string) (*Statement, error) {
 		tokens = tokens[:len(tokens)-1]
 	}
 	p := &parser{sql: sql, tokens: tokens}
+	st := &Statement{}
 	for i, t := range tokens {
 		if t.upper == ";" {
 			return nil, p.wrap(i, errSeveral)
@@ -120,8 +141,8 @@ func Parse(sql string) (*Statement, error) {
 		if t.kind == quoted && strings.EqualFold(sql[t.start:t.end], sqlquote.Name(TargetSchema)) {
 			return nil, p.wrap(i, fmt.Errorf("%s is a reserved name", sql[t.start:t.end]))
 		}
+		st.HasParameters = st.HasParameters || t.kind == parameter
 	}
-	st := &Statement{}
 	if st.With, err = p.with(); err != nil {
 		return nil, err
 	}

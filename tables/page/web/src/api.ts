@@ -61,6 +61,7 @@ export interface Written {
   bucket: string;
   table: string;
   rows: number; // the number of rows changed
+  replaced?: number; // the number of rows that a CREATE OR REPLACE TABLE would remove
 }
 
 // status is 0 if the server could not be reached. line and column, counted from 1, locate an error in SQL. writes means
@@ -120,9 +121,9 @@ export async function get<T>(path: string, args?: Args, signal?: AbortSignal): P
   return (await request(address(path, args), { signal })).json();
 }
 
-export async function post<T>(path: string, body: unknown): Promise<T> {
+export async function post<T>(path: string, body: unknown, signal?: AbortSignal): Promise<T> {
   const headers = { "Content-Type": "application/json" };
-  return (await request(`api/${path}`, { method: "POST", headers, body: JSON.stringify(body) })).json();
+  return (await request(`api/${path}`, { method: "POST", headers, body: JSON.stringify(body), signal })).json();
 }
 
 // put uploads a file, and reports the progress as a share from 0 to 1. It does not use fetch, which

@@ -17,14 +17,16 @@ export function WriteDialog({ statement, close }: { statement: Statement; close:
   const isDone = useRef(false);
   const isSent = useRef(false);
   const id = useRef(crypto.randomUUID()); // a second click, after a lost answer, changes nothing
-  const exec = (more: object) => post<{ result: Written; command: string }>("action", { action: "exec", sql: statement.sql, bucket: statement.bucket, ...more });
+  const exec = (more: object, signal?: AbortSignal) => post<{ result: Written; command: string }>("action", { action: "exec", sql: statement.sql, bucket: statement.bucket, ...more }, signal);
   function end(outcome?: Written | Error) {
     if (!isDone.current) close(outcome);
     isDone.current = true;
   }
 
   useEffect(() => {
-    exec({ dry_run: true }).then(setDry, end);
+    const closed = new AbortController(); // stops the dry run
+    exec({ dry_run: true }, closed.signal).then(setDry, (err: Error) => closed.signal.aborted || end(err));
+    return () => closed.abort();
   }, []);
   async function submit() {
     setBusy(true);
@@ -33,9 +35,15 @@ export function WriteDialog({ statement, close }: { statement: Statement; close:
     await exec({ id: id.current }).then((reply) => end(reply.result), (err: Error) => setError(err.message));
     setBusy(false);
   }
-  const change = dry && <><b>{dry.result.verb}</b> changes {rowsOf(dry.result.rows)} of <bdi>{shown(dry.result.table, 60)}</bdi> in {shown(bucketName(dry.result.bucket), 60)}.</>;
+  const change = dry && (
+    <>
+      <b>{dry.result.verb}</b> changes {rowsOf(dry.result.rows)}
+      {dry.result.table && <> of <bdi>{shown(dry.result.table, 60)}</bdi></>} in {shown(bucketName(dry.result.bucket), 60)}
+      {dry.result.replaced ? `, and removes the ${rowsOf(dry.result.replaced)} that the table has` : ""}.
+    </>
+  );
   return (
-    <Dialog title="Run a statement that writes" button="Run it" bad command={dry?.command ?? " "} error={error} busy={busy || !dry} submit={submit} close={() => end(isSent.current ? new Error(error || "The statement may have changed the table: the dialog was closed before the server answered. Look at the table's versions.") : undefined)}>
+    <Dialog title="Run a statement that writes" button="Run it" bad command={dry?.command ?? " "} error={error} busy={busy || !dry} cancels={!dry} submit={submit} close={() => end(isSent.current ? new Error(error || "The statement may have changed the table: the dialog was closed before the server answered. Look at the table's versions.") : undefined)}>
       <p>{change ?? "Counting the rows…"}</p>
     </Dialog>
   );
