@@ -37,9 +37,9 @@ type UpsertOptions struct {
 //
 // While Upsert writes files, others can append to the table. Rows that are appended during the upsert stay, even if
 // their keys are in r, as if they were appended after it. If the table has a time column but no rule for duplicates, and
-// the times of these rows overlap the times of rows that Upsert writes, Upsert starts again instead. Large appends in the same process wait instead if the table
-// has a rule for duplicates or a unique rule with InTable set, if Upsert changes columns, or if it starts again after a
-// conflict.
+// the times of these rows overlap the times of rows that Upsert writes, Upsert starts again. Large appends in the same
+// process wait instead if the table has a rule for duplicates or a unique rule with InTable set, if Upsert changes
+// columns, or if it starts again.
 func (t *Table) Upsert(ctx context.Context, r array.RecordReader, o *UpsertOptions) (_ RewriteResult, err error) {
 	defer wrapError(&err, "upsert into", t.Bucket().Name(), t.Name())
 	if _, err := t.checkWritable(); err != nil { // check before reading rows
