@@ -33,7 +33,8 @@ type ExecOptions struct {
 	// ID makes INSERT, UPDATE, DELETE, MERGE, TRUNCATE and CREATE TABLE idempotent: if a statement with this ID was
 	// already applied to the table, Exec changes nothing and returns the same number of rows. See PutOptions.ID. If the
 	// ID belongs to a different statement, Exec returns an ArgumentError; it does not compare the rows of INSERT …
-	// VALUES. Other statements ignore ID, so a second DROP TABLE fails, for example.
+	// VALUES. Other statements ignore ID, so a second DROP TABLE fails, for example. If the statement runs once for each
+	// row of the parameters, "#" and the number of the row are appended to ID, and count as part of its length.
 	ID string
 
 	// Memory limits the memory of the statement's query; see QueryOptions.Memory.
@@ -82,8 +83,12 @@ func (s *Store) Exec(ctx context.Context, sql string, o *ExecOptions) (result Ex
 	if x.st, err = sqlwrite.Parse(sql); err != nil {
 		return result, err
 	}
-	if len(x.o.ID) > MaxName {
-		return result, &ArgumentError{Err: fmt.Errorf("option ID is %d bytes long: the limit is %d", len(x.o.ID), MaxName)}
+	longest := x.o.ID
+	if longest != "" && x.runsEach() {
+		longest = rowID(longest, x.o.Parameters.NumRows())
+	}
+	if len(longest) > MaxName {
+		return result, &ArgumentError{Err: fmt.Errorf("option ID, with the number of each row of the parameters, is up to %d bytes long: the limit is %d", len(longest), MaxName)}
 	}
 	if err := x.locate(ctx); err != nil {
 		return result, err
@@ -99,8 +104,10 @@ func (s *Store) Exec(ctx context.Context, sql string, o *ExecOptions) (result Ex
 	if x.o.Parameters != nil && x.o.Parameters.NumRows() == 0 {
 		return x.result, nil
 	}
-	if x.o.Parameters == nil || x.o.Parameters.NumRows() == 1 || x.st.Values != nil {
-		err = commit.RetryStale(maxRewrites, func() error { return x.run(ctx) })
+	if !x.runsEach() {
+		if err = commit.RetryStale(maxRewrites, func() error { return x.run(ctx) }); err != nil {
+			x.result.Rows = 0
+		}
 		return x.result, err
 	}
 	return x.runEach(ctx)
@@ -119,6 +126,14 @@ type execution struct {
 	attempts int // number of calls of change
 }
 
+// runsEach reports whether the statement runs once for each row of parameters.
+func (x *execution) runsEach() bool {
+	return x.o.Parameters != nil && x.o.Parameters.NumRows() > 1 && x.st.Values == nil
+}
+
+// rowID returns the ID of the statement for a row of the parameters. Rows count from 1.
+func rowID(id string, row int64) string { return id + "#" + strconv.FormatInt(row, 10) }
+
 // runEach runs the statement once for each row of parameters.
 func (x *execution) runEach(ctx context.Context) (total ExecResult, err error) {
 	all, id := x.o.Parameters, x.o.ID
@@ -126,9 +141,9 @@ func (x *execution) runEach(ctx context.Context) (total ExecResult, err error) {
 	for i := range all.NumRows() {
 		x.o.Parameters = all.NewSlice(i, i+1)
 		if id != "" {
-			x.o.ID = id + "#" + strconv.FormatInt(i+1, 10)
+			x.o.ID = rowID(id, i+1)
 		}
-		x.result.Rows = 0
+		x.result.Rows, x.attempts = 0, 0
 		err = commit.RetryStale(maxRewrites, func() error { return x.run(ctx) })
 		x.o.Parameters.Release()
 		if err != nil {
@@ -190,7 +205,10 @@ func (s *Store) has(ctx context.Context, bucket, table string) (bool, error) {
 	if errors.Is(err, ErrNotFound) {
 		return false, nil
 	}
-	return err == nil || errors.Is(err, ErrDamaged), err
+	if errors.Is(err, ErrDamaged) { // DROP TABLE works, and other statements find the damage later
+		err = nil
+	}
+	return err == nil, err
 }
 
 // run runs the statement once. It returns commit.ErrStale if it must run again.

@@ -2,6 +2,7 @@ package tables
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 
@@ -75,4 +76,42 @@ func TestExecDuringAppend(t *testing.T) {
 		t.Errorf("DELETE = %d rows, error %v, after %d attempts; want 1 row after 1 attempt", r.Rows, err, calls)
 	}
 	wantRows(t, b, "t", 1, 3, 4, 5)
+}
+
+// TestExecDamaged checks that DROP TABLE works on a damaged table. Other statements report the damage.
+func TestExecDamaged(t *testing.T) {
+	s, _, _ := corruptedStore(t, "metadata", corruptions["truncated"])
+	s.opts.Engine = &rowsEngine{query: func(context.Context) []int64 { return []int64{1} }}
+	for _, sql := range []string{"TRUNCATE bad", "DELETE FROM bad WHERE n = 1", "INSERT INTO bad VALUES (1)", "INSERT INTO bad SELECT 1", "CREATE OR REPLACE TABLE bad AS SELECT 1", "ALTER TABLE bad DROP s"} {
+		if _, err := s.Exec(t.Context(), sql, &ExecOptions{Bucket: "one"}); !errors.Is(err, ErrDamaged) {
+			t.Errorf("%s: error %v, want ErrDamaged", sql, err)
+		}
+	}
+	if _, err := s.Exec(t.Context(), "DROP TABLE bad", &ExecOptions{Bucket: "one"}); err != nil {
+		t.Error(err)
+	}
+	if _, err := s.Bucket("one").Table("bad").Info(t.Context()); !errors.Is(err, ErrNotFound) {
+		t.Errorf("after DROP TABLE: error %v, want ErrNotFound", err)
+	}
+}
+
+// TestExecFailedCount checks that a failed statement reports no rows, and that the limit on the length of an ID includes
+// the numbers of the parameters' rows.
+func TestExecFailedCount(t *testing.T) {
+	e := &rowsEngine{}
+	s := mustOpen(t, t.TempDir(), &Options{Engine: e})
+	e.query = func(context.Context) []int64 {
+		mustPut(t, s.Bucket(""), "t", PutError, 9)
+		return []int64{1, 2, 3}
+	}
+	if r, err := s.Exec(t.Context(), "CREATE TABLE t AS SELECT n FROM u", nil); !errors.Is(err, ErrExists) || r.Rows != 0 {
+		t.Errorf("CREATE TABLE = %d rows, error %v; want 0 rows and ErrExists", r.Rows, err)
+	}
+	for length, isValid := range map[int]bool{MaxName - 2: true, MaxName - 1: false} {
+		o := &ExecOptions{ID: strings.Repeat("x", length), Parameters: twoParameters(t)}
+		_, err := s.Exec(t.Context(), "TRUNCATE missing", o)
+		if errors.As(err, new(*ArgumentError)) == isValid {
+			t.Errorf("with an ID of %d bytes: error %v, want valid: %v", length, err, isValid)
+		}
+	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/tables/internal/commit"
 	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/definition"
@@ -28,6 +29,11 @@ func (x *execution) change(ctx context.Context) (err error) {
 		return err
 	}
 	defer release()
+	// Wait here, because a query that waits for the lock e.Commits would delay other queries.
+	if err := canceled.Send(ctx, e.Changing, struct{}{}); err != nil {
+		return err
+	}
+	defer func() { <-e.Changing }()
 	w := &rewrite{e: e, id: x.o.ID, checksum: x.checksum(), attempts: x.attempts}
 	x.attempts++
 	defer w.end()

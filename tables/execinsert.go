@@ -7,6 +7,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/sqlwrite"
@@ -176,8 +177,15 @@ func (x *execution) put(ctx context.Context, rows array.RecordReader, m PutMode,
 		}
 		x.result.Version, err = x.table.Put(ctx, counted, m, o)
 	}
+	if err != nil {
+		return withoutPosition(err)
+	}
 	x.result.Rows = counted.Rows
-	return withoutPosition(err)
+	if !x.o.DryRun {
+		x.exists = true
+		_, err = x.applied(ctx) // sets the result if a concurrent statement with the same ID was applied first
+	}
+	return err
 }
 
 func (x *execution) create(ctx context.Context) error {
@@ -193,23 +201,48 @@ func (x *execution) create(ctx context.Context) error {
 	case x.exists:
 		return fmt.Errorf("%w: use CREATE OR REPLACE TABLE, or IF NOT EXISTS", ErrExists)
 	}
-	if x.exists && x.o.DryRun {
+	o := &PutOptions{}
+	switch {
+	case x.exists && x.o.DryRun:
 		info, err := x.table.Info(ctx)
 		if err != nil && !errors.Is(err, ErrDamaged) {
 			return err
 		}
 		x.result.Replaced = info.Rows
+	case x.exists && x.st.OrReplace && x.st.Query != "":
+		var err error
+		if o.basis, err = x.folded(ctx); err != nil {
+			return err
+		}
 	}
 	rows, err := x.createdRows(ctx)
 	if err != nil {
 		return err
 	}
 	defer rows.Release()
-	err = x.put(ctx, rows, mode, &PutOptions{})
+	err = x.put(ctx, rows, mode, o)
 	if errors.Is(err, ErrExists) && x.st.IfNotExists { // the table was created concurrently
 		x.result.Rows, err = 0, nil
 	}
 	return err
+}
+
+// folded folds the tail of the statement's table, and returns the table, or nil if it is missing or damaged.
+func (x *execution) folded(ctx context.Context) (*table.Table, error) {
+	e, release, err := x.table.acquire()
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	if err := e.LockCommits(ctx); err != nil {
+		return nil, err
+	}
+	defer e.Commits.Unlock()
+	t, err := e.FoldAll(ctx)
+	if errors.Is(err, ErrNotFound) || errors.Is(err, ErrDamaged) {
+		return nil, nil
+	}
+	return t, err
 }
 
 func (x *execution) createdRows(ctx context.Context) (array.RecordReader, error) {

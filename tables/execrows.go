@@ -14,6 +14,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/schema"
+	"github.com/go-partd/partd/tables/internal/series"
 	"github.com/go-partd/partd/tables/internal/sqlwrite"
 	"github.com/go-partd/partd/tables/internal/take"
 )
@@ -49,7 +50,12 @@ func (c *rowChange) addRows(ctx context.Context, result array.RecordReader, dele
 		return err
 	}
 	defer src.Release()
-	return new(newRows).write(ctx, c.w, src, deletes, func(context.Context, arrow.RecordBatch) error { return nil })
+	var added newRows
+	err = added.write(ctx, c.w, src, deletes, func(context.Context, arrow.RecordBatch) error { return nil })
+	if merged := added.rows - added.written; err == nil && merged > 0 { // the table's rule for duplicates dropped some new rows
+		err = &series.DuplicateError{Count: merged}
+	}
+	return err
 }
 
 var errStopped = errors.New("the reader wants no more rows")

@@ -22,7 +22,7 @@ import (
 // DuplicateError is the error for a put whose rows would repeat a time and keys, which the table's settings forbid.
 type DuplicateError struct {
 	Count int64    // number of duplicate rows
-	Rows  []string // the first ten of them, as text
+	Rows  []string // the first ten of them, as text; nil if only their number is known
 }
 
 func (e *DuplicateError) Error() string { return (*series.DuplicateError)(e).Error() }
@@ -78,7 +78,7 @@ func (t *Table) Put(ctx context.Context, r array.RecordReader, m PutMode, o *Put
 		if !errors.Is(err, commit.ErrStale) {
 			return 0, err
 		}
-		if !src.IsWhole() {
+		if !src.IsWhole() || opts.basis != nil {
 			break
 		}
 		src.Rewind()
@@ -188,6 +188,9 @@ func (e entry) prepare(ctx context.Context, t *table.Table, src datafile.Rows, c
 		return nil, ErrExists
 	case m == PutReplace:
 		step.newMeta, err = step.reshape(t, withDictionaries(columns, src))
+		if o.basis != nil {
+			allowed, base = commit.NoChanges, commit.SnapshotID(o.basis)
+		}
 	default:
 		step.newMeta = t.Metadata()
 	}
@@ -298,7 +301,7 @@ func (p *putStep) apply(ctx context.Context, a *commit.Attempt, cur *table.Table
 			return nil, err
 		}
 		return a.AddOrdered(ctx, cur, p.files, nil, false)
-	case p.shape != nil && p.shape.LastID != cur.Metadata().LastColumnID():
+	case p.opts.basis != nil && a.TailRows() > 0, p.shape != nil && p.shape.LastID != cur.Metadata().LastColumnID():
 		return nil, commit.ErrStale
 	}
 	old, err := datafile.Files(ctx, cur)

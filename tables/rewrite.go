@@ -80,11 +80,13 @@ func (w *rewrite) unlock() {
 	}
 }
 
-func (w *rewrite) lock() {
-	if !w.locked {
-		w.e.Commits.Lock()
-		w.locked = true
+func (w *rewrite) lock(ctx context.Context) error {
+	if w.locked {
+		return nil
 	}
+	err := w.e.LockCommits(ctx)
+	w.locked = err == nil
+	return err
 }
 
 func (w *rewrite) attempt(ctx context.Context, fileIO *icecat.FileIO, plan func(context.Context, *rewrite) error) (err error) {
@@ -102,7 +104,9 @@ func (w *rewrite) attempt(ctx context.Context, fileIO *icecat.FileIO, plan func(
 // state. The caller must call end.
 func (w *rewrite) begin(ctx context.Context, fileIO *icecat.FileIO) (err error) {
 	w.attempts++
-	w.lock()
+	if err := w.lock(ctx); err != nil {
+		return err
+	}
 	if w.t, err = w.e.FoldAll(ctx); err != nil {
 		return err
 	}
@@ -124,7 +128,9 @@ func (w *rewrite) end() {
 
 // commit commits the planned change, if there is any.
 func (w *rewrite) commit(ctx context.Context) error {
-	w.lock()
+	if err := w.lock(ctx); err != nil {
+		return err
+	}
 	w.newFiles = append(w.newFiles, w.added...)
 	step := commit.PreparedStep{IO: w.IO, Apply: func(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
 		if err := w.CheckFresh(cur); err != nil {

@@ -12,8 +12,10 @@
 //   - A put is visible completely or not at all. Replacing a table is one commit.
 //   - An acknowledged put survives kill -9. It also survives a power failure if its rows are in files, or if
 //     Options.Sync is set.
-//   - A failed operation has changed nothing, unless its error wraps partd.ErrUnknownOutcome. An operation on many
-//     tables skips damaged tables, and then returns an error that wraps [ErrDamaged].
+//   - A failed operation has changed nothing, unless its error wraps partd.ErrUnknownOutcome. There are two exceptions: an
+//     operation on many tables skips damaged tables, and then returns an error that wraps [ErrDamaged], and
+//     [Store.Exec] with several rows of parameters, except for INSERT … VALUES, keeps the changes of earlier
+//     rows if a row fails.
 //   - A put can have an ID. Repeating a put with the same ID changes nothing, so such a put is always safe to retry.
 //   - A name can be any valid UTF-8 of 1 to 255 bytes; names are compared byte by byte. Paths on disk do not contain
 //     names, so no name can refer to a file outside the directory.
@@ -38,6 +40,8 @@ import (
 	"context"
 	"log/slog"
 	"time"
+
+	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/objstore"
@@ -169,6 +173,8 @@ type PutOptions struct {
 
 	rows     *int64 // if not nil, the number of rows that have been put, which is recorded with ID
 	checksum string // of the SQL statement that puts rows; recorded too
+
+	basis *table.Table // if not nil, a PutReplace fails with commit.ErrStale if the table's rows have changed since this state
 }
 
 // ScanOptions configures a scan. Nil or the zero value reads everything.

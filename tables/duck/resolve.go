@@ -20,6 +20,7 @@ import (
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/database"
 	"github.com/go-partd/partd/tables/internal/sqlquote"
+	"github.com/go-partd/partd/tables/internal/sqlwrite"
 )
 
 // boundTable is a table that a statement names, in the state that the statement reads. In the query's database,
@@ -106,6 +107,11 @@ func (q *query) resolve(ctx context.Context, sql string, names []database.Name) 
 		resolved = append(resolved, t)
 		if err := q.bind(ctx, t, opened); err != nil {
 			return resolved, database.ErrorAt(sql, n.Offset, err)
+		}
+		if q.o.Target != nil {
+			if i := slices.IndexFunc(t.columns, func(c column) bool { return sqlwrite.IsReserved(c.name) }); i >= 0 {
+				return resolved, fmt.Errorf("table %v has a column %s, but a statement that changes rows needs this name: rename the column", t, sqlquote.Name(t.columns[i].name))
+			}
 		}
 		if t.isTarget {
 			if err := t.checkTarget(n.WholeRows, q.o.Target.Alias); err != nil {

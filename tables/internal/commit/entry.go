@@ -36,6 +36,9 @@ type Entry struct {
 	// Commits is held during every commit to the table in this process.
 	Commits sync.Mutex
 
+	// Changing has one element while an SQL statement of this process changes rows of the table.
+	Changing chan struct{}
+
 	mu          sync.Mutex // guards the fields below, and serializes appends to the tail
 	state       state
 	log         *tail.Log // nil if the tail has no rows of the table
@@ -207,7 +210,7 @@ func (s *Tables) Acquire(n icecat.TableName) (*Entry, error) {
 	}
 	e := s.entries[n]
 	if e == nil {
-		e = &Entry{tables: s, TableName: n}
+		e = &Entry{tables: s, TableName: n, Changing: make(chan struct{}, 1)}
 		s.entries[n] = e
 	}
 	e.refs++

@@ -25,7 +25,7 @@ func (e *Entry) Fold(ctx context.Context) (int64, error) {
 	if e.tables.Tail == nil || e.tables.ReadOnly {
 		return 0, nil
 	}
-	if err := e.lockCommits(ctx); err != nil {
+	if err := e.LockCommits(ctx); err != nil {
 		return 0, err
 	}
 	defer e.Commits.Unlock()
@@ -287,7 +287,7 @@ func (e *Entry) FoldUntil(ctx context.Context, moment time.Time) (t *table.Table
 		return t, !updated.After(moment), nil
 	}
 	// A fold in progress may still commit rows from before the moment.
-	if err := e.lockCommits(ctx); err != nil {
+	if err := e.LockCommits(ctx); err != nil {
 		return nil, false, err
 	}
 	defer e.Commits.Unlock()
@@ -298,9 +298,9 @@ func (e *Entry) FoldUntil(ctx context.Context, moment time.Time) (t *table.Table
 	return t, false, err
 }
 
-// lockCommits locks e.Commits. During a rewrite of rows, this may take long. If ctx ends first, lockCommits returns an
+// LockCommits locks e.Commits. During a rewrite of rows, this may take long. If ctx ends first, LockCommits returns an
 // error.
-func (e *Entry) lockCommits(ctx context.Context) error {
+func (e *Entry) LockCommits(ctx context.Context) error {
 	locked := make(chan struct{})
 	go func() {
 		e.Commits.Lock()

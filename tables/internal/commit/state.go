@@ -149,7 +149,7 @@ func (s *Tables) Recover(ctx context.Context, t *tail.Store) error {
 		default:
 			folded = s.Tail.Folded(t.Properties())
 		}
-		entries[uuid] = &Entry{tables: s, TableName: n, state: state{uuid: uuid, folded: folded}}
+		entries[uuid] = &Entry{tables: s, TableName: n, Changing: make(chan struct{}, 1), state: state{uuid: uuid, folded: folded}}
 		return folded, true, nil
 	})
 	if err != nil {

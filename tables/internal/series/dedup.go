@@ -17,10 +17,13 @@ import (
 // the same time and keys as other rows.
 type DuplicateError struct {
 	Count int64    // number of such rows
-	Rows  []string // the first ten of these rows
+	Rows  []string // the first ten of these rows; nil if only their number is known
 }
 
 func (e *DuplicateError) Error() string {
+	if len(e.Rows) == 0 {
+		return fmt.Sprintf("%d new rows have the same time and keys as other new rows", e.Count)
+	}
 	text := fmt.Sprintf("%d rows have the same time and keys as other rows, which on_duplicate=error forbids: %s", e.Count, strings.Join(e.Rows, "; "))
 	if int64(len(e.Rows)) < e.Count {
 		text += "; …"

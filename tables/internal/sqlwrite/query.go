@@ -24,7 +24,16 @@ const (
 // TargetSchema is the schema of the table in a change's query. Parse refuses statements that name it.
 const TargetSchema = "partd target"
 
-const actionColumn = "partd action"
+const (
+	actionColumn = "partd action"
+	sourceTable  = "partd source" // a MERGE's source, if the query uses it twice
+)
+
+// IsReserved reports whether a name has a special meaning in a change's query, so that tables in the query must not
+// have a column with this name. Parse refuses UPDATE, DELETE and MERGE statements that contain the name in quotes.
+func IsReserved(name string) bool {
+	return slices.ContainsFunc([]string{FileColumn, RowColumn, actionColumn, sourceTable}, func(s string) bool { return strings.EqualFold(s, name) })
+}
 
 func (c Column) cast(expression string) string {
 	if expression == "" {
@@ -236,6 +245,10 @@ func (st *Statement) ChangeQuery(target string, columns []Column, sourceColumns 
 		c.SQL = st.with() + selected("0", func(When) bool { return true }) + from + sorted
 		return c, nil
 	}
+	with, source, err := st.source()
+	if err != nil {
+		return nil, err
+	}
 	var parts []string
 	if matched, notMatched := st.caseOf(Matched), st.caseOf(NotMatched); matched+notMatched != "" {
 		join := " JOIN "
@@ -247,16 +260,37 @@ func (st *Statement) ChangeQuery(target string, columns []Column, sourceColumns 
 			condition = " USING " + st.Using
 		}
 		action := fmt.Sprintf("CASE WHEN %s.%s IS NOT NULL THEN %s ELSE %s END", alias, sqlquote.Name(RowColumn), orNull(matched), orNull(notMatched))
-		parts = append(parts, selected(action, func(w When) bool { return w != NotMatchedBySource })+" FROM "+st.From+"\n"+join+target+" AS "+alias+condition)
+		parts = append(parts, selected(action, func(w When) bool { return w != NotMatchedBySource })+" FROM "+source+"\n"+join+target+" AS "+alias+condition)
 	}
 	if unmatched := st.caseOf(NotMatchedBySource); unmatched != "" {
 		if st.Using != "" {
 			return nil, errors.New("WHEN NOT MATCHED BY SOURCE needs ON instead of USING")
 		}
-		parts = append(parts, selected(unmatched, func(w When) bool { return w == NotMatchedBySource })+from+" WHERE NOT EXISTS (SELECT 1 FROM "+st.From+"\n WHERE ("+st.On+"\n))")
+		parts = append(parts, selected(unmatched, func(w When) bool { return w == NotMatchedBySource })+from+" WHERE NOT EXISTS (SELECT 1 FROM "+source+"\n WHERE ("+st.On+"\n))")
 	}
-	c.SQL = st.with() + "SELECT * FROM (" + strings.Join(parts, " UNION ALL ") + ") WHERE " + sqlquote.Name(actionColumn) + " IS NOT NULL" + sorted
+	c.SQL = with + "SELECT * FROM (" + strings.Join(parts, " UNION ALL ") + ") WHERE " + sqlquote.Name(actionColumn) + " IS NOT NULL" + sorted
 	return c, nil
+}
+
+// source returns the WITH clause of a MERGE's query, and the source. If the query uses a subquery twice, it is evaluated
+// only once, because a second evaluation could return other rows.
+func (st *Statement) source() (with, source string, err error) {
+	with, source = st.with(), st.From
+	tokens, err := lex(source)
+	if err != nil || st.caseOf(NotMatchedBySource) == "" || tokens[0].upper != "(" {
+		return with, source, err
+	}
+	if first := slices.IndexFunc(tokens, func(t token) bool { return t.upper != "(" }); !slices.Contains(queryWords, tokens[first].upper) { // a join
+		return with, source, nil
+	}
+	if with == "" {
+		with = "WITH "
+	} else {
+		with += ", "
+	}
+	end := tokens[slices.IndexFunc(tokens, func(t token) bool { return t.upper == ")" && t.depth == 0 })].end
+	name := sqlquote.Name(sourceTable)
+	return with + name + " AS MATERIALIZED (SELECT * FROM " + source[:end] + "\n)\n", name + source[end:], nil
 }
 
 func (st *Statement) with() string {

@@ -155,6 +155,14 @@ func Parse(sql string) (*Statement, error) {
 	if p.pos < len(p.tokens) {
 		return nil, p.unexpected()
 	}
+	switch st.Verb {
+	case Update, Delete, Merge:
+		for i, t := range tokens {
+			if t.kind == quoted && IsReserved(sql[t.start+1:t.end-1]) {
+				return nil, p.wrap(i, fmt.Errorf("%s is a reserved name", sql[t.start:t.end]))
+			}
+		}
+	}
 	return st, nil
 }
 
