@@ -249,6 +249,40 @@ func TestSQLUpdateByHandle(t *testing.T) {
 	}
 }
 
+// TestSQLUpdateEscapes puts expressions that must be refused into each verb, and sends the statements in each way.
+// No error may reveal a secret; see also TestHostileExec in package duck.
+func TestSQLUpdateEscapes(t *testing.T) {
+	t.Setenv("PARTD_TEST_SECRET", "hunter2")
+	s := serveDuck(t)
+	ctx := t.Context()
+	s.put(t, "", "t", 3)
+	for _, escape := range []string{"(SELECT content FROM read_text('/etc/passwd'))", "(SELECT max(s) FROM '/etc/passwd.csv')", "getenv('PARTD_TEST_SECRET')", "(SELECT max(value) FROM duckdb_settings())", "'a'; COPY (SELECT 1) TO 'OUT'"} {
+		for _, sql := range []string{
+			"INSERT INTO t VALUES (1, X)", "UPDATE t SET s = X", "DELETE FROM t WHERE s <> X", "CREATE TABLE x AS SELECT X AS a",
+			"MERGE INTO t USING (SELECT 1 AS j) u ON n = j WHEN MATCHED THEN UPDATE SET s = X",
+		} {
+			sql = strings.Replace(sql, "X", escape, 1)
+			_, err := s.client.ExecuteUpdate(ctx, sql)
+			errs := map[string]error{"update": err}
+			_, errs["prepare"] = s.client.Prepare(ctx, sql)
+			info, err := s.client.Execute(ctx, sql)
+			if err == nil {
+				_, _, err = s.fetch(t, info)
+			}
+			errs["ticket"] = err
+			for call, err := range errs {
+				if code := status.Code(err); code != codes.InvalidArgument && code != codes.NotFound || strings.Contains(err.Error(), "hunter2") {
+					t.Errorf("%s of %s: error %v, want InvalidArgument or NotFound", call, sql, err)
+				}
+			}
+		}
+	}
+	info, err := s.client.Execute(ctx, "SELECT count(*) || min(s) FROM t")
+	if got := s.values(t, info, err); len(got) != 1 || !strings.HasPrefix(got[0], "3") {
+		t.Errorf("after the refused statements, the table has %q", got)
+	}
+}
+
 // TestSQLUpdateLimitsParameters checks that rows of parameters are refused if they and their copy exceed the memory of
 // a put, which is 4 MiB here. The rows take 3 MiB.
 func TestSQLUpdateLimitsParameters(t *testing.T) {

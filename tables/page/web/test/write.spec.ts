@@ -57,6 +57,17 @@ test("a statement that is not confirmed changes nothing, and a wrong one shows i
   await expect(page.getByRole("alert")).toContainText("nothing");
 });
 
+test("the dialog says which rows are removed, and closing it stops the dry run", async ({ page }) => {
+  await start(page, "CREATE OR REPLACE TABLE quotes AS SELECT 1 AS x");
+  await expect(dialog(page).getByText("CREATE TABLE changes 1 row of quotes in b, and removes the 3 rows that the table has.")).toBeVisible();
+  await start(page, "DROP SCHEMA b CASCADE");
+  await expect(dialog(page).getByText(/DROP SCHEMA changes [\d,]+ rows in b\./)).toBeVisible();
+  await start(page, "DELETE FROM quotes USING range(1000000000000) r(i) WHERE hash(i) = price");
+  await expect.poll(() => server.statements()).toBe(1);
+  await dialog(page).getByRole("button", { name: "Cancel" }).click();
+  await expect.poll(() => server.statements()).toBe(0);
+});
+
 test("a statement without an answer is not called cancelled when its dialog is closed", async ({ page }) => {
   await start(page, "DELETE FROM quotes WHERE sym = 'none'");
   await expect(dialog(page).getByText("DELETE changes 0 rows")).toBeVisible();
