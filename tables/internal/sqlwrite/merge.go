@@ -6,6 +6,9 @@ import (
 	"slices"
 )
 
+// maxActions limits the actions of a MERGE, because each of them can name all columns of a wide table.
+const maxActions = 100
+
 func (p *parser) merge(st *Statement) (err error) {
 	if err := p.expect("INTO"); err != nil {
 		return err
@@ -31,6 +34,9 @@ func (p *parser) merge(st *Statement) (err error) {
 		st.On, err = p.expression(p.find(p.pos, len(p.tokens), "WHEN"))
 	}
 	for err == nil && p.pos < len(p.tokens) {
+		if len(st.Actions) == maxActions {
+			return p.wrap(p.pos, fmt.Errorf("a MERGE can have at most %d actions", maxActions))
+		}
 		err = p.action(st)
 	}
 	if err == nil && len(st.Actions) == 0 {

@@ -13,6 +13,8 @@ func TestRefused(t *testing.T) {
 	returning := "RETURNING is not supported: a change returns its number of rows"
 	conflict := "tables have no unique index: use MERGE INTO"
 	for sql, want := range map[string]string{
+		"MERGE INTO t USING u ON t.i = u.i" + strings.Repeat(" WHEN MATCHED THEN DELETE", 101): "at most 100 actions",
+
 		"BEGIN": transaction, "begin transaction": transaction, "START TRANSACTION": transaction, "COMMIT": transaction, "/* x */ ROLLBACK": transaction, "END": transaction,
 		"DELETE FROM t; DELETE FROM u": "only one statement is allowed", "DELETE FROM t; COPY t TO 'x'": "only one statement is allowed",
 		"INSERT INTO t VALUES (1) RETURNING a":                                         returning,
