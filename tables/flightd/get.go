@@ -23,8 +23,8 @@ func (s *Server) DoGet(t *flight.Ticket, st flight.FlightService_DoGetServer) er
 	case keys != nil:
 		return flight.NewRecordWriter(st, ipc.WithSchema(keys)).Close()
 	case isSQL(t.Ticket):
-		if handle, ok := statementHandle(t); ok {
-			return s.sql.run(st.Context(), handle, st)
+		if handle, prepared, ok := statementHandle(t); ok {
+			return s.sql.run(st.Context(), handle, prepared, st)
 		}
 		return s.FlightServer.DoGet(t, st)
 	case wire.IsCall(wire.ScanCall, t.Ticket):

@@ -165,24 +165,26 @@ func (s *sqlServer) query(ctx context.Context, st statement) (_ array.RecordRead
 	}, nil
 }
 
-// statementHandle returns the handle of the statement in a ticket. If the ticket contains no statement, such as a
-// request about the catalog, ok is false.
-func statementHandle(t *flight.Ticket) (handle []byte, ok bool) {
+// statementHandle returns the handle of the statement in a ticket, and whether the ticket is a prepared statement. If the
+// ticket contains no statement, such as a request about the catalog, ok is false.
+func statementHandle(t *flight.Ticket) (handle []byte, prepared, ok bool) {
 	var a anypb.Any
 	if proto.Unmarshal(t.Ticket, &a) != nil {
-		return nil, false
+		return nil, false, false
 	}
 	m, _ := a.UnmarshalNew() // nil if the type is unknown
 	switch m := m.(type) {
 	case *pb.TicketStatementQuery:
-		return m.GetStatementHandle(), true
+		return m.GetStatementHandle(), false, true
 	case *pb.CommandPreparedStatementQuery:
-		return m.GetPreparedStatementHandle(), true
+		return m.GetPreparedStatementHandle(), true, true
 	}
-	return nil, false
+	return nil, false, false
 }
 
-func (s *sqlServer) run(ctx context.Context, handle []byte, w flight.DataStreamWriter) error {
+// run runs the statement of a ticket, and sends its result. If the ticket is the handle of a prepared statement, the
+// statement must not write, because it would write again if the client repeats the call.
+func (s *sqlServer) run(ctx context.Context, handle []byte, prepared bool, w flight.DataStreamWriter) error {
 	st, err := parseStatement(handle)
 	if err != nil {
 		return err
@@ -190,6 +192,9 @@ func (s *sqlServer) run(ctx context.Context, handle []byte, w flight.DataStreamW
 	ctx, unregister := s.core.Cancellable(ctx, st.ID)
 	defer unregister()
 	if tables.IsWrite(st.SQL) {
+		if prepared {
+			return status.Error(codes.InvalidArgument, "a statement that writes needs a ticket of GetFlightInfo")
+		}
 		return s.execAndSendCount(ctx, st, w)
 	}
 	if st.WriteID != "" {

@@ -132,9 +132,6 @@ var changedRows = arrow.NewSchema([]arrow.Field{{Name: "rows", Type: arrow.Primi
 // second call with a ticket of GetFlightInfo changes nothing. It sends the same number, except that DROP, ALTER and
 // CREATE SCHEMA can fail.
 func (s *sqlServer) execAndSendCount(ctx context.Context, st statement, w flight.DataStreamWriter) error {
-	if st.WriteID == "" { // the handle of a prepared statement, which would write again if the client repeats the call
-		return status.Error(codes.InvalidArgument, "a statement that writes needs a ticket of GetFlightInfo")
-	}
 	o, release, err := st.options()
 	if err != nil {
 		return err

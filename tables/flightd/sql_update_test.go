@@ -160,7 +160,7 @@ func TestSQLUpdateCancel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	handle, _ := statementHandle(info.Endpoint[0].Ticket)
+	handle, _, _ := statementHandle(info.Endpoint[0].Ticket)
 	st, err := parseStatement(handle)
 	if err != nil || st.WriteID != "load of 5 May" || st.ID == st.WriteID || len(st.ID) < minIDLength {
 		t.Errorf("the ticket has the id %q for canceling and %q for repeating, error %v; want a random one and %q", st.ID, st.WriteID, err, "load of 5 May")
