@@ -73,7 +73,7 @@ func (t *Table) ReplaceRange(ctx context.Context, from, to time.Time, r array.Re
 		if err != nil {
 			return err
 		}
-		if w.def.Order != nil && w.def.Order.Rule != definition.KeepAll && w.def.Order.Rule != "" {
+		if w.def.Order.HasRule() {
 			w.Allowed = commit.NoChanges // a concurrent append could add rows that duplicate the new rows
 		}
 		err = added.write(ctx, w, src, deletes, func(ctx context.Context, b arrow.RecordBatch) error {

@@ -163,9 +163,10 @@ func (d *difference) files(ctx context.Context) (deleted, inserted []table.FileS
 	counts := map[string][2]int{} // by identity and state; more than 1 if another program added a file repeatedly
 	for state, tasks := range [][]table.FileScanTask{deleted, inserted} {
 		for _, task := range tasks {
-			n := counts[identity(task)]
+			id := identity(task)
+			n := counts[id]
 			n[state]++
-			counts[identity(task)] = n
+			counts[id] = n
 		}
 	}
 	isInBoth := func(task table.FileScanTask) bool { n := counts[identity(task)]; return n[0] == n[1] }

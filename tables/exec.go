@@ -267,8 +267,11 @@ func (x *execution) applied(ctx context.Context) (bool, error) {
 	return true, nil
 }
 
-// checksum identifies the statement and the values of its parameters.
+// checksum identifies the statement and the values of its parameters. It is "" if the statement has no ID.
 func (x *execution) checksum() string {
+	if x.o.ID == "" {
+		return ""
+	}
 	h := sha256.New()
 	_, _ = io.WriteString(h, x.sql)
 	if x.o.Parameters != nil {

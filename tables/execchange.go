@@ -10,7 +10,6 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/tables/internal/commit"
 	"github.com/go-partd/partd/tables/internal/datafile"
-	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/sqlquote"
 	"github.com/go-partd/partd/tables/internal/sqlwrite"
 )
@@ -45,7 +44,7 @@ func (x *execution) change(ctx context.Context) (err error) {
 			return nil, err
 		}
 		// An append during the statement could add rows that match a row of the source, or duplicate a new row.
-		if o := w.def.Order; x.st.Verb == sqlwrite.Merge || o != nil && o.Rule != "" && o.Rule != definition.KeepAll {
+		if x.st.Verb == sqlwrite.Merge || w.def.Order.HasRule() {
 			w.Allowed = commit.NoChanges
 		}
 		p, err := c.plan(ctx)
@@ -216,7 +215,7 @@ func (c *rowChange) run(ctx context.Context, begin func(context.Context) (*ScanP
 // a row that stays.
 func (c *rowChange) rejectDuplicates(ctx context.Context) error {
 	w := c.w
-	if len(w.added) == 0 || w.def.Order == nil || w.def.Order.Rule == "" || w.def.Order.Rule == definition.KeepAll {
+	if len(w.added) == 0 || !w.def.Order.HasRule() {
 		return nil
 	}
 	s := w.series(w.t)

@@ -209,7 +209,7 @@ func (x *execution) create(ctx context.Context) error {
 			return err
 		}
 		x.result.Replaced = info.Rows
-	case x.exists && x.st.OrReplace && x.st.Query != "":
+	case x.exists && x.st.Query != "":
 		var err error
 		if o.basis, err = x.folded(ctx); err != nil {
 			return err

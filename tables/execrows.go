@@ -95,8 +95,7 @@ func (r *rowReader) read(b arrow.RecordBatch, yield func(arrow.RecordBatch) bool
 			return int64(a.Value(i))
 		case *array.Int32:
 			return int64(a.Value(i))
-		}
-		if a, ok := a.(*array.Int64); ok {
+		case *array.Int64:
 			return a.Value(i)
 		}
 		return -1

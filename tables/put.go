@@ -329,7 +329,7 @@ func (p *putStep) replaceVersion(ctx context.Context, a *commit.Attempt, cur *ta
 	if err != nil {
 		return nil, err
 	}
-	if p.Definition.Order != nil && p.Definition.Order.Rule != "" && p.Definition.Order.Rule != definition.KeepAll {
+	if p.Definition.Order.HasRule() {
 		s, err := a.Series(cur)
 		if err != nil {
 			return nil, err

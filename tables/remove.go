@@ -11,7 +11,6 @@ import (
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/commit"
 	"github.com/go-partd/partd/tables/internal/datafile"
-	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/series"
 	"github.com/go-partd/partd/tables/internal/sorted"
@@ -121,7 +120,7 @@ func (w *rewrite) remove(ctx context.Context, deletes *deletePredicate) error {
 
 // keepsArrivalOrder reports whether rows with the same time and keys can exist, and must stay in their order of arrival.
 func (w *rewrite) keepsArrivalOrder() bool {
-	return w.def.Order != nil && w.def.Order.Merging() == sorted.All && w.def.Order.Rule != definition.RefuseDuplicate
+	return w.def.Order != nil && !w.def.Order.HasRule()
 }
 
 // checkArrivalOrder returns commit.ErrStale if rows that were added to cur after the rewrite read the table would come

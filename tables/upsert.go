@@ -12,7 +12,6 @@ import (
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/commit"
 	"github.com/go-partd/partd/tables/internal/datafile"
-	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
@@ -76,7 +75,7 @@ func (t *Table) Upsert(ctx context.Context, r array.RecordReader, o *UpsertOptio
 				return err
 			}
 		}
-		hasRule := w.def.Settings.OnDuplicate != "" && w.def.Settings.OnDuplicate != definition.KeepAll
+		hasRule := w.def.Order.HasRule()
 		if hasRule && !sameNames(keys, w.def.Settings.Order()) {
 			return schema.Errorf(keys[0], "the keys are %q, but the table's rule for duplicates, %s, uses %q: use those keys", keys, w.def.Settings.OnDuplicate, w.def.Settings.Order())
 		}

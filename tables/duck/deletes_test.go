@@ -33,6 +33,20 @@ type foreign struct {
 	bucket, name string
 }
 
+// files returns the table's files.
+func (f foreign) files() []table.FileScanTask {
+	f.t.Helper()
+	loaded, err := f.LoadTable(f.t.Context(), nil)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	tasks, err := loaded.Scan().PlanFiles(f.t.Context())
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return tasks
+}
+
 func (f foreign) LoadTable(ctx context.Context, ident table.Identifier) (*table.Table, error) {
 	t, err := partdiceberg.Load(ctx, f.s.Bucket(f.bucket).Table(f.name), nil)
 	if err != nil {
@@ -305,13 +319,9 @@ func TestHostilePositions(t *testing.T) {
 		fold(t, s)
 		f := foreign{t, s, "b", name}
 		f.mergeOnRead(2)
-		loaded, err := f.LoadTable(t.Context(), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		tasks, err := loaded.Scan().PlanFiles(t.Context())
-		if err != nil || len(tasks) != 1 {
-			t.Fatalf("got %d files, error %v; want 1", len(tasks), err)
+		tasks := f.files()
+		if len(tasks) != 1 {
+			t.Fatalf("got %d files, want 1", len(tasks))
 		}
 		paths[name] = tasks[0].File.FilePath()
 	}
@@ -339,17 +349,9 @@ func BenchmarkDeletes(b *testing.B) {
 	}
 	f := foreign{b, s, "b", "deleted"}
 	f.mergeOnRead(2)
-	loaded, err := f.LoadTable(b.Context(), nil)
-	if err != nil {
-		b.Fatal(err)
-	}
-	tasks, err := loaded.Scan().PlanFiles(b.Context())
-	if err != nil {
-		b.Fatal(err)
-	}
 	var paths []string
 	var positions []int64
-	for _, task := range tasks {
+	for _, task := range f.files() {
 		for row := int64(0); row < task.File.Count(); row += 100 {
 			paths, positions = append(paths, task.File.FilePath()), append(positions, row)
 		}

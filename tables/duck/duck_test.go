@@ -25,6 +25,12 @@ func newStore(t testing.TB, o *duck.Options) *tables.Store {
 // observedStore is newStore with an Observer.
 func observedStore(t testing.TB, o *duck.Options, observer tables.Observer) *tables.Store {
 	t.Helper()
+	return openStore(t, t.TempDir(), o, tables.Options{FoldAge: -1, Observer: observer})
+}
+
+// openStore opens a store with SQL. The store is closed when the test ends.
+func openStore(t testing.TB, dir string, o *duck.Options, storeOptions tables.Options) *tables.Store {
+	t.Helper()
 	if o == nil {
 		o = &duck.Options{}
 	}
@@ -36,7 +42,8 @@ func observedStore(t testing.TB, o *duck.Options, observer tables.Observer) *tab
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := tables.Open(t.Context(), t.TempDir(), &tables.Options{Engine: engine, FoldAge: -1, Observer: observer})
+	storeOptions.Engine = engine
+	s, err := tables.Open(t.Context(), dir, &storeOptions)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -102,27 +102,11 @@ func deleteAsIceberg(t *testing.T, s *tables.Store, p *plainDuckDB, r *randomSta
 // remoteExecStore returns a store in a bucket in memory, with a catalog in PostgreSQL. Its cache is too small for any file.
 func remoteExecStore(t *testing.T) *tables.Store {
 	catalog := postgres.Start(t)
-	engine, err := duck.New(&duck.Options{TempDir: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
 	bucket := new(objstore.Memory)
-	s, err := tables.Open(t.Context(), "s3://memory/house", &tables.Options{
-		Engine: engine, FoldAge: -1, Catalog: catalog.URL(), TailDir: t.TempDir(), CacheDir: t.TempDir(), CacheSize: 1,
+	return openStore(t, "s3://memory/house", nil, tables.Options{
+		FoldAge: -1, Catalog: catalog.URL(), TailDir: t.TempDir(), CacheDir: t.TempDir(), CacheSize: 1,
 		OpenBucket: func(context.Context, string) (objstore.Bucket, error) { return bucket, nil },
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-		if err := engine.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return s
 }
 
 // TestExecIDsOnPostgres repeats statements with IDs on a store in a bucket with a catalog in PostgreSQL. Some IDs

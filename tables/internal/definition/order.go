@@ -19,6 +19,9 @@ type Order struct {
 	Sort  int      // ID of the Iceberg sort order
 }
 
+// HasRule reports whether o has a rule that removes or refuses duplicates. It is false if o is nil.
+func (o *Order) HasRule() bool { return o != nil && o.Rule != "" && o.Rule != KeepAll }
+
 func newOrder(d *Definition, sort int) (*Order, error) {
 	if d.Settings.Time == "" {
 		return nil, nil
