@@ -116,7 +116,7 @@ func snapshotIDs(t *testing.T, b *Bucket) (ids []int64) {
 	return ids
 }
 
-// TestChangesWithFileTwice checks the changes of a table to which another program added the same file twice.
+// TestChangesWithFileTwice checks the changes of a table after another program has added the same file to it twice.
 func TestChangesWithFileTwice(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), &Options{NoTail: true})
 	b := s.Bucket("")

@@ -110,7 +110,7 @@ func queryText(ctx context.Context, s *tables.Store, sql string, o *tables.Query
 	return text
 }
 
-// TestQueryChanges reads the changes of a table since a state, to which queries refer as changes.b.t.
+// TestQueryChanges queries changes.b.t, the changes of a table since an earlier state.
 func TestQueryChanges(t *testing.T) {
 	s := newStore(t, nil)
 	put(t, s, "b", "t", numbers(0, 10))

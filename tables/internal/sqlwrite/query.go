@@ -213,8 +213,8 @@ func (st *Statement) ChangeQuery(target string, columns []Column, sourceColumns 
 	if st.Verb == Delete {
 		c.Actions = []ChangeAction{{Kind: Delete}}
 	}
-	// selected returns a SELECT without FROM: the row's position, the expression action, and the new values. It uses
-	// the values of the actions for which applies returns true.
+	// selected returns a SELECT without FROM: the row's position, the expression action, and the new values. If applies
+	// is false for an action, selected leaves out the action's values.
 	selected := func(action string, applies func(When) bool) string {
 		list := fmt.Sprintf("SELECT %[1]s.%[2]s, %[1]s.%[3]s, %[4]s AS %[5]s", alias, sqlquote.Name(FileColumn), sqlquote.Name(RowColumn), action, sqlquote.Name(actionColumn))
 		for v, i := range c.Values {
