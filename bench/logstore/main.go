@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/go-partd/partd/bench/internal/appendload"
 	"github.com/go-partd/partd/bench/internal/program"
 	"github.com/go-partd/partd/internal/testutil/figures"
 	"github.com/go-partd/partd/logstore"
@@ -41,8 +42,8 @@ func main() {
 	flag.IntVar(&f.value, "value", 100, "`bytes` of a value")
 	flag.IntVar(&f.batch, "batch", 1000, "`entries` per append")
 	flag.IntVar(&f.rounds, "rounds", 5, "number of `rounds`")
-	flag.StringVar(&f.dist, "dist", "uniform", "distribution of keys: "+dists)
-	flag.StringVar(&f.stores, "stores", strings.Join(targets, ","), "the stores to run; ratios are to the first")
+	flag.StringVar(&f.dist, "dist", "uniform", "distribution of keys: "+appendload.Dists)
+	flag.StringVar(&f.stores, "stores", strings.Join(appendload.Names, ","), "the stores to run; ratios are to the first")
 	flag.StringVar(&f.dir, "dir", os.TempDir(), "`directory` for the stores")
 	flag.StringVar(&f.compression, "compression", "none", "compression of the logstore: none, s2 or zstd")
 	flag.BoolVar(&f.sync, "sync", false, "logstore: every append survives a loss of power")
@@ -61,7 +62,7 @@ func (f *flags) run() error {
 	if f.rounds < 1 || f.keys > 33_000_000 {
 		return fmt.Errorf("--rounds must be at least 1, and --keys at most 33 million")
 	}
-	l, err := newLoad(f.keys, uint64(f.bytes)/uint64(max(f.value, 1)), f.value, f.batch, f.dist)
+	l, err := appendload.NewLoad(f.keys, uint64(f.bytes)/uint64(max(f.value, 1)), f.value, f.batch, f.dist)
 	if err != nil {
 		return err
 	}
@@ -73,12 +74,12 @@ func (f *flags) run() error {
 	}
 	names := strings.Split(f.stores, ",")
 	for _, n := range names {
-		if !slices.Contains(targets, n) {
-			return fmt.Errorf("unknown store %q: use %s", n, strings.Join(targets, ", "))
+		if !slices.Contains(appendload.Names, n) {
+			return fmt.Errorf("unknown store %q: use %s", n, strings.Join(appendload.Names, ", "))
 		}
 	}
 	fmt.Printf("%d entries of %d bytes, %d keys (%s), batches of %d, logstore memory %s\n",
-		l.entries, f.value, f.keys, f.dist, f.batch, f.memory.String())
+		l.Entries, f.value, f.keys, f.dist, f.batch, f.memory.String())
 	results := map[string][]result{}
 	for round := range f.rounds {
 		for i := range names {
@@ -101,12 +102,12 @@ func (f *flags) run() error {
 	return figures.Append(f.figures, f.medians(l, names, results)...)
 }
 
-func (f *flags) medians(l *load, names []string, results map[string][]result) (all []figures.Figure) {
+func (f *flags) medians(l *appendload.Load, names []string, results map[string][]result) (all []figures.Figure) {
 	for _, name := range names {
 		var appended, read []float64
 		var peak int64
 		for _, r := range results[name] {
-			megabytes := float64(l.entries) * float64(f.value) / 1e6
+			megabytes := float64(l.Entries) * float64(f.value) / 1e6
 			appended, read = append(appended, megabytes/r.AppendSec), append(read, megabytes/r.ScanSec)
 			peak = max(peak, r.VmHWM)
 		}
@@ -118,13 +119,13 @@ func (f *flags) medians(l *load, names []string, results map[string][]result) (a
 	return all
 }
 
-func (f *flags) runChild(l *load) error {
+func (f *flags) runChild(l *appendload.Load) error {
 	c, err := logstore.ParseCompression(f.compression)
 	if err != nil {
 		return err
 	}
 	if f.limit > 0 {
-		if err := limitMemory(limitName(f.child), f.limit); err != nil {
+		if err := appendload.LimitMemory(appendload.LimitName(f.child), f.limit); err != nil {
 			return err
 		}
 	}
@@ -156,7 +157,7 @@ func (f *flags) runChild(l *load) error {
 func (f *flags) runInChild(name string) (r result, err error) {
 	cmd := program.Self(append(slices.Clip(os.Args[1:]), "--child", name)...)
 	if f.limit > 0 {
-		defer removeLimit(limitName(name))
+		defer appendload.RemoveLimit(appendload.LimitName(name))
 	}
 	out, err := cmd.Output()
 	if err != nil {
@@ -165,8 +166,8 @@ func (f *flags) runInChild(name string) (r result, err error) {
 	return r, json.Unmarshal(out, &r)
 }
 
-func (f *flags) report(l *load, names []string, results map[string][]result) {
-	total := float64(l.entries) * float64(f.value)
+func (f *flags) report(l *appendload.Load, names []string, results map[string][]result) {
+	total := float64(l.Entries) * float64(f.value)
 	const head = "%-15s %8s %6s %8s %6s %8s %6s %8s %8s %8s %8s %8s %6s\n"
 	fmt.Printf(head, "median", "append", "", "make +", "", "scan", "", "append", "append", "append", "scan", "written", "VmHWM")
 	fmt.Printf(head, "", "M/s", "ratio", "append", "ratio", "MB/s", "ratio", "p99 µs", "max ms", "CPU s/GB", "CPU s/GB", "÷ input", "MiB")
@@ -182,7 +183,7 @@ func (f *flags) report(l *load, names []string, results map[string][]result) {
 		appendSec := func(r result) float64 { return r.AppendSec }
 		scanSec := func(r result) float64 { return r.ScanSec }
 		fmt.Printf("%-15s %8.2f %6.2f %8.2f %6.2f %8.0f %6.2f %8.0f %8.1f %8.2f %8.2f %8.2f %6.0f\n", n,
-			float64(l.entries)/1e6/med(appendSec), ratio(appendSec), float64(l.entries)/1e6/med(writeSec), ratio(writeSec), total/1e6/med(scanSec), ratio(scanSec),
+			float64(l.Entries)/1e6/med(appendSec), ratio(appendSec), float64(l.Entries)/1e6/med(writeSec), ratio(writeSec), total/1e6/med(scanSec), ratio(scanSec),
 			med(func(r result) float64 { return r.P99Micros }), med(func(r result) float64 { return r.MaxMillis }),
 			med(func(r result) float64 { return r.CPUSec })/total*1e9, med(func(r result) float64 { return r.ScanCPUSec })/total*1e9,
 			med(func(r result) float64 { return float64(r.WrittenBytes) })/total, med(func(r result) float64 { return float64(r.VmHWM) })/(1<<20))

@@ -3,14 +3,15 @@ package main
 import (
 	"testing"
 
+	"github.com/go-partd/partd/bench/internal/appendload"
 	"github.com/go-partd/partd/logstore"
 )
 
 // TestEveryStoreIsChecked checks that a small run of each store reads back the appended values.
 func TestEveryStoreIsChecked(t *testing.T) {
 	for _, dist := range []string{"uniform", "zipf", "hot"} {
-		for _, name := range targets {
-			l, err := newLoad(300, 20_000, 100, 1000, dist)
+		for _, name := range appendload.Names {
+			l, err := appendload.NewLoad(300, 20_000, 100, 1000, dist)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -1,17 +1,15 @@
 package main
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
+	"github.com/go-partd/partd/bench/internal/appendload"
 	"github.com/go-partd/partd/bench/internal/program"
 	"github.com/go-partd/partd/logstore"
 )
@@ -34,35 +32,35 @@ type result struct {
 
 // measure runs a store in this process. The process must do nothing else, because measure reports
 // the resources that the process used.
-func measure(name, dir string, l *load, o *logstore.Options, cold bool) (r result, err error) {
+func measure(name, dir string, l *appendload.Load, o *logstore.Options, cold bool) (r result, err error) {
 	r.Store = name
 	begin := time.Now()
-	t, err := openTarget(name, dir, o)
+	t, err := appendload.Open(name, dir, o)
 	if err != nil {
 		return r, err
 	}
-	f := l.newFiller()
-	times := make([]time.Duration, 0, l.entries/uint64(l.batch)+1)
-	cpu, written := program.CPU(), bytesWritten()
+	f := l.NewFiller()
+	times := make([]time.Duration, 0, l.Entries/uint64(l.Batch)+1)
+	cpu, written := program.CPU(), program.BytesWritten()
 	start := time.Now()
 	var filling time.Duration
-	for i := uint64(0); i < l.entries; i += uint64(l.batch) {
+	for i := uint64(0); i < l.Entries; i += uint64(l.Batch) {
 		t0 := time.Now()
-		batch := f.fill(i)
+		batch := f.Fill(i)
 		t1 := time.Now()
-		if err := t.append(batch); err != nil {
+		if err := t.Append(batch); err != nil {
 			return r, err
 		}
 		filling += t1.Sub(t0)
 		times = append(times, time.Since(t1))
 	}
-	if err := t.flush(); err != nil {
+	if err := t.Flush(); err != nil {
 		return r, err
 	}
 	r.WriteSec = time.Since(start).Seconds()
 	r.AppendSec = r.WriteSec - filling.Seconds()
 	r.CPUSec = (program.CPU() - cpu).Seconds()
-	r.WrittenBytes = bytesWritten() - written
+	r.WrittenBytes = program.BytesWritten() - written
 	slices.Sort(times)
 	r.P99Micros = float64(times[len(times)*99/100].Microseconds())
 	r.MaxMillis = float64(times[len(times)-1].Microseconds()) / 1000
@@ -72,7 +70,7 @@ func measure(name, dir string, l *load, o *logstore.Options, cold bool) (r resul
 		}
 	}
 	cpu, start = program.CPU(), time.Now()
-	err = t.scan(func(_ string, b []byte, first bool) error {
+	err = t.Scan(func(_ string, b []byte, first bool) error {
 		r.ScanRead += int64(len(b))
 		if first {
 			r.Keys++
@@ -83,16 +81,7 @@ func measure(name, dir string, l *load, o *logstore.Options, cold bool) (r resul
 	if err != nil {
 		return r, err
 	}
-	c := &checker{l: l}
-	err = t.scan(func(key string, b []byte, first bool) error {
-		if first {
-			if err := c.beginKey(key); err != nil {
-				return err
-			}
-		}
-		return c.checkBytes(b)
-	})
-	if err = errors.Join(err, c.finish(), t.close()); err != nil {
+	if err = errors.Join(l.Check(t), t.Close()); err != nil {
 		return r, fmt.Errorf("%s: %w", name, err)
 	}
 	r.JobSec = time.Since(begin).Seconds()
@@ -104,23 +93,6 @@ func measure(name, dir string, l *load, o *logstore.Options, cold bool) (r resul
 func dropCaches() error {
 	syscall.Sync()
 	return os.WriteFile("/proc/sys/vm/drop_caches", []byte("1\n"), 0)
-}
-
-// bytesWritten returns the bytes that this process has written to disks, or 0 if /proc does not
-// report them.
-func bytesWritten() int64 {
-	f, err := os.Open("/proc/self/io")
-	if err != nil {
-		return 0
-	}
-	defer f.Close()
-	for s := bufio.NewScanner(f); s.Scan(); {
-		if rest, ok := strings.CutPrefix(s.Text(), "write_bytes: "); ok {
-			n, _ := strconv.ParseInt(rest, 10, 64)
-			return n
-		}
-	}
-	return 0
 }
 
 func emptyDir(parent, name string) (string, error) {

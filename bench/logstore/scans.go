@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/bench/internal/appendload"
 	"github.com/go-partd/partd/bench/internal/program"
 	"github.com/go-partd/partd/logstore"
 )
@@ -31,53 +32,53 @@ func (f *flags) compareScans() error {
 	fmt.Printf(head, "", "bare", "Scan", "Scan ÷", "2 cores ÷", "4 parts ÷")
 	fmt.Printf(head, "", "CPU MB/s", "CPU MB/s", "bare", "1 core", "Scan (CPU)")
 	for _, sl := range scanLoads {
-		l, err := newLoad(sl.keys, uint64(f.bytes)/uint64(f.value), f.value, f.batch, sl.dist)
+		l, err := appendload.NewLoad(sl.keys, uint64(f.bytes)/uint64(f.value), f.value, f.batch, sl.dist)
 		if err != nil {
 			return err
 		}
-		if err := f.compareScan(l); err != nil {
+		if err := f.compareScan(l, fmt.Sprintf("%d %s", sl.keys, sl.dist)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (f *flags) compareScan(l *load) (err error) {
+func (f *flags) compareScan(l *appendload.Load, name string) (err error) {
 	dir, err := os.MkdirTemp(f.dir, "partd-bench-scan-")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	stores := map[string]target{}
+	stores := map[string]appendload.Target{}
 	for _, name := range []string{"hashfiles-bare", "logstore"} {
 		path := filepath.Join(dir, name)
 		if err := os.Mkdir(path, 0o777); err != nil {
 			return err
 		}
-		t, err := openTarget(name, path, &logstore.Options{Memory: int64(f.memory)})
+		t, err := appendload.Open(name, path, &logstore.Options{Memory: int64(f.memory)})
 		if err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, t.close()) }()
+		defer func() { err = errors.Join(err, t.Close()) }()
 		stores[name] = t
-		fill := l.newFiller()
-		for i := uint64(0); i < l.entries; i += uint64(l.batch) {
-			if err := t.append(fill.fill(i)); err != nil {
+		fill := l.NewFiller()
+		for i := uint64(0); i < l.Entries; i += uint64(l.Batch) {
+			if err := t.Append(fill.Fill(i)); err != nil {
 				return err
 			}
 		}
-		if err := t.flush(); err != nil {
+		if err := t.Flush(); err != nil {
 			return err
 		}
 	}
-	bare, log := stores["hashfiles-bare"], stores["logstore"].(*logTarget)
-	want := int64(l.entries) * int64(l.value)
+	bare, log := stores["hashfiles-bare"], stores["logstore"].(*appendload.LogStore)
+	want := int64(l.Entries) * int64(l.Value)
 	kinds := []struct {
 		name  string
 		procs int
 		scan  func(handle func(key string, b []byte, isFirst bool) error) error
 	}{
-		{"bare", 1, bare.scan}, {"scan", 1, log.scan}, {"two", 2, log.scan}, {"parts", 1, log.scanParts},
+		{"bare", 1, bare.Scan}, {"scan", 1, log.Scan}, {"two", 2, log.Scan}, {"parts", 1, func(handle func(string, []byte, bool) error) error { return scanParts(log, handle) }},
 	}
 	var columns [5][]float64
 	for range f.rounds {
@@ -93,7 +94,7 @@ func (f *flags) compareScan(l *load) (err error) {
 			columns[i] = append(columns[i], x)
 		}
 	}
-	fmt.Printf("%-20s %10.0f %10.0f %10.2f %10.2f %12.2f\n", fmt.Sprintf("%d %s", l.keys, l.dist), program.Median(columns[0]),
+	fmt.Printf("%-20s %10.0f %10.0f %10.2f %10.2f %12.2f\n", name, program.Median(columns[0]),
 		program.Median(columns[1]), program.Median(columns[2]), program.Median(columns[3]), program.Median(columns[4]))
 	return nil
 }
@@ -115,9 +116,10 @@ func timeScan(procs int, want int64, scan func(handle func(key string, b []byte,
 	return t, err
 }
 
-func (t *logTarget) scanParts(handle func(key string, b []byte, isFirst bool) error) error {
+// scanParts reads a store in four parts.
+func scanParts(log *appendload.LogStore, handle func(key string, b []byte, isFirst bool) error) error {
 	for p := range 4 {
-		if err := handleChunks(partd.ScanPart(context.Background(), t.s, p, 4), handle); err != nil {
+		if err := appendload.HandleChunks(partd.ScanPart(context.Background(), log.S, p, 4), handle); err != nil {
 			return err
 		}
 	}

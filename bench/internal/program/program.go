@@ -2,6 +2,7 @@
 package program
 
 import (
+	"bufio"
 	"cmp"
 	"errors"
 	"flag"
@@ -9,6 +10,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -136,6 +139,28 @@ func CPU() time.Duration {
 func Peak(pid int) int64 {
 	_, peak, _ := serverproc.Memory(pid)
 	return peak
+}
+
+// BytesWritten returns the bytes that this process has written to disks, or 0 if /proc does not
+// report them. It does not count data that was removed before it reached the disk.
+func BytesWritten() int64 {
+	f, err := os.Open("/proc/self/io")
+	if err != nil {
+		return 0
+	}
+	defer f.Close()
+	var written int64
+	for s := bufio.NewScanner(f); s.Scan(); {
+		name, number, _ := strings.Cut(s.Text(), ": ")
+		n, _ := strconv.ParseInt(number, 10, 64)
+		switch name {
+		case "write_bytes":
+			written += n
+		case "cancelled_write_bytes":
+			written -= n
+		}
+	}
+	return written
 }
 
 // Size is a flag whose value is a number of bytes.

@@ -1,4 +1,4 @@
-package main
+package appendload
 
 import (
 	"context"
@@ -13,28 +13,34 @@ import (
 	"github.com/go-partd/partd/logstore"
 )
 
-type target interface {
-	append(entries []partd.Entry) error
-	// flush writes everything, and waits for background work.
-	flush() error
-	// scan calls handle for every key. It may pass a value b in several parts; isFirst is true
+// Target is a store.
+type Target interface {
+	Append(entries []partd.Entry) error
+	// Flush writes everything, and waits for background work.
+	Flush() error
+	// Scan calls handle for every key. It may pass a value b in several parts; isFirst is true
 	// for the first part.
-	scan(handle func(key string, b []byte, isFirst bool) error) error
-	close() error
+	Scan(handle func(key string, b []byte, isFirst bool) error) error
+	Close() error
 }
 
-var targets = []string{"logstore", "hashfiles", "hashfiles-bare", "hashfiles-log", "pebble-best", "pebble-default"}
+// Names are the names of the stores that Open opens.
+var Names = []string{"logstore", "hashfiles", "hashfiles-bare", "hashfiles-streamed", "hashfiles-log", "pebble-best", "pebble-default"}
 
-func openTarget(name, dir string, o *logstore.Options) (target, error) {
+// Open creates a store in an empty directory. The options are for logstore.
+func Open(name, dir string, o *logstore.Options) (Target, error) {
 	switch name {
 	case "logstore":
 		s, err := logstore.Open(dir, o)
-		return &logTarget{s}, err
+		return &LogStore{S: s}, err
 	case "hashfiles":
 		return openHashFiles(dir)
 	case "hashfiles-bare":
 		files, err := openHashFiles(dir)
 		return &bareFiles{files}, err
+	case "hashfiles-streamed":
+		files, err := openHashFiles(dir)
+		return &streamedFiles{files}, err
 	case "hashfiles-log":
 		return openHashLog(dir)
 	case "pebble-best":
@@ -43,22 +49,24 @@ func openTarget(name, dir string, o *logstore.Options) (target, error) {
 		db, err := pebble.Open(dir, &pebble.Options{Logger: silentLogger{}})
 		return &pebbleStore{db: db}, err
 	}
-	return nil, fmt.Errorf("unknown store %q: use %v", name, targets)
+	return nil, fmt.Errorf("unknown store %q: use %v", name, Names)
 }
 
-type logTarget struct{ s *logstore.Store }
+// LogStore is package logstore.
+type LogStore struct{ S *logstore.Store }
 
-func (t *logTarget) append(entries []partd.Entry) error {
-	return t.s.Append(context.Background(), entries...)
+func (t *LogStore) Append(entries []partd.Entry) error {
+	return t.S.Append(context.Background(), entries...)
 }
-func (t *logTarget) flush() error { return t.s.Flush(context.Background()) }
-func (t *logTarget) close() error { return t.s.Close() }
+func (t *LogStore) Flush() error { return t.S.Flush(context.Background()) }
+func (t *LogStore) Close() error { return t.S.Close() }
 
-func (t *logTarget) scan(handle func(key string, b []byte, isFirst bool) error) error {
-	return handleChunks(t.s.Scan(context.Background()), handle)
+func (t *LogStore) Scan(handle func(key string, b []byte, isFirst bool) error) error {
+	return HandleChunks(t.S.Scan(context.Background()), handle)
 }
 
-func handleChunks(chunks iter.Seq2[partd.Chunk, error], handle func(key string, b []byte, isFirst bool) error) error {
+// HandleChunks calls handle for each chunk.
+func HandleChunks(chunks iter.Seq2[partd.Chunk, error], handle func(key string, b []byte, isFirst bool) error) error {
 	for c, err := range chunks {
 		if err != nil {
 			return err
@@ -88,7 +96,7 @@ type pebbleStore struct {
 	key    []byte
 }
 
-func openPebbleBest(dir string) (target, error) {
+func openPebbleBest(dir string) (Target, error) {
 	db, err := pebble.Open(dir, &pebble.Options{
 		DisableWAL: true, DisableAutomaticCompactions: true, MemTableSize: 64 << 20,
 		MemTableStopWritesThreshold: 4, L0CompactionThreshold: 1 << 20, L0StopWritesThreshold: 1 << 20,
@@ -97,7 +105,7 @@ func openPebbleBest(dir string) (target, error) {
 	return &pebbleStore{db: db, suffix: 8}, err
 }
 
-func (p *pebbleStore) append(entries []partd.Entry) error {
+func (p *pebbleStore) Append(entries []partd.Entry) error {
 	b := p.db.NewBatch()
 	add := b.Merge
 	if p.suffix > 0 {
@@ -116,10 +124,10 @@ func (p *pebbleStore) append(entries []partd.Entry) error {
 	return errors.Join(b.Commit(pebble.NoSync), b.Close())
 }
 
-func (p *pebbleStore) flush() error { return p.db.Flush() }
-func (p *pebbleStore) close() error { return p.db.Close() }
+func (p *pebbleStore) Flush() error { return p.db.Flush() }
+func (p *pebbleStore) Close() error { return p.db.Close() }
 
-func (p *pebbleStore) scan(handle func(key string, b []byte, isFirst bool) error) error {
+func (p *pebbleStore) Scan(handle func(key string, b []byte, isFirst bool) error) error {
 	iter, err := p.db.NewIter(nil)
 	if err != nil {
 		return err

@@ -1,4 +1,4 @@
-package main
+package appendload
 
 import (
 	"errors"
@@ -9,9 +9,9 @@ import (
 	"github.com/go-partd/partd/bench/internal/program"
 )
 
-// limitMemory moves this process into a new memory cgroup, which also limits the page cache. This
-// needs root. After the process has ended, its parent must call removeLimit.
-func limitMemory(name string, bytes program.Size) error {
+// LimitMemory moves this process into a new memory cgroup, which also limits the page cache. This
+// needs root. After the process has ended, its parent must call RemoveLimit.
+func LimitMemory(name string, bytes program.Size) error {
 	for _, c := range []struct{ root, limit string }{
 		{"/sys/fs/cgroup/memory", "memory.limit_in_bytes"}, // cgroup version 1
 		{"/sys/fs/cgroup", "memory.max"},
@@ -28,14 +28,15 @@ func limitMemory(name string, bytes program.Size) error {
 			os.WriteFile(filepath.Join(dir, c.limit), fmt.Append(nil, int64(bytes)), 0o644),
 			os.WriteFile(filepath.Join(dir, "cgroup.procs"), fmt.Append(nil, os.Getpid()), 0o644))
 	}
-	return errors.New("creating a memory cgroup failed: run as root, or use --cold instead of --limit")
+	return errors.New("creating a memory cgroup failed: run as root")
 }
 
-// removeLimit removes the cgroup of a process that has ended.
-func removeLimit(name string) {
+// RemoveLimit removes the cgroup of a process that has ended.
+func RemoveLimit(name string) {
 	for _, root := range []string{"/sys/fs/cgroup/memory", "/sys/fs/cgroup"} {
 		_ = os.Remove(filepath.Join(root, name))
 	}
 }
 
-func limitName(store string) string { return "partd-bench-" + store }
+// LimitName returns the name of the cgroup of a store.
+func LimitName(store string) string { return "partd-bench-" + store }

@@ -1,4 +1,4 @@
-package main
+package appendload
 
 import (
 	"encoding/binary"
@@ -33,7 +33,7 @@ func openHashFiles(dir string) (*hashFiles, error) {
 	return h, nil
 }
 
-func (h *hashFiles) append(entries []partd.Entry) error {
+func (h *hashFiles) Append(entries []partd.Entry) error {
 	for i := range entries {
 		e := &entries[i]
 		p := xxh3.HashString(e.Key) >> 56
@@ -62,7 +62,7 @@ func (h *hashFiles) append(entries []partd.Entry) error {
 	return nil
 }
 
-func (h *hashFiles) flush() error {
+func (h *hashFiles) Flush() error {
 	for i, f := range h.files {
 		if _, err := f.Write(h.bufs[i]); err != nil {
 			return err
@@ -72,12 +72,16 @@ func (h *hashFiles) flush() error {
 	return nil
 }
 
-func (h *hashFiles) scan(handle func(key string, b []byte, isFirst bool) error) error {
+func (h *hashFiles) Scan(handle func(key string, b []byte, isFirst bool) error) error {
 	type group struct {
 		key       []byte
 		size, off int
 	}
-	return h.eachFile(func(data, out []byte) error {
+	var out []byte
+	return h.eachFile(func(data []byte) error {
+		if cap(out) < cap(data) {
+			out = make([]byte, cap(data))
+		}
 		index := map[string]int{}
 		var groups []group
 		for b := data; len(b) > 0; {
@@ -117,9 +121,9 @@ func (h *hashFiles) scan(handle func(key string, b []byte, isFirst bool) error) 
 	})
 }
 
-// eachFile calls use with the content of each file, and with a buffer of at least that size.
-func (h *hashFiles) eachFile(use func(data, out []byte) error) error {
-	var data, out []byte
+// eachFile calls use with the content of each file. All calls use the same memory.
+func (h *hashFiles) eachFile(use func(data []byte) error) error {
+	var data []byte
 	for _, f := range h.files {
 		info, err := f.Stat()
 		if err != nil {
@@ -127,20 +131,21 @@ func (h *hashFiles) eachFile(use func(data, out []byte) error) error {
 		}
 		n := int(info.Size())
 		if cap(data) < n {
-			data, out = make([]byte, n+n/8), make([]byte, n+n/8)
+			data = nil // so that the garbage collector can free it first
+			data = make([]byte, n+n/8)
 		}
 		data = data[:n]
 		if _, err := f.ReadAt(data, 0); err != nil && err != io.EOF {
 			return err
 		}
-		if err := use(data, out); err != nil {
+		if err := use(data); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (h *hashFiles) close() error {
+func (h *hashFiles) Close() error {
 	var errs []error
 	for _, f := range h.files {
 		errs = append(errs, f.Close())

@@ -1,4 +1,4 @@
-package main
+package appendload
 
 import (
 	"encoding/binary"
@@ -26,9 +26,27 @@ func (r *bareRef) key(data []byte) (key []byte, valueAt int) {
 	return data[keyAt : keyAt+int(k)], keyAt + int(k)
 }
 
-func (h *bareFiles) scan(handle func(key string, b []byte, isFirst bool) error) error {
+func (h *bareFiles) Scan(handle func(key string, b []byte, isFirst bool) error) error {
+	var out []byte
+	return h.eachGroup(func(data []byte, group []bareRef) error {
+		if cap(out) < cap(data) {
+			out = make([]byte, cap(data))
+		}
+		key, _ := group[0].key(data)
+		size := 0
+		for i := range group {
+			_, offset := group[i].key(data)
+			size += copy(out[size:cap(data)], data[offset:offset+int(group[i].dataLen)])
+		}
+		return handle(string(key), out[:size], true)
+	})
+}
+
+// eachGroup calls use for the entries of each hash in the content of a file. An entry's offset is
+// its position in data.
+func (h *hashFiles) eachGroup(use func(data []byte, group []bareRef) error) error {
 	var refs, spare []bareRef
-	return h.eachFile(func(data, out []byte) error {
+	return h.eachFile(func(data []byte) error {
 		if len(data) > math.MaxUint32 {
 			return fmt.Errorf("the file is too large: %d bytes", len(data))
 		}
@@ -44,16 +62,42 @@ func (h *bareFiles) scan(handle func(key string, b []byte, isFirst bool) error) 
 			spare = make([]bareRef, cap(refs))
 		}
 		refs, spare = sortBare(refs, spare[:len(refs)])
-		for i := 0; i < len(refs); {
-			hash, size := refs[i].hash, 0
-			key, _ := refs[i].key(data)
-			for ; i < len(refs) && refs[i].hash == hash; i++ {
-				_, offset := refs[i].key(data)
-				size += copy(out[size:], data[offset:offset+int(refs[i].dataLen)])
+		for start := 0; start < len(refs); {
+			end := start + 1
+			for end < len(refs) && refs[end].hash == refs[start].hash {
+				end++
 			}
-			if err := handle(string(key), out[:size], true); err != nil {
+			if err := use(data, refs[start:end]); err != nil {
 				return err
 			}
+			start = end
+		}
+		return nil
+	})
+}
+
+// streamedFiles reads hash files with little memory: it passes entries on from the file's content,
+// without a second copy.
+type streamedFiles struct{ *hashFiles }
+
+func (h *streamedFiles) Scan(handle func(key string, b []byte, isFirst bool) error) error {
+	return h.eachGroup(func(data []byte, group []bareRef) error {
+		for len(group) > 0 { // usually once, because the keys of a group rarely differ
+			first, _ := group[0].key(data)
+			key, isFirst := string(first), true
+			others := group[:0]
+			for _, r := range group {
+				k, offset := r.key(data)
+				if string(k) != key {
+					others = append(others, r)
+					continue
+				}
+				if err := handle(key, data[offset:offset+int(r.dataLen)], isFirst); err != nil {
+					return err
+				}
+				isFirst = false
+			}
+			group = others
 		}
 		return nil
 	})

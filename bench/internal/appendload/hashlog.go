@@ -1,4 +1,4 @@
-package main
+package appendload
 
 import (
 	"encoding/binary"
@@ -40,7 +40,7 @@ func openHashLog(dir string) (*hashLog, error) {
 	return h, nil
 }
 
-func (h *hashLog) append(entries []partd.Entry) error {
+func (h *hashLog) Append(entries []partd.Entry) error {
 	b := append(h.buf[:0], make([]byte, 8)...)
 	for i := range entries {
 		e := &entries[i]
@@ -59,9 +59,9 @@ func (h *hashLog) append(entries []partd.Entry) error {
 		return err
 	}
 	h.offset += int64(len(b))
-	return h.hashFiles.append(entries)
+	return h.hashFiles.Append(entries)
 }
 
-func (h *hashLog) close() error {
-	return errors.Join(h.hashFiles.close(), h.logs[0].Close(), h.logs[1].Close())
+func (h *hashLog) Close() error {
+	return errors.Join(h.hashFiles.Close(), h.logs[0].Close(), h.logs[1].Close())
 }

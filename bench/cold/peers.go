@@ -1,0 +1,65 @@
+package main
+
+import (
+	_ "embed"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/go-partd/partd/bench/internal/program"
+)
+
+// peerNames are the stores whose jobs are Python programs. Python's partd gets a hundredth of the
+// entries and keys, because it needs a file for each key.
+var peerNames = []string{"duckdb", "python-partd"}
+
+//go:embed duckdb.py
+var duckdbProgram string
+
+//go:embed partd.py
+var partdProgram string
+
+// python returns the path of a Python with DuckDB, as in bench/files.
+func python() string {
+	dir := os.Getenv("PARTD_PEERS")
+	if dir == "" {
+		cache, err := os.UserCacheDir()
+		if err != nil {
+			return "python3"
+		}
+		dir = filepath.Join(cache, "partd-peers")
+	}
+	return filepath.Join(dir, "engines", "bin", "python")
+}
+
+// runPeer runs the job of a peer, which prints its result, in the current directory.
+func (f *flags) runPeer(entries uint64) error {
+	command, module, text, keys := f.duckdb, "duckdb", duckdbProgram, f.keys
+	if f.child == "python-partd" {
+		command, module, text = program.DebianPython, "partd", partdProgram
+		entries, keys = entries/100, max(keys/100, 1)
+	}
+	if err := exec.Command(command, "-c", "import "+module).Run(); err != nil {
+		skip("skipped: %s cannot import %s", command, module)
+	}
+	cmd := exec.Command(command, "-c", text, fmt.Sprint(entries), fmt.Sprint(keys), f.dists, fmt.Sprint(int64(f.limit)/2))
+	out, err := cmd.Output()
+	if e, ok := errors.AsType[*exec.ExitError](err); ok {
+		lines := strings.Split(strings.TrimSpace(string(e.Stderr)), "\n")
+		skip("failed: %v: %.100s", err, lines[len(lines)-1])
+	}
+	if err != nil {
+		return err
+	}
+	_, err = os.Stdout.Write(out)
+	return err
+}
+
+// skip ends the process, and reports why it has no result.
+func skip(format string, args ...any) {
+	fmt.Printf(format+"\n", args...)
+	os.Exit(exitSkipped)
+}
