@@ -84,7 +84,7 @@ func (s *Store) forgetFiles() {
 	s.segments.startVersion(nil, nil)
 	oldFiles := s.catalog.files
 	s.catalog.files, s.segments.list = newFileSet(), nil
-	s.sealer.file = nil
+	s.sealer.file, s.sealer.probe = nil, cacheProbe{}
 	s.blobs.mu.Lock() // reclaimSpace may use blobs.file in the background
 	s.blobs.file = nil
 	s.blobs.mu.Unlock()

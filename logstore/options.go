@@ -66,6 +66,9 @@ type Options struct {
 	// concurrent Scans, about 8 MiB each. If the disk is full while a Scan or an open reader uses
 	// the tables, the store allocates up to two more tables, three quarters of Memory in total,
 	// so that other calls can continue.
+	//
+	// If the process and its page cache have a common limit, as in a container, a quarter of that
+	// limit is best: write-ahead files of up to 3/4 of Memory then stay in the page cache.
 	Memory int64
 
 	// Sync makes every change durable before the call returns, so that the change survives a

@@ -52,6 +52,9 @@ type scanner struct {
 	mu        sync.Mutex // guards the fields below, and sending to partitions
 	nextRange int        // first range of the next partition
 	exhausted bool       // all partitions were sent
+
+	// The ranges before prefetched were prefetched, the last time from prefetchAt on.
+	prefetchAt, prefetched int
 }
 
 // scanPartition is an interval of hashes that one worker reads.
@@ -172,6 +175,7 @@ func (sc *scanner) nextPartition() *scanPartition {
 		return nil
 	}
 	lastRange := segment.RangeIndex(sc.hashes.hi, sc.bits)
+	sc.prefetch(lastRange)
 	end := packRanges(sc.nextRange, lastRange+1, sc.rangeSize, int64(sc.batchBytes))
 	p := &scanPartition{batches: make(chan *scanBatch, batchesPerWorker)}
 	p.hashes.lo, p.hashes.hi = segment.HashBounds(sc.nextRange, end, sc.bits)

@@ -103,6 +103,7 @@ func (s *Store) seal(t *table, edit func(m *manifest), done chan struct{}) {
 		s.counters.seals.Add(1)
 		for _, seg := range segments {
 			seg.file.end = seg.End
+			s.sealer.probe.add(seg)
 		}
 		s.addSegments(segments)
 		s.tables.frozen = nil
@@ -148,6 +149,9 @@ type sealer struct {
 
 	file   *dataFile   // file for the next segment
 	rotate atomic.Bool // use a new file, because a merge of segments in file is running
+
+	probe        cacheProbe
+	cacheLimited bool // the page cache is smaller than the store
 }
 
 // write appends a frozen table to a segment file. The caller must add the segment to the manifest.
@@ -190,7 +194,7 @@ func (sl *sealer) fileFor() (*dataFile, error) {
 func (sl *sealer) append(f *dataFile, t *table) (*storedSegment, error) {
 	// Write a partly filled table with fewer ranges, of at least 4 KiB each.
 	segBits := min(t.bits, uint8(max(bits.Len64(uint64(t.size)>>12), 1)-1))
-	w := segment.NewWriter(&f.File, f.f, f.end, segBits, sl.comp, sl.bufs)
+	w := segment.NewWriter(&f.File, sl.output(f), f.end, segBits, sl.comp, sl.bufs)
 	defer func() { sl.bufs = w.Buffers() }()
 
 	perRange := 1 << (t.bits - segBits)

@@ -119,11 +119,12 @@ func (l *wal) syncIfDurable(f vfs.File) error {
 
 func (w *walFile) write(b *batch, h recordHeader) error {
 	h.epoch = w.epoch
+	b.buf = slices.Grow(b.buf, pageLen) // space for padding
 	rec := h.put(b, w.log.format, w.end)
 	if err := w.grow(w.end + int64(len(rec))); err != nil {
 		return err
 	}
-	if _, err := w.f.WriteAt(rec, w.end); err != nil {
+	if _, err := w.f.WriteAt(w.pad(rec), w.end); err != nil {
 		head := rec[:len(rec)-len(b.entries())]
 		if undoErr := w.log.undoWrite(w.f, head, w.end); undoErr != nil {
 			return maybeApplied{errors.Join(w.log.poison(err), undoErr)}
@@ -133,6 +134,20 @@ func (w *walFile) write(b *batch, h recordHeader) error {
 	}
 	w.end += int64(len(rec))
 	return nil
+}
+
+// pad returns a record, with zeros up to the end of its last page if the record is the first in that
+// page. Without them, the system would have to read a page of a reused file from the disk, unless it
+// is cached. The capacity of rec must suffice.
+func (w *walFile) pad(rec []byte) []byte {
+	end := w.end + int64(len(rec))
+	n := min(-end&(pageLen-1), w.size-end)
+	if start := end & -pageLen; w.end > start || n <= 0 {
+		return rec
+	}
+	padded := rec[:len(rec)+int(n)]
+	clear(padded[len(rec):])
+	return padded
 }
 
 func (l *wal) size() (n int64, err error) {

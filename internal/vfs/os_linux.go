@@ -6,6 +6,9 @@ import (
 	"os"
 	"strings"
 	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // processStart returns the start time of a process and the boot ID, which distinguish it from other
@@ -40,4 +43,42 @@ func (f osFile) Punch(off, n int64) error {
 		return &fs.PathError{Op: "fallocate", Path: f.Name(), Err: err}
 	}
 	return nil
+}
+
+var _ Cacher = osFile{}
+
+// control calls use with the file's descriptor, unless the file is closed.
+func (f osFile) control(use func(fd int)) {
+	if c, err := f.SyscallConn(); err == nil {
+		_ = c.Control(func(fd uintptr) { use(int(fd)) })
+	}
+}
+
+func (f osFile) Prefetch(off, n int64) {
+	f.control(func(fd int) { _ = unix.Fadvise(fd, off, n, unix.FADV_WILLNEED) })
+}
+
+func (f osFile) Evict(off, n int64) {
+	f.control(func(fd int) { _ = unix.Fadvise(fd, off, n, unix.FADV_DONTNEED) })
+}
+
+func (f osFile) WriteBack(off, n int64) {
+	page := int64(os.Getpagesize())
+	start, end := off/page*page, (off+n)/page*page
+	if start < end {
+		f.control(func(fd int) { _ = unix.SyncFileRange(fd, start, end-start, unix.SYNC_FILE_RANGE_WRITE) })
+	}
+}
+
+func (f osFile) Cached(off, n int64) int64 {
+	// See cachestat(2), which Linux has since version 6.5.
+	section := struct{ off, n uint64 }{uint64(off), uint64(n)}
+	var pages struct{ cached, dirty, writeback, evicted, recentlyEvicted uint64 }
+	cached := n
+	f.control(func(fd int) {
+		if _, _, errno := unix.Syscall6(unix.SYS_CACHESTAT, uintptr(fd), uintptr(unsafe.Pointer(&section)), uintptr(unsafe.Pointer(&pages)), 0, 0, 0); errno == 0 {
+			cached = int64(pages.cached) * int64(os.Getpagesize())
+		}
+	})
+	return cached
 }

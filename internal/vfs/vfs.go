@@ -43,6 +43,21 @@ type Puncher interface {
 	Punch(off, n int64) error
 }
 
+// Cacher is a File in the page cache of the operating system. Its methods never wait for the disk on
+// purpose, and are hints: the system may ignore them.
+type Cacher interface {
+	// Prefetch begins to read a range into the cache.
+	Prefetch(off, n int64)
+	// WriteBack begins to write the changed pages of a range to the disk. It omits a page at the end
+	// that is only partly in the range.
+	WriteBack(off, n int64)
+	// Evict removes a range from the cache, except pages that are not yet on the disk.
+	Evict(off, n int64)
+	// Cached returns how many bytes of a range are in the cache, rounded up to whole pages. It
+	// returns at least n if that is unknown.
+	Cached(off, n int64) int64
+}
+
 // Info describes a file. It must not contain pointers, so that returning it does not allocate memory.
 type Info struct {
 	Size  int64

@@ -1,0 +1,172 @@
+package logstore
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/segment"
+	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/vfs/vfstest"
+)
+
+// cacheFS is a file system with a simulated page cache, which notes what the store does with it.
+type cacheFS struct {
+	vfs.FS
+	mu       sync.Mutex
+	evicting bool // the cache has lost a tenth of every file
+	touched  map[string]map[int64]bool
+	partial  []string                  // writes that would read a page from the disk
+	hints    map[string]map[int64]bool // offsets of the pages with a hint, by hint and file
+}
+
+func (c *cacheFS) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, error) {
+	f, err := c.FS.OpenFile(name, flag, perm)
+	if err != nil {
+		return nil, err
+	}
+	return &cacheFile{f, c}, nil
+}
+
+type cacheFile struct {
+	vfs.File
+	c *cacheFS
+}
+
+// WriteAt notes a write of a part of a page after which nothing has been written to the page's end.
+func (f *cacheFile) WriteAt(b []byte, off int64) (int, error) {
+	f.c.mu.Lock()
+	defer f.c.mu.Unlock()
+	pages := f.c.touched[f.Name()]
+	if pages == nil || off == 0 { // each use of a write-ahead file begins with its header
+		pages = map[int64]bool{0: true}
+		f.c.touched[f.Name()] = pages
+	}
+	end := off + int64(len(b))
+	for p := off / pageLen; p*pageLen < end; p++ {
+		if !pages[p] && end < (p+1)*pageLen {
+			f.c.partial = append(f.c.partial, fmt.Sprintf("%s: [%d, %d)", f.Name(), off, end))
+		}
+		pages[p] = true
+	}
+	return f.File.WriteAt(b, off)
+}
+
+func (f *cacheFile) note(hint string, off, n int64) {
+	f.c.mu.Lock()
+	defer f.c.mu.Unlock()
+	info, err := f.Info()
+	if err != nil {
+		panic(err)
+	}
+	key := hint + " " + f.Name()
+	if f.c.hints[key] == nil {
+		f.c.hints[key] = map[int64]bool{}
+	}
+	for p := off / pageLen; p*pageLen < min(off+min(n, info.Size), info.Size); p++ {
+		f.c.hints[key][p] = true
+	}
+}
+
+func (f *cacheFile) Prefetch(off, n int64)  { f.note("prefetch", off, n) }
+func (f *cacheFile) WriteBack(off, n int64) { f.note("write back", off, n) }
+func (f *cacheFile) Evict(off, n int64)     { f.note("evict", off, n) }
+
+func (f *cacheFile) Cached(_, n int64) int64 {
+	f.c.mu.Lock()
+	defer f.c.mu.Unlock()
+	if f.c.evicting {
+		return n - n/10
+	}
+	return n
+}
+
+// pages returns the number of pages of segments with a hint, and their files' pages.
+func (c *cacheFS) pages(s *Store, hint string) (n, all int64) {
+	for _, f := range s.catalog.files.files() {
+		if f.Kind == segment.SegmentFile {
+			n += int64(len(c.hints[hint+" "+f.Path]))
+			all += (f.end + pageLen - 1) / pageLen
+		}
+	}
+	return n, all
+}
+
+func openCached(t *testing.T) (*Store, *cacheFS) {
+	c := &cacheFS{FS: vfstest.NewMem(), touched: map[string]map[int64]bool{}, hints: map[string]map[int64]bool{}}
+	s, err := open("/store", &Options{Memory: MinMemory}, hooks{fs: c, tableBytes: 64 << 10, walStep: 64 << 10, minMerge: -1, reclaimSlack: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s, c
+}
+
+func appendPieces(t *testing.T, s *Store, n int) {
+	t.Helper()
+	for i := range n {
+		piece := []byte(strings.Repeat("x", 100+i%1500))
+		if err := s.Append(context.Background(), partd.Entry{Key: fmt.Sprint("k", i%50), Value: piece}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Flush(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestScarceCache checks that a store writes and evicts its segments at once after the page cache
+// has lost a part of them, and not before.
+func TestScarceCache(t *testing.T) {
+	s, c := openCached(t)
+	appendPieces(t, s, 1000)
+	for _, hint := range []string{"write back", "evict"} {
+		if n, _ := c.pages(s, hint); n != 0 {
+			t.Errorf("with enough cache, the store did %q for %d pages", hint, n)
+		}
+	}
+	_, before := c.pages(s, "evict")
+	c.evicting = true
+	s.sealer.rotate.Store(true) // use a new file, so that the first one is evicted as a whole
+	appendPieces(t, s, 1000)
+	if n, all := c.pages(s, "write back"); n < all-before {
+		t.Errorf("%d pages were written back, want at least %d", n, all-before)
+	}
+	if n, all := c.pages(s, "evict"); n < all*9/10 {
+		t.Errorf("%d of %d pages were evicted", n, all)
+	}
+}
+
+// TestScanPrefetches checks that a scan prefetches what it reads.
+func TestScanPrefetches(t *testing.T) {
+	s, c := openCached(t)
+	appendPieces(t, s, 1000)
+	for _, err := range s.Scan(context.Background()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n, all := c.pages(s, "prefetch"); n < all*9/10 { // footers and hot runs are not prefetched
+		t.Errorf("%d of %d pages were prefetched", n, all)
+	}
+}
+
+// TestRecordsFillPages checks that no record is the first write to a page that it only partly fills.
+// The kernel would have to read the rest of such a page of a reused file.
+func TestRecordsFillPages(t *testing.T) {
+	s, c := openCached(t)
+	appendPieces(t, s, 1000)
+	partial := 0
+	for _, w := range c.partial {
+		if strings.Contains(w, "wal-") {
+			partial++
+		}
+	}
+	if partial > 0 {
+		t.Errorf("%d writes fill pages only partly, for example %s", partial, c.partial[0])
+	}
+}
