@@ -156,13 +156,13 @@ func results(t *testing.T, values []string, parts int) map[string]string {
 	for i := range states {
 		states[i] = make([]uint64, p.Words)
 	}
-	numbers := make([]Number, 1)
+	numbers := p.NewValues(1)
 	for i, v := range values {
 		fields := [][]byte{[]byte(v)}
-		if bad := p.Numbers(fields, numbers); bad >= 0 {
+		if bad := p.Parse(numbers, 0, fields); bad >= 0 {
 			t.Fatalf("%q is not a number", v)
 		}
-		p.Add(states[i%parts], fields, numbers)
+		p.Add(states[i%parts:i%parts+1], numbers, 0)
 	}
 	for _, s := range states[1:] {
 		p.Merge(states[0], s)

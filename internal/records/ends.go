@@ -91,23 +91,31 @@ func findBitsPortable(data []byte, sep uint64, bits [][2]uint64) {
 	}
 }
 
-// nextPlain splits the next record at the positions in s.ends. It returns false if the record must
-// be split in another way: because it contains a quote, is longer than a window, or has an
-// unexpected number of fields.
-func (s *Splitter) nextPlain() bool {
+// findEnds ensures that s.ends holds the end of the next record. It returns false if the record must
+// be split in another way: because it contains a quote or is longer than a window.
+func (s *Splitter) findEnds() bool {
 	e := &s.ends
-	if e.lineIndex == len(e.lines) {
-		to := min(s.pos+endsWindow, len(s.buf))
-		if s.layout.Format == CSV {
-			s.hasQuoteBefore(to)
-			if to = min(to, s.quote); to == s.quote && bytes.IndexByte(s.buf[s.pos:to], '\n') < 0 {
-				return false // the next record contains the quote
-			}
-		}
-		if e.find(s.buf[s.pos:to], s.pos); len(e.lines) == 0 {
-			return false
+	if e.lineIndex < len(e.lines) {
+		return true
+	}
+	to := min(s.pos+endsWindow, len(s.buf))
+	if s.layout.Format == CSV {
+		s.hasQuoteBefore(to)
+		if to = min(to, s.quote); to == s.quote && bytes.IndexByte(s.buf[s.pos:to], '\n') < 0 {
+			return false // the next record contains the quote
 		}
 	}
+	e.find(s.buf[s.pos:to], s.pos)
+	return len(e.lines) > 0
+}
+
+// nextPlain splits the next record at the positions in s.ends. It returns false if the record must
+// be split in another way, or has an unexpected number of fields.
+func (s *Splitter) nextPlain() bool {
+	if !s.findEnds() {
+		return false
+	}
+	e := &s.ends
 	last := int(e.lines[e.lineIndex])
 	positions := e.positions[e.firstEnd : last+1]
 	e.lineIndex++
