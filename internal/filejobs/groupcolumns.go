@@ -36,38 +36,38 @@ func (w *groupWorker) addColumns(b *records.Block, limit int) int {
 // appendKeys appends the keys of the first n records in w.columns to w.keys. The keys are those of
 // job.keyBy.
 func (w *groupWorker) appendKeys(n int) {
-	c := w.columns
-	if w.g.keyCount == 1 {
+	c, count := w.columns, w.g.keyCount
+	if count == 1 {
 		to := c.To[0][:n]
 		for i, from := range c.From[0][:n] {
 			w.keys = append(w.keys, c.Data[from:to[i]])
 		}
 		return
 	}
+	buf := slices.Grow(w.keyBuf, 8*n*count)
 	for i := range n {
-		start := len(w.keyBuf)
-		for k := range w.g.keyCount {
-			w.keyBuf = appendKeyField(w.keyBuf, c.Data, int(c.From[k][i]), int(c.To[k][i]))
+		start := len(buf)
+		for k := range count {
+			from, to := int(c.From[k][i]), int(c.To[k][i])
+			if size := to - from; size <= 6 && from+8 <= len(c.Data) && len(buf)+8 <= cap(buf) {
+				if word, ok := shortKey(binary.LittleEndian.Uint64(c.Data[from:]), size); ok {
+					binary.LittleEndian.PutUint64(buf[len(buf):len(buf)+8], word)
+					buf = buf[:len(buf)+size+2]
+					continue
+				}
+			}
+			buf = appendKey(buf, [][]byte{c.Data[from:to]}, nil)
 		}
-		w.keys = append(w.keys, w.keyBuf[start:]) // stays valid if append reallocates keyBuf later
+		w.keys = append(w.keys, buf[start:]) // stays valid if append reallocates buf later
 	}
+	w.keyBuf = buf
 }
 
-// appendKeyField appends data[from:to] as appendKey does for a text. It is faster for short fields.
-func appendKeyField(dst, data []byte, from, to int) []byte {
-	const (
-		eachByte = 0x0101010101010101
-		highBits = 0x80 * eachByte
-	)
-	n := to - from
-	if n > 6 || from+8 > len(data) {
-		return appendKey(dst, [][]byte{data[from:to]}, nil)
-	}
-	mask := uint64(1)<<(8*n) - 1
-	word := binary.LittleEndian.Uint64(data[from:]) & mask
-	if filled := word | ^mask; (filled-eachByte)&^filled&highBits != 0 { // the field contains a NUL
-		return appendKey(dst, [][]byte{data[from:to]}, nil)
-	}
-	dst = binary.LittleEndian.AppendUint64(dst, word|endText<<8<<(8*n))
-	return dst[:len(dst)-6+n]
+// shortKey returns the bytes that appendKey appends for a text of n bytes, up to 6, in the lowest
+// bytes of word. It returns false if the text contains a NUL.
+func shortKey(word uint64, n int) (uint64, bool) {
+	const eachByte = 0x0101010101010101
+	rest := ^uint64(0) << (8 * n)
+	filled := word | rest
+	return word&^rest | endText<<8<<(8*n), (filled-eachByte)&^filled&(0x80*eachByte) == 0
 }
