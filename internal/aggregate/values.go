@@ -23,18 +23,8 @@ func (p *Program) NewValues(n int) *Values {
 // Parse checks the values of a record that are not empty, and stores them in v at index i. It returns
 // the column of the first invalid value, or -1.
 func (p *Program) Parse(v *Values, i int, texts [][]byte) int {
-	for col, c := range p.checks {
-		text, ok := texts[col], true
-		if v.Present[col][i] = len(text) > 0; len(text) == 0 {
-			continue
-		}
-		if c.number {
-			v.Numbers[col][i], ok = ParseNumber(text)
-		}
-		if ok && c.boolean {
-			v.Numbers[col][i], ok = parseBoolean(text)
-		}
-		if !ok {
+	for col := range p.checks {
+		if text := texts[col]; !p.ParseColumn(v, i, col, text, []uint32{0}, []uint32{uint32(len(text))}) {
 			return col
 		}
 	}
@@ -48,34 +38,31 @@ func (p *Program) ParseColumn(v *Values, first, col int, data []byte, from, to [
 	numbers, present := v.Numbers[col][first:first+len(from)], v.Present[col][first:first+len(from)]
 	for i, start := range from {
 		end := to[i]
-		if present[i] = end > start; end == start || !check.number && !check.boolean {
+		if present[i] = end > start; end == start {
 			continue
 		}
-		ok := false
-		if end-start <= 8 && int(start)+8 <= len(data) && !check.boolean {
-			numbers[i], ok = parseShort(binary.LittleEndian.Uint64(data[start:]), int(end-start))
-		}
-		if text := data[start:end]; !ok && check.number {
-			numbers[i], ok = ParseNumber(text)
+		ok := true
+		if check.number {
+			if ok = false; end-start <= 8 && int(start)+8 <= len(data) {
+				numbers[i], ok = parseShort(binary.LittleEndian.Uint64(data[start:]), end-start)
+			}
 			if !ok {
-				return false
+				numbers[i], ok = ParseNumber(data[start:end])
 			}
 		}
-		if check.boolean {
-			if numbers[i], ok = parseBoolean(data[start:end]); !ok {
-				return false
+		if ok && check.boolean {
+			var value bool
+			value, ok = ParseBool(data[start:end])
+			numbers[i] = Number{}
+			if value {
+				numbers[i].Lo = 1
 			}
+		}
+		if !ok {
+			return false
 		}
 	}
 	return true
-}
-
-func parseBoolean(text []byte) (n Number, ok bool) {
-	value, ok := ParseBool(text)
-	if value {
-		n.Lo = 1
-	}
-	return n, ok
 }
 
 const (
@@ -85,11 +72,11 @@ const (
 	zeros    = '0' * eachByte
 )
 
-// parseShort parses a number of n digits, up to 8 and with or without a point. Its text is in the n
+// parseShort parses a number of n digits, 1 to 8 and with or without a point. Its text is in the n
 // lowest bytes of word, in little-endian order. It returns false for any other text, which
 // ParseNumber may accept.
-func parseShort(word uint64, n int) (Number, bool) {
-	word <<= 64 - 8*n // move the text to the highest bytes
+func parseShort(word uint64, n uint32) (Number, bool) {
+	word <<= (64 - 8*n) & 63 // move the text to the highest bytes
 	decimals := -1
 	other := word ^ points
 	if found := (other - eachByte) &^ other & highBits; found != 0 {
@@ -120,12 +107,6 @@ func (p *Program) Add(states [][]uint64, v *Values, first int) {
 	for _, s := range p.steps {
 		present, numbers := v.Present[s.col][first:first+len(states)], v.Numbers[s.col][first:first+len(states)]
 		switch s.kind {
-		case stepCount:
-			for i, state := range states {
-				if present[i] {
-					state[s.first]++
-				}
-			}
 		case stepSum:
 			for i, state := range states {
 				if present[i] {
@@ -152,6 +133,8 @@ func (p *Program) Add(states [][]uint64, v *Values, first int) {
 // add adds a number to the step's words.
 func (s *step) add(w []uint64, n Number) {
 	switch s.kind {
+	case stepCount:
+		w[0]++
 	case stepMin:
 		setExtreme(w, n, -1)
 	case stepMax:
