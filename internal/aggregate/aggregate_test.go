@@ -69,8 +69,8 @@ func TestNumbers(t *testing.T) {
 	}
 }
 
-// checkShort checks that parseShort returns the same number as ParseNumber or none, whatever follows the text, and that
-// it accepts short numbers without a sign and an exponent.
+// checkShort checks that parseShort accepts a short number unless it has a sign or an exponent, and then returns the
+// same number as ParseNumber, whatever follows the text.
 func checkShort(t *testing.T, text string) {
 	t.Helper()
 	if len(text) == 0 || len(text) > 8 {

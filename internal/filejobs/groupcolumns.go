@@ -33,8 +33,8 @@ func (w *groupWorker) addColumns(b *records.Block, limit int) int {
 	return 0
 }
 
-// appendKeys appends the keys of the first n records in w.columns to w.keys. The keys are those of
-// job.keyBy.
+// appendKeys appends the keys of the first n records in w.columns to w.keys. They are the same keys as
+// from job.keyBy.
 func (w *groupWorker) appendKeys(n int) {
 	c, count := w.columns, w.g.keyCount
 	if count == 1 {

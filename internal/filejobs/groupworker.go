@@ -45,8 +45,10 @@ func newGroupWorker(g *groupEngine) (w *groupWorker, err error) {
 	w = &groupWorker{
 		g: g, keys: make([][]byte, 0, groupBatch), values: g.program.NewValues(groupBatch),
 		byColumns: !g.sortsValues() && len(g.distinctColumns) == 0 && g.job.From.Format != records.JSONL,
-		columns:   records.NewColumns(len(g.fields), groupBatch),
 		pairs:     make([]*hashagg.Table, len(g.pairs)),
+	}
+	if w.byColumns {
+		w.columns = records.NewColumns(len(g.fields), groupBatch)
 	}
 	w.single[0] = make([]uint64, g.program.Words+len(g.quantileColumns))
 	for i, a := range g.pairs {

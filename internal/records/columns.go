@@ -51,7 +51,7 @@ type blockMark struct {
 func (b *Block) UndoColumns() {
 	s, m := b.splitter, b.beforeColumns
 	s.pos, s.lines, b.tally.Records, b.tally.RecordBytes = m.pos, m.lines, m.records, m.recordSize
-	s.ends.lineIndex = len(s.ends.lines) // discard the ends, which are those of later records
+	s.ends.lineIndex = len(s.ends.lines) // discard the ends of later records
 }
 
 // nextColumns splits records of the current window, and stores them in c from index n to limit. It
