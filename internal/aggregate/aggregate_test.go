@@ -1,6 +1,7 @@
 package aggregate
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"math"
@@ -68,12 +69,42 @@ func TestNumbers(t *testing.T) {
 	}
 }
 
+// checkShort checks that parseShort accepts a short number unless it has a sign or an exponent, and then returns the
+// same number as ParseNumber, whatever follows the text.
+func checkShort(t *testing.T, text string) {
+	t.Helper()
+	if len(text) == 0 || len(text) > 8 {
+		return
+	}
+	want, isNumber := ParseNumber([]byte(text))
+	for _, rest := range []string{"\x00\x00\x00\x00\x00\x00\x00", "1.2,3.4", "\n-.\xff456"} {
+		n, ok := parseShort(binary.LittleEndian.Uint64([]byte(text+rest)), uint32(len(text)))
+		if ok && (!isNumber || n != want) || !ok && isNumber && !strings.ContainsAny(text, " +-eE") {
+			t.Fatalf("parseShort(%q) = %v, %v, but ParseNumber returns %v, %v", text, n, ok, want, isNumber)
+		}
+	}
+}
+
+// TestShortNumbers compares parseShort with ParseNumber.
+func TestShortNumbers(t *testing.T) {
+	r := rand.New(rand.NewPCG(7, 8))
+	const letters = "0123456789012345678901234567890123456789......-+e /:\x00\xb0\xff"
+	for range 300_000 {
+		text := make([]byte, 1+r.IntN(8))
+		for i := range text {
+			text[i] = letters[r.IntN(len(letters)-r.IntN(2)*16)]
+		}
+		checkShort(t, string(text))
+	}
+}
+
 // FuzzNumber compares numbers with the results of math/big and strconv.
 func FuzzNumber(f *testing.F) {
 	for _, text := range []string{"1", "-12.50", "6e23", "99999999999999999999", "0.30000000000000004", "1e-7", "+.5"} {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
+		checkShort(t, text)
 		n, ok := ParseNumber([]byte(text))
 		trimmed := strings.Trim(text, " ")
 		want, err := strconv.ParseFloat(trimmed, 64)
@@ -156,13 +187,13 @@ func results(t *testing.T, values []string, parts int) map[string]string {
 	for i := range states {
 		states[i] = make([]uint64, p.Words)
 	}
-	numbers := make([]Number, 1)
+	numbers := p.NewValues(1)
 	for i, v := range values {
 		fields := [][]byte{[]byte(v)}
-		if bad := p.Numbers(fields, numbers); bad >= 0 {
+		if bad := p.Parse(numbers, 0, fields); bad >= 0 {
 			t.Fatalf("%q is not a number", v)
 		}
-		p.Add(states[i%parts], fields, numbers)
+		p.Add(states[i%parts:i%parts+1], numbers, 0)
 	}
 	for _, s := range states[1:] {
 		p.Merge(states[0], s)

@@ -106,59 +106,6 @@ func (p *Program) addStep(kind stepKind, c Columns) int {
 	return s.first
 }
 
-// Numbers checks the values of a record that are not empty, and returns the column of the first
-// invalid value, or -1. If a column must contain numbers, it stores the number in numbers[column].
-func (p *Program) Numbers(values [][]byte, numbers []Number) int {
-	for col, c := range p.checks {
-		if len(values[col]) == 0 {
-			continue
-		}
-		ok := true
-		if c.number {
-			numbers[col], ok = ParseNumber(values[col])
-		}
-		if ok && c.boolean {
-			_, ok = ParseBool(values[col])
-		}
-		if !ok {
-			return col
-		}
-	}
-	return -1
-}
-
-// Add adds a record to the state of its group. numbers must be from Numbers.
-func (p *Program) Add(state []uint64, values [][]byte, numbers []Number) {
-	for i := range p.steps {
-		s := &p.steps[i]
-		if len(values[s.col]) == 0 {
-			continue
-		}
-		switch w := state[s.first:]; s.kind {
-		case stepCount:
-			w[0]++
-		case stepSum:
-			addToSum(w, numbers[s.col])
-		case stepMin:
-			setExtreme(w, numbers[s.col], -1)
-		case stepMax:
-			setExtreme(w, numbers[s.col], 1)
-		case stepSpread:
-			addToSpread(w, numbers[s.col].Float64())
-		case stepPairs:
-			if len(values[s.second]) > 0 {
-				addToPairs(w, numbers[s.second].Float64(), numbers[s.col].Float64())
-			}
-		case stepBooleans:
-			if value, _ := ParseBool(values[s.col]); value {
-				w[0] |= hasTrue
-			} else {
-				w[0] |= hasFalse
-			}
-		}
-	}
-}
-
 // Merge adds the state src to dst.
 func (p *Program) Merge(dst, src []uint64) {
 	for _, s := range p.steps {

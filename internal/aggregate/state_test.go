@@ -26,16 +26,16 @@ func aggregateRecords(t *testing.T, list string, records [][]string, parts int) 
 	for i := range states {
 		states[i] = make([]uint64, p.Words)
 	}
-	numbers := make([]Number, 3)
+	v := p.NewValues(1)
 	for i, record := range records {
 		var values [][]byte
 		for _, v := range record {
 			values = append(values, []byte(v))
 		}
-		if bad := p.Numbers(values, numbers); bad >= 0 {
+		if bad := p.Parse(v, 0, values); bad >= 0 {
 			t.Fatalf("%q: column %d is invalid", record, bad)
 		}
-		p.Add(states[i%parts], values, numbers)
+		p.Add(states[i%parts:i%parts+1], v, 0)
 	}
 	for _, s := range states[1:] {
 		p.Merge(states[0], s)
@@ -84,8 +84,8 @@ func TestPairsAndBools(t *testing.T) {
 	p := NewProgram([]Spec{{Func: BoolAnd, Field: "b"}, {Func: Sum, Field: "n"}}, []Columns{{0, -1}, {1, -1}})
 	for record, want := range map[string]int{"2,1": 0, "tru,1": 0, "true,x": 1, " TRUE ,1": -1} {
 		b, n, _ := strings.Cut(record, ",")
-		if got := p.Numbers([][]byte{[]byte(b), []byte(n)}, make([]Number, 2)); got != want {
-			t.Errorf("Numbers(%q) = %d, want %d", record, got, want)
+		if got := p.Parse(p.NewValues(1), 0, [][]byte{[]byte(b), []byte(n)}); got != want {
+			t.Errorf("Parse(%q) = %d, want %d", record, got, want)
 		}
 	}
 }
@@ -172,7 +172,9 @@ func TestQuantile(t *testing.T) {
 		p := NewProgram(specs, []Columns{{0, -1}})
 		state, sorted := make([]uint64, p.Words), strings.Fields(c.numbers)
 		for _, text := range sorted {
-			p.Add(state, [][]byte{[]byte(text)}, make([]Number, 1))
+			v := p.NewValues(1)
+			p.Parse(v, 0, [][]byte{[]byte(text)})
+			p.Add([][]uint64{state}, v, 0)
 		}
 		got := "none"
 		if r, ok := p.Rank(0, state); ok {

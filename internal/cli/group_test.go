@@ -148,6 +148,24 @@ func TestLongestKeys(t *testing.T) {
 	}
 }
 
+// TestLongKeyOfWideGroup checks that the error for a key names the record even if the states of groups are so large that
+// the limit is shorter than a short record.
+func TestLongKeyOfWideGroup(t *testing.T) {
+	const columns = 930
+	var header, aggregates strings.Builder
+	for i := range columns {
+		fmt.Fprintf(&header, ",%d", i)
+		fmt.Fprintf(&aggregates, "stddev(%d),mean(%[1]d),min(%[1]d),max(%[1]d),", i)
+	}
+	cmd := program(t, "group", "--by", "k", "--agg", aggregates.String()+"count", "--threads", "1", "--memory", "16MiB", "--format", "csv", "-")
+	values := strings.Repeat(",", columns) + "\n"
+	cmd.Stdin = strings.NewReader("k" + header.String() + "\nk" + values + "k" + values + strings.Repeat("k", 3000) + values)
+	text, err := cmd.CombinedOutput()
+	if err == nil || !strings.Contains(string(text), "line 4: the group is too large") || !strings.Contains(string(text), "the key fields have 3000 bytes") {
+		t.Errorf("group with a long key: %v, %s; want an error that names the line", err, text)
+	}
+}
+
 func pick[T any](r *rand.Rand, list ...T) T { return list[r.IntN(len(list))] }
 
 // sameResult reports whether two texts are equal, or two numbers are nearly equal: up to a relative

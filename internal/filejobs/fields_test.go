@@ -2,6 +2,7 @@ package filejobs
 
 import (
 	"bytes"
+	"encoding/binary"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -50,6 +51,14 @@ func TestFieldKeys(t *testing.T) {
 	for range 50_000 {
 		a, b := randomFields(), randomFields()
 		key, otherKey := appendKey(nil, a, nil), appendKey(nil, b, nil)
+		if f := a[0]; len(f) <= 6 {
+			padded := append(slices.Clone(f), "\x00following"[r.IntN(2):]...)
+			word, ok := shortKey(binary.LittleEndian.Uint64(padded), len(f))
+			got, want := binary.LittleEndian.AppendUint64(nil, word)[:len(f)+2], appendKey(nil, a[:1], nil)
+			if ok == bytes.Contains(f, []byte{0}) || ok && !bytes.Equal(got, want) {
+				t.Fatalf("shortKey(%q) = %q, %v, want %q", padded, got, ok, want)
+			}
+		}
 		want := bytes.Compare(a[0], b[0])
 		if want == 0 {
 			want = bytes.Compare(a[1], b[1])

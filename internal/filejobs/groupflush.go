@@ -20,12 +20,12 @@ func (w *groupWorker) flush() error {
 func (w *groupWorker) sendRecords() error {
 	used := w.lists.used
 	for i, key := range w.keys {
-		clear(w.state)
-		w.add(i, w.state)
+		clear(w.single[0])
+		w.add(i, w.single[:])
 		if w.err != nil {
 			return w.err
 		}
-		if err := w.sendGroup(key, 1, w.state); err != nil {
+		if err := w.sendGroup(key, 1, w.single[0]); err != nil {
 			return err
 		}
 		w.lists.used = used // the lists of a single record are temporary

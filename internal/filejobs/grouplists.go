@@ -16,7 +16,8 @@ type numberLists struct {
 	mem        []byte
 	numbers    []float64
 	used       int
-	needsFlush bool // a list could not grow
+	needsFlush bool    // a list could not grow
+	sink       float64 // sum of prefetched numbers, computed so that the compiler keeps the reads
 }
 
 const (
@@ -62,6 +63,17 @@ func (l *numberLists) add(list *uint64, x float64) bool {
 	l.get(*list + 1)[n] = x
 	*list++
 	return true
+}
+
+// prefetch reads the place after the last number of some groups' lists, so that the processor fetches
+// all of them at the same time. word is the index of the list's word in a state.
+func (l *numberLists) prefetch(states [][]uint64, word int) {
+	for _, state := range states {
+		if list := state[word]; list != 0 {
+			pos := list>>(lenBits+capBits) + list&(1<<lenBits-1)
+			l.sink += l.numbers[min(pos, uint64(len(l.numbers)-1))]
+		}
+	}
 }
 
 func (l *numberLists) grow(list *uint64, old []float64) bool {

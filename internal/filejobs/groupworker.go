@@ -24,14 +24,17 @@ type groupWorker struct {
 	records int64
 
 	// The current batch of records:
-	keys    [][]byte
-	values  [][]byte           // valueCount values for each record
-	numbers []aggregate.Number // values as numbers
-	keyBuf  []byte             // memory for keys that keyBy encodes
+	keys   [][]byte
+	values *aggregate.Values
+	texts  [][]byte // valueCount values for each record, if there are distinctColumns
+	keyBuf []byte   // memory for encoded keys
+
+	byColumns bool             // records can be split by columns: see addColumns
+	columns   *records.Columns // records split by columns
 
 	writer     *extsort.Writer // passes data to the sorter; if values are sorted, each block has its own writer
 	lists      numberLists
-	state      []uint64 // state of a group that consists of one record
+	single     [1][]uint64 // state of a group that consists of one record
 	pairBuf    []byte
 	recordBuf  []byte
 	sortKeyBuf []byte
@@ -40,10 +43,14 @@ type groupWorker struct {
 
 func newGroupWorker(g *groupEngine) (w *groupWorker, err error) {
 	w = &groupWorker{
-		g: g, keys: make([][]byte, 0, groupBatch),
-		values: make([][]byte, groupBatch*g.valueCount), numbers: make([]aggregate.Number, groupBatch*g.valueCount),
-		pairs: make([]*hashagg.Table, len(g.pairs)), state: make([]uint64, g.program.Words+len(g.quantileColumns)),
+		g: g, keys: make([][]byte, 0, groupBatch), values: g.program.NewValues(groupBatch),
+		byColumns: !g.sortsValues() && len(g.distinctColumns) == 0 && g.job.From.Format != records.JSONL,
+		pairs:     make([]*hashagg.Table, len(g.pairs)),
 	}
+	if w.byColumns {
+		w.columns = records.NewColumns(len(g.fields), groupBatch)
+	}
+	w.single[0] = make([]uint64, g.program.Words+len(g.quantileColumns))
 	for i, a := range g.pairs {
 		if w.pairs[i], err = a.Table(); err != nil {
 			return nil, err
@@ -88,11 +95,24 @@ func (g *groupEngine) addBlock(b *records.Block) (err error) {
 		defer func() { err = joinErrors(err, w.writer.Close()) }()
 	}
 	limit := min(w.table.MaxKey(), g.maxKeyLen)
-	for b.Next() {
-		i := len(w.keys) * g.valueCount
-		values, numbers := w.values[i:i+g.valueCount], w.numbers[i:i+g.valueCount]
-		copy(values, b.Fields[g.keyCount:])
-		if bad := g.program.Numbers(values, numbers); bad >= 0 {
+	single := 0 // number of the next records to split one by one
+	for {
+		if len(w.keys) == groupBatch {
+			if err := w.aggregate(); err != nil {
+				return err
+			}
+		}
+		if w.byColumns && single == 0 {
+			if single = w.addColumns(b, limit); single == 0 {
+				continue
+			}
+		}
+		single--
+		if !b.Next() {
+			break
+		}
+		values := b.Fields[g.keyCount:]
+		if bad := g.program.Parse(w.values, len(w.keys), values); bad >= 0 {
 			b.MarkBad(g.wrongValue(values[bad], bad))
 			continue
 		}
@@ -109,14 +129,12 @@ func (g *groupEngine) addBlock(b *records.Block) (err error) {
 			}
 		}
 		w.keys = append(w.keys, key)
+		if len(g.distinctColumns) > 0 {
+			w.texts = append(w.texts, values...)
+		}
 		if sorts {
 			if err := w.sendValues(key, values, b.Unquoted[g.keyCount:]); err != nil {
 				return reportTooLong(b, err)
-			}
-		}
-		if len(w.keys) == groupBatch {
-			if err := w.aggregate(); err != nil {
-				return err
 			}
 		}
 	}
@@ -132,14 +150,14 @@ func (w *groupWorker) aggregate() error {
 	if w.table.Bypass(w.keys) {
 		err = w.sendRecords()
 	} else {
-		err = w.table.GetMany(w.keys, func(i int, state []uint64, _ bool) { w.add(i, state) })
+		err = w.table.GetStates(w.keys, w.add)
 	}
 	if err = cmp.Or(err, w.err); err == nil && w.lists.needsFlush {
 		err = w.flush()
 	}
 	for k, col := range w.g.distinctColumns {
 		for i, key := range w.keys {
-			value := w.values[i*n+col]
+			value := w.texts[i*n+col]
 			if err != nil || len(value) == 0 {
 				continue
 			}
@@ -148,17 +166,22 @@ func (w *groupWorker) aggregate() error {
 			_, _, err = w.pairs[k].Get(w.pairBuf)
 		}
 	}
-	w.keys, w.keyBuf = w.keys[:0], w.keyBuf[:0]
+	w.keys, w.keyBuf, w.texts = w.keys[:0], w.keyBuf[:0], w.texts[:0]
 	return err
 }
 
-func (w *groupWorker) add(i int, state []uint64) {
+// add adds the batch's records with index first and the following indexes to the states of their
+// groups.
+func (w *groupWorker) add(first int, states [][]uint64) {
 	g := w.g
-	values, numbers := w.values[i*g.valueCount:(i+1)*g.valueCount], w.numbers[i*g.valueCount:(i+1)*g.valueCount]
-	g.program.Add(state, values, numbers)
+	g.program.Add(states, w.values, first)
 	for k, col := range g.quantileColumns {
-		if len(values[col]) > 0 && w.err == nil {
-			w.err = w.addNumber(k, &state[g.program.Words+k], w.keys[i], numbers[col])
+		word := g.program.Words + k
+		w.lists.prefetch(states, word)
+		for i, state := range states {
+			if n := first + i; w.values.Present[col][n] && w.err == nil {
+				w.err = w.addNumber(k, &state[word], w.keys[n], w.values.Numbers[col][n])
+			}
 		}
 	}
 }

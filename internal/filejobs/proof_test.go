@@ -55,11 +55,11 @@ func TestProofOfGroups(t *testing.T) {
 		}
 		defer c.close()
 		r.numbers = []*numberColumn{c}
-		numbers := make([]aggregate.Number, 1)
+		numbers := g.program.NewValues(1)
 		for i := range 3 {
 			values := [][]byte{[]byte("7")}
-			g.program.Numbers(values, numbers)
-			g.program.Add(r.words, values, numbers)
+			g.program.Parse(numbers, 0, values)
+			g.program.Add([][]uint64{r.words}, numbers, 0)
 			if lossySpec != 0 || i > 0 {
 				if err := c.addFloats(binary.LittleEndian.AppendUint64(nil, math.Float64bits(7))); err != nil {
 					t.Fatal(err)

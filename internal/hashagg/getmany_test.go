@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
 	"testing"
 )
 
@@ -104,5 +107,51 @@ func TestBypassOfNewKeys(t *testing.T) {
 		if got := sums[string(binary.LittleEndian.AppendUint64(nil, i))]; i < records/2 && got != want {
 			t.Fatalf("key %d has the sum %d, want %d", i, got, want)
 		}
+	}
+}
+
+// TestGetStates checks that GetStates passes on each key's state once and in order, also if a new key empties the
+// table, and that earlier states are then complete.
+func TestGetStates(t *testing.T) {
+	a := newTestAggregator(t, Options{Memory: MinMemory, Threads: 1, Words: 1, Merge: sumWords})
+	table, err := a.Table()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sums, want := map[string]uint64{}, map[string]uint64{}
+	drains := 0
+	table.DrainTo(func() error {
+		drains++
+		return table.Drain(func(g Group) error {
+			if g.State[0] != g.Records {
+				t.Errorf("group %q has the state %d, want its record count %d", g.Key, g.State[0], g.Records)
+			}
+			sums[string(g.Key)] += g.State[0]
+			return nil
+		})
+	})
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 1000 {
+		keys := make([][]byte, r.IntN(200))
+		for i := range keys {
+			keys[i] = fmt.Appendf(nil, "key%d", r.IntN(20_000)>>r.IntN(12))
+			want[string(keys[i])]++
+		}
+		next := 0
+		err := table.GetStates(keys, func(first int, states [][]uint64) {
+			if first != next {
+				t.Errorf("the states begin at key %d, want %d", first, next)
+			}
+			next += len(states)
+			for _, state := range states {
+				state[0]++
+			}
+		})
+		if err != nil || next != len(keys) {
+			t.Fatalf("GetStates passed on %d of %d states: %v", next, len(keys), err)
+		}
+	}
+	if err := errors.Join(table.drain(), table.Close()); err != nil || drains < 5 || !maps.Equal(sums, want) {
+		t.Errorf("after %d drains, the sums of %d keys differ from those of %d keys: %v", drains, len(sums), len(want), err)
 	}
 }

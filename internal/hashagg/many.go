@@ -34,6 +34,46 @@ func (t *Table) GetMany(keys [][]byte, handle func(i int, state []uint64, isNew 
 	return nil
 }
 
+// GetStates is like GetMany, but calls handle with the states of several consecutive keys, of which
+// keys[first] is the first. The states are valid until handle returns. The aggregator must not have
+// NewStates.
+func (t *Table) GetStates(keys [][]byte, handle func(first int, states [][]uint64)) error {
+	var hashes [batchSize]uint64
+	var candidates [batchSize]uint32
+	for from := 0; from < len(keys); from += batchSize {
+		group := keys[from:min(from+batchSize, len(keys))]
+		for i, key := range group {
+			hashes[i] = maphash.Bytes(t.seed, key)
+		}
+		t.prefetchSlots(hashes[:len(group)], &candidates)
+		states := t.found[:0]
+		handled := 0 // number of keys of the group whose states handle has received
+		resets := t.resets
+		for i, key := range group {
+			pos := int(candidates[i]) - 1
+			if pos < 0 || resets != t.resets || string(t.key(pos)) != string(key) {
+				if pos = t.find(hashes[i], key); pos < 0 {
+					// A new key can empty the table, so the earlier states must be complete.
+					if len(states) > 0 {
+						handle(from+handled, states)
+						states, handled = states[:0], i
+					}
+					var err error
+					if pos, err = t.insert(hashes[i], key); err != nil {
+						return err
+					}
+				}
+			}
+			t.words[pos] += oneRecord
+			t.input.records++
+			t.input.keySum += hashes[i]
+			states = append(states, t.state(pos))
+		}
+		handle(from+handled, states)
+	}
+	return nil
+}
+
 const lineWords = 8 // number of words in a cache line
 
 // prefetchSlots finds the first slot with each hash, and prefetches its entry up to the beginning

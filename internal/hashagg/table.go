@@ -41,8 +41,9 @@ type Table struct {
 	input   totals
 	level   int // number of times that the keys were partitioned; at most maxLevel
 	spill   *spillFile
-	decoded []uint64 // memory for a decoded state
-	sink    uint64   // sum of prefetched words, computed so that the compiler keeps the reads
+	decoded []uint64            // memory for a decoded state
+	found   [batchSize][]uint64 // memory for the states that GetStates passes on
+	sink    uint64              // sum of prefetched words, computed so that the compiler keeps the reads
 	closed  bool
 	err     error
 

@@ -21,6 +21,8 @@ type Block struct {
 	offset     int64 // total size of the records and empty lines before the block
 	fieldCount int   // number of fields in a record; 0 if it is unknown
 
+	beforeColumns blockMark // position before the last call of NextColumns
+
 	inputPosition
 	skipBad bool
 

@@ -49,12 +49,25 @@ func (e *ends) find(data []byte, base int) {
 		blockCount++
 	}
 	n, l := 0, 0
-	for i, b := range e.bits[:blockCount] {
-		from, endBits, newline := 64*i, b[0], b[1]
-		for ; newline != 0; newline &= newline - 1 {
-			lines[l] = uint32(n + bits.OnesCount64(endBits&(newline-1)&^newline))
+	for _, b := range e.bits[:blockCount] {
+		for newline := b[1]; newline != 0; newline &= newline - 1 {
+			lines[l] = uint32(n + bits.OnesCount64(b[0]&(newline-1)&^newline))
 			l++
 		}
+		n += bits.OnesCount64(b[0])
+	}
+	e.lines = lines[:l]
+	if blockCount > 0 {
+		findPositions(e.bits[:blockCount], positions)
+	}
+}
+
+// findPositionsPortable sets positions to the positions of the bits that are set in each first word of
+// ends, which represents 64 positions. It can also overwrite up to 64 more elements of positions.
+func findPositionsPortable(ends [][2]uint64, positions []uint32) {
+	n := 0
+	for i, b := range ends {
+		from, endBits := 64*i, b[0]
 		// Store four positions in each round, to avoid mispredicted branches. The next word
 		// overwrites surplus positions.
 		end := n + bits.OnesCount64(endBits)
@@ -71,7 +84,6 @@ func (e *ends) find(data []byte, base int) {
 		}
 		n = end
 	}
-	e.lines = lines[:l]
 }
 
 // findBitsPortable sets two words for each 64 bytes of data: a bitmap of all ends, and a bitmap of
@@ -91,23 +103,31 @@ func findBitsPortable(data []byte, sep uint64, bits [][2]uint64) {
 	}
 }
 
-// nextPlain splits the next record at the positions in s.ends. It returns false if the record must
-// be split in another way: because it contains a quote, is longer than a window, or has an
-// unexpected number of fields.
-func (s *Splitter) nextPlain() bool {
+// findEnds ensures that s.ends holds the end of the next record. It returns false if the record must
+// be split in another way: because it contains a quote or is longer than a window.
+func (s *Splitter) findEnds() bool {
 	e := &s.ends
-	if e.lineIndex == len(e.lines) {
-		to := min(s.pos+endsWindow, len(s.buf))
-		if s.layout.Format == CSV {
-			s.hasQuoteBefore(to)
-			if to = min(to, s.quote); to == s.quote && bytes.IndexByte(s.buf[s.pos:to], '\n') < 0 {
-				return false // the next record contains the quote
-			}
-		}
-		if e.find(s.buf[s.pos:to], s.pos); len(e.lines) == 0 {
-			return false
+	if e.lineIndex < len(e.lines) {
+		return true
+	}
+	to := min(s.pos+endsWindow, len(s.buf))
+	if s.layout.Format == CSV {
+		s.hasQuoteBefore(to)
+		if to = min(to, s.quote); to == s.quote && bytes.IndexByte(s.buf[s.pos:to], '\n') < 0 {
+			return false // the next record contains the quote
 		}
 	}
+	e.find(s.buf[s.pos:to], s.pos)
+	return len(e.lines) > 0
+}
+
+// nextPlain splits the next record at the positions in s.ends. It returns false if the record must
+// be split in another way, or has an unexpected number of fields.
+func (s *Splitter) nextPlain() bool {
+	if !s.findEnds() {
+		return false
+	}
+	e := &s.ends
 	last := int(e.lines[e.lineIndex])
 	positions := e.positions[e.firstEnd : last+1]
 	e.lineIndex++

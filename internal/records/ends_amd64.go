@@ -13,3 +13,15 @@ func findBits(data []byte, sep uint64, bits [][2]uint64) {
 	}
 	findBitsPortable(data, sep, bits)
 }
+
+//go:noescape
+func widePositions(bits *[2]uint64, blocks int, positions *uint32)
+
+// findPositions is a faster findPositionsPortable. ends must not be empty.
+func findPositions(ends [][2]uint64, positions []uint32) {
+	if cpu.X86.HasAVX512VBMI2 && cpu.X86.HasAVX512BW && len(positions) >= 64*len(ends)+64 {
+		widePositions(&ends[0], len(ends), &positions[0])
+		return
+	}
+	findPositionsPortable(ends, positions)
+}

@@ -1,0 +1,151 @@
+package aggregate
+
+import (
+	"encoding/binary"
+	"math/bits"
+)
+
+// Values holds values of records, by column and record, for a [Program].
+type Values struct {
+	Numbers [][]Number // a boolean is 0 or 1
+	Present [][]bool   // false for each empty value
+}
+
+// NewValues returns empty values with room for n records.
+func (p *Program) NewValues(n int) *Values {
+	v := &Values{}
+	for range p.checks {
+		v.Numbers, v.Present = append(v.Numbers, make([]Number, n)), append(v.Present, make([]bool, n))
+	}
+	return v
+}
+
+// Parse checks the values of a record that are not empty, and stores them in v at index i. It returns
+// the column of the first invalid value, or -1.
+func (p *Program) Parse(v *Values, i int, texts [][]byte) int {
+	for col := range p.checks {
+		if text := texts[col]; !p.ParseColumn(v, i, col, text, []uint32{0}, []uint32{uint32(len(text))}) {
+			return col
+		}
+	}
+	return -1
+}
+
+// ParseColumn is like Parse for a column of several records: it stores the values data[from[k]:to[k]]
+// at index first and the following indexes. It returns false if a value is invalid.
+func (p *Program) ParseColumn(v *Values, first, col int, data []byte, from, to []uint32) bool {
+	check, to := p.checks[col], to[:len(from)]
+	numbers, present := v.Numbers[col][first:first+len(from)], v.Present[col][first:first+len(from)]
+	for i, start := range from {
+		end := to[i]
+		if present[i] = end > start; end == start {
+			continue
+		}
+		ok := true
+		if check.number {
+			if ok = false; end-start <= 8 && int(start)+8 <= len(data) {
+				numbers[i], ok = parseShort(binary.LittleEndian.Uint64(data[start:]), end-start)
+			}
+			if !ok {
+				numbers[i], ok = ParseNumber(data[start:end])
+			}
+		}
+		if ok && check.boolean {
+			var value bool
+			value, ok = ParseBool(data[start:end])
+			numbers[i] = Number{}
+			if value {
+				numbers[i].Lo = 1
+			}
+		}
+		if !ok {
+			return false
+		}
+	}
+	return true
+}
+
+const (
+	eachByte = 0x0101010101010101
+	highBits = 0x80 * eachByte
+	points   = '.' * eachByte
+	zeros    = '0' * eachByte
+)
+
+// parseShort parses a number of n digits, 1 to 8 and with or without a point. Its text is in the n
+// lowest bytes of word, in little-endian order. It returns false for any other text, which
+// ParseNumber may accept.
+func parseShort(word uint64, n uint32) (Number, bool) {
+	word <<= (64 - 8*n) & 63 // move the text to the highest bytes
+	decimals := -1
+	other := word ^ points
+	if found := (other - eachByte) &^ other & highBits; found != 0 {
+		shift := bits.TrailingZeros64(found) &^ 7 // position of the point
+		decimals = 7 - shift/8
+		n--
+		// Move the digits before the point to its place.
+		word = word>>shift>>8<<8<<shift | word&(1<<shift-1)<<8
+	}
+	word |= zeros >> (8 * n)
+	const upper = 0xf0 * eachByte
+	if n == 0 || word&upper|(word+6*eachByte)&upper>>4 != 0x33*eachByte {
+		return Number{}, false
+	}
+	// Combine pairs of digits, then pairs of pairs, then both halves.
+	word = word & (0x0f * eachByte) * (10<<8 + 1) >> 8
+	word = word & 0x00ff00ff00ff00ff * (100<<16 + 1) >> 16
+	word = word & 0x0000ffff0000ffff * (10000<<32 + 1) >> 32
+	if decimals < 0 {
+		return Number{Lo: word}, true
+	}
+	return Float(float64(word) / exactPowers[decimals]), true // the nearest float, as in ParseNumber
+}
+
+// Add adds the records with index first and the following indexes to the states of their groups.
+// Several records can have the same state.
+func (p *Program) Add(states [][]uint64, v *Values, first int) {
+	for _, s := range p.steps {
+		present, numbers := v.Present[s.col][first:first+len(states)], v.Numbers[s.col][first:first+len(states)]
+		switch s.kind {
+		case stepSum:
+			for i, state := range states {
+				if present[i] {
+					addToSum(state[s.first:], numbers[i])
+				}
+			}
+		case stepPairs:
+			other, isPresent := v.Numbers[s.second][first:first+len(states)], v.Present[s.second][first:first+len(states)]
+			for i, state := range states {
+				if present[i] && isPresent[i] {
+					addToPairs(state[s.first:], other[i].Float64(), numbers[i].Float64())
+				}
+			}
+		default:
+			for i, state := range states {
+				if present[i] {
+					s.add(state[s.first:], numbers[i])
+				}
+			}
+		}
+	}
+}
+
+// add adds a number to the step's words.
+func (s *step) add(w []uint64, n Number) {
+	switch s.kind {
+	case stepCount:
+		w[0]++
+	case stepMin:
+		setExtreme(w, n, -1)
+	case stepMax:
+		setExtreme(w, n, 1)
+	case stepSpread:
+		addToSpread(w, n.Float64())
+	case stepBooleans:
+		if n.Lo != 0 {
+			w[0] |= hasTrue
+		} else {
+			w[0] |= hasFalse
+		}
+	}
+}
