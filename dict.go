@@ -104,6 +104,27 @@ func (d *Dict) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 	return values, nil
 }
 
+// CopyValue copies the value of a key to dst if the value fits, and returns the value's length. If
+// the length exceeds len(dst), dst is unchanged. In contrast to Get, a caller can reuse its memory.
+func (d *Dict) CopyValue(ctx context.Context, dst []byte, key string) (length int64, err error) {
+	if err := d.enter(ctx, "get", key); err != nil {
+		return 0, err
+	}
+	defer d.leave()
+	s, hash := d.shard(key)
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	id := s.keys.Find(hash, key)
+	if id == 0 {
+		return 0, nil
+	}
+	value := s.keys.Val(id)
+	if value.Len <= int64(len(dst)) {
+		s.data.AppendRange(dst[:0], value, 0, value.Len)
+	}
+	return value.Len, nil
+}
+
 // HasKey reports whether the key exists.
 func (d *Dict) HasKey(ctx context.Context, key string) (bool, error) {
 	if err := d.enter(ctx, "has", key); err != nil {

@@ -112,7 +112,7 @@ var partdLayering = layering.Layering{Module: module, Root: "partd", MayUseTesti
 		"internal/offheap":      {"golang.org/x/sys"},
 		"internal/pyvalue":      nil,
 		"internal/progress":     {"golang.org/x/term"},
-		"internal/slab":         nil,
+		"internal/slab":         {"golang.org/x/sys"},
 		"internal/space":        {"github.com/dustin/go-humanize"},
 		"internal/vfs":          {"internal/canceled", "github.com/gofrs/flock", "golang.org/x/sys"},
 		"internal/zmtp":         nil,

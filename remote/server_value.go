@@ -20,7 +20,7 @@ type value struct {
 func (s *space) readValue(ctx context.Context, key string, buf []byte, limit int, a *allowance) (value, error) {
 	opener, ok := s.store.(partd.Opener)
 	if !ok {
-		return s.getValue(ctx, key, buf, a)
+		return s.getValue(ctx, key, buf, limit, a)
 	}
 	if a.account.quotas.isCrowded() {
 		// Take memory before opening the reader, because a request must not keep a reader open
@@ -31,7 +31,7 @@ func (s *space) readValue(ctx context.Context, key string, buf []byte, limit int
 	}
 	r, err := opener.Open(ctx, key)
 	if errors.Is(err, errors.ErrUnsupported) {
-		return s.getValue(ctx, key, buf, a)
+		return s.getValue(ctx, key, buf, limit, a)
 	}
 	if err != nil {
 		return value{}, err
@@ -51,9 +51,14 @@ func (s *space) readValue(ctx context.Context, key string, buf []byte, limit int
 
 // getValue gets a whole value. It can charge the value's memory only afterwards, because only then
 // is its size known. If the memory in use then exceeds the budget, later calls wait for memory.
-func (s *space) getValue(ctx context.Context, key string, buf []byte, a *allowance) (value, error) {
+func (s *space) getValue(ctx context.Context, key string, buf []byte, limit int, a *allowance) (value, error) {
 	if err := a.raise(uncharged + 1); err != nil {
 		return value{}, err
+	}
+	if d, ok := s.store.(*partd.Dict); ok {
+		if v, ok, err := copyValue(ctx, d, key, buf, limit, a); ok || err != nil {
+			return v, err
+		}
 	}
 	values, err := s.store.Get(ctx, key)
 	if err != nil {
@@ -61,6 +66,34 @@ func (s *space) getValue(ctx context.Context, key string, buf []byte, a *allowan
 	}
 	a.force(int64(cap(buf) + len(values[0])))
 	return value{data: values[0], buf: buf}, nil
+}
+
+// copyValue appends a whole value to buf, because buffers are reused and Get allocates new memory. It
+// returns false if the value is longer than limit.
+func copyValue(ctx context.Context, d *partd.Dict, key string, buf []byte, limit int, a *allowance) (v value, ok bool, err error) {
+	for {
+		start := len(buf)
+		length, err := d.CopyValue(ctx, buf[start:cap(buf)], key)
+		end := int64(start) + length
+		switch {
+		case err != nil:
+			return value{}, false, err
+		case end <= int64(cap(buf)):
+			buf = buf[:end]
+			return value{data: buf[start:], buf: buf}, true, nil
+		case length > int64(limit):
+			return value{}, false, nil
+		}
+		size := cap(buf)
+		for int64(size) < end {
+			size = nextSize(size)
+		}
+		size = min(size, start+limit)
+		if err := a.raise(int64(cap(buf) + size)); err != nil {
+			return value{}, false, err
+		}
+		buf = append(make([]byte, 0, size), buf...)
+	}
 }
 
 // nextSize returns the size to which a full buffer of the given size should grow. The steps are

@@ -20,6 +20,7 @@ const (
 	growClass  = 16 - unitShift                      // class of the largest chunks of growing strings, 64 KiB
 	classes    = maxClass + 1                        // number of classes
 	firstBlock = 1 << (unitShift + 8)                // 16 KiB, so that a small store stays small
+	minSpare   = 32 << 20                            // minimum size of a slab that prepares blocks in advance
 	MaxString  = 1<<(maxClass+unitShift) - headerLen // maximum length of a string for Store
 )
 
@@ -31,12 +32,13 @@ type Ref uint32
 type Slab struct {
 	blocks    atomic.Pointer[[][]byte] // mu must be held to replace it
 	used      atomic.Int64             // bytes of chunks in use
-	allocated atomic.Int64             // bytes of all blocks
+	allocated atomic.Int64             // bytes of all blocks, including spare
 
 	mu        sync.Mutex
 	tail      int          // offset in the last block; the rest of that block was never used
 	free      [classes]Ref // first chunk of each class's free list
 	freeBytes int64        // bytes in the free lists
+	spare     chan []byte  // yields the next block, which another goroutine prepares; may be nil
 }
 
 // Chain is a string that consists of chunks. The zero value is the empty string.
@@ -256,11 +258,38 @@ func (s *Slab) addBlock(atLeast int) {
 	if len(blocks) == 0 {
 		s.tail = 1 << unitShift // Ref 0 means no chunk
 	}
+	var block []byte
+	if s.spare != nil {
+		block = <-s.spare
+		s.spare = nil
+	} else {
+		block = newBlock(size)
+		s.allocated.Add(int64(size))
+	}
 	// The new slice may share the array of the old one, which readers use without mu: append
 	// writes only past the old slice's end.
-	blocks = append(blocks, make([]byte, size))
+	blocks = append(blocks, block)
 	s.blocks.Store(&blocks)
-	s.allocated.Add(int64(size))
+	if s.allocated.Load() >= minSpare {
+		s.prepare()
+	}
+}
+
+// prepare allocates the next block in another goroutine, because the page faults of new memory take
+// longer than filling it. mu must be held.
+func (s *Slab) prepare() {
+	s.allocated.Add(1 << blockShift)
+	spare := make(chan []byte, 1)
+	s.spare = spare
+	go func() { spare <- newBlock(1 << blockShift) }()
+}
+
+func newBlock(size int) []byte {
+	block := make([]byte, size)
+	if size == 1<<blockShift {
+		populate(block)
+	}
+	return block
 }
 
 // Reset removes every string and releases all memory. No other operation may run.
@@ -268,6 +297,7 @@ func (s *Slab) Reset() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.blocks.Store(nil)
+	s.spare = nil
 	s.used.Store(0)
 	s.allocated.Store(0)
 	s.tail, s.free, s.freeBytes = 0, [classes]Ref{}, 0

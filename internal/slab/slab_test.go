@@ -71,6 +71,34 @@ func TestSlabIsReused(t *testing.T) {
 	}
 }
 
+// TestSpareBlock checks that a large slab counts the block that it prepares in advance, and that Reset
+// releases this block.
+func TestSpareBlock(t *testing.T) {
+	var s Slab
+	for range 2 {
+		var c Chain
+		piece := bytes.Repeat([]byte("spare"), 20_000)
+		want := int64(0)
+		for s.Footprint() <= minSpare+4<<blockShift {
+			s.Append(&c, piece)
+			want += int64(len(piece))
+		}
+		if got := s.AppendRange(nil, &c, 0, c.Len); int64(len(got)) != want || !bytes.Equal(got, bytes.Repeat(piece, int(want)/len(piece))) {
+			t.Fatalf("the string has %d bytes that differ from the %d bytes appended", len(got), want)
+		}
+		total := int64(0)
+		for _, b := range *s.blocks.Load() {
+			total += int64(len(b))
+		}
+		if s.spare == nil || s.Footprint() != total+1<<blockShift {
+			t.Fatalf("Footprint() = %d with blocks of %d bytes, want 1 MiB more for the prepared block", s.Footprint(), total)
+		}
+		if s.Reset(); s.spare != nil || s.Footprint() != 0 {
+			t.Fatalf("after Reset, Footprint() = %d and a block is prepared: %v; want 0 and none", s.Footprint(), s.spare != nil)
+		}
+	}
+}
+
 func TestStoredStrings(t *testing.T) {
 	var s Slab
 	for _, n := range []int{0, 1, 55, 56, 57, 65_535, MaxString} {
