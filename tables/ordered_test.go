@@ -59,7 +59,7 @@ func TestBytesReadByScans(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close() //nolint:errcheck // nothing is lost
-	const files, rowsPerFile = 20, 5000
+	const files, rowsPerFile = 20, 10_000
 	for name, settings := range map[string]*Settings{"series": {Time: "ts", OnDuplicate: KeepLast}, "unordered": nil} {
 		var lastTime int64
 		for _, i := range rand.New(rand.NewPCG(1, 1)).Perm(files) {

@@ -227,9 +227,9 @@ func (e *encoder) bytesWritten() int64 {
 // The library limits only the bytes of a page. But 131,072 delta-encoded values can take only 6 KB, and a reader that needs a
 // few of them would have to decode all. So writePages also limits the rows of a page.
 const (
-	pageBytes       = 64 << 10 // bytes; small, so that a reader with a page index decodes few unneeded values
-	pageRows        = 8 << 10  // rows of a page in files without nested columns: 64 KiB of 8-byte values
-	pageCheckValues = 1024     // the library checks the page size after this number of values
+	pageBytes       = 1 << 20 // bytes
+	pageRows        = 8 << 10 // rows of a page in files without nested columns; few, so that a reader with a page index decodes few unneeded values
+	pageCheckValues = 1024    // the library checks the page size after this number of values
 )
 
 // pager declares a method that the library's column writers have, but their interface lacks.

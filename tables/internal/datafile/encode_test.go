@@ -379,6 +379,10 @@ func TestChooseEncoding(t *testing.T) {
 		{"nearly ordered times", integers(func(i int) int64 { return int64(i)*1000 + r.Int64N(5000) }), "DELTA_BINARY_PACKED", 190_000},
 		{"small integers", integers(func(int) int64 { return r.Int64N(1000) }), "RLE_DICTIONARY", 140_000},
 		{"repeated large integers", integers(func(int) int64 { return r.Int64N(1000) * 1_000_000_007 }), "RLE_DICTIONARY", 140_000},
+		{"a quarter of rare integers", integers(func(i int) int64 { return r.Int64() * int64(i%4/3) }), "RLE_DICTIONARY", 450_000},
+		{"four fifths of rare integers", integers(func(i int) int64 { return r.Int64() * int64(min(i%5, 1)) }), "PLAIN", 820_000},
+		{"integers, nearly all zero", integers(func(i int) int64 { return max(r.Int64N(160)-150, 0) }), "RLE_DICTIONARY", 30_000},
+		{"one integer", integers(func(int) int64 { return 7 }), "RLE_DICTIONARY", 2_000},
 		{"random integers", integers(func(int) int64 { return r.Int64() }), "PLAIN", 820_000},
 		{"runs of integers and nulls", arrayOf(arrow.PrimitiveTypes.Int64, stretches), "PLAIN zstd", 60_000},
 		{"decimals of nine digits", decimals(9), "PLAIN", 410_000},
@@ -416,6 +420,29 @@ func TestChooseEncoding(t *testing.T) {
 		}
 		if offsetIndex := chunk.GetOffsetIndexLocation(); offsetIndex == nil || offsetIndex.Length == 0 {
 			t.Errorf("%s: the file has no page index", c.name)
+		}
+	}
+}
+
+// TestCountDistinct checks countDistinct with integers of both sizes, and with nulls, which do not count.
+func TestCountDistinct(t *testing.T) {
+	const rows = 100_000
+	for _, n := range []int64{1, 2, 1000, 50_000, rows} {
+		for _, step := range []int64{1, 20_011} {
+			short, long := array.NewInt32Builder(memory.DefaultAllocator), array.NewInt64Builder(memory.DefaultAllocator)
+			for i := range int64(2 * rows) {
+				short.Append(int32(i % n * step))
+				long.Append(i % n * step << 20)
+				if i >= rows {
+					short.SetNull(int(i))
+					long.SetNull(int(i))
+				}
+			}
+			for size, a := range map[int]arrow.Array{4: short.NewArray(), 8: long.NewArray()} {
+				if got := countDistinct(a, size, -1); math.Abs(got-float64(n)) > 0.01*float64(n) {
+					t.Errorf("%d values of %d bytes, %d apart: counted %v", n, size, step, got)
+				}
+			}
 		}
 	}
 }

@@ -2,9 +2,6 @@ package datafile
 
 import (
 	"encoding/binary"
-	"hash/maphash"
-	"math"
-	"math/bits"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/bitutil"
@@ -53,10 +50,12 @@ func encodingOf(a arrow.Array, flat bool, pageValues int, small bool) columnEnco
 	}
 	plainBits := 8 * float64(width(a))
 	best := 0.8 * plainBits // Another encoding must save a fifth, because readers need longer to decode it.
-	if n := estimateDistinct(values, runs, spread); n <= float64(values)/2 {
-		if cost := math.Ceil(math.Log2(n+1)) + n*plainBits/float64(values); cost < best {
-			e.dictionary, best = true, cost
-		}
+	n := estimateDistinct(values, runs, spread)
+	if t, ok := a.DataType().(arrow.FixedWidthDataType); ok && n <= float64(values)/2 {
+		n = countDistinct(a, t.Bytes(), n) // A sample underestimates columns with a few frequent and many rare values.
+	}
+	if cost := indexBits(runs, n) + n*plainBits/float64(values); n <= float64(values)/2 && cost < best {
+		e.dictionary, best = true, cost
 	}
 	if decode := integerDecoder(a); decode != nil && flat && everyPageHasValues(a, pageValues) && deltaBits(runs, decode) < best {
 		e.dictionary, e.encoding = false, parquet.Encodings.DeltaBinaryPacked
@@ -177,101 +176,4 @@ func everyPageHasValues(a arrow.Array, pageValues int) bool {
 		}
 	}
 	return true
-}
-
-// A sample has runs of adjacent rows, for estimating deltas and compression, and spread rows, for estimating the number of
-// distinct values.
-const (
-	sampleRunCount   = 4
-	sampleRunRows    = 2*deltaBlock + 1
-	sampleSpreadRows = 512
-	deltaBlock       = 128 // number of values in a block of DELTA_BINARY_PACKED
-	miniblockSize    = 32
-)
-
-// sample returns runs of adjacent values of an array, and values spread over the whole array.
-func sample(a arrow.Array, value func(int) []byte) (runs [][][]byte, spread [][]byte) {
-	rowsOf := func(start, end, step int) (values [][]byte) {
-		for i := start; i < end; i += step {
-			if a.IsValid(i) {
-				values = append(values, value(i))
-			}
-		}
-		return values
-	}
-	rows := a.Len()
-	if rows <= sampleRunCount*sampleRunRows+sampleSpreadRows {
-		return [][][]byte{rowsOf(0, rows, 1)}, nil
-	}
-	for i := range sampleRunCount {
-		start := i * (rows - sampleRunRows) / (sampleRunCount - 1)
-		runs = append(runs, rowsOf(start, start+sampleRunRows, 1))
-	}
-	return runs, rowsOf(0, rows, rows/sampleSpreadRows)
-}
-
-// estimateDistinct estimates the number of distinct values in a column. It needs both parts of a sample, because values can repeat
-// in adjacent rows but not in the whole column, and vice versa.
-func estimateDistinct(values int, runs [][][]byte, spread [][]byte) float64 {
-	distinct, hashSeed := map[uint64]bool{}, maphash.MakeSeed()
-	add := func(run [][]byte) {
-		for _, v := range run {
-			distinct[maphash.Bytes(hashSeed, v[:min(len(v), maxSampledValue)])^uint64(len(v))] = true
-		}
-	}
-	sampled := 0
-	for _, run := range runs {
-		add(run)
-		sampled += len(run)
-	}
-	if sampled == 0 {
-		return float64(values)
-	}
-	estimate := float64(values) * float64(len(distinct)) / float64(sampled)
-	clear(distinct)
-	add(spread)
-	// Find the number of distinct values for which a random sample of n values would contain d distinct values.
-	n, d := float64(len(spread)), float64(len(distinct))
-	low, high := d, float64(values)
-	for high-low > 1 {
-		if middle := (low + high) / 2; middle*(1-math.Exp(-n/middle)) < d {
-			low = middle
-		} else {
-			high = middle
-		}
-	}
-	if n > 0 {
-		estimate = min(estimate, high)
-	}
-	return estimate
-}
-
-// deltaBits estimates the average size of a value in Parquet's DELTA_BINARY_PACKED encoding, in bits.
-func deltaBits(runs [][][]byte, decode func([]byte) int64) float64 {
-	total, deltas := 0, 0
-	for _, run := range runs {
-		for start := 1; start < len(run); start += deltaBlock {
-			block := make([]int64, 0, deltaBlock)
-			minDelta := int64(math.MaxInt64)
-			for i := start; i < min(start+deltaBlock, len(run)); i++ {
-				d := decode(run[i]) - decode(run[i-1])
-				block, minDelta = append(block, d), min(minDelta, d)
-			}
-			total += 8 * (deltaBlock/miniblockSize + 2)
-			for len(block) > 0 {
-				miniblock := block[:min(len(block), miniblockSize)]
-				block = block[len(miniblock):]
-				width := 0
-				for _, d := range miniblock {
-					width = max(width, bits.Len64(uint64(d-minDelta)))
-				}
-				total += width * miniblockSize
-				deltas += len(miniblock)
-			}
-		}
-	}
-	if deltas == 0 {
-		return math.Inf(1)
-	}
-	return float64(total) / float64(deltas)
 }
