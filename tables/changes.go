@@ -7,7 +7,6 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/datafile"
@@ -100,7 +99,7 @@ func (t *Table) ChangesPlan(ctx context.Context, since At) (*ScanPlan, error) {
 	if err != nil {
 		return nil, t.error("find the changes of", err)
 	}
-	stored, err := table.SchemaToArrowSchema(d.to.def.Columns, nil, true, false)
+	stored, err := d.to.def.StoredWithIDs()
 	if err != nil {
 		d.release()
 		return nil, t.error("find the changes of", err)

@@ -109,7 +109,7 @@ func (p *ScanPlan) plan(ctx context.Context) (err error) {
 	if v.snapshot != nil {
 		p.Version = *v.source.old
 	}
-	if p.Stored, err = table.SchemaToArrowSchema(v.def.Columns, nil, true, false); err != nil {
+	if p.Stored, err = v.def.StoredWithIDs(); err != nil {
 		return err
 	}
 	if len(p.Tail) > 0 {
@@ -157,7 +157,12 @@ func (p *ScanPlan) plan(ctx context.Context) (err error) {
 func mayHaveNaN(columns *iceberg.Schema, tasks []table.FileScanTask) (names []string) {
 	floats := map[string][]int{}
 	for _, f := range columns.Fields() {
-		floats[f.Name] = floatsOf(f, nil)
+		if ids := floatsOf(f, nil); ids != nil {
+			floats[f.Name] = ids
+		}
+	}
+	if len(floats) == 0 {
+		return nil
 	}
 	for _, task := range tasks {
 		counts := task.File.NaNValueCounts()

@@ -52,6 +52,22 @@ func TestColumnsOfViews(t *testing.T) {
 	}
 }
 
+// TestCountWithoutScan checks that DuckDB counts the rows of a table with a single file without a scan.
+func TestCountWithoutScan(t *testing.T) {
+	s := newStore(t, nil)
+	put(t, s, "b", "t", numbers(0, 70_000))
+	for sql, scans := range map[string]bool{"SELECT count(*) FROM b.t": false, "SELECT count(*) FROM b.t WHERE k >= 0": true, "SELECT count(*) FROM (SELECT DISTINCT * FROM b.t)": true} {
+		expect(t, s, sql, nil, "70000")
+		plan, err := rows(t, s, "EXPLAIN "+sql, nil)
+		if got := strings.Contains(strings.Join(plan, ""), "PARQUET"); got != scans || err != nil {
+			t.Errorf("%s: the plan scans files: %t, want %t; error: %v; plan: %s", sql, got, scans, err, plan)
+		}
+	}
+	expect(t, s, "SELECT count(1) FROM b.t AS x, (SELECT 1 FROM b.t LIMIT 2)", nil, "140000")
+	put(t, s, "b", "t", numbers(0, 15))
+	expect(t, s, "SELECT count(*) FROM b.t", nil, "70015")
+}
+
 // TestLargeFile checks that the rows of a single large file are read once, although the view then also reads an empty file.
 func TestLargeFile(t *testing.T) {
 	s := newStore(t, nil)

@@ -233,6 +233,10 @@ func (t *boundTable) view() string {
 	if len(t.files) == 0 {
 		return t.emptyView()
 	}
+	if len(t.files) == 1 && groupOf(t.files[0]) == plain && !t.isTarget && !t.allColumns && !slices.ContainsFunc(t.columns, t.isNamed) {
+		// Without a schema, DuckDB counts the rows of a single file from the footer.
+		return t.createView() + "NULL AS " + sqlquote.Name(t.columns[0].name) + " FROM read_parquet(" + sqlquote.Text(t.files[0].Path) + ", hive_partitioning=false)"
+	}
 	var parts []string
 	for i, files := range t.fileGroups() {
 		if len(files) == 0 {
@@ -260,6 +264,12 @@ func (t *boundTable) view() string {
 	return t.createView() + strings.Join(parts, " UNION ALL SELECT ")
 }
 
+// isNamed reports whether the statement can name the column.
+func (t *boundTable) isNamed(c column) bool {
+	_, found := slices.BinarySearch(t.namedColumns, strings.ToLower(c.name)) // there can be many names and many columns
+	return found
+}
+
 // viewColumns returns the columns that the statement can name, and the key columns, which view may need.
 // It returns at least one column.
 func (t *boundTable) viewColumns() []column {
@@ -268,8 +278,7 @@ func (t *boundTable) viewColumns() []column {
 	}
 	var columns []column
 	for _, c := range t.columns {
-		_, isNamed := slices.BinarySearch(t.namedColumns, strings.ToLower(c.name)) // a binary search, because there can be many names and many columns
-		if isNamed || slices.Contains(t.plan.KeyColumns, c.name) {
+		if t.isNamed(c) || slices.Contains(t.plan.KeyColumns, c.name) {
 			columns = append(columns, c)
 		}
 	}

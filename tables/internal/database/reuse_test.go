@@ -259,3 +259,31 @@ func TestFullSpill(t *testing.T) {
 		t.Errorf("Start error = %v, want one with %q", err, want)
 	}
 }
+
+// TestPrepareAgain checks that a repeated statement is prepared for its third run, unless its views or the current time
+// could change.
+func TestPrepareAgain(t *testing.T) {
+	d := openDatabase(t, 64<<20)
+	run := func(sql, view string) (isPrepared bool) {
+		t.Helper()
+		runStatement(t, d, &Job{Memory: 64 << 20, SQL: sql, Views: []string{"CREATE OR REPLACE VIEW v AS SELECT " + view}})
+		if !d.Reuse().IsPossible {
+			t.Fatal("the database cannot be used again")
+		}
+		d.PrepareAgain()
+		return d.describedSQL != ""
+	}
+	const sql = "SELECT random() FROM v"
+	for i, want := range []bool{false, true, true} {
+		if got := run(sql, "1"); got != want {
+			t.Errorf("after run %d, the statement is prepared: %t, want %t", i+1, got, want)
+		}
+	}
+	d.describedSQL = "SELECT nothere" // cannot be prepared, so Start must use the prepared statement
+	run(d.describedSQL, "1")
+	for _, c := range []struct{ sql, view string }{{"SELECT 1", "1"}, {sql, "1"}, {sql, "2"}, {"SELECT localtime", "2"}, {"SELECT localtime", "2"}} {
+		if run(c.sql, c.view) {
+			t.Errorf("%s is prepared, want a statement that has run twice with the same views and does not use the time", c.sql)
+		}
+	}
+}

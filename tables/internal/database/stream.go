@@ -21,6 +21,7 @@ type stream struct {
 	ctx       context.Context // Start's context, stored because the methods of Rows take none
 	sql       string
 	result    duckdb.Result
+	chunks    chunks
 	options   duckdb.ArrowOptions
 	raw       *arrow.Schema // schema with DuckDB's types; see Database.schema
 	shown     *arrow.Schema // schema with the types that readers get
@@ -47,6 +48,9 @@ func (d *Database) stream(ctx context.Context, sql string) (_ *stream, err error
 	if err := canceled.Err(ctx); err != nil {
 		return nil, err
 	}
+	if s.chunks.result = s.result; d.mergesChunks {
+		s.chunks.mergeSmall()
+	}
 	s.options = duckdb.ResultGetArrowOptions(&s.result)
 	s.raw, s.shown, err = d.schema(duckdb.ColumnCount(&s.result), func(i duckdb.IdxT) (string, duckdb.LogicalType) {
 		return duckdb.ColumnName(&s.result, i), duckdb.ColumnLogicalType(&s.result, i)
@@ -57,6 +61,7 @@ func (d *Database) stream(ctx context.Context, sql string) (_ *stream, err error
 func (s *stream) Schema() *arrow.Schema { return s.shown }
 
 func (s *stream) End() {
+	s.chunks.close()
 	if s.options.Ptr != nil {
 		duckdb.DestroyArrowOptions(&s.options)
 	}
@@ -96,7 +101,7 @@ func (s *stream) Next() (arrow.RecordBatch, error) {
 	if err := canceled.Err(s.ctx); err != nil {
 		return nil, err
 	}
-	chunk := duckdb.FetchChunk(s.result)
+	chunk := s.chunks.next()
 	defer duckdb.DestroyDataChunk(&chunk)
 	if message := duckdb.ResultError(&s.result); message != "" {
 		return nil, decodeError(s.sql, message)
@@ -104,7 +109,7 @@ func (s *stream) Next() (arrow.RecordBatch, error) {
 	if err := canceled.Err(s.ctx); err != nil {
 		return nil, err // an interrupted query can look complete
 	}
-	if chunk.Ptr == nil || duckdb.DataChunkGetSize(chunk) == 0 {
+	if chunk.Ptr == nil {
 		s.d.isIncomplete = false
 		return nil, nil
 	}

@@ -48,7 +48,9 @@ func serveStatements(c *worker.Conn) error {
 				reuse = w.d.Reuse()
 			}
 			reuse.Growth = worker.Growth()
-			err = c.Send(reuse)
+			if err = c.Send(reuse); reuse.IsPossible {
+				w.d.PrepareAgain()
+			}
 		case m.Job != nil:
 			w.begin()
 			err = w.run(m.Job)
@@ -102,8 +104,8 @@ func (w *session) openDatabase(o *openRequest) error {
 	w.o = o.Options
 	d, err := Open(&o.Options, o.Dir)
 	if err == nil {
-		w.d = d
-		worker.Growth() // the first call starts the measurement of growth
+		w.d, d.mergesChunks = d, true // SendBatches merges batches too
+		worker.Growth()               // the first call starts the measurement of growth
 		err = worker.Limit(o.Options.Memory + processOverhead(&o.Options))
 	}
 	return errors.Join(err, w.c.Reply(true, err))

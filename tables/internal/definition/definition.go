@@ -29,6 +29,7 @@ type Definition struct {
 	key     key
 	mu      sync.Mutex
 	casters []cachedCaster // most recently added first
+	withIDs *arrow.Schema  // result of StoredWithIDs; nil before the first call
 }
 
 // key has everything that determines a definition, except the columns.
@@ -123,6 +124,16 @@ func (d *Definition) WithLineage(formatVersion int) *Definition {
 		Columns: columns, Put: schema.AddLineage(d.Put), Stored: schema.AddLineage(d.Stored), Logical: schema.AddLineage(d.Logical),
 		Settings: d.Settings, Order: d.Order, Rules: d.Rules,
 	}
+}
+
+// StoredWithIDs returns Stored with the Iceberg ID of each field in the metadata key PARQUET:field_id.
+func (d *Definition) StoredWithIDs() (_ *arrow.Schema, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.withIDs == nil {
+		d.withIDs, err = table.SchemaToArrowSchema(d.Columns, nil, true, false)
+	}
+	return d.withIDs, err
 }
 
 type cachedCaster struct {
