@@ -56,7 +56,7 @@ type bench struct {
 func main() {
 	duck.RunWorker()
 	b := &bench{ctx: context.Background(), ours: map[string]float64{}}
-	only := flag.String("only", "one,many,growing,bulk,upsert,stream,sql,resample,flight,series,writers,clients,hits,tpc,exec", "benchmarks to run, separated by commas")
+	only := flag.String("only", "one,many,growing,bulk,upsert,stream,sql,resample,flight,series,writers,clients,statements,hits,tpc,exec", "benchmarks to run, separated by commas")
 	flag.IntVar(&b.rounds, "rounds", 5, "runs of each test; the median is reported")
 	flag.IntVar(&b.rows, "rows", 1_000_000, "rows of the bulk append, the scan, the resampling and the updated table")
 	flag.IntVar(&b.streamRows, "stream-rows", 50_000, "rows of the streaming benchmark, in batches of 10")
@@ -79,7 +79,7 @@ func (b *bench) run(only string) (err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
 	parts := map[string]func() error{
 		"one": b.measureOne, "many": b.measureMany, "growing": b.measureGrowing, "bulk": b.measureBulk, "upsert": b.measureUpsert, "stream": b.measureStream, "sql": b.measureSQL, "flight": b.measureFlight,
-		"resample": b.measureResample, "series": b.measureSeries, "writers": b.measureWriters, "clients": b.measureClients, "hits": b.measureHits,
+		"resample": b.measureResample, "series": b.measureSeries, "writers": b.measureWriters, "clients": b.measureClients, "hits": b.measureHits, "statements": b.measureStatements,
 		"tpc": b.measureTPC, "exec": b.measureExec,
 	}
 	for name := range strings.SplitSeq(only, ",") {
