@@ -1,6 +1,6 @@
 """Measures a peer: peers.py PEER DIR ROUNDS WHAT [METADATA] prints the seconds of each operation as JSON.
 
-WHAT is bulk, upsert, stream, writers, statements, hits, one or resample. DIR/rows.parquet has the rows, DIR/changes.parquet
+WHAT is bulk, upsert, stream, writers, statements, fetch, hits, one or resample. DIR/rows.parquet has the rows, DIR/changes.parquet
 the rows to upsert, and DIR/hits.parquet the rows for hits. METADATA is the metadata file of one of our tables, for the peer duckiceberg.
 """
 import contextlib
@@ -262,6 +262,35 @@ def measure_statements(place):
         return {key: statistics.median(t) for key, t in times.items()}
 
 
+def measure_fetch(place):
+    import pyarrow.parquet as pq
+
+    count = pq.read_metadata(rows).num_rows
+
+    def fetch(_):
+        got = all_rows()
+        if got.num_rows != count:
+            sys.exit(f"{peer}: fetched {got.num_rows} rows, want {count}")
+
+    with contextlib.ExitStack() as stack:
+        if peer == "adbc":
+            import adbc_driver_flightsql.dbapi as flightsql
+
+            cursor = stack.enter_context(flightsql.connect(f"grpc://localhost:{sys.argv[5]}", autocommit=True)).cursor()
+
+            def all_rows():
+                cursor.execute("select * from b.points")
+                return cursor.fetch_arrow_table()
+        else:
+            db = stack.enter_context(quack(place))()
+            db.execute(f"create table remote.points as from read_parquet('{rows}')")
+
+            def all_rows():
+                return db.sql("from remote.query('select * from points')").to_arrow_table()
+
+        return {"fetch": median(fetch)}
+
+
 def hits(place):
     """Runs the queries of hits.sql, and returns their rows as strings."""
     queries = pathlib.Path(__file__).with_name("hits.sql").read_text().split(";")[:-1]
@@ -323,6 +352,6 @@ def pyiceberg(place):
 if what == "serve":
     serve(sys.argv[5])
 else:
-    works = {"bulk": measure_bulk, "upsert": measure_upsert, "stream": measure_stream, "writers": measure_writers, "statements": measure_statements, "hits": hits, "resample": resample}
+    works = {"bulk": measure_bulk, "upsert": measure_upsert, "stream": measure_stream, "writers": measure_writers, "statements": measure_statements, "fetch": measure_fetch, "hits": hits, "resample": resample}
     with tempfile.TemporaryDirectory(dir=directory) as place:
         print(json.dumps((pyiceberg if peer == "pyiceberg" else works[what])(place)))

@@ -53,6 +53,16 @@ func statementsJob(clients, kind string) string {
 	return fmt.Sprintf("look up a row by SQL; clients: %s%s", clients, map[string]string{"prepared": ", prepared"}[kind])
 }
 
+// measureFetch measures fetching all rows of a table in Python, from our server by ADBC and from Quack's server.
+func (b *bench) measureFetch() error {
+	return b.withPoints(b.fetchRows, func(port int) error {
+		job := fmt.Sprintf("fetch %d rows of 2 columns by SQL", b.fetchRows)
+		return b.reportPeers("fetch", []string{"adbc", "quack"}, func(peer, _ string) (string, string) {
+			return job, map[string]string{"adbc": "tables", "quack": "quack"}[peer]
+		}, fmt.Sprint(port))
+	})
+}
+
 // withPoints serves a table "points" with n rows while f runs. Peers read the rows from a file.
 func (b *bench) withPoints(n int, f func(port int) error) error {
 	batch := points(n)
