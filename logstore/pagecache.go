@@ -20,8 +20,8 @@ const pageLen = 4096
 const evictLen = 8 << 20
 
 const (
-	probeTables = 16  // a page cache is small if it cannot hold the segments of so many full tables
-	evictTables = 256 // segments of so many full tables are evicted before the store probes again
+	probeTables = 16  // full tables whose segments a page cache holds, unless it is small
+	evictTables = 256 // full tables whose segments are evicted before the store probes again
 )
 
 // cacheProbe finds out whether the page cache is small: whether the system removes segments that
@@ -107,7 +107,7 @@ func (sc *scanner) prefetch(lastRange int) {
 		return
 	}
 	sc.prefetchAt = max(sc.prefetched, sc.nextRange)
-	sc.prefetched = packRanges(sc.prefetchAt, lastRange+1, sc.rangeSize, min(sc.memory, maxPrefetch))
+	sc.prefetched = packRanges(sc.prefetchAt, lastRange+1, sc.rangeSize, min(max(sc.memory, minWorkerBytes), maxPrefetch))
 	lo, hi := segment.HashBounds(sc.prefetchAt, sc.prefetched, sc.bits)
 	for _, seg := range sc.v.segments {
 		off := seg.Offsets[seg.RangeIndex(lo)]

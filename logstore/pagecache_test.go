@@ -17,11 +17,12 @@ import (
 // cacheFS is a file system with a simulated page cache, which notes what the store does with it.
 type cacheFS struct {
 	vfs.FS
-	mu       sync.Mutex
-	evicting bool // the system has removed a tenth of every file from the cache
-	touched  map[string]map[int64]bool
-	partial  []string                  // writes that would read a page from the disk
-	hints    map[string]map[int64]bool // offsets of the pages with a hint, by hint and file
+	mu         sync.Mutex
+	evicting   bool // the system has removed a tenth of every file from the cache
+	touched    map[string]map[int64]bool
+	partial    []string // writes that would read a page from the disk
+	prefetches int
+	hints      map[string]map[int64]bool // offsets of the pages with a hint, by hint and file
 }
 
 func (c *cacheFS) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, error) {
@@ -72,7 +73,10 @@ func (f *cacheFile) note(hint string, off, n int64) {
 	}
 }
 
-func (f *cacheFile) Prefetch(off, n int64)  { f.note("prefetch", off, n) }
+func (f *cacheFile) Prefetch(off, n int64) {
+	f.note("prefetch", off, n)
+	f.c.prefetches++
+}
 func (f *cacheFile) WriteBack(off, n int64) { f.note("write back", off, n) }
 func (f *cacheFile) Evict(off, n int64)     { f.note("evict", off, n) }
 
@@ -155,10 +159,13 @@ func TestScarceCache(t *testing.T) {
 	}
 }
 
-// TestScanPrefetches checks that a scan prefetches what it reads.
+// TestScanPrefetches checks that a scan prefetches what it reads, with few requests even if other
+// scans use the memory.
 func TestScanPrefetches(t *testing.T) {
 	s, c := openCached(t)
 	appendPieces(t, s, 1000)
+	s.scanMemory.Add(2 * s.readBytes)
+	defer s.scanMemory.Add(-2 * s.readBytes)
 	for _, err := range s.Scan(context.Background()) {
 		if err != nil {
 			t.Fatal(err)
@@ -166,6 +173,9 @@ func TestScanPrefetches(t *testing.T) {
 	}
 	if n, all := c.pages(s, "prefetch"); n < all*9/10 { // footers and hot runs are not prefetched
 		t.Errorf("%d of %d pages were prefetched", n, all)
+	}
+	if n := s.SegmentCount(); c.prefetches > n {
+		t.Errorf("the scan made %d requests for %d segments", c.prefetches, n)
 	}
 }
 
