@@ -2,7 +2,6 @@ package logstore
 
 import (
 	"io"
-	"math"
 
 	"github.com/go-partd/partd/internal/segment"
 	"github.com/go-partd/partd/internal/vfs"
@@ -20,43 +19,64 @@ const pageLen = 4096
 // system has written them to the disk.
 const evictLen = 8 << 20
 
-// cacheProbe is data that was recently written: the segments since Open in one file.
+const (
+	probeTables = 16  // full tables whose segments a page cache holds, unless it is small
+	evictTables = 256 // full tables whose segments are evicted before the store probes again
+)
+
+// cacheProbe finds out whether the page cache is small: whether the system removes segments that
+// were written recently. Later, it tries again, because other programs may have used the memory.
 type cacheProbe struct {
-	file       *dataFile // nil if no segment was written
+	isSmall bool
+	written int64       // bytes of segments written since isSmall changed, or since the first range
+	ranges  []fileRange // the segments counted in written; empty if isSmall
+}
+
+type fileRange struct {
+	file       *dataFile
 	start, end int64
 }
 
-// add adds a segment, unless it is in a later file.
-func (p *cacheProbe) add(seg *storedSegment) {
-	if p.file == nil {
-		p.file, p.start = seg.file, seg.Start
+// add adds a new segment. tableLen is the length of a full table.
+func (p *cacheProbe) add(seg *storedSegment, tableLen int) {
+	tables := probeTables
+	if p.isSmall {
+		tables = evictTables
 	}
-	if p.file == seg.file {
-		p.end = seg.End
+	if p.written >= int64(tables)*int64(tableLen) {
+		*p = cacheProbe{}
+	}
+	p.written += seg.End - seg.Start
+	if p.isSmall {
+		return
+	}
+	if n := len(p.ranges); n > 0 && p.ranges[n-1].file == seg.file {
+		p.ranges[n-1].end = seg.End
+	} else {
+		p.ranges = append(p.ranges, fileRange{seg.file, seg.Start, seg.End})
 	}
 }
 
-// isEvicted reports whether the page cache has lost a part of the data.
-func (p *cacheProbe) isEvicted() bool {
-	if p.file == nil {
-		return false
+// check sets isSmall if the system has removed a part of the oldest segments. It then removes the
+// others as well.
+func (p *cacheProbe) check() {
+	for i, r := range p.ranges {
+		c, ok := r.file.f.(vfs.Cacher)
+		n := r.end - r.start
+		if !ok || i == 0 && c.Evicted(r.start, n) <= n/16 {
+			return
+		}
+		c.Evict(r.start, n)
 	}
-	c, ok := p.file.f.(vfs.Cacher)
-	n := p.end - p.start
-	return ok && c.Cached(p.start, n) < n-n/16
+	if len(p.ranges) > 0 {
+		*p = cacheProbe{isSmall: true}
+	}
 }
 
 // output returns the writer for a segment in f.
 func (sl *sealer) output(f *dataFile) io.WriterAt {
-	if !sl.cacheLimited && sl.probe.isEvicted() {
-		sl.cacheLimited = true
-		for _, old := range sl.catalog.files.files() {
-			if c, ok := old.f.(vfs.Cacher); ok {
-				c.Evict(0, math.MaxInt64)
-			}
-		}
-	}
-	if c, ok := f.f.(vfs.Cacher); ok && sl.cacheLimited {
+	sl.probe.check()
+	if c, ok := f.f.(vfs.Cacher); ok && sl.probe.isSmall {
 		return evictingWriter{f.f, c}
 	}
 	return f.f
@@ -87,7 +107,7 @@ func (sc *scanner) prefetch(lastRange int) {
 		return
 	}
 	sc.prefetchAt = max(sc.prefetched, sc.nextRange)
-	sc.prefetched = packRanges(sc.prefetchAt, lastRange+1, sc.rangeSize, min(sc.memory, maxPrefetch))
+	sc.prefetched = packRanges(sc.prefetchAt, lastRange+1, sc.rangeSize, min(max(sc.memory, minWorkerBytes), maxPrefetch))
 	lo, hi := segment.HashBounds(sc.prefetchAt, sc.prefetched, sc.bits)
 	for _, seg := range sc.v.segments {
 		off := seg.Offsets[seg.RangeIndex(lo)]

@@ -17,11 +17,12 @@ import (
 // cacheFS is a file system with a simulated page cache, which notes what the store does with it.
 type cacheFS struct {
 	vfs.FS
-	mu       sync.Mutex
-	evicting bool // the cache has lost a tenth of every file
-	touched  map[string]map[int64]bool
-	partial  []string                  // writes that would read a page from the disk
-	hints    map[string]map[int64]bool // offsets of the pages with a hint, by hint and file
+	mu         sync.Mutex
+	evicting   bool // the system has removed a tenth of every file from the cache
+	touched    map[string]map[int64]bool
+	partial    []string // writes that would read a page from the disk
+	prefetches int
+	hints      map[string]map[int64]bool // offsets of the pages with a hint, by hint and file
 }
 
 func (c *cacheFS) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, error) {
@@ -72,17 +73,20 @@ func (f *cacheFile) note(hint string, off, n int64) {
 	}
 }
 
-func (f *cacheFile) Prefetch(off, n int64)  { f.note("prefetch", off, n) }
+func (f *cacheFile) Prefetch(off, n int64) {
+	f.note("prefetch", off, n)
+	f.c.prefetches++
+}
 func (f *cacheFile) WriteBack(off, n int64) { f.note("write back", off, n) }
 func (f *cacheFile) Evict(off, n int64)     { f.note("evict", off, n) }
 
-func (f *cacheFile) Cached(_, n int64) int64 {
+func (f *cacheFile) Evicted(_, n int64) int64 {
 	f.c.mu.Lock()
 	defer f.c.mu.Unlock()
 	if f.c.evicting {
-		return n - n/10
+		return n / 10
 	}
-	return n
+	return 0
 }
 
 // pages returns the number of pages of segments with a hint, and their files' pages.
@@ -119,11 +123,18 @@ func appendPieces(t *testing.T, s *Store, n int) {
 	}
 }
 
-// TestScarceCache checks that a store writes and evicts its segments at once after the page cache
-// has lost a part of them, and not before.
+// TestScarceCache checks that a store writes and evicts its segments at once after the system has
+// removed a part of the recent ones from the page cache, and not before or forever.
 func TestScarceCache(t *testing.T) {
 	s, c := openCached(t)
-	appendPieces(t, s, 1000)
+	fill := func(tables int) {
+		const piecesPerTable = 120 // more than needed
+		appendPieces(t, s, tables*piecesPerTable)
+		s.sealer.rotate.Store(true) // begin another file
+	}
+	fill(probeTables)
+	_, old := c.pages(s, "evict")
+	fill(4)
 	for _, hint := range []string{"write back", "evict"} {
 		if n, _ := c.pages(s, hint); n != 0 {
 			t.Errorf("with enough cache, the store did %q for %d pages", hint, n)
@@ -131,20 +142,30 @@ func TestScarceCache(t *testing.T) {
 	}
 	_, before := c.pages(s, "evict")
 	c.evicting = true
-	s.sealer.rotate.Store(true) // use a new file, so that the first one is evicted as a whole
-	appendPieces(t, s, 1000)
-	if n, all := c.pages(s, "write back"); n < all-before {
-		t.Errorf("%d pages were written back, want at least %d", n, all-before)
+	fill(4)
+	written, all := c.pages(s, "write back")
+	if written < all-before {
+		t.Errorf("%d pages were written back, want at least %d", written, all-before)
 	}
-	if n, all := c.pages(s, "evict"); n < all*9/10 {
-		t.Errorf("%d of %d pages were evicted", n, all)
+	if n, _ := c.pages(s, "evict"); n < (all-old)*9/10 || n > all-old*3/4 {
+		t.Errorf("%d pages of %d were evicted, want those after the first %d", n, all, old)
+	}
+	c.evicting = false
+	fill(evictTables)
+	written, _ = c.pages(s, "write back")
+	fill(4)
+	if n, _ := c.pages(s, "write back"); n != written {
+		t.Errorf("after the cache had grown, %d pages were written back", n-written)
 	}
 }
 
-// TestScanPrefetches checks that a scan prefetches what it reads.
+// TestScanPrefetches checks that a scan prefetches what it reads, with few requests even if other
+// scans use the memory.
 func TestScanPrefetches(t *testing.T) {
 	s, c := openCached(t)
 	appendPieces(t, s, 1000)
+	s.scanMemory.Add(2 * s.readBytes)
+	defer s.scanMemory.Add(-2 * s.readBytes)
 	for _, err := range s.Scan(context.Background()) {
 		if err != nil {
 			t.Fatal(err)
@@ -152,6 +173,9 @@ func TestScanPrefetches(t *testing.T) {
 	}
 	if n, all := c.pages(s, "prefetch"); n < all*9/10 { // footers and hot runs are not prefetched
 		t.Errorf("%d of %d pages were prefetched", n, all)
+	}
+	if n := s.SegmentCount(); c.prefetches > n {
+		t.Errorf("the scan made %d requests for %d segments", c.prefetches, n)
 	}
 }
 

@@ -103,7 +103,6 @@ func (s *Store) seal(t *table, edit func(m *manifest), done chan struct{}) {
 		s.counters.seals.Add(1)
 		for _, seg := range segments {
 			seg.file.end = seg.End
-			s.sealer.probe.add(seg)
 		}
 		s.addSegments(segments)
 		s.tables.frozen = nil
@@ -149,9 +148,7 @@ type sealer struct {
 
 	file   *dataFile   // file for the next segment
 	rotate atomic.Bool // use a new file, because a merge of segments in file is running
-
-	probe        cacheProbe
-	cacheLimited bool // the page cache is smaller than the store
+	probe  cacheProbe
 }
 
 // write appends a frozen table to a segment file. The caller must add the segment to the manifest.
@@ -230,7 +227,9 @@ func (sl *sealer) append(f *dataFile, t *table) (*storedSegment, error) {
 		return nil, err
 	}
 	f.dirty.Store(true)
-	return &storedSegment{Layout: w.Layout, file: f, ledger: t.ledger}, nil
+	seg := &storedSegment{Layout: w.Layout, file: f, ledger: t.ledger}
+	sl.probe.add(seg, len(t.arena))
+	return seg, nil
 }
 
 func (t *table) writeEntries(w *segment.Writer, p int, choose func(key []byte) bool) error {

@@ -70,15 +70,19 @@ func (f osFile) WriteBack(off, n int64) {
 	}
 }
 
-func (f osFile) Cached(off, n int64) int64 {
-	// See cachestat(2), which Linux has since version 6.5.
+func (f osFile) Evicted(off, n int64) int64 {
+	return int64(f.cacheStats(off, n).evicted) * int64(os.Getpagesize())
+}
+
+// cacheStats contains numbers of pages.
+type cacheStats struct{ cached, dirty, writeback, evicted, recentlyEvicted uint64 }
+
+// cacheStats returns zeros if the system does not know the file's pages: cachestat(2) exists since
+// Linux 6.5, and does not see the pages of an overlay file system.
+func (f osFile) cacheStats(off, n int64) (stats cacheStats) {
 	section := struct{ off, n uint64 }{uint64(off), uint64(n)}
-	var pages struct{ cached, dirty, writeback, evicted, recentlyEvicted uint64 }
-	cached := n
 	f.control(func(fd int) {
-		if _, _, errno := unix.Syscall6(unix.SYS_CACHESTAT, uintptr(fd), uintptr(unsafe.Pointer(&section)), uintptr(unsafe.Pointer(&pages)), 0, 0, 0); errno == 0 {
-			cached = int64(pages.cached) * int64(os.Getpagesize())
-		}
+		_, _, _ = unix.Syscall6(unix.SYS_CACHESTAT, uintptr(fd), uintptr(unsafe.Pointer(&section)), uintptr(unsafe.Pointer(&stats)), 0, 0, 0)
 	})
-	return cached
+	return stats
 }

@@ -53,9 +53,9 @@ type Cacher interface {
 	WriteBack(off, n int64)
 	// Evict removes a range from the cache, except pages that are not yet on the disk.
 	Evict(off, n int64)
-	// Cached returns how many bytes of a range are in the cache, rounded up to whole pages. It
-	// returns at least n if that is unknown.
-	Cached(off, n int64) int64
+	// Evicted returns how many bytes of a range the system has removed from the cache to free
+	// memory. It does not count what Evict removed, and returns 0 if the number is unknown.
+	Evicted(off, n int64) int64
 }
 
 // Info describes a file. It must not contain pointers, so that returning it does not allocate memory.
