@@ -21,22 +21,27 @@ import (
 // frames, against our server and against shoots' own server.
 func (b *bench) measureFlight() error {
 	const rows, columns = 500_000, 50
-	return b.withSQL(&duck.Options{TempDir: b.dir}, tables.Options{}, func(s *tables.Store) error {
-		l, err := net.Listen("tcp", "localhost:0")
-		if err != nil {
-			return err
-		}
-		server, err := flightd.New(s, nil)
-		if err != nil {
-			return errors.Join(err, l.Close())
-		}
-		ctx, stop := context.WithCancel(b.ctx)
-		serveErr := make(chan error, 1)
-		go func() { serveErr <- server.Serve(ctx, l) }()
-		benchErr := b.runFlightPeer(l.Addr().(*net.TCPAddr).Port, rows, columns)
-		stop()
-		return errors.Join(benchErr, <-serveErr)
+	return b.withSQL(&duck.Options{TempDir: b.dir, Processes: true}, tables.Options{}, func(s *tables.Store) error {
+		return b.serve(s, func(port int) error { return b.runFlightPeer(port, rows, columns) })
 	})
+}
+
+// serve serves a store over Flight while f runs.
+func (b *bench) serve(s *tables.Store, f func(port int) error) error {
+	l, err := net.Listen("tcp", "localhost:0")
+	if err != nil {
+		return err
+	}
+	server, err := flightd.New(s, nil)
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
+	ctx, stop := context.WithCancel(b.ctx)
+	serveErr := make(chan error, 1)
+	go func() { serveErr <- server.Serve(ctx, l) }()
+	benchErr := f(l.Addr().(*net.TCPAddr).Port)
+	stop()
+	return errors.Join(benchErr, <-serveErr)
 }
 
 func (b *bench) runFlightPeer(port, rows, columns int) error {

@@ -10,6 +10,7 @@
 //	cd tables && GOWORK=off go run ./bench --only stream --stream-rows 300000
 //	cd tables && GOWORK=off go run ./bench --only upsert --upsert-rows 1000000 --rounds 1
 //	cd tables && GOWORK=off go run ./bench --only tpc
+//	cd tables && GOWORK=off go run ./bench --only statements,fetch --fetch-rows 60000000 --rounds 3
 //	cd tables && GOWORK=off go run ./bench --only exec --rows 10000000
 package main
 
@@ -46,6 +47,7 @@ type bench struct {
 	seriesRows int
 	hitsRows   int
 	upsertRows int
+	fetchRows  int
 	tpcScale   float64
 	figures    string
 
@@ -56,13 +58,14 @@ type bench struct {
 func main() {
 	duck.RunWorker()
 	b := &bench{ctx: context.Background(), ours: map[string]float64{}}
-	only := flag.String("only", "one,many,growing,bulk,upsert,stream,sql,resample,flight,series,writers,clients,hits,tpc,exec", "benchmarks to run, separated by commas")
+	only := flag.String("only", "one,many,growing,bulk,upsert,stream,sql,resample,flight,series,writers,clients,statements,fetch,hits,tpc,exec", "benchmarks to run, separated by commas")
 	flag.IntVar(&b.rounds, "rounds", 5, "runs of each test; the median is reported")
 	flag.IntVar(&b.rows, "rows", 1_000_000, "rows of the bulk append, the scan, the resampling and the updated table")
 	flag.IntVar(&b.streamRows, "stream-rows", 50_000, "rows of the streaming benchmark, in batches of 10")
 	flag.IntVar(&b.seriesRows, "series-rows", 1_000_000, "rows of the time series before the measured appends")
 	flag.IntVar(&b.hitsRows, "hits-rows", 1_000_000, "rows of the table hits, for queries like ClickBench's")
 	flag.IntVar(&b.upsertRows, "upsert-rows", 100_000, "rows to upsert into ten times as many")
+	flag.IntVar(&b.fetchRows, "fetch-rows", 10_000_000, "rows to fetch by SQL")
 	flag.Float64Var(&b.tpcScale, "tpc-scale", 0.05, "scale factor of TPC-H and TPC-DS")
 	flag.StringVar(&b.figures, "figures", "", "add the medians to this `file`, in the format of docs/plots/draw")
 	flag.Parse()
@@ -79,7 +82,7 @@ func (b *bench) run(only string) (err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
 	parts := map[string]func() error{
 		"one": b.measureOne, "many": b.measureMany, "growing": b.measureGrowing, "bulk": b.measureBulk, "upsert": b.measureUpsert, "stream": b.measureStream, "sql": b.measureSQL, "flight": b.measureFlight,
-		"resample": b.measureResample, "series": b.measureSeries, "writers": b.measureWriters, "clients": b.measureClients, "hits": b.measureHits,
+		"resample": b.measureResample, "series": b.measureSeries, "writers": b.measureWriters, "clients": b.measureClients, "hits": b.measureHits, "statements": b.measureStatements, "fetch": b.measureFetch,
 		"tpc": b.measureTPC, "exec": b.measureExec,
 	}
 	for name := range strings.SplitSeq(only, ",") {

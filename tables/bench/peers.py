@@ -1,6 +1,6 @@
 """Measures a peer: peers.py PEER DIR ROUNDS WHAT [METADATA] prints the seconds of each operation as JSON.
 
-WHAT is bulk, upsert, stream, writers, hits, one or resample. DIR/rows.parquet has the rows, DIR/changes.parquet
+WHAT is bulk, upsert, stream, writers, statements, fetch, hits, one or resample. DIR/rows.parquet has the rows, DIR/changes.parquet
 the rows to upsert, and DIR/hits.parquet the rows for hits. METADATA is the metadata file of one of our tables, for the peer duckiceberg.
 """
 import contextlib
@@ -136,25 +136,25 @@ def measure_stream(place):
     return {{"duckdb": "DuckDB", "ducklake": "DuckLake", "quack": "Quack"}[peer]: elapsed}
 
 
-def time_per_row(clients, insert, own_tables, seconds=2):
-    """Inserts rows from all clients concurrently for some seconds. Returns the elapsed time divided by the number of rows."""
-    inserted = [0] * len(clients)
+def time_per_call(calls, seconds):
+    """Repeats all calls concurrently for some seconds, each in its own thread. Returns the elapsed time divided by the number of calls."""
+    completed = [0] * len(calls)
 
-    def write(k):
+    def repeat(k):
         while time.perf_counter() < end:
-            clients[k].execute(insert(f"t{k if own_tables else 0}"))
-            inserted[k] += 1
+            calls[k]()
+            completed[k] += 1
 
     start = time.perf_counter()
     end = start + seconds
-    threads = [threading.Thread(target=write, args=(k,)) for k in range(len(clients))]
+    threads = [threading.Thread(target=repeat, args=(k,)) for k in range(len(calls))]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    if not all(inserted):
-        sys.exit(f"{peer}: one of {len(clients)} clients wrote no rows")
-    return (time.perf_counter() - start) / sum(inserted)
+    if not all(completed):
+        sys.exit(f"{peer}: one of {len(calls)} clients completed no call")
+    return (time.perf_counter() - start) / sum(completed)
 
 
 def measure_writers(place):
@@ -175,8 +175,120 @@ def measure_writers(place):
         results = {(n, own_tables): [] for n in counts for own_tables in (False, True) if n > 1 or not own_tables}
         for _ in range(rounds):
             for (n, own_tables), times in results.items():
-                times.append(time_per_row(clients[:n], insert, own_tables))
+                statements = [insert(f"t{k if own_tables else 0}") for k in range(n)]
+                times.append(time_per_call([lambda db=db, s=s: db.execute(s) for db, s in zip(clients, statements)], 2))
         return {f"{n} {'each' if own_tables else 'one'}": statistics.median(times) for (n, own_tables), times in results.items()}
+
+
+@contextlib.contextmanager
+def adbc_lookups(_):
+    """Yields eight functions that look up rows on our server, and eight that do so by a prepared statement."""
+    import adbc_driver_flightsql.dbapi as flightsql
+
+    with contextlib.ExitStack() as stack:
+        connect = lambda: stack.enter_context(flightsql.connect(f"grpc://localhost:{sys.argv[5]}", autocommit=True)).cursor()
+
+        def execute(cursor, *statement):
+            cursor.execute(*statement)
+            return cursor.fetch_arrow_table()
+
+        yield {
+            "": [lambda id, c=connect(): execute(c, f"select id, value from b.points where id = {id}") for _ in range(8)],
+            " prepared": [lambda id, c=connect(): execute(c, "select id, value from b.points where id = ?", (id,)) for _ in range(8)],
+        }
+
+
+@contextlib.contextmanager
+def quack_lookups(place):
+    with quack(place) as connect:
+        clients = [connect() for _ in range(8)]
+        clients[0].execute(f"create table remote.points as from read_parquet('{rows}')")
+        yield {"": [lambda id, db=db: db.sql(f"from remote.query('select id, value from points where id = {id}')").to_arrow_table() for db in clients]}
+
+
+@contextlib.contextmanager
+def shoots_lookups(place):
+    import pyarrow.parquet as pq
+    from pyarrow import flight
+    from shoots import ShootsClient
+
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-W", "ignore", "-m", "shoots.shoots_server", "--port", str(port), "--bucket_dir", place]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        for _ in range(100):
+            with contextlib.suppress(Exception):
+                ShootsClient("localhost", port).ping()
+                break
+            time.sleep(0.2)
+        clients = [ShootsClient("localhost", port).client for _ in range(8)]
+        table = pq.read_table(rows)
+        descriptor = flight.FlightDescriptor.for_command(json.dumps({"name": "points", "mode": "replace", "bucket": "b", "batch_size": 131072}).encode())
+        writer, _ = clients[0].do_put(descriptor, table.schema)
+        with writer:
+            writer.write_table(table, 131072)
+
+        def lookup(client, id):
+            ticket = {"name": "points", "bucket": "b", "sql": f"select id, value from points where id = {id}"}
+            return client.do_get(flight.Ticket(json.dumps(ticket).encode())).read_all()
+
+        yield {"": [lambda id, c=c: lookup(c, id) for c in clients]}
+    finally:
+        server.kill()
+
+
+def measure_statements(place):
+    """Looks up single rows with one and with eight clients. The keys of the result name the number of clients and the kind of statement."""
+    import random
+
+    import pyarrow.parquet as pq
+
+    count = pq.read_metadata(rows).num_rows
+
+    def check(lookup):
+        id = random.randrange(count)
+        if lookup(id).column("id").to_pylist() != [id]:
+            sys.exit(f"{peer}: looking up {id} returned another row, or none")
+
+    with {"adbc": adbc_lookups, "quack": quack_lookups, "shoots": shoots_lookups}[peer](place) as lookups:
+        calls = {kind: [lambda f=f: check(f) for f in functions] for kind, functions in lookups.items()}
+        times = {f"{n}{kind}": [] for kind in calls for n in (1, 8)}
+        for _ in range(rounds):
+            for kind, functions in calls.items():
+                for n in (1, 8):
+                    times[f"{n}{kind}"].append(time_per_call(functions[:n], 1))
+        return {key: statistics.median(t) for key, t in times.items()}
+
+
+def measure_fetch(place):
+    import pyarrow.parquet as pq
+
+    count = pq.read_metadata(rows).num_rows
+
+    def fetch(_):
+        got = all_rows()
+        if got.num_rows != count:
+            sys.exit(f"{peer}: fetched {got.num_rows} rows, want {count}")
+
+    with contextlib.ExitStack() as stack:
+        if peer == "adbc":
+            import adbc_driver_flightsql.dbapi as flightsql
+
+            cursor = stack.enter_context(flightsql.connect(f"grpc://localhost:{sys.argv[5]}", autocommit=True)).cursor()
+
+            def all_rows():
+                cursor.execute("select * from b.points")
+                return cursor.fetch_arrow_table()
+        else:
+            db = stack.enter_context(quack(place))()
+            db.execute(f"create table remote.points as from read_parquet('{rows}')")
+
+            def all_rows():
+                return db.sql("from remote.query('select * from points')").to_arrow_table()
+
+        return {"fetch": median(fetch)}
 
 
 def hits(place):
@@ -240,6 +352,6 @@ def pyiceberg(place):
 if what == "serve":
     serve(sys.argv[5])
 else:
-    works = {"bulk": measure_bulk, "upsert": measure_upsert, "stream": measure_stream, "writers": measure_writers, "hits": hits, "resample": resample}
+    works = {"bulk": measure_bulk, "upsert": measure_upsert, "stream": measure_stream, "writers": measure_writers, "statements": measure_statements, "fetch": measure_fetch, "hits": hits, "resample": resample}
     with tempfile.TemporaryDirectory(dir=directory) as place:
         print(json.dumps((pyiceberg if peer == "pyiceberg" else works[what])(place)))

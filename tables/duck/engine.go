@@ -28,6 +28,7 @@ type Engine struct {
 	temp    *tempdir.Set
 	dir     string
 	slots   chan struct{} // has one element for each running query
+	shared  chan struct{} // has one element for each statement with a permit of awaitShared
 	scratch scratch
 
 	statements preparedCache
@@ -68,6 +69,7 @@ func New(o *Options) (*Engine, error) {
 		return nil, fmt.Errorf("tables: SQL options: TempDir: %w", err)
 	}
 	e.slots = make(chan struct{}, e.opts.Queries)
+	e.shared = make(chan struct{}, max(maxIdle/2, runtime.GOMAXPROCS(0)/2))
 	e.closed, e.markClosed = context.WithCancel(context.Background())
 	e.scratch.dir = e.dir
 	return e, nil
@@ -193,14 +195,26 @@ func (e *Engine) share() int64 {
 	return e.opts.Total / 2 / int64(e.opts.Queries)
 }
 
-// borrow borrows up to n bytes from the shared half of Options.Total, but at most half of the bytes that
-// are unused there, and returns how many it borrowed. A negative n gives back bytes.
-func (e *Engine) borrow(n int64) int64 {
+// borrow borrows bytes from the shared half of Options.Total, but at most half of the bytes that are unused there, and
+// returns how many it borrowed. With them, a query may use limit, or a half, a quarter and so on: only queries with
+// equal limits can run in the same database.
+func (e *Engine) borrow(limit int64) int64 {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	n = min(n, (e.opts.Total/2-e.borrowedBytes)/2)
-	e.borrowedBytes += n
-	return n
+	for ; limit > e.share(); limit /= 2 {
+		if n := limit - e.share(); n <= (e.opts.Total/2-e.borrowedBytes)/2 {
+			e.borrowedBytes += n
+			return n
+		}
+	}
+	return 0
+}
+
+// giveBackMemory gives back n bytes that borrow returned.
+func (e *Engine) giveBackMemory(n int64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.borrowedBytes -= n
 }
 
 // rawResult is a result that another process sends as encoded messages.

@@ -26,12 +26,16 @@ const (
 // a statement, and can now run only statements on the same tables in the same state.
 const maxIdle = 4
 
+// maxWait is about the time to start a process.
+const maxWait = 100 * time.Millisecond
+
 // lease is a database that one statement uses, or that is idle.
 type lease struct {
 	db  database.Runner
 	key string // identifies the statements that the database can run (database.Job.Key); "" if the database has run none yet
 
 	wasIdle   bool      // whether the database was idle before this statement
+	isShared  bool      // whether the lease holds a permit of Engine.awaitShared
 	hasGrown  bool      // whether the database's process has grown by more than smallGrowth
 	idleSince time.Time // when a used database became idle
 }
@@ -49,16 +53,16 @@ const anyKey = "any"
 type idleDatabases []lease
 
 // choose returns the index of an idle database that can run a statement with a key, or -1. If the caller
-// has other running statements, choose returns only databases that have run no statement, and reserves
-// maxIdle/2 of them for other callers.
-func (ds idleDatabases) choose(key string, hasOtherStatements bool) int {
+// has other running statements, choose reserves maxIdle/2 of the databases that have run no statement for other
+// callers. It then returns a database that has run a statement only if isShared.
+func (ds idleDatabases) choose(key string, hasOtherStatements, isShared bool) int {
 	unused, unusedCount := -1, 0
 	for i, d := range slices.Backward(ds) {
 		switch {
 		case d.key == "":
 			unused = i
 			unusedCount++
-		case !hasOtherStatements && (key == anyKey || key == d.key):
+		case (isShared || !hasOtherStatements) && (key == anyKey || key == d.key):
 			return i
 		}
 	}
@@ -120,15 +124,31 @@ func (ds idleDatabases) close() {
 	}
 }
 
-func (e *Engine) acquireDatabase(ctx context.Context, key string) (lease, error) {
+// awaitShared waits for a permit to use idle databases that have run a statement. Only statements whose callers have
+// other running statements need one. Few such statements have a permit at a time, because they run with normal
+// priority. After maxWait, awaitShared returns false.
+func (e *Engine) awaitShared(ctx context.Context) bool {
+	if !worker.HasOtherJobs(ctx) {
+		return false
+	}
+	select {
+	case e.shared <- struct{}{}:
+		return true
+	case <-ctx.Done():
+	case <-time.After(maxWait):
+	}
+	return false
+}
+
+func (e *Engine) acquireDatabase(ctx context.Context, key string, isShared bool) (lease, error) {
 	hasOthers := worker.HasOtherJobs(ctx)
-	if !hasOthers {
+	if isShared || !hasOthers {
 		e.awaitRecycling(ctx, key)
 	}
 	for {
 		e.mu.Lock()
 		var d lease
-		if i := e.idle.choose(key, hasOthers); i >= 0 && !e.isClosed() {
+		if i := e.idle.choose(key, hasOthers, isShared); i >= 0 && !e.isClosed() {
 			d = e.idle.remove(i)
 			d.wasIdle = true
 		}
@@ -136,6 +156,9 @@ func (e *Engine) acquireDatabase(ctx context.Context, key string) (lease, error)
 		e.mu.Unlock()
 		excess.close()
 		if d.db == nil {
+			if isShared { // open it with normal priority, so that it can be reused
+				ctx = worker.WithCaller(ctx, "", func() bool { return false })
+			}
 			db, err := e.open(ctx)
 			return lease{db: db}, err
 		}
@@ -151,7 +174,7 @@ func (e *Engine) acquireDatabase(ctx context.Context, key string) (lease, error)
 func (e *Engine) awaitRecycling(ctx context.Context, key string) {
 	const timeout = 10 * time.Millisecond
 	e.mu.Lock()
-	i := e.idle.choose(key, false)
+	i := e.idle.choose(key, false, false)
 	k := slices.IndexFunc(e.recycling, func(r recycling) bool { return r.key != "" && (key == anyKey || key == r.key) })
 	if k < 0 || i >= 0 && e.idle[i].key != "" {
 		e.mu.Unlock()
@@ -230,6 +253,10 @@ func (e *Engine) runInBackground(db database.Runner, f func()) {
 // databases, recycle opens one in the background, because opening a database takes longer than a small
 // statement.
 func (e *Engine) recycle(d lease) {
+	if d.isShared {
+		d.isShared = false
+		defer func() { <-e.shared }()
+	}
 	var reuse database.Reuse
 	if d.key != "" {
 		reuse = d.db.Reuse()

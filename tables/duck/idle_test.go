@@ -9,12 +9,16 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/worker"
 )
 
-// TestFewDatabases checks that running a statement repeatedly opens only a few databases.
+// TestFewDatabases checks that running a statement repeatedly opens only a few databases, even if the caller has other
+// running statements.
 func TestFewDatabases(t *testing.T) {
-	for _, separateProcesses := range []bool{false, true} {
-		t.Run(fmt.Sprintf("separate processes %v", separateProcesses), func(t *testing.T) {
+	for i := range 4 {
+		separateProcesses, hasOthers := i%2 == 1, i >= 2
+		t.Run(fmt.Sprintf("separate processes %v, others %v", separateProcesses, hasOthers), func(t *testing.T) {
+			ctx := worker.WithCaller(t.Context(), "a", func() bool { return hasOthers })
 			e, err := New(&Options{Processes: separateProcesses})
 			if err != nil {
 				t.Fatal(err)
@@ -30,7 +34,7 @@ func TestFewDatabases(t *testing.T) {
 			}
 			const statements = 12
 			for range statements {
-				r, err := s.Query(t.Context(), "SELECT 1", nil)
+				r, err := s.Query(ctx, "SELECT 1", nil)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -64,20 +68,29 @@ func TestIdle(t *testing.T) {
 		idle = append(idle, lease{key: key})
 	}
 	for _, c := range []struct {
-		key       string
-		hasOthers bool
-		want      int
+		key                 string
+		hasOthers, isShared bool
+		want                int
 	}{
-		{"a", false, 1}, {"b", false, 3}, {"c", false, 0}, {"", false, 0}, {anyKey, false, 3}, {anyKey, true, 0}, {"a", true, 0},
+		{"a", false, false, 1},
+		{"b", false, false, 3},
+		{"c", false, false, 0},
+		{"", false, false, 0},
+		{anyKey, false, false, 3},
+		{anyKey, true, false, 0},
+		{"a", true, false, 0},
+		{anyKey, true, true, 3},
+		{"a", true, true, 1},
+		{"c", true, true, 0},
 	} {
-		if got := idle.choose(c.key, c.hasOthers); got != c.want {
-			t.Errorf("choose(%q, %v) = %d, want %d", c.key, c.hasOthers, got, c.want)
+		if got := idle.choose(c.key, c.hasOthers, c.isShared); got != c.want {
+			t.Errorf("choose(%q, %v, %v) = %d, want %d", c.key, c.hasOthers, c.isShared, got, c.want)
 		}
 	}
-	if got := idle[:maxIdle/2].choose(anyKey, true); got != -1 {
+	if got := idle[:maxIdle/2].choose("c", true, true); got != -1 {
 		t.Errorf("choose for a caller with other statements = %d, want -1 because all unused databases are reserved", got)
 	}
-	if got := (idleDatabases{{key: "a"}, {key: "b"}, {}, {}}).choose(anyKey, true); got != -1 {
+	if got := (idleDatabases{{key: "a"}, {key: "b"}, {}, {}}).choose("c", true, true); got != -1 {
 		t.Errorf("choose with two unused databases for a caller with other statements = %d, want -1", got)
 	}
 	idle = idle[:0]

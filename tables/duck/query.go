@@ -33,6 +33,7 @@ type query struct {
 	target  *tables.ScanPlan // result of QueryOptions.Target's Plan; nil before the call
 	hasSlot bool             // whether the query occupies one of Engine.slots
 	memory  int64            // bytes borrowed by Engine.borrow
+	shared  bool             // whether the query has a permit of Engine.awaitShared
 }
 
 func (q *query) close() {
@@ -42,12 +43,15 @@ func (q *query) close() {
 	for _, t := range q.tables {
 		t.close()
 	}
-	q.e.borrow(-q.memory)
+	q.e.giveBackMemory(q.memory)
 	if q.hasSlot {
 		<-q.e.slots // last, because the resources released above count against the limits
 	}
+	q.isShared = q.shared
 	if q.db != nil {
 		q.e.giveBack(q.lease)
+	} else if q.shared {
+		<-q.e.shared
 	}
 }
 
@@ -59,7 +63,7 @@ func (q *query) acquireDatabase(ctx context.Context, key string) error {
 		q.e.giveBack(q.lease)
 		q.db, q.wasIdle = nil, false
 	}
-	lease, err := q.e.acquireDatabase(ctx, key)
+	lease, err := q.e.acquireDatabase(ctx, key, q.shared)
 	if err != nil {
 		return err
 	}
@@ -95,6 +99,7 @@ func (q *query) open(ctx context.Context, sql string, o *tables.QueryOptions) (s
 		return st, err
 	}
 	q.hasSlot = true
+	q.shared = q.e.awaitShared(ctx)
 	if sql, err = q.replaceShow(ctx, sql); err != nil {
 		return st, err
 	}
@@ -143,7 +148,11 @@ func (q *query) retryIfDead(ctx context.Context, f func() error) error {
 func (q *query) prepare(ctx context.Context, st prepared, describeOnly bool) (*database.Job, error) {
 	limit := min(q.e.opts.Memory, q.e.share())
 	if q.e.opts.Total != 0 {
-		q.memory = q.e.borrow(q.e.opts.Memory - limit)
+		maximum := q.e.opts.Memory
+		if q.shared { // the limit must be the same whether the caller's other statements are just beginning or ending
+			maximum /= 2
+		}
+		q.memory = q.e.borrow(maximum)
 		limit += q.memory
 	}
 	if q.o.Memory > 0 {

@@ -148,9 +148,32 @@ func compareSlice[T ~int32 | ~int64 | ~float32 | ~float64](n *boundNode, out []o
 		compareEach(n, out, func(i int) T { return column[i] }, literal, nil)
 		return
 	}
-	v, outcomeByOrder := literal(n.values[0]), outcomeOf[n.op]
-	for i, c := range column { // avoid branches, because the CPU would often mispredict them
-		out[i] = outcomeByOrder[(unordered-(unordered-less)*toInt(c < v)-(unordered-same)*toInt(c == v)-(unordered-greater)*toInt(c > v))&3]
+	v := literal(n.values[0])
+	switch n.op { // The loops avoid branches, because the CPU would often mispredict them: fails-1 is holds.
+	case opEq:
+		for i, c := range column {
+			out[i] = fails - outcomes(toInt(c == v))
+		}
+	case opNe:
+		for i, c := range column {
+			out[i] = fails - outcomes(toInt(c != v))
+		}
+	case opLt:
+		for i, c := range column {
+			out[i] = fails - outcomes(toInt(c < v))
+		}
+	case opLe:
+		for i, c := range column {
+			out[i] = fails - outcomes(toInt(c <= v))
+		}
+	case opGt:
+		for i, c := range column {
+			out[i] = fails - outcomes(toInt(c > v))
+		}
+	case opGe:
+		for i, c := range column {
+			out[i] = fails - outcomes(toInt(c >= v))
+		}
 	}
 }
 
@@ -206,7 +229,19 @@ const (
 	unknown // the result is null
 )
 
-func andOutcomes(a, b outcomes) outcomes {
+func andOutcomes(a, b outcomes) outcomes { return andTable[a<<3|b] }
+
+// andTable contains the result of andOutcomes at a<<3|b.
+var andTable = func() (t [256]outcomes) {
+	for a := range holds | fails | unknown + 1 {
+		for b := range holds | fails | unknown + 1 {
+			t[a<<3|b] = computeAnd(a, b)
+		}
+	}
+	return t
+}()
+
+func computeAnd(a, b outcomes) outcomes {
 	out := a&b&holds | (a|b)&fails
 	if a&unknown != 0 && b&(holds|unknown) != 0 || b&unknown != 0 && a&holds != 0 {
 		out |= unknown
@@ -252,12 +287,14 @@ func (n *boundNode) outcomes(leaf func(*boundNode) ([]outcomes, error)) ([]outco
 		if err != nil {
 			return nil, err
 		}
-		for i, b := range partOutcomes {
-			if n.op == opAnd {
+		if n.op == opAnd {
+			for i, b := range partOutcomes {
 				all[i] = andOutcomes(all[i], b)
-			} else {
-				all[i] = notOutcomes(andOutcomes(notOutcomes(all[i]), notOutcomes(b)))
 			}
+			continue
+		}
+		for i, b := range partOutcomes {
+			all[i] = notOutcomes(andOutcomes(notOutcomes(all[i]), notOutcomes(b)))
 		}
 	}
 	return all, nil

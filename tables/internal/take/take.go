@@ -3,7 +3,9 @@
 package take
 
 import (
+	"bytes"
 	"fmt"
+	"unsafe"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -37,17 +39,20 @@ func Batch(batch arrow.RecordBatch, indices []int) (arrow.RecordBatch, error) {
 
 // Indices returns the indices at which keep is true.
 func Indices(keep []bool) []int {
-	n := 0
-	for _, k := range keep {
-		if k {
-			n++
-		}
-	}
+	asBytes := unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(keep))), len(keep)) // a bool is 0 or 1
+	n := bytes.Count(asBytes, []byte{1})
 	indices := make([]int, 0, n)
-	for i, k := range keep {
-		if k {
-			indices = append(indices, i)
+	if n > len(keep)/16 {
+		for i, k := range keep {
+			if k {
+				indices = append(indices, i)
+			}
 		}
+		return indices
+	}
+	for i := 0; len(indices) < n; i++ {
+		i += bytes.IndexByte(asBytes[i:], 1)
+		indices = append(indices, i)
 	}
 	return indices
 }
