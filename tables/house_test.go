@@ -19,7 +19,7 @@ var tablesLayering = layering.Layering{
 	Shared: []string{"github.com/go-partd/partd", "github.com/apache/arrow-go"},
 	Layers: []layering.Layer{
 		{Name: "for tests", Packages: map[string][]string{
-			"bench":                       {"internal/peers", "internal/testutil/tpc", "github.com/duckdb/duckdb-go-bindings"},
+			"bench":                       {"internal/peers", "internal/testutil/tpc", "github.com/duckdb/duckdb-go-bindings", "google.golang.org/grpc", "google.golang.org/grpc/credentials/insecure"},
 			"internal/peers":              nil,
 			"internal/testutil/testserve": nil,
 			"internal/testutil/tpc":       {"internal/peers"},

@@ -250,7 +250,7 @@ def measure_statements(place):
     def check(lookup):
         id = random.randrange(count)
         if lookup(id).column("id").to_pylist() != [id]:
-            sys.exit(f"{peer}: looking up {id} returned another row, or none")
+            sys.exit(f"{peer}: looking up {id} did not return its row")
 
     with {"adbc": adbc_lookups, "quack": quack_lookups, "shoots": shoots_lookups}[peer](place) as lookups:
         calls = {kind: [lambda f=f: check(f) for f in functions] for kind, functions in lookups.items()}

@@ -158,7 +158,7 @@ func (l *lookupClient) lookup(ctx context.Context, id int64) (err error) {
 	}
 	defer r.Release()
 	if !r.Next() || r.RecordBatch().NumRows() != 1 || r.RecordBatch().Column(0).(*array.Int64).Value(0) != id {
-		return fmt.Errorf("looking up %d returned another row, or none: %w", id, r.Err())
+		return fmt.Errorf("looking up %d did not return its row: %w", id, r.Err())
 	}
 	for r.Next() {
 	}

@@ -67,7 +67,7 @@ func TestMessages(t *testing.T) {
 		"empty":         {1, 0, 0, []int{0, 0}},
 		"one":           {1, 5, 1, []int{5}},
 		"small":         {1, 100 * 2048, 5, repeat(2048, 100)},
-		"wide":          {1 << 10, 20 * 512, 8, repeat(512, 20)},
+		"wide":          {1 << 10, 20 * 512, 10, repeat(512, 20)},
 		"large":         {1, 200_000, 5, []int{200_000}},
 		"small, larger": {1, 150_010, 5, []int{5, 150_000, 5}},
 	} {
