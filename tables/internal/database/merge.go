@@ -23,11 +23,16 @@ const (
 	vectorRows    = 2048      // maximum number of rows of a chunk
 	smallRows     = 256       // chunks with at most this number of rows are merged
 	maxMergedText = 256 << 10 // maximum size of the texts in a merged chunk, in bytes
+	maxMergedCols = 256       // maximum number of columns of a merged chunk, which allocates up to 32 KiB for each column
 )
 
-// mergeSmall makes next merge small chunks, unless the result has nested columns, whose sizes are unknown.
+// mergeSmall makes next merge small chunks, unless the result has many columns, or nested columns, whose sizes are unknown.
 func (c *chunks) mergeSmall() {
-	for i := range duckdb.ColumnCount(&c.result) {
+	n := duckdb.ColumnCount(&c.result)
+	if n > maxMergedCols {
+		return
+	}
+	for i := range n {
 		c.types = append(c.types, duckdb.ColumnLogicalType(&c.result, i))
 		switch duckdb.GetTypeId(c.types[i]) {
 		case duckdb.TypeVarchar, duckdb.TypeBlob:

@@ -41,6 +41,7 @@ type Job struct {
 	Paths      []string          // paths of the tables' files
 	Keep       []KeepFunction    // functions that the views call
 	Footers    bool              // whether to keep the files' footers in memory for the next statement
+	HoldsFiles bool              // whether a prepared statement would keep files open, because a view has no schema
 	Parameters arrow.RecordBatch `json:"-"`
 }
 
@@ -121,7 +122,7 @@ func (d *Database) begin(j *Job) error {
 	start := time.Now()
 	d.discardStatement()
 	err := d.prepare(j.SQL)
-	d.isRepeated = d.lastSQL == j.SQL && time.Since(start) < maxTime
+	d.isRepeated = d.lastSQL == j.SQL && time.Since(start) < maxTime && !j.HoldsFiles
 	d.lastSQL = j.SQL
 	return err
 }
@@ -153,7 +154,7 @@ func (d *Database) Describe(j *Job) (result, parameters *arrow.Schema, err error
 		return nil, nil, err
 	}
 	d.isIncomplete = false
-	if !currentTime.MatchString(j.SQL) {
+	if !currentTime.MatchString(j.SQL) && !j.HoldsFiles {
 		d.describedSQL = j.SQL
 	}
 	return result, parameters, nil
