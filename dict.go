@@ -104,8 +104,9 @@ func (d *Dict) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 	return values, nil
 }
 
-// CopyValue copies the value of a key to dst if the value fits, and returns the value's length. If
-// the length exceeds len(dst), dst is unchanged. In contrast to Get, a caller can reuse its memory.
+// CopyValue copies the value of a key to dst if the value fits, and returns the value's length, or 0 if
+// the key does not exist. If the length exceeds len(dst), dst is unchanged. CopyValue allocates no
+// memory, so a caller that reuses dst is faster than with Get.
 func (d *Dict) CopyValue(ctx context.Context, dst []byte, key string) (length int64, err error) {
 	if err := d.enter(ctx, "get", key); err != nil {
 		return 0, err

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"net"
 	"testing"
 
 	"github.com/go-partd/partd"
@@ -44,11 +45,47 @@ func TestLongValuesAreNotCopied(t *testing.T) {
 	d := partd.NewDict()
 	must(t, d.Append(context.Background(), partd.Entry{Key: "k", Value: make([]byte, 100_000)}))
 	a := &allowance{}
-	if v, ok, err := copyValue(t.Context(), d, "k", make([]byte, 8, 16), 99_999, a); ok || err != nil || v.buf != nil {
-		t.Errorf("copyValue beyond the limit = %v, %v with %d bytes, want false", ok, err, len(v.buf))
+	for _, size := range []int{16, 200_000} {
+		if v, ok, err := copyValue(t.Context(), d, "k", make([]byte, 8, size), 99_999, a); ok || err != nil || v.buf != nil {
+			t.Errorf("copyValue beyond the limit into %d bytes = %v, %v with %d bytes, want false", size, ok, err, len(v.buf))
+		}
 	}
 	v, ok, err := copyValue(t.Context(), d, "k", make([]byte, 8, 200_000), 100_000, a)
 	if !ok || err != nil || len(v.data) != 100_000 || len(v.buf) != 100_008 {
 		t.Errorf("copyValue = %v, %v with %d bytes after %d, want 100000 after 8", ok, err, len(v.data), len(v.buf)-len(v.data))
+	}
+}
+
+// TestValuesOfAnswersAreCharged checks that the values of an answer count as memory in use until it is
+// written, even if they are not in its buffer, and that the buffer does not grow too large to be reused.
+func TestValuesOfAnswersAreCharged(t *testing.T) {
+	const size, count = 1<<20 + 1<<16, 3
+	d := partd.NewDict()
+	s, _ := serve(t, d, nil)
+	nc, peer := net.Pipe()
+	defer peer.Close()
+	c := newConn(s, nc, 1)
+	defer c.discard()
+	c.pageSize = defaultPage
+	keys := make([]string, count)
+	for i := range keys {
+		keys[i] = fmt.Sprint(i)
+		must(t, d.Append(t.Context(), partd.Entry{Key: keys[i], Value: make([]byte, size)}))
+	}
+	_ = newBuilder()
+	unused := builder{buf: make([]byte, 0, keepBuffer)}
+	unused.recycle()
+	a := c.newAnswer()
+	defer a.drop()
+	a.initial = 0 // reserve nothing in advance
+	f, err := c.get(request{}, &decoder{b: appendKeys(nil, keys)})
+	must(t, err)
+	must(t, f(a))
+	for _, when := range []string{"before", "while"} {
+		if a.size() < count*size || s.memoryUsed() < count*size || cap(a.buf) > keepBuffer {
+			t.Errorf("%s it is written, an answer of %d bytes has %d bytes charged and a buffer of %d, want at least %d, %d and at most %d",
+				when, a.size(), s.memoryUsed(), cap(a.buf), count*size, count*size, keepBuffer)
+		}
+		a.parts(reply{})
 	}
 }

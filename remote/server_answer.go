@@ -39,7 +39,7 @@ func (a *answer) drop() {
 }
 
 func (a *answer) parts(r reply) [][]byte {
-	a.trim(int64(cap(a.buf)))
+	a.trim(int64(cap(a.buf) + a.bytes))
 	r.flags |= a.flags
 	var head [headRoom]byte
 	return a.frame(r.append(zmtp.AppendHeader(head[:0], replyLen+a.size(), false)))

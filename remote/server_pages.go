@@ -35,6 +35,7 @@ func (c *conn) get(_ request, d *decoder) (fill, error) {
 				a.setU32(length, uint32(len(v.data)))
 				if len(a.buf) == length+4 { // readValue has not added the data
 					a.appendData(v.data)
+					a.force(int64(cap(a.buf) + a.bytes)) // getValue has charged only the last value
 				}
 				a.setU32(count, uint32(i+1))
 				continue

@@ -69,26 +69,24 @@ func (s *space) getValue(ctx context.Context, key string, buf []byte, limit int,
 }
 
 // copyValue appends a whole value to buf, because buffers are reused and Get allocates new memory. It
-// returns false if the value is longer than limit.
+// returns false if the value is longer than limit, or if buf would become too large to be reused.
 func copyValue(ctx context.Context, d *partd.Dict, key string, buf []byte, limit int, a *allowance) (v value, ok bool, err error) {
-	for {
-		start := len(buf)
-		length, err := d.CopyValue(ctx, buf[start:cap(buf)], key)
-		end := int64(start) + length
+	for start := len(buf); ; {
+		dst := buf[start:min(cap(buf), start+limit)]
+		length, err := d.CopyValue(ctx, dst, key)
 		switch {
 		case err != nil:
 			return value{}, false, err
-		case end <= int64(cap(buf)):
-			buf = buf[:end]
+		case length <= int64(len(dst)):
+			buf = buf[:start+int(length)]
 			return value{data: buf[start:], buf: buf}, true, nil
-		case length > int64(limit):
+		case length > int64(min(limit, keepBuffer-start)):
 			return value{}, false, nil
 		}
 		size := cap(buf)
-		for int64(size) < end {
+		for size < start+int(length) {
 			size = nextSize(size)
 		}
-		size = min(size, start+limit)
 		if err := a.raise(int64(cap(buf) + size)); err != nil {
 			return value{}, false, err
 		}

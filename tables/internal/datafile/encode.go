@@ -122,7 +122,11 @@ func (e *encoder) chooseEncodings(ctx context.Context, rows arrow.RecordBatch) (
 	for _, a := range leaves {
 		widest = max(widest, width(a))
 	}
-	batchValues = int(min(max(pageBytes/widest, 1), pageCheckValues))
+	pageSize := int64(pageBytes)
+	if e.nested != nil {
+		pageSize = nestedPageBytes
+	}
+	batchValues = int(min(max(pageSize/widest, 1), pageCheckValues))
 	encodings = make([]columnEncoding, len(leaves))
 	nans := make([]int64, len(leaves))
 	err = forEachColumn(ctx, len(leaves), func(i int) error {
@@ -132,7 +136,7 @@ func (e *encoder) chooseEncodings(ctx context.Context, rows arrow.RecordBatch) (
 	})
 	options := []parquet.WriterProperty{
 		parquet.WithDataPageVersion(parquet.DataPageV2),
-		parquet.WithDataPageSize(pageBytes),
+		parquet.WithDataPageSize(pageSize),
 		parquet.WithBatchSize(int64(batchValues)),
 		parquet.WithDictionaryDefault(false),
 		parquet.WithDictionaryPageSizeLimit(dictionaryBytes),
@@ -227,9 +231,10 @@ func (e *encoder) bytesWritten() int64 {
 // The library limits only the bytes of a page. But 131,072 delta-encoded values can take only 6 KB, and a reader that needs a
 // few of them would have to decode all. So writePages also limits the rows of a page.
 const (
-	pageBytes       = 1 << 20 // bytes
-	pageRows        = 8 << 10 // rows of a page in files without nested columns; few, so that a reader with a page index decodes few unneeded values
-	pageCheckValues = 1024    // the library checks the page size after this number of values
+	pageBytes       = 1 << 20  // bytes
+	pageRows        = 8 << 10  // rows of a page in files without nested columns; few, so that a reader with a page index decodes few unneeded values
+	nestedPageBytes = 64 << 10 // bytes of a page in files with nested columns: pageRows does not limit them, and a page of 1 MiB could contain a whole row group
+	pageCheckValues = 1024     // the library checks the page size after this number of values
 )
 
 // pager declares a method that the library's column writers have, but their interface lacks.

@@ -306,6 +306,35 @@ func checkPageRows(t *testing.T, pages *metadata.RowGroupPageIndexReader, column
 	}
 }
 
+// TestPagesOfNestedFiles checks that pages of a file with nested columns have few rows, whatever their encodings.
+func TestPagesOfNestedFiles(t *testing.T) {
+	const rows = 40_000
+	b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{
+		withID(1, arrow.Field{Name: "plain", Type: arrow.PrimitiveTypes.Int64}),
+		withID(2, arrow.Field{Name: "dictionary", Type: arrow.PrimitiveTypes.Int64}),
+		withID(3, arrow.Field{Name: "list", Type: arrow.ListOfField(withID(4, arrow.Field{Name: "element", Type: arrow.PrimitiveTypes.Int32}))}),
+	}, nil))
+	defer b.Release()
+	r := rand.New(rand.NewPCG(1, 1))
+	for range rows {
+		b.Field(0).(*array.Int64Builder).Append(r.Int64())
+		b.Field(1).(*array.Int64Builder).Append(r.Int64N(1000))
+		b.Field(2).AppendNull()
+	}
+	group := b.NewRecordBatch()
+	parsed, err := pqfile.NewParquetReader(bytes.NewReader(encodeGroups(t, []arrow.RecordBatch{group}, group.Schema())))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pages, err := parsed.GetPageIndexReader().RowGroup(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 2 {
+		checkPageRows(t, pages, i, rows)
+	}
+}
+
 // writeForPeers stores a file and its expected rows, for testdata/read.py.
 func writeForPeers(t *testing.T, name string, content []byte, groups []arrow.RecordBatch) {
 	t.Helper()
