@@ -98,6 +98,37 @@ func TestShortNumbers(t *testing.T) {
 	}
 }
 
+// TestParseColumn compares ParseColumn with ParseNumber, for columns whose data ends with their last value.
+func TestParseColumn(t *testing.T) {
+	r := rand.New(rand.NewPCG(9, 10))
+	p := NewProgram([]Spec{{Func: Sum, Field: "x"}}, []Columns{{0, -1}})
+	texts := []string{"", "0", "-0", "+7", " 8 ", "007", ".5", "5.", "-.25", "1e3", "12345678", "1234.567", "123456789", "0.1234567", "99999999999999999999", "1e400", ".", "-", "x", "1.2.3", "NaN", "0x1p3", "1_0", " "}
+	for range 20_000 {
+		var data []byte
+		var from, to []uint32
+		var want []Number
+		valid := true
+		for range r.IntN(6) {
+			text := texts[r.IntN(len(texts)-r.IntN(2)*9)]
+			from = append(from, uint32(len(data)))
+			data = append(data, text...)
+			to = append(to, uint32(len(data)))
+			n, ok := ParseNumber([]byte(text))
+			want, valid = append(want, n), valid && (ok || text == "")
+		}
+		v := p.NewValues(8)
+		ok := p.ParseColumn(v, 1, 0, slices.Clip(data), from, to)
+		if ok != valid || ok && !slices.Equal(v.Numbers[0][1:1+len(want)], want) {
+			t.Fatalf("ParseColumn of %q, which ends at %d, returns %v, %v; want %v, %v", data, to, v.Numbers[0], ok, want, valid)
+		}
+		for i := range want {
+			if ok && v.Present[0][1+i] != (to[i] > from[i]) {
+				t.Fatalf("%q, value %d: present is %v", data, i, v.Present[0][1+i])
+			}
+		}
+	}
+}
+
 // FuzzNumber compares numbers with the results of math/big and strconv.
 func FuzzNumber(f *testing.F) {
 	for _, text := range []string{"1", "-12.50", "6e23", "99999999999999999999", "0.30000000000000004", "1e-7", "+.5"} {

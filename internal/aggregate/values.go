@@ -23,12 +23,33 @@ func (p *Program) NewValues(n int) *Values {
 // Parse checks the values of a record that are not empty, and stores them in v at index i. It returns
 // the column of the first invalid value, or -1.
 func (p *Program) Parse(v *Values, i int, texts [][]byte) int {
-	for col := range p.checks {
-		if text := texts[col]; !p.ParseColumn(v, i, col, text, []uint32{0}, []uint32{uint32(len(text))}) {
+	for col, c := range p.checks {
+		text, ok := texts[col], true
+		if v.Present[col][i] = len(text) > 0; len(text) > 0 {
+			v.Numbers[col][i], ok = c.parse(text)
+		}
+		if !ok {
 			return col
 		}
 	}
 	return -1
+}
+
+// parse parses a value that is not empty. A boolean becomes 0 or 1. It returns false if the value is invalid.
+func (c check) parse(text []byte) (n Number, ok bool) {
+	ok = true
+	if c.number {
+		n, ok = ParseNumber(text)
+	}
+	if ok && c.boolean {
+		var value bool
+		value, ok = ParseBool(text)
+		n = Number{}
+		if value {
+			n.Lo = 1
+		}
+	}
+	return n, ok
 }
 
 // ParseColumn is like Parse for a column of several records: it stores the values data[from[k]:to[k]]
@@ -41,22 +62,12 @@ func (p *Program) ParseColumn(v *Values, first, col int, data []byte, from, to [
 		if present[i] = end > start; end == start {
 			continue
 		}
-		ok := true
-		if check.number {
-			if ok = false; end-start <= 8 && int(start)+8 <= len(data) {
-				numbers[i], ok = parseShort(binary.LittleEndian.Uint64(data[start:]), end-start)
-			}
-			if !ok {
-				numbers[i], ok = ParseNumber(data[start:end])
-			}
+		ok := false
+		if check.number && !check.boolean && end-start <= 8 && int(start)+8 <= len(data) {
+			numbers[i], ok = parseShort(binary.LittleEndian.Uint64(data[start:]), end-start)
 		}
-		if ok && check.boolean {
-			var value bool
-			value, ok = ParseBool(data[start:end])
-			numbers[i] = Number{}
-			if value {
-				numbers[i].Lo = 1
-			}
+		if !ok {
+			numbers[i], ok = check.parse(data[start:end])
 		}
 		if !ok {
 			return false

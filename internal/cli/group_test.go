@@ -166,6 +166,70 @@ func TestLongKeyOfWideGroup(t *testing.T) {
 	}
 }
 
+// TestGroupByColumns checks that groups are the same if records are split by columns, one by one because of distinct,
+// or partly one by one because of quotes. The summaries and the errors for bad records must be the same too.
+func TestGroupByColumns(t *testing.T) {
+	const (
+		by         = "k2,k1"
+		aggregates = "count,count(s),sum(x),mean(x),min(x),max(x),stddev(x),corr(x,y),sum(y),median(y),bool_or(b)"
+	)
+	for seed := range uint64(16) {
+		r := rand.New(rand.NewPCG(seed, 40))
+		sep, format := ",", "csv"
+		if seed%2 == 1 {
+			sep, format = "\t", "tsv"
+		}
+		number := func() string {
+			if r.IntN(2) == 0 {
+				return fmt.Sprintf("%.*f", r.IntN(4), r.ExpFloat64()*1000)
+			}
+			return pick(r, "", "0", "-0", "+7", " 8 ", "007", ".5", "5.", "-3.25", "1e3", "12345678", "123456789.5", "99999999999999999999", fmt.Sprint(r.Uint64()))
+		}
+		badAt := -1 // without --skip-bad, the number of the only bad record
+		args := []string{"group", "--by", by, "--threads", "1", "--memory", "16MiB", "--format", format}
+		if seed%4 < 2 {
+			args = append(args, "--skip-bad")
+		} else if seed%8 < 6 {
+			badAt = r.IntN(3000)
+		}
+		text := strings.Join([]string{"k1", "x", "y", "b", "s", "q", "k2"}, sep) + "\n"
+		plain, quoted := text, text
+		for i := range 3000 {
+			row := []string{strings.Repeat(pick(r, "a", "b", "\x00"), r.IntN(9)), number(), number(), pick(r, "", "t", "0", "FALSE"), pick(r, "", "text"), "qqq", pick(r, "", "k", "key", "longer key")}
+			if badAt == i || seed%4 < 2 && r.IntN(50) == 0 {
+				row = pick(r, row[:3], append(row, ""), append([]string{"k", pick(r, "x", ".", "1.2.3", "NaN", "0x1")}, row[2:]...))
+			}
+			end := pick(r, "\n", "\n", "\r\n", "\n\n")
+			if i == 2999 {
+				row[len(row)-1] = "sixkey" // if encoded as a word, the word would extend beyond the block
+				end = pick(r, "", "\n", "\r\n")
+			}
+			text := strings.Join(row, sep) + end
+			plain += text
+			if format == "csv" && r.IntN(1+r.IntN(40)) == 0 {
+				text = strings.Replace(text, "qqq", `"q"`, 1)
+			}
+			quoted += text
+		}
+		run := func(text, aggregates string) (rows []string, messages string) {
+			cmd := program(t, append(args, "--agg", aggregates, "-")...)
+			var out, errs strings.Builder
+			cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(text), &out, &errs
+			_ = exitCode(t, cmd.Run())
+			return strings.Split(out.String(), "\n"), errs.String()
+		}
+		want, wantMessages := run(plain, aggregates+",distinct(s)")
+		for i, row := range want { // remove the number of distinct values
+			want[i] = row[:max(0, strings.LastIndex(row, sep))]
+		}
+		for _, text := range []string{plain, quoted} {
+			if got, messages := run(text, aggregates); !slices.Equal(got, want) || messages != wantMessages {
+				t.Errorf("seed %d: groups by columns are %d rows, %s\nwant %d rows, %s\n%.300q\n%.300q", seed, len(got), messages, len(want), wantMessages, got, want)
+			}
+		}
+	}
+}
+
 func pick[T any](r *rand.Rand, list ...T) T { return list[r.IntN(len(list))] }
 
 // sameResult reports whether two texts are equal, or two numbers are nearly equal: up to a relative

@@ -8,13 +8,14 @@ import (
 )
 
 // addColumns adds records of a block to the batch, column by column, which is faster than one record
-// after another. If that is impossible, it returns the number of records that must be split by Next:
-// records with an invalid value or a key longer than limit, or a record that NextColumns cannot split.
+// after another. If that is impossible, it returns the number of records to split by Next: at least
+// those of a batch with an invalid value or a key longer than limit, or of which NextColumns cannot
+// split the first.
 func (w *groupWorker) addColumns(b *records.Block, limit int) int {
 	g, c, first := w.g, w.columns, len(w.keys)
 	n := b.NextColumns(c, groupBatch-first)
 	if n == 0 {
-		return 1
+		return 16 // not only 1, because further records are likely to have a quote too
 	}
 	ok := true
 	for col := 0; col < g.valueCount && ok; col++ {

@@ -118,6 +118,7 @@ func (t *Table) free() error {
 	offheap.Release(t.mem)
 	offheap.Release(t.slotMem)
 	t.mem, t.slotMem, t.words, t.slots = nil, nil, nil, nil
+	clear(t.found[:]) // on systems where Release does nothing, the states would keep the memory
 	t.err = spill.ErrClosed
 	return t.spill.close()
 }

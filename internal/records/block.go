@@ -111,7 +111,7 @@ func (b *Block) MarkBad(err error) {
 // err with the current record's line.
 func (b *Block) Fail(err error) { b.err, b.errLine = err, b.splitter.Line }
 
-// Tally returns the count and total size of the records that Next has returned.
+// Tally returns the count and total size of the records that Next and NextColumns have returned.
 func (b *Block) Tally() (records, bytes int64) { return b.tally.Records, b.tally.RecordBytes }
 
 // Offset returns the total size, over all inputs, of the records and empty lines before the current

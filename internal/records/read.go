@@ -72,8 +72,8 @@ func (t *Tally) Add(o *Tally) {
 }
 
 // Read reads inputs one after another, in blocks of complete records. Several workers call handle,
-// concurrently, for one block at a time. handle must read all records with [Block.Next], and must
-// not retain the block. If the order of records matters, handle must call [Block.WaitForEarlier].
+// concurrently, for one block at a time. handle must read records until [Block.Next] returns false,
+// and must not retain the block. If the order of records matters, handle must call [Block.WaitForEarlier].
 //
 // Read returns the first error in input order. When ctx ends, Read waits for the calls of handle,
 // but not for reading a file. Read uses (Workers + 2) × Block bytes of memory, and up to MaxRecord
