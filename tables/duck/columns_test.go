@@ -3,6 +3,9 @@
 package duck_test
 
 import (
+	"os"
+	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -77,4 +80,25 @@ func TestLargeFile(t *testing.T) {
 	}
 	expect(t, s, "SELECT count(*), count(DISTINCT k), max(k) FROM b.t", nil, "300000|300000|299999")
 	expect(t, s, "SELECT count(*) FROM (SELECT * FROM b.t WHERE k IS NULL)", nil, "0")
+}
+
+// TestDescribedFiles checks that a described statement keeps no file open, so that the file's space becomes free when
+// the file is removed.
+func TestDescribedFiles(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("open files are only listed on Linux")
+	}
+	s := newStore(t, nil)
+	put(t, s, "b", "t", numbers(0, 10))
+	for _, sql := range []string{"SELECT count(*) FROM b.t WHERE random() < 2", "SELECT k FROM b.t"} {
+		if _, err := s.Describe(t.Context(), sql, nil); err != nil {
+			t.Fatal(err)
+		}
+		descriptors, _ := filepath.Glob("/proc/self/fd/*")
+		for _, d := range descriptors {
+			if path, _ := os.Readlink(d); strings.HasSuffix(path, ".parquet") {
+				t.Errorf("after Describe of %s, %s is open", sql, filepath.Base(path))
+			}
+		}
+	}
 }

@@ -10,6 +10,7 @@ import (
 	"iter"
 	"runtime"
 	"sync"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -39,10 +40,11 @@ type Engine struct {
 	mu            sync.Mutex
 	idle          idleDatabases
 	recycling     []recycling
-	hasTimer      bool  // whether a timer will call removeCold
-	borrowedBytes int64 // bytes that queries borrowed from the shared half of Options.Total
-	openCount     int   // databases opened so far, for directory names
-	pending       int   // databases that recycle is opening or reopening
+	hasTimer      bool      // whether a timer will call removeCold
+	borrowedBytes int64     // bytes that queries borrowed from the shared half of Options.Total
+	lastShared    time.Time // when awaitShared last gave a permit
+	openCount     int       // databases opened so far, for directory names
+	pending       int       // databases that recycle is opening or reopening
 }
 
 var _ tables.Engine = (*Engine)(nil)

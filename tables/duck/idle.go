@@ -126,18 +126,30 @@ func (ds idleDatabases) close() {
 
 // awaitShared waits for a permit to use idle databases that have run a statement. Only statements whose callers have
 // other running statements need one. Few such statements have a permit at a time, because they run with normal
-// priority. After maxWait, awaitShared returns false.
+// priority. After maxWait, awaitShared returns false. It does not wait if all permits have been in use for that long,
+// because their statements may run for hours.
 func (e *Engine) awaitShared(ctx context.Context) bool {
 	if !worker.HasOtherJobs(ctx) {
 		return false
 	}
+	e.mu.Lock()
+	wait := max(0, maxWait-time.Since(e.lastShared))
+	e.mu.Unlock()
 	select {
 	case e.shared <- struct{}{}:
-		return true
-	case <-ctx.Done():
-	case <-time.After(maxWait):
+	default:
+		select {
+		case e.shared <- struct{}{}:
+		case <-ctx.Done():
+			return false
+		case <-time.After(wait):
+			return false
+		}
 	}
-	return false
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.lastShared = time.Now()
+	return true
 }
 
 func (e *Engine) acquireDatabase(ctx context.Context, key string, isShared bool) (lease, error) {

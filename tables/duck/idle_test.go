@@ -122,3 +122,52 @@ func TestIdle(t *testing.T) {
 		}
 	}
 }
+
+// TestAwaitShared checks that statements wait for others of their caller that have just begun, but not for long ones.
+func TestAwaitShared(t *testing.T) {
+	e, err := New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	ctx := worker.WithCaller(t.Context(), "a", func() bool { return true })
+	for range cap(e.shared) {
+		if !e.awaitShared(ctx) {
+			t.Fatal("a statement has no permit, although permits are free")
+		}
+	}
+	time.AfterFunc(maxWait/10, func() { <-e.shared })
+	e.lastShared = time.Now().Add(time.Hour) // wait for any time
+	if !e.awaitShared(ctx) {
+		t.Error("a statement did not wait for a permit")
+	}
+	const age = time.Hour
+	e.lastShared = time.Now().Add(-age)
+	start := time.Now()
+	if e.awaitShared(ctx) || time.Since(start) >= maxWait {
+		t.Errorf("a statement waited %v for statements that began %v ago, want no wait", time.Since(start), age)
+	}
+}
+
+// TestBorrow checks that queries get equal limits while enough memory is unused, and never more than Options.Total.
+func TestBorrow(t *testing.T) {
+	const total, memory, queries = 1 << 30, 300 << 20, 8
+	e, err := New(&Options{Total: total, Memory: memory, Queries: queries})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	var sum int64
+	for i := range queries {
+		n := e.borrow(memory)
+		if limit := e.share() + n; n != 0 && limit != memory && limit != memory/2 && limit != memory/4 {
+			t.Errorf("limit of query %d = %d, want %d, or a half or a quarter of it", i, limit, memory)
+		}
+		if sum += n; sum > total/2 {
+			t.Errorf("%d queries borrowed %d bytes, want at most %d", i+1, sum, total/2)
+		}
+	}
+	if e.giveBackMemory(sum); e.borrowedBytes != 0 || e.borrow(1<<20) != 0 {
+		t.Error("borrow is wrong after all bytes were given back, or for a limit below a query's share")
+	}
+}

@@ -203,9 +203,9 @@ func (q *query) prepare(ctx context.Context, st prepared, describeOnly bool) (*d
 	return j, nil
 }
 
-// defineViews sets j.Views to the statements that create the views of the query's tables.
+// defineViews sets j.Views to the statements that create the views of the query's tables, and j.HoldsFiles.
 func (q *query) defineViews(j *database.Job) {
-	j.Views = nil
+	j.Views, j.HoldsFiles = nil, slices.ContainsFunc(q.tables, (*boundTable).lacksSchema)
 	for _, t := range q.tables {
 		if t.schema != mainSchema || t.catalog != "" {
 			j.Views = append(j.Views, "CREATE SCHEMA IF NOT EXISTS "+t.qualifiedSchema())

@@ -233,8 +233,7 @@ func (t *boundTable) view() string {
 	if len(t.files) == 0 {
 		return t.emptyView()
 	}
-	if len(t.files) == 1 && groupOf(t.files[0]) == plain && !t.isTarget && !t.allColumns && !slices.ContainsFunc(t.columns, t.isNamed) {
-		// Without a schema, DuckDB counts the rows of a single file from the footer.
+	if t.lacksSchema() {
 		return t.createView() + "NULL AS " + sqlquote.Name(t.columns[0].name) + " FROM read_parquet(" + sqlquote.Text(t.files[0].Path) + ", hive_partitioning=false)"
 	}
 	var parts []string
@@ -262,6 +261,12 @@ func (t *boundTable) view() string {
 			t.readFunction([]tables.PlannedFile{t.extraRows.planned()}), strings.Join(conditions, " AND ")))
 	}
 	return t.createView() + strings.Join(parts, " UNION ALL SELECT ")
+}
+
+// lacksSchema reports whether the view has no schema. Then DuckDB counts the rows of a single file from the footer, but
+// a prepared statement keeps the file open.
+func (t *boundTable) lacksSchema() bool {
+	return len(t.files) == 1 && groupOf(t.files[0]) == plain && !t.isTarget && !t.allColumns && !slices.ContainsFunc(t.columns, t.isNamed)
 }
 
 // isNamed reports whether the statement can name the column.
