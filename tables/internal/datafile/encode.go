@@ -231,10 +231,10 @@ func (e *encoder) bytesWritten() int64 {
 // The library limits only the bytes of a page. But 131,072 delta-encoded values can take only 6 KB, and a reader that needs a
 // few of them would have to decode all. So writePages also limits the rows of a page.
 const (
-	pageBytes       = 1 << 20  // bytes
-	pageRows        = 8 << 10  // rows of a page in files without nested columns; few, so that a reader with a page index decodes few unneeded values
-	nestedPageBytes = 64 << 10 // bytes of a page in files with nested columns: pageRows does not limit them, and a page of 1 MiB could contain a whole row group
-	pageCheckValues = 1024     // the library checks the page size after this number of values
+	pageBytes       = 256 << 10 // bytes
+	pageRows        = 8 << 10   // rows of a page in files without nested columns; few, so that a reader with a page index decodes few unneeded values
+	nestedPageBytes = 64 << 10  // bytes of a page in files with nested columns: pageRows does not limit them, and a larger page could contain most of a row group
+	pageCheckValues = 1024      // the library checks the page size after this number of values
 )
 
 // pager declares a method that the library's column writers have, but their interface lacks.
