@@ -17,8 +17,8 @@ const (
 	hotSample     = 8 << 10 // bytes at the start of a table's part that hotKeys examines first
 )
 
-// hotKeys returns the hot keys of a part, largest first.
-func (sl *sealer) hotKeys(t *table, part int) ([]segment.HotRun, error) {
+// hotKeys returns the hot keys of a part, largest first. It returns nil if no key is hot.
+func (sl *sealer) hotKeys(t *table, part int) (*hotPart, error) {
 	size := int64(t.parts[part].size)
 	minBytes := t.hotBytes()
 	if size < minBytes || sl.segments.hotFull.Load() {
@@ -27,32 +27,42 @@ func (sl *sealer) hotKeys(t *table, part int) ([]segment.HotRun, error) {
 	// A sample from the start of the part usually shows that no key is hot. Do not sample
 	// unusually large parts, which probably have a hot key.
 	if size < int64(len(t.arena))/64 {
-		sizes, sampled, err := countKeys(t.source(t.parts[part]), hotSample)
+		sample, err := countKeys(t.source(t.parts[part]), hotSample, nil)
 		if err != nil {
 			return nil, err
 		}
-		possiblyHot := false
-		for _, k := range sizes {
-			possiblyHot = possiblyHot || k.encodedLen*size >= minBytes*sampled/4*3
-		}
-		if !possiblyHot {
+		if !slices.ContainsFunc(sample.keys, func(k keySize) bool { return k.encodedLen*size >= minBytes*sample.total/4*3 }) {
 			return nil, nil
 		}
 	}
-	sizes, _, err := countKeys(t.source(t.parts[part]), math.MaxInt64)
+	if sl.spans == nil {
+		sl.spans = make([]byte, 0, len(t.arena)/64)
+		sl.freeSpans = sl.spans
+	}
+	sizes, err := countKeys(t.source(t.parts[part]), math.MaxInt64, sl.freeSpans)
 	if err != nil {
 		return nil, err
 	}
-	var hot []segment.HotRun
-	for key, n := range sizes {
-		if n.encodedLen >= minBytes && len(key) <= segment.MaxHotKey {
-			hot = append(hot, segment.HotRun{Hash: sl.catalog.format.Hash(key), Key: []byte(key), Bytes: n.valueLen, Resets: n.resets, Deleted: n.deleted})
+	var hot []keySize
+	for _, k := range sizes.keys {
+		if k.encodedLen >= minBytes && len(k.key) <= segment.MaxHotKey {
+			hot = append(hot, k)
 		}
 	}
-	slices.SortFunc(hot, func(a, b segment.HotRun) int {
-		return cmp.Compare(sizes[string(b.Key)].encodedLen, sizes[string(a.Key)].encodedLen)
-	})
-	return hot[:min(len(hot), maxHotPerPart)], nil
+	if len(hot) == 0 {
+		return nil, nil
+	}
+	slices.SortStableFunc(hot, func(a, b keySize) int { return cmp.Compare(b.encodedLen, a.encodedLen) })
+	h := &hotPart{part: t.parts[part]}
+	for _, k := range hot[:min(len(hot), maxHotPerPart)] {
+		h.ids = append(h.ids, k.id)
+		h.runs = append(h.runs, segment.HotRun{Hash: sl.catalog.format.Hash(k.key), Key: []byte(k.key), Bytes: k.valueLen, Resets: k.resets, Deleted: k.deleted})
+	}
+	if !sizes.spans.full {
+		h.spans = sizes.spans.list
+		sl.freeSpans = h.spans[len(h.spans):]
+	}
+	return h, nil
 }
 
 // hotBytes returns the minimum size of a hot key's entries in a table, in bytes.
@@ -60,6 +70,8 @@ func (t *table) hotBytes() int64 { return max(int64(len(t.arena))/512, 4<<10) }
 
 // keySize sums up the effect of one key's entries.
 type keySize struct {
+	key        string
+	id         uint32
 	encodedLen int64 // encoded length of the entries
 	valueLen   int64 // length of the value that these entries alone would yield
 	resets     bool  // the entries include a Set or Delete, which discards earlier entries
@@ -80,28 +92,43 @@ func (k *keySize) add(e *segment.Entry) error {
 	return nil
 }
 
+// keySizes is the result of countKeys.
+type keySizes struct {
+	keys  []keySize // by id, that is, in the order of their first entries
+	total int64     // number of bytes read
+	spans spanList
+}
+
 var errLimitReached = errors.New("the limit of bytes to count was reached")
 
-// countKeys sums up each key's entries, until it has read limit bytes. total is the number of bytes
-// read.
-func countKeys(src segment.Source, limit int64) (sizes map[string]*keySize, total int64, err error) {
-	sizes = map[string]*keySize{}
-	err = segment.EachEntry(src, func(e *segment.Entry) error {
-		if total >= limit {
+// countKeys sums up each key's entries, until it has read limit bytes. It appends the entries'
+// spans to spans, up to its capacity.
+func countKeys(src segment.Source, limit int64, spans []byte) (*keySizes, error) {
+	s := &keySizes{spans: spanList{list: spans}}
+	ids := map[string]uint32{}
+	id := uint32(0)
+	err := segment.EachEntry(src, func(e *segment.Entry) error {
+		if s.total >= limit {
 			return errLimitReached
 		}
-		k := sizes[string(e.Key)]
-		if k == nil {
-			k = &keySize{}
-			sizes[string(e.Key)] = k
+		// Usually, an entry of a hot key follows another.
+		if len(s.keys) == 0 || string(e.Key) != s.keys[id].key {
+			var ok bool
+			if id, ok = ids[string(e.Key)]; !ok {
+				id = uint32(len(s.keys))
+				s.keys = append(s.keys, keySize{key: string(e.Key), id: id})
+				ids[s.keys[id].key] = id
+			}
 		}
-		total += int64(len(e.Raw))
-		return k.add(e)
+		s.total += int64(len(e.Raw))
+		s.spans.add(id, len(e.Raw))
+		return s.keys[id].add(e)
 	})
+	s.spans.end()
 	if err == errLimitReached {
 		err = nil
 	}
-	return sizes, total, err
+	return s, err
 }
 
 // chooseHot selects the keys that get hot runs: the hot keys of the inputs, except those that

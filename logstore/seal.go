@@ -1,9 +1,7 @@
 package logstore
 
 import (
-	"bytes"
 	"context"
-	"maps"
 	"math/bits"
 	"slices"
 	"sync/atomic"
@@ -146,6 +144,9 @@ type sealer struct {
 	comp     *segment.Compressor
 	bufs     [2][]byte // buffers to reuse for the next segment
 
+	spans     []byte // memory for spans
+	freeSpans []byte // the unused part of spans
+
 	file   *dataFile   // file for the next segment
 	rotate atomic.Bool // use a new file, because a merge of segments in file is running
 	probe  cacheProbe
@@ -195,18 +196,17 @@ func (sl *sealer) append(f *dataFile, t *table) (*storedSegment, error) {
 	defer func() { sl.bufs = w.Buffers() }()
 
 	perRange := 1 << (t.bits - segBits)
-	hot := map[int][]segment.HotRun{} // hot keys by part
+	sl.freeSpans = sl.spans
+	var hot []*hotPart
 	for r := range 1 << segBits {
 		w.BeginRange(r)
 		for p := r * perRange; p < (r+1)*perRange; p++ {
-			keys, err := sl.hotKeys(t, p)
-			if err == nil && len(keys) == 0 {
+			h, err := sl.hotKeys(t, p)
+			if err == nil && h == nil {
 				err = segment.EachBlock(t.source(t.parts[p]), w.Write)
 			} else if err == nil {
-				hot[p] = keys
-				err = t.writeEntries(w, p, func(key []byte) bool {
-					return !slices.ContainsFunc(keys, func(h segment.HotRun) bool { return bytes.Equal(h.Key, key) })
-				})
+				hot = append(hot, h)
+				err = h.write(w, t, -1)
 			}
 			if err != nil {
 				return nil, err
@@ -214,13 +214,13 @@ func (sl *sealer) append(f *dataFile, t *table) (*storedSegment, error) {
 		}
 		w.EndRange(r)
 	}
-	for _, p := range slices.Sorted(maps.Keys(hot)) {
-		for _, h := range hot[p] {
+	for _, h := range hot {
+		for i, run := range h.runs {
 			w.BeginRun()
-			if err := t.writeEntries(w, p, func(key []byte) bool { return bytes.Equal(key, h.Key) }); err != nil {
+			if err := h.write(w, t, i); err != nil {
 				return nil, err
 			}
-			w.EndRun(h)
+			w.EndRun(run)
 		}
 	}
 	if err := w.Finish(t.ledger.Append(nil)); err != nil {
@@ -230,13 +230,4 @@ func (sl *sealer) append(f *dataFile, t *table) (*storedSegment, error) {
 	seg := &storedSegment{Layout: w.Layout, file: f, ledger: t.ledger}
 	sl.probe.add(seg, len(t.arena))
 	return seg, nil
-}
-
-func (t *table) writeEntries(w *segment.Writer, p int, choose func(key []byte) bool) error {
-	return segment.EachEntry(t.source(t.parts[p]), func(e *segment.Entry) error {
-		if !choose(e.Key) {
-			return nil
-		}
-		return w.Write(e.Raw)
-	})
 }

@@ -134,6 +134,11 @@ type EntryReader struct {
 
 // Next returns the next entry, or io.EOF at the end. The entry is valid until the next call.
 func (r *EntryReader) Next() (Entry, error) {
+	if kind, keyStart, valueStart, end, ok := ParseShort(r.buf, 0); ok {
+		b := r.buf[:end]
+		r.buf = r.buf[end:]
+		return Entry{Kind: kind, Key: b[keyStart:valueStart], Value: b[valueStart:], Raw: b, HashStart: keyStart - 1}, nil
+	}
 	for {
 		e, err := ParseEntry(r.buf)
 		if err == nil {

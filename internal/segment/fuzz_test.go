@@ -14,6 +14,7 @@ import (
 // other and with the encoder.
 func FuzzEntry(f *testing.F) {
 	f.Add(append(AppendEntryHead(nil, KindAppend, "key", 5), "value"...), 3)
+	f.Add(bytes.Repeat(AppendEntryHead(nil, KindSet, "key", 0), 3), 4)
 	f.Add(AppendEntryHead(nil, KindDelete, "", 0), 1)
 	f.Add(BlobRef{1, 32, 1 << 20, 7}.Append(AppendEntryHead(nil, KindBlob, "k", BlobRefLen)), 9)
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, 2)
@@ -47,6 +48,9 @@ func FuzzEntry(f *testing.F) {
 			}
 			if err1 != nil {
 				return
+			}
+			if p, err := ParseEntry(e1.Raw); err != nil || p.HashStart != e1.HashStart {
+				t.Fatalf("% x: Next() returned HashStart %d; ParseEntry returned %d, %v", e1.Raw, e1.HashStart, p.HashStart, err)
 			}
 			if !bytes.Equal(e1.Raw, e2.Raw) || e1.Kind != e2.Kind || !bytes.Equal(e1.Key, e2.Key) || !bytes.Equal(e1.Value, e2.Value) {
 				t.Fatalf("Next() = % x for one block, but with blocks of %d bytes: % x", e1.Raw, cut, e2.Raw)
