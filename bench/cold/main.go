@@ -5,8 +5,8 @@
 //
 //	go run ./bench/cold --gb 2,8,20 --limit 512MiB
 //
-// Each job is a separate process. Python's partd and DuckDB generate their own
-// entries, and check only lengths.
+// Each job is a separate process. Python's partd and DuckDB generate their own entries, and check
+// only lengths.
 package main
 
 import (
@@ -63,7 +63,7 @@ func main() {
 	flag.StringVar(&f.dists, "dists", "uniform,zipf", "distributions of keys: "+appendload.Dists)
 	flag.StringVar(&f.stores, "stores", goStores+","+strings.Join(peerNames, ","), "the stores to run; ratios are to the first")
 	flag.StringVar(&f.dir, "dir", os.TempDir(), "`directory` for the stores")
-	flag.StringVar(&f.duckdb, "duckdb", python(), "a `Python` that has DuckDB")
+	flag.StringVar(&f.duckdb, "duckdb", program.PeerPython("engines"), "a `Python` that has DuckDB")
 	flag.IntVar(&f.rounds, "rounds", 1, "number of `rounds`; medians are reported")
 	flag.StringVar(&f.child, "child", "", "run only this `store`, and print JSON (used internally)")
 	program.ParseFlags()

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 
 	"github.com/go-partd/partd/bench/internal/program"
@@ -21,19 +20,6 @@ var duckdbProgram string
 
 //go:embed partd.py
 var partdProgram string
-
-// python returns the path of a Python with DuckDB, as in bench/files.
-func python() string {
-	dir := os.Getenv("PARTD_PEERS")
-	if dir == "" {
-		cache, err := os.UserCacheDir()
-		if err != nil {
-			return "python3"
-		}
-		dir = filepath.Join(cache, "partd-peers")
-	}
-	return filepath.Join(dir, "engines", "bin", "python")
-}
 
 // runPeer runs the job of a peer, which prints its result, in the current directory.
 func (f *flags) runPeer(entries uint64) error {

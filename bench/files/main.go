@@ -13,7 +13,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -59,13 +58,9 @@ type flags struct {
 
 // defaults returns flags with the defaults that main does not state itself.
 func defaults() flags {
-	cache, _ := os.UserCacheDir() // after an error, the paths of the Pythons must be given by flags
-	python := func(peer string) string {
-		return filepath.Join(cmp.Or(os.Getenv("PARTD_PEERS"), filepath.Join(cache, "partd-peers")), peer, "bin", "python")
-	}
 	return flags{
 		bytes: 600_000_000, memory: 256 << 20, duckdbMemory: 512_000_000, keys: "1000,100000,1000000", threads: 2,
-		duckdb: python("engines"), polars: python("engines"), datafusion: python("datafusion"),
+		duckdb: program.PeerPython("engines"), polars: program.PeerPython("engines"), datafusion: program.PeerPython("datafusion"),
 	}
 }
 

@@ -8,9 +8,9 @@ import (
 )
 
 // addColumns adds records of a block to the batch, column by column, which is faster than one record
-// after another. If that is impossible, it returns the number of records to split by Next: at least
-// those of a batch with an invalid value or a key longer than limit, or of which NextColumns cannot
-// split the first.
+// after another. It returns the number of records that Next must split instead, or 0. These are the
+// records of a batch with an invalid value or a key longer than limit, or several records if
+// NextColumns cannot split the first.
 func (w *groupWorker) addColumns(b *records.Block, limit int) int {
 	g, c, first := w.g, w.columns, len(w.keys)
 	n := b.NextColumns(c, groupBatch-first)

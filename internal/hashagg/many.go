@@ -34,8 +34,8 @@ func (t *Table) GetMany(keys [][]byte, handle func(i int, state []uint64, isNew 
 	return nil
 }
 
-// GetStates is like GetMany, but calls handle with the states of several consecutive keys, of which
-// keys[first] is the first. The states are valid until handle returns. The aggregator must not have
+// GetStates is like GetMany, but calls handle with the states of several consecutive keys, beginning
+// with keys[first]. The states are valid until handle returns. The aggregator must not have
 // NewStates.
 func (t *Table) GetStates(keys [][]byte, handle func(first int, states [][]uint64)) error {
 	var hashes [batchSize]uint64

@@ -26,7 +26,7 @@ type checker struct {
 	l        *Load
 	count    uint64
 	key      string
-	previous uint64 // number of the key's previous entry, plus one; 0 if there is none
+	previous uint64 // number of the key's previous entry, plus one; 0 at the first entry
 	carry    []byte // the beginning of a value whose end has not been read yet
 	want     [keyLen]byte
 }

@@ -18,7 +18,7 @@ type Load struct {
 	Value   int // bytes of a value
 	Batch   int // entries per append
 	dist    string
-	pattern []byte  // pseudorandom bytes, from which values are cut
+	pattern []byte  // pseudorandom bytes; each value is a piece of it
 	lnKeys  float64 // ln(keys + 1)
 }
 

@@ -94,6 +94,13 @@ func Self(args ...string) *exec.Cmd {
 	return cmd
 }
 
+// PeerPython returns the path of the Python that .ci/peers installs for a peer. If the user has no
+// cache directory, the path does not exist, and must be given by a flag.
+func PeerPython(peer string) string {
+	cache, _ := os.UserCacheDir()
+	return filepath.Join(cmp.Or(os.Getenv("PARTD_PEERS"), filepath.Join(cache, "partd-peers")), peer, "bin", "python")
+}
+
 // DebianPython is the path of Debian's Python, which can import the modules of Debian's package
 // python3-partd.
 const DebianPython = "/usr/bin/python3"
