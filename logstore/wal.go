@@ -182,12 +182,13 @@ func (l *wal) markEnd(old, next *walFile, seq uint64) {
 	slot := slices.Index(l.files[:], next.f)
 	b := &batch{}
 	b.reset()
+	b.buf = slices.Grow(b.buf, pageLen) // space for padding
 	b.crc = uint32(slot)
 	h := recordHeader{kind: recordEndOfFile, epoch: old.epoch, seq: seq, synced: l.group.Synced()}
 	rec := h.put(b, l.format, old.end)
 	err := old.grow(old.end + int64(len(rec)))
 	if err == nil {
-		_, err = old.f.WriteAt(rec, old.end)
+		_, err = old.f.WriteAt(old.pad(rec), old.end)
 	}
 	l.warn(err, "the end record of a write-ahead file could not be written", "path", old.path)
 }
