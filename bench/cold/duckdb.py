@@ -9,7 +9,8 @@ key = f"floor(random() * {keys})" if dist == "uniform" else f"floor(exp(random()
 value = "left(" + " || ".join(f"hash(i + {n})" for n in range(6)) + " || repeat('0', 50), 100)"
 db = duckdb.connect()
 for setting in [f"memory_limit = '{memory // 1000}kB'", "threads = 2", "temp_directory = 'tmp'",
-                "preserve_insertion_order = false", "partitioned_write_max_open_files = 256"]:
+                "preserve_insertion_order = false", "partitioned_write_max_open_files = 256",
+                "enable_progress_bar = false"]:
     db.execute("SET " + setting)
 start = time.monotonic()
 db.execute(f"""COPY (SELECT k % 256 AS part, format('k{{:010d}}', k) AS key, value
