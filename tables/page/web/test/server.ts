@@ -14,10 +14,11 @@ export class Server {
   url = "";
   token = "";
   private child?: ChildProcess;
-  private dir = mkdtempSync(join(tmpdir(), "partd-page-"));
+  private dir = "";
 
   // start starts the server. A second call restarts it at the same address, with the same tables.
   async start(withSecret = false): Promise<this> {
+    this.dir ||= mkdtempSync(join(tmpdir(), "partd-page-")); // not before, because Playwright loads each test file twice
     const http = this.url ? new URL(this.url).host : "localhost:0";
     const args = ["serve", "--dir", join(this.dir, "d"), "--listen", "grpc://localhost:0", "--http", http];
     if (withSecret) {
