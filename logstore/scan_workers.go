@@ -40,6 +40,7 @@ type scanner struct {
 	bits   uint8 // number of leading hash bits that select a range; partitions consist of adjacent ranges
 
 	memory     int64 // bytes reserved by takeScanMemory
+	lent       int64 // bytes of a table, in addition to memory
 	loadBytes  int64 // maximum bytes that a worker loads at a time
 	maxRefs    int   // maximum entries that a worker groups at a time
 	batchBytes int   // maximum size of batches, and target size of partitions
@@ -112,7 +113,14 @@ func (s *Store) newScanner(ctx context.Context, v *view, req scanRequest) *scann
 	memory := cmp.Or(sc.memory, min(2*s.readBytes, minWorkerBytes))
 	sc.bits = v.scanBits(memory / 16)
 	sc.nextRange = segment.RangeIndex(req.hashes.lo, sc.bits)
-	workers := sc.workerCount(memory)
+	maxWorkers, workerBytes := sc.workerNeeds()
+	if memory < int64(maxWorkers)*workerBytes && sc.memory > 0 {
+		s.mu.Lock()
+		sc.lent = s.tables.lend(s.maxBatch)
+		s.mu.Unlock()
+		memory += sc.lent
+	}
+	workers := cmp.Or(s.hooks.scanWorkers, int(max(min(int64(maxWorkers), memory/workerBytes), 1)))
 	memory /= int64(workers)
 	// A worker uses three quarters of its memory for loaded data, and one quarter for two
 	// references to each entry: in refs and in spare.
@@ -150,21 +158,16 @@ func (s *Store) takeScanMemory(parts int) int64 {
 	}
 }
 
-// workerCount returns the number of workers that share the given memory. There are at most as many
-// workers as ranges. Each worker needs enough memory to load a whole range; otherwise it would have
-// to read the range several times.
-func (sc *scanner) workerCount(memory int64) int {
-	if n := sc.s.hooks.scanWorkers; n > 0 {
-		return n
-	}
+// workerNeeds returns the maximum number of workers, which is at most the number of ranges, and the memory of each in
+// bytes. With less memory, a worker could not load a whole range, and would have to read it several times.
+func (sc *scanner) workerNeeds() (workers int, bytes int64) {
 	const samples = 64
 	var largest int64
 	for i := range samples {
 		largest = max(largest, sc.rangeSize(i<<sc.bits/samples))
 	}
 	ranges := segment.RangeIndex(sc.hashes.hi, sc.bits) - segment.RangeIndex(sc.hashes.lo, sc.bits) + 1
-	limit := min(runtime.GOMAXPROCS(0), ranges)
-	return int(max(min(int64(limit), memory/max(minWorkerBytes, 2*largest)), 1))
+	return min(runtime.GOMAXPROCS(0), ranges), max(minWorkerBytes, 2*largest)
 }
 
 // nextPartition returns the next partition, or nil at the end or if the scan is canceled.
@@ -218,5 +221,10 @@ func (sc *scanner) close() error {
 		offheap.Release(w.arena)
 	}
 	sc.s.scanMemory.Add(-sc.memory)
+	if sc.lent > 0 {
+		sc.s.mu.Lock()
+		sc.s.tables.takeBack()
+		sc.s.mu.Unlock()
+	}
 	return sc.v.close()
 }

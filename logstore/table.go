@@ -64,6 +64,17 @@ func newTable(n int64) (*table, error) {
 	}, nil
 }
 
+// resize replaces the arena of an empty table by one of n bytes.
+func (t *table) resize(n int64) error {
+	arena, err := offheap.Allocate(int(n / int64(t.chunkSize) * int64(t.chunkSize)))
+	if err != nil {
+		return err
+	}
+	offheap.Release(t.arena)
+	t.arena = arena
+	return nil
+}
+
 func (t *table) reset() {
 	for i := range t.parts {
 		p := &t.parts[i]

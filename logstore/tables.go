@@ -20,6 +20,7 @@ type tables struct {
 	walTables []*table    // in a read-only store, tables with the records of the write-ahead files
 	free      chan *table // unused tables
 	count     int         // number of tables, not counting spares
+	lent      bool        // see lend
 	closed    bool
 
 	// slowReaders is the number of views that may use tables for long, because flushing failed.
@@ -101,7 +102,38 @@ func (ts *tables) put(t *table) {
 		offheap.Release(t.arena)
 		return
 	}
+	if !ts.lent && int64(len(t.arena)) < ts.bytes/2+ts.bytes/4 {
+		_ = t.resize(ts.bytes) // after an error, the smaller table serves as well
+	}
 	ts.free <- t
+}
+
+// lend shrinks an unused table to half its size, and returns the number of bytes that a scan may
+// then use until it calls takeBack. It returns 0 if no table is unused, another scan has the memory,
+// or an operation of maxBatch bytes might not fit into the smaller table.
+func (ts *tables) lend(maxBatch int) int64 {
+	if ts.lent || ts.closed || ts.slowReaders+ts.spares > 0 || ts.bytes/2 < 3*int64(maxBatch) {
+		return 0
+	}
+	select {
+	case t := <-ts.free:
+		err := t.resize(ts.bytes / 2)
+		ts.lent = err == nil
+		ts.free <- t
+	default:
+	}
+	if !ts.lent {
+		return 0
+	}
+	return ts.bytes / 2
+}
+
+// takeBack restores the size of the table that lend shrank, now or once the table is unused.
+func (ts *tables) takeBack() {
+	ts.lent = false
+	for range len(ts.free) {
+		ts.put(<-ts.free)
+	}
 }
 
 func (ts *tables) release(t *table) {

@@ -1,0 +1,74 @@
+package logstore
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/go-partd/partd"
+)
+
+// TestLentMemory checks that a scan of a large store uses half of an unused table, that appends during
+// the scan neither wait for it nor exceed the memory, and that the table is restored afterwards.
+func TestLentMemory(t *testing.T) {
+	s, err := Open(t.TempDir(), &Options{Memory: MinMemory})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	value := make([]byte, 1000)
+	appendKeys := func(n int) {
+		t.Helper()
+		for i := range n {
+			if err := s.Append(context.Background(), partd.Entry{Key: fmt.Sprint("k", i%100), Value: value}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	arenas := func() (n, tables int64, lent bool) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		list := s.tables.inUse()
+		for range len(s.tables.free) {
+			free := <-s.tables.free
+			list = append(list, free)
+			s.tables.free <- free
+		}
+		for _, table := range list {
+			n += int64(len(table.arena))
+		}
+		return n, int64(len(list)), s.tables.lent
+	}
+	full, _, _ := arenas()
+	const count = 8000
+	appendKeys(count)
+	if err := s.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	total, seals := 0, s.counters.seals.Load()
+	for c, err := range s.Scan(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if total == 0 {
+			appendKeys(count)
+			if n := s.counters.seals.Load() - seals; n < 3 {
+				t.Errorf("%d tables were sealed during the scan, want several", n)
+			}
+			if n, tables, lent := arenas(); !lent || n > full*3/4 {
+				t.Errorf("during the scan, %d tables have %d bytes, and lent is %v, want at most %d bytes", tables, n, lent, full*3/4)
+			}
+		}
+		total += len(c.Data)
+	}
+	if total != count*len(value) {
+		t.Errorf("the scan returned %d bytes, want %d", total, count*len(value))
+	}
+	appendKeys(count)
+	if err := s.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n, tables, lent := arenas(); n != full || tables != 2 || lent {
+		t.Errorf("after the scan, %d tables have %d bytes, and lent is %v, want 2 with %d bytes", tables, n, lent, full)
+	}
+}
