@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"path"
 	"reflect"
 	"slices"
 	"strings"
@@ -46,6 +47,11 @@ func TestReplaceAll(t *testing.T) {
 			newFiles: func([]iceberg.DataFile) []iceberg.DataFile { return nil }, manifests: 1,
 		},
 		"new files with partitions": {format: 2, updates: []table.Update{table.NewAddPartitionSpecUpdate(&evolved, false)}, newFiles: inPartition(1), manifests: 2},
+		"many old files": {format: 2, manifests: 2, change: func(t *testing.T, b *Bucket) {
+			for range 100 {
+				mustPut(t, b, "t", PutAppend, 8)
+			}
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := mustOpen(t, t.TempDir(), &Options{NoTail: true}).Bucket("")
@@ -72,6 +78,7 @@ func TestReplaceAll(t *testing.T) {
 			if v, err = b.Table("t").view(t.Context(), false); err != nil {
 				t.Fatal(err)
 			}
+			c.updates = append(c.updates, table.NewSetPropertiesUpdate(iceberg.Properties{table.WriteMetadataPathKey: v.t.Location() + "/other"}))
 			if s := v.t.CurrentSnapshot(); s != nil {
 				c.updates = append(c.updates, table.NewSetSnapshotRefUpdate(table.MainBranch, s.SnapshotID, table.BranchRef, 0, 1e9, 5))
 			}
@@ -79,12 +86,7 @@ func TestReplaceAll(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			e, release, err := b.Table("t").acquire()
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer release()
-			a := &commit.Attempt{Change: &commit.Change{Entry: e.Entry}, IO: b.s.cat.NewIO(), Now: time.Now().Add(-time.Hour)}
+			a := hourOldAttempt(t, b)
 			cur := a.Table(meta)
 			old, err := datafile.Files(t.Context(), cur)
 			if err != nil {
@@ -107,6 +109,36 @@ func TestReplaceAll(t *testing.T) {
 				t.Errorf("the version has %d manifests, want %d", manifests, c.manifests)
 			}
 		})
+	}
+}
+
+// hourOldAttempt returns an attempt to change the table t that started an hour ago.
+func hourOldAttempt(t *testing.T, b *Bucket) *commit.Attempt {
+	t.Helper()
+	e, release, err := b.Table("t").acquire()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(release)
+	return &commit.Attempt{Change: &commit.Change{Entry: e.Entry}, IO: b.s.cat.NewIO(), Now: time.Now().Add(-time.Hour)}
+}
+
+// TestSnapshotAfterClockChange checks that a snapshot can be added although the clock has been set back since the
+// table's metadata changed. Iceberg's library rejects a snapshot that is a minute older than the metadata.
+func TestSnapshotAfterClockChange(t *testing.T) {
+	t.Parallel()
+	b := mustOpen(t, t.TempDir(), nil).Bucket("")
+	createIceberg(t, b, iceberg.NewSchema(0, iceberg.NestedField{ID: 1, Name: "n", Type: iceberg.PrimitiveTypes.Int64}), nil, 2)
+	v, err := b.Table("t").view(t.Context(), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	meta, err := hourOldAttempt(t, b).AddSnapshot(v.t.Metadata(), 1, &table.Summary{Operation: table.OpDelete}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, least := meta.CurrentSnapshot().TimestampMs, v.t.Metadata().LastUpdatedMillis(); got < least {
+		t.Errorf("the snapshot's timestamp is %d, want at least %d, the metadata's", got, least)
 	}
 }
 
@@ -144,8 +176,10 @@ func describeVersion(t *testing.T, a *commit.Attempt, before, meta table.Metadat
 		}
 		return *n
 	}
-	minSequence := int64(0)
+	directories := map[string]bool{path.Dir(s.ManifestList): true}
+	minSequence := int64(0) // the largest minimum of all manifests
 	for _, m := range list {
+		directories[path.Dir(m.FilePath())] = true
 		minSequence = max(minSequence, m.MinSequenceNum())
 		for e, err := range m.Entries(a.IO, false) {
 			if err != nil {
@@ -163,7 +197,7 @@ func describeVersion(t *testing.T, a *commit.Attempt, before, meta table.Metadat
 	}
 	previous := cmp.Or(before.CurrentSnapshot(), &table.Snapshot{SnapshotID: -1})
 	lines = append(lines,
-		fmt.Sprint(s.Summary.Operation, properties),
+		fmt.Sprint(s.Summary.Operation, properties, " in ", directories),
 		fmt.Sprint("sequence ", s.SequenceNumber, " schema ", *s.SchemaID, " row IDs ", number(s.FirstRowID), "+", number(s.AddedRows), " minimum ", minSequence),
 		fmt.Sprint("parent ", number(s.ParentSnapshotID) == previous.SnapshotID, " of ", len(meta.Snapshots()), " not earlier ", s.TimestampMs >= previous.TimestampMs),
 		fmt.Sprint("last sequence ", meta.LastSequenceNumber(), " next row ", meta.NextRowID(), " properties ", reflect.DeepEqual(before.Properties(), meta.Properties())))

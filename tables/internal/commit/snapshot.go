@@ -1,27 +1,31 @@
 package commit
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/apache/iceberg-go"
+	iceio "github.com/apache/iceberg-go/io"
 	"github.com/apache/iceberg-go/table"
 	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/go-partd/partd/internal/canceled"
+	"github.com/go-partd/partd/tables/internal/content"
 	"github.com/go-partd/partd/tables/internal/datafile"
+	"github.com/go-partd/partd/tables/internal/parallel"
 )
 
 // AddSnapshot returns meta with a new current snapshot that consists of the given manifests. It writes the manifest list.
 func (a *Attempt) AddSnapshot(meta table.Metadata, id int64, summary *table.Summary, manifests []iceberg.ManifestFile) (table.Metadata, error) {
 	schemaID := meta.CurrentSchema().ID
 	s := &table.Snapshot{
-		SnapshotID: id, SequenceNumber: meta.LastSequenceNumber() + 1, TimestampMs: a.Now.UnixMilli(),
+		SnapshotID: id, SequenceNumber: meta.LastSequenceNumber() + 1, TimestampMs: max(a.Now.UnixMilli(), meta.LastUpdatedMillis()),
 		Summary: summary, SchemaID: &schemaID,
 	}
 	if cur := meta.CurrentSnapshot(); cur != nil {
@@ -39,9 +43,9 @@ func (a *Attempt) AddSnapshot(meta table.Metadata, id int64, summary *table.Summ
 		}
 		s.FirstRowID, s.AddedRows = &firstRow, &added
 	}
-	s.ManifestList = fmt.Sprintf("%s/metadata/snap-%d-0-%s.avro", meta.Location(), id, uuid.NewString())
-	w, err := a.IO.Create(s.ManifestList)
-	if err != nil {
+	var err error
+	var w iceio.FileWriter
+	if s.ManifestList, w, err = a.create(meta, fmt.Sprintf("snap-%d-0-%s.avro", id, uuid.NewString())); err != nil {
 		return nil, err
 	}
 	err = iceberg.WriteManifestList(meta.Version(), w, id, s.ParentSnapshotID, &s.SequenceNumber, firstRow, manifests)
@@ -58,8 +62,7 @@ func (a *Attempt) AddSnapshot(meta table.Metadata, id int64, summary *table.Summ
 
 // WriteManifest writes a manifest for the snapshot with the given ID.
 func (a *Attempt) WriteManifest(meta table.Metadata, spec iceberg.PartitionSpec, id int64, entries []iceberg.ManifestEntry) (iceberg.ManifestFile, error) {
-	location := fmt.Sprintf("%s/metadata/%s-m0.avro", meta.Location(), uuid.NewString())
-	w, err := a.IO.Create(location)
+	location, w, err := a.create(meta, uuid.NewString()+"-m0.avro")
 	if err != nil {
 		return nil, err
 	}
@@ -67,7 +70,22 @@ func (a *Attempt) WriteManifest(meta table.Metadata, spec iceberg.PartitionSpec,
 	return m, errors.Join(err, w.Close())
 }
 
-// ReplaceAll replaces all files of t, a table of the attempt. It reads the old manifests once, and writes a single
+// create creates a file in a table's directory for metadata.
+func (a *Attempt) create(meta table.Metadata, name string) (location string, w iceio.FileWriter, err error) {
+	locations, err := table.LoadLocationProvider(meta.Location(), meta.Properties())
+	if err != nil {
+		return "", nil, err
+	}
+	location = locations.NewMetadataLocation(name)
+	w, err = a.IO.Create(location)
+	return location, w, err
+}
+
+// maxDeleted is the largest number of deleted entries that replaceAll writes to the manifest with the new files. Each
+// scan of the new version decodes these entries. It skips a manifest with only deleted entries.
+const maxDeleted = 100
+
+// ReplaceAll replaces all files of t, a table of the attempt. It reads the old manifests once, and usually writes a single
 // manifest. ReplaceFiles reads the old manifests twice, and writes at least two. It also needs a list of the old files,
 // which takes another pass over the manifests.
 func (a *Attempt) ReplaceAll(ctx context.Context, t *table.Table, files []iceberg.DataFile) (table.Metadata, error) {
@@ -96,35 +114,54 @@ func (a *Attempt) replaceAll(ctx context.Context, t *table.Table, files []iceber
 	if err != nil {
 		return nil, err
 	}
-	var entries []iceberg.ManifestEntry
+	var added, deleted []iceberg.ManifestEntry
 	for _, f := range files {
 		if int(f.SpecID()) != spec.ID() {
 			return nil, nil
 		}
-		entries = append(entries, iceberg.NewManifestEntry(iceberg.EntryStatusADDED, &id, nil, nil, f))
+		added = append(added, iceberg.NewManifestEntry(iceberg.EntryStatusADDED, &id, nil, nil, f))
+	}
+	if slices.ContainsFunc(manifests, func(m iceberg.ManifestFile) bool {
+		return m.ManifestContent() != iceberg.ManifestContentData || int(m.PartitionSpecID()) != spec.ID()
+	}) {
+		return nil, nil
+	}
+	old := make([][]iceberg.ManifestEntry, len(manifests))
+	var g errgroup.Group
+	g.SetLimit(parallel.DefaultWorkers)
+	for i, m := range manifests {
+		g.Go(func() (err error) {
+			if err = canceled.Err(ctx); err == nil {
+				old[i], err = content.Entries(a.IO, m)
+			}
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
 	}
 	var replaced []iceberg.DataFile
-	for _, m := range manifests {
-		if m.ManifestContent() != iceberg.ManifestContentData || int(m.PartitionSpecID()) != spec.ID() {
-			return nil, nil
-		}
-		for e, err := range m.Entries(a.IO, true) {
-			if err = cmp.Or(err, canceled.Err(ctx)); err != nil {
-				return nil, err
-			}
-			sequence := e.SequenceNum()
-			entries = append(entries, iceberg.NewManifestEntry(iceberg.EntryStatusDELETED, &id, &sequence, e.FileSequenceNum(), e.DataFile()))
-			replaced = append(replaced, e.DataFile())
-		}
+	for _, e := range slices.Concat(old...) {
+		sequence := e.SequenceNum()
+		deleted = append(deleted, iceberg.NewManifestEntry(iceberg.EntryStatusDELETED, &id, &sequence, e.FileSequenceNum(), e.DataFile()))
+		replaced = append(replaced, e.DataFile())
 	}
 	if len(replaced) == 0 {
 		return nil, nil
 	}
-	m, err := a.WriteManifest(meta, spec, id, entries)
-	if err != nil {
-		return nil, err
+	contents := [][]iceberg.ManifestEntry{slices.Concat(added, deleted)}
+	if len(added) > 0 && len(deleted) > maxDeleted {
+		contents = [][]iceberg.ManifestEntry{added, deleted}
 	}
-	return a.AddSnapshot(meta, id, replacementSummary(files, replaced), []iceberg.ManifestFile{m})
+	manifests = nil
+	for _, entries := range contents {
+		m, err := a.WriteManifest(meta, spec, id, entries)
+		if err != nil {
+			return nil, err
+		}
+		manifests = append(manifests, m)
+	}
+	return a.AddSnapshot(meta, id, replacementSummary(files, replaced), manifests)
 }
 
 // replacementSummary returns the summary of a snapshot with the added files only.
