@@ -82,7 +82,7 @@ func (a *Attempt) create(meta table.Metadata, name string) (location string, w i
 }
 
 // maxDeleted is the largest number of deleted entries that replaceAll writes to the manifest with the new files. Each
-// scan of the new version decodes these entries. It skips a manifest with only deleted entries.
+// scan of the new version decodes these entries. Scans skip manifests with only deleted entries.
 const maxDeleted = 100
 
 // ReplaceAll replaces all files of t, a table of the attempt. It reads the old manifests once, and usually writes a single
@@ -127,7 +127,7 @@ func (a *Attempt) replaceAll(ctx context.Context, t *table.Table, files []iceber
 		return nil, nil
 	}
 	old := make([][]iceberg.ManifestEntry, len(manifests))
-	var g errgroup.Group
+	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(parallel.DefaultWorkers)
 	for i, m := range manifests {
 		g.Go(func() (err error) {
