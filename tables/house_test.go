@@ -60,7 +60,7 @@ var tablesLayering = layering.Layering{
 			".": {"github.com/apache/iceberg-go", "github.com/google/uuid", "github.com/zeebo/xxh3"},
 		}},
 		{Name: "commits", Packages: map[string][]string{
-			"internal/commit": {"github.com/apache/iceberg-go"},
+			"internal/commit": {"github.com/apache/iceberg-go", "github.com/google/uuid", "golang.org/x/sync"},
 		}},
 		{Name: "series", Packages: map[string][]string{
 			"internal/series": {"github.com/apache/iceberg-go"},

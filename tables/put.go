@@ -304,10 +304,6 @@ func (p *putStep) apply(ctx context.Context, a *commit.Attempt, cur *table.Table
 	case p.opts.basis != nil && a.TailRows() > 0, p.shape != nil && p.shape.LastID != cur.Metadata().LastColumnID():
 		return nil, commit.ErrStale
 	}
-	old, err := datafile.Files(ctx, cur)
-	if err != nil {
-		return nil, err
-	}
 	meta, err := p.replacement(cur.Metadata())
 	if err != nil {
 		return nil, err
@@ -316,7 +312,7 @@ func (p *putStep) apply(ctx context.Context, a *commit.Attempt, cur *table.Table
 	if err := p.CheckFresh(cur); err != nil {
 		return nil, err
 	}
-	return commit.ReplaceFiles(ctx, cur, old, p.files, nil)
+	return a.ReplaceAll(ctx, cur, p.files)
 }
 
 // replaceVersion replaces the rows of the version opts.Over. It returns an error if cur no longer contains all files of

@@ -3,7 +3,6 @@ package tables
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -11,7 +10,6 @@ import (
 
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
-	"github.com/google/uuid"
 
 	"github.com/go-partd/partd/tables/internal/commit"
 	"github.com/go-partd/partd/tables/internal/content"
@@ -154,38 +152,7 @@ func (r *restoreStep) withRows(a *commit.Attempt, meta table.Metadata) (_ table.
 			maps.DeleteFunc(summary.Properties, func(k, _ string) bool { return !strings.HasPrefix(k, "total-") })
 		}
 	}
-	schemaID := meta.CurrentSchema().ID
-	s := &table.Snapshot{
-		SnapshotID: id, SequenceNumber: meta.LastSequenceNumber() + 1, TimestampMs: a.Now.UnixMilli(),
-		Summary: summary, SchemaID: &schemaID,
-	}
-	if cur := meta.CurrentSnapshot(); cur != nil {
-		s.ParentSnapshotID = &cur.SnapshotID
-		s.TimestampMs = max(s.TimestampMs, cur.TimestampMs)
-	}
-	var firstRow int64
-	if meta.Version() >= 3 {
-		firstRow = meta.NextRowID()
-		added := int64(0) // rows that get new IDs: the manifest list assigns them to manifests without IDs
-		for _, m := range manifests {
-			if m.ManifestContent() == iceberg.ManifestContentData && m.FirstRowID() == nil {
-				added += m.ExistingRows() + m.AddedRows()
-			}
-		}
-		s.FirstRowID, s.AddedRows = &firstRow, &added
-	}
-	s.ManifestList = fmt.Sprintf("%s/metadata/snap-%d-0-%s.avro", meta.Location(), s.SnapshotID, uuid.NewString())
-	w, err := a.IO.Create(s.ManifestList)
-	if err != nil {
-		return nil, err
-	}
-	err = iceberg.WriteManifestList(meta.Version(), w, s.SnapshotID, s.ParentSnapshotID, &s.SequenceNumber, firstRow, manifests)
-	if err = errors.Join(err, w.Close()); err != nil {
-		return nil, err
-	}
-	return table.UpdateTableMetadata(meta, []table.Update{
-		table.NewAddSnapshotUpdate(s), table.NewSetSnapshotRefUpdate(table.MainBranch, s.SnapshotID, table.BranchRef, -1, -1, -1),
-	}, "")
+	return a.AddSnapshot(meta, id, summary, manifests)
 }
 
 // writeManifests writes manifests like those of source, but with the locations of the copied files. Files keep their
@@ -196,32 +163,20 @@ func (r *restoreStep) writeManifests(a *commit.Attempt, meta table.Metadata, sou
 		if spec == nil {
 			return fmt.Errorf("manifest %s: the table has no partition spec %d", m.FilePath(), m.PartitionSpecID())
 		}
-		location := fmt.Sprintf("%s/metadata/%s-m0.avro", meta.Location(), uuid.NewString())
-		out, err := a.IO.Create(location)
-		if err != nil {
-			return err
-		}
-		w, err := iceberg.NewManifestWriter(meta.Version(), out, *spec, meta.CurrentSchema(), id)
-		for i := 0; i < len(entries) && err == nil; i++ {
-			e, f := entries[i], entries[i].DataFile()
-			var b *iceberg.DataFileBuilder
-			if b, err = datafile.Rebuild(*spec, f, r.copied.Location(f.FilePath())); err == nil {
-				if firstRow := f.FirstRowID(); firstRow != nil {
-					b.FirstRowID(*firstRow)
-				}
-				seq := e.SequenceNum()
-				err = w.Existing(iceberg.NewManifestEntry(iceberg.EntryStatusEXISTING, &id, &seq, e.FileSequenceNum(), b.Build()))
+		var moved []iceberg.ManifestEntry
+		for _, e := range entries {
+			f, sequence := e.DataFile(), e.SequenceNum()
+			b, err := datafile.Rebuild(*spec, f, r.copied.Location(f.FilePath()))
+			if err != nil {
+				return err
 			}
+			if firstRow := f.FirstRowID(); firstRow != nil {
+				b.FirstRowID(*firstRow)
+			}
+			moved = append(moved, iceberg.NewManifestEntry(iceberg.EntryStatusEXISTING, &id, &sequence, e.FileSequenceNum(), b.Build()))
 		}
-		if err == nil {
-			err = w.Close()
-		}
-		if err = errors.Join(err, out.Close()); err != nil {
-			return err
-		}
-		written := a.IO.Written()
-		listed, err := w.ToManifestFile(location, written[len(written)-1].Size)
-		manifests = append(manifests, listed)
+		written, err := a.WriteManifest(meta, *spec, id, moved)
+		manifests = append(manifests, written)
 		return err
 	})
 	return manifests, err

@@ -51,9 +51,9 @@ func (x *sparkTable) parse(text string) (rows []record) {
 	return rows
 }
 
-func (x *sparkTable) put(rows string) {
+func (x *sparkTable) put(rows string, mode tables.PutMode) {
 	x.t.Helper()
-	if err := x.flight.put(x.name, x.columns, x.parse(rows), tables.PutAppend); err != nil {
+	if err := x.flight.put(x.name, x.columns, x.parse(rows), mode); err != nil {
 		x.t.Fatal(err)
 	}
 }
@@ -135,6 +135,72 @@ func (x *sparkTable) checkMetadata() {
 	}
 }
 
+// checkReplacement checks that Spark's metadata tables and changelog agree that the newest snapshot replaced all rows.
+func (x *sparkTable) checkReplacement() {
+	x.t.Helper()
+	current, _ := x.snapshot("main")
+	parent := fmt.Sprint(x.spark(fmt.Sprintf("SELECT parent_id FROM $t.snapshots WHERE snapshot_id = %d", current))[0]["parent_id"])
+	for _, q := range []struct{ what, got, want string }{
+		{"deleted files", fmt.Sprintf("SELECT data_file.file_path f FROM $t.entries WHERE status = 2 AND snapshot_id = %d", current), "SELECT file_path f FROM $t.files VERSION AS OF " + parent},
+		{"added files", fmt.Sprintf("SELECT data_file.file_path f FROM $t.entries WHERE status = 1 AND snapshot_id = %d", current), "SELECT file_path f FROM $t.files"},
+		{
+			"numbers of files in the manifest list", "SELECT sum(added_data_files_count) a, sum(existing_data_files_count) e, sum(deleted_data_files_count) d FROM $t.manifests",
+			"SELECT sum(int(status = 1)) a, sum(int(status = 0)) e, sum(int(status = 2)) d FROM $t.entries",
+		},
+		{
+			"summary", fmt.Sprintf("SELECT bigint(summary['total-records']) r, bigint(summary['deleted-records']) d FROM $t.snapshots WHERE snapshot_id = %d", current),
+			"SELECT count(*) r, (SELECT count(*) FROM $t VERSION AS OF " + parent + ") d FROM $t",
+		},
+	} {
+		got, want := rowLines(x.spark(q.got)), rowLines(x.spark(q.want))
+		if d := firstDifference(got, want); d != "" {
+			x.t.Errorf("after a replacement, Spark's %s: %s", q.what, d)
+		}
+	}
+	view := strings.ReplaceAll(x.name, ".", "_")
+	x.spark(fmt.Sprintf("CALL partd.system.create_changelog_view(table => '$t', changelog_view => '%s', options => map('start-snapshot-id', '%s', 'end-snapshot-id', '%d'))", view, parent, current))
+	changes := fmt.Sprint(x.spark("SELECT _change_type c, count(*) n FROM " + view + " GROUP BY ALL ORDER BY c"))
+	n, deleted := x.spark("SELECT count(*) n FROM $t")[0]["n"], x.spark("SELECT count(*) n FROM $t VERSION AS OF " + parent)[0]["n"]
+	if want := fmt.Sprint([]record{{"c": "DELETE", "n": deleted}, {"c": "INSERT", "n": n}}); changes != want {
+		x.t.Errorf("Spark's changelog of a replacement has %s, want %s", changes, want)
+	}
+}
+
+// testReplacements alternates puts that replace all rows with Spark statements.
+func (x *sparkTable) testReplacements(create string) {
+	x.t.Helper()
+	x.spark("CREATE NAMESPACE IF NOT EXISTS partd.spark")
+	x.spark(create)
+	spark := func(statement, rows string) {
+		x.t.Helper()
+		x.spark(statement)
+		x.checkRows(statement, "", rows)
+	}
+	replace := func(rows string) {
+		x.t.Helper()
+		x.put(rows, tables.PutReplace)
+		x.checkRows("replace by "+rows, "", rows)
+		x.checkReplacement()
+		x.checkMetadata()
+	}
+	spark("INSERT INTO $t VALUES ('a', 1)", "a 1")
+	spark("INSERT INTO $t VALUES ('b', 2)", "a 1, b 2")
+	spark("ALTER TABLE $t CREATE TAG v", "a 1, b 2")
+	replace("c 3, c 4")
+	x.checkRows("a replacement", "v", "a 1, b 2")
+	spark("INSERT INTO $t VALUES ('d', 5)", "c 3, c 4, d 5")
+	spark("CALL partd.system.rewrite_manifests('$t')", "c 3, c 4, d 5")
+	replace("e 6, f 7")
+	spark("UPDATE $t SET n = 8 WHERE n = 7", "e 6, f 8")
+	replace("g 9")
+	spark("DELETE FROM $t WHERE n = 9", "")
+	x.put("h 10", tables.PutReplace)
+	spark("CALL partd.system.expire_snapshots(table => '$t', older_than => now(), retain_last => 1)", "h 10")
+	x.checkRows("expire_snapshots", "v", "a 1, b 2")
+	x.checkMetadata()
+	x.spark("DROP TABLE $t")
+}
+
 // TestSpark alternates Spark statements with puts, and checks after each one that all readers see the same rows.
 func TestSpark(t *testing.T) {
 	t.Parallel()
@@ -144,6 +210,14 @@ func TestSpark(t *testing.T) {
 		engines[kind] = s.engine(t, kind)
 	}
 	t.Run("types", func(t *testing.T) { s.testColumnTypes(t, client, engines["spark"], engines["pyiceberg"]) })
+	for name, create := range map[string]string{
+		"replaced":  "CREATE TABLE $t (k string, n int) USING iceberg",
+		"replaced3": "CREATE TABLE $t (k string, n int) USING iceberg TBLPROPERTIES ('format-version' = '3')",
+	} {
+		t.Run(name, func(t *testing.T) {
+			(&sparkTable{server: s, t: t, name: "spark." + name, flight: client, engines: engines, columns: []column{{"k", "string"}, {"n", "int"}}}).testReplacements(create)
+		})
+	}
 	for name, create := range map[string]string{
 		"ours": "",
 		"sparks": "CREATE TABLE $t (k string, n int, x float) USING iceberg PARTITIONED BY (k) TBLPROPERTIES ('format-version' = '3', " +
@@ -155,7 +229,7 @@ func TestSpark(t *testing.T) {
 			step := func(statement, rows string) {
 				t.Helper()
 				if strings.HasPrefix(statement, "put ") {
-					x.put(strings.TrimPrefix(statement, "put "))
+					x.put(strings.TrimPrefix(statement, "put "), tables.PutAppend)
 				} else {
 					x.spark(statement)
 				}
