@@ -104,6 +104,27 @@ func (s *Scan) Read(ctx context.Context, files []File) iter.Seq2[arrow.RecordBat
 	}
 }
 
+// MayReadMore reports whether the row groups that can match have more than maxRows rows, or are in many files.
+func (s *Scan) MayReadMore(ctx context.Context, files []File, maxRows int64) (bool, error) {
+	const maxFiles = 16
+	if len(files) > maxFiles {
+		return true, nil
+	}
+	for _, file := range files {
+		f, err := s.open(ctx, file)
+		if err != nil {
+			return false, err
+		}
+		f.close()
+		for _, g := range f.groups {
+			if maxRows -= g.rows; maxRows < 0 {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
+}
+
 // readSequentially reads a file's row groups one after another. It returns false if it failed or the consumer stopped.
 func (s *Scan) readSequentially(ctx context.Context, file File, yield func(arrow.RecordBatch, error) bool) bool {
 	f, err := s.open(ctx, file)

@@ -1,0 +1,244 @@
+//go:build cgo
+
+package duck_test
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd/tables"
+)
+
+// TestRandomSelections runs statements that can need no DuckDB. Each must return the same schema and rows, in the same
+// order, as the same statement with a condition that is true for all rows, which needs DuckDB.
+func TestRandomSelections(t *testing.T) {
+	seed := uint64(os.Getpid())
+	t.Logf("seed %d", seed)
+	kinds := execKinds()
+	delete(kinds, "remote") // reads files as all others
+	for _, kind := range slices.Sorted(maps.Keys(kinds)) {
+		t.Run(kind, func(t *testing.T) {
+			r := &randomStatements{Rand: rand.New(rand.NewPCG(seed, 0))} //nolint:gosec // a test's
+			kind := kinds[kind]
+			if kind.open == nil {
+				kind.open = func(t *testing.T) *tables.Store { return newStore(t, nil) }
+			}
+			s, p := kind.open(t), newPlainDuckDB(t)
+			for range 2 {
+				r.newTable()
+				both(t, s, p, "CREATE OR REPLACE TABLE t ("+r.columns()+")")
+				if kind.configure != nil {
+					kind.configure(t, s, s.Bucket("b").Table("t"))
+				}
+				for range 4 {
+					both(t, s, p, r.statement())
+					foldOrCompact(t, s, r)
+					for range 4 {
+						if kind.between != nil { // it changes nothing in three of four calls
+							kind.between(t, s, p, r)
+						}
+					}
+					both(t, s, p, r.statement())
+					wantSameSelections(t, s, r, 8)
+				}
+				for _, sql := range []string{"ALTER TABLE t ADD COLUMN added INTEGER", "ALTER TABLE t RENAME k TO K2", "INSERT INTO t (id, added, ts) VALUES (-5, 7, '2026-01-01')", "ALTER TABLE t ALTER id TYPE BIGINT"} {
+					if _, err := s.Exec(t.Context(), sql, &tables.ExecOptions{Bucket: "b"}); err != nil {
+						t.Fatal(err)
+					}
+					wantSameSelections(t, s, r, 8)
+				}
+				if t.Failed() {
+					return
+				}
+			}
+		})
+	}
+}
+
+// TestSelectionsAfterChange runs and describes statements again after their table has changed, or with other literals.
+func TestSelectionsAfterChange(t *testing.T) {
+	s := newStore(t, nil)
+	put(t, s, "b", "t", numbers(0, 2))
+	o := &tables.QueryOptions{Bucket: "b"}
+	for range 2 {
+		expect(t, s, "SELECT * FROM t", o, "0|s0", "1|s1")
+		expect(t, s, "SELECT s FROM t WHERE k = 1", o, "s1")
+	}
+	for _, sql := range []string{"ALTER TABLE t ADD COLUMN x INTEGER", "INSERT INTO t VALUES (2, 'a', 5)", "ALTER TABLE t RENAME s TO y"} {
+		if _, err := s.Exec(t.Context(), sql, &tables.ExecOptions{Bucket: "b"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expect(t, s, "SELECT * FROM t", o, "0|s0|(null)", "1|s1|(null)", "2|a|5")
+	if got, err := rows(t, s, "SELECT s FROM t WHERE k = 2", o); err == nil {
+		t.Errorf("a statement with a renamed column returns %q, want an error", got)
+	}
+	for _, literal := range []string{"5", "'5'", "'abc'"} {
+		for range 2 {
+			d, err := s.Describe(t.Context(), "SELECT y FROM t WHERE k = "+literal, o)
+			if err != nil || d.Result.String() != "schema:\n  fields: 1\n    - y: type=utf8, nullable" {
+				t.Errorf("describing a comparison with %s returns %v, error %v", literal, d, err)
+			}
+		}
+	}
+}
+
+// TestSelectionsOfOtherTypes checks statements on columns whose types are others in SQL.
+func TestSelectionsOfOtherTypes(t *testing.T) {
+	s := newStore(t, nil)
+	columns := arrow.NewSchema([]arrow.Field{
+		nullable("n", &arrow.TimestampType{Unit: arrow.Nanosecond, TimeZone: "UTC"}), nullable("f", &arrow.FixedSizeBinaryType{ByteWidth: 2}),
+		nullable("z", &arrow.TimestampType{Unit: arrow.Microsecond, TimeZone: "Europe/Berlin"}), nullable("ms", &arrow.TimestampType{Unit: arrow.Millisecond}),
+		nullable("u", arrow.PrimitiveTypes.Uint64), nullable("i", arrow.PrimitiveTypes.Int8), nullable("h", arrow.FixedWidthTypes.Float16), nullable("d", arrow.FixedWidthTypes.Date64),
+		nullable("nothing", arrow.Null), nullable("w", arrow.FixedWidthTypes.Time64ns), nullable("l", arrow.BinaryTypes.LargeString),
+	}, nil)
+	put(t, s, "b", "t", jsonBatch(t, columns, `{"n":1000000001,"f":"YWI=","z":1000001,"ms":1001,"u":18446744073709551615,"i":-128,"h":1.5,"d":"2026-11-26","w":1001,"l":"x"}`))
+	for range 2 {
+		for _, f := range columns.Fields() {
+			for _, nanoseconds := range []bool{false, true} {
+				o := &tables.QueryOptions{Bucket: "b", Nanoseconds: nanoseconds}
+				for range 2 {
+					if got, want := resultText(t, s, "SELECT "+f.Name+" FROM t", o), resultText(t, s, "SELECT "+f.Name+" FROM t WHERE true", o); got != want || want == "failed" {
+						t.Errorf("column %s is %s, with DuckDB %s", f.Name, got, want)
+					}
+				}
+			}
+		}
+		fold(t, s)
+	}
+}
+
+// wantSameSelections compares the results of n random statements on the table t, without and with DuckDB.
+func wantSameSelections(t *testing.T, s *tables.Store, r *randomStatements, n int) {
+	t.Helper()
+	versions, err := s.Bucket("b").Table("t").Versions(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range n {
+		sql, parameters := r.selection()
+		o := &tables.QueryOptions{Bucket: "b", Parameters: parameters, Recycle: r.IntN(2) == 0}
+		if len(versions) > 0 && r.IntN(3) == 0 {
+			o.At = tables.AtVersion(versions[r.IntN(len(versions))].Version)
+		}
+		withDuckDB := sql + " WHERE true"
+		if strings.Contains(sql, " WHERE ") {
+			withDuckDB = sql + " AND true"
+		}
+		want := resultText(t, s, withDuckDB, o)
+		if r.IntN(2) == 0 {
+			_, _ = s.Describe(t.Context(), sql, o)
+		}
+		for range 2 {
+			if got := resultText(t, s, sql, o); got != want {
+				t.Errorf("%s with %v\nreturns %.2000s\nwith DuckDB: %.2000s", sql, parameters, got, want)
+			}
+		}
+	}
+}
+
+// resultText returns the schema and the rows of a statement as text, or the text "failed".
+func resultText(t *testing.T, s *tables.Store, sql string, o *tables.QueryOptions) string {
+	t.Helper()
+	r, err := s.Query(t.Context(), sql, o)
+	if err != nil {
+		return "failed"
+	}
+	defer r.Release()
+	text := r.Schema().String()
+	for r.Next() {
+		b := r.RecordBatch()
+		if !b.Schema().Equal(r.Schema()) {
+			t.Errorf("%s: a batch has the schema %v, want %v", sql, b.Schema(), r.Schema())
+		}
+		for row := range int(b.NumRows()) {
+			text += "\n"
+			for _, c := range b.Columns() {
+				text += fmt.Sprintf("%q %t|", c.ValueStr(row), c.IsNull(row))
+			}
+		}
+	}
+	if r.Err() != nil {
+		return "failed"
+	}
+	return text
+}
+
+// selection returns a random statement on the table t and its parameters, which can be nil.
+func (r *randomStatements) selection() (string, arrow.RecordBatch) {
+	columns := []string{"id", "k", "ts", "ID", "added", "K2", "t.id", "rowid"}
+	for i := range r.types {
+		columns = append(columns, fmt.Sprint("v", i), fmt.Sprint("t.v", i))
+	}
+	list := r.one("*", "*", "count(*)", "count(*) AS n", "")
+	for i := 0; list == "" || i < r.IntN(3) && list[0] != '*' && list[0] != 'c'; i++ {
+		if list != "" {
+			list += ", "
+		}
+		list += r.one(columns...) + r.one("", "", " AS a", ` AS "Ä b"`)
+	}
+	sql := "SELECT " + list + " FROM " + r.one("t", "b.t", `partd."b"."t"`, "T")
+	var parameters []arrow.Array
+	for i := range r.IntN(3) {
+		sql += []string{" WHERE ", " AND "}[min(i, 1)]
+		column := r.one(columns...)
+		switch r.IntN(8) {
+		case 0:
+			sql += fmt.Sprintf("%s = %d", r.one("id", "t.id"), r.IntN(20))
+		case 1:
+			sql += fmt.Sprintf("%d = k", r.IntN(4))
+		case 2:
+			sql += column + " = " + r.one("7", "-5", "255", "300", "3000000000", "99999999999999999999", "007", "1.0", "NULL", "'7'", "'a'", "''", "'it''s'", "E'a'", "'WHERE'", "'ä'", "true")
+		case 3:
+			sql += column + " = " + r.one("'a'", "7", "'WHERE'")
+		case 4:
+			sql += "id " + r.one("= 5 + 1", "<> 3", "= k", "IN (1, 2)")
+		default:
+			sql += r.one("id", "k", column) + " = ?"
+			parameters = append(parameters, r.parameter())
+		}
+	}
+	if parameters == nil {
+		return sql, nil
+	}
+	fields := make([]arrow.Field, len(parameters))
+	for i, p := range parameters {
+		fields[i] = arrow.Field{Name: fmt.Sprint("p", i), Type: p.DataType(), Nullable: true}
+	}
+	return sql, array.NewRecordBatch(arrow.NewSchema(fields, nil), parameters, 1)
+}
+
+func (r *randomStatements) parameter() arrow.Array {
+	types := []arrow.DataType{
+		arrow.PrimitiveTypes.Int8, arrow.PrimitiveTypes.Int32, arrow.PrimitiveTypes.Int64, arrow.PrimitiveTypes.Uint64,
+		arrow.PrimitiveTypes.Float64, arrow.BinaryTypes.String, arrow.BinaryTypes.LargeString,
+	}
+	typ := types[r.IntN(len(types))]
+	b := array.NewBuilder(memory.DefaultAllocator, typ)
+	defer b.Release()
+	value := r.one("0", "1", "2", "3", "7")
+	switch {
+	case r.IntN(8) == 0:
+		b.AppendNull()
+		return b.NewArray()
+	case typ.ID() == arrow.INT64 && r.IntN(4) == 0:
+		value = r.one("3000000000", "-9223372036854775808")
+	case typ.ID() == arrow.UINT64 && r.IntN(4) == 0:
+		value = "18446744073709551615"
+	case !arrow.IsInteger(typ.ID()) && typ.ID() != arrow.FLOAT64:
+		value = r.one("", "a", "WHERE", "7", "\xff", "a\x00b")
+	}
+	if err := b.AppendValueFromString(value); err != nil {
+		panic(err)
+	}
+	return b.NewArray()
+}

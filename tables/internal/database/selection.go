@@ -1,0 +1,159 @@
+//go:build (cgo && (linux || darwin) && (amd64 || arm64)) || (cgo && windows && amd64)
+
+package database
+
+import (
+	"cmp"
+	"encoding/json"
+	"maps"
+	"slices"
+	"strconv"
+
+	"github.com/go-partd/partd/tables/internal/sqlwrite"
+)
+
+// Selection is a statement that only selects columns of one table, or counts its rows. A scan of the table can answer it
+// without DuckDB.
+type Selection struct {
+	Columns   []string   // columns of the result, in any case; nil means all columns
+	CountsAll bool       // the result is the number of all rows
+	Where     []Equality // all of them must hold
+}
+
+// Equality is a condition that a column equals a literal or, if IsParameter is set, a parameter. The parameters of a
+// Selection are $1, $2 and so on, in the order of their conditions.
+type Equality struct {
+	Column      string // in any case
+	IsParameter bool
+	Literal     sqlwrite.Literal
+}
+
+// Literals returns the literals in the conditions, in order.
+func (s *Selection) Literals() (literals []sqlwrite.Literal) {
+	for _, e := range s.Where {
+		if !e.IsParameter {
+			literals = append(literals, e.Literal)
+		}
+	}
+	return literals
+}
+
+// The nodes of a Selection's parse tree, without the fields that fieldsOf returns.
+const (
+	selectNode      = `{"aggregate_handling":"STANDARD_HANDLING","cte_map":{"map":[]},"group_expressions":[],"group_sets":[],"having":null,"modifiers":[],"qualify":null,"sample":null,"type":"SELECT_NODE"}`
+	tableNode       = `{"at_clause":null,"column_name_alias":[],"sample":null,"type":"BASE_TABLE"}`
+	starNode        = `{"alias":"","class":"STAR","columns":false,"exclude_list":[],"expr":null,"qualified_exclude_list":[],"relation_name":"","rename_list":[],"replace_list":[],"type":"STAR"}`
+	countNode       = `{"catalog":"","children":[],"class":"FUNCTION","distinct":false,"export_state":false,"filter":null,"function_name":"count_star","is_operator":false,"order_bys":{"orders":[],"type":"ORDER_MODIFIER"},"schema":"","type":"FUNCTION"}`
+	columnNode      = `{"class":"COLUMN_REF","type":"COLUMN_REF"}`
+	conjunctionNode = `{"alias":"","class":"CONJUNCTION","type":"CONJUNCTION_AND"}`
+	equalityNode    = `{"alias":"","class":"COMPARISON","type":"COMPARE_EQUAL"}`
+	parameterNode   = `{"alias":"","class":"PARAMETER","type":"VALUE_PARAMETER"}`
+	constantNode    = `{"alias":"","class":"CONSTANT","type":"VALUE_CONSTANT"}`
+	valueNode       = `{"is_null":false}`
+)
+
+// fieldsOf returns the named fields of a node. It reports whether the node's other fields, except its position, are
+// exactly those of want, which is JSON with sorted keys.
+func fieldsOf(node any, want string, names ...string) ([]any, bool) {
+	m, _ := node.(map[string]any)
+	others, values := maps.Clone(m), make([]any, len(names))
+	for i, name := range names {
+		values[i] = m[name]
+		delete(others, name)
+	}
+	delete(others, "query_location")
+	text, err := json.Marshal(others)
+	return values, err == nil && string(text) == want
+}
+
+// selectionOf returns the Selection of a statement's parse tree, or nil if the statement does anything else.
+func selectionOf(tree any) *Selection {
+	statement, isStatement := fieldsOf(tree, "{}", "node", "named_param_map")
+	query, isSelect := fieldsOf(statement[0], selectNode, "select_list", "from_table", "where_clause")
+	from, isTable := fieldsOf(query[1], tableNode, "alias", "table_name", "schema_name", "catalog_name")
+	results, _ := query[0].([]any)
+	if !isStatement || !isSelect || !isTable || len(results) == 0 {
+		return nil
+	}
+	alias, _ := from[0].(string)
+	name, _ := from[1].(string)
+	table, s := cmp.Or(alias, name), &Selection{}
+	_, isStar := fieldsOf(results[0], starNode)
+	_, isCount := fieldsOf(results[0], countNode, "alias")
+	switch {
+	case len(results) == 1 && isStar:
+	case len(results) == 1 && isCount && query[2] == nil:
+		s.CountsAll = true
+	default:
+		for _, r := range results {
+			column, ok := columnOf(r, table)
+			if !ok {
+				return nil
+			}
+			s.Columns = append(s.Columns, column)
+		}
+	}
+	if query[2] != nil && !s.addConditions(query[2], table) {
+		return nil
+	}
+	return s
+}
+
+// columnOf returns the name of the table's column to which a node refers.
+func columnOf(node any, table string) (column string, ok bool) {
+	fields, ok := fieldsOf(node, columnNode, "alias", "column_names")
+	names, _ := fields[1].([]any)
+	if ok = ok && (len(names) == 1 || len(names) == 2 && names[0] == table); ok {
+		column, ok = names[len(names)-1].(string)
+	}
+	return column, ok
+}
+
+// addConditions adds the conditions of a node, and reports whether the node has only conditions of a Selection.
+func (s *Selection) addConditions(node any, table string) bool {
+	if fields, ok := fieldsOf(node, conjunctionNode, "children"); ok {
+		children, _ := fields[0].([]any)
+		return !slices.ContainsFunc(children, func(child any) bool { return !s.addConditions(child, table) })
+	}
+	sides, ok := fieldsOf(node, equalityNode, "left", "right")
+	if !ok {
+		return false
+	}
+	for i := range sides {
+		column, isColumn := columnOf(sides[i], table)
+		if isColumn && s.addCondition(column, sides[1-i]) {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *Selection) addCondition(column string, value any) bool {
+	e := Equality{Column: column}
+	if fields, ok := fieldsOf(value, parameterNode, "identifier"); ok {
+		e.IsParameter = true
+		s.Where = append(s.Where, e)
+		return fields[0] == strconv.Itoa(len(s.Where)-len(s.Literals()))
+	}
+	constant, isConstant := fieldsOf(value, constantNode, "value")
+	fields, isValue := fieldsOf(constant[0], valueNode, "type", "value")
+	if !isConstant || !isValue {
+		return false
+	}
+	typeFields, isType := fieldsOf(fields[0], `{"type_info":null}`, "id")
+	if e.Literal.Offset = offsetOf(value.(map[string]any)); !isType {
+		return false
+	}
+	switch v := fields[1].(type) {
+	case json.Number:
+		e.Literal.Value = v.String()
+		isType = typeFields[0] == "INTEGER" || typeFields[0] == "BIGINT"
+	case string:
+		e.Literal.Value, e.Literal.IsText = v, true
+		isType = typeFields[0] == "VARCHAR"
+	default:
+		return false
+	}
+	s.Where = append(s.Where, e)
+	return isType
+}
