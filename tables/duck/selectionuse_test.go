@@ -3,6 +3,8 @@
 package duck
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -130,4 +132,73 @@ func rowText(b arrow.RecordBatch, row int) string {
 		values[i] = c.ValueStr(row)
 	}
 	return strings.Join(values, " ")
+}
+
+// TestLargeSelections checks which statements on a large table need no DuckDB, and that such a statement ends with its
+// context.
+func TestLargeSelections(t *testing.T) {
+	s, record := openCounting(t)
+	ids, names := array.NewInt64Builder(memory.DefaultAllocator), array.NewStringBuilder(memory.DefaultAllocator)
+	const n = maxSelectRows + 100
+	for i := range int64(n) {
+		ids.Append(i)
+		names.Append(fmt.Sprint(i % 100))
+	}
+	columns := arrow.NewSchema([]arrow.Field{{Name: "id", Type: arrow.PrimitiveTypes.Int64}, {Name: "name", Type: arrow.BinaryTypes.String}}, nil)
+	batch := array.NewRecordBatch(columns, []arrow.Array{ids.NewArray(), names.NewArray()}, n)
+	r, err := array.NewRecordReader(columns, []arrow.RecordBatch{batch})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Bucket("b").Table("t").Put(t.Context(), r, tables.PutAppend, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Fold(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		sql                  string
+		recycle, needsDuckDB bool
+		rows                 int64
+	}{
+		{"SELECT * FROM t WHERE id = 1234", false, false, 1},
+		{"SELECT * FROM t WHERE name = '17'", true, true, n/100 + 1},
+		{"SELECT * FROM t WHERE name = '17' AND id = 17", true, false, 1},
+		{"SELECT * FROM t", false, true, n},
+		{"SELECT * FROM t", true, false, n},
+	} {
+		for first := true; ; first = false {
+			calls, count := record(), int64(0)
+			r, err := s.Query(t.Context(), c.sql, &tables.QueryOptions{Bucket: "b", Recycle: c.recycle})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for r.Next() {
+				count += r.RecordBatch().NumRows()
+			}
+			r.Release()
+			if r.Err() != nil || count != c.rows || !first && c.needsDuckDB != (len(*calls) > 0) {
+				t.Errorf("%s returns %d rows, error %v, with the calls %q, want %d rows, with DuckDB: %v", c.sql, count, r.Err(), *calls, c.rows, c.needsDuckDB)
+			}
+			if !first {
+				break
+			}
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	calls := record()
+	r, err = s.Query(ctx, "SELECT * FROM t", &tables.QueryOptions{Bucket: "b", Recycle: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !r.Next() {
+		t.Errorf("the statement has no rows, error %v", r.Err())
+	}
+	cancel()
+	for r.Next() {
+	}
+	r.Release()
+	if !errors.Is(r.Err(), context.Canceled) || len(*calls) > 0 {
+		t.Errorf("the canceled statement ended with %v after the calls %q", r.Err(), *calls)
+	}
 }
