@@ -115,6 +115,7 @@ type reader struct {
 	skipInFile int64            // number of rows to skip in the first of these files
 
 	files        iter.Seq2[arrow.RecordBatch, error] // the files' rows; in an ordered table, merged with the tail's rows; nil if there are no files
+	closeFiles   func()                              // ends a lookup; see maxLookup
 	readingFiles bool                                // whether storedBatches is yielding rows of files
 }
 
@@ -210,10 +211,10 @@ func (r *reader) plan(columns []string) (err error) {
 		files[0].Skip = r.skipInFile
 	}
 	if r.maxLookup > 0 {
-		scan.Workers = 1
-		if more, err := scan.MayReadMore(r.ctx, files, r.maxLookup); err != nil || more {
+		if r.files, r.closeFiles, err = scan.ReadFew(r.ctx, files, r.maxLookup); r.files == nil {
 			return cmp.Or(err, errNoLookup)
 		}
+		return nil
 	}
 	r.files = scan.Read(r.ctx, files)
 	return nil

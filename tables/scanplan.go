@@ -251,6 +251,7 @@ func (p *ScanPlan) Select(ctx context.Context, columns []string, where *filter.E
 		v.series = nil
 	}
 	r := v.reader(ctx)
+	r.closeFiles = func() {}
 	if r.recycle, r.maxLookup = recycle, maxRows; where != nil {
 		r.filters = append(r.filters, where)
 	}
@@ -260,7 +261,7 @@ func (p *ScanPlan) Select(ctx context.Context, columns []string, where *filter.E
 	case err != nil:
 		return nil, p.view.source.error("scan", err)
 	}
-	return arrowsafe.Reader(r.schema, r.batches, func() {}), nil
+	return arrowsafe.Reader(r.schema, r.batches, r.closeFiles), nil
 }
 
 // DeletedRows returns a bitmap for each file in Files: bit i%64 of element i/64 is set if row i is marked as deleted. Each

@@ -29,8 +29,9 @@ type statement struct{ caller, bucket, sql string }
 type prepared struct {
 	statement
 	names       []database.Name
-	shape       [sha256.Size]byte // hash of the tables' columns when the statement was described
-	result      *arrow.Schema     // the result's columns; a Selection that has run has them without a description
+	shape       [sha256.Size]byte   // hash of the tables' columns when the statement was described
+	selection   *database.Selection // nil if the statement needs DuckDB; its literals are those of any statement with the same template
+	result      *arrow.Schema       // the result's columns; a Selection that has run has them without a description
 	description *tables.QueryDescription
 	size        int // size in bytes, from estimateSize
 	lastUsed    time.Time
@@ -100,7 +101,7 @@ func (p prepared) estimateSize() int {
 			n += 2*16 + len(column)
 		}
 	}
-	if s := p.selection(); s != nil {
+	if s := p.selection; s != nil {
 		n += name * (len(s.Columns) + len(s.Where)) // the names themselves are about as long as those in p.sql
 	}
 	if p.result != nil {

@@ -24,47 +24,33 @@ import (
 // more rows faster, in a process that yields to other statements.
 const maxSelectRows = 2 * rowGroupRows
 
-// findStatement returns the cached statement with the given SQL, or with the same template if it is a Selection. Otherwise,
-// found is false, and the result contains only the key under which addNames caches the statement.
+// findStatement returns the cached statement with the given SQL, or a cached Selection with the same template. Otherwise,
+// found is false, and the result contains only the key.
 func (q *query) findStatement(key statement) (st prepared, found bool) {
-	if st, found = q.e.statements.find(key); found {
-		return st, true
-	}
-	template := key
-	if template.sql, q.literals = sqlwrite.CutLiterals(key.sql); q.literals == nil {
-		return st, false
-	}
-	if st, found = q.e.statements.find(template); !found {
-		st.statement = key
+	if st, found = q.e.statements.find(key); !found {
+		template := key
+		template.sql, q.literals = sqlwrite.CutLiterals(key.sql)
+		if st, found = q.e.statements.find(template); !found {
+			st.statement = key
+		}
 	}
 	return st, found
 }
 
-// addNames caches a parsed statement: a Selection with its template, because only literals in its conditions can differ
-// between statements of this template.
+// addNames caches a parsed statement. It caches a Selection by its template, because statements with this template
+// differ only in the literals of conditions.
 func (q *query) addNames(st *prepared, names []database.Name) {
 	st.names = names
-	if s := st.selection(); s != nil && len(s.Literals())+len(q.literals) > 0 {
-		if slices.Equal(s.Literals(), q.literals) {
-			st.sql, _ = sqlwrite.CutLiterals(st.sql)
-		} else {
-			names[0].Selection = nil
-		}
+	if len(names) == 1 && names[0].Selection != nil && slices.Equal(names[0].Selection.Literals(), q.literals) {
+		st.selection = names[0].Selection
+		st.sql, _ = sqlwrite.CutLiterals(st.sql)
 	}
 	q.e.statements.add(*st)
 }
 
-// selection returns the Selection of a statement, or nil. Its literals can be those of another statement.
-func (p *prepared) selection() *database.Selection {
-	if len(p.names) == 0 {
-		return nil
-	}
-	return p.names[0].Selection
-}
-
 // addResult caches the columns of a Selection's result, with which selectRows can run the statement.
 func (q *query) addResult(st prepared, result *arrow.Schema) {
-	if shape := shapeOf(q.tables); st.selection() != nil && (st.result == nil || st.shape != shape) {
+	if shape := shapeOf(q.tables); st.selection != nil && (st.result == nil || st.shape != shape) {
 		st.shape, st.result, st.description = shape, result, nil
 		q.e.statements.add(st)
 	}
@@ -73,7 +59,7 @@ func (q *query) addResult(st prepared, result *arrow.Schema) {
 // selectRows runs a statement without DuckDB. It returns nil if the statement is no Selection, if DuckDB has not yet
 // described its result, or if DuckDB may be faster or may compare or return values in another way.
 func (q *query) selectRows(ctx context.Context, st prepared) (array.RecordReader, error) {
-	s := st.selection()
+	s := st.selection
 	if s == nil || st.result == nil || st.shape != shapeOf(q.tables) || q.o.Target != nil || q.o.Memory != 0 || q.e.isClosed() {
 		return nil, nil
 	}
@@ -91,21 +77,16 @@ func (q *query) selectRows(ctx context.Context, st prepared) (array.RecordReader
 		}
 		return q.counted(st.result), nil
 	}
-	var names []string // without duplicates
-	var indices []int  // of the result's columns in names
+	names := make([]string, st.result.NumFields())
 	for i, f := range st.result.Fields() {
 		column := i
 		if s.Columns != nil {
 			column = t.columnIndex(s.Columns[i])
 		}
-		if column < 0 || !t.isReadAs(column, f.Type) {
+		if column < 0 || !t.isReadAs(column, f.Type) || slices.Contains(names, t.columns[column].name) {
 			return nil, nil
 		}
-		name := t.columns[column].name
-		if !slices.Contains(names, name) {
-			names = append(names, name)
-		}
-		indices = append(indices, slices.Index(names, name))
+		names[i] = t.columns[column].name
 	}
 	maxRows := int64(maxSelectRows)
 	if t.plan.NeedsScan || where == nil && q.o.Recycle { // DuckDB would read a copy of all rows, or all rows are sent
@@ -115,23 +96,19 @@ func (q *query) selectRows(ctx context.Context, st prepared) (array.RecordReader
 	if rows == nil || err != nil {
 		return nil, err
 	}
-	batches := arrowsafe.Each(rows, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
-		columns := make([]arrow.Array, len(indices))
-		for i, index := range indices {
-			columns[i] = b.Column(index)
-			if err := schema.CheckArray(columns[i]); err != nil { // DuckDB returns errors for such values, too
-				return nil, err
+	next := func() (arrow.RecordBatch, error) {
+		if !rows.Next() {
+			return nil, q.wrapError(ctx, "query", rows.Err())
+		}
+		b := rows.RecordBatch()
+		for _, c := range b.Columns() {
+			if err := schema.CheckArray(c); err != nil { // DuckDB returns errors for such values
+				return nil, q.wrapError(ctx, "query", err)
 			}
 		}
-		return array.NewRecordBatch(st.result, columns, b.NumRows()), nil
-	})
-	return arrowsafe.Reader(st.result, func(yield func(arrow.RecordBatch, error) bool) {
-		for b, err := range batches {
-			if !yield(b, q.wrapError(ctx, "query", err)) {
-				return
-			}
-		}
-	}, func() {
+		return array.NewRecordBatch(st.result, b.Columns(), b.NumRows()), nil
+	}
+	return arrowsafe.Reader(st.result, arrowsafe.Until(next), func() {
 		rows.Release()
 		q.close()
 	}), nil
@@ -174,19 +151,17 @@ func (t *boundTable) isReadAs(column int, described arrow.DataType) bool {
 // condition returns the condition of a Selection, with the literals and parameters of the query. ok is false unless each
 // of them is a whole number or a text that is a possible value of its column.
 func (q *query) condition(s *database.Selection) (where *filter.Expr, ok bool) {
-	literals, parameter := q.literals, 0
-	parameterCount := len(s.Where) - len(s.Literals())
-	if p := q.o.Parameters; p != nil && (p.NumRows() != 1 || int(p.NumCols()) != parameterCount) || p == nil && parameterCount > 0 {
+	literals, parameters := q.literals, []arrow.Array{}
+	if q.o.Parameters != nil {
+		parameters = q.o.Parameters.Columns()
+	}
+	if len(s.Where) != len(literals)+len(parameters) || q.o.Parameters != nil && q.o.Parameters.NumRows() != 1 {
 		return nil, false
 	}
-	var all []*filter.Expr
 	for _, e := range s.Where {
 		var l sqlwrite.Literal
 		if e.IsParameter {
-			if l, ok = literalOf(q.o.Parameters.Column(parameter)); !ok {
-				return nil, false
-			}
-			parameter++
+			l, parameters = literalOf(parameters[0]), parameters[1:]
 		} else {
 			l, literals = literals[0], literals[1:]
 		}
@@ -195,10 +170,14 @@ func (q *query) condition(s *database.Selection) (where *filter.Expr, ok bool) {
 			return nil, false
 		}
 		f := q.tables[0].plan.Schema.Field(i)
-		if l.IsText {
+		switch {
+		case l.IsText:
 			ok = f.Type.ID() == arrow.STRING && utf8.ValidString(l.Value) && !strings.Contains(l.Value, "\x00")
-		} else {
-			ok = arrow.IsSignedInteger(f.Type.ID()) && fits(l.Value, f.Type.(arrow.FixedWidthDataType).BitWidth())
+		case arrow.IsSignedInteger(f.Type.ID()):
+			_, err := strconv.ParseInt(l.Value, 10, f.Type.(arrow.FixedWidthDataType).BitWidth())
+			ok = err == nil
+		default:
+			ok = false
 		}
 		if !ok {
 			return nil, false
@@ -207,24 +186,15 @@ func (q *query) condition(s *database.Selection) (where *filter.Expr, ok bool) {
 		if err != nil {
 			return nil, false
 		}
-		all = append(all, equal)
+		where = filter.And(where, equal)
 	}
-	return filter.And(all...), true
+	return where, true
 }
 
-func fits(number string, bits int) bool {
-	_, err := strconv.ParseInt(number, 10, bits)
-	return err == nil
-}
-
-// literalOf returns the first value of an array. ok is false unless it is a whole number or a text.
-func literalOf(a arrow.Array) (l sqlwrite.Literal, ok bool) {
-	if a.IsNull(0) {
-		return l, false
+// literalOf returns the first value of an array if it is a whole number or a text. Otherwise, its Value is not a number.
+func literalOf(a arrow.Array) (l sqlwrite.Literal) {
+	if _, l.IsText = a.(array.StringLike); l.IsText || arrow.IsInteger(a.DataType().ID()) {
+		l.Value, l.IsText = a.ValueStr(0), l.IsText && a.IsValid(0)
 	}
-	if _, l.IsText = a.(array.StringLike); !l.IsText && !arrow.IsInteger(a.DataType().ID()) {
-		return l, false
-	}
-	l.Value = a.ValueStr(0)
-	return l, true
+	return l
 }

@@ -3,8 +3,8 @@
 package database
 
 import (
-	"cmp"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -49,7 +49,7 @@ const (
 	equalityNode    = `{"alias":"","class":"COMPARISON","type":"COMPARE_EQUAL"}`
 	parameterNode   = `{"alias":"","class":"PARAMETER","type":"VALUE_PARAMETER"}`
 	constantNode    = `{"alias":"","class":"CONSTANT","type":"VALUE_CONSTANT"}`
-	valueNode       = `{"is_null":false}`
+	valueNode       = `{"is_null":false,"type":{"id":%q,"type_info":null}}`
 )
 
 // fieldsOf returns the named fields of a node. It reports whether the node's other fields, except its position, are
@@ -75,9 +75,10 @@ func selectionOf(tree any) *Selection {
 	if !isStatement || !isSelect || !isTable || len(results) == 0 {
 		return nil
 	}
-	alias, _ := from[0].(string)
-	name, _ := from[1].(string)
-	table, s := cmp.Or(alias, name), &Selection{}
+	table, s := from[0], &Selection{} // the name in qualified columns
+	if table == "" {
+		table = from[1]
+	}
 	_, isStar := fieldsOf(results[0], starNode)
 	_, isCount := fieldsOf(results[0], countNode, "alias")
 	switch {
@@ -100,7 +101,7 @@ func selectionOf(tree any) *Selection {
 }
 
 // columnOf returns the name of the table's column to which a node refers.
-func columnOf(node any, table string) (column string, ok bool) {
+func columnOf(node, table any) (column string, ok bool) {
 	fields, ok := fieldsOf(node, columnNode, "alias", "column_names")
 	names, _ := fields[1].([]any)
 	if ok = ok && (len(names) == 1 || len(names) == 2 && names[0] == table); ok {
@@ -110,7 +111,7 @@ func columnOf(node any, table string) (column string, ok bool) {
 }
 
 // addConditions adds the conditions of a node, and reports whether the node has only conditions of a Selection.
-func (s *Selection) addConditions(node any, table string) bool {
+func (s *Selection) addConditions(node, table any) bool {
 	if fields, ok := fieldsOf(node, conjunctionNode, "children"); ok {
 		children, _ := fields[0].([]any)
 		return !slices.ContainsFunc(children, func(child any) bool { return !s.addConditions(child, table) })
@@ -119,13 +120,12 @@ func (s *Selection) addConditions(node any, table string) bool {
 	if !ok {
 		return false
 	}
-	for i := range sides {
-		column, isColumn := columnOf(sides[i], table)
-		if isColumn && s.addCondition(column, sides[1-i]) {
-			return true
-		}
+	column, isColumn := columnOf(sides[0], table)
+	if !isColumn {
+		column, isColumn = columnOf(sides[1], table)
+		sides[1] = sides[0]
 	}
-	return false
+	return isColumn && s.addCondition(column, sides[1])
 }
 
 func (s *Selection) addCondition(column string, value any) bool {
@@ -136,24 +136,12 @@ func (s *Selection) addCondition(column string, value any) bool {
 		return fields[0] == strconv.Itoa(len(s.Where)-len(s.Literals()))
 	}
 	constant, isConstant := fieldsOf(value, constantNode, "value")
-	fields, isValue := fieldsOf(constant[0], valueNode, "type", "value")
-	if !isConstant || !isValue {
-		return false
+	for _, typ := range []string{"VARCHAR", "INTEGER", "BIGINT"} {
+		if fields, ok := fieldsOf(constant[0], fmt.Sprintf(valueNode, typ), "value"); ok && isConstant {
+			e.Literal = sqlwrite.Literal{Offset: offsetOf(value.(map[string]any)), Value: fmt.Sprint(fields[0]), IsText: typ == "VARCHAR"}
+			s.Where = append(s.Where, e)
+			return true
+		}
 	}
-	typeFields, isType := fieldsOf(fields[0], `{"type_info":null}`, "id")
-	if e.Literal.Offset = offsetOf(value.(map[string]any)); !isType {
-		return false
-	}
-	switch v := fields[1].(type) {
-	case json.Number:
-		e.Literal.Value = v.String()
-		isType = typeFields[0] == "INTEGER" || typeFields[0] == "BIGINT"
-	case string:
-		e.Literal.Value, e.Literal.IsText = v, true
-		isType = typeFields[0] == "VARCHAR"
-	default:
-		return false
-	}
-	s.Where = append(s.Where, e)
-	return isType
+	return false
 }

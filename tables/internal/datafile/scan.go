@@ -104,25 +104,38 @@ func (s *Scan) Read(ctx context.Context, files []File) iter.Seq2[arrow.RecordBat
 	}
 }
 
-// MayReadMore reports whether the row groups that can match have more than maxRows rows, or are in many files.
-func (s *Scan) MayReadMore(ctx context.Context, files []File, maxRows int64) (bool, error) {
+// ReadFew is like Read, but returns no rows if the row groups that can match have more than maxRows rows, or are in many
+// files. If it returns rows, the caller must call closeFiles.
+func (s *Scan) ReadFew(ctx context.Context, files []File, maxRows int64) (rows iter.Seq2[arrow.RecordBatch, error], closeFiles func(), err error) {
 	const maxFiles = 16
-	if len(files) > maxFiles {
-		return true, nil
-	}
-	for _, file := range files {
-		f, err := s.open(ctx, file)
-		if err != nil {
-			return false, err
+	opened := make([]*file, 0, min(len(files), maxFiles+1))
+	closeFiles = func() {
+		for _, f := range opened {
+			f.close()
 		}
-		f.close()
+	}
+	for _, source := range files {
+		f, err := s.open(ctx, source)
+		if err != nil {
+			closeFiles()
+			return nil, nil, err
+		}
+		opened = append(opened, f)
 		for _, g := range f.groups {
-			if maxRows -= g.rows; maxRows < 0 {
-				return true, nil
+			maxRows -= g.rows
+		}
+		if maxRows < 0 || len(opened) > maxFiles {
+			closeFiles()
+			return nil, nil, nil
+		}
+	}
+	return func(yield func(arrow.RecordBatch, error) bool) {
+		for _, f := range opened {
+			if !f.readGroups(ctx, yield) {
+				return
 			}
 		}
-	}
-	return false, nil
+	}, closeFiles, nil
 }
 
 // readSequentially reads a file's row groups one after another. It returns false if it failed or the consumer stopped.
@@ -133,6 +146,11 @@ func (s *Scan) readSequentially(ctx context.Context, file File, yield func(arrow
 		return false
 	}
 	defer f.close()
+	return f.readGroups(ctx, yield)
+}
+
+// readGroups reads the row groups that can match, as readSequentially does.
+func (f *file) readGroups(ctx context.Context, yield func(arrow.RecordBatch, error) bool) bool {
 	for _, g := range f.groups {
 		for b, err := range f.rows(ctx, g) {
 			if !yield(b, err) || err != nil {
