@@ -30,7 +30,7 @@ type prepared struct {
 	statement
 	names       []database.Name
 	shape       [sha256.Size]byte   // hash of the tables' columns when the statement was described
-	selection   *database.Selection // nil if the statement needs DuckDB; its literals are those of any statement with the same template
+	selection   *database.Selection // nil if the statement needs DuckDB; its literals are not used, because other statements share it
 	result      *arrow.Schema       // the result's columns; a Selection that has run has them without a description
 	description *tables.QueryDescription
 	size        int // size in bytes, from estimateSize

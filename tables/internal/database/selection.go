@@ -52,8 +52,8 @@ const (
 	valueNode       = `{"is_null":false,"type":{"id":%q,"type_info":null}}`
 )
 
-// fieldsOf returns the named fields of a node. It reports whether the node's other fields, except its position, are
-// exactly those of want, which is JSON with sorted keys.
+// fieldsOf returns the named fields of a node. It reports whether all other fields except the position are equal to want,
+// which is JSON with sorted keys.
 func fieldsOf(node any, want string, names ...string) ([]any, bool) {
 	m, _ := node.(map[string]any)
 	others, values := maps.Clone(m), make([]any, len(names))
@@ -100,7 +100,7 @@ func selectionOf(tree any) *Selection {
 	return s
 }
 
-// columnOf returns the name of the table's column to which a node refers.
+// columnOf returns the name of a column if a node is a reference to a column of the table.
 func columnOf(node, table any) (column string, ok bool) {
 	fields, ok := fieldsOf(node, columnNode, "alias", "column_names")
 	names, _ := fields[1].([]any)
