@@ -36,7 +36,8 @@ type query struct {
 	shared  bool             // whether the query has a permit of Engine.awaitShared
 
 	sql       string             // the statement
-	literals  []sqlwrite.Literal // literals of sql, unless the statement was found without them
+	template  statement          // sql without literals; unset if the cache has sql itself
+	literals  []sqlwrite.Literal // the literals that template lacks
 	hasWaited bool               // whether awaitShared was called
 }
 

@@ -28,9 +28,9 @@ const maxSelectRows = 2 * rowGroupRows
 // found is false, and the result contains only the key.
 func (q *query) findStatement(key statement) (st prepared, found bool) {
 	if st, found = q.e.statements.find(key); !found {
-		template := key
-		template.sql, q.literals = sqlwrite.CutLiterals(key.sql)
-		if st, found = q.e.statements.find(template); !found {
+		q.template = key
+		q.template.sql, q.literals = sqlwrite.CutLiterals(key.sql)
+		if st, found = q.e.statements.find(q.template); !found {
 			st.statement = key
 		}
 	}
@@ -41,9 +41,11 @@ func (q *query) findStatement(key statement) (st prepared, found bool) {
 // differ only in the literals of conditions.
 func (q *query) addNames(st *prepared, names []database.Name) {
 	st.names = names
-	if len(names) == 1 && names[0].Selection != nil && slices.Equal(names[0].Selection.Literals(), q.literals) {
-		st.selection = names[0].Selection
-		st.sql, _ = sqlwrite.CutLiterals(st.sql)
+	if len(names) == 1 && names[0].Selection != nil {
+		if s := names[0].Selection; slices.Equal(s.CutLiterals(), q.literals) {
+			st.selection, st.statement = s, q.template
+		}
+		names[0].Selection = nil
 	}
 	q.e.statements.add(*st)
 }
@@ -67,25 +69,32 @@ func (q *query) selectRows(ctx context.Context, st prepared) (array.RecordReader
 	if t.catalog == database.Changes || t.copied || t.plan.OnlyDeletes || t.plan.KeyColumns != nil { // the last two have another order in DuckDB
 		return nil, nil
 	}
-	where, ok := q.condition(s)
-	if !ok {
-		return nil, nil
+	indices := make(map[string]int, len(t.columns)) // by name in lower case
+	for i, c := range t.columns {
+		indices[strings.ToLower(c.name)] = i
 	}
-	if s.CountsAll {
-		if t.plan.NeedsScan {
-			return nil, nil
-		}
+	where, ok := q.condition(s, indices)
+	switch {
+	case !ok:
+		return nil, nil
+	case s.CountsAll:
 		return q.counted(st.result), nil
 	}
-	names := make([]string, st.result.NumFields())
-	for i, f := range st.result.Fields() {
-		column := i
-		if s.Columns != nil {
-			column = t.columnIndex(s.Columns[i])
-		}
-		if column < 0 || !t.isReadAs(column, f.Type) || slices.Contains(names, t.columns[column].name) {
+	selected := s.Columns
+	if selected == nil {
+		selected = schema.Names(t.plan.Schema)
+	}
+	names := make([]string, len(selected))
+	if len(names) != st.result.NumFields() {
+		return nil, nil
+	}
+	for i, name := range selected {
+		name = strings.ToLower(name)
+		column, exists := indices[name]
+		if !exists || !t.isReadAs(column, st.result.Field(i).Type) {
 			return nil, nil
 		}
+		delete(indices, name) // a scan returns each column once
 		names[i] = t.columns[column].name
 	}
 	maxRows := int64(maxSelectRows)
@@ -114,9 +123,12 @@ func (q *query) selectRows(ctx context.Context, st prepared) (array.RecordReader
 	}), nil
 }
 
-// counted returns the number of all rows as the result of a statement.
+// counted returns the number of all rows as the result of a statement, or nil if the plan does not contain this number.
 func (q *query) counted(result *arrow.Schema) array.RecordReader {
 	plan := q.tables[0].plan
+	if plan.NeedsScan || result.NumFields() != 1 || result.Field(0).Type.ID() != arrow.INT64 {
+		return nil
+	}
 	count := int64(0)
 	for _, f := range plan.Files {
 		if count += f.Rows; f.Rows < 0 || count < 0 {
@@ -126,17 +138,11 @@ func (q *query) counted(result *arrow.Schema) array.RecordReader {
 	for _, b := range plan.Tail {
 		count += b.NumRows()
 	}
-	b := array.NewRecordBuilder(memory.DefaultAllocator, result)
+	b := array.NewInt64Builder(memory.DefaultAllocator)
 	defer b.Release()
-	b.Field(0).(*array.Int64Builder).Append(count)
-	batch := b.NewRecordBatch()
+	b.Append(count)
+	batch := array.NewRecordBatch(result, []arrow.Array{b.NewArray()}, 1)
 	return arrowsafe.Reader(result, func(yield func(arrow.RecordBatch, error) bool) { yield(batch, nil) }, q.close)
-}
-
-// columnIndex returns the index of the column with the given name in any case, or -1.
-func (t *boundTable) columnIndex(name string) int {
-	name = strings.ToLower(name)
-	return slices.IndexFunc(t.columns, func(c column) bool { return strings.ToLower(c.name) == name })
 }
 
 // isReadAs reports whether a scan returns the same values of a column as DuckDB, which returns the type described.
@@ -150,7 +156,7 @@ func (t *boundTable) isReadAs(column int, described arrow.DataType) bool {
 
 // condition returns the condition of a Selection, with the literals and parameters of the query. ok is false unless each
 // of them is a whole number or a text that is a possible value of its column.
-func (q *query) condition(s *database.Selection) (where *filter.Expr, ok bool) {
+func (q *query) condition(s *database.Selection, indices map[string]int) (where *filter.Expr, ok bool) {
 	literals, parameters := q.literals, []arrow.Array{}
 	if q.o.Parameters != nil {
 		parameters = q.o.Parameters.Columns()
@@ -165,8 +171,8 @@ func (q *query) condition(s *database.Selection) (where *filter.Expr, ok bool) {
 		} else {
 			l, literals = literals[0], literals[1:]
 		}
-		i := q.tables[0].columnIndex(e.Column)
-		if i < 0 {
+		i, exists := indices[strings.ToLower(e.Column)]
+		if !exists {
 			return nil, false
 		}
 		f := q.tables[0].plan.Schema.Field(i)

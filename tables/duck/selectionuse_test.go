@@ -4,6 +4,7 @@ package duck
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -83,6 +84,9 @@ func TestSelectionsNeedNoDatabase(t *testing.T) {
 		{first: "SELECT id FROM t WHERE id = 5 LIMIT 1", sql: "SELECT id FROM t WHERE id = 2 LIMIT 0", needsDuckDB: true},
 		{first: "SELECT id FROM t WHERE id = 5 /* ' */", sql: "SELECT id FROM t WHERE id = 2 /* ' */", needsDuckDB: true, want: "2;"},
 		{first: "SELECT id FROM t WHERE 'c'\n'd' = name", sql: "SELECT id FROM t WHERE ''\n'a' = name", needsDuckDB: true, want: "1;3;"},
+		{first: "SELECT id AS 'a' FROM t WHERE name = $$a$$", sql: "SELECT id AS 'b' FROM t WHERE name = $$a$$", needsDuckDB: true, want: "1;3;"},
+		{sql: "SELECT id FROM t WHERE id = 2" + strings.Repeat(" AND name = 'b'", 15), want: "2;"},
+		{sql: "SELECT id FROM t WHERE id = 2" + strings.Repeat(" AND name = 'b'", 16), needsDuckDB: true, want: "2;"},
 		{sql: "SELECT id FROM t WHERE id > 2", needsDuckDB: true, want: "3;"},
 		{sql: "SELECT id FROM t WHERE id = 2 OR id = 3", needsDuckDB: true, want: "2;3;"},
 		{sql: "SELECT id FROM t WHERE NOT id = 2", needsDuckDB: true, want: "1;3;"},
@@ -133,6 +137,70 @@ func rowText(b arrow.RecordBatch, row int) string {
 		values[i] = c.ValueStr(row)
 	}
 	return strings.Join(values, " ")
+}
+
+// TestSelectionsOfManyFiles checks that a statement whose condition leaves many files needs DuckDB.
+func TestSelectionsOfManyFiles(t *testing.T) {
+	s, record := openCounting(t)
+	columns := arrow.NewSchema([]arrow.Field{{Name: "id", Type: arrow.PrimitiveTypes.Int64}, {Name: "name", Type: arrow.BinaryTypes.String}}, nil)
+	for i := range 17 {
+		r, err := array.NewRecordReader(columns, []arrow.RecordBatch{rowsFromJSON(t, columns, fmt.Sprintf(`[{"id": %d, "name": "a"}]`, i))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Bucket("b").Table("t").Put(t.Context(), r, tables.PutAppend, nil); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Fold(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+		for _, condition := range []string{"name = 'a'", "id = 5"} {
+			var calls *[]string
+			count := int64(0)
+			for range 2 {
+				calls, count = record(), 0
+				r, err := s.Query(t.Context(), "SELECT id FROM t WHERE "+condition, &tables.QueryOptions{Bucket: "b"})
+				if err != nil {
+					t.Fatal(err)
+				}
+				for r.Next() {
+					count += r.RecordBatch().NumRows()
+				}
+				r.Release()
+			}
+			needsDuckDB, want := condition != "id = 5" && i == 16, int64(i+1)
+			if condition == "id = 5" {
+				want = min(1, want/6)
+			}
+			if count != want || needsDuckDB != (len(*calls) > 0) {
+				t.Errorf("with %d files, %s selects %d rows with the calls %q, want %d rows, with DuckDB: %v", i+1, condition, count, *calls, want, needsDuckDB)
+			}
+		}
+	}
+}
+
+// TestSelectionsCacheNoLiterals checks that the cache does not keep the literals of statements, which it does not count.
+func TestSelectionsCacheNoLiterals(t *testing.T) {
+	e, s := newEngine(t, &Options{})
+	columns := arrow.NewSchema([]arrow.Field{{Name: "name", Type: arrow.BinaryTypes.String}}, nil)
+	r, err := array.NewRecordReader(columns, []arrow.RecordBatch{rowsFromJSON(t, columns, `[{"name": "a"}]`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Bucket("").Table("t").Put(t.Context(), r, tables.PutAppend, nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, sql := range []string{"SELECT name FROM t WHERE name = '%s'", "SELECT name FROM t WHERE name = '%s' -- comment"} {
+		sql = fmt.Sprintf(sql, strings.Repeat("x", 100_000))
+		if err := run(t, s, sql); err != nil {
+			t.Fatal(err)
+		}
+		st := e.statements.entries[len(e.statements.entries)-1]
+		kept, err := json.Marshal([]any{st.names, st.selection})
+		if err != nil || len(kept)+len(st.sql) > st.size {
+			t.Errorf("the cache keeps %d bytes of a statement, and counts %d; error %v", len(kept)+len(st.sql), st.size, err)
+		}
+	}
 }
 
 // TestLargeSelections checks which statements on a large table need no DuckDB, and that such a statement ends with its

@@ -17,7 +17,9 @@ import (
 type Selection struct {
 	Columns   []string   // columns of the result, in any case; nil means all columns
 	CountsAll bool       // the result is the number of all rows
-	Where     []Equality // all of them must hold
+	Where     []Equality // all of them must hold; at most 16
+
+	parameters int // number of parameters in Where
 }
 
 // Equality is a condition that a column equals a literal or, if IsParameter is set, a parameter. The parameters of a
@@ -28,11 +30,12 @@ type Equality struct {
 	Literal     sqlwrite.Literal
 }
 
-// Literals returns the literals in the conditions, in order.
-func (s *Selection) Literals() (literals []sqlwrite.Literal) {
-	for _, e := range s.Where {
+// CutLiterals removes the literals from the conditions and returns them, in order.
+func (s *Selection) CutLiterals() (literals []sqlwrite.Literal) {
+	for i, e := range s.Where {
 		if !e.IsParameter {
 			literals = append(literals, e.Literal)
+			s.Where[i].Literal = sqlwrite.Literal{}
 		}
 	}
 	return literals
@@ -129,11 +132,16 @@ func (s *Selection) addConditions(node, table any) bool {
 }
 
 func (s *Selection) addCondition(column string, value any) bool {
+	const maxConditions = 16
+	if len(s.Where) == maxConditions {
+		return false
+	}
 	e := Equality{Column: column}
 	if fields, ok := fieldsOf(value, parameterNode, "identifier"); ok {
 		e.IsParameter = true
 		s.Where = append(s.Where, e)
-		return fields[0] == strconv.Itoa(len(s.Where)-len(s.Literals()))
+		s.parameters++
+		return fields[0] == strconv.Itoa(s.parameters)
 	}
 	constant, isConstant := fieldsOf(value, constantNode, "value")
 	for _, typ := range []string{"VARCHAR", "INTEGER", "BIGINT"} {

@@ -104,11 +104,14 @@ func (s *Scan) Read(ctx context.Context, files []File) iter.Seq2[arrow.RecordBat
 	}
 }
 
-// ReadFew is like Read, but returns no rows if the row groups that can match have more than maxRows rows, or are in many
-// files. If it returns rows, the caller must call closeFiles.
+// ReadFew is like Read, but returns no rows if there are many files, or if the row groups that can match have more than
+// maxRows rows. If it returns rows, the caller must call closeFiles.
 func (s *Scan) ReadFew(ctx context.Context, files []File, maxRows int64) (rows iter.Seq2[arrow.RecordBatch, error], closeFiles func(), err error) {
 	const maxFiles = 16
-	opened := make([]*file, 0, min(len(files), maxFiles+1))
+	if len(files) > maxFiles {
+		return nil, nil, nil
+	}
+	var opened []*file
 	closeFiles = func() {
 		for _, f := range opened {
 			f.close()
@@ -122,11 +125,10 @@ func (s *Scan) ReadFew(ctx context.Context, files []File, maxRows int64) (rows i
 		}
 		opened = append(opened, f)
 		for _, g := range f.groups {
-			maxRows -= g.rows
-		}
-		if maxRows < 0 || len(opened) > maxFiles {
-			closeFiles()
-			return nil, nil, nil
+			if maxRows -= g.rows; maxRows < 0 {
+				closeFiles()
+				return nil, nil, nil
+			}
 		}
 	}
 	return func(yield func(arrow.RecordBatch, error) bool) {

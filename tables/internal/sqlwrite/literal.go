@@ -11,9 +11,9 @@ type Literal struct {
 
 // CutLiterals returns a template, which is the statement with placeholders in place of its literals, and the literals.
 // Statements with the same template differ only in the values of literals. Placeholders contain zero bytes, so that no
-// statement is equal to a template of another one. In a statement with comments or many literals, CutLiterals finds none.
+// statement is equal to a template of another one. In a statement with comments, CutLiterals finds none.
 func CutLiterals(sql string) (string, []Literal) {
-	const maxLiterals, maxDigits = 16, 18
+	const maxDigits = 18
 	tokens, err := lex(sql)
 	if err != nil {
 		return sql, nil
@@ -35,7 +35,7 @@ func CutLiterals(sql string) (string, []Literal) {
 		end = t.end
 	}
 	template.WriteString(sql[end:])
-	if len(literals) > maxLiterals || strings.Contains(template.String(), "--") || strings.Contains(template.String(), "/*") {
+	if strings.Contains(template.String(), "--") || strings.Contains(template.String(), "/*") {
 		return sql, nil
 	}
 	return template.String(), literals
