@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -60,12 +61,15 @@ func TestRandomSelections(t *testing.T) {
 				}
 			}
 			other := foreign{t, s, "b", "t"}
+			keys := arrow.NewSchema([]arrow.Field{nullable("id", arrow.PrimitiveTypes.Int64), nullable("ts", &arrow.TimestampType{Unit: arrow.Microsecond})}, nil)
+			sameKeys := jsonBatch(t, keys, `{"id":-5,"ts":"2026-01-01 00:00:00"}`) // as a row inserted below
 			for _, change := range []func(){
 				func() { fold(t, s) },
 				func() { other.delete(iceberg.LessThan(iceberg.Reference("id"), int32(3))) }, // rewrites files, or writes delete files
 				exec("ALTER TABLE t ADD COLUMN added INTEGER"), exec("ALTER TABLE t RENAME k TO K2"), exec("INSERT INTO t (id, added, ts) VALUES (-5, 7, '2026-01-01')"), exec("ALTER TABLE t ALTER id TYPE BIGINT"),
 				exec("INSERT INTO t (id, ts) SELECT id, ts FROM t"), // duplicate keys
 				func() { fold(t, s) },
+				func() { put(t, s, "b", "t", sameKeys) },
 				exec(`ALTER TABLE t ADD COLUMN nested STRUCT("a b" INTEGER)`), // NeedsScan
 				func() {
 					other.mergeOnRead(3)
@@ -162,6 +166,34 @@ func TestSelectionsAsWritten(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestSelectionsAtOnce runs statements that differ only in literals at once, while their table gets more columns. Each
+// must return its own row.
+func TestSelectionsAtOnce(t *testing.T) {
+	s := newStore(t, nil)
+	put(t, s, "b", "t", numbers(0, 100))
+	fold(t, s)
+	var running sync.WaitGroup
+	for i := range 4 {
+		running.Go(func() {
+			for k := i; k < 100; k += 4 {
+				sql := fmt.Sprintf("SELECT k FROM b.t WHERE k = %d", k)
+				if _, err := s.Describe(t.Context(), sql, nil); err != nil {
+					t.Error(err)
+				}
+				if got, err := rows(t, s, sql, &tables.QueryOptions{Recycle: k%2 == 0}); err != nil || !slices.Equal(got, []string{fmt.Sprint(k)}) {
+					t.Errorf("%s = %q, error %v", sql, got, err)
+				}
+			}
+		})
+	}
+	for i := range 4 {
+		if err := s.Bucket("b").Table("t").Evolve(t.Context(), tables.ColumnChange{Op: "add", Column: fmt.Sprint("added", i), Type: "int32"}); err != nil {
+			t.Error(err)
+		}
+	}
+	running.Wait()
 }
 
 // wantSameSelections compares the results of n random statements on the table t, without and with DuckDB.
