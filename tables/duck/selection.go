@@ -155,7 +155,8 @@ func (t *boundTable) isReadAs(column int, described arrow.DataType) bool {
 }
 
 // condition returns the condition of a Selection, with the literals and parameters of the query. ok is false unless each
-// of them is a whole number or a text that is a possible value of its column.
+// of them is a whole number or a text that is a possible value of its column. indices contains the index of each column,
+// by its name in lower case.
 func (q *query) condition(s *database.Selection, indices map[string]int) (where *filter.Expr, ok bool) {
 	literals, parameters := q.literals, []arrow.Array{}
 	if q.o.Parameters != nil {
