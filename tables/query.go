@@ -48,6 +48,10 @@ type QueryOptions struct {
 	// table's rows. If it is false, such timestamps are rounded to microseconds.
 	Nanoseconds bool
 
+	// Recycle allows the engine to reuse the memory of released batches, as in ScanOptions. If it is false, values of
+	// released batches stay valid.
+	Recycle bool
+
 	// Target is the table that a statement of Exec changes. Only Exec sets it.
 	Target *Target
 

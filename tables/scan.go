@@ -91,6 +91,8 @@ func (t *Table) scan(ctx context.Context, o *ScanOptions) (_ array.RecordReader,
 	return out, nil
 }
 
+var errNoLookup = errors.New("the scan must read many rows")
+
 // reader is a scan in progress.
 type reader struct {
 	*view
@@ -105,6 +107,7 @@ type reader struct {
 	limit     int64        // maximum number of further rows; -1 means no limit
 	skip      int64        // number of rows to skip at the start
 	recycle   bool         // reuse the memory of released batches
+	maxLookup int64        // if positive, plan returns errNoLookup if more rows of files can match; ignored if the table has an order
 
 	skipFiles  map[string]bool  // paths of files to omit
 	deleted    datafile.Deleted // rows to omit; ignored if series is set
@@ -112,6 +115,7 @@ type reader struct {
 	skipInFile int64            // number of rows to skip in the first of these files
 
 	files        iter.Seq2[arrow.RecordBatch, error] // the files' rows; in an ordered table, merged with the tail's rows; nil if there are no files
+	closeFiles   func()                              // ends a lookup; see maxLookup
 	readingFiles bool                                // whether storedBatches is yielding rows of files
 }
 
@@ -205,6 +209,12 @@ func (r *reader) plan(columns []string) (err error) {
 	files := r.deleted.Hide(datafile.ToRead(r.t, tasks))
 	if r.skipInFile > 0 {
 		files[0].Skip = r.skipInFile
+	}
+	if r.maxLookup > 0 {
+		if r.files, r.closeFiles, err = scan.ReadFew(r.ctx, files, r.maxLookup); r.files == nil {
+			return cmp.Or(err, errNoLookup)
+		}
+		return nil
 	}
 	r.files = scan.Read(r.ctx, files)
 	return nil

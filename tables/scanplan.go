@@ -17,6 +17,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/definition"
@@ -237,6 +238,30 @@ func (p *ScanPlan) Rows(ctx context.Context) (array.RecordReader, error) {
 			return yield(converted, err) && err == nil
 		})
 	}, func() {}), nil
+}
+
+// Select returns a reader of the rows that satisfy a condition. Nil means all rows. The reader has the named columns, in
+// the types of Schema. Its rows are in the order of Files and Tail, or in the order of Rows if NeedsScan is set. If
+// maxRows is positive and Select would have to examine more rows of Files, it returns nil. See ScanOptions for recycle.
+// The caller must release the reader before Close. Select ignores KeyColumns, and must not be used for a plan of
+// ChangesPlan.
+func (p *ScanPlan) Select(ctx context.Context, columns []string, where *filter.Expr, maxRows int64, recycle bool) (array.RecordReader, error) {
+	v := *p.view
+	if !p.NeedsScan {
+		v.series = nil
+	}
+	r := v.reader(ctx)
+	r.closeFiles = func() {}
+	if r.recycle, r.maxLookup = recycle, maxRows; where != nil {
+		r.filters = append(r.filters, where)
+	}
+	switch err := r.plan(columns); {
+	case errors.Is(err, errNoLookup):
+		return nil, nil
+	case err != nil:
+		return nil, p.view.source.error("scan", err)
+	}
+	return arrowsafe.Reader(r.schema, r.batches, r.closeFiles), nil
 }
 
 // DeletedRows returns a bitmap for each file in Files: bit i%64 of element i/64 is set if row i is marked as deleted. Each

@@ -107,7 +107,10 @@ func (e *Engine) Query(ctx context.Context, s *tables.Store, sql string, o *tabl
 	if err != nil {
 		return nil, err
 	}
-	j, err := q.prepare(ctx, st, false)
+	if selected, err := q.selectRows(ctx, st); selected != nil || err != nil {
+		return selected, err
+	}
+	j, err := q.prepare(ctx, false)
 	if err != nil {
 		return nil, err
 	}
@@ -135,6 +138,7 @@ func (e *Engine) Query(ctx context.Context, s *tables.Store, sql string, o *tabl
 	if err != nil {
 		return nil, err
 	}
+	q.addResult(st, result.Schema())
 	wrap := func(err error) error { return q.wrapError(ctx, "query", err) }
 	batches := arrowsafe.Until(func() (arrow.RecordBatch, error) {
 		b, err := result.Next()
@@ -163,7 +167,7 @@ func (e *Engine) Describe(ctx context.Context, s *tables.Store, sql string, o *t
 	if st.description != nil && st.shape == shape {
 		return new(*st.description), nil
 	}
-	j, err := q.prepare(ctx, st, true)
+	j, err := q.prepare(ctx, true)
 	if err != nil {
 		return nil, err
 	}
@@ -175,7 +179,7 @@ func (e *Engine) Describe(ctx context.Context, s *tables.Store, sql string, o *t
 	if err != nil {
 		return nil, err
 	}
-	st.shape, st.description = shape, d
+	st.shape, st.result, st.description = shape, d.Result, d
 	q.e.statements.add(st)
 	return new(*d), nil
 }

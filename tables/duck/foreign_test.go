@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -35,6 +36,58 @@ func scanText(t *testing.T, s *tables.Store, bucket, name string) (string, error
 	return text, r.Err()
 }
 
+// truncateFile opens the only Parquet file of a store, so that a test can write other contents.
+func truncateFile(t *testing.T, s *tables.Store) *os.File {
+	t.Helper()
+	path := ""
+	err := filepath.WalkDir(s.Dir(), func(name string, _ fs.DirEntry, err error) error {
+		if filepath.Ext(name) == ".parquet" {
+			path = name
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// TestTextsThatAreNotUTF8 checks that statements fail if a file contains a text that is not UTF-8, with DuckDB and
+// without it.
+func TestTextsThatAreNotUTF8(t *testing.T) {
+	s := newStore(t, nil)
+	columns := arrow.NewSchema([]arrow.Field{nullable("v", arrow.BinaryTypes.String)}, nil)
+	put(t, s, "b", "t", jsonBatch(t, columns, `{"v":"a"}`))
+	fold(t, s)
+	for range 2 {
+		expect(t, s, "SELECT v FROM b.t", nil, "a")
+	}
+	w := file.NewParquetWriter(truncateFile(t, s), schema.MustGroup(schema.NewGroupNode("root", parquet.Repetitions.Required, schema.FieldList{
+		schema.MustPrimitive(schema.NewPrimitiveNodeLogical("v", parquet.Repetitions.Required, schema.StringLogicalType{}, parquet.Types.ByteArray, 0, 1)),
+	}, -1)))
+	group, err := w.AppendRowGroupChecked()
+	if err != nil {
+		t.Fatal(err)
+	}
+	column, err := group.NextColumn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = column.(*file.ByteArrayColumnChunkWriter).WriteBatch([]parquet.ByteArray{[]byte("\xff")}, nil, nil)
+	if err = errors.Join(err, w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for _, sql := range []string{"SELECT v FROM b.t", "SELECT v FROM b.t WHERE true"} {
+		if got, err := rows(t, s, sql, nil); err == nil || !strings.Contains(strings.ToLower(err.Error()), "utf") {
+			t.Errorf("%s = %q, error %v; want an error about UTF-8", sql, got, err)
+		}
+	}
+}
+
 // TestOldListsInFiles checks that lists are read correctly if a file of a table uses Parquet's old list format, which has
 // two levels per list. The file has Iceberg's IDs or not.
 func TestOldListsInFiles(t *testing.T) {
@@ -45,20 +98,7 @@ func TestOldListsInFiles(t *testing.T) {
 		if _, err := s.Fold(t.Context(), nil); err != nil {
 			t.Fatal(err)
 		}
-		path := ""
-		err := filepath.WalkDir(s.Dir(), func(name string, _ fs.DirEntry, err error) error {
-			if filepath.Ext(name) == ".parquet" {
-				path = name
-			}
-			return err
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		f, err := os.Create(path)
-		if err != nil {
-			t.Fatal(err)
-		}
+		f := truncateFile(t, s)
 		inner := schema.MustGroup(schema.NewGroupNodeLogical("array", parquet.Repetitions.Repeated, schema.FieldList{schema.NewInt32Node("array", parquet.Repetitions.Repeated, ids+3)}, schema.NewListLogicalType(), ids+2))
 		outer := schema.MustGroup(schema.NewGroupNodeLogical("v", parquet.Repetitions.Optional, schema.FieldList{inner}, schema.NewListLogicalType(), ids+1))
 		w := file.NewParquetWriter(f, schema.MustGroup(schema.NewGroupNode("root", parquet.Repetitions.Required, schema.FieldList{outer}, -1)))

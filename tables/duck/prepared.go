@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/apache/arrow-go/v18/arrow"
+
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/database"
 )
@@ -27,7 +29,9 @@ type statement struct{ caller, bucket, sql string }
 type prepared struct {
 	statement
 	names       []database.Name
-	shape       [sha256.Size]byte // hash of the tables' columns when the statement was described
+	shape       [sha256.Size]byte   // hash of the tables' columns when the statement was described
+	selection   *database.Selection // nil if the statement needs DuckDB; its literals are not used, because other statements share it
+	result      *arrow.Schema       // the result's columns; a Selection that has run has them without a description
 	description *tables.QueryDescription
 	size        int // size in bytes, from estimateSize
 	lastUsed    time.Time
@@ -97,8 +101,14 @@ func (p prepared) estimateSize() int {
 			n += 2*16 + len(column)
 		}
 	}
+	if s := p.selection; s != nil {
+		n += name * (len(s.Columns) + len(s.Where)) // the names themselves are about as long as those in p.sql
+	}
+	if p.result != nil {
+		n += 4 * len(p.result.String())
+	}
 	if d := p.description; d != nil {
-		n += 4 * (len(d.Result.String()) + len(d.Parameters.String()))
+		n += 4 * len(d.Parameters.String())
 	}
 	return n
 }

@@ -3,6 +3,8 @@
 package duck
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -30,25 +32,58 @@ func (c countingRunner) Describe(j *database.Job) (result, parameters *arrow.Sch
 	return c.Runner.Describe(j)
 }
 
-// TestPreparedOnce describes a statement several times and then runs it, like a Flight SQL client. The statement must
-// be parsed and prepared only once.
-func TestPreparedOnce(t *testing.T) {
+func (c countingRunner) Start(ctx context.Context, j *database.Job) (database.Rows, error) {
+	*c.calls = append(*c.calls, "start")
+	return c.Runner.Start(ctx, j)
+}
+
+// openCounting opens a store until the test ends. The function record must be called before a statement; it returns the
+// calls that the statements after it make.
+func openCounting(t *testing.T) (s *tables.Store, record func() *[]string) {
+	t.Helper()
 	e, err := New(&Options{TempDir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := tables.Open(t.Context(), t.TempDir(), &tables.Options{Engine: e, FoldAge: -1})
-	if err != nil {
+	if s, err = tables.Open(t.Context(), t.TempDir(), &tables.Options{Engine: e, FoldAge: -1}); err != nil {
 		t.Fatal(err)
 	}
-	var calls []string
+	t.Cleanup(func() {
+		if err := errors.Join(s.Close(), e.Close()); err != nil {
+			t.Error(err)
+		}
+	})
 	for range maxIdle {
 		db, err := e.open(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		e.idle = append(e.idle, lease{db: countingRunner{db, &calls}})
+		e.idle = append(e.idle, lease{db: db})
 	}
+	return s, func() *[]string {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		for e.pending > 0 { // wait for databases that are being opened
+			e.mu.Unlock()
+			time.Sleep(time.Millisecond)
+			e.mu.Lock()
+		}
+		calls := new([]string)
+		for i, d := range e.idle {
+			if c, ok := d.db.(countingRunner); ok {
+				d.db = c.Runner
+			}
+			e.idle[i].db = countingRunner{d.db, calls}
+		}
+		return calls
+	}
+}
+
+// TestPreparedOnce describes a statement several times and then runs it, like a Flight SQL client. The statement must
+// be parsed and prepared only once.
+func TestPreparedOnce(t *testing.T) {
+	s, record := openCounting(t)
+	calls := record()
 	for range 3 {
 		if _, err := s.Describe(t.Context(), "SELECT 1 AS a", nil); err != nil {
 			t.Fatal(err)
@@ -59,14 +94,8 @@ func TestPreparedOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.Release()
-	if got := strings.Join(calls, ", "); got != "names, prepare" {
-		t.Errorf("the statement made the calls %q, want \"names, prepare\"", got)
-	}
-	if err := s.Close(); err != nil {
-		t.Error(err)
-	}
-	if err := e.Close(); err != nil {
-		t.Error(err)
+	if got := strings.Join(*calls, ", "); got != "names, prepare, start" {
+		t.Errorf("the statement made the calls %q, want \"names, prepare, start\"", got)
 	}
 }
 

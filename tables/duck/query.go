@@ -34,6 +34,18 @@ type query struct {
 	hasSlot bool             // whether the query occupies one of Engine.slots
 	memory  int64            // bytes borrowed by Engine.borrow
 	shared  bool             // whether the query has a permit of Engine.awaitShared
+
+	sql       string             // the statement
+	template  statement          // sql without literals; unset if the cache has sql itself
+	literals  []sqlwrite.Literal // the literals that template lacks
+	hasWaited bool               // whether awaitShared was called
+}
+
+// awaitShared calls Engine.awaitShared before the query's first use of a database.
+func (q *query) awaitShared(ctx context.Context) {
+	if !q.hasWaited {
+		q.hasWaited, q.shared = true, q.e.awaitShared(ctx)
+	}
 }
 
 func (q *query) close() {
@@ -99,16 +111,20 @@ func (q *query) open(ctx context.Context, sql string, o *tables.QueryOptions) (s
 		return st, err
 	}
 	q.hasSlot = true
-	q.shared = q.e.awaitShared(ctx)
 	if sql, err = q.replaceShow(ctx, sql); err != nil {
 		return st, err
 	}
-	st, found := q.e.statements.find(statement{worker.Caller(ctx), q.o.Bucket, sql})
+	q.sql = sql
+	st, found := q.findStatement(statement{worker.Caller(ctx), q.o.Bucket, sql})
+	if st.result == nil { // otherwise, the statement may need no database
+		q.awaitShared(ctx)
+	}
 	if !found {
-		if st.names, err = q.parseNames(ctx, sql); err != nil {
+		names, err := q.parseNames(ctx, sql)
+		if err != nil {
 			return st, err
 		}
-		q.e.statements.add(st)
+		q.addNames(&st, names)
 	}
 	q.tables, err = q.resolve(ctx, sql, st.names)
 	return st, err
@@ -143,9 +159,10 @@ func (q *query) retryIfDead(ctx context.Context, f func() error) error {
 	return err
 }
 
-// prepare returns the job for a statement, which can read only the statement's tables. If the query has no database
+// prepare returns the job for the query's statement, which can read only the statement's tables. If the query has no database
 // that can run the job, prepare acquires one.
-func (q *query) prepare(ctx context.Context, st prepared, describeOnly bool) (*database.Job, error) {
+func (q *query) prepare(ctx context.Context, describeOnly bool) (*database.Job, error) {
+	q.awaitShared(ctx)
 	limit := min(q.e.opts.Memory, q.e.share())
 	if q.e.opts.Total != 0 {
 		maximum := q.e.opts.Memory
@@ -158,7 +175,7 @@ func (q *query) prepare(ctx context.Context, st prepared, describeOnly bool) (*d
 	if q.o.Memory > 0 {
 		limit = min(limit, q.o.Memory)
 	}
-	j := &database.Job{SQL: st.sql, Memory: limit, Parameters: q.o.Parameters}
+	j := &database.Job{SQL: q.sql, Memory: limit, Parameters: q.o.Parameters}
 	// Each thread holds data in memory before it can spill, so the memory limits the number of threads.
 	if n := max(1, int(limit/threadMemory)); n < q.e.opts.Threads {
 		j.Threads = n
@@ -167,7 +184,7 @@ func (q *query) prepare(ctx context.Context, st prepared, describeOnly bool) (*d
 	maxBitmaps := limit / 4 // for the deleted rows of all tables, in bytes
 	for _, t := range q.tables {
 		if err := q.setFiles(ctx, t, maxBitmaps, describeOnly); err != nil {
-			return nil, database.ErrorAt(st.sql, t.offset, err)
+			return nil, database.ErrorAt(q.sql, t.offset, err)
 		}
 		j.Tables = append(j.Tables, t.qualifiedSchema()+"."+sqlquote.Name(t.name))
 		for _, f := range t.files {

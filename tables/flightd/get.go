@@ -59,7 +59,7 @@ func (s *Server) get(t *flight.Ticket, st flight.FlightService_DoGetServer) erro
 		return err
 	}
 	return sendReader(st, statementError, func(ctx context.Context) (array.RecordReader, error) {
-		return s.store.Query(ctx, *c.SQL, &tables.QueryOptions{Bucket: c.Bucket})
+		return s.store.Query(ctx, *c.SQL, &tables.QueryOptions{Bucket: c.Bucket, Recycle: true})
 	})
 }
 

@@ -50,7 +50,7 @@ func (st statement) handle() ([]byte, error) { return json.Marshal(st) }
 
 // options returns the options for running the statement, and a function that releases the options.
 func (st statement) options() (*tables.QueryOptions, func(), error) {
-	o := &tables.QueryOptions{Bucket: st.Bucket, At: st.At(), Before: st.Since.At()}
+	o := &tables.QueryOptions{Bucket: st.Bucket, At: st.At(), Before: st.Since.At(), Recycle: true}
 	var err error
 	if o.Parameters, err = wire.DecodeParameters(st.Parameters, 8*maxParameters); err != nil {
 		return nil, nil, status.Errorf(codes.InvalidArgument, "invalid parameters: %v", err)

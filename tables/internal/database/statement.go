@@ -24,6 +24,8 @@ type Name struct {
 	Columns    []string // in lower case, sorted: every identifier of the statement that can be a column of this table
 	AllColumns bool     // the statement can also use columns that it does not name, as SELECT * does
 	WholeRows  []string // in lower case: table names and aliases used like columns, so each can mean a whole row
+
+	Selection *Selection // nil if the statement does more than a Selection; not set by EXPLAIN
 }
 
 // TableNames returns the table names in a statement. It only parses the statement, because binding would require the
@@ -62,6 +64,9 @@ func (d *Database) TableNames(sql string) ([]Name, error) {
 	}
 	w.walk(tree, nil)
 	w.columns.assign(w.names)
+	if len(w.names) == 1 && n == 0 {
+		w.names[0].Selection = selectionOf(tree)
+	}
 	return w.names, w.err
 }
 

@@ -104,6 +104,42 @@ func (s *Scan) Read(ctx context.Context, files []File) iter.Seq2[arrow.RecordBat
 	}
 }
 
+// ReadFew is like Read, but returns no rows if there are many files, or if the row groups that can match have more than
+// maxRows rows. If it returns rows, the caller must call closeFiles.
+func (s *Scan) ReadFew(ctx context.Context, files []File, maxRows int64) (rows iter.Seq2[arrow.RecordBatch, error], closeFiles func(), err error) {
+	const maxFiles = 16
+	if len(files) > maxFiles {
+		return nil, nil, nil
+	}
+	var opened []*file
+	closeFiles = func() {
+		for _, f := range opened {
+			f.close()
+		}
+	}
+	for _, source := range files {
+		f, err := s.open(ctx, source)
+		if err != nil {
+			closeFiles()
+			return nil, nil, err
+		}
+		opened = append(opened, f)
+		for _, g := range f.groups {
+			if maxRows -= g.rows; maxRows < 0 {
+				closeFiles()
+				return nil, nil, nil
+			}
+		}
+	}
+	return func(yield func(arrow.RecordBatch, error) bool) {
+		for _, f := range opened {
+			if !f.readGroups(ctx, yield) {
+				return
+			}
+		}
+	}, closeFiles, nil
+}
+
 // readSequentially reads a file's row groups one after another. It returns false if it failed or the consumer stopped.
 func (s *Scan) readSequentially(ctx context.Context, file File, yield func(arrow.RecordBatch, error) bool) bool {
 	f, err := s.open(ctx, file)
@@ -112,6 +148,11 @@ func (s *Scan) readSequentially(ctx context.Context, file File, yield func(arrow
 		return false
 	}
 	defer f.close()
+	return f.readGroups(ctx, yield)
+}
+
+// readGroups reads the row groups that can match, as readSequentially does.
+func (f *file) readGroups(ctx context.Context, yield func(arrow.RecordBatch, error) bool) bool {
 	for _, g := range f.groups {
 		for b, err := range f.rows(ctx, g) {
 			if !yield(b, err) || err != nil {
