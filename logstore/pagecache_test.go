@@ -38,7 +38,7 @@ type cacheFile struct {
 	c *cacheFS
 }
 
-// WriteAt notes a write of a part of a page after which nothing has been written to the page's end.
+// WriteAt notes a write that is the first to a page and ends before the page's end.
 func (f *cacheFile) WriteAt(b []byte, off int64) (int, error) {
 	f.c.mu.Lock()
 	defer f.c.mu.Unlock()
@@ -184,7 +184,7 @@ func TestScanPrefetches(t *testing.T) {
 func TestRecordsFillPages(t *testing.T) {
 	s, c := openCached(t)
 	appendPieces(t, s, 1000)
-	for n := range 200 { // the end records of some files lie on two pages
+	for n := range 200 { // some files have an end record that begins on one page and ends on the next
 		s.sealer.rotate.Store(true) // begin another file
 		e := partd.Entry{Key: "k", Value: make([]byte, pageLen-200+n)}
 		if err := s.Append(t.Context(), e); err != nil {

@@ -117,15 +117,14 @@ func (ts *tables) lend(maxBatch int) int64 {
 	}
 	select {
 	case t := <-ts.free:
-		err := t.resize(ts.bytes / 2)
-		ts.lent = err == nil
+		ts.lent = t.resize(ts.bytes/2) == nil
 		ts.free <- t
 	default:
 	}
-	if !ts.lent {
-		return 0
+	if ts.lent {
+		return ts.bytes / 2
 	}
-	return ts.bytes / 2
+	return 0
 }
 
 // takeBack restores the size of the table that lend shrank, now or once the table is unused.

@@ -60,7 +60,7 @@ func estimateDistinct(values int, runs [][][]byte, spread [][]byte) float64 {
 	estimate := float64(values) * float64(len(distinct)) / float64(sampled)
 	clear(distinct)
 	add(spread)
-	// Find the number of distinct values for which a random sample of n values would contain d distinct values.
+	// Find how many distinct values there are if n of the values, chosen at random, contain d distinct ones.
 	n, d := float64(len(spread)), float64(len(distinct))
 	low, high := d, float64(values)
 	for high-low > 1 {
