@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
 // TestLentMemory checks that a scan of a large store uses half of an unused table, that appends during
@@ -70,5 +71,48 @@ func TestLentMemory(t *testing.T) {
 	}
 	if n, tables, lent := arenas(); n != full || tables != 2 || lent {
 		t.Errorf("after the scan, %d tables have %d bytes, and lent is %v, want 2 with %d bytes", tables, n, lent, full)
+	}
+}
+
+// TestLentMemoryIsReturned ends scans early. Each must give the lent memory back.
+func TestLentMemoryIsReturned(t *testing.T) {
+	h := lendingHooks
+	h.fs = vfstest.NewMem()
+	s, err := open("/store", &Options{Memory: MinMemory}, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	appendPieces(t, s, 1000)
+	isLent := func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.tables.lent
+	}
+	for end, keep := range map[string]func(cancel func()) bool{
+		"break":  func(func()) bool { return false },
+		"cancel": func(cancel func()) bool { cancel(); return true },
+		"panic":  func(func()) bool { panic("the consumer fails") },
+		"whole":  func(func()) bool { return true },
+	} {
+		func() {
+			defer func() { _ = recover() }()
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			for _, err := range s.Scan(ctx) {
+				if err != nil {
+					return
+				}
+				if !isLent() {
+					t.Errorf("%s: no table was lent", end)
+				}
+				if !keep(cancel) {
+					return
+				}
+			}
+		}()
+		if isLent() {
+			t.Errorf("%s: the scan ended, but its memory is still lent", end)
+		}
 	}
 }

@@ -148,6 +148,21 @@ func TestLongestKeys(t *testing.T) {
 	}
 }
 
+// TestLongKeyAmongManyRecords checks that the error for a key that is too long names its line, however the records
+// before it are split.
+func TestLongKeyAmongManyRecords(t *testing.T) {
+	for _, job := range []string{"--agg sum(x)", "--agg median(x)", "--agg sum(x),distinct(x)"} {
+		for _, before := range []string{"a,1\n", "\"a\",1\n"} {
+			cmd := program(t, append(strings.Fields("group --by k --threads 1 --memory 16MiB --format csv -"), strings.Fields(job)...)...)
+			cmd.Stdin = strings.NewReader("k,x\n" + strings.Repeat(before, 1000) + strings.Repeat("k", 100_000) + ",1\n" + strings.Repeat("b,2\n", 1000))
+			text, err := cmd.CombinedOutput()
+			if err == nil || !strings.Contains(string(text), "line 1002: ") || !strings.Contains(string(text), "the key fields have 100000 bytes") {
+				t.Errorf("group %s with a long key after records %q: %v, %s; want an error that names the line", job, before, err, text)
+			}
+		}
+	}
+}
+
 // TestLongKeyOfWideGroup checks that the error for a key names the record even if the states of groups are so large that
 // the limit is shorter than a short record.
 func TestLongKeyOfWideGroup(t *testing.T) {
