@@ -148,17 +148,24 @@ func TestLongestKeys(t *testing.T) {
 	}
 }
 
-// TestLongKeyAmongManyRecords checks that the error for a key that is too long names its line, however the records
-// before it are split.
-func TestLongKeyAmongManyRecords(t *testing.T) {
-	for _, job := range []string{"--agg sum(x)", "--agg median(x)", "--agg sum(x),distinct(x)"} {
-		for _, before := range []string{"a,1\n", "\"a\",1\n"} {
-			cmd := program(t, append(strings.Fields("group --by k --threads 1 --memory 16MiB --format csv -"), strings.Fields(job)...)...)
-			cmd.Stdin = strings.NewReader("k,x\n" + strings.Repeat(before, 1000) + strings.Repeat("k", 100_000) + ",1\n" + strings.Repeat("b,2\n", 1000))
-			text, err := cmd.CombinedOutput()
-			if err == nil || !strings.Contains(string(text), "line 1002: ") || !strings.Contains(string(text), "the key fields have 100000 bytes") {
-				t.Errorf("group %s with a long key after records %q: %v, %s; want an error that names the line", job, before, err, text)
-			}
+// TestLongKeyOfManyAggregates checks that the error for a key names the record even if the states of groups are so large
+// that a record with a key over the limit can be split by columns.
+func TestLongKeyOfManyAggregates(t *testing.T) {
+	const columns = 59
+	var header, aggregates strings.Builder
+	for i := range columns {
+		fmt.Fprintf(&header, ",%d", i)
+		for k := range i {
+			fmt.Fprintf(&aggregates, "corr(%d,%d),", i, k)
+		}
+	}
+	values := strings.Repeat(",", columns) + "\n"
+	for _, before := range []string{"k", "\"k\""} {
+		cmd := program(t, "group", "--by", "k", "--agg", aggregates.String()+"count", "--threads", "1", "--memory", "16MiB", "--format", "csv", "-")
+		cmd.Stdin = strings.NewReader("k" + header.String() + "\n" + strings.Repeat(before+values, 100) + strings.Repeat("k", 3000) + values)
+		text, err := cmd.CombinedOutput()
+		if err == nil || !strings.Contains(string(text), "line 102: the group is too large") || !strings.Contains(string(text), "the key fields have 3000 bytes") {
+			t.Errorf("group with a long key after records with the key %s: %v, %s; want an error that names the line", before, err, text)
 		}
 	}
 }
