@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/vfs/vfstest"
@@ -113,6 +114,48 @@ func TestLentMemoryIsReturned(t *testing.T) {
 		}()
 		if isLent() {
 			t.Errorf("%s: the scan ended, but its memory is still lent", end)
+		}
+	}
+}
+
+// TestLargeBatchesWhileLent checks that a table is lent only if an append of the maximum size fits into the rest. Such
+// appends must succeed during a scan.
+func TestLargeBatchesWhileLent(t *testing.T) {
+	for _, c := range []struct {
+		maxBatch int64
+		lends    bool
+	}{{80 << 10, true}, {86 << 10, false}, {200 << 10, false}, {256 << 10, false}} {
+		h := lendingHooks
+		h.fs, h.maxBatch = vfstest.NewMem(), c.maxBatch
+		s, err := open("/store", &Options{Memory: MinMemory}, h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		appendPieces(t, s, 1000)
+		batch := make([]partd.Entry, (c.maxBatch-100)/(3<<10))
+		for i := range batch {
+			batch[i] = partd.Entry{Key: fmt.Sprint(i), Value: make([]byte, 3000)}
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		for _, err := range s.Scan(ctx) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.mu.Lock()
+			if s.tables.lent != c.lends {
+				t.Errorf("with batches of %d bytes, lent is %v, want %v", c.maxBatch, s.tables.lent, c.lends)
+			}
+			s.mu.Unlock()
+			for range 5 {
+				if err := s.Append(ctx, batch...); err != nil {
+					t.Fatal(err)
+				}
+			}
+			break
+		}
+		cancel()
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
 		}
 	}
 }
