@@ -5,11 +5,13 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"io"
 	"math/rand/v2"
 	"testing"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/frame"
+	"github.com/go-partd/partd/storekit"
 )
 
 // TestIncompressiblePieces checks that all methods read pieces at the limit whose compressed form is longer than the data.
@@ -92,5 +94,42 @@ func TestCanceledDamagedPop(t *testing.T) {
 	}
 	if v, err := dict.Get(t.Context(), "k"); err != nil || string(v[0]) != "rubbish" {
 		t.Errorf("after a canceled Pop, the store has %q, %v, want the damaged value", v, err)
+	}
+}
+
+// TestRewindInsideValue checks that a reader that is rewound anywhere returns the whole value.
+func TestRewindInsideValue(t *testing.T) {
+	value := randomText(300_000)
+	for _, format := range Formats() {
+		file, err := partd.OpenFile(t.TempDir(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := newStore(t, file, format, &Options{Limit: 100_000})
+		if err := s.Append(t.Context(), partd.Entry{Key: "k", Value: value}); err != nil {
+			t.Fatal(err)
+		}
+		r, err := s.Open(t.Context(), "k")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range []int64{10, 100_000, 150_000, 300_000} {
+			if _, err := io.CopyN(io.Discard, r, n); err != nil {
+				t.Fatal(err)
+			}
+			if err := r.(storekit.Rewinder).Rewind(); err != nil {
+				t.Fatal(err)
+			}
+			got, err := io.ReadAll(io.LimitReader(r, 400_000))
+			if err != nil || !bytes.Equal(got, value) {
+				t.Errorf("%s: after %d bytes and Rewind, the reader returns %d bytes, %v", format, n, len(got), err)
+			}
+			if err := r.(storekit.Rewinder).Rewind(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := errors.Join(r.Close(), s.Close()); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
