@@ -1,56 +1,55 @@
 package logstore
 
 import (
-	"context"
-	"runtime"
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/go-partd/partd/internal/canceled"
 )
 
-// TestTableTakenDuringTakeBack takes and returns tables while takeBack runs. takeTable receives a
-// table without Store.mu, so takeBack must not wait for a table that it has counted.
+// TestTableTakenDuringTakeBack takes both tables while takeBack runs. takeTable receives a table without Store.mu, so
+// takeBack must not wait for a table that it has counted.
 func TestTableTakenDuringTakeBack(t *testing.T) {
 	var mu sync.Mutex
-	ts := &tables{mu: &mu, bytes: 64 << 10, free: make(chan *table, 2)}
+	ts := &tables{mu: &mu, bytes: 16 << 20, free: make(chan *table, 2)}
 	if err := ts.allocate(); err != nil {
 		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	var takers sync.WaitGroup
-	for range 4 {
-		takers.Go(func() {
-			for ctx.Err() == nil {
-				runtime.Gosched() // so that takeBack often finds both tables unused
-				taken, err := canceled.Receive(ctx, ts.free)
-				if err != nil {
-					return
-				}
-				mu.Lock()
-				ts.put(taken)
-				mu.Unlock()
-			}
-		})
 	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		defer takers.Wait()
-		defer cancel()
-		for range 20_000 {
+		for range 100 {
+			for range 2 { // lend both tables, and fill them, so that takeBack needs time to free their memory
+				lent := <-ts.free
+				if err := lent.resize(ts.bytes / 2); err != nil {
+					t.Error(err)
+				}
+				for i := 0; i < len(lent.arena); i += pageLen {
+					lent.arena[i] = 1
+				}
+				ts.free <- lent
+			}
+			var takers sync.WaitGroup
+			begin := make(chan struct{})
+			for range 2 {
+				takers.Go(func() {
+					<-begin
+					taken := <-ts.free
+					mu.Lock()
+					ts.put(taken)
+					mu.Unlock()
+				})
+			}
 			mu.Lock()
-			ts.lend(0)
+			close(begin)
 			ts.takeBack()
 			mu.Unlock()
-			runtime.Gosched()
+			takers.Wait()
 		}
 	}()
 	select {
 	case <-done:
+		ts.close()
 	case <-time.After(20 * time.Second):
 		t.Fatal("takeBack waits for a table that a writer took")
 	}
-	ts.close()
 }
