@@ -55,7 +55,6 @@ HARD = {
     "category, ordered, with long labels": pd.Categorical(list("abca"), [*"cba", *(f"{n:0100}" for n in range(700))], ordered=True),
     "objects: decimals with NaN": pd.Series([decimal.Decimal("1.5"), decimal.Decimal("NaN"), decimal.Decimal(2), decimal.Decimal(3)], dtype=object),
     "objects: decimals with NaN and None": pd.Series([decimal.Decimal("1.5"), decimal.Decimal("NaN"), None, None], dtype=object),
-    "sparse texts": pd.arrays.SparseArray(np.array(["a", None, "b", "c"], object)),
     "pyarrow's dictionary<values=string, indices=int8>": pd.array(list("abca"), pd.ArrowDtype(pa.dictionary(pa.int8(), pa.string()))),
     "large integers": np.array([BIG, 2, -3, BIG + 2]),
     "Int64, large": pd.array([BIG, None, 3, 4], "Int64"),

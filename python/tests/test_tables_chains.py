@@ -193,3 +193,60 @@ def test_random_polars_chains(tables, tmp_path):
             assert not all(equal(run, frame) for run in runs), f"{name} where {where}, {engine}: {text}\n{got}\n{frame}"
     print(f"compared {compared} chains; {by_polars} of them are wrong in polars itself")
     assert by_polars * 10 < compared + 10
+
+
+def conditions(r, frame):
+    """Returns a random filter as an expression of pyarrow, and as SQL."""
+    if r.random() < 0.3:
+        (a, b), (c, d) = conditions(r, frame), conditions(r, frame)
+        return r.choice([(a & c, f"({b} AND {d})"), (a | c, f"({b} OR {d})"), (~a, f"(NOT {b})")])
+    name = r.choice("iguesbd")
+    field, value = ds.field(name), r.choice([value for value in frame[name].to_list() if value is not None and value == value] or [0])
+    text = f"{value!r}" if isinstance(value, (int, float)) else f"DATE '{value}'" if isinstance(value, datetime.date) else "'" + str(value).replace("'", "''") + "'"
+    scalar = pa.scalar(value, frame.to_arrow().schema.field(name).type)
+    sign = r.choice(["==", "!=", "<", "<=", ">", ">="])
+    return r.choice([
+        (eval(f"field {sign} scalar", {"field": field, "scalar": scalar}), f"({name} {'=' if sign == '==' else sign} {text})"),
+        (field.is_null(), f"({name} IS NULL)"), (field.is_valid(), f"({name} IS NOT NULL)"),
+        (field.isin(pa.array([value], scalar.type)) & field.is_valid(), f"({name} IN ({text}))"),
+    ])  # fmt: skip
+
+
+def test_random_dataset_scans(tables):
+    """head, to_batches, take, count_rows and to_table of a dataset, polars' scan of it and DuckDB's queries select the rows that they
+    select in memory."""
+    duckdb = pytest.importorskip("duckdb")
+    whole, data = tables.get("x", as_="arrow").combine_chunks(), tables.dataset("x")
+    memory, frame, compared = ds.dataset(whole), rows(), 0
+    for r in seeds():
+        expression, text = conditions(r, frame)
+        names, n = r.sample([name for name in frame.columns if name != "c"], r.randint(1, 5)), r.choice([0, 1, 7, 100, 1000])
+        kind = r.choice(["head", "to_table", "to_batches", "count_rows", "take", "polars", "duckdb"])
+        if kind == "head":
+            got, want = (one.head(n, columns=names, filter=expression).to_pydict() for one in (data, memory))
+        elif kind == "to_table":
+            got, want = (one.to_table(columns={"a": ds.field("i") + 1, names[0]: ds.field(names[0])}, filter=expression).to_pydict() for one in (data, memory))
+        elif kind == "to_batches":
+            got, want = ([row for batch in one.to_batches(columns=names, filter=expression, batch_size=50) for row in batch.to_pylist()] for one in (data, memory))
+        elif kind == "count_rows":
+            got, want = data.count_rows(filter=expression), memory.count_rows(filter=expression)
+        elif kind == "take":
+            places = pa.array(r.sample(range(ROWS), 5))
+            got, want = (one.take(places, columns=names).to_pydict() for one in (data, memory))
+        elif kind == "polars":
+            chain = f"head({n}).filter({predicate(r, frame.select(names))}).select({names!r})"
+            lazy = pl.scan_pyarrow_dataset(data)
+            try:
+                got, want = (eval(f"one.{chain}", EVAL, {"one": one}).collect().to_dict(as_series=False) for one in (lazy, frame.lazy()))
+            except ERRORS:
+                continue
+        else:
+            query = f"SELECT {', '.join(names)} FROM (SELECT * FROM source LIMIT {n}) WHERE {text}" if r.random() < 0.5 else f"SELECT count(*), sum(i) FROM source WHERE {text}"
+            with duckdb.connect() as one, duckdb.connect() as other:
+                one.register("source", data)
+                other.register("source", whole)
+                got, want = one.sql(query).fetchall(), other.sql(query).fetchall()
+        compared += 1
+        assert repr(got) == repr(want), f"{kind} of {names}, {n}: {expression} {text}"
+    print(f"compared {compared} scans")
+    assert compared
