@@ -8,7 +8,7 @@ dtype     "dtype" is the name of the pandas dtype
 zone      times in a zone, which is an object of the library "of"
 json      lists and dicts, stored as JSON
 object    Python objects; "of" is "tuple" if all are tuples, and "pandas" if all are Timestamps or Timedeltas
-arrow     pandas' ArrowDtype; "indices" is the name of the index type if it is a dictionary
+arrow     pandas' ArrowDtype; "indices" and "ordered" describe a dictionary
 period, interval, masked, string: the pandas dtype of this name
 """
 
@@ -89,7 +89,8 @@ def _to_array(values: Any, nested: bool, keep_dictionaries: bool) -> tuple[Array
     if isinstance(dtype, pd.ArrowDtype):
         if pa.types.is_run_end_encoded(array.type):
             raise TypeError("it would come back without run-end encoding: convert it to the type of its values")
-        return array, {"as": "arrow"} | ({"indices": str(array.type.index_type)} if pa.types.is_dictionary(array.type) else {})
+        is_encoded = pa.types.is_dictionary(array.type)
+        return array, {"as": "arrow"} | ({"indices": str(array.type.index_type), "ordered": array.type.ordered} if is_encoded else {})
     if isinstance(dtype, pd.StringDtype) and dtype != TEXT:
         return array, {"as": "string", "storage": dtype.storage, "NA": getattr(dtype, "na_value", pd.NA) is pd.NA}
     return array, {}
@@ -194,8 +195,10 @@ def from_array(column: pa.ChunkedArray, note: Note) -> Any:
             return np.fromiter(pairs, object, len(column))
         return pd.arrays.IntervalArray.from_arrays(left, right, note["closed"])
     if conversion == "arrow":
-        if "indices" in note and len(column.combine_chunks().dictionary if column.num_chunks else ()) < 128:
-            column = column.cast(pa.dictionary(pa.type_for_alias(note["indices"]), column.type.value_type, column.type.ordered))
+        if "indices" in note:
+            column = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+            with contextlib.suppress(pa.ArrowInvalid):  # appends added more values than the index type can count
+                column = column.cast(pa.dictionary(pa.type_for_alias(note["indices"]), column.type.value_type, note["ordered"]))
         return pd.arrays.ArrowExtensionArray(column)
     if conversion == "masked" and column.type in _MASKED:
         return pd.api.types.pandas_dtype(_MASKED[column.type]).__from_arrow__(column)
