@@ -81,8 +81,6 @@ def _to_array(values: Any, nested: bool, keep_dictionaries: bool) -> tuple[Array
         return array, {"as": "interval", "closed": dtype.closed, "of": note}
     if dtype == object:
         return _from_object_array(values, nested)
-    if str(dtype) in _MASKED.values():
-        return pa.array(values.array), {"as": "masked"}  # an array keeps NaN, which a Series would convert to null
     if isinstance(dtype, pd.DatetimeTZDtype):
         return _from_zoned_times(values.array)
     array = pa.array(values, from_pandas=True)
@@ -93,7 +91,7 @@ def _to_array(values: Any, nested: bool, keep_dictionaries: bool) -> tuple[Array
         return array, {"as": "arrow"} | ({"indices": str(array.type.index_type), "ordered": array.type.ordered} if is_encoded else {})
     if isinstance(dtype, pd.StringDtype) and dtype != TEXT:
         return array, {"as": "string", "storage": dtype.storage, "NA": getattr(dtype, "na_value", pd.NA) is pd.NA}
-    return array, {}
+    return array, {"as": "masked"} if str(dtype) in _MASKED.values() else {}
 
 
 def _from_zoned_times(times: Any) -> tuple[pa.Array, Note]:
