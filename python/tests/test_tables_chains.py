@@ -1,6 +1,6 @@
 """Compares random chains of lazy operations on tables with the same operations on the same rows in memory.
 
-PARTD_CHAINS is the number of seconds for which each test runs, and PARTD_CHAINS_SEED the first seed."""
+PARTD_CHAINS limits each test, in seconds. PARTD_CHAINS_SEED is the first seed."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def seeds():
 
 
 def operand(r, frame, name):
-    """Returns the text of a value to compare a column with, mostly one of its own."""
+    """Returns the text of a value to compare a column with, usually one that the column has."""
     present = [value for value in frame[name].unique().to_list() if value is not None and not isinstance(value, list)]
     if not present or r.random() < 0.05:
         return "pl.lit(None)"

@@ -63,7 +63,7 @@ def test_type(tables, name):
 
 
 def zones():
-    """Yields zones of each library, with those that pandas itself cannot use left out."""
+    """Yields zones of each library, except those that pandas itself cannot use."""
     pytz = pytest.importorskip("pytz")
     for zone in (dateutil.tz.gettz("Europe/Rome"), dateutil.tz.tzoffset("X", 7200), dateutil.tz.UTC, pytz.timezone("Europe/Rome"), pytz.UTC,
                  pytz.FixedOffset(-330), zoneinfo.ZoneInfo("Europe/Rome"), datetime.timezone(datetime.timedelta(hours=2), "CET")):  # fmt: skip
