@@ -238,9 +238,10 @@ def test_random_dataset_scans(tables):
             chain = f"head({n}).filter({predicate(r, frame.select(names))}).select({names!r})"
             lazy = pl.scan_pyarrow_dataset(data)
             try:
-                got, want = (eval(f"one.{chain}", EVAL, {"one": one}).collect().to_dict(as_series=False) for one in (lazy, frame.lazy()))
-            except ERRORS:
+                want = eval(f"one.{chain}", EVAL, {"one": frame.lazy()}).collect().to_dict(as_series=False)
+            except (*ERRORS, OverflowError, TypeError):  # polars cannot compare these types
                 continue
+            got = eval(f"one.{chain}", EVAL, {"one": lazy}).collect().to_dict(as_series=False)
         else:
             query = f"SELECT {', '.join(names)} FROM (SELECT * FROM source LIMIT {n}) WHERE {text}" if r.random() < 0.5 else f"SELECT count(*), sum(i) FROM source WHERE {text}"
             with duckdb.connect() as one, duckdb.connect() as other:
