@@ -52,6 +52,11 @@ def to_array(values: Any, nested: bool = False, keep_dictionaries: bool = True) 
     return array, note
 
 
+def _are_sorted_values(dtype: pd.CategoricalDtype, codes: np.ndarray) -> bool:
+    """Reports whether the categories of unordered values are the sorted set of these values, none of which is null."""
+    return not dtype.ordered and dtype.categories.is_monotonic_increasing and np.array_equal(np.unique(codes), np.arange(len(dtype.categories)))
+
+
 def _no_rows(array: Array) -> pa.ChunkedArray:
     return pa.chunked_array([], array.type)
 
@@ -63,8 +68,7 @@ def _to_array(values: Any, nested: bool, keep_dictionaries: bool) -> tuple[Array
         codes = np.asarray(values.array.codes)
         indices, codes_note = pa.array(codes, mask=codes < 0), {"as": "category", "of": note}
         categories = categories.combine_chunks() if isinstance(categories, pa.ChunkedArray) else categories
-        is_sorted_set = not dtype.ordered and dtype.categories.is_monotonic_increasing and set(codes) == {*range(len(categories))}
-        if keep_dictionaries and len(codes) and (categories.nbytes < _MAX_DICTIONARY_BYTES or is_sorted_set):
+        if keep_dictionaries and len(codes) and (categories.nbytes < _MAX_DICTIONARY_BYTES or _are_sorted_values(dtype, codes)):
             return pa.DictionaryArray.from_arrays(indices, categories, ordered=bool(dtype.ordered)), codes_note
         return categories.take(indices), codes_note | {"values": to_text(pa.table({"v": categories})), "ordered": bool(dtype.ordered)}
     if isinstance(dtype, pd.SparseDtype):
