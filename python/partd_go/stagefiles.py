@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import math
 import os
 import re
 import shutil
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from .stageformats import read, sync
 
-_RESULT = re.compile(r"([0-9a-f]{64})(?:-(\d+))?\.\w+")
+_RESULT = re.compile(r"([0-9a-f]{64})(?:-(\d+))?(?:\.([0-9a-f]{64}))?\.\w+")
+_PIECE = 4 << 20  # bytes of a file that a thread hashes at a time
+
+
+class Damaged(Exception):
+    """A kept result's file cannot be read, or its checksum differs."""
 
 
 class Kept(NamedTuple):
@@ -30,8 +37,8 @@ class Kept(NamedTuple):
 
 
 class Directory:
-    """Keeps results as files, in a directory for each stage. The names are KEY.FORMAT, or KEY-EXPIRES.FORMAT, where EXPIRES
-    is in milliseconds since 1970. Locks and unfinished results are hidden files."""
+    """Keeps results as files, in a directory for each stage. The names are KEY.CHECKSUM.FORMAT, or
+    KEY-EXPIRES.CHECKSUM.FORMAT, where EXPIRES is in milliseconds since 1970. Locks and unfinished results are hidden files."""
 
     def __init__(self, base: Path):
         self.base = base
@@ -45,17 +52,27 @@ class Directory:
         if format is None and path.suffix == ".pickle" and os.name == "posix" and path.stat().st_uid not in (0, os.getuid()):
             problem = f"{kept.stage}: {path} belongs to another user, and reading it may run their code"
             raise PermissionError(f"{problem}: pass format='pickle' to trust it, or remove it")
-        if path.suffix[1:] not in ([format] if format else ["parquet", "pickle"]):
-            raise FileNotFoundError(path)
+        name = _RESULT.fullmatch(path.name)
+        if not name or not name[3] or path.suffix[1:] not in ([format] if format else ["parquet", "pickle"]):
+            raise FileNotFoundError(path)  # an earlier version wrote no checksum
+        try:
+            checksum = _checksum(path, kept.key)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise Damaged(f"cannot be read ({error.strerror})") from error
+        if name[3] != checksum:
+            raise Damaged("has another checksum")
         return read(path, path.suffix[1:])
 
     def put(self, stage: str, key: str, expires: float, written: Path) -> None:
-        path = self.base / stage / (key + (f"-{math.floor(expires * 1000)}" if expires < math.inf else "") + written.suffix)
+        expiry = f"-{math.floor(expires * 1000)}" if expires < math.inf else ""
+        path = self.base / stage / f"{key}{expiry}.{_checksum(written, key)}{written.suffix}"
         os.utime(written, (now := time.time(), now))  # a file server's clock may differ from this machine's, which decides about expiry
         os.replace(written, path)
         for old_path in path.parent.glob(f"{key}*"):
             if old_path != path:
-                old_path.unlink()
+                _remove(old_path)
         sync(path.parent)
 
     def all(self) -> Iterator[Kept]:
@@ -65,7 +82,7 @@ class Directory:
         """Removes a result, unless it has been replaced, and reports whether it did. The caller must hold the key's lock."""
         if _parse(kept.at) != kept:
             return False
-        os.unlink(kept.at)
+        _remove(kept.at)
         return True
 
     def sweep(self, stage: str, key: str) -> list[Kept]:
@@ -104,6 +121,22 @@ class Directory:
             finally:
                 os.close(f)
             time.sleep(0.001)
+
+
+def _checksum(path: Path, key: str) -> str:
+    """Returns the SHA-256 checksum of a key and of the checksums of a file's pieces, which threads compute."""
+    with open(path, "rb") as f, ThreadPoolExecutor() as pool:
+        offsets = range(0, os.fstat(f.fileno()).st_size, _PIECE)
+        pieces = pool.map(lambda offset: hashlib.sha256(os.pread(f.fileno(), _PIECE, offset)).digest(), offsets)
+        return hashlib.sha256(key.encode() + b"".join(pieces)).hexdigest()
+
+
+def _remove(path: Path) -> None:
+    """Removes a result, even if a directory is in its place."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _parse(path: Path) -> Kept | None:

@@ -32,7 +32,7 @@ type actionJSON struct {
 	Where        string   `json:"where"`
 	Rule         string   `json:"rule"`
 	Time         string   `json:"time"`
-	Functions    []string `json:"functions"`
+	Functions    transform.FunctionCalls `json:"functions"`
 	Columns      []string `json:"columns"`
 	SQL          string   `json:"sql"`
 	ID           string   `json:"id"`

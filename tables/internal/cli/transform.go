@@ -92,7 +92,7 @@ min h D B W ME MS QE QS YE YS and others (docs/transform.md), such as 10s, 2h, W
 	o := &transform.ResampleOptions{}
 	fs.StringVar(&o.Rule, "rule", "", "length of a bin: a pandas offset `RULE`, such as 5min")
 	fs.StringVar(&o.TimeColumn, "time", "", "time `COLUMN`")
-	fs.StringSliceVar(&o.Functions, "func", nil, "aggregate `FUNCTIONS`, separated by commas")
+	fs.StringSliceVar((*[]string)(&o.Functions), "func", nil, "aggregate `FUNCTIONS`, separated by commas")
 	columns := fs.String("columns", "", "`COLUMNS` to aggregate, separated by commas (default: all)")
 	fs.StringVar(&o.SQL, "sql", "", "put the result of this `SELECT` statement instead")
 	cliutil.Complete(cmd, "func", transform.Functions...)
