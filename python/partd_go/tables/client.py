@@ -484,7 +484,7 @@ def _function_calls(how: Functions) -> list[str]:
     """Returns the functions in a resample request. A dict is as in pandas: {"high": "max", "price": ["first", "last"]}."""
     calls = []
     for column, names in how.items() if isinstance(how, Mapping) else [(None, how)]:
-        for name in names if isinstance(names, (list, tuple)) else [names]:
+        for name in [names] if isinstance(names, str) or not isinstance(names, Iterable) else names:
             if not isinstance(name, str):
                 place = "" if column is None else f" for column {column!r}"
                 raise Misuse(f"how: {name!r:.80}{place} is a {type(name).__name__}: pass the name of a function, such as 'mean'")
