@@ -58,7 +58,7 @@ func (q *resampling) findDictionaries(source *arrow.Schema) (*arrow.Schema, erro
 		}
 		isInteger := arrow.IsInteger(dictionary.ValueType.ID())
 		if text, ok := dictionary.ValueType.(arrow.BinaryDataType); values == nil || !isInteger && (!ok || !text.IsUtf8()) {
-			return nil, &tables.SchemaError{Column: f.Name, Err: fmt.Errorf("%s cannot compare categories of this type: use first, last or count", a.function)}
+			return nil, &tables.SchemaError{Column: f.Name, Err: fmt.Errorf("%s cannot compare categories of type %s: use first, last or count", a.function, dictionary.ValueType)}
 		}
 		var order []string
 		for j := range values.Len() {
