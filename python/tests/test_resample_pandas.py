@@ -171,7 +171,7 @@ def test_random_resamples(tables):
             frame = frame.iloc[r.sample(range(len(frame)), len(frame))]
         put, kind = frame, r.choice(["plain", "arrow", "dates", "several", "column"])
         if kind == "arrow":
-            put = frame.set_axis(pd.Index(frame.index.astype(pd.ArrowDtype(pa.timestamp(frame.index.unit, frame.index.tz and str(frame.index.tz)))), name="t"))
+            put = frame.set_axis(pd.Index(frame.index.astype(pd.ArrowDtype(pa.array(frame.index).type)), name="t"))
         elif kind == "dates":
             days = frame.index.tz_localize(None).normalize()
             frame, put = frame.set_axis(days.rename("t")), frame.set_axis(pd.Index(days.date, name="t"))

@@ -137,7 +137,7 @@ func TestResampledOverflow(t *testing.T) {
 	}{{arrow.PrimitiveTypes.Int64, "9223372036854775807"}, {arrow.PrimitiveTypes.Int64, "-9223372036854775808"}, {arrow.PrimitiveTypes.Uint64, "18446744073709551615"}} {
 		for order, times := range map[string][]int{"in order": {1, 2}, "late": {2, 1}} {
 			s := newStore(t)
-			put(t, s, "in", tables.PutReplace, rows(t, fmt.Sprintf(`[{"t":"2024-01-01 00:00:0%d","x":%[3]s},{"t":"2024-01-01 00:00:0%d","x":%[3]s}]`, times[0], times[1], c.value),
+			put(t, s, "in", tables.PutReplace, rows(t, fmt.Sprintf(`[{"t":"2024-01-01 00:00:0%d","x":%s},{"t":"2024-01-01 00:00:0%d","x":%s}]`, times[0], c.value, times[1], c.value),
 				timeField(arrow.Microsecond, ""), arrow.Field{Name: "x", Type: c.typ}))
 			o := transform.ResampleOptions{Source: tableName("in"), Rule: "D", TimeColumn: "t", Functions: []string{"sum"}}
 			r, err := transform.Resampled(t.Context(), s, &o)
