@@ -91,7 +91,8 @@ def expected(frame, rule, function):
                 bins = [[int(v) if isinstance(v, bool) else v for v in bin if v is not None] for _, bin in column.resample(rule)]
                 results = [sum(bin) if function == "sum" else float(fractions.Fraction(sum(bin)) / len(bin)) if bin else None for bin in bins]
             return pd.Series(results, column.resample(rule).size().index, dtype=object), ""
-        column = frame.v.astype("float64") if function == "ohlc" and values is not None and frame.v.dtype.kind not in "iu" else frame.v
+        is_plain = isinstance(frame.v.dtype, np.dtype) and frame.v.dtype.kind in "iu"
+        column = pd.Series(values, frame.index, dtype="float64") if function == "ohlc" and values is not None and not is_plain else frame.v
         return getattr(column.resample(rule), function)(), ""
     except Exception as error:
         return None, f"{type(error).__name__}: {error}"

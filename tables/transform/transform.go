@@ -59,7 +59,7 @@ type ResampleOptions struct {
 	// several, they are named column_function. The functions ffill, bfill, nearest, asfreq and interpolate
 	// instead fill bins from adjacent rows; such a function must be the only one.
 	Functions FunctionCalls
-	// Columns are the columns to aggregate; nil means all except TimeColumn, or those that Functions name.
+	// Columns are the columns to aggregate; nil means all except TimeColumn, or the columns that Functions name.
 	Columns []string
 
 	Mode tables.PutMode
