@@ -179,10 +179,10 @@ class _Run:
             self.results[s], self.expires[s] = storage.read(stored, s.format), expires
         except FileNotFoundError:  # removed in the meantime
             return False
-        except Damaged as damage:
+        except Damaged:
             if locked:
-                warnings.warn(f"{s.name}: its kept result {stored.at} {damage}: it is removed and computed again", RuntimeWarning, stacklevel=2)
-                storage.remove(stored)
+                storage.remove(stored)  # before the warning, which may be an error
+                warnings.warn(f"{s.name}: its kept result {stored.at} is damaged: it is removed and computed again", RuntimeWarning, stacklevel=2)
             return False
         return True
 
