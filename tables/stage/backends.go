@@ -95,17 +95,15 @@ var errDamaged = fmt.Errorf("the stored result is damaged (%w)", fs.ErrNotExist)
 type storedInfo struct {
 	*Info
 	Data string // key of the data
-	Sum  string // checksum of the info without Sum, and of the data
+	Sum  string // checksum of the JSON text without Sum's value, and of the data
+
+	text []byte // the JSON text without Sum's value
 }
 
 // sum returns the checksum for i and its data.
 func (i storedInfo) sum(data io.Reader) (string, error) {
-	i.Sum = ""
 	h := xxh3.New()
-	err := json.NewEncoder(h).Encode(i)
-	if err == nil {
-		_, err = io.Copy(h, data)
-	}
+	_, err := io.Copy(h, io.MultiReader(bytes.NewReader(i.text), data))
 	return fmt.Sprintf("%x", h.Sum128().Bytes()), err
 }
 
@@ -120,6 +118,7 @@ func (s *partdBackend) get(ctx context.Context, key string) (i storedInfo, err e
 	if err != nil {
 		return storedInfo{}, fmt.Errorf("%w: %w", errDamaged, err)
 	}
+	i.text = bytes.Replace(values[0], []byte(i.Sum), nil, 1)
 	return i, nil
 }
 
@@ -181,6 +180,9 @@ func (s *partdBackend) put(ctx context.Context, i *Info, t arrow.Table) error {
 	}
 	stored := storedInfo{Info: i, Data: dataKey}
 	if err = errors.Join(err, rows.Err()); err == nil {
+		stored.text, err = json.Marshal(stored)
+	}
+	if err == nil {
 		values := make([]io.Reader, len(entries))
 		for i, e := range entries {
 			values[i] = bytes.NewReader(e.Value)

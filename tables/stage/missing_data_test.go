@@ -128,3 +128,25 @@ func TestDamagedResult(t *testing.T) {
 		}
 	}
 }
+
+// TestNotUTF8 checks that a result whose info is not valid UTF-8 is not mistaken for a damaged one.
+func TestNotUTF8(t *testing.T) {
+	computed := 0
+	s := stage.Define("not \xff UTF-8", func(context.Context, *stage.Inputs) (arrow.Table, error) {
+		computed++
+		return tableWith(7), nil
+	}, stage.Spec[arrow.Table]{Version: "1", Cache: true})
+	dir := t.TempDir()
+	for range 2 {
+		r, err := stage.Open(dir, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := s.Run(t.Context(), r); err != nil || fmt.Sprint(valuesOf(got)) != "[7]" || computed > 1 {
+			t.Errorf("the stage was computed %d times, and Run returned %v, error %v", computed, got, err)
+		}
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
