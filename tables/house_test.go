@@ -44,7 +44,7 @@ var tablesLayering = layering.Layering{
 		}},
 		{Name: "engines, formats", Packages: map[string][]string{
 			"duck":             nil,
-			"stage":            nil,
+			"stage":            {"github.com/zeebo/xxh3"},
 			"internal/formats": {"github.com/google/uuid"},
 		}},
 		{Name: "built on tables", Packages: map[string][]string{

@@ -120,6 +120,7 @@ partd-tables backup --to /mnt/backup --name sunday
 	series := t.TempDir()
 	for _, c := range []struct{ page, dir, beforeCommands, beforeOutput string }{
 		{"docs/transform.md", t.TempDir(), "", "prints\n\n"},
+		{"docs/transform.md", t.TempDir(), "into days\n\n", "The days are\n\n"},
 		{"docs/changes.md", t.TempDir(), "", "print\n\n"},
 		{"docs/pull.md", t.TempDir(), "", "prints\n\n"},
 		{"docs/series.md", series, "", "prints\n\n"},

@@ -23,6 +23,7 @@ import math
 import os
 import tempfile
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import FunctionType
@@ -32,7 +33,7 @@ from . import stagekept
 from .errors import Misuse
 from .shown import Summary, Shown
 from .stagecode import Code, record_sources
-from .stagefiles import Kept
+from .stagefiles import Damaged, Kept
 from .stageformats import EXECUTE_NOTHING, methods, read, write
 from .stagekept import IDENTITY, gc, set_directory, storage_of
 
@@ -160,7 +161,7 @@ class _Run:
         shared_lock = contextlib.nullcontext(True) if storage is local else storage.locked(s.name, key)
         with local.locked(s.name, key), shared_lock:
             local.sweep(s.name, key)
-            if not self.load(storage, s):
+            if not self.load(storage, s, locked=True):
                 result = self.compute(s, args)
                 with tempfile.TemporaryDirectory(prefix=f".{key}-", dir=directory) as temp_directory:
                     written = write(s.name, result, Path(temp_directory, key), s.format if storage is local else s.format or "parquet")
@@ -168,14 +169,20 @@ class _Run:
                     storage.put(s.name, key, self.expires[s], written)
         return self.results[s]
 
-    def load(self, storage: Any, s: Stage[Any]) -> bool:
-        """Reads the kept result into self.results, and reports whether it exists and has not expired."""
+    def load(self, storage: Any, s: Stage[Any], locked: bool = False) -> bool:
+        """Reads the kept result into self.results, and reports whether it exists and has not expired. With the key's lock,
+        it warns about a damaged result and removes it."""
         stored = storage.find(s.name, self.keys[s])
         if stored is None or (expires := min(stored.expires, stored.made + self.ttls[s])) <= time.time():
             return False
         try:
             self.results[s], self.expires[s] = storage.read(stored, s.format), expires
         except FileNotFoundError:  # removed in the meantime
+            return False
+        except Damaged:
+            if locked:
+                storage.remove(stored)  # before the warning, which may be an error
+                warnings.warn(f"{s.name}: its kept result {stored.at} is damaged: it is removed and computed again", RuntimeWarning, stacklevel=2)
             return False
         return True
 

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import os
 import re
 import shutil
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from .stageformats import read, sync
 
-_RESULT = re.compile(r"([0-9a-f]{64})(?:-(\d+))?\.\w+")
+_RESULT = re.compile(r"([0-9a-f]{64})(?:-(\d+))?(?:\.([0-9a-f]{8}))?\.\w+")
+
+
+class Damaged(Exception):
+    """A kept result has another checksum, or the disk cannot read it."""
 
 
 class Kept(NamedTuple):
@@ -30,8 +36,8 @@ class Kept(NamedTuple):
 
 
 class Directory:
-    """Keeps results as files, in a directory for each stage. The names are KEY.FORMAT, or KEY-EXPIRES.FORMAT, where EXPIRES
-    is in milliseconds since 1970. Locks and unfinished results are hidden files."""
+    """Keeps results as files, in a directory for each stage. The names are KEY.CHECKSUM.FORMAT, or
+    KEY-EXPIRES.CHECKSUM.FORMAT, where EXPIRES is in milliseconds since 1970. Locks and unfinished results are hidden files."""
 
     def __init__(self, base: Path):
         self.base = base
@@ -45,12 +51,22 @@ class Directory:
         if format is None and path.suffix == ".pickle" and os.name == "posix" and path.stat().st_uid not in (0, os.getuid()):
             problem = f"{kept.stage}: {path} belongs to another user, and reading it may run their code"
             raise PermissionError(f"{problem}: pass format='pickle' to trust it, or remove it")
-        if path.suffix[1:] not in ([format] if format else ["parquet", "pickle"]):
-            raise FileNotFoundError(path)
+        name = _RESULT.fullmatch(path.name)
+        if not name or not name[3] or path.suffix[1:] not in ([format] if format else ["parquet", "pickle"]):
+            raise FileNotFoundError(path)  # an earlier version wrote no checksum
+        try:
+            is_intact = name[3] == _checksum(path, kept.key)
+        except OSError as error:  # for example EMFILE and EACCES, which are no damage
+            if error.errno != errno.EIO:
+                raise
+            is_intact = False
+        if not is_intact:
+            raise Damaged
         return read(path, path.suffix[1:])
 
     def put(self, stage: str, key: str, expires: float, written: Path) -> None:
-        path = self.base / stage / (key + (f"-{math.floor(expires * 1000)}" if expires < math.inf else "") + written.suffix)
+        expiry = f"-{math.floor(expires * 1000)}" if expires < math.inf else ""
+        path = self.base / stage / f"{key}{expiry}.{_checksum(written, key)}{written.suffix}"
         os.utime(written, (now := time.time(), now))  # a file server's clock may differ from this machine's, which decides about expiry
         os.replace(written, path)
         for old_path in path.parent.glob(f"{key}*"):
@@ -104,6 +120,15 @@ class Directory:
             finally:
                 os.close(f)
             time.sleep(0.001)
+
+
+def _checksum(path: Path, key: str) -> str:
+    """Returns the CRC-32 checksum of a key and a file. SHA-256 would double the time of reading a pickle."""
+    checksum = zlib.crc32(key.encode())
+    with open(path, "rb") as f:
+        while piece := f.read(1 << 20):
+            checksum = zlib.crc32(piece, checksum)
+    return f"{checksum:08x}"
 
 
 def _parse(path: Path) -> Kept | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -91,6 +93,63 @@ def test_formats(format):
     for _ in range(2):
         assert list(pipe.one().a) == [1, 2]
     assert pop_runs() == "one"
+
+
+DAMAGES = {
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    "empty": lambda path: path.write_bytes(b""),
+    "garbage": lambda path: path.write_bytes(b"garbage" * 50),
+    "one bit": lambda path: path.write_bytes(bytes(b ^ (i == path.stat().st_size // 2) for i, b in enumerate(path.read_bytes()))),
+    "swapped": lambda path: path.write_bytes(next(path.parent.parent.glob("pipe.other/*.*")).read_bytes()),
+    "renamed": lambda path: next(path.parent.parent.glob("pipe.other/*.*")).rename(path),
+    "deleted": lambda path: path.unlink(),
+}
+
+
+@pytest.mark.parametrize("format", ["parquet", "pickle", "csv", "json", "feather"])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_result(directory, format, damage):
+    """A damaged result is computed again, with one warning that names the stage and the file."""
+    body = "@stage(cache=True, format='%s')\ndef %s():\n%s    return pandas.DataFrame({'a': range(%d)})\n"
+    pipe = load("".join(body % (format, name, record_run(name), rows) for name, rows in (("one", 100), ("other", 101))))
+    assert (pipe.one().a.sum(), pipe.other().a.sum()) == (4950, 5050) and pop_runs() == "one other"
+    (path,) = directory.rglob("pipe.one/*.*")
+    DAMAGES[damage](path)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert [pipe.one().a.sum() for _ in range(3)] == [4950] * 3 and pop_runs() == "one"
+    assert [str(path) in str(w.message) and "pipe.one" in str(w.message) for w in caught] == [True] * (damage != "deleted")
+
+
+def test_damage_as_error(directory):
+    """A warning about a damaged result that is an error does not come again."""
+    pipe = load("@stage(cache=True)\ndef one(): return pandas.DataFrame({'a': range(100)})\n")
+    pipe.one()
+    (path,) = directory.rglob("pipe.one/*.*")
+    path.write_bytes(b"garbage")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(RuntimeWarning, match="damaged"):
+            pipe.one()
+        assert pipe.one().a.sum() == 4950
+
+
+@pytest.mark.parametrize("code, survives", [("EMFILE", True), ("EACCES", True), ("ESTALE", True), ("EIO", False)])
+def test_unreadable_result(directory, monkeypatch, code, survives):
+    """Only an error of the disk is damage: other errors of the system leave the result."""
+    pipe = load("@stage(cache=True)\ndef one(): return pandas.DataFrame({'a': range(100)})\n")
+    pipe.one()
+    (path,) = directory.rglob("pipe.one/*.*")
+
+    def fail(*_):
+        raise OSError(getattr(errno, code), code)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("partd_go.stagefiles.open", fail, raising=False)
+        with pytest.raises(OSError, match=code) if survives else pytest.raises(RuntimeWarning, match="damaged"):
+            pipe.one()
+    assert path.exists() == survives
+    assert pipe.one().a.sum() == 4950
 
 
 @pytest.mark.parametrize(

@@ -245,3 +245,52 @@ def test_upsert_widens(tables):
     assert tables.get("widened", as_="polars").sort("k").to_dict(as_series=False) == want
     with pytest.raises(partd_go.Misuse, match='column "n": it has type (large_)?utf8, and the table has float64'):
         tables.put("widened", pd.DataFrame({"k": [2], "n": ["y"], "none": ["x"], "new": [True]}), upsert=["k"])
+
+
+def test_resampled_columns(tables):
+    """A dict of columns and functions gives pandas' result; functions that cannot be are refused by name."""
+    times = pd.date_range("2024-01-01", periods=8, freq="7h", name="when")
+    frame = pd.DataFrame({"open": range(8), "high": np.arange(8.0), 0: list("abcdefgh"), "volume": range(8)}, times)
+    for how in (
+        {"open": "first", "high": "max", "volume": "sum"}, {"volume": "sum", "open": "last"}, {"open": ["first", "max"], "high": ["mean"]},
+        {"open": ("min", "max")}, {"open": "size", "volume": "count"}, {0: "last"},
+    ):  # fmt: skip
+        want = frame.resample("D").agg(how)
+        if want.columns.nlevels > 1:
+            want.columns = [f"{column}_{function}" for column, function in want.columns]
+        pd.testing.assert_frame_equal(resampled(tables, "bars", frame, "D", how), want, check_freq=False, check_column_type=False)
+    for how, message in (
+        ({"open": np.mean}, "for column 'open' is a function|for column 'open' is a .*function"), ([max], "is a builtin_function"), (np.sum, "pass the name of a function"),
+        ({"first": ["open"]}, 'unknown function "open"'), ({"total": ("volume", "sum")}, 'unknown function "volume"'), ({"none": "max"}, "none"),
+        ({"open": "ffill"}, "ffill must be the only function"), ({}, "no function given"), ({"0": "mean"}, 'column "0": it has type'),
+    ):  # fmt: skip
+        with pytest.raises(partd_go.Error, match=message):
+            tables.resampled("bars", "D", "when", how)
+
+
+UNITS = ["s", "ms", "us", "ns"]
+
+
+@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("zone", [None, "UTC", "Europe/Oslo", "+05:30"])
+def test_resampled_finer_index(tables, unit, zone):
+    """The time index stays an index of its type if the bins need a finer unit."""
+    times = pd.date_range("2024-01-01", periods=3, freq="s", name="when", tz=zone).as_unit(unit)
+    frame = pd.DataFrame({"v": range(3)}, times)
+    arrow_times = pd.Index(times.astype(pd.ArrowDtype(pa.array(times).type)), name="when")
+    for rule in ("500ms", "250us", "1s", "D") + (("700ns",) if unit == "ns" else ()):
+        rows = frame[: {"700ns": 1, "250us": 2}.get(rule, 3)]
+        want = rows.set_axis(rows.index.as_unit("ns")).resample(rule).sum()  # with coarser units, pandas cannot make finer bins of a single time
+        got = resampled(tables, "finer", rows, rule, "sum")
+        pd.testing.assert_frame_equal(got, want, check_freq=False, check_index_type=False)
+        assert str(got.index.tz) == str(want.index.tz) and got.index.unit == max(unit, {"500ms": "ms", "250us": "us", "700ns": "ns"}.get(rule, unit), key=UNITS.index)
+        got = resampled(tables, "finer", rows.set_axis(arrow_times[: len(rows)]), rule, "sum")
+        assert isinstance(got.index.dtype, pd.ArrowDtype) and list(got.index) == list(want.index)
+        several = rows.set_index(pd.Index(range(len(rows)), name="n"), append=True)
+        pd.testing.assert_frame_equal(resampled(tables, "finer", several, rule, "sum", columns=["v"]), want, check_freq=False, check_index_type=False)
+        tables.put("unnamed", rows.rename_axis(None), "replace")
+        got = tables.resampled("unnamed", rule, "__index_level_0__", "sum")
+        pd.testing.assert_frame_equal(got, want.rename_axis(None), check_freq=False, check_index_type=False)
+    days = frame.set_axis(pd.Index([datetime.date(2024, 1, day) for day in (1, 2, 3)], name="when"))
+    got = resampled(tables, "days", days, "12h", "sum")
+    pd.testing.assert_frame_equal(got, days.set_axis(pd.DatetimeIndex(days.index)).resample("12h").sum(), check_freq=False, check_index_type=False)

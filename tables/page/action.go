@@ -19,29 +19,29 @@ import (
 )
 
 type actionJSON struct {
-	Action       string   `json:"action"`
-	Bucket       string   `json:"bucket"`
-	TargetBucket *string  `json:"target_bucket"`
-	Table        string   `json:"table"`
-	Tables       []string `json:"tables"`
-	Name         string   `json:"name"`
-	Source       string   `json:"source"`
-	Sources      []string `json:"sources"`
-	Target       string   `json:"target"`
-	Mode         string   `json:"mode"`
-	Where        string   `json:"where"`
-	Rule         string   `json:"rule"`
-	Time         string   `json:"time"`
-	Functions    []string `json:"functions"`
-	Columns      []string `json:"columns"`
-	SQL          string   `json:"sql"`
-	ID           string   `json:"id"`
-	DryRun       bool     `json:"dry_run"`
-	How          string   `json:"how"`
-	On           []string `json:"on"`
-	DropNulls    []string `json:"drop_nulls"`
-	DropAnyNull  bool     `json:"drop_any_null"`
-	KeepFirstOf  []string `json:"keep_first_of"`
+	Action       string                  `json:"action"`
+	Bucket       string                  `json:"bucket"`
+	TargetBucket *string                 `json:"target_bucket"`
+	Table        string                  `json:"table"`
+	Tables       []string                `json:"tables"`
+	Name         string                  `json:"name"`
+	Source       string                  `json:"source"`
+	Sources      []string                `json:"sources"`
+	Target       string                  `json:"target"`
+	Mode         string                  `json:"mode"`
+	Where        string                  `json:"where"`
+	Rule         string                  `json:"rule"`
+	Time         string                  `json:"time"`
+	Functions    transform.FunctionCalls `json:"functions"`
+	Columns      []string                `json:"columns"`
+	SQL          string                  `json:"sql"`
+	ID           string                  `json:"id"`
+	DryRun       bool                    `json:"dry_run"`
+	How          string                  `json:"how"`
+	On           []string                `json:"on"`
+	DropNulls    []string                `json:"drop_nulls"`
+	DropAnyNull  bool                    `json:"drop_any_null"`
+	KeepFirstOf  []string                `json:"keep_first_of"`
 
 	tables.MetadataChange
 }

@@ -1,11 +1,13 @@
 package stage
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"slices"
 	"strconv"
@@ -15,6 +17,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/zeebo/xxh3"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/tables"
@@ -85,48 +88,87 @@ type partdBackend struct{ partd.Partd }
 
 func infoKey(key string) string { return "stage/" + key + "/info" }
 
-func (s *partdBackend) get(ctx context.Context, key string) (*Info, string, error) {
+// errDamaged means that a result is computed again, because its info or its data is damaged.
+var errDamaged = fmt.Errorf("the stored result is damaged (%w)", fs.ErrNotExist)
+
+// storedInfo is the value of an infoKey.
+type storedInfo struct {
+	*Info
+	Data string // key of the data
+	Sum  string // checksum of the JSON text without Sum's value, and of the data
+
+	text []byte // the JSON text without Sum's value
+}
+
+// sum returns the checksum for i and its data.
+func (i storedInfo) sum(data io.Reader) (string, error) {
+	h := xxh3.New()
+	_, err := io.Copy(h, io.MultiReader(bytes.NewReader(i.text), data))
+	return fmt.Sprintf("%x", h.Sum128().Bytes()), err
+}
+
+func (s *partdBackend) get(ctx context.Context, key string) (i storedInfo, err error) {
 	values, err := s.Get(ctx, infoKey(key))
 	if err != nil {
-		return nil, "", err
+		return i, err
 	}
-	i, err := parseInfo(values[0], key)
-	if i == nil || err != nil {
-		return nil, "", err
+	if i.Info, err = parseInfo(values[0], key); i.Info != nil && err == nil {
+		err = json.Unmarshal(values[0], &i)
 	}
-	var stored struct{ Data string }
-	return i, stored.Data, json.Unmarshal(values[0], &stored)
+	if err != nil {
+		return storedInfo{}, fmt.Errorf("%w: %w", errDamaged, err)
+	}
+	i.text = bytes.Replace(values[0], []byte(i.Sum), nil, 1)
+	return i, nil
 }
 
 func (s *partdBackend) info(ctx context.Context, key string) (*Info, error) {
-	i, _, err := s.get(ctx, key)
-	return i, err
+	i, err := s.get(ctx, key)
+	return i.Info, err
 }
 
 func (s *partdBackend) load(ctx context.Context, key string) (arrow.Table, error) {
-	i, dataKey, err := s.get(ctx, key)
-	if i == nil && err == nil {
+	i, err := s.get(ctx, key)
+	if err == nil && (i.Info == nil || i.Sum == "") { // An earlier version stored no checksum.
 		err = fs.ErrNotExist
 	}
 	if err != nil {
 		return nil, err
 	}
-	return readTable(arrowvalue.Read(ctx, s.Partd, dataKey, nil))
+	verified := make(chan error, 1) // The data is read twice at the same time, because the checksum would delay a single read.
+	go func() { verified <- s.verify(ctx, i) }()
+	t, err := readTable(arrowvalue.Read(ctx, s.Partd, i.Data, nil))
+	if damage := <-verified; damage != nil {
+		return nil, damage
+	}
+	return t, err
+}
+
+// verify returns an error that wraps errDamaged if the data cannot be read or its checksum differs.
+func (s *partdBackend) verify(ctx context.Context, i storedInfo) error {
+	data, err := partd.Open(ctx, s.Partd, i.Data)
+	sum := ""
+	if err == nil {
+		sum, err = i.sum(data)
+		err = errors.Join(err, data.Close())
+	}
+	switch {
+	case ctx.Err() != nil:
+		return err
+	case err != nil:
+		return fmt.Errorf("%w: %w", errDamaged, err)
+	case sum != i.Sum:
+		return fmt.Errorf("%w: the checksum differs", errDamaged)
+	}
+	return nil
 }
 
 func (s *partdBackend) put(ctx context.Context, i *Info, t arrow.Table) error {
-	_, oldDataKey, err := s.get(ctx, i.Key)
-	if err != nil {
+	old, err := s.get(ctx, i.Key)
+	if err != nil && !errors.Is(err, errDamaged) {
 		return err
 	}
 	dataKey := fmt.Sprintf("stage/%s/data/%d.%s", i.Key, i.Created.Unix(), rand.Text())
-	text, err := json.Marshal(struct {
-		*Info
-		Data string
-	}{i, dataKey})
-	if err != nil {
-		return err
-	}
 	head, err := arrowvalue.Entry(dataKey, t.Schema())
 	entries := []partd.Entry{head}
 	rows := array.NewTableReader(t, batchRows)
@@ -136,17 +178,32 @@ func (s *partdBackend) put(ctx context.Context, i *Info, t arrow.Table) error {
 		e, err = arrowvalue.Entry(dataKey, t.Schema(), rows.RecordBatch())
 		entries = append(entries, e)
 	}
+	stored := storedInfo{Info: i, Data: dataKey}
 	if err = errors.Join(err, rows.Err()); err == nil {
+		stored.text, err = json.Marshal(stored)
+	}
+	if err == nil {
+		values := make([]io.Reader, len(entries))
+		for i, e := range entries {
+			values[i] = bytes.NewReader(e.Value)
+		}
+		stored.Sum, err = stored.sum(io.MultiReader(values...))
+	}
+	if err == nil {
 		err = s.Append(ctx, entries...)
 	}
 	if err == nil { // Sync the data first, so that the info never becomes durable before the data.
 		err = s.sync(ctx)
 	}
+	var text []byte
+	if err == nil {
+		text, err = json.Marshal(stored)
+	}
 	if err == nil {
 		err = partd.Set(ctx, s.Partd, infoKey(i.Key), text)
 	}
-	if err == nil && oldDataKey != "" {
-		err = partd.Delete(ctx, s.Partd, oldDataKey)
+	if err == nil && old.Data != "" {
+		err = partd.Delete(ctx, s.Partd, old.Data)
 	}
 	if err != nil {
 		return err
@@ -172,10 +229,10 @@ func (s *partdBackend) list(ctx context.Context) (infos []*Info, err error) {
 			continue
 		}
 		i, err := s.info(ctx, key)
-		if err != nil {
+		if err != nil && !errors.Is(err, errDamaged) {
 			return nil, err
 		}
-		if i != nil { // another process may have removed the result
+		if i != nil { // another process may have removed the result, or it is damaged
 			infos = append(infos, i)
 		}
 	}
@@ -183,11 +240,11 @@ func (s *partdBackend) list(ctx context.Context) (infos []*Info, err error) {
 }
 
 func (s *partdBackend) remove(ctx context.Context, key string) error {
-	i, dataKey, err := s.get(ctx, key)
-	if i == nil || err != nil {
+	i, err := s.get(ctx, key)
+	if i.Info == nil || err != nil {
 		return err
 	}
-	return partd.Delete(ctx, s.Partd, infoKey(key), dataKey)
+	return partd.Delete(ctx, s.Partd, infoKey(key), i.Data)
 }
 
 func (s *partdBackend) sweep(ctx context.Context, before time.Time) error {
@@ -202,9 +259,9 @@ func (s *partdBackend) sweep(ctx context.Context, before time.Time) error {
 		if created, err := strconv.ParseInt(seconds, 10, 64); !isStage || !isData || err != nil || !time.Unix(created, 0).Before(before) {
 			continue
 		}
-		if _, dataKey, err := s.get(ctx, key); err != nil {
+		if i, err := s.get(ctx, key); err != nil && !errors.Is(err, errDamaged) {
 			return err
-		} else if dataKey != k.Key {
+		} else if i.Data != k.Key {
 			unreferenced = append(unreferenced, k.Key)
 		}
 	}

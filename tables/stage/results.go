@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -34,6 +35,8 @@ type Options struct {
 
 	// Parallel is the number of stages that can run at the same time; 0 means one per processor.
 	Parallel int
+
+	Logger *slog.Logger // receives a warning for each damaged result, which is computed again; nil means slog.Default()
 }
 
 // Results stores the results of stages. It is safe for concurrent use.
@@ -44,6 +47,7 @@ type Results struct {
 	hashes   *hashes
 	parallel int
 	now      func() time.Time
+	log      *slog.Logger
 }
 
 // Subdirectories of dir. Their files have names that begin with a key, except hashesLock and tmp/hashes.RANDOM.
@@ -70,7 +74,7 @@ func Open(dir string, o *Options) (*Results, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Results{dir: dir, parallel: o.Parallel, now: time.Now}
+	r := &Results{dir: dir, parallel: o.Parallel, now: time.Now, log: cmp.Or(o.Logger, slog.Default())}
 	for _, name := range []string{filesDir, tmpDir, locksDir} {
 		if err := os.MkdirAll(r.path(name), 0o777); err != nil {
 			return nil, err

@@ -181,6 +181,9 @@ func (x *run) computeStored(ctx context.Context, w *work) (err error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	if errors.Is(err, errDamaged) {
+		x.log.Warn("computing a damaged result again", "stage", w.name, "key", w.key, "error", err)
+	}
 	folder := ""
 	if w.result == folderType {
 		if folder, err = x.makeTemp(w.key); err != nil {

@@ -1,7 +1,10 @@
 package transform
 
 import (
+	"bytes"
 	"cmp"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -9,6 +12,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/schema"
+	"github.com/go-partd/partd/tables/internal/sqlquote"
 )
 
 // function is an aggregate in SQL with placeholders. {x} is a column's value with NaN as null, {n} the value as
@@ -38,6 +43,7 @@ var functions = map[string]function{
 	"first":    {sql: "arg_min({x}, {k})"},
 	"last":     {sql: "arg_max({x}, {k})"},
 	"count":    {sql: "count({x})", empty: "0", resultType: int64Type},
+	"size":     {sql: "count(*)", empty: "0", resultType: int64Type},
 	"nunique":  {sql: "count(DISTINCT {x})", empty: "0", resultType: int64Type},
 	"median":   {sql: "median({f})", resultType: float64Type, numeric: true},
 	"quantile": {sql: "median({f})", resultType: float64Type, numeric: true}, // pandas' default is the quantile 0.5
@@ -58,6 +64,63 @@ var Functions = []string{"mean", "sum", "min", "max", "first", "last", "count", 
 
 var ohlc = []string{"open", "high", "low", "close"}
 
+// FunctionCalls are functions that apply to all columns, such as "max", or functions of one column, such as
+// "max(high)". The two kinds cannot be mixed, except that "size" can always be added.
+type FunctionCalls []string
+
+// UnmarshalJSON decodes an array of strings, or an object as in pandas: {"high": "max", "price": ["first", "last"]}.
+func (f *FunctionCalls) UnmarshalJSON(b []byte) error {
+	if len(b) == 0 || b[0] != '{' {
+		return json.Unmarshal(b, (*[]string)(f))
+	}
+	d := json.NewDecoder(bytes.NewReader(b)) // A map would lose the order of the columns.
+	_, err := d.Token()
+	for *f = nil; err == nil && d.More(); {
+		column, columnErr := d.Token()
+		var value json.RawMessage
+		names := make([]string, 1)
+		if err = errors.Join(columnErr, d.Decode(&value)); err == nil && json.Unmarshal(value, &names[0]) != nil {
+			err = json.Unmarshal(value, &names)
+		}
+		for _, name := range names {
+			*f = append(*f, fmt.Sprintf("%s(%s)", name, column))
+		}
+	}
+	return err
+}
+
+// functionCall is a function of one column, or of all columns if column is empty.
+type functionCall struct{ function, column string }
+
+// parse returns the calls, and the columns that they name.
+func (f FunctionCalls) parse() (calls []functionCall, columns []string, err error) {
+	if len(f) == 0 {
+		return nil, nil, &tables.ArgumentError{Err: fmt.Errorf("no function given: use one of %s", strings.Join(Functions, ", "))}
+	}
+	general := ""
+	for _, text := range f {
+		name, column, hasColumn := strings.Cut(text, "(")
+		column, isClosed := strings.CutSuffix(column, ")")
+		switch {
+		case !slices.Contains(Functions, name):
+			return nil, nil, &tables.ArgumentError{Err: fmt.Errorf("unknown function %.40q: use one of %s", name, strings.Join(Functions, ", "))}
+		case hasColumn != isClosed || hasColumn && column == "":
+			return nil, nil, &tables.ArgumentError{Err: fmt.Errorf("%.40q is not a function of a column: write %s(COLUMN)", text, name)}
+		case slices.Contains(fillFunctions, name) && (len(f) > 1 || hasColumn):
+			return nil, nil, &tables.ArgumentError{Err: fmt.Errorf("%s must be the only function because it fills bins from adjacent rows: name it without a column, and remove the other functions", name)}
+		case !hasColumn && name != "size":
+			general = name
+		case hasColumn && !slices.Contains(columns, column):
+			columns = append(columns, column)
+		}
+		calls = append(calls, functionCall{name, column})
+	}
+	if columns != nil && general != "" {
+		return nil, nil, &tables.ArgumentError{Err: fmt.Errorf("%[1]s needs a column, because other functions have one: write %[1]s(COLUMN)", general)}
+	}
+	return calls, columns, nil
+}
+
 // aggregate is a column of the result: a function applied to a source column.
 type aggregate struct {
 	field arrow.Field
@@ -69,36 +132,29 @@ type aggregate struct {
 	byCategoryOrder bool // values are compared by their positions among the dictionary's categories
 }
 
-// newAggregates applies each named function to each column, and returns the result columns. Their SQL refers
+// newAggregates applies each call to its columns, and returns the result columns. Their SQL refers
 // to the columns as c0, c1 and so on, and to the sort key as k.
-func newAggregates(columns []arrow.Field, names []string) ([]aggregate, error) {
-	if len(names) == 0 {
-		return nil, &tables.ArgumentError{Err: fmt.Errorf("no function given: use one of %s", strings.Join(Functions, ", "))}
-	}
-	for _, name := range names {
-		if !slices.Contains(Functions, name) {
-			return nil, &tables.ArgumentError{Err: fmt.Errorf("unknown function %.40q: use one of %s", name, strings.Join(Functions, ", "))}
-		}
-		if slices.Contains(fillFunctions, name) && len(names) > 1 {
-			return nil, &tables.ArgumentError{Err: fmt.Errorf("%s must be the only function because it fills bins from adjacent rows: remove the other functions", name)}
-		}
-	}
+func newAggregates(columns []arrow.Field, calls []functionCall) ([]aggregate, error) {
 	var all []aggregate
+	size := functionCall{function: "size"}
+	several := slices.ContainsFunc(calls, func(a functionCall) bool {
+		return slices.ContainsFunc(calls, func(b functionCall) bool { return a.column == b.column && a.function != b.function })
+	})
 	for i, c := range columns {
-		for _, name := range names {
-			parts := []string{name}
-			switch name {
-			case "size":
+		for _, call := range calls {
+			name, parts := call.function, []string{call.function}
+			switch {
+			case call == size || call.column != "" && call.column != c.Name:
 				continue
-			case "ohlc":
+			case name == "ohlc":
 				parts = ohlc
 			}
 			for _, p := range parts {
 				a, err := newAggregate(c, fmt.Sprint("c", i), p)
 				if err != nil {
-					return nil, &tables.SchemaError{Column: c.Name, Err: fmt.Errorf("it has type %s, but %s needs numbers: choose other columns, or another function", c.Type, name)}
+					return nil, &tables.SchemaError{Column: c.Name, Err: fmt.Errorf("it has type %w, but %s needs numbers: choose other columns, or another function", err, name)}
 				}
-				if len(names) > 1 || name == "ohlc" {
+				if several || name == "ohlc" {
 					a.field.Name += "_" + p
 				}
 				a.function, a.column = p, i
@@ -106,7 +162,7 @@ func newAggregates(columns []arrow.Field, names []string) ([]aggregate, error) {
 			}
 		}
 	}
-	if slices.Contains(names, "size") {
+	if slices.Contains(calls, size) {
 		all = append(all, aggregate{field: arrow.Field{Name: "size", Type: int64Type, Nullable: true}, sql: "count(*)", empty: "0", function: "size"})
 	}
 	return all, nil
@@ -116,7 +172,11 @@ func newAggregate(column arrow.Field, x, name string) (aggregate, error) {
 	f, t := functions[name], column.Type
 	n := x
 	resultType := t
+	kind, _ := column.Metadata.GetValue(schema.ValuesKey)
+	kind = cmp.Or(kind, column.Metadata.ToMap()["ARROW:extension:name"])
 	switch {
+	case f.numeric && kind != "": // such as period[M], which is stored as integers
+		return aggregate{}, errors.New(kind)
 	case arrow.IsFloating(t.ID()):
 		n, resultType = x+"::DOUBLE", float64Type
 	case t.ID() == arrow.BOOL:
@@ -128,14 +188,16 @@ func newAggregate(column arrow.Field, x, name string) (aggregate, error) {
 	case arrow.IsDecimal(t.ID()):
 		resultType = &arrow.Decimal128Type{Precision: 38, Scale: t.(arrow.DecimalType).GetScale()}
 	case f.numeric:
-		return aggregate{}, fmt.Errorf("%s is not a number", t)
+		return aggregate{}, errors.New(t.String())
 	}
 	if name != "sum" {
 		resultType = t
 	}
 	sql := f.sql
 	if name == "sum" && arrow.IsInteger(resultType.ID()) { // the engine's sums of integers are wider than 64 bits
-		sql += map[bool]string{true: "::UBIGINT", false: "::BIGINT"}[resultType.ID() == arrow.UINT64]
+		sql = fmt.Sprintf("coalesce(TRY_CAST(%s AS %s), CASE WHEN count({x}) > 0 THEN error(%s) END)", sql,
+			map[bool]string{true: "UBIGINT", false: "BIGINT"}[resultType.ID() == arrow.UINT64],
+			sqlquote.Text(fmt.Sprintf("column %q: %v", column.Name, overflowError(resultType))))
 	}
 	if f.empty != "" {
 		sql = fmt.Sprintf("coalesce(%s, %s)", sql, f.empty)

@@ -1,7 +1,6 @@
 package transform
 
 import (
-	"errors"
 	"fmt"
 	"math"
 	"math/bits"
@@ -162,16 +161,20 @@ func (g *binState[T]) putSum(builder array.Builder) error {
 		b.Append(g.sum)
 	case *array.Int64Builder:
 		if g.high != int64(g.low)>>63 {
-			return errors.New("the sum of a bin's values overflows int64: resample with mean, or store the values as floats")
+			return overflowError(int64Type)
 		}
 		b.Append(int64(g.low))
 	case *array.Uint64Builder:
 		if g.high != 0 {
-			return errors.New("the sum of a bin's values overflows uint64: resample with mean, or store the values as floats")
+			return overflowError(arrow.PrimitiveTypes.Uint64)
 		}
 		b.Append(g.low)
 	}
 	return nil
+}
+
+func overflowError(t arrow.DataType) error {
+	return fmt.Errorf("the sum of a bin's values overflows %s: resample with mean, or store the values as floats", t)
 }
 
 func (g *binState[T]) putVariance(function string, builder *array.Float64Builder) error {

@@ -58,7 +58,7 @@ func (q *resampling) findDictionaries(source *arrow.Schema) (*arrow.Schema, erro
 		}
 		isInteger := arrow.IsInteger(dictionary.ValueType.ID())
 		if text, ok := dictionary.ValueType.(arrow.BinaryDataType); values == nil || !isInteger && (!ok || !text.IsUtf8()) {
-			return nil, &tables.SchemaError{Column: f.Name, Err: fmt.Errorf("%s cannot compare categories of this type: use first, last or count", a.function)}
+			return nil, &tables.SchemaError{Column: f.Name, Err: fmt.Errorf("%s cannot compare categories of type %s: use first, last or count", a.function, dictionary.ValueType)}
 		}
 		var order []string
 		for j := range values.Len() {
@@ -82,13 +82,31 @@ error(%[4]s || c%[2]d || ', which is not in the order of the categories: use fir
 	return arrow.NewSchema(out, nil), nil
 }
 
-// pandasMetadata returns the source's pandas metadata, reduced to the result columns that have the same type
-// as their source columns.
+// timeMetadata returns the note of partd_go about the result's time column of type t. A note with a pandas dtype gets
+// the unit of t.
+func timeMetadata(source arrow.Field, t arrow.DataType) (m arrow.Metadata) {
+	text, _ := source.Metadata.GetValue(extraKey)
+	var note struct{ As string }
+	if err := json.Unmarshal([]byte(text), &note); err != nil {
+		return m
+	}
+	from, hasUnit := source.Type.(*arrow.TimestampType)
+	switch to, _ := t.(*arrow.TimestampType); {
+	case note.As == "dtype" && hasUnit:
+		text = strings.Replace(text, "datetime64["+from.Unit.String()+",", "datetime64["+to.Unit.String()+",", 1)
+	case note.As != "arrow":
+		return m
+	}
+	return arrow.NewMetadata([]string{extraKey}, []string{text})
+}
+
+// pandasMetadata returns the source's pandas metadata, reduced to the time column and the result columns that have the
+// same type as their source columns.
 func (q *resampling) pandasMetadata(source *arrow.Schema) arrow.Metadata {
 	targets := map[string][]string{} // names of result columns, by name of the source column
-	if timeField, err := field(source, q.timeColumn); err == nil && arrow.TypeEqual(timeField.Type, q.schema.Field(0).Type) {
-		targets[q.timeColumn] = []string{q.timeColumn}
-	}
+	targets[q.timeColumn] = []string{q.timeColumn}
+	timeField, err := field(source, q.timeColumn)
+	isTimeKept := err == nil && arrow.TypeEqual(timeField.Type, q.schema.Field(0).Type)
 	renamed := false
 	for _, a := range q.aggregates {
 		if a.function != "size" && functions[a.function].keepsType() {
@@ -114,9 +132,12 @@ func (q *resampling) pandasMetadata(source *arrow.Schema) arrow.Metadata {
 	}
 	update(pandasKey, func(value map[string]any) {
 		indexColumns, _ := value["index_columns"].([]any)
-		if hasIndex = targets[q.timeColumn] != nil && len(indexColumns) == 1 && indexColumns[0] == q.timeColumn; !hasIndex {
-			value["index_columns"] = []any{}
+		if hasIndex = slices.Contains(indexColumns, any(q.timeColumn)); hasIndex {
+			indexColumns = []any{q.timeColumn} // without the other levels of a MultiIndex, which are columns of the result
+		} else {
+			indexColumns = []any{}
 		}
+		value["index_columns"] = indexColumns
 		if renamed { // The new names are strings, even if the old ones were not.
 			value["column_indexes"] = []any{}
 		}
@@ -131,13 +152,18 @@ func (q *resampling) pandasMetadata(source *arrow.Schema) arrow.Metadata {
 				if to != name {
 					copied["name"], copied["field_name"] = to, to
 				}
+				if name == q.timeColumn && !isTimeKept {
+					maps.Copy(copied, q.timeTypes())
+				}
 				kept = append(kept, copied)
 			}
 		}
 		if q.timeIndex {
 			value["index_columns"] = []any{q.timeColumn}
 			if !slices.ContainsFunc(kept, func(c any) bool { return c.(map[string]any)["field_name"] == q.timeColumn }) {
-				kept = append(kept, q.indexMetadata())
+				entry := q.timeTypes()
+				entry["name"], entry["field_name"] = q.timeColumn, q.timeColumn
+				kept = append(kept, entry)
 			}
 		}
 		if hasColumns || q.timeIndex {
@@ -149,7 +175,7 @@ func (q *resampling) pandasMetadata(source *arrow.Schema) arrow.Metadata {
 		if renamed {
 			delete(value, "labels")
 		}
-		if !hasIndex {
+		if !hasIndex || !isTimeKept {
 			delete(value, "index")
 		}
 		if !hasIndex || renamed {
@@ -160,7 +186,7 @@ func (q *resampling) pandasMetadata(source *arrow.Schema) arrow.Metadata {
 		kept, arrows := map[string]any{}, []string{}
 		for from, to := range targets {
 			for _, name := range to {
-				if t, ok := types[from]; ok {
+				if t, ok := types[from]; ok && (isTimeKept || from != q.timeColumn) {
 					kept[name] = t
 				}
 				if slices.Contains(names, any(from)) {
@@ -174,9 +200,9 @@ func (q *resampling) pandasMetadata(source *arrow.Schema) arrow.Metadata {
 	return arrow.MetadataFrom(metadata)
 }
 
-// indexMetadata returns the pandas metadata of the time column as an index.
-func (q *resampling) indexMetadata() map[string]any {
-	metadata := map[string]any{"name": q.timeColumn, "field_name": q.timeColumn, "pandas_type": "datetime", "numpy_type": "datetime64[ns]", "metadata": nil}
+// timeTypes returns the types of the time column in pandas metadata.
+func (q *resampling) timeTypes() map[string]any {
+	metadata := map[string]any{"pandas_type": "datetime", "numpy_type": "datetime64[ns]", "metadata": nil}
 	if t, ok := q.schema.Field(0).Type.(*arrow.TimestampType); !ok {
 		metadata["pandas_type"], metadata["numpy_type"] = "date", "object"
 	} else if t.TimeZone != "" {

@@ -169,14 +169,21 @@ func newResampling(ctx context.Context, s *tables.Store, o *ResampleOptions) (*r
 	if q.bins, label, err = newBins(rule, timeField.Type); err != nil {
 		return nil, &tables.SchemaError{Column: timeField.Name, Err: err}
 	}
-	if o.Columns == nil {
+	calls, named, err := o.Functions.parse()
+	if err != nil {
+		return nil, err
+	}
+	if named != nil && o.Columns != nil {
+		return nil, &tables.ArgumentError{Err: fmt.Errorf("functions that name columns, such as %q, cannot be combined with Columns: remove either", o.Functions[0])}
+	}
+	if o.Columns == nil && named == nil {
 		for _, f := range source.Fields() {
 			if f.Name != o.TimeColumn {
 				q.columns = append(q.columns, f)
 			}
 		}
 	}
-	for _, name := range o.Columns {
+	for _, name := range slices.Concat(o.Columns, named) {
 		f, err := field(source, name)
 		if err != nil {
 			return nil, err
@@ -189,13 +196,13 @@ func newResampling(ctx context.Context, s *tables.Store, o *ResampleOptions) (*r
 		}
 	}
 	q.hasZonedNanos = isZonedNanos(timeField) || slices.ContainsFunc(q.columns, isZonedNanos)
-	if q.aggregates, err = newAggregates(q.columns, o.Functions); err != nil {
+	if q.aggregates, err = newAggregates(q.columns, calls); err != nil {
 		return nil, err
 	}
 	if q.dictionaries, err = q.findDictionaries(asPut); err != nil {
 		return nil, err
 	}
-	fields := []arrow.Field{{Name: timeField.Name, Type: label, Nullable: true}}
+	fields := []arrow.Field{{Name: timeField.Name, Type: label, Nullable: true, Metadata: timeMetadata(timeField, label)}}
 	for _, a := range q.aggregates {
 		if slices.ContainsFunc(fields, func(f arrow.Field) bool { return f.Name == a.field.Name }) {
 			return nil, &tables.SchemaError{Column: a.field.Name, Err: errors.New("the result would have two columns with this name")}

@@ -127,3 +127,31 @@ func TestResampledOutOfRange(t *testing.T) {
 		t.Errorf("Resampled() yields %d rows and the error %v, want some rows and then an error about the range", rows, err)
 	}
 }
+
+// TestResampledOverflow checks that Resampled reports a sum that overflows, naming the column, whether it visits the rows
+// in time order or uses SQL.
+func TestResampledOverflow(t *testing.T) {
+	for _, c := range []struct {
+		typ   arrow.DataType
+		value string
+	}{{arrow.PrimitiveTypes.Int64, "9223372036854775807"}, {arrow.PrimitiveTypes.Int64, "-9223372036854775808"}, {arrow.PrimitiveTypes.Uint64, "18446744073709551615"}} {
+		for order, times := range map[string][]int{"in order": {1, 2}, "late": {2, 1}} {
+			s := newStore(t)
+			put(t, s, "in", tables.PutReplace, rows(t, fmt.Sprintf(`[{"t":"2024-01-01 00:00:0%d","x":%s},{"t":"2024-01-01 00:00:0%d","x":%s}]`, times[0], c.value, times[1], c.value),
+				timeField(arrow.Microsecond, ""), arrow.Field{Name: "x", Type: c.typ}))
+			o := transform.ResampleOptions{Source: tableName("in"), Rule: "D", TimeColumn: "t", Functions: []string{"sum"}}
+			r, err := transform.Resampled(t.Context(), s, &o)
+			n := int64(0)
+			if err == nil {
+				for r.Next() {
+					n += r.RecordBatch().NumRows()
+				}
+				err = r.Err()
+				r.Release()
+			}
+			if want := fmt.Sprintf("column \"x\": the sum of a bin's values overflows %s", c.typ); n > 0 || err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("Resampled() of %s, rows %s: %d rows, error %v; want the error %s", c.value, order, n, err, want)
+			}
+		}
+	}
+}

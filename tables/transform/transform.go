@@ -58,8 +58,8 @@ type ResampleOptions struct {
 	// ohlc, nunique and quantile, which is the median. With one function, columns keep their names; with
 	// several, they are named column_function. The functions ffill, bfill, nearest, asfreq and interpolate
 	// instead fill bins from adjacent rows; such a function must be the only one.
-	Functions []string
-	// Columns are the columns to aggregate; nil means all except TimeColumn.
+	Functions FunctionCalls
+	// Columns are the columns to aggregate; nil means all except TimeColumn, or the columns that Functions name.
 	Columns []string
 
 	Mode tables.PutMode

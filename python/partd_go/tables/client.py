@@ -41,7 +41,7 @@ T = TypeVar("T")
 Names: TypeAlias = list[str]  # an alias, because in the class Tables, list is a method
 Versions: TypeAlias = list[Version]
 Errors: TypeAlias = list[BaseException]
-Functions: TypeAlias = "str | Sequence[str]"
+Functions: TypeAlias = "str | Sequence[str] | Mapping[Any, str | Sequence[str]]"
 Missing = Literal["warn", "error", "ignore"]
 _MESSAGE_BYTES = 4 << 20  # approximate size of a message of a put
 _ABANDONED = b"partd.gave-up"  # metadata that tells the server to discard a put
@@ -366,7 +366,8 @@ class Tables(Connection, Shown):
         timeout: float | None = None,
     ) -> tuple[int, int]:  # fmt: skip
         """Puts the aggregates of a table by time bins, or the rows of the SELECT sql, into the table target. rule is the length
-        of a bin, a pandas offset such as "5min". It returns the number of source rows (0 for a SELECT) and of rows put."""
+        of a bin, a pandas offset such as "5min". how names one or several functions, or is a dict from columns to functions,
+        such as {"open": "first", "high": "max"}. It returns the number of source rows (0 for a SELECT) and of rows put."""
         call: dict[str, Any] = {"SQL": sql} if sql else _resample_body(rule, time_col, how, columns)
         target_ = {"Bucket": bucket if target_bucket is None else target_bucket, "Name": target}
         source_ = {"Bucket": bucket, "Name": source}
@@ -478,7 +479,19 @@ class Table(Shown):
 
 def _resample_body(rule: str, time_col: str, how: Functions, columns: Sequence[str] | None) -> dict[str, Any]:
     """Returns the fields that select the aggregates in a resample request."""
-    return {"Rule": rule, "TimeColumn": time_col, "Functions": [how] if isinstance(how, str) else [*how], "Columns": columns}
+    return {"Rule": rule, "TimeColumn": time_col, "Functions": _function_calls(how), "Columns": columns}
+
+
+def _function_calls(how: Functions) -> list[str]:
+    """Returns the functions in a resample request. A dict is as in pandas: {"high": "max", "price": ["first", "last"]}."""
+    calls = []
+    for column, names in how.items() if isinstance(how, Mapping) else [(None, how)]:
+        for name in [names] if isinstance(names, str) or not isinstance(names, Iterable) else names:
+            if not isinstance(name, str):
+                place = "" if column is None else f" for column {column!r}"
+                raise Misuse(f"how: {name!r:.80}{place} is a {type(name).__name__}: pass the name of a function, such as 'mean'")
+            calls.append(name if column is None else f"{name}({column})")
+    return calls
 
 
 def _call_each(names: Iterable[str], call: Callable[[str], T]) -> dict[str, T]:

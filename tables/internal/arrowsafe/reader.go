@@ -20,6 +20,14 @@ type reader struct {
 	schema     *arrow.Schema
 	onRelease  func()
 	references atomic.Int64
+	hasEnded   bool
+}
+
+// Next returns false after the last batch or an error. If it is called again, Err still returns the error, which
+// array.ReaderFromIter would forget.
+func (r *reader) Next() bool {
+	r.hasEnded = r.hasEnded || !r.RecordReader.Next()
+	return !r.hasEnded
 }
 
 func (r *reader) Schema() *arrow.Schema { return r.schema }

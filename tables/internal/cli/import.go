@@ -130,7 +130,7 @@ func (s source) open(ctx context.Context, bytesRead *atomic.Int64) (array.Record
 	}
 	schema := firstFile.Schema()
 	firstFile.Release()
-	return array.ReaderFromIter(schema, func(yield func(arrow.RecordBatch, error) bool) {
+	return arrowsafe.Reader(schema, func(yield func(arrow.RecordBatch, error) bool) {
 		for _, path := range s.files {
 			r, err := openFile(ctx, path)
 			if err == nil && !sameColumns(r.Schema(), schema) {
@@ -155,7 +155,7 @@ func (s source) open(ctx context.Context, bytesRead *atomic.Int64) (array.Record
 				bytesRead.Add(info.Size())
 			}
 		}
-	}), nil
+	}, func() {}), nil
 }
 
 // openFile returns a reader of a Parquet file. Releasing the reader closes the file.

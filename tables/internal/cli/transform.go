@@ -81,10 +81,12 @@ query, and put the resulting rows into TARGET. Without TARGET, write the rows as
 --rule is the length of a bin, as a pandas offset: a number and one of ns us ms s
 min h D B W ME MS QE QS YE YS and others (docs/transform.md), such as 10s, 2h, W-FRI.
 --func names one or more of
-` + strings.Join(transform.Functions, " ") + `. The first column of the result is the time.`,
+` + strings.Join(transform.Functions, " ") + `.
+A function can name its column, as in "max(high)". The first column of the result is the time.`,
 		Example: `  partd-tables resample trades candles --rule 5min --time at --func ohlc --columns price
   partd-tables resample trades --rule 1h --time at --func mean,size --columns price -o hours.parquet
   partd-tables resample trades daily --rule D --time at --func mean,max --columns price --mode replace
+  partd-tables resample minutes days --rule D --time at --func "first(open),max(high),last(close)"
   partd-tables resample trades totals --sql "SELECT sym, sum(size) AS size FROM trades GROUP BY sym"`,
 	}
 	t := newTransformFlags(a, cmd, "append")
@@ -92,7 +94,7 @@ min h D B W ME MS QE QS YE YS and others (docs/transform.md), such as 10s, 2h, W
 	o := &transform.ResampleOptions{}
 	fs.StringVar(&o.Rule, "rule", "", "length of a bin: a pandas offset `RULE`, such as 5min")
 	fs.StringVar(&o.TimeColumn, "time", "", "time `COLUMN`")
-	fs.StringSliceVar(&o.Functions, "func", nil, "aggregate `FUNCTIONS`, separated by commas")
+	fs.StringSliceVar((*[]string)(&o.Functions), "func", nil, "aggregate `FUNCTIONS`, separated by commas")
 	columns := fs.String("columns", "", "`COLUMNS` to aggregate, separated by commas (default: all)")
 	fs.StringVar(&o.SQL, "sql", "", "put the result of this `SELECT` statement instead")
 	cliutil.Complete(cmd, "func", transform.Functions...)
