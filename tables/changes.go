@@ -58,19 +58,21 @@ const (
 // The result has the columns of t's state, followed by the column _change, which contains ChangeInsert, ChangeDelete,
 // ChangeUpdateBefore or ChangeUpdateAfter. If the table has a column with this name in any case, the new column's name
 // gets underscores at the end until it is unique. A column that only t's state has is null or its default in the rows
-// of since's state. A column that only since's state has is ignored. Values are equal if they are both null, both NaN,
+// of since's state, even if a restore brought it back. A column that only since's state has is ignored. Values are equal if they are both null, both NaN,
 // or stored with the same bits, so -0 differs from 0. Maps are equal if they have equal entries in the same order.
 //
 // If exactly one row with a given key was deleted and exactly one was inserted, they are an update; null keys are
 // equal. The rows have no particular order, except that the two rows of an update are adjacent.
 //
-// Changes reads only files that the states do not share, or whose deleted rows differ. If both states have such files,
+// Changes reads only files that the states do not share, whose deleted rows differ, or that have values for a column that
+// only t's state has. If both states have such files,
 // Changes sorts their rows with temporary files, a quarter of Options.Memory at a time. The error wraps
 // partd.ErrTooLarge if a row needs more than that: a bool in a list, for example, needs 2 bytes in the comparison.
 //
 // The error wraps ErrNotFound if since has expired, if the table was deleted and created again, if the states have no
-// common column, or if a column of t's state cannot hold all values of since, for example after a restore: then start
-// again with a nil since. For tables of Iceberg's format version 1, which have no version numbers, the error wraps
+// common column, if a column of t's state cannot hold all values of since, for example after a restore, if it has the
+// name of another column of since, or if a copy of since can lack it, because it was dropped without a new version: then
+// start again with a nil since. For tables of Iceberg's format version 1, which have no version numbers, the error wraps
 // [errors.ErrUnsupported].
 func (t *Table) Changes(ctx context.Context, since At, o *ChangesOptions) (*Changes, error) {
 	ctx, end := t.store().opts.begin(ctx, "changes", t.Bucket().Name(), t.Name())

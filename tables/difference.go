@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/internal/canceled"
@@ -24,7 +23,8 @@ import (
 
 // difference is two states of a table to compare. Both states are read with the columns of to.
 type difference struct {
-	from, to *view // from is nil for the empty table
+	from, to *view        // from is nil for the empty table
+	added    map[int]bool // IDs of the fields that only to has, also of nested fields
 	keys     []string
 	release  func()
 }
@@ -58,10 +58,13 @@ func (t *Table) difference(ctx context.Context, since At, o *ChangesOptions) (_ 
 		return nil, sinceErr
 	case o.UUID != "" && o.UUID != uuid.String(), d.from != nil && d.from.t.Metadata().TableUUID() != uuid:
 		return nil, fmt.Errorf("start again with all rows (since version 0), because the table was deleted and created again: earlier version %w", ErrNotFound)
-	case d.from != nil && !canCompare(d.from.def.Columns, d.to.def.Columns):
-		return nil, fmt.Errorf("start again with all rows (since version 0), because the columns were replaced, became required, or have narrower types than before: earlier version with these columns %w", ErrNotFound)
 	case d.version() == 0 && d.to.t.CurrentSnapshot() != nil:
 		return nil, fmt.Errorf("%w: Iceberg's format version 1 does not number a table's versions: upgrade the table to format version 2 with another program, and put rows once", errors.ErrUnsupported)
+	}
+	if d.from != nil {
+		if err := d.compareColumns(); err != nil {
+			return nil, fmt.Errorf("start again with all rows (since version 0), because %w: earlier version with these columns %w", err, ErrNotFound)
+		}
 	}
 	return d, d.setKeys(o.Keys)
 }
@@ -93,26 +96,6 @@ func (t *Table) foldedView(ctx context.Context) (*view, error) {
 		}
 	}
 	return t.view(ctx, false)
-}
-
-// canCompare reports whether two states have a common column, and whether to's common columns can hold all values of
-// from. After a restore, a type can be narrower than before.
-func canCompare(from, to *iceberg.Schema) bool {
-	fields, err := iceberg.IndexByID(from)
-	haveCommon := false
-	for id, f := range fields {
-		g, ok := to.FindFieldByID(id)
-		if !ok {
-			continue
-		}
-		haveCommon = true
-		oldType, err := table.TypeToArrowType(f.Type, false, false)
-		newType, err2 := table.TypeToArrowType(g.Type, false, false)
-		if err != nil || err2 != nil || g.Required && !f.Required || !f.Type.Equals(g.Type) && schema.CanPromote(newType, oldType) {
-			return false
-		}
-	}
-	return err == nil && haveCommon
 }
 
 // setKeys sets d.keys to the requested keys, or to the columns in the table's settings if they all exist.
@@ -149,7 +132,8 @@ func (d *difference) withChange(columns *arrow.Schema, f arrow.Field) *arrow.Sch
 	return arrow.NewSchema(append(slices.Clone(columns.Fields()), f), &metadata)
 }
 
-// files returns, for each state, the files that the other state lacks, or has with different deleted rows.
+// files returns, for each state, the files that the other state lacks, or has with different deleted rows. It also
+// returns files of both states that have values for fields that only d.to has.
 func (d *difference) files(ctx context.Context) (deleted, inserted []table.FileScanTask, err error) {
 	if d.from != nil {
 		deleted, err = d.from.tasks(ctx)
@@ -169,7 +153,14 @@ func (d *difference) files(ctx context.Context) (deleted, inserted []table.FileS
 			counts[id] = n
 		}
 	}
-	isInBoth := func(task table.FileScanTask) bool { n := counts[identity(task)]; return n[0] == n[1] }
+	older, err := d.filesWithAdded(ctx, deleted)
+	if err != nil {
+		return nil, nil, err
+	}
+	isInBoth := func(task table.FileScanTask) bool {
+		n := counts[identity(task)]
+		return n[0] == n[1] && !older[task.File.FilePath()]
+	}
 	return slices.DeleteFunc(slices.Clone(deleted), isInBoth), slices.DeleteFunc(slices.Clone(inserted), isInBoth), nil
 }
 
@@ -188,13 +179,17 @@ func identity(task table.FileScanTask) string {
 	return strings.Join(append([]string{task.File.FilePath()}, deletes...), "\x00")
 }
 
-// read yields the rows of a state's files with the columns of d.to, in their stored types.
+// read yields the rows of a state's files with the columns of d.to, in their stored types. In the rows of d.from, the
+// fields that only d.to has are null or their default.
 func (d *difference) read(ctx context.Context, state *view, tasks []table.FileScanTask) sorted.Batches {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		scan, err := datafile.NewScan(ctx, d.to.t, d.to.def.Columns, nil, nil)
 		if err != nil {
 			yield(nil, err)
 			return
+		}
+		if state == d.from {
+			scan.Hide(d.added)
 		}
 		scan.Workers, scan.Memory = runtime.GOMAXPROCS(0), d.to.source.b.s.opts.Memory/8
 		scan.Read(ctx, datafile.ToRead(state.t, tasks))(yield)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"strconv"
 	"strings"
 
 	"github.com/apache/iceberg-go"
@@ -52,14 +53,19 @@ func (r *restoreStep) apply(_ context.Context, a *commit.Attempt, cur *table.Tab
 			return nil, err
 		}
 	}
+	columnsBefore := strconv.Itoa(meta.CurrentSchema().ID)
 	if meta, err = withColumns(meta, source); err != nil {
 		return nil, err
 	}
 	if source.CurrentSnapshot() == nil && meta.CurrentSnapshot() == nil {
 		return meta, nil
 	}
-	return r.withRows(a, meta)
+	return r.withRows(a, meta, columnsBefore)
 }
+
+// columnsBeforeProperty is the property of a restore's version that has the ID of the table's schema before the
+// restore. The previous version can have other columns, because a column change makes no version.
+const columnsBeforeProperty = "partd.columns-before"
 
 // newMetadata returns metadata for a new table like source, but without rows. The new table has another UUID, because
 // rows in a tail for the old UUID must not appear in the new table. The new table's last sequence number is at least
@@ -133,7 +139,7 @@ func withColumns(meta, source table.Metadata) (table.Metadata, error) {
 
 // withRows returns meta with a new version that consists of the files of source's newest version. It writes a new
 // manifest list, and does not share source's list: when other programs expire a version, they delete its list.
-func (r *restoreStep) withRows(a *commit.Attempt, meta table.Metadata) (_ table.Metadata, err error) {
+func (r *restoreStep) withRows(a *commit.Attempt, meta table.Metadata, columnsBefore string) (_ table.Metadata, err error) {
 	source, id := r.source.CurrentSnapshot(), rand.Int64()
 	summary := &table.Summary{Operation: table.OpDelete, Properties: iceberg.Properties{"total-records": "0", "total-data-files": "0", "total-files-size": "0"}}
 	var manifests []iceberg.ManifestFile
@@ -152,6 +158,7 @@ func (r *restoreStep) withRows(a *commit.Attempt, meta table.Metadata) (_ table.
 			maps.DeleteFunc(summary.Properties, func(k, _ string) bool { return !strings.HasPrefix(k, "total-") })
 		}
 	}
+	summary.Properties[columnsBeforeProperty] = columnsBefore
 	return a.AddSnapshot(meta, id, summary, manifests)
 }
 
