@@ -1,73 +1,75 @@
 package tables
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strconv"
-	"sync"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
-	"github.com/go-partd/partd/tables/internal/datafile"
-	"github.com/go-partd/partd/tables/internal/parallel"
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
-// compareColumns sets d.added. It returns an error if the changes cannot turn a copy of d.from into d.to: a column has
-// the name of another column that the copy can have, cannot hold the copy's values, or can be missing in the copy.
+// compareColumns returns an error if the changes cannot turn a copy of d.from into d.to: a column can be missing in the
+// copy although d.from's files have its values, has the name of another column, or cannot hold the copy's values.
 func (d *difference) compareColumns() error {
-	from, to := d.from.def.Columns, d.to.def.Columns
+	first, last := d.from.version(), d.to.version()
+	isBackward := d.to.isPinned() && last <= first
+	for _, v := range []*view{d.from, d.to} {
+		restored, err := strconv.ParseInt(v.t.Metadata().Properties()[columnsRestoredProperty], 10, 64)
+		if err == nil && Version(restored) > first && (isBackward || Version(restored) <= last) {
+			return errors.New("a restore brought back dropped columns")
+		}
+	}
+	from, to, latest := d.from.def.Columns, d.to.def.Columns, d.from.t.Metadata().CurrentSchema()
 	fields, err := iceberg.IndexByID(to)
 	names, namesErr := iceberg.IndexNameByID(to)
-	parents, parentsErr := iceberg.IndexParents(to)
-	if err := errors.Join(err, namesErr, parentsErr); err != nil {
+	if err := errors.Join(err, namesErr); err != nil {
 		return err
 	}
-	d.added = map[int]bool{}
+	haveCommon := false
 	for _, id := range slices.Sorted(maps.Keys(fields)) {
 		f, exists := from.FindFieldByID(id)
+		_, isKept := latest.FindFieldByID(id) // a column change makes no version, so copies of d.from can lack columns of d.from
+		if isBackward && !(exists && isKept) {
+			return fmt.Errorf("column %q was dropped after this version", names[id])
+		}
 		earlier := []*iceberg.Schema{from}
-		if !exists { // Between two versions, the name can have belonged to another column, which then was dropped.
-			d.added[id] = true
-			earlier = append(earlier, d.from.t.Metadata().Schemas()...)
+		if !exists { // the name can have belonged to another column between two versions
+			earlier = append(earlier, d.to.t.Metadata().Schemas()...)
 		}
 		for _, s := range earlier {
 			if other, ok := s.FindFieldByName(names[id]); ok && other.ID != id && d.from.hasValues(other.ID) {
 				return fmt.Errorf("column %q has the name of an earlier column", names[id])
 			}
 		}
-		parent, nested := parents[id]
-		newType, err := table.TypeToArrowType(fields[id].Type, false, false)
-		oldType, oldErr := newType, error(nil)
-		if exists {
-			oldType, oldErr = table.TypeToArrowType(f.Type, false, false)
+		if !exists {
+			continue
 		}
+		haveCommon = true
+		oldType, err := table.TypeToArrowType(f.Type, false, false)
+		newType, err2 := table.TypeToArrowType(fields[id].Type, false, false)
+		oldLogical, newLogical := d.from.columnType(id), d.to.columnType(id)
 		switch {
-		case err != nil || oldErr != nil:
-			return errors.Join(err, oldErr)
-		case fields[id].Required && exists && !f.Required, fields[id].Required && !exists && fields[id].InitialDefault == nil && !(nested && d.added[parent]):
+		case err != nil || err2 != nil:
+			return errors.Join(err, err2)
+		case fields[id].Required && !f.Required:
 			return fmt.Errorf("column %q became required", names[id])
-		case !arrow.TypeEqual(oldType, newType) && schema.CanPromote(newType, oldType), exists && !nested && schema.CanWiden(d.to.columnType(id), d.from.columnType(id)):
+		case !arrow.TypeEqual(oldType, newType) && schema.CanPromote(newType, oldType), oldLogical != nil && newLogical != nil && schema.CanWiden(newLogical, oldLogical):
 			return fmt.Errorf("column %q has a narrower type than before", names[id])
 		}
-		for _, s := range d.from.laterSchemas() {
-			if _, ok := s.FindFieldByID(id); exists && !ok {
-				return fmt.Errorf("column %q was dropped after version %d without a new version, and restored", names[id], d.from.snapshot.SequenceNumber)
-			}
-		}
 	}
-	if len(d.added) == len(fields) {
+	if !haveCommon {
 		return errors.New("the columns were replaced")
 	}
 	return nil
 }
 
-// columnType returns the type of a column in the rows that readers get, or nil if the state lacks the column.
+// columnType returns the type of a column in the rows that readers get, or nil if the state has no such column.
 func (v *view) columnType(id int) arrow.DataType {
 	if i := slices.IndexFunc(v.def.Columns.Fields(), func(f iceberg.NestedField) bool { return f.ID == id }); i >= 0 {
 		return v.def.Logical.Field(i).Type
@@ -82,45 +84,12 @@ func (v *view) hasValues(id int) bool {
 	return exists && (t == nil || t.ID() != arrow.NULL)
 }
 
-// laterSchemas returns the columns that the table last had before the next version, or has now. Column changes alone
-// make no version.
-func (v *view) laterSchemas() (schemas []*iceberg.Schema) {
-	if v.snapshot == nil {
-		return nil // A bucket's snapshot has the columns of its moment.
+func (v *view) version() Version {
+	if v.snapshot != nil {
+		return *v.source.old
 	}
-	meta := v.t.Metadata()
-	if meta.CurrentSnapshot().SnapshotID == v.snapshot.SnapshotID {
-		schemas = append(schemas, meta.CurrentSchema())
-	}
-	for _, s := range meta.Snapshots() {
-		if s.ParentSnapshotID == nil || *s.ParentSnapshotID != v.snapshot.SnapshotID {
-			continue
-		}
-		id := s.SchemaID
-		if s.Summary != nil {
-			if before, err := strconv.Atoi(s.Summary.Properties[columnsBeforeProperty]); err == nil {
-				id = &before
-			}
-		}
-		i := slices.IndexFunc(meta.Schemas(), func(columns *iceberg.Schema) bool { return id != nil && columns.ID == *id })
-		if i >= 0 {
-			schemas = append(schemas, meta.Schemas()[i])
-		}
-	}
-	return schemas
+	return versionOf(v.t.Metadata())
 }
 
-// filesWithAdded returns the paths of tasks' files that have values for the fields in d.added.
-func (d *difference) filesWithAdded(ctx context.Context, tasks []table.FileScanTask) (map[string]bool, error) {
-	paths, mu := map[string]bool{}, sync.Mutex{}
-	if len(d.added) == 0 {
-		return paths, nil
-	}
-	return paths, parallel.Each(ctx, slices.Values(tasks), 0, func(ctx context.Context, task table.FileScanTask) error {
-		has, err := datafile.HasFields(ctx, d.from.t, task, d.added)
-		mu.Lock()
-		defer mu.Unlock()
-		paths[task.File.FilePath()] = has
-		return err
-	})
-}
+// isPinned reports whether v is not the table's current state.
+func (v *view) isPinned() bool { return v.snapshot != nil || v.source.snapshot != "" }

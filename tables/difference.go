@@ -23,8 +23,7 @@ import (
 
 // difference is two states of a table to compare. Both states are read with the columns of to.
 type difference struct {
-	from, to *view        // from is nil for the empty table
-	added    map[int]bool // IDs of the fields that only to has, also of nested fields
+	from, to *view // from is nil for the empty table
 	keys     []string
 	release  func()
 }
@@ -58,7 +57,7 @@ func (t *Table) difference(ctx context.Context, since At, o *ChangesOptions) (_ 
 		return nil, sinceErr
 	case o.UUID != "" && o.UUID != uuid.String(), d.from != nil && d.from.t.Metadata().TableUUID() != uuid:
 		return nil, fmt.Errorf("start again with all rows (since version 0), because the table was deleted and created again: earlier version %w", ErrNotFound)
-	case d.version() == 0 && d.to.t.CurrentSnapshot() != nil:
+	case d.to.version() == 0 && d.to.t.CurrentSnapshot() != nil:
 		return nil, fmt.Errorf("%w: Iceberg's format version 1 does not number a table's versions: upgrade the table to format version 2 with another program, and put rows once", errors.ErrUnsupported)
 	}
 	if d.from != nil {
@@ -114,13 +113,6 @@ func (d *difference) setKeys(requested []string) error {
 	return nil
 }
 
-func (d *difference) version() Version {
-	if d.to.snapshot != nil {
-		return *d.to.source.old
-	}
-	return versionOf(d.to.t.Metadata())
-}
-
 // withChange adds the column _change, with the metadata of f, to a schema of the table's columns.
 func (d *difference) withChange(columns *arrow.Schema, f arrow.Field) *arrow.Schema {
 	f.Name, f.Type = "_change", arrow.BinaryTypes.String
@@ -132,8 +124,7 @@ func (d *difference) withChange(columns *arrow.Schema, f arrow.Field) *arrow.Sch
 	return arrow.NewSchema(append(slices.Clone(columns.Fields()), f), &metadata)
 }
 
-// files returns, for each state, the files that the other state lacks, or has with different deleted rows. It also
-// returns files of both states that have values for fields that only d.to has.
+// files returns, for each state, the files that the other state lacks, or has with different deleted rows.
 func (d *difference) files(ctx context.Context) (deleted, inserted []table.FileScanTask, err error) {
 	if d.from != nil {
 		deleted, err = d.from.tasks(ctx)
@@ -153,14 +144,7 @@ func (d *difference) files(ctx context.Context) (deleted, inserted []table.FileS
 			counts[id] = n
 		}
 	}
-	older, err := d.filesWithAdded(ctx, deleted)
-	if err != nil {
-		return nil, nil, err
-	}
-	isInBoth := func(task table.FileScanTask) bool {
-		n := counts[identity(task)]
-		return n[0] == n[1] && !older[task.File.FilePath()]
-	}
+	isInBoth := func(task table.FileScanTask) bool { n := counts[identity(task)]; return n[0] == n[1] }
 	return slices.DeleteFunc(slices.Clone(deleted), isInBoth), slices.DeleteFunc(slices.Clone(inserted), isInBoth), nil
 }
 
@@ -179,17 +163,13 @@ func identity(task table.FileScanTask) string {
 	return strings.Join(append([]string{task.File.FilePath()}, deletes...), "\x00")
 }
 
-// read yields the rows of a state's files with the columns of d.to, in their stored types. In the rows of d.from, the
-// fields that only d.to has are null or their default.
+// read yields the rows of a state's files with the columns of d.to, in their stored types.
 func (d *difference) read(ctx context.Context, state *view, tasks []table.FileScanTask) sorted.Batches {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		scan, err := datafile.NewScan(ctx, d.to.t, d.to.def.Columns, nil, nil)
 		if err != nil {
 			yield(nil, err)
 			return
-		}
-		if state == d.from {
-			scan.Hide(d.added)
 		}
 		scan.Workers, scan.Memory = runtime.GOMAXPROCS(0), d.to.source.b.s.opts.Memory/8
 		scan.Read(ctx, datafile.ToRead(state.t, tasks))(yield)

@@ -53,19 +53,32 @@ func (r *restoreStep) apply(_ context.Context, a *commit.Attempt, cur *table.Tab
 			return nil, err
 		}
 	}
-	columnsBefore := strconv.Itoa(meta.CurrentSchema().ID)
+	before := meta.CurrentSchema()
 	if meta, err = withColumns(meta, source); err != nil {
 		return nil, err
+	}
+	fields, err := iceberg.IndexByID(meta.CurrentSchema())
+	if err != nil {
+		return nil, err
+	}
+	for id := range fields {
+		if _, ok := before.FindFieldByID(id); !ok {
+			restored := table.NewSetPropertiesUpdate(iceberg.Properties{columnsRestoredProperty: strconv.FormatInt(meta.LastSequenceNumber()+1, 10)})
+			if meta, err = table.UpdateTableMetadata(meta, []table.Update{restored}, ""); err != nil {
+				return nil, err
+			}
+			break
+		}
 	}
 	if source.CurrentSnapshot() == nil && meta.CurrentSnapshot() == nil {
 		return meta, nil
 	}
-	return r.withRows(a, meta, columnsBefore)
+	return r.withRows(a, meta)
 }
 
-// columnsBeforeProperty is the property of a restore's version that has the ID of the table's schema before the
-// restore. The previous version can have other columns, because a column change makes no version.
-const columnsBeforeProperty = "partd.columns-before"
+// columnsRestoredProperty is the property with the version of the last restore that brought back columns. Files of earlier
+// versions can have values for these columns.
+const columnsRestoredProperty = "partd.columns-restored"
 
 // newMetadata returns metadata for a new table like source, but without rows. The new table has another UUID, because
 // rows in a tail for the old UUID must not appear in the new table. The new table's last sequence number is at least
@@ -117,7 +130,7 @@ func withColumns(meta, source table.Metadata) (table.Metadata, error) {
 		return nil, err
 	}
 	isKept := func(k string) bool {
-		return strings.HasPrefix(k, tailProperties) || strings.HasPrefix(k, schema.PropertyPrefix) || icecat.IsMetadata(k) || k == "format-version"
+		return strings.HasPrefix(k, tailProperties) || strings.HasPrefix(k, schema.PropertyPrefix) || icecat.IsMetadata(k) || k == "format-version" || k == columnsRestoredProperty
 	}
 	set := maps.Clone(source.Properties())
 	maps.DeleteFunc(set, func(k, _ string) bool { return isKept(k) })
@@ -139,7 +152,7 @@ func withColumns(meta, source table.Metadata) (table.Metadata, error) {
 
 // withRows returns meta with a new version that consists of the files of source's newest version. It writes a new
 // manifest list, and does not share source's list: when other programs expire a version, they delete its list.
-func (r *restoreStep) withRows(a *commit.Attempt, meta table.Metadata, columnsBefore string) (_ table.Metadata, err error) {
+func (r *restoreStep) withRows(a *commit.Attempt, meta table.Metadata) (_ table.Metadata, err error) {
 	source, id := r.source.CurrentSnapshot(), rand.Int64()
 	summary := &table.Summary{Operation: table.OpDelete, Properties: iceberg.Properties{"total-records": "0", "total-data-files": "0", "total-files-size": "0"}}
 	var manifests []iceberg.ManifestFile
@@ -158,7 +171,6 @@ func (r *restoreStep) withRows(a *commit.Attempt, meta table.Metadata, columnsBe
 			maps.DeleteFunc(summary.Properties, func(k, _ string) bool { return !strings.HasPrefix(k, "total-") })
 		}
 	}
-	summary.Properties[columnsBeforeProperty] = columnsBefore
 	return a.AddSnapshot(meta, id, summary, manifests)
 }
 
