@@ -69,8 +69,9 @@ const (
 // partd.ErrTooLarge if a row needs more than that: a bool in a list, for example, needs 2 bytes in the comparison.
 //
 // The error wraps ErrNotFound if since has expired, if the table was deleted and created again, if the states have no
-// common column, or if a column of t's state cannot hold all values of since, for example after a restore: then start
-// again with a nil since. For tables of Iceberg's format version 1, which have no version numbers, the error wraps
+// common column, or if a column of t's state cannot hold all values of since, has the name of another column of since, or
+// was dropped and brought back by a restore or by an older t: then start again with a nil since. For tables of Iceberg's
+// format version 1, which have no version numbers, the error wraps
 // [errors.ErrUnsupported].
 func (t *Table) Changes(ctx context.Context, since At, o *ChangesOptions) (*Changes, error) {
 	ctx, end := t.store().opts.begin(ctx, "changes", t.Bucket().Name(), t.Name())
@@ -82,14 +83,14 @@ func (t *Table) Changes(ctx context.Context, since At, o *ChangesOptions) (*Chan
 	}
 	logical, uuid := d.withChange(d.to.def.Logical, arrow.Field{}), d.to.t.Metadata().TableUUID().String()
 	m := logical.Metadata()
-	m = arrow.NewMetadata(append(m.Keys(), VersionKey, UUIDKey), append(m.Values(), strconv.FormatInt(int64(d.version()), 10), uuid))
+	m = arrow.NewMetadata(append(m.Keys(), VersionKey, UUIDKey), append(m.Values(), strconv.FormatInt(int64(d.to.version()), 10), uuid))
 	logical = arrow.NewSchema(logical.Fields(), &m)
 	rows := sorted.MapBatches(func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 		defer b.Release()
 		return schema.Convert(b, logical)
 	})
 	out := arrowsafe.Reader(logical, rows(d.batches(ctx)), d.release)
-	return &Changes{t.store().opts.observe(out, end), d.version(), uuid}, nil
+	return &Changes{t.store().opts.observe(out, end), d.to.version(), uuid}, nil
 }
 
 // ChangesPlan returns a plan whose rows are the result of Changes with the default options. It has no Files and no
@@ -106,7 +107,7 @@ func (t *Table) ChangesPlan(ctx context.Context, since At) (*ScanPlan, error) {
 	}
 	const changeTypeID = "2147483543" // Iceberg reserves this field ID for _change_type
 	return &ScanPlan{
-		UUID: d.to.t.Metadata().TableUUID().String(), Version: d.version(), NeedsScan: true, view: d.to, changes: d, close: d.release,
+		UUID: d.to.t.Metadata().TableUUID().String(), Version: d.to.version(), NeedsScan: true, view: d.to, changes: d, close: d.release,
 		Schema: d.withChange(d.to.def.Logical, arrow.Field{}),
 		Stored: d.withChange(stored, arrow.Field{Metadata: arrow.NewMetadata([]string{datafile.IDKey}, []string{changeTypeID})}),
 	}, nil

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/internal/canceled"
@@ -58,10 +57,13 @@ func (t *Table) difference(ctx context.Context, since At, o *ChangesOptions) (_ 
 		return nil, sinceErr
 	case o.UUID != "" && o.UUID != uuid.String(), d.from != nil && d.from.t.Metadata().TableUUID() != uuid:
 		return nil, fmt.Errorf("start again with all rows (since version 0), because the table was deleted and created again: earlier version %w", ErrNotFound)
-	case d.from != nil && !canCompare(d.from.def.Columns, d.to.def.Columns):
-		return nil, fmt.Errorf("start again with all rows (since version 0), because the columns were replaced, became required, or have narrower types than before: earlier version with these columns %w", ErrNotFound)
-	case d.version() == 0 && d.to.t.CurrentSnapshot() != nil:
+	case d.to.version() == 0 && d.to.t.CurrentSnapshot() != nil:
 		return nil, fmt.Errorf("%w: Iceberg's format version 1 does not number a table's versions: upgrade the table to format version 2 with another program, and put rows once", errors.ErrUnsupported)
+	}
+	if d.from != nil {
+		if err := d.compareColumns(); err != nil {
+			return nil, fmt.Errorf("start again with all rows (since version 0), because %w: earlier version with these columns %w", err, ErrNotFound)
+		}
 	}
 	return d, d.setKeys(o.Keys)
 }
@@ -95,26 +97,6 @@ func (t *Table) foldedView(ctx context.Context) (*view, error) {
 	return t.view(ctx, false)
 }
 
-// canCompare reports whether two states have a common column, and whether to's common columns can hold all values of
-// from. After a restore, a type can be narrower than before.
-func canCompare(from, to *iceberg.Schema) bool {
-	fields, err := iceberg.IndexByID(from)
-	haveCommon := false
-	for id, f := range fields {
-		g, ok := to.FindFieldByID(id)
-		if !ok {
-			continue
-		}
-		haveCommon = true
-		oldType, err := table.TypeToArrowType(f.Type, false, false)
-		newType, err2 := table.TypeToArrowType(g.Type, false, false)
-		if err != nil || err2 != nil || g.Required && !f.Required || !f.Type.Equals(g.Type) && schema.CanPromote(newType, oldType) {
-			return false
-		}
-	}
-	return err == nil && haveCommon
-}
-
 // setKeys sets d.keys to the requested keys, or to the columns in the table's settings if they all exist.
 func (d *difference) setKeys(requested []string) error {
 	for _, name := range requested {
@@ -129,13 +111,6 @@ func (d *difference) setKeys(requested []string) error {
 		}
 	}
 	return nil
-}
-
-func (d *difference) version() Version {
-	if d.to.snapshot != nil {
-		return *d.to.source.old
-	}
-	return versionOf(d.to.t.Metadata())
 }
 
 // withChange adds the column _change, with the metadata of f, to a schema of the table's columns.

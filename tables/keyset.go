@@ -25,8 +25,9 @@ import (
 // table in memory. If they need more than limit bytes, it moves them to a temporary file. Then contains returns an
 // error, and findRows finds the table's rows by sorting.
 type keySet struct {
-	columns []string // in the table's order
-	limit   int64
+	columns  []string // in the table's order
+	limit    int64
+	nullKeys bool // see UpsertOptions.NullKeys
 
 	// slots is a hash table for keymap.InsertSlot. The lower half of a slot is the index of a record's chunk plus 1,
 	// followed by keyChunkBits bits with the record's offset in the chunk. A record is a row number and the key's
@@ -49,8 +50,8 @@ const (
 	keyBlockBytes = 1 << 18 // bytes of the temporary file that share a checksum
 )
 
-func newKeySet(columns []string, limit int64) *keySet {
-	return &keySet{columns: columns, limit: limit, seed: maphash.MakeSeed(), slots: make([]uint64, 16)}
+func newKeySet(columns []string, limit int64, nullKeys bool) *keySet {
+	return &keySet{columns: columns, limit: limit, nullKeys: nullKeys, seed: maphash.MakeSeed(), slots: make([]uint64, 16)}
 }
 
 // close removes the temporary file. k can be nil.
@@ -62,11 +63,11 @@ func (k *keySet) close() {
 }
 
 // add adds the keys of a batch. rowsBefore is the number of rows in earlier batches. It returns an error if a key is
-// null, or if the same key is already in memory. findRows detects repeated keys in the temporary file.
+// null and k.nullKeys is false, or if the same key is already in memory. findRows detects repeated keys in the temporary file.
 func (k *keySet) add(b arrow.RecordBatch, rowsBefore int64) error {
 	columns := schema.Columns(b, k.columns)
 	for i, c := range columns {
-		if c.NullN() > 0 {
+		if c.NullN() > 0 && !k.nullKeys {
 			row := 0
 			for c.IsValid(row) {
 				row++
@@ -214,7 +215,7 @@ func (k *keySet) contains(b arrow.RecordBatch) ([]bool, error) {
 	return out, nil
 }
 
-// eachKey calls visit, in order, for the rows in [from, to) without a null in columns. visit must not keep the key.
+// eachKey calls visit, in order, for the rows in [from, to) with a key. visit must not keep the key.
 func (k *keySet) eachKey(columns []arrow.Array, from, to int, visit func(row int, hash uint64, key []byte) error) error {
 	var block struct { // the next keys
 		rows, ends [64]int // row number of each key, and its end in keys
@@ -225,11 +226,11 @@ func (k *keySet) eachKey(columns []arrow.Array, from, to int, visit func(row int
 		n, slot := 0, uint64(0)
 		block.keys = block.keys[:0]
 		for i := start; i < min(start+len(block.rows), to); i++ {
-			if !hasKey(columns, i) {
+			if !k.hasKey(columns, i) {
 				continue
 			}
 			first := len(block.keys)
-			block.keys = appendKey(block.keys, columns, i)
+			block.keys = k.appendKey(block.keys, columns, i)
 			block.rows[n], block.ends[n], block.hashes[n] = i, len(block.keys), maphash.Bytes(k.seed, block.keys[first:])
 			if len(k.slots) > 0 {
 				slot |= k.slots[uint32(block.hashes[n])&uint32(len(k.slots)-1)] // reading the slots early lets their cache misses overlap
@@ -246,10 +247,10 @@ func (k *keySet) eachKey(columns []arrow.Array, from, to int, visit func(row int
 	return nil
 }
 
-// hasKey reports whether no key column is null in a row.
-func hasKey(columns []arrow.Array, row int) bool {
+// hasKey reports whether a row can have a key of the set: no key column is null, or k.nullKeys is true.
+func (k *keySet) hasKey(columns []arrow.Array, row int) bool {
 	for _, c := range columns {
-		if c.IsNull(row) {
+		if c.IsNull(row) && !k.nullKeys {
 			return false
 		}
 	}
@@ -257,8 +258,15 @@ func hasKey(columns []arrow.Array, row int) bool {
 }
 
 // appendKey appends an encoding of a row's key; different keys have different encodings. checkKeys must accept columns.
-func appendKey(dst []byte, columns []arrow.Array, row int) []byte {
+func (k *keySet) appendKey(dst []byte, columns []arrow.Array, row int) []byte {
 	for _, c := range columns {
+		if k.nullKeys {
+			if c.IsNull(row) {
+				dst = append(dst, 0)
+				continue
+			}
+			dst = append(dst, 1)
+		}
 		dst = sorted.AppendKey(dst, c, row)
 	}
 	return dst

@@ -13,7 +13,7 @@ import (
 
 // TestKeySetCollisions checks that find distinguishes keys with the same hash.
 func TestKeySetCollisions(t *testing.T) {
-	k := newKeySet(nil, 1<<20)
+	k := newKeySet(nil, 1<<20, false)
 	for i, key := range []string{"a", "b", "", "ab"} {
 		if row := k.find(7, []byte(key)); row != 0 {
 			t.Errorf("key %q is in row %d before it is added, want none", key, row)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"strconv"
 	"strings"
 
 	"github.com/apache/iceberg-go"
@@ -52,14 +53,32 @@ func (r *restoreStep) apply(_ context.Context, a *commit.Attempt, cur *table.Tab
 			return nil, err
 		}
 	}
+	before := meta.CurrentSchema()
 	if meta, err = withColumns(meta, source); err != nil {
 		return nil, err
+	}
+	fields, err := iceberg.IndexByID(meta.CurrentSchema())
+	if err != nil {
+		return nil, err
+	}
+	for id := range fields {
+		if _, ok := before.FindFieldByID(id); !ok {
+			restored := table.NewSetPropertiesUpdate(iceberg.Properties{columnsRestoredProperty: strconv.FormatInt(meta.LastSequenceNumber()+1, 10)})
+			if meta, err = table.UpdateTableMetadata(meta, []table.Update{restored}, ""); err != nil {
+				return nil, err
+			}
+			break
+		}
 	}
 	if source.CurrentSnapshot() == nil && meta.CurrentSnapshot() == nil {
 		return meta, nil
 	}
 	return r.withRows(a, meta)
 }
+
+// columnsRestoredProperty is the property with the version of the last restore that brought back columns. Files of earlier
+// versions can have values for these columns.
+const columnsRestoredProperty = "partd.columns-restored"
 
 // newMetadata returns metadata for a new table like source, but without rows. The new table has another UUID, because
 // rows in a tail for the old UUID must not appear in the new table. The new table's last sequence number is at least
@@ -111,7 +130,7 @@ func withColumns(meta, source table.Metadata) (table.Metadata, error) {
 		return nil, err
 	}
 	isKept := func(k string) bool {
-		return strings.HasPrefix(k, tailProperties) || strings.HasPrefix(k, schema.PropertyPrefix) || icecat.IsMetadata(k) || k == "format-version"
+		return strings.HasPrefix(k, tailProperties) || strings.HasPrefix(k, schema.PropertyPrefix) || icecat.IsMetadata(k) || k == "format-version" || k == columnsRestoredProperty
 	}
 	set := maps.Clone(source.Properties())
 	maps.DeleteFunc(set, func(k, _ string) bool { return isKept(k) })

@@ -21,13 +21,14 @@ type UpsertOptions struct {
 	// have a rule for duplicates, no other columns are allowed.
 	Keys []string
 
+	NullKeys       bool      // treat null keys as equal to each other, as pandas does, instead of rejecting them
 	AllColumns     bool      // reject rows that lack columns of the table, instead of filling them with nulls
 	MissingColumns *[]string // if not nil, set to the names of the table columns that the rows lack
 }
 
 // Upsert puts rows in one commit: each row replaces the rows with the same values in the key columns, or is added if no
-// row matches. Like DeleteRows, Upsert rewrites only files that contain replaced rows. If a key is null or occurs twice
-// in r, Upsert returns an error. It adds and widens columns if the table's evolution setting allows it. It reads r to the
+// row matches. Like DeleteRows, Upsert rewrites only files that contain replaced rows. If a key is null (unless
+// o.NullKeys is set) or occurs twice in r, Upsert returns an error. It adds and widens columns if the table's evolution setting allows it. It reads r to the
 // end and does not release it.
 //
 // A quarter of Options.Memory suffices for the keys of about 1.5 million integers by default. If the keys need more,
@@ -84,7 +85,7 @@ func (t *Table) Upsert(ctx context.Context, r array.RecordReader, o *UpsertOptio
 		}
 		if !added.canReuse(w) {
 			set.close()
-			set = newKeySet(schema.Names(schema.Select(w.def.Stored, keys)), t.store().opts.Memory/4)
+			set = newKeySet(schema.Names(schema.Select(w.def.Stored, keys)), t.store().opts.Memory/4, o != nil && o.NullKeys)
 		}
 		err := added.write(ctx, w, src, &deletePredicate{columns: keys, matches: set.contains}, func(_ context.Context, b arrow.RecordBatch) error { return set.add(b, added.rows) })
 		if err != nil || added.rows == 0 && !w.rewriteAll {
@@ -128,7 +129,9 @@ func (k *keySet) mayMatch(icebergSchema *iceberg.Schema, stored *arrow.Schema, f
 		for _, f := range files {
 			put, overlap := datafile.BoundsOf(icebergSchema, f), true
 			for _, c := range schema.Select(stored, k.columns).Fields() {
-				overlap = overlap && filter.Overlap(c.Type, put(c.Name), bounds(c.Name))
+				a, b := put(c.Name), bounds(c.Name)
+				bothHaveNulls := k.nullKeys && a.Nulls != 0 && b.Nulls != 0
+				overlap = overlap && (bothHaveNulls || filter.Overlap(c.Type, a, b))
 			}
 			canMatch = canMatch || overlap
 		}

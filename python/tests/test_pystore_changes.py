@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import gc
 import itertools
 import os
@@ -247,6 +248,40 @@ WIDENED = {  # type in the item, appended type, resulting type
     "nulls to categories": (nulls(2), pd.Categorical(["x", "y"]), None),
     "nulls to nested values": (nulls(2), [[1], {"a": None}], None),
 }
+
+
+NULL_KEYS = {
+    "times": pd.DatetimeIndex(["2026-01-01", None, "2026-01-02"]),
+    "times in UTC": pd.DatetimeIndex(["2026-01-01", None, "2026-01-02"], tz="UTC"),
+    "texts": pd.Index(["a", None, "b"]),
+    "integers": pd.Index(pd.array([1, None, 2], "Int64")),
+    "dates": pd.Index([datetime.date(2026, 1, 1), None, datetime.date(2026, 1, 2)]),
+    "booleans": pd.Index(pd.array([True, None, False], "boolean")),
+    "categories": pd.CategoricalIndex(["a", None, "b"]),
+    "durations": pd.TimedeltaIndex(["1h", None, "2h"]),
+    "periods": pd.PeriodIndex(["2026-01", None, "2026-02"], freq="M"),
+    "two levels": pd.MultiIndex.from_arrays([[1, 2, 3], ["a", None, "b"]], names=["k", "l"]),
+}
+
+
+@pytest.mark.parametrize("handling", ["keep_last", "keep_first", "keep_all"])
+@pytest.mark.parametrize("name", NULL_KEYS)
+def test_null_keys(collection, name, handling):
+    """As in pandas, nulls in the index are equal to each other."""
+    index = NULL_KEYS[name] if name == "two levels" else NULL_KEYS[name].rename("k")
+    first, appended = pd.DataFrame({"v": [1, 2, 3]}, index), pd.DataFrame({"v": [10, 20, 30, 40]}, index[[1, 0, 1, 0]])
+    for existing, added in ((first, appended), (first, appended[1:2]), (first[::2], appended)):
+        if existing is not first and name.startswith("times"):
+            continue  # an item that began with a full time index refuses null times
+        collection.write("x", existing, overwrite=True)
+        collection.append("x", added, duplicate_handling=handling)
+        want = pd.concat([existing, added])
+        if handling != "keep_all":
+            want = want[~want.index.duplicated(keep=handling.removeprefix("keep_"))]
+        got = collection.item("x").to_pandas(parse_dates=False)
+        assert sorted(map(str, zip(got.index.isna() if got.index.nlevels == 1 else got.index.codes[1], got.v))) == sorted(
+            map(str, zip(want.index.isna() if want.index.nlevels == 1 else want.index.codes[1], want.v))
+        )
 
 
 @pytest.mark.parametrize("handling", ["keep_last", "keep_first", "keep_all", "error"])

@@ -73,6 +73,7 @@ def test_filters_and_limits(tables):
         ([("when", ">=", day), ("sym", "in", ["A"])], (frame.index >= day) & (frame.sym == "A")),
         ([[("price", "<", 3)], [("price", ">=", np.float64(30)), ("index", "!=", day)]], (frame.price < 3) | (frame.price >= 30)),
         ([("sym", "not in", ["A", "it's"])], frame.sym == "B"),
+        ([("sym", "=", np.str_("B"))], frame.sym == "B"),
     ):
         equal(tables.get("q", where=conditions), frame[selected], check_freq=False)
     equal(tables.get("q", limit=3), frame[:3])
@@ -83,6 +84,25 @@ def test_filters_and_limits(tables):
     equal(tables.sql("SELECT sym, sum(price) AS total FROM q GROUP BY sym ORDER BY sym"), frame.groupby("sym").agg(total=("price", "sum")).reset_index())
     long_statement = "SELECT count(*) AS n FROM q WHERE sym <> '" + "x" * 20_000 + "'"
     assert tables.sql(long_statement, as_="arrow").to_pydict() == {"n": [40]}
+
+
+@pytest.mark.parametrize("unit", ["us", "ns"])
+def test_filters_by_time_zone(tables, unit):
+    """As in pandas, a time without an offset is in the column's zone."""
+    when = pd.date_range("2026-03-07", periods=96, freq="h", tz="America/New_York").as_unit(unit)
+    frame = pd.DataFrame({"when": when, "plain": when.tz_localize(None), "v": range(96)})
+    tables.put("q", frame)
+    opening, utc = "2026-03-09 09:30", np.datetime64("2026-03-09T13:30")
+    after = frame[frame.when >= opening].v.tolist()
+    assert tables.get("q", where=f"when >= '{opening}'").v.tolist() == after
+    zoned = pd.Timestamp(opening, tz="America/New_York")
+    for value in (opening, pd.Timestamp(opening), datetime.datetime(2026, 3, 9, 9, 30), zoned, zoned.tz_convert("UTC"), utc):
+        assert tables.get("q", where=[("when", ">=", value)]).v.tolist() == after, value
+    assert tables.scan_polars("q").filter(polars.col("when") >= zoned.to_pydatetime()).collect()["v"].to_list() == after
+    for value in (opening, pd.Timestamp(opening), np.datetime64(opening)):
+        assert tables.get("q", where=[("plain", ">=", value)]).v.tolist() == frame[frame.plain >= opening].v.tolist()
+    with pytest.raises(partd_go.Error, match="occurs 0 times in the column's time zone America/New_York"):
+        tables.get("q", where=[("when", ">=", "2026-03-08 02:30")])
 
 
 def test_filters_by_members_of_enums():

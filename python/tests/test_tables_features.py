@@ -54,6 +54,20 @@ def test_parameters(tables):
             tables.sql("SELECT ?", params=params)
 
 
+def test_changes_after_drop(tables):
+    """If a restore brings back a dropped column, changes say to start again."""
+    table = tables.table("q")
+    table.put(pa.table({"k": [1, 2], "v": [0.5, 1.5]}))
+    tables.action("partd.snapshot", bucket="", name="s")
+    tables.sql("ALTER TABLE q DROP COLUMN v")
+    table.put(pa.table({"k": [3]}), "append")
+    copied = table.changes()
+    tables.action("partd.restore", bucket="", name="s")
+    for call in (lambda: table.changes(since=copied.version), lambda: tables.sql('SELECT * FROM changes."default".q', since=copied.version)):
+        with pytest.raises(NotFound, match="start again.*a restore brought back dropped columns"):
+            call()
+
+
 @pytest.mark.parametrize("as_", ["pandas", "polars", "arrow"])
 def test_changes(tables, as_):
     def texts(changes):

@@ -237,9 +237,15 @@ func wholeValue(v *big.Int, typ arrow.DataType) (value, bool) {
 func timeValue(l literal, t, typ arrow.DataType) (*big.Rat, error) {
 	switch typ := typ.(type) {
 	case *arrow.Date32Type:
-		return since1970(l, big.NewRat(1, 24*60*60), true)
+		return since1970(l, big.NewRat(1, 24*60*60), "UTC")
 	case *arrow.TimestampType:
-		return since1970(l, unitsPerSecond(typ.Unit), typ.TimeZone != "" || t.ID() == arrow.DATE64)
+		zone := typ.TimeZone // stored times are in UTC, so the zone is in the column's own type
+		if logical, ok := t.(*arrow.TimestampType); ok {
+			zone = logical.TimeZone
+		} else if t.ID() == arrow.DATE64 {
+			zone = "UTC"
+		}
+		return since1970(l, unitsPerSecond(typ.Unit), zone)
 	case *arrow.Time64Type:
 		return sinceMidnight(l, typ.Unit)
 	}
@@ -250,23 +256,47 @@ func unitsPerSecond(u arrow.TimeUnit) *big.Rat {
 	return big.NewRat(int64(time.Second/u.Multiplier()), 1)
 }
 
-// since1970 converts a date or time to a number of units since 1970; units is the number of units per second. Text with an
-// offset from UTC is an error unless zoned is true. Text without an offset is in UTC.
-func since1970(l literal, units *big.Rat, zoned bool) (*big.Rat, error) {
+// since1970 converts a date or time to a number of units since 1970; units is the number of units per second. Text
+// without an offset from UTC is in zone. If zone is "", text with an offset is an error.
+func since1970(l literal, units *big.Rat, zone string) (*big.Rat, error) {
 	tm, offset, err := ParseTime(l.text)
-	switch {
+	switch isUTC := strings.HasSuffix(l.text, utcOffset); {
 	case err != nil:
 		return nil, err
-	case offset && !zoned:
+	case offset && zone == "" && !isUTC:
 		return nil, fmt.Errorf("%s has an offset from UTC, but the column has no time zone: omit the offset", l)
+	case !offset && zone != "":
+		if tm, err = inZone(tm, zone); err != nil {
+			return nil, fmt.Errorf("%s %w", l, err)
+		}
 	}
 	seconds := big.NewRat(tm.Unix(), 1)
 	seconds.Add(seconds, big.NewRat(int64(tm.Nanosecond()), 1e9))
 	return seconds.Mul(seconds, units), nil
 }
 
+// inZone returns the moment at which clocks in a time zone show the date and time of clock, which is in UTC.
+func inZone(clock time.Time, zone string) (moment time.Time, err error) {
+	location, err := (&arrow.TimestampType{TimeZone: zone}).GetZone()
+	if err != nil {
+		return moment, fmt.Errorf("cannot be read in the column's time zone %q: add an offset such as +01:00, or Z: %w", zone, err)
+	}
+	var moments []time.Time
+	for _, hours := range []time.Duration{-36, 36} { // before and after a change of clocks
+		_, offset := clock.Add(hours * time.Hour).In(location).Zone()
+		moment = clock.Add(-time.Duration(offset) * time.Second)
+		if _, actual := moment.In(location).Zone(); actual == offset && !slices.ContainsFunc(moments, moment.Equal) {
+			moments = append(moments, moment)
+		}
+	}
+	if len(moments) != 1 {
+		return moment, fmt.Errorf("occurs %d times in the column's time zone %s, because clocks change: add an offset such as +01:00, or Z", len(moments), zone)
+	}
+	return moments[0], nil
+}
+
 // ParseTime parses a date or time in the syntax of expressions, and reports whether the text has an offset from
-// UTC. Without an offset, the time is in UTC.
+// UTC. Without an offset, the result has the text's date and time in UTC.
 func ParseTime(text string) (at time.Time, offset bool, err error) {
 	for _, layout := range []string{"2006-01-02", "2006-01-02 15:04:05", "2006-01-02T15:04:05", "2006-01-02 15:04", "2006-01-02T15:04"} {
 		if at, err = time.Parse(layout, text); err == nil {

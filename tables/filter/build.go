@@ -89,7 +89,8 @@ func combine(word string, op operator, exprs []*Expr) *Expr {
 	return out
 }
 
-// Value lists the types of values that a column can be compared with. Use a time.Time or a string for dates and times. A
+// Value lists the types of values that a column can be compared with. Use a time.Time or a string for dates and times.
+// A time.Time is compared in UTC; a string without an offset is in the column's time zone. A
 // float is compared as the decimal number that Go prints for it: float32(0.1) and 0.1 both mean 0.1.
 type Value interface {
 	~bool | ~string | ~float32 | ~float64 |
@@ -183,5 +184,9 @@ func literalOf(v any) (literal, error) {
 	return literal{kind: literalNumber, text: text, number: number}, nil
 }
 
-// TimeText formats a time in UTC, in the syntax of expressions.
-func TimeText(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.999999999") }
+// utcOffset marks a text as a time in UTC for every column, also for columns without a time zone.
+const utcOffset = "-00:00"
+
+// TimeText formats a time in UTC, in the syntax of expressions. Columns with and without a time zone can be compared
+// with it.
+func TimeText(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.999999999") + utcOffset }

@@ -95,7 +95,7 @@ func (s *Server) nativePut(command []byte, stream flight.FlightService_DoPutServ
 	case c.Range != nil:
 		result.RewriteResult, err = b.Table(c.Name).ReplaceRange(ctx, c.Range.From, c.Range.To, in, &tables.RangeOptions{TimeColumn: c.Range.TimeColumn})
 	case c.Upsert != nil:
-		result.RewriteResult, err = b.Table(c.Name).Upsert(ctx, in, &tables.UpsertOptions{Keys: c.Upsert.Keys, AllColumns: c.AllColumns, MissingColumns: &result.MissingColumns})
+		result.RewriteResult, err = b.Table(c.Name).Upsert(ctx, in, &tables.UpsertOptions{Keys: c.Upsert.Keys, NullKeys: c.Upsert.NullKeys, AllColumns: c.AllColumns, MissingColumns: &result.MissingColumns})
 	default:
 		result.Version, err = b.Table(c.Name).Put(ctx, in, c.Mode, &tables.PutOptions{ID: c.ID, Metadata: c.Metadata, Settings: c.Settings, AllColumns: c.AllColumns, MissingColumns: &result.MissingColumns})
 	}

@@ -188,8 +188,11 @@ class Collection:
         if list(index_names(data)) != stored._index:
             raise ValidationError(f"Schema mismatch detected:\n  The index of the new data is {index_names(data)}, not {stored._index}")
         if duplicate_handling == "keep_last":
-            return self._put(item, data[~data.index.duplicated(keep="last")], "append", stored._schema, upsert=stored._index)
-        is_duplicate = data.index.isin(self._between(stored, data).index) | data.index.duplicated()
+            return self._put(item, data[~data.index.duplicated(keep="last")], "append", stored._schema, upsert=stored._index, null_keys=True)
+        existing = self._between(stored, data).index
+        is_duplicate = data.index.isin(existing) | data.index.duplicated()
+        if existing.nlevels == 1 and existing.hasnans:  # NaN, NaT and NA are equal as keys
+            is_duplicate |= data.index.isna()
         if is_duplicate.any() and duplicate_handling == "error":
             raise DataIntegrityError(
                 f"Found {is_duplicate.sum()} duplicate indices. Use duplicate_handling='keep_last' or 'keep_first' to handle them."
@@ -216,7 +219,7 @@ class Collection:
         """Returns the index of the item's rows in the range of the new data's index. Only these rows can be duplicates."""
         first = stored._index[0]
         level = data.index.get_level_values(0)
-        if level.hasnans or not isinstance(level.min(), (int, float, str, pd.Timestamp)):
+        if level.hasnans or level.dtype == "category" or not isinstance(level.min(), (int, float, str, pd.Timestamp)):
             return stored._read([])
         return stored._read([], [(first, ">=", level.min()), (first, "<=", level.max())])
 

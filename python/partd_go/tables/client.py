@@ -86,14 +86,14 @@ class Tables(Connection, Shown):
     def put(
         self, name: str, data: Data, mode: Mode = "error", bucket: str = "", *, id: str = "",
         metadata: Mapping[str, Any] | None = None, settings: Mapping[str, Any] | None = None, upsert: Sequence[str] | None = None,
-        missing: Missing = "warn", timeout: float | None = None,
+        null_keys: bool = False, missing: Missing = "warn", timeout: float | None = None,
     ) -> int:  # fmt: skip
         """Puts a table as one atomic change, and returns the table's version. A RecordBatchReader, or another source of
         batches, is sent batch by batch. A path names a file: .parquet, .arrow, .csv with a header line, or .jsonl.
 
         If the table exists, mode "error" raises Exists, "append" adds the rows, and "replace" replaces all rows.
         upsert names key columns and is used instead of mode: rows with the key of an existing row replace that row, and
-        other rows are appended. If a put has the id of an earlier put that was applied, it changes nothing.
+        other rows are appended. A null in a key is an error, unless null_keys is true: then nulls are equal. If a put has the id of an earlier put that was applied, it changes nothing.
         settings apply to a new table, for example {"time": "when", "on_duplicate": "keep_last"}. If appended rows lack
         columns of the table, the columns are null, and missing ("warn", "error" or "ignore") says how to report this.
         """
@@ -104,7 +104,7 @@ class Tables(Connection, Shown):
         call: dict[str, Any] = {"partd": "put", "bucket": bucket, "name": name, "mode": MODES.index(mode), "id": id}
         call["whole"] = (mode == "append" or upsert is not None) and missing == "error"
         if upsert is not None:
-            call["upsert"] = {"keys": list(upsert)}
+            call["upsert"] = {"keys": list(upsert), "null_keys": null_keys}
         call.update({key: value for key, value in (("metadata", metadata), ("settings", settings)) if value is not None})
         if isinstance(data, (str, os.PathLike)):
             table_schema = None

@@ -71,6 +71,8 @@ def _value(value: Any) -> str:
         if isinstance(value, float) and not math.isfinite(value):
             raise Misuse(f"a filter by {value}: write a finite number")
         return str(value)
+    if kind.startswith("datetime"):  # a numpy.datetime64 is in UTC
+        value = f"{value}-00:00"
     if isinstance(value, (datetime.date, datetime.time)):  # includes pandas' Timestamp
         value = value.isoformat()
     return "'" + str(value).replace("'", "''") + "'"

@@ -27,7 +27,8 @@ in the format of --format or of the file's extension. A file appears only when i
 
 --where consists of comparisons (= != < <= > >= in, not in, is null, is not null), combined
 with and, or, not and parentheses. Put text, dates and times in single quotes, and column
-names that are not plain words in double quotes.`,
+names that are not plain words in double quotes. If a column has a time zone, a time without an
+offset, such as +01:00 or Z, is in that zone.`,
 		Example: `  partd-tables get trades --where "price > 100 and sym in ('A','B')" --columns time,price
   partd-tables get trades --version 3 --limit 1000 -o trades.parquet
   partd-tables get birdstrikes --where "\"Flight Date\" >= '2002-01-01'" --format jsonl`,

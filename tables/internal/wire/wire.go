@@ -140,7 +140,8 @@ type Range struct {
 // Keys names the columns that identify rows. If Keys is empty, these are the time and key columns in the table's
 // settings.
 type Keys struct {
-	Keys []string `json:"keys,omitempty"`
+	Keys     []string `json:"keys,omitempty"`
+	NullKeys bool     `json:"null_keys,omitempty"`
 }
 
 // IsCall reports whether the ticket or command b has the given value of "partd".

@@ -1,0 +1,95 @@
+package tables
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd/tables/internal/schema"
+)
+
+// compareColumns returns an error if the changes cannot turn a copy of d.from into d.to: a column can be missing in the
+// copy although d.from's files have its values, has the name of another column, or cannot hold the copy's values.
+func (d *difference) compareColumns() error {
+	first, last := d.from.version(), d.to.version()
+	isBackward := d.to.isPinned() && last <= first
+	for _, v := range []*view{d.from, d.to} {
+		restored, err := strconv.ParseInt(v.t.Metadata().Properties()[columnsRestoredProperty], 10, 64)
+		if err == nil && Version(restored) > first && (isBackward || Version(restored) <= last) {
+			return errors.New("a restore brought back dropped columns")
+		}
+	}
+	from, to, latest := d.from.def.Columns, d.to.def.Columns, d.from.t.Metadata().CurrentSchema()
+	fields, err := iceberg.IndexByID(to)
+	names, namesErr := iceberg.IndexNameByID(to)
+	if err := errors.Join(err, namesErr); err != nil {
+		return err
+	}
+	haveCommon := false
+	for _, id := range slices.Sorted(maps.Keys(fields)) {
+		f, exists := from.FindFieldByID(id)
+		_, isKept := latest.FindFieldByID(id) // a column change makes no version, so copies of d.from can lack columns of d.from
+		if isBackward && !(exists && isKept) {
+			return fmt.Errorf("column %q was dropped after this version", names[id])
+		}
+		earlier := []*iceberg.Schema{from}
+		if !exists { // the name can have belonged to another column between two versions
+			earlier = append(earlier, d.to.t.Metadata().Schemas()...)
+		}
+		for _, s := range earlier {
+			if other, ok := s.FindFieldByName(names[id]); ok && other.ID != id && d.from.hasValues(other.ID) {
+				return fmt.Errorf("column %q has the name of an earlier column", names[id])
+			}
+		}
+		if !exists {
+			continue
+		}
+		haveCommon = true
+		oldType, err := table.TypeToArrowType(f.Type, false, false)
+		newType, err2 := table.TypeToArrowType(fields[id].Type, false, false)
+		oldLogical, newLogical := d.from.columnType(id), d.to.columnType(id)
+		switch {
+		case err != nil || err2 != nil:
+			return errors.Join(err, err2)
+		case fields[id].Required && !f.Required:
+			return fmt.Errorf("column %q became required", names[id])
+		case !arrow.TypeEqual(oldType, newType) && schema.CanPromote(newType, oldType), oldLogical != nil && newLogical != nil && schema.CanWiden(newLogical, oldLogical):
+			return fmt.Errorf("column %q has a narrower type than before", names[id])
+		}
+	}
+	if !haveCommon {
+		return errors.New("the columns were replaced")
+	}
+	return nil
+}
+
+// columnType returns the type of a column in the rows that readers get, or nil if the state has no such column.
+func (v *view) columnType(id int) arrow.DataType {
+	if i := slices.IndexFunc(v.def.Columns.Fields(), func(f iceberg.NestedField) bool { return f.ID == id }); i >= 0 {
+		return v.def.Logical.Field(i).Type
+	}
+	return nil
+}
+
+// hasValues reports whether the state has a field with an ID, which is not a column of nulls.
+func (v *view) hasValues(id int) bool {
+	_, exists := v.def.Columns.FindFieldByID(id)
+	t := v.columnType(id)
+	return exists && (t == nil || t.ID() != arrow.NULL)
+}
+
+func (v *view) version() Version {
+	if v.snapshot != nil {
+		return *v.source.old
+	}
+	return versionOf(v.t.Metadata())
+}
+
+// isPinned reports whether v is not the table's current state.
+func (v *view) isPinned() bool { return v.snapshot != nil || v.source.snapshot != "" }
