@@ -210,7 +210,12 @@ func (r *rowReader) castValues(b arrow.RecordBatch, from, to int, a sqlwrite.Cha
 	}
 	whole := array.NewRecordBatch(arrow.NewSchema(fields, nil), columns, b.NumRows())
 	defer whole.Release()
-	part := whole.NewSlice(int64(from), int64(to))
+	slice := whole.NewSlice(int64(from), int64(to))
+	defer slice.Release()
+	part, err := schema.CastSQL(slice, schema.FromSQL(slice.Schema(), def.Logical))
+	if err != nil {
+		return nil, err
+	}
 	defer part.Release()
 	caster, changes, err := def.Caster(part.Schema())
 	if err != nil {

@@ -72,10 +72,7 @@ func sqlType(t, stored arrow.DataType) string {
 	case arrow.DecimalType:
 		return fmt.Sprintf("DECIMAL(%d, %d)", t.GetPrecision(), t.GetScale())
 	case *extensions.UUIDType:
-		if arrow.TypeEqual(t, stored) {
-			return "UUID"
-		}
-		return "BLOB"
+		return "UUID"
 	case arrow.ExtensionType:
 		return sqlType(t.StorageType(), stored)
 	case *arrow.MapType:

@@ -4,7 +4,10 @@ package database
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math"
+	"slices"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -13,6 +16,7 @@ import (
 	duckdb "github.com/duckdb/duckdb-go-bindings"
 
 	"github.com/go-partd/partd/internal/canceled"
+	"github.com/go-partd/partd/tables/internal/sqlerror"
 )
 
 // stream is the result of a running statement.
@@ -114,11 +118,48 @@ func (s *stream) Next() (arrow.RecordBatch, error) {
 		return nil, nil
 	}
 	batch, err := arrowBatch(s.options, s.raw, chunk)
-	if err != nil || s.shown == s.raw {
-		return batch, err
+	if err != nil {
+		return nil, err
+	}
+	for i, c := range batch.Columns() {
+		if err := checkRange(c); err != nil {
+			batch.Release()
+			return nil, &sqlerror.Error{Err: fmt.Errorf("column %q contains %w: cast it to VARCHAR, or leave it out", batch.ColumnName(i), err)}
+		}
+	}
+	if s.shown == s.raw {
+		return batch, nil
 	}
 	defer batch.Release()
 	return convertHugeInts(batch, s.shown)
+}
+
+// checkRange returns an error if an array contains a date or time that Arrow's types do not have. The highest
+// timestamp_ns is not one of them: programs use it as the end of time.
+func checkRange(a arrow.Array) error {
+	switch a := a.(type) {
+	case *array.Date32:
+		if slices.ContainsFunc(a.Date32Values(), func(v arrow.Date32) bool { return v == math.MaxInt32 || v == -math.MaxInt32 }) {
+			return errors.New("an infinite date")
+		}
+	case *array.Timestamp:
+		if a.DataType().(*arrow.TimestampType).Unit != arrow.Nanosecond && slices.ContainsFunc(a.TimestampValues(), func(v arrow.Timestamp) bool { return v == math.MaxInt64 || v == -math.MaxInt64 }) {
+			return errors.New("an infinite timestamp")
+		}
+	case *array.Time64:
+		if slices.Contains(a.Time64Values(), arrow.Time64(24*time.Hour/unitOf(a).Multiplier())) {
+			return errors.New("the time 24:00:00")
+		}
+	case *array.Struct:
+		for i := range a.NumField() {
+			if err := checkRange(a.Field(i)); err != nil {
+				return err
+			}
+		}
+	case array.ListLike:
+		return checkRange(a.ListValues())
+	}
+	return nil
 }
 
 // convertHugeInts converts a batch to the result's schema, where int64 replaces 128-bit integers.

@@ -1,0 +1,131 @@
+//go:build cgo
+
+package duck_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/extensions"
+
+	"github.com/go-partd/partd/tables"
+)
+
+// TestTypesOfSQL uses every type of DuckDB, alone and in nested types, in a SELECT, a CREATE TABLE and an ALTER TABLE.
+// If a statement runs, its values must be equal to those in plain DuckDB. Otherwise, the error must name the type.
+func TestTypesOfSQL(t *testing.T) {
+	s, p := newStore(t, nil), newPlainDuckDB(t)
+	in := &tables.QueryOptions{Bucket: "b"}
+	for _, c := range []struct {
+		typ, value       string
+		selected, stored bool // whether a result, and a table, can have the type
+	}{
+		{"BOOLEAN", "true", true, true}, {"TINYINT", "-128", true, true}, {"SMALLINT", "-32768", true, true}, {"INTEGER", "7", true, true}, {"BIGINT", "-9223372036854775808", true, true},
+		{"UTINYINT", "255", true, true}, {"USMALLINT", "65535", true, true}, {"UINTEGER", "4294967295", true, true}, {"UBIGINT", "18446744073709551615", true, true},
+		{"HUGEINT", "9223372036854775807", true, false}, {"UHUGEINT", "5", false, false}, {"BIGNUM", "5", false, false}, {"FLOAT", "'nan'", true, true}, {"DOUBLE", "-1e400", true, true},
+		{"DECIMAL(4, 1)", "-999.9", true, true}, {"DECIMAL(38, 10)", "0.0000000001", true, true}, {"VARCHAR", "'ä'", true, true}, {"CHAR(3)", "'abcd'", true, true}, {"BLOB", "'\\xFF'", true, true},
+		{"BIT", "'101'", false, false}, {"UUID", "'00000000-0000-0000-0000-00000000000a'", true, true}, {"JSON", "'{\"a\":1}'", true, false}, {"DATE", "'2026-11-26'", true, true},
+		{"TIME", "'12:00:00.000001'", true, true}, {"TIMETZ", "'12:00:00+02'", false, false}, {"TIME_NS", "'12:00:00.000000001'", true, false}, {"TIMESTAMP", "'2026-11-26 01:02:03.000004'", true, true},
+		{"TIMESTAMP_S", "'2026-11-26 01:02:03'", true, true}, {"TIMESTAMP_MS", "'2026-11-26 01:02:03.004'", true, true}, {"TIMESTAMP_NS", "'2026-11-26 01:02:03.000000005'", true, true},
+		{"TIMESTAMPTZ", "'2026-11-26 01:02:03+01'", true, true}, {"INTERVAL", "INTERVAL 1 MONTH", true, false}, {"ENUM('a', 'b')", "'b'", true, false}, {"UNION(a INTEGER, b VARCHAR)", "'x'", true, false},
+		{"GEOMETRY", "'POINT(1 2)'", false, false}, {"INTEGER[2]", "[1, 2]", true, true}, {"VARIANT", "1", false, false},
+	} {
+		for _, nesting := range []struct{ typ, value string }{{"%s", "%s"}, {"%s[]", "[%s, NULL]"}, {"STRUCT(x %s)", "{'x': %s}"}, {"MAP(INTEGER, %s)", "MAP {1: %s}"}} {
+			typ, value := fmt.Sprintf(nesting.typ, c.typ), fmt.Sprintf(nesting.value, c.value)
+			isUUID := c.typ == "UUID" && nesting.typ != "%s" // the values of nested columns have no place for the type
+			name := strings.Split(strings.ReplaceAll(c.typ, "TIMETZ", "TIME WITH TIME ZONE"), "(")[0]
+			refused := func(sql string, err error) {
+				t.Helper()
+				if !strings.Contains(fmt.Sprint(err), name) && !strings.Contains(fmt.Sprint(err), "no Iceberg type") && !strings.Contains(fmt.Sprint(err), "Parser error") {
+					t.Errorf("%s: error = %v, want an error with %q", sql, err, name)
+				}
+			}
+			selected := fmt.Sprintf("SELECT CAST(%s AS %s) AS v", value, typ)
+			if _, err := rows(t, s, selected, in); c.selected {
+				if err != nil {
+					t.Errorf("%s: %v", selected, err)
+				}
+			} else {
+				refused(selected, err)
+			}
+			create := fmt.Sprintf("CREATE OR REPLACE TABLE t (v %s)", typ)
+			if _, err := s.Exec(t.Context(), create, &tables.ExecOptions{Bucket: "b"}); !c.stored || isUUID {
+				refused(create, err)
+				continue
+			}
+			both(t, s, p, create)
+			both(t, s, p, "INSERT INTO t VALUES ("+value+"), (NULL)")
+			both(t, s, p, "ALTER TABLE t ADD COLUMN w "+typ)
+			both(t, s, p, "UPDATE t SET w = v, v = "+value)
+			both(t, s, p, "INSERT INTO t SELECT w, v FROM t")
+			change(t, s, "CREATE OR REPLACE TABLE t AS SELECT * FROM t", 4)
+			wantRows(t, s, p, "CREATE TABLE AS")
+			both(t, s, p, "MERGE INTO t USING (SELECT CAST("+value+" AS "+typ+") AS w) s ON t.v IS NULL WHEN MATCHED THEN UPDATE BY NAME WHEN NOT MATCHED THEN INSERT BY NAME")
+		}
+	}
+	for _, sql := range []string{"INSERT INTO t VALUES ('x')", "UPDATE t SET v = 'x'"} {
+		if _, err := s.Exec(t.Context(), "CREATE OR REPLACE TABLE t AS SELECT NULL::INTEGER AS i", &tables.ExecOptions{Bucket: "b"}); err != nil {
+			t.Fatal(err)
+		}
+		change(t, s, "CREATE OR REPLACE TABLE t (v UUID)", 0)
+		change(t, s, "INSERT INTO t VALUES (NULL)", 1)
+		if _, err := s.Exec(t.Context(), sql, &tables.ExecOptions{Bucket: "b"}); err == nil {
+			t.Errorf("%s put a text into a column of UUIDs", sql)
+		}
+	}
+	for _, v := range []string{"'infinity'::DATE", "'-infinity'::DATE", "'infinity'::TIMESTAMP", "'-infinity'::TIMESTAMPTZ", "['infinity'::TIMESTAMP_S]", "{'x': 'infinity'::TIMESTAMP_MS}", "'24:00:00'::TIME", "MAP {1: 'infinity'::DATE}"} {
+		if got, err := rows(t, s, "SELECT "+v+" AS v", in); !strings.Contains(fmt.Sprint(err), `column "v" contains`) {
+			t.Errorf("SELECT %s = %v, error %v; want an error that names the column", v, got, err)
+		}
+	}
+}
+
+// TestSetTypesThatSQLLacks sets columns of types that SQL reads as other types.
+func TestSetTypesThatSQLLacks(t *testing.T) {
+	s, dropped := newStore(t, nil), 0
+	nanos := &arrow.TimestampType{Unit: arrow.Nanosecond, TimeZone: "Europe/Berlin"}
+	for _, c := range []struct {
+		typ         arrow.DataType
+		json, value string // a value in JSON, and in SQL
+		wrong       string // a value in SQL that does not fit
+	}{
+		{nanos, `"2026-01-01T00:00:00.000001Z"`, "'2026-01-01 01:00:00.000001+01'", "'3000-01-01'"}, {arrow.FixedWidthTypes.Duration_ns, "5", "5", "'x'"}, {arrow.FixedWidthTypes.Duration_s, "5", "5", "9223372036854775808"},
+		{&arrow.Time64Type{Unit: arrow.Nanosecond}, `"00:00:00.000000005"`, "5", "'x'"}, {arrow.FixedWidthTypes.Time32s, `"00:00:05"`, "'00:00:05'", "'00:00:05.5'"},
+		{&arrow.FixedSizeBinaryType{ByteWidth: 2}, `"AAE="`, "'\\x00\\x01'", "'abc'"}, {extensions.NewUUIDType(), `"00000000-0000-0000-0000-00000000000a"`, "'00000000-0000-0000-0000-00000000000A'", "'x'"},
+		{arrow.FixedWidthTypes.Float16, "1.5", "1.5", "1.0001"}, {arrow.FixedWidthTypes.Date64, `"2026-01-01"`, "'2026-01-01'", "'2026-01-01 00:00:01'"},
+		{&arrow.Decimal64Type{Precision: 5, Scale: 1}, `"1.5"`, "1.5", "100000"}, {arrow.PrimitiveTypes.Uint8, "255", "255", "256"}, {arrow.FixedSizeListOf(2, arrow.FixedWidthTypes.Duration_ms), "[1, 2]", "[1, 2]", "[1]"},
+	} {
+		for _, nesting := range []struct {
+			typ         func(arrow.DataType) arrow.DataType
+			json, value string
+		}{
+			{func(t arrow.DataType) arrow.DataType { return t }, "%s", "%s"}, {func(t arrow.DataType) arrow.DataType { return arrow.ListOf(t) }, "[%s, null]", "[%s, NULL]"},
+			{func(t arrow.DataType) arrow.DataType {
+				return arrow.StructOf(arrow.Field{Name: "x", Type: t, Nullable: true})
+			}, `{"x": %s}`, "{'x': %s}"},
+		} {
+			for _, evolution := range []tables.Evolution{"", tables.Strict} {
+				f := arrow.Field{Name: "v", Type: nesting.typ(c.typ), Nullable: true}
+				change(t, s, "DROP TABLE IF EXISTS t", int64(dropped))
+				put(t, s, "b", "t", jsonBatch(t, arrow.NewSchema([]arrow.Field{{Name: "id", Type: arrow.PrimitiveTypes.Int32, Nullable: true}, f}, nil), `{"id": 1, "v": `+fmt.Sprintf(nesting.json, c.json)+"}"))
+				withSettings(tables.Settings{Evolution: evolution})(t, s, s.Bucket("b").Table("t"))
+				value := fmt.Sprintf(nesting.value, c.value)
+				change(t, s, "INSERT INTO t SELECT id + 1, v FROM t", 1)
+				change(t, s, "INSERT INTO t VALUES (3, "+value+"), (4, NULL)", 2)
+				change(t, s, "UPDATE t SET v = "+value+" WHERE id = 4", 1)
+				change(t, s, "MERGE INTO t USING (SELECT 5 AS id) s ON t.id = s.id WHEN NOT MATCHED THEN INSERT (id, v) VALUES (s.id, "+value+")", 1)
+				dropped = 5
+				expect(t, s, "SELECT count(*), count(v), count(DISTINCT v::VARCHAR) FROM t", &tables.QueryOptions{Bucket: "b"}, "5|5|1")
+				for _, sql := range []string{"INSERT INTO t VALUES (9, %s)", "UPDATE t SET v = %s"} {
+					sql = fmt.Sprintf(sql, fmt.Sprintf(nesting.value, c.wrong))
+					if _, err := s.Exec(t.Context(), sql, &tables.ExecOptions{Bucket: "b"}); err == nil {
+						t.Errorf("%s stored a value that does not fit into %s", sql, f.Type)
+					}
+				}
+				change(t, s, "UPDATE t SET v = NULL WHERE id = 1", 1)
+			}
+		}
+	}
+}
