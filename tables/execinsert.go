@@ -214,7 +214,7 @@ func (x *execution) create(ctx context.Context) error {
 	case x.exists:
 		return fmt.Errorf("%w: use CREATE OR REPLACE TABLE, or IF NOT EXISTS", ErrExists)
 	}
-	o := &PutOptions{}
+	o := &PutOptions{Settings: &Settings{}}
 	switch {
 	case x.exists && x.o.DryRun:
 		info, err := x.table.Info(ctx)

@@ -100,3 +100,23 @@ func TestInfiniteConstants(t *testing.T) {
 	both(t, s, p, "DELETE FROM t WHERE f < 1e400 AND f > -1e400")
 	both(t, s, p, "MERGE INTO t USING (SELECT 1e400 AS f) s ON t.f = s.f WHEN MATCHED AND t.f < 1e500 THEN DELETE WHEN MATCHED THEN UPDATE SET g = -1e400")
 }
+
+// TestReplaceStartsFresh replaces tables with settings and rules. The settings go, and the rules stay.
+func TestReplaceStartsFresh(t *testing.T) {
+	s := newStore(t, nil)
+	table := s.Bucket("b").Table("t")
+	for _, replacement := range []string{"AS SELECT TIMESTAMP '2026-01-01' AS ts, i AS v FROM range(1, 6) r(i)", "AS SELECT i AS v FROM range(1, 6) r(i)"} {
+		change(t, s, "CREATE OR REPLACE TABLE t (ts TIMESTAMP, v BIGINT)", 0)
+		withSettings(tables.Settings{Time: "ts", OnDuplicate: tables.KeepLast})(t, s, table)
+		change(t, s, "CREATE OR REPLACE TABLE t "+replacement, 5)
+		expect(t, s, "SELECT count(*) FROM t", &tables.QueryOptions{Bucket: "b"}, "5")
+	}
+	if err := table.EditRules(t.Context(), tables.RuleEdit{Add: []tables.Rule{{Name: "positive", Kind: "range", Column: "v", Min: "0"}}}); err != nil {
+		t.Fatal(err)
+	}
+	for _, sql := range []string{"CREATE OR REPLACE TABLE t AS SELECT -1::BIGINT AS v", "CREATE OR REPLACE TABLE t AS SELECT 1 AS w"} {
+		if _, err := s.Exec(t.Context(), sql, &tables.ExecOptions{Bucket: "b"}); !strings.Contains(errorText(err), "positive") {
+			t.Errorf("%s: error = %v, want an error that names the rule", sql, err)
+		}
+	}
+}

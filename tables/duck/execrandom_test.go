@@ -225,8 +225,8 @@ func (r *randomStatements) statement() string {
 	assign := fmt.Sprintf("v%d = %s", i, r.value(i))
 	switch r.IntN(14) {
 	case 6: // each WHEN at most once without a condition, and last
-		source := "(SELECT i::INTEGER AS id, i % 4 AS k, CAST(" + r.one(sampleValues[r.types[i]]...) + " AS " + r.types[i] + fmt.Sprintf(") AS v%d FROM range(%s) r(i))", i, r.one("5", "30"))
-		name := fmt.Sprintf("s(id, k, v%d)", i)
+		source := "(SELECT i::INTEGER AS id, i % 4 AS k, TIMESTAMP '2026-02-01' + to_hours(i::INTEGER) AS ts, CAST(" + r.one(sampleValues[r.types[i]]...) + " AS " + r.types[i] + fmt.Sprintf(") AS v%d FROM range(%s) r(i))", i, r.one("5", "30"))
+		name := fmt.Sprintf("s(id, k, ts, v%d)", i)
 		if r.IntN(2) == 0 {
 			name = "AS s"
 		}
@@ -244,7 +244,7 @@ func (r *randomStatements) statement() string {
 			return merge
 		}
 	case 7:
-		return fmt.Sprintf("INSERT INTO t (k, id, v%d) ", i) + r.one("SELECT ", "WITH q AS (SELECT 1) SELECT ", "SELECT DISTINCT ") + fmt.Sprintf("k + 1, id + %d, v%d FROM t WHERE ", 100000+r.Int32N(1<<30), i) + r.condition("t") + r.one("", fmt.Sprintf(" UNION ALL SELECT 1, %d, CAST(%s AS %s)", 100000+r.Int32N(1<<30), r.one(sampleValues[r.types[i]]...), r.types[i]))
+		return fmt.Sprintf("INSERT INTO t (k, id, ts, v%d) ", i) + r.one("SELECT ", "WITH q AS (SELECT 1) SELECT ", "SELECT DISTINCT ") + fmt.Sprintf("k + 1, id + %d, ts, v%d FROM t WHERE ", 100000+r.Int32N(1<<30), i) + r.condition("t") + r.one("", fmt.Sprintf(" UNION ALL SELECT 1, %d, '2026-03-01', CAST(%s AS %s)", 100000+r.Int32N(1<<30), r.one(sampleValues[r.types[i]]...), r.types[i]))
 	case 8:
 		return "WITH q AS (SELECT max(id) AS m FROM t) UPDATE t SET k = length(repeat('a', 2)), " + assign + " WHERE id = (SELECT m FROM q) OR CAST(id AS VARCHAR) LIKE '%1%2%3%' OR " + r.condition("t")
 	case 0:
@@ -295,7 +295,7 @@ func (r *randomStatements) mergeAction(kind string, i int) string {
 	case "MATCHED":
 		return r.one("DELETE", "DO NOTHING", "UPDATE BY NAME", fmt.Sprintf("UPDATE SET v%d = s.v%[1]d, k = CASE WHEN random() >= 0 THEN length(repeat('a', 3)) END", i))
 	case "NOT MATCHED":
-		return r.one("DO NOTHING", "INSERT BY NAME", fmt.Sprintf("INSERT (v%d, id) VALUES (s.v%[1]d, s.id + %d)", i, 100000+r.Int32N(1<<30)))
+		return r.one("DO NOTHING", "INSERT BY NAME", fmt.Sprintf("INSERT (v%d, id, ts) VALUES (s.v%[1]d, s.id + %d, s.ts)", i, 100000+r.Int32N(1<<30)))
 	}
 	return r.one("DELETE", "DO NOTHING", fmt.Sprintf("UPDATE SET v%d = %s, k = t.k + 1", i, r.value(i)))
 }

@@ -27,7 +27,7 @@ func TestTypesOfSQL(t *testing.T) {
 		{"HUGEINT", "9223372036854775807", true, false}, {"UHUGEINT", "5", false, false}, {"BIGNUM", "5", false, false}, {"FLOAT", "'nan'", true, true}, {"DOUBLE", "-1e400", true, true},
 		{"DECIMAL(4, 1)", "-999.9", true, true}, {"DECIMAL(38, 10)", "0.0000000001", true, true}, {"VARCHAR", "'ä'", true, true}, {"CHAR(3)", "'abcd'", true, true}, {"BLOB", "'\\xFF'", true, true},
 		{"BIT", "'101'", false, false}, {"UUID", "'00000000-0000-0000-0000-00000000000a'", true, true}, {"JSON", "'{\"a\":1}'", true, false}, {"DATE", "'2026-11-26'", true, true},
-		{"TIME", "'12:00:00.000001'", true, true}, {"TIMETZ", "'12:00:00+02'", false, false}, {"TIME_NS", "'12:00:00.000000001'", true, false}, {"TIMESTAMP", "'2026-11-26 01:02:03.000004'", true, true},
+		{"TIME", "'12:00:00.000001'", true, true}, {"TIMETZ", "'12:00:00+02'", false, false}, {"TIME_NS", "'12:00:00.000000001'", false, false}, {"TIMESTAMP", "'2026-11-26 01:02:03.000004'", true, true},
 		{"TIMESTAMP_S", "'2026-11-26 01:02:03'", true, true}, {"TIMESTAMP_MS", "'2026-11-26 01:02:03.004'", true, true}, {"TIMESTAMP_NS", "'2026-11-26 01:02:03.000000005'", true, true},
 		{"TIMESTAMPTZ", "'2026-11-26 01:02:03+01'", true, true}, {"INTERVAL", "INTERVAL 1 MONTH", true, false}, {"ENUM('a', 'b')", "'b'", true, false}, {"UNION(a INTEGER, b VARCHAR)", "'x'", true, false},
 		{"GEOMETRY", "'POINT(1 2)'", false, false}, {"INTEGER[2]", "[1, 2]", true, true}, {"VARIANT", "1", false, false},
@@ -57,6 +57,9 @@ func TestTypesOfSQL(t *testing.T) {
 			}
 			both(t, s, p, create)
 			both(t, s, p, "INSERT INTO t VALUES ("+value+"), (NULL)")
+			if nesting.typ != "%s" && testing.Short() {
+				continue
+			}
 			both(t, s, p, "ALTER TABLE t ADD COLUMN w "+typ)
 			both(t, s, p, "UPDATE t SET w = v, v = "+value)
 			both(t, s, p, "INSERT INTO t SELECT w, v FROM t")
@@ -106,26 +109,28 @@ func TestSetTypesThatSQLLacks(t *testing.T) {
 				return arrow.StructOf(arrow.Field{Name: "x", Type: t, Nullable: true})
 			}, `{"x": %s}`, "{'x': %s}"},
 		} {
-			for _, evolution := range []tables.Evolution{"", tables.Strict} {
-				f := arrow.Field{Name: "v", Type: nesting.typ(c.typ), Nullable: true}
-				change(t, s, "DROP TABLE IF EXISTS t", int64(dropped))
-				put(t, s, "b", "t", jsonBatch(t, arrow.NewSchema([]arrow.Field{{Name: "id", Type: arrow.PrimitiveTypes.Int32, Nullable: true}, f}, nil), `{"id": 1, "v": `+fmt.Sprintf(nesting.json, c.json)+"}"))
-				withSettings(tables.Settings{Evolution: evolution})(t, s, s.Bucket("b").Table("t"))
-				value := fmt.Sprintf(nesting.value, c.value)
-				change(t, s, "INSERT INTO t SELECT id + 1, v FROM t", 1)
-				change(t, s, "INSERT INTO t VALUES (3, "+value+"), (4, NULL)", 2)
-				change(t, s, "UPDATE t SET v = "+value+" WHERE id = 4", 1)
-				change(t, s, "MERGE INTO t USING (SELECT 5 AS id) s ON t.id = s.id WHEN NOT MATCHED THEN INSERT (id, v) VALUES (s.id, "+value+")", 1)
-				dropped = 5
-				expect(t, s, "SELECT count(*), count(v), count(DISTINCT v::VARCHAR) FROM t", &tables.QueryOptions{Bucket: "b"}, "5|5|1")
-				for _, sql := range []string{"INSERT INTO t VALUES (9, %s)", "UPDATE t SET v = %s"} {
-					sql = fmt.Sprintf(sql, fmt.Sprintf(nesting.value, c.wrong))
-					if _, err := s.Exec(t.Context(), sql, &tables.ExecOptions{Bucket: "b"}); err == nil {
-						t.Errorf("%s stored a value that does not fit into %s", sql, f.Type)
-					}
-				}
-				change(t, s, "UPDATE t SET v = NULL WHERE id = 1", 1)
+			evolution := tables.Evolution("")
+			if nesting.json == "%s" {
+				evolution = tables.Strict
 			}
+			f := arrow.Field{Name: "v", Type: nesting.typ(c.typ), Nullable: true}
+			change(t, s, "DROP TABLE IF EXISTS t", int64(dropped))
+			put(t, s, "b", "t", jsonBatch(t, arrow.NewSchema([]arrow.Field{{Name: "id", Type: arrow.PrimitiveTypes.Int32, Nullable: true}, f}, nil), `{"id": 1, "v": `+fmt.Sprintf(nesting.json, c.json)+"}"))
+			withSettings(tables.Settings{Evolution: evolution})(t, s, s.Bucket("b").Table("t"))
+			value := fmt.Sprintf(nesting.value, c.value)
+			change(t, s, "INSERT INTO t SELECT id + 1, v FROM t", 1)
+			change(t, s, "INSERT INTO t VALUES (3, "+value+"), (4, NULL)", 2)
+			change(t, s, "UPDATE t SET v = "+value+" WHERE id = 4", 1)
+			change(t, s, "MERGE INTO t USING (SELECT 5 AS id) s ON t.id = s.id WHEN NOT MATCHED THEN INSERT (id, v) VALUES (s.id, "+value+")", 1)
+			dropped = 5
+			expect(t, s, "SELECT count(*), count(v), count(DISTINCT v::VARCHAR) FROM t", &tables.QueryOptions{Bucket: "b"}, "5|5|1")
+			for _, sql := range []string{"INSERT INTO t VALUES (9, %s)", "UPDATE t SET v = %s"} {
+				sql = fmt.Sprintf(sql, fmt.Sprintf(nesting.value, c.wrong))
+				if _, err := s.Exec(t.Context(), sql, &tables.ExecOptions{Bucket: "b"}); err == nil {
+					t.Errorf("%s stored a value that does not fit into %s", sql, f.Type)
+				}
+			}
+			change(t, s, "UPDATE t SET v = NULL WHERE id = 1", 1)
 		}
 	}
 }
