@@ -114,9 +114,8 @@ func TestReplaceStartsFresh(t *testing.T) {
 	if err := table.EditRules(t.Context(), tables.RuleEdit{Add: []tables.Rule{{Name: "positive", Kind: "range", Column: "v", Min: "0"}}}); err != nil {
 		t.Fatal(err)
 	}
-	for _, sql := range []string{"CREATE OR REPLACE TABLE t AS SELECT -1::BIGINT AS v", "CREATE OR REPLACE TABLE t AS SELECT 1 AS w"} {
-		if _, err := s.Exec(t.Context(), sql, &tables.ExecOptions{Bucket: "b"}); !strings.Contains(errorText(err), "positive") {
-			t.Errorf("%s: error = %v, want an error that names the rule", sql, err)
-		}
+	sql := "CREATE OR REPLACE TABLE t AS SELECT -1::BIGINT AS v"
+	if _, err := s.Exec(t.Context(), sql, &tables.ExecOptions{Bucket: "b"}); !strings.Contains(errorText(err), "positive") {
+		t.Errorf("%s: error = %v, want an error that names the rule", sql, err)
 	}
 }
