@@ -3,11 +3,11 @@
 package duck_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/go-partd/partd/tables"
 )
@@ -16,7 +16,10 @@ import (
 // the values in place of the parameters: 5 for each $1, and 'x' for each $2.
 func TestParameterForms(t *testing.T) {
 	s, p := newStore(t, nil), newPlainDuckDB(t)
-	parameters := jsonBatch(t, arrow.NewSchema([]arrow.Field{{Name: "1", Type: arrow.PrimitiveTypes.Int64}, {Name: "2", Type: arrow.BinaryTypes.String}}, nil), `{"1": 5, "2": "x"}`)
+	parameters := func(first, second string) arrow.RecordBatch {
+		columns := arrow.NewSchema([]arrow.Field{{Name: first, Type: arrow.PrimitiveTypes.Int64}, {Name: second, Type: arrow.BinaryTypes.String}}, nil)
+		return jsonBatch(t, columns, fmt.Sprintf(`{%q: 5, %q: "x"}`, first, second))
+	}
 	for _, sql := range []string{
 		"INSERT INTO t SELECT $1, $2, NULL WHERE NOT EXISTS (SELECT 1 FROM t WHERE id = $1)", "INSERT INTO t (id, s) SELECT $1, $2", "INSERT INTO t BY NAME SELECT $2 AS s, $1 AS id",
 		"INSERT INTO t (id, s) SELECT id + $1, s || $2 FROM t", "INSERT INTO t (id, s) SELECT $1, 'a' UNION ALL SELECT 6, $2", "INSERT INTO t (id, s) WITH q AS (SELECT $1 AS a, $2 AS b) SELECT a, b FROM q",
@@ -27,27 +30,22 @@ func TestParameterForms(t *testing.T) {
 		"MERGE INTO t USING (SELECT $1 AS id, $2 AS s) b ON t.id = b.id WHEN NOT MATCHED THEN INSERT BY NAME", "MERGE INTO t USING (SELECT $1 AS id, $2 AS s) b ON t.id = b.id WHEN MATCHED THEN UPDATE BY NAME",
 		"MERGE INTO t USING (VALUES ($1, $2)) b(id, s) ON t.id = b.id WHEN MATCHED THEN UPDATE SET s = b.s WHEN NOT MATCHED THEN INSERT BY NAME", "DELETE FROM t USING (SELECT $1 AS id, $2 AS s) q WHERE t.id = q.id",
 	} {
-		for _, create := range []string{"CREATE OR REPLACE TABLE t (id INTEGER, s VARCHAR, l INTEGER[])", "INSERT INTO t VALUES (5, 'five', [5]), (1, NULL, NULL)"} {
-			both(t, s, p, create)
-		}
+		createIn(t, s, p, "FROM (VALUES (5, 'five', [5]), (1, NULL, NULL)) v(id, s, l)")
 		want, err := p.exec(strings.NewReplacer("$1", "5", "$2", "'x'").Replace(sql))
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, text := range []string{sql, strings.NewReplacer("$1", "$a", "$2", "$b").Replace(sql)} {
-			o := &tables.ExecOptions{Bucket: "b", Parameters: parameters}
-			if text != sql {
-				o.DryRun = true
-				o.Parameters = array.NewRecordBatch(arrow.NewSchema([]arrow.Field{{Name: "a", Type: arrow.PrimitiveTypes.Int64}, {Name: "b", Type: arrow.BinaryTypes.String}}, nil), parameters.Columns(), 1)
+		named := strings.NewReplacer("$1", "$a", "$2", "$b").Replace(sql)
+		for _, o := range []*tables.ExecOptions{{Bucket: "b", Parameters: parameters("a", "b"), DryRun: true}, {Bucket: "b", Parameters: parameters("1", "2")}} {
+			text := sql
+			if o.DryRun {
+				text = named
 			}
-			if r, err := s.Exec(t.Context(), text, o); o.DryRun && (err != nil || r.Rows != want) || err != nil {
+			if r, err := s.Exec(t.Context(), text, o); err != nil || r.Rows != want {
 				t.Errorf("%s = %d rows, error %v; plain DuckDB: %d rows", text, r.Rows, err, want)
-			} else if !o.DryRun {
-				wantRows(t, s, p, text)
-				both(t, s, p, "TRUNCATE t")
-				both(t, s, p, "INSERT INTO t VALUES (5, 'five', [5]), (1, NULL, NULL)")
 			}
 		}
+		wantRows(t, s, p, sql)
 	}
 }
 
@@ -64,9 +62,7 @@ func TestMergeForms(t *testing.T) {
 		"WHEN MATCHED THEN UPDATE BY NAME WHEN NOT MATCHED THEN INSERT BY NAME WHEN NOT MATCHED BY SOURCE THEN DELETE", "WHEN MATCHED THEN DO NOTHING", "WHEN MATCHED AND s.f > 100 THEN DO NOTHING WHEN MATCHED THEN DELETE WHEN NOT MATCHED THEN DO NOTHING",
 		"WHEN MATCHED THEN UPDATE SET f = (SELECT max(f) FROM t) WHEN NOT MATCHED THEN INSERT (v) VALUES (s.v)", "WHEN NOT MATCHED BY SOURCE THEN DELETE",
 	} {
-		for _, create := range []string{"CREATE OR REPLACE TABLE t (id INTEGER, v VARCHAR, f DOUBLE)", "INSERT INTO t VALUES (1, 'ab', 0.5), (2, 'cd', NULL)"} {
-			both(t, s, p, create)
-		}
+		createIn(t, s, p, "FROM (VALUES (1, 'ab', 0.5::DOUBLE), (2, 'cd', NULL)) v(id, v, f)")
 		both(t, s, p, "MERGE INTO t"+source+sql)
 	}
 	// Each row takes a single action, although its condition has another value each time.
@@ -79,6 +75,15 @@ func TestMergeForms(t *testing.T) {
 		if _, err := s.Exec(t.Context(), "MERGE INTO t"+source+sql, &tables.ExecOptions{Bucket: "b"}); !strings.Contains(errorText(err), "no row reaches this WHEN") {
 			t.Errorf("%s: error = %v, want a refusal", sql, err)
 		}
+	}
+}
+
+// createIn creates the table t, with two rows of a query.
+func createIn(t *testing.T, s *tables.Store, p *plainDuckDB, query string) {
+	t.Helper()
+	change(t, s, "CREATE OR REPLACE TABLE t AS "+query, 2)
+	if _, err := p.exec("CREATE OR REPLACE TABLE t AS " + query); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -17,22 +17,53 @@ import (
 // If a statement runs, its values must be equal to those in plain DuckDB. Otherwise, the error must name the type.
 func TestTypesOfSQL(t *testing.T) {
 	s, p := newStore(t, nil), newPlainDuckDB(t)
+	change(t, s, "CREATE TABLE t (i INTEGER)", 0)
 	in := &tables.QueryOptions{Bucket: "b"}
-	for _, c := range []struct {
+	cases := []struct {
 		typ, value       string
 		selected, stored bool // whether a result, and a table, can have the type
 	}{
-		{"BOOLEAN", "true", true, true}, {"TINYINT", "-128", true, true}, {"SMALLINT", "-32768", true, true}, {"INTEGER", "7", true, true}, {"BIGINT", "-9223372036854775808", true, true},
-		{"UTINYINT", "255", true, true}, {"USMALLINT", "65535", true, true}, {"UINTEGER", "4294967295", true, true}, {"UBIGINT", "18446744073709551615", true, true},
-		{"HUGEINT", "9223372036854775807", true, false}, {"UHUGEINT", "5", false, false}, {"BIGNUM", "5", false, false}, {"FLOAT", "'nan'", true, true}, {"DOUBLE", "-1e400", true, true},
-		{"DECIMAL(4, 1)", "-999.9", true, true}, {"DECIMAL(38, 10)", "0.0000000001", true, true}, {"VARCHAR", "'ä'", true, true}, {"CHAR(3)", "'abcd'", true, true}, {"BLOB", "'\\xFF'", true, true},
-		{"BIT", "'101'", false, false}, {"UUID", "'00000000-0000-0000-0000-00000000000a'", true, true}, {"JSON", "'{\"a\":1}'", true, false}, {"DATE", "'2026-11-26'", true, true},
-		{"TIME", "'12:00:00.000001'", true, true}, {"TIMETZ", "'12:00:00+02'", false, false}, {"TIME_NS", "'12:00:00.000000001'", false, false}, {"TIMESTAMP", "'2026-11-26 01:02:03.000004'", true, true},
-		{"TIMESTAMP_S", "'2026-11-26 01:02:03'", true, true}, {"TIMESTAMP_MS", "'2026-11-26 01:02:03.004'", true, true}, {"TIMESTAMP_NS", "'2026-11-26 01:02:03.000000005'", true, true},
-		{"TIMESTAMPTZ", "'2026-11-26 01:02:03+01'", true, true}, {"INTERVAL", "INTERVAL 1 MONTH", true, false}, {"ENUM('a', 'b')", "'b'", true, false}, {"UNION(a INTEGER, b VARCHAR)", "'x'", true, false},
-		{"GEOMETRY", "'POINT(1 2)'", false, false}, {"INTEGER[2]", "[1, 2]", true, true}, {"VARIANT", "1", false, false},
-	} {
-		for _, nesting := range []struct{ typ, value string }{{"%s", "%s"}, {"%s[]", "[%s, NULL]"}, {"STRUCT(x %s)", "{'x': %s}"}, {"MAP(INTEGER, %s)", "MAP {1: %s}"}} {
+		{"BOOLEAN", "true", true, true},
+		{"TINYINT", "-128", true, true},
+		{"SMALLINT", "-32768", true, true},
+		{"INTEGER", "7", true, true},
+		{"BIGINT", "-9223372036854775808", true, true},
+		{"UTINYINT", "255", true, true},
+		{"USMALLINT", "65535", true, true},
+		{"UINTEGER", "4294967295", true, true},
+		{"UBIGINT", "18446744073709551615", true, true},
+		{"HUGEINT", "9223372036854775807", true, false},
+		{"UHUGEINT", "5", false, false},
+		{"BIGNUM", "5", false, false},
+		{"FLOAT", "'nan'", true, true},
+		{"DOUBLE", "-1e400", true, true},
+		{"DECIMAL(4, 1)", "-999.9", true, true},
+		{"DECIMAL(38, 10)", "0.0000000001", true, true},
+		{"VARCHAR", "'ä'", true, true},
+		{"CHAR(3)", "'abcd'", true, true},
+		{"BLOB", "'\\xFF'", true, true},
+		{"BIT", "'101'", false, false},
+		{"UUID", "'00000000-0000-0000-0000-00000000000a'", true, true},
+		{"JSON", "'{\"a\":1}'", true, false},
+		{"DATE", "'2026-11-26'", true, true},
+		{"TIME", "'12:00:00.000001'", true, true},
+		{"TIMETZ", "'12:00:00+02'", false, false},
+		{"TIME_NS", "'12:00:00.000000001'", false, false},
+		{"TIMESTAMP", "'2026-11-26 01:02:03.000004'", true, true},
+		{"TIMESTAMP_S", "'2026-11-26 01:02:03'", true, true},
+		{"TIMESTAMP_MS", "'2026-11-26 01:02:03.004'", true, true},
+		{"TIMESTAMP_NS", "'2026-11-26 01:02:03.000000005'", true, true},
+		{"TIMESTAMPTZ", "'2026-11-26 01:02:03+01'", true, true},
+		{"INTERVAL", "INTERVAL 1 MONTH", true, false},
+		{"ENUM('a', 'b')", "'b'", true, false},
+		{"UNION(a INTEGER, b VARCHAR)", "'x'", true, false},
+		{"GEOMETRY", "'POINT(1 2)'", false, false},
+		{"INTEGER[2]", "[1, 2]", true, true},
+		{"VARIANT", "1", false, false},
+	}
+	for _, nesting := range []struct{ typ, value string }{{"%s", "%s"}, {"%s[]", "[%s, NULL]"}, {"STRUCT(x %s)", "{'x': %s}"}, {"MAP(INTEGER, %s)", "MAP {1: %s}"}} {
+		var selected, columns, swapped, values, nulls, sets, casts []string
+		for i, c := range cases {
 			typ, value := fmt.Sprintf(nesting.typ, c.typ), fmt.Sprintf(nesting.value, c.value)
 			isUUID := c.typ == "UUID" && nesting.typ != "%s" // the values of nested columns have no place for the type
 			name := strings.Split(strings.ReplaceAll(c.typ, "TIMETZ", "TIME WITH TIME ZONE"), "(")[0]
@@ -42,31 +73,36 @@ func TestTypesOfSQL(t *testing.T) {
 					t.Errorf("%s: error = %v, want an error with %q", sql, err, name)
 				}
 			}
-			selected := fmt.Sprintf("SELECT CAST(%s AS %s) AS v", value, typ)
-			if _, err := rows(t, s, selected, in); c.selected {
-				if err != nil {
-					t.Errorf("%s: %v", selected, err)
-				}
+			cast := fmt.Sprintf("CAST(%s AS %s)", value, typ)
+			if c.selected {
+				selected = append(selected, cast)
 			} else {
-				refused(selected, err)
+				_, err := rows(t, s, "SELECT "+cast, in)
+				refused("SELECT "+cast, err)
 			}
-			create := fmt.Sprintf("CREATE OR REPLACE TABLE t (v %s)", typ)
-			if _, err := s.Exec(t.Context(), create, &tables.ExecOptions{Bucket: "b"}); !c.stored || isUUID {
-				refused(create, err)
+			if !c.stored || isUUID {
+				for _, sql := range []string{"CREATE OR REPLACE TABLE t (v " + typ + ")", "ALTER TABLE t ADD COLUMN v " + typ} {
+					_, err := s.Exec(t.Context(), sql, &tables.ExecOptions{Bucket: "b"})
+					refused(sql, err)
+				}
 				continue
 			}
-			both(t, s, p, create)
-			both(t, s, p, "INSERT INTO t VALUES ("+value+"), (NULL)")
-			if nesting.typ != "%s" && testing.Short() {
-				continue
-			}
-			both(t, s, p, "ALTER TABLE t ADD COLUMN w "+typ)
-			both(t, s, p, "UPDATE t SET w = v, v = "+value)
-			both(t, s, p, "INSERT INTO t SELECT w, v FROM t")
-			change(t, s, "CREATE OR REPLACE TABLE t AS SELECT * FROM t", 4)
-			wantRows(t, s, p, "CREATE TABLE AS")
-			both(t, s, p, "MERGE INTO t USING (SELECT CAST("+value+" AS "+typ+") AS w) s ON t.v IS NULL WHEN MATCHED THEN UPDATE BY NAME WHEN NOT MATCHED THEN INSERT BY NAME")
+			columns, swapped = append(columns, fmt.Sprintf("v%d %s, w%[1]d %[2]s", i, typ)), append(swapped, fmt.Sprintf("w%d, v%[1]d", i))
+			values, nulls = append(values, value+", DEFAULT"), append(nulls, "NULL, NULL")
+			sets, casts = append(sets, fmt.Sprintf("w%d = v%[1]d, v%[1]d = %s", i, value)), append(casts, fmt.Sprintf("%s AS w%d", cast, i))
 		}
+		if _, err := rows(t, s, "SELECT "+strings.Join(selected, ", "), in); err != nil {
+			t.Error(err)
+		}
+		both(t, s, p, "CREATE OR REPLACE TABLE t ("+strings.Join(columns, ", ")+")")
+		both(t, s, p, "ALTER TABLE t ADD COLUMN added "+fmt.Sprintf(nesting.typ, "TIMESTAMP_NS"))
+		both(t, s, p, "ALTER TABLE t DROP COLUMN added")
+		both(t, s, p, "INSERT INTO t VALUES ("+strings.Join(values, ", ")+"), ("+strings.Join(nulls, ", ")+")")
+		both(t, s, p, "UPDATE t SET "+strings.Join(sets, ", "))
+		both(t, s, p, "INSERT INTO t SELECT "+strings.Join(swapped, ", ")+" FROM t")
+		change(t, s, "CREATE OR REPLACE TABLE t AS SELECT * FROM t", 4)
+		wantRows(t, s, p, "CREATE TABLE AS")
+		both(t, s, p, "MERGE INTO t USING (SELECT "+strings.Join(casts, ", ")+") s ON t.v0 IS NULL WHEN MATCHED THEN UPDATE BY NAME WHEN NOT MATCHED THEN INSERT BY NAME")
 	}
 	for _, sql := range []string{"INSERT INTO t VALUES ('x')", "UPDATE t SET v = 'x'"} {
 		if _, err := s.Exec(t.Context(), "CREATE OR REPLACE TABLE t AS SELECT NULL::INTEGER AS i", &tables.ExecOptions{Bucket: "b"}); err != nil {
@@ -87,50 +123,59 @@ func TestTypesOfSQL(t *testing.T) {
 
 // TestSetTypesThatSQLLacks sets columns of types that SQL reads as other types.
 func TestSetTypesThatSQLLacks(t *testing.T) {
-	s, dropped := newStore(t, nil), 0
+	s := newStore(t, nil)
 	nanos := &arrow.TimestampType{Unit: arrow.Nanosecond, TimeZone: "Europe/Berlin"}
-	for _, c := range []struct {
+	cases := []struct {
 		typ         arrow.DataType
 		json, value string // a value in JSON, and in SQL
 		wrong       string // a value in SQL that does not fit
 	}{
-		{nanos, `"2026-01-01T00:00:00.000001Z"`, "'2026-01-01 01:00:00.000001+01'", "'3000-01-01'"}, {arrow.FixedWidthTypes.Duration_ns, "5", "5", "'x'"}, {arrow.FixedWidthTypes.Duration_s, "5", "5", "9223372036854775808"},
-		{&arrow.Time64Type{Unit: arrow.Nanosecond}, `"00:00:00.000000005"`, "5", "'x'"}, {arrow.FixedWidthTypes.Time32s, `"00:00:05"`, "'00:00:05'", "'00:00:05.5'"},
-		{&arrow.FixedSizeBinaryType{ByteWidth: 2}, `"AAE="`, "'\\x00\\x01'", "'abc'"}, {extensions.NewUUIDType(), `"00000000-0000-0000-0000-00000000000a"`, "'00000000-0000-0000-0000-00000000000A'", "'x'"},
-		{arrow.FixedWidthTypes.Float16, "1.5", "1.5", "1.0001"}, {arrow.FixedWidthTypes.Date64, `"2026-01-01"`, "'2026-01-01'", "'2026-01-01 00:00:01'"},
-		{&arrow.Decimal64Type{Precision: 5, Scale: 1}, `"1.5"`, "1.5", "100000"}, {arrow.PrimitiveTypes.Uint8, "255", "255", "256"}, {arrow.FixedSizeListOf(2, arrow.FixedWidthTypes.Duration_ms), "[1, 2]", "[1, 2]", "[1]"},
-	} {
+		{nanos, `"2026-01-01T00:00:00.000001Z"`, "'2026-01-01 01:00:00.000001+01'", "'3000-01-01'"},
+		{arrow.FixedWidthTypes.Duration_ns, "5", "5", "'x'"},
+		{arrow.FixedWidthTypes.Duration_s, "5", "5", "9223372036854775808"},
+		{&arrow.Time64Type{Unit: arrow.Nanosecond}, `"00:00:00.000000005"`, "5", "'x'"},
+		{arrow.FixedWidthTypes.Time32s, `"00:00:05"`, "'00:00:05'", "'00:00:05.5'"},
+		{&arrow.FixedSizeBinaryType{ByteWidth: 2}, `"AAE="`, "'\\x00\\x01'", "'abc'"},
+		{extensions.NewUUIDType(), `"00000000-0000-0000-0000-00000000000a"`, "'00000000-0000-0000-0000-00000000000A'", "'x'"},
+		{arrow.FixedWidthTypes.Float16, "1.5", "1.5", "1.0001"},
+		{arrow.FixedWidthTypes.Date64, `"2026-01-01"`, "'2026-01-01'", "'2026-01-01 00:00:01'"},
+		{&arrow.Decimal64Type{Precision: 5, Scale: 1}, `"1.5"`, "1.5", "100000"},
+		{arrow.PrimitiveTypes.Uint8, "255", "255", "256"},
+		{arrow.FixedSizeListOf(2, arrow.FixedWidthTypes.Duration_ms), "[1, 2]", "[1, 2]", "[1]"},
+	}
+	fields := []arrow.Field{{Name: "id", Type: arrow.PrimitiveTypes.Int32, Nullable: true}}
+	var json, names, values, wrong, sets, nulls, counts []string
+	for _, c := range cases {
 		for _, nesting := range []struct {
-			typ         func(arrow.DataType) arrow.DataType
+			typ         arrow.DataType
 			json, value string
 		}{
-			{func(t arrow.DataType) arrow.DataType { return t }, "%s", "%s"}, {func(t arrow.DataType) arrow.DataType { return arrow.ListOf(t) }, "[%s, null]", "[%s, NULL]"},
-			{func(t arrow.DataType) arrow.DataType {
-				return arrow.StructOf(arrow.Field{Name: "x", Type: t, Nullable: true})
-			}, `{"x": %s}`, "{'x': %s}"},
+			{c.typ, "%s", "%s"}, {arrow.ListOf(c.typ), "[%s, null]", "[%s, NULL]"}, {arrow.StructOf(arrow.Field{Name: "x", Type: c.typ, Nullable: true}), `{"x": %s}`, "{'x': %s}"},
 		} {
-			evolution := tables.Evolution("")
-			if nesting.json == "%s" {
-				evolution = tables.Strict
-			}
-			f := arrow.Field{Name: "v", Type: nesting.typ(c.typ), Nullable: true}
-			change(t, s, "DROP TABLE IF EXISTS t", int64(dropped))
-			put(t, s, "b", "t", jsonBatch(t, arrow.NewSchema([]arrow.Field{{Name: "id", Type: arrow.PrimitiveTypes.Int32, Nullable: true}, f}, nil), `{"id": 1, "v": `+fmt.Sprintf(nesting.json, c.json)+"}"))
-			withSettings(tables.Settings{Evolution: evolution})(t, s, s.Bucket("b").Table("t"))
-			value := fmt.Sprintf(nesting.value, c.value)
-			change(t, s, "INSERT INTO t SELECT id + 1, v FROM t", 1)
-			change(t, s, "INSERT INTO t VALUES (3, "+value+"), (4, NULL)", 2)
-			change(t, s, "UPDATE t SET v = "+value+" WHERE id = 4", 1)
-			change(t, s, "MERGE INTO t USING (SELECT 5 AS id) s ON t.id = s.id WHEN NOT MATCHED THEN INSERT (id, v) VALUES (s.id, "+value+")", 1)
-			dropped = 5
-			expect(t, s, "SELECT count(*), count(v), count(DISTINCT v::VARCHAR) FROM t", &tables.QueryOptions{Bucket: "b"}, "5|5|1")
-			for _, sql := range []string{"INSERT INTO t VALUES (9, %s)", "UPDATE t SET v = %s"} {
-				sql = fmt.Sprintf(sql, fmt.Sprintf(nesting.value, c.wrong))
+			name, value := fmt.Sprintf("v%d", len(names)), fmt.Sprintf(nesting.value, c.value)
+			fields, json = append(fields, arrow.Field{Name: name, Type: nesting.typ, Nullable: true}), append(json, fmt.Sprintf("%q: "+nesting.json, name, c.json))
+			names, values, wrong = append(names, name), append(values, value), append(wrong, fmt.Sprintf(nesting.value, c.wrong))
+			sets, nulls = append(sets, name+" = "+value), append(nulls, name+" = NULL")
+			counts = append(counts, fmt.Sprintf("count(%s) || '|' || count(DISTINCT %[1]s::VARCHAR)", name))
+		}
+	}
+	columns, in := "id, "+strings.Join(names, ", "), &tables.QueryOptions{Bucket: "b"}
+	for _, evolution := range []tables.Evolution{"", tables.Strict} {
+		put(t, s, "b", "t", jsonBatch(t, arrow.NewSchema(fields, nil), `{"id": 1, `+strings.Join(json, ", ")+"}"))
+		withSettings(tables.Settings{Evolution: evolution})(t, s, s.Bucket("b").Table("t"))
+		change(t, s, "INSERT INTO t SELECT id + 1, t.* EXCLUDE (id) FROM t", 1)
+		change(t, s, "INSERT INTO t ("+columns+") VALUES (3, "+strings.Join(values, ", ")+"), (4"+strings.Repeat(", NULL", len(names))+")", 2)
+		change(t, s, "UPDATE t SET "+strings.Join(sets, ", ")+" WHERE id = 4", 1)
+		change(t, s, "MERGE INTO t USING (SELECT 5 AS id) s ON t.id = s.id WHEN NOT MATCHED THEN INSERT ("+columns+") VALUES (s.id, "+strings.Join(values, ", ")+")", 1)
+		expect(t, s, "SELECT "+strings.Join(counts, ", ")+" FROM t", in, strings.TrimPrefix(strings.Repeat("|5|1", len(names)), "|"))
+		for i, name := range names {
+			for _, sql := range []string{"INSERT INTO t (" + name + ") VALUES (" + wrong[i] + ")", "UPDATE t SET " + name + " = " + wrong[i]} {
 				if _, err := s.Exec(t.Context(), sql, &tables.ExecOptions{Bucket: "b"}); err == nil {
-					t.Errorf("%s stored a value that does not fit into %s", sql, f.Type)
+					t.Errorf("%s stored a value that does not fit into %s", sql, fields[1+i].Type)
 				}
 			}
-			change(t, s, "UPDATE t SET v = NULL WHERE id = 1", 1)
 		}
+		change(t, s, "UPDATE t SET "+strings.Join(nulls, ", ")+" WHERE id = 1", 1)
+		change(t, s, "DROP TABLE t", 5)
 	}
 }
