@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -96,14 +97,19 @@ func (x *execution) partQuery(ctx context.Context, from, step int64) (query stri
 // reader.
 func (x *execution) insertedRows(ctx context.Context, query string) (array.RecordReader, error) {
 	all, total := x.o.Parameters, int64(len(x.st.Values))
+	options := x.queryOptions()
+	options.KeepsNanoseconds = slices.ContainsFunc(x.logical.Fields(), func(f arrow.Field) bool {
+		isSet := x.st.Columns == nil || slices.ContainsFunc(x.st.Columns, func(name string) bool { return strings.EqualFold(name, f.Name) })
+		return isSet && schema.ContainsType(f.Type, schema.IsZonedNanos)
+	})
 	hasSets := x.st.Query == "" && all != nil && all.NumRows() > 1
 	if hasSets {
 		total = all.NumRows()
 	} else if !x.needsParts(query) {
-		return x.query(ctx, query, x.queryOptions())
+		return x.query(ctx, query, options)
 	}
 	open := func(from int64) (r array.RecordReader, to int64, err error) {
-		o := x.queryOptions()
+		o := *options
 		var q string
 		if hasSets {
 			n := int(all.NumCols())
@@ -115,7 +121,7 @@ func (x *execution) insertedRows(ctx context.Context, query string) (array.Recor
 			q, to, err = x.partQuery(ctx, from, max(1, total*maxSetBytes/int64(len(query))))
 		}
 		if err == nil {
-			r, err = x.query(ctx, q, o)
+			r, err = x.query(ctx, q, &o)
 		}
 		return r, to, err
 	}
@@ -293,7 +299,7 @@ func (x *execution) typesOf(ctx context.Context) (*arrow.Schema, error) {
 	}
 	types, err := x.typeNames(ctx, &sqlwrite.Statement{Types: x.s.sqlColumns(schema.WithoutEncodings(columns), stored)})
 	for i, name := range types {
-		if listSize.ReplaceAllString(declared[i], "[]") != name {
+		if listSize.ReplaceAllString(declared[i], "[]") != listSize.ReplaceAllString(name, "[]") {
 			return nil, schema.Errorf(fields[i].Name, "tables have no type %s: use another type, such as %s", declared[i], name)
 		}
 	}

@@ -225,6 +225,7 @@ func (r *randomStatements) statement() string {
 	assign := fmt.Sprintf("v%d = %s", i, r.value(i))
 	switch r.IntN(14) {
 	case 6: // each WHEN at most once without a condition, and last
+		r.next = max(r.next, 30) // the statement may insert the ids of its source
 		source := "(SELECT i::INTEGER AS id, i % 4 AS k, TIMESTAMP '2026-02-01' + to_hours(i::INTEGER) AS ts, CAST(" + r.one(sampleValues[r.types[i]]...) + " AS " + r.types[i] + fmt.Sprintf(") AS v%d FROM range(%s) r(i))", i, r.one("5", "30"))
 		name := fmt.Sprintf("s(id, k, ts, v%d)", i)
 		if r.IntN(2) == 0 {

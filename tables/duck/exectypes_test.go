@@ -114,11 +114,14 @@ func TestTypesOfSQL(t *testing.T) {
 			t.Errorf("%s put a text into a column of UUIDs", sql)
 		}
 	}
-	for _, v := range []string{"'infinity'::DATE", "'-infinity'::DATE", "'infinity'::TIMESTAMP", "'-infinity'::TIMESTAMPTZ", "['infinity'::TIMESTAMP_S]", "{'x': 'infinity'::TIMESTAMP_MS}", "'24:00:00'::TIME", "MAP {1: 'infinity'::DATE}"} {
+	for _, v := range []string{"'infinity'::DATE", "'-infinity'::DATE", "'infinity'::TIMESTAMP", "'-infinity'::TIMESTAMPTZ", "['infinity'::TIMESTAMP_S]", "{'x': 'infinity'::TIMESTAMP_MS}", "'24:00:00'::TIME", "MAP {1: 'infinity'::DATE}", "union_value(a := '-infinity'::DATE)", "[100000000000000000000000000000000000000::HUGEINT]", "{'x': [-100000000000000000000000000000000000000::HUGEINT]}"} {
 		if got, err := rows(t, s, "SELECT "+v+" AS v", in); !strings.Contains(fmt.Sprint(err), `column "v" contains`) {
 			t.Errorf("SELECT %s = %v, error %v; want an error that names the column", v, got, err)
 		}
 	}
+	// The values of nulls do not matter.
+	expect(t, s, "SELECT nullif(d, 'infinity'), [nullif(ts, 'infinity')], nullif(tm, '24:00:00') FROM (VALUES ('infinity'::DATE, 'infinity'::TIMESTAMP, '24:00:00'::TIME)) v(d, ts, tm)", in, "(null)|[null]|(null)")
+	change(t, s, `CREATE OR REPLACE TABLE t (v STRUCT("a[1]" INTEGER[2]))`, 0)
 }
 
 // TestSetTypesThatSQLLacks sets columns of types that SQL reads as other types.
@@ -177,5 +180,32 @@ func TestSetTypesThatSQLLacks(t *testing.T) {
 		}
 		change(t, s, "UPDATE t SET "+strings.Join(nulls, ", ")+" WHERE id = 1", 1)
 		change(t, s, "DROP TABLE t", 5)
+	}
+}
+
+// TestNanosecondsOfZones sets columns of times in nanoseconds with a time zone from such columns. SQL must not truncate
+// the values.
+func TestNanosecondsOfZones(t *testing.T) {
+	s := newStore(t, nil)
+	nanos := &arrow.TimestampType{Unit: arrow.Nanosecond, TimeZone: "Europe/Berlin"}
+	columns := arrow.NewSchema([]arrow.Field{{Name: "id", Type: arrow.PrimitiveTypes.Int32, Nullable: true}, {Name: "ts", Type: nanos, Nullable: true}, {Name: "l", Type: arrow.ListOf(nanos), Nullable: true}}, nil)
+	put(t, s, "b", "micros", jsonBatch(t, columns, `{"id": 1, "ts": "2026-01-01T00:00:00.000001Z"}`))
+	put(t, s, "b", "nanos", jsonBatch(t, columns, `{"id": 1, "ts": "2026-01-01T00:00:00.000000001Z"}`))
+	put(t, s, "b", "lists", jsonBatch(t, columns, `{"id": 1, "l": ["2026-01-01T00:00:00.000000001Z"]}`))
+	for _, sql := range []string{
+		"INSERT INTO micros SELECT * FROM micros", "INSERT INTO nanos (ID) SELECT id FROM nanos WHERE ts > '2000-01-01'", "INSERT INTO nanos SELECT id, now(), NULL FROM lists", "UPDATE lists SET ts = now()",
+		"UPDATE nanos SET id = 2 WHERE ts > '2000-01-01'", "MERGE INTO micros USING micros s ON false WHEN NOT MATCHED THEN INSERT BY NAME",
+	} {
+		if _, err := s.Exec(t.Context(), sql, &tables.ExecOptions{Bucket: "b"}); err != nil {
+			t.Errorf("%s: %v", sql, err)
+		}
+	}
+	for _, sql := range []string{
+		"INSERT INTO micros SELECT * FROM nanos", "INSERT INTO nanos SELECT * FROM nanos", "INSERT INTO micros SELECT * FROM lists", "INSERT INTO micros (Ts) VALUES ((SELECT max(ts) FROM nanos))", "UPDATE nanos SET ts = ts + INTERVAL 1 HOUR",
+		"UPDATE micros SET l = s.l FROM lists s", "MERGE INTO micros USING nanos s ON false WHEN NOT MATCHED THEN INSERT BY NAME",
+	} {
+		if _, err := s.Exec(t.Context(), sql, &tables.ExecOptions{Bucket: "b"}); !strings.Contains(errorText(err), "nanoseconds") {
+			t.Errorf("%s: error = %v, want an error that names the nanoseconds", sql, err)
+		}
 	}
 }

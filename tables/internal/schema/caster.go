@@ -243,7 +243,10 @@ func CastSQL(batch arrow.RecordBatch, to *arrow.Schema) (arrow.RecordBatch, erro
 	defer releaseAll(columns)
 	for i, a := range batch.Columns() {
 		var err error
-		if columns[i], err = convertExactly(a, to.Field(i).Type); err != nil {
+		if typ := to.Field(i).Type; arrow.TypeEqual(a.DataType(), typ) {
+			a.Retain()
+			columns[i] = a
+		} else if columns[i], err = convertExactly(a, typ); err != nil {
 			return nil, &Error{to.Field(i).Name, err}
 		}
 	}
