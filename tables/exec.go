@@ -123,6 +123,8 @@ type execution struct {
 	table  *Table
 	exists bool // whether the table or bucket exists
 
+	logical *arrow.Schema // the table's columns, set by columns
+
 	attempts int // number of calls of change
 }
 
@@ -291,7 +293,10 @@ func (x *execution) parameterRows() int64 {
 
 // columns returns the table's columns with their SQL types.
 func (x *execution) columns(ctx context.Context) ([]sqlwrite.Column, error) {
-	return withView(ctx, x.table, "exec", func(v *view) ([]sqlwrite.Column, error) { return x.s.sqlColumns(v.def.Logical, v.def.Stored), nil })
+	return withView(ctx, x.table, "exec", func(v *view) ([]sqlwrite.Column, error) {
+		x.logical = v.def.Logical
+		return x.s.sqlColumns(v.def.Logical, v.def.Stored), nil
+	})
 }
 
 func (s *Store) sqlColumns(logical, stored *arrow.Schema) (columns []sqlwrite.Column) {

@@ -10,6 +10,7 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/tables/internal/commit"
 	"github.com/go-partd/partd/tables/internal/datafile"
+	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/sqlquote"
 	"github.com/go-partd/partd/tables/internal/sqlwrite"
 )
@@ -193,6 +194,7 @@ func (c *rowChange) run(ctx context.Context, begin func(context.Context) (*ScanP
 		}
 		return p, err
 	}}
+	o.KeepsNanoseconds = slices.ContainsFunc(c.query.Values, func(i int) bool { return schema.ContainsType(x.logical.Field(i).Type, schema.IsZonedNanos) })
 	result, err := x.query(ctx, c.query.SQL, o)
 	if err != nil {
 		return err

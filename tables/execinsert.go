@@ -4,12 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
+	"slices"
+	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/extensions"
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/sqlwrite"
 )
 
@@ -25,8 +30,15 @@ func (x *execution) insert(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	rows = castRows(rows, x.logical)
 	defer rows.Release()
 	return x.put(ctx, rows, PutAppend, &PutOptions{MustExist: true})
+}
+
+// castRows converts the rows of a query to the types of a table's columns. It takes over the reference to rows.
+func castRows(rows array.RecordReader, columns *arrow.Schema) array.RecordReader {
+	to := schema.FromSQL(rows.Schema(), columns)
+	return arrowsafe.Reader(to, arrowsafe.Each(rows, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return schema.CastSQL(b, to) }), rows.Release)
 }
 
 // insertQuery returns the query for the rows of an INSERT. It repeats VALUES for each of times sets of n parameters.
@@ -49,10 +61,12 @@ func (x *execution) resultNames(ctx context.Context, query string) (names []stri
 	if err != nil {
 		return nil, err
 	}
-	for _, f := range d.Result.Fields() {
-		names = append(names, f.Name)
+	if d.Result.NumFields() == 1 && d.Result.Field(0).Name == "unknown" && x.st.HasParameters { // DuckDB does not describe parameters without a type
+		if d, err = x.describe(ctx, sqlwrite.NullParameters(query)); err != nil {
+			return nil, err
+		}
 	}
-	return names, nil
+	return schema.Names(d.Result), nil
 }
 
 // Limits on one query of an INSERT … VALUES that needs several queries.
@@ -83,14 +97,19 @@ func (x *execution) partQuery(ctx context.Context, from, step int64) (query stri
 // reader.
 func (x *execution) insertedRows(ctx context.Context, query string) (array.RecordReader, error) {
 	all, total := x.o.Parameters, int64(len(x.st.Values))
+	options := x.queryOptions()
+	options.KeepsNanoseconds = slices.ContainsFunc(x.logical.Fields(), func(f arrow.Field) bool {
+		isSet := x.st.Columns == nil || slices.ContainsFunc(x.st.Columns, func(name string) bool { return strings.EqualFold(name, f.Name) })
+		return isSet && schema.ContainsType(f.Type, schema.IsZonedNanos)
+	})
 	hasSets := x.st.Query == "" && all != nil && all.NumRows() > 1
 	if hasSets {
 		total = all.NumRows()
 	} else if !x.needsParts(query) {
-		return x.query(ctx, query, x.queryOptions())
+		return x.query(ctx, query, options)
 	}
 	open := func(from int64) (r array.RecordReader, to int64, err error) {
-		o := x.queryOptions()
+		o := *options
 		var q string
 		if hasSets {
 			n := int(all.NumCols())
@@ -102,7 +121,7 @@ func (x *execution) insertedRows(ctx context.Context, query string) (array.Recor
 			q, to, err = x.partQuery(ctx, from, max(1, total*maxSetBytes/int64(len(query))))
 		}
 		if err == nil {
-			r, err = x.query(ctx, q, o)
+			r, err = x.query(ctx, q, &o)
 		}
 		return r, to, err
 	}
@@ -201,7 +220,7 @@ func (x *execution) create(ctx context.Context) error {
 	case x.exists:
 		return fmt.Errorf("%w: use CREATE OR REPLACE TABLE, or IF NOT EXISTS", ErrExists)
 	}
-	o := &PutOptions{}
+	o := &PutOptions{Settings: &Settings{}}
 	switch {
 	case x.exists && x.o.DryRun:
 		info, err := x.table.Info(ctx)
@@ -256,11 +275,50 @@ func (x *execution) createdRows(ctx context.Context) (array.RecordReader, error)
 	return arrowsafe.Reader(columns, func(func(arrow.RecordBatch, error) bool) {}, func() {}), nil
 }
 
-// typesOf returns the columns that the statement lists, in Arrow's types.
+// typesOf returns the columns that the statement lists, in Arrow's types. It returns an error if the table's columns
+// would have other types in SQL, because they would accept other values.
 func (x *execution) typesOf(ctx context.Context) (*arrow.Schema, error) {
-	d, err := x.s.opts.Engine.Describe(ctx, x.s, x.st.TypesQuery(), &QueryOptions{Bucket: x.o.Bucket})
+	d, err := x.describe(ctx, x.st.TypesQuery())
 	if err != nil {
-		return nil, withoutPosition(err)
+		return nil, err
 	}
-	return d.Result, nil
+	declared, err := x.typeNames(ctx, x.st)
+	if err != nil {
+		return nil, err
+	}
+	fields := d.Result.Fields()
+	for i, name := range declared {
+		if name == "UUID" { // in results, UUIDs are texts
+			fields[i].Type = extensions.NewUUIDType()
+		}
+	}
+	columns := arrow.NewSchema(fields, nil)
+	stored, err := schema.Stored(columns)
+	if err != nil {
+		return nil, err
+	}
+	types, err := x.typeNames(ctx, &sqlwrite.Statement{Types: x.s.sqlColumns(schema.WithoutEncodings(columns), stored)})
+	for i, name := range types {
+		if listSize.ReplaceAllString(declared[i], "[]") != listSize.ReplaceAllString(name, "[]") {
+			return nil, schema.Errorf(fields[i].Name, "tables have no type %s: use another type, such as %s", declared[i], name)
+		}
+	}
+	return columns, err
+}
+
+var listSize = regexp.MustCompile(`\[\d+\]`)
+
+// typeNames returns DuckDB's names of the types that a statement lists.
+func (x *execution) typeNames(ctx context.Context, st *sqlwrite.Statement) (names []string, err error) {
+	r, err := x.query(ctx, "DESCRIBE "+st.TypesQuery(), &QueryOptions{Bucket: x.o.Bucket})
+	if err != nil {
+		return nil, err
+	}
+	defer r.Release()
+	for r.Next() {
+		for i := range int(r.RecordBatch().NumRows()) {
+			names = append(names, strings.Clone(r.RecordBatch().Column(1).ValueStr(i)))
+		}
+	}
+	return names, r.Err()
 }

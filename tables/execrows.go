@@ -23,7 +23,7 @@ import (
 // the statement is a dry run.
 func (c *rowChange) addRows(ctx context.Context, result array.RecordReader, deletes *deletePredicate) error {
 	rows := arrowsafe.Reader(c.w.def.Logical, func(yield func(arrow.RecordBatch, error) bool) {
-		r := &rowReader{rowChange: c, ctx: ctx, last: position{file: -1}}
+		r := &rowReader{rowChange: c, ctx: ctx, last: position{file: -1}, casters: make([]*schema.Caster, len(c.query.Actions))}
 		defer r.file.close()
 		for b, err := range arrowsafe.Batches(result) {
 			if err == nil {
@@ -66,6 +66,8 @@ type rowReader struct {
 	ctx  context.Context
 	file fileRows // the rows of the current file
 	last position // the last replaced row
+
+	casters []*schema.Caster // for each action, the caster of an UPDATE's values; nil before its first row
 }
 
 // position is a row's position in the table's files.
@@ -88,6 +90,15 @@ func (c *rowChange) position(file, row int64) (p position, err error) {
 
 // read reads a batch of the query's result. It splits the batch into runs of rows with the same file and action.
 func (r *rowReader) read(b arrow.RecordBatch, yield func(arrow.RecordBatch) bool) error {
+	fields := b.Schema().Fields()
+	for v, i := range r.query.Values {
+		fields[3+v].Name = r.w.def.Logical.Field(i).Name
+	}
+	b, err := schema.CastSQL(b, schema.FromSQL(arrow.NewSchema(fields, nil), r.w.def.Logical))
+	if err != nil {
+		return err
+	}
+	defer b.Release()
 	file, row, action := b.Column(0), b.Column(1), b.Column(2)
 	number := func(a arrow.Array, i int) int64 {
 		switch a := a.(type) {
@@ -141,18 +152,18 @@ func (r *rowReader) read(b arrow.RecordBatch, yield func(arrow.RecordBatch) bool
 		if a.Kind == sqlwrite.Delete || r.x.o.DryRun {
 			continue
 		}
-		if err := r.yieldRows(b, from, i, a, index, rows, yield); err != nil {
+		if err := r.yieldRows(b, from, i, int(k), index, rows, yield); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// yieldRows yields the new rows of action a. It takes the values that a sets from the rows of b with the indices from
+// yieldRows yields the new rows of action k. It takes the values that the action sets from the rows of b with the indices from
 // to to-1. For an UPDATE, it copies all other values from the given rows of file number index.
-func (r *rowReader) yieldRows(b arrow.RecordBatch, from, to int, a sqlwrite.ChangeAction, index int, rows []int64, yield func(arrow.RecordBatch) bool) error {
-	def := r.w.def
-	values, err := r.castValues(b, from, to, a)
+func (r *rowReader) yieldRows(b arrow.RecordBatch, from, to, k, index int, rows []int64, yield func(arrow.RecordBatch) bool) error {
+	def, a := r.w.def, r.query.Actions[k]
+	values, err := r.castValues(b, from, to, k)
 	if err != nil {
 		return err
 	}
@@ -197,21 +208,33 @@ func (r *rowReader) yieldRows(b arrow.RecordBatch, from, to int, a sqlwrite.Chan
 	return nil
 }
 
-// castValues returns the values that action a sets, from the rows of b with the indices from to to-1, in the types
-// stored in files. Columns that a does not set are null.
-func (r *rowReader) castValues(b arrow.RecordBatch, from, to int, a sqlwrite.ChangeAction) (arrow.RecordBatch, error) {
-	def := r.w.def
+// castValues returns the values that action k sets, from the rows of b with the indices from to to-1, in the types
+// stored in files. Columns that the action does not set are null.
+func (r *rowReader) castValues(b arrow.RecordBatch, from, to, k int) (_ arrow.RecordBatch, err error) {
+	def, a := r.w.def, r.query.Actions[k]
 	var fields []arrow.Field
 	var columns []arrow.Array
 	for _, v := range a.Values {
-		f := b.Schema().Field(3 + v)
-		f.Name = def.Logical.Field(r.query.Values[v]).Name
-		fields, columns = append(fields, f), append(columns, b.Column(3+v))
+		fields, columns = append(fields, b.Schema().Field(3+v)), append(columns, b.Column(3+v))
 	}
 	whole := array.NewRecordBatch(arrow.NewSchema(fields, nil), columns, b.NumRows())
 	defer whole.Release()
 	part := whole.NewSlice(int64(from), int64(to))
 	defer part.Release()
+	if a.Kind == sqlwrite.Update { // the other columns stay, so the table's evolution does not matter
+		if r.casters[k] == nil {
+			names := schema.Names(part.Schema())
+			if r.casters[k], err = schema.NewPutCaster(part.Schema(), schema.Select(def.Stored, names), schema.Select(def.Logical, names)); err != nil {
+				return nil, err
+			}
+		}
+		values, err := r.casters[k].Cast(part)
+		if err != nil {
+			return nil, err
+		}
+		defer values.Release()
+		return schema.ConvertNamed(values, def.Stored)
+	}
 	caster, changes, err := def.Caster(part.Schema())
 	if err != nil {
 		return nil, err

@@ -48,6 +48,10 @@ type QueryOptions struct {
 	// table's rows. If it is false, such timestamps are rounded to microseconds.
 	Nanoseconds bool
 
+	// KeepsNanoseconds makes the query fail if such timestamps, in columns that it names, are not whole microseconds. Only
+	// Exec sets it.
+	KeepsNanoseconds bool
+
 	// Recycle allows the engine to reuse the memory of released batches, as in ScanOptions. If it is false, values of
 	// released batches stay valid.
 	Recycle bool

@@ -63,7 +63,8 @@ func (p *plainDuckDB) text(sql string) string {
 
 // sampleValues maps SQL types to expressions for values of the type.
 var sampleValues = map[string][]string{
-	"INTEGER": {"-5", "0", "7"}, "UTINYINT": {"0", "255"}, "DOUBLE": {"'nan'", "-1.5", "'inf'", "0"}, "FLOAT": {"'nan'", "2.5"},
+	"INTEGER": {"-5", "0", "7"}, "UTINYINT": {"0", "255"}, "TINYINT": {"-128", "127"}, "SMALLINT": {"-32768"}, "BIGINT": {"-9223372036854775808", "9223372036854775807"}, "USMALLINT": {"65535"},
+	"UINTEGER": {"4294967295"}, "UBIGINT": {"18446744073709551615", "0"}, "TIMESTAMP_MS": {"'2026-11-26 00:00:00.001'"}, "INTEGER[2]": {"[1, NULL]"}, "UTINYINT[][]": {"[[255], NULL, []]"}, "DOUBLE": {"'nan'", "-1.5", "1e400", "0"}, "FLOAT": {"'nan'", "2.5"},
 	"VARCHAR": {"''", "'a'", "'WHERE'"}, "BLOB": {"'\\xFF'", "''"}, "BOOLEAN": {"true", "false"}, "DATE": {"'1969-12-31'", "'2026-11-26'"},
 	"TIMESTAMP": {"'2026-11-26 00:00:00.000001'"}, "TIMESTAMPTZ": {"'2026-11-26 00:00:00+01'"}, "TIMESTAMP_NS": {"'2026-11-26 00:00:00.000000001'"}, "TIMESTAMP_S": {"'2026-11-26 00:00:01'"}, "TIME": {"'12:00:00.5'"},
 	"DECIMAL(10, 2)": {"1.25", "-99999999.99"}, "DECIMAL(38, 0)": {"99999999999999999999999999999999999999"}, "UUID": {"'00000000-0000-0000-0000-000000000001'"},
@@ -222,7 +223,31 @@ func (r *randomStatements) condition(table string) string {
 func (r *randomStatements) statement() string {
 	i := r.IntN(len(r.types))
 	assign := fmt.Sprintf("v%d = %s", i, r.value(i))
-	switch r.IntN(9) {
+	switch r.IntN(14) {
+	case 6: // each WHEN at most once without a condition, and last
+		r.next = max(r.next, 30) // the statement may insert the ids of its source
+		source := "(SELECT i::INTEGER AS id, i % 4 AS k, TIMESTAMP '2026-02-01' + to_hours(i::INTEGER) AS ts, CAST(" + r.one(sampleValues[r.types[i]]...) + " AS " + r.types[i] + fmt.Sprintf(") AS v%d FROM range(%s) r(i))", i, r.one("5", "30"))
+		name := fmt.Sprintf("s(id, k, ts, v%d)", i)
+		if r.IntN(2) == 0 {
+			name = "AS s"
+		}
+		merge := "MERGE INTO t USING " + source + " " + name + " ON t.id = s.id"
+		for _, kind := range []string{"MATCHED", "NOT MATCHED", "NOT MATCHED BY SOURCE"} {
+			for n := r.IntN(3); n > 0; n-- {
+				condition := ""
+				if n > 1 || r.IntN(2) == 0 {
+					condition = " AND " + r.mergeCondition(kind)
+				}
+				merge += " WHEN " + kind + condition + " THEN " + r.mergeAction(kind, i)
+			}
+		}
+		if strings.Contains(merge, "WHEN") {
+			return merge
+		}
+	case 7:
+		return fmt.Sprintf("INSERT INTO t (k, id, ts, v%d) ", i) + r.one("SELECT ", "WITH q AS (SELECT 1) SELECT ", "SELECT DISTINCT ") + fmt.Sprintf("k + 1, id + %d, ts, v%d FROM t WHERE ", 100000+r.Int32N(1<<30), i) + r.condition("t") + r.one("", fmt.Sprintf(" UNION ALL SELECT 1, %d, '2026-03-01', CAST(%s AS %s)", 100000+r.Int32N(1<<30), r.one(sampleValues[r.types[i]]...), r.types[i]))
+	case 8:
+		return "WITH q AS (SELECT max(id) AS m FROM t) UPDATE t SET k = length(repeat('a', 2)), " + assign + " WHERE id = (SELECT m FROM q) OR CAST(id AS VARCHAR) LIKE '%1%2%3%' OR " + r.condition("t")
 	case 0:
 		return "DELETE FROM t WHERE " + r.condition("t")
 	case 1:
@@ -253,6 +278,27 @@ func (r *randomStatements) statement() string {
 		values[n] = r.row()
 	}
 	return "INSERT INTO t VALUES " + strings.Join(values, ", ")
+}
+
+// mergeCondition returns a condition on the rows that a WHEN selects.
+func (r *randomStatements) mergeCondition(kind string) string {
+	table := "t"
+	if kind == "NOT MATCHED" {
+		table = "s"
+	}
+	id := "CAST(" + table + ".id AS VARCHAR)"
+	return r.one(id+" LIKE '%1%'", id+" NOT LIKE '1%'", id+" GLOB '*2'", "lpad("+id+", 3, '0') < '010'", "random() >= 0", "uuid() IS NULL", table+".k = 1", table+".k IS NULL", table+".id % 3 = 0")
+}
+
+// mergeAction returns an action for the rows that a WHEN selects.
+func (r *randomStatements) mergeAction(kind string, i int) string {
+	switch kind {
+	case "MATCHED":
+		return r.one("DELETE", "DO NOTHING", "UPDATE BY NAME", fmt.Sprintf("UPDATE SET v%d = s.v%[1]d, k = CASE WHEN random() >= 0 THEN length(repeat('a', 3)) END", i))
+	case "NOT MATCHED":
+		return r.one("DO NOTHING", "INSERT BY NAME", fmt.Sprintf("INSERT (v%d, id, ts) VALUES (s.v%[1]d, s.id + %d, s.ts)", i, 100000+r.Int32N(1<<30)))
+	}
+	return r.one("DELETE", "DO NOTHING", fmt.Sprintf("UPDATE SET v%d = %s, k = t.k + 1", i, r.value(i)))
 }
 
 // FuzzExec compares Exec with plain DuckDB. Exec may refuse statements that DuckDB runs. A statement that both run must

@@ -207,6 +207,9 @@ func (q *query) bind(ctx context.Context, t *boundTable, table *tables.Table) (e
 	if t.columns, err = columnsOf(t.plan); err != nil {
 		return fmt.Errorf("table %v: %w", t, err)
 	}
+	if q.o.KeepsNanoseconds {
+		return t.checkNanoseconds(ctx)
+	}
 	return nil
 }
 

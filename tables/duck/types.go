@@ -3,6 +3,7 @@
 package duck
 
 import (
+	"context"
 	"fmt"
 	"strings"
 
@@ -10,6 +11,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/extensions"
 
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/sqlquote"
 )
@@ -72,10 +74,7 @@ func sqlType(t, stored arrow.DataType) string {
 	case arrow.DecimalType:
 		return fmt.Sprintf("DECIMAL(%d, %d)", t.GetPrecision(), t.GetScale())
 	case *extensions.UUIDType:
-		if arrow.TypeEqual(t, stored) {
-			return "UUID"
-		}
-		return "BLOB"
+		return "UUID"
 	case arrow.ExtensionType:
 		return sqlType(t.StorageType(), stored)
 	case *arrow.MapType:
@@ -96,18 +95,47 @@ func sqlType(t, stored arrow.DataType) string {
 // removeZones removes the time zones of nanosecond times from a plan's columns, because DuckDB has no nanosecond type
 // with a zone. It reports whether it removed any time zone.
 func removeZones(plan *tables.ScanPlan) bool {
-	stored, read := plan.Stored.Fields(), plan.Schema.Fields()
-	changed := false
-	removeZone := func(t arrow.DataType) arrow.DataType {
-		if !schema.IsZonedNanos(t) {
+	old := plan.Schema
+	plan.Stored = replaceZonedNanos(plan.Stored, &arrow.TimestampType{Unit: arrow.Nanosecond})
+	plan.Schema = replaceZonedNanos(plan.Schema, &arrow.TimestampType{Unit: arrow.Nanosecond})
+	return !plan.Schema.Equal(old)
+}
+
+func replaceZonedNanos(columns *arrow.Schema, replacement arrow.DataType) *arrow.Schema {
+	fields := columns.Fields()
+	for i := range fields {
+		fields[i].Type = schema.MapLeaves(fields[i].Type, func(t arrow.DataType) arrow.DataType {
+			if schema.IsZonedNanos(t) {
+				return replacement
+			}
 			return t
+		})
+	}
+	return arrow.NewSchema(fields, nil)
+}
+
+// checkNanoseconds returns an error if SQL would truncate values in columns that the statement can name.
+func (t *boundTable) checkNanoseconds(ctx context.Context) error {
+	var names []string
+	for i, f := range t.plan.Schema.Fields() {
+		if schema.ContainsType(f.Type, schema.IsZonedNanos) && (t.allColumns || t.isNamed(t.columns[i])) {
+			names = append(names, f.Name)
 		}
-		changed = true
-		return &arrow.TimestampType{Unit: arrow.Nanosecond}
 	}
-	for i := range stored {
-		read[i].Type, stored[i].Type = schema.MapLeaves(read[i].Type, removeZone), schema.MapLeaves(stored[i].Type, removeZone)
+	if names == nil {
+		return nil
 	}
-	plan.Stored, plan.Schema = arrow.NewSchema(stored, nil), arrow.NewSchema(read, nil)
-	return changed
+	rows, err := t.plan.Select(ctx, names, nil, 0, true)
+	if err != nil {
+		return err
+	}
+	defer rows.Release()
+	to := replaceZonedNanos(rows.Schema(), arrow.FixedWidthTypes.Timestamp_us)
+	for b, err := range arrowsafe.Each(rows, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return schema.Convert(b, to) }) {
+		if err != nil {
+			return fmt.Errorf("table %v: %w: in SQL, times with a time zone have no nanoseconds, so put these rows without SQL", t, err)
+		}
+		b.Release()
+	}
+	return nil
 }

@@ -52,7 +52,7 @@ func (c *columnRefs) addTable(node map[string]any) {
 		addName(&c.aliases, alias)
 	}
 	renamed, _ := node["column_name_alias"].([]any)
-	c.usesAll = c.usesAll || len(renamed) > 0 // FROM t AS u(a, b) renames columns by position
+	c.usesAll = c.usesAll || len(renamed) > 0 && nodeType != "SUBQUERY" // FROM t AS u(a, b) renames columns by position
 	using, _ := node["using_columns"].([]any)
 	for _, column := range using {
 		name, _ := column.(string)

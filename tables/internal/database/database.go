@@ -3,6 +3,7 @@
 package database
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -178,11 +179,11 @@ func (d *Database) schema(n duckdb.IdxT, column func(duckdb.IdxT) (string, duckd
 	var hugeInts []int
 	for i := range names {
 		names[i], types[i] = column(duckdb.IdxT(i))
-		switch duckdb.GetTypeId(types[i]) {
+		switch id := duckdb.GetTypeId(types[i]); id {
 		case duckdb.TypeInvalid, duckdb.TypeAny:
 			if types[i].Ptr != nil {
-				if err := checkConvertible(types[i]); err != nil && !strings.Contains(err.Error(), "UNKNOWN") {
-					break // arrowSchema fails below, and the error is reported there
+				if err := checkConvertible(types[i]); err == nil && id == duckdb.TypeInvalid || err != nil && !strings.Contains(err.Error(), "UNKNOWN") {
+					break // the error is reported below
 				}
 			}
 			// The type depends on the statement's parameters.
@@ -200,6 +201,11 @@ func (d *Database) schema(n duckdb.IdxT, column func(duckdb.IdxT) (string, duckd
 			}
 		}
 	}
+	for i, t := range types {
+		if name := inexact(t); err == nil && name != "" {
+			return nil, nil, &sqlerror.Error{Err: fmt.Errorf("column %q: Arrow has no type for %s: cast it, for example to VARCHAR", names[i], name)}
+		}
+	}
 	if err != nil || len(hugeInts) == 0 {
 		return raw, raw, err
 	}
@@ -208,6 +214,39 @@ func (d *Database) schema(n duckdb.IdxT, column func(duckdb.IdxT) (string, duckd
 		fields[i].Type = arrow.PrimitiveTypes.Int64
 	}
 	return raw, arrow.NewSchema(fields, nil), nil
+}
+
+// inexactTypes are the types that DuckDB converts to another type in Arrow, or to bytes of its own.
+var inexactTypes = map[duckdb.Type]string{
+	duckdb.TypeUHugeInt: "UHUGEINT", duckdb.TypeBit: "BIT", duckdb.TypeTimeTZ: "TIME WITH TIME ZONE", duckdb.TypeBigNum: "BIGNUM",
+	duckdb.TypeInvalid: "GEOMETRY", // the C API lacks it
+}
+
+// inexact returns the name of a type in inexactTypes that t is or contains, or "".
+func inexact(t duckdb.LogicalType) string {
+	id, children := duckdb.GetTypeId(t), []duckdb.LogicalType{}
+	switch id {
+	case duckdb.TypeList:
+		children = append(children, duckdb.ListTypeChildType(t))
+	case duckdb.TypeArray:
+		children = append(children, duckdb.ArrayTypeChildType(t))
+	case duckdb.TypeMap:
+		children = append(children, duckdb.MapTypeKeyType(t), duckdb.MapTypeValueType(t))
+	case duckdb.TypeStruct:
+		for i := range duckdb.StructTypeChildCount(t) {
+			children = append(children, duckdb.StructTypeChildType(t, i))
+		}
+	case duckdb.TypeUnion:
+		for i := range duckdb.UnionTypeMemberCount(t) {
+			children = append(children, duckdb.UnionTypeMemberType(t, i))
+		}
+	}
+	name := inexactTypes[id]
+	for i := range children {
+		name = cmp.Or(name, inexact(children[i]))
+		duckdb.DestroyLogicalType(&children[i])
+	}
+	return name
 }
 
 // Finish ends the statement. After that, the database reads no more files. A described statement stays prepared.

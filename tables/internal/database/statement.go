@@ -95,8 +95,12 @@ func (d *Database) parse(sql string) ([]byte, error) {
 		return nil, decodeError(sql, duckdb.ResultError(&result))
 	}
 	tree := (*duckdb.StringT)(duckdb.VectorGetData(duckdb.DataChunkGetVector(chunk, 0)))
-	return []byte(duckdb.StringTData(tree)), nil
+	return notFinite.ReplaceAll([]byte(duckdb.StringTData(tree)), []byte(`"value":null`)), nil
 }
+
+// notFinite matches infinite constants and NaN, which DuckDB writes although JSON has no such numbers. It matches nothing
+// within a string, where each quote follows a backslash.
+var notFinite = regexp.MustCompile(`"value":-?(Infinity|NaN)`)
 
 type walker struct {
 	sql   string

@@ -4,7 +4,9 @@ package database
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -13,6 +15,7 @@ import (
 	duckdb "github.com/duckdb/duckdb-go-bindings"
 
 	"github.com/go-partd/partd/internal/canceled"
+	"github.com/go-partd/partd/tables/internal/sqlerror"
 )
 
 // stream is the result of a running statement.
@@ -114,11 +117,87 @@ func (s *stream) Next() (arrow.RecordBatch, error) {
 		return nil, nil
 	}
 	batch, err := arrowBatch(s.options, s.raw, chunk)
-	if err != nil || s.shown == s.raw {
-		return batch, err
+	if err != nil {
+		return nil, err
+	}
+	for i, c := range batch.Columns() {
+		if c.DataType().ID() == arrow.DECIMAL128 {
+			continue // convertHugeInts checks HUGEINT
+		}
+		if err := checkRange(c); err != nil {
+			batch.Release()
+			return nil, &sqlerror.Error{Err: fmt.Errorf("column %q contains %w: cast it to VARCHAR, or leave it out", batch.ColumnName(i), err)}
+		}
+	}
+	if s.shown == s.raw {
+		return batch, nil
 	}
 	defer batch.Release()
 	return convertHugeInts(batch, s.shown)
+}
+
+// checkRange returns an error if an array contains a value that Arrow's types do not have. The highest timestamp_ns is not
+// one of them: programs use it as the end of time.
+func checkRange(a arrow.Array) error {
+	switch a := a.(type) {
+	case *array.Date32:
+		if bits := orOf(a.Date32Values()); bits >= 0 && bits < 1<<30 {
+			return nil
+		}
+		for i, v := range a.Date32Values() {
+			if (v == math.MaxInt32 || v == -math.MaxInt32) && a.IsValid(i) {
+				return errors.New("an infinite date")
+			}
+		}
+	case *array.Timestamp:
+		if bits := orOf(a.TimestampValues()); bits >= 0 && bits < 1<<62 || a.DataType().(*arrow.TimestampType).Unit == arrow.Nanosecond {
+			return nil
+		}
+		for i, v := range a.TimestampValues() {
+			if (v == math.MaxInt64 || v == -math.MaxInt64) && a.IsValid(i) {
+				return errors.New("an infinite timestamp")
+			}
+		}
+	case *array.Time64:
+		for i, v := range a.Time64Values() {
+			if int64(v) == int64(24*time.Hour/unitOf(a).Multiplier()) && a.IsValid(i) {
+				return errors.New("the time 24:00:00")
+			}
+		}
+	case *array.Decimal128:
+		for i, v := range a.Values() {
+			if !v.FitsInPrecision(38) && a.IsValid(i) { // a HUGEINT
+				return errors.New("an integer of more than 38 digits")
+			}
+		}
+	case *array.Struct:
+		return checkRanges(a.NumField(), a.Field)
+	case array.Union:
+		return checkRanges(a.NumFields(), a.Field)
+	case array.ListLike:
+		return checkRange(a.ListValues())
+	}
+	return nil
+}
+
+// orOf returns the bits that any of the values has. It is several times faster than a comparison of each value.
+func orOf[T arrow.Date32 | arrow.Timestamp](values []T) (bits T) {
+	for ; len(values) >= 4; values = values[4:] {
+		bits |= values[0] | values[1] | values[2] | values[3]
+	}
+	for _, v := range values {
+		bits |= v
+	}
+	return bits
+}
+
+func checkRanges(n int, field func(int) arrow.Array) error {
+	for i := range n {
+		if err := checkRange(field(i)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // convertHugeInts converts a batch to the result's schema, where int64 replaces 128-bit integers.

@@ -1,6 +1,7 @@
 package schema
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,8 +14,10 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/compute"
 	"github.com/apache/arrow-go/v18/arrow/decimal"
 	"github.com/apache/arrow-go/v18/arrow/decimal128"
+	"github.com/apache/arrow-go/v18/arrow/extensions"
 	"github.com/apache/arrow-go/v18/arrow/float16"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/google/uuid"
 
 	"github.com/go-partd/partd/tables/internal/take"
 )
@@ -78,6 +81,12 @@ func ConvertArray(a arrow.Array, to arrow.DataType) (arrow.Array, error) {
 			physical[i] = from.GetPhysicalIndex(i)
 		}
 		return expand(from.Values(), physical, to)
+	case *extensions.UUIDArray:
+		if to.ID() == arrow.STRING { // the type of a UUID that SQL returns
+			b := array.NewStringBuilder(allocator)
+			return mapValues(from, b, func(v uuid.UUID) { b.Append(v.String()) }), nil
+		}
+		return ConvertArray(from.Storage(), to)
 	case array.ExtensionArray:
 		return ConvertArray(from.Storage(), to)
 	}
@@ -85,6 +94,9 @@ func ConvertArray(a arrow.Array, to arrow.DataType) (arrow.Array, error) {
 	case *arrow.NullType:
 		return array.NewNull(a.Len()), nil
 	case arrow.ExtensionType:
+		if texts, ok := a.(*array.String); ok && to.ExtensionName() == uuidName {
+			return parseUUIDs(texts)
+		}
 		storage, err := ConvertArray(a, to.StorageType())
 		if err != nil {
 			return nil, err
@@ -113,6 +125,14 @@ func ConvertArray(a arrow.Array, to arrow.DataType) (arrow.Array, error) {
 		return nil, fmt.Errorf("cannot convert to %s: %w", to, err)
 	}
 	return result, nil
+}
+
+var uuidName = extensions.NewUUIDType().ExtensionName()
+
+func parseUUIDs(texts *array.String) (_ arrow.Array, err error) {
+	b := extensions.NewUUIDBuilder(allocator)
+	result := mapValues(texts, b, func(v string) { err = cmp.Or(b.AppendValueFromString(v), err) })
+	return result, err
 }
 
 func expand(values arrow.Array, indices []int, to arrow.DataType) (arrow.Array, error) {

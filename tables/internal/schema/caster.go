@@ -197,21 +197,60 @@ func (c *Caster) column(batch arrow.RecordBatch, i int) (arrow.Array, error) {
 
 // checkExact returns an error unless typ can represent all values of a stored column exactly.
 func checkExact(column string, a arrow.Array, typ arrow.DataType) error {
-	converted, err := ConvertArray(a, typ)
-	if err == nil {
-		defer converted.Release()
-		var restored arrow.Array
-		if restored, err = ConvertArray(converted, a.DataType()); err == nil {
-			defer restored.Release()
-			if !array.ApproxEqual(a, restored, array.WithAbsTolerance(0), array.WithNaNsEqual(true)) {
-				err = fmt.Errorf("cannot convert to %s: the value would change", typ)
-			}
-		}
-	}
+	converted, err := convertExactly(a, typ)
 	if err != nil {
 		return &Error{column, fmt.Errorf("the column contains a value that the table's type cannot represent: %w", err)}
 	}
+	converted.Release()
 	return nil
+}
+
+// convertExactly converts an array to a type that can represent all its values exactly.
+func convertExactly(a arrow.Array, typ arrow.DataType) (arrow.Array, error) {
+	converted, err := ConvertArray(a, typ)
+	if err != nil {
+		return nil, err
+	}
+	restored, err := ConvertArray(converted, a.DataType())
+	if err == nil {
+		defer restored.Release()
+		if !array.ApproxEqual(a, restored, array.WithAbsTolerance(0), array.WithNaNsEqual(true)) {
+			err = fmt.Errorf("cannot convert to %s: the value would change", typ)
+		}
+	}
+	if err != nil {
+		converted.Release()
+		return nil, err
+	}
+	return converted, nil
+}
+
+// FromSQL returns the schema of a query's rows after [CastSQL]: columns of a table have the table's types, some of which
+// SQL lacks.
+func FromSQL(result, columns *arrow.Schema) *arrow.Schema {
+	fields := result.Fields()
+	for i, f := range fields {
+		if indices := columns.FieldIndices(f.Name); len(indices) == 1 && columns.Field(indices[0]).Type.ID() != arrow.NULL {
+			fields[i].Type = columns.Field(indices[0]).Type
+		}
+	}
+	return arrow.NewSchema(fields, nil)
+}
+
+// CastSQL converts a query's rows to the schema to, or returns an [Error] if a value does not fit.
+func CastSQL(batch arrow.RecordBatch, to *arrow.Schema) (arrow.RecordBatch, error) {
+	columns := make([]arrow.Array, batch.NumCols())
+	defer releaseAll(columns)
+	for i, a := range batch.Columns() {
+		var err error
+		if typ := to.Field(i).Type; arrow.TypeEqual(a.DataType(), typ) {
+			a.Retain()
+			columns[i] = a
+		} else if columns[i], err = convertExactly(a, typ); err != nil {
+			return nil, &Error{to.Field(i).Name, err}
+		}
+	}
+	return array.NewRecordBatch(to, columns, batch.NumRows()), nil
 }
 
 func releaseAll(columns []arrow.Array) {

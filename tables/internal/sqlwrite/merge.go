@@ -106,6 +106,9 @@ func (p *parser) action(st *Statement) (err error) {
 	if a.ByName && a.When == NotMatchedBySource {
 		return p.wrap(start, errors.New("there is no row of the source: write UPDATE SET column = value"))
 	}
+	if slices.ContainsFunc(st.Actions, func(earlier Action) bool { return earlier.When == a.When && earlier.If == "" }) {
+		return p.wrap(start, errors.New("no row reaches this WHEN: an earlier one of the same kind has no condition"))
+	}
 	st.Actions = append(st.Actions, a)
 	return nil
 }

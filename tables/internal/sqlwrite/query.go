@@ -136,7 +136,18 @@ func (st *Statement) InsertQuery(columns []Column, queryColumns []string, n, tim
 
 // repeated returns an expression with the parameters of set number set. A set has n parameters.
 func repeated(expression string, n, set int) (string, error) {
-	tokens, err := lex(expression)
+	return replaceParameters(expression, func(name string) string { return "$" + RepeatedName(name, n, set) })
+}
+
+// NullParameters returns a query with NULL in place of each parameter. Its columns have the same names.
+func NullParameters(query string) string {
+	query, _ = replaceParameters(query, func(string) string { return "NULL" }) // Parse has found no errors
+	return query
+}
+
+// replaceParameters replaces the parameters in a part of a statement. replace receives the name of each.
+func replaceParameters(text string, replace func(name string) string) (string, error) {
+	tokens, err := lex(text)
 	if err != nil {
 		return "", err
 	}
@@ -144,11 +155,11 @@ func repeated(expression string, n, set int) (string, error) {
 	last := 0
 	for _, t := range tokens {
 		if t.kind == parameter {
-			b.WriteString(expression[last:t.start] + "$" + RepeatedName(expression[t.start+1:t.end], n, set))
+			b.WriteString(text[last:t.start] + replace(text[t.start+1:t.end]))
 			last = t.end
 		}
 	}
-	return b.String() + expression[last:], nil
+	return b.String() + text[last:], nil
 }
 
 // RepeatedName returns the name that a parameter has in set number set, if a query has several sets of parameters. name
@@ -213,26 +224,8 @@ func (st *Statement) ChangeQuery(target string, columns []Column, sourceColumns 
 	if st.Verb == Delete {
 		c.Actions = []ChangeAction{{Kind: Delete}}
 	}
-	// selected returns a SELECT without FROM: the row's position, the expression action, and the new values. If applies
-	// is false for an action, selected leaves out the action's values.
-	selected := func(action string, applies func(When) bool) string {
-		list := fmt.Sprintf("SELECT %[1]s.%[2]s, %[1]s.%[3]s, %[4]s AS %[5]s", alias, sqlquote.Name(FileColumn), sqlquote.Name(RowColumn), action, sqlquote.Name(actionColumn))
-		for v, i := range c.Values {
-			value := ""
-			for k, a := range st.Actions {
-				if e, ok := expressions[i][k]; ok && applies(a.When) {
-					value += fmt.Sprintf(" WHEN %d THEN %s", k, e)
-				}
-			}
-			if value == "" {
-				value = columns[i].cast("")
-			} else {
-				value = "CASE " + sqlquote.Name(actionColumn) + value + " END"
-			}
-			list += ", " + value + " AS " + sqlquote.Name("partd value "+strconv.Itoa(v))
-		}
-		return list
-	}
+	position := fmt.Sprintf("SELECT %[1]s.%[2]s, %[1]s.%[3]s, ", alias, sqlquote.Name(FileColumn), sqlquote.Name(RowColumn))
+	as := func(v int) string { return " AS " + sqlquote.Name("partd value "+strconv.Itoa(v)) }
 	const sorted = " ORDER BY 1, 2"
 	from := " FROM " + target + " AS " + alias
 	if st.Verb != Merge {
@@ -242,15 +235,32 @@ func (st *Statement) ChangeQuery(target string, columns []Column, sourceColumns 
 		if st.Where != "" {
 			from += " WHERE (" + st.Where + "\n)"
 		}
-		c.SQL = st.with() + selected("0", func(When) bool { return true }) + from + sorted
+		c.SQL = st.with() + position + "0 AS " + sqlquote.Name(actionColumn)
+		for v, i := range c.Values {
+			c.SQL += ", " + expressions[i][0] + as(v)
+		}
+		c.SQL += from + sorted
 		return c, nil
 	}
 	with, source, err := st.source()
 	if err != nil {
 		return nil, err
 	}
+	// The result of an action is a row: the action's index, and the new values. DuckDB evaluates an expression again
+	// wherever its alias is used, so conditions and values are parts of one expression.
+	results := make([]string, len(st.Actions))
+	for k, a := range st.Actions {
+		results[k] = strconv.Itoa(k)
+		if a.Kind == "NOTHING" {
+			results[k] = "CAST(NULL AS INTEGER)"
+		}
+		for _, i := range c.Values {
+			results[k] += ", " + orNull(expressions[i][k])
+		}
+	}
+	result := func(cases string) string { return cases + " AS " + sqlquote.Name(actionColumn) }
 	var parts []string
-	if matched, notMatched := st.caseOf(Matched), st.caseOf(NotMatched); matched+notMatched != "" {
+	if matched, notMatched := st.caseOf(Matched, results), st.caseOf(NotMatched, results); matched+notMatched != "" {
 		join := " JOIN "
 		if notMatched != "" {
 			join = " LEFT JOIN "
@@ -259,16 +269,20 @@ func (st *Statement) ChangeQuery(target string, columns []Column, sourceColumns 
 		if st.Using != "" {
 			condition = " USING " + st.Using
 		}
-		action := fmt.Sprintf("CASE WHEN %s.%s IS NOT NULL THEN %s ELSE %s END", alias, sqlquote.Name(RowColumn), orNull(matched), orNull(notMatched))
-		parts = append(parts, selected(action, func(w When) bool { return w != NotMatchedBySource })+" FROM "+source+"\n"+join+target+" AS "+alias+condition)
+		cases := fmt.Sprintf("CASE WHEN %s.%s IS NOT NULL THEN %s ELSE %s END", alias, sqlquote.Name(RowColumn), orNull(matched), orNull(notMatched))
+		parts = append(parts, position+result(cases)+" FROM "+source+"\n"+join+target+" AS "+alias+condition)
 	}
-	if unmatched := st.caseOf(NotMatchedBySource); unmatched != "" {
+	if unmatched := st.caseOf(NotMatchedBySource, results); unmatched != "" {
 		if st.Using != "" {
 			return nil, errors.New("WHEN NOT MATCHED BY SOURCE needs ON instead of USING")
 		}
-		parts = append(parts, selected(unmatched, func(w When) bool { return w == NotMatchedBySource })+from+" WHERE NOT EXISTS (SELECT 1 FROM "+source+"\n WHERE ("+st.On+"\n))")
+		parts = append(parts, position+result(unmatched)+from+" WHERE NOT EXISTS (SELECT 1 FROM "+source+"\n WHERE ("+st.On+"\n))")
 	}
-	c.SQL = with + "SELECT * FROM (" + strings.Join(parts, " UNION ALL ") + ") WHERE " + sqlquote.Name(actionColumn) + " IS NOT NULL" + sorted
+	c.SQL = with + "SELECT " + sqlquote.Name(FileColumn) + ", " + sqlquote.Name(RowColumn) + ", " + sqlquote.Name(actionColumn) + "[1]"
+	for v, i := range c.Values {
+		c.SQL += ", " + columns[i].cast(fmt.Sprintf("%s[%d]", sqlquote.Name(actionColumn), v+2)) + as(v)
+	}
+	c.SQL += " FROM (" + strings.Join(parts, " UNION ALL ") + ") WHERE " + sqlquote.Name(actionColumn) + "[1] IS NOT NULL" + sorted
 	return c, nil
 }
 
@@ -277,7 +291,8 @@ func (st *Statement) ChangeQuery(target string, columns []Column, sourceColumns 
 func (st *Statement) source() (with, source string, err error) {
 	with, source = st.with(), st.From
 	tokens, err := lex(source)
-	if err != nil || st.caseOf(NotMatchedBySource) == "" || tokens[0].upper != "(" {
+	isUsedTwice := slices.ContainsFunc(st.Actions, func(a Action) bool { return a.When == NotMatchedBySource })
+	if err != nil || !isUsedTwice || tokens[0].upper != "(" {
 		return with, source, err
 	}
 	if first := slices.IndexFunc(tokens, func(t token) bool { return t.upper != "(" }); !slices.Contains(queryWords, tokens[first].upper) { // a join
@@ -307,23 +322,19 @@ func orNull(expression string) string {
 	return expression
 }
 
-// caseOf returns an expression for the index of the action on a row that when selects, or "" if there is no such
-// action. The first action whose condition is true applies. The index of DO NOTHING is NULL.
-func (st *Statement) caseOf(when When) string {
+// caseOf returns an expression for the result of the action on a row that when selects, or "" if there is no such
+// action. The first action whose condition is true applies.
+func (st *Statement) caseOf(when When, results []string) string {
 	cases := ""
 	for k, a := range st.Actions {
 		if a.When != when {
 			continue
 		}
-		index := strconv.Itoa(k)
-		if a.Kind == "NOTHING" {
-			index = "NULL"
-		}
 		condition := "true"
 		if a.If != "" {
 			condition = "(" + a.If + "\n)"
 		}
-		cases += " WHEN " + condition + " THEN " + index
+		cases += " WHEN " + condition + " THEN row(" + results[k] + ")"
 	}
 	if cases == "" {
 		return ""
@@ -384,11 +395,17 @@ func (st *Statement) sourceName() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	t := tokens[len(tokens)-1]
-	if t.kind > quoted {
+	last := len(tokens) - 1
+	for tokens[last].upper == ")" || tokens[last].depth > 0 { // s(a, b) names the source's columns
+		last--
+	}
+	if tokens[last].upper == "(" {
+		last--
+	}
+	if last < 0 || tokens[last].kind > quoted {
 		return "", errors.New("name the source of the MERGE: USING (…) AS source")
 	}
-	return st.From[t.start:t.end], nil
+	return st.From[tokens[last].start:tokens[last].end], nil
 }
 
 // TypesQuery returns a query without rows whose columns are st.Types.

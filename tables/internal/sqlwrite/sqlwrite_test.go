@@ -13,7 +13,7 @@ func TestRefused(t *testing.T) {
 	returning := "RETURNING is not supported: a change returns its number of rows"
 	conflict := "tables have no unique index: use MERGE INTO"
 	for sql, want := range map[string]string{
-		"MERGE INTO t USING u ON t.i = u.i" + strings.Repeat(" WHEN MATCHED THEN DELETE", 101): "at most 100 actions",
+		"MERGE INTO t USING u ON t.i = u.i" + strings.Repeat(" WHEN MATCHED AND a THEN DELETE", 101): "at most 100 actions",
 
 		"BEGIN": transaction, "begin transaction": transaction, "START TRANSACTION": transaction, "COMMIT": transaction, "/* x */ ROLLBACK": transaction, "END": transaction,
 		"DELETE FROM t; DELETE FROM u": "only one statement is allowed", "DELETE FROM t; COPY t TO 'x'": "only one statement is allowed",
@@ -73,13 +73,14 @@ func TestRefused(t *testing.T) {
 		"DELETE FROM a.b.c":                  "the table must be",
 		"INSERT INTO t VALUES (1,,3)":        `"," comes where an expression is expected`,
 		"INSERT INTO t VALUES (1), ()":       `")" comes where an expression is expected`,
-		"MERGE INTO t USING u ON true WHEN NOT MATCHED THEN INSERT VALUES (i,,v)": `"," comes where an expression is expected`,
-		"MERGE INTO t USING u ON true WHEN NOT MATCHED THEN INSERT VALUES (,1)":   `"," comes where an expression is expected`,
-		"MERGE INTO t USING u, v ON true WHEN MATCHED THEN DELETE":                "must be one table or one subquery",
-		"MERGE INTO t USING u ON true":                                            "the statement ends where WHEN is expected",
-		"MERGE INTO t USING u ON true WHEN MATCHED THEN INSERT VALUES (1)":        "INSERT does not fit",
-		"MERGE INTO t USING u ON true WHEN NOT MATCHED THEN DELETE":               "DELETE does not fit",
-		"MERGE INTO t USING u ON true WHEN NOT MATCHED THEN UPDATE SET a = 1":     "UPDATE does not fit",
+		"MERGE INTO t USING u ON true WHEN NOT MATCHED THEN INSERT VALUES (i,,v)":                            `"," comes where an expression is expected`,
+		"MERGE INTO t USING u ON true WHEN NOT MATCHED THEN INSERT VALUES (,1)":                              `"," comes where an expression is expected`,
+		"MERGE INTO t USING u, v ON true WHEN MATCHED THEN DELETE":                                           "must be one table or one subquery",
+		"MERGE INTO t USING u ON true WHEN MATCHED THEN DELETE WHEN MATCHED AND a = 1 THEN UPDATE SET a = 1": "no row reaches this WHEN",
+		"MERGE INTO t USING u ON true":                                                                       "the statement ends where WHEN is expected",
+		"MERGE INTO t USING u ON true WHEN MATCHED THEN INSERT VALUES (1)":                                   "INSERT does not fit",
+		"MERGE INTO t USING u ON true WHEN NOT MATCHED THEN DELETE":                                          "DELETE does not fit",
+		"MERGE INTO t USING u ON true WHEN NOT MATCHED THEN UPDATE SET a = 1":                                "UPDATE does not fit",
 	} {
 		_, err := Parse(sql)
 		if err == nil || !strings.Contains(err.Error(), want) {
@@ -155,8 +156,8 @@ func TestQueries(t *testing.T) {
 		"DELETE FROM t x USING u WHERE x.a = ? AND u.b IN (?)": `SELECT "x"."partd file", "x"."partd row", 0 AS "partd action" FROM T AS "x", u
  WHERE (x.a = $1 AND u.b IN ($2)
 ) ORDER BY 1, 2`,
-		"UPDATE t SET a = CASE WHEN b IS DISTINCT FROM 'FROM' THEN 1 END WHERE b = $$ WHERE $$": `SELECT "t"."partd file", "t"."partd row", 0 AS "partd action", CASE "partd action" WHEN 0 THEN CAST((CASE WHEN b IS DISTINCT FROM 'FROM' THEN 1 END
-) AS INTEGER) END AS "partd value 0" FROM T AS "t" WHERE (b = $$ WHERE $$
+		"UPDATE t SET a = CASE WHEN b IS DISTINCT FROM 'FROM' THEN 1 END WHERE b = $$ WHERE $$": `SELECT "t"."partd file", "t"."partd row", 0 AS "partd action", CAST((CASE WHEN b IS DISTINCT FROM 'FROM' THEN 1 END
+) AS INTEGER) AS "partd value 0" FROM T AS "t" WHERE (b = $$ WHERE $$
 ) ORDER BY 1, 2`,
 	} {
 		st, err := Parse(sql)
