@@ -334,3 +334,31 @@ func TestHugeGroupFiles(t *testing.T) {
 		t.Errorf("group with at most 300 open files: %v: %s", err, out)
 	}
 }
+
+// TestGroupEqualNumbers checks that minima, maxima and quantiles of equal numbers in different forms do not depend on
+// the order of the records, and that multiples of 2^64, and floats beyond 2^53, keep their value.
+func TestGroupEqualNumbers(t *testing.T) {
+	for values, want := range map[string]string{
+		"18446744073709551616":                            "18446744073709551616 18446744073709551616 18446744073709551616 18446744073709551616",
+		"-36893488147419103232":                           "-36893488147419103232 -36893488147419103232 -36893488147419103232 -36893488147419103232",
+		"-0.0":                                            "0 0 0 0",
+		"0 -0.0":                                          "0 0 0 0",
+		"1e21 1000000000000000000000":                     "1000000000000000000000 1000000000000000000000 1000000000000000000000 1000000000000000000000",
+		"1e21 1e21 1000000000000000000000":                "1000000000000000000000 1000000000000000000000 1e+21 1000000000000000000000",
+		"18446744073709551616e0 18446744073709551617 5":   "5 18446744073709551617 18446744073709552000 5",
+		"-18446744073709551616e0 18446744073709551617 5.": "-18446744073709552000 18446744073709551617 5 -18446744073709552000",
+	} {
+		numbers := strings.Fields(values)
+		for range len(numbers) {
+			rows := [][]string{{"k", "v"}}
+			for _, n := range numbers {
+				rows = append(rows, []string{"a", n})
+			}
+			out := outputRows(t, "group", "--by", "k", "--agg", "min(v),max(v),median(v),quantile(v,0)", writeRows(t, "rows.csv", rows))
+			if got := strings.Join(out[0][1:], " "); got != want {
+				t.Errorf("min, max, median and smallest of %s = %s, want %s", numbers, got, want)
+			}
+			numbers = append(numbers[1:], numbers[0])
+		}
+	}
+}
