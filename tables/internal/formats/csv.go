@@ -128,7 +128,7 @@ func (c *csvRows) inferColumns(root *column) error {
 		for i, text := range c.values() {
 			if to := root.fields[i]; len(text) > 0 && to.kinds != kindText {
 				k, nanos := kindsOfText(text)
-				to.restrict(k)
+				to.restrict(k, c.line())
 				to.hasNanos = to.hasNanos || nanos
 			}
 		}
