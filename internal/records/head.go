@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
+	"slices"
 
 	"github.com/go-partd/partd"
 )
@@ -104,6 +106,28 @@ func checkEndings(head []byte, l Layout) error {
 		return nil
 	}
 	return fmt.Errorf("%w: its lines end in CR only, as on old Macintoshes; convert it first: tr '\\r' '\\n' < FILE", ErrUnsupported)
+}
+
+var numberOrDate = regexp.MustCompile(`^ *([-+]?[0-9]*[.,]?[0-9]+([eE][-+]?[0-9]+)?|[0-9]{1,4}[-/.][0-9]{1,2}[-/.][0-9]{1,4}.*) *$`)
+
+// DataInHeader returns the index of the first column name that looks like a number or a date, or -1.
+// Such a header may be the first record of a file without a header.
+func DataInHeader(columns []string) int { return slices.IndexFunc(columns, numberOrDate.MatchString) }
+
+// RepeatedName returns the index of a column whose first values include its name, or -1. data is the
+// beginning of a file with a header.
+func RepeatedName(data []byte, l Layout, columns []string) int {
+	s := NewFieldSplitter(l, columns)
+	s.Begin()
+	s.Feed(bytes.TrimPrefix(data, []byte(byteOrderMark)), false)
+	for kind := s.Next(); kind != More && kind != Broken; kind = s.Next() {
+		for i := 0; kind == Data && i < len(columns); i++ {
+			if columns[i] != "" && columns[i] == string(s.Values[i]) {
+				return i
+			}
+		}
+	}
+	return -1
 }
 
 // Start is the beginning of a file.
