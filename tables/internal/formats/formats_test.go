@@ -31,7 +31,7 @@ func fileOf(t testing.TB, name, text string) *Input {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = f.Close() })
-	format, err := ByName(name)
+	format, err := InputByName(name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +50,7 @@ func pipeOf(t testing.TB, name, text string) *Input {
 		_, _ = io.WriteString(w, text)
 		_ = w.Close()
 	}()
-	format, err := ByName(name)
+	format, err := InputByName(name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -197,7 +197,7 @@ func TestErrorPositions(t *testing.T) {
 			t.Errorf("reading %s: got error %v, want %s", c.in.Name, err, c.want)
 		}
 	}
-	if _, err := ByName("rows.txt"); err == nil || !strings.Contains(err.Error(), "set --format to one of csv, jsonl, parquet, arrow") {
+	if _, err := ByName("rows.txt"); err == nil || !strings.Contains(err.Error(), "set --format to one of csv, tsv, jsonl, parquet, arrow") {
 		t.Errorf("ByName of an unknown extension = %v, want an error that lists the formats", err)
 	}
 }
