@@ -23,7 +23,7 @@ var errOpenArray = errors.New("the JSON array is not closed")
 
 // linesOfArray returns r if it contains JSON lines, and a reader that converts the text if it contains an array.
 func linesOfArray(r io.Reader) io.Reader {
-	buffered := bufio.NewReaderSize(r, 64<<10)
+	buffered := bufio.NewReaderSize(r, 4<<10)
 	head, _ := buffered.Peek(4 << 10) // The next read returns the error.
 	if bytes.HasPrefix(bytes.TrimSpace(bytes.TrimPrefix(head, []byte("\ufeff"))), []byte("[")) {
 		return &arrayReader{r: buffered}

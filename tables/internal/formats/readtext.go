@@ -79,7 +79,7 @@ func (in *Input) readText(ctx context.Context) (_ array.RecordReader, err error)
 
 // content returns the text of a file, which may be compressed, and a function that frees its memory.
 func (in *Input) content(file io.Reader) (io.Reader, func(), error) {
-	buffered := bufio.NewReaderSize(file, 64<<10)
+	buffered := bufio.NewReaderSize(file, zfile.HeadSize) // Larger reads do not use the buffer.
 	head, err := buffered.Peek(zfile.HeadSize)
 	if err != nil && err != io.EOF {
 		return nil, nil, fmt.Errorf("%s: %w", in.Name, err)
