@@ -189,6 +189,9 @@ func TestChunksChangeNothing(t *testing.T) {
 		if round%2 > 0 {
 			name, text = "x.jsonl", randomJSON(r)
 		}
+		if strings.HasPrefix(strings.TrimSpace(text), "[") {
+			continue // an array, which sequential does not read
+		}
 		in := fileOf(t, name, text)
 		if r.IntN(4) == 0 {
 			in.Known = known
