@@ -21,6 +21,8 @@ func TestHeaderThatIsData(t *testing.T) {
 	numbers, words := file("n.csv", "7,2,1\n3,5,9\n1,8,4\n"), file("w.tsv", "x\tal\ny\tbo\nx\tc\n")
 	named, years := file("named.csv", "a,b\n1,2\n"), file("y.csv", "name,2026-01-31\nx,5\n")
 	repeated, bad := file("r.csv", "a,b\n1,2\na,b\n"), file("bad.csv", "a,b\nx y z\nq w e\n")
+	pivot, priced := file("p.csv", "country,2019,2020\nFR,1,2\n"), file("q.csv", "id,5.1,n\nx,2,2026-01-31\ny,3,\n")
+	dictionary := file("d.csv", "name,size\nid,8\nname,20\n")
 	store := "log:" + filepath.Join(dir, "store")
 	for _, c := range []struct {
 		args []string
@@ -44,7 +46,11 @@ func TestHeaderThatIsData(t *testing.T) {
 		{[]string{"sort", "--by", "name", years}, `its field 2, "2026-01-31", looks like data`, false},
 		{[]string{"sort", "--by", "a", repeated}, `its field 1, "a", looks like data`, false},
 		{[]string{"join", "--on", "a=name", named, years}, `its field 2, "2026-01-31", looks like data`, false},
+		{[]string{"shuffle", "--by", "name", "--json", "--store", store + "-json", years}, `partd: note: ` + years + `: the first record was read as the header, but its field 2`, false},
 		{[]string{"sort", "--by", "a", named}, "", false},
+		{[]string{"sort", "--by", "country", pivot}, "", false},
+		{[]string{"sort", "--by", "id", priced}, "", false},
+		{[]string{"sort", "--by", "name", dictionary}, "", false},
 		{[]string{"group", "--by", "2", "--skip-bad", bad}, "no record is valid, and 2 bad records", true},
 		{[]string{"sort", "--by", "1", "--skip-bad", "--no-header", bad}, "only the first record is valid, and 2 bad records", true},
 		{[]string{"shuffle", "--by", "a", "--skip-bad", "--store", store, bad}, "no record is valid, and 2 bad records", true},

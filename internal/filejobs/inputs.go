@@ -107,9 +107,9 @@ func (in *Inputs) SeparatorHint(l records.Layout) string {
 // Warnings warns if the records have one field, but would have more with another separator, or if the
 // header looks like data.
 func (in *Inputs) Warnings(l records.Layout) []string {
-	if i := cmp.Or(records.DataInHeader(in.Columns)+1, records.RepeatedName(in.firstBytes, l, in.Columns)+1); i > 0 {
+	if i := records.DataInFirstRecord(in.firstBytes, l, in.Columns); i >= 0 {
 		return []string{fmt.Sprintf("%s: the first record was read as the header, but its field %d, %q, looks like data: if it is data, add --no-header",
-			in.Files[0].Name, i, in.Columns[i-1])}
+			in.Files[0].Name, i+1, in.Columns[i])}
 	}
 	if hint := in.SeparatorHint(l); hint != "" && in.Columns != nil {
 		return []string{"the records have a single field" + hint}

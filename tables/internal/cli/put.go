@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/spf13/cobra"
 
 	"github.com/go-partd/partd/internal/cliutil"
@@ -82,9 +83,8 @@ change the settings of an existing table, use the command "settings".`,
 				return err
 			}
 			defer r.Release()
-			names := schema.Names(r.Schema())
-			if i := records.DataInHeader(names); i >= 0 && (in.Format == formats.CSV || in.Format == formats.TSV) {
-				fmt.Fprintf(a.err, "partd-tables: note: %s: the first line was read as the header, but %q looks like data: if it is data, insert a line with the names\n", in.Name, names[i])
+			if in.Format == formats.CSV || in.Format == formats.TSV {
+				a.noteDataInHeader(in.Name, r.Schema())
 			}
 			counted := &arrowsafe.Counted{RecordReader: r}
 			o := &tables.PutOptions{ID: *id}
@@ -130,6 +130,17 @@ func (a *app) openInput(name string, format formats.Format) (input *formats.Inpu
 		total = info.Size()
 	}
 	return input, total, nil
+}
+
+func (a *app) noteDataInHeader(file string, columns *arrow.Schema) {
+	isNumeric := make([]bool, columns.NumFields())
+	for i, f := range columns.Fields() {
+		isNumeric[i] = arrow.IsInteger(f.Type.ID()) || arrow.IsFloating(f.Type.ID())
+	}
+	names := schema.Names(columns)
+	if i := records.DataInHeader(names, isNumeric, make([]bool, len(names))); i >= 0 {
+		fmt.Fprintf(a.err, "partd-tables: note: %s: the first line was read as the header, but %q looks like data: if it is data, insert a line with the names\n", file, names[i])
+	}
 }
 
 func checkFormat(f formats.Format, isOutput bool) error {

@@ -19,7 +19,7 @@ type arrayReader struct {
 	isClosed bool // the array has ended
 }
 
-var errOpenArray = errors.New("the JSON array is not closed")
+var errOpenArray = errors.New("the JSON array is not closed, or has a comma before its end")
 
 // linesOfArray returns r if it contains JSON lines, and a reader that converts the text if it contains an array.
 func linesOfArray(r io.Reader) io.Reader {

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math/bits"
+	"slices"
 	"strconv"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -35,9 +37,9 @@ const (
 type column struct {
 	name     string
 	kinds    kinds
-	line     int64 // number of the last line that ruled out a kind
-	hasValue bool  // at least one value is not null
-	hasNanos bool  // a time has more than six fractional digits
+	ruledOut [16]int64 // numbers of the lines that first ruled out each kind
+	hasValue bool      // at least one value is not null
+	hasNanos bool      // a time has more than six fractional digits
 	elem     *column
 	fields   []*column
 	byName   map[string]*column // fields, by name
@@ -47,8 +49,8 @@ func newColumn(name string) *column { return &column{name: name, kinds: kindAll}
 
 // restrict rules out all kinds except k, because of a value in the given line.
 func (c *column) restrict(k kinds, line int64) {
-	if c.kinds&^k != 0 {
-		c.line = line
+	for lost := c.kinds &^ k; lost != 0; lost &= lost - 1 {
+		c.ruledOut[bits.TrailingZeros16(uint16(lost))] = line
 	}
 	c.kinds, c.hasValue = c.kinds&k, true
 }
@@ -161,9 +163,9 @@ func (c *column) dataType() (arrow.DataType, error) {
 	case !c.hasValue:
 		return arrow.BinaryTypes.String, nil
 	case c.kinds == 0:
-		return nil, fmt.Errorf("up to line %d, %w", c.line, errMixed)
+		return nil, fmt.Errorf("up to line %d, %w", slices.Max(c.ruledOut[:]), errMixed)
 	case c.kinds == kindNumber:
-		return nil, fmt.Errorf("up to line %d, %w", c.line, errInexact)
+		return nil, fmt.Errorf("up to line %d, %w", slices.Max(c.ruledOut[:]), errInexact)
 	case c.kinds&kindBool != 0:
 		return arrow.FixedWidthTypes.Boolean, nil
 	case c.kinds&kindInt != 0:
@@ -247,8 +249,9 @@ func (c *column) field(name []byte, index int) (*column, error) {
 // merge restricts c to the kinds of later, which is the same column in a later chunk, and adds later's nested columns
 // to c. It returns the number of columns nested in later.
 func (c *column) merge(later *column) (n int, err error) {
-	if c.kinds&^later.kinds != 0 {
-		c.line = later.line
+	for lost := c.kinds &^ later.kinds; lost != 0; lost &= lost - 1 {
+		i := bits.TrailingZeros16(uint16(lost))
+		c.ruledOut[i] = later.ruledOut[i]
 	}
 	c.kinds, c.hasValue, c.hasNanos = c.kinds&later.kinds, c.hasValue || later.hasValue, c.hasNanos || later.hasNanos
 	if later.elem != nil {
