@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
 	"math/big"
@@ -183,15 +184,29 @@ func (a aggregateSpec) compute(all, second []cell) cell {
 	case "max:b":
 		return slices.MaxFunc(nonempty, compareTexts)
 	case "min":
-		return numberCell(slices.MinFunc(nonempty, compareNumbers).text)
+		return extremeCell(slices.MinFunc(nonempty, compareNumbers), nonempty)
 	case "max":
-		return numberCell(slices.MaxFunc(nonempty, compareNumbers).text)
+		return extremeCell(slices.MaxFunc(nonempty, compareNumbers), nonempty)
 	case "median":
 		return quantileOf(nonempty, 0.5)
 	case "quantile":
 		return quantileOf(nonempty, a.fraction)
 	}
 	return a.numericAggregate(nonempty)
+}
+
+// extremeCell returns the expected cell for a minimum or maximum, whose text depends only on the set of the values: it
+// is that of an integer if one of the values equal to c is written as an integer, and otherwise that of a float.
+func extremeCell(c cell, all []cell) cell {
+	c.number, c.bare, c.exactText = true, true, true
+	f, _ := ratOf(c).Float64()
+	text, _ := json.Marshal(f + 0) // turns -0 into 0; a finite float has a text
+	isEqual := func(x cell) bool { return !strings.ContainsAny(x.text, ".e") && ratOf(x).Cmp(ratOf(c)) == 0 }
+	if slices.ContainsFunc(all, isEqual) {
+		text = []byte(ratOf(c).RatString())
+	}
+	c.text = string(text)
+	return c
 }
 
 func countTexts(list []cell) map[string]int {
@@ -210,7 +225,9 @@ func quantileOf(list []cell, fraction float64) cell {
 	value := new(big.Rat).Sub(high, low)
 	value.Mul(value, new(big.Rat).SetFloat64(weight)).Add(value, low)
 	if weight == 0 {
-		return numberCell(value.RatString())
+		c := numberCell(value.RatString())
+		c.rounded = new(big.Rat).Abs(value).Cmp(big.NewRat(1<<53, 1)) > 0 && strings.ContainsAny(list[int(i)].text, ".e")
+		return c
 	}
 	// In floats, the difference of low and high is rounded. If low and high nearly cancel in the
 	// result, the rounding error dominates, so the tolerance depends on both.

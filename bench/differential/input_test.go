@@ -11,13 +11,14 @@ import (
 
 // cell is a value, with its form in JSON and its tolerance.
 type cell struct {
-	text    string
-	bare    bool // a number, true or false in JSON
-	missing bool
-	number  bool    // computed by partd, so compared as a number
-	rounded bool    // computed with floats: the last digits may differ
-	scale   float64 // the magnitude of the numbers from which it was computed
-	list    []cell
+	text      string
+	bare      bool // a number, true or false in JSON
+	missing   bool
+	number    bool    // computed by partd, so compared as a number
+	exactText bool    // compared as text, even if it is a number
+	rounded   bool    // computed with floats: the last digits may differ
+	scale     float64 // the magnitude of the numbers from which it was computed
+	list      []cell
 }
 
 // input is a table and the files that contain it.
@@ -93,10 +94,14 @@ func (r *run) cell(in *input, col, distinct int, missingRate float64) cell {
 	case in.booleans[col]:
 		text := pick(r, "true", "true", "false", "T", "No", "on", "0")
 		return cell{text: text, bare: in.format == "jsonl" && strings.Contains("true false 0", text)}
+	case in.wide[col] && r.maybe(0.2): // multiples of 2^64, equal numbers in several forms, and neighbors beyond 2^53
+		text := pick(r, "18446744073709551616", "-36893488147419103232", "1.8446744073709551616e19", "18446744073709551617",
+			"18446744073709551615", "1e21", "1000000000000000000000", "-1e21", "0", "-0", "-0.0")
+		return cell{text: text, bare: in.format == "jsonl" && r.maybe(0.8)}
 	case in.wide[col] && r.maybe(0.5):
 		return cell{text: fmt.Sprint(pick(r, 1, -1) * (1<<53 + n - distinct/2)), bare: in.format == "jsonl" && r.maybe(0.8)}
 	case in.numeric[col]:
-		text := pick(r, fmt.Sprint(n-distinct/2), fmt.Sprint(n), fmt.Sprintf("%d.%02d", n, r.IntN(100)), fmt.Sprintf("%de2", n))
+		text := pick(r, fmt.Sprint(n-distinct/2), fmt.Sprint(n), fmt.Sprintf("%d.%02d", n, r.IntN(100)), fmt.Sprintf("%de2", n), "-0.0")
 		return cell{text: text, bare: in.format == "jsonl" && r.maybe(0.8)}
 	case in.format == "jsonl" && r.maybe(0.2):
 		return cell{text: pick(r, "true", "false", fmt.Sprint(n)), bare: true}

@@ -191,7 +191,7 @@ func equal(got, want cell, json bool) bool {
 		return slices.EqualFunc(got.list, want.list, func(a, b cell) bool { return equal(a, b, true) })
 	case want.list != nil:
 		want.text = joinList(want.list)
-	case want.number && got.text != "":
+	case want.number && !want.exactText && got.text != "":
 		x, okX := new(big.Rat).SetString(got.text)
 		y, okY := new(big.Rat).SetString(want.text)
 		if !okX || !okY || json && !got.bare {

@@ -114,8 +114,13 @@ func Int(m uint64, negative bool) Number {
 	return Number{Lo: lo, Hi: hi}
 }
 
-// Float returns f as a Number.
-func Float(f float64) Number { return Number{Float: true, Lo: math.Float64bits(f)} }
+// Float returns f as a Number. -0 becomes 0, so that equal floats have the same bits.
+func Float(f float64) Number {
+	if f == 0 {
+		f = 0
+	}
+	return Number{Float: true, Lo: math.Float64bits(f)}
+}
 
 func negate(lo, hi uint64) (uint64, uint64) {
 	lo, borrow := bits.Sub64(0, lo, 0)

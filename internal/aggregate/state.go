@@ -78,7 +78,8 @@ func decodeSum(s []uint64) (Number, bool) {
 // and Number.Hi; the second word is Number.Lo.
 const extremeWords = 2
 
-// setExtreme replaces the extreme s by n if n is smaller (sign -1) or larger (sign 1).
+// setExtreme replaces the extreme s by n if n is smaller (sign -1) or larger (sign 1). Of an integer
+// and an equal float, the integer remains, so that the result does not depend on their order.
 func setExtreme(s []uint64, n Number, sign int) {
 	head := n.Hi<<2 | hasInts
 	if n.Float {
@@ -87,7 +88,11 @@ func setExtreme(s []uint64, n Number, sign int) {
 	replace := false
 	switch _ = s[1]; {
 	case s[0] != head || n.Float:
-		replace = s[0] == 0 || sign*n.Compare(decodeExtreme(s)) > 0
+		order := 1
+		if s[0] != 0 {
+			order = sign * n.Compare(decodeExtreme(s))
+		}
+		replace = order > 0 || order == 0 && !n.Float
 	case sign < 0:
 		replace = n.Lo < s[1]
 	default:

@@ -90,9 +90,7 @@ type fileSummary struct {
 
 func (s *fileSummary) write() error {
 	if !*s.in.quiet {
-		for _, note := range s.Notes {
-			fmt.Fprintln(s.app.err, "partd: note:", note)
-		}
+		writeNotes(s.app.err, s.Notes)
 	}
 	if !*s.out.stats && !*s.in.asJSON {
 		if s.Tally.FirstBad == nil || *s.in.quiet {

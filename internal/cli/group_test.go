@@ -176,8 +176,8 @@ func TestLongKeyOfWideGroup(t *testing.T) {
 	const columns = 930
 	var header, aggregates strings.Builder
 	for i := range columns {
-		fmt.Fprintf(&header, ",%d", i)
-		fmt.Fprintf(&aggregates, "stddev(%d),mean(%[1]d),min(%[1]d),max(%[1]d),", i)
+		fmt.Fprintf(&header, ",c%d", i)
+		fmt.Fprintf(&aggregates, "stddev(c%d),mean(c%[1]d),min(c%[1]d),max(c%[1]d),", i)
 	}
 	cmd := program(t, "group", "--by", "k", "--agg", aggregates.String()+"count", "--threads", "1", "--memory", "16MiB", "--format", "csv", "-")
 	values := strings.Repeat(",", columns) + "\n"
@@ -214,12 +214,12 @@ func TestGroupByColumns(t *testing.T) {
 		} else if seed%8 < 6 {
 			badAt = r.IntN(3000)
 		}
-		text := strings.Join([]string{"k1", "x", "y", "b", "s", "q", "k2"}, sep) + "\n"
+		text := strings.Join([]string{"k1", "x", "y", "b", "s", "quote", "k2"}, sep) + "\n"
 		plain, quoted := text, text
 		for i := range 3000 {
 			row := []string{strings.Repeat(pick(r, "a", "b", "\x00"), r.IntN(9)), number(), number(), pick(r, "", "t", "0", "FALSE"), pick(r, "", "text"), "qqq", pick(r, "", "k", "key", "longer key")}
 			if badAt == i || seed%4 < 2 && r.IntN(50) == 0 {
-				row = pick(r, row[:3], append(row, ""), append([]string{"k", pick(r, "x", ".", "1.2.3", "NaN", "0x1")}, row[2:]...))
+				row = pick(r, row[:3], append(row, ""), append([]string{"k", pick(r, "?", ".", "1.2.3", "NaN", "0x1")}, row[2:]...))
 			}
 			end := pick(r, "\n", "\n", "\r\n", "\n\n")
 			if i == 2999 {
@@ -354,5 +354,33 @@ func TestHugeGroupFiles(t *testing.T) {
 	cmd.Path = "/bin/sh"
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("group with at most 300 open files: %v: %s", err, out)
+	}
+}
+
+// TestGroupEqualNumbers checks that minima, maxima and quantiles of equal numbers in different forms do not depend on
+// the order of the records, and that multiples of 2^64, and floats beyond 2^53, keep their value.
+func TestGroupEqualNumbers(t *testing.T) {
+	for values, want := range map[string]string{
+		"18446744073709551616":             "18446744073709551616 18446744073709551616 18446744073709551616 18446744073709551616",
+		"-36893488147419103232":            "-36893488147419103232 -36893488147419103232 -36893488147419103232 -36893488147419103232",
+		"-0.0":                             "0 0 0 0",
+		"0 -0.0":                           "0 0 0 0",
+		"1e21 1000000000000000000000":      "1000000000000000000000 1000000000000000000000 1000000000000000000000 1000000000000000000000",
+		"1e21 1e21 1000000000000000000000": "1000000000000000000000 1000000000000000000000 1e+21 1000000000000000000000",
+		"18446744073709551616e0 18446744073709551617 5":   "5 18446744073709551617 18446744073709552000 5",
+		"-18446744073709551616e0 18446744073709551617 5.": "-18446744073709552000 18446744073709551617 5 -18446744073709552000",
+	} {
+		numbers := strings.Fields(values)
+		for range len(numbers) {
+			rows := [][]string{{"k", "v"}}
+			for _, n := range numbers {
+				rows = append(rows, []string{"a", n})
+			}
+			out := outputRows(t, "group", "--by", "k", "--agg", "min(v),max(v),median(v),quantile(v,0)", writeRows(t, "rows.csv", rows))
+			if got := strings.Join(out[0][1:], " "); got != want {
+				t.Errorf("min, max, median and smallest of %s = %s, want %s", numbers, got, want)
+			}
+			numbers = append(numbers[1:], numbers[0])
+		}
 	}
 }

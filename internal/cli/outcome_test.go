@@ -200,8 +200,7 @@ func TestOutcomeOfHangingStore(t *testing.T) {
 	})
 }
 
-// TestNoteAboutManyKeys checks that the summary has a note if nearly every record has a unique key, and otherwise has
-// none.
+// TestNoteAboutManyKeys checks that there is a note if nearly every record has a unique key, and otherwise none.
 func TestNoteAboutManyKeys(t *testing.T) {
 	for modulo, want := range map[int]bool{1: true, 2: false} {
 		var file bytes.Buffer
@@ -211,7 +210,7 @@ func TestNoteAboutManyKeys(t *testing.T) {
 		in := program(t, "shuffle", "--by=-1", "--format=text", "-")
 		in.Stdin = &file
 		out, err := in.CombinedOutput()
-		note := "note      nearly every record has a unique key: is --by -1 the right field?\n"
+		note := "partd: note: nearly every record has a unique key: is --by -1 the right field?\n"
 		if err != nil || strings.Contains(string(out), note) != want {
 			t.Errorf("with %d records per key: want the note: %v; got error %v and output\n%s", modulo, want, err, out)
 		}

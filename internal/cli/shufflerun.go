@@ -123,7 +123,7 @@ func (j *shuffleRun) appendRecords(ctx context.Context, cfg records.Config) (err
 		}
 		return nil
 	})
-	if err = cmp.Or(err, filejobs.CheckMembers(&j.tally)); err != nil {
+	if err = cmp.Or(err, filejobs.CheckMembers(&j.tally), j.in.CheckSkipped(&j.tally, j.layout)); err != nil {
 		return j.in.SkipHint(err, j.layout)
 	}
 	for i := range lists {

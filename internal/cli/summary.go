@@ -30,7 +30,9 @@ type summaryRecord struct {
 }
 
 func (j *shuffleRun) summary() error {
-	if *j.flags.quiet && !*j.flags.asJSON {
+	if !*j.flags.quiet {
+		writeNotes(j.app.err, j.notes())
+	} else if !*j.flags.asJSON {
 		return nil
 	}
 	t := &j.tally
@@ -68,9 +70,6 @@ func (j *shuffleRun) writeSummary(w io.Writer) {
 	} else if *j.flags.stats {
 		fmt.Fprintf(w, "proof     %s bytes in, the same number in the store, which has no checksum of records\n", humanize.Comma(j.bytes))
 	}
-	for _, note := range j.notes() {
-		fmt.Fprintf(w, "note      %s\n", note)
-	}
 	if len(j.largest) == 0 {
 		return
 	}
@@ -99,6 +98,12 @@ func keyArgument(k partd.KeyInfo) string {
 		return " -- " + textfmt.ShellQuote(k.Key)
 	}
 	return " " + textfmt.ShellQuote(k.Key)
+}
+
+func writeNotes(w io.Writer, notes []string) {
+	for _, note := range notes {
+		fmt.Fprintln(w, "partd: note:", note)
+	}
 }
 
 func writeResult(out io.Writer, asJSON bool, record any, text func(w io.Writer)) error {

@@ -96,10 +96,7 @@ func (l *numberLists) grow(list *uint64, old []float64) bool {
 
 func (w *groupWorker) addNumber(i int, list *uint64, key []byte, n aggregate.Number) error {
 	x, exact := n.ExactFloat64()
-	switch {
-	case x == 0:
-		x = 0 // also turns -0 into 0
-	case !exact:
+	if !exact {
 		w.recordBuf = n.Append(append(w.recordBuf[:0], wideNumberPart, byte(i), byte(i>>8)))
 		return w.writer.Add(w.g.sortKey(w.sortKeyBuf, key, wideNumberPart), w.recordBuf)
 	}

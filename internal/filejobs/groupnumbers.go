@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/bits"
 	"slices"
+	"strconv"
 
 	"github.com/go-partd/partd/internal/aggregate"
 	"github.com/go-partd/partd/internal/extsort"
@@ -81,7 +82,7 @@ func (c *numberColumn) addWide(text []byte) error {
 			return err
 		}
 	}
-	return c.sort(text)
+	return c.sort(text, 0, text)
 }
 
 func (c *numberColumn) startSorter() (err error) {
@@ -101,14 +102,21 @@ func (c *numberColumn) startSorter() (err error) {
 	return nil
 }
 
+// sortFloat sorts a large float, which is an integer, by all its digits, because the shortest text that
+// identifies it can be on the other side of an integer. An equal integer is before the float.
 func (c *numberColumn) sortFloat(x float64) error {
-	c.text = aggregate.Float(x).Append(c.text[:0])
-	return c.sort(c.text)
+	c.text = strconv.AppendFloat(c.text[:0], x, 'e', -1, 64)
+	digits := c.text
+	if math.Abs(x) >= 1<<53 {
+		digits = strconv.AppendFloat(nil, x, 'f', 0, 64)
+	}
+	return c.sort(digits, 1, c.text)
 }
 
-// sort passes a number to the sorter, which copies text.
-func (c *numberColumn) sort(text []byte) error {
-	c.key, _ = extsort.AppendDecimal(c.key[:0], text) // cannot fail: text is always a number
+// sort passes a number to the sorter, which copies text. Equal numbers are in the order of kind.
+func (c *numberColumn) sort(digits []byte, kind byte, text []byte) error {
+	c.key, _ = extsort.AppendDecimal(c.key[:0], digits) // cannot fail: digits is always a number
+	c.key = append(c.key, kind)
 	return c.writer.Add(c.key, text)
 }
 

@@ -104,8 +104,13 @@ func (in *Inputs) SeparatorHint(l records.Layout) string {
 	return ""
 }
 
-// Warnings warns if the records have one field, but would have more with another separator.
+// Warnings warns if the records have one field, but would have more with another separator, or if the
+// header looks like data.
 func (in *Inputs) Warnings(l records.Layout) []string {
+	if i := records.DataInFirstRecord(in.firstBytes, l, in.Columns); i >= 0 {
+		return []string{fmt.Sprintf("%s: the first record was read as the header, but its field %d, %q, looks like data: if it is data, add --no-header",
+			in.Files[0].Name, i+1, in.Columns[i])}
+	}
 	if hint := in.SeparatorHint(l); hint != "" && in.Columns != nil {
 		return []string{"the records have a single field" + hint}
 	}
@@ -118,6 +123,17 @@ func (in *Inputs) SkipHint(err error, l records.Layout) error {
 		return fmt.Errorf("%w%s (add --skip-bad to skip and count such records)", err, in.SeparatorHint(l))
 	}
 	return err
+}
+
+// CheckSkipped returns an error if every record was bad, or every record except the one that
+// determined the number of fields.
+func (in *Inputs) CheckSkipped(t *records.Tally, l records.Layout) error {
+	isOnlyFirst := t.Records == 1 && l.NoHeader
+	if t.BadRecords == 0 || t.Records > 0 && !isOnlyFirst {
+		return nil
+	}
+	valid := map[bool]string{true: "only the first", false: "no"}[isOnlyFirst]
+	return fmt.Errorf("%s record is valid%s, and %s; the first: %v", valid, in.SeparatorHint(l), textfmt.Plural(t.BadRecords, "bad record"), t.FirstBad)
 }
 
 // openContext is like open, but returns an error when ctx ends, even if open waits for a pipe.

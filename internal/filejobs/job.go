@@ -168,7 +168,7 @@ func (j *job) readConfig(ctx context.Context, cfg records.Config, handle func(*r
 	if err != nil {
 		return err
 	}
-	return cmp.Or(CheckMembers(&j.Tally), CheckTally(&j.Tally))
+	return cmp.Or(CheckMembers(&j.Tally), j.Inputs.CheckSkipped(&j.Tally, j.From), CheckTally(&j.Tally))
 }
 
 type sortRecord struct {

@@ -57,6 +57,7 @@ func (e *joinEngine) plan(j *job) error {
 		return err
 	}
 	e.right.isRight = true
+	j.Notes = right.Inputs.Warnings(right.From)
 	if j.Inputs.Columns == nil && j.From.HasHeader() && right.Inputs.Columns != nil {
 		j.To.NoHeader = false // Run set NoHeader because the left side is empty, but the right side has a header
 	}

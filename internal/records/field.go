@@ -40,9 +40,20 @@ func (l Layout) Resolve(by string, columns []string) (Field, error) {
 			return Field{}, fmt.Errorf("columns %d and %d are both named %q: use one of the numbers",
 				first+1, first+second+2, by)
 		}
-		return Field{Index: first}, nil
 	}
 	n, err := strconv.Atoi(by)
+	position := n - 1
+	if n < 0 {
+		position = len(columns) + n
+	}
+	if first >= 0 {
+		if err == nil && position != first && 0 <= position && position < len(columns) {
+			return Field{}, fmt.Errorf("%q is the name of column %d, but also the number of column %d (%q): use %d for column %d, or %d for column %d; "+
+				"if the first record is not a header, add --no-header", by, first+1, position+1, columns[position],
+				first-len(columns), first+1, position-len(columns), position+1)
+		}
+		return Field{Index: first}, nil
+	}
 	switch {
 	case err != nil && columns != nil:
 		return Field{}, fmt.Errorf("no column is named %q%s; the columns are %s", by, nearest.Hint(by, columns), listColumns(columns))
@@ -54,12 +65,10 @@ func (l Layout) Resolve(by string, columns []string) (Field, error) {
 		return Field{}, ErrFieldZero
 	case columns != nil && (n > len(columns) || n < -len(columns)):
 		return Field{}, fmt.Errorf("there is no column %d; the columns are %s", n, listColumns(columns))
-	case n < 0 && columns != nil:
-		return Field{Index: len(columns) + n}, nil
-	case n < 0:
+	case n < 0 && columns == nil:
 		return Field{Index: n}, nil
 	}
-	return Field{Index: n - 1}, nil
+	return Field{Index: position}, nil
 }
 
 func listColumns(columns []string) string {

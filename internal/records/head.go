@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
+	"strconv"
 
 	"github.com/go-partd/partd"
 )
@@ -104,6 +106,52 @@ func checkEndings(head []byte, l Layout) error {
 		return nil
 	}
 	return fmt.Errorf("%w: its lines end in CR only, as on old Macintoshes; convert it first: tr '\\r' '\\n' < FILE", ErrUnsupported)
+}
+
+var numberOrDate = regexp.MustCompile(`^ *([-+]?[0-9]*[.,]?[0-9]+([eE][-+]?[0-9]+)?|[0-9]{1,4}[-/.][0-9]{1,2}[-/.][0-9]{1,4}.*) *$`)
+
+// DataInHeader returns the index of the first column name that is a number, a date or repeated below, or -1. It also
+// returns -1 if a name is above numbers, so that the record is a header, or if the numbers are successive years.
+func DataInHeader(columns []string, isNumeric, isRepeated []bool) int {
+	first, count, years, year := -1, 0, 0, 0
+	for i, name := range columns {
+		if isNumber := numberOrDate.MatchString(name); !isNumber && isNumeric[i] && name != "" {
+			return -1
+		} else if !isNumber && !isRepeated[i] {
+			continue
+		}
+		if first < 0 {
+			first = i
+		}
+		count++
+		n, _ := strconv.Atoi(name)
+		if n >= 1900 && n < 2100 && (year == 0 || n == year+1) {
+			years++
+		}
+		year = n
+	}
+	if count > 1 && years == count {
+		return -1
+	}
+	return first
+}
+
+// DataInFirstRecord returns the result of [DataInHeader] for data, which is the beginning of a file with a header.
+func DataInFirstRecord(data []byte, l Layout, columns []string) int {
+	isOther, hasNumber, isRepeated := make([]bool, len(columns)), make([]bool, len(columns)), make([]bool, len(columns))
+	s := NewFieldSplitter(l, columns)
+	s.Begin()
+	s.Feed(bytes.TrimPrefix(data, []byte(byteOrderMark)), false)
+	for kind := s.Next(); kind != More && kind != Broken; kind = s.Next() {
+		for i := 0; kind == Data && i < len(columns); i++ {
+			if v := s.Values[i]; len(v) > 0 {
+				isRepeated[i] = isRepeated[i] || columns[i] == string(v)
+				isOther[i] = isOther[i] || !numberOrDate.Match(v)
+				hasNumber[i] = !isOther[i]
+			}
+		}
+	}
+	return DataInHeader(columns, hasNumber, isRepeated)
 }
 
 // Start is the beginning of a file.

@@ -64,7 +64,9 @@ func TestResolve(t *testing.T) {
 		err     string
 	}{
 		{csv, "a", columns, Field{Index: 0}, ""},
-		{csv, "3", columns, Field{Index: 1}, ""}, // a name has priority over a number
+		{csv, "3", columns, Field{}, `"3" is the name of column 2, but also the number of column 3 ("b"): use -3 for column 2, or -2 for column 3; if the first record is not a header, add --no-header`},
+		{csv, "-3", []string{"-3", "b", "c"}, Field{Index: 0}, ""}, // the same column by name and by number
+		{csv, "7", []string{"b", "7"}, Field{Index: 1}, ""},        // no column has the number 7
 		{csv, "4", columns, Field{Index: 3}, ""},
 		{csv, "-4", columns, Field{Index: 0}, ""},
 		{csv, "b", columns, Field{}, `columns 3 and 4 are both named "b": use one of the numbers`},

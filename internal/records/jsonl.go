@@ -59,7 +59,8 @@ func (s *Splitter) findMembers(object []byte) error {
 			return fmt.Errorf("member %q is duplicated", name)
 		}
 		if s.exclusive && !isRequested {
-			return fmt.Errorf("member %q is not a column: the members of the first record are the columns", name)
+			return fmt.Errorf("member %q is not a column: the members of the first record are the columns "+
+				"(to write all members into every record: partd-tables convert FILE -o NEW.jsonl)", name)
 		}
 	}
 	return nil

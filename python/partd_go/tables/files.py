@@ -13,18 +13,20 @@ from ..errors import Misuse, failure
 from .server import IGNORED_ENV_PREFIXES, program
 
 _FORMATS = {".parquet": "parquet", ".pq": "parquet", ".arrow": "arrow", ".feather": "arrow", ".ipc": "arrow", ".arrows": "stream",
-            ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}  # fmt: skip
+            ".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}  # fmt: skip
+_PACKED = (".gz", ".gzip", ".zst", ".zstd", ".bz2", ".bzip2", ".lz4")  # partd-tables unpacks text
 
 
 def reader(path: str | os.PathLike[str], schema: pa.Schema | None = None) -> pa.RecordBatchReader:
     """Returns a reader of a file's rows. Columns of CSV and JSON get the types that schema has for their names, or otherwise types
     that fit all values."""
     name = os.fspath(path)
-    format = _FORMATS.get(os.path.splitext(name)[1].lower())
+    stem, ending = os.path.splitext(name)
+    format = _FORMATS.get((os.path.splitext(stem)[1] if ending.lower() in _PACKED else ending).lower())
     if format is None:
         raise Misuse(f"{name}: the format is not clear from the name: rename it to end with one of {', '.join(_FORMATS)}")
     try:
-        if format in ("csv", "jsonl"):
+        if format in ("csv", "tsv", "jsonl"):
             return _convert(name, format, schema)
         if format == "stream":
             return pa.ipc.open_stream(name)

@@ -149,7 +149,7 @@ column, unless the Arrow file --like contains a column with the same name.`,
 		if err := out.chooseFormat(); err != nil {
 			return err
 		}
-		if _, err := formats.ByName(args[0]); err != nil && *from == "" {
+		if _, err := formats.InputByName(args[0]); err != nil && *from == "" {
 			return cliutil.Usagef("%s: unknown file extension: use --from with one of %s", args[0], strings.Join(formats.Names, ", "))
 		}
 		ctx := cmd.Context()

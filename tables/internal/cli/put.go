@@ -9,21 +9,25 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/spf13/cobra"
 
 	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/internal/progress"
+	"github.com/go-partd/partd/internal/records"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/formats"
+	"github.com/go-partd/partd/tables/internal/schema"
 )
 
 func newPut(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "put [flags] [--] NAME FILE",
 		Short: "Put the rows of a file into a table",
-		Long: `Put the rows of a file into a table: all of them or, on an error, none. FILE is CSV, JSON
-lines, Parquet or Arrow, according to its name or --format; - is the standard input. With --mode
+		Long: `Put the rows of a file into a table: all of them or, on an error, none. FILE is CSV, TSV,
+JSON lines, a JSON array, Parquet or Arrow, according to its name or --format; - is the standard
+input. Text compressed with gzip, zstd, bzip2 or lz4 is detected. With --mode
 append, CSV and JSON lines are read with the table's column types. Otherwise, the type of each column
 is inferred from all its values.
 
@@ -79,6 +83,9 @@ change the settings of an existing table, use the command "settings".`,
 				return err
 			}
 			defer r.Release()
+			if in.Format == formats.CSV || in.Format == formats.TSV {
+				a.noteDataInHeader(in.Name, r.Schema())
+			}
 			counted := &arrowsafe.Counted{RecordReader: r}
 			o := &tables.PutOptions{ID: *id}
 			var newSettings tables.Settings
@@ -103,10 +110,10 @@ func (a *app) openInput(name string, format formats.Format) (input *formats.Inpu
 	if name == "-" {
 		input.Name = "standard input"
 		if format == "" {
-			return nil, 0, cliutil.Usagef("standard input needs --format: csv, jsonl, parquet or arrow")
+			return nil, 0, cliutil.Usagef("standard input needs --format: csv, tsv, jsonl, parquet or arrow")
 		}
 	} else if format == "" {
-		if input.Format, err = formats.ByName(name); err != nil {
+		if input.Format, err = formats.InputByName(name); err != nil {
 			return nil, 0, cliutil.UsageError{Err: err}
 		}
 	}
@@ -125,9 +132,24 @@ func (a *app) openInput(name string, format formats.Format) (input *formats.Inpu
 	return input, total, nil
 }
 
+func (a *app) noteDataInHeader(file string, columns *arrow.Schema) {
+	isNumeric := make([]bool, columns.NumFields())
+	for i, f := range columns.Fields() {
+		isNumeric[i] = arrow.IsInteger(f.Type.ID()) || arrow.IsFloating(f.Type.ID())
+	}
+	names := schema.Names(columns)
+	if i := records.DataInHeader(names, isNumeric, make([]bool, len(names))); i >= 0 {
+		fmt.Fprintf(a.err, "partd-tables: note: %s: the first line was read as the header, but %q looks like data: if it is data, insert a line with the names\n", file, names[i])
+	}
+}
+
 func checkFormat(f formats.Format, isOutput bool) error {
-	if slices.Contains(formats.Names, string(f)) || isOutput && f == formats.Table {
+	if f == formats.Table || f == formats.TSV {
+		if isOutput == (f == formats.Table) {
+			return nil
+		}
+	} else if slices.Contains(formats.Names, string(f)) {
 		return nil
 	}
-	return cliutil.Usagef("--format %q: use csv, jsonl, parquet, arrow%s", f, map[bool]string{true: ", table"}[isOutput])
+	return cliutil.Usagef("--format %q: use csv, jsonl, parquet, arrow, %s", f, map[bool]string{true: "table", false: "tsv"}[isOutput])
 }

@@ -1,6 +1,8 @@
 package definition
 
 import (
+	"fmt"
+
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/go-partd/partd/tables/internal/schema"
@@ -73,7 +75,11 @@ func (e Evolution) ChangesFor(putSchema, columns *arrow.Schema) (changes []Chang
 		case mayWiden && schema.CanWiden(t, f.Type):
 			changes = append(changes, Change{WidenColumn, f})
 		default:
-			return nil, schema.Errorf(f.Name, "it has type %s, and the table has %s%s", f.Type, t, e.reason())
+			hint := ""
+			if schema.CanWiden(t, f.Type) {
+				hint = fmt.Sprintf(": convert the rows, or set the table's evolution to %q, which lets puts widen columns", Compatible)
+			}
+			return nil, schema.Errorf(f.Name, "it has type %s, and the table has %s%s%s", f.Type, t, e.reason(), hint)
 		}
 	}
 	for _, f := range columns.Fields() {

@@ -71,6 +71,7 @@ type task struct {
 
 // Read reads a file in a separate process and checks the batches. Where package worker is unsupported, it is [Input.Read].
 func (a *IsolatedReader) Read(ctx context.Context, in *Input) (array.RecordReader, error) {
+	in.IsUncompressed = true
 	if !worker.Supported {
 		return in.Read(ctx)
 	}
@@ -160,7 +161,7 @@ func decode(c *worker.Conn) error {
 	}
 	var r array.RecordReader
 	if err == nil {
-		r, err = (&Input{Name: t.Name, Format: t.Format, Sep: t.Sep, Known: known, File: worker.File()}).Read(context.Background())
+		r, err = (&Input{Name: t.Name, Format: t.Format, Sep: t.Sep, Known: known, IsUncompressed: true, File: worker.File()}).Read(context.Background())
 	}
 	if err != nil {
 		return c.Reply(nil, err)

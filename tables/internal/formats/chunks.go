@@ -50,12 +50,22 @@ type chunk struct {
 func (in *Input) newText(ctx context.Context, r io.Reader) (*text, error) {
 	t := &text{in: in, r: r, size: chunkBytes, allUsed: make(chan struct{})}
 	close(t.allUsed)
-	if in.Format == CSV {
-		t.layout = records.Layout{Format: records.CSV, Sep: in.Sep}
-		return t, t.readHeader(ctx)
+	if in.Format == JSONL {
+		t.r = linesOfArray(r)
 	}
-	t.layout = records.Layout{Format: records.JSONL}
-	return t, nil
+	if err := t.fill(ctx); err != nil {
+		return nil, err
+	}
+	t.block = bytes.TrimPrefix(t.block, []byte("\ufeff"))
+	if in.Format == JSONL {
+		t.layout = records.Layout{Format: records.JSONL}
+		return t, nil
+	}
+	t.layout = records.Layout{Format: records.CSV, Sep: in.Sep}
+	if in.Format == TSV {
+		t.layout.Format = records.TSV
+	}
+	return t, t.readHeader(ctx)
 }
 
 func (t *text) nextChunk(ctx context.Context) (chunk, error) {

@@ -30,10 +30,6 @@ func (t *text) readHeader(ctx context.Context) error {
 	if err := t.layout.Check(); err != nil {
 		return fmt.Errorf("%s: %w", t.in.Name, err)
 	}
-	if err := t.fill(ctx); err != nil {
-		return err
-	}
-	t.block = bytes.TrimPrefix(t.block, []byte("\ufeff"))
 	split := records.NewFieldSplitter(t.layout, nil)
 	split.Begin()
 	var first chunk
@@ -128,7 +124,7 @@ func (c *csvRows) inferColumns(root *column) error {
 		for i, text := range c.values() {
 			if to := root.fields[i]; len(text) > 0 && to.kinds != kindText {
 				k, nanos := kindsOfText(text)
-				to.restrict(k)
+				to.restrict(k, c.line())
 				to.hasNanos = to.hasNanos || nanos
 			}
 		}

@@ -26,6 +26,7 @@ import (
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 
 	"github.com/go-partd/partd/internal/canceled"
+	"github.com/go-partd/partd/internal/zfile"
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/worker"
@@ -34,9 +35,10 @@ import (
 // Format is the name of a format.
 type Format string
 
-// The formats. Table can only be written.
+// The formats. Table can only be written, TSV can only be read.
 const (
 	CSV     Format = "csv"
+	TSV     Format = "tsv" // fields separated by tabs; quotes are data
 	JSONL   Format = "jsonl"
 	Parquet Format = "parquet"
 	Arrow   Format = "arrow"
@@ -44,7 +46,7 @@ const (
 )
 
 // Names lists the formats that can be read.
-var Names = []string{"csv", "jsonl", "parquet", "arrow"}
+var Names = []string{"csv", "tsv", "jsonl", "parquet", "arrow"}
 
 var extensions = map[string]Format{
 	".csv": CSV, ".jsonl": JSONL, ".ndjson": JSONL, ".parquet": Parquet, ".pq": Parquet,
@@ -57,6 +59,18 @@ func ByName(name string) (Format, error) {
 		return f, nil
 	}
 	return "", fmt.Errorf("%s: the file name does not indicate the format: set --format to one of %s", name, strings.Join(Names, ", "))
+}
+
+// InputByName is like ByName for a file to read, which may also be compressed, separated by tabs, or a JSON array.
+func InputByName(name string) (Format, error) {
+	name = zfile.TrimName(name)
+	switch strings.ToLower(filepath.Ext(name)) {
+	case ".tsv", ".tab":
+		return TSV, nil
+	case ".json":
+		return JSONL, nil
+	}
+	return ByName(name)
 }
 
 const (
@@ -80,6 +94,8 @@ type Input struct {
 
 	// Known has columns whose types are not inferred, such as the target table's columns. It can be nil. Only text formats use it.
 	Known *arrow.Schema
+	// IsUncompressed refuses compressed text, because a short file can contain any amount of text.
+	IsUncompressed bool
 	// Count, if not nil, is called after each read with the number of bytes read.
 	Count func(n int)
 }
@@ -90,7 +106,7 @@ func (in *Input) Read(ctx context.Context) (array.RecordReader, error) {
 		return nil, fmt.Errorf("%s: a separator can be set only for csv, not for %s", in.Name, in.Format)
 	}
 	switch in.Format {
-	case CSV, JSONL:
+	case CSV, TSV, JSONL:
 		return in.readText(ctx)
 	case Parquet:
 		return in.readParquet(ctx)

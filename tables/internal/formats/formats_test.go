@@ -31,7 +31,7 @@ func fileOf(t testing.TB, name, text string) *Input {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = f.Close() })
-	format, err := ByName(name)
+	format, err := InputByName(name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +50,7 @@ func pipeOf(t testing.TB, name, text string) *Input {
 		_, _ = io.WriteString(w, text)
 		_ = w.Close()
 	}()
-	format, err := ByName(name)
+	format, err := InputByName(name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -182,7 +182,7 @@ func TestErrorPositions(t *testing.T) {
 		{fileOf(t, "x.jsonl", "{\"a\":1}\n[1]\n"), "x.jsonl, line 2: each line must be a JSON object"},
 		{fileOf(t, "x.jsonl", "{\"a\":1}\n\n{\"a\":\n"), "x.jsonl, line 3: unexpected end of JSON input"},
 		{fileOf(t, "x.jsonl", "{\"a\":1} {}\n"), "x.jsonl, line 1: invalid character '{' after"},
-		{fileOf(t, "x.jsonl", "{\"a\":1}\n{\"a\":\"x\"}\n"), `x.jsonl: column "a": the column contains values of several types`},
+		{fileOf(t, "x.jsonl", "{\"a\":1}\n{\"a\":\"x\"}\n"), `x.jsonl: column "a": up to line 2, the values have several types`},
 		{fileOf(t, "x.jsonl", "\n"), "x.jsonl: the file contains no object"},
 		{fileOf(t, "x.jsonl", `{"a":`+strings.Repeat("[", 200)+strings.Repeat("]", 200)+"}"), "more than 100 levels deep"},
 		{fileOf(t, "x.jsonl", `{"a":"`+strings.Repeat("x", maxRecordSize)), "x.jsonl, line 1: too large: the record is larger than 64 MiB"},
@@ -197,7 +197,7 @@ func TestErrorPositions(t *testing.T) {
 			t.Errorf("reading %s: got error %v, want %s", c.in.Name, err, c.want)
 		}
 	}
-	if _, err := ByName("rows.txt"); err == nil || !strings.Contains(err.Error(), "set --format to one of csv, jsonl, parquet, arrow") {
+	if _, err := ByName("rows.txt"); err == nil || !strings.Contains(err.Error(), "set --format to one of csv, tsv, jsonl, parquet, arrow") {
 		t.Errorf("ByName of an unknown extension = %v, want an error that lists the formats", err)
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math/bits"
+	"slices"
 	"strconv"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -19,6 +21,7 @@ type kinds uint16
 const (
 	kindBool kinds = 1 << iota
 	kindInt
+	kindDecimal // an integer of up to 38 digits in JSON
 	kindFloat
 	kindDate
 	kindTime
@@ -26,15 +29,17 @@ const (
 	kindText
 	kindList
 	kindObject
-	kindAll = kindObject<<1 - 1
+	kindNumber // any number in JSON; not a type
+	kindAll    = kindNumber<<1 - 1
 )
 
 // column collects what is known about the type of a column.
 type column struct {
 	name     string
 	kinds    kinds
-	hasValue bool // at least one value is not null
-	hasNanos bool // a time has more than six fractional digits
+	ruledOut [16]int64 // numbers of the lines that first ruled out each kind
+	hasValue bool      // at least one value is not null
+	hasNanos bool      // a time has more than six fractional digits
 	elem     *column
 	fields   []*column
 	byName   map[string]*column // fields, by name
@@ -42,7 +47,13 @@ type column struct {
 
 func newColumn(name string) *column { return &column{name: name, kinds: kindAll} }
 
-func (c *column) restrict(k kinds) { c.kinds, c.hasValue = c.kinds&k, true }
+// restrict rules out all kinds except k, because of a value in the given line.
+func (c *column) restrict(k kinds, line int64) {
+	for lost := c.kinds &^ k; lost != 0; lost &= lost - 1 {
+		c.ruledOut[bits.TrailingZeros16(uint16(lost))] = line
+	}
+	c.kinds, c.hasValue = c.kinds&k, true
+}
 
 // maxExactInt is 2^53. float64 represents all integers up to maxExactInt exactly.
 const maxExactInt = 1 << 53
@@ -109,6 +120,24 @@ func kindsOfNumber(s []byte) kinds {
 	return kindInt
 }
 
+// kindsOfJSONNumber returns the kinds that represent a JSON number. Only a number with a fraction or an exponent may be
+// rounded to a float.
+func kindsOfJSONNumber(s []byte) kinds {
+	k := kindsOfNumber(s) | kindNumber
+	switch {
+	case k&kindInt != 0 && k&kindFloat != 0:
+		return k | kindDecimal
+	case bytes.ContainsAny(s, ".eE"): // If the number is too large, reading it will report that.
+		return k | kindFloat
+	case string(s) == "-0" || len(bytes.TrimPrefix(s, []byte("-"))) > maxDecimalDigits:
+		return k
+	}
+	if f, err := strconv.ParseFloat(string(s), 64); err == nil && equalsInteger(f, s) {
+		k |= kindFloat
+	}
+	return k | kindDecimal
+}
+
 func kindsOfTime(m moment) kinds {
 	switch {
 	case !m.hasClock:
@@ -119,7 +148,11 @@ func kindsOfTime(m moment) kinds {
 	return kindTime
 }
 
-var errMixed = errors.New("the column contains values of several types, which no column type can represent")
+var (
+	errMixed   = errors.New("the values have several types, which no column type can represent")
+	errInexact = errors.New("neither decimal(38,0) nor float64 can represent all numbers without losing digits of an integer: " +
+		"write the numbers as strings, or append them to a table whose column is a decimal with enough digits")
+)
 
 func (c *column) dataType() (arrow.DataType, error) {
 	unit := arrow.Microsecond
@@ -130,11 +163,15 @@ func (c *column) dataType() (arrow.DataType, error) {
 	case !c.hasValue:
 		return arrow.BinaryTypes.String, nil
 	case c.kinds == 0:
-		return nil, fmt.Errorf("%q: %w", c.name, errMixed)
+		return nil, fmt.Errorf("up to line %d, %w", slices.Max(c.ruledOut[:]), errMixed)
+	case c.kinds == kindNumber:
+		return nil, fmt.Errorf("up to line %d, %w", slices.Max(c.ruledOut[:]), errInexact)
 	case c.kinds&kindBool != 0:
 		return arrow.FixedWidthTypes.Boolean, nil
 	case c.kinds&kindInt != 0:
 		return arrow.PrimitiveTypes.Int64, nil
+	case c.kinds&kindDecimal != 0:
+		return &arrow.Decimal128Type{Precision: maxDecimalDigits}, nil
 	case c.kinds&kindFloat != 0:
 		return arrow.PrimitiveTypes.Float64, nil
 	case c.kinds&kindDate != 0:
@@ -152,19 +189,20 @@ func (c *column) dataType() (arrow.DataType, error) {
 		}
 		return arrow.ListOf(elem), nil
 	}
-	fields, err := fieldsOf(c.fields)
+	fields, err := fieldsOf("field", c.fields)
 	if err != nil {
 		return nil, err
 	}
 	return arrow.StructOf(fields...), nil
 }
 
-func fieldsOf(columns []*column) ([]arrow.Field, error) {
+// fieldsOf returns the fields for columns, which errors call term.
+func fieldsOf(term string, columns []*column) ([]arrow.Field, error) {
 	fields := make([]arrow.Field, len(columns))
 	for i, c := range columns {
 		t, err := c.dataType()
 		if err != nil {
-			return nil, fmt.Errorf("column %w", err)
+			return nil, fmt.Errorf("%s %q: %w", term, c.name, err)
 		}
 		fields[i] = arrow.Field{Name: c.name, Type: t, Nullable: true}
 	}
@@ -179,7 +217,7 @@ func schemaOf(columns []*column, known *arrow.Schema) (*arrow.Schema, error) {
 			fields = append(fields, arrow.Field{Name: c.name, Type: known.Field(known.FieldIndices(c.name)[0]).Type, Nullable: true})
 			continue
 		}
-		inferred, err := fieldsOf([]*column{c})
+		inferred, err := fieldsOf("column", []*column{c})
 		if err != nil {
 			return nil, err
 		}
@@ -211,6 +249,10 @@ func (c *column) field(name []byte, index int) (*column, error) {
 // merge restricts c to the kinds of later, which is the same column in a later chunk, and adds later's nested columns
 // to c. It returns the number of columns nested in later.
 func (c *column) merge(later *column) (n int, err error) {
+	for lost := c.kinds &^ later.kinds; lost != 0; lost &= lost - 1 {
+		i := bits.TrailingZeros16(uint16(lost))
+		c.ruledOut[i] = later.ruledOut[i]
+	}
 	c.kinds, c.hasValue, c.hasNanos = c.kinds&later.kinds, c.hasValue || later.hasValue, c.hasNanos || later.hasNanos
 	if later.elem != nil {
 		if c.elem == nil {

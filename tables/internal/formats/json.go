@@ -47,7 +47,7 @@ func (l *lines) object(line []byte, read func(*jsonReader) error) error {
 	if line[0] == '{' {
 		err = readJSON(line, func(j *jsonReader) error {
 			j.expect('{')
-			j.justOpened = true
+			j.line, j.justOpened = l.line, true
 			return read(j)
 		})
 	}
@@ -82,25 +82,21 @@ func (c *column) inferValue(j *jsonReader, depth int) error {
 	}
 	switch kind {
 	case jsonBool:
-		c.restrict(kindBool)
+		c.restrict(kindBool, j.line)
 	case jsonNumber:
-		if k := kindsOfNumber(text); k != 0 {
-			c.restrict(k)
-		} else {
-			c.restrict(kindFloat)
-		}
+		c.restrict(kindsOfJSONNumber(text), j.line)
 	case jsonString:
 		k := kindText
 		if isNonFinite(text) { // JSON has no numbers for NaN and infinities, so they are written as strings.
-			k |= kindFloat
+			k |= kindFloat | kindNumber
 		} else if len(text) > 0 {
 			textKinds, nanos := kindsOfText(text)
 			k |= textKinds & (kindDate | kindTime | kindZoned)
 			c.hasNanos = c.hasNanos || nanos
 		}
-		c.restrict(k)
+		c.restrict(k, j.line)
 	case jsonArray:
-		c.restrict(kindList)
+		c.restrict(kindList, j.line)
 		if c.elem == nil {
 			c.elem = newColumn(c.name)
 		}
@@ -110,7 +106,7 @@ func (c *column) inferValue(j *jsonReader, depth int) error {
 			}
 		}
 	case jsonObject:
-		c.restrict(kindObject)
+		c.restrict(kindObject, j.line)
 		return c.inferObject(j, depth)
 	}
 	return nil
@@ -159,8 +155,9 @@ var (
 // jsonReader reads and checks JSON value by value. It returns numbers as text, because a float64 would lose digits.
 type jsonReader struct {
 	remaining  []byte
-	justOpened bool // an array or object was entered, and nothing in it has been read yet
-	invalid    bool // the JSON is invalid; the remaining text is then dropped
+	line       int64 // number of the line; 0 if the JSON is not a line of a file
+	justOpened bool  // an array or object was entered, and nothing in it has been read yet
+	invalid    bool  // the JSON is invalid; the remaining text is then dropped
 }
 
 // readJSON calls read for the value in text. If text is not valid JSON, it returns encoding/json's error instead of read's.

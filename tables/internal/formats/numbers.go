@@ -39,7 +39,10 @@ func isBool(s []byte) bool {
 	return false
 }
 
-// parseFloat parses a float with the given number of bits. It rounds fractions and integers beyond int64; it rejects other
+// maxDecimalDigits is the maximum precision of decimals.
+const maxDecimalDigits = 38
+
+// parseFloat parses a float with the given number of bits. It rounds numbers with a fraction or an exponent, and rejects
 // integers that the float cannot represent exactly.
 func parseFloat(s []byte, bits int) (float64, bool) {
 	f, err := strconv.ParseFloat(string(s), bits)
@@ -49,15 +52,23 @@ func parseFloat(s []byte, bits int) (float64, bool) {
 	return f, !losesInteger(s, f, bits)
 }
 
-// losesInteger reports whether s is an int64 that differs from f. It returns false if s has the shortest digits that
+// losesInteger reports whether s is an integer that differs from f. It returns false if s has the shortest digits that
 // parse as f, as in JavaScript, which writes 2^60 as 1152921504606847000.
 func losesInteger(s []byte, f float64, bits int) bool {
-	const exact = 1 << 24 // float32 and float64 represent all integers up to here.
-	if f < exact && f > -exact || len(s) > 20 || bytes.ContainsAny(s, ".eEnN") {
+	exact := 1 << 24 // float32 represents all integers up to here.
+	if bits == 64 {
+		exact = maxExactInt
+	}
+	if math.Abs(f) < float64(exact) || bytes.ContainsAny(s, ".eEnN") {
 		return false
 	}
-	n, err := strconv.ParseInt(string(s), 10, 64)
-	return err == nil && (f >= 1<<63 || int64(f) != n) && string(s) != strconv.FormatFloat(f, 'f', -1, bits)
+	return !equalsInteger(f, s) && string(s) != strconv.FormatFloat(f, 'f', -1, bits)
+}
+
+// equalsInteger reports whether f, the finite float nearest to s, equals the integer s.
+func equalsInteger(f float64, s []byte) bool {
+	n, ok := new(big.Int).SetString(string(s), 10)
+	return ok && new(big.Float).SetInt(n).Cmp(big.NewFloat(f)) == 0
 }
 
 func parseFloat16(s []byte) (float16.Num, bool) {

@@ -1,10 +1,10 @@
 package formats
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"sync/atomic"
 
@@ -14,6 +14,7 @@ import (
 
 	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/records"
+	"github.com/go-partd/partd/internal/zfile"
 )
 
 type rows interface {
@@ -24,7 +25,7 @@ type rows interface {
 }
 
 func (t *text) rows(c chunk) rows {
-	if t.layout.Format == records.CSV {
+	if t.layout.Format != records.JSONL {
 		return t.csvRows(c)
 	}
 	return &lines{in: t.in, remaining: c.data, line: c.linesBefore}
@@ -41,10 +42,12 @@ func (in *Input) readText(ctx context.Context) (_ array.RecordReader, err error)
 			end()
 		}
 	}()
-	if err := in.refuseCompressed(f); err != nil {
+	source, closeFirst, err := in.content(io.NewSectionReader(f, 0, 1<<62))
+	if err != nil {
 		return nil, err
 	}
-	first, err := in.newText(ctx, io.NewSectionReader(f, 0, 1<<62))
+	defer closeFirst()
+	first, err := in.newText(ctx, source)
 	if err != nil {
 		return nil, err
 	}
@@ -52,10 +55,16 @@ func (in *Input) readText(ctx context.Context) (_ array.RecordReader, err error)
 	if err != nil {
 		return nil, err
 	}
-	var source io.Reader = io.NewSectionReader(f, 0, 1<<62)
+	var file io.Reader = io.NewSectionReader(f, 0, 1<<62)
 	if f == in.File {
-		source = in.withCounter(source)
+		file = in.withCounter(file)
 	}
+	source, closeSecond, err := in.content(file)
+	if err != nil {
+		return nil, err
+	}
+	closeFile := end
+	end = func() { closeSecond(); closeFile() }
 	rowText, err := in.newText(ctx, source)
 	if err != nil {
 		return nil, err
@@ -68,19 +77,28 @@ func (in *Input) readText(ctx context.Context) (_ array.RecordReader, err error)
 	}), nil
 }
 
-// refuseCompressed returns an error for a compressed file. The error names the program that decompresses it.
-func (in *Input) refuseCompressed(f *os.File) error {
-	head := make([]byte, 4)
-	n, err := f.ReadAt(head, 0)
+// content returns the text of a file, which may be compressed, and a function that frees its memory.
+func (in *Input) content(file io.Reader) (io.Reader, func(), error) {
+	buffered := bufio.NewReaderSize(file, zfile.HeadSize) // Larger reads do not use the buffer.
+	head, err := buffered.Peek(zfile.HeadSize)
 	if err != nil && err != io.EOF {
-		return fmt.Errorf("%s: %w", in.Name, err)
+		return nil, nil, fmt.Errorf("%s: %w", in.Name, err)
 	}
-	for program, magic := range map[string]string{"gzip": "\x1f\x8b", "zstd": "\x28\xb5\x2f\xfd", "bzip2": "BZh", "xz": "\xfd7zX"} {
-		if strings.HasPrefix(string(head[:n]), magic) {
-			return fmt.Errorf("%s: the file is compressed: decompress it first, with %s -d", in.Name, program)
-		}
+	format := zfile.Detect(head)
+	if strings.HasPrefix(string(head), "\xfd7zX") {
+		format = "xz"
 	}
-	return nil
+	if format == "xz" || in.IsUncompressed && format != zfile.None {
+		return nil, nil, fmt.Errorf("%s: the file is compressed: decompress it first, with %s -d", in.Name, strings.Replace(string(format), "bz2", "bzip2", 1))
+	}
+	if format == zfile.None {
+		return buffered, func() {}, nil
+	}
+	r, err := zfile.NewReader(in.Name, format, buffered, maxRecordSize)
+	if err != nil {
+		return nil, nil, err
+	}
+	return r, func() { _ = r.Close() }, nil // Close only frees memory.
 }
 
 // schema infers the types from all values. It also returns the number of chunks to process concurrently.

@@ -29,12 +29,16 @@ export async function plain(file: File, encoding: string): Promise<Blob> {
 
 export async function beginning(file: File, format: string, encoding?: string, sep?: string): Promise<Beginning> {
   const result: Beginning = { encoding: encoding || "utf-8", sep: sep || ",", rows: [] };
-  if (format !== "csv" && format !== "jsonl") return result;
+  if (format !== "csv" && format !== "tsv" && format !== "jsonl") return result;
   const bytes = await head(unpacked(file));
   if (!encoding) result.encoding = encodingOf(bytes);
   const text = new TextDecoder(result.encoding).decode(bytes, { stream: true });
   if (format === "jsonl") {
     result.rows = text.split("\n").filter((line) => line.trim()).slice(0, 6).map((line) => [line]);
+    return result;
+  }
+  if (format === "tsv") {
+    result.rows = text.split(/\r?\n/, 6).map((line) => line.split("\t"));
     return result;
   }
   const line = text.split("\n", 1)[0].replace(/"[^"]*"/g, "");

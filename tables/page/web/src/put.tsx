@@ -5,7 +5,8 @@ import { type App, bucketName, csv, type FormArgs, href, shown, size } from "./c
 import { beginning, type Beginning, encodings, isPacked, plain, plainName, separators } from "./files";
 import { Dialog, modes, shell, split } from "./forms";
 
-const formats = ["csv", "parquet", "jsonl", "arrow"];
+const formats = ["csv", "tsv", "parquet", "jsonl", "arrow"];
+const otherEndings: Record<string, string> = { tab: "tsv", json: "jsonl", ndjson: "jsonl" };
 
 export function PutDialog({ app, args, close }: { app: App; args: FormArgs; close: () => void }) {
   const [file, setFile] = useState(args.file);
@@ -18,8 +19,8 @@ export function PutDialog({ app, args, close }: { app: App; args: FormArgs; clos
   const id = useRef(crypto.randomUUID());
   const set = (part: Partial<typeof values>) => setValues((v) => ({ ...v, ...part }));
   const { table, mode, format } = values;
-  const text = format === "csv" || format === "jsonl";
-  const columns = format === "csv" ? (detected?.rows[0] ?? []) : [];
+  const text = format === "csv" || format === "tsv" || format === "jsonl";
+  const columns = format === "csv" || format === "tsv" ? (detected?.rows[0] ?? []) : [];
   const encoding = values.encoding || detected?.encoding || "utf-8";
   const sep = values.sep || detected?.sep || ",";
   const buckets = app.tree?.buckets.map((b) => b.name).filter(Boolean) ?? [];
@@ -30,8 +31,8 @@ export function PutDialog({ app, args, close }: { app: App; args: FormArgs; clos
   useEffect(() => {
     if (!file) return;
     id.current = crypto.randomUUID(); // the server applies only one put with an id, so another file needs another id
-    const [, stem, ending] = /^(.*?)(?:\.(csv|parquet|jsonl|arrow))?$/is.exec(plainName(file))!;
-    setValues((v) => ({ ...v, table: v.table || stem, format: ending?.toLowerCase() ?? v.format, encoding: "", sep: "" }));
+    const [, stem, ending] = /^(.*?)(?:\.(csv|tsv|tab|parquet|jsonl|ndjson|json|arrow))?$/is.exec(plainName(file))!;
+    setValues((v) => ({ ...v, table: v.table || stem, format: ending ? (otherEndings[ending.toLowerCase()] ?? ending.toLowerCase()) : v.format, encoding: "", sep: "" }));
     setError("");
   }, [file]);
   useEffect(() => {

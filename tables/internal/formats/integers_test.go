@@ -1,0 +1,84 @@
+package formats
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+)
+
+// TestLargeIntegersOfJSON checks that integers beyond int64 stay exact, or are refused, at every depth and in whatever
+// chunks they are.
+func TestLargeIntegersOfJSON(t *testing.T) {
+	const mixedNumbers, digits38 = "without losing digits of an integer", "99999999999999999999999999999999999999"
+	defer func(n int) { chunkBytes = n }(chunkBytes)
+	for values, want := range map[string]string{
+		"18446744073709551615 18446744073709551614": `decimal(38, 0)`,
+		"9223372036854775807 18446744073709551616":  `decimal(38, 0)`,
+		"-9223372036854775809 5 null":               `decimal(38, 0)`,
+		digits38 + " -" + digits38:                  `decimal(38, 0)`,
+		"1 " + digits38 + "0":                       mixedNumbers,
+		"9007199254740993 1.5":                      mixedNumbers,
+		"1.5 18446744073709551615":                  mixedNumbers,
+		"123456789012345680000 1e5":                 mixedNumbers, // the digits of a float, but not its exact value
+		`"NaN" 9007199254740993`:                    mixedNumbers,
+		"9007199254740994 1.5":                      `float64`,
+		"18446744073709551616 1.5":                  `float64`,
+		"-0 7":                                      `float64`,
+		"7 true":                                    "the values have several types",
+		`"x" 18446744073709551616`:                  "the values have several types",
+	} {
+		for _, form := range []string{`{"a":?}`, `{"a":[?]}`, `{"a":[[?]]}`, `{"a":{"b":[{"c":?}]}}`} {
+			var text strings.Builder
+			for _, v := range strings.Fields(values) {
+				text.WriteString(strings.Replace(form, "?", v, 1) + "\n")
+			}
+			for _, chunkBytes = range []int{1 << 20, 16} {
+				got, err := content(t, fileOf(t, "x.jsonl", text.String()))
+				switch {
+				case err != nil:
+					where := `x.jsonl: column "a": ` + map[bool]string{true: `field "b": field "c": `}[strings.Contains(form, "c")] + "up to line 2, "
+					if !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), where) {
+						t.Errorf("%s:\ngot error %v, want %s…%s", &text, err, where, want)
+					}
+				case !strings.Contains(got, want):
+					t.Errorf("%s:\ngot %s, want %s", &text, got, want)
+				case strings.HasPrefix(want, "decimal"): // decimals are written in quotes
+					if _, rows, _ := strings.Cut(got, "\n"); strings.ReplaceAll(rows, `"`, "") != strings.ReplaceAll(text.String(), `"`, "") {
+						t.Errorf("read %s, want %s", rows, &text)
+					}
+				}
+			}
+		}
+	}
+}
+
+// TestLargeIntegersInFloatColumns checks that existing float columns accept an integer only if it is exact, or consists
+// of the float's shortest digits.
+func TestLargeIntegersInFloatColumns(t *testing.T) {
+	for _, c := range []struct {
+		value      string
+		is64, is32 bool
+	}{
+		{"9007199254740993", false, false},
+		{"18446744073709551615", false, false},
+		{"18446744073709551616", true, true},
+		{"18446744073709552000", true, false},
+		{"18446744000000000000", true, true},
+		{"16777217", true, false},
+		{"-100000000000000000001", false, false},
+		{"1" + strings.Repeat("0", 39), true, false},
+		{"1" + strings.Repeat("0", 38) + "1", false, false},
+		{"18446744073709551615.5", true, true},
+	} {
+		for floatType, want := range map[arrow.DataType]bool{arrow.PrimitiveTypes.Float64: c.is64, arrow.PrimitiveTypes.Float32: c.is32} {
+			for name, text := range map[string]string{"x.csv": "a\n" + c.value + "\n", "x.jsonl": `{"a":` + c.value + "}"} {
+				in := fileOf(t, name, text)
+				in.Known = arrow.NewSchema([]arrow.Field{{Name: "a", Type: floatType}}, nil)
+				if got, err := content(t, in); err == nil != want {
+					t.Errorf("%s in a column of %s: read %s, %v, want success: %t", c.value, floatType, got, err, want)
+				}
+			}
+		}
+	}
+}
