@@ -358,6 +358,9 @@ func runLives(t *testing.T, kind crashKind, seed uint64) (*crashRun, error) {
 	if seed%4 == 3 { // include hot keys
 		h.tableBytes, h.blobBytes, h.readBytes, h.mergeBytes = 16<<10, 2000, 16<<10, 12<<10
 	}
+	if seed%5 == 0 { // scans borrow memory of a table
+		h.maxBatch = h.tableBytes / 6
+	}
 	r := newCrashRun(kind, seed, h)
 	err := r.run(40)
 	if err == nil && r.left != nil {

@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
 // TestLentMemory checks that a scan of a large store uses half of an unused table, that appends during
@@ -70,5 +72,90 @@ func TestLentMemory(t *testing.T) {
 	}
 	if n, tables, lent := arenas(); n != full || tables != 2 || lent {
 		t.Errorf("after the scan, %d tables have %d bytes, and lent is %v, want 2 with %d bytes", tables, n, lent, full)
+	}
+}
+
+// TestLentMemoryIsReturned ends scans early. Each must give the lent memory back.
+func TestLentMemoryIsReturned(t *testing.T) {
+	h := lendingHooks
+	h.fs = vfstest.NewMem()
+	s, err := open("/store", &Options{Memory: MinMemory}, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	appendPieces(t, s, 1000)
+	isLent := func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.tables.lent
+	}
+	for end, keep := range map[string]func(cancel func()) bool{
+		"break":  func(func()) bool { return false },
+		"cancel": func(cancel func()) bool { cancel(); return true },
+		"panic":  func(func()) bool { panic("the consumer fails") },
+		"whole":  func(func()) bool { return true },
+	} {
+		func() {
+			defer func() { _ = recover() }()
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			for _, err := range s.Scan(ctx) {
+				if err != nil {
+					return
+				}
+				if !isLent() {
+					t.Errorf("%s: no table was lent", end)
+				}
+				if !keep(cancel) {
+					return
+				}
+			}
+		}()
+		if isLent() {
+			t.Errorf("%s: the scan ended, but its memory is still lent", end)
+		}
+	}
+}
+
+// TestLargeBatchesWhileLent checks that a table is lent only if an append of the maximum size fits into the rest. Such
+// appends must succeed during a scan.
+func TestLargeBatchesWhileLent(t *testing.T) {
+	for _, c := range []struct {
+		maxBatch int64
+		lends    bool
+	}{{80 << 10, true}, {86 << 10, false}, {200 << 10, false}, {256 << 10, false}} {
+		h := lendingHooks
+		h.fs, h.maxBatch = vfstest.NewMem(), c.maxBatch
+		s, err := open("/store", &Options{Memory: MinMemory}, h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		appendPieces(t, s, 1000)
+		batch := make([]partd.Entry, (c.maxBatch-100)/(3<<10))
+		for i := range batch {
+			batch[i] = partd.Entry{Key: fmt.Sprint(i), Value: make([]byte, 3000)}
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		for _, err := range s.Scan(ctx) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.mu.Lock()
+			if s.tables.lent != c.lends {
+				t.Errorf("with batches of %d bytes, lent is %v, want %v", c.maxBatch, s.tables.lent, c.lends)
+			}
+			s.mu.Unlock()
+			for range 5 {
+				if err := s.Append(ctx, batch...); err != nil {
+					t.Fatal(err)
+				}
+			}
+			break
+		}
+		cancel()
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -208,7 +208,7 @@ func (s *Store) initMemory() error {
 	if s.opts.Memory < 32<<20 {
 		s.blobBytes = 16 << 10
 	}
-	s.maxBatch = int(cmp.Or(h.tableBytes/2, s.opts.Memory/32))
+	s.maxBatch = int(cmp.Or(h.maxBatch, h.tableBytes/2, s.opts.Memory/32))
 	s.tables.bytes = cmp.Or(h.tableBytes, s.opts.Memory*3/8)
 	s.blobBytes = cmp.Or(h.blobBytes, s.blobBytes)
 	m := &s.merging

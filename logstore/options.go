@@ -102,6 +102,7 @@ type hooks struct {
 	fs          vfs.FS
 	hash        func(key string) uint64 // replaces the keyed hash
 	tableBytes  int64                   // size of each of the two tables
+	maxBatch    int64                   // maximum bytes of a write-ahead record; the default is half of tableBytes
 	blobBytes   int                     // minimum length of a blob
 	readBytes   int64                   // maximum bytes that a Scan loads at a time
 	batchBytes  int                     // maximum size of a Scan's batch

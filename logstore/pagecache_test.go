@@ -150,6 +150,19 @@ func TestScarceCache(t *testing.T) {
 	if n, _ := c.pages(s, "evict"); n < (all-old)*9/10 || n > all-old*3/4 {
 		t.Errorf("%d pages of %d were evicted, want those after the first %d", n, all, old)
 	}
+	if err := s.Drop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	c.evicting = false
+	fill(4)
+	if n, _ := c.pages(s, "write back"); n != 0 {
+		t.Errorf("after Drop, which empties the cache, %d pages were written back", n)
+	}
+	c.evicting = true
+	fill(4)
+	if n, _ := c.pages(s, "write back"); n == 0 {
+		t.Error("after Drop, the store did not notice that the cache is small")
+	}
 	c.evicting = false
 	fill(evictTables)
 	written, _ = c.pages(s, "write back")

@@ -131,7 +131,11 @@ func (ts *tables) lend(maxBatch int) int64 {
 func (ts *tables) takeBack() {
 	ts.lent = false
 	for range len(ts.free) {
-		ts.put(<-ts.free)
+		select { // takeTable may take a table meanwhile, without mu
+		case t := <-ts.free:
+			ts.put(t)
+		default:
+		}
 	}
 }
 

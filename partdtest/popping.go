@@ -20,7 +20,11 @@ func pop(e *env) {
 // popTwice passes a key twice to one Pop. Like Get, Pop must return the value both times.
 func popTwice(e *env) {
 	e.append(entry("a", "one"), entry("b", "two"))
-	e.pop("a", "b", "a")
+	values := e.pop("a", "b", "a")
+	clear(values[0])
+	if string(values[2]) != "one" {
+		e.Fatalf("Pop of a key twice returned the same memory, but each value belongs to the caller")
+	}
 	e.check("Pop of a key twice")
 }
 

@@ -89,3 +89,32 @@ func TestValuesOfAnswersAreCharged(t *testing.T) {
 		a.parts(reply{})
 	}
 }
+
+// TestCopiedValuesAreCharged checks that a value that is copied into a buffer counts as memory in use, also while the
+// buffer grows: the old and the new buffer exist at the same time.
+func TestCopiedValuesAreCharged(t *testing.T) {
+	d := partd.NewDict()
+	s, _ := serve(t, d, nil)
+	nc, peer := net.Pipe()
+	defer peer.Close()
+	c := newConn(s, nc, 1)
+	defer c.discard()
+	for _, size := range []int{70_000, 250_000, keepBuffer - 100} {
+		key := fmt.Sprint(size)
+		must(t, d.Append(t.Context(), partd.Entry{Key: key, Value: make([]byte, size)}))
+		before := s.memoryUsed()
+		a := c.newAllowance()
+		buf := make([]byte, 8, 20_000)
+		v, ok, err := copyValue(t.Context(), d, key, buf, defaultPage, a)
+		if !ok || err != nil || len(v.data) != size {
+			t.Errorf("copyValue = %v, %v with %d bytes, want %d", ok, err, len(v.data), size)
+		}
+		if n, want := s.memoryUsed()-before, int64(cap(v.buf)+cap(buf)); n < want-uncharged {
+			t.Errorf("copyValue charges %d bytes for buffers of %d bytes", n, want)
+		}
+		a.release()
+		if n := s.memoryUsed(); n != before {
+			t.Errorf("after the release, %d bytes are charged, want %d", n, before)
+		}
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -278,4 +279,22 @@ func Example() {
 	defer partd.Close(ctx, store)
 	fmt.Println(store.Append(ctx, partd.Entry{Key: "x", Value: []byte("Hello")}))
 	// Output: <nil>
+}
+
+// TestEscapedOption checks that the values of options are unescaped: a directory may have any name.
+func TestEscapedOption(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "100% a+b&c=d")
+	if err := os.Mkdir(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(t.Context(), "file:?temp="+url.QueryEscape(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if files, err := os.ReadDir(dir); err != nil || len(files) == 0 {
+		t.Errorf("the directory has no temporary store, %v", err)
+	}
+	if err := partd.Close(t.Context(), s); err != nil {
+		t.Error(err)
+	}
 }

@@ -42,6 +42,11 @@ func (m Metadata) normalize() (normalized Metadata, err error) {
 	}
 	b, err := json.Marshal(m)
 	if err != nil {
+		for k, v := range m {
+			if _, err := json.Marshal(v); err != nil {
+				return nil, fmt.Errorf("encode the value of the metadata key %q: %w", k, err)
+			}
+		}
 		return nil, fmt.Errorf("encode the metadata: %w", err)
 	}
 	if len(b) > maxMetadata {

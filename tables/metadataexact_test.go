@@ -3,6 +3,7 @@ package tables
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 )
@@ -91,5 +92,17 @@ func TestMetadataExact(t *testing.T) {
 	mustSucceed(t, err)
 	for _, err := range b.Tables(t.Context(), nil) {
 		mustSucceed(t, err)
+	}
+}
+
+// TestMetadataNotANumber checks that the error for a value that JSON lacks names the key.
+func TestMetadataNotANumber(t *testing.T) {
+	t.Parallel()
+	b := mustOpen(t, t.TempDir(), nil).Bucket("b")
+	for _, v := range []any{math.NaN(), math.Inf(1), []any{1, math.Inf(-1)}} {
+		err := b.ChangeMetadata(t.Context(), MetadataChange{Set: Metadata{"lots": 1, "mean": v}})
+		if err == nil || !strings.Contains(err.Error(), `key "mean": json: unsupported value`) {
+			t.Errorf("metadata %v: the error is %v", v, err)
+		}
 	}
 }

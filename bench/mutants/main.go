@@ -168,6 +168,9 @@ func runTests(dir, names, goflags string, limit time.Duration) (output string, e
 	cmd.WaitDelay = time.Second
 	cmd.Env = append(os.Environ(), "GOWORK=off", "GOFLAGS="+os.Getenv("GOFLAGS")+goflags)
 	out, err := cmd.CombinedOutput()
+	if err == nil && !startedTest.Match(out) { // go test succeeds
+		err = fmt.Errorf("no test in %s matches %s", dir, names)
+	}
 	return string(out), err
 }
 

@@ -148,6 +148,28 @@ func TestLongestKeys(t *testing.T) {
 	}
 }
 
+// TestLongKeyOfManyAggregates checks that the error for a key names the record even if the states of groups are so large
+// that a record with a key over the limit can be split by columns.
+func TestLongKeyOfManyAggregates(t *testing.T) {
+	const columns = 59
+	var header, aggregates strings.Builder
+	for i := range columns {
+		fmt.Fprintf(&header, ",%d", i)
+		for k := range i {
+			fmt.Fprintf(&aggregates, "corr(%d,%d),", i, k)
+		}
+	}
+	values := strings.Repeat(",", columns) + "\n"
+	for _, before := range []string{"k", "\"k\""} {
+		cmd := program(t, "group", "--by", "k", "--agg", aggregates.String()+"count", "--threads", "1", "--memory", "16MiB", "--format", "csv", "-")
+		cmd.Stdin = strings.NewReader("k" + header.String() + "\n" + strings.Repeat(before+values, 100) + strings.Repeat("k", 3000) + values)
+		text, err := cmd.CombinedOutput()
+		if err == nil || !strings.Contains(string(text), "line 102: the group is too large") || !strings.Contains(string(text), "the key fields have 3000 bytes") {
+			t.Errorf("group with a long key after records with the key %s: %v, %s; want an error that names the line", before, err, text)
+		}
+	}
+}
+
 // TestLongKeyOfWideGroup checks that the error for a key names the record even if the states of groups are so large that
 // the limit is shorter than a short record.
 func TestLongKeyOfWideGroup(t *testing.T) {

@@ -27,3 +27,20 @@ func TestFirstKeysMemory(t *testing.T) {
 		}
 	}
 }
+
+// TestFirstKeysKeepsEarlierKeys checks that a key equal to the largest of the first keys is rejected, because the earlier
+// record comes first.
+func TestFirstKeysKeepsEarlierKeys(t *testing.T) {
+	f := &firstKeys{n: 2, maxBytes: 1 << 20}
+	for i, want := range []struct {
+		key   string
+		added bool
+	}{{"b", true}, {"c", true}, {"c", false}, {"d", false}, {"b", true}, {"b", false}, {"a", true}, {"b", false}} {
+		if added := f.add([]byte(want.key)); added != want.added {
+			t.Errorf("add %d, of %q, = %v, want %v", i, want.key, added, want.added)
+		}
+	}
+	if f.dropped != 4 {
+		t.Errorf("%d keys were dropped, want 4", f.dropped)
+	}
+}

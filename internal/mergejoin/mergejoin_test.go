@@ -165,3 +165,22 @@ func TestHotKeyWithinMemory(t *testing.T) {
 		t.Errorf("Join with a failing emit = %v, want %v", err, errEnough)
 	}
 }
+
+// TestEmptyRecordsUseMemory checks that empty records count against the memory, because each needs an entry.
+func TestEmptyRecordsUseMemory(t *testing.T) {
+	temp := newTemp(t)
+	var left []pair
+	for range 10_000 {
+		left = append(left, pair{"hot", ""})
+	}
+	right := []pair{{"hot", "1"}, {"hot", "2"}}
+	rows := 0
+	o := Options{Memory: 32 << 10, Temp: temp}
+	stats, err := Join(t.Context(), newSorter(t, temp, left), newSorter(t, temp, right), o, func(l, r []byte) error {
+		rows++
+		return nil
+	})
+	if err != nil || rows != 20_000 || stats.Spilled == 0 {
+		t.Errorf("Join emitted %d rows and returned %+v, %v, want 20000 rows and some spilled bytes", rows, stats, err)
+	}
+}

@@ -115,11 +115,11 @@ func TestConcurrentlyCreatedFile(t *testing.T) {
 func TestLinkAndMode(t *testing.T) {
 	dir := t.TempDir()
 	real, link := filepath.Join(dir, "real"), filepath.Join(dir, "link")
-	if err := errors.Join(os.WriteFile(real, nil, 0o640), os.Chmod(real, 0o604), os.Symlink("real", link), write(t, link, true, "new")); err != nil {
+	if err := errors.Join(os.WriteFile(real, nil, 0o640), os.Chmod(real, 0o606), os.Symlink("real", link), write(t, link, true, "new")); err != nil {
 		t.Fatal(err)
 	}
 	info, err := os.Lstat(real)
-	if linkTarget, _ := os.Readlink(link); err != nil || linkTarget != "real" || info.Mode().Perm() != 0o604 || readContent(t, real) != "new" {
+	if linkTarget, _ := os.Readlink(link); err != nil || linkTarget != "real" || info.Mode().Perm() != 0o606 || readContent(t, real) != "new" {
 		t.Errorf("after replacing a linked file: error %v, mode %v, content %q; want an unchanged link and mode", err, info.Mode(), readContent(t, real))
 	}
 }

@@ -5,19 +5,25 @@ A column's note (a dict) records properties that the array's type does not expre
 category  a categorical; "of" is the note of its categories; "values" has the categories if the array has no dictionary
 sparse    a sparse array; "of" is the note of the dense array, "fill" its fill value
 dtype     "dtype" is the name of the pandas dtype
+zone      times in a zone, which is an object of the library "of"
 json      lists and dicts, stored as JSON
 object    Python objects; "of" is "tuple" if all are tuples, and "pandas" if all are Timestamps or Timedeltas
-period, interval, arrow, masked, string: the pandas dtype of this name
+arrow     pandas' ArrowDtype; "indices" and "ordered" describe a dictionary
+period, interval, masked, string: the pandas dtype of this name
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import datetime
 import decimal
 import json
+import re
+import zoneinfo
 from typing import Any, TypeAlias
 
+import dateutil.tz
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -27,20 +33,42 @@ Array: TypeAlias = "pa.Array | pa.ChunkedArray"
 TEXT = pd.Series(["a"]).dtype  # pandas' dtype for strings: object before pandas 3
 _MASKED = {pa.type_for_alias(f"{'u' * sign}int{size}"): f"{'U' * sign}Int{size}" for sign in (0, 1) for size in (8, 16, 32, 64)}
 _MASKED |= {pa.float32(): "Float32", pa.float64(): "Float64", pa.bool_(): "boolean"}
+_MAX_DICTIONARY_BYTES = 48 << 10  # tables keep the dictionaries of columns up to 64 KiB, with Arrow's framing
 _PLAIN = (datetime.date, decimal.Decimal, bytes)  # Arrow returns values of these types as the same type
-_NULLS = {"nan": np.nan, "NA": pd.NA, "NaT": pd.NaT}
+_ZONE_LIBRARIES = ("zoneinfo", "dateutil", "pytz")
+_NULLS = {"nan": np.nan, "NA": pd.NA, "NaT": pd.NaT, "decimal": decimal.Decimal("NaN")}
 
 
 def to_array(values: Any, nested: bool = False, keep_dictionaries: bool = True) -> tuple[Array, Note]:
     """Returns a Series or an Index as an array, and its note. If nested is true, lists and dicts become JSON.
-    If keep_dictionaries is false, a categorical becomes an array of its values, and the note holds its categories."""
+    If keep_dictionaries is false, or a table would not keep the dictionary, a categorical becomes an array of its values,
+    and the note holds its categories."""
+    array, note = _to_array(values, nested, keep_dictionaries)
+    dtype = values.dtype
+    if not isinstance(dtype, (np.dtype, pd.CategoricalDtype)):  # _to_array checks objects, and the categories of a categorical
+        restored = from_array(_no_rows(array), note).dtype
+        if restored != dtype:
+            raise TypeError(f"it would come back as {restored}: convert it to this type")
+    return array, note
+
+
+def _are_sorted_values(dtype: pd.CategoricalDtype, codes: np.ndarray) -> bool:
+    """Reports whether the categories of unordered values are the sorted set of these values, none of which is null."""
+    return not dtype.ordered and dtype.categories.is_monotonic_increasing and np.array_equal(np.unique(codes), np.arange(len(dtype.categories)))
+
+
+def _no_rows(array: Array) -> pa.ChunkedArray:
+    return pa.chunked_array([], array.type)
+
+
+def _to_array(values: Any, nested: bool, keep_dictionaries: bool) -> tuple[Array, Note]:
     dtype = values.dtype
     if isinstance(dtype, pd.CategoricalDtype):
         categories, note = to_array(dtype.categories)
         codes = np.asarray(values.array.codes)
         indices, codes_note = pa.array(codes, mask=codes < 0), {"as": "category", "of": note}
         categories = categories.combine_chunks() if isinstance(categories, pa.ChunkedArray) else categories
-        if keep_dictionaries:
+        if keep_dictionaries and len(codes) and (categories.nbytes < _MAX_DICTIONARY_BYTES or _are_sorted_values(dtype, codes)):
             return pa.DictionaryArray.from_arrays(indices, categories, ordered=bool(dtype.ordered)), codes_note
         return categories.take(indices), codes_note | {"values": to_text(pa.table({"v": categories})), "ordered": bool(dtype.ordered)}
     if isinstance(dtype, pd.SparseDtype):
@@ -57,14 +85,42 @@ def to_array(values: Any, nested: bool = False, keep_dictionaries: bool = True) 
         return array, {"as": "interval", "closed": dtype.closed, "of": note}
     if dtype == object:
         return _from_object_array(values, nested)
+    if isinstance(dtype, pd.DatetimeTZDtype):
+        return _from_zoned_times(values.array)
     array = pa.array(values, from_pandas=True)
     if isinstance(dtype, pd.ArrowDtype):
-        return array, {"as": "arrow"}
+        if pa.types.is_run_end_encoded(array.type):
+            raise TypeError("it would come back without run-end encoding: convert it to the type of its values")
+        is_encoded = pa.types.is_dictionary(array.type)
+        return array, {"as": "arrow"} | ({"indices": str(array.type.index_type), "ordered": array.type.ordered} if is_encoded else {})
     if isinstance(dtype, pd.StringDtype) and dtype != TEXT:
         return array, {"as": "string", "storage": dtype.storage, "NA": getattr(dtype, "na_value", pd.NA) is pd.NA}
-    if isinstance(dtype, pd.DatetimeTZDtype) and pa.chunked_array([], array.type).to_pandas().dtype != dtype:
-        return array, {"as": "dtype", "dtype": str(dtype)}  # pyarrow would restore the time zone as an object of another library
     return array, {"as": "masked"} if str(dtype) in _MASKED.values() else {}
+
+
+def _from_zoned_times(times: Any) -> tuple[pa.Array, Note]:
+    """Returns times with a zone as an array, and a note that restores the same zone, as an object of the same library."""
+    offset = times.tz.utcoffset(None)
+    array = pa.array(times if offset is None else times.tz_convert(datetime.timezone(offset)))
+    dtypes = [f"datetime64[{times.unit}, {zone}]" for zone in (times.tz, array.type.tz)]
+    for note in ({}, *({"as": "dtype", "dtype": name} for name in dtypes), *({"as": "zone", "of": library} for library in _ZONE_LIBRARIES)):
+        with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError):
+            if from_array(_no_rows(array), note).dtype == times.dtype and (note or pd.api.types.pandas_dtype(dtypes[0]) == times.dtype):
+                return array, note
+    raise TypeError(f"its zone {times.tz!r} would come back as {array.type.tz}: convert it with tz_convert")
+
+
+def _zone(library: str, name: str) -> Any:
+    """Returns the zone that has this name in Arrow, as an object of a library."""
+    fixed = re.fullmatch(r"([+-])(\d\d):(\d\d)", name)
+    minutes = int(f"{fixed[1]}1") * (int(fixed[2]) * 60 + int(fixed[3])) if fixed else 0
+    if library == "zoneinfo":
+        return datetime.timezone(datetime.timedelta(minutes=minutes)) if fixed else zoneinfo.ZoneInfo(name)
+    if library == "dateutil":
+        return dateutil.tz.tzoffset(None, minutes * 60) if fixed else dateutil.tz.gettz(name)
+    import pytz
+
+    return pytz.FixedOffset(minutes) if fixed else pytz.timezone(name)
 
 
 def _from_object_array(values: Any, nested: bool) -> tuple[Array, Note]:
@@ -72,6 +128,8 @@ def _from_object_array(values: Any, nested: bool) -> tuple[Array, Note]:
     null_values = items[is_null]
     null = next((name for name, candidate in _NULLS.items() if len(null_values) and all(isinstance(v, type(candidate)) for v in null_values)), None)
     note = {"null": null} if null else {}
+    if null is None and any(isinstance(v, decimal.Decimal) for v in null_values):
+        raise TypeError("Decimal('NaN') would come back as None: use one kind of missing values")
     items[is_null] = None
     present = items[~is_null]
     kinds = set(map(type, present))
@@ -88,8 +146,10 @@ def _from_object_array(values: Any, nested: bool) -> tuple[Array, Note]:
         if len(kinds) == 1 and kinds <= _FLAT:
             return array, note
     zones = {str(getattr(v, "tzinfo", None)) for v in present}
+    if len(zones) > 1:
+        raise TypeError(f"its values have several zones, which would come back as one: {', '.join(sorted(zones)):.200}: use one zone")
     for value, restored in zip(present, from_array(pa.chunked_array([array]), note)[~is_null]):
-        if len(zones) > 1 or not _is_identical(value, restored):
+        if not _is_identical(value, restored):
             raise TypeError(f"the value {value!r:.80} of type {type(value).__name__} would come back as {restored!r:.80}: use values of one type")
     return array, note
 
@@ -119,7 +179,7 @@ def _is_identical(a: Any, b: Any) -> bool:
 
 def from_array(column: pa.ChunkedArray, note: Note) -> Any:
     """Returns the pandas or NumPy array that a column and its note describe."""
-    if isinstance(column.type, pa.BaseExtensionType):
+    if isinstance(column.type, pa.BaseExtensionType) and note.get("as") != "arrow":
         column = pa.chunked_array([chunk.storage for chunk in column.chunks], column.type.storage_type)
     conversion, inner_note = note.get("as"), note.get("of", {})
     if conversion == "category":
@@ -137,6 +197,10 @@ def from_array(column: pa.ChunkedArray, note: Note) -> Any:
             return np.fromiter(pairs, object, len(column))
         return pd.arrays.IntervalArray.from_arrays(left, right, note["closed"])
     if conversion == "arrow":
+        if "indices" in note:
+            column = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+            with contextlib.suppress(pa.ArrowInvalid):  # appends added more values than the index type can count
+                column = column.cast(pa.dictionary(pa.type_for_alias(note["indices"]), column.type.value_type, note["ordered"]))
         return pd.arrays.ArrowExtensionArray(column)
     if conversion == "masked" and column.type in _MASKED:
         return pd.api.types.pandas_dtype(_MASKED[column.type]).__from_arrow__(column)
@@ -146,6 +210,11 @@ def from_array(column: pa.ChunkedArray, note: Note) -> Any:
         return np.fromiter((None if text is None else json.loads(text) for text in column.to_pylist()), object, len(column))
     if conversion == "dtype":
         return pd.Series(from_array(column, {})).astype(note["dtype"]).array
+    if conversion == "zone":
+        times = pd.Series(from_array(column, {})).array
+        with contextlib.suppress(ImportError):  # without pytz, the same offset of Python's
+            times = times.tz_convert(_zone(note["of"], column.type.tz))
+        return times
     if conversion == "object":
         return _from_objects(column, note)
     if column.null_count and (pa.types.is_integer(column.type) or pa.types.is_boolean(column.type)):

@@ -51,6 +51,7 @@ def to_stream(data: Any) -> pa.Table | pa.RecordBatchReader:
 
 
 def _from_pandas(data: Any, nested: bool, keep_dictionaries: bool, store_range_index: bool) -> pa.Table:
+    import numpy as np
     import pandas as pd
 
     from .columns import TEXT, to_array, to_text
@@ -69,7 +70,7 @@ def _from_pandas(data: Any, nested: bool, keep_dictionaries: bool, store_range_i
     for values in columns:
         try:
             array, column_note = to_array(values, nested, keep_dictionaries)
-        except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        except (pa.ArrowException, ArithmeticError, LookupError, TypeError, ValueError) as error:
             name = "of the index" if values.name is None else values.name
             raise SchemaMismatch(f"column {name} of type {values.dtype} cannot be stored: {error}") from error
         arrays.append(array)
@@ -87,7 +88,7 @@ def _from_pandas(data: Any, nested: bool, keep_dictionaries: bool, store_range_i
         template.index = empty_levels[0] if len(empty_levels) == 1 else pd.MultiIndex.from_arrays(empty_levels)
     label_levels = [labels.get_level_values(position) for position in range(labels.nlevels)]
     is_exact = all(level_labels.dtype == TEXT and all(type(label) is str for label in level_labels) for level_labels in label_levels)
-    is_exact = is_exact or labels.nlevels == 1 and labels.dtype.kind in "iu"  # pandas' metadata restores exactly only strings and integers
+    is_exact = is_exact or labels.nlevels == 1 and isinstance(labels.dtype, np.dtype) and labels.dtype.kind in "iu"  # pandas' metadata restores exactly only strings and integers
     template_labels = labels if is_exact or labels.nlevels > 1 else pd.Index(list(map(str, labels)), dtype=object)
     template.columns = template_labels.set_names(texts[index.nlevels :])
     template.attrs = data.attrs

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import decimal
 
+import dateutil.tz
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -48,6 +49,13 @@ BIG = 2**53 + 1  # a float cannot represent it
 OSLO = DAYS.tz_localize("Europe/Oslo")
 # Columns whose values earlier versions changed silently, or could not read back.
 HARD = {
+    "time in dateutil's offset": DAYS.tz_localize(dateutil.tz.tzoffset("X", -9000)),
+    "time in a named offset": DAYS.tz_localize(datetime.timezone(datetime.timedelta(hours=2), "CET")),
+    "category of times in dateutil's offset": pd.Categorical(DAYS.tz_localize(dateutil.tz.tzoffset(None, 7200))),
+    "category, ordered, with long labels": pd.Categorical(list("abca"), [*"cba", *(f"{n:0100}" for n in range(700))], ordered=True),
+    "objects: decimals with NaN": pd.Series([decimal.Decimal("1.5"), decimal.Decimal("NaN"), decimal.Decimal(2), decimal.Decimal(3)], dtype=object),
+    "objects: decimals with NaN and None": pd.Series([decimal.Decimal("1.5"), decimal.Decimal("NaN"), None, None], dtype=object),
+    "pyarrow's dictionary<values=string, indices=int8>": pd.array(list("abca"), pd.ArrowDtype(pa.dictionary(pa.int8(), pa.string()))),
     "large integers": np.array([BIG, 2, -3, BIG + 2]),
     "Int64, large": pd.array([BIG, None, 3, 4], "Int64"),
     "text with NaN": pd.Series(["a", np.nan, "b", "007"], dtype=object),

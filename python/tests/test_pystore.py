@@ -14,7 +14,9 @@ pytest.importorskip("dask", reason="needs dask")
 import numpy as np
 import pandas as pd
 
+import partd_go
 import partd_go.pystore as pystore
+import partd_go.tables
 from partd_go.pystore import memory, partition
 
 pytestmark = pytest.mark.filterwarnings("ignore:::dask", "ignore:::distributed")
@@ -295,3 +297,23 @@ def test_memory(collection):
     with pytest.raises(pystore.StorageError, match="only 1/2"):
         collection.write_batch({"x": frame, "y": frame})
     assert collection.read_batch(["y", "none"])["none"] is None
+
+
+def test_metadata_with_nan(collection):
+    """Numbers that JSON lacks come back, as from pystore's own files, and items can be found by them."""
+    metadata = {"mean": float("nan"), "range": [float("-inf"), {"to": float("inf")}], "n": 1.5}
+    collection.write("x", prices(4), metadata=metadata)
+    collection.write_batch({"y": prices(4)}, metadata={"y": metadata})
+    for item in ("x", "y"):
+        got = collection.item(item).metadata
+        assert repr({key: got[key] for key in metadata}) == repr(metadata) == repr({key: collection.get_item_metadata(item)[key] for key in metadata})
+    assert collection.list_items(mean=float("nan")) == {"x", "y"} and collection.list_items(mean=1.5) == set()
+
+
+def test_metadata_with_nan_of_tables(tmp_path):
+    with partd_go.tables.connect(tmp_path) as tables:
+        with pytest.raises(partd_go.Misuse, match=r"put 'x': metadata\['q'\]\[1\] is inf"):
+            tables.put("x", prices(4), metadata={"mean": 1.5, "q": [1, float("inf")]})
+        with pytest.raises(partd_go.Misuse, match=r"partd.change-metadata: set\['mean'\] is nan"):
+            tables.action("partd.change-metadata", bucket="", set={"mean": float("nan")})
+        assert tables.list() == []

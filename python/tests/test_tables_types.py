@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import itertools
+import zoneinfo
 
 import pytest
 
 pytest.importorskip("partd_go_tables", reason="needs the partd-go-tables wheel")
+import dateutil.tz
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -56,6 +60,81 @@ def test_type(tables, name):
     equal(tables.get(name, snapshot=name), frame)
     if version:
         equal(tables.get(name, version=version), frame)
+
+
+def zones():
+    """Yields zones of each library, except those that pandas itself cannot use."""
+    pytz = pytest.importorskip("pytz")
+    for zone in (dateutil.tz.gettz("Europe/Rome"), dateutil.tz.tzoffset("X", 7200), dateutil.tz.UTC, pytz.timezone("Europe/Rome"), pytz.UTC,
+                 pytz.FixedOffset(-330), zoneinfo.ZoneInfo("Europe/Rome"), datetime.timezone(datetime.timedelta(hours=2), "CET")):  # fmt: skip
+        with contextlib.suppress(AttributeError):  # pandas 2 and dateutil 4
+            yield zone, DAYS.tz_localize(zone)
+
+
+def test_zones(tables):
+    """Times with a zone come back with an object of the same library, in a column, an index, categories and intervals."""
+    for zone, times in zones():
+        for values in (times, times.as_unit("s"), pd.Categorical(times), pd.arrays.IntervalArray.from_breaks(times.append(times[-1:]))):
+            for frame in (pd.DataFrame({"v": values}), pd.DataFrame({"v": range(4)}, pd.Index(values, name="t")), pd.DataFrame({"v": values})[:0]):
+                tables.put("zones", frame, "replace")
+                got = tables.get("zones")
+                assert got.dtypes.equals(frame.dtypes) and got.index.dtype == frame.index.dtype, zone
+                assert got.reset_index().map(str).equals(frame.reset_index().map(str)), zone
+
+
+def test_zones_that_arrow_lacks(tables):
+    class Zone(datetime.tzinfo):
+        def utcoffset(self, time):
+            return datetime.timedelta(hours=1)
+
+        def dst(self, time):
+            return None
+
+        def tzname(self, time):
+            return "mine"
+
+    seconds = datetime.timezone(datetime.timedelta(seconds=3))
+    two = [datetime.datetime(2024, 1, 1, tzinfo=datetime.timezone.utc), datetime.datetime(2024, 1, 1, 1, tzinfo=datetime.timezone(datetime.timedelta(hours=1)))]
+    for values in (DAYS.tz_localize(Zone()), DAYS.tz_localize(seconds), [two[0].replace(tzinfo=Zone())], [two[0].replace(tzinfo=seconds)]):
+        with pytest.raises(partd_go.SchemaMismatch, match=r"column when of type (datetime64|object).* cannot be stored"):
+            tables.put("refused", pd.DataFrame({"when": pd.Series(values, dtype=object if isinstance(values, list) else None)}))
+    with pytest.raises(partd_go.SchemaMismatch, match=r"column when .* several zones.*: UTC, UTC\+01:00"):
+        tables.put("refused", pd.DataFrame({"when": pd.Series(two, dtype=object)}))
+
+
+def test_nan_beside_na(tables):
+    """pandas 2 distinguishes NaN and NA in a masked float column."""
+    frame = pd.DataFrame({"v": pd.Series([0, 1, None], dtype="Float64") / pd.Series([0, 0, 1], dtype="Float64")})
+    tables.put("NaN and NA", frame)
+    got = tables.get("NaN and NA")
+    equal(got, frame)
+    assert [value is pd.NA for value in got.v] == [value is pd.NA for value in frame.v]
+
+
+def test_categories_of_no_rows(tables):
+    """Categories and their order come back without rows, and after an append."""
+    frame = pd.DataFrame({"c": pd.Categorical(list("ab"), list("cba"), ordered=True)})
+    tables.put("no rows", frame[:0])
+    equal(tables.get("no rows"), frame[:0])
+    tables.put("no rows", frame, "append")
+    equal(tables.get("no rows"), frame)
+
+
+@pytest.mark.skipif(pd.__version__ < "3", reason="pandas 2 does not support these types")
+def test_extension_types_of_pyarrow(tables):
+    for values in (pa.ExtensionArray.from_storage(pa.uuid(), pa.array([b"a" * 16, None], pa.binary(16))), pa.array(["[]", None]).cast(pa.json_())):
+        frame = pd.DataFrame({"v": pd.arrays.ArrowExtensionArray(values)})
+        tables.put("extension", frame, "replace")
+        equal(tables.get("extension"), frame)
+    encoded = pd.DataFrame({"v": pd.arrays.ArrowExtensionArray(pa.RunEndEncodedArray.from_arrays([2, 4], [1, 2]))})
+    with pytest.raises(partd_go.SchemaMismatch, match="column v of type run_end_encoded"):
+        tables.put("refused", encoded)
+
+
+def test_pyarrow_labels(tables):
+    equal_labels = pd.DataFrame([[1, 2]], columns=pd.Index([1, None], dtype="int64[pyarrow]"))
+    tables.put("labels", equal_labels)
+    equal(tables.get("labels"), equal_labels)
 
 
 TYPE_KEEPING = ("first", "last", "min", "max")

@@ -19,7 +19,7 @@ from ..tables.filters import Filters
 from . import undo, utils
 from .exceptions import DataIntegrityError, ItemExistsError, ItemNotFoundError, SchemaError, StorageError, ValidationError
 from .frames import encode, fit_types, prepare, widened_fields
-from .item import Item
+from .item import Item, encode_metadata
 from .lock import CollectionLock
 from .schema_evolution import EvolutionStrategy, SchemaEvolution
 
@@ -61,7 +61,7 @@ class Collection:
 
     def list_items(self, **metadata: Any) -> set[str]:
         """Returns the names of the items, or only of the items with these metadata values."""
-        return set(self._tables.list(self.collection, metadata=metadata or None))
+        return set(self._tables.list(self.collection, metadata=encode_metadata(metadata) or None))
 
     def item(
         self, item: str, snapshot: str | None = None, filters: Filters | None = None, columns: list[str] | None = None
@@ -138,7 +138,7 @@ class Collection:
         if item in self._schema_evolutions:
             settings["evolution"] = self._schema_evolutions[item].strategy.value
         try:
-            self._put(item, data, "replace" if overwrite else "error", settings=settings, metadata=dict(metadata or {}))
+            self._put(item, data, "replace" if overwrite else "error", settings=settings, metadata=encode_metadata(metadata or {}))
         except Exists as error:
             raise ItemExistsError(
                 f"Item '{item}' already exists. To overwrite, use overwrite=True. Otherwise, use collection.append()"

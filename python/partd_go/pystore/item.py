@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import json
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     import dask.dataframe
 
     from ..tables.results import Json
+
+_FLOAT = "partd.float"
 
 
 class Item:
@@ -108,7 +112,15 @@ class Part:
         return decode(rows.read_all())
 
 
+def encode_metadata(metadata: Mapping[str, Any]) -> dict[str, Json]:
+    """Returns metadata with NaN and infinity, which JSON lacks, as objects such as {"partd.float": "NaN"}."""
+    encoded: dict[str, Json] = json.loads(json.dumps(metadata), parse_constant=lambda name: {_FLOAT: name})
+    return encoded
+
+
 def metadata_of(metadata: dict[str, Any]) -> dict[str, Json]:
-    """Returns an item's metadata. It formats the time of the last change, "_updated", as pystore does."""
+    """Returns an item's metadata, as it was before encode_metadata. It formats the time of the last change, "_updated", as pystore does."""
     updated = datetime.datetime.fromisoformat(metadata["_updated"].replace("Z", "+00:00"))
-    return {**metadata, "_updated": updated.strftime("%Y-%m-%d %H:%M:%S.%f")}
+    known = [{_FLOAT: name} for name in ("NaN", "Infinity", "-Infinity")]
+    decoded = json.loads(json.dumps(metadata), object_hook=lambda entry: float(entry[_FLOAT]) if entry in known else entry)
+    return {**decoded, "_updated": updated.strftime("%Y-%m-%d %H:%M:%S.%f")}

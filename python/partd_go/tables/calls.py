@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import secrets
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.flight as flight
 
+from ..errors import Misuse
 from .errors import convert_error
 
 T = TypeVar("T")
@@ -21,6 +23,24 @@ _CANCEL_TIMEOUT = 2.0  # time limit of one request to cancel a call, in seconds
 _CANCEL_WINDOW = 10.0  # how long cancel repeats its request, in seconds; the call itself may not have reached the server yet
 _GRACE = 0.5  # extra seconds after the timeout, so that Flight can report the timeout itself
 _CANCEL_WAIT = 0.5  # maximum time that cancel blocks its caller, in seconds
+
+
+def to_json(call: dict[str, Any], op: str) -> bytes:
+    """Returns a call's fields as JSON. The error for NaN and infinity, which JSON lacks, names the field."""
+    try:
+        return json.dumps(call, allow_nan=False).encode()
+    except ValueError:
+        for name, value in _numbers(call, ""):
+            if not math.isfinite(value):
+                raise Misuse(f"{op}: {name} is {value}, which JSON cannot represent: write None or a text") from None
+        raise
+
+
+def _numbers(value: Any, name: str) -> Iterator[tuple[str, float]]:
+    for key, part in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, tuple)) else ():
+        yield from _numbers(part, f"{name}[{key!r}]" if name else str(key))
+    if isinstance(value, float):
+        yield name, value
 
 
 class Call:

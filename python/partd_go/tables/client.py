@@ -22,6 +22,7 @@ from ..server import START_TIMEOUT
 from ..shown import Summary, Shown, size
 from . import files, progress
 from . import filters as filtering
+from .calls import to_json
 from .connection import Connection, check_not_forked
 from .errors import MissingColumns, NotFound
 from .results import MODES, Changes, Data, Described, Mode, Query, Read, Resampled, Since, State, Time, Version, since_state, state, time_of
@@ -112,6 +113,7 @@ class Tables(Connection, Shown):
             data = files.reader(data, table_schema)
         rows = to_stream(data)
         op = f"put {name!r}"
+        command = to_json(call, op)
         failed: Errors = []
         def pieces() -> Iterator[pa.RecordBatch]:
             try:
@@ -126,7 +128,7 @@ class Tables(Connection, Shown):
                 raise
 
         def send() -> pa.Buffer | None:
-            descriptor = flight.FlightDescriptor.for_command(json.dumps(call))
+            descriptor = flight.FlightDescriptor.for_command(command)
             writer, answer = flight_call.client.do_put(descriptor, rows.schema, flight_call.options)
             try:
                 total = rows.num_rows if isinstance(rows, pa.Table) else None

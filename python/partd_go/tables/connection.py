@@ -17,7 +17,7 @@ import pyarrow.flight as flight
 
 from ..errors import Closed, Refused, failure
 from . import progress
-from .calls import Call
+from .calls import Call, to_json
 from .errors import convert_error
 from .results import Json
 from .server import Server
@@ -73,8 +73,8 @@ class Connection:
         return self._ask(kind, timeout, **body)
 
     def _ask(self, kind: str, /, timeout: float | None = None, **body: Any) -> list[Any]:
+        action = flight.Action(kind, to_json(body, kind))
         with self._call(kind, timeout, is_write=kind not in _READS) as call:
-            action = flight.Action(kind, json.dumps(body).encode())
             answers = call.wait(lambda: [*call.client.do_action(action, call.options)])
         return [json.loads(answer.body.to_pybytes()) for answer in answers]
 

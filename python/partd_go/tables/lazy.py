@@ -63,16 +63,12 @@ def scan_polars(source: Source) -> polars.LazyFrame:
         if predicate is not None:
             tree, predicate = pushdown.of_polars(predicate)
         needed = None if columns is None else {*columns, *([] if predicate is None else predicate.meta.root_names())}
-        remaining = n_rows
-        for batch in source.read(needed, tree, **({} if remaining is None or predicate is not None else {"limit": max(remaining, 1)})):
+        # polars applies n_rows before the predicate, but the server applies a limit after a filter.
+        rows = source.read(needed, tree) if n_rows is None else source.read(needed, None, limit=n_rows)
+        for batch in rows:
             frame = from_arrow(pa.Table.from_batches([batch]), "polars")
             frame = frame if predicate is None else frame.filter(predicate)
-            frame = frame.select(columns) if columns else frame
-            frame = frame if remaining is None else frame.head(remaining)
-            remaining = remaining if remaining is None else remaining - frame.height
-            yield frame
-            if remaining == 0:
-                break
+            yield frame.select(columns) if columns else frame
 
     return register_io_source(frames, schema=from_arrow(source.schema.empty_table(), "polars").schema)
 
