@@ -117,11 +117,15 @@ func TestScanSkipsValues(t *testing.T) {
 	if n != 20 {
 		t.Errorf("Scan yielded %d keys, want 20", n)
 	}
-	for _, g := range groups {
+	for i, g := range groups {
+		n := 0
 		for v, err := range g.Values {
-			if !errors.Is(err, errScanAdvanced) {
+			if n++; !errors.Is(err, errScanAdvanced) {
 				t.Errorf("after the scan, Values of key %q yields %q, %v, want errScanAdvanced", g.Key, v, err)
 			}
+		}
+		if n != 1 && i < 19 { // the scan did not move on from the last key
+			t.Errorf("after the scan, Values of key %q yields %d items, want an error", g.Key, n)
 		}
 	}
 	next, stop := iter.Pull2(s.Scan(ctx))

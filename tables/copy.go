@@ -96,7 +96,7 @@ type copyJob struct {
 	keepOthers bool   // neither delete nor replace tables in the destination that are not copies from the source
 	restore    bool   // reuse files in the destination only if they are intact
 	results    []CopiedTable
-	damaged    []error // errors of damaged tables, which are skipped
+	damaged    []error // errors of tables that are skipped: damaged ones, and ones with delete files
 }
 
 // run calls f, and prevents both stores from removing files until f returns.
@@ -140,7 +140,7 @@ func (c *copyJob) copyBucket(ctx context.Context, name string) error {
 		step, err := c.copyTable(ctx, l)
 		if err != nil {
 			err = &OpError{Op: "copy", Bucket: name, Table: l.Name, Err: err}
-			if !errors.Is(err, ErrDamaged) {
+			if !errors.Is(err, ErrDamaged) && !errors.Is(err, content.ErrDeleteFiles) {
 				return err
 			}
 			c.damaged = append(c.damaged, err) // the other store keeps its old copy

@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/go-partd/partd/internal/canceled"
+	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
@@ -25,7 +26,7 @@ func (p *icebergStep) checkSnapshots(ctx context.Context, oldMeta, newMeta table
 	if len(added) == 0 {
 		return nil
 	}
-	c := &manifestCheck{s: p.s, fileIO: p.s.cat.NewCheckIO(), newMeta: newMeta, checked: map[string]iceberg.ManifestFile{}, budget: icecat.ManifestBudget()}
+	c := &manifestCheck{s: p.s, fileIO: p.s.cat.NewCheckIO(), staged: p.Staged(newMeta, p.s.cat.NewIO()), newMeta: newMeta, checked: map[string]iceberg.ManifestFile{}, budget: icecat.ManifestBudget()}
 	if oldMeta != nil && oldMeta.CurrentSnapshot() != nil {
 		manifests, err := oldMeta.CurrentSnapshot().Manifests(c.fileIO)
 		if err != nil {
@@ -49,13 +50,23 @@ func (p *icebergStep) checkSnapshots(ctx context.Context, oldMeta, newMeta table
 			return err
 		}
 	}
-	return nil
+	if !c.hasDeletes {
+		return nil
+	}
+	if _, err := datafile.Tasks(ctx, c.staged); err != nil && ctx.Err() == nil {
+		return &ArgumentError{Err: fmt.Errorf("the table could not be read after the change: %w", err)}
+	}
+	return canceled.Err(ctx)
 }
 
 type manifestCheck struct {
 	s       *Store
 	fileIO  *icecat.FileIO
+	staged  *table.Table // with newMeta
 	newMeta table.Metadata
+
+	hasDeletes bool // whether a new manifest has delete files
+
 	checked map[string]iceberg.ManifestFile // manifests, keyed by path, that were already checked, or that were in the table before the commit
 	budget  *icecat.Budget                  // remaining budget for reading manifests
 }
@@ -126,7 +137,7 @@ func (c *manifestCheck) checkManifest(ctx context.Context, s *table.Snapshot, m 
 			return err
 		}
 		tally.Add(e)
-		if err := c.checkEntry(s, e, types); err != nil {
+		if err := c.checkEntry(ctx, s, m, e, types); err != nil {
 			return err
 		}
 	}
@@ -134,7 +145,7 @@ func (c *manifestCheck) checkManifest(ctx context.Context, s *table.Snapshot, m 
 }
 
 // checkEntry checks a manifest entry. The file of a deleted entry can be missing.
-func (c *manifestCheck) checkEntry(s *table.Snapshot, e iceberg.ManifestEntry, types map[int]iceberg.Type) error {
+func (c *manifestCheck) checkEntry(ctx context.Context, s *table.Snapshot, m iceberg.ManifestFile, e iceberg.ManifestEntry, types map[int]iceberg.Type) error {
 	f := e.DataFile()
 	deleted := e.Status() == iceberg.EntryStatusDELETED
 	err := c.s.cat.CheckWithin(c.newMeta.Location(), f.FilePath())
@@ -152,13 +163,15 @@ func (c *manifestCheck) checkEntry(s *table.Snapshot, e iceberg.ManifestEntry, t
 	invalid := func(format string, args ...any) error {
 		return fmt.Errorf("file %s: %w", f.FilePath(), fmt.Errorf(format, args...))
 	}
-	puffin := strings.EqualFold(string(f.FileFormat()), string(iceberg.PuffinFile)) && f.ContentType() == iceberg.EntryContentPosDeletes
+	isDelete := f.ContentType() == iceberg.EntryContentPosDeletes || f.ContentType() == iceberg.EntryContentEqDeletes
 	switch {
+	case isDelete != (m.ManifestContent() == iceberg.ManifestContentDeletes) || !isDelete && f.ContentType() != iceberg.EntryContentData:
+		return invalid("its content, %s, is not allowed in a manifest of %s", f.ContentType(), m.ManifestContent())
 	case f.Count() < 0 || f.FileSizeBytes() < 0:
 		return invalid("its row count, %d, or its size, %d bytes, is negative", f.Count(), f.FileSizeBytes())
-	case e.SequenceNum() > s.SequenceNumber:
-		return invalid("its sequence number, %d, is above the snapshot's, %d", e.SequenceNum(), s.SequenceNumber)
-	case !strings.EqualFold(string(f.FileFormat()), string(iceberg.ParquetFile)) && !puffin:
+	case e.SequenceNum() < 0 || e.SequenceNum() > s.SequenceNumber:
+		return invalid("its sequence number, %d, is negative or above the snapshot's, %d", e.SequenceNum(), s.SequenceNumber)
+	case f.FileFormat() != iceberg.ParquetFile && !table.IsDeletionVector(f):
 		return invalid("its format is %s: only Parquet, and Puffin for deletion vectors, are supported", f.FileFormat())
 	case f.ContentType() == iceberg.EntryContentEqDeletes && len(f.EqualityFieldIDs()) == 0:
 		return invalid("its equality deletes name no column")
@@ -175,6 +188,10 @@ func (c *manifestCheck) checkEntry(s *table.Snapshot, e iceberg.ManifestEntry, t
 		} else if !isOfType(v, t) {
 			return invalid("its value for the partition field with ID %d is of type %T, not %s", id, v, t)
 		}
+	}
+	if isDelete {
+		c.hasDeletes = true
+		return datafile.CheckDeletes(ctx, c.staged, f)
 	}
 	return nil
 }

@@ -121,8 +121,11 @@ func fold(ctx context.Context, e entry) (r MaintainResult, err error) {
 // maintainWorkers is the maximum number of tables that are maintained concurrently. A fold mostly waits for syncs.
 const maintainWorkers = 4
 
-// maintain calls f for each table that o selects, and returns the sum of the results. It skips damaged tables and
-// reports them at the end. Any other error ends maintain.
+// maxFailed is the number of tables that can fail before maintain ends early, because the store itself may be the cause.
+const maxFailed = 100
+
+// maintain calls f for each table that o selects, and returns the sum of the results. It skips tables for which f fails,
+// and reports them at the end. The error wraps ErrDamaged if all failures do.
 func (s *Store) maintain(ctx context.Context, op string, o *MaintainOptions, f func(context.Context, entry) (MaintainResult, error)) (_ MaintainResult, err error) {
 	defer wrapOnce(&err, &OpError{Op: op, Dir: s.dir})
 	o = cmp.Or(o, new(MaintainOptions))
@@ -144,8 +147,8 @@ func (s *Store) maintain(ctx context.Context, op string, o *MaintainOptions, f f
 // forEach is like maintain, but calls f for the given tables.
 func (s *Store) forEach(ctx context.Context, op string, tables []tableName, f func(context.Context, entry) (MaintainResult, error)) (sum MaintainResult, err error) {
 	defer wrapOnce(&err, &OpError{Op: op, Dir: s.dir})
-	var mu sync.Mutex // guards sum and damaged
-	var damaged []error
+	var mu sync.Mutex // guards sum, damaged and failed
+	var damaged, failed []error
 	err = parallel.Each(ctx, slices.Values(tables), maintainWorkers, func(ctx context.Context, n tableName) error {
 		e, release, err := s.acquire(n)
 		if err != nil {
@@ -164,12 +167,20 @@ func (s *Store) forEach(ctx context.Context, op string, tables []tableName, f fu
 		mu.Lock()
 		defer mu.Unlock()
 		sum.add(r)
-		if errors.Is(err, ErrDamaged) {
+		switch {
+		case errors.Is(err, ErrDamaged):
 			damaged, err = append(damaged, err), nil
+		case err != nil && ctx.Err() == nil && !errors.Is(err, ErrClosed) && len(failed) < maxFailed:
+			failed, err = append(failed, err), nil
 		}
 		return err
 	})
-	slices.SortFunc(damaged, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+	for _, list := range [][]error{damaged, failed} {
+		slices.SortFunc(list, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+	}
+	if err = cmp.Or(err, errors.Join(failed...)); err != nil && damaged != nil {
+		return sum, fmt.Errorf("%w\n%v", err, errors.Join(damaged...)) //nolint:errorlint // not only damaged tables failed
+	}
 	return sum, cmp.Or(err, errors.Join(damaged...))
 }
 

@@ -94,6 +94,7 @@ func (s *Store) verify(ctx context.Context, v *content.Verifier, o *VerifyOption
 	if err != nil {
 		return err
 	}
+	var failed []error // errors of tables that cannot be verified, which are skipped
 	for _, ns := range namespaces {
 		states, err := s.cat.States(ctx, ns)
 		if err != nil {
@@ -103,8 +104,10 @@ func (s *Store) verify(ctx context.Context, v *content.Verifier, o *VerifyOption
 		for _, l := range states {
 			if o.Tables == nil || slices.Contains(o.Tables, l.Name) {
 				names[l.Name] = true
-				if err := verifyState(ctx, s.commits, v, ns, l); err != nil {
+				if err := verifyState(ctx, s.commits, v, ns, l); err != nil && ctx.Err() != nil {
 					return err
+				} else if err != nil {
+					failed = append(failed, &OpError{Op: "verify", Bucket: bucketOf(ns), Table: l.Name, Err: err})
 				}
 			}
 		}
@@ -115,7 +118,7 @@ func (s *Store) verify(ctx context.Context, v *content.Verifier, o *VerifyOption
 		}
 		v.Result.Tables += len(names)
 	}
-	return nil
+	return errors.Join(failed...)
 }
 
 // intact reports whether Verify would find no damage in the table state whose metadata is at location.

@@ -26,6 +26,9 @@
 // pattern for go test -run. The baseline is "found" with the name of a test, or "survives" with one
 // sentence that says why no test finds the mutant.
 //
+// A mutant of a Python file has a file of python/tests and names of its tests, separated by |. These tests use a copy of
+// the package partd_go, the environment pytables of .ci/peers, and the programs on the PATH.
+//
 // Gremlins and go-mutesting, the maintained tools, replace operators at random. The mistakes in
 // these lists are chosen.
 package main
@@ -92,7 +95,11 @@ func run() error {
 		return fmt.Errorf("no mutant matches --only %q", *only)
 	}
 	for dir, names := range tests { // all tests must pass without a mutant
-		if output, err := runTests(filepath.Join(root, dir), names, "", 10**limit); err != nil {
+		run, program := runTests, ""
+		if strings.HasSuffix(dir, ".py") {
+			run, program = runPytest, filepath.Join(root, "python")
+		}
+		if output, err := run(filepath.Join(root, dir), names, program, 10**limit); err != nil {
 			return fmt.Errorf("the tests in %s fail without a mutant: %w\n%s", dir, err, output)
 		}
 	}
@@ -190,9 +197,17 @@ func (m *mutant) runMutated(root string) (finder string, err error) {
 		return "", err
 	}
 	dir, names, _ := strings.Cut(m.test, " ")
-	output, err := runTests(filepath.Join(root, dir), names, " -overlay="+overlay, *limit)
+	var output string
+	if strings.HasSuffix(path, ".py") {
+		output, err = m.runPython(root, path, temp, content)
+	} else {
+		output, err = runTests(filepath.Join(root, dir), names, " -overlay="+overlay, *limit)
+	}
 	if err == nil {
 		return "", nil
+	}
+	if failed := failedPytest.FindStringSubmatch(output); failed != nil {
+		return failed[1], nil
 	}
 	if failed := failedTest.FindStringSubmatch(output); failed != nil {
 		return failed[1], nil

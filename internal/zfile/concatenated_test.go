@@ -1,9 +1,12 @@
 package zfile
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"io"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/go-partd/partd/compress"
@@ -39,6 +42,42 @@ func TestConcatenated(t *testing.T) {
 			if err := r.Close(); err != nil {
 				t.Error(err)
 			}
+		}
+	}
+}
+
+// TestLibraryStopsAfterFrame checks that Reader reads what follows the first frame even if the library stops there, as some
+// versions of the LZ4 library do.
+func TestLibraryStopsAfterFrame(t *testing.T) {
+	var frame bytes.Buffer
+	w, err := NewWriter(compress.LZ4, &frame, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = io.WriteString(w, "second")
+	if err := errors.Join(err, w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	skippable := []byte("\x50\x2a\x4d\x18\x01\x00\x00\x00x")
+	for _, c := range []struct {
+		format compress.Format
+		rest   []byte
+		want   string
+		isBad  bool
+	}{
+		{compress.LZ4, nil, "first", false},
+		{compress.LZ4, skippable, "first", false},
+		{compress.LZ4, slices.Concat(skippable, frame.Bytes()), "firstsecond", false},
+		{compress.LZ4, []byte("other data"), "first", true},
+		{compress.LZ4, slices.Concat(skippable, []byte("o")), "first", true},
+		{compress.Gzip, frame.Bytes(), "first", true},
+		{compress.BZ2, skippable, "first", true},
+	} {
+		count := &counter{r: bytes.NewReader(c.rest)}
+		r := &Reader{name: "file", format: c.format, src: bufio.NewReader(count), count: count, from: strings.NewReader("first")}
+		got, err := io.ReadAll(r)
+		if string(got) != c.want || (err != nil) != c.isBad || err != nil && !errors.As(err, new(*Error)) {
+			t.Errorf("%s: reading a frame and %q = %q, %v, want %q", c.format, c.rest, got, err, c.want)
 		}
 	}
 }

@@ -247,3 +247,14 @@ func metricsText(h http.Handler) string {
 	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 	return w.Body.String()
 }
+
+// TestManyFailures checks that a client can get the error of its own stream after many other streams have failed.
+func TestManyFailures(t *testing.T) {
+	h := &handler{}
+	for i := range maxFailures + 1 {
+		h.rememberFailure(strconv.Itoa(i), invalid("failure"))
+	}
+	if n := len(h.failures); n != maxFailures || h.failures[n-1].id != strconv.Itoa(maxFailures) || h.failures[0].id != "1" {
+		t.Errorf("%d failures, from %s to %s, want the newest %d", n, h.failures[0].id, h.failures[n-1].id, maxFailures)
+	}
+}

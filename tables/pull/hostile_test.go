@@ -1,6 +1,7 @@
 package pull
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -202,5 +203,32 @@ func TestFetchResumes(t *testing.T) {
 	}
 	if err := n.fetch(t.Context(), content.Named{Hash: hash, Size: int64(len(data))}, nil); err != nil {
 		t.Errorf("fetch of a file that the node already has: %v", err)
+	}
+}
+
+// TestInvalidManifests checks that a manifest is refused if two of its files share a time, because a Load would return the
+// rows of that time twice.
+func TestInvalidManifests(t *testing.T) {
+	t.Parallel()
+	_, url := startRegistry(t)
+	n := openNode(t, t.TempDir(), Options{Registry: url})
+	mustSave(t, n, "x", 0, "a=1,2,3")
+	rec := n.reg.table(keyOf("x")).record
+	m, err := n.manifest(t.Context(), rec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for step, valid := range map[int64]bool{0: false, 1: true} {
+		second := m.files[0]
+		second.Min, second.Max = m.files[0].Max+step, m.files[0].Max+5
+		forged := *m
+		forged.files = []dataFile{m.files[0], second}
+		var b bytes.Buffer
+		if err := forged.encode(&b); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := readManifest(b.Bytes(), rec); (err == nil) != valid {
+			t.Errorf("the second file begins %d after the first: error %v, want valid: %v", step, err, valid)
+		}
 	}
 }

@@ -50,6 +50,33 @@ func TestUpsert(t *testing.T) {
 	}
 }
 
+// TestSaveAtEndOfFile checks that rows at the time of a file's last row replace it, even if the file is too large for
+// further rows.
+func TestSaveAtEndOfFile(t *testing.T) {
+	t.Parallel()
+	_, url := startRegistry(t)
+	n := openNode(t, t.TempDir(), Options{Registry: url})
+	n.extendBelow = 1
+	mustSave(t, n, "x", 0, "a=1,2,3")
+	mustSave(t, n, "x", 2, "a=33,44")
+	wantRows(t, n, "x", "0 1\n1 2\n2 33\n3 44\n")
+	mustSave(t, n, "x", 4, "a=5")
+	wantRows(t, n, "x", "0 1\n1 2\n2 33\n3 44\n4 5\n")
+	if files := tableFiles(t, n, "x"); len(files) < 2 {
+		t.Errorf("the table has %d files, want another file for later rows", len(files))
+	}
+}
+
+// tableFiles returns the files of the newest version of a table.
+func tableFiles(t *testing.T, n *Node, name string) []dataFile {
+	t.Helper()
+	m, err := n.manifest(t.Context(), n.reg.table(keyOf(name)).record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m.files
+}
+
 func TestSaveRejects(t *testing.T) {
 	t.Parallel()
 	_, url := startRegistry(t)
@@ -296,6 +323,9 @@ func TestFlippedBit(t *testing.T) {
 	}
 	if text, err := formatRows(r); !errors.Is(err, ErrSyncFailed) || text != "" {
 		t.Errorf("Load with all copies damaged = %q, %v, want ErrSyncFailed", text, err)
+	}
+	if left := parquetFiles(t, b); len(left) > 0 {
+		t.Errorf("after a Load that found no intact copy, the damaged files %q are left", left)
 	}
 	if _, err := os.Stat(b.disk.dir); err != nil {
 		t.Error(err)

@@ -109,3 +109,50 @@ func TestLargeBytes(t *testing.T) {
 		t.Errorf("tableBytes returned %d bytes, %v, want %d", len(b), err, n)
 	}
 }
+
+// TestFileOrder checks that the order of a stage's files is part of its key, that Plan says so, and that a file that matches
+// two patterns counts once.
+func TestFileOrder(t *testing.T) {
+	dir := t.TempDir()
+	a, b := filepath.Join(dir, "a"), filepath.Join(dir, "b")
+	for _, path := range []string{a, b} {
+		if err := os.WriteFile(path, []byte("x"), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r, err := Open(t.TempDir(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	key := func(patterns ...string) *stageKey {
+		k, err := r.keyOf(&node{name: "x", version: "1", patterns: patterns, result: tableType}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return k
+	}
+	forward, backward := key(a, b), key(b, a)
+	if forward.key == backward.key {
+		t.Error("two orders of the files have the same key")
+	}
+	if got := describeChanges(forward.parts, backward.parts); got != "the order of the files changed" {
+		t.Errorf("Plan says %q of the order of the files", got)
+	}
+	if k := key(a, filepath.Join(dir, "*"), b); k.key != forward.key || len(k.files) != 2 {
+		t.Errorf("with patterns that match files twice, the files are %q, want a and b", k.files)
+	}
+}
+
+// TestRecentHashIsNotCached checks that the hash of a file that just changed is not cached, because a further change may
+// leave the file's stamp the same.
+func TestRecentHashIsNotCached(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "raw")
+	if err := os.WriteFile(path, []byte("1"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	h := openHashes(filepath.Join(t.TempDir(), "hashes.json"))
+	if _, err := h.sum(path); err != nil || len(h.byPath) > 0 || h.isDirty {
+		t.Errorf("sum of a new file: %v, and the cache contains %v, want nothing", err, h.byPath)
+	}
+}

@@ -29,3 +29,25 @@ func TestParamTypes(t *testing.T) {
 		}
 	}
 }
+
+// TestTypesInMap checks that a map of values of several types always has the same key, although Go visits maps in random
+// order.
+func TestTypesInMap(t *testing.T) {
+	r, err := Open(t.TempDir(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	keys := map[string]bool{}
+	for range 20 {
+		param := map[string]any{"a": 1, "b": "1", "c": 1.0, "d": int8(1), "e": true, "f": uint(1)}
+		k, err := r.keyOf(&node{name: "x", version: "1", params: []any{param}, result: tableType}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys[k.key] = true
+	}
+	if len(keys) != 1 {
+		t.Errorf("keyOf returned %d keys for one map", len(keys))
+	}
+}

@@ -29,6 +29,7 @@ func TestClean(t *testing.T) {
 	}{
 		{transform.CleanOptions{Where: "a = 1"}, `{"a":1,"b":1,"c":"x"},{"a":1,"b":3,"c":"y"}`},
 		{transform.CleanOptions{Where: "a == 1 or b > 4"}, `{"a":1,"b":1,"c":"x"},{"a":1,"b":3,"c":"y"},{"a":null,"b":5,"c":"z"}`},
+		{transform.CleanOptions{Where: "a = 1 -- the first", DropNulls: []string{"c"}, KeepFirstOf: []string{"a"}}, `{"a":1,"b":1,"c":"x"}`},
 		{transform.CleanOptions{DropNulls: []string{"b"}}, `{"a":1,"b":1,"c":"x"},{"a":1,"b":3,"c":"y"},{"a":null,"b":4,"c":null},{"a":null,"b":5,"c":"z"}`},
 		{transform.CleanOptions{DropAnyNull: true}, `{"a":1,"b":1,"c":"x"},{"a":1,"b":3,"c":"y"}`},
 		{transform.CleanOptions{KeepFirstOf: []string{"a"}}, `{"a":1,"b":1,"c":"x"},{"a":2,"b":null,"c":"x"},{"a":null,"b":4,"c":null}`},

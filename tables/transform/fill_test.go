@@ -93,6 +93,17 @@ func TestFillTypes(t *testing.T) {
 	}
 }
 
+// TestNearestOfEqualDistances checks that a bin in the middle between two rows gets the later row, as in pandas.
+func TestNearestOfEqualDistances(t *testing.T) {
+	s := newStore(t)
+	put(t, s, "in", tables.PutReplace, rows(t, `[{"t":"2026-01-01 00:00:00","x":1},{"t":"2026-01-01 00:00:04","x":2}]`, timeField(arrow.Second, ""), arrow.Field{Name: "x", Type: integer}))
+	got, _ := resample(t, s, transform.ResampleOptions{Rule: "s", Functions: []string{"nearest"}})
+	want := `{"t":"2026-01-01T00:00:00","x":1},{"t":"2026-01-01T00:00:01","x":1},{"t":"2026-01-01T00:00:02","x":2},{"t":"2026-01-01T00:00:03","x":2},{"t":"2026-01-01T00:00:04","x":2}`
+	if got != want {
+		t.Errorf("nearest: got %s, want\n%s", got, want)
+	}
+}
+
 func TestFillErrors(t *testing.T) {
 	s := newStore(t)
 	x := arrow.Field{Name: "x", Type: integer}

@@ -76,7 +76,10 @@ def estimate_dataframe_memory(df: pd.DataFrame) -> float:
 def optimize_dataframe_memory(df: pd.DataFrame, deep: bool = True) -> pd.DataFrame:
     """Returns the same values in smaller types: smaller integers, and float32 if it is exact. If deep is true, columns of
     strings become categories if fewer than half of their values are distinct."""
-    return df.assign(**{str(column): _smaller(values, deep) for column, values in df.items()})
+    smaller = df.copy(deep=False)
+    for at in range(df.shape[1]):  # by position, because labels may repeat or be no strings
+        smaller.isetitem(at, _smaller(df.iloc[:, at], deep))
+    return smaller
 
 
 def _smaller(values: pd.Series[Any], deep: bool) -> pd.Series[Any]:

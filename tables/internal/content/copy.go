@@ -37,6 +37,9 @@ func NewCopy(from, to *icecat.Catalog, verifyExisting bool) *Copy {
 // Location returns the location in the target of the copy of a source file.
 func (c *Copy) Location(location string) string { return c.locations[location] }
 
+// ErrDeleteFiles is the error for a table that cannot be copied because of delete files.
+var ErrDeleteFiles = errors.New("another program deleted rows by writing delete files: first use that program to rewrite the table's data files")
+
 // Entries calls f for each non-empty manifest of a snapshot, with the manifest's entries.
 func (c *Copy) Entries(s *table.Snapshot, f func(iceberg.ManifestFile, []iceberg.ManifestEntry) error) error {
 	fileIO := c.from.NewIO()
@@ -45,7 +48,7 @@ func (c *Copy) Entries(s *table.Snapshot, f func(iceberg.ManifestFile, []iceberg
 		var entries []iceberg.ManifestEntry
 		if entries, err = Entries(fileIO, m); err == nil && len(entries) > 0 {
 			if m.ManifestContent() != iceberg.ManifestContentData {
-				return errors.New("another program deleted rows by writing delete files: first use that program to rewrite the table's data files")
+				return ErrDeleteFiles
 			}
 			err = f(m, entries)
 		}

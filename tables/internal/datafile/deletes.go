@@ -104,6 +104,21 @@ func (d *deleteReader) deletesOf(ctx context.Context, task table.FileScanTask) (
 	return result, nil
 }
 
+// CheckDeletes returns an error if a delete file cannot be read.
+func CheckDeletes(ctx context.Context, t *table.Table, f iceberg.DataFile) error {
+	task, files := table.FileScanTask{File: f}, []iceberg.DataFile{f}
+	switch {
+	case table.IsDeletionVector(f):
+		task.DeletionVectorFiles = files
+	case f.ContentType() == iceberg.EntryContentEqDeletes:
+		task.EqualityDeleteFiles = files
+	default:
+		task.DeleteFiles = files
+	}
+	_, err := (&deleteReader{t: t}).deletesOf(ctx, task)
+	return err
+}
+
 var errDeletesTooLarge = fmt.Errorf("the table's delete files need more than %d MiB of memory: compact the table with the program that wrote them", maxDeleteBytes>>20)
 
 // addBytes adds n to d.bytes, and returns an error if the sum exceeds maxDeleteBytes. d.mu must be held.

@@ -114,7 +114,7 @@ func (f *FileIO) Open(name string) (iceio.File, error) {
 	info, err := file.Info()
 	var r io.ReaderAt
 	if err == nil {
-		r, err = f.readChecked(name, file, info.Size)
+		r, info.Size, err = f.readChecked(name, file, info.Size)
 	}
 	if err != nil {
 		return nil, f.cat.damaged(name, errors.Join(err, file.Close()))
@@ -211,33 +211,36 @@ func (c *Catalog) MetadataSize(ctx context.Context, namespace, name string) (int
 
 // readChecked compares a metadata file with the catalog's record, because the decoding libraries panic on damaged
 // files. Other engines' manifests and manifest lists have no record; readChecked vets them instead. Files in a bucket
-// were compared when they were fetched.
-func (f *FileIO) readChecked(location string, file vfs.File, size int64) (io.ReaderAt, error) {
+// were compared when they were fetched. It returns the content and its size.
+func (f *FileIO) readChecked(location string, file vfs.File, size int64) (io.ReaderAt, int64, error) {
 	ext := path.Ext(location)
 	if ext != ".avro" && (ext != ".json" || f.cat.root != "") {
-		return file, nil
+		return file, size, nil
 	}
 	written, isRecorded, err := f.cat.FileAt(context.Background(), location)
 	if err != nil || isRecorded && f.cat.root != "" {
-		return file, err
+		return file, size, err
 	}
 	limit := int64(maxManifestBytes)
 	if !isRecorded && size > limit {
-		return nil, fmt.Errorf("%w: it is larger than %d bytes", ErrContent, limit)
+		return nil, 0, fmt.Errorf("%w: it is larger than %d bytes", ErrContent, limit)
 	}
 	b := make([]byte, size)
 	if _, err := io.ReadFull(io.NewSectionReader(file, 0, size), b); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	switch {
 	case isRecorded:
 		err = written.Check(size, xxh3.Hash128(b))
-	case ext == ".avro" && !f.skipVet && !f.wrote(location):
-		if err = f.vet(location, b); err != nil {
-			err = fmt.Errorf("%w: %w", ErrContent, err)
+	case ext == ".avro" && !f.wrote(location):
+		normalized, vetErr := f.vet(location, b)
+		if vetErr == nil {
+			b = normalized
+		} else if !f.skipVet {
+			err = fmt.Errorf("%w: %w", ErrContent, vetErr)
 		}
 	}
-	return bytes.NewReader(b), err
+	return bytes.NewReader(b), int64(len(b)), err
 }
 
 // NewLocation returns a location for a new table. The location does not contain the table's name, so renaming moves no files.

@@ -54,30 +54,44 @@ func SameManifest(a, b iceberg.ManifestFile) bool {
 		a.SequenceNum() == b.SequenceNum() && a.MinSequenceNum() == b.MinSequenceNum()
 }
 
-// vet checks a manifest or manifest list. It returns an error if Iceberg's library would panic on the content, or
-// allocate too much memory because of numbers in the file. FileIO.Open vets files that the catalog did not write,
-// because other engines can change these files even after a commit.
-func (f *FileIO) vet(location string, content []byte) error {
-	r, err := ocf.NewReader(bytes.NewReader(content))
-	if err != nil {
-		return err
-	}
-	defer r.Close() //nolint:errcheck // opened only for reading
-	if !ListKind.matches(r.Schema()) {
-		if !ManifestKind.matches(r.Schema()) {
-			return fmt.Errorf("the file's entries have neither the field %s nor the field %s", ManifestKind, ListKind)
-		}
-		return nil
-	}
+// vet checks a manifest or manifest list, and returns its normalized content. It returns an error if Iceberg's library
+// would panic on the content, or allocate too much memory because of numbers in the file. FileIO.Open vets files that
+// the catalog did not write, because other engines can change these files even after a commit.
+func (f *FileIO) vet(location string, content []byte) ([]byte, error) {
 	key := fmt.Sprintf("%s %x", location, sha256.Sum256(content))
 	if _, vetted := f.cat.tallies.Get(key); vetted {
-		return nil
+		return content, nil
 	}
+	r, err := ocf.NewReader(bytes.NewReader(content))
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close() //nolint:errcheck // opened only for reading
+	normalized := content
+	switch {
+	case ListKind.matches(r.Schema()):
+		if !f.skipVet {
+			err = f.vetList(content)
+		}
+	case !ManifestKind.matches(r.Schema()):
+		err = fmt.Errorf("the file's entries have neither the field %s nor the field %s", ManifestKind, ListKind)
+	default:
+		if err = countAvro(context.Background(), bytes.NewReader(content), int64(len(content)), ManifestKind, ManifestBudget()); err == nil {
+			err = CatchPanic(func() (err error) { normalized, err = normalize(content); return err })
+		}
+	}
+	if err == nil && !f.skipVet && bytes.Equal(normalized, content) {
+		f.cat.tallies.Put(key, Tally{}, tallyCost+int64(len(key)))
+	}
+	return normalized, err
+}
+
+func (f *FileIO) vetList(content []byte) error {
 	if err := countAvro(context.Background(), bytes.NewReader(content), int64(len(content)), ListKind, ListBudget()); err != nil {
 		return err
 	}
 	var manifests []iceberg.ManifestFile
-	if err := CatchPanic(func() error { manifests, err = iceberg.ReadManifestList(bytes.NewReader(content)); return err }); err != nil {
+	if err := CatchPanic(func() (err error) { manifests, err = iceberg.ReadManifestList(bytes.NewReader(content)); return err }); err != nil {
 		return err
 	}
 	var g errgroup.Group
@@ -85,11 +99,7 @@ func (f *FileIO) vet(location string, content []byte) error {
 	for _, m := range manifests {
 		g.Go(func() error { return f.vetCounts(m) })
 	}
-	if err := g.Wait(); err != nil {
-		return err
-	}
-	f.cat.tallies.Put(key, Tally{}, tallyCost+int64(len(key)))
-	return nil
+	return g.Wait()
 }
 
 // vetCounts returns an error if a manifest list claims more files for a manifest than the manifest contains.
