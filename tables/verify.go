@@ -14,6 +14,7 @@ import (
 
 	"github.com/go-partd/partd/tables/internal/commit"
 	"github.com/go-partd/partd/tables/internal/content"
+	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
@@ -58,14 +59,14 @@ type VerifyResult struct {
 
 // Verify reads every file of the selected tables and compares each file with its checksum in the catalog. It checks all
 // metadata files, manifest lists, manifests and data files of all existing versions and snapshots. The row count and
-// values of a Parquet file must match the count and bounds in its manifest. Verify does not check the tail, because
+// values of a Parquet file must match the count and bounds in its manifest. Verify also reads delete files. It does not check the tail, because
 // Open checks it.
 //
 // Verify does not return an error for a damaged file; it calls Report instead.
 func (s *Store) Verify(ctx context.Context, o *VerifyOptions) (VerifyResult, error) {
 	s = s.orUnopened()
 	o = cmp.Or(o, new(VerifyOptions))
-	v := content.NewVerifier(s.cat)
+	v := content.NewVerifier(s.cat, datafile.CheckDeletes)
 	if o.Report != nil {
 		v.OnFinding = func(f content.Finding) { o.Report(Finding{FileState(f.State), f.Bucket, f.Table, f.File, f.Problem}) }
 	}
@@ -123,7 +124,7 @@ func (s *Store) verify(ctx context.Context, v *content.Verifier, o *VerifyOption
 
 // intact reports whether Verify would find no damage in the table state whose metadata is at location.
 func intact(ctx context.Context, tables *commit.Tables, namespace, name, location string) (bool, error) {
-	v := content.NewVerifier(tables.Catalog)
+	v := content.NewVerifier(tables.Catalog, datafile.CheckDeletes)
 	err := verifyState(ctx, tables, v, namespace, icecat.State{Name: name, Location: location})
 	return v.Result.Damaged == 0, err
 }

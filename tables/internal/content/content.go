@@ -5,6 +5,7 @@ package content
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	pqschema "github.com/apache/arrow-go/v18/parquet/schema"
 	"github.com/apache/iceberg-go"
 	iceio "github.com/apache/iceberg-go/io"
+	"github.com/apache/iceberg-go/table"
 	"github.com/zeebo/xxh3"
 
 	"github.com/go-partd/partd/tables/internal/icecat"
@@ -74,9 +76,13 @@ func cause(err error) error {
 	return err
 }
 
-// checkDataFile compares a data file's size, row count and statistics with its manifest entry.
-func (v *Verifier) checkDataFile(d iceberg.DataFile) error {
-	if err := checkSize(v.Catalog, d.FilePath(), d.FileSizeBytes()); err != nil || d.FileFormat() != iceberg.ParquetFile {
+// checkDataFile compares a data file's size, row count and statistics with its manifest entry. It also reads delete files.
+func (v *Verifier) checkDataFile(ctx context.Context, t *table.Table, d iceberg.DataFile) error {
+	err := checkSize(v.Catalog, d.FilePath(), d.FileSizeBytes())
+	if err == nil && d.ContentType() != iceberg.EntryContentData {
+		err = v.CheckDeletes(ctx, t, d)
+	}
+	if err != nil || d.FileFormat() != iceberg.ParquetFile {
 		return err
 	}
 	f, err := v.fileIO.Open(d.FilePath())

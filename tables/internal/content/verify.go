@@ -49,6 +49,8 @@ type Verifier struct {
 	Catalog *icecat.Catalog
 	Result  Result
 
+	CheckDeletes func(context.Context, *table.Table, iceberg.DataFile) error // returns an error if a delete file cannot be read
+
 	// Repair returns the content for a damaged or missing file, for example from a backup. The content is used only if
 	// it matches the catalog's checksum. If Repair is nil, files are only verified.
 	Repair    func(ctx context.Context, name Table, f icecat.WrittenFile) (io.ReadCloser, error)
@@ -60,8 +62,8 @@ type Verifier struct {
 }
 
 // NewVerifier returns a verifier of a catalog's tables.
-func NewVerifier(c *icecat.Catalog) *Verifier {
-	return &Verifier{Catalog: c, fileIO: c.NewIO(), verified: map[xxh3.Uint128]struct{}{}}
+func NewVerifier(c *icecat.Catalog, checkDeletes func(context.Context, *table.Table, iceberg.DataFile) error) *Verifier {
+	return &Verifier{Catalog: c, CheckDeletes: checkDeletes, fileIO: c.NewIO(), verified: map[xxh3.Uint128]struct{}{}}
 }
 
 // Table is a table's name.
@@ -176,8 +178,9 @@ func (v *Verifier) VerifyState(ctx context.Context, name Table, l icecat.State) 
 			versions = append(versions, *s)
 		}
 	}
+	t := v.Catalog.Staged("", "", meta, l.Location, v.fileIO)
 	for _, s := range versions {
-		if err := v.verifyVersion(ctx, name, &s); err != nil {
+		if err := v.verifyVersion(ctx, name, t, &s); err != nil {
 			return false, err
 		}
 	}
@@ -195,7 +198,7 @@ func (v *Verifier) verifyMetadata(ctx context.Context, name Table, location stri
 	return meta, ok, err
 }
 
-func (v *Verifier) verifyVersion(ctx context.Context, name Table, s *table.Snapshot) error {
+func (v *Verifier) verifyVersion(ctx context.Context, name Table, t *table.Table, s *table.Snapshot) error {
 	var manifests []iceberg.ManifestFile
 	ok, err := v.verifyFile(ctx, name, s.ManifestList, s.ManifestList, func() (err error) {
 		manifests, err = s.Manifests(v.fileIO)
@@ -229,7 +232,10 @@ func (v *Verifier) verifyVersion(ctx context.Context, name Table, s *table.Snaps
 			d := e.DataFile()
 			// The key includes what this manifest says about the file. If another manifest says something else, both are checked.
 			key := fmt.Sprint(d.FilePath(), d.FileSizeBytes(), d.Count(), d.LowerBoundValues(), d.UpperBoundValues())
-			_, err := v.verifyFile(ctx, name, key, d.FilePath(), func() error { return v.checkDataFile(d) })
+			if offset := d.ContentOffset(); offset != nil { // a file can have several deletion vectors
+				key += fmt.Sprint(" ", *offset)
+			}
+			_, err := v.verifyFile(ctx, name, key, d.FilePath(), func() error { return v.checkDataFile(ctx, t, d) })
 			return err
 		})
 		if err != nil {

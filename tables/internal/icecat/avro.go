@@ -67,14 +67,16 @@ func (f *FileIO) CheckAvro(ctx context.Context, name string, kind AvroKind, budg
 	if err != nil {
 		return err
 	}
-	return countAvro(ctx, file, info.Size(), kind, budget)
+	_, err = countAvro(ctx, file, info.Size(), kind, budget)
+	return err
 }
 
-// countAvro adds an Avro file to a budget. It returns an error if the budget is then exceeded.
-func countAvro(ctx context.Context, file io.Reader, size int64, kind AvroKind, budget *Budget) error {
+// countAvro adds an Avro file to a budget. It returns an error if the budget is then exceeded. isNormal is false for a
+// manifest that normalize changes.
+func countAvro(ctx context.Context, file io.Reader, size int64, kind AvroKind, budget *Budget) (isNormal bool, err error) {
 	budget.bytes += size // countingCodec adds only decompressed blocks; size covers the parts that are not compressed
 	if err := budget.check(); err != nil {
-		return err
+		return false, err
 	}
 	var writerSchema *avro.Schema
 	r, err := ocf.NewReader(file,
@@ -83,24 +85,30 @@ func countAvro(ctx context.Context, file io.Reader, size int64, kind AvroKind, b
 		ocf.WithCodec(countingCodec{ocf.MustZstdCodec(nil, nil), budget}),
 		ocf.WithReaderSchemaFunc(func(r *ocf.Reader) (*avro.Schema, error) {
 			writerSchema = r.Schema()
-			root := writerSchema.Root()
-			return avro.Parse(fmt.Sprintf(`{"type": "record", "name": %q, "namespace": %q, "fields": []}`, root.Name, root.Namespace))
+			root, fields := writerSchema.Root(), ""
+			if kind == ManifestKind && kind.matches(writerSchema) {
+				i := slices.IndexFunc(root.Fields, func(f avro.SchemaField) bool { return f.Name == string(kind) })
+				fields = fmt.Sprintf(normalizedFields, kind, root.Fields[i].Type.Name, root.Fields[i].Type.Namespace)
+			}
+			return avro.Parse(fmt.Sprintf(`{"type": "record", "name": %q, "namespace": %q, "fields": [%s]}`, root.Name, root.Namespace, fields))
 		}))
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer r.Close() //nolint:errcheck // opened only for reading
 	if !kind.matches(writerSchema) {
-		return fmt.Errorf("the file's entries lack the field %s", kind)
+		return false, fmt.Errorf("the file's entries lack the field %s", kind)
 	}
-	for {
-		err := cmp.Or(ctx.Err(), r.Decode(&struct{}{}))
+	for isNormal = true; ; {
+		var entry normalizedEntry
+		err := cmp.Or(ctx.Err(), r.Decode(&entry))
 		if err == io.EOF {
-			return nil
+			return isNormal, nil
 		}
+		isNormal = isNormal && entry.isNormal()
 		budget.entries++
 		if err = cmp.Or(err, budget.check()); err != nil {
-			return err
+			return false, err
 		}
 	}
 }

@@ -73,10 +73,11 @@ type Catalog struct {
 	answers *answers                       // results of Lookup; only for SQLite
 	cache   *Cache[*table.Table]           // tables, by metadata location
 	footers *Cache[*metadata.FileMetaData] // parsed Parquet footers
-	// tallies contains the tally of each manifest that FileIO.vet has checked, by location. For each manifest list that it has checked,
-	// tallies contains an empty tally, by location and hash.
-	tallies *Cache[Tally]
-	reader  *FileIO
+	tallies *Cache[Tally]                  // tallies of the manifests that FileIO.vet has checked, by location
+	// vetted contains the normalized content of each manifest that FileIO.vet has checked, by location and hash. It contains nil
+	// for a manifest that was already normalized, and for a manifest list.
+	vetted *Cache[[]byte]
+	reader *FileIO
 }
 
 // Open opens the catalog in a directory, and creates it if it does not exist.
@@ -88,7 +89,7 @@ func Open(ctx context.Context, dir string, o Options) (_ *Catalog, err error) {
 	c := &Catalog{
 		dir: dir, root: o.Root, fs: o.FS, noSync: o.NoSync, committing: o.Committing, readOnly: o.ReadOnly,
 		cache: newCache[*table.Table](o.CacheBytes), footers: newCache[*metadata.FileMetaData](o.CacheBytes / 4),
-		tallies: newCache[Tally](o.CacheBytes / 16),
+		tallies: newCache[Tally](o.CacheBytes / 16), vetted: newCache[[]byte](o.CacheBytes / 16),
 	}
 	if c.committing == nil {
 		c.committing = func(bool) {}

@@ -9,6 +9,24 @@ import (
 	"github.com/twmb/avro/ocf"
 )
 
+// normalizedFields is the schema of the fields that normalize can change, with placeholders for the name of the outer field, and
+// for the name and namespace of its record.
+const normalizedFields = `{"name": %q, "type": {"type": "record", "name": %q, "namespace": %q, "fields": [
+	{"name": "file_format", "type": "string", "default": ""},
+	{"name": "referenced_data_file", "type": ["null", "string"], "default": null}]}}`
+
+// normalizedEntry is an entry of a manifest with these fields. For a manifest list, it is empty.
+type normalizedEntry struct {
+	File struct {
+		Format     string  `avro:"file_format"`
+		Referenced *string `avro:"referenced_data_file"`
+	} `avro:"data_file"`
+}
+
+func (e *normalizedEntry) isNormal() bool {
+	return e.File.Format == strings.ToUpper(e.File.Format) && (e.File.Referenced == nil || *e.File.Referenced != "")
+}
+
 // normalize returns a manifest in the form that Iceberg's library requires. DuckDB writes names of file formats in lower
 // case, and an empty path instead of null for an entry that refers to no data file.
 func normalize(content []byte) ([]byte, error) {

@@ -59,8 +59,11 @@ func SameManifest(a, b iceberg.ManifestFile) bool {
 // the catalog did not write, because other engines can change these files even after a commit.
 func (f *FileIO) vet(location string, content []byte) ([]byte, error) {
 	key := fmt.Sprintf("%s %x", location, sha256.Sum256(content))
-	if _, vetted := f.cat.tallies.Get(key); vetted {
-		return content, nil
+	if normalized, vetted := f.cat.vetted.Get(key); vetted {
+		if normalized == nil {
+			normalized = content
+		}
+		return normalized, nil
 	}
 	r, err := ocf.NewReader(bytes.NewReader(content))
 	if err != nil {
@@ -69,25 +72,32 @@ func (f *FileIO) vet(location string, content []byte) ([]byte, error) {
 	defer r.Close() //nolint:errcheck // opened only for reading
 	normalized := content
 	switch {
+	case ListKind.matches(r.Schema()) && f.skipVet:
+		return content, nil
 	case ListKind.matches(r.Schema()):
-		if !f.skipVet {
-			err = f.vetList(content)
-		}
+		err = f.vetList(content)
 	case !ManifestKind.matches(r.Schema()):
 		err = fmt.Errorf("the file's entries have neither the field %s nor the field %s", ManifestKind, ListKind)
 	default:
-		if err = countAvro(context.Background(), bytes.NewReader(content), int64(len(content)), ManifestKind, ManifestBudget()); err == nil {
+		var isNormal bool
+		isNormal, err = countAvro(context.Background(), bytes.NewReader(content), int64(len(content)), ManifestKind, ManifestBudget())
+		if err == nil && !isNormal {
 			err = CatchPanic(func() (err error) { normalized, err = normalize(content); return err })
 		}
 	}
-	if err == nil && !f.skipVet && bytes.Equal(normalized, content) {
-		f.cat.tallies.Put(key, Tally{}, tallyCost+int64(len(key)))
+	if err != nil {
+		return nil, err
 	}
-	return normalized, err
+	toCache := normalized
+	if bytes.Equal(normalized, content) {
+		toCache = nil
+	}
+	f.cat.vetted.Put(key, toCache, tallyCost+int64(len(key)+len(toCache)))
+	return normalized, nil
 }
 
 func (f *FileIO) vetList(content []byte) error {
-	if err := countAvro(context.Background(), bytes.NewReader(content), int64(len(content)), ListKind, ListBudget()); err != nil {
+	if _, err := countAvro(context.Background(), bytes.NewReader(content), int64(len(content)), ListKind, ListBudget()); err != nil {
 		return err
 	}
 	var manifests []iceberg.ManifestFile
@@ -106,11 +116,12 @@ func (f *FileIO) vetList(content []byte) error {
 func (f *FileIO) vetCounts(m iceberg.ManifestFile) error {
 	t, cached := f.cat.tallies.Get(m.FilePath())
 	if !cached {
-		if err := f.CheckAvro(context.Background(), m.FilePath(), ManifestKind, ManifestBudget()); err != nil {
+		fileIO := f.cat.NewCheckIO() // a manifest list in place of the manifest would be vetted recursively
+		if err := fileIO.CheckAvro(context.Background(), m.FilePath(), ManifestKind, ManifestBudget()); err != nil {
 			return err
 		}
 		err := CatchPanic(func() error {
-			for e, err := range iceberg.EntriesWithProjection(f, m, false, iceberg.ManifestEntryProjection{}) {
+			for e, err := range iceberg.EntriesWithProjection(fileIO, m, false, iceberg.ManifestEntryProjection{}) {
 				if err != nil {
 					return err
 				}
@@ -134,7 +145,7 @@ func (f *FileIO) vetCounts(m iceberg.ManifestFile) error {
 	return nil
 }
 
-// tallyCost is the memory of a cached tally without its key, in bytes.
+// tallyCost is the memory of a cached tally or vetted file without its key and content, in bytes.
 const tallyCost = 200
 
 func (f *FileIO) wrote(location string) bool {
