@@ -12,7 +12,7 @@ import (
 	"github.com/twmb/avro/ocf"
 )
 
-// normalizedFields is the schema of the fields that normalize can change, with placeholders for the name of the outer field, and
+// normalizedFields is the schema of the fields, besides bounds, that normalize can change, with placeholders for the name of the outer field, and
 // for the name and namespace of its record.
 const normalizedFields = `{"name": %q, "type": {"type": "record", "name": %q, "namespace": %q, "fields": [
 	{"name": "file_format", "type": "string", "default": ""},
