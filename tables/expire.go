@@ -9,6 +9,7 @@ import (
 
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/tables/internal/commit"
 )
 
@@ -51,16 +52,18 @@ func (s *Store) Expire(ctx context.Context, o *MaintainOptions) (_ MaintainResul
 		r.Tables = 1
 		return r, err
 	})
-	if err != nil && !errors.Is(err, ErrDamaged) {
+	var failed *OpError
+	if errors.As(err, &failed) && (failed.Table == "" || errors.Is(err, ErrClosed) || errors.Is(err, partd.ErrUnknownOutcome)) {
 		return r, err
 	}
-	if err = cmp.Or(err, refsErr); err != nil {
-		return r, &OpError{Op: "expire", Dir: s.dir, Err: fmt.Errorf("no file was removed, because a damaged table's files are unknown: repair the table first: %w", err)}
+	if errors.Is(err, ErrDamaged) || refsErr != nil {
+		return r, &OpError{Op: "expire", Dir: s.dir, Err: fmt.Errorf("no file was removed, because a damaged table's files are unknown: repair the table first: %w", cmp.Or(err, refsErr))}
 	}
-	swept, err := s.cat.Sweep(ctx, cmp.Or(o.Grace, 24*time.Hour), used, func() time.Time { _, since := s.commits.Pinned(); return since })
-	if err == nil {
-		err = s.cat.ForgetPuts(ctx, time.Now().Add(-IDAge))
+	// If tables failed for other reasons, Sweep still finds the files that they need.
+	swept, sweepErr := s.cat.Sweep(ctx, cmp.Or(o.Grace, 24*time.Hour), used, func() time.Time { _, since := s.commits.Pinned(); return since })
+	if sweepErr == nil {
+		sweepErr = s.cat.ForgetPuts(ctx, time.Now().Add(-IDAge))
 	}
 	r.FilesRemoved, r.BytesRemoved, r.FilesWaiting = swept.Files, swept.Bytes, swept.Waiting
-	return r, err
+	return r, errors.Join(err, sweepErr)
 }

@@ -72,7 +72,7 @@ func (f *FileIO) CheckAvro(ctx context.Context, name string, kind AvroKind, budg
 }
 
 // countAvro adds an Avro file to a budget. It returns an error if the budget is then exceeded. isNormal is false for a
-// manifest that normalize changes.
+// manifest that normalize may change.
 func countAvro(ctx context.Context, file io.Reader, size int64, kind AvroKind, budget *Budget) (isNormal bool, err error) {
 	budget.bytes += size // countingCodec adds only decompressed blocks; size covers the parts that are not compressed
 	if err := budget.check(); err != nil {
@@ -99,7 +99,7 @@ func countAvro(ctx context.Context, file io.Reader, size int64, kind AvroKind, b
 	if !kind.matches(writerSchema) {
 		return false, fmt.Errorf("the file's entries lack the field %s", kind)
 	}
-	for isNormal = true; ; {
+	for isNormal = !hasNanoseconds(r.Metadata()); ; {
 		var entry normalizedEntry
 		err := cmp.Or(ctx.Err(), r.Decode(&entry))
 		if err == io.EOF {

@@ -3,13 +3,16 @@ package icecat
 import (
 	"bytes"
 	"cmp"
+	"encoding/json"
 	"io"
+	"slices"
 	"strings"
 
+	"github.com/apache/iceberg-go"
 	"github.com/twmb/avro/ocf"
 )
 
-// normalizedFields is the schema of the fields that normalize can change, with placeholders for the name of the outer field, and
+// normalizedFields is the schema of the fields, besides bounds, that normalize can change, with placeholders for the name of the outer field, and
 // for the name and namespace of its record.
 const normalizedFields = `{"name": %q, "type": {"type": "record", "name": %q, "namespace": %q, "fields": [
 	{"name": "file_format", "type": "string", "default": ""},
@@ -27,8 +30,24 @@ func (e *normalizedEntry) isNormal() bool {
 	return e.File.Format == strings.ToUpper(e.File.Format) && (e.File.Referenced == nil || *e.File.Referenced != "")
 }
 
+// hasNanoseconds reports whether the schema in a manifest's metadata has columns with times in nanoseconds.
+func hasNanoseconds(metadata map[string][]byte) bool {
+	return bytes.Contains(metadata["schema"], []byte("timestamp_ns")) || bytes.Contains(metadata["schema"], []byte("timestamptz_ns"))
+}
+
+// trustedBounds returns the bounds of the columns that have another type than a time in nanoseconds.
+func trustedBounds(s *iceberg.Schema, bounds []any) []any {
+	return slices.DeleteFunc(slices.Clone(bounds), func(bound any) bool {
+		b, _ := bound.(map[string]any)
+		id, _ := b["key"].(int32)
+		t, known := s.FindTypeByID(int(id))
+		return !known || t.Equals(iceberg.TimestampNsType{}) || t.Equals(iceberg.TimestampTzNsType{})
+	})
+}
+
 // normalize returns a manifest in the form that Iceberg's library requires. DuckDB writes names of file formats in lower
-// case, and an empty path instead of null for an entry that refers to no data file.
+// case, and an empty path instead of null for an entry that refers to no data file. Its bounds of times in nanoseconds
+// can exclude values in the file, so normalize removes them.
 func normalize(content []byte) ([]byte, error) {
 	r, err := ocf.NewReader(bytes.NewReader(content))
 	if err != nil {
@@ -36,6 +55,11 @@ func normalize(content []byte) ([]byte, error) {
 	}
 	defer r.Close() //nolint:errcheck // opened only for reading
 	metadata := r.Metadata()
+	var s iceberg.Schema
+	checkBounds := hasNanoseconds(metadata)
+	if checkBounds {
+		_ = json.Unmarshal(metadata["schema"], &s) // if it is invalid, no bounds are trusted
+	}
 	delete(metadata, "avro.schema") // ocf.NewWriter sets both
 	delete(metadata, "avro.codec")
 	var out bytes.Buffer
@@ -59,6 +83,12 @@ func normalize(content []byte) ([]byte, error) {
 		}
 		if file["referenced_data_file"] == "" {
 			file["referenced_data_file"], changed = nil, true
+		}
+		for _, name := range []string{"lower_bounds", "upper_bounds"} {
+			if bounds, _ := file[name].([]any); checkBounds && len(bounds) > 0 {
+				trusted := trustedBounds(&s, bounds)
+				file[name], changed = trusted, changed || len(trusted) < len(bounds)
+			}
 		}
 		encodeErr = cmp.Or(encodeErr, w.Encode(entry))
 	}
