@@ -17,7 +17,7 @@ func TestCreateInTail(t *testing.T) {
 	put := func(n int64, id string) {
 		t.Helper()
 		if v, err := b.Table("a").Put(t.Context(), rowsOf(n), PutAppend, &PutOptions{ID: id, Metadata: Metadata{"k": fmt.Sprint(n)}}); v != 0 || err != nil {
-			t.Fatalf("Put = version %+v, error %v; want version 0", v, err)
+			t.Fatalf("Put = version %+v, error %v; want version 1", v, err)
 		}
 	}
 	put(1, "x")

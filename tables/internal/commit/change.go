@@ -97,7 +97,7 @@ func (s *Tables) Commit(ctx context.Context, hooks []icecat.TxHook, changes ...*
 		// Fold first: rows already in the tail were put before this change, so they must be committed before the
 		// change.
 		if c.steps[0].Mode&Deletes == 0 && c.modes&Folds == 0 && !c.Unfolded {
-			_, err := c.fold(ctx)
+			_, err := c.fold(ctx, afterAllPuts)
 			if c.modes&Replaces != 0 && (errors.As(err, new(*schema.Error)) || errors.Is(err, icecat.ErrContent)) {
 				// Rows in the tail cannot be folded, but the change replaces them anyway.
 				discarded[c], err = err, nil
@@ -108,11 +108,13 @@ func (s *Tables) Commit(ctx context.Context, hooks []icecat.TxHook, changes ...*
 		}
 	}
 	err := s.commitWithRetry(ctx, hooks, changes...)
-	if errors.Is(err, errForbiddenNulls) {
-		err = ErrStale
+	if errors.Is(err, errForbiddenNulls) || errors.Is(err, errVersionTaken) {
+		if !errors.Is(err, errVersionTaken) {
+			err = ErrStale
+		}
 		for _, c := range changes {
-			if c.modes&Folds != 0 {
-				_, foldErr := c.fold(ctx)
+			if c.modes&(Folds|Replaces) != 0 || c.Unfolded {
+				_, foldErr := c.fold(ctx, afterAllPuts)
 				err = cmp.Or(foldErr, err)
 			}
 		}
@@ -175,6 +177,7 @@ type Attempt struct {
 	tailDone    bool           // whether a step has called TailFiles
 	hasTailRows bool           // whether TailFiles found rows in the tail
 	inline      bool           // whether the metadata is stored in the catalog's database, so that its file need not be synced
+	low, high   int64          // lowest and highest version that puts of the rows in the tail returned; 0 if there are none
 	epoch       *int64         // last epoch (numbered part of the tail) whose rows the change removes; nil if none
 	record      *icecat.Change // nil if there is nothing to commit
 }
@@ -218,8 +221,10 @@ func (s *Tables) tryCommit(ctx context.Context, hooks []icecat.TxHook, changes [
 // prepare applies the steps to the table's current state.
 func (a *Attempt) prepare(ctx context.Context) error {
 	e, steps := a.Entry, a.steps
-	if a.modes&Folds != 0 {
-		if _, err := e.load(ctx); err != nil && !errors.Is(err, icecat.ErrNotFound) {
+	mayBeDamaged := steps[0].Mode&(Deletes|Restores) != 0
+	if a.modes&(Replaces|Folds) != 0 {
+		_, err := e.load(ctx)
+		if err != nil && !errors.Is(err, icecat.ErrNotFound) && !(mayBeDamaged && errors.Is(err, icecat.ErrContent)) {
 			return err
 		}
 	}
@@ -230,17 +235,25 @@ func (a *Attempt) prepare(ctx context.Context) error {
 		}
 		if ok {
 			a.epoch = &last
-			steps = append([]PreparedStep{{Apply: e.markReplaced(last)}}, steps...)
+			tailStep := e.markReplaced(last)
+			if a.modes&Replaces != 0 {
+				tailStep, e.foldedEpoch = a.foldFirst(last), last+1
+				defer func() { e.foldedEpoch = 0 }()
+			}
+			steps = append([]PreparedStep{{Apply: tailStep}}, steps...)
 		}
 	}
 	record := &icecat.Change{Namespace: e.Namespace, Name: e.Name, IOs: []*icecat.FileIO{a.IO}}
-	cur, err := a.loadBase(ctx, record, steps[0].Mode&(Deletes|Restores) != 0)
+	cur, err := a.loadBase(ctx, record, mayBeDamaged)
 	if err != nil {
 		return err
 	}
 	a.initial = cur
-	applied := false
-	for _, p := range steps {
+	if cur, err = a.reserve(cur); err != nil {
+		return err
+	}
+	base, applied := cur, false
+	for i, p := range steps {
 		meta, err := p.Apply(ctx, a, cur)
 		if errors.Is(err, ErrNothing) {
 			continue
@@ -252,6 +265,9 @@ func (a *Attempt) prepare(ctx context.Context) error {
 		if meta != nil {
 			cur = a.Table(meta)
 		}
+		if i < len(steps)-len(a.steps) {
+			base = cur // other than the snapshots of one change, readers saw the rows in the tail before
+		}
 		if p.IO != nil {
 			record.IOs = append([]*icecat.FileIO{p.IO}, record.IOs...)
 		}
@@ -260,7 +276,11 @@ func (a *Attempt) prepare(ctx context.Context) error {
 		return nil
 	}
 	if cur != nil {
-		if record.New, err = a.Info.Mirror(cur.Metadata()); err != nil {
+		meta, err := a.describe(base, cur.Metadata())
+		if err != nil {
+			return err
+		}
+		if record.New, err = a.Info.Mirror(meta); err != nil {
 			return err
 		}
 	}

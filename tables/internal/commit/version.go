@@ -1,0 +1,185 @@
+package commit
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd/tables/internal/icecat"
+)
+
+// Properties of snapshots. The times are in milliseconds since 1970.
+const (
+	rowsFrom     = "partd.rows-from"     // time of the snapshot's oldest change, if it contains rows from the tail
+	rowsUntil    = "partd.rows-until"    // time of the newest row of a fold
+	versionsFrom = "partd.versions-from" // lowest version that the snapshot's puts returned, if it differs from the snapshot's own version
+)
+
+// newVersion returns the version for an append: the number of the next snapshot that no commit in progress can take. It
+// returns 0 if Iceberg's format does not number versions. e.mu must be held.
+func (e *Entry) newVersion() int64 { return max(e.nextVersion, e.state.last+1) }
+
+// ReserveVersion keeps a version number free for a commit by another engine: later appends return higher versions.
+func (s *Tables) ReserveVersion(n icecat.TableName, version int64) error {
+	e, err := s.Acquire(n)
+	if err != nil {
+		return err
+	}
+	defer e.Release()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.nextVersion = max(e.nextVersion, version+1)
+	return nil
+}
+
+// IsPending reports whether a put whose rows are in the tail returned the version.
+func (e *Entry) IsPending(ctx context.Context, version int64) (bool, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if _, err := e.load(ctx); err != nil || e.log == nil {
+		return false, err
+	}
+	low, high := e.log.Versions(e.state.folded, lastEpoch)
+	return low > 0 && low <= version && version <= high, nil
+}
+
+// reserve prepares the commit of a change to cur: concurrent appends return versions after the commit's snapshots, and these
+// snapshots do not take a version that an append returned.
+func (a *Attempt) reserve(cur *table.Table) (*table.Table, error) {
+	if cur == nil || a.tables.Tail == nil || cur.Metadata().Version() < 2 {
+		return cur, nil
+	}
+	if a.modes == Plain { // otherwise, tryCommit has locked a.mu
+		a.mu.Lock()
+		defer a.mu.Unlock()
+	}
+	last := cur.Metadata().LastSequenceNumber()
+	next := last + int64(len(a.steps))
+	if a.log != nil {
+		a.low, a.high = a.log.Versions(max(a.state.folded, a.foldedEpoch-1), lastEpoch)
+	}
+	a.nextVersion = max(a.nextVersion, a.high+1, next+1)
+	if a.Unfolded || a.low == 0 || a.low > next && a.modes&Folds == 0 {
+		return cur, nil
+	}
+	return a.skipVersions(cur, a.high)
+}
+
+// skipVersions returns t with last as its highest version number in use, unless that number is already higher.
+func (a *Attempt) skipVersions(t *table.Table, last int64) (*table.Table, error) {
+	if t.Metadata().Version() < 2 || t.Metadata().LastSequenceNumber() >= last {
+		return t, nil
+	}
+	meta, err := EditMetadata(t.Metadata(), map[string]any{"last-sequence-number": last})
+	if err != nil {
+		return nil, err
+	}
+	return a.Table(meta), nil
+}
+
+// EditMetadata returns a copy of meta with other values for fields of its JSON form. It removes fields whose value is nil.
+func EditMetadata(meta table.Metadata, values map[string]any) (table.Metadata, error) {
+	b, err := json.Marshal(meta)
+	if err != nil {
+		return nil, err
+	}
+	fields := map[string]json.RawMessage{}
+	if err := json.Unmarshal(b, &fields); err != nil {
+		return nil, err
+	}
+	for k, v := range values {
+		if fields[k], err = json.Marshal(v); err != nil {
+			return nil, err
+		}
+		if v == nil {
+			delete(fields, k)
+		}
+	}
+	if b, err = json.Marshal(fields); err != nil {
+		return nil, err
+	}
+	return table.ParseMetadataBytes(b)
+}
+
+// errVersionTaken means that a concurrent append returned the version that another engine's commit would take.
+var errVersionTaken = fmt.Errorf("%w: rows were appended concurrently", ErrConflict)
+
+// describe marks the attempt's last snapshot if the attempt added several snapshots to base, or rows from the tail: no
+// reader saw the table in a state between them.
+func (a *Attempt) describe(base *table.Table, meta table.Metadata) (table.Metadata, error) {
+	if base == nil || base.Metadata().TableUUID() != meta.TableUUID() {
+		return meta, nil
+	}
+	snapshots := slices.Clone(meta.Snapshots())
+	first := slices.IndexFunc(snapshots, func(s table.Snapshot) bool { return base.SnapshotByID(s.SnapshotID) == nil })
+	if first < 0 {
+		return meta, nil
+	}
+	s := &snapshots[len(snapshots)-1]
+	if a.Unfolded && a.low > 0 && s.SequenceNumber >= a.low {
+		return nil, errVersionTaken
+	}
+	if _, isFold := number(s, rowsUntil); isFold || len(snapshots)-first == 1 && !a.hasTailRows || s.Summary == nil {
+		return meta, nil
+	}
+	from := time.UnixMilli(snapshots[first].TimestampMs)
+	props := maps.Clone(s.Summary.Properties)
+	if a.hasTailRows {
+		if _, _, oldest, _ := a.log.Size(a.state.folded); oldest.Before(from) {
+			from = oldest
+		}
+		maps.Copy(props, promised(a.low, s.SequenceNumber))
+	}
+	props[rowsFrom] = millis(from)
+	s.Summary = &table.Summary{Operation: s.Summary.Operation, Properties: props}
+	return EditMetadata(meta, map[string]any{"snapshots": snapshots})
+}
+
+// promised returns the properties of a snapshot whose puts returned versions from low on.
+func promised(low, version int64) iceberg.Properties {
+	if low == 0 || low >= version {
+		return nil
+	}
+	return iceberg.Properties{versionsFrom: strconv.FormatInt(low, 10)}
+}
+
+func millis(t time.Time) string { return strconv.FormatInt(t.UnixMilli(), 10) }
+
+// number returns a property of a snapshot as a number. ok is false if it has none.
+func number(s *table.Snapshot, property string) (n int64, ok bool) {
+	if s.Summary == nil {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(s.Summary.Properties[property], 10, 64)
+	return n, err == nil
+}
+
+// SnapshotOf returns the snapshot of a version, or nil if there is none. If the version is not the number of a snapshot, but a
+// put returned it, that is the snapshot that contains the put's rows.
+func SnapshotOf(meta table.Metadata, version int64) *table.Snapshot {
+	for _, s := range meta.Snapshots() {
+		from, ok := number(&s, versionsFrom)
+		if s.SequenceNumber == version || ok && from <= version && version < s.SequenceNumber {
+			return &s
+		}
+	}
+	return nil
+}
+
+// Totals returns the properties of a snapshot for its numbers of rows and files.
+func Totals(s *table.Snapshot) iceberg.Properties {
+	totals := iceberg.Properties{}
+	if s.Summary != nil {
+		maps.Copy(totals, s.Summary.Properties)
+		maps.DeleteFunc(totals, func(k, _ string) bool { return !strings.HasPrefix(k, "total-") })
+	}
+	return totals
+}
