@@ -4,13 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
-	"strconv"
 	"testing"
 	"time"
 
-	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/go-partd/partd/tables/filter"
 )
 
 // TestReturnedVersions checks that the version that each put returns contains the put's rows.
@@ -93,17 +91,19 @@ func TestReturnedVersions(t *testing.T) {
 	}
 }
 
-// versionsModel records what readers of a table saw, and compares it with later reads of these states.
+// versionsModel changes a table at random, and records what readers saw.
 type versionsModel struct {
 	*testing.T
-	s      *Store
-	table  *Table
-	random *rand.Rand
-	next   int64
+	s, other *Store // other stands for another process
+	table    *Table
+	random   *rand.Rand
+	next     int64
 
-	moments  []time.Time // moments at which no change was in progress
-	seen     [][]int64   // the table's rows at each moment, sorted
+	changes  []time.Time // when each change began
+	moments  []time.Time // when each change had ended
+	seen     [][]int64   // the sorted rows after each change
 	versions map[Version][]int64
+	pending  []Version // versions of rows that may still be in the tail
 }
 
 func (m *versionsModel) rows(t *Table) []int64 {
@@ -116,42 +116,170 @@ func (m *versionsModel) rows(t *Table) []int64 {
 	return ns
 }
 
-// step makes a random change.
-func (m *versionsModel) step() (change string) {
+func (m *versionsModel) check(err error) {
 	m.Helper()
-	ctx, mode := m.Context(), PutAppend
-	m.next++
-	var err error
-	switch r := m.random.IntN(20); {
-	case r < 9 || r == 19:
-		change = "append"
-	case r < 11:
-		_, err = m.s.Fold(ctx, nil)
-		return "fold"
-	case r < 12:
-		change, mode = "replace", PutReplace
-	case r < 14:
-		change = "upsert"
-		result, err := m.table.Upsert(ctx, rowsOf(m.next), &UpsertOptions{Keys: []string{"n"}})
-		if err != nil {
-			m.Fatal(err)
-		}
-		m.versions[result.Version] = m.rows(m.table)
-		return change
-	case r < 15:
-		change = "delete"
-		_, err = m.table.Delete(ctx), nil
-	}
-	_ = err
-	v, err := m.table.Put(ctx, rowsOf(m.next), mode, nil)
 	if err != nil {
-		m.Fatal(change, err)
+		m.Fatal(err)
 	}
-	m.versions[v] = append(m.versions[v], m.next)
-	return change
 }
 
-var _ = fmt.Sprint
-var _ = os.Getenv
-var _ = strconv.Itoa
-var _ array.RecordReader
+// change makes a random change. Each change begins and ends in its own millisecond.
+func (m *versionsModel) change() {
+	m.Helper()
+	ctx := m.Context()
+	time.Sleep(2 * time.Millisecond)
+	m.changes = append(m.changes, time.Now())
+	m.next++
+	put := func(table *Table, mode PutMode, o *PutOptions) {
+		m.Helper()
+		v, err := table.Put(ctx, rowsOf(m.next), mode, o)
+		m.check(err)
+		m.versions[v] = append(m.versions[v], m.next)
+		m.pending = append(m.pending, v)
+	}
+	switch m.random.IntN(16) {
+	case 0:
+		_, err := m.s.Fold(ctx, nil)
+		m.check(err)
+	case 1:
+		put(m.table, PutReplace, nil)
+	case 2:
+		result, err := m.table.Upsert(ctx, rowsOf(m.next-1, m.next), &UpsertOptions{Keys: []string{"n"}})
+		m.check(err)
+		m.versions[result.Version] = append(m.versions[result.Version], m.next-1, m.next)
+	case 3:
+		where, err := filter.Parse(fmt.Sprintf("n = %d", m.next-2))
+		m.check(err)
+		_, err = m.table.DeleteRows(ctx, where)
+		m.check(err)
+	case 4:
+		m.check(m.table.Evolve(ctx, ColumnChange{Op: AddColumn, Column: fmt.Sprint("c", m.next), Type: "int64"}))
+	case 5:
+		m.check(m.table.Evolve(ctx, ColumnChange{Op: RenameColumn, Column: "s", To: "s2"}))
+		m.check(m.table.Evolve(ctx, ColumnChange{Op: RenameColumn, Column: "s2", To: "s"}))
+	case 6: // two puts in one commit, which readers never saw apart
+		m.check(m.s.Update(ctx, func(txn *Txn) error {
+			return errors.Join(txn.Put("", "t", rowsOf(-m.next), PutAppend, nil), txn.Put("", "t", rowsOf(m.next), PutAppend, nil))
+		}))
+	case 7: // the commit of another process can take the version of rows in the tail
+		_, err := m.other.Bucket("").Table("t").Put(ctx, rowsOf(m.next), PutAppend, nil)
+		m.check(err)
+		for _, v := range m.pending {
+			delete(m.versions, v)
+		}
+	case 8:
+		_, err := m.s.Compact(ctx, nil)
+		m.check(err)
+	case 9: // a reader of a moment in the past folds the tail in two parts
+		if len(m.moments) > 3 {
+			m.readMoment(len(m.moments) - 1 - m.random.IntN(3))
+		}
+	case 10:
+		m.check(m.s.commits.ReserveVersion(tableName{Namespace: namespaceOf(""), Name: "t"}, m.next))
+	default:
+		put(m.table, PutAppend, nil)
+	}
+	if has, err := m.hasTail(); err != nil || !has {
+		m.pending = nil
+	}
+	time.Sleep(2 * time.Millisecond)
+	m.moments, m.seen = append(m.moments, time.Now()), append(m.seen, m.rows(m.table))
+}
+
+func (m *versionsModel) hasTail() (bool, error) {
+	e, err := m.s.commits.Acquire(tableName{Namespace: namespaceOf(""), Name: "t"})
+	if err != nil {
+		return false, err
+	}
+	defer e.Release()
+	return e.HasTail(m.Context())
+}
+
+// readMoment reads the moment after a change, and reports whether AtTime can select it.
+func (m *versionsModel) readMoment(i int) bool {
+	m.Helper()
+	when := m.moments[i]
+	old, err := m.table.At(m.Context(), AtTime(when))
+	var moment *MomentError
+	if errors.As(err, &moment) {
+		for _, nearest := range []time.Time{moment.Before, moment.After} {
+			if !nearest.IsZero() {
+				m.readNearest(nearest)
+			}
+		}
+		for j, other := range m.moments {
+			if j != i && other.After(moment.Before) && (moment.After.IsZero() || other.Before(moment.After)) && other.Truncate(time.Millisecond) != moment.Before {
+				if _, err := m.table.At(m.Context(), AtTime(other)); err == nil {
+					m.Fatalf("AtTime can select %v, but named %v and %v as nearest to %v", other, moment.Before, moment.After, when)
+				}
+			}
+		}
+		return false
+	}
+	m.check(err)
+	if ns := m.rows(old); !slices.Equal(ns, m.seen[i]) {
+		m.Fatalf("AtTime(%v), after change %d, read rows %v; a reader at that time saw %v", when, i, ns, m.seen[i])
+	}
+	return true
+}
+
+// readNearest checks that AtTime selects a moment that an error named, with the rows before or after the change at the time.
+func (m *versionsModel) readNearest(when time.Time) {
+	m.Helper()
+	old, err := m.table.At(m.Context(), AtTime(when))
+	m.check(err)
+	ns := m.rows(old)
+	i, _ := slices.BinarySearchFunc(m.moments, when.Add(time.Millisecond), time.Time.Compare) // the first change that ended later
+	if i > 0 && slices.Equal(ns, m.seen[i-1]) || i < len(m.seen) && !when.Before(m.changes[i].Truncate(time.Millisecond)) && slices.Equal(ns, m.seen[i]) {
+		return
+	}
+	m.Fatalf("AtTime(%v), which an error named, read rows %v before change %d", when, ns, i)
+}
+
+// TestVersionsModel checks that AtTime yields what readers saw or a MomentError with exact times, and that each version that
+// a put returned contains the put's rows.
+func TestVersionsModel(t *testing.T) {
+	t.Parallel()
+	seed := uint64(rounds(t, "PARTD_VERSIONS_SEED", 1))
+	exact, refused, read := 0, 0, 0
+	for round := range rounds(t, "PARTD_VERSIONS_ROUNDS", 4) {
+		t.Logf("seed %d", seed+uint64(round))
+		dir := t.TempDir()
+		m := &versionsModel{
+			T: t, s: mustOpen(t, dir, &Options{FoldAge: -1}), other: mustOpen(t, dir, &Options{NoTail: true}),
+			random: rand.New(rand.NewPCG(seed+uint64(round), 0)), versions: map[Version][]int64{},
+		}
+		m.table = m.s.Bucket("").Table("t")
+		m.changes = append(m.changes, time.Now())
+		mustPut(t, m.s.Bucket(""), "t", PutReplace, 0)
+		time.Sleep(2 * time.Millisecond)
+		m.moments, m.seen = append(m.moments, time.Now()), append(m.seen, []int64{0})
+		for range 40 {
+			m.change()
+		}
+		for i := range m.moments {
+			if m.readMoment(i) {
+				exact++
+			} else {
+				refused++
+			}
+		}
+		for v, want := range m.versions {
+			old, err := m.table.At(t.Context(), AtVersion(v))
+			if err != nil {
+				t.Fatalf("version %d: %v", v, err)
+			}
+			ns := m.rows(old)
+			for _, n := range want {
+				if !slices.Contains(ns, n) {
+					t.Fatalf("version %d has rows %v, without row %d, whose put returned this version", v, ns, n)
+				}
+			}
+			read++
+		}
+	}
+	t.Logf("%d moments read exactly, %d refused; %d versions read", exact, refused, read)
+	if exact == 0 || refused == 0 {
+		t.Error("the test does not reach both outcomes of AtTime")
+	}
+}
