@@ -55,7 +55,7 @@ func (t *Table) loadIceberg(ctx context.Context, o *iceberghook.LoadOptions) (lo
 	}
 	cat := t.store().cat
 	defer func() {
-		if err == nil && o != nil && o.Fold && !t.store().opts.ReadOnly { // the engine may commit the next version
+		if err == nil && !t.store().opts.ReadOnly { // the engine may commit the next version
 			err = t.store().commits.ReserveVersion(n, loaded.Metadata().LastSequenceNumber()+1)
 		}
 	}()
