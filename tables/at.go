@@ -86,27 +86,24 @@ func (t *Table) At(ctx context.Context, selectors ...At) (_ *Table, err error) {
 	if a.version == nil && a.time.IsZero() {
 		return t, nil
 	}
-	meta := cur.Metadata()
-	t.uuid, t.old = meta.TableUUID().String(), a.version
-	if !a.time.IsZero() {
-		if a.version != nil {
-			return nil, errors.New("AtVersion and AtTime cannot be combined")
-		}
-		s, err := b.snapshotAt(ctx, n, a.time)
-		if err != nil {
-			return nil, err
-		}
-		if s == nil {
-			return b.Table(t.name), nil
-		}
-		t.old = new(Version(s.SequenceNumber))
-		return t, nil
+	t.uuid = cur.Metadata().TableUUID().String()
+	var s *table.Snapshot
+	switch {
+	case a.version == nil:
+		s, err = b.snapshotAt(ctx, n, a.time)
+	case !a.time.IsZero():
+		err = errors.New("AtVersion and AtTime cannot be combined")
+	default:
+		s, _, err = b.store().version(ctx, n, *a.version)
 	}
-	s, _, err := b.store().version(ctx, n, *a.version)
-	if err == nil {
-		t.old = new(Version(s.SequenceNumber))
+	if err != nil {
+		return nil, err
 	}
-	return t, err
+	if s == nil {
+		return b.Table(t.name), nil
+	}
+	t.old, t.oldID = new(Version(s.SequenceNumber)), s.SnapshotID
+	return t, nil
 }
 
 // version returns the snapshot of a version, and the table. If the version's rows are in the tail, it first folds them.

@@ -192,8 +192,13 @@ func versionOf(meta table.Metadata) Version {
 }
 
 func snapshotOf(meta table.Metadata, v Version) (*table.Snapshot, error) {
-	if s := commit.SnapshotOf(meta, int64(v)); s != nil {
-		return s, nil
+	s, err := commit.SnapshotOf(meta, int64(v))
+	if err == nil && s == nil {
+		err = errExpired(v)
 	}
-	return nil, fmt.Errorf("version %d %w: it may have expired", v, ErrNotFound)
+	return s, err
+}
+
+func errExpired(v Version) error {
+	return fmt.Errorf("version %d %w: it may have expired", v, ErrNotFound)
 }

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/apache/iceberg-go"
+
 	"github.com/go-partd/partd/tables/filter"
 )
 
@@ -103,7 +105,8 @@ type versionsModel struct {
 	moments  []time.Time // when each change had ended
 	seen     [][]int64   // the sorted rows after each change
 	versions map[Version][]int64
-	pending  []Version // versions of rows that may still be in the tail
+	pending  []Version        // versions of rows that may still be in the tail
+	taken    map[Version]bool // versions that two processes used; reading them is an error
 }
 
 func (m *versionsModel) rows(t *Table) []int64 {
@@ -162,10 +165,11 @@ func (m *versionsModel) change() {
 			return errors.Join(txn.Put("", "t", rowsOf(-m.next), PutAppend, nil), txn.Put("", "t", rowsOf(m.next), PutAppend, nil))
 		}))
 	case 7: // the commit of another process can take the version of rows in the tail
-		_, err := m.other.Bucket("").Table("t").Put(ctx, rowsOf(m.next), PutAppend, nil)
+		v, err := m.other.Bucket("").Table("t").Put(ctx, rowsOf(m.next), PutAppend, nil)
 		m.check(err)
-		for _, v := range m.pending {
-			delete(m.versions, v)
+		m.versions[v] = append(m.versions[v], m.next)
+		if slices.Contains(m.pending, v) {
+			m.taken[v] = true
 		}
 	case 8:
 		_, err := m.s.Compact(ctx, nil)
@@ -247,7 +251,7 @@ func TestVersionsModel(t *testing.T) {
 		dir := t.TempDir()
 		m := &versionsModel{
 			T: t, s: mustOpen(t, dir, &Options{FoldAge: -1}), other: mustOpen(t, dir, &Options{NoTail: true}),
-			random: rand.New(rand.NewPCG(seed+uint64(round), 0)), versions: map[Version][]int64{},
+			random: rand.New(rand.NewPCG(seed+uint64(round), 0)), versions: map[Version][]int64{}, taken: map[Version]bool{},
 		}
 		m.table = m.s.Bucket("").Table("t")
 		m.changes = append(m.changes, time.Now())
@@ -266,8 +270,11 @@ func TestVersionsModel(t *testing.T) {
 		}
 		for v, want := range m.versions {
 			old, err := m.table.At(t.Context(), AtVersion(v))
+			if (err != nil) != m.taken[v] {
+				t.Fatalf("version %d: error %v, want an error only if two processes used the number: %v", v, err, m.taken[v])
+			}
 			if err != nil {
-				t.Fatalf("version %d: %v", v, err)
+				continue
 			}
 			ns := m.rows(old)
 			for _, n := range want {
@@ -281,5 +288,35 @@ func TestVersionsModel(t *testing.T) {
 	t.Logf("%d moments read exactly, %d refused; %d versions read", exact, refused, read)
 	if exact == 0 || refused == 0 {
 		t.Error("the test does not reach both outcomes of AtTime")
+	}
+}
+
+// TestFormat1Versions checks that puts to tables whose Iceberg format does not number versions return version 0, and that AtTime
+// selects the snapshot of the moment.
+func TestFormat1Versions(t *testing.T) {
+	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
+	columns := iceberg.NewSchema(0, iceberg.NestedField{ID: 1, Name: "n", Type: iceberg.PrimitiveTypes.Int64}, iceberg.NestedField{ID: 2, Name: "s", Type: iceberg.PrimitiveTypes.String})
+	createIceberg(t, s.Bucket(""), columns, iceberg.UnpartitionedSpec, 1)
+	table := s.Bucket("").Table("t")
+	var moments []time.Time
+	for n := range int64(4) {
+		if v, err := table.Put(t.Context(), rowsOf(n), PutAppend, nil); v != 0 || err != nil {
+			t.Fatalf("Put = version %d, error %v; want version 0", v, err)
+		}
+		time.Sleep(2 * time.Millisecond)
+		moments = append(moments, time.Now())
+		time.Sleep(2 * time.Millisecond)
+		if _, err := s.Fold(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, moment := range moments {
+		old, err := table.At(t.Context(), AtTime(moment))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ns, err := readAll(t.Context(), old, nil); err != nil || len(ns) != i+1 {
+			t.Errorf("AtTime after %d puts read rows %v, error %v", i+1, ns, err)
+		}
 	}
 }

@@ -113,7 +113,7 @@ func (s *Tables) Commit(ctx context.Context, hooks []icecat.TxHook, changes ...*
 			err = ErrStale
 		}
 		for _, c := range changes {
-			if c.modes&(Folds|Replaces) != 0 || c.Unfolded {
+			if c.modes&Folds != 0 || c.Unfolded {
 				_, foldErr := c.fold(ctx, afterAllPuts)
 				err = cmp.Or(foldErr, err)
 			}
@@ -221,10 +221,8 @@ func (s *Tables) tryCommit(ctx context.Context, hooks []icecat.TxHook, changes [
 // prepare applies the steps to the table's current state.
 func (a *Attempt) prepare(ctx context.Context) error {
 	e, steps := a.Entry, a.steps
-	mayBeDamaged := steps[0].Mode&(Deletes|Restores) != 0
-	if a.modes&(Replaces|Folds) != 0 {
-		_, err := e.load(ctx)
-		if err != nil && !errors.Is(err, icecat.ErrNotFound) && !(mayBeDamaged && errors.Is(err, icecat.ErrContent)) {
+	if a.modes&Folds != 0 {
+		if _, err := e.load(ctx); err != nil && !errors.Is(err, icecat.ErrNotFound) {
 			return err
 		}
 	}
@@ -235,16 +233,11 @@ func (a *Attempt) prepare(ctx context.Context) error {
 		}
 		if ok {
 			a.epoch = &last
-			tailStep := e.markReplaced(last)
-			if a.modes&Replaces != 0 {
-				tailStep, e.foldedEpoch = a.foldFirst(last), last+1
-				defer func() { e.foldedEpoch = 0 }()
-			}
-			steps = append([]PreparedStep{{Apply: tailStep}}, steps...)
+			steps = append([]PreparedStep{{Apply: e.markReplaced(last)}}, steps...)
 		}
 	}
 	record := &icecat.Change{Namespace: e.Namespace, Name: e.Name, IOs: []*icecat.FileIO{a.IO}}
-	cur, err := a.loadBase(ctx, record, mayBeDamaged)
+	cur, err := a.loadBase(ctx, record, steps[0].Mode&(Deletes|Restores) != 0)
 	if err != nil {
 		return err
 	}
@@ -252,8 +245,8 @@ func (a *Attempt) prepare(ctx context.Context) error {
 	if cur, err = a.reserve(cur); err != nil {
 		return err
 	}
-	base, applied := cur, false
-	for i, p := range steps {
+	applied := false
+	for _, p := range steps {
 		meta, err := p.Apply(ctx, a, cur)
 		if errors.Is(err, ErrNothing) {
 			continue
@@ -265,9 +258,6 @@ func (a *Attempt) prepare(ctx context.Context) error {
 		if meta != nil {
 			cur = a.Table(meta)
 		}
-		if i < len(steps)-len(a.steps) {
-			base = cur // other than the snapshots of one change, readers saw the rows in the tail before
-		}
 		if p.IO != nil {
 			record.IOs = append([]*icecat.FileIO{p.IO}, record.IOs...)
 		}
@@ -276,7 +266,7 @@ func (a *Attempt) prepare(ctx context.Context) error {
 		return nil
 	}
 	if cur != nil {
-		meta, err := a.describe(base, cur.Metadata())
+		meta, err := a.describe(cur.Metadata())
 		if err != nil {
 			return err
 		}

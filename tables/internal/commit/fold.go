@@ -77,12 +77,12 @@ type foldInput struct {
 	parts   []foldPart           // each becomes a snapshot
 	updated time.Time            // time of the newest put
 
-	low, high int64 // lowest and highest version that the puts returned; 0 if unknown
+	low, high int64 // lowest and highest version that the puts returned; 0 if Iceberg's format does not number versions
 }
 
 // foldPart describes rows of consecutive puts.
 type foldPart struct {
-	rows         int64
+	rows         int64     // 0 for the last part, which has all remaining rows
 	oldest, last time.Time // times of the first and last put
 	files        []iceberg.DataFile
 }
@@ -142,97 +142,49 @@ func (e *Entry) startFold(ctx context.Context, moment time.Time) (*foldInput, er
 	if last <= e.state.folded { // an earlier fold was committed, but did not remove its rows from the tail
 		return nil, e.log.Forget(ctx, last)
 	}
-	f, err := e.newFold(ctx, t, last, moment)
-	if err == nil {
-		// Appends during the fold get versions after those of the fold.
-		e.foldedEpoch = last + 1
-		e.nextVersion = max(e.nextVersion, max(f.high-1, e.state.last)+int64(len(f.parts))+1)
-	}
-	return f, err
-}
-
-// newFold returns the rows in the tail's epochs up to the given one. e.mu must be held.
-func (e *Entry) newFold(ctx context.Context, t *table.Table, epoch int64, moment time.Time) (f *foldInput, err error) {
-	f = &foldInput{t: t, epoch: epoch, ids: e.log.IDs(e.state.folded, epoch)}
-	f.low, f.high = e.log.Versions(e.state.folded, epoch)
-	all, updated, _ := e.log.RowsBy(e.state.folded, epoch, afterAllPuts)
+	f := &foldInput{t: t, epoch: last, ids: e.log.IDs(e.state.folded, last)}
+	f.low, f.high = e.log.Versions(e.state.folded, last)
 	_, _, oldest, _ := e.log.Size(e.state.folded)
-	f.updated = updated
-	if n, last, next := e.log.RowsBy(e.state.folded, epoch, moment); n > 0 && n < all {
-		f.parts = []foldPart{{rows: n, oldest: oldest, last: last}, {rows: all - n, oldest: next, last: updated}}
-	} else {
-		f.parts = []foldPart{{rows: all, oldest: oldest, last: updated}}
+	before, beforeTime, next := e.log.RowsBy(e.state.folded, last, moment)
+	_, f.updated, _ = e.log.RowsBy(e.state.folded, last, afterAllPuts)
+	f.parts = []foldPart{{oldest: oldest, last: f.updated}}
+	if before > 0 && !next.IsZero() {
+		f.parts = []foldPart{{rows: before, oldest: oldest, last: beforeTime}, {oldest: next, last: f.updated}}
 	}
+	// Appends during the fold get versions after those of the fold.
+	e.foldedEpoch = last + 1
+	e.nextVersion = max(e.nextVersion, max(f.high-1, e.state.last)+int64(len(f.parts))+1)
 	if f.Basis, err = BasisOf(t, AnyChanges, e.tables.Catalog.NewIO()); err == nil {
-		f.rows, err = e.readTail(ctx, t.Metadata(), epoch)
+		f.rows, err = e.readTail(ctx, t.Metadata(), last)
 	}
 	return f, err
-}
-
-// foldFirst returns a step that folds the epochs up to the given one, before steps that replace the table's rows: every put's
-// rows must be in a version. The step discards rows that cannot be read.
-func (a *Attempt) foldFirst(epoch int64) Step {
-	return func(ctx context.Context, _ *Attempt, cur *table.Table) (table.Metadata, error) {
-		discard := a.markReplaced(epoch)
-		if cur == nil {
-			return discard(ctx, a, cur)
-		}
-		f, err := a.newFold(ctx, cur, epoch, afterAllPuts)
-		var shape *schema.Shape
-		if err == nil && len(f.rows) > 0 {
-			defer take.Release(f.rows)
-			f.IO = a.IO
-			shape, err = a.writeFold(ctx, f)
-		}
-		if errors.As(err, new(*schema.Error)) || errors.Is(err, icecat.ErrContent) || err == nil && len(f.rows) == 0 {
-			return discard(ctx, a, cur)
-		}
-		if err == nil && shape != nil {
-			err = errForbiddenNulls
-		}
-		if err != nil {
-			return nil, err
-		}
-		return f.apply(ctx, a, cur)
-	}
-}
-
-// writeFold writes the files of f, or returns the shape that the table must get first.
-func (e *Entry) writeFold(ctx context.Context, f *foldInput) (*schema.Shape, error) {
-	batch, err := concat(f.rows, f.Definition.Stored)
-	if err != nil {
-		return nil, err
-	}
-	defer batch.Release()
-	shape, err := schema.RelaxShape(f.Definition.Columns, f.lastColumnID, f.Definition.Put, batch)
-	if err != nil || shape != nil {
-		return shape, err
-	}
-	start := int64(0)
-	for i := range f.parts {
-		p := &f.parts[i]
-		rows := batch.NewSlice(start, start+p.rows)
-		start += p.rows
-		p.files, err = e.Write(ctx, e.Staged(f.t.Metadata(), f.IO), f.IO, storedRows(rows))
-		rows.Release()
-		if err != nil {
-			return nil, err
-		}
-	}
-	return nil, nil
 }
 
 func (e *Entry) commitFold(ctx context.Context, f *foldInput) (rows int64, err error) {
 	defer func() { f.IO.RemoveFailed(err) }()
-	shape, err := e.writeFold(ctx, f)
-	if err == nil && shape != nil {
-		err = e.relaxSchema(ctx, f, shape)
-	}
+	batch, err := concat(f.rows, f.Definition.Stored)
 	if err != nil {
 		return 0, err
 	}
-	for _, p := range f.parts {
-		rows += p.rows
+	rows = batch.NumRows()
+	shape, err := schema.RelaxShape(f.Definition.Columns, f.lastColumnID, f.Definition.Put, batch)
+	if err == nil && shape != nil {
+		err = e.relaxSchema(ctx, f, shape)
+	}
+	start := int64(0)
+	for i := 0; i < len(f.parts) && err == nil; i++ {
+		end := start + f.parts[i].rows
+		if i == len(f.parts)-1 {
+			end = rows
+		}
+		part := batch.NewSlice(start, end)
+		f.parts[i].files, err = e.Write(ctx, e.Staged(f.t.Metadata(), f.IO), f.IO, storedRows(part))
+		part.Release()
+		start = end
+	}
+	batch.Release() // the commit does not need the rows
+	if err != nil {
+		return 0, err
 	}
 	c := &Change{Entry: e}
 	c.Add(Plain, f.IO, f.apply)
@@ -266,7 +218,7 @@ func (f *foldInput) apply(ctx context.Context, a *Attempt, cur *table.Table) (ta
 		props := iceberg.Properties{rowsFrom: millis(p.oldest), rowsUntil: millis(p.last)}
 		if i == len(f.parts)-1 {
 			maps.Copy(props, a.tables.epochProperty(f.epoch))
-			maps.Copy(props, promised(f.low, cur.Metadata().LastSequenceNumber()+1))
+			maps.Copy(props, promised(f.low, f.high, cur.Metadata().LastSequenceNumber()+1))
 		}
 		meta, err := a.AddOrdered(ctx, cur, p.files, props, true)
 		if err == nil {

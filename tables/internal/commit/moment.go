@@ -27,13 +27,11 @@ func changes(meta table.Metadata) (all []change) {
 		}
 		c := change{s, entry.TimestampMs, entry.TimestampMs}
 		if s.TimestampMs == entry.TimestampMs { // if the times differ, a rollback made the snapshot current again
-			_, isFold := number(s, rowsUntil)
 			from, ok := number(s, rowsFrom)
 			c.last = TimeOf(s).UnixMilli() // backdate changes the snapshot's own time
 			c.first = c.last
-			// The time of the first change is unknown if an earlier version of this program folded the rows, or if
-			// snapshots in between have expired.
-			if isFold && !ok || len(all) > 0 && s.ParentSnapshotID != nil && (previous == nil || *s.ParentSnapshotID != previous.SnapshotID) {
+			// The time of the first change is unknown if snapshots in between have expired.
+			if len(all) > 0 && s.ParentSnapshotID != nil && (previous == nil || *s.ParentSnapshotID != previous.SnapshotID) {
 				from, ok = newest+1, true
 			}
 			if ok {

@@ -21,11 +21,17 @@ const (
 	rowsFrom     = "partd.rows-from"     // time of the snapshot's oldest change, if it contains rows from the tail
 	rowsUntil    = "partd.rows-until"    // time of the newest row of a fold
 	versionsFrom = "partd.versions-from" // lowest version that the snapshot's puts returned, if it differs from the snapshot's own version
+	versionsTo   = "partd.versions-to"   // highest version that the snapshot's puts returned, if versionsFrom is set
 )
 
 // newVersion returns the version for an append: the number of the next snapshot that no commit in progress can take. It
 // returns 0 if Iceberg's format does not number versions. e.mu must be held.
-func (e *Entry) newVersion() int64 { return max(e.nextVersion, e.state.last+1) }
+func (e *Entry) newVersion() int64 {
+	if e.state.last < 0 {
+		return 0
+	}
+	return max(e.nextVersion, e.state.last+1)
+}
 
 // ReserveVersion keeps a version number free for a commit by another engine: later appends return higher versions.
 func (s *Tables) ReserveVersion(n icecat.TableName, version int64) error {
@@ -112,43 +118,53 @@ func EditMetadata(meta table.Metadata, values map[string]any) (table.Metadata, e
 // errVersionTaken means that a concurrent append returned the version that another engine's commit would take.
 var errVersionTaken = fmt.Errorf("%w: rows were appended concurrently", ErrConflict)
 
-// describe marks the attempt's last snapshot if the attempt added several snapshots to base, or rows from the tail: no
-// reader saw the table in a state between them.
-func (a *Attempt) describe(base *table.Table, meta table.Metadata) (table.Metadata, error) {
-	if base == nil || base.Metadata().TableUUID() != meta.TableUUID() {
+// describe marks the attempt's last snapshot if the attempt added several snapshots, or removed rows from the tail: no reader saw
+// the table in a state between them. No later snapshot gets a version that puts of the removed rows returned.
+func (a *Attempt) describe(meta table.Metadata) (table.Metadata, error) {
+	if a.initial == nil || a.initial.Metadata().TableUUID() != meta.TableUUID() {
 		return meta, nil
+	}
+	edits := map[string]any{}
+	if a.epoch != nil && a.high > meta.LastSequenceNumber() {
+		edits["last-sequence-number"] = a.high
+	}
+	var oldest time.Time // the time of the oldest row that the attempt removes from the tail
+	if a.epoch != nil {
+		_, _, oldest, _ = a.log.Size(a.state.folded)
 	}
 	snapshots := slices.Clone(meta.Snapshots())
-	first := slices.IndexFunc(snapshots, func(s table.Snapshot) bool { return base.SnapshotByID(s.SnapshotID) == nil })
-	if first < 0 {
-		return meta, nil
-	}
-	s := &snapshots[len(snapshots)-1]
-	if a.Unfolded && a.low > 0 && s.SequenceNumber >= a.low {
-		return nil, errVersionTaken
-	}
-	if _, isFold := number(s, rowsUntil); isFold || len(snapshots)-first == 1 && !a.hasTailRows || s.Summary == nil {
-		return meta, nil
-	}
-	from := time.UnixMilli(snapshots[first].TimestampMs)
-	props := maps.Clone(s.Summary.Properties)
-	if a.hasTailRows {
-		if _, _, oldest, _ := a.log.Size(a.state.folded); oldest.Before(from) {
-			from = oldest
+	first := slices.IndexFunc(snapshots, func(s table.Snapshot) bool { return a.initial.SnapshotByID(s.SnapshotID) == nil })
+	if first >= 0 {
+		s := &snapshots[len(snapshots)-1]
+		if a.Unfolded && a.low > 0 && s.SequenceNumber >= a.low {
+			return nil, errVersionTaken
 		}
-		maps.Copy(props, promised(a.low, s.SequenceNumber))
+		if _, isFold := number(s, rowsUntil); !isFold && s.Summary != nil && (first < len(snapshots)-1 || !oldest.IsZero()) {
+			from := time.UnixMilli(snapshots[first].TimestampMs)
+			props := maps.Clone(s.Summary.Properties)
+			if !oldest.IsZero() && oldest.Before(from) {
+				from = oldest
+			}
+			if a.hasTailRows {
+				maps.Copy(props, promised(a.low, a.high, s.SequenceNumber))
+			}
+			props[rowsFrom] = millis(from)
+			s.Summary = &table.Summary{Operation: s.Summary.Operation, Properties: props}
+			edits["snapshots"] = snapshots
+		}
 	}
-	props[rowsFrom] = millis(from)
-	s.Summary = &table.Summary{Operation: s.Summary.Operation, Properties: props}
-	return EditMetadata(meta, map[string]any{"snapshots": snapshots})
+	if len(edits) == 0 {
+		return meta, nil
+	}
+	return EditMetadata(meta, edits)
 }
 
-// promised returns the properties of a snapshot whose puts returned versions from low on.
-func promised(low, version int64) iceberg.Properties {
+// promised returns the properties of a snapshot with rows whose puts returned versions from low to high.
+func promised(low, high, version int64) iceberg.Properties {
 	if low == 0 || low >= version {
 		return nil
 	}
-	return iceberg.Properties{versionsFrom: strconv.FormatInt(low, 10)}
+	return iceberg.Properties{versionsFrom: strconv.FormatInt(low, 10), versionsTo: strconv.FormatInt(high, 10)}
 }
 
 func millis(t time.Time) string { return strconv.FormatInt(t.UnixMilli(), 10) }
@@ -162,16 +178,21 @@ func number(s *table.Snapshot, property string) (n int64, ok bool) {
 	return n, err == nil
 }
 
-// SnapshotOf returns the snapshot of a version, or nil if there is none. If the version is not the number of a snapshot, but a
-// put returned it, that is the snapshot that contains the put's rows.
-func SnapshotOf(meta table.Metadata, version int64) *table.Snapshot {
+// SnapshotOf returns the snapshot of a version, or nil if there is none: the snapshot with that number, or the one with the
+// rows of the puts that returned it. If these are two snapshots, SnapshotOf returns an error.
+func SnapshotOf(meta table.Metadata, version int64) (found *table.Snapshot, err error) {
 	for _, s := range meta.Snapshots() {
 		from, ok := number(&s, versionsFrom)
-		if s.SequenceNumber == version || ok && from <= version && version < s.SequenceNumber {
-			return &s
+		to, _ := number(&s, versionsTo)
+		if s.SequenceNumber != version && (!ok || version < from || version > to) {
+			continue
 		}
+		if found != nil {
+			return nil, fmt.Errorf("version %d is ambiguous, because two processes used the number at the same time: version %d contains the rows of the puts", version, s.SequenceNumber)
+		}
+		found = &s
 	}
-	return nil
+	return found, nil
 }
 
 // Totals returns the properties of a snapshot for its numbers of rows and files.

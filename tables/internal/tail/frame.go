@@ -14,19 +14,17 @@ import (
 
 // A key's value is a sequence of frames, one for each append:
 //
-//	 0        4        5            13       17        18   18+id     26+id
-//	+--------+--------+------------+--------+---------+----+---------+--------------+
-//	| length | flags  | unix milli | rows   | id len  | id | version | IPC messages |
-//	+--------+--------+------------+--------+---------+----+---------+--------------+
+//	 0        4        5            13       17       18        26   26+id
+//	+--------+--------+------------+--------+--------+---------+----+--------------+
+//	| length | flags  | unix milli | rows   | id len | version | id | IPC messages |
+//	+--------+--------+------------+--------+--------+---------+----+--------------+
 //
 // Integers are little-endian; length does not include itself. The concatenated messages of all
 // frames are an Arrow IPC stream without its end marker: the schema, in the first frame (flag 1),
-// and then record batches. Frames without flag 2, which earlier versions of this program wrote, have no version.
+// and then record batches. The version is the one that the put returned.
 const (
-	frameHeaderLen = 18
-	versionLen     = 8
+	frameHeaderLen = 26
 	flagSchema     = 1
-	flagVersion    = 2
 	maxIDLen       = 255
 	maxFrameLen    = 1<<31 - 1
 )
@@ -39,7 +37,7 @@ type frame struct {
 	timestamp time.Time
 	rows      int64
 	id        string
-	version   int64 // the version that the put returned; 0 if unknown
+	version   int64 // the version that the put returned; 0 if Iceberg's format does not number versions
 	messages  []byte
 }
 
@@ -58,7 +56,7 @@ type Frame struct {
 	v      []byte // the frame; its length, time and version are not set, and there is no schema message
 	head   int    // offset of the messages in v
 
-	Version int64 // the version that the put returns; 0 if unknown
+	Version int64 // the version that the put returns; 0 if Iceberg's format does not number versions
 }
 
 // Start, WritePayload and Close implement ipc.PayloadWriter.
@@ -83,9 +81,8 @@ func (e *Encoder) Encode(schema *arrow.Schema, batches []arrow.RecordBatch, id s
 		e.w = ipc.NewWriterWithPayloadWriter(e, ipc.WithSchema(schema))
 	}
 	const typicalSize = 1 << 10 // enough for a few rows
-	e.buf = *bytes.NewBuffer(make([]byte, frameHeaderLen, frameHeaderLen+len(id)+versionLen+typicalSize))
+	e.buf = *bytes.NewBuffer(make([]byte, frameHeaderLen, frameHeaderLen+len(id)+typicalSize))
 	e.buf.WriteString(id)
-	e.buf.Write(make([]byte, versionLen))
 	var rows int64
 	for _, batch := range batches {
 		if err := e.w.Write(batch); err != nil {
@@ -100,8 +97,7 @@ func (e *Encoder) Encode(schema *arrow.Schema, batches []arrow.RecordBatch, id s
 	}
 	binary.LittleEndian.PutUint32(v[13:], uint32(rows))
 	v[17] = byte(len(id))
-	v[4] = flagVersion
-	return Frame{schema: schema, v: v, head: frameHeaderLen + len(id) + versionLen}, nil
+	return Frame{schema: schema, v: v, head: frameHeaderLen + len(id)}, nil
 }
 
 // bytes returns the bytes to store, which include the time and the version. The first frame of an epoch also includes the
@@ -114,14 +110,14 @@ func (f Frame) bytes(isFirst bool, timestamp time.Time) ([]byte, error) {
 			return nil, err
 		}
 		v = slices.Concat(v[:f.head], schemaBytes, v[f.head:])
-		v[4] |= flagSchema
+		v[4] = flagSchema
 		if len(v) > maxFrameLen {
 			return nil, fmt.Errorf("an append of %d bytes is too large for the tail: split it", len(v))
 		}
 	}
 	binary.LittleEndian.PutUint32(v, uint32(len(v)-4))
 	binary.LittleEndian.PutUint64(v[5:], uint64(timestamp.UnixMilli()))
-	binary.LittleEndian.PutUint64(v[f.head-versionLen:], uint64(f.Version))
+	binary.LittleEndian.PutUint64(v[18:], uint64(f.Version))
 	return v, nil
 }
 
@@ -131,18 +127,12 @@ func nextFrame(v []byte) (f frame, remaining []byte, err error) {
 	}
 	n := int(binary.LittleEndian.Uint32(v)) + 4
 	idEnd := frameHeaderLen + int(v[17])
-	head := idEnd
-	if v[4]&flagVersion != 0 {
-		head += versionLen
-	}
-	if n > len(v) || n < head {
+	if n > len(v) || n < idEnd {
 		return f, nil, errFrame
-	}
-	if head > idEnd {
-		f.version = int64(binary.LittleEndian.Uint64(v[idEnd:]))
 	}
 	return frame{
 		schema: v[4]&flagSchema != 0, timestamp: time.UnixMilli(int64(binary.LittleEndian.Uint64(v[5:]))).UTC(),
-		rows: int64(binary.LittleEndian.Uint32(v[13:])), id: string(v[frameHeaderLen:idEnd]), version: f.version, messages: v[head:n],
+		rows: int64(binary.LittleEndian.Uint32(v[13:])), id: string(v[frameHeaderLen:idEnd]),
+		version: int64(binary.LittleEndian.Uint64(v[18:])), messages: v[idEnd:n],
 	}, v[n:], nil
 }

@@ -41,7 +41,7 @@ type epoch struct {
 	oldest time.Time // time of the oldest append
 	counts []count   // row counts of the appends, by time
 
-	lowVersion, highVersion int64 // the lowest and the highest version that puts returned; 0 if unknown
+	lowVersion, highVersion int64 // the lowest and the highest version that puts returned; 0 if there is none
 
 	ids   map[string]time.Time
 	stale bool // whether the value must be read again before the next use, because the store may contain other appends

@@ -135,7 +135,7 @@ func (l *Log) size(after int64) (rows, bytes int64, oldest, updated time.Time) {
 }
 
 // Versions returns the lowest and the highest version that puts of the epochs numbered from after+1 to upTo returned, or 0
-// if they are unknown.
+// if there are none.
 func (l *Log) Versions(after, upTo int64) (low, high int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
