@@ -30,8 +30,9 @@ func (e *DuplicateError) Error() string { return (*series.DuplicateError)(e).Err
 // Put writes the rows of r to the table, and returns the version that contains them. If a small append goes to the tail,
 // that is the version of the next fold, which AtVersion folds first. Put reads r to the end and does not release it.
 //
-// If a commit of another process takes that version before the fold, the rows are in the next version of this Store. Put
-// with an ID that was already applied returns a version that contains the rows unless a later change removed them.
+// If a commit of another process takes that version before the fold, reading it is an error that names the version with the
+// rows. If a concurrent change replaces all rows before the fold, the version is not found. Put with an ID that was already
+// applied returns a version that contains the rows unless a later change removed them.
 //
 // If r is a reader from arrow-go or this module that has already been read to the end, Put returns an error. If r is a
 // custom reader without rows, such as an empty queue, Put adds no rows.
