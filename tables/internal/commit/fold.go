@@ -153,7 +153,8 @@ func (e *Entry) startFold(ctx context.Context, moment time.Time) (*foldInput, er
 	}
 	// Appends during the fold get versions after those of the fold.
 	e.foldedEpoch = last + 1
-	e.nextVersion = max(e.nextVersion, max(f.high-1, e.state.last)+int64(len(f.parts))+1)
+	parts := int64(len(f.parts))
+	e.nextVersion = max(e.nextVersion, f.high+2*parts-1, e.state.last+parts+1)
 	if f.Basis, err = BasisOf(t, AnyChanges, e.tables.Catalog.NewIO()); err == nil {
 		f.rows, err = e.readTail(ctx, t.Metadata(), last)
 	}

@@ -76,6 +76,7 @@ func (a *Attempt) reserve(cur *table.Table) (*table.Table, error) {
 	if a.Unfolded || a.low == 0 || a.low > next && a.modes&Folds == 0 {
 		return cur, nil
 	}
+	a.nextVersion = max(a.nextVersion, a.high+int64(len(a.steps))+1)
 	return a.skipVersions(cur, a.high)
 }
 
