@@ -120,8 +120,7 @@ func (e *Entry) prepareAppend(ctx context.Context, a *appendAttempt) (canProceed
 	}
 	applied, err := e.applied(ctx, e.state.uuid, a.id)
 	if applied && e.log != nil {
-		_, high := e.log.Versions(e.state.folded, lastEpoch)
-		a.version = max(a.version, high)
+		a.version = max(a.version, highest(e.log.Versions(e.state.folded, lastEpoch)))
 	}
 	return !applied, err
 }

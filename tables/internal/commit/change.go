@@ -177,7 +177,7 @@ type Attempt struct {
 	tailDone    bool           // whether a step has called TailFiles
 	hasTailRows bool           // whether TailFiles found rows in the tail
 	inline      bool           // whether the metadata is stored in the catalog's database, so that its file need not be synced
-	low, high   int64          // lowest and highest version that puts of the rows in the tail returned; 0 if there are none
+	versions    []int64        // the versions that puts of the rows in the tail returned, in order
 	epoch       *int64         // last epoch (numbered part of the tail) whose rows the change removes; nil if none
 	record      *icecat.Change // nil if there is nothing to commit
 }

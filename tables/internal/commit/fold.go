@@ -77,7 +77,7 @@ type foldInput struct {
 	parts   []foldPart           // each becomes a snapshot
 	updated time.Time            // time of the newest put
 
-	low, high int64 // lowest and highest version that the puts returned; 0 if Iceberg's format does not number versions
+	versions []int64 // the versions that the puts returned, in order; none if Iceberg's format does not number versions
 }
 
 // foldPart describes rows of consecutive puts.
@@ -143,7 +143,7 @@ func (e *Entry) startFold(ctx context.Context, moment time.Time) (*foldInput, er
 		return nil, e.log.Forget(ctx, last)
 	}
 	f := &foldInput{t: t, epoch: last, ids: e.log.IDs(e.state.folded, last)}
-	f.low, f.high = e.log.Versions(e.state.folded, last)
+	f.versions = e.log.Versions(e.state.folded, last)
 	_, _, oldest, _ := e.log.Size(e.state.folded)
 	before, beforeTime, next := e.log.RowsBy(e.state.folded, last, moment)
 	_, f.updated, _ = e.log.RowsBy(e.state.folded, last, afterAllPuts)
@@ -154,7 +154,7 @@ func (e *Entry) startFold(ctx context.Context, moment time.Time) (*foldInput, er
 	// Appends during the fold get versions after those of the fold.
 	e.foldedEpoch = last + 1
 	parts := int64(len(f.parts))
-	e.nextVersion = max(e.nextVersion, f.high+2*parts-1, e.state.last+parts+1)
+	e.nextVersion = max(e.nextVersion, highest(f.versions)+2*parts-1, e.state.last+parts+1)
 	if f.Basis, err = BasisOf(t, AnyChanges, e.tables.Catalog.NewIO()); err == nil {
 		f.rows, err = e.readTail(ctx, t.Metadata(), last)
 	}
@@ -208,7 +208,7 @@ func (f *foldInput) apply(ctx context.Context, a *Attempt, cur *table.Table) (ta
 	if f.updated.After(a.Info.Updated) {
 		a.Info.Updated = f.updated
 	}
-	first := f.high // the version of the first snapshot, if it is free
+	first := highest(f.versions) // the version of the first snapshot, if it is free
 	if len(f.parts) > 1 {
 		first++ // the version that the puts returned must contain both parts
 	}
@@ -219,7 +219,7 @@ func (f *foldInput) apply(ctx context.Context, a *Attempt, cur *table.Table) (ta
 		props := iceberg.Properties{rowsFrom: millis(p.oldest), rowsUntil: millis(p.last)}
 		if i == len(f.parts)-1 {
 			maps.Copy(props, a.tables.epochProperty(f.epoch))
-			maps.Copy(props, promised(f.low, f.high, cur.Metadata().LastSequenceNumber()+1))
+			maps.Copy(props, promised(f.versions, cur.Metadata().LastSequenceNumber()+1))
 		}
 		meta, err := a.AddOrdered(ctx, cur, p.files, props, true)
 		if err == nil {

@@ -18,10 +18,9 @@ import (
 
 // Properties of snapshots. The times are in milliseconds since 1970.
 const (
-	rowsFrom     = "partd.rows-from"     // time of the snapshot's oldest change, if it contains rows from the tail
-	rowsUntil    = "partd.rows-until"    // time of the newest row of a fold
-	versionsFrom = "partd.versions-from" // lowest version that the snapshot's puts returned, if it differs from the snapshot's own version
-	versionsTo   = "partd.versions-to"   // highest version that the snapshot's puts returned, if versionsFrom is set
+	rowsFrom    = "partd.rows-from"    // time of the snapshot's oldest change, if it contains rows from the tail
+	rowsUntil   = "partd.rows-until"   // time of the newest row of a fold
+	putVersions = "partd.put-versions" // versions that the snapshot's puts returned, separated by commas, besides its own
 )
 
 // newVersion returns the version for an append: the number of the next snapshot that no commit in progress can take. It
@@ -53,8 +52,7 @@ func (e *Entry) IsPending(ctx context.Context, version int64) (bool, error) {
 	if _, err := e.load(ctx); err != nil || e.log == nil {
 		return false, err
 	}
-	low, high := e.log.Versions(e.state.folded, lastEpoch)
-	return low > 0 && low <= version && version <= high, nil
+	return slices.Contains(e.log.Versions(e.state.folded, lastEpoch), version), nil
 }
 
 // reserve prepares the commit of a change to cur: concurrent appends return versions after the commit's snapshots, and these
@@ -70,14 +68,15 @@ func (a *Attempt) reserve(cur *table.Table) (*table.Table, error) {
 	last := cur.Metadata().LastSequenceNumber()
 	next := last + int64(len(a.steps))
 	if a.log != nil {
-		a.low, a.high = a.log.Versions(max(a.state.folded, a.foldedEpoch-1), lastEpoch)
+		a.versions = a.log.Versions(max(a.state.folded, a.foldedEpoch-1), lastEpoch)
 	}
-	a.nextVersion = max(a.nextVersion, a.high+1, next+1)
-	if a.Unfolded || a.low == 0 || a.low > next && a.modes&Folds == 0 {
+	high := highest(a.versions)
+	a.nextVersion = max(a.nextVersion, high+1, next+1)
+	if a.Unfolded || len(a.versions) == 0 || a.versions[0] > next && a.modes&Folds == 0 {
 		return cur, nil
 	}
-	a.nextVersion = max(a.nextVersion, a.high+int64(len(a.steps))+1)
-	return a.skipVersions(cur, a.high)
+	a.nextVersion = max(a.nextVersion, high+int64(len(a.steps))+1)
+	return a.skipVersions(cur, high)
 }
 
 // skipVersions returns t with last as its highest version number in use, unless that number is already higher.
@@ -126,8 +125,8 @@ func (a *Attempt) describe(meta table.Metadata) (table.Metadata, error) {
 		return meta, nil
 	}
 	edits := map[string]any{}
-	if a.epoch != nil && a.high > meta.LastSequenceNumber() {
-		edits["last-sequence-number"] = a.high
+	if high := highest(a.versions); a.epoch != nil && high > meta.LastSequenceNumber() {
+		edits["last-sequence-number"] = high
 	}
 	var oldest time.Time // the time of the oldest row that the attempt removes from the tail
 	if a.epoch != nil {
@@ -137,7 +136,7 @@ func (a *Attempt) describe(meta table.Metadata) (table.Metadata, error) {
 	first := slices.IndexFunc(snapshots, func(s table.Snapshot) bool { return a.initial.SnapshotByID(s.SnapshotID) == nil })
 	if first >= 0 {
 		s := &snapshots[len(snapshots)-1]
-		if a.Unfolded && a.low > 0 && s.SequenceNumber >= a.low {
+		if a.Unfolded && len(a.versions) > 0 && s.SequenceNumber >= a.versions[0] {
 			return nil, errVersionTaken
 		}
 		if _, isFold := number(s, rowsUntil); !isFold && s.Summary != nil && (first < len(snapshots)-1 || !oldest.IsZero()) {
@@ -147,7 +146,7 @@ func (a *Attempt) describe(meta table.Metadata) (table.Metadata, error) {
 				from = oldest
 			}
 			if a.hasTailRows {
-				maps.Copy(props, promised(a.low, a.high, s.SequenceNumber))
+				maps.Copy(props, promised(a.versions, s.SequenceNumber))
 			}
 			props[rowsFrom] = millis(from)
 			s.Summary = &table.Summary{Operation: s.Summary.Operation, Properties: props}
@@ -160,12 +159,26 @@ func (a *Attempt) describe(meta table.Metadata) (table.Metadata, error) {
 	return EditMetadata(meta, edits)
 }
 
-// promised returns the properties of a snapshot with rows whose puts returned versions from low to high.
-func promised(low, high, version int64) iceberg.Properties {
-	if low == 0 || low >= version {
+// promised returns the properties of the snapshot of a version with rows whose puts returned the given versions.
+func promised(versions []int64, version int64) iceberg.Properties {
+	var others []string
+	for _, v := range versions {
+		if v != version {
+			others = append(others, strconv.FormatInt(v, 10))
+		}
+	}
+	if others == nil {
 		return nil
 	}
-	return iceberg.Properties{versionsFrom: strconv.FormatInt(low, 10), versionsTo: strconv.FormatInt(high, 10)}
+	return iceberg.Properties{putVersions: strings.Join(others, ",")}
+}
+
+// highest returns the last of the versions, or 0 if there are none.
+func highest(versions []int64) int64 {
+	if len(versions) == 0 {
+		return 0
+	}
+	return versions[len(versions)-1]
 }
 
 func millis(t time.Time) string { return strconv.FormatInt(t.UnixMilli(), 10) }
@@ -182,10 +195,10 @@ func number(s *table.Snapshot, property string) (n int64, ok bool) {
 // SnapshotOf returns the snapshot of a version, or nil if there is none: the snapshot with that number, or the one with the
 // rows of the puts that returned it. If these are two snapshots, SnapshotOf returns an error.
 func SnapshotOf(meta table.Metadata, version int64) (found *table.Snapshot, err error) {
+	name := strconv.FormatInt(version, 10)
 	for _, s := range meta.Snapshots() {
-		from, ok := number(&s, versionsFrom)
-		to, _ := number(&s, versionsTo)
-		if s.SequenceNumber != version && (!ok || version < from || version > to) {
+		isPut := s.Summary != nil && slices.Contains(strings.Split(s.Summary.Properties[putVersions], ","), name)
+		if s.SequenceNumber != version && !isPut {
 			continue
 		}
 		if found != nil {

@@ -41,7 +41,7 @@ type epoch struct {
 	oldest time.Time // time of the oldest append
 	counts []count   // row counts of the appends, by time
 
-	lowVersion, highVersion int64 // the lowest and the highest version that puts returned; 0 if there is none
+	versions []int64 // the versions that puts returned, each once
 
 	ids   map[string]time.Time
 	stale bool // whether the value must be read again before the next use, because the store may contain other appends
@@ -150,8 +150,8 @@ func (l *Log) add(e *epoch, f frame, length int64) error {
 		return err
 	}
 	e.rows += f.rows
-	if f.version > 0 {
-		e.lowVersion, e.highVersion = min(cmp.Or(e.lowVersion, f.version), f.version), max(e.highVersion, f.version)
+	if f.version > 0 && !slices.Contains(e.versions, f.version) {
+		e.versions = append(e.versions, f.version)
 	}
 	millis, n := f.timestamp.UnixMilli(), len(e.counts)
 	if n > 0 && millis <= e.counts[n-1].millis {

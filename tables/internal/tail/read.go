@@ -2,7 +2,6 @@ package tail
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -134,17 +133,18 @@ func (l *Log) size(after int64) (rows, bytes int64, oldest, updated time.Time) {
 	return rows, bytes, oldest, l.updated
 }
 
-// Versions returns the lowest and the highest version that puts of the epochs numbered from after+1 to upTo returned, or 0
-// if there are none.
-func (l *Log) Versions(after, upTo int64) (low, high int64) {
+// Versions returns the versions that puts of the epochs numbered from after+1 to upTo returned, in order and without
+// duplicates.
+func (l *Log) Versions(after, upTo int64) (versions []int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, e := range l.epochs {
-		if e.number > after && e.number <= upTo && e.lowVersion > 0 {
-			low, high = min(cmp.Or(low, e.lowVersion), e.lowVersion), max(high, e.highVersion)
+		if e.number > after && e.number <= upTo {
+			versions = append(versions, e.versions...)
 		}
 	}
-	return low, high
+	slices.Sort(versions)
+	return slices.Compact(versions)
 }
 
 // RowsBy returns the number of rows of the epochs from after+1 to upTo that were put by the given moment, the time of the
