@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/tables/internal/commit"
 )
 
@@ -31,10 +34,9 @@ func AtSnapshot(name string) At { return func(a *stateSelection) { a.snapshot = 
 // Snapshot returns the snapshot name that AtSnapshot selected, or "".
 func (a At) Snapshot() string { return selectState(a).snapshot }
 
-// AtTime selects the version that was current at time t, to the millisecond: the newest version that contains only rows
-// put by t. If all rows in the tail were put by t, they are first moved into files as a new version. A read-only Store
-// with Options.Catalog cannot move them, and returns an error that wraps ErrReadOnly. If some rows in the tail were put
-// later, the selected version contains none of the tail's rows.
+// AtTime selects the state that readers of this Store saw at time t, to the millisecond: it contains every change up to the
+// end of that millisecond, and no later one. Rows in the tail are first folded into files, as one version for the rows put
+// by t, and another for later rows. If no version contains exactly the rows of that moment, At returns a [MomentError].
 func AtTime(t time.Time) At { return func(a *stateSelection) { a.time = t } }
 
 // Time returns the time that AtTime selected, or the zero time.
@@ -84,36 +86,86 @@ func (t *Table) At(ctx context.Context, selectors ...At) (_ *Table, err error) {
 	if a.version == nil && a.time.IsZero() {
 		return t, nil
 	}
-	meta := cur.Metadata()
-	t.uuid, t.old = meta.TableUUID().String(), a.version
-	if !a.time.IsZero() {
-		if a.version != nil {
-			return nil, errors.New("AtVersion and AtTime cannot be combined")
-		}
-		tableEntry, err := b.store().commits.Acquire(n)
-		if err != nil {
+	t.uuid = cur.Metadata().TableUUID().String()
+	var s *table.Snapshot
+	switch {
+	case a.version == nil:
+		s, err = b.snapshotAt(ctx, n, a.time)
+	case !a.time.IsZero():
+		err = errors.New("AtVersion and AtTime cannot be combined")
+	default:
+		s, _, err = b.store().version(ctx, n, *a.version)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if s == nil {
+		return b.Table(t.name), nil
+	}
+	t.old, t.oldID = new(Version(s.SequenceNumber)), s.SnapshotID
+	return t, nil
+}
+
+// version returns the snapshot of a version, and the table. If the version's rows are in the tail, it first folds them.
+func (s *Store) version(ctx context.Context, n tableName, v Version) (*table.Snapshot, *table.Table, error) {
+	e, err := s.commits.Acquire(n)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer e.Release()
+	pending, err := e.IsPending(ctx, int64(v))
+	if err == nil && pending && s.opts.ReadOnly {
+		return nil, nil, fmt.Errorf("%w: the rows of version %d are still in the tail: wait until the Store that wrote them folds them, or read the current state", ErrReadOnly, v)
+	}
+	if err == nil && pending {
+		_, err = e.Fold(ctx)
+	}
+	if err != nil {
+		return nil, nil, notFound(err)
+	}
+	t, err := s.cat.Load(ctx, n.Namespace, n.Name)
+	if err != nil {
+		return nil, nil, notFound(err)
+	}
+	snap, err := snapshotOf(t.Metadata(), v)
+	return snap, t, err
+}
+
+// snapshotAt returns the snapshot with the rows that readers saw at a moment, or nil if that is the current state of a
+// read-only Store, whose tail cannot be folded.
+func (b *Bucket) snapshotAt(ctx context.Context, n tableName, moment time.Time) (*table.Snapshot, error) {
+	// Until the millisecond has ended, there can be further changes.
+	const clockSkew = time.Second
+	wait := time.Until(time.UnixMilli(moment.UnixMilli() + 1))
+	if wait > clockSkew {
+		return nil, &MomentError{Time: moment, Before: time.Now().Add(-time.Millisecond).Truncate(time.Millisecond).UTC()}
+	}
+	if wait > 0 {
+		if err := canceled.Wait(ctx, time.After(wait)); err != nil {
 			return nil, err
 		}
-		defer tableEntry.Release()
-		cur, unfolded, err := tableEntry.FoldUntil(ctx, a.time)
-		if err != nil {
-			return nil, notFound(err)
-		}
-		if unfolded && b.s.opts.Catalog != "" {
-			return nil, fmt.Errorf("%w: rows put before that time are still in the tail of another Store: wait until that Store folds them", ErrReadOnly)
-		}
-		if unfolded {
-			// A read-only store cannot fold. All rows in its copy of the tail were put before a.time, so the current
-			// state is the state at a.time.
-			return b.Table(t.name), nil
-		}
-		meta = cur.Metadata()
-		snap := commit.SnapshotAt(meta, a.time)
-		if snap == nil {
-			return nil, fmt.Errorf("every version contains rows put after %s: %w", a.time.UTC().Format(time.RFC3339Nano), ErrNotFound)
-		}
-		t.old = new(Version(snap.SequenceNumber))
 	}
-	_, err = snapshotOf(meta, *t.old)
-	return t, err
+	e, err := b.store().commits.Acquire(n)
+	if err != nil {
+		return nil, err
+	}
+	defer e.Release()
+	t, pending, oldest, updated, err := e.FoldUntil(ctx, moment)
+	if err != nil {
+		return nil, notFound(err)
+	}
+	if pending && b.s.opts.Catalog != "" {
+		return nil, fmt.Errorf("%w: rows put before that time are still in the tail of another Store: wait until that Store folds them", ErrReadOnly)
+	}
+	if pending && !updated.After(moment) {
+		return nil, nil
+	}
+	s, before, after := commit.SnapshotAt(t.Metadata(), moment, oldest)
+	if s != nil {
+		return s, nil
+	}
+	if after.IsZero() && pending {
+		after = updated
+	}
+	return nil, &MomentError{moment.UTC(), before, after}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -47,13 +46,26 @@ func TestAtTimeOfRowsInTheTail(t *testing.T) {
 	wantRowsAt(b, afterRow1, 1)
 	wantRowsAt(b, time.Now(), 1, 2, 3)
 	wantRowsAt(b, afterRow1, 1)
-	wantRowsAt(b, afterRow2, 1) // without row 2: reading at time.Now() has folded rows 2 and 3 into one version, later than afterRow2
+	// Reading at time.Now() has folded rows 2 and 3 into one version.
+	_, err := b.Table("t").At(t.Context(), AtTime(afterRow2))
+	var moment *MomentError
+	if !errors.As(err, &moment) || !errors.Is(err, ErrNotFound) {
+		t.Fatalf("At a moment between two folded rows: error %v, want a MomentError", err)
+	}
+	wantRowsAt(b, moment.Before, 1)
+	wantRowsAt(b, moment.After, 1, 2, 3)
 	mustPut(t, b, "t", PutReplace, 9)
 	pause()
 	wantRowsAt(b, time.Now(), 9)
 	wantRowsAt(b, afterRow1, 1)
-	if _, err := b.Table("t").At(t.Context(), AtTime(before)); !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), "every version contains rows put after") {
-		t.Fatalf(`Table error = %v, want ErrNotFound with the text "every version contains rows put after"`, err)
+	_, err = b.Table("t").At(t.Context(), AtTime(before))
+	if !errors.As(err, &moment) || !moment.Before.IsZero() {
+		t.Fatalf("At before the first row: error %v, want a MomentError without an earlier moment", err)
+	}
+	wantRowsAt(b, moment.After, 1)
+	_, err = b.Table("t").At(t.Context(), AtTime(time.Now().Add(time.Minute)))
+	if !errors.As(err, &moment) || moment.Before.IsZero() || !moment.After.IsZero() {
+		t.Fatalf("At a future time: error %v, want a MomentError without a later moment", err)
 	}
 	mustPut(t, b, "t", PutAppend, 10)
 	pinned, err := b.Table("t").At(t.Context(), AtTime(pause()))
@@ -96,6 +108,9 @@ func TestAtTimeDuringPuts(t *testing.T) {
 	}
 	readAtTime := func(when time.Time) []int64 {
 		table, err := b.Table("t").At(t.Context(), AtTime(when))
+		if errors.As(err, new(*MomentError)) { // a background fold has moved earlier and later rows
+			return nil
+		}
 		if err != nil {
 			t.Error(err)
 			return nil
@@ -116,8 +131,8 @@ func TestAtTimeDuringPuts(t *testing.T) {
 	cancel()
 	writers.Wait()
 	for i, when := range times {
-		if len(read[i]) == 0 || slices.Max(read[i]) > when.UnixMilli() {
-			t.Fatalf("AtTime(%d) read rows %v, want at least one and none that is later", when.UnixMilli(), read[i])
+		if len(read[i]) > 0 && slices.Max(read[i]) > when.UnixMilli() {
+			t.Fatalf("AtTime(%d) read rows %v, want none that is later", when.UnixMilli(), read[i])
 		}
 		if repeated := readAtTime(when); !slices.Equal(repeated, read[i]) {
 			t.Fatalf("AtTime read %d rows, but %d rows when repeated", len(read[i]), len(repeated))

@@ -16,8 +16,8 @@ func TestCreateInTail(t *testing.T) {
 	b := s.Bucket("")
 	put := func(n int64, id string) {
 		t.Helper()
-		if v, err := b.Table("a").Put(t.Context(), rowsOf(n), PutAppend, &PutOptions{ID: id, Metadata: Metadata{"k": fmt.Sprint(n)}}); v != 0 || err != nil {
-			t.Fatalf("Put = version %+v, error %v; want version 0", v, err)
+		if v, err := b.Table("a").Put(t.Context(), rowsOf(n), PutAppend, &PutOptions{ID: id, Metadata: Metadata{"k": fmt.Sprint(n)}}); v != 1 || err != nil {
+			t.Fatalf("Put = version %+v, error %v; want version 1", v, err)
 		}
 	}
 	put(1, "x")
@@ -42,8 +42,8 @@ func TestCreateInTail(t *testing.T) {
 		b = s.Bucket("")
 		wantRows(t, b, "a", 1, 2)
 		for info, err := range b.Tables(t.Context(), nil) {
-			if err != nil || info.Rows != 2 || info.Version != 0 || info.Metadata["k"] != "1" {
-				t.Fatalf("listing yielded %+v, error %v; want 2 rows, version 0 and metadata k of the first put", info, err)
+			if err != nil || info.Rows != 2 || info.Version != 1 || info.Metadata["k"] != "1" {
+				t.Fatalf("listing yielded %+v, error %v; want 2 rows, version 1 and metadata k of the first put", info, err)
 			}
 		}
 		if _, err := os.Stat(file); err != nil {

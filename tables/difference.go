@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/iceberg-go/table"
@@ -89,8 +88,11 @@ func (t *Table) foldedView(ctx context.Context) (*view, error) {
 			return nil, err
 		}
 		defer e.Release()
-		afterAllPuts := time.Unix(1<<40, 0)
-		if _, _, err := e.FoldUntil(ctx, afterAllPuts); err != nil {
+		hasTail, err := e.HasTail(ctx)
+		if err == nil && hasTail {
+			_, err = e.Fold(ctx)
+		}
+		if err != nil {
 			return nil, notFound(err)
 		}
 	}

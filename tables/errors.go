@@ -3,6 +3,7 @@ package tables
 import (
 	"errors"
 	"strings"
+	"time"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/storekit"
@@ -50,6 +51,31 @@ var (
 	// ErrTxnDone is wrapped by the error from a Txn that is used after the function passed to Update has returned.
 	ErrTxnDone = errors.New("the transaction has ended")
 )
+
+// MomentError is the error for a time that AtTime cannot select exactly, because no version contains exactly the rows of that
+// moment: a fold has moved earlier and later rows into one version, the version has expired, or the time is before the
+// table's first version or in the future. It wraps ErrNotFound.
+type MomentError struct {
+	Time          time.Time // the selected time
+	Before, After time.Time // the nearest times that can be selected; zero if there are none
+}
+
+func (e *MomentError) Error() string {
+	var nearest []string
+	for _, t := range []time.Time{e.Before, e.After} {
+		if !t.IsZero() {
+			nearest = append(nearest, t.Format(time.RFC3339Nano))
+		}
+	}
+	text := "no version contains exactly the rows of " + e.Time.UTC().Format(time.RFC3339Nano)
+	if len(nearest) == 0 {
+		return text
+	}
+	return text + ": the nearest exact moments are " + strings.Join(nearest, " and ")
+}
+
+// Unwrap returns ErrNotFound.
+func (e *MomentError) Unwrap() error { return ErrNotFound }
 
 // SchemaError says which column of a put or a scan does not fit the table.
 type SchemaError struct {

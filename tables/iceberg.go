@@ -47,15 +47,19 @@ func init() {
 	}
 }
 
-func (t *Table) loadIceberg(ctx context.Context, o *iceberghook.LoadOptions) (_ *table.Table, err error) {
+func (t *Table) loadIceberg(ctx context.Context, o *iceberghook.LoadOptions) (loaded *table.Table, err error) {
 	defer wrapError(&err, "load", t.Bucket().Name(), t.Name())
 	n, err := t.checkUnpinned()
 	if err != nil {
 		return nil, err
 	}
 	cat := t.store().cat
-	loaded, err := cat.Load(ctx, n.Namespace, n.Name)
-	if err != nil || o == nil || !o.Fold || t.store().opts.ReadOnly || loaded.Properties()[FoldOnLoadProperty] == "false" {
+	defer func() {
+		if err == nil && !t.store().opts.ReadOnly { // the engine may commit the next version
+			err = t.store().commits.ReserveVersion(n, loaded.Metadata().LastSequenceNumber()+1)
+		}
+	}()
+	if loaded, err = cat.Load(ctx, n.Namespace, n.Name); err != nil || o == nil || !o.Fold || t.store().opts.ReadOnly || loaded.Properties()[FoldOnLoadProperty] == "false" {
 		return loaded, notFound(err)
 	}
 	if s := loaded.CurrentSnapshot(); s != nil && o.Every > 0 && time.Since(time.UnixMilli(s.TimestampMs)) < o.Every {

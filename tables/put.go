@@ -27,8 +27,12 @@ type DuplicateError struct {
 
 func (e *DuplicateError) Error() string { return (*series.DuplicateError)(e).Error() }
 
-// Put writes the rows of r to the table, and returns the table's newest version. If a small append goes to the tail,
-// that version does not contain the appended rows yet. Put reads r to the end and does not release it.
+// Put writes the rows of r to the table, and returns the version that contains them. If a small append goes to the tail,
+// that is the version of the next fold, which AtVersion folds first. Put reads r to the end and does not release it.
+//
+// If a commit of another process takes that version before the fold, reading it is an error that names the version with the
+// rows. If a concurrent change replaces all rows before the fold, the version is not found. Put with an ID that was already
+// applied returns a version that contains the rows unless a later change removed them.
 //
 // If r is a reader from arrow-go or this module that has already been read to the end, Put returns an error. If r is a
 // custom reader without rows, such as an empty queue, Put adds no rows.
@@ -100,7 +104,10 @@ func (e entry) putInTail(ctx context.Context, src *datafile.Source, o PutOptions
 	if err == nil {
 		err = e.Create(ctx, src, created, o.ID, o.Metadata)
 	}
-	return 0, err
+	if err == nil && len(src.Batches) > 0 {
+		v = 1
+	}
+	return Version(v), err
 }
 
 // newTable returns metadata for a new table with the settings o. The metadata includes the dictionaries of rows.
@@ -178,9 +185,9 @@ func (e entry) prepare(ctx context.Context, t *table.Table, src datafile.Rows, c
 		step.created, err = e.s.newTable(columns, src, o.Settings.definition())
 		step.newMeta = step.created
 	case o.Over != nil:
-		step.newMeta = t.Metadata()
 		var s *table.Snapshot
-		if s, err = snapshotOf(step.newMeta, *o.Over); err == nil {
+		if s, t, err = e.s.version(ctx, e.TableName, *o.Over); err == nil {
+			step.newMeta = t.Metadata()
 			allowed, base = commit.OnlyAdditions, &s.SnapshotID
 			step.replaced, err = datafile.Files(ctx, t, table.WithSnapshotID(s.SnapshotID))
 		}

@@ -2,7 +2,6 @@ package tables
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -84,31 +83,13 @@ const columnsRestoredProperty = "partd.columns-restored"
 // rows in a tail for the old UUID must not appear in the new table. The new table's last sequence number is at least
 // minSequence.
 func (r *restoreStep) newMetadata(source table.Metadata, minSequence int64) (table.Metadata, error) {
-	b, err := json.Marshal(source)
-	if err != nil {
-		return nil, err
-	}
-	fields := map[string]json.RawMessage{}
-	if err := json.Unmarshal(b, &fields); err != nil {
-		return nil, err
-	}
 	props := maps.Clone(source.Properties())
 	maps.DeleteFunc(props, func(k, _ string) bool { return strings.HasPrefix(k, tailProperties) })
-	for k, v := range map[string]any{
+	return commit.EditMetadata(source, map[string]any{
 		"table-uuid": r.uuid, "location": r.location, "properties": props,
 		"last-sequence-number": max(source.LastSequenceNumber(), minSequence),
-	} {
-		if fields[k], err = json.Marshal(v); err != nil {
-			return nil, err
-		}
-	}
-	for _, k := range []string{"snapshots", "current-snapshot-id", "refs", "snapshot-log", "metadata-log", "statistics", "partition-statistics"} {
-		delete(fields, k)
-	}
-	if b, err = json.Marshal(fields); err != nil {
-		return nil, err
-	}
-	return table.ParseMetadataBytes(b)
+		"snapshots":            nil, "current-snapshot-id": nil, "refs": nil, "snapshot-log": nil, "metadata-log": nil, "statistics": nil, "partition-statistics": nil,
+	})
 }
 
 // tailProperties is the prefix of the properties that record how far the table's rows in each tail have been moved into
@@ -165,11 +146,7 @@ func (r *restoreStep) withRows(a *commit.Attempt, meta table.Metadata) (_ table.
 		if err != nil {
 			return nil, err
 		}
-		summary = &table.Summary{Operation: table.OpOverwrite, Properties: iceberg.Properties{}}
-		if source.Summary != nil {
-			summary.Properties = maps.Clone(source.Summary.Properties)
-			maps.DeleteFunc(summary.Properties, func(k, _ string) bool { return !strings.HasPrefix(k, "total-") })
-		}
+		summary = &table.Summary{Operation: table.OpOverwrite, Properties: commit.Totals(source)}
 	}
 	return a.AddSnapshot(meta, id, summary, manifests)
 }

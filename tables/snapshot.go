@@ -9,6 +9,7 @@ import (
 
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/tables/internal/commit"
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
@@ -158,17 +159,26 @@ func (t *Table) loadSnapshot(ctx context.Context) (*table.Table, error) {
 	return t.store().cat.LoadAt(ctx, namespaceOf(t.b.Name()), t.name, l.Location)
 }
 
-// Versions returns the table's versions that have not expired, oldest first.
+// Versions returns the table's versions that can be read, oldest first. Rows in the tail, from any number of puts, are one
+// version, which reading it folds. A read-only Store leaves out this version, because it cannot fold.
 func (t *Table) Versions(ctx context.Context) ([]VersionInfo, error) {
 	return withView(ctx, t, "list the versions of", func(v *view) (versions []VersionInfo, _ error) {
+		info, err := t.Info(ctx)
+		if err != nil {
+			return nil, errors.Unwrap(err)
+		}
+		newest := versionOf(v.t.Metadata())
 		for _, s := range v.t.Metadata().Snapshots() {
-			i := VersionInfo{Version: Version(s.SequenceNumber), Time: time.UnixMilli(s.TimestampMs).UTC()}
+			i := VersionInfo{Version: Version(s.SequenceNumber), Time: commit.TimeOf(&s)}
 			if s.Summary != nil {
 				i.Operation = string(s.Summary.Operation)
 			}
 			i.Rows, _, _ = icecat.Totals(&s)
-			i.Current = i.Version == versionOf(v.t.Metadata())
+			i.Current = i.Version == max(newest, info.Version)
 			versions = append(versions, i)
+		}
+		if info.Version > newest && !t.store().opts.ReadOnly {
+			versions = append(versions, VersionInfo{Version: info.Version, Time: info.Updated, Operation: string(table.OpAppend), Rows: info.Rows, Current: true})
 		}
 		return versions, nil
 	})
@@ -182,10 +192,13 @@ func versionOf(meta table.Metadata) Version {
 }
 
 func snapshotOf(meta table.Metadata, v Version) (*table.Snapshot, error) {
-	for _, s := range meta.Snapshots() {
-		if Version(s.SequenceNumber) == v {
-			return &s, nil
-		}
+	s, err := commit.SnapshotOf(meta, int64(v))
+	if err == nil && s == nil {
+		err = errExpired(v)
 	}
-	return nil, fmt.Errorf("version %d %w: it may have expired", v, ErrNotFound)
+	return s, err
+}
+
+func errExpired(v Version) error {
+	return fmt.Errorf("version %d %w: it may have expired", v, ErrNotFound)
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"strings"
 	"sync"
-	"time"
 	"unicode/utf8"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -38,10 +37,11 @@ func (b *Bucket) Name() string {
 // Table is a table in its current state, or pinned to an old version or a snapshot. Unless it is pinned, each call sees
 // the table as it is when the call starts. Writing methods of a pinned table return an error that wraps [ErrPinned].
 type Table struct {
-	b    *Bucket
-	name string
-	old  *Version // the selected version; nil means the current state
-	uuid string   // the table's UUID when old was selected, to detect that the table was created again
+	b     *Bucket
+	name  string
+	old   *Version // the selected version; nil means the current state
+	oldID int64    // ID of the selected version's snapshot
+	uuid  string   // the table's UUID when old was selected, to detect that the table was created again
 
 	snapshot, location string // the selected snapshot, and the location of the table's metadata in the snapshot; "" if no snapshot is selected
 }
@@ -156,7 +156,7 @@ func (t *Table) Info(ctx context.Context) (TableInfo, error) {
 	if err == nil && t.old != nil {
 		var v *view
 		if v, err = t.view(ctx, false); err == nil {
-			i.Version, i.Updated = *t.old, time.UnixMilli(v.snapshot.TimestampMs).UTC()
+			i.Version, i.Updated = *t.old, commit.TimeOf(v.snapshot)
 			i.Rows, i.Bytes, i.Files = icecat.Totals(v.snapshot)
 		}
 	}

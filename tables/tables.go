@@ -129,7 +129,7 @@ type Version int64
 // VersionInfo describes a version of a table.
 type VersionInfo struct {
 	Version   Version
-	Time      time.Time // commit time, in UTC
+	Time      time.Time // time of the newest change that the version contains, in UTC
 	Operation string    // Iceberg's operation: append, replace, overwrite or delete
 	Rows      int64     // row count of the whole table
 	Current   bool

@@ -74,7 +74,10 @@ func (v *view) read(ctx context.Context, n tableName, withRows bool) error {
 	if meta.TableUUID().String() != t.uuid {
 		return fmt.Errorf("the table was deleted and created again: open it again: %w", ErrNotFound)
 	}
-	if v.snapshot, err = snapshotOf(meta, *t.old); err == nil && v.snapshot.SchemaID != nil {
+	if v.snapshot = meta.SnapshotByID(t.oldID); v.snapshot == nil {
+		return errExpired(*t.old)
+	}
+	if v.snapshot.SchemaID != nil {
 		v.def, err = definition.ForSchema(meta, v.t.Schemas()[*v.snapshot.SchemaID])
 	}
 	return err

@@ -22,7 +22,7 @@ import pyarrow.parquet as parquet
 
 import partd_go
 import partd_go.tables
-from partd_go.tables import NotFound, Violation
+from partd_go.tables import MomentError, NotFound, Violation
 
 
 @pytest.fixture(scope="module")
@@ -109,12 +109,103 @@ def test_versions(tables):
         assert tables.get("q", at=at, as_="arrow")["a"].to_pylist() == [1]
     assert tables.sql("SELECT sum(a) AS s FROM q", at=between).s[0] == 1 and tables.describe("q", at=between)["Rows"] == 1
     assert list(tables.get("q", version=1).a) == [1] and len(tables.table("q", version=1)) == 1
-    with pytest.raises(NotFound, match="every version contains rows put after"):
+    with pytest.raises(MomentError, match="nearest exact moments") as caught:
         tables.get("q", at="2001-01-01")
+    assert caught.value.before is None and list(tables.get("q", at=caught.value.after).a) == [1]
     with pytest.raises(ValueError, match="only one of"):
         tables.get("q", at=between, version=1)
     with pytest.raises(NotFound):
         tables.versions("none")
+
+
+def now() -> datetime.datetime:
+    """Returns the current time, in a millisecond without changes."""
+    time.sleep(0.003)
+    moment = datetime.datetime.now(datetime.timezone.utc)
+    time.sleep(0.003)
+    return moment
+
+
+@pytest.mark.parametrize("read", ["get", "sql", "describe", "changes", "part"])
+def test_returned_versions(tables, read):
+    """The version that a put returns contains the put's rows, and a time selects the rows that readers saw then."""
+
+    def rows(**state):
+        if read == "sql":
+            return sorted(tables.sql("SELECT a FROM q", **state).a)
+        if read == "describe":
+            return list(range(tables.describe("q", **state)["Rows"]))
+        if read == "changes":
+            return sorted(tables.changes("q", **state).rows.a)
+        parts = range(1, tables.describe("q", **state)["parts"] + 1) if read == "part" else [0]
+        return sorted(a for part in parts for a in tables.get("q", **state, part=part).a)
+
+    versions, moments = [tables.put("q", pa.table({"a": [0]}))], [now()]
+    for n in range(1, 6):
+        versions.append(tables.put("q", pa.table({"a": [n]}), "append"))
+        moments.append(now())
+        assert tables.describe("q")["Version"] == versions[-1]
+        if n == 2:
+            assert rows(at=moments[1]) == [0, 1]
+        if n == 3:
+            tables.action("partd.fold", Bucket="", Tables=["q"])
+    assert rows(at=moments[1]) == [0, 1]
+    for n, version in enumerate(versions):
+        assert set(rows(version=version)) >= set(range(n + 1))
+    later = tables.changes("q", since=versions[3])
+    assert sorted(later.rows.a) == [4, 5] and set(later.rows["_change"]) == {"insert"} and later.version == versions[-1]
+    assert rows(at=moments[-1]) == list(range(6))
+    for version in tables.versions("q"):
+        assert len(rows(version=version.version)) == version.rows
+    with pytest.raises(MomentError, match="nearest exact moments") as caught:
+        rows(at=moments[-2])
+    assert caught.value.before < moments[-2] < caught.value.after and pickle.loads(pickle.dumps(caught.value)).after == caught.value.after
+    assert rows(at=caught.value.before) == list(range(4)) and rows(at=caught.value.after) == list(range(6))
+    with pytest.raises(MomentError) as caught:
+        rows(at=now() + datetime.timedelta(hours=1))
+    assert caught.value.after is None and rows(at=caught.value.before) == list(range(6))
+
+
+def test_versions_after_restart(tmp_path):
+    """Rows that are still in the tail when a server ends have the version that their put returned."""
+    with partd_go.tables.connect(tmp_path) as tables:
+        versions, moments = [tables.put("q", pa.table({"a": [0]}))], [now()]
+        for n in (1, 2):
+            versions.append(tables.put("q", pa.table({"a": [n]}), "append"))
+            moments.append(now())
+    for _ in range(2):
+        with partd_go.tables.connect(tmp_path) as tables:
+            assert [sorted(tables.get("q", at=moment).a) for moment in moments[::2]] == [[0], [0, 1, 2]]
+            assert list(tables.get("q", version=versions[0]).a) == [0] and sorted(tables.get("q", version=versions[2]).a) == [0, 1, 2]
+
+
+def test_versions_after_kill(tmp_path):
+    tables = partd_go.tables.connect(tmp_path)
+    versions = [tables.put("q", pa.table({"a": [0]})), tables.put("q", pa.table({"a": [1]}), "append")]
+    between = now()
+    versions.append(tables.put("q", pa.table({"a": [2]}), "append"))
+    os.killpg(os.getpgid(tables._server._process.pid), 9)
+    with pytest.raises(partd_go.NoServer):
+        tables.close()
+    with partd_go.tables.connect(tmp_path, read_only=True) as tables:
+        assert sorted(tables.get("q").a) == [0, 1, 2] and list(tables.get("q", version=versions[0]).a) == [0]
+        with pytest.raises(partd_go.Refused, match=f"version {versions[2]} are still in the tail"):
+            tables.get("q", version=versions[2])
+        with pytest.raises(MomentError):
+            tables.get("q", at=between)
+        assert sorted(tables.get("q", at=now()).a) == [0, 1, 2]
+        assert [version.version for version in tables.versions("q")] == [versions[0]]
+        assert sorted(tables.scan_dask("q").compute().a) == [0, 1, 2]
+    with partd_go.tables.connect(tmp_path) as tables:
+        assert sorted(tables.get("q", at=between).a) == [0, 1] and sorted(tables.get("q", version=versions[2]).a) == [0, 1, 2]
+        tables.put("q", pa.table({"a": [3]}), "append")
+        tables.action("partd.expire", Bucket="", Tables=["q"], Keep=1, OlderThan=1)
+        for read in ({"at": between}, {"version": versions[0]}):
+            with pytest.raises(NotFound) as caught:
+                tables.get("q", **read)
+        with pytest.raises(MomentError) as caught:
+            tables.get("q", at=between)
+        assert caught.value.before is None and len(tables.get("q", at=caught.value.after)) in (3, 4)
 
 
 def test_put_many_and_get_many(tables):
@@ -241,6 +332,9 @@ def test_async(tmp_path):
             assert (await tables.get("t3", as_="polars")).height == 5 and (await tables.describe("t3"))["Rows"] == 5
             with pytest.raises(NotFound):
                 await tables.get("none")
+            with pytest.raises(MomentError) as caught:
+                await tables.get("t3", at="2001-01-01")
+            assert caught.value.after is not None
             query, ticks = asyncio.create_task(tables.sql("SELECT count(*) FROM range(30000000) a WHERE a.range % 7 = 1")), 0
             while not query.done():
                 await asyncio.sleep(0.001)

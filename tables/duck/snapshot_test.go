@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-partd/partd/tables"
 )
@@ -50,14 +51,27 @@ func TestVersions(t *testing.T) {
 	put(t, s, "b", "t", numbers(30, 31))
 	table := s.Bucket("b").Table("t")
 	versions, err := table.Versions(t.Context())
-	if err != nil || len(versions) != 3 {
-		t.Fatalf("Versions = %+v, %v; want 3 versions", versions, err)
+	if err != nil || len(versions) != 4 {
+		t.Fatalf("Versions = %+v, %v; want 3 versions, and one of the row in the tail", versions, err)
 	}
 	for i, v := range versions {
-		expect(t, s, "SELECT count(*) FROM t", &tables.QueryOptions{Bucket: "b", At: tables.AtVersion(v.Version)}, fmt.Sprint(10*(i+1)))
+		expect(t, s, "SELECT count(*) FROM t", &tables.QueryOptions{Bucket: "b", At: tables.AtVersion(v.Version)}, fmt.Sprint(min(10*(i+1), 31)))
 	}
 	expect(t, s, "SELECT count(*) FROM b.t", nil, "31")
 	if _, err := rows(t, s, "SELECT count(*) FROM b.t", &tables.QueryOptions{At: tables.AtVersion(99)}); !errors.Is(err, tables.ErrNotFound) {
 		t.Errorf("query of a missing version: error = %v, want tables.ErrNotFound", err)
 	}
+	// All rows of a statement are of the same moment, also if the rows are still in the tail.
+	time.Sleep(3 * time.Millisecond)
+	moment := time.Now()
+	time.Sleep(3 * time.Millisecond)
+	put(t, s, "b", "t", numbers(31, 40))
+	o := &tables.QueryOptions{Bucket: "b", At: tables.AtTime(moment), Before: tables.AtVersion(versions[2].Version)}
+	expect(t, s, `SELECT (SELECT count(*) FROM t) + 100 * (SELECT count(*) FROM before.b.t) + 10000 * (SELECT count(*) FROM changes.b.t) AS n`, o, "13031")
+	expect(t, s, "SELECT count(*) FROM t", &tables.QueryOptions{Bucket: "b"}, "40")
+	var inexact *tables.MomentError
+	if _, err := rows(t, s, "SELECT * FROM t", &tables.QueryOptions{Bucket: "b", At: tables.AtTime(time.Time{}.AddDate(2000, 0, 0))}); !errors.As(err, &inexact) {
+		t.Fatalf("query of a moment before the table: error = %v, want a MomentError", err)
+	}
+	expect(t, s, "SELECT count(*) FROM t", &tables.QueryOptions{Bucket: "b", At: tables.AtTime(inexact.After)}, "10")
 }

@@ -104,6 +104,64 @@ func TestErrors(t *testing.T) {
 	}
 }
 
+// TestVersions checks that a version that Put returns contains the rows, that a time selects the rows of that time, and that
+// the error for another time names times that can be selected.
+func TestVersions(t *testing.T) {
+	c, _, _ := serve(t)
+	ctx := t.Context()
+	moment := func() time.Time {
+		time.Sleep(3 * time.Millisecond)
+		defer time.Sleep(3 * time.Millisecond)
+		return time.Now()
+	}
+	rows := func(at tables.At) (n int64, err error) {
+		info, _, err := c.Describe(ctx, "b", "t", at)
+		if err != nil {
+			return 0, err
+		}
+		r, err := c.Scan(ctx, "b", "t", at, nil)
+		if err != nil {
+			return 0, err
+		}
+		defer r.Release()
+		for r.Next() {
+			n += r.RecordBatch().NumRows()
+		}
+		if info.Rows != n {
+			t.Errorf("Describe says %d rows, and Scan read %d", info.Rows, n)
+		}
+		return n, r.Err()
+	}
+	var moments []time.Time
+	for n := range int64(4) {
+		one, err := array.NewRecordReader(schema, []arrow.RecordBatch{batch(1)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, err := c.Put(ctx, "b", "t", one, tables.PutAppend, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		moments = append(moments, moment())
+		if n%2 == 1 {
+			continue
+		}
+		if got, err := rows(tables.AtVersion(v)); got != n+1 || err != nil {
+			t.Errorf("version %d has %d rows, error %v; want %d rows", v, got, err, n+1)
+		}
+	}
+	for n, when := range moments {
+		got, err := rows(tables.AtTime(when))
+		if n == 1 { // version 2 has the rows of two puts
+			if !errors.Is(err, tables.ErrNotFound) || !strings.Contains(err.Error(), "nearest exact moments") {
+				t.Errorf("the moment between two puts of one version: error = %v, want ErrNotFound with the nearest moments", err)
+			}
+		} else if got != int64(n)+1 || err != nil {
+			t.Errorf("moment %d has %d rows, error %v; want %d rows", n, got, err, n+1)
+		}
+	}
+}
+
 // TestInterruptedPut checks that a put that fails or is canceled while it sends rows stores nothing.
 func TestInterruptedPut(t *testing.T) {
 	c, store, _ := serve(t)

@@ -12,11 +12,11 @@ from ..errors import extra
 with extra("tables"):
     from .asynchronous import AsyncTables, connect_async
     from .client import Table, Tables, connect
-    from .errors import Exists, MissingColumns, NotFound, Violation
+    from .errors import Exists, MissingColumns, MomentError, NotFound, Violation
     from .results import Changes, Described, Version
     from .server import Server, serve
 
 __all__ = [
-    "AsyncTables", "Changes", "Described", "Exists", "MissingColumns", "NotFound", "Server", "Table", "Tables", "Version", "Violation",
-    "connect", "connect_async", "serve",
+    "AsyncTables", "Changes", "Described", "Exists", "MissingColumns", "MomentError", "NotFound", "Server", "Table", "Tables", "Version",
+    "Violation", "connect", "connect_async", "serve",
 ]  # fmt: skip

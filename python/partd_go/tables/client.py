@@ -88,7 +88,7 @@ class Tables(Connection, Shown):
         metadata: Mapping[str, Any] | None = None, settings: Mapping[str, Any] | None = None, upsert: Sequence[str] | None = None,
         null_keys: bool = False, missing: Missing = "warn", timeout: float | None = None,
     ) -> int:  # fmt: skip
-        """Puts a table as one atomic change, and returns the table's version. A RecordBatchReader, or another source of
+        """Puts a table as one atomic change, and returns the version that contains it. A RecordBatchReader, or another source of
         batches, is sent batch by batch. A path names a file: .parquet, .arrow, .csv with a header line, or .jsonl.
 
         If the table exists, mode "error" raises Exists, "append" adds the rows, and "replace" replaces all rows.
@@ -343,8 +343,8 @@ class Tables(Connection, Shown):
         return cast(Described, {**answer["info"], "parts": answer["parts"], "schema": schema})
 
     def versions(self, name: str, bucket: str = "", *, timeout: float | None = None) -> Versions:
-        """Returns the existing versions of a table, oldest first. Small appends create a version only when the server folds
-        them, that is, moves them into the table's files."""
+        """Returns the versions of a table that can be read, oldest first. Small appends that are not yet in the table's files
+        are one version together."""
         (entries,) = self._ask("partd.versions", timeout, bucket=bucket, name=name)
         return [Version(entry["Version"], time_of(entry["Time"]), entry["Operation"], entry["Rows"], entry["Current"]) for entry in entries or ()]
 

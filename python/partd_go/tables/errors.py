@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import re
 
@@ -12,10 +13,19 @@ from ..errors import (
     SPACE, Busy, ConnectionFailed, Error, Misuse, NoSpace, Refused, SchemaMismatch, TimedOut, TooLarge, UnknownOutcome,
     failure, is_disk_full,
 )  # fmt: skip
+from .results import time_of
 
 
 class NotFound(Error, LookupError):
     """The table, bucket, version or snapshot does not exist."""
+
+
+class MomentError(NotFound):
+    """No version contains exactly the rows of a time (see tables/docs/snapshots.md). before and after are the nearest times
+    that can be selected, or None."""
+
+    before: datetime.datetime | None = None
+    after: datetime.datetime | None = None
 
 
 class Exists(Error):
@@ -44,8 +54,8 @@ _CLASSES: tuple[tuple[type[Exception], type[Error], str], ...] = (
 _KINDS = {"FileNotFoundError": NotFound, "FileExistsError": Exists}
 # Matches a Flight error's text. The group is the server's message, without the text that gRPC and Flight add before and after it.
 _MESSAGE = re.compile(r"^(?:.*?, with message: )?(?:tables: )?(.*?)(?:\.? (?:gRPC client debug context|Client context|Detail): .*)?$", re.S)
-
-
+# Matches the text of tables.MomentError. The groups are the selected time, and the nearest exact moments.
+_MOMENT = re.compile(r"exactly the rows of ([^ ]+Z)(?:: the nearest exact moments are ([^ ]+Z)(?: and ([^ ]+Z))?)?")
 _CHECK_OR_REPEAT = "check whether it was applied, or repeat it with the same id"
 
 
@@ -53,6 +63,8 @@ def convert_error(error: Exception, op: str, url: str, is_write: bool = False, t
     """Returns this package's error for a Flight error, based on the error's type and the server's text."""
     match = _MESSAGE.match(str(error))
     problem = match[1] if match else str(error)
+    if moment := _MOMENT.search(problem):
+        return _moment_error(failure(MomentError, op, url, problem), moment)
     if is_disk_full(problem):
         return failure(NoSpace, op, url, problem, SPACE)
     if "open only for reading" in problem and "token" not in problem:
@@ -79,3 +91,14 @@ def convert_error(error: Exception, op: str, url: str, is_write: bool = False, t
                 return failure(UnknownOutcome, op, url, problem, _CHECK_OR_REPEAT)
             return failure(kind, op, url, problem, advice)
     return failure(Violation if detail else Error, op, url, problem)
+
+
+def _moment_error(error: Error, moment: re.Match[str]) -> Error:
+    time, *nearest = [time_of(text) for text in moment.groups() if text]
+    assert isinstance(error, MomentError)
+    for at in nearest:
+        if at <= time:
+            error.before = at
+        else:
+            error.after = at
+    return error

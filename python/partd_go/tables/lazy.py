@@ -133,8 +133,9 @@ def scan_dask(
         with contextlib.suppress(Refused):
             tables.action("partd.fold", Bucket=bucket, Tables=[name])
         described = tables.describe(name, bucket)
-        if described["Version"] and tables.describe(name, bucket, version=described["Version"])["Rows"] == described["Rows"]:
-            state = {"version": described["Version"]}
+        with contextlib.suppress(Refused):  # a read-only store cannot fold
+            if described["Version"] and (folded := tables.describe(name, bucket, version=described["Version"]))["Rows"] == described["Rows"]:
+                described, state = folded, {"version": described["Version"]}
     read = Part(tables, name, bucket, {"where": where, **state})
     empty = tables.get(name, bucket, limit=1, columns=columns, **state).iloc[:0]
     parts = range(1, described["parts"] + 1) if state else [0]

@@ -31,7 +31,7 @@ Data: TypeAlias = "pandas.DataFrame | pandas.Series[Any] | polars.Series | pa.Re
 
 
 class Version(NamedTuple):
-    """A version of a table. Each commit that changes the table's rows makes one."""
+    """A version of a table. Each commit that changes the table's rows makes one, and small appends share one."""
 
     version: int
     time: datetime.datetime

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-partd/partd/internal/cliutil"
 )
@@ -34,8 +35,8 @@ func TestChanges(t *testing.T) {
 			t.Errorf("changes %q: got %q, stderr %q; want rows %q and version 2", since, rows, stderr, want)
 		}
 	}
-	if rows, _ := changes("--since", "2999-01-01"); len(rows) != 1 {
-		t.Errorf("changes since a later time: got %q, want no rows", rows)
+	if rows, _ := changes("--since", time.Now().Format(time.RFC3339Nano)); len(rows) != 1 {
+		t.Errorf("changes since the current time: got %q, want no rows", rows)
 	}
 	sql := `SELECT count(*) AS n FROM changes."".trades`
 	if got := mustRun(t, "", "sql", strings.ReplaceAll(sql, `""`, `"default"`), "--since", "1", "--dir", dir); got != "n\n3\n" {
@@ -50,6 +51,7 @@ func TestChanges(t *testing.T) {
 		{[]string{"--since", ""}, cliutil.ExitUsage, "empty"},
 		{[]string{"--since-snapshot", ""}, cliutil.ExitUsage, "empty"},
 		{[]string{"--since", "99"}, cliutil.ExitFailed, "start again"},
+		{[]string{"--since", "2999-01-01"}, cliutil.ExitFailed, "nearest exact moments"},
 		{[]string{"--since", "1", "--uuid", "x"}, cliutil.ExitFailed, "start again"},
 		{[]string{"--since", "1", "--since-snapshot", "s"}, cliutil.ExitFailed, "since-snapshot"},
 	} {

@@ -238,7 +238,7 @@ func newVersions(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "versions [flags] [--] NAME",
 		Short:   "List the versions of a table",
-		Long:    `List the versions of a table, oldest first. Rows that are not yet in files belong to no version.`,
+		Long:    `List the versions of a table, oldest first. Rows that are not yet in files are one version.`,
 		Example: "  partd-tables versions AAPL --bucket NASDAQ --json",
 	}
 	p := locationFlags(cmd, tableBucketUsage)

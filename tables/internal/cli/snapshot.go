@@ -3,22 +3,31 @@ package cli
 import (
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/operations"
 )
 
-// stateFlags adds --version and --snapshot. Call the returned function after the flags are parsed.
+// stateFlags adds --version, --at and --snapshot. Call the returned function after the flags are parsed.
 func stateFlags(cmd *cobra.Command) func() tables.At {
 	fs := cmd.Flags()
 	version := fs.Int64("version", -1, "use this `VERSION` of the table")
+	var at time.Time
+	fs.Func("at", "use the state that readers saw at this `TIME`", func(text string) (err error) {
+		at, _, err = filter.ParseTime(text)
+		return err
+	})
 	snapshot := fs.String("snapshot", "", "use the state in this `SNAPSHOT` of the bucket")
-	cmd.MarkFlagsMutuallyExclusive("version", "snapshot")
+	cmd.MarkFlagsMutuallyExclusive("version", "at", "snapshot")
 	return func() tables.At {
 		switch {
+		case fs.Changed("at"):
+			return tables.AtTime(at)
 		case fs.Changed("snapshot"):
 			return tables.AtSnapshot(*snapshot)
 		case fs.Changed("version"):

@@ -24,7 +24,8 @@ import (
 const maxChanges = 2
 
 // Append adds the rows of the put with the given ID to the tail, the log of small appends. It does nothing if the table does
-// not exist or the put was already applied. checkFit can reject the conversion of the rows to the table's columns.
+// not exist or the put was already applied. checkFit can reject the conversion of the rows to the table's columns. version is
+// the version whose snapshot will contain the rows; see newVersion.
 func (e *Entry) Append(ctx context.Context, src *datafile.Source, id string, checkFit func(*schema.Caster) error) (version int64, exists bool, err error) {
 	for attempts := 0; ; attempts++ {
 		e.tables.Appending.RLock()
@@ -118,6 +119,9 @@ func (e *Entry) prepareAppend(ctx context.Context, a *appendAttempt) (canProceed
 		return !a.full, nil
 	}
 	applied, err := e.applied(ctx, e.state.uuid, a.id)
+	if applied && e.log != nil {
+		a.version = max(a.version, highest(e.log.Versions(e.state.folded, lastEpoch)))
+	}
 	return !applied, err
 }
 
@@ -137,10 +141,12 @@ func (e *Entry) append(ctx context.Context, frame tail.Frame, a *appendAttempt) 
 			return err
 		}
 	}
+	frame.Version = e.newVersion()
 	var err error
-	if a.appended, err = e.log.Append(ctx, frame, time.Now()); err != nil {
+	if a.appended, err = e.log.Append(ctx, frame, latest(time.Now(), e.state.updated)); err != nil {
 		return err
 	}
+	a.version = frame.Version
 	if _, size, _, _ := e.log.Size(e.state.folded); size >= e.tables.FoldBytes {
 		e.queueFold()
 	}
@@ -193,7 +199,8 @@ func (e *Entry) cast(ctx context.Context, src *datafile.Source, d *definition.De
 	return rows, nil
 }
 
-// Create creates a table whose first rows are in the tail. If the table already exists, Create returns ErrStale.
+// Create creates a table whose first rows are in the tail, and will be in version 1. If the table already exists, Create returns
+// ErrStale.
 func (e *Entry) Create(ctx context.Context, src *datafile.Source, meta table.Metadata, id string, metadata map[string]any) error {
 	e.tables.Appending.RLock()
 	defer e.tables.Appending.RUnlock()
@@ -219,6 +226,7 @@ func (e *Entry) Create(ctx context.Context, src *datafile.Source, meta table.Met
 	if len(rows) > 0 {
 		var frame tail.Frame
 		if frame, err = new(tail.Encoder).Encode(d.Stored, rows, id); err == nil {
+			frame.Version = 1
 			_, err = log.Append(ctx, frame, time.Now())
 		}
 		if err == nil {

@@ -97,7 +97,7 @@ func (s *Tables) Commit(ctx context.Context, hooks []icecat.TxHook, changes ...*
 		// Fold first: rows already in the tail were put before this change, so they must be committed before the
 		// change.
 		if c.steps[0].Mode&Deletes == 0 && c.modes&Folds == 0 && !c.Unfolded {
-			_, err := c.fold(ctx)
+			_, err := c.fold(ctx, afterAllPuts)
 			if c.modes&Replaces != 0 && (errors.As(err, new(*schema.Error)) || errors.Is(err, icecat.ErrContent)) {
 				// Rows in the tail cannot be folded, but the change replaces them anyway.
 				discarded[c], err = err, nil
@@ -108,11 +108,13 @@ func (s *Tables) Commit(ctx context.Context, hooks []icecat.TxHook, changes ...*
 		}
 	}
 	err := s.commitWithRetry(ctx, hooks, changes...)
-	if errors.Is(err, errForbiddenNulls) {
-		err = ErrStale
+	if errors.Is(err, errForbiddenNulls) || errors.Is(err, errVersionTaken) {
+		if !errors.Is(err, errVersionTaken) {
+			err = ErrStale
+		}
 		for _, c := range changes {
-			if c.modes&Folds != 0 {
-				_, foldErr := c.fold(ctx)
+			if c.modes&Folds != 0 || c.Unfolded {
+				_, foldErr := c.fold(ctx, afterAllPuts)
 				err = cmp.Or(foldErr, err)
 			}
 		}
@@ -175,6 +177,7 @@ type Attempt struct {
 	tailDone    bool           // whether a step has called TailFiles
 	hasTailRows bool           // whether TailFiles found rows in the tail
 	inline      bool           // whether the metadata is stored in the catalog's database, so that its file need not be synced
+	versions    []int64        // the versions that puts of the rows in the tail returned, in order
 	epoch       *int64         // last epoch (numbered part of the tail) whose rows the change removes; nil if none
 	record      *icecat.Change // nil if there is nothing to commit
 }
@@ -239,6 +242,9 @@ func (a *Attempt) prepare(ctx context.Context) error {
 		return err
 	}
 	a.initial = cur
+	if cur, err = a.reserve(cur); err != nil {
+		return err
+	}
 	applied := false
 	for _, p := range steps {
 		meta, err := p.Apply(ctx, a, cur)
@@ -260,7 +266,11 @@ func (a *Attempt) prepare(ctx context.Context) error {
 		return nil
 	}
 	if cur != nil {
-		if record.New, err = a.Info.Mirror(cur.Metadata()); err != nil {
+		meta, err := a.describe(cur.Metadata())
+		if err != nil {
+			return err
+		}
+		if record.New, err = a.Info.Mirror(meta); err != nil {
 			return err
 		}
 	}

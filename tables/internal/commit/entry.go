@@ -44,6 +44,8 @@ type Entry struct {
 	log         *tail.Log // nil if the tail has no rows of the table
 	bucketRules string    // the bucket's rules, as of the last refresh
 	queued      bool      // whether a fold is queued
+	nextVersion int64     // lowest version that the next append may return; commits in progress may take lower numbers
+	foldedEpoch int64     // 1 plus the number of the last epoch that a fold in progress moves to files
 
 	encoders sync.Pool // *tail.Encoder values for reuse
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"strconv"
 	"time"
@@ -29,12 +30,19 @@ func (e *Entry) Fold(ctx context.Context) (int64, error) {
 		return 0, err
 	}
 	defer e.Commits.Unlock()
-	return e.fold(ctx)
+	return e.fold(ctx, afterAllPuts)
 }
+
+// afterAllPuts is later than every put.
+var afterAllPuts = time.Unix(1<<40, 0)
 
 // FoldAll folds all rows put before the call, and returns the table. The lock e.Commits must be held.
 func (e *Entry) FoldAll(ctx context.Context) (*table.Table, error) {
-	if _, err := e.fold(ctx); err != nil {
+	return e.foldAll(ctx, afterAllPuts)
+}
+
+func (e *Entry) foldAll(ctx context.Context, moment time.Time) (*table.Table, error) {
+	if _, err := e.fold(ctx, moment); err != nil {
 		return nil, err
 	}
 	t, err := e.Current(ctx)
@@ -44,15 +52,16 @@ func (e *Entry) FoldAll(ctx context.Context) (*table.Table, error) {
 	return t, err
 }
 
-// fold is Fold for callers that hold the lock e.Commits. It retries if the table's schema changes concurrently.
-func (e *Entry) fold(ctx context.Context) (rows int64, err error) {
+// fold is Fold for callers that hold the lock e.Commits. Rows that were put by the given moment get a snapshot of their own. fold
+// retries if the table's schema changes concurrently.
+func (e *Entry) fold(ctx context.Context, moment time.Time) (rows int64, err error) {
 	if e.tables.Tail == nil || e.tables.ReadOnly {
 		return 0, nil
 	}
 	ctx, endFold := e.tables.Folding(ctx, e.TableName)
 	defer func() { endFold(rows, err) }()
 	err = RetryStale(MaxAttempts, func() error {
-		rows, err = e.foldOnce(ctx)
+		rows, err = e.foldOnce(ctx, moment)
 		return err
 	})
 	return rows, err
@@ -65,17 +74,31 @@ type foldInput struct {
 	rows    []arrow.RecordBatch
 	epoch   int64                // number of the last epoch to fold
 	ids     map[string]time.Time // times of the puts, by ID
-	oldest  time.Time            // time of the oldest put
+	parts   []foldPart           // each becomes a snapshot
 	updated time.Time            // time of the newest put
+
+	versions []int64 // the versions that the puts returned, in order; none if Iceberg's format does not number versions
 }
 
-func (e *Entry) foldOnce(ctx context.Context) (folded int64, err error) {
+// foldPart describes rows of consecutive puts.
+type foldPart struct {
+	rows         int64     // 0 for the last part, which has all remaining rows
+	oldest, last time.Time // times of the first and last put
+	files        []iceberg.DataFile
+}
+
+func (e *Entry) foldOnce(ctx context.Context, moment time.Time) (folded int64, err error) {
 	unpin, err := e.tables.Pin()
 	if err != nil {
 		return 0, err
 	}
 	defer unpin()
-	f, err := e.startFold(ctx)
+	f, err := e.startFold(ctx, moment)
+	defer func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.foldedEpoch = 0
+	}()
 	if err != nil || f == nil {
 		return 0, err
 	}
@@ -99,7 +122,7 @@ func (e *Entry) foldOnce(ctx context.Context) (folded int64, err error) {
 }
 
 // startFold ends the tail's current epoch, and returns the rows to fold, or nil if there are none.
-func (e *Entry) startFold(ctx context.Context) (*foldInput, error) {
+func (e *Entry) startFold(ctx context.Context, moment time.Time) (*foldInput, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.log == nil && !e.tables.Tail.HasAnyUnclaimed() || e.log != nil && e.log.IsEmpty() {
@@ -120,7 +143,18 @@ func (e *Entry) startFold(ctx context.Context) (*foldInput, error) {
 		return nil, e.log.Forget(ctx, last)
 	}
 	f := &foldInput{t: t, epoch: last, ids: e.log.IDs(e.state.folded, last)}
-	_, _, f.oldest, f.updated = e.log.Size(e.state.folded)
+	f.versions = e.log.Versions(e.state.folded, last)
+	_, _, oldest, _ := e.log.Size(e.state.folded)
+	before, beforeTime, next := e.log.RowsBy(e.state.folded, last, moment)
+	_, f.updated, _ = e.log.RowsBy(e.state.folded, last, afterAllPuts)
+	f.parts = []foldPart{{oldest: oldest, last: f.updated}}
+	if before > 0 && !next.IsZero() {
+		f.parts = []foldPart{{rows: before, oldest: oldest, last: beforeTime}, {oldest: next, last: f.updated}}
+	}
+	// Appends during the fold get versions after those of the fold.
+	e.foldedEpoch = last + 1
+	parts := int64(len(f.parts))
+	e.nextVersion = max(e.nextVersion, highest(f.versions)+2*parts-1, e.state.last+parts+1)
 	if f.Basis, err = BasisOf(t, AnyChanges, e.tables.Catalog.NewIO()); err == nil {
 		f.rows, err = e.readTail(ctx, t.Metadata(), last)
 	}
@@ -134,44 +168,69 @@ func (e *Entry) commitFold(ctx context.Context, f *foldInput) (rows int64, err e
 		return 0, err
 	}
 	rows = batch.NumRows()
-	var files []iceberg.DataFile
 	shape, err := schema.RelaxShape(f.Definition.Columns, f.lastColumnID, f.Definition.Put, batch)
-	switch {
-	case err == nil && shape != nil:
+	if err == nil && shape != nil {
 		err = e.relaxSchema(ctx, f, shape)
-	case err == nil:
-		files, err = e.Write(ctx, e.Staged(f.t.Metadata(), f.IO), f.IO, storedRows(batch))
+	}
+	start := int64(0)
+	for i := 0; i < len(f.parts) && err == nil; i++ {
+		end := start + f.parts[i].rows
+		if i == len(f.parts)-1 {
+			end = rows
+		}
+		part := batch.NewSlice(start, end)
+		f.parts[i].files, err = e.Write(ctx, e.Staged(f.t.Metadata(), f.IO), f.IO, storedRows(part))
+		part.Release()
+		start = end
 	}
 	batch.Release() // the commit does not need the rows
 	if err != nil {
 		return 0, err
 	}
 	c := &Change{Entry: e}
-	c.Add(Plain, f.IO, func(ctx context.Context, a *Attempt, cur *table.Table) (table.Metadata, error) {
-		if err := f.CheckFresh(cur); err != nil {
-			return nil, err
+	c.Add(Plain, f.IO, f.apply)
+	return rows, e.tables.commitWithRetry(ctx, nil, c)
+}
+
+func (f *foldInput) apply(ctx context.Context, a *Attempt, cur *table.Table) (table.Metadata, error) {
+	if err := f.CheckFresh(cur); err != nil {
+		return nil, err
+	}
+	if a.tables.Tail.Folded(cur.Properties()) >= f.epoch {
+		return nil, ErrNothing // an earlier fold, whose outcome was unknown, was committed
+	}
+	// If another process has applied one of the puts, start again without the put's rows.
+	applied, err := a.tables.Catalog.PutsApplied(ctx, f.UUID, slices.Collect(maps.Keys(f.ids))...)
+	if err != nil || len(applied) > 0 {
+		return nil, cmp.Or(err, ErrStale)
+	}
+	a.addIDs(f.ids)
+	if f.updated.After(a.Info.Updated) {
+		a.Info.Updated = f.updated
+	}
+	first := highest(f.versions) // the version of the first snapshot, if it is free
+	if len(f.parts) > 1 {
+		first++ // the version that the puts returned must contain both parts
+	}
+	if cur, err = a.skipVersions(cur, first-1); err != nil {
+		return nil, err
+	}
+	for i, p := range f.parts {
+		props := iceberg.Properties{rowsFrom: millis(p.oldest), rowsUntil: millis(p.last)}
+		if i == len(f.parts)-1 {
+			maps.Copy(props, a.tables.epochProperty(f.epoch))
+			maps.Copy(props, promised(f.versions, cur.Metadata().LastSequenceNumber()+1))
 		}
-		if e.tables.Tail.Folded(cur.Properties()) >= f.epoch {
-			return nil, ErrNothing // an earlier fold, whose outcome was unknown, was committed
+		meta, err := a.AddOrdered(ctx, cur, p.files, props, true)
+		if err == nil {
+			meta, err = p.backdate(a, cur, meta, props)
 		}
-		// If another process has applied one of the puts, start again without the put's rows.
-		applied, err := e.tables.Catalog.PutsApplied(ctx, f.UUID, slices.Collect(maps.Keys(f.ids))...)
-		if err != nil || len(applied) > 0 {
-			return nil, cmp.Or(err, ErrStale)
-		}
-		a.addIDs(f.ids)
-		if f.updated.After(a.Info.Updated) {
-			a.Info.Updated = f.updated
-		}
-		props := iceberg.Properties{rowsUntil: strconv.FormatInt(f.updated.UnixMilli(), 10)}
-		maps.Copy(props, e.tables.epochProperty(f.epoch))
-		meta, err := a.AddOrdered(ctx, cur, files, props, true)
 		if err != nil {
 			return nil, err
 		}
-		return f.backdate(cur, meta, props)
-	})
-	return rows, e.tables.commitWithRetry(ctx, nil, c)
+		cur = a.Table(meta)
+	}
+	return cur.Metadata(), nil
 }
 
 // relaxSchema changes the table's columns to the given shape. It then returns ErrStale, so that the fold is retried.
@@ -194,18 +253,29 @@ func (e *Entry) relaxSchema(ctx context.Context, f *foldInput, shape *schema.Sha
 // backdate returns meta with an earlier time for the fold's snapshot: the time of the newest row, but at least a second
 // ago if possible. DuckDB needs the earlier time, because it ignores snapshots newer than its transaction. The
 // transaction begins before DuckDB loads the table, and loading the table folds the tail. If all rows are duplicates,
-// meta has no new snapshot.
-func (f *foldInput) backdate(cur *table.Table, meta table.Metadata, props iceberg.Properties) (table.Metadata, error) {
+// backdate adds a snapshot with the files of cur's snapshot, because a put returned its version.
+func (p *foldPart) backdate(a *Attempt, cur *table.Table, meta table.Metadata, props iceberg.Properties) (table.Metadata, error) {
 	base := cur.Metadata()
-	if current := meta.CurrentSnapshot(); current == nil || base.SnapshotByID(current.SnapshotID) != nil {
+	if s := base.CurrentSnapshot(); s != nil && s.SnapshotID == meta.CurrentSnapshot().SnapshotID {
+		manifests, err := s.Manifests(a.IO)
+		if err != nil {
+			return nil, err
+		}
+		summary := Totals(s)
+		maps.Copy(summary, props)
+		if meta, err = a.AddSnapshot(base, rand.Int64(), &table.Summary{Operation: table.OpAppend, Properties: summary}, manifests); err != nil {
+			return nil, err
+		}
+	}
+	if meta.CurrentSnapshot() == nil {
 		return meta, nil
 	}
-	timestamp := f.updated
+	timestamp := p.last
 	if latest := time.Now().Add(-time.Second); timestamp.After(latest) {
 		timestamp = latest
 	}
 	snapshot := *meta.CurrentSnapshot()
-	snapshot.TimestampMs = min(snapshot.TimestampMs, max(timestamp.UnixMilli(), f.oldest.UnixMilli(), base.LastUpdatedMillis()))
+	snapshot.TimestampMs = min(snapshot.TimestampMs, max(timestamp.UnixMilli(), p.oldest.UnixMilli(), base.LastUpdatedMillis()))
 	return table.UpdateTableMetadata(base, []table.Update{
 		table.NewSetPropertiesUpdate(props), table.NewAddSnapshotUpdate(&snapshot),
 		table.NewSetSnapshotRefUpdate(table.MainBranch, snapshot.SnapshotID, table.BranchRef, -1, -1, -1),
@@ -250,52 +320,24 @@ func concat(rows []arrow.RecordBatch, stored *arrow.Schema) (arrow.RecordBatch, 
 	return take.Concat(cast)
 }
 
-// rowsUntil is the snapshot property that contains the time of the newest row of a fold, in milliseconds since 1970.
-const rowsUntil = "partd.rows-until"
-
-// SnapshotAt returns the snapshot that was current at a moment, or nil if there was none. It ignores snapshots that contain
-// later rows.
-func SnapshotAt(meta table.Metadata, moment time.Time) (current *table.Snapshot) {
-	byID := map[int64]*table.Snapshot{}
-	for _, s := range meta.Snapshots() {
-		byID[s.SnapshotID] = &s
-	}
-	for entry := range meta.SnapshotLogs() {
-		s, millis := byID[entry.SnapshotID], entry.TimestampMs
-		if s != nil && s.Summary != nil && s.TimestampMs == millis { // if the times differ, a rollback made the snapshot current again
-			if rowsMillis, err := strconv.ParseInt(s.Summary.Properties[rowsUntil], 10, 64); err == nil {
-				millis = rowsMillis // backdate changed the snapshot's own time
-			}
-		}
-		if millis > moment.UnixMilli() {
-			break
-		}
-		current = s
-	}
-	return current
-}
-
-// FoldUntil returns the table. If all rows in the tail were put before the given moment, FoldUntil first folds them, so
-// that a snapshot contains them. unfolded reports that FoldUntil could not fold these rows, because the store is
-// read-only.
-func (e *Entry) FoldUntil(ctx context.Context, moment time.Time) (t *table.Table, unfolded bool, err error) {
-	t, oldest, updated, err := e.tailTimes(ctx)
-	if err != nil || oldest.IsZero() || oldest.After(moment) {
-		return t, false, err
-	}
-	if e.tables.ReadOnly {
-		return t, !updated.After(moment), nil
+// FoldUntil returns the table, after it has folded all rows in the tail if some of them were put by the given moment. A
+// snapshot then contains exactly the rows that were put by the moment. pending reports that FoldUntil could not fold the
+// rows, because the store is read-only. oldest and updated are the times of the first and last row in the tail.
+func (e *Entry) FoldUntil(ctx context.Context, moment time.Time) (t *table.Table, pending bool, oldest, updated time.Time, err error) {
+	t, oldest, updated, err = e.tailTimes(ctx)
+	if err != nil || oldest.IsZero() || oldest.After(moment) || e.tables.ReadOnly {
+		return t, err == nil && !oldest.IsZero() && !oldest.After(moment), oldest, updated, err
 	}
 	// A fold in progress may still commit rows from before the moment.
 	if err := e.LockCommits(ctx); err != nil {
-		return nil, false, err
+		return nil, false, oldest, updated, err
 	}
 	defer e.Commits.Unlock()
-	if t, oldest, updated, err = e.tailTimes(ctx); err != nil || oldest.IsZero() || updated.After(moment) {
-		return t, false, err
+	if t, oldest, updated, err = e.tailTimes(ctx); err == nil && !oldest.IsZero() && !oldest.After(moment) {
+		t, err = e.foldAll(ctx, moment)
+		oldest = time.Time{}
 	}
-	t, err = e.FoldAll(ctx)
-	return t, false, err
+	return t, false, oldest, updated, err
 }
 
 // LockCommits locks e.Commits. During a rewrite of rows, this may take long. If ctx ends first, LockCommits returns an

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/apache/iceberg-go"
 	iceio "github.com/apache/iceberg-go/io"
@@ -22,10 +23,11 @@ import (
 )
 
 // AddSnapshot returns meta with a new current snapshot that consists of the given manifests. It writes the manifest list.
+// The snapshot's time is the current time, because readers cannot see the snapshot before.
 func (a *Attempt) AddSnapshot(meta table.Metadata, id int64, summary *table.Summary, manifests []iceberg.ManifestFile) (table.Metadata, error) {
 	schemaID := meta.CurrentSchema().ID
 	s := &table.Snapshot{
-		SnapshotID: id, SequenceNumber: meta.LastSequenceNumber() + 1, TimestampMs: max(a.Now.UnixMilli(), meta.LastUpdatedMillis()),
+		SnapshotID: id, SequenceNumber: meta.LastSequenceNumber() + 1, TimestampMs: max(time.Now().UnixMilli(), meta.LastUpdatedMillis()),
 		Summary: summary, SchemaID: &schemaID,
 	}
 	if cur := meta.CurrentSnapshot(); cur != nil {

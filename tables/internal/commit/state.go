@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/apache/iceberg-go/table"
 
@@ -19,6 +20,8 @@ type state struct {
 	location string
 	uuid     string
 	version  int64
+	last     int64                  // highest version number in use; -1 if Iceberg's format does not number versions
+	updated  time.Time              // time of the newest change
 	folded   int64                  // last epoch of the tail whose rows are in files
 	def      *definition.Definition // nil if the table does not exist
 }
@@ -87,13 +90,19 @@ func (e *Entry) setState(ctx context.Context, t *table.Table) error {
 		}
 		e.log.Void(applied)
 	}
+	if e.state.uuid != "" && e.state.uuid != newState.uuid {
+		e.nextVersion = 0
+	}
 	e.state = newState
 	return nil
 }
 
 func (e *Entry) stateOf(t *table.Table) (s state, err error) {
 	meta := t.Metadata()
-	s = state{location: t.MetadataLocation(), uuid: meta.TableUUID().String(), folded: -1}
+	s = state{location: t.MetadataLocation(), uuid: meta.TableUUID().String(), folded: -1, last: -1, updated: lastChange(meta)}
+	if meta.Version() > 1 {
+		s.last = meta.LastSequenceNumber()
+	}
 	if snapshot := meta.CurrentSnapshot(); snapshot != nil {
 		s.version = snapshot.SequenceNumber
 	}

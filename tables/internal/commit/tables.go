@@ -130,6 +130,7 @@ func (s *Tables) WithTailRows(ctx context.Context, l icecat.Listed) (icecat.List
 	}
 	rows, bytes, _, updated := e.log.Size(e.state.folded)
 	current.Rows, current.Bytes, current.Metadata, current.Damaged = current.Rows+rows, current.Bytes+bytes, l.Metadata, l.Damaged
+	current.Version = max(current.Version, highest(e.log.Versions(e.state.folded, lastEpoch)))
 	if updated.After(current.Updated) {
 		current.Updated = updated
 	}

@@ -18,12 +18,15 @@ type Receipt struct {
 	pos   uint64 // the append's number, counted over all tables of the Store
 }
 
-// Append adds a frame to the log. If the outcome is unknown, the next call of a method of the log reads the store again.
+// Append adds a frame to the log, with the given time or that of the previous frame, whichever is later. If the outcome is unknown, the next call of a method of the log reads the store again.
 func (l *Log) Append(ctx context.Context, f Frame, timestamp time.Time) (receipt Receipt, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err := l.refresh(ctx); err != nil {
 		return receipt, err
+	}
+	if l.updated.After(timestamp) { // the clock was set back
+		timestamp = l.updated
 	}
 	var e *epoch
 	if n := len(l.epochs); n > 0 && l.epochs[n-1].number == l.current {

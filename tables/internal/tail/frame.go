@@ -14,16 +14,16 @@ import (
 
 // A key's value is a sequence of frames, one for each append:
 //
-//	 0        4        5            13       17        18
-//	+--------+--------+------------+--------+---------+----+--------------+
-//	| length | flags  | unix milli | rows   | id len  | id | IPC messages |
-//	+--------+--------+------------+--------+---------+----+--------------+
+//	 0        4        5            13       17       18        26   26+id
+//	+--------+--------+------------+--------+--------+---------+----+--------------+
+//	| length | flags  | unix milli | rows   | id len | version | id | IPC messages |
+//	+--------+--------+------------+--------+--------+---------+----+--------------+
 //
 // Integers are little-endian; length does not include itself. The concatenated messages of all
 // frames are an Arrow IPC stream without its end marker: the schema, in the first frame (flag 1),
-// and then record batches.
+// and then record batches. The version is the one that the put returned.
 const (
-	frameHeaderLen = 18
+	frameHeaderLen = 26
 	flagSchema     = 1
 	maxIDLen       = 255
 	maxFrameLen    = 1<<31 - 1
@@ -37,6 +37,7 @@ type frame struct {
 	timestamp time.Time
 	rows      int64
 	id        string
+	version   int64 // the version that the put returned; 0 if Iceberg's format does not number versions
 	messages  []byte
 }
 
@@ -52,8 +53,10 @@ type Encoder struct {
 // Frame is an encoded append. An epoch, which is the value of one key, is a sequence of frames.
 type Frame struct {
 	schema *arrow.Schema
-	v      []byte // the frame; its length and time are not set, and there is no schema message
+	v      []byte // the frame; its length, time and version are not set, and there is no schema message
 	head   int    // offset of the messages in v
+
+	Version int64 // the version that the put returns; 0 if Iceberg's format does not number versions
 }
 
 // Start, WritePayload and Close implement ipc.PayloadWriter.
@@ -94,10 +97,11 @@ func (e *Encoder) Encode(schema *arrow.Schema, batches []arrow.RecordBatch, id s
 	}
 	binary.LittleEndian.PutUint32(v[13:], uint32(rows))
 	v[17] = byte(len(id))
-	return Frame{schema, v, frameHeaderLen + len(id)}, nil
+	return Frame{schema: schema, v: v, head: frameHeaderLen + len(id)}, nil
 }
 
-// bytes returns the bytes to store, which include the time. The first frame of an epoch also includes the schema.
+// bytes returns the bytes to store, which include the time and the version. The first frame of an epoch also includes the
+// schema.
 func (f Frame) bytes(isFirst bool, timestamp time.Time) ([]byte, error) {
 	v := f.v
 	if isFirst {
@@ -113,6 +117,7 @@ func (f Frame) bytes(isFirst bool, timestamp time.Time) ([]byte, error) {
 	}
 	binary.LittleEndian.PutUint32(v, uint32(len(v)-4))
 	binary.LittleEndian.PutUint64(v[5:], uint64(timestamp.UnixMilli()))
+	binary.LittleEndian.PutUint64(v[18:], uint64(f.Version))
 	return v, nil
 }
 
@@ -127,6 +132,7 @@ func nextFrame(v []byte) (f frame, remaining []byte, err error) {
 	}
 	return frame{
 		schema: v[4]&flagSchema != 0, timestamp: time.UnixMilli(int64(binary.LittleEndian.Uint64(v[5:]))).UTC(),
-		rows: int64(binary.LittleEndian.Uint32(v[13:])), id: string(v[frameHeaderLen:idEnd]), messages: v[idEnd:n],
+		rows: int64(binary.LittleEndian.Uint32(v[13:])), id: string(v[frameHeaderLen:idEnd]),
+		version: int64(binary.LittleEndian.Uint64(v[18:])), messages: v[idEnd:n],
 	}, v[n:], nil
 }

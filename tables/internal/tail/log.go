@@ -39,8 +39,12 @@ type epoch struct {
 	bytes  int64 // length of the value
 	rows   int64
 	oldest time.Time // time of the oldest append
-	ids    map[string]time.Time
-	stale  bool // whether the value must be read again before the next use, because the store may contain other appends
+	counts []count   // row counts of the appends, by time
+
+	versions []int64 // the versions that puts returned, each once
+
+	ids   map[string]time.Time
+	stale bool // whether the value must be read again before the next use, because the store may contain other appends
 
 	// If inMemory is true, the rows are also in memory, with a total size of memBytes: first the decoded batches, then the
 	// pending messages, which are not decoded yet.
@@ -49,6 +53,9 @@ type epoch struct {
 	batches  []arrow.RecordBatch
 	pending  [][]byte
 }
+
+// count is a number of rows that were appended in the same millisecond.
+type count struct{ millis, rows int64 }
 
 // Log returns a table's log, and creates it if needed. folded is the table's last folded epoch.
 func (s *Store) Log(uuid string, folded int64) *Log {
@@ -143,6 +150,15 @@ func (l *Log) add(e *epoch, f frame, length int64) error {
 		return err
 	}
 	e.rows += f.rows
+	if f.version > 0 && !slices.Contains(e.versions, f.version) {
+		e.versions = append(e.versions, f.version)
+	}
+	millis, n := f.timestamp.UnixMilli(), len(e.counts)
+	if n > 0 && millis <= e.counts[n-1].millis {
+		e.counts[n-1].rows += f.rows
+	} else {
+		e.counts = append(e.counts, count{millis, f.rows})
+	}
 	if f.id != "" {
 		e.ids[f.id] = f.timestamp
 	}

@@ -133,6 +133,39 @@ func (l *Log) size(after int64) (rows, bytes int64, oldest, updated time.Time) {
 	return rows, bytes, oldest, l.updated
 }
 
+// Versions returns the versions that puts of the epochs numbered from after+1 to upTo returned, in order and without
+// duplicates.
+func (l *Log) Versions(after, upTo int64) (versions []int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, e := range l.epochs {
+		if e.number > after && e.number <= upTo {
+			versions = append(versions, e.versions...)
+		}
+	}
+	slices.Sort(versions)
+	return slices.Compact(versions)
+}
+
+// RowsBy returns the number of rows of the epochs from after+1 to upTo that were put by the given moment, the time of the
+// last of these rows, and the time of the next row. A time is zero if there is no such row.
+func (l *Log) RowsBy(after, upTo int64, moment time.Time) (rows int64, last, next time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, e := range l.epochs {
+		for _, c := range e.counts {
+			switch t := time.UnixMilli(c.millis).UTC(); {
+			case e.number <= after || e.number > upTo:
+			case t.After(moment):
+				return rows, last, t
+			default:
+				rows, last = rows+c.rows, t
+			}
+		}
+	}
+	return rows, last, next
+}
+
 // cachedResult is a result that a reader computed from the log's rows, for later readers.
 type cachedResult struct {
 	key      string

@@ -1,0 +1,102 @@
+package commit
+
+import (
+	"math"
+	"slices"
+	"time"
+
+	"github.com/apache/iceberg-go/table"
+)
+
+// change is a snapshot that became current, with the times of the oldest and newest change that it contains, in
+// milliseconds since 1970.
+type change struct {
+	snapshot    *table.Snapshot // nil if it has expired
+	first, last int64
+}
+
+// changes returns the changes of a table, in the order of its commits.
+func changes(meta table.Metadata) (all []change) {
+	var previous *table.Snapshot
+	newest := int64(math.MinInt64)
+	for entry := range meta.SnapshotLogs() {
+		s := meta.SnapshotByID(entry.SnapshotID)
+		if s == nil {
+			previous = nil
+			continue
+		}
+		c := change{s, entry.TimestampMs, entry.TimestampMs}
+		if s.TimestampMs == entry.TimestampMs { // if the times differ, a rollback made the snapshot current again
+			from, ok := number(s, rowsFrom)
+			c.last = TimeOf(s).UnixMilli() // backdate changes the snapshot's own time
+			c.first = c.last
+			// The time of the first change is unknown if snapshots in between have expired.
+			if len(all) > 0 && s.ParentSnapshotID != nil && (previous == nil || *s.ParentSnapshotID != previous.SnapshotID) {
+				from, ok = newest+1, true
+			}
+			if ok {
+				c.first = min(from, c.last)
+			}
+		}
+		previous, newest = s, max(newest, c.last)
+		all = append(all, c)
+	}
+	return all
+}
+
+// SnapshotAt returns the snapshot that contains exactly the rows that readers saw at a moment. If there is none, it returns
+// the nearest moments before and after for which there is one; a zero time means that there is no such moment. oldest is the
+// time of the oldest row that is only in the tail, or zero.
+func SnapshotAt(meta table.Metadata, moment, oldest time.Time) (s *table.Snapshot, before, after time.Time) {
+	all := changes(meta)
+	end := int64(math.MaxInt64) // the first millisecond with a later change
+	if !oldest.IsZero() {
+		end = oldest.UnixMilli()
+	}
+	starts := make([]int64, len(all)) // the first millisecond with all changes up to the snapshot
+	for i, c := range all {
+		starts[i] = c.last
+		if i > 0 {
+			starts[i] = max(starts[i], starts[i-1])
+		}
+	}
+	at := moment.UnixMilli()
+	for i, c := range slices.Backward(all) {
+		switch {
+		case starts[i] >= end:
+		case at >= end:
+			return nil, time.UnixMilli(end - 1).UTC(), after
+		case at >= starts[i]:
+			return c.snapshot, before, after
+		default:
+			after = time.UnixMilli(starts[i]).UTC()
+		}
+		end = min(end, c.first)
+	}
+	return nil, before, after
+}
+
+// TimeOf returns the time of the newest change that a snapshot contains, in UTC.
+func TimeOf(s *table.Snapshot) time.Time {
+	until, ok := number(s, rowsUntil)
+	if !ok {
+		until = s.TimestampMs
+	}
+	return time.UnixMilli(until).UTC()
+}
+
+// lastChange returns the time of a table's newest change.
+func lastChange(meta table.Metadata) time.Time {
+	newest := time.UnixMilli(meta.LastUpdatedMillis())
+	if s := meta.CurrentSnapshot(); s != nil {
+		newest = latest(newest, TimeOf(s))
+	}
+	return newest
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}

@@ -1,0 +1,220 @@
+package commit
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd/tables/internal/icecat"
+)
+
+// Properties of snapshots. The times are in milliseconds since 1970.
+const (
+	rowsFrom    = "partd.rows-from"    // time of the snapshot's oldest change, if it contains rows from the tail
+	rowsUntil   = "partd.rows-until"   // time of the newest row of a fold
+	putVersions = "partd.put-versions" // versions that the snapshot's puts returned, separated by commas, besides its own
+)
+
+// newVersion returns the version for an append: the number of the next snapshot that no commit in progress can take. It
+// returns 0 if Iceberg's format does not number versions. e.mu must be held.
+func (e *Entry) newVersion() int64 {
+	if e.state.last < 0 {
+		return 0
+	}
+	return max(e.nextVersion, e.state.last+1)
+}
+
+// ReserveVersion keeps a version number free for a commit by another engine: later appends return higher versions.
+func (s *Tables) ReserveVersion(n icecat.TableName, version int64) error {
+	e, err := s.Acquire(n)
+	if err != nil {
+		return err
+	}
+	defer e.Release()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.nextVersion = max(e.nextVersion, version+1)
+	return nil
+}
+
+// IsPending reports whether a put whose rows are in the tail returned the version.
+func (e *Entry) IsPending(ctx context.Context, version int64) (bool, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if _, err := e.load(ctx); err != nil || e.log == nil {
+		return false, err
+	}
+	return slices.Contains(e.log.Versions(e.state.folded, lastEpoch), version), nil
+}
+
+// reserve prepares the commit of a change to cur: concurrent appends return versions after the commit's snapshots, and these
+// snapshots do not take a version that an append returned.
+func (a *Attempt) reserve(cur *table.Table) (*table.Table, error) {
+	if cur == nil || a.tables.Tail == nil || cur.Metadata().Version() < 2 {
+		return cur, nil
+	}
+	if a.modes == Plain { // otherwise, tryCommit has locked a.mu
+		a.mu.Lock()
+		defer a.mu.Unlock()
+	}
+	last := cur.Metadata().LastSequenceNumber()
+	next := last + int64(len(a.steps))
+	if a.log != nil {
+		a.versions = a.log.Versions(max(a.state.folded, a.foldedEpoch-1), lastEpoch)
+	}
+	high := highest(a.versions)
+	a.nextVersion = max(a.nextVersion, high+1, next+1)
+	if a.Unfolded || len(a.versions) == 0 || a.versions[0] > next && a.modes&Folds == 0 {
+		return cur, nil
+	}
+	a.nextVersion = max(a.nextVersion, high+int64(len(a.steps))+1)
+	return a.skipVersions(cur, high)
+}
+
+// skipVersions returns t with last as its highest version number in use, unless that number is already higher.
+func (a *Attempt) skipVersions(t *table.Table, last int64) (*table.Table, error) {
+	if t.Metadata().Version() < 2 || t.Metadata().LastSequenceNumber() >= last {
+		return t, nil
+	}
+	meta, err := EditMetadata(t.Metadata(), map[string]any{"last-sequence-number": last})
+	if err != nil {
+		return nil, err
+	}
+	return a.Table(meta), nil
+}
+
+// EditMetadata returns a copy of meta with other values for fields of its JSON form. It removes fields whose value is nil.
+func EditMetadata(meta table.Metadata, values map[string]any) (table.Metadata, error) {
+	b, err := json.Marshal(meta)
+	if err != nil {
+		return nil, err
+	}
+	fields := map[string]json.RawMessage{}
+	if err := json.Unmarshal(b, &fields); err != nil {
+		return nil, err
+	}
+	for k, v := range values {
+		if fields[k], err = json.Marshal(v); err != nil {
+			return nil, err
+		}
+		if v == nil {
+			delete(fields, k)
+		}
+	}
+	if b, err = json.Marshal(fields); err != nil {
+		return nil, err
+	}
+	return table.ParseMetadataBytes(b)
+}
+
+// errVersionTaken means that a concurrent append returned the version that another engine's commit would take.
+var errVersionTaken = fmt.Errorf("%w: rows were appended concurrently", ErrConflict)
+
+// describe marks the attempt's last snapshot if the attempt added several snapshots, or removed rows from the tail: no reader saw
+// the table in a state between them. No later snapshot gets a version that puts of the removed rows returned.
+func (a *Attempt) describe(meta table.Metadata) (table.Metadata, error) {
+	if a.initial == nil || a.initial.Metadata().TableUUID() != meta.TableUUID() {
+		return meta, nil
+	}
+	edits := map[string]any{}
+	if high := highest(a.versions); a.epoch != nil && high > meta.LastSequenceNumber() {
+		edits["last-sequence-number"] = high
+	}
+	var oldest time.Time // the time of the oldest row that the attempt removes from the tail
+	if a.epoch != nil {
+		_, _, oldest, _ = a.log.Size(a.state.folded)
+	}
+	snapshots := slices.Clone(meta.Snapshots())
+	first := slices.IndexFunc(snapshots, func(s table.Snapshot) bool { return a.initial.SnapshotByID(s.SnapshotID) == nil })
+	if first >= 0 {
+		s := &snapshots[len(snapshots)-1]
+		if a.Unfolded && len(a.versions) > 0 && s.SequenceNumber >= a.versions[0] {
+			return nil, errVersionTaken
+		}
+		if _, isFold := number(s, rowsUntil); !isFold && s.Summary != nil && (first < len(snapshots)-1 || !oldest.IsZero()) {
+			from := time.UnixMilli(snapshots[first].TimestampMs)
+			props := maps.Clone(s.Summary.Properties)
+			if !oldest.IsZero() && oldest.Before(from) {
+				from = oldest
+			}
+			if a.hasTailRows {
+				maps.Copy(props, promised(a.versions, s.SequenceNumber))
+			}
+			props[rowsFrom] = millis(from)
+			s.Summary = &table.Summary{Operation: s.Summary.Operation, Properties: props}
+			edits["snapshots"] = snapshots
+		}
+	}
+	if len(edits) == 0 {
+		return meta, nil
+	}
+	return EditMetadata(meta, edits)
+}
+
+// promised returns the properties of the snapshot of a version with rows whose puts returned the given versions.
+func promised(versions []int64, version int64) iceberg.Properties {
+	var others []string
+	for _, v := range versions {
+		if v != version {
+			others = append(others, strconv.FormatInt(v, 10))
+		}
+	}
+	if others == nil {
+		return nil
+	}
+	return iceberg.Properties{putVersions: strings.Join(others, ",")}
+}
+
+// highest returns the last of the versions, or 0 if there are none.
+func highest(versions []int64) int64 {
+	if len(versions) == 0 {
+		return 0
+	}
+	return versions[len(versions)-1]
+}
+
+func millis(t time.Time) string { return strconv.FormatInt(t.UnixMilli(), 10) }
+
+// number returns a property of a snapshot as a number. ok is false if it has none.
+func number(s *table.Snapshot, property string) (n int64, ok bool) {
+	if s.Summary == nil {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(s.Summary.Properties[property], 10, 64)
+	return n, err == nil
+}
+
+// SnapshotOf returns the snapshot of a version, or nil if there is none: the snapshot with that number, or the one with the
+// rows of the puts that returned it. If these are two snapshots, SnapshotOf returns an error.
+func SnapshotOf(meta table.Metadata, version int64) (found *table.Snapshot, err error) {
+	name := strconv.FormatInt(version, 10)
+	for _, s := range meta.Snapshots() {
+		isPut := s.Summary != nil && slices.Contains(strings.Split(s.Summary.Properties[putVersions], ","), name)
+		if s.SequenceNumber != version && !isPut {
+			continue
+		}
+		if found != nil {
+			return nil, fmt.Errorf("version %d is ambiguous, because two processes put rows at the same time: version %d contains the rows of the puts", version, s.SequenceNumber)
+		}
+		found = &s
+	}
+	return found, nil
+}
+
+// Totals returns the properties of a snapshot for its numbers of rows and files.
+func Totals(s *table.Snapshot) iceberg.Properties {
+	totals := iceberg.Properties{}
+	if s.Summary != nil {
+		maps.Copy(totals, s.Summary.Properties)
+		maps.DeleteFunc(totals, func(k, _ string) bool { return !strings.HasPrefix(k, "total-") })
+	}
+	return totals
+}
