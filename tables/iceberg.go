@@ -227,6 +227,7 @@ func (t *Txn) addIceberg(change *iceberghook.Change) (*txnChange, error) {
 	} else {
 		mode = p.tailMode(old.Metadata(), meta)
 	}
+	p.mode = mode
 	c.Unfolded = mode == commit.Plain && !p.needsWholeTable(t.ctx, meta) || mode == commit.Replaces
 	c.Add(mode, nil, p.apply)
 	return c, nil
@@ -235,6 +236,7 @@ func (t *Txn) addIceberg(change *iceberghook.Change) (*txnChange, error) {
 type icebergStep struct {
 	entry
 	change *iceberghook.Change
+	mode   commit.Mode // what the commit does with the rows in the tail
 }
 
 // tailMode returns what the commit must do with the rows in the tail, which have the old columns.
@@ -288,8 +290,10 @@ func (p *icebergStep) apply(ctx context.Context, a *commit.Attempt, cur *table.T
 
 // If the change alters the columns, foldIfNeeded moves the tail's rows into files with the old columns.
 func (p *icebergStep) foldIfNeeded(ctx context.Context, a *commit.Attempt, cur *table.Table, newMeta table.Metadata) (*table.Table, error) {
-	switch p.tailMode(cur.Metadata(), newMeta) {
-	case commit.Folds:
+	switch mode := p.tailMode(cur.Metadata(), newMeta); {
+	case mode != p.mode: // the commit would remove rows from the tail that it does not write, or the reverse
+		return nil, fmt.Errorf("%w: the columns were changed concurrently", ErrRequirement)
+	case mode == commit.Folds:
 		tail, err := a.TailFiles(ctx, cur, cur.Metadata(), nil, nil)
 		if err != nil || len(tail) == 0 {
 			return cur, err
@@ -299,7 +303,7 @@ func (p *icebergStep) foldIfNeeded(ctx context.Context, a *commit.Attempt, cur *
 			return nil, err
 		}
 		return a.Table(meta), nil
-	case commit.Exclusive:
+	case mode == commit.Exclusive:
 		if a.TailRows() > 0 {
 			return nil, fmt.Errorf("%w: rows with the old columns were appended concurrently", ErrRequirement)
 		}
