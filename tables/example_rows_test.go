@@ -102,7 +102,7 @@ func ExampleAnd() {
 	fmt.Println(where)
 	// Output:
 	// 10.75
-	// ("sym" in ('A', 'it''s')) and ("at" > '2026-01-31T09:00:00') and (not ("sym" like 'B%'))
+	// ("sym" in ('A', 'it''s')) and ("at" > '2026-01-31T09:00:00-00:00') and (not ("sym" like 'B%'))
 }
 
 // Batches releases each batch after its iteration of the loop.

@@ -140,8 +140,8 @@ func TestRowsOfManyBatches(t *testing.T) {
 		all[i].N = i
 	}
 	s := mustOpen(t, t.TempDir(), nil)
-	if v, err := Append(t.Context(), s.Bucket("").Table("t"), all); err != nil || v != 0 {
-		t.Fatalf("Append = version %+v, error %v; want version 0", v, err)
+	if v, err := Append(t.Context(), s.Bucket("").Table("t"), all); err != nil || v != 1 {
+		t.Fatalf("Append = version %+v, error %v; want version 1", v, err)
 	}
 	table := s.Bucket("").Table("t")
 	next := 0

@@ -160,15 +160,19 @@ func (t *Table) loadSnapshot(ctx context.Context) (*table.Table, error) {
 }
 
 // Versions returns the table's versions that can be read, oldest first. Rows in the tail, from any number of puts, are one
-// version, which reading it folds. A read-only Store leaves out this version, because it cannot fold.
+// version, which reading it folds. A read-only Store leaves out this version, because it cannot fold. Versions also leaves out
+// a number that another process took although a put had returned it.
 func (t *Table) Versions(ctx context.Context) ([]VersionInfo, error) {
 	return withView(ctx, t, "list the versions of", func(v *view) (versions []VersionInfo, _ error) {
 		info, err := t.Info(ctx)
 		if err != nil {
 			return nil, errors.Unwrap(err)
 		}
-		newest := versionOf(v.t.Metadata())
+		newest, isAmbiguous := versionOf(v.t.Metadata()), commit.IsAmbiguous(v.t.Metadata())
 		for _, s := range v.t.Metadata().Snapshots() {
+			if isAmbiguous(s.SequenceNumber) {
+				continue
+			}
 			i := VersionInfo{Version: Version(s.SequenceNumber), Time: commit.TimeOf(&s)}
 			if s.Summary != nil {
 				i.Operation = string(s.Summary.Operation)

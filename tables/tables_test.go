@@ -48,8 +48,8 @@ func TestPutAndScan(t *testing.T) {
 			t.Fatalf("version %d: read rows %v, error %v; want %d rows", v.Version, got, err, v.Rows)
 		}
 	}
-	if !slices.Equal(rows, []int64{2, 4, 2}) {
-		t.Fatalf("Versions = %+v, want row counts 2, 4 and 2", vs)
+	if !slices.Equal(rows, []int64{2, 4, 2, 3}) {
+		t.Fatalf("Versions = %+v, want row counts 2, 4, 2 and 3", vs)
 	}
 	if err := b.Delete(t.Context(), "a"); err != nil {
 		t.Fatal(err)

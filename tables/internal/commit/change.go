@@ -108,12 +108,10 @@ func (s *Tables) Commit(ctx context.Context, hooks []icecat.TxHook, changes ...*
 		}
 	}
 	err := s.commitWithRetry(ctx, hooks, changes...)
-	if errors.Is(err, errForbiddenNulls) || errors.Is(err, errVersionTaken) {
-		if !errors.Is(err, errVersionTaken) {
-			err = ErrStale
-		}
+	if errors.Is(err, errForbiddenNulls) {
+		err = ErrStale
 		for _, c := range changes {
-			if c.modes&Folds != 0 || c.Unfolded {
+			if c.modes&Folds != 0 {
 				_, foldErr := c.fold(ctx, afterAllPuts)
 				err = cmp.Or(foldErr, err)
 			}

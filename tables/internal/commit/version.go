@@ -72,7 +72,12 @@ func (a *Attempt) reserve(cur *table.Table) (*table.Table, error) {
 	}
 	high := highest(a.versions)
 	a.nextVersion = max(a.nextVersion, high+1, next+1)
-	if a.Unfolded || len(a.versions) == 0 || a.versions[0] > next && a.modes&Folds == 0 {
+	switch {
+	case len(a.versions) == 0 || a.Unfolded:
+		return cur, nil
+	case a.modes&Folds != 0: // the change's first snapshot contains the rows, so it can have the version that the last put returned
+		return a.skipVersions(cur, high-1)
+	case a.versions[0] > next:
 		return cur, nil
 	}
 	a.nextVersion = max(a.nextVersion, high+int64(len(a.steps))+1)
@@ -115,9 +120,6 @@ func EditMetadata(meta table.Metadata, values map[string]any) (table.Metadata, e
 	return table.ParseMetadataBytes(b)
 }
 
-// errVersionTaken means that a concurrent append returned the version that another engine's commit would take.
-var errVersionTaken = fmt.Errorf("%w: rows were appended concurrently", ErrConflict)
-
 // describe marks the attempt's last snapshot if the attempt added several snapshots, or removed rows from the tail: no reader saw
 // the table in a state between them. No later snapshot gets a version that puts of the removed rows returned.
 func (a *Attempt) describe(meta table.Metadata) (table.Metadata, error) {
@@ -136,9 +138,6 @@ func (a *Attempt) describe(meta table.Metadata) (table.Metadata, error) {
 	first := slices.IndexFunc(snapshots, func(s table.Snapshot) bool { return a.initial.SnapshotByID(s.SnapshotID) == nil })
 	if first >= 0 {
 		s := &snapshots[len(snapshots)-1]
-		if a.Unfolded && len(a.versions) > 0 && s.SequenceNumber >= a.versions[0] {
-			return nil, errVersionTaken
-		}
 		if _, isFold := number(s, rowsUntil); !isFold && s.Summary != nil && (first < len(snapshots)-1 || !oldest.IsZero()) {
 			from := time.UnixMilli(snapshots[first].TimestampMs)
 			props := maps.Clone(s.Summary.Properties)
@@ -146,7 +145,8 @@ func (a *Attempt) describe(meta table.Metadata) (table.Metadata, error) {
 				from = oldest
 			}
 			if a.hasTailRows {
-				maps.Copy(props, promised(a.versions, s.SequenceNumber))
+				own := func(v int64) bool { return v >= snapshots[first].SequenceNumber }
+				maps.Copy(props, promised(slices.DeleteFunc(slices.Clone(a.versions), own), s.SequenceNumber))
 			}
 			props[rowsFrom] = millis(from)
 			s.Summary = &table.Summary{Operation: s.Summary.Operation, Properties: props}
@@ -197,8 +197,7 @@ func number(s *table.Snapshot, property string) (n int64, ok bool) {
 func SnapshotOf(meta table.Metadata, version int64) (found *table.Snapshot, err error) {
 	name := strconv.FormatInt(version, 10)
 	for _, s := range meta.Snapshots() {
-		isPut := s.Summary != nil && slices.Contains(strings.Split(s.Summary.Properties[putVersions], ","), name)
-		if s.SequenceNumber != version && !isPut {
+		if s.SequenceNumber != version && !slices.Contains(putVersionsOf(&s), name) {
 			continue
 		}
 		if found != nil {
@@ -207,6 +206,24 @@ func SnapshotOf(meta table.Metadata, version int64) (found *table.Snapshot, err 
 		found = &s
 	}
 	return found, nil
+}
+
+// IsAmbiguous returns a function that reports whether SnapshotOf returns an error for the version of a snapshot.
+func IsAmbiguous(meta table.Metadata) func(version int64) bool {
+	put := map[string]bool{}
+	for _, s := range meta.Snapshots() {
+		for _, v := range putVersionsOf(&s) {
+			put[v] = true
+		}
+	}
+	return func(version int64) bool { return put[strconv.FormatInt(version, 10)] }
+}
+
+func putVersionsOf(s *table.Snapshot) []string {
+	if s.Summary == nil {
+		return nil
+	}
+	return strings.Split(s.Summary.Properties[putVersions], ",")
 }
 
 // Totals returns the properties of a snapshot for its numbers of rows and files.
