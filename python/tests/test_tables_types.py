@@ -114,10 +114,10 @@ def test_nan_beside_na(tables):
 def test_categories_of_no_rows(tables):
     """Categories and their order come back without rows, and after an append."""
     frame = pd.DataFrame({"c": pd.Categorical(list("ab"), list("cba"), ordered=True)})
-    tables.put("no rows", frame[:0])
-    equal(tables.get("no rows"), frame[:0])
-    tables.put("no rows", frame, "append")
-    equal(tables.get("no rows"), frame)
+    tables.put("categories without rows", frame[:0])
+    equal(tables.get("categories without rows"), frame[:0])
+    tables.put("categories without rows", frame, "append")
+    equal(tables.get("categories without rows"), frame)
 
 
 @pytest.mark.skipif(pd.__version__ < "3", reason="pandas 2 does not support these types")
