@@ -54,11 +54,6 @@ func (t *Table) loadIceberg(ctx context.Context, o *iceberghook.LoadOptions) (lo
 		return nil, err
 	}
 	cat := t.store().cat
-	defer func() {
-		if err == nil && !t.store().opts.ReadOnly { // the engine may commit the next version
-			err = t.store().commits.ReserveVersion(n, loaded.Metadata().LastSequenceNumber()+1)
-		}
-	}()
 	if loaded, err = cat.Load(ctx, n.Namespace, n.Name); err != nil || o == nil || !o.Fold || t.store().opts.ReadOnly || loaded.Properties()[FoldOnLoadProperty] == "false" {
 		return loaded, notFound(err)
 	}

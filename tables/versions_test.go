@@ -74,14 +74,7 @@ func TestReturnedVersions(t *testing.T) {
 	read(v, 1, 2, 3, 4, 5)
 	read(replaced, 9)
 	listed(1, 2, 3, 4)
-	// A reservation for another engine does not change which version contains the rows.
-	if err := s.commits.ReserveVersion(tableName{Namespace: namespaceOf(""), Name: "t"}, int64(replaced)+1); err != nil {
-		t.Fatal(err)
-	}
 	v = append1(10)
-	if v != replaced+2 {
-		t.Errorf("the append returned version %d, want %d", v, replaced+2)
-	}
 	over, err := table.Put(t.Context(), rowsOf(11), PutReplace, &PutOptions{Over: &v})
 	if err != nil {
 		t.Fatal(err)
@@ -174,8 +167,6 @@ func (m *versionsModel) change() {
 		if len(m.moments) > 3 {
 			m.readMoment(len(m.moments) - 1 - m.random.IntN(3))
 		}
-	case 10:
-		m.check(m.s.commits.ReserveVersion(tableName{Namespace: namespaceOf(""), Name: "t"}, m.next))
 	default:
 		put(m.table, PutAppend, nil)
 	}

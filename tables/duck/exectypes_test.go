@@ -114,7 +114,7 @@ func TestTypesOfSQL(t *testing.T) {
 			t.Errorf("%s put a text into a column of UUIDs", sql)
 		}
 	}
-	for _, v := range []string{"'infinity'::DATE", "'-infinity'::DATE", "'infinity'::TIMESTAMP", "'-infinity'::TIMESTAMPTZ", "['infinity'::TIMESTAMP_S]", "{'x': 'infinity'::TIMESTAMP_MS}", "'24:00:00'::TIME", "MAP {1: 'infinity'::DATE}", "union_value(a := '-infinity'::DATE)", "[100000000000000000000000000000000000000::HUGEINT]", "{'x': [-100000000000000000000000000000000000000::HUGEINT]}"} {
+	for _, v := range []string{"'24:00:00'::TIME", "['24:00:00'::TIME]", "{'x': '24:00:00'::TIME}", "MAP {1: '24:00:00'::TIME}", "union_value(a := '24:00:00'::TIME)", "[100000000000000000000000000000000000000::HUGEINT]", "{'x': [-100000000000000000000000000000000000000::HUGEINT]}"} {
 		if got, err := rows(t, s, "SELECT "+v+" AS v", in); !strings.Contains(fmt.Sprint(err), `column "v" contains`) {
 			t.Errorf("SELECT %s = %v, error %v; want an error that names the column", v, got, err)
 		}
@@ -122,6 +122,13 @@ func TestTypesOfSQL(t *testing.T) {
 	// The values of nulls do not matter.
 	expect(t, s, "SELECT nullif(d, 'infinity'), [nullif(ts, 'infinity')], nullif(tm, '24:00:00') FROM (VALUES ('infinity'::DATE, 'infinity'::TIMESTAMP, '24:00:00'::TIME)) v(d, ts, tm)", in, "(null)|[null]|(null)")
 	change(t, s, `CREATE OR REPLACE TABLE t (v STRUCT("a[1]" INTEGER[2]))`, 0)
+	infinite := "SELECT 'infinity'::DATE AS d, '-infinity'::TIMESTAMP AS ts, 'infinity'::TIMESTAMPTZ AS tz, 'infinity'::TIMESTAMP_NS AS ns, MAP {1: '-infinity'::DATE} AS m"
+	want := `5881580-07-11|-9223372036854775807|9223372036854775807|2262-04-11T23:47:16.854775807|[{"key":1,"value":"-5877641-06-24"}]`
+	expect(t, s, infinite, in, want)
+	change(t, s, "CREATE OR REPLACE TABLE t AS "+infinite, 1)
+	expect(t, s, "SELECT * FROM t", in, want)
+	expect(t, s, "SELECT *, isinf(d) AND isinf(ts) AND isinf(tz) FROM t", in, want+"|true")
+	expect(t, s, "SELECT 'infinity'::TIMESTAMP_S, {'x': '-infinity'::TIMESTAMP_MS}, union_value(a := 'infinity'::DATE)", in, `9223372036854775807|{"x":"-9223372036854775807"}|[0,"5881580-07-11"]`)
 }
 
 // TestSetTypesThatSQLLacks sets columns of types that SQL reads as other types.

@@ -12,8 +12,6 @@ import (
 
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
-
-	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
 // Properties of snapshots. The times are in milliseconds since 1970.
@@ -32,19 +30,6 @@ func (e *Entry) newVersion() int64 {
 	return max(e.nextVersion, e.state.last+1)
 }
 
-// ReserveVersion keeps a version number free for a commit by another engine: later appends return higher versions.
-func (s *Tables) ReserveVersion(n icecat.TableName, version int64) error {
-	e, err := s.Acquire(n)
-	if err != nil {
-		return err
-	}
-	defer e.Release()
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.nextVersion = max(e.nextVersion, version+1)
-	return nil
-}
-
 // IsPending reports whether a put whose rows are in the tail returned the version.
 func (e *Entry) IsPending(ctx context.Context, version int64) (bool, error) {
 	e.mu.Lock()
@@ -55,8 +40,8 @@ func (e *Entry) IsPending(ctx context.Context, version int64) (bool, error) {
 	return slices.Contains(e.log.Versions(e.state.folded, lastEpoch), version), nil
 }
 
-// reserve prepares the commit of a change to cur: concurrent appends return versions after the commit's snapshots, and these
-// snapshots do not take a version that an append returned.
+// reserve prepares the commit of a change to cur: its snapshots do not take a version that an append returned. If the change is
+// Plain, concurrent appends return versions after these snapshots.
 func (a *Attempt) reserve(cur *table.Table) (*table.Table, error) {
 	if cur == nil || a.tables.Tail == nil || cur.Metadata().Version() < 2 {
 		return cur, nil
@@ -71,7 +56,9 @@ func (a *Attempt) reserve(cur *table.Table) (*table.Table, error) {
 		a.versions = a.log.Versions(max(a.state.folded, a.foldedEpoch-1), lastEpoch)
 	}
 	high := highest(a.versions)
-	a.nextVersion = max(a.nextVersion, high+1, next+1)
+	if a.modes == Plain {
+		a.nextVersion = max(a.nextVersion, high+1, next+1)
+	}
 	switch {
 	case len(a.versions) == 0 || a.Unfolded:
 		return cur, nil
@@ -80,7 +67,9 @@ func (a *Attempt) reserve(cur *table.Table) (*table.Table, error) {
 	case a.versions[0] > next:
 		return cur, nil
 	}
-	a.nextVersion = max(a.nextVersion, high+int64(len(a.steps))+1)
+	if a.modes == Plain {
+		a.nextVersion = max(a.nextVersion, high+int64(len(a.steps))+1)
+	}
 	return a.skipVersions(cur, high)
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"math/big"
 	"math/rand/v2"
 	"slices"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/extensions"
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
@@ -283,6 +285,13 @@ func (d *run) checkQuery(r *rand.Rand) (string, error) {
 		quotes[i] = quoteName(name)
 	}
 	text = "SELECT " + strings.Join(quotes, ", ") + " FROM t" + text
+	want = slices.Clone(want)
+	for i, values := range want {
+		want[i] = maps.Clone(values)
+		for _, c := range d.cols {
+			want[i][c.name] = sqlValue(c.typ, values[c.name])
+		}
+	}
 	reader, err := d.store.Query(d.ctx, text, &tables.QueryOptions{Bucket: "b", Nanoseconds: true})
 	if errors.Is(err, errors.ErrUnsupported) {
 		return text, nil
@@ -292,6 +301,32 @@ func (d *run) checkQuery(r *rand.Rand) (string, error) {
 		err = d.compareRows(got, rowTexts(want, columns), false)
 	}
 	return text, err
+}
+
+// sqlValue returns a value of a column as SQL returns it, with UUIDs as texts.
+func sqlValue(t arrow.DataType, v any) any {
+	if _, ok := t.(*extensions.UUIDType); ok && v != nil {
+		b := v.([]byte)
+		return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+	}
+	list, ok := v.([]any)
+	if !ok {
+		return v
+	}
+	converted := make([]any, len(list))
+	for i, child := range list {
+		childType := t
+		switch t := t.(type) {
+		case *arrow.StructType:
+			childType = t.Field(i).Type
+		case *arrow.MapType:
+			childType = []arrow.DataType{t.KeyType(), t.ItemType()}[i%2]
+		case arrow.ListLikeType:
+			childType = t.Elem()
+		}
+		converted[i] = sqlValue(childType, child)
+	}
+	return converted
 }
 
 func (d *run) checkFiles() error {

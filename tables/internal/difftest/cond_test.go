@@ -209,13 +209,24 @@ func exactLiteral(r *rand.Rand, t arrow.DataType, v *big.Rat) (l literal, ok boo
 	case zoned:
 		l.sql = "TIMESTAMPTZ " + strings.TrimSuffix(l.text, "'") + "Z'"
 	case unit < time.Microsecond && ns.Cmp(big.NewInt(math.MaxInt64)) == 0: // SQL reads this value as infinity
+	case unit < time.Microsecond && ns.Cmp(big.NewInt(math.MinInt64)) == 0: // SQL cannot read this value
 	case unit < time.Microsecond:
 		l.sql = "CAST(" + l.text + " AS TIMESTAMP_NS)"
 	default:
 		l.sql = "TIMESTAMP " + l.text
 	}
-	if zoned && r.IntN(2) == 0 {
+	if zoned {
 		l.text = "'" + moment.In(time.FixedZone("", pick(r, 0, 5400, -3600))).Format("2006-01-02T15:04:05.999999999Z07:00") + "'"
+		zone, err := timestampType.GetZone()
+		if err != nil {
+			panic(err)
+		}
+		local := moment.In(zone)
+		_, before := local.Add(-day).Zone()
+		_, after := local.Add(day).Zone()
+		if r.IntN(2) == 0 && before == after && moment.Year() > 1 && moment.Year() < 9999 { // without an offset, a time is in the column's zone
+			l.text = "'" + local.Format("2006-01-02 15:04:05.999999999") + "'"
+		}
 	}
 	return l, true
 }
