@@ -124,14 +124,14 @@ func TestExecRefused(t *testing.T) {
 		"ALTER TABLE t ADD COLUMN K INT":                        "cannot add the column",
 		"ALTER TABLE t ALTER x TYPE INT":                        "cannot widen the column",
 		"ALTER TABLE t RENAME x TO y":                           "cannot rename the column",
-		"CREATE TABLE t AS SELECT 1 AS a":                   "exists",
-		"CREATE TABLE T AS SELECT 1 AS a":                   "exists",
-		"INSERT INTO secret.t VALUES (1, 'a')":              "cannot access tables of bucket",
-		"INSERT INTO t SELECT * FROM secret.t":              "cannot access tables of bucket",
-		"DELETE FROM t WHERE k IN (SELECT k FROM secret.t)": "cannot access tables of bucket",
-		"ALTER TABLE t ALTER k TYPE VARCHAR":                "k",
-		"DROP SCHEMA b":                                     "not empty",
-		"DELETE FROM t WHERE k = $1":                        "parameters",
+		"CREATE TABLE t AS SELECT 1 AS a":                       "exists",
+		"CREATE TABLE T AS SELECT 1 AS a":                       "exists",
+		"INSERT INTO secret.t VALUES (1, 'a')":                  "cannot access tables of bucket",
+		"INSERT INTO t SELECT * FROM secret.t":                  "cannot access tables of bucket",
+		"DELETE FROM t WHERE k IN (SELECT k FROM secret.t)":     "cannot access tables of bucket",
+		"ALTER TABLE t ALTER k TYPE VARCHAR":                    "k",
+		"DROP SCHEMA b":                                         "not empty",
+		"DELETE FROM t WHERE k = $1":                            "parameters",
 	} {
 		_, err := s.Exec(tables.WithBuckets(t.Context(), []string{"b"}), sql, &tables.ExecOptions{Bucket: "b"})
 		if err == nil || !strings.Contains(err.Error(), want) {
