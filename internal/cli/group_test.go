@@ -154,9 +154,9 @@ func TestLongKeyOfManyAggregates(t *testing.T) {
 	const columns = 59
 	var header, aggregates strings.Builder
 	for i := range columns {
-		fmt.Fprintf(&header, ",%d", i)
+		fmt.Fprintf(&header, ",c%d", i)
 		for k := range i {
-			fmt.Fprintf(&aggregates, "corr(%d,%d),", i, k)
+			fmt.Fprintf(&aggregates, "corr(c%d,c%d),", i, k)
 		}
 	}
 	values := strings.Repeat(",", columns) + "\n"
