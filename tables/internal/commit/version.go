@@ -190,7 +190,7 @@ func SnapshotOf(meta table.Metadata, version int64) (found *table.Snapshot, err 
 			continue
 		}
 		if found != nil {
-			return nil, fmt.Errorf("version %d is ambiguous, because two processes put rows at the same time: version %d contains the rows of the puts", version, s.SequenceNumber)
+			return nil, fmt.Errorf("version %d is ambiguous, because another commit took its number while rows were in the tail: version %d contains these rows", version, s.SequenceNumber)
 		}
 		found = &s
 	}
