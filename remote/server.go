@@ -83,8 +83,8 @@ func NewServer(store partd.Partd, opts *ServerOptions) (*Server, error) {
 func (s *Server) CloseRequested() <-chan struct{} { return s.closeRequested }
 
 // Serve accepts connections until ctx ends or Shutdown is called, and closes the
-// listener. It then returns nil; existing connections continue until Shutdown. Serve
-// may be called for several listeners.
+// listener. It then returns nil, also if Shutdown was called first; existing connections
+// continue until Shutdown. Serve may be called for several listeners.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error { return s.ServeWith(ctx, l, nil) }
 
 // ServeWith is Serve with options.
@@ -100,7 +100,7 @@ func (s *Server) ServeWith(ctx context.Context, l net.Listener, opts *ServeOptio
 	}
 	s.mu.Unlock()
 	if closing {
-		return errors.Join(&partd.Error{Op: "serve", Path: URL(l.Addr()), Err: partd.ErrClosed}, l.Close())
+		return l.Close()
 	}
 	stop := context.AfterFunc(ctx, func() { _ = l.Close() }) // makes Accept return an error
 	defer stop()

@@ -3,6 +3,7 @@ package remote
 import (
 	"context"
 	"errors"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -37,8 +38,11 @@ func TestShutdown(t *testing.T) {
 	must(t, <-ended)
 	must(t, <-served)
 	must(t, s.Shutdown(ctx))
-	if err := s.Serve(ctx, l); !errors.Is(err, partd.ErrClosed) {
-		t.Errorf("Serve after Shutdown = %v, want ErrClosed", err)
+	late, err := Listen("tcp://127.0.0.1:0")
+	must(t, err)
+	must(t, s.Serve(ctx, late)) // a program cannot know whether its goroutine calls Serve before Shutdown
+	if _, err := late.Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("after Serve, Accept = %v, want a closed listener", err)
 	}
 	if v, err := inner.Get(ctx, "k"); err != nil || string(v[0]) != "v" {
 		t.Errorf("the store has %q, %v, want v", v, err)
