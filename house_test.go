@@ -20,6 +20,7 @@ var partdLayering = layering.Layering{Module: module, Root: "partd", MayUseTesti
 	{Name: "for tests", Packages: map[string][]string{ // the top layer, so that no package can import them
 		"partdtest":                     {"pgregory.net/rapid"},
 		"internal/csvgen":               nil,
+		"internal/testutil/alerts":      nil,
 		"internal/testutil/attempttest": nil,
 		"internal/testutil/cutproxy":    nil,
 		"internal/testutil/figures":     nil,
@@ -72,11 +73,12 @@ var partdLayering = layering.Layering{Module: module, Root: "partd", MayUseTesti
 		"internal/records":   {"golang.org/x/sys"},
 	}},
 	{Name: "helpers for layers and engines", Packages: map[string][]string{
-		"internal/segment":  {"github.com/zeebo/xxh3", "github.com/klauspost/compress"},
-		"internal/spill":    nil,
-		"internal/nostore":  nil,
-		"internal/scanread": nil,
-		"storekit":          nil,
+		"internal/segment":   {"github.com/zeebo/xxh3", "github.com/klauspost/compress"},
+		"internal/spill":     nil,
+		"internal/errorpath": nil,
+		"internal/nostore":   nil,
+		"internal/scanread":  nil,
+		"storekit":           nil,
 	}},
 	{Name: "the root", Packages: map[string][]string{
 		".": {"github.com/gofrs/flock"},
@@ -120,7 +122,7 @@ var partdLayering = layering.Layering{Module: module, Root: "partd", MayUseTesti
 }}
 
 // mayUseTesting lists packages that may import testing, which adds flags to every program that links it.
-var mayUseTesting = []string{"partdtest", "internal/testutil/attempttest", "internal/testutil/layering", "internal/testutil/zerovalues", "internal/vfs/disktest"}
+var mayUseTesting = []string{"partdtest", "internal/testutil/alerts", "internal/testutil/attempttest", "internal/testutil/layering", "internal/testutil/zerovalues", "internal/vfs/disktest"}
 
 func TestImports(t *testing.T) { partdLayering.CheckImports(t) }
 

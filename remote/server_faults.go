@@ -3,15 +3,14 @@ package remote
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"log/slog"
 	"net"
-	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/errorpath"
 	"github.com/go-partd/partd/internal/zmtp"
 )
 
@@ -54,7 +53,7 @@ func isPeerFault(err error) bool {
 // publicText removes the directories of the files in err from text, which is err's message or a
 // part of that message. Clients must not see these directories; the log has the full paths.
 func publicText(text string, err error) string {
-	for _, path := range pathsIn(err) {
+	for _, path := range errorpath.In(err) {
 		for _, dir := range []string{path, filepath.Dir(path)} {
 			if dir != "" && dir != "." && dir != "/" {
 				text = strings.ReplaceAll(text, dir+"/", "")
@@ -70,30 +69,4 @@ func publicPath(path string) string {
 		return ""
 	}
 	return filepath.Base(path)
-}
-
-// pathsIn returns the file paths in an error and its causes.
-func pathsIn(err error) []string {
-	var paths []string
-	switch e := err.(type) {
-	case *partd.Error:
-		paths = append(paths, e.Path)
-	case *partd.CorruptError:
-		paths = append(paths, e.Path)
-	case *fs.PathError:
-		paths = append(paths, e.Path)
-	case *os.LinkError:
-		paths = append(paths, e.Old, e.New)
-	}
-	switch e := err.(type) {
-	case interface{ Unwrap() error }:
-		if cause := e.Unwrap(); cause != nil {
-			paths = append(paths, pathsIn(cause)...)
-		}
-	case interface{ Unwrap() []error }:
-		for _, cause := range e.Unwrap() {
-			paths = append(paths, pathsIn(cause)...)
-		}
-	}
-	return paths
 }
