@@ -6,8 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -470,17 +474,28 @@ func (s *Store) readIceberg(ctx context.Context, location string, admit func(n i
 	return meta, canceled.Err(ctx)
 }
 
-// WithoutDir replaces the store's directory with "…" wherever it occurs in text, because clients must not learn the
-// directory.
+// WithoutDir replaces the directories of the store and of temporary files, and the user's home directory, with "…"
+// wherever they occur in text, because clients must not learn them.
 func (s *Store) WithoutDir(text string) string {
 	s = s.orUnopened()
+	home, _ := os.UserHomeDir()
+	dirs := []string{strings.TrimSuffix(s.cat.DataLocation(), "/data/"), s.dir, s.local, s.opts.TailDir, s.opts.CacheDir, os.TempDir(), home}
 	var roots []string
-	for _, root := range []string{strings.TrimSuffix(s.cat.DataLocation(), "/data/"), s.dir, s.local} {
-		if root != "" {
-			roots = append(roots, regexp.QuoteMeta(strings.TrimPrefix(root, "file://")))
+	for _, dir := range dirs {
+		resolved, _ := filepath.EvalSymlinks(dir)
+		for _, root := range []string{strings.TrimPrefix(dir, "file://"), resolved} {
+			if root = strings.TrimRight(root, `/\`); strings.ContainsAny(root, `/\`) {
+				quoted := strconv.Quote(root)
+				roots = append(roots, regexp.QuoteMeta(root), regexp.QuoteMeta(quoted[1:len(quoted)-1]), regexp.QuoteMeta((&url.URL{Path: root}).EscapedPath()))
+			}
 		}
 	}
-	return regexp.MustCompile(`(^|[^\w/.%-])(?:file:(?://)?)?(?:`+strings.Join(roots, "|")+`)\b`).ReplaceAllString(text, "$1…")
+	if len(roots) == 0 {
+		return text
+	}
+	slices.SortFunc(roots, func(a, b string) int { return len(b) - len(a) }) // because the first root that matches applies
+	paths := regexp.MustCompile(`(^|[^\w/.%-])(?:file:(?://)?)?(?:` + strings.Join(roots, "|") + `)($|[^\pL\pN_])`)
+	return paths.ReplaceAllString(paths.ReplaceAllString(text, "$1…$2"), "$1…$2") // twice, because matches overlap if one character is between them
 }
 
 // maxTableMetadata is the maximum size, in bytes, of JSON metadata from other engines: about 15,000 snapshots.

@@ -77,7 +77,7 @@ func (s *Server) DoAction(in *flight.Action, st flight.FlightService_DoActionSer
 	}
 	reply, err := a.run(s, st.Context(), in.Body)
 	if err != nil {
-		return asShootsError(st, err)
+		return asShootsError(err)
 	}
 	body, err := json.Marshal(reply)
 	if err != nil {

@@ -97,7 +97,7 @@ func (s *Server) Handshake(st flight.FlightService_HandshakeServer) error {
 			return status.Error(codes.Unauthenticated, "the handshake has neither a header with credentials nor a payload")
 		}
 		if token, err = s.payloadToken(address, in.Payload); err != nil {
-			return asShootsError(st, err)
+			return asShootsError(err)
 		}
 	}
 	if err := st.SendHeader(metadata.Pairs("authorization", "Bearer "+token)); err != nil {

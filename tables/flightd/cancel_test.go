@@ -57,7 +57,7 @@ func TestCanceledCall(t *testing.T) {
 func TestErrorsAreWithoutJargon(t *testing.T) {
 	inner := status.Error(codes.InvalidArgument, "batch 3 is too short")
 	for _, err := range []error{
-		serving.Status(fmt.Errorf("tables: put \"t\": %w", inner)), asShootsError(nil, fmt.Errorf("tables: put \"t\": %w", inner)),
+		serving.Status(fmt.Errorf("tables: put \"t\": %w", inner)), asShootsError(fmt.Errorf("tables: put \"t\": %w", inner)),
 		serving.Status(&tables.SchemaError{Column: "c", Err: fmt.Errorf("error encountered during schema visitor: error encountered during arrow schema visitor: no such type")}),
 	} {
 		text := status.Convert(err).Message()

@@ -103,7 +103,7 @@ type Server struct {
 
 // New returns a server of a store. The server does not close the store.
 func New(store *tables.Store, o *Options) (*Server, error) {
-	core, err := serving.New((*serving.Options)(o))
+	core, err := serving.New(store, (*serving.Options)(o))
 	if err != nil {
 		return nil, err
 	}
@@ -154,6 +154,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	}
 	s.Deadline.Store(time.Now().Add(s.opts.Grace).UnixNano())
 	s.opts.Logger.Info("shutting down: finishing the running calls", "grace", s.opts.Grace)
+	defer s.Conns.Drain()()
 	forceStop := time.AfterFunc(s.opts.Grace, s.grpc.Stop)
 	defer forceStop.Stop()
 	s.grpc.GracefulStop()

@@ -34,7 +34,7 @@ func (s *Server) DoGet(t *flight.Ticket, st flight.FlightService_DoGetServer) er
 	case wire.IsCall(wire.ResampleCall, t.Ticket):
 		return s.sendResampled(t.Ticket, st)
 	}
-	return asShootsError(st, s.get(t, st))
+	return asShootsError(s.get(t, st))
 }
 
 // get serves clients of shoots, another table server. It sends a table's rows, or the result of a statement.

@@ -28,7 +28,7 @@ func (s *Server) DoPut(st flight.FlightService_DoPutServer) error {
 	w.rows = rows
 	checked := &checkedStream{FlightService_DoPutServer: st, messages: arrowsafe.NewMessages(rows.limit())}
 	if checked.first, err = checked.check(first); err != nil {
-		return asShootsError(st, err)
+		return asShootsError(err)
 	}
 	d := first.FlightDescriptor
 	if d.GetType() == flight.DescriptorCMD && isSQL(d.GetCmd()) {
@@ -47,7 +47,7 @@ func (s *Server) DoPut(st flight.FlightService_DoPutServer) error {
 	if d.GetType() == flight.DescriptorCMD && wire.IsCall(wire.PutCall, d.GetCmd()) {
 		return s.nativePut(d.GetCmd(), checked, rows)
 	}
-	return asShootsError(st, s.put(d, checked, rows))
+	return asShootsError(s.put(d, checked, rows))
 }
 
 // checkedStream is the stream of a put. Recv checks each message.

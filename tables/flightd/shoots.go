@@ -40,50 +40,64 @@ type failure struct {
 func (f *failure) Error() string { return f.err.Error() }
 func (f *failure) Unwrap() error { return f.err }
 
-type trailerSetter interface{ SetTrailer(metadata.MD) }
-
+// shootsError is an error in the form that clients of shoots (another table server) read.
 type shootsError struct {
-	*status.Status
-	serverFault bool // whether the server, rather than the client, is probably at fault
+	kind string
+	code codes.Code // for the metrics, because the clients get Unknown for each error
+	err  error
 }
 
-func (e *shootsError) Error() string              { return e.Message() }
-func (e *shootsError) GRPCStatus() *status.Status { return e.Status }
+func (e *shootsError) Error() string {
+	return serving.Shorten(strings.TrimPrefix(e.err.Error(), "tables: "))
+}
+func (e *shootsError) Unwrap() error { return e.err }
 
-// ServerFault tells serving.Core.RecordEnd whether to log the failed call as a fault of the server.
-func (e *shootsError) ServerFault() bool { return e.serverFault }
+// GRPCStatus returns the status under which the server's metrics count the error.
+func (e *shootsError) GRPCStatus() *status.Status { return status.New(e.code, e.Error()) }
 
-// asShootsError returns err in the form that clients of shoots (another table server) read. It sets trailers that
-// Arrow's clients convert to a FlightServerError with JSON as its extra_info. If err already has a status, for example
-// because of missing rights, asShootsError keeps that status and sets no trailers.
-func asShootsError(st trailerSetter, err error) error {
+// asShootsError returns err in the form that clients of shoots read. If err already has a status, for example because of
+// missing rights, or if a disk is full, asShootsError returns an error with a status instead.
+func asShootsError(err error) error {
 	if err == nil {
 		return nil
 	}
-	if status.Code(err) != codes.Unknown {
-		return serving.WithoutJargon(err)
+	if status.Code(err) != codes.Unknown || serving.IsDiskFull(err) {
+		return serving.Status(err)
 	}
+	e := &shootsError{kindOther, status.Code(serving.Status(err)), err}
 	var f *failure
-	kind := kindOther
 	switch {
 	case errors.As(err, &f):
-		kind = f.kind
+		if e.kind = f.kind; e.code == codes.Internal {
+			e.code = codes.InvalidArgument
+		}
 	case errors.Is(err, tables.ErrNotFound):
-		kind = kindMissing
+		e.kind = kindMissing
 	case errors.Is(err, tables.ErrExists):
-		kind = kindExists
+		e.kind = kindExists
 	case errors.Is(err, tables.ErrNotEmpty):
-		kind = kindNotEmpty
+		e.kind = kindNotEmpty
 	}
-	message := serving.Shorten(strings.TrimPrefix(err.Error(), "tables: "))
-	detail, jsonErr := json.Marshal(map[string]string{"type": kind, "message": message})
-	if jsonErr == nil {
-		const ioError = "5" // Arrow's status code
-		st.SetTrailer(metadata.Pairs("grpc-status-details-bin", string(detail),
-			"x-arrow-status", ioError, "x-arrow-status-message-bin", message, "x-arrow-status-detail-bin", "Failed"))
+	return e
+}
+
+// publicError returns a call's error as its client receives it: without the server's paths. For a shootsError, it sets
+// trailers that Arrow's clients convert to a FlightServerError with JSON as its extra_info.
+func (s *Server) publicError(st grpc.ServerStream, err error) error {
+	if err == nil {
+		return nil
 	}
-	fault := kind == kindOther && f == nil && !errors.As(err, new(*tables.SchemaError)) && !errors.As(err, new(*tables.DuplicateError)) && !errors.As(err, new(*tables.RuleError))
-	return &shootsError{status.New(codes.Unknown, message), fault}
+	p := status.Convert(err).Proto()
+	p.Message = s.WithoutPaths(p.GetMessage(), err)
+	if e, ok := err.(*shootsError); ok { //nolint:errorlint // a shootsError is never wrapped
+		p.Code = int32(codes.Unknown)
+		if detail, err := json.Marshal(map[string]string{"type": e.kind, "message": p.Message}); err == nil {
+			const ioError = "5" // Arrow's status code
+			st.SetTrailer(metadata.Pairs("grpc-status-details-bin", string(detail),
+				"x-arrow-status", ioError, "x-arrow-status-message-bin", p.Message, "x-arrow-status-detail-bin", "Failed"))
+		}
+	}
+	return status.FromProto(p).Err()
 }
 
 func isSQL(command []byte) bool {
@@ -145,13 +159,8 @@ func (s *Server) GetFlightInfo(ctx context.Context, d *flight.FlightDescriptor) 
 	if err == nil {
 		info, err = s.info(ctx, d, c)
 	}
-	return info, asShootsError(unary{ctx}, err)
+	return info, asShootsError(err)
 }
-
-// unary is a trailerSetter for a call without a stream.
-type unary struct{ ctx context.Context }
-
-func (u unary) SetTrailer(md metadata.MD) { _ = grpc.SetTrailer(u.ctx, md) } // fails only outside of a call
 
 func (s *Server) info(ctx context.Context, d *flight.FlightDescriptor, c rowsCommand) (*flight.FlightInfo, error) {
 	table := s.store.Bucket(c.Bucket).Table(c.Name)
@@ -203,7 +212,7 @@ func compilePattern(expression string) (*regexp.Regexp, error) {
 
 // ListFlights lists the tables of a bucket.
 func (s *Server) ListFlights(criteria *flight.Criteria, st flight.FlightService_ListFlightsServer) error {
-	return asShootsError(st, s.listFlights(criteria, st))
+	return asShootsError(s.listFlights(criteria, st))
 }
 
 func (s *Server) listFlights(criteria *flight.Criteria, st flight.FlightService_ListFlightsServer) error {

@@ -60,7 +60,10 @@ func (s *Server) recoverPanic(method string, err *error) {
 // returns early. gRPC then makes the goroutine's pending reads and writes fail.
 func (s *Server) interceptStream(srv any, st grpc.ServerStream, method *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
 	ctx := st.Context()
-	defer func(start time.Time) { s.RecordEnd(ctx, method.FullMethod, start, err) }(time.Now())
+	defer func(start time.Time) {
+		s.RecordEnd(ctx, method.FullMethod, start, err)
+		err = s.publicError(st, err)
+	}(time.Now())
 	in, err := transportOf(ctx)
 	if err != nil {
 		return err

@@ -84,12 +84,21 @@ func problemOf(err error) *problem {
 	if status.Code(err) != codes.Unknown {
 		p.Text = grpcStatus.Message()
 	}
-	p.Text = serving.WithoutPath(p.Text, err)
+	if serving.IsDiskFull(err) && p.Status == http.StatusTooManyRequests {
+		p.Status = http.StatusInsufficientStorage
+	}
 	return p
 }
 
+// publicProblem returns the problem for err, without the server's paths.
+func (h *handler) publicProblem(err error) *problem {
+	p := *problemOf(err)
+	p.Text = h.server.WithoutPaths(p.Text, err)
+	return &p
+}
+
 func (h *handler) fail(w http.ResponseWriter, err error) {
-	p := problemOf(err)
+	p := h.publicProblem(err)
 	w.Header().Del("X-Partd-Rows")
 	serving.WriteJSON(w, h.opts.IdleTimeout, p.Status, p, "")
 }
@@ -139,7 +148,7 @@ func (h *handler) rememberFailure(id string, err error) {
 	if len(h.failures) >= maxFailures {
 		h.failures = slices.Delete(h.failures, 0, 1)
 	}
-	h.failures = append(h.failures, failure{id, problemOf(err)})
+	h.failures = append(h.failures, failure{id, h.publicProblem(err)})
 }
 
 func (h *handler) failure(q *request) error {

@@ -80,9 +80,12 @@ func problemOf(err error) *problem {
 	for _, t := range errorTypes {
 		if errors.Is(err, t.target) {
 			p.Code, p.Type = t.code, t.name
-			p.Message = serving.WithoutPath(p.Message, err)
 			return p
 		}
+	}
+	if serving.IsDiskFull(err) {
+		p.Code, p.Type = http.StatusServiceUnavailable, "ServiceUnavailableException"
+		return p
 	}
 	switch st := status.Convert(serving.Status(err)); st.Code() {
 	case codes.ResourceExhausted:
@@ -94,7 +97,6 @@ func problemOf(err error) *problem {
 	case codes.PermissionDenied:
 		p.Code, p.Type, p.Message = http.StatusForbidden, "ForbiddenException", st.Message()
 	}
-	p.Message = serving.WithoutPath(p.Message, err)
 	return p
 }
 
@@ -121,7 +123,7 @@ func (h *handler) icebergMessage(err error) string {
 
 func (h *handler) fail(w http.ResponseWriter, err error) {
 	p := problemOf(err)
-	p.Message = h.store.WithoutDir(cmp.Or(h.icebergMessage(err), p.Message))
+	p = &problem{h.server.WithoutPaths(cmp.Or(h.icebergMessage(err), p.Message), err), p.Type, p.Code}
 	w.Header().Del("ETag")
 	switch p.Code {
 	case http.StatusServiceUnavailable:

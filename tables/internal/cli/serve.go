@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -78,7 +79,7 @@ func newServe(a *app) *cobra.Command {
 }
 
 // minFoldTime is the time that the shutdown always allows for writing small appends to files, even after --drain-timeout.
-const minFoldTime = 3 * time.Second
+const minFoldTime = 500 * time.Millisecond
 
 // serve runs the server until ctx is canceled, or an authorized client stops it.
 func (c *serveConfig) serve(ctx context.Context, a *app) (err error) {
@@ -119,7 +120,14 @@ func (c *serveConfig) serve(ctx context.Context, a *app) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, store.Close()) }()
+	defer func() {
+		closeErr := store.Close()
+		if serving.IsDiskFull(closeErr) { // not a failure of serve, because no row is lost
+			log.Error("the disk is full: rows are safe in the tail's write-ahead files until the next start", "err", closeErr)
+			closeErr = nil
+		}
+		err = errors.Join(err, closeErr)
+	}()
 	c.options.ReadOnly = store.ReadOnly()
 	c.options.Memory, c.options.MaxMessage = c.memory.Bytes, int(c.maxMessage.Bytes)
 	server, err := flightd.New(store, &c.options)
@@ -144,7 +152,7 @@ func (c *serveConfig) serve(ctx context.Context, a *app) (err error) {
 		h := http.NewServeMux()
 		h.Handle("/iceberg/", http.StripPrefix("/iceberg", catalog))
 		if flag == "--http" {
-			health := adminhttp.Handler(func() error { return context.Cause(ctx) }, server.Metrics())
+			health := adminhttp.Handler(func() error { return cmp.Or(context.Cause(ctx), server.Ready()) }, server.Metrics())
 			for _, path := range []string{"/healthz", "/readyz", "/metrics"} {
 				h.Handle(path, health)
 			}
@@ -184,8 +192,8 @@ func (c *serveConfig) serve(ctx context.Context, a *app) (err error) {
 	switch {
 	case err != nil && foldCtx.Err() != nil:
 		log.Warn("some small appends were not written to files in time, but are safe in the tail until the next start", "err", err)
-	case err != nil:
-		return fmt.Errorf("small appends could not be written to files, but are safe in the tail until the next start: %w", err)
+	case err != nil: // not a failure of serve, because no row is lost
+		log.Error("some small appends could not be written to files, but are safe in the tail until the next start", "err", err)
 	}
 	log.Info("stopped", "rows_folded", r.Rows)
 	return nil

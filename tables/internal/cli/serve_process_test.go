@@ -106,9 +106,10 @@ func TestServeUninterruptible(t *testing.T) {
 		t.Fatal(err)
 	}
 	start = time.Now()
-	if err := cmd.Wait(); err != nil || time.Since(start) > 10*time.Second {
-		t.Errorf("the server stopped after %v with error %v, want no error within 10 s", time.Since(start), err)
+	if err := cmd.Wait(); err != nil || time.Since(start) > 4*time.Second { // 1 s more than documented, for slow machines
+		t.Errorf("the server stopped after %v with error %v, want no error within 4 s", time.Since(start), err)
 	}
+	t.Logf("stopped after %v", time.Since(start))
 	waitUntilGone(t, running)
 }
 

@@ -60,6 +60,9 @@ func decodeError(sql, message string) error {
 		text, _, _ = strings.Cut(text, "\n")
 		return f.error(sql, OutOfMemoryError(errors.New(text)))
 	}
+	if f.Type == "IO" && strings.HasSuffix(strings.TrimSpace(text), "No space left on device") {
+		return f.error(sql, sqlerror.DiskFull("IO error: "+text))
+	}
 	if f.Type != "" {
 		text = f.Type + " error: " + text
 	}

@@ -136,19 +136,20 @@ func (s *Core) Cancel(id string) (canceled bool) {
 	return canceled
 }
 
-// RecordEnd counts a call that has ended. If the call failed, RecordEnd logs it, as a warning if the server is at
-// fault.
+// RecordEnd counts a call that has ended. If the call failed, RecordEnd logs it: as an error if a disk is full, and as a
+// warning if the server is otherwise at fault. The log has the paths that WithoutPaths removes from clients' errors.
 func (s *Core) RecordEnd(ctx context.Context, method string, start time.Time, err error) {
 	code := status.Code(err)
 	method = path.Base(method)
 	s.calls.WithLabelValues(method, code.String()).Inc()
 	s.seconds.WithLabelValues(method).Observe(time.Since(start).Seconds())
 	isFault := code == codes.Internal || code == codes.Unknown
-	if e, ok := err.(interface{ ServerFault() bool }); ok { //nolint:errorlint // such an error is never wrapped
-		isFault = e.ServerFault()
-	}
 	log := s.opts.Logger.Debug
-	if isFault {
+	switch {
+	case IsDiskFull(err):
+		s.diskFull.Inc()
+		log = s.opts.Logger.Error
+	case isFault:
 		log = s.opts.Logger.Warn
 	}
 	if err != nil {

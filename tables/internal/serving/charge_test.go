@@ -8,7 +8,7 @@ import (
 // TestCharge checks that requests share a quarter of the memory, and that only the request that was charged first
 // may exceed it.
 func TestCharge(t *testing.T) {
-	server, err := New(&Options{Memory: 64 << 20, MaxMessage: 1 << 20})
+	server, err := New(nil, &Options{Memory: 64 << 20, MaxMessage: 1 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}

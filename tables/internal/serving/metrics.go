@@ -2,7 +2,9 @@ package serving
 
 import (
 	"context"
+	"math"
 	"net/http"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -24,6 +26,7 @@ func (s *Core) registerMetrics() {
 	s.seconds = f.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "partd_tables_call_seconds", Help: "How long calls took.", Buckets: prometheus.ExponentialBuckets(0.001, 4, 10),
 	}, []string{"method"})
+	s.diskFull = f.NewCounter(prometheus.CounterOpts{Name: "partd_tables_disk_full_total", Help: "Calls that failed because a disk is full."})
 	s.Received = f.NewCounter(prometheus.CounterOpts{Name: "partd_tables_received_bytes_total", Help: "Bytes of rows received."})
 	s.Sent = f.NewCounter(prometheus.CounterOpts{Name: "partd_tables_sent_bytes_total", Help: "Bytes of rows sent."})
 	gauge := func(name, help string, value func() float64) {
@@ -31,6 +34,21 @@ func (s *Core) registerMetrics() {
 	}
 	gauge("connections", "Open connections.", func() float64 { return float64(s.Conns.Count()) })
 	gauge("message_bytes", "Memory used by messages.", func() float64 { return float64(s.Memory.Used()) })
+	gauge("ready", "1 if /readyz says ok.", func() float64 { return map[bool]float64{true: 1}[s.Ready() == nil] })
+	gauge("disk_free_bytes", "Free bytes on the disk of the tables, or NaN if unknown.", func() float64 {
+		if free, _, err := s.store.DiskSpace(); err == nil {
+			return float64(free)
+		}
+		return math.NaN()
+	})
+	gauge("tail_rows", "Rows in the tail that are not folded into files.", func() float64 { return float64(s.store.Backlog().Rows) })
+	gauge("tail_bytes", "Bytes of the rows in the tail.", func() float64 { return float64(s.store.Backlog().Bytes) })
+	gauge("tail_oldest_seconds", "Age of the oldest row in the tail, or 0 if the tail is empty.", func() float64 {
+		if oldest := s.store.Backlog().Oldest; !oldest.IsZero() {
+			return max(0, time.Since(oldest).Seconds())
+		}
+		return 0
+	})
 	for name, l := range map[string]*Limiter{"queries": s.Queries, "puts": s.Puts} {
 		gauge(name+"_running", "Running "+name+".", func() float64 { running, _ := l.Counts(); return running })
 		gauge(name+"_waiting", "Waiting "+name+".", func() float64 { _, waiting := l.Counts(); return waiting })
@@ -50,8 +68,10 @@ func NewOperations() *Operations {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "partd_tables_operation" + name, Help: help}, append(labels, "operation"))
 	}
+	total := counter("s_total", "Operations on tables that ended.", "outcome")
+	total.WithLabelValues("error", "fold") // so that an alert sees the first failure as an increase
 	return &Operations{
-		total: counter("s_total", "Operations on tables that ended.", "outcome"),
+		total: total,
 		rows:  counter("_rows_total", "Rows that operations on tables put, read, wrote or folded."),
 		bytes: counter("_bytes_total", "Bytes of Arrow data that operations on tables put or read."),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{

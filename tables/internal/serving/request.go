@@ -5,11 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"io/fs"
 	"net/http"
 	"os"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -114,14 +112,6 @@ func WriteJSON(w http.ResponseWriter, timeout time.Duration, code int, v any, fa
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
 	_, _ = w.Write(append(text, '\n')) // fails only if the client has disconnected
-}
-
-// WithoutPath replaces the path in text if err names a file of the server, so that clients do not see the path.
-func WithoutPath(text string, err error) string {
-	if file := (*fs.PathError)(nil); errors.As(err, &file) && file.Path != "" {
-		return strings.ReplaceAll(text, file.Path, "a file of the server")
-	}
-	return text
 }
 
 // Charge raises the memory reserved for the request to n bytes in total, until the request ends. All requests

@@ -110,18 +110,20 @@ type Core struct {
 	Received, Sent prometheus.Counter // bytes of rows
 
 	opts     Options
+	store    *tables.Store
 	logins   ratelimit.Logins
 	registry *prometheus.Registry
 	calls    *prometheus.CounterVec
+	diskFull prometheus.Counter
 	seconds  *prometheus.HistogramVec
 
 	mu      sync.Mutex
 	running map[*execution]struct{} // the executions that can be canceled by id
 }
 
-// New returns a Core.
-func New(o *Options) (*Core, error) {
-	s := &Core{opts: o.withDefaults(), running: map[*execution]struct{}{}}
+// New returns a Core for the servers of a store.
+func New(store *tables.Store, o *Options) (*Core, error) {
+	s := &Core{opts: o.withDefaults(), store: store, running: map[*execution]struct{}{}}
 	if err := s.opts.check(); err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
+	"syscall"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -45,6 +46,22 @@ func WithCause(ctx context.Context, err error) error {
 	return err
 }
 
+// statusError is an error with a gRPC status. It wraps the original error, so that servers can log that error and find
+// the paths in it.
+type statusError struct {
+	cause
+	err error
+}
+
+func (e *statusError) Unwrap() error { return e.err }
+
+// IsDiskFull reports whether err means that a disk of the server is full.
+func IsDiskFull(err error) bool {
+	const sqliteFull = 13
+	var sqlite interface{ Code() int }
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.As(err, &sqlite) && sqlite.Code()&0xff == sqliteFull
+}
+
 // Status returns err with the gRPC status code that Flight SQL's clients expect.
 func Status(err error) error {
 	if err == nil {
@@ -52,6 +69,9 @@ func Status(err error) error {
 	}
 	if status.Code(err) != codes.Unknown {
 		return WithoutJargon(err)
+	}
+	if IsDiskFull(err) && !errors.Is(err, partd.ErrUnknownOutcome) {
+		return withCode(codes.ResourceExhausted, err)
 	}
 	for _, c := range []struct {
 		target error
@@ -72,20 +92,24 @@ func Status(err error) error {
 		{partd.ErrTooLarge, codes.ResourceExhausted},
 	} {
 		if errors.Is(err, c.target) {
-			return status.Error(c.code, Shorten(err.Error()))
+			return withCode(c.code, err)
 		}
 	}
 	if errors.As(err, new(*tables.SchemaError)) || errors.As(err, new(*tables.DuplicateError)) || errors.As(err, new(*tables.RuleError)) ||
 		errors.As(err, new(*tables.ArgumentError)) || errors.As(err, new(*tables.SQLError)) || errors.As(err, new(*filter.SyntaxError)) {
-		return status.Error(codes.InvalidArgument, Shorten(err.Error()))
+		return withCode(codes.InvalidArgument, err)
 	}
 	switch {
 	case errors.As(err, new(*http.MaxBytesError)):
-		return status.Error(codes.InvalidArgument, Shorten(err.Error()))
+		return withCode(codes.InvalidArgument, err)
 	case errors.Is(err, fs.ErrPermission) && !errors.As(err, new(*fs.PathError)): // a PathError means that the server itself lacks permission to open a file
-		return status.Error(codes.PermissionDenied, Shorten(err.Error()))
+		return withCode(codes.PermissionDenied, err)
 	}
-	return status.Error(codes.Internal, Shorten(err.Error()))
+	return withCode(codes.Internal, err)
+}
+
+func withCode(code codes.Code, err error) error {
+	return &statusError{cause{code, Shorten(err.Error())}, err}
 }
 
 // jargon matches phrases that libraries insert into errors.
@@ -96,7 +120,7 @@ func WithoutJargon(err error) error {
 	if _, isBare := err.(interface{ GRPCStatus() *status.Status }); isBare { //nolint:errorlint // only an unwrapped status is returned unchanged
 		return err
 	}
-	return status.Error(status.Code(err), Shorten(err.Error()))
+	return withCode(status.Code(err), err)
 }
 
 // Shorten removes jargon from an error message and cuts it, because clients accept only 8 KiB of trailers, and a

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"time"
 
@@ -131,6 +132,21 @@ func (l *Log) size(after int64) (rows, bytes int64, oldest, updated time.Time) {
 		}
 	}
 	return rows, bytes, oldest, l.updated
+}
+
+// Size returns the row count and the byte size of all logs, and the time of their oldest append.
+func (s *Store) Size() (rows, bytes int64, oldest time.Time) {
+	s.mu.Lock()
+	logs := slices.Collect(maps.Values(s.logs))
+	s.mu.Unlock()
+	for _, l := range logs {
+		r, b, o, _ := l.Size(-1)
+		rows, bytes = rows+r, bytes+b
+		if r > 0 && (oldest.IsZero() || o.Before(oldest)) {
+			oldest = o
+		}
+	}
+	return rows, bytes, oldest
 }
 
 // Versions returns the versions that puts of the epochs numbered from after+1 to upTo returned, in order and without

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"syscall"
 
 	"github.com/go-partd/partd/tables/internal/sqlerror"
 )
@@ -52,9 +53,9 @@ func (c *Conn) Reply(v any, err error) error {
 	if err == nil {
 		return c.Send(v)
 	}
-	encoded := fault{Text: err.Error()}
+	encoded := fault{Text: err.Error(), DiskFull: errors.Is(err, syscall.ENOSPC)}
 	if statementErr, ok := errors.AsType[*sqlerror.Error](err); ok {
-		encoded = fault{statementErr.Err.Error(), true, statementErr.Line, statementErr.Column}
+		encoded = fault{statementErr.Err.Error(), true, encoded.DiskFull, statementErr.Line, statementErr.Column}
 	}
 	b, err := json.Marshal(encoded)
 	if err != nil {
@@ -127,6 +128,7 @@ func noEOF(err error) error {
 type fault struct {
 	Text         string
 	Statement    bool // whether the error is a sqlerror.Error
+	DiskFull     bool // whether the error wraps syscall.ENOSPC
 	Line, Column int
 }
 
@@ -136,6 +138,9 @@ func (f frame) fault() error {
 		return err
 	}
 	err := errors.New(encoded.Text)
+	if encoded.DiskFull {
+		err = sqlerror.DiskFull(encoded.Text)
+	}
 	if encoded.Statement {
 		return &sqlerror.Error{Line: encoded.Line, Column: encoded.Column, Err: err}
 	}

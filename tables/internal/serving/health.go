@@ -1,0 +1,45 @@
+package serving
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
+
+	"github.com/go-partd/partd/internal/errorpath"
+)
+
+// The disk counts as full below a hundredth of its size, but at least minReserve and at most maxReserve bytes.
+const (
+	minReserve = 4 << 20
+	maxReserve = 256 << 20
+)
+
+var errStopping = errors.New("the server is stopping")
+
+// Ready returns an error if the server should get no new calls: it is stopping, or its disk is full.
+func (s *Core) Ready() error {
+	if s.Deadline.Load() != 0 {
+		return errStopping
+	}
+	free, size, err := s.store.DiskSpace()
+	if reserve := min(max(size/100, minReserve), maxReserve); err == nil && free < reserve {
+		return fmt.Errorf("%w: the disk of the tables has %d MiB free, and writes may need %d MiB: free space on the disk, or drop tables and expire versions",
+			syscall.ENOSPC, free>>20, reserve>>20)
+	}
+	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		return fmt.Errorf("cannot measure the free space: %s", s.WithoutPaths(err.Error(), err))
+	}
+	return nil
+}
+
+// WithoutPaths returns text without the paths of the server's files, because clients must not learn them. text is the
+// message of err, or a part of it.
+func (s *Core) WithoutPaths(text string, err error) string {
+	for _, path := range errorpath.In(err) {
+		if strings.ContainsAny(path, `/\`) {
+			text = strings.ReplaceAll(text, path, "a file of the server")
+		}
+	}
+	return s.store.WithoutDir(text)
+}
