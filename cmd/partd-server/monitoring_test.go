@@ -63,13 +63,48 @@ func TestMonitoring(t *testing.T) {
 			}
 		}
 	}
+	checkAlertPages(t, dir)
 	_, err = exec.LookPath("promtool")
 	require(t, err == nil, "promtool")
 	if out, err := exec.Command("promtool", "check", "rules", dir+"alerts.yml").CombinedOutput(); err != nil {
 		t.Errorf("promtool check rules alerts.yml: %v: %s", err, out)
 	}
+	if out, err := exec.Command("promtool", "test", "rules", dir+"alerts_test.yml").CombinedOutput(); err != nil {
+		t.Errorf("promtool test rules alerts_test.yml: %v: %s", err, out)
+	}
 	for _, name := range []string{"partd-server.json", "partd-tables.json"} {
 		checkExpressions(t, dir+name)
+	}
+}
+
+// checkAlertPages checks that each alert has a unit test with an alert that fires, and that a page says the alert's
+// condition.
+func checkAlertPages(t *testing.T, dir string) {
+	t.Helper()
+	var texts [4]string
+	for i, name := range []string{"alerts.yml", "alerts_test.yml", "../../docs/operations.md", "../../tables/docs/flight.md"} {
+		text, err := os.ReadFile(dir + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts[i] = string(text)
+	}
+	rules, tests, pages := texts[0], texts[1], strings.ReplaceAll(texts[2]+texts[3], `\|`, "|")
+	alerts := regexp.MustCompile(`- alert: (\w+)\n +expr: (.*)\n(?: +for: (\w+)\n)?`).FindAllStringSubmatch(rules, -1)
+	if len(alerts) < 20 || len(alerts) != strings.Count(rules, "- alert:") {
+		t.Errorf("alerts.yml has %d alerts, of which %d could be read", strings.Count(rules, "- alert:"), len(alerts))
+	}
+	for _, a := range alerts {
+		if !regexp.MustCompile(`alertname: ` + a[1] + `\n +exp_alerts:\n +- `).MatchString(tests) {
+			t.Errorf("alerts_test.yml has no test in which %s fires", a[1])
+		}
+		condition := "| `" + a[1] + "` | `" + a[2] + "`"
+		if a[3] != "" {
+			condition += " for " + a[3]
+		}
+		if !strings.Contains(pages, condition+" |") {
+			t.Errorf("no page has the row %s", condition)
+		}
 	}
 }
 
