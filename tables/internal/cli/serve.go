@@ -185,7 +185,7 @@ func (c *serveConfig) serve(ctx context.Context, a *app) (err error) {
 	case err != nil && foldCtx.Err() != nil:
 		log.Warn("some small appends were not written to files in time, but are safe in the tail until the next start", "err", err)
 	case err != nil:
-		return fmt.Errorf("small appends could not be written to files, but are safe in the tail until the next start: %w", err)
+		log.Error("some small appends could not be written to files, but are safe in the tail until the next start", "err", err)
 	}
 	log.Info("stopped", "rows_folded", r.Rows)
 	return nil
