@@ -139,8 +139,10 @@ func redirectsReaders(property string) bool {
 	name := strings.ToLower(property)
 	prefix, _, hasPrefix := strings.Cut(name, ".")
 	settings := []string{"credential", "oauth2-server-uri", "token", "uri", "warehouse"}
-	groups := []string{"adls", "auth", "client", "cos", "dlf", "ecs", "fs", "gcs", "glue", "gs", "hadoop", "hdfs", "header", "hf", "hive",
-		"http-client", "io", "jdbc", "lock", "obs", "oss", "rest", "s3", "s3fs", "s3tables", "ssl"}
+	groups := []string{
+		"adls", "auth", "client", "cos", "dlf", "ecs", "fs", "gcs", "glue", "gs", "hadoop", "hdfs", "header", "hf", "hive",
+		"http-client", "io", "jdbc", "lock", "obs", "oss", "rest", "s3", "s3fs", "s3tables", "ssl",
+	}
 	return strings.HasSuffix(name, "-impl") || strings.HasSuffix(name, ".impl") && !strings.HasPrefix(name, "write.") ||
 		slices.Contains(settings, name) || hasPrefix && slices.Contains(groups, prefix)
 }

@@ -53,12 +53,14 @@ func TestAcceptedCommitsFold(t *testing.T) {
 	r := rand.New(rand.NewPCG(seed, 0))
 	ids := []int{-1, 0, 1, 2, 3, 1000, math.MaxInt32 - 201, math.MaxInt32 - 200, math.MaxInt32 - 199, math.MaxInt32, math.MaxInt32 + 1, 1 << 40}
 	id := func() int { return ids[r.IntN(len(ids))] }
-	properties := []string{"write.parquet.compression-codec", "write.parquet.compression-level", "write.parquet.row-group-limit", "write.parquet.row-group-size-bytes",
+	properties := []string{
+		"write.parquet.compression-codec", "write.parquet.compression-level", "write.parquet.row-group-limit", "write.parquet.row-group-size-bytes",
 		"write.parquet.page-size-bytes", "write.parquet.page-row-limit", "write.parquet.dict-size-bytes", "write.parquet.page-version", "write.target-file-size-bytes",
 		"write.metadata.compression-codec", "write.metadata.metrics.default", "write.metadata.metrics.column.n", "write.metadata.metrics.max-inferred-column-defaults",
 		"write.object-storage.enabled", "write.object-storage.partitioned-paths", "write.format.default", "write.delete.mode", "write.parquet.bloom-filter-enabled.column.n",
 		"write.parquet.bloom-filter-fpp.column.n", "write.parquet.bloom-filter-max-bytes", "commit.manifest-merge.enabled", "commit.manifest.min-count-to-merge",
-		"commit.manifest.target-size-bytes", "write.metadata.previous-versions-max", "history.expire.max-snapshot-age-ms", "format-version"}
+		"commit.manifest.target-size-bytes", "write.metadata.previous-versions-max", "history.expire.max-snapshot-age-ms", "format-version",
+	}
 	values := []string{"", "0", "-1", "x", "1e999", "lzo", "none", "true", "9223372036854775807", "truncate(0)", "truncate(-1)", "orc"}
 	accepted := 0
 	for i := range 80 {
