@@ -121,6 +121,8 @@ func checkProperties(oldMeta, newMeta table.Metadata, isRegistration bool) error
 			isReserved := strings.HasPrefix(k, "partd.") && !icecat.IsMetadata(k) && k != FoldOnLoadProperty && !isRegistration
 			isLocation := strings.HasPrefix(k, "write.") && (strings.HasSuffix(k, "path") || strings.HasSuffix(k, "location") || strings.HasSuffix(k, "impl"))
 			switch {
+			case isSet && redirectsReaders(k):
+				return &ArgumentError{Err: fmt.Errorf("the property %q could make engines that read the table load code, or send credentials elsewhere: set it in the engine's own configuration", k)}
 			case isReserved:
 				return &ArgumentError{Err: fmt.Errorf("the property %q is reserved: only partd-tables may change it", k)}
 			case isLocation && isSet && !strings.HasPrefix(newValue+"/", newMeta.Location()+"/") || isLocation && strings.Contains(newValue, ".."):
@@ -129,6 +131,20 @@ func checkProperties(oldMeta, newMeta table.Metadata, isRegistration bool) error
 		}
 	}
 	return nil
+}
+
+// redirectsReaders reports whether an engine may take a table's property as its own configuration: for example, pyiceberg
+// loads the class in py-io-impl, and sends keys to s3.endpoint.
+func redirectsReaders(property string) bool {
+	name := strings.ToLower(property)
+	prefix, _, hasPrefix := strings.Cut(name, ".")
+	settings := []string{"credential", "oauth2-server-uri", "token", "uri", "warehouse"}
+	groups := []string{
+		"adls", "auth", "client", "cos", "dlf", "ecs", "fs", "gcs", "glue", "gs", "hadoop", "hdfs", "header", "hf", "hive",
+		"http-client", "io", "jdbc", "lock", "obs", "oss", "rest", "s3", "s3fs", "s3tables", "ssl",
+	}
+	return strings.HasSuffix(name, "-impl") || strings.HasSuffix(name, ".impl") && !strings.HasPrefix(name, "write.") ||
+		slices.Contains(settings, name) || hasPrefix && slices.Contains(groups, prefix)
 }
 
 // checkRegistered returns an error if reserved properties are invalid, because a client can register any metadata.

@@ -78,10 +78,11 @@ type ReadOptions struct {
 // fs.ErrNotExist. The reader checks each batch, so its values are safe to access even if the stored bytes are corrupt.
 // The caller must release the reader.
 func Read(ctx context.Context, store partd.Partd, key string, o *ReadOptions) (array.RecordReader, error) {
-	r := &reader{key: key, limit: DefaultLimit}
+	r := &reader{ctx: ctx, key: key, limit: DefaultLimit}
 	if o != nil && o.Limit > 0 {
 		r.limit = o.Limit
 	}
+	r.checker.Limit = r.limit
 	value, err := partd.Open(ctx, store, key)
 	if err != nil {
 		return nil, err
@@ -107,6 +108,7 @@ func Read(ctx context.Context, store partd.Partd, key string, o *ReadOptions) (a
 }
 
 type reader struct {
+	ctx    context.Context
 	key    string
 	limit  int64
 	frames func() ([]byte, error, bool)
@@ -114,6 +116,7 @@ type reader struct {
 
 	content *bytes.Reader // unread bytes of the current frame
 	ipc     *ipc.Reader   // reads content; nil after the last frame
+	checker arrowsafe.Checker
 }
 
 func (r *reader) wrapError(err error) error {
@@ -153,7 +156,7 @@ func (r *reader) batches(yield func(arrow.RecordBatch, error) bool) {
 				continue
 			}
 		case err == nil:
-			_, err = arrowsafe.Check(batch, r.limit)
+			_, err = r.checker.Check(r.ctx, batch)
 		}
 		if err != nil {
 			yield(nil, r.wrapError(err))

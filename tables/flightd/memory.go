@@ -219,8 +219,13 @@ func (r *putRows) Free(b []byte) {
 	memory.DefaultAllocator.Free(b)
 }
 
-// limit returns how many bytes one put may use.
-func (r *putRows) limit() int64 { return r.budget.Limit / 4 }
+// limit returns how many bytes the rows of one call may use. A client that may not write can only bind parameters.
+func (r *putRows) limit() int64 {
+	if serving.RequireAdmin(r.stream.ctx) != nil {
+		return min(maxParameterRows, r.budget.Limit/4)
+	}
+	return r.budget.Limit / 4
+}
 
 // reserve waits until n bytes are free. Puts get memory in the order of their calls of reserve.
 func (r *putRows) reserve(n int64) {
@@ -236,10 +241,13 @@ func (r *putRows) reserve(n int64) {
 		defer b.mu.Unlock()
 		b.waiting = slices.DeleteFunc(b.waiting, func(o *putRows) bool { return o == r })
 	}()
+	if r.stream.ctx.Err() != nil { // Arrow's reader decompresses one buffer after another
+		panic(context.Cause(r.stream.ctx))
+	}
 	if used+n > limit {
 		panic(fmt.Errorf("the batches need %d more bytes when decompressed, which exceeds the limit of %d: send smaller ones: %w", n, limit, partd.ErrTooLarge))
 	}
-	for deadline := time.Now().Add(b.patience); !r.tryReserve(n, limit); {
+	for deadline := time.Now().Add(b.patience); !r.tryReserve(n, b.Limit/4); {
 		if time.Now().After(deadline) {
 			r.stream.cancel(serving.ErrMemory) // so that the call ends with the status code for ErrMemory
 			panic(serving.ErrMemory)

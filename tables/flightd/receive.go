@@ -167,7 +167,7 @@ func receiveError(err error) error {
 
 // flightReader returns a reader of the rows in a stream of checked messages. The reader allocates
 // decompressed buffers from m, and returns m's panics as errors. The caller must check the reader's
-// batches with arrowsafe.Check.
+// batches with an arrowsafe.Checker.
 func flightReader(st flight.DataStreamReader, m memory.Allocator) (r *flight.Reader, err error) {
 	defer func() {
 		if p := recover(); p != nil {

@@ -154,6 +154,12 @@ func TestTokens(t *testing.T) {
 		return token
 	}
 	expiry := time.Now().Add(time.Hour).Unix()
+	withCrit := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{"exp": expiry, "type": "admin"})
+	withCrit.Header["crit"] = []string{"x"}
+	critical, err := withCrit.SignedString(secret)
+	if err != nil {
+		t.Fatal(err)
+	}
 	badTokens := map[string]string{
 		"garbage": "garbage", "empty": "", "three dots": "a.b.c",
 		"expired":      sign(jwt.SigningMethodHS256, secret, jwt.MapClaims{"exp": 1, "type": "admin"}),
@@ -162,6 +168,7 @@ func TestTokens(t *testing.T) {
 		"alg none":     sign(jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, jwt.MapClaims{"exp": expiry, "type": "admin"}),
 		"alg HS512":    sign(jwt.SigningMethodHS512, secret, jwt.MapClaims{"exp": expiry, "type": "admin"}),
 		"no type":      sign(jwt.SigningMethodHS256, secret, jwt.MapClaims{"exp": expiry}),
+		"crit":         critical,
 		"other type":   sign(jwt.SigningMethodHS256, secret, jwt.MapClaims{"exp": expiry, "type": "root"}),
 	}
 	ctxOf := func(key, value string) context.Context {

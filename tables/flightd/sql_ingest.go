@@ -18,6 +18,8 @@ import (
 // upload reads, checks and counts the rows that a client sends.
 type upload struct {
 	flight.MessageReader
+	ctx        context.Context
+	checker    arrowsafe.Checker
 	schema     *arrow.Schema
 	memory     *putRows
 	extraBytes int64 // extra memory counted for the current batch, in bytes
@@ -26,7 +28,8 @@ type upload struct {
 }
 
 func newUpload(ctx context.Context, r flight.MessageReader) (*upload, error) {
-	u := &upload{MessageReader: r, schema: r.Schema(), memory: streamOf(ctx).rows}
+	rows := streamOf(ctx).rows
+	u := &upload{MessageReader: r, ctx: ctx, checker: arrowsafe.Checker{Limit: rows.limit()}, schema: r.Schema(), memory: rows}
 	if u.schema == nil {
 		return nil, status.Errorf(codes.InvalidArgument, "the stream has no schema: %v", r.Err())
 	}
@@ -42,9 +45,13 @@ func (u *upload) Next() bool {
 		return false
 	}
 	b := u.RecordBatch()
-	extra, err := arrowsafe.Check(b, u.memory.limit())
-	if err != nil {
+	extra, err := u.checker.Check(u.ctx, b)
+	if u.ctx.Err() != nil {
+		u.err = err
+	} else if err != nil {
 		u.err = status.Error(codes.InvalidArgument, err.Error())
+	}
+	if u.err != nil {
 		return false
 	}
 	if u.err = u.reserve(extra); u.err != nil {

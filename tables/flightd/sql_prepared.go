@@ -82,6 +82,11 @@ func (s *sqlServer) DoPutPreparedStatementQuery(ctx context.Context, cmd flights
 	if err != nil {
 		return nil, err
 	}
+	release, err := serving.AcquireQuery(ctx) // because decoding and checking take time
+	if err != nil {
+		return nil, serving.Status(err)
+	}
+	defer release()
 	in, err := newUpload(ctx, r)
 	if err != nil {
 		return nil, err

@@ -26,6 +26,9 @@ import (
 // maxParameters limits the size of a statement's parameters, in bytes, because the statement's handle contains them.
 const maxParameters = 512 << 10
 
+// maxParameterRows limits the memory of decoded parameters, in bytes.
+const maxParameterRows = 8 * maxParameters
+
 type statement struct{ wire.Statement }
 
 // newStatement returns a statement for SQL. The call's header "bucket" names the bucket in which unqualified table
@@ -49,10 +52,10 @@ func parseStatement(handle []byte) (st statement, err error) {
 func (st statement) handle() ([]byte, error) { return json.Marshal(st) }
 
 // options returns the options for running the statement, and a function that releases the options.
-func (st statement) options() (*tables.QueryOptions, func(), error) {
+func (st statement) options(ctx context.Context) (*tables.QueryOptions, func(), error) {
 	o := &tables.QueryOptions{Bucket: st.Bucket, At: st.At(), Before: st.Since.At(), Recycle: true}
 	var err error
-	if o.Parameters, err = wire.DecodeParameters(st.Parameters, 8*maxParameters); err != nil {
+	if o.Parameters, err = wire.DecodeParameters(ctx, st.Parameters, maxParameterRows); err != nil {
 		return nil, nil, status.Errorf(codes.InvalidArgument, "invalid parameters: %v", err)
 	}
 	return o, func() {
@@ -68,7 +71,7 @@ func (s *sqlServer) describe(ctx context.Context, st statement) (*tables.QueryDe
 		return nil, serving.Status(err)
 	}
 	defer end()
-	o, release, err := st.options()
+	o, release, err := st.options(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -147,7 +150,7 @@ func (s *sqlServer) query(ctx context.Context, st statement) (_ array.RecordRead
 	if err != nil {
 		return nil, nil, serving.Status(err)
 	}
-	o, release, err := st.options()
+	o, release, err := st.options(ctx)
 	if err != nil {
 		releaseSlot()
 		return nil, nil, err

@@ -75,7 +75,7 @@ func (s *sqlServer) DoPutPreparedStatementUpdate(ctx context.Context, cmd flight
 	}
 	st.WriteID = headerID(ctx)
 	if schema := r.Schema(); schema == nil || schema.NumFields() == 0 {
-		o, release, err := st.options()
+		o, release, err := st.options(ctx)
 		if err != nil {
 			return 0, err
 		}
@@ -132,7 +132,7 @@ var changedRows = arrow.NewSchema([]arrow.Field{{Name: "rows", Type: arrow.Primi
 // second call with a ticket of GetFlightInfo changes nothing. It sends the same number, except that DROP, ALTER and
 // CREATE SCHEMA can fail.
 func (s *sqlServer) execAndSendCount(ctx context.Context, st statement, w flight.DataStreamWriter) error {
-	o, release, err := st.options()
+	o, release, err := st.options(ctx)
 	if err != nil {
 		return err
 	}

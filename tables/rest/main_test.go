@@ -262,3 +262,25 @@ func decodeJSON(t testing.TB, r io.Reader) (out map[string]any) {
 	}
 	return out
 }
+
+// post sends a commit to a table, and returns the response's status.
+func (c *catalog) post(namespace, name string, commit object) int {
+	c.Helper()
+	b, err := json.Marshal(commit)
+	if err != nil {
+		c.Fatal(err)
+	}
+	r, err := http.NewRequestWithContext(c.Context(), "POST", c.url+"/v1/namespaces/"+namespace+"/tables/"+name, bytes.NewReader(b))
+	if err != nil {
+		c.Fatal(err)
+	}
+	a, err := http.DefaultClient.Do(r)
+	if err != nil {
+		c.Fatal(err)
+	}
+	defer a.Body.Close()
+	if text, err := io.ReadAll(a.Body); err != nil || a.StatusCode >= 500 {
+		c.Errorf("commit %s: %d %s, error %v", b, a.StatusCode, text, err)
+	}
+	return a.StatusCode
+}

@@ -2,6 +2,7 @@ package arrowsafe
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -83,8 +84,9 @@ func readAll(stream []byte, limit int64) (batches []arrow.RecordBatch, err error
 		return nil, err
 	}
 	defer r.Release()
+	checker := Checker{Limit: limit}
 	for r.Next() {
-		if _, err := Check(r.RecordBatch(), limit); err != nil {
+		if _, err := checker.Check(context.Background(), r.RecordBatch()); err != nil {
 			return nil, err
 		}
 		r.RecordBatch().Retain()
@@ -129,7 +131,7 @@ func TestEmptyBatches(t *testing.T) {
 	none := array.MakeFromData(array.NewData(union, 0, []*memory.Buffer{nil, nil, nil}, []arrow.ArrayData{array.NewData(arrow.PrimitiveTypes.Int8, 0, []*memory.Buffer{nil, nil}, nil, 0, 0)}, 0, 0))
 	for name, a := range map[string]arrow.Array{"runs": runs, "runs in a struct": parts, "union": none} {
 		b := array.NewRecordBatch(arrow.NewSchema([]arrow.Field{{Name: "x", Type: a.DataType()}}, nil), []arrow.Array{a}, 0)
-		if growth, err := Check(b, 1); growth != 0 || err != nil {
+		if growth, err := (&Checker{Limit: 1}).Check(t.Context(), b); growth != 0 || err != nil {
 			t.Errorf("Check of empty %s = %d, %v, want 0, nil", name, growth, err)
 		}
 	}
@@ -404,7 +406,7 @@ func TestSizeEstimateMemory(t *testing.T) {
 		b := array.NewRecordBatch(arrow.NewSchema([]arrow.Field{{Name: "d", Type: c.column.DataType()}}, nil), []arrow.Array{c.column}, int64(c.column.Len()))
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		growth, err := Check(b, 1<<40)
+		growth, err := (&Checker{Limit: 1 << 40}).Check(t.Context(), b)
 		runtime.ReadMemStats(&after)
 		allocatedBytes := after.TotalAlloc - before.TotalAlloc
 		if allocatedBytes > 1<<20 || errors.Is(err, partd.ErrTooLarge) != (c.minGrowth == 0) || growth < c.minGrowth {

@@ -14,6 +14,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/internal/canceled"
+	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/icecat"
 	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/series"
@@ -202,6 +203,11 @@ func (s *Tables) tryCommit(ctx context.Context, hooks []icecat.TxHook, changes [
 			records = append(records, a.record)
 		}
 	}
+	for _, r := range records {
+		if err := checkFoldable(r); err != nil {
+			return err
+		}
+	}
 	if len(records)+len(hooks) > 0 {
 		if err := s.Catalog.Commit(ctx, hooks, records...); err != nil {
 			return err
@@ -214,6 +220,17 @@ func (s *Tables) tryCommit(ctx context.Context, hooks []icecat.TxHook, changes [
 		}
 	}
 	return nil
+}
+
+func checkFoldable(r *icecat.Change) error {
+	var old table.Metadata
+	if r.Base != nil {
+		old = r.Base.Metadata()
+	}
+	if r.New == nil {
+		return nil
+	}
+	return definition.CheckFoldable(old, r.New)
 }
 
 // prepare applies the steps to the table's current state.

@@ -11,6 +11,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/take"
 )
@@ -49,6 +50,9 @@ func (f *file) columns(ctx context.Context, base *pqarrow.FileReader, g group, r
 	reader.Props.PreAllocBinaryData = f.size(g, requested) <= maxHeldBytes
 	allLeaves := map[int]bool{}
 	for i, w := range requested {
+		if err := canceled.Err(ctx); err != nil { // the library takes time in proportion to the file's columns for each one
+			return c, err
+		}
 		index := f.fieldIndex(w)
 		if index < 0 {
 			continue

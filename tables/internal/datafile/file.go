@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"path"
 	"slices"
+	"sync"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/memory"
@@ -33,6 +34,10 @@ type file struct {
 	reader          *pqarrow.FileReader
 	conditionReader *pqarrow.FileReader // reads the condition's columns into recycled memory
 	groups          []group             // row groups that can contain matching rows
+
+	indexOnce sync.Once
+	index     map[int]int // index of a field, by its ID
+	lacksIDs  bool        // whether a field has no ID
 }
 
 type group struct {
@@ -149,6 +154,21 @@ func (f *file) close() {
 
 // fieldIndex returns a column's index in the file, or -1 if the file lacks it.
 func (f *file) fieldIndex(c Column) int {
+	f.indexOnce.Do(func() {
+		f.index = map[int]int{}
+		for i, field := range slices.Backward(f.reader.Manifest.Fields) {
+			id, ok := idOf(*field.Field)
+			f.lacksIDs = f.lacksIDs || !ok
+			f.index[id] = i
+		}
+	})
+	if !f.lacksIDs { // a search for each column would take long in a file with thousands
+		id, _ := idOf(c.IDs)
+		if i, ok := f.index[id]; ok {
+			return i
+		}
+		return -1
+	}
 	return slices.IndexFunc(f.reader.Manifest.Fields, func(field pqarrow.SchemaField) bool { return f.scan.matchesField(*field.Field, c.IDs) })
 }
 

@@ -86,7 +86,7 @@ func (a *IsolatedReader) Read(ctx context.Context, in *Input) (array.RecordReade
 		return nil, err
 	}
 	stopWatching := p.KillWith(ctx)
-	r := &isolatedFile{in: in, p: p, memory: memory, remaining: freeValues + valuesPerByte*info.Size()}
+	r := &isolatedFile{in: in, p: p, memory: memory, checker: arrowsafe.Checker{Limit: memory}, remaining: freeValues + valuesPerByte*info.Size()}
 	if in.Format == Parquet || in.Format == Arrow {
 		r.remaining = freeValues + valuesPerCompressedByte*info.Size()
 	}
@@ -113,6 +113,7 @@ type isolatedFile struct {
 	p         *worker.Process
 	batches   *worker.Batches
 	memory    int64
+	checker   arrowsafe.Checker
 	remaining int64 // number of values that the file may still contain
 }
 
@@ -123,7 +124,7 @@ func (a *isolatedFile) nextBatch(ctx context.Context) (arrow.RecordBatch, error)
 	}
 	if a.remaining -= b.NumRows() * b.NumCols(); a.remaining < 0 {
 		err = fmt.Errorf("%s: %w: the file has far more values than bytes, such as columns that contain only nulls: split it into smaller files", a.in.Name, partd.ErrTooLarge)
-	} else if _, err = arrowsafe.Check(b, a.memory); err != nil {
+	} else if _, err = a.checker.Check(ctx, b); err != nil {
 		err = fmt.Errorf("%s: %w", a.in.Name, err)
 	}
 	if err != nil {

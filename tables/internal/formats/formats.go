@@ -316,8 +316,9 @@ func (in *Input) readArrow(ctx context.Context) (array.RecordReader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: cannot read the file as an Arrow file or stream: %w", in.Name, err)
 	}
+	checker := arrowsafe.Checker{Limit: maxArrowBytes}
 	checked := arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
-		if _, err := arrowsafe.Check(b, maxArrowBytes); err != nil {
+		if _, err := checker.Check(ctx, b); err != nil {
 			return nil, err
 		}
 		b.Retain()

@@ -101,7 +101,7 @@ var (
 
 	Exec = withAnswer(Entry{Name: "exec", Writes: true, Slots: BothSlots, Page: true, Command: "sql"},
 		func(ctx context.Context, s *tables.Store, in *Statement) (tables.ExecResult, error) {
-			parameters, err := wire.DecodeParameters(in.Parameters, maxParameters)
+			parameters, err := wire.DecodeParameters(ctx, in.Parameters, maxParameters)
 			if err != nil {
 				return tables.ExecResult{}, &tables.ArgumentError{Err: fmt.Errorf("invalid parameters: %w", err)}
 			}

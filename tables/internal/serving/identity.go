@@ -96,7 +96,13 @@ func (s *Core) Verify(address, token string) (Caller, error) {
 		return Caller{}, ErrTooManyGuesses
 	}
 	var c claims
-	if _, err := parser.ParseWithClaims(token, &c, func(*jwt.Token) (any, error) { return s.opts.Secret, nil }); err != nil {
+	key := func(t *jwt.Token) (any, error) {
+		if names, ok := t.Header["crit"]; ok { // RFC 7515 forbids accepting a token with an extension that is not understood
+			return nil, fmt.Errorf("the token's header lists critical extensions, and none is supported: %.100v", names)
+		}
+		return s.opts.Secret, nil
+	}
+	if _, err := parser.ParseWithClaims(token, &c, key); err != nil {
 		if !errors.Is(err, jwt.ErrTokenInvalidClaims) { // the parser returns this error only if the signature is valid
 			s.logins.RecordFailure(host)
 		}

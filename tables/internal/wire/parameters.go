@@ -3,6 +3,7 @@ package wire
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 
@@ -26,7 +27,7 @@ func EncodeParameters(rows arrow.RecordBatch) ([]byte, error) {
 // DecodeParameters returns the only batch of an Arrow stream from a client, or nil if stream is nil. It returns an
 // error if the stream has no batch or several, or if the batch needs more than limit bytes. The caller must release the
 // batch.
-func DecodeParameters(stream []byte, limit int64) (arrow.RecordBatch, error) {
+func DecodeParameters(ctx context.Context, stream []byte, limit int64) (arrow.RecordBatch, error) {
 	if stream == nil {
 		return nil, nil
 	}
@@ -39,7 +40,7 @@ func DecodeParameters(stream []byte, limit int64) (arrow.RecordBatch, error) {
 		return nil, fmt.Errorf("no row: %w", r.Err())
 	}
 	rows := r.RecordBatch()
-	if _, err := arrowsafe.Check(rows, limit); err != nil {
+	if _, err := (&arrowsafe.Checker{Limit: limit}).Check(ctx, rows); err != nil {
 		return nil, err
 	}
 	rows.Retain()

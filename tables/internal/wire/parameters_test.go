@@ -21,7 +21,7 @@ func TestDecodeParameters(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := DecodeParameters(stream, 1<<20); err != nil || !array.RecordEqual(got, rows) {
+	if got, err := DecodeParameters(t.Context(), stream, 1<<20); err != nil || !array.RecordEqual(got, rows) {
 		t.Errorf("decoded %v, error %v; want %v", got, err, rows)
 	}
 	var b bytes.Buffer
@@ -34,7 +34,7 @@ func TestDecodeParameters(t *testing.T) {
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := DecodeParameters(b.Bytes(), 1<<20); err == nil || !strings.Contains(err.Error(), "more than one batch") {
+	if _, err := DecodeParameters(t.Context(), b.Bytes(), 1<<20); err == nil || !strings.Contains(err.Error(), "more than one batch") {
 		t.Errorf("two batches: error %v, want more than one batch", err)
 	}
 }

@@ -1,0 +1,100 @@
+package tables
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/tables/internal/icecat"
+)
+
+// TestTooManyColumns checks that a table cannot get more columns than a fold can write, and that a table with almost as
+// many can be folded. Long names make the limit low.
+func TestTooManyColumns(t *testing.T) {
+	t.Parallel()
+	s := mustOpen(t, t.TempDir(), &Options{Tail: partd.NewDict(), FoldAge: -1})
+	wide := func(n int) array.RecordReader {
+		fields := make([]arrow.Field, n)
+		for i := range fields {
+			fields[i] = arrow.Field{Name: fmt.Sprintf("%s%d", strings.Repeat("x", 10_000), i), Type: arrow.PrimitiveTypes.Int8, Nullable: true}
+		}
+		b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema(fields, nil))
+		for _, f := range b.Fields() {
+			f.AppendEmptyValue()
+		}
+		return oneBatch(b.NewRecordBatch())
+	}
+	for _, mode := range []PutMode{PutAppend, PutReplace, PutError} {
+		_, err := s.Bucket("").Table("t").Put(t.Context(), wide(100), mode, nil)
+		if !errors.As(err, new(*ArgumentError)) || !strings.Contains(err.Error(), "the 100 columns are too many") {
+			t.Errorf("put with mode %v of 100 columns with long names: error %v, want an ArgumentError", mode, err)
+		}
+	}
+	b := s.Bucket("")
+	if _, err := b.Table("t").Put(t.Context(), wide(95), PutAppend, nil); err != nil {
+		t.Fatal(err)
+	}
+	var changes []ColumnChange
+	for i := range 4 {
+		changes = append(changes, ColumnChange{Op: AddColumn, Column: fmt.Sprintf("%s%d", strings.Repeat("y", 10_000), i), Type: "int64"})
+	}
+	if err := b.Table("t").Evolve(t.Context(), changes...); !errors.As(err, new(*ArgumentError)) {
+		t.Errorf("4 more columns: error %v, want an ArgumentError", err)
+	}
+	if r, err := s.Fold(t.Context(), nil); r.Rows != 1 || err != nil {
+		t.Errorf("Fold = %d rows, error %v; want 1 row", r.Rows, err)
+	}
+}
+
+// TestUnfoldableTable checks that a table that cannot be folded, which an earlier version can have left, hinders neither
+// other tables nor Close.
+func TestUnfoldableTable(t *testing.T) {
+	t.Parallel()
+	s := mustOpen(t, t.TempDir(), &Options{Tail: partd.NewDict(), FoldAge: -1})
+	for _, bucket := range []string{"a", "b"} {
+		for _, name := range []string{"bad", "good"} {
+			if bucket == "b" && name == "bad" {
+				continue
+			}
+			mustPut(t, s.Bucket(bucket), name, PutAppend, 1)
+		}
+	}
+	if _, err := s.Fold(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	cur, err := s.cat.Load(t.Context(), namespaceOf("a"), "bad")
+	if err != nil {
+		t.Fatal(err)
+	}
+	meta, err := table.UpdateTableMetadata(cur.Metadata(), []table.Update{table.NewSetPropertiesUpdate(iceberg.Properties{table.DefaultWriteMetricsModeKey: "x"})}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.cat.Commit(t.Context(), nil, &icecat.Change{Namespace: namespaceOf("a"), Name: "bad", Base: cur, New: meta, IOs: []*icecat.FileIO{s.cat.NewIO()}}); err != nil {
+		t.Fatal(err)
+	}
+	mustPut(t, s.Bucket("a"), "bad", PutAppend, 2)
+	mustPut(t, s.Bucket("a"), "good", PutAppend, 2)
+	mustPut(t, s.Bucket("b"), "good", PutAppend, 2)
+	if r, err := s.Fold(t.Context(), nil); r.Rows != 2 || err == nil || !strings.Contains(err.Error(), `fold "bad" in bucket "a"`) {
+		t.Errorf("Fold = %d rows, error %v; want 2 rows, and an error about the table bad", r.Rows, err)
+	}
+	if _, err := s.Bucket("b").Snapshot(t.Context(), "s"); err != nil {
+		t.Errorf("a snapshot of the other bucket: %v", err)
+	}
+	if _, err := s.Bucket("a").Snapshot(t.Context(), "s"); err == nil || !strings.Contains(err.Error(), `"bad"`) {
+		t.Errorf("a snapshot of the table's bucket: error %v, want one that names the table", err)
+	}
+	wantRows(t, s.Bucket("a"), "bad", 1, 2)
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,77 @@
+package definition
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
+)
+
+// MaxFieldID is the highest ID of a column. Iceberg reserves higher ones.
+const MaxFieldID = math.MaxInt32 - 200
+
+var metricsMode = regexp.MustCompile(`^\s*(?i:none|counts|full|truncate\([0-9]{0,8}[1-9][0-9]{0,8}\))\s*$`)
+
+// CheckFoldable returns an error if a change of the metadata has definitions that files of the table cannot contain, such
+// as too many columns: later folds would fail. old is the metadata before the change, or nil.
+func CheckFoldable(old, changed table.Metadata) error {
+	const maxHeader = 1<<20 - 1<<16 // bytes; a value in a manifest's header has at most 1 MiB, and folds can make columns optional
+	for k, v := range changed.Properties() {
+		isMode := k == table.DefaultWriteMetricsModeKey || strings.HasPrefix(k, table.MetricsModeColumnConfPrefix+".")
+		isCodec := k == table.MetadataCompressionKey
+		if isMode && !metricsMode.MatchString(v) || isCodec && !slices.Contains([]string{"none", "gzip", "zstd"}, v) {
+			if was, isSet := properties(old)[k]; !isSet || was != v {
+				return &ArgumentError{fmt.Errorf("the property %q has the invalid value %.40q", k, v)}
+			}
+		}
+	}
+	columns, spec, order := changed.CurrentSchema(), changed.PartitionSpec(), changed.SortOrder()
+	if old != nil {
+		oldSpec, oldOrder := old.PartitionSpec(), old.SortOrder()
+		if old.CurrentSchema().Equals(columns) && old.CurrentSchema().ID == columns.ID && old.LastColumnID() == changed.LastColumnID() &&
+			oldSpec.Equals(spec) && oldOrder.OrderID() == order.OrderID() {
+			return nil
+		}
+	}
+	byID, err := iceberg.IndexByID(columns)
+	if err != nil {
+		return err
+	}
+	ids := append(slices.Collect(maps.Keys(byID)), max(1, changed.LastColumnID()))
+	fields := []iceberg.PartitionField{}
+	for _, f := range spec.Fields() {
+		fields = append(fields, f)
+		ids = append(ids, f.FieldID)
+	}
+	if low, high := slices.Min(ids), slices.Max(ids); low < 1 || high > MaxFieldID {
+		return &ArgumentError{fmt.Errorf("the columns or partition fields of the table have ids from %d to %d: Iceberg allows ids from 1 to %d", low, high, MaxFieldID)}
+	}
+	for name, id := range map[string]int{"schema": columns.ID, "partition spec": spec.ID(), "sort order": order.OrderID()} {
+		if id < 0 || id > math.MaxInt32 {
+			return &ArgumentError{fmt.Errorf("the %s has the id %d: Iceberg allows ids from 0 to %d", name, id, math.MaxInt32)}
+		}
+	}
+	for name, v := range map[string]any{"columns": columns, "partition fields": fields} {
+		b, err := json.Marshal(v)
+		if err != nil {
+			return err
+		}
+		if len(b) > maxHeader {
+			return &ArgumentError{fmt.Errorf("the %d columns are too many: the description of the table's %s takes %d bytes, and Iceberg's manifests can contain %d: use fewer columns, shorter names, or several tables", columns.NumFields(), name, len(b), maxHeader)}
+		}
+	}
+	return nil
+}
+
+func properties(meta table.Metadata) iceberg.Properties {
+	if meta == nil {
+		return nil
+	}
+	return meta.Properties()
+}
