@@ -11,11 +11,15 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/adminhttp"
 	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/internal/namespaces"
 	"github.com/go-partd/partd/logstore"
 	"github.com/go-partd/partd/remote"
 )
+
+// filesOfStore is the number of files that a store with little data has open.
+const filesOfStore = 64
 
 // serve runs the server until ctx ends, an authorized client ends it, or it fails.
 func serve(ctx context.Context, c *config, s streams) (err error) {
@@ -34,6 +38,7 @@ func serve(ctx context.Context, c *config, s streams) (err error) {
 			_ = l.Close() // usually fails, because ServeWith has closed the listener
 		}
 	}()
+	cliutil.WarnFileLimit(log, c.MaxConnections, adminhttp.MaxConnections+filesOfStore)
 	adminServer := &admin{started: time.Now()}
 	if c.http != "" {
 		l, err := listenAdmin(c)
