@@ -28,7 +28,20 @@ func serve(ctx context.Context, c *config, s streams) (err error) {
 	if err != nil {
 		return err
 	}
-	defer reloadOnHangup(func() { a.reload(log) })()
+	var audit *auditLog
+	if c.auditLog != "" {
+		if audit, err = newAuditLog(c.auditLog, s.err, log); err != nil {
+			return fmt.Errorf("--audit-log: %w", err)
+		}
+		defer audit.close()
+		c.Audit = audit.record
+	}
+	defer reloadOnHangup(func() {
+		a.reload(log)
+		if audit != nil {
+			audit.reopen.Store(true)
+		}
+	})()
 	listeners, err := listen(c, a)
 	if err != nil {
 		return err
