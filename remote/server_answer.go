@@ -50,7 +50,7 @@ type allowance struct {
 	account   *account
 	ctx       context.Context
 	total     int64 // bytes charged to the account
-	continues bool  // the answer is a page of an open handle, which frees its memory only after the last page
+	continues bool  // the answer is a page of an open handle that uses much memory until its last page
 	initial   int64 // minimum size of the first raise, in bytes, so that no answer holds a little memory while it waits for more
 }
 

@@ -245,9 +245,11 @@ func (h *handles) read(a *answer, id, pageNumber uint64) error {
 	n.timer.Reset(handleIdle)
 	h.table.markUsed(n, true, handleIdle) // prevent eviction during the read
 	n.lastPage = pageNumber
-	// The handle's memory is already charged. A reader that waits for a handle may hold the rest of
-	// the memory, so this page must not wait for memory behind requests for new readers.
-	a.initial, a.continues = int64(a.pageSize+a.pageSize/2), true
+	if n.bytes > int64(a.pageSize) {
+		// Few such handles fit in memory, and theirs is already charged. Readers that wait for a
+		// handle may hold the rest, so this page must not wait for memory behind new readers.
+		a.initial, a.continues = int64(a.pageSize+a.pageSize/2), true
+	}
 	more, err := n.nextPage(a)
 	h.table.markUsed(n, true, 0)
 	if more && err == nil {

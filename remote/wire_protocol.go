@@ -97,7 +97,7 @@ type request struct {
 
 	// The fields below are the server's.
 	arrived         time.Time
-	user, namespace string // those of the connection at the arrival, for the audit log
+	user, namespace string // the connection's at the arrival, for the audit log
 	received, keys  int64  // number of bytes and of keys
 }
 

@@ -89,7 +89,7 @@ func TestManyConnections(t *testing.T) {
 	}
 	r, err := http.Get("http://" + l.Addr().String() + "/healthz")
 	if err != nil || r.StatusCode != 200 {
-		t.Fatalf("GET /healthz beside idle connections = %v, %v, want 200", r, err)
+		t.Fatalf("GET /healthz with many idle connections = %v, %v, want 200", r, err)
 	}
 	_ = r.Body.Close()
 	stillOpen := 0

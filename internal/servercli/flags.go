@@ -70,7 +70,7 @@ func (c *config) add(cmd *cobra.Command) {
 	fl.BoolVar(&c.pprof, "pprof", false, "also serve Go's profiles, at /debug/pprof/ of --http")
 	fl.BoolVar(&c.withStdin, "exit-on-stdin-close", false, "exit as on SIGTERM when standard input is closed: for a program that starts its own server")
 	fl.StringVar(&c.logFormat, "log-format", "text", "`FORMAT` of the log on standard error: text or json")
-	fl.StringVar(&c.auditLog, "audit-log", "", "`FILE` to which a line of JSON is appended for each request, opened again on SIGHUP; - is standard error (default: off)")
+	fl.StringVar(&c.auditLog, "audit-log", "", "`FILE` of the audit log, a line of JSON for each request, opened again on SIGHUP; - is standard error (default: off)")
 	fl.BoolVar(&c.exposeHTTP, "http-exposed", false, "let --http listen beyond this machine, as probes of Kubernetes need; others there can see what the server does, but not the data")
 	values := map[string][]string{
 		"listen": {defaultListen, "tls://", "ipc:///"}, "store": {"log:", "file:", "buffer+file:", "mem:"}, "log-format": {"text", "json"},
