@@ -12,11 +12,13 @@ import (
 	"github.com/go-partd/partd/compress"
 )
 
-// TestReadersShareLittleMemory checks that several clients of one peer finish reading and writing long values, although
+// TestReadersShareLittleMemory checks that several clients, of one peer or of several, finish reading and writing long values, although
 // the memory suffices for only two or three readers of compressed values at a time.
 func TestReadersShareLittleMemory(t *testing.T) {
-	for _, format := range []compress.Format{compress.Zstd, compress.LZ4, compress.Snappy} {
-		t.Run(string(format), func(t *testing.T) {
+	for name, format := range map[string]compress.Format{
+		"zstd": compress.Zstd, "lz4": compress.LZ4, "snappy": compress.Snappy, "zstd, six peers": compress.Zstd,
+	} {
+		t.Run(name, func(t *testing.T) {
 			store, err := compress.New(stores["log"](t), format, nil)
 			must(t, err)
 			s, url := serve(t, store, &ServerOptions{Memory: 32 << 20, MaxMessage: 8 << 20})
@@ -24,7 +26,12 @@ func TestReadersShareLittleMemory(t *testing.T) {
 			defer cancel()
 			errs := make(chan error, 6)
 			for i := range cap(errs) {
-				c := dial(t, url, nil)
+				var c *Client
+				if name == string(format) {
+					c = dial(t, url, nil)
+				} else {
+					c = dialFrom(t, url, fmt.Sprint("127.0.0.", i+2))
+				}
 				read := func() error {
 					key, piece := fmt.Sprint("k", i), bytes.Repeat([]byte{byte(i), 1, 2}, 1<<20)
 					for n := range 3 {

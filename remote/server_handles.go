@@ -108,7 +108,11 @@ func (t *handleTable) admit(ctx context.Context, n *handle) error {
 			if ok {
 				break
 			}
-			if t.evict(t.leastUsed(l.heaviest(full, s, 1), s)) {
+			owner, requester := l.heaviest(full, s, 1), s
+			if l.hasOneHandle(owner) && time.Since(begin) < t.patience/2 {
+				requester = owner // a peer's only handle is evicted like one of the requester's own: if it is idle
+			}
+			if t.evict(t.leastUsed(owner, requester)) {
 				continue
 			}
 		}
