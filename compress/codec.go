@@ -1,6 +1,7 @@
 package compress
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -12,8 +13,9 @@ type codec interface {
 	// encode nor decode retains its arguments or result.
 	encode(dst, src []byte) ([]byte, error)
 	// decode appends the decompressed content of a piece to dst. It allocates at most the
-	// memory that the piece can fill, and not much more than the codec's limit.
-	decode(dst, content []byte) ([]byte, error)
+	// memory that the piece can fill, and not much more than the codec's limit. It stops when ctx
+	// ends, except within a Snappy block, which the library decodes as a whole.
+	decode(ctx context.Context, dst, content []byte) ([]byte, error)
 	// measure returns the decompressed size according to the header of a compressed piece
 	// of total bytes, or unknownSize. header must hold the first headBytes bytes of the
 	// piece, or all of it.

@@ -1,6 +1,7 @@
 package compress
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/frame"
+	"github.com/go-partd/partd/internal/canceled"
 )
 
 // corruptError returns the error for damage in the frame at offset of a stored value.
@@ -16,6 +18,14 @@ func (s *Store) corruptError(op, key string, offset int64, err error) error {
 	return &partd.Error{Op: op, Key: key, HasKey: true, Path: s.name(), Err: &partd.CorruptError{
 		Path: "the value, stored in frames of " + string(s.format) + ",", Offset: offset, Err: err,
 	}}
+}
+
+// endedError returns an error if ctx has ended.
+func (s *Store) endedError(ctx context.Context, op, key string) error {
+	if err := canceled.Err(ctx); err != nil {
+		return &partd.Error{Op: op, Key: key, HasKey: true, Path: s.name(), Err: err}
+	}
+	return nil
 }
 
 func (s *Store) decompress(ctx context.Context, op string, keys []string, stored [][]byte) ([][]byte, error) {
@@ -26,7 +36,7 @@ func (s *Store) decompress(ctx context.Context, op string, keys []string, stored
 	values := make([][]byte, len(stored))
 	workers := min(len(stored), total/shareBytes, runtime.GOMAXPROCS(0))
 	err := s.parallelDo(ctx, op, workers, len(stored), func(_, i int) (err error) {
-		values[i], err = s.decompressValue(op, keys[i], stored[i])
+		values[i], err = s.decompressValue(ctx, op, keys[i], stored[i])
 		return err
 	})
 	if err != nil {
@@ -35,8 +45,8 @@ func (s *Store) decompress(ctx context.Context, op string, keys []string, stored
 	return values, nil
 }
 
-func (s *Store) decompressValue(op, key string, stored []byte) ([]byte, error) {
-	size, err := s.claimedSize(op, key, stored)
+func (s *Store) decompressValue(ctx context.Context, op, key string, stored []byte) ([]byte, error) {
+	size, err := s.claimedSize(ctx, op, key, stored)
 	if err != nil {
 		return nil, err
 	}
@@ -44,8 +54,8 @@ func (s *Store) decompressValue(op, key string, stored []byte) ([]byte, error) {
 	// hold more.
 	const typicalRatio = 32
 	value := make([]byte, 0, min(size, typicalRatio*int64(len(stored))))
-	err = s.eachPiece(op, key, stored, func(content []byte) (err error) {
-		value, err = s.codec.decode(value, content)
+	err = s.eachPiece(ctx, op, key, stored, func(content []byte) (err error) {
+		value, err = s.codec.decode(ctx, value, content)
 		return err
 	})
 	if err != nil {
@@ -56,8 +66,8 @@ func (s *Store) decompressValue(op, key string, stored []byte) ([]byte, error) {
 
 // claimedSize returns the sum of the decompressed sizes in the headers of a value's pieces. Pieces
 // without a size count as 0. It returns an error unless all frames are whole.
-func (s *Store) claimedSize(op, key string, stored []byte) (size int64, err error) {
-	err = s.eachPiece(op, key, stored, func(content []byte) error {
+func (s *Store) claimedSize(ctx context.Context, op, key string, stored []byte) (size int64, err error) {
+	err = s.eachPiece(ctx, op, key, stored, func(content []byte) error {
 		n, err := s.codec.measure(content[:min(headBytes, len(content))], int64(len(content)))
 		size += max(n, 0) // unknownSize is negative
 		return err
@@ -66,7 +76,7 @@ func (s *Store) claimedSize(op, key string, stored []byte) (size int64, err erro
 }
 
 // eachPiece calls f for the content of each frame of a stored value.
-func (s *Store) eachPiece(op, key string, stored []byte, f func(content []byte) error) error {
+func (s *Store) eachPiece(ctx context.Context, op, key string, stored []byte, f func(content []byte) error) error {
 	offset := int64(0)
 	for content, err := range frame.Split(stored) {
 		switch {
@@ -77,6 +87,9 @@ func (s *Store) eachPiece(op, key string, stored []byte, f func(content []byte) 
 			if err = f(content); err != nil {
 				err = pieceError(len(content), err)
 			}
+		}
+		if err := s.endedError(ctx, op, key); err != nil {
+			return err
 		}
 		if err != nil {
 			return s.corruptError(op, key, offset, err)
@@ -110,10 +123,10 @@ type valueReader struct {
 
 // start prepares r for reading another value. next returns the value's stored bytes, part by part,
 // as source.next does.
-func (r *valueReader) start(op, key string, next func() ([]byte, error)) {
+func (r *valueReader) start(ctx context.Context, op, key string, next func() ([]byte, error)) {
 	r.stop()
 	r.op, r.key, r.err = op, key, nil
-	r.source = source{next: next, joined: r.source.joined[:0]}
+	r.source = source{ctx: ctx, next: next, joined: r.source.joined[:0]}
 }
 
 func (r *valueReader) stop() {
@@ -136,7 +149,7 @@ func (r *valueReader) nextPiece() error {
 	header, err := r.peek(frame.HeaderLen)
 	switch {
 	case err != nil:
-		return err
+		return cmp.Or(r.store.endedError(r.ctx, r.op, r.key), err)
 	case len(header) == 0:
 		return io.EOF
 	case len(header) < frame.HeaderLen:
@@ -161,8 +174,12 @@ func (r *valueReader) corruptError(err error) error {
 }
 
 // readError returns the error for a failure to decompress the current piece: the error of
-// the underlying store if reading failed, and a corruptError otherwise.
+// the context if it has ended, the error of the underlying store if reading failed, and a
+// corruptError otherwise.
 func (r *valueReader) readError(err error) error {
+	if err := r.store.endedError(r.ctx, r.op, r.key); err != nil {
+		return err
+	}
 	switch {
 	case r.source.err != nil:
 		return r.source.err
@@ -190,7 +207,7 @@ func (r *valueReader) openPiece() error {
 	if err != nil {
 		return r.readError(err)
 	}
-	if r.buffer, err = r.store.codec.decode(r.buffer[:0], content); err != nil {
+	if r.buffer, err = r.store.codec.decode(r.ctx, r.buffer[:0], content); err != nil {
 		return r.readError(err)
 	}
 	r.skip(int(r.pieceLen))
@@ -220,6 +237,9 @@ func (r *valueReader) readAhead() error {
 
 // Read reads the decompressed value.
 func (r *valueReader) Read(dst []byte) (int, error) {
+	if r.err == nil {
+		r.err = r.store.endedError(r.ctx, r.op, r.key)
+	}
 	for len(dst) > 0 && r.err == nil {
 		switch {
 		case len(r.undelivered) > 0:
@@ -243,7 +263,10 @@ func (r *valueReader) Read(dst []byte) (int, error) {
 // readStream reads from r.stream. At the end or on failure, readStream closes the stream. It sets
 // r.err only on failure.
 func (r *valueReader) readStream(dst []byte) int {
-	n, err := r.stream.Read(dst)
+	n, err := 0, canceled.Err(r.ctx)
+	if err == nil {
+		n, err = r.stream.Read(dst)
+	}
 	r.delivered += int64(n)
 	switch {
 	case r.delivered > r.store.limit:

@@ -81,7 +81,7 @@ func fuzzDecode(f *testing.F, format Format, newStdReader func(io.Reader) (io.Re
 				t.Fatal("a valid piece before or after the arbitrary one was decoded wrongly")
 			}
 		}
-		decoded, err := s.codec.decode(nil, goodPiece)
+		decoded, err := s.codec.decode(t.Context(), nil, goodPiece)
 		if err != nil || !bytes.Equal(decoded, good) {
 			t.Fatalf("decoding a valid piece after the arbitrary one = %d bytes, %v, want the valid data", len(decoded), err)
 		}

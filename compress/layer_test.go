@@ -153,7 +153,7 @@ func TestApply(t *testing.T) {
 			continue
 		}
 		for i, e := range r.op.Entries {
-			value, err := s.decompressValue("test", e.Key, e.Value)
+			value, err := s.decompressValue(t.Context(), "test", e.Key, e.Value)
 			if err != nil || e.Key != op.Entries[i].Key || !bytes.Equal(value, op.Entries[i].Value) {
 				t.Errorf("Apply(%+v): entry %d has the key %q and decompresses to %d bytes, %v, want the original entry", op, i, e.Key, len(value), err)
 			}
@@ -320,7 +320,7 @@ func TestLevels(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, err := s.codec.decode(nil, piece)
+			got, err := s.codec.decode(t.Context(), nil, piece)
 			if err != nil || !bytes.Equal(got, value) {
 				t.Errorf("%s, level %d: decoding returned %d bytes, error %v; want the %d encoded bytes", format, level, len(got), err, len(value))
 			}

@@ -2,6 +2,7 @@ package compress
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -62,12 +63,12 @@ func (c *lz4Codec) encode(dst, src []byte) ([]byte, error) {
 	return out.Bytes(), err
 }
 
-func (c *lz4Codec) decode(dst, content []byte) ([]byte, error) {
+func (c *lz4Codec) decode(ctx context.Context, dst, content []byte) ([]byte, error) {
 	claimed, err := c.measure(content, int64(len(content)))
 	if err != nil {
 		return dst, err
 	}
-	return c.decodeStream(dst, content, claimed)
+	return c.decodeStream(ctx, dst, content, claimed)
 }
 
 // measure reads the header: magic number, flags, block size, content size if a flag is set.

@@ -22,16 +22,16 @@ func (s *Store) getWindow() *[]byte {
 	return new(make([]byte, 0, windowBytes))
 }
 
-// Open returns a reader of the decompressed value.
+// Open returns a reader of the decompressed value. The reader fails once ctx ends.
 func (s *Store) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	inner, err := partd.Open(ctx, s.innerStore(), key)
 	if err != nil {
 		return nil, err
 	}
-	return s.newReader("open", key, inner), nil
+	return s.newReader(ctx, "open", key, inner), nil
 }
 
-func (s *Store) newReader(op, key string, inner io.ReadCloser) *openReader {
+func (s *Store) newReader(ctx context.Context, op, key string, inner io.ReadCloser) *openReader {
 	o := &openReader{inner: inner, window: s.getWindow()}
 	o.value.store = s
 	window := (*o.window)[:windowBytes]
@@ -46,7 +46,7 @@ func (s *Store) newReader(op, key string, inner io.ReadCloser) *openReader {
 			}
 		}
 	}
-	o.value.start(op, key, o.nextWindow)
+	o.value.start(ctx, op, key, o.nextWindow)
 	return o
 }
 
@@ -74,7 +74,7 @@ func (o *openReader) Rewind() error {
 	if err := inner.Rewind(); err != nil {
 		return err
 	}
-	o.value.start(o.value.op, o.value.key, o.nextWindow)
+	o.value.start(o.value.ctx, o.value.op, o.value.key, o.nextWindow)
 	return nil
 }
 
@@ -100,12 +100,13 @@ func (o *openReader) Close() error {
 }
 
 type scan struct {
+	ctx   context.Context
 	keys  *scanread.Reader
 	value valueReader
 }
 
-func (s *Store) newScan(stored iter.Seq2[partd.Chunk, error]) (c *scan, stop func()) {
-	c = &scan{}
+func (s *Store) newScan(ctx context.Context, stored iter.Seq2[partd.Chunk, error]) (c *scan, stop func()) {
+	c = &scan{ctx: ctx}
 	c.value.store = s
 	c.keys, stop = scanread.New(stored, s.name())
 	return c, stop
@@ -116,7 +117,7 @@ func (s *Store) newScan(stored iter.Seq2[partd.Chunk, error]) (c *scan, stop fun
 func (c *scan) nextKey(op string) error {
 	err := c.keys.Next()
 	if err == nil {
-		c.value.start(op, c.keys.Key, c.keys.Data)
+		c.value.start(c.ctx, op, c.keys.Key, c.keys.Data)
 	}
 	return err
 }
@@ -124,17 +125,17 @@ func (c *scan) nextKey(op string) error {
 // Scan yields the chunks of all decompressed values. A chunk's data is valid until the
 // next iteration. Scan uses 384 KiB of memory, and the memory for decompressing one piece.
 func (s *Store) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
-	return s.decompressedChunks(partd.Scan(ctx, s.innerStore()))
+	return s.decompressedChunks(ctx, partd.Scan(ctx, s.innerStore()))
 }
 
 // ScanPart is Scan for the keys of one of several parts; see [partd.ScanPart].
 func (s *Store) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.Chunk, error] {
-	return s.decompressedChunks(partd.ScanPart(ctx, s.innerStore(), part, parts))
+	return s.decompressedChunks(ctx, partd.ScanPart(ctx, s.innerStore(), part, parts))
 }
 
-func (s *Store) decompressedChunks(stored iter.Seq2[partd.Chunk, error]) iter.Seq2[partd.Chunk, error] {
+func (s *Store) decompressedChunks(ctx context.Context, stored iter.Seq2[partd.Chunk, error]) iter.Seq2[partd.Chunk, error] {
 	return func(yield func(partd.Chunk, error) bool) {
-		c, stop := s.newScan(stored)
+		c, stop := s.newScan(ctx, stored)
 		defer stop()
 		defer c.value.stop()
 		current, ahead := s.getWindow(), s.getWindow()
@@ -204,7 +205,7 @@ func (c *scan) fill(buf []byte) ([]byte, error) {
 // values if the format is Zlib, Gzip or BZ2, because these do not store the sizes.
 func (s *Store) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 	return func(yield func(partd.KeyInfo, error) bool) {
-		c, stop := s.newScan(partd.Scan(ctx, s.innerStore()))
+		c, stop := s.newScan(ctx, partd.Scan(ctx, s.innerStore()))
 		defer stop()
 		defer c.value.stop()
 		scratch := s.getWindow()

@@ -2,6 +2,7 @@ package compress
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
@@ -102,24 +103,24 @@ func (c *s2Codec) encodeBlock(dst, block []byte) []byte {
 
 // decode handles only the chunk types that encode writes. If it finds another type, or damage, the
 // library reads the whole piece again.
-func (c *s2Codec) decode(dst, content []byte) ([]byte, error) {
+func (c *s2Codec) decode(ctx context.Context, dst, content []byte) ([]byte, error) {
 	claimed, err := c.measure(content[:min(headBytes, len(content))], int64(len(content)))
 	if err != nil {
 		return dst, err
 	}
-	if out, ok := c.decodeChunks(dst, content[len(s2Identifier):], int(claimed)); ok {
+	if out, ok := c.decodeChunks(ctx, dst, content[len(s2Identifier):], int(claimed)); ok {
 		return out, nil
 	}
-	return c.decodeStream(dst, content, claimed)
+	return c.decodeStream(ctx, dst, content, claimed)
 }
 
 // decodeChunks appends the data of all chunks to dst. It returns false unless all chunks
-// are valid and together hold exactly remaining bytes of data.
-func (c *s2Codec) decodeChunks(dst, chunks []byte, remaining int) ([]byte, bool) {
+// are valid and together hold exactly remaining bytes of data, and ctx is active.
+func (c *s2Codec) decodeChunks(ctx context.Context, dst, chunks []byte, remaining int) ([]byte, bool) {
 	if chunks[0] == s2Length {
 		chunks = chunks[s2HeaderLen+8+s2ChecksumLen:]
 	}
-	for len(chunks) >= s2HeaderLen+s2ChecksumLen && chunks[0] <= s2Plain {
+	for len(chunks) >= s2HeaderLen+s2ChecksumLen && chunks[0] <= s2Plain && ctx.Err() == nil {
 		isPlain := chunks[0] == s2Plain
 		end := s2HeaderLen + s2BodyLen(chunks)
 		if end < s2HeaderLen+s2ChecksumLen || end > len(chunks) {

@@ -1,6 +1,7 @@
 package compress
 
 import (
+	"context"
 	"fmt"
 	"slices"
 
@@ -31,7 +32,7 @@ func (c snappyCodec) encode(dst, src []byte) ([]byte, error) {
 	return dst[:n+len(s2.EncodeSnappy(dst[n:n+maxLen], src))], nil
 }
 
-func (c snappyCodec) decode(dst, content []byte) ([]byte, error) {
+func (c snappyCodec) decode(_ context.Context, dst, content []byte) ([]byte, error) {
 	n, err := c.measure(content, int64(len(content)))
 	if err != nil {
 		return dst, err
@@ -74,8 +75,8 @@ func newBlosc(o *Options, limit int64) (codec, error) {
 
 func (c bloscCodec) encode(dst, src []byte) ([]byte, error) { return c.encoder.Append(dst, src) }
 
-func (c bloscCodec) decode(dst, content []byte) ([]byte, error) {
-	return c.decoder.Append(dst, content)
+func (c bloscCodec) decode(ctx context.Context, dst, content []byte) ([]byte, error) {
+	return c.decoder.AppendContext(ctx, dst, content)
 }
 
 func (c bloscCodec) measure(header []byte, total int64) (int64, error) {

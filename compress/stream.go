@@ -1,17 +1,22 @@
 package compress
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"slices"
 	"sync"
+
+	"github.com/go-partd/partd/internal/canceled"
 )
 
 // source reads the stored bytes of one value.
 type source struct {
+	ctx    context.Context        // its end ends the reading
 	next   func() ([]byte, error) // returns more bytes, valid until the next call, or io.EOF
 	buf    []byte                 // bytes from next that have not been read
 	joined []byte                 // memory for buf if its bytes came from several calls of next
+	copied int64                  // bytes copied to joined so far, for tests
 	offset int64                  // offset of buf in the value
 	err    error                  // error that next returned, except io.EOF
 	atEnd  bool                   // next has returned io.EOF
@@ -35,6 +40,9 @@ func (s *source) fetch() ([]byte, error) {
 	case s.atEnd:
 		return nil, io.EOF
 	}
+	if s.err = canceled.Err(s.ctx); s.err != nil {
+		return nil, s.err
+	}
 	data, err := s.next()
 	switch {
 	case err == io.EOF:
@@ -48,20 +56,30 @@ func (s *source) fetch() ([]byte, error) {
 // peek returns the next n bytes without skipping them, or fewer at the end of the value.
 // Memory grows only as bytes arrive, because a damaged header can claim any length.
 func (s *source) peek(n int) ([]byte, error) {
+	if len(s.buf) < n {
+		s.join(s.joined[:0], s.buf) // correct even if buf is a part of joined
+	}
 	for len(s.buf) < n {
-		s.joined = append(s.joined[:0], s.buf...) // correct even if buf is a part of joined
 		data, err := s.fetch()
 		if err == io.EOF {
-			s.buf = s.joined
 			break
 		}
 		if err != nil {
 			return nil, err
 		}
-		s.joined = append(s.joined, data...)
-		s.buf = s.joined
+		s.join(s.buf, data)
 	}
 	return s.buf[:min(n, len(s.buf))], nil
+}
+
+// join sets buf to head, which is a part of joined, and a copy of tail.
+func (s *source) join(head, tail []byte) {
+	s.copied += int64(len(tail))
+	if cap(head) < len(head)+len(tail) {
+		s.copied += int64(len(head))
+	}
+	s.joined = append(head, tail...)
+	s.buf = s.joined
 }
 
 func (s *source) skip(n int) {
@@ -220,19 +238,19 @@ func (d *stream) release() {
 func (s *streamer) measure([]byte, int64) (int64, error) { return unknownSize, nil }
 
 // decode implements codec.decode for formats whose header does not store the size.
-func (s *streamer) decode(dst, content []byte) ([]byte, error) {
-	return s.decodeStream(dst, content, unknownSize)
+func (s *streamer) decode(ctx context.Context, dst, content []byte) ([]byte, error) {
+	return s.decodeStream(ctx, dst, content, unknownSize)
 }
 
 // decodeStream appends the decompressed piece content to dst. claimed is the result of measure.
-func (s *streamer) decodeStream(dst, content []byte, claimed int64) ([]byte, error) {
-	src := source{buf: content, atEnd: true}
+func (s *streamer) decodeStream(ctx context.Context, dst, content []byte, claimed int64) ([]byte, error) {
+	src := source{ctx: ctx, buf: content, atEnd: true}
 	r, err := s.stream(&piece{source: &src, remaining: int64(len(content))}, claimed)
 	if err != nil {
 		return dst, err
 	}
 	defer r.Close()
-	return readPiece(dst, r, s.limit)
+	return readPiece(ctx, dst, r, s.limit)
 }
 
 const chunkBytes = 64 << 10 // size of the chunks of readPiece
@@ -240,11 +258,14 @@ const chunkBytes = 64 << 10 // size of the chunks of readPiece
 // readPiece appends the content of r to dst. It returns an error if the content exceeds
 // limit bytes. To grow dst only once, it collects the bytes after the first chunkBytes in
 // separate chunks, and copies them to dst at the end.
-func readPiece(dst []byte, r io.Reader, limit int64) ([]byte, error) {
+func readPiece(ctx context.Context, dst []byte, r io.Reader, limit int64) ([]byte, error) {
 	start, total := len(dst), int64(0)
 	var chunks [][]byte
 	chunk, inDst := dst, true
 	for {
+		if err := canceled.Err(ctx); err != nil {
+			return dst[:start], err
+		}
 		if len(chunk) == cap(chunk) {
 			if inDst && total < chunkBytes {
 				chunk = slices.Grow(chunk, int(max(1<<10, 3*total)))

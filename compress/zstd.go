@@ -2,6 +2,7 @@ package compress
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -27,6 +28,9 @@ const (
 	// block of 128 KiB takes at least 4 bytes.
 	zstdRatio   = 128 << 10 / 4
 	zstdUnsized = 256 // maximum content length of frames that encode writes without a size
+	// zstdWhole is the maximum decompressed size of a piece that one call of the library decodes. The
+	// call does not stop when a context ends.
+	zstdWhole = 32 << 20
 )
 
 func newZstd(o *Options, limit int64) (codec, error) {
@@ -57,7 +61,7 @@ func (c *zstdCodec) encode(dst, src []byte) ([]byte, error) {
 	return encoder.EncodeAll(src, dst), nil
 }
 
-func (c *zstdCodec) decode(dst, content []byte) ([]byte, error) {
+func (c *zstdCodec) decode(ctx context.Context, dst, content []byte) ([]byte, error) {
 	claimed, err := c.measure(content, int64(len(content)))
 	if err != nil {
 		return dst, err
@@ -65,6 +69,9 @@ func (c *zstdCodec) decode(dst, content []byte) ([]byte, error) {
 	capacity := int(claimed)
 	if claimed == unknownSize {
 		capacity = int(min(zstdUnsized, c.limit))
+	}
+	if capacity > zstdWhole {
+		return c.decodeStream(ctx, slices.Grow(dst, capacity), content, claimed)
 	}
 	decoder, err := c.decoder()
 	if err != nil {
@@ -76,7 +83,7 @@ func (c *zstdCodec) decode(dst, content []byte) ([]byte, error) {
 	dst = slices.Grow(dst, capacity)
 	out, err := decoder.DecodeAll(content, dst[start:start:start+capacity])
 	if claimed == unknownSize && errors.Is(err, zstd.ErrDecoderSizeExceeded) {
-		return c.decodeStream(dst, content, claimed)
+		return c.decodeStream(ctx, dst, content, claimed)
 	}
 	if err != nil {
 		return dst, zstdError(err)

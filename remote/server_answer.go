@@ -47,10 +47,11 @@ func (a *answer) parts(r reply) [][]byte {
 
 // allowance is an answer's share of the memory budget.
 type allowance struct {
-	account *account
-	ctx     context.Context
-	total   int64 // bytes charged to the account
-	initial int64 // minimum size of the first raise, in bytes, so that no answer holds a little memory while it waits for more
+	account   *account
+	ctx       context.Context
+	total     int64 // bytes charged to the account
+	continues bool  // the answer is a page of an open handle that uses much memory until its last page
+	initial   int64 // minimum size of the first raise, in bytes, so that no answer holds a little memory while it waits for more
 }
 
 const (
@@ -64,7 +65,7 @@ func (a *allowance) raise(bytes int64) error {
 		return nil
 	}
 	d := finish
-	if a.initial > 0 && a.total == 0 { // the answer holds nothing yet, so it blocks nobody while it waits
+	if a.initial > 0 && a.total == 0 && !a.continues { // the answer holds nothing yet, so it blocks nobody while it waits
 		d = admission
 		if err := a.account.waitPermit.acquire(a.ctx); err != nil {
 			return err

@@ -22,8 +22,10 @@ type handleTable struct {
 	patience time.Duration
 	evicted  atomic.Int64
 
-	mu   sync.Mutex // locked after the mu of a handle
-	open list.List  // of *handle, the least recently used first
+	mu        sync.Mutex // locked after the mu of a handle
+	open      list.List  // of *handle, the least recently used first
+	waiting   list.List  // of *handle, in order of arrival
+	lastGrant time.Time  // when a handle was last admitted
 }
 
 const handlePoll = 50 * time.Millisecond // retry interval while all handles are in use
@@ -87,17 +89,34 @@ func (h *handles) add(ctx context.Context, listing bool, page func(a *answer) (b
 }
 
 // admit adds a handle to the table. At a limit, it evicts an idle handle or waits until one ends.
+// The handles of a tenant are admitted in order of arrival. A handle fails if it has waited longer
+// than the table's patience, and no handle of any tenant was admitted during that time.
 func (t *handleTable) admit(ctx context.Context, n *handle) error {
 	l, s := t.quotas, n.owner.tenant
-	for begin := time.Now(); ; {
-		full, ok := l.tryHandle(s, n.bytes)
-		if ok {
-			break
+	t.mu.Lock()
+	place, begin := t.waiting.PushBack(n), time.Now()
+	t.mu.Unlock()
+	defer func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.waiting.Remove(place)
+	}()
+	for {
+		lastGrant, isNext := t.isNext(place)
+		if isNext {
+			full, ok := l.tryHandle(s, n.bytes)
+			if ok {
+				break
+			}
+			owner, requester := l.heaviest(full, s, 1), s
+			if l.hasOneHandle(owner) && time.Since(begin) < t.patience/2 {
+				requester = owner // a peer's only handle is evicted like one of the requester's own: if it is idle
+			}
+			if t.evict(t.leastUsed(owner, requester)) {
+				continue
+			}
 		}
-		if t.evict(t.leastUsed(l.heaviest(full, s, 1), s)) {
-			continue
-		}
-		if ctx.Err() != nil || time.Since(begin) > t.patience {
+		if ctx.Err() != nil || time.Since(begin) > t.patience && time.Since(lastGrant) > t.patience {
 			return fmt.Errorf("%w: the maximum number of readers and listings is open, and all of them are in use", ErrBusy)
 		}
 		select {
@@ -107,9 +126,23 @@ func (t *handleTable) admit(ctx context.Context, n *handle) error {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	n.lastUsed = time.Now() // not n.opened, because a handle that waited for long must not be evicted at once
+	t.lastGrant = time.Now()
+	n.lastUsed = t.lastGrant // not n.opened, because a handle that waited for long must not be evicted at once
 	n.place = t.open.PushBack(n)
 	return nil
+}
+
+// isNext reports whether no earlier handle of the same tenant waits. It also returns the time of the
+// last admission.
+func (t *handleTable) isNext(place *list.Element) (lastGrant time.Time, isNext bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for e := place.Prev(); e != nil; e = e.Prev() {
+		if e.Value.(*handle).owner.tenant == place.Value.(*handle).owner.tenant {
+			return t.lastGrant, false
+		}
+	}
+	return t.lastGrant, true
 }
 
 // find returns the first handle that matches, or nil. It begins with the least recently used one.
@@ -216,6 +249,11 @@ func (h *handles) read(a *answer, id, pageNumber uint64) error {
 	n.timer.Reset(handleIdle)
 	h.table.markUsed(n, true, handleIdle) // prevent eviction during the read
 	n.lastPage = pageNumber
+	if n.bytes > int64(a.pageSize) {
+		// Few such handles fit in memory, and theirs is already charged. Readers that wait for a
+		// handle may hold the rest, so this page must not wait for memory behind new readers.
+		a.initial, a.continues = int64(a.pageSize+a.pageSize/2), true
+	}
 	more, err := n.nextPage(a)
 	h.table.markUsed(n, true, 0)
 	if more && err == nil {

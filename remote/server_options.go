@@ -53,6 +53,10 @@ type ServerOptions struct {
 	// admits everything.
 	SpaceLimit SpaceLimit
 
+	// Audit, if not nil, is called once for each request that reads or changes data or begins a connection,
+	// after its answer was built. It is called concurrently, and must not block.
+	Audit func(AuditRecord)
+
 	// Logger receives messages about misbehaving peers and about errors of the store.
 	// Nil means no logging.
 	Logger *slog.Logger

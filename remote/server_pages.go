@@ -121,10 +121,18 @@ func (c *conn) addValue(v value) (id uint64, err error) {
 		a.buf = buf
 		return more, err
 	}
-	return c.handles.add(c.ctx, false, page, func() error {
+	return c.addHandle(false, page, func() error {
 		pending.release()
 		return closeRest(v)
 	})
+}
+
+// addHandle is handles.add. While it waits, the answer holds the memory of its reader, which is not
+// the peer's fault, so the connection is not evicted.
+func (c *conn) addHandle(listing bool, page func(a *answer) (bool, error), closer func() error) (id uint64, err error) {
+	c.account.working.Add(1)
+	defer c.account.working.Add(-1)
+	return c.handles.add(c.ctx, listing, page, closer)
 }
 
 // answerListing answers with the first page of the listing seq, and a handle if there is more. item
@@ -170,7 +178,7 @@ func answerListing[V any](c *conn, a *answer, seq iter.Seq2[V, error], item func
 		stop()
 		return err
 	}
-	handle, err := c.handles.add(c.ctx, true, page, func() error { stop(); return nil })
+	handle, err := c.addHandle(true, page, func() error { stop(); return nil })
 	if err != nil {
 		return err
 	}

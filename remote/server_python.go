@@ -35,7 +35,11 @@ func (c *conn) handlePython(frames [][]byte) error {
 		m.received.Add(int64(len(f)))
 	}
 	err := c.checkPythonRights(command)
-	defer func() { m.observe(arrived, err != nil) }()
+	sent := c.account.sent.Load()
+	defer func() {
+		m.observe(arrived, err != nil)
+		c.auditPython(AuditRecord{Time: arrived, Operation: command, Keys: int64(len(args)), Sent: c.account.sent.Load() - sent}, frames, err)
+	}()
 	switch {
 	case err != nil && command == "get":
 		return err

@@ -176,6 +176,12 @@ func (l *quotas) tryHandle(s *tenant, bytes int64) (full resource, ok bool) {
 	return 0, true
 }
 
+func (l *quotas) hasOneHandle(s *tenant) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return s.used[openHandles] == 1
+}
+
 func (l *quotas) dropHandle(s *tenant, bytes int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

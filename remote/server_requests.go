@@ -24,9 +24,12 @@ func (c *conn) request(frames [][]byte) error {
 	m := c.server.meters.meter(r.op)
 	r.arrived = time.Now()
 	m.received.Add(int64(len(frames[0])))
+	r.received, r.keys = int64(len(frames[0])), r.op.keysIn(body)
 	s := r.op.service()
 	if r.op != opHello {
-		if err := errors.Join(c.bindDefault(), c.requireRights(s.needs, r.op.String())); err != nil {
+		err := errors.Join(c.bindDefault(), c.requireRights(s.needs, r.op.String()))
+		r.user, r.namespace = c.access.user.User, c.namespace
+		if err != nil {
 			return c.fail(r, err)
 		}
 	}
@@ -35,6 +38,7 @@ func (c *conn) request(frames [][]byte) error {
 		if body, err = c.upload.takeRequest(body); err != nil {
 			return c.fail(r, err)
 		}
+		r.received, r.keys = r.received+int64(len(body)), r.op.keysIn(body)
 	}
 	if x := c.openSessions[r.session]; r.session != 0 && !s.anySession && (x == nil || x.ended.Load()) {
 		return c.fail(r, r.notOpenError())
@@ -81,6 +85,7 @@ func (c *conn) answerWith(r request, f fill) error {
 	a := c.newAnswer()
 	defer a.drop()
 	status, err := uint8(statusOK), f(a)
+	defer func() { c.auditRequest(r, a.size(), err) }()
 	if errors.Is(err, errSuperseded) || c.ctx.Err() != nil && isCancelled(err) {
 		return err // send no answer, so that the client repeats the request over another connection
 	}

@@ -95,7 +95,10 @@ type request struct {
 	seq     uint64 // number of the operation in the session
 	crc     uint32 // checksum of operation and body
 
-	arrived time.Time
+	// The fields below are the server's.
+	arrived         time.Time
+	user, namespace string // the connection's at the arrival, for the audit log
+	received, keys  int64  // number of bytes and of keys
 }
 
 func (r request) append(b []byte) []byte {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/cli"
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 	"github.com/go-partd/partd/remote"
 )
@@ -43,6 +44,10 @@ func TestMain(m *testing.M) {
 
 // children lists other programs that the test binary can run as.
 var children = map[string]func(args []string) error{
+	"partd": func(args []string) error {
+		os.Exit(cli.Main(args))
+		return nil
+	},
 	"impatient": func([]string) error {
 		return serveStore(partd.NewDict(), "tcp://127.0.0.1:0", &remote.ServerOptions{
 			MaxMessage: 1 << 20, HandshakeTimeout: time.Second, StallTimeout: time.Second,

@@ -2,6 +2,7 @@ package blosc
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"io"
 	"runtime"
@@ -37,6 +38,11 @@ func NewDecoder(limit int64) *Decoder {
 // a container of this length could fill, and does not retain src. On failure it returns
 // dst unchanged, and an error that wraps ErrCorrupt or ErrTooLong.
 func (d *Decoder) Append(dst, src []byte) ([]byte, error) {
+	return d.AppendContext(context.Background(), dst, src)
+}
+
+// AppendContext is like Append, but stops when ctx ends, and then returns the context's error.
+func (d *Decoder) AppendContext(ctx context.Context, dst, src []byte) ([]byte, error) {
 	h, err := parseHeader(src, int64(len(src)), d.limit)
 	if err != nil || h.length == 0 {
 		return dst, err
@@ -55,6 +61,9 @@ func (d *Decoder) Append(dst, src []byte) ([]byte, error) {
 		}
 	}()
 	for i := range h.blocks() {
+		if err := ctx.Err(); err != nil {
+			return dst[:start], err
+		}
 		offset := i * h.blockSize
 		block := dst[start+int(offset) : start+int(min(offset+h.blockSize, h.length))]
 		if err := d.decodeBlock(block, src, h, i, scratch); err != nil {

@@ -57,7 +57,8 @@ func WithProfiles(h http.Handler) http.Handler {
 	return mux
 }
 
-// Serve serves HTTP on l until ctx ends, and closes l.
+// Serve serves HTTP on l until ctx ends, and closes l. It keeps at most maxConnections open: a new
+// connection replaces the one that has been idle for longest.
 func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
 	const (
 		timeout     = 10 * time.Second
@@ -65,7 +66,7 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
 		maxHeader   = 16 << 10
 	)
 	s := &http.Server{
-		Handler: h, ReadTimeout: timeout, WriteTimeout: timeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+		Handler: h, ConnState: new(connections).setState, ReadTimeout: timeout, WriteTimeout: timeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 	}
 	stop := context.AfterFunc(ctx, func() { _ = s.Close() })
 	defer stop()

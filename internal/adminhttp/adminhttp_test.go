@@ -7,8 +7,10 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestServe(t *testing.T) {
@@ -64,5 +66,44 @@ func TestProfiles(t *testing.T) {
 		if out.Code != code {
 			t.Errorf("GET %s = %d, want %d", path, out.Code, code)
 		}
+	}
+}
+
+// TestManyConnections checks that idle connections do not use up descriptors, and that a new client is served.
+func TestManyConnections(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- Serve(ctx, l, Handler(func() error { return nil }, nil)) }()
+	var open []net.Conn
+	for range 3 * MaxConnections {
+		conn, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		open = append(open, conn)
+	}
+	r, err := http.Get("http://" + l.Addr().String() + "/healthz")
+	if err != nil || r.StatusCode != 200 {
+		t.Fatalf("GET /healthz with many idle connections = %v, %v, want 200", r, err)
+	}
+	_ = r.Body.Close()
+	stillOpen := 0
+	for _, conn := range open {
+		_ = conn.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
+		if _, err := conn.Read(make([]byte, 1)); errors.Is(err, os.ErrDeadlineExceeded) {
+			stillOpen++
+		}
+	}
+	if stillOpen >= MaxConnections || stillOpen < MaxConnections/2 {
+		t.Errorf("%d of %d idle connections are open, want less than %d", stillOpen, len(open), MaxConnections)
+	}
+	stop()
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }

@@ -84,7 +84,7 @@ func completeKeys(url *string, base64Keys *bool) cobra.CompletionFunc {
 		if err != nil {
 			return nil, keysOnly
 		}
-		defer func() { _ = partd.Close(ctx, store) }() // ignore the error: nothing was written
+		defer closeReading(store, new(error)) // ignore the error: nothing was written
 		var keys []string
 		for info, err := range partd.Keys(ctx, store) {
 			if err != nil || len(keys) == maxCompletions {

@@ -120,7 +120,7 @@ func (c *copyRun) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer closeStore(ctx, from, &err)
+	defer closeReading(from, &err)
 	to, err := c.app.open(ctx, c.url, halfMemory(c.url))
 	if err != nil {
 		return err

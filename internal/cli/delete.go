@@ -18,7 +18,7 @@ confirmation. A key that does not exist is not an error.`,
 		Example: `  partd delete Texas
   partd delete --store log:photos cat dog`,
 	}
-	return keysCommand(cmd, openExisting, func(ctx context.Context, store partd.Partd, keys []string) error {
+	return keysCommand(cmd, withExisting, func(ctx context.Context, store partd.Partd, keys []string) error {
 		return partd.Delete(ctx, store, keys...)
 	})
 }
@@ -39,7 +39,7 @@ remove these as well, run "rm -r DIR" when no program uses the store.`,
 	}
 	url := storeFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return withStore(cmd.Context(), *url, openExisting, func(store partd.Partd) error {
+		return withExisting(cmd.Context(), *url, func(store partd.Partd) error {
 			if err := store.Drop(cmd.Context()); err != nil {
 				return fmt.Errorf("drop %s: %w", *url, err)
 			}

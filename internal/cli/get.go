@@ -22,7 +22,7 @@ value, which is not an error.`,
   partd get --store log:photos cat > cat.jpg
   partd get -- -starts-with-a-dash`,
 	}
-	return keysCommand(cmd, openReading, func(ctx context.Context, store partd.Partd, keys []string) error {
+	return keysCommand(cmd, withReading, func(ctx context.Context, store partd.Partd, keys []string) error {
 		buf := make([]byte, 1<<20)
 		for _, key := range keys {
 			if err := copyValue(ctx, a.out, store, key, buf); err != nil {
@@ -33,8 +33,8 @@ value, which is not an error.`,
 	})
 }
 
-// keysCommand adds flags and behavior to a command whose arguments are keys of a store.
-func keysCommand(cmd *cobra.Command, open func(context.Context, string) (partd.Partd, error),
+// keysCommand adds flags and behavior to a command whose arguments are keys of a store, which with opens and closes.
+func keysCommand(cmd *cobra.Command, with func(context.Context, string, func(partd.Partd) error) error,
 	handle func(context.Context, partd.Partd, []string) error,
 ) *cobra.Command {
 	url, base64Keys := storeFlag(cmd), base64Flag(cmd.Flags())
@@ -44,7 +44,7 @@ func keysCommand(cmd *cobra.Command, open func(context.Context, string) (partd.P
 		if err != nil {
 			return err
 		}
-		return withStore(cmd.Context(), *url, open, func(store partd.Partd) error { return handle(cmd.Context(), store, keys) })
+		return with(cmd.Context(), *url, func(store partd.Partd) error { return handle(cmd.Context(), store, keys) })
 	}
 	return cmd
 }

@@ -29,7 +29,7 @@ key, or {"key_base64":…,"bytes":…} if the key is not UTF-8.`,
 	}
 	url, asJSON := storeFlag(cmd), jsonFlag(cmd, "write JSON lines, one object per key")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return withStore(cmd.Context(), *url, openReading, func(store partd.Partd) error {
+		return withReading(cmd.Context(), *url, func(store partd.Partd) error {
 			w := bufio.NewWriterSize(a.out, 64<<10)
 			enc := newEncoder(w)
 			for info, err := range partd.Keys(cmd.Context(), store) {

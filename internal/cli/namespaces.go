@@ -26,7 +26,7 @@ which the user has the admin right.`,
 	}
 	url, asJSON := storeFlag(cmd), jsonFlag(cmd, "write one JSON object")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return withStore(cmd.Context(), *url, openReading, func(store partd.Partd) error {
+		return withReading(cmd.Context(), *url, func(store partd.Partd) error {
 			server, ok := store.(interface {
 				Namespaces(context.Context) ([]remote.NamespaceInfo, error)
 			})

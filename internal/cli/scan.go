@@ -53,7 +53,7 @@ func newScan(a *app) *cobra.Command {
 		}
 		// On a terminal, progress and output would overwrite each other.
 		show := cliutil.ShowsProgress(*when, a.err) && (*when == "always" || !progress.IsTerminal(a.out))
-		return withStore(cmd.Context(), *url, openReading, func(store partd.Partd) error {
+		return withReading(cmd.Context(), *url, func(store partd.Partd) error {
 			w := bufio.NewWriterSize(a.out, 64<<10)
 			write := (&lineWriter{enc: newEncoder(w), data: make([]byte, 0, 64<<10)}).add
 			if *values {

@@ -41,7 +41,7 @@ otherwise a line each time, or with --json an object per line.`,
 		if *top < 0 {
 			return cliutil.Usagef("--top must be at least 0, not %d", *top)
 		}
-		return withStore(cmd.Context(), *url, openReading, func(store partd.Partd) error {
+		return withReading(cmd.Context(), *url, func(store partd.Partd) error {
 			if *watching {
 				return (&watch{app: a, url: *url, asJSON: *asJSON, top: *top}).run(cmd.Context(), store)
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -159,8 +160,19 @@ func noStoreError(ctx context.Context, rawURL string) error {
 	return fmt.Errorf(`there is no store %s: create one with "partd shuffle" or "partd append"`, rawURL)
 }
 
-func withStore(ctx context.Context, rawURL string, open func(context.Context, string) (partd.Partd, error), use func(partd.Partd) error) (err error) {
-	store, err := open(ctx, rawURL)
+// withReading calls use with an existing store that is open for reading.
+func withReading(ctx context.Context, rawURL string, use func(partd.Partd) error) (err error) {
+	store, err := openReading(ctx, rawURL)
+	if err != nil {
+		return err
+	}
+	defer closeReading(store, &err)
+	return use(store)
+}
+
+// withExisting calls use with an existing store that is open for changes.
+func withExisting(ctx context.Context, rawURL string, use func(partd.Partd) error) (err error) {
+	store, err := openExisting(ctx, rawURL)
 	if err != nil {
 		return err
 	}
@@ -168,10 +180,21 @@ func withStore(ctx context.Context, rawURL string, open func(context.Context, st
 	return use(store)
 }
 
+// closeReading closes a store at the end of a command that changed nothing. It does not flush the store,
+// because a server refuses and logs a flush by a user who may only read.
+func closeReading(store partd.Partd, err *error) {
+	if c, ok := store.(io.Closer); ok {
+		addCloseError(err, c.Close())
+	}
+}
+
 // closeStore closes a store at the end of a command. An earlier error in err has priority.
 func closeStore(ctx context.Context, store partd.Partd, err *error) {
 	// Flush acknowledged data even after an interrupt.
-	closeErr := partd.Close(context.WithoutCancel(ctx), store)
+	addCloseError(err, partd.Close(context.WithoutCancel(ctx), store))
+}
+
+func addCloseError(err *error, closeErr error) {
 	switch {
 	case closeErr == nil || errors.Is(closeErr, errors.ErrUnsupported):
 	case *err == nil:

@@ -105,7 +105,7 @@ func (v *verification) run(ctx context.Context, url string, bar *progress.Bar) (
 	if err != nil {
 		return err
 	}
-	defer closeStore(ctx, store, &err)
+	defer closeReading(store, &err)
 	bar.Wait("comparing checksums", nil)
 	result, err := partd.Check(ctx, store)
 	v.Records, v.Segments = result.Records, result.Segments

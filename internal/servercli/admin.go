@@ -41,7 +41,7 @@ type serving struct {
 func listenAdmin(c *config) (net.Listener, error) {
 	exposedErr := func() error {
 		return cliutil.Usagef("--http %s can be reached from other machines, and there is no authentication: anyone who connects could see what the server does. "+
-			"Listen on 127.0.0.1:PORT, or give --insecure if only authorized people can reach the network", c.http)
+			"Listen on 127.0.0.1:PORT, or give --http-exposed if only authorized people can reach the network", c.http)
 	}
 	host, port, err := net.SplitHostPort(c.http)
 	if err != nil || port == "" {
@@ -50,12 +50,12 @@ func listenAdmin(c *config) (net.Listener, error) {
 	if _, err := net.LookupPort("tcp", port); err != nil {
 		return nil, cliutil.Usagef("--http %q: %q is not a port", c.http, port)
 	}
-	if ip := net.ParseIP(host); !c.insecure && (host == "" || ip != nil && !ip.IsLoopback()) {
+	if ip := net.ParseIP(host); !c.insecure && !c.exposeHTTP && (host == "" || ip != nil && !ip.IsLoopback()) {
 		return nil, exposedErr()
 	}
 	l, err := net.Listen("tcp", c.http)
 	// A host name can stand for an address that other machines can reach.
-	if err == nil && remote.IsExposed(l.Addr()) && !c.insecure {
+	if err == nil && remote.IsExposed(l.Addr()) && !c.insecure && !c.exposeHTTP {
 		return nil, errors.Join(exposedErr(), l.Close())
 	}
 	return l, err
@@ -118,6 +118,9 @@ func (a *admin) write(to io.Writer) error {
 	}
 	w.Single("partd_ready", metrics.Gauge, "1 if /readyz says ok.", ready)
 	w.Single("partd_start_time_seconds", metrics.Gauge, "When the server was started, in seconds since 1970.", float64(a.started.UnixMilli())/1000)
+	version, commit := cliutil.Build()
+	w.Begin("partd_build_info", metrics.Gauge, "Always 1; the labels say which build of the server runs.")
+	w.Sample(1, "version", version, "commit", commit, "goversion", runtime.Version())
 	w.Single("partd_goroutines", metrics.Gauge, "Goroutines of the process.", float64(runtime.NumGoroutine()))
 	var mem runtime.MemStats
 	runtime.ReadMemStats(&mem)

@@ -37,6 +37,8 @@ type config struct {
 	namespaces int
 	ttl        time.Duration
 	logFormat  string
+	auditLog   string
+	exposeHTTP bool
 }
 
 func (c *config) add(cmd *cobra.Command) {
@@ -68,6 +70,8 @@ func (c *config) add(cmd *cobra.Command) {
 	fl.BoolVar(&c.pprof, "pprof", false, "also serve Go's profiles, at /debug/pprof/ of --http")
 	fl.BoolVar(&c.withStdin, "exit-on-stdin-close", false, "exit as on SIGTERM when standard input is closed: for a program that starts its own server")
 	fl.StringVar(&c.logFormat, "log-format", "text", "`FORMAT` of the log on standard error: text or json")
+	fl.StringVar(&c.auditLog, "audit-log", "", "`FILE` of the audit log, a line of JSON for each request, opened again on SIGHUP; - is standard error (default: off)")
+	fl.BoolVar(&c.exposeHTTP, "http-exposed", false, "let --http listen beyond this machine, as probes of Kubernetes need; others there can see what the server does, but not the data")
 	values := map[string][]string{
 		"listen": {defaultListen, "tls://", "ipc:///"}, "store": {"log:", "file:", "buffer+file:", "mem:"}, "log-format": {"text", "json"},
 	}
@@ -112,6 +116,8 @@ func (c *config) check(cmd *cobra.Command) error {
 		return cliutil.Usagef("--stop-timeout must be 0 or more, such as 1m, not %v", c.stopWithin)
 	case c.pprof && c.http == "":
 		return cliutil.Usagef("--pprof needs --http ADDRESS, where the profiles are served")
+	case c.exposeHTTP && c.http == "":
+		return cliutil.Usagef("--http-exposed needs --http ADDRESS")
 	case (c.tlsCert == "") != (c.tlsKey == ""):
 		return cliutil.Usagef("--tls-cert and --tls-key: give both, a certificate and its key")
 	case c.clientCA != "" && c.tlsCert == "":

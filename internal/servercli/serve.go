@@ -11,11 +11,15 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/adminhttp"
 	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/internal/namespaces"
 	"github.com/go-partd/partd/logstore"
 	"github.com/go-partd/partd/remote"
 )
+
+// filesOfStore is the number of files that a store with little data has open.
+const filesOfStore = 64
 
 // serve runs the server until ctx ends, an authorized client ends it, or it fails.
 func serve(ctx context.Context, c *config, s streams) (err error) {
@@ -24,7 +28,20 @@ func serve(ctx context.Context, c *config, s streams) (err error) {
 	if err != nil {
 		return err
 	}
-	defer reloadOnHangup(func() { a.reload(log) })()
+	var audit *auditLog
+	if c.auditLog != "" {
+		if audit, err = newAuditLog(c.auditLog, s.err, log); err != nil {
+			return fmt.Errorf("--audit-log: %w", err)
+		}
+		defer audit.close()
+		c.Audit = audit.record
+	}
+	defer reloadOnHangup(func() {
+		a.reload(log)
+		if audit != nil {
+			audit.reopen.Store(true)
+		}
+	})()
 	listeners, err := listen(c, a)
 	if err != nil {
 		return err
@@ -34,6 +51,7 @@ func serve(ctx context.Context, c *config, s streams) (err error) {
 			_ = l.Close() // usually fails, because ServeWith has closed the listener
 		}
 	}()
+	cliutil.WarnFileLimit(log, c.MaxConnections, adminhttp.MaxConnections+filesOfStore)
 	adminServer := &admin{started: time.Now()}
 	if c.http != "" {
 		l, err := listenAdmin(c)

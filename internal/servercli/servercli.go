@@ -107,7 +107,7 @@ func newRoot(set *stores.Set, s streams) *cobra.Command {
 		Example: examples,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return cliutil.Usagef("partd-server takes flags, token, completion SHELL or version, but got %q", args[0])
+				return cliutil.Usagef("partd-server takes flags, token, health, completion SHELL or version, but got %q", args[0])
 			}
 			return nil
 		},
@@ -123,7 +123,7 @@ func newRoot(set *stores.Set, s streams) *cobra.Command {
 	completion.Example = `  partd-server completion --install bash
   source <(partd-server completion bash)
   partd-server completion fish | source`
-	root.AddCommand(newToken(s), completion, cliutil.NewVersion(s.out, "partd-server"))
+	root.AddCommand(newToken(s), newHealth(), completion, cliutil.NewVersion(s.out, "partd-server"))
 	root.SetHelpCommand(&cobra.Command{Use: "no-help", Hidden: true})
 	p := &cliutil.Program{
 		// The prefix differs from partd's, because PARTD_STORE can be the URL of this server.

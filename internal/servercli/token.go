@@ -18,7 +18,9 @@ tokens, from which nobody can recover them. A server reads it when it starts and
 again on SIGHUP.
 
 A user may have several tokens, for different namespaces, each with its own
-rights. A client presents a token with token-file=FILE in its URL, or $PARTD_TOKEN.`
+rights. To replace a token without refusing anybody, let "token rotate" add a second
+one and send SIGHUP, then give it to the clients, and at last let "token remove --old"
+remove the first one and send SIGHUP again. A client presents a token with token-file=FILE in its URL, or $PARTD_TOKEN.`
 
 func newToken(s streams) *cobra.Command {
 	root := &cobra.Command{
@@ -26,7 +28,7 @@ func newToken(s streams) *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	for _, cmd := range []*cobra.Command{newTokenAdd(s), newTokenList(s), newTokenRemove()} {
+	for _, cmd := range []*cobra.Command{newTokenAdd(s), newTokenRotate(s), newTokenList(s), newTokenRemove()} {
 		cmd.Flags().String("tokens-file", "", "`FILE` with the users")
 		root.AddCommand(cmd)
 	}
@@ -77,7 +79,7 @@ issued by a CA in --tls-client-ca, and its common name must be NAME.`,
 				if slices.ContainsFunc(grants, func(o tokens.Grant) bool {
 					return o.User == g.User && o.Namespace == g.Namespace && o.ByCertificate() == byCert
 				}) {
-					return nil, cliutil.Usagef("%s already has the user %s for that namespace: remove it first with partd-server token remove", file, g.User)
+					return nil, cliutil.Usagef("%s already has the user %s for that namespace: use partd-server token rotate for a second token, or token remove first", file, g.User)
 				}
 				return append(grants, g), nil
 			})
@@ -91,6 +93,35 @@ issued by a CA in --tls-client-ca, and its common name must be NAME.`,
 	cmd.Flags().StringVar(&rights, "rights", "", "`RIGHTS`, separated by commas: read, append, change, admin")
 	cmd.Flags().StringVar(&namespace, "namespace", tokens.AllNamespaces, "`NAME` of the only namespace to which the rights apply")
 	cmd.Flags().BoolVar(&byCert, "certificate", false, "the user presents a certificate, and gets no token")
+	return cmd
+}
+
+func newTokenRotate(s streams) *cobra.Command {
+	var namespace string
+	cmd := &cobra.Command{
+		Use: "rotate NAME", Short: "Add a second token with the same rights, and print it",
+		Example: "  partd-server token rotate etl --tokens-file users > etl.token",
+		RunE: withFile(func(file string, args []string) error {
+			var token string
+			err := tokens.Edit(file, func(grants []tokens.Grant) ([]tokens.Grant, error) {
+				old := slices.DeleteFunc(slices.Clone(grants), func(g tokens.Grant) bool {
+					return g.User != args[0] || g.Namespace != namespace || g.ByCertificate()
+				})
+				if len(old) != 1 {
+					return nil, fmt.Errorf("%s: user %s has %d tokens for the namespace %s, but rotate needs one: see partd-server token list, --namespace, and token remove --old",
+						file, args[0], len(old), namespace)
+				}
+				g, newToken, err := tokens.NewGrant(args[0], namespace, old[0].Rights, false)
+				token = newToken
+				return append(grants, g), err
+			})
+			if err == nil {
+				_, err = fmt.Fprintln(s.out, token)
+			}
+			return err
+		}),
+	}
+	cmd.Flags().StringVar(&namespace, "namespace", tokens.AllNamespaces, "`NAME` of the namespace of the token")
 	return cmd
 }
 
@@ -118,18 +149,25 @@ func newTokenList(s streams) *cobra.Command {
 
 func newTokenRemove() *cobra.Command {
 	var namespace string
+	var old bool
 	cmd := &cobra.Command{
-		Use: "remove NAME", Short: "Remove a user with all tokens, or only the tokens for one namespace",
+		Use: "remove NAME", Short: "Remove a user with all tokens, the tokens for one namespace, or old tokens",
 		Example: "  partd-server token remove etl --tokens-file users",
 		RunE: withFile(func(file string, args []string) error {
 			return tokens.Edit(file, func(grants []tokens.Grant) ([]tokens.Grant, error) {
-				n := len(grants)
-				grants = slices.DeleteFunc(grants, func(g tokens.Grant) bool {
-					return g.User == args[0] && (namespace == "" || g.Namespace == namespace)
-				})
+				var kept []tokens.Grant
+				for i, g := range grants {
+					isNewer := func(o tokens.Grant) bool { return o.User == g.User && o.Namespace == g.Namespace && !o.ByCertificate() }
+					isOld := !g.ByCertificate() && slices.ContainsFunc(grants[i+1:], isNewer)
+					if g.User != args[0] || namespace != "" && g.Namespace != namespace || old && !isOld {
+						kept = append(kept, g)
+					}
+				}
 				switch {
-				case len(grants) < n:
-					return grants, nil
+				case len(kept) < len(grants):
+					return kept, nil
+				case old:
+					return nil, fmt.Errorf("%s: user %s has no old token", file, args[0])
 				case namespace == "":
 					return nil, fmt.Errorf("%s: no such user: %s", file, args[0])
 				}
@@ -138,5 +176,6 @@ func newTokenRemove() *cobra.Command {
 		}),
 	}
 	cmd.Flags().StringVar(&namespace, "namespace", "", "`NAME` of the namespace")
+	cmd.Flags().BoolVar(&old, "old", false, "remove only tokens that token rotate has replaced")
 	return cmd
 }

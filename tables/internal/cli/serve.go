@@ -70,6 +70,8 @@ func newServe(a *app) *cobra.Command {
 			if _, err := os.Stat(filepath.Join(commandsDir, "catalog.db")); err == nil && *c.dir == serveDir && !cmd.Flags().Changed("dir") {
 				c.options.Logger.Warn("the tables in "+commandsDir+" are not served: to serve them, use --dir "+commandsDir, "dir", serveDir)
 			}
+			const filesOfStore = 128 // files that stores and worker processes have open
+			cliutil.WarnFileLimit(c.options.Logger, c.options.Connections, filesOfStore)
 			defer restrictNewFiles()()
 			return c.serve(cmd.Context(), a)
 		},
