@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -56,7 +57,8 @@ func TestAdmin(t *testing.T) {
 		`partd_requests_total{protocol="python",operation="append",result="ok"} 1`,
 		failedRequestLine,
 		`partd_request_seconds_count{protocol="go",operation="append"} 3`,
-		`partd_connections 2`, `partd_sessions 1`, `partd_log_seals_total 1`, `partd_log_segments 1`, `partd_ready 1`, `partd_store_limit_bytes 1.073741824e+09`,
+		`partd_connections 2`, `partd_sessions 1`, `partd_log_seals_total 1`, `partd_log_segments 1`, `partd_ready 1`,
+		fmt.Sprintf(`partd_build_info{version="devel",commit="unknown",goversion=%q} 1`, runtime.Version()), `partd_store_limit_bytes 1.073741824e+09`,
 	} {
 		if !strings.Contains(body, line+"\n") {
 			t.Errorf("/metrics lacks the line %s", line)

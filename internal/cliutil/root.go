@@ -1,11 +1,8 @@
 package cliutil
 
 import (
-	"cmp"
 	"fmt"
 	"io"
-	"runtime"
-	"runtime/debug"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -102,28 +99,4 @@ func NewVersion(out io.Writer, program string) *cobra.Command {
 			return err
 		},
 	}
-}
-
-func version(program string) string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		info = new(debug.BuildInfo)
-	}
-	return describe(program, info)
-}
-
-func describe(program string, info *debug.BuildInfo) string {
-	words := []string{program, "version", cmp.Or(info.Main.Version, "(devel)")}
-	settings := map[string]string{}
-	for _, s := range info.Settings {
-		settings[s.Key] = s.Value
-	}
-	if commit := settings["vcs.revision"]; commit != "" {
-		commit = commit[:min(12, len(commit))]
-		if settings["vcs.modified"] == "true" {
-			commit += "+dirty"
-		}
-		words = append(words, commit)
-	}
-	return strings.Join(append(words, runtime.Version(), runtime.GOOS+"/"+runtime.GOARCH), " ")
 }

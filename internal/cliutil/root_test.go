@@ -32,6 +32,22 @@ func TestVersionNamesCommit(t *testing.T) {
 	}
 }
 
+// TestBuild checks the version and the commit in a server's metrics.
+func TestBuild(t *testing.T) {
+	commit := []debug.BuildSetting{{Key: "vcs.revision", Value: "0123456789abcdef"}, {Key: "vcs.modified", Value: "false"}}
+	for want, info := range map[string]debug.BuildInfo{
+		"devel unknown":            {},
+		"devel 0123456789ab":       {Main: debug.Module{Version: "v0.0.0-20300131100000-0123456789ab"}, Settings: commit},
+		"devel 0123456789ab+dirty": {Main: debug.Module{Version: "(devel)"}, Settings: append(commit, debug.BuildSetting{Key: "vcs.modified", Value: "true"})},
+		"v1.2.3 0123456789ab":      {Main: debug.Module{Version: "v1.2.3"}, Settings: commit},
+		"v1.2.3-rc.1 0123456789ab": {Main: debug.Module{Version: "v1.2.3-rc.1+dirty"}, Settings: commit},
+	} {
+		if version, commit := build(&info); version+" "+commit != want {
+			t.Errorf("build(%+v) = %s %s, want %s", info, version, commit, want)
+		}
+	}
+}
+
 // TestArgCounts checks that a command accepts exactly the arguments in its usage line.
 func TestArgCounts(t *testing.T) {
 	for use, want := range map[string]string{

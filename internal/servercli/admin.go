@@ -118,6 +118,9 @@ func (a *admin) write(to io.Writer) error {
 	}
 	w.Single("partd_ready", metrics.Gauge, "1 if /readyz says ok.", ready)
 	w.Single("partd_start_time_seconds", metrics.Gauge, "When the server was started, in seconds since 1970.", float64(a.started.UnixMilli())/1000)
+	version, commit := cliutil.Build()
+	w.Begin("partd_build_info", metrics.Gauge, "Always 1; the labels say which build of the server runs.")
+	w.Sample(1, "version", version, "commit", commit, "goversion", runtime.Version())
 	w.Single("partd_goroutines", metrics.Gauge, "Goroutines of the process.", float64(runtime.NumGoroutine()))
 	var mem runtime.MemStats
 	runtime.ReadMemStats(&mem)
