@@ -24,7 +24,7 @@ func serve(ctx context.Context, c *config, s streams) (err error) {
 	if err != nil {
 		return err
 	}
-	defer reloadOnHangup(func() { a.reload(log) })()
+	defer cliutil.OnHangup(func() { a.reload(log) })()
 	listeners, err := listen(c, a)
 	if err != nil {
 		return err

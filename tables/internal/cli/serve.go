@@ -45,6 +45,8 @@ can reach if it has neither a secret nor TLS. --insecure allows both.
 Other users of this machine cannot read the files that the server creates: files have mode 0640
 and directories 0750, or less if the umask says so.
 
+At SIGHUP, the server reads the secrets, the revoked names and the certificate again.
+
 When the server is ready, it prints the line "ready URL". SIGTERM, SIGINT and the action
 shutdown stop it gracefully: it finishes running calls, and folds small appends.
 
@@ -126,6 +128,11 @@ func (c *serveConfig) serve(ctx context.Context, a *app) (err error) {
 	if err != nil {
 		return err
 	}
+	server.ShowBuild(cliutil.Build())
+	if err := c.setSecrets(server); err != nil {
+		return err
+	}
+	defer cliutil.OnHangup(func() { c.reload(server) })()
 	iceberg, err := c.icebergOptions()
 	if err != nil {
 		return err

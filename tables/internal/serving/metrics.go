@@ -3,6 +3,7 @@ package serving
 import (
 	"context"
 	"net/http"
+	"runtime"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -35,6 +36,12 @@ func (s *Core) registerMetrics() {
 		gauge(name+"_running", "Running "+name+".", func() float64 { running, _ := l.Counts(); return running })
 		gauge(name+"_waiting", "Waiting "+name+".", func() float64 { _, waiting := l.Counts(); return waiting })
 	}
+}
+
+// ShowBuild adds the metric partd_build_info, whose labels say which build of the server runs. It must be called only once.
+func (s *Core) ShowBuild(version, commit string) {
+	promauto.With(s.registry).NewGaugeVec(prometheus.GaugeOpts{Name: "partd_build_info", Help: "Always 1; the labels say which build of the server runs."},
+		[]string{"version", "commit", "goversion"}).WithLabelValues(version, commit, runtime.Version()).Set(1)
 }
 
 // Operations counts operations on tables for a server's metrics, including background work. It is a [tables.Observer]:

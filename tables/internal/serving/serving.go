@@ -33,8 +33,8 @@ const (
 
 // Options configures a server. A zero field means its default; a nil *Options means all defaults.
 type Options struct {
-	// Secret signs the tokens that every call must carry. If it is nil, anyone who can connect may
-	// do anything.
+	// Secret signs the tokens that every call must carry, until SetSecrets replaces it. If it is nil, anyone who can connect
+	// may do anything.
 	Secret []byte
 
 	TLS *tls.Config // nil means no TLS
@@ -109,11 +109,12 @@ type Core struct {
 
 	Received, Sent prometheus.Counter // bytes of rows
 
-	opts     Options
-	logins   ratelimit.Logins
-	registry *prometheus.Registry
-	calls    *prometheus.CounterVec
-	seconds  *prometheus.HistogramVec
+	opts        Options
+	credentials atomic.Pointer[credentials]
+	logins      ratelimit.Logins
+	registry    *prometheus.Registry
+	calls       *prometheus.CounterVec
+	seconds     *prometheus.HistogramVec
 
 	mu      sync.Mutex
 	running map[*execution]struct{} // the executions that can be canceled by id
@@ -124,6 +125,11 @@ func New(o *Options) (*Core, error) {
 	s := &Core{opts: o.withDefaults(), running: map[*execution]struct{}{}}
 	if err := s.opts.check(); err != nil {
 		return nil, err
+	}
+	if s.opts.Secret != nil {
+		if err := s.SetSecrets([][]byte{s.opts.Secret}, nil); err != nil {
+			return nil, err
+		}
 	}
 	patience := s.opts.Patience()
 	s.Queries = newLimiter("queries", s.opts.Queries, patience, queryYieldTime, querySettleTime)
