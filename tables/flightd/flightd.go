@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"sync"
@@ -57,6 +58,10 @@ type Options struct {
 	// StoreObserver is the store's Observer, which must be a result of NewOperations. The server's metrics include its
 	// counts. Nil leaves the counts out.
 	StoreObserver tables.Observer
+
+	// Audit receives a line of JSON for each call that ended: who called what. docs/security.md lists its fields. It must not
+	// block. Nil means no audit log.
+	Audit io.Writer
 
 	Logger *slog.Logger // nil means no logging
 }

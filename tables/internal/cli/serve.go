@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/go-partd/partd/internal/adminhttp"
+	"github.com/go-partd/partd/internal/audit"
 	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/internal/spill"
 	"github.com/go-partd/partd/objstore/cloud"
@@ -45,7 +46,8 @@ can reach if it has neither a secret nor TLS. --insecure allows both.
 Other users of this machine cannot read the files that the server creates: files have mode 0640
 and directories 0750, or less if the umask says so.
 
-At SIGHUP, the server reads the secrets, the revoked names and the certificate again.
+At SIGHUP, the server reads the secrets, the revoked names and the certificate again, and opens
+the audit log again.
 
 When the server is ready, it prints the line "ready URL". SIGTERM, SIGINT and the action
 shutdown stop it gracefully: it finishes running calls, and folds small appends.
@@ -64,7 +66,10 @@ func newServe(a *app) *cobra.Command {
 		Example: `  partd-tables serve
   partd-tables serve --listen grpc+tls://0.0.0.0:8081 --tls-cert cert.pem --tls-key key.pem --secret-file secret`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c.options.Logger = cliutil.NewLog("text", a.err)
+			if c.logFormat != "text" && c.logFormat != "json" {
+				return cliutil.Usagef("--log-format %q: use text or json", c.logFormat)
+			}
+			c.options.Logger = cliutil.NewLog(c.logFormat, a.err)
 			if err := c.validate(cmd); err != nil {
 				return err
 			}
@@ -122,6 +127,13 @@ func (c *serveConfig) serve(ctx context.Context, a *app) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
+	if c.auditFile != "" {
+		if c.audit, err = audit.Open(c.auditFile, a.err, log); err != nil {
+			return cliutil.Usagef("--audit-log: %w", err)
+		}
+		c.options.Audit = c.audit
+		defer func() { err = errors.Join(err, c.audit.Close()) }()
+	}
 	c.options.ReadOnly = store.ReadOnly()
 	c.options.Memory, c.options.MaxMessage = c.memory.Bytes, int(c.maxMessage.Bytes)
 	server, err := flightd.New(store, &c.options)

@@ -14,6 +14,7 @@ import (
 	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/spf13/cobra"
 
+	"github.com/go-partd/partd/internal/audit"
 	"github.com/go-partd/partd/internal/certfiles"
 	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/internal/cliutil/sizeflag"
@@ -27,7 +28,7 @@ type serveConfig struct {
 	listen, host, cert, key, http, rest    string
 	restRole                               string
 	secretFile, secondSecretFile, secret   string
-	revokedFile                            string
+	revokedFile, auditFile, logFormat      string
 	port                                   int
 	maxMessage, memory, maxSpill           sizeflag.Size
 	insecure, printToken, exitOnStdinClose bool
@@ -35,6 +36,7 @@ type serveConfig struct {
 	foldEvery                              time.Duration
 
 	certificates *certfiles.Certificates // nil without TLS
+	audit        *audit.Log              // nil without --audit-log
 
 	// Set by parseAddress. For a Unix socket, hostName is its path.
 	scheme, hostName string
@@ -57,6 +59,9 @@ func (c *serveConfig) addFlags(cmd *cobra.Command) {
 	fl.StringVar(&c.secretFile, "secret-file", "", "`FILE` with the secret that signs tokens (default: clients need no token); read again at SIGHUP, like the next two")
 	fl.StringVar(&c.secondSecretFile, "second-secret-file", "", "`FILE` with another secret whose tokens are accepted, while clients change to a new secret; may be empty")
 	fl.StringVar(&c.revokedFile, "revoked-file", "", "`FILE` with names, one per line, whose tokens are refused (see token --name)")
+	fl.StringVar(&c.auditFile, "audit-log", "", "append a line of JSON for each call to `FILE`, or to standard error if it is -; opened again at SIGHUP (default: off)")
+	fl.StringVar(&c.logFormat, "log-format", "text", "`FORMAT` of the log on standard error: text or json")
+	cliutil.Complete(cmd, "log-format", "text", "json")
 	fl.BoolVar(&c.insecure, "insecure", false, "allow a secret without TLS, and remote clients without a secret or TLS")
 	fl.BoolVar(&c.printToken, "print-token", false, "print an admin token, valid for a year, on the line before the ready line")
 	fl.BoolVar(&c.exitOnStdinClose, "exit-on-stdin-close", false, "stop when the standard input closes, for example because the parent process ended")
@@ -249,13 +254,16 @@ func (c *serveConfig) setSecrets(server *flightd.Server) error {
 	return server.SetSecrets(secrets, revoked)
 }
 
-// reload reads the secrets and certificates again. If a file is invalid, its previous contents stay in use.
+// reload reads the secrets and certificates again, and opens the audit log again. If a file is invalid, its previous contents stay in use.
 func (c *serveConfig) reload(server *flightd.Server) {
 	log := c.options.Logger
 	if err := c.setSecrets(server); err != nil {
 		log.Error("cannot reload the secrets: the previous ones stay in use", "error", err)
 	} else {
 		log.Info("secrets reloaded")
+	}
+	if c.audit != nil {
+		c.audit.Reopen()
 	}
 	if c.certificates != nil {
 		c.certificates.Reload()

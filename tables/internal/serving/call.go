@@ -23,6 +23,8 @@ type call struct {
 	host, conn    string // the client's address, without and with the port
 	queries, puts *Limiter
 
+	entry *auditEntry // nil without an audit log
+
 	cancel                       context.CancelCauseFunc
 	holdsQuerySlot, holdsPutSlot atomic.Bool  // whether the call holds a slot of queries, or of puts
 	sendingSince                 atomic.Int64 // when the call began to wait for its client to receive a message, in Unix nanoseconds; 0 if the call is not waiting
@@ -35,6 +37,7 @@ func (s *Core) NewCall(ctx context.Context, c *Caller, address string) (context.
 	newCall := &call{
 		rights: c.Rights, readOnly: s.opts.ReadOnly, name: c.Name, user: c.user,
 		conn: address, host: HostOf(address), queries: s.Queries, puts: s.Puts,
+		entry: s.newEntry(c, address),
 	}
 	if c.Rights > None {
 		s.Conns.markKnown(address)
@@ -152,9 +155,10 @@ func (s *Core) RecordEnd(ctx context.Context, method string, start time.Time, er
 	if isFault {
 		log = s.opts.Logger.Warn
 	}
+	c, _ := ctx.Value(callKey{}).(*call)
+	c = cmp.Or(c, new(call))
+	s.audit(c, method, start, code, err)
 	if err != nil {
-		c, _ := ctx.Value(callKey{}).(*call)
-		c = cmp.Or(c, new(call))
 		log("a call failed", "method", method, "peer", c.conn, "user", c.name, "code", code, "error", status.Convert(err).Message())
 	}
 }

@@ -67,9 +67,13 @@ func NewOperations() *Operations {
 	}
 }
 
+type operationKey struct{}
+
 // Begin implements [tables.Observer].
 func (o *Operations) Begin(ctx context.Context, op tables.Operation) (context.Context, func(tables.Outcome)) {
-	return ctx, func(out tables.Outcome) {
+	nested := ctx.Value(operationKey{}) != nil
+	return context.WithValue(ctx, operationKey{}, true), func(out tables.Outcome) {
+		noteOperation(ctx, op, out, nested)
 		outcome := "ok"
 		if out.Err != nil {
 			outcome = "error"

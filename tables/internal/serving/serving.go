@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -62,6 +63,9 @@ type Options struct {
 	// Nil leaves the counts out.
 	StoreObserver tables.Observer
 
+	// Audit receives a line of JSON for each call that ended: who called what. It must not block. Nil means no audit log.
+	Audit io.Writer
+
 	Logger *slog.Logger // nil means no logging
 }
 
@@ -112,6 +116,8 @@ type Core struct {
 	opts        Options
 	credentials atomic.Pointer[credentials]
 	logins      ratelimit.Logins
+	strangers   ratelimit.Logins // limits the lines of the audit log about callers without a valid token
+	leftOut     atomic.Int64     // calls without a line since the last line
 	registry    *prometheus.Registry
 	calls       *prometheus.CounterVec
 	seconds     *prometheus.HistogramVec
