@@ -98,11 +98,15 @@ func (c *serveConfig) serve(ctx context.Context, a *app) (err error) {
 	}
 	defer l.Close() //nolint:errcheck // the server usually has closed it
 	httpListeners := map[string]net.Listener{}
-	for flag, address := range map[string]string{"--http": c.http, "--rest": c.rest} {
+	for flag, address := range map[string]string{"--http": c.http, "--rest": c.rest, "--health": c.health} {
 		if address == "" {
 			continue
 		}
-		if httpListeners[flag], err = c.listenAt(flag, address); err != nil {
+		listen := c.listenAt
+		if flag == "--health" { // shows no tables, so other machines may reach it
+			listen = func(_, address string) (net.Listener, error) { return net.Listen("tcp", address) }
+		}
+		if httpListeners[flag], err = listen(flag, address); err != nil {
 			return err
 		}
 		defer httpListeners[flag].Close() //nolint:errcheck // the server usually has closed it
@@ -161,19 +165,29 @@ func (c *serveConfig) serve(ctx context.Context, a *app) (err error) {
 	})
 	for flag, listener := range httpListeners {
 		h := http.NewServeMux()
-		h.Handle("/iceberg/", http.StripPrefix("/iceberg", catalog))
-		if flag == "--http" {
+		scheme, serveHTTP := "http://", adminhttp.Serve // separate from the limit on connections
+		if flag != "--health" {
+			h.Handle("/iceberg/", http.StripPrefix("/iceberg", catalog))
+			scheme = map[bool]string{true: "https://", false: "http://"}[c.options.TLS != nil]
+			serveHTTP = func(ctx context.Context, l net.Listener, h http.Handler) error {
+				return page.Serve(ctx, l, server.Core, h)
+			}
+		}
+		if flag != "--rest" {
 			health := adminhttp.Handler(func() error { return context.Cause(ctx) }, server.Metrics())
 			for _, path := range []string{"/healthz", "/readyz", "/metrics"} {
 				h.Handle(path, health)
 			}
+		}
+		switch flag {
+		case "--http":
 			h.Handle("/", page.Handler(server.Core, store, page.Options{URL: c.url(l.Addr())}))
-		} else {
+		case "--rest":
 			h.Handle("/", catalog)
 		}
-		log.Info("listening", "flag", flag, "address", map[bool]string{true: "https://", false: "http://"}[c.options.TLS != nil]+listener.Addr().String())
+		log.Info("listening", "flag", flag, "address", scheme+listener.Addr().String())
 		go func() {
-			err := page.Serve(httpCtx, listener, server.Core, h)
+			err := serveHTTP(httpCtx, listener, h)
 			if err != nil {
 				err = fmt.Errorf("%s: %w", flag, err)
 				stop(err) // stops all of serve

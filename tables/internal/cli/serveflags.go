@@ -26,6 +26,7 @@ type serveConfig struct {
 	warehouse
 	options                                flightd.Options
 	listen, host, cert, key, http, rest    string
+	health                                 string
 	restRole                               string
 	secretFile, secondSecretFile, secret   string
 	revokedFile, auditFile, logFormat      string
@@ -68,6 +69,7 @@ func (c *serveConfig) addFlags(cmd *cobra.Command) {
 	fl.BoolVar(&c.readOnly, "read-only", false, "serve the current state of the tables, and change nothing; always set for a directory that cannot be written")
 	fl.BoolVar(&c.noTail, "no-tail", false, "commit each put separately, which takes some milliseconds, so that other processes can also use the directory")
 	fl.StringVar(&c.http, "http", "", "serve the web page on `ADDR`, such as localhost:9090; its paths /healthz, /readyz and /metrics need no token (default: off)")
+	fl.StringVar(&c.health, "health", "", "serve only /healthz, /readyz and /metrics on `ADDR`, without a token or TLS, for probes that must not reach the tables (default: off)")
 	fl.StringVar(&c.rest, "rest", "", "serve an Iceberg REST catalog on `ADDR`, such as localhost:8181, in addition to the path /iceberg on the --http address (default: off)")
 	fl.DurationVar(&c.foldEvery, "rest-fold-every", 0, "when an engine loads a table, write its small appends to files if the newest version is at least this `DURATION` old; 0 means always")
 	fl.StringVar(&c.restRole, "rest-role", "", "give engines temporary keys of the role `ARN`, each valid for an hour and for the files of one table (default: engines use their own keys)")
