@@ -8,10 +8,11 @@ import (
 	"testing"
 )
 
-// TestPackaging checks the options in the systemd unit and the container file, and the unit's security score.
+// TestPackaging checks the options in the systemd unit, the container file and the sample for Kubernetes, and the security
+// scores of this unit and the one for partd-tables.
 func TestPackaging(t *testing.T) {
 	_, help, _ := runCommand(t, nil, "--help")
-	for _, file := range []string{"../../packaging/partd-server.service", "../../packaging/Containerfile"} {
+	for _, file := range []string{"../../packaging/partd-server.service", "../../packaging/Containerfile", "../../packaging/kubernetes/partd-server.yaml"} {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
@@ -28,8 +29,10 @@ func TestPackaging(t *testing.T) {
 	}
 	_, err := exec.LookPath("systemd-analyze")
 	require(t, err == nil, "systemd-analyze")
-	out, err := exec.Command("systemd-analyze", "security", "--offline=true", "--threshold=30", "../../packaging/partd-server.service").CombinedOutput()
-	if err != nil {
-		t.Errorf("systemd-analyze security: %v: %s", err, out)
+	for _, unit := range []string{"partd-server", "partd-tables"} {
+		out, err := exec.Command("systemd-analyze", "security", "--offline=true", "--threshold=30", "../../packaging/"+unit+".service").CombinedOutput()
+		if err != nil {
+			t.Errorf("systemd-analyze security %s: %v: %s", unit, err, out)
+		}
 	}
 }

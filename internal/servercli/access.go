@@ -3,9 +3,6 @@ package servercli
 import (
 	"crypto/tls"
 	"log/slog"
-	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/go-partd/partd/internal/certfiles"
 	"github.com/go-partd/partd/internal/cliutil"
@@ -54,21 +51,5 @@ func (a *access) reload(log *slog.Logger) {
 	}
 	if a.certificates != nil {
 		a.certificates.Reload()
-	}
-}
-
-// reloadOnHangup calls reload on each SIGHUP. Otherwise SIGHUP would end the process, and buffered data
-// would be lost.
-func reloadOnHangup(reload func()) (stop func()) {
-	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP)
-	go func() {
-		for range hangups {
-			reload()
-		}
-	}()
-	return func() {
-		signal.Stop(hangups)
-		close(hangups)
 	}
 }

@@ -36,7 +36,7 @@ func serve(ctx context.Context, c *config, s streams) (err error) {
 		defer audit.close()
 		c.Audit = audit.record
 	}
-	defer reloadOnHangup(func() {
+	defer cliutil.OnHangup(func() {
 		a.reload(log)
 		if audit != nil {
 			audit.reopen.Store(true)

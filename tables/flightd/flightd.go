@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"sync"
@@ -28,7 +29,8 @@ import (
 
 // Options configures New. A zero field means its default; a nil *Options means all defaults.
 type Options struct {
-	// Secret signs the tokens that every call must carry. If it is nil, anyone who can connect may do anything.
+	// Secret signs the tokens that every call must carry, until Server.SetSecrets replaces it. If it is nil, anyone who can
+	// connect may do anything.
 	Secret []byte
 
 	TLS *tls.Config // nil means no TLS
@@ -57,6 +59,10 @@ type Options struct {
 	// counts. Nil leaves the counts out.
 	StoreObserver tables.Observer
 
+	// Audit receives a line of JSON for each call that ended: who called what. docs/security.md lists its fields. It must not
+	// block. Nil means no audit log.
+	Audit io.Writer
+
 	Logger *slog.Logger // nil means no logging
 }
 
@@ -78,6 +84,12 @@ const (
 // not over Flight.
 func NewToken(secret []byte, r Rights, server string, ttl time.Duration, buckets ...string) (string, error) {
 	return serving.NewToken(secret, serving.Rights(r), server, ttl, buckets...)
+}
+
+// NewNamedToken is like NewToken, for a token with a name: the user whom logs and limits show, and whom
+// [Server.SetSecrets] can revoke.
+func NewNamedToken(secret []byte, name string, r Rights, ttl time.Duration, buckets ...string) (string, error) {
+	return serving.NewNamedToken(secret, name, serving.Rights(r), ttl, buckets...)
 }
 
 // Server serves a store of tables. Its Core is for the handlers of packages page and rest, which share the server's tokens,

@@ -19,6 +19,7 @@ import (
 
 // DoGet sends the rows for a ticket.
 func (s *Server) DoGet(t *flight.Ticket, st flight.FlightService_DoGetServer) error {
+	serving.NoteRequest(st.Context(), "", t.Ticket)
 	switch keys := keySchema(t.Ticket); {
 	case keys != nil:
 		return flight.NewRecordWriter(st, ipc.WithSchema(keys)).Close()

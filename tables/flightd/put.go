@@ -31,6 +31,7 @@ func (s *Server) DoPut(st flight.FlightService_DoPutServer) error {
 		return asShootsError(err)
 	}
 	d := first.FlightDescriptor
+	serving.NoteRequest(st.Context(), "", d.GetCmd())
 	if d.GetType() == flight.DescriptorCMD && isSQL(d.GetCmd()) {
 		// This new server, unlike s.FlightServer, allocates decompressed batches from the limited memory of the put.
 		// s.sql checks the right to write later, because a client without this right may bind a query's parameters.

@@ -143,6 +143,7 @@ func splitPath(path []string) (bucket, name string, err error) {
 
 // GetFlightInfo describes the rows that a command or a path would return.
 func (s *Server) GetFlightInfo(ctx context.Context, d *flight.FlightDescriptor) (*flight.FlightInfo, error) {
+	serving.NoteRequest(ctx, "", d.GetCmd())
 	var c rowsCommand
 	var err error
 	switch {

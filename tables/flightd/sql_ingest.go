@@ -85,6 +85,7 @@ func (u *upload) Err() error {
 
 // DoPutCommandStatementIngest puts all rows into a table, or none if it fails.
 func (s *sqlServer) DoPutCommandStatementIngest(ctx context.Context, cmd flightsql.StatementIngest, r flight.MessageReader) (int64, error) {
+	serving.Note(ctx, cmd.GetSchema(), "", cmd.GetTable())
 	if err := serving.RequireWrite(ctx); err != nil {
 		return 0, err
 	}

@@ -66,6 +66,7 @@ func (st statement) options(ctx context.Context) (*tables.QueryOptions, func(), 
 }
 
 func (s *sqlServer) describe(ctx context.Context, st statement) (*tables.QueryDescription, error) {
+	serving.Note(ctx, st.Bucket, st.SQL)
 	end, err := serving.AcquireQuery(ctx)
 	if err != nil {
 		return nil, serving.Status(err)
@@ -98,6 +99,7 @@ func info(desc *flight.FlightDescriptor, schema *arrow.Schema, ticket []byte) *f
 // It also omits the schema of a write, because a client that already has the schema may end the call before the write
 // is complete.
 func (s *sqlServer) executionInfo(ctx context.Context, st statement, desc *flight.FlightDescriptor) (*flight.FlightInfo, error) {
+	serving.Note(ctx, st.Bucket, st.SQL)
 	d := new(tables.QueryDescription)
 	st.ID = rand.Text()
 	switch {
@@ -146,6 +148,7 @@ func (s *sqlServer) schema(ctx context.Context, st statement) (*flight.SchemaRes
 
 // query starts a statement. The caller must call end after reading the rows.
 func (s *sqlServer) query(ctx context.Context, st statement) (_ array.RecordReader, end func(), err error) {
+	serving.Note(ctx, st.Bucket, st.SQL)
 	releaseSlot, err := serving.AcquireQuery(ctx)
 	if err != nil {
 		return nil, nil, serving.Status(err)

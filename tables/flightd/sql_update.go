@@ -41,6 +41,7 @@ func headerID(ctx context.Context) string {
 // exec runs a statement that writes, and returns the number of rows changed. For several rows of parameters, see
 // tables.ExecOptions.Parameters.
 func (s *sqlServer) exec(ctx context.Context, st statement, parameters arrow.RecordBatch) (int64, error) {
+	serving.Note(ctx, st.Bucket, st.SQL)
 	if err := serving.RequireWrite(ctx); err != nil {
 		return 0, err
 	}

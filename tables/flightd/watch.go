@@ -35,13 +35,18 @@ func addressOf(ctx context.Context) string {
 // beginCall authenticates a call. It returns the call's context, and a function that ends the call.
 func (s *Server) beginCall(ctx context.Context, method string) (context.Context, context.CancelCauseFunc, error) {
 	var c serving.Caller
+	var err error
 	if method != handshakeMethod {
-		var err error
-		if c, err = s.identify(ctx); err != nil {
-			return ctx, nil, err
-		}
+		c, err = s.identify(ctx)
 	}
 	ctx, end := s.NewCall(ctx, &c, addressOf(ctx))
+	if id := serving.RequestID(ctx); id != "" {
+		_ = grpc.SetTrailer(ctx, metadata.Pairs("x-request-id", id)) // fails only outside of a call
+	}
+	if err != nil {
+		end(err)
+		return ctx, nil, err
+	}
 	unregister := func() {}
 	if id := metadata.ValueFromIncomingContext(ctx, callHeader); len(id) == 1 && len(id[0]) >= minIDLength {
 		ctx, unregister = s.Cancellable(ctx, id[0])

@@ -161,6 +161,7 @@ func (h *handler) action(q *request) error {
 	if err := q.parse(a); err != nil {
 		return err
 	}
+	serving.NoteRequest(q.Ctx, a.Action, nil)
 	i := slices.IndexFunc(actions, func(act action) bool { return act.Entry == operations.ByName(a.Action) })
 	if i < 0 {
 		return invalid("unknown action %.40q", a.Action)

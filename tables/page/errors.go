@@ -1,6 +1,7 @@
 package page
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -109,7 +110,9 @@ func (q *request) reply(v any) error {
 }
 
 func (q *request) parse(v any) error {
-	d := json.NewDecoder(q.Limited(maxBody, largeBody))
+	var body bytes.Buffer
+	defer func() { serving.NoteRequest(q.Ctx, "", body.Bytes()) }()
+	d := json.NewDecoder(io.TeeReader(q.Limited(maxBody, largeBody), &body))
 	d.DisallowUnknownFields()
 	err := d.Decode(v)
 	if err == nil {

@@ -46,6 +46,7 @@ func (h *handler) bucketFor(q *request, right serving.Rights, namespace []string
 	if err != nil {
 		return nil, notFound("NoSuchNamespaceException", err.Error())
 	}
+	serving.Note(q.Ctx, b.Name(), "")
 	return b, q.Caller.CheckAccess(right, b.Name())
 }
 
@@ -53,6 +54,7 @@ func (h *handler) bucketFor(q *request, right serving.Rights, namespace []string
 // the table does not exist. Spark relies on that: for a metadata table such as t.snapshots, it first
 // requests the table snapshots in the namespace t.
 func (h *handler) bucketOfTable(q *request, right serving.Rights, table identifier) (*tables.Bucket, error) {
+	serving.Note(q.Ctx, "", "", table.Name)
 	b, err := h.bucketFor(q, right, table.Namespace)
 	if p := (*problem)(nil); errors.As(err, &p) {
 		return nil, notFound("NoSuchTableException", p.Message)

@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/go-partd/partd/internal/adminhttp"
+	"github.com/go-partd/partd/internal/audit"
 	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/internal/spill"
 	"github.com/go-partd/partd/objstore/cloud"
@@ -46,6 +47,9 @@ can reach if it has neither a secret nor TLS. --insecure allows both.
 Other users of this machine cannot read the files that the server creates: files have mode 0640
 and directories 0750, or less if the umask says so.
 
+At SIGHUP, the server reads the secrets, the revoked names and the certificate again, and opens
+the audit log again.
+
 When the server is ready, it prints the line "ready URL". SIGTERM, SIGINT and the action
 shutdown stop it gracefully: it finishes running calls, and folds small appends.
 
@@ -63,7 +67,10 @@ func newServe(a *app) *cobra.Command {
 		Example: `  partd-tables serve
   partd-tables serve --listen grpc+tls://0.0.0.0:8081 --tls-cert cert.pem --tls-key key.pem --secret-file secret`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c.options.Logger = cliutil.NewLog("text", a.err)
+			if c.logFormat != "text" && c.logFormat != "json" {
+				return cliutil.Usagef("--log-format %q: use text or json", c.logFormat)
+			}
+			c.options.Logger = cliutil.NewLog(c.logFormat, a.err)
 			if err := c.validate(cmd); err != nil {
 				return err
 			}
@@ -94,11 +101,15 @@ func (c *serveConfig) serve(ctx context.Context, a *app) (err error) {
 	}
 	defer l.Close() //nolint:errcheck // the server usually has closed it
 	httpListeners := map[string]net.Listener{}
-	for flag, address := range map[string]string{"--http": c.http, "--rest": c.rest} {
+	for flag, address := range map[string]string{"--http": c.http, "--rest": c.rest, "--health": c.health} {
 		if address == "" {
 			continue
 		}
-		if httpListeners[flag], err = c.listenAt(flag, address); err != nil {
+		listen := c.listenAt
+		if flag == "--health" { // shows no tables, so other machines may reach it
+			listen = func(_, address string) (net.Listener, error) { return net.Listen("tcp", address) }
+		}
+		if httpListeners[flag], err = listen(flag, address); err != nil {
 			return err
 		}
 		defer httpListeners[flag].Close() //nolint:errcheck // the server usually has closed it
@@ -130,12 +141,24 @@ func (c *serveConfig) serve(ctx context.Context, a *app) (err error) {
 		}
 		err = errors.Join(err, closeErr)
 	}()
+	if c.auditFile != "" {
+		if c.audit, err = audit.Open(c.auditFile, a.err, log); err != nil {
+			return cliutil.Usagef("--audit-log: %w", err)
+		}
+		c.options.Audit = c.audit
+		defer func() { err = errors.Join(err, c.audit.Close()) }()
+	}
 	c.options.ReadOnly = store.ReadOnly()
 	c.options.Memory, c.options.MaxMessage = c.memory.Bytes, int(c.maxMessage.Bytes)
 	server, err := flightd.New(store, &c.options)
 	if err != nil {
 		return err
 	}
+	server.ShowBuild(cliutil.Build())
+	if err := c.setSecrets(server); err != nil {
+		return err
+	}
+	defer cliutil.OnHangup(func() { c.reload(server) })()
 	iceberg, err := c.icebergOptions()
 	if err != nil {
 		return err
@@ -152,19 +175,29 @@ func (c *serveConfig) serve(ctx context.Context, a *app) (err error) {
 	})
 	for flag, listener := range httpListeners {
 		h := http.NewServeMux()
-		h.Handle("/iceberg/", http.StripPrefix("/iceberg", catalog))
-		if flag == "--http" {
+		scheme, serveHTTP := "http://", adminhttp.Serve // separate from the limit on connections
+		if flag != "--health" {
+			h.Handle("/iceberg/", http.StripPrefix("/iceberg", catalog))
+			scheme = map[bool]string{true: "https://", false: "http://"}[c.options.TLS != nil]
+			serveHTTP = func(ctx context.Context, l net.Listener, h http.Handler) error {
+				return page.Serve(ctx, l, server.Core, h)
+			}
+		}
+		if flag != "--rest" {
 			health := adminhttp.Handler(func() error { return cmp.Or(context.Cause(ctx), server.Ready()) }, server.Metrics())
 			for _, path := range []string{"/healthz", "/readyz", "/metrics"} {
 				h.Handle(path, health)
 			}
+		}
+		switch flag {
+		case "--http":
 			h.Handle("/", page.Handler(server.Core, store, page.Options{URL: c.url(l.Addr())}))
-		} else {
+		case "--rest":
 			h.Handle("/", catalog)
 		}
-		log.Info("listening", "flag", flag, "address", map[bool]string{true: "https://", false: "http://"}[c.options.TLS != nil]+listener.Addr().String())
+		log.Info("listening", "flag", flag, "address", scheme+listener.Addr().String())
 		go func() {
-			err := page.Serve(httpCtx, listener, server.Core, h)
+			err := serveHTTP(httpCtx, listener, h)
 			if err != nil {
 				err = fmt.Errorf("%s: %w", flag, err)
 				stop(err) // stops all of serve

@@ -295,7 +295,7 @@ func TestServeHTTPAndToken(t *testing.T) {
 	if stderr, code := run(wrong); code != cliutil.ExitFailed || strings.Contains(stderr, wrong) {
 		t.Errorf("list with a wrong token: exit code %d, stderr %q, want an error without the token", code, stderr)
 	}
-	for path, want := range map[string]string{"/healthz": "ok", "/readyz": "ok", "/metrics": `partd_tables_calls_total{code="OK",method="DoAction"} 1`} {
+	for path, want := range map[string]string{"/healthz": "ok", "/readyz": "ok", "/metrics": `partd_tables_calls_total{code="OK",method="DoAction"} 1`, "/metrics?": `partd_build_info{commit="`} {
 		r, err := http.Get("http://" + admin + path)
 		if err != nil {
 			t.Fatal(err)

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"crypto/tls"
 	"errors"
 	"net"
@@ -13,6 +14,7 @@ import (
 	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/spf13/cobra"
 
+	"github.com/go-partd/partd/internal/audit"
 	"github.com/go-partd/partd/internal/certfiles"
 	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/internal/cliutil/sizeflag"
@@ -24,13 +26,18 @@ type serveConfig struct {
 	warehouse
 	options                                flightd.Options
 	listen, host, cert, key, http, rest    string
+	health                                 string
 	restRole                               string
-	secretFile, secret                     string
+	secretFile, secondSecretFile, secret   string
+	revokedFile, auditFile, logFormat      string
 	port                                   int
 	maxMessage, memory, maxSpill           sizeflag.Size
 	insecure, printToken, exitOnStdinClose bool
 	noTail, readOnly                       bool
 	foldEvery                              time.Duration
+
+	certificates *certfiles.Certificates // nil without TLS
+	audit        *audit.Log              // nil without --audit-log
 
 	// Set by parseAddress. For a Unix socket, hostName is its path.
 	scheme, hostName string
@@ -50,13 +57,19 @@ func (c *serveConfig) addFlags(cmd *cobra.Command) {
 	c.warehouse = warehouseFlags(fl, serveDir)
 	fl.StringVar(&c.cert, "tls-cert", "", "`FILE` with the certificate and its intermediates, in PEM; read again after a change")
 	fl.StringVar(&c.key, "tls-key", "", "`FILE` with the certificate's key, in PEM")
-	fl.StringVar(&c.secretFile, "secret-file", "", "`FILE` with the secret that signs tokens (default: clients need no token)")
+	fl.StringVar(&c.secretFile, "secret-file", "", "`FILE` with the secret that signs tokens (default: clients need no token); read again at SIGHUP, like the next two")
+	fl.StringVar(&c.secondSecretFile, "second-secret-file", "", "`FILE` with another secret whose tokens are accepted, while clients change to a new secret; may be empty")
+	fl.StringVar(&c.revokedFile, "revoked-file", "", "`FILE` with names, one per line, whose tokens are refused (see token --name)")
+	fl.StringVar(&c.auditFile, "audit-log", "", "append a line of JSON for each call to `FILE`, or to standard error if it is -; opened again at SIGHUP (default: off)")
+	fl.StringVar(&c.logFormat, "log-format", "text", "`FORMAT` of the log on standard error: text or json")
+	cliutil.Complete(cmd, "log-format", "text", "json")
 	fl.BoolVar(&c.insecure, "insecure", false, "allow a secret without TLS, and remote clients without a secret or TLS")
 	fl.BoolVar(&c.printToken, "print-token", false, "print an admin token, valid for a year, on the line before the ready line")
 	fl.BoolVar(&c.exitOnStdinClose, "exit-on-stdin-close", false, "stop when the standard input closes, for example because the parent process ended")
 	fl.BoolVar(&c.readOnly, "read-only", false, "serve the current state of the tables, and change nothing; always set for a directory that cannot be written")
 	fl.BoolVar(&c.noTail, "no-tail", false, "commit each put separately, which takes some milliseconds, so that other processes can also use the directory")
 	fl.StringVar(&c.http, "http", "", "serve the web page on `ADDR`, such as localhost:9090; its paths /healthz, /readyz and /metrics need no token (default: off)")
+	fl.StringVar(&c.health, "health", "", "serve only /healthz, /readyz and /metrics on `ADDR`, without a token or TLS, for probes that must not reach the tables (default: off)")
 	fl.StringVar(&c.rest, "rest", "", "serve an Iceberg REST catalog on `ADDR`, such as localhost:8181, in addition to the path /iceberg on the --http address (default: off)")
 	fl.DurationVar(&c.foldEvery, "rest-fold-every", 0, "when an engine loads a table, write its small appends to files if the newest version is at least this `DURATION` old; 0 means always")
 	fl.StringVar(&c.restRole, "rest-role", "", "give engines temporary keys of the role `ARN`, each valid for an hour and for the files of one table (default: engines use their own keys)")
@@ -113,23 +126,23 @@ func (c *serveConfig) validate(cmd *cobra.Command) error {
 		if err != nil {
 			return cliutil.Usagef("%w", err)
 		}
-		c.options.TLS = &tls.Config{GetCertificate: files.Certificate, MinVersion: tls.VersionTLS12}
+		c.certificates, c.options.TLS = files, &tls.Config{GetCertificate: files.Certificate, MinVersion: tls.VersionTLS12}
 	}
 	if c.secretFile != "" && c.secret != "" {
 		return cliutil.Usagef("--secret-file and --secret cannot be combined")
 	}
-	if c.secret != "" {
-		c.options.Secret = []byte(c.secret)
+	secrets, _, err := c.readSecrets()
+	if err != nil {
+		return err
 	}
-	if c.secretFile != "" {
-		var err error
-		if c.options.Secret, err = readSecret(c.secretFile); err != nil {
-			return err
-		}
+	if len(secrets) > 0 {
+		c.options.Secret = secrets[0]
 	}
 	switch o := &c.options; {
 	case o.Secret != nil && o.TLS == nil && c.scheme != unixScheme && !c.insecure:
 		return cliutil.Usagef("without TLS, anyone who sees the traffic can read the tokens: use --tls-cert and --tls-key, or --insecure")
+	case (c.secondSecretFile != "" || c.revokedFile != "") && o.Secret == nil:
+		return cliutil.Usagef("--second-secret-file and --revoked-file need --secret-file")
 	case c.printToken && o.Secret == nil:
 		return cliutil.Usagef("--print-token needs --secret-file, to sign the token")
 	case c.maxMessage.Bytes > c.memory.Bytes/2 && cmd.Flags().Changed("max-message"):
@@ -197,6 +210,66 @@ func (c *serveConfig) parseAddress(cmd *cobra.Command) error {
 	}
 	c.hostName, c.portNumber = host, int(portNumber)
 	return nil
+}
+
+// readSecrets reads the secrets and the names of revoked tokens. The first secret signs the token of --print-token.
+func (c *serveConfig) readSecrets() (secrets [][]byte, revoked []string, err error) {
+	if c.secret != "" {
+		secrets = append(secrets, []byte(c.secret))
+	}
+	if c.secretFile != "" {
+		secret, err := readSecret(c.secretFile)
+		if err != nil {
+			return nil, nil, err
+		}
+		secrets = append(secrets, secret)
+	}
+	if c.secondSecretFile != "" {
+		b, err := os.ReadFile(c.secondSecretFile)
+		if err != nil {
+			return nil, nil, cliutil.Usagef("--second-secret-file: %w", err)
+		}
+		if second := bytes.TrimRight(b, "\r\n"); len(second) > 0 && len(secrets) > 0 {
+			secrets = append(secrets, second)
+		}
+	}
+	if c.revokedFile != "" {
+		b, err := os.ReadFile(c.revokedFile)
+		if err != nil {
+			return nil, nil, cliutil.Usagef("--revoked-file: %w", err)
+		}
+		for line := range strings.Lines(string(b)) {
+			if name := strings.TrimSpace(line); name != "" && name[0] != '#' {
+				revoked = append(revoked, name)
+			}
+		}
+	}
+	return secrets, revoked, nil
+}
+
+// setSecrets makes the server use the secrets and names that the files contain now.
+func (c *serveConfig) setSecrets(server *flightd.Server) error {
+	secrets, revoked, err := c.readSecrets()
+	if err != nil {
+		return err
+	}
+	return server.SetSecrets(secrets, revoked)
+}
+
+// reload reads the secrets and certificates again, and opens the audit log again. If a file is invalid, its previous contents stay in use.
+func (c *serveConfig) reload(server *flightd.Server) {
+	log := c.options.Logger
+	if err := c.setSecrets(server); err != nil {
+		log.Error("cannot reload the secrets: the previous ones stay in use", "error", err)
+	} else {
+		log.Info("secrets reloaded")
+	}
+	if c.audit != nil {
+		c.audit.Reopen()
+	}
+	if c.certificates != nil {
+		c.certificates.Reload()
+	}
 }
 
 // readSecret reads a secret from a file, and removes line breaks at the end.

@@ -16,15 +16,16 @@ const defaultTTL = 365 * 24 * time.Hour
 
 func newToken(a *app) *cobra.Command {
 	var admin, read bool
-	var file string
+	var file, name string
 	var buckets []string
 	ttl := ttlFlag(defaultTTL)
 	cmd := &cobra.Command{
 		Use:   "token --admin|--read --secret-file FILE",
 		Short: "Print a token for clients of serve",
 		Long: `Print a token for clients of a server with the same secret. A token with --read
-allows only reading. To revoke a token before it expires, change the server's secret.`,
-		Example: "  partd-tables token --read --ttl 30d --secret-file secret",
+allows only reading. The server's logs show the token's name. To revoke a token before it expires,
+add its name to the server's --revoked-file, or change the secret.`,
+		Example: "  partd-tables token --read --name report --ttl 30d --secret-file secret",
 		Args:    cliutil.CheckArgCount(0, 0, ""),
 		RunE: func(*cobra.Command, []string) error {
 			if admin == read {
@@ -41,7 +42,12 @@ allows only reading. To revoke a token before it expires, change the server's se
 			if read {
 				rights = flightd.Read
 			}
-			token, err := flightd.NewToken(secret, rights, "", time.Duration(ttl), buckets...)
+			var token string
+			if name == "" {
+				token, err = flightd.NewToken(secret, rights, "", time.Duration(ttl), buckets...)
+			} else if token, err = flightd.NewNamedToken(secret, name, rights, time.Duration(ttl), buckets...); err != nil {
+				return cliutil.Usagef("--name: %w", err)
+			}
 			if err != nil {
 				return err
 			}
@@ -52,6 +58,7 @@ allows only reading. To revoke a token before it expires, change the server's se
 	fl := cmd.Flags()
 	fl.BoolVar(&admin, "admin", false, "allow everything")
 	fl.BoolVar(&read, "read", false, "allow only reading")
+	fl.StringVar(&name, "name", "", "the user's `NAME`: logs show it, limits count all tokens with it as one user, and the server's --revoked-file can list it")
 	fl.Var(&ttl, "ttl", "expire after this `DURATION`, such as 12h or 365d")
 	fl.StringArrayVar(&buckets, "bucket", nil, "allow only this `BUCKET`, and only over HTTP, not Flight; may be repeated")
 	fl.StringVar(&file, "secret-file", "", "`FILE` with the secret")

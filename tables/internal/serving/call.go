@@ -18,9 +18,12 @@ import (
 type call struct {
 	rights        Rights
 	readOnly      bool   // whether the server rejects all changes
-	user          string // identifies the token; "" without one
+	name          string // the token's name
+	user          string // identifies the token or its name; "" without one
 	host, conn    string // the client's address, without and with the port
 	queries, puts *Limiter
+
+	entry *auditEntry // nil without an audit log
 
 	cancel                       context.CancelCauseFunc
 	holdsQuerySlot, holdsPutSlot atomic.Bool  // whether the call holds a slot of queries, or of puts
@@ -32,8 +35,9 @@ type callKey struct{}
 // NewCall returns the context of a new call from an address, and a function that ends the call.
 func (s *Core) NewCall(ctx context.Context, c *Caller, address string) (context.Context, context.CancelCauseFunc) {
 	newCall := &call{
-		rights: c.Rights, readOnly: s.opts.ReadOnly, user: c.user,
+		rights: c.Rights, readOnly: s.opts.ReadOnly, name: c.Name, user: c.user,
 		conn: address, host: HostOf(address), queries: s.Queries, puts: s.Puts,
+		entry: s.newEntry(c, address),
 	}
 	if c.Rights > None {
 		s.Conns.markKnown(address)
@@ -152,8 +156,10 @@ func (s *Core) RecordEnd(ctx context.Context, method string, start time.Time, er
 	case isFault:
 		log = s.opts.Logger.Warn
 	}
+	c, _ := ctx.Value(callKey{}).(*call)
+	c = cmp.Or(c, new(call))
+	s.audit(c, method, start, code, err)
 	if err != nil {
-		c, _ := ctx.Value(callKey{}).(*call)
-		log("a call failed", "method", method, "peer", cmp.Or(c, new(call)).conn, "code", code, "error", status.Convert(err).Message())
+		log("a call failed", "method", method, "peer", c.conn, "user", c.name, "code", code, "error", status.Convert(err).Message())
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -30,7 +31,8 @@ type Caller struct {
 	Rights  Rights
 	Buckets []string  // buckets that the token covers; nil means all
 	Expires time.Time // when the token expires; zero without a token
-	user    string    // identifies the token; limits count the calls of each user
+	Name    string    // the token's name; may be ""
+	user    string    // the name, or else the token without its signature; limits count the calls of each user
 
 	readOnly bool // whether the server rejects changes, whatever the rights are
 }
@@ -66,11 +68,24 @@ var rightsByType = map[string]Rights{"read": Read, "admin": Admin}
 // but servers do not check it. If buckets are given, the token covers only these buckets, and is valid only over HTTP,
 // not over Flight.
 func NewToken(secret []byte, r Rights, server string, ttl time.Duration, buckets ...string) (string, error) {
+	return claims{Server: server, Buckets: buckets}.sign(secret, r, ttl)
+}
+
+var namePattern = regexp.MustCompile(`^[A-Za-z0-9_.@-]{1,64}$`)
+
+// NewNamedToken is like NewToken, for a token with a name: the user whom logs and limits show, and who can be revoked.
+func NewNamedToken(secret []byte, name string, r Rights, ttl time.Duration, buckets ...string) (string, error) {
+	if !namePattern.MatchString(name) {
+		return "", fmt.Errorf("the name %.80q is invalid: a name has 1 to 64 letters, digits, '-', '_', '.' and '@'", name)
+	}
+	return claims{RegisteredClaims: jwt.RegisteredClaims{Subject: name}, Buckets: buckets}.sign(secret, r, ttl)
+}
+
+func (c claims) sign(secret []byte, r Rights, ttl time.Duration) (string, error) {
 	if len(secret) == 0 {
 		return "", errors.New("the secret for a token must not be empty")
 	}
 	now := time.Now()
-	c := claims{Server: server, Buckets: buckets}
 	c.IssuedAt, c.ExpiresAt = jwt.NewNumericDate(now), jwt.NewNumericDate(now.Add(ttl))
 	for name, rights := range rightsByType {
 		if rights == r {
@@ -81,6 +96,29 @@ func NewToken(secret []byte, r Rights, server string, ttl time.Duration, buckets
 }
 
 var parser = jwt.NewParser(jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}), jwt.WithExpirationRequired())
+
+// credentials decide which tokens are valid.
+type credentials struct {
+	secrets jwt.VerificationKeySet
+	revoked []string // names whose tokens are refused
+}
+
+// SetSecrets replaces the secrets with which tokens may be signed, and the names of revoked tokens. It affects calls that
+// begin afterwards; running calls continue. Whether the server requires tokens was decided by Options.Secret.
+func (s *Core) SetSecrets(secrets [][]byte, revoked []string) error {
+	c := &credentials{revoked: revoked}
+	for _, secret := range secrets {
+		if len(secret) == 0 {
+			return errors.New("a secret is empty, so anybody could sign tokens")
+		}
+		c.secrets.Keys = append(c.secrets.Keys, secret)
+	}
+	if (len(secrets) > 0) != (s.opts.Secret != nil) {
+		return errors.New("a running server cannot begin or cease to require tokens")
+	}
+	s.credentials.Store(c)
+	return nil
+}
 
 // ErrTooManyGuesses means that an address has sent too many wrong tokens.
 var ErrTooManyGuesses = errors.New("too many wrong tokens came from this address: wait a second, and try again")
@@ -96,11 +134,12 @@ func (s *Core) Verify(address, token string) (Caller, error) {
 		return Caller{}, ErrTooManyGuesses
 	}
 	var c claims
+	valid := s.credentials.Load()
 	key := func(t *jwt.Token) (any, error) {
 		if names, ok := t.Header["crit"]; ok { // RFC 7515 forbids accepting a token with an extension that is not understood
 			return nil, fmt.Errorf("the token's header lists critical extensions, and none is supported: %.100v", names)
 		}
-		return s.opts.Secret, nil
+		return valid.secrets, nil
 	}
 	if _, err := parser.ParseWithClaims(token, &c, key); err != nil {
 		if !errors.Is(err, jwt.ErrTokenInvalidClaims) { // the parser returns this error only if the signature is valid
@@ -113,9 +152,16 @@ func (s *Core) Verify(address, token string) (Caller, error) {
 	if !ok {
 		return Caller{}, errors.New("the token's type is neither read nor admin")
 	}
-	// The token identifies the user. Exclude its signature, because one signature has several encodings.
-	unsigned := token[:strings.LastIndexByte(token, '.')]
-	return Caller{r, c.Buckets, c.ExpiresAt.Time, unsigned, s.opts.ReadOnly}, nil
+	if c.Subject != "" && slices.Contains(valid.revoked, c.Subject) {
+		return Caller{}, fmt.Errorf("tokens with the name %q are revoked", c.Subject)
+	}
+	// The name identifies the user, so that a new token with this name has no limits of its own. A token without a name
+	// identifies the user itself, except for its signature, because one signature has several encodings.
+	user := "name " + c.Subject
+	if c.Subject == "" {
+		user = token[:strings.LastIndexByte(token, '.')]
+	}
+	return Caller{r, c.Buckets, c.ExpiresAt.Time, c.Subject, user, s.opts.ReadOnly}, nil
 }
 
 // Bearer verifies the bearer token in the request's Authorization header, or fallback if the header contains no bearer token.

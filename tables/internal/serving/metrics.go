@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 	"net/http"
+	"runtime"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -55,6 +56,12 @@ func (s *Core) registerMetrics() {
 	}
 }
 
+// ShowBuild adds the metric partd_build_info, whose labels say which build of the server runs. It must be called only once.
+func (s *Core) ShowBuild(version, commit string) {
+	promauto.With(s.registry).NewGaugeVec(prometheus.GaugeOpts{Name: "partd_build_info", Help: "Always 1; the labels say which build of the server runs."},
+		[]string{"version", "commit", "goversion"}).WithLabelValues(version, commit, runtime.Version()).Set(1)
+}
+
 // Operations counts operations on tables for a server's metrics, including background work. It is a [tables.Observer]:
 // pass the same Operations in the options of the store and of the server.
 type Operations struct {
@@ -80,9 +87,13 @@ func NewOperations() *Operations {
 	}
 }
 
+type operationKey struct{}
+
 // Begin implements [tables.Observer].
 func (o *Operations) Begin(ctx context.Context, op tables.Operation) (context.Context, func(tables.Outcome)) {
-	return ctx, func(out tables.Outcome) {
+	nested := ctx.Value(operationKey{}) != nil
+	return context.WithValue(ctx, operationKey{}, true), func(out tables.Outcome) {
+		noteOperation(ctx, op, out, nested)
 		outcome := "ok"
 		if out.Err != nil {
 			outcome = "error"

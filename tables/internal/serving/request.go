@@ -71,6 +71,9 @@ func (p *Requests) New(w http.ResponseWriter, r *http.Request) *Request {
 func (q *Request) Serve(name string, open bool, maxOpenBody int64, isSpecific func(error) bool, do func() error) (err error) {
 	var end func(error)
 	q.Ctx, end = q.limits.s.Begin(q.Context(), &q.Caller, q.RemoteAddr, name)
+	if id := RequestID(q.Ctx); id != "" {
+		q.W.Header().Set("X-Request-Id", id)
+	}
 	panicked := true
 	defer func() {
 		if panicked {
@@ -99,6 +102,12 @@ func (q *Request) Serve(name string, open bool, maxOpenBody int64, isSpecific fu
 		err = Status(cause)
 	}
 	return err
+}
+
+// Refuse records a request without a valid token, which Serve never sees.
+func (p *Requests) Refuse(r *http.Request, name string, err error) {
+	_, end := p.s.Begin(r.Context(), &Caller{}, r.RemoteAddr, name)
+	end(status.Error(codes.Unauthenticated, err.Error()))
 }
 
 // WriteJSON writes v as JSON, or fallback if v cannot be encoded. The write fails if the client does

@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -33,8 +34,8 @@ const (
 
 // Options configures a server. A zero field means its default; a nil *Options means all defaults.
 type Options struct {
-	// Secret signs the tokens that every call must carry. If it is nil, anyone who can connect may
-	// do anything.
+	// Secret signs the tokens that every call must carry, until SetSecrets replaces it. If it is nil, anyone who can connect
+	// may do anything.
 	Secret []byte
 
 	TLS *tls.Config // nil means no TLS
@@ -61,6 +62,9 @@ type Options struct {
 	// StoreObserver is the store's Observer, which must be a result of NewOperations. The metrics include its counts.
 	// Nil leaves the counts out.
 	StoreObserver tables.Observer
+
+	// Audit receives a line of JSON for each call that ended: who called what. It must not block. Nil means no audit log.
+	Audit io.Writer
 
 	Logger *slog.Logger // nil means no logging
 }
@@ -109,13 +113,16 @@ type Core struct {
 
 	Received, Sent prometheus.Counter // bytes of rows
 
-	opts     Options
-	store    *tables.Store
-	logins   ratelimit.Logins
-	registry *prometheus.Registry
-	calls    *prometheus.CounterVec
-	diskFull prometheus.Counter
-	seconds  *prometheus.HistogramVec
+	opts        Options
+	store       *tables.Store
+	credentials atomic.Pointer[credentials]
+	logins      ratelimit.Logins
+	strangers   ratelimit.Logins // limits the lines of the audit log about callers without a valid token
+	leftOut     atomic.Int64     // calls without a line since the last line
+	registry    *prometheus.Registry
+	calls       *prometheus.CounterVec
+	diskFull    prometheus.Counter
+	seconds     *prometheus.HistogramVec
 
 	mu      sync.Mutex
 	running map[*execution]struct{} // the executions that can be canceled by id
@@ -126,6 +133,11 @@ func New(store *tables.Store, o *Options) (*Core, error) {
 	s := &Core{opts: o.withDefaults(), store: store, running: map[*execution]struct{}{}}
 	if err := s.opts.check(); err != nil {
 		return nil, err
+	}
+	if s.opts.Secret != nil {
+		if err := s.SetSecrets([][]byte{s.opts.Secret}, nil); err != nil {
+			return nil, err
+		}
 	}
 	patience := s.opts.Patience()
 	s.Queries = newLimiter("queries", s.opts.Queries, patience, queryYieldTime, querySettleTime)
