@@ -2,7 +2,6 @@ package tables
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -17,8 +16,11 @@ import (
 // ErrExists. To delete a backup, delete its snapshots.
 func (s *Store) Backup(ctx context.Context, to *Store, name string, buckets ...string) ([]CopiedTable, error) {
 	return s.copyTo(ctx, "backup", to, buckets, func(c *copyJob, buckets []*Bucket) error {
-		if err := checkName("snapshot", name); err != nil || name == "" {
-			return errors.Join(err, errors.New("the backup needs a name"))
+		if err := checkName("snapshot", name); err != nil {
+			return err
+		}
+		if name == "" || strings.HasPrefix(name, workName) { // Backups hides snapshots with this prefix
+			return &ArgumentError{fmt.Errorf("the backup needs a name that does not begin with %q", workName)}
 		}
 		existing, err := to.Backups(ctx)
 		if err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/apache/arrow-go/v18/arrow/util"
 	"github.com/google/uuid"
 
 	"github.com/go-partd/partd/tables/internal/commit"
@@ -250,5 +251,17 @@ func (t *Table) checksum(ctx context.Context, at At) (*rowsum.Sum, error) {
 	if err != nil {
 		return nil, err
 	}
-	return rowsum.OfReader(t.Scan(ctx, nil))
+	r, err := t.Scan(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Release()
+	sum := new(rowsum.Sum)
+	for r.Next() {
+		sum.Add(r.RecordBatch())
+		if err := content.Count(ctx, util.TotalRecordSize(r.RecordBatch())); err != nil {
+			return nil, err
+		}
+	}
+	return sum, r.Err()
 }

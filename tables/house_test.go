@@ -68,7 +68,7 @@ var tablesLayering = layering.Layering{
 		{Name: "files and objects", Packages: map[string][]string{
 			"postgres":             {"github.com/jackc/pgx"},
 			"internal/parquetfile": nil,
-			"internal/content":     {"github.com/apache/iceberg-go", "github.com/zeebo/xxh3"},
+			"internal/content":     {"github.com/apache/iceberg-go", "github.com/zeebo/xxh3", "golang.org/x/time"},
 			"internal/datafile":    {"github.com/apache/iceberg-go", "github.com/google/uuid", "golang.org/x/sync"},
 			"internal/bucketfs":    {"internal/content", "github.com/zeebo/xxh3", "golang.org/x/sync"},
 		}},

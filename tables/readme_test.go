@@ -1,6 +1,7 @@
 package tables_test
 
 import (
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -107,9 +108,23 @@ partd-tables backup --to /mnt/backup --name sunday
 	}
 	for _, part := range strings.Split(string(page), "```sh\n")[1:] {
 		inner, _, _ := strings.Cut(part, "```")
+		if strings.Contains(inner, "--server") {
+			backup += `mkdir /mnt/backups
+partd-tables serve --dir partd-tables --backup-dir /mnt/backups --listen grpc://localhost:8081 > /mnt/ready & trap 'kill $! && wait' EXIT
+until [ -s /mnt/ready ]; do sleep 0.1; done
+`
+		}
 		backup += inner
 	}
 	mnt := t.TempDir()
+	l, err := net.Listen("tcp", "localhost:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	backup = strings.ReplaceAll(backup, "localhost:8081", l.Addr().String())
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
 	out = shell(t, t.TempDir(), strings.ReplaceAll(backup, "/mnt", mnt)+"partd-tables get trades --bucket NYSE --dir elsewhere\n", path)
 	for _, want := range []string{"copied\tNYSE\ttrades\t1 rows\t", "sunday", "unchanged\tNYSE\ttrades", "tuesday", "A,1.5\n"} {
 		if !strings.Contains(out, want) {

@@ -169,7 +169,7 @@ func (s *Store) Copies() Copies {
 		}
 		lastErr := fmt.Errorf("the store in %s contains no copy of the file: %w", s.dir, fs.ErrNotExist)
 		for _, location := range candidates {
-			err := content.Check(s.cat, location, want)
+			err := content.Check(ctx, s.cat, location, want)
 			if err == nil {
 				return s.cat.NewIO().Open(location)
 			}

@@ -50,7 +50,7 @@ func (c *Client) Do(ctx context.Context, action string, input any) iter.Seq2[[]b
 			case errors.Is(err, io.EOF):
 				return
 			case err == nil:
-			case o != nil && !o.Writes:
+			case o != nil && (!o.Writes || o.Slots == operations.CopySlot): // repeating a copy is safe
 				err = c.convertError(ctx, err)
 			default:
 				err = c.changeError(ctx, err)

@@ -55,6 +55,10 @@ type Options struct {
 	CallTimeout time.Duration // how long a call may take in total (default 1 h)
 	Grace       time.Duration // how long running calls may continue after the server begins to shut down (default 10 s)
 
+	// BackupDir is the directory for the copies that clients with an admin token may request. Each copy is in a subdirectory
+	// whose name the client chooses. "" means that the server makes no copies.
+	BackupDir string
+
 	// StoreObserver is the store's Observer, which must be a result of NewOperations. The server's metrics include its
 	// counts. Nil leaves the counts out.
 	StoreObserver tables.Observer
@@ -107,6 +111,7 @@ type Server struct {
 	memory     *budget
 	answers    answers
 	leases     leases
+	copying    sync.Mutex // held while a copy or verification runs
 
 	running  sync.WaitGroup  // running calls, including canceled ones that have not returned yet
 	lifetime context.Context // done once a client shuts down the server
@@ -118,6 +123,11 @@ func New(store *tables.Store, o *Options) (*Server, error) {
 	core, err := serving.New(store, (*serving.Options)(o))
 	if err != nil {
 		return nil, err
+	}
+	if o := core.Options(); o.BackupDir != "" {
+		if err := checkBackupDir(o.BackupDir, store.Dir()); err != nil {
+			return nil, err
+		}
 	}
 	s := &Server{Core: core, sql: newSQLServer(core, store), store: store, opts: core.Options()}
 	s.FlightServer = flightsql.NewFlightServer(s.sql)

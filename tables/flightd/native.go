@@ -137,13 +137,17 @@ func (s *Server) nativeAction(o *operations.Entry, body []byte, stream flight.Fl
 	case operations.Unlock.Entry:
 		run = s.unlock
 	}
-	return run(ctx, s.store, in, func(v any) error {
+	answer := func(v any) error {
 		body, err := json.Marshal(v)
 		if err != nil {
 			return err
 		}
 		return stream.Send(&flight.Result{Body: body})
-	})
+	}
+	if c, ok := in.(*operations.Copying); ok {
+		return s.runCopying(ctx, o, c, answer)
+	}
+	return run(ctx, s.store, in, answer)
 }
 
 const (

@@ -1,13 +1,18 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/spf13/cobra"
 
+	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/internal/cliutil/sizeflag"
+	"github.com/go-partd/partd/internal/progress"
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/operations"
 )
 
 // storeFlag adds a flag for the location of tables, and a flag for their catalog. name is the name of the first flag.
@@ -32,51 +37,118 @@ func markRequired(cmd *cobra.Command, names ...string) {
 	}
 }
 
-// withStore runs f on the store at p, which must not be a server: f needs the tables' files.
-func (p location) withStore(ctx context.Context, create bool, f func(*tables.Store) error) error {
-	return p.withDir(ctx, create, nil, func(s backend) error { return f(s.Store) })
+// copying has the flags of a command that copies or verifies the files of tables in a directory or on a server.
+type copying struct {
+	a         *app
+	p, copies location // of the tables, and of their copies
+	copyDir   string   // name of the flag for the location of the copies
+	rate      sizeflag.Size
+	in        operations.Copying
 }
 
-// copyCommand makes cmd call copyTables with two stores. from and to are the names of the flags for their locations.
-func copyCommand(a *app, cmd *cobra.Command, from, to string, copyTables func(ctx context.Context, from, to *tables.Store, buckets ...string) ([]tables.CopiedTable, error)) *cobra.Command {
-	source, target := storeFlag(cmd, from, "the `DIR` to copy tables from"), storeFlag(cmd, to, "the `DIR` to copy tables to")
-	for _, name := range []string{from, to} {
-		if name != "dir" {
-			markRequired(cmd, name)
-		}
+// newCopying adds the flags to cmd. dir and copyDir are the names of the flags for the locations of the tables and of the
+// copies. If dir is "", the command reads only the copies.
+func newCopying(a *app, cmd *cobra.Command, dir, copyDir, copyUsage string) *copying {
+	c := &copying{a: a, copyDir: copyDir, rate: sizeflag.Size{Min: 1}}
+	c.copies = storeFlag(cmd, copyDir, copyUsage+"; with --server, its name in the server's --backup-dir")
+	if c.p.warehouse.dir = new(string); dir != "" {
+		c.p = storeFlag(cmd, dir, "the `DIR` of the tables")
+		c.p.bucket = cmd.Flags().String("bucket", "", allBucketsUsage)
+		cmd.Flags().Var(&c.rate, "rate", "read at most this `SIZE` a second, such as 20MB (default: no limit)")
 	}
-	p := location{bucket: cmd.Flags().String("bucket", "", allBucketsUsage)}
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		ctx := cmd.Context()
-		return source.withStore(ctx, false, func(from *tables.Store) error {
-			return target.withStore(ctx, true, func(to *tables.Store) error {
-				copied, err := copyTables(ctx, from, to, p.requestedBuckets(cmd)...)
-				if err != nil {
-					return err
-				}
-				var total tables.CopiedTable
-				for _, d := range copied {
-					state := "copied"
-					if d.Unchanged {
-						state = "unchanged"
-					}
-					total.Files += d.Files
-					total.Bytes += d.Bytes
-					if _, err := fmt.Fprintf(a.out, "%s\t%s\t%s\t%d rows\t%s\n", state, displayName(d.Bucket), displayName(d.Name), d.Rows, d.Checksum); err != nil {
-						return err
-					}
-				}
-				_, err = fmt.Fprintf(a.err, "%d tables; %d files sent (%d bytes)\n", len(copied), total.Files, total.Bytes)
+	c.p.serverFlags(cmd, dir)
+	return c
+}
+
+// run runs an operation, shows its progress on a terminal, and calls f for each answer.
+func (c *copying) run(ctx context.Context, o operations.CopyOperation, f func(operations.CopyProgress) error) error {
+	c.in.Rate = c.rate.Bytes
+	var read atomic.Int64
+	bar := progress.Start(c.a.err, progress.IsTerminal(c.a.err))
+	defer bar.Stop()
+	bar.Count(-1, read.Load)
+	each := func(s backend) error {
+		for r, err := range o.Each(ctx, s.Target, &c.in) {
+			if err == nil {
+				read.Store(r.Bytes)
+				err = f(r)
+			}
+			if err != nil {
 				return err
-			})
+			}
+		}
+		return nil
+	}
+	if *c.p.server != "" {
+		if *c.copies.catalog != "" {
+			return cliutil.Usagef("--%s-catalog and --server cannot be combined", c.copyDir)
+		}
+		c.in.Dir = *c.copies.dir
+		return c.p.withServer(each)
+	}
+	from, to, isRestore := c.p, c.copies, o.Entry == operations.RestoreBackup.Entry
+	if isRestore {
+		from, to = to, from
+	}
+	withStore := func(l location, create bool, f func(*tables.Store) error) error {
+		if *l.dir == "" {
+			return f(nil)
+		}
+		return l.withDir(ctx, create, nil, func(s backend) error { return f(s.Store) })
+	}
+	return withStore(from, false, func(source *tables.Store) error {
+		return withStore(to, o.Entry != operations.Verify.Entry && o.Entry != operations.Backups.Entry, func(target *tables.Store) error {
+			if c.in.Copies = target; isRestore {
+				c.in.Copies, source = source, target
+			}
+			return each(backend{Target: operations.Target{Store: cmp.Or(source, target)}})
 		})
+	})
+}
+
+// copyCommand makes cmd run an operation that copies tables. dir and copyDir are as in newCopying.
+func copyCommand(a *app, cmd *cobra.Command, dir, copyDir string, o operations.CopyOperation) *cobra.Command {
+	c, name := newCopying(a, cmd, dir, copyDir, "the `DIR` of the copies"), new(string)
+	markRequired(cmd, copyDir)
+	if o.Entry != operations.Copy.Entry {
+		name = nameFlag(cmd)
+	}
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if *c.p.dir == "" && *c.p.server == "" {
+			return cliutil.Usagef("--%s and --server are missing: set one of them to the location of the tables", dir)
+		}
+		c.in.Name, c.in.Buckets = *name, c.p.requestedBuckets(cmd)
+		var copied []tables.CopiedTable
+		err := c.run(cmd.Context(), o, func(r operations.CopyProgress) error {
+			if r.Table != nil {
+				copied = append(copied, *r.Table)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		var total tables.CopiedTable
+		for _, d := range copied {
+			state := "copied"
+			if d.Unchanged {
+				state = "unchanged"
+			}
+			total.Files += d.Files
+			total.Bytes += d.Bytes
+			if _, err := fmt.Fprintf(a.out, "%s\t%s\t%s\t%d rows\t%s\n", state, displayName(d.Bucket), displayName(d.Name), d.Rows, d.Checksum); err != nil {
+				return err
+			}
+		}
+		_, err = fmt.Fprintf(a.err, "%d tables; %d files sent (%d bytes)\n", len(copied), total.Files, total.Bytes)
+		return err
 	}
 	return cmd
 }
 
 func newCopy(a *app) *cobra.Command {
 	return copyCommand(a, &cobra.Command{
-		Use:   "copy --from URL --to URL [flags]",
+		Use:   "copy {--from URL | --server URL} --to URL [flags]",
 		Short: "Copy tables to another location, and verify the copy",
 		Long: `Copy all buckets, or one, to another directory or cloud bucket: each table in its current state,
 with its columns, settings, rules and metadata, but without older versions and snapshots. All
@@ -84,43 +156,46 @@ tables of a bucket appear at once. To continue an interrupted copy, run the comm
 
 The command then reads each table in both places, compares the row counts and a checksum
 of all rows in any order, and prints both. A table at the destination that is not a copy,
-or has changed since it was copied, is an error.`,
-		Example: "  partd-tables copy --from tables --to /mnt/disk/tables\n  partd-tables copy --from tables --to s3://lake/tables --to-catalog postgres://db/tables --bucket NYSE",
-	}, "from", "to", func(ctx context.Context, from, to *tables.Store, buckets ...string) ([]tables.CopiedTable, error) {
-		return from.CopyTo(ctx, to, buckets...)
-	})
+or has changed since it was copied, is an error.
+
+With --server, the running server copies its tables to the directory with the name of --to in its
+--backup-dir.`,
+		Example: "  partd-tables copy --from tables --to /mnt/disk/tables\n  partd-tables copy --from tables --to s3://lake/tables --to-catalog postgres://db/tables --bucket NYSE\n  partd-tables copy --server grpc://localhost:8081 --to replica",
+	}, "from", "to", operations.Copy)
 }
 
 func newBackup(a *app) *cobra.Command {
-	cmd := &cobra.Command{
+	return copyCommand(a, &cobra.Command{
 		Use:   "backup --to URL --name NAME [flags]",
 		Short: "Back up tables under a name",
 		Long: `Copy the current state of all buckets, or of one, to a backup directory, under a name.
 Data that earlier backups contain is not sent again. An interrupted backup has no
 name; the next backup continues it.
 
-The backup directory contains tables itself: a backup is a snapshot of each of its buckets.`,
-		Example: "  partd-tables backup --to /mnt/backup --name monday\n  partd-tables backups --dir /mnt/backup",
-	}
-	name := nameFlag(cmd)
-	return copyCommand(a, cmd, "dir", "to", func(ctx context.Context, from, to *tables.Store, buckets ...string) ([]tables.CopiedTable, error) {
-		return from.Backup(ctx, to, *name, buckets...)
-	})
+The backup directory contains tables itself: a backup is a snapshot of each of its buckets.
+
+With --server, the running server makes the backup, in the directory with the name of --to in its
+--backup-dir. This needs an admin token. Clients can write during the backup, which contains the state of
+all tables at one moment.`,
+		Example: `  partd-tables backup --to /mnt/backup --name monday
+  partd-tables backups --dir /mnt/backup
+  partd-tables backup --server grpc+tls://db:8081 --token-file token --to daily --name monday --rate 50MB`,
+	}, "dir", "to", operations.Backup)
 }
 
 func newRestore(a *app) *cobra.Command {
-	cmd := &cobra.Command{
+	return copyCommand(a, &cobra.Command{
 		Use:   "restore --from URL --name NAME [flags]",
 		Short: "Restore buckets from a backup",
 		Long: `Restore all buckets of a backup, or one, each in one commit, with its
 tables, metadata and rules. Tables created later are deleted. Unchanged tables keep
-their versions; changed and deleted ones are created again, without older versions.`,
-		Example: "  partd-tables restore --from /mnt/backup --name monday\n  partd-tables restore --from /mnt/backup --name monday --bucket NYSE",
-	}
-	name := nameFlag(cmd)
-	return copyCommand(a, cmd, "from", "dir", func(ctx context.Context, from, to *tables.Store, buckets ...string) ([]tables.CopiedTable, error) {
-		return to.RestoreFrom(ctx, from, *name, buckets...)
-	})
+their versions; changed and deleted ones are created again, without older versions.
+
+With --server, the running server restores its tables from its --backup-dir.`,
+		Example: `  partd-tables restore --from /mnt/backup --name monday
+  partd-tables restore --from /mnt/backup --name monday --bucket NYSE
+  partd-tables restore --server grpc://localhost:8081 --from daily --name monday`,
+	}, "dir", "from", operations.RestoreBackup)
 }
 
 func nameFlag(cmd *cobra.Command) *string {
@@ -134,18 +209,22 @@ func newBackups(a *app) *cobra.Command {
 		Use:     "backups --dir URL [flags]",
 		Short:   "List backups",
 		Long:    `List the backups in a directory, oldest first, with one line per bucket.`,
-		Example: "  partd-tables backups --dir /mnt/backup --json",
+		Example: "  partd-tables backups --dir /mnt/backup --json\n  partd-tables backups --server grpc://localhost:8081 --dir daily",
 	}
-	p := storeFlag(cmd, "dir", "the `DIR` of the backups")
+	c := newCopying(a, cmd, "", "dir", "the `DIR` of the backups")
 	asJSON := cmd.Flags().Bool("json", false, "write a JSON object for each backup")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return p.withStore(cmd.Context(), false, func(s *tables.Store) error {
-			all, err := s.Backups(cmd.Context())
-			if err != nil {
-				return err
+		var all []tables.SnapshotInfo
+		err := c.run(cmd.Context(), operations.Backups, func(r operations.CopyProgress) error {
+			if r.Backup != nil {
+				all = append(all, *r.Backup)
 			}
-			return printSnapshots(a, *asJSON, all)
+			return nil
 		})
+		if err != nil {
+			return err
+		}
+		return printSnapshots(a, *asJSON, all)
 	}
 	return cmd
 }

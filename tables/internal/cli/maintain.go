@@ -74,52 +74,39 @@ in their manifests. If files are damaged or missing, verify lists them and exits
 
 With --repair-from, replace each damaged file with a copy from another location
 of the tables, if the copy has the original content. Files from other programs have no
-checksum: verify reads them, and reports them as unverified.`,
-		Example: "  partd-tables verify\n  partd-tables verify AAPL --bucket NASDAQ --json\n  partd-tables verify --repair-from /mnt/backup",
+checksum: verify reads them, and reports them as unverified.
+
+With --server, the running server verifies its tables. This needs an admin token.`,
+		Example: "  partd-tables verify\n  partd-tables verify AAPL --bucket NASDAQ --json\n  partd-tables verify --repair-from /mnt/backup\n  partd-tables verify --server grpc://localhost:8081 --repair-from daily",
 	}
 	fs := cmd.Flags()
-	p := storeFlag(cmd, "dir", "the `DIR` of the tables")
-	p.bucket = fs.String("bucket", "", allBucketsUsage)
+	c := newCopying(a, cmd, "dir", "repair-from", "the `DIR` of tables with intact copies of files")
 	asJSON := fs.Bool("json", false, "write a JSON object for each damaged file")
-	copies := storeFlag(cmd, "repair-from", "the `DIR` of tables with intact copies of files")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		ctx := cmd.Context()
-		o := tables.VerifyOptions{Buckets: p.requestedBuckets(cmd)}
+		c.in.Buckets = c.p.requestedBuckets(cmd)
 		if len(args) > 0 {
-			o.Buckets, o.Tables = tables.Buckets{*p.bucket}, args
+			c.in.Buckets, c.in.Tables = tables.Buckets{*c.p.bucket}, args
 		}
-		verify := func(s *tables.Store) error {
-			var r tables.VerifyResult
-			err := printRecords(a.out, *asJSON, func(record func(tables.Finding) error) (err error) {
-				var recordErr error
-				o.Report = func(f tables.Finding) {
-					if recordErr == nil {
-						recordErr = record(f)
-					}
+		var v tables.VerifyResult
+		err := printRecords(a.out, *asJSON, func(record func(tables.Finding) error) (err error) {
+			return c.run(cmd.Context(), operations.Verify, func(r operations.CopyProgress) error {
+				if r.Verified != nil {
+					v = *r.Verified
 				}
-				if r, err = s.Verify(ctx, &o); err == nil {
-					err = recordErr
+				if r.Finding != nil {
+					return record(*r.Finding)
 				}
-				return err
-			})
-			if err != nil {
-				return err
-			}
-			if r.Damaged > 0 {
-				err = fmt.Errorf("%d files are damaged", r.Damaged)
-			}
-			fmt.Fprintf(a.err, "%d tables; %d files read (%d bytes): %d damaged, %d repaired, %d unverified\n", r.Tables, r.Files, r.Bytes, r.Damaged, r.Repaired, r.Unverified)
-			return err
-		}
-		return p.withStore(ctx, false, func(s *tables.Store) error {
-			if *copies.dir == "" {
-				return verify(s)
-			}
-			return copies.withStore(ctx, false, func(other *tables.Store) error {
-				o.Repair = other.Copies()
-				return verify(s)
+				return nil
 			})
 		})
+		if err != nil {
+			return err
+		}
+		if v.Damaged > 0 {
+			err = fmt.Errorf("%d files are damaged", v.Damaged)
+		}
+		fmt.Fprintf(a.err, "%d tables; %d files read (%d bytes): %d damaged, %d repaired, %d unverified\n", v.Tables, v.Files, v.Bytes, v.Damaged, v.Repaired, v.Unverified)
+		return err
 	}
 	return cmd
 }

@@ -43,6 +43,7 @@ func TestOperations(t *testing.T) {
 		"delete": {"t"}, "describe": {"t"}, "versions": {"t"}, "settings": {"--time", "at", "t"}, "partition": {"t"},
 		"evolve": {"t", "--drop", "x"}, "delete-rows": {"t", "--where", "x > 1"}, "meta set": {"t", "k=v"}, "snapshot delete": {"s"}, "snapshot restore": {"s"},
 		"resample": {"t", "u", "--sql", "SELECT 1"}, "combine": {"t", "u", "v"}, "clean": {"t"}, "sql": {"DELETE FROM t"},
+		"backup": {"--to", "d", "--name", "n"}, "restore": {"--from", "d", "--name", "n"}, "copy": {"--to", "d"},
 	}
 	for _, o := range operations.All() {
 		if o.Command == "" {

@@ -33,22 +33,25 @@ type location struct {
 	bucket                *string
 	server, tokenFile, ca *string
 	insecure              *bool
-	dirFlag               *pflag.Flag // --dir, which cannot be combined with --server
+	dirFlag               *pflag.Flag // --dir, or --from of copy, which cannot be combined with --server
 }
 
 // directoryFlags adds the flags for the location of tables, except --bucket.
 func directoryFlags(cmd *cobra.Command) location {
-	fs := cmd.Flags()
-	p := location{
-		warehouse: warehouseFlags(fs, commandsDir),
-		server:    fs.String("server", "", "use the server at this `URL` instead of a directory: grpc://HOST:PORT or grpc+tls://HOST:PORT"),
-		tokenFile: fs.String("token-file", "", "`FILE` with the token for the server"),
-		ca:        fs.String("ca", "", "`FILE` with the CA certificates (PEM) to trust"),
-		insecure:  fs.Bool("insecure", false, "send the token even without TLS"),
-	}
+	p := location{warehouse: warehouseFlags(cmd.Flags(), commandsDir)}
 	must(cmd.MarkFlagDirname("dir"))
-	p.dirFlag = fs.Lookup("dir")
+	p.serverFlags(cmd, "dir")
 	return p
+}
+
+// serverFlags adds the flags for a server, which can be used instead of the flag dir.
+func (p *location) serverFlags(cmd *cobra.Command, dir string) {
+	fs := cmd.Flags()
+	p.server = fs.String("server", "", "use the server at this `URL` instead of a directory: grpc://HOST:PORT or grpc+tls://HOST:PORT")
+	p.tokenFile = fs.String("token-file", "", "`FILE` with the token for the server")
+	p.ca = fs.String("ca", "", "`FILE` with the CA certificates (PEM) to trust")
+	p.insecure = fs.Bool("insecure", false, "send the token even without TLS")
+	p.dirFlag = fs.Lookup(dir)
 }
 
 // locationFlags adds the flags for the location of tables, and makes shells complete arguments as table names.
@@ -101,8 +104,8 @@ func (p location) withDir(ctx context.Context, create bool, engine tables.Engine
 }
 
 func (p location) withServer(f func(backend) error) (err error) {
-	if p.dirFlag.Changed {
-		return cliutil.Usagef("--dir and --server cannot be combined")
+	if p.dirFlag != nil && p.dirFlag.Changed {
+		return cliutil.Usagef("--%s and --server cannot be combined", p.dirFlag.Name)
 	}
 	o := &flightclient.Options{Insecure: *p.insecure}
 	if *p.tokenFile != "" {

@@ -26,19 +26,19 @@ import (
 )
 
 // EntryOf reads a file, and returns its size and checksum for the catalog.
-func EntryOf(c *icecat.Catalog, location string) (icecat.WrittenFile, error) {
+func EntryOf(ctx context.Context, c *icecat.Catalog, location string) (icecat.WrittenFile, error) {
 	f, err := c.NewIO().Open(location)
 	if err != nil {
 		return icecat.WrittenFile{}, err
 	}
 	hash := xxh3.New()
-	n, err := io.Copy(hash, f)
+	n, err := io.Copy(hash, &meteredReader{f, ctx})
 	return icecat.WrittenFile{Path: location, Size: n, Hash: hash.Sum128()}, errors.Join(err, f.Close())
 }
 
 // Check reads a file, and returns an error unless it has the expected size and checksum.
-func Check(c *icecat.Catalog, location string, expected icecat.WrittenFile) error {
-	actual, err := EntryOf(c, location)
+func Check(ctx context.Context, c *icecat.Catalog, location string, expected icecat.WrittenFile) error {
+	actual, err := EntryOf(ctx, c, location)
 	if err != nil {
 		return cause(err)
 	}

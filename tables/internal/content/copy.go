@@ -75,7 +75,7 @@ func (c *Copy) copyFile(ctx context.Context, from, dir string) error {
 	source, dest := c.from.NewIO(), c.to.NewIO()
 	content, recorded, err := c.from.FileAt(ctx, from)
 	if err == nil && !recorded { // another program wrote the file
-		content, err = EntryOf(c.from, from)
+		content, err = EntryOf(ctx, c.from, from)
 	}
 	if err != nil {
 		return err
@@ -92,7 +92,7 @@ func (c *Copy) copyFile(ctx context.Context, from, dir string) error {
 		return err
 	}
 	content.Path = c.chooseLocation(from, dir)
-	if err := errors.Join(dest.WriteVerified(content, f), f.Close()); err != nil {
+	if err := errors.Join(dest.WriteVerified(content, &meteredReader{f, ctx}), f.Close()); err != nil {
 		return err
 	}
 	c.mu.Lock()
@@ -112,7 +112,7 @@ func (c *Copy) findExisting(ctx context.Context, content icecat.WrittenFile) (st
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, loc := range candidates {
-		if !c.inUse[loc] && path.Base(loc) == path.Base(content.Path) && c.checkUsable(loc, content) == nil {
+		if !c.inUse[loc] && path.Base(loc) == path.Base(content.Path) && c.checkUsable(ctx, loc, content) == nil {
 			c.locations[content.Path], c.inUse[loc] = loc, true
 			return loc, nil
 		}
@@ -120,9 +120,9 @@ func (c *Copy) findExisting(ctx context.Context, content icecat.WrittenFile) (st
 	return "", nil
 }
 
-func (c *Copy) checkUsable(location string, content icecat.WrittenFile) error {
+func (c *Copy) checkUsable(ctx context.Context, location string, content icecat.WrittenFile) error {
 	if c.verifyExisting {
-		return Check(c.to, location, content)
+		return Check(ctx, c.to, location, content)
 	}
 	return checkSize(c.to, location, content.Size)
 }

@@ -54,13 +54,13 @@ func TestCheck(t *testing.T) {
 		}
 	}
 	good, other := files.Written()[0], files.Written()[1]
-	if err := Check(c, good.Path, good); err != nil {
+	if err := Check(t.Context(), c, good.Path, good); err != nil {
 		t.Error(err)
 	}
-	if err := Check(c, other.Path, good); err == nil || !strings.Contains(err.Error(), "it is larger than the 4 bytes") {
+	if err := Check(t.Context(), c, other.Path, good); err == nil || !strings.Contains(err.Error(), "it is larger than the 4 bytes") {
 		t.Error(err)
 	}
-	if err := Check(c, good.Path+"x", good); err == nil {
+	if err := Check(t.Context(), c, good.Path+"x", good); err == nil {
 		t.Error("Check accepted a missing file")
 	}
 }

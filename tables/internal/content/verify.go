@@ -87,7 +87,7 @@ func (v *Verifier) verifyFile(ctx context.Context, name Table, key, location str
 	check := func() (readErr, problem error) {
 		v.Catalog.Forget(location)
 		if hasRecord {
-			readErr = Check(v.Catalog, location, recorded)
+			readErr = Check(ctx, v.Catalog, location, recorded)
 		}
 		if readErr == nil {
 			problem = cause(icecat.CatchPanic(parse))

@@ -26,6 +26,7 @@ const (
 	NoSlot    Slots = iota // no permit; for operations that read little
 	PutSlot                // one permit for writing
 	BothSlots              // one permit for writing and one for querying
+	CopySlot               // the only permit for copying or verifying files; a call fails if another has it
 )
 
 // Entry is an operation whose input and output types are known only at run time.

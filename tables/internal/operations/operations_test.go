@@ -69,7 +69,7 @@ func docsTable() string {
 			command = "`" + o.Command + "`"
 		}
 		fmt.Fprintf(&b, "| `%s%s` | %s | %s | `%s` | `%s` | %s |\n", prefix, o.Name, map[bool]string{true: "admin", false: "read"}[o.Writes],
-			[]string{"none", "put", "query, put"}[o.Slots], shape(o.Input), shape(o.Output), command)
+			[]string{"none", "put", "query, put", "copy"}[o.Slots], shape(o.Input), shape(o.Output), command)
 	}
 	return b.String()
 }

@@ -26,6 +26,7 @@ type call struct {
 	entry *auditEntry // nil without an audit log
 
 	cancel                       context.CancelCauseFunc
+	timeLimit                    *time.Timer  // cancels the call after Options.CallTimeout
 	holdsQuerySlot, holdsPutSlot atomic.Bool  // whether the call holds a slot of queries, or of puts
 	sendingSince                 atomic.Int64 // when the call began to wait for its client to receive a message, in Unix nanoseconds; 0 if the call is not waiting
 }
@@ -42,12 +43,19 @@ func (s *Core) NewCall(ctx context.Context, c *Caller, address string) (context.
 	if c.Rights > None {
 		s.Conns.markKnown(address)
 	}
-	ctx, done := context.WithTimeoutCause(newCall.attachTo(ctx), s.opts.CallTimeout, errTooLong)
-	ctx, newCall.cancel = context.WithCancelCause(ctx)
+	ctx, newCall.cancel = context.WithCancelCause(newCall.attachTo(ctx))
+	newCall.timeLimit = time.AfterFunc(s.opts.CallTimeout, func() { newCall.cancel(errTooLong) })
 	if c.Buckets != nil {
 		ctx = tables.WithBuckets(ctx, c.Buckets)
 	}
-	return ctx, func(err error) { newCall.cancel(err); done() }
+	return ctx, func(err error) { newCall.timeLimit.Stop(); newCall.cancel(err) }
+}
+
+// RemoveTimeLimit exempts the call of ctx from Options.CallTimeout.
+func RemoveTimeLimit(ctx context.Context) {
+	if c, ok := ctx.Value(callKey{}).(*call); ok {
+		c.timeLimit.Stop()
+	}
 }
 
 // HostOf returns the host in an address, for limits per host. IPv6 addresses with the same

@@ -59,6 +59,10 @@ type Options struct {
 	CallTimeout time.Duration // how long a call may take in total
 	Grace       time.Duration // how long running calls may continue after the server begins to shut down
 
+	// BackupDir is the directory for the copies that clients with an admin token may request. Each copy is in a subdirectory
+	// whose name the client chooses. "" means that the server makes no copies.
+	BackupDir string
+
 	// StoreObserver is the store's Observer, which must be a result of NewOperations. The metrics include its counts.
 	// Nil leaves the counts out.
 	StoreObserver tables.Observer

@@ -1,0 +1,76 @@
+package flightd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/operations"
+	"github.com/go-partd/partd/tables/internal/serving"
+)
+
+// runCopying runs an operation that copies or verifies files. It runs one at a time, because each reads as fast as the disk
+// allows.
+func (s *Server) runCopying(ctx context.Context, o *operations.Entry, in *operations.Copying, answer func(any) error) (err error) {
+	if !s.copying.TryLock() {
+		return status.Error(codes.ResourceExhausted, "the server is already copying or verifying tables: try again later")
+	}
+	defer s.copying.Unlock()
+	if o != operations.Verify.Entry || in.Dir != "" {
+		if in.Copies, err = s.openCopies(ctx, in.Dir, o == operations.Backup.Entry || o == operations.Copy.Entry); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, in.Copies.Close()) }()
+	}
+	serving.RemoveTimeLimit(ctx)
+	return o.Run(ctx, s.store, in, answer)
+}
+
+// copiesName matches the names of directories for copies. It excludes paths, hidden files and unprintable characters.
+var copiesName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$`)
+
+// openCopies opens the directory name in Options.BackupDir. If create is true, it creates a missing one.
+func (s *Server) openCopies(ctx context.Context, name string, create bool) (*tables.Store, error) {
+	const minMemory = 16 << 20
+	if s.opts.BackupDir == "" {
+		return nil, status.Error(codes.FailedPrecondition, "the server has no directory for copies: start it with --backup-dir")
+	}
+	if !copiesName.MatchString(name) || !filepath.IsLocal(name) {
+		return nil, status.Errorf(codes.InvalidArgument, "%.200q cannot be the name of a directory in the server's --backup-dir: "+
+			"use up to 100 letters, digits, and the characters . _ - (but not . or - first)", name)
+	}
+	dir := filepath.Join(s.opts.BackupDir, name)
+	if _, err := os.Stat(filepath.Join(dir, "catalog.db")); err != nil && !create {
+		return nil, status.Errorf(codes.NotFound, "the server's --backup-dir contains no copies with the name %q", name)
+	}
+	return tables.Open(ctx, dir, &tables.Options{FoldAge: -1, Sync: true, Memory: max(minMemory, s.opts.Memory/16), Logger: s.opts.Logger})
+}
+
+// checkBackupDir returns an error unless the directory for copies exists, and neither contains the tables' directory nor is in it.
+// Otherwise, the removal of unused files could remove copies.
+func checkBackupDir(backupDir, dir string) error {
+	abs, err := filepath.Abs(backupDir)
+	if err == nil {
+		abs, err = filepath.EvalSymlinks(abs)
+	}
+	if err != nil {
+		return fmt.Errorf("option BackupDir: %w", err)
+	}
+	tablesDir, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return nil // the tables are in a bucket
+	}
+	inBackups, err1 := filepath.Rel(abs, tablesDir)
+	inTables, err2 := filepath.Rel(tablesDir, abs)
+	if err1 == nil && filepath.IsLocal(inBackups) || err2 == nil && filepath.IsLocal(inTables) {
+		return fmt.Errorf("option BackupDir is %s: it must neither contain the tables' directory %s nor be in it", backupDir, dir)
+	}
+	return nil
+}
