@@ -98,7 +98,7 @@ var partdLayering = layering.Layering{Module: module, Root: "partd", MayUseTesti
 	{Name: "base", Packages: map[string][]string{
 		"frame":                 nil,
 		"internal/adminhttp":    nil,
-		"internal/audit":        nil,
+		"internal/audit":        {"internal/ratelimit"},
 		"internal/canceled":     {"internal/storeerror"},
 		"internal/certfiles":    nil,
 		"internal/ratelimit":    {"golang.org/x/time"},

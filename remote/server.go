@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/audit"
 	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/ratelimit"
 	"github.com/go-partd/partd/internal/zmtp"
@@ -30,6 +31,7 @@ type Server struct {
 	crowded     atomic.Bool // set while more than turnThreshold connections are open
 	checking    semaphore   // limits checksum verification to one request at a time
 	logins      ratelimit.Logins
+	recorder    audit.Recorder
 	meters      meters
 
 	// base is the context of changes. Only the end of Shutdown cancels it, so a client
@@ -62,7 +64,7 @@ func NewServer(store partd.Partd, opts *ServerOptions) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		opts: o, instance: rand.Uint64(), partTimeout: partLen / zmtp.MinRate * time.Second,
+		opts: o, instance: rand.Uint64(), recorder: audit.Recorder{Out: o.Audit}, partTimeout: partLen / zmtp.MinRate * time.Second,
 		checking: make(semaphore, 1), closeRequested: make(chan struct{}), done: make(chan struct{}),
 		listeners: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{},
 	}

@@ -3,45 +3,34 @@ package remote
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"time"
+
+	"github.com/go-partd/partd/internal/audit"
 )
 
-// AuditRecord describes a request and its outcome. It contains no keys, values or credentials.
-type AuditRecord struct {
-	Time       time.Time `json:"time"` // arrival of the request
-	User       string    `json:"user"` // empty without users, for a trusted socket, and for a refused credential
-	Peer       string    `json:"peer"`
-	Connection uint64    `json:"connection"` // number of the connection
-	Request    uint64    `json:"request"`    // number of the request in its connection; 0 for Python's clients
-	Namespace  string    `json:"namespace"`  // empty for the default namespace
-	Operation  string    `json:"operation"`
-	Keys       int64     `json:"keys"`     // number of keys in the request, as the client says
-	Received   int64     `json:"received"` // bytes of the request
-	Sent       int64     `json:"sent"`     // bytes of the answer
-	Seconds    float64   `json:"seconds"`
-	Outcome    string    `json:"outcome"` // ok, denied, failed, or unanswered if the connection ended first
-}
-
-// audit reports a request to ServerOptions.Audit.
-func (c *conn) audit(e AuditRecord, err error) {
-	if c.server.opts.Audit == nil {
+// audit writes a line about a request to the audit log. The line contains no keys, values or credentials.
+func (c *conn) audit(e audit.Entry, arrived time.Time, number uint64, err error) {
+	r := &c.server.recorder
+	if r.Out == nil {
 		return
 	}
-	e.Peer, e.Connection, e.Seconds = peerName(c.nc), c.id, time.Since(e.Time).Seconds()
+	e.Host, e.RequestID = peerName(c.nc), fmt.Sprint(c.id, "-", number)
 	switch {
 	case err == nil:
-		e.Outcome = "ok"
+		e.Outcome = audit.OK
 	case errors.Is(err, errDenied), errors.Is(err, errClose):
-		e.Outcome = "denied"
+		e.Outcome = audit.Denied
 	case c.ctx.Err() != nil && isCancelled(err), errors.Is(err, errSuperseded):
-		e.Outcome = "unanswered"
+		e.Outcome = audit.Unanswered
 	default:
-		e.Outcome = "failed"
+		e.Outcome = audit.Failed
 	}
-	c.server.opts.Audit(e)
+	isStranger := err != nil && e.User == "" && c.server.opts.Authorizer != nil && !c.serveOptions.Trusted
+	r.Record(e, arrived, c.tenant.name, isStranger)
 }
 
-// auditRequest reports a request of a Go client. User and namespace are those at its arrival.
+// auditRequest writes a line about a request of a Go client. User and namespace are those at its arrival.
 func (c *conn) auditRequest(r request, sent int, err error) {
 	switch r.op {
 	case opPing, opPart, opKeepHandle, opCloseHandle:
@@ -49,10 +38,9 @@ func (c *conn) auditRequest(r request, sent int, err error) {
 	case opHello:
 		r.user, r.namespace = c.access.user.User, c.namespace
 	}
-	c.audit(AuditRecord{
-		Time: r.arrived, User: r.user, Request: r.number, Namespace: r.namespace, Operation: r.op.String(),
-		Keys: r.keys, Received: r.received, Sent: int64(sent),
-	}, err)
+	c.audit(audit.Entry{
+		User: r.user, Namespace: r.namespace, Operation: r.op.String(), Keys: r.keys, Received: r.received, Sent: int64(sent),
+	}, r.arrived, r.number, err)
 }
 
 // keysIn returns the number of keys in the body of a request.
@@ -68,9 +56,10 @@ func (op operation) keysIn(body []byte) int64 {
 	return 0
 }
 
-// auditPython reports a request of a Python client.
-func (c *conn) auditPython(e AuditRecord, frames [][]byte, err error) {
-	switch e.Operation {
+// auditPython writes a line about a request of a Python client.
+func (c *conn) auditPython(command string, frames [][]byte, arrived time.Time, sent int64, err error) {
+	e := audit.Entry{User: c.access.user.User, Namespace: c.namespace, Operation: command, Keys: int64(len(frames) - 1), Sent: sent}
+	switch command {
 	case "syn":
 		return
 	case "append":
@@ -84,6 +73,5 @@ func (c *conn) auditPython(e AuditRecord, frames [][]byte, err error) {
 	for _, f := range frames {
 		e.Received += int64(len(f))
 	}
-	e.User, e.Namespace = c.access.user.User, c.namespace
-	c.audit(e, err)
+	c.audit(e, arrived, 0, err)
 }

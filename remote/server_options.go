@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"time"
 )
@@ -53,9 +54,9 @@ type ServerOptions struct {
 	// admits everything.
 	SpaceLimit SpaceLimit
 
-	// Audit, if not nil, is called once for each request that reads or changes data or begins a connection,
-	// after its answer was built. It is called concurrently, and must not block.
-	Audit func(AuditRecord)
+	// Audit receives a line of JSON for each request that reads or changes data or begins a connection, when it ends.
+	// docs/operations.md lists the fields. Audit must not block. Nil means no audit log.
+	Audit io.Writer
 
 	// Logger receives messages about misbehaving peers and about errors of the store.
 	// Nil means no logging.

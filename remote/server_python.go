@@ -38,7 +38,7 @@ func (c *conn) handlePython(frames [][]byte) error {
 	sent := c.account.sent.Load()
 	defer func() {
 		m.observe(arrived, err != nil)
-		c.auditPython(AuditRecord{Time: arrived, Operation: command, Keys: int64(len(args)), Sent: c.account.sent.Load() - sent}, frames, err)
+		c.auditPython(command, frames, arrived, c.account.sent.Load()-sent, err)
 	}()
 	switch {
 	case err != nil && command == "get":

@@ -7,9 +7,12 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"sync/atomic"
 	"time"
+
+	"github.com/go-partd/partd/internal/ratelimit"
 )
 
 // Entry is a line of the audit log. Fields that do not apply to a request stay empty.
@@ -25,28 +28,51 @@ type Entry struct {
 	SQL       string    `json:"sql,omitempty"`
 	Rows      int64     `json:"rows,omitempty"`
 	Keys      int64     `json:"keys,omitempty"`
-	Bytes     int64     `json:"bytes,omitempty"`
+	Received  int64     `json:"received,omitempty"` // bytes
+	Sent      int64     `json:"sent,omitempty"`     // bytes
 	Seconds   float64   `json:"seconds"`
 	Outcome   string    `json:"outcome"` // one of the constants below
 	Code      string    `json:"code,omitempty"`
 	Error     string    `json:"error,omitempty"`
-	LeftOut   int64     `json:"left_out_before,omitempty"` // requests without a line, because their host sent too many without a valid token
+	LeftOut   int64     `json:"left_out_before,omitempty"` // requests without a line, because their host sent too many without a valid credential
 }
 
 // The outcomes of requests.
 const (
-	OK     = "ok"
-	Failed = "failed"
-	Denied = "denied" // the server does not know the user, or the user lacks the right
+	OK         = "ok"
+	Failed     = "failed"
+	Denied     = "denied"     // the server does not know the user, or the user lacks the right
+	Unanswered = "unanswered" // the connection ended first
 )
 
-// Line returns the entry as a line.
-func (e *Entry) Line() []byte {
+// Recorder makes the lines of a server's audit log.
+type Recorder struct {
+	Out io.Writer // must not block, and must report its own errors; nil means no audit log
+
+	strangers ratelimit.Logins
+	leftOut   atomic.Int64 // requests without a line since the last line
+}
+
+// Record writes the line of a request that began at start and ends now. It removes a port from e.Host. Strangers are
+// clients without a valid credential: if too many of their requests come from a peer, Record leaves lines out, so that
+// strangers cannot fill the disk.
+func (r *Recorder) Record(e Entry, start time.Time, peer string, isStranger bool) {
+	if isStranger {
+		if !r.strangers.MayTry(peer, "") {
+			r.leftOut.Add(1)
+			return
+		}
+		r.strangers.RecordFailure(peer)
+	}
+	if host, _, err := net.SplitHostPort(e.Host); err == nil {
+		e.Host = host
+	}
+	e.Time, e.Seconds, e.LeftOut = time.Now().UTC(), time.Since(start).Seconds(), r.leftOut.Swap(0)
 	line, err := json.Marshal(e)
 	if err != nil {
 		panic(err) // a programming error: every field can be encoded
 	}
-	return append(line, '\n')
+	_, _ = r.Out.Write(append(line, '\n'))
 }
 
 const (
@@ -65,7 +91,7 @@ type Log struct {
 	quit, done chan struct{}
 	reopen     atomic.Bool
 	lost       atomic.Int64
-	torn       bool // whether the last write may have ended within a line
+	torn       bool // the file ends within a line
 }
 
 // Open opens an audit log. The name "-" means stderr.
@@ -91,8 +117,8 @@ func (l *Log) Write(line []byte) (int, error) {
 	select {
 	case l.lines <- bytes.Clone(line):
 	default:
-		if l.lost.Add(1) == 1 {
-			l.log.Error("the audit log is not written fast enough: lines are lost", "file", l.name)
+		if l.lost.Add(1) == 1 { // not in this goroutine, because the server's log may block as well
+			go l.log.Error("the audit log is not written fast enough: lines are lost", "file", l.name)
 		}
 	}
 	return len(line), nil
@@ -131,13 +157,8 @@ func (l *Log) run() {
 }
 
 // write writes a line, and other waiting lines with it.
-func (l *Log) write(line []byte) {
-	var batch []byte
-	if l.torn {
-		batch = append(batch, '\n')
-	}
-	count := int64(1)
-	for batch = append(batch, line...); len(l.lines) > 0 && len(batch) < maxBatch; count++ {
+func (l *Log) write(batch []byte) {
+	for len(l.lines) > 0 && len(batch) < maxBatch {
 		batch = append(batch, <-l.lines...)
 	}
 	if old, ok := l.out.(*os.File); l.reopen.Swap(false) && ok && l.name != "-" {
@@ -145,16 +166,18 @@ func (l *Log) write(line []byte) {
 			l.log.Error("cannot open the audit log again: the previous file stays in use", "error", err)
 		} else {
 			_ = old.Close()
-			l.out = f
+			l.out, l.torn = f, false
 		}
 	}
-	if _, err := l.out.Write(batch); err != nil {
-		l.torn = true
-		l.log.Error("the audit log cannot be written: lines are lost", "lost", count+l.lost.Swap(0), "error", err)
-		return
+	n, err := 0, error(nil)
+	if l.torn {
+		_, err = l.out.Write([]byte{'\n'})
 	}
-	l.torn = false
-	if lost := l.lost.Swap(0); lost > 0 {
-		l.log.Error("the audit log was not written fast enough: lines were lost", "lost", lost)
+	if err == nil {
+		n, err = l.out.Write(batch)
+		l.torn = n > 0 && batch[n-1] != '\n'
+	}
+	if lost := l.lost.Swap(0) + int64(bytes.Count(batch[n:], []byte{'\n'})); lost > 0 {
+		l.log.Error("requests are missing in the audit log, because it cannot be written or is too slow", "lost", lost, "error", err)
 	}
 }

@@ -32,7 +32,10 @@ func (b *buffer) String() string {
 	return b.text.String()
 }
 
-func entry(id string) []byte { return (&Entry{RequestID: id, Operation: "get", Outcome: OK}).Line() }
+// record writes a line with an id to l.
+func record(l *Log, id string) {
+	(&Recorder{Out: l}).Record(Entry{RequestID: id, Operation: "get", Outcome: OK}, time.Now(), "peer", false)
+}
 
 func TestReopen(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "audit")
@@ -42,7 +45,7 @@ func TestReopen(t *testing.T) {
 	}
 	write := func(id, into string) {
 		t.Helper()
-		_, _ = l.Write(entry(id))
+		record(l, id)
 		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
 			text, err := os.ReadFile(into)
 			if err == nil && strings.Contains(string(text), id) {
@@ -89,12 +92,12 @@ func TestErrors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, _ = l.Write(entry("lost"))
+	record(l, "lost")
 	for !strings.Contains(report.String(), "no space left") {
 		time.Sleep(time.Millisecond)
 	}
 	out.full = false
-	_, _ = l.Write(entry("written"))
+	record(l, "written")
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -105,6 +108,24 @@ func TestErrors(t *testing.T) {
 	}
 	if !strings.Contains(report.String(), "lost=1") {
 		t.Errorf("the log says %q, want the number of lost lines", report)
+	}
+}
+
+// TestStrangers checks that strangers' requests have few lines, and that the next line counts the others.
+func TestStrangers(t *testing.T) {
+	var out buffer
+	r := &Recorder{Out: &out}
+	for range 1000 {
+		r.Record(Entry{RequestID: "1", Host: "[::1]:80", Outcome: Denied}, time.Now(), "::", true)
+	}
+	r.Record(Entry{RequestID: "2", Outcome: OK}, time.Now(), "::", false)
+	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+	var e Entry
+	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &e); err != nil || e.RequestID != "2" || len(lines) > 100 || int(e.LeftOut) != 1001-len(lines) {
+		t.Errorf("1000 requests of a stranger have %d lines, and the next line is %+v, %v", len(lines)-1, e, err)
+	}
+	if !strings.Contains(lines[0], `"host":"::1"`) {
+		t.Errorf("the line %s has no host without a port", lines[0])
 	}
 }
 
@@ -120,13 +141,13 @@ func TestBlocked(t *testing.T) {
 	const lines = 10 * maxQueue
 	start := time.Now()
 	for range lines {
-		_, _ = l.Write(entry("x"))
+		record(l, "x")
 	}
 	if d := time.Since(start); d > 5*time.Second {
 		t.Errorf("%d lines took %v although nobody reads them", lines, d)
 	}
-	if !strings.Contains(report.String(), "not written fast enough") {
-		t.Errorf("the log says %q, want that lines are lost", report)
+	for !strings.Contains(report.String(), "not written fast enough") {
+		time.Sleep(time.Millisecond)
 	}
 	if err := l.Close(); err == nil {
 		t.Error("Close succeeded although lines could not be written")

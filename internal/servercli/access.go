@@ -4,15 +4,17 @@ import (
 	"crypto/tls"
 	"log/slog"
 
+	"github.com/go-partd/partd/internal/audit"
 	"github.com/go-partd/partd/internal/certfiles"
 	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/remote/tokens"
 )
 
-// access holds the users and certificates. SIGHUP makes the server reload them.
+// access holds the users, the certificates and the audit log. SIGHUP makes the server read or open them again.
 type access struct {
 	users        *tokens.Users           // nil if there are no users
 	certificates *certfiles.Certificates // nil without TLS
+	audit        *audit.Log              // nil without --audit-log
 }
 
 func readAccess(c *config, log *slog.Logger) (*access, error) {
@@ -36,9 +38,9 @@ func readAccess(c *config, log *slog.Logger) (*access, error) {
 	return a, nil
 }
 
-// reload reads users and certificates again. If a file is invalid, its previous contents stay in use.
+// reload reads users and certificates again, and opens the audit log again. If a file is invalid, its previous contents stay in use.
 func (a *access) reload(log *slog.Logger) {
-	if a.users == nil && a.certificates == nil {
+	if a.users == nil && a.certificates == nil && a.audit == nil {
 		log.Info("SIGHUP: nothing to reload; send SIGTERM to stop the server")
 		return
 	}
@@ -51,5 +53,8 @@ func (a *access) reload(log *slog.Logger) {
 	}
 	if a.certificates != nil {
 		a.certificates.Reload()
+	}
+	if a.audit != nil {
+		a.audit.Reopen()
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/adminhttp"
+	"github.com/go-partd/partd/internal/audit"
 	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/internal/namespaces"
 	"github.com/go-partd/partd/logstore"
@@ -23,25 +24,21 @@ const filesOfStore = 64
 
 // serve runs the server until ctx ends, an authorized client ends it, or it fails.
 func serve(ctx context.Context, c *config, s streams) (err error) {
+	startReloading, stopReloading := cliutil.CatchHangups()
+	defer stopReloading()
 	log := cliutil.NewLog(c.logFormat, s.err)
 	a, err := readAccess(c, log)
 	if err != nil {
 		return err
 	}
-	var audit *auditLog
 	if c.auditLog != "" {
-		if audit, err = newAuditLog(c.auditLog, s.err, log); err != nil {
+		if a.audit, err = audit.Open(c.auditLog, s.err, log); err != nil {
 			return fmt.Errorf("--audit-log: %w", err)
 		}
-		defer audit.close()
-		c.Audit = audit.record
+		defer func() { err = errors.Join(err, a.audit.Close()) }()
+		c.Audit = a.audit
 	}
-	defer cliutil.OnHangup(func() {
-		a.reload(log)
-		if audit != nil {
-			audit.reopen.Store(true)
-		}
-	})()
+	startReloading(func() { a.reload(log) })
 	listeners, err := listen(c, a)
 	if err != nil {
 		return err

@@ -123,7 +123,7 @@ func newRoot(set *stores.Set, s streams) *cobra.Command {
 	completion.Example = `  partd-server completion --install bash
   source <(partd-server completion bash)
   partd-server completion fish | source`
-	root.AddCommand(newToken(s), newHealth(), completion, cliutil.NewVersion(s.out, "partd-server"))
+	root.AddCommand(newToken(s), cliutil.NewHealth(s.out, "partd-server", "http"), completion, cliutil.NewVersion(s.out, "partd-server"))
 	root.SetHelpCommand(&cobra.Command{Use: "no-help", Hidden: true})
 	p := &cliutil.Program{
 		// The prefix differs from partd's, because PARTD_STORE can be the URL of this server.

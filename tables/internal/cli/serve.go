@@ -67,6 +67,8 @@ func newServe(a *app) *cobra.Command {
 		Example: `  partd-tables serve
   partd-tables serve --listen grpc+tls://0.0.0.0:8081 --tls-cert cert.pem --tls-key key.pem --secret-file secret`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			startReloading, stopReloading := cliutil.CatchHangups()
+			defer stopReloading()
 			if c.logFormat != "text" && c.logFormat != "json" {
 				return cliutil.Usagef("--log-format %q: use text or json", c.logFormat)
 			}
@@ -80,7 +82,7 @@ func newServe(a *app) *cobra.Command {
 			const filesOfStore = 128 // files that stores and worker processes have open
 			cliutil.WarnFileLimit(c.options.Logger, c.options.Connections, filesOfStore)
 			defer restrictNewFiles()()
-			return c.serve(cmd.Context(), a)
+			return c.serve(cmd.Context(), a, startReloading)
 		},
 	}
 	c.addFlags(cmd)
@@ -90,8 +92,9 @@ func newServe(a *app) *cobra.Command {
 // minFoldTime is the time that the shutdown always allows for writing small appends to files, even after --drain-timeout.
 const minFoldTime = 500 * time.Millisecond
 
-// serve runs the server until ctx is canceled, or an authorized client stops it.
-func (c *serveConfig) serve(ctx context.Context, a *app) (err error) {
+// serve runs the server until ctx is canceled, or an authorized client stops it. It calls onHangup with the function that
+// reloads the secrets.
+func (c *serveConfig) serve(ctx context.Context, a *app, onHangup func(reload func())) (err error) {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	log := c.options.Logger
@@ -158,7 +161,7 @@ func (c *serveConfig) serve(ctx context.Context, a *app) (err error) {
 	if err := c.setSecrets(server); err != nil {
 		return err
 	}
-	defer cliutil.OnHangup(func() { c.reload(server) })()
+	onHangup(func() { c.reload(server) })
 	iceberg, err := c.icebergOptions()
 	if err != nil {
 		return err

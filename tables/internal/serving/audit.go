@@ -1,10 +1,10 @@
 package serving
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
-	"net"
 	"slices"
 	"sync"
 	"time"
@@ -28,14 +28,10 @@ type auditEntry struct {
 
 // newEntry returns the entry of a call, or nil without an audit log.
 func (s *Core) newEntry(c *Caller, address string) *auditEntry {
-	if s.opts.Audit == nil {
+	if s.recorder.Out == nil {
 		return nil
 	}
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		host = address
-	}
-	return &auditEntry{Entry: audit.Entry{RequestID: rand.Text()[:16], User: c.Name, Host: host}}
+	return &auditEntry{Entry: audit.Entry{RequestID: rand.Text()[:16], User: c.Name, Host: address}}
 }
 
 // RequestID returns the id of the call of ctx in the audit log, or "" without an audit log.
@@ -130,24 +126,12 @@ func (s *Core) audit(c *call, method string, start time.Time, code codes.Code, e
 	c.entry.mu.Lock()
 	defer c.entry.mu.Unlock()
 	e := c.entry.Entry
-	e.Operation = method + e.Operation
-	e.Time, e.Seconds, e.Code, e.Outcome = time.Now().UTC(), time.Since(start).Seconds(), code.String(), audit.OK
-	if e.Rows = c.entry.changed; e.Rows == 0 {
-		e.Rows = c.entry.read
-	}
+	e.Operation, e.Code, e.Outcome, e.Rows = method+e.Operation, code.String(), audit.OK, cmp.Or(c.entry.changed, c.entry.read)
 	if err != nil {
 		e.Outcome, e.Error = audit.Failed, Shorten(status.Convert(err).Message())
 	}
 	if code == codes.PermissionDenied || code == codes.Unauthenticated {
 		e.Outcome = audit.Denied
 	}
-	if code == codes.Unauthenticated { // strangers must not fill the disk
-		if !s.strangers.MayTry(c.host, "") {
-			s.leftOut.Add(1)
-			return
-		}
-		s.strangers.RecordFailure(c.host)
-	}
-	e.LeftOut = s.leftOut.Swap(0)
-	_, _ = s.opts.Audit.Write(e.Line()) // the Writer reports errors
+	s.recorder.Record(e, start, c.host, code == codes.Unauthenticated)
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/go-partd/partd/internal/audit"
 	"github.com/go-partd/partd/internal/ratelimit"
 	"github.com/go-partd/partd/tables"
 )
@@ -121,8 +122,7 @@ type Core struct {
 	store       *tables.Store
 	credentials atomic.Pointer[credentials]
 	logins      ratelimit.Logins
-	strangers   ratelimit.Logins // limits the lines of the audit log about callers without a valid token
-	leftOut     atomic.Int64     // calls without a line since the last line
+	recorder    audit.Recorder
 	registry    *prometheus.Registry
 	calls       *prometheus.CounterVec
 	diskFull    prometheus.Counter
@@ -134,7 +134,7 @@ type Core struct {
 
 // New returns a Core for the servers of a store.
 func New(store *tables.Store, o *Options) (*Core, error) {
-	s := &Core{opts: o.withDefaults(), store: store, running: map[*execution]struct{}{}}
+	s := &Core{opts: o.withDefaults(), store: store, running: map[*execution]struct{}{}, recorder: audit.Recorder{Out: o.Audit}}
 	if err := s.opts.check(); err != nil {
 		return nil, err
 	}
