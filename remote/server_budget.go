@@ -34,6 +34,7 @@ type account struct {
 	received func() int64  // returns the bytes that have arrived; quotas.mu guards the field
 	sent     atomic.Int64  // bytes that the peer has received
 	working  atomic.Int32  // number of running changes, which cannot be interrupted
+	filling  atomic.Int32  // number of answers that the server is making, which the peer cannot hasten
 
 	waitPermit semaphore // held by the one answer that may wait for memory
 

@@ -208,16 +208,19 @@ func (l *quotas) mayGrow(w *waiter) bool {
 }
 
 // pickVictim returns the account to evict to free need bytes for w, or nil. Among the accounts of
-// the heaviest tenant, it picks the one without progress for the longest time. If that tenant is
-// w's own, the account must have been idle for more than maxIdleTicks. If all accounts wait,
+// the heaviest tenant, it picks the one without progress for the longest time. The account must have
+// been idle for more than maxIdleTicks if that tenant is w's own, or if its only reader holds most of
+// its memory and w has not waited for long. pickVictim spares accounts whose answer the server is making, and
+// accounts of w's tenant if all idle ones together hold too little for w. If all accounts wait,
 // pickVictim picks the account of w's tenant with the most recent progress. mu must be held.
 func (l *quotas) pickVictim(w *waiter, need int64) (victim *account) {
 	requester := w.account.tenant
 	heaviest := l.heaviestLocked(memory, requester, w.bytes)
-	pendingFree := int64(0)
+	pendingFree, idleBytes := int64(0), int64(0)
 	allWait := true
 	maxIdle := maxIdleTicks
-	if heaviest != requester {
+	isReader := heaviest.used[openHandles] == 1 && heaviest.used[handleBytes] > heaviest.used[memory]/2
+	if heaviest != requester && (!isReader || time.Since(w.since) > w.account.patience/2) {
 		maxIdle = -1
 	}
 	var latest *account
@@ -230,20 +233,27 @@ func (l *quotas) pickVictim(w *waiter, need int64) (victim *account) {
 			continue
 		}
 		allWait = allWait && a.waiting > 0
-		if a.tenant != heaviest || a.working.Load() > 0 || heaviest == requester && a.waiting > 0 {
+		if a.tenant != heaviest || a.working.Load() > 0 || a.filling.Load() > 0 && a.waiting == 0 || heaviest == requester && a.waiting > 0 {
 			if a.tenant == requester && a.waiting > 0 && (latest == nil || a.idleTicks < latest.idleTicks) {
 				latest = a
 			}
 			continue
 		}
+		if a.idleTicks > maxIdleTicks {
+			idleBytes += a.heldBytes
+		}
 		if a.idleTicks > maxIdle {
 			victim, maxIdle = a, a.idleTicks
 		}
 	}
-	if victim == nil && allWait {
+	free := min(l.ceiling(w), l.limit[memory]-l.reserve()) - l.used[memory] + pendingFree
+	switch {
+	case victim == nil && allWait:
 		victim = latest
+	case heaviest == requester && w.bytes > free+idleBytes:
+		return nil
 	}
-	if victim == nil || l.used[memory]+need-pendingFree <= min(l.ceiling(w), l.limit[memory]-l.reserve()) {
+	if victim == nil || need <= free {
 		return nil
 	}
 	victim.evicted = true

@@ -84,7 +84,9 @@ func (c *conn) fail(r request, err error) error {
 func (c *conn) answerWith(r request, f fill) error {
 	a := c.newAnswer()
 	defer a.drop()
+	c.account.filling.Add(1)
 	status, err := uint8(statusOK), f(a)
+	c.account.filling.Add(-1)
 	defer func() { c.auditRequest(r, a.size(), err) }()
 	if errors.Is(err, errSuperseded) || c.ctx.Err() != nil && isCancelled(err) {
 		return err // send no answer, so that the client repeats the request over another connection

@@ -58,7 +58,7 @@ func WithProfiles(h http.Handler) http.Handler {
 }
 
 // Serve serves HTTP on l until ctx ends, and closes l. It keeps at most maxConnections open: a new
-// connection replaces the one that has been idle for longest.
+// connection replaces the one that was used longest ago.
 func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
 	const (
 		timeout     = 10 * time.Second
