@@ -110,6 +110,9 @@ func (c *conn) requireRights(required Rights, action string) error {
 	if c.rights()&required != 0 {
 		return nil
 	}
+	if action == opFlush.String() && c.rights() != 0 { // no attack: partd.Close flushes, also for clients that only read
+		return errDenied
+	}
 	c.server.meters.deniedRequests.Add(1)
 	c.server.opts.Logger.Warn("refused", "operation", action, "user", c.access.user.User, "namespace", c.namespace,
 		"peer", peerName(c.nc), "reason", "the user lacks the right "+required.String())

@@ -18,7 +18,7 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
-// TestReadOnlyCommands checks that the commands that only read do all their work for a user who may only read, and that
+// TestReadOnlyCommands checks that the commands and programs that only read do all their work for a user who may only read, and that
 // the server logs no refusal.
 func TestReadOnlyCommands(t *testing.T) {
 	dir := t.TempDir()
@@ -42,6 +42,16 @@ func TestReadOnlyCommands(t *testing.T) {
 	}
 	run("copy", "--quiet", "--from", url, "--to", "log:"+dir+"/copy")
 	run("__complete", "get", "--store", url, "")
+	store, err := stores.Open(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.Get(t.Context(), "k"); err != nil {
+		t.Error(err)
+	}
+	if err := partd.Close(t.Context(), store); err != nil {
+		t.Error(err)
+	}
 	if text := p.Stderr(); strings.Contains(text, "WARN") {
 		t.Errorf("the server warns about commands that read: %s", text)
 	}

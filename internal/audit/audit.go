@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/go-partd/partd/internal/ratelimit"
@@ -108,8 +109,9 @@ func Open(name string, stderr io.Writer, log *slog.Logger) (*Log, error) {
 	return l, nil
 }
 
+// openFile opens the file. A named pipe that nobody reads is an error, because opening it would wait.
 func openFile(name string) (*os.File, error) {
-	return os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	return os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_APPEND|syscall.O_NONBLOCK, 0o600)
 }
 
 // Write queues a line, or discards it if too many lines wait. It never fails.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -68,6 +69,17 @@ func TestReopen(t *testing.T) {
 	}
 	if info, err := os.Stat(file); err != nil || info.Mode().Perm()&0o077 != 0 {
 		t.Errorf("the file's mode is %v, %v, want none of it for others", info.Mode(), err)
+	}
+}
+
+// TestUnreadPipe checks that a server does not wait for a reader of its log when it starts.
+func TestUnreadPipe(t *testing.T) {
+	pipe := filepath.Join(t.TempDir(), "audit")
+	if err := exec.Command("mkfifo", pipe).Run(); err != nil {
+		t.Skip("no named pipes:", err)
+	}
+	if _, err := Open(pipe, io.Discard, slog.New(slog.DiscardHandler)); err == nil {
+		t.Error("Open accepts a pipe that nobody reads")
 	}
 }
 
