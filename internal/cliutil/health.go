@@ -30,10 +30,8 @@ http://localhost:9090; the default is the server's own address from its --` + st
 flag or variable, so that a container's probe needs no arguments.`,
 		Example: "  " + program + " health http://localhost:9090",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			url := ""
-			if len(args) > 0 {
-				url = args[0]
-			} else if address := cmp.Or(addresses...); address != "" {
+			url := strings.Join(args, "")
+			if address := cmp.Or(addresses...); url == "" && address != "" {
 				host, port, err := net.SplitHostPort(address)
 				if err != nil {
 					return Usagef("%q: use HOST:PORT", address)

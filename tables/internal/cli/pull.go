@@ -74,9 +74,9 @@ func (c *pullConfig) validate() error {
 	}
 	c.options.Newest = c.share != ""
 	if c.tokenFile != "" {
-		secret, err := readSecret(c.tokenFile)
+		secret, err := readSecret("--token-file", c.tokenFile)
 		if err != nil {
-			return cliutil.Usagef("--token-file: %w", err)
+			return err
 		}
 		c.options.Token = string(secret)
 	}

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bytes"
 	"crypto/tls"
 	"errors"
 	"net"
@@ -219,33 +218,36 @@ func (c *serveConfig) readSecrets() (secrets [][]byte, revoked []string, err err
 		secrets = append(secrets, []byte(c.secret))
 	}
 	if c.secretFile != "" {
-		secret, err := readSecret(c.secretFile)
+		secret, err := readSecret("--secret-file", c.secretFile)
 		if err != nil {
 			return nil, nil, err
 		}
 		secrets = append(secrets, secret)
 	}
-	if c.secondSecretFile != "" {
-		b, err := os.ReadFile(c.secondSecretFile)
-		if err != nil {
-			return nil, nil, cliutil.Usagef("--second-secret-file: %w", err)
-		}
-		if second := bytes.TrimRight(b, "\r\n"); len(second) > 0 && len(secrets) > 0 {
-			secrets = append(secrets, second)
+	if second, err := readOptional("--second-secret-file", c.secondSecretFile); err != nil {
+		return nil, nil, err
+	} else if second = strings.TrimRight(second, "\r\n"); second != "" && len(secrets) > 0 {
+		secrets = append(secrets, []byte(second))
+	}
+	names, err := readOptional("--revoked-file", c.revokedFile)
+	for line := range strings.Lines(names) {
+		if name := strings.TrimSpace(line); name != "" && name[0] != '#' {
+			revoked = append(revoked, name)
 		}
 	}
-	if c.revokedFile != "" {
-		b, err := os.ReadFile(c.revokedFile)
-		if err != nil {
-			return nil, nil, cliutil.Usagef("--revoked-file: %w", err)
-		}
-		for line := range strings.Lines(string(b)) {
-			if name := strings.TrimSpace(line); name != "" && name[0] != '#' {
-				revoked = append(revoked, name)
-			}
-		}
+	return secrets, revoked, err
+}
+
+// readOptional returns the text of the file of a flag, or "" if file is "".
+func readOptional(flag, file string) (string, error) {
+	if file == "" {
+		return "", nil
 	}
-	return secrets, revoked, nil
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return "", cliutil.Usagef("%s: %w", flag, err)
+	}
+	return string(b), nil
 }
 
 // setSecrets makes the server use the secrets and names that the files contain now.
@@ -273,15 +275,15 @@ func (c *serveConfig) reload(server *flightd.Server) {
 	}
 }
 
-// readSecret reads a secret from a file, and removes line breaks at the end.
-func readSecret(file string) ([]byte, error) {
-	b, err := os.ReadFile(file)
+// readSecret reads a secret from the file of a flag, and removes line breaks at the end.
+func readSecret(flag, file string) ([]byte, error) {
+	text, err := readOptional(flag, file)
 	if err != nil {
-		return nil, cliutil.Usagef("--secret-file: %w", err)
+		return nil, err
 	}
-	secret := strings.TrimRight(string(b), "\r\n")
+	secret := strings.TrimRight(text, "\r\n")
 	if secret == "" {
-		return nil, cliutil.Usagef("--secret-file: %s is empty", file)
+		return nil, cliutil.Usagef("%s: %s is empty", flag, file)
 	}
 	return []byte(secret), nil
 }

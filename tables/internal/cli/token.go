@@ -34,7 +34,7 @@ add its name to the server's --revoked-file, or change the secret.`,
 			if file == "" {
 				return cliutil.Usagef("--secret-file is missing: name the file with the server's secret, which signs the token")
 			}
-			secret, err := readSecret(file)
+			secret, err := readSecret("--secret-file", file)
 			if err != nil {
 				return err
 			}

@@ -34,29 +34,31 @@ func (s *Core) newEntry(c *Caller, address string) *auditEntry {
 	return &auditEntry{Entry: audit.Entry{RequestID: rand.Text()[:16], User: c.Name, Host: address}}
 }
 
+// entryOf returns the entry of the call of ctx, or nil without an audit log.
+func entryOf(ctx context.Context) *auditEntry {
+	if c, ok := ctx.Value(callKey{}).(*call); ok {
+		return c.entry
+	}
+	return nil
+}
+
 // RequestID returns the id of the call of ctx in the audit log, or "" without an audit log.
 func RequestID(ctx context.Context) string {
-	if c, ok := ctx.Value(callKey{}).(*call); ok && c.entry != nil {
-		return c.entry.RequestID
+	if e := entryOf(ctx); e != nil {
+		return e.RequestID
 	}
 	return ""
 }
 
 // Note adds the tables and the statement that the call of ctx uses to its line of the audit log. Empty strings add nothing.
 func Note(ctx context.Context, bucket, sql string, names ...string) {
-	c, ok := ctx.Value(callKey{}).(*call)
-	if !ok || c.entry == nil {
+	e := entryOf(ctx)
+	if e == nil {
 		return
 	}
-	e := c.entry
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if bucket != "" {
-		e.Bucket = Shorten(bucket)
-	}
-	if sql != "" {
-		e.SQL = Shorten(sql)
-	}
+	e.Bucket, e.SQL = cmp.Or(Shorten(bucket), e.Bucket), cmp.Or(Shorten(sql), e.SQL)
 	for _, name := range names {
 		if name = Shorten(name); name != "" && len(e.Tables) < maxNoted && !slices.Contains(e.Tables, name) {
 			e.Tables = append(e.Tables, name)
@@ -67,14 +69,14 @@ func Note(ctx context.Context, bucket, sql string, names ...string) {
 // NoteRequest is like Note, for a request in JSON. If it is not JSON, NoteRequest does nothing. If action is not "",
 // it becomes part of the operation's name.
 func NoteRequest(ctx context.Context, action string, request []byte) {
-	c, ok := ctx.Value(callKey{}).(*call)
-	if !ok || c.entry == nil {
+	e := entryOf(ctx)
+	if e == nil {
 		return
 	}
 	if action != "" {
-		c.entry.mu.Lock()
-		c.entry.Operation = "/" + Shorten(action)
-		c.entry.mu.Unlock()
+		e.mu.Lock()
+		e.Operation = "/" + Shorten(action)
+		e.mu.Unlock()
 	}
 	var in struct {
 		Bucket, SQL                                         string
@@ -104,17 +106,17 @@ func NoteRequest(ctx context.Context, action string, request []byte) {
 // noteOperation adds an operation on tables to the call's line. The rows of an operation within another do not count.
 func noteOperation(ctx context.Context, op tables.Operation, out tables.Outcome, nested bool) {
 	Note(ctx, op.Bucket, "", op.Table)
-	c, ok := ctx.Value(callKey{}).(*call)
-	if !ok || c.entry == nil || nested {
+	e := entryOf(ctx)
+	if e == nil || nested {
 		return
 	}
-	c.entry.mu.Lock()
-	defer c.entry.mu.Unlock()
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	switch op.Name {
 	case "scan", "changes", "query":
-		c.entry.read += out.Rows
+		e.read += out.Rows
 	case "put", "exec", "update", "rewrite":
-		c.entry.changed += out.Rows
+		e.changed += out.Rows
 	}
 }
 
