@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -144,6 +145,43 @@ func TestBackupInterrupted(t *testing.T) {
 			t.Fatalf("attempt %d: backups are %q and the error is %v, want no backups and the injected error", attempt, got, backupErr)
 		}
 	}
+}
+
+// TestExpireInterruptedBackup checks that Expire deletes the temporary snapshots of killed copies, but not of running ones.
+func TestExpireInterruptedBackup(t *testing.T) {
+	t.Parallel()
+	ctx, s := t.Context(), mustOpen(t, t.TempDir(), &Options{NoTail: true})
+	mustPut(t, s.Bucket("b"), "t", PutAppend, 1)
+	for _, name := range []string{workName + "backup to killed", "kept"} {
+		if _, err := s.Bucket("b").Snapshot(ctx, name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mustPut(t, s.Bucket("b"), "t", PutReplace, 2)
+	expire := func(grace time.Duration, want ...string) {
+		t.Helper()
+		if _, err := s.Expire(ctx, &MaintainOptions{Grace: grace}); err != nil {
+			t.Error(err)
+		}
+		snapshots, err := s.Bucket("b").Snapshots(ctx)
+		var names []string
+		for _, i := range snapshots {
+			names = append(names, strings.TrimPrefix(i.Name, workName))
+		}
+		if err != nil || !slices.Equal(names, want) {
+			t.Errorf("after Expire, the snapshots are %q, %v, want %q", names, err, want)
+		}
+	}
+	expire(time.Hour, "backup to killed", "kept") // another process may use the snapshot
+	backups := mustOpen(t, t.TempDir(), &Options{NoTail: true})
+	_, err := s.copyTo(ctx, "backup", backups, nil, func(c *copyJob, _ []*Bucket) error {
+		expire(-1, "kept", strings.TrimPrefix(c.snapshot, workName))
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	expire(-1, "kept")
 }
 
 const backupKillEnv = "PARTD_TABLES_BACKUP_KILL"
