@@ -15,6 +15,7 @@ import (
 
 	"github.com/go-partd/partd/internal/vfs"
 	"github.com/go-partd/partd/internal/vfs/vfstest"
+	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
 func backupNames(t testing.TB, s *Store) string {
@@ -182,6 +183,31 @@ func TestExpireInterruptedBackup(t *testing.T) {
 		t.Error(err)
 	}
 	expire(-1, "kept")
+}
+
+// TestListDroppedSnapshot drops a snapshot between two pages of its tables. The listing must fail, so that a backup of it is
+// not incomplete.
+func TestListDroppedSnapshot(t *testing.T) {
+	t.Parallel()
+	ctx, s := t.Context(), mustOpen(t, t.TempDir(), &Options{NoTail: true})
+	mustPut(t, s.Bucket("b"), "t", PutAppend, 1)
+	if _, err := s.Bucket("b").Snapshot(ctx, "large"); err != nil {
+		t.Fatal(err)
+	}
+	execInCatalog(t, s.Dir(), `INSERT INTO partd_snapshot_tables WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<1500)
+		SELECT namespace, snapshot, name||i, metadata_location, uuid, rows, bytes, files, version, updated_ms, metadata FROM partd_snapshot_tables, n`)
+	listed := 0
+	err := s.cat.ListAt(ctx, namespaceOf("b"), "large", func(icecat.Listed) bool {
+		if listed++; listed == 1 {
+			if err := s.Bucket("b").DeleteSnapshot(ctx, "large"); err != nil {
+				t.Error(err)
+			}
+		}
+		return true
+	})
+	if !errors.Is(err, icecat.ErrNoSnapshot) || listed != 1000 {
+		t.Errorf("ListAt listed %d tables and returned %v, want 1000 and ErrNoSnapshot", listed, err)
+	}
 }
 
 const backupKillEnv = "PARTD_TABLES_BACKUP_KILL"
