@@ -8,12 +8,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/go-partd/partd/internal/vfs"
 	"github.com/go-partd/partd/internal/vfs/vfstest"
+	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
 func backupNames(t testing.TB, s *Store) string {
@@ -143,6 +145,68 @@ func TestBackupInterrupted(t *testing.T) {
 		if got != "" || !errors.Is(backupErr, errInterrupted) || attempt > 50 {
 			t.Fatalf("attempt %d: backups are %q and the error is %v, want no backups and the injected error", attempt, got, backupErr)
 		}
+	}
+}
+
+// TestExpireInterruptedBackup checks that Expire deletes the temporary snapshots of killed copies, but not of running ones.
+func TestExpireInterruptedBackup(t *testing.T) {
+	t.Parallel()
+	ctx, s := t.Context(), mustOpen(t, t.TempDir(), &Options{NoTail: true})
+	mustPut(t, s.Bucket("b"), "t", PutAppend, 1)
+	for _, name := range []string{workName + "backup to killed", "kept"} {
+		if _, err := s.Bucket("b").Snapshot(ctx, name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mustPut(t, s.Bucket("b"), "t", PutReplace, 2)
+	expire := func(grace time.Duration, want ...string) {
+		t.Helper()
+		if _, err := s.Expire(ctx, &MaintainOptions{Grace: grace}); err != nil {
+			t.Error(err)
+		}
+		snapshots, err := s.Bucket("b").Snapshots(ctx)
+		var names []string
+		for _, i := range snapshots {
+			names = append(names, strings.TrimPrefix(i.Name, workName))
+		}
+		if err != nil || !slices.Equal(names, want) {
+			t.Errorf("after Expire, the snapshots are %q, %v, want %q", names, err, want)
+		}
+	}
+	expire(time.Hour, "backup to killed", "kept") // another process may use the snapshot
+	backups := mustOpen(t, t.TempDir(), &Options{NoTail: true})
+	_, err := s.copyTo(ctx, "backup", backups, nil, func(c *copyJob, _ []*Bucket) error {
+		expire(-1, "kept", strings.TrimPrefix(c.snapshot, workName))
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	expire(-1, "kept")
+}
+
+// TestListDroppedSnapshot drops a snapshot between two pages of its tables. The listing must fail, so that a backup of it is
+// not incomplete.
+func TestListDroppedSnapshot(t *testing.T) {
+	t.Parallel()
+	ctx, s := t.Context(), mustOpen(t, t.TempDir(), &Options{NoTail: true})
+	mustPut(t, s.Bucket("b"), "t", PutAppend, 1)
+	if _, err := s.Bucket("b").Snapshot(ctx, "large"); err != nil {
+		t.Fatal(err)
+	}
+	execInCatalog(t, s.Dir(), `INSERT INTO partd_snapshot_tables WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<1500)
+		SELECT namespace, snapshot, name||i, metadata_location, uuid, rows, bytes, files, version, updated_ms, metadata FROM partd_snapshot_tables, n`)
+	listed := 0
+	err := s.cat.ListAt(ctx, namespaceOf("b"), "large", func(icecat.Listed) bool {
+		if listed++; listed == 1 {
+			if err := s.Bucket("b").DeleteSnapshot(ctx, "large"); err != nil {
+				t.Error(err)
+			}
+		}
+		return true
+	})
+	if !errors.Is(err, icecat.ErrNoSnapshot) || listed != 1000 {
+		t.Errorf("ListAt listed %d tables and returned %v, want 1000 and ErrNoSnapshot", listed, err)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow/util"
 	"github.com/google/uuid"
@@ -87,6 +88,32 @@ func (s *Store) copyTo(ctx context.Context, op string, to *Store, names Buckets,
 		return err
 	})
 	return c.results, err
+}
+
+// dropWorkSnapshots deletes temporary snapshots from before a moment, unless a copy of this process may use them. A copy
+// leaves its snapshot if its process is killed.
+func (s *Store) dropWorkSnapshots(ctx context.Context, before time.Time) error {
+	if s.opts.ReadOnly {
+		return nil
+	}
+	if pins, oldest := s.commits.Pinned(); pins > 0 && oldest.Before(before) {
+		before = oldest
+	}
+	for b, err := range s.Buckets(ctx) {
+		if err != nil {
+			return err
+		}
+		snapshots, err := s.Bucket(b).Snapshots(ctx)
+		for _, i := range snapshots {
+			if err == nil && strings.HasPrefix(i.Name, workName) && i.Time.Before(before) {
+				err = s.Bucket(b).DeleteSnapshot(ctx, i.Name)
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // copyJob copies buckets from a snapshot in one store to another store.

@@ -14,13 +14,18 @@ import (
 )
 
 // Expire removes old versions, and files that no version of any table needs, such as files from failed commits and
-// deleted tables. A file must have been unused for the grace period before Expire removes it.
+// deleted tables. A file must have been unused for the grace period before Expire removes it. Expire also removes temporary
+// snapshots of interrupted copies and backups after the grace period.
 func (s *Store) Expire(ctx context.Context, o *MaintainOptions) (_ MaintainResult, err error) {
 	s = s.orUnopened()
 	defer wrapOnce(&err, &OpError{Op: "expire", Dir: s.dir})
 	o = cmp.Or(o, new(MaintainOptions))
 	if o.OlderThan < 0 || o.Keep < 0 {
 		return MaintainResult{}, fmt.Errorf("option OlderThan is %v and Keep is %d: they must not be negative", o.OlderThan, o.Keep)
+	}
+	grace := cmp.Or(o.Grace, 24*time.Hour)
+	if err := s.dropWorkSnapshots(ctx, time.Now().Add(-grace)); err != nil {
+		return MaintainResult{}, err
 	}
 	used, refsErr := s.cat.References(ctx)
 	if refsErr != nil && !errors.Is(refsErr, ErrDamaged) {
@@ -60,7 +65,7 @@ func (s *Store) Expire(ctx context.Context, o *MaintainOptions) (_ MaintainResul
 		return r, &OpError{Op: "expire", Dir: s.dir, Err: fmt.Errorf("no file was removed, because a damaged table's files are unknown: repair the table first: %w", cmp.Or(err, refsErr))}
 	}
 	// If tables failed for other reasons, Sweep still finds the files that they need.
-	swept, sweepErr := s.cat.Sweep(ctx, cmp.Or(o.Grace, 24*time.Hour), used, func() time.Time { _, since := s.commits.Pinned(); return since })
+	swept, sweepErr := s.cat.Sweep(ctx, grace, used, func() time.Time { _, since := s.commits.Pinned(); return since })
 	if sweepErr == nil {
 		sweepErr = s.cat.ForgetPuts(ctx, time.Now().Add(-IDAge))
 	}

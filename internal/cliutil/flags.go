@@ -16,7 +16,7 @@ import (
 // Env describes the environment variables that set a program's flags.
 type Env struct {
 	Prefix     string              // prefix of all variable names, such as PARTD_
-	Excludes   map[string][]string // for each flag, the flags that exclude it: if one is on the command line, the flag's variable is ignored
+	Excludes   map[string][]string // for each flag, such as "dir" or, of one command, "copy dir", the flags that exclude it: if one is on the command line, the flag's variable is ignored
 	Lists      []string            // flags that can be repeated: their variables hold values separated by spaces
 	PerCommand []string            // flags, such as "group top", that have another meaning in other commands: their variables include the command's name
 }
@@ -41,8 +41,8 @@ func (e *Env) Apply(cmd *cobra.Command) error {
 	cmd.Flags().Visit(func(f *pflag.Flag) { onCommandLine[f.Name] = true })
 	var err error
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
-		value := os.Getenv(e.VariableOf(cmd, f.Name))
-		if err != nil || value == "" || f.Name == "help" || f.Name == "version" || onCommandLine[f.Name] || slices.ContainsFunc(e.Excludes[f.Name], func(other string) bool { return onCommandLine[other] }) {
+		value, excludes := os.Getenv(e.VariableOf(cmd, f.Name)), slices.Concat(e.Excludes[f.Name], e.Excludes[cmd.Name()+" "+f.Name])
+		if err != nil || value == "" || f.Name == "help" || f.Name == "version" || onCommandLine[f.Name] || slices.ContainsFunc(excludes, func(other string) bool { return onCommandLine[other] }) {
 			return
 		}
 		values := []string{value}

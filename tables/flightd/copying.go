@@ -19,6 +19,11 @@ import (
 // runCopying runs an operation that copies or verifies files. It runs one at a time, because each reads as fast as the disk
 // allows.
 func (s *Server) runCopying(ctx context.Context, o *operations.Entry, in *operations.Copying, answer func(any) error) (err error) {
+	if onlyReads := o == operations.Backups.Entry || o == operations.Verify.Entry && in.Dir == ""; !onlyReads {
+		if err := serving.RequireWrite(ctx); err != nil {
+			return err
+		}
+	}
 	if !s.copying.TryLock() {
 		return status.Error(codes.ResourceExhausted, "the server is already copying or verifying tables: try again later")
 	}
@@ -46,7 +51,14 @@ func (s *Server) openCopies(ctx context.Context, name string, create bool) (*tab
 		return nil, status.Errorf(codes.InvalidArgument, "%.200q cannot be the name of a directory in the server's --backup-dir: "+
 			"use up to 100 letters, digits, and the characters . _ - (but not . or - first)", name)
 	}
+	if err := checkBackupDir(s.opts.BackupDir, s.store.Dir()); err != nil { // it may have been replaced since the server started
+		return nil, err
+	}
 	dir := filepath.Join(s.opts.BackupDir, name)
+	info, err := os.Lstat(dir)
+	if err == nil && !info.IsDir() { // a link could lead into the tables
+		return nil, status.Errorf(codes.FailedPrecondition, "%q in the server's --backup-dir is not a directory: choose another name", name)
+	}
 	if _, err := os.Stat(filepath.Join(dir, "catalog.db")); err != nil && !create {
 		return nil, status.Errorf(codes.NotFound, "the server's --backup-dir contains no copies with the name %q", name)
 	}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +19,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/testserve"
 )
 
 // TestCallTimeout checks that a call that waits for longer than CallTimeout ends with DeadlineExceeded.
@@ -70,5 +73,66 @@ func TestCopyCanceled(t *testing.T) {
 	waitFor(t, "the backup good is not listed", func() bool { // until the first call has ended
 		answer, err := doAction(t.Context(), client, "partd.backups", `{"dir":"d"}`)
 		return err == nil && strings.Contains(answer, `"good"`)
+	})
+}
+
+// TestCopiesDirectory checks that a server copies only to real directories in BackupDir, and that a read-only server can still
+// verify tables and list backups.
+func TestCopiesDirectory(t *testing.T) {
+	root := t.TempDir()
+	dir, backups := filepath.Join(root, "tables"), filepath.Join(root, "backups")
+	store, err := tables.Open(t.Context(), dir, nil)
+	if err == nil {
+		err = errors.Join(os.Mkdir(backups, 0o777), os.Mkdir(filepath.Join(root, "other"), 0o777), os.WriteFile(filepath.Join(backups, "file"), nil, 0o666))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = store.Close() })
+	if err := errors.Join(os.Symlink(filepath.Join(dir, "data"), filepath.Join(backups, "inside")), os.Symlink(filepath.Join(root, "other"), filepath.Join(backups, "outside"))); err != nil {
+		t.Skip(err)
+	}
+	r, err := array.NewRecordReader(floats, nil)
+	if err == nil {
+		_, err = store.Bucket("").Table("t").Put(t.Context(), r, tables.PutError, nil)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := func(o *Options) flight.Client {
+		s, err := New(store, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		address, _ := testserve.Run(t, s.Serve)
+		return dialTest(t, address)
+	}
+	c := client(&Options{BackupDir: backups})
+	for _, name := range []string{"inside", "outside", "file"} {
+		if _, err := doAction(t.Context(), c, "partd.backup", `{"dir":"`+name+`","name":"x"}`); status.Code(err) != codes.FailedPrecondition {
+			t.Errorf("a backup to %q: %v, want FailedPrecondition", name, err)
+		}
+	}
+	if _, err := doAction(t.Context(), c, "partd.backup", `{"dir":"good","name":"x"}`); err != nil {
+		t.Fatal(err)
+	}
+	readOnly := client(&Options{BackupDir: backups, ReadOnly: true})
+	for action, want := range map[string]codes.Code{
+		"partd.verify {}": codes.OK, `partd.backups {"dir":"good"}`: codes.OK, `partd.verify {"dir":"good"}`: codes.PermissionDenied,
+		`partd.backup {"dir":"good","name":"y"}`: codes.PermissionDenied, `partd.copy {"dir":"y"}`: codes.PermissionDenied,
+		`partd.restore_backup {"dir":"good","name":"x"}`: codes.PermissionDenied,
+	} {
+		name, body, _ := strings.Cut(action, " ")
+		waitFor(t, action+" of a read-only server does not return "+want.String(), func() bool { // until the call before has ended
+			_, err := doAction(t.Context(), readOnly, name, body)
+			return status.Code(err) == want
+		})
+	}
+	if err := errors.Join(os.Rename(backups, backups+" moved"), os.Symlink(dir, backups)); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "the error of a replaced directory for copies", func() bool {
+		_, err = doAction(t.Context(), c, "partd.backup", `{"dir":"x","name":"x"}`)
+		return err != nil && strings.Contains(err.Error(), "must neither contain")
 	})
 }

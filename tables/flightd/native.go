@@ -117,7 +117,11 @@ func (s *Server) nativeAction(o *operations.Entry, body []byte, stream flight.Fl
 	defer func() { err = serving.Status(err) }()
 	ctx := stream.Context()
 	if o.Writes {
-		if err := serving.RequireWrite(ctx); err != nil {
+		allowed := serving.RequireWrite
+		if o.Slots == operations.CopySlot { // runCopying calls RequireWrite if necessary
+			allowed = serving.RequireAdmin
+		}
+		if err := allowed(ctx); err != nil {
 			return err
 		}
 	}

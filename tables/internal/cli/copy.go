@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"strings"
 	"sync/atomic"
 
 	"github.com/spf13/cobra"
@@ -83,7 +84,10 @@ func (c *copying) run(ctx context.Context, o operations.CopyOperation, f func(op
 		if *c.copies.catalog != "" {
 			return cliutil.Usagef("--%s-catalog and --server cannot be combined", c.copyDir)
 		}
-		c.in.Dir = *c.copies.dir
+		if c.in.Dir = *c.copies.dir; c.p.dirFlag != nil && !c.p.dirFlag.Changed && strings.ContainsAny(c.in.Dir, `/\`) {
+			return cliutil.Usagef("--%s=%s cannot be the name of a directory in the --backup-dir of the server %s: to use no server, set --%s",
+				c.copyDir, c.in.Dir, *c.p.server, c.p.dirFlag.Name)
+		}
 		return c.p.withServer(each)
 	}
 	from, to, isRestore := c.p, c.copies, o.Entry == operations.RestoreBackup.Entry

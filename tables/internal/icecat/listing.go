@@ -95,26 +95,24 @@ const listPage = 1000
 // List calls f for each table of a namespace, sorted by name, until f returns false. If another engine has changed a table, List
 // reads the table's metadata.
 func (c *Catalog) List(ctx context.Context, namespace string, f func(Listed) bool) error {
-	_, err := c.pages(ctx, f, selectTables+` AND t.table_namespace=? AND t.table_name>? ORDER BY t.table_name LIMIT ?`, namespace)
-	return err
+	return c.pages(ctx, f, selectTables+` AND t.table_namespace=? AND t.table_name>? ORDER BY t.table_name LIMIT ?`, namespace)
 }
 
 // pages calls f for each table that q selects, page by page. The last two arguments of q, which pages adds, are the last name on the
-// previous page and the limit. hasTables reports whether there are any tables.
-func (c *Catalog) pages(ctx context.Context, f func(Listed) bool, q string, args ...any) (hasTables bool, err error) {
+// previous page and the limit.
+func (c *Catalog) pages(ctx context.Context, f func(Listed) bool, q string, args ...any) error {
 	for lastName := ""; ; {
 		page, err := c.listed(ctx, q, append(slices.Clip(args), lastName, listPage)...)
 		if err != nil {
-			return hasTables, err
+			return err
 		}
 		for _, l := range page {
 			if !f(l) {
-				return true, nil
+				return nil
 			}
 		}
-		hasTables = hasTables || len(page) > 0
 		if len(page) < listPage {
-			return hasTables, nil
+			return nil
 		}
 		lastName = page[len(page)-1].Name
 	}

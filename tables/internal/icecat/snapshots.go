@@ -81,13 +81,13 @@ func (c *Catalog) DropSnapshots(ctx context.Context, namespace string, name *str
 	})
 }
 
-// ListAt is like List, but lists the tables of a snapshot.
+// ListAt is like List, but lists the tables of a snapshot. If the snapshot is dropped meanwhile, ListAt returns an error, because f
+// may not have received all tables.
 func (c *Catalog) ListAt(ctx context.Context, namespace, snapshot string, f func(Listed) bool) error {
-	hasTables, err := c.pages(ctx, f, selectPins+` AND name>? ORDER BY name LIMIT ?`, namespace, snapshot)
-	if err == nil && !hasTables {
-		err = c.requireSnapshot(ctx, namespace, snapshot)
+	if err := c.pages(ctx, f, selectPins+` AND name>? ORDER BY name LIMIT ?`, namespace, snapshot); err != nil {
+		return err
 	}
-	return err
+	return c.requireSnapshot(ctx, namespace, snapshot)
 }
 
 // GetAt is like Get, but for a table of a snapshot.
