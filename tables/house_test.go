@@ -85,7 +85,7 @@ var tablesLayering = layering.Layering{
 			"internal/gostruct": nil,
 		}},
 		{Name: "types", Packages: map[string][]string{
-			"internal/schema":   {"github.com/apache/iceberg-go", "github.com/google/uuid"},
+			"internal/schema":   {"github.com/apache/iceberg-go", "github.com/google/uuid", "github.com/klauspost/compress"},
 			"internal/sqlwrite": nil,
 			"internal/worker":   nil,
 		}},

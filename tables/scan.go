@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"math"
 	"runtime"
 	"slices"
 
@@ -210,7 +211,13 @@ func (r *reader) plan(columns []string) (err error) {
 	if r.skipInFile > 0 {
 		files[0].Skip = r.skipInFile
 	}
-	if r.maxLookup > 0 {
+	switch {
+	case r.maxLookup == math.MaxInt64:
+		small, err := scan.AreSmall(r.ctx, files)
+		if err != nil || !small {
+			return cmp.Or(err, errNoLookup)
+		}
+	case r.maxLookup > 0:
 		if r.files, r.closeFiles, err = scan.ReadFew(r.ctx, files, r.maxLookup); r.files == nil {
 			return cmp.Or(err, errNoLookup)
 		}

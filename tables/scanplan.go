@@ -242,7 +242,8 @@ func (p *ScanPlan) Rows(ctx context.Context) (array.RecordReader, error) {
 
 // Select returns a reader of the rows that satisfy a condition. Nil means all rows. The reader has the named columns, in
 // the types of Schema. Its rows are in the order of Files and Tail, or in the order of Rows if NeedsScan is set. If
-// maxRows is positive and Select would have to examine more rows of Files, it returns nil. See ScanOptions for recycle.
+// maxRows is positive and Select would have to examine more rows of Files, or if Files contain large pages or texts that need
+// much memory, it returns nil. See ScanOptions for recycle.
 // The caller must release the reader before Close. Select ignores KeyColumns, and must not be used for a plan of
 // ChangesPlan.
 func (p *ScanPlan) Select(ctx context.Context, columns []string, where *filter.Expr, maxRows int64, recycle bool) (array.RecordReader, error) {

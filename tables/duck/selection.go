@@ -4,6 +4,7 @@ package duck
 
 import (
 	"context"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -98,8 +99,11 @@ func (q *query) selectRows(ctx context.Context, st prepared) (array.RecordReader
 		names[i] = t.columns[column].name
 	}
 	maxRows := int64(maxSelectRows)
-	if t.plan.NeedsScan || where == nil && q.o.Recycle { // DuckDB would read a copy of all rows, or all rows are sent
+	switch {
+	case t.plan.NeedsScan: // DuckDB would read a copy of all rows
 		maxRows = 0
+	case where == nil && q.o.Recycle: // all rows are sent
+		maxRows = math.MaxInt64
 	}
 	rows, err := t.plan.Select(ctx, names, where, maxRows, q.o.Recycle)
 	if rows == nil || err != nil {

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 
@@ -21,9 +22,15 @@ import (
 )
 
 // TestRandomSelections runs statements that can need no DuckDB. Each must return the same schema and rows, in the same
-// order, as DuckDB, which must run statements with the option Memory.
+// order, as DuckDB, which must run statements with the option Memory. PARTD_TABLES_RANDOM_SEED sets the seed.
 func TestRandomSelections(t *testing.T) {
 	seed := uint64(os.Getpid())
+	if text := os.Getenv("PARTD_TABLES_RANDOM_SEED"); text != "" {
+		var err error
+		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
 	t.Logf("seed %d", seed)
 	kinds := execKinds()
 	delete(kinds, "remote") // reads files as all others

@@ -15,11 +15,14 @@ import (
 // NewReader returns a reader of a stream whose messages have at most size bytes each. It uses at most limit bytes of
 // memory, whatever sizes the stream claims. The caller must pass each batch to a [Checker].
 func NewReader(r io.Reader, size, limit int64) (*ipc.Reader, error) {
-	mem := &bounded{limit: limit}
+	mem := Bounded(limit)
 	return ipc.NewReaderFromMessageReader(newStream(r, min(size, limit), limit, mem), ipc.WithAllocator(mem))
 }
 
-// bounded is an allocator that panics if its memory would exceed limit. Arrow's reader returns the panic as an error.
+// Bounded returns an allocator that panics if its memory would exceed limit bytes. Arrow's reader of streams returns the
+// panic as an error.
+func Bounded(limit int64) memory.Allocator { return &bounded{limit: limit} }
+
 type bounded struct {
 	limit int64
 	used  atomic.Int64

@@ -20,7 +20,13 @@ var errFooter = errors.New("its footer claims more data than it contains: the fi
 // Thrift field IDs of Parquet's FileMetaData, SchemaElement and PageHeader, and a few of their values.
 const (
 	pageType       = 1
-	dictionaryPage = 2
+	pageSize       = 2
+	pageCompressed = 3
+	dataPageHead   = 5
+	dataPageHeadV2 = 8
+	dataPage       = 0 // a pageType
+	dictionaryPage = 2 // a pageType
+	dataPageV2     = 3 // a pageType
 	footerSchema   = 2
 	nodeName       = 4
 	nodeChildren   = 5
@@ -172,21 +178,96 @@ func Whole(in io.ReaderAt, from int64, size int) bool {
 	return b.skip(structure, 0)
 }
 
-// MayBeDictionary reports whether the page at an offset of a Parquet file may be a dictionary page. It returns true
-// for every page whose header does not fit in 512 bytes.
-func MayBeDictionary(in io.ReaderAt, at int64) bool {
-	header := make(unreadThrift, 512)
-	n, _ := in.ReadAt(header, at) // the rest of the file may be shorter
-	header = header[:n]
-	kind := int32(-1)
-	complete := header.eachField(func(id int16, fieldKind byte) (ok bool) {
-		if id == pageType && fieldKind == int32s {
-			kind, ok = header.varint32()
-			return ok
+// Page is what the header of a page claims.
+type Page struct {
+	IsDictionary           bool
+	Size, Values, Encoding int32 // Size is the number of bytes after decompression
+}
+
+// Pages calls visit for each page in a range of a Parquet file, until visit returns false. It returns false if a header is
+// incomplete, or if arrow-go could take other bytes as the next header.
+func Pages(in io.ReaderAt, from, to int64, visit func(Page) bool) bool {
+	for from < to {
+		p, length, ok := pageAt(in, from)
+		if !ok {
+			return false
 		}
-		return header.skip(fieldKind, 1)
+		if !visit(p) {
+			return true
+		}
+		from += length
+	}
+	return true
+}
+
+// pageAt reads the header at an offset, and returns the length of the page and its header in the file.
+func pageAt(in io.ReaderAt, at int64) (p Page, length int64, ok bool) {
+	const minHeader, maxHeader = 64, 4 << 20 // bytes; arrow-go has the same maximum
+	for size := minHeader; !ok && size <= maxHeader; size *= 16 {
+		b := make(unreadThrift, size)
+		n, _ := in.ReadAt(b, at) // the rest of the file may be shorter
+		b = b[:n]
+		if p, length, ok = b.page(); ok {
+			length += int64(n - len(b))
+		} else if n < size {
+			break
+		}
+	}
+	return p, length, ok
+}
+
+// page reads a page's header, and returns the length of the page without the header.
+func (c *unreadThrift) page() (p Page, length int64, ok bool) {
+	kind, compressed, heads, isStored := int32(-1), int32(0), [2]Page{}, false
+	ok = c.eachField(func(id int16, fieldKind byte) (ok bool) {
+		switch {
+		case id == pageType && fieldKind == int32s:
+			kind, ok = c.varint32()
+		case id == pageSize && fieldKind == int32s:
+			p.Size, ok = c.varint32()
+		case id == pageCompressed && fieldKind == int32s:
+			compressed, ok = c.varint32()
+		case (id == dataPageHead || id == dataPageHeadV2) && fieldKind == structure:
+			head, encoding := &heads[0], int16(2) // ID of the encoding
+			if id == dataPageHeadV2 {
+				head, encoding = &heads[1], 4
+			}
+			ok = c.eachField(func(id int16, fieldKind byte) (ok bool) {
+				switch {
+				case id == 1 && fieldKind == int32s:
+					head.Values, ok = c.varint32()
+				case id == encoding && fieldKind == int32s:
+					head.Encoding, ok = c.varint32()
+				default:
+					isStored = isStored || id == 7 && fieldKind == booleanFalse // is_compressed of a data page V2
+					ok = c.skip(fieldKind, 2)
+				}
+				return ok
+			})
+		default:
+			ok = c.skip(fieldKind, 1)
+		}
+		return ok
 	})
-	return !complete || kind == dictionaryPage
+	switch kind {
+	case dictionaryPage:
+		p.IsDictionary = true
+	case dataPage:
+		p.Values, p.Encoding = heads[0].Values, heads[0].Encoding
+	case dataPageV2:
+		p.Values, p.Encoding = heads[1].Values, heads[1].Encoding
+		ok = ok && (!isStored || compressed == p.Size)
+	default:
+		ok = false
+	}
+	return p, int64(compressed), ok && compressed >= 0 && p.Size >= 0 && p.Values >= 0
+}
+
+// MayBeDictionary reports whether the page at an offset of a Parquet file may be a dictionary page. It returns true if the
+// page's header is damaged.
+func MayBeDictionary(in io.ReaderAt, at int64) bool {
+	p, _, ok := pageAt(in, at)
+	return !ok || p.IsDictionary
 }
 
 // take skips n bytes, or returns false if fewer remain.

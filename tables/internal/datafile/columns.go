@@ -48,7 +48,7 @@ func (f *file) columns(ctx context.Context, base *pqarrow.FileReader, g group, r
 	reader.Manifest, fields.Fields = &fields, slices.Clone(fields.Fields)
 	// Allocate memory in advance only up to maxHeldBytes: in the footer of a damaged file, the sizes can be arbitrary.
 	reader.Props.PreAllocBinaryData = f.size(g, requested) <= maxHeldBytes
-	allLeaves := map[int]bool{}
+	allLeaves := map[int]*chunkPages{}
 	for i, w := range requested {
 		if err := canceled.Err(ctx); err != nil { // the library takes time in proportion to the file's columns for each one
 			return c, err
@@ -61,10 +61,9 @@ func (f *file) columns(ctx context.Context, base *pqarrow.FileReader, g group, r
 		leaves := map[int]bool{}
 		addLeaves(&c.fields[i], leaves)
 		for leaf := range leaves { // Check first: the library's reader of structs starts goroutines, whose panics cannot be recovered.
-			if err := f.checkChunk(g, leaf); err != nil {
+			if allLeaves[leaf], err = f.checkChunk(ctx, g, leaf); err != nil {
 				return c, err
 			}
-			allLeaves[leaf] = true
 		}
 		if i < maxCoded {
 			if c.dictionarySizes[i] = f.dictionarySize(g, &c.fields[i], w.Field.Type); c.dictionarySizes[i] > 0 {
@@ -82,23 +81,23 @@ func (f *file) columns(ctx context.Context, base *pqarrow.FileReader, g group, r
 	return c, nil
 }
 
-// checkChunk checks a column chunk's encoding, and the position and size that the footer gives for it.
-func (f *file) checkChunk(g group, leaf int) error {
+// checkChunk checks a column chunk's encoding, the position and size that the footer gives for it, and its pages.
+func (f *file) checkChunk(ctx context.Context, g group, leaf int) (*chunkPages, error) {
 	chunk, err := f.parsed.MetaData().RowGroup(g.number).ColumnChunk(leaf)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := schema.CheckEncoding(chunk); err != nil {
-		return err
+		return nil, err
 	}
 	start, size := chunk.DataPageOffset(), f.parsed.MetaData().GetSourceFileSize()
 	if chunk.HasDictionaryPage() && chunk.DictionaryPageOffset() > 0 {
 		start = min(start, chunk.DictionaryPageOffset())
 	}
 	if length := chunk.TotalCompressedSize(); start < 0 || length < 0 || start > size || length > size-start {
-		return fmt.Errorf("column %d of group %d has %d bytes at offset %d according to the footer, but the file has %d bytes: the file is damaged", leaf, g.number, length, start, size)
+		return nil, fmt.Errorf("column %d of group %d has %d bytes at offset %d according to the footer, but the file has %d bytes: the file is damaged", leaf, g.number, length, start, size)
 	}
-	return nil
+	return f.pagesOf(ctx, g, leaf, chunk, start)
 }
 
 func (c *columns) release() {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"path"
 	"slices"
 	"sync"
@@ -20,17 +21,20 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/icecat"
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
 type file struct {
 	scan            *Scan
+	path            string
 	name            string // base name, because errors must not reveal the directory
 	deletes         *Deletes
 	skip            int64 // number of leading rows to skip
 	lineage         Lineage
 	opened          parquet.ReaderAtSeeker
 	parsed          *pqfile.Reader
+	footer          *icecat.Footer
 	reader          *pqarrow.FileReader
 	conditionReader *pqarrow.FileReader // reads the condition's columns into recycled memory
 	groups          []group             // row groups that can contain matching rows
@@ -55,7 +59,7 @@ func (f *file) recoverPanic(err *error) {
 }
 
 func (s *Scan) open(ctx context.Context, source File) (f *file, err error) {
-	f = &file{scan: s, name: path.Base(source.Path), skip: source.Skip, lineage: source.Lineage}
+	f = &file{scan: s, path: source.Path, name: path.Base(source.Path), skip: source.Skip, lineage: source.Lineage}
 	defer func() {
 		if err != nil {
 			f.close()
@@ -71,7 +75,7 @@ func (s *Scan) open(ctx context.Context, source File) (f *file, err error) {
 	if f.opened, err = s.Open(source.Path); err != nil {
 		return f, err
 	}
-	if f.parsed, err = s.parse(source.Path, f.opened); err != nil {
+	if f.parsed, f.footer, err = s.parse(source.Path, f.opened); err != nil {
 		return f, err
 	}
 	if f.conditionReader, err = pqarrow.NewFileReader(f.parsed, pqarrow.ArrowReadProperties{}, recycled); err != nil {
@@ -101,35 +105,37 @@ func (s *Scan) open(ctx context.Context, source File) (f *file, err error) {
 var properties = func() *parquet.ReaderProperties {
 	p := parquet.NewReaderProperties(recycled)
 	p.BufferedStreamEnabled = true
+	p.MaxCompressedPageSize, p.MaxUncompressedPageSize = math.MaxInt32, math.MaxInt32 // see pagesOf
 	return p
 }()
 
 // parse opens a Parquet file. It caches the footer by the file's name, size and modification time, because a repair
 // can replace a file.
-func (s *Scan) parse(name string, in parquet.ReaderAtSeeker) (*pqfile.Reader, error) {
+func (s *Scan) parse(name string, in parquet.ReaderAtSeeker) (*pqfile.Reader, *icecat.Footer, error) {
 	withProperties := pqfile.WithReadProps(properties)
 	key := ""
 	if file, ok := in.(fs.File); ok && s.Footers != nil {
 		info, err := file.Stat()
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		key = fmt.Sprintf("%s %d %d", name, info.Size(), info.ModTime().UnixNano())
 		if footer, ok := s.Footers.Get(key); ok {
-			return pqfile.NewParquetReader(in, withProperties, pqfile.WithMetadata(footer))
+			r, err := pqfile.NewParquetReader(in, withProperties, pqfile.WithMetadata(footer.FileMetaData))
+			return r, footer, err
 		}
 	}
 	r, err := schema.OpenParquet(in, withProperties)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	footer := r.MetaData()
+	footer := &icecat.Footer{FileMetaData: r.MetaData()}
 	// Discard a stored Arrow schema: it would change the column types, and could cause large allocations.
-	footer.FileMetaData.KeyValueMetadata = nil
+	footer.FileMetaData.FileMetaData.KeyValueMetadata = nil
 	if key != "" {
 		s.Footers.Put(key, footer, 8*int64(footer.Size())+1024)
 	}
-	return r, nil
+	return r, footer, nil
 }
 
 // GroupBounds returns the bounds of the scan's first column in each row group of the named file.

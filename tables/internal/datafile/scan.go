@@ -15,7 +15,6 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/parquet"
-	"github.com/apache/arrow-go/v18/parquet/metadata"
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 	"golang.org/x/sync/semaphore"
@@ -60,8 +59,10 @@ type File struct {
 
 // Scan configures how files are read.
 type Scan struct {
-	Open             func(path string) (parquet.ReaderAtSeeker, error) // if the opened file is an io.Closer, the scan closes it
-	Footers          *icecat.Cache[*metadata.FileMetaData]             // cache of footers; can be nil
+	Open    func(path string) (parquet.ReaderAtSeeker, error) // if the opened file is an io.Closer, the scan closes it
+	Footers *icecat.Cache[*icecat.Footer]                     // cache of footers; can be nil
+	// MaxPage returns the maximum size of a page in a file, in bytes. Nil means no limit.
+	MaxPage          func(ctx context.Context, path string) (int64, error)
 	Columns          []Column
 	Where            *filter.Condition // nil selects all rows
 	ConditionColumns []Column          // the columns of Where, in the same order
@@ -85,8 +86,9 @@ func (s *Scan) Schema() *arrow.Schema {
 }
 
 type result struct {
-	batch arrow.RecordBatch
-	err   error
+	batch    arrow.RecordBatch
+	err      error
+	consumed chan struct{} // closed when the consumer asks for the next batch; nil if the batch is small
 }
 
 // Read yields the rows of files, in order. The caller must release each batch.
@@ -105,7 +107,7 @@ func (s *Scan) Read(ctx context.Context, files []File) iter.Seq2[arrow.RecordBat
 }
 
 // ReadFew is like Read, but returns no rows if there are many files, or if the row groups that can match have more than
-// maxRows rows. If it returns rows, the caller must call closeFiles.
+// maxRows rows or are not small. If it returns rows, the caller must call closeFiles.
 func (s *Scan) ReadFew(ctx context.Context, files []File, maxRows int64) (rows iter.Seq2[arrow.RecordBatch, error], closeFiles func(), err error) {
 	const maxFiles = 16
 	if len(files) > maxFiles {
@@ -125,7 +127,7 @@ func (s *Scan) ReadFew(ctx context.Context, files []File, maxRows int64) (rows i
 		}
 		opened = append(opened, f)
 		for _, g := range f.groups {
-			if maxRows -= g.rows; maxRows < 0 {
+			if maxRows -= g.rows; maxRows < 0 || !f.isSmall(ctx, g) {
 				closeFiles()
 				return nil, nil, nil
 			}
@@ -138,6 +140,24 @@ func (s *Scan) ReadFew(ctx context.Context, files []File, maxRows int64) (rows i
 			}
 		}
 	}, closeFiles, nil
+}
+
+// AreSmall reports whether reading any row group that can match takes little memory.
+func (s *Scan) AreSmall(ctx context.Context, files []File) (bool, error) {
+	for _, source := range files {
+		f, err := s.open(ctx, source)
+		if err != nil {
+			return false, err
+		}
+		small := true
+		for _, g := range f.groups {
+			small = small && f.isSmall(ctx, g)
+		}
+		if f.close(); !small {
+			return false, canceled.Err(ctx)
+		}
+	}
+	return true, nil
 }
 
 // readSequentially reads a file's row groups one after another. It returns false if it failed or the consumer stopped.
@@ -190,7 +210,11 @@ func (s *Scan) readConcurrently(ctx context.Context, files []File, yield func(ar
 			defer close(group.rows)
 			defer done()
 			read(func(b arrow.RecordBatch, err error) bool {
-				return canceled.Send(ctx, group.rows, result{b, err}) == nil && err == nil
+				r := result{b, err, nil}
+				if err == nil && SizeOf(b) > 2*maxBatchBytes { // has long values, of which few fit in memory
+					r.consumed = make(chan struct{})
+				}
+				return canceled.Send(ctx, group.rows, r) == nil && err == nil && (r.consumed == nil || canceled.Wait(ctx, r.consumed) == nil)
 			})
 		})
 		return canceled.Send(ctx, queue, group) == nil
@@ -223,6 +247,9 @@ func (s *Scan) readConcurrently(ctx context.Context, files []File, yield func(ar
 			if !yield(r.batch, r.err) || r.err != nil {
 				return
 			}
+			if r.consumed != nil {
+				close(r.consumed)
+			}
 		}
 		memory.Release(group.size)
 	}
@@ -246,7 +273,7 @@ func NewScan(ctx context.Context, t *table.Table, s *iceberg.Schema, columns []s
 		Rows: BatchRows, Workers: 1, Where: where,
 	}
 	if fileIO, ok := fs.(*icecat.FileIO); ok {
-		scan.Footers = fileIO.Footers()
+		scan.Footers, scan.MaxPage = fileIO.Footers(), fileIO.MaxPage
 	}
 	addMappedNames(t.Metadata().NameMapping(), scan.Names)
 	tableColumns, err := columnsByID(s)

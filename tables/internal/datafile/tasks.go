@@ -157,7 +157,7 @@ func (s *Scan) readableByID(name string) (readable bool, err error) {
 	if f.opened, err = s.Open(name); err != nil {
 		return false, err
 	}
-	if f.parsed, err = s.parse(name, f.opened); err != nil {
+	if f.parsed, f.footer, err = s.parse(name, f.opened); err != nil {
 		return false, err
 	}
 	root, err := pqschema.FromParquet(f.parsed.MetaData().FileMetaData.Schema)

@@ -189,14 +189,14 @@ func (s *Scan) batchBytes() int64 {
 
 // stepRows returns the number of rows to decode at a time, so that their strings take at most batchBytes. A short file with a
 // dictionary can contain gigabytes of strings.
-func (f *file) stepRows(g group, leaves map[int]bool) int64 {
+func (f *file) stepRows(g group, leaves map[int]*chunkPages) int64 {
 	width, limit := int64(0), f.scan.batchBytes() // width is the estimated size of a row in bytes
-	for leaf := range leaves {
+	for leaf, pages := range leaves {
 		chunk, err := f.parsed.MetaData().RowGroup(g.number).ColumnChunk(leaf)
 		if err != nil {
 			continue
 		}
-		column, longest := f.parsed.MetaData().Schema.Column(leaf), int64(0)
+		column, longest := f.parsed.MetaData().Schema.Column(leaf), pages.longest
 		switch column.PhysicalType() {
 		case parquet.Types.FixedLenByteArray:
 			longest = int64(column.TypeLength())

@@ -1,9 +1,11 @@
 package formats
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -12,6 +14,7 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/take"
 	"github.com/go-partd/partd/tables/internal/worker"
 )
 
@@ -69,7 +72,36 @@ type task struct {
 	Memory int64
 }
 
-// Read reads a file in a separate process and checks the batches. Where package worker is unsupported, it is [Input.Read].
+// readSmall reads and checks a small file in this process, because starting a separate process takes a hundred times as long. It
+// returns an error if the file is large, damaged or Parquet, or needs much memory. Then only a separate process may read it. The
+// caller must release the batches, even after an error.
+func (in *Input) readSmall(ctx context.Context, fileSize int64) (batches []arrow.RecordBatch, columns *arrow.Schema, err error) {
+	const maxSize, memory = 64 << 10, 4 << 20
+	if in.Format == Parquet || fileSize > maxSize {
+		return nil, nil, partd.ErrTooLarge
+	}
+	small := *in
+	small.Memory = memory
+	r, err := small.Read(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer r.Release()
+	checker, remaining := arrowsafe.Checker{Limit: memory}, int64(memory)
+	for r.Next() {
+		b := r.RecordBatch()
+		b.Retain()
+		batches = append(batches, b)
+		growth, err := checker.Check(ctx, b)
+		if remaining -= growth + b.NumRows()*b.NumCols(); err != nil || remaining < 0 {
+			return batches, nil, cmp.Or(err, partd.ErrTooLarge)
+		}
+	}
+	return batches, r.Schema(), r.Err()
+}
+
+// Read reads a file and checks the batches. It reads files in a separate process, except small ones that need little memory.
+// Where package worker is unsupported, it is [Input.Read].
 func (a *IsolatedReader) Read(ctx context.Context, in *Input) (array.RecordReader, error) {
 	in.IsUncompressed = true
 	if !worker.Supported {
@@ -80,7 +112,25 @@ func (a *IsolatedReader) Read(ctx context.Context, in *Input) (array.RecordReade
 		return nil, err
 	}
 	memory := a.reserve()
-	p, err := worker.Start(ctx, decodeKind, in.File)
+	batches, columns, err := in.readSmall(ctx, info.Size())
+	if err == nil {
+		unread := batches
+		return arrowsafe.Reader(columns, arrowsafe.Until(func() (b arrow.RecordBatch, err error) {
+			if len(unread) > 0 {
+				b, unread = unread[0], unread[1:]
+				b.Retain()
+			}
+			return b, nil
+		}), func() {
+			take.Release(batches)
+			a.unreserve(memory)
+		}), nil
+	}
+	take.Release(batches)
+	var p *worker.Process
+	if _, err = in.File.Seek(0, io.SeekStart); err == nil { // the process shares the position
+		p, err = worker.Start(ctx, decodeKind, in.File)
+	}
 	if err != nil {
 		a.unreserve(memory)
 		return nil, err

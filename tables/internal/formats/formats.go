@@ -5,6 +5,7 @@ package formats
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -96,6 +97,8 @@ type Input struct {
 	Known *arrow.Schema
 	// IsUncompressed refuses compressed text, because a short file can contain any amount of text.
 	IsUncompressed bool
+	// Memory limits the memory of the rows, in bytes. 0 means no limit for text, and the default for Arrow.
+	Memory int64
 	// Count, if not nil, is called after each read with the number of bytes read.
 	Count func(n int)
 }
@@ -306,17 +309,18 @@ func (in *Input) readArrow(ctx context.Context) (array.RecordReader, error) {
 		return nil, fmt.Errorf("%s: Feather version 1 is not supported: convert the file with pyarrow.feather.read_table and write_feather", in.Name)
 	}
 	var r *ipc.Reader
+	limit := cmp.Or(in.Memory, maxArrowBytes)
 	if err == nil {
-		size := int64(maxArrowBytes)
+		size := limit
 		if info, err := in.File.Stat(); err == nil && info.Mode().IsRegular() {
 			size = info.Size()
 		}
-		r, err = arrowsafe.NewReader(buffered, size, maxArrowBytes)
+		r, err = arrowsafe.NewReader(buffered, size, limit)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: cannot read the file as an Arrow file or stream: %w", in.Name, err)
 	}
-	checker := arrowsafe.Checker{Limit: maxArrowBytes}
+	checker := arrowsafe.Checker{Limit: limit}
 	checked := arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 		if _, err := checker.Check(ctx, b); err != nil {
 			return nil, err

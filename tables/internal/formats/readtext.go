@@ -15,6 +15,7 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/records"
 	"github.com/go-partd/partd/internal/zfile"
+	"github.com/go-partd/partd/tables/internal/arrowsafe"
 )
 
 type rows interface {
@@ -149,11 +150,15 @@ func (t *text) schema(ctx context.Context) (_ *arrow.Schema, workers int, err er
 // batches yields the rows. It builds batches concurrently.
 func (t *text) batches(ctx context.Context, schema *arrow.Schema, workers int, yield func(arrow.RecordBatch) bool) error {
 	ctx, cancel := context.WithCancel(ctx)
+	mem := memory.DefaultAllocator
+	if t.in.Memory > 0 {
+		mem = arrowsafe.Bounded(t.in.Memory)
+	}
 	builtBatches, result := make(chan arrow.RecordBatch), make(chan error, 1)
 	go func() {
 		defer close(builtBatches)
 		result <- t.forEachChunk(ctx, workers, func(ctx context.Context, c chunk) error {
-			b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
+			b := array.NewRecordBuilder(mem, schema)
 			defer b.Release()
 			return build(b, t.rows(c), func(batch arrow.RecordBatch) error {
 				if err := canceled.Wait(ctx, c.turn); err != nil {

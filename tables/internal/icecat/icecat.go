@@ -19,7 +19,6 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/apache/arrow-go/v18/parquet/metadata"
 	"github.com/apache/iceberg-go/table"
 	"github.com/google/uuid"
 	_ "modernc.org/sqlite" // the database's driver
@@ -63,17 +62,18 @@ type Catalog struct {
 	id          string
 	fs          vfs.FS
 	noSync      bool
+	maxPage     int64
 	committing  func(done bool)
 
 	postgres, readOnly bool
 
 	writes  *sql.DB // pool with a single connection
 	reads   *sql.DB
-	lookup  *sql.Stmt                      // prepared statement for Lookup; only for SQLite
-	answers *answers                       // results of Lookup; only for SQLite
-	cache   *Cache[*table.Table]           // tables, by metadata location
-	footers *Cache[*metadata.FileMetaData] // parsed Parquet footers
-	tallies *Cache[Tally]                  // tallies of the manifests that FileIO.vet has checked, by location
+	lookup  *sql.Stmt            // prepared statement for Lookup; only for SQLite
+	answers *answers             // results of Lookup; only for SQLite
+	cache   *Cache[*table.Table] // tables, by metadata location
+	footers *Cache[*Footer]      // parsed Parquet footers
+	tallies *Cache[Tally]        // tallies of the manifests that FileIO.vet has checked, by location
 	// vetted contains the normalized content of each manifest that FileIO.vet has checked, by location and hash. It contains nil
 	// for a manifest that was already normalized, and for a manifest list.
 	vetted *Cache[[]byte]
@@ -87,8 +87,8 @@ func Open(ctx context.Context, dir string, o Options) (_ *Catalog, err error) {
 		return nil, err
 	}
 	c := &Catalog{
-		dir: dir, root: o.Root, fs: o.FS, noSync: o.NoSync, committing: o.Committing, readOnly: o.ReadOnly,
-		cache: newCache[*table.Table](o.CacheBytes), footers: newCache[*metadata.FileMetaData](o.CacheBytes / 4),
+		dir: dir, root: o.Root, fs: o.FS, noSync: o.NoSync, committing: o.Committing, readOnly: o.ReadOnly, maxPage: o.CacheBytes,
+		cache: newCache[*table.Table](o.CacheBytes), footers: newCache[*Footer](o.CacheBytes / 4),
 		tallies: newCache[Tally](o.CacheBytes / 16), vetted: newCache[[]byte](o.CacheBytes / 16),
 	}
 	if c.committing == nil {

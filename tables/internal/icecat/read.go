@@ -9,11 +9,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"net/url"
 	"os"
 	"path"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/apache/arrow-go/v18/parquet/metadata"
@@ -98,8 +100,23 @@ func (c *Catalog) ownPath(location string) (string, error) {
 	return p, err
 }
 
+// Footer is a parsed Parquet footer.
+type Footer struct {
+	*metadata.FileMetaData
+	Chunks sync.Map // what package datafile found out about the file's column chunks
+}
+
 // Footers returns the cache of parsed Parquet footers.
-func (f *FileIO) Footers() *Cache[*metadata.FileMetaData] { return f.cat.footers }
+func (f *FileIO) Footers() *Cache[*Footer] { return f.cat.footers }
+
+// MaxPage returns the maximum size of a page in a file of another engine, in bytes. A file in the catalog has no maximum,
+// because puts limit its values.
+func (f *FileIO) MaxPage(ctx context.Context, name string) (int64, error) {
+	if _, isOwn, err := f.cat.FileAt(ctx, name); isOwn || err != nil {
+		return math.MaxInt64, err
+	}
+	return f.cat.maxPage, nil
+}
 
 // Open opens a file for reading.
 func (f *FileIO) Open(name string) (iceio.File, error) {

@@ -1,6 +1,7 @@
 package schema
 
 import (
+	"encoding/binary"
 	"fmt"
 	"slices"
 
@@ -9,6 +10,7 @@ import (
 	"github.com/apache/arrow-go/v18/parquet/file"
 	"github.com/apache/arrow-go/v18/parquet/metadata"
 	pqschema "github.com/apache/arrow-go/v18/parquet/schema"
+	"github.com/klauspost/compress/zstd"
 
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
 )
@@ -45,9 +47,25 @@ func CheckEncoding(chunk *metadata.ColumnChunkMetaData) error {
 func init() {
 	for _, name := range []compress.Compression{compress.Codecs.Snappy, compress.Codecs.Gzip, compress.Codecs.Brotli} {
 		if c, err := compress.GetCodec(name); err == nil {
-			compress.RegisterCodec(name, codec{c, c.(compress.StreamingCodec)})
+			compress.RegisterCodec(name, codec{c, c.(compress.StreamingCodec), name == compress.Codecs.Snappy})
 		}
 	}
+	zstdCodec, _ := compress.GetCodec(compress.Codecs.Zstd) // cannot fail, because the library has it
+	decoder, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecodeAllCapLimit(true))
+	if err == nil {
+		compress.RegisterCodec(compress.Codecs.Zstd, boundedZstd{zstdCodec, zstdCodec.(compress.StreamingCodec), decoder})
+	}
+}
+
+// boundedZstd decompresses at most as many bytes as fit in the destination. The library's codec would allocate any number.
+type boundedZstd struct {
+	compress.Codec
+	compress.StreamingCodec
+	decoder *zstd.Decoder
+}
+
+func (c boundedZstd) DecodeWithError(dst, src []byte) ([]byte, error) {
+	return c.decoder.DecodeAll(src, dst[:0])
 }
 
 // codec decompresses an empty input to an empty output. Some writers mark a page of nulls as compressed but leave its values
@@ -55,11 +73,15 @@ func init() {
 type codec struct {
 	compress.Codec
 	compress.StreamingCodec
+	hasLength bool // whether compressed data starts with the length of the data; the library would allocate that many bytes
 }
 
 func (c codec) DecodeWithError(dst, src []byte) ([]byte, error) {
 	if len(src) == 0 {
 		return dst[:0], nil
+	}
+	if n, _ := binary.Uvarint(src); c.hasLength && n > uint64(len(dst)) {
+		return nil, fmt.Errorf("the page has %d bytes instead of %d: the file is damaged", n, len(dst))
 	}
 	return compress.Decode(c.Codec, dst, src)
 }
