@@ -117,7 +117,7 @@ func (w *walk) validate(d arrow.ArrayData) {
 		w.validateTexts(a, dt.ID(), from)
 		a.Release()
 	}
-	if bitmap := shallow.Buffers(); w.err == nil && d.NullN() > 0 && dt.ID() != arrow.NULL &&
+	if bitmap := shallow.Buffers(); w.err == nil && d.NullN() != 0 && d.NullN() != array.UnknownNullCount && dt.ID() != arrow.NULL &&
 		(bitmap[0] == nil || d.NullN() != d.Len()-bitutil.CountSetBits(bitmap[0].Bytes(), d.Offset(), d.Len())) {
 		w.fail(fmt.Errorf("it claims %d nulls, and has another number of nulls", d.NullN()))
 	}

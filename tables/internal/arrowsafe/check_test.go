@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"math"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -175,6 +176,17 @@ func TestNullViews(t *testing.T) {
 	b := array.NewRecordBatch(arrow.NewSchema([]arrow.Field{{Name: "x", Type: a.DataType(), Nullable: true}}, nil), []arrow.Array{a}, 3)
 	if growth, err := (&Checker{Limit: 1 << 20}).Check(t.Context(), b); growth < 2<<10 || err != nil {
 		t.Errorf("Check of a null and two texts of 1 KiB = %d, %v, want at least 2048", growth, err)
+	}
+}
+
+// TestNullCount checks that Check refuses numbers of nulls that differ from the nulls of the array.
+func TestNullCount(t *testing.T) {
+	for nulls, valid := range map[int]bool{0: true, array.UnknownNullCount: true, 1: false, 4: false, -7: false, math.MinInt: false} {
+		a := array.MakeFromData(array.NewData(arrow.PrimitiveTypes.Int8, 3, []*memory.Buffer{nil, memory.NewBufferBytes(make([]byte, 3))}, nil, nulls, 0))
+		_, err := (&Checker{Limit: 1}).Check(t.Context(), array.NewRecordBatch(arrow.NewSchema([]arrow.Field{{Name: "x", Type: a.DataType()}}, nil), []arrow.Array{a}, 3))
+		if (err == nil) != valid {
+			t.Errorf("an array that claims %d nulls: Check returned %v, want valid: %t", nulls, err, valid)
+		}
 	}
 }
 
