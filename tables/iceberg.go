@@ -478,6 +478,15 @@ func (s *Store) readIceberg(ctx context.Context, location string, admit func(n i
 // wherever they occur in text, because clients must not learn them.
 func (s *Store) WithoutDir(text string) string {
 	s = s.orUnopened()
+	s.dirsOnce.Do(func() { s.dirsPattern = s.compileDirs() })
+	if s.dirsPattern == nil {
+		return text
+	}
+	return s.dirsPattern.ReplaceAllString(s.dirsPattern.ReplaceAllString(text, "$1…$2"), "$1…$2") // twice, because matches overlap if one character is between them
+}
+
+// compileDirs returns a pattern that matches the directories that clients must not learn, or nil if there are none.
+func (s *Store) compileDirs() *regexp.Regexp {
 	home, _ := os.UserHomeDir()
 	dirs := []string{strings.TrimSuffix(s.cat.DataLocation(), "/data/"), s.dir, s.local, s.opts.TailDir, s.opts.CacheDir, os.TempDir(), home}
 	var roots []string
@@ -491,11 +500,10 @@ func (s *Store) WithoutDir(text string) string {
 		}
 	}
 	if len(roots) == 0 {
-		return text
+		return nil
 	}
 	slices.SortFunc(roots, func(a, b string) int { return len(b) - len(a) }) // because the first root that matches applies
-	paths := regexp.MustCompile(`(^|[^\w/.%-])(?:file:(?://)?)?(?:` + strings.Join(roots, "|") + `)($|[^\pL\pN_])`)
-	return paths.ReplaceAllString(paths.ReplaceAllString(text, "$1…$2"), "$1…$2") // twice, because matches overlap if one character is between them
+	return regexp.MustCompile(`(^|[^\w/.%-])(?:file:(?://)?)?(?:` + strings.Join(roots, "|") + `)($|[^\pL\pN_])`)
 }
 
 // maxTableMetadata is the maximum size, in bytes, of JSON metadata from other engines: about 15,000 snapshots.

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"regexp"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/go-partd/partd/internal/vfs"
@@ -26,6 +28,9 @@ type Store struct {
 	tail    *tail.Store // nil if there is no tail
 	commits *commit.Tables
 	closers closers
+
+	dirsOnce    sync.Once
+	dirsPattern *regexp.Regexp // set by WithoutDir
 }
 
 type tableName = icecat.TableName

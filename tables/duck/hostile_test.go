@@ -103,6 +103,10 @@ func TestHostile(t *testing.T) {
 		}
 	}
 	expect(t, s, "SELECT count(*) FROM t", &tables.QueryOptions{Bucket: "b"}, "10")
+	text := "https://example.com" + os.TempDir() + "/x" // a value, and not a path
+	if _, err := rows(t, s, "SELECT CAST('"+text+"' AS INTEGER)", nil); err == nil || !strings.Contains(err.Error(), text) {
+		t.Errorf("the error of a cast is %v, want it to quote %q", err, text)
+	}
 }
 
 // TestResourceExhaustion runs statements that would crash the process, use all its memory, or run for hours

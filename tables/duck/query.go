@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -301,7 +300,7 @@ func (q *query) removePaths(text string) string {
 			text = strings.ReplaceAll(text, f.Path, "a file of "+t.String())
 		}
 	}
-	for _, dir := range []string{q.store.Dir(), q.e.dir, os.TempDir()} {
+	for _, dir := range []string{q.store.Dir(), q.e.dir} {
 		text = strings.ReplaceAll(text, dir+string(filepath.Separator), "")
 		text = strings.ReplaceAll(text, dir, "the directory")
 	}

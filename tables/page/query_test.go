@@ -13,7 +13,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/flightd"
+	"github.com/go-partd/partd/tables/internal/serving"
 )
 
 // endlessQuery is a statement that runs for hours, but returns its first row immediately.
@@ -250,7 +252,16 @@ func metricsText(h http.Handler) string {
 
 // TestManyFailures checks that a client can get the error of its own stream after many other streams have failed.
 func TestManyFailures(t *testing.T) {
-	h := &handler{}
+	store, err := tables.Open(t.Context(), t.TempDir(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	server, err := serving.New(store, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &handler{server: server}
 	for i := range maxFailures + 1 {
 		h.rememberFailure(strconv.Itoa(i), invalid("failure"))
 	}

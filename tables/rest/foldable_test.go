@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"path"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/flightd"
+	"github.com/go-partd/partd/tables/iceberg"
 )
 
 // try sends a commit to a table, and reports whether the server accepted it.
@@ -110,6 +112,26 @@ func TestAcceptedCommitsFold(t *testing.T) {
 	}
 	if accepted < 10 {
 		t.Errorf("the server accepted %d commits, want at least 10", accepted)
+	}
+}
+
+// TestMetadataCodec checks that any codec of metadata is accepted, and that the name of the metadata's file, which is never
+// compressed, says so: other programs decide by the name.
+func TestMetadataCodec(t *testing.T) {
+	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
+	c.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
+	c.create("ns", "t")
+	for _, codec := range []string{"gzip", "GZIP", "none", "zstd", "x"} {
+		if !c.try("t", object{"action": "set-properties", "updates": object{"write.metadata.compression-codec": codec}}) || !c.putEmpty("t") {
+			t.Errorf("a commit of the codec %q, or the next put, failed", codec)
+		}
+		loaded, err := iceberg.Load(t.Context(), c.store.Bucket("ns").Table("t"), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if name := loaded.MetadataLocation(); strings.Count(path.Base(name), ".") != 2 {
+			t.Errorf("with the codec %q, the metadata is in %s, want no suffix of a codec", codec, name)
+		}
 	}
 }
 

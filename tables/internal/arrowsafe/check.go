@@ -73,10 +73,11 @@ func (w *walk) tooLarge() error {
 	return fmt.Errorf("its rows share values, and separate copies exceed the limit of %d bytes: send smaller batches: %w", w.limit, partd.ErrTooLarge)
 }
 
-// work counts n units of work, each of a few nanoseconds. It returns false if the walk must stop.
+const lookInterval = 1 << 18 // units of work between two looks at the context, each of a few nanoseconds
+
+// work counts n units of work. It returns false if the walk must stop.
 func (w *walk) work(n int) bool {
-	const interval = 1 << 18
-	if w.sinceLook += int64(n); w.sinceLook >= interval {
+	if w.sinceLook += int64(n); w.sinceLook >= lookInterval {
 		w.sinceLook = 0
 		w.fail(canceled.Err(w.ctx))
 	}
@@ -85,10 +86,16 @@ func (w *walk) work(n int) bool {
 
 // visit counts a value that rows may share. It returns false if the walk must stop.
 func (w *walk) visit() bool {
-	if w.visited++; w.visited > w.limit {
+	w.visited++
+	w.sinceLook++
+	return w.visited <= w.limit && w.sinceLook < lookInterval && w.err == nil || w.mayContinue()
+}
+
+func (w *walk) mayContinue() bool {
+	if w.visited > w.limit {
 		w.fail(w.tooLarge())
 	}
-	return w.work(1)
+	return w.work(0)
 }
 
 // validate validates an array, its children and its dictionary. Each part of a loop is short, so that the walk can stop.
@@ -110,7 +117,7 @@ func (w *walk) validate(d arrow.ArrayData) {
 		w.validateTexts(a, dt.ID(), from)
 		a.Release()
 	}
-	if bitmap := shallow.Buffers(); w.err == nil && d.NullN() > 0 && dt.ID() != arrow.NULL &&
+	if bitmap := shallow.Buffers(); w.err == nil && d.NullN() != 0 && d.NullN() != array.UnknownNullCount && dt.ID() != arrow.NULL &&
 		(bitmap[0] == nil || d.NullN() != d.Len()-bitutil.CountSetBits(bitmap[0].Bytes(), d.Offset(), d.Len())) {
 		w.fail(fmt.Errorf("it claims %d nulls, and has another number of nulls", d.NullN()))
 	}
@@ -137,10 +144,10 @@ func (w *walk) isNew(dictionary *array.Data) bool {
 
 // sumViews compares the sum of the lengths of an array's views with the limit: a few bytes can refer to many long texts.
 func (w *walk) sumViews(a arrow.Array) {
-	views, ok := a.(array.ViewLike)
-	for i := 0; ok && i < a.Len() && w.work(1); i++ {
-		if a.IsValid(i) {
-			w.viewed += int64(max(0, views.ValueHeader(i).Len()))
+	views, ok := a.(*array.BinaryView)
+	for i := 0; ok && i < views.Len() && w.work(1); i++ {
+		if n := views.ValueHeader(i).Len(); n > 0 && views.IsValid(i) {
+			w.viewed += int64(n)
 		}
 		if w.viewed > w.limit {
 			w.fail(w.tooLarge())
@@ -151,19 +158,37 @@ func (w *walk) sumViews(a arrow.Array) {
 // validateTexts checks part of an array of type id, which withoutChildren has made an array of binary values.
 func (w *walk) validateTexts(a arrow.Array, id arrow.Type, from int) {
 	values, ok := a.(interface{ Value(int) []byte })
-	if !ok || id == a.DataType().ID() {
+	if !ok || w.err != nil || id == a.DataType().ID() || a.Len() == 0 {
 		return
 	}
-	for i := 0; i < a.Len() && w.err == nil; i++ {
+	switch a := a.(type) { // a check of all texts at once is faster than one for each
+	case *array.Binary:
+		ok = startRunes(a.ValueBytes(), a.ValueOffsets()) && w.isText(a.ValueBytes())
+	case *array.LargeBinary:
+		ok = startRunes(a.ValueBytes(), a.ValueOffsets()) && w.isText(a.ValueBytes())
+	default:
+		ok = false
+	}
+	for i := 0; !ok && i < a.Len() && w.err == nil; i++ {
 		if a.IsValid(i) && !w.isText(values.Value(i)) {
 			w.fail(fmt.Errorf("row %d: the text is not valid UTF-8", from+i))
 		}
 	}
 }
 
+// startRunes reports whether none of the offsets in b, which begins at the first, is within an encoded character.
+func startRunes[T int32 | int64](b []byte, offsets []T) bool {
+	for _, o := range offsets {
+		if i := int(o - offsets[0]); i < len(b) && !utf8.RuneStart(b[i]) {
+			return false
+		}
+	}
+	return true
+}
+
 // isText reports whether b is valid UTF-8, unless the walk must stop.
 func (w *walk) isText(b []byte) bool {
-	const size = 1 << 18
+	const short, size = 64, 1 << 18
 	for len(b) > size && w.work(size) {
 		n := size
 		for n > size-utf8.UTFMax && !utf8.RuneStart(b[n]) {
@@ -174,7 +199,7 @@ func (w *walk) isText(b []byte) bool {
 		}
 		b = b[n:]
 	}
-	return !w.work(len(b)) || utf8.Valid(b)
+	return len(b) > short && !w.work(len(b)) || utf8.Valid(b)
 }
 
 // withoutChildren returns an array whose validation reads only the array itself: its children and its dictionary contain

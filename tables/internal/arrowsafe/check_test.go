@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"math"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -113,7 +114,7 @@ func nest(dt arrow.DataType, n int, buffers []*memory.Buffer, children ...arrow.
 // TestSharedViews checks that Check quickly refuses batches whose values refer to far more bytes than the batch has,
 // whatever contains these values.
 func TestSharedViews(t *testing.T) {
-	const n, limit = 100_000, 1 << 20
+	const n, limit, limitTime = 100_000, 1 << 20, 5 * time.Second // without the limit, most take far longer
 	views := textViews(n, 1<<20)
 	dt, zeros, ordinals := views.DataType(), int32Buffer(n+1, func(int) int32 { return 0 }), int32Buffer(n+1, func(i int) int32 { return int32(i) })
 	codes := memory.NewBufferBytes(make([]byte, n))
@@ -153,15 +154,15 @@ func TestSharedViews(t *testing.T) {
 		b := array.NewRecordBatch(arrow.NewSchema([]arrow.Field{{Name: "x", Type: a.DataType(), Nullable: true}}, nil), []arrow.Array{a}, int64(a.Len()))
 		start := time.Now()
 		growth, err := (&Checker{Limit: limit}).Check(t.Context(), b)
-		if took := time.Since(start); !errors.Is(err, partd.ErrTooLarge) || took > time.Second {
-			t.Errorf("%s: Check = %d, %v after %v, want ErrTooLarge within a second", name, growth, err, took)
+		if took := time.Since(start); !errors.Is(err, partd.ErrTooLarge) || took > limitTime {
+			t.Errorf("%s: Check = %d, %v after %v, want ErrTooLarge within %v", name, growth, err, took, limitTime)
 		}
 		ctx, cancel := context.WithCancelCause(t.Context())
 		time.AfterFunc(10*time.Millisecond, func() { cancel(errors.New("stopped")) })
 		start = time.Now()
 		_, err = (&Checker{Limit: 1 << 60}).Check(ctx, b)
-		if took := time.Since(start); took > time.Second || err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, partd.ErrTooLarge) {
-			t.Errorf("%s: Check = %v after %v, want Canceled within a second", name, err, took)
+		if took := time.Since(start); took > limitTime || err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, partd.ErrTooLarge) {
+			t.Errorf("%s: Check = %v after %v, want Canceled within %v", name, err, took, limitTime)
 		}
 	}
 }
@@ -175,6 +176,17 @@ func TestNullViews(t *testing.T) {
 	b := array.NewRecordBatch(arrow.NewSchema([]arrow.Field{{Name: "x", Type: a.DataType(), Nullable: true}}, nil), []arrow.Array{a}, 3)
 	if growth, err := (&Checker{Limit: 1 << 20}).Check(t.Context(), b); growth < 2<<10 || err != nil {
 		t.Errorf("Check of a null and two texts of 1 KiB = %d, %v, want at least 2048", growth, err)
+	}
+}
+
+// TestNullCount checks that Check refuses numbers of nulls that differ from the nulls of the array.
+func TestNullCount(t *testing.T) {
+	for nulls, valid := range map[int]bool{0: true, array.UnknownNullCount: true, 1: false, 4: false, -7: false, math.MinInt: false} {
+		a := array.MakeFromData(array.NewData(arrow.PrimitiveTypes.Int8, 3, []*memory.Buffer{nil, memory.NewBufferBytes(make([]byte, 3))}, nil, nulls, 0))
+		_, err := (&Checker{Limit: 1}).Check(t.Context(), array.NewRecordBatch(arrow.NewSchema([]arrow.Field{{Name: "x", Type: a.DataType()}}, nil), []arrow.Array{a}, 3))
+		if (err == nil) != valid {
+			t.Errorf("an array that claims %d nulls: Check returned %v, want valid: %t", nulls, err, valid)
+		}
 	}
 }
 

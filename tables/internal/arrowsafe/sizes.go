@@ -73,10 +73,12 @@ func (w *walk) sizes(a arrow.Array) (sum func(from, to int) int64) {
 	switch a := a.(type) {
 	case interface { // strings and binary values
 		IsNull(int) bool
+		NullN() int
 		ValueLen(int) int
 	}:
+		hasNulls := a.NullN() > 0
 		return w.sumEach(func(i int) int64 {
-			if a.IsNull(i) { // then the length of a view can be any number
+			if hasNulls && a.IsNull(i) { // then the length of a view can be any number
 				return 0
 			}
 			return int64(a.ValueLen(i))

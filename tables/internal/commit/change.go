@@ -204,7 +204,7 @@ func (s *Tables) tryCommit(ctx context.Context, hooks []icecat.TxHook, changes [
 		}
 	}
 	for _, r := range records {
-		if err := checkFoldable(r); err != nil {
+		if err := definition.CheckFoldable(r.Base, r.New); err != nil {
 			return err
 		}
 	}
@@ -220,17 +220,6 @@ func (s *Tables) tryCommit(ctx context.Context, hooks []icecat.TxHook, changes [
 		}
 	}
 	return nil
-}
-
-func checkFoldable(r *icecat.Change) error {
-	var old table.Metadata
-	if r.Base != nil {
-		old = r.Base.Metadata()
-	}
-	if r.New == nil {
-		return nil
-	}
-	return definition.CheckFoldable(old, r.New)
 }
 
 // prepare applies the steps to the table's current state.

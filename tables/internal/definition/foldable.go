@@ -19,16 +19,22 @@ const MaxFieldID = math.MaxInt32 - 200
 var metricsMode = regexp.MustCompile(`^\s*(?i:none|counts|full|truncate\([0-9]{0,8}[1-9][0-9]{0,8}\))\s*$`)
 
 // CheckFoldable returns an error if a change of the metadata has definitions that files of the table cannot contain, such
-// as too many columns: later folds would fail. old is the metadata before the change, or nil.
-func CheckFoldable(old, changed table.Metadata) error {
+// as too many columns: later folds would fail. base is the table before the change, or nil. changed is nil if the change
+// deletes the table.
+func CheckFoldable(base *table.Table, changed table.Metadata) error {
 	const maxHeader = 1<<20 - 1<<16 // bytes; a value in a manifest's header has at most 1 MiB, and folds can make columns optional
+	if changed == nil {
+		return nil
+	}
+	var old table.Metadata
+	var oldProperties iceberg.Properties
+	if base != nil {
+		old, oldProperties = base.Metadata(), base.Properties()
+	}
 	for k, v := range changed.Properties() {
 		isMode := k == table.DefaultWriteMetricsModeKey || strings.HasPrefix(k, table.MetricsModeColumnConfPrefix+".")
-		isCodec := k == table.MetadataCompressionKey
-		if isMode && !metricsMode.MatchString(v) || isCodec && !slices.Contains([]string{"none", "gzip", "zstd"}, v) {
-			if was, isSet := properties(old)[k]; !isSet || was != v {
-				return &ArgumentError{fmt.Errorf("the property %q has the invalid value %.40q", k, v)}
-			}
+		if was, isSet := oldProperties[k]; isMode && !metricsMode.MatchString(v) && (!isSet || was != v) {
+			return &ArgumentError{fmt.Errorf("the property %q has the invalid value %.40q", k, v)}
 		}
 	}
 	columns, spec, order := changed.CurrentSchema(), changed.PartitionSpec(), changed.SortOrder()
@@ -67,11 +73,4 @@ func CheckFoldable(old, changed table.Metadata) error {
 		}
 	}
 	return nil
-}
-
-func properties(meta table.Metadata) iceberg.Properties {
-	if meta == nil {
-		return nil
-	}
-	return meta.Properties()
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"fmt"
 	"path"
 	"path/filepath"
 	"strconv"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/apache/iceberg-go/table"
+	"github.com/google/uuid"
 
 	"github.com/go-partd/partd/internal/canceled"
 )
@@ -101,10 +103,8 @@ func (c *Catalog) writeMetadata(ch *Change) error {
 		if err != nil {
 			return err
 		}
-		loc, err := provider.NewTableMetadataFileLocation(version)
-		if err != nil {
-			return err
-		}
+		// Not NewTableMetadataFileLocation, because the file is never compressed, whatever the table's properties say.
+		loc := provider.NewMetadataLocation(fmt.Sprintf("%05d-%s.metadata.json", version, uuid.New()))
 		b, err := json.Marshal(ch.New)
 		if err != nil {
 			return err

@@ -16,8 +16,10 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// maxNoted limits the tables in a line of the audit log.
-const maxNoted = 16
+const (
+	maxNoted   = 16      // tables in a line of the audit log
+	maxRequest = 2 << 20 // bytes of a request that is decoded for the audit log, because decoding needs many times as much memory
+)
 
 // auditEntry is a call's line of the audit log while the call runs.
 type auditEntry struct {
@@ -66,7 +68,7 @@ func Note(ctx context.Context, bucket, sql string, names ...string) {
 	}
 }
 
-// NoteRequest is like Note, for a request in JSON. If it is not JSON, NoteRequest does nothing. If action is not "",
+// NoteRequest is like Note, for a request in JSON. It ignores requests that are not JSON, or too long. If action is not "",
 // it becomes part of the operation's name.
 func NoteRequest(ctx context.Context, action string, request []byte) {
 	e := entryOf(ctx)
@@ -82,7 +84,9 @@ func NoteRequest(ctx context.Context, action string, request []byte) {
 		Bucket, SQL                                         string
 		Name, Names, Table, Tables, Source, Sources, Target any // names, lists of names, or objects with a bucket and a name
 	}
-	_ = json.Unmarshal(request, &in) // decodes the other fields even if one has another type
+	if len(request) <= maxRequest {
+		_ = json.Unmarshal(request, &in) // decodes the other fields even if one has another type
+	}
 	var names []string
 	var collect func(v any)
 	collect = func(v any) {

@@ -74,10 +74,13 @@ func TestWithoutPaths(t *testing.T) {
 		errs[name+" Go"] = fmt.Errorf("open %q: failed", path)
 		errs[name+" escaped"] = errors.New("open file://" + (&url.URL{Path: path}).EscapedPath())
 	}
+	for i := range len(other) + 10 {
+		errs[fmt.Sprint("cut ", i)] = fmt.Errorf("%s %w", strings.Repeat("x", 1<<10-i), &fs.PathError{Op: "open", Path: other, Err: syscall.EIO})
+	}
 	for name, err := range errs {
 		for how, err := range map[string]error{"": err, " wrapped": fmt.Errorf("tables: put: %w", errors.Join(errors.New("first"), err)), " with status": Status(fmt.Errorf("tables: put: %w", err))} {
 			text := s.WithoutPaths(status.Convert(err).Message(), err)
-			for _, path := range []string{dir, resolved, other, home, os.TempDir(), filepath.Base(dir), strconv.Quote(dir)[1:20], "secret", "%22table"} {
+			for _, path := range []string{dir, resolved, other, home, os.TempDir(), filepath.Base(dir), strconv.Quote(dir)[1:20], "/else", "secret", "%22table"} {
 				if strings.Contains(text, path) {
 					t.Errorf("%s%s: %q contains %q", name, how, text, path)
 				}

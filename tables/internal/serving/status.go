@@ -131,5 +131,9 @@ func Shorten(text string) string {
 	if len(text) <= maxBytes {
 		return text
 	}
-	return strings.ToValidUTF8(text[:maxBytes], "") + "…"
+	text = text[:maxBytes]
+	if space := strings.LastIndexByte(text, ' '); space > maxBytes/2 { // WithoutPaths does not find a part of a path
+		text = text[:space]
+	}
+	return strings.ToValidUTF8(text, "") + "…"
 }
