@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/testutil/hostile"
-	"github.com/go-partd/partd/internal/testutil/serverproc"
 	"github.com/go-partd/partd/internal/vfs/disktest"
 )
 
@@ -71,15 +69,4 @@ func TestDropFreesFullDisk(t *testing.T) {
 			})
 		}
 	}
-}
-
-func openPeer(t *testing.T, p *serverproc.Process) *hostile.Peer {
-	t.Helper()
-	network, address := p.Address()
-	peer, err := hostile.Open(t.Context(), network, address, time.Minute)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = peer.Close() })
-	return peer
 }
