@@ -69,7 +69,7 @@ func TestWrongUsage(t *testing.T) {
 		{"--max-connections many", "", "not a whole number"},
 		{"--memory 1KiB", "", "is too small"},
 		{"", "PARTD_SERVER_MEMORY=nonsense", "PARTD_SERVER_MEMORY"},
-		{"--http 0.0.0.0:0", "", "--insecure"},
+		{"--http 0.0.0.0:0", "", "--http-exposed"},
 		{"--http :0", "", "authentication"},
 		{"--http 127.0.0.1", "", "HOST:PORT"},
 		{"--http 127.0.0.1:nonsense", "", "not a port"},
