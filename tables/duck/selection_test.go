@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 
@@ -22,7 +23,7 @@ import (
 )
 
 // TestRandomSelections runs statements that can need no DuckDB. Each must return the same schema and rows, in the same
-// order, as DuckDB, which must run statements with the option Memory. PARTD_TABLES_RANDOM_SEED sets the seed.
+// order unless the table has keys, as DuckDB, which must run statements with the option Memory. PARTD_TABLES_RANDOM_SEED sets the seed.
 func TestRandomSelections(t *testing.T) {
 	seed := uint64(os.Getpid())
 	if text := os.Getenv("PARTD_TABLES_RANDOM_SEED"); text != "" {
@@ -39,6 +40,7 @@ func TestRandomSelections(t *testing.T) {
 	for _, kind := range slices.Sorted(maps.Keys(kinds)) {
 		t.Run(kind, func(t *testing.T) {
 			r := &randomStatements{Rand: rand.New(rand.NewPCG(seed, 0))} //nolint:gosec // a test's
+			hasKeys := kind == "deduplicated" || kind == "keep first"
 			kind := kinds[kind]
 			if kind.open == nil {
 				kind.open = func(t *testing.T) *tables.Store { return newStore(t, nil) }
@@ -58,7 +60,7 @@ func TestRandomSelections(t *testing.T) {
 					}
 				}
 				both(t, s, p, r.statement())
-				wantSameSelections(t, s, r, 8)
+				wantSameSelections(t, s, r, 8, hasKeys)
 			}
 			exec := func(sql string) func() {
 				return func() {
@@ -86,7 +88,7 @@ func TestRandomSelections(t *testing.T) {
 				},
 			} {
 				change()
-				wantSameSelections(t, s, r, 8)
+				wantSameSelections(t, s, r, 8, hasKeys)
 			}
 		})
 	}
@@ -204,7 +206,7 @@ func TestSelectionsAtOnce(t *testing.T) {
 }
 
 // wantSameSelections compares the results of n random statements on the table t, without and with DuckDB.
-func wantSameSelections(t *testing.T, s *tables.Store, r *randomStatements, n int) {
+func wantSameSelections(t *testing.T, s *tables.Store, r *randomStatements, n int, hasKeys bool) {
 	t.Helper()
 	versions, err := s.Bucket("b").Table("t").Versions(t.Context())
 	if err != nil {
@@ -226,11 +228,19 @@ func wantSameSelections(t *testing.T, s *tables.Store, r *randomStatements, n in
 			_, _ = s.Describe(t.Context(), sql, o)
 		}
 		for range 2 {
-			if got := resultText(t, s, sql, o); got != want {
+			got := resultText(t, s, sql, o)
+			if hasKeys { // DuckDB finds the replaced rows by a join, which does not keep the order of files
+				got, want = sortedLines(got), sortedLines(want)
+			}
+			if got != want {
 				t.Errorf("%s with %v\nreturns %.2000s\nwith DuckDB: %.2000s", sql, parameters, got, want)
 			}
 		}
 	}
+}
+
+func sortedLines(text string) string {
+	return strings.Join(slices.Sorted(strings.SplitSeq(text, "\n")), "\n")
 }
 
 // resultText returns the schema and the rows of a statement as text, or the text "failed".
