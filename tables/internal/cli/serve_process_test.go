@@ -42,15 +42,6 @@ func children(t *testing.T, parent int) (pids []int) {
 	return pids
 }
 
-func waitUntil(t *testing.T, message string, condition func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !condition(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal(message)
-		}
-	}
-}
-
 const uninterruptible = "SELECT max(levenshtein(x, y)) FROM (SELECT repeat('a', 65000) || range AS x, repeat('b', 65000) || range AS y FROM range(100000))"
 
 func postQuery(ctx context.Context, address, sql string) (string, error) {

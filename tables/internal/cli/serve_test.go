@@ -383,3 +383,12 @@ func checkMonitoring(t *testing.T, url string) {
 		}
 	}
 }
+
+func waitUntil(t *testing.T, message string, condition func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !condition(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal(message)
+		}
+	}
+}
