@@ -68,8 +68,8 @@ func TestWithoutPaths(t *testing.T) {
 		for how, text := range map[string]string{
 			"plain": "write %s: failed", "quoted": `Cannot open file "%s": no such file`, "url": "open file://%s: failed", "twice": "%[1]s %[1]s,%[1]s", "end": "cannot read %s", "start": "%s failed", "equals": "(path=%s)", "colon": "IO error:%s",
 		} {
-			errs[name+" "+how] = errors.New(fmt.Sprintf(text, path))
-			errs[name+" "+how+" in SQL"] = &sqlerror.Error{Line: 1, Column: 2, Err: errors.New(fmt.Sprintf(text, path))}
+			errs[name+" "+how] = fmt.Errorf(text, path)
+			errs[name+" "+how+" in SQL"] = &sqlerror.Error{Line: 1, Column: 2, Err: fmt.Errorf(text, path)}
 		}
 		errs[name+" Go"] = fmt.Errorf("open %q: failed", path)
 		errs[name+" escaped"] = errors.New("open file://" + (&url.URL{Path: path}).EscapedPath())
