@@ -323,8 +323,8 @@ func TestDamaged(t *testing.T) {
 			t.Errorf("reading a damaged table: got %v, want ErrDamaged", err)
 		}
 		r.Release()
-	} else if !errors.Is(err, tables.ErrDamaged) || !strings.Contains(err.Error(), lists[0]) {
-		t.Errorf("Scan of a damaged table = %v, want ErrDamaged with the file's path", err)
+	} else if !errors.Is(err, tables.ErrDamaged) || !strings.Contains(err.Error(), filepath.Base(lists[0])) || strings.Contains(err.Error(), store.Dir()) {
+		t.Errorf("Scan of a damaged table = %v, want ErrDamaged with the file's name, but not the store's directory", err)
 	}
 	r, err := c.Scan(ctx, "b", "good", nil, nil)
 	if err != nil {

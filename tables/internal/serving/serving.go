@@ -134,7 +134,8 @@ type Core struct {
 
 // New returns a Core for the servers of a store.
 func New(store *tables.Store, o *Options) (*Core, error) {
-	s := &Core{opts: o.withDefaults(), store: store, running: map[*execution]struct{}{}, recorder: audit.Recorder{Out: o.Audit}}
+	s := &Core{opts: o.withDefaults(), store: store, running: map[*execution]struct{}{}}
+	s.recorder.Out = s.opts.Audit
 	if err := s.opts.check(); err != nil {
 		return nil, err
 	}
