@@ -16,8 +16,10 @@ import (
 	"github.com/go-partd/partd/tables/internal/serving"
 )
 
+var errStopping = status.Error(codes.Unavailable, "the server is shutting down: run the command again later, and it continues")
+
 // runCopying runs an operation that copies or verifies files. It runs one at a time, because each reads as fast as the disk
-// allows.
+// allows. A shutdown does not wait for it.
 func (s *Server) runCopying(ctx context.Context, o *operations.Entry, in *operations.Copying, answer func(any) error) (err error) {
 	if onlyReads := o == operations.Backups.Entry || o == operations.Verify.Entry && in.Dir == ""; !onlyReads {
 		if err := serving.RequireWrite(ctx); err != nil {
@@ -35,7 +37,14 @@ func (s *Server) runCopying(ctx context.Context, o *operations.Entry, in *operat
 		defer func() { err = errors.Join(err, in.Copies.Close()) }()
 	}
 	serving.RemoveTimeLimit(ctx)
-	return o.Run(ctx, s.store, in, answer)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(s.lifetime, func() { cancel(errStopping) })()
+	err = o.Run(ctx, s.store, in, answer)
+	if err != nil && s.lifetime.Err() != nil {
+		return errStopping
+	}
+	return err
 }
 
 // copiesName matches the names of directories for copies. It excludes paths, hidden files and unprintable characters.

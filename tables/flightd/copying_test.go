@@ -34,9 +34,10 @@ func TestCallTimeout(t *testing.T) {
 	}
 }
 
-// TestCopyCanceled cancels backups while they wait for their rate. Soon after, the server can copy again.
+// TestCopyCanceled cancels backups while they wait for their rate. Soon after, the server can copy again. A shutdown ends a
+// backup at once.
 func TestCopyCanceled(t *testing.T) {
-	_, store, address := serveTest(t, &Options{BackupDir: t.TempDir()})
+	server, store, address := serveTest(t, &Options{BackupDir: t.TempDir()})
 	client := dialTest(t, address)
 	b := array.NewRecordBuilder(memory.DefaultAllocator, floats)
 	for range 50_000 {
@@ -74,6 +75,19 @@ func TestCopyCanceled(t *testing.T) {
 		answer, err := doAction(t.Context(), client, "partd.backups", `{"dir":"d"}`)
 		return err == nil && strings.Contains(answer, `"good"`)
 	})
+	var st flight.FlightService_DoActionClient
+	waitFor(t, "a slow backup does not begin", func() bool {
+		if st, err = client.DoAction(t.Context(), &flight.Action{Type: "partd.backup", Body: []byte(`{"dir":"new","name":"slow","rate":1}`)}); err == nil {
+			_, err = st.Recv()
+		}
+		return err == nil
+	})
+	server.stop()
+	for start := time.Now(); err == nil; {
+		if _, err = st.Recv(); err != nil && (status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "shutting down") || time.Since(start) > server.opts.Grace/2) {
+			t.Errorf("%v after a shutdown began, a backup ends with %v, want Unavailable", time.Since(start), err)
+		}
+	}
 }
 
 // TestCopiesDirectory checks that a server copies only to real directories in BackupDir, and that a read-only server can still

@@ -114,7 +114,7 @@ type Server struct {
 	copying    sync.Mutex // held while a copy or verification runs
 
 	running  sync.WaitGroup  // running calls, including canceled ones that have not returned yet
-	lifetime context.Context // done once a client shuts down the server
+	lifetime context.Context // done once the server shuts down
 	stop     context.CancelFunc
 }
 
@@ -173,6 +173,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	case err := <-serveErr:
 		return fmt.Errorf("flightd: serve %s: %w", l.Addr(), err)
 	case <-ctx.Done():
+		s.stop()
 	}
 	s.Deadline.Store(time.Now().Add(s.opts.Grace).UnixNano())
 	s.opts.Logger.Info("shutting down: finishing the running calls", "grace", s.opts.Grace)
