@@ -90,8 +90,8 @@ func NewToken(secret []byte, r Rights, server string, ttl time.Duration, buckets
 	return serving.NewToken(secret, serving.Rights(r), server, ttl, buckets...)
 }
 
-// NewNamedToken is like NewToken, for a token with a name: the user whom logs and limits show, and whom
-// [Server.SetSecrets] can revoke.
+// NewNamedToken is like NewToken, for a token with a name. Logs show the name, limits count by it, and
+// [Server.SetSecrets] can revoke it.
 func NewNamedToken(secret []byte, name string, r Rights, ttl time.Duration, buckets ...string) (string, error) {
 	return serving.NewNamedToken(secret, name, serving.Rights(r), ttl, buckets...)
 }
