@@ -8,6 +8,7 @@ package datafile
 
 import (
 	"context"
+	"fmt"
 	"iter"
 	"slices"
 	"strconv"
@@ -63,6 +64,7 @@ type Scan struct {
 	Footers *icecat.Cache[*icecat.Footer]                     // cache of footers; can be nil
 	// MaxPage returns the maximum size of a page in a file, in bytes. Nil means no limit.
 	MaxPage          func(ctx context.Context, path string) (int64, error)
+	Small            *icecat.Cache[bool] // results of AreSmall; can be nil
 	Columns          []Column
 	Where            *filter.Condition // nil selects all rows
 	ConditionColumns []Column          // the columns of Where, in the same order
@@ -142,18 +144,43 @@ func (s *Scan) ReadFew(ctx context.Context, files []File, maxRows int64) (rows i
 	}, closeFiles, nil
 }
 
-// AreSmall reports whether reading any row group that can match takes little memory.
+// AreSmall reports whether reading any row group that can match takes little memory. It opens only files that it has not seen
+// before.
 func (s *Scan) AreSmall(ctx context.Context, files []File) (bool, error) {
-	for _, source := range files {
-		f, err := s.open(ctx, source)
-		if err != nil {
-			return false, err
+	columns := ""
+	for _, c := range s.Columns {
+		id, _ := idOf(c.IDs)
+		columns += "," + strconv.Itoa(id)
+	}
+	for _, f := range files {
+		key, small, known := fmt.Sprint(f.Path, f.Skip, columns), false, false
+		if s.Small != nil && s.Where == nil {
+			small, known = s.Small.Get(key)
 		}
-		small := true
-		for _, g := range f.groups {
-			small = small && f.isSmall(ctx, g)
+		if !known {
+			var err error
+			if small, err = s.isSmall(ctx, f); err != nil {
+				return false, err
+			}
+			if s.Small != nil && s.Where == nil {
+				s.Small.Put(key, small, int64(len(key))+100)
+			}
 		}
-		if f.close(); !small {
+		if !small {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+func (s *Scan) isSmall(ctx context.Context, source File) (bool, error) {
+	f, err := s.open(ctx, source)
+	if err != nil {
+		return false, err
+	}
+	defer f.close()
+	for _, g := range f.groups {
+		if !f.isSmall(ctx, g) {
 			return false, canceled.Err(ctx)
 		}
 	}
@@ -273,7 +300,7 @@ func NewScan(ctx context.Context, t *table.Table, s *iceberg.Schema, columns []s
 		Rows: BatchRows, Workers: 1, Where: where,
 	}
 	if fileIO, ok := fs.(*icecat.FileIO); ok {
-		scan.Footers, scan.MaxPage = fileIO.Footers(), fileIO.MaxPage
+		scan.Footers, scan.MaxPage, scan.Small = fileIO.Footers(), fileIO.MaxPage, fileIO.Small()
 	}
 	addMappedNames(t.Metadata().NameMapping(), scan.Names)
 	tableColumns, err := columnsByID(s)

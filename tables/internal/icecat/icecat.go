@@ -73,6 +73,7 @@ type Catalog struct {
 	answers *answers             // results of Lookup; only for SQLite
 	cache   *Cache[*table.Table] // tables, by metadata location
 	footers *Cache[*Footer]      // parsed Parquet footers
+	small   *Cache[bool]         // see FileIO.Small
 	tallies *Cache[Tally]        // tallies of the manifests that FileIO.vet has checked, by location
 	// vetted contains the normalized content of each manifest that FileIO.vet has checked, by location and hash. It contains nil
 	// for a manifest that was already normalized, and for a manifest list.
@@ -89,7 +90,7 @@ func Open(ctx context.Context, dir string, o Options) (_ *Catalog, err error) {
 	c := &Catalog{
 		dir: dir, root: o.Root, fs: o.FS, noSync: o.NoSync, committing: o.Committing, readOnly: o.ReadOnly, maxPage: o.CacheBytes,
 		cache: newCache[*table.Table](o.CacheBytes), footers: newCache[*Footer](o.CacheBytes / 4),
-		tallies: newCache[Tally](o.CacheBytes / 16), vetted: newCache[[]byte](o.CacheBytes / 16),
+		small: newCache[bool](o.CacheBytes / 64), tallies: newCache[Tally](o.CacheBytes / 16), vetted: newCache[[]byte](o.CacheBytes / 16),
 	}
 	if c.committing == nil {
 		c.committing = func(bool) {}

@@ -109,6 +109,9 @@ type Footer struct {
 // Footers returns the cache of parsed Parquet footers.
 func (f *FileIO) Footers() *Cache[*Footer] { return f.cat.footers }
 
+// Small returns a cache for package datafile: whether files take little memory to read.
+func (f *FileIO) Small() *Cache[bool] { return f.cat.small }
+
 // MaxPage returns the maximum size of a page in a file of another engine, in bytes. A file in the catalog has no maximum,
 // because puts limit its values.
 func (f *FileIO) MaxPage(ctx context.Context, name string) (int64, error) {
