@@ -5,7 +5,6 @@ package cli
 import (
 	"context"
 	"errors"
-	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -28,31 +27,13 @@ func TestServeAlerts(t *testing.T) {
 	disk, address := disktest.Mount(t, "tmpfs", 64<<20), "localhost:"+freePort(t)
 	dir := filepath.Join(disk, "house")
 	cmd, _ := startServer(t, "--listen", "grpc://localhost:0", "--http", address, "--dir", dir, "--max-queries", "1", "--idle-timeout", "900ms")
-	post := func(path, body string) (code int) {
-		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+address+path, strings.NewReader(body))
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.Header.Set("X-Partd", "1")
-		a, err := http.DefaultClient.Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer a.Body.Close()
-		_, _ = io.Copy(io.Discard, a.Body)
-		return a.StatusCode
+	post := func(path, body string) int {
+		code, _ := fetch(t, address, path, strings.NewReader(body))
+		return code
 	}
 	scrape := func() string {
-		a, err := http.Get("http://" + address + "/metrics")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer a.Body.Close()
-		text, err := io.ReadAll(a.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(text)
+		_, text := fetch(t, address, "/metrics", nil)
+		return text
 	}
 	var before string
 	var free, busy func()

@@ -178,21 +178,7 @@ func TestServeMaxSpill(t *testing.T) {
 	put := func(size int) (int, string) {
 		t.Helper()
 		body := io.MultiReader(strings.NewReader("x\n"), io.LimitReader(zeros{}, int64(size)))
-		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+address+"/api/put?bucket=b&table=t&format=csv&mode=replace", body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.Header.Set("X-Partd", "1")
-		a, err := http.DefaultClient.Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer a.Body.Close()
-		text, err := io.ReadAll(a.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return a.StatusCode, string(text)
+		return fetch(t, address, "/api/put?bucket=b&table=t&format=csv&mode=replace", body)
 	}
 	if code, text := put(40 << 20); code != http.StatusTooManyRequests || !strings.Contains(text, "temporary files") {
 		t.Errorf("put of 40 MiB: got %d %s, want the error for too many temporary files", code, text)

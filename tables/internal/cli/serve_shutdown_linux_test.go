@@ -59,34 +59,11 @@ func TestServeFullDisk(t *testing.T) {
 	cmd, _ := startServer(t, args...)
 	get := func(path string) (int, string) {
 		t.Helper()
-		r, err := http.Get("http://" + address + path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer r.Body.Close()
-		text, err := io.ReadAll(r.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return r.StatusCode, string(text)
+		return fetch(t, address, path, nil)
 	}
 	put := func(table string, rows int) (int, string) {
 		t.Helper()
-		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+address+"/api/put?bucket=b&mode=append&format=csv&table="+table, strings.NewReader("x\n"+strings.Repeat("1.5\n", rows)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.Header.Set("X-Partd", "1")
-		a, err := http.DefaultClient.Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer a.Body.Close()
-		text, err := io.ReadAll(a.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return a.StatusCode, string(text)
+		return fetch(t, address, "/api/put?bucket=b&mode=append&format=csv&table="+table, strings.NewReader("x\n"+strings.Repeat("1.5\n", rows)))
 	}
 	metrics := func(want ...string) {
 		t.Helper()

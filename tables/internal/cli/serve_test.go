@@ -296,14 +296,8 @@ func TestServeHTTPAndToken(t *testing.T) {
 		t.Errorf("list with a wrong token: exit code %d, stderr %q, want an error without the token", code, stderr)
 	}
 	for path, want := range map[string]string{"/healthz": "ok", "/readyz": "ok", "/metrics": `partd_tables_calls_total{code="OK",method="DoAction"} 1`, "/metrics?": `partd_build_info{commit="`} {
-		r, err := http.Get("http://" + admin + path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		body, err := io.ReadAll(r.Body)
-		r.Body.Close()
-		if err != nil || r.StatusCode != http.StatusOK || !strings.Contains(string(body), want) {
-			t.Errorf("GET %s: got status %d, error %v, body %s; want status 200 and %q", path, r.StatusCode, err, body, want)
+		if code, body := fetch(t, admin, path, nil); code != http.StatusOK || !strings.Contains(body, want) {
+			t.Errorf("GET %s: got status %d, body %s; want status 200 and %q", path, code, body, want)
 		}
 	}
 	if _, stderr, code := command(t, "", "put", "t", writeTemp(t, "t.csv", "a\n1\n"), "--server", server, "--token-file", writeTemp(t, "token", printed[0]+"\n"), "--ca", cert); code != cliutil.ExitOK {
@@ -382,6 +376,30 @@ func checkMonitoring(t *testing.T, url string) {
 			}
 		}
 	}
+}
+
+// fetch sends a GET request, or a POST request if there is a body, to a server's HTTP address, and returns the answer.
+func fetch(t *testing.T, address, path string, body io.Reader) (code int, text string) {
+	t.Helper()
+	method := http.MethodGet
+	if body != nil {
+		method = http.MethodPost
+	}
+	r, err := http.NewRequestWithContext(t.Context(), method, "http://"+address+path, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("X-Partd", "1")
+	a, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Body.Close()
+	answer, err := io.ReadAll(a.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a.StatusCode, string(answer)
 }
 
 func waitUntil(t *testing.T, message string, condition func() bool) {
