@@ -57,8 +57,8 @@ func WithProfiles(h http.Handler) http.Handler {
 	return mux
 }
 
-// Serve serves HTTP on l until ctx ends, and closes l. It keeps at most maxConnections open: a new
-// connection replaces the one that was used longest ago.
+// Serve serves HTTP on l until ctx ends, and closes l. At most MaxConnections stay open: beyond that, a new
+// connection replaces the least recently used.
 func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
 	const (
 		timeout     = 10 * time.Second

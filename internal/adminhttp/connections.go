@@ -13,7 +13,7 @@ const MaxConnections = 64
 // connections closes connections beyond MaxConnections.
 type connections struct {
 	mu   sync.Mutex
-	open []net.Conn // the one that began, or began or ended a request, longest ago first
+	open []net.Conn // the least recently used first
 }
 
 // setState is for http.Server.ConnState.

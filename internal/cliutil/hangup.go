@@ -6,9 +6,9 @@ import (
 	"syscall"
 )
 
-// CatchHangups keeps SIGHUP from ending the process until stop is called, and returns a function that from then on calls
-// reload after each SIGHUP, also after one that came before. A server calls CatchHangups first and start when it is
-// ready, because data could be lost if SIGHUP ended it.
+// CatchHangups keeps SIGHUP from ending the process until stop is called, because data could be lost. Once start is
+// called, each SIGHUP calls reload. If a SIGHUP came before, start calls reload at once. A server calls CatchHangups
+// first, and start when it is ready.
 func CatchHangups() (start func(reload func()), stop func()) {
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)

@@ -147,14 +147,14 @@ func (s *Scan) ReadFew(ctx context.Context, files []File, maxRows int64) (rows i
 // AreSmall reports whether reading any row group that can match takes little memory. It opens only files that it has not seen
 // before.
 func (s *Scan) AreSmall(ctx context.Context, files []File) (bool, error) {
-	columns := ""
+	columns, remembers := "", s.Small != nil && s.Where == nil // a condition excludes row groups
 	for _, c := range s.Columns {
 		id, _ := idOf(c.IDs)
 		columns += "," + strconv.Itoa(id)
 	}
 	for _, f := range files {
 		key, small, known := fmt.Sprint(f.Path, f.Skip, columns), false, false
-		if s.Small != nil && s.Where == nil {
+		if remembers {
 			small, known = s.Small.Get(key)
 		}
 		if !known {
@@ -162,7 +162,7 @@ func (s *Scan) AreSmall(ctx context.Context, files []File) (bool, error) {
 			if small, err = s.isSmall(ctx, f); err != nil {
 				return false, err
 			}
-			if s.Small != nil && s.Where == nil {
+			if remembers {
 				s.Small.Put(key, small, int64(len(key))+100)
 			}
 		}
