@@ -11,8 +11,8 @@ import (
 	"log/slog"
 	"sync"
 
-	"github.com/go-partd/partd/internal/keymap"
-	"github.com/go-partd/partd/internal/slab"
+	"github.com/go-partd/partd/internal/base/keymap"
+	"github.com/go-partd/partd/internal/base/slab"
 )
 
 // DefaultBufferMemory is the default of BufferOptions.Memory, in bytes.

@@ -7,7 +7,7 @@ import (
 	"hash/maphash"
 	"math"
 
-	"github.com/go-partd/partd/internal/keymap"
+	"github.com/go-partd/partd/internal/base/keymap"
 )
 
 // perKey is the maximum number of bytes that the index and the fast store need for a new key

@@ -6,7 +6,7 @@ import (
 	"io"
 	"slices"
 
-	"github.com/go-partd/partd/internal/canceled"
+	"github.com/go-partd/partd/internal/base/canceled"
 )
 
 // Close flushes the buffer and closes both stores. If the flush fails, Close returns the

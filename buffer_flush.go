@@ -5,7 +5,7 @@ import (
 	"errors"
 	"math/bits"
 
-	"github.com/go-partd/partd/internal/keymap"
+	"github.com/go-partd/partd/internal/base/keymap"
 )
 
 // Flush moves the data of all Appends that returned before the call to the slow store, and then

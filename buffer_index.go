@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 
-	"github.com/go-partd/partd/internal/canceled"
-	"github.com/go-partd/partd/internal/keymap"
-	"github.com/go-partd/partd/internal/storeerror"
+	"github.com/go-partd/partd/internal/base/canceled"
+	"github.com/go-partd/partd/internal/base/keymap"
+	"github.com/go-partd/partd/internal/base/storeerror"
 )
 
 // bufferKey is the state of a key that has data in the fast store or is in use. Operations

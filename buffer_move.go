@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/go-partd/partd/internal/canceled"
-	"github.com/go-partd/partd/internal/keymap"
+	"github.com/go-partd/partd/internal/base/canceled"
+	"github.com/go-partd/partd/internal/base/keymap"
 )
 
 // holdMoved is like hold, but also moves the keys' buffered data to the slow store.

@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/go-partd/partd/internal/ledger"
+	"github.com/go-partd/partd/internal/base/ledger"
 )
 
 // CopyOptions are options of [Copy].

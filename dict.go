@@ -9,9 +9,9 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/go-partd/partd/internal/canceled"
-	"github.com/go-partd/partd/internal/keymap"
-	"github.com/go-partd/partd/internal/slab"
+	"github.com/go-partd/partd/internal/base/canceled"
+	"github.com/go-partd/partd/internal/base/keymap"
+	"github.com/go-partd/partd/internal/base/slab"
 )
 
 const (

@@ -3,7 +3,7 @@ package partd
 import (
 	"context"
 
-	"github.com/go-partd/partd/internal/keymap"
+	"github.com/go-partd/partd/internal/base/keymap"
 )
 
 // dictBatch is the memory that an Append needs besides its entries.

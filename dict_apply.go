@@ -4,7 +4,7 @@ import (
 	"context"
 	"sync"
 
-	"github.com/go-partd/partd/internal/sessiontab"
+	"github.com/go-partd/partd/internal/base/sessiontab"
 )
 
 type dictSessions struct {

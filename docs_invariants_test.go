@@ -23,7 +23,7 @@ var (
 // invariantPackages maps the letter of a group of invariants to the directories of the tests that guard them. Tests
 // in subdirectories may also guard them, except in subdirectories of the root.
 var invariantPackages = map[string][]string{
-	"D": {".", "cmd/partd-server"}, "F": {".", "internal/filedir"}, "B": {"."}, "L": {"logstore"}, "O": {"objstore"},
+	"D": {".", "cmd/partd-server"}, "F": {".", "internal/disk/filedir"}, "B": {"."}, "L": {"logstore"}, "O": {"objstore"},
 	"R": {"remote", "cmd/partd-server"}, "A": {"shuffle"}, "S": {"shards"}, "C": {"tables"},
 }
 

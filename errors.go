@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/go-partd/partd/internal/storeerror"
+	"github.com/go-partd/partd/internal/base/storeerror"
 )
 
 var (

@@ -1,8 +1,8 @@
 package partd
 
 import (
-	"github.com/go-partd/partd/internal/filedir"
-	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/disk/filedir"
+	"github.com/go-partd/partd/internal/disk/vfs"
 )
 
 // OpenFileOn opens a File in fileMemDir on fsys. boot replaces the system's boot ID.

@@ -8,10 +8,10 @@ import (
 	"iter"
 	"log/slog"
 
-	"github.com/go-partd/partd/internal/filedir"
-	"github.com/go-partd/partd/internal/sessiontab"
-	"github.com/go-partd/partd/internal/tempdir"
-	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/base/sessiontab"
+	"github.com/go-partd/partd/internal/disk/filedir"
+	"github.com/go-partd/partd/internal/disk/tempdir"
+	"github.com/go-partd/partd/internal/disk/vfs"
 )
 
 // FileOptions are the options of [OpenFile]. The zero value means the defaults.

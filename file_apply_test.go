@@ -9,8 +9,8 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/go-partd/partd/internal/filedir"
-	"github.com/go-partd/partd/internal/vfs/vfstest"
+	"github.com/go-partd/partd/internal/disk/filedir"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
 // fileTaggedOps lists operations on a store with content fileStart, each with its effect on the content.

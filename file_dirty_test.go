@@ -12,7 +12,7 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/go-partd/partd/internal/vfs/vfstest"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
 func fileCheckSyncKeeps(t *testing.T, f *File, mem *vfstest.Mem, want map[string]string) {

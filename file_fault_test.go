@@ -13,7 +13,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/internal/testutil/race"
-	"github.com/go-partd/partd/internal/vfs/vfstest"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
 const fileMemDir = "/store"

@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-partd/partd/internal/filedir"
-	"github.com/go-partd/partd/internal/vfs/vfstest"
+	"github.com/go-partd/partd/internal/disk/filedir"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
 // TestFileEveryFaultUnderKeptLock makes each file system call in a sequence of operations fail once, while the store keeps

@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-partd/partd/internal/filedir"
-	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/disk/filedir"
+	"github.com/go-partd/partd/internal/disk/vfs"
 )
 
 // fileNoKeptLock makes a store release its lock after each operation, so that file system calls are reproducible.

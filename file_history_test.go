@@ -11,8 +11,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/go-partd/partd/internal/filedir"
-	"github.com/go-partd/partd/internal/vfs/vfstest"
+	"github.com/go-partd/partd/internal/disk/filedir"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
 // fileCut is a way to end a process that has a store open.

@@ -14,8 +14,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-partd/partd/internal/filedir"
-	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/disk/filedir"
+	"github.com/go-partd/partd/internal/disk/vfs"
 )
 
 // Environment variables for the child process of the kill tests, which runs this test binary.

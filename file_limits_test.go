@@ -9,8 +9,8 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/go-partd/partd/internal/filedir"
-	"github.com/go-partd/partd/internal/vfs/vfstest"
+	"github.com/go-partd/partd/internal/disk/filedir"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
 // TestFileDiskFull checks that a failed write on a full disk changes nothing, and that writes work again once space is free.

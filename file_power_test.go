@@ -8,10 +8,10 @@ import (
 	"os"
 	"testing"
 
-	"github.com/go-partd/partd/internal/filedir"
+	"github.com/go-partd/partd/internal/disk/filedir"
+	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/internal/testutil/race"
-	"github.com/go-partd/partd/internal/vfs"
-	"github.com/go-partd/partd/internal/vfs/vfstest"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
 // TestFileEveryPowerLoss simulates a power failure before each file system call of each operation,

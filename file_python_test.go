@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-partd/partd/internal/filedir"
+	"github.com/go-partd/partd/internal/disk/filedir"
 )
 
 // filePython is Debian's Python, which uses the packages python3-partd and python3-locket.

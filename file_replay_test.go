@@ -11,9 +11,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/go-partd/partd/internal/filedir"
-	"github.com/go-partd/partd/internal/names"
-	"github.com/go-partd/partd/internal/vfs/vfstest"
+	"github.com/go-partd/partd/internal/disk/filedir"
+	"github.com/go-partd/partd/internal/disk/names"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
 // fileMakeTorn simulates a process that dies while it appends the text added to the key "torn". It

@@ -10,10 +10,10 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/go-partd/partd/internal/filedir"
-	"github.com/go-partd/partd/internal/names"
-	"github.com/go-partd/partd/internal/sessiontab"
-	"github.com/go-partd/partd/internal/vfs/vfstest"
+	"github.com/go-partd/partd/internal/base/sessiontab"
+	"github.com/go-partd/partd/internal/disk/filedir"
+	"github.com/go-partd/partd/internal/disk/names"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
 // TestFileSessionsOfAnotherBoot checks that sessions used without Sync expire when the system restarts.

@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-partd/partd/internal/filedir"
-	"github.com/go-partd/partd/internal/vfs/vfstest"
+	"github.com/go-partd/partd/internal/disk/filedir"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
 // TestFileEveryFaultOfSetUnderKeptFile makes each file system call of a Set fail while the key's file is open and has

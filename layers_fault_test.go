@@ -15,7 +15,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/compress"
-	"github.com/go-partd/partd/internal/vfs/vfstest"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
 var layerStacks = map[string]func(t *testing.T, inner partd.Partd) partd.Partd{

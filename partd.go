@@ -49,7 +49,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/go-partd/partd/internal/limits"
+	"github.com/go-partd/partd/internal/base/limits"
 )
 
 const (

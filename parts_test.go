@@ -14,7 +14,7 @@ import (
 	"testing/iotest"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/vfs/vfstest"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
 // listStore is a store that can list and open keys, but not scan. It records the keys that are opened.

@@ -10,8 +10,8 @@ import (
 	"iter"
 	"math/bits"
 
-	"github.com/go-partd/partd/internal/canceled"
-	"github.com/go-partd/partd/internal/ledger"
+	"github.com/go-partd/partd/internal/base/canceled"
+	"github.com/go-partd/partd/internal/base/ledger"
 )
 
 // A store's optional abilities are interfaces, each followed by a function that works on any store.

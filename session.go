@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/go-partd/partd/internal/sessiontab"
+	"github.com/go-partd/partd/internal/base/sessiontab"
 )
 
 // Tag identifies an operation of a session, so that a store can recognize retries.

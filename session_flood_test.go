@@ -5,7 +5,7 @@ import (
 	"errors"
 	"testing"
 
-	"github.com/go-partd/partd/internal/sessiontab"
+	"github.com/go-partd/partd/internal/base/sessiontab"
 )
 
 // TestSessionFlood issues more sessions than a store keeps. The used session and the newest one must survive.

@@ -10,7 +10,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/frame"
-	"github.com/go-partd/partd/internal/canceled"
+	"github.com/go-partd/partd/internal/base/canceled"
 )
 
 // corruptError returns the error for damage in the frame at offset of a stored value.

@@ -12,7 +12,7 @@ import (
 	"sync/atomic"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/canceled"
+	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/internal/nostore"
 )
 

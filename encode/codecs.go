@@ -11,9 +11,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/go-partd/partd/internal/msgpack"
-	"github.com/go-partd/partd/internal/pickle"
 	"github.com/go-partd/partd/internal/pyvalue"
+	"github.com/go-partd/partd/internal/pyvalue/msgpack"
+	"github.com/go-partd/partd/internal/pyvalue/pickle"
 )
 
 // Bytes is the codec that stores byte slices unchanged. Unlike a store of bytes, a Store with

@@ -7,9 +7,9 @@ import (
 	"unsafe"
 
 	"github.com/go-partd/partd/frame"
-	"github.com/go-partd/partd/internal/msgpack"
-	"github.com/go-partd/partd/internal/npy"
 	"github.com/go-partd/partd/internal/pyvalue"
+	"github.com/go-partd/partd/internal/pyvalue/msgpack"
+	"github.com/go-partd/partd/internal/pyvalue/npy"
 )
 
 // Element is the constraint for the elements of [NumPy] arrays. Their dtypes are: bool

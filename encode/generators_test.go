@@ -7,7 +7,7 @@ import (
 
 	"pgregory.net/rapid"
 
-	"github.com/go-partd/partd/internal/pickle"
+	"github.com/go-partd/partd/internal/pyvalue/pickle"
 )
 
 // record has fields of the types that programs typically store.

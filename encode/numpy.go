@@ -8,7 +8,7 @@ import (
 	"sync"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/npy"
+	"github.com/go-partd/partd/internal/pyvalue/npy"
 )
 
 // NumPy stores one-dimensional arrays as Python's partd.Numpy does: key K holds the bytes

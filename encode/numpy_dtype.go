@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/npy"
+	"github.com/go-partd/partd/internal/pyvalue/npy"
 )
 
 // ensureDtypes sets the dtypes of a batch's new keys, and checks the dtypes of its existing

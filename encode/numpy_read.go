@@ -10,7 +10,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/frame"
-	"github.com/go-partd/partd/internal/npy"
+	"github.com/go-partd/partd/internal/pyvalue/npy"
 )
 
 // Get returns the array of each key, in the order requested. A key that does not

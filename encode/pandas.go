@@ -9,8 +9,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/go-partd/partd/internal/npy"
 	"github.com/go-partd/partd/internal/pyvalue"
+	"github.com/go-partd/partd/internal/pyvalue/npy"
 )
 
 // PandasOptions lists the Python packages that are installed where Python will read the

@@ -8,8 +8,8 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/frame"
-	"github.com/go-partd/partd/internal/npy"
-	"github.com/go-partd/partd/internal/pickle"
+	"github.com/go-partd/partd/internal/pyvalue/npy"
+	"github.com/go-partd/partd/internal/pyvalue/pickle"
 )
 
 // PandasColumns stores DataFrames as Python's partd.PandasColumns does: each column is an

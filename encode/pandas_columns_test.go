@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/pickle"
+	"github.com/go-partd/partd/internal/pyvalue/pickle"
 )
 
 func TestPandasColumnsErrors(t *testing.T) {

@@ -12,7 +12,7 @@ import (
 	"github.com/golang/snappy"
 
 	"github.com/go-partd/partd/frame"
-	"github.com/go-partd/partd/internal/pickle"
+	"github.com/go-partd/partd/internal/pyvalue/pickle"
 )
 
 // encodeHostile returns a frame of one column, whose block has the given header and data.

@@ -7,9 +7,9 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/go-partd/partd/internal/npy"
-	"github.com/go-partd/partd/internal/pickle"
 	"github.com/go-partd/partd/internal/pyvalue"
+	"github.com/go-partd/partd/internal/pyvalue/npy"
+	"github.com/go-partd/partd/internal/pyvalue/pickle"
 )
 
 // array is a NumPy array, or a pandas array that wraps one.

@@ -11,9 +11,9 @@ import (
 
 	"github.com/go-partd/partd/compress/blosc"
 	"github.com/go-partd/partd/frame"
-	"github.com/go-partd/partd/internal/npy"
-	"github.com/go-partd/partd/internal/pickle"
 	"github.com/go-partd/partd/internal/pyvalue"
+	"github.com/go-partd/partd/internal/pyvalue/npy"
+	"github.com/go-partd/partd/internal/pyvalue/pickle"
 )
 
 // blocksReader reads one encoded DataFrame. The encoding consists of a pickled list of headers, and

@@ -10,8 +10,8 @@ import (
 
 	"github.com/go-partd/partd/compress/blosc"
 	"github.com/go-partd/partd/frame"
-	"github.com/go-partd/partd/internal/npy"
-	"github.com/go-partd/partd/internal/pickle"
+	"github.com/go-partd/partd/internal/pyvalue/npy"
+	"github.com/go-partd/partd/internal/pyvalue/pickle"
 )
 
 // append appends the encoded DataFrame to dst, with one block for each column.

@@ -7,9 +7,9 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/canceled"
-	"github.com/go-partd/partd/internal/segment"
-	"github.com/go-partd/partd/internal/storeerror"
+	"github.com/go-partd/partd/internal/base/canceled"
+	"github.com/go-partd/partd/internal/base/storeerror"
+	"github.com/go-partd/partd/internal/engine/segment"
 	"github.com/go-partd/partd/storekit"
 )
 

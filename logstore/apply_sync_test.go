@@ -8,9 +8,9 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/segment"
-	"github.com/go-partd/partd/internal/vfs"
-	"github.com/go-partd/partd/internal/vfs/vfstest"
+	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/engine/segment"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
 // TestRetryWaitsForSync checks that a retried operation waits for the same sync as the original

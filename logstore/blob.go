@@ -5,8 +5,8 @@ import (
 	"sync"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/ledger"
-	"github.com/go-partd/partd/internal/segment"
+	"github.com/go-partd/partd/internal/base/ledger"
+	"github.com/go-partd/partd/internal/engine/segment"
 )
 
 // blobs writes large values to blob files.

@@ -7,7 +7,7 @@ import (
 	"sync"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/segment"
+	"github.com/go-partd/partd/internal/engine/segment"
 )
 
 type catalog struct {

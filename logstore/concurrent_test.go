@@ -11,7 +11,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/vfs/vfstest"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
 // TestGroupCommitCrashes simulates power failures while several goroutines append with Sync.

@@ -16,7 +16,7 @@ import (
 	"testing/cryptotest"
 
 	"github.com/go-partd/partd/internal/testutil/race"
-	"github.com/go-partd/partd/internal/vfs/vfstest"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
 const crashDir = "/data/store"

@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/vfs/vfstest"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
 // TestDeleteWithoutEffect checks that changes without an effect, such as deletes of missing keys, write nothing.

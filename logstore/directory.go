@@ -13,7 +13,7 @@ import (
 	"syscall"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/disk/vfs"
 )
 
 // directory is a store's directory, with its lock and the state of its syncs.

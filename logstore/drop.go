@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/canceled"
+	"github.com/go-partd/partd/internal/base/canceled"
 )
 
 // Drop removes every key; if it fails, it removes none. Drop keeps sessions.

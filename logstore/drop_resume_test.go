@@ -7,7 +7,7 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/go-partd/partd/internal/vfs/vfstest"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
 // TestDropWithoutNewFile checks that Drop succeeds if the store then cannot begin a write-ahead file, for example because

@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/disk/vfs"
 )
 
 // TestFootersWithinMemory checks that the index of many segments stays within its limit, for many keys and hot keys.

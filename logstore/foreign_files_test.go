@@ -14,8 +14,8 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/segment"
-	"github.com/go-partd/partd/internal/vfs/vfstest"
+	"github.com/go-partd/partd/internal/engine/segment"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
 // TestForeignWriteAheadFile checks that a foreign or newer write-ahead file is not mistaken for a torn one.

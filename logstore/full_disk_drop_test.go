@@ -9,8 +9,8 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/vfs"
-	"github.com/go-partd/partd/internal/vfs/vfstest"
+	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
 // TestFullDiskDropTwice checks that Drop succeeds even if it frees no space, because readers

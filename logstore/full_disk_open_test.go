@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/vfs/disktest"
+	"github.com/go-partd/partd/internal/testutil/disktest"
 )
 
 // onSmallDisks runs a test on a small disk of each kind, with and without the option Sync.

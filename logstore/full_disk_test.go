@@ -9,9 +9,9 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/vfs"
-	"github.com/go-partd/partd/internal/vfs/disktest"
-	"github.com/go-partd/partd/internal/vfs/vfstest"
+	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/disktest"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
 // diskFull returns a file system that is full while full is set: it rejects the creation of

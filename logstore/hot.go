@@ -6,7 +6,7 @@ import (
 	"math"
 	"slices"
 
-	"github.com/go-partd/partd/internal/segment"
+	"github.com/go-partd/partd/internal/engine/segment"
 )
 
 // A hot key uses a large share of a table. A segment stores the key's entries in a separate

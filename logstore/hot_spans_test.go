@@ -7,8 +7,8 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/segment"
-	"github.com/go-partd/partd/internal/vfs/vfstest"
+	"github.com/go-partd/partd/internal/engine/segment"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
 // TestSpans checks that a segment does not depend on the memory for spans: with less of it, the sealer

@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/disk/vfs"
 )
 
 // killEnv is an environment variable that makes the test program act as a writer: see TestMain.

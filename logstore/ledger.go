@@ -1,8 +1,8 @@
 package logstore
 
 import (
-	"github.com/go-partd/partd/internal/ledger"
-	"github.com/go-partd/partd/internal/segment"
+	"github.com/go-partd/partd/internal/base/ledger"
+	"github.com/go-partd/partd/internal/engine/segment"
 )
 
 // Sum128 is a sum modulo 2^128 of 128-bit hashes.

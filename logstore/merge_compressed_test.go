@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/vfs/vfstest"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
 // TestNoMergeOfCompressedTables checks that segments of full tables are not merged even if they compress well.

@@ -1,8 +1,8 @@
 package logstore
 
 import (
-	"github.com/go-partd/partd/internal/canceled"
-	"github.com/go-partd/partd/internal/segment"
+	"github.com/go-partd/partd/internal/base/canceled"
+	"github.com/go-partd/partd/internal/engine/segment"
 )
 
 // A merge drops dead entries: all entries of a key before its last Set or Delete. It also drops

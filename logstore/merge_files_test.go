@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/vfs/vfstest"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
 // TestMergeOfUnknownOutcome checks that if it is unknown whether the manifest was replaced, the

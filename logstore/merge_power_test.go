@@ -5,7 +5,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/go-partd/partd/internal/vfs/vfstest"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
 // TestMergePowerLoss checks that no data is lost if the power fails before any file system call of a merge.

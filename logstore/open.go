@@ -13,9 +13,9 @@ import (
 	"sync"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/segment"
-	"github.com/go-partd/partd/internal/tempdir"
-	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/disk/tempdir"
+	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/engine/segment"
 )
 
 // Open opens the store in a directory, and creates it if it does not exist. It recovers

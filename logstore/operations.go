@@ -5,7 +5,7 @@ import (
 	"slices"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/segment"
+	"github.com/go-partd/partd/internal/engine/segment"
 )
 
 type appendOp []partd.Entry

@@ -17,7 +17,7 @@ import (
 	"log/slog"
 	"slices"
 
-	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/disk/vfs"
 )
 
 // Compression is the compression format of a segment's blocks.

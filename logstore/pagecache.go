@@ -3,8 +3,8 @@ package logstore
 import (
 	"io"
 
-	"github.com/go-partd/partd/internal/segment"
-	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/engine/segment"
 )
 
 // A memory limit of a container also limits the page cache, that is, the operating system's cache of

@@ -9,9 +9,9 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/segment"
-	"github.com/go-partd/partd/internal/vfs"
-	"github.com/go-partd/partd/internal/vfs/vfstest"
+	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/engine/segment"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
 // cacheFS is a file system with a simulated page cache, which notes what the store does with it.

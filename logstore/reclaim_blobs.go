@@ -10,7 +10,7 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/go-partd/partd/internal/segment"
+	"github.com/go-partd/partd/internal/engine/segment"
 )
 
 // Blob files contain large values, to which entries in segments refer. The store removes a blob

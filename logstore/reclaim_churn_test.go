@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/disk/vfs"
 )
 
 // churn runs many short jobs on a store. Each job appends to its own keys and reads them, and a

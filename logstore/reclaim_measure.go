@@ -7,7 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/go-partd/partd/internal/segment"
+	"github.com/go-partd/partd/internal/engine/segment"
 )
 
 type measurement struct {

@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-partd/partd/internal/vfs"
-	"github.com/go-partd/partd/internal/vfs/vfstest"
+	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
 // TestReclaimAfterSets sets keys repeatedly, which frees little space, and then deletes other keys.

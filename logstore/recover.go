@@ -8,8 +8,8 @@ import (
 	"slices"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/segment"
-	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/engine/segment"
 )
 
 // Recovery describes the data that Open recovered after a crash.

@@ -11,7 +11,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/vfs/vfstest"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
 // killedStore returns the files of a store after a kill, with two write-ahead files in use if frozen is set.

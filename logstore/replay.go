@@ -5,7 +5,7 @@ import (
 	"fmt"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/segment"
+	"github.com/go-partd/partd/internal/engine/segment"
 )
 
 // replay passes all records that are not in segments, from number seq on, to use. checkBlobs

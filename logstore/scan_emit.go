@@ -1,8 +1,8 @@
 package logstore
 
 import (
-	"github.com/go-partd/partd/internal/canceled"
-	"github.com/go-partd/partd/internal/segment"
+	"github.com/go-partd/partd/internal/base/canceled"
+	"github.com/go-partd/partd/internal/engine/segment"
 )
 
 // scanBatch holds chunks, or keys, that a worker sends to the consumer of a scan.

@@ -11,7 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/vfs/vfstest"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
 // TestPartHashes checks that the hash intervals of parts are adjacent and of similar size.

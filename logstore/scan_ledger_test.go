@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/vfs/vfstest"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
 // TestScanComparesLedgers checks that a Scan compares the data with the ledger (counts and sums of hashes).

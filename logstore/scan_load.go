@@ -7,9 +7,9 @@ import (
 	"math"
 	"slices"
 
-	"github.com/go-partd/partd/internal/canceled"
-	"github.com/go-partd/partd/internal/offheap"
-	"github.com/go-partd/partd/internal/segment"
+	"github.com/go-partd/partd/internal/base/canceled"
+	"github.com/go-partd/partd/internal/base/offheap"
+	"github.com/go-partd/partd/internal/engine/segment"
 )
 
 // errTooMuch means that a range of hashes exceeds the memory limit.

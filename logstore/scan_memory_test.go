@@ -12,8 +12,8 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/internal/testutil/race"
-	"github.com/go-partd/partd/internal/vfs"
 )
 
 // heapPeak returns the maximum growth of the heap while f runs, with more frequent garbage collection.

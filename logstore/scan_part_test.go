@@ -15,7 +15,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/vfs/vfstest"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
 // scanned is the result of a scan: keys in order, with their values.

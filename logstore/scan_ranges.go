@@ -1,6 +1,6 @@
 package logstore
 
-import "github.com/go-partd/partd/internal/segment"
+import "github.com/go-partd/partd/internal/engine/segment"
 
 // scanBits returns the number of hash bits that select a range of the scan; partitions consist of
 // such ranges. Segments and tables have ranges of different widths. To load a partition that is

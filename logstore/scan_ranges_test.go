@@ -3,7 +3,7 @@ package logstore
 import (
 	"testing"
 
-	"github.com/go-partd/partd/internal/segment"
+	"github.com/go-partd/partd/internal/engine/segment"
 )
 
 // TestScanBits checks that scanBits chooses ranges just wide enough that few bytes are read more than once.

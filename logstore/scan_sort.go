@@ -5,7 +5,7 @@ import (
 	"math/bits"
 	"slices"
 
-	"github.com/go-partd/partd/internal/segment"
+	"github.com/go-partd/partd/internal/engine/segment"
 )
 
 // entryRef refers to a loaded entry. It contains all that sorting and copying need.

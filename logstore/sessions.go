@@ -7,8 +7,8 @@ import (
 	"fmt"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/sessiontab"
-	"github.com/go-partd/partd/internal/storeerror"
+	"github.com/go-partd/partd/internal/base/sessiontab"
+	"github.com/go-partd/partd/internal/base/storeerror"
 	"github.com/go-partd/partd/storekit"
 )
 

@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/vfs/vfstest"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
 // TestDeleteAfterStaleLookup checks that a Delete fits into the active table although most of its keys were appended after

@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/segment"
-	"github.com/go-partd/partd/internal/storeerror"
+	"github.com/go-partd/partd/internal/base/storeerror"
+	"github.com/go-partd/partd/internal/engine/segment"
 )
 
 // Store is an open store. It is safe for concurrent use.

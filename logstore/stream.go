@@ -6,9 +6,9 @@ import (
 	"math"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/canceled"
-	"github.com/go-partd/partd/internal/ledger"
-	"github.com/go-partd/partd/internal/segment"
+	"github.com/go-partd/partd/internal/base/canceled"
+	"github.com/go-partd/partd/internal/base/ledger"
+	"github.com/go-partd/partd/internal/engine/segment"
 	"github.com/go-partd/partd/storekit"
 )
 

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 
-	"github.com/go-partd/partd/internal/canceled"
+	"github.com/go-partd/partd/internal/base/canceled"
 )
 
 // Sync waits until all changes that returned before the call are durable, so that they survive

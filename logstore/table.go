@@ -5,8 +5,8 @@ import (
 	"math/bits"
 	"sync/atomic"
 
-	"github.com/go-partd/partd/internal/offheap"
-	"github.com/go-partd/partd/internal/segment"
+	"github.com/go-partd/partd/internal/base/offheap"
+	"github.com/go-partd/partd/internal/engine/segment"
 )
 
 // table is a memtable: the newest entries, divided into parts by ranges of key hashes. A part is

@@ -4,8 +4,8 @@ import (
 	"context"
 	"sync"
 
-	"github.com/go-partd/partd/internal/canceled"
-	"github.com/go-partd/partd/internal/offheap"
+	"github.com/go-partd/partd/internal/base/canceled"
+	"github.com/go-partd/partd/internal/base/offheap"
 )
 
 // tables manages the memtables: two tables, and spare tables while slow readers use the two.

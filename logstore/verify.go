@@ -6,8 +6,8 @@ import (
 	"fmt"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/canceled"
-	"github.com/go-partd/partd/internal/segment"
+	"github.com/go-partd/partd/internal/base/canceled"
+	"github.com/go-partd/partd/internal/engine/segment"
 	"github.com/go-partd/partd/storekit"
 )
 

@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/vfs/vfstest"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
 // TestVerifyHotRuns checks that Verify compares a footer's information about hot keys, on which Stat and Keys rely,

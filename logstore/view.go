@@ -4,8 +4,8 @@ import (
 	"slices"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/segment"
-	"github.com/go-partd/partd/internal/storeerror"
+	"github.com/go-partd/partd/internal/base/storeerror"
+	"github.com/go-partd/partd/internal/engine/segment"
 )
 
 // view is the content of the store at one moment. The caller must close it.

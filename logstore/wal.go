@@ -8,9 +8,9 @@ import (
 	"slices"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/groupsync"
-	"github.com/go-partd/partd/internal/segment"
-	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/disk/groupsync"
+	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/engine/segment"
 )
 
 // wal manages the store's write-ahead files. Store.mu must be held to write records and to

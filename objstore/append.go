@@ -6,7 +6,7 @@ import (
 	"slices"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/segment"
+	"github.com/go-partd/partd/internal/engine/segment"
 	"github.com/go-partd/partd/storekit"
 )
 

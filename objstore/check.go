@@ -6,8 +6,8 @@ import (
 	"io"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/ledger"
-	"github.com/go-partd/partd/internal/segment"
+	"github.com/go-partd/partd/internal/base/ledger"
+	"github.com/go-partd/partd/internal/engine/segment"
 )
 
 // Check reads the log and all committed segments, and verifies all checksums and ledgers;

@@ -15,8 +15,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-partd/partd/internal/canceled"
-	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/base/canceled"
+	"github.com/go-partd/partd/internal/disk/vfs"
 )
 
 // Directory is a bucket in a directory, with one file per object. Processes on one machine can share

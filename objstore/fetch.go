@@ -8,7 +8,7 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/go-partd/partd/internal/segment"
+	"github.com/go-partd/partd/internal/engine/segment"
 )
 
 // readPart reads n bytes of an object from offset off, or all bytes from off if n is negative.

@@ -4,7 +4,7 @@ import (
 	"bytes"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/segment"
+	"github.com/go-partd/partd/internal/engine/segment"
 )
 
 // groups collects the entries of an interval of hashes by key, in the order of the log. It can be

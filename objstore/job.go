@@ -3,7 +3,7 @@ package objstore
 import (
 	"errors"
 
-	"github.com/go-partd/partd/internal/segment"
+	"github.com/go-partd/partd/internal/engine/segment"
 )
 
 // Job is a shuffle: each writer appends data under many keys and flushes once, then each

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/canceled"
+	"github.com/go-partd/partd/internal/base/canceled"
 )
 
 // simulatedS3 is a bucket that simulates the latency of S3 in a synctest bubble: about 100 ms

@@ -13,7 +13,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/go-partd/partd/internal/canceled"
+	"github.com/go-partd/partd/internal/base/canceled"
 )
 
 // Memory is a bucket in memory, for tests and temporary stores. The zero value is ready to use.

@@ -12,10 +12,10 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/canceled"
-	"github.com/go-partd/partd/internal/segment"
-	"github.com/go-partd/partd/internal/storeerror"
-	"github.com/go-partd/partd/internal/tempdir"
+	"github.com/go-partd/partd/internal/base/canceled"
+	"github.com/go-partd/partd/internal/base/storeerror"
+	"github.com/go-partd/partd/internal/disk/tempdir"
+	"github.com/go-partd/partd/internal/engine/segment"
 )
 
 // Store is a store in a bucket. It is safe for concurrent use.

@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"syscall"
 
-	"github.com/go-partd/partd/internal/canceled"
-	"github.com/go-partd/partd/internal/offheap"
-	"github.com/go-partd/partd/internal/segment"
-	"github.com/go-partd/partd/internal/spill"
-	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/base/canceled"
+	"github.com/go-partd/partd/internal/base/offheap"
+	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/engine/segment"
+	"github.com/go-partd/partd/internal/engine/spill"
 )
 
 // regroup reads an interval of each segment once. It divides the entries by hash into piles in a

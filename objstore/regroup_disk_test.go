@@ -12,9 +12,9 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/go-partd/partd/internal/spill"
-	"github.com/go-partd/partd/internal/vfs"
-	"github.com/go-partd/partd/internal/vfs/vfstest"
+	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/engine/spill"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
 // smallDisk is a file system with little free space.

@@ -1,6 +1,6 @@
 package objstore
 
-import "github.com/go-partd/partd/internal/segment"
+import "github.com/go-partd/partd/internal/engine/segment"
 
 // share describes a reader's data: an interval of hashes in some segments.
 type share struct {

@@ -4,8 +4,8 @@ import (
 	"io"
 	"math/bits"
 
-	"github.com/go-partd/partd/internal/offheap"
-	"github.com/go-partd/partd/internal/segment"
+	"github.com/go-partd/partd/internal/base/offheap"
+	"github.com/go-partd/partd/internal/engine/segment"
 )
 
 // table buffers entries in the order of the appends.

@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/canceled"
+	"github.com/go-partd/partd/internal/base/canceled"
 )
 
 // unreliableBucket may lose, delay, duplicate or truncate requests and responses, in a synctest bubble.

@@ -7,9 +7,9 @@ import (
 	"io/fs"
 	"time"
 
-	"github.com/go-partd/partd/internal/canceled"
-	"github.com/go-partd/partd/internal/offheap"
-	"github.com/go-partd/partd/internal/segment"
+	"github.com/go-partd/partd/internal/base/canceled"
+	"github.com/go-partd/partd/internal/base/offheap"
+	"github.com/go-partd/partd/internal/engine/segment"
 )
 
 // maxUploads is the maximum number of segments that are being encoded or uploaded at the same time.

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-partd/partd/internal/canceled"
+	"github.com/go-partd/partd/internal/base/canceled"
 )
 
 // Writers compete to create the log's object with the next number. After several lost attempts, a

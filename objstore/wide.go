@@ -7,7 +7,7 @@ import (
 	"slices"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/segment"
+	"github.com/go-partd/partd/internal/engine/segment"
 )
 
 // A hash range that does not fit in memory is read several times. The first pass divides the range

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/zmtp"
+	"github.com/go-partd/partd/internal/server/zmtp"
 )
 
 // converse sends bytes to a server over an open connection, waits until the server has closed the

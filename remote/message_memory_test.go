@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/zmtp"
+	"github.com/go-partd/partd/internal/server/zmtp"
 )
 
 // TestLargeMessagesTogether concurrently sends more large messages than fit in memory, some

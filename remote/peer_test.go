@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-partd/partd/internal/zmtp"
+	"github.com/go-partd/partd/internal/server/zmtp"
 )
 
 // greeting returns the greeting of a peer with the mechanism NULL.

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/ratelimit"
+	"github.com/go-partd/partd/internal/server/ratelimit"
 )
 
 // TestGuesses checks that the rate of wrong credentials is limited, and that a client with the

@@ -13,10 +13,10 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/audit"
-	"github.com/go-partd/partd/internal/canceled"
-	"github.com/go-partd/partd/internal/ratelimit"
-	"github.com/go-partd/partd/internal/zmtp"
+	"github.com/go-partd/partd/internal/base/canceled"
+	"github.com/go-partd/partd/internal/server/audit"
+	"github.com/go-partd/partd/internal/server/ratelimit"
+	"github.com/go-partd/partd/internal/server/zmtp"
 )
 
 // Server serves one store to many processes. Use [NewServer].

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-partd/partd/internal/nearest"
+	"github.com/go-partd/partd/internal/base/nearest"
 )
 
 // Rights are the rights of a user in a namespace.

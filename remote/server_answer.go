@@ -3,7 +3,7 @@ package remote
 import (
 	"context"
 
-	"github.com/go-partd/partd/internal/zmtp"
+	"github.com/go-partd/partd/internal/server/zmtp"
 )
 
 type answer struct {

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/go-partd/partd/internal/audit"
+	"github.com/go-partd/partd/internal/server/audit"
 )
 
 // audit writes a line about a request to the audit log. The line contains no keys, values or credentials.

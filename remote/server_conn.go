@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/zmtp"
+	"github.com/go-partd/partd/internal/server/zmtp"
 )
 
 // conn is a connection of the server. Its goroutine reads messages and applies changes in the

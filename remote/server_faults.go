@@ -11,7 +11,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/errorpath"
-	"github.com/go-partd/partd/internal/zmtp"
+	"github.com/go-partd/partd/internal/server/zmtp"
 )
 
 // logFault logs a failed request: at level ERROR if the store failed, or at peerLevel if the peer

@@ -6,7 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/go-partd/partd/internal/metrics"
+	"github.com/go-partd/partd/internal/server/metrics"
 )
 
 type meters struct {

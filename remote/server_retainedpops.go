@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/canceled"
+	"github.com/go-partd/partd/internal/base/canceled"
 )
 
 // retainedPops keeps the results of Pop until the client confirms them, so that the server can

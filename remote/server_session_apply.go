@@ -7,7 +7,7 @@ import (
 	"sync"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/sessiontab"
+	"github.com/go-partd/partd/internal/base/sessiontab"
 )
 
 // apply applies an operation of a session exactly once. If the error wraps errSuperseded, the

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/zmtp"
+	"github.com/go-partd/partd/internal/server/zmtp"
 )
 
 // TestProtocolViolations checks that a connection that breaks the protocol is closed without

@@ -8,8 +8,8 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/cli"
-	"github.com/go-partd/partd/internal/servercli"
+	"github.com/go-partd/partd/internal/command/cli"
+	"github.com/go-partd/partd/internal/command/servercli"
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 	"github.com/go-partd/partd/stores"
 )

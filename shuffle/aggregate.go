@@ -8,7 +8,7 @@ import (
 	"unsafe"
 
 	"github.com/go-partd/partd/encode"
-	"github.com/go-partd/partd/internal/hashagg"
+	"github.com/go-partd/partd/internal/engine/hashagg"
 )
 
 // Accumulator combines the records of a key into one value of type A, which starts as

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/ledger"
+	"github.com/go-partd/partd/internal/base/ledger"
 	"github.com/go-partd/partd/internal/nostore"
 	"github.com/go-partd/partd/storekit"
 )

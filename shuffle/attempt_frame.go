@@ -8,7 +8,7 @@ import (
 	"math/bits"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/ledger"
+	"github.com/go-partd/partd/internal/base/ledger"
 )
 
 // controlKey is the key under which the store holds the task list and the commits of attempts at

@@ -8,7 +8,7 @@ import (
 	"sync"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/ledger"
+	"github.com/go-partd/partd/internal/base/ledger"
 )
 
 // Commit describes a committed attempt.

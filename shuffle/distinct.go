@@ -7,7 +7,7 @@ import (
 	"iter"
 
 	"github.com/go-partd/partd/encode"
-	"github.com/go-partd/partd/internal/hashagg"
+	"github.com/go-partd/partd/internal/engine/hashagg"
 )
 
 // Distinct yields each record once, in no particular order. Records are equal if their

@@ -8,7 +8,7 @@ import (
 	"iter"
 	"sync"
 
-	"github.com/go-partd/partd/internal/spill"
+	"github.com/go-partd/partd/internal/engine/spill"
 )
 
 // Feed accepts records. It is safe for concurrent use, but a feed for each goroutine is

@@ -5,8 +5,8 @@ import (
 	"fmt"
 
 	"github.com/go-partd/partd/encode"
-	"github.com/go-partd/partd/internal/canceled"
-	"github.com/go-partd/partd/internal/spill"
+	"github.com/go-partd/partd/internal/base/canceled"
+	"github.com/go-partd/partd/internal/engine/spill"
 )
 
 // funcMerger merges the sorted records of several cursors, with a heap. It yields equal records in

@@ -6,10 +6,10 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/spill"
-	"github.com/go-partd/partd/internal/tempdir"
-	"github.com/go-partd/partd/internal/vfs"
-	"github.com/go-partd/partd/internal/vfs/vfstest"
+	"github.com/go-partd/partd/internal/disk/tempdir"
+	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/engine/spill"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
 // readRun writes a run and reads it back.

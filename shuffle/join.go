@@ -9,9 +9,9 @@ import (
 	"reflect"
 
 	"github.com/go-partd/partd/encode"
-	"github.com/go-partd/partd/internal/extsort"
-	"github.com/go-partd/partd/internal/mergejoin"
-	"github.com/go-partd/partd/internal/tempdir"
+	"github.com/go-partd/partd/internal/disk/tempdir"
+	"github.com/go-partd/partd/internal/engine/extsort"
+	"github.com/go-partd/partd/internal/engine/mergejoin"
 )
 
 // JoinKind selects the rows that a join yields.

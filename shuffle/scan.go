@@ -7,8 +7,8 @@ import (
 	"unsafe"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/canceled"
-	"github.com/go-partd/partd/internal/ledger"
+	"github.com/go-partd/partd/internal/base/canceled"
+	"github.com/go-partd/partd/internal/base/ledger"
 )
 
 // recordBlock holds consecutive complete records of a key, each preceded by its length.

@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/spill"
+	"github.com/go-partd/partd/internal/engine/spill"
 )
 
 // TestLongRecordInManyChunks checks that a record in many chunks is copied into a batch only once, so that the other batches

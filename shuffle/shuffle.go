@@ -45,9 +45,9 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/encode"
-	"github.com/go-partd/partd/internal/ledger"
-	"github.com/go-partd/partd/internal/spill"
-	"github.com/go-partd/partd/internal/tempdir"
+	"github.com/go-partd/partd/internal/base/ledger"
+	"github.com/go-partd/partd/internal/disk/tempdir"
+	"github.com/go-partd/partd/internal/engine/spill"
 )
 
 // Limits of the options.

@@ -12,8 +12,8 @@ import (
 	"unsafe"
 
 	"github.com/go-partd/partd/encode"
-	"github.com/go-partd/partd/internal/extsort"
-	"github.com/go-partd/partd/internal/tempdir"
+	"github.com/go-partd/partd/internal/disk/tempdir"
+	"github.com/go-partd/partd/internal/engine/extsort"
 )
 
 // Sort yields records in the order of keys. Records with equal keys keep their input order.

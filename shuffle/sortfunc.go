@@ -9,9 +9,9 @@ import (
 	"unsafe"
 
 	"github.com/go-partd/partd/encode"
-	"github.com/go-partd/partd/internal/canceled"
-	"github.com/go-partd/partd/internal/ledger"
-	"github.com/go-partd/partd/internal/spill"
+	"github.com/go-partd/partd/internal/base/canceled"
+	"github.com/go-partd/partd/internal/base/ledger"
+	"github.com/go-partd/partd/internal/engine/spill"
 )
 
 // SortFunc yields records in the order of a comparison function, like slices.SortStableFunc:

@@ -9,8 +9,8 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/encode"
-	"github.com/go-partd/partd/internal/ledger"
-	"github.com/go-partd/partd/internal/spill"
+	"github.com/go-partd/partd/internal/base/ledger"
+	"github.com/go-partd/partd/internal/engine/spill"
 	"github.com/go-partd/partd/logstore"
 )
 

@@ -9,8 +9,8 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/go-partd/partd/internal/hashagg"
-	"github.com/go-partd/partd/internal/tempdir"
+	"github.com/go-partd/partd/internal/disk/tempdir"
+	"github.com/go-partd/partd/internal/engine/hashagg"
 )
 
 // tables assigns the hash tables of a [hashagg.Aggregator] to feeds. A new feed shares a table

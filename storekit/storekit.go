@@ -7,10 +7,10 @@ import (
 	"iter"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/canceled"
-	"github.com/go-partd/partd/internal/limits"
-	"github.com/go-partd/partd/internal/sessiontab"
-	"github.com/go-partd/partd/internal/storeerror"
+	"github.com/go-partd/partd/internal/base/canceled"
+	"github.com/go-partd/partd/internal/base/limits"
+	"github.com/go-partd/partd/internal/base/sessiontab"
+	"github.com/go-partd/partd/internal/base/storeerror"
 )
 
 // CheckEntries returns the total length of the values in bytes, or an error that wraps

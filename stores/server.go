@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/certfiles"
+	"github.com/go-partd/partd/internal/server/certfiles"
 	"github.com/go-partd/partd/remote"
 	"github.com/go-partd/partd/shards"
 )

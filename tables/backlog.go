@@ -6,7 +6,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/disk/vfs"
 )
 
 // Backlog describes the rows in the tail (the log of recent appends) that are not yet folded into files.

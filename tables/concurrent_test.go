@@ -16,7 +16,7 @@ import (
 	iceio "github.com/apache/iceberg-go/io"
 	"github.com/apache/iceberg-go/table"
 
-	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 

@@ -7,7 +7,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/iceberg-go/table"
 
-	"github.com/go-partd/partd/internal/extsort"
+	"github.com/go-partd/partd/internal/engine/extsort"
 	"github.com/go-partd/partd/tables/internal/datafile"
 )
 

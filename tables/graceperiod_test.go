@@ -3,7 +3,7 @@ package tables
 import (
 	"testing"
 
-	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/disk/vfs"
 )
 
 // TestGracePeriodRestarts checks that a file's grace period starts again if Expire records the file as unused, then the

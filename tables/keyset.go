@@ -14,9 +14,9 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/keymap"
-	"github.com/go-partd/partd/internal/spill"
-	"github.com/go-partd/partd/internal/tempdir"
+	"github.com/go-partd/partd/internal/base/keymap"
+	"github.com/go-partd/partd/internal/disk/tempdir"
+	"github.com/go-partd/partd/internal/engine/spill"
 	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/sorted"
 )

@@ -9,8 +9,8 @@ import (
 
 	"github.com/zeebo/xxh3"
 
-	"github.com/go-partd/partd/internal/canceled"
-	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/base/canceled"
+	"github.com/go-partd/partd/internal/disk/vfs"
 )
 
 // Lock is a named lock that is held until Unlock.

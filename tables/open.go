@@ -15,7 +15,7 @@ import (
 	"github.com/zeebo/xxh3"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/logstore"
 	"github.com/go-partd/partd/tables/internal/bucketfs"
 	"github.com/go-partd/partd/tables/internal/filecache"

@@ -18,8 +18,8 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/vfs"
-	"github.com/go-partd/partd/internal/vfs/vfstest"
+	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 

@@ -14,8 +14,8 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/canceled"
-	"github.com/go-partd/partd/internal/tempdir"
+	"github.com/go-partd/partd/internal/base/canceled"
+	"github.com/go-partd/partd/internal/disk/tempdir"
 	"github.com/go-partd/partd/logstore"
 	"github.com/go-partd/partd/tables/internal/icecat"
 )

@@ -18,8 +18,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/internal/testutil/postgres"
-	"github.com/go-partd/partd/internal/vfs"
 	"github.com/go-partd/partd/objstore"
 )
 

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/disk/vfs"
 )
 
 // whileCommitting opens another store on b's directory and returns its bucket. The other store prepares its

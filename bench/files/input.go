@@ -14,7 +14,7 @@ import (
 	"strings"
 
 	"github.com/dustin/go-humanize"
-	"github.com/go-partd/partd/internal/csvgen"
+	"github.com/go-partd/partd/internal/testutil/csvgen"
 )
 
 // input is an input file, or the tables of a db-benchmark question.

@@ -12,7 +12,7 @@ import (
 	"os"
 
 	"github.com/go-partd/partd/bench/internal/program"
-	"github.com/go-partd/partd/internal/csvgen"
+	"github.com/go-partd/partd/internal/testutil/csvgen"
 )
 
 func main() {

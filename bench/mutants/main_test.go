@@ -63,7 +63,7 @@ func TestLists(t *testing.T) {
 
 // TestNoTestMatches checks that a pattern that matches no test causes an error, not a survivor.
 func TestNoTestMatches(t *testing.T) {
-	m := &mutant{in: "internal/textfmt/textfmt.go", old: "package textfmt", new: "package textfmt", test: "internal/textfmt TestThatWasRenamed"}
+	m := &mutant{in: "internal/base/textfmt/textfmt.go", old: "package textfmt", new: "package textfmt", test: "internal/base/textfmt TestThatWasRenamed"}
 	if finder, err := m.runMutated(root); err == nil || finder != "" || !strings.Contains(err.Error(), "no test in") {
 		t.Errorf("a mutant without tests: found by %q, error %v", finder, err)
 	}

@@ -16,7 +16,7 @@ import (
 	"github.com/prometheus/common/expfmt"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/metrics"
+	"github.com/go-partd/partd/internal/server/metrics"
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 	"github.com/go-partd/partd/remote"
 )

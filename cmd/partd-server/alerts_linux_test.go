@@ -12,9 +12,9 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/testutil/alerts"
+	"github.com/go-partd/partd/internal/testutil/disktest"
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 	"github.com/go-partd/partd/internal/testutil/testcert"
-	"github.com/go-partd/partd/internal/vfs/disktest"
 	"github.com/go-partd/partd/remote"
 )
 

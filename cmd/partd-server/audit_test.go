@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/audit"
+	"github.com/go-partd/partd/internal/server/audit"
 	"github.com/go-partd/partd/remote"
 	"github.com/go-partd/partd/stores"
 )

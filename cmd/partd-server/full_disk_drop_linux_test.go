@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/vfs/disktest"
+	"github.com/go-partd/partd/internal/testutil/disktest"
 )
 
 // TestDropFreesFullDisk drops a store on a full disk through its server. The drop is requested by a

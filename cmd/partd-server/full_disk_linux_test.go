@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/disktest"
 	"github.com/go-partd/partd/internal/testutil/hostile"
-	"github.com/go-partd/partd/internal/vfs/disktest"
 	"github.com/go-partd/partd/remote"
 )
 

@@ -4,7 +4,7 @@ package main
 import (
 	"os"
 
-	"github.com/go-partd/partd/internal/servercli"
+	"github.com/go-partd/partd/internal/command/servercli"
 )
 
 func main() {

@@ -17,7 +17,7 @@ func TestMonitoring(t *testing.T) {
 		t.Fatal(err)
 	}
 	const dir = "../../packaging/monitoring/"
-	for _, name := range []string{"partd-server.json", "alerts.yml", "../../internal/adminhttp/status.html"} {
+	for _, name := range []string{"partd-server.json", "alerts.yml", "../../internal/server/adminhttp/status.html"} {
 		text, err := os.ReadFile(dir + name)
 		if err != nil {
 			t.Fatal(err)

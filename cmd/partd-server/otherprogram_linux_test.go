@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/vfs/disktest"
+	"github.com/go-partd/partd/internal/testutil/disktest"
 )
 
 // TestOtherProgramFillsDisk has another program fill the disk of a server while four clients write:

@@ -5,7 +5,7 @@ package main
 import (
 	"os"
 
-	"github.com/go-partd/partd/internal/cli"
+	"github.com/go-partd/partd/internal/command/cli"
 )
 
 func main() {

@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-partd/partd/internal/servercli"
+	"github.com/go-partd/partd/internal/command/servercli"
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
 

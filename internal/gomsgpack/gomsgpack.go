@@ -10,7 +10,7 @@ import (
 
 	"github.com/ugorji/go/codec"
 
-	"github.com/go-partd/partd/internal/msgpack"
+	"github.com/go-partd/partd/internal/pyvalue/msgpack"
 )
 
 // maxPooled is the size of the largest buffer that is reused.

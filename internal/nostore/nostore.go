@@ -6,7 +6,7 @@ import (
 	"fmt"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/storeerror"
+	"github.com/go-partd/partd/internal/base/storeerror"
 )
 
 // Err is wrapped by the error of every operation.

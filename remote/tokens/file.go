@@ -27,7 +27,7 @@ import (
 
 	"github.com/gofrs/flock"
 
-	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/remote"
 )
 

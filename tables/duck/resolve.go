@@ -16,7 +16,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-partd/partd/internal/nearest"
+	"github.com/go-partd/partd/internal/base/nearest"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/database"
 	"github.com/go-partd/partd/tables/internal/sqlquote"

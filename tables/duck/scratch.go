@@ -15,8 +15,8 @@ import (
 	"github.com/apache/arrow-go/v18/parquet"
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 
-	"github.com/go-partd/partd/internal/canceled"
-	"github.com/go-partd/partd/internal/spill"
+	"github.com/go-partd/partd/internal/base/canceled"
+	"github.com/go-partd/partd/internal/engine/spill"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/database"
 	"github.com/go-partd/partd/tables/internal/schema"

@@ -17,7 +17,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/flight/flightsql"
 	"google.golang.org/grpc/status"
 
-	"github.com/go-partd/partd/internal/vfs/disktest"
+	"github.com/go-partd/partd/internal/testutil/disktest"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
 	"github.com/go-partd/partd/tables/flightclient"

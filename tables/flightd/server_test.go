@@ -22,7 +22,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
-	"github.com/go-partd/partd/internal/ratelimit"
+	"github.com/go-partd/partd/internal/server/ratelimit"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/testutil/testserve"
 )

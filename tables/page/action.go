@@ -10,7 +10,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/go-partd/partd/internal/textfmt"
+	"github.com/go-partd/partd/internal/base/textfmt"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/operations"
 	"github.com/go-partd/partd/tables/internal/serving"

@@ -9,7 +9,7 @@ import (
 	"slices"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/spill"
+	"github.com/go-partd/partd/internal/engine/spill"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/formats"

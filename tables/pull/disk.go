@@ -15,7 +15,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/objstore"
 	"github.com/go-partd/partd/tables/internal/content"
 )

@@ -14,7 +14,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/go-partd/partd/internal/canceled"
+	"github.com/go-partd/partd/internal/base/canceled"
 )
 
 const (

@@ -14,7 +14,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/disk/vfs"
 )
 
 // stamp identifies a version of a file. CTime changes with every change, even if a program then resets

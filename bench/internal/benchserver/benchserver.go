@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/bench/internal/program"
-	"github.com/go-partd/partd/internal/servercli"
+	"github.com/go-partd/partd/internal/command/servercli"
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
 

@@ -15,7 +15,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/go-partd/partd/internal/cliutil/sizeflag"
+	"github.com/go-partd/partd/internal/command/cliutil/sizeflag"
 	"github.com/go-partd/partd/internal/testutil/figures"
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 	"github.com/go-partd/partd/stores"

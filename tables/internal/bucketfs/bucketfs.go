@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/objstore"
 	"github.com/go-partd/partd/tables/internal/content"
 	"github.com/go-partd/partd/tables/internal/filecache"

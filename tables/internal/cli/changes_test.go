@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-partd/partd/internal/cliutil"
+	"github.com/go-partd/partd/internal/command/cliutil"
 )
 
 func TestChanges(t *testing.T) {

@@ -9,9 +9,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/go-partd/partd/internal/cliutil"
-	"github.com/go-partd/partd/internal/cliutil/sizeflag"
-	"github.com/go-partd/partd/internal/progress"
+	"github.com/go-partd/partd/internal/base/progress"
+	"github.com/go-partd/partd/internal/command/cliutil"
+	"github.com/go-partd/partd/internal/command/cliutil/sizeflag"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/operations"
 )

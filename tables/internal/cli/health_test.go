@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/go-partd/partd/internal/cliutil"
+	"github.com/go-partd/partd/internal/command/cliutil"
 )
 
 // TestHealth checks the exit code of health for a ready server, over HTTP, TLS and from the server's variables, and for

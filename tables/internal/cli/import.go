@@ -17,9 +17,9 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/spf13/cobra"
 
-	"github.com/go-partd/partd/internal/cliutil"
-	"github.com/go-partd/partd/internal/names"
-	"github.com/go-partd/partd/internal/progress"
+	"github.com/go-partd/partd/internal/base/progress"
+	"github.com/go-partd/partd/internal/command/cliutil"
+	"github.com/go-partd/partd/internal/disk/names"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/formats"

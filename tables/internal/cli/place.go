@@ -16,9 +16,9 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/go-partd/partd/internal/certfiles"
-	"github.com/go-partd/partd/internal/cliutil"
-	"github.com/go-partd/partd/internal/cliutil/sizeflag"
+	"github.com/go-partd/partd/internal/command/cliutil"
+	"github.com/go-partd/partd/internal/command/cliutil/sizeflag"
+	"github.com/go-partd/partd/internal/server/certfiles"
 	"github.com/go-partd/partd/objstore/cloud"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"

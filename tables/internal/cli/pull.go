@@ -12,8 +12,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/go-partd/partd/internal/certfiles"
-	"github.com/go-partd/partd/internal/cliutil"
+	"github.com/go-partd/partd/internal/command/cliutil"
+	"github.com/go-partd/partd/internal/server/certfiles"
 	"github.com/go-partd/partd/remote"
 	"github.com/go-partd/partd/tables/internal/formats"
 	"github.com/go-partd/partd/tables/pull"

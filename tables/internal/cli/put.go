@@ -12,9 +12,9 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/spf13/cobra"
 
-	"github.com/go-partd/partd/internal/cliutil"
-	"github.com/go-partd/partd/internal/progress"
-	"github.com/go-partd/partd/internal/records"
+	"github.com/go-partd/partd/internal/base/progress"
+	"github.com/go-partd/partd/internal/command/cliutil"
+	"github.com/go-partd/partd/internal/jobs/records"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/formats"

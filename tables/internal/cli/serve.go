@@ -18,10 +18,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/go-partd/partd/internal/adminhttp"
-	"github.com/go-partd/partd/internal/audit"
-	"github.com/go-partd/partd/internal/cliutil"
-	"github.com/go-partd/partd/internal/spill"
+	"github.com/go-partd/partd/internal/command/cliutil"
+	"github.com/go-partd/partd/internal/engine/spill"
+	"github.com/go-partd/partd/internal/server/adminhttp"
+	"github.com/go-partd/partd/internal/server/audit"
 	"github.com/go-partd/partd/objstore/cloud"
 	"github.com/go-partd/partd/remote"
 	"github.com/go-partd/partd/tables"

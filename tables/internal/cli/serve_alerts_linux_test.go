@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/internal/testutil/alerts"
-	"github.com/go-partd/partd/internal/vfs/disktest"
+	"github.com/go-partd/partd/internal/testutil/disktest"
 	"github.com/go-partd/partd/tables/internal/serving"
 )
 

@@ -15,7 +15,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
-	"github.com/go-partd/partd/internal/audit"
+	"github.com/go-partd/partd/internal/server/audit"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/flightclient"
 	"github.com/go-partd/partd/tables/flightd"

@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-partd/partd/internal/vfs/disktest"
+	"github.com/go-partd/partd/internal/testutil/disktest"
 )
 
 // TestServeStopsQuickly stops a server whose clients have opened connections of all kinds, but run no call.

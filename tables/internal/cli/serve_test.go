@@ -23,7 +23,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-partd/partd/internal/cliutil"
+	"github.com/go-partd/partd/internal/command/cliutil"
 	"github.com/go-partd/partd/tables/internal/peers"
 )
 

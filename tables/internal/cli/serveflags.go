@@ -13,10 +13,10 @@ import (
 	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/spf13/cobra"
 
-	"github.com/go-partd/partd/internal/audit"
-	"github.com/go-partd/partd/internal/certfiles"
-	"github.com/go-partd/partd/internal/cliutil"
-	"github.com/go-partd/partd/internal/cliutil/sizeflag"
+	"github.com/go-partd/partd/internal/command/cliutil"
+	"github.com/go-partd/partd/internal/command/cliutil/sizeflag"
+	"github.com/go-partd/partd/internal/server/audit"
+	"github.com/go-partd/partd/internal/server/certfiles"
 	"github.com/go-partd/partd/tables/flightd"
 	"github.com/go-partd/partd/tables/internal/serving"
 )

@@ -20,7 +20,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 	"golang.org/x/sync/semaphore"
 
-	"github.com/go-partd/partd/internal/canceled"
+	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/icecat"
 	"github.com/go-partd/partd/tables/internal/schema"

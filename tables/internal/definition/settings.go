@@ -10,7 +10,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 
-	"github.com/go-partd/partd/internal/nearest"
+	"github.com/go-partd/partd/internal/base/nearest"
 	"github.com/go-partd/partd/tables/internal/publicerror"
 	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/sorted"

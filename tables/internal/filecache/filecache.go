@@ -25,8 +25,8 @@ import (
 	"github.com/zeebo/xxh3"
 	"golang.org/x/sync/singleflight"
 
-	"github.com/go-partd/partd/internal/tempdir"
-	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/disk/tempdir"
+	"github.com/go-partd/partd/internal/disk/vfs"
 )
 
 // Cache is an open cache. It is safe for concurrent use.

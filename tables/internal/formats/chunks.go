@@ -8,8 +8,8 @@ import (
 	"io"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/canceled"
-	"github.com/go-partd/partd/internal/records"
+	"github.com/go-partd/partd/internal/base/canceled"
+	"github.com/go-partd/partd/internal/jobs/records"
 	"github.com/go-partd/partd/tables/internal/parallel"
 )
 

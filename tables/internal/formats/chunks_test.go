@@ -14,7 +14,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
-	"github.com/go-partd/partd/internal/records"
+	"github.com/go-partd/partd/internal/jobs/records"
 )
 
 func setChunks(t testing.TB, size int) {

@@ -8,7 +8,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/records"
+	"github.com/go-partd/partd/internal/jobs/records"
 )
 
 // csvRows iterates over the CSV records of a chunk.

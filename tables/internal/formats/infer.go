@@ -11,7 +11,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/records"
+	"github.com/go-partd/partd/internal/jobs/records"
 )
 
 // kinds is the set of the types that can represent all values of a column so far.

@@ -9,7 +9,7 @@ import (
 	"io"
 	"unicode/utf8"
 
-	"github.com/go-partd/partd/internal/records"
+	"github.com/go-partd/partd/internal/jobs/records"
 )
 
 // lines iterates over the rows of a chunk of JSON lines. A row is a line that is not empty.

@@ -13,7 +13,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/decimal128"
 	"github.com/apache/arrow-go/v18/arrow/float16"
 
-	"github.com/go-partd/partd/internal/records"
+	"github.com/go-partd/partd/internal/jobs/records"
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 

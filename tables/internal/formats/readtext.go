@@ -12,9 +12,9 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
-	"github.com/go-partd/partd/internal/canceled"
-	"github.com/go-partd/partd/internal/records"
-	"github.com/go-partd/partd/internal/zfile"
+	"github.com/go-partd/partd/internal/base/canceled"
+	"github.com/go-partd/partd/internal/jobs/records"
+	"github.com/go-partd/partd/internal/jobs/zfile"
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
 )
 

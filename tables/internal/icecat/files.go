@@ -17,7 +17,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/canceled"
+	"github.com/go-partd/partd/internal/base/canceled"
 )
 
 // ErrContent means that a file's content differs from what was written.

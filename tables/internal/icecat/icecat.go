@@ -23,9 +23,9 @@ import (
 	"github.com/google/uuid"
 	_ "modernc.org/sqlite" // the database's driver
 
-	"github.com/go-partd/partd/internal/canceled"
-	"github.com/go-partd/partd/internal/storeerror"
-	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/base/canceled"
+	"github.com/go-partd/partd/internal/base/storeerror"
+	"github.com/go-partd/partd/internal/disk/vfs"
 )
 
 var (

@@ -13,7 +13,7 @@ import (
 	"modernc.org/sqlite"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/canceled"
+	"github.com/go-partd/partd/internal/base/canceled"
 )
 
 // Cache caches the contents of immutable files up to a memory budget. It evicts arbitrary entries. It is safe for concurrent use.

@@ -23,8 +23,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/zeebo/xxh3"
 
-	"github.com/go-partd/partd/internal/canceled"
-	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/base/canceled"
+	"github.com/go-partd/partd/internal/disk/vfs"
 )
 
 // local returns the path of the file at a location. Even after the warehouse was moved, locations begin with its

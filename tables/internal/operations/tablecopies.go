@@ -5,7 +5,7 @@ import (
 	"iter"
 	"time"
 
-	"github.com/go-partd/partd/internal/canceled"
+	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/content"
 )

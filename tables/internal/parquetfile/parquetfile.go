@@ -19,8 +19,8 @@ import (
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 	pqschema "github.com/apache/arrow-go/v18/parquet/schema"
 
-	"github.com/go-partd/partd/internal/canceled"
-	"github.com/go-partd/partd/internal/output"
+	"github.com/go-partd/partd/internal/base/canceled"
+	"github.com/go-partd/partd/internal/jobs/output"
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 

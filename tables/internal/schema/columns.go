@@ -9,7 +9,7 @@ import (
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
-	"github.com/go-partd/partd/internal/nearest"
+	"github.com/go-partd/partd/internal/base/nearest"
 )
 
 // StoredSchema returns the stored types of a table's columns.

@@ -12,7 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/go-partd/partd/internal/audit"
+	"github.com/go-partd/partd/internal/server/audit"
 	"github.com/go-partd/partd/tables"
 )
 

@@ -16,8 +16,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/go-partd/partd/internal/audit"
-	"github.com/go-partd/partd/internal/ratelimit"
+	"github.com/go-partd/partd/internal/server/audit"
+	"github.com/go-partd/partd/internal/server/ratelimit"
 	"github.com/go-partd/partd/tables"
 )
 

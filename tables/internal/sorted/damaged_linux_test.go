@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/spill"
+	"github.com/go-partd/partd/internal/engine/spill"
 )
 
 // TestDamagedRun checks that reading a temporary file of sorted rows fails if a bit of it was flipped, and that

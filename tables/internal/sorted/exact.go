@@ -6,7 +6,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 
-	"github.com/go-partd/partd/internal/extsort"
+	"github.com/go-partd/partd/internal/engine/extsort"
 )
 
 // AppendExact appends an encoding of value i of a, which must have a stored type. Two values of the same type have

@@ -11,7 +11,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/decimal128"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
-	"github.com/go-partd/partd/internal/extsort"
+	"github.com/go-partd/partd/internal/engine/extsort"
 )
 
 // column is a key column of a batch. Nulls come before all values, and NaN before all numbers.

@@ -9,7 +9,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 
-	"github.com/go-partd/partd/internal/canceled"
+	"github.com/go-partd/partd/internal/base/canceled"
 )
 
 // Merge yields the rows of sources in the order of their keys, and applies rule to rows with equal keys. All

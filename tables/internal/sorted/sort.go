@@ -7,8 +7,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 
-	"github.com/go-partd/partd/internal/spill"
-	"github.com/go-partd/partd/internal/tempdir"
+	"github.com/go-partd/partd/internal/disk/tempdir"
+	"github.com/go-partd/partd/internal/engine/spill"
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/take"
 )

@@ -20,8 +20,8 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/canceled"
-	"github.com/go-partd/partd/internal/groupsync"
+	"github.com/go-partd/partd/internal/base/canceled"
+	"github.com/go-partd/partd/internal/disk/groupsync"
 	"github.com/go-partd/partd/storekit"
 )
 

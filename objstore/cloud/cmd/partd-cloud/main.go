@@ -10,8 +10,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/cli"
-	"github.com/go-partd/partd/internal/servercli"
+	"github.com/go-partd/partd/internal/command/cli"
+	"github.com/go-partd/partd/internal/command/servercli"
 	"github.com/go-partd/partd/objstore"
 	"github.com/go-partd/partd/objstore/cloud"
 	"github.com/go-partd/partd/stores"

@@ -1,0 +1,164 @@
+package cli
+
+import (
+	"context"
+	"encoding/base64"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/command/cliutil"
+	"github.com/go-partd/partd/internal/jobs/aggregate"
+	"github.com/go-partd/partd/internal/jobs/filejobs"
+	"github.com/go-partd/partd/internal/jobs/output"
+)
+
+// Limits that keep completion fast.
+const (
+	maxCompletions = 1000
+	completionTime = time.Second
+	completionHead = 1 << 20 // number of bytes of a file to search for a header
+)
+
+// completeStore completes the URL of a store: first prefixes such as "zstd+" and the scheme, then
+// the directory.
+func completeStore(cmd *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
+	const noSpace = cobra.ShellCompDirectiveNoSpace | cobra.ShellCompDirectiveNoFileComp
+	scheme, path, ok := strings.Cut(prefix, ":")
+	if !ok {
+		return completeScheme(cmd.Context(), prefix), noSpace
+	}
+	if strings.HasSuffix(scheme, "tcp") || strings.HasSuffix(scheme, "tls") {
+		return nil, noSpace
+	}
+	slashes := ""
+	if strings.HasSuffix(scheme, "ipc") {
+		slashes, path = "//", strings.TrimPrefix(path, "//")
+	}
+	parent := path[:strings.LastIndexByte(path, '/')+1]
+	entries, err := os.ReadDir("./" + parent)
+	if strings.HasPrefix(parent, "/") {
+		entries, err = os.ReadDir(parent)
+	}
+	if err != nil {
+		return nil, noSpace
+	}
+	var urls []string
+	for _, e := range entries {
+		matches := e.IsDir() || slashes != "" && e.Type() == fs.ModeSocket
+		if matches && strings.HasPrefix(parent+e.Name(), path) && cliutil.IsPrintable(e.Name()) && len(urls) < maxCompletions {
+			urls = append(urls, scheme+":"+slashes+parent+e.Name())
+		}
+	}
+	return urls, noSpace
+}
+
+// completeScheme completes the prefixes and the scheme of a URL, except mem:.
+func completeScheme(ctx context.Context, prefix string) []string {
+	layers := prefix[:strings.LastIndexByte(prefix, '+')+1]
+	schemes, prefixes := setOf(ctx).Parts()
+	var completions []string
+	for _, p := range append(schemes, prefixes...) {
+		if p.Name != "mem:" && strings.HasPrefix(layers+p.Name, prefix) {
+			completions = append(completions, layers+p.Name+"\t"+p.Help)
+		}
+	}
+	return completions
+}
+
+// completeKeys completes the keys of a store, if it exists.
+func completeKeys(url *string, base64Keys *bool) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, previous []string, prefix string) ([]string, cobra.ShellCompDirective) {
+		const keysOnly = cobra.ShellCompDirectiveNoFileComp
+		if env.Apply(cmd) != nil {
+			return nil, keysOnly
+		}
+		ctx, cancel := context.WithTimeout(cmd.Context(), completionTime)
+		defer cancel()
+		store, err := openReading(ctx, *url)
+		if err != nil {
+			return nil, keysOnly
+		}
+		defer closeReading(store, new(error)) // ignore the error: nothing was written
+		var keys []string
+		for info, err := range partd.Keys(ctx, store) {
+			if err != nil || len(keys) == maxCompletions {
+				break
+			}
+			key := info.Key
+			if *base64Keys {
+				key = base64.StdEncoding.EncodeToString([]byte(key))
+			}
+			if strings.HasPrefix(key, prefix) && cliutil.IsPrintable(key) && !slices.Contains(previous, key) {
+				keys = append(keys, key)
+			}
+		}
+		return keys, keysOnly
+	}
+}
+
+// completeFields registers completion for a flag that lists fields. It offers the columns of the
+// first file.
+func completeFields(cmd *cobra.Command, flag string, f *inputFlags) {
+	const namesOnly = cobra.ShellCompDirectiveNoFileComp
+	must(cmd.RegisterFlagCompletionFunc(flag, func(cmd *cobra.Command, files []string, prefix string) ([]string, cobra.ShellCompDirective) {
+		before := prefix[:strings.LastIndexByte(prefix, ',')+1]
+		var names []string
+		for _, c := range columnsOf(cmd, files, f) {
+			if strings.ContainsAny(c, ",\"") {
+				c = string(output.AppendCSV(nil, []byte(c), ','))
+			}
+			names = append(names, before+c)
+		}
+		return names, namesOnly
+	}))
+}
+
+// completeAggregates registers completion of the last aggregate of --agg.
+func completeAggregates(cmd *cobra.Command, f *inputFlags) {
+	const noSpace = cobra.ShellCompDirectiveNoSpace | cobra.ShellCompDirectiveNoFileComp
+	must(cmd.RegisterFlagCompletionFunc("agg", func(cmd *cobra.Command, files []string, prefix string) ([]string, cobra.ShellCompDirective) {
+		var completions []string
+		if open := strings.LastIndexByte(prefix, '('); open > strings.LastIndexByte(prefix, ')') { // inside an aggregate's parentheses
+			suffix := ")"
+			spec, err := aggregate.Parse(prefix[strings.LastIndexByte(prefix[:open], ',')+1:open] + "(x,0)")
+			if err == nil && spec[0].Field == "x" && !strings.Contains(prefix[open:], ",") { // the first of two arguments
+				suffix = ","
+			}
+			before := prefix[:strings.LastIndexAny(prefix, "(,")+1]
+			for _, c := range columnsOf(cmd, files, f) {
+				completions = append(completions, before+c+suffix)
+			}
+			return completions, noSpace
+		}
+		before := prefix[:strings.LastIndexByte(prefix, ',')+1]
+		for a := range strings.SplitSeq(aggregate.Names, ", ") {
+			name, _, hasArgument := strings.Cut(a, "(")
+			if hasArgument {
+				name += "("
+			}
+			completions = append(completions, before+name)
+		}
+		return completions, noSpace
+	}))
+}
+
+func columnsOf(cmd *cobra.Command, files []string, f *inputFlags) []string {
+	if env.Apply(cmd) != nil || len(files) == 0 || files[0] == filejobs.Stdin {
+		return nil
+	}
+	layout, err := f.layout(files[:1])
+	if err != nil || !layout.HasHeader() {
+		return nil
+	}
+	columns, err := filejobs.Columns(files[0], layout, completionHead)
+	if err != nil {
+		return nil
+	}
+	return slices.DeleteFunc(columns, func(c string) bool { return !cliutil.IsPrintable(c) })
+}

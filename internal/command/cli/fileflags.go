@@ -1,0 +1,187 @@
+package cli
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/go-partd/partd/internal/command/cliutil"
+	"github.com/go-partd/partd/internal/command/cliutil/sizeflag"
+	"github.com/go-partd/partd/internal/jobs/filejobs"
+	"github.com/go-partd/partd/internal/jobs/records"
+	"github.com/go-partd/partd/internal/jobs/zfile"
+)
+
+const maxThreads = 256
+
+type inputFlags struct {
+	format, sep, progress *string
+	noHeader, skipBad     *bool
+	asJSON, quiet         *bool
+	memory                *sizeflag.Size
+	threads               *int
+	manyFormats           string // advice to add to the error about files of different formats
+}
+
+func newInputFlags(cmd *cobra.Command, jsonUsage, manyFormats string) inputFlags {
+	fs := cmd.Flags()
+	f := inputFlags{
+		format:      fs.String("format", "", "read files in this `FORMAT`:  "+records.FormatNames),
+		noHeader:    fs.Bool("no-header", false, "treat the first record of csv and tsv as data"),
+		sep:         fs.String("sep", "", "split fields of text and csv at this `STRING` (csv: one byte; \\t is a tab)"),
+		skipBad:     fs.Bool("skip-bad", false, "skip and count bad records"),
+		memory:      memoryFlag(fs),
+		threads:     fs.Int("threads", runtime.GOMAXPROCS(0), "use `N` threads"),
+		progress:    cliutil.ProgressFlag(cmd),
+		quiet:       fs.BoolP("quiet", "q", false, "show no progress and no summary"),
+		asJSON:      jsonFlag(cmd, jsonUsage),
+		manyFormats: manyFormats,
+	}
+	cliutil.Complete(cmd, "format", "csv", "tsv", "jsonl", "text")
+	return f
+}
+
+// check returns an error if the flags are invalid. It does not read the files.
+func (f *inputFlags) check(cmd *cobra.Command) error {
+	if cmd.Flags().Changed("sep") && *f.sep == "" {
+		return cliutil.Usagef("--sep is empty: omit it to use commas in csv, or white space in text")
+	}
+	if *f.threads < 1 || *f.threads > maxThreads {
+		return cliutil.Usagef("--threads must be from 1 to %d, not %d", maxThreads, *f.threads)
+	}
+	return cliutil.CheckProgress(*f.progress)
+}
+
+func (f *inputFlags) showsProgress(a *app) bool {
+	return !*f.quiet && cliutil.ShowsProgress(*f.progress, a.err)
+}
+
+// layout determines the layout of files from the flags and the file extensions. It ignores
+// extensions for compression, such as .gz.
+func (f *inputFlags) layout(files []string) (records.Layout, error) {
+	// In a separator, \t means a tab, which is hard to type, and \\ means a backslash.
+	l := records.Layout{NoHeader: *f.noHeader, Sep: strings.NewReplacer(`\\`, `\`, `\t`, "\t").Replace(*f.sep)}
+	if strings.Contains(strings.NewReplacer(`\\`, "", `\t`, "").Replace(*f.sep), `\`) {
+		return l, cliutil.Usagef(`--sep: %q has a backslash: write \t for a tab, or \\ for a backslash`, *f.sep)
+	}
+	if *f.format != "" {
+		var err error
+		if l.Format, err = records.ParseFormat(*f.format); err != nil {
+			return l, cliutil.Usagef("--format: %w", err)
+		}
+	}
+	for i, file := range files {
+		if info, err := os.Stat(file); err == nil && info.IsDir() {
+			return l, fmt.Errorf("%s is a directory: name its files, for example %s", file, filepath.Join(file, "*"))
+		}
+		if *f.format != "" {
+			continue
+		}
+		if file == filejobs.Stdin {
+			return l, cliutil.Usagef("standard input (-) needs --format: use one of %s", records.FormatNames)
+		}
+		format := records.FormatOf(zfile.TrimName(file))
+		if i > 0 && format != l.Format {
+			return l, cliutil.Usagef("%s looks like %s, but %s looks like %s: set --format%s",
+				files[0], l.Format, file, format, f.manyFormats)
+		}
+		l.Format = format
+	}
+	if err := l.Check(); err != nil {
+		return l, cliutil.Usagef("--sep: %w", err)
+	}
+	if l.NoHeader && (l.Format == records.JSONL || l.Format == records.Text) {
+		return l, cliutil.Usagef("--no-header is only for csv and tsv: %s never has a header", l.Format)
+	}
+	return l, nil
+}
+
+// tempDirs returns the directories for temporary data. Each value of --tmp can list several
+// directories, separated by colons.
+func tempDirs(lists []string) (dirs []string, err error) {
+	for _, list := range lists {
+		paths := filepath.SplitList(list)
+		if slices.Contains(paths, "") {
+			return nil, cliutil.Usagef("--tmp: %q has an empty directory name", list)
+		}
+		for _, dir := range paths {
+			if info, err := os.Stat(dir); err != nil {
+				return nil, fmt.Errorf("--tmp: %w", err)
+			} else if !info.IsDir() {
+				return nil, cliutil.Usagef("--tmp %s is not a directory", dir)
+			}
+			dirs = append(dirs, dir)
+		}
+	}
+	if dirs == nil {
+		dirs = []string{os.TempDir()}
+	}
+	return dirs, nil
+}
+
+// outputFlags are the flags of all commands that turn files into files.
+type outputFlags struct {
+	toDirectory      bool // the command writes files to a directory, and has no --output
+	output, toFormat *string
+	force, stats     *bool
+	tmp              *[]string
+}
+
+func newOutputFlags(cmd *cobra.Command) outputFlags {
+	f := directoryFlags(cmd, "by default that of the --output name, or of the input", "replace an existing file")
+	f.toDirectory = false
+	cmd.Flags().StringVarP(f.output, "output", "o", "", "write to `FILE`, which appears only when complete (default: standard output)")
+	return f
+}
+
+// directoryFlags returns the flags of a command that writes files to a directory.
+func directoryFlags(cmd *cobra.Command, toFormat, force string) outputFlags {
+	fs := cmd.Flags()
+	f := outputFlags{
+		toDirectory: true,
+		output:      new(string),
+		toFormat:    fs.String("to-format", "", "write this `FORMAT`: "+records.FormatNames+"; "+toFormat),
+		force:       fs.Bool("force", false, force),
+		stats:       fs.Bool("stats", false, "show a summary, and the proof that no record is missing"),
+		tmp:         fs.StringArray("tmp", nil, "put temporary data into `DIR` (default: $TMPDIR); repeat it, or separate several by colons"),
+	}
+	cliutil.Complete(cmd, "to-format", "csv", "tsv", "jsonl", "text")
+	return f
+}
+
+func (f *outputFlags) toLayout(in records.Layout) (records.Layout, error) {
+	format := in.Format
+	if *f.toFormat != "" {
+		var err error
+		if format, err = records.ParseFormat(*f.toFormat); err != nil {
+			return in, cliutil.Usagef("--to-format: %w", err)
+		}
+	} else if name := zfile.TrimName(*f.output); filepath.Ext(name) != "" {
+		if named := records.FormatOf(name); named != records.Text {
+			format = named
+		}
+	}
+	if strings.EqualFold(filepath.Ext(zfile.TrimName(*f.output)), ".json") && format != records.JSONL && *f.toFormat == "" {
+		return in, cliutil.Usagef("%s: %s would be written to a file with a JSON name: name it .jsonl, or set --to-format", *f.output, format)
+	}
+	if format == in.Format {
+		return in, nil
+	}
+	return records.Layout{Format: format, NoHeader: !in.HasHeader() && in.Format != records.JSONL}, nil
+}
+
+func (f *outputFlags) toStdout() bool {
+	return !f.toDirectory && (*f.output == "" || *f.output == filejobs.Stdin)
+}
+
+func (f *outputFlags) shownOutput() string {
+	if f.toStdout() {
+		return "standard output"
+	}
+	return *f.output
+}

@@ -1,0 +1,155 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+
+	"github.com/go-partd/partd/internal/base/progress"
+	"github.com/go-partd/partd/internal/base/textfmt"
+	"github.com/go-partd/partd/internal/command/cliutil"
+	"github.com/go-partd/partd/internal/command/cliutil/sizeflag"
+	"github.com/go-partd/partd/internal/jobs/filejobs"
+)
+
+// formatsHelp describes input and output in the help of commands on files.
+const formatsHelp = `
+
+Input: the extension of a file's name gives its format (.csv; .tsv, .tab;
+.jsonl, .ndjson; otherwise text). --format overrides it. To read standard input,
+write - and set --format. Content compressed with gzip, zstd, bzip2 or lz4 is
+detected. "partd shuffle --help" has more about formats, fields and errors.
+
+Output: standard output, or the file of --output, which appears only when
+complete. An existing file is an error without --force. The file is compressed
+if its name ends in .gz, .zst, .bz2 or .lz4. The format is that of --to-format,
+else of the file's name, else of the input.`
+
+// fileArgument describes the FILE argument in an error about missing files.
+const fileArgument = "FILE (for standard input: - and --format)"
+
+// fileCommand adds flags and behavior to a command that turns files into files with an engine.
+func fileCommand(a *app, cmd *cobra.Command, out outputFlags, engine func() (filejobs.Engine, error)) *inputFlags {
+	cmd.Args = cliutil.CheckArgCount(1, -1, fileArgument)
+	in := newInputFlags(cmd, "write the summary of --stats as a JSON object; for rows as JSON, use --to-format jsonl", "")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		e, err := engine()
+		if err != nil {
+			return err
+		}
+		return runFiles(cmd, a, args, &in, &out, e)
+	}
+	return &in
+}
+
+func runFiles(cmd *cobra.Command, a *app, names []string, in *inputFlags, out *outputFlags, e filejobs.Engine) error {
+	if err := in.check(cmd); err != nil {
+		return err
+	}
+	from, err := in.layout(names)
+	if err != nil {
+		return err
+	}
+	to, err := out.toLayout(from)
+	if err != nil {
+		return err
+	}
+	temp, err := tempDirs(*out.tmp)
+	if err != nil {
+		return err
+	}
+	limitHeap(in.memory.Bytes)
+	if out.toStdout() {
+		a.catchBrokenPipe()
+	}
+	bar := progress.Start(a.err, in.showsProgress(a))
+	defer bar.Stop()
+	result, err := filejobs.Run(cmd.Context(), &filejobs.Options{
+		Files: names, Output: *out.output, Force: *out.force, In: a.in, Out: a.out, From: from, To: to, SkipBad: *in.skipBad,
+		Memory: filejobs.Memory(in.memory.Bytes), Threads: *in.threads, Temp: temp, Bar: bar,
+	}, e)
+	bar.Stop()
+	if memory := new(filejobs.MemoryError); errors.As(err, &memory) {
+		return cliutil.Usagef("--agg: these aggregates need at least --memory %s", sizeflag.Format(int64(memory.Needs)))
+	} else if err != nil {
+		return err
+	}
+	s := fileSummary{result, a, in, out}
+	return s.write()
+}
+
+type fileSummary struct {
+	*filejobs.Result
+	app *app
+	in  *inputFlags
+	out *outputFlags
+}
+
+func (s *fileSummary) write() error {
+	if !*s.in.quiet {
+		writeNotes(s.app.err, s.Notes)
+	}
+	if !*s.out.stats && !*s.in.asJSON {
+		if s.Tally.FirstBad == nil || *s.in.quiet {
+			return nil
+		}
+		_, err := fmt.Fprintf(s.app.err, "partd: %s skipped; the first: %v\n", textfmt.Plural(s.Tally.BadRecords, "bad record"), s.Tally.FirstBad)
+		return err
+	}
+	destination := s.app.out
+	if s.out.toStdout() { // keep the summary separate from the data
+		destination = s.app.err
+	}
+	if *s.in.quiet && !*s.in.asJSON {
+		return nil
+	}
+	return writeResult(destination, *s.in.asJSON, s.record(), s.writeText)
+}
+
+func (s *fileSummary) record() map[string]any {
+	t := &s.Tally
+	summary := map[string]any{
+		"records": t.Records, "record_bytes": t.RecordBytes, "files": len(s.Inputs.Files),
+		"input_bytes": s.Inputs.BytesRead.Load(), "read_bytes": t.ReadBytes, "header_bytes": t.HeaderBytes,
+		"blank_lines": t.BlankLines, "bad_records": t.BadRecords, "added_newlines": t.AddedNewlines,
+		"seconds": s.Seconds, "verified": true,
+	}
+	if !s.out.toDirectory {
+		summary["output"], summary["output_bytes"] = s.out.shownOutput(), s.Written
+	}
+	for _, l := range s.Lines {
+		summary[l.Name] = l.Value
+	}
+	return summary
+}
+
+func (s *fileSummary) writeText(w io.Writer) {
+	t := &s.Tally
+	fmt.Fprintf(w, "records   %s, %s\n", humanize.Comma(t.Records), withUnit(t.RecordBytes))
+	for _, l := range s.Lines {
+		if l.Label != "" {
+			fmt.Fprintf(w, "%-9s %s\n", l.Label, l.Text)
+		}
+	}
+	if t.BlankLines > 0 || t.BadRecords > 0 {
+		fmt.Fprintf(w, "skipped   %s, %s\n", textfmt.Plural(t.BlankLines, "empty line"), textfmt.Plural(t.BadRecords, "bad record"))
+	}
+	if t.FirstBad != nil {
+		fmt.Fprintf(w, "          the first: %v\n", t.FirstBad)
+	}
+	if t.AddedNewlines > 0 {
+		fmt.Fprintf(w, "added     %s\n", textfmt.Plural(t.AddedNewlines, "missing last newline"))
+	}
+	if !s.out.toDirectory {
+		fmt.Fprintf(w, "output    %s, %s\n", s.out.shownOutput(), withUnit(s.Written))
+	}
+	size := "which is their full size"
+	if s.Inputs.Size < 0 {
+		size = "of unknown size"
+	}
+	fmt.Fprintf(w, "input     %s, %s bytes, %s\n", textfmt.Plural(int64(len(s.Inputs.Files)), "file"), humanize.Comma(s.Inputs.BytesRead.Load()), size)
+	writeTime(w, t.ReadBytes, s.Seconds)
+}

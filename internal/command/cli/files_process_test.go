@@ -1,0 +1,383 @@
+package cli
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd/internal/command/cliutil"
+	"github.com/go-partd/partd/internal/testutil/csvgen"
+	"github.com/go-partd/partd/internal/testutil/race"
+)
+
+// fileCommands are commands that read files and write one file, with flags that make them use much temporary disk space.
+var fileCommands = map[string][]string{
+	"sort":     {"sort", "--by", "2,3:n"},
+	"group":    {"group", "--by", "2", "--agg", "count,list(5)"},
+	"distinct": {"distinct"},
+	"top":      {"top", "--by", "3:n", "-n", "100000"},
+
+	"top --per":   {"top", "--per", "2", "--by", "3:n", "-n", "100000"},
+	"group --top": {"group", "--by", "1", "--agg", "mode(5),median(3),any(4)", "--top", "1000000"},
+}
+
+// feed starts a command that reads standard input, with 16 MiB of memory and its own temporary
+// directory, and returns a writer to its input.
+func feed(t *testing.T, args []string, more ...string) (cmd *exec.Cmd, in io.WriteCloser, dir string, stderr *bytes.Buffer) {
+	t.Helper()
+	dir = t.TempDir()
+	cmd = program(t, append(append(args, "--format", "csv", "--memory", "16MiB", "--tmp", dir, "-"), more...)...)
+	stderr = new(bytes.Buffer)
+	cmd.Stderr = stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cmd, in, dir, stderr
+}
+
+// leftoverFiles returns the names of all files in directories and below.
+func leftoverFiles(t *testing.T, dirs ...string) (names []string) {
+	t.Helper()
+	for _, dir := range dirs {
+		err := filepath.Walk(dir, func(path string, _ os.FileInfo, err error) error {
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil // a running process has removed the name
+			}
+			if path != dir {
+				names = append(names, path)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return names
+}
+
+// TestInterruptFiles checks that after Ctrl-C while the input hangs, each command prints a one-line message and leaves
+// no output or temporary data.
+func TestInterruptFiles(t *testing.T) {
+	for name, args := range fileCommands {
+		out := t.TempDir()
+		cmd, in, tmp, stderr := feed(t, args, "-o", filepath.Join(out, "out.csv.gz"))
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if err := csvgen.Write(in, csvgen.Options{Rows: 150_000, Keys: 1000, Seed: 1}); err != nil {
+			t.Fatal(err)
+		}
+		if len(leftoverFiles(t, out)) != 1 || len(leftoverFiles(t, tmp)) == 0 {
+			t.Errorf("%s: the running command has the output files %v and the temporary files %v, want one output file and some temporary files", name, leftoverFiles(t, out), leftoverFiles(t, tmp))
+		}
+		if err := cmd.Process.Signal(os.Interrupt); err != nil {
+			t.Fatal(err)
+		}
+		if code := exitCode(t, cmd.Wait()); code != cliutil.ExitInterrupted || stderr.String() != "partd: interrupted\n" {
+			t.Errorf("%s: after the interrupt, exit code %d, stderr %q; want code 130 and \"partd: interrupted\"", name, code, stderr)
+		}
+		if names := leftoverFiles(t, out, tmp); names != nil {
+			t.Errorf("%s leaves the files %v", name, names)
+		}
+	}
+}
+
+// TestKillFiles checks that after kill -9 there is no output, and that the next run removes the temporary data.
+func TestKillFiles(t *testing.T) {
+	for name, args := range fileCommands {
+		dir := t.TempDir()
+		out := filepath.Join(dir, "out[1]*.csv")
+		cmd, in, tmp, _ := feed(t, args, "-o", out)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if err := csvgen.Write(in, csvgen.Options{Rows: 150_000, Keys: 1000, Seed: 1}); err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		_ = cmd.Wait() // returns an error, because the process was killed
+		if _, err := os.Stat(out); err == nil {
+			t.Errorf("%s: the output exists after a kill", name)
+		}
+		leftovers := leftoverFiles(t, dir, tmp)
+		for _, f := range leftovers { // give unfinished output files some content, as if the process had died later
+			if strings.HasSuffix(f, ".tmp") {
+				if err := os.WriteFile(f, []byte("begun"), 0o666); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if len(leftovers) < 2 {
+			t.Errorf("%s: the killed command leaves only %v, so it was killed too late", name, leftovers)
+		}
+		rerun := program(t, append(args, "--format", "csv", "--tmp", tmp, "-o", out, "-")...)
+		rerun.Stdin = strings.NewReader(csvgen.Header + "1,a,2,3,x\n")
+		if text, err := rerun.CombinedOutput(); err != nil {
+			t.Fatalf("the next run: %v\n%s", err, text)
+		}
+		if names := leftoverFiles(t, dir, tmp); len(names) != 1 || names[0] != out {
+			t.Errorf("%s: the next run leaves %v, want only %s", name, names, out)
+		}
+	}
+}
+
+// TestBrokenPipeFiles checks that a command whose output is no longer read exits without a message and leaves no
+// temporary data.
+func TestBrokenPipeFiles(t *testing.T) {
+	var rows bytes.Buffer
+	if err := csvgen.Write(&rows, csvgen.Options{Rows: 150_000, Keys: 150_000, Seed: 1}); err != nil {
+		t.Fatal(err)
+	}
+	for name, args := range fileCommands {
+		cmd, _, tmp, stderr := feed(t, args)
+		cmd.Stdin = bytes.NewReader(rows.Bytes())
+		if quiet, err := leaveEarly(t, cmd); !quiet || stderr.Len() > 0 {
+			t.Errorf("%s with a reader that stops early: %v, stderr %s; want an end by SIGPIPE without a message", name, err, stderr)
+		}
+		if names := leftoverFiles(t, tmp); names != nil {
+			t.Errorf("%s leaves the files %v", name, names)
+		}
+	}
+}
+
+// TestEndlessLine checks that a line far larger than --memory causes an error with the line's position, and does not
+// increase the use of memory.
+func TestEndlessLine(t *testing.T) {
+	for name, args := range fileCommands {
+		cmd, in, tmp, stderr := feed(t, args, "-o", filepath.Join(t.TempDir(), "out"))
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		wait := waitMemory(cmd)
+		_, _ = io.WriteString(in, csvgen.Header+"1,a,2,3,x\n1,b,2,3,")
+		piece := bytes.Repeat([]byte("x"), 1<<20)
+		sent := 0
+		for ; sent < 1<<10; sent++ {
+			if _, err := in.Write(piece); err != nil {
+				break // the command has exited
+			}
+		}
+		peak, err := wait()
+		code := exitCode(t, err)
+		if code != cliutil.ExitFailed || sent == 1<<10 || !strings.HasPrefix(stderr.String(), "partd: standard input, line 3: too large: the record that begins here is longer than 4194304 bytes") {
+			t.Errorf("%s: exit code %d after %d MiB of input, stderr %q; want code 1 before 1024 MiB, and an error about line 3", name, code, sent, stderr)
+		}
+		if peak > 64<<20 && !race.Enabled {
+			t.Errorf("%s used %d MiB of memory, want at most 64", name, peak>>20)
+		}
+		if names := leftoverFiles(t, tmp); names != nil {
+			t.Errorf("%s leaves the files %v", name, names)
+		}
+	}
+}
+
+// TestInterruptBeforeInput checks that Ctrl-C ends a command that waits for the first byte of its input, or for
+// another process to open its pipe.
+func TestInterruptBeforeInput(t *testing.T) {
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	commands := map[string][]string{"split": {"split", "--by", "2", "--dir", "out"}, "shuffle": {"shuffle", "--by", "2", "--store", "log:out"}}
+	maps.Copy(commands, fileCommands)
+	for name, args := range commands {
+		for _, file := range []string{"-", pipe} {
+			dir := t.TempDir()
+			cmd := program(t, append(args[:len(args):len(args)], "--format", "csv", file)...)
+			cmd.Env = append(cmd.Env, "TMPDIR="+dir)
+			var stderr bytes.Buffer
+			cmd.Stderr = &stderr
+			if _, err := cmd.StdinPipe(); err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(300 * time.Millisecond) // wait until the process handles signals
+			start := time.Now()
+			if err := cmd.Process.Signal(os.Interrupt); err != nil {
+				t.Fatal(err)
+			}
+			if code := exitCode(t, cmd.Wait()); code != cliutil.ExitInterrupted || stderr.String() != "partd: interrupted\n" || time.Since(start) > 8*time.Second {
+				t.Errorf("%s %s: after the interrupt, exit code %d after %v, stderr %q; want code 130 within 8 s", name, file, code, time.Since(start), stderr.String())
+			}
+			if names := leftoverFiles(t, dir, cmd.Dir); names != nil {
+				t.Errorf("%s leaves the files %v", name, names)
+			}
+		}
+	}
+}
+
+// TestInterruptOutput checks that Ctrl-C ends a command that waits for a reader of its output.
+func TestInterruptOutput(t *testing.T) {
+	var rows bytes.Buffer
+	if err := csvgen.Write(&rows, csvgen.Options{Rows: 150_000, Keys: 150_000, Seed: 1}); err != nil {
+		t.Fatal(err)
+	}
+	for name, args := range fileCommands {
+		cmd, _, tmp, stderr := feed(t, args)
+		cmd.Stdin = bytes.NewReader(rows.Bytes())
+		stdout, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(stdout, make([]byte, 5)); err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		if err := cmd.Process.Signal(os.Interrupt); err != nil {
+			t.Fatal(err)
+		}
+		if code := exitCode(t, cmd.Wait()); code != cliutil.ExitInterrupted || stderr.String() != "partd: interrupted\n" || time.Since(start) > 8*time.Second {
+			t.Errorf("%s: after the interrupt, exit code %d after %v, stderr %q; want code 130 within 8 s", name, code, time.Since(start), stderr)
+		}
+		if names := leftoverFiles(t, tmp); names != nil {
+			t.Errorf("%s leaves the files %v", name, names)
+		}
+	}
+}
+
+// TestInterruptSplit checks that a split leaves no files or directories after Ctrl-C, and that the next run removes
+// those that kill -9 leaves.
+func TestInterruptSplit(t *testing.T) {
+	for _, signal := range []os.Signal{os.Interrupt, os.Kill} {
+		dir := t.TempDir()
+		cmd, in, tmp, _ := feed(t, []string{"split", "--by", "2", "--dir", filepath.Join(dir, "out")})
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if err := csvgen.Write(in, csvgen.Options{Rows: 150_000, Keys: 1000, Seed: 1}); err != nil {
+			t.Fatal(err)
+		}
+		if len(leftoverFiles(t, dir)) == 0 || len(leftoverFiles(t, tmp)) == 0 {
+			t.Errorf("the running command has the files %v and the temporary files %v, want some of both", leftoverFiles(t, dir), leftoverFiles(t, tmp))
+		}
+		if err := cmd.Process.Signal(signal); err != nil {
+			t.Fatal(err)
+		}
+		code := exitCode(t, cmd.Wait())
+		if signal == os.Interrupt && (code != cliutil.ExitInterrupted || leftoverFiles(t, dir, tmp) != nil) {
+			t.Errorf("interrupted split: exit code %d, leftover files %v, want code 130 and no files", code, leftoverFiles(t, dir, tmp))
+		}
+		rerun := program(t, "split", "--by", "2", "--format", "csv", "--tmp", tmp, "--dir", filepath.Join(dir, "out"), "-")
+		rerun.Stdin = strings.NewReader(csvgen.Header + "1,a,2,3,x\n")
+		if text, err := rerun.CombinedOutput(); err != nil {
+			t.Fatalf("the next run: %v\n%s", err, text)
+		}
+		if names := leftoverFiles(t, dir, tmp); len(names) != 2 {
+			t.Errorf("the next run leaves %v, want only the directory and one file", names)
+		}
+	}
+}
+
+// TestRecordTooLargeForSort checks that the error for a record that is too large for the sorter contains the line
+// number.
+func TestRecordTooLargeForSort(t *testing.T) {
+	text := csvgen.Header + "1,a,2,3,x\n1,b,2,3," + strings.Repeat("x", 1<<20) + "\n"
+	for name, args := range map[string][]string{"sort": fileCommands["sort"], "distinct": fileCommands["distinct"], "group": fileCommands["group"]} {
+		cmd, _, tmp, stderr := feed(t, args)
+		cmd.Stdin = strings.NewReader(text)
+		code := exitCode(t, cmd.Run())
+		if code != cliutil.ExitFailed || !strings.HasPrefix(stderr.String(), "partd: standard input, line 3: the record is too large for the memory of the sort") {
+			t.Errorf("%s: exit code %d, stderr %q; want code 1 and an error about line 3", name, code, stderr)
+		}
+		if names := leftoverFiles(t, tmp); names != nil {
+			t.Errorf("%s leaves the files %v", name, names)
+		}
+	}
+}
+
+// TestDamagedInput checks that the errors for damaged and truncated compressed files contain a position, and that no
+// output remains.
+func TestDamagedInput(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "rows.csv")
+	f, err := os.Create(file)
+	if err == nil { // large enough for several blocks, so that the damage does not hit the header
+		err = errors.Join(csvgen.Write(f, csvgen.Options{Rows: 20_000, Keys: 10, Seed: 1}), f.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, ext := range []string{"gz", "zst", "bz2", "lz4"} {
+		intact := filepath.Join(dir, "whole.csv."+ext)
+		if out, err := program(t, "sort", "--by", "key", "-o", intact, file).CombinedOutput(); err != nil {
+			t.Fatalf("partd sort: %v\n%s", err, out)
+		}
+		data, err := os.ReadFile(intact)
+		if err != nil {
+			t.Fatal(err)
+		}
+		damaged := bytes.Clone(data)
+		damaged[len(data)*2/3] ^= 0x40
+		for label, content := range map[string][]byte{"cut": data[:len(data)*2/3], "damaged": damaged, "trailing-data": append(bytes.Clone(data), "more"...)} {
+			bad := filepath.Join(dir, label+".csv."+ext)
+			if err := os.WriteFile(bad, content, 0o666); err != nil {
+				t.Fatal(err)
+			}
+			out := filepath.Join(dir, "out.csv")
+			text, err := program(t, "sort", "--by", "key", "-o", out, bad).CombinedOutput()
+			if exitCode(t, err) != cliutil.ExitFailed || !strings.HasPrefix(string(text), "partd: "+bad) ||
+				label != "damaged" && !strings.Contains(string(text), "byte ") { // a damaged record may cause an error before the checksum does
+				t.Errorf("sort of %s: %v, %s; want an error with a position", bad, err, text)
+			}
+			if _, err := os.Stat(out); err == nil {
+				t.Fatalf("%s: the output exists after an error", bad)
+			}
+		}
+	}
+}
+
+// TestInterruptUnopenedPipe checks that Ctrl-C ends a command that waits for another process to open a pipe that the
+// command reads or writes, and that no files remain.
+func TestInterruptUnopenedPipe(t *testing.T) {
+	dir := t.TempDir()
+	pipe, input := filepath.Join(dir, "pipe"), filepath.Join(dir, "in.csv")
+	if err := errors.Join(syscall.Mkfifo(pipe, 0o600), os.WriteFile(input, []byte("a,b,c,d,e\n1,2,3,4,5\n"), 0o666)); err != nil {
+		t.Fatal(err)
+	}
+	commands := map[string][]string{
+		"append":  {"append", "key", pipe},
+		"join":    {"join", "--on", "a", input, pipe},
+		"join -o": {"join", "--on", "a", input, input, "-o", pipe},
+	}
+	for name, args := range fileCommands {
+		commands[name+" -o"] = append(args[:len(args):len(args)], input, "-o", pipe)
+	}
+	for name, args := range commands {
+		cmd := program(t, args...)
+		tmp := t.TempDir()
+		cmd.Env = append(cmd.Env, "TMPDIR="+tmp)
+		var stderr bytes.Buffer
+		cmd.Stderr = &stderr
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(300 * time.Millisecond) // wait until the process handles signals
+		start := time.Now()
+		if err := cmd.Process.Signal(os.Interrupt); err != nil {
+			t.Fatal(err)
+		}
+		if code := exitCode(t, cmd.Wait()); code != cliutil.ExitInterrupted || stderr.String() != "partd: interrupted\n" || time.Since(start) > 8*time.Second {
+			t.Errorf("%s: after the interrupt, exit code %d after %v, stderr %q; want code 130 within 8 s", name, code, time.Since(start), stderr.String())
+		}
+		if names := leftoverFiles(t, tmp, cmd.Dir); names != nil {
+			t.Errorf("%s leaves the files %v", name, names)
+		}
+	}
+}

@@ -1,0 +1,138 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/csv"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/go-partd/partd/internal/command/cliutil"
+	"github.com/go-partd/partd/internal/testutil/csvgen"
+)
+
+// TestFullDisk checks that if the disk becomes full, a shuffle fails with exit code 1 and a message. The store contains
+// only complete records, and can be dropped and used again.
+func TestFullDisk(t *testing.T) {
+	disk := smallDisk(t)
+	var large bytes.Buffer
+	if err := csvgen.Write(&large, csvgen.Options{Rows: 200_000, Keys: 10, Seed: 5}); err != nil {
+		t.Fatal(err)
+	}
+	rows := map[string]*strings.Builder{} // the full value of each key
+	for line := range strings.SplitAfterSeq(large.String(), "\n") {
+		if fields := strings.Split(line, ","); len(fields) > 1 {
+			if rows[fields[1]] == nil {
+				rows[fields[1]] = new(strings.Builder)
+			}
+			rows[fields[1]].WriteString(line)
+		}
+	}
+	for _, kind := range []string{"file", "buffer+file", "log"} {
+		layer, scheme := "", kind
+		if rest, ok := strings.CutPrefix(kind, "buffer+"); ok {
+			layer, scheme = "buffer+", rest
+		}
+		mentions := 1
+		if scheme == "log" {
+			mentions = 2 // the message names the directory and the file in it
+		}
+		store := scheme + ":" + filepath.Join(disk, scheme)
+		cmd := program(t, "shuffle", "--by=2", "--format=csv", "--memory=16MiB", "--replace", "--store", layer+store, "-")
+		cmd.Stdin = bytes.NewReader(large.Bytes())
+		out, err := cmd.CombinedOutput()
+		first, _, _ := strings.Cut(string(out), "\n")
+		if exitCode(t, err) != cliutil.ExitFailed || !strings.HasPrefix(first, "partd: no space left on device: ") ||
+			strings.Count(first, disk) != mentions || !strings.Contains(string(out), "\nThe store "+layer+store+" is incomplete") ||
+			!strings.HasSuffix(string(out), ". Run the command again with --replace\n") {
+			t.Errorf("%s: shuffle to a full disk: %v, output %s; want exit code 1, an error about the space, and advice to run with --replace", kind, err, out)
+		}
+		list, err := program(t, "keys", "--json", "--store", store).Output()
+		if err != nil || len(list) == 0 {
+			t.Fatalf("%s: partd keys after the failure: %v, output %s; want some keys", kind, err, list)
+		}
+		for dec := json.NewDecoder(bytes.NewReader(list)); dec.More(); {
+			var k struct{ Key string }
+			if err := dec.Decode(&k); err != nil {
+				t.Fatal(err)
+			}
+			value, err := program(t, "get", "--store", store, k.Key).Output()
+			if err != nil || !bytes.HasSuffix(value, []byte("\n")) || !strings.HasPrefix(rows[k.Key].String(), string(value)) {
+				t.Errorf("%s: the value of %s (%d bytes) is not the beginning of its rows (%v)", kind, k.Key, len(value), err)
+			}
+		}
+		if scheme == "log" {
+			if out, err := program(t, "verify", "--store", store).CombinedOutput(); err != nil {
+				t.Errorf("partd verify: %v\n%s", err, out)
+			}
+			value := program(t, "append", "--store", store, "k")
+			value.Stdin = strings.NewReader("more")
+			if out, err := value.CombinedOutput(); err == nil || !strings.Contains(string(out), "full") {
+				t.Errorf("append to a full disk: %v\n%s", err, out)
+			}
+		}
+		if out, err := program(t, "drop", "--store", store).CombinedOutput(); err != nil {
+			t.Fatalf("partd drop: %v\n%s", err, out)
+		}
+		small := program(t, "shuffle", "--by=1", "--format=csv", "--no-header", "--store", layer+store, "-")
+		small.Stdin = strings.NewReader("a,1\n")
+		if out, err := small.CombinedOutput(); err != nil {
+			t.Fatalf("shuffle after the drop: %v\n%s", err, out)
+		}
+		value, err := program(t, "get", "--store", store, "a").Output()
+		if got, _ := csv.NewReader(bytes.NewReader(value)).ReadAll(); err != nil || len(got) != 1 {
+			t.Errorf("get after the drop: %q, %v; want one row", value, err)
+		}
+		if out, err := program(t, "drop", "--store", store).CombinedOutput(); err != nil {
+			t.Fatalf("partd drop: %v\n%s", err, out)
+		}
+	}
+}
+
+// smallDisk mounts a file system of 4 MiB and returns its path.
+func smallDisk(t *testing.T) string {
+	t.Helper()
+	disk := t.TempDir()
+	if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=4m"); err != nil {
+		if os.Getenv("PARTD_REQUIRE_ALL") != "" {
+			t.Fatal(err)
+		}
+		t.Skip("this test needs permission to mount a tmpfs:", err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(disk, syscall.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	return disk
+}
+
+// TestFullDiskFiles checks that on a full disk (for temporary data or output), commands on files exit with code 1 and
+// leave no files.
+func TestFullDiskFiles(t *testing.T) {
+	disk, roomyDisk := smallDisk(t), t.TempDir()
+	var rows bytes.Buffer
+	if err := csvgen.Write(&rows, csvgen.Options{Rows: 200_000, Keys: 1000, Seed: 5}); err != nil {
+		t.Fatal(err)
+	}
+	for name, args := range fileCommands {
+		for label, dirs := range map[string][2]string{"temporary data": {disk, roomyDisk}, "output": {roomyDisk, disk}} {
+			if name == "top" && label == "output" {
+				args = append(args, "--number=1000000")
+			}
+			out := filepath.Join(dirs[1], "out.csv")
+			cmd := program(t, append(args, "--format", "csv", "--memory=16MiB", "--tmp", dirs[0], "-o", out, "-")...)
+			cmd.Stdin = bytes.NewReader(rows.Bytes())
+			text, err := cmd.CombinedOutput()
+			if exitCode(t, err) != cliutil.ExitFailed || !strings.HasPrefix(string(text), "partd: no space left on device: ") || strings.Count(string(text), "\n") != 1 {
+				t.Errorf("%s with a full disk for the %s: %v, output %s; want exit code 1 and one line about the space", name, label, err, text)
+			}
+			if names := leftoverFiles(t, disk, roomyDisk); names != nil {
+				t.Errorf("%s with a full disk for the %s leaves the files %v", name, label, names)
+			}
+		}
+	}
+}

@@ -1,0 +1,72 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/base/canceled"
+)
+
+func newGet(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "get [flags] [--] KEY…",
+		Short: "Write the values of keys",
+		Long: `Write the values of the keys to standard output, unchanged, in the given order,
+and with nothing between them. A key that was never appended to has an empty
+value, which is not an error.`,
+		Example: `  partd get California
+  partd get --store log:photos cat > cat.jpg
+  partd get -- -starts-with-a-dash`,
+	}
+	return keysCommand(cmd, withReading, func(ctx context.Context, store partd.Partd, keys []string) error {
+		buf := make([]byte, 1<<20)
+		for _, key := range keys {
+			if err := copyValue(ctx, a.out, store, key, buf); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// keysCommand adds flags and behavior to a command whose arguments are keys of a store, which with opens and closes.
+func keysCommand(cmd *cobra.Command, with func(context.Context, string, func(partd.Partd) error) error,
+	handle func(context.Context, partd.Partd, []string) error,
+) *cobra.Command {
+	url, base64Keys := storeFlag(cmd), base64Flag(cmd.Flags())
+	cmd.ValidArgsFunction = completeKeys(url, base64Keys)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		keys, err := keysOf(args, *base64Keys)
+		if err != nil {
+			return err
+		}
+		return with(cmd.Context(), *url, func(store partd.Partd) error { return handle(cmd.Context(), store, keys) })
+	}
+	return cmd
+}
+
+func copyValue(ctx context.Context, w io.Writer, store partd.Partd, key string, buf []byte) (err error) {
+	r, err := partd.Open(ctx, store, key)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	for {
+		if err := canceled.Err(ctx); err != nil {
+			return err
+		}
+		n, readErr := r.Read(buf)
+		if _, err := w.Write(buf[:n]); err != nil {
+			return err
+		}
+		if readErr == io.EOF {
+			return nil
+		} else if readErr != nil {
+			return readErr
+		}
+	}
+}

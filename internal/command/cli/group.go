@@ -1,0 +1,103 @@
+package cli
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/go-partd/partd/internal/command/cliutil"
+	"github.com/go-partd/partd/internal/jobs/filejobs"
+)
+
+const groupHelp = `Read files, and write one row for each value of the field F, or of several
+fields separated by commas. A row has the fields, and the aggregates of the
+records with these values. Rows are sorted by the fields, as bytes. The number
+of groups is not limited: data that does not fit in memory goes to temporary
+files.
+
+Aggregates are separated by commas; x and y are names or numbers of fields.
+Arguments are written as in CSV: quote a name that has a comma.
+
+Counts
+  count        number of records; count(x): number of records with an x
+  distinct(x)  number of distinct values, as bytes; also count_distinct(x)
+Numbers
+  sum(x)       integers of up to 27 digits are summed exactly; other numbers are
+               64-bit floating point with a compensated sum (Neumaier)
+  mean(x)      also avg(x)
+  min(x) max(x)      smallest and largest number, compared exactly; min(x:b) and
+               max(x:b) compare any text as bytes
+  var(x) stddev(x)   sample variance and standard deviation, missing for fewer
+               than 2 values; also var_samp, variance, stddev_samp
+  var_pop(x) stddev_pop(x)   variance and standard deviation of a population
+Order
+  median(x)    middle number, or the mean of the two middle numbers
+  quantile(x,0.9)    number that is greater than nine tenths of the numbers,
+               interpolated like SQL's percentile_cont; also quantile_cont. It is
+               exact, even if the numbers of a group do not fit in memory
+  mode(x)      most frequent value, as bytes; the smallest of several
+Pairs of numbers, for records that have both
+  corr(y,x)    correlation
+  covar(y,x)   sample covariance, also covar_samp; covar_pop(y,x)
+  regr_slope(y,x) regr_intercept(y,x) regr_r2(y,x)   of the line that predicts y
+               from x by least squares
+True and false (also t, yes, y, on, 1 and f, no, n, off, 0, in any case)
+  bool_and(x) bool_or(x)     whether all values are true, any is; also every(x)
+Values
+  first(x) last(x)   value in the first and the last record of the group
+  any(x)       first value that is not missing; also any_value(x)
+  list(x)      all values, in the order of the input: an array in jsonl, otherwise
+               joined with ; (a value with ; or quotes or a line ending is quoted
+               as in csv). A list may be larger than memory
+
+An empty field is a missing value; so are null and a missing member in jsonl.
+The rules are those of SQL: all aggregates except count, first, last and list
+skip missing values, a sum of nothing is missing and not 0, and records without
+F form a group. If all x are equal, there is no line and no correlation; if all
+y are equal, there is no correlation. If a value should be a number, or true or
+false, but is not, that is an error with file and line; --skip-bad skips and
+counts such records.
+
+--top N writes the N groups with the largest value of the first aggregate, or of
+the aggregate in --top-by, largest first. --top-by "sum(x):asc" writes the
+smallest. Missing values come last, or first with :asc. Groups with equal values
+keep the order of their fields. Values such as first(x) are compared as bytes.
+--top supports all aggregates except list.
+
+The fields of F together may be as long as a thousandth of --memory, and at most
+1 MiB. If --memory is too small for the aggregates, the error says how much they
+need.
+
+At the end the number of aggregated records is compared with that of records
+read.`
+
+func newGroup(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "group --by F[,F…] [--agg LIST] [flags] [--] FILE…",
+		Short: "Aggregate the records of each value of a field",
+		Long:  groupHelp + formatsHelp,
+		Example: `  partd group --by "Origin State" birdstrikes.csv
+  partd group --by user,day --agg "count,sum(bytes)" -o out.csv log-*.csv.gz
+  partd group --by user --agg "sum(bytes),count" --top 10 log.csv
+  partd group --by id --agg "median(v),quantile(v,0.9),regr_r2(v,w)" points.csv
+  partd group --by 2 --no-header --agg "mean(4),list(1)" --to-format jsonl a.csv`,
+	}
+	by := cmd.Flags().String("by", "", "group by these `FIELDS`, separated by commas: names, or numbers from 1 or from the end")
+	aggregates := cmd.Flags().String("agg", "count", "compute this `LIST` of aggregates, such as count,sum(x)")
+	n := cmd.Flags().Int("top", 0, "write only the `N` groups with the largest value of an aggregate")
+	topBy := cmd.Flags().String("top-by", "", "rank groups for --top by this `AGGREGATE` of --agg; add :asc for the smallest (default: the first one)")
+	in := fileCommand(a, cmd, newOutputFlags(cmd), func() (filejobs.Engine, error) {
+		if *by == "" {
+			return nil, cliutil.Usagef("--by is missing: set it to the fields to group by")
+		}
+		top := filejobs.GroupTop{N: *n, By: *topBy}
+		switch {
+		case *topBy != "" && *n == 0:
+			return nil, cliutil.Usagef("--top-by needs --top N, the number of groups")
+		case cmd.Flags().Changed("top") && *n < 1 || *n > filejobs.MaxTop:
+			return nil, cliutil.Usagef("--top must be from 1 to %d, not %d; omit it to write all groups", filejobs.MaxTop, *n)
+		}
+		return filejobs.Group(*by, *aggregates, top), nil
+	})
+	completeFields(cmd, "by", in)
+	completeAggregates(cmd, in)
+	return cmd
+}

@@ -1,0 +1,386 @@
+package cli
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd/internal/command/cliutil"
+	"github.com/go-partd/partd/internal/testutil/race"
+)
+
+// asDuckDB maps aggregates to DuckDB's expressions. x is a double, n an integer, b a boolean. mode is
+// not compared with DuckDB's mode, which returns any of the most frequent values. Where DuckDB returns
+// NaN, our output has a missing value, like PostgreSQL's.
+var asDuckDB = [][2]string{
+	{"count", "count(*)"},
+	{"count(x)", "count(x)"},
+	{"distinct(n)", "count(distinct n)"},
+	{"sum(n)", "sum(n)"},
+	{"mean(x)", "avg(x)"},
+	{"median(x)", "median(x)"},
+	{"median(n)", "median(n::double)"},
+	{"quantile(x,0.9)", "quantile_cont(x, 0.9)"},
+	{"quantile(n,0.123)", "quantile_cont(n::double, 0.123)"},
+	{"mode(k2)", "arg_min(k2, (-times, k2)) filter (k2 is not null)"},
+	{"var(x)", "var_samp(x)"},
+	{"var_pop(n)", "var_pop(n)"},
+	{"stddev(n)", "stddev_samp(n)"},
+	{"stddev_pop(x)", "stddev_pop(x)"},
+	{"corr(x,n)", "corr(x, n)"},
+	{"covar(x,n)", "covar_samp(x, n)"},
+	{"covar_pop(n,x)", "covar_pop(n, x)"},
+	{"regr_slope(x,n)", "regr_slope(x, n)"},
+	{"regr_intercept(x,n)", "regr_intercept(x, n)"},
+	{"regr_r2(x,n)", "regr_r2(x, n)"},
+	{"bool_and(b)", "bool_and(b)"},
+	{"bool_or(b)", "bool_or(b)"},
+	{"any(n)", "any_value(n order by id)"},
+}
+
+// TestGroupLikeDuckDB compares aggregates with DuckDB's, for groups of one, several and many records, and with
+// missing values.
+func TestGroupLikeDuckDB(t *testing.T) {
+	r := rand.New(rand.NewPCG(7, 39))
+	rows := [][]string{{"id", "k", "x", "n", "b", "k2"}}
+	for i := range 3000 {
+		row := []string{fmt.Sprint(i), fmt.Sprint(int(math.Pow(r.Float64(), 3) * 200)), fmt.Sprintf("%.3f", r.NormFloat64()*100), fmt.Sprint(r.IntN(20)), fmt.Sprint(r.IntN(8) > 0), "v" + fmt.Sprint(r.IntN(5))}
+		for c := 2; c < len(row); c++ {
+			if r.IntN(5) == 0 {
+				row[c] = ""
+			}
+		}
+		rows = append(rows, row)
+	}
+	file, out := writeRows(t, "rows.csv", rows), filepath.Join(t.TempDir(), "out.csv")
+	var ours, duckdb []string
+	for _, a := range asDuckDB {
+		ours, duckdb = append(ours, a[0]), append(duckdb, a[1])
+	}
+	duckDB(t, fmt.Sprintf(`copy (
+		with t as (from read_csv('%s', types={'k': 'varchar', 'x': 'double', 'n': 'bigint', 'b': 'boolean', 'k2': 'varchar'}))
+		select k, %s from (select *, count(k2) over (partition by k, k2) as times from t) group by k order by k) to '%s' (header)`,
+		file, strings.Join(duckdb, ", "), out))
+	want := readCSV(t, out)[1:]
+	for _, threads := range []string{"1", "3"} {
+		got := outputRows(t, "group", "--by", "k", "--agg", strings.Join(ours, ","), "--threads", threads, file)
+		if len(got) != len(want) {
+			t.Fatalf("got %d groups, DuckDB has %d", len(got), len(want))
+		}
+		for i := range want {
+			for c := range want[i] {
+				if !sameResult(got[i][c], want[i][c]) {
+					t.Errorf("group %s, %s: %q, DuckDB has %q", want[i][0], append([]string{"k"}, ours...)[c], got[i][c], want[i][c])
+				}
+			}
+		}
+	}
+}
+
+// TestTopLikeDuckDB compares the top records of each group and the top groups with DuckDB's.
+func TestTopLikeDuckDB(t *testing.T) {
+	r := rand.New(rand.NewPCG(9, 39))
+	rows := [][]string{{"id", "k", "x"}}
+	for i := range 20_000 {
+		rows = append(rows, []string{fmt.Sprint(i), fmt.Sprint("k", r.IntN(1+i/4)), pick(r, "", fmt.Sprint(r.IntN(50)), fmt.Sprintf("%.2f", r.Float64()*100-50))})
+	}
+	file, dir := writeRows(t, "rows.csv", rows), t.TempDir()
+	table := fmt.Sprintf(`read_csv('%s', types={'k': 'varchar', 'x': 'varchar'})`, file)
+	duckDB(t, fmt.Sprintf(`copy (select id, k, x from %s qualify row_number() over (partition by k order by x::double desc nulls last, id) <= 3
+			order by k, x::double desc nulls last, id) to '%s/per.csv' (header);
+		copy (select k, count(*), max(x::double) from %s group by k order by 3 desc nulls last, k limit 100) to '%s/groups.csv' (header)`, table, dir, table, dir))
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"top", "--per", "k", "--by", "x:n", "-n", "3", "--threads", "3", "--memory", "16MiB"}, "per.csv"},
+		{[]string{"group", "--by", "k", "--agg", "count,max(x)", "--top", "100", "--top-by", "max(x)"}, "groups.csv"},
+	} {
+		got, want := outputRows(t, append(c.args, file)...), readCSV(t, filepath.Join(dir, c.want))[1:]
+		if !slices.EqualFunc(got, want, func(a, b []string) bool { return slices.EqualFunc(a, b, sameResult) }) {
+			t.Errorf("%s: our %d rows differ from DuckDB's %d", c.args, len(got), len(want))
+		}
+	}
+}
+
+// TestTopOfLongRows checks that if a row is too long for --top, the error advises to increase --memory, and that the
+// command succeeds after that.
+func TestTopOfLongRows(t *testing.T) {
+	file := writeRows(t, "long.csv", [][]string{{"k", "s"}, {"a", strings.Repeat("x", 50_000)}})
+	args := []string{"group", "--by", "k", "--agg", "count,first(s)", "--top", "1", file, "--memory"}
+	text, err := program(t, append(args, "16MiB")...).CombinedOutput()
+	if exitCode(t, err) != cliutil.ExitFailed || !strings.Contains(string(text), "increase --memory") {
+		t.Errorf("group with 16 MiB: %v, %s; want advice to increase --memory", err, text)
+	}
+	if text, err = program(t, append(args, "128MiB")...).CombinedOutput(); err != nil || len(text) < 50_000 {
+		t.Errorf("group with 128 MiB: %v, %d bytes of output, want the row of at least 50,000 bytes", err, len(text))
+	}
+}
+
+// TestLongestKeys checks that the error for a key that is too long names the correct limit. A key of exactly that
+// length must pass through all steps: hash tables, sort and output rows.
+func TestLongestKeys(t *testing.T) {
+	for _, job := range []string{"group --agg count --by", "group --agg median(x) --by", "group --agg count,distinct(x) --by", "group --agg mode(x),distinct(x) --by", "top --frequent"} {
+		run := func(key string) (string, error) {
+			cmd := program(t, append(strings.Fields(job), "k", "--threads", "1", "--memory", "16MiB", "--format", "csv", "-")...)
+			cmd.Stdin = strings.NewReader("k,x\n" + key + ",1\nb,2\n")
+			text, err := cmd.CombinedOutput()
+			return string(text), err
+		}
+		text, err := run(strings.Repeat("a", 1<<20))
+		_, after, hasLimit := strings.Cut(text, "but the limit is ")
+		longest, _ := strconv.Atoi(strings.FieldsFunc(after+";", func(r rune) bool { return r == ';' })[0])
+		if err == nil || !hasLimit || longest < 16<<20/1000 {
+			t.Errorf("%s with a key of 1 MiB: %v, %s; want an error with a limit", job, err, text)
+			continue
+		}
+		for _, c := range []string{"a", "\x00"} {
+			if text, err := run(strings.Repeat(c, longest)); err != nil {
+				t.Errorf("%s with a key of the longest length, %d times %q: %v, %s; want success", job, longest, c, err, text)
+			}
+		}
+	}
+}
+
+// TestLongKeyOfManyAggregates checks that the error for a key names the record even if the states of groups are so large
+// that a record with a key over the limit can be split by columns.
+func TestLongKeyOfManyAggregates(t *testing.T) {
+	const columns = 59
+	var header, aggregates strings.Builder
+	for i := range columns {
+		fmt.Fprintf(&header, ",c%d", i)
+		for k := range i {
+			fmt.Fprintf(&aggregates, "corr(c%d,c%d),", i, k)
+		}
+	}
+	values := strings.Repeat(",", columns) + "\n"
+	for _, before := range []string{"k", "\"k\""} {
+		cmd := program(t, "group", "--by", "k", "--agg", aggregates.String()+"count", "--threads", "1", "--memory", "16MiB", "--format", "csv", "-")
+		cmd.Stdin = strings.NewReader("k" + header.String() + "\n" + strings.Repeat(before+values, 100) + strings.Repeat("k", 3000) + values)
+		text, err := cmd.CombinedOutput()
+		if err == nil || !strings.Contains(string(text), "line 102: the group is too large") || !strings.Contains(string(text), "the key fields have 3000 bytes") {
+			t.Errorf("group with a long key after records with the key %s: %v, %s; want an error that names the line", before, err, text)
+		}
+	}
+}
+
+// TestLongKeyOfWideGroup checks that the error for a key names the record even if the states of groups are so large that
+// the limit is shorter than a short record.
+func TestLongKeyOfWideGroup(t *testing.T) {
+	const columns = 930
+	var header, aggregates strings.Builder
+	for i := range columns {
+		fmt.Fprintf(&header, ",c%d", i)
+		fmt.Fprintf(&aggregates, "stddev(c%d),mean(c%[1]d),min(c%[1]d),max(c%[1]d),", i)
+	}
+	cmd := program(t, "group", "--by", "k", "--agg", aggregates.String()+"count", "--threads", "1", "--memory", "16MiB", "--format", "csv", "-")
+	values := strings.Repeat(",", columns) + "\n"
+	cmd.Stdin = strings.NewReader("k" + header.String() + "\nk" + values + "k" + values + strings.Repeat("k", 3000) + values)
+	text, err := cmd.CombinedOutput()
+	if err == nil || !strings.Contains(string(text), "line 4: the group is too large") || !strings.Contains(string(text), "the key fields have 3000 bytes") {
+		t.Errorf("group with a long key: %v, %s; want an error that names the line", err, text)
+	}
+}
+
+// TestGroupByColumns checks that groups are the same if records are split by columns, one by one because of distinct,
+// or partly one by one because of quotes. The summaries and the errors for bad records must be the same too.
+func TestGroupByColumns(t *testing.T) {
+	const (
+		by         = "k2,k1"
+		aggregates = "count,count(s),sum(x),mean(x),min(x),max(x),stddev(x),corr(x,y),sum(y),median(y),bool_or(b)"
+	)
+	for seed := range uint64(16) {
+		r := rand.New(rand.NewPCG(seed, 40))
+		sep, format := ",", "csv"
+		if seed%2 == 1 {
+			sep, format = "\t", "tsv"
+		}
+		number := func() string {
+			if r.IntN(2) == 0 {
+				return fmt.Sprintf("%.*f", r.IntN(4), r.ExpFloat64()*1000)
+			}
+			return pick(r, "", "0", "-0", "+7", " 8 ", "007", ".5", "5.", "-3.25", "1e3", "12345678", "123456789.5", "99999999999999999999", fmt.Sprint(r.Uint64()))
+		}
+		badAt := -1 // without --skip-bad, the number of the only bad record
+		args := []string{"group", "--by", by, "--threads", "1", "--memory", "16MiB", "--format", format}
+		if seed%4 < 2 {
+			args = append(args, "--skip-bad")
+		} else if seed%8 < 6 {
+			badAt = r.IntN(3000)
+		}
+		text := strings.Join([]string{"k1", "x", "y", "b", "s", "quote", "k2"}, sep) + "\n"
+		plain, quoted := text, text
+		for i := range 3000 {
+			row := []string{strings.Repeat(pick(r, "a", "b", "\x00"), r.IntN(9)), number(), number(), pick(r, "", "t", "0", "FALSE"), pick(r, "", "text"), "qqq", pick(r, "", "k", "key", "longer key")}
+			if badAt == i || seed%4 < 2 && r.IntN(50) == 0 {
+				row = pick(r, row[:3], append(row, ""), append([]string{"k", pick(r, "?", ".", "1.2.3", "NaN", "0x1")}, row[2:]...))
+			}
+			end := pick(r, "\n", "\n", "\r\n", "\n\n")
+			if i == 2999 {
+				row[len(row)-1] = "sixkey" // if encoded as a word, the word would extend beyond the block
+				end = pick(r, "", "\n", "\r\n")
+			}
+			text := strings.Join(row, sep) + end
+			plain += text
+			if format == "csv" && r.IntN(1+r.IntN(40)) == 0 {
+				text = strings.Replace(text, "qqq", `"q"`, 1)
+			}
+			quoted += text
+		}
+		run := func(text, aggregates string) (rows []string, messages string) {
+			cmd := program(t, append(args, "--agg", aggregates, "-")...)
+			var out, errs strings.Builder
+			cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(text), &out, &errs
+			_ = exitCode(t, cmd.Run())
+			return strings.Split(out.String(), "\n"), errs.String()
+		}
+		want, wantMessages := run(plain, aggregates+",distinct(s)")
+		for i, row := range want { // remove the number of distinct values
+			want[i] = row[:max(0, strings.LastIndex(row, sep))]
+		}
+		for _, text := range []string{plain, quoted} {
+			if got, messages := run(text, aggregates); !slices.Equal(got, want) || messages != wantMessages {
+				t.Errorf("seed %d: groups by columns are %d rows, %s\nwant %d rows, %s\n%.300q\n%.300q", seed, len(got), messages, len(want), wantMessages, got, want)
+			}
+		}
+	}
+}
+
+func pick[T any](r *rand.Rand, list ...T) T { return list[r.IntN(len(list))] }
+
+// sameResult reports whether two texts are equal, or two numbers are nearly equal: up to a relative
+// difference of 1e-9 or an absolute difference of 1e-12.
+func sameResult(got, want string) bool {
+	if want == "nan" {
+		want = ""
+	}
+	a, errA := strconv.ParseFloat(got, 64)
+	b, errB := strconv.ParseFloat(want, 64)
+	if errA != nil || errB != nil {
+		return got == want
+	}
+	return math.Abs(a-b) <= 1e-9*max(math.Abs(a), math.Abs(b), 1e-3)
+}
+
+// TestQuantilesBeyondMemory compares quantiles of more values than fit in memory with the quantiles of a
+// slice, for one large group and many small ones. It also checks the memory in use.
+func TestQuantilesBeyondMemory(t *testing.T) {
+	r := rand.New(rand.NewPCG(8, 39))
+	const n = 600_000
+	values := map[string][]float64{}
+	rows := make([][]string, 1, n+1)
+	rows[0] = []string{"k", "x"}
+	for range n {
+		x := r.ExpFloat64()
+		k := "one"
+		if r.IntN(3) == 0 {
+			k = fmt.Sprint("k", r.IntN(50_000))
+		}
+		values[k] = append(values[k], x)
+		rows = append(rows, []string{k, strconv.FormatFloat(x, 'g', -1, 64)})
+	}
+	file := writeRows(t, "many.csv", rows)
+	out := filepath.Join(t.TempDir(), "out.csv")
+	cmd := program(t, "group", "--by", "k", "--agg", "median(x),quantile(x,0.99),count", "--memory", "16MiB", "-o", out, file)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	peak, err := waitMemory(cmd)()
+	if err != nil || peak > (16+30)<<20 && !race.Enabled {
+		t.Errorf("group used %d MiB of memory, error %v; want at most 46 MiB", peak>>20, err)
+	}
+	got := readCSV(t, out)[1:]
+	if len(got) != len(values) {
+		t.Fatalf("got %d groups, want %d", len(got), len(values))
+	}
+	for _, row := range got {
+		all := values[row[0]]
+		slices.Sort(all)
+		quantile := func(p float64) string {
+			i, part := math.Modf(p * float64(len(all)-1))
+			low := all[int(i)]
+			return fmt.Sprint(low + (all[min(int(i)+1, len(all)-1)]-low)*part)
+		}
+		if !sameResult(row[1], quantile(0.5)) || !sameResult(row[2], quantile(0.99)) || row[3] != fmt.Sprint(len(all)) {
+			t.Fatalf("group %s: got %q, want the quantiles %s and %s and the count %d", row[0], row, quantile(0.5), quantile(0.99), len(all))
+		}
+	}
+}
+
+// TestGroupWideRowsMemory checks that long output rows need little more memory than short ones. Here, each JSON row
+// repeats a column name of 5,000 bytes, which is far larger than the data of its group.
+func TestGroupWideRowsMemory(t *testing.T) {
+	name := strings.Repeat("v", 5000)
+	rows := [][]string{{"k", name}}
+	for i := range 30_000 {
+		rows = append(rows, []string{fmt.Sprint(i), "1"})
+	}
+	out := filepath.Join(t.TempDir(), "out.jsonl")
+	cmd := program(t, "group", "--by", "k", "--agg", "sum("+name+")", "--threads", "4", "--memory", "16MiB", "-o", out, writeRows(t, "names.csv", rows))
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	peak, err := waitMemory(cmd)()
+	if err != nil || peak > (18+30)<<20 && !race.Enabled {
+		t.Errorf("group used %d MiB of memory, error %v; want at most 48 MiB", peak>>20, err)
+	}
+	text, err := os.ReadFile(out)
+	if n := strings.Count(string(text), "\n"); n != len(rows)-1 || err != nil {
+		t.Errorf("got %d rows, %v, want %d rows", n, err, len(rows)-1)
+	}
+}
+
+// TestHugeGroupFiles checks that the numbers of a huge group are sorted in few enough files to open all of them
+// together. The sort must reuse the memory of finished hash tables, because with less memory it would write more files.
+func TestHugeGroupFiles(t *testing.T) {
+	r := rand.New(rand.NewPCG(10, 39))
+	var text strings.Builder
+	text.WriteString("k,x\n")
+	for range 1_500_000 {
+		fmt.Fprintf(&text, "a,%d\n", r.IntN(1<<40))
+	}
+	file := filepath.Join(t.TempDir(), "huge.csv")
+	if err := os.WriteFile(file, []byte(text.String()), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	cmd := program(t, "group", "--by", "k", "--agg", "median(x)", "--memory", "16MiB", "--threads", "2", "-o", filepath.Join(t.TempDir(), "out.csv"), file)
+	cmd.Args = append([]string{"sh", "-c", `ulimit -n 300 && exec "$0" "$@"`}, cmd.Args...)
+	cmd.Path = "/bin/sh"
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("group with at most 300 open files: %v: %s", err, out)
+	}
+}
+
+// TestGroupEqualNumbers checks that minima, maxima and quantiles of equal numbers in different forms do not depend on
+// the order of the records, and that multiples of 2^64, and floats beyond 2^53, keep their value.
+func TestGroupEqualNumbers(t *testing.T) {
+	for values, want := range map[string]string{
+		"18446744073709551616":             "18446744073709551616 18446744073709551616 18446744073709551616 18446744073709551616",
+		"-36893488147419103232":            "-36893488147419103232 -36893488147419103232 -36893488147419103232 -36893488147419103232",
+		"-0.0":                             "0 0 0 0",
+		"0 -0.0":                           "0 0 0 0",
+		"1e21 1000000000000000000000":      "1000000000000000000000 1000000000000000000000 1000000000000000000000 1000000000000000000000",
+		"1e21 1e21 1000000000000000000000": "1000000000000000000000 1000000000000000000000 1e+21 1000000000000000000000",
+		"18446744073709551616e0 18446744073709551617 5":   "5 18446744073709551617 18446744073709552000 5",
+		"-18446744073709551616e0 18446744073709551617 5.": "-18446744073709552000 18446744073709551617 5 -18446744073709552000",
+	} {
+		numbers := strings.Fields(values)
+		for range len(numbers) {
+			rows := [][]string{{"k", "v"}}
+			for _, n := range numbers {
+				rows = append(rows, []string{"a", n})
+			}
+			out := outputRows(t, "group", "--by", "k", "--agg", "min(v),max(v),median(v),quantile(v,0)", writeRows(t, "rows.csv", rows))
+			if got := strings.Join(out[0][1:], " "); got != want {
+				t.Errorf("min, max, median and smallest of %s = %s, want %s", numbers, got, want)
+			}
+			numbers = append(numbers[1:], numbers[0])
+		}
+	}
+}

@@ -1,0 +1,330 @@
+package cli
+
+import (
+	"compress/gzip"
+	"encoding/csv"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd/internal/testutil/race"
+)
+
+func writeRows(t *testing.T, name string, rows [][]string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), name)
+	f, err := os.Create(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := csv.NewWriter(f)
+	if err := errors.Join(w.WriteAll(rows), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// joinInputs returns rows with missing keys, keys with many rows, and one key with half of the rows.
+func joinInputs(n int, seed uint64) (left, right [][]string) {
+	rnd := rand.New(rand.NewPCG(seed, 3))
+	newSide := func(name string, n, hot int) [][]string {
+		rows := [][]string{{"k", name}}
+		for i := range n {
+			key := fmt.Sprint("key ", rnd.IntN(n/3))
+			switch {
+			case i < hot:
+				key = `the "hot", one`
+			case rnd.IntN(20) == 0:
+				key = ""
+			}
+			rows = append(rows, []string{key, fmt.Sprint(name, i)})
+		}
+		rnd.Shuffle(n, func(i, j int) { rows[i+1], rows[j+1] = rows[j+1], rows[i+1] })
+		return rows
+	}
+	return newSide("l", n, n/2), newSide("r", n, n/2)
+}
+
+// joinModel is a simple join in memory.
+func joinModel(left, right [][]string, kind string, matchEmpty bool) (rows []string) {
+	index, used := map[string][]int{}, make([]bool, len(right))
+	for i, r := range right[1:] {
+		if matchEmpty || r[0] != "" {
+			index[r[0]] = append(index[r[0]], i+1)
+		}
+	}
+	add := func(fields ...string) { rows = append(rows, strings.Join(fields, "|")) }
+	for _, l := range left[1:] {
+		partners := index[l[0]]
+		switch {
+		case kind == "semi" && len(partners) > 0, kind == "anti" && len(partners) == 0:
+			add(l...)
+		case kind == "semi" || kind == "anti":
+		case len(partners) == 0 && (kind == "left" || kind == "full"):
+			add(l[0], l[1], "")
+		default:
+			for _, i := range partners {
+				used[i] = true
+				add(l[0], l[1], right[i][1])
+			}
+		}
+	}
+	for i, r := range right[1:] {
+		if !used[i+1] && (kind == "right" || kind == "full") {
+			add(r[0], "", r[1])
+		}
+	}
+	slices.Sort(rows)
+	return rows
+}
+
+func sortedRows(rows [][]string) (all []string) {
+	for _, r := range rows {
+		all = append(all, strings.Join(r, "|"))
+	}
+	slices.Sort(all)
+	return all
+}
+
+// addBallast adds unmatched rows with long keys or long values, more than fit in a hash table with 16 MiB of memory.
+func addBallast(rows [][]string, byKeys bool) [][]string {
+	rows, name, long := slices.Clone(rows), rows[0][1], strings.Repeat("x", 45_000)
+	for i := range 300 {
+		if byKeys {
+			rows = append(rows, []string{fmt.Sprint(name, i, long), "value"})
+		} else {
+			rows = append(rows, []string{fmt.Sprint("only in ", name, i), long})
+		}
+	}
+	return rows
+}
+
+// TestJoinModel compares joins with joinModel, for inputs that fit in memory or do not, from files,
+// pipes and compressed files. It also checks which engine --json reports.
+func TestJoinModel(t *testing.T) {
+	l, r := joinInputs(600, 1)
+	smallLeft, smallRight := joinInputs(30, 0)
+	heavyLeft, heavyRight, wideRight := addBallast(l, true), addBallast(r, true), addBallast(r, false)
+	piped := func(name string, rows [][]string) string { return "piped " + writeRows(t, name, rows) }
+	for name, c := range map[string]struct {
+		left, right [][]string
+		files       [2]string
+		engine      string
+	}{
+		"both small":              {smallLeft, smallRight, [2]string{writeRows(t, "l.csv", smallLeft), writeRows(t, "r.csv", smallRight)}, "hash"},
+		"no row on the left":      {l[:1], r, [2]string{writeRows(t, "l.csv", l[:1]), writeRows(t, "r.csv", r)}, "hash"},
+		"no row on the right":     {l, r[:1], [2]string{writeRows(t, "l.csv", l), writeRows(t, "r.csv", r[:1])}, "hash"},
+		"large left":              {heavyLeft, r, [2]string{writeRows(t, "l.csv", heavyLeft), writeRows(t, "r.csv", r)}, "hash"},
+		"large right":             {l, heavyRight, [2]string{writeRows(t, "l.csv", l), writeRows(t, "r.csv", heavyRight)}, "hash"},
+		"large left pipe":         {heavyLeft, r, [2]string{piped("l.csv", heavyLeft), writeRows(t, "r.csv", r)}, "hash"},
+		"small left pipe":         {l, wideRight, [2]string{piped("l.csv", l), writeRows(t, "r.csv", wideRight)}, "hash"},
+		"large right pipe":        {l, heavyRight, [2]string{writeRows(t, "l.csv", l), piped("r.csv", heavyRight)}, "hash"},
+		"both large":              {heavyLeft, heavyRight, [2]string{writeRows(t, "l.csv", heavyLeft), writeRows(t, "r.csv", heavyRight)}, "sort"},
+		"both large, left piped":  {heavyLeft, heavyRight, [2]string{piped("l.csv", heavyLeft), writeRows(t, "r.csv", heavyRight)}, "sort"},
+		"both large, right piped": {heavyLeft, heavyRight, [2]string{writeRows(t, "l.csv", heavyLeft), piped("r.csv", heavyRight)}, "sort"},
+		"both large, compressed":  {heavyLeft, heavyRight, [2]string{gzipFile(t, writeRows(t, "l.csv", heavyLeft)), gzipFile(t, writeRows(t, "r.csv", heavyRight))}, "sort"},
+		"compressed, left small":  {l, heavyRight, [2]string{gzipFile(t, writeRows(t, "l.csv", l)), gzipFile(t, writeRows(t, "r.csv", heavyRight))}, "hash"},
+	} {
+		for _, kind := range joinKinds {
+			for _, flags := range [][]string{nil, {"--match-empty", "--threads", "1"}} {
+				out := filepath.Join(t.TempDir(), "out.csv")
+				args := append([]string{"join", "--on", "k", "--how", kind, "--memory", "16MiB", "--json", "-o", out}, flags...)
+				var stdin *os.File
+				for _, file := range c.files {
+					if piped, isPiped := strings.CutPrefix(file, "piped "); isPiped {
+						f, err := os.Open(piped)
+						if err != nil {
+							t.Fatal(err)
+						}
+						defer f.Close()
+						args, stdin, file = append(args, "--format", "csv"), f, "-"
+					}
+					args = append(args, file)
+				}
+				cmd := program(t, args...)
+				cmd.Stdin = stdin
+				var stderr strings.Builder
+				cmd.Stderr = &stderr
+				summary, err := cmd.Output()
+				if err != nil {
+					t.Fatalf("%s: partd %s: %v\n%s", name, args, err, &stderr)
+				}
+				var stats struct{ Engine string }
+				if err := json.Unmarshal(summary, &stats); err != nil || stats.Engine != c.engine {
+					t.Errorf("%s, %s: the engine was %q, want %q: %v", name, kind, stats.Engine, c.engine, err)
+				}
+				got := sortedRows(readCSV(t, out)[1:])
+				if want := joinModel(c.left, c.right, kind, flags != nil); !slices.Equal(got, want) {
+					t.Errorf("%s, %s join, flags %v: got %d rows that differ from the model's %d", name, kind, flags, len(got), len(want))
+				}
+			}
+		}
+	}
+}
+
+func gzipFile(t *testing.T, file string) string {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Create(file + ".gz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := gzip.NewWriter(f)
+	if _, err := w.Write(data); errors.Join(err, w.Close(), f.Close()) != nil {
+		t.Fatal(err)
+	}
+	return file + ".gz"
+}
+
+// duckDB runs statements in DuckDB, if it is installed (see .ci/peers).
+func duckDB(t *testing.T, statements string) {
+	t.Helper()
+	dir := os.Getenv("PARTD_PEERS")
+	if cache, err := os.UserCacheDir(); dir == "" && err == nil {
+		dir = filepath.Join(cache, "partd-peers")
+	}
+	python := filepath.Join(dir, "duckdb", "bin", "python")
+	if _, err := os.Stat(python); err != nil {
+		if os.Getenv("PARTD_REQUIRE_ALL") != "" {
+			t.Fatalf("PARTD_REQUIRE_ALL is set: %v: run .ci/peers to install it", err)
+		}
+		t.Skipf("%v: run .ci/peers to install it", err)
+	}
+	if text, err := exec.Command(python, "-c", "import duckdb, sys; duckdb.sql(sys.argv[1])", statements).CombinedOutput(); err != nil {
+		t.Fatalf("DuckDB statements %s: %v\n%s", statements, err, text)
+	}
+}
+
+// TestJoinLikeDuckDB compares the rows of partd join with those of DuckDB's joins.
+func TestJoinLikeDuckDB(t *testing.T) {
+	abs := func(name string) string {
+		path, err := filepath.Abs(filepath.Join("..", "..", "..", "testdata", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	l, r := joinInputs(500, 9)
+	for _, c := range []struct{ left, right, f, g string }{
+		{writeRows(t, "l.csv", l), writeRows(t, "r.csv", r), "k", "k"},
+		{abs("airports.csv"), abs("airports.csv"), "city", "name"},
+		{abs("birdstrikes.csv"), abs("airports.csv"), "Wildlife Size", "state"}, // no common values
+		{abs("birdstrikes.csv"), writeRows(t, "states.csv", [][]string{{"state", "code"}, {"Texas", "TX"}, {"Texas", "T"}, {"Oregon", "OR"}, {"", "none"}, {"Atlantis", "AT"}}), "Origin State", "state"},
+	} {
+		out := t.TempDir() + "/"
+		var queries []string
+		for _, kind := range joinKinds {
+			columns := fmt.Sprintf("coalesce(l.a, r.a), l.* exclude (a, %q), r.* exclude (a, %q)", c.f, c.g)
+			if kind == "semi" || kind == "anti" {
+				columns = "l.* exclude (a)" // a is a copy of another column
+			}
+			queries = append(queries, fmt.Sprintf(`copy (select %s from (select *, %q as a from read_csv('%s', all_varchar=true, header=true)) l %s join (select *, %q as a from read_csv('%s', all_varchar=true, header=true)) r on l.a = r.a) to '%s' (header)`,
+				columns, c.f, c.left, kind, c.g, c.right, out+kind))
+		}
+		duckDB(t, strings.Join(queries, ";"))
+		for _, kind := range joinKinds {
+			want := sortedRows(readCSV(t, out+kind)[1:])
+			got := sortedRows(outputRows(t, "join", "--on", c.f+"="+c.g, "--how", kind, c.left, c.right))
+			if !slices.Equal(got, want) {
+				t.Errorf("%s join of %s and %s: got %d rows that differ from DuckDB's %d", kind, filepath.Base(c.left), filepath.Base(c.right), len(got), len(want))
+			}
+		}
+	}
+}
+
+// TestJoinLikeCoreutils compares the rows of partd join with those of the join of coreutils, for sorted files.
+func TestJoinLikeCoreutils(t *testing.T) {
+	if _, err := exec.LookPath("join"); err != nil {
+		if os.Getenv("PARTD_REQUIRE_ALL") != "" {
+			t.Fatal("PARTD_REQUIRE_ALL is set, but: ", err)
+		}
+		t.Skip(err)
+	}
+	l, r := joinInputs(600, 4)
+	lines := func(name string, rows [][]string) string {
+		var text []string
+		slices.SortFunc(rows[1:], slices.Compare)
+		for _, r := range rows[1:] {
+			if r[0] != "" { // the join of coreutils would match empty keys
+				text = append(text, r[0]+";"+r[1]+"\n")
+			}
+		}
+		file := filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(file, []byte(strings.Join(text, "")), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	left, right := lines("l.txt", l), lines("r.txt", r)
+	for kind, flags := range map[string][]string{"inner": nil, "left": {"-a1", "-o0,1.2,2.2"}, "full": {"-a1", "-a2", "-o0,1.2,2.2"}, "anti": {"-v1"}} {
+		cmd := exec.Command("join", append(flags, "-t;", left, right)...)
+		cmd.Env = append(os.Environ(), "LC_ALL=C")
+		want, err := cmd.Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := program(t, "join", "--on", "1", "--sep", ";", "--how", kind, left, right).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if sorted := func(b []byte) []string { s := strings.Split(string(b), "\n"); slices.Sort(s); return s }; !slices.Equal(sorted(got), sorted(want)) {
+			t.Errorf("%s: the lines differ: partd join writes %d bytes, and coreutils' join %d", kind, len(got), len(want))
+		}
+	}
+}
+
+// TestJoinWithinMemory checks the memory and the engine of joins whose left file is larger than --memory. The first
+// right file fits in a hash table. The second does not quite fit, which partd notices only while reading it. The third is as
+// large as the left file. One key has half of the left file's rows, and each join yields 4 million pairs.
+func TestJoinWithinMemory(t *testing.T) {
+	scale := 1
+	if race.Enabled {
+		scale = 10
+	}
+	newSide := func(name string, rows int) string {
+		file := filepath.Join(t.TempDir(), name)
+		var text strings.Builder
+		text.WriteString("k,v\n")
+		for i := range rows / scale {
+			key := i
+			if i%2 == 0 && i < 80 || name == "l.csv" && i%2 == 0 {
+				key = -1
+			}
+			fmt.Fprintf(&text, "%d,%090d\n", key, i)
+		}
+		if err := os.WriteFile(file, []byte(text.String()), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	left := newSide("l.csv", 200_000)
+	for rows, engine := range map[int]string{80_000: "engine    hash", 105_000: "engine    sort", 200_000: "engine    sort"} {
+		cmd := program(t, "join", "--on", "k", "--memory", "16MiB", "--how", "full", "-o", "/dev/null", "--stats", left, newSide("r.csv", rows))
+		var out strings.Builder
+		cmd.Stdout, cmd.Stderr = &out, &out
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		peak, err := waitMemory(cmd)()
+		if err != nil {
+			t.Fatalf("partd join: %v\n%s", err, &out)
+		}
+		if memory := int64(16 << 20); peak > memory+memory/10+30<<20 && !race.Enabled {
+			t.Errorf("%d rows: join used %d MiB of memory, want at most 47\n%s", rows, peak>>20, &out)
+		}
+		if !strings.Contains(out.String(), engine) && !race.Enabled {
+			t.Errorf("join with %d rows on the right does not print %s:\n%s", rows, engine, &out)
+		}
+		t.Logf("%d rows: join used %d MiB of memory", rows, peak>>20)
+	}
+}

@@ -1,0 +1,69 @@
+package cli
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/go-partd/partd/internal/command/cliutil"
+	"github.com/go-partd/partd/internal/testutil/race"
+)
+
+// TestLongWindow checks that a file written with zstd --long does not make a command exceed its memory. The command
+// fails with advice about --memory, whichever frame has the large window. With enough memory, it reads the file.
+func TestLongWindow(t *testing.T) {
+	dir := t.TempDir()
+	pack := func(w io.Writer, window, rows int) error {
+		z, err := zstd.NewWriter(w, zstd.WithWindowSize(window), zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))
+		if err != nil {
+			return err
+		}
+		row := []byte(strings.Repeat("x", 1000) + "\n")
+		for range rows {
+			if _, err := z.Write(row); err != nil {
+				return err
+			}
+		}
+		return z.Close()
+	}
+	writeFrames := func(name string, frames ...int) string {
+		path := filepath.Join(dir, name)
+		f, err := os.Create(path)
+		for _, window := range frames {
+			if err == nil {
+				err = pack(f, window, 180_000)
+			}
+		}
+		if err := errors.Join(err, f.Close()); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	long, second, usual := writeFrames("long.zst", 128<<20), writeFrames("second.zst", 1<<20, 128<<20), writeFrames("usual.zst", 8<<20)
+	for _, args := range [][]string{{"distinct"}, {"top", "--frequent", "1"}, {"shuffle", "--by", "1", "--replace"}} {
+		for _, path := range []string{long, second, usual} {
+			cmd := program(t, append(args[:len(args):len(args)], "--format", "text", "--memory", "16MiB", path)...)
+			var stderr bytes.Buffer
+			cmd.Stderr = &stderr
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			peak, err := waitMemory(cmd)()
+			if path == usual && err != nil || path != usual && (exitCode(t, err) != cliutil.ExitFailed || !strings.Contains(stderr.String(), path) || !strings.Contains(stderr.String(), "--memory")) {
+				t.Errorf("%s of %s: %v, stderr %s; want success only for %s, and otherwise an error with the path and --memory", args, path, err, stderr.String(), usual)
+			}
+			if limit := int64(16<<20)*11/10 + 30<<20; peak > limit && !race.Enabled {
+				t.Errorf("%s of %s used %d bytes of memory, want at most %d", args, path, peak, limit)
+			}
+		}
+	}
+	if out, err := program(t, "distinct", "--memory", "1GiB", "--format", "text", second).CombinedOutput(); err != nil {
+		t.Errorf("partd distinct: %v\n%s", err, out)
+	}
+}

@@ -1,0 +1,50 @@
+package cli
+
+import (
+	"fmt"
+	"runtime/debug"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/go-partd/partd/internal/command/cliutil"
+	"github.com/go-partd/partd/internal/command/cliutil/sizeflag"
+)
+
+const (
+	defaultMemory = 256 << 20
+	minMemory     = 16 << 20
+	maxForLog     = 8 << 30 // maximum memory of a log store
+)
+
+func memoryFlag(flags *pflag.FlagSet) *sizeflag.Size {
+	s := &sizeflag.Size{Bytes: defaultMemory, Min: minMemory}
+	flags.Var(s, "memory", "use up to this `SIZE` of memory, 16MiB or more")
+	return s
+}
+
+// limitMemory limits the heap, and returns options that give a store and its layers three quarters
+// of the memory. The rest is for the input, for a record of maximum length, and for garbage, so
+// that the collector does not run all the time.
+func limitMemory(memory int64, rawURL string) map[string]string {
+	limitHeap(memory)
+	return map[string]string{"memory": fmt.Sprint(storeShare(memory, rawURL))}
+}
+
+// limitHeap makes the garbage collector keep the process near the given memory.
+func limitHeap(memory int64) {
+	const program = 8 << 20 // memory of the program without data
+	if limit := memory + memory/16 + program; limit < debug.SetMemoryLimit(-1) {
+		debug.SetMemoryLimit(limit)
+	}
+}
+
+// storeShare returns the value of the option memory for a store and each of its layers.
+func storeShare(memory int64, rawURL string) int64 {
+	share := memory / 4 * 3
+	prefix, _, _ := strings.Cut(rawURL, ":")
+	if scheme, _ := cliutil.SplitURL(rawURL); scheme == "log" {
+		share = min(share/int64(1+strings.Count(prefix, "buffer+")), maxForLog)
+	}
+	return share
+}

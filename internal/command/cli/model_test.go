@@ -1,0 +1,263 @@
+package cli
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"math"
+	"math/big"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd/internal/testutil/csvgen"
+	"github.com/go-partd/partd/internal/testutil/race"
+)
+
+// rowsFile generates a file. It returns the file's name, and the rows that an independent reader finds.
+func rowsFile(t *testing.T, o csvgen.Options) (file string, rows [][]string) {
+	t.Helper()
+	if race.Enabled {
+		o.Rows /= 5
+	}
+	file = filepath.Join(t.TempDir(), "rows.csv")
+	f, err := os.Create(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(csvgen.Write(f, o), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return file, readCSV(t, file)[1:]
+}
+
+func readCSV(t *testing.T, file string) [][]string {
+	t.Helper()
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	rows, err := csv.NewReader(f).ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rows
+}
+
+// outputRows runs partd with 16 MiB of memory, and returns the rows of its output file.
+func outputRows(t *testing.T, args ...string) [][]string {
+	t.Helper()
+	out := filepath.Join(t.TempDir(), "out.csv")
+	if text, err := program(t, append(args, "--memory", "16MiB", "-o", out)...).CombinedOutput(); err != nil {
+		t.Fatalf("partd %s: %v\n%s", args, err, text)
+	}
+	return readCSV(t, out)[1:]
+}
+
+var shapes = []csvgen.Options{
+	{Rows: 110_000, Keys: 50_000, Seed: 7, Quoted: true},
+	{Rows: 110_000, Keys: 50, Dist: "half", Seed: 8},
+}
+
+// TestSortModel sorts files larger than the memory, and compares the result with a stable sort of a slice.
+func TestSortModel(t *testing.T) {
+	for _, shape := range shapes {
+		file, rows := rowsFile(t, shape)
+		for by, compare := range map[string]func(a, b []string) int{
+			"key": func(a, b []string) int { return cmp.Compare(a[1], b[1]) },
+			"v1:n:desc,key": func(a, b []string) int {
+				return cmp.Or(cmp.Compare(number(b[2]), number(a[2])), cmp.Compare(a[1], b[1]))
+			},
+			"key:desc,v2:n": func(a, b []string) int {
+				return cmp.Or(cmp.Compare(b[1], a[1]), cmp.Compare(number(a[3]), number(b[3])))
+			},
+		} {
+			want := slices.Clone(rows)
+			slices.SortStableFunc(want, compare)
+			got := outputRows(t, "sort", "--by", by, file)
+			if len(got) != len(want) {
+				t.Fatalf("sort --by %s: %d rows, want %d", by, len(got), len(want))
+			}
+			for i := range want {
+				if !slices.Equal(got[i], want[i]) {
+					t.Fatalf("sort --by %s with %d keys: row %d is %q, want %q", by, shape.Keys, i, got[i], want[i])
+				}
+			}
+		}
+	}
+}
+
+func number(text string) float64 {
+	f, err := strconv.ParseFloat(text, 64)
+	if err != nil {
+		panic(err)
+	}
+	return f
+}
+
+// naiveAggregates computes the aggregates of one key's rows in a simple way.
+func naiveAggregates(rows [][]string) []string {
+	v1, v2, squares := new(big.Int), new(big.Float).SetPrec(300), new(big.Float).SetPrec(300)
+	low, high := int64(math.MaxInt64), int64(math.MinInt64)
+	distinct := map[string]bool{}
+	var list []string
+	for _, r := range rows {
+		n, _ := strconv.ParseInt(r[2], 10, 64)
+		v1.Add(v1, big.NewInt(n))
+		low, high = min(low, n), max(high, n)
+		f := big.NewFloat(number(r[3])).SetPrec(300)
+		v2.Add(v2, f)
+		squares.Add(squares, new(big.Float).Mul(f, f))
+		distinct[r[4]] = true
+		list = append(list, r[0])
+	}
+	n := new(big.Float).SetInt64(int64(len(rows)))
+	sum, _ := v2.Float64()
+	mean, _ := new(big.Float).Quo(v2, n).Float64()
+	deviation := ""
+	if len(rows) > 1 {
+		rest := new(big.Float).Sub(squares, new(big.Float).Quo(new(big.Float).Mul(v2, v2), n))
+		variance, _ := rest.Quo(rest, big.NewFloat(float64(len(rows)-1))).Float64()
+		deviation = fmt.Sprint(math.Sqrt(variance))
+	}
+	return []string{
+		rows[0][1], fmt.Sprint(len(rows)), v1.String(), fmt.Sprint(sum), fmt.Sprint(mean), fmt.Sprint(low), fmt.Sprint(high),
+		deviation, rows[0][0], rows[len(rows)-1][0], fmt.Sprint(len(distinct)), strings.Join(list, ";"),
+	}
+}
+
+const modelAggregates = "count,sum(v1),sum(v2),mean(v2),min(v1),max(v1),stddev(v2),first(id),last(id),distinct(text),list(id)"
+
+// TestGroupModel groups files larger than the memory, and compares the result with a map. Sums of floats
+// must be exact to the last two bits, deviations to 1e-9.
+func TestGroupModel(t *testing.T) {
+	for _, shape := range shapes {
+		file, rows := rowsFile(t, shape)
+		groups := map[string][][]string{}
+		for _, r := range rows {
+			groups[r[1]] = append(groups[r[1]], r)
+		}
+		got := outputRows(t, "group", "--by", "key", "--agg", modelAggregates, file)
+		if len(got) != len(groups) || !slices.IsSortedFunc(got, func(a, b []string) int { return cmp.Compare(a[0], b[0]) }) {
+			t.Fatalf("got %d groups, want %d in sorted order", len(got), len(groups))
+		}
+		for _, row := range got {
+			want := naiveAggregates(groups[row[0]])
+			for i := range want {
+				if row[i] != want[i] && !(i == 3 || i == 4 || i == 7) || row[i] != want[i] && !approxEqual(row[i], want[i], map[int]float64{3: 3e-16, 4: 5e-16, 7: 1e-9}[i]) {
+					t.Fatalf("group %s of a file with %d keys: field %d is %.80s, want %.80s", row[0], shape.Keys, i, row[i], want[i])
+				}
+			}
+		}
+	}
+}
+
+// approxEqual reports whether the relative difference of two numbers is at most tolerance.
+func approxEqual(a, b string, tolerance float64) bool {
+	x, errX := strconv.ParseFloat(a, 64)
+	y, errY := strconv.ParseFloat(b, 64)
+	return errX == nil && errY == nil && math.Abs(x-y) <= tolerance*math.Abs(y)
+}
+
+// TestDistinctAndTopModel checks that the results of distinct and top on files larger than the memory equal those of
+// maps and slices.
+func TestDistinctAndTopModel(t *testing.T) {
+	for _, shape := range shapes {
+		file, rows := rowsFile(t, shape)
+		var want [][]string
+		counts := map[string]int{}
+		for _, r := range rows {
+			if counts[r[1]]++; counts[r[1]] == 1 {
+				want = append(want, r)
+			}
+		}
+		if got := outputRows(t, "distinct", "--by", "key", file); !slices.EqualFunc(got, want, slices.Equal) {
+			t.Errorf("distinct with %d keys: %d rows, want %d", shape.Keys, len(got), len(want))
+		}
+		if got := outputRows(t, "distinct", file, file); !slices.EqualFunc(got, rows, slices.Equal) {
+			t.Errorf("distinct of the same file twice: %d rows, want %d", len(got), len(rows))
+		}
+		sorted := slices.Clone(rows)
+		slices.SortStableFunc(sorted, func(a, b []string) int { return cmp.Compare(number(b[2]), number(a[2])) })
+		for _, n := range []int{5, len(rows) / 3} {
+			if got := outputRows(t, "top", "--by", "v1:n", "-n", fmt.Sprint(n), file); !slices.EqualFunc(got, sorted[:n], slices.Equal) {
+				t.Errorf("top -n %d with %d keys returns wrong rows", n, shape.Keys)
+			}
+		}
+		var frequent [][]string
+		for key, n := range counts {
+			frequent = append(frequent, []string{key, fmt.Sprint(n)})
+		}
+		slices.SortFunc(frequent, func(a, b []string) int {
+			return cmp.Or(cmp.Compare(number(b[1]), number(a[1])), cmp.Compare(a[0], b[0]))
+		})
+		if got := outputRows(t, "top", "--frequent", "key", "-n", "20", file); !slices.EqualFunc(got, frequent[:20], slices.Equal) {
+			t.Errorf("top --frequent with %d keys = %q, want %q", shape.Keys, got, frequent[:20])
+		}
+	}
+}
+
+// TestSplitModel checks that each file that split writes has the rows of its key in input order.
+func TestSplitModel(t *testing.T) {
+	file, rows := rowsFile(t, csvgen.Options{Rows: 150_000, Keys: 500, Dist: "zipf", Seed: 9, Quoted: true})
+	want := map[string][][]string{}
+	for _, r := range rows {
+		want[r[1]] = append(want[r[1]], r)
+	}
+	dir := filepath.Join(t.TempDir(), "out")
+	if text, err := program(t, "split", "--by", "key", "--memory", "16MiB", "--dir", dir, file).CombinedOutput(); err != nil {
+		t.Fatalf("partd split: %v\n%s", err, text)
+	}
+	if names := leftoverFiles(t, dir); len(names) != len(want) {
+		t.Fatalf("split wrote %d files, want %d", len(names), len(want))
+	}
+	for key, rows := range want {
+		if got := readCSV(t, filepath.Join(dir, key+".csv")); !slices.EqualFunc(got[1:], rows, slices.Equal) {
+			t.Errorf("the file of key %s has %d rows, want the %d rows of the input", key, len(got)-1, len(rows))
+		}
+	}
+}
+
+// TestGroupPython compares the groups of real data with those that a Python program computes.
+func TestGroupPython(t *testing.T) {
+	python, err := exec.LookPath("python3")
+	if err != nil {
+		if os.Getenv("PARTD_REQUIRE_ALL") != "" {
+			t.Fatal("PARTD_REQUIRE_ALL is set, but this test needs python3")
+		}
+		t.Skip("this test needs python3")
+	}
+	file, err := filepath.Abs("../../../testdata/birdstrikes.csv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const script = `
+import csv, math, sys
+groups = {}
+for row in csv.DictReader(open(sys.argv[1], newline="")):
+    groups.setdefault(row["Origin State"], []).append(row)
+out = csv.writer(sys.stdout, lineterminator="\n")
+for key in sorted(groups, key=str.encode):
+    rows = groups[key]
+    cost = [int(r["Cost Total $"]) for r in rows if r["Cost Total $"]]
+    out.writerow([key, len(rows), sum(cost), min(cost), max(cost), len({r["Wildlife Size"] for r in rows if r["Wildlife Size"]}),
+                  rows[0]["Airport Name"], ";".join(r["Flight Date"] for r in rows)])
+`
+	want, err := exec.Command(python, "-c", script, file).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := outputRows(t, "group", "--by", "Origin State", "--agg",
+		"count,sum(Cost Total $),min(Cost Total $),max(Cost Total $),distinct(Wildlife Size),first(Airport Name),list(Flight Date)", file)
+	wanted, err := csv.NewReader(bytes.NewReader(want)).ReadAll()
+	if err != nil || len(wanted) < 20 || !slices.EqualFunc(got, wanted, slices.Equal) {
+		t.Errorf("the %d groups differ from Python's %d groups (%v)", len(got), len(wanted), err)
+	}
+}

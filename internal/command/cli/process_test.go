@@ -1,0 +1,318 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/csv"
+	"encoding/json"
+	"errors"
+	"io"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd/internal/command/cliutil"
+	"github.com/go-partd/partd/internal/testutil/csvgen"
+)
+
+// TestBirdstrikes compares the row counts that the README's first command finds with those of an independent CSV
+// reader.
+func TestBirdstrikes(t *testing.T) {
+	input, err := filepath.Abs("../../../testdata/birdstrikes.csv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(input)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	rows, err := csv.NewReader(f).ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]int{}
+	for _, row := range rows[1:] {
+		want[row[5]]++
+	}
+
+	shuffle := program(t, "shuffle", "--by", "Origin State", input)
+	if out, err := shuffle.CombinedOutput(); err != nil {
+		t.Fatalf("partd shuffle: %v\n%s", err, out)
+	}
+	run := func(args ...string) []byte {
+		cmd := program(t, args...)
+		cmd.Dir = shuffle.Dir
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("partd %s: %v", args, err)
+		}
+		return out
+	}
+	got := map[string]int{}
+	for dec := json.NewDecoder(bytes.NewReader(run("keys", "--json"))); ; {
+		var k struct{ Key string }
+		if err := dec.Decode(&k); err == io.EOF {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		stored, err := csv.NewReader(bytes.NewReader(run("get", "--", k.Key))).ReadAll()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, row := range stored {
+			if row[5] != k.Key {
+				t.Fatalf("key %q has the row %q, want the key in its column 5", k.Key, row)
+			}
+		}
+		got[k.Key] = len(stored)
+	}
+	if len(want) < 20 || !maps.Equal(got, want) {
+		t.Errorf("counts per state:\n got %v\nwant %v", got, want)
+	}
+}
+
+// TestShuffleLargerThanMemory shuffles a file that is much larger than --memory to stores of every
+// kind. Each key must have the rows that an independent reader finds, in order. The shuffle reuses its input
+// blocks many times, so the test detects a store that keeps references to keys or values.
+func TestShuffleLargerThanMemory(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "rows.csv")
+	f, err := os.Create(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(csvgen.Write(f, csvgen.Options{Rows: 400_000, Keys: 20, Dist: "zipf", Seed: 3, Quoted: true}), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	f, err = os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	r := csv.NewReader(f)
+	r.ReuseRecord = true
+	want := map[string][]string{} // the ids of each key's rows
+	for {
+		row, err := r.Read()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		want[strings.Clone(row[1])] = append(want[row[1]], strings.Clone(row[0]))
+	}
+	delete(want, "key")
+	for _, kind := range []string{"log", "file", "buffer+file", "buffer+log"} {
+		store := filepath.Join(dir, kind+"-store")
+		out, err := program(t, "shuffle", "--by", "key", "--memory", "16MiB", "--store", kind+":"+store, file).CombinedOutput()
+		if err != nil {
+			t.Fatalf("partd shuffle: %v\n%s", err, out)
+		}
+		for key, ids := range want {
+			rows, err := program(t, "get", "--store", kind+":"+store, key).Output()
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := csv.NewReader(bytes.NewReader(rows)).ReadAll()
+			if err != nil || len(got) != len(ids) {
+				t.Fatalf("%s: key %s has %d rows, want %d (%v)", kind, key, len(got), len(ids), err)
+			}
+			for i, row := range got {
+				if row[0] != ids[i] || row[1] != key {
+					t.Fatalf("%s: row %d of key %s is %q, want id %s", kind, i, key, row, ids[i])
+				}
+			}
+		}
+	}
+}
+
+// TestPrintedCommands checks that the commands that a shuffle prints work as printed: if partd was run by its path
+// or with go run, and if PARTD_STORE is set only for the shuffle or only for the printed commands.
+func TestPrintedCommands(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "a.csv")
+	if err := os.WriteFile(file, []byte("k,v\na b,1\n"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	root, err := filepath.Abs("../../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	goTool, err := exec.LookPath("go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := "PATH=" + filepath.Dir(goTool) + ":/usr/bin:/bin" // a PATH that has no partd
+	goRun := exec.Command("go", "run", "./cmd/partd", "shuffle", "--by", "k", "--store", "log:"+filepath.Join(dir, "store"), file)
+	goRun.Dir, goRun.Env = root, append(os.Environ(), "PARTD_QUIET=")
+	byVariable := program(t, "shuffle", "--by", "k", file)
+	byVariable.Env = append(byVariable.Env, "PARTD_STORE=log:mine")
+	missesVariable := program(t, "shuffle", "--by", "k", "--store", defaultStore, file)
+	missesVariable.Env = append(missesVariable.Env, "PARTD_STORE=log:another")
+	for label, cmd := range map[string]*exec.Cmd{"path": program(t, "shuffle", "--by", "k", file), "go run": goRun, "variable": byVariable, "other variable": missesVariable} {
+		cmd.Stderr = nil
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("shuffle, case %s: %v", label, err)
+		}
+		_, printed, _ := strings.Cut(string(out), "read them back\n")
+		get, _, _ := strings.Cut(printed, "\n")
+		rerun := exec.Command("sh", "-c", get)
+		rerun.Dir, rerun.Env = cmd.Dir, cmd.Env
+		if label == "variable" {
+			rerun.Env = rerun.Env[:len(rerun.Env)-1]
+		}
+		rerun.Env = append(rerun.Env[:len(rerun.Env):len(rerun.Env)], path)
+		if got, err := rerun.CombinedOutput(); err != nil || string(got) != "a b,1\n" {
+			t.Errorf("%s: the printed command %s: %v, output\n%s\nwant a b,1", label, get, err, got)
+		}
+	}
+}
+
+// exitCode returns the exit code of a command, or -1 if a signal ended it.
+func exitCode(t *testing.T, err error) int {
+	t.Helper()
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &exit):
+		return exit.ExitCode()
+	}
+	t.Fatal(err)
+	return 0
+}
+
+// TestInterrupt checks that Ctrl-C ends a shuffle with exit code 130. The store must then contain only complete
+// records, and the message must explain how to continue.
+func TestInterrupt(t *testing.T) {
+	for _, args := range [][]string{{"--replace"}, {"--append"}} {
+		cmd := program(t, append([]string{"shuffle", "--store", "file:partd-out", "--by", "2", "--format", "csv", "--memory", "16MiB", "-"}, args...)...)
+		stdin, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var stderr bytes.Buffer
+		cmd.Stderr = &stderr
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		// Write more than is read ahead, so that some records are stored. Then the input hangs.
+		if err := csvgen.Write(stdin, csvgen.Options{Rows: 60_000, Keys: 10, Seed: 1}); err != nil {
+			t.Fatal(err)
+		}
+		waitFor(t, func() bool {
+			files, _ := filepath.Glob(filepath.Join(cmd.Dir, "partd-out", "k*"))
+			return len(files) == 10
+		})
+		if err := cmd.Process.Signal(os.Interrupt); err != nil {
+			t.Fatal(err)
+		}
+		if code := exitCode(t, cmd.Wait()); code != cliutil.ExitInterrupted {
+			t.Errorf("the interrupted command returned exit code %d, want %d", code, cliutil.ExitInterrupted)
+		}
+		want := "partd: interrupted\nThe store file:partd-out is incomplete (at least "
+		if args[0] == "--append" {
+			want = "partd: interrupted\nThe store file:partd-out now has a part of these records"
+		}
+		if !strings.HasPrefix(stderr.String(), want) {
+			t.Errorf("stderr is %q, want %q at the beginning", stderr.String(), want)
+		}
+		files, err := filepath.Glob(filepath.Join(cmd.Dir, "partd-out", "k*"))
+		if err != nil || len(files) != 10 {
+			t.Fatalf("the interrupted shuffle stored the keys %v (error %v), want 10", files, err)
+		}
+		for _, name := range files {
+			data, err := os.ReadFile(name)
+			if err != nil || !bytes.HasSuffix(data, []byte("\n")) {
+				t.Errorf("%s does not end with a complete record: %v", name, err)
+			}
+			rows, err := csv.NewReader(bytes.NewReader(data)).ReadAll()
+			if err != nil || len(rows[0]) != 5 || rows[0][1] != filepath.Base(name) {
+				t.Errorf("%s does not contain the rows of its key: %v", name, err)
+			}
+		}
+	}
+}
+
+func waitFor(t *testing.T, condition func() bool) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); !condition(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the condition was still false after 20 s")
+		}
+	}
+}
+
+// TestInterruptAppend checks that an append that is interrupted while standard input hangs stores nothing.
+func TestInterruptAppend(t *testing.T) {
+	cmd := program(t, "append", "key")
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stdin.Write([]byte("half a value")); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(300 * time.Millisecond) // wait until the process handles signals
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if code := exitCode(t, cmd.Wait()); code != cliutil.ExitInterrupted {
+		t.Errorf("the interrupted command returned exit code %d, want %d", code, cliutil.ExitInterrupted)
+	}
+	if _, err := os.Stat(filepath.Join(cmd.Dir, "partd-out")); err == nil {
+		t.Error("the interrupted append created a store")
+	}
+}
+
+// TestBrokenPipe checks that get and scan exit without a message if the reader of their output stops, like any
+// program.
+func TestBrokenPipe(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "large")
+	if err := os.WriteFile(file, bytes.Repeat([]byte("0123456789\n"), 1<<19), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	url := "file:" + filepath.Join(dir, "store")
+	if out, err := program(t, "append", "--store", url, "key", file).CombinedOutput(); err != nil {
+		t.Fatalf("partd append: %v\n%s", err, out)
+	}
+	for _, args := range [][]string{{"get", "key"}, {"scan"}, {"scan", "--values"}} {
+		cmd := program(t, append([]string{args[0], "--store", url}, args[1:]...)...)
+		var stderr bytes.Buffer
+		cmd.Stderr = &stderr
+		if quiet, err := leaveEarly(t, cmd); !quiet || stderr.Len() > 0 {
+			t.Errorf("%q with a reader that stops early: %v, stderr %s; want an end by SIGPIPE without a message", args, err, stderr.String())
+		}
+	}
+}
+
+// leaveEarly stops reading a command's output after some bytes. quiet reports whether SIGPIPE ended the command.
+func leaveEarly(t *testing.T, cmd *exec.Cmd) (quiet bool, err error) {
+	t.Helper()
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(stdout, make([]byte, 5)); err != nil {
+		t.Fatal(err)
+	}
+	stdout.Close()
+	err = cmd.Wait()
+	status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus)
+	return ok && status.Signaled() && status.Signal() == syscall.SIGPIPE, err
+}

@@ -1,0 +1,126 @@
+package cli
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/go-partd/partd/internal/command/cliutil"
+	"github.com/go-partd/partd/internal/jobs/filejobs"
+)
+
+const shuffleHelp = `Read files, and append each record to the key in its field FIELD. Records are
+stored byte for byte, in the order of the input; only a missing newline at the
+end of a file is added. FIELD is the exact name of a column, or else its number
+from 1, or from the end (--by=-1 is the last). For jsonl it is the name of a
+member of the object on each line. Separate several FIELDs by commas (--by A,B),
+and quote a name with a comma; the key is then a line of CSV, such as Oslo,2024.
+--partitions N uses N keys, 0 to N-1: all records with the same fields go to the
+same key.
+
+Formats: the extension of a file's name gives its format (.csv; .tsv, .tab;
+.jsonl, .ndjson; otherwise text). --format overrides it. To read standard input,
+write - and set --format.
+  csv    RFC 4180: a quoted field may contain commas, line endings, and doubled
+         quotes; its key is the unquoted value. A quote inside an unquoted field
+         is data.
+  tsv    fields separated by tabs, without quotes
+  jsonl  a JSON object per line; the key is a string, or a number, true or false
+         as written
+  text   fields separated by white space, or by --sep; no header
+Content compressed with gzip, zstd, bzip2 or lz4 is detected. A byte order mark
+at the beginning of a file is skipped. A line may end in CR LF.
+
+The header of csv and tsv is not stored: the store has only records. All files
+must have the same header. With --no-header the first record is data, and FIELD
+is a number. Empty lines are skipped and counted; in tsv with one column they
+are records with an empty field.
+
+A record with more or fewer fields than the header, without the field, or with a
+key of more than 65,535 bytes is an error with file and line; --skip-bad skips
+and counts such records. A record may be as long as a quarter of --memory.
+
+A store that already has keys is an error without --append or --replace, so
+running a command twice does not duplicate data. Nothing is stored before all
+files are found and their headers compared.
+
+A column with many values makes many keys. A log: store can have millions of
+them. A file: store needs a file for each key: at least 0.2 ms and 4 KiB of
+disk. A column of unique ids is probably the wrong one.
+
+At the end the bytes of the records read are compared with those in the store; a
+difference is an error. With --stats a log: store is also read back, and a
+checksum of all keys and records (a sum of xxh3-128 hashes) is compared.`
+
+type shuffleFlags struct {
+	inputFlags
+	by, url      *string
+	add, replace *bool
+	stats        *bool
+	partitions   *int
+}
+
+func newShuffle(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "shuffle --by FIELD [flags] [--] FILE…",
+		Short: "Split files by the value of a field into a store",
+		Long:  shuffleHelp,
+		Example: `  partd shuffle --by "Origin State" birdstrikes.csv
+  partd shuffle --by user --replace --store log:users events-*.jsonl
+  partd shuffle --by=-1 --format text --store 'log:out?compression=zstd' list.txt
+  zcat log.csv.gz | partd shuffle --by 3 --no-header --format csv -`,
+		Args: cliutil.CheckArgCount(1, -1, fileArgument),
+	}
+	fs := cmd.Flags()
+	f := shuffleFlags{
+		by:         fs.String("by", "", "use this `FIELD` as the key: a name, or a number from 1 or from the end"),
+		partitions: fs.Int("partitions", 0, "use `N` partitions, 0 to N-1, as keys, selected by a hash of the fields"),
+		url:        storeFlag(cmd),
+		add:        fs.Bool("append", false, "append to the content of the store"),
+		replace:    fs.Bool("replace", false, "first drop the content of the store"),
+		stats:      fs.Bool("stats", false, "also compare a checksum of all records by reading a log: store back, and show it"),
+		inputFlags: newInputFlags(cmd, "write the summary as a JSON object", ", or run the command for each with --append"),
+	}
+	completeFields(cmd, "by", &f.inputFlags)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := f.check(cmd); err != nil {
+			return err
+		}
+		layout, err := f.layout(args)
+		if err != nil {
+			return err
+		}
+		if !layout.HasHeader() { // with a header, any text may be the name of a column
+			if _, err := filejobs.ResolveFields(*f.by, layout, nil); err != nil {
+				return cliutil.Usagef("--by %q: %w", *f.by, err)
+			}
+		}
+		words := targetWords{
+			store: "store", repeated: "Running the command again would duplicate them", allStored: "All records are stored in %s",
+			uncompared: "were not compared with the input", appended: "these records",
+			afterDropped: "The content of %s was dropped; the new content is incomplete",
+		}
+		t := target{app: a, url: *f.url, add: *f.add, replace: *f.replace, words: words}
+		j := &shuffleRun{target: t, flags: f, layout: layout}
+		j.compareBy = func() string {
+			return fmt.Sprintf("compare %d bytes with the output of \"%s\"", j.bytes, a.commandLine("stat"+storeArgument(t.url)))
+		}
+		return j.run(cmd.Context(), args)
+	}
+	return cmd
+}
+
+const maxPartitions = 1 << 20
+
+// check returns an error if the flags are invalid. It does not read the files.
+func (f *shuffleFlags) check(cmd *cobra.Command) error {
+	switch {
+	case *f.by == "":
+		return cliutil.Usagef("--by is missing: set it to the field that has the key")
+	case *f.add && *f.replace:
+		return cliutil.Usagef("--append and --replace cannot be used together")
+	case cmd.Flags().Changed("partitions") && (*f.partitions < 1 || *f.partitions > maxPartitions):
+		return cliutil.Usagef("--partitions must be from 1 to %d, not %d", maxPartitions, *f.partitions)
+	}
+	return f.inputFlags.check(cmd)
+}

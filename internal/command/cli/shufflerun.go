@@ -1,0 +1,266 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+	"unsafe"
+
+	"github.com/dustin/go-humanize"
+	"github.com/zeebo/xxh3"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/base/ledger"
+	"github.com/go-partd/partd/internal/base/progress"
+	"github.com/go-partd/partd/internal/jobs/filejobs"
+	"github.com/go-partd/partd/internal/jobs/records"
+)
+
+type shuffleRun struct {
+	target
+	flags  shuffleFlags
+	layout records.Layout
+
+	in          *filejobs.Inputs
+	store       partd.Partd
+	bar         *progress.Bar
+	statsBefore partd.Stats // the store's statistics before the first append, and after any drop
+	statsAfter  partd.Stats
+	tally       records.Tally
+	appended    int64 // number of records appended
+	bytes       int64 // total size of these records
+	sum         ledger.Sum128
+	proof       shuffleProof
+	seconds     float64
+	largest     []partd.KeyInfo
+}
+
+func (j *shuffleRun) run(ctx context.Context, names []string) (err error) {
+	if _, err := storeExists(ctx, "store", j.url); err != nil {
+		return err
+	}
+	memory := filejobs.Memory(j.flags.memory.Bytes)
+	cfg := records.Config{
+		Layout: j.layout, SkipBad: *j.flags.skipBad, MaxRecord: memory.MaxRecord(),
+		Block: memory.Block(), Workers: *j.flags.threads,
+	}
+	options := limitMemory(j.flags.memory.Bytes, j.url)
+	if j.in, err = filejobs.OpenInputs(ctx, j.app.in, names, j.layout, memory.MaxRecord()); err != nil {
+		return err
+	}
+	cfg.Columns = j.in.Columns
+	if cfg.Fields, err = j.in.ResolveFields("by", *j.flags.by, j.layout); err != nil {
+		return err
+	}
+	if j.store, err = j.app.open(ctx, j.url, options); err != nil {
+		return err
+	}
+	err = j.fill(ctx, cfg)
+	closeStore(ctx, j.store, &err)
+	if err != nil {
+		return j.withStoreState(err)
+	}
+	return j.summary()
+}
+
+func (j *shuffleRun) withStoreState(err error) error {
+	// Close flushes buffered records; if it fails, the count is unreliable.
+	count := ""
+	if f := new(failure); j.appended > 0 && !(errors.As(err, &f) && f.closeErr != nil) {
+		count = fmt.Sprintf(" (at least %s records)", humanize.Comma(j.appended))
+	}
+	// A failed append may still have taken effect.
+	touched := j.appended > 0 || errors.Is(err, partd.ErrUnknownOutcome)
+	return j.target.withStoreState(err, touched, count)
+}
+
+func (j *shuffleRun) fill(ctx context.Context, cfg records.Config) (err error) {
+	j.bar = progress.Start(j.app.err, j.flags.showsProgress(j.app))
+	defer j.bar.Stop()
+	start := time.Now()
+	if err := j.prepare(ctx, j.bar, j.store, j.store, func() error { return nil }); err != nil {
+		return err
+	}
+	if j.statsBefore, err = partd.Stat(ctx, j.store); err != nil {
+		return err
+	}
+	if err := j.proof.begin(ctx, *j.flags.stats, j.store); err != nil {
+		return err
+	}
+	if err := j.appendRecords(ctx, cfg); err != nil {
+		return err
+	}
+	j.seconds = time.Since(start).Seconds()
+	j.bar.Wait("comparing", nil)
+	return j.compare(ctx)
+}
+
+func (j *shuffleRun) appendRecords(ctx context.Context, cfg records.Config) (err error) {
+	j.bar.Count(j.in.Size, j.in.BytesRead.Load)
+	limit := min(partd.BatchBytes(j.store), int(j.flags.memory.Bytes/64))
+	lists := make([]entryList, cfg.Workers)
+	for i := range lists {
+		lists[i].computesSum = j.proof.store != nil
+	}
+	j.tally, err = records.Read(ctx, j.in.Files, cfg, func(b *records.Block) error {
+		list := &lists[b.Worker]
+		list.fill(b, *j.flags.partitions)
+		if err := b.WaitForEarlier(); err != nil { // keeps the records of a key in order
+			return err
+		}
+		for entries := range partd.Batches(list.entries, limit) {
+			if err := j.store.Append(ctx, entries...); err != nil {
+				return err
+			}
+			j.appended += int64(len(entries))
+			for i := range entries {
+				j.bytes += int64(len(entries[i].Value))
+			}
+		}
+		return nil
+	})
+	if err = cmp.Or(err, filejobs.CheckMembers(&j.tally), j.in.CheckSkipped(&j.tally, j.layout)); err != nil {
+		return j.in.SkipHint(err, j.layout)
+	}
+	for i := range lists {
+		j.sum.Add(lists[i].sum)
+	}
+	j.bar.Wait("flushing", memoryUsed(j.store))
+	if err := flush(ctx, j.store); err != nil {
+		return err
+	}
+	j.setStage(stored)
+	return nil
+}
+
+func (j *shuffleRun) compare(ctx context.Context) (err error) {
+	// largestKeys lists all keys, so it also counts them.
+	if j.largest, j.statsAfter, err = largestKeys(ctx, j.store, 5); err != nil {
+		return err
+	}
+	t := &j.tally
+	j.stage = differs
+	switch growth := j.statsAfter.Bytes - j.statsBefore.Bytes; {
+	case !t.Accounted():
+		return filejobs.CheckTally(t)
+	case t.Records != j.appended || t.RecordBytes != j.bytes:
+		return fmt.Errorf("%d records of %d bytes were read, but %d of %d bytes were appended",
+			t.Records, t.RecordBytes, j.appended, j.bytes)
+	case growth != j.bytes:
+		return fmt.Errorf("%d records of %d bytes were appended, but the store %s has grown by %d bytes: "+
+			"either another program writes to it, or it lost data", j.appended, j.bytes, j.url, growth)
+	}
+	if err := j.proof.compare(ctx, j.appended, j.sum); err != nil {
+		return err
+	}
+	j.setStage(compared)
+	return nil
+}
+
+// shuffleProof compares the checksum of the records read with the checksum of the store's content.
+// To compute the second one, the store reads all its data.
+type shuffleProof struct {
+	store  partd.Checker // nil if there is no proof by checksum
+	before partd.CheckResult
+	result string // text for the summary
+}
+
+func (p *shuffleProof) begin(ctx context.Context, enabled bool, store partd.Partd) (err error) {
+	checker, ok := store.(partd.Checker)
+	if !enabled || !ok {
+		return nil
+	}
+	p.before, err = checker.Check(ctx)
+	if errors.Is(err, errors.ErrUnsupported) {
+		return nil
+	}
+	if p.before.Sum != nil {
+		p.store = checker
+	}
+	return err
+}
+
+func (p *shuffleProof) compare(ctx context.Context, records int64, sum ledger.Sum128) error {
+	if p.store == nil {
+		return nil
+	}
+	result, err := p.store.Check(ctx)
+	if err != nil {
+		return err
+	}
+	want := *p.before.Sum
+	want.Add(sum)
+	if result.Records != p.before.Records+records || *result.Sum != want {
+		return fmt.Errorf("the store has %d records with the checksum %v, want %d with the checksum %v",
+			result.Records, result.Sum, p.before.Records+records, want)
+	}
+	p.result = fmt.Sprintf("%s records in, the same number read back; the hashes of all keys and records add up to %v, in and out", humanize.Comma(records), sum)
+	return nil
+}
+
+type entryList struct {
+	entries []partd.Entry
+	arena   []byte   // memory of keys that are not slices of the input
+	numbers []string // keys of the partitions
+
+	computesSum bool // compute sum
+	sum         ledger.Sum128
+	hashed      []byte
+}
+
+// fill converts each record of a block to an entry, which is valid as long as the block. If
+// partitions is not 0, the key is a partition number.
+func (l *entryList) fill(b *records.Block, partitions int) {
+	l.entries, l.arena = l.entries[:0], l.arena[:0]
+	for i := len(l.numbers); i < partitions; i++ {
+		l.numbers = append(l.numbers, strconv.Itoa(i))
+	}
+	defer func() {
+		for i := 0; l.computesSum && i < len(l.entries); i++ {
+			l.addToSum(&l.entries[i])
+		}
+	}()
+	for b.Next() {
+		key := b.Fields[0]
+		if len(b.Fields) > 1 {
+			key = l.joinFields(b.Fields)
+		}
+		if partitions > 0 {
+			n := xxh3.Hash(key) % uint64(partitions)
+			l.entries = append(l.entries, partd.Entry{Key: l.numbers[n], Value: b.Record})
+			continue
+		}
+		if len(key) > partd.MaxKeyLen {
+			b.MarkBad(fmt.Errorf("%w: the key has %d bytes, the limit is %d", partd.ErrTooLarge, len(key), partd.MaxKeyLen))
+			continue
+		}
+		l.entries = append(l.entries, partd.Entry{Key: unsafe.String(unsafe.SliceData(key), len(key)), Value: b.Record})
+	}
+}
+
+// joinFields returns a key for several fields. It never moves earlier keys, because entries refer
+// to them.
+func (l *entryList) joinFields(fields [][]byte) []byte {
+	size := len(fields) // upper bound
+	for _, f := range fields {
+		size += 2*len(f) + 2
+	}
+	if cap(l.arena)-len(l.arena) < size {
+		l.arena = make([]byte, 0, max(2*cap(l.arena), size, 64<<10))
+	}
+	from := len(l.arena)
+	l.arena = filejobs.AppendCSV(l.arena, fields, ',')
+	return l.arena[from:]
+}
+
+// addToSum adds the hash of a key and its record to l.sum; see [partd.CheckResult].
+func (l *entryList) addToSum(e *partd.Entry) {
+	l.hashed = binary.AppendUvarint(l.hashed[:0], uint64(len(e.Key)))
+	l.hashed = append(l.hashed, e.Key...)
+	l.hashed = append(l.hashed, e.Value...)
+	l.sum.AddRecord(l.hashed)
+}

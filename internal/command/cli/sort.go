@@ -1,0 +1,47 @@
+package cli
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/go-partd/partd/internal/command/cliutil"
+	"github.com/go-partd/partd/internal/jobs/filejobs"
+)
+
+const sortHelp = `Read files, and write their records sorted by the fields of --by: by the first,
+then by the second if the first is equal, and so on. Records equal in all of
+them keep the order of the input. The header stays at the beginning. The size is
+not limited: data that does not fit in memory goes to temporary files.
+
+A field is a name or a number, and may be followed by
+  :n     compare numbers exactly, with any number of digits. A value that is not a
+         number is an error with file and line, or skipped with --skip-bad
+  :desc  in descending order (:asc is ascending, the default)
+Without :n, bytes are compared, like "LC_ALL=C sort". A missing value (an empty
+field; null or no member in jsonl) comes before all others, or after them with
+:desc.
+
+A record, counting its fields of --by again, may be as long as a hundredth of
+--memory.
+
+At the end the number, the bytes and a checksum (a sum of xxh3-128 hashes) of
+the records written are compared with those of the records read.`
+
+func newSort(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "sort --by F[:n][:desc][,F…] [flags] [--] FILE…",
+		Short: "Sort files by fields",
+		Long:  sortHelp + formatsHelp,
+		Example: `  partd sort --by "Origin State" birdstrikes.csv
+  partd sort --by "size:n:desc,name" -o sorted.csv.zst part-*.csv
+  partd sort --by 3:n --no-header --format tsv --memory 1GiB -`,
+	}
+	by := cmd.Flags().String("by", "", "sort by these `FIELDS`, separated by commas, each with :n, :desc or both")
+	in := fileCommand(a, cmd, newOutputFlags(cmd), func() (filejobs.Engine, error) {
+		if *by == "" {
+			return nil, cliutil.Usagef("--by is missing: set it to the fields to sort by")
+		}
+		return filejobs.Sort(*by), nil
+	})
+	completeFields(cmd, "by", in)
+	return cmd
+}

@@ -1,0 +1,103 @@
+package cli
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/command/cliutil"
+)
+
+// TestStatWatch checks that partd stat --watch shows the content and the growth of a store every second, for a server
+// and for files. Ctrl-C stops it like any other command.
+func TestStatWatch(t *testing.T) {
+	ctx, served := t.Context(), partd.NewDict()
+	url, _ := serve(t, served)
+	writer, err := openStore(ctx, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = partd.Close(ctx, writer) }()
+	grow := func() {
+		if err := writer.Append(ctx, partd.Entry{Key: "fruit", Value: make([]byte, 1000)}, partd.Entry{Key: "nut", Value: []byte("n")}); err != nil {
+			t.Error(err)
+		}
+	}
+	grow()
+	file := "file:" + filepath.Join(t.TempDir(), "store")
+	fillStore(t, file, partd.Entry{Key: "a", Value: []byte("1111")})
+	watch := func(lines int, each func(i int, line string), args ...string) {
+		t.Helper()
+		cmd := program(t, append([]string{"stat", "--watch", "--top", "1"}, args...)...)
+		var errs bytes.Buffer
+		cmd.Stderr = &errs
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		watchdog := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
+		defer watchdog.Stop()
+		scanner := bufio.NewScanner(out)
+		for i := 0; i < lines && scanner.Scan(); i++ {
+			each(i, scanner.Text())
+		}
+		if err := cmd.Process.Signal(os.Interrupt); err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, out)
+		if code := exitCode(t, cmd.Wait()); code != cliutil.ExitInterrupted || errs.String() != "partd: interrupted\n" {
+			t.Errorf("stat --watch %s after Ctrl-C: exit code %d, %s", args, code, errs.String())
+		}
+	}
+	watch(3, func(i int, line string) {
+		var r struct {
+			Keys, Bytes, Changes int64
+			BytesPerSecond       float64 `json:"bytes_per_second"`
+			ChangesPerSecond     float64 `json:"changes_per_second"`
+			Largest              []struct{ Key string }
+		}
+		if err := json.Unmarshal([]byte(line), &r); err != nil {
+			t.Fatal(err)
+		}
+		if r.Keys != 2 || r.Bytes != 1001*int64(i+1) || r.Changes != int64(i+1) || len(r.Largest) != 1 || r.Largest[0].Key != "fruit" {
+			t.Errorf("line %d has the wrong content: %s", i, line)
+		}
+		if rate := r.BytesPerSecond; i == 0 && rate != 0 || i > 0 && (rate < 100 || rate > 1100 || r.ChangesPerSecond < 0.1 || r.ChangesPerSecond > 1.1) {
+			t.Errorf("line %d has the wrong rates: %s", i, line)
+		}
+		grow()
+	}, "--store", url, "--json")
+	pattern := regexp.MustCompile(`^\d{4}-\d\d-\d\dT[\d:]+Z  1 keys  4 bytes  \+0\.000 MB/s$`)
+	watch(2, func(_ int, line string) {
+		if !pattern.MatchString(line) {
+			t.Errorf("got the line %q, want a match of %v", line, pattern)
+		}
+	}, "--store", file)
+}
+
+// TestStatWatchOnTerminal checks that on a terminal, stat --watch redraws a page.
+func TestStatWatchOnTerminal(t *testing.T) {
+	var out bytes.Buffer
+	w := watch{app: &app{out: &out}, url: "log:x", isTerminal: true}
+	r := watchRecord{Changes: 7, BytesPerSecond: 1.5e6, ChangesPerSecond: 300}
+	r.statRecord = statRecord{Keys: 1, Bytes: 5, largestKeys: []partd.KeyInfo{{Key: "k", Size: 5}}}
+	if err := w.show(r); err != nil {
+		t.Fatal(err)
+	}
+	for _, words := range []string{"\x1b[H\x1b[2J", "store  log:x\n", "keys   1\n", "largest keys\n  k  5  ###", "+1.500 MB/s  300 changes/s\n"} {
+		if !strings.Contains(out.String(), words) {
+			t.Errorf("the page %q does not contain %q", out.String(), words)
+		}
+	}
+}

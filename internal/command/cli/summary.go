@@ -1,0 +1,122 @@
+package cli
+
+import (
+	"bufio"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/dustin/go-humanize"
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/base/progress"
+	"github.com/go-partd/partd/internal/base/textfmt"
+)
+
+type summaryRecord struct {
+	Store         string      `json:"store"`
+	Records       int64       `json:"records"`
+	Bytes         int64       `json:"bytes"` // size of the records
+	Keys          int64       `json:"keys"`  // number of keys in the store
+	Files         int         `json:"files"`
+	ReadBytes     int64       `json:"read_bytes"`
+	HeaderBytes   int64       `json:"header_bytes"`
+	BlankLines    int64       `json:"blank_lines"`
+	BadRecords    int64       `json:"bad_records"`
+	AddedNewlines int64       `json:"added_newlines"`
+	Seconds       float64     `json:"seconds"`
+	Proof         string      `json:"proof,omitempty"`
+	Largest       []keyRecord `json:"largest"`
+}
+
+func (j *shuffleRun) summary() error {
+	if !*j.flags.quiet {
+		writeNotes(j.app.err, j.notes())
+	} else if !*j.flags.asJSON {
+		return nil
+	}
+	t := &j.tally
+	return writeResult(j.app.out, *j.flags.asJSON, summaryRecord{
+		j.url, j.appended, j.bytes, j.statsAfter.Keys, len(j.in.Files), t.ReadBytes, t.HeaderBytes,
+		t.BlankLines, t.BadRecords, t.AddedNewlines, j.seconds, j.proof.result, keysJSON(j.largest),
+	}, j.writeSummary)
+}
+
+func (j *shuffleRun) writeSummary(w io.Writer) {
+	t := &j.tally
+	fmt.Fprintf(w, "records   %d\nkeys      %d\nbytes     %s\n", j.appended, j.statsAfter.Keys, withUnit(j.bytes))
+	writeTime(w, t.ReadBytes, j.seconds)
+	var skipped []string
+	if j.in.Columns != nil {
+		skipped = append(skipped, "the header")
+	}
+	if t.BlankLines > 0 {
+		skipped = append(skipped, textfmt.Plural(t.BlankLines, "empty line"))
+	}
+	if t.BadRecords > 0 {
+		skipped = append(skipped, textfmt.Plural(t.BadRecords, "bad record"))
+	}
+	if len(skipped) > 0 {
+		fmt.Fprintf(w, "skipped   %s\n", strings.Join(skipped, ", "))
+	}
+	if t.FirstBad != nil {
+		fmt.Fprintf(w, "          the first: %v\n", t.FirstBad)
+	}
+	if t.AddedNewlines > 0 {
+		fmt.Fprintf(w, "added     %s\n", textfmt.Plural(t.AddedNewlines, "missing last newline"))
+	}
+	if j.proof.result != "" {
+		fmt.Fprintf(w, "proof     %s\n", j.proof.result)
+	} else if *j.flags.stats {
+		fmt.Fprintf(w, "proof     %s bytes in, the same number in the store, which has no checksum of records\n", humanize.Comma(j.bytes))
+	}
+	if len(j.largest) == 0 {
+		return
+	}
+	fmt.Fprintln(w, "\nlargest keys")
+	drawChart(w, j.largest, terminalWidth(j.app.out))
+	store := storeArgument(j.url)
+	fmt.Fprintf(w, "\nread them back\n  %s\n  %s\n", j.app.commandLine("get"+store+keyArgument(j.largest[0])), j.app.commandLine("keys"+store))
+}
+
+// notes warns about likely mistakes.
+func (j *shuffleRun) notes() []string {
+	var notes []string
+	const minRecords = 1000 // with fewer records, unique keys are not unusual
+	if newKeys := j.statsAfter.Keys - j.statsBefore.Keys; j.appended >= minRecords && newKeys >= j.appended/10*9 {
+		notes = append(notes, fmt.Sprintf("nearly every record has a unique key: is --by %s the right field?", textfmt.ShellQuote(*j.flags.by)))
+	}
+	return append(notes, j.in.Warnings(j.layout)...)
+}
+
+// keyArgument returns a key as an argument of a shell command, with a space before it.
+func keyArgument(k partd.KeyInfo) string {
+	switch {
+	case strings.Contains(k.Key, "\x00"): // arguments cannot contain NUL
+		return " --base64 " + base64.StdEncoding.EncodeToString([]byte(k.Key))
+	case strings.HasPrefix(k.Key, "-"):
+		return " -- " + textfmt.ShellQuote(k.Key)
+	}
+	return " " + textfmt.ShellQuote(k.Key)
+}
+
+func writeNotes(w io.Writer, notes []string) {
+	for _, note := range notes {
+		fmt.Fprintln(w, "partd: note:", note)
+	}
+}
+
+func writeResult(out io.Writer, asJSON bool, record any, text func(w io.Writer)) error {
+	w := bufio.NewWriter(out)
+	if !asJSON {
+		text(w)
+	} else if err := newEncoder(w).Encode(record); err != nil {
+		return err
+	}
+	return w.Flush()
+}
+
+// writeTime writes the seconds for reading a number of bytes, and the rate.
+func writeTime(w io.Writer, bytes int64, seconds float64) {
+	fmt.Fprintf(w, "time      %.2f s, %s\n", seconds, progress.Rate(float64(bytes)/max(seconds, 1e-6)))
+}

@@ -1,0 +1,17 @@
+package cliutil
+
+import (
+	"log/slog"
+
+	"github.com/go-partd/partd/internal/disk/vfs"
+)
+
+// WarnFileLimit logs a warning if the process may open too few files for all connections that a server
+// accepts and for otherFiles files.
+func WarnFileLimit(log *slog.Logger, maxConnections, otherFiles int) {
+	need := maxConnections + otherFiles
+	if limit := vfs.OpenFileLimit(); limit > 0 && limit < need {
+		log.Warn("the limit of open files is too low for --max-connections: raise it (ulimit -n, or LimitNOFILE of systemd), or accept fewer connections",
+			"limit", limit, "max_connections", maxConnections, "needed", need)
+	}
+}

@@ -1,0 +1,85 @@
+package cliutil
+
+import (
+	"errors"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/go-partd/partd/internal/base/progress"
+)
+
+// Env describes the environment variables that set a program's flags.
+type Env struct {
+	Prefix     string              // prefix of all variable names, such as PARTD_
+	Excludes   map[string][]string // for each flag, such as "dir" or, of one command, "copy dir", the flags that exclude it: if one is on the command line, the flag's variable is ignored
+	Lists      []string            // flags that can be repeated: their variables hold values separated by spaces
+	PerCommand []string            // flags, such as "group top", that have another meaning in other commands: their variables include the command's name
+}
+
+// Variable returns the name of a flag's environment variable.
+func (e *Env) Variable(flag string) string {
+	return e.Prefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// VariableOf returns the name of the environment variable for a command's flag.
+func (e *Env) VariableOf(cmd *cobra.Command, flag string) string {
+	if slices.Contains(e.PerCommand, cmd.Name()+" "+flag) {
+		flag = cmd.Name() + "-" + flag
+	}
+	return e.Variable(flag)
+}
+
+// Apply sets each flag that is missing from the command line to the value of its variable. An empty
+// variable counts as unset.
+func (e *Env) Apply(cmd *cobra.Command) error {
+	onCommandLine := map[string]bool{}
+	cmd.Flags().Visit(func(f *pflag.Flag) { onCommandLine[f.Name] = true })
+	var err error
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		value, excludes := os.Getenv(e.VariableOf(cmd, f.Name)), slices.Concat(e.Excludes[f.Name], e.Excludes[cmd.Name()+" "+f.Name])
+		if err != nil || value == "" || f.Name == "help" || f.Name == "version" || onCommandLine[f.Name] || slices.ContainsFunc(excludes, func(other string) bool { return onCommandLine[other] }) {
+			return
+		}
+		values := []string{value}
+		if slices.Contains(e.Lists, f.Name) {
+			values = strings.Fields(value)
+		}
+		for _, v := range values {
+			setErr := cmd.Flags().Set(f.Name, v)
+			if setErr == nil {
+				continue
+			}
+			if cause := errors.Unwrap(setErr); cause != nil {
+				setErr = cause // omit the flag's name, which the user did not type
+			}
+			err = Usagef("the environment variable %s=%q: %w", e.VariableOf(cmd, f.Name), value, valueError(f, v, setErr))
+			return
+		}
+	})
+	return err
+}
+
+// ProgressFlag adds the flag --progress to a command.
+func ProgressFlag(cmd *cobra.Command) *string {
+	value := cmd.Flags().String("progress", "auto", "show progress: `WHEN` is auto (on a terminal), always or never")
+	Complete(cmd, "progress", "auto", "always", "never")
+	return value
+}
+
+// CheckProgress validates the value of --progress.
+func CheckProgress(value string) error {
+	if value != "auto" && value != "always" && value != "never" {
+		return Usagef("--progress must be auto, always or never, not %q", value)
+	}
+	return nil
+}
+
+// ShowsProgress reports whether to show progress on w, given the value of --progress.
+func ShowsProgress(value string, w io.Writer) bool {
+	return value == "always" || value == "auto" && progress.IsTerminal(w)
+}

@@ -1,0 +1,77 @@
+package cliutil
+
+import (
+	"cmp"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/go-partd/partd/internal/server/certfiles"
+)
+
+// NewHealth returns the command that asks a running server for its health, for containers without curl. The address is
+// the value of the server's own flag --http or, if the server has it, --health, which precedes.
+func NewHealth(out io.Writer, program string, flags ...string) *cobra.Command {
+	var live bool
+	var ca string
+	timeout := 5 * time.Second
+	addresses := make([]string, len(flags))
+	cmd := &cobra.Command{
+		Use:   "health [URL]",
+		Short: "Ask whether a server is ready",
+		Long: `Ask a running server whether it is ready, and exit with 0 if it is, or with 1. URL is such as
+http://localhost:9090; the default is the server's own address from its --` + strings.Join(flags, " or --") + `
+flag or variable, so that a container's probe needs no arguments.`,
+		Example: "  " + program + " health http://localhost:9090",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			url := strings.Join(args, "")
+			if address := cmp.Or(addresses...); url == "" && address != "" {
+				host, port, err := net.SplitHostPort(address)
+				if err != nil {
+					return Usagef("%q: use HOST:PORT", address)
+				}
+				if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+					host = "localhost"
+				}
+				url = "http://" + net.JoinHostPort(host, port)
+			}
+			if !strings.HasPrefix(url, "http://") && !strings.HasPrefix(url, "https://") {
+				return Usagef("name the server, such as http://localhost:9090")
+			}
+			transport := &http.Transport{TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}}
+			if ca != "" {
+				var err error
+				if transport.TLSClientConfig.RootCAs, err = certfiles.ReadAuthorities(ca); err != nil {
+					return Usagef("--ca: %w", err)
+				}
+			}
+			path := map[bool]string{true: "/healthz", false: "/readyz"}[live]
+			client := &http.Client{Transport: transport, Timeout: timeout} // without a proxy, because the server is near
+			r, err := client.Get(strings.TrimSuffix(url, "/") + path)
+			if err != nil {
+				return err
+			}
+			defer r.Body.Close() //nolint:errcheck // only read
+			text, err := io.ReadAll(io.LimitReader(r.Body, 4<<10))
+			if err != nil || r.StatusCode != http.StatusOK {
+				return fmt.Errorf("%s%s: %s: %s", url, path, r.Status, strings.TrimSpace(string(text)))
+			}
+			_, err = out.Write(text)
+			return err
+		},
+	}
+	fl := cmd.Flags()
+	for i, name := range flags {
+		fl.StringVar(&addresses[i], name, "", "the server's `ADDRESS`, as given to the server")
+	}
+	fl.BoolVar(&live, "live", false, "ask only whether the server's process runs")
+	fl.StringVar(&ca, "ca", "", "`FILE` with the authority that signed the server's certificate, for https://")
+	fl.DurationVar(&timeout, "timeout", timeout, "maximum `DURATION` of the request")
+	return cmd
+}

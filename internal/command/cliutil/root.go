@@ -1,0 +1,102 @@
+package cliutil
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/go-partd/partd/internal/base/nearest"
+)
+
+// Program is a command line with all its commands.
+type Program struct {
+	Env       *Env
+	ExitCodes string // description of the exit codes for the help
+	Out, Err  io.Writer
+	Started   bool // a command has started; an error before that is a usage error
+}
+
+// Root completes a program's root command, which must already have its flags and subcommands. A
+// root command without RunE shows its help.
+func (p *Program) Root(root *cobra.Command) *cobra.Command {
+	root.Long += `
+
+Every flag can also be given as an environment variable, named in brackets
+beside it; a flag on the command line takes precedence.
+
+Exit codes: ` + p.ExitCodes
+	// cobra prints "NAME version " before Version, so remove these words from the text. A custom
+	// template would link all exported methods into the program.
+	root.Version = strings.TrimPrefix(version(root.Name()), root.Name()+" version ")
+	root.SilenceErrors, root.SilenceUsage = true, true
+	root.CompletionOptions.DisableDefaultCmd = true
+	root.SetOut(p.Out)
+	root.SetErr(p.Err)
+	for _, cmd := range append(root.Commands(), root) {
+		cmd.Flags().VisitAll(func(f *pflag.Flag) { f.Usage += " [$" + p.Env.VariableOf(cmd, f.Name) + "]" })
+	}
+	setArgCounts(root)
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
+		err := p.Env.Apply(cmd)
+		p.Started = err == nil
+		return err
+	}
+	root.SetFlagErrorFunc(FlagError)
+	if root.RunE != nil {
+		return root
+	}
+	root.Args = cobra.ArbitraryArgs
+	root.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return unknownCommand(cmd, args[0])
+		}
+		return cmd.Help()
+	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		if cmd == root && cmd.Flags().NArg() > 0 { // the flag belongs to the unknown command
+			return unknownCommand(cmd, cmd.Flags().Arg(0))
+		}
+		return FlagError(cmd, err)
+	})
+	return root
+}
+
+// setArgCounts sets the Args of commands without Args, from the arguments in their usage lines.
+func setArgCounts(root *cobra.Command) {
+	for _, cmd := range root.Commands() {
+		setArgCounts(cmd)
+		if cmd.Args != nil {
+			continue
+		}
+		minArgs, maxArgs, missing := argCounts(cmd.Use)
+		if cmd.Args = CheckArgCount(minArgs, maxArgs, missing); maxArgs == 0 && cmd.ValidArgsFunction == nil {
+			cmd.ValidArgsFunction = cobra.NoFileCompletions
+		}
+	}
+}
+
+func unknownCommand(root *cobra.Command, name string) error {
+	var names []string
+	for _, c := range root.Commands() {
+		names = append(names, c.Name())
+	}
+	return Usagef("unknown command %q%s: use one of %s", name, nearest.Hint(name, names), strings.Join(names, ", "))
+}
+
+// NewVersion returns the command that prints a program's version.
+func NewVersion(out io.Writer, program string) *cobra.Command {
+	return &cobra.Command{
+		Use:     "version",
+		Short:   "Show the version",
+		Long:    "Show the version of " + program + " and of the Go release that built it.",
+		Example: "  " + program + " version",
+		Args:    CheckArgCount(0, 0, ""),
+		RunE: func(*cobra.Command, []string) error {
+			_, err := fmt.Fprintln(out, version(program))
+			return err
+		},
+	}
+}

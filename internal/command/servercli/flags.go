@@ -1,0 +1,152 @@
+package servercli
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/go-partd/partd/internal/command/cliutil"
+	"github.com/go-partd/partd/internal/command/cliutil/sizeflag"
+	"github.com/go-partd/partd/remote"
+	"github.com/go-partd/partd/stores"
+)
+
+const defaultListen = "tcp://127.0.0.1:7077"
+
+type config struct {
+	remote.ServerOptions
+	stores     *stores.Set // nil means the schemes of package stores
+	listen     []string
+	store      string
+	maxMessage sizeflag.Size // serve copies it to ServerOptions
+	memory     sizeflag.Size // half for messages (ServerOptions.Memory), half for the store
+	space      spaceFlags
+	insecure   bool
+	http       string
+	pprof      bool
+	withStdin  bool
+	stopWithin time.Duration
+	tlsCert    string
+	tlsKey     string
+	clientCA   string
+	tokensFile string
+	trust      bool
+	namespaces int
+	ttl        time.Duration
+	logFormat  string
+	auditLog   string
+	exposeHTTP bool
+}
+
+func (c *config) add(cmd *cobra.Command) {
+	fl := cmd.Flags()
+	c.maxMessage = sizeflag.Size{Bytes: 256 << 20, Min: 128 << 10}
+	c.memory = sizeflag.Size{Bytes: 1 << 30, Min: 16 << 20}
+	fl.StringArrayVar(&c.listen, "listen", []string{defaultListen}, "`URL` to listen on, tcp://HOST:PORT, tls://HOST:PORT or ipc:///PATH; may be given several times")
+	fl.StringVar(&c.tlsCert, "tls-cert", "", "`FILE` with the certificate for tls://, then its intermediates; read again when it changes, like the other --tls files")
+	fl.StringVar(&c.tlsKey, "tls-key", "", "`FILE` with the key of --tls-cert")
+	fl.StringVar(&c.clientCA, "tls-client-ca", "", "`FILE` with the authorities whose client certificates are accepted; a certificate's common name is the user")
+	fl.StringVar(&c.store, "store", "log:partd-data", "`URL` of the store")
+	fl.Var(&c.maxMessage, "max-message", "`SIZE` of the largest message accepted; Go clients send larger ones in parts")
+	fl.IntVar(&c.MaxConnections, "max-connections", 1024, "`NUMBER` of connections at a time; another one replaces an idle one")
+	fl.Var(&c.memory, "memory", "`SIZE` of the memory to use: half for messages, half for the store (a mem: store uses as much as its data needs)")
+	fl.IntVar(&c.MaxHandles, "max-handles", 1024, "`NUMBER` of open readers and listings of all clients together")
+	fl.DurationVar(&c.HandshakeTimeout, "handshake-timeout", 10*time.Second, "maximum `DURATION` of a peer's handshake")
+	fl.DurationVar(&c.IdleTimeout, "idle-timeout", 0, "maximum `DURATION` for which a connection may be idle; 0 means no limit")
+	fl.DurationVar(&c.StallTimeout, "stall-timeout", 30*time.Second, "`DURATION` within which the peer must send or read 512 KiB of a message; also limits waiting for memory")
+	fl.DurationVar(&c.DrainTimeout, "drain-timeout", 10*time.Second, "maximum `DURATION` from a request to stop until requests in progress are finished and answered")
+	fl.DurationVar(&c.stopWithin, "stop-timeout", 0, "maximum `DURATION` from a request to stop until the server exits, even with unwritten data; 0 means no limit")
+	fl.StringVar(&c.tokensFile, "tokens-file", "", "`FILE` with the users, made by partd-server token add; without it and --tls-client-ca, anyone who can connect may do everything")
+	fl.BoolVar(&c.trust, "trust-sockets", false, "let anyone who can open a Unix socket read, append and change without a credential: Python's clients have none")
+	fl.IntVar(&c.namespaces, "namespaces", 8, "`NUMBER` of namespaces, besides the default one, whose stores are open at a time, in a quarter of the store's memory; others are opened when needed; needs a log: store; 0 allows no namespaces")
+	fl.DurationVar(&c.ttl, "namespace-ttl", 0, "`DURATION` after which a namespace without connections is removed; 0 means never")
+	fl.BoolVar(&c.AllowClose, "allow-close", false, "let every client that can connect stop the server (Python's close_server)")
+	fl.BoolVar(&c.insecure, "insecure", false, "listen beyond this machine without TLS and users: others there can read the traffic and, without users, change everything")
+	c.space.add(cmd)
+	fl.StringVar(&c.http, "http", "", "serve /healthz, /readyz and Prometheus' /metrics, without authentication, at this `ADDRESS`, HOST:PORT (default: off)")
+	fl.BoolVar(&c.pprof, "pprof", false, "also serve Go's profiles, at /debug/pprof/ of --http")
+	fl.BoolVar(&c.withStdin, "exit-on-stdin-close", false, "exit as on SIGTERM when standard input is closed: for a program that starts its own server")
+	fl.StringVar(&c.logFormat, "log-format", "text", "`FORMAT` of the log on standard error: text or json")
+	fl.StringVar(&c.auditLog, "audit-log", "", "`FILE` of the audit log, a line of JSON for each request, opened again on SIGHUP; - is standard error (default: off)")
+	fl.BoolVar(&c.exposeHTTP, "http-exposed", false, "let --http listen beyond this machine, as probes of Kubernetes need; others there can see what the server does, but not the data")
+	values := map[string][]string{
+		"listen": {defaultListen, "tls://", "ipc:///"}, "store": {"log:", "file:", "buffer+file:", "mem:"}, "log-format": {"text", "json"},
+	}
+	fl.VisitAll(func(f *pflag.Flag) {
+		directive := cobra.ShellCompDirectiveNoFileComp
+		if f.Name == "store" || f.Name == "listen" {
+			directive |= cobra.ShellCompDirectiveNoSpace
+		}
+		if err := cmd.RegisterFlagCompletionFunc(f.Name, cobra.FixedCompletions(values[f.Name], directive)); err != nil {
+			panic(err) // a bug: the command has no such flag
+		}
+	})
+}
+
+func (c *config) isLog() bool {
+	scheme, _ := cliutil.SplitURL(c.store)
+	return scheme == "log"
+}
+
+func (c *config) hasUsers() bool { return c.tokensFile != "" || c.clientCA != "" }
+
+func isSocket(rawURL string) bool { return strings.HasPrefix(rawURL, "ipc://") }
+
+func isTLS(rawURL string) bool { return strings.HasPrefix(rawURL, "tls://") }
+
+func (c *config) check(cmd *cobra.Command) error {
+	c.space.minFreeGiven = cmd.Flags().Changed("min-free")
+	switch {
+	case c.MaxConnections < 1:
+		return cliutil.Usagef("--max-connections must be at least 1, not %d", c.MaxConnections)
+	case c.MaxHandles < 1:
+		return cliutil.Usagef("--max-handles must be at least 1, not %d", c.MaxHandles)
+	case c.HandshakeTimeout <= 0:
+		return cliutil.Usagef("--handshake-timeout must be more than 0, such as 10s, not %v", c.HandshakeTimeout)
+	case c.IdleTimeout < 0:
+		return cliutil.Usagef("--idle-timeout must be 0 or more, such as 1h, not %v", c.IdleTimeout)
+	case c.StallTimeout <= 0:
+		return cliutil.Usagef("--stall-timeout must be more than 0, such as 30s, not %v", c.StallTimeout)
+	case c.DrainTimeout <= 0:
+		return cliutil.Usagef("--drain-timeout must be more than 0, such as 10s, not %v", c.DrainTimeout)
+	case c.stopWithin < 0:
+		return cliutil.Usagef("--stop-timeout must be 0 or more, such as 1m, not %v", c.stopWithin)
+	case c.pprof && c.http == "":
+		return cliutil.Usagef("--pprof needs --http ADDRESS, where the profiles are served")
+	case c.exposeHTTP && c.http == "":
+		return cliutil.Usagef("--http-exposed needs --http ADDRESS")
+	case (c.tlsCert == "") != (c.tlsKey == ""):
+		return cliutil.Usagef("--tls-cert and --tls-key: give both, a certificate and its key")
+	case c.clientCA != "" && c.tlsCert == "":
+		return cliutil.Usagef("--tls-client-ca is for tls://: give --tls-cert and --tls-key")
+	case c.tlsCert != "" && !slices.ContainsFunc(c.listen, isTLS):
+		return cliutil.Usagef("--tls-cert is for tls://: give --listen tls://HOST:PORT")
+	case c.tlsCert == "" && slices.ContainsFunc(c.listen, isTLS):
+		return cliutil.Usagef("--listen tls://… needs a certificate: give --tls-cert and --tls-key")
+	case c.trust && (!c.hasUsers() || !slices.ContainsFunc(c.listen, isSocket)):
+		return cliutil.Usagef("--trust-sockets is for a server with users and a Unix socket: give --tokens-file and --listen ipc:///PATH")
+	case c.namespaces < 0:
+		return cliutil.Usagef("--namespaces must be 0 or more, not %d", c.namespaces)
+	case c.ttl < 0 || c.ttl > 0 && c.ttl < time.Minute:
+		return cliutil.Usagef("--namespace-ttl must be 0 or at least a minute, such as 24h, not %v", c.ttl)
+	case c.namespaceDir() == "" && (c.ttl > 0 || c.space.namespaceMaxBytes.Bytes > 0 || slices.ContainsFunc(c.listen, func(l string) bool { return strings.Contains(l, "=") })):
+		return cliutil.Usagef("--store %s has no namespaces: use a store log:DIR without a buffer, and --namespaces above 0", c.store)
+	case c.space.maxBytes.Bytes > 0 && c.space.maxBytes.Bytes < minLogQuota && c.isLog():
+		return cliutil.Usagef("--max-bytes %s is too little for a log store, whose write-ahead file counts 1 MiB: give at least %s",
+			stores.FormatSize(c.space.maxBytes.Bytes), stores.FormatSize(minLogQuota))
+	case c.logFormat != "text" && c.logFormat != "json":
+		return cliutil.Usagef("--log-format %q: use text or json", c.logFormat)
+	}
+	// Half of the memory is for messages, and must have room for at least two.
+	if limit := c.memory.Bytes / 4; c.maxMessage.Bytes > limit {
+		if cmd.Flags().Changed("max-message") {
+			return cliutil.Usagef("--max-message %s needs --memory %s or more, four times as much",
+				stores.FormatSize(c.maxMessage.Bytes), stores.FormatSize(4*c.maxMessage.Bytes))
+		}
+		c.maxMessage.Bytes = limit
+	}
+	return nil
+}

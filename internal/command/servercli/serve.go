@@ -1,0 +1,157 @@
+package servercli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/command/cliutil"
+	"github.com/go-partd/partd/internal/command/namespaces"
+	"github.com/go-partd/partd/internal/server/adminhttp"
+	"github.com/go-partd/partd/internal/server/audit"
+	"github.com/go-partd/partd/logstore"
+	"github.com/go-partd/partd/remote"
+)
+
+// filesOfStore is the number of files that a store with little data has open.
+const filesOfStore = 64
+
+// serve runs the server until ctx ends, an authorized client ends it, or it fails.
+func serve(ctx context.Context, c *config, s streams) (err error) {
+	startReloading, stopReloading := cliutil.CatchHangups()
+	defer stopReloading()
+	log := cliutil.NewLog(c.logFormat, s.err)
+	a, err := readAccess(c, log)
+	if err != nil {
+		return err
+	}
+	if c.auditLog != "" {
+		if a.audit, err = audit.Open(c.auditLog, s.err, log); err != nil {
+			return fmt.Errorf("--audit-log: %w", err)
+		}
+		defer func() { err = errors.Join(err, a.audit.Close()) }()
+		c.Audit = a.audit
+	}
+	startReloading(func() { a.reload(log) })
+	listeners, err := listen(c, a)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		for _, l := range listeners {
+			_ = l.Close() // usually fails, because ServeWith has closed the listener
+		}
+	}()
+	cliutil.WarnFileLimit(log, c.MaxConnections, adminhttp.MaxConnections+filesOfStore)
+	adminServer := &admin{started: time.Now()}
+	if c.http != "" {
+		l, err := listenAdmin(c)
+		if err != nil {
+			return err
+		}
+		defer adminServer.serve(l, c.pprof, log)()
+	}
+	store, err := openStore(ctx, c)
+	if err != nil {
+		return err
+	}
+	if a.users != nil {
+		c.Authorizer = a.users
+	}
+	state, err := newServer(context.WithoutCancel(ctx), c, store, log)
+	if err != nil {
+		return errors.Join(err, partd.Close(context.WithoutCancel(ctx), store))
+	}
+	adminServer.serving.Store(state)
+	server := state.server
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	if c.stopWithin > 0 {
+		defer context.AfterFunc(ctx, func() {
+			time.Sleep(c.stopWithin)
+			log.Error("exiting immediately: --stop-timeout has passed, and unwritten data is lost", "store", c.store)
+			os.Exit(cliutil.ExitFailed)
+		})()
+	}
+	if c.withStdin {
+		go func() {
+			_, err := io.Copy(io.Discard, s.in) // returns when the other end is closed or its process dies
+			log.Info("standard input is closed", "error", err)
+			stop()
+		}()
+	}
+	for _, l := range listeners {
+		log.Info("listening", "address", remote.URL(l.Addr()), "store", c.store, "users", a.users != nil, "trusted", l.opts.Trusted)
+		if risk := c.exposure(remote.URL(l.Addr())); risk != "" && remote.IsExposed(l.Addr()) {
+			log.Warn("--insecure: "+risk, "address", remote.URL(l.Addr()))
+		}
+	}
+	err = serveAll(ctx, server, listeners, s.out)
+	stop()
+	log.Info("stopping: flushing the store, finishing the requests in progress, then closing the store", "drain_timeout", c.DrainTimeout)
+	// The flush may take any time. Only a second signal or --stop-timeout ends the process earlier.
+	err = errors.Join(err, server.Shutdown(context.WithoutCancel(ctx)))
+	if err == nil {
+		log.Info("ended")
+	}
+	return err
+}
+
+// newServer returns a server of store, with its limits and namespaces. The server closes store.
+func newServer(ctx context.Context, c *config, store partd.Partd, log *slog.Logger) (*serving, error) {
+	var namespaceOpts namespaces.Options
+	guard, err := c.space.newGuard(ctx, c.store, store, &namespaceOpts, log)
+	if err != nil {
+		return nil, err
+	}
+	c.SpaceLimit = guard
+	c.MaxMessage, c.Memory, c.Logger = c.maxMessage.Bytes, c.memory.Bytes/2, log
+	set, err := c.openNamespaces(store, &namespaceOpts, log)
+	if err != nil {
+		return nil, err
+	}
+	server, err := remote.NewServer(store, &c.ServerOptions)
+	logStore, _ := bottomStore(store).(*logstore.Store)
+	return &serving{server, logStore, guard, set, &c.space}, err
+}
+
+// serveAll serves each listener, and prints a line when it accepts connections.
+func serveAll(ctx context.Context, server *remote.Server, listeners []listener, out io.Writer) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	errs := make([]error, len(listeners))
+	var printErr error
+	var wg sync.WaitGroup
+	for i, l := range listeners {
+		notifier := &acceptNotifier{Listener: l, begun: make(chan struct{})}
+		wg.Go(func() {
+			if err := server.ServeWith(ctx, notifier, &l.opts); err != nil {
+				errs[i] = err
+				stop(err) // one failed address ends the server, so that a supervisor notices
+			}
+		})
+		select {
+		case <-notifier.begun:
+		case <-ctx.Done():
+			continue
+		}
+		if _, err := fmt.Fprintf(out, "ready %s\n", remote.URL(l.Addr())); err != nil {
+			stop(err)
+			printErr = fmt.Errorf("printing that the server is ready: %w", err)
+			break
+		}
+	}
+	select {
+	case <-ctx.Done():
+	case <-server.CloseRequested():
+		stop(nil)
+	}
+	wg.Wait()
+	return errors.Join(append(errs, printErr)...)
+}

@@ -1,0 +1,136 @@
+// Package servercli is the command line of partd-server.
+package servercli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/go-partd/partd/internal/command/cliutil"
+	"github.com/go-partd/partd/stores"
+)
+
+type streams struct {
+	in       io.Reader
+	out, err io.Writer
+}
+
+// Main runs the command line with the process's streams and signals, and returns the
+// exit code. After the first SIGINT or SIGTERM, the server finishes the requests in progress.
+// Another signal, at least a second later, ends the process immediately.
+func Main(args []string) int { return MainWith(nil, args) }
+
+// MainWith is like Main, but opens stores with the schemes in set; nil means the schemes of package
+// stores.
+func MainWith(set *stores.Set, args []string) int {
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(signals)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	done := make(chan int, 1)
+	s := streams{os.Stdin, os.Stdout, os.Stderr}
+	go func() { done <- run(ctx, set, args, s) }()
+	select {
+	case code := <-done:
+		return code
+	case <-signals:
+		cancel()
+	}
+	for start := time.Now(); ; {
+		select {
+		case code := <-done:
+			return code
+		case sig := <-signals:
+			if time.Since(start) < repeatWindow {
+				continue
+			}
+			fmt.Fprintln(s.err, "partd-server: second signal: exiting immediately, without finishing the requests in progress")
+			if number, ok := sig.(syscall.Signal); ok {
+				return 128 + int(number) // the code that shells give a process killed by a signal
+			}
+			return cliutil.ExitFailed
+		}
+	}
+}
+
+// repeatWindow is the time after the first signal in which other signals are ignored. timeout(1)
+// and shells send the same signal twice: to the process, and to its group.
+const repeatWindow = time.Second
+
+func run(ctx context.Context, set *stores.Set, args []string, s streams) int {
+	root := newRoot(set, s)
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return cliutil.ExitOK
+	}
+	fmt.Fprintf(s.err, "partd-server: %v\n", err)
+	if cliutil.IsUsage(err) {
+		fmt.Fprintln(s.err, `Try "partd-server --help".`)
+		return cliutil.ExitUsage
+	}
+	return cliutil.ExitFailed
+}
+
+const help = `partd-server shares one store between many processes, over TCP or Unix sockets
+(ZeroMQ's protocol): Go programs use tcp://HOST:PORT as the URL of a store, and
+Python's partd uses partd.Client("tcp://HOST:PORT").
+
+For each address it prints "ready URL" once it accepts connections; with port 0
+the system chooses a port. On SIGTERM and SIGINT it writes everything to the store,
+finishes the requests in progress (within --drain-timeout) and exits; a second signal
+makes it exit immediately. On SIGHUP it reads users and certificates again.
+
+Without users (--tokens-file, --tls-client-ca) anyone who can connect may read,
+change and remove everything. So it listens only on addresses of this machine,
+unless there are users and TLS, or --insecure is given.`
+
+const examples = `  partd-server
+  partd-server --store file:/data/shared --listen ipc:///run/partd/partd.sock
+  partd-server --listen tcp://127.0.0.1:7077 --listen 'tcp://[::1]:7077'
+  partd-server --listen tls://:7077 --tls-cert cert.pem --tls-key key.pem --tokens-file users
+  partd-server --store 'log:/data/partd?sync=true' --memory 2GiB --log-format json`
+
+func newRoot(set *stores.Set, s streams) *cobra.Command {
+	c := &config{stores: set}
+	root := &cobra.Command{
+		Use:     "partd-server",
+		Short:   "Share one store among many processes, Go and Python",
+		Long:    help,
+		Example: examples,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return cliutil.Usagef("partd-server takes flags, token, health, completion SHELL or version, but got %q", args[0])
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := c.check(cmd); err != nil {
+				return err
+			}
+			return serve(cmd.Context(), c, s)
+		},
+	}
+	c.add(root)
+	completion := cliutil.NewCompletion(s.out, "flags")
+	completion.Example = `  partd-server completion --install bash
+  source <(partd-server completion bash)
+  partd-server completion fish | source`
+	root.AddCommand(newToken(s), cliutil.NewHealth(s.out, "partd-server", "http"), completion, cliutil.NewVersion(s.out, "partd-server"))
+	root.SetHelpCommand(&cobra.Command{Use: "no-help", Hidden: true})
+	p := &cliutil.Program{
+		// The prefix differs from partd's, because PARTD_STORE can be the URL of this server.
+		Env: &cliutil.Env{Prefix: "PARTD_SERVER_", Lists: []string{"listen"}},
+		Out: s.out, Err: s.err,
+		ExitCodes: `0 stopped on request, 1 failed, 2 wrong usage, 130 and 143 stopped
+immediately by a second signal.`,
+	}
+	return p.Root(root)
+}

@@ -1,0 +1,172 @@
+package filedir
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+
+	"github.com/go-partd/partd/internal/disk/names"
+	"github.com/go-partd/partd/internal/disk/vfs"
+)
+
+type record struct {
+	kind     byte
+	synced   bool
+	boot     uint64
+	spans    []span
+	tag      *sessionTag
+	progress int64 // offset in the journal of each span's undo progress
+}
+
+// span describes how an operation changes one file. Only appends use the fields from created to
+// sums. Only other operations use the fields from ino to mtime.
+type span struct {
+	name     string
+	progress uint64
+
+	created          bool
+	oldSize, addSize int64
+	inline           []byte   // all added bytes; only those of the first piece if sums is not nil
+	sums             []uint32 // checksums of all pieces, up to pieceSize bytes each
+
+	ino   uint64
+	size  int64
+	mtime int64
+}
+
+// readRecord reads the journal. It returns nil if the record is incomplete: then its operation has
+// not changed any file yet.
+func (d *Dir) readRecord() (*record, error) {
+	j := &d.journal
+	buf := make([]byte, j.size)
+	if n, err := j.file.ReadAt(buf, 0); err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	} else if buf = buf[:n]; n < headerLen {
+		return nil, nil
+	}
+	length := binary.LittleEndian.Uint64(buf[24:])
+	spans := uint64(binary.LittleEndian.Uint32(buf[12:]))
+	if version := binary.LittleEndian.Uint16(buf[8:]); version > journalVersion {
+		return nil, d.corrupt(d.path(names.Journal), 8, fmt.Errorf(
+			"the record has version %d, but this program supports only versions up to %d: open the store with a newer program", version, journalVersion))
+	}
+	if length > uint64(len(buf)-headerLen) || spans > length/3 ||
+		recordSum(buf[:headerLen+length]) != binary.LittleEndian.Uint32(buf[32:]) {
+		return nil, nil
+	}
+	r := &record{
+		kind: buf[10], synced: buf[11]&flagSynced != 0, boot: binary.LittleEndian.Uint64(buf[16:]),
+		spans: make([]span, spans), progress: headerLen + int64(length),
+	}
+	reader := recordReader{buf: buf[headerLen:r.progress]}
+	for i := range r.spans {
+		s := &r.spans[i]
+		if r.kind == kindAppend {
+			reader.appendSpan(s)
+		} else {
+			s.name = string(reader.next(reader.number(2)))
+			s.ino, s.size, s.mtime = reader.number(8), int64(reader.number(8)), int64(reader.number(8))
+		}
+		if offset := r.progress + 8*int64(i); offset+8 <= int64(len(buf)) {
+			s.progress = binary.LittleEndian.Uint64(buf[offset:])
+		}
+	}
+	if buf[11]&flagTag != 0 {
+		if p := reader.next(tagLen); p != nil {
+			r.tag = &sessionTag{slot: binary.LittleEndian.Uint64(p), oldSlot: (*slot)(p[8:]), newSlot: (*slot)(p[8+slotLen:])}
+		}
+	}
+	if reader.failed || len(reader.buf) > 0 || r.kind < kindAppend || r.kind > kindSet || r.kind == kindSet && len(r.spans) != 1 {
+		return nil, d.corrupt(d.path(names.Journal), -1, errors.New(
+			"its checksum is valid, but its content is not: move the file out of the directory, and check the values that were being written"))
+	}
+	return r, nil
+}
+
+type recordReader struct {
+	buf    []byte
+	failed bool
+}
+
+func (r *recordReader) next(n uint64) []byte {
+	if r.failed || n > uint64(len(r.buf)) {
+		r.failed = true
+		return nil
+	}
+	p := r.buf[:n]
+	r.buf = r.buf[n:]
+	return p
+}
+
+func (r *recordReader) number(n int) uint64 {
+	var p [8]byte
+	copy(p[:], r.next(uint64(n)))
+	return binary.LittleEndian.Uint64(p[:])
+}
+
+func (r *recordReader) appendSpan(s *span) {
+	s.name = string(r.next(r.number(2)))
+	flags := r.number(1)
+	s.created = flags&spanCreated != 0
+	s.oldSize, s.addSize = int64(r.number(8)), int64(r.number(8))
+	if s.oldSize < 0 || s.addSize <= 0 || s.oldSize+s.addSize < 0 {
+		r.failed = true
+		return
+	}
+	if flags&spanInline != 0 {
+		s.inline = r.next(uint64(s.addSize))
+		return
+	}
+	s.inline = r.next(uint64(min(s.addSize, pieceEnd(s.oldSize)-s.oldSize)))
+	pieces := (s.oldSize+s.addSize-1)/pieceSize - s.oldSize/pieceSize + 1
+	for p := r.next(4 * uint64(pieces)); len(p) > 0; p = p[4:] {
+		s.sums = append(s.sums, binary.LittleEndian.Uint32(p))
+	}
+}
+
+func appendName(rec []byte, name string) []byte {
+	rec = binary.LittleEndian.AppendUint16(rec, uint16(len(name)))
+	return append(rec, name...)
+}
+
+// appendFile appends the span of a file to remove or to rename.
+func appendFile(rec []byte, name string, info vfs.Info) []byte {
+	rec = appendName(rec, name)
+	rec = binary.LittleEndian.AppendUint64(rec, info.Ino)
+	rec = binary.LittleEndian.AppendUint64(rec, uint64(info.Size))
+	return binary.LittleEndian.AppendUint64(rec, uint64(info.MTime))
+}
+
+// pieceEnd returns the end of the piece that contains the byte at off.
+func pieceEnd(off int64) int64 { return (off/pieceSize + 1) * pieceSize }
+
+// pieceSums computes the checksum of each piece of a stream of bytes.
+type pieceSums struct {
+	off  int64
+	sum  uint32
+	open bool // the current piece has bytes
+}
+
+func (s *pieceSums) add(rec, p []byte) []byte {
+	for len(p) > 0 {
+		n := min(int64(len(p)), pieceEnd(s.off)-s.off)
+		s.sum, s.open = crc32.Update(s.sum, castagnoli, p[:n]), true
+		s.off += n
+		p = p[n:]
+		if s.off%pieceSize == 0 {
+			rec = s.finish(rec)
+		}
+	}
+	return rec
+}
+
+func (s *pieceSums) finish(rec []byte) []byte {
+	if !s.open {
+		return rec
+	}
+	rec = binary.LittleEndian.AppendUint32(rec, s.sum)
+	s.sum, s.open = 0, false
+	return rec
+}

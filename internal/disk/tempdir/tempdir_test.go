@@ -1,0 +1,236 @@
+package tempdir
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
+)
+
+func names(t *testing.T, dir string) (names []string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+func mustNew(t *testing.T, parents ...string) *Set {
+	t.Helper()
+	s, err := New(parents, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestFilesAndDirectories(t *testing.T) {
+	parents := []string{t.TempDir(), t.TempDir()}
+	s := mustNew(t, parents...)
+	if len(names(t, parents[0])) > 0 {
+		t.Error("New created a directory before it was needed")
+	}
+	var files []vfs.File
+	for range 4 {
+		f, err := s.Create()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.Write([]byte("data")); err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, f)
+	}
+	for i, parent := range parents { // files have no names
+		if got := names(t, filepath.Join(parent, names(t, parent)[0])); len(got) > 0 {
+			t.Errorf("directory %d has the files %q, want none", i, got)
+		}
+	}
+	for range 2 {
+		d, err := s.Mkdir()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.MkdirAll(filepath.Join(d, "a", "b"), 0o777); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(d, "a", "file"), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, parent := range parents {
+		if got := names(t, parent); len(got) != 2 || !strings.HasPrefix(got[0], prefix) {
+			t.Errorf("directory %d has %q, want a directory and its lock file", i, got)
+		}
+	}
+	for _, f := range files {
+		var b [4]byte
+		if _, err := f.ReadAt(b[:], 0); err != nil || string(b[:]) != "data" {
+			t.Errorf("ReadAt = %q, %v, want data", b, err)
+		}
+		if err := f.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	for _, parent := range parents {
+		if got := names(t, parent); len(got) > 0 {
+			t.Errorf("Close left %q in %s", got, parent)
+		}
+	}
+	if _, err := s.Create(); !errors.Is(err, ErrClosed) {
+		t.Errorf("Create after Close = %v, want %v", err, ErrClosed)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestDeadProcess checks that if a process dies with temporary files, the next New removes these files and nothing
+// else.
+func TestDeadProcess(t *testing.T) {
+	if parent := os.Getenv("PARTD_TEST_DIE_IN"); parent != "" {
+		s := mustNew(t, parent)
+		d, err := s.Mkdir()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(d, "file"), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		os.Exit(3)
+	}
+	parent, elsewhere := t.TempDir(), t.TempDir()
+	alive := mustNew(t, parent)
+	if _, err := alive.Mkdir(); err != nil {
+		t.Fatal(err)
+	}
+	foreign := map[string]string{
+		prefix + "0123456789abcdef.lock":      "something else", // not the content that lockNew writes
+		prefix + "0123456789abcdef0.lock":     mark,             // not a name of a lock file
+		prefix + "0123456789ABCDEF.lock":      mark,
+		"other-0123456789abcdef.lock":         mark,
+		filepath.Base(elsewhere) + "-is-mine": "",
+	}
+	for name, content := range foreign {
+		if err := os.WriteFile(filepath.Join(parent, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Create a directory without a lock file, one with a foreign lock file, and a link in place of one.
+	for _, name := range []string{prefix + "fedcba9876543210", prefix + "0123456789abcdef"} {
+		if err := os.Mkdir(filepath.Join(parent, name), 0o777); err != nil {
+			t.Fatal(err)
+		}
+	}
+	precious := filepath.Join(elsewhere, "precious")
+	link := filepath.Join(parent, prefix+"1111111111111111")
+	if err := errors.Join(os.WriteFile(precious, nil, 0o600), os.Symlink(elsewhere, link), os.WriteFile(link+lockSuffix, []byte(mark), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	// Create the lock file of a process that died before it created its directory.
+	if err := os.WriteFile(filepath.Join(parent, prefix+"2222222222222222.lock"), []byte(mark[:9]), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	before := names(t, parent)
+
+	cmd := exec.Command(os.Args[0], "-test.run=^TestDeadProcess$")
+	cmd.Env = append(os.Environ(), "PARTD_TEST_DIE_IN="+parent)
+	if out, err := cmd.CombinedOutput(); cmd.ProcessState.ExitCode() != 3 {
+		t.Fatalf("the child process: %v, want exit code 3: %s", err, out)
+	}
+	// The child removed the lock file 2222222222222222, and left a directory and its lock file.
+	before = slices.DeleteFunc(before, func(n string) bool { return strings.Contains(n, "2222222222222222") })
+	if n := len(names(t, parent)); n != len(before)+2 {
+		t.Fatalf("the directory has %d names, want %d", n, len(before)+2)
+	}
+	if err := mustNew(t, parent).Close(); err != nil {
+		t.Fatal(err)
+	}
+	if after := names(t, parent); !slices.Equal(after, before) {
+		t.Errorf("after New, the directory has %q, want %q", after, before)
+	}
+	if _, err := os.Stat(precious); err != nil {
+		t.Error("New followed a link")
+	}
+	if err := alive.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestWrongParents(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, parent := range []string{file, file + "-none"} {
+		if _, err := New([]string{parent}, nil); err == nil || !strings.Contains(err.Error(), parent) {
+			t.Errorf("New(%s) = %v, want an error that names it", parent, err)
+		}
+	}
+	removedDir := filepath.Join(t.TempDir(), "gone")
+	if err := os.Mkdir(removedDir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s := mustNew(t, removedDir)
+	if err := os.Remove(removedDir); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Create(); err == nil || strings.Contains(err.Error(), "remove") {
+		t.Errorf("Create in a removed directory = %v, want an error that is not about removing a directory", err)
+	}
+}
+
+// TestFaults checks that if any call of the file system fails, the next New removes all leftover files.
+func TestFaults(t *testing.T) {
+	broken := errors.New("broken")
+	for call := int64(1); ; call++ {
+		parent := t.TempDir()
+		fault := &vfstest.Fault{Call: call, Err: broken}
+		err := useSet(vfstest.Inject(vfs.OS{}, fault.Check), parent)
+		if err != nil && !errors.Is(err, broken) {
+			t.Errorf("call %d failed: useSet returned %v, want %v", call, err, broken)
+		}
+		if err := mustNew(t, parent).Close(); err != nil {
+			t.Error(err)
+		}
+		if leftovers := names(t, parent); len(leftovers) > 0 {
+			t.Errorf("call %d failed: New left %q", call, leftovers)
+		}
+		if !fault.Hit() {
+			if err != nil || call < 10 {
+				t.Errorf("after %d calls without a fault: %v", fault.Calls(), err)
+			}
+			return
+		}
+	}
+}
+
+// useSet creates a file and a directory, and closes the Set.
+func useSet(fsys vfs.FS, parent string) error {
+	s, err := New([]string{parent}, fsys)
+	if err != nil {
+		return err
+	}
+	f, err := s.Create()
+	if err == nil {
+		err = f.Close()
+	}
+	d, err2 := s.Mkdir()
+	if err2 == nil {
+		err2 = os.WriteFile(filepath.Join(d, "file"), nil, 0o600)
+	}
+	return errors.Join(err, err2, s.Close())
+}

@@ -1,0 +1,221 @@
+package extsort
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/go-partd/partd/internal/engine/spill"
+)
+
+type run struct {
+	*spill.File
+	seq    int64 // seq of the first slot whose records the file contains
+	passes int   // maximum number of times that a record was merged
+}
+
+func (s *Sorter) newRun(seq int64) (*run, error) {
+	f, err := spill.Create(s.Temp, "sorted records", s.sizes.block)
+	if err != nil {
+		return nil, err
+	}
+	f.Quota = &spill.Process
+	return &run{File: f, seq: seq}, nil
+}
+
+// add adds a record to the run. It writes the record's length as the upper bits of a number whose
+// lowest bit is 1 if the key is omitted; then the key's length and the key, unless omitted; then
+// the record. sameKey says that the previous record has the same key, so the key can be omitted.
+func (r *run) add(h *head, sameKey bool) error {
+	if err := r.Room(len(h.key) + len(h.rec) + 2*binary.MaxVarintLen64); err != nil {
+		return err
+	}
+	// The first record of a block always includes its key, so that blocks can be read
+	// separately.
+	if sameKey && len(r.Buf) > 0 {
+		r.Buf = binary.AppendUvarint(r.Buf, uint64(len(h.rec))<<1|1)
+	} else {
+		r.Buf = binary.AppendUvarint(r.Buf, uint64(len(h.rec))<<1)
+		r.Buf = binary.AppendUvarint(r.Buf, uint64(len(h.key)))
+		r.Buf = append(r.Buf, h.key...)
+	}
+	r.Buf = append(r.Buf, h.rec...)
+	return nil
+}
+
+// fill adds the records that next returns to r, and finishes r when next returns nil.
+func (s *Sorter) fill(r *run, next func() (*head, bool, error)) error {
+	for blocks := 0; ; {
+		h, sameKey, err := next()
+		if err != nil {
+			return err
+		}
+		if h == nil {
+			return r.Finish()
+		}
+		if err := r.add(h, sameKey); err != nil {
+			return err
+		}
+		if r.Blocks() != blocks {
+			if blocks = r.Blocks(); s.Ctx.Err() != nil {
+				return s.Err()
+			}
+		}
+	}
+}
+
+// runReader reads the blocks of a run in order. It reads the next block in the background.
+type runReader struct {
+	s         *Sorter
+	run       *run
+	bufs      [2][]byte // one holds the current block, the other receives the next one
+	requested int       // number of blocks that fetchNext has started to read
+	returned  int       // number of blocks that nextBlock has returned
+	ready     chan readResult
+}
+
+type readResult struct {
+	block []byte
+	err   error
+}
+
+func (s *Sorter) newReader(r *run, bufs [2][]byte) *runReader {
+	rr := &runReader{s: s, run: r, bufs: bufs, ready: make(chan readResult, 1)}
+	rr.fetchNext()
+	return rr
+}
+
+func (r *runReader) fetchNext() {
+	if i := r.requested; i < r.run.Blocks() {
+		r.requested++
+		r.s.Tasks.Go(func() {
+			r.s.readLock.Lock()
+			block, err := r.run.Read(r.bufs[i%2], i, 1)
+			r.ready <- readResult{block, err} // does not block: one block at a time is read ahead
+			r.s.readLock.Unlock()
+			// Freeing disk space can be slow. If another goroutine is doing that, do not wait for
+			// it: a later call will also free these blocks.
+			if r.s.dropLock.TryLock() {
+				r.run.Drop(i + 1)
+				r.s.dropLock.Unlock()
+			}
+		})
+	}
+}
+
+// nextBlock returns the next block, or nil after the last one. When the caller no longer needs the
+// previous block, it must call fetchNext, which overwrites that block.
+func (r *runReader) nextBlock() ([]byte, error) {
+	if r.returned == r.run.Blocks() {
+		return nil, nil
+	}
+	f := <-r.ready
+	r.returned++
+	return f.block, f.err
+}
+
+// reduceRuns ensures that memory suffices to merge all runs together. To free memory, it writes
+// slots to files. If that is not enough, it merges some of the runs.
+func (s *Sorter) reduceRuns() error {
+	for len(s.runs) > s.readersPerSlot(s.runs)*(maxSlots-len(s.sorted)) {
+		s.Mu.Lock()
+		if len(s.sorted) > 0 {
+			s.spillOldest()
+			for s.ErrLocked() == nil && s.spillCount > 0 {
+				s.Cond.Wait()
+			}
+			err := s.ErrLocked()
+			s.Mu.Unlock()
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		s.Mu.Unlock()
+		limit := s.readersPerSlot(s.runs) * maxSlots
+		if err := s.mergeSome(min(limit, len(s.runs)-limit+1)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readersPerSlot returns the number of runs whose read buffers, two each, fit in one slot. The
+// result is at least 1, because even the longest block that a run can have fits twice in a slot.
+func (s *Sorter) readersPerSlot(runs []*run) int {
+	largest := 1
+	for _, r := range runs {
+		largest = max(largest, r.Longest())
+	}
+	return s.sizes.slot / (2 * largest)
+}
+
+func (s *Sorter) readBuffers(runs []*run) ([][2][]byte, error) {
+	if len(runs) == 0 {
+		return nil, nil
+	}
+	perSlot := s.readersPerSlot(runs)
+	size := s.sizes.slot / (2 * perSlot)
+	bufs := make([][2][]byte, len(runs))
+	for i := range runs {
+		n := i / perSlot
+		if n == len(s.free) {
+			if err := s.addSlot(); err != nil {
+				return nil, err
+			}
+		}
+		mem := s.free[n].mem[i%perSlot*2*size:]
+		bufs[i] = [2][]byte{mem[:size:size], mem[size : 2*size : 2*size]}
+	}
+	return bufs, nil
+}
+
+func (s *Sorter) mergeSome(n int) error {
+	if n < 2 {
+		return fmt.Errorf("cannot merge %d of %d runs", n, len(s.runs))
+	}
+	first := spill.ShortestNeighbors(s.runs, n)
+	chosen := slices.Clone(s.runs[first : first+n])
+	merged, err := s.mergeRuns(chosen)
+	if merged == nil {
+		return err
+	}
+	if err != nil {
+		s.runs = append(s.runs, merged) // Close closes all runs in s.runs
+		return err
+	}
+	s.runs = slices.Replace(s.runs, first, first+n, merged)
+	s.Mu.Lock()
+	s.stats.Runs++
+	s.stats.Written += merged.Size()
+	s.Mu.Unlock()
+	s.dropLock.Lock() // closing a file must not overlap with freeing its disk space
+	defer s.dropLock.Unlock()
+	for _, r := range chosen {
+		err = errors.Join(err, r.Close())
+	}
+	return err
+}
+
+// mergeRuns merges runs into a new run, which the caller must close even after an error.
+func (s *Sorter) mergeRuns(runs []*run) (*run, error) {
+	merged, err := s.newRun(runs[0].seq)
+	if err != nil {
+		return nil, err
+	}
+	bufs, err := s.readBuffers(runs)
+	if err != nil {
+		return merged, err
+	}
+	var cursors []*cursor
+	for i, r := range runs {
+		cursors = append(cursors, &cursor{reader: s.newReader(r, bufs[i])})
+		merged.passes = max(merged.passes, r.passes+1)
+	}
+	m, err := newMerger(cursors)
+	if err != nil {
+		return merged, err
+	}
+	return merged, s.fill(merged, m.next)
+}

@@ -1,0 +1,235 @@
+package hashagg
+
+import (
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"iter"
+	"slices"
+	"sync"
+
+	"github.com/go-partd/partd/internal/base/ledger"
+)
+
+// Group is a key with its state. It is valid until the next iteration.
+type Group struct {
+	Key     []byte
+	Records uint64   // number of calls of Get for the key
+	State   []uint64 // words of the state
+	States  States   // holds the other parts of the state; nil without NewStates
+}
+
+// Groups yields every key once, in no particular order. All tables must be closed. Groups can be
+// ranged over only once. After the last group, it yields an error if the groups have another record
+// count, or another sum of key hashes, than the input.
+func (a *Aggregator) Groups() iter.Seq2[Group, error] {
+	return func(yield func(Group, error) bool) {
+		a.Mu.Lock()
+		err := a.StartReading()
+		a.Mu.Unlock()
+		if err != nil {
+			yield(Group{}, err)
+			return
+		}
+		more := true
+		err = a.eachTable(func(t *Table) bool {
+			more = t.yieldAll(yield)
+			return more
+		})
+		if !more {
+			return
+		}
+		if err == nil {
+			err = a.verify()
+		}
+		if err != nil {
+			yield(Group{}, err)
+		}
+	}
+}
+
+func (a *Aggregator) verify() error {
+	a.Mu.Lock()
+	defer a.Mu.Unlock()
+	input := totals{records: a.stats.Records, keySum: a.stats.KeySum}
+	switch err := a.ErrLocked(); {
+	case err != nil:
+		return err
+	case input.records != a.output.records:
+		return fmt.Errorf("%w: the groups have %d records instead of %d", ledger.ErrNotVerified, a.output.records, input.records)
+	case input.keySum != a.output.keySum:
+		return fmt.Errorf("%w: the hashes of the keys of %d records add up to %016x instead of %016x", ledger.ErrNotVerified, input.records, a.output.keySum, input.keySum)
+	}
+	return nil
+}
+
+// yieldAll yields the groups of a table. After an exchange (see exchange), it yields only the
+// groups whose keys the table owns. It returns false if yield does.
+func (t *Table) yieldAll(yield func(Group, error) bool) bool {
+	var yielded totals
+	defer func() {
+		t.a.Mu.Lock()
+		t.a.output.add(yielded)
+		t.a.Mu.Unlock()
+	}()
+	for pos := 0; pos < t.used; {
+		key := t.key(pos)
+		hash := maphash.Bytes(t.seed, key)
+		if t.owners == 0 || ownerOf(hash, t.owners) == t.index {
+			count := t.count(pos)
+			yielded.add(totals{records: int64(count), keySum: count * hash, groups: 1})
+			if !yield(Group{key, count, t.state(pos), t.states}, nil) {
+				return false
+			}
+		}
+		pos += t.size(len(key))
+	}
+	return true
+}
+
+// eachTable calls handle with tables of complete states, until handle returns false.
+func (a *Aggregator) eachTable(handle func(*Table) bool) error {
+	spilled := slices.ContainsFunc(a.tables, func(t *Table) bool { return t.spill != nil })
+	for _, t := range a.tables {
+		t.err = nil // Table.Close has set it, but the merge still inserts entries
+	}
+	if !spilled && len(a.tables) > 1 {
+		merged, err := a.exchange()
+		if err != nil {
+			return a.Fail(err)
+		}
+		spilled = !merged
+	}
+	if spilled {
+		return a.mergePartitions(handle)
+	}
+	for _, t := range a.tables {
+		if !handle(t) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// exchange makes each table the owner of some keys. It merges all tables' states of a key into the
+// table that owns the key. If memory does not suffice, it returns false, and the tables must be
+// written to files.
+func (a *Aggregator) exchange() (bool, error) {
+	if a.opts.NewStates != nil {
+		return a.mergeStates()
+	}
+	n := len(a.tables)
+	// The tables can read each other's entries without locks, because a table reads only entries
+	// whose keys it owns, and no other table changes these entries.
+	used := make([]int, n)
+	for i, t := range a.tables {
+		used[i] = t.used
+		t.takenUpTo, t.index = make([]int, n), i
+	}
+	errs, complete := make([]error, n), make([]bool, n)
+	parallelDo(n, func(i int) { complete[i], errs[i] = a.tables[i].takeOwned(a.tables, used) })
+	if err := errors.Join(errs...); err != nil || slices.Contains(complete, false) {
+		return false, err
+	}
+	for _, t := range a.tables {
+		t.owners = n
+	}
+	return true, nil
+}
+
+func parallelDo(n int, do func(i int)) {
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() { do(i) })
+	}
+	wg.Wait()
+}
+
+// ownerOf returns which of n tables owns the keys with a hash.
+func ownerOf(hash uint64, n int) int { return int(hash >> 32 % uint64(n)) }
+
+// takeOwned merges the other tables' entries whose keys t owns into t. It returns false if t is
+// full.
+func (t *Table) takeOwned(tables []*Table, used []int) (bool, error) {
+	var hashes [batchSize]uint64
+	var positions [batchSize]int
+	var candidates [batchSize]uint32
+	for i, o := range tables {
+		if o == t {
+			continue
+		}
+		for pos := 0; pos < used[i]; {
+			n := 0
+			for ; pos < used[i] && n < batchSize; pos += o.size(len(o.key(pos))) {
+				hash := maphash.Bytes(o.seed, o.key(pos))
+				if ownerOf(hash, len(tables)) == t.index {
+					hashes[n], positions[n] = hash, pos
+					n++
+				}
+			}
+			t.prefetchSlots(hashes[:n], &candidates)
+			for k, from := range positions[:n] {
+				if !t.addEntry(hashes[k], o, from) {
+					o.takenUpTo[t.index] = from
+					return false, nil
+				}
+			}
+			o.takenUpTo[t.index] = pos
+		}
+		if t.a.Ctx.Err() != nil {
+			return false, t.a.Err()
+		}
+	}
+	return true, nil
+}
+
+// addEntry merges an entry of another table into t. It returns false if t is full.
+func (t *Table) addEntry(hash uint64, o *Table, from int) bool {
+	key := o.key(from)
+	pos := t.find(hash, key)
+	isNew := pos < 0
+	if isNew {
+		if !t.hasRoom(t.size(len(key)), t.mustGrow()) {
+			return false
+		}
+		var err error
+		if pos, err = t.insert(hash, key); err != nil {
+			return false // insert has called Aggregator.Fail
+		}
+	}
+	t.addCount(pos, o.count(from))
+	t.mergeWords(pos, isNew, o.state(from))
+	return true
+}
+
+// mergeStates merges the states of all tables into the largest table. It returns false if memory
+// does not suffice.
+func (a *Aggregator) mergeStates() (bool, error) {
+	slices.SortFunc(a.tables, func(x, y *Table) int { return y.used - x.used })
+	t := a.tables[0]
+	need, entries := int64(0), t.n
+	for _, o := range a.tables {
+		need += int64(o.used)*8 + o.states.Memory()
+		entries += o.n
+	}
+	if need+int64(entries)*48 > t.budget {
+		return false, nil
+	}
+	var data []byte
+	for _, o := range a.tables[1:] {
+		for pos := 0; pos < o.used; {
+			key := o.key(pos)
+			var err error
+			if data, err = o.encode(data[:0], pos); err == nil {
+				err = t.merge(key, o.count(pos), data)
+			}
+			if err != nil {
+				return false, err
+			}
+			pos += o.size(len(key))
+		}
+		o.reset()
+	}
+	// If merging needed more memory than expected, the table was written to a file.
+	return t.spill == nil, nil
+}

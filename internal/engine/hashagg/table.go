@@ -1,0 +1,301 @@
+package hashagg
+
+import (
+	"fmt"
+	"hash/maphash"
+	"math"
+	"unsafe"
+
+	"github.com/go-partd/partd/internal/base/keymap"
+	"github.com/go-partd/partd/internal/base/offheap"
+	"github.com/go-partd/partd/internal/engine/spill"
+)
+
+// Table is a hash table from keys to states. Only one goroutine may use it.
+//
+// An entry consists of words. The head word contains the key's record count and, in the lowest
+// bits, the key's length in bytes. The words of the state and the key follow.
+type Table struct {
+	a      *Aggregator
+	seed   maphash.Seed
+	states States // nil if states consist only of words
+
+	// slots is an open-addressing table (see keymap.InsertSlot). The lower half of a slot is the
+	// entry's position (the index of its first word) plus one.
+	slots    []uint64
+	slotMem  []byte   // memory of slots
+	words    []uint64 // entries
+	mem      []byte   // memory of words
+	used     int      // number of words in use
+	n        int      // number of entries
+	resets   int      // number of times that the table was emptied
+	stateLen int      // number of words in a state
+	budget   int64    // maximum bytes of entries, slots and states
+
+	drain        func() error // set by DrainTo
+	drained      int64        // number of records that were drained or bypassed the table
+	bypassAt     int          // number of entries at which bypassing can start
+	rechecksLeft int          // number of rechecks before a longer one, of bypassEntries entries
+	bypassLeft   int          // number of records that will still bypass the table
+
+	input   totals
+	level   int // number of times that the keys were partitioned; at most maxLevel
+	spill   *spillFile
+	decoded []uint64            // memory for a decoded state
+	found   [batchSize][]uint64 // memory for the states that GetStates passes on
+	sink    uint64              // sum of prefetched words, computed so that the compiler keeps the reads
+	closed  bool
+	err     error
+
+	// owners is the number of tables after a complete exchange between tables, and otherwise 0.
+	// After an exchange, this table, whose number is index, has complete states of the keys that it
+	// owns. Its other entries must then be ignored.
+	owners, index int
+	// takenUpTo[i] is the position in this table up to which table i has merged the entries that it
+	// owns. It matters if an exchange ran out of memory.
+	takenUpTo []int
+}
+
+const (
+	headWords  = 1
+	lenBits    = 20
+	maxKey     = 1<<lenBits - 1
+	oneRecord  = 1 << lenBits // added to an entry's head for each record
+	firstSlots = 1 << 8
+	levelBits  = 6 // bits of the hash that select a partition
+	partitions = 1 << levelBits
+	maxLevel   = 5 // more levels would use the hash bits that slots use
+)
+
+type totals struct {
+	records int64
+	keySum  uint64
+	groups  int64
+}
+
+func (t *totals) add(o totals) {
+	t.records += o.records
+	t.keySum += o.keySum
+	t.groups += o.groups
+}
+
+func (a *Aggregator) newTable() (*Table, error) {
+	t := &Table{a: a, seed: a.seed, bypassAt: math.MaxInt, stateLen: a.opts.Words, decoded: make([]uint64, a.opts.Words)}
+	t.budget = tableBudget(a.share)
+	if a.opts.NewStates != nil {
+		t.states = a.opts.NewStates()
+	}
+	var err error
+	if t.mem, err = offheap.Allocate(int(t.budget &^ 4095)); err != nil {
+		return nil, err
+	}
+	t.words = unsafe.Slice((*uint64)(unsafe.Pointer(&t.mem[0])), len(t.mem)/8)
+	if err := t.makeSlots(firstSlots); err != nil {
+		offheap.Release(t.mem)
+		return nil, err
+	}
+	return t, nil
+}
+
+// tableBudget returns the bytes of a share that a table can use. The rest is for the write buffer
+// of the table's file.
+func tableBudget(share int64) int64 { return share - int64(bufferSize(share)) }
+
+func (t *Table) makeSlots(n int) error {
+	mem, err := offheap.Allocate(8 * n)
+	if err != nil {
+		return err
+	}
+	t.slotMem = mem
+	t.slots = unsafe.Slice((*uint64)(unsafe.Pointer(&mem[0])), n)
+	return nil
+}
+
+// Discard frees the memory of the table, which cannot be used afterwards.
+func (t *Table) Discard() error { return t.free() }
+
+func (t *Table) free() error {
+	offheap.Release(t.mem)
+	offheap.Release(t.slotMem)
+	t.mem, t.slotMem, t.words, t.slots = nil, nil, nil, nil
+	clear(t.found[:]) // on systems where Release does nothing, the states would keep the memory
+	t.err = spill.ErrClosed
+	return t.spill.close()
+}
+
+// Get counts a record of a key, and returns the words of the key's state, which are 0 for a new
+// key. The caller can change the words until the next call.
+func (t *Table) Get(key []byte) (state []uint64, isNew bool, err error) {
+	hash := maphash.Bytes(t.seed, key)
+	pos, isNew, err := t.entry(hash, key)
+	if err != nil {
+		return nil, false, err
+	}
+	t.words[pos] += oneRecord
+	t.input.records++
+	t.input.keySum += hash
+	return t.state(pos), isNew, nil
+}
+
+// entry returns the position of a key's entry, which it creates if necessary.
+func (t *Table) entry(hash uint64, key []byte) (pos int, isNew bool, err error) {
+	if t.states != nil && t.n > 0 && !t.hasRoom(0, false) { // the states have outgrown the budget
+		if err := t.emptyTable(); err != nil {
+			return 0, false, t.fail(err)
+		}
+	}
+	if pos = t.find(hash, key); pos < 0 {
+		if pos, err = t.insert(hash, key); err != nil {
+			return 0, false, err
+		}
+		isNew = true
+	}
+	return pos, isNew, nil
+}
+
+func (t *Table) count(pos int) uint64 { return t.words[pos] >> lenBits }
+
+// addCount adds n to an entry's record count. If the count overflows, Groups will yield an error.
+func (t *Table) addCount(pos int, n uint64) { t.words[pos] += n << lenBits }
+
+func (t *Table) state(pos int) []uint64 {
+	pos += headWords
+	return t.words[pos : pos+t.stateLen : pos+t.stateLen]
+}
+
+// find returns the position of a key's entry, or -1.
+func (t *Table) find(hash uint64, key []byte) int {
+	slots := t.slots
+	mask := uint32(len(slots) - 1)
+	for i := uint32(hash) & mask; int(i) < len(slots); i = (i + 1) & mask {
+		slot := slots[i]
+		if slot == 0 {
+			return -1
+		}
+		if uint32(slot>>32) == uint32(hash) {
+			pos := int(uint32(slot)) - 1
+			if string(t.key(pos)) == string(key) {
+				return pos
+			}
+		}
+	}
+	return -1
+}
+
+func (t *Table) key(pos int) []byte {
+	n := int(t.words[pos] & maxKey)
+	from := (pos + headWords + t.stateLen) * 8
+	return t.mem[from : from+n : from+n]
+}
+
+// MaxKey returns the maximum length of a key in bytes.
+func (t *Table) MaxKey() int {
+	return int(min(maxKey, tableBudget(t.a.minShare)/16-8*int64(t.size(0)))) &^ 7
+}
+
+// size returns the number of words in an entry with a key of n bytes.
+func (t *Table) size(n int) int { return headWords + t.stateLen + (n+7)/8 }
+
+// insert creates an entry for a new key. If the table is full, insert first empties it.
+func (t *Table) insert(hash uint64, key []byte) (int, error) {
+	if t.err != nil {
+		return 0, t.err
+	}
+	size := t.size(len(key))
+	if maxLen := t.MaxKey(); len(key) > maxLen {
+		return 0, t.fail(fmt.Errorf("%w: the key has %d bytes, but the limit is %d (up to %d with more memory or fewer threads)", ErrTooLarge, len(key), maxLen, maxKey&^7))
+	}
+	growFirst := t.mustGrow()
+	// A table is futile if it combines hardly any records, because almost all keys are unique.
+	isFutile := t.n >= t.bypassAt && int64(t.n) >= (t.input.records-t.drained)*9/10
+	if isFutile || !t.hasRoom(size, growFirst) {
+		if t.n == 0 {
+			return 0, t.fail(fmt.Errorf("%w: a single group does not fit", ErrTooLarge))
+		}
+		if isFutile {
+			t.startBypass()
+		}
+		if err := t.emptyTable(); err != nil {
+			return 0, t.fail(err)
+		}
+		growFirst = false
+	}
+	if growFirst {
+		if err := t.growSlots(); err != nil {
+			return 0, t.fail(err)
+		}
+	}
+	pos := t.used
+	t.used += size
+	t.n++
+	t.words[pos] = uint64(len(key))
+	clear(t.words[pos+headWords : pos+headWords+t.stateLen])
+	copy(t.mem[(pos+headWords+t.stateLen)*8:], key)
+	keymap.InsertSlot(t.slots, hash<<32|uint64(pos+1))
+	return pos, nil
+}
+
+func (t *Table) fail(err error) error {
+	t.err = err
+	return t.a.Fail(err)
+}
+
+// mustGrow reports whether the slots must be doubled for one more entry.
+func (t *Table) mustGrow() bool { return (t.n+1)*2 > len(t.slots) }
+
+// hasRoom reports whether an entry of size words fits. If growFirst is true, the slots must be
+// doubled first; until they are copied, the old slots also need memory.
+func (t *Table) hasRoom(size int, growFirst bool) bool {
+	slots := len(t.slots)
+	if growFirst {
+		slots *= 3
+	}
+	total := int64(t.used+size+slots) * 8
+	if t.states != nil {
+		total += t.states.Memory()
+	}
+	return total <= t.budget && t.used+size <= min(len(t.words), 1<<32-2)
+}
+
+func (t *Table) growSlots() error {
+	old, oldMem := t.slots, t.slotMem
+	if err := t.makeSlots(2 * len(old)); err != nil {
+		return err
+	}
+	keymap.MoveSlots(t.slots, old)
+	offheap.Release(oldMem)
+	return nil
+}
+
+func (t *Table) reset() {
+	clear(t.slots)
+	t.used, t.n = 0, 0
+	t.resets++
+	if t.states != nil {
+		t.states.Reset()
+	}
+}
+
+// Close ends the input of the table. Its entries remain for Groups.
+func (t *Table) Close() error {
+	if t.closed {
+		return nil
+	}
+	t.closed = true
+	a := t.a
+	a.Mu.Lock()
+	defer a.Mu.Unlock()
+	a.Writers--
+	a.idle = append(a.idle, t)
+	a.stats.Records += t.input.records
+	a.stats.KeySum += t.input.keySum
+	t.input = totals{}
+	err := t.err
+	if err == nil {
+		t.err = fmt.Errorf("the table: %w", spill.ErrClosed)
+	}
+	return err
+}
+
+// States returns the result of NewStates for this table.
+func (t *Table) States() States { return t.states }

@@ -1,0 +1,200 @@
+package filejobs
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/go-partd/partd/internal/jobs/output"
+	"github.com/go-partd/partd/internal/jobs/records"
+)
+
+// splitNames splits a list of fields, such as the value of --by, at its commas. A name that
+// contains a comma must be quoted as in CSV. A list that equals a column name is one field.
+func splitNames(list string, columns []string) ([]string, error) {
+	if slices.Contains(columns, list) {
+		return []string{list}, nil
+	}
+	var names []string
+	for rest, more := list, true; more; {
+		quoted := ""
+		if strings.HasPrefix(rest, `"`) {
+			end := closingQuote(rest)
+			if end < 0 {
+				return nil, fmt.Errorf("the list of fields %q contains an unclosed quote", list)
+			}
+			quoted, rest = strings.ReplaceAll(rest[1:end], `""`, `"`), rest[end+1:]
+		}
+		var plain string
+		plain, rest, more = strings.Cut(rest, ",")
+		if quoted+plain == "" && (more || len(names) > 0) {
+			return nil, fmt.Errorf("the list of fields %q contains an empty name", list)
+		}
+		names = append(names, quoted+plain)
+	}
+	return names, nil
+}
+
+// closingQuote returns the index of the closing quote in text, which starts with a quote, or
+// -1. A doubled quote stands for a quote in the text.
+func closingQuote(text string) int {
+	for i := 1; i < len(text); i++ {
+		switch {
+		case text[i] != '"':
+		case i+1 < len(text) && text[i+1] == '"':
+			i++
+		default:
+			return i
+		}
+	}
+	return -1
+}
+
+// ResolveFields returns the fields named in a comma-separated list.
+func ResolveFields(list string, layout records.Layout, columns []string) ([]records.Field, error) {
+	names, err := splitNames(list, columns)
+	if err != nil {
+		return nil, err
+	}
+	var fields []records.Field
+	for _, name := range names {
+		f, err := layout.Resolve(name, columns)
+		if err != nil {
+			return nil, err
+		}
+		fields = append(fields, f)
+	}
+	return fields, nil
+}
+
+// AppendCSV appends fields as a CSV record, without a line ending.
+func AppendCSV(dst []byte, fields [][]byte, sep byte) []byte {
+	for i, f := range fields {
+		if i > 0 {
+			dst = append(dst, sep)
+		}
+		dst = output.AppendCSV(dst, f, sep)
+	}
+	return dst
+}
+
+// ResolveFields returns the fields in list, which is the value of a flag.
+func (in *Inputs) ResolveFields(flag, list string, layout records.Layout) ([]records.Field, error) {
+	fields, err := ResolveFields(list, layout, in.Columns)
+	if err != nil {
+		return nil, in.fieldError(flag, list, layout, err)
+	}
+	return fields, nil
+}
+
+func (in *Inputs) fieldError(flag, value string, layout records.Layout, err error) error {
+	isOption := in.Columns == nil || errors.Is(err, records.ErrFieldZero)
+	err = fmt.Errorf("--%s %q in %s (read as %s): %w%s", flag, value, in.Files[0].Name, layout.Format, err, in.SeparatorHint(layout))
+	if isOption {
+		return &OptionError{err}
+	}
+	return err
+}
+
+// resolveFields is like Inputs.ResolveFields, but a record may lack any of the fields.
+func (j *job) resolveFields(flag, list string) ([]records.Field, error) {
+	fields, err := j.Inputs.ResolveFields(flag, list, j.From)
+	for i := range fields {
+		fields[i].Optional = true
+	}
+	return fields, err
+}
+
+func (j *job) fieldName(f records.Field) string {
+	switch {
+	case j.From.Format == records.JSONL:
+		return f.Name
+	case f.Index < 0:
+		return fmt.Sprint(f.Index)
+	case f.Index < len(j.Inputs.Columns):
+		return j.Inputs.Columns[f.Index]
+	}
+	return fmt.Sprint(f.Index + 1)
+}
+
+// In a key, each field ends with a NUL and one of these bytes. If the types of values do not
+// matter, the byte is always endText.
+const (
+	endMissing = iota + 1
+	endText
+	endBare // a JSON number, true or false
+)
+
+// appendKey encodes fields as a key that sorts by the first field, then the second, and so on. A
+// NUL inside a field is followed by 255. bare[i] is true if field i is a JSON number, true or
+// false; bare is nil if types do not matter.
+func appendKey(dst []byte, fields [][]byte, bare []bool) []byte {
+	for i, f := range fields {
+		end := byte(endText)
+		switch {
+		case bare == nil:
+		case f == nil:
+			end = endMissing
+		case bare[i]:
+			end = endBare
+		}
+		for {
+			nul := bytes.IndexByte(f, 0)
+			if nul < 0 {
+				break
+			}
+			dst = append(append(dst, f[:nul+1]...), 255)
+			f = f[nul+1:]
+		}
+		dst = append(append(dst, f...), 0, end)
+	}
+	return dst
+}
+
+// splitKey appends the fields of a key made by appendKey. A field shares the
+// key's memory unless it contains a NUL.
+func splitKey(fields []output.Value, key []byte) []output.Value {
+	for len(key) > 0 {
+		nul := bytes.IndexByte(key, 0)
+		f, end := key[:nul], key[nul+1]
+		key = key[nul+2:]
+		for end == 255 {
+			nul = bytes.IndexByte(key, 0)
+			f = append(append(f[:len(f):len(f)], 0), key[:nul]...)
+			end, key = key[nul+1], key[nul+2:]
+		}
+		fields = append(fields, output.Value{Text: f, Missing: end == endMissing, JSON: end == endBare})
+	}
+	return fields
+}
+
+// appendPlainKey appends the fields of a key, with separators between them. If oneField is
+// set, the key is a single unencoded field. It returns false if a field needs quotes.
+func appendPlainKey(dst, key []byte, oneField bool, plain *output.Plain) ([]byte, bool) {
+	if oneField {
+		return append(dst, key...), plain.Holds(key)
+	}
+	from := len(dst)
+	dst = append(dst, key[:len(key)-2]...) // without the NUL and end byte of the last field
+	for to, i := from, 0; i < len(key); i++ {
+		c := key[i]
+		if plain.Special[c] {
+			return dst, false
+		}
+		if c == 0 {
+			i++
+			if key[i] == 255 {
+				return dst, false
+			}
+			if i+1 == len(key) {
+				return dst[:to], true
+			}
+			c = plain.Sep
+		}
+		dst[to] = c
+		to++
+	}
+	return dst, false
+}

@@ -1,0 +1,137 @@
+package filejobs
+
+import (
+	"bytes"
+	"encoding/binary"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd/internal/jobs/output"
+	"github.com/go-partd/partd/internal/jobs/records"
+)
+
+func TestSplitNames(t *testing.T) {
+	columns := []string{"a", "b,c", "d\"e", "a,b"}
+	for list, want := range map[string][]string{
+		"a": {"a"}, "a,2,-1": {"a", "2", "-1"}, `"b,c",a`: {"b,c", "a"}, `"d""e"`: {`d"e`}, `"b,c":n:desc,a`: {"b,c:n:desc", "a"},
+		"a,b": {"a,b"}, `x"y`: {`x"y`}, "": {""},
+	} {
+		if got, err := splitNames(list, columns); err != nil || !slices.Equal(got, want) {
+			t.Errorf("splitNames(%q) = %q, %v, want %q", list, got, err, want)
+		}
+	}
+	for _, list := range []string{`"a`, "a,,b", ",a", "a,", `""",a`} {
+		if got, err := splitNames(list, columns); err == nil {
+			t.Errorf("splitNames(%q) = %q, want an error", list, got)
+		}
+	}
+}
+
+// TestFieldKeys checks that keys of several fields sort like the fields, and splitKey returns the fields, whatever
+// bytes follow the fields in memory.
+func TestFieldKeys(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 6))
+	randomFields := func() [][]byte {
+		fields := make([][]byte, 2)
+		for i := range fields {
+			maxLen := 4
+			if r.IntN(4) == 0 {
+				maxLen = 20
+			}
+			fields[i] = make([]byte, 0, r.IntN(30))
+			letters := "\x00\x01\xffa"[r.IntN(2):]
+			for range r.IntN(maxLen) {
+				fields[i] = append(fields[i], letters[r.IntN(len(letters))])
+			}
+		}
+		return fields
+	}
+	for range 50_000 {
+		a, b := randomFields(), randomFields()
+		key, otherKey := appendKey(nil, a, nil), appendKey(nil, b, nil)
+		if f := a[0]; len(f) <= 6 {
+			padded := append(slices.Clone(f), "\x00following"[r.IntN(2):]...)
+			word, ok := shortKey(binary.LittleEndian.Uint64(padded), len(f))
+			got, want := binary.LittleEndian.AppendUint64(nil, word)[:len(f)+2], appendKey(nil, a[:1], nil)
+			if ok == bytes.Contains(f, []byte{0}) || ok && !bytes.Equal(got, want) {
+				t.Fatalf("shortKey(%q) = %q, %v, want %q", padded, got, ok, want)
+			}
+		}
+		want := bytes.Compare(a[0], b[0])
+		if want == 0 {
+			want = bytes.Compare(a[1], b[1])
+		}
+		if got := bytes.Compare(key, otherKey); got != want {
+			t.Fatalf("the keys of %q and %q have the order %d, want %d", a, b, got, want)
+		}
+		if got := splitKey(nil, key); !slices.EqualFunc(got, a, func(v output.Value, f []byte) bool { return bytes.Equal(v.Text, f) }) {
+			t.Fatalf("splitKey of the key of %q = %v, want the same fields", a, got)
+		}
+	}
+}
+
+func TestOrderedField(t *testing.T) {
+	for text, want := range map[string]struct {
+		name string
+		o    fieldOrder
+	}{
+		"a": {"a", fieldOrder{}}, "a:n": {"a", fieldOrder{numeric: true}}, "a:desc:n": {"a", fieldOrder{numeric: true, desc: true}},
+		"x:n": {"x:n", fieldOrder{}}, "x:n:n": {"x:n", fieldOrder{numeric: true}}, "a:asc": {"a", fieldOrder{asc: true}}, "a:b": {"a:b", fieldOrder{}},
+	} {
+		if name, o := orderedField(text, []string{"a", "x:n"}); name != want.name || o != want.o {
+			t.Errorf("orderedField(%q) = %s, %+v, want %+v", text, name, o, want)
+		}
+	}
+	if name, _ := orderedField(strings.Repeat(":n", 50), nil); name != "" {
+		t.Errorf("orderedField of 50 times :n returns the field %q, want none", name)
+	}
+}
+
+// TestPlainKeys checks that appendPlainKey either writes the same bytes as writing each of the key's fields and the
+// separators, or reports that a field needs quotes.
+func TestPlainKeys(t *testing.T) {
+	r := rand.New(rand.NewPCG(7, 8))
+	plainKeys := 0
+	for i := range 100_000 {
+		layout := records.Layout{Format: records.CSV}
+		if i%2 == 0 {
+			layout.Format = records.TSV
+		}
+		rows, err := output.NewRows(layout, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fields := make([][]byte, 1+r.IntN(3))
+		for i := range fields {
+			for range r.IntN(5) {
+				fields[i] = append(fields[i], "abc;\xff\x01\x02\x00,\t\r\n\""[r.IntN(1+r.IntN(13))])
+			}
+		}
+		key := fields[0]
+		if len(fields) > 1 {
+			key = appendKey(nil, fields, nil)
+		}
+		var want []byte
+		for i, f := range fields {
+			want, _ = rows.AppendStart(want, i)
+			if want, err = rows.AppendField(want, i, &output.Value{Text: f}); err != nil {
+				break
+			}
+		}
+		got, ok := appendPlainKey([]byte("before"), key, len(fields) == 1, rows.Plain())
+		if ok && (err != nil || string(got) != "before"+string(want)) {
+			t.Fatalf("appendPlainKey of the key of %q = %q, want %q, %v", fields, got, want, err)
+		}
+		if !ok && !bytes.ContainsAny(bytes.Join(fields, nil), "\x00,\t\r\n\"") {
+			t.Fatalf("appendPlainKey did not write the key of %q", fields)
+		}
+		if ok {
+			plainKeys++
+		}
+	}
+	if plainKeys < 10_000 {
+		t.Errorf("appendPlainKey wrote only %d keys, want at least 10000", plainKeys)
+	}
+}

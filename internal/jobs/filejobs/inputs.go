@@ -1,0 +1,278 @@
+package filejobs
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"github.com/go-partd/partd/internal/base/canceled"
+	"github.com/go-partd/partd/internal/base/textfmt"
+	"github.com/go-partd/partd/internal/jobs/records"
+	"github.com/go-partd/partd/internal/jobs/zfile"
+)
+
+// Stdin is the file name that stands for standard input.
+const Stdin = "-"
+
+// Inputs are the opened and checked input files.
+type Inputs struct {
+	Files      []records.Input
+	Columns    []string     // column names from the header, nil without a header
+	Size       int64        // total size on disk in bytes, -1 if unknown
+	BytesRead  atomic.Int64 // bytes read, before decompression
+	header     []byte
+	firstBytes []byte // the beginning of the first file that is not empty
+}
+
+// OpenInputs checks that each file is readable, and that all have the same header. It reads
+// only the beginning of each file.
+func OpenInputs(ctx context.Context, stdin *os.File, names []string, layout records.Layout, maxRecord int) (*Inputs, error) {
+	in := &Inputs{}
+	firstName := "" // name of the first file with a header
+	for i, name := range names {
+		if err := canceled.Err(ctx); err != nil {
+			return in, err
+		}
+		if name == Stdin && slices.Contains(names[:i], Stdin) {
+			return in, optionErrorf("standard input (-) is given twice")
+		}
+		start, err := in.openContext(ctx, stdin, name, layout, maxRecord)
+		if err != nil {
+			return in, err
+		}
+		if len(in.firstBytes) == 0 {
+			in.firstBytes = start.Read
+		}
+		if start.Columns == nil {
+			continue
+		}
+		if firstName == "" {
+			firstName, in.Columns, in.header = name, start.Columns, start.Header
+		} else if diff := records.DiffColumns(in.Columns, start.Columns); diff != "" {
+			return in, fmt.Errorf("%s and %s have different headers: %s", firstName, name, diff)
+		}
+	}
+	return in, nil
+}
+
+// Columns returns a file's column names. The header must be in the first limit bytes. Columns
+// returns nil for pipes and other special files.
+func Columns(name string, layout records.Layout, limit int) ([]string, error) {
+	// Opening a pipe would wait for a writer.
+	if info, err := os.Stat(name); err != nil || !info.Mode().IsRegular() {
+		return nil, err
+	}
+	in := &Inputs{}
+	start, err := in.open(nil, name, layout, limit)
+	if err != nil {
+		return nil, err
+	}
+	return start.Columns, nil
+}
+
+// SeparatorHint returns a hint for the end of a message if the first line has a single field,
+// which suggests that the separator is wrong. Otherwise it returns "".
+func (in *Inputs) SeparatorHint(l records.Layout) string {
+	line, _, _ := strings.Cut(string(in.firstBytes), "\n")
+	current, flags := l.Sep, "--sep "
+	switch l.Format {
+	case records.CSV:
+		current = cmp.Or(current, ",")
+	case records.TSV:
+		current, flags = "\t", "--format csv --sep "
+	case records.Text:
+		current = cmp.Or(current, " \t")
+	default:
+		return ""
+	}
+	if strings.ContainsAny(strings.TrimSpace(line), current) {
+		return ""
+	}
+	for _, sep := range []string{";", "\t", "|", ","} {
+		if strings.Contains(line, sep) {
+			return fmt.Sprintf(" (wrong separator? try %s%s)", flags, textfmt.ShellQuote(strings.ReplaceAll(sep, "\t", `\t`)))
+		}
+	}
+	return ""
+}
+
+// Warnings warns if the records have one field, but would have more with another separator, or if the
+// header looks like data.
+func (in *Inputs) Warnings(l records.Layout) []string {
+	if i := records.DataInFirstRecord(in.firstBytes, l, in.Columns); i >= 0 {
+		return []string{fmt.Sprintf("%s: the first record was read as the header, but its field %d, %q, looks like data: if it is data, add --no-header",
+			in.Files[0].Name, i+1, in.Columns[i])}
+	}
+	if hint := in.SeparatorHint(l); hint != "" && in.Columns != nil {
+		return []string{"the records have a single field" + hint}
+	}
+	return nil
+}
+
+// SkipHint adds advice to an error about a bad record: use --skip-bad or another separator.
+func (in *Inputs) SkipHint(err error, l records.Layout) error {
+	if errors.As(err, new(*records.BadError)) {
+		return fmt.Errorf("%w%s (add --skip-bad to skip and count such records)", err, in.SeparatorHint(l))
+	}
+	return err
+}
+
+// CheckSkipped returns an error if every record was bad, or every record except the one that
+// determined the number of fields.
+func (in *Inputs) CheckSkipped(t *records.Tally, l records.Layout) error {
+	isOnlyFirst := t.Records == 1 && l.NoHeader
+	if t.BadRecords == 0 || t.Records > 0 && !isOnlyFirst {
+		return nil
+	}
+	valid := map[bool]string{true: "only the first", false: "no"}[isOnlyFirst]
+	return fmt.Errorf("%s record is valid%s, and %s; the first: %v", valid, in.SeparatorHint(l), textfmt.Plural(t.BadRecords, "bad record"), t.FirstBad)
+}
+
+// openContext is like open, but returns an error when ctx ends, even if open waits for a pipe.
+// The caller must then stop using in, because open may still change it.
+func (in *Inputs) openContext(ctx context.Context, stdin *os.File, name string, layout records.Layout, maxRecord int) (*records.Start, error) {
+	var start *records.Start
+	done := make(chan error, 1)
+	go func() {
+		var err error
+		start, err = in.open(stdin, name, layout, maxRecord)
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		return start, err
+	case <-ctx.Done():
+		return nil, canceled.Err(ctx)
+	}
+}
+
+// open checks a file, and returns its beginning. It leaves pipes open: they can be read only once.
+func (in *Inputs) open(stdin *os.File, name string, layout records.Layout, maxRecord int) (*records.Start, error) {
+	file := records.Input{Name: name, Size: -1}
+	f := stdin
+	if name != Stdin {
+		var err error
+		if f, err = os.Open(name); err != nil {
+			return nil, err
+		}
+	} else {
+		file.Name = "standard input"
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if info.IsDir() {
+		_ = f.Close()
+		return nil, fmt.Errorf("%s is a directory: name its files, for example %s", name, filepath.Join(name, "*"))
+	}
+	if name != Stdin && info.Mode().IsRegular() {
+		if in.Size >= 0 {
+			in.Size += info.Size()
+		}
+		r, err := decompress(file.Name, f, maxRecord)
+		if err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
+		if !r.packed {
+			file.Size = info.Size()
+		}
+		file.Open = func() (io.ReadCloser, error) { return in.reopen(name, info.Size(), maxRecord) }
+		start, err := records.ReadStart(file.Name, r, layout, maxRecord)
+		in.Files = append(in.Files, file)
+		return start, errors.Join(err, r.Close(), f.Close())
+	}
+	in.Size = -1
+	r, err := decompress(file.Name, &rawFile{file: f, total: &in.BytesRead}, maxRecord)
+	if err != nil {
+		return nil, err
+	}
+	start, err := records.ReadStart(file.Name, r, layout, maxRecord)
+	if err != nil {
+		return nil, err
+	}
+	file.Open = func() (io.ReadCloser, error) {
+		return content{Reader: io.MultiReader(bytes.NewReader(start.Read), r), close: f.Close}, nil
+	}
+	in.Files = append(in.Files, file)
+	return start, nil
+}
+
+// reopen opens a file to read all of it. size is the file's size when it was checked. If the reader
+// has reached the end of the file, but has not read exactly size bytes, Close returns an error.
+func (in *Inputs) reopen(name string, size int64, maxRecord int) (io.ReadCloser, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	raw := &rawFile{file: f, total: &in.BytesRead}
+	r, err := decompress(name, raw, maxRecord)
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return content{Reader: r, close: func() error {
+		err := errors.Join(r.Close(), f.Close())
+		if err == nil && raw.atEOF && raw.n != size {
+			return &records.Error{File: name, Err: fmt.Errorf(
+				"the file changed during reading: it had %d bytes, but %d were read", size, raw.n)}
+		}
+		return err
+	}}, nil
+}
+
+// rawFile counts the bytes read from a file, before decompression.
+type rawFile struct {
+	file  *os.File
+	total *atomic.Int64 // counts the bytes read from all files
+	n     int64
+	atEOF bool
+}
+
+func (r *rawFile) Read(p []byte) (int, error) {
+	n, err := r.file.Read(p)
+	r.n += int64(n)
+	r.total.Add(int64(n))
+	r.atEOF = r.atEOF || err == io.EOF
+	return n, err
+}
+
+type content struct {
+	io.Reader
+	close  func() error
+	packed bool // the file is compressed
+}
+
+func (c content) Close() error { return c.close() }
+
+// decompress returns the content of a file. It detects compression from the first bytes, and
+// returns an error if the file's extension contradicts them.
+func decompress(name string, f io.Reader, maxRecord int) (content, error) {
+	head := make([]byte, zfile.HeadSize)
+	n, err := io.ReadFull(f, head)
+	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+		return content{}, err
+	}
+	head = head[:n]
+	stream := io.MultiReader(bytes.NewReader(head), f)
+	format, nameFormat := zfile.Detect(head), zfile.FormatOf(name)
+	c := content{Reader: stream, close: func() error { return nil }}
+	if format != zfile.None {
+		r, err := zfile.NewReader(name, format, stream, int64(maxRecord/2)) // limits a zstd window to an eighth of the job's memory
+		if err != nil {
+			return content{}, err
+		}
+		format, c = r.Format(), content{Reader: r, close: r.Close, packed: true}
+	}
+	if nameFormat != zfile.None && format != nameFormat {
+		return content{}, errors.Join(&records.Error{File: name, Err: fmt.Errorf("the extension means %s, but the content has another format", nameFormat)}, c.Close())
+	}
+	return c, nil
+}

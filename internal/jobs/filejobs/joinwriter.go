@@ -1,0 +1,153 @@
+package filejobs
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/go-partd/partd/internal/base/canceled"
+	"github.com/go-partd/partd/internal/jobs/output"
+)
+
+// joinOutput writes the rows of a join, from several goroutines.
+type joinOutput struct {
+	job         *job
+	left, right *joinSide
+
+	mu         sync.Mutex
+	converter  *converter // for semi and anti joins, which write the left side's records
+	headerSize int        // in bytes
+}
+
+// begin writes the header. The columns of both sides must be known.
+func (o *joinOutput) begin() (err error) {
+	if !o.left.kind.Pairs() {
+		o.converter, err = newConverter(o.job, o.job.sink)
+		return err
+	}
+	header, err := o.right.rows.AppendHeader(nil)
+	if err != nil {
+		return err
+	}
+	o.headerSize, err = o.job.sink.Write(header)
+	return err
+}
+
+// joinWriter builds and writes the rows of a join in one goroutine.
+type joinWriter struct {
+	*joinOutput
+	ctx         context.Context
+	worker      int
+	fromLeft    sideFields
+	fromRight   sideFields
+	buf         []byte
+	rows, bytes int64
+}
+
+type sideFields struct {
+	key, others []byte
+	exists      bool // the row includes a record of this side
+}
+
+func (o *joinOutput) newWriter(ctx context.Context, worker int) *joinWriter {
+	return &joinWriter{joinOutput: o, ctx: ctx, worker: worker}
+}
+
+// joinBuffer is the size at which a joinWriter writes its rows, in bytes.
+const joinBuffer = 256 << 10
+
+// write writes a row from two stored records. left is nil if right has no match, and vice versa.
+func (w *joinWriter) write(left, right []byte) error {
+	if !w.left.kind.Pairs() {
+		return w.writeWhole(left)
+	}
+	if err := w.setFields(w.left, left); err != nil {
+		return err
+	}
+	if err := w.setFields(w.right, right); err != nil {
+		return err
+	}
+	return w.writeRow()
+}
+
+// setFields sets one side's fields of the next rows from a stored record. If rec is nil, the fields
+// are empty.
+func (w *joinWriter) setFields(s *joinSide, rec []byte) (err error) {
+	p := &w.fromLeft
+	if s.isRight {
+		p = &w.fromRight
+	}
+	if p.exists = rec != nil; p.exists {
+		p.key, p.others, err = s.fieldsOf(&s.workers[w.worker], rec)
+	} else {
+		p.others, err = s.missingFields(&s.workers[w.worker])
+	}
+	return err
+}
+
+func (w *joinWriter) writeRow() (err error) {
+	key, leftFields, rightFields := w.fromLeft.key, w.fromLeft.others, w.fromRight.others
+	if !w.fromLeft.exists {
+		key = w.fromRight.key
+	}
+	from := len(w.buf)
+	if len(key)+len(leftFields)+len(rightFields) == 0 { // do not write an empty line, because readers may skip it
+		if w.buf, err = w.right.rows.Append(w.buf, []output.Value{{}}); err != nil {
+			return err
+		}
+	} else {
+		w.buf = append(append(append(w.buf, key...), leftFields...), rightFields...)
+		w.buf = w.right.rows.AppendEnd(w.buf)
+	}
+	return w.endRow(from)
+}
+
+// writeWhole writes a record of the left side as a row of a semi or anti join.
+func (w *joinWriter) writeWhole(record []byte) error {
+	from := len(w.buf)
+	w.buf = append(w.buf, record...)
+	return w.endRow(from)
+}
+
+func (w *joinWriter) endRow(from int) error {
+	w.rows++
+	w.bytes += int64(len(w.buf) - from)
+	if len(w.buf) < joinBuffer {
+		return nil
+	}
+	return w.flush()
+}
+
+func (w *joinWriter) flush() (err error) {
+	if w.ctx.Err() != nil {
+		return canceled.Err(w.ctx)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.converter != nil {
+		err = w.converter.write(w.job.sink, w.buf)
+	} else {
+		_, err = w.job.sink.Write(w.buf)
+	}
+	w.buf = w.buf[:0]
+	return err
+}
+
+// verifyRows checks that want rows were written, and that their bytes add up to the output's size.
+func (o *joinOutput) verifyRows(want int64, writers ...*joinWriter) error {
+	var rows, bytes int64
+	for _, w := range writers {
+		rows, bytes = rows+w.rows, bytes+w.bytes
+	}
+	if rows != want {
+		return fmt.Errorf("%d rows were written instead of %d", rows, want)
+	}
+	written := o.job.sink.Bytes() - int64(o.headerSize)
+	if o.converter != nil {
+		written = o.converter.bytes // size before conversion
+	}
+	if written != bytes {
+		return fmt.Errorf("%d bytes of rows were written instead of %d", written, bytes)
+	}
+	return nil
+}

@@ -1,0 +1,188 @@
+package filejobs
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"slices"
+
+	"github.com/go-partd/partd/internal/engine/extsort"
+	"github.com/go-partd/partd/internal/jobs/records"
+)
+
+// topPerEngine runs [TopPer]. It sorts the records by group, and by the sort fields within each
+// group. Before the sort, each worker drops a record if it has seen n records of the same group
+// that sort before it.
+type topPerEngine struct {
+	topEngine
+	per     string
+	job     *job
+	groups  []records.Field
+	seen    []*seenKeys // one for each worker
+	batches []*topBatch // one for each worker
+}
+
+// topBatch collects records with their sort keys. Looking up their groups together is faster.
+type topBatch struct {
+	groups, orders, records [][]byte
+	buf                     []byte // memory for groups and orders
+	keyBuf                  []byte
+	worker                  int
+	err                     error
+}
+
+// TopPer returns an engine that groups records by the fields listed in per. From each group, it
+// writes the n records with the largest values of the fields listed in by.
+func TopPer(by, per string, n int) Engine {
+	return &topPerEngine{topEngine: topEngine{n: n, sorting: sortEngine{by: by, descending: true}}, per: per}
+}
+
+func (t *topPerEngine) plan(j *job) (err error) {
+	t.job = j
+	if t.groups, err = j.resolveFields("per", t.per); err != nil {
+		return err
+	}
+	t.sorting.firstField = len(t.groups)
+	return t.sorting.plan(j)
+}
+
+func (t *topPerEngine) run(ctx context.Context, j *job) (err error) {
+	memory := j.engineMemory()
+	if t.sorter, err = j.newSorter(ctx, memory/2, true); err != nil {
+		return err
+	}
+	if t.seen, err = j.newSeenKeys(ctx, memory/3, t.n); err != nil {
+		return err
+	}
+	for i := range j.Threads {
+		t.batches = append(t.batches, &topBatch{worker: i})
+	}
+	if err := j.read(ctx, append(slices.Clone(t.groups), t.sorting.fields...), t.addBlock); err != nil {
+		return err
+	}
+	j.Notes = t.sorting.notes()
+	j.Bar.Wait("writing the top records", nil)
+	groups, err := t.write(j)
+	if err != nil {
+		return err
+	}
+	for _, s := range t.seen {
+		t.dropped += s.droppedRecords
+	}
+	j.report("groups", "groups", groups)
+	j.report("written", "written", t.written)
+	return t.verify(j, j.Tally.Records, "records")
+}
+
+// addBlock passes the records of a block that may be among the first n of their groups to the
+// sorter.
+func (t *topPerEngine) addBlock(b *records.Block) (err error) {
+	w, err := t.sorter.Batch(uint64(b.Seq))
+	if err != nil {
+		return err
+	}
+	defer func() { err = joinErrors(err, w.Close()) }()
+	batch := t.batches[b.Worker]
+	for b.Next() {
+		order := sortRecord{buf: batch.buf[len(batch.buf):]}
+		include, err := t.sorting.setSortKey(b, &order)
+		if err != nil {
+			return err
+		}
+		if !include {
+			continue
+		}
+		if n := len(order.buf); n <= cap(batch.buf)-len(batch.buf) {
+			batch.buf = batch.buf[:len(batch.buf)+n] // order.buf is at the end of batch.buf: keep it
+		} else {
+			batch.buf = make([]byte, 0, 2*cap(batch.buf)+n)
+		}
+		var group []byte
+		group, batch.buf = t.job.keyBy(batch.buf, b.Fields[:len(t.groups)], b.Unquoted)
+		batch.groups, batch.orders, batch.records = append(batch.groups, group), append(batch.orders, order.key), append(batch.records, b.Record)
+		if len(batch.groups) == groupBatch || len(b.Record) > longRecord {
+			if err := t.sortBatch(batch, w); err != nil {
+				return reportTooLong(b, err)
+			}
+		}
+	}
+	return t.sortBatch(batch, w)
+}
+
+// longRecord is the length above which a record is the last of its batch. If the sorter rejects the
+// record as too long, it is then still the block's current record, so the error names its line.
+const longRecord = 1 << 10
+
+func (t *topPerEngine) sortBatch(batch *topBatch, w *extsort.Writer) error {
+	seen := t.seen[batch.worker]
+	err := seen.states(batch.groups, func(i int, first []uint64, isNew bool) {
+		order := batch.orders[i]
+		switch {
+		case batch.err != nil:
+		case first != nil && !addIfFirst(first, isNew, order):
+			seen.knownRecords++
+			seen.droppedRecords++
+		default:
+			batch.keyBuf = append(extsort.AppendText(batch.keyBuf[:0], batch.groups[i]), order...)
+			batch.err = w.Add(batch.keyBuf, batch.records[i])
+		}
+	})
+	batch.groups, batch.orders, batch.records, batch.buf = batch.groups[:0], batch.orders[:0], batch.records[:0], batch.buf[:0]
+	return joinErrors(batch.err, err)
+}
+
+// addIfFirst adds a key to first, and reports whether the key may be among the first keys of its
+// group. first holds the first keys of the group as sorted words. A word holds only the beginning
+// of a long key. If words are equal, addIfFirst rejects the later key only if the words hold
+// complete keys.
+func addIfFirst(first []uint64, isNew bool, key []byte) bool {
+	const noKey, longLen = ^uint64(0), 8
+	if isNew {
+		for i := range first {
+			first[i] = noKey
+		}
+	}
+	// A word holds the first seven bytes of a key, and its length, which is longLen for all
+	// longer keys.
+	var word [8]byte
+	copy(word[:7], key)
+	word[7] = byte(min(len(key), longLen))
+	w := binary.BigEndian.Uint64(word[:])
+	last := len(first) - 1
+	if w > first[last] || w == first[last] && word[7] < longLen {
+		return false
+	}
+	i, _ := slices.BinarySearch(first, w)
+	copy(first[i+1:], first[i:])
+	first[i] = w
+	return true
+}
+
+func (t *topPerEngine) write(j *job) (groups int64, err error) {
+	c, err := newConverter(j, j.sink)
+	if err != nil {
+		return 0, err
+	}
+	var group []byte
+	n := 0 // number of records of the group so far
+	for b, err := range t.sorter.Sorted() {
+		if err != nil {
+			return 0, err
+		}
+		for i := range b.Len() {
+			if key := b.Key(i); groups == 0 || !bytes.HasPrefix(key, group) {
+				group = append(group[:0], key[:extsort.TextLen(key)]...)
+				groups, n = groups+1, 0
+			}
+			if n++; n > t.n {
+				t.dropped++
+				continue
+			}
+			t.written++
+			if err := c.write(j.sink, b.Record(i)); err != nil {
+				return 0, err
+			}
+		}
+	}
+	return groups, nil
+}

@@ -1,0 +1,108 @@
+package records
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/go-partd/partd/internal/base/nearest"
+)
+
+// Field identifies a field of a record.
+type Field struct {
+	Name     string // JSONL: member name
+	Index    int    // other formats: index from 0, or from the end (-1 is the last)
+	Optional bool   // JSONL: the member can be missing or null
+}
+
+func (f Field) purpose() string {
+	if f.Optional {
+		return "single value"
+	}
+	return "key"
+}
+
+// ErrFieldZero is the error for the field number 0, which is invalid.
+var ErrFieldZero = errors.New("there is no field 0: fields are numbered from 1, or from the end (-1 is the last)")
+
+// Resolve returns the field that by identifies. by is the exact name of a column or, if no column
+// has that name, a number from 1, or from the end (-1 is the last). columns are the names in the
+// header, or nil if there is no header.
+func (l Layout) Resolve(by string, columns []string) (Field, error) {
+	if l.Format == JSONL {
+		return Field{Name: by}, nil
+	}
+	first := slices.Index(columns, by)
+	if first >= 0 {
+		if second := slices.Index(columns[first+1:], by); second >= 0 {
+			return Field{}, fmt.Errorf("columns %d and %d are both named %q: use one of the numbers",
+				first+1, first+second+2, by)
+		}
+	}
+	n, err := strconv.Atoi(by)
+	position := n - 1
+	if n < 0 {
+		position = len(columns) + n
+	}
+	if first >= 0 {
+		if err == nil && position != first && 0 <= position && position < len(columns) {
+			return Field{}, fmt.Errorf("%q is the name of column %d, but also the number of column %d (%q): use %d for column %d, or %d for column %d; "+
+				"if the first record is not a header, add --no-header", by, first+1, position+1, columns[position],
+				first-len(columns), first+1, position-len(columns), position+1)
+		}
+		return Field{Index: first}, nil
+	}
+	switch {
+	case err != nil && columns != nil:
+		return Field{}, fmt.Errorf("no column is named %q%s; the columns are %s", by, nearest.Hint(by, columns), listColumns(columns))
+	case err != nil && l.HasHeader(): // columns is nil because all files are empty: accept any name
+		return Field{}, nil
+	case err != nil:
+		return Field{}, fmt.Errorf("without a header, a field must be a number from 1, or from the end (-1 is the last), not %q", by)
+	case n == 0:
+		return Field{}, ErrFieldZero
+	case columns != nil && (n > len(columns) || n < -len(columns)):
+		return Field{}, fmt.Errorf("there is no column %d; the columns are %s", n, listColumns(columns))
+	case n < 0 && columns == nil:
+		return Field{Index: n}, nil
+	}
+	return Field{Index: position}, nil
+}
+
+func listColumns(columns []string) string {
+	const maxListed = 60
+	var b strings.Builder
+	for i, c := range columns {
+		if i == maxListed {
+			fmt.Fprintf(&b, " … (%d columns)", len(columns))
+			break
+		}
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		fmt.Fprintf(&b, "%d %q", i+1, c)
+	}
+	return b.String()
+}
+
+// DiffColumns describes the differences between two headers, or returns "" if they are equal.
+func DiffColumns(a, b []string) string {
+	var diffs []string
+	for i := range max(len(a), len(b)) {
+		switch {
+		case i >= len(a):
+			diffs = append(diffs, fmt.Sprintf("column %d: none and %q", i+1, b[i]))
+		case i >= len(b):
+			diffs = append(diffs, fmt.Sprintf("column %d: %q and none", i+1, a[i]))
+		case a[i] != b[i]:
+			diffs = append(diffs, fmt.Sprintf("column %d: %q and %q", i+1, a[i], b[i]))
+		}
+	}
+	const maxDiffs = 5
+	if len(diffs) > maxDiffs {
+		diffs = append(diffs[:maxDiffs], fmt.Sprintf("and %d more", len(diffs)-maxDiffs))
+	}
+	return strings.Join(diffs, "; ")
+}
