@@ -9,7 +9,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/internal/base/canceled"
-	"github.com/go-partd/partd/tables/internal/commit"
+	"github.com/go-partd/partd/tables/internal/state/commit"
 )
 
 // At selects a state of a table: a version, a snapshot or a time. Nil selects the current state.

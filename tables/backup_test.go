@@ -15,7 +15,7 @@ import (
 
 	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
-	"github.com/go-partd/partd/tables/internal/icecat"
+	"github.com/go-partd/partd/tables/internal/files/icecat"
 )
 
 func backupNames(t testing.TB, s *Store) string {

@@ -9,8 +9,8 @@ import (
 	"path"
 	"strings"
 
-	"github.com/go-partd/partd/tables/internal/commit"
-	"github.com/go-partd/partd/tables/internal/icecat"
+	"github.com/go-partd/partd/tables/internal/files/icecat"
+	"github.com/go-partd/partd/tables/internal/state/commit"
 )
 
 // Exists reports whether the bucket exists, even if it is empty.

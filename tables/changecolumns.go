@@ -11,7 +11,7 @@ import (
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
-	"github.com/go-partd/partd/tables/internal/schema"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
 // compareColumns returns an error if the changes cannot turn a copy of d.from into d.to: a column can be missing in the

@@ -18,7 +18,7 @@ import (
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
-	"github.com/go-partd/partd/tables/internal/schema"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
 // cellText returns a text for value i of a. Equal numbers have the same text in all widths.

@@ -13,8 +13,8 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/internal/engine/spill"
-	"github.com/go-partd/partd/tables/internal/datafile"
-	"github.com/go-partd/partd/tables/internal/icecat"
+	"github.com/go-partd/partd/tables/internal/files/datafile"
+	"github.com/go-partd/partd/tables/internal/files/icecat"
 )
 
 // createForeign creates table "t" with integer columns as another program would, in a version of Iceberg's format.

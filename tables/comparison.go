@@ -11,9 +11,9 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/tables/internal/datafile"
-	"github.com/go-partd/partd/tables/internal/sorted"
-	"github.com/go-partd/partd/tables/internal/take"
+	"github.com/go-partd/partd/tables/internal/files/datafile"
+	"github.com/go-partd/partd/tables/internal/rows/sorted"
+	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 
 // label adds the column _change, with the same kind in all rows.

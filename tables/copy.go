@@ -10,10 +10,10 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/util"
 	"github.com/google/uuid"
 
-	"github.com/go-partd/partd/tables/internal/commit"
-	"github.com/go-partd/partd/tables/internal/content"
-	"github.com/go-partd/partd/tables/internal/icecat"
-	"github.com/go-partd/partd/tables/internal/rowsum"
+	"github.com/go-partd/partd/tables/internal/files/content"
+	"github.com/go-partd/partd/tables/internal/files/icecat"
+	"github.com/go-partd/partd/tables/internal/rows/rowsum"
+	"github.com/go-partd/partd/tables/internal/state/commit"
 )
 
 // CopiedTable is the result of copying one table.

@@ -15,9 +15,9 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/internal/base/canceled"
-	"github.com/go-partd/partd/tables/internal/datafile"
-	"github.com/go-partd/partd/tables/internal/schema"
-	"github.com/go-partd/partd/tables/internal/sorted"
+	"github.com/go-partd/partd/tables/internal/files/datafile"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
+	"github.com/go-partd/partd/tables/internal/rows/sorted"
 )
 
 // difference is two states of a table to compare. Both states are read with the columns of to.

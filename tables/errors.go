@@ -7,14 +7,14 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/storekit"
-	"github.com/go-partd/partd/tables/internal/commit"
-	"github.com/go-partd/partd/tables/internal/definition"
-	"github.com/go-partd/partd/tables/internal/icecat"
-	"github.com/go-partd/partd/tables/internal/publicerror"
-	"github.com/go-partd/partd/tables/internal/rules"
-	"github.com/go-partd/partd/tables/internal/schema"
-	"github.com/go-partd/partd/tables/internal/series"
-	"github.com/go-partd/partd/tables/internal/sqlerror"
+	"github.com/go-partd/partd/tables/internal/files/icecat"
+	"github.com/go-partd/partd/tables/internal/rows/publicerror"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
+	"github.com/go-partd/partd/tables/internal/sql/sqlerror"
+	"github.com/go-partd/partd/tables/internal/state/commit"
+	"github.com/go-partd/partd/tables/internal/state/definition"
+	"github.com/go-partd/partd/tables/internal/state/rules"
+	"github.com/go-partd/partd/tables/internal/state/series"
 )
 
 var (

@@ -11,7 +11,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd/tables/filter"
-	"github.com/go-partd/partd/tables/internal/schema"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
 // parseColumns parses a schema such as "a int16; b utf8".

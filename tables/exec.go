@@ -14,9 +14,9 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 
-	"github.com/go-partd/partd/tables/internal/commit"
-	"github.com/go-partd/partd/tables/internal/sqlerror"
-	"github.com/go-partd/partd/tables/internal/sqlwrite"
+	"github.com/go-partd/partd/tables/internal/sql/sqlerror"
+	"github.com/go-partd/partd/tables/internal/sql/sqlwrite"
+	"github.com/go-partd/partd/tables/internal/state/commit"
 )
 
 // ExecOptions configures Exec. Nil or the zero value selects the defaults.

@@ -8,11 +8,11 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/internal/base/canceled"
-	"github.com/go-partd/partd/tables/internal/commit"
-	"github.com/go-partd/partd/tables/internal/datafile"
-	"github.com/go-partd/partd/tables/internal/schema"
-	"github.com/go-partd/partd/tables/internal/sqlquote"
-	"github.com/go-partd/partd/tables/internal/sqlwrite"
+	"github.com/go-partd/partd/tables/internal/files/datafile"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
+	"github.com/go-partd/partd/tables/internal/sql/sqlquote"
+	"github.com/go-partd/partd/tables/internal/sql/sqlwrite"
+	"github.com/go-partd/partd/tables/internal/state/commit"
 )
 
 // change runs an UPDATE, DELETE, MERGE or TRUNCATE. It returns commit.ErrStale if the statement must run again.

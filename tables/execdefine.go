@@ -8,7 +8,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 
-	"github.com/go-partd/partd/tables/internal/sqlwrite"
+	"github.com/go-partd/partd/tables/internal/sql/sqlwrite"
 )
 
 // define runs DROP TABLE, ALTER TABLE, CREATE SCHEMA or DROP SCHEMA.

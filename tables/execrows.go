@@ -11,12 +11,12 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/iceberg-go/table"
 
-	"github.com/go-partd/partd/tables/internal/arrowsafe"
-	"github.com/go-partd/partd/tables/internal/datafile"
-	"github.com/go-partd/partd/tables/internal/schema"
-	"github.com/go-partd/partd/tables/internal/series"
-	"github.com/go-partd/partd/tables/internal/sqlwrite"
-	"github.com/go-partd/partd/tables/internal/take"
+	"github.com/go-partd/partd/tables/internal/files/datafile"
+	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
+	"github.com/go-partd/partd/tables/internal/rows/take"
+	"github.com/go-partd/partd/tables/internal/sql/sqlwrite"
+	"github.com/go-partd/partd/tables/internal/state/series"
 )
 
 // addRows reads the result of the query. It records the rows to remove in c.replaced, and writes the new rows, unless

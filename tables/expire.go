@@ -10,7 +10,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/tables/internal/commit"
+	"github.com/go-partd/partd/tables/internal/state/commit"
 )
 
 // Expire removes old versions, and files that no version of any table needs, such as files from failed commits and

@@ -12,9 +12,9 @@ import (
 
 	"github.com/go-partd/partd/internal/disk/tempdir"
 	"github.com/go-partd/partd/internal/jobs/output"
-	"github.com/go-partd/partd/tables/internal/arrowsafe"
-	"github.com/go-partd/partd/tables/internal/parquetfile"
-	"github.com/go-partd/partd/tables/internal/sorted"
+	"github.com/go-partd/partd/tables/internal/files/parquetfile"
+	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/sorted"
 )
 
 // ExportOptions configures Export. Nil or the zero value exports all rows to one new file.

@@ -8,7 +8,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/internal/engine/extsort"
-	"github.com/go-partd/partd/tables/internal/datafile"
+	"github.com/go-partd/partd/tables/internal/files/datafile"
 )
 
 // findRows returns the rows of the tasks' files whose keys are in the set. The set's keys must be in its temporary

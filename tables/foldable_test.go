@@ -13,7 +13,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/tables/internal/icecat"
+	"github.com/go-partd/partd/tables/internal/files/icecat"
 )
 
 // TestTooManyColumns checks that a table cannot get more columns than a fold can write, and that a table with almost as

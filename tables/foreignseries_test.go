@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/tables/filter"
-	"github.com/go-partd/partd/tables/internal/peers"
+	"github.com/go-partd/partd/tables/internal/testutil/peers"
 )
 
 // TestForeignSeries checks that pyiceberg reads a corrected, partitioned table, and that rows it appends are read in order.

@@ -20,9 +20,9 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/go-partd/partd/internal/base/canceled"
-	"github.com/go-partd/partd/tables/internal/commit"
+	"github.com/go-partd/partd/tables/internal/files/icecat"
 	"github.com/go-partd/partd/tables/internal/iceberghook"
-	"github.com/go-partd/partd/tables/internal/icecat"
+	"github.com/go-partd/partd/tables/internal/state/commit"
 )
 
 // ErrRequirement means that a table does not meet a change's requirements: prepare the change again for the table's

@@ -13,8 +13,8 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/go-partd/partd/internal/base/canceled"
-	"github.com/go-partd/partd/tables/internal/datafile"
-	"github.com/go-partd/partd/tables/internal/icecat"
+	"github.com/go-partd/partd/tables/internal/files/datafile"
+	"github.com/go-partd/partd/tables/internal/files/icecat"
 )
 
 // checkSnapshots returns an error if a new snapshot's manifests are invalid or refer to files outside the table.

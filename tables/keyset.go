@@ -17,8 +17,8 @@ import (
 	"github.com/go-partd/partd/internal/base/keymap"
 	"github.com/go-partd/partd/internal/disk/tempdir"
 	"github.com/go-partd/partd/internal/engine/spill"
-	"github.com/go-partd/partd/tables/internal/schema"
-	"github.com/go-partd/partd/tables/internal/sorted"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
+	"github.com/go-partd/partd/tables/internal/rows/sorted"
 )
 
 // keySet contains the keys of an upsert's rows, each with its row number, counted from 1. It holds the keys in a hash

@@ -4,8 +4,8 @@ import (
 	"math"
 	"slices"
 
-	"github.com/go-partd/partd/tables/internal/datafile"
-	"github.com/go-partd/partd/tables/internal/schema"
+	"github.com/go-partd/partd/tables/internal/files/datafile"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
 // limitToLast limits a scan to its last n rows. It estimates a start time from the files' bounds, counts the rows since

@@ -12,9 +12,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/go-partd/partd/tables/internal/commit"
-	"github.com/go-partd/partd/tables/internal/icecat"
-	"github.com/go-partd/partd/tables/internal/parallel"
+	"github.com/go-partd/partd/tables/internal/files/icecat"
+	"github.com/go-partd/partd/tables/internal/rows/parallel"
+	"github.com/go-partd/partd/tables/internal/state/commit"
 )
 
 var errNoBucket = errors.New("option Tables is set without a bucket: set option Buckets to exactly one bucket")

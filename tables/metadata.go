@@ -12,8 +12,8 @@ import (
 
 	"github.com/apache/iceberg-go/table"
 
-	"github.com/go-partd/partd/tables/internal/commit"
-	"github.com/go-partd/partd/tables/internal/icecat"
+	"github.com/go-partd/partd/tables/internal/files/icecat"
+	"github.com/go-partd/partd/tables/internal/state/commit"
 )
 
 // Metadata is the user's metadata of a table or a bucket. Values are anything that JSON can represent. When read back,

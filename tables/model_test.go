@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-partd/partd/tables/internal/icecat"
+	"github.com/go-partd/partd/tables/internal/files/icecat"
 )
 
 // rounds returns how often to repeat a test: the value of the environment variable env, or n if it is unset.

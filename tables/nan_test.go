@@ -9,7 +9,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
-	"github.com/go-partd/partd/tables/internal/datafile"
+	"github.com/go-partd/partd/tables/internal/files/datafile"
 )
 
 // TestNaNCounts checks the NaN counts in the manifests after each operation that writes files. A column

@@ -17,10 +17,10 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/logstore"
-	"github.com/go-partd/partd/tables/internal/bucketfs"
-	"github.com/go-partd/partd/tables/internal/filecache"
-	"github.com/go-partd/partd/tables/internal/icecat"
-	"github.com/go-partd/partd/tables/internal/tail"
+	"github.com/go-partd/partd/tables/internal/files/bucketfs"
+	"github.com/go-partd/partd/tables/internal/files/filecache"
+	"github.com/go-partd/partd/tables/internal/files/icecat"
+	"github.com/go-partd/partd/tables/internal/state/tail"
 )
 
 // locate sets s.dir, s.local and the locations in cat. If dir is a URL, it opens the object-store bucket. It returns the

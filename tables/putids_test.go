@@ -20,7 +20,7 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
-	"github.com/go-partd/partd/tables/internal/icecat"
+	"github.com/go-partd/partd/tables/internal/files/icecat"
 )
 
 // TestSameIDTwoTails puts rows with the same put ID through two Stores before either folds (moves its rows into data

@@ -11,7 +11,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 
-	"github.com/go-partd/partd/tables/internal/sqlwrite"
+	"github.com/go-partd/partd/tables/internal/sql/sqlwrite"
 )
 
 // Engine runs SQL queries over the tables of a Store. Package duck implements it.

@@ -17,7 +17,7 @@ import (
 	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/internal/disk/tempdir"
 	"github.com/go-partd/partd/logstore"
-	"github.com/go-partd/partd/tables/internal/icecat"
+	"github.com/go-partd/partd/tables/internal/files/icecat"
 )
 
 const catalogFile = "catalog.db"

@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/objstore"
-	"github.com/go-partd/partd/tables/internal/content"
+	"github.com/go-partd/partd/tables/internal/files/content"
 )
 
 // TestCopyToABucket checks that a store copied to a bucket is complete, and can be copied back. Verify finds damaged

@@ -3,9 +3,9 @@ package tables
 import (
 	"context"
 
-	"github.com/go-partd/partd/tables/internal/commit"
-	"github.com/go-partd/partd/tables/internal/definition"
-	"github.com/go-partd/partd/tables/internal/series"
+	"github.com/go-partd/partd/tables/internal/state/commit"
+	"github.com/go-partd/partd/tables/internal/state/definition"
+	"github.com/go-partd/partd/tables/internal/state/series"
 )
 
 // PartitionResult is the result of Table.Partition.

@@ -14,8 +14,8 @@ import (
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
-	"github.com/go-partd/partd/tables/internal/commit"
-	"github.com/go-partd/partd/tables/internal/datafile"
+	"github.com/go-partd/partd/tables/internal/files/datafile"
+	"github.com/go-partd/partd/tables/internal/state/commit"
 )
 
 // TestReplaceAll checks that ReplaceAll results in the same version as ReplaceFiles, which uses Iceberg's library, but

@@ -7,11 +7,11 @@ import (
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
-	"github.com/go-partd/partd/tables/internal/commit"
-	"github.com/go-partd/partd/tables/internal/datafile"
-	"github.com/go-partd/partd/tables/internal/definition"
-	"github.com/go-partd/partd/tables/internal/icecat"
-	"github.com/go-partd/partd/tables/internal/series"
+	"github.com/go-partd/partd/tables/internal/files/datafile"
+	"github.com/go-partd/partd/tables/internal/files/icecat"
+	"github.com/go-partd/partd/tables/internal/state/commit"
+	"github.com/go-partd/partd/tables/internal/state/definition"
+	"github.com/go-partd/partd/tables/internal/state/series"
 )
 
 // RewriteResult is the result of DeleteRows, ReplaceRange or Upsert.

@@ -7,7 +7,7 @@ import (
 
 	"github.com/apache/iceberg-go/table"
 
-	"github.com/go-partd/partd/tables/internal/datafile"
+	"github.com/go-partd/partd/tables/internal/files/datafile"
 )
 
 // rowNumbers converts row numbers in ScanPlan.Rows, which omits deleted rows, to positions in files.

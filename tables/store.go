@@ -13,9 +13,9 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/internal/disk/vfs"
-	"github.com/go-partd/partd/tables/internal/commit"
-	"github.com/go-partd/partd/tables/internal/icecat"
-	"github.com/go-partd/partd/tables/internal/tail"
+	"github.com/go-partd/partd/tables/internal/files/icecat"
+	"github.com/go-partd/partd/tables/internal/state/commit"
+	"github.com/go-partd/partd/tables/internal/state/tail"
 )
 
 // Store stores tables in a directory, or in a bucket of an object store. It is safe for concurrent use.

@@ -10,9 +10,9 @@ import (
 	"github.com/apache/iceberg-go"
 
 	"github.com/go-partd/partd/tables/filter"
-	"github.com/go-partd/partd/tables/internal/commit"
-	"github.com/go-partd/partd/tables/internal/datafile"
-	"github.com/go-partd/partd/tables/internal/schema"
+	"github.com/go-partd/partd/tables/internal/files/datafile"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
+	"github.com/go-partd/partd/tables/internal/state/commit"
 )
 
 // UpsertOptions configures Upsert. Nil or the zero value selects the defaults.

@@ -12,10 +12,10 @@ import (
 
 	"github.com/zeebo/xxh3"
 
-	"github.com/go-partd/partd/tables/internal/commit"
-	"github.com/go-partd/partd/tables/internal/content"
-	"github.com/go-partd/partd/tables/internal/datafile"
-	"github.com/go-partd/partd/tables/internal/icecat"
+	"github.com/go-partd/partd/tables/internal/files/content"
+	"github.com/go-partd/partd/tables/internal/files/datafile"
+	"github.com/go-partd/partd/tables/internal/files/icecat"
+	"github.com/go-partd/partd/tables/internal/state/commit"
 )
 
 // VerifyOptions configures Verify. Nil or the zero value verifies all tables.

@@ -8,12 +8,12 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/iceberg-go/table"
 
-	"github.com/go-partd/partd/tables/internal/commit"
-	"github.com/go-partd/partd/tables/internal/datafile"
-	"github.com/go-partd/partd/tables/internal/definition"
-	"github.com/go-partd/partd/tables/internal/schema"
-	"github.com/go-partd/partd/tables/internal/series"
-	"github.com/go-partd/partd/tables/internal/take"
+	"github.com/go-partd/partd/tables/internal/files/datafile"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
+	"github.com/go-partd/partd/tables/internal/rows/take"
+	"github.com/go-partd/partd/tables/internal/state/commit"
+	"github.com/go-partd/partd/tables/internal/state/definition"
+	"github.com/go-partd/partd/tables/internal/state/series"
 )
 
 // view is one state of a table.

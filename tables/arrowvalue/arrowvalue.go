@@ -21,7 +21,7 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/frame"
 	"github.com/go-partd/partd/storekit"
-	"github.com/go-partd/partd/tables/internal/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
 )
 
 // ErrSchema is wrapped by the error for a batch whose schema differs from the schema of its key.

@@ -20,8 +20,8 @@ import (
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
-	"github.com/go-partd/partd/tables/internal/arrowsafe"
-	"github.com/go-partd/partd/tables/internal/parquetfile"
+	"github.com/go-partd/partd/tables/internal/files/parquetfile"
+	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
 )
 
 //go:embed hits.sql

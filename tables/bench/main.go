@@ -34,8 +34,8 @@ import (
 	"github.com/go-partd/partd/internal/testutil/figures"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
-	"github.com/go-partd/partd/tables/internal/formats"
-	"github.com/go-partd/partd/tables/internal/peers"
+	"github.com/go-partd/partd/tables/internal/faces/formats"
+	"github.com/go-partd/partd/tables/internal/testutil/peers"
 )
 
 type bench struct {

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/peers"
+	"github.com/go-partd/partd/tables/internal/testutil/peers"
 )
 
 // TestDataFusion runs the functions that, according to docs/sql.md, work as in DataFusion, and compares their results

@@ -10,8 +10,8 @@
 package duck
 
 import (
-	"github.com/go-partd/partd/tables/internal/sqlwrite"
-	"github.com/go-partd/partd/tables/internal/worker"
+	"github.com/go-partd/partd/tables/internal/sql/sqlwrite"
+	"github.com/go-partd/partd/tables/internal/sql/worker"
 )
 
 // Defaults of Options.

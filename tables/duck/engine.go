@@ -18,9 +18,9 @@ import (
 
 	"github.com/go-partd/partd/internal/disk/tempdir"
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/arrowsafe"
-	"github.com/go-partd/partd/tables/internal/database"
-	"github.com/go-partd/partd/tables/internal/worker"
+	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/sql/database"
+	"github.com/go-partd/partd/tables/internal/sql/worker"
 )
 
 // Engine is a tables.Engine that runs DuckDB. It is safe for concurrent use.

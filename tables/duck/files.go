@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/database"
+	"github.com/go-partd/partd/tables/internal/sql/database"
 )
 
 // setFiles sets the files of the table's view, and writes rows that DuckDB cannot read from the table's files to

@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/database"
-	"github.com/go-partd/partd/tables/internal/worker"
+	"github.com/go-partd/partd/tables/internal/sql/database"
+	"github.com/go-partd/partd/tables/internal/sql/worker"
 )
 
 // A worker process keeps the memory that its statements used, which makes its next statement faster. A process that

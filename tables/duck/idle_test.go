@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/worker"
+	"github.com/go-partd/partd/tables/internal/sql/worker"
 )
 
 // TestFewDatabases checks that running a statement repeatedly opens only a few databases, even if the caller has other

@@ -11,7 +11,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/database"
+	"github.com/go-partd/partd/tables/internal/sql/database"
 )
 
 // Limits on all cached statements together. The statements of one caller may use an eighth of each limit.

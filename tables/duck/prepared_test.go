@@ -13,7 +13,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/database"
+	"github.com/go-partd/partd/tables/internal/sql/database"
 )
 
 // countingRunner is a database that records calls to TableNames and Describe.

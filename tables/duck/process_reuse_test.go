@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/database"
+	"github.com/go-partd/partd/tables/internal/sql/database"
 )
 
 // growing is a statement whose process grows by more than smallGrowth.

@@ -14,10 +14,10 @@ import (
 
 	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/database"
-	"github.com/go-partd/partd/tables/internal/sqlquote"
-	"github.com/go-partd/partd/tables/internal/sqlwrite"
-	"github.com/go-partd/partd/tables/internal/worker"
+	"github.com/go-partd/partd/tables/internal/sql/database"
+	"github.com/go-partd/partd/tables/internal/sql/sqlquote"
+	"github.com/go-partd/partd/tables/internal/sql/sqlwrite"
+	"github.com/go-partd/partd/tables/internal/sql/worker"
 )
 
 // threadMemory is the memory that each thread of a statement needs, in bytes.

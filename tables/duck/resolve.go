@@ -18,9 +18,9 @@ import (
 
 	"github.com/go-partd/partd/internal/base/nearest"
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/database"
-	"github.com/go-partd/partd/tables/internal/sqlquote"
-	"github.com/go-partd/partd/tables/internal/sqlwrite"
+	"github.com/go-partd/partd/tables/internal/sql/database"
+	"github.com/go-partd/partd/tables/internal/sql/sqlquote"
+	"github.com/go-partd/partd/tables/internal/sql/sqlwrite"
 )
 
 // boundTable is a table that a statement names, in the state that the statement reads. In the query's database,

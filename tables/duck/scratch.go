@@ -18,8 +18,8 @@ import (
 	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/internal/engine/spill"
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/database"
-	"github.com/go-partd/partd/tables/internal/schema"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
+	"github.com/go-partd/partd/tables/internal/sql/database"
 )
 
 // scratch manages temporary files. Some are Parquet files with rows that DuckDB cannot read from a table's own files.

@@ -11,9 +11,9 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/extensions"
 
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/arrowsafe"
-	"github.com/go-partd/partd/tables/internal/schema"
-	"github.com/go-partd/partd/tables/internal/sqlquote"
+	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
+	"github.com/go-partd/partd/tables/internal/sql/sqlquote"
 )
 
 type column struct {

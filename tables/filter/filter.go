@@ -18,7 +18,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 
-	"github.com/go-partd/partd/tables/internal/take"
+	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 
 // SyntaxError describes a mistake in the text of an expression.

@@ -7,7 +7,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/go-partd/partd/tables/internal/sqlquote"
+	"github.com/go-partd/partd/tables/internal/sql/sqlquote"
 )
 
 type tokenKind int

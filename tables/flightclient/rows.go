@@ -17,12 +17,12 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/arrowsafe"
-	"github.com/go-partd/partd/tables/internal/datafile"
-	"github.com/go-partd/partd/tables/internal/messages"
-	"github.com/go-partd/partd/tables/internal/operations"
-	"github.com/go-partd/partd/tables/internal/sorted"
-	"github.com/go-partd/partd/tables/internal/wire"
+	"github.com/go-partd/partd/tables/internal/faces/operations"
+	"github.com/go-partd/partd/tables/internal/faces/wire"
+	"github.com/go-partd/partd/tables/internal/files/datafile"
+	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/messages"
+	"github.com/go-partd/partd/tables/internal/rows/sorted"
 	"github.com/go-partd/partd/tables/transform"
 )
 

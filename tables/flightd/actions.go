@@ -12,8 +12,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/flight"
 
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/operations"
-	"github.com/go-partd/partd/tables/internal/serving"
+	"github.com/go-partd/partd/tables/internal/faces/operations"
+	"github.com/go-partd/partd/tables/internal/faces/serving"
 	"github.com/go-partd/partd/tables/transform"
 )
 

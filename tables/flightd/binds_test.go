@@ -13,8 +13,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"google.golang.org/grpc/codes"
 
-	"github.com/go-partd/partd/tables/internal/serving"
-	"github.com/go-partd/partd/tables/internal/wire"
+	"github.com/go-partd/partd/tables/internal/faces/serving"
+	"github.com/go-partd/partd/tables/internal/faces/wire"
 )
 
 // sharedTexts returns a batch of n rows, whose views refer to a single text of 128 KiB.

@@ -12,7 +12,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/serving"
+	"github.com/go-partd/partd/tables/internal/faces/serving"
 )
 
 // TestCanceledCall checks that a client can cancel a call by the id that it chose for the call, and that

@@ -12,8 +12,8 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/operations"
-	"github.com/go-partd/partd/tables/internal/serving"
+	"github.com/go-partd/partd/tables/internal/faces/operations"
+	"github.com/go-partd/partd/tables/internal/faces/serving"
 )
 
 var errStopping = status.Error(codes.Unavailable, "the server is shutting down: run the command again later, and it continues")

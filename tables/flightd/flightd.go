@@ -24,7 +24,7 @@ import (
 	"google.golang.org/grpc/mem"
 
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/serving"
+	"github.com/go-partd/partd/tables/internal/faces/serving"
 )
 
 // Options configures New. A zero field means its default; a nil *Options means all defaults.

@@ -12,9 +12,9 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/messages"
-	"github.com/go-partd/partd/tables/internal/serving"
-	"github.com/go-partd/partd/tables/internal/wire"
+	"github.com/go-partd/partd/tables/internal/faces/serving"
+	"github.com/go-partd/partd/tables/internal/faces/wire"
+	"github.com/go-partd/partd/tables/internal/rows/messages"
 )
 
 // DoGet sends the rows for a ticket.

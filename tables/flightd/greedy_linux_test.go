@@ -23,7 +23,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/flight"
 
 	"github.com/go-partd/partd/internal/testutil/serverproc"
-	"github.com/go-partd/partd/tables/internal/serving"
+	"github.com/go-partd/partd/tables/internal/faces/serving"
 )
 
 // greedyDuration returns the duration of TestGreedyClients from PARTD_GREEDY, or 6 s if that is not set. Use 10m for

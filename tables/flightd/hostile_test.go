@@ -21,7 +21,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/serving"
+	"github.com/go-partd/partd/tables/internal/faces/serving"
 )
 
 // ingestCommand returns a Flight SQL command that puts rows into a table.

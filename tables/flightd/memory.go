@@ -17,7 +17,7 @@ import (
 	"google.golang.org/grpc/mem"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/tables/internal/serving"
+	"github.com/go-partd/partd/tables/internal/faces/serving"
 )
 
 // budget limits the memory of messages and of their decompressed rows. It is gRPC's buffer

@@ -8,8 +8,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/go-partd/partd/tables/internal/operations"
-	"github.com/go-partd/partd/tables/internal/serving"
+	"github.com/go-partd/partd/tables/internal/faces/operations"
+	"github.com/go-partd/partd/tables/internal/faces/serving"
 )
 
 // TestOperations checks that every operation is an action under each of its names, requires the right that

@@ -20,7 +20,7 @@ import (
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/status"
 
-	"github.com/go-partd/partd/tables/internal/serving"
+	"github.com/go-partd/partd/tables/internal/faces/serving"
 )
 
 // Limits on the size of one message, in bytes. Options.MaxMessage limits it further.

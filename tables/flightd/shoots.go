@@ -18,8 +18,8 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/serving"
-	"github.com/go-partd/partd/tables/internal/wire"
+	"github.com/go-partd/partd/tables/internal/faces/serving"
+	"github.com/go-partd/partd/tables/internal/faces/wire"
 )
 
 // The error types that clients of shoots (another table server) know.

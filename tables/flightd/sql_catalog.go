@@ -20,7 +20,7 @@ import (
 
 	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/schema"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
 // The only catalog is catalogName, and its schemas are the buckets.

@@ -16,7 +16,7 @@ import (
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
-	"github.com/go-partd/partd/tables/internal/peers"
+	"github.com/go-partd/partd/tables/internal/testutil/peers"
 )
 
 // serveDuck starts a server that runs statements with DuckDB.

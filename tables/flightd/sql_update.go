@@ -15,9 +15,9 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/operations"
-	"github.com/go-partd/partd/tables/internal/serving"
-	"github.com/go-partd/partd/tables/internal/take"
+	"github.com/go-partd/partd/tables/internal/faces/operations"
+	"github.com/go-partd/partd/tables/internal/faces/serving"
+	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 
 var errTransactions = status.Error(codes.Unimplemented, "there are no transactions: each statement is one commit; connect with autocommit")

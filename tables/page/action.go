@@ -12,9 +12,9 @@ import (
 
 	"github.com/go-partd/partd/internal/base/textfmt"
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/operations"
-	"github.com/go-partd/partd/tables/internal/serving"
-	"github.com/go-partd/partd/tables/internal/wire"
+	"github.com/go-partd/partd/tables/internal/faces/operations"
+	"github.com/go-partd/partd/tables/internal/faces/serving"
+	"github.com/go-partd/partd/tables/internal/faces/wire"
 	"github.com/go-partd/partd/tables/transform"
 )
 

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/tables/flightd"
-	"github.com/go-partd/partd/tables/internal/serving"
+	"github.com/go-partd/partd/tables/internal/faces/serving"
 )
 
 // TestSlowBody checks that a request whose body arrives very slowly ends at the call's time limit.

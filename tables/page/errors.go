@@ -17,7 +17,7 @@ import (
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
-	"github.com/go-partd/partd/tables/internal/serving"
+	"github.com/go-partd/partd/tables/internal/faces/serving"
 )
 
 // problem is an error in the form that clients receive.

@@ -4,7 +4,7 @@ import (
 	"os"
 	"testing"
 
-	"github.com/go-partd/partd/tables/internal/worker"
+	"github.com/go-partd/partd/tables/internal/sql/worker"
 )
 
 func TestMain(m *testing.M) {

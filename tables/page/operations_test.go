@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/tables/flightd"
-	"github.com/go-partd/partd/tables/internal/operations"
+	"github.com/go-partd/partd/tables/internal/faces/operations"
 )
 
 // TestOperations checks that the page offers exactly the operations that are marked for it, under each of their

@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/formats"
-	"github.com/go-partd/partd/tables/internal/serving"
+	"github.com/go-partd/partd/tables/internal/faces/formats"
+	"github.com/go-partd/partd/tables/internal/faces/serving"
 )
 
 const (

@@ -11,10 +11,10 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/engine/spill"
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/arrowsafe"
-	"github.com/go-partd/partd/tables/internal/formats"
-	"github.com/go-partd/partd/tables/internal/serving"
-	"github.com/go-partd/partd/tables/internal/wire"
+	"github.com/go-partd/partd/tables/internal/faces/formats"
+	"github.com/go-partd/partd/tables/internal/faces/serving"
+	"github.com/go-partd/partd/tables/internal/faces/wire"
+	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
 )
 
 var maxUpload int64 = 16 << 30 // maximum size of a file, in bytes; a variable for tests

@@ -20,7 +20,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/go-partd/partd/tables/internal/serving"
+	"github.com/go-partd/partd/tables/internal/faces/serving"
 )
 
 const (

@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/tables/flightd"
-	"github.com/go-partd/partd/tables/internal/serving"
+	"github.com/go-partd/partd/tables/internal/faces/serving"
 )
 
 // outOfDescriptors is a listener whose first Accept fails for lack of file descriptors.

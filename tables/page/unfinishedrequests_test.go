@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/tables/flightd"
-	"github.com/go-partd/partd/tables/internal/serving"
+	"github.com/go-partd/partd/tables/internal/faces/serving"
 )
 
 // clientAt returns a client with the given source address, and a timeout of one second.

@@ -21,7 +21,7 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/go-partd/partd/internal/base/canceled"
-	"github.com/go-partd/partd/tables/internal/icecat"
+	"github.com/go-partd/partd/tables/internal/files/icecat"
 )
 
 func init() { icecat.OpenPostgres = open }

@@ -16,8 +16,8 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/objstore"
-	"github.com/go-partd/partd/tables/internal/content"
-	"github.com/go-partd/partd/tables/internal/parallel"
+	"github.com/go-partd/partd/tables/internal/files/content"
+	"github.com/go-partd/partd/tables/internal/rows/parallel"
 )
 
 const (

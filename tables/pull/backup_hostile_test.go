@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/objstore"
-	"github.com/go-partd/partd/tables/internal/content"
+	"github.com/go-partd/partd/tables/internal/files/content"
 )
 
 func allocated(f func()) uint64 {

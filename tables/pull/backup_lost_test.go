@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/objstore"
-	"github.com/go-partd/partd/tables/internal/content"
+	"github.com/go-partd/partd/tables/internal/files/content"
 )
 
 // TestBackupRecordLost deletes a table's record from the registry. A backup by a node that has the table's

@@ -16,7 +16,7 @@ import (
 	"github.com/go-partd/partd/internal/testutil/gateway"
 	"github.com/go-partd/partd/objstore"
 	"github.com/go-partd/partd/objstore/cloud"
-	"github.com/go-partd/partd/tables/internal/content"
+	"github.com/go-partd/partd/tables/internal/files/content"
 )
 
 func sentFiles(done []Copied) (files int) {

@@ -17,7 +17,7 @@ import (
 
 	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/objstore"
-	"github.com/go-partd/partd/tables/internal/content"
+	"github.com/go-partd/partd/tables/internal/files/content"
 )
 
 // grace is how long a replaced version is kept for nodes that are reading or fetching it.

@@ -17,8 +17,8 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/internal/base/canceled"
-	"github.com/go-partd/partd/tables/internal/content"
-	"github.com/go-partd/partd/tables/internal/parallel"
+	"github.com/go-partd/partd/tables/internal/files/content"
+	"github.com/go-partd/partd/tables/internal/rows/parallel"
 )
 
 var errAbsent = errors.New("the node does not have the file")

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-partd/partd/tables/internal/content"
+	"github.com/go-partd/partd/tables/internal/files/content"
 )
 
 // TestServesOnlyFiles checks that no path makes the server send anything except files and

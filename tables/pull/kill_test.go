@@ -22,7 +22,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 
 	"github.com/go-partd/partd/objstore"
-	"github.com/go-partd/partd/tables/internal/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
 )
 
 const killLease = 2 * time.Second

@@ -10,8 +10,8 @@ import (
 	"sync"
 
 	"github.com/go-partd/partd/objstore"
-	"github.com/go-partd/partd/tables/internal/content"
-	"github.com/go-partd/partd/tables/internal/parallel"
+	"github.com/go-partd/partd/tables/internal/files/content"
+	"github.com/go-partd/partd/tables/internal/rows/parallel"
 )
 
 // Restore restores the named tables from a backup, or all its tables if none are named. If the

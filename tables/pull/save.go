@@ -15,11 +15,11 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/util"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/tables/internal/formats"
-	"github.com/go-partd/partd/tables/internal/schema"
-	"github.com/go-partd/partd/tables/internal/series"
-	"github.com/go-partd/partd/tables/internal/sorted"
-	"github.com/go-partd/partd/tables/internal/take"
+	"github.com/go-partd/partd/tables/internal/faces/formats"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
+	"github.com/go-partd/partd/tables/internal/rows/sorted"
+	"github.com/go-partd/partd/tables/internal/rows/take"
+	"github.com/go-partd/partd/tables/internal/state/series"
 )
 
 const (

@@ -11,7 +11,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/objstore"
-	"github.com/go-partd/partd/tables/internal/content"
+	"github.com/go-partd/partd/tables/internal/files/content"
 )
 
 // store puts a file into the storage, and a marker (see openDisk) into the directory.

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/objstore"
-	"github.com/go-partd/partd/tables/internal/content"
+	"github.com/go-partd/partd/tables/internal/files/content"
 )
 
 // TestSweepStorage checks that a sweep removes only unused files and interrupted uploads

@@ -18,7 +18,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-partd/partd/tables/internal/content"
+	"github.com/go-partd/partd/tables/internal/files/content"
 )
 
 type authority struct {

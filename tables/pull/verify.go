@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/internal/base/canceled"
-	"github.com/go-partd/partd/tables/internal/content"
+	"github.com/go-partd/partd/tables/internal/files/content"
 )
 
 // Finding describes a problem that Verify found.

@@ -7,7 +7,7 @@ import (
 
 	"github.com/go-partd/partd/tables"
 	partdiceberg "github.com/go-partd/partd/tables/iceberg"
-	"github.com/go-partd/partd/tables/internal/serving"
+	"github.com/go-partd/partd/tables/internal/faces/serving"
 )
 
 const (

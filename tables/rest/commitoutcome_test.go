@@ -15,7 +15,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/tables/flightd"
-	"github.com/go-partd/partd/tables/internal/serving"
+	"github.com/go-partd/partd/tables/internal/faces/serving"
 )
 
 // TestUnknownOutcome checks that the response always reports an unknown outcome of a commit, because engines delete

@@ -17,8 +17,8 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/icecat"
-	"github.com/go-partd/partd/tables/internal/serving"
+	"github.com/go-partd/partd/tables/internal/faces/serving"
+	"github.com/go-partd/partd/tables/internal/files/icecat"
 )
 
 // problem is an error in the form that the REST specification defines.

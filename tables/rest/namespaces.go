@@ -12,7 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/serving"
+	"github.com/go-partd/partd/tables/internal/faces/serving"
 )
 
 const separator = "\x1f" // separates the levels of a namespace in a path

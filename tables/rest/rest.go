@@ -12,7 +12,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/serving"
+	"github.com/go-partd/partd/tables/internal/faces/serving"
 )
 
 const (

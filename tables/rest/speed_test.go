@@ -15,7 +15,7 @@ import (
 
 	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/tables/flightd"
-	"github.com/go-partd/partd/tables/internal/icecat"
+	"github.com/go-partd/partd/tables/internal/files/icecat"
 )
 
 // createManySnapshots creates a table with many snapshots, which have metadata but no files, and empty tables.

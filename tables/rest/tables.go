@@ -17,8 +17,8 @@ import (
 
 	"github.com/go-partd/partd/tables"
 	partdiceberg "github.com/go-partd/partd/tables/iceberg"
-	"github.com/go-partd/partd/tables/internal/icecat"
-	"github.com/go-partd/partd/tables/internal/serving"
+	"github.com/go-partd/partd/tables/internal/faces/serving"
+	"github.com/go-partd/partd/tables/internal/files/icecat"
 )
 
 type identifier struct {

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/go-partd/partd/tables/internal/peers"
+	"github.com/go-partd/partd/tables/internal/testutil/peers"
 )
 
 // TestCompareLwdp checks the claims about lwdp in docs/stage.md's table.

@@ -10,7 +10,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/sqlquote"
+	"github.com/go-partd/partd/tables/internal/sql/sqlquote"
 )
 
 // Clean removes rows of a table. If the kept rows replace the source's rows, concurrent puts into the source are

@@ -12,9 +12,9 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/arrowsafe"
-	"github.com/go-partd/partd/tables/internal/schema"
-	"github.com/go-partd/partd/tables/internal/sqlquote"
+	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
+	"github.com/go-partd/partd/tables/internal/sql/sqlquote"
 )
 
 // fillFunctions fill a bin from the rows next to its label. All other functions aggregate the rows within the

@@ -12,8 +12,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/schema"
-	"github.com/go-partd/partd/tables/internal/sqlquote"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
+	"github.com/go-partd/partd/tables/internal/sql/sqlquote"
 )
 
 // function is an aggregate in SQL with placeholders. {x} is a column's value with NaN as null, {n} the value as

@@ -10,7 +10,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/decimal128"
 
-	"github.com/go-partd/partd/tables/internal/sorted"
+	"github.com/go-partd/partd/tables/internal/rows/sorted"
 )
 
 // gatherer accumulates a bin's values of one column, for all functions of the column.

@@ -13,7 +13,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
 )
 
 // errNeedsSQL means that only SQL can resample the rows, for example because they are not in time order.

@@ -5,7 +5,7 @@ import (
 	"os"
 
 	"github.com/go-partd/partd/tables/internal/cli"
-	"github.com/go-partd/partd/tables/internal/worker"
+	"github.com/go-partd/partd/tables/internal/sql/worker"
 	_ "github.com/go-partd/partd/tables/postgres" // registers catalogs for --catalog postgres://…
 )
 

@@ -18,7 +18,7 @@ import (
 
 	"github.com/go-partd/partd/internal/command/cliutil"
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/operations"
+	"github.com/go-partd/partd/tables/internal/faces/operations"
 )
 
 // app is the state that the commands share.

@@ -13,7 +13,7 @@ import (
 	"github.com/go-partd/partd/internal/command/cliutil"
 	"github.com/go-partd/partd/internal/command/cliutil/sizeflag"
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/operations"
+	"github.com/go-partd/partd/tables/internal/faces/operations"
 )
 
 // storeFlag adds a flag for the location of tables, and a flag for their catalog. name is the name of the first flag.

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/go-partd/partd/tables/internal/peers"
+	"github.com/go-partd/partd/tables/internal/testutil/peers"
 )
 
 // TestDocsPython checks that the Python programs in the docs run as printed, except for the port.

@@ -13,8 +13,8 @@ import (
 	"github.com/go-partd/partd/internal/command/cliutil"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
-	"github.com/go-partd/partd/tables/internal/formats"
-	"github.com/go-partd/partd/tables/internal/wire"
+	"github.com/go-partd/partd/tables/internal/faces/formats"
+	"github.com/go-partd/partd/tables/internal/faces/wire"
 )
 
 // must panics if err is not nil. Use it only for errors that mean a bug in this program, such as an unknown flag.

@@ -15,7 +15,7 @@ import (
 	"github.com/go-partd/partd/internal/jobs/output"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
-	"github.com/go-partd/partd/tables/internal/formats"
+	"github.com/go-partd/partd/tables/internal/faces/formats"
 )
 
 func newGet(a *app) *cobra.Command {

@@ -21,10 +21,10 @@ import (
 	"github.com/go-partd/partd/internal/command/cliutil"
 	"github.com/go-partd/partd/internal/disk/names"
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/arrowsafe"
-	"github.com/go-partd/partd/tables/internal/formats"
-	"github.com/go-partd/partd/tables/internal/parquetfile"
-	"github.com/go-partd/partd/tables/internal/rowsum"
+	"github.com/go-partd/partd/tables/internal/faces/formats"
+	"github.com/go-partd/partd/tables/internal/files/parquetfile"
+	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/rowsum"
 )
 
 func newImport(a *app) *cobra.Command {

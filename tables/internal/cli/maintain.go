@@ -7,7 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/operations"
+	"github.com/go-partd/partd/tables/internal/faces/operations"
 )
 
 // maintenanceCommand makes cmd run a maintenance operation, and print its result. report formats the result as text.

@@ -10,7 +10,7 @@ import (
 
 	"github.com/go-partd/partd/internal/command/cliutil"
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/operations"
+	"github.com/go-partd/partd/tables/internal/faces/operations"
 )
 
 func newMeta(a *app) *cobra.Command {

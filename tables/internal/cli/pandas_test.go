@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/tables/flightd"
-	"github.com/go-partd/partd/tables/internal/peers"
+	"github.com/go-partd/partd/tables/internal/testutil/peers"
 )
 
 // TestPandas puts frames with all pandas types. pandas must read the same rows back: before and after a fold (the move

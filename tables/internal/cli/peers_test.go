@@ -17,7 +17,7 @@ import (
 	"github.com/go-partd/partd/internal/command/cliutil"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
-	"github.com/go-partd/partd/tables/internal/peers"
+	"github.com/go-partd/partd/tables/internal/testutil/peers"
 )
 
 // python runs a script in the environment of a peer.

@@ -23,7 +23,7 @@ import (
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
 	"github.com/go-partd/partd/tables/flightclient"
-	"github.com/go-partd/partd/tables/internal/operations"
+	"github.com/go-partd/partd/tables/internal/faces/operations"
 	"github.com/go-partd/partd/tables/transform"
 )
 

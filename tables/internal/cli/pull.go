@@ -15,7 +15,7 @@ import (
 	"github.com/go-partd/partd/internal/command/cliutil"
 	"github.com/go-partd/partd/internal/server/certfiles"
 	"github.com/go-partd/partd/remote"
-	"github.com/go-partd/partd/tables/internal/formats"
+	"github.com/go-partd/partd/tables/internal/faces/formats"
 	"github.com/go-partd/partd/tables/pull"
 )
 

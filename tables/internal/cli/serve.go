@@ -27,8 +27,8 @@ import (
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
 	"github.com/go-partd/partd/tables/flightd"
-	"github.com/go-partd/partd/tables/internal/serving"
-	"github.com/go-partd/partd/tables/internal/worker"
+	"github.com/go-partd/partd/tables/internal/faces/serving"
+	"github.com/go-partd/partd/tables/internal/sql/worker"
 	"github.com/go-partd/partd/tables/page"
 	"github.com/go-partd/partd/tables/rest"
 )

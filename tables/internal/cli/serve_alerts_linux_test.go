@@ -15,7 +15,7 @@ import (
 
 	"github.com/go-partd/partd/internal/testutil/alerts"
 	"github.com/go-partd/partd/internal/testutil/disktest"
-	"github.com/go-partd/partd/tables/internal/serving"
+	"github.com/go-partd/partd/tables/internal/faces/serving"
 )
 
 // TestServeAlerts brings a server into each state that an alert is for, and checks with the server's own metrics that

@@ -24,7 +24,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/internal/command/cliutil"
-	"github.com/go-partd/partd/tables/internal/peers"
+	"github.com/go-partd/partd/tables/internal/testutil/peers"
 )
 
 var program = sync.OnceValues(func() (string, error) {

@@ -18,7 +18,7 @@ import (
 	"github.com/go-partd/partd/internal/server/audit"
 	"github.com/go-partd/partd/internal/server/certfiles"
 	"github.com/go-partd/partd/tables/flightd"
-	"github.com/go-partd/partd/tables/internal/serving"
+	"github.com/go-partd/partd/tables/internal/faces/serving"
 )
 
 type serveConfig struct {

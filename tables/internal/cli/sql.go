@@ -8,7 +8,7 @@ import (
 
 	"github.com/go-partd/partd/internal/command/cliutil"
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/operations"
+	"github.com/go-partd/partd/tables/internal/faces/operations"
 )
 
 func newSQL(a *app) *cobra.Command {

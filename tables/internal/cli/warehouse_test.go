@@ -11,7 +11,7 @@ import (
 
 	"github.com/go-partd/partd/internal/testutil/gateway"
 	"github.com/go-partd/partd/internal/testutil/postgres"
-	"github.com/go-partd/partd/tables/internal/peers"
+	"github.com/go-partd/partd/tables/internal/testutil/peers"
 	_ "github.com/go-partd/partd/tables/postgres" // the program also imports it
 )
 

@@ -18,7 +18,7 @@ import (
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/peers"
+	"github.com/go-partd/partd/tables/internal/testutil/peers"
 )
 
 //go:embed tpc.py

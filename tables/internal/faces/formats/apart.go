@@ -1,0 +1,222 @@
+package formats
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/base/canceled"
+	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/take"
+	"github.com/go-partd/partd/tables/internal/sql/worker"
+)
+
+const decodeKind worker.Kind = "decode"
+
+func init() { worker.Handle(decodeKind, decode) }
+
+// IsolatedReader reads untrusted files in separate processes, whose crashes do no harm.
+type IsolatedReader struct {
+	memory int64 // bytes for all processes together
+
+	mu            sync.Mutex
+	reservedBytes int64 // memory reserved by running processes
+}
+
+const (
+	// minProcessMemory is the minimum memory that a process gets, in bytes.
+	minProcessMemory = 64 << 20
+	// processOverhead is what a process needs besides its data, in bytes: thread stacks and code.
+	processOverhead = 64 << 20
+
+	// A file may contain freeValues values, plus valuesPerByte values for each byte of the file. Without this limit, a few
+	// bytes could claim any number of values, all of them null or equal.
+	valuesPerByte           = 256
+	valuesPerCompressedByte = 16 << 10 // for Parquet and Arrow files, which compress values
+)
+
+// freeValues is the number of values that a file of any size may contain. It is a variable because tests replace it.
+var freeValues int64 = 1 << 24
+
+// NewIsolatedReader returns a reader that uses memory bytes for all concurrent reads. Each file gets half of the remaining
+// memory, but at least 64 MiB.
+func NewIsolatedReader(memory int64) *IsolatedReader { return &IsolatedReader{memory: memory} }
+
+func (a *IsolatedReader) reserve() (n int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	n = max(minProcessMemory, (a.memory-a.reservedBytes)/2)
+	a.reservedBytes += n
+	return n
+}
+
+func (a *IsolatedReader) unreserve(n int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.reservedBytes -= n
+}
+
+// task is the message that tells a process which file to read.
+type task struct {
+	Name   string
+	Format Format
+	Sep    string
+	Known  []byte
+	Memory int64
+}
+
+// readSmall reads and checks a small file in this process, because starting a separate process takes a hundred times as long. It
+// returns an error if the file is large, damaged or Parquet, or needs much memory. Then only a separate process may read it. The
+// caller must release the batches, even after an error.
+func (in *Input) readSmall(ctx context.Context, fileSize int64) (batches []arrow.RecordBatch, columns *arrow.Schema, err error) {
+	const maxSize, memory = 64 << 10, 4 << 20
+	if in.Format == Parquet || fileSize > maxSize {
+		return nil, nil, partd.ErrTooLarge
+	}
+	small := *in
+	small.Memory = memory
+	r, err := small.Read(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer r.Release()
+	checker, remaining := arrowsafe.Checker{Limit: memory}, int64(memory)
+	for r.Next() {
+		b := r.RecordBatch()
+		b.Retain()
+		batches = append(batches, b)
+		growth, err := checker.Check(ctx, b)
+		if remaining -= growth + b.NumRows()*b.NumCols(); err != nil || remaining < 0 {
+			return batches, nil, cmp.Or(err, partd.ErrTooLarge)
+		}
+	}
+	return batches, r.Schema(), r.Err()
+}
+
+// Read reads a file and checks the batches. It reads files in a separate process, except small ones that need little memory.
+// Where package worker is unsupported, it is [Input.Read].
+func (a *IsolatedReader) Read(ctx context.Context, in *Input) (array.RecordReader, error) {
+	in.IsUncompressed = true
+	if !worker.Supported {
+		return in.Read(ctx)
+	}
+	info, err := in.File.Stat()
+	if err != nil {
+		return nil, err
+	}
+	memory := a.reserve()
+	batches, columns, err := in.readSmall(ctx, info.Size())
+	if err == nil {
+		unread := batches
+		return arrowsafe.Reader(columns, arrowsafe.Until(func() (b arrow.RecordBatch, err error) {
+			if len(unread) > 0 {
+				b, unread = unread[0], unread[1:]
+				b.Retain()
+			}
+			return b, nil
+		}), func() {
+			take.Release(batches)
+			a.unreserve(memory)
+		}), nil
+	}
+	take.Release(batches)
+	var p *worker.Process
+	if _, err = in.File.Seek(0, io.SeekStart); err == nil { // the process shares the position
+		p, err = worker.Start(ctx, decodeKind, in.File)
+	}
+	if err != nil {
+		a.unreserve(memory)
+		return nil, err
+	}
+	stopWatching := p.KillWith(ctx)
+	r := &isolatedFile{in: in, p: p, memory: memory, checker: arrowsafe.Checker{Limit: memory}, remaining: freeValues + valuesPerByte*info.Size()}
+	if in.Format == Parquet || in.Format == Arrow {
+		r.remaining = freeValues + valuesPerCompressedByte*info.Size()
+	}
+	closeProcess := func() {
+		stopWatching()
+		p.Close()
+		a.unreserve(memory)
+	}
+	if err = p.Send(task{in.Name, in.Format, in.Sep, worker.Schema(in.Known), memory}); err == nil {
+		r.batches, err = p.ReceiveBatches(memory)
+	}
+	if err != nil {
+		closeProcess()
+		return nil, r.explain(ctx, err)
+	}
+	return arrowsafe.Reader(r.batches.Schema, arrowsafe.Until(func() (arrow.RecordBatch, error) { return r.nextBatch(ctx) }), func() {
+		r.batches.Release()
+		closeProcess()
+	}), nil
+}
+
+type isolatedFile struct {
+	in        *Input
+	p         *worker.Process
+	batches   *worker.Batches
+	memory    int64
+	checker   arrowsafe.Checker
+	remaining int64 // number of values that the file may still contain
+}
+
+func (a *isolatedFile) nextBatch(ctx context.Context) (arrow.RecordBatch, error) {
+	b, err := a.batches.Next()
+	if err = a.explain(ctx, err); b == nil || err != nil {
+		return nil, err
+	}
+	if a.remaining -= b.NumRows() * b.NumCols(); a.remaining < 0 {
+		err = fmt.Errorf("%s: %w: the file has far more values than bytes, such as columns that contain only nulls: split it into smaller files", a.in.Name, partd.ErrTooLarge)
+	} else if _, err = a.checker.Check(ctx, b); err != nil {
+		err = fmt.Errorf("%s: %w", a.in.Name, err)
+	}
+	if err != nil {
+		b.Release()
+		return nil, err
+	}
+	return b, nil
+}
+
+// explain returns the cause of err if the context has ended or the process has died, and otherwise err.
+func (a *isolatedFile) explain(ctx context.Context, err error) error {
+	if err = a.p.ExplainError(err); err != nil && ctx.Err() != nil {
+		return canceled.Err(ctx)
+	}
+	var death *worker.DeathError
+	switch {
+	case !errors.As(err, &death):
+		return err
+	case death.Memory:
+		return fmt.Errorf("%s: %w: reading the file needs more than %d MiB of memory: split it into smaller files, or write Parquet with smaller row groups", a.in.Name, partd.ErrTooLarge, a.memory>>20)
+	}
+	return fmt.Errorf("%s: the file is damaged: %w", a.in.Name, err)
+}
+
+// decode runs in the separate process: it reads a file and sends the batches.
+func decode(c *worker.Conn) error {
+	var t task
+	if err := c.Receive(&t); err != nil {
+		return err
+	}
+	defer worker.LowerPriorityLater()()
+	known, err := worker.ParseSchema(t.Known)
+	if err == nil {
+		err = worker.Limit(t.Memory + processOverhead)
+	}
+	var r array.RecordReader
+	if err == nil {
+		r, err = (&Input{Name: t.Name, Format: t.Format, Sep: t.Sep, Known: known, IsUncompressed: true, File: worker.File()}).Read(context.Background())
+	}
+	if err != nil {
+		return c.Reply(nil, err)
+	}
+	defer r.Release()
+	return c.SendBatches(r)
+}

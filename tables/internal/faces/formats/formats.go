@@ -1,0 +1,350 @@
+// Package formats reads and writes tables as files in the formats CSV, JSON lines, Parquet and Arrow,
+// and writes them as text for a terminal. It streams all data in batches. docs/import.md describes how it chooses
+// the types of CSV and JSON lines.
+package formats
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/arrow-go/v18/parquet"
+	"github.com/apache/arrow-go/v18/parquet/file"
+	"github.com/apache/arrow-go/v18/parquet/pqarrow"
+
+	"github.com/go-partd/partd/internal/base/canceled"
+	"github.com/go-partd/partd/internal/jobs/zfile"
+	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
+	"github.com/go-partd/partd/tables/internal/sql/worker"
+)
+
+// Format is the name of a format.
+type Format string
+
+// The formats. Table can only be written, TSV can only be read.
+const (
+	CSV     Format = "csv"
+	TSV     Format = "tsv" // fields separated by tabs; quotes are data
+	JSONL   Format = "jsonl"
+	Parquet Format = "parquet"
+	Arrow   Format = "arrow"
+	Table   Format = "table"
+)
+
+// Names lists the formats that can be read.
+var Names = []string{"csv", "tsv", "jsonl", "parquet", "arrow"}
+
+var extensions = map[string]Format{
+	".csv": CSV, ".jsonl": JSONL, ".ndjson": JSONL, ".parquet": Parquet, ".pq": Parquet,
+	".arrow": Arrow, ".feather": Arrow, ".arrows": Arrow, ".ipc": Arrow,
+}
+
+// ByName returns the format that a file name's extension indicates.
+func ByName(name string) (Format, error) {
+	if f, ok := extensions[strings.ToLower(filepath.Ext(name))]; ok {
+		return f, nil
+	}
+	return "", fmt.Errorf("%s: the file name does not indicate the format: set --format to one of %s", name, strings.Join(Names, ", "))
+}
+
+// InputByName is like ByName for a file to read, which may also be compressed, separated by tabs, or a JSON array.
+func InputByName(name string) (Format, error) {
+	name = zfile.TrimName(name)
+	switch strings.ToLower(filepath.Ext(name)) {
+	case ".tsv", ".tab":
+		return TSV, nil
+	case ".json":
+		return JSONL, nil
+	}
+	return ByName(name)
+}
+
+const (
+	batchRows     = 16 << 10
+	batchBytes    = 8 << 20  // bytes of text at which a batch ends early
+	batchCells    = 1 << 20  // number of values at which a batch ends early
+	maxRecordSize = 64 << 20 // maximum size of a text record in bytes
+	maxColumns    = 1 << 16
+	maxArrowBytes = 1 << 30 // maximum size of an Arrow batch in memory, in bytes
+)
+
+// arrowSchemaKey is the key of Parquet metadata under which Arrow's writers store the Arrow schema.
+const arrowSchemaKey = "ARROW:schema"
+
+// Input is a file to read.
+type Input struct {
+	Name   string // file name in errors
+	File   *os.File
+	Format Format
+	Sep    string // separator of CSV fields, a single byte; "" means a comma
+
+	// Known has columns whose types are not inferred, such as the target table's columns. It can be nil. Only text formats use it.
+	Known *arrow.Schema
+	// IsUncompressed refuses compressed text, because a short file can contain any amount of text.
+	IsUncompressed bool
+	// Memory limits the memory of the rows, in bytes. 0 means no limit for text, and the default for Arrow.
+	Memory int64
+	// Count, if not nil, is called after each read with the number of bytes read.
+	Count func(n int)
+}
+
+// Read returns a reader of the file's batches. The caller must release the reader. Read does not close the file.
+func (in *Input) Read(ctx context.Context) (array.RecordReader, error) {
+	if in.Sep != "" && in.Format != CSV {
+		return nil, fmt.Errorf("%s: a separator can be set only for csv, not for %s", in.Name, in.Format)
+	}
+	switch in.Format {
+	case CSV, TSV, JSONL:
+		return in.readText(ctx)
+	case Parquet:
+		return in.readParquet(ctx)
+	case Arrow:
+		return in.readArrow(ctx)
+	}
+	return nil, fmt.Errorf("%s: cannot read format %q: the formats are %s", in.Name, in.Format, strings.Join(Names, ", "))
+}
+
+// batches returns a reader of the batches that generate yields; generate must release its own references to them. If a library
+// panics on a damaged file, the reader returns an error. Releasing the reader calls end.
+func (in *Input) batches(ctx context.Context, schema *arrow.Schema, end func(), generate func(yield func(arrow.RecordBatch) bool) error) array.RecordReader {
+	return arrowsafe.Reader(schema, func(yield func(arrow.RecordBatch, error) bool) {
+		stopped, yielding := false, false
+		err := func() (err error) {
+			defer func() {
+				if p := recover(); p != nil && !yielding {
+					err = fmt.Errorf("%s: the file is damaged: %v", in.Name, p)
+				} else if p != nil {
+					panic(p)
+				}
+			}()
+			return generate(func(b arrow.RecordBatch) bool {
+				b.Retain() // The reader releases it.
+				yielding = true
+				stopped = stopped || ctx.Err() != nil || !yield(b, nil)
+				yielding = false
+				return !stopped
+			})
+		}()
+		if err = errors.Join(err, canceled.Err(ctx)); err != nil && (!stopped || ctx.Err() != nil) {
+			yield(nil, err)
+		}
+	}, end)
+}
+
+func (in *Input) withCounter(r io.Reader) io.Reader {
+	if in.Count == nil {
+		return r
+	}
+	return io.TeeReader(r, counter(in.Count))
+}
+
+type counter func(n int)
+
+func (c counter) Write(p []byte) (int, error) {
+	c(len(p))
+	return len(p), nil
+}
+
+// seekable returns the file if it is a regular file, and otherwise an unnamed copy of it.
+func (in *Input) seekable() (*os.File, func(), error) {
+	if info, err := in.File.Stat(); err == nil && info.Mode().IsRegular() {
+		return in.File, func() {}, nil
+	}
+	temp, err := os.CreateTemp("", "partd-tables-")
+	if err != nil {
+		return nil, nil, err
+	}
+	end := func() { _ = temp.Close() } // The error does not matter, because the file is only read.
+	_, err = io.Copy(temp, in.withCounter(in.File))
+	if err = errors.Join(err, os.Remove(temp.Name())); err != nil {
+		end()
+		return nil, nil, fmt.Errorf("%s: copy the input to a temporary file: %w", in.Name, err)
+	}
+	return temp, end, nil
+}
+
+func (in *Input) readParquet(ctx context.Context) (array.RecordReader, error) {
+	f, end, err := in.seekable()
+	if err != nil {
+		return nil, err
+	}
+	r, columns, err := in.parquetBatches(ctx, f)
+	if err != nil {
+		end()
+		return nil, fmt.Errorf("%s: %w", in.Name, err)
+	}
+	converted := arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return schema.Convert(b, columns) })
+	return in.batches(ctx, columns, func() { r.Release(); end() }, func(yield func(arrow.RecordBatch) bool) error {
+		return in.forward(converted, yield)
+	}), nil
+}
+
+// forward yields batches and releases them.
+func (in *Input) forward(batches iter.Seq2[arrow.RecordBatch, error], yield func(arrow.RecordBatch) bool) error {
+	for b, err := range batches {
+		if err == io.EOF { // the Parquet reader's error at the end
+			return nil
+		} else if err != nil {
+			return fmt.Errorf("%s: %w", in.Name, err)
+		}
+		more := yield(b)
+		b.Release()
+		if !more {
+			return nil
+		}
+	}
+	return nil
+}
+
+// parquetBatches opens a Parquet file. It returns the file's batches, and the schema to convert them to.
+func (in *Input) parquetBatches(ctx context.Context, f *os.File) (r pqarrow.RecordReader, columns *arrow.Schema, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("the file is damaged: %v", p)
+		}
+	}()
+	parquetFile, err := schema.OpenParquet(f, file.WithReadProps(parquet.NewReaderProperties(memory.DefaultAllocator)))
+	if err != nil {
+		return nil, nil, err
+	}
+	for g := range parquetFile.NumRowGroups() {
+		for c := range parquetFile.MetaData().Schema.NumColumns() {
+			chunk, err := parquetFile.MetaData().RowGroup(g).ColumnChunk(c)
+			if err == nil {
+				err = schema.CheckEncoding(chunk)
+			}
+			if err != nil {
+				return nil, nil, err
+			}
+		}
+	}
+	// Check the schema that Arrow's writers store, because the library trusts the numbers in it.
+	if encoded := parquetFile.MetaData().KeyValueMetadata().FindValue(arrowSchemaKey); encoded != nil {
+		message, err := base64.StdEncoding.DecodeString(*encoded)
+		if err == nil {
+			_, err = arrowsafe.SchemaMessage(message)
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+	}
+	open := func() (reader *pqarrow.FileReader, err error) {
+		reader, err = pqarrow.NewFileReader(parquetFile, pqarrow.ArrowReadProperties{BatchSize: batchRows}, memory.DefaultAllocator)
+		if err == nil && columns == nil {
+			columns, err = reader.Schema()
+		}
+		return reader, err
+	}
+	reader, err := open()
+	if err == nil && replaceDurations(parquetFile, columns) {
+		reader, err = open()
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	r, err = reader.GetRecordReader(ctx, nil, nil)
+	return r, withoutParquetIDs(columns), err
+}
+
+// replaceDurations replaces durations with integers in the Arrow schema of a file's metadata in memory, because the
+// library cannot read durations (arrow-go 18.8; see TestArrowReadsDurations). It reports whether there are any
+// durations.
+func replaceDurations(f *file.Reader, columns *arrow.Schema) (replaced bool) {
+	fields := slices.Clone(columns.Fields())
+	for i, field := range fields {
+		if schema.ContainsType(field.Type, func(t arrow.DataType) bool { return t.ID() == arrow.DURATION }) {
+			if stored, err := schema.StoredType(field.Type); err == nil {
+				fields[i].Type, replaced = stored, true
+			}
+		}
+	}
+	for _, note := range f.MetaData().FileMetaData.KeyValueMetadata {
+		if note.Key == arrowSchemaKey && replaced {
+			note.Value = new(base64.StdEncoding.EncodeToString(worker.Schema(arrow.NewSchema(fields, nil))))
+		}
+	}
+	return replaced
+}
+
+// withoutParquetIDs removes the metadata that the Parquet reader adds to columns. It keeps the writer's metadata, such
+// as the pandas index.
+func withoutParquetIDs(schema *arrow.Schema) *arrow.Schema {
+	fields := slices.Clone(schema.Fields())
+	for i, f := range fields {
+		notes := f.Metadata.ToMap()
+		maps.DeleteFunc(notes, func(key, _ string) bool { return strings.HasPrefix(key, "PARQUET:") })
+		fields[i].Metadata = arrow.MetadataFrom(notes)
+	}
+	metadata := schema.Metadata()
+	return arrow.NewSchema(fields, &metadata)
+}
+
+// readArrow reads an Arrow stream or an Arrow file. A file is a stream with a magic string before it and a footer after it.
+func (in *Input) readArrow(ctx context.Context) (array.RecordReader, error) {
+	const magic = "ARROW1\x00\x00"
+	buffered := &endRecorder{Reader: bufio.NewReaderSize(in.withCounter(in.File), 1<<20)}
+	start, err := buffered.Peek(len(magic))
+	isFile := err == nil && string(start) == magic
+	if isFile {
+		_, err = buffered.Discard(len(magic))
+	} else if err == io.EOF { // The Arrow reader reports that the file is too short.
+		err = nil
+	}
+	if strings.HasPrefix(string(start), "FEA1") {
+		return nil, fmt.Errorf("%s: Feather version 1 is not supported: convert the file with pyarrow.feather.read_table and write_feather", in.Name)
+	}
+	var r *ipc.Reader
+	limit := cmp.Or(in.Memory, maxArrowBytes)
+	if err == nil {
+		size := limit
+		if info, err := in.File.Stat(); err == nil && info.Mode().IsRegular() {
+			size = info.Size()
+		}
+		r, err = arrowsafe.NewReader(buffered, size, limit)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: cannot read the file as an Arrow file or stream: %w", in.Name, err)
+	}
+	checker := arrowsafe.Checker{Limit: limit}
+	checked := arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+		if _, err := checker.Check(ctx, b); err != nil {
+			return nil, err
+		}
+		b.Retain()
+		return b, nil
+	})
+	return in.batches(ctx, r.Schema(), r.Release, func(yield func(arrow.RecordBatch) bool) error {
+		err := in.forward(checked, yield)
+		if err == nil && isFile && buffered.reachedEnd {
+			err = fmt.Errorf("%s: the file is incomplete: %w", in.Name, io.ErrUnexpectedEOF)
+		}
+		return err
+	}), nil
+}
+
+// endRecorder records whether the input was read to its end. After a complete Arrow file's stream, the footer remains unread.
+type endRecorder struct {
+	*bufio.Reader
+	reachedEnd bool
+}
+
+func (e *endRecorder) Read(p []byte) (int, error) {
+	n, err := e.Reader.Read(p)
+	e.reachedEnd = e.reachedEnd || err == io.EOF
+	return n, err
+}

@@ -1,0 +1,13 @@
+package formats
+
+import (
+	"os"
+	"testing"
+
+	"github.com/go-partd/partd/tables/internal/sql/worker"
+)
+
+func TestMain(m *testing.M) {
+	worker.Main()
+	os.Exit(m.Run())
+}

@@ -1,0 +1,206 @@
+package formats
+
+import (
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/arrow-go/v18/parquet"
+	"github.com/apache/arrow-go/v18/parquet/compress"
+	"github.com/apache/arrow-go/v18/parquet/file"
+	"github.com/apache/arrow-go/v18/parquet/pqarrow"
+	"github.com/apache/arrow-go/v18/parquet/schema"
+
+	"github.com/go-partd/partd/tables/internal/sql/worker"
+)
+
+// withArrowSchema returns a Parquet file with one column. The Arrow schema in the file's metadata says that
+// the column has the type declared, which may be wrong.
+func withArrowSchema(t *testing.T, column arrow.Array, declared arrow.DataType) *Input {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "noted.parquet")
+	f, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	field := []arrow.Field{{Name: "v", Type: column.DataType(), Nullable: true}}
+	columns := arrow.NewSchema(field, nil)
+	w, err := pqarrow.NewFileWriter(columns, f, nil, pqarrow.DefaultWriterProps())
+	if err != nil {
+		t.Fatal(err)
+	}
+	note := base64.StdEncoding.EncodeToString(worker.Schema(arrow.NewSchema([]arrow.Field{{Name: "v", Type: declared, Nullable: true}}, nil)))
+	err = w.AppendKeyValueMetadata("ARROW:schema", note)
+	if err = errors.Join(err, w.Write(array.NewRecordBatch(columns, []arrow.Array{column}, int64(column.Len()))), w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if f, err = os.Open(name); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Close() })
+	return &Input{Name: "noted.parquet", File: f, Format: Parquet}
+}
+
+// TestDurationsOfParquet checks that durations that pandas wrote to Parquet can be read.
+func TestDurationsOfParquet(t *testing.T) {
+	integers, _, err := array.FromJSON(memory.DefaultAllocator, arrow.PrimitiveTypes.Int64, strings.NewReader(`[1,null,-9]`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lists, _, err := array.FromJSON(memory.DefaultAllocator, arrow.ListOf(arrow.PrimitiveTypes.Int64), strings.NewReader(`[[1,null],null]`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for want, c := range map[string]struct {
+		arrow.Array
+		as arrow.DataType
+	}{
+		`v duration[ms], {"v":"1ms"}{"v":null}{"v":"-9ms"}`:                     {integers, arrow.FixedWidthTypes.Duration_ms},
+		`v list<element: duration[ns], nullable>, {"v":["1ns",null]}{"v":null}`: {lists, arrow.ListOf(arrow.FixedWidthTypes.Duration_ns)},
+	} {
+		got, err := content(t, withArrowSchema(t, c.Array, c.as))
+		if err != nil || strings.ReplaceAll(got, "\n", "") != want {
+			t.Errorf("read %s, %v, want %s", got, err, want)
+		}
+	}
+}
+
+// TestArrowReadsDurations fails when arrow-go can read durations in Parquet. replaceDurations is then
+// no longer needed.
+func TestArrowReadsDurations(t *testing.T) {
+	integers, _, err := array.FromJSON(memory.DefaultAllocator, arrow.PrimitiveTypes.Int64, strings.NewReader(`[1]`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := withArrowSchema(t, integers, arrow.FixedWidthTypes.Duration_ms)
+	if _, err := pqarrow.ReadTable(t.Context(), in.File, nil, pqarrow.ArrowReadProperties{}, memory.DefaultAllocator); err == nil {
+		t.Error("arrow-go can now read such a file: remove the workaround")
+	}
+}
+
+// TestTextsOfParquet checks that columns with the logical types JSON, which DuckDB writes, and ENUM are read as
+// strings.
+func TestTextsOfParquet(t *testing.T) {
+	for _, logical := range []schema.LogicalType{schema.JSONLogicalType{}, schema.EnumLogicalType{}} {
+		name := filepath.Join(t.TempDir(), "x.parquet")
+		f, err := os.Create(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		node, err := schema.NewPrimitiveNodeLogical("v", parquet.Repetitions.Required, logical, parquet.Types.ByteArray, 0, -1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		element, err := schema.NewPrimitiveNodeLogical("element", parquet.Repetitions.Required, logical, parquet.Types.ByteArray, 0, -1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list, err := schema.ListOf(element, parquet.Repetitions.Required, -1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		root, err := schema.NewGroupNode("root", parquet.Repetitions.Required, schema.FieldList{node, list}, -1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := file.NewParquetWriter(f, root)
+		rows, err := w.AppendRowGroupChecked()
+		if err != nil {
+			t.Fatal(err)
+		}
+		column, err := rows.NextColumn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = column.(*file.ByteArrayColumnChunkWriter).WriteBatch([]parquet.ByteArray{[]byte(`{}`), []byte(`x`)}, nil, nil)
+		if column, e := rows.NextColumn(); err == nil && e == nil {
+			_, err = column.(*file.ByteArrayColumnChunkWriter).WriteBatch([]parquet.ByteArray{[]byte(`1`), []byte(`2`)}, []int16{1, 1, 0}, []int16{0, 1, 0})
+		}
+		if err = errors.Join(err, w.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if f, err = os.Open(name); err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		got, err := content(t, &Input{Name: name, File: f, Format: Parquet})
+		if want := "v utf8, element list<element: utf8>, \n{\"v\":\"{}\",\"element\":[\"1\",\"2\"]}\n{\"v\":\"x\",\"element\":[]}\n"; got != want || err != nil {
+			t.Errorf("column of type %s: read %q, %v, want %q", logical, got, err, want)
+		}
+	}
+}
+
+// oneColumn returns a Parquet file with a column v of two nulls. The column's data page (version 2) contains no
+// values, but claims that they are compressed. number encodes small numbers as Thrift does.
+func oneColumn(t *testing.T, physicalType parquet.Type, logical string, codec compress.Compression, encoding parquet.Encoding) *Input {
+	t.Helper()
+	number := func(n int) string { return string([]byte{byte(2 * n)}) }
+	page := "\x15\x06\x15\x04\x15\x04\x5c\x15\x04\x15\x04\x15\x04\x15" + number(int(encoding)) + "\x15\x04\x15\x00\x11\x00\x00\x04\x00"
+	size := number(len(page))
+	footer := "\x15\x04\x19\x2c\x48\x01r\x15\x02\x00" + // the version, and the root with one child
+		"\x15" + number(int(physicalType)) + "\x15\x08\x15\x02\x18\x01v" + logical + "\x00\x16\x04" + // optional column v, with length 4 in case its size is fixed; two rows
+		"\x19\x1c\x19\x1c\x26\x08\x1c\x15" + number(int(physicalType)) + "\x19\x15" + number(int(encoding)) + "\x19\x18\x01v" +
+		"\x15" + number(int(codec)) + "\x16\x04\x16" + size + "\x16" + size + "\x26\x08\x00\x00\x16" + size + "\x16\x04\x00\x00"
+	return fileOf(t, "v.parquet", "PAR1"+page+footer+string(binary.LittleEndian.AppendUint32(nil, uint32(len(footer))))+"PAR1")
+}
+
+// TestEmptyPages checks that pages without values can be read even if they claim to be compressed.
+func TestEmptyPages(t *testing.T) {
+	for _, codec := range []compress.Compression{compress.Codecs.Uncompressed, compress.Codecs.Snappy, compress.Codecs.Gzip, compress.Codecs.Brotli, compress.Codecs.Zstd, compress.Codecs.Lz4Raw} {
+		if got, err := content(t, oneColumn(t, parquet.Types.Int64, "", codec, parquet.Encodings.Plain)); got != "v int64, \n{\"v\":null}\n{\"v\":null}\n" || err != nil {
+			t.Errorf("empty page with %s compression: read %q, %v, want two nulls", codec, got, err)
+		}
+	}
+}
+
+// TestUnknownLogicalTypes checks that columns with logical types that arrow-go does not know are read as
+// their physical types.
+func TestUnknownLogicalTypes(t *testing.T) {
+	for name, logical := range map[string]string{
+		"id 19": "\x6c\x0c\x26\x00\x00", "id 19 in long form": "\x0c\x14\x0c\x26\x00\x00", "id 9": "\x6c\x9c\x00\x00", "empty": "\x6c\x00",
+		"id 19 with content": "\x6c\x0c\x26\x15\x02\x1c\x1c\x00\x00\x00\x00", "id 19 before another field": "\x6c\x0c\x26\x00\x00\x15\x02",
+	} {
+		if got, err := content(t, oneColumn(t, parquet.Types.ByteArray, logical, 0, parquet.Encodings.Plain)); got != "v binary, \n{\"v\":null}\n{\"v\":null}\n" || err != nil {
+			t.Errorf("logical type %q: read %q, %v, want two binary nulls", name, got, err)
+		}
+	}
+	if got, err := content(t, oneColumn(t, parquet.Types.ByteArray, "\x6c\x1c\x00\x00", 0, parquet.Encodings.Plain)); !strings.HasPrefix(got, "v utf8,") || err != nil {
+		t.Errorf("logical type STRING: read %q, %v, want a column of type utf8", got, err)
+	}
+}
+
+// TestArrowReadsFixedDeltas fails when arrow-go can read values of fixed size in DELTA_BYTE_ARRAY.
+// schema.CheckEncoding is then no longer needed.
+func TestArrowReadsFixedDeltas(t *testing.T) {
+	in := oneColumn(t, parquet.Types.FixedLenByteArray, "", 0, parquet.Encodings.DeltaByteArray)
+	want := `v.parquet: column "v": DELTA_BYTE_ARRAY is not supported for values of fixed size: `
+	if _, err := content(t, in); err == nil || !strings.HasPrefix(err.Error(), want) {
+		t.Errorf("reading DELTA_BYTE_ARRAY of fixed size: got error %v, want %s", err, want)
+	}
+	defer func() { _ = recover() }()
+	if _, err := pqarrow.ReadTable(t.Context(), in.File, nil, pqarrow.ArrowReadProperties{}, memory.DefaultAllocator); err == nil {
+		t.Error("arrow-go can now read such a file: remove the workaround")
+	}
+}
+
+// TestDeepParquet checks that a file is refused if its schema has so many levels that a recursive
+// reader would overflow its stack.
+func TestDeepParquet(t *testing.T) {
+	const levels = 2000
+	footer := string(binary.AppendUvarint([]byte("\x15\x02\x19\xfc"), levels+1)) + // the version and a list of nodes
+		strings.Repeat("\x48\x01a\x15\x02\x00", levels) + "\x48\x01a\x00" + // each except the last has one child
+		"\x16\x00\x19\x0c\x00" // no rows, no groups
+	length := string(binary.LittleEndian.AppendUint32(nil, uint32(len(footer))))
+	in := fileOf(t, "deep.parquet", "PAR1"+footer+length+"PAR1")
+	in.Format = Parquet
+	if _, err := content(t, in); err == nil || err.Error() != "deep.parquet: its schema has more than 256 levels at node 257 of 2001" {
+		t.Errorf("a schema of %d levels: got error %v, want an error about node 257 and the limit of 256 levels", levels, err)
+	}
+}

@@ -1,0 +1,216 @@
+package formats
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"sync/atomic"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd/internal/base/canceled"
+	"github.com/go-partd/partd/internal/jobs/records"
+	"github.com/go-partd/partd/internal/jobs/zfile"
+	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+)
+
+type rows interface {
+	// inferColumns restricts the columns of root to types that can represent the rows' values.
+	inferColumns(root *column) error
+	// add adds a row to the columns. It returns the size of the row's text in bytes, or io.EOF.
+	add(to *fields) (int, error)
+}
+
+func (t *text) rows(c chunk) rows {
+	if t.layout.Format != records.JSONL {
+		return t.csvRows(c)
+	}
+	return &lines{in: t.in, remaining: c.data, line: c.linesBefore}
+}
+
+// readText reads the file twice: first to infer the types, then to read the rows.
+func (in *Input) readText(ctx context.Context) (_ array.RecordReader, err error) {
+	f, end, err := in.seekable()
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			end()
+		}
+	}()
+	source, closeFirst, err := in.content(io.NewSectionReader(f, 0, 1<<62))
+	if err != nil {
+		return nil, err
+	}
+	defer closeFirst()
+	first, err := in.newText(ctx, source)
+	if err != nil {
+		return nil, err
+	}
+	schema, workers, err := first.schema(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var file io.Reader = io.NewSectionReader(f, 0, 1<<62)
+	if f == in.File {
+		file = in.withCounter(file)
+	}
+	source, closeSecond, err := in.content(file)
+	if err != nil {
+		return nil, err
+	}
+	closeFile := end
+	end = func() { closeSecond(); closeFile() }
+	rowText, err := in.newText(ctx, source)
+	if err != nil {
+		return nil, err
+	}
+	if workers == 1 {
+		rowText.size = batchBytes
+	}
+	return in.batches(ctx, schema, end, func(yield func(arrow.RecordBatch) bool) error {
+		return rowText.batches(ctx, schema, workers, yield)
+	}), nil
+}
+
+// content returns the text of a file, which may be compressed, and a function that frees its memory.
+func (in *Input) content(file io.Reader) (io.Reader, func(), error) {
+	buffered := bufio.NewReaderSize(file, zfile.HeadSize) // Larger reads do not use the buffer.
+	head, err := buffered.Peek(zfile.HeadSize)
+	if err != nil && err != io.EOF {
+		return nil, nil, fmt.Errorf("%s: %w", in.Name, err)
+	}
+	format := zfile.Detect(head)
+	if strings.HasPrefix(string(head), "\xfd7zX") {
+		format = "xz"
+	}
+	if format == "xz" || in.IsUncompressed && format != zfile.None {
+		return nil, nil, fmt.Errorf("%s: the file is compressed: decompress it first, with %s -d", in.Name, strings.Replace(string(format), "bz2", "bzip2", 1))
+	}
+	if format == zfile.None {
+		return buffered, func() {}, nil
+	}
+	r, err := zfile.NewReader(in.Name, format, buffered, maxRecordSize)
+	if err != nil {
+		return nil, nil, err
+	}
+	return r, func() { _ = r.Close() }, nil // Close only frees memory.
+}
+
+// schema infers the types from all values. It also returns the number of chunks to process concurrently.
+func (t *text) schema(ctx context.Context) (_ *arrow.Schema, workers int, err error) {
+	columns := func() *column {
+		root := newColumn("")
+		for _, name := range t.names {
+			root.fields = append(root.fields, newColumn(name))
+		}
+		return root
+	}
+	root := columns()
+	var isWide atomic.Bool // there are too many columns to infer each chunk's types separately
+	err = t.forEachChunk(ctx, textWorkers, func(ctx context.Context, c chunk) error {
+		chunkColumns, isSeparate := columns(), !isWide.Load()
+		if isSeparate {
+			if err := t.rows(c).inferColumns(chunkColumns); err != nil {
+				return err
+			}
+		}
+		if err := canceled.Wait(ctx, c.turn); err != nil {
+			return err
+		}
+		if n, err := root.merge(chunkColumns); err != nil || !isSeparate {
+			// Infer the types in root itself. If merge failed, this also finds the line of the error.
+			return t.rows(c).inferColumns(root)
+		} else if n > fewColumns {
+			isWide.Store(true)
+		}
+		return nil
+	})
+	if err == nil && len(root.fields) == 0 {
+		err = fmt.Errorf("%s: the file contains no object with a column", t.in.Name)
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	schema, err := schemaOf(root.fields, t.in.Known)
+	if err != nil {
+		return nil, 0, fmt.Errorf("%s: %w", t.in.Name, err)
+	}
+	if isWide.Load() || len(root.fields) > fewColumns {
+		return schema, 1, nil
+	}
+	return schema, textWorkers, nil
+}
+
+// batches yields the rows. It builds batches concurrently.
+func (t *text) batches(ctx context.Context, schema *arrow.Schema, workers int, yield func(arrow.RecordBatch) bool) error {
+	ctx, cancel := context.WithCancel(ctx)
+	mem := memory.DefaultAllocator
+	if t.in.Memory > 0 {
+		mem = arrowsafe.Bounded(t.in.Memory)
+	}
+	builtBatches, result := make(chan arrow.RecordBatch), make(chan error, 1)
+	go func() {
+		defer close(builtBatches)
+		result <- t.forEachChunk(ctx, workers, func(ctx context.Context, c chunk) error {
+			b := array.NewRecordBuilder(mem, schema)
+			defer b.Release()
+			return build(b, t.rows(c), func(batch arrow.RecordBatch) error {
+				if err := canceled.Wait(ctx, c.turn); err != nil {
+					return err
+				}
+				return canceled.Send(ctx, builtBatches, batch)
+			})
+		})
+	}()
+	defer func() {
+		cancel()
+		for b := range builtBatches {
+			b.Release()
+		}
+	}()
+	for b := range builtBatches {
+		more := yield(b)
+		b.Release()
+		if !more {
+			return nil
+		}
+	}
+	if err := <-result; ctx.Err() == nil {
+		return err
+	}
+	return nil // The consumer canceled ctx, and reports that error itself.
+}
+
+// build adds source's rows to b and calls emit with each batch.
+func build(b *array.RecordBuilder, source rows, emit func(arrow.RecordBatch) error) error {
+	columns := newFields("column", b.Schema().Fields(), b.Field)
+	maxRows := min(batchRows, max(1, batchCells/max(1, b.Schema().NumFields())))
+	for atEnd := false; !atEnd; {
+		rows := 0
+		for size := 0; rows < maxRows && size < batchBytes; rows++ {
+			n, err := source.add(columns)
+			if err == io.EOF {
+				atEnd = true
+				break
+			} else if err != nil {
+				return err
+			}
+			size += n
+		}
+		if rows == 0 {
+			return nil
+		}
+		batch := b.NewRecordBatch()
+		if err := emit(batch); err != nil {
+			batch.Release()
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,156 @@
+// Package operations defines the operations on tables other than reading and writing rows. Flight's actions,
+// the web page's HTTP interface, package flightclient and the commands all use this one list.
+//
+// Each operation is a variable in list.go; docs/flight.md lists all of them.
+package operations
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"iter"
+	"reflect"
+	"strings"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/faces/wire"
+)
+
+// prefix is the prefix of the names of Flight actions.
+const prefix = "partd."
+
+// Slots says which permits an operation needs on a server. The server limits concurrent work by its number of permits.
+type Slots uint8
+
+const (
+	NoSlot    Slots = iota // no permit; for operations that read little
+	PutSlot                // one permit for writing
+	BothSlots              // one permit for writing and one for querying
+	CopySlot               // the only permit for copying or verifying files; a call fails if another has it
+)
+
+// Entry is an operation whose input and output types are known only at run time.
+type Entry struct {
+	Name    string   // lower case, words joined by "_"
+	Aliases []string // other accepted names
+
+	Writes  bool // requires the right to write; other operations require the right to read
+	Slots   Slots
+	Page    bool   // whether the server's web page offers the operation
+	Command string // the partd-tables command for the operation, or ""
+
+	Input, Output reflect.Type
+
+	// Run runs the operation with an input from Parse. It is nil if only a server implements the operation.
+	Run func(ctx context.Context, s *tables.Store, input any, answer func(any) error) error
+}
+
+var (
+	entries []*Entry
+	byName  = map[string]*Entry{}
+)
+
+// All returns the operations, in the order of the documentation.
+func All() []*Entry { return entries }
+
+// ByName returns the operation with a name, or nil. In name, "-" and "_" are equivalent.
+func ByName(name string) *Entry { return byName[strings.ReplaceAll(name, "-", "_")] }
+
+// ByAction returns the operation of a Flight action, or nil.
+func ByAction(action string) *Entry {
+	name, ok := strings.CutPrefix(action, prefix)
+	if !ok {
+		return nil
+	}
+	return ByName(name)
+}
+
+// Action returns the name of the operation's Flight action.
+func (e *Entry) Action() string { return prefix + e.Name }
+
+// Parse decodes an input of the operation from JSON.
+func (e *Entry) Parse(body []byte) (any, error) {
+	in := reflect.New(e.Input).Interface()
+	return in, wire.Unmarshal(body, in)
+}
+
+// Operation is an operation with an input of type In and answers of type Out.
+type Operation[In, Out any] struct {
+	*Entry
+	run func(context.Context, *tables.Store, *In) iter.Seq2[Out, error]
+}
+
+// withAnswers registers an operation with any number of answers. do is nil if only a server implements the operation.
+func withAnswers[In, Out any](e Entry, do func(context.Context, *tables.Store, *In) iter.Seq2[Out, error]) Operation[In, Out] {
+	e.Input, e.Output = reflect.TypeFor[In](), reflect.TypeFor[Out]()
+	if do != nil {
+		e.Run = func(ctx context.Context, s *tables.Store, input any, answer func(any) error) error {
+			for v, err := range do(ctx, s, input.(*In)) {
+				if err == nil {
+					err = answer(v)
+				}
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}
+	entries = append(entries, &e)
+	for _, name := range append(e.Aliases, e.Name) {
+		byName[name] = &e
+	}
+	return Operation[In, Out]{&e, do}
+}
+
+func withAnswer[In, Out any](e Entry, do func(context.Context, *tables.Store, *In) (Out, error)) Operation[In, Out] {
+	return withAnswers(e, func(ctx context.Context, s *tables.Store, in *In) iter.Seq2[Out, error] {
+		return func(yield func(Out, error) bool) { yield(do(ctx, s, in)) }
+	})
+}
+
+// None is the type of an empty input or answer.
+type None = struct{}
+
+func withoutAnswer[In any](e Entry, do func(context.Context, *tables.Store, *In) error) Operation[In, None] {
+	return withAnswer(e, func(ctx context.Context, s *tables.Store, in *In) (None, error) { return None{}, do(ctx, s, in) })
+}
+
+// Server is a client of a server that runs operations. Do sends an input as JSON to a Flight action, and yields the answers.
+type Server interface {
+	Do(ctx context.Context, action string, input any) iter.Seq2[[]byte, error]
+}
+
+// Target is where operations run: on Store if it is not nil, otherwise on Server.
+type Target struct {
+	Store  *tables.Store
+	Server Server
+}
+
+// Each runs the operation, and yields its answers.
+func (o Operation[In, Out]) Each(ctx context.Context, t Target, in *In) iter.Seq2[Out, error] {
+	if t.Store != nil {
+		return o.run(ctx, t.Store, in)
+	}
+	return func(yield func(Out, error) bool) {
+		for body, err := range t.Server.Do(ctx, o.Action(), in) {
+			var v Out
+			if err == nil {
+				if err = json.Unmarshal(body, &v); err != nil {
+					err = fmt.Errorf("decode the answer to %s: %w", o.Action(), err)
+				}
+			}
+			if !yield(v, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// Do runs an operation with one answer, and returns the answer.
+func (o Operation[In, Out]) Do(ctx context.Context, t Target, in *In) (out Out, err error) {
+	for out, err = range o.Each(ctx, t, in) {
+		return out, err
+	}
+	return out, fmt.Errorf("no answer to %s", o.Action())
+}

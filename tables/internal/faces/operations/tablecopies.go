@@ -1,0 +1,121 @@
+package operations
+
+import (
+	"context"
+	"iter"
+	"time"
+
+	"github.com/go-partd/partd/internal/base/canceled"
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/files/content"
+)
+
+// CopyOperation is an operation that copies or verifies files.
+type CopyOperation = Operation[Copying, CopyProgress]
+
+// Operations that copy or verify files. A server opens Copying.Copies itself.
+var (
+	Backup = copying("backup", "backup", func(ctx context.Context, s *tables.Store, in *Copying) ([]tables.CopiedTable, error) {
+		return s.Backup(ctx, in.Copies, in.Name, in.Buckets...)
+	})
+	Copy = copying("copy", "copy", func(ctx context.Context, s *tables.Store, in *Copying) ([]tables.CopiedTable, error) {
+		return s.CopyTo(ctx, in.Copies, in.Buckets...)
+	})
+	RestoreBackup = copying("restore_backup", "restore", func(ctx context.Context, s *tables.Store, in *Copying) ([]tables.CopiedTable, error) {
+		return s.RestoreFrom(ctx, in.Copies, in.Name, in.Buckets...)
+	})
+
+	Backups = withProgress("backups", "backups", func(ctx context.Context, _ *tables.Store, in *Copying, answer func(CopyProgress)) error {
+		backups, err := in.Copies.Backups(ctx)
+		for _, b := range backups {
+			answer(CopyProgress{Backup: &b})
+		}
+		return err
+	})
+
+	Verify = withProgress("verify", "verify", func(ctx context.Context, s *tables.Store, in *Copying, answer func(CopyProgress)) error {
+		o := &tables.VerifyOptions{Buckets: in.Buckets, Tables: in.Tables, Report: func(f tables.Finding) { answer(CopyProgress{Finding: &f}) }}
+		if in.Copies != nil {
+			o.Repair = in.Copies.Copies()
+		}
+		result, err := s.Verify(ctx, o)
+		answer(CopyProgress{Verified: &result})
+		return err
+	})
+)
+
+// Copying says what to copy or verify, and where the copies are.
+type Copying struct {
+	Dir     string         `json:"dir,omitempty"`  // on a server, the name of the copies' directory in the server's directory for copies
+	Name    string         `json:"name,omitempty"` // of the backup
+	Buckets tables.Buckets `json:"buckets,omitempty"`
+	Tables  []string       `json:"tables,omitempty"` // only for Verify
+	Rate    int64          `json:"rate,omitempty"`   // limit on the bytes read per second; 0 means none
+
+	Copies *tables.Store `json:"-"` // the store in Dir; nil if Verify repairs nothing
+}
+
+// CopyProgress is one of many answers. While the operation runs, there is an answer each second. The results come last, except
+// findings.
+type CopyProgress struct {
+	Bytes    int64                `json:"bytes"` // read so far
+	Finding  *tables.Finding      `json:"finding,omitempty"`
+	Table    *tables.CopiedTable  `json:"table,omitempty"`
+	Backup   *tables.SnapshotInfo `json:"backup,omitempty"`
+	Verified *tables.VerifyResult `json:"verified,omitempty"`
+}
+
+func copying(name, command string, do func(context.Context, *tables.Store, *Copying) ([]tables.CopiedTable, error)) CopyOperation {
+	return withProgress(name, command, func(ctx context.Context, s *tables.Store, in *Copying, answer func(CopyProgress)) error {
+		copied, err := do(ctx, s, in)
+		if err != nil {
+			return err
+		}
+		for _, c := range copied {
+			answer(CopyProgress{Table: &c})
+		}
+		return nil
+	})
+}
+
+// withProgress registers an operation whose answers are from do and, each second, the number of bytes that do has read.
+func withProgress(name, command string, do func(ctx context.Context, s *tables.Store, in *Copying, answer func(CopyProgress)) error) CopyOperation {
+	return withAnswers(Entry{Name: name, Writes: true, Slots: CopySlot, Command: command}, func(ctx context.Context, s *tables.Store, in *Copying) iter.Seq2[CopyProgress, error] {
+		return func(yield func(CopyProgress, error) bool) {
+			meter := content.NewMeter(in.Rate)
+			ctx, cancel := context.WithCancel(content.WithMeter(ctx, meter))
+			defer cancel()
+			answers, done := make(chan CopyProgress), make(chan error, 1)
+			go func() {
+				done <- do(ctx, s, in, func(p CopyProgress) {
+					select {
+					case answers <- p:
+					case <-ctx.Done():
+					}
+				})
+			}()
+			tick := time.NewTicker(time.Second)
+			defer tick.Stop()
+			for {
+				var p CopyProgress
+				select {
+				case p = <-answers:
+				case <-tick.C:
+				case err := <-done:
+					if err == nil {
+						err = canceled.Err(ctx) // answers may be missing
+					}
+					if err != nil {
+						yield(p, err)
+					}
+					return
+				}
+				if p.Bytes = meter.Bytes(); !yield(p, nil) {
+					cancel()
+					<-done
+					return
+				}
+			}
+		}
+	})
+}

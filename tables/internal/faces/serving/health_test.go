@@ -1,0 +1,124 @@
+package serving
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/sql/sqlerror"
+)
+
+// newCore returns a Core for a store in a directory with characters that some errors escape, and with a symbolic link
+// in its path.
+func newCore(t *testing.T) (_ *Core, dir, resolved string) {
+	t.Helper()
+	parent := t.TempDir()
+	if err := os.Mkdir(filepath.Join(parent, "target"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("target", filepath.Join(parent, "link")); err != nil {
+		t.Skip("symbolic links cannot be created:", err)
+	}
+	dir = filepath.Join(parent, "link", `a "table" für é`)
+	store, err := tables.Open(t.Context(), dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = store.Close() })
+	s, err := New(store, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resolved, err = filepath.EvalSymlinks(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, dir, resolved
+}
+
+// TestWithoutPaths checks that no path of the server is left in an error, whatever the error's type, the spelling of the
+// path, and the text around it.
+func TestWithoutPaths(t *testing.T) {
+	s, dir, resolved := newCore(t)
+	home, err := os.UserHomeDir()
+	if err != nil {
+		t.Skip(err)
+	}
+	other := "/var/elsewhere/secret" // not below a directory that the server knows
+	errs := map[string]error{
+		"PathError": &fs.PathError{Op: "open", Path: other, Err: syscall.EIO}, "LinkError": &os.LinkError{Op: "rename", Old: other, New: other + "/2", Err: syscall.EIO},
+		"exec": &exec.Error{Name: other, Err: exec.ErrNotFound}, "partd": &partd.Error{Op: "append", Path: other, Err: syscall.EIO}, "corrupt": &partd.CorruptError{Path: other, Err: syscall.EIO},
+		"SyscallError": fmt.Errorf("%s: %w", dir, os.NewSyscallError("write", syscall.EIO)),
+	}
+	for name, path := range map[string]string{"dir": dir, "file": filepath.Join(dir, "data", "1.parquet"), "resolved": resolved, "temp": filepath.Join(os.TempDir(), "x"), "home": filepath.Join(home, ".duckdb", "x")} {
+		for how, text := range map[string]string{
+			"plain": "write %s: failed", "quoted": `Cannot open file "%s": no such file`, "url": "open file://%s: failed", "twice": "%[1]s %[1]s,%[1]s", "end": "cannot read %s", "start": "%s failed", "equals": "(path=%s)", "colon": "IO error:%s",
+		} {
+			errs[name+" "+how] = fmt.Errorf(text, path)
+			errs[name+" "+how+" in SQL"] = &sqlerror.Error{Line: 1, Column: 2, Err: fmt.Errorf(text, path)}
+		}
+		errs[name+" Go"] = fmt.Errorf("open %q: failed", path)
+		errs[name+" escaped"] = errors.New("open file://" + (&url.URL{Path: path}).EscapedPath())
+	}
+	for i := range len(other) + 10 {
+		errs[fmt.Sprint("cut ", i)] = fmt.Errorf("%s %w", strings.Repeat("x", 1<<10-i), &fs.PathError{Op: "open", Path: other, Err: syscall.EIO})
+	}
+	for name, err := range errs {
+		for how, err := range map[string]error{"": err, " wrapped": fmt.Errorf("tables: put: %w", errors.Join(errors.New("first"), err)), " with status": Status(fmt.Errorf("tables: put: %w", err))} {
+			text := s.WithoutPaths(status.Convert(err).Message(), err)
+			for _, path := range []string{dir, resolved, other, home, os.TempDir(), filepath.Base(dir), strconv.Quote(dir)[1:20], "/else", "secret", "%22table"} {
+				if strings.Contains(text, path) {
+					t.Errorf("%s%s: %q contains %q", name, how, text, path)
+				}
+			}
+		}
+	}
+	for _, text := range []string{"line 1: no column /x", "division a/b", "see https://example.org" + dir, "a" + os.TempDir() + "b", "field .." + os.TempDir() + "0"} {
+		if got := s.WithoutPaths(text, errors.New(text)); got != text {
+			t.Errorf("WithoutPaths(%q) = %q, want no change", text, got)
+		}
+	}
+}
+
+type sqliteFull struct{ error }
+
+func (sqliteFull) Code() int { return 13 | 1<<8 }
+
+// TestDiskFullStatus checks the code of errors that mean a full disk. An unknown outcome stays one, because the change
+// may have been applied.
+func TestDiskFullStatus(t *testing.T) {
+	full := &fs.PathError{Op: "write", Path: "/x/y", Err: syscall.ENOSPC}
+	for _, c := range []struct {
+		err  error
+		want codes.Code
+	}{
+		{full, codes.ResourceExhausted},
+		{fmt.Errorf("a: %w", syscall.EDQUOT), codes.ResourceExhausted},
+		{fmt.Errorf("a: %w", sqliteFull{errors.New("database or disk is full")}), codes.ResourceExhausted},
+		{&tables.SQLError{Line: 1, Err: full}, codes.ResourceExhausted},
+		{&sqlerror.Error{Err: sqlerror.DiskFull("IO error: no space")}, codes.ResourceExhausted},
+		{fmt.Errorf("%w: %w", tables.ErrDamaged, full), codes.ResourceExhausted},
+		{fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, full), codes.Unknown},
+		{&tables.SQLError{Line: 1, Err: errors.New("no space left on device")}, codes.InvalidArgument}, // the text of a client
+		{&fs.PathError{Op: "write", Path: "/x/y", Err: syscall.EIO}, codes.Internal},
+		{context.Canceled, codes.Canceled},
+	} {
+		if got := Status(c.err); status.Code(got) != c.want || !errors.Is(got, c.err) {
+			t.Errorf("Status(%v) = %v with code %v, want %v and the same cause", c.err, got, status.Code(got), c.want)
+		}
+	}
+}

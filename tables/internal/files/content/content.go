@@ -1,0 +1,164 @@
+// Package content copies, verifies and repairs files. [Copy] and [Verifier] identify a file's content by the xxh3-128
+// checksum in a store's catalog; a [Named] file has its SHA-256 as its name.
+package content
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"math/big"
+	"slices"
+
+	"github.com/apache/arrow-go/v18/parquet"
+	pqschema "github.com/apache/arrow-go/v18/parquet/schema"
+	"github.com/apache/iceberg-go"
+	iceio "github.com/apache/iceberg-go/io"
+	"github.com/apache/iceberg-go/table"
+	"github.com/zeebo/xxh3"
+
+	"github.com/go-partd/partd/tables/internal/files/icecat"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
+)
+
+// EntryOf reads a file, and returns its size and checksum for the catalog.
+func EntryOf(ctx context.Context, c *icecat.Catalog, location string) (icecat.WrittenFile, error) {
+	f, err := c.NewIO().Open(location)
+	if err != nil {
+		return icecat.WrittenFile{}, err
+	}
+	hash := xxh3.New()
+	n, err := io.Copy(hash, &meteredReader{f, ctx})
+	return icecat.WrittenFile{Path: location, Size: n, Hash: hash.Sum128()}, errors.Join(err, f.Close())
+}
+
+// Check reads a file, and returns an error unless it has the expected size and checksum.
+func Check(ctx context.Context, c *icecat.Catalog, location string, expected icecat.WrittenFile) error {
+	actual, err := EntryOf(ctx, c, location)
+	if err != nil {
+		return cause(err)
+	}
+	return expected.Check(actual.Size, actual.Hash)
+}
+
+func checkSize(c *icecat.Catalog, location string, expected int64) error {
+	f, err := c.NewIO().Open(location)
+	if err != nil {
+		return err
+	}
+	info, err := f.Stat()
+	if err == nil && info.Size() != expected {
+		err = fmt.Errorf("it has %d bytes, but the table's metadata says %d", info.Size(), expected)
+	}
+	return errors.Join(err, f.Close())
+}
+
+// Entries returns the entries of a manifest, except deleted ones.
+func Entries(fileIO iceio.IO, m iceberg.ManifestFile) (all []iceberg.ManifestEntry, err error) {
+	for e, err := range m.Entries(fileIO, true) {
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, e)
+	}
+	return all, nil
+}
+
+// cause returns err without the advice that icecat.Damaged adds.
+func cause(err error) error {
+	if d := (*icecat.Damaged)(nil); errors.As(err, &d) {
+		return d.Err
+	}
+	return err
+}
+
+// checkDataFile compares a data file's size, row count and statistics with its manifest entry. It also reads delete files.
+func (v *Verifier) checkDataFile(ctx context.Context, t *table.Table, d iceberg.DataFile) error {
+	err := checkSize(v.Catalog, d.FilePath(), d.FileSizeBytes())
+	if err == nil && d.ContentType() != iceberg.EntryContentData {
+		err = v.CheckDeletes(ctx, t, d)
+	}
+	if err != nil || d.FileFormat() != iceberg.ParquetFile {
+		return err
+	}
+	f, err := v.fileIO.Open(d.FilePath())
+	if err != nil {
+		return err
+	}
+	r, err := schema.OpenParquet(f)
+	if err != nil {
+		return errors.Join(err, f.Close())
+	}
+	defer r.Close() //nolint:errcheck // opened only for reading
+	if n := r.NumRows(); n != d.Count() {
+		return fmt.Errorf("it has %d rows, but its manifest says %d", n, d.Count())
+	}
+	if d.ContentType() != iceberg.EntryContentData {
+		return nil
+	}
+	lower, upper := d.LowerBoundValues(), d.UpperBoundValues()
+	for i := range r.MetaData().Schema.NumColumns() {
+		column := r.MetaData().Schema.Column(i)
+		id := int(column.SchemaNode().FieldID())
+		lowerBound, hasLower := lower[id]
+		upperBound, hasUpper := upper[id]
+		for g := range r.NumRowGroups() {
+			chunk, err := r.MetaData().RowGroup(g).ColumnChunk(i)
+			if err != nil {
+				return err
+			}
+			stats, err := chunk.Statistics()
+			if err != nil || stats == nil || !stats.HasMinMax() {
+				continue
+			}
+			isBelow := hasLower && comparePlain(column, lowerBound, stats.EncodeMin()) > 0
+			if isBelow || hasUpper && comparePlain(column, upperBound, stats.EncodeMax()) < 0 {
+				return fmt.Errorf("column %q has values outside the bounds in its manifest", column.Path())
+			}
+		}
+	}
+	return nil
+}
+
+// comparePlain compares a bound in Iceberg's encoding with a value in Parquet's plain encoding. It returns 0 if
+// it does not support the column's type.
+func comparePlain(column *pqschema.Column, bound, value []byte) int {
+	_, decimal := column.LogicalType().(pqschema.DecimalLogicalType)
+	switch t := column.PhysicalType(); {
+	case t == parquet.Types.ByteArray || t == parquet.Types.FixedLenByteArray:
+		if !decimal {
+			return bytes.Compare(bound, value)
+		}
+	case t == parquet.Types.Boolean || t == parquet.Types.Int96:
+		return 0
+	default: // a number
+		value = slices.Clone(value)
+		slices.Reverse(value)
+		if decimal {
+			break
+		}
+		if len(bound) != len(value) {
+			return 0
+		}
+		bound = slices.Clone(bound)
+		slices.Reverse(bound)
+		if t == parquet.Types.Float {
+			return cmp.Compare(math.Float32frombits(binary.BigEndian.Uint32(bound)), math.Float32frombits(binary.BigEndian.Uint32(value)))
+		} else if t == parquet.Types.Double {
+			return cmp.Compare(math.Float64frombits(binary.BigEndian.Uint64(bound)), math.Float64frombits(binary.BigEndian.Uint64(value)))
+		}
+	}
+	return bigEndianInt(bound).Cmp(bigEndianInt(value))
+}
+
+func bigEndianInt(b []byte) *big.Int {
+	n := new(big.Int).SetBytes(b)
+	if len(b) > 0 && b[0] >= 0x80 {
+		n.Sub(n, new(big.Int).Lsh(big.NewInt(1), uint(len(b))*8))
+	}
+	return n
+}

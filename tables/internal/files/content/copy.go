@@ -1,0 +1,140 @@
+package content
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"sync"
+
+	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd/tables/internal/files/icecat"
+	"github.com/go-partd/partd/tables/internal/rows/parallel"
+)
+
+// Copy copies the data files of a table from one store to another, except files that the target already has.
+type Copy struct {
+	Sent  int   // number of copied files
+	Bytes int64 // total size of the copied files
+
+	from, to       *icecat.Catalog
+	verifyExisting bool // whether to verify the content of existing files in the target before using them
+
+	mu        sync.Mutex
+	locations map[string]string // location of the copy in the target, by location in the source
+	inUse     map[string]bool   // locations of copies; two source files must not share a copy
+}
+
+// NewCopy returns a Copy from one store to another. verifyExisting says whether to verify the content of files that the
+// target already has. If it is false, only the size of these files is checked.
+func NewCopy(from, to *icecat.Catalog, verifyExisting bool) *Copy {
+	return &Copy{from: from, to: to, verifyExisting: verifyExisting, locations: map[string]string{}, inUse: map[string]bool{}}
+}
+
+// Location returns the location in the target of the copy of a source file.
+func (c *Copy) Location(location string) string { return c.locations[location] }
+
+// ErrDeleteFiles is the error for a table that cannot be copied because of delete files.
+var ErrDeleteFiles = errors.New("another program deleted rows by writing delete files: first use that program to rewrite the table's data files")
+
+// Entries calls f for each non-empty manifest of a snapshot, with the manifest's entries.
+func (c *Copy) Entries(s *table.Snapshot, f func(iceberg.ManifestFile, []iceberg.ManifestEntry) error) error {
+	fileIO := c.from.NewIO()
+	all, err := s.Manifests(fileIO)
+	for _, m := range all {
+		var entries []iceberg.ManifestEntry
+		if entries, err = Entries(fileIO, m); err == nil && len(entries) > 0 {
+			if m.ManifestContent() != iceberg.ManifestContentData {
+				return ErrDeleteFiles
+			}
+			err = f(m, entries)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return err
+}
+
+// Files copies the data files of a snapshot to the directory dir, except files that the target already has.
+func (c *Copy) Files(ctx context.Context, s *table.Snapshot, dir string) error {
+	return c.Entries(s, func(_ iceberg.ManifestFile, entries []iceberg.ManifestEntry) error {
+		return parallel.Each(ctx, slices.Values(entries), 0, func(ctx context.Context, e iceberg.ManifestEntry) error {
+			if err := c.copyFile(ctx, e.DataFile().FilePath(), dir); err != nil {
+				return fmt.Errorf("copy %s: %w", e.DataFile().FilePath(), err)
+			}
+			return nil
+		})
+	})
+}
+
+func (c *Copy) copyFile(ctx context.Context, from, dir string) error {
+	source, dest := c.from.NewIO(), c.to.NewIO()
+	content, recorded, err := c.from.FileAt(ctx, from)
+	if err == nil && !recorded { // another program wrote the file
+		content, err = EntryOf(ctx, c.from, from)
+	}
+	if err != nil {
+		return err
+	}
+	if existing, err := c.findExisting(ctx, content); err != nil {
+		return err
+	} else if existing != "" {
+		if exists, err := c.to.Protect(ctx, existing); err != nil || exists {
+			return err
+		}
+	}
+	f, err := source.Open(from)
+	if err != nil {
+		return err
+	}
+	content.Path = c.chooseLocation(from, dir)
+	if err := errors.Join(dest.WriteVerified(content, &meteredReader{f, ctx}), f.Close()); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	c.Sent++
+	c.Bytes += content.Size
+	c.mu.Unlock()
+	return c.to.RecordFiles(ctx, dest)
+}
+
+// findExisting returns the location of a file in the target with the same content and name, or "" if every such file is
+// in use already. The name must be the same because the files' names determine the order of rows.
+func (c *Copy) findExisting(ctx context.Context, content icecat.WrittenFile) (string, error) {
+	candidates, err := c.to.FilesLike(ctx, content)
+	if err != nil {
+		return "", err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, loc := range candidates {
+		if !c.inUse[loc] && path.Base(loc) == path.Base(content.Path) && c.checkUsable(ctx, loc, content) == nil {
+			c.locations[content.Path], c.inUse[loc] = loc, true
+			return loc, nil
+		}
+	}
+	return "", nil
+}
+
+func (c *Copy) checkUsable(ctx context.Context, location string, content icecat.WrittenFile) error {
+	if c.verifyExisting {
+		return Check(ctx, c.to, location, content)
+	}
+	return checkSize(c.to, location, content.Size)
+}
+
+// chooseLocation returns an unused location in dir for the copy of the file source.
+func (c *Copy) chooseLocation(source, dir string) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	loc := dir + "/" + path.Base(source)
+	for n := 1; c.inUse[loc]; n++ {
+		loc = fmt.Sprintf("%s/%d/%s", dir, n, path.Base(source))
+	}
+	c.locations[source], c.inUse[loc] = loc, true
+	return loc
+}

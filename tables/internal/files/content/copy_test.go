@@ -1,0 +1,66 @@
+package content
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/tables/internal/files/icecat"
+)
+
+// TestCopyEqualFiles checks that two files of other programs with the same name and content get separate
+// copies.
+func TestCopyEqualFiles(t *testing.T) {
+	t.Parallel()
+	to, err := icecat.Open(t.Context(), t.TempDir(), icecat.Options{FS: vfs.OS{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer to.Close() //nolint:errcheck // only read
+	files := to.NewIO()
+	path := to.NewLocation() + "/data/1.parquet"
+	if err := files.WriteFile(path, []byte("rows")); err != nil {
+		t.Fatal(err)
+	}
+	if err := to.RecordFiles(t.Context(), files); err != nil {
+		t.Fatal(err)
+	}
+	content, ok, err := to.FileAt(t.Context(), path)
+	if err != nil || !ok {
+		t.Fatalf("FileAt = %v, %v, want true", ok, err)
+	}
+	c := NewCopy(nil, to, false)
+	for i, want := range []string{path, "", ""} {
+		if got, err := c.findExisting(t.Context(), content); err != nil || got != want {
+			t.Errorf("find, call %d: got %q, %v, want %q", i, got, err, want)
+		}
+	}
+	if a, b := c.chooseLocation("x/1.parquet", "d"), c.chooseLocation("y/1.parquet", "d"); a == b {
+		t.Errorf("chooseLocation returned %q twice", a)
+	}
+}
+
+func TestCheck(t *testing.T) {
+	t.Parallel()
+	c, err := icecat.Open(t.Context(), t.TempDir(), icecat.Options{FS: vfs.OS{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close() //nolint:errcheck // only read
+	files := c.NewIO()
+	for _, name := range []string{"good", "other"} {
+		if err := files.WriteFile(c.NewLocation()+"/data/"+name, []byte(name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	good, other := files.Written()[0], files.Written()[1]
+	if err := Check(t.Context(), c, good.Path, good); err != nil {
+		t.Error(err)
+	}
+	if err := Check(t.Context(), c, other.Path, good); err == nil || !strings.Contains(err.Error(), "it is larger than the 4 bytes") {
+		t.Error(err)
+	}
+	if err := Check(t.Context(), c, good.Path+"x", good); err == nil {
+		t.Error("Check accepted a missing file")
+	}
+}

@@ -1,0 +1,156 @@
+package datafile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/apache/arrow-go/v18/parquet"
+	pqfile "github.com/apache/arrow-go/v18/parquet/file"
+	"github.com/apache/arrow-go/v18/parquet/metadata"
+
+	"github.com/go-partd/partd/internal/base/canceled"
+	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
+)
+
+// chunkPages describes the pages of a column chunk. It comes from the pages' headers, because footers can be wrong.
+type chunkPages struct {
+	memory  int64 // approximate memory to decode a batch, in bytes
+	longest int64 // length of the longest value in pages with the encoding DELTA_BYTE_ARRAY, or maxBatchBytes if it is longer
+}
+
+// pagesOf describes the pages of a column chunk. It returns an error if a page is too large.
+func (f *file) pagesOf(ctx context.Context, g group, leaf int, chunk *metadata.ColumnChunkMetaData, start int64) (*chunkPages, error) {
+	key := [2]int{g.number, leaf}
+	if known, ok := f.footer.Chunks.Load(key); ok {
+		return known.(*chunkPages), nil
+	}
+	var dictionary, largest, total int64
+	column, hasDeltas, w := f.parsed.MetaData().Schema.Column(leaf), false, window{}
+	w.rows = max(1, min(BatchRows, maxBatchBytes/max(1, chunk.TotalUncompressedSize()/g.rows))) // as in stepRows
+	complete := arrowsafe.Pages(f.opened, start, start+chunk.TotalCompressedSize(), func(p arrowsafe.Page) bool {
+		size := int64(p.Size)
+		if p.IsDictionary {
+			dictionary = max(dictionary, size)
+			return true
+		}
+		switch parquet.Encoding(p.Encoding) {
+		case parquet.Encodings.DeltaByteArray:
+			hasDeltas = true
+			fallthrough
+		case parquet.Encodings.DeltaLengthByteArray:
+			size += 8 * int64(p.Values) // the library decodes all lengths of a page first
+		}
+		largest, total = max(largest, size), total+size
+		w.add(int64(p.Values), size)
+		return true
+	})
+	if !complete {
+		return nil, fmt.Errorf("column %q: the header of a page is wrong: the file is damaged", chunk.PathInSchema())
+	}
+	if err := f.checkPage(ctx, max(dictionary, largest)); err != nil {
+		return nil, &schema.Error{Column: chunk.PathInSchema().String(), Err: err}
+	}
+	pages, isText := &chunkPages{memory: dictionary + largest}, column.PhysicalType() == parquet.Types.ByteArray
+	if isText {
+		pages.memory += dictionary // a single value can be as long
+	}
+	switch {
+	case isText && hasDeltas: // a few bytes can repeat a long text in many rows
+		var err error
+		if pages.longest, err = f.longestValue(ctx, g, leaf); err != nil {
+			return nil, fmt.Errorf("column %q: %w", chunk.PathInSchema(), err)
+		}
+		pages.memory = math.MaxInt32
+	case isText && column.MaxRepetitionLevel() > 0:
+		pages.memory += total
+	case isText:
+		pages.memory += w.largest
+	}
+	f.footer.Chunks.Store(key, pages)
+	return pages, nil
+}
+
+// checkPage returns an error if a file of another engine must not have a page of the given size.
+func (f *file) checkPage(ctx context.Context, size int64) error {
+	const allowed = 64 << 20 // bytes
+	if size <= allowed || f.scan.MaxPage == nil {
+		return nil
+	}
+	limit, err := f.scan.MaxPage(ctx, f.path)
+	if limit = max(limit, allowed); err != nil || size <= limit {
+		return err
+	}
+	return fmt.Errorf("a page needs %d MiB of memory, and the limit for files of other engines is %d MiB: write the file with smaller pages or shorter values, or increase the server's --memory", size>>20, limit>>20)
+}
+
+// window computes the size of the pages that contain the values of a batch, in bytes.
+type window struct {
+	rows         int64      // maximum number of values in a batch
+	pages        [][2]int64 // numbers of values and bytes of the last pages that one batch can need
+	values, size int64      // sums of pages
+	largest      int64      // maximum of size so far
+}
+
+func (w *window) add(values, size int64) {
+	w.pages = append(w.pages, [2]int64{values, size})
+	w.values, w.size = w.values+values, w.size+size
+	for len(w.pages) > 2 && w.values-values-w.pages[0][0] >= w.rows { // the pages between fill a batch
+		w.values, w.size = w.values-w.pages[0][0], w.size-w.pages[0][1]
+		w.pages = w.pages[1:]
+	}
+	w.largest = max(w.largest, w.size)
+}
+
+// longestValue returns the length of the longest value in a column chunk, or maxBatchBytes if it is longer. It decodes one value
+// at a time.
+func (f *file) longestValue(ctx context.Context, g group, leaf int) (longest int64, err error) {
+	defer f.recoverPanic(&err)
+	column, err := f.parsed.RowGroup(g.number).Column(leaf)
+	if err != nil {
+		return 0, err
+	}
+	texts, ok := column.(*pqfile.ByteArrayColumnChunkReader)
+	if !ok {
+		return 0, errors.New("the column has no texts")
+	}
+	var value [1]parquet.ByteArray
+	var definition, repetition [1]int16
+	for i := 0; longest < maxBatchBytes && texts.HasNext(); i++ {
+		if i%1024 == 0 && ctx.Err() != nil {
+			return 0, canceled.Err(ctx)
+		}
+		levels, n, err := texts.ReadBatch(1, value[:], definition[:], repetition[:])
+		if err != nil {
+			return 0, err
+		} else if levels == 0 {
+			break
+		}
+		if n > 0 {
+			longest = max(longest, int64(len(value[0])))
+		}
+	}
+	return min(longest, maxBatchBytes), texts.Err()
+}
+
+// isSmall reports whether decoding batches of a row group takes little memory.
+func (f *file) isSmall(ctx context.Context, g group) bool {
+	size, leaves := int64(0), map[int]bool{}
+	for _, columns := range [][]Column{f.scan.ConditionColumns, f.scan.Columns} {
+		for _, c := range columns {
+			if i := f.fieldIndex(c); i >= 0 {
+				addLeaves(&f.reader.Manifest.Fields[i], leaves)
+			}
+		}
+	}
+	for leaf := range leaves {
+		pages, err := f.checkChunk(ctx, g, leaf)
+		if err != nil {
+			return false
+		}
+		size += pages.memory
+	}
+	return size <= max(16<<20, f.scan.Memory/2)
+}

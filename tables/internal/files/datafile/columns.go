@@ -1,0 +1,251 @@
+package datafile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/arrow-go/v18/parquet/pqarrow"
+
+	"github.com/go-partd/partd/internal/base/canceled"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
+	"github.com/go-partd/partd/tables/internal/rows/take"
+)
+
+// columns reads selected columns of a row group.
+type columns struct {
+	f               *file
+	g               group
+	nextRow         int64 // index of the next row in the group
+	maxRows         int64 // maximum number of rows to decode at once
+	requested       []Column
+	readers         []*pqarrow.ColumnReader // nil for a column that the file lacks
+	fields          []pqarrow.SchemaField   // the columns as they are in the file
+	dictionarySizes []int                   // number of strings in the dictionary; 0 if the column is not read as codes
+	plain           []*plain                // if plain[i] is not nil, it reads column i instead of readers[i], which then stays at the first row
+}
+
+// columns returns a reader of some columns of a row group, based on one of the file's readers. Only the first maxCoded
+// columns can be read as dictionary codes.
+func (f *file) columns(ctx context.Context, base *pqarrow.FileReader, g group, requested []Column, maxCoded int) (c *columns, err error) {
+	n := len(requested)
+	c = &columns{
+		f: f, g: g, requested: requested, readers: make([]*pqarrow.ColumnReader, n), fields: make([]pqarrow.SchemaField, n),
+		dictionarySizes: make([]int, n), plain: make([]*plain, n),
+	}
+	defer func() {
+		if err != nil {
+			c.release()
+		}
+	}()
+	defer f.recoverPanic(&err)
+	reader := *base // Copy it, because its properties and fields are changed below.
+	fields := *reader.Manifest
+	reader.Manifest, fields.Fields = &fields, slices.Clone(fields.Fields)
+	// Allocate memory in advance only up to maxHeldBytes: in the footer of a damaged file, the sizes can be arbitrary.
+	reader.Props.PreAllocBinaryData = f.size(g, requested) <= maxHeldBytes
+	allLeaves := map[int]*chunkPages{}
+	for i, w := range requested {
+		if err := canceled.Err(ctx); err != nil { // the library takes time in proportion to the file's columns for each one
+			return c, err
+		}
+		index := f.fieldIndex(w)
+		if index < 0 {
+			continue
+		}
+		c.fields[i] = f.reader.Manifest.Fields[index]
+		leaves := map[int]bool{}
+		addLeaves(&c.fields[i], leaves)
+		for leaf := range leaves { // Check first: the library's reader of structs starts goroutines, whose panics cannot be recovered.
+			if allLeaves[leaf], err = f.checkChunk(ctx, g, leaf); err != nil {
+				return c, err
+			}
+		}
+		if i < maxCoded {
+			if c.dictionarySizes[i] = f.dictionarySize(g, &c.fields[i], w.Field.Type); c.dictionarySizes[i] > 0 {
+				fields.Fields[index] = withDictionaryType(c.fields[i])
+			}
+		}
+		if c.readers[i], err = reader.GetFieldReader(ctx, index, leaves, []int{g.number}); err != nil {
+			return c, err
+		}
+		if c.fields[i].IsLeaf() {
+			c.plain[i] = f.openPlain(g, c.fields[i].ColIndex, c.fields[i].Field.Type, base == f.conditionReader)
+		}
+	}
+	c.maxRows = f.stepRows(g, allLeaves)
+	return c, nil
+}
+
+// checkChunk checks a column chunk's encoding, the position and size that the footer gives for it, and its pages.
+func (f *file) checkChunk(ctx context.Context, g group, leaf int) (*chunkPages, error) {
+	chunk, err := f.parsed.MetaData().RowGroup(g.number).ColumnChunk(leaf)
+	if err != nil {
+		return nil, err
+	}
+	if err := schema.CheckEncoding(chunk); err != nil {
+		return nil, err
+	}
+	start, size := chunk.DataPageOffset(), f.parsed.MetaData().GetSourceFileSize()
+	if chunk.HasDictionaryPage() && chunk.DictionaryPageOffset() > 0 {
+		start = min(start, chunk.DictionaryPageOffset())
+	}
+	if length := chunk.TotalCompressedSize(); start < 0 || length < 0 || start > size || length > size-start {
+		return nil, fmt.Errorf("column %d of group %d has %d bytes at offset %d according to the footer, but the file has %d bytes: the file is damaged", leaf, g.number, length, start, size)
+	}
+	return f.pagesOf(ctx, g, leaf, chunk, start)
+}
+
+func (c *columns) release() {
+	for i := range c.plain {
+		c.useLibraryReader(i)
+	}
+	for _, r := range c.readers {
+		if r != nil {
+			r.Release()
+		}
+	}
+}
+
+func (c *columns) next(rows int64) ([]arrow.Array, error) {
+	arrays := make([]arrow.Array, len(c.requested))
+	for i, w := range c.requested {
+		var err error
+		if c.readers[i] == nil {
+			arrays[i], err = absentValues(w, int(rows))
+		} else {
+			arrays[i], err = c.readColumn(i, rows)
+		}
+		if err != nil {
+			return nil, c.withColumnName(i, err)
+		}
+	}
+	c.nextRow += rows
+	return arrays, nil
+}
+
+func (c *columns) withColumnName(i int, err error) error {
+	if err == nil || errors.As(err, new(*schema.Error)) {
+		return err
+	}
+	return fmt.Errorf("column %q: %w", c.requested[i].Field.Name, err)
+}
+
+func (c *columns) readColumn(i int, rows int64) (_ arrow.Array, err error) {
+	defer c.f.recoverPanic(&err)
+	decoded, err := c.decodeColumn(i, rows)
+	if err != nil {
+		return nil, err
+	}
+	if c.dictionarySizes[i] > 0 {
+		return decoded, checkCodes(decoded, c.dictionarySizes[i])
+	}
+	tableType := c.requested[i].Field.Type
+	_, nested := decoded.DataType().(arrow.NestedType)
+	if !nested && arrow.TypeEqual(decoded.DataType(), tableType) {
+		return decoded, nil
+	}
+	defer decoded.Release()
+	if nested { // In a damaged file, the fields can have different lengths.
+		if err := array.ValidateFull(decoded); err != nil {
+			return nil, fmt.Errorf("the file is damaged: %w", err)
+		}
+	}
+	converted, err := c.f.scan.convertToTable(decoded, *c.fields[i].Field, c.requested[i].IDs, tableType)
+	if err != nil { // A value is outside the range of the table's type.
+		return nil, &schema.Error{Column: c.requested[i].Field.Name, Err: err}
+	}
+	return converted, nil
+}
+
+// decodeColumn returns a column's next rows in the file's type. The caller must release them.
+func (c *columns) decodeColumn(i int, rows int64) (arrow.Array, error) {
+	if p := c.plain[i]; p != nil {
+		if a := p.nextRows(rows); a != nil {
+			return a, nil
+		}
+		c.useLibraryReader(i)
+		if err := c.skip(i, 0, c.nextRow); err != nil {
+			return nil, err
+		}
+	}
+	chunks, err := c.readers[i].NextBatch(rows)
+	if err != nil {
+		return nil, err
+	}
+	defer chunks.Release()
+	if int64(chunks.Len()) != rows {
+		return nil, fmt.Errorf("the column ends after %d of %d rows: the file is damaged", chunks.Len(), rows)
+	}
+	if len(chunks.Chunks()) > 1 {
+		return array.Concatenate(chunks.Chunks(), memory.DefaultAllocator)
+	}
+	chunk := chunks.Chunk(0)
+	chunk.Retain()
+	return chunk, nil
+}
+
+// absentValues returns the values of a column that the file lacks: its default value, or nulls.
+func absentValues(c Column, rows int) (arrow.Array, error) {
+	if c.Absent == nil {
+		return array.MakeArrayOfNull(memory.DefaultAllocator, c.Field.Type, rows), nil
+	}
+	return take.Rows(c.Absent, make([]int, rows))
+}
+
+// releaseArrays releases arrays of the columns, so that their memory can be reused.
+func (c *columns) releaseArrays(arrays []arrow.Array) {
+	for i, a := range arrays {
+		if c.readers[i] != nil && c.fields[i].IsLeaf() {
+			a.Release()
+		}
+	}
+}
+
+// seek moves forward to a row. It skips whole pages of columns with a page index, and decodes the other columns.
+func (c *columns) seek(row int64) error {
+	for i, r := range c.readers {
+		if r == nil || row == c.nextRow {
+			continue
+		}
+		if err := c.skip(i, c.nextRow, row); err != nil {
+			return c.withColumnName(i, err)
+		}
+	}
+	c.nextRow = row
+	return nil
+}
+
+func (c *columns) skip(i int, from, to int64) (err error) {
+	defer c.f.recoverPanic(&err)
+	canSeek := c.fields[i].IsLeaf() && to-from >= minSeekRows && c.f.pageStarts(c.g, c.fields[i].ColIndex) != nil
+	if p := c.plain[i]; p != nil {
+		if p.skip(from, to, canSeek) {
+			return nil
+		}
+		c.useLibraryReader(i)
+		return c.skip(i, 0, to)
+	}
+	if canSeek {
+		return c.readers[i].SeekToRow(to)
+	}
+	for at := from; at < to && err == nil; at += c.maxRows {
+		var skipped arrow.Array
+		if skipped, err = c.decodeColumn(i, min(c.maxRows, to-at)); err == nil {
+			skipped.Release()
+		}
+	}
+	return err
+}
+
+// useLibraryReader switches a column to the library's reader, which is still at the group's first row.
+func (c *columns) useLibraryReader(i int) {
+	if p := c.plain[i]; p != nil {
+		p.close()
+		c.plain[i] = nil
+	}
+}

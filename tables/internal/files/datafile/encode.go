@@ -1,0 +1,290 @@
+package datafile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"slices"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/parquet"
+	pqfile "github.com/apache/arrow-go/v18/parquet/file"
+	"github.com/apache/arrow-go/v18/parquet/metadata"
+	"github.com/apache/arrow-go/v18/parquet/pqarrow"
+	pqschema "github.com/apache/arrow-go/v18/parquet/schema"
+
+	"github.com/go-partd/partd/tables/internal/rows/parallel"
+)
+
+const (
+	dictionaryBytes = 1 << 20 // maximum size of a dictionary in bytes
+	maxIndexedBytes = 256     // maximum average size of a column's values, in bytes, for a page index; with larger values, the index would be large
+	zstdLevel       = 1
+)
+
+// encoder writes a file's row groups, and chooses the encodings of each row group.
+type encoder struct {
+	columns *pqschema.Schema
+	small   bool // compress every column with zstd
+	// The library reads properties at the beginning and the end of a row group, so they must not change in between.
+	properties *parquet.WriterProperties
+	flat       *pqfile.Writer      // for files without nested columns; the columns are encoded concurrently
+	nested     *pqarrow.FileWriter // for files with nested columns, which are encoded one after another
+	ones       []int16             // definition levels of columns without nulls
+	buffer     *tailBuffer
+	groups     int
+	nans       map[int]int64 // number of NaN values in each floating-point leaf column
+	unbounded  []chunk       // column chunks with NaN, or with a maximum that is too long for the footer; their bounds must be removed
+}
+
+// chunk identifies a column of a row group.
+type chunk struct{ group, leaf int }
+
+var arrowProperties = pqarrow.NewArrowWriterProperties()
+
+func newEncoder(out io.Writer, columns *arrow.Schema, small bool) (e *encoder, err error) {
+	initial := []parquet.WriterProperty{parquet.WithPageIndexEnabled(true), parquet.WithStoreDecimalAsInteger(true)}
+	e = &encoder{small: small, properties: parquet.NewWriterProperties(initial...), buffer: &tailBuffer{Writer: out}, nans: map[int]int64{}}
+	if e.columns, err = pqarrow.ToParquet(columns, e.properties, arrowProperties); err != nil {
+		return nil, err
+	}
+	if hasNested(columns) {
+		e.nested, err = pqarrow.NewFileWriter(columns, e.buffer, e.properties, arrowProperties)
+		return e, err
+	}
+	e.flat, err = pqfile.NewParquetWriterWithError(e.buffer, e.columns.Root(), pqfile.WithWriterProps(e.properties))
+	return e, err
+}
+
+func hasNested(columns *arrow.Schema) bool {
+	return slices.ContainsFunc(columns.Fields(), func(f arrow.Field) bool { _, ok := f.Type.(arrow.NestedType); return ok })
+}
+
+func (e *encoder) write(ctx context.Context, rows arrow.RecordBatch) error {
+	encodings, batchValues, err := e.chooseEncodings(ctx, rows)
+	if err != nil {
+		return err
+	}
+	if e.nested != nil {
+		return e.nested.Write(rows)
+	}
+	group, err := e.flat.AppendBufferedRowGroupChecked()
+	if err != nil {
+		return err
+	}
+	for len(e.ones) < int(rows.NumRows()) {
+		e.ones = append(e.ones, 1)
+	}
+	err = forEachColumn(ctx, int(rows.NumCols()), func(i int) error {
+		a, field := rows.Column(i), rows.Schema().Field(i)
+		writer, err := group.Column(i)
+		switch {
+		case err != nil:
+		case encodings[i].texts != nil:
+			err = encodings[i].texts.write(writer, a, e.levels(a, field.Nullable))
+		default:
+			err = e.writePages(ctx, writer, a, field.Nullable, pageRows/batchValues*batchValues)
+		}
+		if err != nil {
+			return fmt.Errorf("column %q: %w", field.Name, err)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return group.Close()
+}
+
+// forEachColumn calls f for the column indices 0 to n-1, concurrently on all processors.
+func forEachColumn(ctx context.Context, n int, f func(i int) error) error {
+	indices := func(yield func(int) bool) {
+		for i := range n {
+			if !yield(i) {
+				return
+			}
+		}
+	}
+	return parallel.Each(ctx, indices, runtime.GOMAXPROCS(0), func(_ context.Context, i int) error { return f(i) })
+}
+
+// chooseEncodings sets the properties for a row group, and returns each column's encoding. batchValues is the number of
+// values after which the library checks the page size.
+func (e *encoder) chooseEncodings(ctx context.Context, rows arrow.RecordBatch) (encodings []columnEncoding, batchValues int, err error) {
+	var leaves []arrow.Array
+	for _, c := range rows.Columns() {
+		leaves = leafArrays(c, leaves)
+	}
+	widest := int64(1)
+	for _, a := range leaves {
+		widest = max(widest, width(a))
+	}
+	pageSize := int64(pageBytes)
+	if e.nested != nil {
+		pageSize = nestedPageBytes
+	}
+	batchValues = int(min(max(pageSize/widest, 1), pageCheckValues))
+	encodings = make([]columnEncoding, len(leaves))
+	nans := make([]int64, len(leaves))
+	err = forEachColumn(ctx, len(leaves), func(i int) error {
+		encodings[i] = encodingOf(leaves[i], e.flat != nil, batchValues, e.small)
+		nans[i] = countNaN(leaves[i])
+		return nil
+	})
+	options := []parquet.WriterProperty{
+		parquet.WithDataPageVersion(parquet.DataPageV2),
+		parquet.WithDataPageSize(pageSize),
+		parquet.WithBatchSize(int64(batchValues)),
+		parquet.WithDictionaryDefault(false),
+		parquet.WithDictionaryPageSizeLimit(dictionaryBytes),
+		parquet.WithStoreDecimalAsInteger(true),
+		parquet.WithCompressionLevel(zstdLevel),
+	}
+	for i, w := range encodings {
+		path := e.columns.Column(i).Path()
+		options = append(options,
+			parquet.WithEncodingFor(path, w.encoding),
+			parquet.WithDictionaryFor(path, w.dictionary),
+			parquet.WithDictionaryCostFallbackFor(path, false),
+			parquet.WithCompressionFor(path, w.codec),
+			parquet.WithCompressionLevelFor(path, zstdLevel),
+			parquet.WithPageIndexEnabledFor(path, width(leaves[i]) <= maxIndexedBytes),
+		)
+		if arrow.IsFloating(leaves[i].DataType().ID()) {
+			e.nans[i] += nans[i]
+		}
+		if nans[i] > 0 {
+			e.unbounded = append(e.unbounded, chunk{e.groups, i})
+		}
+		leaves[i].Release()
+	}
+	e.groups++
+	*e.properties = *parquet.NewWriterProperties(options...)
+	return encodings, batchValues, err
+}
+
+// leafArrays appends the arrays of a column's Parquet leaf columns to leaves, in order. The caller must release them.
+func leafArrays(a arrow.Array, leaves []arrow.Array) []arrow.Array {
+	switch a := a.(type) {
+	case array.ExtensionArray:
+		return leafArrays(a.Storage(), leaves)
+	case *array.Struct:
+		for i := range a.NumField() {
+			leaves = leafArrays(a.Field(i), leaves)
+		}
+		return leaves
+	case array.ListLike:
+		var start, end int64
+		if a.Len() > 0 {
+			start, _ = a.ValueOffsets(0)
+			_, end = a.ValueOffsets(a.Len() - 1)
+		}
+		values := array.NewSlice(a.ListValues(), start, end)
+		defer values.Release()
+		return leafArrays(values, leaves)
+	}
+	a.Retain()
+	return append(leaves, a)
+}
+
+func (e *encoder) close() (footer *metadata.FileMetaData, size int64, err error) {
+	e.buffer.hold()
+	if e.nested != nil {
+		if err = e.nested.Close(); err == nil {
+			footer, err = e.nested.FileMetadata()
+		}
+	} else if err = e.flat.Close(); err == nil {
+		footer, err = e.flat.FileMetadata()
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	for g, group := range footer.RowGroups {
+		for i, c := range group.Columns {
+			if s := c.MetaData.Statistics; s != nil && s.MinValue != nil && s.MaxValue == nil {
+				e.unbounded = append(e.unbounded, chunk{g, i})
+			}
+		}
+	}
+	return footer, e.bytesWritten(), e.buffer.release(footer, e.unbounded)
+}
+
+// nanCounts returns the number of NaN values in each floating-point column, by field ID.
+func (e *encoder) nanCounts() map[int]int64 {
+	counts := map[int]int64{}
+	for leaf, n := range e.nans {
+		counts[int(e.columns.Column(leaf).SchemaNode().FieldID())] = n
+	}
+	return counts
+}
+
+func (e *encoder) bytesWritten() int64 {
+	if e.nested != nil {
+		return e.nested.TotalBytesWritten()
+	}
+	return e.flat.TotalBytesWritten()
+}
+
+// The library limits only the bytes of a page. But 131,072 delta-encoded values can take only 6 KB, and a reader that needs a
+// few of them would have to decode all. So writePages also limits the rows of a page.
+const (
+	pageBytes       = 256 << 10 // bytes
+	pageRows        = 8 << 10   // rows of a page in files without nested columns; few, so that a reader with a page index decodes few unneeded values
+	nestedPageBytes = 64 << 10  // bytes of a page in files with nested columns: pageRows does not limit them, and a larger page could contain most of a row group
+	pageCheckValues = 1024      // the library checks the page size after this number of values
+)
+
+// pager declares a method that the library's column writers have, but their interface lacks.
+type pager interface{ FlushCurrentPage() error }
+
+var _ pager = (*pqfile.ByteArrayColumnChunkWriter)(nil)
+
+// writePages writes a column of a row group in pages of at most rows rows.
+func (e *encoder) writePages(ctx context.Context, writer pqfile.ColumnChunkWriter, a arrow.Array, nullable bool, rows int) error {
+	pages, ok := writer.(pager)
+	if !ok {
+		return errors.New("the library's column writer cannot end a page early")
+	}
+	ctx = pqarrow.NewArrowWriteContext(ctx, &arrowProperties)
+	levels := e.levels(a, nullable)
+	for start := 0; start < a.Len(); start += rows {
+		end := min(start+rows, a.Len())
+		var pageLevels []int16
+		if levels != nil {
+			pageLevels = levels[start:end]
+		}
+		page := array.NewSlice(a, int64(start), int64(end))
+		err := pqarrow.WriteArrowToColumn(ctx, writer, page, pageLevels, nil, nullable)
+		page.Release()
+		if err != nil {
+			return err
+		}
+		// Do not end the page if the library has just done so because of its size.
+		if stats := writer.PageStatistics(); stats != nil && stats.NumValues()+stats.NullCount() > 0 {
+			if err := pages.FlushCurrentPage(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// levels returns the Parquet definition levels of a column that is not nested.
+func (e *encoder) levels(a arrow.Array, nullable bool) []int16 {
+	switch {
+	case !nullable:
+		return nil
+	case a.NullN() == 0:
+		return e.ones[:a.Len()]
+	}
+	levels := make([]int16, a.Len())
+	for i := range levels {
+		if a.IsValid(i) {
+			levels[i] = 1
+		}
+	}
+	return levels
+}

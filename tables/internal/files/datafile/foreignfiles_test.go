@@ -1,0 +1,153 @@
+package datafile
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/parquet"
+
+	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/rows/take"
+	"github.com/go-partd/partd/tables/internal/testutil/peers"
+)
+
+var foreignColumns = []Column{
+	foreignColumn(1, "n", arrow.PrimitiveTypes.Int64), foreignColumn(2, "i", arrow.PrimitiveTypes.Int64),
+	foreignColumn(3, "f", arrow.PrimitiveTypes.Float64), foreignColumn(4, "g", arrow.PrimitiveTypes.Float64),
+	foreignColumn(5, "t", arrow.BinaryTypes.String), foreignColumn(6, "s", arrow.BinaryTypes.String), foreignColumn(7, "b", arrow.BinaryTypes.Binary),
+	foreignColumn(8, "d", arrow.FixedWidthTypes.Date32), foreignColumn(9, "at", &arrow.TimestampType{Unit: arrow.Microsecond}),
+}
+
+func foreignColumn(id int, name string, t arrow.DataType) Column {
+	f := arrow.Field{Name: name, Type: t, Nullable: true}
+	return Column{Field: f, IDs: withID(id, f)}
+}
+
+func randomTerm(r *rand.Rand, rows arrow.RecordBatch) string {
+	column := r.IntN(int(rows.NumCols()))
+	name, a, row := rows.ColumnName(column), rows.Column(column), r.IntN(int(rows.NumRows()))
+	text := a.ValueStr(row)
+	switch b := a.(type) {
+	case *array.Binary:
+		text = "'" + string(b.Value(row)) + "'"
+		if !b.IsValid(row) || strings.ToValidUTF8(text, "") != text {
+			text = "'a'"
+		}
+	case *array.String, *array.Date32, *array.Timestamp:
+		text = "'" + text + "'"
+	}
+	number := arrow.IsInteger(a.DataType().ID()) || arrow.IsFloating(a.DataType().ID())
+	if _, err := strconv.ParseFloat(text, 64); a.IsNull(row) || number && (err != nil || strings.ContainsAny(text, "IN")) {
+		return name + []string{" is null", " is not null"}[r.IntN(2)]
+	}
+	if a.DataType().ID() == arrow.STRING && r.IntN(4) == 0 {
+		return name + " like '" + text[1:1+r.IntN(len(text)-1)] + "%'"
+	}
+	return fmt.Sprint(name, " ", []string{"=", "!=", "<", "<=", ">", ">="}[r.IntN(6)], " ", text)
+}
+
+// TestForeignFiles checks that conditions select the right rows from files of other programs, which may
+// truncate the bounds in the page index.
+func TestForeignFiles(t *testing.T) {
+	python := peers.Python(t, "pytables")
+	seeds := 1
+	if n, err := strconv.Atoi(os.Getenv("PARTD_DIFF_SECONDS")); err == nil {
+		seeds = max(1, n/60)
+	}
+	for seed := range seeds {
+		dir := t.TempDir()
+		if out, err := exec.CommandContext(t.Context(), python, filepath.Join("testdata", "strangers.py"), dir, fmt.Sprint(seed)).CombinedOutput(); err != nil {
+			t.Fatalf("strangers.py failed: %v\n%s", err, out)
+		}
+		files, err := filepath.Glob(filepath.Join(dir, "*.parquet"))
+		if err != nil || len(files) < 10 {
+			t.Fatalf("got files %q, %v, want at least ten", files, err)
+		}
+		r := rand.New(rand.NewPCG(35, uint64(seed)))
+		for _, path := range files {
+			if err := checkForeignFile(t, r, path); err != nil {
+				t.Errorf("seed %d, %s: %v", seed, filepath.Base(path), err)
+			}
+		}
+	}
+}
+
+func checkForeignFile(t *testing.T, r *rand.Rand, path string) error {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	read := func(s *Scan) (arrow.RecordBatch, error) {
+		s.Open = func(string) (parquet.ReaderAtSeeker, error) { return bytes.NewReader(content), nil }
+		all := []arrow.RecordBatch{array.NewRecordBatch(s.Schema(), emptyColumns(s.Schema()), 0)}
+		for b, err := range s.Read(t.Context(), []File{{Path: "a file"}}) {
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, b)
+		}
+		return take.Concat(all)
+	}
+	allRows, err := read(&Scan{Rows: BatchRows, Columns: foreignColumns})
+	if err != nil {
+		return err
+	}
+	for i, c := range allRows.Columns() {
+		if c.Len() != 30_000 || c.NullN() == c.Len() {
+			return fmt.Errorf("column %s has %d nulls in %d rows, want 30,000 rows, not all null", allRows.ColumnName(i), c.NullN(), c.Len())
+		}
+	}
+	for range 30 {
+		cond := randomTerm(r, allRows)
+		for range r.IntN(3) {
+			cond = fmt.Sprintf("%s (%s) %s %s", []string{"", "not"}[r.IntN(2)], cond, []string{"and", "or"}[r.IntN(2)], randomTerm(r, allRows))
+		}
+		e, err := filter.Parse(cond)
+		if err != nil {
+			return fmt.Errorf("%s: %w", cond, err)
+		}
+		wanted, err := e.Filter(t.Context(), allRows)
+		if err != nil {
+			return err
+		}
+		s := &Scan{Rows: []int64{BatchRows, 700, 5000}[r.IntN(3)], Workers: r.IntN(4), Memory: 1 << 20}
+		if s.Where, err = e.Bind(allRows.Schema()); err != nil {
+			return err
+		}
+		for i, c := range foreignColumns {
+			if r.IntN(2) == 0 || i == 0 {
+				s.Columns = append(s.Columns, c)
+			}
+		}
+		for _, name := range s.Where.Columns {
+			s.ConditionColumns = append(s.ConditionColumns, foreignColumns[allRows.Schema().FieldIndices(name)[0]])
+		}
+		got, err := read(s)
+		if err != nil {
+			return fmt.Errorf("%s: %w", cond, err)
+		}
+		for i, c := range s.Columns {
+			want := wanted.Column(allRows.Schema().FieldIndices(c.Field.Name)[0])
+			if !array.Equal(floatBits(got.Column(i)), floatBits(want)) {
+				return fmt.Errorf("%s, %d rows per batch: column %s: the %d rows read differ from the %d wanted rows", cond, s.Rows, c.Field.Name, got.NumRows(), wanted.NumRows())
+			}
+		}
+	}
+	return nil
+}
+
+func emptyColumns(s *arrow.Schema) (columns []arrow.Array) {
+	for _, f := range s.Fields() {
+		columns = append(columns, array.MakeArrayOfNull(recycled.Allocator, f.Type, 0))
+	}
+	return columns
+}

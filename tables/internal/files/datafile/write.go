@@ -1,0 +1,140 @@
+package datafile
+
+import (
+	"context"
+	"iter"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/iceberg-go"
+	iceio "github.com/apache/iceberg-go/io"
+	"github.com/apache/iceberg-go/table"
+	"github.com/google/uuid"
+
+	"github.com/go-partd/partd/tables/internal/files/icecat"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
+	"github.com/go-partd/partd/tables/internal/rows/sorted"
+)
+
+// Write writes batches as data files of about fileBytes bytes each. If fileBytes is 0, the table's setting applies.
+// stored has the columns of the batches: the table's columns, optionally followed by Iceberg's two columns for lineage.
+func Write(ctx context.Context, t *table.Table, stored *arrow.Schema, rows sorted.Batches, fileBytes int64) ([]iceberg.DataFile, error) {
+	id, err := uuid.NewV7() // Version 7 IDs increase with time, as compareNames requires.
+	if err != nil {
+		return nil, err
+	}
+	fs, err := t.FS(ctx)
+	if err != nil {
+		return nil, err
+	}
+	writeFS, ok := fs.(iceio.WriteFileIO)
+	spec, columns := t.Spec(), t.Schema()
+	hasLineage := stored.NumFields() > len(columns.Fields())
+	if hasLineage {
+		columns = iceberg.SchemaWithRowLineage(columns)
+	}
+	if !ok || !spec.IsUnpartitioned() || hasForeignTypes(stored) {
+		options := []table.WriteRecordOption{table.WithWriteUUID(id), table.WithTargetFileSize(fileBytes)}
+		if hasLineage {
+			options = append(options, table.WithPreserveRowLineage(columns))
+			// The library finds these columns only by their IDs.
+			if stored, err = table.SchemaToArrowSchema(columns, nil, true, false); err != nil {
+				return nil, err
+			}
+			rows = sorted.MapBatches(func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+				defer b.Release()
+				return schema.Convert(b, stored)
+			})(rows)
+		}
+		return writeForeign(ctx, t, fs, stored, rows, options...)
+	}
+	w := &writer{ctx: ctx, table: t, columns: columns, fs: writeFS, id: id, fileBytes: fileBytes}
+	defer w.abort()
+	if err := w.prepare(); err != nil {
+		return nil, err
+	}
+	for b, err := range rows {
+		if err == nil {
+			err = w.add(b)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	if err := w.flush(); err != nil {
+		return nil, err
+	}
+	err = w.close()
+	return w.files, err
+}
+
+// hasForeignTypes reports whether columns have types that only other programs create and only Iceberg's library can write.
+func hasForeignTypes(columns *arrow.Schema) bool {
+	return schema.ContainsType(arrow.StructOf(columns.Fields()...), func(t arrow.DataType) bool {
+		e, ok := t.(arrow.ExtensionType)
+		return ok && e.ExtensionName() != "arrow.uuid"
+	})
+}
+
+// writeForeign writes to tables of other programs with Iceberg's library, which supports partitions and variants.
+func writeForeign(ctx context.Context, t *table.Table, fs iceio.IO, stored *arrow.Schema, rows sorted.Batches, options ...table.WriteRecordOption) (files []iceberg.DataFile, err error) {
+	var rowsErr error // A goroutine of the library sets it, and ends before the loop below does.
+	var batches iter.Seq2[arrow.RecordBatch, error] = func(yield func(arrow.RecordBatch, error) bool) {
+		for b, err := range rows {
+			rowsErr = err
+			if !yield(b, err) || err != nil {
+				return
+			}
+		}
+	}
+	if writeFS, ok := fs.(iceio.WriteFileIO); ok {
+		openFS := func(context.Context) (iceio.IO, error) { return unannotatedFiles{writeFS}, nil }
+		t = table.New(t.Identifier(), t.Metadata(), t.MetadataLocation(), openFS, nil)
+	}
+	for f, e := range table.WriteRecords(ctx, t, stored, batches, append(options, table.WithRecordBatchBufferSize(2))...) {
+		if err = e; err != nil {
+			break
+		}
+		files = append(files, f)
+	}
+	if rowsErr != nil { // Prefer the cause, because the library may wrap or drop it.
+		err = rowsErr
+	}
+	if fileIO, ok := fs.(*icecat.FileIO); ok && err != nil && fileIO.Failure() != nil {
+		err = fileIO.Failure()
+	}
+	return files, err
+}
+
+// WithRowIDs assigns row IDs to new files, starting at the table's next row ID. Iceberg requires row IDs from format
+// version 3 on.
+func WithRowIDs(t *table.Table, files []iceberg.DataFile) ([]iceberg.DataFile, error) {
+	meta := t.Metadata()
+	if meta.Version() < 3 {
+		return files, nil
+	}
+	withIDs := make([]iceberg.DataFile, len(files))
+	nextID := meta.NextRowID()
+	for i, f := range files {
+		b, err := Rebuild(meta.PartitionSpec(), f, f.FilePath())
+		if err != nil {
+			return nil, err
+		}
+		withIDs[i] = b.FirstRowID(nextID).Build()
+		nextID += f.Count()
+	}
+	return withIDs, nil
+}
+
+// Rebuild returns a builder with a file's manifest entry, for creating a changed copy of the entry.
+func Rebuild(spec iceberg.PartitionSpec, f iceberg.DataFile, path string) (*iceberg.DataFileBuilder, error) {
+	b, err := iceberg.NewDataFileBuilder(spec, f.ContentType(), path, f.FileFormat(), f.Partition(), nil, nil, f.Count(), f.FileSizeBytes())
+	if err != nil {
+		return nil, err
+	}
+	b.ColumnSizes(f.ColumnSizes()).ValueCounts(f.ValueCounts()).NullValueCounts(f.NullValueCounts()).NaNValueCounts(f.NaNValueCounts()).
+		LowerBoundValues(f.LowerBoundValues()).UpperBoundValues(f.UpperBoundValues()).SplitOffsets(f.SplitOffsets())
+	if id := f.SortOrderID(); id != nil {
+		b.SortOrderID(*id)
+	}
+	return b, nil
+}

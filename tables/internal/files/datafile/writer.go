@@ -1,0 +1,160 @@
+package datafile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/iceberg-go"
+	iceio "github.com/apache/iceberg-go/io"
+	"github.com/apache/iceberg-go/table"
+	"github.com/google/uuid"
+
+	"github.com/go-partd/partd/internal/base/canceled"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
+	"github.com/go-partd/partd/tables/internal/rows/take"
+)
+
+type writer struct {
+	ctx       context.Context
+	table     *table.Table
+	fs        iceio.WriteFileIO
+	id        uuid.UUID
+	locations table.LocationProvider
+	columns   *iceberg.Schema // the columns to write; prepare replaces their names with the names in files
+	arrow     *arrow.Schema
+
+	groupRows, groupBytes, fileBytes int64
+	small                            bool // compress every column with zstd
+
+	pending     []arrow.RecordBatch // rows of the next row group
+	rows, bytes int64               // number and size of the pending rows
+
+	path   string           // path of the open file
+	output iceio.FileWriter // nil if no file is open
+	file   *encoder
+	files  []iceberg.DataFile
+}
+
+// maxGroupBytes limits the size of a row group, because Arrow limits a string column to 2 GiB.
+const maxGroupBytes = 1 << 30
+
+func (w *writer) prepare() (err error) {
+	properties := w.table.Properties()
+	// Another program may have set a value below 1.
+	w.groupRows = max(int64(properties.GetInt(table.ParquetRowGroupLimitKey, table.ParquetRowGroupLimitDefault)), 1)
+	w.groupBytes = min(int64(properties.GetInt(table.ParquetRowGroupSizeBytesKey, int(table.ParquetRowGroupSizeBytesDefault))), maxGroupBytes)
+	switch properties.Get(table.ParquetCompressionKey, "") {
+	case "zstd", "gzip", "brotli": // codecs that are slower than Snappy
+		w.small = true
+	}
+	if w.fileBytes == 0 {
+		w.fileBytes = int64(properties.GetInt(table.WriteTargetFileSizeBytesKey, table.WriteTargetFileSizeBytesDefault))
+	}
+	if w.locations, err = w.table.LocationProvider(); err != nil {
+		return err
+	}
+	if w.columns, err = iceberg.SanitizeColumnNames(w.columns); err != nil {
+		return err
+	}
+	w.arrow, err = table.SchemaToArrowSchema(w.columns, nil, true, false)
+	return err
+}
+
+// add adds the rows of a batch, and releases the batch.
+func (w *writer) add(b arrow.RecordBatch) error {
+	defer b.Release()
+	if b.NumRows() == 0 {
+		return nil
+	}
+	rowBytes := max(SizeOf(b)/b.NumRows(), 1)
+	for start := int64(0); start < b.NumRows(); {
+		n := min(b.NumRows()-start, w.groupRows-w.rows, max((w.groupBytes-w.bytes)/rowBytes, 1))
+		w.pending = append(w.pending, b.NewSlice(start, start+n))
+		start, w.rows, w.bytes = start+n, w.rows+n, w.bytes+n*rowBytes
+		if w.rows >= w.groupRows || w.bytes >= w.groupBytes {
+			if err := w.flush(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (w *writer) flush() (err error) {
+	if w.rows == 0 {
+		return nil
+	}
+	if err := canceled.Err(w.ctx); err != nil {
+		return err
+	}
+	joined, err := take.Concat(w.pending)
+	w.release()
+	if err != nil {
+		return err
+	}
+	defer joined.Release()
+	rows, err := schema.Convert(joined, w.arrow) // rename nested fields to their names in files
+	if err != nil {
+		return err
+	}
+	defer rows.Release()
+	if err := schema.CheckNestedNulls(rows); err != nil {
+		return err
+	}
+	if w.output == nil {
+		if err := w.openFile(); err != nil {
+			return err
+		}
+	}
+	if err := w.file.write(w.ctx, rows); err != nil {
+		return err
+	}
+	if w.file.bytesWritten() >= w.fileBytes {
+		return w.close()
+	}
+	return nil
+}
+
+func (w *writer) release() {
+	take.Release(w.pending)
+	w.pending, w.rows, w.bytes = nil, 0, 0
+}
+
+func (w *writer) openFile() (err error) {
+	w.path = w.locations.NewDataLocation(fmt.Sprintf("00000-%d-%s-%05d.parquet", len(w.files), w.id, len(w.files)+1)) // see compareNames
+	if w.output, err = w.fs.Create(w.path); err == nil {
+		w.file, err = newEncoder(w.output, w.arrow, w.small)
+	}
+	return err
+}
+
+func (w *writer) close() error {
+	if w.output == nil {
+		return nil
+	}
+	footer, size, err := w.file.close()
+	err = errors.Join(err, w.output.Close())
+	w.output = nil
+	if err != nil {
+		return err
+	}
+	f, err := table.DataFileFromMetadata(table.DataFileArgs{
+		Schema: w.columns, Spec: w.table.Spec(), Format: iceberg.ParquetFile, Metadata: footer, FilePath: w.path, FileSize: size,
+		Content: iceberg.EntryContentData, Properties: w.table.Properties(), FormatVersion: w.table.Metadata().Version(),
+	})
+	if err == nil {
+		f, err = complete(w.table.Spec(), f, w.file.nanCounts(), footer)
+	}
+	w.files = append(w.files, f)
+	return err
+}
+
+// abort closes the open file after an error. The caller must remove all written files, including this one.
+func (w *writer) abort() {
+	w.release()
+	if w.output != nil {
+		_ = w.output.Close()
+	}
+}

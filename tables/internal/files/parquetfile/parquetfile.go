@@ -1,0 +1,139 @@
+// Package parquetfile writes rows of any type as Parquet files that other programs can read.
+package parquetfile
+
+import (
+	"bufio"
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/flight"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/arrow-go/v18/parquet"
+	"github.com/apache/arrow-go/v18/parquet/compress"
+	"github.com/apache/arrow-go/v18/parquet/pqarrow"
+	pqschema "github.com/apache/arrow-go/v18/parquet/schema"
+
+	"github.com/go-partd/partd/internal/base/canceled"
+	"github.com/go-partd/partd/internal/jobs/output"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
+)
+
+// groupBytes is the number of buffered bytes at which a row group is written.
+const groupBytes = 16 << 20
+
+// Write writes the rows of r to a file atomically, and returns their number. If the file exists and replace is false,
+// the error wraps output.ErrExists.
+func Write(ctx context.Context, path string, replace bool, r array.RecordReader) (rows int64, err error) {
+	f, err := output.Create(ctx, path, replace)
+	if err != nil {
+		return 0, err
+	}
+	buffered := bufio.NewWriterSize(f, 1<<20)
+	w, err := NewWriter(buffered, r.Schema())
+	for err == nil && r.Next() {
+		if err = canceled.Err(ctx); err == nil {
+			rows += r.RecordBatch().NumRows()
+			err = w.Write(r.RecordBatch())
+		}
+	}
+	if err == nil {
+		err = r.Err()
+	}
+	if err == nil {
+		err = errors.Join(w.Close(), buffered.Flush())
+	}
+	if err != nil {
+		return 0, errors.Join(fmt.Errorf("%s: %w", path, err), f.Abort())
+	}
+	return rows, f.Commit()
+}
+
+// Writer writes rows as Parquet. If the Parquet library cannot write a column's type, Writer converts the column to the
+// type in which a table would store it. Close completes the file, but does not close the underlying io.Writer.
+type Writer struct {
+	file   *pqarrow.FileWriter
+	schema *arrow.Schema
+}
+
+// keepOpen hides a writer's Close method, because the library would call it.
+type keepOpen struct{ io.Writer }
+
+// NewWriter returns a writer of rows with the given columns.
+func NewWriter(w io.Writer, columns *arrow.Schema) (*Writer, error) {
+	// fields has the types to write; recorded has the types to which readers convert them back.
+	fields, recorded := slices.Clone(columns.Fields()), slices.Clone(columns.Fields())
+	for i, f := range fields {
+		if stored, err := schema.StoredType(f.Type); err == nil && schema.ContainsType(f.Type, unwritable) {
+			fields[i].Type = schema.Restore(stored, f.Type, isTime)
+			recorded[i].Type = schema.Restore(fields[i].Type, f.Type, func(t arrow.DataType) bool { return isTime(t) || schema.IsDuration(t) })
+		}
+	}
+	metadata := columns.Metadata()
+	p := &Writer{schema: arrow.NewSchema(fields, &metadata)}
+	options := []parquet.WriterProperty{parquet.WithCompression(compress.Codecs.Zstd)}
+	arrowProperties := pqarrow.NewArrowWriterProperties()
+	hasDurations := slices.ContainsFunc(recorded, func(f arrow.Field) bool { return schema.ContainsType(f.Type, schema.IsDuration) })
+	if !hasDurations {
+		arrowProperties = pqarrow.NewArrowWriterProperties(pqarrow.WithStoreSchema())
+	}
+	parquetSchema, err := pqarrow.ToParquet(p.schema, parquet.NewWriterProperties(options...), arrowProperties)
+	if err != nil {
+		return nil, err
+	}
+	for i := range parquetSchema.NumColumns() {
+		c := parquetSchema.Column(i)
+		if _, isFloat16 := c.LogicalType().(pqschema.Float16LogicalType); isFloat16 || c.PhysicalType() == parquet.Types.Float || c.PhysicalType() == parquet.Types.Double {
+			// The library's statistics ignore NaN. DuckDB orders NaN after all numbers, so with these statistics, it
+			// would skip matching rows.
+			options = append(options, parquet.WithStatsFor(c.Path(), false))
+		}
+	}
+	if p.file, err = pqarrow.NewFileWriter(p.schema, keepOpen{w}, parquet.NewWriterProperties(options...), arrowProperties); err != nil || !hasDurations {
+		return p, err
+	}
+	// Durations are written as integers. Readers restore them from this metadata.
+	encodedSchema := flight.SerializeSchema(arrow.NewSchema(recorded, &metadata), memory.DefaultAllocator)
+	return p, p.file.AppendKeyValueMetadata("ARROW:schema", base64.StdEncoding.EncodeToString(encodedSchema))
+}
+
+// isTime reports whether t is a 64-bit time of day, which tables store differently but the Parquet library can write.
+func isTime(t arrow.DataType) bool { return t.ID() == arrow.TIME64 }
+
+// unwritable reports whether the library cannot write a type, or cannot read it back, in columns with nulls.
+func unwritable(t arrow.DataType) bool {
+	switch t.ID() {
+	case arrow.DATE64, arrow.DURATION, arrow.STRING_VIEW, arrow.BINARY_VIEW, arrow.DECIMAL32, arrow.DECIMAL64, arrow.FIXED_SIZE_LIST:
+		return true
+	case arrow.EXTENSION:
+		return t.(arrow.ExtensionType).ExtensionName() == "arrow.json"
+	}
+	return false
+}
+
+// Write writes rows. A row group can contain several batches.
+func (p *Writer) Write(b arrow.RecordBatch) error {
+	converted, err := schema.Convert(b, p.schema)
+	if err != nil {
+		return err
+	}
+	defer converted.Release()
+	if err := schema.CheckNestedNulls(converted); err != nil {
+		return err
+	}
+	if err := p.file.WriteBuffered(converted); err != nil {
+		return err
+	}
+	if max(p.file.RowGroupTotalBytesWritten(), p.file.RowGroupTotalCompressedBytes()) >= groupBytes {
+		return p.file.NewBufferedRowGroupChecked()
+	}
+	return nil
+}
+
+// Close completes the file.
+func (p *Writer) Close() error { return p.file.Close() }

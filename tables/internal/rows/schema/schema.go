@@ -1,0 +1,349 @@
+// Package schema maintains a table's columns in three type systems, and casts rows between them: the put types, the types that
+// Iceberg stores, and the logical types that readers see.
+//
+// A column of a type that Iceberg lacks is stored with a wider type ([Stored]). The table's properties contain the
+// original schema ([Encode]). Readers see the original types, except for encodings such as dictionaries
+// ([RestorePutTypes], [WithoutEncodings]). A put with columns that cannot be stored without loss is rejected with an
+// error that names these columns. docs/types.md lists all types. [Caster] casts rows from one schema to another.
+package schema
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/extensions"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
+
+	"github.com/go-partd/partd/tables/internal/rows/publicerror"
+)
+
+// RefusedColumns lists the columns of a schema that Iceberg cannot store.
+type RefusedColumns []RefusedColumn
+
+// RefusedColumn is a column that Iceberg cannot store.
+type RefusedColumn struct {
+	Name   string
+	Type   arrow.DataType
+	Reason string
+}
+
+func (r RefusedColumns) Error() string {
+	all := make([]string, len(r))
+	for i, c := range r {
+		all[i] = fmt.Sprintf("column %q has type %s: %s", c.Name, c.Type, c.Reason)
+	}
+	return strings.Join(all, "; ")
+}
+
+// error returns an Error that names the first column and wraps r.
+func (r RefusedColumns) error() error { return &Error{r[0].Name, r} }
+
+// Error is an error about a column of a put or a scan.
+type Error struct {
+	Column string
+	Err    error // the cause
+}
+
+func (e *Error) Error() string {
+	return "column " + strconv.Quote(e.Column) + ": " + e.Err.Error()
+}
+
+// Errorf returns an Error about a column.
+func Errorf(column, format string, args ...any) *Error {
+	return &Error{column, fmt.Errorf(format, args...)}
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// As lets errors.As find e as the corresponding type of package tables.
+func (e *Error) As(target any) bool { return publicerror.As(e, target) }
+
+// Stored returns the schema that a table uses to store columns with the types of putSchema. The error is an [Error]; it wraps
+// [RefusedColumns] if columns cannot be stored.
+func Stored(putSchema *arrow.Schema) (*arrow.Schema, error) {
+	if putSchema.NumFields() == 0 {
+		return nil, errors.New("the schema has no columns")
+	}
+	var refused RefusedColumns
+	fields, seen := make([]arrow.Field, putSchema.NumFields()), map[string]bool{}
+	for i, f := range putSchema.Fields() {
+		if seen[f.Name] {
+			return nil, &Error{f.Name, errors.New("two columns have this name: rename one")}
+		}
+		seen[f.Name] = true
+		t, err := StoredType(f.Type)
+		if err != nil {
+			refused = append(refused, RefusedColumn{f.Name, f.Type, err.Error()})
+		}
+		fields[i] = arrow.Field{Name: f.Name, Type: t, Nullable: f.Nullable}
+	}
+	if refused != nil {
+		return nil, refused.error()
+	}
+	return arrow.NewSchema(fields, nil), nil
+}
+
+var (
+	micros    = arrow.FixedWidthTypes.Time64us
+	decimal20 = &arrow.Decimal128Type{Precision: 20}
+)
+
+// StoredType returns the type that a table uses to store values of type t.
+func StoredType(t arrow.DataType) (arrow.DataType, error) {
+	switch t := t.(type) {
+	case *arrow.BooleanType, *arrow.Int32Type, *arrow.Int64Type, *arrow.Float32Type, *arrow.Float64Type, *arrow.StringType, *arrow.BinaryType, *arrow.Date32Type:
+		return t, nil
+	case *arrow.Int8Type, *arrow.Int16Type, *arrow.Uint8Type, *arrow.Uint16Type:
+		return arrow.PrimitiveTypes.Int32, nil
+	case *arrow.Uint32Type, *arrow.DurationType:
+		return arrow.PrimitiveTypes.Int64, nil
+	case *arrow.Uint64Type:
+		return decimal20, nil
+	case *arrow.Float16Type:
+		return arrow.PrimitiveTypes.Float32, nil
+	case *arrow.LargeStringType, *arrow.StringViewType:
+		return arrow.BinaryTypes.String, nil
+	case *arrow.LargeBinaryType, *arrow.BinaryViewType:
+		return arrow.BinaryTypes.Binary, nil
+	case *arrow.FixedSizeBinaryType:
+		if t.ByteWidth > 0 {
+			return t, nil
+		}
+	case *arrow.Decimal32Type, *arrow.Decimal64Type, *arrow.Decimal128Type:
+		d := t.(arrow.DecimalType)
+		if d.GetScale() < 0 || d.GetScale() > d.GetPrecision() {
+			return nil, fmt.Errorf("a decimal's scale must be from 0 to its precision")
+		}
+		return &arrow.Decimal128Type{Precision: d.GetPrecision(), Scale: d.GetScale()}, nil
+	case *arrow.Date64Type:
+		return &arrow.TimestampType{Unit: arrow.Microsecond}, nil
+	case *arrow.Time32Type:
+		return micros, nil
+	case *arrow.Time64Type:
+		if t.Unit == arrow.Nanosecond {
+			return arrow.PrimitiveTypes.Int64, nil
+		}
+		return t, nil
+	case *arrow.TimestampType:
+		stored := &arrow.TimestampType{Unit: max(t.Unit, arrow.Microsecond)}
+		if t.TimeZone != "" {
+			stored.TimeZone = "UTC"
+		}
+		return stored, nil
+	case *arrow.NullType:
+		return arrow.FixedWidthTypes.Boolean, nil
+	case *arrow.DictionaryType:
+		return StoredType(t.ValueType)
+	case *arrow.RunEndEncodedType:
+		return StoredType(t.Encoded())
+	case arrow.ExtensionType:
+		return StoredType(t.StorageType())
+	case *arrow.MapType:
+		key, err := StoredType(t.KeyType())
+		item, err2 := StoredType(t.ItemType())
+		if err = cmp.Or(err, err2); err != nil {
+			return nil, err
+		}
+		return arrow.MapOf(key, item), nil // iceberg-go writes all maps with nullable items.
+	case *arrow.ListType, *arrow.LargeListType, *arrow.FixedSizeListType:
+		element := t.(arrow.ListLikeType).ElemField()
+		stored, err := StoredType(element.Type)
+		if err != nil {
+			return nil, err
+		}
+		return arrow.ListOfField(arrow.Field{Name: "element", Type: stored, Nullable: element.Nullable}), nil
+	case *arrow.StructType:
+		if t.NumFields() == 0 {
+			return nil, errors.New("a struct must have at least one field")
+		}
+		fields := slices.Clone(t.Fields())
+		for i, f := range fields {
+			stored, err := StoredType(f.Type)
+			if err != nil {
+				return nil, fmt.Errorf("in field %q: %w", f.Name, err)
+			}
+			fields[i] = arrow.Field{Name: f.Name, Type: stored, Nullable: f.Nullable}
+		}
+		return arrow.StructOf(fields...), nil
+	}
+	return nil, fmt.Errorf("no Iceberg type can store %s", t)
+}
+
+// RestorePutTypes returns a table's columns with the types of putSchema. A column that another program has added or changed keeps its stored
+// type.
+func RestorePutTypes(stored, putSchema *arrow.Schema) *arrow.Schema {
+	fields := make([]arrow.Field, stored.NumFields())
+	for i, f := range stored.Fields() {
+		fields[i] = arrow.Field{Name: f.Name, Type: f.Type, Nullable: f.Nullable}
+		if indices := putSchema.FieldIndices(f.Name); len(indices) == 1 {
+			original := putSchema.Field(indices[0])
+			if t, err := StoredType(original.Type); err == nil && Alike(t, f.Type) {
+				fields[i].Type, fields[i].Metadata = original.Type, original.Metadata
+			}
+		}
+	}
+	metadata := putSchema.Metadata()
+	return arrow.NewSchema(fields, &metadata)
+}
+
+// DictionaryKey is the key of a field's metadata under which the values of a dictionary column are stored.
+const DictionaryKey = "partd.dictionary"
+
+// Dictionary returns the values of a dictionary column, or nil if none are stored. The caller must release them.
+func Dictionary(f arrow.Field) (arrow.Array, error) {
+	text, hasValues := f.Metadata.GetValue(DictionaryKey)
+	if _, ok := f.Type.(*arrow.DictionaryType); !ok || !hasValues {
+		return nil, nil
+	}
+	raw, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		return nil, err
+	}
+	r, err := ipc.NewReader(bytes.NewReader(raw))
+	if err != nil {
+		return nil, err
+	}
+	defer r.Release()
+	if !r.Next() {
+		return nil, r.Err()
+	}
+	values := r.RecordBatch().Column(0)
+	values.Retain()
+	return values, nil
+}
+
+// ValuesKey is the key of a field's metadata for the kind of a column's values, such as period[M], if the type does not
+// determine the kind. The Python package partd_go writes this key.
+const ValuesKey = "partd_go.values"
+
+// CheckValues returns an error if a put's column has values of another kind than the table's column of the same type.
+func CheckValues(put, column arrow.Field) error {
+	values, _ := put.Metadata.GetValue(ValuesKey)
+	stored, _ := column.Metadata.GetValue(ValuesKey)
+	// An old table has the key ARROW:extension:name instead of ValuesKey.
+	if values == stored || put.Type.ID() == arrow.NULL || column.Type.ID() == arrow.NULL || column.Metadata.FindKey("ARROW:extension:name") >= 0 {
+		return nil
+	}
+	return Errorf(put.Name, "the column's values are of kind %s, but the table's are of kind %s", cmp.Or(values, put.Type.String()), cmp.Or(stored, column.Type.String()))
+}
+
+// WithoutEncodings returns s with dictionary and run-end encoded types replaced by the types of their values.
+func WithoutEncodings(s *arrow.Schema) *arrow.Schema {
+	fields := slices.Clone(s.Fields())
+	for i, f := range fields {
+		if f.Metadata.FindKey(DictionaryKey) >= 0 {
+			m := f.Metadata.ToMap()
+			delete(m, DictionaryKey)
+			fields[i].Metadata = arrow.MetadataFrom(m)
+		}
+		fields[i].Type = decodedType(fields[i].Type)
+	}
+	metadata := s.Metadata()
+	return arrow.NewSchema(fields, &metadata)
+}
+
+// decodedType returns the type of the values of a dictionary or run-end encoded type, also within nested types.
+func decodedType(t arrow.DataType) arrow.DataType {
+	return MapLeaves(t, func(t arrow.DataType) arrow.DataType {
+		switch t := t.(type) {
+		case *arrow.DictionaryType:
+			return decodedType(t.ValueType)
+		case *arrow.RunEndEncodedType:
+			return decodedType(t.Encoded())
+		}
+		return t
+	})
+}
+
+// MapLeaves returns t with its leaf types replaced by the results of f. It calls f for the leaves in order.
+func MapLeaves(t arrow.DataType, f func(arrow.DataType) arrow.DataType) arrow.DataType {
+	return mapFields(t, func(field arrow.Field) arrow.Field {
+		field.Type = MapLeaves(field.Type, f)
+		return field
+	}, f)
+}
+
+// mapFields returns t with its direct fields replaced by the results of mapField. For a type without fields, it returns mapLeaf(t).
+func mapFields(t arrow.DataType, mapField func(arrow.Field) arrow.Field, mapLeaf func(arrow.DataType) arrow.DataType) arrow.DataType {
+	switch t := t.(type) {
+	case *arrow.MapType:
+		item := mapField(t.ItemField())
+		mapType := arrow.MapOf(mapField(t.KeyField()).Type, item.Type)
+		mapType.SetItemNullable(item.Nullable)
+		mapType.KeysSorted = t.KeysSorted
+		return mapType
+	case *arrow.ListType:
+		return arrow.ListOfField(mapField(t.ElemField()))
+	case *arrow.LargeListType:
+		return arrow.LargeListOfField(mapField(t.ElemField()))
+	case *arrow.FixedSizeListType:
+		return arrow.FixedSizeListOfField(t.Len(), mapField(t.ElemField()))
+	case *arrow.StructType:
+		fields := slices.Clone(t.Fields())
+		for i := range fields {
+			fields[i] = mapField(fields[i])
+		}
+		return arrow.StructOf(fields...)
+	}
+	return mapLeaf(t)
+}
+
+// Alike reports whether two types are equal apart from metadata, nullability, and the field names of lists and maps, which differ
+// between Iceberg and Parquet. UUIDs are equal to other 16-byte values.
+func Alike(a, b arrow.DataType) bool {
+	a, b = uuidBytes(a), uuidBytes(b)
+	if a.ID() != b.ID() {
+		return false
+	}
+	switch a := a.(type) {
+	case *arrow.MapType:
+		b := b.(*arrow.MapType)
+		return Alike(a.KeyType(), b.KeyType()) && Alike(a.ItemType(), b.ItemType())
+	case arrow.ListLikeType:
+		return Alike(a.Elem(), b.(arrow.ListLikeType).Elem())
+	case *arrow.StructType:
+		return slices.EqualFunc(a.Fields(), b.(*arrow.StructType).Fields(), func(a, b arrow.Field) bool {
+			return a.Name == b.Name && Alike(a.Type, b.Type)
+		})
+	}
+	return arrow.TypeEqual(a, b)
+}
+
+// uuidBytes returns the storage type of a UUID type, and other types unchanged.
+func uuidBytes(t arrow.DataType) arrow.DataType {
+	if u, ok := t.(*extensions.UUIDType); ok {
+		return u.StorageType()
+	}
+	return t
+}
+
+// Encode encodes a schema as a string for a table property.
+func Encode(schema *arrow.Schema) (string, error) {
+	var b bytes.Buffer
+	if err := ipc.NewWriter(&b, ipc.WithSchema(schema)).Close(); err != nil {
+		return "", fmt.Errorf("encode the schema: %w", err)
+	}
+	return base64.StdEncoding.EncodeToString(b.Bytes()), nil
+}
+
+// Decode decodes the result of Encode.
+func Decode(text string) (*arrow.Schema, error) {
+	b, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		return nil, fmt.Errorf("decode the schema: %w", err)
+	}
+	r, err := ipc.NewReader(bytes.NewReader(b))
+	if err != nil {
+		return nil, fmt.Errorf("decode the schema: %w", err)
+	}
+	defer r.Release()
+	return r.Schema(), nil
+}

@@ -1,0 +1,142 @@
+package sorted
+
+import (
+	"iter"
+
+	"github.com/apache/arrow-go/v18/arrow"
+
+	"github.com/go-partd/partd/tables/internal/rows/take"
+)
+
+// Splitter divides a sequence of batches into consecutive parts.
+type Splitter struct {
+	next      func() (arrow.RecordBatch, error, bool)
+	stop      func()
+	remaining arrow.RecordBatch // rows that are not in a part yet; nil if Peek must load a batch
+	err       error
+}
+
+// NewSplitter returns a Splitter of rows. The caller must close it.
+func NewSplitter(rows Batches) *Splitter {
+	next, stop := iter.Pull2(rows)
+	return &Splitter{next: next, stop: stop}
+}
+
+// Close releases the rows that are not in a part.
+func (s *Splitter) Close() {
+	if s.remaining != nil {
+		s.remaining.Release()
+	}
+	s.stop()
+}
+
+// Peek returns a batch that begins with the first row of the next part, or nil if there are no more rows. The Splitter
+// keeps the batch.
+func (s *Splitter) Peek() (arrow.RecordBatch, error) {
+	for s.remaining == nil && s.err == nil {
+		b, err, ok := s.next()
+		if !ok {
+			return nil, nil
+		}
+		if s.err = err; err == nil && b.NumRows() > 0 {
+			s.remaining = b
+		} else if b != nil {
+			b.Release()
+		}
+	}
+	return s.remaining, s.err
+}
+
+// A Counter returns how many rows at the start of a batch belong to the current part, and whether the part is then complete.
+type Counter func(arrow.RecordBatch) (n int64, complete bool)
+
+// AllRows is the Counter of a part with all remaining rows.
+func AllRows(b arrow.RecordBatch) (n int64, complete bool) { return b.NumRows(), false }
+
+// Part yields the rows of the next part. The part ends when count reports that the part is complete, or before the first
+// row that count does not include.
+func (s *Splitter) Part(count Counter) Batches {
+	return func(yield func(arrow.RecordBatch, error) bool) {
+		for {
+			b, err := s.Peek()
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			if b == nil {
+				return
+			}
+			n, complete := count(b)
+			if n == 0 {
+				return
+			}
+			if s.remaining = nil; n < b.NumRows() {
+				s.remaining = b.NewSlice(n, b.NumRows())
+				head := b.NewSlice(0, n)
+				b.Release()
+				b = head
+			}
+			if !yield(b, nil) || complete {
+				return
+			}
+		}
+	}
+}
+
+// AtMost returns the Counter of a part with up to maxRows rows.
+func AtMost(maxRows int64) Counter {
+	return func(b arrow.RecordBatch) (n int64, complete bool) {
+		n = min(maxRows, b.NumRows())
+		maxRows -= n
+		return n, maxRows == 0
+	}
+}
+
+// Chunks divides batches into batches with exactly rows rows; the last may have fewer. If rows is 0, it changes nothing.
+func Chunks(batches Batches, rows int64) Batches {
+	if rows <= 0 {
+		return batches
+	}
+	return joinParts(batches, func() Counter { return AtMost(rows) }, take.Concat)
+}
+
+// joinParts divides batches into parts, and yields the result of join for the batches of each part. newCount returns the
+// argument of Part for the next part.
+func joinParts(batches Batches, newCount func() Counter, join func([]arrow.RecordBatch) (arrow.RecordBatch, error)) Batches {
+	return func(yield func(arrow.RecordBatch, error) bool) {
+		parts := NewSplitter(batches)
+		defer parts.Close()
+		for {
+			if first, err := parts.Peek(); first == nil && err == nil {
+				return
+			}
+			joined, err := collect(parts.Part(newCount()), join)
+			if !yield(joined, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// collect returns the result of join for all batches of rows.
+func collect(rows Batches, join func([]arrow.RecordBatch) (arrow.RecordBatch, error)) (arrow.RecordBatch, error) {
+	var batches []arrow.RecordBatch
+	defer func() { take.Release(batches) }()
+	for b, err := range rows {
+		if err != nil {
+			return nil, err
+		}
+		batches = append(batches, b)
+	}
+	return join(batches)
+}
+
+// Join concatenates all rows. If there are none, it returns an empty batch with the columns of template.
+func Join(rows Batches, template arrow.RecordBatch) (arrow.RecordBatch, error) {
+	return collect(rows, func(batches []arrow.RecordBatch) (arrow.RecordBatch, error) {
+		if len(batches) == 0 {
+			return template.NewSlice(0, 0), nil
+		}
+		return take.Concat(batches)
+	})
+}

@@ -1,0 +1,93 @@
+//go:build (cgo && (linux || darwin) && (amd64 || arm64)) || (cgo && windows && amd64)
+
+package database
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/go-partd/partd/tables/internal/sql/sqlerror"
+)
+
+const (
+	memoryAdvice = "raise --memory, or memory in connect(memory=…) in Python, or process fewer rows per statement"
+	spillAdvice  = "raise --max-spill or --memory, or process fewer rows per statement"
+)
+
+const outOfMemory = "Out of Memory"
+
+// OutOfMemoryError returns the error for a statement that ran out of memory, with advice for the user.
+func OutOfMemoryError(err error) error {
+	advice := memoryAdvice
+	if strings.Contains(err.Error(), "failed to offload") { // DuckDB's words if its temporary files have reached their limit
+		advice = spillAdvice
+	}
+	return fmt.Errorf("%s error: %w: %s", outOfMemory, err, advice)
+}
+
+// NeedsMemory reports whether a statement failed because it ran out of memory, or out of space for temporary files.
+func NeedsMemory(err error) bool {
+	return err != nil && strings.Contains(err.Error(), outOfMemory+" error: ")
+}
+
+// IsBinderError reports whether a statement does not fit its tables, for example because a column is missing.
+func IsBinderError(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "Binder error: ")
+}
+
+var errOneSelect = errors.New("only a single SELECT statement is allowed")
+
+// failure is a JSON error that DuckDB returns if errors_as_json is set, or from json_serialize_sql.
+type failure struct {
+	Type     string `json:"exception_type"`
+	Message  string `json:"exception_message"`
+	Parsing  string `json:"error_message"`
+	Position string `json:"position"` // offset in bytes
+}
+
+func decodeError(sql, message string) error {
+	var f failure
+	start := strings.IndexByte(message, '{')
+	if start < 0 || json.Unmarshal([]byte(message[start:]), &f) != nil || f.Message == "" {
+		return &sqlerror.Error{Err: errors.New(message)}
+	}
+	text := f.Message
+	if f.Type == outOfMemory { // omit DuckDB's advice to change settings, which are locked here
+		text, _, _ = strings.Cut(text, "\n")
+		return f.error(sql, OutOfMemoryError(errors.New(text)))
+	}
+	if f.Type == "IO" && strings.HasSuffix(strings.TrimSpace(text), "No space left on device") {
+		return f.error(sql, sqlerror.DiskFull("IO error: "+text))
+	}
+	if f.Type != "" {
+		text = f.Type + " error: " + text
+	}
+	return f.error(sql, errors.New(text))
+}
+
+func (f *failure) error(sql string, err error) error {
+	offset, parseErr := strconv.Atoi(f.Position)
+	if parseErr != nil {
+		return &sqlerror.Error{Err: err}
+	}
+	return ErrorAt(sql, offset, err)
+}
+
+// ErrorAt adds to err the position in a statement. offset is in bytes.
+func ErrorAt(sql string, offset int, err error) error {
+	if offset < 0 || offset > len(sql) || sql == "" {
+		return &sqlerror.Error{Err: err}
+	}
+	prefix := sql[:offset]
+	line := prefix[strings.LastIndexByte(prefix, '\n')+1:]
+	return &sqlerror.Error{Line: 1 + strings.Count(prefix, "\n"), Column: 1 + utf8.RuneCountInString(line), Err: err}
+}
+
+// RefusedAt is ErrorAt with a formatted message.
+func RefusedAt(sql string, offset int, format string, args ...any) error {
+	return ErrorAt(sql, offset, fmt.Errorf(format, args...))
+}

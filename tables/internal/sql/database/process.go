@@ -1,0 +1,222 @@
+//go:build (cgo && (linux || darwin) && (amd64 || arm64)) || (cgo && windows && amd64)
+
+package database
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"os"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
+
+	"github.com/go-partd/partd/internal/base/canceled"
+	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/sql/sqlerror"
+	"github.com/go-partd/partd/tables/internal/sql/worker"
+)
+
+// Process is a Runner with a database in a separate process, which runs serveStatements.
+type Process struct {
+	p             *worker.Process
+	dir           string // the database's directory for data beyond the memory limit
+	maxBatchBytes int64
+	stopWatching  func() bool // stops watching the context of CancelWith; false means that the process was killed
+	isOpen        bool        // whether the process has opened the database
+	hasEnded      bool        // whether the statement has ended
+}
+
+// message is a request to a process. Exactly one field is set.
+type message struct {
+	Open  *openRequest `json:",omitempty"` // opens a new database
+	Again bool         `json:",omitempty"` // prepares the database for another statement: calls Database.Reuse
+	Names string       `json:",omitempty"` // a statement whose table names are requested
+	Job   *jobMessage  `json:",omitempty"`
+}
+
+type openRequest struct {
+	Options Options
+	Dir     string
+}
+
+type jobMessage struct {
+	Job
+	Describe   bool
+	Parameters []byte // an Arrow stream; can be empty
+}
+
+// description is the encoded result of Runner.Describe.
+type description struct{ Result, Parameters []byte }
+
+// OpenProcess opens a database in a separate process.
+func OpenProcess(ctx context.Context, o *Options, dir string) (*Process, error) {
+	p, err := worker.Start(ctx, sqlWorker, nil)
+	if err != nil {
+		return nil, err
+	}
+	d := &Process{p: p, dir: dir, maxBatchBytes: o.Memory + processOverhead(o)}
+	if err := p.Send(message{Open: &openRequest{*o, dir}}); err != nil {
+		d.Close()
+		return nil, statementError(p.ExplainError(err))
+	}
+	return d, nil
+}
+
+func (d *Process) IsAlive() bool { return d.p.IsAlive() }
+
+func (d *Process) CancelWith(ctx context.Context) { d.stopWatching = d.p.KillWith(ctx) }
+
+func (d *Process) call(request, response any) error {
+	err := d.p.Send(request)
+	if err == nil {
+		err = d.p.Receive(response)
+	}
+	return statementError(d.p.ExplainError(err))
+}
+
+func (d *Process) Ready(ctx context.Context) error {
+	if d.isOpen {
+		return nil
+	}
+	defer d.p.KillWith(ctx)()
+	return statementError(d.p.ExplainError(d.p.Receive(&d.isOpen)))
+}
+
+func (d *Process) TableNames(sql string) (names []Name, err error) {
+	err = d.call(message{Names: sql}, &names)
+	d.hasEnded = true
+	return names, err
+}
+
+func (d *Process) Describe(j *Job) (result, parameters *arrow.Schema, err error) {
+	var answer description
+	d.hasEnded = false
+	if err := d.call(message{Job: &jobMessage{Job: *j, Describe: true}}, &answer); err != nil {
+		return nil, nil, err
+	}
+	d.hasEnded = true
+	if result, err = worker.ParseSchema(answer.Result); err == nil {
+		parameters, err = worker.ParseSchema(answer.Parameters)
+	}
+	return result, parameters, err
+}
+
+func (d *Process) Start(ctx context.Context, j *Job) (Rows, error) {
+	m := &jobMessage{Job: *j}
+	if j.Parameters != nil {
+		var b bytes.Buffer
+		w := ipc.NewWriter(&b, ipc.WithSchema(j.Parameters.Schema()))
+		if err := errors.Join(w.Write(j.Parameters), w.Close()); err != nil {
+			return nil, &sqlerror.Error{Err: fmt.Errorf("parameters: %w", err)}
+		}
+		m.Parameters = b.Bytes()
+	}
+	d.hasEnded = false
+	err := d.p.Send(message{Job: m})
+	var batches *worker.Batches
+	if err == nil {
+		batches, err = d.p.ReceiveBatches(d.maxBatchBytes)
+	}
+	if err != nil {
+		d.hasEnded = true
+		return nil, statementError(d.p.ExplainError(err))
+	}
+	return &processRows{ctx, d, batches}, nil
+}
+
+// Finish ends the process if its statement has not ended. In both cases, no file is open afterwards, so files can be removed.
+func (d *Process) Finish() {
+	if stopped := d.stopWatching == nil || d.stopWatching(); !stopped || !d.hasEnded {
+		d.p.Close()
+	}
+}
+
+func (d *Process) Reuse() (r Reuse) {
+	if !d.prepareNext(message{Again: true}, &r) {
+		return Reuse{}
+	}
+	d.isOpen = r.IsPossible
+	return r
+}
+
+// Reopen makes the process open a new database in dir.
+func (d *Process) Reopen(o *Options, dir string) bool {
+	if !d.prepareNext(message{Open: &openRequest{*o, dir}}, &d.isOpen) || !d.isOpen {
+		return false
+	}
+	_ = os.RemoveAll(d.dir) // errors do not matter, because Engine.Close removes remaining files
+	d.dir = dir
+	return true
+}
+
+// prepareNext asks the process to prepare for another statement, and reports whether it received the response.
+func (d *Process) prepareNext(m message, response any) bool {
+	const timeout = 2 * time.Second
+	if !d.IsAlive() {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	d.CancelWith(ctx)
+	d.isOpen = false
+	if d.call(m, response) != nil || !d.stopWatching() {
+		return false
+	}
+	d.stopWatching = nil
+	return true
+}
+
+// Close ends the process.
+func (d *Process) Close() {
+	d.p.Close()
+	_ = os.RemoveAll(d.dir) // errors do not matter, because Engine.Close removes remaining files
+}
+
+type processRows struct {
+	ctx     context.Context // Start's context, stored because the methods of Rows take none
+	d       *Process
+	batches *worker.Batches
+}
+
+func (r *processRows) Schema() *arrow.Schema { return r.batches.Schema }
+
+func (r *processRows) Next() (arrow.RecordBatch, error) {
+	if err := canceled.Err(r.ctx); err != nil {
+		return nil, err
+	}
+	batch, err := r.batches.Next()
+	r.d.hasEnded = batch == nil
+	return batch, statementError(r.d.p.ExplainError(err))
+}
+
+// Messages yields the result as encoded Arrow messages, as an alternative to Next. Each message is valid until the next.
+func (r *processRows) Messages() iter.Seq2[arrowsafe.Message, error] {
+	return func(yield func(arrowsafe.Message, error) bool) {
+		for m, err := range r.batches.Messages() {
+			if err = cmp.Or(canceled.Err(r.ctx), statementError(r.d.p.ExplainError(err))); !yield(m, err) || err != nil {
+				return
+			}
+		}
+		r.d.hasEnded = true
+	}
+}
+
+func (r *processRows) End() { r.batches.Release() }
+
+// If err means that the process has died, statementError returns an error about the statement. Otherwise, it returns
+// err.
+func statementError(err error) error {
+	death, ok := errors.AsType[*worker.DeathError](err)
+	if !ok {
+		return err
+	}
+	if death.Memory {
+		return &sqlerror.Error{Err: OutOfMemoryError(fmt.Errorf("the statement was stopped: %w", err))}
+	}
+	return &sqlerror.Error{Err: fmt.Errorf("the statement was stopped: %w", err)}
+}

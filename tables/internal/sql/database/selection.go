@@ -1,0 +1,155 @@
+//go:build (cgo && (linux || darwin) && (amd64 || arm64)) || (cgo && windows && amd64)
+
+package database
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+
+	"github.com/go-partd/partd/tables/internal/sql/sqlwrite"
+)
+
+// Selection is a statement that only selects columns of one table, or counts its rows. A scan of the table can answer it
+// without DuckDB.
+type Selection struct {
+	Columns   []string   // columns of the result, in any case; nil means all columns
+	CountsAll bool       // the result is the number of all rows
+	Where     []Equality // all of them must hold; at most 16
+
+	parameters int // number of parameters in Where
+}
+
+// Equality is a condition that a column equals a literal or, if IsParameter is set, a parameter. The parameters of a
+// Selection are $1, $2 and so on, in the order of their conditions.
+type Equality struct {
+	Column      string // in any case
+	IsParameter bool
+	Literal     sqlwrite.Literal
+}
+
+// CutLiterals removes the literals from the conditions and returns them, in order.
+func (s *Selection) CutLiterals() (literals []sqlwrite.Literal) {
+	for i, e := range s.Where {
+		if !e.IsParameter {
+			literals = append(literals, e.Literal)
+			s.Where[i].Literal = sqlwrite.Literal{}
+		}
+	}
+	return literals
+}
+
+// The nodes of a Selection's parse tree, without the fields that fieldsOf returns.
+const (
+	selectNode      = `{"aggregate_handling":"STANDARD_HANDLING","cte_map":{"map":[]},"group_expressions":[],"group_sets":[],"having":null,"modifiers":[],"qualify":null,"sample":null,"type":"SELECT_NODE"}`
+	tableNode       = `{"at_clause":null,"column_name_alias":[],"sample":null,"type":"BASE_TABLE"}`
+	starNode        = `{"alias":"","class":"STAR","columns":false,"exclude_list":[],"expr":null,"qualified_exclude_list":[],"relation_name":"","rename_list":[],"replace_list":[],"type":"STAR"}`
+	countNode       = `{"catalog":"","children":[],"class":"FUNCTION","distinct":false,"export_state":false,"filter":null,"function_name":"count_star","is_operator":false,"order_bys":{"orders":[],"type":"ORDER_MODIFIER"},"schema":"","type":"FUNCTION"}`
+	columnNode      = `{"class":"COLUMN_REF","type":"COLUMN_REF"}`
+	conjunctionNode = `{"alias":"","class":"CONJUNCTION","type":"CONJUNCTION_AND"}`
+	equalityNode    = `{"alias":"","class":"COMPARISON","type":"COMPARE_EQUAL"}`
+	parameterNode   = `{"alias":"","class":"PARAMETER","type":"VALUE_PARAMETER"}`
+	constantNode    = `{"alias":"","class":"CONSTANT","type":"VALUE_CONSTANT"}`
+	valueNode       = `{"is_null":false,"type":{"id":%q,"type_info":null}}`
+)
+
+// fieldsOf returns the named fields of a node. It reports whether all other fields except the position are equal to want,
+// which is JSON with sorted keys.
+func fieldsOf(node any, want string, names ...string) ([]any, bool) {
+	m, _ := node.(map[string]any)
+	others, values := maps.Clone(m), make([]any, len(names))
+	for i, name := range names {
+		values[i] = m[name]
+		delete(others, name)
+	}
+	delete(others, "query_location")
+	text, err := json.Marshal(others)
+	return values, err == nil && string(text) == want
+}
+
+// selectionOf returns the Selection of a statement's parse tree, or nil if the statement does anything else.
+func selectionOf(tree any) *Selection {
+	statement, isStatement := fieldsOf(tree, "{}", "node", "named_param_map")
+	query, isSelect := fieldsOf(statement[0], selectNode, "select_list", "from_table", "where_clause")
+	from, isTable := fieldsOf(query[1], tableNode, "alias", "table_name", "schema_name", "catalog_name")
+	results, _ := query[0].([]any)
+	if !isStatement || !isSelect || !isTable || len(results) == 0 {
+		return nil
+	}
+	table, s := from[0], &Selection{} // the name in qualified columns
+	if table == "" {
+		table = from[1]
+	}
+	_, isStar := fieldsOf(results[0], starNode)
+	_, isCount := fieldsOf(results[0], countNode, "alias")
+	switch {
+	case len(results) == 1 && isStar:
+	case len(results) == 1 && isCount && query[2] == nil:
+		s.CountsAll = true
+	default:
+		for _, r := range results {
+			column, ok := columnOf(r, table)
+			if !ok {
+				return nil
+			}
+			s.Columns = append(s.Columns, column)
+		}
+	}
+	if query[2] != nil && !s.addConditions(query[2], table) {
+		return nil
+	}
+	return s
+}
+
+// columnOf returns the name of a column if a node is a reference to a column of the table.
+func columnOf(node, table any) (column string, ok bool) {
+	fields, ok := fieldsOf(node, columnNode, "alias", "column_names")
+	names, _ := fields[1].([]any)
+	if ok = ok && (len(names) == 1 || len(names) == 2 && names[0] == table); ok {
+		column, ok = names[len(names)-1].(string)
+	}
+	return column, ok
+}
+
+// addConditions adds the conditions of a node, and reports whether the node has only conditions of a Selection.
+func (s *Selection) addConditions(node, table any) bool {
+	if fields, ok := fieldsOf(node, conjunctionNode, "children"); ok {
+		children, _ := fields[0].([]any)
+		return !slices.ContainsFunc(children, func(child any) bool { return !s.addConditions(child, table) })
+	}
+	sides, ok := fieldsOf(node, equalityNode, "left", "right")
+	if !ok {
+		return false
+	}
+	column, isColumn := columnOf(sides[0], table)
+	if !isColumn {
+		column, isColumn = columnOf(sides[1], table)
+		sides[1] = sides[0]
+	}
+	return isColumn && s.addCondition(column, sides[1])
+}
+
+func (s *Selection) addCondition(column string, value any) bool {
+	const maxConditions = 16
+	if len(s.Where) == maxConditions {
+		return false
+	}
+	e := Equality{Column: column}
+	if fields, ok := fieldsOf(value, parameterNode, "identifier"); ok {
+		e.IsParameter = true
+		s.Where = append(s.Where, e)
+		s.parameters++
+		return fields[0] == strconv.Itoa(s.parameters)
+	}
+	constant, isConstant := fieldsOf(value, constantNode, "value")
+	for _, typ := range []string{"VARCHAR", "INTEGER", "BIGINT"} {
+		if fields, ok := fieldsOf(constant[0], fmt.Sprintf(valueNode, typ), "value"); ok && isConstant {
+			e.Literal = sqlwrite.Literal{Offset: offsetOf(value.(map[string]any)), Value: fmt.Sprint(fields[0]), IsText: typ == "VARCHAR"}
+			s.Where = append(s.Where, e)
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,125 @@
+package worker
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/sql/sqlerror"
+)
+
+// startPair returns the server's end of a connection. job runs at the other end.
+func startPair(t *testing.T, job func(*Conn)) *Conn {
+	t.Helper()
+	serverEnd, workerEnd := net.Pipe()
+	t.Cleanup(func() { _ = serverEnd.Close() })
+	go func() {
+		job(newConn(workerEnd))
+		_ = workerEnd.Close()
+	}()
+	return newConn(serverEnd)
+}
+
+// zerosReader returns a reader of batches of a column of zeros. If endErr is not nil, the reader then fails
+// with it.
+func zerosReader(batches int, endErr error) array.RecordReader {
+	schema := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}}, nil)
+	return arrowsafe.Reader(schema, func(yield func(arrow.RecordBatch, error) bool) {
+		b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
+		defer b.Release()
+		for range batches {
+			b.Field(0).(*array.Int64Builder).AppendValues(make([]int64, 100_000), nil)
+			if !yield(b.NewRecordBatch(), nil) {
+				return
+			}
+		}
+		if endErr != nil {
+			yield(nil, endErr)
+		}
+	}, func() {})
+}
+
+// readAll reads all batches, either decoded or as encoded messages, and returns the number of bytes read.
+func readAll(c *Conn, decoded bool) (n int, err error) {
+	const limit = 8 << 20
+	b, err := c.ReceiveBatches(limit)
+	if err != nil {
+		return 0, err
+	}
+	defer b.Release()
+	if !decoded {
+		for m, err := range b.Messages() {
+			if err != nil {
+				return n, err
+			}
+			n += len(m.Body)
+		}
+		return n, nil
+	}
+	for {
+		batch, err := b.Next()
+		if batch == nil {
+			return n, err
+		}
+		n += int(batch.NumRows()) * 8
+		batch.Release()
+	}
+}
+
+// TestStream checks that both ways of reading return all batches, or the error of an incomplete stream.
+func TestStream(t *testing.T) {
+	wantErr := &sqlerror.Error{Line: 2, Column: 3, Err: errors.New("that is wrong")}
+	for _, decoded := range []bool{true, false} {
+		for _, batches := range []int{0, 1, 5} {
+			t.Run(fmt.Sprint(decoded, batches), func(t *testing.T) {
+				n, err := readAll(startPair(t, func(c *Conn) { _ = c.SendBatches(zerosReader(batches, nil)) }), decoded)
+				if n < batches*800_000 || n > batches*800_000+batches*1000 || err != nil {
+					t.Errorf("read = %d bytes, %v, want about %d", n, err, batches*800_000)
+				}
+				_, err = readAll(startPair(t, func(c *Conn) { _ = c.SendBatches(zerosReader(batches, wantErr)) }), decoded)
+				var statementErr *sqlerror.Error
+				if !errors.As(err, &statementErr) || statementErr.Line != 2 || statementErr.Column != 3 || !strings.Contains(err.Error(), "that is wrong") {
+					t.Errorf("read of a failed stream = %v, want %v", err, wantErr)
+				}
+			})
+		}
+	}
+}
+
+// TestInvalidStreams checks that invalid frames and false lengths from a worker are errors.
+func TestInvalidStreams(t *testing.T) {
+	encoded := func() string {
+		var text strings.Builder
+		in, out := net.Pipe()
+		go func() {
+			_ = newConn(out).SendBatches(zerosReader(1, nil))
+			_ = out.Close()
+		}()
+		_, _ = newConn(in).reader.WriteTo(&text)
+		return text.String()
+	}()
+	hugeBatch := strings.Replace(encoded, "\x00\x35\x0c\x00", "\x00\x35\x0c\x7f", 1) // the size of the batch, 800,000 bytes
+	for name, bytes := range map[string]string{
+		"first half":          encoded[:len(encoded)/2],
+		"no end frame":        encoded[:len(encoded)-5],
+		"a value in a stream": strings.Replace(encoded, "p", "v", 1),
+		"a frame of 4 GiB":    "v\xff\xff\xff\xff",
+		"huge batch":          hugeBatch,
+		"an error of 200 MB":  "f\x00\x00\x00\x0c{",
+	} {
+		for _, decoded := range []bool{true, false} {
+			n, err := readAll(startPair(t, func(c *Conn) { _, _ = c.c.Write([]byte(bytes)) }), decoded)
+			if err == nil || name == "huge batch" && !errors.Is(err, partd.ErrTooLarge) {
+				t.Errorf("%s: read = %d bytes, %v, want an error", name, n, err)
+			}
+		}
+	}
+}

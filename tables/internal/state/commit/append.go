@@ -1,0 +1,271 @@
+package commit
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/tables/internal/files/datafile"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
+	"github.com/go-partd/partd/tables/internal/rows/take"
+	"github.com/go-partd/partd/tables/internal/state/definition"
+	"github.com/go-partd/partd/tables/internal/state/rules"
+	"github.com/go-partd/partd/tables/internal/state/series"
+	"github.com/go-partd/partd/tables/internal/state/tail"
+)
+
+// maxChanges is how often the table may change while an append prepares rows. After that, the next attempt locks the
+// table.
+const maxChanges = 2
+
+// Append adds the rows of the put with the given ID to the tail, the log of small appends. It does nothing if the table does
+// not exist or the put was already applied. checkFit can reject the conversion of the rows to the table's columns. version is
+// the version whose snapshot will contain the rows; see newVersion.
+func (e *Entry) Append(ctx context.Context, src *datafile.Source, id string, checkFit func(*schema.Caster) error) (version int64, exists bool, err error) {
+	for attempts := 0; ; attempts++ {
+		e.tables.Appending.RLock()
+		a := appendAttempt{id: id, holdsLock: attempts >= maxChanges}
+		err := e.tryAppend(ctx, src, checkFit, &a)
+		if err == nil {
+			err = a.appended.Sync(ctx) // without holding e.mu, so that other appends can proceed
+		}
+		e.tables.Appending.RUnlock()
+		if err != nil {
+			return 0, a.exists, err
+		}
+		if a.full { // background folds cannot keep up with the appends, so fold here
+			if _, err = e.Fold(ctx); err != nil {
+				return 0, false, err
+			}
+		} else if !a.changed {
+			return a.version, a.exists, nil
+		}
+	}
+}
+
+type appendAttempt struct {
+	id        string // the put's ID, or ""
+	holdsLock bool   // whether the attempt holds e.mu throughout
+
+	// State of the table when the rows were prepared.
+	location string
+	def      *definition.Definition
+	rules    string // the bucket's rules
+
+	exists   bool // whether the table exists
+	full     bool // the tail is full, so it must be folded before the append is retried
+	changed  bool // the table has changed since the rows were prepared, so the append must be retried
+	version  int64
+	appended tail.Receipt
+}
+
+func (e *Entry) tryAppend(ctx context.Context, src *datafile.Source, checkFit func(*schema.Caster) error, a *appendAttempt) error {
+	if a.holdsLock {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+	}
+	if proceed, err := e.prepareAppend(ctx, a); !proceed || err != nil {
+		return err
+	}
+	frame, hasRows, err := e.encodeRows(ctx, src, checkFit, a)
+	if !hasRows || err != nil {
+		return err
+	}
+	return e.append(ctx, frame, a)
+}
+
+func (e *Entry) encodeRows(ctx context.Context, src *datafile.Source, checkFit func(*schema.Caster) error, a *appendAttempt) (frame tail.Frame, hasRows bool, err error) {
+	ruleList, err := joinRules(a.def, a.rules)
+	if err != nil {
+		return frame, false, err
+	}
+	rows, err := e.cast(ctx, src, a.def, ruleList, checkFit)
+	if err != nil || len(rows) == 0 {
+		return frame, false, err
+	}
+	defer take.Release(rows)
+	encoder, _ := e.encoders.Get().(*tail.Encoder)
+	if encoder == nil {
+		encoder = &tail.Encoder{}
+	}
+	if frame, err = encoder.Encode(a.def.Stored, rows, a.id); err == nil {
+		e.encoders.Put(encoder)
+	}
+	return frame, true, err
+}
+
+// prepareAppend copies the table's current state to a. It reports whether the append can proceed: the table must exist, its
+// tail must not be full, and the put must not have been applied before. It locks e.mu unless a.holdsLock.
+func (e *Entry) prepareAppend(ctx context.Context, a *appendAttempt) (canProceed bool, err error) {
+	if !a.holdsLock {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+	}
+	if err := e.refresh(ctx); err != nil || e.state.def == nil {
+		return false, err
+	}
+	a.exists, a.version = true, e.state.version
+	a.location, a.def, a.rules = e.state.location, e.state.def, e.bucketRules
+	if e.log != nil {
+		_, size, _, _ := e.log.Size(e.state.folded)
+		a.full = size >= 4*e.tables.FoldBytes
+	}
+	if a.full || a.id == "" {
+		return !a.full, nil
+	}
+	applied, err := e.applied(ctx, e.state.uuid, a.id)
+	if applied && e.log != nil {
+		a.version = max(a.version, highest(e.log.Versions(e.state.folded, lastEpoch)))
+	}
+	return !applied, err
+}
+
+// append adds a frame to the tail unless the table has changed in the meantime. It locks e.mu unless a.holdsLock.
+func (e *Entry) append(ctx context.Context, frame tail.Frame, a *appendAttempt) error {
+	if !a.holdsLock {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+	}
+	if a.changed = e.state.location != a.location || e.bucketRules != a.rules; a.changed {
+		return nil
+	}
+	if e.log == nil {
+		e.log = e.tables.Tail.Log(e.state.uuid, e.state.folded)
+	} else if a.id != "" { // a concurrent request may have applied the same put
+		if applied, err := e.log.Applied(ctx, a.id); applied || err != nil {
+			return err
+		}
+	}
+	frame.Version = e.newVersion()
+	var err error
+	if a.appended, err = e.log.Append(ctx, frame, latest(time.Now(), e.state.updated)); err != nil {
+		return err
+	}
+	a.version = frame.Version
+	if _, size, _, _ := e.log.Size(e.state.folded); size >= e.tables.FoldBytes {
+		e.queueFold()
+	}
+	return nil
+}
+
+// cast checks the rows in memory, and returns them in the column types of the table's files. It returns ErrNeedsCommit if the
+// put changes columns, or if the rows must be compared with the table's existing rows. A nil checkFit means that the table
+// has no rows yet. The caller must release the result.
+func (e *Entry) cast(ctx context.Context, src *datafile.Source, d *definition.Definition, ruleList []rules.Rule, checkFit func(*schema.Caster) error) (rows []arrow.RecordBatch, err error) {
+	if d.Order != nil && d.Order.Rule == definition.RefuseDuplicate {
+		return nil, ErrNeedsCommit
+	}
+	c, changes, err := d.Caster(src.Schema)
+	if err == nil && len(changes) > 0 {
+		err = ErrNeedsCommit
+	}
+	if err == nil && checkFit != nil {
+		err = checkFit(c)
+	}
+	if err != nil {
+		return nil, err
+	}
+	check, err := rules.NewCheck(ctx, ruleList, src.Schema, d.Stored, d.Logical, rules.Options{Memory: e.tables.Memory / 8})
+	if err != nil {
+		return nil, err
+	}
+	defer check.Close()
+	if checkFit != nil && check.WholeTable() {
+		return nil, ErrNeedsCommit
+	}
+	rows = make([]arrow.RecordBatch, 0, len(src.Batches))
+	for i := 0; i < len(src.Batches) && err == nil; i++ {
+		var converted arrow.RecordBatch
+		if converted, err = c.Cast(src.Batches[i]); err == nil {
+			rows = append(rows, converted)
+			err = check.Add(converted)
+		}
+	}
+	if err == nil {
+		err = check.Finish(ctx)
+	}
+	if err == nil {
+		err = series.Check(d.Order, rows...)
+	}
+	if err != nil {
+		take.Release(rows)
+		return nil, err
+	}
+	return rows, nil
+}
+
+// Create creates a table whose first rows are in the tail, and will be in version 1. If the table already exists, Create returns
+// ErrStale.
+func (e *Entry) Create(ctx context.Context, src *datafile.Source, meta table.Metadata, id string, metadata map[string]any) error {
+	e.tables.Appending.RLock()
+	defer e.tables.Appending.RUnlock()
+	e.Commits.Lock()
+	defer e.Commits.Unlock()
+	if t, err := e.Current(ctx); t != nil || err != nil {
+		return cmp.Or(err, ErrStale)
+	}
+	d, err := definition.FromMetadata(meta)
+	if err != nil {
+		return err
+	}
+	ruleList, err := e.Rules(ctx, d)
+	if err != nil {
+		return err
+	}
+	rows, err := e.cast(ctx, src, d, ruleList, nil)
+	if err != nil {
+		return err
+	}
+	defer take.Release(rows)
+	log := e.tables.Tail.Log(meta.TableUUID().String(), -1)
+	if len(rows) > 0 {
+		var frame tail.Frame
+		if frame, err = new(tail.Encoder).Encode(d.Stored, rows, id); err == nil {
+			frame.Version = 1
+			_, err = log.Append(ctx, frame, time.Now())
+		}
+		if err == nil {
+			err = e.tables.Tail.Flush(ctx) // even without Options.Sync, the rows must be durable before the table exists
+		}
+	}
+	if err == nil {
+		_, err = e.Commit(ctx, PreparedStep{Exclusive, nil, func(_ context.Context, a *Attempt, cur *table.Table) (table.Metadata, error) {
+			if cur != nil {
+				return nil, ErrStale
+			}
+			a.Info.Updated, a.Info.Metadata, a.inline = a.Now, metadata, true
+			return meta, nil
+		}})
+	}
+	if errors.Is(err, partd.ErrUnknownOutcome) { // if the table was created, the next refresh finds the table's log
+		log.Release()
+		return err
+	}
+	if err != nil {
+		err = errors.Join(err, e.tables.Tail.Discard(context.WithoutCancel(ctx), log))
+	}
+	return err
+}
+
+// Applied reports whether a put with the ID was applied to a table.
+func (e *Entry) Applied(ctx context.Context, t *table.Table, id string) (bool, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.applied(ctx, t.Metadata().TableUUID().String(), id)
+}
+
+// applied is Applied for a table with the given UUID. e.mu must be held, unless e.log is nil.
+func (e *Entry) applied(ctx context.Context, uuid, id string) (bool, error) {
+	if e.log != nil && e.log.UUID() == uuid {
+		if ok, err := e.log.Applied(ctx, id); ok || err != nil {
+			return ok, err
+		}
+	}
+	appliedIDs, err := e.tables.Catalog.PutsApplied(ctx, uuid, id)
+	return len(appliedIDs) > 0, err
+}

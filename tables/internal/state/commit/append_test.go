@@ -1,0 +1,45 @@
+package commit
+
+import (
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/tables/internal/state/tail"
+)
+
+// TestAppendOfPreparedRows checks that prepared rows do not go to the tail if the table or the bucket's rules have
+// changed, or if a concurrent put with the same ID was faster.
+func TestAppendOfPreparedRows(t *testing.T) {
+	ctx := t.Context()
+	s, err := tail.Open(ctx, partd.NewDict(), "w", false, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	columns := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}}, nil)
+	b := array.NewRecordBuilder(memory.DefaultAllocator, columns)
+	b.Field(0).(*array.Int64Builder).Append(1)
+	frame, err := new(tail.Encoder).Encode(columns, []arrow.RecordBatch{b.NewRecordBatch()}, "id")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &Entry{tables: &Tables{Options: Options{FoldBytes: 1 << 20}, Tail: s}, bucketRules: "rules", state: state{location: "location", folded: -1}}
+	e.log = s.Log("uuid", -1)
+	if _, err := e.log.Append(ctx, frame, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range []*appendAttempt{
+		{location: "location", rules: "earlier rules"}, {location: "earlier location", rules: "rules"}, {location: "location", rules: "rules", id: "id"},
+	} {
+		if err := e.append(ctx, frame, a); err != nil || a.changed != (a.id == "") {
+			t.Errorf("append(%+v): changed = %v, error %v", a, a.changed, err)
+		}
+		if rows, _, _, _ := e.log.Size(-1); rows != 1 {
+			t.Fatalf("after append(%+v), the tail has %d rows, want 1", a, rows)
+		}
+	}
+}

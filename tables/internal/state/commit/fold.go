@@ -1,0 +1,366 @@
+package commit
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd/internal/base/canceled"
+	"github.com/go-partd/partd/tables/internal/files/icecat"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
+	"github.com/go-partd/partd/tables/internal/rows/take"
+	"github.com/go-partd/partd/tables/internal/state/definition"
+)
+
+// Fold moves the table's rows from the tail to files, and returns their number.
+func (e *Entry) Fold(ctx context.Context) (int64, error) {
+	if e.tables.Tail == nil || e.tables.ReadOnly {
+		return 0, nil
+	}
+	if err := e.LockCommits(ctx); err != nil {
+		return 0, err
+	}
+	defer e.Commits.Unlock()
+	return e.fold(ctx, afterAllPuts)
+}
+
+// afterAllPuts is later than every put.
+var afterAllPuts = time.Unix(1<<40, 0)
+
+// FoldAll folds all rows put before the call, and returns the table. The lock e.Commits must be held.
+func (e *Entry) FoldAll(ctx context.Context) (*table.Table, error) {
+	return e.foldAll(ctx, afterAllPuts)
+}
+
+func (e *Entry) foldAll(ctx context.Context, moment time.Time) (*table.Table, error) {
+	if _, err := e.fold(ctx, moment); err != nil {
+		return nil, err
+	}
+	t, err := e.Current(ctx)
+	if err == nil && t == nil {
+		err = ErrNotFound
+	}
+	return t, err
+}
+
+// fold is Fold for callers that hold the lock e.Commits. Rows that were put by the given moment get a snapshot of their own. fold
+// retries if the table's schema changes concurrently.
+func (e *Entry) fold(ctx context.Context, moment time.Time) (rows int64, err error) {
+	if e.tables.Tail == nil || e.tables.ReadOnly {
+		return 0, nil
+	}
+	ctx, endFold := e.tables.Folding(ctx, e.TableName)
+	defer func() { endFold(rows, err) }()
+	err = RetryStale(MaxAttempts, func() error {
+		rows, err = e.foldOnce(ctx, moment)
+		return err
+	})
+	return rows, err
+}
+
+// foldInput describes the rows that a fold writes to files: the rows in the tail's epochs (numbered parts) up to epoch.
+type foldInput struct {
+	Basis
+	t       *table.Table
+	rows    []arrow.RecordBatch
+	epoch   int64                // number of the last epoch to fold
+	ids     map[string]time.Time // times of the puts, by ID
+	parts   []foldPart           // each becomes a snapshot
+	updated time.Time            // time of the newest put
+
+	versions []int64 // the versions that the puts returned, in order; none if Iceberg's format does not number versions
+}
+
+// foldPart describes rows of consecutive puts.
+type foldPart struct {
+	rows         int64     // 0 for the last part, which has all remaining rows
+	oldest, last time.Time // times of the first and last put
+	files        []iceberg.DataFile
+}
+
+func (e *Entry) foldOnce(ctx context.Context, moment time.Time) (folded int64, err error) {
+	unpin, err := e.tables.Pin()
+	if err != nil {
+		return 0, err
+	}
+	defer unpin()
+	f, err := e.startFold(ctx, moment)
+	defer func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.foldedEpoch = 0
+	}()
+	if err != nil || f == nil {
+		return 0, err
+	}
+	defer take.Release(f.rows)
+	if len(f.rows) > 0 { // if no rows remain, another process has already added the puts' rows to the table
+		if folded, err = e.commitFold(ctx, f); err != nil {
+			return 0, err
+		}
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if folded > 0 {
+		if _, err := e.load(ctx); err != nil {
+			return 0, err
+		}
+	}
+	if e.log == nil {
+		return folded, nil
+	}
+	return folded, e.log.Forget(ctx, f.epoch)
+}
+
+// startFold ends the tail's current epoch, and returns the rows to fold, or nil if there are none.
+func (e *Entry) startFold(ctx context.Context, moment time.Time) (*foldInput, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.log == nil && !e.tables.Tail.HasAnyUnclaimed() || e.log != nil && e.log.IsEmpty() {
+		return nil, canceled.Err(ctx) // avoid the load, which takes long if the metadata is large
+	}
+	t, err := e.load(ctx)
+	if errors.Is(err, icecat.ErrNotFound) || err == nil && e.log == nil {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	last, ok, err := e.log.EndEpoch(ctx)
+	if err != nil || !ok {
+		return nil, err
+	}
+	if last <= e.state.folded { // an earlier fold was committed, but did not remove its rows from the tail
+		return nil, e.log.Forget(ctx, last)
+	}
+	f := &foldInput{t: t, epoch: last, ids: e.log.IDs(e.state.folded, last)}
+	f.versions = e.log.Versions(e.state.folded, last)
+	_, _, oldest, _ := e.log.Size(e.state.folded)
+	before, beforeTime, next := e.log.RowsBy(e.state.folded, last, moment)
+	_, f.updated, _ = e.log.RowsBy(e.state.folded, last, afterAllPuts)
+	f.parts = []foldPart{{oldest: oldest, last: f.updated}}
+	if before > 0 && !next.IsZero() {
+		f.parts = []foldPart{{rows: before, oldest: oldest, last: beforeTime}, {oldest: next, last: f.updated}}
+	}
+	// Appends during the fold get versions after those of the fold.
+	e.foldedEpoch = last + 1
+	parts := int64(len(f.parts))
+	e.nextVersion = max(e.nextVersion, highest(f.versions)+2*parts-1, e.state.last+parts+1)
+	if f.Basis, err = BasisOf(t, AnyChanges, e.tables.Catalog.NewIO()); err == nil {
+		f.rows, err = e.readTail(ctx, t.Metadata(), last)
+	}
+	return f, err
+}
+
+func (e *Entry) commitFold(ctx context.Context, f *foldInput) (rows int64, err error) {
+	defer func() { f.IO.RemoveFailed(err) }()
+	batch, err := concat(f.rows, f.Definition.Stored)
+	if err != nil {
+		return 0, err
+	}
+	rows = batch.NumRows()
+	shape, err := schema.RelaxShape(f.Definition.Columns, f.lastColumnID, f.Definition.Put, batch)
+	if err == nil && shape != nil {
+		err = e.relaxSchema(ctx, f, shape)
+	}
+	start := int64(0)
+	for i := 0; i < len(f.parts) && err == nil; i++ {
+		end := start + f.parts[i].rows
+		if i == len(f.parts)-1 {
+			end = rows
+		}
+		part := batch.NewSlice(start, end)
+		f.parts[i].files, err = e.Write(ctx, e.Staged(f.t.Metadata(), f.IO), f.IO, storedRows(part))
+		part.Release()
+		start = end
+	}
+	batch.Release() // the commit does not need the rows
+	if err != nil {
+		return 0, err
+	}
+	c := &Change{Entry: e}
+	c.Add(Plain, f.IO, f.apply)
+	return rows, e.tables.commitWithRetry(ctx, nil, c)
+}
+
+func (f *foldInput) apply(ctx context.Context, a *Attempt, cur *table.Table) (table.Metadata, error) {
+	if err := f.CheckFresh(cur); err != nil {
+		return nil, err
+	}
+	if a.tables.Tail.Folded(cur.Properties()) >= f.epoch {
+		return nil, ErrNothing // an earlier fold, whose outcome was unknown, was committed
+	}
+	// If another process has applied one of the puts, start again without the put's rows.
+	applied, err := a.tables.Catalog.PutsApplied(ctx, f.UUID, slices.Collect(maps.Keys(f.ids))...)
+	if err != nil || len(applied) > 0 {
+		return nil, cmp.Or(err, ErrStale)
+	}
+	a.addIDs(f.ids)
+	if f.updated.After(a.Info.Updated) {
+		a.Info.Updated = f.updated
+	}
+	first := highest(f.versions) // the version of the first snapshot, if it is free
+	if len(f.parts) > 1 {
+		first++ // the version that the puts returned must contain both parts
+	}
+	if cur, err = a.skipVersions(cur, first-1); err != nil {
+		return nil, err
+	}
+	for i, p := range f.parts {
+		props := iceberg.Properties{rowsFrom: millis(p.oldest), rowsUntil: millis(p.last)}
+		if i == len(f.parts)-1 {
+			maps.Copy(props, a.tables.epochProperty(f.epoch))
+			maps.Copy(props, promised(f.versions, cur.Metadata().LastSequenceNumber()+1))
+		}
+		meta, err := a.AddOrdered(ctx, cur, p.files, props, true)
+		if err == nil {
+			meta, err = p.backdate(a, cur, meta, props)
+		}
+		if err != nil {
+			return nil, err
+		}
+		cur = a.Table(meta)
+	}
+	return cur.Metadata(), nil
+}
+
+// relaxSchema changes the table's columns to the given shape. It then returns ErrStale, so that the fold is retried.
+func (e *Entry) relaxSchema(ctx context.Context, f *foldInput, shape *schema.Shape) error {
+	e.tables.Logger.Warn("made nested fields nullable, because rows put by an earlier version of this program have nulls there", "bucket", e.tables.BucketOf(e.Namespace), "table", e.Name)
+	c := &Change{Entry: e}
+	c.Add(Plain, nil, func(_ context.Context, _ *Attempt, cur *table.Table) (table.Metadata, error) {
+		if err := f.CheckFresh(cur); err != nil {
+			return nil, err
+		}
+		meta, err := definition.Reshape(cur.Metadata(), shape)
+		if err != nil {
+			return nil, err
+		}
+		return definition.WithSettings(meta, nil)
+	})
+	return cmp.Or(e.tables.commitWithRetry(ctx, nil, c), ErrStale)
+}
+
+// backdate returns meta with an earlier time for the fold's snapshot: the time of the newest row, but at least a second
+// ago if possible. DuckDB needs the earlier time, because it ignores snapshots newer than its transaction. The
+// transaction begins before DuckDB loads the table, and loading the table folds the tail. If all rows are duplicates,
+// backdate adds a snapshot with the files of cur's snapshot, because a put returned its version.
+func (p *foldPart) backdate(a *Attempt, cur *table.Table, meta table.Metadata, props iceberg.Properties) (table.Metadata, error) {
+	base := cur.Metadata()
+	if s := base.CurrentSnapshot(); s != nil && s.SnapshotID == meta.CurrentSnapshot().SnapshotID {
+		manifests, err := s.Manifests(a.IO)
+		if err != nil {
+			return nil, err
+		}
+		summary := Totals(s)
+		maps.Copy(summary, props)
+		if meta, err = a.AddSnapshot(base, rand.Int64(), &table.Summary{Operation: table.OpAppend, Properties: summary}, manifests); err != nil {
+			return nil, err
+		}
+	}
+	if meta.CurrentSnapshot() == nil {
+		return meta, nil
+	}
+	timestamp := p.last
+	if latest := time.Now().Add(-time.Second); timestamp.After(latest) {
+		timestamp = latest
+	}
+	snapshot := *meta.CurrentSnapshot()
+	snapshot.TimestampMs = min(snapshot.TimestampMs, max(timestamp.UnixMilli(), p.oldest.UnixMilli(), base.LastUpdatedMillis()))
+	return table.UpdateTableMetadata(base, []table.Update{
+		table.NewSetPropertiesUpdate(props), table.NewAddSnapshotUpdate(&snapshot),
+		table.NewSetSnapshotRefUpdate(table.MainBranch, snapshot.SnapshotID, table.BranchRef, -1, -1, -1),
+	}, cur.MetadataLocation())
+}
+
+// epochProperty returns the table property that records epoch as the tail's last epoch whose rows are in files.
+func (s *Tables) epochProperty(epoch int64) iceberg.Properties {
+	if s.NoEpoch {
+		return nil
+	}
+	return iceberg.Properties{s.Tail.Property(): strconv.FormatInt(epoch, 10)}
+}
+
+func (a *Attempt) addIDs(ids map[string]time.Time) {
+	for id, timestamp := range ids {
+		a.IDs = append(a.IDs, icecat.PutID{ID: id, At: timestamp})
+	}
+}
+
+// markReplaced returns a step that records epoch as folded, without adding the rows of the epoch to the table. e.mu
+// must be held.
+func (e *Entry) markReplaced(epoch int64) Step {
+	ids := e.log.IDs(e.state.folded, epoch)
+	return func(_ context.Context, a *Attempt, cur *table.Table) (table.Metadata, error) {
+		if cur == nil { // another program deleted the table
+			return nil, ErrNothing
+		}
+		a.addIDs(ids)
+		return table.UpdateTableMetadata(cur.Metadata(), []table.Update{table.NewSetPropertiesUpdate(e.tables.epochProperty(epoch))}, "")
+	}
+}
+
+func concat(rows []arrow.RecordBatch, stored *arrow.Schema) (arrow.RecordBatch, error) {
+	cast := slices.Clone(rows)
+	take.Retain(cast)
+	cast, err := castTail(cast, stored)
+	if err != nil {
+		return nil, err
+	}
+	defer take.Release(cast)
+	return take.Concat(cast)
+}
+
+// FoldUntil returns the table, after it has folded all rows in the tail if some of them were put by the given moment. A
+// snapshot then contains exactly the rows that were put by the moment. pending reports that FoldUntil could not fold the
+// rows, because the store is read-only. oldest and updated are the times of the first and last row in the tail.
+func (e *Entry) FoldUntil(ctx context.Context, moment time.Time) (t *table.Table, pending bool, oldest, updated time.Time, err error) {
+	t, oldest, updated, err = e.tailTimes(ctx)
+	if err != nil || oldest.IsZero() || oldest.After(moment) || e.tables.ReadOnly {
+		return t, err == nil && !oldest.IsZero() && !oldest.After(moment), oldest, updated, err
+	}
+	// A fold in progress may still commit rows from before the moment.
+	if err := e.LockCommits(ctx); err != nil {
+		return nil, false, oldest, updated, err
+	}
+	defer e.Commits.Unlock()
+	if t, oldest, updated, err = e.tailTimes(ctx); err == nil && !oldest.IsZero() && !oldest.After(moment) {
+		t, err = e.foldAll(ctx, moment)
+		oldest = time.Time{}
+	}
+	return t, false, oldest, updated, err
+}
+
+// LockCommits locks e.Commits. During a rewrite of rows, this may take long. If ctx ends first, LockCommits returns an
+// error.
+func (e *Entry) LockCommits(ctx context.Context) error {
+	locked := make(chan struct{})
+	go func() {
+		e.Commits.Lock()
+		select {
+		case locked <- struct{}{}:
+		case <-ctx.Done():
+			e.Commits.Unlock()
+		}
+	}()
+	return canceled.Wait(ctx, locked)
+}
+
+// tailTimes returns the table, and the times of the oldest and newest rows in its tail, or zero times if the tail is empty.
+func (e *Entry) tailTimes(ctx context.Context) (t *table.Table, oldest, updated time.Time, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if t, err = e.load(ctx); err == nil && e.log != nil {
+		_, _, oldest, updated = e.log.Size(e.state.folded)
+	}
+	return t, oldest, updated, err
+}

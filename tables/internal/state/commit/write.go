@@ -1,0 +1,276 @@
+package commit
+
+import (
+	"cmp"
+	"context"
+	"slices"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd/internal/base/canceled"
+	"github.com/go-partd/partd/tables/internal/files/datafile"
+	"github.com/go-partd/partd/tables/internal/files/icecat"
+	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
+	"github.com/go-partd/partd/tables/internal/rows/sorted"
+	"github.com/go-partd/partd/tables/internal/rows/take"
+	"github.com/go-partd/partd/tables/internal/state/definition"
+	"github.com/go-partd/partd/tables/internal/state/rules"
+	"github.com/go-partd/partd/tables/internal/state/series"
+)
+
+// WriteInput describes rows to check and write.
+type WriteInput struct {
+	Rows         datafile.Rows
+	Caster       *schema.Caster                // nil means that the rows are already in the column types of files; Write then ignores Rules and Check
+	Rules        *rules.Check                  // rule checks, which Write closes; nil means no rules
+	Check        func(arrow.RecordBatch) error // an additional check of each batch; can be nil
+	Moved        bool                          // the rows end with Iceberg's columns for lineage, which Write keeps
+	Acknowledged bool                          // earlier puts of the rows succeeded, so duplicates must not be rejected now
+}
+
+// storedRows returns acknowledged rows that are already in the column types of files, such as rows from the tail.
+func storedRows(rows arrow.RecordBatch) WriteInput {
+	return WriteInput{Rows: &datafile.Source{Batches: []arrow.RecordBatch{rows}}, Acknowledged: true}
+}
+
+// Write writes rows as data files of a table, through fileIO. After an error, it removes the files.
+func (e *Entry) Write(ctx context.Context, t *table.Table, fileIO *icecat.FileIO, w WriteInput) (files []iceberg.DataFile, err error) {
+	defer w.Rules.Close()
+	d, err := definition.FromMetadata(t.Metadata())
+	if err == nil && w.Moved {
+		d = d.WithLineage(t.Metadata().Version())
+	}
+	switch {
+	case err != nil:
+		return nil, err
+	case d.Order == nil:
+		files, err = datafile.Write(ctx, t, d.Stored, w.cast(ctx, nil), 0)
+	default:
+		files, err = series.New(d, t, e.tables.Memory).WriteSorted(ctx, w.cast(ctx, d.Order), w.Acknowledged)
+	}
+	if err != nil {
+		fileIO.RemoveWritten()
+	}
+	return files, err
+}
+
+// TailFiles writes the tail's rows as files of a table with the metadata dest. caster converts the rows from the types that
+// users see; nil means no conversion. The change must have the mode Folds. If TailFiles returns errForbiddenNulls, the tail
+// must be folded first.
+func (a *Attempt) TailFiles(ctx context.Context, cur *table.Table, dest table.Metadata, caster *schema.Caster, rules *rules.Check) ([]iceberg.DataFile, error) {
+	if a.tailDone || a.log == nil {
+		return nil, nil
+	}
+	a.tailDone = true
+	rows, err := a.readTail(ctx, cur.Metadata(), lastEpoch)
+	if err != nil || len(rows) == 0 {
+		return nil, err
+	}
+	a.hasTailRows = true
+	defer take.Release(rows)
+	def, err := definition.FromMetadata(cur.Metadata())
+	if err != nil {
+		return nil, err
+	}
+	batch, err := concat(rows, def.Stored)
+	if err != nil {
+		return nil, err
+	}
+	defer batch.Release()
+	if shape, err := schema.RelaxShape(def.Columns, cur.Metadata().LastColumnID(), def.Put, batch); err != nil || shape != nil {
+		return nil, cmp.Or(err, errForbiddenNulls)
+	}
+	if caster == nil {
+		return a.Write(ctx, a.Table(dest), a.IO, storedRows(batch))
+	}
+	if def.Order != nil {
+		if batch, _, err = series.New(def, cur, a.tables.Memory).DedupTail(ctx, []arrow.RecordBatch{batch}); err != nil {
+			return nil, err
+		}
+		defer batch.Release()
+	}
+	logical, err := schema.Convert(batch, caster.From)
+	if err != nil {
+		return nil, err
+	}
+	defer logical.Release()
+	w := storedRows(logical)
+	w.Caster, w.Rules = caster, rules
+	return a.Write(ctx, a.Table(dest), a.IO, w)
+}
+
+// cast checks the rows, and yields them in the column types of files. Columns of order must not contain nulls. Without a Caster,
+// cast yields the rows unchecked.
+func (w WriteInput) cast(ctx context.Context, order *definition.Order) sorted.Batches {
+	if w.Caster == nil {
+		return arrowsafe.Batches(w.Rows)
+	}
+	return func(yield func(arrow.RecordBatch, error) bool) {
+		for w.Rows.Next() {
+			if err := canceled.Err(ctx); err != nil {
+				yield(nil, err)
+				return
+			}
+			if w.Rows.RecordBatch().NumRows() == 0 {
+				continue
+			}
+			batch, err := w.castBatch(w.Rows.RecordBatch())
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			if err = w.Rules.Add(batch); err == nil {
+				err = series.Check(order, batch)
+			}
+			if err == nil && w.Check != nil {
+				err = w.Check(batch)
+			}
+			if err != nil || w.Rules.Violated() { // write no more rows, but count further violations
+				batch.Release()
+				batch = nil
+			}
+			if (batch != nil || err != nil) && !yield(batch, err) || err != nil {
+				return
+			}
+		}
+		if err := cmp.Or(w.Rows.Err(), w.Rules.Finish(ctx)); err != nil {
+			yield(nil, err)
+		}
+	}
+}
+
+func (w WriteInput) castBatch(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+	if !w.Moved {
+		return w.Caster.Cast(b)
+	}
+	all, own := b.Columns(), w.Caster.From.NumFields()
+	rows := array.NewRecordBatch(w.Caster.From, all[:own], b.NumRows())
+	defer rows.Release()
+	batch, err := w.Caster.Cast(rows)
+	if err != nil {
+		return nil, err
+	}
+	defer batch.Release()
+	return array.NewRecordBatch(schema.AddLineage(batch.Schema()), append(batch.Columns(), all[own:]...), b.NumRows()), nil
+}
+
+// AddOrdered adds the files of an append, applies the table's rule for duplicate rows, and sets properties. acknowledged means
+// that the put of the rows already succeeded, so duplicates must not be rejected.
+func (a *Attempt) AddOrdered(ctx context.Context, cur *table.Table, added []iceberg.DataFile, props iceberg.Properties, acknowledged bool) (table.Metadata, error) {
+	s, err := a.Series(cur)
+	if err != nil {
+		return nil, err
+	}
+	if s == nil || cur.CurrentSnapshot() == nil || len(added) == 0 {
+		return AddFiles(ctx, cur, added, props)
+	}
+	existing, err := s.Files(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if s.Rule == definition.RefuseDuplicate && !acknowledged {
+		if err := s.RejectDuplicates(ctx, existing, added); err != nil {
+			return nil, err
+		}
+	}
+	files, replaced, err := s.Dedup(ctx, existing, added)
+	if err != nil {
+		return nil, err
+	}
+	if len(replaced) == 0 {
+		return AddFiles(ctx, cur, files, props)
+	}
+	return ReplaceFiles(ctx, cur, replaced, files, props)
+}
+
+// AddFiles adds files to t, and sets props on the table and on the new snapshot.
+func AddFiles(ctx context.Context, t *table.Table, files []iceberg.DataFile, props iceberg.Properties) (table.Metadata, error) {
+	return withFiles(t, files, props, func(tx *table.Transaction, files []iceberg.DataFile) error {
+		add := func() error {
+			return tx.AddDataFiles(ctx, files, props, table.WithoutAutoNameMapping(), table.WithoutDuplicateCheck())
+		}
+		s, merges := t.CurrentSnapshot(), t.Properties()[table.ManifestMergeEnabledKey]
+		if merges == "" || t.Metadata().Version() < 3 || s == nil || s.FirstRowID != nil {
+			return add()
+		}
+		// The table was upgraded to version 3 after its last commit, so the rows of older files have no IDs yet. If a
+		// manifest contained such files and new ones, rows of both would get the same IDs.
+		return cmp.Or(tx.SetProperties(iceberg.Properties{table.ManifestMergeEnabledKey: "false"}), add(), tx.SetProperties(iceberg.Properties{table.ManifestMergeEnabledKey: merges}))
+	})
+}
+
+// ReplaceFiles replaces the files old in t, and sets props on the table and on the new snapshot.
+func ReplaceFiles(ctx context.Context, t *table.Table, old, files []iceberg.DataFile, props iceberg.Properties) (table.Metadata, error) {
+	return withFiles(t, files, props, func(tx *table.Transaction, files []iceberg.DataFile) error {
+		return tx.ReplaceDataFilesWithDataFiles(ctx, old, files, props, table.WithoutAutoNameMapping())
+	})
+}
+
+// correctionProperty marks the snapshots of corrections that only add files.
+const correctionProperty = "partd.correction"
+
+// CorrectFiles is like ReplaceFiles, but marks the new snapshot if it only adds files, so that OnlyAppends does not
+// allow it. If a correction finds no row to replace, such as an upsert of new keys, another upsert with these keys must
+// still see its rows.
+func CorrectFiles(ctx context.Context, t *table.Table, old, files []iceberg.DataFile) (table.Metadata, error) {
+	var props iceberg.Properties
+	if len(old) == 0 {
+		props = iceberg.Properties{correctionProperty: "true"}
+	}
+	return withFiles(t, files, nil, func(tx *table.Transaction, files []iceberg.DataFile) error {
+		return tx.ReplaceDataFilesWithDataFiles(ctx, old, files, props, table.WithoutAutoNameMapping())
+	})
+}
+
+func withFiles(t *table.Table, files []iceberg.DataFile, props iceberg.Properties, add func(*table.Transaction, []iceberg.DataFile) error) (table.Metadata, error) {
+	files, err := datafile.WithRowIDs(t, files)
+	if err != nil {
+		return nil, err
+	}
+	tx := t.NewTransaction()
+	if props != nil {
+		if err := tx.SetProperties(props); err != nil {
+			return nil, err
+		}
+	}
+	if err := add(tx, files); err != nil {
+		return nil, err
+	}
+	return MetadataOf(tx)
+}
+
+// MetadataOf returns the metadata that a transaction results in.
+func MetadataOf(tx *table.Transaction) (table.Metadata, error) {
+	t, err := tx.StagedTable()
+	if err != nil {
+		return nil, err
+	}
+	return t.Metadata(), nil
+}
+
+// Staged returns the table with the given metadata. Its files are written through fileIO.
+func (e *Entry) Staged(meta table.Metadata, fileIO *icecat.FileIO) *table.Table {
+	return e.tables.Catalog.Staged(e.Namespace, e.Name, meta, "", fileIO)
+}
+
+// Rules returns the rules of the entry's table and of its bucket.
+func (e *Entry) Rules(ctx context.Context, d *definition.Definition) ([]rules.Rule, error) {
+	text, err := e.tables.Catalog.Property(ctx, e.Namespace, icecat.RulesProperty)
+	if err != nil {
+		return nil, err
+	}
+	return joinRules(d, text)
+}
+
+func joinRules(d *definition.Definition, bucket string) ([]rules.Rule, error) {
+	tableRules, err := d.Rules()
+	if err != nil || bucket == "" {
+		return tableRules, err
+	}
+	bucketRules, err := rules.Parse(bucket)
+	return slices.Concat(tableRules, bucketRules), err
+}

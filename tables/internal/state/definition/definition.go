@@ -1,0 +1,179 @@
+// Package definition parses a table's metadata: its columns in three type systems, its settings, and the
+// order of its rows. It also creates the metadata of new and changed tables.
+package definition
+
+import (
+	"fmt"
+	"sync"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd/tables/internal/files/icecat"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
+	"github.com/go-partd/partd/tables/internal/state/rules"
+)
+
+// Definition is the parsed metadata of a table. It is immutable, and tables with equal columns and settings may share it.
+type Definition struct {
+	Columns *iceberg.Schema
+	Put     *arrow.Schema // the types of the columns as put
+	Stored  *arrow.Schema // the types in the table's files
+	Logical *arrow.Schema // the types that readers get: Put without encodings such as dictionaries
+
+	Settings Settings
+	Order    *Order                       // nil if rows are in the order of arrival
+	Rules    func() ([]rules.Rule, error) // the table's own rules
+
+	key     key
+	mu      sync.Mutex
+	casters []cachedCaster // most recently added first
+	withIDs *arrow.Schema  // result of StoredWithIDs; nil before the first call
+}
+
+// key has everything that determines a definition, except the columns.
+type key struct {
+	icebergSchema, sort  int // IDs of the schema and the sort order
+	put, settings, rules string
+}
+
+// maxCached is the maximum number of cached definitions, and of cached casters per definition. A few definitions
+// suffice for most tables; the definition of a wide table takes tens of kilobytes.
+const maxCached = 16
+
+var cache struct {
+	sync.Mutex
+	all []*Definition
+}
+
+// FromMetadata returns the definition of a table.
+func FromMetadata(meta table.Metadata) (*Definition, error) {
+	columns, properties := meta.CurrentSchema(), meta.Properties()
+	k := key{columns.ID, meta.DefaultSortOrder(), properties[schema.Property(columns.ID)], properties[SettingsProperty], properties[icecat.RulesProperty]}
+	cache.Lock()
+	defer cache.Unlock()
+	for _, d := range cache.all {
+		if d.key == k && d.Columns.Equals(columns) {
+			return d, nil
+		}
+	}
+	d, err := parse(columns, k)
+	if err == nil {
+		cache.all = pushFront(cache.all, d)
+	}
+	return d, err
+}
+
+// ForSchema is like FromMetadata, for an older schema of the table. If that schema lacks a column of the table's order,
+// Order is nil.
+func ForSchema(meta table.Metadata, columns *iceberg.Schema) (*Definition, error) {
+	current, err := FromMetadata(meta)
+	if err != nil || columns.ID == current.Columns.ID {
+		return current, err
+	}
+	d, err := withTypes(columns, meta.Properties()[schema.Property(columns.ID)])
+	if err != nil {
+		return nil, err
+	}
+	d.Settings, d.Rules = current.Settings, current.Rules
+	if current.Order != nil {
+		d.Order = current.Order.withNamesOf(columns)
+	}
+	return d, nil
+}
+
+// withTypes returns a Definition that has only columns. property is the table property that records the types as put.
+func withTypes(columns *iceberg.Schema, property string) (d *Definition, err error) {
+	d = &Definition{Columns: columns}
+	if d.Stored, err = schema.StoredSchema(columns); err != nil {
+		return nil, err
+	}
+	if d.Put, err = schema.PutSchema(d.Stored, property); err != nil {
+		return nil, fmt.Errorf("property %s: %w", schema.Property(columns.ID), err)
+	}
+	d.Logical = schema.WithoutEncodings(d.Put)
+	return d, nil
+}
+
+func parse(columns *iceberg.Schema, k key) (d *Definition, err error) {
+	if d, err = withTypes(columns, k.put); err != nil {
+		return nil, err
+	}
+	d.key, d.Rules = k, sync.OnceValues(func() ([]rules.Rule, error) { return rules.Parse(k.rules) })
+	if d.Settings, err = ParseSettings(k.settings); err != nil {
+		return nil, err
+	}
+	d.Order, err = newOrder(d, k.sort)
+	return d, err
+}
+
+// AsStored returns a copy of d that gives readers the types in the table's files.
+func (d *Definition) AsStored() *Definition {
+	return &Definition{Columns: d.Columns, Put: d.Put, Stored: d.Stored, Logical: d.Stored, Settings: d.Settings, Order: d.Order, Rules: d.Rules}
+}
+
+// WithLineage returns a copy of d that also has the columns of [schema.WithLineage], for moving rows to other files. It
+// returns d if there are no such columns to add.
+func (d *Definition) WithLineage(formatVersion int) *Definition {
+	columns := schema.WithLineage(d.Columns, formatVersion)
+	if columns == d.Columns {
+		return d
+	}
+	return &Definition{
+		Columns: columns, Put: schema.AddLineage(d.Put), Stored: schema.AddLineage(d.Stored), Logical: schema.AddLineage(d.Logical),
+		Settings: d.Settings, Order: d.Order, Rules: d.Rules,
+	}
+}
+
+// StoredWithIDs returns Stored with the Iceberg ID of each field in the metadata key PARQUET:field_id.
+func (d *Definition) StoredWithIDs() (_ *arrow.Schema, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.withIDs == nil {
+		d.withIDs, err = table.SchemaToArrowSchema(d.Columns, nil, true, false)
+	}
+	return d.withIDs, err
+}
+
+type cachedCaster struct {
+	putSchema *arrow.Schema
+	cast      *schema.Caster
+	changes   []Change
+}
+
+// Caster returns the caster that converts a put's rows to the table's columns. If the columns must change first,
+// Caster returns the changes instead, or an error if the table's evolution does not allow them.
+func (d *Definition) Caster(putSchema *arrow.Schema) (*schema.Caster, []Change, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, c := range d.casters {
+		if c.putSchema == putSchema || c.putSchema.Equal(putSchema) {
+			return c.cast, c.changes, nil
+		}
+	}
+	if err := schema.CheckReadable(d.Stored); err != nil {
+		return nil, nil, err
+	}
+	if _, err := schema.Stored(putSchema); err != nil {
+		return nil, nil, err
+	}
+	c := cachedCaster{putSchema: putSchema}
+	var err error
+	if c.changes, err = d.Settings.Evolution.ChangesFor(putSchema, d.Logical); err != nil {
+		return nil, nil, err
+	}
+	if len(c.changes) == 0 {
+		if c.cast, err = schema.NewPutCaster(putSchema, d.Stored, d.Logical); err != nil {
+			return nil, nil, err
+		}
+	}
+	d.casters = pushFront(d.casters, c)
+	return c.cast, c.changes, nil
+}
+
+// pushFront returns item followed by items, up to maxCached items.
+func pushFront[T any](items []T, item T) []T {
+	items = append([]T{item}, items...)
+	return items[:min(len(items), maxCached)]
+}

@@ -1,0 +1,119 @@
+package definition
+
+import (
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd/tables/internal/rows/schema"
+)
+
+// FileBytes is the default size of data files, in bytes.
+const FileBytes = 128 << 20
+
+func newProperties(sc *arrow.Schema) iceberg.Properties {
+	version := "2"
+	if schema.HasNanoseconds(sc) {
+		version = "3"
+	}
+	return iceberg.Properties{
+		"format-version":                          version,
+		table.ManifestMergeEnabledKey:             "true",
+		table.ParquetCompressionKey:               Compression("").codec(),
+		"write.parquet.row-group-size-bytes":      "33554432",
+		table.ParquetRowGroupLimitKey:             "131072", // smaller than the default, because a reader of a few rows decodes a whole row group
+		table.WriteTargetFileSizeBytesKey:         strconv.Itoa(FileBytes),
+		table.MetadataDeleteAfterCommitEnabledKey: "false",
+	}
+}
+
+// NewMetadata returns the metadata of a new table at a location. s may be nil. fileBytes is the approximate size
+// of data files in bytes; 0 means FileBytes.
+func NewMetadata(sh *schema.Shape, location string, s *Settings, fileBytes int) (table.Metadata, error) {
+	props := newProperties(sh.Stored)
+	props[schema.Property(0)] = sh.PutProperty
+	if fileBytes > 0 {
+		props[table.WriteTargetFileSizeBytesKey] = strconv.Itoa(fileBytes)
+		props["write.parquet.row-group-size-bytes"] = strconv.Itoa(fileBytes)
+	}
+	meta, err := table.NewMetadata(sh.Schema, iceberg.UnpartitionedSpec, table.UnsortedSortOrder, location, props)
+	if err != nil {
+		return nil, err
+	}
+	return WithSettings(meta, s)
+}
+
+// Reshape returns meta with another schema, and without a sort order, because the order may refer to dropped columns.
+// The caller must then call WithSettings, which adds the sort order again.
+func Reshape(meta table.Metadata, sh *schema.Shape) (table.Metadata, error) {
+	updates := append(RemoveSortOrder(), table.NewAddSchemaUpdate(sh.Schema), table.NewSetCurrentSchemaUpdate(-1))
+	if schema.HasNanoseconds(sh.Stored) && meta.Version() < 3 {
+		updates = append([]table.Update{table.NewUpgradeFormatVersionUpdate(3)}, updates...)
+	}
+	meta, err := table.UpdateTableMetadata(meta, updates, "")
+	if err != nil {
+		return nil, err
+	}
+	property := iceberg.Properties{schema.Property(meta.CurrentSchema().ID): sh.PutProperty}
+	return table.UpdateTableMetadata(meta, []table.Update{table.NewSetPropertiesUpdate(property)}, "")
+}
+
+// WithSettings returns meta with the settings s, after checking them against the columns; nil means the current settings.
+func WithSettings(meta table.Metadata, s *Settings) (table.Metadata, error) {
+	props := iceberg.Properties{}
+	if s != nil {
+		props[table.ParquetCompressionKey] = s.Compression.codec()
+	} else {
+		current, err := ParseSettings(meta.Properties()[SettingsProperty])
+		if err != nil {
+			return nil, err
+		}
+		s = &current
+	}
+	d, err := withTypes(meta.CurrentSchema(), meta.Properties()[schema.Property(meta.CurrentSchema().ID)])
+	if err != nil {
+		return nil, err
+	}
+	text, err := s.property(d.Logical)
+	if err != nil {
+		return nil, err
+	}
+	updates, err := s.sortUpdates(meta)
+	if err != nil {
+		return nil, err
+	}
+	props[SettingsProperty] = text
+	if s.Time != "" { // by default, Iceberg records bounds only for the first columns of a wide table
+		props[table.MetricsModeColumnConfPrefix+"."+s.Time] = "full"
+	}
+	maps.DeleteFunc(props, func(k, v string) bool { return meta.Properties()[k] == v })
+	if len(props) > 0 {
+		updates = append(updates, table.NewSetPropertiesUpdate(props))
+	}
+	var removed []string // properties of dropped columns; other programs reject them
+	for k := range meta.Properties() {
+		if name, ok := strings.CutPrefix(k, table.MetricsModeColumnConfPrefix+"."); ok && !d.Logical.HasField(name) {
+			removed = append(removed, k)
+		}
+	}
+	if len(removed) > 0 {
+		updates = append(updates, table.NewRemovePropertiesUpdate(removed))
+	}
+	return table.UpdateTableMetadata(meta, updates, "")
+}
+
+// SettingsOf returns a copy of a table's settings that the caller may change.
+func SettingsOf(meta table.Metadata) (Settings, error) {
+	d, err := FromMetadata(meta)
+	if err != nil {
+		return Settings{}, err
+	}
+	s := d.Settings
+	s.Keys = slices.Clone(s.Keys)
+	return s, nil
+}

@@ -1,0 +1,205 @@
+package definition
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+
+	"github.com/go-partd/partd/internal/base/nearest"
+	"github.com/go-partd/partd/tables/internal/rows/publicerror"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
+	"github.com/go-partd/partd/tables/internal/rows/sorted"
+)
+
+// ArgumentError is the error of an operation with invalid arguments.
+type ArgumentError struct{ Err error }
+
+func (e *ArgumentError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *ArgumentError) Unwrap() error { return e.Err }
+
+// As lets errors.As find e as the corresponding type of package tables.
+func (e *ArgumentError) As(target any) bool { return publicerror.As(e, target) }
+
+// Settings configures a table. The zero value is the default.
+type Settings struct {
+	// Time is the column that orders the rows: a timestamp or a date32. If it is "", rows stay in order of arrival.
+	Time string `json:"time,omitempty"`
+	// Keys are the columns that distinguish rows with equal times. Without keys, rows with equal times are duplicates.
+	Keys []string `json:"keys,omitempty"`
+	// OnDuplicate is the rule for rows with equal Time and Keys.
+	OnDuplicate OnDuplicate `json:"on_duplicate,omitempty"`
+
+	Partition Partition `json:"partition,omitempty"`
+	Evolution Evolution `json:"evolution,omitempty"`
+	// Compression applies to files written from now on.
+	Compression Compression `json:"compression,omitempty"`
+}
+
+var settingNames = []string{"time", "keys", "on_duplicate", "partition", "evolution", "compression"}
+
+// storedSettings is like Settings, but accepts unknown JSON keys, which a later version of this module may have written.
+type storedSettings Settings
+
+// UnmarshalJSON rejects unknown keys, which are probably misspelled.
+func (s *Settings) UnmarshalJSON(b []byte) error {
+	var settings map[string]json.RawMessage
+	if err := json.Unmarshal(b, &settings); err != nil {
+		return fmt.Errorf("settings: %w", err)
+	}
+	for _, key := range slices.Sorted(maps.Keys(settings)) {
+		if !slices.Contains(settingNames, key) {
+			return &ArgumentError{fmt.Errorf("settings: unknown setting %q%s: use one of %q", key, nearest.Hint(key, settingNames), settingNames)}
+		}
+	}
+	return json.Unmarshal(b, (*storedSettings)(s))
+}
+
+// OnDuplicate is a rule for rows with equal time and keys.
+type OnDuplicate string
+
+// The rules for duplicates. "" is KeepAll.
+const (
+	KeepAll         OnDuplicate = "keep_all"   // all rows are kept, in order of arrival
+	KeepFirst       OnDuplicate = "keep_first" // the first row is kept
+	KeepLast        OnDuplicate = "keep_last"  // the last row is kept
+	RefuseDuplicate OnDuplicate = "error"      // a put that contains or creates duplicates fails
+)
+
+// Partition is the longest period that one file of a table covers, such as a day. A file ends at the end of a period.
+type Partition string
+
+// Compression says whether a table's files are compressed for speed or for size.
+type Compression string
+
+// The kinds of compression. "" is CompressFast. For each column, CompressFast chooses Snappy by default, zstd if only
+// zstd saves much space or it saves far more, or no compression if neither saves much.
+const (
+	CompressFast  Compression = "fast"  // Snappy, zstd or no compression, chosen for each column
+	CompressSmall Compression = "small" // zstd for every column
+)
+
+// checkKnown returns an error unless value is "", the default, or one of known.
+func checkKnown[T ~string](kind string, value T, known ...T) error {
+	if value != "" && !slices.Contains(known, value) {
+		return fmt.Errorf("unknown %s %q: use one of %q", kind, value, known)
+	}
+	return nil
+}
+
+// codec returns the value of Iceberg's compression property, from which other programs choose their compression.
+func (c Compression) codec() string {
+	if c == CompressSmall {
+		return "zstd"
+	}
+	return "snappy"
+}
+
+// SettingsProperty is the table property that contains the settings.
+const SettingsProperty = "partd.settings"
+
+// ParseSettings parses the value of the property SettingsProperty.
+func ParseSettings(text string) (s Settings, err error) {
+	if text != "" {
+		if err := json.Unmarshal([]byte(text), (*storedSettings)(&s)); err != nil {
+			return s, fmt.Errorf("property %s: %w", SettingsProperty, err)
+		}
+	}
+	return s, nil
+}
+
+// property returns the value of the property SettingsProperty, after checking the settings against a table's columns.
+func (s Settings) property(schema *arrow.Schema) (string, error) {
+	if err := errors.Join(s.Evolution.Check(), s.CheckPartition(), checkKnown("compression", s.Compression, CompressFast, CompressSmall), s.checkOrder(schema)); err != nil {
+		return "", &ArgumentError{fmt.Errorf("settings: %w", err)}
+	}
+	b, err := json.Marshal(s)
+	if string(b) == "{}" {
+		return "", err
+	}
+	return string(b), err
+}
+
+func (s Settings) checkOrder(columns *arrow.Schema) error {
+	if err := checkKnown("rule for duplicates", s.OnDuplicate, KeepAll, KeepFirst, KeepLast, RefuseDuplicate); err != nil {
+		return err
+	}
+	if s.Time == "" && s.OnDuplicate != "" && s.OnDuplicate != KeepAll {
+		return fmt.Errorf("the rule %s for duplicates needs a time column", s.OnDuplicate)
+	}
+	ordering := s.Order()
+	for i, name := range ordering {
+		index, err := schema.ColumnIndex(columns, name)
+		if err != nil {
+			return err
+		}
+		t := columns.Field(index).Type
+		if s.Time != "" && i == 0 {
+			if t.ID() != arrow.TIMESTAMP && t.ID() != arrow.DATE32 {
+				return schema.Errorf(name, "it has type %s, but a time column must be a timestamp or date32", t)
+			}
+			continue
+		}
+		if slices.Index(ordering, name) != i {
+			return schema.Errorf(name, "it appears twice among the time and key columns")
+		}
+		if !sorted.HasOrder(t) {
+			return schema.Errorf(name, "it has type %s, which cannot be a key", t)
+		}
+	}
+	return nil
+}
+
+// Order returns the names of the columns that order and identify the rows: the time column and the keys.
+func (s Settings) Order() []string {
+	if s.Time == "" {
+		return s.Keys
+	}
+	return append([]string{s.Time}, s.Keys...)
+}
+
+// The periods that divide files, in UTC. "" is PartitionNone.
+const (
+	PartitionNone    Partition = "none"
+	PartitionAuto    Partition = "auto" // months, quarters or years, depending on the time between the first and the last row
+	PartitionDay     Partition = "day"
+	PartitionMonth   Partition = "month"
+	PartitionQuarter Partition = "quarter"
+	PartitionYear    Partition = "year"
+)
+
+// CheckPartition returns an error if the partition is unknown, or needs a time column that is not set.
+func (s Settings) CheckPartition() error {
+	err := checkKnown("partition", s.Partition, PartitionNone, PartitionAuto, PartitionDay, PartitionMonth, PartitionQuarter, PartitionYear)
+	if err == nil && s.HasPeriods() && s.Time == "" {
+		err = fmt.Errorf("the partition by %s needs a time column", s.Partition)
+	}
+	return err
+}
+
+// HasPeriods reports whether files are divided by periods.
+func (s Settings) HasPeriods() bool { return s.Partition != "" && s.Partition != PartitionNone }
+
+// NextStart returns the start of the first period after t.
+func (p Partition) NextStart(t time.Time) time.Time {
+	year, month, day := t.UTC().Date()
+	switch p {
+	case PartitionDay:
+		return date(year, month, day+1)
+	case PartitionMonth:
+		return date(year, month+1, 1)
+	case PartitionQuarter:
+		return date(year, month-(month-1)%3+3, 1)
+	}
+	return date(year+1, 1, 1)
+}
+
+func date(year int, month time.Month, day int) time.Time {
+	return time.Date(year, month, day, 0, 0, 0, 0, time.UTC)
+}

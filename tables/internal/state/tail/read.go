@@ -1,0 +1,289 @@
+package tail
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/arrow-go/v18/arrow/util"
+
+	"github.com/go-partd/partd/tables/internal/rows/take"
+)
+
+// Rows returns the record batches of the epochs with numbers from after+1 to upTo. Each batch has its own schema. The
+// caller must release them.
+func (l *Log) Rows(ctx context.Context, after, upTo int64) (rows []arrow.RecordBatch, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.refresh(ctx); err != nil {
+		return nil, err
+	}
+	for _, e := range l.epochs {
+		if e.number <= after || e.number > upTo {
+			continue
+		}
+		batches, err := l.readEpoch(ctx, e)
+		if err != nil {
+			take.Release(rows)
+			return nil, fmt.Errorf("tail key %s: %w", e.key, err)
+		}
+		rows = append(rows, batches...)
+	}
+	return rows, nil
+}
+
+// readEpoch returns an epoch's batches, from memory or from the store. The caller must release them.
+func (l *Log) readEpoch(ctx context.Context, e *epoch) ([]arrow.RecordBatch, error) {
+	if e.inMemory && len(e.pending) == 0 {
+		return retainAll(e.batches), nil
+	}
+	schemaBytes, err := schemaMessage(e.schema)
+	if err != nil {
+		return nil, err
+	}
+	if !e.inMemory {
+		values, err := l.s.p.Get(ctx, e.key)
+		if err != nil {
+			return nil, err
+		}
+		var messages [][]byte
+		seenIDs := map[string]bool{}
+		for v := values[0]; len(v) > 0; {
+			f, remaining, err := nextFrame(v)
+			if err != nil {
+				return nil, err
+			}
+			v = remaining
+			if f.id != "" && (seenIDs[f.id] || !e.hasID(f.id)) { // skip the append, as add did
+				f.messages = nil
+				if f.schema {
+					f.messages = schemaBytes
+				}
+			}
+			seenIDs[f.id] = true
+			messages = append(messages, f.messages)
+		}
+		_, batches, err := decode(messages...)
+		return batches, err
+	}
+	messages := e.pending
+	if len(e.batches) > 0 { // the pending messages do not begin with the schema: it was decoded with the batches
+		messages = append([][]byte{schemaBytes}, messages...)
+	}
+	_, batches, err := decode(messages...)
+	if err != nil {
+		return nil, err
+	}
+	if batches, err = merge(append(slices.Clip(e.batches), batches...)); err != nil {
+		return nil, err
+	}
+	e.batches, e.pending = batches, nil
+	return retainAll(batches), nil
+}
+
+func retainAll(batches []arrow.RecordBatch) []arrow.RecordBatch {
+	take.Retain(batches)
+	return slices.Clone(batches)
+}
+
+// refresh reads stale epochs from the store again.
+func (l *Log) refresh(ctx context.Context) error {
+	for i := 0; i < len(l.epochs); i++ {
+		e := l.epochs[i]
+		if !e.stale {
+			continue
+		}
+		if err := l.load(ctx, e); err != nil {
+			return err
+		}
+		l.current = max(l.current, e.number+1) // append no more rows to this epoch
+		if e.bytes == 0 {
+			l.epochs = slices.Delete(l.epochs, i, i+1)
+			i--
+		}
+	}
+	return nil
+}
+
+// Size returns the row count and the byte size of the epochs numbered from after+1 on, and the time of their oldest append.
+// updated is the time of the log's last append.
+func (l *Log) Size(after int64) (rows, bytes int64, oldest, updated time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.size(after)
+}
+
+func (l *Log) size(after int64) (rows, bytes int64, oldest, updated time.Time) {
+	for _, e := range l.epochs {
+		if e.number <= after {
+			continue
+		}
+		rows += e.rows
+		bytes += e.bytes
+		if oldest.IsZero() || e.oldest.Before(oldest) {
+			oldest = e.oldest
+		}
+	}
+	return rows, bytes, oldest, l.updated
+}
+
+// Size returns the row count and the byte size of all logs, and the time of their oldest append.
+func (s *Store) Size() (rows, bytes int64, oldest time.Time) {
+	s.mu.Lock()
+	logs := slices.Collect(maps.Values(s.logs))
+	s.mu.Unlock()
+	for _, l := range logs {
+		r, b, o, _ := l.Size(-1)
+		rows, bytes = rows+r, bytes+b
+		if r > 0 && (oldest.IsZero() || o.Before(oldest)) {
+			oldest = o
+		}
+	}
+	return rows, bytes, oldest
+}
+
+// Versions returns the versions that puts of the epochs numbered from after+1 to upTo returned, in order and without
+// duplicates.
+func (l *Log) Versions(after, upTo int64) (versions []int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, e := range l.epochs {
+		if e.number > after && e.number <= upTo {
+			versions = append(versions, e.versions...)
+		}
+	}
+	slices.Sort(versions)
+	return slices.Compact(versions)
+}
+
+// RowsBy returns the number of rows of the epochs from after+1 to upTo that were put by the given moment, the time of the
+// last of these rows, and the time of the next row. A time is zero if there is no such row.
+func (l *Log) RowsBy(after, upTo int64, moment time.Time) (rows int64, last, next time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, e := range l.epochs {
+		for _, c := range e.counts {
+			switch t := time.UnixMilli(c.millis).UTC(); {
+			case e.number <= after || e.number > upTo:
+			case t.After(moment):
+				return rows, last, t
+			default:
+				rows, last = rows+c.rows, t
+			}
+		}
+	}
+	return rows, last, next
+}
+
+// cachedResult is a result that a reader computed from the log's rows, for later readers.
+type cachedResult struct {
+	key      string
+	rows     arrow.RecordBatch // nil if nothing is cached
+	replaces bool              // whether some of the rows replace rows in the table's files
+	bytes    int64
+}
+
+// Fingerprint returns a string that changes if rows of the epochs numbered from after+1 on are added or removed.
+func (l *Log) Fingerprint(ctx context.Context, after int64) (string, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.refresh(ctx); err != nil {
+		return "", err
+	}
+	rows, bytes, _, _ := l.size(after)
+	return fmt.Sprintf("%d-%d-%d", after, rows, bytes), nil
+}
+
+// Cache drops the previous result, and stores a reader's result unless it takes more than half of the free memory.
+// replaces says whether some of the rows replace rows in the table's files.
+func (l *Log) Cache(key string, rows arrow.RecordBatch, replaces bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.setCached(cachedResult{})
+	if len(l.epochs) == 0 {
+		return // the rows have been moved to the table's files in the meantime
+	}
+	if n := util.TotalRecordSize(rows); n <= (l.s.memory-l.s.usedBytes.Load())/2 {
+		rows.Retain()
+		l.setCached(cachedResult{key, rows, replaces, n})
+	}
+}
+
+// Cached returns the result that Cache stored under key. The caller must release it.
+func (l *Log) Cached(key string) (rows []arrow.RecordBatch, replaces, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.cached.rows == nil || l.cached.key != key {
+		l.setCached(cachedResult{}) // free an outdated result
+		return nil, false, false
+	}
+	return retainAll([]arrow.RecordBatch{l.cached.rows}), l.cached.replaces, true
+}
+
+func (l *Log) setCached(result cachedResult) {
+	if l.cached.rows != nil {
+		l.cached.rows.Release()
+	}
+	l.s.usedBytes.Add(result.bytes - l.cached.bytes)
+	l.cached = result
+}
+
+func schemaMessage(schema *arrow.Schema) ([]byte, error) {
+	p := ipc.GetSchemaPayload(schema, memory.DefaultAllocator)
+	defer p.Release()
+	var b bytes.Buffer
+	_, err := p.WritePayload(&b)
+	return b.Bytes(), err
+}
+
+// decode returns the schema and the record batches in Arrow IPC messages. The first message must begin with the schema.
+func decode(messages ...[]byte) (schema *arrow.Schema, batches []arrow.RecordBatch, err error) {
+	readers := make([]io.Reader, len(messages))
+	for i, m := range messages {
+		readers[i] = bytes.NewReader(m)
+	}
+	r, err := ipc.NewReader(io.MultiReader(readers...))
+	if err != nil {
+		return nil, nil, err
+	}
+	defer r.Release()
+	for r.Next() {
+		// Cut the columns: earlier versions stored batches with columns that are longer than the batch.
+		batch := r.RecordBatch()
+		batches = append(batches, batch.NewSlice(0, batch.NumRows()))
+	}
+	if err := r.Err(); err != nil {
+		take.Release(batches)
+		return nil, nil, err
+	}
+	return r.Schema(), batches, nil
+}
+
+// merge concatenates batches at the end of the list, so that each batch is at least twice as long as the next one. Repeated
+// calls thus copy each row only a logarithmic number of times. merge releases the batches that it concatenates.
+func merge(batches []arrow.RecordBatch) ([]arrow.RecordBatch, error) {
+	start := len(batches) - 1
+	for sum := int64(0); start >= 0; start-- {
+		if n := batches[start].NumRows(); sum > 0 && n >= 2*sum {
+			break
+		}
+		sum += batches[start].NumRows()
+	}
+	start++
+	if len(batches)-start < 2 {
+		return batches, nil
+	}
+	joined, err := take.Concat(batches[start:])
+	if err != nil {
+		return nil, err
+	}
+	take.Release(batches[start:])
+	return append(batches[:start:start], joined), nil
+}
