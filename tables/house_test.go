@@ -39,74 +39,68 @@ var tablesLayering = layering.Layering{
 			"pull":         {"github.com/nats-io/nats-server", "github.com/nats-io/nats.go"},
 			"rest":         {"github.com/apache/iceberg-go", "github.com/google/uuid", "google.golang.org/grpc"},
 		}},
-		{Name: "shared by servers", Packages: map[string][]string{
-			"internal/faces/serving": {"github.com/golang-jwt/jwt", "github.com/prometheus/client_golang", "google.golang.org/grpc"},
+		{Name: "engines and pipelines", Packages: map[string][]string{
+			"duck":  nil,
+			"stage": {"github.com/zeebo/xxh3"},
 		}},
-		{Name: "engines, formats", Packages: map[string][]string{
-			"duck":                   nil,
-			"stage":                  {"github.com/zeebo/xxh3"},
-			"internal/faces/formats": {"github.com/google/uuid"},
+		{Name: "family faces", Family: true, Packages: map[string][]string{
+			"internal/faces/formats":    {"github.com/google/uuid"},
+			"internal/faces/operations": nil,
+			"internal/faces/serving":    {"github.com/golang-jwt/jwt", "github.com/prometheus/client_golang", "google.golang.org/grpc"},
+			"internal/faces/wire":       nil,
 		}},
 		{Name: "built on tables", Packages: map[string][]string{
-			"transform":                 nil,
-			"iceberg":                   {"github.com/apache/iceberg-go"},
-			"tablestest":                nil,
-			"tablesotel":                {"go.opentelemetry.io/otel"},
-			"internal/faces/operations": {"internal/faces/wire", "transform"},
-			"internal/faces/wire":       nil,
-			"internal/sql/database":     {"github.com/duckdb/duckdb-go-bindings"},
+			"iceberg":    {"github.com/apache/iceberg-go"},
+			"tablesotel": {"go.opentelemetry.io/otel"},
+			"tablestest": nil,
+			"transform":  nil,
 		}},
 		{Name: "tables", Packages: map[string][]string{
 			".": {"github.com/apache/iceberg-go", "github.com/google/uuid", "github.com/zeebo/xxh3"},
 		}},
-		{Name: "commits", Packages: map[string][]string{
-			"internal/state/commit": {"github.com/apache/iceberg-go", "github.com/google/uuid", "golang.org/x/sync"},
-		}},
-		{Name: "series", Packages: map[string][]string{
-			"internal/state/series": {"github.com/apache/iceberg-go"},
-		}},
-		{Name: "files and objects", Packages: map[string][]string{
-			"postgres":                   {"github.com/jackc/pgx"},
-			"internal/files/parquetfile": nil,
-			"internal/files/content":     {"github.com/apache/iceberg-go", "github.com/zeebo/xxh3", "golang.org/x/time"},
-			"internal/files/datafile":    {"github.com/apache/iceberg-go", "github.com/google/uuid", "golang.org/x/sync"},
-			"internal/files/bucketfs":    {"internal/files/content", "github.com/zeebo/xxh3", "golang.org/x/sync"},
-		}},
-		{Name: "definitions", Packages: map[string][]string{
+		{Name: "family state", Family: true, Packages: map[string][]string{
+			"internal/state/commit":     {"github.com/apache/iceberg-go", "github.com/google/uuid", "golang.org/x/sync"},
 			"internal/state/definition": {"github.com/apache/iceberg-go"},
+			"internal/state/rules":      nil,
+			"internal/state/series":     {"github.com/apache/iceberg-go"},
+			"internal/state/tail":       {"github.com/google/uuid"},
 		}},
-		{Name: "rules", Packages: map[string][]string{
-			"internal/state/rules": nil,
+		{Name: "catalogs", Packages: map[string][]string{
+			"postgres": {"github.com/jackc/pgx"},
 		}},
-		{Name: "rows", Packages: map[string][]string{
-			"arrowvalue":             nil,
-			"filter":                 nil,
-			"internal/rows/sorted":   nil,
-			"internal/rows/gostruct": nil,
-		}},
-		{Name: "types", Packages: map[string][]string{
-			"internal/rows/schema":  {"github.com/apache/iceberg-go", "github.com/google/uuid", "github.com/klauspost/compress"},
-			"internal/sql/sqlwrite": nil,
-			"internal/sql/worker":   nil,
-		}},
-		{Name: "base", Packages: map[string][]string{
-			"internal/rows/arrowsafe":  {"github.com/google/flatbuffers"},
+		{Name: "family files", Family: true, Packages: map[string][]string{
+			"internal/files/bucketfs":  {"github.com/zeebo/xxh3", "golang.org/x/sync"},
+			"internal/files/content":   {"github.com/apache/iceberg-go", "github.com/zeebo/xxh3", "golang.org/x/time"},
+			"internal/files/datafile":  {"github.com/apache/iceberg-go", "github.com/google/uuid", "golang.org/x/sync"},
 			"internal/files/filecache": {"github.com/google/uuid", "github.com/zeebo/xxh3", "golang.org/x/sys", "golang.org/x/sync"},
 			"internal/files/icecat": {
 				"github.com/apache/iceberg-go", "github.com/google/uuid", "github.com/zeebo/xxh3",
 				"github.com/twmb/avro", "golang.org/x/sync", "modernc.org/sqlite",
 			},
-			"internal/iceberghook":      {"github.com/apache/iceberg-go"},
-			"internal/rows/messages":    nil,
-			"internal/rows/publicerror": nil,
-			"internal/sql/sqlerror":     {"internal/rows/publicerror"},
-			"internal/sql/sqlquote":     nil,
-			"internal/rows/parallel":    {"golang.org/x/sync"},
-			"internal/rows/rowsum":      {"github.com/zeebo/xxh3"},
-			"internal/state/tail":       {"github.com/google/uuid"},
+			"internal/files/parquetfile": nil,
 		}},
-		{Name: "arrays", Packages: map[string][]string{
-			"internal/rows/take": nil,
+		{Name: "filters", Packages: map[string][]string{
+			"arrowvalue": nil,
+			"filter":     nil,
+		}},
+		{Name: "family sql", Family: true, Packages: map[string][]string{
+			"internal/sql/database": {"github.com/duckdb/duckdb-go-bindings"},
+			"internal/sql/sqlerror": nil,
+			"internal/sql/sqlquote": nil,
+			"internal/sql/sqlwrite": nil,
+			"internal/sql/worker":   nil,
+		}},
+		{Name: "family rows", Family: true, Packages: map[string][]string{
+			"internal/iceberghook":      {"github.com/apache/iceberg-go"},
+			"internal/rows/arrowsafe":   {"github.com/google/flatbuffers"},
+			"internal/rows/gostruct":    nil,
+			"internal/rows/messages":    nil,
+			"internal/rows/parallel":    {"golang.org/x/sync"},
+			"internal/rows/publicerror": nil,
+			"internal/rows/rowsum":      {"github.com/zeebo/xxh3"},
+			"internal/rows/schema":      {"github.com/apache/iceberg-go", "github.com/google/uuid", "github.com/klauspost/compress"},
+			"internal/rows/sorted":      nil,
+			"internal/rows/take":        nil,
 		}},
 	},
 }

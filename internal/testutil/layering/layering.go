@@ -14,8 +14,8 @@ import (
 )
 
 // Layering lists the layers of a module, top first. A package may import the standard library, the
-// modules in Shared, and packages in lower layers. The package's entry in Layer.Packages lists
-// exceptions: other modules and packages of the same layer that it may import too.
+// modules in Shared, packages in lower layers and, in a family, packages of the same layer. The package's
+// entry in Layer.Packages lists exceptions: other modules and packages of the same layer that it may import too.
 type Layering struct {
 	Module        string
 	Root          string   // name of the module's root package in the table
@@ -28,6 +28,7 @@ type Layering struct {
 // Layer is a named set of packages.
 type Layer struct {
 	Name     string
+	Family   bool                // packages in one directory, which may import each other
 	Packages map[string][]string // exceptions, by the package's path within the module ("." is the root)
 }
 
@@ -122,7 +123,7 @@ func (l *Layering) WrongImports(p Package) (wrong []string) {
 		root, _, _ := strings.Cut(path, "/")
 		switch {
 		case isOwn:
-			if i := l.layerOf(relative); i < index || i == index && !slices.Contains(allowed, relative) {
+			if i := l.layerOf(relative); i < index || i == index && !l.Layers[i].Family && !slices.Contains(allowed, relative) {
 				wrong = append(wrong, fmt.Sprintf("package %s imports %s, which is not in a layer below %q", p.ImportPath, path, l.Layers[index].Name))
 			}
 		case root == "testing":
