@@ -170,7 +170,7 @@ func (r *walReader) findHeader(first int64) (best recordHeader, exists bool, err
 }
 
 // readHeader reads the header of a write-ahead file. If the header is damaged, the error
-// wraps errNoRecord. If the file belongs to another store or a newer program, which no
+// wraps errNoRecord. If the file belongs to another store or has an unsupported version, which no
 // crash can cause, the error wraps errForeign.
 func (l *wal) readHeader(f vfs.File) (walHeader, error) {
 	b := make([]byte, walHeaderLen)
