@@ -5,6 +5,9 @@ import (
 	"strings"
 	"testing"
 
+	"bytes"
+	"io"
+
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
@@ -167,4 +170,46 @@ func TestMemoryOfShortEntries(t *testing.T) {
 		}
 	}
 	wantValue(t, s, "k", strings.Repeat("v", sum))
+}
+
+// TestLargeBatch appends a batch that is too large for memory. Each value must have its pieces
+// in the order of the appends, including large pieces between small ones.
+func TestLargeBatch(t *testing.T) {
+	s := mustOpen(t, t.TempDir(), &Options{Memory: MinMemory})
+	mustAppend(t, s, "k0", "before ")
+	var batch []partd.Entry
+	want := map[string][]byte{"k0": []byte("before ")}
+	for i := range 9000 {
+		v := bytes.Repeat([]byte{byte(i)}, 1+i%1500)
+		if i%500 == 0 {
+			v = bytes.Repeat([]byte{byte(i)}, 100_000)
+		}
+		k := fmt.Sprint("k", i%50)
+		batch = append(batch, partd.Entry{Key: k, Value: v})
+		want[k] = append(want[k], v...)
+	}
+	if err := s.Append(t.Context(), batch...); err != nil {
+		t.Fatal(err)
+	}
+	mustAppend(t, s, "k0", " after")
+	want["k0"] = append(want["k0"], " after"...)
+	for range 2 {
+		for k, v := range want {
+			wantValue(t, s, k, string(v))
+			r, err := s.Open(t.Context(), k)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := io.ReadAll(r)
+			if err != nil || !bytes.Equal(got, v) {
+				t.Fatalf("ReadAll of key %s returned wrong data: %d bytes, want %d; error %v", k, len(got), len(v), err)
+			}
+			if err := r.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := s.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
 }

@@ -1,49 +1,18 @@
 package logstore
 
 import (
-	"bytes"
 	"testing"
+
+	"os"
+	"path/filepath"
+	"strings"
 
 	"github.com/go-partd/partd/internal/base/sessiontab"
 	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/internal/engine/segment"
-
-	"github.com/go-partd/partd"
 )
 
 var osFS = vfs.OS{}
-
-// FuzzRecordHeader checks that the decoders of write-ahead files do not panic or read beyond their
-// input, and accept only encodings that the store writes.
-func FuzzRecordHeader(f *testing.F) {
-	b := &batch{}
-	b.reset()
-	b.add(segment.KindAppend, "key", []byte("value"), 1, 4)
-	b.checksum()
-	h := recordHeader{epoch: 3, seq: 9, synced: 8}
-	f.Add(bytes.Clone(h.put(b, &segment.Format{Seed: 5}, 64)), uint64(5), int64(64))
-	h.tagged, h.tag = true, partd.Tag{Session: 1, Number: 2, CRC: 3}
-	f.Add(bytes.Clone(h.put(b, &segment.Format{Seed: 5}, 64)), uint64(5), int64(64))
-	f.Add(walHeader{1, 1}.encode(&segment.Format{ID: 7, Seed: 5}), uint64(5), int64(0))
-	f.Fuzz(func(t *testing.T, b []byte, seed uint64, off int64) {
-		store := &segment.Format{ID: 7, Seed: seed}
-		h, err := parseRecordHeader(b, store, off, true)
-		if err == nil {
-			// A header with a correct checksum must be what put writes.
-			c := &batch{buf: make([]byte, batchPrefix+int(min(h.length, 1<<10)))}
-			c.crc = h.crc
-			if h.length < 1<<10 {
-				if got := h.put(c, store, off); !bytes.Equal(got[:h.totalLen-int64(h.length)], b[:h.totalLen-int64(h.length)]) {
-					t.Fatalf("the header % x was accepted, but is encoded as % x", b, got)
-				}
-			}
-		}
-		_, _ = parseRecordHeader(b, store, off, false)
-		if h, err := parseWALHeader(b, store); err == nil && !bytes.Equal(h.encode(store)[:8], b[:8]) {
-			t.Fatal("parseWALHeader accepted bytes that the store would not write")
-		}
-	})
-}
 
 // FuzzManifest checks that parseManifest does not panic, and accepts only encodings of the right length.
 func FuzzManifest(f *testing.F) {
@@ -62,4 +31,43 @@ func FuzzManifest(f *testing.F) {
 			_, _ = parseSessions(b)
 		}
 	})
+}
+
+// TestManifestVersion checks that only manifests with a ledger of removed data have format version 2.
+func TestManifestVersion(t *testing.T) {
+	m := manifest{lastFileNumber: 1, ledger: Ledger{Pieces: 3, Marks: 1}, sessions: newSessionTable(0), files: []fileRef{{segment.SegmentFile, 1, 99}}}
+	for version := byte(1); version <= 2; version++ {
+		b := m.encode()
+		got, err := parseManifest(b)
+		if err != nil || b[8] != version || got.ledger != m.ledger || got.removedLedger != m.removedLedger || len(got.files) != 1 || got.files[0] != m.files[0] {
+			t.Errorf("parseManifest of a manifest with version %d = %+v, %v, want version %d and the encoded manifest", b[8], got, err, version)
+		}
+		m.removedLedger = Ledger{Pieces: 2, Bytes: 7, Sum: Sum128{Hi: 1, Lo: 2}, Marks: 5, MarkSum: Sum128{Hi: 3, Lo: 4}}
+		if _, err := parseManifest(b[:len(b)-1]); err == nil {
+			t.Error("parseManifest accepted a truncated manifest")
+		}
+	}
+}
+
+func TestNewerFormat(t *testing.T) {
+	for _, name := range []string{manifestName, "seg-00000001"} {
+		dir := t.TempDir()
+		s := mustOpen(t, dir, nil)
+		mustAppend(t, s, "a", "1")
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(dir, name)
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b[8] = manifestVersion + 1
+		if err := os.WriteFile(path, b, 0o666); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(dir, nil); err == nil || !strings.Contains(err.Error(), "use a newer") {
+			t.Errorf("Open with a newer %s: error %v, want advice to use a newer program", name, err)
+		}
+	}
 }

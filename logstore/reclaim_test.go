@@ -250,19 +250,3 @@ func TestReclaimAll(t *testing.T) {
 		}
 	}
 }
-
-// TestManifestVersion checks that only manifests with a ledger of removed data have format version 2.
-func TestManifestVersion(t *testing.T) {
-	m := manifest{lastFileNumber: 1, ledger: Ledger{Pieces: 3, Marks: 1}, sessions: newSessionTable(0), files: []fileRef{{segment.SegmentFile, 1, 99}}}
-	for version := byte(1); version <= 2; version++ {
-		b := m.encode()
-		got, err := parseManifest(b)
-		if err != nil || b[8] != version || got.ledger != m.ledger || got.removedLedger != m.removedLedger || len(got.files) != 1 || got.files[0] != m.files[0] {
-			t.Errorf("parseManifest of a manifest with version %d = %+v, %v, want version %d and the encoded manifest", b[8], got, err, version)
-		}
-		m.removedLedger = Ledger{Pieces: 2, Bytes: 7, Sum: Sum128{Hi: 1, Lo: 2}, Marks: 5, MarkSum: Sum128{Hi: 3, Lo: 4}}
-		if _, err := parseManifest(b[:len(b)-1]); err == nil {
-			t.Error("parseManifest accepted a truncated manifest")
-		}
-	}
-}

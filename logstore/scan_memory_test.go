@@ -11,9 +11,12 @@ import (
 	"testing"
 	"time"
 
+	"bytes"
+
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/internal/testutil/race"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
 // heapPeak returns the maximum growth of the heap while f runs, with more frequent garbage collection.
@@ -173,5 +176,55 @@ func TestScanMemoryOfShortEntries(t *testing.T) {
 				t.Errorf("Scan used %d MiB, want at most %d", n>>20, limit>>20)
 			}
 		})
+	}
+}
+
+// TestMuchMoreThanMemory checks that a store whose tables, ranges and largest keys all exceed the
+// memory of a Scan can be read.
+func TestMuchMoreThanMemory(t *testing.T) {
+	h := hooks{fs: vfstest.NewMem(), tableBytes: 16 << 10, blobBytes: 600, readBytes: 4 << 10, batchBytes: 1 << 10, walStep: 4096}
+	s, err := open("/s", nil, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string][]byte{}
+	for i := range 6000 {
+		k := fmt.Sprint(i % 900)
+		switch {
+		case i%3 == 0:
+			k = "hot"
+		case i%7 == 0:
+			k = "warm"
+		}
+		v := bytes.Repeat([]byte(fmt.Sprint(i, " ")), 1+i%20)
+		if i%211 == 0 {
+			v = bytes.Repeat([]byte{byte(i)}, 700)
+		}
+		if err := s.Append(t.Context(), partd.Entry{Key: k, Value: v}); err != nil {
+			t.Fatal(err)
+		}
+		want[k] = append(want[k], v...)
+	}
+	got, err := contents(s)
+	if err != nil || len(got) != len(want) {
+		t.Fatalf("Scan yielded %d keys, want %d; error %v", len(got), len(want), err)
+	}
+	for k, v := range want {
+		if !bytes.Equal(got[k], v) {
+			t.Fatalf("Scan yielded wrong data for key %[1]s: %[2]d bytes, want %[3]d", k, len(got[k]), len(v))
+		}
+	}
+	n := 0
+	for k, err := range s.Keys(t.Context()) {
+		if n++; err != nil || k.Size != int64(len(want[k.Key])) {
+			t.Fatalf("Keys yielded %+v, %v, want %d bytes", k, err, len(want[k.Key]))
+		}
+	}
+	st, err := s.Stat(t.Context())
+	if err != nil || n != len(want) || st.Keys != int64(n) || st.Disk == 0 {
+		t.Fatalf("Keys yielded %d keys, and Stat() = %+v, %v, want %d keys and a size on disk", n, st, err, len(want))
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"errors"
+
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/internal/engine/segment"
@@ -154,4 +156,66 @@ func TestSessionRecordsAreBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// TestSessions checks the outcomes of tagged operations, and which sessions are forgotten.
+func TestSessions(t *testing.T) {
+	dir := t.TempDir()
+	ctx := t.Context()
+	s := mustOpen(t, dir, &Options{MaxSessions: 2})
+	a, err := s.NewSession(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	piece := partd.Operation{Change: partd.ChangeAppend, Entries: []partd.Entry{{Key: "k", Value: []byte("x")}}}
+	try := func(s *Store, tag partd.Tag, op partd.Operation, applied bool, want error) {
+		t.Helper()
+		got, err := s.Apply(ctx, tag, op)
+		if got != applied || !errors.Is(err, want) {
+			t.Fatalf("Apply with tag %+v = %v, %v, want %v, %v", tag, got, err, applied, want)
+		}
+	}
+	try(s, partd.Tag{Session: a, Number: 1, CRC: 5}, piece, true, nil)
+	try(s, partd.Tag{Session: a, Number: 1, CRC: 5}, piece, false, nil)
+	try(s, partd.Tag{Session: a, Number: 1, CRC: 6}, piece, false, partd.ErrSessionReused)
+	try(s, partd.Tag{Session: a, Number: 3, CRC: 5}, piece, false, partd.ErrSessionGap)
+	try(s, partd.Tag{Session: a + 1, Number: 1, CRC: 5}, piece, false, partd.ErrSessionExpired)
+	try(s, partd.Tag{Session: a, Number: 2, CRC: 5}, partd.Operation{Change: partd.ChangeSetOnce, Entries: []partd.Entry{{Key: "k", Value: []byte("no")}}}, true, nil)
+	try(s, partd.Tag{Session: a, Number: 3, CRC: 5}, partd.Operation{Change: partd.ChangeDelete, Keys: []string{"none"}}, true, nil)
+	wantValue(t, s, "k", "x")
+	// The tag of a Drop is recorded, and the table is reused.
+	try(s, partd.Tag{Session: a, Number: 4, CRC: 5}, partd.Operation{Change: partd.ChangeDrop}, true, nil)
+	mustAppend(t, s, "k", "after")
+	try(s, partd.Tag{Session: a, Number: 4, CRC: 5}, partd.Operation{Change: partd.ChangeDrop}, false, nil)
+	wantValue(t, s, "k", "after")
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = mustOpen(t, dir, &Options{MaxSessions: 2})
+	try(s, partd.Tag{Session: a, Number: 4, CRC: 5}, partd.Operation{Change: partd.ChangeDrop}, false, nil)
+	b, err := s.NewSession(ctx)
+	if err != nil || b != a+1 {
+		t.Fatalf("NewSession = %d, %v, want %d", b, err, a+1)
+	}
+	if c, err := s.NewSession(ctx); err != nil || c != b+1 {
+		t.Fatalf("NewSession = %d, %v, want %d", c, err, b+1)
+	}
+	// Three sessions were issued, and one must be forgotten: the oldest unused session.
+	try(s, partd.Tag{Session: b, Number: 1, CRC: 5}, piece, false, partd.ErrSessionExpired)
+	try(s, partd.Tag{Session: b + 1, Number: 1, CRC: 5}, piece, true, nil)
+	try(s, partd.Tag{Session: a, Number: 5, CRC: 5}, piece, true, nil)
+	// Next, the least recently used session must be forgotten, even after reopening.
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = mustOpen(t, dir, &Options{MaxSessions: 2})
+	if _, err := s.NewSession(ctx); err != nil {
+		t.Fatal(err)
+	}
+	try(s, partd.Tag{Session: b + 1, Number: 2, CRC: 5}, piece, false, partd.ErrSessionExpired)
+	try(s, partd.Tag{Session: a, Number: 6, CRC: 5}, piece, true, nil)
+	if err := s.EndSession(ctx, a); err != nil {
+		t.Fatal(err)
+	}
+	try(s, partd.Tag{Session: a, Number: 7, CRC: 5}, piece, false, partd.ErrSessionExpired)
 }
