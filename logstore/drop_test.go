@@ -27,9 +27,7 @@ func TestDropWithoutNewFile(t *testing.T) {
 	}
 	mustAppend(t, s, "k", "old")
 	fails.Store(true)
-	if err := s.Drop(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Drop(t.Context()))
 	err = s.Set(t.Context(), "k", []byte("v"))
 	if !errors.Is(err, syscall.EMFILE) || strings.Contains(err.Error(), "disk is full") {
 		t.Errorf("Set without a write-ahead file: error %v, want EMFILE, and no mention of a full disk", err)

@@ -50,19 +50,13 @@ func prepareGet(tb testing.TB, zstd bool, parts [2]int) func() {
 		entries[i] = partd.Entry{Key: fmt.Sprint("key ", i), Value: fmt.Appendf(nil, "%0100d", i)}
 	}
 	for _, n := range parts {
-		if err := partd.Flush(ctx, store); err != nil {
-			tb.Fatal(err)
-		}
+		must(tb, partd.Flush(ctx, store))
 		for range n {
-			if err := store.Append(ctx, entries...); err != nil {
-				tb.Fatal(err)
-			}
+			must(tb, store.Append(ctx, entries...))
 		}
 	}
 	if parts[1] == 0 {
-		if err := partd.Flush(ctx, store); err != nil {
-			tb.Fatal(err)
-		}
+		must(tb, partd.Flush(ctx, store))
 	}
 	return func() {
 		if values, err := store.Get(ctx, "key 500"); err != nil || len(values[0]) != 100*(parts[0]+parts[1]) {

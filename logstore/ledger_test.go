@@ -16,16 +16,11 @@ import (
 func TestLedger(t *testing.T) {
 	mem := vfstest.NewMem()
 	h := hooks{fs: mem, noCRC: true}
-	s, err := open("/s", nil, h)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := openWith(t, "/s", nil, h)
 	for k, v := range map[string]string{"key1": "value one", "key2": "value two", "key3": "value 333"} {
 		mustAppend(t, s, k, v)
 	}
-	if err := s.Flush(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Flush(t.Context()))
 	ledger, err := s.Verify(t.Context())
 	if err != nil || ledger.Pieces != 3 || ledger.Bytes != 27 {
 		t.Fatalf("Verify() = %+v, %v, want 3 pieces and 27 bytes", ledger, err)
@@ -49,9 +44,7 @@ func TestLedger(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, f.Close())
 	var corrupt *partd.CorruptError
 	if _, err := contents(s); !errors.As(err, &corrupt) || !strings.Contains(err.Error(), "ledger") {
 		t.Fatalf("Scan of swapped values: error %v, want a CorruptError about the ledger", err)
@@ -59,9 +52,7 @@ func TestLedger(t *testing.T) {
 	if _, err := s.Verify(t.Context()); !errors.As(err, &corrupt) || corrupt.Path != "/s/seg-00000001" {
 		t.Fatalf("Verify of swapped values: error %v, want a CorruptError for the segment file", err)
 	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Close())
 }
 
 // TestScanComparesLedgers checks that a Scan compares the data with the ledger (counts and sums of hashes).

@@ -45,9 +45,7 @@ func TestForeignWriteAheadFile(t *testing.T) {
 			if _, err := f.WriteAt(change(b), 0); err != nil {
 				t.Fatal(err)
 			}
-			if err := f.Close(); err != nil {
-				t.Fatal(err)
-			}
+			must(t, f.Close())
 			for _, opts := range []*Options{{}, {ReadOnly: true}} {
 				var corrupt *partd.CorruptError
 				if s, err := open(crashDir, opts, h); !errors.As(err, &corrupt) || !errors.Is(err, errForeign) {
@@ -110,9 +108,7 @@ func TestFalseRecordLength(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := s.Append(t.Context(), partd.Entry{Key: "a", Value: longValue}); err != nil {
-				t.Fatal(err)
-			}
+			must(t, s.Append(t.Context(), partd.Entry{Key: "a", Value: longValue}))
 			w := s.tables.active.wal
 			b := &batch{}
 			b.reset()
@@ -124,12 +120,8 @@ func TestFalseRecordLength(t *testing.T) {
 				t.Fatal(err)
 			}
 			copyDir(t, dir, copied)
-			if err := os.Truncate(walName(copied, 0), 1600<<20); err != nil {
-				t.Fatal(err)
-			}
-			if err := s.Close(); err != nil {
-				t.Fatal(err)
-			}
+			must(t, os.Truncate(walName(copied, 0), 1600<<20))
+			must(t, s.Close())
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
 			s, err = Open(copied, &Options{Memory: MinMemory, ReadOnly: true})
@@ -161,13 +153,8 @@ func crcOfZeros(n int) (crc uint32) {
 // removed nor changed, and that leftover files of the store are removed.
 func TestForeignDataFileIsIgnored(t *testing.T) {
 	dir := t.TempDir()
-	s, err := Open(dir, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	s := openWith(t, dir, nil, hooks{fs: osFS})
+	must(t, s.Close())
 	files := map[string]string{
 		"seg-00000001": "somebody's own", "blob-00000002": strings.Repeat("somebody's own, and long", 9),
 		"seg-00000077": string((&segment.File{Format: &segment.Format{ID: 99, Seed: 99}, Kind: segment.SegmentFile, Number: 77}).EncodeHeader()),
@@ -178,27 +165,19 @@ func TestForeignDataFileIsIgnored(t *testing.T) {
 	}
 	for _, m := range []map[string]string{files, leftovers} {
 		for name, content := range m {
-			if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
-				t.Fatal(err)
-			}
+			must(t, os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600))
 		}
 	}
-	if s, err = Open(dir, nil); err != nil {
-		t.Fatal(err)
-	}
+	s = openWith(t, dir, nil, hooks{fs: osFS})
 	for name := range leftovers {
 		if _, err := os.Stat(filepath.Join(dir, name)); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("Open did not remove the leftover file %s: Stat returned %v", name, err)
 		}
 	}
 	for _, v := range [][]byte{longValue, make([]byte, 1<<20)} {
-		if err := s.Append(t.Context(), partd.Entry{Key: "a", Value: v}); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Append(t.Context(), partd.Entry{Key: "a", Value: v}))
 	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Close())
 	for name, content := range files {
 		if b, err := os.ReadFile(filepath.Join(dir, name)); err != nil || string(b) != content {
 			t.Errorf("the foreign file %s was changed to %d bytes, or removed: %v", name, len(b), err)

@@ -8,11 +8,8 @@ import (
 	"strings"
 
 	"github.com/go-partd/partd/internal/base/sessiontab"
-	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/internal/engine/segment"
 )
-
-var osFS = vfs.OS{}
 
 // FuzzManifest checks that parseManifest does not panic, and accepts only encodings of the right length.
 func FuzzManifest(f *testing.F) {
@@ -54,18 +51,14 @@ func TestNewerFormat(t *testing.T) {
 		dir := t.TempDir()
 		s := mustOpen(t, dir, nil)
 		mustAppend(t, s, "a", "1")
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Close())
 		path := filepath.Join(dir, name)
 		b, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
 		}
 		b[8] = manifestVersion + 1
-		if err := os.WriteFile(path, b, 0o666); err != nil {
-			t.Fatal(err)
-		}
+		must(t, os.WriteFile(path, b, 0o666))
 		if _, err := Open(dir, nil); err == nil || !strings.Contains(err.Error(), "use a newer") {
 			t.Errorf("Open with a newer %s: error %v, want advice to use a newer program", name, err)
 		}

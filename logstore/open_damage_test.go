@@ -44,15 +44,11 @@ func TestEveryBitAndCut(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if err := errors.Join(f.Truncate(cut), f.Close()); err != nil {
-					t.Fatal(err)
-				}
+				must(t, errors.Join(f.Truncate(cut), f.Close()))
 			})
 		}
 		checkDamaged(t, mem, want, withoutLast, name+", missing", func(m *vfstest.Mem) {
-			if err := m.Remove(crashDir + "/" + name); err != nil {
-				t.Fatal(err)
-			}
+			must(t, m.Remove(crashDir+"/"+name))
 		})
 	}
 	if damagedFiles < 4 {
@@ -78,9 +74,7 @@ func changeByte(t *testing.T, m *vfstest.Mem, name string, off int64, f func(byt
 	_, err = file.ReadAt(b, off)
 	b[0] = f(b[0])
 	_, err2 := file.WriteAt(b, off)
-	if err := errors.Join(err, err2, file.Close()); err != nil {
-		t.Fatal(err)
-	}
+	must(t, errors.Join(err, err2, file.Close()))
 }
 
 // smallKilledStore returns a small store after a kill, its content, and its content without the last record.
@@ -90,32 +84,23 @@ func smallKilledStore(t *testing.T) (mem *vfstest.Mem, want, withoutLast map[str
 	h := crashHooks
 	h.fs = live
 	h.blobBytes = 100
-	s, err := open(crashDir, nil, h)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := openWith(t, crashDir, nil, h)
 	want = map[string][]byte{}
 	add := func(k string, v []byte) {
-		if err := s.Append(t.Context(), partd.Entry{Key: k, Value: v}); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Append(t.Context(), partd.Entry{Key: k, Value: v}))
 		want[k] = append(bytes.Clone(want[k]), v...)
 	}
 	for i := range 4 {
 		add(fmt.Sprint("key", i), []byte(strings.Repeat("v", i*3+1)))
 	}
 	add("large", bytes.Repeat([]byte("0123456789"), 15))
-	if err := s.Flush(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Flush(t.Context()))
 	add("key1", []byte("more"))
 	add("late", []byte("value"))
 	withoutLast = maps.Clone(want)
 	add("last", []byte("value"))
 	killed := live.KillClone()
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Close())
 	return killed, want, withoutLast
 }
 
@@ -154,14 +139,9 @@ func checkDamaged(t *testing.T, start *vfstest.Mem, want, withoutLast map[string
 // TestMissingBlobFileIsDamage checks that reads of an entry that refers to a missing file report damage.
 func TestMissingBlobFileIsDamage(t *testing.T) {
 	h := hooks{fs: vfstest.NewMem(), blobBytes: 1000}
-	s, err := open("/s", nil, h)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := openWith(t, "/s", nil, h)
 	defer s.Close()
-	if err := errors.Join(s.Append(t.Context(), partd.Entry{Key: "k", Value: make([]byte, 2000)}), s.Flush(t.Context())); err != nil {
-		t.Fatal(err)
-	}
+	must(t, errors.Join(s.Append(t.Context(), partd.Entry{Key: "k", Value: make([]byte, 2000)}), s.Flush(t.Context())))
 	files := s.catalog.files.list.Load()
 	without := slices.DeleteFunc(slices.Clone(*files), func(f *dataFile) bool { return f.Kind == segment.BlobFile })
 	s.catalog.files.list.Store(&without)
@@ -201,9 +181,7 @@ func TestDamageBeforeSyncedRecord(t *testing.T) {
 	mustAppend(t, s, "a", "1")
 	mustAppend(t, s, "b", "2")
 	damagedWAL, damaged := s.tables.active.wal.path, mem.KillClone()
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Close())
 	changeByte(t, damaged, damagedWAL, walHeaderLen+recordHeaderLen, func(b byte) byte { return ^b })
 	h.fs = damaged
 	if s, err = open(crashDir, opts, h); err == nil {

@@ -31,20 +31,13 @@ func goldenContent() map[string]string {
 // each compression format, runs of hot keys, resets, a large value, a session, and
 // records that are only in a write-ahead file.
 func makeGoldenStore(t *testing.T, dir string) {
-	if err := os.RemoveAll(dir); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.RemoveAll(dir))
 	want := goldenContent()
 	h := hooks{fs: osFS, tableBytes: 128 << 10, walStep: 4096}
 	for i, c := range []Compression{None, S2, Zstd} {
-		s, err := open(dir, &Options{Compression: c}, h)
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := openWith(t, dir, &Options{Compression: c}, h)
 		add := func(key, value string) {
-			if err := s.Append(t.Context(), partd.Entry{Key: key, Value: []byte(value)}); err != nil {
-				t.Fatal(err)
-			}
+			must(t, s.Append(t.Context(), partd.Entry{Key: key, Value: []byte(value)}))
 		}
 		add("pieces", []string{"one", "two", "three"}[i])
 		add("hot", want["hot"][:19*300])
@@ -71,36 +64,22 @@ func makeGoldenStore(t *testing.T, dir string) {
 			if _, err := s.NewSession(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			if err := s.Flush(t.Context()); err != nil {
-				t.Fatal(err)
-			}
+			must(t, s.Flush(t.Context()))
 			add("hot", want["hot"])
 			// A copy at this point looks like the store after a kill.
 			copyDir(t, dir, dir+"-copy")
 		}
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Close())
 	}
-	if err := os.RemoveAll(dir); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Rename(dir+"-copy", dir); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Remove(filepath.Join(dir, lockName)); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.RemoveAll(dir))
+	must(t, os.Rename(dir+"-copy", dir))
+	must(t, os.Remove(filepath.Join(dir, lockName)))
 }
 
 func copyDir(t *testing.T, source, target string) {
 	t.Helper()
-	if err := os.RemoveAll(target); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.CopyFS(target, os.DirFS(source)); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.RemoveAll(target))
+	must(t, os.CopyFS(target, os.DirFS(source)))
 }
 
 // TestGolden checks that this version reads the files of format 1.
@@ -112,10 +91,7 @@ func TestGolden(t *testing.T) {
 	copyDir(t, goldenDir, dir)
 	want := goldenContent()
 	for _, opts := range []*Options{{ReadOnly: true, Memory: 8 << 20}, {Memory: 8 << 20}, {ReadOnly: true}} {
-		s, err := open(dir, opts, hooks{fs: osFS, walStep: 4096})
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := openWith(t, dir, opts, hooks{fs: osFS, walStep: 4096})
 		got, err := contents(s)
 		if err != nil {
 			t.Fatal(err)
@@ -135,9 +111,7 @@ func TestGolden(t *testing.T) {
 		if s.sessions.issued != 1 {
 			t.Errorf("the last issued session is %d, want 1", s.sessions.issued)
 		}
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Close())
 	}
 }
 
@@ -153,10 +127,7 @@ func TestGoldenBytes(t *testing.T) {
 			t.Errorf("%s, the files are\n%swant\n%s", label, got, want)
 		}
 	}
-	s, err := open(dir, &Options{Memory: 8 << 20}, h)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := openWith(t, dir, &Options{Memory: 8 << 20}, h)
 	session, err := s.NewSession(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -178,18 +149,14 @@ func TestGoldenBytes(t *testing.T) {
 			t.Fatal(err)
 		}
 		if i%1000 == 999 {
-			if err := s.Flush(t.Context()); err != nil {
-				t.Fatal(err)
-			}
+			must(t, s.Flush(t.Context()))
 		}
 	}
 	if _, err := s.Pop(t.Context(), "key3", "key5", "nothing"); err != nil {
 		t.Fatal(err)
 	}
 	check("while the store is open", goldenOpen)
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Close())
 	check("after the store is closed", goldenClosed)
 	h.minMerge, h.smallLen = 2, 1<<20
 	if s, err = open(dir, &Options{Memory: 8 << 20}, h); err != nil { // starts a merge

@@ -12,10 +12,7 @@ import (
 
 // TestDeleteWithoutEffect checks that changes without an effect, such as deletes of missing keys, write nothing.
 func TestDeleteWithoutEffect(t *testing.T) {
-	s, err := Open(t.TempDir(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := openWith(t, t.TempDir(), nil, hooks{fs: osFS})
 	defer s.Close()
 	ctx := t.Context()
 	mustAppend(t, s, "there", "v")
@@ -38,9 +35,7 @@ func TestDeleteWithoutEffect(t *testing.T) {
 			before = end
 		}
 	}
-	if err := s.Delete(ctx, append(missing, "there")...); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Delete(ctx, append(missing, "there")...))
 	wantValue(t, s, "there", "")
 	if wrote := s.tables.active.wal.end - before; wrote > 100 {
 		t.Errorf("Delete of one existing key and %d missing keys wrote %d bytes, want at most 100", len(missing), wrote)
@@ -50,10 +45,7 @@ func TestDeleteWithoutEffect(t *testing.T) {
 // TestNumberedDeletesWithoutEffect checks that tags of deletes without an effect are stored in little space.
 func TestNumberedDeletesWithoutEffect(t *testing.T) {
 	dir := t.TempDir()
-	s, err := Open(dir, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := openWith(t, dir, nil, hooks{fs: osFS})
 	defer s.Close()
 	session, err := s.NewSession(t.Context())
 	if err != nil {
@@ -86,10 +78,7 @@ func TestNumberedDeletesWithoutEffect(t *testing.T) {
 
 // TestDeleteRepeatsLookup checks that Delete also removes a key created between its lookup and its record.
 func TestDeleteRepeatsLookup(t *testing.T) {
-	s, err := Open(t.TempDir(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := openWith(t, t.TempDir(), nil, hooks{fs: osFS})
 	defer s.Close()
 	mustAppend(t, s, "old", "v")
 	op := s.newDeleteOp(t.Context(), []string{"new", "old", "none"})
@@ -123,9 +112,7 @@ func TestDeleteDuringLookup(t *testing.T) {
 	}
 	defer s.Close()
 	mustAppend(t, s, "old", "v")
-	if err := s.Flush(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Flush(t.Context()))
 	armed = true
 	if err := s.Delete(t.Context(), "old", "new"); err != nil || armed {
 		t.Fatalf("Delete: error %v; its lookup read no file: %v", err, armed)
@@ -136,10 +123,7 @@ func TestDeleteDuringLookup(t *testing.T) {
 
 // TestLargeNumberedDeleteWithoutEffect checks that a delete of very many missing keys does not cause a seal.
 func TestLargeNumberedDeleteWithoutEffect(t *testing.T) {
-	s, err := Open(t.TempDir(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := openWith(t, t.TempDir(), nil, hooks{fs: osFS})
 	defer s.Close()
 	session, err := s.NewSession(t.Context())
 	if err != nil {
@@ -171,10 +155,7 @@ func TestDeleteAfterStaleLookup(t *testing.T) {
 		h := crashHooks
 		h.tableBytes = 16 << 10
 		h.fs = vfstest.NewMem()
-		s, err := open(crashDir, nil, h)
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := openWith(t, crashDir, nil, h)
 		keys := make([]string, 100)
 		entries := make([]partd.Entry, len(keys))
 		for i := range keys {
@@ -183,9 +164,7 @@ func TestDeleteAfterStaleLookup(t *testing.T) {
 		}
 		mustAppend(t, s, keys[0], "v")
 		op := s.newDeleteOp(t.Context(), keys)
-		if err := s.Append(t.Context(), entries...); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Append(t.Context(), entries...))
 		for i := range fill {
 			mustAppend(t, s, "other", fmt.Sprintf("%300d", i))
 		}

@@ -27,10 +27,7 @@ var reclaimHooks = hooks{
 func opener(t *testing.T, dir string, o *Options, h hooks) func() *Store {
 	return func() *Store {
 		t.Helper()
-		s, err := open(dir, o, h)
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := openWith(t, dir, o, h)
 		return s
 	}
 }
@@ -133,9 +130,7 @@ func TestReclaimContent(t *testing.T) {
 			end()
 		}
 		waitMerged(t, s)
-		if err := s.Flush(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Flush(t.Context()))
 		all, removed := s.ledgers()
 		if err := changes.Diff(all); err != nil {
 			t.Errorf("seed %d: the ledgers of live and removed data do not add up to all changes: %v", seed, err)
@@ -144,14 +139,10 @@ func TestReclaimContent(t *testing.T) {
 			t.Errorf("seed %d: of all data %+v, only %+v was removed, want at least half", seed, changes, removed)
 		}
 		wantMerged(t, s, want)
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Close())
 		s = reopen()
 		wantMerged(t, s, want)
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Close())
 	}
 }
 
@@ -210,9 +201,7 @@ func TestReclaimAll(t *testing.T) {
 						batch = append(batch, partd.Entry{Key: fmt.Sprint(i), Value: []byte(value)})
 						n += len(value)
 					}
-					if err := s.Append(t.Context(), batch...); err != nil {
-						t.Fatal(err)
-					}
+					must(t, s.Append(t.Context(), batch...))
 				}
 				before := disk(t, dir, "")
 				for i := range 256 {
@@ -236,16 +225,12 @@ func TestReclaimAll(t *testing.T) {
 					t.Errorf("the store used %d bytes, and after the removals still %d, want at most 4 MiB", before, after)
 				}
 				mustAppend(t, s, "after", "v")
-				if err := s.Flush(t.Context()); err != nil {
-					t.Fatal(err)
-				}
+				must(t, s.Flush(t.Context()))
 				wantValue(t, s, "after", "v")
 				if _, err := s.Verify(t.Context()); err != nil {
 					t.Error(err)
 				}
-				if err := s.Close(); err != nil {
-					t.Fatal(err)
-				}
+				must(t, s.Close())
 			})
 		}
 	}

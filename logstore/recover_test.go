@@ -21,10 +21,7 @@ func killedStore(t *testing.T, frozen bool) (*vfstest.Mem, map[string][]byte) {
 	var full atomic.Bool
 	h := crashHooks
 	h.fs = vfstest.Inject(mem, failSegmentWrites(&full))
-	s, err := open(crashDir, nil, h)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := openWith(t, crashDir, nil, h)
 	full.Store(frozen)
 	want := map[string][]byte{}
 	for i := range 60 {
@@ -46,9 +43,7 @@ func killedStore(t *testing.T, frozen bool) (*vfstest.Mem, map[string][]byte) {
 	}
 	killed := mem.KillClone()
 	full.Store(false)
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Close())
 	return killed, want
 }
 
@@ -65,17 +60,12 @@ func wantContent(t *testing.T, mem *vfstest.Mem, want map[string][]byte) {
 	t.Helper()
 	h := crashHooks
 	h.fs = mem
-	s, err := open(crashDir, nil, h)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := openWith(t, crashDir, nil, h)
 	got, err := contents(s)
 	if err != nil || !maps.EqualFunc(got, want, bytes.Equal) {
 		t.Errorf("the store has wrong contents: %d keys, want %d; error %v", len(got), len(want), err)
 	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Close())
 }
 
 // TestRecoveryFailsRepeatedly checks that no data is lost if recovery fails repeatedly on a full disk.
@@ -98,9 +88,7 @@ func TestRecoveryFailsRepeatedly(t *testing.T) {
 				if got, err := contents(s); err != nil || !maps.EqualFunc(got, want, bytes.Equal) {
 					t.Fatalf("open %d: the store has wrong contents: %d keys, want %d; error %v", i, len(got), len(want), err)
 				}
-				if err := s.Close(); err != nil {
-					t.Fatal(err)
-				}
+				must(t, s.Close())
 			}
 			wantContent(t, mem, want)
 		})
@@ -131,9 +119,7 @@ func TestRecoveryIsKilledRepeatedly(t *testing.T) {
 					t.Fatalf("frozen=%v, recovery killed at call %d: opening the store: %v", frozen, n, err)
 				}
 				opened := killed == nil
-				if err := s.Close(); err != nil {
-					t.Fatal(err)
-				}
+				must(t, s.Close())
 				if opened {
 					break
 				}
@@ -152,31 +138,16 @@ func TestSyncCoversKilledProcess(t *testing.T) {
 	mem := vfstest.NewMem()
 	h := crashHooks
 	h.fs = mem
-	s, err := open(crashDir, nil, h)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Sync(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Append(t.Context(), partd.Entry{Key: "b", Value: largeValue}); err != nil {
-		t.Fatal(err)
-	}
+	s := openWith(t, crashDir, nil, h)
+	must(t, s.Sync(t.Context()))
+	must(t, s.Append(t.Context(), partd.Entry{Key: "b", Value: largeValue}))
 	killed := mem.KillClone()
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Close())
 	h.fs = killed
-	if s, err = open(crashDir, nil, h); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Sync(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	s = openWith(t, crashDir, nil, h)
+	must(t, s.Sync(t.Context()))
 	crashed := killed.Crash(nil)
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Close())
 	wantContent(t, crashed, map[string][]byte{"b": largeValue})
 }
 
@@ -194,30 +165,17 @@ func TestUnacknowledgedLargeValue(t *testing.T) {
 		return nil
 	})
 	opts := &Options{Sync: true}
-	s, err := open(crashDir, opts, h)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := openWith(t, crashDir, opts, h)
 	for _, e := range []partd.Entry{{Key: "a", Value: largeValue}, {Key: "b", Value: largeValue}} {
-		if err := s.Append(t.Context(), e); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Append(t.Context(), e))
 		armed.Store(true)
 	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Close())
 	h.fs = killed
-	if s, err = open(crashDir, opts, h); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Append(t.Context(), partd.Entry{Key: "c", Value: []byte("acknowledged")}); err != nil {
-		t.Fatal(err)
-	}
+	s = openWith(t, crashDir, opts, h)
+	must(t, s.Append(t.Context(), partd.Entry{Key: "c", Value: []byte("acknowledged")}))
 	crashed := killed.Crash(nil)
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Close())
 	wantContent(t, crashed, map[string][]byte{"a": largeValue, "b": largeValue, "c": []byte("acknowledged")})
 }
 
@@ -228,14 +186,9 @@ func TestTornFileIsErased(t *testing.T) {
 	var full atomic.Bool
 	h := crashHooks
 	h.fs = vfstest.Inject(mem, failSegmentWrites(&full))
-	s, err := open(crashDir, nil, h)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := openWith(t, crashDir, nil, h)
 	mustAppend(t, s, "a", "1")
-	if err := s.Sync(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Sync(t.Context()))
 	full.Store(true)
 	if err := s.Flush(t.Context()); !errors.Is(err, syscall.ENOSPC) { // begins the next write-ahead file
 		t.Fatalf("Flush on a full disk: error %v, want ENOSPC", err)
@@ -245,18 +198,12 @@ func TestTornFileIsErased(t *testing.T) {
 	newest := s.tables.active.wal.path
 	torn := mem.KillClone()
 	full.Store(false)
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Close())
 	changeByte(t, torn, newest, walHeaderLen+recordHeaderLen, func(b byte) byte { return ^b })
 	h.fs = torn
-	if s, err = open(crashDir, nil, h); err != nil {
-		t.Fatal(err)
-	}
+	s = openWith(t, crashDir, nil, h)
 	mustAppend(t, s, "d", "4") // as long as the torn record
 	killed := torn.KillClone()
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Close())
 	wantContent(t, killed, map[string][]byte{"a": []byte("1"), "d": []byte("4")})
 }

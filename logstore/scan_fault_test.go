@@ -63,9 +63,7 @@ func TestScanStops(t *testing.T) {
 		if used := s.scanMemory.Load(); used != 0 {
 			t.Errorf("%d bytes of scan memory were not freed", used)
 		}
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Close())
 	}
 }
 
@@ -122,9 +120,7 @@ func TestScanReadFails(t *testing.T) {
 		mu.Lock()
 		remaining = -1
 		mu.Unlock()
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Close())
 	}
 }
 

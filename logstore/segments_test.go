@@ -17,10 +17,7 @@ func TestFootersWithinMemory(t *testing.T) {
 			ctx := t.Context()
 			opts := &Options{Memory: MinMemory, Compression: S2}
 			dir, h := t.TempDir(), hooks{fs: vfs.OS{}, minMerge: -1}
-			s, err := open(dir, opts, h)
-			if err != nil {
-				t.Fatal(err)
-			}
+			s := openWith(t, dir, opts, h)
 			value := bytes.Repeat([]byte("v"), size)
 			keys, batch := 20*300, 40_000/size
 			if size > 4000 {
@@ -32,9 +29,7 @@ func TestFootersWithinMemory(t *testing.T) {
 				for i := range entries {
 					entries[i] = partd.Entry{Key: fmt.Sprint((n + i) % keys), Value: value}
 				}
-				if err := s.Append(ctx, entries...); err != nil {
-					t.Fatal(err)
-				}
+				must(t, s.Append(ctx, entries...))
 			}
 			check := func(s *Store) {
 				t.Helper()
@@ -51,20 +46,12 @@ func TestFootersWithinMemory(t *testing.T) {
 				readAll(t, s, keys, int64(n)*int64(size))
 				wantValue(t, s, "7", string(bytes.Repeat(value, (n+keys-8)/keys)))
 			}
-			if err := s.Flush(ctx); err != nil {
-				t.Fatal(err)
-			}
+			must(t, s.Flush(ctx))
 			check(s)
-			if err := s.Close(); err != nil {
-				t.Fatal(err)
-			}
-			if s, err = open(dir, opts, h); err != nil {
-				t.Fatal(err)
-			}
+			must(t, s.Close())
+			s = openWith(t, dir, opts, h)
 			check(s)
-			if err := s.Close(); err != nil {
-				t.Fatal(err)
-			}
+			must(t, s.Close())
 		})
 	}
 }

@@ -29,10 +29,7 @@ func TestRetryWaitsForSync(t *testing.T) {
 		}
 		return nil
 	})
-	s, err := open(crashDir, &Options{Sync: true}, h)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := openWith(t, crashDir, &Options{Sync: true}, h)
 	session, err := s.NewSession(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -69,9 +66,7 @@ func TestRetryWaitsForSync(t *testing.T) {
 		t.Errorf("retried operation: %+v, want not applied and no error", a)
 	}
 	wantValue(t, s, "a", "v")
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Close())
 }
 
 // racingOp is an append that calls race after its tag was checked for the first time.
@@ -88,10 +83,7 @@ func (op racingOp) each(f func(segment.Kind, string, []byte) error) error {
 // TestConcurrentRetry checks that a retry changes nothing if the operation is applied after the retry's first check.
 func TestConcurrentRetry(t *testing.T) {
 	ctx := t.Context()
-	s, err := Open(t.TempDir(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := openWith(t, t.TempDir(), nil, hooks{fs: osFS})
 	defer s.Close()
 	session, err := s.NewSession(ctx)
 	if err != nil {
@@ -139,9 +131,7 @@ func TestSessionRecordsAreBounded(t *testing.T) {
 		t.Errorf("the store began %d new write-ahead files, want 4 to 20", n)
 	}
 	h.fs = mem.KillClone()
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Close())
 	for _, fs := range []vfs.FS{h.fs, mem} {
 		h.fs = fs
 		k, err := open(crashDir, opts, h)
@@ -152,9 +142,7 @@ func TestSessionRecordsAreBounded(t *testing.T) {
 		if applied, err := k.Apply(t.Context(), partd.Tag{Session: session, Number: 1}, partd.Operation{Change: partd.ChangeAppend}); err != nil || applied {
 			t.Fatalf("retry after reopening = %v, %v, want false", applied, err)
 		}
-		if err := k.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, k.Close())
 	}
 }
 
@@ -188,9 +176,7 @@ func TestSessions(t *testing.T) {
 	mustAppend(t, s, "k", "after")
 	try(s, partd.Tag{Session: a, Number: 4, CRC: 5}, partd.Operation{Change: partd.ChangeDrop}, false, nil)
 	wantValue(t, s, "k", "after")
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Close())
 	s = mustOpen(t, dir, &Options{MaxSessions: 2})
 	try(s, partd.Tag{Session: a, Number: 4, CRC: 5}, partd.Operation{Change: partd.ChangeDrop}, false, nil)
 	b, err := s.NewSession(ctx)
@@ -205,17 +191,13 @@ func TestSessions(t *testing.T) {
 	try(s, partd.Tag{Session: b + 1, Number: 1, CRC: 5}, piece, true, nil)
 	try(s, partd.Tag{Session: a, Number: 5, CRC: 5}, piece, true, nil)
 	// Next, the least recently used session must be forgotten, even after reopening.
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Close())
 	s = mustOpen(t, dir, &Options{MaxSessions: 2})
 	if _, err := s.NewSession(ctx); err != nil {
 		t.Fatal(err)
 	}
 	try(s, partd.Tag{Session: b + 1, Number: 2, CRC: 5}, piece, false, partd.ErrSessionExpired)
 	try(s, partd.Tag{Session: a, Number: 6, CRC: 5}, piece, true, nil)
-	if err := s.EndSession(ctx, a); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.EndSession(ctx, a))
 	try(s, partd.Tag{Session: a, Number: 7, CRC: 5}, piece, false, partd.ErrSessionExpired)
 }

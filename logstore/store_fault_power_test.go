@@ -131,14 +131,9 @@ func TestFullDiskOutcomesAreKnown(t *testing.T) {
 	mem := vfstest.NewMem()
 	h := crashHooks
 	h.fs = mem
-	s, err := open(crashDir, nil, h)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := openWith(t, crashDir, nil, h)
 	mustAppend(t, s, "k", "v")
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Close())
 	failed := map[string]bool{}
 	h.fs = vfstest.Inject(mem, func(op vfstest.Op, name string) error {
 		switch {
@@ -153,9 +148,7 @@ func TestFullDiskOutcomesAreKnown(t *testing.T) {
 		}
 		return nil
 	})
-	if s, err = open(crashDir, nil, h); err != nil {
-		t.Fatal(err)
-	}
+	s = openWith(t, crashDir, nil, h)
 	ops, _ := sizedChanges(partd.Tag{Session: 1, Number: 1}, 10)
 	for name, op := range ops {
 		mustBeFull(t, name, op(t.Context(), s))
@@ -184,9 +177,7 @@ func TestUnreadableBlob(t *testing.T) {
 			}
 			mustAppend(t, s, "a", string(largeValue))
 			killed := mem.KillClone()
-			if err := s.Close(); err != nil {
-				t.Fatal(err)
-			}
+			must(t, s.Close())
 			fault := &vfstest.Fault{Call: n, Err: syscall.EIO, Match: func(op vfstest.Op, name string) bool {
 				return op == kind && strings.Contains(name, "blob-")
 			}}
@@ -207,9 +198,7 @@ func TestUnreadableBlob(t *testing.T) {
 				t.Fatal(err)
 			}
 			wantValue(t, s, "a", string(largeValue))
-			if err := s.Close(); err != nil {
-				t.Fatal(err)
-			}
+			must(t, s.Close())
 			if !fault.Hit() {
 				break
 			}

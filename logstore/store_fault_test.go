@@ -107,23 +107,16 @@ func faultStart(t *testing.T, opts *Options) (*vfstest.Mem, map[string][]byte) {
 	mem := vfstest.NewMem()
 	h := crashHooks
 	h.fs = mem
-	s, err := open(crashDir, opts, h)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := openWith(t, crashDir, opts, h)
 	want := map[string][]byte{}
 	for i := range 20 {
 		for k, v := range map[string][]byte{"a": longValue, "b": largeValue, fmt.Sprint(i): []byte("v")} {
-			if err := s.Append(t.Context(), partd.Entry{Key: k, Value: v}); err != nil {
-				t.Fatal(err)
-			}
+			must(t, s.Append(t.Context(), partd.Entry{Key: k, Value: v}))
 			want[k] = append(want[k], v...)
 		}
 	}
 	killed := mem.KillClone()
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Close())
 	if n := mem.OpenCount(); n != 0 {
 		t.Fatalf("%d files are still open after Close", n)
 	}
@@ -267,9 +260,7 @@ func TestFaultWhileOpening(t *testing.T) {
 			if err != nil || !maps.EqualFunc(got, want, bytes.Equal) {
 				t.Fatalf("fault in call %d: Scan returned error %v and %d keys, want %d keys as before", n, err, len(got), len(want))
 			}
-			if err := s.Close(); err != nil {
-				t.Fatal(err)
-			}
+			must(t, s.Close())
 			if !fault.Hit() {
 				break
 			}

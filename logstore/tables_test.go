@@ -15,18 +15,13 @@ import (
 // TestLentMemory checks that a scan of a large store uses half of an unused table, that appends during
 // the scan neither wait for it nor exceed the memory, and that the table is restored afterwards.
 func TestLentMemory(t *testing.T) {
-	s, err := Open(t.TempDir(), &Options{Memory: MinMemory})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := openWith(t, t.TempDir(), &Options{Memory: MinMemory}, hooks{fs: osFS})
 	defer s.Close()
 	value := make([]byte, 1000)
 	appendKeys := func(n int) {
 		t.Helper()
 		for i := range n {
-			if err := s.Append(context.Background(), partd.Entry{Key: fmt.Sprint("k", i%100), Value: value}); err != nil {
-				t.Fatal(err)
-			}
+			must(t, s.Append(context.Background(), partd.Entry{Key: fmt.Sprint("k", i%100), Value: value}))
 		}
 	}
 	arenas := func() (n, tables int64, lent bool) {
@@ -46,9 +41,7 @@ func TestLentMemory(t *testing.T) {
 	full, _, _ := arenas()
 	const count = 8000
 	appendKeys(count)
-	if err := s.Flush(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Flush(t.Context()))
 	total, seals := 0, s.counters.seals.Load()
 	for c, err := range s.Scan(t.Context()) {
 		if err != nil {
@@ -69,9 +62,7 @@ func TestLentMemory(t *testing.T) {
 		t.Errorf("the scan returned %d bytes, want %d", total, count*len(value))
 	}
 	appendKeys(count)
-	if err := s.Flush(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Flush(t.Context()))
 	if n, tables, lent := arenas(); n != full || tables != 2 || lent {
 		t.Errorf("after the scan, %d tables have %d bytes, and lent is %v, want 2 with %d bytes", tables, n, lent, full)
 	}
@@ -81,10 +72,7 @@ func TestLentMemory(t *testing.T) {
 func TestLentMemoryIsReturned(t *testing.T) {
 	h := lendingHooks
 	h.fs = vfstest.NewMem()
-	s, err := open("/store", &Options{Memory: MinMemory}, h)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := openWith(t, "/store", &Options{Memory: MinMemory}, h)
 	defer s.Close()
 	appendPieces(t, s, 1000)
 	isLent := func() bool {
@@ -129,10 +117,7 @@ func TestLargeBatchesWhileLent(t *testing.T) {
 	}{{80 << 10, true}, {86 << 10, false}, {200 << 10, false}, {256 << 10, false}} {
 		h := lendingHooks
 		h.fs, h.maxBatch = vfstest.NewMem(), c.maxBatch
-		s, err := open("/store", &Options{Memory: MinMemory}, h)
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := openWith(t, "/store", &Options{Memory: MinMemory}, h)
 		appendPieces(t, s, 1000)
 		batch := make([]partd.Entry, (c.maxBatch-100)/(3<<10))
 		for i := range batch {
@@ -149,16 +134,12 @@ func TestLargeBatchesWhileLent(t *testing.T) {
 			}
 			s.mu.Unlock()
 			for range 5 {
-				if err := s.Append(ctx, batch...); err != nil {
-					t.Fatal(err)
-				}
+				must(t, s.Append(ctx, batch...))
 			}
 			break
 		}
 		cancel()
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Close())
 	}
 }
 
@@ -167,9 +148,7 @@ func TestLargeBatchesWhileLent(t *testing.T) {
 func TestTableTakenDuringTakeBack(t *testing.T) {
 	var mu sync.Mutex
 	ts := &tables{mu: &mu, bytes: 16 << 20, free: make(chan *table, 2)}
-	if err := ts.allocate(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, ts.allocate())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

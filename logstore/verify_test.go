@@ -77,19 +77,12 @@ func TestVerifyHotRuns(t *testing.T) {
 // rewriteFooter creates a segment with two hot keys, and changes its footer, with a correct checksum.
 func rewriteFooter(t *testing.T, dir string, pieces, pieceLen int, change func(seg *storedSegment)) {
 	t.Helper()
-	s, err := Open(dir, &Options{Memory: MinMemory})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := openWith(t, dir, &Options{Memory: MinMemory}, hooks{fs: osFS})
 	for range pieces {
 		value := make([]byte, pieceLen)
-		if err := s.Append(t.Context(), partd.Entry{Key: "hot", Value: value}, partd.Entry{Key: "too", Value: value}); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Append(t.Context(), partd.Entry{Key: "hot", Value: value}, partd.Entry{Key: "too", Value: value}))
 	}
-	if err := s.Flush(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Flush(t.Context()))
 	g := *s.segments.list[0]
 	if len(s.segments.list) != 1 || len(g.Hot) != 2 {
 		t.Fatalf("the store has %d segments, and the first has %d hot keys, want 1 and 2", len(s.segments.list), len(g.Hot))
@@ -98,9 +91,7 @@ func rewriteFooter(t *testing.T, dir string, pieces, pieceLen int, change func(s
 	g.Hot = slices.Clone(g.Hot)
 	change(&g)
 	footer := g.EncodeFooter(&g.file.File, g.ledger.Append(nil), off)
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Close())
 	f, err := os.OpenFile(g.file.Path, os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -108,9 +99,7 @@ func rewriteFooter(t *testing.T, dir string, pieces, pieceLen int, change func(s
 	if _, err := f.WriteAt(footer, off); err != nil {
 		t.Error(err)
 	}
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, f.Close())
 }
 
 func wantCorrupt(t *testing.T, err error, text string) {
@@ -124,10 +113,7 @@ func wantCorrupt(t *testing.T, err error, text string) {
 // TestMaxHotPerPart checks that of many hot keys in one part of a table, only the largest get runs
 // of their own.
 func TestMaxHotPerPart(t *testing.T) {
-	s, err := open("/s", nil, hooks{fs: vfstest.NewMem(), tableBytes: 1 << 20})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := openWith(t, "/s", nil, hooks{fs: vfstest.NewMem(), tableBytes: 1 << 20})
 	defer s.Close()
 	keys := 0
 	for i := 0; keys < maxHotPerPart+4; i++ {
@@ -138,9 +124,7 @@ func TestMaxHotPerPart(t *testing.T) {
 		keys++
 		mustAppend(t, s, key, strings.Repeat("v", 5000+100*keys))
 	}
-	if err := s.Flush(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Flush(t.Context()))
 	hot := s.segments.list[0].Hot
 	if len(hot) != maxHotPerPart {
 		t.Errorf("%d of %d hot keys have runs, want %d", len(hot), keys, maxHotPerPart)

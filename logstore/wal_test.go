@@ -51,19 +51,14 @@ func TestFailedRecordIsErased(t *testing.T) {
 	var fail atomic.Bool
 	h := crashHooks
 	h.fs = lateErrorFS{mem, &fail}
-	s, err := open(crashDir, nil, h)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := openWith(t, crashDir, nil, h)
 	mustAppend(t, s, "a", "1")
 	fail.Store(true)
 	if err := s.Append(t.Context(), partd.Entry{Key: "b", Value: []byte("2")}); err == nil || errors.Is(err, partd.ErrUnknownOutcome) {
 		t.Fatalf("Append whose write fails: error %v, want one that does not wrap ErrUnknownOutcome", err)
 	}
 	killed := mem.KillClone()
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Close())
 	wantContent(t, killed, map[string][]byte{"a": []byte("1")})
 }
 
@@ -82,18 +77,13 @@ func TestOperationLostAfterSeal(t *testing.T) {
 		}
 		return nil
 	})
-	s, err := open(crashDir, nil, h)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := openWith(t, crashDir, nil, h)
 	session, err := s.NewSession(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
 	mustAppend(t, s, "a", "1")
-	if err := s.Sync(ctx); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Sync(ctx))
 	armed.Store(true)
 	flushed := make(chan error, 1)
 	go func() { flushed <- s.Flush(ctx) }()
@@ -104,23 +94,15 @@ func TestOperationLostAfterSeal(t *testing.T) {
 		t.Fatalf("Apply = %v, %v, want true", applied, err)
 	}
 	close(proceed)
-	if err := <-flushed; err != nil {
-		t.Fatal(err)
-	}
+	must(t, <-flushed)
 	h.fs = mem.Crash(nil)
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if s, err = open(crashDir, nil, h); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Close())
+	s = openWith(t, crashDir, nil, h)
 	wantValue(t, s, "b", "")
 	if applied, err := s.Apply(ctx, tag, op); err != nil || !applied {
 		t.Errorf("retry of an operation that a power failure has lost = %v, %v, want true", applied, err)
 	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Close())
 }
 
 // TestMissingSegmentIsDamage removes a segment file from the manifest. Open must report the damage.
@@ -133,16 +115,10 @@ func TestMissingSegmentIsDamage(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustAppend(t, s, "a", "1")
-	if err := s.Flush(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.catalog.edit(func(m *manifest) { m.files = nil }); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Flush(t.Context()))
+	must(t, s.catalog.edit(func(m *manifest) { m.files = nil }))
 	h.fs = mem.KillClone()
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Close())
 	if s, err = open(crashDir, nil, h); !errors.As(err, new(*partd.CorruptError)) {
 		t.Fatalf("open without a segment: error %v, want a CorruptError", err)
 	}
@@ -158,10 +134,7 @@ func TestErasedRecordStaysErased(t *testing.T) {
 	var fail atomic.Bool
 	h := crashHooks
 	h.fs = lateErrorFS{mem, &fail}
-	s, err := open(crashDir, &Options{Sync: true}, h)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := openWith(t, crashDir, &Options{Sync: true}, h)
 	mustAppend(t, s, "a", "1")
 	fail.Store(true)
 	if err := s.Append(t.Context(), partd.Entry{Key: "b", Value: []byte("2")}); err == nil || errors.Is(err, partd.ErrUnknownOutcome) {
@@ -170,9 +143,7 @@ func TestErasedRecordStaysErased(t *testing.T) {
 	for seed := range uint64(50) {
 		wantContent(t, mem.Crash(rand.New(rand.NewPCG(seed, 1))), map[string][]byte{"a": []byte("1")})
 	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Close())
 }
 
 // TestRemovedFileIsDetected checks that Open rejects a store without one of its files, and names the file.
@@ -184,9 +155,7 @@ func TestRemovedFileIsDetected(t *testing.T) {
 			t.Fatal(err)
 		}
 		names, _ := d.Next(100)
-		if err := d.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, d.Close())
 		removed := 0
 		for _, n := range names {
 			name := n.Name()
@@ -194,9 +163,7 @@ func TestRemovedFileIsDetected(t *testing.T) {
 				continue
 			}
 			mem := start.KillClone()
-			if err := mem.Remove(crashDir + "/" + name); err != nil {
-				t.Fatal(err)
-			}
+			must(t, mem.Remove(crashDir+"/"+name))
 			for _, readOnly := range []bool{true, false} {
 				h := crashHooks
 				h.fs = mem
@@ -231,10 +198,7 @@ func TestNewestFileWithoutHeader(t *testing.T) {
 		var last uint64
 		h := crashHooks
 		h.fs = mem
-		s, err := open(crashDir, &Options{Memory: MinMemory, ReadOnly: true}, h)
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := openWith(t, crashDir, &Options{Memory: MinMemory, ReadOnly: true}, h)
 		for i, f := range s.wal.files {
 			if f == nil {
 				continue
@@ -243,16 +207,12 @@ func TestNewestFileWithoutHeader(t *testing.T) {
 				newest, last = walName(crashDir, i), w.epoch
 			}
 		}
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Close())
 		f, err := mem.OpenFile(newest, 2, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := errors.Join(f.Truncate(0), f.Truncate(size), f.Close()); err != nil {
-			t.Fatal(err)
-		}
+		must(t, errors.Join(f.Truncate(0), f.Truncate(size), f.Close()))
 		s, err = open(crashDir, nil, h)
 		if size == 0 {
 			var corrupt *partd.CorruptError
@@ -264,9 +224,7 @@ func TestNewestFileWithoutHeader(t *testing.T) {
 		if err != nil {
 			t.Fatalf("open with a newest file of %d zeros: %v", size, err)
 		}
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Close())
 	}
 }
 
