@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/zerovalues"
 )
 
 var osFS = vfs.OS{}
@@ -241,5 +242,24 @@ func TestMetrics(t *testing.T) {
 	defer s.Close()
 	if f := metrics(); !errors.Is(f.Refusal, ErrReadOnly) {
 		t.Errorf("metrics of a read-only store: %+v, want ErrReadOnly as Refusal", f)
+	}
+}
+
+func TestZeroValues(t *testing.T) {
+	zerovalues.Check(t, map[string]any{"Store": new(Store)}, "Close")
+	zerovalues.Check(t, map[string]any{"Ledger": Ledger{}, "Compression": Compression(200)}, "*")
+	errorOf := func(_ any, err error) error { return err }
+	zerovalues.CheckErrors(t, map[string]func() error{
+		"Open without a directory": func() error { return errorOf(Open("", nil)) },
+		"an unknown compression": func() error {
+			return errorOf(Open(t.TempDir(), &Options{Compression: 200}))
+		},
+	})
+	s, err := OpenTemp("", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
 	}
 }

@@ -245,13 +245,9 @@ func TestBucketIgnoresIfNoneMatch(t *testing.T) {
 func fill(t testing.TB, s *Store, n int) {
 	t.Helper()
 	for i := range n {
-		if err := s.Append(t.Context(), partd.Entry{Key: fmt.Sprint("key ", i), Value: []byte("value")}); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Append(t.Context(), partd.Entry{Key: fmt.Sprint("key ", i), Value: []byte("value")}))
 	}
-	if err := s.Flush(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Flush(t.Context()))
 }
 
 func countKeys(ctx context.Context, s *Store) (n int, err error) {
@@ -262,6 +258,13 @@ func countKeys(ctx context.Context, s *Store) (n int, err error) {
 		n++
 	}
 	return n, nil
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 func mustCountKeys(t *testing.T, s *Store) int {

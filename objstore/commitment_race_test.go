@@ -175,9 +175,7 @@ func TestReadingBackFails(t *testing.T) {
 		}
 		return data, nil
 	}
-	if err := s.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("1")}); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("1")}))
 	if err := s.Flush(t.Context()); !errors.Is(err, partd.ErrUnknownOutcome) {
 		t.Errorf("Flush() error = %v, want %v", err, partd.ErrUnknownOutcome)
 	}

@@ -20,9 +20,7 @@ func TestDamagedObjects(t *testing.T) {
 		for range 3 {
 			fill(t, s, 50)
 		}
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Close())
 		for name, o := range mem.objects {
 			for _, c := range []struct {
 				desc   string
@@ -125,9 +123,7 @@ func TestMissingRecord(t *testing.T) {
 	s := open(t, b, Options{})
 	appendAndFlush(t, s, "k", "1;")
 	r := record{number: 1, op: opDrop, writer: s.writer, seq: s.lastSeq + 2}
-	if err := b.Create(t.Context(), logName(1), r.encode(s.format)); err != nil {
-		t.Fatal(err)
-	}
+	must(t, b.Create(t.Context(), logName(1), r.encode(s.format)))
 	if v, err := readValue(t, b, "k", hooks{}); !errors.As(err, new(*partd.CorruptError)) {
 		t.Errorf("the value is %q (error %v), want a CorruptError", v, err)
 	}
@@ -209,9 +205,7 @@ func TestCheckComparesLedgers(t *testing.T) {
 func TestHighestLogNumber(t *testing.T) {
 	b := new(Memory)
 	appendAndFlush(t, open(t, b, Options{}), "k", "1;")
-	if err := b.Create(t.Context(), logName(math.MaxUint64), nil); err != nil {
-		t.Fatal(err)
-	}
+	must(t, b.Create(t.Context(), logName(math.MaxUint64), nil))
 	if v, err := readValue(t, b, "k", hooks{}); !errors.As(err, new(*partd.CorruptError)) {
 		t.Errorf("reading returned %q, error %v; want a CorruptError", v, err)
 	}

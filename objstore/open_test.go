@@ -13,9 +13,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/zerovalues"
 )
 
 func requireEqual(t *testing.T, want partd.Partd, got *Store) {
@@ -75,9 +77,7 @@ func TestDataLargerThanMemory(t *testing.T) {
 						errs = append(errs, store.Append(t.Context(), partd.Entry{Key: key, Value: value}, partd.Entry{Key: "hot", Value: value}))
 					}
 				}
-				if err := errors.Join(errs...); err != nil {
-					t.Fatal(err)
-				}
+				must(t, errors.Join(errs...))
 			}
 			requireEqual(t, d, s)
 		})
@@ -91,12 +91,8 @@ func TestTwoInstances(t *testing.T) {
 	first, second := open(t, b, Options{}), open(t, b, Options{})
 	for i := range 5 {
 		for _, s := range []*Store{first, second} {
-			if err := s.Append(t.Context(), partd.Entry{Key: "k", Value: fmt.Append(nil, i)}); err != nil {
-				t.Fatal(err)
-			}
-			if err := s.Flush(t.Context()); err != nil {
-				t.Fatal(err)
-			}
+			must(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: fmt.Append(nil, i)}))
+			must(t, s.Flush(t.Context()))
 		}
 	}
 	if v, err := second.Get(t.Context(), "k"); err != nil || string(v[0]) != "0011223344" {
@@ -117,9 +113,7 @@ func TestTwoInstances(t *testing.T) {
 	if err != nil || err2 != nil || len(v[0]) != 1 || string(v[0]) != string(w[0]) {
 		t.Errorf("the two stores return %q (error %v) and %q (error %v), want the same byte from both", v, err, w, err2)
 	}
-	if err := first.Drop(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	must(t, first.Drop(t.Context()))
 	if n := mustCountKeys(t, second); n != 0 {
 		t.Errorf("the other store has %d keys after Drop, want 0", n)
 	}
@@ -136,13 +130,9 @@ func TestRequestCounts(t *testing.T) {
 	}
 	value := make([]byte, 100)
 	for i := range 50_000 { // 6 segments of 1 MiB
-		if err := s.Append(t.Context(), partd.Entry{Key: fmt.Sprint("key ", i), Value: value}); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Append(t.Context(), partd.Entry{Key: fmt.Sprint("key ", i), Value: value}))
 	}
-	if err := s.Flush(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Flush(t.Context()))
 	afterFlush := c.Requests()
 	if afterFlush != (Requests{Put: 2 + 12 + 6 + 1, Get: 2 + 1, List: 2 + 1, Delete: 3}) {
 		t.Errorf("after the flush, the total requests are %v", afterFlush)
@@ -159,88 +149,6 @@ func TestRequestCounts(t *testing.T) {
 	t.Logf("50,000 appends written and read: %v", afterRead)
 }
 
-// TestSweep checks that Sweep deletes the objects that dead writers and drops left behind once they
-// are old enough, and no other objects.
-func TestSweep(t *testing.T) {
-	b := new(Memory)
-	countObjects := func() (n int) {
-		for o, err := range b.List(t.Context(), "", "") {
-			if err == nil && (strings.HasPrefix(o.Name, "seg/") || strings.HasPrefix(o.Name, "sweep/")) {
-				n++
-			}
-		}
-		return n
-	}
-	noInline := hooks{maxInline: -1}
-	s := open(t, b, Options{hooks: noInline})
-	fill(t, s, 10)
-	dead := open(t, b, Options{SegmentSize: 144 << 10, hooks: noInline})
-	for range 4 { // segments that are never committed
-		if err := dead.Append(t.Context(), partd.Entry{Key: "dead", Value: make([]byte, 100<<10)}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := dead.mu.lock(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	err := dead.waitUploads(t.Context(), 0)
-	dead.mu.unlock()
-	if n := countObjects(); err != nil || n != 4 {
-		t.Fatalf("the bucket has %d segments (error %v), want 4", n, err)
-	}
-	sweep := func(age time.Duration, want int64, remaining int) {
-		t.Helper()
-		s.opts.hooks.segmentAge = age
-		swept, err := s.Sweep(t.Context())
-		s.opts.hooks.segmentAge = 0
-		if err != nil || swept.Objects != want || countObjects() != remaining {
-			t.Errorf("Sweep() = %+v, %v, and %d objects remain; want %d deleted and %d remaining", swept, err, countObjects(), want, remaining)
-		}
-	}
-	sweep(sweepAge-time.Minute, 0, 4)
-	sweep(sweepAge+time.Minute, 3, 1)
-	// If the writer comes back, it must not commit deleted segments.
-	dead.opts.hooks.segmentAge = sweepAge/2 + time.Minute
-	if err := dead.Flush(t.Context()); !errors.Is(err, ErrRefused) {
-		t.Errorf("Flush() of old segments: error = %v, want %v", err, ErrRefused)
-	}
-	if n := mustCountKeys(t, s); n != 10 {
-		t.Errorf("the store has %d keys, want 10", n)
-	}
-	if err := s.Drop(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	sweep(0, 0, 2)
-	sweep(sweepAge+time.Minute, 2, 0)
-}
-
-// TestSweepReadsLogLast checks that Sweep keeps an old segment that is committed just before Sweep lists it. Sweep must
-// therefore list the segments before it reads the log.
-func TestSweepReadsLogLast(t *testing.T) {
-	mem := new(Memory)
-	writer := open(t, mem, Options{hooks: hooks{maxInline: -1}})
-	appendAndFlush(t, writer, "k", "1;")
-	b := &faultyBucket{Bucket: mem}
-	b.list = func(all []Object) []Object {
-		if len(all) == 0 || !strings.HasPrefix(all[0].Name, "seg/") {
-			return all
-		}
-		appendAndFlush(t, writer, "k", "2;")
-		all = nil
-		for o := range mem.List(t.Context(), "seg/", "") {
-			o.Modified = o.Modified.Add(-2 * sweepAge)
-			all = append(all, o)
-		}
-		return all
-	}
-	if swept, err := open(t, b, Options{}).Sweep(t.Context()); err != nil || swept.Objects != 0 {
-		t.Errorf("Sweep() = %+v, %v; want no deleted objects", swept, err)
-	}
-	if v, err := readValue(t, mem, "k", hooks{}); err != nil || !strings.HasPrefix(v, "1;2;") {
-		t.Errorf("the value is %q (error %v), want %q at its beginning", v, err, "1;2;")
-	}
-}
-
 // TestDropWhileReading checks that a reader's error mentions the drop if another process drops and sweeps the store
 // during the read.
 func TestDropWhileReading(t *testing.T) {
@@ -251,13 +159,9 @@ func TestDropWhileReading(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Drop(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Drop(t.Context()))
 	for _, g := range v.segments {
-		if err := b.Delete(t.Context(), g.object); err != nil {
-			t.Fatal(err)
-		}
+		must(t, b.Delete(t.Context(), g.object))
 	}
 	sc := &scanner{store: s, view: v}
 	err = sc.loadAll(t.Context(), 0, len(v.segments), partOf(0, 1), v.segments[0].StoredLen()).err
@@ -270,13 +174,9 @@ func appendAll(t *testing.T, s *Store, n, length int) {
 	t.Helper()
 	value := make([]byte, length)
 	for i := range n {
-		if err := s.Append(t.Context(), partd.Entry{Key: fmt.Sprint("key ", i), Value: value}); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Append(t.Context(), partd.Entry{Key: fmt.Sprint("key ", i), Value: value}))
 	}
-	if err := s.Flush(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Flush(t.Context()))
 }
 
 // subBucket is the part of a bucket below a prefix.
@@ -328,5 +228,60 @@ func TestPartlyRemovedStore(t *testing.T) {
 				t.Errorf("without %s: the value is %q (error %v), want %q", prefixes, v, err, "2")
 			}
 		}
+	}
+}
+
+// TestRequestsOfOpeningAndFlushing compares the requests with docs/stores.md.
+func TestRequestsOfOpeningAndFlushing(t *testing.T) {
+	c := NewCounter(new(Memory))
+	var before Requests
+	wantRequests := func(name string, want Requests) {
+		t.Helper()
+		r := c.Requests()
+		got := Requests{Put: r.Put - before.Put, Get: r.Get - before.Get, List: r.List - before.List, Delete: r.Delete - before.Delete}
+		if before = r; got != want {
+			t.Errorf("%s made the requests %v, want %v", name, got, want)
+		}
+	}
+	first := open(t, c, Options{})
+	wantRequests("first Open", Requests{Put: 14, Get: 2, List: 2, Delete: 3})
+	appendAndFlush(t, first, "k", "1")
+	wantRequests("first flush", Requests{Put: 1, Get: 1, List: 1})
+	appendAndFlush(t, first, "k", "2")
+	wantRequests("next flush", Requests{Put: 1, Get: 1})
+	must(t, first.Flush(t.Context()))
+	wantRequests("empty flush", Requests{})
+	second := open(t, c, Options{})
+	wantRequests("second Open", Requests{Put: 13, Get: 1, Delete: 3})
+	appendAndFlush(t, second, "k", "3")
+	wantRequests("first flush of the second writer", Requests{Put: 1, Get: 1, List: 1})
+	appendAndFlush(t, first, "k", "4")
+	wantRequests("flush after another writer's", Requests{Put: 2, Get: 2, List: 1})
+	open(t, c, Options{ReadOnly: true})
+	wantRequests("read-only Open", Requests{Get: 1})
+}
+
+func TestZeroValues(t *testing.T) {
+	zerovalues.Check(t, map[string]any{
+		"Store": new(Store), "Counter": new(Counter), "NewCounter(nil)": NewCounter(nil),
+		"Directory": new(Directory), "Job": Job{},
+	}, "Close")
+	zerovalues.Check(t, map[string]any{"Memory": new(Memory)}, "*")
+	ctx, errorOf := t.Context(), func(_ any, err error) error { return err }
+	callPlan := func(j Job) func() error { return func() error { return errorOf(j.Plan()) } }
+	zerovalues.CheckErrors(t, map[string]func() error{
+		"Open(nil)":                func() error { return errorOf(Open(ctx, nil, nil)) },
+		"Open of a zero Counter":   func() error { return errorOf(Open(ctx, new(Counter), nil)) },
+		"Open of a zero Directory": func() error { return errorOf(Open(ctx, new(Directory), nil)) },
+		"Exists(nil)":              func() error { return errorOf(Exists(ctx, nil)) },
+		"Retry(nil)":               func() error { return Retry(ctx, time.Second, 0, nil, nil) },
+		"OpenDirectory(\"\")":      func() error { return errorOf(OpenDirectory("")) },
+		"a job without readers":    callPlan(Job{Writers: 1, Bytes: 1 << 30, EntryBytes: 100}),
+		"a job without writers":    callPlan(Job{Readers: 1, Bytes: 1 << 30, EntryBytes: 100}),
+		"a job without bytes":      callPlan(Job{Writers: 1, Readers: 1, EntryBytes: 100}),
+		"a job of empty entries":   callPlan(Job{Writers: 1, Readers: 1, Bytes: 1 << 30}),
+	})
+	if err := new(Store).Append(ctx, partd.Entry{Key: "a", Value: []byte("1")}); !errors.Is(err, partd.ErrClosed) {
+		t.Errorf("Append() to a zero Store: error = %v, want %v", err, partd.ErrClosed)
 	}
 }

@@ -51,9 +51,7 @@ func TestPeakMemory(t *testing.T) {
 		for i := range entries {
 			entries[i] = partd.Entry{Key: fmt.Sprint("key ", random.IntN(keys)), Value: value}
 		}
-		if err := s.Append(t.Context(), entries...); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Append(t.Context(), entries...))
 	}
 	n := mustCountKeys(t, s)
 	if n < keys*9/10 {

@@ -64,9 +64,7 @@ func TestSlowReaders(t *testing.T) {
 		for i := range want {
 			want[i] = byte(rand.Uint32())
 		}
-		if err := s.Append(t.Context(), partd.Entry{Key: "k", Value: want}); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: want}))
 		r, err := s.Open(t.Context(), "k")
 		if err != nil {
 			t.Fatal(err)
@@ -90,9 +88,7 @@ func TestSlowReaders(t *testing.T) {
 // TestCanceledReaders checks that a reader whose context ends does not wait for another reader of the log.
 func TestCanceledReaders(t *testing.T) {
 	b := &slowBucket{Bucket: new(Memory)}
-	if err := open(t, b, Options{}).Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, open(t, b, Options{}).Close())
 	s := open(t, b, Options{ReadOnly: true})
 	b.hangingPrefixes = make(chan string)
 	ctx, stop := context.WithCancel(t.Context())

@@ -130,9 +130,7 @@ func flushConcurrently(t *testing.T, writers int, h hooks) (elapsed time.Duratio
 			stores[w] = s
 			for i := range 3 {
 				e := partd.Entry{Key: "all", Value: fmt.Appendf(nil, "%d.%d;", w, i)}
-				if err := s.Append(t.Context(), e); err != nil {
-					t.Fatal(err)
-				}
+				must(t, s.Append(t.Context(), e))
 			}
 		}
 		start := time.Now()

@@ -1,10 +1,8 @@
 package objstore
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"strings"
 	"sync"
@@ -35,9 +33,7 @@ func contendedStore(t *testing.T, b Bucket, o Options, beforeGroup func()) *Stor
 func appendAndFlush(t testing.TB, s *Store, key, value string) {
 	t.Helper()
 	err := s.Append(t.Context(), partd.Entry{Key: key, Value: []byte(value)})
-	if err := errors.Join(err, s.Flush(t.Context())); err != nil {
-		t.Fatal(err)
-	}
+	must(t, errors.Join(err, s.Flush(t.Context())))
 }
 
 // readValue reads a key with a newly opened store.
@@ -65,38 +61,12 @@ func abandonedStore(t *testing.T, b Bucket, o Options, key, value string) *Store
 		}
 		return err
 	}
-	if err := s.Append(ctx, partd.Entry{Key: key, Value: []byte(value)}); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Append(ctx, partd.Entry{Key: key, Value: []byte(value)}))
 	if err := s.Flush(ctx); !errors.Is(err, partd.ErrUnknownOutcome) || !errors.Is(err, context.Canceled) {
 		t.Fatalf("Flush() error = %v, want both %v and %v", err, partd.ErrUnknownOutcome, context.Canceled)
 	}
 	l.create = nil
 	return s
-}
-
-// TestFormatOfGroups checks that only groups have version 2, so that programs without support for groups can read all
-// other objects.
-func TestFormatOfGroups(t *testing.T) {
-	b := new(Memory)
-	appendAndFlush(t, contendedStore(t, b, Options{}, nil), "k", "1")
-	groups := 0
-	for name, o := range b.objects {
-		want := byte(1)
-		if strings.HasPrefix(name, "log/") && operation(o.data[12]) == opGroup {
-			groups++
-			want = 2
-		}
-		if strings.HasPrefix(name, "sweep/") {
-			continue
-		}
-		if o.data[8] != want {
-			t.Errorf("%s has version %d, want %d", name, o.data[8], want)
-		}
-	}
-	if groups != 1 {
-		t.Errorf("the bucket contains %d groups, want 1", groups)
-	}
 }
 
 // TestDeathWhileWaiting checks that another waiting writer commits the waiting record of a dead writer
@@ -258,140 +228,10 @@ func TestGroupOfEarlierRecord(t *testing.T) {
 	appendAndFlush(t, s, "k", "1;")
 	earlier := member{1, 100, s.writer, s.lastSeq}
 	r := record{number: 1, op: opGroup, writer: s.writer, seq: s.lastSeq, members: []member{earlier}}
-	if err := b.Create(t.Context(), logName(1), r.encode(s.format)); err != nil {
-		t.Fatal(err)
-	}
+	must(t, b.Create(t.Context(), logName(1), r.encode(s.format)))
 	c := &commitment{number: 1, member: member{1, 100, s.writer, s.lastSeq + 1}}
 	if isMember, err := s.holdsRecord(t.Context(), c); err != nil || isMember {
 		t.Errorf("holdsRecord() = %v, %v; want false", isMember, err)
-	}
-}
-
-// agedBucket returns a bucket that reports objects as older by age, if isAged returns true for their names.
-func agedBucket(b Bucket, age time.Duration, isAged func(name string) bool) *faultyBucket {
-	return &faultyBucket{Bucket: b, list: func(all []Object) []Object {
-		for i := range all {
-			if isAged(all[i].Name) {
-				all[i].Modified = all[i].Modified.Add(-age)
-			}
-		}
-		return all
-	}}
-}
-
-// TestOldWaitingRecords checks that writers do not commit a waiting record whose segments Sweep may delete.
-func TestOldWaitingRecords(t *testing.T) {
-	run := func(h hooks) error {
-		mem := new(Memory)
-		var dead *Store
-		b := agedBucket(mem, 25*time.Hour, func(name string) bool { return dead != nil && strings.Contains(name, fmt.Sprintf("%x", dead.writer)) })
-		sweeper := open(t, b, Options{})
-		attempts := 0
-		appendAndFlush(t, contendedStore(t, b, Options{hooks: h}, func() {
-			switch attempts++; attempts {
-			case 1: // another writer wins this log number, so the next group could contain its record
-				dead = abandonedStore(t, mem, Options{hooks: hooks{maxInline: -1}}, "k", "1;")
-			case 2:
-				if swept, err := sweeper.Sweep(t.Context()); err != nil || swept.Objects != 2 {
-					t.Errorf("Sweep() = %+v, %v; want 2 objects", swept, err)
-				}
-			}
-		}), "k", "2;")
-		v, err := readValue(t, b, "k", hooks{})
-		if err == nil && v != "2;" {
-			err = fmt.Errorf("the value is %q, want %q", v, "2;")
-		}
-		return err
-	}
-	if err := run(hooks{}); err != nil {
-		t.Error(err)
-	}
-	if err := run(hooks{groupOldRecords: true}); !errors.As(err, new(*partd.CorruptError)) {
-		t.Errorf("if a group may contain old records: the error is %v, want a CorruptError", err)
-	}
-}
-
-// TestSweepOfWaitingRecords checks that Sweep deletes old waiting records that are not in the log, and no other
-// records.
-func TestSweepOfWaitingRecords(t *testing.T) {
-	b := new(Memory)
-	appendAndFlush(t, contendedStore(t, b, Options{}, nil), "k", "1;")
-	appendAndFlush(t, contendedStore(t, b, Options{hooks: hooks{maxInline: -1}}, nil), "k", "2;")
-	abandonedStore(t, b, Options{}, "k", "3;")
-	slow := agedBucket(b, 2*sweepAge, func(string) bool { return true }) // its clock is two days behind this machine's
-	if swept, err := open(t, slow, Options{}).Sweep(t.Context()); err != nil || swept.Objects != 0 {
-		t.Errorf("with a slow clock: Sweep() = %+v, %v; want no deleted objects", swept, err)
-	}
-	s := open(t, b, Options{})
-	for _, want := range []int64{0, 1, 0} {
-		if swept, err := s.Sweep(t.Context()); err != nil || swept.Objects != want {
-			t.Errorf("Sweep() = %+v, %v; want %d objects", swept, err, want)
-		}
-		s.opts.hooks.segmentAge = sweepAge + time.Minute
-	}
-	if v, err := readValue(t, b, "k", hooks{}); err != nil || v != "1;2;" {
-		t.Errorf("the value is %q (error %v), want %q", v, err, "1;2;")
-	}
-}
-
-// TestSleepWhileWaiting checks that a writer that sleeps for more than a day does not commit its waiting record, even
-// if all data is inline.
-func TestSleepWhileWaiting(t *testing.T) {
-	b := new(Memory)
-	s := abandonedStore(t, b, Options{}, "k", "1;")
-	sweeper := open(t, b, Options{})
-	sweeper.opts.hooks.segmentAge = sweepAge + time.Minute
-	if swept, err := sweeper.Sweep(t.Context()); err != nil || swept.Objects != 1 {
-		t.Errorf("Sweep() = %+v, %v; want 1 object", swept, err)
-	}
-	s.opts.hooks.segmentAge = sweepAge + time.Minute
-	if err := s.Flush(t.Context()); !errors.Is(err, errTooOld) || !errors.Is(err, partd.ErrUnknownOutcome) {
-		t.Errorf("Flush() error = %v, want both %v and %v", err, errTooOld, partd.ErrUnknownOutcome)
-	}
-	if v, err := readValue(t, b, "k", hooks{}); v != "" || err != nil {
-		t.Errorf("the value is %q (error %v), want none", v, err)
-	}
-	if err := s.Close(); !errors.Is(err, errTooOld) {
-		t.Errorf("Close() error = %v, want %v", err, errTooOld)
-	}
-	if err := s.Append(t.Context()); !errors.Is(err, partd.ErrClosed) {
-		t.Errorf("Append() after Close: error = %v, want %v", err, partd.ErrClosed)
-	}
-}
-
-func TestDamagedGroups(t *testing.T) {
-	mem := new(Memory)
-	for i := range 3 {
-		appendAndFlush(t, contendedStore(t, mem, Options{}, nil), "k", fmt.Sprint(i, ";"))
-	}
-	damages := map[string]func(b []byte) []byte{
-		"last 7 bytes removed": func(b []byte) []byte { return b[:len(b)-7] },
-		"all bytes removed":    func(b []byte) []byte { return nil },
-		"object removed":       nil,
-	}
-	for _, offset := range []int{3, 13, 20, 40, 62, 70, 90} {
-		damages[fmt.Sprint("a bit of byte ", offset, " flipped")] = func(b []byte) []byte { b[offset] ^= 4; return b }
-	}
-	for name, o := range mem.objects {
-		if !strings.HasPrefix(name, "log/") && !strings.HasPrefix(name, waitPrefix) {
-			continue
-		}
-		for desc, change := range damages {
-			b := &Memory{objects: map[string]memoryObject{}}
-			for n, o := range mem.objects {
-				b.objects[n] = o
-			}
-			delete(b.objects, name)
-			if change != nil {
-				b.objects[name] = memoryObject{change(bytes.Clone(o.data)), o.modified}
-			}
-			s := open(t, b, Options{ReadOnly: true, RetryFor: 10 * time.Millisecond})
-			v, err := s.Get(t.Context(), "k")
-			isLastRecord := change == nil && name == logName(8) // its loss cannot be detected
-			if isLastRecord && (err != nil || string(v[0]) != "0;1;") || !isLastRecord && !errors.As(err, new(*partd.CorruptError)) {
-				t.Errorf("%s, %s: Get(k) = %q, %v; want a CorruptError (or 0;1; if the last record of the log is removed)", name, desc, v, err)
-			}
-		}
 	}
 }
 
@@ -407,9 +247,7 @@ func TestNumberThatCannotBeRead(t *testing.T) {
 		}
 		return create(ctx, name, data)
 	}
-	if err := s.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("1;")}); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("1;")}))
 	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 	defer stop()
 	if err := s.Flush(ctx); !errors.Is(err, partd.ErrUnknownOutcome) || ctx.Err() != nil || !strings.Contains(err.Error(), "cannot be read yet") {
