@@ -1,12 +1,13 @@
 package logstore
 
 import (
+	"errors"
+	"fmt"
 	"testing"
 
-	"os"
-	"path/filepath"
 	"strings"
 
+	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/base/sessiontab"
 	"github.com/go-partd/partd/internal/engine/segment"
 )
@@ -30,37 +31,50 @@ func FuzzManifest(f *testing.F) {
 	})
 }
 
-// TestManifestVersion checks that only manifests with a ledger of removed data have format version 2.
-func TestManifestVersion(t *testing.T) {
-	m := manifest{lastFileNumber: 1, ledger: Ledger{Pieces: 3, Marks: 1}, sessions: newSessionTable(0), files: []fileRef{{segment.SegmentFile, 1, 99}}}
-	for version := byte(1); version <= 2; version++ {
-		b := m.encode()
-		got, err := parseManifest(b)
-		if err != nil || b[8] != version || got.ledger != m.ledger || got.removedLedger != m.removedLedger || len(got.files) != 1 || got.files[0] != m.files[0] {
-			t.Errorf("parseManifest of a manifest with version %d = %+v, %v, want version %d and the encoded manifest", b[8], got, err, version)
-		}
-		m.removedLedger = Ledger{Pieces: 2, Bytes: 7, Sum: Sum128{Hi: 1, Lo: 2}, Marks: 5, MarkSum: Sum128{Hi: 3, Lo: 4}}
-		if _, err := parseManifest(b[:len(b)-1]); err == nil {
-			t.Error("parseManifest accepted a truncated manifest")
-		}
+// TestManifest checks that parseManifest returns the encoded manifest, and rejects a truncated one.
+func TestManifest(t *testing.T) {
+	m := manifest{
+		lastFileNumber: 1, ledger: Ledger{Pieces: 3, Marks: 1}, sessions: newSessionTable(0), files: []fileRef{{segment.SegmentFile, 1, 99}},
+		removedLedger: Ledger{Pieces: 2, Bytes: 7, Sum: Sum128{Hi: 1, Lo: 2}, Marks: 5, MarkSum: Sum128{Hi: 3, Lo: 4}},
+	}
+	b := m.encode()
+	got, err := parseManifest(b)
+	if err != nil || got.ledger != m.ledger || got.removedLedger != m.removedLedger || len(got.files) != 1 || got.files[0] != m.files[0] {
+		t.Errorf("parseManifest = %+v, %v, want %+v", got, err, m)
+	}
+	if _, err := parseManifest(b[:len(b)-1]); err == nil {
+		t.Error("parseManifest accepted a truncated manifest")
 	}
 }
 
-func TestNewerFormat(t *testing.T) {
-	for _, name := range []string{manifestName, "seg-00000001"} {
-		dir := t.TempDir()
-		s := mustOpen(t, dir, nil)
-		mustAppend(t, s, "a", "1")
-		must(t, s.Close())
-		path := filepath.Join(dir, name)
-		b, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		b[8] = manifestVersion + 1
-		must(t, os.WriteFile(path, b, 0o666))
-		if _, err := Open(dir, nil); err == nil || !strings.Contains(err.Error(), "use a newer") {
-			t.Errorf("Open with a newer %s: error %v, want advice to use a newer program", name, err)
+// TestOtherFormatVersions checks that Open refuses a file with an older or newer format version. The
+// error must name the file, its version and the supported version.
+func TestOtherFormatVersions(t *testing.T) {
+	start, _, _ := smallKilledStore(t)
+	for name, supported := range map[string]byte{
+		manifestName: manifestVersion, "seg-00000002": segment.FormatVersion, "blob-00000001": segment.FormatVersion, "wal-1": segment.FormatVersion,
+	} {
+		for _, version := range []byte{supported - 1, supported + 1} {
+			mem := start.KillClone()
+			h := crashHooks
+			h.fs = mem
+			changeByte(t, mem, crashDir+"/"+name, 8, func(b byte) byte {
+				if b != supported {
+					t.Errorf("%s has version %d, want %d", name, b, supported)
+				}
+				return version
+			})
+			for _, opts := range []*Options{{}, {ReadOnly: true}} {
+				s, err := open(crashDir, opts, h)
+				if err == nil {
+					must(t, s.Close())
+				}
+				var corrupt *partd.CorruptError
+				want := fmt.Sprintf("format version %d, but this program supports only version %d", version, supported)
+				if !errors.As(err, &corrupt) || !strings.HasSuffix(corrupt.Path, name) || !strings.Contains(err.Error(), want) {
+					t.Errorf("open with %s of version %d: error %v, want a CorruptError for the file with %q", name, version, err, want)
+				}
+			}
 		}
 	}
 }

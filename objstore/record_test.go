@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -11,27 +12,30 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// TestFormatOfGroups checks that only groups have version 2, so that programs without support for groups can read all
-// other objects.
-func TestFormatOfGroups(t *testing.T) {
-	b := new(Memory)
-	appendAndFlush(t, contendedStore(t, b, Options{}, nil), "k", "1")
-	groups := 0
-	for name, o := range b.objects {
-		want := byte(1)
-		if strings.HasPrefix(name, "log/") && operation(o.data[12]) == opGroup {
-			groups++
-			want = 2
+// TestOtherFormatVersions checks that an object with an older or newer format version is refused. The
+// error must name the object, its version and the supported version.
+func TestOtherFormatVersions(t *testing.T) {
+	mem := new(Memory)
+	appendAndFlush(t, contendedStore(t, mem, Options{}, nil), "k", "1")
+	for name, o := range mem.objects {
+		supported := byte(recordVersion)
+		if name == storeName {
+			supported = storeVersion
 		}
-		if strings.HasPrefix(name, "sweep/") {
-			continue
+		for _, version := range []byte{supported - 1, supported + 1} {
+			b := &Memory{objects: maps.Clone(mem.objects)}
+			data := bytes.Clone(o.data)
+			data[8] = version
+			b.objects[name] = memoryObject{data, o.modified}
+			s, err := Open(t.Context(), b, &Options{ReadOnly: true, RetryFor: 10 * time.Millisecond})
+			if err == nil {
+				_, err = s.Get(t.Context(), "k")
+			}
+			want := fmt.Sprintf("%s is corrupt: it has format version %d, but this program supports only version %d", name, version, supported)
+			if !errors.As(err, new(*partd.CorruptError)) || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s of version %d: error %v, want a CorruptError with %q", name, version, err, want)
+			}
 		}
-		if o.data[8] != want {
-			t.Errorf("%s has version %d, want %d", name, o.data[8], want)
-		}
-	}
-	if groups != 1 {
-		t.Errorf("the bucket contains %d groups, want 1", groups)
 	}
 }
 
