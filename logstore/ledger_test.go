@@ -3,8 +3,6 @@ package logstore
 import (
 	"bytes"
 	"errors"
-	"io"
-	"os"
 	"strings"
 	"testing"
 
@@ -14,9 +12,7 @@ import (
 
 // TestLedger checks that the ledger detects valid entries with swapped values.
 func TestLedger(t *testing.T) {
-	mem := vfstest.NewMem()
-	h := hooks{fs: mem, noCRC: true}
-	s := openWith(t, "/s", nil, h)
+	s := openWith(t, "/s", nil, hooks{fs: vfstest.NewMem()})
 	for k, v := range map[string]string{"key1": "value one", "key2": "value two", "key3": "value 333"} {
 		mustAppend(t, s, k, v)
 	}
@@ -28,23 +24,15 @@ func TestLedger(t *testing.T) {
 	if _, err := contents(s); err != nil {
 		t.Fatal(err)
 	}
-	// Swap two values. The store does not verify the blocks' checksums, so only the ledger can
-	// detect the change.
-	f, err := mem.OpenFile("/s/seg-00000001", os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := io.ReadAll(io.NewSectionReader(f, 0, 1<<20))
-	if err != nil {
-		t.Fatal(err)
-	}
+	// Swap two values, and correct the checksums, so that only the ledger can detect the change.
+	seg := s.segments.list[0]
+	b := make([]byte, seg.StoredLen())
+	_, err = seg.file.ReadAt(b, seg.Start)
+	must(t, err)
 	firstOffset, secondOffset := bytes.Index(b, []byte("value one")), bytes.Index(b, []byte("value two"))
 	for off, v := range map[int]string{firstOffset: "value two", secondOffset: "value one"} {
-		if _, err := f.WriteAt([]byte(v), int64(off)); err != nil {
-			t.Fatal(err)
-		}
+		changeChecked(t, seg, seg.Start+int64(off), []byte(v)...)
 	}
-	must(t, f.Close())
 	var corrupt *partd.CorruptError
 	if _, err := contents(s); !errors.As(err, &corrupt) || !strings.Contains(err.Error(), "ledger") {
 		t.Fatalf("Scan of swapped values: error %v, want a CorruptError about the ledger", err)

@@ -2,6 +2,7 @@ package logstore
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
@@ -75,6 +76,34 @@ func changeByte(t *testing.T, m *vfstest.Mem, name string, off int64, f func(byt
 	b[0] = f(b[0])
 	_, err2 := file.WriteAt(b, off)
 	must(t, errors.Join(err, err2, file.Close()))
+}
+
+// changeChecked replaces bytes of a segment at an offset in its file, and corrects the checksum of their block,
+// so that only later checks can detect the change. It returns a function that restores the block.
+func changeChecked(t *testing.T, seg *storedSegment, off int64, data ...byte) (restore func()) {
+	t.Helper()
+	for start := seg.Start; ; {
+		head := make([]byte, 12)
+		_, err := seg.file.ReadAt(head, start)
+		must(t, err)
+		end := start + int64(len(head)) + int64(binary.LittleEndian.Uint32(head[4:])&(1<<24-1))
+		if end <= off {
+			start = end
+			continue
+		}
+		block := make([]byte, end-start)
+		_, err = seg.file.ReadAt(block, start)
+		must(t, err)
+		changed := bytes.Clone(block)
+		copy(changed[off-start:], data)
+		binary.LittleEndian.PutUint32(changed, seg.file.SaltedCRC(seg.file.Number, start, changed[4:]))
+		_, err = seg.file.f.WriteAt(changed, start)
+		must(t, err)
+		return func() {
+			_, err := seg.file.f.WriteAt(block, start)
+			must(t, err)
+		}
+	}
 }
 
 // smallKilledStore returns a small store after a kill, its content, and its content without the last record.

@@ -82,7 +82,7 @@ var errNoRecord = errors.New("no record")
 
 // parseRecordHeader decodes the header at the start of b, which is at offset off in the file. If
 // the file is long enough, b must also contain the tag.
-func parseRecordHeader(b []byte, f *segment.Format, off int64, checkCRC bool) (recordHeader, error) {
+func parseRecordHeader(b []byte, f *segment.Format, off int64) (recordHeader, error) {
 	var h recordHeader
 	if len(b) < recordHeaderLen {
 		return h, errNoRecord
@@ -92,7 +92,7 @@ func parseRecordHeader(b []byte, f *segment.Format, off int64, checkCRC bool) (r
 	if b[13] == recordTagged {
 		end += tagLen
 	}
-	if len(b) < end || checkCRC && le.Uint32(b) != f.SaltedCRC(walFileNumber, off, b[4:end]) {
+	if len(b) < end || le.Uint32(b) != f.SaltedCRC(walFileNumber, off, b[4:end]) {
 		return h, errNoRecord
 	}
 	h = recordHeader{

@@ -163,7 +163,7 @@ func parseRecord(f *segment.Format, number uint64, b []byte) (*record, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !f.NoCRC && le.Uint32(b[recordHeadLen-8:]) != crc32.Checksum(b[recordHeadLen:], segment.Castagnoli) || r.op > opGroup {
+	if le.Uint32(b[recordHeadLen-8:]) != crc32.Checksum(b[recordHeadLen:], segment.Castagnoli) || r.op > opGroup {
 		return nil, errors.New("the record fails its checksum")
 	}
 	size := len(b)

@@ -20,9 +20,8 @@ var Castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // Format holds the parameters of a store's files.
 type Format struct {
-	ID    uint64 // random identifier of the store
-	Seed  uint64 // seed of key hashes, and salt of all checksums
-	NoCRC bool   // do not verify checksums; only for tests
+	ID   uint64 // random identifier of the store
+	Seed uint64 // seed of key hashes, and salt of all checksums
 	// KeyHash, if not nil, replaces the hash of keys; only for tests.
 	KeyHash func(key string) uint64
 	decomp  decompressor
