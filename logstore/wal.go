@@ -113,7 +113,7 @@ func (l *wal) syncIfDurable(f vfs.File) error {
 	if !l.durable.Load() {
 		return nil
 	}
-	return l.syncExclusive(func() error { return f.Sync() })
+	return l.syncExclusive(f.Sync)
 }
 
 func (w *walFile) write(b *batch, h recordHeader) error {

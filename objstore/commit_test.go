@@ -127,7 +127,7 @@ func TestCloseDuringAppends(t *testing.T) {
 	<-started
 	must(t, s.Close())
 	n := <-appendCount
-	if v, err := readValue(t, mem, "k", hooks{}); err != nil || len(v) != n*len(piece) {
+	if v, err := readValue(t, mem, "k"); err != nil || len(v) != n*len(piece) {
 		t.Errorf("the value has %d bytes (error %v) after %d appends, want %d", len(v), err, n, n*len(piece))
 	}
 }

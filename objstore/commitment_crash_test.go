@@ -223,10 +223,10 @@ func (r *crashRun) step(running []*process) error {
 }
 
 // runCrashes runs a simulation. trace receives each request that was answered.
-func runCrashes(t *testing.T, seed uint64, h hooks, steps int, trace io.Writer) (counts simulationCounts, err error) {
+func runCrashes(t *testing.T, seed uint64, trace io.Writer) (counts simulationCounts, err error) {
 	cryptotest.SetGlobalRandom(t, seed) // chooses the store's ID
 	synctest.Test(t, func(*testing.T) {
-		h.maxInline = []int64{-1, 100, 0}[seed%3]
+		h := hooks{maxInline: []int64{-1, 100, 0}[seed%3]}
 		r := &crashRun{
 			rnd: rand.New(rand.NewPCG(seed, 0)), opts: Options{Memory: MinMemory, SegmentSize: 1, RetryFor: 2 * time.Hour, hooks: h},
 			bucket: new(Memory), arrived: make(chan struct{}, 1), awake: make(chan struct{}), trace: trace,
@@ -248,7 +248,7 @@ func runCrashes(t *testing.T, seed uint64, h hooks, steps int, trace io.Writer) 
 		for i := 0; ; i++ {
 			synctest.Wait()
 			r.mu.Lock()
-			r.isEnding = r.isEnding || i >= steps
+			r.isEnding = r.isEnding || i >= crashSteps
 			running := slices.DeleteFunc(slices.Clone(r.processes), func(p *process) bool { return p.isDone })
 			r.mu.Unlock()
 			if len(running) == 0 {
@@ -311,7 +311,7 @@ func TestCrashes(t *testing.T) {
 	var total simulationCounts
 	seed := first
 	for ; total.crashes < count; seed++ {
-		n, err := runCrashes(t, seed, hooks{}, crashSteps, io.Discard)
+		n, err := runCrashes(t, seed, io.Discard)
 		if err != nil {
 			t.Fatalf("after %d crashes; repeat it with PARTD_CRASH_SEED=%d: %v", total.crashes+n.crashes, seed, err)
 		}
@@ -331,42 +331,13 @@ func TestCrashes(t *testing.T) {
 func TestCrashesAreReproducible(t *testing.T) {
 	for seed := range uint64(4) {
 		a, b := fnv.New64(), fnv.New64()
-		countsA, errA := runCrashes(t, seed, hooks{}, crashSteps, a)
-		countsB, errB := runCrashes(t, seed, hooks{}, crashSteps, b)
+		countsA, errA := runCrashes(t, seed, a)
+		countsB, errB := runCrashes(t, seed, b)
 		if err := errors.Join(errA, errB); err != nil {
 			t.Error(err)
 		}
 		if a.Sum64() != b.Sum64() || countsA != countsB {
 			t.Errorf("seed %d: the first run had %+v, the second %+v, or another order of requests", seed, countsA, countsB)
 		}
-	}
-}
-
-// TestCrashesDetectMissingProtection checks that the simulation fails if one of the protections is disabled.
-func TestCrashesDetectMissingProtection(t *testing.T) {
-	if race.Enabled {
-		t.Skip("takes long with the race detector")
-	}
-	for name, c := range map[string]struct {
-		hooks hooks
-		seed  uint64 // the first one; the rare failures come soon after it
-	}{
-		"an existing record is not read back": {hooks{noReadBack: true}, 1},
-		"waiting records are forgotten":       {hooks{forgetWaiting: true}, 1},
-		"records of two groups apply twice":   {hooks{applyTwice: true}, 425},
-		"writers commit old segments":         {hooks{segmentAge: -sweepAge}, 170},
-	} {
-		t.Run(name, func(t *testing.T) {
-			crashes := 0
-			for seed := c.seed; crashes < 10_000; seed++ {
-				n, err := runCrashes(t, seed, c.hooks, crashSteps, io.Discard)
-				crashes += n.crashes
-				if err != nil {
-					t.Logf("seed %d, after %d crashes: %.300v", seed, crashes, err)
-					return
-				}
-			}
-			t.Errorf("the missing protection was not detected in %d crashes", crashes)
-		})
 	}
 }

@@ -107,7 +107,7 @@ func TestRefusedButCreated(t *testing.T) {
 				t.Errorf("%s, created %v: Flush() error = %v, want ErrRefused only if the record was not created", prefix, created, err)
 			}
 			appendAndFlush(t, s, "k", "2;")
-			if v, err := readValue(t, b, "k", hooks{}); err != nil || v != "1;2;" || falseRefusals != 1 {
+			if v, err := readValue(t, b, "k"); err != nil || v != "1;2;" || falseRefusals != 1 {
 				t.Errorf("%s, created %v: the value is %q (error %v), want %q; refused %d requests, want 1", prefix, created, v, err, "1;2;", falseRefusals)
 			}
 		}

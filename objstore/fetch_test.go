@@ -124,7 +124,7 @@ func TestMissingRecord(t *testing.T) {
 	appendAndFlush(t, s, "k", "1;")
 	r := record{number: 1, op: opDrop, writer: s.writer, seq: s.lastSeq + 2}
 	must(t, b.Create(t.Context(), logName(1), r.encode(s.format)))
-	if v, err := readValue(t, b, "k", hooks{}); !errors.As(err, new(*partd.CorruptError)) {
+	if v, err := readValue(t, b, "k"); !errors.As(err, new(*partd.CorruptError)) {
 		t.Errorf("the value is %q (error %v), want a CorruptError", v, err)
 	}
 }
@@ -157,46 +157,23 @@ func TestBrokenConnections(t *testing.T) {
 	}
 }
 
-// TestLedgerDetectsMissingData checks that ledgers (checksums of all records together) detect a skipped
-// segment. Checksums of blocks cannot.
-func TestLedgerDetectsMissingData(t *testing.T) {
-	for _, noLedger := range []bool{false, true} {
-		remaining := false
-		skip := func(string) bool {
-			first := !remaining
-			remaining = true
-			return first
+// TestLedgersAreCompared checks that Scan and Check compare a segment's entries with its ledger (checksums
+// of all entries together).
+func TestLedgersAreCompared(t *testing.T) {
+	for _, o := range optionVariants(hooks{maxInline: -1}) {
+		s := open(t, new(Memory), o)
+		fill(t, s, 10)
+		v, err := s.flushAndRefresh(t.Context())
+		must(t, err)
+		g := v.segments[0]
+		must(t, s.checkSegment(t.Context(), g))
+		g.ledger.Pieces++
+		if err := s.checkSegment(t.Context(), g); !errors.As(err, new(*partd.CorruptError)) {
+			t.Errorf("with one more entry in the ledger: checkSegment() error = %v, want a CorruptError", err)
 		}
-		for _, o := range optionVariants(hooks{maxInline: -1, noLedger: noLedger, skipSegment: skip}) {
-			remaining = false
-			s := open(t, new(Memory), o)
-			fill(t, s, 10)
-			n, err := countKeys(t.Context(), s)
-			if noLedger && (n != 0 || err != nil) {
-				t.Errorf("without the ledger: counted %d keys, error = %v, want 0 keys and no error", n, err)
-			}
-			if !noLedger && !errors.As(err, new(*partd.CorruptError)) {
-				t.Errorf("counted %d keys, error = %v, want a CorruptError", n, err)
-			}
+		if n, err := countKeys(t.Context(), s); !errors.As(err, new(*partd.CorruptError)) {
+			t.Errorf("with one more entry in the ledger: counted %d keys, error = %v, want a CorruptError", n, err)
 		}
-	}
-}
-
-// TestCheckComparesLedgers checks that Check compares a segment's entries with its ledger.
-func TestCheckComparesLedgers(t *testing.T) {
-	s := open(t, new(Memory), Options{hooks: hooks{maxInline: -1}})
-	fill(t, s, 10)
-	v, err := s.flushAndRefresh(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	g := *v.segments[0]
-	if err := s.checkSegment(t.Context(), &g); err != nil {
-		t.Error(err)
-	}
-	g.ledger.Pieces++
-	if err := s.checkSegment(t.Context(), &g); !errors.As(err, new(*partd.CorruptError)) {
-		t.Errorf("with one more entry in the ledger: checkSegment() error = %v, want a CorruptError", err)
 	}
 }
 
@@ -206,7 +183,7 @@ func TestHighestLogNumber(t *testing.T) {
 	b := new(Memory)
 	appendAndFlush(t, open(t, b, Options{}), "k", "1;")
 	must(t, b.Create(t.Context(), logName(math.MaxUint64), nil))
-	if v, err := readValue(t, b, "k", hooks{}); !errors.As(err, new(*partd.CorruptError)) {
+	if v, err := readValue(t, b, "k"); !errors.As(err, new(*partd.CorruptError)) {
 		t.Errorf("reading returned %q, error %v; want a CorruptError", v, err)
 	}
 }

@@ -224,7 +224,7 @@ func TestPartlyRemovedStore(t *testing.T) {
 		}
 		if err == nil {
 			appendAndFlush(t, s, "k", "2")
-			if v, err := readValue(t, b, "k", hooks{}); err != nil || v != "2" {
+			if v, err := readValue(t, b, "k"); err != nil || v != "2" {
 				t.Errorf("without %s: the value is %q (error %v), want %q", prefixes, v, err, "2")
 			}
 		}

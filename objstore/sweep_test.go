@@ -82,7 +82,7 @@ func TestSweepReadsLogLast(t *testing.T) {
 	if swept, err := open(t, b, Options{}).Sweep(t.Context()); err != nil || swept.Objects != 0 {
 		t.Errorf("Sweep() = %+v, %v; want no deleted objects", swept, err)
 	}
-	if v, err := readValue(t, mem, "k", hooks{}); err != nil || !strings.HasPrefix(v, "1;2;") {
+	if v, err := readValue(t, mem, "k"); err != nil || !strings.HasPrefix(v, "1;2;") {
 		t.Errorf("the value is %q (error %v), want %q at its beginning", v, err, "1;2;")
 	}
 }
@@ -101,33 +101,23 @@ func agedBucket(b Bucket, age time.Duration, isAged func(name string) bool) *fau
 
 // TestOldWaitingRecords checks that writers do not commit a waiting record whose segments Sweep may delete.
 func TestOldWaitingRecords(t *testing.T) {
-	run := func(h hooks) error {
-		mem := new(Memory)
-		var dead *Store
-		b := agedBucket(mem, 25*time.Hour, func(name string) bool { return dead != nil && strings.Contains(name, fmt.Sprintf("%x", dead.writer)) })
-		sweeper := open(t, b, Options{})
-		attempts := 0
-		appendAndFlush(t, contendedStore(t, b, Options{hooks: h}, func() {
-			switch attempts++; attempts {
-			case 1: // another writer wins this log number, so the next group could contain its record
-				dead = abandonedStore(t, mem, Options{hooks: hooks{maxInline: -1}}, "k", "1;")
-			case 2:
-				if swept, err := sweeper.Sweep(t.Context()); err != nil || swept.Objects != 2 {
-					t.Errorf("Sweep() = %+v, %v; want 2 objects", swept, err)
-				}
+	mem := new(Memory)
+	var dead *Store
+	b := agedBucket(mem, 25*time.Hour, func(name string) bool { return dead != nil && strings.Contains(name, fmt.Sprintf("%x", dead.writer)) })
+	sweeper := open(t, b, Options{})
+	attempts := 0
+	appendAndFlush(t, contendedStore(t, b, Options{}, func() {
+		switch attempts++; attempts {
+		case 1: // another writer wins this log number, so the next group could contain its record
+			dead = abandonedStore(t, mem, Options{hooks: hooks{maxInline: -1}}, "k", "1;")
+		case 2:
+			if swept, err := sweeper.Sweep(t.Context()); err != nil || swept.Objects != 2 {
+				t.Errorf("Sweep() = %+v, %v; want 2 objects", swept, err)
 			}
-		}), "k", "2;")
-		v, err := readValue(t, b, "k", hooks{})
-		if err == nil && v != "2;" {
-			err = fmt.Errorf("the value is %q, want %q", v, "2;")
 		}
-		return err
-	}
-	if err := run(hooks{}); err != nil {
-		t.Error(err)
-	}
-	if err := run(hooks{groupOldRecords: true}); !errors.As(err, new(*partd.CorruptError)) {
-		t.Errorf("if a group may contain old records: the error is %v, want a CorruptError", err)
+	}), "k", "2;")
+	if v, err := readValue(t, b, "k"); err != nil || v != "2;" {
+		t.Errorf("the value is %q (error %v), want %q", v, err, "2;")
 	}
 }
 
@@ -149,7 +139,7 @@ func TestSweepOfWaitingRecords(t *testing.T) {
 		}
 		s.opts.hooks.segmentAge = sweepAge + time.Minute
 	}
-	if v, err := readValue(t, b, "k", hooks{}); err != nil || v != "1;2;" {
+	if v, err := readValue(t, b, "k"); err != nil || v != "1;2;" {
 		t.Errorf("the value is %q (error %v), want %q", v, err, "1;2;")
 	}
 }
@@ -168,7 +158,7 @@ func TestSleepWhileWaiting(t *testing.T) {
 	if err := s.Flush(t.Context()); !errors.Is(err, errTooOld) || !errors.Is(err, partd.ErrUnknownOutcome) {
 		t.Errorf("Flush() error = %v, want both %v and %v", err, errTooOld, partd.ErrUnknownOutcome)
 	}
-	if v, err := readValue(t, b, "k", hooks{}); v != "" || err != nil {
+	if v, err := readValue(t, b, "k"); v != "" || err != nil {
 		t.Errorf("the value is %q (error %v), want none", v, err)
 	}
 	if err := s.Close(); !errors.Is(err, errTooOld) {

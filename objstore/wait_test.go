@@ -37,9 +37,9 @@ func appendAndFlush(t testing.TB, s *Store, key, value string) {
 }
 
 // readValue reads a key with a newly opened store.
-func readValue(t testing.TB, b Bucket, key string, h hooks) (string, error) {
+func readValue(t testing.TB, b Bucket, key string) (string, error) {
 	t.Helper()
-	s := open(t, b, Options{ReadOnly: true, hooks: h})
+	s := open(t, b, Options{ReadOnly: true})
 	v, err := s.Get(t.Context(), key)
 	if err != nil {
 		return "", err
@@ -91,7 +91,7 @@ func TestDeathWhileWaiting(t *testing.T) {
 		})
 		if !c.foundByOther {
 			dead = abandonedStore(t, b, Options{}, "k", "1;")
-			if v, err := readValue(t, b, "k", hooks{}); v != "" || err != nil {
+			if v, err := readValue(t, b, "k"); v != "" || err != nil {
 				t.Errorf("the value is %q (error %v) before the log contains the record, want none", v, err)
 			}
 		}
@@ -105,7 +105,7 @@ func TestDeathWhileWaiting(t *testing.T) {
 		if c.writerReturns {
 			appendAndFlush(t, dead, "k", "3;")
 		}
-		if v, err := readValue(t, b, "k", hooks{}); err != nil || v != c.want {
+		if v, err := readValue(t, b, "k"); err != nil || v != c.want {
 			t.Errorf("%+v: the value is %q (error %v), want %q", c, v, err, c.want)
 		}
 	}
@@ -116,7 +116,7 @@ func TestDeathWhileWaiting(t *testing.T) {
 // store's bucket, and the first store finds its record in that group. It returns the first store
 // and the error of its flush. If isEarly is set, the second store's group exists before the first
 // store tries to create one.
-func commitInOthersGroup(t *testing.T, b Bucket, h hooks, isEarly bool, beforeRead func(bucket *faultyBucket)) (first *Store, err error) {
+func commitInOthersGroup(t *testing.T, b Bucket, isEarly bool, beforeRead func(bucket *faultyBucket)) (first *Store, err error) {
 	waits, proceed, done := make(chan bool), make(chan bool), make(chan error)
 	var once sync.Once
 	second := contendedStore(t, b, Options{}, func() {
@@ -138,7 +138,7 @@ func commitInOthersGroup(t *testing.T, b Bucket, h hooks, isEarly bool, beforeRe
 		}
 		beforeRead(first.bucket.(*faultyBucket))
 	}
-	first = contendedStore(t, b, Options{hooks: h}, func() {
+	first = contendedStore(t, b, Options{}, func() {
 		if attempts++; attempts == 1 && !isEarly {
 			commitBoth()
 		}
@@ -168,7 +168,7 @@ func commitInOthersGroup(t *testing.T, b Bucket, h hooks, isEarly bool, beforeRe
 // that readers have already applied.
 func TestRecordInSeveralGroups(t *testing.T) {
 	b := new(Memory)
-	first, err := commitInOthersGroup(t, b, hooks{}, false, func(*faultyBucket) {})
+	first, err := commitInOthersGroup(t, b, false, func(*faultyBucket) {})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -180,21 +180,17 @@ func TestRecordInSeveralGroups(t *testing.T) {
 	})
 	appendAndFlush(t, last, "k", "4;")
 	appendAndFlush(t, first, "k", "5;")
-	if v, err := readValue(t, b, "k", hooks{}); err != nil || v != "2;1;3;4;5;" {
+	if v, err := readValue(t, b, "k"); err != nil || v != "2;1;3;4;5;" {
 		t.Errorf("the value is %q (error %v), want %q", v, err, "2;1;3;4;5;")
-	}
-	if v, err := readValue(t, b, "k", hooks{applyTwice: true}); !errors.As(err, new(*partd.CorruptError)) {
-		t.Errorf("if groups are applied twice: the value is %q (error %v), want a CorruptError", v, err)
 	}
 }
 
 // TestGroupsAreReadAgain checks that a writer does not acknowledge its record if another writer
 // overwrites the group that names the record.
 func TestGroupsAreReadAgain(t *testing.T) {
-	for i := range 4 {
-		noRecheck, isEarly := i%2 == 1, i/2 == 1
+	for _, isEarly := range []bool{false, true} {
 		b := new(Memory)
-		first, err := commitInOthersGroup(t, b, hooks{noRecheck: noRecheck}, isEarly, func(l *faultyBucket) {
+		first, err := commitInOthersGroup(t, b, isEarly, func(l *faultyBucket) {
 			l.read = func(name string, _, _ int64, data []byte) ([]byte, error) {
 				r, err := parseRecord(open(t, b, Options{}).format, 4, data)
 				if isEarly && name != logName(4) {
@@ -209,13 +205,13 @@ func TestGroupsAreReadAgain(t *testing.T) {
 				return data, nil
 			}
 		})
-		if refused := errors.Is(err, errTwoWinners) && errors.Is(err, partd.ErrUnknownOutcome); refused == noRecheck {
-			t.Errorf("noRecheck %v: Flush() error = %v, want %v unless noRecheck is set", noRecheck, err, errTwoWinners)
+		if !errors.Is(err, errTwoWinners) || !errors.Is(err, partd.ErrUnknownOutcome) {
+			t.Errorf("Flush() error = %v, want both %v and %v", err, errTwoWinners, partd.ErrUnknownOutcome)
 		}
-		if err := first.Flush(t.Context()); errors.Is(err, errTwoWinners) == noRecheck {
-			t.Errorf("noRecheck %v: second Flush() error = %v, want %v unless noRecheck is set", noRecheck, err, errTwoWinners)
+		if err := first.Flush(t.Context()); !errors.Is(err, errTwoWinners) {
+			t.Errorf("second Flush() error = %v, want %v", err, errTwoWinners)
 		}
-		if v, err := readValue(t, b, "k", hooks{}); err != nil || v != "2;" {
+		if v, err := readValue(t, b, "k"); err != nil || v != "2;" {
 			t.Errorf("the value is %q (error %v), want %q", v, err, "2;")
 		}
 	}
@@ -255,7 +251,7 @@ func TestNumberThatCannotBeRead(t *testing.T) {
 	}
 	l.create = create
 	appendAndFlush(t, s, "k", "2;")
-	if v, err := readValue(t, b, "k", hooks{}); err != nil || v != "1;2;" {
+	if v, err := readValue(t, b, "k"); err != nil || v != "1;2;" {
 		t.Errorf("the value is %q (error %v), want %q", v, err, "1;2;")
 	}
 }
