@@ -196,6 +196,29 @@ func TestMissingBlobFileIsDamage(t *testing.T) {
 	}
 }
 
+// TestSwappedLargeValues swaps two large values with their checksums. Reads must report damage, and not
+// return the other key's value.
+func TestSwappedLargeValues(t *testing.T) {
+	s := openWith(t, "/s", nil, hooks{fs: vfstest.NewMem(), blobBytes: 1000})
+	defer s.Close()
+	const length, stored = 2000, 2000 + 4
+	for _, v := range []string{"a", "b"} {
+		mustAppend(t, s, v, strings.Repeat(v, length))
+	}
+	f := s.blobs.file
+	b := make([]byte, 2*stored)
+	_, err := f.ReadAt(b, segment.HeaderLen)
+	must(t, err)
+	if !bytes.HasPrefix(b, []byte("aaa")) || !bytes.HasPrefix(b[stored:], []byte("bbb")) {
+		t.Fatal("the blob file does not begin with the two values, so the test would prove nothing")
+	}
+	_, err = f.f.WriteAt(slices.Concat(b[stored:], b[:stored]), segment.HeaderLen)
+	must(t, err)
+	if v, err := s.Get(t.Context(), "a"); !errors.As(err, new(*partd.CorruptError)) {
+		t.Errorf("Get(a) = %.10q, %v, want a CorruptError", v, err)
+	}
+}
+
 // TestDamageBeforeSyncedRecord damages a record that was synced before the next record was written.
 // Open must report the damage, and not mistake it for the torn end of the log.
 func TestDamageBeforeSyncedRecord(t *testing.T) {
