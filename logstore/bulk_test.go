@@ -18,8 +18,7 @@ var hugeKey = strings.Repeat("k", 65535)
 func openBulk(t *testing.T, opts *Options) (*Store, *vfstest.Mem) {
 	t.Helper()
 	mem := vfstest.NewMem()
-	h := crashHooks
-	h.fs = mem
+	h := crashHooksOn(mem)
 	s := openWith(t, crashDir, opts, h)
 	return s, mem
 }
@@ -36,10 +35,7 @@ func TestLargeSetOnce(t *testing.T) {
 		must(t, s.SetOnce(t.Context(), hugeKey, []byte(v)))
 		wantValue(t, s, hugeKey, "first")
 	}
-	session, err := s.NewSession(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	session := newSession(t, s)
 	applied, err := s.Apply(t.Context(), partd.Tag{Session: session, Number: 1}, partd.Operation{
 		Change: partd.ChangeSetOnce, Entries: []partd.Entry{{Key: hugeKey, Value: []byte("third")}},
 	})
@@ -86,10 +82,7 @@ func TestLargePop(t *testing.T) {
 // TestLargeRetry checks that a retried operation that is too large for a record is applied only once.
 func TestLargeRetry(t *testing.T) {
 	s, mem := openBulk(t, nil)
-	session, err := s.NewSession(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	session := newSession(t, s)
 	value := strings.Repeat("v", 300)
 	var op partd.Operation
 	for range 20 {

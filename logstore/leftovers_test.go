@@ -20,8 +20,7 @@ import (
 // TestForeignWriteAheadFile checks that the write-ahead file of another store is not mistaken for a torn one.
 func TestForeignWriteAheadFile(t *testing.T) {
 	mem, _ := killedStore(t, true)
-	h := crashHooks
-	h.fs = mem
+	h := crashHooksOn(mem)
 	f, err := mem.OpenFile(walName(crashDir, 1), os.O_RDWR, 0) // the newest file
 	if err != nil {
 		t.Fatal(err)

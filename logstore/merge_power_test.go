@@ -62,8 +62,7 @@ func TestMergePowerLoss(t *testing.T) {
 func TestPowerLossDuringRecovery(t *testing.T) {
 	for _, frozen := range []bool{false, true} {
 		mem := vfstest.NewMem()
-		h := crashHooks
-		h.fs = mem
+		h := crashHooksOn(mem)
 		s := openWith(t, crashDir, nil, h)
 		mustAppend(t, s, "synced", "value")
 		must(t, s.Sync(t.Context()))

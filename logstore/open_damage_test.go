@@ -110,8 +110,7 @@ func changeChecked(t *testing.T, seg *storedSegment, off int64, data ...byte) (r
 func smallKilledStore(t *testing.T) (mem *vfstest.Mem, want, withoutLast map[string][]byte) {
 	t.Helper()
 	live := vfstest.NewMem()
-	h := crashHooks
-	h.fs = live
+	h := crashHooksOn(live)
 	h.blobBytes = 100
 	s := openWith(t, crashDir, nil, h)
 	want = map[string][]byte{}
@@ -223,8 +222,7 @@ func TestSwappedLargeValues(t *testing.T) {
 // Open must report the damage, and not mistake it for the torn end of the log.
 func TestDamageBeforeSyncedRecord(t *testing.T) {
 	mem := vfstest.NewMem()
-	h := crashHooks
-	h.fs = mem
+	h := crashHooksOn(mem)
 	opts := &Options{Sync: true}
 	s, err := open(crashDir, opts, h)
 	if err != nil {

@@ -130,10 +130,7 @@ func TestGoldenBytes(t *testing.T) {
 		}
 	}
 	s := openWith(t, dir, &Options{Memory: 8 << 20}, h)
-	session, err := s.NewSession(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	session := newSession(t, s)
 	for i := range 3000 {
 		op := partd.Operation{Change: partd.ChangeAppend, Entries: []partd.Entry{
 			{Key: fmt.Sprint("key", i%300), Value: []byte(strings.Repeat("v", i%90))},
@@ -161,9 +158,7 @@ func TestGoldenBytes(t *testing.T) {
 	must(t, s.Close())
 	check("after the store is closed", goldenClosed)
 	h.minMerge, h.smallLen = 2, 1<<20
-	if s, err = open(dir, &Options{Memory: 8 << 20}, h); err != nil { // starts a merge
-		t.Fatal(err)
-	}
+	s = openWith(t, dir, &Options{Memory: 8 << 20}, h) // starts a merge
 	if err := s.Close(); err != nil { // waits for the merge
 		t.Fatal(err)
 	}

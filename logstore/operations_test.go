@@ -47,10 +47,7 @@ func TestNumberedDeletesWithoutEffect(t *testing.T) {
 	dir := t.TempDir()
 	s := openWith(t, dir, nil, hooks{fs: osFS})
 	defer s.Close()
-	session, err := s.NewSession(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	session := newSession(t, s)
 	const n = 100_000
 	for i := range n {
 		op := partd.Operation{Change: partd.ChangeDelete, Keys: []string{"none", "nor this"}}
@@ -125,10 +122,7 @@ func TestDeleteDuringLookup(t *testing.T) {
 func TestLargeNumberedDeleteWithoutEffect(t *testing.T) {
 	s := openWith(t, t.TempDir(), nil, hooks{fs: osFS})
 	defer s.Close()
-	session, err := s.NewSession(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	session := newSession(t, s)
 	keys := make([]string, s.maxBatch/entryOverhead)
 	for i := range keys {
 		keys[i] = fmt.Sprint("none", i)

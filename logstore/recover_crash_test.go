@@ -15,6 +15,7 @@ import (
 	"testing"
 	"testing/cryptotest"
 
+	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/internal/testutil/race"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
@@ -23,6 +24,12 @@ const crashDir = "/data/store"
 
 // crashHooks make the tables in memory so small that a few appends fill one.
 var crashHooks = hooks{tableBytes: 4 << 10, blobBytes: 400, readBytes: 4 << 10, batchBytes: 1 << 10, walStep: 512}
+
+func crashHooksOn(fs vfs.FS) hooks {
+	h := crashHooks
+	h.fs = fs
+	return h
+}
 
 type crashKind uint8
 

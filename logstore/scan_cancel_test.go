@@ -38,12 +38,9 @@ func TestCanceledScanStopsReading(t *testing.T) {
 				}
 				return nil
 			})
-			s, err := open("/s", nil, h)
-			if err != nil {
-				t.Fatal(err)
-			}
+			s := openWith(t, "/s", nil, h)
 			defer s.Close()
-			err = errors.Join(s.Append(t.Context(), entries...), s.Flush(t.Context()), s.Set(t.Context(), "k", []byte("new")), s.Flush(t.Context()))
+			err := errors.Join(s.Append(t.Context(), entries...), s.Flush(t.Context()), s.Set(t.Context(), "k", []byte("new")), s.Flush(t.Context()))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -43,6 +43,13 @@ func mustOpen(t *testing.T, dir string, opts *Options) *Store {
 	return s
 }
 
+func newSession(t testing.TB, s *Store) uint64 {
+	t.Helper()
+	session, err := s.NewSession(t.Context())
+	must(t, err)
+	return session
+}
+
 func mustAppend(t *testing.T, s *Store, key, value string) {
 	t.Helper()
 	must(t, s.Append(t.Context(), partd.Entry{Key: key, Value: []byte(value)}))

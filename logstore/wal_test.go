@@ -50,8 +50,7 @@ func (f lateErrorFile) WriteAt(p []byte, off int64) (int, error) {
 func TestFailedRecordIsErased(t *testing.T) {
 	mem := vfstest.NewMem()
 	var fail atomic.Bool
-	h := crashHooks
-	h.fs = lateErrorFS{mem, &fail}
+	h := crashHooksOn(lateErrorFS{mem, &fail})
 	s := openWith(t, crashDir, nil, h)
 	mustAppend(t, s, "a", "1")
 	fail.Store(true)
@@ -79,10 +78,7 @@ func TestOperationLostAfterSeal(t *testing.T) {
 		return nil
 	})
 	s := openWith(t, crashDir, nil, h)
-	session, err := s.NewSession(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
+	session := newSession(t, s)
 	mustAppend(t, s, "a", "1")
 	must(t, s.Sync(ctx))
 	armed.Store(true)
@@ -109,8 +105,7 @@ func TestOperationLostAfterSeal(t *testing.T) {
 // TestMissingSegmentIsDamage removes a segment file from the manifest. Open must report the damage.
 func TestMissingSegmentIsDamage(t *testing.T) {
 	mem := vfstest.NewMem()
-	h := crashHooks
-	h.fs = mem
+	h := crashHooksOn(mem)
 	s, err := open(crashDir, nil, h)
 	if err != nil {
 		t.Fatal(err)
@@ -133,8 +128,7 @@ func TestMissingSegmentIsDamage(t *testing.T) {
 func TestErasedRecordStaysErased(t *testing.T) {
 	mem := vfstest.NewMem()
 	var fail atomic.Bool
-	h := crashHooks
-	h.fs = lateErrorFS{mem, &fail}
+	h := crashHooksOn(lateErrorFS{mem, &fail})
 	s := openWith(t, crashDir, &Options{Sync: true}, h)
 	mustAppend(t, s, "a", "1")
 	fail.Store(true)
@@ -166,8 +160,7 @@ func TestRemovedFileIsDetected(t *testing.T) {
 			mem := start.KillClone()
 			must(t, mem.Remove(crashDir+"/"+name))
 			for _, readOnly := range []bool{true, false} {
-				h := crashHooks
-				h.fs = mem
+				h := crashHooksOn(mem)
 				s, err := open(crashDir, &Options{Memory: MinMemory, ReadOnly: readOnly}, h)
 				if err == nil {
 					_ = s.Close()
@@ -197,8 +190,7 @@ func TestNewestFileWithoutHeader(t *testing.T) {
 		mem := start.KillClone()
 		var newest string
 		var last uint64
-		h := crashHooks
-		h.fs = mem
+		h := crashHooksOn(mem)
 		s := openWith(t, crashDir, &Options{Memory: MinMemory, ReadOnly: true}, h)
 		for i, f := range s.wal.files {
 			if f == nil {
