@@ -61,9 +61,7 @@ func TestLargePop(t *testing.T) {
 	}
 	for _, want := range []string{"seven", ""} {
 		values, err := s.Pop(t.Context(), keys...)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		for i, v := range values {
 			if i == 7 && string(v) != want || i != 7 && len(v) > 0 {
 				t.Fatalf("Pop returned %q for key %d; want %q for key 7, and nothing for other keys", v, i, want)
@@ -165,9 +163,7 @@ func TestLargeBatch(t *testing.T) {
 		for k, v := range want {
 			wantValue(t, s, k, string(v))
 			r, err := s.Open(t.Context(), k)
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			got, err := io.ReadAll(r)
 			if err != nil || !bytes.Equal(got, v) {
 				t.Fatalf("ReadAll of key %s returned wrong data: %d bytes, want %d; error %v", k, len(got), len(v), err)

@@ -22,9 +22,7 @@ func TestForeignWriteAheadFile(t *testing.T) {
 	mem, _ := killedStore(t, true)
 	h := crashHooksOn(mem)
 	f, err := mem.OpenFile(walName(crashDir, 1), os.O_RDWR, 0) // the newest file
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	b := append(walHeader{epoch: 2, firstSeq: 9}.encode(&segment.Format{ID: 99, Seed: 77}), bytes.Repeat([]byte{7}, 1000)...)
 	_, err = f.WriteAt(b, 0)
 	must(t, errors.Join(err, f.Close()))
@@ -85,9 +83,7 @@ func TestFalseRecordLength(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir, copied := t.TempDir(), t.TempDir()
 			s, err := Open(dir, &Options{Memory: MinMemory})
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			must(t, s.Append(t.Context(), partd.Entry{Key: "a", Value: longValue}))
 			w := s.tables.active.wal
 			b := &batch{}

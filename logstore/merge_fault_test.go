@@ -37,9 +37,7 @@ func TestMergeWithReaders(t *testing.T) {
 	h.minMerge = -1
 	s := openWith(t, "/s", nil, h)
 	r, err := s.Open(t.Context(), "k1")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	for round := range 3 {
 		seen := 0
 		for c, err := range s.Scan(t.Context()) {

@@ -43,9 +43,7 @@ func TestMergeContent(t *testing.T) {
 				h := mergeHooks
 				h.fs, h.mergeBytes = mem, maxBytes
 				s, err := open("/s", &Options{Compression: c}, h)
-				if err != nil {
-					t.Fatal(err)
-				}
+				must(t, err)
 				want := map[string][]byte{}
 				rnd := rand.New(rand.NewPCG(seed, 9))
 				for round := range 40 {

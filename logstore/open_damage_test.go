@@ -42,9 +42,7 @@ func TestEveryBitAndCut(t *testing.T) {
 		for cut := int64(0); cut < size; cut += step {
 			checkDamaged(t, mem, want, withoutLast, fmt.Sprintf("%s, cut at %d", name, cut), func(m *vfstest.Mem) {
 				f, err := m.OpenFile(crashDir+"/"+name, syscall.O_RDWR, 0)
-				if err != nil {
-					t.Fatal(err)
-				}
+				must(t, err)
 				must(t, errors.Join(f.Truncate(cut), f.Close()))
 			})
 		}
@@ -68,9 +66,7 @@ func fileSize(m *vfstest.Mem, name string) int64 {
 func changeByte(t *testing.T, m *vfstest.Mem, name string, off int64, f func(byte) byte) {
 	t.Helper()
 	file, err := m.OpenFile(name, syscall.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	b := make([]byte, 1)
 	_, err = file.ReadAt(b, off)
 	b[0] = f(b[0])
@@ -225,9 +221,7 @@ func TestDamageBeforeSyncedRecord(t *testing.T) {
 	h := crashHooksOn(mem)
 	opts := &Options{Sync: true}
 	s, err := open(crashDir, opts, h)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	mustAppend(t, s, "a", "1")
 	mustAppend(t, s, "b", "2")
 	damagedWAL, damaged := s.tables.active.wal.path, mem.KillClone()

@@ -95,9 +95,7 @@ func TestGolden(t *testing.T) {
 	for _, opts := range []*Options{{ReadOnly: true, Memory: 8 << 20}, {Memory: 8 << 20}, {ReadOnly: true}} {
 		s := openWith(t, dir, opts, hooks{fs: osFS, walStep: 4096})
 		got, err := contents(s)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		if len(got) != len(want) {
 			t.Errorf("Scan yielded %d keys, want %d", len(got), len(want))
 		}
@@ -159,7 +157,7 @@ func TestGoldenBytes(t *testing.T) {
 	check("after the store is closed", goldenClosed)
 	h.minMerge, h.smallLen = 2, 1<<20
 	s = openWith(t, dir, &Options{Memory: 8 << 20}, h) // starts a merge
-	if err := s.Close(); err != nil { // waits for the merge
+	if err := s.Close(); err != nil {                  // waits for the merge
 		t.Fatal(err)
 	}
 	check("after segments are merged", goldenMerged)
@@ -168,18 +166,14 @@ func TestGoldenBytes(t *testing.T) {
 // fileSums returns the names, sizes and checksums of the store's files, one file per line.
 func fileSums(t *testing.T, dir string) string {
 	entries, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	var list strings.Builder
 	for _, e := range entries {
 		if e.Name() == lockName || e.Name() == spareName {
 			continue
 		}
 		b, err := os.ReadFile(filepath.Join(dir, e.Name()))
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		fmt.Fprintf(&list, "%s %d %.8x\n", e.Name(), len(b), sha256.Sum256(b))
 	}
 	return list.String()

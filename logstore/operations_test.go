@@ -57,9 +57,7 @@ func TestNumberedDeletesWithoutEffect(t *testing.T) {
 	}
 	disk := int64(0)
 	files, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	for _, f := range files {
 		if info, err := os.Stat(filepath.Join(dir, f.Name())); err == nil {
 			disk += info.Size()
@@ -104,9 +102,7 @@ func TestDeleteDuringLookup(t *testing.T) {
 		return nil
 	})
 	s, err := open(crashDir, nil, h)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer s.Close()
 	mustAppend(t, s, "old", "v")
 	must(t, s.Flush(t.Context()))
@@ -166,9 +162,7 @@ func TestDeleteAfterStaleLookup(t *testing.T) {
 			t.Fatal(err)
 		}
 		values, err := s.Get(t.Context(), keys...)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		for i, v := range values {
 			if len(v) > 0 {
 				t.Errorf("after filling the table with %d values, %s was not deleted", fill, keys[i])

@@ -102,9 +102,7 @@ func TestSessionRecordsAreBounded(t *testing.T) {
 	h := crashHooksOn(mem)
 	opts := &Options{MaxSessions: 5}
 	s, err := open(crashDir, opts, h)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	mustAppend(t, s, "a", "v")
 	var session uint64
 	first, maxSize := s.tables.active.wal.epoch, int64(0)
@@ -128,9 +126,7 @@ func TestSessionRecordsAreBounded(t *testing.T) {
 	for _, fs := range []vfs.FS{h.fs, mem} {
 		h.fs = fs
 		k, err := open(crashDir, opts, h)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		wantValue(t, k, "a", "v")
 		if applied, err := k.Apply(t.Context(), partd.Tag{Session: session, Number: 1}, partd.Operation{Change: partd.ChangeAppend}); err != nil || applied {
 			t.Fatalf("retry after reopening = %v, %v, want false", applied, err)

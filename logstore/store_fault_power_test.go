@@ -167,9 +167,7 @@ func TestUnreadableBlob(t *testing.T) {
 			mem := vfstest.NewMem()
 			h := crashHooksOn(mem)
 			s, err := open(crashDir, &Options{Sync: true}, h)
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			mustAppend(t, s, "a", string(largeValue))
 			killed := mem.KillClone()
 			must(t, s.Close())

@@ -22,9 +22,7 @@ func TestSystemCallFaults(t *testing.T) {
 		t.Skip("strace is not installed")
 	}
 	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	for _, c := range []struct {
 		call, errno, message string
 		sync                 bool

@@ -107,9 +107,7 @@ func TestMissingSegmentIsDamage(t *testing.T) {
 	mem := vfstest.NewMem()
 	h := crashHooksOn(mem)
 	s, err := open(crashDir, nil, h)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	mustAppend(t, s, "a", "1")
 	must(t, s.Flush(t.Context()))
 	must(t, s.catalog.edit(func(m *manifest) { m.files = nil }))
@@ -146,9 +144,7 @@ func TestRemovedFileIsDetected(t *testing.T) {
 	for _, frozen := range []bool{false, true} {
 		start, want := killedStore(t, frozen)
 		d, err := start.ReadDir(crashDir)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		names, _ := d.Next(100)
 		must(t, d.Close())
 		removed := 0
@@ -202,9 +198,7 @@ func TestNewestFileWithoutHeader(t *testing.T) {
 		}
 		must(t, s.Close())
 		f, err := mem.OpenFile(newest, 2, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		must(t, errors.Join(f.Truncate(0), f.Truncate(size), f.Close()))
 		s, err = open(crashDir, nil, h)
 		if size == 0 {

@@ -169,9 +169,7 @@ func commitInOthersGroup(t *testing.T, b Bucket, isEarly bool, beforeRead func(b
 func TestRecordInSeveralGroups(t *testing.T) {
 	b := new(Memory)
 	first, err := commitInOthersGroup(t, b, false, func(*faultyBucket) {})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	attempts := 0
 	last := contendedStore(t, b, Options{}, func() {
 		if attempts++; attempts == 1 {
