@@ -157,9 +157,7 @@ func TestGoldenBytes(t *testing.T) {
 	check("after the store is closed", goldenClosed)
 	h.minMerge, h.smallLen = 2, 1<<20
 	s = openWith(t, dir, &Options{Memory: 8 << 20}, h) // starts a merge
-	if err := s.Close(); err != nil {                  // waits for the merge
-		t.Fatal(err)
-	}
+	must(t, s.Close())                                 // waits for the merge
 	check("after segments are merged", goldenMerged)
 }
 

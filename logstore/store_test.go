@@ -9,10 +9,11 @@ import (
 	"sync"
 	"testing"
 
+	"pgregory.net/rapid"
+
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/internal/testutil/zerovalues"
-	"pgregory.net/rapid"
 )
 
 var osFS = vfs.OS{}
