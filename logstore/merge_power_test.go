@@ -43,11 +43,7 @@ func TestMergePowerLoss(t *testing.T) {
 	mu.Lock()
 	armed = true
 	mu.Unlock()
-	s.mu.Lock()
-	s.merging.minCount = 4
-	s.considerMerge()
-	s.mu.Unlock()
-	waitMerged(t, s)
+	mergeNow(t, s, 4)
 	mu.Lock()
 	armed = false
 	if crashes == 0 {

@@ -95,6 +95,16 @@ func TestMergeContent(t *testing.T) {
 	}
 }
 
+// mergeNow merges the segments if there are at least minCount small ones.
+func mergeNow(t *testing.T, s *Store, minCount int) {
+	t.Helper()
+	s.mu.Lock()
+	s.merging.minCount = minCount
+	s.considerMerge()
+	s.mu.Unlock()
+	waitMerged(t, s)
+}
+
 func wantMerged(t *testing.T, s *Store, want map[string][]byte) {
 	t.Helper()
 	got, err := contents(s)
