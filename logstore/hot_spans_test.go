@@ -17,9 +17,7 @@ func TestSpans(t *testing.T) {
 	for seed := range uint64(10) {
 		rnd := rand.New(rand.NewPCG(seed, 1))
 		s, err := open("/s", &Options{Compression: Compression(seed % 2)}, hooks{fs: vfstest.NewMem(), tableBytes: 1 << 20, blobBytes: 4 << 10})
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		hotKeys, maxLen := 1+rnd.IntN(40), 20+rnd.IntN(300)
 		for s.tables.active.size < 700<<10 {
 			var entries []partd.Entry
@@ -32,9 +30,7 @@ func TestSpans(t *testing.T) {
 			}
 			entries[0].Value = make([]byte, 5<<10) // in a blob file
 			key := entries[1].Key
-			if err := s.Append(t.Context(), entries...); err != nil {
-				t.Fatal(err)
-			}
+			must(t, s.Append(t.Context(), entries...))
 			if rnd.IntN(20) == 0 {
 				err = s.Delete(t.Context(), key)
 			} else if rnd.IntN(20) == 0 {
@@ -45,15 +41,11 @@ func TestSpans(t *testing.T) {
 			}
 		}
 		f, err := s.sealer.fileFor()
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		s.mu.Lock()
 		seal := func() (b []byte, hot []segment.HotRun) {
 			seg, err := s.sealer.append(f, s.tables.active)
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			b = make([]byte, seg.End-seg.Start)
 			if _, err := f.f.ReadAt(b, seg.Start); err != nil {
 				t.Fatal(err)
@@ -78,15 +70,11 @@ func TestSpans(t *testing.T) {
 			}
 		}
 		s.mu.Unlock()
-		if err := s.Flush(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Flush(t.Context()))
 		if _, err := s.Verify(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Close())
 	}
 }
 

@@ -38,30 +38,19 @@ func TestMergePowerLoss(t *testing.T) {
 		}
 		return nil
 	})
-	s, err := open("/s", nil, h)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Sync(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	s := openWith(t, "/s", nil, h)
+	must(t, s.Sync(t.Context()))
 	mu.Lock()
 	armed = true
 	mu.Unlock()
-	s.mu.Lock()
-	s.merging.minCount = 4
-	s.considerMerge()
-	s.mu.Unlock()
-	waitMerged(t, s)
+	mergeNow(t, s, 4)
 	mu.Lock()
 	armed = false
 	if crashes == 0 {
 		t.Error("the merge made no file system call")
 	}
 	mu.Unlock()
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Close())
 }
 
 // TestPowerLossDuringRecovery checks that synced data is not lost if a process is killed with
@@ -69,23 +58,15 @@ func TestMergePowerLoss(t *testing.T) {
 func TestPowerLossDuringRecovery(t *testing.T) {
 	for _, frozen := range []bool{false, true} {
 		mem := vfstest.NewMem()
-		h := crashHooks
-		h.fs = mem
-		s, err := open(crashDir, nil, h)
-		if err != nil {
-			t.Fatal(err)
-		}
+		h := crashHooksOn(mem)
+		s := openWith(t, crashDir, nil, h)
 		mustAppend(t, s, "synced", "value")
-		if err := s.Sync(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Sync(t.Context()))
 		for i := 0; i < 100 && (i < 5 || frozen && s.tables.frozen == nil); i++ {
 			mustAppend(t, s, "unsynced", "a value that is not synced")
 		}
 		killed := mem.KillClone()
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Close())
 		rnd := rand.New(rand.NewPCG(3, 4))
 		lossHooks := crashHooks
 		h.fs = vfstest.Inject(killed, func(op vfstest.Op, _ string) error {
@@ -103,11 +84,7 @@ func TestPowerLossDuringRecovery(t *testing.T) {
 			}
 			return nil
 		})
-		if s, err = open(crashDir, nil, h); err != nil {
-			t.Fatal(err)
-		}
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
+		s = openWith(t, crashDir, nil, h)
+		must(t, s.Close())
 	}
 }

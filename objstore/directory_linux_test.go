@@ -31,9 +31,7 @@ func TestDirectoryIsDurable(t *testing.T) {
 		skip("needs strace: %v", err)
 	}
 	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	dir, log := t.TempDir(), filepath.Join(t.TempDir(), "log")
 	cmd := exec.Command(strace, "-f", "-qq", "-y", "-o", log, "-e", "trace=fsync", exe, "-test.run=^TestDirectoryIsDurable$")
 	cmd.Env = append(os.Environ(), env+"="+filepath.Join(dir, "a", "b"))
@@ -43,9 +41,7 @@ func TestDirectoryIsDurable(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	calls, err := os.ReadFile(log)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	for _, suffix := range []string{"/a/b/seg/" + tempPrefix, "/a/b/seg>", "/a/b>", "/a>", ">"} {
 		if !strings.Contains(string(calls), "<"+dir+suffix) {
 			t.Errorf("no fsync of %s%s; the calls were:\n%s", dir, suffix, calls)

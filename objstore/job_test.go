@@ -15,9 +15,7 @@ func TestPlanPageIsCurrent(t *testing.T) {
 	const path = "../docs/cloud-plan.md"
 	page := PlanPage()
 	if os.Getenv("PARTD_WRITE_PLAN") != "" {
-		if err := os.WriteFile(path, []byte(page), 0o666); err != nil {
-			t.Fatal(err)
-		}
+		must(t, os.WriteFile(path, []byte(page), 0o666))
 	}
 	if b, err := os.ReadFile(path); err != nil || string(b) != page {
 		t.Errorf("%s differs from the output of partd-cloud plan: update it with PARTD_WRITE_PLAN=1 (%v)", path, err)
@@ -42,9 +40,7 @@ func TestPlanMatchesRequests(t *testing.T) {
 		o := Options{Memory: MinMemory, Disk: c.disk, DiskDir: t.TempDir()}
 		j := Job{Writers: c.writers, Readers: c.readers, Bytes: c.mib << 20, EntryBytes: c.entry, Options: o}
 		p, err := j.Plan()
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		counter := NewCounter(new(Memory))
 		keys := runJob(t, j, func() partd.Partd { return open(t, counter, o) })
 		if want := int(j.Bytes / c.entry / int64(c.writers)); keys != want {
@@ -85,9 +81,7 @@ func TestCostOfLargeJob(t *testing.T) {
 	dollars := func(bytes, memory int64) float64 {
 		j := Job{Writers: 1000, Readers: 1000, Bytes: bytes, EntryBytes: 100, Options: Options{Memory: memory, SegmentSize: memory, Disk: 100e9}}
 		p, err := j.Plan()
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		return p.RequestDollars
 	}
 	for memory, limit := range map[int64]float64{4 << 30: 15, 1 << 30: 30} {
@@ -105,13 +99,9 @@ func runJob(t testing.TB, j Job, open func() partd.Partd) (keys int) {
 	for range j.Writers {
 		s := open()
 		for i := range j.Bytes / j.EntryBytes / int64(j.Writers) {
-			if err := s.Append(t.Context(), partd.Entry{Key: fmt.Sprintf("%010d", i), Value: value}); err != nil {
-				t.Fatal(err)
-			}
+			must(t, s.Append(t.Context(), partd.Entry{Key: fmt.Sprintf("%010d", i), Value: value}))
 		}
-		if err := errors.Join(partd.Flush(t.Context(), s), partd.Close(t.Context(), s)); err != nil {
-			t.Fatal(err)
-		}
+		must(t, errors.Join(partd.Flush(t.Context(), s), partd.Close(t.Context(), s)))
 	}
 	for i := range j.Readers {
 		s := open()
@@ -123,9 +113,7 @@ func runJob(t testing.TB, j Job, open func() partd.Partd) (keys int) {
 				keys++
 			}
 		}
-		if err := partd.Close(t.Context(), s); err != nil {
-			t.Fatal(err)
-		}
+		must(t, partd.Close(t.Context(), s))
 	}
 	return keys
 }
