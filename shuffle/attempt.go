@@ -27,9 +27,8 @@ var ErrCommitted = errors.New("the task has already committed")
 // second attempt while a slow one is still running. [ReadCommitted] and [WaitCommitted] read
 // the committed data.
 //
-// Only Writers, [AddTasks] and [CloseTasks] may write to the store. The store needs only Append
-// and Get. A Writer is safe for concurrent use, but its appends wait for each other.
-// docs/format.md describes the stored bytes.
+// Only Writers may write to the store. The store needs only Append and Get. A Writer is safe for
+// concurrent use, but its appends wait for each other. docs/format.md describes the stored bytes.
 type Writer struct {
 	Task, Attempt string
 

@@ -90,10 +90,8 @@ func TestNilArguments(t *testing.T) {
 		"FeedAll(nil)":             func() error { return shuffle.FeedAll(ctx, sorter, 1, nil) },
 		"ForEach(nil)":             func() error { return grouper.ForEach(ctx, 1, nil) },
 		"Begin(nil)":               func() error { return errorOf(shuffle.Begin(ctx, nil, "a", "")) },
-		"AddTasks(nil)":            func() error { return shuffle.AddTasks(ctx, nil, "a") },
-		"CloseTasks(nil)":          func() error { return shuffle.CloseTasks(ctx, nil) },
 		"ReadCommitted(nil)":       func() error { return errorOf(shuffle.ReadCommitted(ctx, nil)) },
-		"WaitCommitted(nil)":       func() error { return errorOf(shuffle.WaitCommitted(ctx, nil, nil)) },
+		"WaitCommitted(nil)":       func() error { return errorOf(shuffle.WaitCommitted(ctx, nil, &shuffle.WaitOptions{Count: 1})) },
 		"ScanPart without a share": func() error { return zerovalues.FirstError(committed.ScanPart(ctx, 0, 1, nil)) },
 	})
 }
