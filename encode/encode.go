@@ -16,8 +16,7 @@
 //   - [NumPy]: partd.Numpy
 //   - [PandasBlocks] and [PandasColumns]: partd.PandasBlocks and partd.PandasColumns
 //
-// [JSON], [Gob], [Bytes] and the codec of package encode/msgpack are for programs in Go
-// and in other languages.
+// [JSON], [Gob] and [Bytes] are for programs in Go, and [JSON] and [Bytes] also for other languages.
 //
 // # Hostile data
 //
