@@ -79,8 +79,7 @@ var partdLayering = layering.Layering{Module: module, Root: "partd", MayUseTesti
 	}},
 	{Name: "helpers for layers", Packages: map[string][]string{
 		"internal/errorpath": nil,
-		"internal/nostore":   nil,
-		"internal/scanread":  nil,
+		"internal/layer":     nil,
 		"storekit":           nil,
 	}},
 	{Name: "the root", Packages: map[string][]string{

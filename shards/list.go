@@ -10,7 +10,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/base/canceled"
-	"github.com/go-partd/partd/internal/nostore"
+	"github.com/go-partd/partd/internal/layer"
 	"github.com/go-partd/partd/storekit"
 )
 
@@ -206,6 +206,6 @@ func readList(ctx context.Context, store partd.Partd) (string, error) {
 // Has reads the shard list of a separately opened store, and reports whether the store belongs to
 // these shards.
 func (s *Shards) Has(ctx context.Context, store partd.Partd) (bool, error) {
-	list, err := readList(ctx, nostore.Or(store))
+	list, err := readList(ctx, layer.StoreOrFailing(store))
 	return slices.ContainsFunc(s.shards, func(sh *shard) bool { _, ok := sh.parseList(list); return ok }), err
 }

@@ -11,7 +11,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/base/ledger"
-	"github.com/go-partd/partd/internal/nostore"
+	"github.com/go-partd/partd/internal/layer"
 	"github.com/go-partd/partd/storekit"
 )
 
@@ -185,7 +185,7 @@ const (
 func appendRetrying(ctx context.Context, store partd.Partd, entries ...partd.Entry) error {
 	var outcomeErr error
 	for try := 1; ; try++ {
-		err := nostore.Or(store).Append(ctx, entries...)
+		err := layer.StoreOrFailing(store).Append(ctx, entries...)
 		switch {
 		case err == nil:
 			return nil
