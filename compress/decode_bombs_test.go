@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"runtime"
 	"slices"
 	"strings"
@@ -44,17 +45,13 @@ func makeBombs(t *testing.T) map[string][]byte {
 	for _, window := range []int{128 << 10, 1 << 20, 8 << 20} {
 		out.Reset()
 		w, err := zstd.NewWriter(&out, zstd.WithWindowSize(window))
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		for range size >> 20 {
 			if _, err := w.Write(zeros[:1<<20]); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if err := w.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, w.Close())
 		bombs[fmt.Sprintf("zstd, window of %d KiB", window>>10)] = slices.Clone(out.Bytes())
 	}
 	// A bomb that contains a bomb, for two layers.
@@ -72,9 +69,7 @@ func TestBombs(t *testing.T) {
 			if name == "gzip twice" {
 				s = newStore(t, s, Gzip, &Options{Limit: 1 << 20})
 			}
-			if err := dict.Set(t.Context(), "k", frame.Append(nil, bomb)); err != nil {
-				t.Fatal(err)
-			}
+			must(t, dict.Set(t.Context(), "k", frame.Append(nil, bomb)))
 			t.Logf("%d bytes", len(bomb))
 			allowed := int64(2<<20) + 4*int64(len(bomb))
 			switch {
@@ -151,9 +146,7 @@ func TestFalseLengths(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dict := partd.NewDict()
 			s := newStore(t, dict, Format(name), &Options{Limit: 1<<30 + 1000})
-			if err := dict.Set(t.Context(), "k", frame.Append(nil, piece)); err != nil {
-				t.Fatal(err)
-			}
+			must(t, dict.Set(t.Context(), "k", frame.Append(nil, piece)))
 			for method, read := range readMethods(s) {
 				var err error
 				if used := allocatedBytes(func() { _, err = read() }); used > 1<<20 {
@@ -180,9 +173,7 @@ func TestManyFalseLengths(t *testing.T) {
 			dict := partd.NewDict()
 			s := newStore(t, dict, Format(name), nil)
 			stored := bytes.Repeat(frame.Append(nil, piece), pieces)
-			if err := dict.Set(t.Context(), "k", stored); err != nil {
-				t.Fatal(err)
-			}
+			must(t, dict.Set(t.Context(), "k", stored))
 			var err error
 			used := allocatedBytes(func() { _, err = s.Get(t.Context(), "k") })
 			if !errors.As(err, new(*partd.CorruptError)) {
@@ -192,5 +183,56 @@ func TestManyFalseLengths(t *testing.T) {
 				t.Errorf("Get of %d stored bytes allocated %d bytes, want at most %d: %v", len(stored), used, limit, err)
 			}
 		})
+	}
+}
+
+// TestIncompressiblePieces checks that all methods read pieces at the limit whose compressed form is longer than the data.
+func TestIncompressiblePieces(t *testing.T) {
+	for _, format := range Formats() {
+		for _, limit := range []int64{1, 100, 1000, 70_000} {
+			s := newStore(t, partd.NewDict(), format, &Options{Limit: limit})
+			value := make([]byte, 2*limit)
+			random := rand.NewChaCha8([32]byte{byte(limit)})
+			_, _ = random.Read(value)
+			must(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: value}))
+			for method, read := range readMethods(s) {
+				if got, err := read(); err != nil || !bytes.Equal(got, value) {
+					t.Errorf("%s: %s of incompressible pieces of %d bytes = %d bytes, %v", format, method, limit, len(got), err)
+				}
+			}
+		}
+	}
+}
+
+// TestPieceOfFalseSize checks that an LZ4 frame that is valid except for the size in its header is damaged.
+func TestPieceOfFalseSize(t *testing.T) {
+	data := randomText(1000)
+	piece := pack(t, LZ4, data)
+	const sizeAt, checksumAt = 6, 14 // positions in the header
+	for _, claimed := range []uint64{999, 1000, 1001, 2000} {
+		binary.LittleEndian.PutUint64(piece[sizeAt:], claimed)
+		valid := map[string]int{}
+		for checksum := range 256 { // one of them is the header's checksum
+			piece[checksumAt] = byte(checksum)
+			dict := partd.NewDict()
+			s := newStore(t, dict, LZ4, nil)
+			must(t, dict.Set(t.Context(), "k", frame.Append(nil, piece)))
+			for method, read := range readMethods(s) {
+				got, err := read()
+				if err == nil && bytes.Equal(got, data) {
+					valid[method]++
+				} else if !errors.As(err, new(*partd.CorruptError)) {
+					t.Errorf("%s of 1000 bytes that claim to be %d = %d bytes, %v", method, claimed, len(got), err)
+				}
+			}
+		}
+		if claimed == uint64(len(data)) && len(valid) == 0 {
+			t.Error("no checksum of the header is valid")
+		}
+		for method, n := range valid {
+			if claimed != 1000 || n != 1 {
+				t.Errorf("%s accepted 1000 bytes that claim to be %d with %d checksums of the header", method, claimed, n)
+			}
+		}
 	}
 }

@@ -19,12 +19,17 @@ import (
 // unchecked lists the formats without a checksum, in which a flipped bit may go unnoticed.
 var unchecked = []Format{Snappy, Blosc}
 
-func newStore(t testing.TB, inner partd.Partd, format Format, opts *Options) *Store {
+func must(t testing.TB, err error) {
 	t.Helper()
-	s, err := New(inner, format, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+func newStore(t testing.TB, inner partd.Partd, format Format, opts *Options) *Store {
+	t.Helper()
+	s, err := New(inner, format, opts)
+	must(t, err)
 	return s
 }
 
@@ -41,9 +46,7 @@ func randomText(n int) []byte {
 func pack(t testing.TB, format Format, data []byte) []byte {
 	t.Helper()
 	p, err := newStore(t, partd.NewDict(), format, nil).codec.encode(nil, data)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return p
 }
 
@@ -109,9 +112,7 @@ func TestDamage(t *testing.T) {
 				t.Helper()
 				stored := frame.Append(slices.Clone(intact), content)
 				stored = append(stored, intact...)
-				if err := dict.Set(t.Context(), "k", stored); err != nil {
-					t.Fatal(err)
-				}
+				must(t, dict.Set(t.Context(), "k", stored))
 				wantCorrupt(t, s, label, int64(len(intact)), slices.Concat(first, data))
 			}
 			for _, n := range []int{0, 1, 2, 3, 4, 8, 15, 16, 17, 20, len(piece) / 2, len(piece) - 4, len(piece) - 1} {
@@ -130,16 +131,12 @@ func TestDamage(t *testing.T) {
 			}
 			// Plain bytes without frames, and a truncated value.
 			for _, stored := range []string{"plain", "plain bytes, more than a header\n"} {
-				if err := dict.Set(t.Context(), "k", []byte(stored)); err != nil {
-					t.Fatal(err)
-				}
+				must(t, dict.Set(t.Context(), "k", []byte(stored)))
 				wantCorrupt(t, s, "no frame", 0, nil)
 			}
 			untruncated := frame.Append(slices.Clone(intact), piece)
 			for _, n := range []int{1, 7, 8, 9, len(piece)} {
-				if err := dict.Set(t.Context(), "k", untruncated[:len(intact)+n]); err != nil {
-					t.Fatal(err)
-				}
+				must(t, dict.Set(t.Context(), "k", untruncated[:len(intact)+n]))
 				wantCorrupt(t, s, "a truncated value", int64(len(intact)), slices.Concat(first, data))
 				for info, err := range s.Keys(t.Context()) {
 					if !errors.As(err, new(*partd.CorruptError)) {
@@ -164,9 +161,7 @@ func TestFlippedBits(t *testing.T) {
 			for i := range len(piece) * 8 {
 				flipped := slices.Clone(piece)
 				flipped[i/8] ^= 1 << (i % 8)
-				if err := dict.Set(t.Context(), "k", frame.Append(nil, flipped)); err != nil {
-					t.Fatal(err)
-				}
+				must(t, dict.Set(t.Context(), "k", frame.Append(nil, flipped)))
 				methods := readMethods(s)
 				for n, method := range slices.Sorted(maps.Keys(methods)) {
 					if n != i%len(methods) && os.Getenv("PARTD_ALL_LAYERS") == "" {
@@ -207,9 +202,7 @@ func TestFlippedBitsOfLargeValue(t *testing.T) {
 			} else {
 				changed = changed[:(i-11)*len(piece)/14]
 			}
-			if err := dict.Set(t.Context(), "k", frame.Append(nil, changed)); err != nil {
-				t.Fatal(err)
-			}
+			must(t, dict.Set(t.Context(), "k", frame.Append(nil, changed)))
 			wantCorrupt(t, s, fmt.Sprint(format, " change ", i), 0, data)
 			if format == BZ2 && i%12 == 3 {
 				break // bzip2 is slow

@@ -16,6 +16,7 @@ type countingDict struct {
 	*partd.Dict
 	changes int
 	damage  func() // if not nil, Pop calls it before it removes the keys
+	cancel  func() // if not nil, Pop calls it after it removed the keys
 }
 
 func (c *countingDict) Append(ctx context.Context, entries ...partd.Entry) error {
@@ -27,6 +28,9 @@ func (c *countingDict) Pop(ctx context.Context, keys ...string) ([][]byte, error
 	c.changes++
 	if c.damage != nil {
 		c.damage()
+	}
+	if c.cancel != nil {
+		defer c.cancel()
 	}
 	return c.Dict.Pop(ctx, keys...)
 }
@@ -40,9 +44,7 @@ func TestDamagedPop(t *testing.T) {
 	good := frame.Append(nil, pack(t, Snappy, []byte("good")))
 	set := func(key string, value []byte) {
 		t.Helper()
-		if err := dict.Set(t.Context(), key, value); err != nil {
-			t.Fatal(err)
-		}
+		must(t, dict.Set(t.Context(), key, value))
 	}
 	set("good", good)
 	set("bad", []byte("rubbish"))
@@ -101,13 +103,9 @@ func TestErrorsOfUnderlyingStore(t *testing.T) {
 		if format == BZ2 {
 			n = 100_000
 		}
-		if err := s.Append(t.Context(), partd.Entry{Key: "k", Value: randomText(n)}); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: randomText(n)}))
 		r, err := s.Open(t.Context(), "k")
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		_, err = io.ReadAll(r)
 		if !errors.Is(err, errMiddle) || errors.As(err, new(*partd.CorruptError)) {
 			t.Errorf("%s: reading = %v, want only the store's error", format, err)
@@ -121,5 +119,37 @@ func TestErrorsOfUnderlyingStore(t *testing.T) {
 		if _, err := r.Read(make([]byte, 1)); !errors.Is(err, partd.ErrClosed) {
 			t.Errorf("%s: Read after Close = %v, want ErrClosed", format, err)
 		}
+	}
+}
+
+// TestCauseOfCancellation checks that operations report the cause of a canceled context, even an
+// operation with one value, for which the layer starts no goroutine.
+func TestCauseOfCancellation(t *testing.T) {
+	s := newStore(t, partd.NewDict(), Zstd, nil)
+	must(t, s.Append(t.Context(), partd.Entry{Key: "a", Value: []byte("1")}))
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cause := errors.New("canceled by the test")
+	cancel(cause)
+	err := s.Append(ctx, partd.Entry{Key: "a", Value: []byte("2")})
+	if !errors.Is(err, cause) || !errors.Is(err, context.Canceled) {
+		t.Errorf("Append = %v, want context.Canceled and the cause", err)
+	}
+	if _, err = s.Get(ctx, "a"); err != nil && (!errors.Is(err, cause) || !errors.Is(err, context.Canceled)) {
+		t.Errorf("Get = %v, want context.Canceled and the cause, or success", err)
+	}
+}
+
+// TestCanceledDamagedPop checks that a canceled Pop, too, appends a damaged value again.
+func TestCanceledDamagedPop(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	dict := &countingDict{Dict: partd.NewDict(), cancel: cancel}
+	dict.damage = func() { must(t, dict.Set(ctx, "k", []byte("rubbish"))) }
+	s := newStore(t, dict, Snappy, nil)
+	must(t, s.Append(ctx, partd.Entry{Key: "k", Value: []byte("good")}))
+	if v, err := s.Pop(ctx, "k"); !errors.As(err, new(*partd.CorruptError)) {
+		t.Errorf("Pop of a damaged value = %q, %v, want a CorruptError", v, err)
+	}
+	if v, err := dict.Get(t.Context(), "k"); err != nil || string(v[0]) != "rubbish" {
+		t.Errorf("after a canceled Pop, the store has %q, %v, want the damaged value", v, err)
 	}
 }

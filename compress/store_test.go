@@ -31,9 +31,7 @@ func (b bare) Drop(ctx context.Context) error { return b.d.Drop(ctx) }
 func TestUnsupportedAbilities(t *testing.T) {
 	ctx := t.Context()
 	s := newStore(t, bare{partd.NewDict()}, Zstd, nil)
-	if err := s.Append(ctx, partd.Entry{Key: "a", Value: []byte("1")}); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Append(ctx, partd.Entry{Key: "a", Value: []byte("1")}))
 	firstError := func(listKeys bool) (err error) {
 		if listKeys {
 			for _, err = range partd.Keys(ctx, s) {
@@ -66,9 +64,7 @@ func TestUnsupportedAbilities(t *testing.T) {
 		}
 	}
 	r, err := partd.Open(ctx, s, "a") // falls back to Get
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if v, err := io.ReadAll(r); string(v) != "1" || err != nil {
 		t.Errorf("reading with Open = %q, %v, want 1", v, err)
 	}
@@ -88,13 +84,9 @@ func TestKeysWithoutScan(t *testing.T) {
 		dict := partd.NewDict()
 		s := newStore(t, listing{bare{dict}}, format, nil)
 		for _, n := range []int{1, 1000, 70_000} {
-			if err := s.Append(t.Context(), partd.Entry{Key: fmt.Sprint(n), Value: randomText(n)}); err != nil {
-				t.Fatal(err)
-			}
+			must(t, s.Append(t.Context(), partd.Entry{Key: fmt.Sprint(n), Value: randomText(n)}))
 		}
-		if err := dict.Set(t.Context(), "0", nil); err != nil {
-			t.Fatal(err)
-		}
+		must(t, dict.Set(t.Context(), "0", nil))
 		keyCount := 0
 		for info, err := range s.Keys(t.Context()) {
 			if err != nil || fmt.Sprint(info.Size) != info.Key {
@@ -176,9 +168,7 @@ func TestPooledStateIsNotShared(t *testing.T) {
 			}
 			damaged := frame.Append(nil, pack(t, format, randomText(5000)))
 			damaged = damaged[:len(damaged)-5]
-			if err := partd.Set(t.Context(), s.inner, "damaged", damaged); err != nil {
-				t.Fatal(err)
-			}
+			must(t, partd.Set(t.Context(), s.inner, "damaged", damaged))
 			var wg sync.WaitGroup
 			for g := range 6 {
 				wg.Go(func() {
@@ -222,13 +212,9 @@ func TestLimitSplitsValues(t *testing.T) {
 		dict := partd.NewDict()
 		s := newStore(t, dict, format, &Options{Limit: 1000})
 		value := randomText(4321)
-		if err := s.Append(t.Context(), partd.Entry{Key: "k", Value: value}); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: value}))
 		stored, err := dict.Get(t.Context(), "k")
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		pieces := 0
 		for _, err := range frame.Split(stored[0]) {
 			if pieces++; err != nil {
@@ -251,14 +237,10 @@ func TestStreamsInBoundedMemory(t *testing.T) {
 	const size = 32 << 20
 	for _, format := range []Format{S2, Zstd, LZ4, Zlib, Gzip} {
 		file, err := partd.OpenFile(t.TempDir(), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		s := newStore(t, file, format, nil)
 		value := bytes.Repeat(randomText(1<<20), size>>20)
-		if err := s.Append(t.Context(), partd.Entry{Key: "k", Value: value}); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: value}))
 		for method, read := range streamingReads(t.Context(), s) {
 			if method == "Get" {
 				continue
@@ -317,9 +299,7 @@ func TestLevels(t *testing.T) {
 		for level := 1; level <= maxLevel; level++ {
 			s := newStore(t, partd.NewDict(), format, &Options{Level: level})
 			piece, err := s.codec.encode(nil, value)
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			got, err := s.codec.decode(t.Context(), nil, piece)
 			if err != nil || !bytes.Equal(got, value) {
 				t.Errorf("%s, level %d: decoding returned %d bytes, error %v; want the %d encoded bytes", format, level, len(got), err, len(value))

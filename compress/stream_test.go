@@ -1,6 +1,7 @@
 package compress
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,15 +10,14 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/storekit"
 )
 
 // TestReadingCopiesLittle checks that readers copy each stored byte only a few times before they decompress it, whatever
 // the sizes of the pieces and of the reads from the underlying store.
 func TestReadingCopiesLittle(t *testing.T) {
 	file, err := partd.OpenFile(t.TempDir(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer file.Close()
 	const total = 2 << 20
 	value := make([]byte, total)
@@ -29,25 +29,19 @@ func TestReadingCopiesLittle(t *testing.T) {
 				s := newStore(t, inner, format, nil)
 				length := min(total, 1000*pieceSize)
 				for start := 0; start < length; start += pieceSize {
-					if err := s.Append(t.Context(), partd.Entry{Key: "k", Value: value[start:min(start+pieceSize, length)]}); err != nil {
-						t.Fatal(err)
-					}
+					must(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: value[start:min(start+pieceSize, length)]}))
 				}
 				// Incompressible data takes up to a quarter more space. Growing memory copies each byte up to four times.
 				limit := int64(length) * 6
 				r, err := s.Open(t.Context(), "k")
-				if err != nil {
-					t.Fatal(err)
-				}
+				must(t, err)
 				if n, err := io.Copy(io.Discard, r); err != nil || n != int64(length) {
 					t.Fatalf("reading returned %d bytes, %v, want %d", n, err, length)
 				}
 				if copied := r.(*openReader).value.copied; copied > limit {
 					t.Errorf("%s on %s: reading %d bytes in pieces of %d copied %d, want at most %d", format, name, length, pieceSize, copied, limit)
 				}
-				if err := errors.Join(r.Close(), s.Drop(t.Context())); err != nil {
-					t.Fatal(err)
-				}
+				must(t, errors.Join(r.Close(), s.Drop(t.Context())))
 			}
 		}
 	}
@@ -64,9 +58,7 @@ func TestReadingCopiesLittle(t *testing.T) {
 			}}
 			for {
 				data, err := src.peek(n)
-				if err != nil {
-					t.Fatal(err)
-				}
+				must(t, err)
 				if len(data) == 0 {
 					break
 				}
@@ -98,9 +90,7 @@ func TestReadingStopsWithContext(t *testing.T) {
 		dict := partd.NewDict()
 		s := newStore(t, dict, format, nil)
 		value := make([]byte, 33<<20) // most formats decompress it from a single window
-		if err := s.Append(t.Context(), partd.Entry{Key: "k", Value: value}); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: value}))
 		for name, read := range map[string]func(ctx context.Context) error{
 			"get": func(ctx context.Context) error { _, err := s.Get(ctx, "k"); return err },
 			"pop": func(ctx context.Context) error { _, err := s.Pop(ctx, "k"); return err },
@@ -142,5 +132,30 @@ func TestReadingStopsWithContext(t *testing.T) {
 				t.Errorf("%s: the error of %s is %s, want a partd.Error", format, name, fmt.Sprintf("%#v", err))
 			}
 		}
+	}
+}
+
+// TestRewindInsideValue checks that a reader that is rewound anywhere returns the whole value.
+func TestRewindInsideValue(t *testing.T) {
+	value := randomText(300_000)
+	for _, format := range Formats() {
+		file, err := partd.OpenFile(t.TempDir(), nil)
+		must(t, err)
+		s := newStore(t, file, format, &Options{Limit: 100_000})
+		must(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: value}))
+		r, err := s.Open(t.Context(), "k")
+		must(t, err)
+		for _, n := range []int64{10, 100_000, 150_000, 300_000} {
+			if _, err := io.CopyN(io.Discard, r, n); err != nil {
+				t.Fatal(err)
+			}
+			must(t, r.(storekit.Rewinder).Rewind())
+			got, err := io.ReadAll(io.LimitReader(r, 400_000))
+			if err != nil || !bytes.Equal(got, value) {
+				t.Errorf("%s: after %d bytes and Rewind, the reader returns %d bytes, %v", format, n, len(got), err)
+			}
+			must(t, r.(storekit.Rewinder).Rewind())
+		}
+		must(t, errors.Join(r.Close(), s.Close()))
 	}
 }
