@@ -57,9 +57,7 @@ func TestAggregate(t *testing.T) {
 	}
 	check(mustCollect(t, shuffle.Aggregate(t.Context(), shuffle.Values(in...), rareKey, recTotals, minMemory[rec](t))))
 	a, err := shuffle.NewAggregator(t.Context(), rareKey, recTotals, minMemory[rec](t))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	feedInParts(t, a.Feed, in, 5)
 	check(mustCollect(t, a.Results()))
 	if st := a.Stats(); st.Records != manyRecords || st.Groups != int64(len(want)) || st.Spilled == 0 {
@@ -84,9 +82,7 @@ func TestAggregateLists(t *testing.T) {
 	}
 	// Only one goroutine feeds, so merged lists are in order.
 	for r, err := range shuffle.Aggregate(t.Context(), shuffle.Values(in...), text, lists, minMemory[rec](t)) {
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		if len(r.Value) != want[r.Key] || !slices.IsSorted(r.Value) || in[r.Value[0]].Text != r.Key {
 			t.Fatalf("key %q has the numbers %v, want %d numbers in order", r.Key, r.Value, want[r.Key])
 		}
@@ -129,9 +125,7 @@ func TestDistinct(t *testing.T) {
 		}
 	}
 	d, err := shuffle.NewDeduplicatorBy(t.Context(), rareKey, minMemory[rec](t))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	feedInParts(t, d.Feed, in, 4)
 	if recs := mustCollect(t, d.Records()); len(recs) != len(firsts) || d.Stats().Spilled == 0 {
 		t.Errorf("DeduplicatorBy with several feeds yields %d records, want %d; stats %+v, want spilled data", len(recs), len(firsts), d.Stats())
@@ -140,9 +134,7 @@ func TestDistinct(t *testing.T) {
 		t.Error(err)
 	}
 	deduplicator, err := shuffle.NewDeduplicator(t.Context(), minMemory[[2]string](t))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	feedInParts(t, deduplicator.Feed, keys, 4)
 	seen = make(map[[2]string]bool)
 	for _, k := range mustCollect(t, deduplicator.Records()) {
@@ -179,9 +171,7 @@ func TestTopK(t *testing.T) {
 		}
 	}
 	top, err := shuffle.NewTop(t.Context(), 100, shuffle.By(shuffle.Desc(func(r rec) int { return r.N })), minMemory[rec](t))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	feedInParts(t, top.Feed, in, 2)
 	for i, r := range mustCollect(t, top.Records()) {
 		if r.N != manyRecords-1-i {

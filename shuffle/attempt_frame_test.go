@@ -20,9 +20,7 @@ func TestDamagedOrMissingPieces(t *testing.T) {
 		return store
 	}
 	store := newStore()
-	if err := store.Delete(t.Context(), "a"); err != nil {
-		t.Fatal(err)
-	}
+	must(t, store.Delete(t.Context(), "a"))
 	c := mustReadCommitted(t, store)
 	if _, err := collectPieces(c.Scan(t.Context())); !errors.Is(err, ErrNotVerified) || !strings.Contains(err.Error(), `task "t"`) {
 		t.Errorf("Scan() with a missing key: error = %v, want %v, with the task's name", err, ErrNotVerified)
@@ -32,17 +30,13 @@ func TestDamagedOrMissingPieces(t *testing.T) {
 		"huge length": "\xff\xff\xff\xff\xff\xff\xff\xff\x7f", "invalid length": strings.Repeat("\xff", 11), "unknown kind": "\x01\x09", "earlier list of tasks": "\x01\x04",
 	} {
 		store := newStore()
-		if err := store.Append(t.Context(), entries("a", value)...); err != nil {
-			t.Fatal(err)
-		}
+		must(t, store.Append(t.Context(), entries("a", value)...))
 		var e *partd.Error
 		if _, err := collectPieces(mustReadCommitted(t, store).Scan(t.Context())); !errors.Is(err, errFrame) || !errors.As(err, &e) || e.Key != "a" {
 			t.Errorf("%s: error = %v, want %v for key a", name, err, errFrame)
 		}
 		store = newStore()
-		if err := store.Append(t.Context(), entries(controlKey, value)...); err != nil {
-			t.Fatal(err)
-		}
+		must(t, store.Append(t.Context(), entries(controlKey, value)...))
 		if _, err := ReadCommitted(t.Context(), store); !errors.Is(err, errFrame) && name != "commit elsewhere" {
 			t.Errorf("%s in the control key: error = %v, want %v", name, err, errFrame)
 		}
@@ -56,9 +50,7 @@ func TestFrameBytes(t *testing.T) {
 	mustAppend(t, w, "k", "piece", "k", "")
 	mustCommit(t, w)
 	values, err := store.Get(t.Context(), "k", controlKey)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	for i, want := range []string{
 		"0d 01 0174 026131 01 00 7069656365" + "08 01 0174 026131 01 01",
 		"19 02 0174 026131 01 02 05" + sumOf("k", "piece", "k", ""),
@@ -117,9 +109,7 @@ func TestPieceInManyChunks(t *testing.T) {
 	for len(data) > 0 {
 		part := data[:min(chunk, len(data))]
 		data = data[len(part):]
-		if err := f.feed("k", part, len(data) == 0, func(_ byte, rest []byte) error { n += len(rest); return nil }); err != nil {
-			t.Fatal(err)
-		}
+		must(t, f.feed("k", part, len(data) == 0, func(_ byte, rest []byte) error { n += len(rest); return nil }))
 	}
 	if elapsed := time.Since(start); n < size || elapsed > 5*time.Second {
 		t.Errorf("read %d bytes in %v, want at least %d bytes in at most 5 s", n, elapsed, size)

@@ -19,12 +19,17 @@ import (
 	"github.com/go-partd/partd"
 )
 
-func mustBegin(t *testing.T, store partd.Partd, task, attempt string) *Writer {
+func must(t testing.TB, err error) {
 	t.Helper()
-	w, err := Begin(t.Context(), store, task, attempt)
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+func mustBegin(t *testing.T, store partd.Partd, task, attempt string) *Writer {
+	t.Helper()
+	w, err := Begin(t.Context(), store, task, attempt)
+	must(t, err)
 	return w
 }
 
@@ -37,24 +42,18 @@ func entries(pairs ...string) (all []partd.Entry) {
 
 func mustAppend(t *testing.T, w *Writer, pairs ...string) {
 	t.Helper()
-	if err := w.Append(t.Context(), entries(pairs...)...); err != nil {
-		t.Fatal(err)
-	}
+	must(t, w.Append(t.Context(), entries(pairs...)...))
 }
 
 func mustCommit(t *testing.T, w *Writer) {
 	t.Helper()
-	if err := w.Commit(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	must(t, w.Commit(t.Context()))
 }
 
 func mustReadCommitted(t *testing.T, store partd.Partd) *Committed {
 	t.Helper()
 	c, err := ReadCommitted(t.Context(), store)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return c
 }
 
@@ -110,9 +109,7 @@ func TestOnlyTheFirstCommitCounts(t *testing.T) {
 	for part := range 3 {
 		var s Checksum
 		entriesOfPart, err := collectPieces(c.ScanPart(t.Context(), part, 3, &s))
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		maps.Copy(parts, entriesOfPart)
 		sums = append(sums, s)
 	}
@@ -129,9 +126,7 @@ func TestOnlyTheFirstCommitCounts(t *testing.T) {
 	for key := range want {
 		text := ""
 		for v, err := range c.Values(t.Context(), key, &byKey) {
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			text += string(v) + ";"
 		}
 		if text != want[key] {
@@ -308,9 +303,7 @@ func TestAttemptsThroughBuffers(t *testing.T) {
 	slow := partd.NewDict()
 	for i := range 3 {
 		b, err := partd.NewBuffer(partd.NewDict(), slow, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		w := mustBegin(t, b, fmt.Sprint("task", i), "1")
 		mustAppend(t, w, "k", fmt.Sprint(i))
 		mustCommit(t, w)

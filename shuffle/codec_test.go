@@ -34,9 +34,7 @@ func checkRoundTrip[T any](t *testing.T, v T) {
 	t.Helper()
 	for _, forKeys := range []bool{false, true} {
 		c, _, err := newCodec[T](forKeys)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		b, err := c.Encode([]byte("x"), v)
 		if err != nil || b[0] != 'x' {
 			t.Fatal(err)
@@ -121,9 +119,7 @@ func TestKeyCodec(t *testing.T) {
 		G float32
 	}
 	c, err := newKeyCodec[mixed]()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	zero := math.Copysign(0, -1)
 	for _, pair := range [][2]mixed{
 		{{true, 0, 0}, {true, zero, float32(zero)}},
@@ -139,14 +135,10 @@ func TestKeyCodec(t *testing.T) {
 
 func FuzzDecode(f *testing.F) {
 	c, err := DefaultCodec[nested]()
-	if err != nil {
-		f.Fatal(err)
-	}
+	must(f, err)
 	for _, v := range []nested{{}, {Name: "n", Array: [2]string{"a"}, hidden: true}} {
 		b, err := c.Encode(nil, v)
-		if err != nil {
-			f.Fatal(err)
-		}
+		must(f, err)
 		f.Add(b)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -155,9 +147,7 @@ func FuzzDecode(f *testing.F) {
 			return
 		}
 		b, err := c.Encode(nil, v)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		if second, err := c.Decode(b); err != nil || !reflect.DeepEqual(second, v) {
 			t.Errorf("after a second encoding, %+v decodes to %v, error %v; want the same value", v, second, err)
 		}
@@ -176,12 +166,8 @@ func TestAccumulators(t *testing.T) {
 	words := make([]uint64, 1)
 	for i, list := range [][]int{{1, 2}, {3}, nil} {
 		data, err := codec.Encode(nil, list)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := l.Merge(words, i == 0, data); err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
+		must(t, l.Merge(words, i == 0, data))
 	}
 	got := *l.get(words, false)
 	if !slices.Equal(got, []int{1, 2, 3}) || l.totalSize != 8*3 {

@@ -76,13 +76,9 @@ func TestUseAfterPanic(t *testing.T) {
 		},
 		Merge: func(total, other *int) { *total += *other },
 	}, minMemory[rec](t))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	f, err := a.Feed()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	var addErr error
 	for range 1000 {
 		func() {
@@ -114,9 +110,7 @@ func breakingCodec(c encode.ValueCodec[rec], goodRecords int) encode.ValueCodec[
 func TestRecordsBeforeAFailure(t *testing.T) {
 	const goodRecords = 100
 	codec, err := shuffle.DefaultCodec[rec]()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	type feeder interface {
 		Feed() (*shuffle.Feed[rec], error)
 		Close() error
@@ -134,13 +128,9 @@ func TestRecordsBeforeAFailure(t *testing.T) {
 		o := minMemory[rec](t)
 		o.Codec = breakingCodec(codec, goodRecords)
 		s, out, err := start(t.Context(), o)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		f, err := s.Feed()
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		for i, r := range randomRecs(1, goodRecords+1) {
 			if err := f.Add(r); i < goodRecords && err != nil || i == goodRecords && !errors.Is(err, errCodec) {
 				t.Errorf("%s: Add() of record %d: error = %v; want %v only for record %d", name, i, err, errCodec, goodRecords)
@@ -154,22 +144,6 @@ func TestRecordsBeforeAFailure(t *testing.T) {
 		}
 		if err := s.Close(); err != nil {
 			t.Errorf("%s: Close(): %v", name, err)
-		}
-	}
-}
-
-// TestGroupsAfterTheLoop checks that reading a group's values after the loop is an error, even for the last group.
-func TestGroupsAfterTheLoop(t *testing.T) {
-	var groups []shuffle.Group[string, rec]
-	for g, err := range shuffle.GroupBy(t.Context(), shuffle.Values(randomRecs(1, 1000)...), text, minMemory[rec](t)) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		groups = append(groups, g)
-	}
-	for i, g := range groups {
-		if values, err := shuffle.Collect(g.Values); err == nil {
-			t.Errorf("group %d of %d: read %d values without an error", i+1, len(groups), len(values))
 		}
 	}
 }

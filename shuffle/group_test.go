@@ -47,9 +47,7 @@ func minMemory[T any](t *testing.T) *shuffle.Options[T] {
 func checkEmpty(t *testing.T, dir string) {
 	t.Helper()
 	remaining, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	for _, e := range remaining {
 		t.Errorf("%s was not removed from the directory for temporary data", e.Name())
 	}
@@ -83,12 +81,17 @@ func feedInParts[T any](t *testing.T, feed func() (*shuffle.Feed[T], error), all
 	wg.Wait()
 }
 
-func mustCollect[T any](t *testing.T, seq iter.Seq2[T, error]) []T {
+func must(t testing.TB, err error) {
 	t.Helper()
-	all, err := shuffle.Collect(seq)
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+func mustCollect[T any](t *testing.T, seq iter.Seq2[T, error]) []T {
+	t.Helper()
+	all, err := shuffle.Collect(seq)
+	must(t, err)
 	return all
 }
 
@@ -104,49 +107,6 @@ func compareRecs(a, b rec) int {
 	return cmp.Or(strings.Compare(b.Text, a.Text), cmp.Compare(a.Small, b.Small))
 }
 
-func TestSort(t *testing.T) {
-	for _, n := range []int{0, 1, manyRecords} {
-		in := randomRecs(1, n)
-		want := slices.Clone(in)
-		slices.SortStableFunc(want, compareRecs)
-		got := mustCollect(t, shuffle.Sort(t.Context(), shuffle.Values(in...), byTextAndSmall, minMemory[rec](t)))
-		if !slices.Equal(got, want) {
-			t.Errorf("Sort() of %d records differs from the records sorted in memory", n)
-		}
-	}
-}
-
-func TestSortFromSeveralFeeds(t *testing.T) {
-	in := randomRecs(2, manyRecords)
-	s, err := shuffle.NewSorter(t.Context(), byTextAndSmall, minMemory[rec](t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	feedInParts(t, s.Feed, in, 3)
-	got := mustCollect(t, s.Sorted())
-	if !slices.IsSortedFunc(got, compareRecs) {
-		t.Error("Sorted() yields records out of order")
-	}
-	// Within a feed, equal records keep their order.
-	part := len(in)/3 + 1
-	for i := 1; i < len(got); i++ {
-		a, b := got[i-1], got[i]
-		if compareRecs(a, b) == 0 && a.N/part == b.N/part && a.N > b.N {
-			t.Fatalf("%v comes before the equal but earlier record %v", a, b)
-		}
-	}
-	slices.SortFunc(got, func(a, b rec) int { return a.N - b.N })
-	if !slices.Equal(got, in) {
-		t.Error("records are missing or changed")
-	}
-	if st := s.Stats(); st.Records != manyRecords || st.Spilled == 0 {
-		t.Errorf("Stats() = %+v, want %d records and spilled data", st, manyRecords)
-	}
-	if err := s.Close(); err != nil {
-		t.Error(err)
-	}
-}
-
 func TestGroupBy(t *testing.T) {
 	in := randomRecs(3, manyRecords)
 	want := make(map[string][]rec)
@@ -154,9 +114,7 @@ func TestGroupBy(t *testing.T) {
 		want[r.Text] = append(want[r.Text], r)
 	}
 	for g, err := range shuffle.GroupBy(t.Context(), shuffle.Values(in...), text, minMemory[rec](t)) {
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		if got := mustCollect(t, g.Values); !slices.Equal(got, want[g.Key]) {
 			t.Fatalf("group %q has wrong content: %d records, want %d", g.Key, len(got), len(want[g.Key]))
 		}
@@ -172,16 +130,12 @@ func TestGroupBy(t *testing.T) {
 func TestGroupsReadInPart(t *testing.T) {
 	in := randomRecs(4, manyRecords)
 	g, err := shuffle.NewGrouper(t.Context(), text, minMemory[rec](t))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	feedInParts(t, g.Feed, in, 3)
 	var previousValues iter.Seq2[rec, error]
 	groups := make(map[string]bool)
 	for group, err := range g.Groups() {
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		if previousValues != nil {
 			if _, err := shuffle.Collect(previousValues); err == nil {
 				t.Fatal("reading the values of an earlier group returned no error")
@@ -204,5 +158,19 @@ func TestGroupsReadInPart(t *testing.T) {
 	}
 	if err := g.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestGroupsAfterTheLoop checks that reading a group's values after the loop is an error, even for the last group.
+func TestGroupsAfterTheLoop(t *testing.T) {
+	var groups []shuffle.Group[string, rec]
+	for g, err := range shuffle.GroupBy(t.Context(), shuffle.Values(randomRecs(1, 1000)...), text, minMemory[rec](t)) {
+		must(t, err)
+		groups = append(groups, g)
+	}
+	for i, g := range groups {
+		if values, err := shuffle.Collect(g.Values); err == nil {
+			t.Errorf("group %d of %d: read %d values without an error", i+1, len(groups), len(values))
+		}
 	}
 }

@@ -39,9 +39,7 @@ func TestJoin(t *testing.T) {
 		for row, err := range shuffle.Join(t.Context(), shuffle.Values(orders...), shuffle.Values(customers...),
 			func(o order) string { return o.Customer }, func(c customer) string { return c.Name },
 			&shuffle.JoinOptions[order, customer]{Kind: kind}) {
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			left, right := "-", "-"
 			if row.HasLeft {
 				left = fmt.Sprint(row.Left.ID)
@@ -108,9 +106,7 @@ func TestJoinMemory(t *testing.T) {
 	}
 	key := func(r row) int64 { return r.Key }
 	j, err := shuffle.NewJoiner(t.Context(), key, key, &shuffle.JoinOptions[row, row]{Kind: shuffle.SemiJoin, Memory: memory, TempDirs: []string{t.TempDir()}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer func() {
 		if err := j.Close(); err != nil {
 			t.Error(err)
@@ -149,9 +145,7 @@ func TestJoinMemory(t *testing.T) {
 	runtime.ReadMemStats(&before)
 	rows := 0
 	for _, err := range j.Rows() {
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		if rows++; rows == n {
 			runtime.GC()
 			runtime.ReadMemStats(&after)

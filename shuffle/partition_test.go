@@ -10,9 +10,7 @@ import (
 func TestPartition(t *testing.T) {
 	in := randomRecs(9, manyRecords)
 	p, err := shuffle.Partition(t.Context(), shuffle.Values(in...), 7, text, minMemory[rec](t))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	partitionOf := make(map[string]int)
 	all := 0
 	for i := range 7 {
@@ -46,9 +44,7 @@ func TestPartition(t *testing.T) {
 func TestPartitionBy(t *testing.T) {
 	in := randomRecs(10, 5000)
 	p, err := shuffle.NewPartitionsBy(t.Context(), text, minMemory[rec](t))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	feedInParts(t, p.Feed, in, 1)
 	want := make(map[string][]rec)
 	for _, r := range in {

@@ -123,21 +123,15 @@ func TestProgressOfSeveralGoroutines(t *testing.T) {
 		return r.Text
 	}
 	g, err := shuffle.NewGrouper(t.Context(), slow, o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer g.Close()
 	w.stats = g.Stats
-	if err := shuffle.FeedAll(t.Context(), g, 4, splitRecords(in, 4)...); err != nil {
-		t.Fatal(err)
-	}
+	must(t, shuffle.FeedAll(t.Context(), g, 4, splitRecords(in, 4)...))
 	if w.last.RecordsIn != int64(len(in)) || w.calls <= 4 {
 		t.Errorf("%d calls of Progress, the last with %+v; want more than 4 calls and %d records in", w.calls, w.last, len(in))
 	}
 	err = g.ForEach(t.Context(), 4, func(_ context.Context, g shuffle.Group[string, rec]) error { return readAll(g.Values) })
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if w.last.RecordsOut != int64(len(in)) || w.last.BytesOut != w.last.BytesIn {
 		t.Errorf("last report %+v, want %d records out and as many bytes out as in", w.last, len(in))
 	}

@@ -62,9 +62,7 @@ func TestClosed(t *testing.T) {
 	groups, err4 := shuffle.NewGrouper(ctx, identity, o)
 	sums, err5 := shuffle.NewAggregator(ctx, identity, counts, o)
 	parts, err6 := shuffle.NewPartitionsBy(ctx, identity, o)
-	if err := errors.Join(err1, err2, err3, err4, err5, err6); err != nil {
-		t.Fatal(err)
-	}
+	must(t, errors.Join(err1, err2, err3, err4, err5, err6))
 	check := func(name string, err error) {
 		t.Helper()
 		for _, want := range []error{shuffle.ErrClosed, partd.ErrClosed, fs.ErrClosed} {
@@ -78,16 +76,10 @@ func TestClosed(t *testing.T) {
 		"group": groups, "aggregate": sums, "partition": parts,
 	} {
 		f, err := s.Feed()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := f.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
+		must(t, f.Close())
 		check(name+", a closed feed", f.Add("x"))
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Close())
 		_, err = s.Feed()
 		check(name+", a feed", err)
 	}

@@ -211,17 +211,13 @@ func TestDamagedStore(t *testing.T) {
 	} {
 		dict := partd.NewDict()
 		p, err := shuffle.PartitionBy(t.Context(), shuffle.Values(randomRecs(1, 100)...), text, &shuffle.Options[rec]{Store: dict})
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		key := "half"
 		values, err := dict.Get(t.Context(), key)
 		if err != nil || len(values[0]) == 0 {
 			t.Fatal(err)
 		}
-		if err := dict.Set(t.Context(), key, damage(values[0])); err != nil {
-			t.Fatal(err)
-		}
+		must(t, dict.Set(t.Context(), key, damage(values[0])))
 		if _, err := shuffle.Collect(p.Records(key)); err == nil {
 			t.Errorf("%s: Records() of the damaged partition yields no error", name)
 		}
@@ -314,9 +310,7 @@ func (b *breakingStore) Open(ctx context.Context, key string) (io.ReadCloser, er
 func TestReaderBrokenConnection(t *testing.T) {
 	store := &breakingStore{Dict: partd.NewDict()}
 	p, err := shuffle.PartitionBy(t.Context(), shuffle.Values(randomRecs(1, 100)...), text, &shuffle.Options[rec]{Store: store})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer p.Close()
 	store.broken = true
 	if got, err := shuffle.Collect(p.Records("half")); !errors.Is(err, errBroken) {

@@ -113,13 +113,9 @@ func wideInput(yield func(wideRecord, error) bool) {
 func TestMemory(t *testing.T) {
 	if name := os.Getenv(childEnv); name != "" {
 		debug.SetMemoryLimit(wideMemory/4 + 20<<20)
-		if err := memoryOps[name](t.Context(), wideInput, &shuffle.Options[wideRecord]{Memory: wideMemory, Threads: 2, TempDirs: []string{t.TempDir()}}); err != nil {
-			t.Fatal(err)
-		}
+		must(t, memoryOps[name](t.Context(), wideInput, &shuffle.Options[wideRecord]{Memory: wideMemory, Threads: 2, TempDirs: []string{t.TempDir()}}))
 		status, err := os.ReadFile("/proc/self/status")
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		fmt.Println(string(status))
 		return
 	}
@@ -165,14 +161,10 @@ func peakOf(t *testing.T, name string) int64 {
 // TestPartitionKeepsKeyBuffer checks that a feed reuses the buffer of a long key.
 func TestPartitionKeepsKeyBuffer(t *testing.T) {
 	p, err := shuffle.NewPartitions(t.Context(), 4, func(s string) string { return s }, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer p.Close()
 	f, err := p.Feed()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer f.Close()
 	v := strings.Repeat("long", 100)
 	if n := testing.AllocsPerRun(200, func() { _ = f.Add(v) }); n >= 1 {

@@ -37,12 +37,8 @@ func TestBatchesFitTheMemory(t *testing.T) {
 		}
 	}
 	for g, err := range shuffle.GroupBy(t.Context(), in, func(r [14]uint64) uint64 { return r[0] }, o) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := readAll(g.Values); err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
+		must(t, readAll(g.Values))
 	}
 	const limit = shuffle.MinMemory * 3 / 4 / 32
 	if s.appends < 10 || s.maxCost >= limit {

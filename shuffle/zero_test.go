@@ -34,19 +34,13 @@ func TestNilArguments(t *testing.T) {
 		return zerovalues.FirstError(shuffle.Sort(ctx, shuffle.Values("b", "a"), shuffle.By(key), nil))
 	}
 	sorter, err := shuffle.NewSorter(ctx, key, o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer sorter.Close()
 	grouper, err := shuffle.NewGrouper(ctx, identity, o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer grouper.Close()
 	committed, err := shuffle.ReadCommitted(ctx, partd.NewDict())
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	errorOf := func(_ any, err error) error { return err }
 	zerovalues.CheckErrors(t, map[string]func() error{
 		"Sort(nil)":          func() error { return zerovalues.FirstError(shuffle.Sort(ctx, nil, key, o)) },

@@ -51,16 +51,12 @@ func TestBlockInOffsets(t *testing.T) {
 func TestBitShuffledBlocks(t *testing.T) {
 	for _, size := range []int{1, 3, 8, 200} {
 		e, err := NewEncoder(&Options{Shuffle: BitShuffle, TypeSize: size})
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		block := blockBytes / size * size
 		for _, n := range []int{1, 7, size, 8*size + 1, block - 1, block, block + 1, block + size - 1, block + size + 1} {
 			data := bytes.Repeat([]byte("no byte of these numbers is 0. "), n/31+1)[:n]
 			c, err := e.Append(nil, data)
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			if got, err := NewDecoder(10<<20).Append(nil, c); err != nil || !bytes.Equal(got, data) {
 				t.Errorf("type size %d: decoding %d bytes = %d bytes, %v, and equal: %v", size, n, len(got), err, bytes.Equal(got, data))
 			}

@@ -174,21 +174,13 @@ func TestNotVerified(t *testing.T) {
 	} {
 		s := newTestSorter(t, &Options{})
 		w, err := s.Writer()
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		for _, p := range randomPairs(rand.New(rand.NewPCG(1, 1)), 1000, "few") {
-			if err := w.Add(p.key, p.rec); err != nil {
-				t.Fatal(err)
-			}
+			must(t, w.Add(p.key, p.rec))
 		}
-		if err := w.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, w.Close())
 		cursors, err := s.prepare()
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		damage(s)
 		out := s.startMerge(cursors)
 		var counted ledger.Count
@@ -214,9 +206,7 @@ func TestMisuse(t *testing.T) {
 	}
 	s = newTestSorter(t, &Options{Memory: MinMemory})
 	w, err := s.Writer()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if err := w.Add(nil, make([]byte, MinMemory)); !errors.Is(err, ErrTooLarge) {
 		t.Errorf("Add of a record as large as the memory = %v, want %v", err, ErrTooLarge)
 	}

@@ -111,17 +111,13 @@ func TestNotVerified(t *testing.T) {
 	} {
 		a := newTestAggregator(t, Options{Memory: 1 << 20, Threads: 1, Words: 1, Merge: sumWords})
 		table, err := a.Table()
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		for i := range uint32(1000) {
 			if _, _, err := table.Get(binary.LittleEndian.AppendUint32(nil, i)); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if err := table.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, table.Close())
 		damage(table)
 		var last error
 		for _, err := range a.Groups() {
@@ -141,9 +137,7 @@ func TestMisuse(t *testing.T) {
 	}
 	a := newTestAggregator(t, Options{Memory: MinMemory, Threads: 1})
 	table, err := a.Table()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if _, err := a.Table(); err == nil {
 		t.Error("Table returned no error although a table was open for each thread")
 	}

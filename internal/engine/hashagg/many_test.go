@@ -16,14 +16,10 @@ import (
 func TestGetManyStaysInTable(t *testing.T) {
 	a := newTestAggregator(t, Options{Memory: 1<<20 + 1<<12, Threads: 1, Words: 1, Merge: sumWords})
 	table, err := a.Table()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer table.Close()
 	add := func(key []byte) {
-		if err := table.GetMany([][]byte{key, key}, func(_ int, state []uint64, _ bool) { state[0]++ }); err != nil {
-			t.Fatal(err)
-		}
+		must(t, table.GetMany([][]byte{key, key}, func(_ int, state []uint64, _ bool) { state[0]++ }))
 	}
 	for i := uint64(0); ; i++ {
 		free := len(table.words) - table.used - table.size(0)
@@ -52,9 +48,7 @@ func TestGetManyStaysInTable(t *testing.T) {
 func TestBypassOfNewKeys(t *testing.T) {
 	a := newTestAggregator(t, Options{Memory: 256 << 20, Threads: 1, Words: 1, Merge: sumWords})
 	table, err := a.Table()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	table.AllowBypass()
 	sums := map[string]uint64{}
 	var hashes uint64
@@ -91,9 +85,7 @@ func TestBypassOfNewKeys(t *testing.T) {
 		}
 		keys = nil
 	}
-	if err := errors.Join(table.drain(), table.Close()); err != nil {
-		t.Fatal(err)
-	}
+	must(t, errors.Join(table.drain(), table.Close()))
 	if bypassed[0] < records*3/8 || bypassed[1] > bypassFactor*recheckEntries {
 		t.Errorf("%d records with new keys bypassed the table, want most; and %d with repeated keys, want few", bypassed[0], bypassed[1])
 	}
@@ -116,9 +108,7 @@ func TestBypassOfNewKeys(t *testing.T) {
 func TestGetStates(t *testing.T) {
 	a := newTestAggregator(t, Options{Memory: MinMemory, Threads: 1, Words: 1, Merge: sumWords})
 	table, err := a.Table()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	sums, want := map[string]uint64{}, map[string]uint64{}
 	drains := 0
 	table.DrainTo(func() error {

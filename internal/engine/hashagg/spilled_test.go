@@ -23,42 +23,30 @@ func TestReadsAreLarge(t *testing.T) {
 		return nil
 	})
 	temp, err := tempdir.New([]string{t.TempDir()}, fsys)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer temp.Close()
 	a, err := New(t.Context(), Options{Memory: 40 << 20, Threads: threads, Temp: temp, Words: 5, Merge: sumWords})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer a.Close()
 	var tables []*Table
 	for range threads {
 		table, err := a.Table()
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		tables = append(tables, table)
 	}
 	for i := range uint64(threads * records) {
 		state, _, err := tables[i%threads].Get(binary.LittleEndian.AppendUint64(nil, i*0x9e3779b97f4a7c15))
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		state[0]++
 	}
 	errs := make([]error, 0, threads)
 	for _, table := range tables {
 		errs = append(errs, table.Close())
 	}
-	if err := errors.Join(errs...); err != nil {
-		t.Fatal(err)
-	}
+	must(t, errors.Join(errs...))
 	groups := 0
 	for _, err := range a.Groups() {
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		groups++
 	}
 	if groups != threads*records {

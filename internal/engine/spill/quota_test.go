@@ -14,9 +14,7 @@ func TestQuota(t *testing.T) {
 	var q Quota
 	create := func() vfs.File {
 		f, err := tempdir.Create()
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		t.Cleanup(func() { _ = f.Close() })
 		return f
 	}
