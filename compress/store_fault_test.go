@@ -113,9 +113,7 @@ func TestErrorsOfUnderlyingStore(t *testing.T) {
 		if _, nextErr := r.Read(make([]byte, 1)); nextErr == nil || nextErr == io.EOF {
 			t.Errorf("%s: Read after the error = %v, want the error again", format, nextErr)
 		}
-		if err := r.Close(); err != nil {
-			t.Error(err)
-		}
+		must(t, r.Close())
 		if _, err := r.Read(make([]byte, 1)); !errors.Is(err, partd.ErrClosed) {
 			t.Errorf("%s: Read after Close = %v, want ErrClosed", format, err)
 		}

@@ -255,9 +255,7 @@ func TestStreamsInBoundedMemory(t *testing.T) {
 				t.Errorf("%s: %s of %d MiB allocated %d bytes, want at most 16 MiB", format, method, size>>20, used)
 			}
 		}
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
+		must(t, s.Close())
 	}
 }
 

@@ -63,9 +63,7 @@ func TestAggregate(t *testing.T) {
 	if st := a.Stats(); st.Records != manyRecords || st.Groups != int64(len(want)) || st.Spilled == 0 {
 		t.Errorf("Stats() = %+v, want %d records, %d groups and spilled data", st, manyRecords, len(want))
 	}
-	if err := a.Close(); err != nil {
-		t.Error(err)
-	}
+	must(t, a.Close())
 }
 
 func TestAggregateLists(t *testing.T) {
@@ -130,9 +128,7 @@ func TestDistinct(t *testing.T) {
 	if recs := mustCollect(t, d.Records()); len(recs) != len(firsts) || d.Stats().Spilled == 0 {
 		t.Errorf("DeduplicatorBy with several feeds yields %d records, want %d; stats %+v, want spilled data", len(recs), len(firsts), d.Stats())
 	}
-	if err := d.Close(); err != nil {
-		t.Error(err)
-	}
+	must(t, d.Close())
 	deduplicator, err := shuffle.NewDeduplicator(t.Context(), minMemory[[2]string](t))
 	must(t, err)
 	feedInParts(t, deduplicator.Feed, keys, 4)
@@ -146,9 +142,7 @@ func TestDistinct(t *testing.T) {
 	if len(seen) != len(firsts) {
 		t.Errorf("Deduplicator with several feeds yields %d records, want %d", len(seen), len(firsts))
 	}
-	if err := deduplicator.Close(); err != nil {
-		t.Error(err)
-	}
+	must(t, deduplicator.Close())
 }
 
 func TestTopK(t *testing.T) {
@@ -181,7 +175,5 @@ func TestTopK(t *testing.T) {
 	if st := top.Stats(); st.Records != manyRecords || st.Spilled != 0 {
 		t.Errorf("Stats() = %+v, want %d records and no spilled data", st, manyRecords)
 	}
-	if err := top.Close(); err != nil {
-		t.Error(err)
-	}
+	must(t, top.Close())
 }

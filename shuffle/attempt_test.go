@@ -133,15 +133,11 @@ func TestOnlyTheFirstCommitCounts(t *testing.T) {
 			t.Errorf("Values(%q) yields %q, want %q", key, text, want[key])
 		}
 	}
-	if err := c.Verify(byKey); err != nil {
-		t.Error(err)
-	}
+	must(t, c.Verify(byKey))
 	for range c.ScanPart(t.Context(), 0, 1, &byKey) {
 		break // a reader that stops early adds nothing to the sum
 	}
-	if err := c.Verify(byKey); err != nil {
-		t.Error(err)
-	}
+	must(t, c.Verify(byKey))
 	if _, err := collectPieces(c.ScanPart(t.Context(), 0, 2, nil)); err == nil {
 		t.Error("ScanPart() without a checksum returned no error")
 	}
@@ -218,9 +214,7 @@ func TestFailedAppendUsesNoNumber(t *testing.T) {
 	}
 	long := strings.Repeat("k", partd.MaxKeyLen)
 	mustAppend(t, w, long, "v")
-	if err := w.Append(t.Context()); err != nil {
-		t.Error(err)
-	}
+	must(t, w.Append(t.Context()))
 	mustCommit(t, w)
 	got, err := collectPieces(mustReadCommitted(t, store).Scan(t.Context()))
 	if err != nil || got[long] != "v;" {
@@ -366,9 +360,7 @@ func TestValuesOfManyTasks(t *testing.T) {
 			t.Fatalf("read %d pieces, want 1", n)
 		}
 		if i == 19 {
-			if err := c.Verify(all); err != nil {
-				t.Error(err)
-			}
+			must(t, c.Verify(all))
 		}
 	}
 	runtime.ReadMemStats(&after)

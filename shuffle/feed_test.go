@@ -89,9 +89,7 @@ func TestUseAfterPanic(t *testing.T) {
 	if addErr == nil || f.Close() == nil {
 		t.Error("Add or Close returned no error after a panic")
 	}
-	if err := a.Close(); err != nil {
-		t.Error(err)
-	}
+	must(t, a.Close())
 }
 
 // breakingCodec returns a codec that encodes goodRecords records, and then fails once.

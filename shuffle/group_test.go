@@ -156,9 +156,7 @@ func TestGroupsReadInPart(t *testing.T) {
 	if st := g.Stats(); st.Records != manyRecords || st.Groups != int64(len(groups)) {
 		t.Errorf("Stats() = %+v, want %d records and %d groups", st, manyRecords, len(groups))
 	}
-	if err := g.Close(); err != nil {
-		t.Error(err)
-	}
+	must(t, g.Close())
 }
 
 // TestGroupsAfterTheLoop checks that reading a group's values after the loop is an error, even for the last group.

@@ -108,9 +108,7 @@ func TestJoinMemory(t *testing.T) {
 	j, err := shuffle.NewJoiner(t.Context(), key, key, &shuffle.JoinOptions[row, row]{Kind: shuffle.SemiJoin, Memory: memory, TempDirs: []string{t.TempDir()}})
 	must(t, err)
 	defer func() {
-		if err := j.Close(); err != nil {
-			t.Error(err)
-		}
+		must(t, j.Close())
 	}()
 	var feeds sync.WaitGroup
 	for worker := range 4 {

@@ -55,9 +55,7 @@ func TestFeedAll(t *testing.T) {
 			t.Errorf("got %d results, want %d", len(results), len(texts))
 		}
 		for _, s := range []interface{ Close() error }{sorter, counts} {
-			if err := s.Close(); err != nil {
-				t.Error(err)
-			}
+			must(t, s.Close())
 		}
 	}
 }

@@ -30,15 +30,11 @@ func TestPartition(t *testing.T) {
 	if all != manyRecords {
 		t.Errorf("the partitions have %d records, want %d", all, manyRecords)
 	}
-	if err := p.Verify(); err != nil {
-		t.Error(err)
-	}
+	must(t, p.Verify())
 	if _, err := shuffle.Collect(p.Records(7)); err == nil {
 		t.Error("Records(7) of 7 partitions returned no error")
 	}
-	if err := p.Close(); err != nil {
-		t.Error(err)
-	}
+	must(t, p.Close())
 }
 
 func TestPartitionBy(t *testing.T) {
@@ -62,10 +58,6 @@ func TestPartitionBy(t *testing.T) {
 	if got := mustCollect(t, p.Records("none such")); got != nil {
 		t.Errorf("Records() of an unknown key = %v, want none", got)
 	}
-	if err := p.Verify(); err != nil {
-		t.Error(err)
-	}
-	if err := p.Close(); err != nil {
-		t.Error(err)
-	}
+	must(t, p.Verify())
+	must(t, p.Close())
 }

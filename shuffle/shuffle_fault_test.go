@@ -224,9 +224,7 @@ func TestDamagedStore(t *testing.T) {
 		if err := p.Verify(); err == nil {
 			t.Errorf("%s: Verify() returned no error", name)
 		}
-		if err := p.Close(); err != nil {
-			t.Error(err)
-		}
+		must(t, p.Close())
 	}
 }
 

@@ -76,7 +76,5 @@ func TestSortFromSeveralFeeds(t *testing.T) {
 	if st := s.Stats(); st.Records != manyRecords || st.Spilled == 0 {
 		t.Errorf("Stats() = %+v, want %d records and spilled data", st, manyRecords)
 	}
-	if err := s.Close(); err != nil {
-		t.Error(err)
-	}
+	must(t, s.Close())
 }

@@ -182,9 +182,7 @@ func TestOpenWithDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatalf("OpenWithDefaults used the default although the URL has a value: %v", err)
 	}
-	if err := partd.Close(ctx, store); err != nil {
-		t.Error(err)
-	}
+	must(t, partd.Close(ctx, store))
 }
 
 func TestExists(t *testing.T) {
@@ -225,9 +223,7 @@ func TestServer(t *testing.T) {
 		if err := errors.Join(store.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}), partd.Close(ctx, store)); err != nil {
 			t.Errorf("Append to %s, and Close: %v", url, err)
 		}
-		if err := server.Shutdown(ctx); err != nil {
-			t.Error(err)
-		}
+		must(t, server.Shutdown(ctx))
 		if _, err := Open(ctx, url); err == nil || !strings.Contains(err.Error(), "connect") {
 			t.Errorf("Open(%s) without a server = %v, want an error about connecting", url, err)
 		}
@@ -277,7 +273,5 @@ func TestEscapedOption(t *testing.T) {
 	if files, err := os.ReadDir(dir); err != nil || len(files) == 0 {
 		t.Errorf("the directory has no temporary store, %v", err)
 	}
-	if err := partd.Close(t.Context(), s); err != nil {
-		t.Error(err)
-	}
+	must(t, partd.Close(t.Context(), s))
 }

@@ -35,9 +35,7 @@ func TestQuota(t *testing.T) {
 	if n := q.used.Load(); n != f.Size() || n < 700 {
 		t.Errorf("the quota counts %d bytes, but the file has %d", n, f.Size())
 	}
-	if err := f.Close(); err != nil {
-		t.Error(err)
-	}
+	must(t, f.Close())
 	if n := q.used.Load(); n != 0 {
 		t.Errorf("after Close, the quota counts %d bytes, want 0", n)
 	}

@@ -75,9 +75,7 @@ func TestBlocks(t *testing.T) {
 	if err := f.Room(partd.MaxValueLen + 1); !errors.Is(err, partd.ErrTooLarge) {
 		t.Errorf("Room for more than MaxValueLen bytes = %v, want %v", err, partd.ErrTooLarge)
 	}
-	if err := f.Close(); err != nil {
-		t.Error(err)
-	}
+	must(t, f.Close())
 }
 
 // TestDrop checks that Drop frees the disk space of blocks, and keeps later ones intact.
@@ -157,9 +155,7 @@ func TestEngine(t *testing.T) {
 	}
 	released := 0
 	for range 2 {
-		if err := e.Close(func() error { released++; return nil }); err != nil {
-			t.Error(err)
-		}
+		must(t, e.Close(func() error { released++; return nil }))
 	}
 	if released != 1 {
 		t.Errorf("Close called release %d times, want once", released)
