@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"strings"
 	"sync"
 	"testing"
@@ -15,74 +14,17 @@ import (
 	"github.com/go-partd/partd/frame"
 )
 
-// bare is a store without optional abilities.
-type bare struct{ d *partd.Dict }
-
-func (b bare) Append(ctx context.Context, entries ...partd.Entry) error {
-	return b.d.Append(ctx, entries...)
-}
-
-func (b bare) Get(ctx context.Context, keys ...string) ([][]byte, error) {
-	return b.d.Get(ctx, keys...)
-}
-func (b bare) Drop(ctx context.Context) error { return b.d.Drop(ctx) }
-
-// TestUnsupportedAbilities checks that optional methods return ErrUnsupported if the store below has no abilities.
-func TestUnsupportedAbilities(t *testing.T) {
-	ctx := t.Context()
-	s := newStore(t, bare{partd.NewDict()}, Zstd, nil)
-	must(t, s.Append(ctx, partd.Entry{Key: "a", Value: []byte("1")}))
-	firstError := func(listKeys bool) (err error) {
-		if listKeys {
-			for _, err = range partd.Keys(ctx, s) {
-				break
-			}
-			return err
-		}
-		for _, err = range partd.Scan(ctx, s) {
-			break
-		}
-		return err
-	}
-	for name, err := range map[string]error{
-		"Set":        partd.Set(ctx, s, "a", []byte("1")),
-		"SetOnce":    partd.SetOnce(ctx, s, "a", []byte("1")),
-		"Delete":     partd.Delete(ctx, s, "a"),
-		"Pop":        func() error { _, err := partd.Pop(ctx, s, "a"); return err }(),
-		"Flush":      partd.Flush(ctx, s),
-		"Sync":       partd.Sync(ctx, s),
-		"Stat":       func() error { _, err := partd.Stat(ctx, s); return err }(),
-		"Keys":       firstError(true),
-		"Scan":       firstError(false),
-		"Apply":      func() error { _, err := partd.Apply(ctx, s, partd.Tag{}, partd.Operation{}); return err }(),
-		"NewSession": func() error { _, err := s.NewSession(ctx); return err }(),
-		"EndSession": s.EndSession(ctx, 1),
-		"Close":      s.Close(),
-	} {
-		if !errors.Is(err, errors.ErrUnsupported) {
-			t.Errorf("%s over a store without abilities = %v, want ErrUnsupported", name, err)
-		}
-	}
-	r, err := partd.Open(ctx, s, "a") // falls back to Get
-	must(t, err)
-	if v, err := io.ReadAll(r); string(v) != "1" || err != nil {
-		t.Errorf("reading with Open = %q, %v, want 1", v, err)
-	}
-	if _, ok := partd.As[partd.MemoryUser](s); ok || s.Unwrap() != (bare{s.Unwrap().(bare).d}) || s.Format() != Zstd {
-		t.Errorf("As, Unwrap and Format returned %v, %T and %s, want no MemoryUser, the store and zstd", ok, s.Unwrap(), s.Format())
-	}
-}
-
 // listing is a store that can list its keys, but not scan.
-type listing struct{ bare }
-
-func (l listing) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] { return l.d.Keys(ctx) }
+type listing struct {
+	partd.Partd
+	partd.Lister
+}
 
 // TestKeysWithoutScan checks that Keys works over a store that can list and get, but not scan.
 func TestKeysWithoutScan(t *testing.T) {
 	for _, format := range Formats() {
 		dict := partd.NewDict()
-		s := newStore(t, listing{bare{dict}}, format, nil)
+		s := newStore(t, listing{dict, dict}, format, nil)
 		for _, n := range []int{1, 1000, 70_000} {
 			must(t, s.Append(t.Context(), partd.Entry{Key: fmt.Sprint(n), Value: randomText(n)}))
 		}
@@ -261,6 +203,10 @@ func TestStreamsInBoundedMemory(t *testing.T) {
 
 func TestOptions(t *testing.T) {
 	dict := partd.NewDict()
+	s := newStore(t, dict, Zstd, nil)
+	if _, ok := partd.As[partd.MemoryUser](s); !ok || s.Unwrap() != partd.Partd(dict) || s.Format() != Zstd {
+		t.Errorf("As, Unwrap and Format returned %v, %T and %s, want the Dict's MemoryUser, the Dict and zstd", ok, s.Unwrap(), s.Format())
+	}
 	for _, c := range []struct {
 		inner  partd.Partd
 		format Format

@@ -102,17 +102,25 @@ func TestDistinct(t *testing.T) {
 			firsts[k] = r
 		}
 	}
-	got := mustCollect(t, shuffle.Distinct(t.Context(), shuffle.Values(keys...), minMemory[[2]string](t)))
-	seen := make(map[[2]string]bool)
-	for _, k := range got {
-		if _, ok := firsts[k]; !ok || seen[k] {
-			t.Fatalf("the results contain %q, which is duplicated or unexpected", k)
+	checkKeys := func(label string, got [][2]string) {
+		t.Helper()
+		seen := make(map[[2]string]bool)
+		for _, k := range got {
+			if _, ok := firsts[k]; !ok || seen[k] {
+				t.Fatalf("%s yields %q, which is duplicated or unexpected", label, k)
+			}
+			seen[k] = true
 		}
-		seen[k] = true
+		if len(got) != len(firsts) {
+			t.Errorf("%s yields %d records, want %d", label, len(got), len(firsts))
+		}
 	}
-	if len(got) != len(firsts) {
-		t.Errorf("Distinct() yields %d records, want %d", len(got), len(firsts))
-	}
+	checkKeys("Distinct", mustCollect(t, shuffle.Distinct(t.Context(), shuffle.Values(keys...), minMemory[[2]string](t))))
+	deduplicator, err := shuffle.NewDeduplicator(t.Context(), minMemory[[2]string](t))
+	must(t, err)
+	feedInParts(t, deduplicator.Feed, keys, 4)
+	checkKeys("Deduplicator with several feeds", mustCollect(t, deduplicator.Records()))
+	must(t, deduplicator.Close())
 	recs := mustCollect(t, shuffle.DistinctBy(t.Context(), shuffle.Values(in...), rareKey, minMemory[rec](t)))
 	if len(recs) != len(firsts) {
 		t.Errorf("DistinctBy() yields %d records, want %d", len(recs), len(firsts))
@@ -129,20 +137,6 @@ func TestDistinct(t *testing.T) {
 		t.Errorf("DeduplicatorBy with several feeds yields %d records, want %d; stats %+v, want spilled data", len(recs), len(firsts), d.Stats())
 	}
 	must(t, d.Close())
-	deduplicator, err := shuffle.NewDeduplicator(t.Context(), minMemory[[2]string](t))
-	must(t, err)
-	feedInParts(t, deduplicator.Feed, keys, 4)
-	seen = make(map[[2]string]bool)
-	for _, k := range mustCollect(t, deduplicator.Records()) {
-		if _, ok := firsts[k]; !ok || seen[k] {
-			t.Fatalf("the results contain %q, which is duplicated or unexpected", k)
-		}
-		seen[k] = true
-	}
-	if len(seen) != len(firsts) {
-		t.Errorf("Deduplicator with several feeds yields %d records, want %d", len(seen), len(firsts))
-	}
-	must(t, deduplicator.Close())
 }
 
 func TestTopK(t *testing.T) {
