@@ -188,7 +188,8 @@ func TestScanDamage(t *testing.T) {
 		t.Errorf("the scan yielded %d keys and %d errors, want 11 and 1", keys, errorCount)
 	}
 
-	diskErr := errors.New("the disk is gone")
+	// A broken connection is an error, not the end of the scan.
+	diskErr, brokenErr := errors.New("the disk is gone"), fmt.Errorf("the connection broke: %w", io.EOF)
 	first := partd.Chunk{Key: "k", Data: good[:5]}
 	for name, c := range map[string]struct {
 		store   failing
@@ -199,6 +200,8 @@ func TestScanDamage(t *testing.T) {
 		"an end within a key":     {failing{chunks: []partd.Chunk{first}}, nil, "within a key"},
 		"an error after a key":    {failing{chunks: []partd.Chunk{{Key: "k", Data: good, Last: true}}, err: diskErr}, diskErr, "gone"},
 		"an error and no key":     {failing{err: diskErr}, diskErr, "gone"},
+		"a broken connection":     {failing{chunks: []partd.Chunk{{Key: "k", Data: good, Last: true}}, err: io.EOF}, io.EOF, "EOF"},
+		"a wrapped io.EOF":        {failing{chunks: []partd.Chunk{{Key: "k", Data: good, Last: true}}, err: brokenErr}, brokenErr, "broke"},
 		"a store that can't scan": {failing{err: errors.ErrUnsupported}, errors.ErrUnsupported, "unsupported"},
 	} {
 		c.store.Partd = inner
@@ -251,34 +254,5 @@ func TestScanMemory(t *testing.T) {
 	}
 	if allocated > 8<<20 {
 		t.Errorf("scanning a key of 1,000 MiB allocated %d bytes, want at most 8 MiB", allocated)
-	}
-}
-
-// breaking is a store whose scans fail after the first key.
-type breaking struct {
-	*partd.Dict
-	err error
-}
-
-func (b breaking) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
-	return func(yield func(partd.Chunk, error) bool) {
-		for c, err := range b.Dict.Scan(ctx) {
-			if yield(c, err) {
-				yield(partd.Chunk{}, b.err)
-			}
-			return
-		}
-	}
-}
-
-// TestScanBrokenConnection checks that a broken connection is an error and not the end of the scan,
-// even if the connection's error is or wraps io.EOF.
-func TestScanBrokenConnection(t *testing.T) {
-	for _, broken := range []error{io.EOF, fmt.Errorf("the connection broke: %w", io.EOF)} {
-		s := New(breaking{partd.NewDict(), broken}, Bytes())
-		must(t, s.Append(ctx, Entry[[]byte]{"a", []byte("1")}, Entry[[]byte]{"b", []byte("2")}))
-		if got, err := readGroups(s.Scan(ctx)); !errors.Is(err, broken) {
-			t.Errorf("reading = %d of 2 keys, %v, want the error %v", len(got), err, broken)
-		}
 	}
 }
