@@ -1,4 +1,4 @@
-package compress_test
+package compress
 
 import (
 	"context"
@@ -10,7 +10,6 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/compress"
 	"github.com/go-partd/partd/logstore"
 	"github.com/go-partd/partd/partdtest"
 	"github.com/go-partd/partd/remote"
@@ -46,19 +45,13 @@ func stores() []storeKind {
 func openClient(t *testing.T, _ string) partd.Partd {
 	t.Helper()
 	server, err := remote.NewServer(partd.NewDict(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(context.Background(), listener) }()
 	client, err := remote.Dial(t.Context(), remote.URL(listener.Addr()), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	t.Cleanup(func() {
 		if err := errors.Join(client.Close(), server.Shutdown(context.Background()), <-done); err != nil {
 			t.Error(err)
@@ -69,26 +62,16 @@ func openClient(t *testing.T, _ string) partd.Partd {
 
 func openFile(t *testing.T, dir string) partd.Partd {
 	t.Helper()
-	return must(t)(partd.OpenFile(dir, nil))
+	f, err := partd.OpenFile(dir, nil)
+	must(t, err)
+	return f
 }
 
 func openLog(t *testing.T, dir string) partd.Partd {
 	t.Helper()
 	s, err := logstore.Open(dir, &logstore.Options{Memory: logstore.MinMemory})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return s
-}
-
-func must(t *testing.T) func(*partd.File, error) partd.Partd {
-	return func(s *partd.File, err error) partd.Partd {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return s
-	}
 }
 
 // addLayers adds layers to a store. layers lists their names, outermost first, separated by "+". Each
@@ -101,11 +84,9 @@ func addLayers(t *testing.T, store partd.Partd, layers string) partd.Partd {
 		if name == "buffer" {
 			store, err = partd.NewBuffer(partd.NewDict(), store, &partd.BufferOptions{Memory: 64 << 10})
 		} else {
-			store, err = compress.New(store, compress.Format(name), nil)
+			store, err = New(store, Format(name), nil)
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 	}
 	return store
 }
@@ -142,7 +123,7 @@ func checkConformance(t *testing.T, kind storeKind, layers string) {
 }
 
 func TestKeepsPromises(t *testing.T) {
-	for i, format := range compress.Formats() {
+	for i, format := range Formats() {
 		for j, kind := range stores() {
 			if os.Getenv(allLayers) == "" && j > 0 && (i+j)%4 != 0 {
 				continue

@@ -41,9 +41,7 @@ func fuzzDecode(f *testing.F, format Format, newStdReader func(io.Reader) (io.Re
 	s := newStore(f, partd.NewDict(), format, &Options{Limit: fuzzLimit})
 	good := randomText(500)
 	goodPiece, err := s.codec.encode(nil, good)
-	if err != nil {
-		f.Fatal(err)
-	}
+	must(f, err)
 	f.Add(goodPiece)
 	f.Add(goodPiece[:len(goodPiece)/2])
 	f.Add(pack(f, format, make([]byte, fuzzLimit+1)))
@@ -52,9 +50,7 @@ func fuzzDecode(f *testing.F, format Format, newStdReader func(io.Reader) (io.Re
 			return
 		}
 		stored := frame.Append(frame.Append(frame.Append(nil, goodPiece), content), goodPiece)
-		if err := partd.Set(t.Context(), s.inner, "k", stored); err != nil {
-			t.Fatal(err)
-		}
+		must(t, partd.Set(t.Context(), s.inner, "k", stored))
 		values := map[string][]byte{}
 		errs := map[string]error{}
 		for method, read := range readMethods(s) {
@@ -115,18 +111,14 @@ func FuzzRoundTrip(f *testing.F) {
 		want := append(bytes.Clone(value), value...)
 		for _, s := range stores {
 			for range 2 {
-				if err := s.Append(t.Context(), partd.Entry{Key: "k", Value: value}); err != nil {
-					t.Fatal(err)
-				}
+				must(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: value}))
 			}
 			for method, read := range readMethods(s) {
 				if got, err := read(); err != nil || !bytes.Equal(got, want) {
 					t.Fatalf("format %s: %s = %d bytes, %v, want the %d appended bytes", s.format, method, len(got), err, len(want))
 				}
 			}
-			if err := s.Drop(t.Context()); err != nil {
-				t.Fatal(err)
-			}
+			must(t, s.Drop(t.Context()))
 		}
 	})
 }

@@ -1,4 +1,4 @@
-package compress_test
+package compress
 
 import (
 	"bytes"
@@ -11,7 +11,6 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/compress"
 	"github.com/go-partd/partd/compress/blosc"
 )
 
@@ -83,10 +82,10 @@ func allBytes() []byte {
 }
 
 // pythonNames returns the names of the classes in Python's partd, by format.
-func pythonNames() map[compress.Format]string {
-	return map[compress.Format]string{
-		compress.Snappy: "Snappy", compress.Zlib: "ZLib",
-		compress.BZ2: "BZ2", compress.Blosc: "Blosc",
+func pythonNames() map[Format]string {
+	return map[Format]string{
+		Snappy: "Snappy", Zlib: "ZLib",
+		BZ2: "BZ2", Blosc: "Blosc",
 	}
 }
 
@@ -101,12 +100,10 @@ func TestPython(t *testing.T) {
 			var store partd.Partd
 			reopen := func() {
 				if store != nil {
-					if err := partd.Close(ctx, store); err != nil {
-						t.Fatal(err)
-					}
+					must(t, partd.Close(ctx, store))
 				}
 				var err error
-				if store, err = compress.New(openFile(t, dir), format, nil); err != nil {
+				if store, err = New(openFile(t, dir), format, nil); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -114,9 +111,7 @@ func TestPython(t *testing.T) {
 			var want []byte
 			for turn := 0; turn < len(values); turn += 3 {
 				for _, v := range values[turn : turn+3] {
-					if err := store.Append(ctx, partd.Entry{Key: "k", Value: v}, partd.Entry{Key: "only Go", Value: v}); err != nil {
-						t.Fatal(err)
-					}
+					must(t, store.Append(ctx, partd.Entry{Key: "k", Value: v}, partd.Entry{Key: "only Go", Value: v}))
 				}
 				runPython(t, noise+`
 import sys, partd
@@ -131,14 +126,10 @@ p.iset('once', b'second')
 					want = append(want, bytes.Join(values[turn:turn+3], nil)...)
 				}
 			}
-			if err := errors.Join(partd.SetOnce(ctx, store, "once", []byte("third")), partd.Set(ctx, store, "set", values[2])); err != nil {
-				t.Fatal(err)
-			}
+			must(t, errors.Join(partd.SetOnce(ctx, store, "once", []byte("third")), partd.Set(ctx, store, "set", values[2])))
 			reopen()
 			got, err := store.Get(ctx, "k", "once", "nothing")
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			if !bytes.Equal(got[0], want) || string(got[1]) != "first" || len(got[2]) > 0 {
 				t.Errorf("Go read %d bytes, %q and %q, want %d bytes, first and nothing", len(got[0]), got[1], got[2], len(want))
 			}
@@ -165,9 +156,7 @@ p.delete(['only Go'])
 			if got, err := store.Get(ctx, "only Go"); err != nil || len(got[0]) > 0 {
 				t.Errorf("Get after Python's delete = %q, %v, want nothing", got, err)
 			}
-			if err := partd.Close(ctx, store); err != nil {
-				t.Fatal(err)
-			}
+			must(t, partd.Close(ctx, store))
 		})
 	}
 }
@@ -178,9 +167,7 @@ func TestPythonBlosc(t *testing.T) {
 	needsPython(t)
 	expressions, values := pieces()
 	dir := filepath.Join(t.TempDir(), "store")
-	if err := openFile(t, dir).(*partd.File).Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, openFile(t, dir).(*partd.File).Close())
 	out := runPython(t, noise+`
 import sys, partd, blosc, itertools
 from partd.utils import frame
@@ -195,10 +182,8 @@ for n, (cname, shuffle, size, level, threads) in enumerate(itertools.product(
     print(key)
 `, dir)
 	want := bytes.Join(values, nil)
-	store, err := compress.New(openFile(t, dir), compress.Blosc, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	store, err := New(openFile(t, dir), Blosc, nil)
+	must(t, err)
 	keys := strings.Split(strings.TrimSpace(out), "\n")
 	if len(keys) < 6*3*12 {
 		t.Fatalf("Python wrote %d keys, want at least %d", len(keys), 6*3*12)
@@ -209,9 +194,7 @@ for n, (cname, shuffle, size, level, threads) in enumerate(itertools.product(
 			t.Errorf("Get of %s (codec, shuffle, type size, level, threads) = %d bytes, want %d, %v", key, len(got[0]), len(want), err)
 		}
 	}
-	if err := store.Drop(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	must(t, store.Drop(t.Context()))
 	var written []string
 	for _, codec := range []blosc.Compressor{blosc.LZ4, blosc.Zstd, blosc.Copy} {
 		for _, shuffle := range []blosc.Shuffle{blosc.ByteShuffle, blosc.BitShuffle, blosc.NoShuffle} {
@@ -220,18 +203,14 @@ for n, (cname, shuffle, size, level, threads) in enumerate(itertools.product(
 					if codec == blosc.Copy && level > 0 || level > 0 && size > 0 && size != 8 {
 						continue
 					}
-					layer, err := compress.New(store.Unwrap(), compress.Blosc, &compress.Options{
+					layer, err := New(store.Unwrap(), Blosc, &Options{
 						Inner: codec, Shuffle: shuffle, TypeSize: size, Level: level,
 					})
-					if err != nil {
-						t.Fatal(err)
-					}
+					must(t, err)
 					key := fmt.Sprint(codec, shuffle, size, level)
 					written = append(written, key)
 					for _, v := range values {
-						if err := layer.Append(t.Context(), partd.Entry{Key: key, Value: v}); err != nil {
-							t.Fatal(err)
-						}
+						must(t, layer.Append(t.Context(), partd.Entry{Key: key, Value: v}))
 					}
 					if got, err := layer.Get(t.Context(), key); err != nil || !bytes.Equal(got[0], want) {
 						t.Errorf("Get of %s (codec, shuffle, type size, level) returned %d values that differ from the %d bytes that Go wrote, %v", key, len(got), len(want), err)
@@ -247,7 +226,5 @@ want = b''.join([`+strings.Join(expressions, ", ")+`])
 for key in sys.argv[2:]:
     assert p.get(key) == want, key
 `, append([]string{dir}, written...)...)
-	if err := store.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, store.Close())
 }

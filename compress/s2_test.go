@@ -2,45 +2,48 @@ package compress
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
-	"io"
+	"fmt"
 	"testing"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/frame"
 )
 
-// TestS2HeaderDamage checks that a flipped bit before the data of a long piece is detected, both by Get and by Open.
+// TestS2HeaderDamage checks that a flipped bit before the data of a long piece is detected by every read.
 func TestS2HeaderDamage(t *testing.T) {
-	ctx := t.Context()
 	dict := partd.NewDict()
-	s, err := New(dict, S2, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Append(ctx, partd.Entry{Key: "k", Value: bytes.Repeat([]byte("0123456789"), s2Block/5)}); err != nil {
-		t.Fatal(err)
-	}
-	values, err := dict.Get(ctx, "k")
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := newStore(t, dict, S2, nil)
+	good := bytes.Repeat([]byte("0123456789"), s2Block/5)
+	piece := pack(t, S2, good)
 	for bit := range 8 * (len(s2Identifier) + s2HeaderLen + 8 + s2ChecksumLen) {
-		damaged := bytes.Clone(values[0])
-		damaged[frame.HeaderLen+bit/8] ^= 1 << (bit % 8)
-		if err := dict.Set(ctx, "k", damaged); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := s.Get(ctx, "k"); !errors.As(err, new(*partd.CorruptError)) {
-			t.Errorf("Get with bit %d flipped = %v, want a CorruptError", bit, err)
-		}
-		r, err := s.Open(ctx, "k")
-		if err == nil {
-			_, err = io.Copy(io.Discard, r)
-			_ = r.Close()
-		}
-		if !errors.As(err, new(*partd.CorruptError)) {
-			t.Errorf("reading with bit %d flipped = %v, want a CorruptError", bit, err)
+		damaged := bytes.Clone(piece)
+		damaged[bit/8] ^= 1 << (bit % 8)
+		must(t, dict.Set(t.Context(), "k", frame.Append(nil, damaged)))
+		wantCorrupt(t, s, fmt.Sprintf("bit %d flipped", bit), 0, good)
+	}
+}
+
+// TestS2OfFalseSize checks that an S2 piece that is valid except for the total size in its length chunk is damaged. The S2
+// library skips this chunk.
+func TestS2OfFalseSize(t *testing.T) {
+	data := randomText(s2Block + 1000)
+	piece := pack(t, S2, data)
+	length := piece[len(s2Identifier)+s2HeaderLen:][:8+s2ChecksumLen]
+	for _, claimed := range []int{s2Block, len(data) - 1, len(data), len(data) + 1, 2 * len(data)} {
+		dict := partd.NewDict()
+		s := newStore(t, dict, S2, nil)
+		binary.LittleEndian.PutUint64(length, uint64(claimed))
+		binary.LittleEndian.PutUint32(length[8:], s.codec.(*s2Codec).checksum(length[:8]))
+		must(t, dict.Set(t.Context(), "k", frame.Append(nil, piece)))
+		for method, read := range readMethods(s) {
+			got, err := read()
+			if claimed == len(data) && (err != nil || !bytes.Equal(got, data)) {
+				t.Errorf("%s of intact data = %d bytes, %v", method, len(got), err)
+			} else if claimed != len(data) && !errors.As(err, new(*partd.CorruptError)) {
+				t.Errorf("%s of %d bytes that claim to be %d = %d bytes, %v", method, len(data), claimed, len(got), err)
+			}
 		}
 	}
 }

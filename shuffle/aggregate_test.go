@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/go-partd/partd/encode"
 	"github.com/go-partd/partd/shuffle"
 )
 
@@ -56,17 +57,13 @@ func TestAggregate(t *testing.T) {
 	}
 	check(mustCollect(t, shuffle.Aggregate(t.Context(), shuffle.Values(in...), rareKey, recTotals, minMemory[rec](t))))
 	a, err := shuffle.NewAggregator(t.Context(), rareKey, recTotals, minMemory[rec](t))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	feedInParts(t, a.Feed, in, 5)
 	check(mustCollect(t, a.Results()))
 	if st := a.Stats(); st.Records != manyRecords || st.Groups != int64(len(want)) || st.Spilled == 0 {
 		t.Errorf("Stats() = %+v, want %d records, %d groups and spilled data", st, manyRecords, len(want))
 	}
-	if err := a.Close(); err != nil {
-		t.Error(err)
-	}
+	must(t, a.Close())
 }
 
 func TestAggregateLists(t *testing.T) {
@@ -75,6 +72,7 @@ func TestAggregateLists(t *testing.T) {
 		Add:   func(l *[]int, r rec) { *l = append(*l, r.N) },
 		Merge: func(l, o *[]int) { *l = append(*l, *o...) },
 		Size:  func(l *[]int) int { return 8 * cap(*l) },
+		Codec: encode.Gob[[]int](),
 	}
 	want := make(map[string]int)
 	for _, r := range in {
@@ -82,9 +80,7 @@ func TestAggregateLists(t *testing.T) {
 	}
 	// Only one goroutine feeds, so merged lists are in order.
 	for r, err := range shuffle.Aggregate(t.Context(), shuffle.Values(in...), text, lists, minMemory[rec](t)) {
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		if len(r.Value) != want[r.Key] || !slices.IsSorted(r.Value) || in[r.Value[0]].Text != r.Key {
 			t.Fatalf("key %q has the numbers %v, want %d numbers in order", r.Key, r.Value, want[r.Key])
 		}
@@ -106,17 +102,25 @@ func TestDistinct(t *testing.T) {
 			firsts[k] = r
 		}
 	}
-	got := mustCollect(t, shuffle.Distinct(t.Context(), shuffle.Values(keys...), minMemory[[2]string](t)))
-	seen := make(map[[2]string]bool)
-	for _, k := range got {
-		if _, ok := firsts[k]; !ok || seen[k] {
-			t.Fatalf("the results contain %q, which is duplicated or unexpected", k)
+	checkKeys := func(label string, got [][2]string) {
+		t.Helper()
+		seen := make(map[[2]string]bool)
+		for _, k := range got {
+			if _, ok := firsts[k]; !ok || seen[k] {
+				t.Fatalf("%s yields %q, which is duplicated or unexpected", label, k)
+			}
+			seen[k] = true
 		}
-		seen[k] = true
+		if len(got) != len(firsts) {
+			t.Errorf("%s yields %d records, want %d", label, len(got), len(firsts))
+		}
 	}
-	if len(got) != len(firsts) {
-		t.Errorf("Distinct() yields %d records, want %d", len(got), len(firsts))
-	}
+	checkKeys("Distinct", mustCollect(t, shuffle.Distinct(t.Context(), shuffle.Values(keys...), minMemory[[2]string](t))))
+	deduplicator, err := shuffle.NewDeduplicator(t.Context(), minMemory[[2]string](t))
+	must(t, err)
+	feedInParts(t, deduplicator.Feed, keys, 4)
+	checkKeys("Deduplicator with several feeds", mustCollect(t, deduplicator.Records()))
+	must(t, deduplicator.Close())
 	recs := mustCollect(t, shuffle.DistinctBy(t.Context(), shuffle.Values(in...), rareKey, minMemory[rec](t)))
 	if len(recs) != len(firsts) {
 		t.Errorf("DistinctBy() yields %d records, want %d", len(recs), len(firsts))
@@ -127,34 +131,12 @@ func TestDistinct(t *testing.T) {
 		}
 	}
 	d, err := shuffle.NewDeduplicatorBy(t.Context(), rareKey, minMemory[rec](t))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	feedInParts(t, d.Feed, in, 4)
 	if recs := mustCollect(t, d.Records()); len(recs) != len(firsts) || d.Stats().Spilled == 0 {
 		t.Errorf("DeduplicatorBy with several feeds yields %d records, want %d; stats %+v, want spilled data", len(recs), len(firsts), d.Stats())
 	}
-	if err := d.Close(); err != nil {
-		t.Error(err)
-	}
-	deduplicator, err := shuffle.NewDeduplicator(t.Context(), minMemory[[2]string](t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	feedInParts(t, deduplicator.Feed, keys, 4)
-	seen = make(map[[2]string]bool)
-	for _, k := range mustCollect(t, deduplicator.Records()) {
-		if _, ok := firsts[k]; !ok || seen[k] {
-			t.Fatalf("the results contain %q, which is duplicated or unexpected", k)
-		}
-		seen[k] = true
-	}
-	if len(seen) != len(firsts) {
-		t.Errorf("Deduplicator with several feeds yields %d records, want %d", len(seen), len(firsts))
-	}
-	if err := deduplicator.Close(); err != nil {
-		t.Error(err)
-	}
+	must(t, d.Close())
 }
 
 func TestTopK(t *testing.T) {
@@ -177,9 +159,7 @@ func TestTopK(t *testing.T) {
 		}
 	}
 	top, err := shuffle.NewTop(t.Context(), 100, shuffle.By(shuffle.Desc(func(r rec) int { return r.N })), minMemory[rec](t))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	feedInParts(t, top.Feed, in, 2)
 	for i, r := range mustCollect(t, top.Records()) {
 		if r.N != manyRecords-1-i {
@@ -189,7 +169,5 @@ func TestTopK(t *testing.T) {
 	if st := top.Stats(); st.Records != manyRecords || st.Spilled != 0 {
 		t.Errorf("Stats() = %+v, want %d records and no spilled data", st, manyRecords)
 	}
-	if err := top.Close(); err != nil {
-		t.Error(err)
-	}
+	must(t, top.Close())
 }

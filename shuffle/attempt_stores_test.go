@@ -22,9 +22,7 @@ func TestAttemptsOnStores(t *testing.T) {
 				url = fmt.Sprintf(url, t.TempDir()+"/store")
 			}
 			store, err := stores.Open(t.Context(), url)
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			attempttest.Run(t, store)
 			if err := partd.Close(t.Context(), store); err != nil && !errors.Is(err, errors.ErrUnsupported) {
 				t.Error(err)

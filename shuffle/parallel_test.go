@@ -33,29 +33,17 @@ func TestFeedAll(t *testing.T) {
 	slices.SortFunc(sorted, compareRecs)
 	feed := func(t *testing.T, feeder shuffle.Feeder[rec], n int) {
 		t.Helper()
-		if err := shuffle.FeedAll(t.Context(), feeder, n, splitRecords(in, 7)...); err != nil {
-			t.Fatal(err)
-		}
+		must(t, shuffle.FeedAll(t.Context(), feeder, n, splitRecords(in, 7)...))
 	}
 	for _, n := range []int{0, 1, 3, 7, 1024} {
 		sorter, err := shuffle.NewSorter(t.Context(), byTextAndSmall, minMemory[rec](t))
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		feed(t, sorter, n)
 		checkOrder(t, sorted, mustCollect(t, sorter.Sorted()))
-		funcs, err := shuffle.NewFuncSorter(t.Context(), compareRecs, minMemory[rec](t))
-		if err != nil {
-			t.Fatal(err)
-		}
-		feed(t, funcs, n)
-		checkOrder(t, sorted, mustCollect(t, funcs.Sorted()))
 		counts, err := shuffle.NewAggregator(t.Context(), func(r rec) string { return r.Text }, shuffle.Accumulator[rec, int]{
 			Add: func(n *int, _ rec) { *n++ }, Merge: func(n, o *int) { *n += *o },
 		}, minMemory[rec](t))
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		feed(t, counts, n)
 		results := mustCollect(t, counts.Results())
 		for _, r := range results {
@@ -66,10 +54,8 @@ func TestFeedAll(t *testing.T) {
 		if len(results) != len(texts) {
 			t.Errorf("got %d results, want %d", len(results), len(texts))
 		}
-		for _, s := range []interface{ Close() error }{sorter, funcs, counts} {
-			if err := s.Close(); err != nil {
-				t.Error(err)
-			}
+		for _, s := range []interface{ Close() error }{sorter, counts} {
+			must(t, s.Close())
 		}
 	}
 }
@@ -107,9 +93,7 @@ func TestFeedAllFails(t *testing.T) {
 	mustNotRun := func(func(rec, error) bool) { t.Error("FeedAll() started a sequence that it must not start") }
 	newGrouper := func(t *testing.T) *shuffle.Grouper[rec, string] {
 		g, err := shuffle.NewGrouper(t.Context(), func(r rec) string { return r.Text }, minMemory[rec](t))
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		t.Cleanup(func() {
 			if err := g.Close(); err != nil {
 				t.Error(err)
@@ -148,17 +132,13 @@ func TestFeedAllFails(t *testing.T) {
 func newGroups(t *testing.T, in []rec, o *shuffle.Options[rec]) *shuffle.Grouper[rec, string] {
 	t.Helper()
 	g, err := shuffle.NewGrouper(t.Context(), func(r rec) string { return r.Text }, o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	t.Cleanup(func() {
 		if err := g.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	if err := shuffle.FeedAll(t.Context(), g, 1, shuffle.Values(in...)); err != nil {
-		t.Fatal(err)
-	}
+	must(t, shuffle.FeedAll(t.Context(), g, 1, shuffle.Values(in...)))
 	return g
 }
 
@@ -201,9 +181,7 @@ func TestForEach(t *testing.T) {
 			return nil
 		}
 		g := newGroups(t, in, minMemory[rec](t))
-		if err := g.ForEach(t.Context(), n, check); err != nil {
-			t.Fatal(err)
-		}
+		must(t, g.ForEach(t.Context(), n, check))
 		if len(seen) != len(want) {
 			t.Errorf("%d goroutines: %d groups, want %d", n, len(seen), len(want))
 		}
@@ -294,9 +272,7 @@ func TestForEachFails(t *testing.T) {
 	o := minMemory[rec](t)
 	o.Store = store
 	g = newGroups(t, in, o)
-	if err := partd.Delete(t.Context(), store, "half"); err != nil {
-		t.Fatal(err)
-	}
+	must(t, partd.Delete(t.Context(), store, "half"))
 	err = g.ForEach(t.Context(), 3, func(context.Context, shuffle.Group[string, rec]) error { return nil })
 	if !errors.Is(err, shuffle.ErrNotVerified) {
 		t.Errorf("ForEach() with a missing group: error = %v, want %v", err, shuffle.ErrNotVerified)
@@ -310,9 +286,7 @@ func TestForEachFails(t *testing.T) {
 func TestForEachPartition(t *testing.T) {
 	in := randomRecs(11, manyRecords)
 	p, err := shuffle.Partition(t.Context(), shuffle.Values(in...), 16, func(r rec) string { return r.Text }, minMemory[rec](t))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer p.Close()
 	for range 2 {
 		var records [16]atomic.Int64
@@ -325,9 +299,7 @@ func TestForEachPartition(t *testing.T) {
 			}
 			return nil
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		all := int64(0)
 		for i := range records {
 			n := int64(len(mustCollect(t, p.Records(i))))

@@ -10,9 +10,7 @@ import (
 func TestPartition(t *testing.T) {
 	in := randomRecs(9, manyRecords)
 	p, err := shuffle.Partition(t.Context(), shuffle.Values(in...), 7, text, minMemory[rec](t))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	partitionOf := make(map[string]int)
 	all := 0
 	for i := range 7 {
@@ -32,23 +30,17 @@ func TestPartition(t *testing.T) {
 	if all != manyRecords {
 		t.Errorf("the partitions have %d records, want %d", all, manyRecords)
 	}
-	if err := p.Verify(); err != nil {
-		t.Error(err)
-	}
+	must(t, p.Verify())
 	if _, err := shuffle.Collect(p.Records(7)); err == nil {
 		t.Error("Records(7) of 7 partitions returned no error")
 	}
-	if err := p.Close(); err != nil {
-		t.Error(err)
-	}
+	must(t, p.Close())
 }
 
 func TestPartitionBy(t *testing.T) {
 	in := randomRecs(10, 5000)
 	p, err := shuffle.NewPartitionsBy(t.Context(), text, minMemory[rec](t))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	feedInParts(t, p.Feed, in, 1)
 	want := make(map[string][]rec)
 	for _, r := range in {
@@ -66,10 +58,6 @@ func TestPartitionBy(t *testing.T) {
 	if got := mustCollect(t, p.Records("none such")); got != nil {
 		t.Errorf("Records() of an unknown key = %v, want none", got)
 	}
-	if err := p.Verify(); err != nil {
-		t.Error(err)
-	}
-	if err := p.Close(); err != nil {
-		t.Error(err)
-	}
+	must(t, p.Verify())
+	must(t, p.Close())
 }

@@ -1,15 +1,20 @@
 package shuffle
 
-import "testing"
+import (
+	"context"
+	"encoding/binary"
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/engine/spill"
+)
 
 // TestReadAheadOfTinyGroups checks that the data read ahead for many goroutines stays within the memory for reading,
 // even if each group has only a few bytes and its bookkeeping takes more.
 func TestReadAheadOfTinyGroups(t *testing.T) {
 	o := &Options[uint32]{Memory: 64 << 20, TempDirs: []string{t.TempDir()}}
 	g, err := NewGrouper(t.Context(), func(v uint32) uint32 { return v }, o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer g.Close()
 	err = FeedAll(t.Context(), g, 1, func(yield func(uint32, error) bool) {
 		for v := range uint32(1_000_000) {
@@ -18,12 +23,8 @@ func TestReadAheadOfTinyGroups(t *testing.T) {
 			}
 		}
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := g.spool.startReading(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
+	must(t, g.spool.startReading())
 	const readers = 32
 	sc := g.spool.scan(readers)
 	defer sc.close()
@@ -34,5 +35,39 @@ func TestReadAheadOfTinyGroups(t *testing.T) {
 	}
 	if readAhead > int(g.spool.engine.Memory) {
 		t.Errorf("the scanner's batches use %d bytes, want at most %d", readAhead, g.spool.engine.Memory)
+	}
+}
+
+// TestLongRecordInManyChunks checks that a record in many chunks is copied into a batch only once, so that the other batches
+// stay small.
+func TestLongRecordInManyChunks(t *testing.T) {
+	const size, chunkSize = 16 << 20, 64 << 10
+	value := append(binary.AppendUvarint(nil, size), make([]byte, size)...)
+	batches := 9
+	sc := &scanner{s: &spool{engine: spill.Engine{}}, full: make(chan *batch, batches), empty: make(chan *batch, batches), batchSize: 1 << 20}
+	sc.ctx, sc.cancel = context.WithCancel(t.Context())
+	defer sc.cancel()
+	all := map[*batch]bool{}
+	for range batches {
+		b := new(batch)
+		all[b] = true
+		sc.empty <- b
+	}
+	for offset := 0; offset < len(value); offset += chunkSize {
+		part := value[offset:min(offset+chunkSize, len(value))]
+		err := sc.addChunk(partd.Chunk{Key: "k", Offset: int64(offset), Data: part, Last: offset+chunkSize >= len(value)})
+		must(t, err)
+		for _, c := range []chan *batch{sc.full, sc.continuation} {
+			for len(c) > 0 {
+				sc.empty <- <-c // a reader returns the batch
+			}
+		}
+	}
+	total := 0
+	for b := range all {
+		total += cap(b.data)
+	}
+	if total > 2*size {
+		t.Errorf("the batches have %d bytes after a record of %d bytes, want at most twice the record", total, size)
 	}
 }

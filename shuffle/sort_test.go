@@ -39,3 +39,42 @@ var numbers = []int{5, -1, 1 << 40, 0, -1 << 40, 255, 256, 127, 128, -128, 32768
 func isSortedBy[K cmp.Ordered](list []int, key func(int) K) bool {
 	return len(list) == len(numbers) && slices.IsSortedFunc(list, func(a, b int) int { return cmp.Compare(key(a), key(b)) })
 }
+
+func TestSort(t *testing.T) {
+	for _, n := range []int{0, 1, manyRecords} {
+		in := randomRecs(1, n)
+		want := slices.Clone(in)
+		slices.SortStableFunc(want, compareRecs)
+		got := mustCollect(t, shuffle.Sort(t.Context(), shuffle.Values(in...), byTextAndSmall, minMemory[rec](t)))
+		if !slices.Equal(got, want) {
+			t.Errorf("Sort() of %d records differs from the records sorted in memory", n)
+		}
+	}
+}
+
+func TestSortFromSeveralFeeds(t *testing.T) {
+	in := randomRecs(2, manyRecords)
+	s, err := shuffle.NewSorter(t.Context(), byTextAndSmall, minMemory[rec](t))
+	must(t, err)
+	feedInParts(t, s.Feed, in, 3)
+	got := mustCollect(t, s.Sorted())
+	if !slices.IsSortedFunc(got, compareRecs) {
+		t.Error("Sorted() yields records out of order")
+	}
+	// Within a feed, equal records keep their order.
+	part := len(in)/3 + 1
+	for i := 1; i < len(got); i++ {
+		a, b := got[i-1], got[i]
+		if compareRecs(a, b) == 0 && a.N/part == b.N/part && a.N > b.N {
+			t.Fatalf("%v comes before the equal but earlier record %v", a, b)
+		}
+	}
+	slices.SortFunc(got, func(a, b rec) int { return a.N - b.N })
+	if !slices.Equal(got, in) {
+		t.Error("records are missing or changed")
+	}
+	if st := s.Stats(); st.Records != manyRecords || st.Spilled == 0 {
+		t.Errorf("Stats() = %+v, want %d records and spilled data", st, manyRecords)
+	}
+	must(t, s.Close())
+}

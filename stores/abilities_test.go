@@ -17,9 +17,7 @@ var abilityValues = map[string]string{"a": "one", "b": strings.Repeat("two", 90_
 func fillSome(t *testing.T, store partd.Partd) {
 	t.Helper()
 	for key, value := range abilityValues {
-		if err := store.Append(t.Context(), partd.Entry{Key: key, Value: []byte(value)}); err != nil {
-			t.Fatal(err)
-		}
+		must(t, store.Append(t.Context(), partd.Entry{Key: key, Value: []byte(value)}))
 	}
 }
 

@@ -38,9 +38,7 @@ func helpListing() string {
 
 func TestPackageCommentListsEverything(t *testing.T) {
 	file, err := parser.ParseFile(token.NewFileSet(), "stores.go", nil, parser.ParseComments|parser.PackageClauseOnly)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if want := helpListing(); !strings.Contains(file.Doc.Text(), want) {
 		t.Errorf("the package comment lacks this list:\n//\n// %s", strings.ReplaceAll(strings.ReplaceAll(want, "\n", "\n// "), "// \t", "//\t"))
 	}
@@ -75,16 +73,10 @@ func TestFallbacks(t *testing.T) {
 	}
 	stored := func(url string) string {
 		store, err := Open(t.Context(), url)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := store.Append(t.Context(), partd.Entry{Key: "k", Value: text}); err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
+		must(t, store.Append(t.Context(), partd.Entry{Key: "k", Value: text}))
 		values, err := store.(partd.Unwrapper).Unwrap().Get(t.Context(), "k")
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		return string(values[0])
 	}
 	for _, format := range compress.Formats() {

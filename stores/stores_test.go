@@ -15,6 +15,13 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestOpen opens URLs of each kind, and checks the types of the layers and the store.
 func TestOpen(t *testing.T) {
 	ctx := context.Background()
@@ -138,9 +145,7 @@ func TestAmbiguousOption(t *testing.T) {
 		t.Errorf("setOptions with an ambiguous option = %v, want an error", err)
 	}
 	u.layerOptions = nil
-	if err := u.setOptions("b.level=3", map[string]string{"level": "1", "none": "x"}); err != nil {
-		t.Fatal(err)
-	}
+	must(t, u.setOptions("b.level=3", map[string]string{"level": "1", "none": "x"}))
 	if a, b := u.storeOptions.count("level"), u.layerOptions[0].count("level"); a != 1 || b != 3 {
 		t.Errorf("the levels are %d and %d, want 1 (the default) and 3", a, b)
 	}
@@ -153,16 +158,10 @@ func TestFailedLayerCloses(t *testing.T) {
 		t.Fatal("Open for reading succeeded although the store does not exist")
 	}
 	store, err := Open(context.Background(), "zstd+s2+log:"+dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := partd.Close(context.Background(), store); err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
+	must(t, partd.Close(context.Background(), store))
 	u, err := NewSet().parse("zstd+log:"+dir, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	wrapErr := errors.New("the layer failed")
 	u.layers[0].wrap = func(partd.Partd, options) (partd.Partd, error) { return nil, wrapErr }
 	if _, err := u.openAll(context.Background()); !errors.Is(err, wrapErr) {
@@ -171,9 +170,7 @@ func TestFailedLayerCloses(t *testing.T) {
 	if store, err = Open(context.Background(), "log:"+dir); err != nil {
 		t.Fatalf("Open after the failure, which must have closed the store: %v", err)
 	}
-	if err := partd.Close(context.Background(), store); err != nil {
-		t.Fatal(err)
-	}
+	must(t, partd.Close(context.Background(), store))
 }
 
 func TestOpenWithDefaults(t *testing.T) {
@@ -185,9 +182,7 @@ func TestOpenWithDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatalf("OpenWithDefaults used the default although the URL has a value: %v", err)
 	}
-	if err := partd.Close(ctx, store); err != nil {
-		t.Error(err)
-	}
+	must(t, partd.Close(ctx, store))
 }
 
 func TestExists(t *testing.T) {
@@ -198,12 +193,8 @@ func TestExists(t *testing.T) {
 		}
 	}
 	store, err := Open(context.Background(), "file:"+dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(store.Append(context.Background(), partd.Entry{Key: "k", Value: []byte("v")}), partd.Close(context.Background(), store)); err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
+	must(t, errors.Join(store.Append(context.Background(), partd.Entry{Key: "k", Value: []byte("v")}), partd.Close(context.Background(), store)))
 	if exists, err := Exists("buffer+file:" + dir); !exists || err != nil {
 		t.Errorf("Exists of an existing store = %v, %v, want true", exists, err)
 	}
@@ -217,13 +208,9 @@ func TestServer(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "s?%")
 	for _, listen := range []string{"tcp://127.0.0.1:0", "ipc://" + strings.ReplaceAll(socket, "%", "%25")} {
 		server, err := remote.NewServer(partd.NewDict(), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		l, err := remote.Listen(listen)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		go server.Serve(ctx, l)
 		url := remote.URL(l.Addr())
 		if exists, err := Exists(url); !exists || err != nil {
@@ -236,9 +223,7 @@ func TestServer(t *testing.T) {
 		if err := errors.Join(store.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}), partd.Close(ctx, store)); err != nil {
 			t.Errorf("Append to %s, and Close: %v", url, err)
 		}
-		if err := server.Shutdown(ctx); err != nil {
-			t.Error(err)
-		}
+		must(t, server.Shutdown(ctx))
 		if _, err := Open(ctx, url); err == nil || !strings.Contains(err.Error(), "connect") {
 			t.Errorf("Open(%s) without a server = %v, want an error about connecting", url, err)
 		}
@@ -259,9 +244,7 @@ func TestSizes(t *testing.T) {
 func TestKeepsPromises(t *testing.T) {
 	partdtest.Run(t, func(t *testing.T) partd.Partd {
 		store, err := Open(context.Background(), "buffer+file:"+t.TempDir()+"/s?memory=64KiB")
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		return store
 	}, &partdtest.Options{Require: []partdtest.Ability{
 		partdtest.CanSet, partdtest.CanDelete, partdtest.CanPop, partdtest.CanList, partdtest.CanOpen,
@@ -284,17 +267,11 @@ func Example() {
 // TestEscapedOption checks that the values of options are unescaped: a directory may have any name.
 func TestEscapedOption(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "100% a+b&c=d")
-	if err := os.Mkdir(dir, 0o777); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.Mkdir(dir, 0o777))
 	s, err := Open(t.Context(), "file:?temp="+url.QueryEscape(dir))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if files, err := os.ReadDir(dir); err != nil || len(files) == 0 {
 		t.Errorf("the directory has no temporary store, %v", err)
 	}
-	if err := partd.Close(t.Context(), s); err != nil {
-		t.Error(err)
-	}
+	must(t, partd.Close(t.Context(), s))
 }

@@ -8,6 +8,13 @@ import (
 	"testing"
 )
 
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // numbers returns n bytes of increasing 8-byte numbers.
 func numbers(n int) []byte {
 	var b []byte
@@ -62,15 +69,11 @@ func TestBlocks(t *testing.T) {
 	for _, codec := range []Compressor{LZ4, Zstd, Copy} {
 		for _, size := range []int{1, 3, 8} {
 			e, err := NewEncoder(&Options{Compressor: codec, TypeSize: size})
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			for _, n := range []int{1, 2, 3, 7, 8, 9, 127, 128, 129, blockBytes - 1, blockBytes, blockBytes + 1, 3*blockBytes + 1001} {
 				data := numbers(n)
 				c, err := e.Append(nil, data)
-				if err != nil {
-					t.Fatal(err)
-				}
+				must(t, err)
 				got, err := d.Append(nil, c)
 				if err != nil || !bytes.Equal(got, data) {
 					t.Errorf("codec %d, type size %d: decoding returned %d bytes, error %v; want the %d encoded bytes", codec, size, len(got), err, n)
@@ -127,13 +130,9 @@ func TestBloscLZ(t *testing.T) {
 
 func TestHeaders(t *testing.T) {
 	e, err := NewEncoder(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	good, err := e.Append(nil, numbers(5000))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	d := NewDecoder(5000)
 	for i := range HeaderLen {
 		for _, b := range []byte{0, 1, 0x7f, 0x80, 0xff} {

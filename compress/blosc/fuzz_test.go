@@ -12,13 +12,9 @@ const fuzzLimit = 1 << 20
 func FuzzDecode(f *testing.F) {
 	for _, codec := range []Compressor{LZ4, Zstd, Copy} {
 		e, err := NewEncoder(&Options{Compressor: codec, TypeSize: 4})
-		if err != nil {
-			f.Fatal(err)
-		}
+		must(f, err)
 		c, err := e.Append(nil, bytes.Repeat([]byte("some numbers"), 100))
-		if err != nil {
-			f.Fatal(err)
-		}
+		must(f, err)
 		f.Add(c)
 		// The same streams, labeled as another codec, as split, or as shuffled.
 		for _, flags := range []byte{0x00, 0x01, 0x04, 0x20, 0x41, 0x61, 0x84} {
@@ -71,9 +67,7 @@ func FuzzRoundTrip(f *testing.F) {
 	d := NewDecoder(fuzzLimit)
 	f.Fuzz(func(t *testing.T, data []byte, size, shuffle, codec byte) {
 		e, err := NewEncoder(&Options{TypeSize: int(size), Shuffle: Shuffle(shuffle % 3), Compressor: Compressor(codec % 3)})
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		container, err := e.Append([]byte("before"), data)
 		if len(data) == 0 {
 			if err == nil {

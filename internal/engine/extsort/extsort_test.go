@@ -13,6 +13,13 @@ import (
 	"github.com/go-partd/partd/internal/disk/tempdir"
 )
 
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 type pair struct{ key, rec []byte }
 
 // randomPairs returns n records, each with its number, with keys of the given kind.
@@ -66,9 +73,7 @@ func checkSorted(t *testing.T, s *Sorter, want []pair) {
 	t.Helper()
 	i := 0
 	for b, err := range s.Sorted() {
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		for j := range b.Len() {
 			if i == len(want) {
 				t.Fatalf("Sorted yields more than %d records", len(want))
@@ -93,14 +98,10 @@ func checkSorted(t *testing.T, s *Sorter, want []pair) {
 func newTestSorter(t *testing.T, o *Options) *Sorter {
 	t.Helper()
 	temp, err := tempdir.New([]string{t.TempDir()}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	o.Temp = temp
 	s, err := New(t.Context(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	t.Cleanup(func() {
 		if err := s.Close(); err != nil {
 			t.Error(err)
@@ -123,17 +124,11 @@ func TestSortIsStable(t *testing.T) {
 					pairs := randomPairs(rand.New(rand.NewPCG(uint64(n), 1)), n, kind)
 					s := newTestSorter(t, &o)
 					w, err := s.Writer()
-					if err != nil {
-						t.Fatal(err)
-					}
+					must(t, err)
 					for _, p := range pairs {
-						if err := w.Add(p.key, p.rec); err != nil {
-							t.Fatal(err)
-						}
+						must(t, w.Add(p.key, p.rec))
 					}
-					if err := w.Close(); err != nil {
-						t.Fatal(err)
-					}
+					must(t, w.Close())
 					checkSorted(t, s, sortedPairs(pairs))
 					stats := s.Stats()
 					if stats.Records != int64(n) {
@@ -153,9 +148,7 @@ func TestVeryLongKeys(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
 	s := newTestSorter(t, &Options{Memory: 32 << 20})
 	w, err := s.Writer()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	var pairs []pair
 	for i := range 100 {
 		k := bytes.Repeat([]byte("x"), maxRefLen-5+r.IntN(10))
@@ -164,13 +157,9 @@ func TestVeryLongKeys(t *testing.T) {
 		}
 		p := pair{k, []byte{byte(i)}}
 		pairs = append(pairs, p)
-		if err := w.Add(p.key, p.rec); err != nil {
-			t.Fatal(err)
-		}
+		must(t, w.Add(p.key, p.rec))
 	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, w.Close())
 	checkSorted(t, s, sortedPairs(pairs))
 }
 
@@ -179,33 +168,23 @@ func TestVeryLongKeys(t *testing.T) {
 func TestMergeCopiesNoKeys(t *testing.T) {
 	s := newTestSorter(t, &Options{Memory: 16 << 20, Threads: 1})
 	w, err := s.Writer()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	const records, keyLen = 300, 300 << 10
 	key := bytes.Repeat([]byte("k"), keyLen)
 	for i := range records {
 		binary.BigEndian.PutUint32(key[keyLen-4:], uint32(i*7919%records))
-		if err := w.Add(key, nil); err != nil {
-			t.Fatal(err)
-		}
+		must(t, w.Add(key, nil))
 	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, w.Close())
 	cursors, err := s.prepare()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if len(s.runs) < 10 {
 		t.Fatalf("the sorter has %d runs, want at least 10", len(s.runs))
 	}
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	m, err := newMerger(cursors)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	for i := range uint32(records + 1) {
 		h, _, err := m.next()
 		switch {
@@ -231,9 +210,7 @@ func TestManyPasses(t *testing.T) {
 	s := newTestSorter(t, &Options{Memory: MinMemory, KeepKeys: true})
 	var pairs []pair
 	w, err := s.Writer()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	for i := range 60_000 {
 		rec := binary.LittleEndian.AppendUint32(nil, uint32(i))
 		p := pair{fmt.Appendf(nil, "%d", r.IntN(500)), append(rec, make([]byte, r.IntN(80))...)}
@@ -241,13 +218,9 @@ func TestManyPasses(t *testing.T) {
 			p.rec = append(p.rec, make([]byte, s.sizes.maxRecord-200)...)
 		}
 		pairs = append(pairs, p)
-		if err := w.Add(p.key, p.rec); err != nil {
-			t.Fatal(err)
-		}
+		must(t, w.Add(p.key, p.rec))
 	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, w.Close())
 	checkSorted(t, s, sortedPairs(pairs))
 	if stats := s.Stats(); stats.Passes < 3 {
 		t.Errorf("Stats = %+v, want at least 3 passes", stats)
@@ -283,9 +256,7 @@ func TestManyWriters(t *testing.T) {
 		wg.Wait()
 		n := 0
 		for b, err := range s.Sorted() {
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			n += b.Len()
 		}
 		if n != writers*each {
@@ -335,26 +306,20 @@ func TestOpenRuns(t *testing.T) {
 	limit := s.sizes.slot / s.sizes.block * maxSlots
 	var pairs []pair
 	w, err := s.Writer()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	open := 0
 	for i := range 60_000 {
 		rec := binary.LittleEndian.AppendUint32(nil, uint32(i))
 		p := pair{fmt.Appendf(nil, "%d", r.IntN(500)), append(rec, make([]byte, r.IntN(400))...)}
 		pairs = append(pairs, p)
-		if err := w.Add(p.key, p.rec); err != nil {
-			t.Fatal(err)
-		}
+		must(t, w.Add(p.key, p.rec))
 		s.Mu.Lock()
 		if !s.merging {
 			open = max(open, len(s.runs))
 		}
 		s.Mu.Unlock()
 	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, w.Close())
 	checkSorted(t, s, sortedPairs(pairs))
 	t.Logf("%d runs were open; at most %d are merged early; %+v", open, limit, s.Stats())
 	if runs := int(s.Stats().Runs); runs < limit+limit/2 {

@@ -11,17 +11,20 @@ import (
 	"github.com/go-partd/partd/internal/disk/tempdir"
 )
 
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 func newTestAggregator(t *testing.T, o Options) *Aggregator {
 	t.Helper()
 	temp, err := tempdir.New([]string{t.TempDir()}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	o.Temp = temp
 	a, err := New(t.Context(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	t.Cleanup(func() {
 		if err := errors.Join(a.Close(), temp.Close()); err != nil {
 			t.Error(err)
@@ -58,9 +61,7 @@ func TestSums(t *testing.T) {
 			var wg sync.WaitGroup
 			for n := range c.threads {
 				table, err := a.Table() // while the other goroutines use their tables
-				if err != nil {
-					t.Fatal(err)
-				}
+				must(t, err)
 				wg.Go(func() {
 					r := rand.New(rand.NewPCG(uint64(n), 1))
 					own := make(map[string][2]uint64)
@@ -92,9 +93,7 @@ func TestSums(t *testing.T) {
 			}
 			wg.Wait()
 			for g, err := range a.Groups() {
-				if err != nil {
-					t.Fatal(err)
-				}
+				must(t, err)
 				if w := want[string(g.Key)]; g.State[0] != w[0] || g.State[1] != w[1] || g.Records != w[0] {
 					t.Fatalf("group %q has the state %d and %d records, want %d", g.Key, g.State, g.Records, w)
 				}
@@ -171,9 +170,7 @@ func TestStates(t *testing.T) {
 				seen := make([]bool, records)
 				groups := 0
 				for g, err := range a.Groups() {
-					if err != nil {
-						t.Fatal(err)
-					}
+					must(t, err)
 					groups++
 					v := g.States.(*texts).list[g.State[0]]
 					for ; len(v) > 0; v = v[4:] {

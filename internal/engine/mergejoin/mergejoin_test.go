@@ -13,6 +13,13 @@ import (
 	"github.com/go-partd/partd/internal/engine/extsort"
 )
 
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 type pair struct{ key, record string }
 
 // model is a simple implementation of all joins.
@@ -44,35 +51,25 @@ func model(left, right []pair, kind Kind, matchEmpty bool) (rows []string) {
 func newSorter(t *testing.T, temp *tempdir.Set, records []pair) *extsort.Sorter {
 	t.Helper()
 	s, err := extsort.New(t.Context(), &extsort.Options{Memory: extsort.MinMemory, Threads: 1, Temp: temp, KeepKeys: true})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	t.Cleanup(func() {
 		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
 	})
 	w, err := s.Writer()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	for _, r := range records {
-		if err := w.Add([]byte(r.key), []byte(r.record)); err != nil {
-			t.Fatal(err)
-		}
+		must(t, w.Add([]byte(r.key), []byte(r.record)))
 	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, w.Close())
 	return s
 }
 
 func newTemp(t *testing.T) *tempdir.Set {
 	t.Helper()
 	temp, err := tempdir.New([]string{t.TempDir()}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	t.Cleanup(func() {
 		if err := temp.Close(); err != nil {
 			t.Error(err)
@@ -117,9 +114,7 @@ func TestJoinsMatchModel(t *testing.T) {
 							rows = append(rows, string(l)+sep+string(r))
 							return nil
 						})
-					if err != nil {
-						t.Fatal(err)
-					}
+					must(t, err)
 					slices.Sort(rows)
 					if want := model(left, right, kind, matchEmpty); !slices.Equal(rows, want) || stats.Rows != int64(len(want)) {
 						t.Fatalf("trial %d, kind %d, match empty %v, memory %d: %d rows, want %d: %q, want %q", trial, kind, matchEmpty, memory, len(rows), len(want), rows, want)

@@ -14,9 +14,7 @@ func TestQuota(t *testing.T) {
 	var q Quota
 	create := func() vfs.File {
 		f, err := tempdir.Create()
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		t.Cleanup(func() { _ = f.Close() })
 		return f
 	}
@@ -37,9 +35,7 @@ func TestQuota(t *testing.T) {
 	if n := q.used.Load(); n != f.Size() || n < 700 {
 		t.Errorf("the quota counts %d bytes, but the file has %d", n, f.Size())
 	}
-	if err := f.Close(); err != nil {
-		t.Error(err)
-	}
+	must(t, f.Close())
 	if n := q.used.Load(); n != 0 {
 		t.Errorf("after Close, the quota counts %d bytes, want 0", n)
 	}

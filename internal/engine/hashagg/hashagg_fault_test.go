@@ -1,0 +1,160 @@
+package hashagg
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"os"
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/base/ledger"
+	"github.com/go-partd/partd/internal/disk/tempdir"
+	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
+)
+
+const faultKeys = 12_000
+
+// countRecordsIn counts records of many keys, with temporary data in fsys. It returns the number of groups.
+func countRecordsIn(ctx context.Context, fsys vfs.FS, dir string) (n int, err error) {
+	temp, err := tempdir.New([]string{dir}, fsys)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, temp.Close()) }()
+	a, err := New(ctx, Options{Memory: MinMemory, Threads: 1, Temp: temp, Words: 1, Merge: sumWords})
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, a.Close()) }()
+	table, err := a.Table()
+	if err != nil {
+		return 0, err
+	}
+	for i := range uint32(2 * faultKeys) {
+		state, _, err := table.Get(binary.LittleEndian.AppendUint32(nil, i%faultKeys))
+		if err != nil {
+			return 0, errors.Join(err, table.Close())
+		}
+		state[0]++
+	}
+	if err := table.Close(); err != nil {
+		return 0, err
+	}
+	for g, err := range a.Groups() {
+		if err != nil {
+			return n, err
+		}
+		if g.State[0] != 2 {
+			return n, errors.New("a count is wrong")
+		}
+		n++
+	}
+	return n, nil
+}
+
+// TestFaults checks that if any call of the file system fails, the aggregation returns the error and leaves no files.
+func TestFaults(t *testing.T) {
+	broken := errors.New("broken")
+	counter := &vfstest.Fault{}
+	if n, err := countRecordsIn(t.Context(), vfstest.Inject(vfs.OS{}, counter.Check), t.TempDir()); err != nil || n != faultKeys {
+		t.Fatalf("without faults: %d groups, %v", n, err)
+	}
+	step := max(counter.Calls()/40, 1)
+	if os.Getenv("PARTD_FAULTS") != "" {
+		step = 1
+	}
+	for call := int64(1); call <= counter.Calls(); call += step {
+		dir := t.TempDir()
+		fault := &vfstest.Fault{Call: call, Err: broken, ShortWrite: call%2 == 0}
+		n, err := countRecordsIn(t.Context(), vfstest.Inject(vfs.OS{}, fault.Check), dir)
+		if err == nil && n != faultKeys {
+			t.Errorf("call %d failed: the aggregation returned %d groups and no error, want %d", call, n, faultKeys)
+		}
+		if err != nil && !errors.Is(err, broken) {
+			t.Errorf("call %d failed: the aggregation returned %v, want %v", call, err, broken)
+		}
+		if _, err := tempdir.New([]string{dir}, nil); err != nil {
+			t.Fatal(err)
+		}
+		if leftovers, err := os.ReadDir(dir); err != nil || len(leftovers) > 0 {
+			t.Errorf("call %d failed: leftover files %v, %v", call, leftovers, err)
+		}
+	}
+}
+
+// TestBitRot checks that a flipped bit in a temporary file causes an error.
+func TestBitRot(t *testing.T) {
+	fsys := &vfstest.Flip{}
+	if _, err := countRecordsIn(t.Context(), fsys, t.TempDir()); err != nil {
+		t.Fatal(err)
+	}
+	if fsys.Calls < 40 {
+		t.Fatalf("the aggregation made only %d reads, want at least 40", fsys.Calls)
+	}
+	// Hashes differ in each run, so there may be slightly fewer reads.
+	for read := 1; read <= fsys.Calls*9/10; read += fsys.Calls / 7 {
+		var corrupt *partd.CorruptError
+		if _, err := countRecordsIn(t.Context(), &vfstest.Flip{Target: read}, t.TempDir()); !errors.As(err, &corrupt) {
+			t.Errorf("with a flipped bit in read %d of %d, the aggregation returned %v, want a CorruptError", read, fsys.Calls, err)
+		}
+	}
+}
+
+// TestNotVerified checks that the aggregator detects groups that do not match the input records.
+func TestNotVerified(t *testing.T) {
+	for name, damage := range map[string]func(table *Table){
+		"wrong count":   func(table *Table) { table.addCount(0, 1) },
+		"wrong key":     func(table *Table) { table.key(0)[0]++ },
+		"missing group": func(table *Table) { table.used -= table.size(4) },
+	} {
+		a := newTestAggregator(t, Options{Memory: 1 << 20, Threads: 1, Words: 1, Merge: sumWords})
+		table, err := a.Table()
+		must(t, err)
+		for i := range uint32(1000) {
+			if _, _, err := table.Get(binary.LittleEndian.AppendUint32(nil, i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		must(t, table.Close())
+		damage(table)
+		var last error
+		for _, err := range a.Groups() {
+			last = err
+		}
+		if !errors.Is(last, ledger.ErrNotVerified) {
+			t.Errorf("%s: Groups ends with %v, want %v", name, last, ledger.ErrNotVerified)
+		}
+	}
+}
+
+func TestMisuse(t *testing.T) {
+	for _, o := range []Options{{Memory: 1}, {Threads: -1}, {Words: -1}, {Words: 1}} {
+		if _, err := New(t.Context(), o); err == nil {
+			t.Errorf("New accepted %+v", o)
+		}
+	}
+	a := newTestAggregator(t, Options{Memory: MinMemory, Threads: 1})
+	table, err := a.Table()
+	must(t, err)
+	if _, err := a.Table(); err == nil {
+		t.Error("Table returned no error although a table was open for each thread")
+	}
+	for _, err := range a.Groups() {
+		if err == nil {
+			t.Error("Groups returned no error while a table was open")
+		}
+	}
+	if _, _, err := table.Get(make([]byte, MinMemory)); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("Get of a key as large as the memory = %v, want %v", err, ErrTooLarge)
+	}
+	if err := table.Close(); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("Close = %v, want %v", err, ErrTooLarge)
+	}
+	for _, err := range a.Groups() {
+		if !errors.Is(err, ErrTooLarge) {
+			t.Errorf("Groups yields %v, want %v", err, ErrTooLarge)
+		}
+	}
+}

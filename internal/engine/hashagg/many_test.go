@@ -1,0 +1,151 @@
+package hashagg
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"testing"
+)
+
+// TestGetManyStaysInTable checks that GetMany does not read beyond the table, even if the last entry has an empty
+// key, which needs no words.
+func TestGetManyStaysInTable(t *testing.T) {
+	a := newTestAggregator(t, Options{Memory: 1<<20 + 1<<12, Threads: 1, Words: 1, Merge: sumWords})
+	table, err := a.Table()
+	must(t, err)
+	defer table.Close()
+	add := func(key []byte) {
+		must(t, table.GetMany([][]byte{key, key}, func(_ int, state []uint64, _ bool) { state[0]++ }))
+	}
+	for i := uint64(0); ; i++ {
+		free := len(table.words) - table.used - table.size(0)
+		if free == 0 {
+			break
+		}
+		words := min(free-table.size(0), table.MaxKey()/8)
+		if rest := free - table.size(words*8); rest > 0 && rest <= table.size(8) {
+			words -= 4 // leaves room for the next entry
+		}
+		add(binary.LittleEndian.AppendUint64(bytes.Repeat([]byte{'k'}, 8*words-8), i))
+	}
+	for range 2 {
+		add(nil)
+	}
+	if table.used != len(table.words) || table.resets > 0 {
+		t.Fatalf("only %d of %d words are used, but the test needs a full table", table.used, len(table.words))
+	}
+	if state, _, err := table.Get(nil); err != nil || state[0] != 4 {
+		t.Errorf("the state of the empty key is %d, %v, want 4", state, err)
+	}
+}
+
+// TestBypassOfNewKeys checks that while most keys are new, most records bypass the table, but are counted. When keys
+// repeat, records no longer bypass the table.
+func TestBypassOfNewKeys(t *testing.T) {
+	a := newTestAggregator(t, Options{Memory: 256 << 20, Threads: 1, Words: 1, Merge: sumWords})
+	table, err := a.Table()
+	must(t, err)
+	table.AllowBypass()
+	sums := map[string]uint64{}
+	var hashes uint64
+	table.DrainTo(func() error {
+		return table.Drain(func(g Group) error {
+			sums[string(g.Key)] += g.State[0]
+			if g.State[0] != g.Records {
+				t.Errorf("group %q has the state %d, want its record count %d", g.Key, g.State[0], g.Records)
+			}
+			return nil
+		})
+	})
+	const records = 3_000_000
+	bypassed := [2]int{} // number of bypassing records in each half of the input
+	var keys [][]byte
+	for i := range records {
+		half := 2 * i / records
+		key := uint64(i)
+		if half == 1 {
+			key %= 1000
+		}
+		keys = append(keys, binary.LittleEndian.AppendUint64(nil, key))
+		hashes += a.Hash(keys[len(keys)-1])
+		if len(keys) < 250 {
+			continue
+		}
+		if table.Bypass(keys) {
+			bypassed[half] += len(keys)
+			for _, key := range keys {
+				sums[string(key)]++
+			}
+		} else if err := table.GetMany(keys, func(_ int, state []uint64, _ bool) { state[0]++ }); err != nil {
+			t.Fatal(err)
+		}
+		keys = nil
+	}
+	must(t, errors.Join(table.drain(), table.Close()))
+	if bypassed[0] < records*3/8 || bypassed[1] > bypassFactor*recheckEntries {
+		t.Errorf("%d records with new keys bypassed the table, want most; and %d with repeated keys, want few", bypassed[0], bypassed[1])
+	}
+	if s := a.Stats(); s.Records != records || s.KeySum != hashes {
+		t.Errorf("Stats = %+v, want %d records and the hash sum %d", s, records, hashes)
+	}
+	for i := range uint64(records) {
+		want := uint64(1)
+		if i < 1000 {
+			want = 1 + records/2/1000
+		}
+		if got := sums[string(binary.LittleEndian.AppendUint64(nil, i))]; i < records/2 && got != want {
+			t.Fatalf("key %d has the sum %d, want %d", i, got, want)
+		}
+	}
+}
+
+// TestGetStates checks that GetStates passes on each key's state once and in order, also if a new key empties the
+// table, and that earlier states are then complete.
+func TestGetStates(t *testing.T) {
+	a := newTestAggregator(t, Options{Memory: MinMemory, Threads: 1, Words: 1, Merge: sumWords})
+	table, err := a.Table()
+	must(t, err)
+	sums, want := map[string]uint64{}, map[string]uint64{}
+	drains := 0
+	table.DrainTo(func() error {
+		drains++
+		return table.Drain(func(g Group) error {
+			if g.State[0] != g.Records {
+				t.Errorf("group %q has the state %d, want its record count %d", g.Key, g.State[0], g.Records)
+			}
+			sums[string(g.Key)] += g.State[0]
+			return nil
+		})
+	})
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 1000 {
+		keys := make([][]byte, r.IntN(200))
+		for i := range keys {
+			keys[i] = fmt.Appendf(nil, "key%d", r.IntN(20_000)>>r.IntN(12))
+			want[string(keys[i])]++
+		}
+		next := 0
+		err := table.GetStates(keys, func(first int, states [][]uint64) {
+			if first != next {
+				t.Errorf("the states begin at key %d, want %d", first, next)
+			}
+			next += len(states)
+			for _, state := range states {
+				state[0]++
+			}
+		})
+		if err != nil || next != len(keys) {
+			t.Fatalf("GetStates passed on %d of %d states: %v", next, len(keys), err)
+		}
+	}
+	if err := errors.Join(table.drain(), table.Close()); err != nil || drains < 5 || !maps.Equal(sums, want) {
+		t.Errorf("after %d drains, the sums of %d keys differ from those of %d keys: %v", drains, len(sums), len(want), err)
+	}
+	if err := table.Discard(); err != nil || slices.ContainsFunc(table.found[:], func(state []uint64) bool { return state != nil }) {
+		t.Errorf("Discard returned %v, or the table still refers to its memory", err)
+	}
+}

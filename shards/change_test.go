@@ -1,0 +1,87 @@
+package shards
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/go-partd/partd"
+)
+
+// uncertainDrop is a store whose Drop removes all keys, but reports that its outcome is unknown.
+type uncertainDrop struct{ *partd.Dict }
+
+func (u uncertainDrop) Drop(ctx context.Context) error {
+	return errors.Join(u.Dict.Drop(ctx), fmt.Errorf("%w: the connection broke", partd.ErrUnknownOutcome))
+}
+
+// TestUncertainDropWritesList checks that the shard list is written again even if it is unknown whether the drop
+// happened. Otherwise, the store would look like another one, and refuse all changes.
+func TestUncertainDropWritesList(t *testing.T) {
+	stores := []partd.Partd{partd.NewDict(), uncertainDrop{partd.NewDict()}}
+	s := shardsOver(t, abc[:2], stores)
+	fill(t, s, 10)
+	if err := s.Drop(t.Context()); !errors.Is(err, partd.ErrUnknownOutcome) {
+		t.Errorf("Drop = %v, want ErrUnknownOutcome", err)
+	}
+	for i, store := range stores {
+		if v, err := store.Get(t.Context(), listKey); err != nil || len(v[0]) == 0 {
+			t.Errorf("after Drop, shard %s has the list %q, %v", abc[i], v, err)
+		}
+	}
+	fill(t, shardsOver(t, abc[:2], stores), 10)
+}
+
+// TestJoinedErrors checks the errors of operations that fail in different ways on the shards.
+func TestJoinedErrors(t *testing.T) {
+	names := []*shard{{name: "a"}, {name: "b"}, {name: "c"}}
+	unsupported, down := fmt.Errorf("no scan: %w", errors.ErrUnsupported), errors.New("no route to host")
+	for _, c := range []struct {
+		errs                       []error
+		n                          need
+		wantUnsupported, wantDoubt bool
+	}{
+		{[]error{nil, unsupported, nil}, read, true, false},
+		{[]error{nil, unsupported, down}, read, false, false}, // callers may ignore ErrUnsupported
+		{[]error{unsupported, unsupported, down}, strict, false, false},
+		{[]error{unsupported, unsupported, unsupported}, loose, true, false},
+		{[]error{unsupported, unsupported, unsupported}, change, true, false},
+		{[]error{nil, unsupported, unsupported}, change, false, true},
+		{[]error{down, unsupported, down}, change, false, false},
+		{[]error{nil, down, down}, change, false, true},
+	} {
+		err := joinErrors(names, c.errs, c.n)
+		if err == nil || errors.Is(err, errors.ErrUnsupported) != c.wantUnsupported || errors.Is(err, partd.ErrUnknownOutcome) != c.wantDoubt {
+			t.Errorf("the joined error of %q with need %d is %v; want ErrUnsupported: %v, ErrUnknownOutcome: %v", c.errs, c.n, err, c.wantUnsupported, c.wantDoubt)
+		}
+	}
+	if err := joinErrors(names, []error{nil, unsupported, nil}, loose); err != nil {
+		t.Errorf("the joined error of a loose operation that some shards support is %v, want nil", err)
+	}
+}
+
+// TestIdentifierLines checks which values of the list key are valid, and which identifiers count.
+func TestIdentifierLines(t *testing.T) {
+	sh := shardsOver(t, abc, dicts(3)).shards[0]
+	for _, c := range []struct {
+		lines, own, other string
+		ok                bool
+	}{
+		{"", "", "", false}, // lists of earlier versions
+		{"id 2 b\n", "", "2", false},
+		{"id 1 a\nid 2 b\n", "1", "2", true},
+		{"id 1 a\nid 3 a\nid 2 b\nid 4 b\n", "1", "4", true},
+		{"id 1 a\nid 2 b", "1", "", false}, // the line is not complete
+		{"id 1 a\nid 2\n", "1", "", false},
+		{"id 1 a\nx\n", "1", "", false},
+	} {
+		id, ok := sh.parseList(sh.list + c.lines)
+		if ok != c.ok || ok && (id.ownID != c.own || id.otherIDs["b"] != c.other) {
+			t.Errorf("parseList of the list and %q = %+v, %v, want identifiers %q and %q, %v", c.lines, id, ok, c.own, c.other, c.ok)
+		}
+	}
+	if _, ok := sh.parseList("another list\nid 1 a\n"); ok {
+		t.Error("parseList accepted another list")
+	}
+}
