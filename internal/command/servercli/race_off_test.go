@@ -1,5 +1,5 @@
 //go:build !race
 
-package main
+package servercli_test
 
 const withRace = false

@@ -1,4 +1,4 @@
-package main
+package servercli_test
 
 import (
 	"os"
@@ -12,7 +12,7 @@ import (
 // scores of this unit and the one for partd-tables.
 func TestPackaging(t *testing.T) {
 	_, help, _ := runCommand(t, nil, "--help")
-	for _, file := range []string{"../../packaging/partd-server.service", "../../packaging/Containerfile", "../../packaging/kubernetes/partd-server.yaml"} {
+	for _, file := range []string{"../../../packaging/partd-server.service", "../../../packaging/Containerfile", "../../../packaging/kubernetes/partd-server.yaml"} {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
@@ -30,7 +30,7 @@ func TestPackaging(t *testing.T) {
 	_, err := exec.LookPath("systemd-analyze")
 	require(t, err == nil, "systemd-analyze")
 	for _, unit := range []string{"partd-server", "partd-tables"} {
-		out, err := exec.Command("systemd-analyze", "security", "--offline=true", "--threshold=30", "../../packaging/"+unit+".service").CombinedOutput()
+		out, err := exec.Command("systemd-analyze", "security", "--offline=true", "--threshold=30", "../../../packaging/"+unit+".service").CombinedOutput()
 		if err != nil {
 			t.Errorf("systemd-analyze security %s: %v: %s", unit, err, out)
 		}

@@ -1,4 +1,4 @@
-package main
+package servercli_test
 
 import (
 	"encoding/json"
@@ -12,11 +12,11 @@ import (
 // TestMonitoring checks that each metric in a dashboard, an alert or the status page is listed in
 // docs/operations.md, which TestAdmin compares with the server. The tables module tests its own metrics.
 func TestMonitoring(t *testing.T) {
-	page, err := os.ReadFile("../../docs/operations.md")
+	page, err := os.ReadFile("../../../docs/operations.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	const dir = "../../packaging/monitoring/"
+	const dir = "../../../packaging/monitoring/"
 	for _, name := range []string{"partd-server.json", "alerts.yml", "../../internal/server/adminhttp/status.html"} {
 		text, err := os.ReadFile(dir + name)
 		if err != nil {

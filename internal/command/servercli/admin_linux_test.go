@@ -1,4 +1,4 @@
-package main
+package servercli_test
 
 import (
 	"fmt"
@@ -67,7 +67,7 @@ func TestAdmin(t *testing.T) {
 	if t.Failed() {
 		t.Log(body)
 	}
-	page, err := os.ReadFile("../../docs/operations.md")
+	page, err := os.ReadFile("../../../docs/operations.md")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package main
+package servercli_test
 
 import (
 	"crypto/tls"
@@ -21,7 +21,7 @@ import (
 // TestAlerts brings servers into states that alerts are for, and checks with the servers' own metrics that these alerts
 // fire, and no others. alerts_test.yml also tests the alerts of states that need hours or gigabytes.
 func TestAlerts(t *testing.T) {
-	const rules = "../../packaging/monitoring/alerts.yml"
+	const rules = "../../../packaging/monitoring/alerts.yml"
 	// check runs begin, and checks the alerts of the resulting state.
 	check := func(t *testing.T, p *serverproc.Process, begin func(), want ...string) {
 		t.Helper()

@@ -1,4 +1,4 @@
-package main
+package servercli_test
 
 import (
 	"context"
@@ -15,6 +15,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/command/cli"
+	"github.com/go-partd/partd/internal/command/servercli"
 	"github.com/go-partd/partd/internal/testutil/hostile"
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 	"github.com/go-partd/partd/remote"
@@ -29,7 +30,7 @@ func TestMain(m *testing.M) {
 	case "":
 		os.Exit(m.Run())
 	case "server":
-		main()
+		os.Exit(servercli.Main(os.Args[1:]))
 	default:
 		if f := children[child]; f != nil {
 			if err := f(os.Args[1:]); err != nil {

@@ -1,4 +1,4 @@
-package main
+package servercli_test
 
 import (
 	"bytes"
