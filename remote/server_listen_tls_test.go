@@ -168,7 +168,7 @@ func TestHostileOverTLS(t *testing.T) {
 		go s.ServeWith(ctx, l, &ServeOptions{Trusted: trusted})
 		urls[trusted] = URL(l.Addr())
 	}
-	target := &hostile.Target{Network: "tcp", Address: tunnel(t, urls[true], &tls.Config{RootCAs: ca.Pool}), MaxMessage: 1 << 20, Patience: 30 * time.Second}
+	target := &hostile.Target{Network: "tcp", Address: tunnel(t, urls[true], &tls.Config{RootCAs: ca.Pool}), Patience: 30 * time.Second}
 	r, err := hostile.Run(ctx, target, 300, 8, 1, 10*time.Second, nil)
 	if err != nil || r.HonestRequests == 0 {
 		t.Errorf("hostile.Run = %+v, %v, want HonestRequests above 0", r, err)

@@ -20,6 +20,7 @@ func TestInvalidPythonRequests(t *testing.T) {
 		{"iset with 1 frame", []string{"iset", "k"}},
 		{"iset with 3 frames", []string{"iset", "k", "v", "x"}},
 		{"unknown command", []string{"explode", "k"}},
+		{"beginning of a command", []string{"appen", "k", "v"}},
 		{"command with a trailing space", []string{"append ", "k", "v"}},
 		{"empty command", []string{"", "k", "v"}},
 		{"empty message", []string{""}},

@@ -29,39 +29,6 @@ func numberFromEnv(t testing.TB, variable string, defaultValue int) int {
 // --memory, a busy machine might collect garbage too late.
 const memoryAboveIdle = 64 << 20
 
-// TestHostileCases runs each named conversation of package hostile with the server.
-func TestHostileCases(t *testing.T) {
-	p := start(t, "--store", "log:"+t.TempDir()+"?memory=16MiB", "--memory", "64MiB", "--max-message", "1MiB", "--max-connections", "200")
-	network, address := p.Address()
-	idle, _, err := serverproc.Memory(p.Pid())
-	if err != nil {
-		t.Log(err)
-	}
-	target := &hostile.Target{Network: network, Address: address, MaxMessage: 1 << 20, MaxConnections: 200, Patience: 30 * time.Second}
-	impatientServer := startChild(t, "impatient")
-	impatient := &hostile.Target{MaxMessage: 1 << 20, Patience: 30 * time.Second}
-	impatient.Network, impatient.Address = impatientServer.Address()
-	t.Run("cases", func(t *testing.T) {
-		for _, c := range hostile.Cases() {
-			t.Run(c.Name, func(t *testing.T) {
-				testTarget := target
-				if c.Slow() { // use a server with shorter timeouts
-					t.Parallel()
-					testTarget = impatient
-				}
-				if err := c.Run(t.Context(), testTarget); err != nil {
-					t.Fatal(err)
-				}
-			})
-		}
-	})
-	if _, peak, err := serverproc.Memory(p.Pid()); err == nil && idle > 0 && peak > idle+memoryAboveIdle && !withRace {
-		t.Errorf("the server used up to %d MiB, and %d MiB when idle, want at most %d MiB more", peak>>20, idle>>20, memoryAboveIdle>>20)
-	}
-	stop(t, p)
-	stop(t, impatientServer)
-}
-
 // TestHostileConversations runs random conversations, while an honest peer must be served.
 func TestHostileConversations(t *testing.T) {
 	n := numberFromEnv(t, "PARTD_CONVERSATIONS", 10_000)
@@ -72,7 +39,7 @@ func TestHostileConversations(t *testing.T) {
 		t.Log(err)
 	}
 	seed := uint64(time.Now().UnixNano())
-	target := &hostile.Target{Network: network, Address: address, MaxMessage: 1 << 20, Patience: 30 * time.Second}
+	target := &hostile.Target{Network: network, Address: address, Patience: 30 * time.Second}
 	r, err := hostile.Run(t.Context(), target, int64(n), 16, seed, time.Second, nil)
 	if err != nil {
 		t.Fatalf("hostile.Run: %v; the server's log:\n%s", err, p.Stderr())
