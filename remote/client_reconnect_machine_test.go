@@ -95,7 +95,7 @@ func TestMachineWithCuts(t *testing.T) {
 	for name, open := range small {
 		t.Run(name, func(t *testing.T) {
 			partdtest.StateMachine(t, func(t *testing.T) partd.Partd {
-				r := startRestarting(t, open(t), noLimit, nil)
+				r := startRestarting(t, open(t), noLimit)
 				return &cuttingClient{Client: dialRepeatedly(t, r.proxy.url()), r: r, t: t}
 			}, &partdtest.Options{MachineRuns: 8})
 		})

@@ -50,11 +50,10 @@ type restartingServer struct {
 	opts   ServerOptions
 	server *Server
 	proxy  *proxy
-	hook   func(*Server)
 }
 
-func startRestarting(t *testing.T, store partd.Partd, limit func() int64, hook func(*Server)) *restartingServer {
-	r := &restartingServer{store: store, hook: hook}
+func startRestarting(t *testing.T, store partd.Partd, limit func() int64) *restartingServer {
+	r := &restartingServer{store: store}
 	url := r.start(t)
 	r.proxy = newProxy(t, url, limit)
 	t.Cleanup(func() { must(t, r.server.Shutdown(context.Background())) })
@@ -64,9 +63,6 @@ func startRestarting(t *testing.T, store partd.Partd, limit func() int64, hook f
 func (r *restartingServer) start(t *testing.T) string {
 	s, err := NewServer(r.store, &r.opts)
 	must(t, err)
-	if r.hook != nil {
-		r.hook(s)
-	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	r.server = s
@@ -243,7 +239,7 @@ func dialRepeatedly(t testing.TB, url string) *Client {
 func TestCutConnections(t *testing.T) {
 	for name, open := range stores {
 		t.Run(name, func(t *testing.T) {
-			r := startRestarting(t, open(t), afterBytes(200, 30_000), nil)
+			r := startRestarting(t, open(t), afterBytes(200, 30_000))
 			unknown, _, err := writeThrough(t, r, minCuts(t, 100), 0)
 			must(t, err)
 			if unknown > 0 {
@@ -253,24 +249,12 @@ func TestCutConnections(t *testing.T) {
 	}
 }
 
-// TestDuplicatesWithoutNumbers checks that writeThrough detects a server that ignores the numbers of
-// operations. It tries several times, because whether an acknowledgement is lost depends on chance.
-func TestDuplicatesWithoutNumbers(t *testing.T) {
-	for range 10 {
-		r := startRestarting(t, partd.NewDict(), afterBytes(200, 30_000), func(s *Server) { s.sessions.unnumbered = true })
-		if _, _, err := writeThrough(t, r, minCuts(t, 150), 0); err != nil {
-			return
-		}
-	}
-	t.Error("writeThrough detected no change that a server without numbers applied twice")
-}
-
 // TestRestartedServer cuts connections and also kills the server. If the store remembers the
 // operations' numbers, no append may have an unknown outcome.
 func TestRestartedServer(t *testing.T) {
 	for name, open := range stores {
 		t.Run(name, func(t *testing.T) {
-			r := startRestarting(t, open(t), afterBytes(500, 200_000), nil)
+			r := startRestarting(t, open(t), afterBytes(500, 200_000))
 			unknown, unknownAppends, err := writeThrough(t, r, minCuts(t, 20), 30*time.Millisecond)
 			must(t, err)
 			if _, canApply := r.store.(partd.Applier); canApply && unknownAppends > 0 {

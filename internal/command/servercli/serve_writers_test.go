@@ -18,14 +18,12 @@ import (
 // writer changes a store through a client, in its own goroutine. It has its own keys, and knows
 // their values, because no other writer uses them. It appends numbered pieces to the shared keys.
 type writer struct {
-	name    string
-	store   partd.Partd
-	rnd     *rand.Rand
-	own     map[string]string // expected values
-	pieces  int               // number of pieces appended to each shared key
-	steps   int               // number of values generated so far; step generates one per call
-	canPop  bool              // the writer may pop its own keys
-	canDrop bool              // the writer is the only one, and may drop the store
+	name   string
+	store  partd.Partd
+	rnd    *rand.Rand
+	own    map[string]string // expected values
+	pieces int               // number of pieces appended to each shared key
+	steps  int               // number of values generated so far; step generates one per call
 }
 
 const sharedKeys = 4
@@ -77,21 +75,6 @@ func (w *writer) step(ctx context.Context) error {
 		}
 		delete(w.own, k)
 		delete(w.own, k2)
-	case n < 83 && w.canPop:
-		values, err := partd.Pop(ctx, w.store, k)
-		if err != nil {
-			return err
-		}
-		if string(values[0]) != w.own[k] {
-			return fmt.Errorf("Pop(%q) returned wrong data: %d bytes, want %d", k, len(values[0]), len(w.own[k]))
-		}
-		delete(w.own, k)
-	case n < 85 && w.canDrop:
-		if err := w.store.Drop(ctx); err != nil {
-			return err
-		}
-		clear(w.own)
-		w.pieces = 0
 	default:
 		values, err := w.store.Get(ctx, k)
 		if err != nil {
@@ -118,22 +101,18 @@ type fleet struct {
 	writers []*writer
 }
 
-func newFleet(ctx context.Context, urls []string, perClient int, seed uint64, pops bool) (*fleet, error) {
+func newFleet(ctx context.Context, urls []string, perClient int, seed uint64) (*fleet, error) {
 	f := new(fleet)
 	for i, url := range urls {
 		c, err := remote.Dial(ctx, url, nil)
-		for try := 0; err != nil && try < 100; try++ { // a proxy may also cut the first connection
-			c, err = remote.Dial(ctx, url, nil)
-		}
 		if err != nil {
 			return f, err
 		}
 		f.clients = append(f.clients, c)
 		for j := range perClient {
 			f.writers = append(f.writers, &writer{
-				name: fmt.Sprintf("%d.%d", i, j), store: c, own: map[string]string{}, canPop: pops,
-				canDrop: len(urls)*perClient == 1,
-				rnd:     rand.New(rand.NewPCG(seed, uint64(len(f.writers)))),
+				name: fmt.Sprintf("%d.%d", i, j), store: c, own: map[string]string{},
+				rnd: rand.New(rand.NewPCG(seed, uint64(len(f.writers)))),
 			})
 		}
 	}

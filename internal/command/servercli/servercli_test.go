@@ -2,18 +2,14 @@ package servercli_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"os/signal"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
-	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/command/cli"
 	"github.com/go-partd/partd/internal/command/servercli"
 	"github.com/go-partd/partd/internal/testutil/hostile"
@@ -21,8 +17,7 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// childVariable is an environment variable that makes the test binary run as the server or as a
-// program in children.
+// childVariable is an environment variable that makes the test binary run as partd-server or partd.
 const childVariable = "PARTD_TEST_CHILD"
 
 func TestMain(m *testing.M) {
@@ -31,47 +26,12 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	case "server":
 		os.Exit(servercli.Main(os.Args[1:]))
+	case "partd":
+		os.Exit(cli.Main(os.Args[1:]))
 	default:
-		if f := children[child]; f != nil {
-			if err := f(os.Args[1:]); err != nil {
-				fmt.Fprintln(os.Stderr, err)
-				os.Exit(1)
-			}
-			os.Exit(0)
-		}
 		fmt.Fprintf(os.Stderr, "%s=%s: there is no such child program\n", childVariable, child)
 		os.Exit(2)
 	}
-}
-
-// children lists other programs that the test binary can run as.
-var children = map[string]func(args []string) error{
-	"partd": func(args []string) error {
-		os.Exit(cli.Main(args))
-		return nil
-	},
-	"impatient": func([]string) error {
-		return serveStore(partd.NewDict(), "tcp://127.0.0.1:0", &remote.ServerOptions{
-			MaxMessage: 1 << 20, HandshakeTimeout: time.Second, StallTimeout: time.Second,
-		})
-	},
-}
-
-// serveStore serves a store without the server's command line, until SIGTERM.
-func serveStore(store partd.Partd, url string, opts *remote.ServerOptions) error {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	defer stop()
-	s, err := remote.NewServer(store, opts)
-	if err != nil {
-		return err
-	}
-	l, err := remote.Listen(url)
-	if err != nil {
-		return err
-	}
-	fmt.Println("ready", remote.URL(l.Addr()))
-	err = s.Serve(ctx, l)
-	return errors.Join(err, s.Shutdown(context.Background()))
 }
 
 // command returns a command that runs the test binary as a child program.
