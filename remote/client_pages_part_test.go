@@ -6,58 +6,10 @@ import (
 	"fmt"
 	"iter"
 	"sync"
-	"sync/atomic"
 	"testing"
 
 	"github.com/go-partd/partd"
 )
-
-// undividedStore is a store that makes its server look like an old one, which cannot scan parts.
-type undividedStore struct {
-	*partd.Dict
-	partScans atomic.Int64 // number of scans of a part
-}
-
-func (u *undividedStore) ScanPart(ctx context.Context, _, parts int) iter.Seq2[partd.Chunk, error] {
-	if parts == 1 {
-		return u.Scan(ctx)
-	}
-	u.partScans.Add(1)
-	return func(yield func(partd.Chunk, error) bool) {
-		yield(partd.Chunk{}, fmt.Errorf("scan of part: %w", errors.ErrUnsupported))
-	}
-}
-
-// TestPartsOfAnOlderServer checks that a client of a server that cannot divide its keys reads
-// everything and skips the other parts, and that all clients divide the keys in the same way.
-func TestPartsOfAnOlderServer(t *testing.T) {
-	ctx := context.Background()
-	store := &undividedStore{Dict: partd.NewDict()}
-	_, url := serve(t, store, nil)
-	for i := range 100 {
-		must(t, store.Append(ctx, entry(fmt.Sprint("key ", i), "value")))
-	}
-	seen := map[string]int{}
-	for part := range 4 {
-		n := 0
-		for chunk, err := range dial(t, url, nil).ScanPart(ctx, part, 4) {
-			must(t, err)
-			seen[chunk.Key]++
-			n++
-		}
-		if n < 10 {
-			t.Errorf("part %d has %d keys, want at least 10", part, n)
-		}
-	}
-	for key, n := range seen {
-		if n != 1 {
-			t.Errorf("key %q is in %d parts, want 1", key, n)
-		}
-	}
-	if len(seen) != 100 || store.partScans.Load() != 4 {
-		t.Errorf("the parts have %d keys, want 100; %d parts were requested, want 4", len(seen), store.partScans.Load())
-	}
-}
 
 // TestPartsOfStoreWithoutScan checks the error for a store that cannot scan.
 func TestPartsOfStoreWithoutScan(t *testing.T) {
