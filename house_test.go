@@ -79,10 +79,9 @@ var partdLayering = layering.Layering{Module: module, Root: "partd", MayUseTesti
 		"internal/engine/spill":     nil,
 	}},
 	{Name: "helpers for layers", Packages: map[string][]string{
-		"internal/errorpath": nil,
-		"internal/nostore":   nil,
-		"internal/scanread":  nil,
-		"storekit":           nil,
+		"internal/nostore":  nil,
+		"internal/scanread": nil,
+		"storekit":          nil,
 	}},
 	{Name: "the root", Packages: map[string][]string{
 		".": {"github.com/gofrs/flock"},
