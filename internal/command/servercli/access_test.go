@@ -2,14 +2,11 @@ package servercli_test
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -35,8 +32,8 @@ func addToken(t *testing.T, dir, users string, args ...string) (file, token stri
 	return file, strings.TrimSpace(out)
 }
 
-// TestUsers checks a server with TLS, users and namespaces: clients access it by URLs, it reloads users
-// and certificates while it runs, and its log contains no secrets.
+// TestUsers checks a server with TLS, users and namespaces: clients access it by URLs, and its log
+// contains no secrets. TestRotation covers reloading.
 func TestUsers(t *testing.T) {
 	ctx := t.Context()
 	dir := t.TempDir()
@@ -106,45 +103,6 @@ func TestUsers(t *testing.T) {
 		t.Errorf("Get(k) in the default namespace = %q, %v, want an empty value", values, err)
 	}
 
-	// The server must reload users and a new certificate, but ignore a damaged file.
-	if code, _, errs := runCommand(t, nil, "token", "remove", "writer", "--tokens-file", users); code != 0 {
-		t.Fatalf("token remove: exit code %d: %s", code, errs)
-	}
-	newPair, err := ca.Issue("another", time.Hour, "127.0.0.1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for newFile, file := range map[string]string{newPair.Key: pair.Key, newPair.Cert: pair.Cert} {
-		if err := os.Rename(newFile, file); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := p.Signal(syscall.SIGHUP); err != nil {
-		t.Fatal(err)
-	}
-	waitFor(t, p, "users reloaded")
-	waitFor(t, p, "certificates reloaded")
-	if err := job7.Append(ctx, partd.Entry{Key: "k", Value: []byte("x")}); !errors.Is(err, fs.ErrPermission) {
-		t.Errorf("Append by a removed user: error %v, want ErrPermission", err)
-	}
-	c, err := tls.Dial("tcp", strings.TrimPrefix(url, "tls://"), &tls.Config{RootCAs: ca.Pool})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if name := c.ConnectionState().PeerCertificates[0].Subject.CommonName; name != "another" {
-		t.Errorf("after SIGHUP, the server uses the certificate of %s, want another", name)
-	}
-	_ = c.Close()
-	if err := os.WriteFile(users, []byte("damaged\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := p.Signal(syscall.SIGHUP); err != nil {
-		t.Fatal(err)
-	}
-	waitFor(t, p, "line 1")
-	if _, err := byCert.Get(ctx, "k"); err != nil {
-		t.Errorf("Get after a reload of a damaged users file: %v", err)
-	}
 	if text := p.Stderr(); strings.Contains(text, token) {
 		t.Errorf("the log contains a token: %s", text)
 	}
@@ -159,36 +117,6 @@ func waitFor(t *testing.T, p *serverproc.Process, words string) {
 	for begin := time.Now(); !strings.Contains(p.Stderr(), words); time.Sleep(10 * time.Millisecond) {
 		if time.Since(begin) > 20*time.Second {
 			t.Fatalf("the server did not log %q within 20 seconds: %s", words, p.Stderr())
-		}
-	}
-}
-
-// TestOpenSSL checks that openssl can connect to a server with TLS 1.3, but not with TLS 1.2.
-func TestOpenSSL(t *testing.T) {
-	openssl, err := exec.LookPath("openssl")
-	if err != nil {
-		t.Skip("openssl is not installed")
-	}
-	dir := t.TempDir()
-	ca, err := testcert.New(dir, "authority")
-	if err != nil {
-		t.Fatal(err)
-	}
-	pair, err := ca.Issue("server", time.Hour, "127.0.0.1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := startChild(t, "server", "--listen", "tls://127.0.0.1:0", "--store", "mem:", "--tls-cert", pair.Cert, "--tls-key", pair.Key, "--tls-client-ca", ca.File)
-	for args, want := range map[string]string{
-		"-tls1_3 -verify_return_error -CAfile " + ca.File: "Verify return code: 0",
-		"-tls1_2": "alert protocol version",
-	} {
-		cmd := exec.Command(openssl, append([]string{"s_client", "-connect", strings.TrimPrefix(p.URL(), "tls://")}, strings.Fields(args)...)...)
-		stuck := time.AfterFunc(20*time.Second, func() { _ = cmd.Process.Kill() })
-		out, _ := cmd.CombinedOutput() // openssl exits because its input is empty
-		stuck.Stop()
-		if !strings.Contains(string(out), want) {
-			t.Errorf("the output of openssl s_client %s is %s, want %q in it", args, out, want)
 		}
 	}
 }

@@ -118,6 +118,31 @@ func TestNotReady(t *testing.T) {
 	stop(t, p)
 }
 
+// TestHealth checks the exit codes of partd-server health.
+func TestHealth(t *testing.T) {
+	ready := start(t, "--store", "mem:", "--http", "0.0.0.0:0", "--http-exposed")
+	full := start(t, "--store", "log:"+t.TempDir(), "--http", "127.0.0.1:0", "--min-free", "1EiB")
+	addressOf := func(url string) string { return strings.TrimPrefix(url, "http://") }
+	_, port, _ := strings.Cut(strings.TrimPrefix(adminURL(t, ready), "http://[::]"), ":")
+	for _, c := range []struct {
+		args  []string
+		code  int
+		words string
+	}{
+		{[]string{"--http", "0.0.0.0:" + port}, 0, ""},
+		{[]string{"--http", addressOf(adminURL(t, full))}, 1, "must stay free"},
+		{[]string{"--http", addressOf(adminURL(t, full)), "--live"}, 0, ""},
+		{[]string{"a", "b"}, 2, "b"},
+	} {
+		code, out, errs := runCommand(t, nil, append([]string{"health"}, c.args...)...)
+		if code != c.code || !strings.Contains(errs, c.words) || (out == "ok\n") != (code == 0) {
+			t.Errorf("health %q = exit code %d, %q, %q, want %d and %q", c.args, code, out, errs, c.code, c.words)
+		}
+	}
+	stop(t, ready)
+	stop(t, full)
+}
+
 // TestExitOnStdinClose checks that the server exits when its standard input is closed, as when its parent ends.
 func TestExitOnStdinClose(t *testing.T) {
 	cmd := command("server", "--listen", "tcp://127.0.0.1:0", "--store", "log:"+t.TempDir(), "--exit-on-stdin-close")

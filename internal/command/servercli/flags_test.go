@@ -70,6 +70,7 @@ func TestWrongUsage(t *testing.T) {
 		{"--memory 1KiB", "", "is too small"},
 		{"", "PARTD_SERVER_MEMORY=nonsense", "PARTD_SERVER_MEMORY"},
 		{"--http 0.0.0.0:0", "", "--http-exposed"},
+		{"--http 0.0.0.0:0 --http-exposed --listen tcp://0.0.0.0:0", "", "--insecure"},
 		{"--http :0", "", "authentication"},
 		{"--http 127.0.0.1", "", "HOST:PORT"},
 		{"--http 127.0.0.1:nonsense", "", "not a port"},
@@ -138,6 +139,7 @@ func TestCannotStart(t *testing.T) {
 		{"address in use", "--listen tcp://" + busy.Addr().String(), "in use"},
 		{"no directory for the socket", "--listen ipc:///nonexistent/partd.sock", "/nonexistent"},
 		{"socket is a file", "--listen ipc://" + foreignDir + "/somebody's", "not a socket"},
+		{"no directory for the audit log", "--listen tcp://127.0.0.1:0 --store mem: --audit-log /nonexistent/audit", "--audit-log"},
 		{"directory is not a store", "--listen tcp://127.0.0.1:0 --store file:" + foreignDir, "not a partd store"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

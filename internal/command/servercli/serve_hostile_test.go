@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/internal/testutil/hostile"
+	"github.com/go-partd/partd/internal/testutil/race"
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
 
@@ -47,7 +48,7 @@ func TestHostileConversations(t *testing.T) {
 	_, peak, err := serverproc.Memory(p.Pid())
 	t.Logf("seed %d: %d conversations in %v; %d honest requests, the slowest three %v (longest stall of the machine: %v); memory %d MiB above %d MiB (%v)",
 		seed, r.Conversations, r.Duration, r.HonestRequests, r.Slowest, r.LongestStall, (peak-idle)>>20, idle>>20, err)
-	if err == nil && peak > idle+memoryAboveIdle && !withRace {
+	if err == nil && peak > idle+memoryAboveIdle && !race.Enabled {
 		t.Errorf("the server used up to %d MiB, and %d MiB when idle, want at most %d MiB more", peak>>20, idle>>20, memoryAboveIdle>>20)
 	}
 	if r.HonestRequests == 0 || r.MissingValues > r.HonestRequests/100 {

@@ -65,21 +65,6 @@ func TestReady(t *testing.T) {
 	}
 }
 
-// TestSocketOfAKilledServer checks that a server replaces the socket of a killed server.
-func TestSocketOfAKilledServer(t *testing.T) {
-	path := t.TempDir() + "/s.sock"
-	for range 2 {
-		p, err := serverproc.Start(t.Context(), command("server", "--listen", "ipc://"+path, "--store", "mem:"), 1)
-		if err != nil {
-			t.Fatal(err)
-		}
-		p.Kill()
-		if _, err := os.Stat(path); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
 // TestEnvironment checks that environment variables set flags, and that the command line takes precedence.
 func TestEnvironment(t *testing.T) {
 	dir := t.TempDir()
@@ -181,38 +166,6 @@ func TestHangup(t *testing.T) {
 		t.Fatalf("append after SIGHUP: %v\nserver log:\n%s", err, p.Stderr())
 	}
 	stop(t, p)
-}
-
-// TestSlowReaderHoldsUpNoSignal checks that a peer that reads no answers delays the server's exit
-// by at most --drain-timeout, and that acknowledged data is in the directory.
-func TestSlowReaderHoldsUpNoSignal(t *testing.T) {
-	dir := t.TempDir() + "/data"
-	p := start(t, "--store", "buffer+file:"+dir+"?memory=64MiB", "--drain-timeout", "2s")
-	network, address := p.Address()
-	peer, err := hostile.Open(t.Context(), network, address, 30*time.Second)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer peer.Close()
-	if err := peer.Ask([]string{"ack"}, "append", "large", string(make([]byte, 16<<20)), "k", "v"); err != nil {
-		t.Fatal(err)
-	}
-	if err := peer.Send("get", "large", "large", "large", "large"); err != nil {
-		t.Fatal(err)
-	}
-	time.Sleep(500 * time.Millisecond) // wait until the server has begun to answer
-	if err := p.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	if err := p.Wait(20 * time.Second); err != nil {
-		t.Fatalf("the server did not end cleanly: %v\nserver log:\n%s", err, p.Stderr())
-	}
-	if text, err := os.ReadFile(dir + "/k"); err != nil || string(text) != "v" {
-		t.Errorf("key k has the value %q (error %v), want v", text, err)
-	}
-	if !strings.Contains(p.Stderr(), "cut off") {
-		t.Errorf("the log does not say that a peer was cut off: %s", p.Stderr())
-	}
 }
 
 // TestSecondSignal checks that a second signal ends the process immediately, with the exit code
