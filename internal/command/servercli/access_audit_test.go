@@ -24,23 +24,15 @@ func TestAudit(t *testing.T) {
 	p := startChild(t, "server", "--listen", "tcp://127.0.0.1:0", "--listen", "ipc://"+dir+"/s", "--trust-sockets", "--store", "log:"+dir+"/data",
 		"--tokens-file", users, "--audit-log", file)
 	store, err := stores.Open(ctx, p.URL()+"/job7?token-file="+tokenFile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := store.Append(ctx, partd.Entry{Key: "secretkey1", Value: []byte("secretvalue")}, partd.Entry{Key: "secretkey2", Value: []byte("v")}); err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
+	must(t, store.Append(ctx, partd.Entry{Key: "secretkey1", Value: []byte("secretvalue")}, partd.Entry{Key: "secretkey2", Value: []byte("v")}))
 	for begin := time.Now(); ; time.Sleep(5 * time.Millisecond) { // records are written a little later
 		if text, err := os.ReadFile(file); err != nil || strings.Contains(string(text), "append") || time.Since(begin) > 20*time.Second {
 			break
 		}
 	}
-	if err := os.Rename(file, file+".1"); err != nil {
-		t.Fatal(err)
-	}
-	if err := p.Signal(syscall.SIGHUP); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.Rename(file, file+".1"))
+	must(t, p.Signal(syscall.SIGHUP))
 	waitFor(t, p, "users reloaded")
 	if _, err := store.Get(ctx, "secretkey1", "secretkey2", "k3"); err != nil {
 		t.Fatal(err)
@@ -52,12 +44,8 @@ func TestAudit(t *testing.T) {
 		t.Error("a wrong token was accepted")
 	}
 	python, err := stores.Open(ctx, "ipc://"+dir+"/s")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := python.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}); err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
+	must(t, python.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}))
 	_ = store.(*remote.Client).Close()
 	_ = python.(*remote.Client).Close()
 	stop(t, p)
@@ -70,9 +58,7 @@ func TestAudit(t *testing.T) {
 	seen := map[outcome]int{}
 	for name, first := range map[string]string{file + ".1": "hello", file: "get"} {
 		text, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		for i, line := range strings.Split(strings.TrimSpace(string(text)), "\n") {
 			var r audit.Entry
 			if err := json.Unmarshal([]byte(line), &r); err != nil {
@@ -110,12 +96,8 @@ func TestAudit(t *testing.T) {
 func TestAuditPython(t *testing.T) {
 	p := start(t, "--store", "mem:", "--audit-log", "-")
 	peer := openPeer(t, p)
-	if err := peer.Ask([]string{"ack"}, "append", "secretkey", "v", "k2", "v"); err != nil {
-		t.Fatal(err)
-	}
-	if err := peer.Send("secretcommand"); err != nil {
-		t.Fatal(err)
-	}
+	must(t, peer.Ask([]string{"ack"}, "append", "secretkey", "v", "k2", "v"))
+	must(t, peer.Send("secretcommand"))
 	waitFor(t, p, `"operation":"append","keys":2,"received":19,"sent":5,`)
 	waitFor(t, p, `"operation":"unknown","received":13,`)
 	for line := range strings.Lines(p.Stderr()) {

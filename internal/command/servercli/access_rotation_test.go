@@ -43,9 +43,7 @@ func TestReadOnlyCommands(t *testing.T) {
 	run("copy", "--quiet", "--from", url, "--to", "log:"+dir+"/copy")
 	run("__complete", "get", "--store", url, "")
 	store, err := stores.Open(t.Context(), url)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if _, err := store.Get(t.Context(), "k"); err != nil {
 		t.Error(err)
 	}
@@ -64,14 +62,10 @@ func TestRotation(t *testing.T) {
 	dir := t.TempDir()
 	users := filepath.Join(dir, "users")
 	ca, err := testcert.New(dir, "authority")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	issue := func(name string, hosts ...string) testcert.Pair {
 		pair, err := ca.Issue(name, time.Hour, hosts...)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		return *pair
 	}
 	pair, client := issue("server", "127.0.0.1"), issue("carol")
@@ -150,9 +144,7 @@ func TestRotation(t *testing.T) {
 	reload := func() {
 		t.Helper()
 		reloads++
-		if err := p.Signal(syscall.SIGHUP); err != nil {
-			t.Fatal(err)
-		}
+		must(t, p.Signal(syscall.SIGHUP))
 		for begin := time.Now(); strings.Count(p.Stderr(), "users reloaded") < reloads; time.Sleep(5 * time.Millisecond) {
 			if time.Since(begin) > 20*time.Second {
 				t.Fatalf("the server did not reload: %s", p.Stderr())
@@ -161,18 +153,12 @@ func TestRotation(t *testing.T) {
 	}
 	replace := func(file string, text string) {
 		t.Helper()
-		if err := os.WriteFile(file+".new", []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Rename(file+".new", file); err != nil {
-			t.Fatal(err)
-		}
+		must(t, os.WriteFile(file+".new", []byte(text), 0o600))
+		must(t, os.Rename(file+".new", file))
 	}
 	waitForClients()
 	oldToken, err := os.ReadFile(filepath.Join(dir, "ann.token"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	for range 3 {
 		newTokens := map[string]string{"ann": token("rotate", "ann"), "bob": token("rotate", "bob")}
 		reload()
@@ -181,9 +167,7 @@ func TestRotation(t *testing.T) {
 		}
 		newPair := issue("server", "127.0.0.1")
 		for from, to := range map[string]string{newPair.Key: pair.Key, newPair.Cert: pair.Cert} {
-			if err := os.Rename(from, to); err != nil {
-				t.Fatal(err)
-			}
+			must(t, os.Rename(from, to))
 		}
 		waitForClients()
 		token("remove", "--old", "ann")

@@ -26,9 +26,7 @@ func addToken(t *testing.T, dir, users string, args ...string) (file, token stri
 		t.Fatalf("token add %q: %s", args, errs)
 	}
 	file = filepath.Join(dir, args[0]+".token")
-	if err := os.WriteFile(file, []byte(out), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.WriteFile(file, []byte(out), 0o600))
 	return file, strings.TrimSpace(out)
 }
 
@@ -39,17 +37,11 @@ func TestUsers(t *testing.T) {
 	dir := t.TempDir()
 	users := filepath.Join(dir, "users")
 	ca, err := testcert.New(dir, "authority")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	pair, err := ca.Issue("server", time.Hour, "127.0.0.1")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	client, err := ca.Issue("carol", time.Hour)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	writer, token := addToken(t, dir, users, "writer", "--rights", "append,read,change", "--namespace", "job7")
 	admin, _ := addToken(t, dir, users, "admin", "--rights", "admin,read")
 	addToken(t, dir, users, "carol", "--rights", "read", "--certificate", "--namespace", "job7")
@@ -62,16 +54,10 @@ func TestUsers(t *testing.T) {
 	}
 	open := func(rest string) (partd.Partd, error) { return stores.Open(ctx, url+rest+"&ca="+ca.File) }
 	job7, err := open("/job7?token-file=" + writer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := job7.Append(ctx, partd.Entry{Key: "k", Value: []byte("of job7")}); err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
+	must(t, job7.Append(ctx, partd.Entry{Key: "k", Value: []byte("of job7")}))
 	byCert, err := open("/job7?cert=" + client.Cert + "&key=" + client.Key)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if values, err := byCert.Get(ctx, "k"); err != nil || string(values[0]) != "of job7" {
 		t.Errorf("Get(k) with a client certificate = %q, %v, want the value of job7", values, err)
 	}
@@ -84,17 +70,13 @@ func TestUsers(t *testing.T) {
 		t.Errorf("a user without rights created a namespace: Stat returned %v, want ErrNotExist", err)
 	}
 	python, err := hostile.Open(ctx, "unix", socket, 10*time.Second)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer python.Close()
 	if err := python.Ask([]string{"of job7"}, "get", "k"); err != nil {
 		t.Errorf("get through the socket of a namespace: %v", err)
 	}
 	admins, err := open("?token-file=" + admin)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	list, err := admins.(*remote.Client).Namespaces(ctx)
 	if err != nil || len(list) != 1 || list[0].Name != "job7" || list[0].DiskBytes == 0 {
 		t.Errorf("Namespaces() = %+v, %v, want job7 with its size", list, err)

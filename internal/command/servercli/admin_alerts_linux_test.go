@@ -36,9 +36,7 @@ func TestAlerts(t *testing.T) {
 	// fill appends until the server refuses even small values.
 	fill := func(t *testing.T, p *serverproc.Process) {
 		c, err := remote.Dial(t.Context(), p.URL(), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		defer c.Close() //nolint:errcheck // only cleanup
 		for size := 100_000; size > 0; {
 			err := c.Append(t.Context(), partd.Entry{Key: "k", Value: make([]byte, size)})
@@ -54,9 +52,7 @@ func TestAlerts(t *testing.T) {
 		network, address := p.Address()
 		for range n {
 			conn, err := net.Dial(network, address)
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			_, _ = io.WriteString(conn, text)
 			_ = conn.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
 			_, _ = conn.Read(make([]byte, 100))
@@ -68,9 +64,7 @@ func TestAlerts(t *testing.T) {
 		check(t, p, func() {
 			c := dialServer(t, p)
 			for range 100 {
-				if err := c.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("v")}); err != nil {
-					t.Fatal(err)
-				}
+				must(t, c.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("v")}))
 			}
 			_, _ = c.Get(t.Context(), strings.Repeat("k", 1<<20)) // a fault of the client
 		})
@@ -105,13 +99,9 @@ func TestAlerts(t *testing.T) {
 	t.Run("TLS", func(t *testing.T) {
 		dir := t.TempDir()
 		ca, err := testcert.New(dir, "authority")
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		pair, err := ca.Issue("server", time.Hour, "127.0.0.1")
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		p := startChild(t, "server", "--listen", "tls://127.0.0.1:0", "--store", "mem:", "--tls-cert", pair.Cert, "--tls-key", pair.Key, "--http", "127.0.0.1:0", "--insecure")
 		check(t, p, func() {
 			if c, err := tls.Dial("tcp", strings.TrimPrefix(p.URL(), "tls://"), &tls.Config{}); err == nil { // does not trust the authority
@@ -125,9 +115,7 @@ func TestAlerts(t *testing.T) {
 			network, address := p.Address()
 			for range 12 {
 				conn, err := net.Dial(network, address)
-				if err != nil {
-					t.Fatal(err)
-				}
+				must(t, err)
 				defer conn.Close()
 			}
 			time.Sleep(300 * time.Millisecond)

@@ -19,20 +19,12 @@ func TestAdmin(t *testing.T) {
 	p := start(t, "--store", "log:"+t.TempDir(), "--http", "127.0.0.1:0", "--max-bytes", "1GiB", "--min-free", "4KiB")
 	admin, ctx, c := adminURL(t, p), boundedContext(t, 0), dialServer(t, p)
 	for range 3 {
-		if err := c.Append(ctx, partd.Entry{Key: "k", Value: make([]byte, 1000)}); err != nil {
-			t.Fatal(err)
-		}
+		must(t, c.Append(ctx, partd.Entry{Key: "k", Value: make([]byte, 1000)}))
 	}
-	if err := c.Flush(ctx); err != nil {
-		t.Fatal(err)
-	}
+	must(t, c.Flush(ctx))
 	peer := openPeer(t, p)
-	if err := peer.Ask([]string{"ack"}, "append", "k", "v"); err != nil {
-		t.Fatal(err)
-	}
-	if err := peer.Send("made up"); err != nil {
-		t.Fatal(err)
-	}
+	must(t, peer.Ask([]string{"ack"}, "append", "k", "v"))
+	must(t, peer.Send("made up"))
 	if _, err := peer.Receive(); err != nil {
 		t.Fatal(err)
 	}
@@ -68,9 +60,7 @@ func TestAdmin(t *testing.T) {
 		t.Log(body)
 	}
 	page, err := os.ReadFile("../../../docs/operations.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	served, documented := map[string]bool{}, map[string]bool{}
 	for _, m := range regexp.MustCompile(`(?m)^# TYPE (\S+) `).FindAllStringSubmatch(body, -1) {
 		served[m[1]] = true
@@ -147,28 +137,15 @@ func TestHealth(t *testing.T) {
 func TestExitOnStdinClose(t *testing.T) {
 	cmd := command("server", "--listen", "tcp://127.0.0.1:0", "--store", "log:"+t.TempDir(), "--exit-on-stdin-close")
 	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	p, err := serverproc.Start(t.Context(), cmd, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	t.Cleanup(p.Kill)
 	if _, err := fmt.Fprintln(in, "the server ignores this text"); err != nil {
 		t.Fatal(err)
 	}
 	ctx, c := boundedContext(t, 0), dialServer(t, p)
-	if err := c.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}); err != nil {
-		t.Fatal(err)
-	}
-	if err := in.Close(); err != nil {
-		t.Fatal(err)
-	}
-	for i := 0; i < 1000 && !strings.Contains(p.Stderr(), "msg=ended"); i++ {
-		time.Sleep(10 * time.Millisecond)
-	}
-	if !strings.Contains(p.Stderr(), "msg=ended") {
-		t.Errorf("the server did not end within 10 seconds after its standard input was closed: %s", p.Stderr())
-	}
+	must(t, c.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}))
+	must(t, in.Close())
+	waitFor(t, p, "msg=ended")
 }

@@ -13,15 +13,11 @@ import (
 // docs/operations.md, which TestAdmin compares with the server. The tables module tests its own metrics.
 func TestMonitoring(t *testing.T) {
 	page, err := os.ReadFile("../../../docs/operations.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	const dir = "../../../packaging/monitoring/"
 	for _, name := range []string{"partd-server.json", "alerts.yml", "../../internal/server/adminhttp/status.html"} {
 		text, err := os.ReadFile(dir + name)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		metrics := regexp.MustCompile(`partd_[a-z_]+`).FindAllString(string(text), -1)
 		if len(metrics) < 10 {
 			t.Errorf("%s uses the metrics %v, want at least 10", name, metrics)
@@ -33,9 +29,7 @@ func TestMonitoring(t *testing.T) {
 		}
 	}
 	board, err := os.ReadFile(dir + "partd-server.json")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	for _, m := range regexp.MustCompile("`(partd_[a-z_]+)`").FindAllStringSubmatch(string(page), -1) {
 		if !regexp.MustCompile(m[1] + `(_bucket)?\{`).Match(board) {
 			t.Errorf("partd-server.json has no panel for the metric %s", m[1])
@@ -43,9 +37,7 @@ func TestMonitoring(t *testing.T) {
 	}
 	for _, name := range []string{"partd-server.json", "partd-tables.json"} {
 		text, err := os.ReadFile(dir + name)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		var board struct {
 			Panels []struct {
 				Title   string
@@ -84,9 +76,7 @@ func checkAlertPages(t *testing.T, dir string) {
 	var texts [4]string
 	for i, name := range []string{"alerts.yml", "alerts_test.yml", "../../docs/operations.md", "../../tables/docs/flight.md"} {
 		text, err := os.ReadFile(dir + name)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		texts[i] = string(text)
 	}
 	rules, tests, pages := texts[0], texts[1], strings.ReplaceAll(texts[2]+texts[3], `\|`, "|")
@@ -112,23 +102,17 @@ func checkAlertPages(t *testing.T, dir string) {
 func checkExpressions(t *testing.T, file string) {
 	t.Helper()
 	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	rules := "groups:\n- name: dashboard\n  rules:\n"
 	for _, m := range regexp.MustCompile(`"expr": ("[^\n]*")`).FindAllStringSubmatch(string(text), -1) {
 		var expr string
-		if err := json.Unmarshal([]byte(m[1]), &expr); err != nil {
-			t.Fatal(err)
-		}
+		must(t, json.Unmarshal([]byte(m[1]), &expr))
 		expr = strings.NewReplacer("$__rate_interval", "5m", "$instance", ".*").Replace(expr)
 		rules += "  - record: a\n    expr: '" + expr + "'\n"
 	}
 	// promtool must not lint the rules, because they have the same name and may be identical.
 	path := t.TempDir() + "/rules.yml"
-	if err := os.WriteFile(path, []byte(rules), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.WriteFile(path, []byte(rules), 0o600))
 	if out, err := exec.Command("promtool", "check", "rules", "--lint=none", path).CombinedOutput(); err != nil {
 		t.Errorf("promtool rejects an expression of %s: %v: %s", file, err, out)
 	}

@@ -13,6 +13,13 @@ import (
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
 
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // adminURL returns the address of a server's HTTP endpoint, from its log.
 func adminURL(t testing.TB, p *serverproc.Process) string {
 	t.Helper()
@@ -30,14 +37,10 @@ func adminURL(t testing.TB, p *serverproc.Process) string {
 func httpGet(t testing.TB, url string) (code int, body string) {
 	t.Helper()
 	r, err := http.Get(url)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer r.Body.Close()
 	text, err := io.ReadAll(r.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return r.StatusCode, string(text)
 }
 
@@ -56,15 +59,11 @@ func usageOf(t testing.TB, p *serverproc.Process, admin string) (u usage) {
 			t.Fatalf("/metrics lacks %s: %s", name, body)
 		}
 		n, err := strconv.ParseFloat(m[1], 64)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		*count = int(n)
 	}
 	files, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.Pid()))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	u.descriptors = len(files)
 	if u.memory, _, err = serverproc.Memory(p.Pid()); err != nil {
 		t.Fatal(err)

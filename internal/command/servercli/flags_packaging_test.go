@@ -14,9 +14,7 @@ func TestPackaging(t *testing.T) {
 	_, help, _ := runCommand(t, nil, "--help")
 	for _, file := range []string{"../../../packaging/partd-server.service", "../../../packaging/Containerfile", "../../../packaging/kubernetes/partd-server.yaml"} {
 		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		names := regexp.MustCompile(`PARTD_SERVER_[A-Z_]+`).FindAllString(string(text), -1)
 		if len(names) < 3 {
 			t.Errorf("%s sets the variables %s, want at least 3", file, names)

@@ -19,9 +19,7 @@ func runCommand(t *testing.T, env []string, args ...string) (code int, stdout, s
 	cmd.Dir = t.TempDir()
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, cmd.Start())
 	stuck := time.AfterFunc(30*time.Second, func() { _ = cmd.Process.Kill() })
 	defer stuck.Stop()
 	err := cmd.Wait()
@@ -127,14 +125,10 @@ func TestHelpVersionAndCompletion(t *testing.T) {
 // TestCannotStart checks that errors of the environment cause exit code 1.
 func TestCannotStart(t *testing.T) {
 	busy, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer busy.Close()
 	foreignDir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(foreignDir, "somebody's"), []byte("file"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.WriteFile(filepath.Join(foreignDir, "somebody's"), []byte("file"), 0o600))
 	for _, c := range []struct{ name, args, words string }{
 		{"address in use", "--listen tcp://" + busy.Addr().String(), "in use"},
 		{"no directory for the socket", "--listen ipc:///nonexistent/partd.sock", "/nonexistent"},

@@ -41,9 +41,7 @@ func greedySettings(t *testing.T) (d time.Duration, conns int) {
 // address. It returns the proxy's URL.
 func forward(t *testing.T, localIP, serverAddress string) (url string) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	t.Cleanup(func() { _ = l.Close() })
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(localIP)}, Timeout: 5 * time.Second}
 	go func() {
@@ -189,20 +187,14 @@ func TestGreedyPeers(t *testing.T) {
 	defer cancel()
 	open := func(localIP string) *remote.Client {
 		c, err := remote.Dial(ctx, forward(t, localIP, address), &remote.ClientOptions{RetryFor: 10 * time.Minute})
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		return c
 	}
 	honestPeer, greedyPeer, janitor := open("127.0.0.2"), open("127.0.0.1"), open("127.0.0.3")
 	for i := range 200 {
-		if err := janitor.Append(ctx, partd.Entry{Key: fmt.Sprint("listed", i, string(make([]byte, 30_000))), Value: make([]byte, 30_000)}); err != nil {
-			t.Fatal(err)
-		}
+		must(t, janitor.Append(ctx, partd.Entry{Key: fmt.Sprint("listed", i, string(make([]byte, 30_000))), Value: make([]byte, 30_000)}))
 	}
-	if err := janitor.Append(ctx, partd.Entry{Key: "large", Value: make([]byte, 8<<20)}); err != nil {
-		t.Fatal(err)
-	}
+	must(t, janitor.Append(ctx, partd.Entry{Key: "large", Value: make([]byte, 8<<20)}))
 
 	before := usageOf(t, p, admin)
 	var wg sync.WaitGroup
@@ -234,9 +226,7 @@ func TestGreedyPeers(t *testing.T) {
 	quietServer := start(t, "--store", "log:"+t.TempDir())
 	_, quietAddress := quietServer.Address()
 	quietClient, err := remote.Dial(ctx, forward(t, "127.0.0.2", quietAddress), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	var waits [3][]time.Duration
 	for i, c := range []*remote.Client{honestPeer, greedyPeer, quietClient} {
 		wg.Go(func() { waits[i] = beHonest(ctx, t, c, fmt.Sprint("honest", i)) })

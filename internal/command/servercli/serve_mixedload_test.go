@@ -8,11 +8,11 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -20,49 +20,12 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/cutproxy"
 	"github.com/go-partd/partd/internal/testutil/hostile"
 	"github.com/go-partd/partd/internal/testutil/race"
 	"github.com/go-partd/partd/internal/testutil/testcert"
 	"github.com/go-partd/partd/remote"
 )
-
-// startCuttingProxy starts a proxy that cuts some connections to serverAddress, and returns its address.
-func startCuttingProxy(t *testing.T, serverAddress string, cuts *atomic.Int64) (address string) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
-	go func() {
-		for {
-			in, err := l.Accept()
-			if err != nil {
-				return
-			}
-			out, err := net.Dial("tcp", serverAddress)
-			if err != nil {
-				_ = in.Close()
-				continue
-			}
-			closeBoth := func() {
-				_ = in.Close()
-				_ = out.Close()
-			}
-			cutTimer := time.AfterFunc(100*time.Millisecond+rand.N(3*time.Second), func() {
-				cuts.Add(1)
-				closeBoth()
-			})
-			for src, dst := range map[net.Conn]net.Conn{in: out, out: in} {
-				go func() {
-					_, _ = io.Copy(dst, src)
-					cutTimer.Stop()
-					closeBoth()
-				}()
-			}
-		}
-	}()
-	return l.Addr().String()
-}
 
 // tenant is the user of a namespace. It knows the namespace's content.
 type tenant struct {
@@ -153,13 +116,9 @@ func TestMixedLoad(t *testing.T) {
 	dir := t.TempDir()
 	users := filepath.Join(dir, "users")
 	ca, err := testcert.New(dir, "authority")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	pair, err := ca.Issue("server", time.Hour*24, "127.0.0.1")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	options := func(name string) *remote.ClientOptions {
 		_, token := addToken(t, dir, users, name, "--rights", "read,append,change", "--namespace", name)
 		return &remote.ClientOptions{Namespace: name, Token: token, RetryFor: 10 * time.Minute, TLS: &tls.Config{RootCAs: ca.Pool}}
@@ -175,17 +134,20 @@ func TestMixedLoad(t *testing.T) {
 	_, address := p.Address()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	var cuts atomic.Int64
+	proxy, err := cutproxy.New("tcp", address, rand.Uint64())
+	must(t, err)
+	defer proxy.Close() //nolint:errcheck // the connections break anyway
 	all := make([]*tenant, tenants)
 	for i := range all {
 		url := address
 		if i >= reliable {
-			url = startCuttingProxy(t, address, &cuts)
+			url = strings.TrimPrefix(proxy.URL(), "tcp://")
 		}
 		c, err := remote.Dial(ctx, "tls://"+url, clientOptions[i])
-		if err != nil {
-			t.Fatal(err)
+		for try := 0; err != nil && try < 100; try++ { // the proxy may also cut the first connection
+			c, err = remote.Dial(ctx, "tls://"+url, clientOptions[i])
 		}
+		must(t, err)
 		all[i] = &tenant{c: c, written: map[string][]byte{}}
 	}
 	// The same load on another, idle server measures the machine's speed at the same time.
@@ -223,7 +185,7 @@ func TestMixedLoad(t *testing.T) {
 	cancel()
 	wg.Wait()
 	t.Logf("usage after a third of the time %+v, at the end %+v; %d connections were cut; greedy peers were silent %d times, guessed tokens %d times, filled their namespace %d times, and read slowly %d times",
-		atThird, final, cuts.Load(), rounds[0].Load(), rounds[1].Load(), rounds[2].Load(), rounds[3].Load())
+		atThird, final, proxy.Cuts(), rounds[0].Load(), rounds[1].Load(), rounds[2].Load(), rounds[3].Load())
 	if duration >= time.Minute && (final.goroutines > 2*atThird.goroutines+500 || final.descriptors > atThird.descriptors+greedy || final.memory > atThird.memory+atThird.memory/2) {
 		t.Error("the server's usage grew after the first third of the time")
 	}

@@ -36,9 +36,7 @@ func TestPythonClient(t *testing.T) {
 		},
 		"Python's server": func(t *testing.T) *serverproc.Process {
 			p, err := serverproc.Start(context.Background(), exec.Command(py, "testdata/server.py"), 1)
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			t.Cleanup(p.Kill)
 			return p
 		},
@@ -65,9 +63,7 @@ func TestPythonClient(t *testing.T) {
 func TestGoClientOfPythonServer(t *testing.T) {
 	py := requirePython(t, "partd, zmq")
 	p, err := serverproc.Start(context.Background(), exec.Command(py, "testdata/server.py"), 1)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	t.Cleanup(p.Kill)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()

@@ -20,9 +20,7 @@ func TestReady(t *testing.T) {
 	cmd := command("server", "--listen", "tcp://127.0.0.1:0", "--listen", "tcp://[::1]:0", "--listen", "ipc://"+dir+"/s.sock", "--log-format", "json")
 	cmd.Dir = dir
 	p, err := serverproc.Start(t.Context(), cmd, 3)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	t.Cleanup(p.Kill)
 	for i, url := range p.URLs {
 		network, address := "tcp", strings.TrimPrefix(url, "tcp://")
@@ -30,15 +28,9 @@ func TestReady(t *testing.T) {
 			network, address = "unix", strings.TrimPrefix(url, "ipc://")
 		}
 		peer, err := hostile.Open(t.Context(), network, address, 10*time.Second)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := peer.Ask([]string{"ack"}, "append", "k", "v"); err != nil {
-			t.Fatal(err)
-		}
-		if err := peer.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
+		must(t, peer.Ask([]string{"ack"}, "append", "k", "v"))
+		must(t, peer.Close())
 	}
 	if info, err := os.Stat(dir + "/s.sock"); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("Stat of the socket = %v, %v, want permissions 0600", info, err)
@@ -73,29 +65,19 @@ func TestEnvironment(t *testing.T) {
 		"PARTD_SERVER_MAX_MESSAGE=1MiB", "PARTD_SERVER_MAX_CONNECTIONS=1", "PARTD_SERVER_MEMORY=64MiB", "PARTD_SERVER_ALLOW_CLOSE=true",
 		"PARTD_STORE=nonsense:")
 	p, err := serverproc.Start(t.Context(), cmd, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	t.Cleanup(p.Kill)
+	peer := openPeer(t, p)
 	network, address := p.Address()
-	peer, err := hostile.Open(t.Context(), network, address, 10*time.Second)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer peer.Close()
 	if second, err := hostile.Open(t.Context(), network, address, 10*time.Second); err == nil {
 		second.Close()
 		t.Error("with PARTD_SERVER_MAX_CONNECTIONS=1, the server served a second connection")
 	}
-	if err := peer.Ask([]string{"ack"}, "append", "k", "v"); err != nil {
-		t.Fatal(err)
-	}
+	must(t, peer.Ask([]string{"ack"}, "append", "k", "v"))
 	if text, err := os.ReadFile(dir + "/data/k"); err != nil || string(text) != "v" {
 		t.Errorf("key k has the value %q (error %v), want v", text, err)
 	}
-	if err := peer.Ask([]string{"ack"}, "close"); err != nil {
-		t.Fatal(err)
-	}
+	must(t, peer.Ask([]string{"ack"}, "close"))
 	if err := p.Wait(30 * time.Second); err != nil {
 		t.Fatalf("the server did not end after the close request: %v\nserver log:\n%s", err, p.Stderr())
 	}
@@ -111,18 +93,11 @@ func TestSignalDrains(t *testing.T) {
 			dir := t.TempDir() + "/data"
 			// The buffer must be flushed to the directory before the server exits.
 			p := start(t, "--store", "buffer+file:"+dir+"?memory=64MiB")
-			network, address := p.Address()
-			peer, err := hostile.Open(t.Context(), network, address, 30*time.Second)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer peer.Close()
+			peer := openPeer(t, p)
 			acked := 0
 			for i := range 1_000_000 {
 				if i == 1000 {
-					if err := p.Signal(sig); err != nil {
-						t.Fatal(err)
-					}
+					must(t, p.Signal(sig))
 				}
 				if peer.Ask([]string{"ack"}, "append", "k", "x") != nil {
 					break
@@ -145,23 +120,11 @@ func TestSignalDrains(t *testing.T) {
 
 func TestHangup(t *testing.T) {
 	p := start(t, "--store", "mem:")
-	network, address := p.Address()
-	peer, err := hostile.Open(t.Context(), network, address, 30*time.Second)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer peer.Close()
+	peer := openPeer(t, p)
 	for range 3 {
-		if err := p.Signal(syscall.SIGHUP); err != nil {
-			t.Fatal(err)
-		}
+		must(t, p.Signal(syscall.SIGHUP))
 	}
-	for i := 0; !strings.Contains(p.Stderr(), "SIGHUP"); i++ {
-		if i == 1000 || p.HasExited() {
-			t.Fatalf("the server did not log SIGHUP, or exited: %s", p.Stderr())
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
+	waitFor(t, p, "SIGHUP")
 	if err := peer.Ask([]string{"ack"}, "append", "k", "v"); err != nil {
 		t.Fatalf("append after SIGHUP: %v\nserver log:\n%s", err, p.Stderr())
 	}
@@ -178,45 +141,21 @@ func TestSecondSignal(t *testing.T) {
 			dir := t.TempDir() + "/data"
 			p := start(t, "--store", "file:"+dir)
 			lock, err := os.Open(dir + "/.lock")
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			defer lock.Close()
-			if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
-				t.Fatal(err)
-			}
-			network, address := p.Address()
-			peer, err := hostile.Open(t.Context(), network, address, 10*time.Second)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer peer.Close()
-			if err := peer.Ask([]string{"ack"}, "syn"); err != nil {
-				t.Fatal(err)
-			}
-			if err := peer.Send("append", "k", "v"); err != nil {
-				t.Fatal(err)
-			}
+			must(t, syscall.Flock(int(lock.Fd()), syscall.LOCK_EX))
+			peer := openPeer(t, p)
+			must(t, peer.Ask([]string{"ack"}, "syn"))
+			must(t, peer.Send("append", "k", "v"))
 			time.Sleep(200 * time.Millisecond) // wait until the request has arrived
-			if err := p.Signal(sig); err != nil {
-				t.Fatal(err)
-			}
-			for i := 0; !strings.Contains(p.Stderr(), "stopping"); i++ {
-				if i == 1000 {
-					t.Fatalf("the server did not log the first signal: %s", p.Stderr())
-				}
-				time.Sleep(10 * time.Millisecond)
-			}
-			if err := p.Signal(sig); err != nil {
-				t.Fatal(err)
-			}
+			must(t, p.Signal(sig))
+			waitFor(t, p, "stopping")
+			must(t, p.Signal(sig))
 			time.Sleep(1200 * time.Millisecond)
 			if p.HasExited() {
 				t.Fatalf("the server exited while a request was in progress: %s", p.Stderr())
 			}
-			if err := p.Signal(sig); err != nil {
-				t.Fatal(err)
-			}
+			must(t, p.Signal(sig))
 			var exit *exec.ExitError
 			if err := p.Wait(10 * time.Second); !errors.As(err, &exit) || exit.ExitCode() != want {
 				t.Errorf("after the second signal, the server exited with %v, want exit code %d", err, want)

@@ -48,9 +48,7 @@ func TestQuota(t *testing.T) {
 				if err != nil || len(v[0]) != (stored+9)/10*50_000 {
 					t.Errorf("round %d: Get(k0) = %d bytes, %v, want %d", round, len(v[0]), err, (stored+9)/10*50_000)
 				}
-				if err := c.Drop(ctx); err != nil {
-					t.Fatal(err)
-				}
+				must(t, c.Drop(ctx))
 			}
 			stop(t, p)
 		})
@@ -116,9 +114,7 @@ func TestQuotaOfANamespace(t *testing.T) {
 	if size := diskUsage(filepath.Join(dir, "namespaces/a")); size > quota {
 		t.Errorf("after a restart, namespace a uses %d bytes, want at most %d", size, quota)
 	}
-	if err := dialServer(t, p, "/a").Drop(ctx); err != nil {
-		t.Fatal(err)
-	}
+	must(t, dialServer(t, p, "/a").Drop(ctx))
 	if n, err := fill("/a"); n*50_000 < quota/8 {
 		t.Errorf("after a drop, namespace a accepts only %d appends: %v", n, err)
 	}
@@ -140,9 +136,7 @@ func TestDeletesFreeSpace(t *testing.T) {
 					return c.Append(ctx, partd.Entry{Key: fmt.Sprint("k", n%10), Value: randomBytes(n, 50_000)})
 				}
 				closeStore := func() {
-					if err := other.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}); err != nil {
-						t.Fatal(err)
-					}
+					must(t, other.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}))
 					time.Sleep(50 * time.Millisecond)
 				}
 				for refused := 0; refused < 20; { // until all pending data has been written
@@ -154,9 +148,7 @@ func TestDeletesFreeSpace(t *testing.T) {
 					}
 				}
 				for i := range 9 {
-					if err := c.Delete(ctx, fmt.Sprint("k", i)); err != nil {
-						t.Fatal(err)
-					}
+					must(t, c.Delete(ctx, fmt.Sprint("k", i)))
 				}
 				closeStore()
 				for start := time.Now(); ; closeStore() {

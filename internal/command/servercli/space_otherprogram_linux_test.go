@@ -106,9 +106,7 @@ func TestOtherProgramFillsDisk(t *testing.T) {
 					t.Errorf("Get on a full disk = %d bytes, %v, want at least %d", len(v[0]), err, 50*500)
 				}
 				freeSpace()
-				if err := os.Remove(ballast); err != nil {
-					t.Fatal(err)
-				}
+				must(t, os.Remove(ballast))
 			}
 			waitForAll("writing after space was freed", &written, 50)
 			cancel()

@@ -24,16 +24,12 @@ func TestBackupUnderLoad(t *testing.T) {
 	dial := func() *remote.Client {
 		t.Helper()
 		c, err := remote.Dial(ctx, p.URL(), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		t.Cleanup(func() { _ = c.Close() })
 		return c
 	}
 	target, err := stores.Open(ctx, "zstd+log:"+dir+"/backup")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer func() { _ = partd.Close(context.Background(), target) }()
 	value := strings.Repeat("v", 2000)
 	var acked [writers]int
@@ -68,9 +64,7 @@ func TestBackupUnderLoad(t *testing.T) {
 	}
 	for w := range writers {
 		v, err := target.Get(ctx, fmt.Sprint(w, " ", 0), fmt.Sprint(w, " ", 1))
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		n := 0
 		for parts := [2]string{string(v[0]), string(v[1])}; ; n++ {
 			rest, found := strings.CutPrefix(parts[n%2], fmt.Sprintf("%d%s\n", n, value))
@@ -86,9 +80,7 @@ func TestBackupUnderLoad(t *testing.T) {
 			t.Errorf("writer %d: the copy has %d pieces, want at least the %d acknowledged before the copy, and at most the %d acknowledged in total", w, n, ackedBefore[w], acked[w])
 		}
 	}
-	if err := source.Drop(ctx); err != nil {
-		t.Fatal(err)
-	}
+	must(t, source.Drop(ctx))
 	restored, err := partd.Copy(ctx, source, target, nil)
 	if err != nil || restored.Keys != copied.Keys || restored.Bytes != copied.Bytes || restored.Checksum != copied.Checksum {
 		t.Errorf("the backup is %+v, but restoring it returned %+v, %v", copied, restored, err)

@@ -19,18 +19,14 @@ func TestMemoryOfStoreAndMessages(t *testing.T) {
 	const memory = 128 << 20
 	p := start(t, "--store", "log:"+t.TempDir(), "--memory", fmt.Sprint(memory))
 	c, err := remote.Dial(t.Context(), p.URLs[0], nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer c.Close()
 	entries := make([]partd.Entry, 1000)
 	for i := range entries {
 		entries[i] = partd.Entry{Key: fmt.Sprint("small", i), Value: make([]byte, 1000)}
 	}
 	for range 150 {
-		if err := c.Append(t.Context(), entries...); err != nil {
-			t.Fatal(err)
-		}
+		must(t, c.Append(t.Context(), entries...))
 	}
 	var wg sync.WaitGroup
 	for i := range 8 {
@@ -57,9 +53,7 @@ func TestMemoryOfStoreAndMessages(t *testing.T) {
 	}
 	wg.Wait()
 	now, peak, err := serverproc.Memory(p.Pid())
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	t.Logf("the server uses %d MiB, at its peak %d", now>>20, peak>>20)
 	if limit := int64(memory + memory/5 + 30<<20); peak > limit {
 		t.Errorf("the server used %d MiB, want at most %d", peak>>20, limit>>20)
