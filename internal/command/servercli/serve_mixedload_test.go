@@ -23,6 +23,7 @@ import (
 	"github.com/go-partd/partd/internal/testutil/cutproxy"
 	"github.com/go-partd/partd/internal/testutil/hostile"
 	"github.com/go-partd/partd/internal/testutil/race"
+	"github.com/go-partd/partd/internal/testutil/serverproc"
 	"github.com/go-partd/partd/internal/testutil/testcert"
 	"github.com/go-partd/partd/remote"
 )
@@ -100,8 +101,8 @@ func (n *tenant) check(ctx context.Context) error {
 // break. Only six namespaces are open at a time. Greedy peers use as many resources as they can, with
 // and without credentials, and the server keeps reloading users and certificates. No change may be lost
 // or applied twice. Users with reliable connections must be served within a second or, on a busy machine,
-// within four times the wait measured on an idle server. The server's usage must not grow after the first third of
-// the time. PARTD_MIXED sets the duration; waits and usage are checked only if it is at least a minute.
+// within four times the wait measured on an idle server. The server must stay within its memory limit, its usage must
+// not grow after the first third of the time, and it must recover at the end. PARTD_MIXED sets the duration; waits and usage are checked only if it is at least a minute.
 func TestMixedLoad(t *testing.T) {
 	require(t, runtime.GOOS == "linux", "Linux's /proc, to measure the server's resources")
 	duration, greedy := 4*time.Second, 40
@@ -112,7 +113,7 @@ func TestMixedLoad(t *testing.T) {
 		}
 		greedy = 80
 	}
-	const tenants, reliable = 12, 4
+	const tenants, reliable, memory = 12, 4, 256 << 20
 	dir := t.TempDir()
 	users := filepath.Join(dir, "users")
 	ca, err := testcert.New(dir, "authority")
@@ -128,7 +129,7 @@ func TestMixedLoad(t *testing.T) {
 		clientOptions[i] = options(fmt.Sprint("job", i))
 	}
 	greedyOptions := options("greedy")
-	p := startChild(t, "server", "--listen", "tls://127.0.0.1:0", "--store", "log:"+dir+"/data", "--memory", "256MiB", "--namespaces", "6",
+	p := startChild(t, "server", "--listen", "tls://127.0.0.1:0", "--store", "log:"+dir+"/data", "--memory", fmt.Sprint(memory), "--namespaces", "6",
 		"--namespace-max-bytes", "128MiB", "--http", "127.0.0.1:0", "--tls-cert", pair.Cert, "--tls-key", pair.Key, "--tokens-file", users)
 	admin := adminURL(t, p)
 	_, address := p.Address()
@@ -162,7 +163,7 @@ func TestMixedLoad(t *testing.T) {
 			}
 		})
 	}
-	var rounds [4]atomic.Int64
+	var rounds [len(greedyKinds)]atomic.Int64
 	for i := range greedy {
 		wg.Go(func() {
 			for ctx.Err() == nil {
@@ -184,8 +185,10 @@ func TestMixedLoad(t *testing.T) {
 	final := usageOf(t, p, admin)
 	cancel()
 	wg.Wait()
-	t.Logf("usage after a third of the time %+v, at the end %+v; %d connections were cut; greedy peers were silent %d times, guessed tokens %d times, filled their namespace %d times, and read slowly %d times",
-		atThird, final, proxy.Cuts(), rounds[0].Load(), rounds[1].Load(), rounds[2].Load(), rounds[3].Load())
+	t.Logf("usage after a third of the time %+v, at the end %+v; %d connections were cut", atThird, final, proxy.Cuts())
+	for i, kind := range greedyKinds {
+		t.Logf("%6d greedy peers: %s", rounds[i].Load(), kind)
+	}
 	if duration >= time.Minute && (final.goroutines > 2*atThird.goroutines+500 || final.descriptors > atThird.descriptors+greedy || final.memory > atThird.memory+atThird.memory/2) {
 		t.Error("the server's usage grew after the first third of the time")
 	}
@@ -208,6 +211,12 @@ func TestMixedLoad(t *testing.T) {
 	if quietP99 := percentiles(t, "a separate server", quietTenant.waits); duration >= time.Minute && p99 > max(time.Second, 4*quietP99) && !race.Enabled {
 		t.Errorf("the p99 wait of users with reliable connections is %v, want at most %v", p99, max(time.Second, 4*quietP99))
 	}
+	if now, peak, err := serverproc.Memory(p.Pid()); err == nil {
+		t.Logf("the server uses %d MiB, at its peak %d", now>>20, peak>>20)
+		if peak > memory+memory/5+30<<20 && !race.Enabled {
+			t.Errorf("the server used %d MiB at its peak, want at most a fifth and 30 MiB more than its limit of %d MiB", peak>>20, memory>>20)
+		}
+	}
 	checkUsageRecovers(t, p, admin, before)
 	stop(t, p)
 	stop(t, quietServer)
@@ -220,7 +229,10 @@ func percentiles(t *testing.T, client string, waits []time.Duration) (p99 time.D
 	return p99
 }
 
-// beGreedyOverTLS is silent, guesses a token, fills its namespace, or reads slowly, depending on kind.
+// greedyKinds lists what greedy peers do until they disconnect.
+var greedyKinds = [...]string{"silence", "guessed tokens", "a full namespace", "slow readers", "sessions", "abandoned pops", "abandoned uploads"}
+
+// beGreedyOverTLS uses resources of the server as greedyKinds[kind] says.
 func beGreedyOverTLS(ctx context.Context, address string, o *remote.ClientOptions, kind int) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second+rand.N(5*time.Second))
 	defer cancel()
@@ -248,20 +260,37 @@ func beGreedyOverTLS(ctx context.Context, address string, o *remote.ClientOption
 		return
 	}
 	defer c.Close()
-	if kind == 2 {
-		for i := 0; ctx.Err() == nil; i++ {
-			if err := c.Append(ctx, partd.Entry{Key: fmt.Sprint("big", i%10), Value: make([]byte, 1<<20)}); errors.Is(err, syscall.EDQUOT) {
+	value := make([]byte, 1<<20)
+	for i := 0; ctx.Err() == nil; i++ {
+		key := fmt.Sprint("big", i%10)
+		switch kind {
+		case 2:
+			if err := c.Append(ctx, partd.Entry{Key: key, Value: value}); errors.Is(err, syscall.EDQUOT) {
 				_ = c.Drop(ctx)
 			}
+		case 3:
+			r, err := c.Open(ctx, key)
+			if err == nil {
+				defer r.Close()
+				_, _ = io.CopyN(io.Discard, r, 100)
+			}
+			time.Sleep(10 * time.Millisecond)
+		case 4:
+			if _, err := c.NewSession(ctx); err != nil {
+				time.Sleep(10 * time.Millisecond)
+			}
+		default:
+			pop, large := key+" popped", value
+			if kind == 6 {
+				large = make([]byte, 32<<20)
+			}
+			shortCtx, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+			if c.Append(shortCtx, partd.Entry{Key: pop, Value: large}) == nil {
+				popCtx, cancelPop := context.WithTimeout(ctx, time.Millisecond)
+				_, _ = c.Pop(popCtx, pop) // usually abandoned
+				cancelPop()
+			}
+			cancel()
 		}
-		return
-	}
-	for ctx.Err() == nil {
-		r, err := c.Open(ctx, fmt.Sprint("big", rand.IntN(10)))
-		if err == nil {
-			defer r.Close()
-			_, _ = io.CopyN(io.Discard, r, 100)
-		}
-		time.Sleep(10 * time.Millisecond)
 	}
 }
