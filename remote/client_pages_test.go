@@ -6,69 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
+	"iter"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/storekit"
 )
-
-func (s *Server) memoryUsed() int64 {
-	s.quotas.mu.Lock()
-	defer s.quotas.mu.Unlock()
-	return s.quotas.used[memory]
-}
-
-// takeAll takes all memory of a server. The returned function gives it back.
-func takeAll(t *testing.T, s *Server) (giveBack func()) {
-	a := s.quotas.open(s.quotas.enter("another"), time.Minute, func() {})
-	must(t, a.take(t.Context(), s.opts.Memory, finish))
-	return func() { a.give(s.opts.Memory) }
-}
-
-// TestLargeChanges checks that changes over the message limit are sent in parts and applied
-// atomically, and that changes that exceed the server's memory are refused.
-func TestLargeChanges(t *testing.T) {
-	ctx := context.Background()
-	store := partd.NewDict()
-	s, url := serve(t, store, &ServerOptions{Memory: 10 << 20, MaxMessage: 1 << 20})
-	c := dial(t, url, nil)
-	value := make([]byte, 3<<20)
-	for i := range value {
-		value[i] = byte(i * 7 >> 3)
-	}
-	var small []partd.Entry
-	for i := range 20_000 {
-		small = append(small, partd.Entry{Key: fmt.Sprint("k", i), Value: value[i : i+50]})
-	}
-	must(t, c.Append(ctx, append(small, partd.Entry{Key: "large", Value: value})...))
-	must(t, c.Set(ctx, "set", value))
-	for range 3 {
-		if err := c.Append(ctx, entry("x", "1"), partd.Entry{Key: "large", Value: make([]byte, 6<<20)}); !errors.Is(err, partd.ErrTooLarge) {
-			t.Errorf("Append of more than the server's memory = %v, want ErrTooLarge", err)
-		}
-	}
-	must(t, c.Append(ctx, entry("large", "end")))
-	v, err := c.Get(ctx, "k0", "large", "k19999", "set", "x")
-	must(t, err)
-	if !bytes.Equal(v[0], value[:50]) || !bytes.Equal(v[1], append(bytes.Clone(value), "end"...)) ||
-		!bytes.Equal(v[2], value[19999:20049]) || !bytes.Equal(v[3], value) || len(v[4]) > 0 {
-		t.Error("the values differ from the appended ones")
-	}
-	must(t, c.Close())
-	for begin := time.Now(); ; time.Sleep(time.Millisecond) {
-		used := s.memoryUsed()
-		if used == 0 {
-			break
-		}
-		if time.Since(begin) > 10*time.Second {
-			t.Fatalf("%d bytes of memory were not released within 10 s", used)
-		}
-	}
-}
 
 // TestLargeValues checks that values of many pages arrive complete, from stores with and without streaming.
 func TestLargeValues(t *testing.T) {
@@ -182,51 +128,6 @@ func TestLongListings(t *testing.T) {
 	}
 }
 
-// TestManyTinyItems checks that requests are refused if their decoded form would need many times their length.
-func TestManyTinyItems(t *testing.T) {
-	ctx := context.Background()
-	store := partd.NewDict()
-	s, url := serve(t, store, &ServerOptions{Memory: 4 << 20, MaxMessage: 1 << 20})
-	c := dial(t, url, nil)
-	for op, size := range map[operation]int{opGet: 2, opDelete: 2, opAppend: entryHeaderLen} {
-		k := newCall(op)
-		n := 900_000 / size
-		k.u32(uint32(n))
-		k.appendData(make([]byte, n*size))
-		if err := c.do(ctx, k); !errors.Is(err, partd.ErrTooLarge) {
-			t.Errorf("%s of %d empty items = %v, want ErrTooLarge", op, n, err)
-		}
-	}
-	must(t, c.Append(ctx, entry("k", "v")))
-	must(t, c.Close())
-	if used := s.memoryUsed(); used > 3<<20 {
-		t.Errorf("%d bytes of memory are in use, want at most 3 MiB", used)
-	}
-}
-
-// TestUploadLengthChanges checks that a part is refused if it claims another length of the upload
-// than the first part, because the server has reserved memory for the first length. A part must also
-// follow the previous part.
-func TestUploadLengthChanges(t *testing.T) {
-	s, err := NewServer(partd.NewDict(), nil)
-	must(t, err)
-	ours, theirs := net.Pipe()
-	c := newConn(s, theirs, 1)
-	must(t, c.upload.add(c, 1, 2, 0, []byte("a")))
-	if err := c.upload.add(c, 1, 1<<20, 1, make([]byte, 1<<20-1)); !errors.Is(err, ErrBadRequest) {
-		t.Errorf("add with another length = %v, want ErrBadRequest; the upload has %d bytes with %d charged", err, len(c.upload.body), s.memoryUsed())
-	}
-	must(t, c.upload.add(c, 2, 2, 0, []byte("ab"))) // another upload begins
-	must(t, c.upload.add(c, 3, 4, 0, []byte("ab")))
-	if err := c.upload.add(c, 3, 4, 3, []byte("d")); !errors.Is(err, ErrBadRequest) {
-		t.Errorf("add of a part that leaves a gap = %v, want ErrBadRequest", err)
-	}
-	c.upload.drop(c)
-	c.abort()
-	must(t, ours.Close())
-	must(t, s.Shutdown(t.Context()))
-}
-
 // TestGetStartsAgain checks that Get starts again if its connection breaks after a part of a large value.
 func TestGetStartsAgain(t *testing.T) {
 	ctx := t.Context()
@@ -244,5 +145,65 @@ func TestGetStartsAgain(t *testing.T) {
 	values, err := dial(t, p.url(), nil).Get(ctx, "k")
 	if must(t, err); !bytes.Equal(values[0], value) || p.cuts.Load() == 0 {
 		t.Errorf("Get = %d bytes after %d broken connections, want %d bytes after one", len(values[0]), p.cuts.Load(), len(value))
+	}
+}
+
+// TestPartsOfStoreWithoutScan checks the error for a store that cannot scan.
+func TestPartsOfStoreWithoutScan(t *testing.T) {
+	_, url := serve(t, struct{ partd.Partd }{partd.NewDict()}, nil)
+	n := 0
+	for _, err := range dial(t, url, nil).ScanPart(t.Context(), 1, 4) {
+		if n++; !errors.Is(err, errors.ErrUnsupported) {
+			t.Errorf("ScanPart yielded the error %v, want ErrUnsupported", err)
+		}
+	}
+	if n != 1 {
+		t.Errorf("ScanPart yielded %d items, want one error", n)
+	}
+}
+
+// scanRecorder is a store that records its scans.
+type scanRecorder struct {
+	*partd.Dict
+	mu        sync.Mutex
+	fullScans int      // number of scans of all keys
+	parts     []string // scanned parts
+}
+
+func (a *scanRecorder) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.fullScans++
+	return a.Dict.Scan(ctx)
+}
+
+func (a *scanRecorder) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.Chunk, error] {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.parts = append(a.parts, fmt.Sprintf("%d/%d", part, parts))
+	return a.Dict.ScanPart(ctx, part, parts)
+}
+
+// TestServerScansOnlyThePart checks that the server's store divides its keys, so that only one part is read and
+// sent.
+func TestServerScansOnlyThePart(t *testing.T) {
+	ctx := context.Background()
+	store := &scanRecorder{Dict: partd.NewDict()}
+	_, url := serve(t, store, nil)
+	for i := range 200 {
+		must(t, store.Append(ctx, entry(fmt.Sprint("key ", i), "value")))
+	}
+	c, keys := dial(t, url, nil), 0
+	for part := range 4 {
+		for chunk, err := range c.ScanPart(ctx, part, 4) {
+			if must(t, err); chunk.Last {
+				keys++
+			}
+		}
+	}
+	store.mu.Lock()
+	defer store.mu.Unlock()
+	if got := fmt.Sprint(store.parts); keys != 200 || got != "[0/4 1/4 2/4 3/4]" || store.fullScans != 0 {
+		t.Errorf("got %d keys from the parts %s and %d scans of all keys, want 200 keys from the parts 0/4 to 3/4", keys, got, store.fullScans)
 	}
 }

@@ -13,6 +13,19 @@ import (
 	"github.com/go-partd/partd"
 )
 
+func (s *Server) memoryUsed() int64 {
+	s.quotas.mu.Lock()
+	defer s.quotas.mu.Unlock()
+	return s.quotas.used[memory]
+}
+
+// takeAll takes all memory of a server. The returned function gives it back.
+func takeAll(t *testing.T, s *Server) (giveBack func()) {
+	a := s.quotas.open(s.quotas.enter("another"), time.Minute, func() {})
+	must(t, a.take(t.Context(), s.opts.Memory, finish))
+	return func() { a.give(s.opts.Memory) }
+}
+
 // TestStuckReaders checks that a get is answered while connections that requested a large value read nothing.
 func TestStuckReaders(t *testing.T) {
 	ctx := t.Context()
@@ -196,35 +209,6 @@ func TestLargeChangesTakeTurns(t *testing.T) {
 	}
 }
 
-// TestStalledUpload checks that memory of a stalled upload is released even if its peer sends other requests.
-func TestStalledUpload(t *testing.T) {
-	ctx := context.Background()
-	s, url := serve(t, partd.NewDict(), &ServerOptions{Memory: 4 << 20, MaxMessage: 1 << 20, StallTimeout: 300 * time.Millisecond})
-	s.partTimeout = 0
-	for range 2 {
-		p := openPeer(t, url)
-		part := newCall(opPart)
-		part.u64(1)
-		part.u64(2 << 20)
-		part.u64(0)
-		part.appendData(make([]byte, 1<<20-200))
-		p.send(part.parts()...)
-		go func() {
-			ping := newCall(opPing)
-			ping.number = 1
-			for range 100 {
-				if _, err := p.Write(joinBytes(ping.parts()...)); err != nil {
-					return
-				}
-				time.Sleep(20 * time.Millisecond)
-			}
-		}()
-		p.wantClosed()
-	}
-	c := dial(t, url, nil)
-	must(t, c.Append(ctx, partd.Entry{Key: "k", Value: make([]byte, 15<<17)}))
-}
-
 // TestGetWaitsForMemory checks that a get of a store in memory waits for memory for the value.
 func TestGetWaitsForMemory(t *testing.T) {
 	ctx := context.Background()
@@ -268,5 +252,27 @@ func TestListsWithLittleMemory(t *testing.T) {
 				t.Errorf("listed %d keys and scanned %d bytes, want %d and %d", keys, bytes, len(entries), len(entries)*len(value))
 			}
 		})
+	}
+}
+
+// TestManyTinyItems checks that requests are refused if their decoded form would need many times their length.
+func TestManyTinyItems(t *testing.T) {
+	ctx := context.Background()
+	store := partd.NewDict()
+	s, url := serve(t, store, &ServerOptions{Memory: 4 << 20, MaxMessage: 1 << 20})
+	c := dial(t, url, nil)
+	for op, size := range map[operation]int{opGet: 2, opDelete: 2, opAppend: entryHeaderLen} {
+		k := newCall(op)
+		n := 900_000 / size
+		k.u32(uint32(n))
+		k.appendData(make([]byte, n*size))
+		if err := c.do(ctx, k); !errors.Is(err, partd.ErrTooLarge) {
+			t.Errorf("%s of %d empty items = %v, want ErrTooLarge", op, n, err)
+		}
+	}
+	must(t, c.Append(ctx, entry("k", "v")))
+	must(t, c.Close())
+	if used := s.memoryUsed(); used > 3<<20 {
+		t.Errorf("%d bytes of memory are in use, want at most 3 MiB", used)
 	}
 }

@@ -10,6 +10,17 @@ import (
 	"github.com/go-partd/partd"
 )
 
+// pipedConn returns a connection of the server that no peer uses.
+func pipedConn(t *testing.T, s *Server) *conn {
+	nc, peer := net.Pipe()
+	c := newConn(s, nc, 1)
+	t.Cleanup(func() {
+		c.discard()
+		_ = peer.Close()
+	})
+	return c
+}
+
 // TestReusedAnswerBuffers checks that Get returns the right values of all sizes, though answers reuse buffers.
 func TestReusedAnswerBuffers(t *testing.T) {
 	d := partd.NewDict()
@@ -62,10 +73,7 @@ func TestValuesOfAnswersAreCharged(t *testing.T) {
 	const size, count = 1<<20 + 1<<16, 3
 	d := partd.NewDict()
 	s, _ := serve(t, d, nil)
-	nc, peer := net.Pipe()
-	defer peer.Close()
-	c := newConn(s, nc, 1)
-	defer c.discard()
+	c := pipedConn(t, s)
 	c.pageSize = defaultPage
 	keys := make([]string, count)
 	for i := range keys {
@@ -95,10 +103,7 @@ func TestValuesOfAnswersAreCharged(t *testing.T) {
 func TestCopiedValuesAreCharged(t *testing.T) {
 	d := partd.NewDict()
 	s, _ := serve(t, d, nil)
-	nc, peer := net.Pipe()
-	defer peer.Close()
-	c := newConn(s, nc, 1)
-	defer c.discard()
+	c := pipedConn(t, s)
 	for _, size := range []int{70_000, 250_000, keepBuffer - 100} {
 		key := fmt.Sprint(size)
 		must(t, d.Append(t.Context(), partd.Entry{Key: key, Value: make([]byte, size)}))
@@ -116,5 +121,33 @@ func TestCopiedValuesAreCharged(t *testing.T) {
 		if n := s.memoryUsed(); n != before {
 			t.Errorf("after the release, %d bytes are charged, want %d", n, before)
 		}
+	}
+}
+
+// TestAnswerBuffersAreCharged checks that the size of a large buffer that an answer reuses counts as memory
+// in use, and that answers do not reuse large buffers while memory is short.
+func TestAnswerBuffersAreCharged(t *testing.T) {
+	s, _ := serve(t, partd.NewDict(), nil)
+	c := pipedConn(t, s)
+	large := 0
+	for i := range 200 {
+		s.quotas.inUse.Store(int64((i+1)%2) * s.opts.Memory)
+		_ = newBuilder() // removes the last answer's buffer from the pool, so that newAnswer does not get it
+		unused := builder{buf: make([]byte, 0, 1<<20)}
+		unused.recycle()
+		a := c.newAnswer()
+		if cap(a.buf) > uncharged {
+			large++
+			if s.memoryUsed() < int64(cap(a.buf)-uncharged) {
+				t.Fatalf("an answer has a buffer of %d bytes, but only %d bytes are charged", cap(a.buf), s.memoryUsed())
+			}
+		}
+		if i%2 == 0 && cap(a.buf) > uncharged {
+			t.Fatalf("with little memory, an empty answer has a buffer of %d bytes, want at most %d", cap(a.buf), uncharged)
+		}
+		a.drop()
+	}
+	if large == 0 {
+		t.Error("no answer reused a large buffer, want at least one")
 	}
 }
