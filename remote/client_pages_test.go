@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/cutproxy"
 	"github.com/go-partd/partd/storekit"
 )
 
@@ -110,13 +111,13 @@ func TestLongListings(t *testing.T) {
 		}
 	}
 	// A broken connection ends a listing with an error, and affects nothing else.
-	p := newProxy(t, url, noLimit)
-	broken := dial(t, p.url(), nil)
+	p := newProxy(t, url, cutproxy.Never)
+	broken := dial(t, p.URL(), nil)
 	n := 0
 	var lastErr error
 	for _, err := range broken.Keys(ctx) {
 		if n++; n == 1 {
-			p.cut()
+			p.Cut()
 		}
 		lastErr = err
 	}
@@ -140,11 +141,11 @@ func TestGetStartsAgain(t *testing.T) {
 		if connections.Add(1) == 1 {
 			return defaultPage * 3 / 2
 		}
-		return noLimit()
+		return cutproxy.Never()
 	})
-	values, err := dial(t, p.url(), nil).Get(ctx, "k")
-	if must(t, err); !bytes.Equal(values[0], value) || p.cuts.Load() == 0 {
-		t.Errorf("Get = %d bytes after %d broken connections, want %d bytes after one", len(values[0]), p.cuts.Load(), len(value))
+	values, err := dial(t, p.URL(), nil).Get(ctx, "k")
+	if must(t, err); !bytes.Equal(values[0], value) || p.Cuts() == 0 {
+		t.Errorf("Get = %d bytes after %d broken connections, want %d bytes after one", len(values[0]), p.Cuts(), len(value))
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/cutproxy"
 	"github.com/go-partd/partd/partdtest"
 )
 
@@ -20,7 +21,7 @@ type cuttingClient struct {
 func (c *cuttingClient) cut() {
 	c.n++
 	if c.n%3 != 0 {
-		c.r.proxy.cut()
+		c.r.proxy.Cut()
 		return
 	}
 	// The client cannot know whether a request to a dead server arrived. So before the next
@@ -34,7 +35,7 @@ func (c *cuttingClient) cut() {
 	l := c.link
 	c.Client.mu.Unlock()
 	c.r.restart(c.t)
-	c.r.proxy.cut()
+	c.r.proxy.Cut()
 	if l != nil {
 		<-l.done
 	}
@@ -86,8 +87,8 @@ func TestMachineWithCuts(t *testing.T) {
 	for _, name := range []string{"buffer", "dict", "log"} {
 		t.Run(name, func(t *testing.T) {
 			partdtest.StateMachine(t, func(t *testing.T) partd.Partd {
-				r := startRestarting(t, stores[name](t), noLimit)
-				return &cuttingClient{Client: dialRepeatedly(t, r.proxy.url()), r: r, t: t}
+				r := startRestarting(t, stores[name](t), cutproxy.Never)
+				return &cuttingClient{Client: dialRepeatedly(t, r.proxy.URL()), r: r, t: t}
 			}, &partdtest.Options{MachineRuns: 8})
 		})
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/cutproxy"
 )
 
 // minCuts returns the number of connections to cut: PARTD_CUTS, or fallback if that is not set.
@@ -49,7 +50,7 @@ type restartingServer struct {
 	store  partd.Partd
 	opts   ServerOptions
 	server *Server
-	proxy  *proxy
+	proxy  *cutproxy.Proxy
 }
 
 func startRestarting(t *testing.T, store partd.Partd, limit func() int64) *restartingServer {
@@ -73,10 +74,17 @@ func (r *restartingServer) start(t *testing.T) string {
 func (r *restartingServer) restart(t *testing.T) {
 	r.server.kill()
 	url := r.start(t)
-	r.proxy.target.Store(&url)
+	r.proxy.Redirect(strings.TrimPrefix(url, "tcp://"))
 }
 
-func noLimit() int64 { return 1 << 60 }
+// newProxy returns a proxy that cuts connections to a server after limit bytes.
+func newProxy(t testing.TB, url string, limit func() int64) *cutproxy.Proxy {
+	t.Helper()
+	p, err := cutproxy.New("tcp", strings.TrimPrefix(url, "tcp://"), limit)
+	must(t, err)
+	t.Cleanup(func() { must(t, p.Close()) })
+	return p
+}
 
 // afterBytes returns a limit function that cuts each connection after a random number of bytes.
 func afterBytes(low, high int64) func() int64 {
@@ -174,12 +182,12 @@ func (w *writer) check(shared, remaining string) error {
 func writeThrough(t *testing.T, r *restartingServer, cuts int64, restartEvery time.Duration) (unknown, unknownAppends int, err error) {
 	const writers = 4
 	deadline := time.Now().Add(time.Duration(cuts)*20*time.Millisecond + 20*time.Second)
-	stop := func() bool { return r.proxy.cuts.Load() >= cuts || time.Now().After(deadline) }
+	stop := func() bool { return r.proxy.Cuts() >= cuts || time.Now().After(deadline) }
 	var writerList []*writer
 	errs := make([]error, writers)
 	var wg sync.WaitGroup
 	for i := range writers {
-		w := &writer{id: i, c: dialRepeatedly(t, r.proxy.url())}
+		w := &writer{id: i, c: dialRepeatedly(t, r.proxy.URL())}
 		writerList = append(writerList, w)
 		wg.Add(1)
 		go func() {
@@ -204,7 +212,7 @@ func writeThrough(t *testing.T, r *restartingServer, cuts int64, restartEvery ti
 		return 0, 0, err
 	}
 	// On a slow machine, a server that is restarted often ends connections before the proxy does.
-	if n := r.proxy.cuts.Load(); n < cuts && restartEvery == 0 {
+	if n := r.proxy.Cuts(); n < cuts && restartEvery == 0 {
 		t.Errorf("%d connections were cut, want at least %d", n, cuts)
 	}
 	for _, w := range writerList {

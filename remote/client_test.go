@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/cutproxy"
 )
 
 // faultyStore is a store whose appends return the given errors.
@@ -132,8 +133,8 @@ func TestFailuresOfConcurrentChanges(t *testing.T) {
 func TestContexts(t *testing.T) {
 	store := &faultyStore{Partd: partd.NewDict(), unblock: make(chan struct{})}
 	s, url := serve(t, store, nil)
-	p := newProxy(t, url, noLimit)
-	c := dial(t, p.url(), nil)
+	p := newProxy(t, url, cutproxy.Never)
+	c := dial(t, p.URL(), nil)
 	for i, e := range []partd.Entry{entry("a", "1"), entry("a", "2"), {Key: "a", Value: make([]byte, 30<<20)}} {
 		ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 		begin := time.Now()
@@ -146,7 +147,7 @@ func TestContexts(t *testing.T) {
 			t.Errorf("append %d took %v, want at most 5 s", i, d)
 		}
 	}
-	p.cut()
+	p.Cut()
 	store.mu.Lock()
 	close(store.unblock)
 	store.unblock = nil

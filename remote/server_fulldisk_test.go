@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/cutproxy"
 )
 
 // fullStore is a store that has no space for more than a few sessions.
@@ -39,8 +40,8 @@ func TestDropWithoutSession(t *testing.T) {
 	store := &fullStore{Dict: partd.NewDict(), wait: make(chan struct{})}
 	must(t, store.Append(ctx, entry("k", "v")))
 	_, url := serve(t, store, nil)
-	p := newProxy(t, url, noLimit)
-	c := dial(t, p.url(), nil)
+	p := newProxy(t, url, cutproxy.Never)
+	c := dial(t, p.URL(), nil)
 	if err := c.Append(ctx, entry("k", "v")); !errors.Is(err, syscall.ENOSPC) || errors.Is(err, partd.ErrUnknownOutcome) {
 		t.Errorf("Append = %v, want ENOSPC", err)
 	}
@@ -51,7 +52,7 @@ func TestDropWithoutSession(t *testing.T) {
 			t.Fatal(<-done)
 		}
 	}
-	p.cut()
+	p.Cut()
 	if err := <-done; !errors.Is(err, partd.ErrUnknownOutcome) {
 		t.Errorf("Drop over a broken connection = %v, want ErrUnknownOutcome", err)
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/cutproxy"
 )
 
 // lossyConn is a connection that breaks at the next write once lose is set, and loses the written data.
@@ -257,8 +258,8 @@ func TestResentPopOfForgottenSession(t *testing.T) {
 	store := &blockingPopStore{Dict: partd.NewDict(), blocked: make(chan struct{}), unblock: make(chan struct{})}
 	defer close(store.unblock)
 	s, url := serve(t, store, nil)
-	p := newProxy(t, url, noLimit)
-	c := dial(t, p.url(), nil)
+	p := newProxy(t, url, cutproxy.Never)
+	c := dial(t, p.URL(), nil)
 	done := make(chan error, 1)
 	go func() {
 		_, err := c.Pop(t.Context(), "k")
@@ -269,7 +270,7 @@ func TestResentPopOfForgottenSession(t *testing.T) {
 	session := c.ops.session
 	c.mu.Unlock()
 	s.space.pops.end(session)
-	p.cut()
+	p.Cut()
 	if err := <-done; !errors.Is(err, partd.ErrUnknownOutcome) {
 		t.Errorf("a resent pop whose result was forgotten = %v, want ErrUnknownOutcome", err)
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/cutproxy"
 	"github.com/go-partd/partd/storekit"
 )
 
@@ -193,8 +194,8 @@ func TestResentOperationOfEndedSession(t *testing.T) {
 	ctx := context.Background()
 	store := &faultyStore{Partd: partd.NewDict(), unblock: make(chan struct{})}
 	s, url := serve(t, store, nil)
-	p := newProxy(t, url, noLimit)
-	c := dial(t, p.url(), nil)
+	p := newProxy(t, url, cutproxy.Never)
+	c := dial(t, p.URL(), nil)
 	session, err := c.NewSession(ctx)
 	must(t, err)
 	done := make(chan error, 1)
@@ -206,7 +207,7 @@ func TestResentOperationOfEndedSession(t *testing.T) {
 	s.sessions.mu.Lock()
 	s.sessions.remove(s.sessions.table[session])
 	s.sessions.mu.Unlock()
-	p.cut()
+	p.Cut()
 	if err := <-done; !errors.Is(err, partd.ErrUnknownOutcome) || !errors.Is(err, partd.ErrSessionExpired) {
 		t.Errorf("a resent operation of an ended session = %v, want ErrUnknownOutcome and ErrSessionExpired", err)
 	}

@@ -3,11 +3,13 @@ package remote
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/cutproxy"
 )
 
 // switchedLimit is a SpaceLimit that refuses all changes while full is set.
@@ -91,8 +93,8 @@ func TestSpaceLimit(t *testing.T) {
 func TestSpaceLimitAfterRestart(t *testing.T) {
 	ctx, store := context.Background(), partd.NewDict()
 	_, url := serve(t, store, nil)
-	p := newProxy(t, url, noLimit)
-	c := dial(t, p.url(), nil)
+	p := newProxy(t, url, cutproxy.Never)
+	c := dial(t, p.URL(), nil)
 	op := partd.Operation{Entries: []partd.Entry{entry("k", "1")}}
 	id, err := c.NewSession(ctx)
 	must(t, err)
@@ -101,8 +103,8 @@ func TestSpaceLimitAfterRestart(t *testing.T) {
 	limit := &switchedLimit{}
 	limit.full.Store(true)
 	_, nextURL := serve(t, store, &ServerOptions{SpaceLimit: limit})
-	p.target.Store(&nextURL)
-	p.cut()
+	p.Redirect(strings.TrimPrefix(nextURL, "tcp://"))
+	p.Cut()
 	if applied, err := c.Apply(ctx, partd.Tag{Session: id, Number: 1}, op); applied || err != nil {
 		t.Errorf("Apply of an applied operation at the next server = %v, %v, want false, nil", applied, err)
 	}

@@ -214,7 +214,7 @@ func TestLinearizable(t *testing.T) {
 			network, address := p.Address()
 			target := p.URL()
 			if c.cuts {
-				proxy, err := cutproxy.New(network, address, 1)
+				proxy, err := cutproxy.New(network, address, cutproxy.Anywhere)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -135,7 +135,7 @@ func TestMixedLoad(t *testing.T) {
 	_, address := p.Address()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	proxy, err := cutproxy.New("tcp", address, rand.Uint64())
+	proxy, err := cutproxy.New("tcp", address, cutproxy.Anywhere)
 	must(t, err)
 	defer proxy.Close() //nolint:errcheck // the connections break anyway
 	all := make([]*tenant, tenants)
