@@ -235,6 +235,3 @@ func Message(frames ...string) []byte {
 	}
 	return b
 }
-
-// URL returns the URL of the server that the peer is connected to.
-func (p *Peer) URL() string { return "tcp://" + p.conn.RemoteAddr().String() }
