@@ -187,7 +187,7 @@ func TestProof(t *testing.T) {
 		},
 		{
 			"each change is applied exactly once",
-			step("cuts", "PARTD_CUTS", "%s connections to partd-server cut at random bytes"), step("remotecuts", "PARTD_CUTS", "%s for the Go client"),
+			step("cuts", "PARTD_CUTS", "%s connections between client and server cut at random bytes"),
 			step("serverkills", "PARTD_KILLS", "%s killed servers"), step("attempts", "PARTD_KILLS", "%s runs in which workers are killed"), step("pullkills", "PARTD_KILLS", "%s rounds in which programs that save and load are killed"),
 		},
 		{
@@ -218,7 +218,7 @@ func TestProof(t *testing.T) {
 		{
 			"jobs and servers stay within `--memory`",
 			command("many peers that overload partd-server with valid requests", ".ci/long pressure"),
-			step("greedy", "PARTD_GREEDY", "greedy peers of partd-server for %s"), step("greedytables", "PARTD_GREEDY", "greedy clients of partd-tables for %s"),
+			step("mixed", "PARTD_MIXED", "greedy peers of partd-server for %s"), step("greedytables", "PARTD_GREEDY", "greedy clients of partd-tables for %s"),
 		},
 		{
 			"programs and tests written for other projects work with ours",

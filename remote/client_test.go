@@ -1,7 +1,6 @@
 package remote
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -15,7 +14,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/server/zmtp"
+	"github.com/go-partd/partd/internal/testutil/cutproxy"
 )
 
 // faultyStore is a store whose appends return the given errors.
@@ -134,8 +133,8 @@ func TestFailuresOfConcurrentChanges(t *testing.T) {
 func TestContexts(t *testing.T) {
 	store := &faultyStore{Partd: partd.NewDict(), unblock: make(chan struct{})}
 	s, url := serve(t, store, nil)
-	p := newProxy(t, url, noLimit)
-	c := dial(t, p.url(), nil)
+	p := newProxy(t, url, cutproxy.Never)
+	c := dial(t, p.URL(), nil)
 	for i, e := range []partd.Entry{entry("a", "1"), entry("a", "2"), {Key: "a", Value: make([]byte, 30<<20)}} {
 		ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 		begin := time.Now()
@@ -148,7 +147,7 @@ func TestContexts(t *testing.T) {
 			t.Errorf("append %d took %v, want at most 5 s", i, d)
 		}
 	}
-	p.cut()
+	p.Cut()
 	store.mu.Lock()
 	close(store.unblock)
 	store.unblock = nil
@@ -171,20 +170,6 @@ func cancelledContext() context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	return ctx
-}
-
-// TestHeartbeats checks that heartbeats do not count as parts of a message, even if there are very many.
-func TestHeartbeats(t *testing.T) {
-	_, url := serve(t, partd.NewDict(), &ServerOptions{MaxMessage: minMessage, StallTimeout: time.Second})
-	p := openPeer(t, url)
-	ping := zmtp.AppendCommand(nil, "PING", []byte{0, 0})
-	pong := zmtp.AppendCommand(nil, "PONG", nil)
-	for range 100 {
-		p.send(bytes.Repeat(ping, 1000))
-		p.wantBytes(bytes.Repeat(pong, 1000))
-	}
-	p.send(message("syn"))
-	p.wantBytes(acked)
 }
 
 // stuckConn is a connection whose peer stops reading.

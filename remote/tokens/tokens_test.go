@@ -15,15 +15,18 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-func add(t *testing.T, file, user, namespace string, rights remote.Rights, byCert bool) (token string) {
+func must(t testing.TB, err error) {
 	t.Helper()
-	g, token, err := NewGrant(user, namespace, rights, byCert)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := Edit(file, func(all []Grant) ([]Grant, error) { return append(all, g), nil }); err != nil {
-		t.Fatal(err)
-	}
+}
+
+func add(t *testing.T, file, user, namespace string, rights remote.Rights, byCert bool) (token string) {
+	t.Helper()
+	g, token, err := NewGrant(user, namespace, rights, byCert)
+	must(t, err)
+	must(t, Edit(file, func(all []Grant) ([]Grant, error) { return append(all, g), nil }))
 	return token
 }
 
@@ -34,13 +37,9 @@ func TestUsers(t *testing.T) {
 	defaultToken := add(t, file, "bob", DefaultNamespace, remote.AllRights, false)
 	add(t, file, "cert", "job7", remote.RightChange, true)
 	u, err := Load(file)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	info, err := os.Stat(file)
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the file's mode is %v, %v, want 0600", info.Mode(), err)
@@ -75,18 +74,12 @@ func TestUsers(t *testing.T) {
 		}
 	}
 	identity, err := u.Authenticate(defaultToken, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(file, []byte(header+"bob . read\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
+	must(t, os.WriteFile(file, []byte(header+"bob . read\n"), 0o600))
 	if err := u.Reload(); err == nil || u.Rights(identity, "") != remote.AllRights {
 		t.Errorf("Reload of a damaged file = %v, and the user has the rights %v, want an error and all rights", err, u.Rights(identity, ""))
 	}
-	if err := os.WriteFile(file, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.WriteFile(file, nil, 0o600))
 	if err := u.Reload(); err != nil || u.Rights(identity, "") != 0 {
 		t.Errorf("Reload after the token was removed = %v, and the user has the rights %v, want none", err, u.Rights(identity, ""))
 	}
@@ -95,9 +88,7 @@ func TestUsers(t *testing.T) {
 func TestDamagedFiles(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "users")
 	g, secret, err := NewGrant("ann", AllNamespaces, remote.RightRead, false)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	good := g.String()
 	for _, c := range []struct{ text, want string }{
 		{good + "\n\n# a comment\n" + good[:len(good)-1] + "\n", "line 4: field 5"},
@@ -110,9 +101,7 @@ func TestDamagedFiles(t *testing.T) {
 		{strings.Replace(good, "*", secret, 1), "line 1: field 2"},
 		{strings.Repeat("x", 1<<20), "after line 0"},
 	} {
-		if err := os.WriteFile(file, []byte(c.text), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		must(t, os.WriteFile(file, []byte(c.text), 0o600))
 		if _, err := Read(file); err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), file) || strings.Contains(err.Error(), secret) {
 			t.Errorf("Read of %.60q = %v, want an error with %q", c.text, err, c.want)
 		}
@@ -120,9 +109,7 @@ func TestDamagedFiles(t *testing.T) {
 			t.Errorf("Edit of %.60q succeeded", c.text)
 		}
 	}
-	if err := os.Chmod(file, 0o622); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.Chmod(file, 0o622))
 	if _, err := Read(file); err == nil || !strings.Contains(err.Error(), "chmod") {
 		t.Errorf("Read of a file that others may write = %v, want an error", err)
 	}
@@ -153,9 +140,7 @@ func TestLongTokens(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "users")
 	add(t, file, "ann", AllNamespaces, remote.RightRead, false)
 	u, err := Load(file)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	k := u.grants.Load()
 	for len(k.grants) < 20_000 {
 		k.grants = append(k.grants, k.grants[0])
@@ -188,12 +173,8 @@ func TestMap(t *testing.T) {
 		etl:    {User: "etl", Namespace: AllNamespaces, Rights: remote.RightRead | remote.RightAppend},
 		report: {User: "report", Namespace: "job7", Rights: remote.RightRead},
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := u.Reload(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
+	must(t, u.Reload())
 	for _, c := range []struct {
 		token, namespace string
 		want             remote.Rights

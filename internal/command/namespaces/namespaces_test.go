@@ -80,7 +80,7 @@ func (d *disturbed) Append(ctx context.Context, entries ...partd.Entry) error {
 }
 
 // TestManyNamespaces uses many namespaces (their number is in PARTD_NAMESPACES) from several goroutines,
-// with few open stores. Each namespace must keep its own data, and few file descriptors may be in use.
+// with few open stores. Each namespace must keep its own data, and few file descriptors and goroutines may be in use.
 func TestManyNamespaces(t *testing.T) {
 	count := 300
 	if s := os.Getenv("PARTD_NAMESPACES"); s != "" {
@@ -93,7 +93,7 @@ func TestManyNamespaces(t *testing.T) {
 	s := open(t, t.TempDir(), maxOpen, 0, nil)
 	before := descriptors()
 	var wg sync.WaitGroup
-	var peak atomic.Int64
+	var peak, goroutines atomic.Int64
 	for g := range 3 {
 		wg.Go(func() {
 			for i := g; i < count; i += 3 {
@@ -103,6 +103,7 @@ func TestManyNamespaces(t *testing.T) {
 				}
 				release()
 				peak.Store(max(peak.Load(), int64(descriptors())))
+				goroutines.Store(max(goroutines.Load(), int64(runtime.NumGoroutine())))
 			}
 		})
 	}
@@ -112,6 +113,9 @@ func TestManyNamespaces(t *testing.T) {
 	}
 	if n := peak.Load() - int64(before); runtime.GOOS == "linux" && n > 25*maxOpen {
 		t.Errorf("the namespaces used %d file descriptors, want at most %d", n, 25*maxOpen)
+	}
+	if n := goroutines.Load(); n > 25*maxOpen {
+		t.Errorf("%d goroutines ran at a time, want at most %d", n, 25*maxOpen)
 	}
 	list, err := s.List(ctx, "", count+1)
 	if must(t, err); len(list) != count || list[0].DiskBytes == 0 || time.Since(list[0].LastUsed) > time.Hour {

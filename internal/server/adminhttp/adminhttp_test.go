@@ -13,11 +13,16 @@ import (
 	"time"
 )
 
-func TestServe(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+func must(t testing.TB, err error) {
+	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+func TestServe(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
 	var notReady error
 	metrics := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "figures") })
 	ctx, stop := context.WithCancel(t.Context())
@@ -26,9 +31,7 @@ func TestServe(t *testing.T) {
 	get := func(path string, code int, words string) {
 		t.Helper()
 		r, err := http.Get("http://" + l.Addr().String() + path)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		defer r.Body.Close()
 		body, err := io.ReadAll(r.Body)
 		if err != nil || r.StatusCode != code || !strings.Contains(string(body), words) {
@@ -43,9 +46,7 @@ func TestServe(t *testing.T) {
 	get("/readyz", 503, "the disk is full")
 	get("/healthz", 200, "ok")
 	stop()
-	if err := <-done; err != nil {
-		t.Fatal(err)
-	}
+	must(t, <-done)
 }
 
 func TestStatus(t *testing.T) {
@@ -72,18 +73,14 @@ func TestProfiles(t *testing.T) {
 // TestManyConnections checks that idle connections do not use up descriptors, and that a new client is served.
 func TestManyConnections(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- Serve(ctx, l, Handler(func() error { return nil }, nil)) }()
 	var open []net.Conn
 	for range 3 * MaxConnections {
 		conn, err := net.Dial("tcp", l.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		defer conn.Close()
 		open = append(open, conn)
 	}

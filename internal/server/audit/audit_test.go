@@ -16,6 +16,13 @@ import (
 	"time"
 )
 
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 type buffer struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -41,9 +48,7 @@ func record(l *Log, id string) {
 func TestReopen(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "audit")
 	l, err := Open(file, io.Discard, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	write := func(id, into string) {
 		t.Helper()
 		record(l, id)
@@ -58,15 +63,11 @@ func TestReopen(t *testing.T) {
 		}
 	}
 	write("first", file)
-	if err := os.Rename(file, file+".1"); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.Rename(file, file+".1"))
 	write("second", file+".1")
 	l.Reopen()
 	write("third", file)
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, l.Close())
 	if info, err := os.Stat(file); err != nil || info.Mode().Perm()&0o077 != 0 {
 		t.Errorf("the file's mode is %v, %v, want none of it for others", info.Mode(), err)
 	}
@@ -101,18 +102,14 @@ func (f *flaky) Write(p []byte) (int, error) {
 func TestErrors(t *testing.T) {
 	out, report := &flaky{full: true}, &buffer{}
 	l, err := Open("-", out, slog.New(slog.NewTextHandler(report, nil)))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	record(l, "lost")
 	for !strings.Contains(report.String(), "no space left") {
 		time.Sleep(time.Millisecond)
 	}
 	out.full = false
 	record(l, "written")
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, l.Close())
 	var e Entry
 	lines := strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")
 	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &e); err != nil || e.RequestID != "written" {
@@ -147,9 +144,7 @@ func TestBlocked(t *testing.T) {
 	r, w := io.Pipe()
 	report := &buffer{}
 	l, err := Open("-", w, slog.New(slog.NewTextHandler(report, nil)))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	const lines = 10 * maxQueue
 	start := time.Now()
 	for range lines {

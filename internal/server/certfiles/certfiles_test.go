@@ -10,22 +10,23 @@ import (
 	"github.com/go-partd/partd/internal/testutil/testcert"
 )
 
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestPeers checks that two nodes accept each other's certificates, before and after the files of
 // both are replaced, and that a node without a certificate is rejected.
 func TestPeers(t *testing.T) {
 	ca, err := testcert.New(t.TempDir(), "ours")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	load := func(name string) *Certificates {
 		pair, err := ca.Issue(name, time.Hour, "localhost")
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		c, err := Load(Options{Cert: pair.Cert, Key: pair.Key, ClientCA: ca.File, NeedClient: true, MinVersion: tls.VersionTLS12})
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		return c
 	}
 	a, b := load("a"), load("b")
@@ -49,9 +50,7 @@ func TestPeers(t *testing.T) {
 		return string(c.ConnectionState().PeerCertificates[0].Raw), string(s.ConnectionState().PeerCertificates[0].Raw), nil
 	}
 	byA, byB, err := handshake(client)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	load("a") // replaces the files
 	load("b")
 	a.Reload()

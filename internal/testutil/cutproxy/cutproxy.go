@@ -1,8 +1,8 @@
-// Package cutproxy is a test proxy that cuts connections after random numbers of bytes.
+// Package cutproxy is a test proxy that cuts connections.
 package cutproxy
 
 import (
-	"errors"
+	"io"
 	"math/rand/v2"
 	"net"
 	"sync"
@@ -10,52 +10,62 @@ import (
 	"time"
 )
 
-// Proxy forwards connections to a server. Until StopCutting is called, it resets or closes each
-// connection after a random number of bytes in one direction.
+// Proxy forwards connections to a server, and cuts them.
 type Proxy struct {
-	network, address string // address of the server
-	listener         net.Listener
-	cuts             atomic.Int64
-	isStopped        atomic.Bool
+	network  string
+	address  atomic.Pointer[string] // of the server
+	limit    func() int64
+	listener net.Listener
+	cuts     atomic.Int64
 
 	mu    sync.Mutex
-	rnd   *rand.Rand
 	conns map[net.Conn]struct{}
 	wg    sync.WaitGroup
 }
 
-// New starts a proxy for the server at address, on a free port. seed determines the cuts.
-func New(network, address string, seed uint64) (*Proxy, error) {
+// New starts a proxy for the server at address, on a free port. limit returns the number of bytes, in
+// both directions together, after which the proxy cuts the next connection.
+func New(network, address string, limit func() int64) (*Proxy, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	p := &Proxy{
-		network: network, address: address, listener: l,
-		rnd: rand.New(rand.NewPCG(seed, 0)), conns: map[net.Conn]struct{}{},
-	}
+	p := &Proxy{network: network, limit: limit, listener: l, conns: map[net.Conn]struct{}{}}
+	p.Redirect(address)
 	p.wg.Go(p.accept)
 	return p, nil
 }
 
+// Anywhere is a limit that cuts connections at random bytes: during the handshake, or after up to 200,000 bytes.
+func Anywhere() int64 {
+	return rand.Int64N([]int64{400, 2000, 40_000, 40_000, 200_000}[rand.IntN(5)])
+}
+
+// Never is a limit that cuts no connection.
+func Never() int64 { return 1 << 60 }
+
 // URL returns the proxy's address as the URL of a server.
 func (p *Proxy) URL() string { return "tcp://" + p.listener.Addr().String() }
 
-// Cuts returns the number of connections cut so far.
+// Redirect forwards later connections to the server at address.
+func (p *Proxy) Redirect(address string) { p.address.Store(&address) }
+
+// Cuts returns the number of connections that have reached their limit.
 func (p *Proxy) Cuts() int64 { return p.cuts.Load() }
 
-// StopCutting lets all connections pass from now on.
-func (p *Proxy) StopCutting() { p.isStopped.Store(true) }
-
-// Close stops the proxy and closes its connections.
-func (p *Proxy) Close() error {
-	p.StopCutting()
-	err := p.listener.Close()
+// Cut closes all connections.
+func (p *Proxy) Cut() {
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	for c := range p.conns {
 		_ = c.Close() // the other end may have closed it
 	}
-	p.mu.Unlock()
+}
+
+// Close stops the proxy and closes its connections.
+func (p *Proxy) Close() error {
+	err := p.listener.Close()
+	p.Cut()
 	p.wg.Wait()
 	return err
 }
@@ -63,50 +73,36 @@ func (p *Proxy) Close() error {
 func (p *Proxy) accept() {
 	for {
 		client, err := p.listener.Accept()
-		if errors.Is(err, net.ErrClosed) {
-			return
-		}
 		if err != nil {
-			time.Sleep(time.Millisecond)
-			continue
+			return
 		}
 		p.wg.Go(func() { p.forward(client) })
 	}
 }
 
 func (p *Proxy) forward(client net.Conn) {
-	server, err := net.DialTimeout(p.network, p.address, 10*time.Second)
+	defer client.Close()
+	server, err := net.DialTimeout(p.network, *p.address.Load(), 10*time.Second)
 	if err != nil { // the server is down
-		_ = client.Close()
 		return
 	}
 	p.mu.Lock()
 	p.conns[client], p.conns[server] = struct{}{}, struct{}{}
-	limit := []int64{200, 1000, 20_000, 20_000, 200_000}[p.rnd.IntN(5)] // the first 200 bytes are part of the handshake
-	byteCount := p.rnd.Int64N(limit)                                    // number of bytes to forward before the cut
-	countsReplies := p.rnd.IntN(2) == 0                                 // byteCount counts bytes from the server, not to the server
-	isReset := p.rnd.IntN(2) == 0                                       // reset the connection instead of closing it
 	p.mu.Unlock()
-	var once sync.Once
-	closeBoth := func(isPlanned bool) {
-		once.Do(func() {
-			if isPlanned {
-				p.cuts.Add(1)
-				if isReset {
-					for _, c := range []net.Conn{client, server} {
-						if t, ok := c.(*net.TCPConn); ok {
-							_ = t.SetLinger(0) // makes Close reset the connection
-						}
-					}
+	var remaining atomic.Int64
+	remaining.Store(p.limit())
+	cut := sync.OnceFunc(func() {
+		if p.cuts.Add(1)%2 == 0 { // reset every second connection instead of closing it
+			for _, c := range []net.Conn{client, server} {
+				if t, ok := c.(*net.TCPConn); ok {
+					_ = t.SetLinger(0)
 				}
 			}
-			_ = client.Close()
-			_ = server.Close()
-		})
-	}
+		}
+	})
 	var directions sync.WaitGroup
-	directions.Go(func() { closeBoth(p.copy(server, client, byteCount, !countsReplies)) })
-	directions.Go(func() { closeBoth(p.copy(client, server, byteCount, countsReplies)) })
+	directions.Go(func() { forwardBytes(server, client, &remaining, cut) })
+	directions.Go(func() { forwardBytes(client, server, &remaining, cut) })
 	directions.Wait()
 	p.mu.Lock()
 	delete(p.conns, client)
@@ -114,24 +110,21 @@ func (p *Proxy) forward(client net.Conn) {
 	p.mu.Unlock()
 }
 
-// copy forwards bytes from src to dst. If mayCut is true, it stops after byteCount bytes, and returns
-// true. If a connection ends first, it returns false.
-func (p *Proxy) copy(dst, src net.Conn, byteCount int64, mayCut bool) bool {
-	buf := make([]byte, 32<<10)
+// forwardBytes forwards bytes from src to dst until remaining is used up or a connection ends, and closes both. It
+// calls cut if remaining is used up.
+func forwardBytes(dst, src net.Conn, remaining *atomic.Int64, cut func()) {
+	buf := make([]byte, 4<<10)
 	for {
 		n, err := src.Read(buf)
-		if mayCut && int64(n) > byteCount && !p.isStopped.Load() {
-			_, _ = dst.Write(buf[:byteCount])
-			return true
+		if excess := remaining.Add(-int64(n)); excess < 0 {
+			n = max(0, n+int(excess))
+			cut()
+			err = io.EOF
 		}
-		byteCount = max(byteCount-int64(n), 0)
-		if n > 0 {
-			if _, err := dst.Write(buf[:n]); err != nil {
-				return false
-			}
-		}
-		if err != nil {
-			return false
+		if _, writeErr := dst.Write(buf[:n]); writeErr != nil || err != nil {
+			break
 		}
 	}
+	_ = src.Close()
+	_ = dst.Close()
 }

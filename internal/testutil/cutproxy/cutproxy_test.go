@@ -4,11 +4,12 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
 
-// TestProxy checks that the proxy cuts connections until StopCutting is called.
+// TestProxy checks that the proxy cuts connections that reach their limit, and no others.
 func TestProxy(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -27,7 +28,13 @@ func TestProxy(t *testing.T) {
 			}()
 		}
 	}()
-	p, err := New("tcp", l.Addr().String(), 1)
+	var isStopped atomic.Bool
+	p, err := New("tcp", l.Addr().String(), func() int64 {
+		if isStopped.Load() {
+			return Never()
+		}
+		return Anywhere()
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,9 +57,9 @@ func TestProxy(t *testing.T) {
 			t.Fatalf("connection %d returned %d of %d bytes, and %d connections were cut", n, got, sent, p.Cuts())
 		}
 	}
-	p.StopCutting()
-	if got := echo(); got != sent {
-		t.Fatalf("after StopCutting, a connection returned %d bytes, want %d", got, sent)
+	isStopped.Store(true)
+	if got := echo(); got != sent || p.Cuts() != 50 {
+		t.Fatalf("without a limit, a connection returned %d bytes, want %d; %d connections were cut, want 50", got, sent, p.Cuts())
 	}
 	if err := p.Close(); err != nil {
 		t.Fatal(err)

@@ -1,0 +1,109 @@
+package servercli_test
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/server/audit"
+	"github.com/go-partd/partd/remote"
+	"github.com/go-partd/partd/stores"
+)
+
+// TestAudit checks the audit log: it names the users, operations and outcomes of clients, but no keys, values and
+// tokens, and it is opened again on SIGHUP.
+func TestAudit(t *testing.T) {
+	ctx, dir := t.Context(), t.TempDir()
+	users, file := filepath.Join(dir, "users"), filepath.Join(dir, "audit")
+	tokenFile, token := addToken(t, dir, users, "ann", "--rights", "read,append", "--namespace", "job7")
+	p := startChild(t, "server", "--listen", "tcp://127.0.0.1:0", "--listen", "ipc://"+dir+"/s", "--trust-sockets", "--store", "log:"+dir+"/data",
+		"--tokens-file", users, "--audit-log", file)
+	store, err := stores.Open(ctx, p.URL()+"/job7?token-file="+tokenFile)
+	must(t, err)
+	must(t, store.Append(ctx, partd.Entry{Key: "secretkey1", Value: []byte("secretvalue")}, partd.Entry{Key: "secretkey2", Value: []byte("v")}))
+	for begin := time.Now(); ; time.Sleep(5 * time.Millisecond) { // records are written a little later
+		if text, err := os.ReadFile(file); err != nil || strings.Contains(string(text), "append") || time.Since(begin) > 20*time.Second {
+			break
+		}
+	}
+	must(t, os.Rename(file, file+".1"))
+	must(t, p.Signal(syscall.SIGHUP))
+	waitFor(t, p, "users reloaded")
+	if _, err := store.Get(ctx, "secretkey1", "secretkey2", "k3"); err != nil {
+		t.Fatal(err)
+	}
+	if err := partd.Delete(ctx, store, "secretkey1"); err == nil {
+		t.Error("a user without the right change deleted a key")
+	}
+	if _, err := remote.Dial(ctx, p.URL(), &remote.ClientOptions{Token: token + "x"}); err == nil {
+		t.Error("a wrong token was accepted")
+	}
+	python, err := stores.Open(ctx, "ipc://"+dir+"/s")
+	must(t, err)
+	must(t, python.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}))
+	_ = store.(*remote.Client).Close()
+	_ = python.(*remote.Client).Close()
+	stop(t, p)
+
+	type outcome struct {
+		User, Namespace, Operation string
+		Keys                       int64
+		Outcome                    string
+	}
+	seen := map[outcome]int{}
+	for name, first := range map[string]string{file + ".1": "hello", file: "get"} {
+		text, err := os.ReadFile(name)
+		must(t, err)
+		for i, line := range strings.Split(strings.TrimSpace(string(text)), "\n") {
+			var r audit.Entry
+			if err := json.Unmarshal([]byte(line), &r); err != nil {
+				t.Fatalf("%s: %v: %s", name, err, line)
+			}
+			if r.Host == "" || !strings.Contains(r.RequestID, "-") || r.Received == 0 || time.Since(r.Time) > time.Minute {
+				t.Errorf("the record lacks the host, the id, the time or bytes: %s", line)
+			}
+			if i == 0 && r.Operation != first {
+				t.Errorf("%s begins with the operation %s, want %s", name, r.Operation, first)
+			}
+			seen[outcome{r.User, r.Namespace, r.Operation, r.Keys, r.Outcome}]++
+		}
+		for _, secret := range []string{"secret", token} {
+			if strings.Contains(string(text), secret) {
+				t.Errorf("the audit log contains %q: %s", secret, text)
+			}
+		}
+	}
+	for _, want := range []outcome{
+		{"ann", "job7", "hello", 0, "ok"},
+		{"ann", "job7", "append", 2, "ok"},
+		{"ann", "job7", "get", 3, "ok"},
+		{"ann", "job7", "delete", 1, "denied"},
+		{"", "", "hello", 0, "denied"},
+		{"", "", "append", 1, "ok"},
+	} {
+		if seen[want] != 1 {
+			t.Errorf("%d records of %+v, want 1; all are %v", seen[want], want, seen)
+		}
+	}
+}
+
+// TestAuditPython checks the records of requests of Python's protocol.
+func TestAuditPython(t *testing.T) {
+	p := start(t, "--store", "mem:", "--audit-log", "-")
+	peer := openPeer(t, p)
+	must(t, peer.Ask([]string{"ack"}, "append", "secretkey", "v", "k2", "v"))
+	must(t, peer.Send("secretcommand"))
+	waitFor(t, p, `"operation":"append","keys":2,"received":19,"sent":5,`)
+	waitFor(t, p, `"operation":"unknown","received":13,`)
+	for line := range strings.Lines(p.Stderr()) {
+		if strings.HasPrefix(line, "{") && strings.Contains(line, "secret") {
+			t.Errorf("a record contains a key or the client's text: %s", line)
+		}
+	}
+	stop(t, p)
+}

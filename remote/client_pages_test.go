@@ -1,0 +1,210 @@
+package remote
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/cutproxy"
+	"github.com/go-partd/partd/storekit"
+)
+
+// TestLargeValues checks that values of many pages arrive complete, from stores with and without streaming.
+func TestLargeValues(t *testing.T) {
+	ctx := context.Background()
+	value := make([]byte, 2*defaultPage+12345)
+	for i := range value {
+		value[i] = byte(i >> 4)
+	}
+	for _, name := range []string{"dict", "file"} {
+		t.Run(name, func(t *testing.T) {
+			_, url := serve(t, stores[name](t), nil)
+			c := dial(t, url, nil)
+			must(t, c.Append(ctx, partd.Entry{Key: "large", Value: value}, entry("small", "s")))
+			v, err := c.Get(ctx, "small", "large", "none", "large", "small")
+			must(t, err)
+			if string(v[0]) != "s" || !bytes.Equal(v[1], value) || len(v[2]) > 0 || !bytes.Equal(v[3], value) || string(v[4]) != "s" {
+				t.Error("Get: the values differ from the appended ones")
+			}
+			r, err := c.Open(ctx, "large")
+			must(t, err)
+			got, err := io.ReadAll(r)
+			if must(t, err); !bytes.Equal(got, value) {
+				t.Error("Open: the value differs from the appended one")
+			}
+			must(t, r.Close())
+			// The server closes readers that the client closes early, and limits the number of open ones.
+			for i := range maxHandles + 6 {
+				r, err := c.Open(ctx, "large")
+				if err != nil {
+					t.Fatalf("Open of reader %d: %v", i, err)
+				}
+				must(t, r.Close())
+			}
+			var open []io.Closer
+			for err = nil; err == nil && len(open) <= maxHandles; {
+				var r io.ReadCloser
+				if r, err = c.Open(ctx, "large"); err == nil {
+					open = append(open, r)
+				}
+			}
+			if !errors.Is(err, ErrBusy) {
+				t.Errorf("Open with %d open readers = %v, want ErrBusy", len(open), err)
+			}
+			for _, r := range open {
+				must(t, r.Close())
+			}
+			v, err = c.Pop(ctx, "large", "none", "small")
+			if must(t, err); !bytes.Equal(v[0], value) || len(v[1]) > 0 || string(v[2]) != "s" {
+				t.Error("Pop: the values differ from the appended ones")
+			}
+			if v, err = c.Get(ctx, "large"); err != nil || len(v[0]) > 0 {
+				t.Errorf("Get after Pop = %d bytes, %v, want none", len(v[0]), err)
+			}
+		})
+	}
+}
+
+// TestLongListings checks that listings and scans of many pages are complete, and that a listing may stop early.
+func TestLongListings(t *testing.T) {
+	ctx := context.Background()
+	store := partd.NewDict()
+	want := map[string]int{}
+	long := strings.Repeat("k", 60_000)
+	for i := range 300 {
+		key := fmt.Sprint(i, long)
+		want[key] = i + 1
+		must(t, store.Append(ctx, partd.Entry{Key: key, Value: make([]byte, i+1)}))
+	}
+	_, url := serve(t, store, nil)
+	c := dial(t, url, nil)
+	keys := map[string]int{}
+	for k, err := range c.Keys(ctx) {
+		must(t, err)
+		keys[k.Key] = int(k.Size)
+	}
+	scanned := map[string]int{}
+	for k, err := range c.Scan(ctx) {
+		must(t, err)
+		scanned[k.Key] += len(k.Data)
+	}
+	for key, n := range want {
+		if keys[key] != n || scanned[key] != n {
+			t.Fatalf("key %s has %d bytes in Keys and %d in Scan, want %d", storekit.QuoteKey(key), keys[key], scanned[key], n)
+		}
+	}
+	if len(keys) != len(want) || len(scanned) != len(want) {
+		t.Errorf("Keys yielded %d keys and Scan %d, want %d", len(keys), len(scanned), len(want))
+	}
+	for range maxHandles + 6 {
+		for _, err := range c.Keys(ctx) {
+			must(t, err)
+			break
+		}
+	}
+	// A broken connection ends a listing with an error, and affects nothing else.
+	p := newProxy(t, url, cutproxy.Never)
+	broken := dial(t, p.URL(), nil)
+	n := 0
+	var lastErr error
+	for _, err := range broken.Keys(ctx) {
+		if n++; n == 1 {
+			p.Cut()
+		}
+		lastErr = err
+	}
+	if !errors.Is(lastErr, ErrLost) || errors.Is(lastErr, io.EOF) || n == len(want) {
+		t.Errorf("Keys over a broken connection ended after %d items with %v, want ErrLost", n, lastErr)
+	}
+	if _, err := broken.Stat(ctx); err != nil {
+		t.Errorf("Stat after the connection broke: %v", err)
+	}
+}
+
+// TestGetStartsAgain checks that Get starts again if its connection breaks after a part of a large value.
+func TestGetStartsAgain(t *testing.T) {
+	ctx := t.Context()
+	store := partd.NewDict()
+	value := bytes.Repeat([]byte("value"), defaultPage/2)
+	must(t, store.Append(ctx, partd.Entry{Key: "k", Value: value}))
+	_, url := serve(t, store, nil)
+	var connections atomic.Int64
+	p := newProxy(t, url, func() int64 {
+		if connections.Add(1) == 1 {
+			return defaultPage * 3 / 2
+		}
+		return cutproxy.Never()
+	})
+	values, err := dial(t, p.URL(), nil).Get(ctx, "k")
+	if must(t, err); !bytes.Equal(values[0], value) || p.Cuts() == 0 {
+		t.Errorf("Get = %d bytes after %d broken connections, want %d bytes after one", len(values[0]), p.Cuts(), len(value))
+	}
+}
+
+// TestPartsOfStoreWithoutScan checks the error for a store that cannot scan.
+func TestPartsOfStoreWithoutScan(t *testing.T) {
+	_, url := serve(t, struct{ partd.Partd }{partd.NewDict()}, nil)
+	n := 0
+	for _, err := range dial(t, url, nil).ScanPart(t.Context(), 1, 4) {
+		if n++; !errors.Is(err, errors.ErrUnsupported) {
+			t.Errorf("ScanPart yielded the error %v, want ErrUnsupported", err)
+		}
+	}
+	if n != 1 {
+		t.Errorf("ScanPart yielded %d items, want one error", n)
+	}
+}
+
+// scanRecorder is a store that records its scans.
+type scanRecorder struct {
+	*partd.Dict
+	mu        sync.Mutex
+	fullScans int      // number of scans of all keys
+	parts     []string // scanned parts
+}
+
+func (a *scanRecorder) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.fullScans++
+	return a.Dict.Scan(ctx)
+}
+
+func (a *scanRecorder) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.Chunk, error] {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.parts = append(a.parts, fmt.Sprintf("%d/%d", part, parts))
+	return a.Dict.ScanPart(ctx, part, parts)
+}
+
+// TestServerScansOnlyThePart checks that the server's store divides its keys, so that only one part is read and
+// sent.
+func TestServerScansOnlyThePart(t *testing.T) {
+	ctx := context.Background()
+	store := &scanRecorder{Dict: partd.NewDict()}
+	_, url := serve(t, store, nil)
+	for i := range 200 {
+		must(t, store.Append(ctx, entry(fmt.Sprint("key ", i), "value")))
+	}
+	c, keys := dial(t, url, nil), 0
+	for part := range 4 {
+		for chunk, err := range c.ScanPart(ctx, part, 4) {
+			if must(t, err); chunk.Last {
+				keys++
+			}
+		}
+	}
+	store.mu.Lock()
+	defer store.mu.Unlock()
+	if got := fmt.Sprint(store.parts); keys != 200 || got != "[0/4 1/4 2/4 3/4]" || store.fullScans != 0 {
+		t.Errorf("got %d keys from the parts %s and %d scans of all keys, want 200 keys from the parts 0/4 to 3/4", keys, got, store.fullScans)
+	}
+}

@@ -1,0 +1,278 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+)
+
+func (s *Server) memoryUsed() int64 {
+	s.quotas.mu.Lock()
+	defer s.quotas.mu.Unlock()
+	return s.quotas.used[memory]
+}
+
+// takeAll takes all memory of a server. The returned function gives it back.
+func takeAll(t *testing.T, s *Server) (giveBack func()) {
+	a := s.quotas.open(s.quotas.enter("another"), time.Minute, func() {})
+	must(t, a.take(t.Context(), s.opts.Memory, finish))
+	return func() { a.give(s.opts.Memory) }
+}
+
+// TestStuckReaders checks that a get is answered while connections that requested a large value read nothing.
+func TestStuckReaders(t *testing.T) {
+	ctx := t.Context()
+	store, err := partd.OpenFile(t.TempDir(), nil)
+	must(t, err)
+	must(t, store.Append(ctx, entry("small", "v"), partd.Entry{Key: "large", Value: make([]byte, 12<<20)}))
+	s, url := serve(t, store, &ServerOptions{Memory: 32 << 20})
+	sameAddress, otherAddress := dial(t, url, nil), dialFrom(t, url, "127.0.0.2")
+	for range 60 {
+		openPeer(t, url).send(message("get", "large"))
+	}
+	for begin := time.Now(); s.memoryUsed() < s.opts.Memory/2 && time.Since(begin) < 2*time.Second; {
+		time.Sleep(time.Millisecond)
+	}
+	for range 5 {
+		requireWithin(t, 3*time.Second, "a get from the same address", func() error { _, err := sameAddress.Get(ctx, "small"); return err })
+		requireWithin(t, time.Second, "a get from another address", func() error { _, err := otherAddress.Get(ctx, "small"); return err })
+	}
+}
+
+// TestStoppedHolderIsEvicted checks that a connection that holds memory and reads nothing is
+// evicted when another connection waits for memory, even if the system's socket buffers had
+// accepted some MiB for it.
+func TestStoppedHolderIsEvicted(t *testing.T) {
+	for name, timeout := range map[string]time.Duration{"holder": 4 * time.Second, "other": time.Second} {
+		q := newQuotas(16 << 20)
+		evicted := make(chan struct{})
+		var holder *account
+		holder = q.open(q.enter("holder"), time.Minute, func() {
+			close(evicted)
+			holder.give(12 << 20)
+		})
+		must(t, holder.take(t.Context(), 12<<20, admission))
+		holder.sent.Add(6 << 20)
+		ctx, cancel := context.WithTimeout(t.Context(), timeout)
+		if err := q.open(q.enter(name), time.Minute, func() {}).take(ctx, 8<<20, admission); err != nil {
+			t.Errorf("take for peer %s: %v", name, err)
+		}
+		cancel()
+		select {
+		case <-evicted:
+		default:
+			t.Errorf("while peer %s waited, the connection that reads nothing was not evicted", name)
+		}
+	}
+}
+
+// TestSlowHolderIsNotEvicted checks that a connection that reads slowly stays open while another waits for memory.
+func TestSlowHolderIsNotEvicted(t *testing.T) {
+	q := newQuotas(16 << 20)
+	sender := q.enter("peer")
+	holder := q.open(sender, time.Minute, func() { t.Error("the connection was evicted") })
+	must(t, holder.take(t.Context(), 12<<20, admission))
+	ctx, cancel := context.WithCancel(t.Context())
+	got := make(chan error, 1)
+	go func() { got <- q.open(sender, time.Minute, func() {}).take(ctx, 8<<20, admission) }()
+	for range 75 {
+		time.Sleep(40 * time.Millisecond)
+		holder.sent.Add(slowBytes / 5)
+	}
+	cancel()
+	if err := <-got; !errors.Is(err, ErrBusy) {
+		t.Errorf("take of the other connection = %v, want ErrBusy", err)
+	}
+}
+
+// TestImpossibleRequestFailsImmediately checks that a request does not wait if it needs more memory than the server has.
+func TestImpossibleRequestFailsImmediately(t *testing.T) {
+	ctx := t.Context()
+	store := partd.NewDict()
+	_, url := serve(t, store, &ServerOptions{Memory: 16 << 20, StallTimeout: 20 * time.Second})
+	c := dial(t, url, nil)
+	keys := make([]string, 240_000)
+	for i := range keys {
+		keys[i] = fmt.Sprintf("%08d", i)
+	}
+	requireWithin(t, 5*time.Second, "a delete of very many keys", func() error {
+		if err := c.Delete(ctx, keys...); !errors.Is(err, partd.ErrTooLarge) {
+			return fmt.Errorf("Delete = %v, want ErrTooLarge", err)
+		}
+		return nil
+	})
+	for n, fits := range map[int]bool{200_000: false, 60_000: true} { // n frames are n/2 keys with their values
+		p := openPeer(t, url)
+		requireWithin(t, 5*time.Second, fmt.Sprint("Python's append of ", n/2, " keys"), func() error {
+			frames := append([]string{"append"}, keys[:n]...)
+			go p.Write(message(frames...))
+			if fits {
+				p.wantBytes(acked)
+			} else if text := p.wantError(); !strings.Contains(text, "too large") {
+				return fmt.Errorf("the answer is %q, want an error saying that the request is too large", text)
+			}
+			return nil
+		})
+	}
+}
+
+// TestManyFrames checks that clients are served while peers send endless messages of empty frames.
+func TestManyFrames(t *testing.T) {
+	ctx := t.Context()
+	s, url := serve(t, partd.NewDict(), &ServerOptions{Memory: 16 << 20, MaxMessage: 4 << 20})
+	c := dial(t, url, nil)
+	for range 8 {
+		p := openPeer(t, url)
+		go p.Write([]byte(strings.Repeat("\x01\x00", 1<<20))) // fails if the server closes the connection
+	}
+	time.Sleep(300 * time.Millisecond)
+	requireWithin(t, 5*time.Second, "an append of 3 MiB", func() error {
+		return c.Append(ctx, partd.Entry{Key: "k", Value: make([]byte, 3<<20)})
+	})
+	for begin := time.Now(); s.memoryUsed() > 4<<20; time.Sleep(10 * time.Millisecond) {
+		if time.Since(begin) > 5*time.Second {
+			t.Fatalf("the server still holds %d bytes after 5 s, want at most 4 MiB", s.memoryUsed())
+		}
+	}
+}
+
+// TestMemoryIsReturned checks that memory is returned to the system a few seconds after a burst of requests.
+func TestMemoryIsReturned(t *testing.T) {
+	s, url := serve(t, partd.NewDict(), &ServerOptions{Memory: 128 << 20, MaxMessage: 32 << 20})
+	residentHeap := func() int64 {
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapSys - m.HeapReleased)
+	}
+	before := residentHeap()
+	var peers []*peer
+	for range 3 {
+		p := openPeer(t, url)
+		go p.Write(joinBytes(longHeader(0, 24<<20), make([]byte, 23<<20)))
+		peers = append(peers, p)
+	}
+	for begin := time.Now(); s.memoryUsed() < 66<<20 && time.Since(begin) < 10*time.Second; {
+		time.Sleep(time.Millisecond)
+	}
+	for _, p := range peers {
+		must(t, p.Close())
+	}
+	for begin := time.Now(); residentHeap() > before+48<<20; time.Sleep(50 * time.Millisecond) {
+		if time.Since(begin) > 5*releaseAfter {
+			t.Fatalf("the heap still uses %d MiB, and used %d MiB before the requests", residentHeap()>>20, before>>20)
+		}
+	}
+}
+
+// busyStore is a store whose deletes take a long time.
+type busyStore struct {
+	*partd.Dict
+	running, peak atomic.Int64 // current and maximum number of concurrent deletes
+}
+
+func (s *busyStore) Delete(ctx context.Context, keys ...string) error {
+	if n := s.running.Add(1); n > s.peak.Load() {
+		s.peak.Store(n)
+	}
+	defer s.running.Add(-1)
+	time.Sleep(100 * time.Millisecond)
+	return s.Dict.Delete(ctx, keys...)
+}
+
+// TestLargeChangesTakeTurns checks that other requests are served between a peer's changes with very many keys.
+func TestLargeChangesTakeTurns(t *testing.T) {
+	store := &busyStore{Dict: partd.NewDict()}
+	_, url := serve(t, store, nil)
+	frames := append([]string{"delete"}, make([]string, 2*manyKeys)...)
+	var peers []*peer
+	for range 6 {
+		p := openPeer(t, url)
+		p.send(message(frames...))
+		peers = append(peers, p)
+	}
+	for _, ip := range []string{"127.0.0.1", "127.0.0.2"} {
+		c := dialFrom(t, url, ip)
+		requireWithin(t, time.Second, "a get from "+ip, func() error { _, err := c.Get(t.Context(), "k"); return err })
+	}
+	for _, p := range peers {
+		p.wantBytes(acked)
+	}
+	if n := store.peak.Load(); n != 1 {
+		t.Errorf("%d large changes of a peer were applied concurrently, want 1", n)
+	}
+}
+
+// TestGetWaitsForMemory checks that a get of a store in memory waits for memory for the value.
+func TestGetWaitsForMemory(t *testing.T) {
+	ctx := context.Background()
+	store := partd.NewDict()
+	must(t, store.Append(ctx, partd.Entry{Key: "k", Value: make([]byte, 1<<20)}))
+	s, url := serve(t, store, &ServerOptions{Memory: 4 << 20, StallTimeout: 100 * time.Millisecond})
+	c := dial(t, url, nil)
+	giveBack := takeAll(t, s)
+	if _, err := c.Get(ctx, "k"); !errors.Is(err, ErrBusy) {
+		t.Errorf("Get without memory = %v, want ErrBusy", err)
+	}
+	giveBack()
+	_, err := c.Get(ctx, "k")
+	must(t, err)
+}
+
+// TestListsWithLittleMemory checks that listings of many pages are complete with 8 MiB, partd-server's minimum for messages.
+func TestListsWithLittleMemory(t *testing.T) {
+	ctx := t.Context()
+	for _, name := range []string{"dict", "log"} { // a File store would take long to create files for 4,000 keys
+		t.Run(name, func(t *testing.T) {
+			store := stores[name](t)
+			value := make([]byte, 2500)
+			var entries []partd.Entry
+			for i := range 4000 {
+				entries = append(entries, partd.Entry{Key: fmt.Sprintf("%01000d", i), Value: value})
+			}
+			must(t, store.Append(ctx, entries...))
+			_, url := serve(t, store, &ServerOptions{Memory: 8 << 20})
+			c := dial(t, url, nil)
+			keys, bytes := 0, 0
+			for _, err := range c.Keys(ctx) {
+				must(t, err)
+				keys++
+			}
+			for chunk, err := range c.Scan(ctx) {
+				must(t, err)
+				bytes += len(chunk.Data)
+			}
+			if keys != len(entries) || bytes != len(entries)*len(value) {
+				t.Errorf("listed %d keys and scanned %d bytes, want %d and %d", keys, bytes, len(entries), len(entries)*len(value))
+			}
+		})
+	}
+}
+
+// TestManyTinyItems checks that requests are refused if their decoded form would need many times their length.
+func TestManyTinyItems(t *testing.T) {
+	ctx := context.Background()
+	store := partd.NewDict()
+	s, url := serve(t, store, &ServerOptions{Memory: 4 << 20, MaxMessage: 1 << 20})
+	c := dial(t, url, nil)
+	for op, size := range map[operation]int{opGet: 2, opDelete: 2, opAppend: entryHeaderLen} {
+		k := newCall(op)
+		n := 900_000 / size
+		k.u32(uint32(n))
+		k.appendData(make([]byte, n*size))
+		if err := c.do(ctx, k); !errors.Is(err, partd.ErrTooLarge) {
+			t.Errorf("%s of %d empty items = %v, want ErrTooLarge", op, n, err)
+		}
+	}
+	must(t, c.Append(ctx, entry("k", "v")))
+	must(t, c.Close())
+	if used := s.memoryUsed(); used > 3<<20 {
+		t.Errorf("%d bytes of memory are in use, want at most 3 MiB", used)
+	}
+}

@@ -1,0 +1,80 @@
+package remote
+
+import (
+	"errors"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/go-partd/partd"
+)
+
+// TestHandleLife checks that a handle is not evicted while its page is read, that no page can be read twice, and that
+// idle handles are closed.
+func TestHandleLife(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		var q quotas
+		q.init(&ServerOptions{Memory: 16 << 20, MaxConnections: 10, MaxHandles: 10})
+		table := &handleTable{quotas: &q}
+		peer := q.enter("peer")
+		h := handles{table: table, tenant: peer, space: &space{store: partd.NewDict()}, open: map[uint64]*handle{}}
+		idle := func() bool { return table.leastUsed(nil, peer) != nil }
+		var closed atomic.Int32 // several timers close handles at once
+		id, err := h.add(ctx, false, func(*answer) (bool, error) {
+			time.Sleep(time.Second)
+			if idle() {
+				t.Error("a handle counts as idle while its page is read")
+			}
+			return true, nil
+		}, func() error { closed.Add(1); return nil })
+		must(t, err)
+		must(t, h.read(&answer{}, id, 1))
+		time.Sleep(time.Second)
+		if !idle() {
+			t.Error("a handle does not count as idle after its page was read")
+		}
+		if err := h.read(&answer{}, id, 1); !errors.Is(err, ErrLost) {
+			t.Errorf("reading a page again = %v, want ErrLost", err)
+		}
+		_, err = h.add(ctx, false, nil, func() error { closed.Add(1); return nil })
+		must(t, err)
+		time.Sleep(handleIdle)
+		synctest.Wait()
+		if closed.Load() != 2 || len(h.open) > 0 {
+			t.Errorf("%d of two idle handles were closed, and %d are open, want 2 and 0", closed.Load(), len(h.open))
+		}
+		h.close()
+		if _, err := h.add(ctx, false, nil, func() error { closed.Add(1); return nil }); !errors.Is(err, ErrLost) || closed.Load() != 3 {
+			t.Errorf("adding a handle to a closed connection = %v, want ErrLost; %d handles were closed, want 3", err, closed.Load())
+		}
+	})
+}
+
+// TestWaitingHandleStaysOpen checks that a handle that waited long for admission does not count as idle when it is
+// admitted.
+func TestWaitingHandleStaysOpen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var q quotas
+		q.init(&ServerOptions{Memory: 16 << 20, MaxConnections: 10, MaxHandles: 1})
+		table := &handleTable{quotas: &q, patience: time.Minute}
+		peer := q.enter("peer")
+		h := handles{table: table, tenant: peer, space: &space{store: partd.NewDict()}, open: map[uint64]*handle{}}
+		closer := func() error { return nil }
+		first, err := h.add(t.Context(), false, func(*answer) (bool, error) {
+			time.Sleep(3 * slowAfter)
+			return false, nil
+		}, closer)
+		must(t, err)
+		go func() { _ = h.read(&answer{}, first, 1) }()
+		synctest.Wait()
+		begin := time.Now()
+		_, err = h.add(t.Context(), false, nil, closer)
+		must(t, err)
+		if waited := time.Since(begin); waited < slowAfter || table.leastUsed(nil, nil) != nil {
+			t.Errorf("after a wait of %v, the new handle counts as idle; want a wait of at least %v, and a handle that is not idle", waited, slowAfter)
+		}
+		h.close()
+	})
+}

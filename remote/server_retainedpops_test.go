@@ -1,0 +1,277 @@
+package remote
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/cutproxy"
+)
+
+// lossyConn is a connection that breaks at the next write once lose is set, and loses the written data.
+type lossyConn struct {
+	net.Conn
+	lose *atomic.Bool
+}
+
+func (m lossyConn) Write(b []byte) (int, error) {
+	if m.lose.Load() {
+		return len(b), m.Close()
+	}
+	return m.Conn.Write(b)
+}
+
+// TestPopThatNeverArrived checks that a lost pop runs when it is resent, even if the server has forgotten the namespace.
+func TestPopThatNeverArrived(t *testing.T) {
+	ctx := t.Context()
+	s, url := serve(t, partd.NewDict(), &ServerOptions{Namespaces: &memSpaces{
+		stores: map[string]partd.Partd{"a": openFile(t)}, refs: map[string]int{},
+	}})
+	c := dial(t, url+"/a", nil)
+	lose, dialNet := new(atomic.Bool), c.dial
+	c.dial = func(ctx context.Context) (net.Conn, error) {
+		if lose.CompareAndSwap(true, false) { // until the server has forgotten the namespace
+			for n := 1; n > 0 && ctx.Err() == nil; time.Sleep(time.Millisecond) {
+				s.spaces.mu.Lock()
+				n = len(s.spaces.named)
+				s.spaces.mu.Unlock()
+			}
+		}
+		nc, err := dialNet(ctx)
+		return lossyConn{nc, lose}, err
+	}
+	l := c.link
+	l.abort() // the next connections work normally
+	<-l.done
+	for _, value := range []string{"first", "second", "third"} {
+		must(t, c.Append(ctx, entry("k", value)))
+		lose.Store(true)
+		values, err := c.Pop(ctx, "k")
+		if must(t, err); string(values[0]) != value {
+			t.Errorf("Pop = %q, want %q", values[0], value)
+		}
+	}
+}
+
+// TestExpiredPopResult checks that a pop whose retained result has expired does not run again, even
+// if the server has forgotten the namespace, and that pops of other sessions still run.
+func TestExpiredPopResult(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := quotas{tenants: map[string]*tenant{}, limit: [resources]int64{popBytes: 1 << 20}}
+		peer, lost := q.enter("peer"), &lostPops{}
+		var oldPops, newPops retainedPops
+		oldPops.init(&q, lost)
+		r, err := oldPops.claim(peer, 1, 1, false)
+		must(t, err)
+		oldPops.finish(1, 1, r, nil, nil)
+		time.Sleep(keepPop)
+		synctest.Wait()
+		if !oldPops.empty() {
+			t.Error("the result is still retained after keepPop")
+		}
+		newPops.init(&q, lost)
+		newPops.enter(1)
+		newPops.enter(2)
+		if _, err := newPops.claim(peer, 1, 1, true); !errors.Is(err, partd.ErrUnknownOutcome) {
+			t.Errorf("claim of a resent pop whose result has expired = %v, want ErrUnknownOutcome", err)
+		}
+		if _, err := newPops.claim(peer, 2, 1, true); err != nil {
+			t.Errorf("claim of a resent pop in another session = %v, want nil", err)
+		}
+		for session := range uint64(maxSessions + 1) {
+			lost.add(session)
+		}
+		if n := len(lost.sessions); n > maxSessions || !lost.contains(maxSessions+2) {
+			t.Errorf("with too many sessions, lostPops remembers %d, want at most %d, and must contain every session", n, maxSessions)
+		}
+	})
+}
+
+// TestPopOfEndedSession checks that a pop does not run if it arrives late, over an older
+// connection, after its session has ended. Nobody would receive the values.
+func TestPopOfEndedSession(t *testing.T) {
+	ctx := t.Context()
+	store := partd.NewDict()
+	must(t, store.Append(ctx, entry("k", "v")))
+	s, url := serve(t, store, nil)
+	older, c := dial(t, url, nil), dial(t, url, nil)
+	session, err := older.NewSession(ctx)
+	must(t, err)
+	token, err := older.SessionToken(ctx, session)
+	must(t, err)
+	must(t, c.CheckSession(ctx, session, token))
+	must(t, c.EndSession(ctx, session))
+	s.space.pops.mu.Lock()
+	if s.space.pops.sessions[session] != nil {
+		t.Error("the server keeps the pops of a session that has ended")
+	}
+	s.space.pops.mu.Unlock()
+	k := newCall(opPop)
+	k.session, k.seq = session, 1
+	k.u64(s.instance)
+	k.buf = appendKeys(k.buf, []string{"k"})
+	if err := older.do(ctx, k); !errors.Is(err, partd.ErrSessionExpired) {
+		t.Errorf("a pop in an ended session = %v, want ErrSessionExpired", err)
+	}
+	values, err := store.Get(ctx, "k")
+	if must(t, err); string(values[0]) != "v" {
+		t.Errorf("the store has %q, want v", values[0])
+	}
+}
+
+// TestPopCountsAsUse checks that a session with only pops counts as used. Otherwise the server
+// could forget it in favor of another session, and lose its unconfirmed results.
+func TestPopCountsAsUse(t *testing.T) {
+	s, url := serve(t, partd.NewDict(), nil)
+	c := dial(t, url, nil)
+	_, err := c.Pop(t.Context(), "k")
+	must(t, err)
+	s.sessions.mu.Lock()
+	defer s.sessions.mu.Unlock()
+	if x := s.sessions.table[c.ops.session]; x == nil || !x.used || x.list != nil {
+		t.Errorf("after a pop, the session counts as unused: %+v", x)
+	}
+}
+
+// TestForgottenPops checks that no pop runs twice, even if its session was forgotten after the first time.
+func TestForgottenPops(t *testing.T) {
+	q := quotas{tenants: map[string]*tenant{}, limit: [resources]int64{popBytes: 1 << 20}}
+	var p retainedPops
+	p.init(&q, &lostPops{})
+	peer := q.enter("peer")
+	for _, session := range []uint64{1, 2} {
+		p.begin(session)
+		r, err := p.claim(peer, session, 1, false)
+		must(t, err)
+		p.finish(session, 1, r, [][]byte{[]byte("v")}, nil)
+	}
+	p.end(2)
+	p.enter(1)
+	p.enter(2)
+	if r, err := p.claim(peer, 1, 1, true); err != nil || r.bytes != 9 {
+		t.Errorf("claim of a resent pop with a retained result = %v, want nil and 9 bytes", err)
+	}
+	if _, err := p.claim(peer, 2, 1, true); !errors.Is(err, partd.ErrUnknownOutcome) {
+		t.Errorf("claim of a resent pop in a forgotten session = %v, want ErrUnknownOutcome", err)
+	}
+	if _, err := p.claim(peer, 2, 2, false); err != nil {
+		t.Errorf("claim of a new pop in a forgotten session = %v, want nil", err)
+	}
+	p.acknowledge(1, 1)
+	if _, err := p.claim(peer, 1, 1, true); !errors.Is(err, partd.ErrUnknownOutcome) {
+		t.Errorf("claim of a pop that was confirmed = %v, want ErrUnknownOutcome", err)
+	}
+	p.begin(4)
+	running, err := p.claim(peer, 4, 1, false)
+	must(t, err)
+	p.end(4)
+	p.finish(4, 1, running, [][]byte{[]byte("v")}, nil)
+	if p.keptBytes != 0 {
+		t.Errorf("%d bytes are retained of a pop whose session ended while it ran, want 0", p.keptBytes)
+	}
+	p.begin(3)
+	if _, err := p.claim(peer, 3, 1, true); err != nil {
+		t.Errorf("claim of a pop in a new session = %v, want nil", err)
+	}
+	p.close()
+	if p.keptBytes != 0 || q.used[popBytes] != 0 {
+		t.Errorf("after close, %d bytes are retained and %d are charged, want 0", p.keptBytes, q.used[popBytes])
+	}
+}
+
+// TestPopOfLongKeys checks that keys that together exceed a message can be popped, and that a pop needs a session.
+func TestPopOfLongKeys(t *testing.T) {
+	ctx := context.Background()
+	store := partd.NewDict()
+	_, url := serve(t, store, &ServerOptions{MaxMessage: minMessage})
+	c := dial(t, url, nil)
+	var keys []string
+	for i := range 6 {
+		keys = append(keys, fmt.Sprint(i)+strings.Repeat("k", partd.MaxKeyLen-1))
+		must(t, c.Append(ctx, entry(keys[i], fmt.Sprint("v", i))))
+	}
+	k := newCall(opPop)
+	k.u64(0)
+	k.buf = appendKeys(k.buf, keys[:1])
+	if err := c.do(ctx, k); !errors.Is(err, ErrBadRequest) {
+		t.Errorf("a pop without a session = %v, want ErrBadRequest", err)
+	}
+	values, err := c.Pop(ctx, keys...)
+	must(t, err)
+	for i, v := range values {
+		if string(v) != fmt.Sprint("v", i) {
+			t.Errorf("popped value %d is %q, want v%d", i, v, i)
+		}
+	}
+	values, err = store.Get(ctx, keys...)
+	if must(t, err); len(bytes.Join(values, nil)) > 0 {
+		t.Error("the popped keys still exist")
+	}
+}
+
+// TestFailingPops checks that the server does not retain the errors of failed pops.
+func TestFailingPops(t *testing.T) {
+	ctx := context.Background()
+	s, url := serve(t, &faultyStore{Partd: partd.NewDict()}, nil)
+	c := dial(t, url, nil)
+	for i := range maxPops + 20 {
+		if _, err := c.Pop(ctx, "k"); !errors.Is(err, errors.ErrUnsupported) {
+			t.Fatalf("pop %d of a store without Pop = %v, want ErrUnsupported", i, err)
+		}
+	}
+	s.pops.mu.Lock()
+	defer s.pops.mu.Unlock()
+	for _, x := range s.pops.sessions {
+		if n := len(x.results); n > 2 {
+			t.Errorf("the server retains the errors of %d pops, want at most 2", n)
+		}
+	}
+}
+
+// blockingPopStore is a store whose first pop blocks until unblock is closed.
+type blockingPopStore struct {
+	*partd.Dict
+	blocked chan struct{} // closed when the first pop blocks
+	unblock chan struct{}
+	called  atomic.Bool
+}
+
+func (s *blockingPopStore) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
+	if s.called.CompareAndSwap(false, true) {
+		close(s.blocked)
+		<-s.unblock
+	}
+	return s.Dict.Pop(ctx, keys...)
+}
+
+// TestResentPopOfForgottenSession checks that a resent pop does not run again if the server has
+// forgotten the pops of its session in the meantime.
+func TestResentPopOfForgottenSession(t *testing.T) {
+	store := &blockingPopStore{Dict: partd.NewDict(), blocked: make(chan struct{}), unblock: make(chan struct{})}
+	defer close(store.unblock)
+	s, url := serve(t, store, nil)
+	p := newProxy(t, url, cutproxy.Never)
+	c := dial(t, p.URL(), nil)
+	done := make(chan error, 1)
+	go func() {
+		_, err := c.Pop(t.Context(), "k")
+		done <- err
+	}()
+	<-store.blocked
+	c.mu.Lock()
+	session := c.ops.session
+	c.mu.Unlock()
+	s.space.pops.end(session)
+	p.Cut()
+	if err := <-done; !errors.Is(err, partd.ErrUnknownOutcome) {
+		t.Errorf("a resent pop whose result was forgotten = %v, want ErrUnknownOutcome", err)
+	}
+}

@@ -1,0 +1,252 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/cutproxy"
+	"github.com/go-partd/partd/storekit"
+)
+
+// TestTooManySessions creates too many sessions, in stores with and without their own sessions. The
+// number of sessions per connection must be limited, and a used session must survive even while its
+// client is disconnected. If all sessions are open, a new one must fail with ErrBusy.
+func TestTooManySessions(t *testing.T) {
+	ctx := context.Background()
+	for name, open := range map[string]func() partd.Partd{
+		"buffer": func() partd.Partd {
+			b, err := partd.NewBuffer(partd.NewDict(), partd.NewDict(), nil)
+			must(t, err)
+			return b
+		},
+		"dict": func() partd.Partd { return partd.NewDict() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, url := serve(t, open(), nil)
+			c, idle := dial(t, url, nil), dial(t, url, nil)
+			must(t, c.Append(ctx, entry("k", "1")))
+			must(t, idle.Append(ctx, entry("k", "2")))
+			original := c.ops.session
+			l := idle.link
+			l.abort()
+			<-l.done
+			for range 11 {
+				flooder := dial(t, url, nil)
+				for range maxConnSessions {
+					_, err := flooder.NewSession(ctx)
+					must(t, err)
+				}
+				if _, err := flooder.NewSession(ctx); !errors.Is(err, ErrBusy) {
+					t.Errorf("NewSession number %d of a connection = %v, want ErrBusy", maxConnSessions+1, err)
+				}
+				must(t, flooder.Close())
+			}
+			must(t, c.Append(ctx, entry("k", "3")))
+			must(t, idle.Append(ctx, entry("k", "4")))
+			if c.ops.session != original {
+				t.Error("the server forgot a session in use")
+			}
+			v, err := c.Get(ctx, "k")
+			if must(t, err); string(v[0]) != "1234" {
+				t.Errorf("the store has %q, want 1234", v[0])
+			}
+			op := partd.Operation{Entries: []partd.Entry{entry("flood", "v")}}
+			busy := false
+			for range 5 {
+				flooder := dial(t, url, nil)
+				for i := 0; i < maxConnSessions && !busy; i++ {
+					id, err := flooder.NewSession(ctx)
+					if busy = errors.Is(err, ErrBusy); !busy {
+						must(t, err)
+						_, err = flooder.Apply(ctx, partd.Tag{Session: id, Number: 1}, op)
+						must(t, err)
+					}
+				}
+			}
+			if !busy {
+				t.Errorf("NewSession succeeded with more than %d open sessions, want ErrBusy", maxSessions)
+			}
+			must(t, c.Append(ctx, entry("k", "5")))
+			s.sessions.mu.Lock()
+			defer s.sessions.mu.Unlock()
+			if n := len(s.sessions.table); n > maxSessions {
+				t.Errorf("the server knows %d sessions, want at most %d", n, maxSessions)
+			}
+		})
+	}
+}
+
+// TestGuessedSession checks that without its token, a session can neither be changed nor reveal popped values.
+func TestGuessedSession(t *testing.T) {
+	ctx := context.Background()
+	for name, open := range stores {
+		t.Run(name, func(t *testing.T) {
+			store := open(t)
+			_, url := serve(t, store, nil)
+			victim, attacker := dial(t, url, nil), dial(t, url, nil)
+			must(t, victim.Append(ctx, entry("k", "1"), entry("p", "popped")))
+			for n := uint64(2); n < 4; n++ {
+				_, err := attacker.Apply(ctx, partd.Tag{Session: victim.ops.session, Number: n}, partd.Operation{Entries: []partd.Entry{entry("x", "evil")}})
+				if !errors.Is(err, partd.ErrSessionExpired) {
+					t.Errorf("Apply of operation %d in another client's session = %v, want ErrSessionExpired", n, err)
+				}
+			}
+			if err := attacker.CheckSession(ctx, victim.ops.session, partd.SessionToken{1}); !errors.Is(err, partd.ErrSessionExpired) {
+				t.Errorf("CheckSession with a wrong token = %v, want ErrSessionExpired", err)
+			}
+			must(t, attacker.EndSession(ctx, victim.ops.session)) // has no effect
+			must(t, victim.Append(ctx, entry("k", "2")))
+			k := newCall(opPop)
+			k.session, k.seq = victim.ops.session, 1
+			k.u64(attacker.instance)
+			k.buf = appendKeys(k.buf, []string{"p"})
+			if err := attacker.do(ctx, k); err == nil {
+				t.Error("a pop in another client's session succeeded")
+			}
+			v, err := victim.Pop(ctx, "p")
+			if must(t, err); string(v[0]) != "popped" {
+				t.Errorf("the victim popped %q, want popped", v[0])
+			}
+			read := newCall(opPopRead)
+			read.session, read.seq = victim.ops.session, 1
+			read.u64(0)
+			if err := attacker.do(ctx, read); err == nil {
+				t.Error("the attacker could read the victim's popped value")
+			}
+			v, err = victim.Get(ctx, "k", "x")
+			if must(t, err); string(v[0]) != "12" || len(v[1]) > 0 {
+				t.Errorf("the store has %q, want 12 and nothing", v)
+			}
+		})
+	}
+}
+
+// TestInvalidHello checks the errors for hello requests of an old client, with a namespace, with a
+// credential, and with missing fields. It also checks scans of invalid parts.
+func TestInvalidHello(t *testing.T) {
+	_, url := serve(t, partd.NewDict(), nil)
+	tail := make([]byte, 4+8+16)
+	for _, c := range []struct {
+		body    []byte
+		wantErr error
+		text    string
+	}{
+		{append([]byte{1, 0, 1, 0}, make([]byte, 12)...), ErrBadRequest, "versions 1 to 1"},
+		{joinBytes([]byte{2, 0, 2, 0}, tail, appendText(nil, "job"), appendText(nil, "")), errors.ErrUnsupported, `"job"`},
+		{joinBytes([]byte{2, 0, 2, 0}, tail, appendText(nil, ""), appendText(nil, "secret")), errors.ErrUnsupported, "credential"},
+		{joinBytes([]byte{2, 0, 2, 0}, tail), ErrBadRequest, "incomplete"},
+	} {
+		client := dial(t, url, nil)
+		k := newCall(opHello)
+		k.buf = append(k.buf, c.body...)
+		err := client.do(t.Context(), k)
+		if !errors.Is(err, c.wantErr) || !strings.Contains(err.Error(), c.text) || strings.Contains(err.Error(), "secret") {
+			t.Errorf("hello with the body %q = %v, want %v with %q", c.body, err, c.wantErr, c.text)
+		}
+	}
+	for _, invalid := range [][2]uint32{{4, 4}, {0, 0}, {0, partd.MaxParts + 1}, {1 << 31, 1<<32 - 1}} {
+		part := newCall(opScan)
+		part.u32(invalid[0])
+		part.u32(invalid[1])
+		if err := dial(t, url, nil).do(t.Context(), part); !errors.Is(err, ErrBadRequest) || !strings.Contains(err.Error(), "numbered from 0") {
+			t.Errorf("scan of part %d of %d = %v, want ErrBadRequest", invalid[0], invalid[1], err)
+		}
+	}
+}
+
+// TestSupersededConnection checks that the server refuses operations over the older connection of a session.
+func TestSupersededConnection(t *testing.T) {
+	ctx := context.Background()
+	_, url := serve(t, partd.NewDict(), nil)
+	older, newer := dial(t, url, nil), dial(t, url, nil)
+	session, err := older.NewSession(ctx)
+	must(t, err)
+	apply := func(c *Client, ctx context.Context, n uint64) error {
+		_, err := c.Apply(ctx, partd.Tag{Session: session, Number: n}, partd.Operation{Entries: []partd.Entry{entry("k", fmt.Sprint(n))}})
+		return err
+	}
+	must(t, apply(older, ctx, 1))
+	token, err := older.SessionToken(ctx, session)
+	must(t, err)
+	must(t, newer.CheckSession(ctx, session, token))
+	must(t, apply(newer, ctx, 2))
+	// The server closes the older connection, and the client sends the operation over a new one.
+	l := older.link
+	must(t, apply(older, ctx, 3))
+	if older.link == l {
+		t.Error("the server applied an operation over the older connection")
+	}
+	v, err := newer.Get(ctx, "k")
+	if must(t, err); string(v[0]) != "123" {
+		t.Errorf("the store has %q, want 123", v[0])
+	}
+}
+
+// TestResentOperationOfEndedSession checks that a resent operation of an ended session gets an unknown outcome, because
+// the server may have applied it before the session ended.
+func TestResentOperationOfEndedSession(t *testing.T) {
+	ctx := context.Background()
+	store := &faultyStore{Partd: partd.NewDict(), unblock: make(chan struct{})}
+	s, url := serve(t, store, nil)
+	p := newProxy(t, url, cutproxy.Never)
+	c := dial(t, p.URL(), nil)
+	session, err := c.NewSession(ctx)
+	must(t, err)
+	done := make(chan error, 1)
+	go func() {
+		_, err := c.Apply(ctx, partd.Tag{Session: session, Number: 1}, partd.Operation{Entries: []partd.Entry{entry("k", "v")}})
+		done <- err
+	}()
+	time.Sleep(100 * time.Millisecond) // the operation is being applied
+	s.sessions.mu.Lock()
+	s.sessions.remove(s.sessions.table[session])
+	s.sessions.mu.Unlock()
+	p.Cut()
+	if err := <-done; !errors.Is(err, partd.ErrUnknownOutcome) || !errors.Is(err, partd.ErrSessionExpired) {
+		t.Errorf("a resent operation of an ended session = %v, want ErrUnknownOutcome and ErrSessionExpired", err)
+	}
+	close(store.unblock)
+}
+
+// TestAbortedRequests checks that a request gets no answer if it failed only because its connection
+// ended. The client would mistake the answer for the request's own error, although it gets the
+// result over another connection.
+func TestAbortedRequests(t *testing.T) {
+	s, err := NewServer(partd.NewDict(), nil)
+	must(t, err)
+	defer s.Shutdown(t.Context()) //nolint:errcheck // the store is empty
+	for label, do := range map[string]func(c *conn, err error) error{
+		"a request":        func(c *conn, err error) error { return c.fail(request{op: opPop, number: 1}, err) },
+		"a Python request": func(c *conn, err error) error { return c.pythonError("get", err) },
+	} {
+		ours, theirs := net.Pipe()
+		answered := make(chan int, 1)
+		go func() {
+			n, _ := theirs.Read(make([]byte, 100))
+			answered <- n
+		}()
+		c := newConn(s, ours, 1)
+		c.cancel() // as abort does before it closes the connection
+		err := do(c, c.ctx.Err())
+		must(t, ours.Close())
+		if n := <-answered; err == nil || n > 0 {
+			t.Errorf("%s on an aborted connection was answered with %d bytes, %v, want an error and no answer", label, n, err)
+		}
+		c.account.close()
+		s.quotas.leave(c.tenant)
+	}
+}
+
+// TestTokenOfUser checks that a session's token is valid only for the user to whom it was issued.
+func TestTokenOfUser(t *testing.T) {
+	token := storekit.NewSessionToken([]byte("secret"), 1)
+	if tokenFor("a", token) == tokenFor("b", token) || tokenFor("a", token) == token {
+		t.Error("two users have the same token for a session")
+	}
+}

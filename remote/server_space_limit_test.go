@@ -1,0 +1,114 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/cutproxy"
+)
+
+// switchedLimit is a SpaceLimit that refuses all changes while full is set.
+type switchedLimit struct {
+	full     atomic.Bool
+	pending  atomic.Int64 // bytes of admitted changes in progress
+	admitted atomic.Int64 // bytes of all admitted changes
+}
+
+func (r *switchedLimit) Admit(entries int, bytes int64) (int64, error) {
+	if r.full.Load() {
+		return 0, syscall.EDQUOT
+	}
+	r.pending.Add(bytes)
+	r.admitted.Add(bytes)
+	return bytes, nil
+}
+
+func (r *switchedLimit) Done(admitted int64) { r.pending.Add(-admitted) }
+
+// TestSpaceLimit checks that a full limit refuses only changes that need space. A resent change
+// that was applied must still be answered as applied. Otherwise its client would repeat it later.
+func TestSpaceLimit(t *testing.T) {
+	ctx := context.Background()
+	for name, open := range stores {
+		t.Run(name, func(t *testing.T) {
+			store, limit := open(t), &switchedLimit{}
+			s, url := serve(t, store, &ServerOptions{SpaceLimit: limit})
+			c := dial(t, url, nil)
+			must(t, errors.Join(c.Append(ctx, entry("k", "1"), entry("p", "2")), c.Set(ctx, "s", []byte("3"))))
+			id, err := c.NewSession(ctx)
+			must(t, err)
+			op := func(value string) partd.Operation { return partd.Operation{Entries: []partd.Entry{entry("k", value)}} }
+			_, err = c.Apply(ctx, partd.Tag{Session: id, Number: 1}, op("4"))
+			must(t, err)
+			if n := limit.admitted.Load(); n != 8 || limit.pending.Load() != 0 {
+				t.Errorf("%d bytes were admitted and %d are pending, want 8 and 0", n, limit.pending.Load())
+			}
+			limit.full.Store(true)
+			expectRefused := func(label string, err error) {
+				t.Helper()
+				if !errors.Is(err, syscall.EDQUOT) || errors.Is(err, partd.ErrUnknownOutcome) {
+					t.Errorf("%s without space = %v, want EDQUOT", label, err)
+				}
+			}
+			expectRefused("Append", c.Append(ctx, entry("k", "5")))
+			expectRefused("Set", c.Set(ctx, "s", []byte("5")))
+			expectRefused("SetOnce", c.SetOnce(ctx, "new", []byte("5")))
+			other := dial(t, url, nil)
+			expectRefused("Append in a new session", other.Append(ctx, entry("k", "5")))
+			_, err = c.Apply(ctx, partd.Tag{Session: id, Number: 2}, op("5"))
+			expectRefused("Apply of the next operation", err)
+			if applied, err := c.Apply(ctx, partd.Tag{Session: id, Number: 1}, op("4")); applied || err != nil {
+				t.Errorf("Apply of an applied operation without space = %v, %v, want false, nil", applied, err)
+			}
+			if v, err := c.Pop(ctx, "p"); err != nil || string(v[0]) != "2" {
+				t.Errorf("Pop without space = %q, %v, want 2", v, err)
+			}
+			must(t, c.Delete(ctx, "s"))
+			v, err := c.Get(ctx, "k", "s", "new", "p")
+			if must(t, err); string(v[0]) != "14" || len(v[1])+len(v[2])+len(v[3]) > 0 {
+				t.Errorf("without space, the store has %q, want 14", v)
+			}
+			limit.full.Store(false)
+			must(t, errors.Join(other.Append(ctx, entry("k", "6")), c.Append(ctx, entry("k", "7"))))
+			_, err = c.Apply(ctx, partd.Tag{Session: id, Number: 2}, op("8"))
+			must(t, err)
+			if v, err = c.Get(ctx, "k"); err != nil || string(v[0]) != "14678" {
+				t.Errorf("with space again, the store has %q, %v, want 14678", v, err)
+			}
+			limit.full.Store(true)
+			must(t, c.Drop(ctx))
+			if n := s.meters.storeErrors.Load(); n != 0 {
+				t.Errorf("%d refused requests count as errors of the store, want 0", n)
+			}
+		})
+	}
+}
+
+// TestSpaceLimitAfterRestart checks that a restarted server without space accepts a resent change that was already applied.
+func TestSpaceLimitAfterRestart(t *testing.T) {
+	ctx, store := context.Background(), partd.NewDict()
+	_, url := serve(t, store, nil)
+	p := newProxy(t, url, cutproxy.Never)
+	c := dial(t, p.URL(), nil)
+	op := partd.Operation{Entries: []partd.Entry{entry("k", "1")}}
+	id, err := c.NewSession(ctx)
+	must(t, err)
+	_, err = c.Apply(ctx, partd.Tag{Session: id, Number: 1}, op)
+	must(t, err)
+	limit := &switchedLimit{}
+	limit.full.Store(true)
+	_, nextURL := serve(t, store, &ServerOptions{SpaceLimit: limit})
+	p.Redirect(strings.TrimPrefix(nextURL, "tcp://"))
+	p.Cut()
+	if applied, err := c.Apply(ctx, partd.Tag{Session: id, Number: 1}, op); applied || err != nil {
+		t.Errorf("Apply of an applied operation at the next server = %v, %v, want false, nil", applied, err)
+	}
+	if _, err := c.Apply(ctx, partd.Tag{Session: id, Number: 2}, op); !errors.Is(err, syscall.EDQUOT) {
+		t.Errorf("Apply of the next operation = %v, want EDQUOT", err)
+	}
+}

@@ -1,0 +1,183 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/go-partd/partd"
+)
+
+type memSpaces struct {
+	mu     sync.Mutex
+	stores map[string]partd.Partd
+	refs   map[string]int // number of uses, by name
+	closed bool
+}
+
+func (m *memSpaces) Acquire(name string) (partd.Partd, func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.stores == nil {
+		m.stores, m.refs = map[string]partd.Partd{}, map[string]int{}
+	}
+	if m.stores[name] == nil {
+		m.stores[name] = partd.NewDict()
+	}
+	m.refs[name]++
+	return m.stores[name], func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.refs[name]--
+	}
+}
+
+func (m *memSpaces) List(_ context.Context, after string, limit int) (list []NamespaceInfo, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for name := range m.stores {
+		if name > after {
+			list = append(list, NamespaceInfo{Name: name, DiskBytes: int64(len(name))})
+		}
+	}
+	slices.SortFunc(list, func(a, b NamespaceInfo) int { return strings.Compare(a.Name, b.Name) })
+	return list[:min(limit, len(list))], nil
+}
+
+func (m *memSpaces) SpaceLimit(string) SpaceLimit { return nil }
+
+func (m *memSpaces) WhenFull(func()) {}
+
+func (m *memSpaces) Close(context.Context) error {
+	m.closed = true
+	return nil
+}
+
+// TestNamespaces checks that a change, a Drop, a Pop or a session in one namespace does not affect the others.
+func TestNamespaces(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	spaces := &memSpaces{}
+	s, url := serve(t, partd.NewDict(), &ServerOptions{Namespaces: spaces})
+	base, a, b := dial(t, url, nil), dial(t, url+"/a", nil), dial(t, url, &ClientOptions{Namespace: "b"})
+	for i, c := range []*Client{base, a, b} {
+		must(t, c.Append(ctx, entry("k", strings.Repeat(fmt.Sprint(i), i+1))))
+	}
+	must(t, b.Drop(ctx))
+	must(t, b.Append(ctx, entry("k", "again")))
+	for i, c := range []*Client{base, a, b} {
+		values, err := c.Get(ctx, "k")
+		if must(t, err); string(values[0]) != []string{"0", "11", "again"}[i] {
+			t.Errorf("Get by client %d = %q, want %q", i, values[0], []string{"0", "11", "again"}[i])
+		}
+		if st, err := c.Stat(ctx); err != nil || st.Bytes != int64(len(values[0])) {
+			t.Errorf("Stat by client %d = %+v, %v, want %d bytes", i, st, err, len(values[0]))
+		}
+	}
+	session, err := a.NewSession(ctx)
+	must(t, err)
+	token, err := a.SessionToken(ctx, session)
+	must(t, err)
+	if err := b.CheckSession(ctx, session, token); !errors.Is(err, partd.ErrSessionExpired) {
+		t.Errorf("CheckSession in another namespace = %v, want ErrSessionExpired", err)
+	}
+	values, err := a.Pop(ctx, "k")
+	if must(t, err); string(values[0]) != "11" {
+		t.Errorf("Pop = %q, want 11", values[0])
+	}
+	for _, bad := range []string{"/", "/..", "/a/b", "/" + strings.Repeat("x", 65)} {
+		if _, err := Dial(ctx, url+bad, nil); err == nil {
+			t.Errorf("Dial with the invalid namespace %q succeeded", bad)
+		}
+	}
+	list, err := base.Namespaces(ctx)
+	if must(t, err); len(list) != 2 || list[0].Name != "a" || list[1].DiskBytes != 1 {
+		t.Errorf("Namespaces = %+v, want a and b", list)
+	}
+	_, plain := serve(t, partd.NewDict(), nil)
+	if _, err := Dial(ctx, plain+"/a", nil); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("Dial with a namespace to a server without namespaces = %v, want ErrUnsupported", err)
+	}
+	must(t, a.Close())
+	must(t, b.Close())
+	for range 200 {
+		s.spaces.mu.Lock()
+		n := len(s.spaces.named)
+		s.spaces.mu.Unlock()
+		if n == 0 {
+			break
+		}
+		reconnected := dial(t, url+"/c", nil)
+		must(t, reconnected.Close())
+	}
+	must(t, s.Shutdown(ctx))
+	for name, n := range spaces.refs {
+		if n != 0 && name != "c" || !spaces.closed {
+			t.Errorf("after Shutdown, the namespace %s has %d uses, and closed is %t, want no uses and true", name, n, spaces.closed)
+		}
+	}
+}
+
+// TestManyNamespacesListed checks that a long listing contains only namespaces in which the user
+// has the admin right. Not even the cursor of a listing may reveal other namespaces.
+func TestManyNamespacesListed(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	spaces := &memSpaces{}
+	rights := map[string]Rights{"": AllRights}
+	for i := range 3 * listPageSize {
+		name := fmt.Sprintf("n%04d", i)
+		spaces.Acquire(name)
+		if i%3 == 0 {
+			rights[name] = RightAdmin
+		}
+	}
+	u := &users{rights: map[string]map[string]Rights{"admin": rights, "other": {"": dataRights}, "owner": {"n0003": AllRights}}}
+	_, url := serve(t, partd.NewDict(), &ServerOptions{Namespaces: spaces, Authorizer: u})
+	list, err := dial(t, url, &ClientOptions{Token: "admin"}).Namespaces(ctx)
+	if must(t, err); len(list) != listPageSize || list[1].Name != "n0003" {
+		t.Errorf("Namespaces returned %d namespaces, want every third of %d", len(list), 3*listPageSize)
+	}
+	if _, err := dial(t, url, &ClientOptions{Token: "other"}).Namespaces(ctx); !errors.Is(err, fs.ErrPermission) {
+		t.Errorf("Namespaces without the admin right = %v, want ErrPermission", err)
+	}
+	k := newCall(opNamespaces)
+	k.buf = appendText(k.buf, "")
+	must(t, dial(t, url+"/n0003", &ClientOptions{Token: "owner"}).do(ctx, k))
+	if others := strings.ReplaceAll(string(k.reply), "n0003", ""); strings.Contains(others, "n0") {
+		t.Errorf("the answer reveals other namespaces: %q", others)
+	}
+}
+
+// TestListenerOfANamespace checks that a listener with a namespace puts Python's clients into the
+// namespace, and refuses Go's clients that choose another one.
+func TestListenerOfANamespace(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	spaces := &memSpaces{}
+	s, url := serve(t, partd.NewDict(), &ServerOptions{Namespaces: spaces})
+	l, err := Listen("tcp://127.0.0.1:0")
+	must(t, err)
+	go s.ServeWith(ctx, l, &ServeOptions{Namespace: "job7"})
+	p := openPeer(t, URL(l.Addr()))
+	if _, err := p.Write(message("append", "k", "python")); err != nil {
+		t.Fatal(err)
+	}
+	must(t, dial(t, URL(l.Addr()), nil).Append(ctx, entry("g", "go")))
+	if _, err := Dial(ctx, URL(l.Addr())+"/other", nil); !errors.Is(err, fs.ErrPermission) {
+		t.Errorf("Dial with another namespace = %v, want ErrPermission", err)
+	}
+	c := dial(t, url+"/job7", nil)
+	for range 1000 {
+		values, err := c.Get(ctx, "k", "g")
+		if must(t, err); string(values[0])+string(values[1]) == "pythongo" {
+			return
+		}
+	}
+	t.Error("the namespace lacks values that clients of its listener appended")
+}
