@@ -269,11 +269,7 @@ func TestHostileCommands(t *testing.T) {
 	if err := putTest(t.Context(), c, `{"name":"t"}`, 1, 1); err != nil {
 		t.Fatal(err)
 	}
-	st, err := c.DoGet(t.Context(), &flight.Ticket{Ticket: []byte(`{"partd":"unknown","name":"t"}`)})
-	if err == nil {
-		_, err = st.Recv()
-	}
-	if err == nil || !strings.Contains(err.Error(), "upgrade the server") {
+	if err := readAll(t.Context(), c, `{"partd":"unknown","name":"t"}`, 0); err == nil || !strings.Contains(err.Error(), "upgrade the server") {
 		t.Errorf("a ticket of an unknown call: error %v, want advice", err)
 	}
 }
@@ -307,5 +303,27 @@ func putValue(ctx context.Context, c flight.Client, name string, value float64, 
 			return err
 		}
 		acknowledged = true
+	}
+}
+
+// readAll reads the answer to a ticket, with a pause after each message.
+func readAll(ctx context.Context, c flight.Client, ticket string, delay time.Duration) error {
+	st, err := c.DoGet(ctx, &flight.Ticket{Ticket: []byte(ticket)})
+	for err == nil {
+		if _, err = st.Recv(); delay > 0 {
+			pause(ctx, delay)
+		}
+	}
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}
+
+// pause waits for d, or until ctx is done.
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
 	}
 }

@@ -333,3 +333,17 @@ func TestCostlyRequests(t *testing.T) {
 		waitFor(t, "memory was not released", func() bool { runtime.GC(); return s.memory.Used() < 1<<20 })
 	}
 }
+
+// TestStrangers checks that the number of strangers includes a connection until a call with a valid token uses it.
+func TestStrangers(t *testing.T) {
+	s, _, address := serveTest(t, &Options{Secret: testSecret})
+	client := dialTest(t, address)
+	strangers := func() int { return s.Conns.Hosts()["127.0.0.1"].Strangers }
+	if _, err := doAction(t.Context(), client, "ping", ""); status.Code(err) != codes.Unauthenticated || strangers() != 1 {
+		t.Errorf("ping without a token: %v with %d strangers, want Unauthenticated with 1", err, strangers())
+	}
+	reader, _ := withToken(t, testSecret, Read)
+	if _, err := doAction(reader, client, "ping", ""); err != nil || strangers() != 0 {
+		t.Errorf("ping with a token: %v with %d strangers, want none", err, strangers())
+	}
+}

@@ -28,8 +28,7 @@ func queryBody(sql string) string { return fmt.Sprintf(`{"id": "%s", "sql": %q}`
 func TestQuery(t *testing.T) {
 	s := serve(t, flightd.Options{})
 	s.putQuery("B", "t", "SELECT i AS x FROM range(100000) t(i)")
-	a, text := s.post("/api/query", `{"id": "`+queryID+`", "sql": "SELECT * FROM t ORDER BY x", "bucket": "B", "limit": 70000}`)
-	s.expect(a, text, 200)
+	a, text := s.wantPost("/api/query", `{"id": "`+queryID+`", "sql": "SELECT * FROM t ORDER BY x", "bucket": "B", "limit": 70000}`, 200)
 	if all := column(t, text, "x"); len(all) != 70_000 || all[69_999] != "69999" {
 		t.Errorf("got %d rows, want 70000 in order", len(all))
 	}

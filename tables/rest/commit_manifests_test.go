@@ -111,9 +111,7 @@ func manifestWithoutDataFile(t *testing.T) []byte {
 // TestFalseManifests checks that a commit is refused, with the reason, if its manifests would make scans fail or
 // allocate excessive memory.
 func TestFalseManifests(t *testing.T) {
-	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
-	c.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
-	c.create("ns", "t")
+	c := serveTables(t, "t")
 	c.send("POST", "namespaces/ns/tables", `{"name": "parts", "schema": `+schemaN+`, "partition-spec": {"spec-id": 0, "fields": [{"source-id": 1, "field-id": 1000, "name": "n", "transform": "identity"}]}}`, 200)
 	plain, parts := c.load("ns", "t"), c.load("ns", "parts")
 	valid := engineSnapshot{list: "l.avro", manifest: "m.avro", spec: *iceberg.UnpartitionedSpec, schema: plain.Schema(), format: iceberg.ParquetFile, sequence: 1}
@@ -213,9 +211,7 @@ func TestManifestChangedAfterCommit(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := serve(t, t.TempDir(), flightd.Options{}, Options{})
-			c.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
-			c.create("ns", "t")
+			c := serveTables(t, "t")
 			base := c.load("ns", "t")
 			b := engineSnapshot{list: "l.avro", manifest: "m.avro", spec: *iceberg.UnpartitionedSpec, schema: base.Schema(), format: iceberg.ParquetFile, sequence: 1}
 			c.send("POST", "namespaces/ns/tables/t", commitOf(base, c.writeSnapshot(base, b)), 200)

@@ -12,8 +12,6 @@ import (
 
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
-
-	"github.com/go-partd/partd/tables/flightd"
 )
 
 // fileAt returns the file path of a location, which is a file URL.
@@ -53,10 +51,7 @@ func (c *catalog) forge(base *table.Table, list, manifest, data string, status i
 // TestLocationOutsideTable checks that no location in a commit or in registered metadata can lead outside its table: to another
 // directory, table or scheme, or through a symbolic link.
 func TestLocationOutsideTable(t *testing.T) {
-	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
-	c.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
-	c.create("ns", "t")
-	c.create("ns", "victim")
+	c := serveTables(t, "t", "victim")
 	base, victim := c.load("ns", "t"), c.load("ns", "victim")
 	outsideDir := t.TempDir()
 	secret := filepath.Join(outsideDir, "secret.parquet")
@@ -197,9 +192,7 @@ func (c *catalog) checkRegister(t *testing.T, outside []string, victim *table.Ta
 
 // TestManifestLimits checks that manifest lists and manifests with too many entries or decompressed bytes are refused.
 func TestManifestLimits(t *testing.T) {
-	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
-	c.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
-	c.create("ns", "t")
+	c := serveTables(t, "t")
 	base := c.load("ns", "t")
 	tableLocation := base.Location()
 	meta, snapshot, sequence := base.Metadata(), int64(77), int64(1)

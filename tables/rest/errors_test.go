@@ -91,9 +91,7 @@ func TestRefusalCodes(t *testing.T) {
 // TestIcebergMessages checks that messages about missing or existing names are the same as in Iceberg's own catalogs,
 // because engines show them.
 func TestIcebergMessages(t *testing.T) {
-	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
-	c.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
-	c.create("ns", "t")
+	c := serveTables(t, "t")
 	create := `{"name": "t", "schema": ` + schemaN + `}`
 	commit := object{"requirements": []any{}, "updates": []any{object{"action": "set-properties", "updates": object{"a": "b"}}}}
 	for _, r := range []struct {

@@ -52,6 +52,17 @@ func serve(t testing.TB, dir string, fo flightd.Options, o Options) *catalog {
 	return &catalog{t, dir, store, h.URL, ""}
 }
 
+// serveTables serves a new catalog. Its namespace ns has empty tables with these names.
+func serveTables(t testing.TB, names ...string) *catalog {
+	t.Helper()
+	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
+	c.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
+	for _, name := range names {
+		c.create("ns", name)
+	}
+	return c
+}
+
 // withToken returns a client with a token for the given rights and buckets.
 func (c *catalog) withToken(r flightd.Rights, buckets ...string) *catalog {
 	c.Helper()
@@ -78,15 +89,22 @@ func (c *catalog) send(method, path string, body any, code int, texts ...string)
 		}
 		in = bytes.NewReader(b)
 	}
-	r, err := http.NewRequestWithContext(c.Context(), method, c.url+"/v1/"+path, in)
+	r := c.request(method, path, in)
+	r.Header.Set("Content-Type", "application/json")
+	return c.do(r, code, texts...)
+}
+
+// request returns a request with the client's token.
+func (c *catalog) request(method, path string, body io.Reader) *http.Request {
+	c.Helper()
+	r, err := http.NewRequestWithContext(c.Context(), method, c.url+"/v1/"+path, body)
 	if err != nil {
 		c.Fatal(err)
 	}
-	r.Header.Set("Content-Type", "application/json")
 	if c.token != "" {
 		r.Header.Set("Authorization", "Bearer "+c.token)
 	}
-	return c.do(r, code, texts...)
+	return r
 }
 
 func (c *catalog) do(r *http.Request, code int, texts ...string) (map[string]any, http.Header) {
@@ -270,10 +288,7 @@ func (c *catalog) post(namespace, name string, commit object) int {
 	if err != nil {
 		c.Fatal(err)
 	}
-	r, err := http.NewRequestWithContext(c.Context(), "POST", c.url+"/v1/namespaces/"+namespace+"/tables/"+name, bytes.NewReader(b))
-	if err != nil {
-		c.Fatal(err)
-	}
+	r := c.request("POST", "namespaces/"+namespace+"/tables/"+name, bytes.NewReader(b))
 	a, err := http.DefaultClient.Do(r)
 	if err != nil {
 		c.Fatal(err)

@@ -45,8 +45,7 @@ func TestImpossibleNames(t *testing.T) {
 
 // TestColumnIDsFromZero checks that a new table's partitions and order are right if Spark numbers columns from 0.
 func TestColumnIDsFromZero(t *testing.T) {
-	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
-	c.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
+	c := serveTables(t)
 	c.send("POST", "namespaces/ns/tables", `{"name": "t", "schema": {"type": "struct", "schema-id": 0, "fields": [
 		{"id": 0, "name": "k", "type": "string", "required": false}, {"id": 1, "name": "n", "type": "long", "required": false}]},
 		"partition-spec": {"spec-id": 0, "fields": [{"source-id": 0, "field-id": 1000, "name": "k", "transform": "identity"}]},
@@ -63,8 +62,7 @@ func TestColumnIDsFromZero(t *testing.T) {
 // schema. DuckDB writes files into the table's directories without creating the directories, so staging must
 // create them. Expire must remove the directories of staged tables that were never created.
 func TestStagedDirectory(t *testing.T) {
-	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
-	c.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
+	c := serveTables(t)
 	stage := func() (location, dir string) {
 		t.Helper()
 		a, _ := c.send("POST", "namespaces/ns/tables", `{"name": "t", "stage-create": true, "schema": `+schemaN+`}`, 200)

@@ -19,9 +19,7 @@ func setProperty(key string, length int) string {
 
 // TestMetadataSize checks that metadata over the size limit can be neither committed nor registered.
 func TestMetadataSize(t *testing.T) {
-	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
-	c.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
-	c.create("ns", "t")
+	c := serveTables(t, "t")
 	c.send("POST", "namespaces/ns/tables/t", setProperty("a", 9<<20), 200)
 	c.send("POST", "namespaces/ns/tables/t", setProperty("b", 9<<20), 400, "ValidationException", "the limit is 16777216")
 	c.send("POST", "namespaces/ns/tables/t", setProperty("b", 1<<20), 200)
@@ -49,9 +47,7 @@ func TestMetadataSize(t *testing.T) {
 // TestManyDefinitions checks that a commit can add only a limited number of schemas, partition specs and sort
 // orders, because each is compared with all others.
 func TestManyDefinitions(t *testing.T) {
-	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
-	c.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
-	c.create("ns", "t")
+	c := serveTables(t, "t")
 	for action, definition := range map[string]func(i int) object{
 		"add-schema": func(i int) object {
 			return object{"schema": object{"type": "struct", "schema-id": 0, "fields": []any{object{"id": 1, "name": fmt.Sprint("n", i), "type": "long", "required": false}}}}
