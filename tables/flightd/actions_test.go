@@ -26,9 +26,7 @@ func TestCombineAndCleanInJSON(t *testing.T) {
 		t.Helper()
 		table := s.store.Bucket(bucket).Table(name)
 		info, err := table.Info(ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		return info.Rows
 	}
 	for _, c := range []struct {
@@ -84,18 +82,14 @@ func TestListActions(t *testing.T) {
 	c := dialTest(t, address)
 	for range 5 {
 		st, err := c.ListActions(t.Context(), &flight.Empty{})
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		var names []string
 		for {
 			a, err := st.Recv()
 			if err == io.EOF {
 				break
 			}
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			if _, ok := actions[a.Type]; ok {
 				names = append(names, a.Type)
 			}

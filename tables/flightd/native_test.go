@@ -17,9 +17,7 @@ func TestResampledRefuses(t *testing.T) {
 	_, store, address := serveTest(t, nil)
 	rows := tableOf(0, 10)
 	in, err := array.NewRecordReader(rows.Schema(), []arrow.RecordBatch{rows})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if _, err := store.Bucket("").Table("t").Put(t.Context(), in, tables.PutError, nil); err != nil {
 		t.Fatal(err)
 	}

@@ -41,13 +41,9 @@ func TestNanosecondsWithZone(t *testing.T) {
 		}
 		rows.WriteString(`{"k":40,"ts":"1969-12-31 23:59:59.999999999Z"}{"k":41}`)
 		batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, columns, strings.NewReader(rows.String()), array.WithMultipleDocs())
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		r, err := array.NewRecordReader(columns, []arrow.RecordBatch{batch})
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		if _, err := s.store.Bucket("B").Table(name).Put(t.Context(), r, tables.PutAppend, nil); err != nil {
 			t.Fatal(err)
 		}

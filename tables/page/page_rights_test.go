@@ -38,9 +38,7 @@ func TestSignIn(t *testing.T) {
 		t.Errorf("sign-out: got cookies %v, want the cookie deleted", a.Cookies())
 	}
 	foreignToken, err := flightd.NewToken([]byte("another secret"), flightd.Admin, "", 1<<40)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	s.token = foreignToken
 	a, text = s.wantGet("/api/tree", 401)
 	if strings.Contains(text, foreignToken) {
@@ -190,9 +188,7 @@ func TestCrossSiteRequests(t *testing.T) {
 func TestFiles(t *testing.T) {
 	s := serve(t, flightd.Options{})
 	index, err := dist.ReadFile("dist/index.html")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	r := s.request(t.Context(), http.MethodGet, "/", nil)
 	r.Header.Set("Accept-Encoding", "identity")
 	a, text := s.do(r)

@@ -42,17 +42,11 @@ func serve(t testing.TB, o flightd.Options) *testServer {
 func serveDir(t testing.TB, dir string, o flightd.Options) *testServer {
 	t.Helper()
 	engine, err := duck.New(&duck.Options{Memory: 128 << 20})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	store, err := tables.Open(t.Context(), dir, &tables.Options{Engine: engine})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	server, err := flightd.New(store, &o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	address, _ := testserve.Run(t, func(ctx context.Context, l net.Listener) error {
 		return Serve(ctx, l, server.Core, Handler(server.Core, store, Options{URL: "grpc://localhost:8081"}))
 	}, store, engine)
@@ -63,9 +57,7 @@ func serveDir(t testing.TB, dir string, o flightd.Options) *testServer {
 func (s *testServer) withToken(r flightd.Rights, buckets ...string) *testServer {
 	s.t.Helper()
 	token, err := flightd.NewToken(secret, r, "", time.Hour, buckets...)
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	must(s.t, err)
 	client := *s
 	client.token = token
 	return &client
@@ -74,9 +66,7 @@ func (s *testServer) withToken(r flightd.Rights, buckets ...string) *testServer 
 func (s *testServer) request(ctx context.Context, method, path string, body io.Reader) *http.Request {
 	s.t.Helper()
 	r, err := http.NewRequestWithContext(ctx, method, s.url+path, body)
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	must(s.t, err)
 	if method != http.MethodGet {
 		r.Header.Set("X-Partd", "1")
 	}
@@ -89,14 +79,10 @@ func (s *testServer) request(ctx context.Context, method, path string, body io.R
 func (s *testServer) do(r *http.Request) (*http.Response, string) {
 	s.t.Helper()
 	a, err := http.DefaultClient.Do(r)
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	must(s.t, err)
 	defer a.Body.Close()
 	text, err := io.ReadAll(a.Body)
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	must(s.t, err)
 	return a, string(text)
 }
 
@@ -152,9 +138,7 @@ func (s *testServer) wantPost(path, body string, status int, words ...string) (*
 func (s *testServer) putQuery(bucket, table, sql string) {
 	s.t.Helper()
 	r, err := s.store.Query(s.t.Context(), sql, nil)
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	must(s.t, err)
 	defer r.Release()
 	if _, err := s.store.Bucket(bucket).Table(table).Put(s.t.Context(), r, tables.PutReplace, nil); err != nil {
 		s.t.Fatal(err)
@@ -247,4 +231,11 @@ func TestHeaders(t *testing.T) {
 func TestMain(m *testing.M) {
 	worker.Main()
 	os.Exit(m.Run())
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
 }

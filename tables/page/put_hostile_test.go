@@ -23,9 +23,7 @@ import (
 func hostileFile(t *testing.T, name string) string {
 	t.Helper()
 	b, err := os.ReadFile("testdata/" + name + ".parquet")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return string(b)
 }
 
@@ -69,8 +67,6 @@ func TestHostileArrow(t *testing.T) {
 	schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: arrow.PrimitiveTypes.Int64}}, nil)
 	var body bytes.Buffer
 	w := ipc.NewWriter(&body, ipc.WithSchema(schema), ipc.WithZstd())
-	if err := errors.Join(w.Write(array.NewRecordBatch(schema, []arrow.Array{zeros}, rows)), w.Close()); err != nil {
-		t.Fatal(err)
-	}
+	must(t, errors.Join(w.Write(array.NewRecordBatch(schema, []arrow.Array{zeros}, rows)), w.Close()))
 	s.wantPost("/api/put?table=t&format=arrow", body.String(), 400, "the body: ", "of memory")
 }

@@ -91,9 +91,7 @@ func (endlessBody) Read(p []byte) (int, error) {
 func TestStalledBody(t *testing.T) {
 	s := serve(t, flightd.Options{Puts: 1, IdleTimeout: 5 * time.Second})
 	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer conn.Close()
 	if _, err := io.WriteString(conn, "POST /api/put?table=t&format=csv HTTP/1.1\r\nHost: localhost\r\nX-Partd: 1\r\nContent-Length: 1000\r\n\r\nx\n1\n"); err != nil {
 		t.Fatal(err)
@@ -169,9 +167,7 @@ func TestActions(t *testing.T) {
 	} {
 		_, text := s.wantPost("/api/action?dry=1", c.action, 200)
 		var dryRun, performed struct{ Command string }
-		if err := json.Unmarshal([]byte(text), &dryRun); err != nil {
-			t.Fatal(err)
-		}
+		must(t, json.Unmarshal([]byte(text), &dryRun))
 		_, text = s.wantPost("/api/action", c.action, 200, c.result)
 		if err := json.Unmarshal([]byte(text), &performed); err != nil || performed != dryRun || dryRun.Command == "" {
 			t.Errorf("got command %q after the action, %q from the dry run, error %v; want the same command", performed, dryRun, err)
@@ -230,9 +226,7 @@ func isSafeFileName(disposition string) bool {
 func TestSlowBody(t *testing.T) {
 	s := serve(t, flightd.Options{Puts: 1, CallTimeout: 3 * time.Second})
 	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer conn.Close()
 	if _, err := io.WriteString(conn, "POST /api/put?table=t&format=csv HTTP/1.1\r\nHost: localhost\r\nX-Partd: 1\r\nContent-Length: 1000000\r\n\r\nx\n"); err != nil {
 		t.Fatal(err)

@@ -23,9 +23,7 @@ func TestTree(t *testing.T) {
 	s.putQuery("", hostileName, "SELECT 1 AS x")
 	s.putQuery(hostileName, "one", "SELECT 1 AS x")
 	ctx := t.Context()
-	if err := s.store.Bucket("B").Table("t3").SetMetadata(ctx, tables.Metadata{"Exchange": "Nyse", "n": 7}); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.store.Bucket("B").Table("t3").SetMetadata(ctx, tables.Metadata{"Exchange": "Nyse", "n": 7}))
 	if _, err := s.store.Bucket("B").Snapshot(ctx, "before"); err != nil {
 		t.Fatal(err)
 	}
@@ -35,9 +33,7 @@ func TestTree(t *testing.T) {
 			Buckets []bucketJSON
 			Next    *treePosition
 		}
-		if err := json.Unmarshal([]byte(text), &out); err != nil {
-			t.Fatal(err)
-		}
+		must(t, json.Unmarshal([]byte(text), &out))
 		for _, b := range out.Buckets {
 			snapshots += len(b.Snapshots)
 			for _, i := range b.Tables {
@@ -73,9 +69,7 @@ func TestTree(t *testing.T) {
 		s.wantGet("/api/tree?"+bad, 400, "limit")
 	}
 	// A snapshot contains the tables that existed when it was created, including tables deleted since then.
-	if err := s.store.Bucket("B").Delete(ctx, "t0"); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.store.Bucket("B").Delete(ctx, "t0"))
 	s.putQuery("B", "t1", "SELECT 1 AS x UNION ALL SELECT 2")
 	s.putQuery("B", "t9", "SELECT 1 AS x")
 	for query, want := range map[string]string{
@@ -171,9 +165,7 @@ func TestRows(t *testing.T) {
 func jsonOf(t testing.TB, v any) string {
 	t.Helper()
 	text, err := json.Marshal(v)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return string(text)
 }
 
@@ -195,9 +187,7 @@ func TestProfile(t *testing.T) {
 	} {
 		_, text := s.wantGet("/api/profile?table=t&column="+url.QueryEscape(name), 200, words...)
 		var out struct{ Histogram []binJSON }
-		if err := json.Unmarshal([]byte(text), &out); err != nil {
-			t.Fatal(err)
-		}
+		must(t, json.Unmarshal([]byte(text), &out))
 		sum := int64(0)
 		for _, b := range out.Histogram {
 			sum += b.Count

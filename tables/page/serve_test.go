@@ -31,15 +31,11 @@ func (l *outOfDescriptors) Accept() (net.Conn, error) {
 // TestOutOfDescriptors checks that a server with TLS continues after it has run out of file descriptors.
 func TestOutOfDescriptors(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	e := listenTLSOrPlain(&outOfDescriptors{Listener: l}, &tls.Config{MinVersion: tls.VersionTLS13})
 	defer e.Close()
 	conn, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer conn.Close()
 	if _, err := conn.Write([]byte("G")); err != nil {
 		t.Fatal(err)

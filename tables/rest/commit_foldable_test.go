@@ -38,9 +38,7 @@ func (c *catalog) putEmpty(name string) bool {
 		f.AppendEmptyValue()
 	}
 	rows, err := array.NewRecordReader(columns, []arrow.RecordBatch{b.NewRecordBatch()})
-	if err != nil {
-		c.Fatal(err)
-	}
+	must(c, err)
 	_, err = table.Put(c.Context(), rows, tables.PutAppend, nil)
 	return err == nil
 }
@@ -122,9 +120,7 @@ func TestMetadataCodec(t *testing.T) {
 			t.Errorf("a commit of the codec %q, or the next put, failed", codec)
 		}
 		loaded, err := iceberg.Load(t.Context(), c.store.Bucket("ns").Table("t"), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		if name := loaded.MetadataLocation(); strings.Count(path.Base(name), ".") != 2 {
 			t.Errorf("with the codec %q, the metadata is in %s, want no suffix of a codec", codec, name)
 		}

@@ -23,9 +23,7 @@ import (
 func TestUnknownOutcome(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	server, err := flightd.New(c.store, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	h := &handler{server: server.Core, store: c.store, opts: server.Options(), requests: server.NewRequests()}
 	h.requests.All = serving.NewHostLimit(1, 1)
 	for _, disconnected := range []bool{false, true} {

@@ -24,9 +24,7 @@ func TestEndpoints(t *testing.T) {
 		method, path, _ := strings.Cut(e.(string), " ")
 		r := c.request(method, fill.Replace(path), strings.NewReader("{}"))
 		a, err := http.DefaultClient.Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		a.Body.Close()
 		if a.StatusCode == 405 || a.StatusCode == 406 || a.StatusCode >= 500 {
 			t.Errorf("%s: got status %d, but config lists this endpoint", e, a.StatusCode)
@@ -112,9 +110,7 @@ func TestTokens(t *testing.T) {
 			r.SetBasicAuth("me", admin.token)
 		}
 		a, err := http.DefaultClient.Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		defer a.Body.Close()
 		if a.StatusCode != code {
 			t.Fatalf("token request %.200[3]q: got %[1]s, want %[2]d", a.Status, code, values)
@@ -148,9 +144,7 @@ func TestTokens(t *testing.T) {
 		}
 	}
 	expired, err := flightd.NewToken(secret, flightd.Admin, "", -time.Minute)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	c.token = expired
 	c.send("GET", "namespaces", nil, 401)
 }
@@ -219,9 +213,7 @@ func TestForeignSnapshots(t *testing.T) {
 	if _, err := c.store.Bucket("hidden").Snapshot(t.Context(), "s"); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.store.Bucket("hidden").Delete(t.Context(), "t"); err != nil {
-		t.Fatal(err)
-	}
+	must(t, c.store.Bucket("hidden").Delete(t.Context(), "t"))
 	admin.send("POST", "namespaces", object{"namespace": []string{"own"}}, 200)
 	ownBucket := c.withToken(flightd.Admin, "own")
 	register := object{"name": "stolen", "metadata-location": base.MetadataLocation()}
