@@ -2,6 +2,9 @@ package pull
 
 import (
 	"errors"
+	"fmt"
+	"io"
+	"net"
 	"testing"
 	"time"
 )
@@ -24,17 +27,15 @@ func TestRegistryLosesRecord(t *testing.T) {
 			var err error
 			switch c {
 			case "lost":
-				err = a.reg.kv.Delete(t.Context(), key)
+				err = a.reg.nats.delete(t.Context(), key)
 			case "older":
 				if err = a.reg.sync(t.Context(), time.Minute); err == nil {
 					err = a.reg.set(t.Context(), old, a.reg.table(keyOf(c)).revision)
 				}
 			default:
-				err = a.reg.kv.Put(t.Context(), key, []byte("{\x00"))
+				err = a.reg.nats.put(t.Context(), key, []byte("{\x00"))
 			}
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			b := openNode(t, t.TempDir(), Options{Registry: url, Lease: lease})
 			wantRows(t, b, c, want)
 			wantRows(t, a, c, want)
@@ -58,21 +59,13 @@ func TestRegistryOlder(t *testing.T) {
 	for _, n := range []*Node{b, c} {
 		load(t, n, "x", noBound, noBound)
 	}
-	if err := c.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, c.Close())
 	old := a.reg.table(keyOf("x")).record
 	mustSave(t, a, "x", 1, "a=2")
-	if err := b.reg.sync(t.Context(), time.Minute); err != nil {
-		t.Fatal(err)
-	}
-	if err := b.reg.set(t.Context(), old, b.reg.table(keyOf("x")).revision); err != nil {
-		t.Fatal(err)
-	}
+	must(t, b.reg.sync(t.Context(), time.Minute))
+	must(t, b.reg.set(t.Context(), old, b.reg.table(keyOf("x")).revision))
 	for _, n := range []*Node{b, openNode(t, c.disk.dir, Options{Registry: url})} {
-		if err := n.reg.sync(t.Context(), time.Minute); err != nil {
-			t.Fatal(err)
-		}
+		must(t, n.reg.sync(t.Context(), time.Minute))
 		if v := n.reg.table(keyOf("x")).Version; v != 1 {
 			t.Fatalf("the registry has version %d, want 1", v)
 		}
@@ -98,13 +91,65 @@ func TestRegistryReplaced(t *testing.T) {
 	s.Shutdown()
 	s.WaitForShutdown()
 	replacement, err := startServer(t.TempDir(), portOf(t, port), "")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	t.Cleanup(func() { replacement.Shutdown(); replacement.WaitForShutdown() })
 	b := openNode(t, t.TempDir(), Options{Registry: url, Lease: lease})
 	waitFor(t, "both tables to be in the registry", func() bool { all, err := b.List(t.Context()); return err == nil && len(all) == 2 })
 	wantRows(t, b, "y", "0 1\n1 2\n")
+}
+
+// TestNewest checks that a Load with Newest returns all earlier saves, even if the node's copy of the registry is
+// 50 ms old. A repeated Load must send no requests to nodes.
+func TestNewest(t *testing.T) {
+	t.Parallel()
+	s, url := startRegistry(t)
+	a := openNode(t, t.TempDir(), Options{Registry: url})
+	b := openNode(t, t.TempDir(), Options{Registry: "nats://" + delayAnswers(t, s.Addr().String(), 50*time.Millisecond), Newest: true})
+	want := ""
+	for i := range 3 {
+		mustSave(t, a, "x", i, fmt.Sprint("a=", i))
+		want += fmt.Sprintf("%d %d\n", i, i)
+		wantRows(t, b, "x", want)
+		before := b.Stats().Requests
+		wantRows(t, b, "x", want)
+		if sent := b.Stats().Requests - before; sent != 0 {
+			t.Errorf("a second Load sent %d requests, want none", sent)
+		}
+	}
+}
+
+// delayAnswers listens on the returned address and forwards connections to a server. Everything that the server sends
+// arrives late by delay.
+func delayAnswers(t *testing.T, server string, delay time.Duration) (address string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			upstream, err := net.Dial("tcp", server)
+			if err != nil {
+				_ = client.Close()
+				return
+			}
+			go func() { _, _ = io.Copy(upstream, client) }()
+			go func() {
+				for b := make([]byte, 64<<10); ; {
+					n, err := upstream.Read(b)
+					time.Sleep(delay)
+					if _, err2 := client.Write(b[:n]); err != nil || err2 != nil {
+						_ = client.Close()
+						return
+					}
+				}
+			}()
+		}
+	}()
+	return l.Addr().String()
 }
 
 // TestStaleness checks that Load fails if no one responds, unless MaxStaleness allows the
@@ -116,9 +161,7 @@ func TestStaleness(t *testing.T) {
 	dir := t.TempDir()
 	a := openNode(t, dir, Options{Registry: url, Lease: lease, SyncTimeout: time.Minute})
 	mustSave(t, a, "x", 0, "a=1")
-	if err := a.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, a.Close())
 	s.Shutdown()
 	s.WaitForShutdown()
 	strict := openNode(t, dir, Options{Registry: url, Lease: lease, SyncTimeout: time.Second})
@@ -143,16 +186,28 @@ func TestHoldersGone(t *testing.T) {
 	a := openNode(t, t.TempDir(), Options{Registry: url})
 	mustSave(t, a, "x", 0, "a=1")
 	b := openNode(t, t.TempDir(), Options{Registry: url})
-	if err := a.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, a.Close())
 	var failed *SyncError
 	if _, err := b.Load(t.Context(), "x", noBound, noBound); !errors.As(err, &failed) || len(failed.Causes) != 1 || failed.Causes[0].Address != a.Address() {
 		t.Errorf("Load without its holder: got error %v, want a SyncError with only %s", err, a.Address())
 	}
 	reopened := openNode(t, a.disk.dir, Options{Registry: url}) // on another port
-	if err := reopened.reg.sync(t.Context(), time.Minute); err != nil {
-		t.Fatal(err)
-	}
+	must(t, reopened.reg.sync(t.Context(), time.Minute))
 	wantRows(t, b, "x", "0 1\n")
+}
+
+// TestValidAddress checks that a node sends its token only to plain node addresses.
+func TestValidAddress(t *testing.T) {
+	for address, want := range map[string]bool{
+		"http://10.0.0.1:80": true, "https://host:1": true, "http://[::1]:80": true,
+		"": false, "host:1": false, "http://": false, "file:///etc": false, "http://user@host:1": false,
+		"http://host:1/path": false, "http://host:1?q": false, "http://host:1#f": false, "http://host:1/": false,
+	} {
+		if got := validAddress(address, false); got != want {
+			t.Errorf("validAddress(%q, false) = %v, want %v", address, got, want)
+		}
+	}
+	if validAddress("http://host:1", true) {
+		t.Error("validAddress accepts an http address on a node with TLS")
+	}
 }

@@ -10,37 +10,15 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/serverproc"
 	"github.com/go-partd/partd/tables"
 	partdiceberg "github.com/go-partd/partd/tables/iceberg"
 )
-
-// children returns the IDs of a process's running child processes.
-func children(t *testing.T, parent int) (pids []int) {
-	t.Helper()
-	stats, err := filepath.Glob("/proc/[0-9]*/stat")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, path := range stats {
-		b, err := os.ReadFile(path)
-		if err != nil {
-			continue // the process has ended
-		}
-		_, rest, _ := strings.Cut(string(b), ") ")
-		if f := strings.Fields(rest); f[1] == strconv.Itoa(parent) && f[0] != "Z" {
-			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(path)))
-			pids = append(pids, pid)
-		}
-	}
-	return pids
-}
 
 const uninterruptible = "SELECT max(levenshtein(x, y)) FROM (SELECT repeat('a', 65000) || range AS x, repeat('b', 65000) || range AS y FROM range(100000))"
 
@@ -67,9 +45,9 @@ func startTwelve(t *testing.T, ctx context.Context, cmd *exec.Cmd, address strin
 	for range 12 {
 		go func() { _, _ = postQuery(ctx, address, uninterruptible) }()
 	}
-	waitUntil(t, "fewer than twelve statements are running", func() bool { return len(children(t, cmd.Process.Pid)) >= 12 })
+	waitUntil(t, "fewer than twelve statements are running", func() bool { return len(serverproc.Children(cmd.Process.Pid)) >= 12 })
 	time.Sleep(time.Second) // wait until all statements have begun
-	return children(t, cmd.Process.Pid)
+	return serverproc.Children(cmd.Process.Pid)
 }
 
 func startHTTPServer(t *testing.T, args ...string) (*exec.Cmd, string) {
@@ -87,15 +65,13 @@ func TestServeUninterruptible(t *testing.T) {
 	startTwelve(t, clientCtx, cmd, address)
 	disconnect()
 	const spares = 4
-	waitUntil(t, "processes of disconnected clients are still running", func() bool { return len(children(t, cmd.Process.Pid)) <= spares })
+	waitUntil(t, "processes of disconnected clients are still running", func() bool { return len(serverproc.Children(cmd.Process.Pid)) <= spares })
 	start := time.Now()
 	if text, err := postQuery(t.Context(), address, "SELECT 1"); err != nil || !strings.HasPrefix(text, "200") || time.Since(start) > 5*time.Second {
 		t.Errorf("SELECT 1 = %q, %v after %v, want status 200 within 5 s", text, err, time.Since(start))
 	}
 	running := startTwelve(t, t.Context(), cmd, address)
-	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, cmd.Process.Signal(syscall.SIGTERM))
 	start = time.Now()
 	if err := cmd.Wait(); err != nil || time.Since(start) > 4*time.Second { // 1 s more than documented, for slow machines
 		t.Errorf("the server stopped after %v with error %v, want no error within 4 s", time.Since(start), err)
@@ -111,9 +87,7 @@ func TestServeFoldsAfterHTTP(t *testing.T) {
 	cmd, _ := startServer(t, "--listen", "grpc://localhost:0", "--http", address, "--dir", dir)
 	body, rows := io.Pipe()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+address+"/api/put?bucket=b&table=t&mode=append&format=csv", body)
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, err)
 	r.Header.Set("X-Partd", "1")
 	answer := make(chan error, 1)
 	go func() {
@@ -125,9 +99,7 @@ func TestServeFoldsAfterHTTP(t *testing.T) {
 	}()
 	_, _ = io.WriteString(rows, "x\n1\n")
 	time.Sleep(300 * time.Millisecond) // wait until the put is running
-	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, cmd.Process.Signal(syscall.SIGTERM))
 	time.Sleep(300 * time.Millisecond)
 	_ = rows.Close()
 	if err := <-answer; err != nil {
@@ -137,14 +109,10 @@ func TestServeFoldsAfterHTTP(t *testing.T) {
 		t.Error(err)
 	}
 	store, err := tables.Open(t.Context(), dir, &tables.Options{ReadOnly: true})
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, err)
 	defer store.Close()
 	table, err := partdiceberg.Load(t.Context(), store.Bucket("b").Table("t"), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, err)
 	if table.CurrentSnapshot() == nil {
 		t.Error("the server stopped without folding the rows into files")
 	}
@@ -153,9 +121,7 @@ func TestServeFoldsAfterHTTP(t *testing.T) {
 func TestServeKilled(t *testing.T) {
 	cmd, address := startHTTPServer(t)
 	running := startTwelve(t, t.Context(), cmd, address)
-	if err := cmd.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, cmd.Process.Kill())
 	_ = cmd.Wait()
 	waitUntilGone(t, running)
 }

@@ -1,0 +1,108 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+)
+
+// TestDamagedTable checks that list, verify and every command that uses a table report its damaged metadata.
+// Other tables must still work, and verify must repair the damaged table.
+func TestDamagedTable(t *testing.T) {
+	t.Chdir(t.TempDir())
+	csv := writeTemp(t, "a.csv", "a\n1\n")
+	for _, name := range []string{"bad", "good"} {
+		mustRun(t, "", "put", name, csv)
+		mustRun(t, "", "fold")
+	}
+	for _, name := range []string{"bad", "good"} {
+		mustRun(t, "", "put", name, csv, "--mode", "append")
+	}
+	mustSucceed(t, os.CopyFS("copy", os.DirFS("partd-tables")))
+	files, err := filepath.Glob("partd-tables/data/*/metadata/*.metadata.json")
+	if err != nil || len(files) != 2 {
+		t.Fatalf("got metadata files %q, %v, want two", files, err)
+	}
+	file := files[0] // may belong to either table
+	b, err := os.ReadFile(file)
+	if err == nil {
+		err = os.WriteFile(file, make([]byte, len(b)), 0o666)
+	}
+	mustSucceed(t, err)
+	var lines []tableLine
+	d := json.NewDecoder(strings.NewReader(mustRun(t, "", "list", "--json")))
+	for d.More() {
+		var l tableLine
+		mustSucceed(t, d.Decode(&l))
+		lines = append(lines, l)
+	}
+	if len(lines) != 2 {
+		t.Fatalf("list printed %+v, want two tables", lines)
+	}
+	damaged, good := lines[0], lines[1]
+	if damaged.Damaged == "" {
+		damaged, good = good, damaged
+	}
+	if good.Damaged != "" || good.Rows != 2 || !strings.Contains(damaged.Damaged, file) || !strings.Contains(damaged.Damaged, "verify --repair-from") {
+		t.Errorf("list printed %+v, want a table with 2 rows, and a damaged one that names its file", lines)
+	}
+	if text := mustRun(t, "", "list"); strings.Count(text, "damaged") != 2 || strings.Contains(strings.SplitN(text, "\n", 2)[0], "DAMAGED") {
+		t.Errorf("list does not show one damaged table:\n%s", text)
+	}
+	if out := mustRun(t, "", "get", good.Name); strings.Count(out, "\n") != 3 {
+		t.Errorf("get of the undamaged table printed\n%s\nwant three lines", out)
+	}
+	for _, args := range []string{"get NAME", "put NAME " + csv + " --mode append", "describe NAME", "versions NAME", "fold", "compact", "expire", "snapshot create s --bucket=", "backup --to backup --name monday"} {
+		_, stderr, code := command(t, "", strings.Fields(strings.ReplaceAll(args, "NAME", damaged.Name))...)
+		if code == 0 || !strings.Contains(stderr, file) || !strings.Contains(stderr, damaged.Name) || !strings.Contains(stderr, "verify --repair-from") {
+			t.Errorf("%s: got exit code %d, stderr %s, want an error that names the table, its file and verify --repair-from", args, code, stderr)
+		}
+	}
+	if out, stderr, code := command(t, "", "verify"); code != 1 || !strings.Contains(out, file) {
+		t.Errorf("verify: exit code %d, stdout %s, stderr %s, want exit code 1 and the damaged file", code, out, stderr)
+	}
+	if out := mustRun(t, "", "verify", "--repair-from", "copy"); !strings.Contains(out, "repaired") {
+		t.Errorf("verify --repair-from copy printed\n%s\nwant a repaired file", out)
+	}
+	if out := mustRun(t, "", "get", damaged.Name); strings.Count(out, "\n") != 3 {
+		t.Errorf("get of the repaired table printed\n%s\nwant three lines", out)
+	}
+}
+
+// TestInvalidColumnNames checks that files with an empty, duplicate or invalid column name are refused, in every
+// format.
+func TestInvalidColumnNames(t *testing.T) {
+	t.Chdir(t.TempDir())
+	fields := []arrow.Field{{Name: "s", Type: arrow.StructOf(arrow.Field{Name: "", Type: arrow.PrimitiveTypes.Int64, Nullable: true}), Nullable: true}}
+	b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema(fields, nil))
+	b.Field(0).AppendNull()
+	batch := b.NewRecordBatch()
+	var out bytes.Buffer
+	w := ipc.NewWriter(&out, ipc.WithSchema(batch.Schema()))
+	mustSucceed(t, w.Write(batch))
+	mustSucceed(t, w.Close())
+	for file, want := range map[string]string{
+		writeTemp(t, "a.csv", "a,\n1,2\n"):              `""`,
+		writeTemp(t, "b.csv", "a,a\n1,2\n"):             `"a"`,
+		writeTemp(t, "c.csv", "a\x00,b\n1,2\n"):         `"a\x00"`,
+		writeTemp(t, "a.jsonl", `{"":1}`):               `name`,
+		writeTemp(t, "b.jsonl", `{"a":{"":1}}`):         `""`,
+		writeTemp(t, "c.jsonl", `{"a":[{"\u0000":1}]}`): `"\x00"`,
+		writeTemp(t, "a.arrows", out.String()):          `"s"`,
+	} {
+		if _, stderr, code := command(t, "", "put", "t", file); code == 0 || !strings.Contains(stderr, want) {
+			t.Errorf("put %s: got exit code %d, stderr %s, want an error about the column name", filepath.Base(file), code, stderr)
+		}
+	}
+	if list := mustRun(t, "", "list", "--json"); list != "" {
+		t.Errorf("a refused put created a table:\n%s", list)
+	}
+}

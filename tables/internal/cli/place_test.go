@@ -1,0 +1,201 @@
+package cli
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd/internal/command/cliutil"
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/duck"
+	"github.com/go-partd/partd/tables/flightd"
+	"github.com/go-partd/partd/tables/internal/testutil/testserve"
+)
+
+// remoteServer serves a new directory. It returns the server's URL and the path of a file with a token.
+func remoteServer(t *testing.T, rights flightd.Rights) (url, tokenFile string) {
+	t.Helper()
+	engine, err := duck.New(nil)
+	mustSucceed(t, err)
+	store, err := tables.Open(t.Context(), t.TempDir(), &tables.Options{Engine: engine})
+	mustSucceed(t, err)
+	secret := []byte("a secret that is long enough for tests")
+	server, err := flightd.New(store, &flightd.Options{Secret: secret, Grace: time.Second})
+	mustSucceed(t, err)
+	address, _ := testserve.Run(t, server.Serve, store, engine)
+	url = "grpc://" + address
+	token, err := flightd.NewToken(secret, rights, url, time.Hour)
+	mustSucceed(t, err)
+	return url, writeTemp(t, "token", token+"\n")
+}
+
+var (
+	timePattern = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z?`)
+	sizePattern = regexp.MustCompile(`"bytes":\d+`)
+)
+
+// TestRemoteLikeLocal checks that every command prints the same output for a server as for a directory.
+func TestRemoteLikeLocal(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs many commands")
+	}
+	more := writeTemp(t, "more.jsonl", `{"Flight Date":"2030-01-01"}`)
+	series := writeTemp(t, "series.csv", "at,v\n2026-01-01T00:00:00,1\n2026-01-01T00:00:05,2\n2026-01-01T00:00:25,3\n,4\n")
+	ticks := writeTemp(t, "ticks.csv", "at,sym,v\n2026-01-03T00:00:00,A,1\n2026-01-01T00:00:00,A,2\n2026-01-01T00:00:00,B,3\n2026-01-01T00:00:00,A,4\n")
+	semicolons := writeTemp(t, "apart.csv", "a;b\n1;x,y\n")
+	commands := []string{
+		"put birds " + birdstrikes,
+		"put birds " + birdstrikes, // the table exists
+		"put birds " + more + " --mode append --id x",
+		"put birds " + more + " --mode append --id x",
+		"put series " + series + " --bucket b",
+		"put series " + series + " --bucket b --mode replace",
+		"put series " + birdstrikes + " --bucket b --mode append", // the columns do not match
+		"evolve series --bucket b --add w:int16 --rename v:value", "evolve series --bucket b --rename value:v --widen w:int64", "evolve series --bucket b --widen w:int8",
+		"evolve series --bucket b --drop w", "evolve series --bucket b --drop v --mode compatible", "evolve series --bucket b", "evolve series --bucket b --mode lax", "evolve nothing --add a:int8",
+		`rules add series {"name":"few","kind":"range","column":"v","max":"99"} --bucket b`, "rules add --set prices --whole-bucket --bucket other",
+		"rules list series --bucket b", "rules list series --bucket b --json", "rules list --whole-bucket --bucket other", "rules list nothing",
+		"put series " + writeTemp(t, "many.csv", "at,v\n2026-01-01T00:00:01,100\n") + " --bucket b --mode append", // a rule refuses it
+		"rules disable series few --bucket b", "rules enable series few --bucket b", "rules list series --bucket b", "rules remove series few --bucket b", "rules remove series few --bucket b",
+		"rules add series --bucket b", "rules add series {} --bucket b", "rules", "rules forget series",
+		"list", "list --json", "list s* --bucket b", "buckets", "buckets --json",
+		"describe series --bucket b --json", "describe nothing",
+		"fold", "versions series --bucket b", "compact --bucket b", "expire --older-than 1h",
+		`get birds --columns Speed --limit 7 --format csv`,
+		`get birds --format jsonl`, "get nothing",
+		"get series --bucket b --version 1", "get series --bucket b --version 99",
+		"get series --bucket b --where v>1", "get series --bucket b --where v>>1", "get series --bucket b --where x=1",
+		"sql SELECT\u00a0count(*)\u00a0AS\u00a0n,\u00a0sum(v)\u00a0AS\u00a0s\u00a0FROM\u00a0series --bucket b",
+		"sql SELECT\u00a0v\u00a0FROM\u00a0series --bucket b --version 1",
+		"sql SELECT\u00a01\u00a0FROM\u00a0nothing", "sql SELEKT",
+		"resample series bins --bucket b --rule 10s --time at --func sum --mode error", "get bins --bucket b",
+		"resample series --bucket b --rule 10s --time at --func sum", "resample series --bucket b --sql SELECT\u00a0sum(v)\u00a0AS\u00a0s\u00a0FROM\u00a0series --format jsonl",
+		"resample nothing --rule 10s --time at --func sum", "resample ticks --rule 10s --time sym --func size",
+		"resample series totals --bucket b --sql SELECT\u00a0sum(v)\u00a0AS\u00a0s\u00a0FROM\u00a0series", "get totals --bucket b",
+		"combine series series both --bucket b", "get both --bucket b",
+		"clean both --bucket b --drop-nulls at", "get both --bucket b",
+		"put ticks " + ticks + " --time at --key sym --on-duplicate keep_last", "put ticks " + ticks + " --mode append",
+		"get ticks", "head ticks -n 2", "tail ticks -n 1 --json", "tail ticks --columns v", "head nothing", "tail ticks -n 0",
+		"settings ticks", "settings ticks --on-duplicate error", "put ticks " + ticks + " --mode append",
+		"settings ticks --time v", "settings nothing", "get ticks",
+		"snapshot create one --bucket b --json", "snapshot create one --bucket b", "snapshot create --bucket nothing",
+		`meta set series source=feed lots=5 list=[1,{"a":null}] text="5" --bucket b`, "meta set nothing a=b", "meta set series a",
+		"meta get series --bucket b", "meta get series --bucket b --json", "meta get series --bucket b --snapshot one --json",
+		"meta set --of-bucket of=bucket gone=1 --bucket b", "meta set --of-bucket --remove gone --bucket b", "meta get --bucket b", "meta get --bucket nothing", "meta set --of-bucket --bucket made", "meta get --bucket made", "verify --json --bucket made", "verify birds", "put apart " + semicolons + " --sep ; --bucket b", "get apart --bucket b", "put apart " + semicolons + " --sep ab --bucket b", "delete apart --bucket b",
+		"meta find lots=5.0 source=feed", "meta find text=5", `meta find text="5" --bucket b --json`, `meta find list=[1,{"a":null}]`, "meta find a",
+		"put series " + series + " --bucket b --mode append", "get series --bucket b --snapshot one", "describe series --bucket b --snapshot one",
+		"sql SELECT\u00a0count(*)\u00a0AS\u00a0n\u00a0FROM\u00a0series --bucket b --snapshot one", "get series --bucket b --snapshot two",
+		"delete series --bucket b", "sql SELECT\u00a0count(*)\u00a0AS\u00a0n\u00a0FROM\u00a0SERIES --bucket b --snapshot one",
+		"list --bucket b --snapshot one", "list --snapshot one", "snapshot list --bucket b", "snapshot list --bucket b --json",
+		"snapshot restore one nothing --bucket b", "snapshot restore one series --bucket b", "get series --bucket b",
+		"snapshot restore one --bucket b", "meta get --bucket b --json", "snapshot delete --bucket b", "snapshot delete one one --bucket b",
+		"snapshot delete --all --bucket b", "snapshot list --bucket b --json", "snapshot restore one --bucket b", "describe series --bucket b",
+		"delete both nothing --bucket b", "delete both bins totals --bucket b", "list",
+	}
+	run := func(location ...string) (outputs []string) {
+		for _, c := range commands {
+			args := strings.Fields(strings.ReplaceAll(c, "\u00a0", "\x00"))
+			for i := range args {
+				args[i] = strings.ReplaceAll(args[i], "\x00", " ")
+			}
+			words := 1
+			if args[0] == "snapshot" || args[0] == "meta" {
+				words = 2
+			}
+			args = append(args[:words:words], append(location, args[words:]...)...)
+			out, stderr, code := command(t, "", args...)
+			outputs = append(outputs, c+"\n"+sizePattern.ReplaceAllString(timePattern.ReplaceAllString(out+stderr, "TIME"), "BYTES")+exitText(code))
+		}
+		return outputs
+	}
+	url, token := remoteServer(t, flightd.Admin)
+	remote := run("--server", url, "--token-file", token)
+	local := run("--dir", filepath.Join(t.TempDir(), "tables"))
+	// A listing's sizes, the sizes of metadata and the version of a put depend on when the store folds, and on its path.
+	bytes := regexp.MustCompile(`\d+ +TIME|\(\d+ bytes\)|put, version \d+`)
+	failed := 0
+	for i := range local {
+		if !strings.HasSuffix(local[i], "exit code 0") {
+			failed++
+		}
+		l, r := bytes.ReplaceAllString(local[i], "TIME"), bytes.ReplaceAllString(remote[i], "TIME")
+		if l != r {
+			t.Errorf("output from a directory: %s\nfrom a server: %s", truncate(l), truncate(r))
+		}
+	}
+	if got := local[slices.Index(commands, "get ticks")]; !strings.Contains(got, "at,sym,v\n2026-01-01T00:00:00,A,4\n2026-01-01T00:00:00,B,3\n2026-01-03T00:00:00,A,1\n") {
+		t.Errorf("get ticks: rows are not ordered by time, or contain duplicates: %s", got)
+	}
+	if failed != 42 {
+		t.Errorf("%d commands failed, want 42", failed)
+	}
+}
+
+func exitText(code int) string { return "exit code " + string(rune('0'+code)) }
+
+func truncate(s string) string { return s[:min(len(s), 2000)] }
+
+func TestRemoteExportImport(t *testing.T) {
+	url, token := remoteServer(t, flightd.Admin)
+	t.Setenv("PARTD_TABLES_SERVER", url)
+	t.Setenv("PARTD_TABLES_TOKEN_FILE", token)
+	target := t.TempDir()
+	mustRun(t, "", "put", "birds", birdstrikes)
+	mustRun(t, "{\"a\":1}", "put", "x", "-", "--format", "jsonl", "--bucket", "b")
+	if out := mustRun(t, "", "export", target); strings.Count(out, "\n") != 2 {
+		t.Errorf("export printed\n%s\nwant two lines, one for each table", out)
+	}
+	mustRun(t, "", "delete", "birds")
+	if out := mustRun(t, "", "import", "--from", "shoots", target); !strings.Contains(out, "imported\t\"\"\tbirds\t10000 rows") || !strings.Contains(out, "unchanged\tb\tx\t1 rows") {
+		t.Errorf("import --from shoots printed\n%s\nwant birds imported with 10000 rows, and x unchanged with 1 row", out)
+	}
+	// The flag --dir overrides the environment variable of --server.
+	if _, stderr, code := command(t, "", "list", "--dir", filepath.Join(target, "none")); code != cliutil.ExitFailed || !strings.Contains(stderr, "no tables") {
+		t.Errorf("list --dir: exit code %d, stderr %q, want an error about a directory without tables", code, stderr)
+	}
+}
+
+func TestRemoteErrors(t *testing.T) {
+	url, read := remoteServer(t, flightd.Read)
+	junk := writeTemp(t, "ca.pem", "junk")
+	dir := t.TempDir()
+	for _, c := range []struct {
+		args string
+		code int
+		text string
+	}{
+		{"put x " + birdstrikes + " --token-file " + read, cliutil.ExitFailed, "reading only"},
+		{"resample x y --sql x --token-file " + read, cliutil.ExitFailed, "reading only"},
+		{"resample x --rule s --time t --func size --token-file " + read, cliutil.ExitFailed, "not found"},
+		{"delete x --token-file " + read, cliutil.ExitFailed, "reading only"},
+		{"fold --token-file " + read, cliutil.ExitFailed, "reading only"},
+		{"list", cliutil.ExitFailed, url},
+		{"list --token-file " + junk, cliutil.ExitFailed, url},
+		{"list --token-file " + filepath.Join(dir, "none"), cliutil.ExitFailed, "none"},
+		{"list --ca " + junk, cliutil.ExitFailed, "no PEM certificate"},
+		{"list --dir " + dir, cliutil.ExitUsage, "dir"},
+		{"list --server http://x", cliutil.ExitUsage, "scheme"},
+		{"list --server localhost:8081", cliutil.ExitUsage, "grpc://"},
+		{"list --server grpc://example.org --token-file " + read, cliutil.ExitUsage, "without TLS"},
+	} {
+		args := strings.Fields(c.args)
+		if !strings.Contains(c.args, "--server") {
+			args = append(args, "--server", url)
+		}
+		if _, stderr, code := command(t, "", args...); code != c.code || !strings.Contains(stderr, c.text) {
+			t.Errorf("%s: got exit code %d and an unexpected message: %s", c.args, code, stderr)
+		}
+	}
+	if out := mustRun(t, "", "list", "--server", url, "--token-file", read); strings.Count(out, "\n") != 1 {
+		t.Errorf("list with a read token printed\n%s\nwant one line", out)
+	}
+	text, err := os.ReadFile(read)
+	mustSucceed(t, err)
+	if _, stderr, _ := command(t, "", "list", "--server", "grpc://127.0.0.1:1", "--token-file", read); strings.Contains(stderr, strings.TrimSpace(string(text))) || !strings.Contains(stderr, "127.0.0.1:1") {
+		t.Errorf("list from an unreachable server: stderr %q, want the address and not the token", stderr)
+	}
+}

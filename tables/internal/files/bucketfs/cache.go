@@ -1,0 +1,295 @@
+package bucketfs
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/zeebo/xxh3"
+	"golang.org/x/sync/singleflight"
+
+	"github.com/go-partd/partd/internal/disk/tempdir"
+	"github.com/go-partd/partd/internal/disk/vfs"
+)
+
+// Cache keeps local copies of immutable files in a directory of limited size. It evicts the least
+// recently used copies. Several processes may share the directory.
+//
+//	files/<2 hex>/<30 hex>   a copy, named by the hash of its key, added by a rename
+//	processes/               a directory of package tempdir for each process: files being
+//	                         fetched, and links to pinned copies
+//	evict.lock               held during eviction
+//
+// A link preserves a pinned copy after the copy's name is removed, so processes need not know each other's pins.
+//
+// A Cache is safe for concurrent use.
+type Cache struct {
+	dir     string
+	ownDir  string       // directory of this process, in processes/
+	limit   int64        // approximate maximum size of the copies that are not pinned, in bytes
+	temp    *tempdir.Set // removes ownDir, and the directories of processes that ended
+	flights singleflight.Group
+	created atomic.Int64 // number of paths that uniquePath returned
+
+	mu         sync.Mutex
+	totalBytes int64 // size of the cache at the last scan of the directory, plus addedBytes
+	addedBytes int64 // bytes added since that scan
+	verified   map[string]verification
+	pins       map[string]*pin
+}
+
+type verification struct {
+	size       int64     // size of the copy when it was verified
+	verifiedAt time.Time // time when the copy was verified, or last recorded as used
+}
+
+// pin is a link to a copy. Eviction does not remove the link.
+type pin struct {
+	path string // path of the link
+	refs int
+}
+
+// maxVerified limits the number of copies that are recorded as verified.
+const maxVerified = 1 << 16
+
+// OpenCache opens the cache in a directory, and creates it if it does not exist. It keeps about limit bytes besides
+// the pinned copies.
+func OpenCache(dir string, limit int64) (*Cache, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	if limit <= 0 {
+		return nil, fmt.Errorf("the cache's size is %d bytes: it must be above 0", limit)
+	}
+	processes := filepath.Join(dir, "processes")
+	c := &Cache{dir: dir, limit: limit, verified: map[string]verification{}, pins: map[string]*pin{}}
+	for _, d := range []string{filepath.Join(dir, "files"), processes} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			return nil, err
+		}
+	}
+	if c.ownDir, c.temp, err = tempdir.NewDir(processes); err != nil {
+		return nil, err
+	}
+	return c, c.evict("")
+}
+
+// Close removes this process's temporary files and links.
+func (c *Cache) Close() error { return c.temp.Close() }
+
+func (c *Cache) path(key string) string {
+	sum := xxh3.HashString128(key).Bytes()
+	name := hex.EncodeToString(sum[:])
+	return filepath.Join(c.dir, "files", name[:2], name[2:])
+}
+
+// Temp creates a temporary file. The caller must pass it to Add or remove it.
+func (c *Cache) Temp() (*os.File, error) {
+	return os.OpenFile(c.uniquePath(), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+}
+
+func (c *Cache) uniquePath() string {
+	return filepath.Join(c.ownDir, strconv.FormatInt(c.created.Add(1), 10))
+}
+
+// Add makes the file temp, which Temp created, the copy for key.
+func (c *Cache) Add(temp, key string) error {
+	info, err := os.Stat(temp)
+	if err != nil {
+		return err
+	}
+	path := c.path(key)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	if err := os.Rename(temp, path); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	c.totalBytes += info.Size()
+	c.addedBytes += info.Size()
+	mustEvict := c.totalBytes > c.limit || c.addedBytes > c.limit/16
+	c.mu.Unlock()
+	c.markVerified(key, info)
+	if mustEvict {
+		return c.evict(path)
+	}
+	return nil
+}
+
+func (c *Cache) markVerified(key string, info fs.FileInfo) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.verified) >= maxVerified {
+		clear(c.verified)
+	}
+	c.verified[key] = verification{info.Size(), time.Now()}
+}
+
+// WithCopy calls use with the path of the copy for a key. use must open or link the copy at once, because it can be
+// evicted at any time. fetch writes a missing copy. check verifies a copy that this process has not verified yet; if
+// check fails, the copy is fetched again.
+func (c *Cache) WithCopy(key string, check func(path string) error, fetch func(*os.File) error, use func(path string) error) error {
+	for range 2 {
+		if err := c.ensureCopy(key, check, fetch); err != nil {
+			return err
+		}
+		if err := use(c.path(key)); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	// Other processes evict the copy too quickly, so use a private one.
+	temp, err := c.fetch(fetch)
+	if err != nil {
+		return err
+	}
+	return errors.Join(use(temp), os.Remove(temp))
+}
+
+// fetch calls fetch with a temporary file, and returns the file's path.
+func (c *Cache) fetch(fetch func(*os.File) error) (string, error) {
+	f, err := c.Temp()
+	if err != nil {
+		return "", err
+	}
+	if err := errors.Join(fetch(f), f.Close()); err != nil {
+		return "", errors.Join(err, os.Remove(f.Name()))
+	}
+	return f.Name(), nil
+}
+
+// ensureCopy makes sure that there is a verified copy.
+func (c *Cache) ensureCopy(key string, check func(path string) error, fetch func(*os.File) error) error {
+	path := c.path(key)
+	info, err := os.Stat(path)
+	if err == nil {
+		c.mu.Lock()
+		previous, isVerified := c.verified[key]
+		c.mu.Unlock()
+		if isVerified = isVerified && previous.size == info.Size(); !isVerified {
+			err = check(path)
+		}
+		if err == nil {
+			if !isVerified || time.Since(previous.verifiedAt) > time.Minute {
+				now := time.Now()
+				_ = os.Chtimes(path, now, now) // If this fails, the copy may be evicted earlier.
+				c.markVerified(key, info)
+			}
+			return nil
+		}
+		_ = os.Remove(path)
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	_, err, _ = c.flights.Do(key, func() (any, error) {
+		temp, err := c.fetch(fetch)
+		if err != nil {
+			return nil, err
+		}
+		return nil, c.Add(temp, key)
+	})
+	return err
+}
+
+// Pin creates a link to the copy for a key, and returns its path. The link exists until release is called. check
+// and fetch are as for WithCopy.
+func (c *Cache) Pin(key string, check func(path string) error, fetch func(*os.File) error) (path string, release func(), err error) {
+	p := c.addPin(key, nil)
+	if p == nil {
+		link := c.uniquePath()
+		err = c.WithCopy(key, check, fetch, func(path string) error { return os.Link(path, link) })
+		if err != nil {
+			return "", func() {}, err
+		}
+		if p = c.addPin(key, &pin{path: link}); p.path != link { // Another goroutine has just pinned the key.
+			_ = os.Remove(link)
+		}
+	}
+	return p.path, sync.OnceFunc(func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if p.refs--; p.refs == 0 {
+			delete(c.pins, key)
+			_ = os.Remove(p.path) // If this fails, the link is removed with the process's directory.
+		}
+	}), nil
+}
+
+// addPin adds a reference to the pin of a key. If the key has no pin, it registers p, unless p is nil.
+func (c *Cache) addPin(key string, p *pin) *pin {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if existing := c.pins[key]; existing != nil {
+		p = existing
+	} else if p != nil {
+		c.pins[key] = p
+	}
+	if p != nil {
+		p.refs++
+	}
+	return p
+}
+
+// Forget removes the copy for a key.
+func (c *Cache) Forget(key string) { _ = os.Remove(c.path(key)) }
+
+// evict removes the least recently used copies until a tenth of the limit is free. It keeps the copy that was just
+// added. It also removes the files of processes that ended. It does nothing if another process is evicting.
+func (c *Cache) evict(added string) (err error) {
+	l, err := vfs.TryLock(vfs.OS{}, filepath.Join(c.dir, "evict.lock"), true)
+	if l == nil || err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, l.Unlock()) }()
+	type file struct {
+		path     string
+		size     int64
+		lastUsed time.Time
+	}
+	var files []file
+	var total int64
+	err = filepath.WalkDir(filepath.Join(c.dir, "files"), func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() {
+			var info fs.FileInfo
+			if info, err = d.Info(); err == nil {
+				files = append(files, file{path, info.Size(), info.ModTime()})
+				total += info.Size()
+			}
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			err = nil // Another process has removed the file.
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if total > c.limit {
+		slices.SortFunc(files, func(a, b file) int { return a.lastUsed.Compare(b.lastUsed) })
+		for _, f := range files {
+			if total <= c.limit/10*9 {
+				break
+			}
+			if f.path == added {
+				continue
+			}
+			if err := os.Remove(f.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+			total -= f.size
+		}
+	}
+	c.mu.Lock()
+	c.totalBytes, c.addedBytes = total, 0
+	c.mu.Unlock()
+	return c.temp.Sweep()
+}

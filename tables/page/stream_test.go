@@ -1,0 +1,194 @@
+package page
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/flightd"
+	"github.com/go-partd/partd/tables/internal/faces/serving"
+)
+
+// endlessQuery is a statement that runs for hours, but returns its first row immediately.
+const endlessQuery = "SELECT a.i, b.i AS j FROM range(1000000000) a(i), range(1000000) b(i)"
+
+const queryID = "0123456789abcdef"
+
+func queryBody(sql string) string { return fmt.Sprintf(`{"id": "%s", "sql": %q}`, queryID, sql) }
+
+func TestQuery(t *testing.T) {
+	s := serve(t, flightd.Options{})
+	s.putQuery("B", "t", "SELECT i AS x FROM range(100000) t(i)")
+	a, text := s.wantPost("/api/query", `{"id": "`+queryID+`", "sql": "SELECT * FROM t ORDER BY x", "bucket": "B", "limit": 70000}`, 200)
+	if all := column(t, text, "x"); len(all) != 70_000 || all[69_999] != "69999" {
+		t.Errorf("got %d rows, want 70000 in order", len(all))
+	}
+	a, text = s.post("/api/query", queryBody(`SELECT * FROM "B".t WHERE x < 0`))
+	if s.expect(a, text, 200); len(column(t, text, "x")) != 0 || a.Header.Get("Content-Type") != "application/vnd.apache.arrow.stream" {
+		t.Errorf("a query without results: got headers %v, want an Arrow stream without rows", a.Header)
+	}
+}
+
+// TestFailedStream checks that a failed stream is incomplete, and that its error can be requested afterwards.
+func TestFailedStream(t *testing.T) {
+	s := serve(t, flightd.Options{})
+	r := s.request(t.Context(), http.MethodPost, "/api/query", strings.NewReader(queryBody(
+		"SELECT CASE WHEN i < 900000 THEN i ELSE error('this is why') END AS x FROM range(1000000) t(i)")))
+	a, err := http.DefaultClient.Do(r)
+	must(t, err)
+	defer a.Body.Close()
+	if text, err := io.ReadAll(a.Body); err == nil || a.StatusCode != 200 {
+		t.Errorf("a failed stream looks complete: status %d, %d bytes", a.StatusCode, len(text))
+	}
+	b, text := s.get("/api/query/" + queryID + "/error")
+	s.expect(b, text, 200, "this is why")
+}
+
+// waitIdle waits until the server runs no query.
+func (s *testServer) waitIdle() {
+	s.t.Helper()
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
+		if running := s.server.Metrics(); strings.Contains(metricsText(running), "partd_tables_queries_running 0") {
+			return
+		}
+		if time.Now().After(deadline) {
+			s.t.Fatal("a query is still running")
+		}
+	}
+}
+
+// TestCancel checks that a query ends if it is canceled, if its connection is closed, or if its client receives
+// nothing for too long.
+func TestCancel(t *testing.T) {
+	s := serve(t, flightd.Options{IdleTimeout: 2 * time.Second})
+	startQuery := func(ctx context.Context, sql string) *http.Response {
+		a, err := http.DefaultClient.Do(s.request(ctx, http.MethodPost, "/api/query", strings.NewReader(queryBody(sql))))
+		must(t, err)
+		t.Cleanup(func() { _ = a.Body.Close() })
+		return a
+	}
+	a := startQuery(t.Context(), endlessQuery)
+	start := time.Now()
+	b, text := s.post("/api/cancel", `{"id": "`+queryID+`"}`)
+	s.expect(b, text, 200, `{"cancelled":true}`)
+	s.waitIdle()
+	if elapsed := time.Since(start); os.Getenv("PARTD_TIMING") != "" && elapsed > 500*time.Millisecond {
+		t.Errorf("canceling took %v, want at most 500ms", elapsed)
+	}
+	if _, err := io.Copy(io.Discard, a.Body); err == nil {
+		t.Error("a canceled stream looks complete")
+	}
+	b, text = s.get("/api/query/" + queryID + "/error")
+	s.expect(b, text, 200, "cancelled")
+	b, text = s.post("/api/cancel", `{"id": "`+queryID+`"}`)
+	s.expect(b, text, 200, `{"cancelled":false}`)
+
+	ctx, stop := context.WithCancel(t.Context())
+	startQuery(ctx, endlessQuery)
+	stop()
+	s.waitIdle()
+
+	startQuery(t.Context(), endlessQuery) // the result is never read
+	s.waitIdle()
+	b, text = s.get("/api/query/" + queryID + "/error")
+	s.expect(b, text, 200, "too long")
+
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		b, text := s.post("/api/query", queryBody("SELECT max(a.i + b.i) AS x FROM range(1000000000) a(i), range(1000000) b(i)"))
+		s.expect(b, text, statusCanceled, "cancelled")
+	}()
+	for {
+		if _, text := s.post("/api/cancel", `{"id": "`+queryID+`"}`); strings.Contains(text, "true") {
+			break
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	<-done
+}
+
+// TestSlowReader checks that a large result that is read slowly uses no more memory than a small one.
+func TestSlowReader(t *testing.T) {
+	const size = 256 << 20
+	s := serve(t, flightd.Options{})
+	debug.FreeOSMemory() // memory of other tests must not count
+	sql := fmt.Sprintf("SELECT i, i + 1 AS j, i + 2 AS k, i + 3 AS l FROM range(%d) t(i)", size/32)
+	a, err := http.DefaultClient.Do(s.request(t.Context(), http.MethodPost, "/api/query", strings.NewReader(queryBody(sql))))
+	must(t, err)
+	defer a.Body.Close()
+	before, _ := ownMemory(t)
+	peak, read := int64(0), int64(0)
+	for {
+		n, err := io.CopyN(io.Discard, a.Body, size/64)
+		read += n
+		current, _ := ownMemory(t)
+		peak = max(peak, current)
+		if err == io.EOF {
+			break
+		}
+		must(t, err)
+	}
+	if read < size || peak-before > 160<<20 {
+		t.Errorf("read %d MiB, and the process's memory grew by %d MiB, want at most 160", read>>20, (peak-before)>>20)
+	}
+	t.Logf("read %d MiB, the process's memory grew by %d MiB", read>>20, (peak-before)>>20)
+}
+
+// TestSharedLimits checks that queries share the server's slots, and wait for a free one.
+func TestSharedLimits(t *testing.T) {
+	s := serve(t, flightd.Options{Queries: 1, IdleTimeout: time.Hour})
+	a, err := http.DefaultClient.Do(s.request(t.Context(), http.MethodPost, "/api/query", strings.NewReader(queryBody(endlessQuery))))
+	must(t, err)
+	defer a.Body.Close()
+	const otherID = "fedcba9876543210"
+	waiting := make(chan string, 1)
+	go func() {
+		_, text := s.post("/api/query", strings.Replace(queryBody("SELECT 1 AS x"), queryID, otherID, 1))
+		waiting <- text
+	}()
+	for !strings.Contains(metricsText(s.server.Metrics()), "partd_tables_queries_waiting 1") {
+		time.Sleep(5 * time.Millisecond)
+	}
+	select {
+	case text := <-waiting:
+		t.Error("the second query ran while the first one used the only slot: ", text)
+	default:
+	}
+	b, text := s.post("/api/cancel", `{"id": "`+queryID+`"}`)
+	s.expect(b, text, 200, "true")
+	if got := column(t, <-waiting, "x"); len(got) != 1 {
+		t.Errorf("the second query returned %v, want one row", got)
+	}
+}
+
+func metricsText(h http.Handler) string {
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	return w.Body.String()
+}
+
+// TestManyFailures checks that a client can get the error of its own stream after many other streams have failed.
+func TestManyFailures(t *testing.T) {
+	store, err := tables.Open(t.Context(), t.TempDir(), nil)
+	must(t, err)
+	defer store.Close()
+	server, err := serving.New(store, nil)
+	must(t, err)
+	h := &handler{server: server}
+	for i := range maxFailures + 1 {
+		h.rememberFailure(strconv.Itoa(i), invalid("failure"))
+	}
+	if n := len(h.failures); n != maxFailures || h.failures[n-1].id != strconv.Itoa(maxFailures) || h.failures[0].id != "1" {
+		t.Errorf("%d failures, from %s to %s, want the newest %d", n, h.failures[0].id, h.failures[n-1].id, maxFailures)
+	}
+}

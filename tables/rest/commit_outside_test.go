@@ -1,0 +1,204 @@
+package rest
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
+)
+
+// fileAt returns the file path of a location, which is a file URL.
+func fileAt(location string) string { return strings.TrimPrefix(location, "file://") }
+
+// forge writes the files of an engine's snapshot, with one manifest and one data file, at the given locations.
+func (c *catalog) forge(base *table.Table, list, manifest, data string, status iceberg.ManifestEntryStatus) *table.Snapshot {
+	c.Helper()
+	const id = 77
+	meta := base.Metadata()
+	b, err := iceberg.NewDataFileBuilder(*iceberg.UnpartitionedSpec, iceberg.EntryContentData, data, iceberg.ParquetFile, nil, nil, nil, 1, 100)
+	must(c, err)
+	snapshot, sequence := int64(id), int64(1)
+	var manifestData, listData bytes.Buffer
+	m, err := iceberg.WriteManifest(manifest, &manifestData, 2, *iceberg.UnpartitionedSpec, meta.CurrentSchema(), id, []iceberg.ManifestEntry{
+		iceberg.NewManifestEntry(status, &snapshot, &sequence, &sequence, b.Build()),
+	})
+	if err == nil {
+		err = iceberg.WriteManifestList(2, &listData, id, nil, &sequence, 0, []iceberg.ManifestFile{m})
+	}
+	must(c, err)
+	for location, content := range map[string]*bytes.Buffer{manifest: &manifestData, list: &listData} {
+		if strings.HasPrefix(location, "file://"+c.dir) || strings.HasPrefix(location, "/") {
+			_ = os.MkdirAll(filepath.Dir(fileAt(location)), 0o777)
+			must(c, os.WriteFile(fileAt(location), content.Bytes(), 0o666))
+		}
+	}
+	return &table.Snapshot{SnapshotID: id, SequenceNumber: 1, TimestampMs: meta.LastUpdatedMillis() + 1, ManifestList: list, SchemaID: new(int), Summary: &table.Summary{Operation: table.OpAppend}}
+}
+
+// TestLocationOutsideTable checks that no location in a commit or in registered metadata can lead outside its table: to another
+// directory, table or scheme, or through a symbolic link.
+func TestLocationOutsideTable(t *testing.T) {
+	c := serveTables(t, "t", "victim")
+	base, victim := c.load("ns", "t"), c.load("ns", "victim")
+	outsideDir := t.TempDir()
+	secret := filepath.Join(outsideDir, "secret.parquet")
+	must(t, os.WriteFile(secret, []byte("secret"), 0o600))
+	tableLocation := base.Location()
+	good := fileAt(tableLocation) + "/data/good.parquet"
+	must(t, os.MkdirAll(filepath.Dir(good), 0o777))
+	must(t, os.WriteFile(good, []byte("good"), 0o600))
+	for name, target := range map[string]string{"link.parquet": secret, "dir": outsideDir} {
+		must(t, os.Symlink(target, fileAt(tableLocation)+"/data/"+name))
+	}
+	up := strings.Repeat("../", 30)
+	outside := []string{
+		secret, "file://" + secret, "file:" + secret, tableLocation + "/../x.avro", tableLocation + "/data/" + up + secret[1:], tableLocation + "/%2e%2e/%2e%2e/%2e%2e/catalog.db", tableLocation + "/./x",
+		tableLocation, tableLocation + "/", "s3://bucket/x", "http://localhost/x", "", "x", "/etc/passwd", "file:///etc/passwd", tableLocation + "x/y", tableLocation + "//data/good.parquet",
+		victim.Location() + "/metadata/x.avro", victim.MetadataLocation(), tableLocation + "/data/link.parquet", tableLocation + "/data/dir/secret.parquet", tableLocation + "/data/none\x00.parquet",
+	}
+	n := 0
+	path := func() string { n++; return fmt.Sprintf("%s/metadata/%d.avro", tableLocation, n) }
+	commit := func(s *table.Snapshot, code int, texts ...string) {
+		t.Helper()
+		c.send("POST", "namespaces/ns/tables/t", commitOf(base, s), code, texts...)
+	}
+	valid := c.forge(base, path(), path(), tableLocation+"/data/good.parquet", iceberg.EntryStatusADDED)
+	for _, location := range outside {
+		bad := *valid
+		bad.ManifestList = location
+		if location != "" { // the library itself refuses a snapshot without a list
+			commit(&bad, 400, "ValidationException")
+		}
+		if !strings.Contains(location, "\x00") && location != "" {
+			s := c.forge(base, path(), path(), location, iceberg.EntryStatusADDED)
+			commit(s, 400, "ValidationException")
+			s = c.forge(base, path(), path(), location, iceberg.EntryStatusDELETED)
+			commit(s, 400, "ValidationException")
+		}
+	}
+	s := c.forge(base, path(), "file://"+outsideDir+"/m.avro", tableLocation+"/data/good.parquet", iceberg.EntryStatusADDED)
+	commit(s, 400, "outside")
+	commit(c.forge(base, path(), path(), tableLocation+"/data/none.parquet", iceberg.EntryStatusADDED), 400, "does not exist")
+	for _, props := range []string{
+		`"write.data.path": "/tmp"`, `"write.data.path": "file:///tmp"`, `"write.metadata.path": "s3://b/x"`, `"write.object-storage.path": "` + victim.Location() + `"`,
+		`"write.folder-storage.path": "` + tableLocation + `/../x"`, `"write.location-provider.impl": "evil.Class"`, `"partd.rules": "[]"`, `"partd.settings": "{}"`, `"partd.tail.x": "9"`,
+	} {
+		c.send("POST", "namespaces/ns/tables/t", `{"requirements": [], "updates": [{"action": "set-properties", "updates": {`+props+`}}]}`, 400, "ValidationException")
+		c.send("POST", "namespaces/ns/tables", `{"name": "u", "schema": `+schemaN+`, "properties": {`+props+`}}`, 400, "ValidationException")
+	}
+	c.send("POST", "namespaces/ns/tables/t", object{"requirements": []any{}, "updates": []any{object{"action": "set-properties", "updates": object{"write.data.path": tableLocation + "/data"}}}}, 200)
+	for _, up := range []object{
+		{"action": "set-location", "location": victim.Location()},
+		{"action": "set-location", "location": "file:///tmp"},
+		{"action": "assign-uuid", "uuid": victim.Metadata().TableUUID()},
+		{"action": "set-statistics", "statistics": object{"snapshot-id": 1, "statistics-path": "file:///etc/passwd", "file-size-in-bytes": 1, "file-footer-size-in-bytes": 1, "blob-metadata": []any{}}},
+	} {
+		c.send("POST", "namespaces/ns/tables/t", object{"requirements": []any{}, "updates": []any{up}}, 400)
+	}
+	c.checkRegister(t, outside, victim)
+	if c.load("ns", "t").CurrentSnapshot() != nil {
+		t.Error("a forged snapshot was committed")
+	}
+	base = c.load("ns", "t")
+	commit(valid, 200)
+}
+
+// checkRegister checks that metadata whose locations lead outside the table cannot be registered.
+func (c *catalog) checkRegister(t *testing.T, outside []string, victim *table.Table) {
+	t.Helper()
+	register := func(location string, code int, texts ...string) {
+		t.Helper()
+		c.send("POST", "namespaces/ns/register", object{"name": "r", "metadata-location": location}, code, texts...)
+	}
+	for _, location := range outside {
+		if location == victim.MetadataLocation() {
+			register(location, 409) // the metadata belongs to a table
+			continue
+		}
+		register(location, 400, "ValidationException")
+	}
+	text, err := os.ReadFile(fileAt(victim.MetadataLocation()))
+	must(t, err)
+	var doc object
+	must(t, json.Unmarshal(text, &doc))
+	root := strings.TrimSuffix(victim.Location(), filepath.Base(victim.Location()))
+	dir := root + "mine"
+	write := func(name string, change func(object)) string {
+		t.Helper()
+		metadata := object{}
+		for k, v := range doc {
+			metadata[k] = v
+		}
+		metadata["location"], metadata["table-uuid"] = dir, "11111111-2222-3333-4444-555555555555"
+		change(metadata)
+		b, err := json.Marshal(metadata)
+		must(t, err)
+		file := fileAt(dir) + "/metadata/" + name
+		must(t, os.MkdirAll(filepath.Dir(file), 0o777))
+		must(t, os.WriteFile(file, b, 0o666))
+		return dir + "/metadata/" + name
+	}
+	register(write("a.json", func(o object) { o["location"] = victim.Location() }), 400)
+	register(write("b.json", func(o object) { o["location"] = "file:///" }), 400)
+	register(write("c.json", func(o object) { o["table-uuid"] = victim.Metadata().TableUUID() }), 409)
+	register(write("d.json", func(o object) { o["properties"] = object{"write.data.path": "/tmp"} }), 400)
+	register(write("e.json", func(o object) {
+		o["current-snapshot-id"], o["last-sequence-number"] = 5, 1
+		o["refs"] = object{"main": object{"snapshot-id": 5, "type": "branch"}}
+		o["snapshots"] = []any{object{"snapshot-id": 5, "sequence-number": 1, "timestamp-ms": o["last-updated-ms"], "manifest-list": "file:///etc/passwd", "summary": object{"operation": "append"}, "schema-id": 0}}
+	}), 400)
+	register(write("f.json", func(o object) { o["schemas"] = "nonsense" }), 400)
+	must(t, os.Symlink(fileAt(victim.MetadataLocation()), fileAt(dir)+"/metadata/g.json"))
+	register(dir+"/metadata/g.json", 400)
+	must(t, os.Symlink(fileAt(victim.Location()), fileAt(root)+"linked"))
+	register(root+"linked/metadata/"+filepath.Base(victim.MetadataLocation()), 400)
+	register(write("ok.json", func(object) {}), 200)
+}
+
+// TestManifestLimits checks that manifest lists and manifests with too many entries or decompressed bytes are refused.
+func TestManifestLimits(t *testing.T) {
+	c := serveTables(t, "t")
+	base := c.load("ns", "t")
+	tableLocation := base.Location()
+	meta, snapshot, sequence := base.Metadata(), int64(77), int64(1)
+	write := func(location string, content *bytes.Buffer, err error) {
+		t.Helper()
+		if err == nil {
+			err = os.WriteFile(fileAt(location), content.Bytes(), 0o666)
+		}
+		must(t, err)
+	}
+	manifest, list := tableLocation+"/metadata/m.avro", tableLocation+"/metadata/l.avro"
+	s := c.forge(base, list, manifest, tableLocation+"/data/x.parquet", iceberg.EntryStatusADDED)
+	checkRefused := func() {
+		t.Helper()
+		c.send("POST", "namespaces/ns/tables/t", commitOf(base, s), 400, "ValidationException", "exceed the limit")
+	}
+	m := iceberg.NewManifestFile(2, manifest, 1<<30, 0, snapshot).SequenceNum(1, 1)
+	writeList := func(m iceberg.ManifestFile, n int) {
+		t.Helper()
+		var b bytes.Buffer
+		err := iceberg.WriteManifestList(2, &b, snapshot, nil, &sequence, 0, slices.Repeat([]iceberg.ManifestFile{m}, n))
+		write(list, &b, err)
+	}
+	writeList(m.Build(), 10_001)
+	checkRefused()
+	writeList(m.KeyMetadata(make([]byte, 1<<20)).Build(), 65)
+	checkRefused()
+
+	d, err := iceberg.NewDataFileBuilder(*iceberg.UnpartitionedSpec, iceberg.EntryContentData, tableLocation+"/data/x.parquet", iceberg.ParquetFile, nil, nil, nil, 1, 100)
+	must(t, err)
+	e := iceberg.NewManifestEntry(iceberg.EntryStatusDELETED, &snapshot, &sequence, &sequence, d.KeyMetadata(make([]byte, 8<<20)).Build())
+	var b bytes.Buffer
+	manifestFile, err := iceberg.WriteManifest(manifest, &b, 2, *iceberg.UnpartitionedSpec, meta.CurrentSchema(), snapshot, slices.Repeat([]iceberg.ManifestEntry{e}, 129))
+	write(manifest, &b, err)
+	writeList(manifestFile, 1)
+	checkRefused()
+}

@@ -1,0 +1,280 @@
+package rest
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/flightd"
+	partdiceberg "github.com/go-partd/partd/tables/iceberg"
+)
+
+var secret = []byte("a secret of the tests")
+
+// catalog is a server of a catalog, together with a client.
+type catalog struct {
+	testing.TB
+	dir   string
+	store *tables.Store
+	url   string
+	token string
+}
+
+func serve(t testing.TB, dir string, fo flightd.Options, o Options) *catalog {
+	t.Helper()
+	store, err := tables.Open(t.Context(), dir, &tables.Options{FoldAge: -1, ReadOnly: fo.ReadOnly, Memory: fo.Memory / 4})
+	must(t, err)
+	server, err := flightd.New(store, &fo)
+	must(t, err)
+	h := httptest.NewServer(Handler(server.Core, store, o))
+	t.Cleanup(func() {
+		h.Close()
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return &catalog{t, dir, store, h.URL, ""}
+}
+
+// serveTables serves a new catalog. Its namespace ns has empty tables with these names.
+func serveTables(t testing.TB, names ...string) *catalog {
+	t.Helper()
+	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
+	c.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
+	for _, name := range names {
+		c.create("ns", name)
+	}
+	return c
+}
+
+// withToken returns a client with a token for the given rights and buckets.
+func (c *catalog) withToken(r flightd.Rights, buckets ...string) *catalog {
+	c.Helper()
+	token, err := flightd.NewToken(secret, r, "", time.Hour, buckets...)
+	must(c, err)
+	d := *c
+	d.token = token
+	return &d
+}
+
+// send sends a request. It fails the test unless the response has the given status and contains the texts.
+func (c *catalog) send(method, path string, body any, code int, texts ...string) (map[string]any, http.Header) {
+	c.Helper()
+	var in io.Reader
+	if body != nil {
+		b, err := json.Marshal(body)
+		if text, ok := body.(string); ok {
+			b, err = []byte(text), nil
+		}
+		must(c, err)
+		in = bytes.NewReader(b)
+	}
+	r := c.request(method, path, in)
+	r.Header.Set("Content-Type", "application/json")
+	return c.do(r, code, texts...)
+}
+
+// request returns a request with the client's token.
+func (c *catalog) request(method, path string, body io.Reader) *http.Request {
+	c.Helper()
+	r, err := http.NewRequestWithContext(c.Context(), method, c.url+"/v1/"+path, body)
+	must(c, err)
+	if c.token != "" {
+		r.Header.Set("Authorization", "Bearer "+c.token)
+	}
+	return r
+}
+
+func (c *catalog) do(r *http.Request, code int, texts ...string) (map[string]any, http.Header) {
+	c.Helper()
+	a, err := http.DefaultClient.Do(r)
+	must(c, err)
+	defer a.Body.Close()
+	b, err := io.ReadAll(a.Body)
+	must(c, err)
+	response := fmt.Sprintf("%s %s: %d %.600s", r.Method, r.URL.Path, a.StatusCode, b)
+	if a.StatusCode != code {
+		c.Fatalf("%s, want status %d", response, code)
+	}
+	for _, text := range texts {
+		if !strings.Contains(string(b), text) {
+			c.Fatalf("%s: want it to contain %q", response, text)
+		}
+	}
+	var out map[string]any
+	if len(b) > 0 {
+		d := json.NewDecoder(bytes.NewReader(b))
+		d.UseNumber()
+		if err := d.Decode(&out); err != nil {
+			c.Fatal(response, err)
+		}
+	}
+	if code >= 400 && len(b) > 0 {
+		errorObject, _ := out["error"].(map[string]any)
+		if got, _ := errorObject["code"].(json.Number).Int64(); int(got) != code || errorObject["type"] == "" || errorObject["message"] == "" {
+			c.Fatalf("%s: the error does not follow the specification", response)
+		}
+	}
+	return out, a.Header
+}
+
+var nColumn = arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true}}, nil)
+
+func batch(ns ...int64) arrow.RecordBatch {
+	b := array.NewInt64Builder(memory.DefaultAllocator)
+	b.AppendValues(ns, nil)
+	return array.NewRecordBatch(nColumn, []arrow.Array{b.NewInt64Array()}, int64(len(ns)))
+}
+
+var timedColumns = arrow.NewSchema([]arrow.Field{{Name: "ts", Type: &arrow.TimestampType{Unit: arrow.Microsecond, TimeZone: "UTC"}, Nullable: true}, nColumn.Field(0)}, nil)
+
+// timedBatch returns a batch with the given numbers, both as times and as integers.
+func timedBatch(ns ...int64) arrow.RecordBatch {
+	b := array.NewTimestampBuilder(memory.DefaultAllocator, timedColumns.Field(0).Type.(*arrow.TimestampType))
+	for _, n := range ns {
+		b.Append(arrow.Timestamp(n))
+	}
+	return array.NewRecordBatch(timedColumns, []arrow.Array{b.NewArray(), batch(ns...).Column(0)}, int64(len(ns)))
+}
+
+// put appends rows directly to the store.
+func (c *catalog) put(bucket, name string, o *tables.PutOptions, ns ...int64) {
+	c.Helper()
+	c.putBatch(bucket, name, o, batch(ns...))
+}
+
+func (c *catalog) putBatch(bucket, name string, o *tables.PutOptions, b arrow.RecordBatch) {
+	c.Helper()
+	r, err := array.NewRecordReader(b.Schema(), []arrow.RecordBatch{b})
+	if err == nil {
+		_, err = c.store.Bucket(bucket).Table(name).Put(c.Context(), r, tables.PutAppend, o)
+	}
+	must(c, err)
+}
+
+// rows returns the rows that the store reads.
+func (c *catalog) rows(bucket, name string) (ns []int64) {
+	c.Helper()
+	t := c.store.Bucket(bucket).Table(name)
+	r, err := t.Scan(c.Context(), &tables.ScanOptions{Columns: []string{"n"}})
+	must(c, err)
+	defer r.Release()
+	for r.Next() {
+		ns = append(ns, r.RecordBatch().Column(0).(*array.Int64).Int64Values()...)
+	}
+	if r.Err() != nil {
+		c.Fatal(r.Err())
+	}
+	return ns
+}
+
+func (c *catalog) wantRows(bucket, name string, want ...int64) {
+	c.Helper()
+	if got := c.rows(bucket, name); fmt.Sprint(got) != fmt.Sprint(want) {
+		c.Errorf("table %q: got rows %v, want %v", name, got, want)
+	}
+}
+
+// totalRecords returns the number of rows in the newest snapshot of a response.
+func totalRecords(answer map[string]any) string {
+	meta := answer["metadata"].(map[string]any)
+	all, _ := meta["snapshots"].([]any)
+	for _, s := range all {
+		if s := s.(map[string]any); s["snapshot-id"] == meta["current-snapshot-id"] {
+			return s["summary"].(map[string]any)["total-records"].(string)
+		}
+	}
+	return "none"
+}
+
+// load loads a table as an engine would, so that the test can stage changes on it.
+func (c *catalog) load(bucket, name string) *table.Table {
+	c.Helper()
+	t, err := partdiceberg.Load(c.Context(), c.store.Bucket(bucket).Table(name), nil)
+	must(c, err)
+	return t
+}
+
+type object = map[string]any
+
+// commitOf returns an engine's commit of a new snapshot of a table.
+func commitOf(base *table.Table, snap *table.Snapshot) object {
+	var parent any
+	if s := base.CurrentSnapshot(); s != nil {
+		parent = s.SnapshotID
+	}
+	return object{
+		"requirements": []any{object{"type": "assert-table-uuid", "uuid": base.Metadata().TableUUID()}, object{"type": "assert-ref-snapshot-id", "ref": "main", "snapshot-id": parent}},
+		"updates":      []any{object{"action": "add-snapshot", "snapshot": snap}, object{"action": "set-snapshot-ref", "ref-name": "main", "type": "branch", "snapshot-id": snap.SnapshotID}},
+	}
+}
+
+// appendCommit returns an engine's commit that appends rows to a table.
+func (c *catalog) appendCommit(base *table.Table, ns ...int64) object {
+	c.Helper()
+	return c.appendCommitBatch(base, batch(ns...))
+}
+
+func (c *catalog) appendCommitBatch(base *table.Table, b arrow.RecordBatch) object {
+	c.Helper()
+	r, err := array.NewRecordReader(b.Schema(), []arrow.RecordBatch{b})
+	tx := base.NewTransaction()
+	if err == nil {
+		err = tx.Append(c.Context(), r, nil)
+	}
+	var staged *table.StagedTable
+	if err == nil {
+		staged, err = tx.StagedTable()
+	}
+	must(c, err)
+	return commitOf(base, staged.CurrentSnapshot())
+}
+
+const schemaN = `{"type": "struct", "schema-id": 0, "fields": [{"id": 1, "name": "n", "type": "long", "required": false}]}`
+
+func (c *catalog) create(namespace, name string) {
+	c.Helper()
+	c.send("POST", "namespaces/"+namespace+"/tables", `{"name": "`+name+`", "schema": `+schemaN+`}`, 200)
+}
+
+func firstOf[A, B any](a A, _ B) A { return a }
+
+func decodeJSON(t testing.TB, r io.Reader) (out map[string]any) {
+	t.Helper()
+	must(t, json.NewDecoder(r).Decode(&out))
+	return out
+}
+
+// post sends a commit to a table, and returns the response's status.
+func (c *catalog) post(namespace, name string, commit object) int {
+	c.Helper()
+	b, err := json.Marshal(commit)
+	must(c, err)
+	r := c.request("POST", "namespaces/"+namespace+"/tables/"+name, bytes.NewReader(b))
+	a, err := http.DefaultClient.Do(r)
+	must(c, err)
+	defer a.Body.Close()
+	if text, err := io.ReadAll(a.Body); err != nil || a.StatusCode >= 500 {
+		c.Errorf("commit %s: %d %s, error %v", b, a.StatusCode, text, err)
+	}
+	return a.StatusCode
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,160 @@
+package rest
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd/tables/flightd"
+)
+
+// setProperty returns a commit that sets a property to a value with the given length.
+func setProperty(key string, length int) string {
+	return fmt.Sprintf(`{"requirements": [], "updates": [{"action": "set-properties", "updates": {%q: %q}}]}`, key, strings.Repeat("x", length))
+}
+
+// TestMetadataSize checks that metadata over the size limit can be neither committed nor registered.
+func TestMetadataSize(t *testing.T) {
+	c := serveTables(t, "t")
+	c.send("POST", "namespaces/ns/tables/t", setProperty("a", 9<<20), 200)
+	c.send("POST", "namespaces/ns/tables/t", setProperty("b", 9<<20), 400, "ValidationException", "the limit is 16777216")
+	c.send("POST", "namespaces/ns/tables/t", setProperty("b", 1<<20), 200)
+	base := c.load("ns", "t")
+
+	b, err := json.Marshal(base.Metadata())
+	must(t, err)
+	c.send("DELETE", "namespaces/ns/tables/t", nil, 204)
+	large := base.Location() + "/metadata/large.metadata.json"
+	c.write(large, []byte(strings.Replace(string(b), `"xxx`, `"`+strings.Repeat("x", 8<<20), 1)))
+	c.send("POST", "namespaces/ns/register", object{"name": "t", "metadata-location": large}, 400, "larger than 16777216 bytes")
+	for unknown, refusal := range map[string]string{
+		"[" + strings.Repeat("{},", 600_000) + "{}]":                                                 "more than 1048576 values",
+		strings.Repeat("[", 200) + `"` + strings.Repeat("x", 1<<20) + `"` + strings.Repeat("]", 200): "nested too deeply",
+	} {
+		c.write(large, []byte(`{"x":`+unknown+","+string(b[1:])))
+		c.send("POST", "namespaces/ns/register", object{"name": "t", "metadata-location": large}, 400, refusal)
+		c.send("POST", "namespaces", `{"namespace":["x"],"x":`+unknown+"}", 400, refusal)
+	}
+	c.send("POST", "namespaces/ns/register", object{"name": "t", "metadata-location": base.MetadataLocation()}, 200)
+}
+
+// TestManyDefinitions checks that a commit can add only a limited number of schemas, partition specs and sort
+// orders, because each is compared with all others.
+func TestManyDefinitions(t *testing.T) {
+	c := serveTables(t, "t")
+	for action, definition := range map[string]func(i int) object{
+		"add-schema": func(i int) object {
+			return object{"schema": object{"type": "struct", "schema-id": 0, "fields": []any{object{"id": 1, "name": fmt.Sprint("n", i), "type": "long", "required": false}}}}
+		},
+		"add-spec": func(i int) object {
+			return object{"spec": object{"spec-id": i + 1, "fields": []any{object{"source-id": 1, "field-id": 1000, "name": "p", "transform": fmt.Sprintf("bucket[%d]", i+1)}}}}
+		},
+		"add-sort-order": func(i int) object {
+			return object{"sort-order": object{"order-id": i + 1, "fields": []any{object{"source-id": 1, "transform": fmt.Sprintf("bucket[%d]", i+1), "direction": "asc", "null-order": "nulls-first"}}}}
+		},
+	} {
+		for n, code := range map[int]int{100: 200, 101: 400} {
+			var updates []any
+			for i := range n {
+				u := definition(i)
+				u["action"] = action
+				updates = append(updates, u)
+			}
+			c.send("POST", "namespaces/ns/tables/t", object{"requirements": []any{}, "updates": updates}, code)
+		}
+	}
+}
+
+// TestFoldReadsNoMetadata checks that Fold does not read the metadata of a table that has no rows in the tail. A
+// server folds all tables when it stops, so reading their metadata would delay its exit.
+func TestFoldReadsNoMetadata(t *testing.T) {
+	c := serve(t, t.TempDir(), flightd.Options{Memory: 64 << 20, MaxMessage: 1 << 20}, Options{})
+	c.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
+	c.create("ns", "t")
+	c.send("POST", "namespaces/ns/tables/t", setProperty("a", 15<<20), 200)
+	changed, _ := c.send("POST", "namespaces/ns/tables/t", setProperty("a", 14<<20), 200)
+	c.write(changed["metadata-location"].(string), []byte("damaged"))
+	c.create("ns", "u") // evicts the metadata of t from the cache
+	if _, err := c.store.Fold(t.Context(), nil); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestLargeBodiesShareMemory checks that a large body is refused while another one uses the memory. A client that
+// sends its body too slowly must lose the memory to other requests.
+func TestLargeBodiesShareMemory(t *testing.T) {
+	c := serve(t, t.TempDir(), flightd.Options{Memory: 64 << 20, MaxMessage: 1 << 20, IdleTimeout: 3 * time.Second}, Options{})
+	c.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
+	c.create("ns", "t")
+	slow, err := net.Dial("tcp", strings.TrimPrefix(c.url, "http://"))
+	must(t, err)
+	defer slow.Close()
+	start := time.Now()
+	if _, err := fmt.Fprintf(slow, "POST /v1/namespaces/ns/tables/t HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%*s", 15<<20, 512<<10, " "); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for err := error(nil); err == nil; time.Sleep(50 * time.Millisecond) {
+			_, err = slow.Write([]byte(" "))
+		}
+	}()
+	time.Sleep(200 * time.Millisecond) // wait until the slow request holds the memory
+	c.send("POST", "namespaces/ns/tables/t", setProperty("a", 15<<20), 503, "SlowDownException", "need much memory")
+	c.send("POST", "namespaces/ns/tables/t", setProperty("a", 1<<10), 200)
+	for code := 503; code != 200; {
+		code = c.statusOf("POST", "namespaces/ns/tables/t", setProperty("a", 15<<20))
+		if time.Since(start) > 30*time.Second {
+			t.Fatal("the slow body still holds its memory after 30 seconds")
+		}
+	}
+}
+
+// TestLoadsShareMemory checks that loads of large metadata share a quarter of the server's memory, and that loads of
+// small metadata do not wait for them.
+func TestLoadsShareMemory(t *testing.T) {
+	c := serve(t, t.TempDir(), flightd.Options{Memory: 64 << 20, MaxMessage: 1 << 20, IdleTimeout: 6 * time.Second}, Options{})
+	c.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
+	c.create("ns", "small")
+	c.create("ns", "large")
+	c.create("ns", "dropped")
+	c.send("POST", "namespaces/ns/tables/large", setProperty("a", 15<<20), 200)
+	c.send("POST", "namespaces/ns/tables/dropped", setProperty("a", 1<<20), 200)
+	dropped := c.load("ns", "dropped").MetadataLocation()
+	c.send("DELETE", "namespaces/ns/tables/dropped", nil, 204)
+	slow, err := net.Dial("tcp", strings.TrimPrefix(c.url, "http://"))
+	must(t, err)
+	defer slow.Close()
+	must(t, slow.(*net.TCPConn).SetReadBuffer(4096))
+	if _, err := fmt.Fprint(slow, "GET /v1/namespaces/ns/tables/large HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := slow.Read(make([]byte, 1)); err != nil { // the response has begun
+		t.Fatal(err)
+	}
+	c.send("GET", "namespaces/ns/tables/large", nil, 503, "SlowDownException", "need much memory")
+	c.send("GET", "namespaces/ns/tables/small", nil, 200)
+	var requests sync.WaitGroup
+	for path, body := range map[string]any{
+		"namespaces/ns/tables/small": setProperty("a", 1<<20),
+		"namespaces/ns/tables":       `{"name": "new", "schema": ` + schemaN + `, "properties": {"a": "` + strings.Repeat("x", 1<<20) + `"}}`,
+		"namespaces/ns/register":     object{"name": "dropped", "metadata-location": dropped},
+		"transactions/commit": object{"table-changes": []any{object{
+			"identifier": object{"namespace": []string{"ns"}, "name": "large"}, "requirements": []any{}, "updates": []any{},
+		}}},
+	} {
+		requests.Go(func() {
+			if code := c.statusOf("POST", path, body); code != 503 {
+				t.Errorf("POST %s: got status %d, want 503", path, code)
+			}
+		})
+	}
+	requests.Wait()
+	slow.Close()
+	for code := 503; code != 200; {
+		code = c.statusOf("GET", "namespaces/ns/tables/large", nil)
+	}
+}
