@@ -111,7 +111,7 @@ func TestFileOpensOnlyThePart(t *testing.T) {
 				opened[name] = true
 			}
 			return nil
-		}), nil, 1)
+		}))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,4 +1,4 @@
-package partd
+package filedir_test
 
 import (
 	"context"
@@ -9,39 +9,41 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/filedir"
+	"github.com/go-partd/partd/internal/testutil/dirstore"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
 // fileTaggedOps lists operations on a store with content fileStart, each with its effect on the content.
 var fileTaggedOps = []struct {
 	name string
-	op   Operation
+	op   partd.Operation
 	want func(m map[string]string)
 }{
-	{"append", Operation{Change: ChangeAppend, Entries: fileEntries("a", "x", "c", fileLarge, "new", "n", fileLong, "l", fileLong+"2", "m")}, func(m map[string]string) {
+	{"append", partd.Operation{Change: partd.ChangeAppend, Entries: fileEntries("a", "x", "c", fileLarge, "new", "n", fileLong, "l", fileLong+"2", "m")}, func(m map[string]string) {
 		m["a"] += "x"
 		m["c"] += fileLarge
 		m["new"] = "n"
 		m[fileLong] += "l"
 		m[fileLong+"2"] = "m"
 	}},
-	{"append nothing", Operation{Change: ChangeAppend, Entries: fileEntries("a", "")}, func(map[string]string) {}},
-	{"set", Operation{Change: ChangeSet, Entries: fileEntries("a", "set")}, func(m map[string]string) { m["a"] = "set" }},
-	{"set a new long key", Operation{Change: ChangeSet, Entries: fileEntries(fileLong+"2", "")}, func(m map[string]string) { m[fileLong+"2"] = "" }},
-	{"set once", Operation{Change: ChangeSetOnce, Entries: fileEntries("new", "set")}, func(m map[string]string) { m["new"] = "set" }},
-	{"set once of an existing key", Operation{Change: ChangeSetOnce, Entries: fileEntries("a", "set")}, func(map[string]string) {}},
-	{"delete one", Operation{Change: ChangeDelete, Keys: []string{"a"}}, func(m map[string]string) { delete(m, "a") }},
-	{"delete", Operation{Change: ChangeDelete, Keys: []string{"a", "none", fileLong, ""}}, func(m map[string]string) {
+	{"append nothing", partd.Operation{Change: partd.ChangeAppend, Entries: fileEntries("a", "")}, func(map[string]string) {}},
+	{"set", partd.Operation{Change: partd.ChangeSet, Entries: fileEntries("a", "set")}, func(m map[string]string) { m["a"] = "set" }},
+	{"set a new long key", partd.Operation{Change: partd.ChangeSet, Entries: fileEntries(fileLong+"2", "")}, func(m map[string]string) { m[fileLong+"2"] = "" }},
+	{"set once", partd.Operation{Change: partd.ChangeSetOnce, Entries: fileEntries("new", "set")}, func(m map[string]string) { m["new"] = "set" }},
+	{"set once of an existing key", partd.Operation{Change: partd.ChangeSetOnce, Entries: fileEntries("a", "set")}, func(map[string]string) {}},
+	{"delete one", partd.Operation{Change: partd.ChangeDelete, Keys: []string{"a"}}, func(m map[string]string) { delete(m, "a") }},
+	{"delete", partd.Operation{Change: partd.ChangeDelete, Keys: []string{"a", "none", fileLong, ""}}, func(m map[string]string) {
 		delete(m, "a")
 		delete(m, fileLong)
 		delete(m, "")
 	}},
-	{"drop", Operation{Change: ChangeDrop}, func(m map[string]string) { clear(m) }},
+	{"drop", partd.Operation{Change: partd.ChangeDrop}, func(m map[string]string) { clear(m) }},
 }
 
 // fileFilledTagged is like fileFilled, but with a session that has applied one operation. next is the tag of the second.
-func fileFilledTagged(t *testing.T, opts *FileOptions) (mem *vfstest.Mem, next Tag) {
+func fileFilledTagged(t *testing.T, opts *partd.FileOptions) (mem *vfstest.Mem, next partd.Tag) {
 	t.Helper()
 	mem = fileFilled(t, opts)
 	f := fileOpen(t, mem, fileMemDir, opts, fileNoKeptLock)
@@ -49,19 +51,19 @@ func fileFilledTagged(t *testing.T, opts *FileOptions) (mem *vfstest.Mem, next T
 	if err != nil {
 		t.Fatal(err)
 	}
-	if applied, err := f.Apply(t.Context(), Tag{session, 1, 11}, Operation{}); err != nil || !applied {
+	if applied, err := f.Apply(t.Context(), partd.Tag{Session: session, Number: 1, CRC: 11}, partd.Operation{}); err != nil || !applied {
 		t.Fatalf("Apply of operation 1 = %v, %v, want true", applied, err)
 	}
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
-	return mem, Tag{session, 2, 22}
+	return mem, partd.Tag{Session: session, Number: 2, CRC: 22}
 }
 
 // fileRetryApply retries an operation on a store that may have applied it before, and returns an error unless
 // it is applied exactly once. appliedBefore is 1 if the operation must have been applied before, 0 if it must not have
 // been, and -1 if either is allowed.
-func fileRetryApply(f *File, tag Tag, op Operation, before, after map[string]string, appliedBefore int) error {
+func fileRetryApply(f *dirstore.Store, tag partd.Tag, op partd.Operation, before, after map[string]string, appliedBefore int) error {
 	ctx := context.Background()
 	content, err := fileContent(f)
 	if err != nil {
@@ -91,7 +93,7 @@ func fileRetryApply(f *File, tag Tag, op Operation, before, after map[string]str
 	if applied, err := f.Apply(ctx, tag, op); err != nil || applied {
 		return fmt.Errorf("the second retry returned applied=%v, want false; error %w", applied, err)
 	}
-	if applied, err := f.Apply(ctx, Tag{tag.Session, tag.Number + 1, 33}, Operation{}); err != nil || !applied {
+	if applied, err := f.Apply(ctx, partd.Tag{Session: tag.Session, Number: tag.Number + 1, CRC: 33}, partd.Operation{}); err != nil || !applied {
 		return fmt.Errorf("the next operation returned applied=%v, want true; error %w", applied, err)
 	}
 	return nil
@@ -107,7 +109,7 @@ func TestFileApplyEveryCut(t *testing.T) {
 				start, tag := fileFilledTagged(t, opts)
 				rnd := rand.New(rand.NewPCG(7, 8))
 				cut := func(check func(mem *vfstest.Mem, n int)) {
-					fileCutAt(t, start, opts, func(ctx context.Context, f *File) error {
+					fileCutAt(t, start, opts, func(ctx context.Context, f *dirstore.Store) error {
 						applied, err := f.Apply(ctx, tag, step.op)
 						if err == nil && !applied {
 							err = errors.New("Apply returned false on the first attempt, want true")
@@ -126,7 +128,7 @@ func TestFileApplyEveryCut(t *testing.T) {
 					if n == last {
 						appliedBefore = 1
 					}
-					f, err := openFile(mem, fileMemDir, opts, filedir.Hooks{KeepLock: -1, Boot: boot})
+					f, err := dirstore.Open(mem, fileMemDir, opts, filedir.Hooks{KeepLock: -1, Boot: boot})
 					if err == nil {
 						err = fileRetryApply(f, tag, step.op, fileStart, after, appliedBefore)
 						f.Close()
@@ -155,16 +157,16 @@ func TestFileApplyEveryCutWhileReplaying(t *testing.T) {
 		t.Run(step.name, func(t *testing.T) {
 			start, tag := fileFilledTagged(t, nil)
 			after := fileContentAfter(step.want)
-			fileCutAt(t, start, nil, func(ctx context.Context, f *File) error {
+			fileCutAt(t, start, nil, func(ctx context.Context, f *dirstore.Store) error {
 				_, err := f.Apply(ctx, tag, step.op)
 				return err
 			}, func(cut *vfstest.Mem, n int) {
 				enabled := false
-				f, err := openFile(vfstest.Inject(cut, func(op vfstest.Op, _ string) error {
+				f, err := dirstore.Open(vfstest.Inject(cut, func(op vfstest.Op, _ string) error {
 					if !op.Changes() || enabled {
 						return nil
 					}
-					reopened, err := openFile(cut.KillClone(), fileMemDir, nil, fileNoKeptLock)
+					reopened, err := dirstore.Open(cut.KillClone(), fileMemDir, nil, fileNoKeptLock)
 					if err == nil {
 						err = fileRetryApply(reopened, tag, step.op, fileStart, after, -1)
 						reopened.Close()
@@ -207,10 +209,10 @@ func TestFileApplyEveryFault(t *testing.T) {
 }
 
 // fileApplyWithFault tries one fault, and reports whether it occurred.
-func fileApplyWithFault(t *testing.T, mem *vfstest.Mem, opts *FileOptions, fault *vfstest.Fault, tag Tag, op Operation, after map[string]string) bool {
+func fileApplyWithFault(t *testing.T, mem *vfstest.Mem, opts *partd.FileOptions, fault *vfstest.Fault, tag partd.Tag, op partd.Operation, after map[string]string) bool {
 	t.Helper()
 	enabled := false
-	f, err := openFile(vfstest.Inject(mem, func(op vfstest.Op, name string) error {
+	f, err := dirstore.Open(vfstest.Inject(mem, func(op vfstest.Op, name string) error {
 		if !enabled {
 			return nil
 		}
@@ -225,7 +227,7 @@ func fileApplyWithFault(t *testing.T, mem *vfstest.Mem, opts *FileOptions, fault
 	enabled = false
 	appliedBefore := 1
 	switch {
-	case errors.Is(opErr, ErrUnknownOutcome):
+	case errors.Is(opErr, partd.ErrUnknownOutcome):
 		appliedBefore = -1
 	case opErr != nil:
 		appliedBefore = 0
@@ -236,7 +238,7 @@ func fileApplyWithFault(t *testing.T, mem *vfstest.Mem, opts *FileOptions, fault
 		t.Fatalf("Apply failed before the fault in call %d: %v", fault.Call, opErr)
 	}
 	// Retry in a reopened store, and in the same one unless it refuses writes.
-	afterKill, err := openFile(mem.KillClone(), fileMemDir, opts, fileNoKeptLock)
+	afterKill, err := dirstore.Open(mem.KillClone(), fileMemDir, opts, fileNoKeptLock)
 	if err == nil {
 		err = fileRetryApply(afterKill, tag, op, fileStart, after, appliedBefore)
 		afterKill.Close()
@@ -244,7 +246,7 @@ func fileApplyWithFault(t *testing.T, mem *vfstest.Mem, opts *FileOptions, fault
 	if err != nil {
 		t.Fatalf("fault in call %d: Apply returned the error %v; in a reopened store: %v", fault.Call, opErr, err)
 	}
-	if err := fileRetryApply(f, tag, op, fileStart, after, appliedBefore); err != nil && !errors.Is(err, ErrNeedsReopen) {
+	if err := fileRetryApply(f, tag, op, fileStart, after, appliedBefore); err != nil && !errors.Is(err, partd.ErrNeedsReopen) {
 		t.Fatalf("fault in call %d: Apply returned the error %v; in the same store: %v", fault.Call, opErr, err)
 	}
 	f.Close()

@@ -1,4 +1,4 @@
-package partd
+package filedir_test
 
 import (
 	"errors"
@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/filedir"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
@@ -39,14 +40,9 @@ func TestFileClosed(t *testing.T) {
 		"Pop":          func() error { _, err := f.Pop(ctx, "a"); return err },
 		"Drop":         func() error { return f.Drop(ctx) },
 		"Sync":         func() error { return f.Sync(ctx) },
-		"Stat":         func() error { _, err := f.Stat(ctx); return err },
+		"Stat":         func() error { _, _, _, err := f.Stat(ctx); return err },
 		"Open":         func() error { _, err := f.Open(ctx, "a"); return err },
-		"Keys": func() error {
-			for _, err := range f.Keys(ctx) {
-				return err
-			}
-			return nil
-		},
+		"Keys":         func() error { return f.Keys(ctx, func(string, int64) bool { return true }) },
 		"Scan": func() error {
 			for _, err := range f.Scan(ctx) {
 				return err
@@ -54,7 +50,7 @@ func TestFileClosed(t *testing.T) {
 			return nil
 		},
 	} {
-		if err := op(); !errors.Is(err, ErrClosed) {
+		if err := op(); !errors.Is(err, partd.ErrClosed) {
 			t.Errorf("%s after Close: error %v, want ErrClosed", name, err)
 		}
 	}
@@ -64,7 +60,7 @@ func TestFileClosed(t *testing.T) {
 	if err := r.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.Read(make([]byte, 1)); !errors.Is(err, ErrClosed) {
+	if _, err := r.Read(make([]byte, 1)); !errors.Is(err, partd.ErrClosed) {
 		t.Fatalf("Read from a closed reader: error %v, want ErrClosed", err)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "%tmp")); err == nil {
@@ -175,16 +171,16 @@ func TestFileLongKeyDamaged(t *testing.T) {
 	}
 	for _, damage := range []func() error{
 		func() error { return os.WriteFile(names[0], []byte("another"), 0o666) },
-		func() error { return os.WriteFile(names[0], make([]byte, MaxKeyLen+1), 0o666) },
+		func() error { return os.WriteFile(names[0], make([]byte, partd.MaxKeyLen+1), 0o666) },
 		func() error { return os.Remove(names[0]) },
 	} {
 		if err := damage(); err != nil {
 			t.Fatal(err)
 		}
 		_, err := fileContent(f)
-		var corrupt *CorruptError
+		var corrupt *partd.CorruptError
 		if !errors.As(err, &corrupt) || corrupt.Path != names[0] {
-			t.Fatalf("reading the store: error %v, want a CorruptError for %s", err, names[0])
+			t.Fatalf("reading the store: error %v, want a partd.CorruptError for %s", err, names[0])
 		}
 	}
 	if v, err := f.Get(t.Context(), fileLong); err != nil || string(v[0]) != "1" {

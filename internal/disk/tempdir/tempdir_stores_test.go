@@ -1,4 +1,4 @@
-package partd_test
+package tempdir_test
 
 import (
 	"context"

@@ -1,4 +1,4 @@
-package partd
+package filedir_test
 
 import (
 	"context"
@@ -11,7 +11,9 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/filedir"
+	"github.com/go-partd/partd/internal/testutil/dirstore"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -24,13 +26,13 @@ func fileAllSteps() []fileStep {
 	return steps
 }
 
-func fileApplyInNewSession(op Operation) func(ctx context.Context, f *File) error {
-	return func(ctx context.Context, f *File) error {
+func fileApplyInNewSession(op partd.Operation) func(ctx context.Context, f *dirstore.Store) error {
+	return func(ctx context.Context, f *dirstore.Store) error {
 		session, err := f.NewSession(ctx)
 		if err != nil {
 			return err
 		}
-		_, err = f.Apply(ctx, Tag{Session: session, Number: 1}, op)
+		_, err = f.Apply(ctx, partd.Tag{Session: session, Number: 1}, op)
 		return err
 	}
 }
@@ -54,7 +56,7 @@ func TestFileSyncAfterEveryFault(t *testing.T) {
 							}
 							for _, errno := range errnosPerCall {
 								fault := &vfstest.Fault{Call: n, Err: errno, Persists: persists, ShortWrite: true}
-								hit = fileSyncAfterFault(t, &FileOptions{MaxOpenFiles: maxOpen}, synced, fault, step)
+								hit = fileSyncAfterFault(t, &partd.FileOptions{MaxOpenFiles: maxOpen}, synced, fault, step)
 							}
 						}
 					})
@@ -70,13 +72,13 @@ func TestFileAppendFaultThenPowerLoss(t *testing.T) {
 	for _, errno := range []error{syscall.EMFILE, syscall.ENOSPC} {
 		for n, hit := int64(1), true; hit; n++ {
 			fault := &vfstest.Fault{Call: n, Err: errno, ShortWrite: true}
-			hit = fileSyncAfterFault(t, &FileOptions{Sync: true, MaxOpenFiles: 4}, false, fault, fileSteps[0])
+			hit = fileSyncAfterFault(t, &partd.FileOptions{Sync: true, MaxOpenFiles: 4}, false, fault, fileSteps[0])
 		}
 	}
 }
 
 // fileSyncAfterFault tries one fault, and reports whether it occurred.
-func fileSyncAfterFault(t *testing.T, opts *FileOptions, synced bool, fault *vfstest.Fault, step fileStep) bool {
+func fileSyncAfterFault(t *testing.T, opts *partd.FileOptions, synced bool, fault *vfstest.Fault, step fileStep) bool {
 	t.Helper()
 	mem := vfstest.NewMem()
 	enabled, syncFailed := false, false
@@ -110,14 +112,14 @@ func fileSyncAfterFault(t *testing.T, opts *FileOptions, synced bool, fault *vfs
 	if syncErr == nil && syncFailed {
 		failf("Sync returned nil, although an earlier sync had failed")
 	}
-	if syncErr != nil && !errors.Is(syncErr, ErrNeedsReopen) {
+	if syncErr != nil && !errors.Is(syncErr, partd.ErrNeedsReopen) {
 		failf("Sync: error %v, want nil or ErrNeedsReopen", syncErr)
 	}
 	want := []map[string]string{fileStart, fileContentAfter(step.want)}
 	switch {
 	case err == nil:
 		want = want[1:]
-	case !errors.Is(err, ErrUnknownOutcome):
+	case !errors.Is(err, partd.ErrUnknownOutcome):
 		want = want[:1]
 	}
 	got, readErr := fileContent(f)
@@ -139,7 +141,7 @@ func fileSyncAfterFault(t *testing.T, opts *FileOptions, synced bool, fault *vfs
 		if i == 5 {
 			crashed = mem.Crash(nil)
 		}
-		g, openErr := openFile(crashed, fileMemDir, opts, filedir.Hooks{KeepLock: -1, Boot: 99})
+		g, openErr := dirstore.Open(crashed, fileMemDir, opts, filedir.Hooks{KeepLock: -1, Boot: 99})
 		if openErr != nil {
 			failf("opening the store after a power failure: %v", openErr)
 		}

@@ -1,4 +1,4 @@
-package partd
+package filedir_test
 
 import (
 	"context"
@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/dirstore"
 	"github.com/go-partd/partd/internal/testutil/race"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
@@ -28,12 +30,12 @@ var fileStart = map[string]string{"a": "1", "b!": "2", "c": fileLarge, fileLong:
 
 type fileStep struct {
 	name string
-	do   func(ctx context.Context, f *File) error
+	do   func(ctx context.Context, f *dirstore.Store) error
 	want func(m map[string]string)
 }
 
 var fileSteps = []fileStep{
-	{"append", func(ctx context.Context, f *File) error {
+	{"append", func(ctx context.Context, f *dirstore.Store) error {
 		return f.Append(ctx, fileEntries("a", "x", "c", fileLarge, "new", "n", fileLong, "l", "a", "y", fileLong+"2", "m", "b!", "z", "t-|-u", "t", "n-|-m", "o")...)
 	}, func(m map[string]string) {
 		m["a"] += "xy"
@@ -45,19 +47,19 @@ var fileSteps = []fileStep{
 		m[fileLong] += "l"
 		m[fileLong+"2"] = "m"
 	}},
-	{"append to one key", func(ctx context.Context, f *File) error {
+	{"append to one key", func(ctx context.Context, f *dirstore.Store) error {
 		return f.Append(ctx, fileEntries("a", "x")...)
 	}, func(m map[string]string) { m["a"] += "x" }},
-	{"set", func(ctx context.Context, f *File) error { return f.Set(ctx, "a", []byte("set")) }, func(m map[string]string) { m["a"] = "set" }},
-	{"set a new long key", func(ctx context.Context, f *File) error { return f.Set(ctx, fileLong+"2", nil) }, func(m map[string]string) { m[fileLong+"2"] = "" }},
-	{"set once", func(ctx context.Context, f *File) error { return f.SetOnce(ctx, "new", []byte("set")) }, func(m map[string]string) { m["new"] = "set" }},
-	{"delete one", func(ctx context.Context, f *File) error { return f.Delete(ctx, fileLong) }, func(m map[string]string) { delete(m, fileLong) }},
-	{"delete", func(ctx context.Context, f *File) error { return f.Delete(ctx, "a", "none", fileLong, "") }, func(m map[string]string) {
+	{"set", func(ctx context.Context, f *dirstore.Store) error { return f.Set(ctx, "a", []byte("set")) }, func(m map[string]string) { m["a"] = "set" }},
+	{"set a new long key", func(ctx context.Context, f *dirstore.Store) error { return f.Set(ctx, fileLong+"2", nil) }, func(m map[string]string) { m[fileLong+"2"] = "" }},
+	{"set once", func(ctx context.Context, f *dirstore.Store) error { return f.SetOnce(ctx, "new", []byte("set")) }, func(m map[string]string) { m["new"] = "set" }},
+	{"delete one", func(ctx context.Context, f *dirstore.Store) error { return f.Delete(ctx, fileLong) }, func(m map[string]string) { delete(m, fileLong) }},
+	{"delete", func(ctx context.Context, f *dirstore.Store) error { return f.Delete(ctx, "a", "none", fileLong, "") }, func(m map[string]string) {
 		delete(m, "a")
 		delete(m, fileLong)
 		delete(m, "")
 	}},
-	{"pop", func(ctx context.Context, f *File) error {
+	{"pop", func(ctx context.Context, f *dirstore.Store) error {
 		v, err := f.Pop(ctx, "a", "c")
 		if err == nil && (string(v[0]) != "1" || string(v[1]) != fileLarge) {
 			return fmt.Errorf("Pop returned %.20q, want the values of a and c", v)
@@ -67,8 +69,8 @@ var fileSteps = []fileStep{
 		delete(m, "a")
 		delete(m, "c")
 	}},
-	{"drop", func(ctx context.Context, f *File) error { return f.Drop(ctx) }, func(m map[string]string) { clear(m) }},
-	{"sync", func(ctx context.Context, f *File) error { return f.Sync(ctx) }, func(map[string]string) {}},
+	{"drop", func(ctx context.Context, f *dirstore.Store) error { return f.Drop(ctx) }, func(m map[string]string) { clear(m) }},
+	{"sync", func(ctx context.Context, f *dirstore.Store) error { return f.Sync(ctx) }, func(map[string]string) {}},
 }
 
 func fileContentAfter(change func(m map[string]string)) map[string]string {
@@ -77,16 +79,16 @@ func fileContentAfter(change func(m map[string]string)) map[string]string {
 	return m
 }
 
-func fileMapEntries(m map[string]string) []Entry {
+func fileMapEntries(m map[string]string) []partd.Entry {
 	values := map[string][]byte{}
 	for k, v := range m {
 		values[k] = []byte(v)
 	}
-	return Entries(values)
+	return partd.Entries(values)
 }
 
 // fileFilled returns a file system with a closed store whose content is fileStart.
-func fileFilled(t *testing.T, opts *FileOptions) *vfstest.Mem {
+func fileFilled(t *testing.T, opts *partd.FileOptions) *vfstest.Mem {
 	t.Helper()
 	mem := vfstest.NewMem()
 	f := fileOpen(t, mem, fileMemDir, opts, fileNoKeptLock)
@@ -109,7 +111,7 @@ var faultStep = map[bool]int64{false: 1, true: 4}[race.Enabled]
 
 // fileFaultOpts lists the options of the stores to test with faults. If only two files may be open, the store
 // closes and reopens files within a batch.
-var fileFaultOpts = map[string]*FileOptions{
+var fileFaultOpts = map[string]*partd.FileOptions{
 	"plain": {}, "sync": {Sync: true}, "max open 2": {MaxOpenFiles: 2}, "max open 2, sync": {MaxOpenFiles: 2, Sync: true},
 }
 
@@ -144,8 +146,8 @@ func TestFileEveryFault(t *testing.T) {
 }
 
 // fileRunWithFault tries one fault, and reports whether it occurred.
-func fileRunWithFault(t *testing.T, mem *vfstest.Mem, opts *FileOptions, fault *vfstest.Fault,
-	do func(context.Context, *File) error, after map[string]string,
+func fileRunWithFault(t *testing.T, mem *vfstest.Mem, opts *partd.FileOptions, fault *vfstest.Fault,
+	do func(context.Context, *dirstore.Store) error, after map[string]string,
 ) bool {
 	t.Helper()
 	enabled := false
@@ -155,7 +157,7 @@ func fileRunWithFault(t *testing.T, mem *vfstest.Mem, opts *FileOptions, fault *
 		}
 		return fault.Check(op, name)
 	})
-	f, err := openFile(fsys, fileMemDir, opts, fileNoKeptLock)
+	f, err := dirstore.Open(fsys, fileMemDir, opts, fileNoKeptLock)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -175,7 +177,7 @@ func fileRunWithFault(t *testing.T, mem *vfstest.Mem, opts *FileOptions, fault *
 	switch {
 	case err == nil:
 		want = append(want, after)
-	case errors.Is(err, ErrUnknownOutcome):
+	case errors.Is(err, partd.ErrUnknownOutcome):
 		want = append(want, fileStart, after)
 	default:
 		want = append(want, fileStart)
@@ -183,7 +185,7 @@ func fileRunWithFault(t *testing.T, mem *vfstest.Mem, opts *FileOptions, fault *
 	if err != nil && !hit {
 		failf("the operation failed although the fault did not occur")
 	}
-	check := func(store string, f *File) {
+	check := func(store string, f *dirstore.Store) {
 		t.Helper()
 		got, readErr := fileContent(f)
 		if readErr != nil {
@@ -194,7 +196,7 @@ func fileRunWithFault(t *testing.T, mem *vfstest.Mem, opts *FileOptions, fault *
 		}
 	}
 	check("the same store", f)
-	other, openErr := openFile(mem, fileMemDir, opts, fileNoKeptLock)
+	other, openErr := dirstore.Open(mem, fileMemDir, opts, fileNoKeptLock)
 	if openErr != nil {
 		failf("reopening the store: %v", openErr)
 	}
@@ -204,8 +206,8 @@ func fileRunWithFault(t *testing.T, mem *vfstest.Mem, opts *FileOptions, fault *
 		want = append(want, got) // from now on, the content must not change
 	}
 	// Writes must either work, or be refused until the store is reopened.
-	writeErr := f.Append(t.Context(), Entry{Key: "later", Value: []byte("x")})
-	if writeErr != nil && !errors.Is(writeErr, ErrNeedsReopen) {
+	writeErr := f.Append(t.Context(), partd.Entry{Key: "later", Value: []byte("x")})
+	if writeErr != nil && !errors.Is(writeErr, partd.ErrNeedsReopen) {
 		failf("the next append: error %v, want nil or ErrNeedsReopen", writeErr)
 	}
 	if writeErr == nil {
@@ -220,7 +222,7 @@ func fileRunWithFault(t *testing.T, mem *vfstest.Mem, opts *FileOptions, fault *
 		if err := other.Close(); err != nil {
 			failf("Close: %v", err)
 		}
-		if other, openErr = openFile(mem, fileMemDir, opts, fileNoKeptLock); openErr != nil {
+		if other, openErr = dirstore.Open(mem, fileMemDir, opts, fileNoKeptLock); openErr != nil {
 			failf("reopening the store: %v", openErr)
 		}
 		if _, err := mem.Info(fileMemDir + "/%tmp"); err == nil {
@@ -243,7 +245,7 @@ func TestFileEveryKill(t *testing.T) {
 			t.Run(optName+"/"+step.name, func(t *testing.T) {
 				start := fileFilled(t, opts)
 				fileCutAt(t, start, opts, step.do, func(mem *vfstest.Mem, n int) {
-					f, err := openFile(mem, fileMemDir, opts, fileNoKeptLock)
+					f, err := dirstore.Open(mem, fileMemDir, opts, fileNoKeptLock)
 					if err != nil {
 						t.Fatalf("killed before call %d: %v", n, err)
 					}
@@ -257,11 +259,11 @@ func TestFileEveryKill(t *testing.T) {
 
 // fileCutAt runs an operation. It calls check with a copy of the file system before each file system call that
 // changes something, and after the last one.
-func fileCutAt(t *testing.T, start *vfstest.Mem, opts *FileOptions, do func(context.Context, *File) error, check func(mem *vfstest.Mem, n int)) {
+func fileCutAt(t *testing.T, start *vfstest.Mem, opts *partd.FileOptions, do func(context.Context, *dirstore.Store) error, check func(mem *vfstest.Mem, n int)) {
 	t.Helper()
 	mem := start.KillClone()
 	enabled, n := false, 0
-	f, err := openFile(vfstest.Inject(mem, func(op vfstest.Op, _ string) error {
+	f, err := dirstore.Open(vfstest.Inject(mem, func(op vfstest.Op, _ string) error {
 		if enabled && op.Changes() {
 			n++
 			check(mem.KillClone(), n)
@@ -281,7 +283,7 @@ func fileCutAt(t *testing.T, start *vfstest.Mem, opts *FileOptions, do func(cont
 	f.Close()
 }
 
-func fileWantEither(t *testing.T, f *File, label string, allowed ...map[string]string) {
+func fileWantEither(t *testing.T, f *dirstore.Store, label string, allowed ...map[string]string) {
 	t.Helper()
 	got, err := fileContent(f)
 	if err != nil {
@@ -304,12 +306,12 @@ func TestFileEveryKillWhileReplaying(t *testing.T) {
 			fileCutAt(t, start, nil, step.do, func(cut *vfstest.Mem, n int) {
 				opened := false
 				calls := 0
-				f, err := openFile(vfstest.Inject(cut, func(op vfstest.Op, _ string) error {
+				f, err := dirstore.Open(vfstest.Inject(cut, func(op vfstest.Op, _ string) error {
 					if !op.Changes() || opened {
 						return nil
 					}
 					calls++
-					reopened, err := openFile(cut.KillClone(), fileMemDir, nil, fileNoKeptLock)
+					reopened, err := dirstore.Open(cut.KillClone(), fileMemDir, nil, fileNoKeptLock)
 					if err != nil {
 						t.Fatalf("killed before call %d, and before call %d of opening: %v", n, calls, err)
 					}

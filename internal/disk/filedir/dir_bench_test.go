@@ -1,9 +1,11 @@
-package partd
+package filedir_test
 
 import (
 	"context"
 	"fmt"
 	"testing"
+
+	"github.com/go-partd/partd"
 )
 
 func BenchmarkFileAppend(b *testing.B) {
@@ -13,21 +15,21 @@ func BenchmarkFileAppend(b *testing.B) {
 				continue // each batch would take seconds
 			}
 			b.Run(fmt.Sprintf("keys=%d/sync=%v", keys, sync), func(b *testing.B) {
-				fileBenchAppend(b, keys, &FileOptions{Sync: sync})
+				fileBenchAppend(b, keys, &partd.FileOptions{Sync: sync})
 			})
 		}
 	}
 }
 
-func fileBenchAppend(b *testing.B, keys int, opts *FileOptions) {
-	f, err := OpenFile(b.TempDir(), opts)
+func fileBenchAppend(b *testing.B, keys int, opts *partd.FileOptions) {
+	f, err := partd.OpenFile(b.TempDir(), opts)
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer f.Close()
-	entries := make([]Entry, keys)
+	entries := make([]partd.Entry, keys)
 	for i := range entries {
-		entries[i] = Entry{Key: fmt.Sprintf("key%d", i), Value: make([]byte, 100)}
+		entries[i] = partd.Entry{Key: fmt.Sprintf("key%d", i), Value: make([]byte, 100)}
 	}
 	ctx := context.Background()
 	if err := f.Append(ctx, entries...); err != nil { // creates the files
@@ -45,7 +47,7 @@ func fileBenchAppend(b *testing.B, keys int, opts *FileOptions) {
 }
 
 func BenchmarkFileGet(b *testing.B) {
-	f, err := OpenFile(b.TempDir(), nil)
+	f, err := partd.OpenFile(b.TempDir(), nil)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -54,7 +56,7 @@ func BenchmarkFileGet(b *testing.B) {
 	var keys []string
 	for i := range 1000 {
 		keys = append(keys, fmt.Sprintf("key%d", i))
-		if err := f.Append(ctx, Entry{Key: keys[i], Value: make([]byte, 100_000)}); err != nil {
+		if err := f.Append(ctx, partd.Entry{Key: keys[i], Value: make([]byte, 100_000)}); err != nil {
 			b.Fatal(err)
 		}
 	}

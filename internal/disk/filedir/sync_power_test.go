@@ -1,4 +1,4 @@
-package partd
+package filedir_test
 
 import (
 	"context"
@@ -8,8 +8,10 @@ import (
 	"os"
 	"testing"
 
+	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/filedir"
 	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/dirstore"
 	"github.com/go-partd/partd/internal/testutil/race"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
@@ -21,7 +23,7 @@ func TestFileEveryPowerLoss(t *testing.T) {
 	if testing.Short() || race.Enabled {
 		rounds = 5
 	}
-	opts := &FileOptions{Sync: true}
+	opts := &partd.FileOptions{Sync: true}
 	for _, zeros := range []bool{false, true} {
 		for _, step := range fileSteps {
 			t.Run(fmt.Sprintf("%s/zeros=%v", step.name, zeros), func(t *testing.T) {
@@ -36,16 +38,16 @@ func TestFileEveryPowerLoss(t *testing.T) {
 	}
 }
 
-func fileFilledMem(t *testing.T, opts *FileOptions, zeros bool) *vfstest.Mem {
+func fileFilledMem(t *testing.T, opts *partd.FileOptions, zeros bool) *vfstest.Mem {
 	t.Helper()
 	mem := fileFilled(t, opts)
 	mem.ZeroLostPages = zeros
 	return mem
 }
 
-func fileCheckCrash(t *testing.T, mem *vfstest.Mem, opts *FileOptions, n int, allowed ...map[string]string) {
+func fileCheckCrash(t *testing.T, mem *vfstest.Mem, opts *partd.FileOptions, n int, allowed ...map[string]string) {
 	t.Helper()
-	f, err := openFile(mem, fileMemDir, opts, filedir.Hooks{KeepLock: -1, Boot: 99})
+	f, err := dirstore.Open(mem, fileMemDir, opts, filedir.Hooks{KeepLock: -1, Boot: 99})
 	if err != nil {
 		t.Fatalf("opening the store after a power failure before call %d: %v", n, err)
 	}
@@ -56,7 +58,7 @@ func fileCheckCrash(t *testing.T, mem *vfstest.Mem, opts *FileOptions, n int, al
 // TestFileSyncSurvivesPowerLoss checks that a power failure neither loses nor tears a synced operation.
 func TestFileSyncSurvivesPowerLoss(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(3, 4))
-	for _, opts := range []*FileOptions{{Sync: true}, {}} {
+	for _, opts := range []*partd.FileOptions{{Sync: true}, {}} {
 		for _, step := range fileSteps {
 			t.Run(fmt.Sprintf("%s/sync=%v", step.name, opts.Sync), func(t *testing.T) {
 				mem := fileFilled(t, opts)
@@ -92,9 +94,9 @@ func TestFileSyncSurvivesPowerLoss(t *testing.T) {
 
 // TestFileFirstAppendPowerLoss simulates a power failure during the first append to a store, which creates the undo file.
 func TestFileFirstAppendPowerLoss(t *testing.T) {
-	opts := &FileOptions{Sync: true}
+	opts := &partd.FileOptions{Sync: true}
 	rnd := rand.New(rand.NewPCG(7, 8))
-	fileCutAt(t, vfstest.NewMem(), opts, func(ctx context.Context, f *File) error {
+	fileCutAt(t, vfstest.NewMem(), opts, func(ctx context.Context, f *dirstore.Store) error {
 		return f.Append(ctx, fileEntries("a", "1", "b", "2")...)
 	}, func(mem *vfstest.Mem, n int) {
 		for range 40 {
@@ -106,20 +108,20 @@ func TestFileFirstAppendPowerLoss(t *testing.T) {
 // TestFileReplaySurvivesPowerLoss kills a process with Sync during each operation. Another process, with or without
 // Sync, completes or undoes the operation. The result must survive a power failure.
 func TestFileReplaySurvivesPowerLoss(t *testing.T) {
-	synced := &FileOptions{Sync: true}
-	for _, opts := range []*FileOptions{synced, {}} {
+	synced := &partd.FileOptions{Sync: true}
+	for _, opts := range []*partd.FileOptions{synced, {}} {
 		for _, step := range fileTaggedOps {
 			after := fileContentAfter(step.want)
 			t.Run(fmt.Sprintf("%s/sync=%v", step.name, opts.Sync), func(t *testing.T) {
 				rnd := rand.New(rand.NewPCG(9, 10))
 				start, tag := fileFilledTagged(t, synced)
-				fileCutAt(t, start, synced, func(ctx context.Context, f *File) error {
+				fileCutAt(t, start, synced, func(ctx context.Context, f *dirstore.Store) error {
 					_, err := f.Apply(ctx, tag, step.op)
 					return err
 				}, func(cut *vfstest.Mem, n int) {
 					fileOpen(t, cut, fileMemDir, opts, fileNoKeptLock).Close()
 					for range 10 {
-						g, err := openFile(cut.Crash(rnd), fileMemDir, synced, filedir.Hooks{KeepLock: -1, Boot: 99})
+						g, err := dirstore.Open(cut.Crash(rnd), fileMemDir, synced, filedir.Hooks{KeepLock: -1, Boot: 99})
 						if err == nil {
 							err = fileRetryApply(g, tag, step.op, fileStart, after, -1)
 							g.Close()
@@ -137,7 +139,7 @@ func TestFileReplaySurvivesPowerLoss(t *testing.T) {
 // TestFileSyncNewKeyFirst checks that an append with Sync also makes a new key durable if the append's
 // last key is not new.
 func TestFileSyncNewKeyFirst(t *testing.T) {
-	opts := &FileOptions{Sync: true}
+	opts := &partd.FileOptions{Sync: true}
 	mem := vfstest.NewMem()
 	f := fileOpen(t, mem, fileMemDir, opts, fileNoKeptLock)
 	fileAppend(t, f, "old", "1")
@@ -150,14 +152,14 @@ func TestFilePowerLossWithoutSyncs(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(5, 6))
 	lost := 0
 	for _, step := range fileSteps[:2] {
-		mem := fileFilled(t, &FileOptions{Sync: true})
+		mem := fileFilled(t, &partd.FileOptions{Sync: true})
 		noSync := vfstest.Inject(mem, func(vfstest.Op, string) error { return nil })
-		f := fileOpen(t, fileNoSync{noSync}, fileMemDir, &FileOptions{Sync: true}, fileNoKeptLock)
+		f := fileOpen(t, fileNoSync{noSync}, fileMemDir, &partd.FileOptions{Sync: true}, fileNoKeptLock)
 		if err := step.do(t.Context(), f); err != nil {
 			t.Fatal(err)
 		}
 		for range 20 {
-			g, err := openFile(mem.Crash(rnd), fileMemDir, nil, filedir.Hooks{KeepLock: -1, Boot: 99})
+			g, err := dirstore.Open(mem.Crash(rnd), fileMemDir, nil, filedir.Hooks{KeepLock: -1, Boot: 99})
 			if err != nil {
 				lost++
 				continue

@@ -1,4 +1,4 @@
-package partd
+package filedir_test
 
 import (
 	"syscall"

@@ -1,4 +1,4 @@
-package partd
+package filedir_test
 
 import (
 	"context"
@@ -10,16 +10,18 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/filedir"
 	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/dirstore"
 )
 
 // fileNoKeptLock makes a store release its lock after each operation, so that file system calls are reproducible.
 var fileNoKeptLock = filedir.Hooks{KeepLock: -1}
 
-func fileOpen(t testing.TB, fsys vfs.FS, dir string, opts *FileOptions, hooks filedir.Hooks) *File {
+func fileOpen(t testing.TB, fsys vfs.FS, dir string, opts *partd.FileOptions, hooks filedir.Hooks) *dirstore.Store {
 	t.Helper()
-	f, err := openFile(fsys, dir, opts, hooks)
+	f, err := dirstore.Open(fsys, dir, opts, hooks)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,23 +29,23 @@ func fileOpen(t testing.TB, fsys vfs.FS, dir string, opts *FileOptions, hooks fi
 	return f
 }
 
-func fileAppend(t testing.TB, f *File, keyValue ...string) {
+func fileAppend(t testing.TB, f *dirstore.Store, keyValue ...string) {
 	t.Helper()
 	if err := f.Append(t.Context(), fileEntries(keyValue...)...); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func fileEntries(keyValue ...string) []Entry {
-	var entries []Entry
+func fileEntries(keyValue ...string) []partd.Entry {
+	var entries []partd.Entry
 	for i := 0; i < len(keyValue); i += 2 {
-		entries = append(entries, Entry{Key: keyValue[i], Value: []byte(keyValue[i+1])})
+		entries = append(entries, partd.Entry{Key: keyValue[i], Value: []byte(keyValue[i+1])})
 	}
 	return entries
 }
 
 // fileContent reads a store with Scan, and checks that Keys, Stat and Get agree.
-func fileContent(f *File) (map[string]string, error) {
+func fileContent(f *dirstore.Store) (map[string]string, error) {
 	ctx := context.Background()
 	content := map[string]string{}
 	var keys []string
@@ -68,26 +70,28 @@ func fileContent(f *File) (map[string]string, error) {
 		}
 	}
 	listed := 0
-	for info, err := range f.Keys(ctx) {
-		if err != nil {
-			return nil, err
-		}
-		if value, ok := content[info.Key]; !ok || int64(len(value)) != info.Size {
-			return nil, fmt.Errorf("Keys lists %q with %d bytes, but Scan yields %d bytes", info.Key, info.Size, len(value))
+	var wrong error
+	err = f.Keys(ctx, func(key string, size int64) bool {
+		if value, ok := content[key]; !ok || int64(len(value)) != size {
+			wrong = fmt.Errorf("Keys lists %q with %d bytes, but Scan yields %d bytes", key, size, len(value))
 		}
 		listed++
+		return wrong == nil
+	})
+	if err := errors.Join(err, wrong); err != nil {
+		return nil, err
 	}
 	if listed != len(content) {
 		return nil, fmt.Errorf("Keys lists %d keys, but Scan yields %d", listed, len(content))
 	}
-	stats, err := f.Stat(ctx)
-	if err == nil && (stats.Keys != int64(len(content)) || stats.Bytes != total) {
-		err = fmt.Errorf("Stat returns %+v, but Scan yields %d keys with %d bytes", stats, len(content), total)
+	keyCount, byteCount, _, err := f.Stat(ctx)
+	if err == nil && (keyCount != int64(len(content)) || byteCount != total) {
+		err = fmt.Errorf("Stat returns %d keys with %d bytes, but Scan yields %d keys with %d bytes", keyCount, byteCount, len(content), total)
 	}
 	return content, err
 }
 
-func fileWantContent(t testing.TB, f *File, want map[string]string) {
+func fileWantContent(t testing.TB, f *dirstore.Store, want map[string]string) {
 	t.Helper()
 	got, err := fileContent(f)
 	if err != nil {
@@ -159,6 +163,13 @@ func fileWithin(t testing.TB, d time.Duration, label string, done <-chan error) 
 	case <-time.After(d):
 		t.Fatalf("%s did not return within %v", label, d)
 		return nil
+	}
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 

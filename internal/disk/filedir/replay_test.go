@@ -1,4 +1,4 @@
-package partd
+package filedir_test
 
 import (
 	"bytes"
@@ -11,8 +11,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/filedir"
 	"github.com/go-partd/partd/internal/disk/names"
+	"github.com/go-partd/partd/internal/testutil/dirstore"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -20,7 +22,7 @@ import (
 // returns the directory, which has the undo record, and the path of the key's file, which consists
 // of old and tail. boot is the machine's boot ID at that time: opening the store with another boot
 // ID simulates a power failure after the process died.
-func fileMakeTorn(t *testing.T, opts *FileOptions, boot uint64, old, added string, tail []byte) (dir, path string) {
+func fileMakeTorn(t *testing.T, opts *partd.FileOptions, boot uint64, old, added string, tail []byte) (dir, path string) {
 	t.Helper()
 	dir = t.TempDir()
 	hooks := filedir.Hooks{KeepLock: -1, Boot: boot}
@@ -31,7 +33,7 @@ func fileMakeTorn(t *testing.T, opts *FileOptions, boot uint64, old, added strin
 		fileAppend(t, f, "other", "kept")
 	}
 	var journal []byte
-	f.dir.Hooks.AfterWrite = func() { // now the record is valid
+	f.Hooks.AfterWrite = func() { // now the record is valid
 		if journal == nil {
 			journal = fileRead(t, filepath.Join(dir, names.Journal))
 		}
@@ -125,7 +127,7 @@ func TestFileReplayAfterPowerLoss(t *testing.T) {
 		"zero at the end, truncated": {false, withZeros(added, 3192+4096, 15_000)[:15_000]},
 	} {
 		t.Run(name, func(t *testing.T) {
-			dir, _ := fileMakeTorn(t, &FileOptions{Sync: c.sync}, 1, old, added, c.tail)
+			dir, _ := fileMakeTorn(t, &partd.FileOptions{Sync: c.sync}, 1, old, added, c.tail)
 			f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{Boot: 2})
 			fileWantContent(t, f, map[string]string{"torn": old, "other": "kept"})
 		})
@@ -167,10 +169,10 @@ func TestFileReplayMismatch(t *testing.T) {
 			t.Run(fmt.Sprintf("old=%d,added=%d,tail=%d", l.old, l.added, len(tail)), func(t *testing.T) {
 				dir, path := fileMakeTorn(t, nil, 1, old, added, []byte(tail))
 				journal := fileRead(t, filepath.Join(dir, names.Journal))
-				_, err := openFile(fileOS, dir, nil, filedir.Hooks{Boot: 2})
-				var corrupt *CorruptError
+				_, err := dirstore.Open(fileOS, dir, nil, filedir.Hooks{Boot: 2})
+				var corrupt *partd.CorruptError
 				if !errors.As(err, &corrupt) || corrupt.Path != path || corrupt.Offset < int64(l.old) || corrupt.Offset > int64(l.old+l.added) {
-					t.Fatalf("OpenFile: error %v, want a CorruptError with the position in %s", err, path)
+					t.Fatalf("OpenFile: error %v, want a partd.CorruptError with the position in %s", err, path)
 				}
 				fileWantInErr(t, err, path, "truncate", names.Journal)
 				if got := string(fileRead(t, path)); got != old+tail {
@@ -195,8 +197,8 @@ func TestFileReplayKeepsFewMatchingBytes(t *testing.T) {
 	old, added := fileBytes(4090), "+"+fileBytes(99)
 	tail := added[:6] + "Foreign" // six bytes of the append, which end at the end of a page
 	dir, path := fileMakeTorn(t, nil, 1, old, added, []byte(tail))
-	_, err := openFile(fileOS, dir, nil, filedir.Hooks{Boot: 1})
-	if !errors.As(err, new(*CorruptError)) {
+	_, err := dirstore.Open(fileOS, dir, nil, filedir.Hooks{Boot: 1})
+	if !errors.As(err, new(*partd.CorruptError)) {
 		t.Fatalf("OpenFile: error %v, want a CorruptError", err)
 	}
 	if got := string(fileRead(t, path)); got != old+tail {
@@ -228,7 +230,7 @@ func fileForeignAppend(t *testing.T, mem *vfstest.Mem, key, value string) int64 
 // TestFileReplayKeepsChangedFile kills a process while it deletes a key, and appends to the key before recovery. The
 // key must survive.
 func TestFileReplayKeepsChangedFile(t *testing.T) {
-	fileCutAt(t, fileFilled(t, nil), nil, func(ctx context.Context, f *File) error {
+	fileCutAt(t, fileFilled(t, nil), nil, func(ctx context.Context, f *dirstore.Store) error {
 		return f.Delete(ctx, fileLong, "a")
 	}, func(mem *vfstest.Mem, n int) {
 		if fileForeignAppend(t, mem, "a", "foreign") < 0 {
@@ -247,7 +249,7 @@ func TestFileReplayKeepsChangedFile(t *testing.T) {
 // after recovery removes the interrupted append. Recovery must keep the new bytes, even if it is killed and repeated.
 func TestFileReplayKeepsEqualBytes(t *testing.T) {
 	const added = "twenty-six bytes to append"
-	fileCutAt(t, fileFilled(t, nil), nil, func(ctx context.Context, f *File) error {
+	fileCutAt(t, fileFilled(t, nil), nil, func(ctx context.Context, f *dirstore.Store) error {
 		return f.Append(ctx, fileEntries("a", added, "c", added)...)
 	}, func(cut *vfstest.Mem, n int) {
 		info, err := cut.Info(fileMemDir + "/c")
@@ -314,7 +316,7 @@ func TestFileReplayTornRecord(t *testing.T) {
 				continue
 			}
 			fileWrite(t, journal, record)
-			f, err := openFile(fileOS, dir, nil, filedir.Hooks{Boot: 1})
+			f, err := dirstore.Open(fileOS, dir, nil, filedir.Hooks{Boot: 1})
 			if err != nil {
 				t.Fatalf("undo record with %s at byte %d: OpenFile: %v", damage, n, err)
 			}
@@ -333,7 +335,7 @@ func TestFileReplayTornRecord(t *testing.T) {
 	newer := bytes.Clone(complete)
 	newer[8] = 3
 	fileWrite(t, journal, newer)
-	_, err := OpenFile(dir, nil)
+	_, err := dirstore.Open(fileOS, dir, nil, filedir.Hooks{})
 	fileWantInErr(t, err, "version 3", names.Journal)
 }
 
@@ -344,7 +346,7 @@ func TestFileReplayByReader(t *testing.T) {
 	reader := fileOpen(t, fileOS, dir, nil, fileNoKeptLock)
 	fileAppend(t, writer, "a", "1", "b", "1")
 	var journal []byte
-	writer.dir.Hooks.AfterWrite = func() {
+	writer.Hooks.AfterWrite = func() {
 		if journal == nil {
 			journal = fileRead(t, filepath.Join(dir, names.Journal))
 		}

@@ -1,4 +1,4 @@
-package partd_test
+package docs_test
 
 import (
 	"fmt"
@@ -9,7 +9,7 @@ import (
 )
 
 // TestClusterPlan compares the table in docs/cluster.md with docs/cloud-plan.md, which a test of objstore
-// checks. "go test -run TestClusterPlan . -update" rewrites the table.
+// checks. "go test -run TestClusterPlan ./docs -update" rewrites the table.
 func TestClusterPlan(t *testing.T) {
 	plan, err := os.ReadFile("docs/cloud-plan.md")
 	if err != nil {

@@ -1,4 +1,4 @@
-package partd
+package filedir_test
 
 import (
 	"context"
@@ -11,22 +11,24 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/filedir"
+	"github.com/go-partd/partd/internal/testutil/dirstore"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
 // fileCut is a way to end a process that has a store open.
 type fileCut struct {
 	name string
-	opts *FileOptions
+	opts *partd.FileOptions
 	cut  func(mem *vfstest.Mem, rnd *rand.Rand) *vfstest.Mem
 }
 
 var fileCuts = []fileCut{
-	{"kill", &FileOptions{}, func(mem *vfstest.Mem, _ *rand.Rand) *vfstest.Mem { return mem.KillClone() }},
-	{"kill, max open 2", &FileOptions{MaxOpenFiles: 2}, func(mem *vfstest.Mem, _ *rand.Rand) *vfstest.Mem { return mem.KillClone() }},
-	{"power loss", &FileOptions{Sync: true}, func(mem *vfstest.Mem, rnd *rand.Rand) *vfstest.Mem { return mem.Crash(rnd) }},
-	{"power loss, max open 2", &FileOptions{Sync: true, MaxOpenFiles: 2}, func(mem *vfstest.Mem, rnd *rand.Rand) *vfstest.Mem { return mem.Crash(rnd) }},
+	{"kill", &partd.FileOptions{}, func(mem *vfstest.Mem, _ *rand.Rand) *vfstest.Mem { return mem.KillClone() }},
+	{"kill, max open 2", &partd.FileOptions{MaxOpenFiles: 2}, func(mem *vfstest.Mem, _ *rand.Rand) *vfstest.Mem { return mem.KillClone() }},
+	{"power loss", &partd.FileOptions{Sync: true}, func(mem *vfstest.Mem, rnd *rand.Rand) *vfstest.Mem { return mem.Crash(rnd) }},
+	{"power loss, max open 2", &partd.FileOptions{Sync: true, MaxOpenFiles: 2}, func(mem *vfstest.Mem, rnd *rand.Rand) *vfstest.Mem { return mem.Crash(rnd) }},
 }
 
 // TestFileManyProcesses opens one store in many short-lived simulated processes. Each is killed at a random call to the file
@@ -72,7 +74,7 @@ func fileRunProcess(t *testing.T, c fileCut, mem *vfstest.Mem, rnd *rand.Rand, p
 	if c.opts.Sync {
 		hooks.Boot = uint64(process + 1)
 	}
-	f, err := openFile(fsys, fileMemDir, c.opts, hooks)
+	f, err := dirstore.Open(fsys, fileMemDir, c.opts, hooks)
 	if err != nil {
 		t.Fatalf("process %d: opening the store: %v", process, err)
 	}
@@ -99,42 +101,42 @@ func fileRunProcess(t *testing.T, c fileCut, mem *vfstest.Mem, rnd *rand.Rand, p
 	}
 }
 
-func fileRandomOp(rnd *rand.Rand, model map[string]string) func(ctx context.Context, f *File) error {
+func fileRandomOp(rnd *rand.Rand, model map[string]string) func(ctx context.Context, f *dirstore.Store) error {
 	keys := []string{"a", "b", "c!", "", fileLong, fileLong + "2", "t-|-u", "f"}
 	key := keys[rnd.IntN(len(keys))]
 	value := strings.Repeat(fmt.Sprint(rnd.IntN(1000), ","), rnd.IntN(4)*rnd.IntN(500)+1)
 	switch rnd.IntN(12) {
 	case 0:
 		model[key] = value
-		return func(ctx context.Context, f *File) error { return f.Set(ctx, key, []byte(value)) }
+		return func(ctx context.Context, f *dirstore.Store) error { return f.Set(ctx, key, []byte(value)) }
 	case 1:
 		if _, ok := model[key]; !ok {
 			model[key] = value
 		}
-		return func(ctx context.Context, f *File) error { return f.SetOnce(ctx, key, []byte(value)) }
+		return func(ctx context.Context, f *dirstore.Store) error { return f.SetOnce(ctx, key, []byte(value)) }
 	case 2, 3:
 		deleted := keys[:1+rnd.IntN(len(keys))]
 		for _, k := range deleted {
 			delete(model, k)
 		}
-		return func(ctx context.Context, f *File) error { return f.Delete(ctx, deleted...) }
+		return func(ctx context.Context, f *dirstore.Store) error { return f.Delete(ctx, deleted...) }
 	case 4:
 		if rnd.IntN(3) == 0 {
 			clear(model)
-			return func(ctx context.Context, f *File) error { return f.Drop(ctx) }
+			return func(ctx context.Context, f *dirstore.Store) error { return f.Drop(ctx) }
 		}
 		delete(model, key)
-		return func(ctx context.Context, f *File) error {
+		return func(ctx context.Context, f *dirstore.Store) error {
 			_, err := f.Pop(ctx, key)
 			return err
 		}
 	}
-	var entries []Entry
+	var entries []partd.Entry
 	for range 1 + rnd.IntN(10) {
 		k := keys[rnd.IntN(len(keys))]
 		piece := value[:1+rnd.IntN(len(value))]
-		entries = append(entries, Entry{Key: k, Value: []byte(piece)})
+		entries = append(entries, partd.Entry{Key: k, Value: []byte(piece)})
 		model[k] += piece
 	}
-	return func(ctx context.Context, f *File) error { return f.Append(ctx, entries...) }
+	return func(ctx context.Context, f *dirstore.Store) error { return f.Append(ctx, entries...) }
 }

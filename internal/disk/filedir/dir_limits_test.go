@@ -1,4 +1,4 @@
-package partd
+package filedir_test
 
 import (
 	"errors"
@@ -9,7 +9,9 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/filedir"
+	"github.com/go-partd/partd/internal/testutil/dirstore"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -21,9 +23,9 @@ func TestFileDiskFull(t *testing.T) {
 	piece := strings.Repeat("x", 3000)
 	full := false
 	for n := 0; n < 1000 && !full; n++ {
-		var entries []Entry
+		var entries []partd.Entry
 		for k := range 20 {
-			entries = append(entries, Entry{Key: fmt.Sprint("key", (k+n)%50), Value: fmt.Append(nil, n, piece[:100*k])})
+			entries = append(entries, partd.Entry{Key: fmt.Sprint("key", (k+n)%50), Value: fmt.Append(nil, n, piece[:100*k])})
 		}
 		err := f.Append(t.Context(), entries...)
 		if err == nil {
@@ -34,7 +36,7 @@ func TestFileDiskFull(t *testing.T) {
 		}
 		full = true
 		fileWantErr(t, err, syscall.ENOSPC)
-		if errors.Is(err, ErrUnknownOutcome) {
+		if errors.Is(err, partd.ErrUnknownOutcome) {
 			t.Fatalf("Append on a full disk: error %v, want a known outcome", err)
 		}
 	}
@@ -45,11 +47,11 @@ func TestFileDiskFull(t *testing.T) {
 	// The large value fills the disk while the store writes the key's file, a new file, or the temporary file of a Set.
 	large := make([]byte, 2<<20)
 	for name, err := range map[string]error{
-		"append to existing keys": f.Append(t.Context(), Entry{Key: "key1", Value: []byte("a")}, Entry{Key: "key2", Value: large}),
-		"append to a new key":     f.Append(t.Context(), Entry{Key: fileLong, Value: large}),
+		"append to existing keys": f.Append(t.Context(), partd.Entry{Key: "key1", Value: []byte("a")}, partd.Entry{Key: "key2", Value: large}),
+		"append to a new key":     f.Append(t.Context(), partd.Entry{Key: fileLong, Value: large}),
 		"set":                     f.Set(t.Context(), "key3", large),
 	} {
-		if !errors.Is(err, syscall.ENOSPC) || errors.Is(err, ErrUnknownOutcome) {
+		if !errors.Is(err, syscall.ENOSPC) || errors.Is(err, partd.ErrUnknownOutcome) {
 			t.Fatalf("%s on a full disk: error %v, want ENOSPC and a known outcome", name, err)
 		}
 	}
@@ -84,12 +86,12 @@ func TestFileReadOnly(t *testing.T) {
 	fileWantContent(t, readOnly, map[string]string{"a": "1"})
 	for range 2 {
 		err := readOnly.Append(t.Context(), fileEntries("a", "2")...)
-		if !errors.Is(err, syscall.EROFS) || errors.Is(err, ErrUnknownOutcome) {
+		if !errors.Is(err, syscall.EROFS) || errors.Is(err, partd.ErrUnknownOutcome) {
 			t.Fatalf("Append on a read-only disk: error %v, want EROFS and a known outcome", err)
 		}
 		fileWantContent(t, readOnly, map[string]string{"a": "1"})
 	}
-	if _, err := OpenFile(filepath.Join(dir, "new"), nil); !errors.Is(err, syscall.EROFS) {
+	if _, err := dirstore.Open(fileOS, filepath.Join(dir, "new"), nil, filedir.Hooks{}); !errors.Is(err, syscall.EROFS) {
 		t.Fatalf("OpenFile of a new directory on a read-only disk: error %v, want EROFS", err)
 	}
 }
@@ -100,7 +102,7 @@ func TestFileNoPermission(t *testing.T) {
 		// Permissions do not restrict root, so inject the errors.
 		filled := fileFilled(t, nil)
 		fault := &vfstest.Fault{Call: 1, Err: syscall.EACCES, Persists: true}
-		_, err := openFile(vfstest.Inject(filled, fault.Check), fileMemDir, nil, fileNoKeptLock)
+		_, err := dirstore.Open(vfstest.Inject(filled, fault.Check), fileMemDir, nil, fileNoKeptLock)
 		fileWantErr(t, err, os.ErrPermission)
 		fileWantInErr(t, err, fileMemDir)
 		return
@@ -123,7 +125,7 @@ func TestFileNoPermission(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer os.Chmod(dir, 0o777)
-	_, err = OpenFile(dir, nil)
+	_, err = dirstore.Open(fileOS, dir, nil, filedir.Hooks{})
 	fileWantErr(t, err, os.ErrPermission)
 }
 
@@ -131,15 +133,15 @@ func TestFileNoPermission(t *testing.T) {
 func TestFileOutOfDescriptors(t *testing.T) {
 	mem := vfstest.NewMem()
 	mem.MaxOpen = 12
-	f := fileOpen(t, mem, fileMemDir, &FileOptions{MaxOpenFiles: 1000}, fileNoKeptLock)
-	g := fileOpen(t, mem, fileMemDir, &FileOptions{MaxOpenFiles: 2}, fileNoKeptLock)
+	f := fileOpen(t, mem, fileMemDir, &partd.FileOptions{MaxOpenFiles: 1000}, fileNoKeptLock)
+	g := fileOpen(t, mem, fileMemDir, &partd.FileOptions{MaxOpenFiles: 2}, fileNoKeptLock)
 	want := map[string]string{}
 	for n := range 20 {
-		for i, s := range []*File{f, g} {
-			var entries []Entry
+		for i, s := range []*dirstore.Store{f, g} {
+			var entries []partd.Entry
 			for k := range 30 {
 				key := fmt.Sprint("k", (k*7+n)%60)
-				entries = append(entries, Entry{Key: key, Value: fmt.Append(nil, n, i)})
+				entries = append(entries, partd.Entry{Key: key, Value: fmt.Append(nil, n, i)})
 				want[key] += fmt.Sprint(n, i)
 			}
 			if err := s.Append(t.Context(), entries...); err != nil {
@@ -149,7 +151,7 @@ func TestFileOutOfDescriptors(t *testing.T) {
 	}
 	fileWantContent(t, g, want)
 	fileWantContent(t, f, want)
-	for _, s := range []*File{f, g} {
+	for _, s := range []*dirstore.Store{f, g} {
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
@@ -161,10 +163,10 @@ func TestFileOutOfDescriptors(t *testing.T) {
 
 // TestFileAppendAllocates checks that an append to open files allocates nothing per entry.
 func TestFileAppendAllocates(t *testing.T) {
-	f := fileOpen(t, fileOS, t.TempDir(), &FileOptions{MaxOpenFiles: 1000}, filedir.Hooks{KeepLock: 1 << 40})
-	var entries []Entry
+	f := fileOpen(t, fileOS, t.TempDir(), &partd.FileOptions{MaxOpenFiles: 1000}, filedir.Hooks{KeepLock: 1 << 40})
+	var entries []partd.Entry
 	for k := range 500 {
-		entries = append(entries, Entry{Key: fmt.Sprint("k", k), Value: make([]byte, 100)})
+		entries = append(entries, partd.Entry{Key: fmt.Sprint("k", k), Value: make([]byte, 100)})
 	}
 	ctx := t.Context()
 	fill := func() {

@@ -1,4 +1,4 @@
-package partd
+package filedir_test
 
 import (
 	"context"
@@ -10,9 +10,11 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/base/sessiontab"
 	"github.com/go-partd/partd/internal/disk/filedir"
 	"github.com/go-partd/partd/internal/disk/names"
+	"github.com/go-partd/partd/internal/testutil/dirstore"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -20,14 +22,14 @@ import (
 func TestFileSessionsOfAnotherBoot(t *testing.T) {
 	ctx := t.Context()
 	mem := vfstest.NewMem()
-	open := func(sync bool, boot uint64) *File {
-		return fileOpen(t, mem, fileMemDir, &FileOptions{Sync: sync}, filedir.Hooks{KeepLock: -1, Boot: boot})
+	open := func(sync bool, boot uint64) *dirstore.Store {
+		return fileOpen(t, mem, fileMemDir, &partd.FileOptions{Sync: sync}, filedir.Hooks{KeepLock: -1, Boot: boot})
 	}
-	apply := func(f *File, session, number uint64) error {
-		_, err := f.Apply(ctx, Tag{session, number, 0}, Operation{})
+	apply := func(f *dirstore.Store, session, number uint64) error {
+		_, err := f.Apply(ctx, partd.Tag{Session: session, Number: number, CRC: 0}, partd.Operation{})
 		return err
 	}
-	newSession := func(f *File) uint64 {
+	newSession := func(f *dirstore.Store) uint64 {
 		s, err := f.NewSession(ctx)
 		if err != nil {
 			t.Fatal(err)
@@ -41,8 +43,8 @@ func TestFileSessionsOfAnotherBoot(t *testing.T) {
 		}
 	}
 	afterRestart := open(true, 6)
-	fileWantErr(t, apply(afterRestart, unsynced, 2), ErrSessionExpired)
-	fileWantErr(t, apply(afterRestart, synced, 2), ErrSessionExpired) // its last operation was not synced
+	fileWantErr(t, apply(afterRestart, unsynced, 2), partd.ErrSessionExpired)
+	fileWantErr(t, apply(afterRestart, synced, 2), partd.ErrSessionExpired) // its last operation was not synced
 	second := newSession(afterRestart)
 	if second == unsynced || second == synced || apply(afterRestart, second, 1) != nil || apply(open(true, 7), second, 2) != nil {
 		t.Fatalf("session %d, issued after %d and %d, is not new or cannot be used after a restart", second, unsynced, synced)
@@ -52,11 +54,11 @@ func TestFileSessionsOfAnotherBoot(t *testing.T) {
 		t.Fatal(err)
 	}
 	for seed := range uint64(50) {
-		f, err := openFile(mem.Crash(rand.New(rand.NewPCG(seed, 0))), fileMemDir, nil, filedir.Hooks{KeepLock: -1, Boot: 8})
+		f, err := dirstore.Open(mem.Crash(rand.New(rand.NewPCG(seed, 0))), fileMemDir, nil, filedir.Hooks{KeepLock: -1, Boot: 8})
 		if err != nil {
 			t.Fatal(err)
 		}
-		fileWantErr(t, apply(f, second, 3), ErrSessionExpired)
+		fileWantErr(t, apply(f, second, 3), partd.ErrSessionExpired)
 		f.Close()
 	}
 }
@@ -67,8 +69,8 @@ func TestFileSessionsAreBounded(t *testing.T) {
 	f := fileOpen(t, vfstest.NewMem(), fileMemDir, nil, filedir.Hooks{KeepLock: -1, Sessions: 4})
 	isKnown := func(s uint64) bool {
 		t.Helper()
-		_, err := f.Apply(ctx, Tag{s, 1, 0}, Operation{})
-		if err != nil && !errors.Is(err, ErrSessionExpired) {
+		_, err := f.Apply(ctx, partd.Tag{Session: s, Number: 1, CRC: 0}, partd.Operation{})
+		if err != nil && !errors.Is(err, partd.ErrSessionExpired) {
 			t.Fatalf("Apply in session %d: error %v, want nil or ErrSessionExpired", s, err)
 		}
 		return err == nil
@@ -81,13 +83,16 @@ func TestFileSessionsAreBounded(t *testing.T) {
 		}
 		return s
 	}
+	endSession := func(s uint64) error {
+		return f.Write(ctx, func(tx filedir.Tx) error { return tx.EndSession(s) })
+	}
 	first := issue()
 	for range 50 { // issue and end short sessions while the first stays in use
 		s := issue()
 		if !isKnown(s) || !isKnown(first) {
 			t.Fatalf("sessions %d and %d are known: %v and %v, want true and true", s, first, isKnown(s), isKnown(first))
 		}
-		if err := f.EndSession(ctx, s); err != nil {
+		if err := endSession(s); err != nil {
 			t.Fatal(err)
 		}
 		if isKnown(s) {
@@ -109,7 +114,7 @@ func TestFileSessionsAreBounded(t *testing.T) {
 			}
 		}
 	}
-	if err := f.EndSession(ctx, 12345); err != nil {
+	if err := endSession(12345); err != nil {
 		t.Errorf("ending an unknown session: %v", err)
 	}
 }
@@ -121,7 +126,7 @@ func TestFileSessionsOfManyProcesses(t *testing.T) {
 	var mu sync.Mutex
 	issued := map[uint64]bool{}
 	var wg sync.WaitGroup
-	stores := make([]*File, 4)
+	stores := make([]*dirstore.Store, 4)
 	for i := range stores {
 		stores[i] = fileOpen(t, fileOS, dir, nil, filedir.Hooks{})
 		wg.Go(func() {
@@ -145,8 +150,8 @@ func TestFileSessionsOfManyProcesses(t *testing.T) {
 	for n := range uint64(20) {
 		for _, f := range stores {
 			wg.Go(func() {
-				op := Operation{Entries: fileEntries("k", fmt.Sprint(n, " "))}
-				if _, err := f.Apply(ctx, Tag{session, n + 1, uint32(n)}, op); err != nil {
+				op := partd.Operation{Entries: fileEntries("k", fmt.Sprint(n, " "))}
+				if _, err := f.Apply(ctx, partd.Tag{Session: session, Number: n + 1, CRC: uint32(n)}, op); err != nil {
 					t.Error(err)
 				}
 			})
@@ -181,8 +186,8 @@ func TestFileSessionsDamaged(t *testing.T) {
 		slot := 1 + s&(1<<32-1)%sessiontab.MaxSessions
 		last := all[:slot*slotLen+slotLen]
 		fileWrite(t, path, damage(last))
-		_, err = f.Apply(ctx, Tag{s, 1, 0}, Operation{Entries: fileEntries("k", "v")})
-		fileWantErr(t, err, ErrSessionExpired)
+		_, err = f.Apply(ctx, partd.Tag{Session: s, Number: 1, CRC: 0}, partd.Operation{Entries: fileEntries("k", "v")})
+		fileWantErr(t, err, partd.ErrSessionExpired)
 		if second, err := f.NewSession(ctx); err != nil || second == s {
 			t.Fatalf("NewSession = %d after the damaged session %d, error %v, want a new session", second, s, err)
 		}
@@ -201,7 +206,7 @@ func TestFileSessionsDamaged(t *testing.T) {
 func TestFileTaggedRecordIsNewer(t *testing.T) {
 	mem, tag := fileFilledTagged(t, nil)
 	seen := false
-	fileCutAt(t, mem, nil, func(ctx context.Context, f *File) error {
+	fileCutAt(t, mem, nil, func(ctx context.Context, f *dirstore.Store) error {
 		_, err := f.Apply(ctx, tag, fileTaggedOps[0].op)
 		return err
 	}, func(mem *vfstest.Mem, _ int) {

@@ -1,4 +1,4 @@
-package partd_test
+package docs_test
 
 import (
 	"os"

@@ -1,4 +1,4 @@
-package partd
+package filedir_test
 
 import (
 	"errors"
@@ -12,7 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/filedir"
+	"github.com/go-partd/partd/internal/testutil/dirstore"
 )
 
 // filePython is Debian's Python, which uses the packages python3-partd and python3-locket.
@@ -108,17 +110,17 @@ for n in range(batches):
 		})
 		// Each goroutine has its own store, so it locks like a separate process.
 		wg.Go(func() {
-			f, err := OpenFile(dir, &FileOptions{MaxOpenFiles: 1 + w*10})
+			f, err := dirstore.Open(fileOS, dir, &partd.FileOptions{MaxOpenFiles: 1 + w*10}, filedir.Hooks{})
 			if err != nil {
 				t.Error(err)
 				return
 			}
 			defer f.Close()
 			for n := range batches {
-				var entries []Entry
+				var entries []partd.Entry
 				for k := range keys {
 					value := fmt.Sprintf("<go%d %d %s>", w, n, strings.Repeat("x", k*k*50))
-					entries = append(entries, Entry{Key: fmt.Sprint("k", k), Value: []byte(value)})
+					entries = append(entries, partd.Entry{Key: fmt.Sprint("k", k), Value: []byte(value)})
 				}
 				if err := f.Append(t.Context(), entries...); err != nil {
 					t.Error(err)
@@ -228,12 +230,12 @@ p.append({('a', 1): b'+', ('del', 'eted'): b'5'})
 p.delete([('del', 'eted')])
 `, dir)
 	for _, sync := range []bool{false, true} {
-		f := fileOpen(t, fileOS, dir, &FileOptions{Sync: sync, MaxOpenFiles: 2}, filedir.Hooks{})
+		f := fileOpen(t, fileOS, dir, &partd.FileOptions{Sync: sync, MaxOpenFiles: 2}, filedir.Hooks{})
 		want := map[string]string{"a-|-1": "one+", "a-|-b-|-c": "two", "x-|-y": "three", "gone-|-1": "", "k": "four"}
 		fileWantContent(t, f, want)
-		stat, err := f.Stat(t.Context())
-		if err != nil || stat.Keys != 5 || stat.Bytes != 16 {
-			t.Errorf("Stat() = %+v, %v, want 5 keys and 16 bytes", stat, err)
+		keyCount, byteCount, _, err := f.Stat(t.Context())
+		if err != nil || keyCount != 5 || byteCount != 16 {
+			t.Errorf("Stat returns %d keys and %d bytes, error %v, want 5 and 16", keyCount, byteCount, err)
 		}
 		fileAppend(t, f, "a-|-1", "go", "new-|-tuple-|-2", "new", "a", "", "k-|-1", "beside k")
 		if err := f.Set(t.Context(), "set-|-1", []byte("set")); err != nil {
@@ -319,10 +321,10 @@ func TestFileTuplesInFlatFiles(t *testing.T) {
 
 // TestFileKeyIsTupleDirectory checks that writes to a key that is also a directory of tuples fail until the tuples are deleted.
 func TestFileKeyIsTupleDirectory(t *testing.T) {
-	for name, write := range map[string]func(f *File) error{
-		"append": func(f *File) error { return f.Append(t.Context(), fileEntries("a", "own")...) },
-		"set":    func(f *File) error { return f.Set(t.Context(), "a", []byte("own")) },
-		"set once": func(f *File) error {
+	for name, write := range map[string]func(f *dirstore.Store) error{
+		"append": func(f *dirstore.Store) error { return f.Append(t.Context(), fileEntries("a", "own")...) },
+		"set":    func(f *dirstore.Store) error { return f.Set(t.Context(), "a", []byte("own")) },
+		"set once": func(f *dirstore.Store) error {
 			return f.SetOnce(t.Context(), "a", []byte("own"))
 		},
 	} {
@@ -353,7 +355,7 @@ func TestFileTuplesKilled(t *testing.T) {
 	dir, killed := t.TempDir(), t.TempDir()
 	f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{})
 	fileAppend(t, f, "b", "1")
-	f.dir.Hooks.AfterWrite = sync.OnceFunc(func() {
+	f.Hooks.AfterWrite = sync.OnceFunc(func() {
 		if err := os.CopyFS(killed, os.DirFS(dir)); err != nil {
 			t.Error(err)
 		}
@@ -385,7 +387,7 @@ p = partd.PandasColumns(partd.File(sys.argv[1]))
 	if got, err := fileContent(source); err != nil || len(got) < 10 || got["k-|-.columns"] == "" {
 		t.Fatalf("the store contains %q (error %v), want at least 10 keys with k-|-.columns", got, err)
 	}
-	if _, err := Copy(t.Context(), target, source, nil); err != nil {
+	if _, err := partd.Copy(t.Context(), target, source, nil); err != nil {
 		t.Fatal(err)
 	}
 	if got := filePythonRun(t, frame+"print(all(p.get(k).equals(df) for k in 'kl'))", copied); got != "True\n" {

@@ -1,4 +1,4 @@
-package partd_test
+package docs_test
 
 import (
 	"flag"
@@ -14,7 +14,7 @@ const module = "github.com/go-partd/partd"
 var update = flag.Bool("update", false, "rewrite the generated parts of pages")
 
 // partdLayering lists the layers of the module. Add each new package here, in a layer
-// above all packages that it imports, and run "go test -run TestHouse . -update", which
+// above all packages that it imports, and run "go test -run TestHouse ./docs -update", which
 // rewrites the table of packages in docs/design.md.
 var partdLayering = layering.Layering{Module: module, Root: "partd", MayUseTesting: mayUseTesting, Layers: []layering.Layer{
 	{Name: "for tests", Packages: map[string][]string{ // the top layer, so that no package can import them
@@ -34,6 +34,7 @@ var partdLayering = layering.Layering{Module: module, Root: "partd", MayUseTesti
 		"internal/testutil/zerovalues":  nil,
 		"internal/testutil/vfstest":     nil,
 		"internal/testutil/disktest":    {"golang.org/x/sys"},
+		"internal/testutil/dirstore":    nil,
 	}},
 	{Name: "programs", Packages: map[string][]string{
 		"cmd/partd":          nil,

@@ -1,4 +1,4 @@
-package partd
+package filedir_test
 
 import (
 	"context"
@@ -12,10 +12,12 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/dirstore"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
-func fileCheckSyncKeeps(t *testing.T, f *File, mem *vfstest.Mem, want map[string]string) {
+func fileCheckSyncKeeps(t *testing.T, f *dirstore.Store, mem *vfstest.Mem, want map[string]string) {
 	t.Helper()
 	if err := f.Sync(t.Context()); err != nil {
 		t.Fatal(err)
@@ -77,7 +79,7 @@ func TestFileSyncOfManyFiles(t *testing.T) {
 			mem := vfstest.NewMem()
 			hooks := fileNoKeptLock
 			hooks.MaxDirty = maxDirty
-			f := fileOpen(t, mem, fileMemDir, &FileOptions{MaxOpenFiles: 2}, hooks)
+			f := fileOpen(t, mem, fileMemDir, &partd.FileOptions{MaxOpenFiles: 2}, hooks)
 			want := map[string]string{}
 			for i := range 10 {
 				key := fmt.Sprint(fileLong, i)
@@ -103,10 +105,10 @@ func TestFileSyncFailsWhileCanceled(t *testing.T) {
 		return syscall.EIO
 	}), fileMemDir, nil, fileNoKeptLock)
 	fileAppend(t, f, "a", "1")
-	if err := f.Sync(ctx); !errors.Is(err, syscall.EIO) || !errors.Is(err, ErrUnknownOutcome) {
+	if err := f.Sync(ctx); !errors.Is(err, syscall.EIO) || !errors.Is(err, partd.ErrUnknownOutcome) {
 		t.Fatalf("Sync with a fault and a canceled context: error %v, want EIO and ErrUnknownOutcome", err)
 	}
-	if err := f.Sync(t.Context()); !errors.Is(err, ErrNeedsReopen) {
+	if err := f.Sync(t.Context()); !errors.Is(err, partd.ErrNeedsReopen) {
 		t.Fatalf("Sync after a failed sync: error %v, want ErrNeedsReopen", err)
 	}
 }
@@ -114,7 +116,7 @@ func TestFileSyncFailsWhileCanceled(t *testing.T) {
 // TestFileOneSyncFailsWhileOthersWait checks that if one of several concurrent syncs fails, the others fail too.
 // The system reports a failure only once.
 func TestFileOneSyncFailsWhileOthersWait(t *testing.T) {
-	for _, opts := range []*FileOptions{{}, {Sync: true}} {
+	for _, opts := range []*partd.FileOptions{{}, {Sync: true}} {
 		t.Run(fmt.Sprintf("sync=%v", opts.Sync), func(t *testing.T) {
 			mem := vfstest.NewMem()
 			waiting := make(chan struct{})
@@ -171,7 +173,7 @@ func TestFileOneSyncFailsWhileOthersWait(t *testing.T) {
 
 // TestFileFailedSetLeavesNoKey checks that a failed Set of a new long key leaves no file with the key's text.
 func TestFileFailedSetLeavesNoKey(t *testing.T) {
-	setting := fileStep{"set a new long key to something", func(ctx context.Context, f *File) error {
+	setting := fileStep{"set a new long key to something", func(ctx context.Context, f *dirstore.Store) error {
 		return f.Set(ctx, fileLong+"3", []byte("x"))
 	}, nil}
 	for _, step := range append(fileAllSteps(), setting) {
@@ -190,7 +192,7 @@ func TestFileFailedSetLeavesNoKey(t *testing.T) {
 				if hit = fault.Hit(); hit && err == nil {
 					t.Fatalf("write %d failed, but the operation succeeded", n)
 				}
-				if err != nil && !errors.Is(err, ErrUnknownOutcome) && !maps.Equal(before, fileNames(t, mem)) {
+				if err != nil && !errors.Is(err, partd.ErrUnknownOutcome) && !maps.Equal(before, fileNames(t, mem)) {
 					t.Fatalf("after write %d failed with %v, the store has the files %v, want %v as before", n, err, fileNames(t, mem), before)
 				}
 			}
@@ -223,7 +225,7 @@ func fileNames(t *testing.T, mem *vfstest.Mem) map[string]bool {
 // TestFileSyncOfARecreatedDirectory checks that the store recreates its directory if another process removes it, as
 // Python's drop does. With Sync, the directory's name must survive a power failure.
 func TestFileSyncOfARecreatedDirectory(t *testing.T) {
-	opts := &FileOptions{Sync: true}
+	opts := &partd.FileOptions{Sync: true}
 	mem := vfstest.NewMem()
 	f := fileOpen(t, mem, fileMemDir, opts, fileNoKeptLock)
 	fileAppend(t, f, "a", "1")

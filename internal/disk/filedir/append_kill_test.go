@@ -1,4 +1,4 @@
-package partd
+package filedir_test
 
 import (
 	"bufio"
@@ -14,8 +14,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/filedir"
 	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/dirstore"
 )
 
 // Environment variables for the child process of the kill tests, which runs this test binary.
@@ -53,7 +55,7 @@ func TestFileKillChild(t *testing.T) {
 			}
 		}
 	}
-	f, err := openFile(vfs.OS{}, dir, &FileOptions{MaxOpenFiles: 1 + int(seed%2)*100}, hooks)
+	f, err := dirstore.Open(vfs.OS{}, dir, &partd.FileOptions{MaxOpenFiles: 1 + int(seed%2)*100}, hooks)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,8 +65,8 @@ func TestFileKillChild(t *testing.T) {
 		if session == 0 {
 			err = f.Append(context.Background(), fileKillBatch(n)...)
 		} else {
-			tag := Tag{Session: session, Number: uint64(n) + 1, CRC: uint32(n)}
-			_, err = f.Apply(context.Background(), tag, Operation{Change: ChangeAppend, Entries: fileKillBatch(n)})
+			tag := partd.Tag{Session: session, Number: uint64(n) + 1, CRC: uint32(n)}
+			_, err = f.Apply(context.Background(), tag, partd.Operation{Change: partd.ChangeAppend, Entries: fileKillBatch(n)})
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -78,12 +80,12 @@ func TestFileKillChild(t *testing.T) {
 }
 
 // fileKillBatch returns a numbered batch. Some pieces span many pages, and the first key occurs twice.
-func fileKillBatch(n int) []Entry {
-	var entries []Entry
+func fileKillBatch(n int) []partd.Entry {
+	var entries []partd.Entry
 	for k := range fileKillKeys {
-		entries = append(entries, Entry{Key: fileKillKey(k), Value: fileKillPiece(n, k)})
+		entries = append(entries, partd.Entry{Key: fileKillKey(k), Value: fileKillPiece(n, k)})
 	}
-	return append(entries, Entry{Key: fileKillKey(0), Value: fileKillPiece(n, 0)})
+	return append(entries, partd.Entry{Key: fileKillKey(0), Value: fileKillPiece(n, 0)})
 }
 
 func fileKillKey(k int) string {
@@ -102,7 +104,7 @@ func fileKillPiece(n, k int) []byte {
 }
 
 // fileCheckKilled checks the content of a store after a kill, and returns the number of batches in it.
-func fileCheckKilled(f *File, acked int) (batches int, err error) {
+func fileCheckKilled(f *dirstore.Store, acked int) (batches int, err error) {
 	content, err := fileContent(f)
 	if err != nil {
 		return 0, err
@@ -194,7 +196,7 @@ func TestFileKill(t *testing.T) {
 		if p, err := os.ReadFile(dir + "/%undo"); err == nil && len(p) > 0 && string(p[:8]) == journalMagic {
 			interrupted++
 		}
-		f, err := OpenFile(dir, nil)
+		f, err := dirstore.Open(fileOS, dir, nil, filedir.Hooks{})
 		if err != nil {
 			t.Fatalf("round %d: opening the store after a kill: %v", round, err)
 		}
@@ -218,7 +220,7 @@ func TestFileKillWithoutUndo(t *testing.T) {
 	for round := range 20 {
 		dir := t.TempDir()
 		acked := fileRunUntilKilled(t, dir, "no-undo kill-self", uint64(round), 0, time.Minute)
-		f, err := OpenFile(dir, nil)
+		f, err := dirstore.Open(fileOS, dir, nil, filedir.Hooks{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -294,7 +296,7 @@ func fileRunTaggedKills(t *testing.T, rounds int, opts string) (retries int, err
 			childOpts, after = opts+"kill-after-apply ", time.Minute
 		}
 		acked = fileRunUntilKilled(t, dir, childOpts+"session="+strconv.FormatUint(session, 10), rnd.Uint64(), acked, after)
-		f, err := OpenFile(dir, nil)
+		f, err := dirstore.Open(fileOS, dir, nil, filedir.Hooks{})
 		if err != nil {
 			return retries, err
 		}

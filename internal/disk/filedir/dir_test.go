@@ -1,10 +1,9 @@
-package partd
+package filedir_test
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,9 +11,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/filedir"
 	"github.com/go-partd/partd/internal/disk/names"
 	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/dirstore"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -26,13 +27,13 @@ func TestFileRefusesForeignDirectories(t *testing.T) {
 		t.Fatal(err)
 	}
 	fileWrite(t, filepath.Join(home, "letter"), []byte("dear"))
-	_, err := OpenFile(home, nil)
+	_, err := dirstore.Open(fileOS, home, nil, filedir.Hooks{})
 	fileWantInErr(t, err, home, "not empty", ".lock")
 	if entries, _ := os.ReadDir(home); len(entries) != 1 {
 		t.Fatalf("the directory was changed: %v", entries)
 	}
 
-	_, err = OpenFile(filepath.Join(home, "letter"), nil)
+	_, err = dirstore.Open(fileOS, filepath.Join(home, "letter"), nil, filedir.Hooks{})
 	fileWantInErr(t, err, "letter", "file")
 
 	link := filepath.Join(base, "link")
@@ -40,17 +41,17 @@ func TestFileRefusesForeignDirectories(t *testing.T) {
 	if err := os.Symlink(empty, link); err != nil {
 		t.Fatal(err)
 	}
-	_, err = OpenFile(link, nil)
+	_, err = dirstore.Open(fileOS, link, nil, filedir.Hooks{})
 	fileWantInErr(t, err, link, "symbolic link")
-	_, err = OpenFile(link+string(filepath.Separator), nil)
+	_, err = dirstore.Open(fileOS, link+string(filepath.Separator), nil, filedir.Hooks{})
 	fileWantInErr(t, err, "symbolic link")
 	if entries, _ := os.ReadDir(empty); len(entries) != 0 {
 		t.Fatalf("files were created in the link's target: %v", entries)
 	}
 
-	_, err = OpenFile("", nil)
+	_, err = dirstore.Open(fileOS, "", nil, filedir.Hooks{})
 	fileWantInErr(t, err, "empty")
-	_, err = OpenFile(base, &FileOptions{MaxOpenFiles: -1})
+	_, err = dirstore.Open(fileOS, base, &partd.FileOptions{MaxOpenFiles: -1}, filedir.Hooks{})
 	fileWantInErr(t, err, "MaxOpenFiles")
 }
 
@@ -92,8 +93,8 @@ func TestFileLeavesForeignFilesAlone(t *testing.T) {
 	wantNamed := func(name string) {
 		t.Helper()
 		_, scan := fileContent(f)
-		_, stat := f.Stat(t.Context())
-		_, keys := Stat(t.Context(), fileWithoutStat{f})
+		_, _, _, stat := f.Stat(t.Context())
+		keys := f.Keys(t.Context(), func(string, int64) bool { return true })
 		for _, err := range []error{scan, stat, keys} {
 			if err == nil || !strings.Contains(err.Error(), filepath.Join(dir, name)+" was not written by partd") {
 				t.Errorf("foreign file %s: error %v, want an error that names the file", name, err)
@@ -165,14 +166,6 @@ func TestFileLeavesForeignFilesAlone(t *testing.T) {
 	}
 }
 
-// fileWithoutStat is a File without Stat, so that the function Stat must list its keys.
-type fileWithoutStat struct{ f *File }
-
-func (l fileWithoutStat) Append(context.Context, ...Entry) error             { return nil }
-func (l fileWithoutStat) Get(context.Context, ...string) ([][]byte, error)   { return nil, nil }
-func (l fileWithoutStat) Drop(context.Context) error                         { return nil }
-func (l fileWithoutStat) Keys(ctx context.Context) iter.Seq2[KeyInfo, error] { return l.f.Keys(ctx) }
-
 // TestFileLockDeletedWhileHeld removes the lock file while an append holds the lock. Another process may lock
 // the new file, so the append must not be acknowledged.
 func TestFileLockDeletedWhileHeld(t *testing.T) {
@@ -190,9 +183,9 @@ func TestFileLockDeletedWhileHeld(t *testing.T) {
 					fileWrite(t, lock, nil)
 				}
 			})
-			f.dir.Hooks.AfterWrite = removeLock
+			f.Hooks.AfterWrite = removeLock
 			err := f.Append(t.Context(), fileEntries("a", "2", "b", "2")...)
-			fileWantErr(t, err, ErrUnknownOutcome)
+			fileWantErr(t, err, partd.ErrUnknownOutcome)
 			fileWantInErr(t, err, ".lock", dir)
 			_, err = f.Get(t.Context(), "a")
 			if replace {
@@ -344,7 +337,7 @@ func TestFileContextEndsWait(t *testing.T) {
 		go func() { done <- op(ctx) }()
 		time.AfterFunc(5*time.Millisecond, func() { cancel(cause) })
 		err := fileWithin(t, 10*time.Second, name, done)
-		if !errors.Is(err, cause) || errors.Is(err, ErrUnknownOutcome) {
+		if !errors.Is(err, cause) || errors.Is(err, partd.ErrUnknownOutcome) {
 			t.Fatalf("%s: error %v, want only the context's cause", name, err)
 		}
 	}
@@ -387,19 +380,19 @@ func TestFileContextEndsWait(t *testing.T) {
 func TestFileContextEndsAppend(t *testing.T) {
 	f := fileOpen(t, fileOS, t.TempDir(), nil, filedir.Hooks{})
 	fileAppend(t, f, "k100", "1")
-	var entries []Entry
+	var entries []partd.Entry
 	for i := range 1000 {
-		entries = append(entries, Entry{Key: fmt.Sprint("k", i), Value: []byte("x")})
+		entries = append(entries, partd.Entry{Key: fmt.Sprint("k", i), Value: []byte("x")})
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	writes := 0
-	f.dir.Hooks.AfterWrite = func() {
+	f.Hooks.AfterWrite = func() {
 		if writes++; writes == 500 {
 			cancel()
 		}
 	}
 	err := f.Append(ctx, entries...)
-	if !errors.Is(err, context.Canceled) || errors.Is(err, ErrUnknownOutcome) || writes == 1000 {
+	if !errors.Is(err, context.Canceled) || errors.Is(err, partd.ErrUnknownOutcome) || writes == 1000 {
 		t.Fatalf("Append returned the error %v after %d writes, want Canceled before 1000 writes", err, writes)
 	}
 	fileWantContent(t, f, map[string]string{"k100": "1"})

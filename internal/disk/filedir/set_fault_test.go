@@ -1,4 +1,4 @@
-package partd
+package filedir_test
 
 import (
 	"context"
@@ -10,7 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/filedir"
+	"github.com/go-partd/partd/internal/testutil/dirstore"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -18,9 +20,9 @@ import (
 // unsynced data. The error must say whether the key has the old or the new value, and a later append and Sync must make
 // the value durable.
 func TestFileEveryFaultOfSetUnderKeptFile(t *testing.T) {
-	set := func(ctx context.Context, f *File) error { return f.Set(ctx, "a", []byte("set")) }
-	tagged := fileApplyInNewSession(Operation{Change: ChangeSet, Entries: fileEntries("a", "set")})
-	for name, do := range map[string]func(context.Context, *File) error{"set": set, "tagged": tagged} {
+	set := func(ctx context.Context, f *dirstore.Store) error { return f.Set(ctx, "a", []byte("set")) }
+	tagged := fileApplyInNewSession(partd.Operation{Change: partd.ChangeSet, Entries: fileEntries("a", "set")})
+	for name, do := range map[string]func(context.Context, *dirstore.Store) error{"set": set, "tagged": tagged} {
 		for optName, opts := range fileFaultOpts {
 			for _, hooks := range []filedir.Hooks{fileNoKeptLock, {KeepLock: time.Hour}} {
 				for n, hit := int64(1), true; hit; n++ {
@@ -34,7 +36,7 @@ func TestFileEveryFaultOfSetUnderKeptFile(t *testing.T) {
 	}
 }
 
-func fileSetWithFault(t *testing.T, label string, opts *FileOptions, hooks filedir.Hooks, fault *vfstest.Fault, do func(context.Context, *File) error) bool {
+func fileSetWithFault(t *testing.T, label string, opts *partd.FileOptions, hooks filedir.Hooks, fault *vfstest.Fault, do func(context.Context, *dirstore.Store) error) bool {
 	t.Helper()
 	mem := vfstest.NewMem()
 	var enabled atomic.Bool
@@ -55,7 +57,7 @@ func fileSetWithFault(t *testing.T, label string, opts *FileOptions, hooks filed
 	}
 	before, after := map[string]string{"a": "1", "b": "2"}, map[string]string{"a": "set", "b": "2"}
 	isBefore, isAfter := maps.Equal(got, before), maps.Equal(got, after)
-	isUnknown := errors.Is(err, ErrUnknownOutcome)
+	isUnknown := errors.Is(err, partd.ErrUnknownOutcome)
 	if !isBefore && !isAfter || err == nil && !isAfter || err != nil && !isUnknown && !isBefore {
 		t.Fatalf("%s: the operation returned %v, which does not match the store's content %v", label, err, got)
 	}
@@ -63,7 +65,7 @@ func fileSetWithFault(t *testing.T, label string, opts *FileOptions, hooks filed
 	if appendErr == nil {
 		got["a"] += "x"
 		must(t, f.Sync(t.Context()))
-	} else if !errors.Is(appendErr, ErrNeedsReopen) {
+	} else if !errors.Is(appendErr, partd.ErrNeedsReopen) {
 		t.Fatalf("%s: the operation returned %v, and the next append %v, want nil or ErrNeedsReopen", label, err, appendErr)
 	}
 	fileWantContent(t, f, got)
@@ -93,7 +95,7 @@ func TestFileFailedCloseOfAnUndoneFile(t *testing.T) {
 	enabled = true
 	err := f.Append(t.Context(), fileEntries("a", "1", "b", "2")...)
 	enabled = false
-	if !errors.Is(err, syscall.EIO) || errors.Is(err, ErrUnknownOutcome) {
+	if !errors.Is(err, syscall.EIO) || errors.Is(err, partd.ErrUnknownOutcome) {
 		t.Fatalf("Append with faults: error %v, want EIO and a known outcome", err)
 	}
 	fileAppend(t, f, "a", "3")

@@ -1,4 +1,4 @@
-package partd_test
+package docs_test
 
 import (
 	"bytes"
@@ -173,7 +173,7 @@ func formatResult(f figures.Figure) string {
 // checkGenerated compares the generated part of a page with want, or replaces it if -update is given.
 func checkGenerated(t *testing.T, page, test, want string) {
 	t.Helper()
-	begin, end := "<!-- go test -run "+test+" . -update -->\n", "<!-- end -->\n"
+	begin, end := "<!-- go test -run "+test+" ./docs -update -->\n", "<!-- end -->\n"
 	text, err := os.ReadFile(page)
 	if err != nil {
 		t.Fatal(err)
@@ -188,7 +188,7 @@ func checkGenerated(t *testing.T, page, test, want string) {
 		return
 	}
 	if !*update {
-		t.Fatalf("%s is not up to date: run go test -run %s . -update", page, test)
+		t.Fatalf("%s is not up to date: run go test -run %s ./docs -update", page, test)
 	}
 	if err := os.WriteFile(page, []byte(want), 0o644); err != nil {
 		t.Fatal(err)

@@ -1,4 +1,4 @@
-package partd
+package filedir_test
 
 import (
 	"errors"
@@ -8,7 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/filedir"
+	"github.com/go-partd/partd/internal/testutil/dirstore"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -34,7 +36,7 @@ func TestFileEveryFaultUnderKeptLock(t *testing.T) {
 }
 
 // fileRunKeptLock runs the sequence with one fault, and reports whether it occurred.
-func fileRunKeptLock(t *testing.T, opts *FileOptions, fault *vfstest.Fault) bool {
+func fileRunKeptLock(t *testing.T, opts *partd.FileOptions, fault *vfstest.Fault) bool {
 	t.Helper()
 	mem := vfstest.NewMem()
 	var enabled atomic.Bool // the kept lock is released in the background
@@ -47,7 +49,7 @@ func fileRunKeptLock(t *testing.T, opts *FileOptions, fault *vfstest.Fault) bool
 	f := fileOpen(t, fsys, fileMemDir, opts, filedir.Hooks{KeepLock: time.Hour})
 	enabled.Store(true)
 	models := []map[string]string{{}} // allowed contents
-	check := func(store string, f *File) {
+	check := func(store string, f *dirstore.Store) {
 		t.Helper()
 		got, err := fileContent(f)
 		if err != nil {
@@ -60,7 +62,7 @@ func fileRunKeptLock(t *testing.T, opts *FileOptions, fault *vfstest.Fault) bool
 		}
 		t.Fatalf("fault %[2]v in call %[1]d: wrong content of %[3]s:\n%[4]s", fault.Call, fault.Err, store, fileDiff(got, models[0]))
 	}
-	for step, entries := range [][]Entry{
+	for step, entries := range [][]partd.Entry{
 		fileEntries("a", "1", "b", "2"),           // creates files
 		fileEntries("b", "3", "c", "4", "a", "5"), // appends to existing and new files
 		fileEntries("d", "6"),
@@ -69,7 +71,7 @@ func fileRunKeptLock(t *testing.T, opts *FileOptions, fault *vfstest.Fault) bool
 		fileEntries(fileLong, "!", "b", "end"),
 	} {
 		err := f.Append(t.Context(), entries...)
-		if err != nil && !fault.Hit() && !errors.Is(err, ErrNeedsReopen) {
+		if err != nil && !fault.Hit() && !errors.Is(err, partd.ErrNeedsReopen) {
 			t.Fatalf("fault in call %d, step %d: Append failed before the fault: %v", fault.Call, step, err)
 		}
 		for _, before := range models {
@@ -77,7 +79,7 @@ func fileRunKeptLock(t *testing.T, opts *FileOptions, fault *vfstest.Fault) bool
 			for _, e := range entries {
 				after[e.Key] += string(e.Value)
 			}
-			if errors.Is(err, ErrUnknownOutcome) {
+			if errors.Is(err, partd.ErrUnknownOutcome) {
 				models = append(models, after)
 			} else if err == nil {
 				clear(before)
