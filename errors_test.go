@@ -10,7 +10,7 @@ import (
 	"github.com/go-partd/partd/compress"
 )
 
-// TestErrorsNameTheirStore checks that the errors of stores without a path name the kind of store.
+// TestErrorsNameTheirStore checks that errors name the store: its directory, or else its kind.
 func TestErrorsNameTheirStore(t *testing.T) {
 	canceledCtx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -25,6 +25,13 @@ func TestErrorsNameTheirStore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	dir := t.TempDir()
+	file, err := partd.OpenFile(dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	_, fileErr := file.Apply(t.Context(), partd.Tag{Session: 9, Number: 1}, partd.Operation{Change: partd.ChangeDrop})
 	closedDict := partd.NewDict()
 	_, sessionErr := dict.Apply(t.Context(), partd.Tag{Session: 9, Number: 1}, partd.Operation{Change: partd.ChangeDrop})
 	if err := closedDict.Close(); err != nil {
@@ -44,6 +51,8 @@ func TestErrorsNameTheirStore(t *testing.T) {
 		{"Dict", dict.Drop(canceledCtx)},
 		{"Dict", closedErr},
 		{"Dict", sessionErr},
+		{dir, file.Append(canceledCtx, entry)},
+		{dir, fileErr},
 		{"Buffer", buffer.Append(canceledCtx, entry)},
 		{"Buffer", buffer.Drop(canceledCtx)},
 		{"Buffer", zeroErr},

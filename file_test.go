@@ -2,6 +2,8 @@ package partd_test
 
 import (
 	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/go-partd/partd"
@@ -55,5 +57,47 @@ func TestFileKeepsPromises(t *testing.T) {
 			}
 			partdtest.Run(t, newStore, run)
 		})
+	}
+}
+
+// TestFileRefusesForeignDirectories checks that OpenFile rejects and does not change paths that are not stores.
+func TestFileRefusesForeignDirectories(t *testing.T) {
+	base := t.TempDir()
+	home := filepath.Join(base, "home")
+	if err := os.Mkdir(home, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	letter := filepath.Join(home, "letter")
+	if err := os.WriteFile(letter, []byte("dear"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(base, "link")
+	empty := t.TempDir()
+	if err := os.Symlink(empty, link); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		dir  string
+		opts *partd.FileOptions
+		want []string // parts of the error's text
+	}{
+		{home, nil, []string{home, "not empty", ".lock"}},
+		{letter, nil, []string{letter, "file"}},
+		{link, nil, []string{link, "symbolic link"}},
+		{link + string(filepath.Separator), nil, []string{"symbolic link"}},
+		{"", nil, []string{"empty"}},
+		{base, &partd.FileOptions{MaxOpenFiles: -1}, []string{"MaxOpenFiles"}},
+	} {
+		_, err := partd.OpenFile(c.dir, c.opts)
+		for _, want := range c.want {
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("OpenFile(%q): error %v, want an error that contains %q", c.dir, err, want)
+			}
+		}
+	}
+	for dir, want := range map[string]int{home: 1, empty: 0} {
+		if entries, err := os.ReadDir(dir); err != nil || len(entries) != want {
+			t.Errorf("%s contains %v (error %v), want %d files", dir, entries, err, want)
+		}
 	}
 }
