@@ -51,7 +51,9 @@ func change(ctx context.Context, tx filedir.Tx, op partd.Operation) error {
 
 // Change makes a change without a tag.
 func (s *Store) Change(ctx context.Context, c partd.Change, entries []partd.Entry, keys ...string) error {
-	return s.Write(ctx, func(tx filedir.Tx) error { return change(ctx, tx, partd.Operation{Change: c, Entries: entries, Keys: keys}) })
+	return s.Write(ctx, func(tx filedir.Tx) error {
+		return change(ctx, tx, partd.Operation{Change: c, Entries: entries, Keys: keys})
+	})
 }
 
 func (s *Store) Append(ctx context.Context, entries ...partd.Entry) error {
@@ -76,7 +78,9 @@ func (s *Store) Sync(ctx context.Context) error {
 	return s.Write(ctx, func(tx filedir.Tx) error { return tx.Sync(ctx) })
 }
 
-func (s *Store) Get(ctx context.Context, keys ...string) ([][]byte, error) { return s.Dir.Get(ctx, keys) }
+func (s *Store) Get(ctx context.Context, keys ...string) ([][]byte, error) {
+	return s.Dir.Get(ctx, keys)
+}
 
 func (s *Store) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 	return write(ctx, s, func(tx filedir.Tx) ([][]byte, error) { return tx.Pop(ctx, keys) })

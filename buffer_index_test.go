@@ -5,16 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
-	"runtime"
-	"runtime/metrics"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/go-partd/partd/internal/testutil/race"
 )
 
 // TestBufferIsFair keeps two keys busy with gets and sets. Appends, deletes and flushes must still be served.
@@ -190,72 +185,6 @@ func TestBufferMoveHonorsDeadline(t *testing.T) {
 		must(t, b.Close())
 	})
 }
-
-// TestBufferRealMemory checks that the live heap stays near the budget with many small keys, few large keys, and long keys.
-func TestBufferRealMemory(t *testing.T) {
-	if race.Enabled {
-		t.Skip("the test is slow with the race detector, and has no races to find, because only one goroutine appends")
-	}
-	ctx := context.Background()
-	const memory = 32 << 20
-	// liveHeap returns the smallest of three measurements. Buffers that a flush allocates while
-	// the collector marks count as live, even if they soon become garbage.
-	liveHeap := func() int64 {
-		smallest := int64(math.MaxInt64)
-		for range 3 {
-			runtime.GC()
-			sample := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
-			metrics.Read(sample)
-			smallest = min(smallest, int64(sample[0].Value.Uint64()))
-		}
-		return smallest
-	}
-	before := liveHeap() // memory of other tests
-	b, err := NewBuffer(NewDict(), discardingStore{}, &BufferOptions{Memory: memory})
-	must(t, err)
-	check := func(label string) {
-		t.Helper()
-		if n := liveHeap() - before; n > memory+memory/4 {
-			t.Errorf("%s: the live heap has %d MiB, want at most a quarter more than the budget of %d", label, n>>20, memory>>20)
-		}
-	}
-	tiny := make([]Entry, 1000)
-	for i := range 400 {
-		for j := range tiny {
-			tiny[j] = Entry{fmt.Sprint(i, "-", j), []byte("0123456789")}
-		}
-		must(t, b.Append(ctx, tiny...))
-	}
-	check("after 400,000 tiny keys")
-	for i := range 4000 {
-		must(t, b.Append(ctx, Entry{fmt.Sprint(i % 30), make([]byte, 50_000)}))
-		if i%500 == 0 {
-			check("after 30 large keys")
-		}
-	}
-	for i := range 3000 {
-		must(t, b.Append(ctx, Entry{fmt.Sprintf("%064000d", i), []byte("x")}))
-		if i%500 == 0 {
-			check("after long keys")
-		}
-	}
-	many := make([]Entry, 200_000)
-	for i := range many {
-		many[i] = Entry{fmt.Sprint("many", i), []byte("0123456789")}
-	}
-	must(t, b.Append(ctx, many...))
-	many = nil
-	check("after a batch of 200,000")
-	must(t, b.Close())
-}
-
-type discardingStore struct{}
-
-func (discardingStore) Append(context.Context, ...Entry) error { return nil }
-func (discardingStore) Get(_ context.Context, keys ...string) ([][]byte, error) {
-	return make([][]byte, len(keys)), nil
-}
-func (discardingStore) Drop(context.Context) error { return nil }
 
 // TestBufferEmptyKeys checks that a key with an empty value in the fast store is kept, and that
 // appending an empty value does not wait for an operation that holds the key.

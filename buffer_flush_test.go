@@ -164,3 +164,88 @@ func TestBufferDropBetweenSteps(t *testing.T) {
 		}
 	})
 }
+
+// TestBufferFlushFails checks that data stays readable while the slow store rejects it, and is flushed later.
+func TestBufferFlushFails(t *testing.T) {
+	ctx := context.Background()
+	b, _, slow := newFaultyBuffer(t, 1<<30)
+	must(t, b.Append(ctx, Entry{"k", []byte("one")}, Entry{"l", []byte("uno")}))
+	slow.set(func(string) (error, error) { return errDisk, nil })
+	if err := b.Flush(ctx); !errors.Is(err, errDisk) {
+		t.Fatalf("Flush: error %v, want %v", err, errDisk)
+	}
+	if err := b.Close(); !errors.Is(err, errDisk) {
+		t.Fatalf("Close: error %v, want %v", err, errDisk)
+	}
+	wantValue(t, b, "k", "one")
+	must(t, b.Append(ctx, Entry{"k", []byte("two")}))
+	slow.set(nil)
+	must(t, b.Flush(ctx))
+	wantValue(t, slow, "k", "onetwo")
+	wantValue(t, slow, "l", "uno")
+	must(t, b.Close())
+}
+
+// TestBufferCloseReportsDoubt checks that Close returns an error if it is unknown whether the slow store has all data.
+func TestBufferCloseReportsDoubt(t *testing.T) {
+	ctx := context.Background()
+	b, _, slow := newFaultyBuffer(t, 1<<30)
+	must(t, b.Append(ctx, Entry{"k", []byte("one")}))
+	slow.set(func(string) (error, error) { return ErrUnknownOutcome, nil })
+	if err := b.Flush(ctx); err == nil {
+		t.Fatal("Flush: no error, want one, because its outcome is unknown")
+	}
+	slow.set(nil)
+	if err := b.Close(); !errors.Is(err, errInDoubt) {
+		t.Fatalf("Close: error %v, want errInDoubt", err)
+	}
+}
+
+type failingFlusher struct{ *Dict }
+
+func (failingFlusher) Flush(context.Context) error { return errDisk }
+
+// TestBufferSlowFlushFails checks that Flush returns the error of the slow store's Flush.
+func TestBufferSlowFlushFails(t *testing.T) {
+	b, err := NewBuffer(NewDict(), failingFlusher{NewDict()}, nil)
+	must(t, err)
+	if err := b.Flush(context.Background()); !errors.Is(err, errDisk) {
+		t.Fatalf("Flush: error %v, want %v", err, errDisk)
+	}
+}
+
+// TestBufferDropFails checks that Drop changes nothing if the slow store fails, and works if only the fast store fails.
+func TestBufferDropFails(t *testing.T) {
+	ctx := context.Background()
+	b, fast, slow := newFaultyBuffer(t, 1<<30)
+	must(t, b.Append(ctx, Entry{"k", []byte("one")}))
+	slow.set(func(string) (error, error) { return errDisk, nil })
+	if err := b.Drop(ctx); !errors.Is(err, errDisk) {
+		t.Fatalf("Drop while the slow store fails: error %v, want %v", err, errDisk)
+	}
+	wantValue(t, b, "k", "one")
+	slow.set(nil)
+	fast.set(func(op string) (error, error) {
+		if op == "drop" {
+			return errDisk, nil
+		}
+		return nil, nil
+	})
+	must(t, b.Drop(ctx))
+	wantValue(t, b, "k", "")
+	must(t, b.Append(ctx, Entry{"k", []byte("two")}))
+	wantValue(t, b, "k", "two")
+	must(t, b.Flush(ctx))
+	wantValue(t, slow, "k", "two")
+
+	fast.set(nil)
+	must(t, b.Append(ctx, Entry{"k", []byte("three")}))
+	slow.set(func(string) (error, error) { return nil, ErrUnknownOutcome })
+	if err := b.Drop(ctx); !errors.Is(err, ErrUnknownOutcome) {
+		t.Fatalf("Drop of unknown outcome: error %v, want ErrUnknownOutcome", err)
+	}
+	slow.set(nil)
+	if v, err := b.Get(ctx, "k"); !errors.Is(err, errInDoubt) {
+		t.Fatalf("Get after a Drop of unknown outcome = %q, %v, want errInDoubt", v, err)
+	}
+}
