@@ -41,7 +41,7 @@ func TestFileKillChild(t *testing.T) {
 	firstBatch, _ := strconv.Atoi(os.Getenv(fileChildFrom))
 	opts := os.Getenv(fileChildOpts)
 	rnd := rand.New(rand.NewPCG(seed, 1))
-	hooks := filedir.Hooks{NoUndo: strings.Contains(opts, "no-undo"), NoTag: strings.Contains(opts, "no-tag")}
+	var hooks filedir.Hooks
 	var session uint64
 	if _, after, ok := strings.Cut(opts, "session="); ok {
 		session, _ = strconv.ParseUint(after, 10, 64)
@@ -214,26 +214,6 @@ func TestFileKill(t *testing.T) {
 	}
 }
 
-// TestFileKillWithoutUndo checks that TestFileKill would detect torn appends: its check must fail if the writers do
-// not write an undo record.
-func TestFileKillWithoutUndo(t *testing.T) {
-	for round := range 20 {
-		dir := t.TempDir()
-		acked := fileRunUntilKilled(t, dir, "no-undo kill-self", uint64(round), 0, time.Minute)
-		f, err := dirstore.Open(fileOS, dir, nil, filedir.Hooks{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = fileCheckKilled(f, acked)
-		f.Close()
-		if err != nil {
-			t.Logf("found damage in round %d, as expected: %v", round, err)
-			return
-		}
-	}
-	t.Fatal("fileCheckKilled found no torn append after 20 writers without an undo record were killed between two writes")
-}
-
 func fileKillCount(t *testing.T, defaultCount int) int {
 	t.Helper()
 	s := os.Getenv("PARTD_KILLS")
@@ -251,7 +231,7 @@ func fileKillCount(t *testing.T, defaultCount int) int {
 // operation with the same number. No operation may be applied twice.
 func TestFileKillTagged(t *testing.T) {
 	rounds := fileKillCount(t, 20)
-	retries, err := fileRunTaggedKills(t, rounds, "")
+	retries, err := fileRunTaggedKills(t, rounds)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -261,20 +241,8 @@ func TestFileKillTagged(t *testing.T) {
 	t.Logf("%d kills, %d retries of applied operations", rounds, retries)
 }
 
-// TestFileKillTaggedWithoutTags checks that TestFileKillTagged would detect repeated appends: it must fail if the
-// writers do not record the tags (session and number) of their operations.
-func TestFileKillTaggedWithoutTags(t *testing.T) {
-	for range 20 {
-		if _, err := fileRunTaggedKills(t, 20, "no-tag "); err != nil {
-			t.Logf("found damage, as expected: %v", err)
-			return
-		}
-	}
-	t.Fatal("fileCheckKilled found no repeated append after 400 writers that ignore tags were killed")
-}
-
 // fileRunTaggedKills kills writers that share a session, and returns the number of retries of applied operations.
-func fileRunTaggedKills(t *testing.T, rounds int, opts string) (retries int, err error) {
+func fileRunTaggedKills(t *testing.T, rounds int) (retries int, err error) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 3))
@@ -288,12 +256,12 @@ func fileRunTaggedKills(t *testing.T, rounds int, opts string) (retries int, err
 			}
 			f.Close()
 		}
-		childOpts, after := opts, time.Duration(rnd.Int64N(int64(15*time.Millisecond)))
+		childOpts, after := "", time.Duration(rnd.Int64N(int64(15*time.Millisecond)))
 		switch round % 3 {
 		case 0:
-			childOpts, after = opts+"kill-self ", time.Minute
+			childOpts, after = "kill-self ", time.Minute
 		case 1:
-			childOpts, after = opts+"kill-after-apply ", time.Minute
+			childOpts, after = "kill-after-apply ", time.Minute
 		}
 		acked = fileRunUntilKilled(t, dir, childOpts+"session="+strconv.FormatUint(session, 10), rnd.Uint64(), acked, after)
 		f, err := dirstore.Open(fileOS, dir, nil, filedir.Hooks{})

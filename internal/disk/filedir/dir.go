@@ -32,8 +32,6 @@ type Options struct {
 type Hooks struct {
 	KeepLock   time.Duration // replaces keepLock, unless 0; if negative, the lock is never kept
 	Boot       uint64        // replaces the system's boot id, unless 0
-	NoUndo     bool          // write no undo records
-	NoTag      bool          // let [Tx.Apply] apply an operation again
 	Sessions   int           // replaces the maximum number of sessions, unless 0
 	MaxDirty   int           // replaces maxDirty, unless 0
 	AfterWrite func()        // called after each write of data

@@ -178,9 +178,6 @@ func recordSum(rec []byte) uint32 {
 // writeRecord writes a record to the journal. The lock must be held, and the operation must
 // not have changed any file yet.
 func (d *Dir) writeRecord(rec []byte) error {
-	if d.Hooks.NoUndo {
-		return nil
-	}
 	if err := d.tryRecord(rec); err != nil {
 		return fmt.Errorf("writing the record of the change to %s: %w", names.Journal, err)
 	}
