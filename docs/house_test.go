@@ -53,6 +53,7 @@ var partdLayering = layering.Layering{Module: module, Root: "partd", MayUseTesti
 	{Name: "family jobs", Family: true, Packages: map[string][]string{
 		"internal/jobs/aggregate": nil,
 		"internal/jobs/filejobs":  {"github.com/dustin/go-humanize"},
+		"internal/jobs/group":     {"github.com/dustin/go-humanize"},
 		"internal/jobs/output":    nil,
 		"internal/jobs/records":   {"golang.org/x/sys"},
 		"internal/jobs/zfile":     {"github.com/klauspost/compress", "github.com/pierrec/lz4", "github.com/dsnet/compress"},

@@ -1,4 +1,4 @@
-package filejobs
+package group
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 
 	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/internal/engine/extsort"
+	"github.com/go-partd/partd/internal/jobs/filejobs"
 )
 
 // maxRowWorkers limits the goroutines that build rows. Additional goroutines would only wait for
@@ -101,7 +102,7 @@ func (g *groupEngine) writeParallel(ctx context.Context, r *groupRow) (err error
 		for b := range ordered {
 			b.write(func(rows []byte, err error) {
 				if failure == nil && err == nil {
-					_, err = j.sink.Write(rows)
+					_, err = j.Write(rows)
 					written += int64(len(rows))
 				}
 				if failure == nil && err != nil {
@@ -124,7 +125,7 @@ func (g *groupEngine) writeParallel(ctx context.Context, r *groupRow) (err error
 	for _, row := range rows[1:] {
 		r.tally.add(row.tally)
 		r.rowBytes += row.rowBytes
-		err = joinErrors(err, row.close())
+		err = filejobs.JoinErrors(err, row.close())
 	}
 	if failure != nil {
 		return failure

@@ -1,4 +1,4 @@
-package filejobs
+package group
 
 import (
 	"context"
@@ -7,6 +7,7 @@ import (
 
 	"github.com/go-partd/partd/internal/engine/extsort"
 	"github.com/go-partd/partd/internal/engine/hashagg"
+	"github.com/go-partd/partd/internal/jobs/filejobs"
 )
 
 // flush moves the groups in the table, with the numbers still in their lists, to the sorter.
@@ -61,8 +62,8 @@ func (w *groupWorker) finish(index int) (err error) {
 			return err
 		}
 	}
-	err = joinErrors(w.flush(), w.writer.Close())
-	return joinErrors(joinErrors(err, w.table.Close()), w.lists.close())
+	err = filejobs.JoinErrors(w.flush(), w.writer.Close())
+	return filejobs.JoinErrors(filejobs.JoinErrors(err, w.table.Close()), w.lists.close())
 }
 
 // lastWriter returns a writer for data that the sorter receives after all blocks. If values are
@@ -79,8 +80,8 @@ func (g *groupEngine) gatherDistinct(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = joinErrors(err, w.Close()) }()
-	counts, err := g.job.newAggregator(ctx, hashagg.Options{
+	defer func() { err = filejobs.JoinErrors(err, w.Close()) }()
+	counts, err := g.job.NewAggregator(ctx, hashagg.Options{
 		Memory: 3 * g.shareSize, Threads: 1, Words: len(g.pairs), // this reuses the memory of g.numbers, which is closed
 		Merge: func(dst, src []uint64) {
 			for i, n := range src {
@@ -91,7 +92,7 @@ func (g *groupEngine) gatherDistinct(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = joinErrors(err, counts.Close()) }()
+	defer func() { err = filejobs.JoinErrors(err, counts.Close()) }()
 	table, err := counts.Table()
 	if err != nil {
 		return err

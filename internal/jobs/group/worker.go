@@ -1,4 +1,4 @@
-package filejobs
+package group
 
 import (
 	"cmp"
@@ -9,6 +9,7 @@ import (
 	"github.com/go-partd/partd/internal/engine/extsort"
 	"github.com/go-partd/partd/internal/engine/hashagg"
 	"github.com/go-partd/partd/internal/jobs/aggregate"
+	"github.com/go-partd/partd/internal/jobs/filejobs"
 	"github.com/go-partd/partd/internal/jobs/records"
 )
 
@@ -66,7 +67,7 @@ func newGroupWorker(g *groupEngine) (w *groupWorker, err error) {
 		if w.lists.mem, w.lists.numbers, err = allocateNumbers(memory); err != nil {
 			return nil, err
 		}
-		g.job.closers = append(g.job.closers, w.lists.close)
+		g.job.CloseLater(w.lists.close)
 	}
 	if !g.sortsValues() {
 		w.writer, err = g.sorter.Writer()
@@ -92,7 +93,7 @@ func (g *groupEngine) addBlock(b *records.Block) (err error) {
 		if w.writer, err = g.sorter.Batch(uint64(b.Seq)); err != nil {
 			return err
 		}
-		defer func() { err = joinErrors(err, w.writer.Close()) }()
+		defer func() { err = filejobs.JoinErrors(err, w.writer.Close()) }()
 	}
 	limit := min(w.table.MaxKey(), g.maxKeyLen)
 	single := 0 // number of the next records to split one by one
@@ -117,15 +118,15 @@ func (g *groupEngine) addBlock(b *records.Block) (err error) {
 			continue
 		}
 		var key []byte
-		key, w.keyBuf = g.job.keyBy(w.keyBuf, b.Fields[:g.keyCount], b.Unquoted)
+		key, w.keyBuf = g.job.KeyBy(w.keyBuf, b.Fields[:g.keyCount], b.Unquoted)
 		if len(key) > limit {
-			reportLongKey(b, len(key), limit)
+			filejobs.ReportLongKey(b, len(key), limit)
 			continue
 		}
 		for k, col := range g.distinctColumns {
 			n := len(key) + len(values[col])
 			if limit := w.pairs[k].MaxKey() - binary.MaxVarintLen32; n > limit {
-				reportLongKey(b, n, limit)
+				filejobs.ReportLongKey(b, n, limit)
 			}
 		}
 		w.keys = append(w.keys, key)
@@ -134,7 +135,7 @@ func (g *groupEngine) addBlock(b *records.Block) (err error) {
 		}
 		if sorts {
 			if err := w.sendValues(key, values, b.Unquoted[g.keyCount:]); err != nil {
-				return reportTooLong(b, err)
+				return filejobs.ReportTooLong(b, err)
 			}
 		}
 	}
@@ -193,12 +194,12 @@ func (g *groupEngine) wrongValue(value []byte, col int) error {
 		switch p := g.specColumns[i]; {
 		case p.First != col && p.Second != col:
 		case s.NeedsNumbers() && !isNumber:
-			return fmt.Errorf("%s needs a number, not %s", s.Text, quoteShort(value))
+			return fmt.Errorf("%s needs a number, not %s", s.Text, filejobs.QuoteShort(value))
 		case s.NeedsBooleans() && !isBool:
-			return fmt.Errorf("%s needs true or false, not %s", s.Text, quoteShort(value))
+			return fmt.Errorf("%s needs true or false, not %s", s.Text, filejobs.QuoteShort(value))
 		}
 	}
-	return fmt.Errorf("%s is not a valid value for an aggregate", quoteShort(value))
+	return fmt.Errorf("%s is not a valid value for an aggregate", filejobs.QuoteShort(value))
 }
 
 // A group's data in the sorter consists of parts. Each part begins with its kind. If the mode of a

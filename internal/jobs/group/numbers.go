@@ -1,4 +1,4 @@
-package filejobs
+package group
 
 import (
 	"encoding/binary"
@@ -87,7 +87,7 @@ func (c *numberColumn) addWide(text []byte) error {
 
 func (c *numberColumn) startSorter() (err error) {
 	j := c.r.g.job
-	if c.sorter, err = extsort.New(j.ctx, &extsort.Options{Memory: 2 * int64(len(c.mem)), Threads: j.Threads, Temp: j.temp}); err != nil {
+	if c.sorter, err = extsort.New(j.Ctx, &extsort.Options{Memory: 2 * int64(len(c.mem)), Threads: j.Threads, Temp: j.TempSet}); err != nil {
 		return err
 	}
 	if c.writer, err = c.sorter.Writer(); err != nil {

@@ -1,4 +1,4 @@
-package filejobs
+package group
 
 import (
 	"bytes"
@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/go-partd/partd/internal/jobs/aggregate"
+	"github.com/go-partd/partd/internal/jobs/filejobs"
 	"github.com/go-partd/partd/internal/jobs/output"
 	"github.com/go-partd/partd/internal/jobs/records"
 )
@@ -46,7 +47,7 @@ type storedText struct {
 	isSet bool // whether a record has supplied the text
 }
 
-func newGroupRow(g *groupEngine, j *job) (*groupRow, error) {
+func newGroupRow(g *groupEngine, j *filejobs.Job) (*groupRow, error) {
 	rows, err := output.NewRows(j.To, g.names)
 	if err != nil {
 		return nil, fmt.Errorf("--to-format %s: %w", j.To.Format, err)
@@ -68,7 +69,7 @@ func newGroupRow(g *groupEngine, j *job) (*groupRow, error) {
 	}
 	for i, s := range g.specs {
 		if s.Func == aggregate.List {
-			r.lists[i] = &spool{temp: j.temp, limit: int(j.Memory) / 32 / n}
+			r.lists[i] = &spool{temp: j.TempSet, limit: int(j.Memory) / 32 / n}
 		}
 	}
 	for range g.quantileColumns {
@@ -236,7 +237,7 @@ func (r *groupRow) addToList(i int, v output.Value, isSet bool) (err error) {
 	}
 	if r.isJSON {
 		if s.buf, err = output.AppendValue(s.buf, &v); err != nil {
-			return fmt.Errorf("%s: %s: %w", r.g.specs[i].Text, quoteShort(v.Text), err)
+			return fmt.Errorf("%s: %s: %w", r.g.specs[i].Text, filejobs.QuoteShort(v.Text), err)
 		}
 	}
 	return s.moveToDisk()

@@ -1,4 +1,4 @@
-package filejobs
+package group
 
 import (
 	"github.com/go-partd/partd/internal/disk/tempdir"

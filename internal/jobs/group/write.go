@@ -1,4 +1,4 @@
-package filejobs
+package group
 
 import (
 	"context"
@@ -9,8 +9,10 @@ import (
 	"strings"
 
 	"github.com/dustin/go-humanize"
+
 	"github.com/go-partd/partd/internal/engine/extsort"
 	"github.com/go-partd/partd/internal/jobs/aggregate"
+	"github.com/go-partd/partd/internal/jobs/filejobs"
 	"github.com/go-partd/partd/internal/jobs/output"
 )
 
@@ -34,12 +36,12 @@ func (g *groupEngine) write(ctx context.Context) error {
 	}
 	header, err := r.rows.AppendHeader(nil)
 	if err == nil {
-		_, err = j.sink.Write(header)
+		_, err = j.Write(header)
 	}
 	if err == nil {
 		err = g.writeRows(ctx, r)
 	}
-	if err = joinErrors(err, r.close()); err != nil {
+	if err = filejobs.JoinErrors(err, r.close()); err != nil {
 		return err
 	}
 	if err := g.verify(r.tally); err != nil {
@@ -55,10 +57,10 @@ func (g *groupEngine) write(ctx context.Context) error {
 	for i, w := range g.workers {
 		counts[i], perWorker[i] = humanize.Comma(w.records), w.records
 	}
-	j.report("groups", "groups", r.tally.groups)
-	j.report("records_by_worker", "", perWorker)
-	j.report("proof", "proof", fmt.Sprintf("the group counts add up to the number of records: %s (%s)", humanize.Comma(r.tally.records), strings.Join(counts, " + ")))
-	j.report("spills", "", g.sorter.Stats().Runs)
+	j.Report("groups", "groups", r.tally.groups)
+	j.Report("records_by_worker", "", perWorker)
+	j.Report("proof", "proof", fmt.Sprintf("the group counts add up to the number of records: %s (%s)", humanize.Comma(r.tally.records), strings.Join(counts, " + ")))
+	j.Report("spills", "", g.sorter.Stats().Runs)
 	return nil
 }
 
@@ -69,7 +71,7 @@ func (g *groupEngine) writeRows(ctx context.Context, r *groupRow) error {
 	if !g.sortsValues() && len(g.quantileColumns) == 0 && g.top.N == 0 && j.Threads > 1 {
 		return g.writeParallel(ctx, r)
 	}
-	var out io.Writer = j.sink
+	var out io.Writer = j
 	if g.top.N > 0 {
 		if err := g.top.open(ctx, j, r, g.shareSize); err != nil {
 			return err
@@ -123,7 +125,7 @@ func (r *groupRow) end(w io.Writer) error {
 		}
 	}
 	// Set the fields of the row's key first, so that the error below can name the group.
-	r.g.job.appendKeyValues(r.row[:0], r.key, r.g.keyCount)
+	r.g.job.AppendKeyValues(r.row[:0], r.key, r.g.keyCount)
 	err := r.findQuantiles()
 	if err == nil {
 		err = r.fill()
@@ -132,7 +134,7 @@ func (r *groupRow) end(w io.Writer) error {
 		err = r.writeFields(w)
 	}
 	if err != nil {
-		return fmt.Errorf("the row of group %s: %w", quoteShort(r.row[0].Text), err)
+		return fmt.Errorf("the row of group %s: %w", filejobs.QuoteShort(r.row[0].Text), err)
 	}
 	r.started, r.complete = false, false
 	clear(r.distinct)
@@ -243,7 +245,7 @@ func (r *groupRow) streamList(w io.Writer, i int, s *spool) (err error) {
 // aggregate fails, it does nothing and returns false.
 func (r *groupRow) writePlain(w io.Writer) (done bool, err error) {
 	g := r.g
-	out, ok := appendPlainKey(r.outBuf[:0], r.key, g.keyCount == 1 && !g.job.isTyped(), r.plain)
+	out, ok := filejobs.AppendPlainKey(r.outBuf[:0], r.key, g.keyCount == 1 && !g.job.IsTyped(), r.plain)
 	if !ok {
 		return false, nil
 	}

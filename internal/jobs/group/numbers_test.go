@@ -1,4 +1,4 @@
-package filejobs
+package group
 
 import (
 	"encoding/binary"
@@ -7,6 +7,7 @@ import (
 
 	"github.com/go-partd/partd/internal/disk/tempdir"
 	"github.com/go-partd/partd/internal/jobs/aggregate"
+	"github.com/go-partd/partd/internal/jobs/filejobs"
 )
 
 // TestNumberColumnKeepsParts checks that a number column does not change the parts that it is given, because their
@@ -17,7 +18,7 @@ func TestNumberColumnKeepsParts(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer temp.Close()
-	c, err := newNumberColumn(&groupRow{g: &groupEngine{job: &job{ctx: t.Context(), temp: temp}}}, 1<<20)
+	c, err := newNumberColumn(&groupRow{g: &groupEngine{job: &filejobs.Job{Ctx: t.Context(), TempSet: temp}}}, 1<<20)
 	if err != nil {
 		t.Fatal(err)
 	}

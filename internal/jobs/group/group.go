@@ -1,4 +1,5 @@
-package filejobs
+// Package group groups the records of files by fields, and aggregates each group.
+package group
 
 import (
 	"context"
@@ -11,15 +12,16 @@ import (
 	"github.com/go-partd/partd/internal/engine/extsort"
 	"github.com/go-partd/partd/internal/engine/hashagg"
 	"github.com/go-partd/partd/internal/jobs/aggregate"
+	"github.com/go-partd/partd/internal/jobs/filejobs"
 	"github.com/go-partd/partd/internal/jobs/records"
 )
 
-// groupEngine runs [Group]. It aggregates numbers in hash tables. Values for first, last, any
+// engine runs [New]. It aggregates numbers in hash tables. Values for first, last, any
 // and list are sorted by their group's key. Values for quantiles and mode are sorted by key and
 // value. The aggregates are also sorted by key, so that all data of a group is adjacent.
 type groupEngine struct {
 	by, aggregates string
-	job            *job
+	job            *filejobs.Job
 
 	names           []string // column names of the output
 	specs           []aggregate.Spec
@@ -44,24 +46,24 @@ type groupEngine struct {
 	batches atomic.Int64 // number of batches in the sorter, one for each block; used only if values are sorted
 }
 
-// Group returns an engine that groups records by the fields listed in by, and aggregates each
+// New returns an engine that groups records by the fields listed in by, and aggregates each
 // group.
-func Group(by, aggregates string, top GroupTop) Engine {
-	return &groupEngine{by: by, aggregates: aggregates, top: groupTop{GroupTop: top}}
+func New(by, aggregates string, top Top) filejobs.Engine {
+	return &groupEngine{by: by, aggregates: aggregates, top: groupTop{Top: top}}
 }
 
-func (g *groupEngine) plan(j *job) error {
+func (g *groupEngine) Plan(j *filejobs.Job) error {
 	g.job = j
 	var err error
 	if g.specs, err = aggregate.Parse(g.aggregates); err != nil {
-		return optionErrorf("--agg: %w", err)
+		return filejobs.OptionErrorf("--agg: %w", err)
 	}
-	if g.fields, err = j.resolveFields("by", g.by); err != nil {
+	if g.fields, err = j.ResolveFields("by", g.by); err != nil {
 		return err
 	}
 	g.keyCount = len(g.fields)
 	for _, f := range g.fields {
-		g.names = append(g.names, j.fieldName(f))
+		g.names = append(g.names, j.FieldName(f))
 	}
 	for _, s := range g.specs {
 		g.names = append(g.names, s.Text)
@@ -100,7 +102,7 @@ func (g *groupEngine) addValueColumn(field, text string) (int, error) {
 	}
 	f, err := g.job.From.Resolve(field, g.job.Inputs.Columns)
 	if err != nil {
-		return -1, g.job.Inputs.fieldError("agg", text, g.job.From, err)
+		return -1, g.job.Inputs.FieldError("agg", text, g.job.From, err)
 	}
 	f.Optional = true
 	column := slices.Index(g.fields[g.keyCount:], f)
@@ -118,7 +120,7 @@ func (g *groupEngine) sortsValues() bool { return len(g.storedColumns)+len(g.mod
 func (g *groupEngine) sortsParts() bool { return len(g.modeColumns) > 0 }
 
 // MemoryError means that the aggregates need more memory than the job may use.
-type MemoryError struct{ Needs Memory }
+type MemoryError struct{ Needs filejobs.Memory }
 
 func (e *MemoryError) Error() string {
 	return fmt.Sprintf("these aggregates need %d bytes of memory", e.Needs)
@@ -126,7 +128,7 @@ func (e *MemoryError) Error() string {
 
 // divideMemory divides the memory into equal shares, of which the sorter and each table get
 // several. If there is too little memory, it reduces the number of threads.
-func (g *groupEngine) divideMemory(memory Memory, threads *int) error {
+func (g *groupEngine) divideMemory(memory filejobs.Memory, threads *int) error {
 	const (
 		minKey   = 1 << 10 // keys of this length must always be accepted
 		overhead = 32      // bytes stored with a key: lengths, record count, kind
@@ -142,8 +144,8 @@ func (g *groupEngine) divideMemory(memory Memory, threads *int) error {
 	if g.top.N > 0 {
 		shares++ // to sort the rows
 	}
-	isEnough := func(m Memory, threads int) bool {
-		g.shareSize = m.forEngine(threads) / shares
+	isEnough := func(m filejobs.Memory, threads int) bool {
+		g.shareSize = m.ForEngine(threads) / shares
 		g.sorterMemory = sorterShares * g.shareSize
 		state := 8 * (g.program.Words + len(g.quantileColumns))
 		g.maxKeyLen = (extsort.MaxRecord(g.sorterMemory) - 2*state - 8*maxListCap - overhead) / 2
@@ -176,18 +178,18 @@ func appendNew[T comparable](list []T, n T) []T {
 	return append(list, n)
 }
 
-func (g *groupEngine) run(ctx context.Context, j *job) error {
+func (g *groupEngine) Run(ctx context.Context, j *filejobs.Job) error {
 	if err := g.open(ctx, j); err != nil {
 		return err
 	}
-	if err := j.read(ctx, g.fields, g.addBlock); err != nil {
+	if err := j.Read(ctx, g.fields, g.addBlock); err != nil {
 		return err
 	}
 	j.Bar.Wait("merging groups", nil)
 	errs := make([]error, len(g.workers))
 	var wg sync.WaitGroup
 	for i, w := range g.workers {
-		wg.Go(func() { errs[i] = joinErrors(w.finish(i), w.close()) })
+		wg.Go(func() { errs[i] = filejobs.JoinErrors(w.finish(i), w.close()) })
 	}
 	wg.Wait()
 	// Close the tables now, because the next steps need their memory.
@@ -202,20 +204,20 @@ func (g *groupEngine) run(ctx context.Context, j *job) error {
 	return g.write(ctx)
 }
 
-func (g *groupEngine) open(ctx context.Context, j *job) (err error) {
+func (g *groupEngine) open(ctx context.Context, j *filejobs.Job) (err error) {
 	o := hashagg.Options{Memory: 3 * g.shareSize, Threads: j.Threads}
 	for range g.distinctColumns {
-		pairs, err := j.newAggregator(ctx, o)
+		pairs, err := j.NewAggregator(ctx, o)
 		if err != nil {
 			return err
 		}
 		g.pairs = append(g.pairs, pairs)
 	}
 	o.Words, o.Merge = g.program.Words+len(g.quantileColumns), g.program.Merge
-	if g.numbers, err = j.newAggregator(ctx, o); err != nil {
+	if g.numbers, err = j.NewAggregator(ctx, o); err != nil {
 		return err
 	}
-	if g.sorter, err = j.newSorter(ctx, g.sorterMemory, !g.sortsParts()); err != nil {
+	if g.sorter, err = j.NewSorter(ctx, g.sorterMemory, !g.sortsParts()); err != nil {
 		return err
 	}
 	for range j.Threads {

@@ -1,4 +1,4 @@
-package filejobs
+package group
 
 import (
 	"bytes"

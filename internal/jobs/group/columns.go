@@ -1,9 +1,10 @@
-package filejobs
+package group
 
 import (
 	"encoding/binary"
 	"slices"
 
+	"github.com/go-partd/partd/internal/jobs/filejobs"
 	"github.com/go-partd/partd/internal/jobs/records"
 )
 
@@ -35,7 +36,7 @@ func (w *groupWorker) addColumns(b *records.Block, limit int) int {
 }
 
 // appendKeys appends the keys of the first n records in w.columns to w.keys. They are the same keys as
-// from job.keyBy.
+// from job.KeyBy.
 func (w *groupWorker) appendKeys(n int) {
 	c, count := w.columns, w.g.keyCount
 	if count == 1 {
@@ -51,24 +52,15 @@ func (w *groupWorker) appendKeys(n int) {
 		for k := range count {
 			from, to := int(c.From[k][i]), int(c.To[k][i])
 			if size := to - from; size <= 6 && from+8 <= len(c.Data) && len(buf)+8 <= cap(buf) {
-				if word, ok := shortKey(binary.LittleEndian.Uint64(c.Data[from:]), size); ok {
+				if word, ok := filejobs.ShortKey(binary.LittleEndian.Uint64(c.Data[from:]), size); ok {
 					binary.LittleEndian.PutUint64(buf[len(buf):len(buf)+8], word)
 					buf = buf[:len(buf)+size+2]
 					continue
 				}
 			}
-			buf = appendKey(buf, [][]byte{c.Data[from:to]}, nil)
+			buf = filejobs.AppendKey(buf, [][]byte{c.Data[from:to]}, nil)
 		}
 		w.keys = append(w.keys, buf[start:]) // stays valid if append reallocates buf later
 	}
 	w.keyBuf = buf
-}
-
-// shortKey returns the bytes that appendKey appends for a text of n bytes, up to 6, in the lowest
-// bytes of word. It returns false if the text contains a NUL.
-func shortKey(word uint64, n int) (uint64, bool) {
-	const eachByte = 0x0101010101010101
-	rest := ^uint64(0) << (8 * n)
-	filled := word | rest
-	return word&^rest | endText<<8<<(8*n), (filled-eachByte)&^filled&(0x80*eachByte) == 0
 }
