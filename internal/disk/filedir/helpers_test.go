@@ -14,6 +14,7 @@ import (
 	"github.com/go-partd/partd/internal/disk/filedir"
 	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/internal/testutil/dirstore"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
 // fileNoKeptLock makes a store release its lock after each operation, so that file system calls are reproducible.
@@ -185,3 +186,97 @@ const (
 	minProof     = 16 // number of bytes that identify a torn piece as part of the append
 	slotLen      = 64
 )
+
+func fileRead(t testing.TB, path string) []byte {
+	t.Helper()
+	p, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func fileWrite(t testing.TB, path string, p []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, p, 0o666); err != nil {
+		t.Fatal(err)
+	}
+}
+
+type fileStep struct {
+	name string
+	do   func(ctx context.Context, f *dirstore.Store) error
+	want func(m map[string]string)
+}
+
+var fileSteps = []fileStep{
+	{"append", func(ctx context.Context, f *dirstore.Store) error {
+		return f.Append(ctx, fileEntries("a", "x", "c", fileLarge, "new", "n", fileLong, "l", "a", "y", fileLong+"2", "m", "b!", "z", "t-|-u", "t", "n-|-m", "o")...)
+	}, func(m map[string]string) {
+		m["a"] += "xy"
+		m["b!"] += "z"
+		m["c"] += fileLarge
+		m["new"] = "n"
+		m["t-|-u"] += "t"
+		m["n-|-m"] = "o"
+		m[fileLong] += "l"
+		m[fileLong+"2"] = "m"
+	}},
+	{"append to one key", func(ctx context.Context, f *dirstore.Store) error {
+		return f.Append(ctx, fileEntries("a", "x")...)
+	}, func(m map[string]string) { m["a"] += "x" }},
+	{"set", func(ctx context.Context, f *dirstore.Store) error { return f.Set(ctx, "a", []byte("set")) }, func(m map[string]string) { m["a"] = "set" }},
+	{"set a new long key", func(ctx context.Context, f *dirstore.Store) error { return f.Set(ctx, fileLong+"2", nil) }, func(m map[string]string) { m[fileLong+"2"] = "" }},
+	{"set once", func(ctx context.Context, f *dirstore.Store) error { return f.SetOnce(ctx, "new", []byte("set")) }, func(m map[string]string) { m["new"] = "set" }},
+	{"delete one", func(ctx context.Context, f *dirstore.Store) error { return f.Delete(ctx, fileLong) }, func(m map[string]string) { delete(m, fileLong) }},
+	{"delete", func(ctx context.Context, f *dirstore.Store) error { return f.Delete(ctx, "a", "none", fileLong, "") }, func(m map[string]string) {
+		delete(m, "a")
+		delete(m, fileLong)
+		delete(m, "")
+	}},
+	{"pop", func(ctx context.Context, f *dirstore.Store) error {
+		v, err := f.Pop(ctx, "a", "c")
+		if err == nil && (string(v[0]) != "1" || string(v[1]) != fileLarge) {
+			return fmt.Errorf("Pop returned %.20q, want the values of a and c", v)
+		}
+		return err
+	}, func(m map[string]string) {
+		delete(m, "a")
+		delete(m, "c")
+	}},
+	{"drop", func(ctx context.Context, f *dirstore.Store) error { return f.Drop(ctx) }, func(m map[string]string) { clear(m) }},
+	{"sync", func(ctx context.Context, f *dirstore.Store) error { return f.Sync(ctx) }, func(map[string]string) {}},
+}
+
+func fileContentAfter(change func(m map[string]string)) map[string]string {
+	m := maps.Clone(fileStart)
+	change(m)
+	return m
+}
+
+func fileMapEntries(m map[string]string) []partd.Entry {
+	values := map[string][]byte{}
+	for k, v := range m {
+		values[k] = []byte(v)
+	}
+	return partd.Entries(values)
+}
+
+// fileFilled returns a file system with a closed store whose content is fileStart.
+func fileFilled(t *testing.T, opts *partd.FileOptions) *vfstest.Mem {
+	t.Helper()
+	mem := vfstest.NewMem()
+	f := fileOpen(t, mem, fileMemDir, opts, fileNoKeptLock)
+	for _, e := range fileMapEntries(fileStart) {
+		if err := f.Append(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if n := mem.OpenCount(); n != 0 {
+		t.Fatalf("%d files are still open after Close", n)
+	}
+	return mem
+}
