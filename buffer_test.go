@@ -240,17 +240,3 @@ func TestBufferSetWaits(t *testing.T) {
 	b.release(parts)
 	must(t, b.Set(ctx, "k", []byte("w")))
 }
-
-func BenchmarkBufferAppend(b *testing.B) {
-	benchAppend(b, 1000, func() Partd {
-		f, err := OpenFile(b.TempDir(), nil)
-		if err != nil {
-			b.Fatal(err)
-		}
-		buf, err := NewBuffer(NewDict(), f, &BufferOptions{Memory: 256 << 20})
-		if err != nil {
-			b.Fatal(err)
-		}
-		return buf
-	})
-}
