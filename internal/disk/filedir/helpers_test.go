@@ -179,8 +179,6 @@ var fileOS vfs.FS = vfs.OS{}
 // Constants of the formats of "%undo" and "%sessions", as in package filedir.
 const (
 	journalMagic = "partdun1"
-	headerLen    = 40
-	flagTag      = 2
 	inlineMax    = 4096
 	pieceSize    = 512
 	minProof     = 16 // number of bytes that identify a torn piece as part of the append

@@ -192,7 +192,7 @@ func TestFileReplayTornRecord(t *testing.T) {
 			record := bytes.Clone(complete)
 			if damage == "cut" {
 				record = record[:n]
-			} else if record[n] ^= 0x10; n == 8 || n == 9 { // a newer version, tested below
+			} else if record[n] ^= 0x10; n == 8 || n == 9 { // another version, tested below
 				continue
 			}
 			fileWrite(t, journal, record)
@@ -212,11 +212,13 @@ func TestFileReplayTornRecord(t *testing.T) {
 			f.Close()
 		}
 	}
-	newer := bytes.Clone(complete)
-	newer[8] = 3
-	fileWrite(t, journal, newer)
-	_, err := dirstore.Open(fileOS, dir, nil, filedir.Hooks{})
-	fileWantInErr(t, err, "version 3", names.Journal)
+	for _, version := range []byte{1, 3} {
+		other := bytes.Clone(complete)
+		other[8] = version
+		fileWrite(t, journal, other)
+		_, err := dirstore.Open(fileOS, dir, nil, filedir.Hooks{})
+		fileWantInErr(t, err, fmt.Sprint("version ", version), names.Journal)
+	}
 }
 
 // TestFileReplayByReader checks that a reader undoes an interrupted operation before it reads.

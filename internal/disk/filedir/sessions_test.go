@@ -1,7 +1,6 @@
 package filedir_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -200,30 +199,4 @@ func TestFileSessionsDamaged(t *testing.T) {
 		t.Fatal("NewSession followed a symbolic link")
 	}
 	fileWantContent(t, f, map[string]string{})
-}
-
-// TestFileTaggedRecordIsNewer checks that older programs do not replay undo records with a tag.
-func TestFileTaggedRecordIsNewer(t *testing.T) {
-	mem, tag := fileFilledTagged(t, nil)
-	seen := false
-	fileCutAt(t, mem, nil, func(ctx context.Context, f *dirstore.Store) error {
-		_, err := f.Apply(ctx, tag, fileTaggedOps[0].op)
-		return err
-	}, func(mem *vfstest.Mem, _ int) {
-		file, err := mem.OpenFile(fileMemDir+"/"+names.Journal, os.O_RDONLY, 0)
-		if err != nil {
-			return
-		}
-		defer file.Close()
-		var head [headerLen]byte
-		if _, err := file.ReadAt(head[:], 0); err == nil && string(head[:8]) == journalMagic {
-			seen = true
-			if head[8] != 2 || head[11]&flagTag == 0 {
-				t.Errorf("the undo record of a tagged operation begins with % x, want version 2 and the tag flag", head)
-			}
-		}
-	})
-	if !seen {
-		t.Fatal("the operation wrote no undo record")
-	}
 }

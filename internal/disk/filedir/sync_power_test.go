@@ -3,14 +3,11 @@ package filedir_test
 import (
 	"context"
 	"fmt"
-	"maps"
 	"math/rand/v2"
-	"os"
 	"testing"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/filedir"
-	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/internal/testutil/dirstore"
 	"github.com/go-partd/partd/internal/testutil/race"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
@@ -146,47 +143,3 @@ func TestFileSyncNewKeyFirst(t *testing.T) {
 	fileAppend(t, f, "new", "x", "old", "2")
 	fileCheckCrash(t, mem.Crash(nil), opts, -1, map[string]string{"old": "12", "new": "x"})
 }
-
-// TestFilePowerLossWithoutSyncs checks that the simulated power failures lose data if the store does not sync.
-func TestFilePowerLossWithoutSyncs(t *testing.T) {
-	rnd := rand.New(rand.NewPCG(5, 6))
-	lost := 0
-	for _, step := range fileSteps[:2] {
-		mem := fileFilled(t, &partd.FileOptions{Sync: true})
-		noSync := vfstest.Inject(mem, func(vfstest.Op, string) error { return nil })
-		f := fileOpen(t, fileNoSync{noSync}, fileMemDir, &partd.FileOptions{Sync: true}, fileNoKeptLock)
-		if err := step.do(t.Context(), f); err != nil {
-			t.Fatal(err)
-		}
-		for range 20 {
-			g, err := dirstore.Open(mem.Crash(rnd), fileMemDir, nil, filedir.Hooks{KeepLock: -1, Boot: 99})
-			if err != nil {
-				lost++
-				continue
-			}
-			if got, err := fileContent(g); err != nil || !maps.Equal(got, fileContentAfter(step.want)) {
-				lost++
-			}
-			g.Close()
-		}
-	}
-	if lost == 0 {
-		t.Fatal("no data was lost without syncs, so the tests of power failures would not detect a missing sync")
-	}
-}
-
-type fileNoSync struct{ vfs.FS }
-
-func (fileNoSync) SyncDir(string) error { return nil }
-
-func (n fileNoSync) OpenFile(name string, flag int, perm os.FileMode) (vfs.File, error) {
-	f, err := n.FS.OpenFile(name, flag, perm)
-	if err != nil {
-		return nil, err
-	}
-	return fileUnsynced{f}, nil
-}
-
-type fileUnsynced struct{ vfs.File }
-
-func (fileUnsynced) Sync() error { return nil }
