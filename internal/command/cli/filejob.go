@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd/internal/base/progress"
 	"github.com/go-partd/partd/internal/base/textfmt"
 	"github.com/go-partd/partd/internal/command/cliutil"
-	"github.com/go-partd/partd/internal/command/cliutil/sizeflag"
 	"github.com/go-partd/partd/internal/jobs/filejobs"
+	"github.com/go-partd/partd/internal/jobs/group"
 )
 
 // formatsHelp describes input and output in the help of commands on files.
@@ -72,8 +72,8 @@ func runFiles(cmd *cobra.Command, a *app, names []string, in *inputFlags, out *o
 		Memory: filejobs.Memory(in.memory.Bytes), Threads: *in.threads, Temp: temp, Bar: bar,
 	}, e)
 	bar.Stop()
-	if memory := new(filejobs.MemoryError); errors.As(err, &memory) {
-		return cliutil.Usagef("--agg: these aggregates need at least --memory %s", sizeflag.Format(int64(memory.Needs)))
+	if memory := new(group.MemoryError); errors.As(err, &memory) {
+		return cliutil.Usagef("--agg: these aggregates need at least --memory %s", cliutil.FormatSize(int64(memory.Needs)))
 	} else if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/go-partd/partd/internal/command/cliutil"
 	"github.com/go-partd/partd/internal/jobs/filejobs"
+	"github.com/go-partd/partd/internal/jobs/group"
 )
 
 const groupHelp = `Read files, and write one row for each value of the field F, or of several
@@ -88,14 +89,14 @@ func newGroup(a *app) *cobra.Command {
 		if *by == "" {
 			return nil, cliutil.Usagef("--by is missing: set it to the fields to group by")
 		}
-		top := filejobs.GroupTop{N: *n, By: *topBy}
+		top := group.Top{N: *n, By: *topBy}
 		switch {
 		case *topBy != "" && *n == 0:
 			return nil, cliutil.Usagef("--top-by needs --top N, the number of groups")
 		case cmd.Flags().Changed("top") && *n < 1 || *n > filejobs.MaxTop:
 			return nil, cliutil.Usagef("--top must be from 1 to %d, not %d; omit it to write all groups", filejobs.MaxTop, *n)
 		}
-		return filejobs.Group(*by, *aggregates, top), nil
+		return group.New(*by, *aggregates, top), nil
 	})
 	completeFields(cmd, "by", in)
 	completeAggregates(cmd, in)

@@ -45,7 +45,7 @@ func (d *Dir) beginTag(session uint64, op sessiontab.Operation) (isNext bool, er
 	if err != nil {
 		return false, err
 	}
-	if isNext, err = oldSlot.lastOperation().IsNext(session, op); err != nil || !isNext && !d.Hooks.NoTag {
+	if isNext, err = oldSlot.lastOperation().IsNext(session, op); err != nil || !isNext {
 		return false, err
 	}
 	if !d.sync && oldSlot.synced() {

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/internal/base/storeerror"
-	"github.com/go-partd/partd/internal/disk/filedir/boot"
 	"github.com/go-partd/partd/internal/disk/names"
 	"github.com/go-partd/partd/internal/disk/vfs"
 )
@@ -33,8 +32,6 @@ type Options struct {
 type Hooks struct {
 	KeepLock   time.Duration // replaces keepLock, unless 0; if negative, the lock is never kept
 	Boot       uint64        // replaces the system's boot id, unless 0
-	NoUndo     bool          // write no undo records
-	NoTag      bool          // let [Tx.Apply] apply an operation again
 	Sessions   int           // replaces the maximum number of sessions, unless 0
 	MaxDirty   int           // replaces maxDirty, unless 0
 	AfterWrite func()        // called after each write of data
@@ -106,7 +103,7 @@ func Open(fsys vfs.FS, dir string, opts Options) (*Dir, error) {
 		Hooks: opts.Hooks,
 		dir:   abs, fs: fsys, sync: opts.Sync, log: opts.Logger, corrupt: opts.Corrupt,
 		maxOpen: cmp.Or(opts.MaxOpenFiles, max(16, min(8192, vfs.OpenFileLimit()/4))), // the default leaves descriptors for other stores, sockets and spill files
-		boot:    cmp.Or(opts.Hooks.Boot, boot.ID()),
+		boot:    cmp.Or(opts.Hooks.Boot, bootID()),
 		turn:    make(chan struct{}, 1), orphan: make(chan struct{}, 1),
 	}
 	d.log = cmp.Or(d.log, slog.New(slog.DiscardHandler))

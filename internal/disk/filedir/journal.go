@@ -18,7 +18,7 @@ import (
 // Drop or tagged Set. Little-endian:
 //
 //	offset 0  8  magic "partdun1"; anything else means that there is no record
-//	       8  2  version: 1, or 2 with a tag
+//	       8  2  version: 2
 //	      10  1  kind: 1 append (undo it); 2 delete, 3 drop, 4 set (finish them)
 //	      11  1  flags: 1 the store was opened with Sync, and this record was synced before the data
 //	             was written; 2 the record has a tag
@@ -155,12 +155,11 @@ func newRecord(buf []byte) []byte {
 // seal completes a record. Call it after all spans were added.
 func (d *Dir) seal(rec []byte, kind byte, spans int) []byte {
 	copy(rec, journalMagic)
-	rec[8], rec[9], rec[10], rec[11] = 1, 0, kind, 0
+	rec[8], rec[9], rec[10], rec[11] = journalVersion, 0, kind, 0
 	if d.sync {
 		rec[11] |= flagSynced
 	}
-	if d.tag != nil { // older programs, which do not know tags, must reject this record
-		rec[8] = journalVersion
+	if d.tag != nil {
 		rec[11] |= flagTag
 		rec = d.tag.append(rec)
 	}
@@ -178,9 +177,6 @@ func recordSum(rec []byte) uint32 {
 // writeRecord writes a record to the journal. The lock must be held, and the operation must
 // not have changed any file yet.
 func (d *Dir) writeRecord(rec []byte) error {
-	if d.Hooks.NoUndo {
-		return nil
-	}
 	if err := d.tryRecord(rec); err != nil {
 		return fmt.Errorf("writing the record of the change to %s: %w", names.Journal, err)
 	}

@@ -48,9 +48,9 @@ func (d *Dir) readRecord() (*record, error) {
 	}
 	length := binary.LittleEndian.Uint64(buf[24:])
 	spans := uint64(binary.LittleEndian.Uint32(buf[12:]))
-	if version := binary.LittleEndian.Uint16(buf[8:]); version > journalVersion {
+	if version := binary.LittleEndian.Uint16(buf[8:]); version != journalVersion {
 		return nil, d.corrupt(d.path(names.Journal), 8, fmt.Errorf(
-			"the record has version %d, but this program supports only versions up to %d: open the store with a newer program", version, journalVersion))
+			"the record has version %d, but this program supports only version %d: open the store with the program that wrote it", version, journalVersion))
 	}
 	if length > uint64(len(buf)-headerLen) || spans > length/3 ||
 		recordSum(buf[:headerLen+length]) != binary.LittleEndian.Uint32(buf[32:]) {

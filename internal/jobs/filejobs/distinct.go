@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/dustin/go-humanize"
+
 	"github.com/go-partd/partd/internal/engine/extsort"
 	"github.com/go-partd/partd/internal/jobs/records"
 )
@@ -16,7 +17,7 @@ import (
 // receives its blocks in input order.
 type distinctEngine struct {
 	by      string
-	job     *job
+	job     *Job
 	fields  []records.Field
 	seen    []*seenKeys // one for each worker
 	sorter  *extsort.Sorter
@@ -27,27 +28,27 @@ type distinctEngine struct {
 // in the fields listed in by. If by is "", it compares whole records.
 func Distinct(by string) Engine { return &distinctEngine{by: by} }
 
-func (d *distinctEngine) plan(j *job) (err error) {
+func (d *distinctEngine) Plan(j *Job) (err error) {
 	d.job = j
 	if d.by != "" {
-		d.fields, err = j.resolveFields("by", d.by)
+		d.fields, err = j.ResolveFields("by", d.by)
 	}
 	return err
 }
 
-func (d *distinctEngine) run(ctx context.Context, j *job) (err error) {
+func (d *distinctEngine) Run(ctx context.Context, j *Job) (err error) {
 	memory := j.engineMemory()
 	if d.seen, err = j.newSeenKeys(ctx, memory/4, 0); err != nil {
 		return err
 	}
-	if d.sorter, err = j.newSorter(ctx, memory/2, false); err != nil {
+	if d.sorter, err = j.NewSorter(ctx, memory/2, false); err != nil {
 		return err
 	}
-	inOrder, err := j.newSorter(ctx, memory/4, false)
+	inOrder, err := j.NewSorter(ctx, memory/4, false)
 	if err != nil {
 		return err
 	}
-	if err := j.read(ctx, d.fields, j.sortBy(d.sorter, d.setSortKey)); err != nil {
+	if err := j.Read(ctx, d.fields, j.sortBy(d.sorter, d.setSortKey)); err != nil {
 		return err
 	}
 	j.Bar.Wait("finding the first record of each value", nil)
@@ -65,9 +66,9 @@ func (d *distinctEngine) run(ctx context.Context, j *job) (err error) {
 	if in != out+d.dropped {
 		return fmt.Errorf("%d records were read, but %d written and %d dropped", in, out, d.dropped)
 	}
-	j.report("distinct", "distinct", out)
-	j.report("dropped", "dropped", d.dropped)
-	j.report("proof", "proof", fmt.Sprintf("%s records read = %s written + %s dropped; the hashes of the written records add up to %v",
+	j.Report("distinct", "distinct", out)
+	j.Report("dropped", "dropped", d.dropped)
+	j.Report("proof", "proof", fmt.Sprintf("%s records read = %s written + %s dropped; the hashes of the written records add up to %v",
 		humanize.Comma(in), humanize.Comma(out), humanize.Comma(d.dropped), inOrder.Stats().Sum))
 	return nil
 }
@@ -77,7 +78,7 @@ func (d *distinctEngine) run(ctx context.Context, j *job) (err error) {
 func (d *distinctEngine) setSortKey(b *records.Block, r *sortRecord) (bool, error) {
 	r.key = trimNewline(b.Record)
 	if len(d.fields) > 0 {
-		r.key, r.buf = d.job.keyBy(r.buf, b.Fields, b.Unquoted)
+		r.key, r.buf = d.job.KeyBy(r.buf, b.Fields, b.Unquoted)
 	}
 	seen, err := d.seen[b.Worker].add(r.key)
 	if seen {
@@ -95,7 +96,7 @@ func (d *distinctEngine) sortFirsts(inOrder *extsort.Sorter) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = joinErrors(err, w.Close()) }()
+	defer func() { err = JoinErrors(err, w.Close()) }()
 	for b, err := range d.sorter.Sorted() {
 		if err != nil {
 			return err

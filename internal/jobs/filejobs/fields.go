@@ -84,12 +84,12 @@ func AppendCSV(dst []byte, fields [][]byte, sep byte) []byte {
 func (in *Inputs) ResolveFields(flag, list string, layout records.Layout) ([]records.Field, error) {
 	fields, err := ResolveFields(list, layout, in.Columns)
 	if err != nil {
-		return nil, in.fieldError(flag, list, layout, err)
+		return nil, in.FieldError(flag, list, layout, err)
 	}
 	return fields, nil
 }
 
-func (in *Inputs) fieldError(flag, value string, layout records.Layout, err error) error {
+func (in *Inputs) FieldError(flag, value string, layout records.Layout, err error) error {
 	isOption := in.Columns == nil || errors.Is(err, records.ErrFieldZero)
 	err = fmt.Errorf("--%s %q in %s (read as %s): %w%s", flag, value, in.Files[0].Name, layout.Format, err, in.SeparatorHint(layout))
 	if isOption {
@@ -98,8 +98,8 @@ func (in *Inputs) fieldError(flag, value string, layout records.Layout, err erro
 	return err
 }
 
-// resolveFields is like Inputs.ResolveFields, but a record may lack any of the fields.
-func (j *job) resolveFields(flag, list string) ([]records.Field, error) {
+// ResolveFields is like Inputs.ResolveFields, but a record may lack any of the fields.
+func (j *Job) ResolveFields(flag, list string) ([]records.Field, error) {
 	fields, err := j.Inputs.ResolveFields(flag, list, j.From)
 	for i := range fields {
 		fields[i].Optional = true
@@ -107,7 +107,7 @@ func (j *job) resolveFields(flag, list string) ([]records.Field, error) {
 	return fields, err
 }
 
-func (j *job) fieldName(f records.Field) string {
+func (j *Job) FieldName(f records.Field) string {
 	switch {
 	case j.From.Format == records.JSONL:
 		return f.Name
@@ -120,19 +120,19 @@ func (j *job) fieldName(f records.Field) string {
 }
 
 // In a key, each field ends with a NUL and one of these bytes. If the types of values do not
-// matter, the byte is always endText.
+// matter, the byte is always EndText.
 const (
 	endMissing = iota + 1
-	endText
+	EndText
 	endBare // a JSON number, true or false
 )
 
-// appendKey encodes fields as a key that sorts by the first field, then the second, and so on. A
+// AppendKey encodes fields as a key that sorts by the first field, then the second, and so on. A
 // NUL inside a field is followed by 255. bare[i] is true if field i is a JSON number, true or
 // false; bare is nil if types do not matter.
-func appendKey(dst []byte, fields [][]byte, bare []bool) []byte {
+func AppendKey(dst []byte, fields [][]byte, bare []bool) []byte {
 	for i, f := range fields {
-		end := byte(endText)
+		end := byte(EndText)
 		switch {
 		case bare == nil:
 		case f == nil:
@@ -153,7 +153,16 @@ func appendKey(dst []byte, fields [][]byte, bare []bool) []byte {
 	return dst
 }
 
-// splitKey appends the fields of a key made by appendKey. A field shares the
+// ShortKey returns the bytes that AppendKey appends for a text of n bytes, up to 6, in the lowest
+// bytes of word. It returns false if the text contains a NUL.
+func ShortKey(word uint64, n int) (uint64, bool) {
+	const eachByte = 0x0101010101010101
+	rest := ^uint64(0) << (8 * n)
+	filled := word | rest
+	return word&^rest | EndText<<8<<(8*n), (filled-eachByte)&^filled&(0x80*eachByte) == 0
+}
+
+// splitKey appends the fields of a key made by AppendKey. A field shares the
 // key's memory unless it contains a NUL.
 func splitKey(fields []output.Value, key []byte) []output.Value {
 	for len(key) > 0 {
@@ -170,9 +179,9 @@ func splitKey(fields []output.Value, key []byte) []output.Value {
 	return fields
 }
 
-// appendPlainKey appends the fields of a key, with separators between them. If oneField is
+// AppendPlainKey appends the fields of a key, with separators between them. If oneField is
 // set, the key is a single unencoded field. It returns false if a field needs quotes.
-func appendPlainKey(dst, key []byte, oneField bool, plain *output.Plain) ([]byte, bool) {
+func AppendPlainKey(dst, key []byte, oneField bool, plain *output.Plain) ([]byte, bool) {
 	if oneField {
 		return append(dst, key...), plain.Holds(key)
 	}

@@ -50,13 +50,13 @@ func TestFieldKeys(t *testing.T) {
 	}
 	for range 50_000 {
 		a, b := randomFields(), randomFields()
-		key, otherKey := appendKey(nil, a, nil), appendKey(nil, b, nil)
+		key, otherKey := AppendKey(nil, a, nil), AppendKey(nil, b, nil)
 		if f := a[0]; len(f) <= 6 {
 			padded := append(slices.Clone(f), "\x00following"[r.IntN(2):]...)
-			word, ok := shortKey(binary.LittleEndian.Uint64(padded), len(f))
-			got, want := binary.LittleEndian.AppendUint64(nil, word)[:len(f)+2], appendKey(nil, a[:1], nil)
+			word, ok := ShortKey(binary.LittleEndian.Uint64(padded), len(f))
+			got, want := binary.LittleEndian.AppendUint64(nil, word)[:len(f)+2], AppendKey(nil, a[:1], nil)
 			if ok == bytes.Contains(f, []byte{0}) || ok && !bytes.Equal(got, want) {
-				t.Fatalf("shortKey(%q) = %q, %v, want %q", padded, got, ok, want)
+				t.Fatalf("ShortKey(%q) = %q, %v, want %q", padded, got, ok, want)
 			}
 		}
 		want := bytes.Compare(a[0], b[0])
@@ -75,21 +75,21 @@ func TestFieldKeys(t *testing.T) {
 func TestOrderedField(t *testing.T) {
 	for text, want := range map[string]struct {
 		name string
-		o    fieldOrder
+		o    FieldOrder
 	}{
-		"a": {"a", fieldOrder{}}, "a:n": {"a", fieldOrder{numeric: true}}, "a:desc:n": {"a", fieldOrder{numeric: true, desc: true}},
-		"x:n": {"x:n", fieldOrder{}}, "x:n:n": {"x:n", fieldOrder{numeric: true}}, "a:asc": {"a", fieldOrder{asc: true}}, "a:b": {"a:b", fieldOrder{}},
+		"a": {"a", FieldOrder{}}, "a:n": {"a", FieldOrder{Numeric: true}}, "a:desc:n": {"a", FieldOrder{Numeric: true, Desc: true}},
+		"x:n": {"x:n", FieldOrder{}}, "x:n:n": {"x:n", FieldOrder{Numeric: true}}, "a:asc": {"a", FieldOrder{Asc: true}}, "a:b": {"a:b", FieldOrder{}},
 	} {
-		if name, o := orderedField(text, []string{"a", "x:n"}); name != want.name || o != want.o {
-			t.Errorf("orderedField(%q) = %s, %+v, want %+v", text, name, o, want)
+		if name, o := OrderedField(text, []string{"a", "x:n"}); name != want.name || o != want.o {
+			t.Errorf("OrderedField(%q) = %s, %+v, want %+v", text, name, o, want)
 		}
 	}
-	if name, _ := orderedField(strings.Repeat(":n", 50), nil); name != "" {
-		t.Errorf("orderedField of 50 times :n returns the field %q, want none", name)
+	if name, _ := OrderedField(strings.Repeat(":n", 50), nil); name != "" {
+		t.Errorf("OrderedField of 50 times :n returns the field %q, want none", name)
 	}
 }
 
-// TestPlainKeys checks that appendPlainKey either writes the same bytes as writing each of the key's fields and the
+// TestPlainKeys checks that AppendPlainKey either writes the same bytes as writing each of the key's fields and the
 // separators, or reports that a field needs quotes.
 func TestPlainKeys(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 8))
@@ -111,7 +111,7 @@ func TestPlainKeys(t *testing.T) {
 		}
 		key := fields[0]
 		if len(fields) > 1 {
-			key = appendKey(nil, fields, nil)
+			key = AppendKey(nil, fields, nil)
 		}
 		var want []byte
 		for i, f := range fields {
@@ -120,18 +120,18 @@ func TestPlainKeys(t *testing.T) {
 				break
 			}
 		}
-		got, ok := appendPlainKey([]byte("before"), key, len(fields) == 1, rows.Plain())
+		got, ok := AppendPlainKey([]byte("before"), key, len(fields) == 1, rows.Plain())
 		if ok && (err != nil || string(got) != "before"+string(want)) {
-			t.Fatalf("appendPlainKey of the key of %q = %q, want %q, %v", fields, got, want, err)
+			t.Fatalf("AppendPlainKey of the key of %q = %q, want %q, %v", fields, got, want, err)
 		}
 		if !ok && !bytes.ContainsAny(bytes.Join(fields, nil), "\x00,\t\r\n\"") {
-			t.Fatalf("appendPlainKey did not write the key of %q", fields)
+			t.Fatalf("AppendPlainKey did not write the key of %q", fields)
 		}
 		if ok {
 			plainKeys++
 		}
 	}
 	if plainKeys < 10_000 {
-		t.Errorf("appendPlainKey wrote only %d keys, want at least 10000", plainKeys)
+		t.Errorf("AppendPlainKey wrote only %d keys, want at least 10000", plainKeys)
 	}
 }

@@ -42,7 +42,7 @@ func OpenInputs(ctx context.Context, stdin *os.File, names []string, layout reco
 			return in, err
 		}
 		if name == Stdin && slices.Contains(names[:i], Stdin) {
-			return in, optionErrorf("standard input (-) is given twice")
+			return in, OptionErrorf("standard input (-) is given twice")
 		}
 		start, err := in.openContext(ctx, stdin, name, layout, maxRecord)
 		if err != nil {

@@ -1,5 +1,5 @@
-// Package filejobs groups, sorts, joins, splits and deduplicates the records of files, or selects
-// the top ones, and writes the result to files.
+// Package filejobs sorts, joins, splits and deduplicates the records of files, or selects the top
+// ones, and writes the result to files. Package group has another engine for its jobs.
 package filejobs
 
 import (
@@ -54,31 +54,33 @@ func (e *OptionError) Error() string { return e.Err.Error() }
 // Unwrap returns the underlying error.
 func (e *OptionError) Unwrap() error { return e.Err }
 
-func optionErrorf(format string, args ...any) error { return &OptionError{fmt.Errorf(format, args...)} }
+// OptionErrorf returns an [OptionError].
+func OptionErrorf(format string, args ...any) error { return &OptionError{fmt.Errorf(format, args...)} }
 
 // Engine executes a job, such as sorting.
 type Engine interface {
-	// plan checks the header and the options. It is called before any file is created.
-	plan(j *job) error
-	run(ctx context.Context, j *job) error
+	// Plan checks the header and the options. It is called before any file is created.
+	Plan(j *Job) error
+	// Run does the job.
+	Run(ctx context.Context, j *Job) error
 }
 
-// job is one execution of an engine.
-type job struct {
+// Job is one execution of an engine.
+type Job struct {
 	Options
 	Result
-	ctx         context.Context // the context of the whole job
-	temp        *tempdir.Set
+	Ctx         context.Context // the context of the whole job
+	TempSet     *tempdir.Set
 	sink        *sink
 	writesFiles bool // the engine writes its files itself, so sink is nil
-	current     *job // the job whose input is being read; a join has a second job for its right side
+	current     *Job // the job whose input is being read; a join has a second job for its right side
 	cancel      context.CancelCauseFunc
 	closers     []func() error // called in reverse order after the engine has finished
 }
 
 // Run executes a job.
 func Run(ctx context.Context, o *Options, e Engine) (_ *Result, err error) {
-	j := &job{Options: *o, ctx: ctx}
+	j := &Job{Options: *o, Ctx: ctx}
 	j.current = j
 	j.Threads = min(j.Threads, j.Memory.threads())
 	if j.Inputs, err = OpenInputs(ctx, j.In, j.Files, j.From, j.Memory.MaxRecord()); err != nil {
@@ -87,19 +89,19 @@ func Run(ctx context.Context, o *Options, e Engine) (_ *Result, err error) {
 	if j.From.HasHeader() && j.Inputs.Columns == nil {
 		j.To.NoHeader = true // the input is empty, without even a header, so the output stays empty
 	}
-	if err := e.plan(j); err != nil {
+	if err := e.Plan(j); err != nil {
 		return nil, err
 	}
 	if !j.writesFiles {
 		if j.sink, err = openSink(ctx, &j.Options); err != nil {
 			return nil, err
 		}
-		defer func() { err = joinErrors(err, j.sink.abort()) }()
+		defer func() { err = JoinErrors(err, j.sink.abort()) }()
 	}
-	if j.temp, err = tempdir.New(j.Temp, nil); err != nil {
+	if j.TempSet, err = tempdir.New(j.Temp, nil); err != nil {
 		return nil, err
 	}
-	defer func() { err = joinErrors(err, j.temp.Close()) }()
+	defer func() { err = JoinErrors(err, j.TempSet.Close()) }()
 	start := time.Now()
 	if err := j.execute(ctx, e); err != nil {
 		return nil, j.current.Inputs.SkipHint(err, j.current.From)
@@ -109,14 +111,14 @@ func Run(ctx context.Context, o *Options, e Engine) (_ *Result, err error) {
 	return &j.Result, nil
 }
 
-func (j *job) execute(parent context.Context, e Engine) error {
+func (j *Job) execute(parent context.Context, e Engine) error {
 	ctx, cancel := context.WithCancelCause(parent)
 	defer cancel(nil)
 	j.cancel = cancel
 	j.Bar.Count(j.Inputs.Size, j.Inputs.BytesRead.Load)
-	err := e.run(ctx, j)
+	err := e.Run(ctx, j)
 	for i := len(j.closers) - 1; i >= 0; i-- {
-		err = joinErrors(err, j.closers[i]())
+		err = JoinErrors(err, j.closers[i]())
 	}
 	if err != nil || j.sink == nil {
 		return err
@@ -126,33 +128,34 @@ func (j *job) execute(parent context.Context, e Engine) error {
 	return j.sink.commit()
 }
 
-// newSorter returns a sorter that the job closes after the engine has finished. If keepKeys is set,
+// NewSorter returns a sorter that the job closes after the engine has finished. If keepKeys is set,
 // the sorter's output includes the keys.
-func (j *job) newSorter(ctx context.Context, memory int64, keepKeys bool) (*extsort.Sorter, error) {
-	s, err := extsort.New(ctx, &extsort.Options{Memory: memory, Threads: j.Threads, Temp: j.temp, KeepKeys: keepKeys})
+func (j *Job) NewSorter(ctx context.Context, memory int64, keepKeys bool) (*extsort.Sorter, error) {
+	s, err := extsort.New(ctx, &extsort.Options{Memory: memory, Threads: j.Threads, Temp: j.TempSet, KeepKeys: keepKeys})
 	if err == nil {
-		j.closers = append(j.closers, s.Close)
+		j.CloseLater(s.Close)
 	}
 	return s, err
 }
 
-func (j *job) newAggregator(ctx context.Context, o hashagg.Options) (*hashagg.Aggregator, error) {
-	o.Temp = j.temp
+// NewAggregator returns an aggregator that the job closes after the engine has finished.
+func (j *Job) NewAggregator(ctx context.Context, o hashagg.Options) (*hashagg.Aggregator, error) {
+	o.Temp = j.TempSet
 	a, err := hashagg.New(ctx, o)
 	if err == nil {
-		j.closers = append(j.closers, a.Close)
+		j.CloseLater(a.Close)
 	}
 	return a, err
 }
 
-// read reads the input, and calls handle from several goroutines. If handle fails, read cancels ctx
+// Read reads the input, and calls handle from several goroutines. If handle fails, Read cancels ctx
 // and waits for the other goroutines.
-func (j *job) read(ctx context.Context, fields []records.Field, handle func(*records.Block) error) error {
+func (j *Job) Read(ctx context.Context, fields []records.Field, handle func(*records.Block) error) error {
 	return j.readConfig(ctx, records.Config{Fields: fields}, handle)
 }
 
-// readConfig is like read, with cfg.Fields and cfg.AllFields; it ignores the rest of cfg.
-func (j *job) readConfig(ctx context.Context, cfg records.Config, handle func(*records.Block) error) error {
+// readConfig is like Read, with cfg.Fields and cfg.AllFields; it ignores the rest of cfg.
+func (j *Job) readConfig(ctx context.Context, cfg records.Config, handle func(*records.Block) error) error {
 	cfg = records.Config{
 		Layout: j.From, Fields: cfg.Fields, AllFields: cfg.AllFields, Columns: j.Inputs.Columns, SkipBad: j.SkipBad,
 		Block: j.Memory.Block(), MaxRecord: j.Memory.MaxRecord(), Workers: j.Threads,
@@ -171,6 +174,12 @@ func (j *job) readConfig(ctx context.Context, cfg records.Config, handle func(*r
 	return cmp.Or(CheckMembers(&j.Tally), j.Inputs.CheckSkipped(&j.Tally, j.From), CheckTally(&j.Tally))
 }
 
+// CloseLater makes the job call closer after the engine has finished.
+func (j *Job) CloseLater(closer func() error) { j.closers = append(j.closers, closer) }
+
+// Write writes to the job's output.
+func (j *Job) Write(p []byte) (int, error) { return j.sink.Write(p) }
+
 type sortRecord struct {
 	key, value []byte
 	buf        []byte // memory for key and value
@@ -178,14 +187,14 @@ type sortRecord struct {
 
 // sortBy returns a function that adds the records of a block to a sorter. setKey sets the key
 // of a record, and returns false for a record that must not be sorted.
-func (j *job) sortBy(sorter *extsort.Sorter, setKey func(*records.Block, *sortRecord) (bool, error)) func(*records.Block) error {
+func (j *Job) sortBy(sorter *extsort.Sorter, setKey func(*records.Block, *sortRecord) (bool, error)) func(*records.Block) error {
 	bufs := make([][]byte, j.Threads)
 	return func(b *records.Block) (err error) {
 		w, err := sorter.Batch(uint64(b.Seq))
 		if err != nil {
 			return err
 		}
-		defer func() { err = joinErrors(err, w.Close()) }()
+		defer func() { err = JoinErrors(err, w.Close()) }()
 		r := sortRecord{buf: bufs[b.Worker]}
 		for b.Next() {
 			r.value, r.buf = b.Record, r.buf[:0]
@@ -194,7 +203,7 @@ func (j *job) sortBy(sorter *extsort.Sorter, setKey func(*records.Block, *sortRe
 				err = w.Add(r.key, r.value)
 			}
 			if err != nil {
-				return reportTooLong(b, err)
+				return ReportTooLong(b, err)
 			}
 		}
 		bufs[b.Worker] = r.buf
@@ -202,56 +211,57 @@ func (j *job) sortBy(sorter *extsort.Sorter, setKey func(*records.Block, *sortRe
 	}
 }
 
-// isTyped reports whether the output preserves the types of values in the input.
-func (j *job) isTyped() bool {
+// IsTyped reports whether the output preserves the types of values in the input.
+func (j *Job) IsTyped() bool {
 	return j.From.Format == records.JSONL && j.To.Format == records.JSONL
 }
 
-// keyBy returns a key for the given fields, and buf, to which it may have appended the key. bare[i]
+// KeyBy returns a key for the given fields, and buf, to which it may have appended the key. bare[i]
 // is true if field i is a JSON number, true or false.
-func (j *job) keyBy(buf []byte, fields [][]byte, bare []bool) (key, grown []byte) {
-	if !j.isTyped() {
+func (j *Job) KeyBy(buf []byte, fields [][]byte, bare []bool) (key, grown []byte) {
+	if !j.IsTyped() {
 		if bare = nil; len(fields) == 1 {
 			return fields[0], buf
 		}
 	}
 	from := len(buf)
 	// If append reallocates buf, earlier keys stay valid: they refer to the old memory.
-	buf = appendKey(buf, fields, bare)
+	buf = AppendKey(buf, fields, bare)
 	return buf[from:], buf
 }
 
-// appendKeyValues appends the n fields that keyBy encoded in key.
-func (j *job) appendKeyValues(dst []output.Value, key []byte, n int) []output.Value {
-	if n == 1 && !j.isTyped() {
+// AppendKeyValues appends the n fields that KeyBy encoded in key.
+func (j *Job) AppendKeyValues(dst []output.Value, key []byte, n int) []output.Value {
+	if n == 1 && !j.IsTyped() {
 		return append(dst, output.Value{Text: key})
 	}
 	return splitKey(dst, key)
 }
 
-// reportTooLong returns err. If err says that the current record is too long, it also makes the
+// ReportTooLong returns err. If err says that the current record is too long, it also makes the
 // block fail, so that the job's error names the record's line.
-func reportTooLong(b *records.Block, err error) error {
+func ReportTooLong(b *records.Block, err error) error {
 	if errors.Is(err, extsort.ErrTooLarge) {
-		b.Fail(adviseMemory(err))
+		b.Fail(AdviseMemory(err))
 	}
 	return err
 }
 
-func adviseMemory(err error) error {
+// AdviseMemory returns err, with advice if a record was too long for the memory.
+func AdviseMemory(err error) error {
 	if errors.Is(err, extsort.ErrTooLarge) {
 		err = fmt.Errorf("%w; increase --memory", err)
 	}
 	return err
 }
 
-// reportLongKey makes the block fail because the current record's key has n bytes.
-func reportLongKey(b *records.Block, n, limit int) {
+// ReportLongKey makes the block fail because the current record's key has n bytes.
+func ReportLongKey(b *records.Block, n, limit int) {
 	b.Fail(fmt.Errorf("%w: the key fields have %d bytes, but the limit is %d; increase --memory (the limit can reach 1 MiB)",
 		hashagg.ErrTooLarge, n, limit))
 }
 
-func (j *job) engineMemory() int64 { return j.Memory.forEngine(j.Threads) }
+func (j *Job) engineMemory() int64 { return j.Memory.ForEngine(j.Threads) }
 
 // Memory is the amount of memory that a job may use, in bytes.
 type Memory int64
@@ -266,9 +276,9 @@ func (m Memory) MaxRecord() int { return int(min(m/4, partd.MaxValueLen)) }
 // spare ones, may use a quarter of the memory.
 func (m Memory) threads() int { return int(m)/4/m.Block() - 2 }
 
-// forEngine returns the memory left for the engine after the input's blocks, the output and the
+// ForEngine returns the memory left for the engine after the input's blocks, the output and the
 // program itself.
-func (m Memory) forEngine(threads int) int64 {
+func (m Memory) ForEngine(threads int) int64 {
 	reading := int64(2+threads) * int64(m.Block())
 	return max(int64(m-m/8)-reading, int64(m/2))
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/dustin/go-humanize"
+
 	"github.com/go-partd/partd/internal/base/ledger"
 	"github.com/go-partd/partd/internal/engine/hashjoin"
 	"github.com/go-partd/partd/internal/engine/mergejoin"
@@ -36,14 +37,14 @@ type joinEngine struct {
 // Join returns an engine that joins the records of two files by fields.
 func Join(o JoinOptions) Engine { return &joinEngine{JoinOptions: o} }
 
-func (e *joinEngine) plan(j *job) error {
+func (e *joinEngine) Plan(j *Job) error {
 	if e.Right == Stdin && j.Files[0] == Stdin {
-		return optionErrorf("standard input (-) is given twice")
+		return OptionErrorf("standard input (-) is given twice")
 	}
-	right := &job{Options: j.Options}
+	right := &Job{Options: j.Options}
 	right.Files, right.From = []string{e.Right}, e.RightFrom
 	var err error
-	if right.Inputs, err = OpenInputs(j.ctx, j.In, right.Files, right.From, j.Memory.MaxRecord()); err != nil {
+	if right.Inputs, err = OpenInputs(j.Ctx, j.In, right.Files, right.From, j.Memory.MaxRecord()); err != nil {
 		return err
 	}
 	leftColumns, rightColumns, err := e.splitOn(j.Inputs.Columns, right.Inputs.Columns)
@@ -64,7 +65,7 @@ func (e *joinEngine) plan(j *job) error {
 	if e.Kind.Pairs() && (e.left.isUnnamed() || e.right.isUnnamed()) {
 		j.To.NoHeader = true
 		if j.To.Format == records.JSONL {
-			return optionErrorf("--to-format jsonl: jsonl needs column names, but the input has no header")
+			return OptionErrorf("--to-format jsonl: jsonl needs column names, but the input has no header")
 		}
 	}
 	for _, s := range []*joinSide{e.left, e.right} {
@@ -89,7 +90,7 @@ func (e *joinEngine) splitOn(left, right []string) (leftColumns, rightColumns []
 	}
 	names, err := splitNames(e.On, nil)
 	if err != nil {
-		return nil, nil, optionErrorf("--on: %w", err)
+		return nil, nil, OptionErrorf("--on: %w", err)
 	}
 	for _, name := range names {
 		l, r := name, name
@@ -107,7 +108,7 @@ func (e *joinEngine) splitOn(left, right []string) (leftColumns, rightColumns []
 	return leftColumns, rightColumns, nil
 }
 
-func (e *joinEngine) run(ctx context.Context, j *job) error {
+func (e *joinEngine) Run(ctx context.Context, j *Job) error {
 	right := e.right
 	right.job.cancel = j.cancel
 	if size := j.Inputs.Size; size >= 0 && right.job.Inputs.Size >= 0 {
@@ -124,7 +125,7 @@ func (e *joinEngine) run(ctx context.Context, j *job) error {
 	stores[0] = &joinStore{side: e.left}
 	if small := e.smallerSide(tableMemory); small != nil {
 		stores[0] = &joinStore{side: small, table: hashjoin.New(tableMemory, j.Threads)}
-		j.closers = append(j.closers, stores[0].table.Close)
+		j.CloseLater(stores[0].table.Close)
 	}
 	if err := stores[0].read(ctx, j, memory); err != nil {
 		return err
@@ -167,7 +168,7 @@ func (e *joinEngine) smallerSide(tableMemory int64) *joinSide {
 	return nil
 }
 
-func (e *joinEngine) runMerge(ctx context.Context, j *job, stores [2]*joinStore, memory int64) error {
+func (e *joinEngine) runMerge(ctx context.Context, j *Job, stores [2]*joinStore, memory int64) error {
 	j.Bar.Wait("joining", nil)
 	if e.left.lateColumns || e.right.lateColumns {
 		if err := e.begin(); err != nil {
@@ -180,7 +181,7 @@ func (e *joinEngine) runMerge(ctx context.Context, j *job, stores [2]*joinStore,
 	left, right := stores[0].sorter, stores[1].sorter
 	w := e.output.newWriter(ctx, 0)
 	stats, err := mergejoin.Join(ctx, left, right,
-		mergejoin.Options{Kind: e.Kind, MatchEmpty: e.MatchEmpty, Memory: memory / 8, Temp: j.temp}, w.write)
+		mergejoin.Options{Kind: e.Kind, MatchEmpty: e.MatchEmpty, Memory: memory / 8, Temp: j.TempSet}, w.write)
 	if err != nil {
 		return err
 	}
@@ -209,7 +210,7 @@ func (e *joinEngine) begin() error {
 // nameColumns determines a side's columns and their names in the output. The output starts with
 // the columns of --on, under the left side's names. The left side's other columns follow, and
 // then the right side's. A right column whose name is taken gets the suffix _right.
-func (e *joinEngine) nameColumns(j *job, s *joinSide) (err error) {
+func (e *joinEngine) nameColumns(j *Job, s *joinSide) (err error) {
 	s.findColumns()
 	if !e.Kind.Pairs() {
 		return nil
@@ -235,13 +236,13 @@ func (e *joinEngine) nameColumns(j *job, s *joinSide) (err error) {
 		names = []string{} // both sides are empty
 	}
 	if s.rows, err = output.NewRows(j.To, names); err != nil {
-		return optionErrorf("--to-format %s: %w", j.To.Format, err)
+		return OptionErrorf("--to-format %s: %w", j.To.Format, err)
 	}
 	return nil
 }
 
-// report adds the summary lines, and adds the right side's counts to j, the job of the left side.
-func (e *joinEngine) report(j *job, stats mergejoin.Stats, sums [2]ledger.Sum128, engine Line, runs, written int64) {
+// Report adds the summary lines, and adds the right side's counts to j, the job of the left side.
+func (e *joinEngine) report(j *Job, stats mergejoin.Stats, sums [2]ledger.Sum128, engine Line, runs, written int64) {
 	right := e.right.job
 	l, r := j.Tally.Records, right.Tally.Records
 	j.Tally.Add(&right.Tally)
@@ -252,14 +253,14 @@ func (e *joinEngine) report(j *job, stats mergejoin.Stats, sums [2]ledger.Sum128
 			j.Inputs.Size = -1
 		}
 	}
-	j.report("rows", "rows", stats.Rows)
-	j.report("left_records", "left", l)
-	j.report("right_records", "right", r)
-	j.report("left_alone", "", stats.LeftUnmatched)
-	j.report("right_alone", "", stats.RightUnmatched)
-	j.report("proof", "proof", fmt.Sprintf("%s and %s records in, the same numbers joined; their hashes add up to %v and %v, in and out",
+	j.Report("rows", "rows", stats.Rows)
+	j.Report("left_records", "left", l)
+	j.Report("right_records", "right", r)
+	j.Report("left_alone", "", stats.LeftUnmatched)
+	j.Report("right_alone", "", stats.RightUnmatched)
+	j.Report("proof", "proof", fmt.Sprintf("%s and %s records in, the same numbers joined; their hashes add up to %v and %v, in and out",
 		humanize.Comma(l), humanize.Comma(r), sums[0], sums[1]))
 	j.Lines = append(j.Lines, engine)
-	j.report("runs", "", runs)
-	j.report("temporary_bytes", "temporary", written)
+	j.Report("runs", "", runs)
+	j.Report("temporary_bytes", "temporary", written)
 }

@@ -87,7 +87,7 @@ func (s *joinSide) appendEncoded(dst []byte, w *joinWorker, fields [][]byte, rec
 	text, err := s.appendFields(append(dst, cannotWrite), w, fields, record)
 	if err != nil {
 		dst = append(dst, cannotWrite)
-		return fmt.Appendf(dst, "%s: the record %s: %v", s.job.Files[0], quoteShort(trimNewline(record)), err)
+		return fmt.Appendf(dst, "%s: the record %s: %v", s.job.Files[0], QuoteShort(trimNewline(record)), err)
 	}
 	return text
 }

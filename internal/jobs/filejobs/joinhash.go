@@ -47,7 +47,7 @@ type joinProof struct {
 	smallUnmatched, largeUnmatched int64        // records without a match, by side
 }
 
-func (e *joinEngine) runHash(ctx context.Context, j *job, small *joinStore) error {
+func (e *joinEngine) runHash(ctx context.Context, j *Job, small *joinStore) error {
 	h := &joinHash{joinEngine: e, table: small.table, small: small.side, large: e.otherSide(small.side), batchSize: hashjoin.BatchSize}
 	h.started.Store(!e.left.lateColumns && !e.right.lateColumns)
 	if h.large.splitsAllFields {
@@ -175,7 +175,7 @@ func (e *joinEngine) writesUnmatched(s *joinSide) bool {
 // finish writes the table's records without a match, if the output includes them. If the left side
 // of a semi or anti join is in the table, finish writes the records that the join selects. Then it
 // verifies the counts.
-func (h *joinHash) finish(j *job, probes []*joinProbe) error {
+func (h *joinHash) finish(j *Job, probes []*joinProbe) error {
 	errs := make([]error, len(probes))
 	var tasks sync.WaitGroup
 	for i, p := range probes {

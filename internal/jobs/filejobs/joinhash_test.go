@@ -36,7 +36,7 @@ func TestJoinProof(t *testing.T) {
 	}
 
 	var file bytes.Buffer
-	j := &job{sink: &sink{Writer: output.NewWriter(t.Context(), &file)}}
+	j := &Job{sink: &sink{Writer: output.NewWriter(t.Context(), &file)}}
 	o := &joinOutput{job: j, left: &joinSide{kind: mergejoin.Semi}, converter: &converter{}}
 	w := o.newWriter(t.Context(), 0)
 	for range 2 {

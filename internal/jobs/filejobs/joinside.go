@@ -18,7 +18,7 @@ import (
 // Two kinds of records are stored unchanged: JSON lines, because their columns are known only
 // after the first record, and the records of semi and anti joins, which write whole records.
 type joinSide struct {
-	job        *job
+	job        *Job
 	isRight    bool
 	kind       mergejoin.Kind
 	matchEmpty bool            // missing and empty keys match each other
@@ -45,12 +45,12 @@ type joinWorker struct {
 	_             [64]byte // keeps workers, which are adjacent, in different cache lines
 }
 
-func (e *joinEngine) newSide(j *job, names []string) (*joinSide, error) {
+func (e *joinEngine) newSide(j *Job, names []string) (*joinSide, error) {
 	s := &joinSide{job: j, kind: e.Kind, matchEmpty: e.MatchEmpty, workers: make([]joinWorker, j.Threads)}
 	for _, name := range names {
 		f, err := j.From.Resolve(name, j.Inputs.Columns)
 		if err != nil {
-			return nil, j.Inputs.fieldError("on", name, j.From, err)
+			return nil, j.Inputs.FieldError("on", name, j.From, err)
 		}
 		f.Optional = true
 		s.fields, s.keys = append(s.fields, f), append(s.keys, f.Index)
@@ -142,7 +142,7 @@ func (s *joinSide) appendKeyOf(w *joinWorker, b *records.Block) (key []byte, ok 
 		return keyFields[0], true
 	}
 	start := len(w.key)
-	w.key = appendKey(w.key, keyFields, nil)
+	w.key = AppendKey(w.key, keyFields, nil)
 	return w.key[start:], true
 }
 
@@ -193,8 +193,8 @@ type joinStore struct {
 	table *hashjoin.Table // nil if the sorter receives all records
 }
 
-func (s *joinStore) read(ctx context.Context, j *job, memory int64) (err error) {
-	if s.sorter, err = j.newSorter(ctx, memory*7/16, true); err != nil {
+func (s *joinStore) read(ctx context.Context, j *Job, memory int64) (err error) {
+	if s.sorter, err = j.NewSorter(ctx, memory*7/16, true); err != nil {
 		return err
 	}
 	j.current = s.side.job
@@ -217,7 +217,7 @@ func (s *joinStore) addBlock(b *records.Block) (err error) {
 	var sortWriter *extsort.Writer
 	defer func() {
 		if sortWriter != nil {
-			err = joinErrors(err, sortWriter.Close())
+			err = JoinErrors(err, sortWriter.Close())
 		}
 	}()
 	w := &s.side.workers[b.Worker]
@@ -237,7 +237,7 @@ func (s *joinStore) addBlock(b *records.Block) (err error) {
 				continue
 			}
 			if err := s.switchToSorter(); err != nil {
-				return reportTooLong(b, err)
+				return ReportTooLong(b, err)
 			}
 		}
 		if sortWriter == nil {
@@ -246,7 +246,7 @@ func (s *joinStore) addBlock(b *records.Block) (err error) {
 			}
 		}
 		if err := sortWriter.Add(key, stored); err != nil {
-			return reportTooLong(b, err)
+			return ReportTooLong(b, err)
 		}
 	}
 	return nil
@@ -266,7 +266,7 @@ func (s *joinStore) switchToSorter() (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = joinErrors(err, w.Close()) }()
+	defer func() { err = JoinErrors(err, w.Close()) }()
 	if err := s.table.MoveTo(w.Add); err != nil {
 		return err
 	}

@@ -11,7 +11,7 @@ import (
 
 // joinOutput writes the rows of a join, from several goroutines.
 type joinOutput struct {
-	job         *job
+	job         *Job
 	left, right *joinSide
 
 	mu         sync.Mutex

@@ -80,7 +80,7 @@ const maxStateWords = 64
 
 // newSeenKeys returns a seenKeys for each thread. They share the memory. If stateWords, the size of
 // a key's state, exceeds maxStateWords, they are disabled.
-func (j *job) newSeenKeys(ctx context.Context, memory int64, stateWords int) ([]*seenKeys, error) {
+func (j *Job) newSeenKeys(ctx context.Context, memory int64, stateWords int) ([]*seenKeys, error) {
 	disabled := stateWords > maxStateWords
 	list := make([]*seenKeys, j.Threads)
 	for i := range list {
@@ -89,7 +89,7 @@ func (j *job) newSeenKeys(ctx context.Context, memory int64, stateWords int) ([]
 	if disabled {
 		return list, nil
 	}
-	tables, err := j.newAggregator(ctx, hashagg.Options{
+	tables, err := j.NewAggregator(ctx, hashagg.Options{
 		Memory: max(memory, hashagg.MinMemory*int64(j.Threads)), Threads: j.Threads, Words: stateWords, Merge: func(dst, src []uint64) {},
 	})
 	if err != nil {

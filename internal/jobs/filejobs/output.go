@@ -88,7 +88,7 @@ type converter struct {
 
 // newConverter writes the header, and returns a converter for a job's records. It must be called
 // after the input was read: the columns of JSON lines are the members of the first record.
-func newConverter(j *job, w io.Writer) (*converter, error) {
+func newConverter(j *Job, w io.Writer) (*converter, error) {
 	if j.To == j.From {
 		_, err := w.Write(j.Inputs.header)
 		return &converter{}, err
@@ -104,7 +104,7 @@ func newConverter(j *job, w io.Writer) (*converter, error) {
 		columns = []string{} // no record will be written, so no names are needed
 	}
 	if c.rows, err = output.NewRows(j.To, columns); err != nil {
-		return nil, optionErrorf("--to-format %s: %w", j.To.Format, err)
+		return nil, OptionErrorf("--to-format %s: %w", j.To.Format, err)
 	}
 	if c.out, err = c.rows.AppendHeader(nil); err != nil {
 		return nil, err
@@ -146,10 +146,10 @@ func (c *converter) write(w io.Writer, data []byte) error {
 			var err error
 			c.bytes += int64(len(c.splitter.Record))
 			if c.out, err = c.rows.Append(c.out, c.row); err != nil {
-				return fmt.Errorf("the record %s: %w", quoteShort(trimNewline(c.splitter.Record)), err)
+				return fmt.Errorf("the record %s: %w", QuoteShort(trimNewline(c.splitter.Record)), err)
 			}
 		case records.Bad, records.Broken:
-			return fmt.Errorf("the record %s: %w", quoteShort(trimNewline(c.splitter.Record)), c.splitter.Err)
+			return fmt.Errorf("the record %s: %w", QuoteShort(trimNewline(c.splitter.Record)), c.splitter.Err)
 		default:
 			return errors.New("unexpected empty line among the records")
 		}

@@ -8,7 +8,7 @@ import (
 	"syscall"
 
 	"github.com/dustin/go-humanize"
-	"github.com/go-partd/partd/internal/base/nearest"
+
 	"github.com/go-partd/partd/internal/base/textfmt"
 	"github.com/go-partd/partd/internal/engine/extsort"
 	"github.com/go-partd/partd/internal/jobs/records"
@@ -22,8 +22,8 @@ type Line struct {
 	Value any
 }
 
-// report adds a line to the summary. The text of an int64 has commas between thousands.
-func (r *Result) report(name, label string, value any) {
+// Report adds a line to the summary. The text of an int64 has commas between thousands.
+func (r *Result) Report(name, label string, value any) {
 	text := fmt.Sprint(value)
 	if n, ok := value.(int64); ok {
 		text = humanize.Comma(n)
@@ -31,12 +31,13 @@ func (r *Result) report(name, label string, value any) {
 	r.Lines = append(r.Lines, Line{name, label, text, value})
 }
 
-func (r *Result) reportSorter(stats extsort.Stats) {
-	r.report("checksum", "", stats.Sum.String())
-	r.report("proof", "proof", fmt.Sprintf("%s records in, the same number out; their hashes add up to %v, in and out",
+// ReportSorter adds the sums that prove that a sorter lost nothing.
+func (r *Result) ReportSorter(stats extsort.Stats) {
+	r.Report("checksum", "", stats.Sum.String())
+	r.Report("proof", "proof", fmt.Sprintf("%s records in, the same number out; their hashes add up to %v, in and out",
 		humanize.Comma(stats.Records), stats.Sum))
-	r.report("runs", "", stats.Runs)
-	r.report("temporary_bytes", "temporary", stats.Written)
+	r.Report("runs", "", stats.Runs)
+	r.Report("temporary_bytes", "temporary", stats.Written)
 }
 
 // CheckTally returns an error unless every byte of the input is accounted for.
@@ -54,7 +55,7 @@ func CheckMembers(t *records.Tally) error {
 		return nil
 	}
 	name, members := t.Absent[0].Name, records.Members(t.First)
-	hint := nearest.Hint(name, members)
+	hint := textfmt.Hint(name, members)
 	if outer, _, ok := strings.Cut(name, "."); ok && slices.Contains(members, outer) {
 		hint = fmt.Sprintf(" (only members of the outermost object are fields, not members of %q)", outer)
 	}
@@ -70,9 +71,9 @@ func SameCause(a, b error) bool {
 	return errors.As(a, &number) && errors.Is(b, number)
 }
 
-// joinErrors joins an error and an error from closing a resource afterwards. It omits the second
+// JoinErrors joins an error and an error from closing a resource afterwards. It omits the second
 // error if both have the same cause.
-func joinErrors(err, closeErr error) error {
+func JoinErrors(err, closeErr error) error {
 	switch {
 	case err == nil:
 		return closeErr
@@ -82,7 +83,8 @@ func joinErrors(err, closeErr error) error {
 	return errors.Join(err, closeErr)
 }
 
-func quoteShort(value []byte) string {
+// QuoteShort quotes the beginning of a value.
+func QuoteShort(value []byte) string {
 	const limit = 40
 	if len(value) > limit {
 		return fmt.Sprintf("%q…", value[:limit])

@@ -19,27 +19,27 @@ type sortEngine struct {
 	descending bool     // sort in descending order, except fields with :asc
 	firstField int      // index of the first sort field in a record's fields
 	fields     []records.Field
-	orders     []fieldOrder
+	orders     []FieldOrder
 	stats      [][]fieldStats // indexed by worker and field
 }
 
 // Sort returns an engine that sorts records by the fields listed in by.
 func Sort(by string) Engine { return &sortEngine{by: by} }
 
-type fieldOrder struct{ numeric, desc, asc bool }
+type FieldOrder struct{ Numeric, Desc, Asc bool }
 
-// orderedField splits text such as "x:n:desc" into a field and its order. If the whole text is a
+// OrderedField splits text such as "x:n:desc" into a field and its order. If the whole text is a
 // column name, there is no order.
-func orderedField(text string, columns []string) (name string, o fieldOrder) {
+func OrderedField(text string, columns []string) (name string, o FieldOrder) {
 	for !slices.Contains(columns, text) {
 		colon := max(strings.LastIndexByte(text, ':'), 0)
 		switch text[colon:] {
 		case ":n":
-			o.numeric = true
+			o.Numeric = true
 		case ":desc":
-			o.desc, o.asc = true, false
+			o.Desc, o.Asc = true, false
 		case ":asc":
-			o.desc, o.asc = false, true
+			o.Desc, o.Asc = false, true
 		default:
 			return text, o
 		}
@@ -48,22 +48,22 @@ func orderedField(text string, columns []string) (name string, o fieldOrder) {
 	return text, o
 }
 
-func (s *sortEngine) plan(j *job) error {
+func (s *sortEngine) Plan(j *Job) error {
 	names, err := splitNames(s.by, j.Inputs.Columns)
 	if err != nil {
-		return optionErrorf("--by: %w", err)
+		return OptionErrorf("--by: %w", err)
 	}
 	for _, text := range names {
-		name, order := orderedField(text, j.Inputs.Columns)
+		name, order := OrderedField(text, j.Inputs.Columns)
 		f, err := j.From.Resolve(name, j.Inputs.Columns)
 		if err != nil {
 			if strings.Contains(name, ":") {
 				err = fmt.Errorf("%w (only :n, :asc and :desc may follow a field name)", err)
 			}
-			return j.Inputs.fieldError("by", text, j.From, err)
+			return j.Inputs.FieldError("by", text, j.From, err)
 		}
 		f.Optional = true
-		order.desc = order.desc || s.descending && !order.asc
+		order.Desc = order.Desc || s.descending && !order.Asc
 		s.fields, s.orders = append(s.fields, f), append(s.orders, order)
 	}
 	s.stats = make([][]fieldStats, j.Threads)
@@ -74,12 +74,12 @@ func (s *sortEngine) plan(j *job) error {
 	return nil
 }
 
-func (s *sortEngine) run(ctx context.Context, j *job) error {
-	sorter, err := j.newSorter(ctx, j.engineMemory(), false)
+func (s *sortEngine) Run(ctx context.Context, j *Job) error {
+	sorter, err := j.NewSorter(ctx, j.engineMemory(), false)
 	if err != nil {
 		return err
 	}
-	if err := j.read(ctx, s.fields, j.sortBy(sorter, s.setSortKey)); err != nil {
+	if err := j.Read(ctx, s.fields, j.sortBy(sorter, s.setSortKey)); err != nil {
 		return err
 	}
 	j.Bar.Wait("merging", nil)
@@ -90,12 +90,12 @@ func (s *sortEngine) run(ctx context.Context, j *job) error {
 	if stats.Records != j.Tally.Records || stats.Bytes != j.Tally.RecordBytes {
 		return fmt.Errorf("%d records of %d bytes were read, but %d of %d bytes were sorted", j.Tally.Records, j.Tally.RecordBytes, stats.Records, stats.Bytes)
 	}
-	j.reportSorter(stats)
+	j.ReportSorter(stats)
 	j.Notes = s.notes()
 	return nil
 }
 
-func (j *job) writeSorted(sorter *extsort.Sorter) error {
+func (j *Job) writeSorted(sorter *extsort.Sorter) error {
 	c, err := newConverter(j, j.sink)
 	if err != nil {
 		return err
@@ -119,22 +119,22 @@ func (j *job) writeSorted(sorter *extsort.Sorter) error {
 func (s *sortEngine) setSortKey(b *records.Block, r *sortRecord) (bool, error) {
 	fields := b.Fields[s.firstField:]
 	s.examine(b.Worker, fields)
-	if len(s.fields) == 1 && !s.orders[0].numeric && !s.orders[0].desc {
+	if len(s.fields) == 1 && !s.orders[0].Numeric && !s.orders[0].Desc {
 		r.key = fields[0]
 		return true, nil
 	}
 	key, badIndex := s.appendKey(r.buf, fields)
 	r.key, r.buf = key, key
 	if badIndex >= 0 {
-		b.MarkBad(fmt.Errorf("field %d of --by must be a number, not %s", badIndex+1, quoteShort(fields[badIndex])))
+		b.MarkBad(fmt.Errorf("field %d of --by must be a number, not %s", badIndex+1, QuoteShort(fields[badIndex])))
 	}
 	return badIndex < 0, nil
 }
 
 // The key of a number begins with one of these bytes, so that missing numbers come first.
 const (
-	missingNumber = 0
-	presentNumber = 1
+	MissingNumber = 0
+	PresentNumber = 1
 )
 
 // appendKey appends a sort key. It returns the index of the first numeric field that is not a
@@ -144,19 +144,19 @@ func (s *sortEngine) appendKey(key []byte, fields [][]byte) ([]byte, int) {
 		from := len(key)
 		o := s.orders[i]
 		switch {
-		case o.numeric && len(f) == 0:
-			key = append(key, missingNumber)
-		case o.numeric:
+		case o.Numeric && len(f) == 0:
+			key = append(key, MissingNumber)
+		case o.Numeric:
 			var ok bool
-			if key, ok = extsort.AppendDecimal(append(key, presentNumber), bytes.Trim(f, " ")); !ok {
+			if key, ok = extsort.AppendDecimal(append(key, PresentNumber), bytes.Trim(f, " ")); !ok {
 				return key, i
 			}
-		case i == len(fields)-1 && !o.desc:
+		case i == len(fields)-1 && !o.Desc:
 			key = append(key, f...)
 		default:
 			key = extsort.AppendText(key, f)
 		}
-		if o.desc {
+		if o.Desc {
 			extsort.Invert(key[from:])
 		}
 	}
@@ -176,7 +176,7 @@ func (s *sortEngine) examine(worker int, fields [][]byte) {
 	const maxSeen = 1000
 	for i := range s.stats[worker] {
 		stats, v := &s.stats[worker][i], fields[i]
-		if stats.examined == maxSeen || stats.notNumeric || s.orders[i].numeric || len(v) == 0 {
+		if stats.examined == maxSeen || stats.notNumeric || s.orders[i].Numeric || len(v) == 0 {
 			continue
 		}
 		if stats.examined++; stats.examined == 1 {
@@ -200,7 +200,7 @@ func (s *sortEngine) notes() (notes []string) {
 			}
 		}
 		if total.orderDiffers && !total.notNumeric {
-			notes = append(notes, fmt.Sprintf("the values of %s look like numbers, but were compared as bytes: use --by %s:n to compare numbers", quoteShort([]byte(name)), textfmt.ShellQuote(name)))
+			notes = append(notes, fmt.Sprintf("the values of %s look like numbers, but were compared as bytes: use --by %s:n to compare numbers", QuoteShort([]byte(name)), textfmt.ShellQuote(name)))
 		}
 	}
 	return notes

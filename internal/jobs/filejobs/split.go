@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"github.com/dustin/go-humanize"
+
 	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/internal/disk/tempdir"
 	"github.com/go-partd/partd/internal/engine/extsort"
@@ -31,9 +32,9 @@ type splitEngine struct {
 // Split returns an engine that writes a file for each value of the fields.
 func Split(o SplitOptions) Engine { return &splitEngine{SplitOptions: o} }
 
-func (s *splitEngine) plan(j *job) (err error) {
+func (s *splitEngine) Plan(j *Job) (err error) {
 	j.writesFiles = true
-	if s.fields, err = j.resolveFields("by", s.By); err != nil {
+	if s.fields, err = j.ResolveFields("by", s.By); err != nil {
 		return err
 	}
 	exists, empty, err := statDir(s.Dir)
@@ -47,7 +48,7 @@ func (s *splitEngine) plan(j *job) (err error) {
 	return nil
 }
 
-func (s *splitEngine) run(ctx context.Context, j *job) (err error) {
+func (s *splitEngine) Run(ctx context.Context, j *Job) (err error) {
 	// Use the file system of Dir for temporary files, so that they can be moved to Dir.
 	dir := s.Dir
 	if !s.exists {
@@ -66,16 +67,16 @@ func (s *splitEngine) run(ctx context.Context, j *job) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = joinErrors(err, nearby.Close()) }()
+	defer func() { err = JoinErrors(err, nearby.Close()) }()
 	w, err := newSplitWriter(s, j, nearby)
 	if err != nil {
 		return err
 	}
-	sorter, err := j.newSorter(ctx, j.engineMemory(), true)
+	sorter, err := j.NewSorter(ctx, j.engineMemory(), true)
 	if err != nil {
 		return err
 	}
-	if err := j.read(ctx, s.fields, j.sortBy(sorter, setCSVKey)); err != nil {
+	if err := j.Read(ctx, s.fields, j.sortBy(sorter, setCSVKey)); err != nil {
 		return err
 	}
 	if w.converter, err = newConverter(j, &w.header); err != nil {
@@ -83,7 +84,7 @@ func (s *splitEngine) run(ctx context.Context, j *job) (err error) {
 	}
 	j.Bar.Wait("writing the files", nil)
 	if err := w.writeAll(ctx, sorter); err != nil {
-		return joinErrors(err, w.end())
+		return JoinErrors(err, w.end())
 	}
 	stats := sorter.Stats()
 	if w.records != j.Tally.Records || w.bytes != j.Tally.RecordBytes && j.To == j.From {
@@ -95,10 +96,10 @@ func (s *splitEngine) run(ctx context.Context, j *job) (err error) {
 	if err := w.publish(s.Dir, s.exists); err != nil {
 		return err
 	}
-	j.report("files_written", "files", int64(len(w.names)))
-	j.report("keys", "keys", w.keys)
-	j.report("directory", "directory", s.Dir)
-	j.report("proof", "proof", fmt.Sprintf("%s records in, the same number in the files; the hashes of all keys and records add up to %v, in and out", humanize.Comma(w.records), stats.Sum))
+	j.Report("files_written", "files", int64(len(w.names)))
+	j.Report("keys", "keys", w.keys)
+	j.Report("directory", "directory", s.Dir)
+	j.Report("proof", "proof", fmt.Sprintf("%s records in, the same number in the files; the hashes of all keys and records add up to %v, in and out", humanize.Comma(w.records), stats.Sum))
 	return nil
 }
 
@@ -144,7 +145,7 @@ func statDir(dir string) (exists, empty bool, err error) {
 	case err != nil:
 		return false, false, err
 	case !info.IsDir():
-		return true, false, optionErrorf("--dir %s is a file, not a directory", dir)
+		return true, false, OptionErrorf("--dir %s is a file, not a directory", dir)
 	}
 	// tempdir.New removes the temporary files of a killed run, so that they do not count as
 	// content.

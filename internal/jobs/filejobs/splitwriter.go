@@ -43,7 +43,7 @@ type splitWriter struct {
 	bytes    int64
 }
 
-func newSplitWriter(s *splitEngine, j *job, nearby *tempdir.Set) (*splitWriter, error) {
+func newSplitWriter(s *splitEngine, j *Job, nearby *tempdir.Set) (*splitWriter, error) {
 	dir, err := nearby.Mkdir()
 	if err != nil {
 		return nil, err
@@ -141,7 +141,7 @@ func (w *splitWriter) end() error {
 	if w.file == nil {
 		return nil
 	}
-	err := joinErrors(w.buf.Flush(), w.file.Close())
+	err := JoinErrors(w.buf.Flush(), w.file.Close())
 	w.file = nil
 	return err
 }

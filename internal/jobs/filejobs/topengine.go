@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"github.com/dustin/go-humanize"
+
 	"github.com/go-partd/partd/internal/engine/extsort"
 	"github.com/go-partd/partd/internal/engine/hashagg"
 	"github.com/go-partd/partd/internal/jobs/output"
@@ -16,15 +17,32 @@ import (
 // MaxTop is the maximum number of top records.
 const MaxTop = 1 << 20
 
-// topEngine runs [Top] or [Frequent]. Each worker remembers the n first keys in sort order, and
-// drops records with later keys. The remaining records are sorted.
-type topEngine struct {
+// FirstSorter selects the n records whose keys come first in sort order. Each worker remembers the
+// n first keys, and drops records with later keys. The remaining records are sorted.
+type FirstSorter struct {
 	n       int
-	sorting sortEngine   // only for Top
 	firsts  []*firstKeys // one for each worker
 	sorter  *extsort.Sorter
 	written int64
 	dropped int64
+}
+
+// Open makes t select n records of a single worker, and returns the writer for them.
+func (t *FirstSorter) Open(ctx context.Context, j *Job, n int, memory int64) (_ *extsort.Writer, err error) {
+	t.n, t.firsts = n, []*firstKeys{{n: n, maxBytes: memory / 2}}
+	if t.sorter, err = j.NewSorter(ctx, memory/2, false); err != nil {
+		return nil, err
+	}
+	return t.sorter.Writer()
+}
+
+// Includes reports whether a record may be among the first n, and remembers its key.
+func (t *FirstSorter) Includes(key []byte) bool { return t.firsts[0].add(key) }
+
+// topEngine runs [Top] or [Frequent].
+type topEngine struct {
+	FirstSorter
+	sorting sortEngine // only for Top
 
 	frequent string // the value of by for Frequent, "" for Top
 	fields   []records.Field
@@ -36,43 +54,39 @@ type topEngine struct {
 // Top returns an engine that writes the n records with the largest values of the fields listed in
 // by.
 func Top(by string, n int) Engine {
-	return &topEngine{n: n, sorting: sortEngine{by: by, descending: true}}
+	return &topEngine{FirstSorter: FirstSorter{n: n}, sorting: sortEngine{by: by, descending: true}}
 }
 
 // Frequent returns an engine that writes the n most frequent values of the fields listed in by.
-func Frequent(by string, n int) Engine { return &topEngine{n: n, frequent: by} }
+func Frequent(by string, n int) Engine {
+	return &topEngine{FirstSorter: FirstSorter{n: n}, frequent: by}
+}
 
-func (t *topEngine) plan(j *job) (err error) {
+func (t *topEngine) Plan(j *Job) (err error) {
 	if t.frequent == "" {
-		return t.sorting.plan(j)
+		return t.sorting.Plan(j)
 	}
 	t.keys = make([][]byte, j.Threads)
-	t.fields, err = j.resolveFields("frequent", t.frequent)
+	t.fields, err = j.ResolveFields("frequent", t.frequent)
 	return err
 }
 
-func (t *topEngine) run(ctx context.Context, j *job) (err error) {
+func (t *topEngine) Run(ctx context.Context, j *Job) (err error) {
 	memory := j.engineMemory()
-	if t.sorter, err = j.newSorter(ctx, memory/3, false); err != nil {
+	if t.sorter, err = j.NewSorter(ctx, memory/3, false); err != nil {
 		return err
 	}
 	for range j.Threads {
 		t.firsts = append(t.firsts, &firstKeys{n: t.n, maxBytes: memory / 6 / int64(j.Threads)})
 	}
 	if t.frequent != "" {
-		err = t.runFrequent(ctx, j, memory/2)
-	} else {
-		err = t.runRecords(ctx, j)
+		return t.runFrequent(ctx, j, memory/2)
 	}
-	if err != nil {
-		return err
-	}
-	j.report("written", "written", t.written)
-	return nil
+	return t.runRecords(ctx, j)
 }
 
-func (t *topEngine) runRecords(ctx context.Context, j *job) error {
-	if err := j.read(ctx, t.sorting.fields, j.sortBy(t.sorter, t.setSortKey)); err != nil {
+func (t *topEngine) runRecords(ctx context.Context, j *Job) error {
+	if err := j.Read(ctx, t.sorting.fields, j.sortBy(t.sorter, t.setSortKey)); err != nil {
 		return err
 	}
 	j.Notes = t.sorting.notes()
@@ -80,12 +94,12 @@ func (t *topEngine) runRecords(ctx context.Context, j *job) error {
 	if err != nil {
 		return err
 	}
-	return t.writeFirst(j, j.Tally.Records, "records", func(rec []byte) error { return c.write(j.sink, rec) })
+	return t.WriteFirst(j, j.Tally.Records, "records", func(rec []byte) error { return c.write(j.sink, rec) })
 }
 
-// writeFirst calls write with the first n sorted records, and drops the others. It checks that the
-// written and the dropped records add up to total.
-func (t *topEngine) writeFirst(j *job, total int64, subject string, write func(rec []byte) error) error {
+// WriteFirst calls write with the first n sorted records, and drops the others. It checks that the
+// written and the dropped records add up to total, and reports these numbers.
+func (t *FirstSorter) WriteFirst(j *Job, total int64, subject string, write func(rec []byte) error) error {
 	for b, err := range t.sorter.Sorted() {
 		if err != nil {
 			return err
@@ -104,10 +118,14 @@ func (t *topEngine) writeFirst(j *job, total int64, subject string, write func(r
 	for _, f := range t.firsts {
 		t.dropped += f.dropped
 	}
-	return t.verify(j, total, subject)
+	if err := t.verify(j, total, subject); err != nil {
+		return err
+	}
+	j.Report("written", "written", t.written)
+	return nil
 }
 
-func (t *topEngine) verify(j *job, total int64, subject string) error {
+func (t *FirstSorter) verify(j *Job, total int64, subject string) error {
 	if total != t.written+t.dropped {
 		return fmt.Errorf("%d %s were read, but %d were written and %d dropped", total, subject, t.written, t.dropped)
 	}
@@ -115,7 +133,7 @@ func (t *topEngine) verify(j *job, total int64, subject string) error {
 	if subject == "groups" { // the proof of the records has the name "proof"
 		name = "proof_of_groups"
 	}
-	j.report(name, "proof", fmt.Sprintf("%s %s = %s written + %s dropped", humanize.Comma(total), subject, humanize.Comma(t.written), humanize.Comma(t.dropped)))
+	j.Report(name, "proof", fmt.Sprintf("%s %s = %s written + %s dropped", humanize.Comma(total), subject, humanize.Comma(t.written), humanize.Comma(t.dropped)))
 	return nil
 }
 
@@ -126,8 +144,8 @@ func (t *topEngine) setSortKey(b *records.Block, r *sortRecord) (bool, error) {
 	return include && t.firsts[b.Worker].add(r.key), err
 }
 
-func (t *topEngine) runFrequent(ctx context.Context, j *job, memory int64) (err error) {
-	if t.counts, err = j.newAggregator(ctx, hashagg.Options{Memory: memory, Threads: j.Threads}); err != nil {
+func (t *topEngine) runFrequent(ctx context.Context, j *Job, memory int64) (err error) {
+	if t.counts, err = j.NewAggregator(ctx, hashagg.Options{Memory: memory, Threads: j.Threads}); err != nil {
 		return err
 	}
 	for range j.Threads {
@@ -137,14 +155,14 @@ func (t *topEngine) runFrequent(ctx context.Context, j *job, memory int64) (err 
 		}
 		t.tables = append(t.tables, table)
 	}
-	err = j.read(ctx, t.fields, func(b *records.Block) error {
+	err = j.Read(ctx, t.fields, func(b *records.Block) error {
 		for b.Next() {
-			key, buf := j.keyBy(t.keys[b.Worker][:0], b.Fields, b.Unquoted)
+			key, buf := j.KeyBy(t.keys[b.Worker][:0], b.Fields, b.Unquoted)
 			t.keys[b.Worker] = buf
 			// sortCounts passes the key to the sorter twice, in the sort key and in the record,
 			// each time with its count.
 			if limit := min(t.tables[b.Worker].MaxKey(), extsort.MaxRecord(j.engineMemory()/3)/2-8); len(key) > limit {
-				reportLongKey(b, len(key), limit)
+				ReportLongKey(b, len(key), limit)
 				continue
 			}
 			if _, _, err := t.tables[b.Worker].Get(key); err != nil {
@@ -167,12 +185,12 @@ func (t *topEngine) runFrequent(ctx context.Context, j *job, memory int64) (err 
 	return t.writeCounts(j)
 }
 
-func (t *topEngine) sortCounts(j *job) (err error) {
+func (t *topEngine) sortCounts(j *Job) (err error) {
 	w, err := t.sorter.Writer()
 	if err != nil {
 		return err
 	}
-	defer func() { err = joinErrors(err, w.Close()) }()
+	defer func() { err = JoinErrors(err, w.Close()) }()
 	var key []byte
 	total := int64(0)
 	for group, err := range t.counts.Groups() {
@@ -195,10 +213,10 @@ func (t *topEngine) sortCounts(j *job) (err error) {
 	return nil
 }
 
-func (t *topEngine) writeCounts(j *job) error {
+func (t *topEngine) writeCounts(j *Job) error {
 	var names []string
 	for _, f := range t.fields {
-		names = append(names, j.fieldName(f))
+		names = append(names, j.FieldName(f))
 	}
 	rows, err := output.NewRows(j.To, append(names, "count"))
 	if err != nil {
@@ -211,9 +229,9 @@ func (t *topEngine) writeCounts(j *job) error {
 	if _, err := j.sink.Write(out); err != nil {
 		return err
 	}
-	return t.writeFirst(j, t.counts.Stats().Groups, "different values", func(rec []byte) error {
+	return t.WriteFirst(j, t.counts.Stats().Groups, "different values", func(rec []byte) error {
 		count := ^binary.BigEndian.Uint64(rec)
-		row := j.appendKeyValues(nil, rec[8:], len(t.fields))
+		row := j.AppendKeyValues(nil, rec[8:], len(t.fields))
 		row = append(row, output.Value{Text: strconv.AppendUint(nil, count, 10), JSON: true})
 		if out, err = rows.Append(out[:0], row); err == nil {
 			_, err = j.sink.Write(out)

@@ -16,11 +16,14 @@ import (
 type topPerEngine struct {
 	topEngine
 	per     string
-	job     *job
+	job     *Job
 	groups  []records.Field
 	seen    []*seenKeys // one for each worker
 	batches []*topBatch // one for each worker
 }
+
+// perBatch is the maximum number of records in a topBatch.
+const perBatch = 256
 
 // topBatch collects records with their sort keys. Looking up their groups together is faster.
 type topBatch struct {
@@ -34,21 +37,21 @@ type topBatch struct {
 // TopPer returns an engine that groups records by the fields listed in per. From each group, it
 // writes the n records with the largest values of the fields listed in by.
 func TopPer(by, per string, n int) Engine {
-	return &topPerEngine{topEngine: topEngine{n: n, sorting: sortEngine{by: by, descending: true}}, per: per}
+	return &topPerEngine{topEngine: topEngine{FirstSorter: FirstSorter{n: n}, sorting: sortEngine{by: by, descending: true}}, per: per}
 }
 
-func (t *topPerEngine) plan(j *job) (err error) {
+func (t *topPerEngine) Plan(j *Job) (err error) {
 	t.job = j
-	if t.groups, err = j.resolveFields("per", t.per); err != nil {
+	if t.groups, err = j.ResolveFields("per", t.per); err != nil {
 		return err
 	}
 	t.sorting.firstField = len(t.groups)
-	return t.sorting.plan(j)
+	return t.sorting.Plan(j)
 }
 
-func (t *topPerEngine) run(ctx context.Context, j *job) (err error) {
+func (t *topPerEngine) Run(ctx context.Context, j *Job) (err error) {
 	memory := j.engineMemory()
-	if t.sorter, err = j.newSorter(ctx, memory/2, true); err != nil {
+	if t.sorter, err = j.NewSorter(ctx, memory/2, true); err != nil {
 		return err
 	}
 	if t.seen, err = j.newSeenKeys(ctx, memory/3, t.n); err != nil {
@@ -57,7 +60,7 @@ func (t *topPerEngine) run(ctx context.Context, j *job) (err error) {
 	for i := range j.Threads {
 		t.batches = append(t.batches, &topBatch{worker: i})
 	}
-	if err := j.read(ctx, append(slices.Clone(t.groups), t.sorting.fields...), t.addBlock); err != nil {
+	if err := j.Read(ctx, append(slices.Clone(t.groups), t.sorting.fields...), t.addBlock); err != nil {
 		return err
 	}
 	j.Notes = t.sorting.notes()
@@ -69,8 +72,8 @@ func (t *topPerEngine) run(ctx context.Context, j *job) (err error) {
 	for _, s := range t.seen {
 		t.dropped += s.droppedRecords
 	}
-	j.report("groups", "groups", groups)
-	j.report("written", "written", t.written)
+	j.Report("groups", "groups", groups)
+	j.Report("written", "written", t.written)
 	return t.verify(j, j.Tally.Records, "records")
 }
 
@@ -81,7 +84,7 @@ func (t *topPerEngine) addBlock(b *records.Block) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = joinErrors(err, w.Close()) }()
+	defer func() { err = JoinErrors(err, w.Close()) }()
 	batch := t.batches[b.Worker]
 	for b.Next() {
 		order := sortRecord{buf: batch.buf[len(batch.buf):]}
@@ -98,11 +101,11 @@ func (t *topPerEngine) addBlock(b *records.Block) (err error) {
 			batch.buf = make([]byte, 0, 2*cap(batch.buf)+n)
 		}
 		var group []byte
-		group, batch.buf = t.job.keyBy(batch.buf, b.Fields[:len(t.groups)], b.Unquoted)
+		group, batch.buf = t.job.KeyBy(batch.buf, b.Fields[:len(t.groups)], b.Unquoted)
 		batch.groups, batch.orders, batch.records = append(batch.groups, group), append(batch.orders, order.key), append(batch.records, b.Record)
-		if len(batch.groups) == groupBatch || len(b.Record) > longRecord {
+		if len(batch.groups) == perBatch || len(b.Record) > longRecord {
 			if err := t.sortBatch(batch, w); err != nil {
-				return reportTooLong(b, err)
+				return ReportTooLong(b, err)
 			}
 		}
 	}
@@ -128,7 +131,7 @@ func (t *topPerEngine) sortBatch(batch *topBatch, w *extsort.Writer) error {
 		}
 	})
 	batch.groups, batch.orders, batch.records, batch.buf = batch.groups[:0], batch.orders[:0], batch.records[:0], batch.buf[:0]
-	return joinErrors(batch.err, err)
+	return JoinErrors(batch.err, err)
 }
 
 // addIfFirst adds a key to first, and reports whether the key may be among the first keys of its
@@ -158,7 +161,7 @@ func addIfFirst(first []uint64, isNew bool, key []byte) bool {
 	return true
 }
 
-func (t *topPerEngine) write(j *job) (groups int64, err error) {
+func (t *topPerEngine) write(j *Job) (groups int64, err error) {
 	c, err := newConverter(j, j.sink)
 	if err != nil {
 		return 0, err

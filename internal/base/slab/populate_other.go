@@ -1,5 +1,0 @@
-//go:build !linux
-
-package slab
-
-func populate([]byte) {}

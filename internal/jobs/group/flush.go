@@ -1,0 +1,147 @@
+package group
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+
+	"github.com/go-partd/partd/internal/engine/extsort"
+	"github.com/go-partd/partd/internal/engine/hashagg"
+	"github.com/go-partd/partd/internal/jobs/filejobs"
+)
+
+// flush moves the groups in the table, with the numbers still in their lists, to the sorter.
+func (w *groupWorker) flush() error {
+	err := w.table.Drain(func(group hashagg.Group) error { return w.sendGroup(group.Key, group.Records, group.State) })
+	w.lists.reset()
+	return err
+}
+
+// sendRecords passes each record of the batch to the sorter as a group of one record.
+func (w *groupWorker) sendRecords() error {
+	used := w.lists.used
+	for i, key := range w.keys {
+		clear(w.single[0])
+		w.add(i, w.single[:])
+		if w.err != nil {
+			return w.err
+		}
+		if err := w.sendGroup(key, 1, w.single[0]); err != nil {
+			return err
+		}
+		w.lists.used = used // the lists of a single record are temporary
+	}
+	return nil
+}
+
+func (w *groupWorker) sendGroup(key []byte, records uint64, state []uint64) error {
+	g := w.g
+	rec := binary.AppendUvarint(append(w.recordBuf[:0], aggregatedPart), records)
+	for _, word := range state[:g.program.Words] {
+		rec = binary.AppendUvarint(rec, word) // as a uvarint, because most words are small
+	}
+	if g.sortsParts() {
+		rec = append(rec, key...)
+	}
+	w.recordBuf = rec
+	if err := w.writer.Add(g.sortKey(w.sortKeyBuf, key, aggregatedPart), rec); err != nil {
+		return err
+	}
+	for i, list := range state[g.program.Words:] {
+		if err := w.sendNumbers(i, w.lists.get(list), key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// finish passes the remaining data to the sorter. index is the worker's index.
+func (w *groupWorker) finish(index int) (err error) {
+	if w.g.sortsValues() {
+		if w.writer, err = w.g.lastWriter(index); err != nil {
+			return err
+		}
+	}
+	err = filejobs.JoinErrors(w.flush(), w.writer.Close())
+	return filejobs.JoinErrors(filejobs.JoinErrors(err, w.table.Close()), w.lists.close())
+}
+
+// lastWriter returns a writer for data that the sorter receives after all blocks. If values are
+// sorted, the writer gets its own batch: offset 0 means the first batch after the blocks' batches.
+func (g *groupEngine) lastWriter(offset int) (*extsort.Writer, error) {
+	if g.sortsValues() {
+		return g.sorter.Batch(uint64(g.batches.Load()) + uint64(offset))
+	}
+	return g.sorter.Writer()
+}
+
+func (g *groupEngine) gatherDistinct(ctx context.Context) (err error) {
+	w, err := g.lastWriter(len(g.workers))
+	if err != nil {
+		return err
+	}
+	defer func() { err = filejobs.JoinErrors(err, w.Close()) }()
+	counts, err := g.job.NewAggregator(ctx, hashagg.Options{
+		Memory: 3 * g.shareSize, Threads: 1, Words: len(g.pairs), // this reuses the memory of g.numbers, which is closed
+		Merge: func(dst, src []uint64) {
+			for i, n := range src {
+				dst[i] += n
+			}
+		},
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { err = filejobs.JoinErrors(err, counts.Close()) }()
+	table, err := counts.Table()
+	if err != nil {
+		return err
+	}
+	for i, pairs := range g.pairs {
+		for pair, err := range pairs.Groups() {
+			if err != nil {
+				return err
+			}
+			n, l := binary.Uvarint(pair.Key)
+			state, _, err := table.Get(pair.Key[l : l+int(n)])
+			if err != nil {
+				return err
+			}
+			state[i]++
+		}
+		if err := pairs.Close(); err != nil {
+			return err
+		}
+	}
+	if err := table.Close(); err != nil {
+		return err
+	}
+	var rec, key []byte
+	for group, err := range counts.Groups() {
+		if err != nil {
+			return err
+		}
+		rec = append(rec[:0], distinctPart)
+		for _, n := range group.State {
+			rec = binary.AppendUvarint(rec, n)
+		}
+		key = g.sortKey(key, group.Key, distinctPart)
+		if err := w.Add(key, rec); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (g *groupEngine) verify(out groupTally) error {
+	in := g.numbers.Stats()
+	switch read := g.job.Tally.Records; {
+	case in.Records != read:
+		return fmt.Errorf("%d records were read, but %d were aggregated", read, in.Records)
+	case out.records != read:
+		return fmt.Errorf("%d records were read, but the written rows aggregate %d", read, out.records)
+	case out.keySum != in.KeySum:
+		return fmt.Errorf("the hashes of the keys of %d records add up to %016x, but those of the written rows add up to %016x", read, in.KeySum, out.keySum)
+	}
+	return nil
+}

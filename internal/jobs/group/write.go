@@ -1,0 +1,264 @@
+package group
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/dustin/go-humanize"
+
+	"github.com/go-partd/partd/internal/engine/extsort"
+	"github.com/go-partd/partd/internal/jobs/aggregate"
+	"github.com/go-partd/partd/internal/jobs/filejobs"
+	"github.com/go-partd/partd/internal/jobs/output"
+)
+
+// groupTally counts the written groups, so that verify can compare them with the input.
+type groupTally struct {
+	groups, records int64
+	keySum          uint64 // sum of each group's key hash times its record count
+}
+
+func (t *groupTally) add(o groupTally) {
+	t.groups += o.groups
+	t.records += o.records
+	t.keySum += o.keySum
+}
+
+func (g *groupEngine) write(ctx context.Context) error {
+	j := g.job
+	r, err := newGroupRow(g, j)
+	if err != nil {
+		return err
+	}
+	header, err := r.rows.AppendHeader(nil)
+	if err == nil {
+		_, err = j.Write(header)
+	}
+	if err == nil {
+		err = g.writeRows(ctx, r)
+	}
+	if err = filejobs.JoinErrors(err, r.close()); err != nil {
+		return err
+	}
+	if err := g.verify(r.tally); err != nil {
+		return err
+	}
+	if g.top.N > 0 {
+		if err := g.top.write(j, r.tally.groups); err != nil {
+			return err
+		}
+	}
+	counts := make([]string, len(g.workers))
+	perWorker := make([]int64, len(g.workers))
+	for i, w := range g.workers {
+		counts[i], perWorker[i] = humanize.Comma(w.records), w.records
+	}
+	j.Report("groups", "groups", r.tally.groups)
+	j.Report("records_by_worker", "", perWorker)
+	j.Report("proof", "proof", fmt.Sprintf("the group counts add up to the number of records: %s (%s)", humanize.Comma(r.tally.records), strings.Join(counts, " + ")))
+	j.Report("spills", "", g.sorter.Stats().Runs)
+	return nil
+}
+
+// writeRows builds and writes the rows. It uses several goroutines, unless a row can be large
+// or the rows must be sorted.
+func (g *groupEngine) writeRows(ctx context.Context, r *groupRow) error {
+	j := g.job
+	if !g.sortsValues() && len(g.quantileColumns) == 0 && g.top.N == 0 && j.Threads > 1 {
+		return g.writeParallel(ctx, r)
+	}
+	var out io.Writer = j
+	if g.top.N > 0 {
+		if err := g.top.open(ctx, j, r, g.shareSize); err != nil {
+			return err
+		}
+		out = &g.top
+	}
+	for b, err := range g.sorter.Sorted() {
+		if err != nil {
+			return err
+		}
+		if err := r.addBlock(b, out); err != nil {
+			return err
+		}
+	}
+	return r.end(out)
+}
+
+// addBlock adds a block's records to their groups, and writes the row of each group that is
+// complete.
+func (r *groupRow) addBlock(b *extsort.Block, out io.Writer) error {
+	for i := range b.Len() {
+		rec, sameKey := b.Record(i), b.SameKey(i)
+		startsGroup := !sameKey
+		if r.g.sortsParts() {
+			startsGroup = startsGroup && rec[0] == aggregatedPart
+		}
+		if startsGroup {
+			if err := r.end(out); err != nil {
+				return err
+			}
+		}
+		if err := r.add(b.Key(i), rec, sameKey); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// end writes the row of the current group, if any, and prepares for the next group.
+func (r *groupRow) end(w io.Writer) error {
+	if !r.started {
+		return nil
+	}
+	if !r.complete {
+		return fmt.Errorf("%w: a group's counts are missing", errPart)
+	}
+	r.tally.add(groupTally{1, int64(r.records), r.records * r.g.numbers.Hash(r.key)})
+	if r.plain != nil {
+		if done, err := r.writePlain(w); done || err != nil {
+			return err
+		}
+	}
+	// Set the fields of the row's key first, so that the error below can name the group.
+	r.g.job.AppendKeyValues(r.row[:0], r.key, r.g.keyCount)
+	err := r.findQuantiles()
+	if err == nil {
+		err = r.fill()
+	}
+	if err == nil {
+		err = r.writeFields(w)
+	}
+	if err != nil {
+		return fmt.Errorf("the row of group %s: %w", filejobs.QuoteShort(r.row[0].Text), err)
+	}
+	r.started, r.complete = false, false
+	clear(r.distinct)
+	for i := range r.texts {
+		r.texts[i].isSet, r.texts[i].Missing = false, true
+	}
+	for _, s := range r.lists {
+		if s != nil {
+			s.reset()
+		}
+	}
+	return nil
+}
+
+// fill sets the fields of the row, except lists that do not fit in memory.
+func (r *groupRow) fill() error {
+	g := r.g
+	r.textBuf = r.textBuf[:0]
+	for i := range g.specs {
+		s := &g.specs[i]
+		v := &r.row[g.keyCount+i]
+		switch {
+		case s.Func == aggregate.List:
+			if r.isJSON && r.lists[i].size == 0 {
+				r.lists[i].buf = append(r.lists[i].buf, ']')
+			}
+			*v = output.Value{Text: r.lists[i].buf, JSON: true}
+		case s.StoresValues():
+			if *v = r.texts[i].Value; v.Missing {
+				v.Text = nil
+			}
+		case s.Func == aggregate.Mode:
+			c := &r.modes[slices.Index(g.modeColumns, g.specColumns[i].First)]
+			if err := r.checkCount(i, c.values); err != nil {
+				return err
+			}
+			*v = c.mode
+		default:
+			from := len(r.textBuf)
+			var err error
+			if r.textBuf, err = r.appendResult(r.textBuf, i); err != nil {
+				return err
+			}
+			text := r.textBuf[from:len(r.textBuf):len(r.textBuf)]
+			*v = output.Value{Text: text, Missing: len(text) == 0, JSON: true}
+		}
+	}
+	return nil
+}
+
+// appendResult appends the result of spec i, which is a number, true or false. It appends
+// nothing if there is no result.
+func (r *groupRow) appendResult(dst []byte, i int) ([]byte, error) {
+	g := r.g
+	switch q := &r.quantiles[i]; {
+	case g.specs[i].Func == aggregate.Distinct:
+		return strconv.AppendUint(dst, r.distinct[slices.Index(g.distinctColumns, g.specColumns[i].First)], 10), nil
+	case g.specs[i].Func != aggregate.Quantile:
+		return g.program.Append(dst, i, r.words, r.records)
+	case q.exists:
+		return g.program.AppendQuantile(dst, i, q.rank, q.number, q.nextNumber)
+	}
+	return dst, nil
+}
+
+// writeFields writes the row. Lists that do not fit in memory are written in pieces.
+func (r *groupRow) writeFields(w io.Writer) (err error) {
+	r.outBuf = r.outBuf[:0]
+	for i := range r.row {
+		if r.outBuf, err = r.rows.AppendStart(r.outBuf, i); err != nil {
+			return err
+		}
+		if k := i - r.g.keyCount; k >= 0 && r.lists[k] != nil && r.lists[k].size > 0 {
+			err = r.streamList(w, i, r.lists[k])
+		} else {
+			r.outBuf, err = r.rows.AppendField(r.outBuf, i, &r.row[i])
+		}
+		if err != nil {
+			return err
+		}
+	}
+	r.outBuf = r.rows.AppendEnd(r.outBuf)
+	r.rowBytes += int64(len(r.outBuf))
+	_, err = w.Write(r.outBuf)
+	return err
+}
+
+// streamList writes r.outBuf, and then a list that is partly on disk.
+func (r *groupRow) streamList(w io.Writer, i int, s *spool) (err error) {
+	if r.isJSON {
+		s.buf = append(s.buf, ']')
+	}
+	r.outBuf = r.rows.AppendQuote(r.outBuf)
+	err = s.pieces(func(p []byte) error {
+		if r.outBuf, err = r.rows.AppendPiece(r.outBuf, i, p); err != nil {
+			return err
+		}
+		r.rowBytes += int64(len(r.outBuf))
+		_, err = w.Write(r.outBuf)
+		r.outBuf = r.outBuf[:0]
+		return err
+	})
+	r.outBuf = r.rows.AppendQuote(r.outBuf)
+	return err
+}
+
+// writePlain writes the row and prepares for the next group. If the row needs quotes or an
+// aggregate fails, it does nothing and returns false.
+func (r *groupRow) writePlain(w io.Writer) (done bool, err error) {
+	g := r.g
+	out, ok := filejobs.AppendPlainKey(r.outBuf[:0], r.key, g.keyCount == 1 && !g.job.IsTyped(), r.plain)
+	if !ok {
+		return false, nil
+	}
+	for i := range g.specs {
+		if out, err = r.appendResult(append(out, r.plain.Sep), i); err != nil {
+			return false, nil // the caller tries again, and names the group in its error
+		}
+	}
+	out = append(out, '\n')
+	r.outBuf = out
+	r.rowBytes += int64(len(out))
+	r.started, r.complete = false, false
+	clear(r.distinct)
+	_, err = w.Write(out)
+	return true, err
+}
