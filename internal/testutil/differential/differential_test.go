@@ -1,4 +1,10 @@
-package main
+// Package differential runs partd's commands on random files, in all formats and compressions, and
+// compares their output with that of a simple model. The model shares no code with partd.
+// TestDifferential stops at the first difference, prints the partd command that shows it, and keeps
+// that command's input. The test needs gzip, zstd, bzip2 and lz4.
+//
+//	go test -v -run 'TestDifferential$' ./internal/testutil/differential --duration=1m --seed=7
+package differential
 
 import (
 	"flag"
