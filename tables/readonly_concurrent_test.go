@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/testutil/postgres"
+	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
 // readWriteEnv is the environment variable with a child process's arguments, one per line: the operation ("read" or
@@ -132,7 +132,7 @@ func TestReadOnlyDuringWrites(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			if o.Catalog != "" {
-				o.Catalog = postgres.Start(t).URL()
+				o.Catalog = procs.StartPostgres(t).URL()
 			}
 			t.Setenv("TMPDIR", t.TempDir())
 			dir := t.TempDir()
@@ -196,7 +196,7 @@ func TestReadersKilledDuringWrites(t *testing.T) {
 // the rows that were in the tail when it was opened. It must change nothing.
 func TestReadOnlyOnPostgres(t *testing.T) {
 	ctx, dir := t.Context(), t.TempDir()
-	o := Options{Catalog: postgres.Start(t).URL(), FoldAge: -1}
+	o := Options{Catalog: procs.StartPostgres(t).URL(), FoldAge: -1}
 	readOnlyOptions := o
 	readOnlyOptions.ReadOnly = true
 	if _, err := Open(ctx, t.TempDir(), &readOnlyOptions); !errors.Is(err, fs.ErrNotExist) {

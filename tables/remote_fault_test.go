@@ -19,7 +19,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/vfs"
-	"github.com/go-partd/partd/internal/testutil/postgres"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/objstore"
 )
 
@@ -252,7 +252,7 @@ func losingProxy(t *testing.T, addr string, onCommit func() (cut, beforeForward 
 // TestLostCommitResponses checks that if the response to a COMMIT is lost, its outcome is looked up: the append is
 // acknowledged, and its rows occur once.
 func TestLostCommitResponses(t *testing.T) {
-	server := postgres.Start(t)
+	server := procs.StartPostgres(t)
 	var mu sync.Mutex
 	n, cuts, armed := 0, 0, false
 	proxy := losingProxy(t, server.Addr, func() (bool, bool) {
@@ -294,7 +294,7 @@ func TestLostCommitResponses(t *testing.T) {
 
 // TestTerminatedSession checks that if PostgreSQL terminates the session during a commit, nothing changes.
 func TestTerminatedSession(t *testing.T) {
-	server := postgres.Start(t)
+	server := procs.StartPostgres(t)
 	dir, terminate := t.TempDir(), false
 	conn, err := pgx.Connect(t.Context(), server.URL())
 	if err != nil {

@@ -7,8 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/go-partd/partd/internal/testutil/gateway"
-	"github.com/go-partd/partd/internal/testutil/postgres"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/objstore"
 	"github.com/go-partd/partd/objstore/cloud"
 	_ "github.com/go-partd/partd/tables/postgres" // registers catalogs at postgres://…
@@ -16,15 +15,15 @@ import (
 
 // warehouse is a store of tables in a bucket, with its catalog in PostgreSQL.
 type warehouse struct {
-	gateway  *gateway.Gateway
-	postgres *postgres.Server
+	gateway  *procs.Gateway
+	postgres *procs.Postgres
 	url      string
 	options  Options
 }
 
 func startWarehouse(t testing.TB) *warehouse {
 	t.Helper()
-	w := &warehouse{gateway: gateway.Start(t), postgres: postgres.Start(t)}
+	w := &warehouse{gateway: procs.StartGateway(t), postgres: procs.StartPostgres(t)}
 	w.url = fmt.Sprintf("s3://bucket/house?endpoint=http://%s", w.gateway.Addr)
 	w.options = Options{Catalog: w.postgres.URL(), CacheDir: t.TempDir(), OpenBucket: cloud.OpenBucket, FoldAge: -1}
 	return w
@@ -75,7 +74,7 @@ func TestModelOnPostgresAndS3(t *testing.T) {
 
 // TestModelOnPostgres runs TestModel's operations on a directory whose catalog is in PostgreSQL.
 func TestModelOnPostgres(t *testing.T) {
-	s := postgres.Start(t)
+	s := procs.StartPostgres(t)
 	dir := t.TempDir()
 	runModel(t, dir, Options{Catalog: s.URL(), FoldBytes: 3000, FoldAge: -1}, 3, 100)
 	o := &Options{Catalog: s.URL()}

@@ -13,7 +13,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/testutil/gateway"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/objstore/cloud"
 	"github.com/go-partd/partd/stores"
 	"github.com/go-partd/partd/tables/stage"
@@ -21,7 +21,7 @@ import (
 
 // inBucket returns a child that stores tables under a prefix of a bucket, with the catalog in a
 // directory.
-func inBucket(t testing.TB, g *gateway.Gateway, prefix string) child {
+func inBucket(t testing.TB, g *procs.Gateway, prefix string) child {
 	return child{Tables: fmt.Sprintf("s3://bucket/%s?endpoint=http://%s", prefix, g.Addr), Catalog: t.TempDir(), Cache: t.TempDir()}
 }
 
@@ -37,7 +37,7 @@ func (c child) newOptions(t testing.TB) *stage.Options {
 
 // TestS3 checks that results on S3 work like results in any other backend, even for processes with empty caches.
 func TestS3(t *testing.T) {
-	g := gateway.Start(t)
+	g := procs.StartGateway(t)
 	t.Run("stored", func(t *testing.T) {
 		testStored(t, func(t testing.TB) *stage.Options { return inBucket(t, g, "kept").newOptions(t) })
 	})
@@ -79,7 +79,7 @@ func TestS3(t *testing.T) {
 // TestS3Damaged flips bits of the stored objects and cuts them short. For each damaged object, at least one run must
 // fail, and no run may return a wrong result.
 func TestS3Damaged(t *testing.T) {
-	g := gateway.Start(t)
+	g := procs.StartGateway(t)
 	c := inBucket(t, g, "damaged")
 	recipe := newRecipe(t)
 	recipe.isCached = func(string) bool { return true }

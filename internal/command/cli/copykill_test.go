@@ -30,7 +30,7 @@ func TestKilledCopy(t *testing.T) {
 		timer := p.KillAfter(time.Duration(20+15*i) * time.Millisecond)
 		err := p.Wait()
 		switch code := p.Cmd.ProcessState.ExitCode(); {
-		case !timer.Stop() && code < 0:
+		case !timer.Stop() && p.WasKilled():
 			killed++
 		case code == 1 && strings.Contains(p.Stderr(), "already has keys"):
 			refused++

@@ -142,13 +142,15 @@ func (p *Process) Lines() iter.Seq[string] {
 	}
 }
 
-// Expect reads a line, and ends the test unless the process prints want.
-func (p *Process) Expect(t testing.TB, want string) {
+// WaitFor reads lines until the process prints want, and ends the test if it does not.
+func (p *Process) WaitFor(t testing.TB, want string) {
 	t.Helper()
-	if line, _ := p.Line(); line != want {
-		p.Kill()
-		t.Fatalf("the process printed %q, want %q: %s", line, want, p.Stderr())
+	for line := range p.Lines() {
+		if line == want {
+			return
+		}
 	}
+	t.Fatalf("the process ended before it printed %q: %v", want, p.Wait())
 }
 
 // Ask sends a line to the process and reads its answer. ok is false if the process has ended.
@@ -180,12 +182,14 @@ func (p *Process) Wait() error {
 	return err
 }
 
+// WasKilled reports whether a signal ended the process, which must have ended.
+func (p *Process) WasKilled() bool { return p.Cmd.ProcessState.ExitCode() < 0 }
+
 // WaitKilled waits until the process has ended, and ends the test unless it was killed and printed no error.
 func (p *Process) WaitKilled(t testing.TB) {
 	t.Helper()
-	err := p.wait()
-	if p.Cmd.ProcessState.ExitCode() >= 0 || p.stderr.Len() > 0 {
-		t.Fatalf("the process ended before it was killed, or printed an error: %v: %s", err, p.Stderr())
+	if err := p.Wait(); !p.WasKilled() || p.Stderr() != "" {
+		t.Fatalf("the process ended before it was killed, or printed an error: %v", err)
 	}
 }
 

@@ -1,4 +1,4 @@
-package postgres
+package procs
 
 import "os/exec"
 

@@ -1,5 +1,4 @@
-// Package postgres runs a PostgreSQL server as a process for tests.
-package postgres
+package procs
 
 import (
 	"fmt"
@@ -9,38 +8,26 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"testing"
 	"time"
 )
 
-// T has the methods of testing.TB that the package uses.
-type T interface {
-	Helper()
-	Fatal(...any)
-	Fatalf(string, ...any)
-	Skip(...any)
-	Cleanup(func())
-}
-
-// Server is a PostgreSQL server with one database and one user, both called "postgres".
-type Server struct {
+// Postgres is a PostgreSQL server with one database and one user, both called "postgres".
+type Postgres struct {
 	Addr     string
 	dir, bin string
 	cmd      *exec.Cmd
 }
 
-// Start starts a Server, and stops it when the test ends. If PostgreSQL is not installed, Start skips
+// StartPostgres starts a Postgres, and stops it when the test ends. If PostgreSQL is not installed, StartPostgres skips
 // the test. If the test runs as root, the server runs as the user postgres.
-func Start(t T) *Server {
+func StartPostgres(t testing.TB) *Postgres {
 	t.Helper()
 	initdb, err := exec.LookPath("initdb")
 	if err != nil { // Debian installs initdb in a directory that is not on the PATH
 		paths, _ := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
 		if len(paths) == 0 {
-			const advice = "PostgreSQL's server is not installed: apt-get install postgresql"
-			if os.Getenv("PARTD_REQUIRE_ALL") != "" {
-				t.Fatal(advice)
-			}
-			t.Skip(advice)
+			Skip(t, "PostgreSQL's server is not installed: apt-get install postgresql")
 		}
 		initdb = paths[len(paths)-1]
 	}
@@ -51,7 +38,7 @@ func Start(t T) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Server{Addr: l.Addr().String(), bin: filepath.Dir(initdb)}
+	s := &Postgres{Addr: l.Addr().String(), bin: filepath.Dir(initdb)}
 	l.Close()
 	if s.dir, err = os.MkdirTemp("", "postgres"); err != nil { // not t.TempDir, which the user postgres could not read
 		t.Fatal(err)
@@ -76,9 +63,9 @@ func Start(t T) *Server {
 	return s
 }
 
-func (s *Server) data() string { return filepath.Join(s.dir, "data") }
+func (s *Postgres) data() string { return filepath.Join(s.dir, "data") }
 
-func (s *Server) command(name string, args ...string) *exec.Cmd {
+func (s *Postgres) command(name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(filepath.Join(s.bin, name), args...)
 	cmd.Dir = s.dir
 	runAs(cmd)
@@ -86,7 +73,7 @@ func (s *Server) command(name string, args ...string) *exec.Cmd {
 }
 
 // Restart starts the server again, at the same address. Call Kill first.
-func (s *Server) Restart(t T) {
+func (s *Postgres) Restart(t testing.TB) {
 	t.Helper()
 	host, port, _ := net.SplitHostPort(s.Addr)
 	s.cmd = s.command("postgres", "-D", s.data(), "-h", host, "-p", port, "-k", s.dir, "-c", "shared_buffers=16MB")
@@ -102,12 +89,12 @@ func (s *Server) Restart(t T) {
 }
 
 // Kill stops the server immediately, as if it had crashed.
-func (s *Server) Kill() {
+func (s *Postgres) Kill() {
 	_ = s.command("pg_ctl", "-D", s.data(), "-m", "immediate", "stop").Run()
 	_ = s.cmd.Wait()
 }
 
 // URL returns the URL of the database. addr is another address for it, such as a proxy's.
-func (s *Server) URL(addr ...string) string {
+func (s *Postgres) URL(addr ...string) string {
 	return fmt.Sprintf("postgres://postgres@%s/postgres?sslmode=disable", append(addr, s.Addr)[0])
 }

@@ -1,5 +1,4 @@
-// Package gateway runs versitygw, which serves S3 from a directory, as a process for tests.
-package gateway
+package procs
 
 import (
 	"net"
@@ -7,42 +6,30 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync"
+	"testing"
 	"time"
 )
 
-// T has the methods of testing.TB that the package uses.
-type T interface {
-	Helper()
-	Fatal(...any)
-	Skip(...any)
-	Setenv(key, value string)
-	TempDir() string
-	Cleanup(func())
-}
-
-// Gateway is a server with one bucket, "bucket", whose objects are files in a subdirectory of Dir.
+// Gateway is a process of versitygw, which serves S3 from a directory. It has one bucket, "bucket", whose objects are files in
+// a subdirectory of Dir.
 type Gateway struct {
 	Dir, Addr string
 	mu        sync.Mutex
 	cmd       *exec.Cmd
 }
 
-const version = "v1.8.0"
+const versityVersion = "v1.8.0"
 
-// Start starts a Gateway, and stops it when the test ends. It sets environment variables from which
-// clients get the Gateway's credentials. If versitygw is not installed, Start skips the test.
-func Start(t T) *Gateway {
+// StartGateway starts a Gateway, and stops it when the test ends. It sets environment variables from which
+// clients get the Gateway's credentials. If versitygw is not installed, StartGateway skips the test.
+func StartGateway(t testing.TB) *Gateway {
 	t.Helper()
-	path, err := exec.LookPath("versitygw")
-	if p := os.Getenv("PARTD_VERSITYGW"); p != "" {
-		path, err = p, nil
-	}
-	if err != nil {
-		const advice = "versitygw is not installed: go install github.com/versity/versitygw/cmd/versitygw@" + version
-		if os.Getenv("PARTD_REQUIRE_ALL") != "" {
-			t.Fatal(advice)
+	path := os.Getenv("PARTD_VERSITYGW")
+	if path == "" {
+		var err error
+		if path, err = exec.LookPath("versitygw"); err != nil {
+			Skip(t, "versitygw is not installed: go install github.com/versity/versitygw/cmd/versitygw@%s", versityVersion)
 		}
-		t.Skip(advice)
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -62,7 +49,7 @@ func Start(t T) *Gateway {
 }
 
 // Restart starts the process again, at the same address. Call Kill first.
-func (g *Gateway) Restart(t T) {
+func (g *Gateway) Restart(t testing.TB) {
 	t.Helper()
 	g.mu.Lock()
 	defer g.mu.Unlock()
