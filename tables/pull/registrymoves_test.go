@@ -24,14 +24,13 @@ func TestRegistryMoves(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv("PARTD_PULL_PORT", fmt.Sprint(portOf(t, l.Addr().String())))
+	port := portOf(t, l.Addr().String())
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
 	children := make([]*child, 3)
 	for i := range children {
-		children[i] = &child{dir: t.TempDir()}
-		defer func() { children[i].kill() }()
+		children[i] = &child{dir: t.TempDir(), port: port}
 	}
 	h, saves := newHistory(), 0
 	save := func(c *child) {
@@ -64,7 +63,7 @@ func TestRegistryMoves(t *testing.T) {
 	loadsNewest(second)
 	save(second)
 	loadsNewest(third)
-	first.kill()
+	first.Kill()
 	loadsNewest(third)
 	loadsNewest(second)
 	save(third)
@@ -72,8 +71,8 @@ func TestRegistryMoves(t *testing.T) {
 	loadsNewest(first)
 	loadsNewest(second)
 	save(second) // the first process does not load this version
-	second.kill()
-	third.kill() // the first process starts the registry again, with outdated content
+	second.Kill()
+	third.Kill() // the first process starts the registry again, with outdated content
 	second.start(t)
 	loadsNewest(first)
 	loadsNewest(second)
@@ -92,15 +91,13 @@ func TestBackupKilled(t *testing.T) {
 	defer s.Shutdown()
 	c := &child{dir: t.TempDir(), url: s.ClientURL()}
 	c.start(t)
-	defer func() { c.kill() }()
 	h, directory := newHistory(), t.TempDir()
 	for round := range 15 {
 		waitFor(t, "a save", func() bool { return h.save(c, round) == nil })
-		process := c.cmd.Process
-		killTimer := time.AfterFunc(time.Duration(rand.IntN(12000))*time.Microsecond, func() { _ = process.Kill() })
+		killTimer := c.KillAfter(time.Duration(rand.IntN(12000)) * time.Microsecond)
 		_, err := c.ask(fmt.Sprintf("backup %s %d", directory, round))
 		if !killTimer.Stop() {
-			c.kill()
+			c.Kill()
 			c.start(t)
 		} else if err != nil {
 			t.Error(err)

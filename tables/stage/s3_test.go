@@ -63,7 +63,7 @@ func TestS3(t *testing.T) {
 		c.Raw, c.Factor = newRecipe(t).raw, 2
 		for n, want := range []int{6, 2} { // printed lines: four stages run, then none
 			c.Dir, c.Cache = t.TempDir(), t.TempDir()
-			lines, err := c.start(t).wait()
+			lines, err := wait(c.start(t))
 			if err != nil || len(lines) != want || lines[len(lines)-1] != "result "+wantResult {
 				t.Errorf("process %d printed %q, %v, want %d lines", n+1, lines, err, want)
 			}
