@@ -23,8 +23,8 @@ var (
 // invariantPackages maps the letter of a group of invariants to the directories of the tests that guard them. Tests
 // in subdirectories may also guard them, except in subdirectories of the root.
 var invariantPackages = map[string][]string{
-	"D": {".", "cmd/partd-server"}, "F": {".", "internal/disk/filedir"}, "B": {"."}, "L": {"logstore"}, "O": {"objstore"},
-	"R": {"remote", "cmd/partd-server"}, "A": {"shuffle"}, "S": {"shards"}, "C": {"tables"},
+	"D": {".", "internal/command/servercli"}, "F": {".", "internal/disk/filedir"}, "B": {"."}, "L": {"logstore"}, "O": {"objstore"},
+	"R": {"remote", "internal/command/servercli"}, "A": {"shuffle"}, "S": {"shards"}, "C": {"tables"},
 }
 
 // TestInvariants checks that docs/invariants.md numbers invariants consecutively, and names tests of the right packages.

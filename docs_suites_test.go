@@ -187,7 +187,7 @@ func TestProof(t *testing.T) {
 		},
 		{
 			"each change is applied exactly once",
-			step("cuts", "PARTD_CUTS", "%s connections to partd-server cut at random bytes"), step("remotecuts", "PARTD_CUTS", "%s for the Go client"),
+			step("cuts", "PARTD_CUTS", "%s connections between client and server cut at random bytes"),
 			step("serverkills", "PARTD_KILLS", "%s killed servers"), step("attempts", "PARTD_KILLS", "%s runs in which workers are killed"), step("pullkills", "PARTD_KILLS", "%s rounds in which programs that save and load are killed"),
 		},
 		{

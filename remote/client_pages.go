@@ -2,7 +2,6 @@ package remote
 
 import (
 	"context"
-	"errors"
 	"iter"
 	"sync/atomic"
 	"time"
@@ -27,31 +26,12 @@ func (c *Client) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 func (c *Client) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] { return c.scan(ctx, 0, 1) }
 
 // ScanPart is like Scan, but yields only one part of the keys. The division into parts is the same
-// for all clients. An old server sends all keys, and the client skips the other parts.
+// for all clients.
 func (c *Client) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.Chunk, error] {
-	return func(yield func(partd.Chunk, error) bool) {
-		if err := storekit.CheckPart(part, parts); err != nil {
-			yield(partd.Chunk{}, err)
-			return
-		}
-		isStarted := false
-		for chunk, err := range c.scan(ctx, part, parts) {
-			if !isStarted && parts > 1 && errors.Is(err, errors.ErrUnsupported) {
-				partd.ScanPart(ctx, wholeScan{c, c}, part, parts)(yield)
-				return
-			}
-			if isStarted = true; !yield(chunk, err) {
-				return
-			}
-		}
+	if err := storekit.CheckPart(part, parts); err != nil {
+		return func(yield func(partd.Chunk, error) bool) { yield(partd.Chunk{}, err) }
 	}
-}
-
-// wholeScan hides the client's ScanPart, so that [partd.ScanPart] uses Scan and skips the other
-// parts.
-type wholeScan struct {
-	partd.Partd
-	partd.Scanner
+	return c.scan(ctx, part, parts)
 }
 
 func (c *Client) scan(ctx context.Context, part, parts int) iter.Seq2[partd.Chunk, error] {

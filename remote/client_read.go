@@ -186,10 +186,7 @@ func (c *Client) Stat(ctx context.Context) (partd.Stats, error) {
 		return partd.Stats{}, c.wrapError("stat", err)
 	}
 	d := &decoder{b: k.reply}
-	st := partd.Stats{Keys: int64(d.u64()), Bytes: int64(d.u64()), Memory: int64(d.u64()), Disk: int64(d.u64())}
-	if len(d.b) > 0 { // older servers send fewer fields
-		st.Changes = int64(d.u64())
-	}
+	st := partd.Stats{Keys: int64(d.u64()), Bytes: int64(d.u64()), Memory: int64(d.u64()), Disk: int64(d.u64()), Changes: int64(d.u64())}
 	if err := d.end(); err != nil {
 		return partd.Stats{}, c.badReply("stat", err)
 	}

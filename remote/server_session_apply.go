@@ -45,9 +45,6 @@ func (s *sessions) apply(ctx context.Context, c *conn, tag partd.Tag, op partd.O
 // applyTo applies an operation exactly once. The keeper, which is the store or the server's memory,
 // knows what was already applied. mu must be held.
 func (x *session) applyTo(ctx context.Context, s *sessions, c *conn, tag partd.Tag, op partd.Operation) (applied bool, err error) {
-	if s.unnumbered {
-		return true, op.Do(ctx, s.store)
-	}
 	applied, err = s.currentKeeper().Apply(ctx, tag, op)
 	if errors.Is(err, partd.ErrSessionExpired) {
 		s.forget(c, x)

@@ -29,8 +29,6 @@ type sessions struct {
 	table  map[uint64]*session // known sessions, by number
 	keeper partd.Applier       // remembers which operations were applied: the store or, if it cannot, memory
 	memory memorySessions
-
-	unnumbered bool // ignore operation numbers; set only by a test that expects duplicates
 }
 
 // session is the server's record of a session.

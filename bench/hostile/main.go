@@ -28,10 +28,8 @@ import (
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
 
-const (
-	maxAboveIdle = 64 << 20 // bytes of memory that the server may use in addition to its memory when idle
-	maxMessage   = 1 << 20  // the server's --max-message
-)
+// maxAboveIdle is the number of bytes of memory that the server may use in addition to its memory when idle.
+const maxAboveIdle = 64 << 20
 
 func main() {
 	benchserver.ServeIfChild()
@@ -66,7 +64,7 @@ func run(ctx context.Context, n int64, concurrency int, seed uint64, maxWait tim
 	defer func() { err = errors.Join(err, p.Close()) }()
 	idle, _, memoryErr := serverproc.Memory(p.Pid())
 	network, address := p.Address()
-	target := &hostile.Target{Network: network, Address: address, MaxMessage: maxMessage, Patience: 30 * time.Second}
+	target := &hostile.Target{Network: network, Address: address, Patience: 30 * time.Second}
 	start := time.Now()
 	report, err := hostile.Run(ctx, target, n, concurrency, seed, maxWait, func(done int64) {
 		if done%100_000 == 0 {

@@ -6,10 +6,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"errors"
 	"io"
 	"log"
-	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -21,25 +19,10 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-func TestMain(m *testing.M) {
-	if kind := os.Getenv(victimEnv); kind != "" {
-		os.Exit(runVictim(kind))
-	}
-	os.Exit(m.Run())
-}
-
 func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
-	}
-}
-
-// wantErrorIs fails unless err wraps target.
-func wantErrorIs(t testing.TB, err, target error) {
-	t.Helper()
-	if !errors.Is(err, target) {
-		t.Fatalf("got error %v, want %v", err, target)
 	}
 }
 

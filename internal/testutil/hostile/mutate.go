@@ -149,7 +149,8 @@ func (c *conversation) mutate() {
 	}
 }
 
-// hold sends a conversation, reads some of the answers, and disconnects in a random way.
+// hold sends a conversation, reads some of the answers, and disconnects in a random way. The server
+// may reject the conversation, but must accept the connection.
 func (c *conversation) hold(ctx context.Context, t *Target) error {
 	p, err := Dial(ctx, t.Network, t.Address, t.Patience)
 	if err != nil {

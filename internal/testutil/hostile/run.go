@@ -10,6 +10,12 @@ import (
 	"time"
 )
 
+// Target is the server under attack.
+type Target struct {
+	Network, Address string
+	Patience         time.Duration // time limit for the server to answer, and to drop a slow peer
+}
+
 // Report describes how a server handled a run of conversations.
 type Report struct {
 	Conversations  int64
@@ -20,11 +26,11 @@ type Report struct {
 	MissingValues  int64         // values of the honest peer that other peers removed; mutated requests can do this by chance
 }
 
-// Run holds n conversations with the server, concurrency at a time. The seed selects them: mostly
-// mutations of honest conversations, and sometimes quick cases. At the same time, an honest peer
-// stores and reads values on old and new connections. The server must answer every three requests
-// of this peer within answerIn, not counting stalls of this machine. Run returns the first error.
-// Unless progress is nil, Run calls it every 10,000 conversations.
+// Run holds n conversations with the server, concurrency at a time. They are mutations of honest
+// conversations, selected by the seed. At the same time, an honest peer stores and reads values on
+// old and new connections. The server must answer every three requests of this peer within answerIn,
+// not counting stalls of this machine. Run returns the first error. Unless progress is nil, Run calls
+// it every 10,000 conversations.
 func Run(ctx context.Context, t *Target, n int64, concurrency int, seed uint64, answerIn time.Duration, progress func(done int64)) (Report, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -32,7 +38,6 @@ func Run(ctx context.Context, t *Target, n int64, concurrency int, seed uint64, 
 	start := time.Now()
 	var done atomic.Int64
 	var wg sync.WaitGroup
-	cases := Cases()
 	for range concurrency {
 		wg.Go(func() {
 			for {
@@ -40,7 +45,7 @@ func Run(ctx context.Context, t *Target, n int64, concurrency int, seed uint64, 
 				if i > n || ctx.Err() != nil {
 					return
 				}
-				if err := holdOne(ctx, t, cases, seed, uint64(i)); err != nil && ctx.Err() == nil {
+				if err := newConversation(seed, uint64(i)).hold(ctx, t); err != nil && ctx.Err() == nil {
 					cancel(fmt.Errorf("conversation %d of seed %d: %w", i, seed, err))
 					return
 				}
@@ -62,22 +67,6 @@ func Run(ctx context.Context, t *Target, n int64, concurrency int, seed uint64, 
 	<-served
 	r.Conversations, r.Duration = min(done.Load(), n), time.Since(start)
 	return r, context.Cause(ctx)
-}
-
-// holdOne holds conversation number i of a seed. The server may reject it, but must accept connections.
-func holdOne(ctx context.Context, t *Target, cases []Case, seed, i uint64) error {
-	rnd := rand.New(rand.NewPCG(seed, i+1<<40))
-	if rnd.IntN(200) == 0 {
-		c := cases[rnd.IntN(len(cases))]
-		if c.pace != quick {
-			return nil
-		}
-		if err := c.Run(ctx, t); err != nil {
-			return fmt.Errorf("%s: %w", c.Name, err)
-		}
-		return nil
-	}
-	return newConversation(seed, i).hold(ctx, t)
 }
 
 // beHonest is the honest peer: it stores and reads values until stop is closed.

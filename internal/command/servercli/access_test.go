@@ -1,0 +1,194 @@
+package servercli_test
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/hostile"
+	"github.com/go-partd/partd/internal/testutil/serverproc"
+	"github.com/go-partd/partd/internal/testutil/testcert"
+	"github.com/go-partd/partd/remote"
+	"github.com/go-partd/partd/stores"
+)
+
+// addToken runs "token add" with args, which begin with the user's name, and writes the token to a file in dir.
+func addToken(t *testing.T, dir, users string, args ...string) (file, token string) {
+	t.Helper()
+	code, out, errs := runCommand(t, nil, append([]string{"token", "add", "--tokens-file", users}, args...)...)
+	if code != 0 {
+		t.Fatalf("token add %q: %s", args, errs)
+	}
+	file = filepath.Join(dir, args[0]+".token")
+	if err := os.WriteFile(file, []byte(out), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file, strings.TrimSpace(out)
+}
+
+// TestUsers checks a server with TLS, users and namespaces: clients access it by URLs, it reloads users
+// and certificates while it runs, and its log contains no secrets.
+func TestUsers(t *testing.T) {
+	ctx := t.Context()
+	dir := t.TempDir()
+	users := filepath.Join(dir, "users")
+	ca, err := testcert.New(dir, "authority")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := ca.Issue("server", time.Hour, "127.0.0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := ca.Issue("carol", time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writer, token := addToken(t, dir, users, "writer", "--rights", "append,read,change", "--namespace", "job7")
+	admin, _ := addToken(t, dir, users, "admin", "--rights", "admin,read")
+	addToken(t, dir, users, "carol", "--rights", "read", "--certificate", "--namespace", "job7")
+	socket := filepath.Join(dir, "s")
+	p := startChild(t, "server", "--listen", "tls://127.0.0.1:0", "--listen", "ipc://"+socket+"=job7", "--trust-sockets", "--store", "log:"+dir+"/data",
+		"--tls-cert", pair.Cert, "--tls-key", pair.Key, "--tls-client-ca", ca.File, "--tokens-file", users)
+	url := p.URL()
+	if !strings.HasPrefix(url, "tls://") {
+		t.Fatalf("the server's URL is %s, want one with tls://", url)
+	}
+	open := func(rest string) (partd.Partd, error) { return stores.Open(ctx, url+rest+"&ca="+ca.File) }
+	job7, err := open("/job7?token-file=" + writer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := job7.Append(ctx, partd.Entry{Key: "k", Value: []byte("of job7")}); err != nil {
+		t.Fatal(err)
+	}
+	byCert, err := open("/job7?cert=" + client.Cert + "&key=" + client.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if values, err := byCert.Get(ctx, "k"); err != nil || string(values[0]) != "of job7" {
+		t.Errorf("Get(k) with a client certificate = %q, %v, want the value of job7", values, err)
+	}
+	for _, options := range []string{"?token-file=" + writer, "/job8?token-file=" + writer, "?insecure=true", "/job8?cert=" + client.Cert + "&key=" + client.Key} {
+		if store, err := open(strings.Replace(options, "?insecure=true", "?token-file="+users, 1)); !errors.Is(err, fs.ErrPermission) {
+			t.Errorf("opening the store with %s: %v, error %v, want ErrPermission", options, store, err)
+		}
+	}
+	if _, err := os.Stat(dir + "/data/namespaces/job8"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a user without rights created a namespace: Stat returned %v, want ErrNotExist", err)
+	}
+	python, err := hostile.Open(ctx, "unix", socket, 10*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer python.Close()
+	if err := python.Ask([]string{"of job7"}, "get", "k"); err != nil {
+		t.Errorf("get through the socket of a namespace: %v", err)
+	}
+	admins, err := open("?token-file=" + admin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := admins.(*remote.Client).Namespaces(ctx)
+	if err != nil || len(list) != 1 || list[0].Name != "job7" || list[0].DiskBytes == 0 {
+		t.Errorf("Namespaces() = %+v, %v, want job7 with its size", list, err)
+	}
+	if values, err := admins.Get(ctx, "k"); err != nil || len(values[0]) > 0 {
+		t.Errorf("Get(k) in the default namespace = %q, %v, want an empty value", values, err)
+	}
+
+	// The server must reload users and a new certificate, but ignore a damaged file.
+	if code, _, errs := runCommand(t, nil, "token", "remove", "writer", "--tokens-file", users); code != 0 {
+		t.Fatalf("token remove: exit code %d: %s", code, errs)
+	}
+	newPair, err := ca.Issue("another", time.Hour, "127.0.0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for newFile, file := range map[string]string{newPair.Key: pair.Key, newPair.Cert: pair.Cert} {
+		if err := os.Rename(newFile, file); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := p.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, p, "users reloaded")
+	waitFor(t, p, "certificates reloaded")
+	if err := job7.Append(ctx, partd.Entry{Key: "k", Value: []byte("x")}); !errors.Is(err, fs.ErrPermission) {
+		t.Errorf("Append by a removed user: error %v, want ErrPermission", err)
+	}
+	c, err := tls.Dial("tcp", strings.TrimPrefix(url, "tls://"), &tls.Config{RootCAs: ca.Pool})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if name := c.ConnectionState().PeerCertificates[0].Subject.CommonName; name != "another" {
+		t.Errorf("after SIGHUP, the server uses the certificate of %s, want another", name)
+	}
+	_ = c.Close()
+	if err := os.WriteFile(users, []byte("damaged\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, p, "line 1")
+	if _, err := byCert.Get(ctx, "k"); err != nil {
+		t.Errorf("Get after a reload of a damaged users file: %v", err)
+	}
+	if text := p.Stderr(); strings.Contains(text, token) {
+		t.Errorf("the log contains a token: %s", text)
+	}
+	for _, store := range []partd.Partd{job7, byCert, admins} {
+		_ = partd.Close(context.WithoutCancel(ctx), store)
+	}
+}
+
+// waitFor waits until the server's log contains words.
+func waitFor(t *testing.T, p *serverproc.Process, words string) {
+	t.Helper()
+	for begin := time.Now(); !strings.Contains(p.Stderr(), words); time.Sleep(10 * time.Millisecond) {
+		if time.Since(begin) > 20*time.Second {
+			t.Fatalf("the server did not log %q within 20 seconds: %s", words, p.Stderr())
+		}
+	}
+}
+
+// TestOpenSSL checks that openssl can connect to a server with TLS 1.3, but not with TLS 1.2.
+func TestOpenSSL(t *testing.T) {
+	openssl, err := exec.LookPath("openssl")
+	if err != nil {
+		t.Skip("openssl is not installed")
+	}
+	dir := t.TempDir()
+	ca, err := testcert.New(dir, "authority")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := ca.Issue("server", time.Hour, "127.0.0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := startChild(t, "server", "--listen", "tls://127.0.0.1:0", "--store", "mem:", "--tls-cert", pair.Cert, "--tls-key", pair.Key, "--tls-client-ca", ca.File)
+	for args, want := range map[string]string{
+		"-tls1_3 -verify_return_error -CAfile " + ca.File: "Verify return code: 0",
+		"-tls1_2": "alert protocol version",
+	} {
+		cmd := exec.Command(openssl, append([]string{"s_client", "-connect", strings.TrimPrefix(p.URL(), "tls://")}, strings.Fields(args)...)...)
+		stuck := time.AfterFunc(20*time.Second, func() { _ = cmd.Process.Kill() })
+		out, _ := cmd.CombinedOutput() // openssl exits because its input is empty
+		stuck.Stop()
+		if !strings.Contains(string(out), want) {
+			t.Errorf("the output of openssl s_client %s is %s, want %q in it", args, out, want)
+		}
+	}
+}

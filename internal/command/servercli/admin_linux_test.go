@@ -1,0 +1,149 @@
+package servercli_test
+
+import (
+	"fmt"
+	"os"
+	"regexp"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/serverproc"
+)
+
+// TestAdmin checks the server's metrics after some requests. docs/operations.md must list exactly
+// the existing metrics. Profiles must be served only with --pprof.
+func TestAdmin(t *testing.T) {
+	p := start(t, "--store", "log:"+t.TempDir(), "--http", "127.0.0.1:0", "--max-bytes", "1GiB", "--min-free", "4KiB")
+	admin, ctx, c := adminURL(t, p), boundedContext(t, 0), dialServer(t, p)
+	for range 3 {
+		if err := c.Append(ctx, partd.Entry{Key: "k", Value: make([]byte, 1000)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.Flush(ctx); err != nil {
+		t.Fatal(err)
+	}
+	peer := openPeer(t, p)
+	if err := peer.Ask([]string{"ack"}, "append", "k", "v"); err != nil {
+		t.Fatal(err)
+	}
+	if err := peer.Send("made up"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := peer.Receive(); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"/healthz", "/readyz"} {
+		if code, body := httpGet(t, admin+path); code != 200 || body != "ok\n" {
+			t.Errorf("GET %s: status %d, body %s, want 200 and ok", path, code, body)
+		}
+	}
+	if code, _ := httpGet(t, admin+"/debug/pprof/"); code != 404 {
+		t.Errorf("GET /debug/pprof/ without --pprof: status %d, want 404", code)
+	}
+	const failedRequestLine = `partd_requests_total{protocol="python",operation="unknown",result="failed"} 1`
+	var body string
+	for range 1000 { // the server counts a request only after it has sent the answer
+		if _, body = httpGet(t, admin+"/metrics"); strings.Contains(body, failedRequestLine+"\n") {
+			break
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	for _, line := range []string{
+		`partd_requests_total{protocol="go",operation="append",result="ok"} 3`,
+		`partd_requests_total{protocol="python",operation="append",result="ok"} 1`,
+		failedRequestLine,
+		`partd_request_seconds_count{protocol="go",operation="append"} 3`,
+		`partd_connections 2`, `partd_sessions 1`, `partd_log_seals_total 1`, `partd_log_segments 1`, `partd_ready 1`,
+		fmt.Sprintf(`partd_build_info{version="devel",commit="unknown",goversion=%q} 1`, runtime.Version()), `partd_store_limit_bytes 1.073741824e+09`,
+	} {
+		if !strings.Contains(body, line+"\n") {
+			t.Errorf("/metrics lacks the line %s", line)
+		}
+	}
+	if t.Failed() {
+		t.Log(body)
+	}
+	page, err := os.ReadFile("../../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served, documented := map[string]bool{}, map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^# TYPE (\S+) `).FindAllStringSubmatch(body, -1) {
+		served[m[1]] = true
+	}
+	for _, m := range regexp.MustCompile("`(partd_[a-z_]+)").FindAllStringSubmatch(string(page), -1) {
+		documented[m[1]] = true
+		if !served[m[1]] {
+			t.Errorf("docs/operations.md lists the metric %s, which does not exist", m[1])
+		}
+	}
+	for name := range served {
+		if !documented[name] {
+			t.Errorf("docs/operations.md lacks the metric %s", name)
+		}
+	}
+	stop(t, p)
+}
+
+// TestNotReady checks that a server at its limit is not ready, says why, and refuses only appends.
+func TestNotReady(t *testing.T) {
+	p := start(t, "--store", "log:"+t.TempDir(), "--http", "127.0.0.1:0", "--pprof", "--min-free", "1EiB")
+	admin := adminURL(t, p)
+	if code, body := httpGet(t, admin+"/readyz"); code != 503 || !strings.Contains(body, "1.0 EiB must stay free") {
+		t.Errorf("GET /readyz: status %d, body %s, want 503 and the reason", code, body)
+	}
+	ctx, c := boundedContext(t, 0), dialServer(t, p)
+	if err := c.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}); err == nil || !strings.Contains(err.Error(), "stay free") {
+		t.Errorf("Append at the limit: error %v, want one about the reserve", err)
+	}
+	if _, err := c.Get(ctx, "k"); err != nil {
+		t.Error(err)
+	}
+	if err := c.Drop(ctx); err != nil {
+		t.Error(err)
+	}
+	if code, body := httpGet(t, admin+"/metrics"); code != 200 || !strings.Contains(body, "partd_room_refused_total 1\n") || !strings.Contains(body, "partd_ready 0\n") {
+		t.Errorf("GET /metrics: status %d, want 200 and metrics that show one refusal and no readiness; body %s", code, body)
+	}
+	if code, _ := httpGet(t, admin+"/debug/pprof/goroutine"); code != 200 {
+		t.Errorf("GET /debug/pprof/goroutine with --pprof: status %d, want 200", code)
+	}
+	if !strings.Contains(p.Stderr(), "stay free") {
+		t.Errorf("the log does not mention the refusal: %s", p.Stderr())
+	}
+	stop(t, p)
+}
+
+// TestExitOnStdinClose checks that the server exits when its standard input is closed, as when its parent ends.
+func TestExitOnStdinClose(t *testing.T) {
+	cmd := command("server", "--listen", "tcp://127.0.0.1:0", "--store", "log:"+t.TempDir(), "--exit-on-stdin-close")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := serverproc.Start(t.Context(), cmd, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Kill)
+	if _, err := fmt.Fprintln(in, "the server ignores this text"); err != nil {
+		t.Fatal(err)
+	}
+	ctx, c := boundedContext(t, 0), dialServer(t, p)
+	if err := c.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}); err != nil {
+		t.Fatal(err)
+	}
+	if err := in.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < 1000 && !strings.Contains(p.Stderr(), "msg=ended"); i++ {
+		time.Sleep(10 * time.Millisecond)
+	}
+	if !strings.Contains(p.Stderr(), "msg=ended") {
+		t.Errorf("the server did not end within 10 seconds after its standard input was closed: %s", p.Stderr())
+	}
+}

@@ -1,0 +1,135 @@
+package servercli_test
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// TestMonitoring checks that each metric in a dashboard, an alert or the status page is listed in
+// docs/operations.md, which TestAdmin compares with the server. The tables module tests its own metrics.
+func TestMonitoring(t *testing.T) {
+	page, err := os.ReadFile("../../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const dir = "../../../packaging/monitoring/"
+	for _, name := range []string{"partd-server.json", "alerts.yml", "../../internal/server/adminhttp/status.html"} {
+		text, err := os.ReadFile(dir + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		metrics := regexp.MustCompile(`partd_[a-z_]+`).FindAllString(string(text), -1)
+		if len(metrics) < 10 {
+			t.Errorf("%s uses the metrics %v, want at least 10", name, metrics)
+		}
+		for _, m := range metrics {
+			if !strings.HasPrefix(m, "partd_tables_") && !strings.Contains(string(page), "`"+strings.TrimSuffix(m, "_bucket")+"`") {
+				t.Errorf("%s uses the metric %s, which docs/operations.md lacks", name, m)
+			}
+		}
+	}
+	board, err := os.ReadFile(dir + "partd-server.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range regexp.MustCompile("`(partd_[a-z_]+)`").FindAllStringSubmatch(string(page), -1) {
+		if !regexp.MustCompile(m[1] + `(_bucket)?\{`).Match(board) {
+			t.Errorf("partd-server.json has no panel for the metric %s", m[1])
+		}
+	}
+	for _, name := range []string{"partd-server.json", "partd-tables.json"} {
+		text, err := os.ReadFile(dir + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var board struct {
+			Panels []struct {
+				Title   string
+				Targets []struct{ Expr string }
+			}
+		}
+		if err := json.Unmarshal(text, &board); err != nil {
+			t.Errorf("%s is not a valid dashboard: %v", name, err)
+		}
+		for _, p := range board.Panels {
+			for _, target := range p.Targets {
+				if !strings.Contains(target.Expr, `instance=~"$instance"`) {
+					t.Errorf("%s: panel %s has an expression that does not select a server: %s", name, p.Title, target.Expr)
+				}
+			}
+		}
+	}
+	checkAlertPages(t, dir)
+	_, err = exec.LookPath("promtool")
+	require(t, err == nil, "promtool")
+	if out, err := exec.Command("promtool", "check", "rules", dir+"alerts.yml").CombinedOutput(); err != nil {
+		t.Errorf("promtool check rules alerts.yml: %v: %s", err, out)
+	}
+	if out, err := exec.Command("promtool", "test", "rules", dir+"alerts_test.yml").CombinedOutput(); err != nil {
+		t.Errorf("promtool test rules alerts_test.yml: %v: %s", err, out)
+	}
+	for _, name := range []string{"partd-server.json", "partd-tables.json"} {
+		checkExpressions(t, dir+name)
+	}
+}
+
+// checkAlertPages checks that each alert has a unit test with an alert that fires, and that a page says the alert's
+// condition.
+func checkAlertPages(t *testing.T, dir string) {
+	t.Helper()
+	var texts [4]string
+	for i, name := range []string{"alerts.yml", "alerts_test.yml", "../../docs/operations.md", "../../tables/docs/flight.md"} {
+		text, err := os.ReadFile(dir + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts[i] = string(text)
+	}
+	rules, tests, pages := texts[0], texts[1], strings.ReplaceAll(texts[2]+texts[3], `\|`, "|")
+	alerts := regexp.MustCompile(`- alert: (\w+)\n +expr: (.*)\n(?: +for: (\w+)\n)?`).FindAllStringSubmatch(rules, -1)
+	if len(alerts) < 20 || len(alerts) != strings.Count(rules, "- alert:") {
+		t.Errorf("alerts.yml has %d alerts, of which %d could be read", strings.Count(rules, "- alert:"), len(alerts))
+	}
+	for _, a := range alerts {
+		if !regexp.MustCompile(`alertname: ` + a[1] + `\n +exp_alerts:\n +- `).MatchString(tests) {
+			t.Errorf("alerts_test.yml has no test in which %s fires", a[1])
+		}
+		condition := "| `" + a[1] + "` | `" + a[2] + "`"
+		if a[3] != "" {
+			condition += " for " + a[3]
+		}
+		if !strings.Contains(pages, condition+" |") {
+			t.Errorf("no page has the row %s", condition)
+		}
+	}
+}
+
+// checkExpressions makes promtool parse a dashboard's expressions, with Grafana's variables replaced.
+func checkExpressions(t *testing.T, file string) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rules := "groups:\n- name: dashboard\n  rules:\n"
+	for _, m := range regexp.MustCompile(`"expr": ("[^\n]*")`).FindAllStringSubmatch(string(text), -1) {
+		var expr string
+		if err := json.Unmarshal([]byte(m[1]), &expr); err != nil {
+			t.Fatal(err)
+		}
+		expr = strings.NewReplacer("$__rate_interval", "5m", "$instance", ".*").Replace(expr)
+		rules += "  - record: a\n    expr: '" + expr + "'\n"
+	}
+	// promtool must not lint the rules, because they have the same name and may be identical.
+	path := t.TempDir() + "/rules.yml"
+	if err := os.WriteFile(path, []byte(rules), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("promtool", "check", "rules", "--lint=none", path).CombinedOutput(); err != nil {
+		t.Errorf("promtool rejects an expression of %s: %v: %s", file, err, out)
+	}
+}

@@ -1,0 +1,5 @@
+//go:build !race
+
+package servercli_test
+
+const withRace = false

@@ -1,0 +1,287 @@
+package servercli_test
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd/internal/testutil/hostile"
+	"github.com/go-partd/partd/internal/testutil/serverproc"
+)
+
+// TestReady starts a server with several addresses and the default store. All addresses must be
+// served, and a second server must not start with the same socket or store.
+func TestReady(t *testing.T) {
+	dir := t.TempDir()
+	cmd := command("server", "--listen", "tcp://127.0.0.1:0", "--listen", "tcp://[::1]:0", "--listen", "ipc://"+dir+"/s.sock", "--log-format", "json")
+	cmd.Dir = dir
+	p, err := serverproc.Start(t.Context(), cmd, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Kill)
+	for i, url := range p.URLs {
+		network, address := "tcp", strings.TrimPrefix(url, "tcp://")
+		if i == 2 {
+			network, address = "unix", strings.TrimPrefix(url, "ipc://")
+		}
+		peer, err := hostile.Open(t.Context(), network, address, 10*time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := peer.Ask([]string{"ack"}, "append", "k", "v"); err != nil {
+			t.Fatal(err)
+		}
+		if err := peer.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if info, err := os.Stat(dir + "/s.sock"); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("Stat of the socket = %v, %v, want permissions 0600", info, err)
+	}
+	if _, err := os.Stat(dir + "/partd-data/MANIFEST"); err != nil {
+		t.Errorf("the default store was not created in the working directory: %v", err)
+	}
+	code, _, errs := runCommand(t, nil, "--listen", "ipc://"+dir+"/s.sock", "--store", "mem:")
+	if code != 1 || !strings.Contains(errs, "in use") {
+		t.Errorf("second server with the same socket: exit code %d, output %s, want 1 and \"in use\"", code, errs)
+	}
+	code, _, errs = runCommand(t, nil, "--listen", "tcp://127.0.0.1:0", "--store", "log:"+dir+"/partd-data")
+	if code != 1 || !strings.Contains(errs, "partd-data") {
+		t.Errorf("second server with the same store: exit code %d, output %s, want 1 and the store's name", code, errs)
+	}
+	stop(t, p)
+	if _, err := os.Stat(dir + "/s.sock"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the server did not remove its socket: Stat returned %v", err)
+	}
+	for line := range strings.Lines(p.Stderr()) {
+		if !strings.HasPrefix(line, `{"time":`) {
+			t.Errorf("with --log-format json, the log has the line %q", line)
+		}
+	}
+}
+
+// TestSocketOfAKilledServer checks that a server replaces the socket of a killed server.
+func TestSocketOfAKilledServer(t *testing.T) {
+	path := t.TempDir() + "/s.sock"
+	for range 2 {
+		p, err := serverproc.Start(t.Context(), command("server", "--listen", "ipc://"+path, "--store", "mem:"), 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Kill()
+		if _, err := os.Stat(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestEnvironment checks that environment variables set flags, and that the command line takes precedence.
+func TestEnvironment(t *testing.T) {
+	dir := t.TempDir()
+	cmd := command("server", "--listen", "tcp://127.0.0.1:0")
+	cmd.Env = append(cmd.Env, "PARTD_SERVER_LISTEN=tcp://0.0.0.0:0", "PARTD_SERVER_STORE=file:"+dir+"/data", "PARTD_SERVER_LOG_FORMAT=json",
+		"PARTD_SERVER_MAX_MESSAGE=1MiB", "PARTD_SERVER_MAX_CONNECTIONS=1", "PARTD_SERVER_MEMORY=64MiB", "PARTD_SERVER_ALLOW_CLOSE=true",
+		"PARTD_STORE=nonsense:")
+	p, err := serverproc.Start(t.Context(), cmd, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Kill)
+	network, address := p.Address()
+	peer, err := hostile.Open(t.Context(), network, address, 10*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer peer.Close()
+	if second, err := hostile.Open(t.Context(), network, address, 10*time.Second); err == nil {
+		second.Close()
+		t.Error("with PARTD_SERVER_MAX_CONNECTIONS=1, the server served a second connection")
+	}
+	if err := peer.Ask([]string{"ack"}, "append", "k", "v"); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := os.ReadFile(dir + "/data/k"); err != nil || string(text) != "v" {
+		t.Errorf("key k has the value %q (error %v), want v", text, err)
+	}
+	if err := peer.Ask([]string{"ack"}, "close"); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Wait(30 * time.Second); err != nil {
+		t.Fatalf("the server did not end after the close request: %v\nserver log:\n%s", err, p.Stderr())
+	}
+	if !strings.HasPrefix(p.Stderr(), `{"time":`) {
+		t.Errorf("the log is not in JSON: %q", p.Stderr())
+	}
+}
+
+// TestSignalDrains checks that after a signal, the server finishes requests, keeps their data, and exits with 0.
+func TestSignalDrains(t *testing.T) {
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
+		t.Run(sig.String(), func(t *testing.T) {
+			dir := t.TempDir() + "/data"
+			// The buffer must be flushed to the directory before the server exits.
+			p := start(t, "--store", "buffer+file:"+dir+"?memory=64MiB")
+			network, address := p.Address()
+			peer, err := hostile.Open(t.Context(), network, address, 30*time.Second)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer peer.Close()
+			acked := 0
+			for i := range 1_000_000 {
+				if i == 1000 {
+					if err := p.Signal(sig); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if peer.Ask([]string{"ack"}, "append", "k", "x") != nil {
+					break
+				}
+				acked++
+			}
+			if err := p.Wait(30 * time.Second); err != nil {
+				t.Fatalf("the server did not end cleanly: %v\nserver log:\n%s", err, p.Stderr())
+			}
+			text, err := os.ReadFile(dir + "/k")
+			if err != nil || len(text) != acked && len(text) != acked+1 {
+				t.Errorf("%d appends were acknowledged, but the store has %d (error %v), want as many or one more", acked, len(text), err)
+			}
+			if acked < 1000 {
+				t.Errorf("only %d appends were acknowledged, want at least 1000", acked)
+			}
+		})
+	}
+}
+
+func TestHangup(t *testing.T) {
+	p := start(t, "--store", "mem:")
+	network, address := p.Address()
+	peer, err := hostile.Open(t.Context(), network, address, 30*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer peer.Close()
+	for range 3 {
+		if err := p.Signal(syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := 0; !strings.Contains(p.Stderr(), "SIGHUP"); i++ {
+		if i == 1000 || p.HasExited() {
+			t.Fatalf("the server did not log SIGHUP, or exited: %s", p.Stderr())
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if err := peer.Ask([]string{"ack"}, "append", "k", "v"); err != nil {
+		t.Fatalf("append after SIGHUP: %v\nserver log:\n%s", err, p.Stderr())
+	}
+	stop(t, p)
+}
+
+// TestSlowReaderHoldsUpNoSignal checks that a peer that reads no answers delays the server's exit
+// by at most --drain-timeout, and that acknowledged data is in the directory.
+func TestSlowReaderHoldsUpNoSignal(t *testing.T) {
+	dir := t.TempDir() + "/data"
+	p := start(t, "--store", "buffer+file:"+dir+"?memory=64MiB", "--drain-timeout", "2s")
+	network, address := p.Address()
+	peer, err := hostile.Open(t.Context(), network, address, 30*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer peer.Close()
+	if err := peer.Ask([]string{"ack"}, "append", "large", string(make([]byte, 16<<20)), "k", "v"); err != nil {
+		t.Fatal(err)
+	}
+	if err := peer.Send("get", "large", "large", "large", "large"); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(500 * time.Millisecond) // wait until the server has begun to answer
+	if err := p.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Wait(20 * time.Second); err != nil {
+		t.Fatalf("the server did not end cleanly: %v\nserver log:\n%s", err, p.Stderr())
+	}
+	if text, err := os.ReadFile(dir + "/k"); err != nil || string(text) != "v" {
+		t.Errorf("key k has the value %q (error %v), want v", text, err)
+	}
+	if !strings.Contains(p.Stderr(), "cut off") {
+		t.Errorf("the log does not say that a peer was cut off: %s", p.Stderr())
+	}
+}
+
+// TestSecondSignal checks that a second signal ends the process immediately, with the exit code
+// that shells use. A second signal within a second must not count, because timeout(1) signals the
+// process and then its group. An append that waits for a lock delays the effect of the first
+// signal.
+func TestSecondSignal(t *testing.T) {
+	for sig, want := range map[syscall.Signal]int{syscall.SIGINT: 130, syscall.SIGTERM: 143} {
+		t.Run(sig.String(), func(t *testing.T) {
+			dir := t.TempDir() + "/data"
+			p := start(t, "--store", "file:"+dir)
+			lock, err := os.Open(dir + "/.lock")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer lock.Close()
+			if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+				t.Fatal(err)
+			}
+			network, address := p.Address()
+			peer, err := hostile.Open(t.Context(), network, address, 10*time.Second)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer peer.Close()
+			if err := peer.Ask([]string{"ack"}, "syn"); err != nil {
+				t.Fatal(err)
+			}
+			if err := peer.Send("append", "k", "v"); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(200 * time.Millisecond) // wait until the request has arrived
+			if err := p.Signal(sig); err != nil {
+				t.Fatal(err)
+			}
+			for i := 0; !strings.Contains(p.Stderr(), "stopping"); i++ {
+				if i == 1000 {
+					t.Fatalf("the server did not log the first signal: %s", p.Stderr())
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+			if err := p.Signal(sig); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(1200 * time.Millisecond)
+			if p.HasExited() {
+				t.Fatalf("the server exited while a request was in progress: %s", p.Stderr())
+			}
+			if err := p.Signal(sig); err != nil {
+				t.Fatal(err)
+			}
+			var exit *exec.ExitError
+			if err := p.Wait(10 * time.Second); !errors.As(err, &exit) || exit.ExitCode() != want {
+				t.Errorf("after the second signal, the server exited with %v, want exit code %d", err, want)
+			}
+			if !strings.Contains(p.Stderr(), "second signal") {
+				t.Errorf("the log does not mention the second signal: %s", p.Stderr())
+			}
+		})
+	}
+}
+
+// TestStopTimeout checks that a server whose store does not answer exits within --stop-timeout.
+func TestStopTimeout(t *testing.T) {
+	store := start(t, "--store", "mem:")
+	p := start(t, "--store", store.URL(), "--stop-timeout", "200ms")
+	store.Kill()
+	err := p.Stop(30 * time.Second)
+	if err == nil || !strings.Contains(err.Error(), "exit status 1") || !strings.Contains(p.Stderr(), "--stop-timeout") {
+		t.Errorf("the server exited with %v and the log %s, want exit status 1 and --stop-timeout", err, p.Stderr())
+	}
+}

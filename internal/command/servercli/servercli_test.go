@@ -1,0 +1,124 @@
+package servercli_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd/internal/command/cli"
+	"github.com/go-partd/partd/internal/command/servercli"
+	"github.com/go-partd/partd/internal/testutil/hostile"
+	"github.com/go-partd/partd/internal/testutil/serverproc"
+	"github.com/go-partd/partd/remote"
+)
+
+// childVariable is an environment variable that makes the test binary run as partd-server or partd.
+const childVariable = "PARTD_TEST_CHILD"
+
+func TestMain(m *testing.M) {
+	switch child := os.Getenv(childVariable); child {
+	case "":
+		os.Exit(m.Run())
+	case "server":
+		os.Exit(servercli.Main(os.Args[1:]))
+	case "partd":
+		os.Exit(cli.Main(os.Args[1:]))
+	default:
+		fmt.Fprintf(os.Stderr, "%s=%s: there is no such child program\n", childVariable, child)
+		os.Exit(2)
+	}
+}
+
+// command returns a command that runs the test binary as a child program.
+func command(child string, args ...string) *exec.Cmd {
+	cmd := exec.Command(os.Args[0], args...)
+	for _, v := range os.Environ() { // ignore the settings of the user who runs the test
+		if !strings.HasPrefix(v, "PARTD_SERVER_") {
+			cmd.Env = append(cmd.Env, v)
+		}
+	}
+	cmd.Env = append(cmd.Env, childVariable+"="+child)
+	return cmd
+}
+
+// start starts a server on a free port. It is killed when the test ends.
+func start(t testing.TB, args ...string) *serverproc.Process {
+	t.Helper()
+	return startChild(t, "server", append([]string{"--listen", "tcp://127.0.0.1:0"}, args...)...)
+}
+
+// startChild starts a child program that is a server. It is killed when the test ends.
+func startChild(t testing.TB, child string, args ...string) *serverproc.Process {
+	t.Helper()
+	p, err := serverproc.Start(context.Background(), command(child, args...), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Kill)
+	return p
+}
+
+func stop(t testing.TB, p *serverproc.Process) {
+	t.Helper()
+	if err := p.Stop(30 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// require skips the test unless ok is set. If PARTD_REQUIRE_ALL is set, it fails the test instead.
+func require(t testing.TB, ok bool, label string) {
+	t.Helper()
+	switch {
+	case ok:
+	case os.Getenv("PARTD_REQUIRE_ALL") != "":
+		t.Fatalf("PARTD_REQUIRE_ALL is set, and this test needs %s", label)
+	default:
+		t.Skipf("needs %s", label)
+	}
+}
+
+func requirePython(t testing.TB, modules string) string {
+	t.Helper()
+	for _, name := range []string{"python3", "/usr/bin/python3"} {
+		path, err := exec.LookPath(name)
+		if err == nil && exec.Command(path, "-c", "import "+modules).Run() == nil {
+			return path
+		}
+	}
+	require(t, false, "Python with the modules "+modules)
+	return ""
+}
+
+// dialServer returns a client of a server. The optional namespace is written as /NAME.
+func dialServer(t *testing.T, p *serverproc.Process, namespace ...string) *remote.Client {
+	t.Helper()
+	c, err := remote.Dial(t.Context(), p.URL()+strings.Join(namespace, ""), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// randomBytes returns bytes that do not compress.
+func randomBytes(seed, n int) []byte {
+	b := make([]byte, n)
+	rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8)}).Read(b)
+	return b
+}
+
+func openPeer(t *testing.T, p *serverproc.Process) *hostile.Peer {
+	t.Helper()
+	network, address := p.Address()
+	peer, err := hostile.Open(t.Context(), network, address, time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = peer.Close() })
+	return peer
+}

@@ -1,0 +1,178 @@
+package remote
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/server/zmtp"
+)
+
+// TestProtocolViolations checks that a connection that breaks the protocol is closed without
+// changing the store, and that other peers are served. Package zmtp tests more faulty handshakes.
+func TestProtocolViolations(t *testing.T) {
+	hello := func(parts ...[]byte) []byte {
+		return joinBytes(append([][]byte{greeting(), ready("DEALER")}, parts...)...)
+	}
+	endlessFrames := bytes.Repeat(zmtp.AppendFrame(nil, nil, true), 1<<20)
+	noise := make([]byte, 4096)
+	_, err := rand.Read(noise)
+	must(t, err)
+	for _, c := range []struct {
+		name string
+		send []byte
+	}{
+		{"frame length beyond the limit", hello(longHeader(0, 1<<40))},
+		{"frame length within the limit", hello(message("append", "k")[:8], longHeader(0, 100_000), []byte("short"))},
+		{"frame length 2^64-1", hello(longHeader(0, 1<<64-1))},
+		{"frame length 2^63-1 with MORE", hello(longHeader(1, 1<<63-1))},
+		{"truncated frame", hello(message("append", "k", "value")[:15])},
+		{"truncated header", hello([]byte{2, 0, 0})},
+		{"endless MORE", hello(zmtp.AppendFrame(nil, []byte("append"), true), bytes.Repeat(zmtp.AppendFrame(nil, make([]byte, 200), true), 10_000))},
+		{"endless empty frames", hello(endlessFrames)},
+		{"reserved flags", hello([]byte{8, 1, 'x'})},
+		{"reserved flags of a later frame", hello(zmtp.AppendFrame(nil, []byte("append"), true), []byte{0x80, 0})},
+		{"command with MORE", hello([]byte{5, 5, 4, 'P', 'I', 'N', 'G'})},
+		{"oversized command", hello(longHeader(4, 100_000))},
+		{"command of 2^63-1 bytes", hello(longHeader(4, 1<<63-1))},
+		{"empty command", hello([]byte{4, 0})},
+		{"command with a wrong name length", hello([]byte{4, 5, 0xff, 'P', 'I', 'N', 'G'})},
+		{"PING without time", hello(zmtp.AppendCommand(nil, "PING", nil))},
+		{"second READY", hello(ready("DEALER"))},
+		{"slow greeting", greeting()[:20]},
+		{"no bytes", nil},
+		{"truncated message", hello(message("append", "k", strings.Repeat("v", 5000))[:3000])},
+		{"HTTP", []byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n")},
+		{"random bytes", append([]byte{1}, noise...)},
+		{"random bytes after the handshake", hello(append([]byte{0xf8}, noise...))},
+		{"request of two frames", hello(message("\x00PD1"+strings.Repeat("\x00", 36), "x"))},
+		{"truncated request", hello(message("\x00PD1\x05"))},
+		{"get that fails", hello(message("get", strings.Repeat("k", partd.MaxKeyLen+1)))},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			store := partd.NewDict()
+			_, url := serve(t, store, &ServerOptions{
+				// The timeouts are long enough for the honest peer on a busy machine.
+				MaxMessage: 1 << 20, HandshakeTimeout: 2 * time.Second, StallTimeout: 2 * time.Second,
+			})
+			honestPeer := openPeer(t, url)
+			p := rawPeer(t, url)
+			go p.Write(c.send) // fails if the server closes the connection
+			p.wantClosed()
+			st, err := store.Stat(context.Background())
+			if must(t, err); st.Keys > 0 {
+				t.Errorf("the connection changed the store: %+v", st)
+			}
+			honestPeer.send(message("append", "k", "v"), message("get", "k"))
+			honestPeer.wantBytes(joinBytes(acked, message("v"), acked))
+		})
+	}
+}
+
+// TestPing checks that PING is answered with its context, even between the frames of a message.
+func TestPing(t *testing.T) {
+	_, url := serve(t, partd.NewDict(), nil)
+	p := openPeer(t, url)
+	for _, context := range []string{"", "context", "sixteen bytes ok"} {
+		p.send(zmtp.AppendCommand(nil, "PING", append([]byte{0, 100}, context...)))
+		p.wantBytes(zmtp.AppendCommand(nil, "PONG", []byte(context)))
+	}
+	m := message("append", "k", "v")
+	ping := zmtp.AppendCommand(nil, "PING", []byte{0, 0, 'x'})
+	p.send(m[:8], ping, m[8:11], ping, m[11:], message("get", "k"))
+	pong := zmtp.AppendCommand(nil, "PONG", []byte("x"))
+	p.wantBytes(joinBytes(pong, pong, acked, message("v"), acked))
+}
+
+func TestEqualIdentities(t *testing.T) {
+	_, url := serve(t, partd.NewDict(), nil)
+	var peers [2]*peer
+	for i := range peers {
+		p := rawPeer(t, url)
+		body := append(ready("DEALER")[8:], append([]byte{8}, "Identity"...)...)
+		body = append(binary.BigEndian.AppendUint32(body, 4), "twin"...)
+		p.send(greeting(), zmtp.AppendCommand(nil, "READY", body))
+		p.wantBytes(append(greeting(), readyOfServer()...))
+		peers[i] = p
+	}
+	for i, p := range peers {
+		p.send(message("append", fmt.Sprint("k", i), fmt.Sprint("v", i)), message("get", fmt.Sprint("k", i)))
+	}
+	for i, p := range peers {
+		p.wantBytes(joinBytes(acked, message(fmt.Sprint("v", i)), acked))
+	}
+}
+
+// TestPeerThatNeverReads checks that a peer that never reads is disconnected, and does not delay others.
+func TestPeerThatNeverReads(t *testing.T) {
+	store := partd.NewDict()
+	must(t, store.Append(context.Background(), partd.Entry{Key: "k", Value: make([]byte, 4<<20)}))
+	_, url := serve(t, store, &ServerOptions{StallTimeout: 300 * time.Millisecond})
+	p := openPeer(t, url)
+	for range 20 {
+		if _, err := p.Write(message("get", "k")); err != nil {
+			break
+		}
+	}
+	c := dial(t, url, nil)
+	for range 20 {
+		begin := time.Now()
+		must(t, c.Append(context.Background(), partd.Entry{Key: "x", Value: []byte("1")}))
+		if d := time.Since(begin); d > 5*time.Second {
+			t.Errorf("an append of another client took %v, want at most 5 s", d)
+		}
+	}
+	time.Sleep(2 * time.Second)
+	p.wantClosed()
+}
+
+// TestTooManyConnections checks that a new connection replaces an unused one, or is closed if all are in use.
+func TestTooManyConnections(t *testing.T) {
+	_, url := serve(t, partd.NewDict(), &ServerOptions{MaxConnections: 3, HandshakeTimeout: 500 * time.Millisecond})
+	silent := openPeer(t, url)
+	time.Sleep(600 * time.Millisecond)
+	var peers []*peer
+	for range 3 {
+		p := openPeer(t, url)
+		p.send(message("syn"))
+		p.wantBytes(acked)
+		peers = append(peers, p)
+	}
+	silent.wantClosed() // replaced by one of the others
+	for range 20 {
+		rawPeer(t, url).wantClosed()
+	}
+	peers[0].send(message("syn"))
+	peers[0].wantBytes(acked)
+	must(t, peers[1].Close())
+	for begin := time.Now(); ; {
+		c, err := Dial(context.Background(), url, nil)
+		if err == nil {
+			must(t, c.Close())
+			return
+		}
+		if time.Since(begin) > 10*time.Second {
+			t.Fatal("Dial still fails 10 s after another connection was closed")
+		}
+	}
+}
+
+// TestSlowHandshakes checks that a client can connect while many peers do not finish their handshake.
+func TestSlowHandshakes(t *testing.T) {
+	_, url := serve(t, partd.NewDict(), &ServerOptions{MaxConnections: 40, HandshakeTimeout: time.Hour})
+	for range 200 {
+		rawPeer(t, url)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	c, err := Dial(ctx, url, nil)
+	must(t, err)
+	must(t, c.Close())
+}

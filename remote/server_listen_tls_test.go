@@ -1,0 +1,201 @@
+package remote
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/cutproxy"
+	"github.com/go-partd/partd/internal/testutil/hostile"
+	"github.com/go-partd/partd/internal/testutil/testcert"
+)
+
+// authority returns a certificate authority, and a certificate that it issued for this machine.
+func authority(t testing.TB, name string) (*testcert.Authority, *testcert.Pair) {
+	t.Helper()
+	ca, err := testcert.New(t.TempDir(), name)
+	must(t, err)
+	pair, err := ca.Issue("server", time.Hour, "127.0.0.1", "localhost")
+	must(t, err)
+	return ca, pair
+}
+
+func serveTLS(t testing.TB, store partd.Partd, config *tls.Config, opts *ServerOptions) string {
+	t.Helper()
+	s, err := NewServer(store, opts)
+	must(t, err)
+	l, err := ListenTLS("tls://127.0.0.1:0", config)
+	must(t, err)
+	go s.Serve(context.Background(), l)
+	t.Cleanup(func() { must(t, s.Shutdown(context.Background())) })
+	return URL(l.Addr())
+}
+
+// TestTLS checks that clients that cannot verify the server, or do not use TLS, cannot connect.
+func TestTLS(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	ca, pair := authority(t, "ours")
+	other, foreign := authority(t, "another")
+	expired, err := ca.Issue("expired", -time.Hour, "127.0.0.1")
+	must(t, err)
+	wrongName, err := ca.Issue("wrong name", time.Hour, "elsewhere.example")
+	must(t, err)
+	url := serveTLS(t, partd.NewDict(), &tls.Config{Certificates: []tls.Certificate{pair.TLS}}, &ServerOptions{HandshakeTimeout: 300 * time.Millisecond})
+	if !strings.HasPrefix(url, "tls://127.0.0.1:") {
+		t.Fatalf("the server's URL is %s, want tls://127.0.0.1:PORT", url)
+	}
+	c := dial(t, url, &ClientOptions{TLS: &tls.Config{RootCAs: ca.Pool}})
+	large := strings.Repeat("0123456789abcdef", 1<<20) // more than a page
+	must(t, c.Append(ctx, entry("large", large), entry("small", "v")))
+	values, err := c.Get(ctx, "small", "large")
+	if must(t, err); string(values[0]) != "v" || string(values[1]) != large {
+		t.Errorf("Get = %q and %d bytes, want v and %d bytes", values[0], len(values[1]), len(large))
+	}
+	for name, config := range map[string]*tls.Config{
+		"the system's authorities": nil,
+		"another authority":        {RootCAs: other.Pool},
+		"another name":             {RootCAs: ca.Pool, ServerName: "elsewhere.example"},
+	} {
+		if _, err := Dial(ctx, url, &ClientOptions{TLS: config}); err == nil || !strings.Contains(err.Error(), "certificate") {
+			t.Errorf("Dial with %s = %v, want an error about the certificate", name, err)
+		}
+	}
+	for name, bad := range map[string]*testcert.Pair{"expired": expired, "foreign": foreign, "for another name": wrongName} {
+		url := serveTLS(t, partd.NewDict(), &tls.Config{Certificates: []tls.Certificate{bad.TLS}}, nil)
+		if _, err := Dial(ctx, url, &ClientOptions{TLS: &tls.Config{RootCAs: ca.Pool}}); err == nil || !strings.Contains(err.Error(), "certificate") {
+			t.Errorf("Dial to a server whose certificate is %s = %v, want an error about the certificate", name, err)
+		}
+	}
+	address := strings.TrimPrefix(url, "tls://")
+	if _, err := Dial(ctx, "tcp://"+address, nil); err == nil {
+		t.Error("Dial without TLS succeeded")
+	}
+	if _, err := tls.Dial("tcp", address, &tls.Config{RootCAs: ca.Pool, MaxVersion: tls.VersionTLS12}); err == nil {
+		t.Error("Dial with TLS 1.2 succeeded")
+	}
+	silentConn, err := net.Dial("tcp", address)
+	must(t, err)
+	must(t, silentConn.SetReadDeadline(time.Now().Add(20*time.Second)))
+	if n, err := silentConn.Read(make([]byte, 1)); n != 0 || err == nil || errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Read by a silent peer = %d, %v, want a closed connection", n, err)
+	}
+}
+
+// TestExactlyOnceOverTLS checks that each append is applied once if connections break anywhere, also inside TLS records.
+func TestExactlyOnceOverTLS(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	ca, pair := authority(t, "ours")
+	url := serveTLS(t, partd.NewDict(), &tls.Config{Certificates: []tls.Certificate{pair.TLS}}, nil)
+	p, err := cutproxy.New("tcp", strings.TrimPrefix(url, "tls://"), 1)
+	must(t, err)
+	t.Cleanup(func() { must(t, p.Close()) })
+	opts := &ClientOptions{TLS: &tls.Config{RootCAs: ca.Pool}}
+	proxied := strings.Replace(p.URL(), "tcp://", "tls://", 1)
+	var c *Client
+	for c == nil {
+		if c, err = Dial(ctx, proxied, opts); err != nil && errors.Is(err, fs.ErrPermission) {
+			t.Fatal(err)
+		}
+	}
+	var want strings.Builder
+	for p.Cuts() < minCuts(t, 60) {
+		piece := strings.Repeat(string(rune('a'+p.Cuts()%26)), 1000) + ";"
+		must(t, c.Append(ctx, entry("k", piece)))
+		want.WriteString(piece)
+	}
+	p.StopCutting()
+	values, err := c.Get(ctx, "k")
+	if must(t, err); string(values[0]) != want.String() {
+		t.Errorf("the value has the wrong content: %d bytes, want %d", len(values[0]), want.Len())
+	}
+	must(t, c.Close())
+}
+
+// tunnel accepts plain connections and forwards them over TLS to the server at url.
+func tunnel(t *testing.T, url string, config *tls.Config) (address string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer client.Close()
+				server, err := tls.Dial("tcp", strings.TrimPrefix(url, "tls://"), config)
+				if err != nil {
+					return
+				}
+				defer server.Close()
+				go func() {
+					_, _ = io.Copy(server, client)
+					_ = server.CloseWrite()
+				}()
+				_, _ = io.Copy(client, server)
+			}()
+		}
+	}()
+	return l.Addr().String()
+}
+
+// TestHostileOverTLS runs random conversations over TLS with a server that has users. Meanwhile,
+// the server must serve an honest peer. The test also sends bytes that are not TLS.
+func TestHostileOverTLS(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	ca, pair := authority(t, "ours")
+	s, err := NewServer(partd.NewDict(), &ServerOptions{Authorizer: &users{}, MaxMessage: 1 << 20, HandshakeTimeout: 3 * time.Second})
+	must(t, err)
+	t.Cleanup(func() { must(t, s.Shutdown(ctx)) })
+	urls := map[bool]string{}
+	for _, trusted := range []bool{false, true} {
+		l, err := ListenTLS("tls://127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{pair.TLS}})
+		must(t, err)
+		go s.ServeWith(ctx, l, &ServeOptions{Trusted: trusted})
+		urls[trusted] = URL(l.Addr())
+	}
+	target := &hostile.Target{Network: "tcp", Address: tunnel(t, urls[true], &tls.Config{RootCAs: ca.Pool}), Patience: 30 * time.Second}
+	r, err := hostile.Run(ctx, target, 300, 8, 1, 10*time.Second, nil)
+	if err != nil || r.HonestRequests == 0 {
+		t.Errorf("hostile.Run = %+v, %v, want HonestRequests above 0", r, err)
+	}
+	var all sync.WaitGroup
+	for seed := range byte(50) {
+		all.Go(func() {
+			c, err := net.Dial("tcp", strings.TrimPrefix(urls[false], "tls://"))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer c.Close()
+			garbage := make([]byte, 2000)
+			for i := range garbage {
+				garbage[i] = byte(i)*seed + seed
+			}
+			copy(garbage, []byte{22, 3, 1, 7, 0xf0, seed % 3}) // looks like the record of a ClientHello
+			_, _ = c.Write(garbage)
+			_ = c.SetReadDeadline(time.Now().Add(20 * time.Second))
+			if answer, err := io.ReadAll(c); errors.Is(err, os.ErrDeadlineExceeded) || len(answer) > 64 {
+				t.Errorf("the answer to garbage %d is %d bytes, %v, want a closed connection", seed, len(answer), err)
+			}
+		})
+	}
+	all.Wait()
+	if values, err := s.store.Get(ctx, "garbage"); err != nil || len(values[0]) > 0 {
+		t.Errorf("key garbage has the value %q, error %v; want no value", values, err)
+	}
+}
