@@ -4,34 +4,120 @@ import (
 	"context"
 	"errors"
 	"testing"
+
+	"github.com/go-partd/partd/internal/base/sessiontab"
 )
 
-func TestHelpersOnABareStore(t *testing.T) {
+// TestSessionFlood issues more sessions than a store keeps. The used session and the newest one must survive.
+func TestSessionFlood(t *testing.T) {
+	file, err := OpenFile(t.TempDir(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	for name, store := range map[string]interface {
+		Applier
+		SessionGuard
+	}{"dict": NewDict(), "file": file} {
+		t.Run(name, func(t *testing.T) {
+			ctx := context.Background()
+			op := Operation{Entries: []Entry{{Key: "k", Value: []byte("v")}}}
+			session := func() uint64 {
+				id, err := store.NewSession(ctx)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return id
+			}
+			apply := func(id, n uint64) error {
+				_, err := store.Apply(ctx, Tag{Session: id, Number: n}, op)
+				return err
+			}
+			usedSession := session()
+			if err := apply(usedSession, 1); err != nil {
+				t.Fatal(err)
+			}
+			var ids []uint64
+			for range sessiontab.MaxSessions + 100 {
+				ids = append(ids, session())
+			}
+			if err := apply(usedSession, 2); err != nil {
+				t.Errorf("Apply in the used session: %v", err)
+			}
+			if err := apply(ids[0], 1); !errors.Is(err, ErrSessionExpired) {
+				t.Errorf("Apply in the oldest unused session: error %v, want ErrSessionExpired", err)
+			}
+			if err := apply(ids[len(ids)-1], 1); err != nil {
+				t.Errorf("Apply in the newest session: %v", err)
+			}
+		})
+	}
+}
+
+func TestSessionTokens(t *testing.T) {
 	ctx := context.Background()
-	store := struct{ Partd }{NewDict()}
-	must(t, store.Append(ctx, Entry{"k", []byte("v")}))
-	errs := map[string]error{
-		"Set": Set(ctx, store, "k", nil), "SetOnce": SetOnce(ctx, store, "k", nil), "Delete": Delete(ctx, store, "k"),
-		"Flush": Flush(ctx, store), "Sync": Sync(ctx, store), "Close": Close(ctx, store),
+	dir := t.TempDir()
+	file, err := OpenFile(dir, nil)
+	if err != nil {
+		t.Fatal(err)
 	}
-	_, errs["Pop"] = Pop(ctx, store, "k")
-	_, errs["Stat"] = Stat(ctx, store)
-	_, errs["Apply"] = Apply(ctx, store, Tag{Session: 1, Number: 1}, Operation{})
-	for _, err := range Keys(ctx, store) {
-		errs["Keys"] = err
+	defer file.Close()
+	reopened, err := OpenFile(dir, nil)
+	if err != nil {
+		t.Fatal(err)
 	}
-	for _, err := range Scan(ctx, store) {
-		errs["Scan"] = err
-	}
-	if len(errs) != 11 {
-		t.Errorf("%d helpers were called, want 11", len(errs))
-	}
-	for name, err := range errs {
-		if !errors.Is(err, errors.ErrUnsupported) {
-			t.Errorf("%s: error %v, want an error that wraps errors.ErrUnsupported", name, err)
+	defer reopened.Close()
+	dict := NewDict()
+	for name, stores := range map[string][2]SessionGuard{"dict": {dict, dict}, "file": {file, reopened}} {
+		id, err := stores[0].(Applier).NewSession(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		token, err := stores[0].SessionToken(ctx, id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := stores[1].CheckSession(ctx, id, token); err != nil {
+			t.Errorf("%s: CheckSession with the session's token: %v", name, err)
+		}
+		next, err := stores[0].SessionToken(ctx, id+1)
+		if err != nil || next == token {
+			t.Errorf("%s: token of the next session = %x, %v, want another token", name, next, err)
+		}
+		for _, wrong := range []SessionToken{{}, next} {
+			if err := stores[1].CheckSession(ctx, id, wrong); !errors.Is(err, ErrSessionExpired) {
+				t.Errorf("%s: CheckSession with a wrong token: error %v, want ErrSessionExpired", name, err)
+			}
 		}
 	}
-	r, err := Open(ctx, store, "k")
+}
+
+// endedAfterOneCheck is a context that ends after it has been checked once.
+type endedAfterOneCheck struct {
+	context.Context
+	checks int
+}
+
+func (c *endedAfterOneCheck) Err() error {
+	if c.checks++; c.checks > 1 {
+		return context.Canceled
+	}
+	return nil
+}
+
+// TestDictRetryAfterFailure checks that an operation which failed does not count as applied.
+func TestDictRetryAfterFailure(t *testing.T) {
+	ctx := context.Background()
+	d := NewDict()
+	session, err := d.NewSession(ctx)
 	must(t, err)
-	must(t, r.Close())
+	tag := Tag{Session: session, Number: 1}
+	op := Operation{Entries: []Entry{{Key: "k", Value: []byte("v")}}}
+	if applied, err := d.Apply(&endedAfterOneCheck{Context: ctx}, tag, op); applied || !errors.Is(err, context.Canceled) {
+		t.Fatalf("Apply whose context ends meanwhile = %v, %v, want Canceled", applied, err)
+	}
+	if applied, err := d.Apply(ctx, tag, op); err != nil || !applied {
+		t.Fatalf("retry of an operation that failed = %v, %v, want true", applied, err)
+	}
+	wantValue(t, d, "k", "v")
 }

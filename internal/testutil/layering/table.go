@@ -35,7 +35,7 @@ func (l *Layering) CheckTable(t *testing.T, update bool) {
 	if update {
 		err = os.WriteFile("docs/design.md", []byte(want), 0o666)
 	} else if string(design) != want {
-		err = errors.New("the table in docs/design.md does not match the packages: run go test -run TestHouse . -update")
+		err = errors.New("the table in docs/design.md does not match the packages: run TestHouse with -update")
 	}
 	if err != nil {
 		t.Error(err)

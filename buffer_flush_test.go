@@ -1,0 +1,251 @@
+package partd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestBufferDropExcludes starts operations while Drop waits and while it runs, and cancels some. None may hang, and
+// the last Append must take effect after the drop.
+func TestBufferDropExcludes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := context.Background()
+		b, _, slow := newFaultyBuffer(t, 1<<30)
+		must(t, b.Append(ctx, Entry{"x", []byte("1")}))
+		pinned, err := b.pin(ctx, "get", []string{"x"})
+		must(t, err)
+		proceed := make(chan struct{})
+		var isDropping atomic.Bool
+		slow.set(func(op string) (error, error) {
+			if op == "drop" {
+				isDropping.Store(true)
+				<-proceed
+			}
+			return nil, nil
+		})
+		dropped := make(chan error, 1)
+		go func() { dropped <- b.Drop(ctx) }()
+		synctest.Wait() // Drop waits for the pin
+		if isDropping.Load() {
+			t.Error("Drop did not wait for a running operation")
+		}
+		canceledCtx, cancel := context.WithCancel(ctx)
+		var wg sync.WaitGroup
+		for i, op := range []func(ctx context.Context) error{
+			func(ctx context.Context) error { return b.Delete(ctx, "k") },
+			func(ctx context.Context) error { return b.Set(ctx, "x", []byte("2")) },
+			func(ctx context.Context) error { return b.Append(ctx, Entry{"x", []byte("3")}) },
+			func(ctx context.Context) error { _, err := b.Get(ctx, "x"); return err },
+			func(ctx context.Context) error { _, err := b.Pop(ctx, "x", "k"); return err },
+			func(ctx context.Context) error { return b.Drop(ctx) },
+		} {
+			wg.Go(func() {
+				if err := op(canceledCtx); !errors.Is(err, context.Canceled) {
+					t.Errorf("operation %d during Drop: error %v, want it to wait until it is canceled", i, err)
+				}
+			})
+		}
+		later := make(chan error, 1)
+		go func() { later <- b.Append(ctx, Entry{"x", []byte("after")}) }()
+		synctest.Wait()
+		b.release(pinned)
+		synctest.Wait() // the slow store runs the drop
+		cancel()
+		wg.Wait()
+		select {
+		case <-later:
+			t.Error("Append returned while Drop was running, want it to wait")
+		default:
+		}
+		close(proceed)
+		must(t, <-dropped)
+		must(t, <-later)
+		wantValue(t, b, "x", "after")
+	})
+}
+
+// TestBufferDropCanceled checks that operations work after a waiting Drop was canceled.
+func TestBufferDropCanceled(t *testing.T) {
+	ctx := context.Background()
+	b, _, _ := newFaultyBuffer(t, 1<<30)
+	must(t, b.Append(ctx, Entry{"x", []byte("1")}))
+	pinned, err := b.pin(ctx, "get", []string{"x"})
+	must(t, err)
+	shortCtx, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
+	defer cancel()
+	if err := b.Drop(shortCtx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("Drop of a buffer with a pinned key: error %v, want DeadlineExceeded", err)
+	}
+	b.release(pinned)
+	must(t, b.Append(ctx, Entry{"x", []byte("2")}))
+	wantValue(t, b, "x", "12")
+}
+
+// TestBufferDropDuringChanges drops concurrently with other operations, for the race detector.
+func TestBufferDropDuringChanges(t *testing.T) {
+	ctx := context.Background()
+	b, _, _ := newFaultyBuffer(t, 1<<20)
+	var wg sync.WaitGroup
+	for g := range 4 {
+		wg.Go(func() {
+			for i := range 1500 {
+				key := fmt.Sprint(g, i%20)
+				cancelCtx, cancel := context.WithCancel(ctx)
+				if i%5 == 0 {
+					go cancel()
+				}
+				_ = b.Set(cancelCtx, key, []byte("v"))
+				_ = b.Append(cancelCtx, Entry{key, make([]byte, i)})
+				_ = b.Delete(cancelCtx, key, fmt.Sprint(g+1, i%20))
+				_, _ = b.Pop(cancelCtx, key)
+				cancel()
+			}
+		})
+	}
+	for range 100 {
+		must(t, b.Drop(ctx))
+	}
+	wg.Wait()
+	must(t, b.Drop(ctx))
+	must(t, b.Append(ctx, Entry{"k", []byte("v")}))
+	wantValue(t, b, "k", "v")
+	must(t, b.Close())
+}
+
+// TestBufferDropBetweenSteps drops between two appends of a background flush. The second append
+// must not run after the drop.
+func TestBufferDropBetweenSteps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := context.Background()
+		b, _, slow := newFaultyBuffer(t, 4<<20)
+		var mu sync.Mutex
+		var ops []string
+		proceed := make(chan struct{})
+		slow.set(func(op string) (error, error) {
+			mu.Lock()
+			ops = append(ops, op)
+			mu.Unlock()
+			<-proceed
+			return nil, nil
+		})
+		started := func() bool {
+			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
+			return len(ops) > 0
+		}
+		for i := 0; !started(); i++ {
+			must(t, b.Append(ctx, Entry{fmt.Sprint(i), make([]byte, 40_000)}))
+		}
+		dropped := make(chan error, 1)
+		go func() { dropped <- b.Drop(ctx) }()
+		synctest.Wait()
+		proceed <- struct{}{} // the first append ends, and the drop begins
+		synctest.Wait()
+		mu.Lock()
+		if len(ops) < 2 || ops[len(ops)-1] != "drop" {
+			t.Errorf("calls to the slow store: %v, want appends and then one drop", ops)
+		}
+		mu.Unlock()
+		close(proceed)
+		must(t, <-dropped)
+		synctest.Wait()
+		must(t, b.Flush(ctx))
+		st, err := Stat(ctx, slow.Dict)
+		must(t, err)
+		if st.Keys != 0 {
+			t.Errorf("the slow store has %d keys after the drop, want 0", st.Keys)
+		}
+	})
+}
+
+// TestBufferFlushFails checks that data stays readable while the slow store rejects it, and is flushed later.
+func TestBufferFlushFails(t *testing.T) {
+	ctx := context.Background()
+	b, _, slow := newFaultyBuffer(t, 1<<30)
+	must(t, b.Append(ctx, Entry{"k", []byte("one")}, Entry{"l", []byte("uno")}))
+	slow.set(func(string) (error, error) { return errDisk, nil })
+	if err := b.Flush(ctx); !errors.Is(err, errDisk) {
+		t.Fatalf("Flush: error %v, want %v", err, errDisk)
+	}
+	if err := b.Close(); !errors.Is(err, errDisk) {
+		t.Fatalf("Close: error %v, want %v", err, errDisk)
+	}
+	wantValue(t, b, "k", "one")
+	must(t, b.Append(ctx, Entry{"k", []byte("two")}))
+	slow.set(nil)
+	must(t, b.Flush(ctx))
+	wantValue(t, slow, "k", "onetwo")
+	wantValue(t, slow, "l", "uno")
+	must(t, b.Close())
+}
+
+// TestBufferCloseReportsDoubt checks that Close returns an error if it is unknown whether the slow store has all data.
+func TestBufferCloseReportsDoubt(t *testing.T) {
+	ctx := context.Background()
+	b, _, slow := newFaultyBuffer(t, 1<<30)
+	must(t, b.Append(ctx, Entry{"k", []byte("one")}))
+	slow.set(func(string) (error, error) { return ErrUnknownOutcome, nil })
+	if err := b.Flush(ctx); err == nil {
+		t.Fatal("Flush: no error, want one, because its outcome is unknown")
+	}
+	slow.set(nil)
+	if err := b.Close(); !errors.Is(err, errInDoubt) {
+		t.Fatalf("Close: error %v, want errInDoubt", err)
+	}
+}
+
+type failingFlusher struct{ *Dict }
+
+func (failingFlusher) Flush(context.Context) error { return errDisk }
+
+// TestBufferSlowFlushFails checks that Flush returns the error of the slow store's Flush.
+func TestBufferSlowFlushFails(t *testing.T) {
+	b, err := NewBuffer(NewDict(), failingFlusher{NewDict()}, nil)
+	must(t, err)
+	if err := b.Flush(context.Background()); !errors.Is(err, errDisk) {
+		t.Fatalf("Flush: error %v, want %v", err, errDisk)
+	}
+}
+
+// TestBufferDropFails checks that Drop changes nothing if the slow store fails, and works if only the fast store fails.
+func TestBufferDropFails(t *testing.T) {
+	ctx := context.Background()
+	b, fast, slow := newFaultyBuffer(t, 1<<30)
+	must(t, b.Append(ctx, Entry{"k", []byte("one")}))
+	slow.set(func(string) (error, error) { return errDisk, nil })
+	if err := b.Drop(ctx); !errors.Is(err, errDisk) {
+		t.Fatalf("Drop while the slow store fails: error %v, want %v", err, errDisk)
+	}
+	wantValue(t, b, "k", "one")
+	slow.set(nil)
+	fast.set(func(op string) (error, error) {
+		if op == "drop" {
+			return errDisk, nil
+		}
+		return nil, nil
+	})
+	must(t, b.Drop(ctx))
+	wantValue(t, b, "k", "")
+	must(t, b.Append(ctx, Entry{"k", []byte("two")}))
+	wantValue(t, b, "k", "two")
+	must(t, b.Flush(ctx))
+	wantValue(t, slow, "k", "two")
+
+	fast.set(nil)
+	must(t, b.Append(ctx, Entry{"k", []byte("three")}))
+	slow.set(func(string) (error, error) { return nil, ErrUnknownOutcome })
+	if err := b.Drop(ctx); !errors.Is(err, ErrUnknownOutcome) {
+		t.Fatalf("Drop of unknown outcome: error %v, want ErrUnknownOutcome", err)
+	}
+	slow.set(nil)
+	if v, err := b.Get(ctx, "k"); !errors.Is(err, errInDoubt) {
+		t.Fatalf("Get after a Drop of unknown outcome = %q, %v, want errInDoubt", v, err)
+	}
+}

@@ -1,0 +1,238 @@
+package partd
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestBufferIsFair keeps two keys busy with gets and sets. Appends, deletes and flushes must still be served.
+func TestBufferIsFair(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	b, _, slow := newFaultyBuffer(t, 1<<30)
+	slow.set(func(op string) (error, error) {
+		if op == "set" {
+			time.Sleep(100 * time.Microsecond)
+		}
+		return nil, nil
+	})
+	for i := range 10 {
+		must(t, b.Append(ctx, Entry{fmt.Sprint(i), []byte("x")}))
+	}
+	var stop atomic.Bool
+	var wg sync.WaitGroup
+	for g := range 12 {
+		wg.Go(func() {
+			for !stop.Load() {
+				var err error
+				if g%3 == 0 {
+					_, err = b.Get(ctx, "0", "1")
+				} else {
+					err = b.Set(ctx, fmt.Sprint(g%2), []byte("z"))
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for range 5 {
+		must(t, b.Append(ctx, Entry{"0", []byte("q")}, Entry{"1", []byte("q")}))
+		must(t, b.Delete(ctx, "0", "1"))
+		must(t, b.Flush(ctx))
+	}
+	stop.Store(true)
+	wg.Wait()
+}
+
+// TestBufferServesInOrder checks that a Get waits for a Set that began to wait for the key before it.
+func TestBufferServesInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := context.Background()
+		b, _, _ := newFaultyBuffer(t, 1<<30)
+		must(t, b.Append(ctx, Entry{"x", []byte("1")}))
+		pinned, err := b.pin(ctx, "get", []string{"x"})
+		must(t, err)
+		done := make(chan error, 2)
+		go func() { done <- b.Set(ctx, "x", []byte("2")) }()
+		synctest.Wait()
+		go func() {
+			wantValue(t, b, "x", "2")
+			done <- nil
+		}()
+		synctest.Wait()
+		b.release(pinned)
+		must(t, <-done)
+		must(t, <-done)
+	})
+}
+
+// TestBufferHoldsAKeyManyTimes passes a key 65,536 times to one Delete, which would overflow a
+// 16-bit counter of the operations that hold the key.
+func TestBufferHoldsAKeyManyTimes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := context.Background()
+		b, _, slow := newFaultyBuffer(t, 1<<30)
+		must(t, b.Append(ctx, Entry{"k", []byte("x")}))
+		proceed := make(chan struct{})
+		slow.set(func(string) (error, error) { <-proceed; return nil, nil })
+		done := make(chan error, 2)
+		go func() { done <- b.Flush(ctx) }()
+		synctest.Wait()
+		keys := make([]string, 1<<16)
+		for i := range keys {
+			keys[i] = "k"
+		}
+		go func() { done <- b.Delete(ctx, keys...) }()
+		synctest.Wait()
+		close(proceed)
+		must(t, <-done)
+		must(t, <-done)
+		wantValue(t, b, "k", "")
+		if b.index.Len() != 0 || b.activeOps != 0 {
+			t.Errorf("the buffer still has %d keys and %d operations, want none", b.index.Len(), b.activeOps)
+		}
+	})
+}
+
+// TestBufferShowsWholeAppends checks that Get and Scan see only whole appends, even if one move to the slow store
+// cannot take all data of an append.
+func TestBufferShowsWholeAppends(t *testing.T) {
+	ctx := context.Background()
+	for _, size := range []int{20 << 10, 100 << 10} {
+		b, _, _ := newFaultyBuffer(t, 1<<20)
+		value := bytes.Repeat([]byte("a"), size)
+		var wg sync.WaitGroup
+		stop := make(chan struct{})
+		wg.Go(func() {
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if err := b.Append(ctx, Entry{"k", value}); err != nil {
+					t.Error(err)
+					return
+				}
+				if i%20 == 0 {
+					_ = b.Delete(ctx, "k")
+				}
+			}
+		})
+		for range 200 {
+			got, err := b.Get(ctx, "k")
+			must(t, err)
+			if len(got[0])%size != 0 {
+				t.Fatalf("Get returned %d bytes, want a multiple of the append's %d", len(got[0]), size)
+			}
+			for c, err := range b.Scan(ctx) {
+				must(t, err)
+				if n := int(c.Offset) + len(c.Data); c.Last && n%size != 0 {
+					t.Fatalf("Scan yielded %d bytes, want a multiple of the append's %d", n, size)
+				}
+			}
+		}
+		close(stop)
+		wg.Wait()
+	}
+}
+
+// unsureStore is a slow store whose Append returns ErrUnknownOutcome if the context ends.
+type unsureStore struct{ *Dict }
+
+func (d unsureStore) Append(ctx context.Context, e ...Entry) error {
+	select {
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", ErrUnknownOutcome, ctx.Err())
+	case <-time.After(time.Second):
+		return d.Dict.Append(ctx, e...)
+	}
+}
+
+// TestBufferMoveHonorsDeadline ends the context of operations that move data. The operations must
+// return immediately and leave no key in doubt, and the data that they move must arrive.
+func TestBufferMoveHonorsDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := context.Background()
+		b, err := NewBuffer(NewDict(), unsureStore{NewDict()}, nil)
+		must(t, err)
+		for i, op := range []func(ctx context.Context) error{
+			func(ctx context.Context) error { _, err := b.Stat(ctx); return err },
+			b.Flush,
+			func(ctx context.Context) error { _, err := b.Open(ctx, "k"); return err },
+		} {
+			must(t, b.Append(ctx, Entry{"k", []byte{byte('a' + i)}}))
+			shortCtx, cancel := context.WithTimeout(ctx, time.Millisecond)
+			start := time.Now()
+			if err := op(shortCtx); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrUnknownOutcome) {
+				t.Errorf("operation %d: error %v, want only DeadlineExceeded", i, err)
+			}
+			if took := time.Since(start); took > 10*time.Millisecond {
+				t.Errorf("operation %d took %v, want at most 10ms", i, took)
+			}
+			cancel()
+			wantValue(t, b, "k", "abc"[:i+1])
+		}
+		must(t, b.Close())
+	})
+}
+
+// TestBufferEmptyKeys checks that a key with an empty value in the fast store is kept, and that
+// appending an empty value does not wait for an operation that holds the key.
+func TestBufferEmptyKeys(t *testing.T) {
+	ctx := context.Background()
+	fast := NewDict()
+	must(t, fast.Set(ctx, "e", nil))
+	b, err := NewBuffer(fast, NewDict(), nil)
+	must(t, err)
+	var keys []string
+	for info, err := range b.Keys(ctx) {
+		must(t, err)
+		keys = append(keys, info.Key)
+	}
+	if len(keys) != 1 || keys[0] != "e" {
+		t.Errorf("Keys() = %q, want only the empty key %q of the fast store", keys, "e")
+	}
+	held, err := b.hold(ctx, "test", []string{"k"}, false)
+	must(t, err)
+	must(t, b.Append(ctx, Entry{"new", []byte("n")}, Entry{"k", nil}))
+	b.release(held)
+}
+
+// TestBufferCanceledSetUnblocksGet queues a Set after a running Get, and a second Get after the
+// Set. When the Set is canceled, the second Get must no longer wait for the first.
+func TestBufferCanceledSetUnblocksGet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := context.Background()
+		b, _, _ := newFaultyBuffer(t, 1<<30)
+		must(t, b.Append(ctx, Entry{"k", []byte("v")}))
+		first, err := b.pin(ctx, "get", []string{"k"})
+		must(t, err)
+		shortCtx, cancel := context.WithCancel(ctx)
+		set, get := make(chan error, 1), make(chan error, 1)
+		go func() { set <- b.Set(shortCtx, "k", []byte("w")) }()
+		synctest.Wait()
+		go func() { _, err := b.Get(ctx, "k"); get <- err }()
+		synctest.Wait()
+		select {
+		case <-get:
+			t.Error("a Get overtook a Set that had waited longer")
+		default:
+		}
+		cancel()
+		if err := <-set; !errors.Is(err, context.Canceled) {
+			t.Errorf("canceled Set: error %v, want Canceled", err)
+		}
+		must(t, <-get)
+		b.release(first)
+	})
+}

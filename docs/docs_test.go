@@ -1,0 +1,315 @@
+package docs_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"go/format"
+	"maps"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/logstore"
+	"github.com/go-partd/partd/shards"
+	"github.com/go-partd/partd/stores"
+)
+
+// openLog opens a store that is fast with any number of keys, like
+// stores.Open(ctx, "log:DIR?memory=256MiB&compression=zstd").
+func openLog(dir string) (*logstore.Store, error) {
+	return logstore.Open(dir, &logstore.Options{Memory: 256 << 20, Compression: logstore.Zstd})
+}
+
+// openBuffered opens a directory of files with 256 MiB of memory in front of it.
+func openBuffered(dir string) (*partd.Buffer, error) {
+	file, err := partd.OpenFile(dir, &partd.FileOptions{Sync: true})
+	if err != nil {
+		return nil, err
+	}
+	return partd.NewBuffer(partd.NewDict(), file, &partd.BufferOptions{Memory: 256 << 20})
+}
+
+// openShards spreads keys over two directories, for example on two disks.
+func openShards(first, second string) (*shards.Shards, error) {
+	a, err := logstore.Open(first, nil)
+	if err != nil {
+		return nil, err
+	}
+	b, err := logstore.Open(second, nil)
+	if err != nil {
+		return nil, errors.Join(err, a.Close())
+	}
+	return shards.New([]string{"one", "other"}, []partd.Partd{a, b})
+}
+
+// countLines counts the lines under each key in four goroutines. Each goroutine reads a
+// quarter of the keys.
+func countLines(ctx context.Context, store partd.Partd) (map[string]int, error) {
+	const parts = 4
+	counts, errs := make([]map[string]int, parts), make([]error, parts)
+	var readers sync.WaitGroup
+	for part := range parts {
+		counts[part] = map[string]int{}
+		readers.Go(func() {
+			for chunk, err := range partd.ScanPart(ctx, store, part, parts) {
+				if err != nil {
+					errs[part] = err
+					return
+				}
+				counts[part][chunk.Key] += bytes.Count(chunk.Data, []byte("\n"))
+			}
+		})
+	}
+	readers.Wait()
+	all := map[string]int{}
+	for _, lines := range counts {
+		maps.Copy(all, lines) // each key is in only one part
+	}
+	return all, errors.Join(errs...)
+}
+
+// TestDocsReduce checks countLines. docs/shuffle.md uses processes in place of its goroutines.
+func TestDocsReduce(t *testing.T) {
+	store, want := partd.NewDict(), map[string]int{}
+	for i := range 100 {
+		key := fmt.Sprint("key ", i%30)
+		want[key]++
+		if err := store.Append(t.Context(), partd.Entry{Key: key, Value: []byte("a line\n")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := countLines(t.Context(), store); err != nil || !maps.Equal(got, want) {
+		t.Errorf("countLines = %v, %v, want %v", got, err, want)
+	}
+}
+
+// TestDocsOpen checks that the functions in docs/stores.md open the same stores as their URLs.
+func TestDocsOpen(t *testing.T) {
+	for url, open := range map[string]func(string) (partd.Partd, error){
+		"log:%s?memory=256MiB&compression=zstd":  func(dir string) (partd.Partd, error) { return openLog(dir) },
+		"buffer+file:%s?memory=256MiB&sync=true": func(dir string) (partd.Partd, error) { return openBuffered(dir) },
+		"log:%s":                                 func(dir string) (partd.Partd, error) { return openShards(dir, dir+"-other") }, // the URL opens only the shard that has the key
+	} {
+		dir, ctx := filepath.Join(t.TempDir(), "store"), t.Context()
+		opened, err := open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(opened.Append(ctx, partd.Entry{Key: "fruit", Value: []byte("apple")}), partd.Close(ctx, opened)); err != nil {
+			t.Fatal(err)
+		}
+		store, err := stores.Open(ctx, fmt.Sprintf(url, dir))
+		if err != nil {
+			t.Fatal(err)
+		}
+		values, err := store.Get(ctx, "fruit")
+		if err = errors.Join(err, partd.Close(ctx, store)); err != nil || string(values[0]) != "apple" {
+			t.Errorf("store opened as %s: Get(fruit) = %q, %v, want apple", url, values, err)
+		}
+	}
+}
+
+// docPages returns the documents whose commands and code are run.
+func docPages(t *testing.T) []string {
+	t.Helper()
+	names, err := filepath.Glob("docs/*.md")
+	if err != nil || len(names) < 5 {
+		t.Fatalf("docs has the pages %q (error %v), want at least 5", names, err)
+	}
+	return append(names, "README.md")
+}
+
+// block is a fenced code block of a document.
+type block struct {
+	line           int
+	language, text string
+}
+
+// blocksOf returns the blocks of a document. Each must have a language. Tests run "sh" and "python"
+// blocks. In a "console" block, they run the lines that begin with $, and compare the output with the
+// other lines, in which … stands for any text. A "go" program becomes main.go; other "go" code must be
+// part of a test. "text" and "ini" blocks are not run.
+func blocksOf(t *testing.T, name string) (blocks []block) {
+	t.Helper()
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var current *block
+	blank, n := true, 0
+	for line := range strings.Lines(string(text)) {
+		n++
+		language, fence := strings.CutPrefix(line, "```")
+		switch {
+		case fence && current == nil:
+			current = &block{n, strings.TrimSpace(language), ""}
+			if !slices.Contains([]string{"sh", "console", "python", "go", "text", "ini"}, current.language) {
+				t.Errorf("%s:%d: a block has the unknown language %q: use sh, console, python, go, text or ini", name, n, current.language)
+			}
+		case fence:
+			blocks = append(blocks, *current)
+			current = nil
+		case current != nil:
+			current.text += line
+		case blank && strings.HasPrefix(line, "    "):
+			t.Errorf("%s:%d: an indented code block: use a fence with a language", name, n)
+		}
+		blank = strings.TrimSpace(line) == ""
+	}
+	return blocks
+}
+
+// preamble makes bash run a page's commands as if the reader had cloned the repository, with the built
+// programs. Servers run in the background, as if in another terminal.
+const preamble = `set -e
+exec 2>&1
+trap 'kill $servers 2>/dev/null || true; wait' EXIT
+go() {
+	case "$*" in
+	"run ./cmd/partd "*) shift 2; partd "$@" ;;
+	"test ./..." | "install ./cmd/"*) ;; # the tests are running, and the programs are already built
+	*) command go "$@" ;;
+	esac
+}
+partd-server() {
+	if [ "$1" = token ]; then command partd-server "$@"; return; fi
+	rm -f ready # left by an earlier server
+	command partd-server "$@" >ready 2>log &
+	servers="$servers $!"
+	until grep -qs ready ready; do kill -0 $! || { cat log; exit 1; }; sleep 0.05; done
+	cat ready
+}
+`
+
+// scriptOf returns a script that runs a page's blocks, and the expected output of each command in its
+// console blocks. The script prints the line "<<i>>" before the output of command i.
+func scriptOf(page string, blocks []block, python bool) (script string, want []string) {
+	for _, b := range blocks {
+		switch {
+		case b.language == "sh":
+			script += b.text
+		case b.language == "python" && python:
+			script += "/usr/bin/python3 - <<'END OF PYTHON'\n" + b.text + "END OF PYTHON\n"
+		case b.language == "go" && strings.HasPrefix(b.text, "package main\n"):
+			script += "cat >main.go <<'END OF GO'\n" + b.text + "END OF GO\n"
+		case b.language == "console":
+			for line := range strings.Lines(b.text) {
+				if command, isCommand := strings.CutPrefix(line, "$ "); isCommand {
+					script += fmt.Sprintf("echo '<<%d>>'\n%s", len(want), command)
+					want = append(want, "")
+				} else {
+					want[len(want)-1] += line
+				}
+			}
+			script += fmt.Sprintln("echo '<<end>>'")
+		}
+	}
+	return script, want
+}
+
+// TestDocs runs the commands and programs in README.md and docs, and compares their output.
+func TestDocs(t *testing.T) {
+	if _, err := exec.LookPath("bash"); err != nil {
+		t.Skip("needs bash")
+	}
+	root, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	programDir := buildCommands(t)
+	hasPython := exec.Command("/usr/bin/python3", "-c", "import partd, zmq").Run() == nil
+	if !hasPython && os.Getenv("PARTD_REQUIRE_ALL") != "" {
+		t.Error("PARTD_REQUIRE_ALL is set, and this test needs Python with partd and zmq")
+	}
+	for _, page := range docPages(t) {
+		t.Run(page, func(t *testing.T) {
+			script, want := scriptOf(page, blocksOf(t, page), hasPython)
+			if script == "" {
+				return
+			}
+			dir, address := t.TempDir(), freeAddress(t)
+			replacer := strings.NewReplacer("127.0.0.1:7077", address, "127.0.0.1:7078", freeAddress(t), "127.0.0.1:7079", freeAddress(t), "partd=DIR", "partd="+root)
+			if err := os.Symlink(filepath.Join(root, "testdata"), filepath.Join(dir, "testdata")); err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+			defer cancel()
+			cmd := exec.CommandContext(ctx, "bash", "-c", preamble+replacer.Replace(script))
+			cmd.Dir, cmd.WaitDelay = dir, time.Second
+			cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+			cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "PARTD_") })
+			// Skip the checksum database: go.sum has already been checked.
+			cmd.Env = append(cmd.Env, "PATH="+programDir+":"+os.Getenv("PATH"), "PARTD_SERVER_LISTEN=tcp://"+address, "GONOSUMDB=*")
+			out, err := cmd.CombinedOutput()
+			if err != nil {
+				t.Fatalf("the page's script failed: %v\nscript:\n%s\noutput:\n%s", err, script, out)
+			}
+			output := strings.ReplaceAll(string(out), address, "127.0.0.1:7077")
+			for i, want := range want {
+				_, got, _ := strings.Cut(output, fmt.Sprintf("<<%d>>\n", i))
+				got, _, _ = strings.Cut(got, "<<")
+				if !regexp.MustCompile("^" + strings.ReplaceAll(regexp.QuoteMeta(want), "…", "(?s:.*)") + "$").MatchString(got) {
+					t.Errorf("the output of a command is\n%s\nwant, from %s,\n%s", got, page, want)
+				}
+			}
+		})
+	}
+	t.Run("names", func(t *testing.T) { checkNames(t, programDir) })
+}
+
+func buildCommands(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	if out, err := exec.Command("go", "build", "-o", dir, "./cmd/partd", "./cmd/partd-server", "./examples/tasks").CombinedOutput(); err != nil {
+		t.Fatalf("building the commands: %v\n%s", err, out)
+	}
+	return dir
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// TestDocsGo checks that Go code in pages is formatted, and that code that is not a complete program
+// appears in one of the test files listed below, which compile and run it.
+func TestDocsGo(t *testing.T) {
+	var source string
+	for _, name := range []string{"docs/docs_test.go", "shuffle/example_test.go", "shuffle/example_join_test.go", "encode/example_test.go"} {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		source += string(text)
+	}
+	flat := strings.ReplaceAll(source, "\n\t", "\n")
+	for _, page := range docPages(t) {
+		for _, b := range blocksOf(t, page) {
+			if b.language != "go" {
+				continue
+			}
+			if formatted, err := format.Source([]byte(b.text)); err != nil || string(formatted) != b.text {
+				t.Errorf("%s:%d: the code is not formatted by gofmt (%v)", page, b.line, err)
+			}
+			if !strings.HasPrefix(b.text, "package main\n") && !strings.Contains(source, b.text) && !strings.Contains(flat, b.text) {
+				t.Errorf("%s:%d: this code is not part of a test:\n%s", page, b.line, b.text)
+			}
+		}
+	}
+}

@@ -1,0 +1,192 @@
+package docs_test
+
+import (
+	"flag"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd/internal/testutil/layering"
+)
+
+const module = "github.com/go-partd/partd"
+
+var update = flag.Bool("update", false, "rewrite the generated parts of pages")
+
+// partdLayering lists the layers of the module. Add each new package here, in a layer
+// above all packages that it imports, and run "go test -run TestHouse ./docs -update", which
+// rewrites the table of packages in docs/design.md.
+var partdLayering = layering.Layering{Module: module, Root: "partd", MayUseTesting: mayUseTesting, Layers: []layering.Layer{
+	{Name: "for tests", Packages: map[string][]string{ // the top layer, so that no package can import them
+		"partdtest":                     {"pgregory.net/rapid"},
+		"internal/testutil/csvgen":      nil,
+		"internal/testutil/alerts":      nil,
+		"internal/testutil/attempttest": nil,
+		"internal/testutil/cutproxy":    nil,
+		"internal/testutil/figures":     nil,
+		"internal/testutil/hostile":     nil,
+		"internal/testutil/layering":    nil,
+		"internal/testutil/procs":       nil,
+		"internal/testutil/race":        nil,
+		"internal/testutil/serverproc":  nil,
+		"internal/testutil/testcert":    nil,
+		"internal/testutil/zerovalues":  nil,
+		"internal/testutil/vfstest":     nil,
+		"internal/testutil/disktest":    {"golang.org/x/sys"},
+		"internal/testutil/dirstore":    nil,
+	}},
+	{Name: "programs", Packages: map[string][]string{
+		"cmd/partd":          nil,
+		"cmd/partd-server":   nil,
+		"examples/wordcount": nil,
+		"examples/tasks":     nil,
+		"examples/shuffle":   nil,
+		"examples/embedded":  nil,
+	}},
+	{Name: "family command", Family: true, Packages: map[string][]string{
+		"internal/command/cli":              {"github.com/dustin/go-humanize", "github.com/zeebo/xxh3", "github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/term"},
+		"internal/command/cliutil":          {"github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/time"},
+		"internal/command/cliutil/sizeflag": nil,
+		"internal/command/namespaces":       nil,
+		"internal/command/servercli":        {"github.com/spf13/cobra", "github.com/spf13/pflag"},
+	}},
+	{Name: "family jobs", Family: true, Packages: map[string][]string{
+		"internal/jobs/aggregate": nil,
+		"internal/jobs/filejobs":  {"github.com/dustin/go-humanize"},
+		"internal/jobs/output":    nil,
+		"internal/jobs/records":   {"golang.org/x/sys"},
+		"internal/jobs/zfile":     {"github.com/klauspost/compress", "github.com/pierrec/lz4", "github.com/dsnet/compress"},
+	}},
+	{Name: "built on stores", Packages: map[string][]string{
+		"encode/msgpack": nil,
+		"remote/tokens":  {"github.com/gofrs/flock"},
+		"shuffle":        {"github.com/zeebo/xxh3"},
+		"stores":         {"github.com/dustin/go-humanize"},
+	}},
+	{Name: "stores and layers", Packages: map[string][]string{
+		"compress": {"github.com/golang/snappy", "github.com/klauspost/compress", "github.com/pierrec/lz4", "github.com/dsnet/compress"},
+		"encode":   {"github.com/golang/snappy"},
+		"logstore": {"github.com/zeebo/xxh3", "github.com/klauspost/compress"},
+		"remote":   {"github.com/gofrs/flock"},
+		"shards":   {"github.com/zeebo/xxh3"},
+	}},
+	{Name: "family engine", Family: true, Packages: map[string][]string{
+		"internal/engine/extsort":   {"github.com/zeebo/xxh3", "github.com/klauspost/compress"},
+		"internal/engine/hashagg":   {"github.com/zeebo/xxh3"},
+		"internal/engine/hashjoin":  nil,
+		"internal/engine/mergejoin": nil,
+		"internal/engine/segment":   {"github.com/zeebo/xxh3", "github.com/klauspost/compress"},
+		"internal/engine/spill":     nil,
+	}},
+	{Name: "helpers for layers", Packages: map[string][]string{
+		"internal/errorpath": nil,
+		"internal/nostore":   nil,
+		"internal/scanread":  nil,
+		"storekit":           nil,
+	}},
+	{Name: "the root", Packages: map[string][]string{
+		".": {"github.com/gofrs/flock"},
+	}},
+	{Name: "family server", Family: true, Packages: map[string][]string{
+		"internal/server/adminhttp": nil,
+		"internal/server/audit":     nil,
+		"internal/server/certfiles": nil,
+		"internal/server/metrics":   nil,
+		"internal/server/ratelimit": {"golang.org/x/time"},
+		"internal/server/zmtp":      nil,
+	}},
+	{Name: "family pyvalue", Family: true, Packages: map[string][]string{
+		"internal/gomsgpack":       {"github.com/ugorji/go/codec"},
+		"internal/pyvalue":         nil,
+		"internal/pyvalue/msgpack": {"github.com/tinylib/msgp"},
+		"internal/pyvalue/npy":     nil,
+		"internal/pyvalue/pickle":  nil,
+	}},
+	{Name: "family disk", Family: true, Packages: map[string][]string{
+		"internal/disk/filedir":      nil,
+		"internal/disk/filedir/boot": nil,
+		"internal/disk/groupsync":    nil,
+		"internal/disk/names":        nil,
+		"internal/disk/space":        {"github.com/dustin/go-humanize"},
+		"internal/disk/tempdir":      nil,
+		"internal/disk/vfs":          {"github.com/gofrs/flock", "golang.org/x/sys"},
+	}},
+	{Name: "family base", Family: true, Packages: map[string][]string{
+		"internal/base/canceled":   nil,
+		"internal/base/keymap":     nil,
+		"internal/base/ledger":     {"github.com/zeebo/xxh3"},
+		"internal/base/limits":     nil,
+		"internal/base/nearest":    nil,
+		"internal/base/offheap":    {"golang.org/x/sys"},
+		"internal/base/progress":   {"golang.org/x/term"},
+		"internal/base/sessiontab": nil,
+		"internal/base/slab":       {"golang.org/x/sys"},
+		"internal/base/storeerror": nil,
+		"internal/base/textfmt":    {"github.com/dustin/go-humanize"},
+	}},
+	{Name: "formats", Packages: map[string][]string{
+		"compress/blosc": {"github.com/golang/snappy", "github.com/klauspost/compress", "github.com/pierrec/lz4"},
+		"frame":          nil,
+	}},
+}}
+
+// mayUseTesting lists packages that may import testing, which adds flags to every program that links it.
+var mayUseTesting = []string{"partdtest", "internal/testutil/alerts", "internal/testutil/attempttest", "internal/testutil/layering", "internal/testutil/procs", "internal/testutil/zerovalues", "internal/testutil/disktest"}
+
+func TestImports(t *testing.T) { partdLayering.CheckImports(t) }
+
+func TestHouse(t *testing.T) { partdLayering.CheckTable(t, *update) }
+
+// TestAliases checks that go doc shows the fields of every exported type. The exceptions are the Python values, which
+// decoders of internal packages return as any, so their types must be the same, and the ledgers, whose comments describe
+// all fields.
+func TestAliases(t *testing.T) {
+	partdLayering.CheckAliases(t, "encode.PyTuple", "encode.PyDict", "encode.PyItem", "encode.PySet", "encode.PyFrozenSet", "encode.PyByteArray",
+		"logstore.Ledger", "logstore.Sum128")
+}
+
+// TestWeight checks that importing a package does not link too many packages, or certain large ones.
+func TestWeight(t *testing.T) {
+	layering.CheckWeight(t, "./encode", 175, "net", "crypto/tls", "testing", "github.com/ugorji")
+	layering.CheckWeight(t, ".", 140, "net", "crypto/tls", "testing")
+	layering.CheckWeight(t, "./logstore", 155, "net", "crypto/tls", "testing")
+}
+
+// TestTablesOutsideWorkspace checks that the tables module is not part of the workspace. The workspace merges
+// the required versions of all its modules, so the root's programs would get the versions that tables requires.
+func TestTablesOutsideWorkspace(t *testing.T) {
+	for name, want := range map[string]bool{"go.work": false, "go.mod": false, "bench/go.mod": false, "objstore/go.mod": false, "tables/go.mod": true} {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(text), "./tables") || strings.Contains(string(text), module+"/tables") != want {
+			t.Errorf("%s mentions the tables module: %v, want %v", name, !want, want)
+		}
+	}
+}
+
+// TestWrongImportsAreFound checks that WrongImports reports imports that the layers do not allow.
+func TestWrongImportsAreFound(t *testing.T) {
+	for _, c := range []struct {
+		name, imports string
+		wrong         int
+	}{
+		{"", "os io/fs github.com/gofrs/flock github.com/go-partd/partd/internal/disk/vfs", 0},
+		{"", "github.com/go-partd/partd/stores", 1},
+		{"", "github.com/spf13/cobra github.com/gofrs/flockery", 2},
+		{"/frame", "io github.com/go-partd/partd", 1},
+		{"/stores", "testing github.com/go-partd/partd/partdtest", 2},
+		{"/partdtest", "testing testing/iotest pgregory.net/rapid", 0},
+		{"/internal/disk/vfs", "github.com/go-partd/partd", 1},
+		{"/logstore", "github.com/go-partd/partd/shards", 1},                                                          // a package of the same layer
+		{"/internal/base/slab", "testing/iotest github.com/go-partd/partd/internal/base/keymap golang.org/x/term", 2}, // a family
+		{"/internal/new", "os", 1},
+		{"/internal/command/cli", module + "/tables/filter " + module + "/internal/new", 2},
+	} {
+		p := layering.Package{ImportPath: module + c.name, Imports: strings.Fields(c.imports)}
+		if wrong := partdLayering.WrongImports(p); len(wrong) != c.wrong {
+			t.Errorf("WrongImports of %s with the imports %s = %q, want %d", p.ImportPath, c.imports, wrong, c.wrong)
+		}
+	}
+}

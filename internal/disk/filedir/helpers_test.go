@@ -1,0 +1,187 @@
+package filedir_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/disk/filedir"
+	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/dirstore"
+)
+
+// fileNoKeptLock makes a store release its lock after each operation, so that file system calls are reproducible.
+var fileNoKeptLock = filedir.Hooks{KeepLock: -1}
+
+func fileOpen(t testing.TB, fsys vfs.FS, dir string, opts *partd.FileOptions, hooks filedir.Hooks) *dirstore.Store {
+	t.Helper()
+	f, err := dirstore.Open(fsys, dir, opts, hooks)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f
+}
+
+func fileAppend(t testing.TB, f *dirstore.Store, keyValue ...string) {
+	t.Helper()
+	if err := f.Append(t.Context(), fileEntries(keyValue...)...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func fileEntries(keyValue ...string) []partd.Entry {
+	var entries []partd.Entry
+	for i := 0; i < len(keyValue); i += 2 {
+		entries = append(entries, partd.Entry{Key: keyValue[i], Value: []byte(keyValue[i+1])})
+	}
+	return entries
+}
+
+// fileContent reads a store with Scan, and checks that Keys, Stat and Get agree.
+func fileContent(f *dirstore.Store) (map[string]string, error) {
+	ctx := context.Background()
+	content := map[string]string{}
+	var keys []string
+	var total int64
+	for c, err := range f.Scan(ctx) {
+		if err != nil {
+			return nil, err
+		}
+		if c.Offset == 0 {
+			keys = append(keys, c.Key)
+		}
+		content[c.Key] += string(c.Data)
+		total += int64(len(c.Data))
+	}
+	values, err := f.Get(ctx, keys...)
+	if err != nil {
+		return nil, err
+	}
+	for i, key := range keys {
+		if string(values[i]) != content[key] {
+			return nil, fmt.Errorf("key %q: Get returns %.40q, but Scan yields %.40q", key, values[i], content[key])
+		}
+	}
+	listed := 0
+	var wrong error
+	err = f.Keys(ctx, func(key string, size int64) bool {
+		if value, ok := content[key]; !ok || int64(len(value)) != size {
+			wrong = fmt.Errorf("Keys lists %q with %d bytes, but Scan yields %d bytes", key, size, len(value))
+		}
+		listed++
+		return wrong == nil
+	})
+	if err := errors.Join(err, wrong); err != nil {
+		return nil, err
+	}
+	if listed != len(content) {
+		return nil, fmt.Errorf("Keys lists %d keys, but Scan yields %d", listed, len(content))
+	}
+	keyCount, byteCount, _, err := f.Stat(ctx)
+	if err == nil && (keyCount != int64(len(content)) || byteCount != total) {
+		err = fmt.Errorf("Stat returns %d keys with %d bytes, but Scan yields %d keys with %d bytes", keyCount, byteCount, len(content), total)
+	}
+	return content, err
+}
+
+func fileWantContent(t testing.TB, f *dirstore.Store, want map[string]string) {
+	t.Helper()
+	got, err := fileContent(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := fileDiff(got, want); diff != "" {
+		t.Fatal(diff)
+	}
+}
+
+func fileDiff(got, want map[string]string) string {
+	if maps.Equal(got, want) {
+		return ""
+	}
+	var b strings.Builder
+	for key := range want {
+		if value, ok := got[key]; !ok {
+			fmt.Fprintf(&b, "key %.60q of %d bytes is missing\n", key, len(want[key]))
+		} else if value != want[key] {
+			fmt.Fprintf(&b, "key %.60q has %d bytes %.60q, want %d bytes %.60q\n", key, len(value), value, len(want[key]), want[key])
+		}
+	}
+	for key := range got {
+		if _, ok := want[key]; !ok {
+			fmt.Fprintf(&b, "key %.60q should not exist\n", key)
+		}
+	}
+	return b.String()
+}
+
+func fileWantErr(t testing.TB, err error, want ...error) {
+	t.Helper()
+	for _, w := range want {
+		if !errors.Is(err, w) {
+			t.Fatalf("error %v, want an error that wraps %q", err, w)
+		}
+	}
+}
+
+func fileWantInErr(t testing.TB, err error, words ...string) {
+	t.Helper()
+	if err == nil {
+		t.Fatalf("no error, want an error with %q", words)
+	}
+	for _, w := range words {
+		if !strings.Contains(err.Error(), w) {
+			t.Fatalf("error %q, want an error that contains %q", err, w)
+		}
+	}
+}
+
+// fileRequire skips the test unless ok is true, or fails it if PARTD_REQUIRE_ALL is set.
+func fileRequire(t testing.TB, ok bool, label string) {
+	t.Helper()
+	switch {
+	case ok:
+	case os.Getenv("PARTD_REQUIRE_ALL") != "":
+		t.Fatalf("PARTD_REQUIRE_ALL is set, and this test needs %s", label)
+	default:
+		t.Skipf("needs %s", label)
+	}
+}
+
+func fileWithin(t testing.TB, d time.Duration, label string, done <-chan error) error {
+	t.Helper()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(d):
+		t.Fatalf("%s did not return within %v", label, d)
+		return nil
+	}
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+var fileOS vfs.FS = vfs.OS{}
+
+// Constants of the formats of "%undo" and "%sessions", as in package filedir.
+const (
+	journalMagic = "partdun1"
+	headerLen    = 40
+	flagTag      = 2
+	inlineMax    = 4096
+	pieceSize    = 512
+	minProof     = 16 // number of bytes that identify a torn piece as part of the append
+	slotLen      = 64
+)

@@ -1,0 +1,23 @@
+package filedir_test
+
+import (
+	"syscall"
+	"testing"
+)
+
+func fileTmpfs(t *testing.T, size string) string {
+	t.Helper()
+	dir := t.TempDir()
+	err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size="+size)
+	fileRequire(t, err == nil, "permission to mount a tmpfs")
+	t.Cleanup(func() {
+		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+func fileRemountReadOnly(dir string) error {
+	return syscall.Mount("tmpfs", dir, "tmpfs", syscall.MS_REMOUNT|syscall.MS_RDONLY, "")
+}

@@ -1,0 +1,192 @@
+package filedir_test
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/disk/filedir"
+	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/dirstore"
+	"github.com/go-partd/partd/internal/testutil/race"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
+)
+
+// TestFileEveryPowerLoss simulates a power failure before each file system call of each operation,
+// in a store with Sync. Completed operations must survive; the interrupted one may.
+func TestFileEveryPowerLoss(t *testing.T) {
+	rounds := 40
+	if testing.Short() || race.Enabled {
+		rounds = 5
+	}
+	opts := &partd.FileOptions{Sync: true}
+	for _, zeros := range []bool{false, true} {
+		for _, step := range fileSteps {
+			t.Run(fmt.Sprintf("%s/zeros=%v", step.name, zeros), func(t *testing.T) {
+				rnd := rand.New(rand.NewPCG(1, 2))
+				fileCutAt(t, fileFilledMem(t, opts, zeros), opts, step.do, func(mem *vfstest.Mem, n int) {
+					for range rounds {
+						fileCheckCrash(t, mem.Crash(rnd), opts, n, fileStart, fileContentAfter(step.want))
+					}
+				})
+			})
+		}
+	}
+}
+
+func fileFilledMem(t *testing.T, opts *partd.FileOptions, zeros bool) *vfstest.Mem {
+	t.Helper()
+	mem := fileFilled(t, opts)
+	mem.ZeroLostPages = zeros
+	return mem
+}
+
+func fileCheckCrash(t *testing.T, mem *vfstest.Mem, opts *partd.FileOptions, n int, allowed ...map[string]string) {
+	t.Helper()
+	f, err := dirstore.Open(mem, fileMemDir, opts, filedir.Hooks{KeepLock: -1, Boot: 99})
+	if err != nil {
+		t.Fatalf("opening the store after a power failure before call %d: %v", n, err)
+	}
+	fileWantEither(t, f, fmt.Sprintf("after a power failure before call %d", n), allowed...)
+	f.Close()
+}
+
+// TestFileSyncSurvivesPowerLoss checks that a power failure neither loses nor tears a synced operation.
+func TestFileSyncSurvivesPowerLoss(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(3, 4))
+	for _, opts := range []*partd.FileOptions{{Sync: true}, {}} {
+		for _, step := range fileSteps {
+			t.Run(fmt.Sprintf("%s/sync=%v", step.name, opts.Sync), func(t *testing.T) {
+				mem := fileFilled(t, opts)
+				f := fileOpen(t, mem, fileMemDir, opts, fileNoKeptLock)
+				if err := step.do(t.Context(), f); err != nil {
+					t.Fatal(err)
+				}
+				if !opts.Sync {
+					// The method Sync covers only writes since this store was opened, so rewrite everything.
+					if err := f.Drop(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+					for _, e := range fileMapEntries(fileContentAfter(step.want)) {
+						if err := f.SetOnce(t.Context(), e.Key, nil); err != nil {
+							t.Fatal(err)
+						}
+						if err := f.Append(t.Context(), e); err != nil {
+							t.Fatal(err)
+						}
+					}
+					if err := f.Sync(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+				}
+				for range 20 {
+					fileCheckCrash(t, mem.Crash(rnd), opts, -1, fileContentAfter(step.want))
+				}
+				fileCheckCrash(t, mem.Crash(nil), opts, -1, fileContentAfter(step.want))
+			})
+		}
+	}
+}
+
+// TestFileFirstAppendPowerLoss simulates a power failure during the first append to a store, which creates the undo file.
+func TestFileFirstAppendPowerLoss(t *testing.T) {
+	opts := &partd.FileOptions{Sync: true}
+	rnd := rand.New(rand.NewPCG(7, 8))
+	fileCutAt(t, vfstest.NewMem(), opts, func(ctx context.Context, f *dirstore.Store) error {
+		return f.Append(ctx, fileEntries("a", "1", "b", "2")...)
+	}, func(mem *vfstest.Mem, n int) {
+		for range 40 {
+			fileCheckCrash(t, mem.Crash(rnd), opts, n, map[string]string{}, map[string]string{"a": "1", "b": "2"})
+		}
+	})
+}
+
+// TestFileReplaySurvivesPowerLoss kills a process with Sync during each operation. Another process, with or without
+// Sync, completes or undoes the operation. The result must survive a power failure.
+func TestFileReplaySurvivesPowerLoss(t *testing.T) {
+	synced := &partd.FileOptions{Sync: true}
+	for _, opts := range []*partd.FileOptions{synced, {}} {
+		for _, step := range fileTaggedOps {
+			after := fileContentAfter(step.want)
+			t.Run(fmt.Sprintf("%s/sync=%v", step.name, opts.Sync), func(t *testing.T) {
+				rnd := rand.New(rand.NewPCG(9, 10))
+				start, tag := fileFilledTagged(t, synced)
+				fileCutAt(t, start, synced, func(ctx context.Context, f *dirstore.Store) error {
+					_, err := f.Apply(ctx, tag, step.op)
+					return err
+				}, func(cut *vfstest.Mem, n int) {
+					fileOpen(t, cut, fileMemDir, opts, fileNoKeptLock).Close()
+					for range 10 {
+						g, err := dirstore.Open(cut.Crash(rnd), fileMemDir, synced, filedir.Hooks{KeepLock: -1, Boot: 99})
+						if err == nil {
+							err = fileRetryApply(g, tag, step.op, fileStart, after, -1)
+							g.Close()
+						}
+						if err != nil {
+							t.Fatalf("after a kill before call %d, recovery, and a power failure: %v", n, err)
+						}
+					}
+				})
+			})
+		}
+	}
+}
+
+// TestFileSyncNewKeyFirst checks that an append with Sync also makes a new key durable if the append's
+// last key is not new.
+func TestFileSyncNewKeyFirst(t *testing.T) {
+	opts := &partd.FileOptions{Sync: true}
+	mem := vfstest.NewMem()
+	f := fileOpen(t, mem, fileMemDir, opts, fileNoKeptLock)
+	fileAppend(t, f, "old", "1")
+	fileAppend(t, f, "new", "x", "old", "2")
+	fileCheckCrash(t, mem.Crash(nil), opts, -1, map[string]string{"old": "12", "new": "x"})
+}
+
+// TestFilePowerLossWithoutSyncs checks that the simulated power failures lose data if the store does not sync.
+func TestFilePowerLossWithoutSyncs(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(5, 6))
+	lost := 0
+	for _, step := range fileSteps[:2] {
+		mem := fileFilled(t, &partd.FileOptions{Sync: true})
+		noSync := vfstest.Inject(mem, func(vfstest.Op, string) error { return nil })
+		f := fileOpen(t, fileNoSync{noSync}, fileMemDir, &partd.FileOptions{Sync: true}, fileNoKeptLock)
+		if err := step.do(t.Context(), f); err != nil {
+			t.Fatal(err)
+		}
+		for range 20 {
+			g, err := dirstore.Open(mem.Crash(rnd), fileMemDir, nil, filedir.Hooks{KeepLock: -1, Boot: 99})
+			if err != nil {
+				lost++
+				continue
+			}
+			if got, err := fileContent(g); err != nil || !maps.Equal(got, fileContentAfter(step.want)) {
+				lost++
+			}
+			g.Close()
+		}
+	}
+	if lost == 0 {
+		t.Fatal("no data was lost without syncs, so the tests of power failures would not detect a missing sync")
+	}
+}
+
+type fileNoSync struct{ vfs.FS }
+
+func (fileNoSync) SyncDir(string) error { return nil }
+
+func (n fileNoSync) OpenFile(name string, flag int, perm os.FileMode) (vfs.File, error) {
+	f, err := n.FS.OpenFile(name, flag, perm)
+	if err != nil {
+		return nil, err
+	}
+	return fileUnsynced{f}, nil
+}
+
+type fileUnsynced struct{ vfs.File }
+
+func (fileUnsynced) Sync() error { return nil }

@@ -1,0 +1,245 @@
+package filedir_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/dirstore"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
+)
+
+func fileCheckSyncKeeps(t *testing.T, f *dirstore.Store, mem *vfstest.Mem, want map[string]string) {
+	t.Helper()
+	if err := f.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	fileCheckCrash(t, mem.Crash(nil), nil, -1, want)
+}
+
+// TestFileSyncAfterLockWasReplaced checks that Sync covers earlier data, even if .lock was recreated.
+func TestFileSyncAfterLockWasReplaced(t *testing.T) {
+	mem := vfstest.NewMem()
+	f := fileOpen(t, mem, fileMemDir, nil, fileNoKeptLock)
+	fileAppend(t, f, "a", "1", "b!", "2")
+	lock := fileMemDir + "/.lock"
+	if err := mem.Remove(lock); err != nil {
+		t.Fatal(err)
+	}
+	l, err := mem.OpenFile(lock, os.O_RDWR|os.O_CREATE, 0o666)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	fileCheckSyncKeeps(t, f, mem, map[string]string{"a": "1", "b!": "2"})
+}
+
+// TestFileSyncOfAFileThatWasReplaced replaces a file with an unsynced copy, as another process does when it undoes
+// an incomplete append. Sync must also cover the copy.
+func TestFileSyncOfAFileThatWasReplaced(t *testing.T) {
+	for _, appendFirst := range []bool{false, true} {
+		t.Run(fmt.Sprintf("append=%v", appendFirst), func(t *testing.T) {
+			mem := vfstest.NewMem()
+			f := fileOpen(t, mem, fileMemDir, nil, fileNoKeptLock)
+			fileAppend(t, f, "a", "12345")
+			tmp, err := mem.OpenFile(fileMemDir+"/%tmp", os.O_RDWR|os.O_CREATE, 0o666)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := tmp.WriteAt([]byte("12345"), 0); err != nil {
+				t.Fatal(err)
+			}
+			if err := errors.Join(tmp.Close(), mem.Rename(fileMemDir+"/%tmp", fileMemDir+"/a")); err != nil {
+				t.Fatal(err)
+			}
+			want := map[string]string{"a": "12345"}
+			if appendFirst {
+				fileAppend(t, f, "a", "6")
+				want["a"] += "6"
+			}
+			fileCheckSyncKeeps(t, f, mem, want)
+		})
+	}
+}
+
+// TestFileSyncOfManyFiles checks that Sync covers closed files, even if there are more than the store remembers.
+func TestFileSyncOfManyFiles(t *testing.T) {
+	for _, maxDirty := range []int{3, 100} {
+		t.Run(fmt.Sprint(maxDirty), func(t *testing.T) {
+			mem := vfstest.NewMem()
+			hooks := fileNoKeptLock
+			hooks.MaxDirty = maxDirty
+			f := fileOpen(t, mem, fileMemDir, &partd.FileOptions{MaxOpenFiles: 2}, hooks)
+			want := map[string]string{}
+			for i := range 10 {
+				key := fmt.Sprint(fileLong, i)
+				fileAppend(t, f, key, "1")
+				fileAppend(t, f, key, "2") // now the file is already open
+				want[key] = "12"
+			}
+			fileCheckSyncKeeps(t, f, mem, want)
+		})
+	}
+}
+
+// TestFileSyncFailsWhileCanceled checks that the store refuses writes and syncs after a failed sync, even if the
+// context ends at the same time. A second sync would wrongly succeed, because the system reports a failure only once.
+func TestFileSyncFailsWhileCanceled(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	mem := vfstest.NewMem()
+	f := fileOpen(t, vfstest.Inject(mem, func(op vfstest.Op, _ string) error {
+		if op != vfstest.OpSync {
+			return nil
+		}
+		cancel()
+		return syscall.EIO
+	}), fileMemDir, nil, fileNoKeptLock)
+	fileAppend(t, f, "a", "1")
+	if err := f.Sync(ctx); !errors.Is(err, syscall.EIO) || !errors.Is(err, partd.ErrUnknownOutcome) {
+		t.Fatalf("Sync with a fault and a canceled context: error %v, want EIO and ErrUnknownOutcome", err)
+	}
+	if err := f.Sync(t.Context()); !errors.Is(err, partd.ErrNeedsReopen) {
+		t.Fatalf("Sync after a failed sync: error %v, want ErrNeedsReopen", err)
+	}
+}
+
+// TestFileOneSyncFailsWhileOthersWait checks that if one of several concurrent syncs fails, the others fail too.
+// The system reports a failure only once.
+func TestFileOneSyncFailsWhileOthersWait(t *testing.T) {
+	for _, opts := range []*partd.FileOptions{{}, {Sync: true}} {
+		t.Run(fmt.Sprintf("sync=%v", opts.Sync), func(t *testing.T) {
+			mem := vfstest.NewMem()
+			waiting := make(chan struct{})
+			fault := &vfstest.Fault{Call: 1, Err: syscall.EIO, Match: func(op vfstest.Op, name string) bool {
+				return op == vfstest.OpSync && name == fileMemDir+"/a"
+			}}
+			enabled := false
+			f := fileOpen(t, vfstest.Inject(mem, func(op vfstest.Op, name string) error {
+				if !enabled {
+					return nil
+				}
+				err := fault.Check(op, name)
+				if err != nil {
+					<-waiting
+				}
+				return err
+			}), fileMemDir, opts, fileNoKeptLock)
+			fileAppend(t, f, "a", "0", "b", "0")
+			enabled = true
+			const n = 4
+			errs := make([]error, n)
+			var wg sync.WaitGroup
+			for i := range n {
+				wg.Go(func() {
+					if i == 0 {
+						close(waiting)
+					}
+					if opts.Sync {
+						errs[i] = f.Append(t.Context(), fileEntries("a", "1")...)
+					} else if errs[i] = f.Append(t.Context(), fileEntries("a", "1")...); errs[i] == nil {
+						errs[i] = f.Sync(t.Context())
+					}
+				})
+			}
+			wg.Wait()
+			if !fault.Hit() {
+				t.Fatal("the injected sync failure did not occur")
+			}
+			for i, err := range errs {
+				if err == nil {
+					t.Errorf("operation %d succeeded, although a concurrent sync failed", i)
+				}
+			}
+			got, err := fileContent(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want := map[string]string{"a": "0", "b": "0"}; opts.Sync && !maps.Equal(got, want) {
+				t.Error(fileDiff(got, want))
+			}
+		})
+	}
+}
+
+// TestFileFailedSetLeavesNoKey checks that a failed Set of a new long key leaves no file with the key's text.
+func TestFileFailedSetLeavesNoKey(t *testing.T) {
+	setting := fileStep{"set a new long key to something", func(ctx context.Context, f *dirstore.Store) error {
+		return f.Set(ctx, fileLong+"3", []byte("x"))
+	}, nil}
+	for _, step := range append(fileAllSteps(), setting) {
+		if !strings.Contains(step.name, "set a new long key") {
+			continue
+		}
+		t.Run(step.name, func(t *testing.T) {
+			for n, hit := int64(1), true; hit; n++ {
+				mem := fileFilled(t, nil)
+				before := fileNames(t, mem)
+				fault := &vfstest.Fault{Call: n, Err: syscall.ENOSPC, Match: func(op vfstest.Op, name string) bool {
+					return op == vfstest.OpWrite && !strings.HasSuffix(name, "%sessions")
+				}}
+				f := fileOpen(t, vfstest.Inject(mem, fault.Check), fileMemDir, nil, fileNoKeptLock)
+				err := step.do(t.Context(), f)
+				if hit = fault.Hit(); hit && err == nil {
+					t.Fatalf("write %d failed, but the operation succeeded", n)
+				}
+				if err != nil && !errors.Is(err, partd.ErrUnknownOutcome) && !maps.Equal(before, fileNames(t, mem)) {
+					t.Fatalf("after write %d failed with %v, the store has the files %v, want %v as before", n, err, fileNames(t, mem), before)
+				}
+			}
+		})
+	}
+}
+
+func fileNames(t *testing.T, mem *vfstest.Mem) map[string]bool {
+	t.Helper()
+	d, err := mem.ReadDir(fileMemDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries, err := d.Next(100)
+	if err != nil && err != io.EOF {
+		t.Fatal(err)
+	}
+	all := map[string]bool{}
+	for _, e := range entries {
+		if e.Name() != "%undo" && e.Name() != "%sessions" {
+			all[e.Name()] = true
+		}
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// TestFileSyncOfARecreatedDirectory checks that the store recreates its directory if another process removes it, as
+// Python's drop does. With Sync, the directory's name must survive a power failure.
+func TestFileSyncOfARecreatedDirectory(t *testing.T) {
+	opts := &partd.FileOptions{Sync: true}
+	mem := vfstest.NewMem()
+	f := fileOpen(t, mem, fileMemDir, opts, fileNoKeptLock)
+	fileAppend(t, f, "a", "1")
+	for _, name := range []string{"a", "%undo", ".lock"} {
+		if err := mem.Remove(fileMemDir + "/" + name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := mem.Remove(fileMemDir); err != nil {
+		t.Fatal(err)
+	}
+	if err := mem.SyncDir("/"); err != nil {
+		t.Fatal(err)
+	}
+	fileAppend(t, f, "b", "2")
+	fileCheckCrash(t, mem.Crash(nil), opts, -1, map[string]string{"b": "2"})
+}

@@ -1,0 +1,396 @@
+package filedir_test
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/disk/filedir"
+	"github.com/go-partd/partd/internal/testutil/dirstore"
+)
+
+// filePython is Debian's Python, which uses the packages python3-partd and python3-locket.
+const filePython = "/usr/bin/python3"
+
+func fileNeedsPython(t *testing.T) {
+	t.Helper()
+	err := exec.Command(filePython, "-c", "import partd").Run()
+	fileRequire(t, err == nil, "python3-partd under "+filePython)
+}
+
+func filePythonRun(t testing.TB, script string, args ...string) string {
+	t.Helper()
+	out, err := exec.Command(filePython, append([]string{"-c", script}, args...)...).CombinedOutput()
+	if err != nil {
+		t.Errorf("the Python script failed: %v\n%s", err, out)
+	}
+	return string(out)
+}
+
+// filePlainKeys are keys that have the same file name in Go and Python.
+var filePlainKeys = []string{"a", "Key", "key", "x.y", "with space", "(1)", "a-b_c", "0", "..."}
+
+func TestFilePythonReadsGo(t *testing.T) {
+	fileNeedsPython(t)
+	dir := t.TempDir()
+	f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{})
+	var want strings.Builder
+	for i, key := range filePlainKeys {
+		fileAppend(t, f, key, fmt.Sprint("one", i), "not for python!", "x", key, fmt.Sprint("two", i))
+		fmt.Fprintf(&want, "%s=one%dtwo%d\n", key, i, i)
+	}
+	if err := f.SetOnce(t.Context(), "a", []byte("not set")); err != nil {
+		t.Fatal(err)
+	}
+	got := filePythonRun(t, `
+import sys, partd
+p = partd.File(sys.argv[1])
+for key in sys.argv[2:]:
+    print('%s=%s' % (key, p.get(key).decode()))
+`, append([]string{dir}, filePlainKeys...)...)
+	if got != want.String() {
+		t.Fatalf("Python read %q, want %q", got, want.String())
+	}
+}
+
+func TestFileGoReadsPython(t *testing.T) {
+	fileNeedsPython(t)
+	dir := t.TempDir()
+	filePythonRun(t, `
+import sys, partd
+p = partd.File(sys.argv[1])
+for key in sys.argv[2:]:
+    p.append({key: b'one\x00'})
+    p.append({key: b'two'})
+p.append({('tuple', 'key'): b'in a separate directory'})
+p.append({'empty': b''})
+p.iset('once', b'1')
+p.iset('once', b'2')
+`, append([]string{dir}, filePlainKeys...)...)
+	f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{})
+	want := map[string]string{"empty": "", "once": "1", "tuple-|-key": "in a separate directory"}
+	for _, key := range filePlainKeys {
+		want[key] = "one\x00two"
+	}
+	fileWantContent(t, f, want)
+	if err := f.Drop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "tuple")); !errors.Is(err, fs.ErrNotExist) {
+		t.Fatalf("Drop did not remove the directory of a tuple: Stat returned %v", err)
+	}
+}
+
+// TestFilePythonAndGoTogether checks that concurrent appends by Python and Go are not lost, torn or out of order.
+func TestFilePythonAndGoTogether(t *testing.T) {
+	fileNeedsPython(t)
+	const writers, batches, keys = 3, 40, 12
+	dir := t.TempDir()
+	fileOpen(t, fileOS, dir, nil, filedir.Hooks{})
+	var wg sync.WaitGroup
+	for w := range writers {
+		wg.Go(func() {
+			filePythonRun(t, `
+import sys, partd
+p = partd.File(sys.argv[1])
+name, batches, keys = sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+for n in range(batches):
+    p.append({'k%d' % k: ('<%s %d %s>' % (name, n, 'x' * (k * k * 50))).encode() for k in range(keys)})
+    got = p.get('k1').decode()
+    assert got.startswith('<') and got.endswith('>'), got
+`, dir, fmt.Sprint("py", w), fmt.Sprint(batches), fmt.Sprint(keys))
+		})
+		// Each goroutine has its own store, so it locks like a separate process.
+		wg.Go(func() {
+			f, err := dirstore.Open(fileOS, dir, &partd.FileOptions{MaxOpenFiles: 1 + w*10}, filedir.Hooks{})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer f.Close()
+			for n := range batches {
+				var entries []partd.Entry
+				for k := range keys {
+					value := fmt.Sprintf("<go%d %d %s>", w, n, strings.Repeat("x", k*k*50))
+					entries = append(entries, partd.Entry{Key: fmt.Sprint("k", k), Value: []byte(value)})
+				}
+				if err := f.Append(t.Context(), entries...); err != nil {
+					t.Error(err)
+					return
+				}
+				if n%5 == 0 {
+					time.Sleep(20 * time.Millisecond) // give Python a chance to take the lock
+				}
+			}
+		})
+	}
+	wg.Wait()
+	content, err := fileContent(fileOpen(t, fileOS, dir, nil, filedir.Hooks{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for k := range keys {
+		next := map[string]int{}
+		for _, piece := range strings.SplitAfter(content[fmt.Sprint("k", k)], ">") {
+			var name, fill string
+			var n int
+			if piece == "" {
+				continue
+			}
+			if _, err := fmt.Sscanf(strings.ReplaceAll(piece, " >", " ->"), "<%s %d %s", &name, &n, &fill); err != nil {
+				t.Fatalf("key %d has a torn piece %.60q: %v", k, piece, err)
+			}
+			if want := fmt.Sprintf("<%s %d %s>", name, n, strings.Repeat("x", k*k*50)); piece != want {
+				t.Fatalf("key %d has a torn piece %.60q", k, piece)
+			}
+			if n != next[name] {
+				t.Fatalf("key %d has piece %d of writer %s, want piece %d next", k, n, name, next[name])
+			}
+			next[name]++
+		}
+		if len(next) != 2*writers {
+			t.Fatalf("key %d has pieces of %d writers, want %d", k, len(next), 2*writers)
+		}
+		for name, n := range next {
+			if n != batches {
+				t.Fatalf("key %d has %d pieces of writer %s, want %d", k, n, name, batches)
+			}
+		}
+	}
+}
+
+// TestFilePythonDrops checks that an open Go store still works after Python's drop recreates the directory without its lock.
+func TestFilePythonDrops(t *testing.T) {
+	fileNeedsPython(t)
+	dir := filepath.Join(t.TempDir(), "store")
+	f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{})
+	for round := range 3 {
+		fileAppend(t, f, "a", "1", "b!", "2")
+		fileWantContent(t, f, map[string]string{"a": "1", "b!": "2"})
+		filePythonRun(t, `
+import sys, partd
+p = partd.File(sys.argv[1])
+p.drop()
+if sys.argv[2] == '1': p.append({'a': b'0'})
+`, dir, fmt.Sprint(round))
+		if round == 1 {
+			fileWantContent(t, f, map[string]string{"a": "0"})
+			fileAppend(t, f, "a", "1")
+			fileWantContent(t, f, map[string]string{"a": "01"})
+			if err := f.Drop(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	fileAppend(t, f, "c", "3")
+	fileWantContent(t, f, map[string]string{"c": "3"})
+	filePythonRun(t, "import sys, shutil; shutil.rmtree(sys.argv[1])", dir)
+	fileWantContent(t, f, map[string]string{})
+	fileAppend(t, f, "d", "4")
+	fileWantContent(t, f, map[string]string{"d": "4"})
+	if _, err := os.Stat(filepath.Join(dir, ".lock")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestFilePythonChangesOpenFiles checks appends to files that a Go store has open and Python deletes, replaces or extends.
+func TestFilePythonChangesOpenFiles(t *testing.T) {
+	fileNeedsPython(t)
+	dir := t.TempDir()
+	f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{})
+	fileAppend(t, f, "deleted", "1", "set", "1", "longer", "1", "again", "1")
+	filePythonRun(t, `
+import sys, partd
+p = partd.File(sys.argv[1])
+p.delete(['deleted', 'again'])
+p.iset('set', b'')
+p.append({'longer': b'py', 'again': b'py'})
+`, dir)
+	fileAppend(t, f, "deleted", "2", "set", "2", "longer", "2", "again", "2")
+	fileWantContent(t, f, map[string]string{"deleted": "2", "set": "2", "longer": "1py2", "again": "py2"})
+}
+
+// TestFileTuples checks that Go reads and writes the tuple keys that Python's File stores as paths.
+func TestFileTuples(t *testing.T) {
+	fileNeedsPython(t)
+	dir := t.TempDir()
+	filePythonRun(t, `
+import sys, partd
+p = partd.File(sys.argv[1])
+p.append({('a', 1): b'one', ('a', 'b', 'c'): b'two', 'x/y': b'three', ('gone', 1): b'', 'k': b'four'})
+p.append({('a', 1): b'+', ('del', 'eted'): b'5'})
+p.delete([('del', 'eted')])
+`, dir)
+	for _, sync := range []bool{false, true} {
+		f := fileOpen(t, fileOS, dir, &partd.FileOptions{Sync: sync, MaxOpenFiles: 2}, filedir.Hooks{})
+		want := map[string]string{"a-|-1": "one+", "a-|-b-|-c": "two", "x-|-y": "three", "gone-|-1": "", "k": "four"}
+		fileWantContent(t, f, want)
+		keyCount, byteCount, _, err := f.Stat(t.Context())
+		if err != nil || keyCount != 5 || byteCount != 16 {
+			t.Errorf("Stat returns %d keys and %d bytes, error %v, want 5 and 16", keyCount, byteCount, err)
+		}
+		fileAppend(t, f, "a-|-1", "go", "new-|-tuple-|-2", "new", "a", "", "k-|-1", "beside k")
+		if err := f.Set(t.Context(), "set-|-1", []byte("set")); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Delete(t.Context(), "x-|-y", "none-|-1"); err != nil {
+			t.Fatal(err)
+		}
+		got := filePythonRun(t, `
+import sys, partd
+p = partd.File(sys.argv[1])
+print(p.get([('a', 1), ('new', 'tuple', 2), ('set', '1'), 'x/y']))
+p.append({('a', 1): b'py', ('new', 'tuple', 2): b'py', 'k': b'py'})
+p.delete([('set', 1)])
+`, dir)
+		if got != "[b'one+go', b'new', b'set', b'']\n" {
+			t.Errorf("Python printed %s, want the values of the four tuples", got)
+		}
+		want["a-|-1"], want["new-|-tuple-|-2"], want["k-|-1"], want["k"] = "one+gopy", "newpy", "beside k", "fourpy"
+		delete(want, "x-|-y")
+		fileWantContent(t, f, want) // k is a file, so a tuple that begins with k is not stored as a path
+		if err := f.Append(t.Context(), fileEntries("k", "x", "a", "y")...); err == nil || !strings.Contains(err.Error(), "directory") {
+			t.Errorf("Append to a key that is also a directory of tuples: error %v, want an error about the directory", err)
+		}
+		if v, err := f.Pop(t.Context(), "a-|-b-|-c", "k-|-1"); err != nil || string(v[0])+string(v[1]) != "twobeside k" {
+			t.Errorf("Pop = %q, %v, want \"two\" and \"beside k\"", v, err)
+		}
+		if sync {
+			break
+		}
+		if err := f.Drop(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if leftovers, err := os.ReadDir(dir); err != nil || len(leftovers) != 2 { // want .lock and %undo
+			t.Errorf("after Drop, the directory contains %v (error %v), want only .lock and %%undo", leftovers, err)
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+		filePythonRun(t, `
+import sys, partd
+p = partd.File(sys.argv[1])
+p.append({('a', 1): b'one+', ('a', 'b', 'c'): b'two', 'x/y': b'three', ('gone', 1): b'', 'k': b'four'})
+`, dir)
+	}
+}
+
+// TestFileTuplesInFlatFiles checks that tuples that earlier versions stored in flat files stay there, that two files of one
+// key cause an error that names both, and that links are not followed.
+func TestFileTuplesInFlatFiles(t *testing.T) {
+	dir := t.TempDir()
+	f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{KeepLock: -1}) // keeps no lock, because this test changes the directory like another program
+	fileWrite(t, filepath.Join(dir, "a-%7C-b"), []byte("earlier"))
+	fileAppend(t, f, "a-|-b", "+")
+	fileWantContent(t, f, map[string]string{"a-|-b": "earlier+"})
+	if err := os.Mkdir(filepath.Join(dir, "a"), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	fileWantContent(t, f, map[string]string{"a-|-b": "earlier+"})
+	fileWrite(t, filepath.Join(dir, "a", "b"), []byte("Python's"))
+	_, getErr := f.Get(t.Context(), "a-|-b")
+	_, scanErr := fileContent(f)
+	for _, err := range []error{getErr, scanErr, f.Append(t.Context(), fileEntries("x", "1", "a-|-b", "2")...), f.Set(t.Context(), "a-|-b", nil), f.Delete(t.Context(), "a-|-b")} {
+		if err == nil || !strings.Contains(err.Error(), filepath.Join(dir, "a-%7C-b")) || !strings.Contains(err.Error(), filepath.Join(dir, "a/b")) {
+			t.Errorf("operation on a key with two files: error %v, want an error that names both files", err)
+		}
+	}
+	if v, err := f.Get(t.Context(), "x"); err != nil || len(v[0]) != 0 {
+		t.Errorf("after a failed batch, Get(x) = %q, %v, want an empty value", v, err)
+	}
+	outside := t.TempDir()
+	if err := errors.Join(os.Remove(filepath.Join(dir, "a", "b")), os.Symlink(outside, filepath.Join(dir, "link"))); err != nil {
+		t.Fatal(err)
+	}
+	fileAppend(t, f, "link-|-b", "1", "..-|-b", "2", ".lock-|-b", "3", "-|-b", "4", "/-|-etc", "5")
+	if leftovers, err := os.ReadDir(outside); err != nil || len(leftovers) != 0 {
+		t.Errorf("the target of a link contains %v (error %v), want no files", leftovers, err)
+	}
+	if v, err := f.Get(t.Context(), "link-|-b", "..-|-b", ".lock-|-b", "-|-b", "/-|-etc"); err != nil || fmt.Sprintf("%s", v) != "[1 2 3 4 5]" {
+		t.Errorf("Get of tuples with unusual names = %s, %v, want [1 2 3 4 5]", v, err)
+	}
+}
+
+// TestFileKeyIsTupleDirectory checks that writes to a key that is also a directory of tuples fail until the tuples are deleted.
+func TestFileKeyIsTupleDirectory(t *testing.T) {
+	for name, write := range map[string]func(f *dirstore.Store) error{
+		"append": func(f *dirstore.Store) error { return f.Append(t.Context(), fileEntries("a", "own")...) },
+		"set":    func(f *dirstore.Store) error { return f.Set(t.Context(), "a", []byte("own")) },
+		"set once": func(f *dirstore.Store) error {
+			return f.SetOnce(t.Context(), "a", []byte("own"))
+		},
+	} {
+		dir := t.TempDir()
+		f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{})
+		fileAppend(t, f, "a-|-b-|-c", "1", "a-|-d", "2", "other", "3")
+		if err := write(f); err == nil || !strings.Contains(err.Error(), "directory") {
+			t.Errorf("%s to a key that is also a directory: error %v, want an error about the directory", name, err)
+		}
+		if err := f.Delete(t.Context(), "a-|-d", "a-|-b-|-c"); err != nil {
+			t.Errorf("%s: Delete of the tuples: %v", name, err)
+		}
+		if v, err := f.Pop(t.Context(), "a", "other"); err != nil || fmt.Sprintf("%s", v) != "[ 3]" {
+			t.Errorf("%s: Pop(a, other) = %q, %v, want an empty value and 3", name, v, err)
+		}
+		if err := write(f); err != nil {
+			t.Errorf("%s after the tuples were deleted: %v", name, err)
+		}
+		fileAppend(t, f, "a-|-d", "beside")
+		fileWantContent(t, f, map[string]string{"a": "own", "a-|-d": "beside"})
+	}
+}
+
+// TestFileTuplesKilled simulates a process that is killed in an append with two conflicting keys:
+// one key needs a directory with the name of the other key's file. The next process must undo the
+// append.
+func TestFileTuplesKilled(t *testing.T) {
+	dir, killed := t.TempDir(), t.TempDir()
+	f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{})
+	fileAppend(t, f, "b", "1")
+	f.Hooks.AfterWrite = sync.OnceFunc(func() {
+		if err := os.CopyFS(killed, os.DirFS(dir)); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := f.Append(t.Context(), fileEntries("a-|-1", "x", "a", "y")...); err == nil {
+		t.Error("Append of conflicting keys succeeded, want an error")
+	}
+	for _, d := range []string{dir, killed} {
+		if d == killed {
+			f = fileOpen(t, fileOS, killed, nil, filedir.Hooks{})
+		}
+		fileWantContent(t, f, map[string]string{"b": "1"})
+		fileAppend(t, f, "a", "2")
+		fileWantContent(t, f, map[string]string{"b": "1", "a": "2"})
+	}
+}
+
+func TestFilePandasColumns(t *testing.T) {
+	fileNeedsPython(t)
+	fileRequire(t, exec.Command(filePython, "-c", "import pandas").Run() == nil, "python3-pandas under "+filePython)
+	dir, copied := t.TempDir(), t.TempDir()
+	frame := `
+import sys, partd, pandas
+df = pandas.DataFrame({'x': [1, 2, 3], 'y z': ['a', 'b', 'c']}, index=[10, 20, 30])
+p = partd.PandasColumns(partd.File(sys.argv[1]))
+`
+	filePythonRun(t, frame+"p.append({'k': df, 'l': df})", dir)
+	source, target := fileOpen(t, fileOS, dir, nil, filedir.Hooks{}), fileOpen(t, fileOS, copied, nil, filedir.Hooks{})
+	if got, err := fileContent(source); err != nil || len(got) < 10 || got["k-|-.columns"] == "" {
+		t.Fatalf("the store contains %q (error %v), want at least 10 keys with k-|-.columns", got, err)
+	}
+	if _, err := partd.Copy(t.Context(), target, source, nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := filePythonRun(t, frame+"print(all(p.get(k).equals(df) for k in 'kl'))", copied); got != "True\n" {
+		t.Errorf("Python printed %s, want True, because the copy equals the data frames", got)
+	}
+}

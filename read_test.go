@@ -1,0 +1,246 @@
+package partd_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/iotest"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
+)
+
+// listStore is a store that can list and open keys, but not scan. It records the keys that are opened.
+type listStore struct {
+	partd.Partd
+	partd.Lister
+	opened []string
+}
+
+func (l *listStore) Open(ctx context.Context, key string) (io.ReadCloser, error) {
+	l.opened = append(l.opened, key)
+	return partd.Open(ctx, l.Partd, key)
+}
+
+func keysOfPart(t *testing.T, store partd.Partd, part, parts int) []string {
+	t.Helper()
+	var keys []string
+	for c, err := range partd.ScanPart(t.Context(), store, part, parts) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.Last {
+			keys = append(keys, c.Key)
+		}
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+func fillNumbered(t *testing.T, store partd.Partd, n int) {
+	t.Helper()
+	var batch []partd.Entry
+	for i := range n {
+		batch = append(batch, partd.Entry{Key: fmt.Sprint("key ", i), Value: []byte("value")})
+	}
+	if err := store.Append(t.Context(), batch...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestFallbackOpensOnlyThePart checks that ScanPart of a store that cannot scan opens only the keys of the requested part.
+func TestFallbackOpensOnlyThePart(t *testing.T) {
+	d := partd.NewDict()
+	fillNumbered(t, d, 100)
+	store := &listStore{Partd: d, Lister: d}
+	for part := range 3 {
+		store.opened = nil
+		keys := keysOfPart(t, store, part, 3)
+		slices.Sort(store.opened)
+		if len(keys) < 10 || !slices.Equal(keys, store.opened) {
+			t.Errorf("part %d has %d keys, but ScanPart opened %d, want the same keys and at least 10", part, len(keys), len(store.opened))
+		}
+	}
+}
+
+type scanOnlyStore struct {
+	partd.Partd
+	partd.Scanner
+}
+
+// TestPartsNeverChange checks that keys stay in the same parts, because processes of different versions can share a store.
+func TestPartsNeverChange(t *testing.T) {
+	want := map[string]int{"": 957, "a": 10, "b": 243, "key 1": 593, "key 2": 937, "\xff": 309, strings.Repeat("long", 100): 971}
+	d := partd.NewDict()
+	for key := range want {
+		if err := d.Append(t.Context(), partd.Entry{Key: key, Value: []byte("1")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, store := range map[string]partd.Partd{"by Scan": scanOnlyStore{d, d}, "by Keys and Open": &listStore{Partd: d, Lister: d}} {
+		got := map[string]int{}
+		for part := range 1000 {
+			for _, key := range keysOfPart(t, store, part, 1000) {
+				got[key] = part
+			}
+		}
+		if !maps.Equal(got, want) {
+			t.Errorf("%s: the parts of the keys are %v, want %v", name, got, want)
+		}
+	}
+}
+
+// TestFileOpensOnlyThePart checks that ScanPart of a File opens only the part's files, and that the
+// parts are the same for every store with the directory.
+func TestFileOpensOnlyThePart(t *testing.T) {
+	var mu sync.Mutex
+	opened := map[string]bool{}
+	mem := vfstest.NewMem()
+	open := func() *partd.File {
+		f, err := partd.OpenFileOn(vfstest.Inject(mem, func(op vfstest.Op, path string) error {
+			mu.Lock()
+			defer mu.Unlock()
+			if name := filepath.Base(path); op == vfstest.OpOpen && name[0] != '.' && !strings.HasPrefix(name, "%undo") {
+				opened[name] = true
+			}
+			return nil
+		}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	f := open()
+	fillNumbered(t, f, 100)
+	longKey := strings.Repeat("long", 100) // a separate file stores the text of a long key
+	if err := f.Append(t.Context(), partd.Entry{Key: longKey, Value: []byte("value")}); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	first, second := open(), open()
+	defer first.Close()
+	defer second.Close()
+	keysOfPart(t, first, 0, 1)
+	_, listingMemory := first.ReaderMemory()
+	defer func() {
+		if _, after := first.ReaderMemory(); after < listingMemory {
+			t.Errorf("after a scan of a part, ReaderMemory returns %d bytes for a listing, want at least %d", after, listingMemory)
+		}
+	}()
+	for part := range 4 {
+		keys := keysOfPart(t, first, part, 4)
+		clear(opened)
+		if secondKeys := keysOfPart(t, second, part, 4); len(keys) < 10 || !slices.Equal(keys, secondKeys) {
+			t.Errorf("part %d has the keys %q in one store, but %q in another", part, keys, secondKeys)
+		}
+		files := len(keys)
+		if slices.Contains(keys, longKey) {
+			files++
+		}
+		if len(opened) != files {
+			t.Errorf("part %d has %d keys in %d files, but ScanPart opened %d: %q", part, len(keys), files, len(opened), slices.Sorted(maps.Keys(opened)))
+		}
+	}
+}
+
+// TestBufferPartsHaveBufferedData checks that the parts of a Buffer have the data of both stores.
+func TestBufferPartsHaveBufferedData(t *testing.T) {
+	slow := partd.NewDict()
+	fillNumbered(t, slow, 10)
+	b, err := partd.NewBuffer(partd.NewDict(), slow, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	fillNumbered(t, b, 20)
+	n := 0
+	for part := range 2 {
+		n += len(keysOfPart(t, b, part, 2))
+	}
+	if n != 20 {
+		t.Errorf("the parts have %d keys in total, want 20", n)
+	}
+	before := b.MemoryUsed()
+	fillNumbered(t, b, 1)
+	for _, err := range b.ScanPart(t.Context(), 2, 2) {
+		if err == nil {
+			t.Error("ScanPart(2, 2) succeeded, want an error")
+		}
+	}
+	if b.MemoryUsed() <= before {
+		t.Error("ScanPart of an invalid part flushed the buffer")
+	}
+}
+
+func TestConcurrentParts(t *testing.T) {
+	d := partd.NewDict()
+	fillNumbered(t, d, 1000)
+	for name, store := range map[string]partd.Partd{"dict": d, "scan only": scanOnlyStore{d, d}} {
+		t.Run(name, func(t *testing.T) {
+			var wg sync.WaitGroup
+			counts := make([]int, 4)
+			for part := range counts {
+				wg.Go(func() {
+					for _, err := range partd.ScanPart(t.Context(), store, part, len(counts)) {
+						if err != nil {
+							t.Error(err)
+						}
+						counts[part]++
+					}
+				})
+			}
+			wg.Wait()
+			if counts[0]+counts[1]+counts[2]+counts[3] != 1000 || slices.Min(counts) < 150 {
+				t.Errorf("the parts have %v keys, want 1000 in total and at least 150 in each", counts)
+			}
+		})
+	}
+}
+
+// breakingStore is a store whose readers fail after a given number of bytes.
+type breakingStore struct {
+	partd.Partd
+	partd.Lister
+	bytes int64
+}
+
+func (b breakingStore) Open(ctx context.Context, key string) (io.ReadCloser, error) {
+	r, err := partd.Open(ctx, b.Partd, key)
+	return struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(io.LimitReader(r, b.bytes), iotest.ErrReader(errBroken)), r}, err
+}
+
+var errBroken = fmt.Errorf("the connection broke: %w", io.EOF)
+
+// TestReaderBrokenConnection checks that a broken connection is an error, not the end of a value.
+func TestReaderBrokenConnection(t *testing.T) {
+	d := partd.NewDict()
+	fillNumbered(t, d, 3)
+	for _, n := range []int64{0, 2} {
+		store := breakingStore{struct{ partd.Partd }{d}, d, n}
+		keys := 0
+		var last error
+		for _, err := range partd.Scan(t.Context(), store) {
+			if last = err; err == nil {
+				keys++
+			}
+		}
+		if !errors.Is(last, errBroken) {
+			t.Errorf("Scan yielded %d chunks and then the error %v, want %v", keys, last, errBroken)
+		}
+	}
+	if _, err := partd.Has(t.Context(), breakingStore{struct{ partd.Partd }{d}, d, 0}, "key 1"); !errors.Is(err, errBroken) {
+		t.Errorf("Has with a broken reader: error %v, want %v", err, errBroken)
+	}
+}
