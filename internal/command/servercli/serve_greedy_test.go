@@ -18,6 +18,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/testutil/hostile"
+	"github.com/go-partd/partd/internal/testutil/race"
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 	"github.com/go-partd/partd/remote"
 )
@@ -264,7 +265,7 @@ func TestGreedyPeers(t *testing.T) {
 		}
 		percentile := func(percent int) time.Duration { return w[len(w)*percent/100].Round(time.Microsecond) }
 		t.Logf("the client at %s: %d answers, waits: p50 %v, p99 %v, longest %v", name, len(w), percentile(50), percentile(99), w[len(w)-1].Round(time.Microsecond))
-		if i == 0 && percentile(99) > max(time.Second, 4*quietP99) && !withRace {
+		if i == 0 && percentile(99) > max(time.Second, 4*quietP99) && !race.Enabled {
 			t.Errorf("the p99 wait of the client at another address is %v, want at most %v", percentile(99), max(time.Second, 4*quietP99))
 		}
 	}
@@ -277,7 +278,7 @@ func TestGreedyPeers(t *testing.T) {
 	}
 	if now, peak, err := serverproc.Memory(p.Pid()); err == nil {
 		t.Logf("the server uses %d MiB, at its peak %d", now>>20, peak>>20)
-		if peak > memory+memory/10+30<<20 && !withRace {
+		if peak > memory+memory/10+30<<20 && !race.Enabled {
 			t.Errorf("the server used %d MiB at its peak, want at most a tenth and 30 MiB more than its limit of %d MiB", peak>>20, memory>>20)
 		}
 	}

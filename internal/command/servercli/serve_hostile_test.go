@@ -1,28 +1,14 @@
 package servercli_test
 
 import (
-	"os"
-	"strconv"
 	"testing"
 	"time"
 
 	"github.com/go-partd/partd/internal/testutil/hostile"
+	"github.com/go-partd/partd/internal/testutil/procs"
+	"github.com/go-partd/partd/internal/testutil/race"
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
-
-// numberFromEnv returns the number in an environment variable or, if it is unset, defaultValue.
-func numberFromEnv(t testing.TB, variable string, defaultValue int) int {
-	t.Helper()
-	s := os.Getenv(variable)
-	if s == "" {
-		return defaultValue
-	}
-	n, err := strconv.Atoi(s)
-	if err != nil {
-		t.Fatalf("%s=%q is not a number", variable, s)
-	}
-	return n
-}
 
 // memoryAboveIdle is the maximum memory that the server may use for hostile peers, in addition to
 // its idle usage. It equals --memory, which also limits the garbage collector. With a larger
@@ -31,7 +17,7 @@ const memoryAboveIdle = 64 << 20
 
 // TestHostileConversations runs random conversations, while an honest peer must be served.
 func TestHostileConversations(t *testing.T) {
-	n := numberFromEnv(t, "PARTD_CONVERSATIONS", 10_000)
+	n := procs.Number(t, "PARTD_CONVERSATIONS", 10_000)
 	p := start(t, "--store", "log:"+t.TempDir()+"?memory=16MiB", "--memory", "64MiB", "--max-message", "1MiB")
 	network, address := p.Address()
 	idle, _, err := serverproc.Memory(p.Pid())
@@ -47,7 +33,7 @@ func TestHostileConversations(t *testing.T) {
 	_, peak, err := serverproc.Memory(p.Pid())
 	t.Logf("seed %d: %d conversations in %v; %d honest requests, the slowest three %v (longest stall of the machine: %v); memory %d MiB above %d MiB (%v)",
 		seed, r.Conversations, r.Duration, r.HonestRequests, r.Slowest, r.LongestStall, (peak-idle)>>20, idle>>20, err)
-	if err == nil && peak > idle+memoryAboveIdle && !withRace {
+	if err == nil && peak > idle+memoryAboveIdle && !race.Enabled {
 		t.Errorf("the server used up to %d MiB, and %d MiB when idle, want at most %d MiB more", peak>>20, idle>>20, memoryAboveIdle>>20)
 	}
 	if r.HonestRequests == 0 || r.MissingValues > r.HonestRequests/100 {

@@ -21,6 +21,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/testutil/hostile"
+	"github.com/go-partd/partd/internal/testutil/race"
 	"github.com/go-partd/partd/internal/testutil/testcert"
 	"github.com/go-partd/partd/remote"
 )
@@ -242,7 +243,7 @@ func TestMixedLoad(t *testing.T) {
 		}
 	}
 	p99 := percentiles(t, "users with reliable connections", waits)
-	if quietP99 := percentiles(t, "a separate server", quietTenant.waits); duration >= time.Minute && p99 > max(time.Second, 4*quietP99) && !withRace {
+	if quietP99 := percentiles(t, "a separate server", quietTenant.waits); duration >= time.Minute && p99 > max(time.Second, 4*quietP99) && !race.Enabled {
 		t.Errorf("the p99 wait of users with reliable connections is %v, want at most %v", p99, max(time.Second, 4*quietP99))
 	}
 	checkUsageRecovers(t, p, admin, before)

@@ -8,13 +8,14 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/remote"
 )
 
 // TestManyNamespaces checks that memory and descriptors do not grow with the number of namespaces.
 func TestManyNamespaces(t *testing.T) {
 	require(t, runtime.GOOS == "linux", "Linux's /proc, to measure the server's resources")
-	many := numberFromEnv(t, "PARTD_NAMESPACES", 120)
+	many := procs.Number(t, "PARTD_NAMESPACES", 120)
 	p := start(t, "--store", "log:"+t.TempDir(), "--memory", "128MiB", "--http", "127.0.0.1:0")
 	admin := adminURL(t, p)
 	forEachNamespace := func(begin, end int, f func(ctx context.Context, c *remote.Client, name string) error) {

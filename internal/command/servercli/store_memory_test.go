@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/race"
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 	"github.com/go-partd/partd/remote"
 )
@@ -14,7 +15,7 @@ import (
 // TestMemoryOfStoreAndMessages checks that the process stays near --memory: it may use a fifth and 30 MiB more, for
 // the program and uncollected garbage.
 func TestMemoryOfStoreAndMessages(t *testing.T) {
-	require(t, runtime.GOOS == "linux" && !withRace, "Linux's /proc, without the race detector")
+	require(t, runtime.GOOS == "linux" && !race.Enabled, "Linux's /proc, without the race detector")
 	const memory = 128 << 20
 	p := start(t, "--store", "log:"+t.TempDir(), "--memory", fmt.Sprint(memory))
 	c, err := remote.Dial(t.Context(), p.URLs[0], nil)

@@ -10,7 +10,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -77,15 +76,7 @@ func KillSelf() {
 // Kills returns how often a test kills processes: the value of PARTD_KILLS, or n.
 func Kills(t testing.TB, n int) int {
 	t.Helper()
-	text := os.Getenv("PARTD_KILLS")
-	if text == "" {
-		return n
-	}
-	kills, err := strconv.Atoi(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return kills
+	return Number(t, "PARTD_KILLS", n)
 }
 
 // Rand returns a random generator whose seed it logs.

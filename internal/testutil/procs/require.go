@@ -3,9 +3,24 @@ package procs
 import (
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
 )
+
+// Number returns the number in an environment variable or, if it is unset, n.
+func Number(t testing.TB, variable string, n int) int {
+	t.Helper()
+	text := os.Getenv(variable)
+	if text == "" {
+		return n
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatalf("%s: %v", variable, err)
+	}
+	return n
+}
 
 // Skip skips a test because the machine lacks something, or fails it if PARTD_REQUIRE_ALL is set.
 func Skip(t testing.TB, format string, args ...any) {

@@ -1,5 +1,0 @@
-//go:build !race
-
-package servercli_test
-
-const withRace = false
