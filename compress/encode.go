@@ -10,7 +10,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/frame"
-	"github.com/go-partd/partd/internal/nostore"
+	"github.com/go-partd/partd/internal/layer"
 	"github.com/go-partd/partd/storekit"
 )
 
@@ -53,7 +53,7 @@ func (s *Store) compress(ctx context.Context, op string, b *batch, entries []par
 		return nil, err
 	}
 	if s.inner == nil {
-		return nil, &partd.Error{Op: op, Path: s.name(), Err: nostore.Err}
+		return nil, &partd.Error{Op: op, Path: s.name(), Err: layer.ErrNoStore}
 	}
 	b.divide(entries)
 	workers := min(len(b.shares), runtime.GOMAXPROCS(0))

@@ -8,7 +8,7 @@ import (
 	"sync"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/scanread"
+	"github.com/go-partd/partd/internal/layer"
 	"github.com/go-partd/partd/storekit"
 )
 
@@ -101,14 +101,14 @@ func (o *openReader) Close() error {
 
 type scan struct {
 	ctx   context.Context
-	keys  *scanread.Reader
+	keys  *layer.Reader
 	value valueReader
 }
 
 func (s *Store) newScan(ctx context.Context, stored iter.Seq2[partd.Chunk, error]) (c *scan, stop func()) {
 	c = &scan{ctx: ctx}
 	c.value.store = s
-	c.keys, stop = scanread.New(stored, s.name())
+	c.keys, stop = layer.NewReader(stored, s.name())
 	return c, stop
 }
 

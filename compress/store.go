@@ -13,10 +13,10 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/base/canceled"
-	"github.com/go-partd/partd/internal/nostore"
+	"github.com/go-partd/partd/internal/layer"
 )
 
-func (s *Store) innerStore() partd.Partd { return nostore.Or(s.inner) }
+func (s *Store) innerStore() partd.Partd { return layer.StoreOrFailing(s.inner) }
 
 // name returns the layer's name, which errors contain in place of a path.
 func (s *Store) name() string { return cmp.Or(string(s.format), "compression") + " layer" }

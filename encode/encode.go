@@ -16,8 +16,7 @@
 //   - [NumPy]: partd.Numpy
 //   - [PandasBlocks] and [PandasColumns]: partd.PandasBlocks and partd.PandasColumns
 //
-// [JSON], [Gob], [Bytes] and the codec of package encode/msgpack are for programs in Go
-// and in other languages.
+// [JSON], [Gob] and [Bytes] are for programs in Go, and [JSON] and [Bytes] also for other languages.
 //
 // # Hostile data
 //
@@ -37,7 +36,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/frame"
-	"github.com/go-partd/partd/internal/nostore"
+	"github.com/go-partd/partd/internal/layer"
 )
 
 // ValueCodec encodes and decodes the values of a type, and joins the values of a key. You
@@ -68,7 +67,7 @@ type Entry[T any] struct {
 // underlying store is. A method that the underlying store does not support returns an
 // error that wraps errors.ErrUnsupported.
 type Store[T any] struct {
-	layer
+	wrapper
 	codec   ValueCodec[T]
 	buffers sync.Pool // holds *buffer values
 }
@@ -83,7 +82,7 @@ func New[T any](p partd.Partd, codec ValueCodec[T]) *Store[T] {
 			Join:   func([]T) (v T, _ error) { return v, errNoCodec },
 		}
 	}
-	return &Store[T]{layer: layer{p}, codec: codec}
+	return &Store[T]{wrapper: wrapper{p}, codec: codec}
 }
 
 var errNoCodec = errors.New("the codec lacks Encode, Decode or Join: pass New a codec with all three")
@@ -154,23 +153,23 @@ func (b *buffer) batch() []partd.Entry {
 	return b.entries
 }
 
-// layer implements the methods that only call the underlying store.
-type layer struct{ inner partd.Partd }
+// wrapper implements the methods that only call the underlying store.
+type wrapper struct{ inner partd.Partd }
 
-func (l layer) innerStore() partd.Partd { return nostore.Or(l.inner) }
+func (w wrapper) innerStore() partd.Partd { return layer.StoreOrFailing(w.inner) }
 
 // Flush flushes the underlying store. The layer itself buffers nothing.
-func (l layer) Flush(ctx context.Context) error { return partd.Flush(ctx, l.innerStore()) }
+func (w wrapper) Flush(ctx context.Context) error { return partd.Flush(ctx, w.innerStore()) }
 
 // Sync returns once all data written before the call will survive a power loss.
-func (l layer) Sync(ctx context.Context) error { return partd.Sync(ctx, l.innerStore()) }
+func (w wrapper) Sync(ctx context.Context) error { return partd.Sync(ctx, w.innerStore()) }
 
 // Close flushes and closes the underlying store, as [partd.Close] does. To limit the time
 // of the flush, first call Flush with a context.
-func (l layer) Close() error { return partd.Close(context.Background(), l.innerStore()) }
+func (w wrapper) Close() error { return partd.Close(context.Background(), w.innerStore()) }
 
 // Unwrap returns the underlying store, for inspection only.
-func (l layer) Unwrap() partd.Partd { return l.inner }
+func (w wrapper) Unwrap() partd.Partd { return w.inner }
 
 // DecodeError says where the stored bytes of a key do not decode. A *partd.Error, which
 // names the key, wraps it.

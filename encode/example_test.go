@@ -8,7 +8,6 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/compress"
 	"github.com/go-partd/partd/encode"
-	"github.com/go-partd/partd/encode/msgpack"
 )
 
 var ctx = context.Background()
@@ -37,7 +36,7 @@ func Example() {
 
 // All yields the appended values one by one, so a key may be larger than memory.
 func ExampleStore_All() {
-	people := encode.New(partd.NewDict(), msgpack.Codec[person]())
+	people := encode.New(partd.NewDict(), encode.Gob[person]())
 	check(people.Append(ctx, encode.Entry[person]{Key: "FR", Value: person{"Ada", 36}}, encode.Entry[person]{Key: "FR", Value: person{"Sophie", 55}}))
 	for p, err := range people.All(ctx, "FR") {
 		check(err)
@@ -50,7 +49,7 @@ func ExampleStore_All() {
 
 // Scan yields each key with its values. ScanPart does the same for a part of the keys.
 func ExampleStore_Scan() {
-	people := encode.New(partd.NewDict(), msgpack.Codec[person]())
+	people := encode.New(partd.NewDict(), encode.Gob[person]())
 	check(people.Append(ctx, encode.Entry[person]{Key: "FR", Value: person{"Ada", 36}}, encode.Entry[person]{Key: "FR", Value: person{"Sophie", 55}}))
 	for group, err := range people.Scan(ctx) {
 		check(err)

@@ -73,14 +73,13 @@ func FuzzCodecs(f *testing.F) {
 		growth uint64
 	}{
 		{"JSON", decodeOnly(JSON[[]row]()), 512},
-		{"Msgpack", decodeOnly(Msgpack[[]row]()), 512},
 		{"Gob", decodeOnly(Gob[[]row]()), 2048},
 		{"Python", decodeOnly(Python()), 384},
 		{"Pickle", decodeOnly(Pickle()), 384},
 		{"Bytes", decodeOnly(Bytes()), 4},
 	}
 	rows := []row{{1, "text", []row{{A: 2}}, map[string]any{"a": "b", "c": 1.5}, time.Unix(1, 2).UTC(), []byte("x")}}
-	for _, c := range []ValueCodec[[]row]{JSON[[]row](), Msgpack[[]row](), Gob[[]row]()} {
+	for _, c := range []ValueCodec[[]row]{JSON[[]row](), Gob[[]row]()} {
 		data, err := c.Encode(nil, rows)
 		if err != nil {
 			f.Fatal(err)

@@ -13,16 +13,9 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/compress"
-	"github.com/go-partd/partd/internal/gomsgpack"
 	"github.com/go-partd/partd/logstore"
 	"github.com/go-partd/partd/remote"
 )
-
-// Msgpack is the same codec as msgpack.Codec, which this package cannot import (an import cycle).
-func Msgpack[T any]() ValueCodec[T] {
-	encodeValue, decodeValue := gomsgpack.Of[T]()
-	return ValueCodec[T]{Encode: encodeValue, Decode: decodeValue, Join: JoinOf[T]()}
-}
 
 // opener opens an empty store.
 type opener struct {

@@ -195,10 +195,6 @@ func TestModelGob(t *testing.T) {
 	tryCodec(t, stores, Gob[[]record], rapid.SliceOf(records()), recordText)
 }
 
-func TestModelMsgpack(t *testing.T) {
-	tryCodec(t, stores, Msgpack[[]record], rapid.SliceOf(records()), recordText)
-}
-
 func TestModelPython(t *testing.T) {
 	tryCodec(t, slices.Concat(stores, layered), Python, rapid.SliceOf(plainValues(false, 2)), func(v []any) string { return plainText(v) })
 }

@@ -27,7 +27,7 @@ import (
 // appended to, so such a key must not be deleted through another NumPy or by another
 // process; Python has the same restriction.
 type NumPy[T Element] struct {
-	layer
+	wrapper
 	dtype npy.DType
 
 	// mu is held for reading during appends and reads, and for writing during removals:
@@ -46,7 +46,7 @@ const dtypeSuffix = ".dtype" // key K.dtype holds the dtype of key K
 // NewNumPy returns a store of arrays over p, which must support Set. NumPys of different
 // element types may share p as long as each key has one type.
 func NewNumPy[T Element](p partd.Partd) *NumPy[T] {
-	return &NumPy[T]{layer: layer{p}, dtype: dtypeOf[T](), cachedDtypes: make(map[string]npy.DType)}
+	return &NumPy[T]{wrapper: wrapper{p}, dtype: dtypeOf[T](), cachedDtypes: make(map[string]npy.DType)}
 }
 
 // Append adds each entry's elements to the array of its key, in slice order. A key may

@@ -74,8 +74,8 @@ func (n *NumPy[T]) uncacheDtypes(keys []string) {
 // setMissing sets those keys of entries that do not exist yet, and passes the values of
 // existing keys to check. Another process may set a key at the same time, so setMissing
 // also checks the keys that it has set.
-func (l layer) setMissing(ctx context.Context, op string, entries []partd.Entry, check func(e partd.Entry, recorded []byte) error) error {
-	missing, err := l.checkExisting(ctx, entries, check)
+func (w wrapper) setMissing(ctx context.Context, op string, entries []partd.Entry, check func(e partd.Entry, recorded []byte) error) error {
+	missing, err := w.checkExisting(ctx, entries, check)
 	if err != nil || len(missing) == 0 {
 		return err
 	}
@@ -84,32 +84,32 @@ func (l layer) setMissing(ctx context.Context, op string, entries []partd.Entry,
 		// the data may have another dtype. But before returning an error, check again: after the
 		// first check, another process may have set a dtype and appended.
 		if name, isDtype := strings.CutSuffix(e.Key, dtypeSuffix); isDtype {
-			exists, err := hasData(ctx, l.innerStore(), name)
+			exists, err := hasData(ctx, w.innerStore(), name)
 			if err != nil {
 				return err
 			}
 			if exists {
-				if stillMissing, err := l.checkExisting(ctx, []partd.Entry{e}, check); err != nil || len(stillMissing) > 0 {
+				if stillMissing, err := w.checkExisting(ctx, []partd.Entry{e}, check); err != nil || len(stillMissing) > 0 {
 					return cmp.Or(err, keyError(op, name, errNoDtype))
 				}
 			}
 		}
-		if err := partd.SetOnce(ctx, l.innerStore(), e.Key, e.Value); err != nil {
+		if err := partd.SetOnce(ctx, w.innerStore(), e.Key, e.Value); err != nil {
 			return err
 		}
 	}
-	_, err = l.checkExisting(ctx, missing, check)
+	_, err = w.checkExisting(ctx, missing, check)
 	return err
 }
 
 // checkExisting passes the values of existing keys to check, and returns the entries
 // whose keys do not exist.
-func (l layer) checkExisting(ctx context.Context, entries []partd.Entry, check func(e partd.Entry, recorded []byte) error) (missing []partd.Entry, err error) {
+func (w wrapper) checkExisting(ctx context.Context, entries []partd.Entry, check func(e partd.Entry, recorded []byte) error) (missing []partd.Entry, err error) {
 	keys := make([]string, len(entries))
 	for i, e := range entries {
 		keys[i] = e.Key
 	}
-	values, err := l.innerStore().Get(ctx, keys...)
+	values, err := w.innerStore().Get(ctx, keys...)
 	if err != nil {
 		return nil, err
 	}

@@ -20,14 +20,14 @@ import (
 // PandasColumns rejects [Texts], [Categorical] and times with a zone, because Python's
 // class fails on them or drops the zone. It is safe for concurrent use.
 type PandasColumns struct {
-	layer
+	wrapper
 	objects ValueCodec[[]any]
 }
 
 // NewPandasColumns returns a store of DataFrames over p, which must support Set. o
 // describes the Python that will read the data; nil means without msgpack.
 func NewPandasColumns(p partd.Partd, o *PandasOptions) *PandasColumns {
-	s := &PandasColumns{layer{p}, Pickle()}
+	s := &PandasColumns{wrapper{p}, Pickle()}
 	if o != nil && o.Msgpack {
 		s.objects = Python()
 	}

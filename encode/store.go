@@ -8,7 +8,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/frame"
-	"github.com/go-partd/partd/internal/scanread"
+	"github.com/go-partd/partd/internal/layer"
 )
 
 // Get returns the joined value of each key, in the order requested. For a key that does
@@ -152,7 +152,7 @@ func (s *Store[T]) ScanPart(ctx context.Context, part, parts int) iter.Seq2[Grou
 
 func (s *Store[T]) groups(chunks iter.Seq2[partd.Chunk, error]) iter.Seq2[Group[T], error] {
 	return func(yield func(Group[T], error) bool) {
-		r, stop := scanread.New(chunks, "")
+		r, stop := layer.NewReader(chunks, "")
 		defer stop()
 		defer func() { r.Keys++ }() // invalidates the last key's Values
 		for r.Next() == nil {
@@ -168,7 +168,7 @@ func (s *Store[T]) groups(chunks iter.Seq2[partd.Chunk, error]) iter.Seq2[Group[
 
 var errScanAdvanced = errors.New("the values of a key can be read only before the next key")
 
-func (s *Store[T]) values(r *scanread.Reader) iter.Seq2[T, error] {
+func (s *Store[T]) values(r *layer.Reader) iter.Seq2[T, error] {
 	key, keyNumber := r.Key, r.Keys
 	return func(yield func(T, error) bool) {
 		decode := func(data []byte) (v T, err error) {

@@ -8,7 +8,7 @@ import (
 	"slices"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/scanread"
+	"github.com/go-partd/partd/internal/layer"
 	"github.com/go-partd/partd/storekit"
 )
 
@@ -133,7 +133,7 @@ func (s *Store) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, &partd.Error{Op: "open", Key: key, HasKey: true, Err: err}
 	}
-	values, stop := scanread.New(func(yield func(partd.Chunk, error) bool) {
+	values, stop := layer.NewReader(func(yield func(partd.Chunk, error) bool) {
 		sc := &scanner{store: s, view: v}
 		if err := sc.streamKey(ctx, sc.eachEntry, []byte(key), yield); err != nil && !errors.Is(err, errStop) {
 			yield(partd.Chunk{}, &partd.Error{Op: "read", Key: key, HasKey: true, Err: err})
@@ -145,7 +145,7 @@ func (s *Store) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 // valueReader reads the value of a single key.
 type valueReader struct {
 	store  *Store
-	values *scanread.Reader
+	values *layer.Reader
 	stop   func()
 	closed bool
 }

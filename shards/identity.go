@@ -19,7 +19,7 @@ import (
 var ErrStoreMismatch = errors.New("this is not the store that the other shards expect")
 
 // identity is the decoded value of the list key in a shard's store: a shard list, followed by lines
-// that each contain an identifier and the name of a shard. If several lines name the shard itself,
+// that each contain an identifier and the name of a shard. One line names the shard itself. If several do,
 // the first line counts, so that concurrent clients agree. If several lines name another shard, the
 // last line counts, so that the other shard's identifier can be replaced.
 type identity struct {
@@ -31,7 +31,7 @@ type identity struct {
 const idPrefix = "id "
 
 // parseList parses the value of the list key in the shard's store. ok reports whether the value is
-// valid and begins with the list that the store must contain.
+// valid, begins with the list that the store must contain, and contains the store's own identifier.
 func (sh *shard) parseList(text string) (id identity, ok bool) {
 	idLines, ok := strings.CutPrefix(text, sh.list)
 	id = identity{text: text, otherIDs: map[string]string{}}
@@ -46,7 +46,7 @@ func (sh *shard) parseList(text string) (id identity, ok bool) {
 			id.ownID = value
 		}
 	}
-	return id, ok
+	return id, ok && id.ownID != ""
 }
 
 func idLine(id, name string) string { return idPrefix + id + " " + name + "\n" }
@@ -163,19 +163,12 @@ func (s *Shards) recognize(ctx context.Context, sh *shard, id identity) error {
 	return nil
 }
 
-// exchangeIDs writes the identifiers of all shards to the stores that lack them. Stores lack
-// identifiers, for example, after a client was killed. All shards must have been recognized.
+// exchangeIDs writes the identifiers of the other shards to the stores that lack them, such as new
+// stores, or after a client was killed. All shards must have been recognized.
 func (s *Shards) exchangeIDs(ctx context.Context) error {
 	ids := map[string]string{}
 	for _, sh := range s.shards {
-		k := sh.current.Load()
-		if k.ownID == "" {
-			if err := s.addLines(ctx, sh, idLine(rand.Text(), sh.name)); err != nil {
-				return &Error{sh.name, err}
-			}
-			k = sh.current.Load()
-		}
-		ids[sh.name] = k.ownID
+		ids[sh.name] = sh.current.Load().ownID
 	}
 	for _, sh := range s.shards {
 		var lines strings.Builder

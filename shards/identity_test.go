@@ -248,52 +248,6 @@ func TestTwoShardsDisagree(t *testing.T) {
 	}
 }
 
-// TestListsWithoutIdentifiers checks that clients agree on identifiers that they add to lists of earlier versions.
-func TestListsWithoutIdentifiers(t *testing.T) {
-	for round := range 20 {
-		servers, stores := restartable(3)
-		oldClient := shardsOver(t, abc, stores)
-		for i, sh := range oldClient.shards {
-			must(t, partd.SetOnce(t.Context(), stores[i], listKey, []byte(sh.list)))
-			must(t, stores[i].Append(t.Context(), partd.Entry{Key: keyOf(oldClient, sh.name), Value: []byte("old")}))
-		}
-		if got, err := scan(oldClient, 0, 1); err != nil || len(got) != 3 {
-			t.Fatalf("scan of the old store = %v, %v, want 3 keys", got, err)
-		}
-		var wg sync.WaitGroup
-		for i := range 6 {
-			wg.Go(func() {
-				s, err := New(abc, stores)
-				for j := 0; j < 10 && err == nil; j++ {
-					err = s.Append(t.Context(), partd.Entry{Key: fmt.Sprint(j), Value: []byte{byte(i)}})
-				}
-				if err != nil {
-					t.Error(err)
-				}
-			})
-		}
-		wg.Wait()
-		newClient := shardsOver(t, abc, stores)
-		if got, err := scan(newClient, 0, 1); err != nil || len(got) != 13 {
-			t.Fatalf("round %d: scan = %d keys, %v, want 13", round, len(got), err)
-		}
-		for _, sh := range newClient.shards {
-			for _, other := range newClient.shards {
-				if k := sh.current.Load(); other != sh && (k.ownID == "" || k.ownID != other.current.Load().otherIDs[sh.name]) {
-					t.Errorf("round %d: the identifier of %s is %q, but %s has recorded %q", round, sh.name, k.ownID, other.name, other.current.Load().otherIDs[sh.name])
-				}
-			}
-		}
-		if round > 0 {
-			continue
-		}
-		servers[2].useStore(partd.NewDict())
-		if got, err := scan(newClient, 0, 1); !errors.Is(err, ErrStoreMismatch) {
-			t.Errorf("round %d: scan with an empty shard = %v, %v, want ErrStoreMismatch", round, got, err)
-		}
-	}
-}
-
 // TestAdopt checks that Adopt accepts an empty store, and that the original store is rejected after that.
 func TestAdopt(t *testing.T) {
 	servers, stores := restartable(3)

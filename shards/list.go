@@ -10,7 +10,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/base/canceled"
-	"github.com/go-partd/partd/internal/nostore"
+	"github.com/go-partd/partd/internal/layer"
 	"github.com/go-partd/partd/storekit"
 )
 
@@ -42,6 +42,9 @@ var ErrListMismatch = errors.New("the store belongs to another shard list")
 // listMismatch returns the error for shard sh whose store contains another list. For example, a
 // server with two host names must not be used as two shards, because its keys would be read twice.
 func (s *Shards) listMismatch(sh *shard, list string) error {
+	if rest, ok := strings.CutPrefix(list, sh.list); ok && (rest == "" || strings.HasPrefix(rest, idPrefix)) {
+		return fmt.Errorf("%w: its list has no valid identifier of this store: an earlier version wrote it, or it is damaged: use another store, or open this one without the other shards and drop its keys", ErrListMismatch)
+	}
 	parse := func(list string) string {
 		if body, ok := strings.CutPrefix(list, listHeader); ok {
 			own, names, _ := strings.Cut(body, "\n")
@@ -206,6 +209,6 @@ func readList(ctx context.Context, store partd.Partd) (string, error) {
 // Has reads the shard list of a separately opened store, and reports whether the store belongs to
 // these shards.
 func (s *Shards) Has(ctx context.Context, store partd.Partd) (bool, error) {
-	list, err := readList(ctx, nostore.Or(store))
+	list, err := readList(ctx, layer.StoreOrFailing(store))
 	return slices.ContainsFunc(s.shards, func(sh *shard) bool { _, ok := sh.parseList(list); return ok }), err
 }

@@ -62,8 +62,8 @@ func TestListMismatch(t *testing.T) {
 	}
 }
 
-// TestMistakenStores checks that a store used under two names, and stores whose names are swapped,
-// are rejected. Otherwise keys would be read twice or not found.
+// TestMistakenStores checks that a store used under two names, a store whose list has no identifier,
+// and stores whose names are swapped are rejected. Otherwise keys would be read twice or not found.
 func TestMistakenStores(t *testing.T) {
 	ab := abc[:2]
 	store := partd.NewDict()
@@ -72,6 +72,11 @@ func TestMistakenStores(t *testing.T) {
 		t.Errorf("Append to a store with two names = %v, want ErrListMismatch", err)
 	}
 	stores := dicts(2)
+	must(t, partd.SetOnce(t.Context(), stores[0], listKey, []byte(s.shards[0].list)))
+	if err := shardsOver(t, ab, stores).Append(t.Context(), partd.Entry{Key: "k"}); !errors.Is(err, ErrListMismatch) || !strings.Contains(err.Error(), "an earlier version wrote it") {
+		t.Errorf("Append to a store whose list has no identifier = %v, want ErrListMismatch", err)
+	}
+	stores = dicts(2)
 	fill(t, shardsOver(t, ab, stores), 10)
 	if got, err := scan(shardsOver(t, ab, []partd.Partd{stores[1], stores[0]}), 0, 1); !errors.Is(err, ErrListMismatch) {
 		t.Errorf("scan of swapped stores = %v, %v, want ErrListMismatch", got, err)

@@ -68,7 +68,8 @@ func TestIdentifierLines(t *testing.T) {
 		lines, own, other string
 		ok                bool
 	}{
-		{"", "", "", true},
+		{"", "", "", false}, // lists of earlier versions
+		{"id 2 b\n", "", "2", false},
 		{"id 1 a\nid 2 b\n", "1", "2", true},
 		{"id 1 a\nid 3 a\nid 2 b\nid 4 b\n", "1", "4", true},
 		{"id 1 a\nid 2 b", "1", "", false}, // the line is not complete

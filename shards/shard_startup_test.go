@@ -101,9 +101,17 @@ func TestConcurrentFirstChanges(t *testing.T) {
 		for range 8 {
 			must(t, <-errs)
 		}
-		stats, err := shardsOver(t, abc, stores).Stat(t.Context())
+		s := shardsOver(t, abc, stores)
+		stats, err := s.Stat(t.Context())
 		if err != nil || stats.Keys != 20 || stats.Bytes != 160 {
 			t.Fatalf("round %d: Stat = %+v, %v, want 20 keys with 160 bytes", round, stats, err)
+		}
+		for _, sh := range s.shards {
+			for _, other := range s.shards {
+				if id, recorded := sh.current.Load().ownID, other.current.Load().otherIDs[sh.name]; other != sh && id != recorded {
+					t.Errorf("round %d: the identifier of %s is %q, but %s has recorded %q", round, sh.name, id, other.name, recorded)
+				}
+			}
 		}
 	}
 }

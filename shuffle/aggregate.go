@@ -24,7 +24,7 @@ type Accumulator[T, A any] struct {
 	// no slices, maps or strings.
 	Size func(*A) int
 	// Codec encodes accumulators that do not fit in memory. The zero value means
-	// [DefaultCodec].
+	// [DefaultCodec], which has no slices, maps and pointers.
 	Codec encode.ValueCodec[A]
 }
 
@@ -36,7 +36,7 @@ type Result[K, A any] struct {
 
 // Aggregate yields each key once, with its accumulated records, in no particular order. Keys
 // are equal if their default encodings are equal. For most types, this is the same as ==, but
-// all NaNs are the same key, and pointers are equal if they point to equal values.
+// all NaNs are the same key.
 func Aggregate[T, K, A any](ctx context.Context, in iter.Seq2[T, error], key func(T) K, acc Accumulator[T, A], o *Options[T]) iter.Seq2[Result[K, A], error] {
 	return pipe(in, func() (*Aggregator[T, K, A], error) { return NewAggregator(ctx, key, acc, o.oneThread()) }, (*Aggregator[T, K, A]).Feed, (*Aggregator[T, K, A]).Results)
 }
@@ -58,7 +58,7 @@ func NewAggregator[T, K, A any](ctx context.Context, key func(T) K, acc Accumula
 	if (acc.Codec.Encode == nil) != (acc.Codec.Decode == nil) {
 		return nil, errors.New("the accumulator's codec has only one of Encode and Decode: set both")
 	}
-	codec, _, err := newCodec[K](true)
+	codec, err := newKeyCodec[K]()
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +88,7 @@ func (a *Aggregator[T, K, A]) chooseStorage(o *hashagg.Options) error {
 		var err error
 		var flat bool
 		if a.acc.Codec, flat, err = newCodec[A](false); err != nil {
-			return fmt.Errorf("the accumulator: %w", err)
+			return fmt.Errorf("the accumulator: %w", codecTypeError[A](err))
 		}
 		if flat && a.acc.Size == nil && wordsOf[A]() <= maxInlineWords {
 			a.inline = true

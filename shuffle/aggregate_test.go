@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/go-partd/partd/encode"
 	"github.com/go-partd/partd/shuffle"
 )
 
@@ -75,6 +76,7 @@ func TestAggregateLists(t *testing.T) {
 		Add:   func(l *[]int, r rec) { *l = append(*l, r.N) },
 		Merge: func(l, o *[]int) { *l = append(*l, *o...) },
 		Size:  func(l *[]int) int { return 8 * cap(*l) },
+		Codec: encode.Gob[[]int](),
 	}
 	want := make(map[string]int)
 	for _, r := range in {

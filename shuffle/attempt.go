@@ -11,7 +11,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/base/ledger"
-	"github.com/go-partd/partd/internal/nostore"
+	"github.com/go-partd/partd/internal/layer"
 	"github.com/go-partd/partd/storekit"
 )
 
@@ -27,9 +27,8 @@ var ErrCommitted = errors.New("the task has already committed")
 // second attempt while a slow one is still running. [ReadCommitted] and [WaitCommitted] read
 // the committed data.
 //
-// Only Writers, [AddTasks] and [CloseTasks] may write to the store. The store needs only Append
-// and Get. A Writer is safe for concurrent use, but its appends wait for each other.
-// docs/format.md describes the stored bytes.
+// Only Writers may write to the store. The store needs only Append and Get. A Writer is safe for
+// concurrent use, but its appends wait for each other. docs/format.md describes the stored bytes.
 type Writer struct {
 	Task, Attempt string
 
@@ -186,7 +185,7 @@ const (
 func appendRetrying(ctx context.Context, store partd.Partd, entries ...partd.Entry) error {
 	var outcomeErr error
 	for try := 1; ; try++ {
-		err := nostore.Or(store).Append(ctx, entries...)
+		err := layer.StoreOrFailing(store).Append(ctx, entries...)
 		switch {
 		case err == nil:
 			return nil

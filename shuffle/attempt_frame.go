@@ -11,7 +11,7 @@ import (
 	"github.com/go-partd/partd/internal/base/ledger"
 )
 
-// controlKey is the key under which the store holds the task list and the commits of attempts at
+// controlKey is the key under which the store holds the commits of attempts at
 // tasks. Tasks can also append pieces to this key: readers tell the frames apart by kind.
 const controlKey = "partd-commits"
 
@@ -19,8 +19,6 @@ const controlKey = "partd-commits"
 const (
 	framePiece  = 1
 	frameCommit = 2
-	frameTasks  = 3
-	frameClosed = 4
 )
 
 var errFrame = errors.New("the data was not written by a shuffle.Writer")
@@ -68,19 +66,13 @@ func (c *fieldReader) readNumber() uint64 {
 }
 
 func appendCommit(dst []byte, c Commit) []byte {
-	var content []byte
-	content = appendText(appendText(content, c.Task), c.Attempt)
+	content := appendText(appendText([]byte{frameCommit}, c.Task), c.Attempt)
 	for _, n := range []uint64{c.Batches, uint64(c.Records), uint64(c.Bytes)} {
 		content = binary.AppendUvarint(content, n)
 	}
 	content = binary.LittleEndian.AppendUint64(content, c.Sum[1])
 	content = binary.LittleEndian.AppendUint64(content, c.Sum[0])
-	return appendControl(dst, frameCommit, content)
-}
-
-func appendControl(dst []byte, kind byte, content []byte) []byte {
-	dst = binary.AppendUvarint(dst, uint64(len(content)+1))
-	return append(append(dst, kind), content...)
+	return append(binary.AppendUvarint(dst, uint64(len(content))), content...)
 }
 
 func parseCommit(frame []byte) (c Commit, err error) {

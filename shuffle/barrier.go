@@ -14,17 +14,14 @@ import (
 	"github.com/go-partd/partd/storekit"
 )
 
-// control holds the commits and the task list, decoded from the value of controlKey.
+// control holds the commits, decoded from the value of controlKey.
 type control struct {
 	winners []Commit       // the first commit of each task
 	index   map[string]int // task -> index in winners
-	tasks   []string       // the task list
-	listed  map[string]bool
-	closed  bool // no task can be added to the task list
 }
 
 func readControl(ctx context.Context, store partd.Partd) (*control, error) {
-	c := &control{index: map[string]int{}, listed: map[string]bool{}}
+	c := &control{index: map[string]int{}}
 	return c, readFrames(ctx, store, controlKey, c.addFrame)
 }
 
@@ -39,19 +36,6 @@ func (c *control) addFrame(kind byte, rest []byte) error {
 			c.index[commit.Task] = len(c.winners)
 			c.winners = append(c.winners, commit)
 		}
-	case frameTasks:
-		for len(rest) > 0 && !c.closed {
-			name, remaining, err := cut(rest)
-			if err != nil {
-				return err
-			}
-			if rest = remaining; !c.listed[string(name)] {
-				c.listed[string(name)] = true
-				c.tasks = append(c.tasks, string(name))
-			}
-		}
-	case frameClosed:
-		c.closed = true
 	case framePiece: // a user's key may equal controlKey; skip its data
 	default:
 		return errFrame
@@ -63,45 +47,7 @@ func (c *control) committed(store partd.Partd) *Committed {
 	return &Committed{store: store, winners: c.winners, index: c.index}
 }
 
-// ErrTasksClosed means that the task list is closed. [AddTasks] returns an error that wraps it.
-var ErrTasksClosed = errors.New("the task list is closed")
-
-// AddTasks adds tasks to the store's task list, so that [WaitCommitted] waits for them. Adding
-// a task twice is harmless. If the list is closed, the error wraps [ErrTasksClosed].
-func AddTasks(ctx context.Context, store partd.Partd, tasks ...string) error {
-	var content []byte
-	for _, task := range tasks {
-		if err := checkName("task", task); err != nil {
-			return err
-		}
-		content = appendText(content, task)
-	}
-	if err := announce(ctx, store, appendControl(nil, frameTasks, content)); err != nil {
-		return fmt.Errorf("adding %d tasks to the task list: %w", len(tasks), err)
-	}
-	c, err := readControl(ctx, store)
-	if err != nil {
-		return err
-	}
-	for _, task := range tasks {
-		if !c.listed[task] {
-			return fmt.Errorf("adding task %s: %w", storekit.QuoteKey(task), ErrTasksClosed)
-		}
-	}
-	return nil
-}
-
-// CloseTasks closes the task list. Closing it twice is harmless.
-func CloseTasks(ctx context.Context, store partd.Partd) error {
-	if err := announce(ctx, store, appendControl(nil, frameClosed, nil)); err != nil {
-		return fmt.Errorf("closing the task list: %w", err)
-	}
-	return nil
-}
-
-// WaitOptions are the options of [WaitCommitted]. Set Tasks or Count. If neither is set,
-// WaitCommitted waits until the store's task list is closed and all tasks in it have
-// committed.
+// WaitOptions are the options of [WaitCommitted]. Set either Tasks or Count.
 type WaitOptions struct {
 	Tasks []string // names of the tasks
 	Count int      // number of tasks, whatever their names
@@ -112,9 +58,8 @@ type WaitOptions struct {
 // MissingError lists the tasks that had not committed when WaitCommitted gave up.
 type MissingError struct {
 	Committed int      // number of tasks that have committed
-	Expected  int      // number of tasks known so far
+	Expected  int      // number of tasks that must commit
 	Missing   []string // names of tasks that have not committed, if known
-	Open      bool     // the task list is still open
 	Err       error    // the reason why the wait ended
 }
 
@@ -130,9 +75,6 @@ func (e *MissingError) Error() string {
 		if n > maxListed {
 			text += fmt.Sprintf(" and %d more", n-maxListed)
 		}
-	}
-	if e.Open {
-		text += "; the task list is still open: close it with CloseTasks"
 	}
 	return fmt.Sprintf("%s: %v", text, e.Err)
 }
@@ -154,7 +96,7 @@ const (
 // later every second. After a slow read, it waits ten times as long as the read took.
 func WaitCommitted(ctx context.Context, store partd.Partd, o *WaitOptions) (*Committed, error) {
 	opts := *cmp.Or(o, new(WaitOptions))
-	if opts.Count < 0 || opts.Count > 0 && len(opts.Tasks) > 0 {
+	if opts.Count < 0 || (opts.Count > 0) == (len(opts.Tasks) > 0) {
 		return nil, errors.New("waiting for tasks: set either Tasks or a positive Count")
 	}
 	if opts.Timeout > 0 {
@@ -200,19 +142,15 @@ func (o *WaitOptions) missing(c *control) (*MissingError, error) {
 		}
 		return m, nil
 	}
-	tasks := o.Tasks
-	if len(tasks) == 0 {
-		tasks, m.Open = c.tasks, !c.closed
-	}
 	expected := map[string]bool{}
-	for _, task := range tasks {
+	for _, task := range o.Tasks {
 		if _, committed := c.index[task]; !committed && !expected[task] {
 			m.Missing = append(m.Missing, task)
 		}
 		expected[task] = true
 	}
 	m.Expected, m.Committed = len(expected), len(expected)-len(m.Missing)
-	if len(m.Missing) > 0 || m.Open {
+	if len(m.Missing) > 0 {
 		return m, nil
 	}
 	if i := slices.IndexFunc(c.winners, func(w Commit) bool { return !expected[w.Task] }); i >= 0 {

@@ -12,17 +12,38 @@ import (
 // DefaultCodec returns the codec that is used if the options have none. It writes neither
 // names nor types, so only the same program can read the data back. It encodes:
 //
-//   - bytes and strings unchanged;
+//   - []byte and strings unchanged;
 //   - numbers in the machine's byte order;
-//   - structs (including unexported fields), arrays, slices, maps and pointers by content;
+//   - structs (including unexported fields) and arrays by content;
 //   - types that implement encoding.BinaryMarshaler and BinaryUnmarshaler, such as
 //     time.Time, with these methods.
 //
-// For interfaces, functions, channels and recursive types, DefaultCodec returns an error
-// that names the type.
+// For all other types, such as a struct with a slice, a map or a pointer, DefaultCodec returns an
+// error that names the type. Set [encode.Gob] or [encode.JSON] for records of such a type.
 func DefaultCodec[T any]() (encode.ValueCodec[T], error) {
 	c, _, err := newCodec[T](false)
-	return c, err
+	return c, codecTypeError[T](err)
+}
+
+// codecTypeError says what to do if newCodec returned an error.
+func codecTypeError[T any](err error) error {
+	if err == nil {
+		return nil
+	}
+	t := reflect.TypeFor[T]()
+	return fmt.Errorf("no default codec for %v: %w: pass encode.Gob[%v]() or encode.JSON[%v]() as its codec", t, err, t, t)
+}
+
+// newKeyCodec returns the codec of keys, for which the options have no codec.
+func newKeyCodec[K any]() (c encode.ValueCodec[K], err error) {
+	if c, _, err = newCodec[K](true); err != nil {
+		return c, keyTypeError(reflect.TypeFor[K](), err)
+	}
+	return c, nil
+}
+
+func keyTypeError(t reflect.Type, err error) error {
+	return fmt.Errorf("keys of type %v: %w: return an array or a struct without such parts, or a string, such as the bytes of encode.JSON or encode.Gob", t, err)
 }
 
 // newCodec returns the default codec. flat reports whether an encoding is a copy of the value's
@@ -41,9 +62,9 @@ func newCodec[T any](forKeys bool) (c encode.ValueCodec[T], flat bool, err error
 		return c, false, nil
 	}
 	t := reflect.TypeFor[T]()
-	p, err := (&planner{forKeys: forKeys, enclosing: make(map[reflect.Type]bool)}).plan(t)
+	p, err := newPlan(t, forKeys)
 	if err != nil {
-		return c, false, fmt.Errorf("no codec for %v: %w: set option Codec", t, err)
+		return c, false, err
 	}
 	if p.flat && t.Size() > 0 {
 		c.Encode = func(dst []byte, v T) ([]byte, error) {

@@ -38,7 +38,7 @@ func NewDeduplicator[T any](ctx context.Context, o *Options[T]) (*Deduplicator[T
 	// Encodings are compared, so equal values need equal encodings.
 	if o.orDefault().Codec.Encode == nil {
 		if c.Codec, _, err = newCodec[T](true); err != nil {
-			return nil, err
+			return nil, codecTypeError[T](err)
 		}
 	}
 	d := &Deduplicator[T]{codec: c.Codec}
@@ -55,7 +55,7 @@ func NewDeduplicatorBy[T, K any](ctx context.Context, key func(T) K, o *Options[
 	if key == nil {
 		return nil, errors.New("the key function is nil: pass a function, or use Distinct")
 	}
-	keys, _, err := newCodec[K](true)
+	keys, err := newKeyCodec[K]()
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"reflect"
+	"unsafe"
 
 	"github.com/go-partd/partd/encode"
 	"github.com/go-partd/partd/internal/disk/tempdir"
@@ -84,7 +85,7 @@ func NewJoiner[L, R, K any](ctx context.Context, leftKey func(L) K, rightKey fun
 	case opts.Kind > AntiJoin:
 		return nil, fmt.Errorf("option Kind is %d: there is no such join", opts.Kind)
 	}
-	keys, _, err := newCodec[K](true)
+	appendKey, err := newJoinKey[K]()
 	if err != nil {
 		return nil, err
 	}
@@ -97,8 +98,8 @@ func NewJoiner[L, R, K any](ctx context.Context, leftKey func(L) K, rightKey fun
 		return nil, err
 	}
 	j := &Joiner[L, R, K]{ctx: ctx, leftCodec: c.Codec, rightCodec: right, temp: c.temp}
-	j.leftKey = func(dst []byte, v L) ([]byte, error) { return joinKey(keys, dst, leftKey(v)) }
-	j.rightKey = func(dst []byte, v R) ([]byte, error) { return joinKey(keys, dst, rightKey(v)) }
+	j.leftKey = func(dst []byte, v L) ([]byte, error) { return appendKey(dst, leftKey(v)) }
+	j.rightKey = func(dst []byte, v R) ([]byte, error) { return appendKey(dst, rightKey(v)) }
 	j.opts = mergejoin.Options{Kind: mergejoin.Kind(opts.Kind), MatchEmpty: reflect.TypeFor[K]().Kind() != reflect.Pointer, Memory: c.Memory / 8, Temp: c.temp}
 	sorting := &extsort.Options{Memory: c.Memory * 7 / 16, Threads: c.Threads, Temp: c.temp, KeepKeys: true}
 	if j.left, err = extsort.New(ctx, sorting); err == nil {
@@ -110,12 +111,25 @@ func NewJoiner[L, R, K any](ctx context.Context, leftKey func(L) K, rightKey fun
 	return j, nil
 }
 
-// joinKey appends the encoding of a key. If K is a pointer, only the encoding of nil is empty.
-func joinKey[K any](keys encode.ValueCodec[K], dst []byte, k K) ([]byte, error) {
-	if v := reflect.ValueOf(&k).Elem(); v.Kind() == reflect.Pointer && v.IsNil() {
-		return dst, nil
+// newJoinKey returns a function that appends the encoding of a key. If K is a pointer, the key is the
+// value pointed to, and only the encoding of nil is empty.
+func newJoinKey[K any]() (func(dst []byte, k K) ([]byte, error), error) {
+	t := reflect.TypeFor[K]()
+	if t.Kind() != reflect.Pointer {
+		keys, err := newKeyCodec[K]()
+		return keys.Encode, err
 	}
-	return keys.Encode(dst, k)
+	elem, err := newPlan(t.Elem(), true)
+	if err != nil {
+		return nil, keyTypeError(t, err)
+	}
+	return func(dst []byte, k K) ([]byte, error) {
+		target := *(*unsafe.Pointer)(unsafe.Pointer(&k))
+		if target == nil {
+			return dst, nil
+		}
+		return elem.encode(append(dst, 1), target)
+	}, nil
 }
 
 // FeedLeft returns a feed for records of the left side. Any number of feeds may be open,

@@ -113,10 +113,6 @@ func TestSort(t *testing.T) {
 		if !slices.Equal(got, want) {
 			t.Errorf("Sort() of %d records differs from the records sorted in memory", n)
 		}
-		got = mustCollect(t, shuffle.SortFunc(t.Context(), shuffle.Values(in...), compareRecs, minMemory[rec](t)))
-		if !slices.Equal(got, want) {
-			t.Errorf("SortFunc() of %d records differs from the records sorted in memory", n)
-		}
 	}
 }
 
@@ -168,40 +164,6 @@ func TestGroupBy(t *testing.T) {
 	}
 	if len(want) > 0 {
 		t.Errorf("%d groups are missing", len(want))
-	}
-}
-
-// TestSortFuncInPasses checks the order of records that are so long that runs are merged in several passes.
-func TestSortFuncInPasses(t *testing.T) {
-	type longRecord struct {
-		N    int
-		Text string
-	}
-	in := make([]longRecord, 3000)
-	for i := range in {
-		in[i] = longRecord{i, strings.Repeat("x", 20_000)}
-	}
-	s, err := shuffle.NewFuncSorter(t.Context(), func(a, b longRecord) int { return cmp.Compare(a.N%100, b.N%100) }, minMemory[longRecord](t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	feedInParts(t, s.Feed, in, 1)
-	last := longRecord{N: -100}
-	for v, err := range s.Sorted() {
-		if err != nil {
-			t.Fatal(err)
-		}
-		if a, b := last.N%100, v.N%100; a > b || a == b && last.N >= v.N || len(v.Text) != 20_000 {
-			t.Fatalf("record %d comes after record %d, or its text is wrong", v.N, last.N)
-		}
-		last = v
-	}
-	// Records were written more than once, because some runs were merged before the last merge.
-	if st := s.Stats(); st.Records != 3000 || st.Spilled < 3000*20_000*11/10 {
-		t.Errorf("Stats() = %+v, want 3000 records, some of them written more than once", st)
-	}
-	if err := s.Close(); err != nil {
-		t.Error(err)
 	}
 }
 

@@ -13,7 +13,7 @@ import (
 	"github.com/go-partd/partd/internal/base/canceled"
 )
 
-// Feeder accepts records through feeds. [Sorter], [FuncSorter], [Grouper], [Partitions],
+// Feeder accepts records through feeds. [Sorter], [Grouper], [Partitions],
 // [Aggregator], [Deduplicator] and [Top] are Feeders.
 type Feeder[T any] interface {
 	Feed() (*Feed[T], error)

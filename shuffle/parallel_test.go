@@ -44,12 +44,6 @@ func TestFeedAll(t *testing.T) {
 		}
 		feed(t, sorter, n)
 		checkOrder(t, sorted, mustCollect(t, sorter.Sorted()))
-		funcs, err := shuffle.NewFuncSorter(t.Context(), compareRecs, minMemory[rec](t))
-		if err != nil {
-			t.Fatal(err)
-		}
-		feed(t, funcs, n)
-		checkOrder(t, sorted, mustCollect(t, funcs.Sorted()))
 		counts, err := shuffle.NewAggregator(t.Context(), func(r rec) string { return r.Text }, shuffle.Accumulator[rec, int]{
 			Add: func(n *int, _ rec) { *n++ }, Merge: func(n, o *int) { *n += *o },
 		}, minMemory[rec](t))
@@ -66,7 +60,7 @@ func TestFeedAll(t *testing.T) {
 		if len(results) != len(texts) {
 			t.Errorf("got %d results, want %d", len(results), len(texts))
 		}
-		for _, s := range []interface{ Close() error }{sorter, funcs, counts} {
+		for _, s := range []interface{ Close() error }{sorter, counts} {
 			if err := s.Close(); err != nil {
 				t.Error(err)
 			}

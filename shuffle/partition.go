@@ -61,7 +61,7 @@ func NewPartitions[T, K any](ctx context.Context, n int, key func(T) K, o *Optio
 	if key == nil {
 		return nil, errors.New("the key function is nil: pass a function")
 	}
-	keyCodec, _, err := newCodec[K](true)
+	keyCodec, err := newKeyCodec[K]()
 	if err != nil {
 		return nil, err
 	}

@@ -3,7 +3,6 @@ package shuffle
 import (
 	"encoding"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"math"
 	"reflect"
@@ -17,24 +16,15 @@ type plan struct {
 	decode func(data []byte, p unsafe.Pointer) (rest []byte, err error)
 }
 
-type planner struct {
-	forKeys   bool
-	enclosing map[reflect.Type]bool // types that contain the current type
-}
-
 var (
 	marshaler   = reflect.TypeFor[encoding.BinaryMarshaler]()
 	unmarshaler = reflect.TypeFor[encoding.BinaryUnmarshaler]()
 )
 
-func (b *planner) plan(t reflect.Type) (*plan, error) {
-	if b.enclosing[t] {
-		return nil, fmt.Errorf("%v contains itself", t)
-	}
-	b.enclosing[t] = true
-	defer delete(b.enclosing, t)
+// newPlan returns a plan for values of type t. If forKeys is set, equal values have equal encodings.
+func newPlan(t reflect.Type, forKeys bool) (*plan, error) {
 	// Encodings of keys are compared, so they must not contain padding.
-	if !b.forKeys && consistsOf(t, isPlainKind) {
+	if !forKeys && consistsOf(t, isPlainKind) {
 		return flatPlan(t.Size()), nil
 	}
 	if t.Implements(marshaler) && reflect.PointerTo(t).Implements(unmarshaler) {
@@ -53,17 +43,11 @@ func (b *planner) plan(t reflect.Type) (*plan, error) {
 	case reflect.String:
 		return stringPlan(), nil
 	case reflect.Struct:
-		return b.structPlan(t)
+		return structPlan(t, forKeys)
 	case reflect.Array:
-		return b.arrayPlan(t)
-	case reflect.Slice:
-		return b.slicePlan(t)
-	case reflect.Pointer:
-		return b.pointerPlan(t)
-	case reflect.Map:
-		return b.mapPlan(t)
+		return arrayPlan(t, forKeys)
 	}
-	return nil, fmt.Errorf("%v cannot be encoded", t)
+	return nil, fmt.Errorf("it has a %v", t.Kind())
 }
 
 func isPlainKind(k reflect.Kind) bool { return k >= reflect.Bool && k <= reflect.Complex128 }
@@ -133,8 +117,22 @@ func floatKeyPlan(t reflect.Type) *plan {
 // repeated returns a plan for n consecutive values, each of size bytes.
 func (p *plan) repeated(n int, size uintptr) *plan {
 	return &plan{
-		encode: func(dst []byte, ptr unsafe.Pointer) ([]byte, error) { return p.encodeElements(dst, ptr, n, size) },
-		decode: func(data []byte, ptr unsafe.Pointer) ([]byte, error) { return p.decodeElements(data, ptr, n, size) },
+		encode: func(dst []byte, ptr unsafe.Pointer) (_ []byte, err error) {
+			for i := range n {
+				if dst, err = p.encode(dst, unsafe.Add(ptr, uintptr(i)*size)); err != nil {
+					return dst, err
+				}
+			}
+			return dst, nil
+		},
+		decode: func(data []byte, ptr unsafe.Pointer) (_ []byte, err error) {
+			for i := range n {
+				if data, err = p.decode(data, unsafe.Add(ptr, uintptr(i)*size)); err != nil {
+					return nil, err
+				}
+			}
+			return data, nil
+		},
 	}
 }
 
@@ -155,11 +153,7 @@ func stringPlan() *plan {
 func marshalPlan(t reflect.Type) *plan {
 	return &plan{
 		encode: func(dst []byte, p unsafe.Pointer) ([]byte, error) {
-			v := reflect.NewAt(t, p).Elem()
-			if t.Kind() == reflect.Pointer && v.IsNil() {
-				return dst, errors.New("a nil pointer cannot be encoded with MarshalBinary")
-			}
-			b, err := v.Interface().(encoding.BinaryMarshaler).MarshalBinary()
+			b, err := reflect.NewAt(t, p).Elem().Interface().(encoding.BinaryMarshaler).MarshalBinary()
 			return append(binary.AppendUvarint(dst, uint64(len(b))), b...), err
 		},
 		decode: func(data []byte, p unsafe.Pointer) ([]byte, error) {
@@ -172,7 +166,7 @@ func marshalPlan(t reflect.Type) *plan {
 	}
 }
 
-func (b *planner) structPlan(t reflect.Type) (*plan, error) {
+func structPlan(t reflect.Type, forKeys bool) (*plan, error) {
 	type field struct {
 		offset uintptr
 		*plan
@@ -181,7 +175,7 @@ func (b *planner) structPlan(t reflect.Type) (*plan, error) {
 	end, flat := uintptr(0), true
 	for i := range t.NumField() {
 		f := t.Field(i)
-		p, err := b.plan(f.Type)
+		p, err := newPlan(f.Type, forKeys)
 		if err != nil {
 			return nil, fmt.Errorf("field %s: %w", f.Name, err)
 		}
@@ -212,8 +206,8 @@ func (b *planner) structPlan(t reflect.Type) (*plan, error) {
 	}, nil
 }
 
-func (b *planner) arrayPlan(t reflect.Type) (*plan, error) {
-	elem, err := b.plan(t.Elem())
+func arrayPlan(t reflect.Type, forKeys bool) (*plan, error) {
+	elem, err := newPlan(t.Elem(), forKeys)
 	if err != nil {
 		return nil, err
 	}
@@ -221,31 +215,6 @@ func (b *planner) arrayPlan(t reflect.Type) (*plan, error) {
 		return flatPlan(t.Size()), nil
 	}
 	return elem.repeated(t.Len(), t.Elem().Size()), nil
-}
-
-func (p *plan) encodeElements(dst []byte, ptr unsafe.Pointer, n int, size uintptr) (_ []byte, err error) {
-	if p.flat {
-		return append(dst, unsafe.Slice((*byte)(ptr), uintptr(n)*size)...), nil
-	}
-	for i := range n {
-		if dst, err = p.encode(dst, unsafe.Add(ptr, uintptr(i)*size)); err != nil {
-			return dst, err
-		}
-	}
-	return dst, nil
-}
-
-func (p *plan) decodeElements(data []byte, ptr unsafe.Pointer, n int, size uintptr) (_ []byte, err error) {
-	if p.flat {
-		copy(unsafe.Slice((*byte)(ptr), uintptr(n)*size), data)
-		return data[uintptr(n)*size:], nil
-	}
-	for i := range n {
-		if data, err = p.decode(data, unsafe.Add(ptr, uintptr(i)*size)); err != nil {
-			return nil, err
-		}
-	}
-	return data, nil
 }
 
 // cut reads a length and that many bytes from data, and returns the bytes and the rest.

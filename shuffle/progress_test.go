@@ -52,9 +52,6 @@ func TestProgressTotals(t *testing.T) {
 		"sort": func(o *shuffle.Options[rec]) (int64, error) {
 			return manyRecords, readAll(shuffle.Sort(t.Context(), shuffle.Values(in...), byTextAndSmall, o))
 		},
-		"sort by function": func(o *shuffle.Options[rec]) (int64, error) {
-			return manyRecords, readAll(shuffle.SortFunc(t.Context(), shuffle.Values(in...), compareRecs, o))
-		},
 		"group": func(o *shuffle.Options[rec]) (int64, error) {
 			for g, err := range shuffle.GroupBy(t.Context(), shuffle.Values(in...), text, o) {
 				if err != nil {
@@ -100,7 +97,7 @@ func TestProgressTotals(t *testing.T) {
 			t.Errorf("%s: %d calls of Progress, want at most 1000", name, w.calls)
 		}
 		switch name {
-		case "sort", "sort by function", "group", "partition":
+		case "sort", "group", "partition":
 			if w.last.BytesIn == 0 || w.last.BytesIn != w.last.BytesOut {
 				t.Errorf("%s: last report %+v, want as many bytes out as in", name, w.last)
 			}
@@ -143,36 +140,5 @@ func TestProgressOfSeveralGoroutines(t *testing.T) {
 	}
 	if w.last.RecordsOut != int64(len(in)) || w.last.BytesOut != w.last.BytesIn {
 		t.Errorf("last report %+v, want %d records out and as many bytes out as in", w.last, len(in))
-	}
-}
-
-// TestProgressOutsideLocks checks that feeds that share a lock report progress without holding it, so the Progress
-// function can call Stats.
-func TestProgressOutsideLocks(t *testing.T) {
-	w := &progressRecorder{t: t}
-	o := minMemory[rec](t)
-	o.Progress = w.record
-	s, err := shuffle.NewFuncSorter(t.Context(), compareRecs, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	w.stats = s.Stats
-	slow := func(yield func(rec, error) bool) {
-		for i, r := range randomRecs(14, 2048) {
-			if i%256 == 0 {
-				time.Sleep(60 * time.Millisecond)
-			}
-			if !yield(r, nil) {
-				return
-			}
-		}
-	}
-	if err := shuffle.FeedAll(t.Context(), s, 2, slow, slow); err != nil {
-		t.Fatal(err)
-	}
-	mustCollect(t, s.Sorted())
-	if w.last.RecordsIn != 4096 || w.last.RecordsOut != 4096 || w.calls < 5 {
-		t.Errorf("%d calls of Progress, the last with %+v; want at least 5 calls, and 4096 records in and out", w.calls, w.last)
 	}
 }

@@ -114,7 +114,8 @@ type Key[T any] struct {
 // breaks ties, and so on.
 func By[T any](keys ...Key[T]) []Key[T] { return keys }
 
-// Asc returns a key in ascending order. Floats sort as by [cmp.Compare], with NaN first.
+// Asc returns a key in ascending order. Floats sort as by [cmp.Compare], with NaN first. For any
+// other order, return a string whose bytes sort in that order.
 func Asc[T any, K cmp.Ordered](key func(T) K) Key[T] {
 	if key == nil {
 		return Key[T]{}

@@ -171,7 +171,7 @@ func newKeyed[T, K any](ctx context.Context, key func(T) K, o *Options[T]) (k ke
 	if key == nil {
 		return k, errors.New("the key function is nil: pass a function")
 	}
-	keyCodec, _, err := newCodec[K](true)
+	keyCodec, err := newKeyCodec[K]()
 	if err != nil {
 		return k, err
 	}

@@ -13,7 +13,7 @@ import (
 // TestZeroValues checks that methods of zero values return errors and never panic.
 func TestZeroValues(t *testing.T) {
 	zerovalues.Check(t, map[string]any{
-		"Aggregator": new(shuffle.Aggregator[int, int, int]), "Deduplicator": new(shuffle.Deduplicator[int]), "FuncSorter": new(shuffle.FuncSorter[int]),
+		"Aggregator": new(shuffle.Aggregator[int, int, int]), "Deduplicator": new(shuffle.Deduplicator[int]),
 		"Grouper": new(shuffle.Grouper[int, int]), "Joiner": new(shuffle.Joiner[int, int, int]), "Partitions": new(shuffle.Partitions[int, int]),
 		"Sorter": new(shuffle.Sorter[int]), "Top": new(shuffle.Top[int]), "Feed": new(shuffle.Feed[int]),
 		"Writer": new(shuffle.Writer), "Committed": new(shuffle.Committed), "MissingError": new(shuffle.MissingError), "Checksum": new(shuffle.Checksum),
@@ -61,14 +61,10 @@ func TestNilArguments(t *testing.T) {
 		"text by Asc(nil)":  func() error { return text(shuffle.Asc[string, string](nil)) },
 		"text by Desc(nil)": func() error { return text(shuffle.Desc[string, string](nil)) },
 		"half a codec":      func() error { return zerovalues.FirstError(shuffle.Sort(ctx, in, key, partialCodec)) },
-		"SortFunc(nil)": func() error {
-			return zerovalues.FirstError(shuffle.SortFunc(ctx, nil, func(a, b int) int { return a - b }, o))
-		},
-		"SortFunc by nil":  func() error { return zerovalues.FirstError(shuffle.SortFunc(ctx, in, nil, o)) },
-		"GroupBy(nil)":     func() error { return zerovalues.FirstError(shuffle.GroupBy(ctx, nil, identity, o)) },
-		"GroupBy nil":      func() error { return zerovalues.FirstError(shuffle.GroupBy[int, int](ctx, in, nil, o)) },
-		"Aggregate(nil)":   func() error { return zerovalues.FirstError(shuffle.Aggregate(ctx, nil, identity, sum, o)) },
-		"Aggregate by nil": func() error { return zerovalues.FirstError(shuffle.Aggregate[int, int](ctx, in, nil, sum, o)) },
+		"GroupBy(nil)":      func() error { return zerovalues.FirstError(shuffle.GroupBy(ctx, nil, identity, o)) },
+		"GroupBy nil":       func() error { return zerovalues.FirstError(shuffle.GroupBy[int, int](ctx, in, nil, o)) },
+		"Aggregate(nil)":    func() error { return zerovalues.FirstError(shuffle.Aggregate(ctx, nil, identity, sum, o)) },
+		"Aggregate by nil":  func() error { return zerovalues.FirstError(shuffle.Aggregate[int, int](ctx, in, nil, sum, o)) },
 		"a zero Accumulator": func() error {
 			return zerovalues.FirstError(shuffle.Aggregate(ctx, in, identity, shuffle.Accumulator[int, int]{}, o))
 		},
@@ -94,10 +90,8 @@ func TestNilArguments(t *testing.T) {
 		"FeedAll(nil)":             func() error { return shuffle.FeedAll(ctx, sorter, 1, nil) },
 		"ForEach(nil)":             func() error { return grouper.ForEach(ctx, 1, nil) },
 		"Begin(nil)":               func() error { return errorOf(shuffle.Begin(ctx, nil, "a", "")) },
-		"AddTasks(nil)":            func() error { return shuffle.AddTasks(ctx, nil, "a") },
-		"CloseTasks(nil)":          func() error { return shuffle.CloseTasks(ctx, nil) },
 		"ReadCommitted(nil)":       func() error { return errorOf(shuffle.ReadCommitted(ctx, nil)) },
-		"WaitCommitted(nil)":       func() error { return errorOf(shuffle.WaitCommitted(ctx, nil, nil)) },
+		"WaitCommitted(nil)":       func() error { return errorOf(shuffle.WaitCommitted(ctx, nil, &shuffle.WaitOptions{Count: 1})) },
 		"ScanPart without a share": func() error { return zerovalues.FirstError(committed.ScanPart(ctx, 0, 1, nil)) },
 	})
 }

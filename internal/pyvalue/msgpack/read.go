@@ -34,14 +34,6 @@ func Decode(data []byte) (v any, err error) {
 	return v, nil
 }
 
-// Check returns an error unless data is one value of any MessagePack type, with enough bytes for
-// every length in it, and not nested too deeply. It allocates nothing. Data that passes Check is
-// safe for a decoder that trusts lengths.
-func Check(data []byte) error {
-	r := reader{remaining: data, missing: 1}
-	return r.finish(data, r.skipValue(pyvalue.MaxDepth))
-}
-
 // finish adds the offset in data to err. If err is nil, it returns an error if bytes follow the
 // value.
 func (r *reader) finish(data []byte, err error) error {
@@ -175,23 +167,4 @@ func (r *reader) readDict(depth int) (any, error) {
 		}
 	}
 	return r.unique.Dict(items)
-}
-
-func (r *reader) skipValue(depth int) error {
-	if err := r.checkDepth(depth); err != nil {
-		return err
-	}
-	kind := msgp.NextType(r.remaining)
-	if kind != msgp.ArrayType && kind != msgp.MapType {
-		rest, err := msgp.Skip(r.remaining)
-		if err == nil {
-			r.remaining = rest
-		}
-		return err
-	}
-	n, err := r.readHeader(kind)
-	for ; n > 0 && err == nil; n-- {
-		err = r.skipValue(depth - 1)
-	}
-	return err
 }

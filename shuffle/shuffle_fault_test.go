@@ -22,10 +22,7 @@ import (
 func operations(in iter.Seq2[rec, error], o *shuffle.Options[rec]) map[string]func(ctx context.Context) error {
 	return map[string]func(ctx context.Context) error{
 		"sort": func(ctx context.Context) error { return readAll(shuffle.Sort(ctx, in, byTextAndSmall, o)) },
-		"sort by function": func(ctx context.Context) error {
-			return readAll(shuffle.SortFunc(ctx, in, compareRecs, o))
-		},
-		"top": func(ctx context.Context) error { return readAll(shuffle.TopK(ctx, in, 50_000, byTextAndSmall, o)) },
+		"top":  func(ctx context.Context) error { return readAll(shuffle.TopK(ctx, in, 50_000, byTextAndSmall, o)) },
 		"aggregate": func(ctx context.Context) error {
 			return readAll(shuffle.Aggregate(ctx, in, rareKey, recTotals, o))
 		},

@@ -1,5 +1,4 @@
-// Package scanread reads the values of a scan one after another, for layers.
-package scanread
+package layer
 
 import (
 	"errors"
@@ -21,9 +20,9 @@ type Reader struct {
 	last bool   // whether the current chunk is the last of its key
 }
 
-// New returns a reader of a scan, positioned before its first key, and a function that stops
+// NewReader returns a reader of a scan, positioned before its first key, and a function that stops
 // the scan. Errors contain path, the path of the store, which may be empty.
-func New(chunks iter.Seq2[partd.Chunk, error], path string) (r *Reader, stop func()) {
+func NewReader(chunks iter.Seq2[partd.Chunk, error], path string) (r *Reader, stop func()) {
 	next, stop := iter.Pull2(chunks)
 	return &Reader{next: next, path: path, last: true}, stop
 }

@@ -20,9 +20,6 @@ func TestCallersPanic(t *testing.T) {
 		"key to sort by": func(fail func()) {
 			_ = readAll(shuffle.Sort(ctx, in, shuffle.By(shuffle.Asc(func(r rec) string { fail(); return r.Text })), o))
 		},
-		"comparison": func(fail func()) {
-			_ = readAll(shuffle.SortFunc(ctx, in, func(a, b rec) int { fail(); return compareRecs(a, b) }, o))
-		},
 		"key to group by": func(fail func()) {
 			_ = readAll(shuffle.GroupBy(ctx, in, func(r rec) string { fail(); return r.Text }, o))
 		},
@@ -127,10 +124,6 @@ func TestRecordsBeforeAFailure(t *testing.T) {
 	for name, start := range map[string]func(ctx context.Context, o *shuffle.Options[rec]) (feeder, iter.Seq2[rec, error], error){
 		"sort": func(ctx context.Context, o *shuffle.Options[rec]) (feeder, iter.Seq2[rec, error], error) {
 			s, err := shuffle.NewSorter(ctx, byTextAndSmall, o)
-			return s, s.Sorted(), err
-		},
-		"sort by function": func(ctx context.Context, o *shuffle.Options[rec]) (feeder, iter.Seq2[rec, error], error) {
-			s, err := shuffle.NewFuncSorter(ctx, compareRecs, o)
 			return s, s.Sorted(), err
 		},
 		"top": func(ctx context.Context, o *shuffle.Options[rec]) (feeder, iter.Seq2[rec, error], error) {

@@ -1,4 +1,4 @@
-package scanread
+package layer
 
 import (
 	"errors"
@@ -17,7 +17,7 @@ func TestBrokenConnection(t *testing.T) {
 			if broken == nil && last {
 				continue // a scan that ends normally
 			}
-			r, stop := New(func(yield func(partd.Chunk, error) bool) {
+			r, stop := NewReader(func(yield func(partd.Chunk, error) bool) {
 				if yield(partd.Chunk{Key: "k", Data: []byte("value"), Last: last}, nil) && broken != nil {
 					yield(partd.Chunk{}, broken)
 				}

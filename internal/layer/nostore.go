@@ -1,0 +1,33 @@
+// Package layer contains what layers over a store share.
+package layer
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/base/storeerror"
+)
+
+// ErrNoStore is wrapped by the errors of a layer that was created without a store.
+var ErrNoStore = fmt.Errorf("there is no store beneath the layer: %w", storeerror.ErrNotOpened)
+
+// StoreOrFailing returns store. If store is nil, it returns a store whose operations all fail.
+func StoreOrFailing(store partd.Partd) partd.Partd {
+	if store == nil {
+		return none{}
+	}
+	return store
+}
+
+type none struct{}
+
+func (none) Append(context.Context, ...partd.Entry) error {
+	return &partd.Error{Op: "append", Err: ErrNoStore}
+}
+
+func (none) Get(context.Context, ...string) ([][]byte, error) {
+	return nil, &partd.Error{Op: "get", Err: ErrNoStore}
+}
+
+func (none) Drop(context.Context) error { return &partd.Error{Op: "drop", Err: ErrNoStore} }
