@@ -25,9 +25,7 @@ func TestAddShort(t *testing.T) {
 			entries = append(entries, partd.Entry{Key: k, Value: v})
 		}
 		fast.reset()
-		if err := s.encodeAppend(fast, entries); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.encodeAppend(fast, entries))
 		general.reset()
 		for _, e := range entries {
 			if len(e.Value) > 0 {
@@ -39,8 +37,6 @@ func TestAddShort(t *testing.T) {
 			!slices.Equal(fast.offsets, general.offsets) || !slices.Equal(fast.parts, general.parts) {
 			t.Fatalf("addShort and add encode %d entries differently", len(entries))
 		}
-		if err := general.ledger.Diff(fast.ledger); err != nil {
-			t.Fatal(err)
-		}
+		must(t, general.ledger.Diff(fast.ledger))
 	}
 }

@@ -5,6 +5,9 @@ import (
 	"strings"
 	"testing"
 
+	"bytes"
+	"io"
+
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
@@ -17,28 +20,20 @@ func openBulk(t *testing.T, opts *Options) (*Store, *vfstest.Mem) {
 	mem := vfstest.NewMem()
 	h := crashHooks
 	h.fs = mem
-	s, err := open(crashDir, opts, h)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := openWith(t, crashDir, opts, h)
 	return s, mem
 }
 
 // TestLargeSetOnce checks that a SetOnce that is too large for a record does not change an existing key.
 func TestLargeSetOnce(t *testing.T) {
-	s, err := Open(t.TempDir(), &Options{Memory: MinMemory})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := openWith(t, t.TempDir(), &Options{Memory: MinMemory}, hooks{fs: osFS})
 	defer s.Close()
 	set := &setOp{key: hugeKey}
 	if set.size(s) <= int64(s.maxBatch) {
 		t.Fatal("the operation fits into a record, so the test would prove nothing")
 	}
 	for _, v := range []string{"first", "second"} {
-		if err := s.SetOnce(t.Context(), hugeKey, []byte(v)); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.SetOnce(t.Context(), hugeKey, []byte(v)))
 		wantValue(t, s, hugeKey, "first")
 	}
 	session, err := s.NewSession(t.Context())
@@ -52,9 +47,7 @@ func TestLargeSetOnce(t *testing.T) {
 		t.Fatalf("Apply of a SetOnce = %v, %v, want true", applied, err)
 	}
 	wantValue(t, s, hugeKey, "first")
-	if err := s.Set(t.Context(), hugeKey, []byte("fourth")); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Set(t.Context(), hugeKey, []byte("fourth")))
 	wantValue(t, s, hugeKey, "fourth")
 }
 
@@ -66,9 +59,7 @@ func TestLargePop(t *testing.T) {
 	for i := range 300 {
 		keys = append(keys, fmt.Sprint("a key that is rather long ", i))
 	}
-	if err := s.Append(t.Context(), partd.Entry{Key: keys[7], Value: []byte("seven")}); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Append(t.Context(), partd.Entry{Key: keys[7], Value: []byte("seven")}))
 	if (&popOp{deleteOp: deleteOp{keys: keys}}).size(s) <= int64(s.maxBatch) {
 		t.Fatal("the operation fits into a record, so the test would prove nothing")
 	}
@@ -116,31 +107,22 @@ func TestLargeRetry(t *testing.T) {
 		wantValue(t, s, "a", strings.Repeat(value, 20))
 	}
 	killed := mem.KillClone()
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Close())
 	h := crashHooks
 	for _, fs := range []*vfstest.Mem{killed, mem} {
 		h.fs = fs
-		if s, err = open(crashDir, nil, h); err != nil {
-			t.Fatal(err)
-		}
+		s = openWith(t, crashDir, nil, h)
 		if applied, err := s.Apply(t.Context(), tag, op); err != nil || applied {
 			t.Fatalf("retry after reopening: Apply = %v, %v, want false", applied, err)
 		}
 		wantValue(t, s, "a", strings.Repeat(value, 20))
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Close())
 	}
 }
 
 // TestMemoryOfShortEntries checks that batches of very short entries need no more memory than others.
 func TestMemoryOfShortEntries(t *testing.T) {
-	s, err := Open(t.TempDir(), &Options{Memory: MinMemory})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := openWith(t, t.TempDir(), &Options{Memory: MinMemory}, hooks{fs: osFS})
 	defer s.Close()
 	tiny := partd.Entry{Key: "k", Value: []byte("v")}
 	const entryLen = 4 // length of an encoded entry
@@ -151,9 +133,7 @@ func TestMemoryOfShortEntries(t *testing.T) {
 	sum := 0
 	for _, n := range []int{len(entries), len(entries) / 2, s.maxBatch / (entryLen + entryOverhead + 6)} {
 		for range cap(s.batches) {
-			if err := s.Append(t.Context(), entries[:n]...); err != nil {
-				t.Fatal(err)
-			}
+			must(t, s.Append(t.Context(), entries[:n]...))
 			sum += n
 		}
 		total := 0
@@ -167,4 +147,40 @@ func TestMemoryOfShortEntries(t *testing.T) {
 		}
 	}
 	wantValue(t, s, "k", strings.Repeat("v", sum))
+}
+
+// TestLargeBatch appends a batch that is too large for memory. Each value must have its pieces
+// in the order of the appends, including large pieces between small ones.
+func TestLargeBatch(t *testing.T) {
+	s := mustOpen(t, t.TempDir(), &Options{Memory: MinMemory})
+	mustAppend(t, s, "k0", "before ")
+	var batch []partd.Entry
+	want := map[string][]byte{"k0": []byte("before ")}
+	for i := range 9000 {
+		v := bytes.Repeat([]byte{byte(i)}, 1+i%1500)
+		if i%500 == 0 {
+			v = bytes.Repeat([]byte{byte(i)}, 100_000)
+		}
+		k := fmt.Sprint("k", i%50)
+		batch = append(batch, partd.Entry{Key: k, Value: v})
+		want[k] = append(want[k], v...)
+	}
+	must(t, s.Append(t.Context(), batch...))
+	mustAppend(t, s, "k0", " after")
+	want["k0"] = append(want["k0"], " after"...)
+	for range 2 {
+		for k, v := range want {
+			wantValue(t, s, k, string(v))
+			r, err := s.Open(t.Context(), k)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := io.ReadAll(r)
+			if err != nil || !bytes.Equal(got, v) {
+				t.Fatalf("ReadAll of key %s returned wrong data: %d bytes, want %d; error %v", k, len(got), len(v), err)
+			}
+			must(t, r.Close())
+		}
+		must(t, s.Flush(t.Context()))
+	}
 }

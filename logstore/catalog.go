@@ -87,7 +87,7 @@ func (c *catalog) writeContent(path string, flag int, b []byte, sync bool) error
 		err = f.Truncate(int64(len(b)))
 	}
 	if err == nil && sync {
-		if err = c.syncFile(f); err != nil {
+		if err = f.Sync(); err != nil {
 			err = fmt.Errorf("%w: %w", errNotSynced, err)
 		}
 	}
@@ -181,7 +181,7 @@ func (c *catalog) add(kind segment.FileKind) (*dataFile, error) {
 // register adds a file to m, and replaces the manifest with m.
 func (c *catalog) register(f *dataFile, m manifest) error {
 	if c.durable.Load() {
-		err := c.syncExclusive(func() error { return errors.Join(c.syncFile(f.f), c.syncDir()) })
+		err := c.syncExclusive(func() error { return errors.Join(f.f.Sync(), c.syncDir()) })
 		if err != nil {
 			return err
 		}

@@ -22,7 +22,6 @@ type directory struct {
 	dir      string
 	log      *slog.Logger
 	readOnly bool
-	noSync   bool // do not sync, for tests
 
 	lock      vfs.Lock              // lock on the directory; nil for a reader that cannot create the lock file
 	durable   atomic.Bool           // Sync was called at least once; see manifest.durable
@@ -116,19 +115,7 @@ func (d *directory) free() (int64, error) {
 	return math.MaxInt64, nil
 }
 
-func (d *directory) syncFile(f vfs.File) error {
-	if d.noSync {
-		return nil
-	}
-	return f.Sync()
-}
-
-func (d *directory) syncDir() error {
-	if d.noSync {
-		return nil
-	}
-	return d.fs.SyncDir(d.dir)
-}
+func (d *directory) syncDir() error { return d.fs.SyncDir(d.dir) }
 
 // syncExclusive calls sync while no other sync runs. If sync fails, the store refuses all further
 // writes: the operating system reports a lost write only once, so a later sync would succeed
@@ -148,9 +135,6 @@ func (d *directory) syncExclusive(sync func() error) error {
 // syncParents makes the name of the store's directory survive a power loss. It stops at the first
 // ancestor without read permission: this process cannot have created such a directory.
 func (d *directory) syncParents() error {
-	if d.noSync {
-		return nil
-	}
 	for dir := filepath.Clean(d.dir); ; {
 		parent := filepath.Dir(dir)
 		if parent == dir {

@@ -32,9 +32,7 @@ func TestSpans(t *testing.T) {
 			}
 			entries[0].Value = make([]byte, 5<<10) // in a blob file
 			key := entries[1].Key
-			if err := s.Append(t.Context(), entries...); err != nil {
-				t.Fatal(err)
-			}
+			must(t, s.Append(t.Context(), entries...))
 			if rnd.IntN(20) == 0 {
 				err = s.Delete(t.Context(), key)
 			} else if rnd.IntN(20) == 0 {
@@ -78,15 +76,11 @@ func TestSpans(t *testing.T) {
 			}
 		}
 		s.mu.Unlock()
-		if err := s.Flush(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Flush(t.Context()))
 		if _, err := s.Verify(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Close())
 	}
 }
 

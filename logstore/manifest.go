@@ -40,10 +40,10 @@ const (
 	manifestMagic   = "partdMAN"
 	manifestName    = "MANIFEST"
 	manifestTmpName = "MANIFEST.tmp"
-	manifestVersion = 2 // version 2 added the removed ledger
+	manifestVersion = 2
 	lockName        = "LOCK"
 	fileRefLen      = 1 + 4 + 8
-	manifestFixed   = 8 + 4 + 4 + 8*4 + 4 + segment.LedgerLen + 4
+	manifestFixed   = 8 + 4 + 4 + 8*4 + 4 + 2*segment.LedgerLen + 4
 	maxManifest     = 1 << 30
 )
 
@@ -55,11 +55,7 @@ func (m *manifest) clearData(liveEpoch, nextSeq uint64, sessions sessionTable) {
 func (m *manifest) encode() []byte {
 	le := binary.LittleEndian
 	b := []byte(manifestMagic)
-	version := uint32(segment.FormatVersion)
-	if m.removedLedger != (Ledger{}) {
-		version = manifestVersion
-	}
-	b = le.AppendUint32(b, version)
+	b = le.AppendUint32(b, manifestVersion)
 	var flags uint32
 	if m.durable {
 		flags |= 1
@@ -73,9 +69,7 @@ func (m *manifest) encode() []byte {
 	}
 	b = le.AppendUint32(b, m.lastFileNumber)
 	b = m.ledger.Append(b)
-	if version == manifestVersion {
-		b = m.removedLedger.Append(b)
-	}
+	b = m.removedLedger.Append(b)
 	b = le.AppendUint32(b, uint32(len(m.files)))
 	for _, f := range m.files {
 		b = append(b, byte(f.kind))
@@ -92,16 +86,11 @@ func parseManifest(b []byte) (manifest, error) {
 	if len(b) < 12 || string(b[:8]) != manifestMagic {
 		return m, errors.New("it does not begin like the manifest of a log store")
 	}
-	version := le.Uint32(b[8:])
-	if version > manifestVersion {
-		return m, segment.NewerFormatError(version, manifestVersion)
-	}
-	fixed := manifestFixed
-	if version == manifestVersion {
-		fixed += segment.LedgerLen
+	if err := segment.CheckVersion(le.Uint32(b[8:]), manifestVersion); err != nil {
+		return m, err
 	}
 	end := len(b) - 4
-	if end < fixed || crc32.Checksum(b[:end], segment.Castagnoli) != le.Uint32(b[end:]) {
+	if end < manifestFixed || crc32.Checksum(b[:end], segment.Castagnoli) != le.Uint32(b[end:]) {
 		return m, errors.New("it fails its checksum")
 	}
 	b = b[:end]
@@ -112,11 +101,8 @@ func parseManifest(b []byte) (manifest, error) {
 	m.lastFileNumber = le.Uint32(b[48:])
 	b = b[52:]
 	m.ledger.Parse(b)
-	b = b[segment.LedgerLen:]
-	if version == manifestVersion {
-		m.removedLedger.Parse(b)
-		b = b[segment.LedgerLen:]
-	}
+	m.removedLedger.Parse(b[segment.LedgerLen:])
+	b = b[2*segment.LedgerLen:]
 	n := le.Uint32(b)
 	b = b[4:]
 	if uint64(n)*fileRefLen > uint64(len(b)) {

@@ -35,10 +35,7 @@ func TestMergeWithReaders(t *testing.T) {
 	h := mergeHooks
 	h.fs = fs
 	h.minMerge = -1
-	s, err := open("/s", nil, h)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := openWith(t, "/s", nil, h)
 	r, err := s.Open(t.Context(), "k1")
 	if err != nil {
 		t.Fatal(err)
@@ -65,9 +62,7 @@ func TestMergeWithReaders(t *testing.T) {
 			want[k] = append(v, "more"...)
 			mustAppend(t, s, k, "more")
 		}
-		if err := s.Flush(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Flush(t.Context()))
 		waitMerged(t, s)
 	}
 	b, err := io.ReadAll(r)
@@ -112,15 +107,10 @@ func TestMergeDropped(t *testing.T) {
 			}
 			return nil
 		})
-		s, err := open("/s", nil, h)
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := openWith(t, "/s", nil, h)
 		<-blocked // the new segment is complete, but not yet committed
 		if end == "drop" {
-			if err := s.Drop(t.Context()); err != nil {
-				t.Fatal(err)
-			}
+			must(t, s.Drop(t.Context()))
 			clear(want)
 			want["k"] = []byte("v")
 			mustAppend(t, s, "k", "v")
@@ -130,24 +120,18 @@ func TestMergeDropped(t *testing.T) {
 			s.mu.Unlock()
 		}
 		time.AfterFunc(20*time.Millisecond, func() { close(proceed) })
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Close())
 		wantSegments := 10
 		if end == "drop" {
 			wantSegments = 1
 		}
 		h.fs, h.minMerge = mem, -1
-		if s, err = open("/s", nil, h); err != nil {
-			t.Fatal(err)
-		}
+		s = openWith(t, "/s", nil, h)
 		if s.SegmentCount() != wantSegments {
 			t.Errorf("after %s: the store has %d segments, want %d", end, s.SegmentCount(), wantSegments)
 		}
 		wantMerged(t, s, want)
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Close())
 		if end == "drop" {
 			return
 		}
@@ -170,10 +154,7 @@ func TestMergeFullDisk(t *testing.T) {
 		}
 		h := mergeHooks
 		h.fs, h.minMerge = vfstest.Inject(mem, fault.Check), -1
-		s, err := open("/s", &Options{Logger: slog.New(slog.NewTextHandler(&logBuf, nil))}, h)
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := openWith(t, "/s", &Options{Logger: slog.New(slog.NewTextHandler(&logBuf, nil))}, h)
 		merging.Store(true)
 		s.mu.Lock()
 		s.merging.minCount = 4
@@ -193,17 +174,13 @@ func TestMergeFullDisk(t *testing.T) {
 			t.Errorf("fault in call %d: the log contains %q, want a message about the failed merge", call, logBuf.String())
 		}
 		h.fs, h.minMerge = mem, -1
-		if s, err = open("/s", nil, h); err != nil {
-			t.Fatal(err)
-		}
+		s = openWith(t, "/s", nil, h)
 		wantMerged(t, s, want)
 		names, err := s.listStoreFiles()
 		if err != nil || len(names) > len(s.catalog.files.files())+1 {
 			t.Errorf("fault in call %d: the reopened store has leftover files: %q, error %v", call, names, err)
 		}
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Close())
 		if !fault.Hit() {
 			if call < 5 {
 				t.Errorf("only %d calls were tried, want at least 5", call)
@@ -219,26 +196,19 @@ func TestMergeCutsFile(t *testing.T) {
 	mem := vfstest.NewMem()
 	h := mergeHooks
 	h.fs, h.minMerge, h.smallLen = mem, -1, 8<<10
-	s, err := open("/s", nil, h)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := openWith(t, "/s", nil, h)
 	want := map[string][]byte{}
 	for range 60 {
 		mustAppend(t, s, "big", strings.Repeat("b", 500))
 		want["big"] = append(want["big"], strings.Repeat("b", 500)...)
 	}
 	for range 6 {
-		if err := s.Flush(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Flush(t.Context()))
 		mustAppend(t, s, "small", "small")
 		want["small"] = append(want["small"], "small"...)
 	}
 	first := s.segments.list[0].End
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Close())
 	h.minMerge = 4
 	killed := mem.KillClone()
 	for i, fs := range []vfs.FS{mem, vfstest.Inject(killed, func(op vfstest.Op, name string) error {
@@ -248,18 +218,14 @@ func TestMergeCutsFile(t *testing.T) {
 		return nil
 	}), killed} {
 		h.fs = fs
-		if s, err = open("/s", nil, h); err != nil {
-			t.Fatal(err)
-		}
+		s = openWith(t, "/s", nil, h)
 		waitMerged(t, s)
 		s.segments.discards.Wait()
 		if s.SegmentCount() != 2 {
 			t.Errorf("case %d: the store has %d segments after the merge, want 2", i, s.SegmentCount())
 		}
 		wantMerged(t, s, want)
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Close())
 		info, err := fs.Info("/s/seg-00000001")
 		if err != nil || (info.Size == first) != (i != 1) {
 			t.Errorf("case %d: the file has %d bytes, want %d only if it could be truncated; error %v", i, info.Size, first, err)
@@ -275,10 +241,7 @@ func TestMergeOfDamage(t *testing.T) {
 	h := mergeHooks
 	h.fs = mem
 	var logBuf bytes.Buffer
-	s, err := open("/s", &Options{Logger: slog.New(slog.NewTextHandler(&logBuf, nil))}, h)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := openWith(t, "/s", &Options{Logger: slog.New(slog.NewTextHandler(&logBuf, nil))}, h)
 	waitMerged(t, s)
 	if s.SegmentCount() != 12 || !strings.Contains(logBuf.String(), "checksum") {
 		t.Errorf("the store has %d segments, want 12; the log, which must mention the checksum, is: %s", s.SegmentCount(), logBuf.String())
@@ -288,9 +251,7 @@ func TestMergeOfDamage(t *testing.T) {
 	if _, err := s.Verify(context.Background()); !errors.As(err, &corrupt) {
 		t.Errorf("Verify: error %v, want a CorruptError", err)
 	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Close())
 }
 
 // TestMergeChecksLedger checks that a merge fails if the data that it wrote does not match the
@@ -299,10 +260,7 @@ func TestMergeChecksLedger(t *testing.T) {
 	h := mergeHooks
 	h.fs, h.minMerge = vfstest.NewMem(), -1
 	manySessions(t, h.fs, 12)
-	s, err := open("/s", nil, h)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := openWith(t, "/s", nil, h)
 	s.mu.Lock()
 	s.segments.list[0].ledger.Pieces++
 	s.merging.minCount = 4
@@ -312,7 +270,5 @@ func TestMergeChecksLedger(t *testing.T) {
 	if n := s.SegmentCount(); n != 12 {
 		t.Errorf("the store has %d segments after a merge that lost a piece, want 12", n)
 	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Close())
 }

@@ -42,10 +42,7 @@ func testMergeOfUnknownOutcome(t *testing.T, isRenamed bool) {
 		}
 		return nil
 	}), &openFiles}
-	s, err := open("/s", nil, h)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := openWith(t, "/s", nil, h)
 	armed.Store(true)
 	s.mu.Lock()
 	s.merging.minCount = 4
@@ -57,13 +54,9 @@ func testMergeOfUnknownOutcome(t *testing.T, isRenamed bool) {
 		t.Errorf("Close: error %v, want ErrNeedsReopen; %d segment files are still open, want 0", err, openFiles.Load())
 	}
 	h.fs = mem
-	if s, err = open("/s", nil, h); err != nil {
-		t.Fatal(err)
-	}
+	s = openWith(t, "/s", nil, h)
 	wantMerged(t, s, want)
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Close())
 }
 
 // TestMergeWithReaderOfClosedStore checks that a reader that was opened before Close returns the
@@ -73,54 +66,35 @@ func TestMergeWithReaderOfClosedStore(t *testing.T) {
 		mem := vfstest.NewMem()
 		h := mergeHooks
 		h.fs, h.minMerge, h.smallLen = mem, -1, 8<<10
-		s, err := open("/s", nil, h)
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := openWith(t, "/s", nil, h)
 		for range 60 {
 			mustAppend(t, s, "big", strings.Repeat("b", 500))
 		}
 		for range 6 {
-			if err := s.Flush(t.Context()); err != nil {
-				t.Fatal(err)
-			}
+			must(t, s.Flush(t.Context()))
 			mustAppend(t, s, "small", "small")
 		}
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
-		if s, err = open("/s", &Options{ReadOnly: readOnly}, h); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Close())
+		s = openWith(t, "/s", &Options{ReadOnly: readOnly}, h)
 		end := s.segments.list[0].End
 		r, err := s.Open(t.Context(), "small")
-		if err := errors.Join(err, s.Close()); err != nil {
-			t.Fatal(err)
-		}
+		must(t, errors.Join(err, s.Close()))
 		h.minMerge = 4
 		for i := range 2 { // the second Open would also truncate the file
-			if s, err = open("/s", nil, h); err != nil {
-				t.Fatal(err)
-			}
+			s = openWith(t, "/s", nil, h)
 			waitMerged(t, s)
 			s.segments.discards.Wait()
 			if n := s.SegmentCount(); n != 2 {
 				t.Fatalf("after open %d and a merge, the store has %d segments, want 2", i, n)
 			}
-			if err := s.Close(); err != nil {
-				t.Fatal(err)
-			}
+			must(t, s.Close())
 		}
 		b, err := io.ReadAll(r)
 		if err := errors.Join(err, r.Close()); err != nil || string(b) != strings.Repeat("small", 6) {
 			t.Fatalf("read-only %t: the reader returned %q, %v, want 6 pieces", readOnly, b, err)
 		}
-		if s, err = open("/s", nil, h); err != nil {
-			t.Fatal(err)
-		}
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
+		s = openWith(t, "/s", nil, h)
+		must(t, s.Close())
 		if info, err := mem.Info("/s/seg-00000001"); err != nil || info.Size != end {
 			t.Errorf("after the reader was closed, the file has %d bytes, want %d; error %v", info.Size, end, err)
 		}

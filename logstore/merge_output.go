@@ -143,7 +143,7 @@ func (j *mergeJob) commit() error {
 	// Sync the new files even in a store without syncs: the old files, which will be removed, were
 	// probably on disk already. Sync before taking locks, because syncing is slow.
 	for _, seg := range j.outputs {
-		if err := j.s.syncFile(seg.file.f); err != nil {
+		if err := seg.file.f.Sync(); err != nil {
 			return err
 		}
 		seg.file.dirty.Store(false)

@@ -38,13 +38,8 @@ func TestMergePowerLoss(t *testing.T) {
 		}
 		return nil
 	})
-	s, err := open("/s", nil, h)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Sync(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	s := openWith(t, "/s", nil, h)
+	must(t, s.Sync(t.Context()))
 	mu.Lock()
 	armed = true
 	mu.Unlock()
@@ -59,9 +54,7 @@ func TestMergePowerLoss(t *testing.T) {
 		t.Error("the merge made no file system call")
 	}
 	mu.Unlock()
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Close())
 }
 
 // TestPowerLossDuringRecovery checks that synced data is not lost if a process is killed with
@@ -71,21 +64,14 @@ func TestPowerLossDuringRecovery(t *testing.T) {
 		mem := vfstest.NewMem()
 		h := crashHooks
 		h.fs = mem
-		s, err := open(crashDir, nil, h)
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := openWith(t, crashDir, nil, h)
 		mustAppend(t, s, "synced", "value")
-		if err := s.Sync(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Sync(t.Context()))
 		for i := 0; i < 100 && (i < 5 || frozen && s.tables.frozen == nil); i++ {
 			mustAppend(t, s, "unsynced", "a value that is not synced")
 		}
 		killed := mem.KillClone()
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Close())
 		rnd := rand.New(rand.NewPCG(3, 4))
 		lossHooks := crashHooks
 		h.fs = vfstest.Inject(killed, func(op vfstest.Op, _ string) error {
@@ -103,11 +89,7 @@ func TestPowerLossDuringRecovery(t *testing.T) {
 			}
 			return nil
 		})
-		if s, err = open(crashDir, nil, h); err != nil {
-			t.Fatal(err)
-		}
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
+		s = openWith(t, crashDir, nil, h)
+		must(t, s.Close())
 	}
 }

@@ -73,13 +73,9 @@ func TestMergeContent(t *testing.T) {
 							t.Fatal(err)
 						}
 					}
-					if err := s.Flush(t.Context()); err != nil {
-						t.Fatal(err)
-					}
+					must(t, s.Flush(t.Context()))
 					if round%20 == 19 {
-						if err := s.Close(); err != nil {
-							t.Fatal(err)
-						}
+						must(t, s.Close())
 						if s, err = open("/s", &Options{Compression: c}, h); err != nil {
 							t.Fatal(err)
 						}
@@ -90,16 +86,12 @@ func TestMergeContent(t *testing.T) {
 					t.Errorf("the store has %d segments after merging, want at most 10", n)
 				}
 				wantMerged(t, s, want)
-				if err := s.Close(); err != nil {
-					t.Fatal(err)
-				}
+				must(t, s.Close())
 				if s, err = open("/s", nil, h); err != nil {
 					t.Fatal(err)
 				}
 				wantMerged(t, s, want)
-				if err := s.Close(); err != nil {
-					t.Fatal(err)
-				}
+				must(t, s.Close())
 			}
 		}
 	}
@@ -137,20 +129,13 @@ func manySessions(t *testing.T, fs vfs.FS, n int) map[string][]byte {
 	h := mergeHooks
 	h.fs, h.minMerge = fs, -1
 	for i := range n {
-		s, err := open("/s", nil, h)
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := openWith(t, "/s", nil, h)
 		for k := range 3 {
 			key, v := fmt.Sprint("k", k), fmt.Appendf(nil, "%d,", i)
 			want[key] = append(want[key], v...)
-			if err := s.Append(t.Context(), partd.Entry{Key: key, Value: v}); err != nil {
-				t.Fatal(err)
-			}
+			must(t, s.Append(t.Context(), partd.Entry{Key: key, Value: v}))
 		}
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Close())
 	}
 	return want
 }
@@ -172,19 +157,12 @@ func TestMergeShortSessions(t *testing.T) {
 	h := mergeHooks
 	h.fs, h.minMerge, h.smallLen = fs, 0, 0
 	for i := range sessions {
-		s, err := open("/s", nil, h)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := s.Append(t.Context(), partd.Entry{Key: "k", Value: fmt.Appendf(nil, "%d,", i)}); err != nil {
-			t.Fatal(err)
-		}
+		s := openWith(t, "/s", nil, h)
+		must(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: fmt.Appendf(nil, "%d,", i)}))
 		if n := s.SegmentCount(); n > 2*minMerge {
 			t.Fatalf("the store has %d segments after it was opened %d times, want at most %d", n, i, 2*minMerge)
 		}
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Close())
 	}
 	if limit := int64(sessions*3/2 + 20); written > limit {
 		t.Errorf("the store made %d writes to segment files, want at most %d", written, limit)
@@ -194,14 +172,9 @@ func TestMergeShortSessions(t *testing.T) {
 // TestNoMergeOfFullSegments checks that segments of full tables are not merged.
 func TestNoMergeOfFullSegments(t *testing.T) {
 	mem := vfstest.NewMem()
-	s, err := open("/s", nil, hooks{fs: mem, tableBytes: 64 << 10})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := openWith(t, "/s", nil, hooks{fs: mem, tableBytes: 64 << 10})
 	for i := range 300 {
-		if err := s.Append(t.Context(), partd.Entry{Key: fmt.Sprint(i % 10), Value: make([]byte, 20<<10)}); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Append(t.Context(), partd.Entry{Key: fmt.Sprint(i % 10), Value: make([]byte, 20<<10)}))
 	}
 	if _, err := contents(s); err != nil {
 		t.Fatal(err)
@@ -219,22 +192,15 @@ func TestNoMergeOfFullSegments(t *testing.T) {
 func TestMergeForGets(t *testing.T) {
 	h := mergeHooks
 	h.fs, h.minMerge, h.smallLen = vfstest.NewMem(), 0, 0
-	s, err := open("/s", nil, h)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := openWith(t, "/s", nil, h)
 	defer s.Close()
 	want := map[string][]byte{}
 	for i := range 20_000 {
 		k, v := fmt.Sprint(i%500), fmt.Appendf(nil, "%099d,", i)
 		want[k] = append(want[k], v...)
-		if err := s.Append(t.Context(), partd.Entry{Key: k, Value: v}); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Append(t.Context(), partd.Entry{Key: k, Value: v}))
 	}
-	if err := s.Flush(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Flush(t.Context()))
 	before := s.SegmentCount()
 	gets := 0
 	for ; gets < 5000 && s.SegmentCount() >= 4; gets++ {
@@ -247,4 +213,26 @@ func TestMergeForGets(t *testing.T) {
 		t.Errorf("the store had %d segments, and after %d Gets %d, want at least 20, and then fewer than 4", before, gets, s.SegmentCount())
 	}
 	wantMerged(t, s, want)
+}
+
+// TestNoMergeOfCompressedTables checks that segments of full tables are not merged even if they compress well.
+func TestNoMergeOfCompressedTables(t *testing.T) {
+	for _, c := range []Compression{S2, Zstd} {
+		for _, keys := range []int{1, 1000} {
+			mem := vfstest.NewMem()
+			s := openWith(t, "/s", &Options{Compression: c}, hooks{fs: mem, tableBytes: 64 << 10})
+			rnd := rand.New(rand.NewPCG(1, 2))
+			for i := range 2500 {
+				v := bytes.Repeat(fmt.Append(nil, rnd.Uint64(), rnd.Uint64(), rnd.Uint64(), rnd.Uint64()), 50)
+				must(t, s.Append(t.Context(), partd.Entry{Key: fmt.Sprint(i % keys), Value: v}))
+			}
+			waitMerged(t, s)
+			if n := s.SegmentCount(); n < minMerge {
+				t.Errorf("%v, %d keys: the store has %d segments, want at least %d", c, keys, n, minMerge)
+			}
+			if _, err := mem.Info("/s/seg-00000002"); !errors.Is(err, os.ErrNotExist) || s.Close() != nil {
+				t.Errorf("%v, %d keys: a merge created a second file, or Close failed: %v", c, keys, err)
+			}
+		}
+	}
 }

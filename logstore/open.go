@@ -62,11 +62,11 @@ func open(dir string, o *Options, h hooks) (*Store, error) {
 
 func newStore(dir string, opts Options, h hooks) *Store {
 	s := &Store{opts: opts, hooks: h, changes: &sync.WaitGroup{}}
-	s.fs, s.dir, s.log, s.readOnly, s.noSync = h.fs, dir, opts.Logger, opts.ReadOnly, h.noSync
-	s.format.NoCRC, s.format.KeyHash = h.noCRC, h.hash
+	s.fs, s.dir, s.log, s.readOnly = h.fs, dir, opts.Logger, opts.ReadOnly
+	s.format.KeyHash = h.hash
 	s.catalog.directory, s.catalog.format = &s.directory, &s.format
 	s.wal.directory, s.wal.format = &s.directory, &s.format
-	s.wal.step, s.wal.noEpoch, s.wal.maxRecord = cmp.Or(h.walStep, walStep), h.noEpoch, opts.Memory/8
+	s.wal.step, s.wal.maxRecord = cmp.Or(h.walStep, walStep), opts.Memory/8
 	s.tables.mu, s.tables.free = &s.mu, make(chan *table, 2)
 	s.segments.directory, s.segments.catalog, s.segments.version = &s.directory, &s.catalog, &version{refs: 1}
 	s.segments.maxFile, s.segments.maxIndex = opts.FileSize, opts.Memory/32

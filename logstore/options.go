@@ -114,9 +114,6 @@ type hooks struct {
 
 	// dead bytes that the store tolerates before it reclaims space; if negative, it never reclaims
 	reclaimSlack int64
-
-	// Each flag disables a protection. Tests check that crash tests fail without the protection.
-	noSync, noCRC, noEpoch bool
 }
 
 func (o *Options) withDefaults() (Options, error) {

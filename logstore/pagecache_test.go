@@ -102,10 +102,7 @@ func (c *cacheFS) pages(s *Store, hint string) (n, all int64) {
 
 func openCached(t *testing.T) (*Store, *cacheFS) {
 	c := &cacheFS{FS: vfstest.NewMem(), touched: map[string]map[int64]bool{}, hints: map[string]map[int64]bool{}}
-	s, err := open("/store", &Options{Memory: MinMemory}, hooks{fs: c, tableBytes: 64 << 10, walStep: 64 << 10, minMerge: -1, reclaimSlack: -1})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := openWith(t, "/store", &Options{Memory: MinMemory}, hooks{fs: c, tableBytes: 64 << 10, walStep: 64 << 10, minMerge: -1, reclaimSlack: -1})
 	t.Cleanup(func() { s.Close() })
 	return s, c
 }
@@ -114,13 +111,9 @@ func appendPieces(t *testing.T, s *Store, n int) {
 	t.Helper()
 	for i := range n {
 		piece := []byte(strings.Repeat("x", 100+i%1500))
-		if err := s.Append(context.Background(), partd.Entry{Key: fmt.Sprint("k", i%50), Value: piece}); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Append(context.Background(), partd.Entry{Key: fmt.Sprint("k", i%50), Value: piece}))
 	}
-	if err := s.Flush(context.Background()); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Flush(context.Background()))
 }
 
 // TestScarceCache checks that a store writes and evicts its segments at once after the system has
@@ -150,9 +143,7 @@ func TestScarceCache(t *testing.T) {
 	if n, _ := c.pages(s, "evict"); n < (all-old)*9/10 || n > all-old*3/4 {
 		t.Errorf("%d pages of %d were evicted, want those after the first %d", n, all, old)
 	}
-	if err := s.Drop(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Drop(t.Context()))
 	c.evicting = false
 	fill(4)
 	if n, _ := c.pages(s, "write back"); n != 0 {
@@ -200,9 +191,7 @@ func TestRecordsFillPages(t *testing.T) {
 	for n := range 200 { // some files have an end record that begins on one page and ends on the next
 		s.sealer.rotate.Store(true) // begin another file
 		e := partd.Entry{Key: "k", Value: make([]byte, pageLen-200+n)}
-		if err := s.Append(t.Context(), e); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Append(t.Context(), e))
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

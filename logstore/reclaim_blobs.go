@@ -217,7 +217,7 @@ func (s *Store) copyBlobs(ctx context.Context, files *fileSet, f *dataFile, list
 		}
 	}
 	if err == nil {
-		err = s.syncFile(c.f)
+		err = c.f.Sync()
 	}
 	if err == nil {
 		err = s.replaceBlobs(files, f, func() error { return s.fs.Rename(path, f.Path) }, c)

@@ -137,9 +137,7 @@ func TestChurn(t *testing.T) {
 	if readable, err := c.s.Verify(t.Context()); err != nil || readable.Bytes < c.liveBytes {
 		t.Errorf("Verify counts %d bytes, want at least %d; error %v", readable.Bytes, c.liveBytes, err)
 	}
-	if err := c.s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, c.s.Close())
 	if used := disk(t, c.dir, ""); used > 2*c.liveBytes+c.s.reclaim.slack*2 {
 		t.Errorf("the closed store uses %d bytes of disk for %d live bytes, want about twice as many", used, c.liveBytes)
 	}
@@ -151,10 +149,7 @@ func BenchmarkChurn(b *testing.B) {
 	value := bytes.Repeat([]byte("v"), 1000)
 	for name, slack := range map[string]int64{"not reclaimed": -1, "reclaimed": 0} {
 		b.Run(name, func(b *testing.B) {
-			s, err := open(b.TempDir(), &Options{Memory: 64 << 20}, hooks{fs: vfs.OS{}, reclaimSlack: slack})
-			if err != nil {
-				b.Fatal(err)
-			}
+			s := openWith(b, b.TempDir(), &Options{Memory: 64 << 20}, hooks{fs: vfs.OS{}, reclaimSlack: slack})
 			b.SetBytes(1 << 20)
 			var longest time.Duration
 			for n := 0; b.Loop(); n++ {
@@ -163,24 +158,18 @@ func BenchmarkChurn(b *testing.B) {
 					batch = append(batch, partd.Entry{Key: fmt.Sprint("job ", n/8, ", key ", i%20), Value: value})
 				}
 				start := time.Now()
-				if err := s.Append(b.Context(), batch...); err != nil {
-					b.Fatal(err)
-				}
+				must(b, s.Append(b.Context(), batch...))
 				longest = max(longest, time.Since(start))
 				if n%8 == 7 {
 					var keys []string
 					for i := range 20 {
 						keys = append(keys, fmt.Sprint("job ", n/8-4, ", key ", i))
 					}
-					if err := s.Delete(b.Context(), keys...); err != nil {
-						b.Fatal(err)
-					}
+					must(b, s.Delete(b.Context(), keys...))
 				}
 			}
 			b.ReportMetric(float64(longest.Milliseconds()), "ms-longest")
-			if err := s.Close(); err != nil {
-				b.Fatal(err)
-			}
+			must(b, s.Close())
 		})
 	}
 }

@@ -32,9 +32,7 @@ func TestReclaimDuringRead(t *testing.T) {
 			t.Fatal(err)
 		}
 		for i := range 9 { // delete all keys except 9
-			if err := s.Delete(t.Context(), fmt.Sprint(i)); err != nil {
-				t.Fatal(err)
-			}
+			must(t, s.Delete(t.Context(), fmt.Sprint(i)))
 		}
 		reclaimNow(t, s, 1<<18)
 		sizeWithReader := disk(t, dir, "blob-")
@@ -42,9 +40,7 @@ func TestReclaimDuringRead(t *testing.T) {
 		if err != nil || string(b) != strings.Repeat(value, 2_000_000/size)[10:] {
 			t.Fatalf("the reader returned %d bytes, %v, want the rest of the value", len(b), err)
 		}
-		if err := r.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, r.Close())
 		settle(t, s)
 		if n := disk(t, dir, "seg-") + disk(t, dir, "blob-"); n > 7<<20 {
 			t.Errorf("values of %d bytes: with an open reader, blob files used %d bytes; after it was closed, all data files use %d, want at most 7 MiB", size, sizeWithReader, n)
@@ -53,9 +49,7 @@ func TestReclaimDuringRead(t *testing.T) {
 		if _, err := s.Verify(t.Context()); err != nil {
 			t.Error(err)
 		}
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Close())
 	}
 }
 
@@ -95,9 +89,7 @@ func TestReclaimInterrupted(t *testing.T) {
 			reclaimNow(t, s, 1<<10)
 			armed.Store(false)
 			if !ended.Load() {
-				if err := s.Close(); err != nil {
-					t.Fatal(err)
-				}
+				must(t, s.Close())
 				break
 			}
 			if err := <-done; err != nil {
@@ -110,9 +102,7 @@ func TestReclaimInterrupted(t *testing.T) {
 					t.Fatalf("Append after a drop at call %d: %v", call, err)
 				}
 				waitMerged(t, s)
-				if err := s.Close(); err != nil {
-					t.Fatal(err)
-				}
+				must(t, s.Close())
 			}
 			if n := mem.OpenCount(); n != 0 {
 				t.Fatalf("%[2]s at call %[1]d: %[3]d files are still open", call, end, n)
@@ -147,9 +137,7 @@ func TestReclaimDuringAppend(t *testing.T) {
 	s := opener(t, "/s", &Options{Memory: MinMemory, FileSize: 1 << 20}, h)()
 	for i := range 20 {
 		mustAppend(t, s, fmt.Sprint(i), strings.Repeat("dead", 5000))
-		if err := s.Delete(t.Context(), fmt.Sprint(i)); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Delete(t.Context(), fmt.Sprint(i)))
 	}
 	armed.Store(true)
 	done := make(chan error, 1)
@@ -158,16 +146,12 @@ func TestReclaimDuringAppend(t *testing.T) {
 	<-blocked
 	time.AfterFunc(30*time.Millisecond, func() { close(proceed) })
 	reclaimNow(t, s, 1<<10)
-	if err := <-done; err != nil {
-		t.Fatal(err)
-	}
+	must(t, <-done)
 	wantValue(t, s, "slow", value)
 	reclaimNow(t, s, 1<<10)
 	wantValue(t, s, "slow", value)
 	if _, err := s.Verify(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Close())
 }

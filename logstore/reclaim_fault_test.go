@@ -29,9 +29,7 @@ func makeWasteful(t *testing.T, fs vfs.FS, h hooks) map[string][]byte {
 		}
 		mustAppend(t, s, k, string(v))
 		if want[k] = append(want[k], v...); i%3 == 0 && i%9 != 0 {
-			if err := s.Delete(t.Context(), k); err != nil {
-				t.Fatal(err)
-			}
+			must(t, s.Delete(t.Context(), k))
 			delete(want, k)
 		}
 		if i%50 == 49 {
@@ -43,15 +41,11 @@ func makeWasteful(t *testing.T, fs vfs.FS, h hooks) map[string][]byte {
 					delete(want, k)
 				}
 			}
-			if err := s.Set(t.Context(), "key8", v); err != nil {
-				t.Fatal(err)
-			}
+			must(t, s.Set(t.Context(), "key8", v))
 			want["key8"] = v
 		}
 	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Close())
 	return want
 }
 
@@ -137,9 +131,7 @@ func TestReclaimFault(t *testing.T) {
 				reclaimNow(t, s, slack)
 				after := dataBytesOf(t, mem, s)
 				check()
-				if err := s.Close(); err != nil {
-					t.Fatal(err)
-				}
+				must(t, s.Close())
 				if n := mem.OpenCount(); n != 0 {
 					t.Fatalf("%s: %d files are still open", desc, n)
 				}
@@ -148,9 +140,7 @@ func TestReclaimFault(t *testing.T) {
 				if reopened := dataBytesOf(t, mem, s); reopened > before*2/3 || after > reopened+8<<10 && !removeFailed.Load() {
 					t.Fatalf("%s: the data files had %d bytes before reclaiming, %d after it, and %d after reopening, want at most two thirds after reopening, and about as few before", desc, before, after, reopened)
 				}
-				if err := s.Close(); err != nil {
-					t.Fatal(err)
-				}
+				must(t, s.Close())
 				if !fault.Hit() {
 					t.Logf("fault %v (persists %t): %d calls, %d bytes before reclaiming, %d after", errno, persists, call, before, after)
 					break
@@ -206,12 +196,8 @@ func TestReclaimLittleRoom(t *testing.T) {
 			live += size
 		}
 	}
-	if err := s.Delete(t.Context(), "dead0", "dead1", "dead2", "dead3", "dead4", "large0", "large1", "large2", "large3", "large4"); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Flush(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Delete(t.Context(), "dead0", "dead1", "dead2", "dead3", "dead4", "large0", "large1", "large2", "large3", "large4"))
+	must(t, s.Flush(t.Context()))
 	const room = 4 << 20
 	d.peak.Store(0)
 	before := d.used()
@@ -225,7 +211,5 @@ func TestReclaimLittleRoom(t *testing.T) {
 	if _, err := s.Verify(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Close())
 }

@@ -25,13 +25,9 @@ func TestReclaimAfterSets(t *testing.T) {
 			for i := range 20 << 10 {
 				mustAppend(t, s, fmt.Sprint(i%256), strings.Repeat("v", 1000))
 			}
-			if err := s.Flush(t.Context()); err != nil {
-				t.Fatal(err)
-			}
+			must(t, s.Flush(t.Context()))
 			for i := range 20_000 {
-				if err := s.Set(t.Context(), fmt.Sprint("key ", i%keys), fmt.Append(nil, i)); err != nil {
-					t.Fatal(err)
-				}
+				must(t, s.Set(t.Context(), fmt.Sprint("key ", i%keys), fmt.Append(nil, i)))
 			}
 			settle(t, s)
 			s.mu.Lock()
@@ -45,9 +41,7 @@ func TestReclaimAfterSets(t *testing.T) {
 			}
 			s.mu.Unlock()
 			for i := range 256 {
-				if err := s.Delete(t.Context(), fmt.Sprint(i)); err != nil {
-					t.Fatal(err)
-				}
+				must(t, s.Delete(t.Context(), fmt.Sprint(i)))
 			}
 			settle(t, s)
 			if keys > 1 { // simulate that time has passed
@@ -62,9 +56,7 @@ func TestReclaimAfterSets(t *testing.T) {
 				}
 			}
 			settle(t, s)
-			if err := s.Close(); err != nil {
-				t.Fatal(err)
-			}
+			must(t, s.Close())
 		})
 	}
 }
@@ -106,9 +98,7 @@ func TestReclaimWithoutHoles(t *testing.T) {
 	}
 	for i := range 20 {
 		if i%4 < 3 { // keep the last value of each file
-			if err := s.Delete(t.Context(), fmt.Sprint(i)); err != nil {
-				t.Fatal(err)
-			}
+			must(t, s.Delete(t.Context(), fmt.Sprint(i)))
 		}
 	}
 	reclaimNow(t, s, 1<<10)
@@ -120,9 +110,7 @@ func TestReclaimWithoutHoles(t *testing.T) {
 	if first == 0 || copies > first {
 		t.Errorf("blob files were copied %d times at first and %d times later, want at least once and then never", first, copies-first)
 	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Close())
 }
 
 // TestReclaimAfterFullDisk deletes keys while a full disk prevents flushing. Their space must be freed later.
@@ -141,14 +129,10 @@ func TestReclaimAfterFullDisk(t *testing.T) {
 	for i := range 100 {
 		mustAppend(t, s, fmt.Sprint(i%10), strings.Repeat("v", 500))
 	}
-	if err := s.Flush(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Flush(t.Context()))
 	full.Store(true)
 	for i := range 10 {
-		if err := s.Delete(t.Context(), fmt.Sprint(i)); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Delete(t.Context(), fmt.Sprint(i)))
 	}
 	reclaimNow(t, s, 1<<10)
 	full.Store(false)
@@ -160,9 +144,7 @@ func TestReclaimAfterFullDisk(t *testing.T) {
 	if n := dataBytesOf(t, mem, s); n > 8<<10 {
 		t.Errorf("data files still use %d bytes, want at most 8 KiB", n)
 	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Close())
 }
 
 // TestMeasureAfterDrop checks that a measurement without segments fails and keeps the expected share of dead bytes.

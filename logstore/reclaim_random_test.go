@@ -96,9 +96,7 @@ func TestReclaimDuringFailures(t *testing.T) {
 		disk.FS = mem
 		s = reopen()
 		check()
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Close())
 		if n := mem.OpenCount(); n != 0 {
 			t.Errorf("seed %d: %d files are still open", seed, n)
 		}

@@ -27,10 +27,7 @@ var reclaimHooks = hooks{
 func opener(t *testing.T, dir string, o *Options, h hooks) func() *Store {
 	return func() *Store {
 		t.Helper()
-		s, err := open(dir, o, h)
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := openWith(t, dir, o, h)
 		return s
 	}
 }
@@ -133,9 +130,7 @@ func TestReclaimContent(t *testing.T) {
 			end()
 		}
 		waitMerged(t, s)
-		if err := s.Flush(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Flush(t.Context()))
 		all, removed := s.ledgers()
 		if err := changes.Diff(all); err != nil {
 			t.Errorf("seed %d: the ledgers of live and removed data do not add up to all changes: %v", seed, err)
@@ -144,14 +139,10 @@ func TestReclaimContent(t *testing.T) {
 			t.Errorf("seed %d: of all data %+v, only %+v was removed, want at least half", seed, changes, removed)
 		}
 		wantMerged(t, s, want)
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Close())
 		s = reopen()
 		wantMerged(t, s, want)
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Close())
 	}
 }
 
@@ -210,9 +201,7 @@ func TestReclaimAll(t *testing.T) {
 						batch = append(batch, partd.Entry{Key: fmt.Sprint(i), Value: []byte(value)})
 						n += len(value)
 					}
-					if err := s.Append(t.Context(), batch...); err != nil {
-						t.Fatal(err)
-					}
+					must(t, s.Append(t.Context(), batch...))
 				}
 				before := disk(t, dir, "")
 				for i := range 256 {
@@ -236,33 +225,13 @@ func TestReclaimAll(t *testing.T) {
 					t.Errorf("the store used %d bytes, and after the removals still %d, want at most 4 MiB", before, after)
 				}
 				mustAppend(t, s, "after", "v")
-				if err := s.Flush(t.Context()); err != nil {
-					t.Fatal(err)
-				}
+				must(t, s.Flush(t.Context()))
 				wantValue(t, s, "after", "v")
 				if _, err := s.Verify(t.Context()); err != nil {
 					t.Error(err)
 				}
-				if err := s.Close(); err != nil {
-					t.Fatal(err)
-				}
+				must(t, s.Close())
 			})
-		}
-	}
-}
-
-// TestManifestVersion checks that only manifests with a ledger of removed data have format version 2.
-func TestManifestVersion(t *testing.T) {
-	m := manifest{lastFileNumber: 1, ledger: Ledger{Pieces: 3, Marks: 1}, sessions: newSessionTable(0), files: []fileRef{{segment.SegmentFile, 1, 99}}}
-	for version := byte(1); version <= 2; version++ {
-		b := m.encode()
-		got, err := parseManifest(b)
-		if err != nil || b[8] != version || got.ledger != m.ledger || got.removedLedger != m.removedLedger || len(got.files) != 1 || got.files[0] != m.files[0] {
-			t.Errorf("parseManifest of a manifest with version %d = %+v, %v, want version %d and the encoded manifest", b[8], got, err, version)
-		}
-		m.removedLedger = Ledger{Pieces: 2, Bytes: 7, Sum: Sum128{Hi: 1, Lo: 2}, Marks: 5, MarkSum: Sum128{Hi: 3, Lo: 4}}
-		if _, err := parseManifest(b[:len(b)-1]); err == nil {
-			t.Error("parseManifest accepted a truncated manifest")
 		}
 	}
 }

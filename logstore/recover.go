@@ -195,7 +195,7 @@ func (c *catalog) syncRecovered(live []*walReader) error {
 			return err
 		}
 		for _, l := range live {
-			if err := c.syncFile(l.f); err != nil {
+			if err := l.f.Sync(); err != nil {
 				return err
 			}
 		}

@@ -83,10 +83,8 @@ func (l *wal) checkLogEnd(r *walReader) error {
 	if !l.wasDurable && r.size%l.step != 0 {
 		return &partd.CorruptError{Path: r.path, Offset: r.size, Err: errors.New("the file is truncated")}
 	}
-	if !l.format.NoCRC && !l.noEpoch {
-		if err := r.damageError(); err != nil {
-			return err
-		}
+	if err := r.damageError(); err != nil {
+		return err
 	}
 	if r.resemblesRecord {
 		l.recovery.Torn, l.recovery.Path, l.recovery.Offset = true, r.path, r.off

@@ -63,9 +63,7 @@ func TestScanStops(t *testing.T) {
 		if used := s.scanMemory.Load(); used != 0 {
 			t.Errorf("%d bytes of scan memory were not freed", used)
 		}
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Close())
 	}
 }
 
@@ -122,9 +120,7 @@ func TestScanReadFails(t *testing.T) {
 		mu.Lock()
 		remaining = -1
 		mu.Unlock()
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Close())
 	}
 }
 
@@ -153,8 +149,8 @@ func TestScanOutlivesStore(t *testing.T) {
 }
 
 // TestDamageInParts checks that a flipped bit is detected by a Scan, and by ScanPart of only the part
-// that contains it. Without checksums of blocks, a changed key must be detected if it is in the wrong
-// range.
+// that contains it. If the checksum of its block is right, a changed key must be detected if it is in
+// the wrong range.
 func TestDamageInParts(t *testing.T) {
 	const parts = 4
 	mem := vfstest.NewMem()
@@ -201,29 +197,31 @@ func TestDamageInParts(t *testing.T) {
 					t.Fatalf("part %d, hashes %x to %x: damage reported = %v, want %v; the changed byte is at offset %d, in the range of hashes %x to %x", p, ph.lo, ph.hi, !holds, holds, off, lo, hi)
 				}
 			}
-			s.format.NoCRC = true
+			b := make([]byte, 1)
+			_, err := seg.file.ReadAt(b, seg.Start+off)
+			must(t, err)
+			changeByte(t, mem, seg.file.Path, seg.Start+off, func(b byte) byte { return b ^ 4 })
+			restore := changeChecked(t, seg, seg.Start+off, b...)
 			for p := range parts {
 				if _, err := collectParts(s.ScanPart(t.Context(), p, parts)); err != nil && strings.Contains(err.Error(), "in the wrong range") {
 					detected++
 				}
 			}
-			s.format.NoCRC = false
-			changeByte(t, mem, seg.file.Path, seg.Start+off, func(b byte) byte { return b ^ 4 })
+			restore()
 			changed++
 		}
 	}
 	if changed < 100 || detected == 0 {
-		t.Errorf("%d bytes were changed, and %d changes were detected without checksums, want at least 100 and 1", changed, detected)
+		t.Errorf("%d bytes were changed, and %d changes were detected despite right checksums, want at least 100 and 1", changed, detected)
 	}
 }
 
-// TestKeyInWrongRange checks that, without checksums of blocks, a changed key is either read in the
+// TestKeyInWrongRange checks that, if the checksum of its block is right, a changed key is either read in the
 // range of its new hash, or reported as being in the wrong range.
 func TestKeyInWrongRange(t *testing.T) {
 	mem := vfstest.NewMem()
 	s, want := rangesStore(t, scanHooks(mem))
 	defer s.Close()
-	s.format.NoCRC = true
 	wantTotal := 0
 	for _, v := range want {
 		wantTotal += len(v)
@@ -239,7 +237,7 @@ func TestKeyInWrongRange(t *testing.T) {
 		if hot := off >= ranges; !hot && !bytes.HasPrefix(b[off:], []byte("key")) || hot && !bytes.HasPrefix(b[off:], []byte("hot")) {
 			continue
 		}
-		changeByte(t, mem, seg.file.Path, seg.Start+int64(off), func(b byte) byte { return b ^ 1 })
+		restore := changeChecked(t, seg, seg.Start+int64(off), b[off]^1)
 		var errs error
 		total := 0
 		for p := range 4 {
@@ -255,7 +253,7 @@ func TestKeyInWrongRange(t *testing.T) {
 		case errs != nil || total != wantTotal || off >= ranges:
 			t.Fatalf("after a change of the key at offset %d, the parts have %d bytes, want %d; error %v", off, total, wantTotal, errs)
 		}
-		changeByte(t, mem, seg.file.Path, seg.Start+int64(off), func(b byte) byte { return b ^ 1 })
+		restore()
 	}
 	if reported == 0 {
 		t.Error("no changed key was reported as being in the wrong range")

@@ -48,10 +48,7 @@ func TestScanHeavyHash(t *testing.T) {
 		}
 		return uint64(key[len(key)-1]) << 36
 	}
-	s, err := open("/s", nil, h)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := openWith(t, "/s", nil, h)
 	defer s.Close()
 	want := map[string][]byte{}
 	add := func(key string, n, times int) {
@@ -61,9 +58,7 @@ func TestScanHeavyHash(t *testing.T) {
 			entries = append(entries, partd.Entry{Key: key, Value: v})
 			want[key] = append(want[key], v...)
 		}
-		if err := s.Append(t.Context(), entries...); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Append(t.Context(), entries...))
 	}
 	check := func() {
 		t.Helper()
@@ -85,16 +80,12 @@ func TestScanHeavyHash(t *testing.T) {
 	for i := range 60 {
 		add(fmt.Sprint("other", i), 200, 1)
 		if i%10 == 0 {
-			if err := s.Flush(t.Context()); err != nil {
-				t.Fatal(err)
-			}
+			must(t, s.Flush(t.Context()))
 		}
 	}
 	add("x tiny", 1, 300)
 	add("x hot", 200, 1)
-	if err := s.Flush(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Flush(t.Context()))
 	add("x hot", 290, 20)
 	check()
 	if len(s.segments.list[len(s.segments.list)-1].Hot) != 1 {

@@ -11,9 +11,12 @@ import (
 	"testing"
 	"time"
 
+	"bytes"
+
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/internal/testutil/race"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
 // heapPeak returns the maximum growth of the heap while f runs, with more frequent garbage collection.
@@ -63,17 +66,12 @@ func readAll(t *testing.T, s *Store, keys int, bytes int64) {
 // TestScanMemoryOfLongKeys checks that the memory limit of a Scan's read-ahead also covers keys.
 func TestScanMemoryOfLongKeys(t *testing.T) {
 	ctx := t.Context()
-	s, err := Open(t.TempDir(), &Options{Memory: MinMemory})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := openWith(t, t.TempDir(), &Options{Memory: MinMemory}, hooks{fs: osFS})
 	defer s.Close()
 	const keys, limit = 4000, 48 << 20
 	longKey := strings.Repeat("k", 50_000)
 	for i := range keys {
-		if err := s.Append(ctx, partd.Entry{Key: fmt.Sprintf("%08d", i) + longKey, Value: []byte("v")}); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Append(ctx, partd.Entry{Key: fmt.Sprintf("%08d", i) + longKey, Value: []byte("v")}))
 	}
 	if n := heapPeak(func() { readAll(t, s, keys, keys) }); n > limit {
 		t.Errorf("Scan used %d MiB, want at most %d", n>>20, limit>>20)
@@ -94,28 +92,17 @@ func TestScanMemoryOfLongKeys(t *testing.T) {
 // ranges must then be read together with the data of all small segments.
 func TestScanMemoryOfUnevenRanges(t *testing.T) {
 	ctx := t.Context()
-	s, err := open(t.TempDir(), &Options{Memory: 64 << 20}, hooks{fs: vfs.OS{}, readBytes: 1 << 20, minMerge: -1})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := openWith(t, t.TempDir(), &Options{Memory: 64 << 20}, hooks{fs: vfs.OS{}, readBytes: 1 << 20, minMerge: -1})
 	defer s.Close()
 	const keys, segments, limit = 5000, 600, 12 << 20
 	value := make([]byte, 40<<10)
 	for i := range keys {
-		if err := s.Append(ctx, partd.Entry{Key: fmt.Sprint(i), Value: value[:1000]}); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Append(ctx, partd.Entry{Key: fmt.Sprint(i), Value: value[:1000]}))
 	}
-	if err := s.Flush(ctx); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Flush(ctx))
 	for range segments {
-		if err := s.Append(ctx, partd.Entry{Key: "one", Value: value}); err != nil {
-			t.Fatal(err)
-		}
-		if err := s.Flush(ctx); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Append(ctx, partd.Entry{Key: "one", Value: value}))
+		must(t, s.Flush(ctx))
 	}
 	if s.segments.list[1].Bits >= s.segments.list[0].Bits || len(s.segments.list[1].Hot) > 0 {
 		t.Fatalf("the first segment has %d bits and the second %d, with %d hot keys, want fewer bits and no hot keys", s.segments.list[0].Bits, s.segments.list[1].Bits, len(s.segments.list[1].Hot))
@@ -141,16 +128,11 @@ func TestScanMemoryOfShortEntries(t *testing.T) {
 		}
 		t.Run(fmt.Sprint(keys, "keys"), func(t *testing.T) {
 			ctx := t.Context()
-			s, err := open(t.TempDir(), &Options{Memory: 64 << 20}, hooks{fs: vfs.OS{}, minMerge: -1})
-			if err != nil {
-				t.Fatal(err)
-			}
+			s := openWith(t, t.TempDir(), &Options{Memory: 64 << 20}, hooks{fs: vfs.OS{}, minMerge: -1})
 			defer s.Close()
 			large := make([]byte, 5<<10)
 			for i := range 16 {
-				if err := errors.Join(s.Append(ctx, partd.Entry{Key: fmt.Sprint("large", i), Value: large}), s.Flush(ctx)); err != nil {
-					t.Fatal(err)
-				}
+				must(t, errors.Join(s.Append(ctx, partd.Entry{Key: fmt.Sprint("large", i), Value: large}), s.Flush(ctx)))
 			}
 			entries := make([]partd.Entry, perSegment)
 			for i := range segments {
@@ -158,9 +140,7 @@ func TestScanMemoryOfShortEntries(t *testing.T) {
 					n := (i*perSegment + j) % keys
 					entries[j] = partd.Entry{Key: string([]byte{byte(n >> 16), byte(n >> 8), byte(n)}), Value: []byte("v")}
 				}
-				if err := errors.Join(s.Append(ctx, entries...), s.Flush(ctx)); err != nil {
-					t.Fatal(err)
-				}
+				must(t, errors.Join(s.Append(ctx, entries...), s.Flush(ctx)))
 			}
 			for _, seg := range s.segments.list {
 				if seg.Bits > 0 {
@@ -174,4 +154,47 @@ func TestScanMemoryOfShortEntries(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestMuchMoreThanMemory checks that a store whose tables, ranges and largest keys all exceed the
+// memory of a Scan can be read.
+func TestMuchMoreThanMemory(t *testing.T) {
+	h := hooks{fs: vfstest.NewMem(), tableBytes: 16 << 10, blobBytes: 600, readBytes: 4 << 10, batchBytes: 1 << 10, walStep: 4096}
+	s := openWith(t, "/s", nil, h)
+	want := map[string][]byte{}
+	for i := range 6000 {
+		k := fmt.Sprint(i % 900)
+		switch {
+		case i%3 == 0:
+			k = "hot"
+		case i%7 == 0:
+			k = "warm"
+		}
+		v := bytes.Repeat([]byte(fmt.Sprint(i, " ")), 1+i%20)
+		if i%211 == 0 {
+			v = bytes.Repeat([]byte{byte(i)}, 700)
+		}
+		must(t, s.Append(t.Context(), partd.Entry{Key: k, Value: v}))
+		want[k] = append(want[k], v...)
+	}
+	got, err := contents(s)
+	if err != nil || len(got) != len(want) {
+		t.Fatalf("Scan yielded %d keys, want %d; error %v", len(got), len(want), err)
+	}
+	for k, v := range want {
+		if !bytes.Equal(got[k], v) {
+			t.Fatalf("Scan yielded wrong data for key %[1]s: %[2]d bytes, want %[3]d", k, len(got[k]), len(v))
+		}
+	}
+	n := 0
+	for k, err := range s.Keys(t.Context()) {
+		if n++; err != nil || k.Size != int64(len(want[k.Key])) {
+			t.Fatalf("Keys yielded %+v, %v, want %d bytes", k, err, len(want[k.Key]))
+		}
+	}
+	st, err := s.Stat(t.Context())
+	if err != nil || n != len(want) || st.Keys != int64(n) || st.Disk == 0 {
+		t.Fatalf("Keys yielded %d keys, and Stat() = %+v, %v, want %d keys and a size on disk", n, st, err, len(want))
+	}
+	must(t, s.Close())
 }

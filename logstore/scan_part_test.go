@@ -202,14 +202,10 @@ func rangesStore(t *testing.T, h hooks) (s *Store, want map[string][]byte) {
 		if i%50 == 0 {
 			v = bytes.Repeat(v, 1+h.blobBytes/len(v))
 		}
-		if err := s.Append(t.Context(), partd.Entry{Key: k, Value: v}); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Append(t.Context(), partd.Entry{Key: k, Value: v}))
 		want[k] = append(want[k], v...)
 	}
-	if err := s.Flush(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Flush(t.Context()))
 	return s, want
 }
 
@@ -236,13 +232,9 @@ func TestPartLedgers(t *testing.T) {
 					t.Fatal(part.err)
 				}
 			}
-			if err := sc.verify(); err != nil {
-				t.Fatal(err)
-			}
+			must(t, sc.verify())
 			sum.Add(sc.ledger())
-			if err := sc.close(); err != nil {
-				t.Fatal(err)
-			}
+			must(t, sc.close())
 		}
 		var storeLedger Ledger
 		for _, seg := range s.segments.list {
@@ -283,7 +275,5 @@ func TestConcurrentParts(t *testing.T) {
 	if used := s.scanMemory.Load(); used != 0 {
 		t.Errorf("%d bytes of scan memory were not freed", used)
 	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Close())
 }

@@ -6,17 +6,35 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/zerovalues"
 )
 
-func mustOpen(t *testing.T, dir string, opts *Options) *Store {
+var osFS = vfs.OS{}
+
+func must(t testing.TB, err error) {
 	t.Helper()
-	s, err := Open(dir, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// openWith opens a store that the caller must close.
+func openWith(t testing.TB, dir string, opts *Options, h hooks) *Store {
+	t.Helper()
+	s, err := open(dir, opts, h)
+	must(t, err)
+	return s
+}
+
+// mustOpen opens a store that is closed at the end of the test.
+func mustOpen(t *testing.T, dir string, opts *Options) *Store {
+	t.Helper()
+	s := openWith(t, dir, opts, hooks{fs: osFS})
 	t.Cleanup(func() {
 		if err := s.Close(); err != nil {
 			t.Error(err)
@@ -27,9 +45,7 @@ func mustOpen(t *testing.T, dir string, opts *Options) *Store {
 
 func mustAppend(t *testing.T, s *Store, key, value string) {
 	t.Helper()
-	if err := s.Append(t.Context(), partd.Entry{Key: key, Value: []byte(value)}); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Append(t.Context(), partd.Entry{Key: key, Value: []byte(value)}))
 }
 
 func wantValue(t *testing.T, s *Store, key, want string) {
@@ -75,9 +91,7 @@ func TestLock(t *testing.T) {
 			t.Fatalf("second Open: error %v, want ErrInUse with this process", err)
 		}
 	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Close())
 	r1 := mustOpen(t, dir, &Options{ReadOnly: true})
 	r2 := mustOpen(t, dir, &Options{ReadOnly: true})
 	wantValue(t, r1, "a", "1")
@@ -103,9 +117,7 @@ func TestLockFileRemoved(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustAppend(t, s, "a", "1")
-	if err := os.Remove(filepath.Join(dir, lockName)); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.Remove(filepath.Join(dir, lockName)))
 	if err := s.Flush(t.Context()); !errors.Is(err, errLockLost) {
 		t.Fatalf("Flush without the lock file: error %v, want errLockLost", err)
 	}
@@ -124,9 +136,7 @@ func TestForeignFiles(t *testing.T) {
 	dir := t.TempDir()
 	names := []string{"notes.txt", "seg-1", "seg-00000001.bak", "wal-3", "blob-x0000001", ".hidden", "MANIFEST.old"}
 	for _, n := range names {
-		if err := os.WriteFile(filepath.Join(dir, n), []byte(n), 0o666); err != nil {
-			t.Fatal(err)
-		}
+		must(t, os.WriteFile(filepath.Join(dir, n), []byte(n), 0o666))
 	}
 	s := mustOpen(t, dir, nil)
 	mustAppend(t, s, "a", "1")
@@ -136,9 +146,7 @@ func TestForeignFiles(t *testing.T) {
 		}
 	}
 	s = mustOpen(t, dir, nil)
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Close())
 	for _, n := range names {
 		if b, err := os.ReadFile(filepath.Join(dir, n)); err != nil || string(b) != n {
 			t.Errorf("foreign file %s contains %q (error %v), want its name as before", n, b, err)
@@ -155,16 +163,12 @@ func TestOpenWithoutStore(t *testing.T) {
 		t.Errorf("Open for reading in an empty directory: error %v, want ErrNotExist", err)
 	}
 	file := filepath.Join(dir, "file")
-	if err := os.WriteFile(file, nil, 0o666); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.WriteFile(file, nil, 0o666))
 	if _, err := Open(file, nil); err == nil {
 		t.Error("Open accepted a file as a store")
 	}
 	link := filepath.Join(dir, "link")
-	if err := os.Symlink(t.TempDir(), link); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.Symlink(t.TempDir(), link))
 	if _, err := Open(link, nil); err == nil || !strings.Contains(err.Error(), "symbolic link") {
 		t.Errorf("Open of a symbolic link: error %v, want an error about the link", err)
 	}
@@ -178,34 +182,84 @@ func TestChangeOfDirectory(t *testing.T) {
 	s := mustOpen(t, "a/b", nil)
 	t.Chdir(t.TempDir())
 	mustAppend(t, s, "k", "v")
-	if err := s.Flush(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Flush(t.Context()))
 	wantValue(t, s, "k", "v")
 	if entries, err := os.ReadDir("."); err != nil || len(entries) > 0 {
 		t.Fatalf("the new working directory contains %v (error %v), want nothing", entries, err)
 	}
 }
 
-func TestNewerFormat(t *testing.T) {
-	for _, name := range []string{manifestName, "seg-00000001"} {
-		dir := t.TempDir()
-		s := mustOpen(t, dir, nil)
-		mustAppend(t, s, "a", "1")
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
-		path := filepath.Join(dir, name)
-		b, err := os.ReadFile(path)
+func TestMetrics(t *testing.T) {
+	ctx, dir := t.Context(), t.TempDir()
+	s, err := Open(dir, &Options{Memory: MinMemory})
+	if err != nil {
+		t.Fatal(err)
+	}
+	metrics := func() Metrics {
+		t.Helper()
+		f, err := s.Metrics()
 		if err != nil {
 			t.Fatal(err)
 		}
-		b[8] = manifestVersion + 1
-		if err := os.WriteFile(path, b, 0o666); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := Open(dir, nil); err == nil || !strings.Contains(err.Error(), "use a newer") {
-			t.Errorf("Open with a newer %s: error %v, want advice to use a newer program", name, err)
-		}
+		return f
+	}
+	if f := metrics(); f.Seals+f.Stalls+f.SealFailures+f.UnsealedBytes+f.DeadBytes != 0 || f.Segments != 0 || f.Refusal != nil {
+		t.Errorf("metrics of a new store: %+v, want zero", f)
+	}
+	must(t, s.Append(ctx, partd.Entry{Key: "k", Value: make([]byte, 1000)}))
+	if f := metrics(); f.UnsealedBytes < 1000 || f.UnsealedBytes > 1100 || f.UnsealedBytes != s.UnsealedBytes() || f.Seals != 0 {
+		t.Errorf("metrics after an append of 1000 bytes: %+v, want 1000 to 1100 unsealed bytes and no seals", f)
+	}
+	must(t, s.Flush(ctx))
+	if f := metrics(); f.UnsealedBytes != 0 || f.Seals != 1 || f.Segments != 1 || f.DiskBytes < 1000 || f.MemoryUsed <= 0 {
+		t.Errorf("metrics after a flush: %+v, want one segment", f)
+	}
+	st, err := s.Stat(ctx)
+	if f := metrics(); err != nil || f.DiskBytes != st.Disk {
+		t.Errorf("Metrics() = %+v, but Stat() = %+v, %v, want the same size on disk", f, st, err)
+	}
+	var wg sync.WaitGroup
+	for w := range 4 {
+		wg.Go(func() {
+			for i := range 400 {
+				if err := s.Append(ctx, partd.Entry{Key: fmt.Sprint(w, i%100), Value: make([]byte, 10_000)}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if f := metrics(); f.Stalls == 0 || f.StallTime <= 0 || f.Seals < 5 {
+		t.Errorf("metrics after appends of 16 MB with 4 MiB of memory: %+v, want stalls and seals", f)
+	}
+	must(t, s.Close())
+	if _, err := s.Metrics(); !errors.Is(err, partd.ErrClosed) {
+		t.Errorf("Metrics of a closed store: error %v, want ErrClosed", err)
+	}
+	if s, err = Open(dir, &Options{ReadOnly: true}); err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if f := metrics(); !errors.Is(f.Refusal, ErrReadOnly) {
+		t.Errorf("metrics of a read-only store: %+v, want ErrReadOnly as Refusal", f)
+	}
+}
+
+func TestZeroValues(t *testing.T) {
+	zerovalues.Check(t, map[string]any{"Store": new(Store)}, "Close")
+	zerovalues.Check(t, map[string]any{"Ledger": Ledger{}, "Compression": Compression(200)}, "*")
+	errorOf := func(_ any, err error) error { return err }
+	zerovalues.CheckErrors(t, map[string]func() error{
+		"Open without a directory": func() error { return errorOf(Open("", nil)) },
+		"an unknown compression": func() error {
+			return errorOf(Open(t.TempDir(), &Options{Compression: 200}))
+		},
+	})
+	s, err := OpenTemp("", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
 	}
 }

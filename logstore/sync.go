@@ -38,7 +38,7 @@ func (d *directory) syncData(files *fileSet) error {
 		if !f.dirty.Swap(false) {
 			continue
 		}
-		if err := d.syncFile(f.f); err != nil {
+		if err := f.f.Sync(); err != nil {
 			return err
 		}
 	}
@@ -70,7 +70,7 @@ func (s *Store) makeDurable() error {
 	err := s.syncExclusive(func() error {
 		err := s.syncData(files)
 		for _, w := range logs {
-			err = errors.Join(err, s.syncFile(w.f))
+			err = errors.Join(err, w.f.Sync())
 		}
 		return errors.Join(err, s.syncParents())
 	})
@@ -107,7 +107,7 @@ func (l *wal) sync(w *walFile, seq uint64, files *fileSet) error {
 		if err := l.syncData(files); err != nil {
 			return err
 		}
-		return l.syncFile(w.f)
+		return w.f.Sync()
 	})
 	if err != nil {
 		return err

@@ -58,10 +58,7 @@ func TestSyncFailsWhileOthersWait(t *testing.T) {
 			return err
 		})
 		opts := &Options{Sync: true}
-		s, err := open(crashDir, opts, h)
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := openWith(t, crashDir, opts, h)
 		mustAppend(t, s, "before", string(largeValue))
 		before := s.nextRecord()
 		startAppend := func(key string, value []byte) chan error {
@@ -192,10 +189,7 @@ func TestFileCreatedDuringFirstSync(t *testing.T) {
 			}
 			return nil
 		})
-		s, err := open(crashDir, nil, h)
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := openWith(t, crashDir, nil, h)
 		mustAppend(t, s, "a", "v")
 		armed.Store(true)
 		appended, synced := make(chan error, 1), make(chan error, 1)
@@ -204,13 +198,9 @@ func TestFileCreatedDuringFirstSync(t *testing.T) {
 		go func() { synced <- s.Sync(t.Context()) }()
 		time.Sleep(50 * time.Millisecond) // wait until Sync syncs the existing files
 		close(proceed)
-		if err := <-synced; err != nil {
-			t.Fatal(err)
-		}
+		must(t, <-synced)
 		wantValue(t, afterPowerLoss(t, mem, nil), "a", "v")
 		close(written)
-		if err := errors.Join(<-appended, s.Close()); err != nil {
-			t.Fatal(err)
-		}
+		must(t, errors.Join(<-appended, s.Close()))
 	}
 }

@@ -17,9 +17,8 @@ import (
 // begin or remove files.
 type wal struct {
 	*directory
-	format  *segment.Format
-	step    int64 // growth step of the files
-	noEpoch bool  // ignore epochs, for tests
+	format *segment.Format
+	step   int64 // growth step of the files
 
 	wasDurable bool  // manifest.durable when the store was opened
 	maxRecord  int64 // maximum size of a record to replay
@@ -87,7 +86,7 @@ func (l *wal) begin(slot int, h walHeader) (*walFile, error) {
 		return nil, err
 	}
 	if l.durable.Load() {
-		err := l.syncExclusive(func() error { return errors.Join(l.syncFile(f), l.syncDir()) })
+		err := l.syncExclusive(func() error { return errors.Join(f.Sync(), l.syncDir()) })
 		if err != nil {
 			return nil, err
 		}
@@ -114,7 +113,7 @@ func (l *wal) syncIfDurable(f vfs.File) error {
 	if !l.durable.Load() {
 		return nil
 	}
-	return l.syncExclusive(func() error { return l.syncFile(f) })
+	return l.syncExclusive(f.Sync)
 }
 
 func (w *walFile) write(b *batch, h recordHeader) error {

@@ -82,7 +82,7 @@ var errNoRecord = errors.New("no record")
 
 // parseRecordHeader decodes the header at the start of b, which is at offset off in the file. If
 // the file is long enough, b must also contain the tag.
-func parseRecordHeader(b []byte, f *segment.Format, off int64, checkCRC bool) (recordHeader, error) {
+func parseRecordHeader(b []byte, f *segment.Format, off int64) (recordHeader, error) {
 	var h recordHeader
 	if len(b) < recordHeaderLen {
 		return h, errNoRecord
@@ -92,7 +92,7 @@ func parseRecordHeader(b []byte, f *segment.Format, off int64, checkCRC bool) (r
 	if b[13] == recordTagged {
 		end += tagLen
 	}
-	if len(b) < end || checkCRC && le.Uint32(b) != f.SaltedCRC(walFileNumber, off, b[4:end]) {
+	if len(b) < end || le.Uint32(b) != f.SaltedCRC(walFileNumber, off, b[4:end]) {
 		return h, errNoRecord
 	}
 	h = recordHeader{
@@ -129,7 +129,7 @@ func (h walHeader) encode(f *segment.Format) []byte {
 	return b
 }
 
-// errForeign means that a file is intact, but belongs to another store or a newer program.
+// errForeign means that a file is intact, but belongs to another store or has an unsupported version.
 var errForeign = errors.New("it was not written by this store")
 
 func parseWALHeader(b []byte, f *segment.Format) (h walHeader, err error) {
@@ -137,14 +137,17 @@ func parseWALHeader(b []byte, f *segment.Format) (h walHeader, err error) {
 	if len(b) < walHeaderLen || string(b[:8]) != walMagic {
 		return h, errors.New("it does not begin like a write-ahead file")
 	}
-	if v := le.Uint32(b[8:]); v > segment.FormatVersion {
-		return h, fmt.Errorf("%w: %w", errForeign, segment.NewerFormatError(v, segment.FormatVersion))
-	}
+	crc := le.Uint32(b[walHeaderLen-4:])
 	// If a crash left the header of a new file incomplete, the checksum in it is zero.
-	if le.Uint64(b[16:]) != f.ID && le.Uint32(b[walHeaderLen-4:]) != 0 {
-		return h, fmt.Errorf("%w: it belongs to another store: restore the original file", errForeign)
+	if crc != 0 {
+		if err := segment.CheckVersion(le.Uint32(b[8:]), segment.FormatVersion); err != nil {
+			return h, fmt.Errorf("%w: %w", errForeign, err)
+		}
+		if le.Uint64(b[16:]) != f.ID {
+			return h, fmt.Errorf("%w: it belongs to another store: restore the original file", errForeign)
+		}
 	}
-	if le.Uint32(b[walHeaderLen-4:]) != f.SaltedCRC(walFileNumber, 0, b[:walHeaderLen-4]) {
+	if crc != f.SaltedCRC(walFileNumber, 0, b[:walHeaderLen-4]) {
 		return h, errors.New("its header fails its checksum")
 	}
 	return walHeader{le.Uint64(b[24:]), le.Uint64(b[32:])}, nil

@@ -61,11 +61,11 @@ func (r *walReader) next() (h recordHeader, entries []byte, err error) {
 	}
 	r.resemblesRecord = len(b) >= epochOffset+8 && binary.LittleEndian.Uint64(b[epochOffset:]) == r.epoch ||
 		len(b) >= seqOffset+8 && binary.LittleEndian.Uint64(b[seqOffset:]) == r.nextSeq
-	h, err = parseRecordHeader(b, r.log.format, r.off, !r.log.format.NoCRC)
+	h, err = parseRecordHeader(b, r.log.format, r.off)
 	if err != nil {
 		return h, nil, err
 	}
-	if !r.log.noEpoch && (h.epoch != r.epoch || h.seq != r.nextSeq) {
+	if h.epoch != r.epoch || h.seq != r.nextSeq {
 		return h, nil, errNoRecord
 	}
 	if h.kind == recordEndOfFile {
@@ -108,7 +108,7 @@ func (r *walReader) check(h recordHeader) error {
 		crc = crc32.Update(crc, segment.Castagnoli, b)
 		off += int64(len(b))
 	}
-	if !r.log.format.NoCRC && crc != h.crc {
+	if crc != h.crc {
 		return errNoRecord
 	}
 	if limit := r.log.maxRecord; h.totalLen > limit {
@@ -161,7 +161,7 @@ func (r *walReader) findHeader(first int64) (best recordHeader, exists bool, err
 		if err != nil {
 			return best, exists, err
 		}
-		h, err := parseRecordHeader(head, r.log.format, headerOff, true)
+		h, err := parseRecordHeader(head, r.log.format, headerOff)
 		if err == nil && h.kind != recordEndOfFile && h.epoch == r.epoch && h.seq >= r.nextSeq && (!exists || h.synced > best.synced) {
 			best, exists = h, true
 		}
@@ -170,7 +170,7 @@ func (r *walReader) findHeader(first int64) (best recordHeader, exists bool, err
 }
 
 // readHeader reads the header of a write-ahead file. If the header is damaged, the error
-// wraps errNoRecord. If the file belongs to another store or a newer program, which no
+// wraps errNoRecord. If the file belongs to another store or has an unsupported version, which no
 // crash can cause, the error wraps errForeign.
 func (l *wal) readHeader(f vfs.File) (walHeader, error) {
 	b := make([]byte, walHeaderLen)

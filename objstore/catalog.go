@@ -159,7 +159,7 @@ func (c *catalog) addRecord(ctx context.Context, b []byte) error {
 // applyMembers applies the records that a group names (see wait.go). It skips records that were already
 // applied for another group, or by an earlier call that then failed.
 func (c *catalog) applyMembers(ctx context.Context, members []member) error {
-	isApplied := func(m member) bool { return m.seq <= c.seqs[m.writer] && !c.store.opts.hooks.applyTwice }
+	isApplied := func(m member) bool { return m.seq <= c.seqs[m.writer] }
 	members = slices.DeleteFunc(members, isApplied)
 	object := func(i int) (string, int64) { return members[i].name(), members[i].size }
 	return c.readAll(ctx, len(members), object, func(i int, b []byte) error {

@@ -67,10 +67,7 @@ func (s *Store) attempt(ctx context.Context, c *commitment) (isMine bool, err er
 	}
 	err = s.createRecord(ctx, c)
 	created := err == nil
-	switch {
-	case created && s.opts.hooks.noReadBack:
-		return true, nil
-	case !created && !errors.Is(err, fs.ErrExist):
+	if !created && !errors.Is(err, fs.ErrExist) {
 		return false, err
 	}
 	isMine, err = s.readBack(ctx, c)
@@ -96,23 +93,17 @@ func (s *Store) twoWinnersError(c *commitment) error {
 }
 
 // prepareRetry prepares the next attempt after another writer got the number.
-func (s *Store) prepareRetry(ctx context.Context, c *commitment) (err error) {
+func (s *Store) prepareRetry(ctx context.Context, c *commitment) error {
 	// Earlier attempts with this number cannot have succeeded. Clone the data before changing it,
 	// because a canceled request may still be reading it.
 	c.isUnknown = false
-	var highest uint64
-	if !s.opts.hooks.noReadBack {
-		highest, _, err = s.listLog(ctx, logName(c.number))
-	}
+	highest, _, err := s.listLog(ctx, logName(c.number))
 	if s.nextNumber = max(highest, c.number) + 1; err != nil {
 		return err
 	}
 	c.number, c.data = s.nextNumber, bytes.Clone(c.data)
 	setNumber(c.data, c.number)
-	switch c.losses++; {
-	case s.opts.hooks.noReadBack:
-		return nil
-	case c.losses < lossesBeforeWait || s.opts.hooks.noGroups:
+	if c.losses++; c.losses < lossesBeforeWait {
 		return pauseBeforeRetry(ctx, min(c.losses, 6))
 	}
 	return s.startWaiting(ctx, c)
@@ -154,9 +145,6 @@ func (s *Store) createOnce(ctx context.Context, c *commitment, name string, data
 			ErrRefused, errTooOld, age.Round(time.Minute))
 	}
 	err := s.bucket.Create(ctx, name, data)
-	if conflict := s.opts.hooks.isConflict; conflict != nil && conflict(err) {
-		return fs.ErrExist
-	}
 	switch {
 	case err == nil || errors.Is(err, fs.ErrExist):
 	case !isDefinite(err):
@@ -178,9 +166,6 @@ var errTooOld = errors.New("Sweep may delete the appended data before it is comm
 // creation failed because the object exists: an earlier attempt may have created it. It is also
 // necessary after successful creation, because a faulty bucket may let another writer replace the object.
 func (s *Store) readBack(ctx context.Context, c *commitment) (isMine bool, err error) {
-	if s.opts.hooks.noReadBack {
-		return false, nil
-	}
 	c.isUnknown = true // unknown until the object is read
 	err = s.retry(ctx, func(ctx context.Context) error {
 		isMine, err = s.holdsRecord(ctx, c)

@@ -3,6 +3,8 @@ package objstore
 import (
 	"testing"
 
+	"io"
+
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/partdtest"
 )
@@ -58,9 +60,7 @@ func TestKeepsPromises(t *testing.T) {
 			opts := &partdtest.Options{
 				Require: abilities, InternalNames: []string{"STORE", logName(0), "seg/00/x"},
 				Reopen: func(t *testing.T, s partd.Partd) partd.Partd {
-					if err := s.(*Store).Close(); err != nil {
-						t.Fatal(err)
-					}
+					must(t, s.(*Store).Close())
 					return openTracked(t, buckets[s])
 				},
 			}
@@ -81,3 +81,20 @@ func TestKeepsPromises(t *testing.T) {
 		})
 	}
 }
+
+// Store must implement all these interfaces.
+var _ interface {
+	partd.Partd
+	partd.Setter
+	partd.Deleter
+	partd.Lister
+	partd.Opener
+	partd.Scanner
+	partd.PartScanner
+	partd.Statter
+	partd.Flusher
+	partd.Syncer
+	partd.Checker
+	partd.MemoryUser
+	io.Closer
+} = (*Store)(nil)

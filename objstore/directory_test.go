@@ -16,18 +16,12 @@ func TestListRemovesLeftovers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := d.Create(t.Context(), "a/b", []byte("1")); err != nil {
-		t.Fatal(err)
-	}
+	must(t, d.Create(t.Context(), "a/b", []byte("1")))
 	dir := filepath.Join(d.String(), "a")
 	old, young := filepath.Join(dir, tempPrefix+"OLD"), filepath.Join(dir, tempPrefix+"YOUNG")
 	for file, age := range map[string]time.Duration{old: 25 * time.Hour, young: time.Hour, filepath.Join(dir, "b"): 25 * time.Hour} {
-		if err := os.WriteFile(file, []byte("1"), 0o666); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Chtimes(file, time.Time{}, time.Now().Add(-age)); err != nil {
-			t.Fatal(err)
-		}
+		must(t, os.WriteFile(file, []byte("1"), 0o666))
+		must(t, os.Chtimes(file, time.Time{}, time.Now().Add(-age)))
 	}
 	var names []string
 	for o, err := range d.List(t.Context(), "a/", "") {

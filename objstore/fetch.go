@@ -67,7 +67,7 @@ func (s *Store) open(ctx context.Context, g *committedSegment, first, end int) (
 // read calls use with a reader of the hash ranges [first, end) of a segment. If the request or use fails, read
 // calls use again, until a time limit. If progress is not nil, use may increase *progress to restart the limit.
 func (s *Store) read(ctx context.Context, v view, g *committedSegment, first, end int, progress *int, use func(*segment.Reader) error) error {
-	if g.Offsets[first] == g.Offsets[end] || s.opts.hooks.skipSegment != nil && s.opts.hooks.skipSegment(g.object) {
+	if g.Offsets[first] == g.Offsets[end] {
 		return nil
 	}
 	err := Retry(ctx, s.opts.RetryFor, s.tableSize(), progress, func(ctx context.Context) error {

@@ -15,9 +15,7 @@ func TestPlanPageIsCurrent(t *testing.T) {
 	const path = "../docs/cloud-plan.md"
 	page := PlanPage()
 	if os.Getenv("PARTD_WRITE_PLAN") != "" {
-		if err := os.WriteFile(path, []byte(page), 0o666); err != nil {
-			t.Fatal(err)
-		}
+		must(t, os.WriteFile(path, []byte(page), 0o666))
 	}
 	if b, err := os.ReadFile(path); err != nil || string(b) != page {
 		t.Errorf("%s differs from the output of partd-cloud plan: update it with PARTD_WRITE_PLAN=1 (%v)", path, err)
@@ -105,13 +103,9 @@ func runJob(t testing.TB, j Job, open func() partd.Partd) (keys int) {
 	for range j.Writers {
 		s := open()
 		for i := range j.Bytes / j.EntryBytes / int64(j.Writers) {
-			if err := s.Append(t.Context(), partd.Entry{Key: fmt.Sprintf("%010d", i), Value: value}); err != nil {
-				t.Fatal(err)
-			}
+			must(t, s.Append(t.Context(), partd.Entry{Key: fmt.Sprintf("%010d", i), Value: value}))
 		}
-		if err := errors.Join(partd.Flush(t.Context(), s), partd.Close(t.Context(), s)); err != nil {
-			t.Fatal(err)
-		}
+		must(t, errors.Join(partd.Flush(t.Context(), s), partd.Close(t.Context(), s)))
 	}
 	for i := range j.Readers {
 		s := open()
@@ -123,9 +117,7 @@ func runJob(t testing.TB, j Job, open func() partd.Partd) (keys int) {
 				keys++
 			}
 		}
-		if err := partd.Close(t.Context(), s); err != nil {
-			t.Fatal(err)
-		}
+		must(t, partd.Close(t.Context(), s))
 	}
 	return keys
 }

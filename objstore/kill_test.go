@@ -102,7 +102,7 @@ func TestKilledWriters(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	all, err := readValue(t, b, "all", hooks{})
+	all, err := readValue(t, b, "all")
 	if err != nil {
 		t.Fatal(err)
 	}

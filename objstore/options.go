@@ -42,21 +42,12 @@ type Options struct {
 	hooks hooks
 }
 
-// hooks disable protections and change limits, in tests. For groups and waiting records, see wait.go.
+// hooks change limits, in tests.
 type hooks struct {
-	noReadBack      bool                     // do not read existing records to check who wrote them
-	isConflict      func(error) bool         // reports whether a bucket's error means that the object exists
-	noGroups        bool                     // create no waiting records
-	forgetWaiting   bool                     // assume that no other writer commits a waiting record
-	noRecheck       bool                     // do not read another writer's group a second time
-	groupOldRecords bool                     // groups include records that have waited too long
-	applyTwice      bool                     // apply a record once for each group that includes it
-	noLedger        bool                     // scans do not compare their data with the ledgers
-	skipSegment     func(object string) bool // reports whether readers ignore the segment in an object
-	keyHash         func(key string) uint64  // hash function of keys
-	segmentAge      time.Duration            // added to the age of segments
-	maxInline       int64                    // maximum size of a table of entries that is stored inside a log record
-	rangeBytes      int64                    // minimum average size of a segment's key ranges
+	keyHash    func(key string) uint64 // hash function of keys
+	segmentAge time.Duration           // added to the age of segments
+	maxInline  int64                   // maximum size of a table of entries that is stored inside a log record
+	rangeBytes int64                   // minimum average size of a segment's key ranges
 
 	alwaysRegroup bool  // readers always use temporary files if Disk > 0
 	requestBytes  int64 // average request size below which readers use temporary files, if Disk > 0

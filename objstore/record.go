@@ -18,10 +18,9 @@ const storeName = "STORE"
 const (
 	storeMagic  = "partdOBJ"
 	recordMagic = "partdLOG"
-	version     = 1
-	// groupVersion is the version of groups (see wait.go). It is higher than version, so that older
-	// programs, which do not know groups, return an error.
-	groupVersion = 2
+
+	storeVersion  = 1
+	recordVersion = 2
 
 	storeLen      = 8 + 4 + 4 + 8 + 8 + 4
 	recordHeadLen = 8 + 4 + 4 + 8 + 8 + 16 + 8 + 4 + 4
@@ -33,19 +32,20 @@ var (
 )
 
 func encodeStore(f *segment.Format) []byte {
-	b := append([]byte(storeMagic), version, 0, 0, 0, 0, 0, 0, 0)
+	b := append([]byte(storeMagic), storeVersion, 0, 0, 0, 0, 0, 0, 0)
 	b = le.AppendUint64(b, f.ID)
 	b = le.AppendUint64(b, f.Seed)
 	return le.AppendUint32(b, crc32.Checksum(b, segment.Castagnoli))
 }
 
 func parseStore(b []byte) (*segment.Format, error) {
-	switch {
-	case len(b) < 12 || string(b[:8]) != storeMagic:
+	if len(b) < 12 || string(b[:8]) != storeMagic {
 		return nil, errors.New("the object STORE has a wrong header, so it does not belong to a store")
-	case le.Uint32(b[8:]) > version:
-		return nil, segment.NewerFormatError(le.Uint32(b[8:]), version)
-	case len(b) != storeLen || le.Uint32(b[storeLen-4:]) != crc32.Checksum(b[:storeLen-4], segment.Castagnoli):
+	}
+	if err := segment.CheckVersion(le.Uint32(b[8:]), storeVersion); err != nil {
+		return nil, err
+	}
+	if len(b) != storeLen || le.Uint32(b[storeLen-4:]) != crc32.Checksum(b[:storeLen-4], segment.Castagnoli) {
 		return nil, errors.New("the object STORE has a wrong length or checksum")
 	}
 	return &segment.Format{ID: le.Uint64(b[16:]), Seed: le.Uint64(b[24:])}, nil
@@ -109,11 +109,7 @@ func setNumber(b []byte, number uint64) {
 }
 
 func (r *record) encode(f *segment.Format) []byte {
-	v := byte(version)
-	if r.op == opGroup {
-		v = groupVersion
-	}
-	b := append([]byte(recordMagic), v, 0, 0, 0, byte(r.op), 0, 0, 0)
+	b := append([]byte(recordMagic), recordVersion, 0, 0, 0, byte(r.op), 0, 0, 0)
 	b = le.AppendUint64(b, f.ID)
 	b = le.AppendUint64(b, r.number)
 	b = append(b, r.writer[:]...)
@@ -144,11 +140,13 @@ func (r *record) encode(f *segment.Format) []byte {
 }
 
 func parseRecordHead(f *segment.Format, number uint64, b []byte) (*record, error) {
-	switch {
-	case len(b) < recordHeadLen || string(b[:8]) != recordMagic:
+	if len(b) < recordHeadLen || string(b[:8]) != recordMagic {
 		return nil, errors.New("the object is not a log record: its header is wrong")
-	case le.Uint32(b[8:]) > groupVersion:
-		return nil, segment.NewerFormatError(le.Uint32(b[8:]), groupVersion)
+	}
+	if err := segment.CheckVersion(le.Uint32(b[8:]), recordVersion); err != nil {
+		return nil, err
+	}
+	switch {
 	case le.Uint32(b[recordHeadLen-4:]) != crc32.Checksum(b[:recordHeadLen-4], segment.Castagnoli):
 		return nil, errors.New("the record's head fails its checksum")
 	case le.Uint64(b[16:]) != f.ID || le.Uint64(b[24:]) != number:
@@ -165,7 +163,7 @@ func parseRecord(f *segment.Format, number uint64, b []byte) (*record, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !f.NoCRC && le.Uint32(b[recordHeadLen-8:]) != crc32.Checksum(b[recordHeadLen:], segment.Castagnoli) || r.op > opGroup {
+	if le.Uint32(b[recordHeadLen-8:]) != crc32.Checksum(b[recordHeadLen:], segment.Castagnoli) || r.op > opGroup {
 		return nil, errors.New("the record fails its checksum")
 	}
 	size := len(b)

@@ -138,9 +138,7 @@ func TestRegroupOnBadDisks(t *testing.T) {
 			}
 			s := open(t, b, Options{Disk: 1 << 30, DiskDir: dir, hooks: hooks{fs: c.fs}})
 			if name == "missing directory" {
-				if err := os.Remove(dir); err != nil {
-					t.Fatal(err)
-				}
+				must(t, os.Remove(dir))
 			}
 			_, err := countKeys(t.Context(), s)
 			if !errors.Is(err, c.err) || !strings.Contains(err.Error(), dir) || !strings.Contains(err.Error(), "disk=0") {

@@ -61,9 +61,7 @@ func TestRegroupEqualsPasses(t *testing.T) {
 				key := fmt.Sprint("key ", random.IntN(keys))
 				value := large[random.IntN(9):][:random.IntN(3000)]
 				change := func(f func(store partd.Partd) error) {
-					if err := errors.Join(f(s), f(d)); err != nil {
-						t.Fatal(err)
-					}
+					must(t, errors.Join(f(s), f(d)))
 				}
 				switch n := random.IntN(40); {
 				case n == 0:
@@ -84,9 +82,7 @@ func TestRegroupEqualsPasses(t *testing.T) {
 					change(func(store partd.Partd) error { return store.Append(t.Context(), entries...) })
 				}
 				if i%20 == 19 {
-					if err := s.Flush(t.Context()); err != nil {
-						t.Fatal(err)
-					}
+					must(t, s.Flush(t.Context()))
 				}
 			}
 			want := map[string]string{}
@@ -160,13 +156,9 @@ func filledBucket(t testing.TB) *Memory {
 		s := open(t, b, Options{Memory: 512 << 20, SegmentSize: 64 << 20})
 		value := make([]byte, 1000)
 		for n := range filledKeys / 3 {
-			if err := s.Append(t.Context(), partd.Entry{Key: fmt.Sprint("key ", n, i), Value: value}); err != nil {
-				t.Fatal(err)
-			}
+			must(t, s.Append(t.Context(), partd.Entry{Key: fmt.Sprint("key ", n, i), Value: value}))
 		}
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Close())
 	}
 	return b
 }

@@ -62,7 +62,7 @@ func (s *Store) scan(ctx context.Context, part, parts int, yield func(partd.Chun
 	if err != nil {
 		return err
 	}
-	if parts > 1 || s.opts.hooks.noLedger {
+	if parts > 1 {
 		return nil
 	}
 	var expected segment.Ledger

@@ -25,9 +25,7 @@ func BenchmarkScan(b *testing.B) {
 				for i := range entries {
 					entries[i] = partd.Entry{Key: fmt.Sprintf("key %d", random.IntN(keys)), Value: make([]byte, 100)}
 				}
-				if err := s.Append(b.Context(), entries...); err != nil {
-					b.Fatal(err)
-				}
+				must(b, s.Append(b.Context(), entries...))
 			}
 			b.SetBytes(batches * batch * 100)
 			start, _ := serverproc.CPU(os.Getpid()) // CPU time depends less on other load than elapsed time
@@ -41,9 +39,7 @@ func BenchmarkScan(b *testing.B) {
 			if end, err := serverproc.CPU(os.Getpid()); err == nil {
 				b.ReportMetric((end-start).Seconds()/float64(b.N), "cpu-s/op")
 			}
-			if err := s.Close(); err != nil {
-				b.Fatal(err)
-			}
+			must(b, s.Close())
 		})
 	}
 }

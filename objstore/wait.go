@@ -80,7 +80,7 @@ func (s *Store) startWaiting(ctx context.Context, c *commitment) error {
 		err = nil
 	}
 	c.hasObject = err == nil
-	c.isUnknown = (c.isUnknown || c.hasObject) && !s.opts.hooks.forgetWaiting
+	c.isUnknown = c.isUnknown || c.hasObject
 	return err
 }
 
@@ -117,9 +117,6 @@ func (s *Store) isInGroup(ctx context.Context, c *commitment) (bool, error) {
 // still names c. If a faulty bucket let two writers create the object, the second one may have
 // replaced the group.
 func (s *Store) confirmInGroup(ctx context.Context, c *commitment) (bool, error) {
-	if s.opts.hooks.noRecheck {
-		return true, nil
-	}
 	if err := canceled.Wait(ctx, time.After(2*c.duration)); err != nil {
 		return false, err
 	}
@@ -149,7 +146,7 @@ func (s *Store) group(ctx context.Context, c *commitment) ([]byte, error) {
 	now := objects[ownIndex].Modified.Add(age(c.waitingSince))
 	for _, o := range slices.Concat(objects[ownIndex+1:], objects[:ownIndex]) {
 		m, ok := parseMember(o)
-		if old := now.Sub(o.Modified)+s.opts.hooks.segmentAge > waitAge; ok && (!old || s.opts.hooks.groupOldRecords) && len(r.members) < maxMembers {
+		if old := now.Sub(o.Modified)+s.opts.hooks.segmentAge > waitAge; ok && !old && len(r.members) < maxMembers {
 			r.members = append(r.members, m)
 		}
 	}

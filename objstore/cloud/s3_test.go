@@ -1,14 +1,217 @@
 package cloud
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
 	"net/http"
 	"net/http/httptest"
-	"testing"
 
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/objstore"
+	"github.com/go-partd/partd/partdtest"
+	"github.com/go-partd/partd/stores"
 )
+
+// startGateway starts a gateway, or skips the test if none is installed.
+func startGateway(t testing.TB) *gateway { return &gateway{procs.StartGateway(t)} }
+
+type gateway struct{ *procs.Gateway }
+
+func (g *gateway) url(prefix, options string) string {
+	return fmt.Sprintf("s3://bucket/%s?endpoint=http://%s&memory=16MiB%s", prefix, g.Addr, options)
+}
+
+func openURL(t testing.TB, url string) partd.Partd {
+	t.Helper()
+	s, err := stores.NewSet(Schemes()...).Open(t.Context(), url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestGatewayKeepsPromises(t *testing.T) {
+	g := startGateway(t)
+	urls := map[partd.Partd]string{}
+	openTracked := func(t *testing.T, url string) partd.Partd {
+		s := openURL(t, url)
+		urls[s] = url
+		return s
+	}
+	opts := &partdtest.Options{
+		Require:     []partdtest.Ability{partdtest.CanSet, partdtest.CanDelete, partdtest.CanList, partdtest.CanScan, partdtest.CanFlush, partdtest.CanClose},
+		MachineRuns: 3, Pieces: 50,
+		Reopen: func(t *testing.T, s partd.Partd) partd.Partd {
+			if err := partd.Close(t.Context(), s); err != nil {
+				t.Fatal(err)
+			}
+			return openTracked(t, urls[s])
+		},
+	}
+	n := 0
+	newStore := func(t *testing.T) partd.Partd {
+		n++
+		return openTracked(t, g.url(fmt.Sprint("store", n), ""))
+	}
+	if os.Getenv("PARTD_REQUIRE_ALL") != "" {
+		partdtest.Run(t, newStore, opts)
+	} else {
+		partdtest.StateMachine(t, newStore, opts)
+	}
+}
+
+// checkBucket checks that a driver implements objstore.Bucket correctly.
+func checkBucket(t *testing.T, b objstore.Bucket) {
+	t.Helper()
+	ctx := t.Context()
+	wins := make(chan int, 8)
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			for {
+				err := b.Create(ctx, "dir/one", []byte{byte('0' + i), 'b', 'c'})
+				if err == nil {
+					wins <- i
+				} else if !errors.Is(err, os.ErrExist) {
+					continue // 409: try again
+				}
+				return
+			}
+		})
+	}
+	wg.Wait()
+	if len(wins) != 1 {
+		t.Fatalf("%d creators of one object succeeded, want 1", len(wins))
+	}
+	first := fmt.Sprint(<-wins)
+	for _, c := range []struct {
+		off, length int64
+		want        string
+	}{{0, -1, first + "bc"}, {1, -1, "bc"}, {0, 1, first}, {1, 1, "b"}, {2, 10, "c"}, {3, 1, ""}, {10, 5, ""}, {0, 0, ""}} {
+		r, err := b.ReadRange(ctx, "dir/one", c.off, c.length)
+		if err != nil {
+			t.Fatalf("ReadRange(%d, %d): %v", c.off, c.length, err)
+		}
+		got := make([]byte, 20)
+		n := 0
+		for err == nil {
+			var m int
+			m, err = r.Read(got[n:])
+			n += m
+		}
+		if string(got[:n]) != c.want {
+			t.Errorf("ReadRange(%d, %d) = %q, want %q", c.off, c.length, got[:n], c.want)
+		}
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := b.ReadRange(ctx, "dir/none", 0, 5); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("ReadRange() of a missing object: error = %v, want %v", err, os.ErrNotExist)
+	}
+	for _, name := range []string{"dir/two", "dir/three", "other"} {
+		if err := b.Create(ctx, name, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list := func(prefix, after string) (names []string) {
+		for o, err := range b.List(ctx, prefix, after) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			names = append(names, o.Name)
+			if d := time.Since(o.Modified); d > time.Hour || d < -time.Hour {
+				t.Errorf("listed object %+v has a wrong modification time", o)
+			}
+		}
+		return names
+	}
+	if names := fmt.Sprint(list("dir/", "")); names != "[dir/one dir/three dir/two]" {
+		t.Errorf("List() = %s, want the three objects below dir/", names)
+	}
+	if names := fmt.Sprint(list("dir/", "dir/one")); names != "[dir/three dir/two]" {
+		t.Errorf("List() after dir/one = %s, want the other two objects below dir/", names)
+	}
+	for range 2 {
+		if err := b.Delete(ctx, "dir/two"); err != nil {
+			t.Error(err)
+		}
+	}
+	if names := fmt.Sprint(list("", "")); names != "[dir/one dir/three other]" {
+		t.Errorf("List() after Delete = %s, want the three remaining objects", names)
+	}
+}
+
+func TestS3(t *testing.T) {
+	g := startGateway(t)
+	for _, prefix := range []string{"a/b/", "c/"} {
+		b, err := openS3("bucket", prefix, "us-east-1", "http://"+g.Addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkBucket(t, b)
+	}
+	missingBucket, err := openS3("no-such-bucket", "", "us-east-1", "http://"+g.Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := missingBucket.Create(t.Context(), "x", nil); !errors.Is(err, objstore.ErrRefused) {
+		t.Errorf("Create() in a missing bucket: error = %v, want %v", err, objstore.ErrRefused)
+	}
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+	_, err = stores.NewSet(Schemes()...).Open(t.Context(), g.url("x", ""), nil)
+	if !errors.Is(err, objstore.ErrRefused) {
+		t.Errorf("Open() with a wrong secret key: error = %v, want %v", err, objstore.ErrRefused)
+	}
+}
+
+// TestVerifyOverGateway checks that Check detects a flipped bit in an object's file.
+func TestVerifyOverGateway(t *testing.T) {
+	g := startGateway(t)
+	s := openURL(t, g.url("v", ""))
+	for i := range 3000 {
+		if err := s.Append(t.Context(), partd.Entry{Key: fmt.Sprint(i), Value: make([]byte, 200)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := partd.Flush(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.(partd.Checker).Check(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob(filepath.Join(g.Dir, "bucket/v/seg/*/*"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("found the segments %q (error %v), want one", files, err)
+	}
+	b, err := os.ReadFile(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[len(b)/2] ^= 1
+	f, err := os.OpenFile(files[0], os.O_WRONLY, 0)
+	if err == nil {
+		_, err = f.Write(b)
+		err = errors.Join(err, f.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.(partd.Checker).Check(t.Context()); !errors.As(err, new(*partd.CorruptError)) {
+		t.Errorf("Check() error = %v, want a CorruptError", err)
+	}
+	if err := partd.Close(context.Background(), s); err != nil {
+		t.Error(err)
+	}
+}
 
 // TestDeleteOfMissing checks that deleting a missing object succeeds, because a gateway such as versitygw answers
 // 404 if another client deletes the object at the same time. A missing bucket must be an error.

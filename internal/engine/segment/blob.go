@@ -77,7 +77,7 @@ func (r *BlobReader) Open(f *File, size int64, ref BlobRef) error {
 	if err := f.ReadFull(r.table, ref.Off+ref.Length); err != nil {
 		return err
 	}
-	if !f.NoCRC && f.SaltedCRC(f.Number, ref.Off, r.table) != ref.CRC {
+	if f.SaltedCRC(f.Number, ref.Off, r.table) != ref.CRC {
 		return f.Corrupt(ref.Off+ref.Length, errors.New("the CRC table of a large value fails its checksum"))
 	}
 	return nil
@@ -97,7 +97,7 @@ func (r *BlobReader) Next() ([]byte, error) {
 	if err := r.f.ReadFull(b, off); err != nil {
 		return nil, err
 	}
-	if !r.f.NoCRC && crc32.Checksum(b, Castagnoli) != binary.LittleEndian.Uint32(r.table) {
+	if crc32.Checksum(b, Castagnoli) != binary.LittleEndian.Uint32(r.table) {
 		return nil, r.f.Corrupt(off, errors.New("a block of a large value fails its checksum"))
 	}
 	r.table = r.table[4:]

@@ -20,9 +20,8 @@ var Castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // Format holds the parameters of a store's files.
 type Format struct {
-	ID    uint64 // random identifier of the store
-	Seed  uint64 // seed of key hashes, and salt of all checksums
-	NoCRC bool   // do not verify checksums; only for tests
+	ID   uint64 // random identifier of the store
+	Seed uint64 // seed of key hashes, and salt of all checksums
 	// KeyHash, if not nil, replaces the hash of keys; only for tests.
 	KeyHash func(key string) uint64
 	decomp  decompressor
@@ -111,8 +110,8 @@ func (f *File) CheckHeader() error {
 	if string(b[:8]) != dataMagic {
 		return f.Corrupt(0, errors.New("it does not begin like a data file of a log store"))
 	}
-	if v := binary.LittleEndian.Uint32(b[8:]); v > FormatVersion {
-		return f.Corrupt(0, NewerFormatError(v, FormatVersion))
+	if err := CheckVersion(binary.LittleEndian.Uint32(b[8:]), FormatVersion); err != nil {
+		return f.Corrupt(0, err)
 	}
 	if string(b) != string(f.EncodeHeader()) {
 		return f.Corrupt(0, errors.New("its header is damaged, or belongs to another file"))
@@ -132,10 +131,12 @@ func (f *Format) OwnsHeader(b []byte) bool {
 	return string(b[:8]) == dataMagic && string(b[idAt:numberAt]) == string(head[idAt:numberAt])
 }
 
-// NewerFormatError returns the error for a file of format version v, which is above known, the
-// highest supported version.
-func NewerFormatError(v, known uint32) error {
-	return fmt.Errorf("it has format version %d, but this program supports only versions up to %d: use a newer program", v, known)
+// CheckVersion returns an error unless v, the format version of a file, is supported.
+func CheckVersion(v, supported uint32) error {
+	if v == supported {
+		return nil
+	}
+	return fmt.Errorf("it has format version %d, but this program supports only version %d: use the program that wrote it", v, supported)
 }
 
 func (f *File) Corrupt(off int64, err error) error {

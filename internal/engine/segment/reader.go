@@ -44,7 +44,7 @@ func (r *Reader) Next() ([]byte, error) {
 	}
 	b := r.ahead[:blockHeaderLen+storedLen]
 	off := r.off - int64(len(r.ahead))
-	if !r.file.NoCRC && le.Uint32(b) != r.file.SaltedCRC(r.file.Number, off, b[4:]) {
+	if le.Uint32(b) != r.file.SaltedCRC(r.file.Number, off, b[4:]) {
 		return nil, r.Corrupt("a block fails its checksum")
 	}
 	stored := b[blockHeaderLen:]

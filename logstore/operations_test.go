@@ -1,0 +1,187 @@
+package logstore
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
+)
+
+// TestDeleteWithoutEffect checks that changes without an effect, such as deletes of missing keys, write nothing.
+func TestDeleteWithoutEffect(t *testing.T) {
+	s := openWith(t, t.TempDir(), nil, hooks{fs: osFS})
+	defer s.Close()
+	ctx := t.Context()
+	mustAppend(t, s, "there", "v")
+	before := s.tables.active.wal.end
+	missing := make([]string, 300)
+	for i := range missing {
+		missing[i] = fmt.Sprint("none", i)
+	}
+	for desc, do := range map[string]func() error{
+		"delete":                  func() error { return s.Delete(ctx, missing...) },
+		"pop":                     func() error { _, err := s.Pop(ctx, missing...); return err },
+		"append without bytes":    func() error { return s.Append(ctx, partd.Entry{Key: "there"}) },
+		"set once without effect": func() error { return s.SetOnce(ctx, "there", []byte("other")) },
+	} {
+		if err := do(); err != nil {
+			t.Errorf("%s: %v", desc, err)
+		}
+		if end := s.tables.active.wal.end; end != before {
+			t.Errorf("%s wrote %d bytes, want 0", desc, end-before)
+			before = end
+		}
+	}
+	must(t, s.Delete(ctx, append(missing, "there")...))
+	wantValue(t, s, "there", "")
+	if wrote := s.tables.active.wal.end - before; wrote > 100 {
+		t.Errorf("Delete of one existing key and %d missing keys wrote %d bytes, want at most 100", len(missing), wrote)
+	}
+}
+
+// TestNumberedDeletesWithoutEffect checks that tags of deletes without an effect are stored in little space.
+func TestNumberedDeletesWithoutEffect(t *testing.T) {
+	dir := t.TempDir()
+	s := openWith(t, dir, nil, hooks{fs: osFS})
+	defer s.Close()
+	session, err := s.NewSession(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	const n = 100_000
+	for i := range n {
+		op := partd.Operation{Change: partd.ChangeDelete, Keys: []string{"none", "nor this"}}
+		if applied, err := s.Apply(t.Context(), partd.Tag{Session: session, Number: uint64(i) + 1}, op); err != nil || !applied {
+			t.Fatalf("Apply of delete %d = %v, %v, want true", i+1, applied, err)
+		}
+	}
+	disk := int64(0)
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		if info, err := os.Stat(filepath.Join(dir, f.Name())); err == nil {
+			disk += info.Size()
+		}
+	}
+	if disk > 5<<20 {
+		t.Errorf("%d tagged deletes without an effect use %d bytes of disk, want at most 5 MiB", n, disk)
+	}
+	if applied, err := s.Apply(t.Context(), partd.Tag{Session: session, Number: n}, partd.Operation{Change: partd.ChangeDelete, Keys: []string{"none"}}); applied || err != nil {
+		t.Errorf("retry of the last delete = %v, %v, want false", applied, err)
+	}
+}
+
+// TestDeleteRepeatsLookup checks that Delete also removes a key created between its lookup and its record.
+func TestDeleteRepeatsLookup(t *testing.T) {
+	s := openWith(t, t.TempDir(), nil, hooks{fs: osFS})
+	defer s.Close()
+	mustAppend(t, s, "old", "v")
+	op := s.newDeleteOp(t.Context(), []string{"new", "old", "none"})
+	mustAppend(t, s, "new", "v")
+	if _, err := s.change(t.Context(), "delete", partd.Tag{}, op); err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range []string{"old", "new"} {
+		wantValue(t, s, k, "")
+	}
+	if op.exists[2] {
+		t.Error("the record deletes a key that does not exist")
+	}
+}
+
+// TestDeleteDuringLookup creates a key while Delete looks up its keys. Delete must also remove that key.
+func TestDeleteDuringLookup(t *testing.T) {
+	var s *Store
+	armed := false
+	h := crashHooks
+	h.fs = vfstest.Inject(vfstest.NewMem(), func(op vfstest.Op, _ string) error {
+		if armed && op == vfstest.OpRead {
+			armed = false
+			mustAppend(t, s, "new", "v")
+		}
+		return nil
+	})
+	s, err := open(crashDir, nil, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	mustAppend(t, s, "old", "v")
+	must(t, s.Flush(t.Context()))
+	armed = true
+	if err := s.Delete(t.Context(), "old", "new"); err != nil || armed {
+		t.Fatalf("Delete: error %v; its lookup read no file: %v", err, armed)
+	}
+	wantValue(t, s, "old", "")
+	wantValue(t, s, "new", "")
+}
+
+// TestLargeNumberedDeleteWithoutEffect checks that a delete of very many missing keys does not cause a seal.
+func TestLargeNumberedDeleteWithoutEffect(t *testing.T) {
+	s := openWith(t, t.TempDir(), nil, hooks{fs: osFS})
+	defer s.Close()
+	session, err := s.NewSession(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := make([]string, s.maxBatch/entryOverhead)
+	for i := range keys {
+		keys[i] = fmt.Sprint("none", i)
+	}
+	mustAppend(t, s, "there", "v")
+	op := s.newDeleteOp(t.Context(), keys)
+	mustAppend(t, s, keys[0], "created later") // the delete takes effect before this
+	first, tag := s.tables.active.firstSeq, partd.Tag{Session: session, Number: 1}
+	for _, isNew := range []bool{true, false} {
+		if applied, err := s.change(t.Context(), "delete", tag, op); applied != isNew || err != nil {
+			t.Errorf("delete with a tag = %v, %v, want %v", applied, err, isNew)
+		}
+	}
+	if s.tables.active.firstSeq != first || len(s.segments.list) > 0 {
+		t.Error("the delete caused a seal, want the table unchanged")
+	}
+	wantValue(t, s, keys[0], "created later")
+}
+
+// TestDeleteAfterStaleLookup checks that a Delete fits into the active table although most of its keys were appended after
+// the Delete had looked them up. It tries this with tables that are full to different degrees.
+func TestDeleteAfterStaleLookup(t *testing.T) {
+	for fill := range 60 {
+		h := crashHooks
+		h.tableBytes = 16 << 10
+		h.fs = vfstest.NewMem()
+		s := openWith(t, crashDir, nil, h)
+		keys := make([]string, 100)
+		entries := make([]partd.Entry, len(keys))
+		for i := range keys {
+			keys[i] = fmt.Sprintf("key %d", i)
+			entries[i] = partd.Entry{Key: keys[i], Value: []byte("v")}
+		}
+		mustAppend(t, s, keys[0], "v")
+		op := s.newDeleteOp(t.Context(), keys)
+		must(t, s.Append(t.Context(), entries...))
+		for i := range fill {
+			mustAppend(t, s, "other", fmt.Sprintf("%300d", i))
+		}
+		if _, err := s.change(t.Context(), "delete", partd.Tag{}, op); err != nil {
+			t.Fatal(err)
+		}
+		values, err := s.Get(t.Context(), keys...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, v := range values {
+			if len(v) > 0 {
+				t.Errorf("after filling the table with %d values, %s was not deleted", fill, keys[i])
+			}
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
