@@ -6,14 +6,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
-
-	"github.com/go-partd/partd/tables/internal/state/definition"
-	"github.com/go-partd/partd/tables/internal/state/tail"
 )
 
 // jsonArray returns a column with the values of a JSON array.
@@ -168,69 +164,4 @@ func TestLongColumn(t *testing.T) {
 	number := arrow.PrimitiveTypes.Int64
 	long := jsonArray(t, number, `[1,2,3]`)
 	wantRejected(t, batchOf(2, long, long).NewSlice(0, 2), batchOf(2, long, jsonArray(t, number, `[1,2]`)), "a", "the column has 3 values in a batch of 2 rows")
-}
-
-// appendUnchecked puts rows, in the stored types, into the tail of table t in bucket b without
-// checking them, as earlier versions did.
-func appendUnchecked(t *testing.T, s *Store, rows arrow.RecordBatch) {
-	t.Helper()
-	l, err := s.cat.Load(t.Context(), "b", "t")
-	if err != nil {
-		t.Fatal(err)
-	}
-	def, err := definition.FromMetadata(l.Metadata())
-	if err != nil {
-		t.Fatal(err)
-	}
-	stored := array.NewRecordBatch(def.Stored, rows.Columns(), rows.NumRows())
-	frame, err := new(tail.Encoder).Encode(def.Stored, []arrow.RecordBatch{stored}, "")
-	if err == nil {
-		_, err = s.tail.Log(l.Metadata().TableUUID().String(), -1).Append(t.Context(), frame, time.Now())
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// TestTailsFromEarlierVersions checks that a fold accepts rows that earlier versions of this package put into the tail,
-// but could not fold.
-func TestTailsFromEarlierVersions(t *testing.T) {
-	ctx := t.Context()
-	lists := arrow.ListOf(arrow.PrimitiveTypes.Int64)
-	listValues := jsonArray(t, lists, `[[1,2],[3],[4,5]]`)
-	d := listValues.Data()
-	hidden := func() arrow.Array { // the second list is null, but has a value
-		bits := memory.NewBufferBytes([]byte{5})
-		return array.MakeFromData(array.NewData(lists, 3, append([]*memory.Buffer{bits}, d.Buffers()[1:]...), d.Children(), 1, 0))
-	}
-	outer := arrow.StructOf(arrow.Field{Name: "l", Type: lists, Nullable: true})
-	masked := array.MakeFromData(array.NewData(outer, 3, []*memory.Buffer{memory.NewBufferBytes([]byte{6})}, []arrow.ArrayData{d}, 1, 0))
-	ids := jsonArray(t, arrow.PrimitiveTypes.Int64, `[1,2,3]`)
-	good := batchOf(3, ids, listValues, jsonArray(t, outer, `[{"l":[1]},null,{"l":null}]`))
-	for name, bad := range map[string]arrow.RecordBatch{
-		"hidden values": batchOf(3, ids, hidden(), masked),
-		"long columns":  batchOf(2, ids, listValues, masked),
-	} {
-		for _, bySnapshot := range []bool{false, true} {
-			s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
-			b := s.Bucket("b")
-			if _, err := b.Table("t").Put(ctx, readerOf(t, good), PutAppend, nil); err != nil {
-				t.Fatal(err)
-			}
-			appendUnchecked(t, s, bad)
-			want := rowTexts(t, b, "t")
-			if n := 3 + int(bad.NumRows()); len(want) != n || !strings.HasPrefix(want[3], "1 ") {
-				t.Fatalf("%s: rows before the fold are %q, want %d rows", name, want, n)
-			}
-			var err error
-			if bySnapshot {
-				_, err = b.Snapshot(ctx, "s")
-			} else {
-				_, err = s.Fold(ctx, nil)
-			}
-			if got := rowTexts(t, b, "t"); err != nil || !slices.Equal(got, want) {
-				t.Errorf("%s: after the fold (error %v),\n got rows %q\nwant %q", name, err, got, want)
-			}
-		}
-	}
 }

@@ -132,9 +132,6 @@ func (s *Store) openTail(ctx context.Context) error {
 			return err
 		}
 	}
-	if s.hooks.sameID {
-		s.tail.SetID("same")
-	}
 	return s.commits.Recover(ctx, s.tail)
 }
 

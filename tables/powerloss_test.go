@@ -161,7 +161,7 @@ func TestPowerLossAfterCreate(t *testing.T) {
 func TestPowerLossOfEmptyTable(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(10) {
-		r := newCrashRun(t, seed, hooks{})
+		r := newCrashRun(t, seed)
 		s, err := open(t.Context(), r.dir, &Options{Tail: r.tail, FoldAge: -1}, r.hooks)
 		if err != nil {
 			t.Fatal(err)

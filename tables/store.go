@@ -55,11 +55,6 @@ type hooks struct {
 	onPrepared func()          // called after a put has written its files
 	retryFor   time.Duration   // how long to retry requests to an object store; 0 means one minute
 	fileBytes  int             // target size of data files; 0 means definition.FileBytes
-
-	// Each of the following fields disables one safeguard. Tests use them to show that they detect a missing safeguard.
-	noSync  bool // do not sync files
-	noEpoch bool // do not record in a fold's commit which rows of the tail the fold has moved into files
-	sameID  bool // give all tails the same ID
 }
 
 // Open opens a directory of tables, and creates the directory if it is missing. If Options.OpenBucket is set, dir can
@@ -78,7 +73,7 @@ func open(ctx context.Context, dir string, o *Options, h hooks) (_ *Store, err e
 	if s.opts, err = o.withDefaults(); err != nil {
 		return nil, err
 	}
-	cat := icecat.Options{FS: h.fs, CacheBytes: s.opts.Memory / 4, NoSync: h.noSync, Committing: h.onCommit}
+	cat := icecat.Options{FS: h.fs, CacheBytes: s.opts.Memory / 4, Committing: h.onCommit}
 	catalogDir, err := s.locate(ctx, dir, &cat)
 	if err != nil {
 		return nil, err
@@ -94,7 +89,7 @@ func open(ctx context.Context, dir string, o *Options, h hooks) (_ *Store, err e
 	s.closers = append(s.closers, s.cat.Close)
 	s.commits = commit.NewTables(commit.Options{
 		Catalog: s.cat, FoldBytes: s.opts.FoldBytes, FoldAge: s.opts.FoldAge, Memory: s.opts.Memory, Logger: s.opts.Logger, BucketOf: bucketOf,
-		Folding: s.opts.beginFold, NoEpoch: h.noEpoch, ReadOnly: s.opts.ReadOnly, OnPrepared: func() {
+		Folding: s.opts.beginFold, ReadOnly: s.opts.ReadOnly, OnPrepared: func() {
 			if s.hooks.onPrepared != nil {
 				s.hooks.onPrepared()
 			}

@@ -110,9 +110,6 @@ func (s *Store) Reclaim(ctx context.Context) {
 // ID returns the tail's ID.
 func (s *Store) ID() string { return s.id }
 
-// SetID changes the tail's ID. Tests use it to give two tails the same ID.
-func (s *Store) SetID(id string) { s.id = id }
-
 // Property returns the name of the table property that records this tail's last folded epoch.
 func (s *Store) Property() string { return "partd.tail-epoch." + s.id }
 
