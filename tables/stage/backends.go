@@ -21,7 +21,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/arrowvalue"
+	"github.com/go-partd/partd/tables/internal/rows/arrowvalue"
 )
 
 const (
