@@ -9,7 +9,7 @@ import (
 
 	"github.com/go-partd/partd/tables/internal/files/content"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
-	"github.com/go-partd/partd/tables/internal/sql/sqlerror"
+	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 	"github.com/go-partd/partd/tables/internal/state/definition"
 	"github.com/go-partd/partd/tables/internal/state/rules"
 	"github.com/go-partd/partd/tables/internal/state/series"
@@ -32,7 +32,7 @@ func TestErrorsAreFound(t *testing.T) {
 	}{
 		{&schema.Error{Column: "n", Err: io.EOF}, &columnErr},
 		{&definition.ArgumentError{Err: io.EOF}, &argumentErr},
-		{&sqlerror.Error{Line: 1, Column: 2, Err: io.EOF}, &sqlErr},
+		{&sqltext.Error{Line: 1, Column: 2, Err: io.EOF}, &sqlErr},
 		{&series.DuplicateError{Count: 2, Rows: []string{"n=1"}}, &duplicateErr},
 		{violated, &ruleErr},
 	} {

@@ -2,7 +2,6 @@ package stage_test
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,10 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/testutil/procs"
-	"github.com/go-partd/partd/objstore/cloud"
-	"github.com/go-partd/partd/stores"
 	"github.com/go-partd/partd/tables/stage"
 )
 
@@ -43,20 +39,6 @@ func TestS3(t *testing.T) {
 	})
 	t.Run("GC", func(t *testing.T) {
 		testGC(t, func(t testing.TB) *stage.Options { return inBucket(t, g, "collected").newOptions(t) })
-	})
-	t.Run("in a partd store", func(t *testing.T) {
-		open := func(prefix string) func(testing.TB) *stage.Options {
-			return func(t testing.TB) *stage.Options {
-				s, err := stores.NewSet(cloud.Schemes()...).Open(t.Context(), fmt.Sprintf("s3://bucket/%s?memory=16MiB&endpoint=http://%s", prefix, g.Addr), nil)
-				if err != nil {
-					t.Fatal(err)
-				}
-				t.Cleanup(func() { _ = partd.Close(context.Background(), s) })
-				return &stage.Options{Store: s}
-			}
-		}
-		testStored(t, open("store-kept"))
-		testGC(t, open("store-collected"))
 	})
 	t.Run("read by another process", func(t *testing.T) {
 		c := inBucket(t, g, "elsewhere")

@@ -1,5 +1,4 @@
-// Package messages splits and merges batches, so that their sizes are suitable for messages between processes.
-package messages
+package take
 
 import (
 	"iter"
@@ -7,8 +6,6 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/util"
-
-	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 
 // mergeRows is the maximum number of rows of a merged batch.
@@ -26,7 +23,7 @@ func Rebatch(r array.RecordReader) iter.Seq[arrow.RecordBatch] {
 			for i, b := range batches {
 				for part := range Parts(b) {
 					if !yield(part) {
-						take.Release(batches[i:])
+						Release(batches[i:])
 						return false
 					}
 				}
@@ -54,12 +51,12 @@ func mergeBatches(schema *arrow.Schema, batches []arrow.RecordBatch, rows int64)
 	if len(batches) < 2 {
 		return batches
 	}
-	joined, err := take.Concat(batches)
+	joined, err := Concat(batches)
 	if err != nil {
 		return batches
 	}
 	defer joined.Release()
-	take.Release(batches)
+	Release(batches)
 	return []arrow.RecordBatch{array.NewRecordBatch(schema, joined.Columns(), rows)}
 }
 

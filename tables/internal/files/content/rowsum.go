@@ -1,5 +1,4 @@
-// Package rowsum computes checksums of rows that do not depend on the order of the rows.
-package rowsum
+package content
 
 import (
 	"encoding/binary"
@@ -11,20 +10,20 @@ import (
 	"github.com/zeebo/xxh3"
 )
 
-// Sum is a checksum of rows: the row count, and the sum of the rows' xxh3-128 hashes modulo 2^128.
-type Sum struct {
+// RowSum is a checksum of rows: the row count, and the sum of the rows' xxh3-128 hashes modulo 2^128.
+type RowSum struct {
 	Rows   int64
 	hi, lo uint64
 	buf    []byte
 }
 
-// OfReader returns the checksum of a reader's rows, and releases the reader. If err is not nil, OfReader returns it.
-func OfReader(r array.RecordReader, err error) (*Sum, error) {
+// SumRows returns the checksum of a reader's rows, and releases the reader. If err is not nil, SumRows returns it.
+func SumRows(r array.RecordReader, err error) (*RowSum, error) {
 	if err != nil {
 		return nil, err
 	}
 	defer r.Release()
-	s := &Sum{}
+	s := &RowSum{}
 	for r.Next() {
 		s.Add(r.RecordBatch())
 	}
@@ -32,7 +31,7 @@ func OfReader(r array.RecordReader, err error) (*Sum, error) {
 }
 
 // Add adds the rows of a batch. It hashes the values as strings, so the encoding of a column does not matter.
-func (s *Sum) Add(b arrow.RecordBatch) {
+func (s *RowSum) Add(b arrow.RecordBatch) {
 	for i := range int(b.NumRows()) {
 		s.buf = s.buf[:0]
 		for _, c := range b.Columns() {
@@ -52,7 +51,7 @@ func (s *Sum) Add(b arrow.RecordBatch) {
 }
 
 // String returns the checksum in hexadecimal digits.
-func (s *Sum) String() string { return fmt.Sprintf("%016x%016x", s.hi, s.lo) }
+func (s *RowSum) String() string { return fmt.Sprintf("%016x%016x", s.hi, s.lo) }
 
 // Equals reports whether the rows are equal, in any order.
-func (s *Sum) Equals(t *Sum) bool { return s.Rows == t.Rows && s.hi == t.hi && s.lo == t.lo }
+func (s *RowSum) Equals(t *RowSum) bool { return s.Rows == t.Rows && s.hi == t.hi && s.lo == t.lo }

@@ -54,9 +54,7 @@ func TestPreparedAfterChange(t *testing.T) {
 			put(t, s, "b", "t", numbers(1, 2))
 			expect(t, s, sql, o, "0|s0", "1|s1")
 			expectColumns(o, "k:int64 s:utf8 ")
-			if _, err := s.Fold(ctx, nil); err != nil {
-				t.Fatal(err)
-			}
+			fold(t, s)
 			expect(t, s, sql, o, "0|s0", "1|s1")
 
 			expectColumns(o, "k:int64 s:utf8 ")

@@ -1,4 +1,4 @@
-package messages
+package take
 
 import (
 	"fmt"
@@ -7,8 +7,6 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
-
-	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 
 // batches returns batches with the given numbers of rows. Column n has consecutive numbers. Column l has
@@ -43,7 +41,7 @@ func batches(t *testing.T, width int, sizes ...int) array.RecordReader {
 	if err != nil {
 		t.Fatal(err)
 	}
-	take.Release(all)
+	Release(all)
 	t.Cleanup(r.Release)
 	return r
 }
@@ -115,5 +113,5 @@ func TestMergeUnsupportedTypes(t *testing.T) {
 	if got := mergeBatches(n, empty, 0); len(got) != 2 {
 		t.Errorf("mergeBatches returned %d batches, want 2", len(got))
 	}
-	take.Release(empty)
+	Release(empty)
 }

@@ -49,3 +49,16 @@ func TestUnfinishedHashFile(t *testing.T) {
 		t.Errorf("the lock files %q remain, want none; error: %v", files, err)
 	}
 }
+
+// TestRecentHashIsNotCached checks that the hash of a file that just changed is not cached, because a further change may
+// leave the file's stamp the same.
+func TestRecentHashIsNotCached(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "raw")
+	if err := os.WriteFile(path, []byte("1"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	h := openHashes(filepath.Join(t.TempDir(), "hashes.json"))
+	if _, err := h.sum(path); err != nil || len(h.byPath) > 0 || h.isDirty {
+		t.Errorf("sum of a new file: %v, and the cache contains %v, want nothing", err, h.byPath)
+	}
+}

@@ -1,4 +1,4 @@
-package rowsum
+package content
 
 import (
 	"strings"
@@ -12,12 +12,12 @@ import (
 // TestRowSum checks that equal rows have the same sum in any order, and that different rows have different sums.
 func TestRowSum(t *testing.T) {
 	schema := arrow.NewSchema([]arrow.Field{{Name: "a", Type: arrow.BinaryTypes.String, Nullable: true}, {Name: "b", Type: arrow.BinaryTypes.String, Nullable: true}}, nil)
-	sum := func(rows string) *Sum {
+	sum := func(rows string) *RowSum {
 		batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, schema, strings.NewReader(rows))
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := &Sum{}
+		s := &RowSum{}
 		s.Add(batch.NewSlice(0, 1))
 		s.Add(batch.NewSlice(1, batch.NumRows()))
 		return s

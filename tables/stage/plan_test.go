@@ -120,28 +120,34 @@ func TestHashCache(t *testing.T) {
 	}
 }
 
-// TestTTL checks that a result expires together with the results computed from it, and no others.
+// TestTTL checks that a result expires together with the results computed from it, and no others. The stage's TTL (time to
+// live) also applies to a result that another program stored without a TTL.
 func TestTTL(t *testing.T) {
-	recipe := newRecipe(t)
-	r := open(t, t.TempDir(), nil)
-	now := time.Now()
-	stage.SetNow(r, func() time.Time { return now })
-	pipeline := recipe.pipeline()
-	stage.Expire(pipeline, "double", time.Hour)
-	run(t, r, pipeline)
-	recipe.runs.take()
-	now = now.Add(time.Hour - time.Second)
-	if run(t, r, pipeline); recipe.runs.take() != "" {
-		t.Error("a stage with a valid result ran")
-	}
-	now = now.Add(time.Second)
-	if got := plan(t, r, pipeline); !strings.Contains(got, "double runs its result expired at") || !strings.Contains(got, "text kept; last runs its") {
-		t.Errorf("the plan is %s, want exactly the expired stages to run", got)
-	}
-	if run(t, r, pipeline); recipe.runs.take() != "double 1, last 1" {
-		t.Error("want exactly the expired stages to run")
-	}
-	if run(t, r, pipeline); recipe.runs.take() != "" {
-		t.Error("a stage with a new result ran")
+	for name, storedTTL := range map[string]time.Duration{"stored with the TTL": time.Hour, "stored without a TTL": 0} {
+		t.Run(name, func(t *testing.T) {
+			recipe := newRecipe(t)
+			r := open(t, t.TempDir(), nil)
+			now := time.Now()
+			stage.SetNow(r, func() time.Time { return now })
+			stored, pipeline := recipe.pipeline(), recipe.pipeline()
+			stage.Expire(stored, "double", storedTTL)
+			stage.Expire(pipeline, "double", time.Hour)
+			run(t, r, stored)
+			recipe.runs.take()
+			now = now.Add(time.Hour - time.Second)
+			if run(t, r, pipeline); recipe.runs.take() != "" {
+				t.Error("a stage with a valid result ran")
+			}
+			now = now.Add(time.Second)
+			if got := plan(t, r, pipeline); !strings.Contains(got, "double runs its result expired at") || !strings.Contains(got, "text kept; last runs its") {
+				t.Errorf("the plan is %s, want exactly the expired stages to run", got)
+			}
+			if run(t, r, pipeline); recipe.runs.take() != "double 1, last 1" {
+				t.Error("want exactly the expired stages to run")
+			}
+			if run(t, r, pipeline); recipe.runs.take() != "" {
+				t.Error("a stage with a new result ran")
+			}
+		})
 	}
 }

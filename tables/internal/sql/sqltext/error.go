@@ -1,6 +1,4 @@
-// Package sqlerror defines the error of an SQL statement. It is a separate package because the worker processes
-// that run statements also use it, but do not import package tables.
-package sqlerror
+package sqltext
 
 import (
 	"fmt"

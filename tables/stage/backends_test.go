@@ -3,12 +3,15 @@ package stage_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -17,11 +20,16 @@ import (
 	"github.com/go-partd/partd/tables/stage"
 )
 
-// TestMissingData checks that a result is computed again if its data is missing, for example after an
-// interrupted removal, or because another version of this package stored it.
+// TestMissingData checks that a result is computed again if its data is missing, for example after an interrupted
+// removal, and that GC removes data that no info refers to.
 func TestMissingData(t *testing.T) {
-	store := partd.NewDict()
-	r := open(t, t.TempDir(), &stage.Options{Store: store})
+	dir := t.TempDir()
+	r := open(t, dir, nil)
+	store, err := partd.OpenFile(filepath.Join(dir, "results"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close() //nolint:errcheck // tests only
 	computed := 0
 	s := stage.Define("computed", func(context.Context, *stage.Inputs) (arrow.Table, error) {
 		computed++
@@ -34,32 +42,41 @@ func TestMissingData(t *testing.T) {
 		}
 	}
 	run(1)
-	var info string
-	for k, err := range store.Keys(t.Context()) {
-		if err != nil {
-			t.Fatal(err)
+	keys := func() (data, infos []string) {
+		for k, err := range store.Keys(t.Context()) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.HasSuffix(k.Key, "/info") {
+				infos = append(infos, k.Key)
+			} else {
+				data = append(data, k.Key)
+			}
 		}
-		if strings.HasSuffix(k.Key, "/info") {
-			info = k.Key
-		} else if err := store.Delete(t.Context(), k.Key); err != nil {
-			t.Fatal(err)
-		}
+		return data, infos
 	}
-	run(2)
-	run(2)
-	text, err := store.Get(t.Context(), info)
-	if err != nil {
+	data, infos := keys()
+	if err := store.Delete(t.Context(), data...); err != nil {
 		t.Fatal(err)
 	}
-	infoStart, _, _ := strings.Cut(string(text[0]), `,"Data"`) // as stored by a version without the field Data
-	if err := store.Set(t.Context(), info, []byte(infoStart+"}")); err != nil {
+	run(2)
+	run(2)
+	if err := store.Delete(t.Context(), infos...); err != nil {
 		t.Fatal(err)
 	}
 	run(3)
 	run(3)
-	if _, err := r.GC(t.Context(), &stage.GCOptions{TTL: 1}); err != nil {
+	unreferenced := len(infos)
+	if data, _ := keys(); len(data) != 1+unreferenced {
+		t.Errorf("the store has the data %q, want those of one result and unreferenced data", data)
+	}
+	if _, err := r.GC(t.Context(), nil); err != nil {
 		t.Errorf("GC failed: %v", err)
 	}
+	if data, infos := keys(); len(data) != 1 || len(infos) != 1 {
+		t.Errorf("after GC, the store has the keys %q and %q, want one result", infos, data)
+	}
+	run(3)
 }
 
 // TestDamagedResult checks that a result whose stored bytes are damaged is computed again, and reported once.
@@ -147,6 +164,63 @@ func TestNotUTF8(t *testing.T) {
 		}
 		if err := r.Close(); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+var errDead = errors.New("dead")
+
+// dyingStore is a store that simulates the death of its process: after a number of changes, all changes fail.
+type dyingStore struct {
+	*partd.File
+	changesLeft atomic.Int64
+}
+
+// change calls f, which changes the store, unless the store has died.
+func (d *dyingStore) change(f func() error) error {
+	if d.changesLeft.Add(-1) < 0 {
+		return errDead
+	}
+	return f()
+}
+
+func (d *dyingStore) Append(ctx context.Context, entries ...partd.Entry) error {
+	return d.change(func() error { return d.File.Append(ctx, entries...) })
+}
+
+func (d *dyingStore) Delete(ctx context.Context, keys ...string) error {
+	return d.change(func() error { return d.File.Delete(ctx, keys...) })
+}
+
+func (d *dyingStore) Set(ctx context.Context, key string, value []byte) error {
+	return d.change(func() error { return d.File.Set(ctx, key, value) })
+}
+
+// TestDiesAtEachChange checks that a pipeline returns the right result after an earlier run died, whatever
+// the number of changes before its death.
+func TestDiesAtEachChange(t *testing.T) {
+	recipe := newRecipe(t)
+	for changes := int64(0); ; changes++ {
+		dir := t.TempDir()
+		dying := open(t, dir, &stage.Options{Parallel: 1})
+		stage.WrapStore(dying, func(s partd.Partd) partd.Partd {
+			store := &dyingStore{File: s.(*partd.File)}
+			store.changesLeft.Store(changes)
+			return store
+		})
+		_, runErr := recipe.pipeline().Run(t.Context(), dying)
+		if runErr != nil && !errors.Is(runErr, errDead) {
+			t.Fatalf("the dying run returned %v, want %v", runErr, errDead)
+		}
+		got, err := recipe.pipeline().Run(t.Context(), open(t, dir, nil))
+		if b, _ := json.Marshal(got); err != nil || string(b) != wantResult {
+			t.Fatalf("after a death at change %d: Run = %s, %v, want the result of an undisturbed run", changes, b, err)
+		}
+		if runErr == nil {
+			if changes < 8 {
+				t.Errorf("the pipeline stored its results in %d changes, want at least 8", changes)
+			}
+			return
 		}
 	}
 }

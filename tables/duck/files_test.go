@@ -3,6 +3,7 @@
 package duck_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -13,6 +14,24 @@ import (
 
 	"github.com/go-partd/partd/tables/duck"
 )
+
+// TestCardinality checks that DuckDB plans with a table's row count, including rows not yet in data files.
+func TestCardinality(t *testing.T) {
+	s := newStore(t, nil)
+	expectRows := func(n int) {
+		t.Helper()
+		got, err := rows(t, s, "EXPLAIN SELECT k FROM b.t", nil)
+		if want := fmt.Sprintf("~%d rows", n); err != nil || !strings.Contains(strings.ReplaceAll(fmt.Sprint(got), ",", ""), want) {
+			t.Errorf("got plan %v, error %v; want it to contain %s", got, err, want)
+		}
+	}
+	put(t, s, "b", "t", numbers(0, 70_000))
+	expectRows(70_000)
+	put(t, s, "b", "t", numbers(0, 15))
+	expectRows(70_015)
+	fold(t, s)
+	expectRows(70_015)
+}
 
 // TestColumnsOfViews runs statements whose results would change if a view lacked a column.
 func TestColumnsOfViews(t *testing.T) {
@@ -49,9 +68,7 @@ func TestColumnsOfViews(t *testing.T) {
 			}
 		}
 		// The error suggests a column that the statement does not name.
-		if _, err := rows(t, s, "SELECT pont FROM b.t", nil); err == nil || !strings.Contains(err.Error(), "Point") {
-			t.Errorf("query of a misspelled column: error = %v, want the suggestion Point", err)
-		}
+		expectError(t, s, "SELECT pont FROM b.t", nil, "Point")
 	}
 }
 
@@ -75,9 +92,7 @@ func TestCountWithoutScan(t *testing.T) {
 func TestLargeFile(t *testing.T) {
 	s := newStore(t, nil)
 	put(t, s, "b", "t", numbers(0, 300_000))
-	if _, err := s.Fold(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
+	fold(t, s)
 	expect(t, s, "SELECT count(*), count(DISTINCT k), max(k) FROM b.t", nil, "300000|300000|299999")
 	expect(t, s, "SELECT count(*) FROM (SELECT * FROM b.t WHERE k IS NULL)", nil, "0")
 }

@@ -21,7 +21,7 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/frame"
 	"github.com/go-partd/partd/logstore"
-	"github.com/go-partd/partd/tables/arrowvalue"
+	"github.com/go-partd/partd/tables/internal/rows/arrowvalue"
 )
 
 var schema = arrow.NewSchema([]arrow.Field{

@@ -26,6 +26,19 @@ func rowsFromJSON(t *testing.T, s *arrow.Schema, rows string) arrow.RecordBatch 
 	return b
 }
 
+// putBatch appends a batch to a table.
+func putBatch(t *testing.T, table *tables.Table, batch arrow.RecordBatch) {
+	t.Helper()
+	r, err := array.NewRecordReader(batch.Schema(), []arrow.RecordBatch{batch})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Release()
+	if _, err := table.Put(t.Context(), r, tables.PutAppend, nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestSelectionsNeedNoDatabase checks which statements need no DuckDB after a statement that differs only in literals has
 // run, and that all of them return the right rows.
 func TestSelectionsNeedNoDatabase(t *testing.T) {
@@ -42,13 +55,7 @@ func TestSelectionsNeedNoDatabase(t *testing.T) {
 		if i < 2 {
 			batch = array.NewRecordBatch(arrow.NewSchema(columns.Fields()[:3], nil), batch.Columns()[:3], batch.NumRows())
 		}
-		r, err := array.NewRecordReader(batch.Schema(), []arrow.RecordBatch{batch})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := bucket.Table(name).Put(t.Context(), r, tables.PutAppend, nil); err != nil {
-			t.Fatal(err)
-		}
+		putBatch(t, bucket.Table(name), batch)
 		if i == 0 {
 			if _, err := s.Fold(t.Context(), nil); err != nil {
 				t.Fatal(err)
@@ -144,13 +151,7 @@ func TestSelectionsOfManyFiles(t *testing.T) {
 	s, record := openCounting(t)
 	columns := arrow.NewSchema([]arrow.Field{{Name: "id", Type: arrow.PrimitiveTypes.Int64}, {Name: "name", Type: arrow.BinaryTypes.String}}, nil)
 	for i := range 17 {
-		r, err := array.NewRecordReader(columns, []arrow.RecordBatch{rowsFromJSON(t, columns, fmt.Sprintf(`[{"id": %d, "name": "a"}]`, i))})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := s.Bucket("b").Table("t").Put(t.Context(), r, tables.PutAppend, nil); err != nil {
-			t.Fatal(err)
-		}
+		putBatch(t, s.Bucket("b").Table("t"), rowsFromJSON(t, columns, fmt.Sprintf(`[{"id": %d, "name": "a"}]`, i)))
 		if _, err := s.Fold(t.Context(), nil); err != nil {
 			t.Fatal(err)
 		}
@@ -183,13 +184,7 @@ func TestSelectionsOfManyFiles(t *testing.T) {
 func TestSelectionsCacheNoLiterals(t *testing.T) {
 	e, s := newEngine(t, &Options{})
 	columns := arrow.NewSchema([]arrow.Field{{Name: "name", Type: arrow.BinaryTypes.String}}, nil)
-	r, err := array.NewRecordReader(columns, []arrow.RecordBatch{rowsFromJSON(t, columns, `[{"name": "a"}]`)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.Bucket("").Table("t").Put(t.Context(), r, tables.PutAppend, nil); err != nil {
-		t.Fatal(err)
-	}
+	putBatch(t, s.Bucket("").Table("t"), rowsFromJSON(t, columns, `[{"name": "a"}]`))
 	for _, sql := range []string{"SELECT name FROM t WHERE name = '%s'", "SELECT name FROM t WHERE name = '%s' -- comment"} {
 		sql = fmt.Sprintf(sql, strings.Repeat("x", 100_000))
 		if err := run(t, s, sql); err != nil {
@@ -215,13 +210,7 @@ func TestLargeSelections(t *testing.T) {
 	}
 	columns := arrow.NewSchema([]arrow.Field{{Name: "id", Type: arrow.PrimitiveTypes.Int64}, {Name: "name", Type: arrow.BinaryTypes.String}}, nil)
 	batch := array.NewRecordBatch(columns, []arrow.Array{ids.NewArray(), names.NewArray()}, n)
-	r, err := array.NewRecordReader(columns, []arrow.RecordBatch{batch})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.Bucket("b").Table("t").Put(t.Context(), r, tables.PutAppend, nil); err != nil {
-		t.Fatal(err)
-	}
+	putBatch(t, s.Bucket("b").Table("t"), batch)
 	if _, err := s.Fold(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
@@ -256,7 +245,7 @@ func TestLargeSelections(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	calls := record()
-	r, err = s.Query(ctx, "SELECT * FROM t", &tables.QueryOptions{Bucket: "b", Recycle: true})
+	r, err := s.Query(ctx, "SELECT * FROM t", &tables.QueryOptions{Bucket: "b", Recycle: true})
 	if err != nil {
 		t.Fatal(err)
 	}

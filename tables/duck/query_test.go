@@ -8,10 +8,71 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
 )
+
+// TestAtSnapshot queries a snapshot that exists in two buckets, but not in a third.
+func TestAtSnapshot(t *testing.T) {
+	s := newStore(t, nil)
+	for _, bucket := range []string{"", "it's", "c"} {
+		put(t, s, bucket, "t", numbers(0, 2))
+		if bucket == "c" {
+			break
+		}
+		snapshot(t, s, bucket, "a \"b\"'")
+		put(t, s, bucket, "t", numbers(100, 105))
+	}
+	if err := s.Bucket("it's").Delete(t.Context(), "t"); err != nil {
+		t.Fatal(err)
+	}
+	o := &tables.QueryOptions{At: tables.AtSnapshot("a \"b\"'")}
+	expect(t, s, `SELECT (SELECT count(*) FROM t) + 10 * (SELECT count(*) FROM "it's".T) AS n`, o, "22")
+	for sql, want := range map[string]string{"SELECT * FROM c.t": "no snapshot of that name", "SELECT * FROM nothing": `"nothing"`} {
+		if _, err := rows(t, s, sql, o); !errors.Is(err, tables.ErrNotFound) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error = %v, want ErrNotFound with %s", sql, err, want)
+		}
+	}
+	if _, err := rows(t, s, "SELECT * FROM t", &tables.QueryOptions{At: tables.AtSnapshot("none")}); !errors.Is(err, tables.ErrNotFound) || !strings.Contains(err.Error(), "no snapshot of that name") {
+		t.Errorf(`query of a missing snapshot: error = %v, want tables.ErrNotFound with the text "no snapshot of that name"`, err)
+	}
+}
+
+func TestVersions(t *testing.T) {
+	s := newStore(t, nil)
+	for i := range int64(3) {
+		put(t, s, "b", "t", numbers(i*10, i*10+10))
+		fold(t, s)
+	}
+	put(t, s, "b", "t", numbers(30, 31))
+	table := s.Bucket("b").Table("t")
+	versions, err := table.Versions(t.Context())
+	if err != nil || len(versions) != 4 {
+		t.Fatalf("Versions = %+v, %v; want 3 versions, and one of the row in the tail", versions, err)
+	}
+	for i, v := range versions {
+		expect(t, s, "SELECT count(*) FROM t", &tables.QueryOptions{Bucket: "b", At: tables.AtVersion(v.Version)}, fmt.Sprint(min(10*(i+1), 31)))
+	}
+	expect(t, s, "SELECT count(*) FROM b.t", nil, "31")
+	if _, err := rows(t, s, "SELECT count(*) FROM b.t", &tables.QueryOptions{At: tables.AtVersion(99)}); !errors.Is(err, tables.ErrNotFound) {
+		t.Errorf("query of a missing version: error = %v, want tables.ErrNotFound", err)
+	}
+	// All rows of a statement are of the same moment, also if the rows are still in the tail.
+	time.Sleep(3 * time.Millisecond)
+	moment := time.Now()
+	time.Sleep(3 * time.Millisecond)
+	put(t, s, "b", "t", numbers(31, 40))
+	o := &tables.QueryOptions{Bucket: "b", At: tables.AtTime(moment), Before: tables.AtVersion(versions[2].Version)}
+	expect(t, s, `SELECT (SELECT count(*) FROM t) + 100 * (SELECT count(*) FROM before.b.t) + 10000 * (SELECT count(*) FROM changes.b.t) AS n`, o, "13031")
+	expect(t, s, "SELECT count(*) FROM t", &tables.QueryOptions{Bucket: "b"}, "40")
+	var inexact *tables.MomentError
+	if _, err := rows(t, s, "SELECT * FROM t", &tables.QueryOptions{Bucket: "b", At: tables.AtTime(time.Time{}.AddDate(2000, 0, 0))}); !errors.As(err, &inexact) {
+		t.Fatalf("query of a moment before the table: error = %v, want a MomentError", err)
+	}
+	expect(t, s, "SELECT count(*) FROM t", &tables.QueryOptions{Bucket: "b", At: tables.AtTime(inexact.After)}, "10")
+}
 
 // TestShow describes tables and statements, and lists tables.
 func TestShow(t *testing.T) {
@@ -20,9 +81,7 @@ func TestShow(t *testing.T) {
 	put(t, s, "b", "it's", numbers(0, 3))
 	put(t, s, "", "plain", numbers(0, 1))
 	o := &tables.QueryOptions{Bucket: "b"}
-	if _, err := s.Bucket("b").Snapshot(t.Context(), "kept"); err != nil {
-		t.Fatal(err)
-	}
+	snapshot(t, s, "b", "kept")
 	put(t, s, "b", "new", numbers(0, 1))
 	for _, sql := range []string{"SELECT column_name, column_type FROM (DESCRIBE t)", "SELECT column_name, column_type FROM (SUMMARIZE t)", "SELECT column_name, column_type FROM (DESCRIBE SELECT * FROM b.t)"} {
 		expect(t, s, sql, o, "k|BIGINT", "s|VARCHAR")
@@ -69,9 +128,7 @@ func TestExplain(t *testing.T) {
 				}
 			}
 		}
-		if _, err := s.Fold(t.Context(), nil); err != nil {
-			t.Fatal(err)
-		}
+		fold(t, s)
 	}
 	_, err := rows(t, s, "EXPLAIN\n  SELECT\nnothing FROM t", o)
 	var sqlErr *tables.SQLError
@@ -114,9 +171,7 @@ func queryText(ctx context.Context, s *tables.Store, sql string, o *tables.Query
 func TestQueryChanges(t *testing.T) {
 	s := newStore(t, nil)
 	put(t, s, "b", "t", numbers(0, 10))
-	if _, err := s.Bucket("b").Snapshot(t.Context(), "kept"); err != nil {
-		t.Fatal(err)
-	}
+	snapshot(t, s, "b", "kept")
 	put(t, s, "b", "t", numbers(10, 12)) // into the tail
 	if _, err := s.Bucket("b").Table("t").DeleteRows(t.Context(), filter.Lt("k", int64(2))); err != nil {
 		t.Fatal(err)
@@ -133,9 +188,7 @@ func TestQueryChanges(t *testing.T) {
 		t.Errorf("Describe = %v, %v; want the column _change", d, err)
 	}
 	for sql, want := range map[string]string{"SELECT * FROM changes.b.t": "but the query does not select one", "SELECT * FROM changes.b.nothing": "but the query does not select one"} {
-		if _, err := rows(t, s, sql, nil); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: error = %v, want %s", sql, err, want)
-		}
+		expectError(t, s, sql, nil, want)
 	}
 	if _, err := rows(t, s, "SELECT * FROM changes.b.t", &tables.QueryOptions{Before: tables.AtVersion(99)}); !errors.Is(err, tables.ErrNotFound) {
 		t.Errorf("changes since a missing version: error = %v, want ErrNotFound", err)
@@ -146,9 +199,7 @@ func TestQueryChanges(t *testing.T) {
 func TestQueryBefore(t *testing.T) {
 	s := newStore(t, nil)
 	put(t, s, "b", "t", numbers(0, 10))
-	if _, err := s.Bucket("b").Snapshot(t.Context(), "kept"); err != nil {
-		t.Fatal(err)
-	}
+	snapshot(t, s, "b", "kept")
 	put(t, s, "b", "t", numbers(10, 12))
 	put(t, s, "before", "t", numbers(0, 1)) // a bucket with this name can still be used
 	o := &tables.QueryOptions{Bucket: "b", Before: tables.AtSnapshot("kept")}
@@ -156,8 +207,6 @@ func TestQueryBefore(t *testing.T) {
 	expect(t, s, `SELECT count(*) FROM "before"."b"."t" JOIN partd.b.t USING (k)`, o, "10")
 	expect(t, s, `SELECT count(*) FROM before.t`, o, "1")
 	for sql, want := range map[string]string{"SELECT * FROM before.b.t": "but the query does not select one", "SELECT * FROM before.b.nothing": "but the query does not select one", "SELECT * FROM after.b.t": "the only catalog"} {
-		if _, err := rows(t, s, sql, nil); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: error = %v, want %s", sql, err, want)
-		}
+		expectError(t, s, sql, nil, want)
 	}
 }
