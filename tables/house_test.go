@@ -47,7 +47,6 @@ var tablesLayering = layering.Layering{
 			"internal/faces/formats":    {"github.com/google/uuid"},
 			"internal/faces/operations": nil,
 			"internal/faces/serving":    {"github.com/golang-jwt/jwt", "github.com/prometheus/client_golang", "google.golang.org/grpc"},
-			"internal/faces/wire":       nil,
 		}},
 		{Name: "built on tables", Packages: map[string][]string{
 			"iceberg":    {"github.com/apache/iceberg-go"},

@@ -18,7 +18,6 @@ import (
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/faces/operations"
-	"github.com/go-partd/partd/tables/internal/faces/wire"
 	"github.com/go-partd/partd/tables/transform"
 )
 
@@ -78,7 +77,7 @@ func (c *Client) Tables(ctx context.Context, bucket string, f *tables.Filter) it
 // Describe returns the properties and the columns of a table in its current state, or at a version,
 // snapshot or time.
 func (c *Client) Describe(ctx context.Context, bucket, name string, at tables.At) (tables.TableInfo, *arrow.Schema, error) {
-	d, err := operations.Describe.Do(ctx, c.target(), &wire.Table{Bucket: bucket, Name: name, State: wire.StateOf(at)})
+	d, err := operations.Describe.Do(ctx, c.target(), &operations.Table{Bucket: bucket, Name: name, State: operations.StateOf(at)})
 	if err != nil {
 		return tables.TableInfo{}, nil, err
 	}
@@ -88,12 +87,12 @@ func (c *Client) Describe(ctx context.Context, bucket, name string, at tables.At
 
 // Versions returns the versions of a table, oldest first.
 func (c *Client) Versions(ctx context.Context, bucket, name string) ([]tables.VersionInfo, error) {
-	return operations.Versions.Do(ctx, c.target(), &wire.Table{Bucket: bucket, Name: name})
+	return operations.Versions.Do(ctx, c.target(), &operations.Table{Bucket: bucket, Name: name})
 }
 
 // Settings returns the settings of a table.
 func (c *Client) Settings(ctx context.Context, bucket, name string) (tables.Settings, error) {
-	return operations.Settings.Do(ctx, c.target(), &wire.Table{Bucket: bucket, Name: name})
+	return operations.Settings.Do(ctx, c.target(), &operations.Table{Bucket: bucket, Name: name})
 }
 
 // SetSettings calls Table.SetSettings on the server, to change the settings of a table.
@@ -187,7 +186,7 @@ func (c *Client) Exec(ctx context.Context, sql string, o *tables.ExecOptions) (t
 	}
 	in := &operations.Statement{Bucket: o.Bucket, SQL: sql, ID: o.ID, DryRun: o.DryRun}
 	var err error
-	if in.Parameters, err = wire.EncodeParameters(o.Parameters); err != nil {
+	if in.Parameters, err = operations.EncodeParameters(o.Parameters); err != nil {
 		return tables.ExecResult{}, err
 	}
 	return operations.Exec.Do(ctx, c.target(), in)
@@ -217,7 +216,7 @@ func (c *Client) SetEvolution(ctx context.Context, bucket, name string, e tables
 
 // Rules returns the rules of a table or, if name is "", the bucket's own rules.
 func (c *Client) Rules(ctx context.Context, bucket, name string) ([]tables.Rule, error) {
-	return operations.Rules.Do(ctx, c.target(), &wire.Table{Bucket: bucket, Name: name})
+	return operations.Rules.Do(ctx, c.target(), &operations.Table{Bucket: bucket, Name: name})
 }
 
 // EditRules calls Table.EditRules on the server, to change the rules of a table or, if name is "",

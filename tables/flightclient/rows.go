@@ -18,7 +18,6 @@ import (
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/faces/operations"
-	"github.com/go-partd/partd/tables/internal/faces/wire"
 	"github.com/go-partd/partd/tables/internal/files/datafile"
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
@@ -30,8 +29,8 @@ import (
 // selects columns and rows. The caller must release the reader, which ends the scan.
 func (c *Client) Scan(ctx context.Context, bucket, name string, at tables.At, o *tables.ScanOptions) (array.RecordReader, error) {
 	o = cmp.Or(o, new(tables.ScanOptions))
-	call := wire.Scan{
-		Partd: wire.ScanCall, Table: wire.Table{Bucket: bucket, Name: name, State: wire.StateOf(at)},
+	call := operations.Scan{
+		Partd: operations.ScanCall, Table: operations.Table{Bucket: bucket, Name: name, State: operations.StateOf(at)},
 		Columns: o.Columns, Limit: o.Limit, Last: o.Last, From: o.From, To: o.To, TimeColumn: o.TimeColumn,
 		Part: o.Part, Dictionaries: o.Dictionaries,
 	}
@@ -48,9 +47,9 @@ func (c *Client) Scan(ctx context.Context, bucket, name string, at tables.At, o 
 // Changes calls Table.Changes on the server, for a table in its current state, or at a version, snapshot or time.
 func (c *Client) Changes(ctx context.Context, bucket, name string, at, since tables.At, o *tables.ChangesOptions) (*tables.Changes, error) {
 	o = cmp.Or(o, new(tables.ChangesOptions))
-	ticket, err := json.Marshal(wire.Changes{
-		Partd: wire.ChangesCall, Table: wire.Table{Bucket: bucket, Name: name, State: wire.StateOf(at)},
-		Since: wire.StateOf(since), Keys: o.Keys, UUID: o.UUID,
+	ticket, err := json.Marshal(operations.Changes{
+		Partd: operations.ChangesCall, Table: operations.Table{Bucket: bucket, Name: name, State: operations.StateOf(at)},
+		Since: operations.StateOf(since), Keys: o.Keys, UUID: o.UUID,
 	})
 	if err != nil {
 		return nil, err
@@ -79,9 +78,9 @@ func (c *Client) Query(ctx context.Context, sql string, o *tables.QueryOptions) 
 	if tables.IsWrite(sql) { // the server would run it, and the connection's retries would run it again
 		return nil, &tables.ArgumentError{Err: errors.New("the statement writes: use Exec")}
 	}
-	call := wire.Statement{SQL: sql, State: wire.StateOf(o.At), Since: wire.StateOf(o.Before), Bucket: o.Bucket}
+	call := operations.StatementHandle{SQL: sql, State: operations.StateOf(o.At), Since: operations.StateOf(o.Before), Bucket: o.Bucket}
 	var err error
-	if call.Parameters, err = wire.EncodeParameters(o.Parameters); err != nil {
+	if call.Parameters, err = operations.EncodeParameters(o.Parameters); err != nil {
 		return nil, err
 	}
 	handle, err := json.Marshal(call)
@@ -98,7 +97,7 @@ func (c *Client) Query(ctx context.Context, sql string, o *tables.QueryOptions) 
 // Resampled calls transform.Resampled on the server.
 func (c *Client) Resampled(ctx context.Context, o *transform.ResampleOptions) (array.RecordReader, error) {
 	o = cmp.Or(o, new(transform.ResampleOptions))
-	ticket, err := json.Marshal(operations.Resampling{Partd: wire.ResampleCall, ResampleOptions: *o})
+	ticket, err := json.Marshal(operations.Resampling{Partd: operations.ResampleCall, ResampleOptions: *o})
 	if err != nil {
 		return nil, err
 	}
@@ -136,8 +135,8 @@ func (c *Client) get(ctx context.Context, ticket []byte, chunkRows int64) (array
 // does not release it.
 func (c *Client) Put(ctx context.Context, bucket, name string, r array.RecordReader, m tables.PutMode, o *tables.PutOptions) (tables.Version, error) {
 	o = cmp.Or(o, new(tables.PutOptions))
-	call := wire.Put{
-		Partd: wire.PutCall, Bucket: bucket, Name: name, Mode: m,
+	call := operations.Put{
+		Partd: operations.PutCall, Bucket: bucket, Name: name, Mode: m,
 		ID: o.ID, Metadata: o.Metadata, Settings: o.Settings, AllColumns: o.AllColumns,
 	}
 	result, err := c.put(ctx, call, r)
@@ -149,15 +148,15 @@ func (c *Client) Put(ctx context.Context, bucket, name string, r array.RecordRea
 
 // ReplaceRange calls Table.ReplaceRange on the server.
 func (c *Client) ReplaceRange(ctx context.Context, bucket, name string, from, to time.Time, r array.RecordReader, o *tables.RangeOptions) (tables.RewriteResult, error) {
-	timeRange := &wire.Range{From: from, To: to, TimeColumn: cmp.Or(o, new(tables.RangeOptions)).TimeColumn}
-	result, err := c.put(ctx, wire.Put{Partd: wire.PutCall, Bucket: bucket, Name: name, Range: timeRange}, r)
+	timeRange := &operations.Range{From: from, To: to, TimeColumn: cmp.Or(o, new(tables.RangeOptions)).TimeColumn}
+	result, err := c.put(ctx, operations.Put{Partd: operations.PutCall, Bucket: bucket, Name: name, Range: timeRange}, r)
 	return result.RewriteResult, err
 }
 
 // Upsert calls Table.Upsert on the server.
 func (c *Client) Upsert(ctx context.Context, bucket, name string, r array.RecordReader, o *tables.UpsertOptions) (tables.RewriteResult, error) {
 	o = cmp.Or(o, new(tables.UpsertOptions))
-	call := wire.Put{Partd: wire.PutCall, Bucket: bucket, Name: name, Upsert: &wire.Keys{Keys: o.Keys}, AllColumns: o.AllColumns}
+	call := operations.Put{Partd: operations.PutCall, Bucket: bucket, Name: name, Upsert: &operations.Keys{Keys: o.Keys}, AllColumns: o.AllColumns}
 	result, err := c.put(ctx, call, r)
 	if o.MissingColumns != nil {
 		*o.MissingColumns = result.MissingColumns
@@ -165,7 +164,7 @@ func (c *Client) Upsert(ctx context.Context, bucket, name string, r array.Record
 	return result.RewriteResult, err
 }
 
-func (c *Client) put(ctx context.Context, call wire.Put, r array.RecordReader) (result wire.CorrectionAnswer, _ error) {
+func (c *Client) put(ctx context.Context, call operations.Put, r array.RecordReader) (result operations.CorrectionAnswer, _ error) {
 	command, err := json.Marshal(call)
 	if err != nil {
 		return result, err

@@ -12,8 +12,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/faces/operations"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
-	"github.com/go-partd/partd/tables/internal/faces/wire"
 	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 
@@ -28,11 +28,11 @@ func (s *Server) DoGet(t *flight.Ticket, st flight.FlightService_DoGetServer) er
 			return s.sql.run(st.Context(), handle, prepared, st)
 		}
 		return s.FlightServer.DoGet(t, st)
-	case wire.IsCall(wire.ScanCall, t.Ticket):
+	case operations.IsCall(operations.ScanCall, t.Ticket):
 		return s.sendScan(t.Ticket, st)
-	case wire.IsCall(wire.ChangesCall, t.Ticket):
+	case operations.IsCall(operations.ChangesCall, t.Ticket):
 		return s.sendChanges(t.Ticket, st)
-	case wire.IsCall(wire.ResampleCall, t.Ticket):
+	case operations.IsCall(operations.ResampleCall, t.Ticket):
 		return s.sendResampled(t.Ticket, st)
 	}
 	return asShootsError(s.get(t, st))

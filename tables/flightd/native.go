@@ -20,7 +20,6 @@ import (
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/faces/operations"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
-	"github.com/go-partd/partd/tables/internal/faces/wire"
 	"github.com/go-partd/partd/tables/transform"
 )
 
@@ -31,7 +30,7 @@ func invalidCall(err error) error {
 }
 
 func (s *Server) sendScan(ticket []byte, stream flight.FlightService_DoGetServer) error {
-	var c wire.Scan
+	var c operations.Scan
 	return sendRowsFor(ticket, &c, stream, func(ctx context.Context) (_ array.RecordReader, err error) {
 		o := &tables.ScanOptions{Columns: c.Columns, Limit: c.Limit, Last: c.Last, From: c.From, To: c.To, TimeColumn: c.TimeColumn, Part: c.Part, Dictionaries: c.Dictionaries, Recycle: true}
 		if c.Where != "" {
@@ -48,7 +47,7 @@ func (s *Server) sendScan(ticket []byte, stream flight.FlightService_DoGetServer
 }
 
 func (s *Server) sendChanges(ticket []byte, stream flight.FlightService_DoGetServer) error {
-	var c wire.Changes
+	var c operations.Changes
 	return sendRowsFor(ticket, &c, stream, func(ctx context.Context) (array.RecordReader, error) {
 		table, err := s.store.Bucket(c.Bucket).Table(c.Name).At(ctx, c.At())
 		if err != nil {
@@ -67,18 +66,18 @@ func (s *Server) sendResampled(ticket []byte, stream flight.FlightService_DoGetS
 
 // sendRowsFor decodes a ticket into c, calls open, and sends the rows of the returned reader.
 func sendRowsFor(ticket []byte, c any, stream flight.FlightService_DoGetServer, open func(context.Context) (array.RecordReader, error)) error {
-	if err := wire.Unmarshal(ticket, c); err != nil {
+	if err := operations.Unmarshal(ticket, c); err != nil {
 		return invalidCall(err)
 	}
 	return serving.Status(sendReader(stream, func(err error) error { return err }, open))
 }
 
-// nativePut handles a stream whose command is a wire.PutCall.
+// nativePut handles a stream whose command is a operations.PutCall.
 func (s *Server) nativePut(command []byte, stream flight.FlightService_DoPutServer, memory memory.Allocator) (err error) {
 	defer func() { err = serving.Status(err) }()
 	ctx := stream.Context()
-	var c wire.Put
-	if err := errors.Join(wire.Unmarshal(command, &c), c.Check()); err != nil {
+	var c operations.Put
+	if err := errors.Join(operations.Unmarshal(command, &c), c.Check()); err != nil {
 		return invalidCall(err)
 	}
 	r, err := flightReader(stream, memory)
@@ -90,7 +89,7 @@ func (s *Server) nativePut(command []byte, stream flight.FlightService_DoPutServ
 	if err != nil {
 		return err
 	}
-	var result wire.CorrectionAnswer
+	var result operations.CorrectionAnswer
 	switch b := s.store.Bucket(c.Bucket); {
 	case c.Range != nil:
 		result.RewriteResult, err = b.Table(c.Name).ReplaceRange(ctx, c.Range.From, c.Range.To, in, &tables.RangeOptions{TimeColumn: c.Range.TimeColumn})
@@ -104,7 +103,7 @@ func (s *Server) nativePut(command []byte, stream flight.FlightService_DoPutServ
 	}
 	answer := any(result)
 	if c.Range == nil && c.Upsert == nil {
-		answer = wire.PutAnswer{Version: result.Version, MissingColumns: result.MissingColumns}
+		answer = operations.PutAnswer{Version: result.Version, MissingColumns: result.MissingColumns}
 	}
 	body, err := json.Marshal(answer)
 	if err != nil {

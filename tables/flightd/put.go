@@ -11,8 +11,8 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/faces/operations"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
-	"github.com/go-partd/partd/tables/internal/faces/wire"
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
 )
 
@@ -45,7 +45,7 @@ func (s *Server) DoPut(st flight.FlightService_DoPutServer) error {
 		return err
 	}
 	defer release()
-	if d.GetType() == flight.DescriptorCMD && wire.IsCall(wire.PutCall, d.GetCmd()) {
+	if d.GetType() == flight.DescriptorCMD && operations.IsCall(operations.PutCall, d.GetCmd()) {
 		return s.nativePut(d.GetCmd(), checked, rows)
 	}
 	return asShootsError(s.put(d, checked, rows))
@@ -71,7 +71,7 @@ func (r *checkedStream) Recv() (*flight.FlightData, error) {
 }
 
 func (r *checkedStream) check(m *flight.FlightData) (*flight.FlightData, error) {
-	if string(m.AppMetadata) == wire.PutCanceled {
+	if string(m.AppMetadata) == operations.PutCanceled {
 		return nil, status.Error(codes.Canceled, "the client canceled the put: nothing was changed")
 	}
 	if len(m.DataHeader) == 0 { // the message has only a descriptor or metadata

@@ -18,8 +18,8 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/faces/operations"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
-	"github.com/go-partd/partd/tables/internal/faces/wire"
 )
 
 // The error types that clients of shoots (another table server) know.
@@ -109,7 +109,7 @@ const sqlCommands = "type.googleapis.com/arrow.flight.protocol.sql." // prefix o
 
 // decode decodes a JSON command. Unknown fields are ignored, and null is the same as no field.
 func decode(command []byte, target any) error {
-	if err := wire.Unmarshal(command, target); err != nil {
+	if err := operations.Unmarshal(command, target); err != nil {
 		return &failure{kindOther, fmt.Errorf("the command is neither Flight SQL nor valid JSON for this call: %w", err)}
 	}
 	return nil
@@ -119,7 +119,7 @@ func parseMode(mode string, defaultMode tables.PutMode) (tables.PutMode, error) 
 	if mode == "" {
 		return defaultMode, nil
 	}
-	if m, ok := wire.PutModes[mode]; ok {
+	if m, ok := operations.PutModes[mode]; ok {
 		return m, nil
 	}
 	return 0, &failure{kindOther, fmt.Errorf("put mode is %q: it must be error, append or replace", mode)}

@@ -19,8 +19,8 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/faces/operations"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
-	"github.com/go-partd/partd/tables/internal/faces/wire"
 )
 
 // maxParameters limits the size of a statement's parameters, in bytes, because the statement's handle contains them.
@@ -29,12 +29,12 @@ const maxParameters = 512 << 10
 // maxParameterRows limits the memory of decoded parameters, in bytes.
 const maxParameterRows = 8 * maxParameters
 
-type statement struct{ wire.Statement }
+type statement struct{ operations.StatementHandle }
 
 // newStatement returns a statement for SQL. The call's header "bucket" names the bucket in which unqualified table
 // names are looked up.
 func newStatement(ctx context.Context, sql string) statement {
-	st := statement{wire.Statement{SQL: sql}}
+	st := statement{operations.StatementHandle{SQL: sql}}
 	md, _ := metadata.FromIncomingContext(ctx)
 	if names := md.Get("bucket"); len(names) > 0 {
 		st.Bucket = names[0]
@@ -43,7 +43,7 @@ func newStatement(ctx context.Context, sql string) statement {
 }
 
 func parseStatement(handle []byte) (st statement, err error) {
-	if err := wire.Unmarshal(handle, &st); err != nil {
+	if err := operations.Unmarshal(handle, &st); err != nil {
 		return st, status.Errorf(codes.InvalidArgument, "the handle is not from this server: %v", err)
 	}
 	return st, nil
@@ -55,7 +55,7 @@ func (st statement) handle() ([]byte, error) { return json.Marshal(st) }
 func (st statement) options(ctx context.Context) (*tables.QueryOptions, func(), error) {
 	o := &tables.QueryOptions{Bucket: st.Bucket, At: st.At(), Before: st.Since.At(), Recycle: true}
 	var err error
-	if o.Parameters, err = wire.DecodeParameters(ctx, st.Parameters, maxParameterRows); err != nil {
+	if o.Parameters, err = operations.DecodeParameters(ctx, st.Parameters, maxParameterRows); err != nil {
 		return nil, nil, status.Errorf(codes.InvalidArgument, "invalid parameters: %v", err)
 	}
 	return o, func() {

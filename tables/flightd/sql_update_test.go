@@ -18,7 +18,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
-	"github.com/go-partd/partd/tables/internal/faces/wire"
+	"github.com/go-partd/partd/tables/internal/faces/operations"
 )
 
 func TestSQLUpdate(t *testing.T) {
@@ -170,7 +170,7 @@ func TestSQLUpdateCancel(t *testing.T) {
 // TestSQLUpdateIDOfQuery checks that a SELECT with an id is refused, because the id would have no effect.
 func TestSQLUpdateIDOfQuery(t *testing.T) {
 	s := serveDuck(t)
-	handle, err := statement{wire.Statement{SQL: "SELECT 1", WriteID: "a"}}.handle()
+	handle, err := statement{operations.StatementHandle{SQL: "SELECT 1", WriteID: "a"}}.handle()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -221,7 +221,7 @@ func TestSQLUpdateByHandle(t *testing.T) {
 	if err := errors.Join(w.Write(numbers(1)), w.Close()); err != nil {
 		t.Fatal(err)
 	}
-	handle, err := statement{wire.Statement{SQL: "INSERT INTO t VALUES (?, ?)", Parameters: stream.Bytes()}}.handle()
+	handle, err := statement{operations.StatementHandle{SQL: "INSERT INTO t VALUES (?, ?)", Parameters: stream.Bytes()}}.handle()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -288,7 +288,7 @@ func TestSQLUpdateEscapes(t *testing.T) {
 func TestSQLUpdateLimitsParameters(t *testing.T) {
 	_, _, address := serveTest(t, &Options{Secret: testSecret, Memory: 16 << 20, MaxMessage: 4 << 20})
 	client, _ := dialSQL(t, address, Admin)
-	handle, err := statement{wire.Statement{SQL: "INSERT INTO t VALUES (?, ?)"}}.handle()
+	handle, err := statement{operations.StatementHandle{SQL: "INSERT INTO t VALUES (?, ?)"}}.handle()
 	if err != nil {
 		t.Fatal(err)
 	}

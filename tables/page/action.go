@@ -14,7 +14,6 @@ import (
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/faces/operations"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
-	"github.com/go-partd/partd/tables/internal/faces/wire"
 	"github.com/go-partd/partd/tables/transform"
 )
 
@@ -94,14 +93,14 @@ var actions = []action{
 	newAction(operations.Resample, func(a *actionJSON) (*transform.ResampleOptions, error) {
 		return &transform.ResampleOptions{
 			Source: a.source(a.Source), Target: a.target(), SQL: a.SQL, Rule: a.Rule, TimeColumn: a.Time, Functions: a.Functions, Columns: a.Columns,
-			Mode: wire.PutModes[a.Mode],
+			Mode: operations.PutModes[a.Mode],
 		}, nil
 	}, rowCounts, func(c *command, a *actionJSON) {
 		c.targetFlags(a).flag("rule", a.Rule).flag("time", a.Time).list("func", a.Functions).list("columns", a.Columns).flag("sql", a.SQL)
 		c.names(a.Source, a.Target)
 	}),
 	newAction(operations.Combine, func(a *actionJSON) (*transform.CombineOptions, error) {
-		o := &transform.CombineOptions{Target: a.target(), How: cmp.Or(a.How, "union"), On: a.On, Mode: wire.PutModes[a.Mode]}
+		o := &transform.CombineOptions{Target: a.target(), How: cmp.Or(a.How, "union"), On: a.On, Mode: operations.PutModes[a.Mode]}
 		for _, name := range a.Sources {
 			o.Sources = append(o.Sources, a.source(name))
 		}
@@ -115,7 +114,7 @@ var actions = []action{
 	}),
 	newAction(operations.Clean, func(a *actionJSON) (*transform.CleanOptions, error) {
 		o := &transform.CleanOptions{
-			Source: a.source(a.Source), Where: a.Where, DropNulls: a.DropNulls, DropAnyNull: a.DropAnyNull, KeepFirstOf: a.KeepFirstOf, Mode: wire.PutModes[a.Mode],
+			Source: a.source(a.Source), Where: a.Where, DropNulls: a.DropNulls, DropAnyNull: a.DropAnyNull, KeepFirstOf: a.KeepFirstOf, Mode: operations.PutModes[a.Mode],
 		}
 		if a.Target != "" {
 			to := a.target()

@@ -12,15 +12,15 @@ import (
 	"github.com/go-partd/partd/internal/engine/spill"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/faces/formats"
+	"github.com/go-partd/partd/tables/internal/faces/operations"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
-	"github.com/go-partd/partd/tables/internal/faces/wire"
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
 )
 
 var maxUpload int64 = 16 << 30 // maximum size of a file, in bytes; a variable for tests
 
 func parseMode(mode string) (tables.PutMode, error) {
-	m, ok := wire.PutModes[mode]
+	m, ok := operations.PutModes[mode]
 	if !ok {
 		return 0, invalid("mode is %.40q: it must be error, append or replace", mode)
 	}

@@ -103,7 +103,7 @@ func (zeroReader) Read(p []byte) (int, error) {
 
 func TestFetchMemory(t *testing.T) {
 	f := content.Named{Hash: content.HashOf(bytes.Repeat([]byte{0}, manyZeros)), Size: manyZeros}
-	d, err := openDisk(t.TempDir(), nil)
+	d, err := openDisk(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +135,7 @@ func TestHostileHolder(t *testing.T) {
 			}
 		}
 	})
-	if err := n.reg.kv.Put(t.Context(), "h."+keyOf("x")+".other", []byte("99999999999999999999 no")); err != nil {
+	if err := n.reg.nats.put(t.Context(), "h."+keyOf("x")+".other", []byte("99999999999999999999 no")); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

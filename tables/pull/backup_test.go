@@ -241,7 +241,7 @@ func TestSweepKeepsVersionWithoutHead(t *testing.T) {
 	if err := os.Remove(a.disk.headFile(keyOf("x"))); err != nil {
 		t.Fatal(err)
 	}
-	stray, err := a.disk.Create(t.Context(), func(w io.Writer) error { _, err := io.WriteString(w, "unreferenced"); return err })
+	stray, err := a.disk.Create(func(w io.Writer) error { _, err := io.WriteString(w, "unreferenced"); return err })
 	if err != nil {
 		t.Fatal(err)
 	}

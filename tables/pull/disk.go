@@ -1,7 +1,6 @@
 package pull
 
 import (
-	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -16,7 +15,6 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/internal/disk/vfs"
-	"github.com/go-partd/partd/objstore"
 	"github.com/go-partd/partd/tables/internal/files/content"
 )
 
@@ -32,11 +30,9 @@ const orphanAge = 24 * time.Hour
 type disk struct {
 	content.Dir
 	dir, id string
-	storage *content.Bucket // holds the files' content; nil if the directory holds it
 
-	mu        sync.Mutex
-	pins      map[string]int // number of readers of each version, by the hash of its manifest
-	lastSweep time.Time
+	mu   sync.Mutex
+	pins map[string]int // number of readers of each version, by the hash of its manifest
 }
 
 // head is the newest version of a table in this directory. The modification time of the
@@ -59,7 +55,7 @@ func keyOf(name string) string {
 	return content.HashOf([]byte(name))
 }
 
-func openDisk(dir string, storage objstore.Bucket) (*disk, error) {
+func openDisk(dir string) (*disk, error) {
 	d := &disk{Dir: content.Dir{Files: filepath.Join(dir, "files"), Temp: filepath.Join(dir, "tmp")}, dir: dir, pins: map[string]int{}}
 	for _, sub := range []string{d.Files, d.Temp, filepath.Join(dir, "heads")} {
 		if err := os.MkdirAll(sub, 0o777); err != nil {
@@ -76,14 +72,6 @@ func openDisk(dir string, storage objstore.Bucket) (*disk, error) {
 		d.id = string(b)
 		if err == nil && (len(b) < 16 || strings.Trim(d.id, "abcdefghijklmnopqrstuvwxyz234567") != "") {
 			err = fmt.Errorf("%s is damaged: remove it, so that the node gets a new ID", path)
-		}
-		if storage != nil {
-			// With a storage, the directory holds a marker for each stored file: a sparse file
-			// with the same name, size and age. The markers save requests, and sweep needs
-			// them to find files that a killed process left in the storage.
-			s := backupBucket(storage)
-			s.Prefix = d.id + "/"
-			d.storage = &s
 		}
 		return err
 	})
@@ -209,16 +197,15 @@ func (d *disk) pin(manifest string, delta int) {
 // sweep removes unreferenced files that are older than orphanAge. It keeps the files of
 // heads, of versions replaced within the grace period, and of versions being read. It also
 // keeps the files of records, the registry's newest versions: a killed process may have
-// saved one of them without setting a head. With a storage, where reading a manifest costs
-// a request, sweep runs at most once an hour.
-func (d *disk) sweep(ctx context.Context, records []record) error {
+// saved one of them without setting a head.
+func (d *disk) sweep(records []record) error {
 	used := map[string]bool{}
 	markUsed := func(r record) error {
 		if used[r.Manifest] {
 			return nil
 		}
 		used[r.Manifest] = true
-		b, err := readAll(d.Open(ctx, r.manifestFile()))
+		b, err := readAll(d.Open(r.manifestFile()))
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
@@ -234,10 +221,6 @@ func (d *disk) sweep(ctx context.Context, records []record) error {
 		return err
 	}
 	return d.withLock(func() error {
-		if d.storage != nil && time.Since(d.lastSweep) < grace {
-			return nil
-		}
-		d.lastSweep = time.Now()
 		err := d.heads(func(_ string, h head) error {
 			err := markUsed(h.record)
 			for _, o := range h.Old {
@@ -261,11 +244,7 @@ func (d *disk) sweep(ctx context.Context, records []record) error {
 			for _, e := range entries {
 				info, err := e.Info()
 				if err == nil && !used[e.Name()] && time.Since(info.ModTime()) > orphanAge {
-					if sub == d.Files {
-						_ = d.remove(ctx, e.Name())
-					} else {
-						_ = os.RemoveAll(filepath.Join(sub, e.Name()))
-					}
+					_ = os.Remove(filepath.Join(sub, e.Name()))
 				}
 			}
 		}

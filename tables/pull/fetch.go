@@ -137,9 +137,6 @@ func (n *Node) fetch(ctx context.Context, f content.Named, from []peer) error {
 	if n.disk.Contains(f) {
 		return nil
 	}
-	if storage := n.disk.storage; storage != nil && n.disk.Fetch(ctx, f, storage) == nil { // The directory can lose the marker of a file that is still in the storage.
-		return nil
-	}
 	var causes []HolderError
 	for _, p := range from {
 		err := n.disk.Fetch(ctx, f, peerFiles{n, p})

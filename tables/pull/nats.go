@@ -18,9 +18,9 @@ import (
 	"github.com/go-partd/partd/internal/base/canceled"
 )
 
-// natsRegistry is a NATS bucket. Options.Registry lists its servers. If Options.Registry is empty,
-// the only server runs in a process on this machine.
-type natsRegistry struct {
+// natsBucket is the key-value bucket that all nodes share. Options.Registry lists its NATS servers. If
+// Options.Registry is empty, the only server runs in a process on this machine.
+type natsBucket struct {
 	n    *Node
 	conn *nats.Conn
 
@@ -30,8 +30,8 @@ type natsRegistry struct {
 	closed bool
 }
 
-func openNATS(n *Node) (*natsRegistry, error) {
-	r := &natsRegistry{n: n}
+func openNATS(n *Node) (*natsBucket, error) {
+	r := &natsBucket{n: n}
 	url := n.opts.Registry
 	options := []nats.Option{
 		nats.Name("partd-pull " + n.disk.id), nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1),
@@ -52,7 +52,7 @@ func openNATS(n *Node) (*natsRegistry, error) {
 	return r, nil
 }
 
-func (r *natsRegistry) close() {
+func (r *natsBucket) close() {
 	r.conn.Close()
 	r.mu.Lock()
 	r.closed = true
@@ -64,8 +64,10 @@ func (r *natsRegistry) close() {
 	}
 }
 
-// Watch implements [Registry].
-func (r *natsRegistry) Watch(ctx context.Context, f func(Entry)) error {
+// watch calls f with the last entry of every key, then once with nil, and after that with each change,
+// in the order of their commits. It returns when ctx ends. It returns an error if it may have missed a
+// change; the caller must then start a new watch.
+func (r *natsBucket) watch(ctx context.Context, f func(jetstream.KeyValueEntry)) error {
 	if r.n.opts.Registry == "" && !r.conn.IsConnected() {
 		r.startLocal()
 	}
@@ -86,19 +88,12 @@ func (r *natsRegistry) Watch(ctx context.Context, f func(Entry)) error {
 			if !open {
 				return errors.New("the watch of the registry ended")
 			}
-			var entry Entry
-			if e != nil {
-				entry = Entry{Key: e.Key(), Revision: e.Revision(), Time: e.Created()}
-				if e.Operation() == jetstream.KeyValuePut {
-					entry.Value = e.Value()
-				}
-			}
-			f(entry)
+			f(e)
 		}
 	}
 }
 
-func (r *natsRegistry) bucket(ctx context.Context) (jetstream.KeyValue, error) {
+func (r *natsBucket) bucket(ctx context.Context) (jetstream.KeyValue, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.n.opts.Lease)
 	defer cancel()
 	js, err := jetstream.New(r.conn)
@@ -126,7 +121,7 @@ func (r *natsRegistry) bucket(ctx context.Context) (jetstream.KeyValue, error) {
 
 // withBucket calls f with the bucket, or returns an error if the servers have not responded
 // yet.
-func (r *natsRegistry) withBucket(f func(jetstream.KeyValue) error) error {
+func (r *natsBucket) withBucket(f func(jetstream.KeyValue) error) error {
 	r.mu.Lock()
 	kv := r.kv
 	r.mu.Unlock()
@@ -136,16 +131,17 @@ func (r *natsRegistry) withBucket(f func(jetstream.KeyValue) error) error {
 	return f(kv)
 }
 
-// Put implements [Registry].
-func (r *natsRegistry) Put(ctx context.Context, key string, value []byte) error {
+func (r *natsBucket) put(ctx context.Context, key string, value []byte) error {
 	return r.withBucket(func(kv jetstream.KeyValue) error {
 		_, err := kv.Put(ctx, key, value)
 		return err
 	})
 }
 
-// Update implements [Registry].
-func (r *natsRegistry) Update(ctx context.Context, key string, value []byte, revision uint64) error {
+// update sets a key if the key's last entry has the given revision. A revision of 0 means that the key
+// must have no entry. If neither is true, the error is ErrConflict. After any other error the key may or
+// may not have been set.
+func (r *natsBucket) update(ctx context.Context, key string, value []byte, revision uint64) error {
 	return r.withBucket(func(kv jetstream.KeyValue) error {
 		_, err := kv.Update(ctx, key, value, revision)
 		if errors.Is(err, jetstream.ErrKeyRevisionMismatch) {
@@ -155,8 +151,7 @@ func (r *natsRegistry) Update(ctx context.Context, key string, value []byte, rev
 	})
 }
 
-// Delete implements [Registry].
-func (r *natsRegistry) Delete(ctx context.Context, key string) error {
+func (r *natsBucket) delete(ctx context.Context, key string) error {
 	return r.withBucket(func(kv jetstream.KeyValue) error { return kv.Purge(ctx, key) })
 }
 
@@ -166,7 +161,7 @@ var localPort = 4289
 // startLocal starts a NATS server in this process, unless one is running on this machine. If
 // the process with the previous server has ended, that server's content is lost, and the
 // nodes report their tables to the new server.
-func (r *natsRegistry) startLocal() {
+func (r *natsBucket) startLocal() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed || r.local != nil && r.local.Running() {

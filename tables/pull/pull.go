@@ -52,7 +52,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/go-partd/partd/objstore"
 	"github.com/go-partd/partd/tables"
 )
 
@@ -80,16 +79,6 @@ type Options struct {
 	// three or more servers, each record has three replicas. "" means a server on this
 	// machine: the first process that opens a node runs it, and later processes use it.
 	Registry string
-
-	// OwnRegistry replaces NATS. The caller must close it after the nodes.
-	OwnRegistry Registry
-	// Storage, if set, holds the files of the tables. The directory then still holds the
-	// node's ID, its lock, a record of each table's newest version, and a sparse file
-	// without data for each file in the storage. Object names begin with the node's ID, so
-	// that nodes can share a bucket. Processes that share the directory must use the same
-	// storage. Files that are already in the directory stay there. The caller must close the
-	// storage after the node.
-	Storage objstore.Bucket
 
 	// Listen is the host and port at which this node serves files to others. "" means
 	// that this process serves none; another process with the same directory may
@@ -154,10 +143,7 @@ func Open(ctx context.Context, dir string, o *Options) (_ *Node, err error) {
 	if n.opts.SyncTimeout < 0 || n.opts.Lease < 0 || n.opts.MaxStaleness < 0 {
 		return nil, errors.New("SyncTimeout, Lease and MaxStaleness cannot be negative")
 	}
-	if n.opts.OwnRegistry != nil && n.opts.Registry != "" {
-		return nil, errors.New("Registry and OwnRegistry are both set: set only one")
-	}
-	if n.disk, err = openDisk(dir, n.opts.Storage); err != nil {
+	if n.disk, err = openDisk(dir); err != nil {
 		return nil, err
 	}
 	n.client = newClient(n.opts.TLS, n.opts.Lease)
@@ -215,11 +201,7 @@ type Stats struct {
 
 // Stats returns the node's counts so far.
 func (n *Node) Stats() Stats {
-	s := Stats{Requests: n.requests.Load(), Bytes: n.fetched.Load()}
-	if n.reg.nats != nil {
-		s.Messages = int64(n.reg.nats.conn.Stats().OutMsgs)
-	}
-	return s
+	return Stats{Requests: n.requests.Load(), Bytes: n.fetched.Load(), Messages: int64(n.reg.nats.conn.Stats().OutMsgs)}
 }
 
 // Close stops serving and ends all running operations.
@@ -233,7 +215,7 @@ func (n *Node) Close() (err error) {
 	if n.server != nil {
 		err = n.server.Close()
 	}
-	if n.reg != nil && n.reg.nats != nil {
+	if n.reg != nil {
 		n.reg.nats.close()
 	}
 	n.client.CloseIdleConnections()

@@ -14,6 +14,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/go-partd/partd/internal/base/canceled"
 )
 
@@ -23,34 +25,8 @@ const (
 	maxAsked   = 64      // maximum number of nodes asked for a table
 )
 
-// Registry is the state that all nodes share: a key-value map with a clock. Keys have up to
-// 200 bytes, values up to 4 KiB. The default is NATS; [Options.OwnRegistry] replaces it. A
-// Registry must be safe for concurrent use by any number of goroutines and processes.
-type Registry interface {
-	// Watch calls f with the last entry of every key, then once with an entry without a key,
-	// and after that with each change, in order. It returns when ctx ends. It returns an error
-	// if it may have missed a change; the node then calls Watch again.
-	Watch(ctx context.Context, f func(Entry)) error
-	// Put sets a key. Watchers see all changes in the order of their commits.
-	Put(ctx context.Context, key string, value []byte) error
-	// Update sets a key if the key's last entry has the given revision. A revision of 0
-	// means that the key must have no entry. If neither is true, the error wraps
-	// [ErrConflict]. After any other error the key may or may not have been set.
-	Update(ctx context.Context, key string, value []byte, revision uint64) error
-	// Delete removes a key if it exists. Watchers see the removal.
-	Delete(ctx context.Context, key string) error
-}
-
-// Entry is a change of a key in a [Registry].
-type Entry struct {
-	Key      string
-	Value    []byte    // empty if the key was deleted
-	Revision uint64    // different for each change of the key; never 0
-	Time     time.Time // time of the change, by the registry's clock
-}
-
-// registry holds the node's copy of the shared [Registry], and sends changes to it. The keys
-// of the Registry are:
+// registry holds the node's copy of the bucket that all nodes share, and sends changes to it. The
+// keys of the bucket are:
 //
 //	t.KEY     the record of a table, set by compare-and-swap
 //	h.KEY.ID  the number and the manifest of the version of table KEY that directory ID holds
@@ -63,9 +39,8 @@ type Entry struct {
 // heartbeat has seen all earlier changes.
 type registry struct {
 	n     *Node
-	kv    Registry
-	nats  *natsRegistry // nil with OwnRegistry
-	start time.Time     // creation time; each heartbeat carries the time elapsed since then
+	nats  *natsBucket
+	start time.Time // creation time; each heartbeat carries the time elapsed since then
 
 	mu      sync.Mutex
 	copy    *registryCopy
@@ -99,14 +74,11 @@ func newCopy() *registryCopy {
 }
 
 func openRegistry(n *Node) (*registry, error) {
-	r := &registry{n: n, kv: n.opts.OwnRegistry, start: time.Now(), copy: newCopy(), known: map[string]record{}, changed: make(chan struct{})}
-	if r.kv != nil {
-		return r, nil
+	bucket, err := openNATS(n)
+	if err != nil {
+		return nil, err
 	}
-	var err error
-	r.nats, err = openNATS(n)
-	r.kv = r.nats
-	return r, err
+	return &registry{n: n, nats: bucket, start: time.Now(), copy: newCopy(), known: map[string]record{}, changed: make(chan struct{})}, nil
 }
 
 // run keeps the copy up to date until ctx ends. Once per lease, it reads the whole registry
@@ -131,8 +103,8 @@ func (r *registry) session(ctx context.Context) error {
 	next := newCopy()
 	loaded, ended := make(chan struct{}, 1), make(chan error, 1)
 	work.Go(func() {
-		err := r.kv.Watch(ctx, func(e Entry) {
-			if e.Key != "" {
+		err := r.nats.watch(ctx, func(e jetstream.KeyValueEntry) {
+			if e != nil {
 				r.apply(next, e)
 				return
 			}
@@ -179,15 +151,15 @@ func (r *registry) session(ctx context.Context) error {
 }
 
 // apply applies a change to a copy, and ignores invalid entries.
-func (r *registry) apply(c *registryCopy, e Entry) {
+func (r *registry) apply(c *registryCopy, e jetstream.KeyValueEntry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	parts := strings.Split(e.Key, ".")
-	deleted := len(e.Value) == 0 || len(e.Value) > maxRecord
+	parts := strings.Split(e.Key(), ".")
+	deleted := e.Operation() != jetstream.KeyValuePut || len(e.Value()) == 0 || len(e.Value()) > maxRecord
 	switch {
 	case parts[0] == "t" && len(parts) == 2:
-		t := tableEntry{revision: e.Revision}
-		if deleted || json.Unmarshal(e.Value, &t.record) != nil || t.check(parts[1]) != nil {
+		t := tableEntry{revision: e.Revision()}
+		if deleted || json.Unmarshal(e.Value(), &t.record) != nil || t.check(parts[1]) != nil {
 			if t.Name != "" && keyOf(t.Name) == parts[1] && t.Version == 0 {
 				delete(r.known, parts[1]) // Forget removed the table
 			}
@@ -203,10 +175,10 @@ func (r *registry) apply(c *registryCopy, e Entry) {
 		if c.holders[parts[1]] == nil {
 			c.holders[parts[1]] = map[string]string{}
 		}
-		c.holders[parts[1]][parts[2]] = string(e.Value)
+		c.holders[parts[1]][parts[2]] = string(e.Value())
 	case (parts[0] == "n" || parts[0] == "b") && len(parts) == 2:
-		n := nodeEntry{seen: e.Time}
-		if deleted || json.Unmarshal(e.Value, &n) != nil {
+		n := nodeEntry{seen: e.Created()}
+		if deleted || json.Unmarshal(e.Value(), &n) != nil {
 			return
 		}
 		if !validAddress(n.Address, r.n.opts.TLS != nil) {
@@ -255,7 +227,7 @@ func (r *registry) heartbeat(ctx context.Context) error {
 	if r.n.address == "" {
 		key = "b." + r.n.disk.id
 	}
-	return r.kv.Put(ctx, key, b)
+	return r.nats.put(ctx, key, b)
 }
 
 // fresh reports whether the copy's age is at most Options.Lease.
@@ -309,7 +281,7 @@ func (r *registry) forget(ctx context.Context, name string, revision uint64) err
 	holders := slices.Collect(maps.Keys(r.copy.holders[key]))
 	r.mu.Unlock()
 	for _, id := range holders {
-		if err := r.kv.Delete(ctx, "h."+key+"."+id); err != nil {
+		if err := r.nats.delete(ctx, "h."+key+"."+id); err != nil {
 			return err
 		}
 	}
@@ -346,7 +318,7 @@ func (r *registry) set(ctx context.Context, rec record, revision uint64) error {
 	if err != nil {
 		return err
 	}
-	return r.kv.Update(ctx, "t."+keyOf(rec.Name), b, revision)
+	return r.nats.update(ctx, "t."+keyOf(rec.Name), b, revision)
 }
 
 // reportHeld records in the registry that this directory has a version, unless that is already
@@ -361,5 +333,5 @@ func (r *registry) reportHeld(ctx context.Context, rec record) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.n.opts.Lease)
 	defer cancel()
-	return r.kv.Put(ctx, "h."+key+"."+r.n.disk.id, []byte(rec.holderValue()))
+	return r.nats.put(ctx, "h."+key+"."+r.n.disk.id, []byte(rec.holderValue()))
 }

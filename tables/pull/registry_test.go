@@ -2,6 +2,9 @@ package pull
 
 import (
 	"errors"
+	"fmt"
+	"io"
+	"net"
 	"testing"
 	"time"
 )
@@ -24,13 +27,13 @@ func TestRegistryLosesRecord(t *testing.T) {
 			var err error
 			switch c {
 			case "lost":
-				err = a.reg.kv.Delete(t.Context(), key)
+				err = a.reg.nats.delete(t.Context(), key)
 			case "older":
 				if err = a.reg.sync(t.Context(), time.Minute); err == nil {
 					err = a.reg.set(t.Context(), old, a.reg.table(keyOf(c)).revision)
 				}
 			default:
-				err = a.reg.kv.Put(t.Context(), key, []byte("{\x00"))
+				err = a.reg.nats.put(t.Context(), key, []byte("{\x00"))
 			}
 			if err != nil {
 				t.Fatal(err)
@@ -107,6 +110,62 @@ func TestRegistryReplaced(t *testing.T) {
 	wantRows(t, b, "y", "0 1\n1 2\n")
 }
 
+// TestNewest checks that a Load with Newest returns all earlier saves, even if the node's copy of the registry is
+// 50 ms old. A repeated Load must send no requests to nodes.
+func TestNewest(t *testing.T) {
+	t.Parallel()
+	s, url := startRegistry(t)
+	a := openNode(t, t.TempDir(), Options{Registry: url})
+	b := openNode(t, t.TempDir(), Options{Registry: "nats://" + delayAnswers(t, s.Addr().String(), 50*time.Millisecond), Newest: true})
+	want := ""
+	for i := range 3 {
+		mustSave(t, a, "x", i, fmt.Sprint("a=", i))
+		want += fmt.Sprintf("%d %d\n", i, i)
+		wantRows(t, b, "x", want)
+		before := b.Stats().Requests
+		wantRows(t, b, "x", want)
+		if sent := b.Stats().Requests - before; sent != 0 {
+			t.Errorf("a second Load sent %d requests, want none", sent)
+		}
+	}
+}
+
+// delayAnswers listens on the returned address and forwards connections to a server. Everything that the server sends
+// arrives late by delay.
+func delayAnswers(t *testing.T, server string, delay time.Duration) (address string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			upstream, err := net.Dial("tcp", server)
+			if err != nil {
+				_ = client.Close()
+				return
+			}
+			go func() { _, _ = io.Copy(upstream, client) }()
+			go func() {
+				for b := make([]byte, 64<<10); ; {
+					n, err := upstream.Read(b)
+					time.Sleep(delay)
+					if _, err2 := client.Write(b[:n]); err != nil || err2 != nil {
+						_ = client.Close()
+						return
+					}
+				}
+			}()
+		}
+	}()
+	return l.Addr().String()
+}
+
 // TestStaleness checks that Load fails if no one responds, unless MaxStaleness allows the
 // local version.
 func TestStaleness(t *testing.T) {
@@ -155,4 +214,20 @@ func TestHoldersGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantRows(t, b, "x", "0 1\n")
+}
+
+// TestValidAddress checks that a node sends its token only to plain node addresses.
+func TestValidAddress(t *testing.T) {
+	for address, want := range map[string]bool{
+		"http://10.0.0.1:80": true, "https://host:1": true, "http://[::1]:80": true,
+		"": false, "host:1": false, "http://": false, "file:///etc": false, "http://user@host:1": false,
+		"http://host:1/path": false, "http://host:1?q": false, "http://host:1#f": false, "http://host:1/": false,
+	} {
+		if got := validAddress(address, false); got != want {
+			t.Errorf("validAddress(%q, false) = %v, want %v", address, got, want)
+		}
+	}
+	if validAddress("http://host:1", true) {
+		t.Error("validAddress accepts an http address on a node with TLS")
+	}
 }

@@ -57,11 +57,11 @@ func (n *Node) restoreTable(ctx context.Context, from content.Bucket, saved reco
 	var mu sync.Mutex
 	get := func(ctx context.Context, f content.Named) error {
 		n.disk.touch(f) // Protect the file from a sweep until a head refers to it.
-		existing, err := n.disk.Open(ctx, f)
+		existing, err := n.disk.Open(f)
 		if err == nil {
 			return existing.Close()
 		}
-		err = n.replace(ctx, saved.Name, f, err, func() error { return n.disk.Fetch(ctx, f, from) })
+		err = n.replace(saved.Name, f, err, func() error { return n.disk.Fetch(ctx, f, from) })
 		mu.Lock()
 		defer mu.Unlock()
 		done.Files++

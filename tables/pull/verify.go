@@ -64,7 +64,7 @@ func (n *Node) verifyOwn(ctx context.Context) ([]Finding, error) {
 	all := []Finding{}
 	err := n.disk.heads(func(key string, h head) error {
 		check := func(f content.Named) error {
-			file, err := n.disk.Open(ctx, f)
+			file, err := n.disk.Open(f)
 			if err == nil {
 				return file.Close()
 			}
@@ -100,10 +100,10 @@ func (n *Node) verifyOwn(ctx context.Context) ([]Finding, error) {
 
 // open opens a file of version r, and first fetches it if it is missing or damaged.
 func (n *Node) open(ctx context.Context, r record, f content.Named) (*os.File, error) {
-	file, err := n.disk.Open(ctx, f)
+	file, err := n.disk.Open(f)
 	if err != nil {
 		if err = n.refetch(ctx, r, f, err); err == nil {
-			file, err = n.disk.Open(ctx, f)
+			file, err = n.disk.Open(f)
 		}
 	}
 	return file, err
@@ -111,12 +111,12 @@ func (n *Node) open(ctx context.Context, r record, f content.Named) (*os.File, e
 
 // refetch fetches a file that could not be opened because of cause.
 func (n *Node) refetch(ctx context.Context, r record, f content.Named, cause error) error {
-	return n.replace(ctx, r.Name, f, cause, func() error { return n.fetch(ctx, f, n.reg.peers(r)) })
+	return n.replace(r.Name, f, cause, func() error { return n.fetch(ctx, f, n.reg.peers(r)) })
 }
 
 // replace calls fetch for a missing or damaged file. cause is the error from opening the
 // file. If the file is neither missing nor damaged, replace returns cause.
-func (n *Node) replace(ctx context.Context, table string, f content.Named, cause error, fetch func() error) error {
+func (n *Node) replace(table string, f content.Named, cause error, fetch func() error) error {
 	damaged := errors.Is(cause, content.ErrDamaged)
 	if !damaged && !errors.Is(cause, fs.ErrNotExist) {
 		return cause
@@ -124,7 +124,7 @@ func (n *Node) replace(ctx context.Context, table string, f content.Named, cause
 	if damaged {
 		n.log.Warn("pull: the node fetches a damaged file again", "table", table, "file", f.Hash)
 		// If the fetch fails, a missing file is better than a damaged one.
-		if err := n.disk.remove(ctx, f.Hash); err != nil {
+		if err := os.Remove(n.disk.Path(f.Hash)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
@@ -155,7 +155,7 @@ func (n *Node) audit(ctx context.Context) {
 		return n.reg.reportHeld(ctx, h.record)
 	})
 	if err == nil {
-		err = n.disk.sweep(ctx, n.reg.records())
+		err = n.disk.sweep(n.reg.records())
 	}
 	if err != nil && ctx.Err() == nil {
 		n.log.Warn("pull: the comparison of the directory with the registry failed", "error", err)
@@ -172,7 +172,7 @@ func (n *Node) keepBranch(ctx context.Context, h head) error {
 	r := h.record
 	r.Name = fmt.Sprintf("%s (version %d of %s)", strings.ToValidUTF8(h.Name[:min(len(h.Name), 200)], ""), h.Version, h.shortName())
 	m.Name = r.Name
-	f, err := n.disk.Create(ctx, m.encode)
+	f, err := n.disk.Create(m.encode)
 	if err != nil {
 		return err
 	}

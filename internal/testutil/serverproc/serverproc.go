@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -197,4 +198,21 @@ func CPU(pid int) (time.Duration, error) {
 	}
 	const perSecond = 100 // USER_HZ, which is the same on all Linux systems
 	return time.Duration(ticks) * time.Second / perSecond, nil
+}
+
+// Children returns the IDs of the running processes that a process has started. It needs Linux.
+func Children(parent int) (pids []int) {
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat") // fails only if the pattern is invalid
+	for _, path := range stats {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			continue // the process has ended
+		}
+		_, rest, _ := strings.Cut(string(b), ") ")
+		if f := strings.Fields(rest); f[1] == strconv.Itoa(parent) && f[0] != "Z" {
+			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+			pids = append(pids, pid)
+		}
+	}
+	return pids
 }

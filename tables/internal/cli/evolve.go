@@ -12,7 +12,6 @@ import (
 	"github.com/go-partd/partd/internal/command/cliutil"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/faces/operations"
-	"github.com/go-partd/partd/tables/internal/faces/wire"
 )
 
 func newEvolve(_ *app) *cobra.Command {
@@ -166,7 +165,7 @@ other commands expect names of rules.`,
 				_, err := operations.EditRules.Do(ctx, s.Target, &operations.RuleEdit{Bucket: *p.bucket, Name: name, RuleEdit: edit})
 				return err
 			}
-			rules, err := operations.Rules.Do(ctx, s.Target, &wire.Table{Bucket: *p.bucket, Name: name})
+			rules, err := operations.Rules.Do(ctx, s.Target, &operations.Table{Bucket: *p.bucket, Name: name})
 			if err != nil {
 				return err
 			}
@@ -217,7 +216,7 @@ key column, or a new rule for duplicates, rewrites the table's files in one new 
 	p := locationFlags(cmd, tableBucketUsage)
 	change := settingsFlags(cmd)
 	return p.command(cmd, func(ctx context.Context, s backend, args []string) error {
-		settings, err := operations.Settings.Do(ctx, s.Target, &wire.Table{Bucket: *p.bucket, Name: args[0]})
+		settings, err := operations.Settings.Do(ctx, s.Target, &operations.Table{Bucket: *p.bucket, Name: args[0]})
 		if err != nil {
 			return err
 		}

@@ -14,7 +14,7 @@ import (
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/faces/formats"
-	"github.com/go-partd/partd/tables/internal/faces/wire"
+	"github.com/go-partd/partd/tables/internal/faces/operations"
 )
 
 // must panics if err is not nil. Use it only for errors that mean a bug in this program, such as an unknown flag.
@@ -29,7 +29,7 @@ func modeFlag(cmd *cobra.Command, name, defaultMode string) func() (tables.PutMo
 	mode := cmd.Flags().String("mode", defaultMode, "`MODE` if "+name+" exists: error, append or replace")
 	cliutil.Complete(cmd, "mode", "error", "append", "replace")
 	return func() (tables.PutMode, error) {
-		if m, ok := wire.PutModes[*mode]; ok {
+		if m, ok := operations.PutModes[*mode]; ok {
 			return m, nil
 		}
 		return 0, cliutil.Usagef("--mode %q: use error, append or replace", *mode)

@@ -18,7 +18,6 @@ import (
 	"github.com/go-partd/partd/internal/command/cliutil"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/faces/operations"
-	"github.com/go-partd/partd/tables/internal/faces/wire"
 )
 
 type tableLine struct {
@@ -243,9 +242,9 @@ func newVersions(a *app) *cobra.Command {
 	}
 	p := locationFlags(cmd, tableBucketUsage)
 	asJSON := cmd.Flags().Bool("json", false, "write a JSON object for each version")
-	return operationCommand(cmd, p, operations.Versions, func(args []string) (*wire.Table, error) {
-		return &wire.Table{Bucket: *p.bucket, Name: args[0]}, nil
-	}, func(_ *wire.Table, all []tables.VersionInfo) error {
+	return operationCommand(cmd, p, operations.Versions, func(args []string) (*operations.Table, error) {
+		return &operations.Table{Bucket: *p.bucket, Name: args[0]}, nil
+	}, func(_ *operations.Table, all []tables.VersionInfo) error {
 		return printList(a.out, *asJSON, all, func(v tables.VersionInfo) versionLine {
 			return versionLine{v.Version, timeText(v.Time), v.Operation, v.Rows}
 		})

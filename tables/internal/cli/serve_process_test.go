@@ -10,37 +10,15 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/serverproc"
 	"github.com/go-partd/partd/tables"
 	partdiceberg "github.com/go-partd/partd/tables/iceberg"
 )
-
-// children returns the IDs of a process's running child processes.
-func children(t *testing.T, parent int) (pids []int) {
-	t.Helper()
-	stats, err := filepath.Glob("/proc/[0-9]*/stat")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, path := range stats {
-		b, err := os.ReadFile(path)
-		if err != nil {
-			continue // the process has ended
-		}
-		_, rest, _ := strings.Cut(string(b), ") ")
-		if f := strings.Fields(rest); f[1] == strconv.Itoa(parent) && f[0] != "Z" {
-			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(path)))
-			pids = append(pids, pid)
-		}
-	}
-	return pids
-}
 
 const uninterruptible = "SELECT max(levenshtein(x, y)) FROM (SELECT repeat('a', 65000) || range AS x, repeat('b', 65000) || range AS y FROM range(100000))"
 
@@ -67,9 +45,9 @@ func startTwelve(t *testing.T, ctx context.Context, cmd *exec.Cmd, address strin
 	for range 12 {
 		go func() { _, _ = postQuery(ctx, address, uninterruptible) }()
 	}
-	waitUntil(t, "fewer than twelve statements are running", func() bool { return len(children(t, cmd.Process.Pid)) >= 12 })
+	waitUntil(t, "fewer than twelve statements are running", func() bool { return len(serverproc.Children(cmd.Process.Pid)) >= 12 })
 	time.Sleep(time.Second) // wait until all statements have begun
-	return children(t, cmd.Process.Pid)
+	return serverproc.Children(cmd.Process.Pid)
 }
 
 func startHTTPServer(t *testing.T, args ...string) (*exec.Cmd, string) {
@@ -87,7 +65,7 @@ func TestServeUninterruptible(t *testing.T) {
 	startTwelve(t, clientCtx, cmd, address)
 	disconnect()
 	const spares = 4
-	waitUntil(t, "processes of disconnected clients are still running", func() bool { return len(children(t, cmd.Process.Pid)) <= spares })
+	waitUntil(t, "processes of disconnected clients are still running", func() bool { return len(serverproc.Children(cmd.Process.Pid)) <= spares })
 	start := time.Now()
 	if text, err := postQuery(t.Context(), address, "SELECT 1"); err != nil || !strings.HasPrefix(text, "200") || time.Since(start) > 5*time.Second {
 		t.Errorf("SELECT 1 = %q, %v after %v, want status 200 within 5 s", text, err, time.Since(start))

@@ -1,10 +1,12 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -208,6 +210,17 @@ func TestServeRotatesSecrets(t *testing.T) {
 		hangUp()
 		var next *credential
 		waitUntil(t, "a token of the new secret is refused", func() bool { next, err = dial(round, "job"); return err == nil })
+		for _, address := range []string{u.Host, web} {
+			conn, err := tls.Dial("tcp", address, &tls.Config{RootCAs: roots, ServerName: "localhost", NextProtos: []string{"h2"}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			state := conn.ConnectionState()
+			_ = conn.Close()
+			if block, _ := pem.Decode([]byte(certs[round])); !bytes.Equal(state.PeerCertificates[0].Raw, block.Bytes) || state.NegotiatedProtocol != "h2" {
+				t.Errorf("%s: after round %d, the server uses an old certificate, or the protocol %q instead of h2", address, round, state.NegotiatedProtocol)
+			}
+		}
 		everybodyContinues() // with the old token
 		current.Store(next)
 		everybodyContinues()

@@ -10,7 +10,6 @@ import (
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
-	"github.com/go-partd/partd/tables/internal/faces/wire"
 	"github.com/go-partd/partd/tables/transform"
 )
 
@@ -25,7 +24,7 @@ var (
 		})
 
 	Describe = withAnswer(Entry{Name: "describe", Command: "describe"},
-		func(ctx context.Context, s *tables.Store, in *wire.Table) (d Description, err error) {
+		func(ctx context.Context, s *tables.Store, in *Table) (d Description, err error) {
 			t, err := table(ctx, s, in)
 			if err != nil {
 				return d, err
@@ -70,7 +69,7 @@ var (
 		})
 
 	Rules = withAnswer(Entry{Name: "rules", Command: "rules"},
-		func(ctx context.Context, s *tables.Store, in *wire.Table) ([]tables.Rule, error) {
+		func(ctx context.Context, s *tables.Store, in *Table) ([]tables.Rule, error) {
 			read := s.Bucket(in.Bucket).Rules
 			if in.Name != "" {
 				read = s.Bucket(in.Bucket).Table(in.Name).Rules
@@ -101,7 +100,7 @@ var (
 
 	Exec = withAnswer(Entry{Name: "exec", Writes: true, Slots: BothSlots, Page: true, Command: "sql"},
 		func(ctx context.Context, s *tables.Store, in *Statement) (tables.ExecResult, error) {
-			parameters, err := wire.DecodeParameters(ctx, in.Parameters, maxParameters)
+			parameters, err := DecodeParameters(ctx, in.Parameters, maxParameters)
 			if err != nil {
 				return tables.ExecResult{}, &tables.ArgumentError{Err: fmt.Errorf("invalid parameters: %w", err)}
 			}
@@ -155,8 +154,7 @@ var (
 		})
 
 	DeleteSnapshots = withoutAnswer(Entry{
-		Name: "delete_snapshots", Aliases: []string{"delete_snapshot"},
-		Writes: true, Slots: PutSlot, Page: true, Command: "snapshot delete",
+		Name: "delete_snapshots", Writes: true, Slots: PutSlot, Page: true, Command: "snapshot delete",
 	}, func(ctx context.Context, s *tables.Store, in *Snapshot) error {
 		if in.All {
 			return s.Bucket(in.Bucket).DeleteSnapshots(ctx)
@@ -174,13 +172,13 @@ var (
 	Unlock   = withAnswers[Lock, None](Entry{Name: "unlock", Writes: true}, nil)
 )
 
-func table(ctx context.Context, s *tables.Store, t *wire.Table) (*tables.Table, error) {
+func table(ctx context.Context, s *tables.Store, t *Table) (*tables.Table, error) {
 	return s.Bucket(t.Bucket).Table(t.Name).At(ctx, t.At())
 }
 
 // tableProperty returns an operation that reads a property of a table, and whose command has the same name.
-func tableProperty[Out any](name string, get func(*tables.Table, context.Context) (Out, error)) Operation[wire.Table, Out] {
-	return withAnswer(Entry{Name: name, Command: name}, func(ctx context.Context, s *tables.Store, in *wire.Table) (out Out, err error) {
+func tableProperty[Out any](name string, get func(*tables.Table, context.Context) (Out, error)) Operation[Table, Out] {
+	return withAnswer(Entry{Name: name, Command: name}, func(ctx context.Context, s *tables.Store, in *Table) (out Out, err error) {
 		t, err := table(ctx, s, in)
 		if err != nil {
 			return out, err
@@ -210,7 +208,7 @@ type List struct {
 type Description struct {
 	Info   tables.TableInfo `json:"info"`
 	Schema []byte           `json:"schema"` // an encoded Arrow schema, as in a FlightInfo
-	Parts  int              `json:"parts"`  // see wire.Scan.Part
+	Parts  int              `json:"parts"`  // see Scan.Part
 }
 
 // Bucket names a bucket.
@@ -248,7 +246,7 @@ type RuleEdit struct {
 
 // Resampling is a Flight ticket for reading the rows that [Resample] would put.
 type Resampling struct {
-	Partd string `json:"partd"` // must be wire.ResampleCall
+	Partd string `json:"partd"` // must be ResampleCall
 	transform.ResampleOptions
 }
 

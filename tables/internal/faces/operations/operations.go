@@ -1,5 +1,6 @@
-// Package operations defines the operations on tables other than reading and writing rows. Flight's actions,
-// the web page's HTTP interface, package flightclient and the commands all use this one list.
+// Package operations defines the operations on tables other than reading and writing rows, and the JSON with which
+// clients request and send rows over Flight. Flight's actions, the web page's HTTP interface, package flightclient and
+// the commands all use this one list of operations.
 //
 // Each operation is a variable in list.go; docs/flight.md lists all of them.
 package operations
@@ -13,7 +14,6 @@ import (
 	"strings"
 
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/faces/wire"
 )
 
 // prefix is the prefix of the names of Flight actions.
@@ -31,8 +31,7 @@ const (
 
 // Entry is an operation whose input and output types are known only at run time.
 type Entry struct {
-	Name    string   // lower case, words joined by "_"
-	Aliases []string // other accepted names
+	Name string // lower case, words joined by "_"
 
 	Writes  bool // requires the right to write; other operations require the right to read
 	Slots   Slots
@@ -71,7 +70,7 @@ func (e *Entry) Action() string { return prefix + e.Name }
 // Parse decodes an input of the operation from JSON.
 func (e *Entry) Parse(body []byte) (any, error) {
 	in := reflect.New(e.Input).Interface()
-	return in, wire.Unmarshal(body, in)
+	return in, Unmarshal(body, in)
 }
 
 // Operation is an operation with an input of type In and answers of type Out.
@@ -97,9 +96,7 @@ func withAnswers[In, Out any](e Entry, do func(context.Context, *tables.Store, *
 		}
 	}
 	entries = append(entries, &e)
-	for _, name := range append(e.Aliases, e.Name) {
-		byName[name] = &e
-	}
+	byName[e.Name] = &e
 	return Operation[In, Out]{&e, do}
 }
 

@@ -118,6 +118,29 @@ func TestCanceledForOthers(t *testing.T) {
 	}
 }
 
+// TestCanceledForOtherUsers checks that a call that has waited long gets a slot of another user at its own host.
+func TestCanceledForOtherUsers(t *testing.T) {
+	l := newLimiter("queries", 4, time.Minute, 20*time.Millisecond, 20*time.Millisecond)
+	for i := range 4 {
+		c := &call{host: fmt.Sprint(i % 2), conn: fmt.Sprint(i), user: "one"}
+		release, err := l.acquire(t.Context(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.cancel = func(cause error) {
+			if cause != errShare {
+				t.Errorf("a call was canceled with %v, want errShare", cause)
+			}
+			go release()
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if _, err := l.acquire(ctx, &call{host: "0", conn: "4", user: "two"}); err != nil {
+		t.Errorf("another user at the same host got no slot: %v", err)
+	}
+}
+
 // TestHostLimit checks that for a host at its limit, Acquire cancels the host's oldest call, or fails if none can be
 // canceled. A call of a host without running calls must cancel the oldest call of another host.
 func TestHostLimit(t *testing.T) {

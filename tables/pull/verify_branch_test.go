@@ -21,7 +21,7 @@ func TestRecordLostHolderDead(t *testing.T) {
 	if err := b.reg.sync(t.Context(), time.Minute); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.reg.kv.Delete(t.Context(), "t."+keyOf("x")); err != nil {
+	if err := b.reg.nats.delete(t.Context(), "t."+keyOf("x")); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := b.Load(t.Context(), "x", noBound, noBound); !errors.Is(err, ErrSyncFailed) {
@@ -178,7 +178,7 @@ func TestRecordLostOlderAlive(t *testing.T) {
 	if err := a.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.reg.kv.Delete(t.Context(), "t."+keyOf("x")); err != nil {
+	if err := b.reg.nats.delete(t.Context(), "t."+keyOf("x")); err != nil {
 		t.Fatal(err)
 	}
 	n := openNode(t, t.TempDir(), Options{Registry: url})

@@ -1,7 +1,8 @@
-package wire
+package operations
 
 import (
 	"bytes"
+	"encoding/json"
 	"strings"
 	"testing"
 
@@ -10,6 +11,21 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 )
+
+// TestEmptyKeys checks that a ticket distinguishes nil, which means the table's keys, from an empty list, which means
+// no keys.
+func TestEmptyKeys(t *testing.T) {
+	for _, keys := range [][]string{nil, {}} {
+		var got Changes
+		text, err := json.Marshal(Changes{Partd: ChangesCall, Keys: keys})
+		if err == nil {
+			err = Unmarshal(text, &got)
+		}
+		if err != nil || (got.Keys == nil) != (keys == nil) {
+			t.Errorf("keys %#v arrive as %#v, error %v", keys, got.Keys, err)
+		}
+	}
+}
 
 // TestDecodeParameters checks that no rows of parameters are lost: a stream with more than one batch is refused.
 func TestDecodeParameters(t *testing.T) {

@@ -8,44 +8,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/flight"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
-	"google.golang.org/grpc/metadata"
 )
-
-// mutatedPuts returns an attack that puts damaged Arrow messages.
-func mutatedPuts(t *testing.T, address string) func(ctx context.Context, host string) {
-	t.Helper()
-	tokenCtx, _ := withToken(t, testSecret, Admin)
-	md, _ := metadata.FromOutgoingContext(tokenCtx)
-	c := clientFrom(t, "127.0.1.8", address)
-	var puts [][]*flight.FlightData
-	seed := rand.Uint64()
-	t.Logf("seed %d of mutated puts", seed)
-	columns, r := columnsToMutate(), rand.New(rand.NewPCG(seed, 0))
-	for range 1000 {
-		messages := messagesOf(t, r, columns)
-		m := messages[r.IntN(len(messages))]
-		m.DataHeader, m.DataBody = mutate(r, m.DataHeader), mutate(r, m.DataBody)
-		puts = append(puts, messages)
-	}
-	return func(ctx context.Context, _ string) {
-		messages := slices.Clone(puts[rand.IntN(len(puts))])
-		messages[0] = &flight.FlightData{DataHeader: messages[0].DataHeader, DataBody: messages[0].DataBody}
-		_, _ = putMessages(metadata.NewOutgoingContext(ctx, md), c, messages)
-	}
-}
 
 // metadataAttacks returns attacks on the Iceberg catalog, by clients with a token for one bucket.
 func metadataAttacks(t *testing.T, web string) []attacker {

@@ -22,7 +22,7 @@ func TestBackupRecordLost(t *testing.T) {
 	_, url := startRegistry(t)
 	a, b := openNode(t, t.TempDir(), Options{Registry: url}), openNode(t, t.TempDir(), Options{Registry: url})
 	mustSave(t, a, "x", 0, "a=1")
-	if err := a.reg.kv.Delete(t.Context(), "t."+keyOf("x")); err != nil {
+	if err := a.reg.nats.delete(t.Context(), "t."+keyOf("x")); err != nil {
 		t.Fatal(err)
 	}
 	for _, n := range []*Node{a, b} {
@@ -125,7 +125,7 @@ func TestSweepDuringRestore(t *testing.T) {
 	}
 	var swept atomic.Int64
 	addHostilePeer(t, a, func(w http.ResponseWriter, r *http.Request) { // runs a sweep between the restore of the files and the restore of the registry's record
-		if strings.HasPrefix(r.URL.Path, headPath) && a.disk.sweep(t.Context(), a.reg.records()) == nil {
+		if strings.HasPrefix(r.URL.Path, headPath) && a.disk.sweep(a.reg.records()) == nil {
 			swept.Add(1)
 		}
 		http.NotFound(w, r)
@@ -135,7 +135,7 @@ func TestSweepDuringRestore(t *testing.T) {
 	}
 	v, _, err := b.fetchBase(t.Context(), "x")
 	if err == nil {
-		err = b.disk.sweep(t.Context(), nil)
+		err = b.disk.sweep(nil)
 	}
 	if err != nil || swept.Load() == 0 || v.record.Version != 3 {
 		t.Fatalf("fetchBase = version %d, %v after %d sweeps, want version 3 after at least one", v.record.Version, err, swept.Load())

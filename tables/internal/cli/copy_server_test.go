@@ -149,7 +149,7 @@ func TestServerBackupUnderLoad(t *testing.T) {
 	if err := client.Start(); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, "the backup copies nothing", partial)
+	waitUntil(t, "the backup copies nothing", partial)
 	if out, err := backup("second").CombinedOutput(); err == nil || !strings.Contains(string(out), "already copying") {
 		t.Errorf("a second backup at the same time: %v: %s, want an error", err, out)
 	}
@@ -157,7 +157,7 @@ func TestServerBackupUnderLoad(t *testing.T) {
 	_ = client.Wait()
 	// The backup must end soon after its client, so that another can start.
 	client = backup("killed too", "--rate", "1MB")
-	waitFor(t, "the server still runs the backup of a client that was killed", func() bool {
+	waitUntil(t, "the server still runs the backup of a client that was killed", func() bool {
 		out, err := backup("", "--rate", "1MB").CombinedOutput()
 		return err != nil && strings.Contains(string(out), "needs a name")
 	})
@@ -215,15 +215,6 @@ func TestServerBackupUnderLoad(t *testing.T) {
 		}
 	}
 	mustRun(t, "", "verify", "--dir", restored)
-}
-
-func waitFor(t *testing.T, message string, condition func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !condition(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal(message)
-		}
-	}
 }
 
 // largeTable returns a CSV file of about size bytes.

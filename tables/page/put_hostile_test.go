@@ -17,20 +17,6 @@ import (
 	"github.com/go-partd/partd/tables/flightd"
 )
 
-// peakMemory returns the peak memory of this process, in bytes.
-func peakMemory(t *testing.T) (n int64) {
-	t.Helper()
-	b, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		t.Skip("needs /proc")
-	}
-	_, rest, _ := strings.Cut(string(b), "VmHWM:")
-	if _, err := fmt.Sscan(rest, &n); err != nil {
-		t.Fatal(err)
-	}
-	return n << 10
-}
-
 // hostileFile returns the content of a file in testdata. bomb.parquet was compressed by pyarrow, and has a column
 // of 16,384 equal strings of 1 MiB. broken.parquet has a column with a negative length, which makes the library
 // panic in a separate goroutine.
@@ -56,7 +42,7 @@ func sparseLines() string {
 // own requests.
 func TestHostileFiles(t *testing.T) {
 	s := serve(t, flightd.Options{Memory: 600 << 20})
-	before := peakMemory(t)
+	_, before := ownMemory(t)
 	for _, f := range []struct{ name, format, body, want string }{
 		{"a text of 1 MiB in each row", "parquet", hostileFile(t, "bomb"), "of memory"},
 		{"columns that most lines lack", "jsonl", sparseLines(), "split it into smaller files"},
@@ -65,7 +51,8 @@ func TestHostileFiles(t *testing.T) {
 		start := time.Now()
 		a, text := s.post("/api/put?table=t&format="+f.format, f.body)
 		s.expect(a, text, 400, "the body: ", f.want)
-		grown := peakMemory(t) - before
+		_, peak := ownMemory(t)
+		grown := peak - before
 		t.Logf("%s: %v, %d MiB, %s", f.name, time.Since(start), grown>>20, text)
 		if grown > 300<<20 {
 			t.Errorf("%s: the server's memory grew by %d MiB, want at most 300", f.name, grown>>20)

@@ -82,7 +82,7 @@ func TestHostilePeers(t *testing.T) {
 	mustSave(t, good, "x", 0, "a=1,2,3")
 	want := load(t, good, "x", noBound, noBound)
 	rec := good.reg.table(keyOf("x")).record
-	raw, err := readAll(good.disk.Open(t.Context(), rec.manifestFile()))
+	raw, err := readAll(good.disk.Open(rec.manifestFile()))
 	if err != nil {
 		t.Fatal(err)
 	}

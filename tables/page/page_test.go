@@ -7,12 +7,14 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 
+	"github.com/go-partd/partd/internal/testutil/serverproc"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
 	"github.com/go-partd/partd/tables/flightd"
@@ -160,4 +162,17 @@ func column(t testing.TB, stream string, name string) (all []string) {
 		t.Fatal(r.Err())
 	}
 	return all
+}
+
+// ownMemory returns the current and the largest memory of this process, in bytes.
+func ownMemory(t *testing.T) (current, peak int64) {
+	t.Helper()
+	current, peak, err := serverproc.Memory(os.Getpid())
+	if err != nil {
+		if os.Getenv("PARTD_REQUIRE_ALL") != "" {
+			t.Fatal("PARTD_REQUIRE_ALL is set, and this test needs /proc: ", err)
+		}
+		t.Skip("needs /proc, to read the memory of this process")
+	}
+	return current, peak
 }

@@ -93,20 +93,6 @@ func (s *greedyServer) start(t *testing.T) *greedyServer {
 	return &greedyServer{p, s.program, web}
 }
 
-// children returns the processes that the server has started.
-func (s *greedyServer) children() (pids []int) {
-	lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", s.Pid()))
-	for _, path := range lists {
-		b, _ := os.ReadFile(path) // fails if the thread has ended
-		for _, f := range strings.Fields(string(b)) {
-			if pid, err := strconv.Atoi(f); err == nil {
-				pids = append(pids, pid)
-			}
-		}
-	}
-	return pids
-}
-
 // usage is the server's use of memory and processes.
 type usage struct {
 	server, processes int64 // in bytes; memory shared between processes counts once
@@ -116,7 +102,7 @@ type usage struct {
 
 // memory returns the server's usage, without its metrics.
 func (s *greedyServer) memory() (u usage) {
-	pids := s.children()
+	pids := serverproc.Children(s.Pid())
 	u.children = len(pids)
 	u.server, _, _ = serverproc.Memory(s.Pid())
 	for _, pid := range pids {

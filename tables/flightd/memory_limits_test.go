@@ -3,7 +3,6 @@ package flightd
 import (
 	"context"
 	"errors"
-	"net"
 	"runtime"
 	"runtime/debug"
 	"testing"
@@ -113,25 +112,6 @@ func TestStalled(t *testing.T) {
 		puts, p := s.Puts.Counts()
 		return queries+q+puts+p == 0
 	})
-}
-
-// TestIdleConnections checks that silent connections are limited in number and do not block other clients.
-func TestIdleConnections(t *testing.T) {
-	const limit = 50
-	s, _, address := serveTest(t, &Options{Connections: limit})
-	for range 10 * limit {
-		c, err := net.Dial("tcp", address)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-	}
-	if _, err := doAction(t.Context(), dialTest(t, address), "ping", ""); err != nil {
-		t.Errorf("a ping during the flood failed: %v", err)
-	}
-	if n := s.Conns.Count(); n > limit {
-		t.Errorf("%d connections are open, want at most %d", n, limit)
-	}
 }
 
 // TestMemory checks that the newest put fails if messages exceed the memory limit, and that the server continues.

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/tables/flightd"
-	"github.com/go-partd/partd/tables/internal/faces/serving"
 )
 
 // TestSlowBody checks that a request whose body arrives very slowly ends at the call's time limit.
@@ -39,24 +38,6 @@ func TestSlowBody(t *testing.T) {
 	if err != nil || !strings.HasPrefix(string(answer[:n]), "HTTP/1.1 503") {
 		t.Errorf("got response %q, error %v, want status 503", answer[:n], err)
 	}
-}
-
-// TestUnfinishedSignInsDoNotBlock checks that clients that never finish their sign-in requests do not block others.
-func TestUnfinishedSignInsDoNotBlock(t *testing.T) {
-	s := serve(t, flightd.Options{Secret: secret, IdleTimeout: time.Hour})
-	for range serving.MaxRequests {
-		conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-		if _, err := io.WriteString(conn, "POST /api/sign-in HTTP/1.1\r\nHost: localhost\r\nX-Partd: 1\r\nContent-Length: 1000\r\n\r\n{"); err != nil {
-			t.Fatal(err)
-		}
-	}
-	time.Sleep(3 * time.Second)
-	a, text := s.withToken(flightd.Read).get("/api/tree")
-	s.expect(a, text, 200)
 }
 
 // TestErrorsHidePaths checks that no error reveals the paths of the server's files.

@@ -92,12 +92,10 @@ func readAll(ctx context.Context, c flight.Client, ticket string, delay time.Dur
 	return err
 }
 
-// attacks returns all attacks.
+// attacks returns all attacks except mutated puts, which TestMutatedPuts sends.
 func attacks(t *testing.T, address, web string) []attacker {
 	t.Helper()
-	return slices.Concat(strangersAttacks(t, address, web), readersAttacks(t, address), bucketsAttacks(t, web), metadataAttacks(t, web), []attacker{
-		{"mutated messages of puts", 4, []string{"127.0.1.8"}, mutatedPuts(t, address)},
-	})
+	return slices.Concat(strangersAttacks(t, address, web), readersAttacks(t, address), bucketsAttacks(t, web), metadataAttacks(t, web))
 }
 
 // strangersAttacks returns attacks by clients without a token.

@@ -13,8 +13,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"google.golang.org/grpc/codes"
 
+	"github.com/go-partd/partd/tables/internal/faces/operations"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
-	"github.com/go-partd/partd/tables/internal/faces/wire"
 )
 
 // sharedTexts returns a batch of n rows, whose views refer to a single text of 128 KiB.
@@ -29,7 +29,7 @@ func sharedTexts(n int) arrow.RecordBatch {
 
 func preparedStatement(t *testing.T, c *flightsql.Client, sql string) *flightsql.PreparedStatement {
 	t.Helper()
-	handle, err := statement{wire.Statement{SQL: sql}}.handle()
+	handle, err := statement{operations.StatementHandle{SQL: sql}}.handle()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,7 +22,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
 )
 
@@ -266,89 +265,6 @@ func TestConnectionLimits(t *testing.T) {
 	_ = silent.SetReadDeadline(time.Now().Add(10 * time.Second))
 	if _, err := io.ReadAll(silent); errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Error("a silent connection is still open after 10 seconds")
-	}
-}
-
-// TestSlotsAreShared checks that a new caller gets a slot if all slots are used: the server cancels a call of the
-// host with the most running calls, or of the user with the most running calls on the caller's own host.
-func TestSlotsAreShared(t *testing.T) {
-	s, store, address := serveTables(t, &tables.Options{Engine: &fakeEngine{queryEnded: make(chan error, 100)}}, &Options{Secret: testSecret})
-	if _, err := store.Bucket("").Table("t").Put(t.Context(), reader(t, numbers(1)), tables.PutError, nil); err != nil {
-		t.Fatal(err)
-	}
-	s.Queries.SettleTime = 100 * time.Millisecond
-	s.Queries.Spare = 0 // otherwise, a new host would not wait
-	ctx, _ := withToken(t, testSecret, Read)
-	time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second))) // tokens created in the same second may be equal, and would count as one user
-	otherUser, _ := withToken(t, testSecret, Admin)
-	results := make(chan error, 16)
-	runForever := func(ctx context.Context, host string, n int) {
-		for range n {
-			c := clientFrom(t, host, address)
-			go func() {
-				st, err := c.DoGet(ctx, &flight.Ticket{Ticket: []byte(`{"name":"t","sql":"SELECT forever"}`)})
-				for err == nil {
-					_, err = st.Recv()
-					time.Sleep(10 * time.Millisecond)
-				}
-				results <- err
-			}()
-		}
-	}
-	runShort := func(ctx context.Context, host string) {
-		t.Helper()
-		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-		defer cancel()
-		st, err := clientFrom(t, host, address).DoGet(ctx, &flight.Ticket{Ticket: []byte(`{"name":"t","sql":"SELECT * FROM t"}`)})
-		if err == nil {
-			_, err = st.Recv()
-		}
-		if err != nil {
-			t.Errorf("a statement from %s failed: %v", host, err)
-		}
-	}
-	runForever(ctx, "127.0.0.1", 12)
-	runForever(ctx, "127.0.0.2", 4)
-	waitFor(t, "the statements do not run", func() bool { running, _ := s.Queries.Counts(); return running == 16 })
-	time.Sleep(200 * time.Millisecond)
-	runShort(ctx, "127.0.0.3")
-	if err := <-results; status.Code(err) != codes.ResourceExhausted || !strings.Contains(err.Error(), "canceled in favor of other users") {
-		t.Errorf("the canceled statement returned %v, want ResourceExhausted", err)
-	}
-	runForever(ctx, "127.0.0.4", 1)
-	waitFor(t, "the statements do not run", func() bool { running, _ := s.Queries.Counts(); return running == 16 })
-	time.Sleep(200 * time.Millisecond)
-	runShort(otherUser, "127.0.0.4") // as another user of the same host
-	if err := <-results; status.Code(err) != codes.ResourceExhausted {
-		t.Errorf("the canceled statement returned %v, want ResourceExhausted", err)
-	}
-}
-
-// TestGuessedTokens checks that the server limits the rate of wrong tokens from an address, without affecting
-// other addresses.
-func TestGuessedTokens(t *testing.T) {
-	s, _, _ := serveTest(t, &Options{Secret: testSecret})
-	_, token := withToken(t, testSecret, Read)
-	_, knownToken := withToken(t, testSecret, Admin)
-	if _, err := s.Verify("127.0.0.1:1", knownToken); err != nil {
-		t.Fatal(err)
-	}
-	checked := 0
-	for i := range 100 {
-		if _, err := s.Verify(fmt.Sprintf("127.0.0.1:%d", i), fmt.Sprintf("%sx%d", token, i)); err != serving.ErrTooManyGuesses { //nolint:errorlint // it is never wrapped
-			checked++
-		}
-	}
-	if checked > 30 {
-		t.Errorf("%d of 100 guesses were checked, want at most 30", checked)
-	}
-	if _, err := s.Verify("127.0.0.1:1", token); err != serving.ErrTooManyGuesses { //nolint:errorlint // it is never wrapped
-		t.Errorf("Verify of a further token = %v, want ErrTooManyGuesses", err)
-	}
-	for address, validToken := range map[string]string{"127.0.0.2:1": token, "127.0.0.1:1": knownToken} {
-		if _, err := s.Verify(address, validToken); err != nil {
-			t.Errorf("Verify of a valid token from %s failed: %v", address, err)
-		}
 	}
 }
 

@@ -169,7 +169,7 @@ func addHostilePeer(t *testing.T, n *Node, h http.HandlerFunc) *httptest.Server 
 	if err := n.reg.sync(t.Context(), time.Minute); err != nil {
 		t.Fatal(err)
 	}
-	err := n.reg.kv.Put(t.Context(), "n.hostile", fmt.Appendf(nil, `{"address":%q}`, s.URL))
+	err := n.reg.nats.put(t.Context(), "n.hostile", fmt.Appendf(nil, `{"address":%q}`, s.URL))
 	if err == nil {
 		err = n.reg.sync(t.Context(), time.Minute)
 	}

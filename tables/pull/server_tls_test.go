@@ -1,75 +1,38 @@
 package pull
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"errors"
 	"io"
 	"log"
-	"math/big"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/testcert"
 	"github.com/go-partd/partd/tables/internal/files/content"
 )
 
-type authority struct {
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-	pool *x509.CertPool
-}
-
-func newAuthority(t *testing.T) *authority {
+func newAuthority(t *testing.T, name string) *testcert.Authority {
 	t.Helper()
-	a := &authority{pool: x509.NewCertPool()}
-	der, key := a.sign(t, &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority"}, NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	})
-	var err error
-	if a.cert, err = x509.ParseCertificate(der); err != nil {
+	a, err := testcert.New(t.TempDir(), name)
+	if err != nil {
 		t.Fatal(err)
 	}
-	a.key = key
-	a.pool.AddCert(a.cert)
 	return a
 }
 
-// sign signs a certificate. The authority's own certificate is self-signed.
-func (a *authority) sign(t *testing.T, c *x509.Certificate) ([]byte, *ecdsa.PrivateKey) {
+// configOf returns the TLS configuration of a node with a certificate of the authority.
+func configOf(t *testing.T, a *testcert.Authority) *tls.Config {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	p, err := a.Issue("node", time.Hour, "127.0.0.1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	parent, signer := a.cert, a.key
-	if parent == nil {
-		parent, signer = c, key
-	}
-	der, err := x509.CreateCertificate(rand.Reader, c, parent, &key.PublicKey, signer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return der, key
-}
-
-// config returns the TLS configuration of a node with a certificate of the authority.
-func (a *authority) config(t *testing.T) *tls.Config {
-	t.Helper()
-	der, key := a.sign(t, &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	})
 	return &tls.Config{
-		Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, RootCAs: a.pool, ClientCAs: a.pool,
+		Certificates: []tls.Certificate{p.TLS}, RootCAs: a.Pool, ClientCAs: a.Pool,
 		ClientAuth: tls.RequireAndVerifyClientCert, MinVersion: tls.VersionTLS12,
 	}
 }
@@ -80,18 +43,18 @@ func (a *authority) config(t *testing.T) *tls.Config {
 func TestCertificates(t *testing.T) {
 	t.Parallel()
 	_, url := startRegistry(t)
-	trusted, untrusted := newAuthority(t), newAuthority(t)
-	a := openNode(t, t.TempDir(), Options{Registry: url, TLS: trusted.config(t), Token: "secret"})
+	trusted, untrusted := newAuthority(t, "trusted"), newAuthority(t, "untrusted")
+	a := openNode(t, t.TempDir(), Options{Registry: url, TLS: configOf(t, trusted), Token: "secret"})
 	mustSave(t, a, "x", 0, "a=1,2")
-	b := openNode(t, t.TempDir(), Options{Registry: url, TLS: trusted.config(t), Token: "secret"})
+	b := openNode(t, t.TempDir(), Options{Registry: url, TLS: configOf(t, trusted), Token: "secret"})
 	wantRows(t, b, "x", "0 1\n1 2\n")
 	if !strings.HasPrefix(a.Address(), "https://") {
 		t.Errorf("Address() = %q, want an https URL", a.Address())
 	}
-	bare := trusted.config(t)
+	bare := configOf(t, trusted)
 	bare.Certificates = nil
-	foreign := untrusted.config(t)
-	foreign.RootCAs = trusted.pool // so that this node trusts the certificates of the other nodes
+	foreign := configOf(t, untrusted)
+	foreign.RootCAs = trusted.Pool // so that this node trusts the certificates of the other nodes
 	for name, c := range map[string]*tls.Config{"no certificate": bare, "certificate of another authority": foreign} {
 		n, err := Open(t.Context(), t.TempDir(), &Options{Registry: url, TLS: c, Token: "secret", Lease: time.Hour}) // serves nothing
 		if err != nil {
@@ -109,7 +72,7 @@ func TestCertificates(t *testing.T) {
 	handler := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { t.Errorf("the node requested %s", r.URL) })
 	impostor := httptest.NewUnstartedServer(handler)
 	impostor.Config.ErrorLog = log.New(io.Discard, "", 0)
-	impostor.TLS = untrusted.config(t)
+	impostor.TLS = configOf(t, untrusted)
 	impostor.TLS.ClientAuth = tls.NoClientCert
 	impostor.StartTLS()
 	defer impostor.Close()

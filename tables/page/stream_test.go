@@ -124,10 +124,7 @@ func TestCancel(t *testing.T) {
 
 // TestSlowReader checks that a large result that is read slowly uses no more memory than a small one.
 func TestSlowReader(t *testing.T) {
-	size := int64(256 << 20)
-	if os.Getenv("PARTD_LARGE") != "" {
-		size = 2 << 30
-	}
+	const size = 256 << 20
 	s := serve(t, flightd.Options{})
 	debug.FreeOSMemory() // memory of other tests must not count
 	sql := fmt.Sprintf("SELECT i, i + 1 AS j, i + 2 AS k, i + 3 AS l FROM range(%d) t(i)", size/32)
@@ -136,11 +133,13 @@ func TestSlowReader(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer a.Body.Close()
-	before, peak, read := residentBytes(t), int64(0), int64(0)
+	before, _ := ownMemory(t)
+	peak, read := int64(0), int64(0)
 	for {
 		n, err := io.CopyN(io.Discard, a.Body, size/64)
 		read += n
-		peak = max(peak, residentBytes(t))
+		current, _ := ownMemory(t)
+		peak = max(peak, current)
 		if err == io.EOF {
 			break
 		}
@@ -181,67 +180,6 @@ func TestSharedLimits(t *testing.T) {
 	if got := column(t, <-waiting, "x"); len(got) != 1 {
 		t.Errorf("the second query returned %v, want one row", got)
 	}
-}
-
-// TestLargeTable measures how long the page takes to load rows from a table with five million rows. It needs
-// PARTD_LARGE.
-func TestLargeTable(t *testing.T) {
-	if os.Getenv("PARTD_LARGE") == "" {
-		t.Skip("PARTD_LARGE is not set")
-	}
-	s := serve(t, flightd.Options{})
-	s.putQuery("", "t", `SELECT TIMESTAMP '2024-01-01' + INTERVAL (i) SECOND AS at, 'S' || (hash(i) % 500) AS sym, (hash(i + 7) % 100000) / 100.0 AS price,
-		(hash(i + 3) % 1000)::BIGINT AS size, i AS id, 'note ' || (i // 10) AS note FROM range(5000000) x(i)`)
-	for _, c := range []struct {
-		params string
-		limit  time.Duration
-	}{
-		{"", 500 * time.Millisecond},
-		{"&offset=2500000", time.Second},
-		{"&offset=4999800", time.Second},
-		{"&sort=price", 0},
-		{"&sort=price&offset=2500000", 0},
-		{"&sort=price&offset=4999800", 0},
-		{"&sort=-sym,at&offset=1000000", 0},
-		{"&filter=price+%3E+500", 0},
-		{"&filter=price+%3E+500&offset=2400000", 0},
-		{"&sort=at&offset=4999800", 0},
-	} {
-		for _, round := range []string{"first", "second"} {
-			start := time.Now()
-			a, text := s.get("/api/rows?table=t&limit=200" + c.params)
-			elapsed := time.Since(start)
-			s.expect(a, text, 200)
-			if n, _ := strconv.Atoi(a.Header.Get("X-Partd-Rows")); n < 2_000_000 || len(column(t, text, "id")) != 200 {
-				t.Errorf("%s: got the row count %d, want at least 2000000, and 200 rows", c.params, n)
-			}
-			fmt.Printf("%-40s %s %5d ms\n", "rows"+c.params, round, elapsed.Milliseconds())
-			if os.Getenv("PARTD_TIMING") != "" && c.limit > 0 && elapsed > c.limit {
-				t.Errorf("%s took %v, want at most %v", c.params, elapsed, c.limit)
-			}
-		}
-	}
-	start := time.Now()
-	a, text := s.get("/api/profile?table=t&column=price")
-	s.expect(a, text, 200)
-	fmt.Printf("profile %d ms\n", time.Since(start).Milliseconds())
-}
-
-// residentBytes returns the memory of this process, in bytes.
-func residentBytes(t *testing.T) int64 {
-	t.Helper()
-	text, err := os.ReadFile("/proc/self/statm")
-	if err != nil {
-		if os.Getenv("PARTD_REQUIRE_ALL") != "" {
-			t.Fatal("PARTD_REQUIRE_ALL is set, and this test needs /proc: ", err)
-		}
-		t.Skip("needs /proc, to read the memory of this process")
-	}
-	pages, err := strconv.ParseInt(strings.Fields(string(text))[1], 10, 64)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return pages * int64(os.Getpagesize())
 }
 
 func metricsText(h http.Handler) string {
