@@ -78,9 +78,8 @@ var partdLayering = layering.Layering{Module: module, Root: "partd", MayUseTesti
 		"internal/engine/spill":     nil,
 	}},
 	{Name: "helpers for layers", Packages: map[string][]string{
-		"internal/errorpath": nil,
-		"internal/layer":     nil,
-		"storekit":           nil,
+		"internal/layer": nil,
+		"storekit":       nil,
 	}},
 	{Name: "the root", Packages: map[string][]string{
 		".": {"github.com/gofrs/flock"},

@@ -1,7 +1,6 @@
 package remote
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -15,7 +14,6 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/server/zmtp"
 )
 
 // faultyStore is a store whose appends return the given errors.
@@ -171,20 +169,6 @@ func cancelledContext() context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	return ctx
-}
-
-// TestHeartbeats checks that heartbeats do not count as parts of a message, even if there are very many.
-func TestHeartbeats(t *testing.T) {
-	_, url := serve(t, partd.NewDict(), &ServerOptions{MaxMessage: minMessage, StallTimeout: time.Second})
-	p := openPeer(t, url)
-	ping := zmtp.AppendCommand(nil, "PING", []byte{0, 0})
-	pong := zmtp.AppendCommand(nil, "PONG", nil)
-	for range 100 {
-		p.send(bytes.Repeat(ping, 1000))
-		p.wantBytes(bytes.Repeat(pong, 1000))
-	}
-	p.send(message("syn"))
-	p.wantBytes(acked)
 }
 
 // stuckConn is a connection whose peer stops reading.

@@ -7,50 +7,12 @@ import (
 	"io/fs"
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/server/ratelimit"
 )
-
-// TestGuesses checks that the rate of wrong credentials is limited, and that a client with the
-// right credential is soon admitted.
-func TestGuesses(t *testing.T) {
-	t.Parallel()
-	ctx := context.Background()
-	_, url := serve(t, partd.NewDict(), &ServerOptions{Authorizer: &users{rights: map[string]map[string]Rights{"good": {"": AllRights}}}})
-	var wg sync.WaitGroup
-	var busy, denied int
-	var mu sync.Mutex
-	for range 3 * ratelimit.Burst {
-		wg.Go(func() {
-			_, err := Dial(ctx, url, &ClientOptions{Token: "bad"})
-			mu.Lock()
-			defer mu.Unlock()
-			if errors.Is(err, ErrBusy) {
-				busy++
-			} else if errors.Is(err, fs.ErrPermission) {
-				denied++
-			}
-		})
-	}
-	wg.Wait()
-	if busy < ratelimit.Burst || denied < ratelimit.Burst {
-		t.Errorf("%d guesses were denied and %d were not checked, want at least %d of each", denied, busy, ratelimit.Burst)
-	}
-	for begin := time.Now(); ; time.Sleep(50 * time.Millisecond) {
-		c, err := Dial(ctx, url, &ClientOptions{Token: "good"})
-		if err == nil {
-			must(t, c.Close())
-			break
-		}
-		if time.Since(begin) > 5*time.Second {
-			t.Fatalf("the right credential is still refused after 5 s: %v", err)
-		}
-	}
-}
 
 // TestGuessesFromSameAddress checks that clients from an address with very many wrong guesses are
 // still admitted if they were admitted before or have a certificate.

@@ -76,9 +76,10 @@ func TestProtocolViolations(t *testing.T) {
 	}
 }
 
-// TestPing checks that PING is answered with its context, even between the frames of a message.
+// TestPing checks that PING is answered with its context, even between the frames of a message. Very many of them do not
+// count as parts of a message.
 func TestPing(t *testing.T) {
-	_, url := serve(t, partd.NewDict(), nil)
+	_, url := serve(t, partd.NewDict(), &ServerOptions{MaxMessage: minMessage, StallTimeout: time.Second})
 	p := openPeer(t, url)
 	for _, context := range []string{"", "context", "sixteen bytes ok"} {
 		p.send(zmtp.AppendCommand(nil, "PING", append([]byte{0, 100}, context...)))
@@ -89,6 +90,10 @@ func TestPing(t *testing.T) {
 	p.send(m[:8], ping, m[8:11], ping, m[11:], message("get", "k"))
 	pong := zmtp.AppendCommand(nil, "PONG", []byte("x"))
 	p.wantBytes(joinBytes(pong, pong, acked, message("v"), acked))
+	for range 100 {
+		p.send(bytes.Repeat(ping, 1000))
+		p.wantBytes(bytes.Repeat(pong, 1000))
+	}
 }
 
 func TestEqualIdentities(t *testing.T) {

@@ -10,8 +10,8 @@ import (
 	"syscall"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/errorpath"
 	"github.com/go-partd/partd/internal/server/zmtp"
+	"github.com/go-partd/partd/storekit"
 )
 
 // logFault logs a failed request: at level ERROR if the store failed, or at peerLevel if the peer
@@ -53,7 +53,7 @@ func isPeerFault(err error) bool {
 // publicText removes the directories of the files in err from text, which is err's message or a
 // part of that message. Clients must not see these directories; the log has the full paths.
 func publicText(text string, err error) string {
-	for _, path := range errorpath.In(err) {
+	for _, path := range storekit.ErrorPaths(err) {
 		for _, dir := range []string{path, filepath.Dir(path)} {
 			if dir != "" && dir != "." && dir != "/" {
 				text = strings.ReplaceAll(text, dir+"/", "")

@@ -1,7 +1,6 @@
 package remote
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,29 +8,11 @@ import (
 	"log/slog"
 	"os"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 
 	"github.com/go-partd/partd"
 )
-
-type logBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.String()
-}
 
 // failingStore is a store whose operations all return err.
 type failingStore struct{ err error }
@@ -63,7 +44,7 @@ func TestStoreErrorsAreLogged(t *testing.T) {
 	}
 	for name, cause := range causes {
 		t.Run(name, func(t *testing.T) {
-			var log logBuffer
+			var log safeBuffer
 			_, url := serve(t, failingStore{cause}, &ServerOptions{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 			c := dial(t, url, nil)
 			_, getErr := c.Get(ctx, "k")
@@ -94,7 +75,7 @@ func TestStoreErrorsAreLogged(t *testing.T) {
 		})
 	}
 	t.Run("mistakes of peers", func(t *testing.T) {
-		var log logBuffer
+		var log safeBuffer
 		_, url := serve(t, partd.NewDict(), &ServerOptions{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 		c := dial(t, url, nil)
 		if _, err := c.Check(ctx); !errors.Is(err, errors.ErrUnsupported) {

@@ -1,16 +1,13 @@
 package remote
 
 import (
-	"context"
 	"errors"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/storekit"
 )
 
 // TestHandleLife checks that a handle is not evicted while its page is read, that no page can be read twice, and that
@@ -80,81 +77,4 @@ func TestWaitingHandleStaysOpen(t *testing.T) {
 		}
 		h.close()
 	})
-}
-
-// TestTokenOfUser checks that a session's token is valid only for the user to whom it was issued.
-func TestTokenOfUser(t *testing.T) {
-	token := storekit.NewSessionToken([]byte("secret"), 1)
-	if tokenFor("a", token) == tokenFor("b", token) || tokenFor("a", token) == token {
-		t.Error("two users have the same token for a session")
-	}
-}
-
-// TestRepliesToChanges checks a client's session, numbers and errors after changes that failed.
-func TestRepliesToChanges(t *testing.T) {
-	newClient := func(changes int) (*Client, []*call) {
-		c := &Client{calls: map[uint64]*call{}}
-		c.ops.session, c.ops.next, c.ops.unanswered = 1, uint64(changes+1), changes
-		calls := make([]*call, changes)
-		for i := range calls {
-			k := newCall(opAppend)
-			k.isNumbered, k.session, k.seq, k.sendCount = true, 1, uint64(i+1), 1
-			c.register(k)
-			calls[i] = k
-		}
-		return c, calls
-	}
-	c, calls := newClient(3)
-	for _, k := range calls {
-		c.ops.handleReply(c, k, syscall.ENOSPC)
-	}
-	if c.ops.next != 1 || c.ops.session != 1 {
-		t.Errorf("after three failures, the next change has the number %d in session %d, want 1 in 1", c.ops.next, c.ops.session)
-	}
-	c, calls = newClient(1)
-	c.ops.handleReply(c, calls[0], partd.ErrUnknownOutcome)
-	if c.ops.session != 0 {
-		t.Error("the client uses its session after a change of unknown outcome")
-	}
-	c, calls = newClient(1)
-	calls[0].sendCount = 2
-	c.ops.handleReply(c, calls[0], partd.ErrSessionExpired)
-	if !errors.Is(calls[0].err, partd.ErrUnknownOutcome) || calls[0].mustRenumber {
-		t.Errorf("a change that was sent twice and found its session expired: error %v, want ErrUnknownOutcome", calls[0].err)
-	}
-	c, calls = newClient(1)
-	c.failAll(syscall.ECONNREFUSED)
-	if !errors.Is(calls[0].err, partd.ErrUnknownOutcome) {
-		t.Errorf("a change that was sent before the client gave up: error %v, want ErrUnknownOutcome", calls[0].err)
-	}
-}
-
-// failOnceStore fails its first append. It cannot keep sessions.
-type failOnceStore struct {
-	partd.Partd
-	failed bool
-}
-
-func (s *failOnceStore) Append(ctx context.Context, entries ...partd.Entry) error {
-	if !s.failed {
-		s.failed = true
-		return syscall.ENOSPC
-	}
-	return s.Partd.Append(ctx, entries...)
-}
-
-// TestRetryOfFailedOperation checks that an operation which failed does not count as applied.
-func TestRetryOfFailedOperation(t *testing.T) {
-	ctx := t.Context()
-	_, url := serve(t, &failOnceStore{Partd: partd.NewDict()}, nil)
-	c := dial(t, url, nil)
-	session, err := c.NewSession(ctx)
-	must(t, err)
-	tag, op := partd.Tag{Session: session, Number: 1}, partd.Operation{Entries: []partd.Entry{entry("k", "v")}}
-	if applied, err := c.Apply(ctx, tag, op); applied || !errors.Is(err, syscall.ENOSPC) {
-		t.Fatalf("Apply to a full store = %v, %v, want ENOSPC", applied, err)
-	}
-	if applied, err := c.Apply(ctx, tag, op); !applied || err != nil {
-		t.Fatalf("retry of the operation = %v, %v, want true", applied, err)
-	}
 }

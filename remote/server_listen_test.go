@@ -38,6 +38,15 @@ func TestURLs(t *testing.T) {
 	}
 }
 
+// TestURLErrorsHideSecrets checks that errors about a URL do not contain its secrets.
+func TestURLErrorsHideSecrets(t *testing.T) {
+	for _, url := range []string{"tls://h:1/n?token=hush", "tls://u:hush@h:1", "tls://u:hu/hush@h:1", "tcp://h:1?password=hush", "tls://h/x?token=hush"} {
+		if err := CheckURL(url); err == nil || strings.Contains(err.Error(), "hush") {
+			t.Errorf("CheckURL(%s) = %v, want an error without the secret", url, err)
+		}
+	}
+}
+
 // TestSocketFiles checks that Listen replaces a stale socket, but neither a socket in use nor a file.
 func TestSocketFiles(t *testing.T) {
 	dir, err := os.MkdirTemp("", "partd") // short: the length of a socket's path is limited

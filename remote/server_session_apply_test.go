@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"syscall"
 	"testing"
 
 	"github.com/go-partd/partd"
@@ -43,25 +44,10 @@ func TestChainKeepsOutcomeUnknown(t *testing.T) {
 	}
 }
 
-// unsureStore is a store whose next appends are applied but return ErrUnknownOutcome.
-type unsureStore struct {
-	partd.Partd
-	remaining int // number of appends that will still return the error
-}
-
-func (u *unsureStore) Append(ctx context.Context, entries ...partd.Entry) error {
-	err := u.Partd.Append(ctx, entries...)
-	if u.remaining > 0 {
-		u.remaining--
-		return errors.Join(err, partd.ErrUnknownOutcome)
-	}
-	return err
-}
-
 // TestResentOperationGetsFirstAnswer checks that an operation resent after the next one gets its first answer again.
 func TestResentOperationGetsFirstAnswer(t *testing.T) {
 	ctx := context.Background()
-	_, url := serve(t, &unsureStore{partd.NewDict(), 1}, nil)
+	_, url := serve(t, &faultyStore{Partd: partd.NewDict(), errs: []error{partd.ErrUnknownOutcome}}, nil)
 	c := dial(t, url, nil)
 	session, err := c.NewSession(ctx)
 	must(t, err)
@@ -97,5 +83,21 @@ func TestChainServesManyClients(t *testing.T) {
 			}
 			must(t, c.Close())
 		}
+	}
+}
+
+// TestRetryOfFailedOperation checks that an operation which failed does not count as applied.
+func TestRetryOfFailedOperation(t *testing.T) {
+	ctx := t.Context()
+	_, url := serve(t, &faultyStore{Partd: partd.NewDict(), errs: []error{syscall.ENOSPC}}, nil)
+	c := dial(t, url, nil)
+	session, err := c.NewSession(ctx)
+	must(t, err)
+	tag, op := partd.Tag{Session: session, Number: 1}, partd.Operation{Entries: []partd.Entry{entry("k", "v")}}
+	if applied, err := c.Apply(ctx, tag, op); applied || !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("Apply to a full store = %v, %v, want ENOSPC", applied, err)
+	}
+	if applied, err := c.Apply(ctx, tag, op); !applied || err != nil {
+		t.Fatalf("retry of the operation = %v, %v, want true", applied, err)
 	}
 }

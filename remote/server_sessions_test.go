@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/storekit"
 )
 
 // TestTooManySessions creates too many sessions, in stores with and without their own sessions. The
@@ -238,5 +239,13 @@ func TestAbortedRequests(t *testing.T) {
 		}
 		c.account.close()
 		s.quotas.leave(c.tenant)
+	}
+}
+
+// TestTokenOfUser checks that a session's token is valid only for the user to whom it was issued.
+func TestTokenOfUser(t *testing.T) {
+	token := storekit.NewSessionToken([]byte("secret"), 1)
+	if tokenFor("a", token) == tokenFor("b", token) || tokenFor("a", token) == token {
+		t.Error("two users have the same token for a session")
 	}
 }

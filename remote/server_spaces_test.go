@@ -124,7 +124,7 @@ func TestNamespaces(t *testing.T) {
 }
 
 // TestManyNamespacesListed checks that a long listing contains only namespaces in which the user
-// has the admin right.
+// has the admin right. Not even the cursor of a listing may reveal other namespaces.
 func TestManyNamespacesListed(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
@@ -137,7 +137,7 @@ func TestManyNamespacesListed(t *testing.T) {
 			rights[name] = RightAdmin
 		}
 	}
-	u := &users{rights: map[string]map[string]Rights{"admin": rights, "other": {"": dataRights}}}
+	u := &users{rights: map[string]map[string]Rights{"admin": rights, "other": {"": dataRights}, "owner": {"n0003": AllRights}}}
 	_, url := serve(t, partd.NewDict(), &ServerOptions{Namespaces: spaces, Authorizer: u})
 	list, err := dial(t, url, &ClientOptions{Token: "admin"}).Namespaces(ctx)
 	if must(t, err); len(list) != listPageSize || list[1].Name != "n0003" {
@@ -145,6 +145,12 @@ func TestManyNamespacesListed(t *testing.T) {
 	}
 	if _, err := dial(t, url, &ClientOptions{Token: "other"}).Namespaces(ctx); !errors.Is(err, fs.ErrPermission) {
 		t.Errorf("Namespaces without the admin right = %v, want ErrPermission", err)
+	}
+	k := newCall(opNamespaces)
+	k.buf = appendText(k.buf, "")
+	must(t, dial(t, url+"/n0003", &ClientOptions{Token: "owner"}).do(ctx, k))
+	if others := strings.ReplaceAll(string(k.reply), "n0003", ""); strings.Contains(others, "n0") {
+		t.Errorf("the answer reveals other namespaces: %q", others)
 	}
 }
 
@@ -174,30 +180,4 @@ func TestListenerOfANamespace(t *testing.T) {
 		}
 	}
 	t.Error("the namespace lacks values that clients of its listener appended")
-}
-
-// TestListHidesOtherNamespaces checks that not even the cursor of a listing reveals namespaces of other users.
-func TestListHidesOtherNamespaces(t *testing.T) {
-	t.Parallel()
-	spaces := &memSpaces{}
-	for i := range 3 * listPageSize {
-		spaces.Acquire(fmt.Sprintf("n%04d", i))
-	}
-	u := &users{rights: map[string]map[string]Rights{"admin": {"n0003": AllRights}}}
-	_, url := serve(t, partd.NewDict(), &ServerOptions{Namespaces: spaces, Authorizer: u})
-	k := newCall(opNamespaces)
-	k.buf = appendText(k.buf, "")
-	must(t, dial(t, url+"/n0003", &ClientOptions{Token: "admin"}).do(context.Background(), k))
-	if others := strings.ReplaceAll(string(k.reply), "n0003", ""); strings.Contains(others, "n0") {
-		t.Errorf("the answer reveals other namespaces: %q", others)
-	}
-}
-
-// TestURLErrorsHideSecrets checks that errors about a URL do not contain its secrets.
-func TestURLErrorsHideSecrets(t *testing.T) {
-	for _, url := range []string{"tls://h:1/n?token=hush", "tls://u:hush@h:1", "tls://u:hu/hush@h:1", "tcp://h:1?password=hush", "tls://h/x?token=hush"} {
-		if err := CheckURL(url); err == nil || strings.Contains(err.Error(), "hush") {
-			t.Errorf("CheckURL(%s) = %v, want an error without the secret", url, err)
-		}
-	}
 }

@@ -3,10 +3,11 @@ package serving
 import (
 	"errors"
 	"fmt"
+	"os/exec"
 	"strings"
 	"syscall"
 
-	"github.com/go-partd/partd/internal/errorpath"
+	"github.com/go-partd/partd/storekit"
 )
 
 // The disk counts as full below a hundredth of its size, but at least minReserve and at most maxReserve bytes.
@@ -36,7 +37,11 @@ func (s *Core) Ready() error {
 // WithoutPaths returns text without the paths of the server's files, because clients must not learn them. text is the
 // message of err, or a part of it.
 func (s *Core) WithoutPaths(text string, err error) string {
-	for _, path := range errorpath.In(err) {
+	paths := storekit.ErrorPaths(err)
+	if e := (*exec.Error)(nil); errors.As(err, &e) {
+		paths = append(paths, e.Name)
+	}
+	for _, path := range paths {
 		if strings.ContainsAny(path, `/\`) {
 			text = strings.ReplaceAll(text, path, "a file of the server")
 		}

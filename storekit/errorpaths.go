@@ -1,20 +1,17 @@
-// Package errorpath finds the paths of files in errors. Servers remove these paths from the errors that they send to
-// clients.
-package errorpath
+package storekit
 
 import (
 	"cmp"
 	"io/fs"
 	"os"
-	"os/exec"
 	"slices"
 
 	"github.com/go-partd/partd"
 )
 
-// In returns the file paths in an error and its causes, without duplicates and the longest first, so that a caller can
-// replace them in this order.
-func In(err error) []string {
+// ErrorPaths returns the paths of files in an error and its causes, without duplicates and the longest first. A server
+// can remove them, in this order, from the errors that it sends to clients.
+func ErrorPaths(err error) []string {
 	paths := appendPaths(nil, err)
 	slices.SortFunc(paths, func(a, b string) int { return cmp.Or(len(b)-len(a), cmp.Compare(a, b)) })
 	return slices.DeleteFunc(slices.Compact(paths), func(path string) bool { return path == "" })
@@ -30,8 +27,6 @@ func appendPaths(paths []string, err error) []string {
 		paths = append(paths, e.Path)
 	case *os.LinkError:
 		paths = append(paths, e.Old, e.New)
-	case *exec.Error:
-		paths = append(paths, e.Name)
 	}
 	switch e := err.(type) { //nolint:errorlint // as above
 	case interface{ Unwrap() error }:
