@@ -12,7 +12,6 @@ import (
 	"sync"
 
 	"github.com/go-partd/partd/internal/base/keymap"
-	"github.com/go-partd/partd/internal/base/slab"
 )
 
 // DefaultBufferMemory is the default of BufferOptions.Memory, in bytes.
@@ -48,7 +47,7 @@ type Buffer struct {
 	moveSize   int   // maximum size of one append to the slow store, in bytes
 	log        *slog.Logger
 	seed       maphash.Seed
-	strings    slab.Slab   // long keys of the index
+	strings    keymap.Slab // long keys of the index
 	batches    sync.Pool   // holds *bufferBatch values
 	scratch    chan []byte // holds the spare buffer for moves
 

@@ -11,7 +11,6 @@ import (
 
 	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/internal/base/keymap"
-	"github.com/go-partd/partd/internal/base/slab"
 )
 
 const (
@@ -27,7 +26,7 @@ const (
 type Dict struct {
 	setUpOnce sync.Once
 	seed      maphash.Seed
-	data      slab.Slab // the values and long keys of all shards
+	data      keymap.Slab // the values and long keys of all shards
 	// Every operation read-locks gate; Drop and Close write-lock it, so that a batch is
 	// dropped whole or not at all. The lock order is: a session's lock, gate, the lock
 	// of dictSessions or of one shard, the slab's lock.
@@ -42,8 +41,8 @@ type Dict struct {
 // dictShard holds the keys whose hashes share their first bits.
 type dictShard struct {
 	mu         sync.RWMutex // taken after Dict.gate; only one shard's mu is held at a time
-	keys       keymap.Map[slab.Chain]
-	data       *slab.Slab
+	keys       keymap.Map[keymap.Chain]
+	data       *keymap.Slab
 	bytes      int64        // total length of the values
 	indexBytes atomic.Int64 // memory used by keys; can be read without mu
 	_          [64]byte     // keeps the shards' locks on different cache lines

@@ -49,7 +49,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/go-partd/partd/internal/base/limits"
+	"github.com/go-partd/partd/internal/base/storeerror"
 )
 
 const (
@@ -64,10 +64,10 @@ const (
 
 // These do not compile if a limit differs from the limit that is checked.
 var (
-	_ [0]struct{} = [MaxKeyLen - limits.MaxKeyLen]struct{}{}
-	_ [0]struct{} = [MaxValueLen - limits.MaxValueLen]struct{}{}
-	_ [0]struct{} = [MaxBatchLen - limits.MaxBatchLen]struct{}{}
-	_ [0]struct{} = [MaxParts - limits.MaxParts]struct{}{}
+	_ [0]struct{} = [MaxKeyLen - storeerror.MaxKeyLen]struct{}{}
+	_ [0]struct{} = [MaxValueLen - storeerror.MaxValueLen]struct{}{}
+	_ [0]struct{} = [MaxBatchLen - storeerror.MaxBatchLen]struct{}{}
+	_ [0]struct{} = [MaxParts - storeerror.MaxParts]struct{}{}
 )
 
 // Entry is a value to append to a key.
@@ -99,15 +99,15 @@ func Entries(m map[string][]byte) []Entry {
 }
 
 func checkEntries(op string, entries []Entry) (valueBytes int64, err error) {
-	valueBytes, tooLarge := limits.CheckEntries(op, entries)
+	valueBytes, tooLarge := storeerror.CheckEntries(op, entries)
 	return valueBytes, limitError(tooLarge)
 }
 
-func checkKeys(op string, keys []string) error { return limitError(limits.CheckKeys(op, keys)) }
+func checkKeys(op string, keys []string) error { return limitError(storeerror.CheckKeys(op, keys)) }
 
-func checkPart(part, parts int) error { return limitError(limits.CheckPart(part, parts)) }
+func checkPart(part, parts int) error { return limitError(storeerror.CheckPart(part, parts)) }
 
-func limitError(err *limits.Error) error {
+func limitError(err *storeerror.Error) error {
 	if err == nil {
 		return nil
 	}

@@ -44,11 +44,10 @@ var partdLayering = layering.Layering{Module: module, Root: "partd", MayUseTesti
 		"examples/embedded":  nil,
 	}},
 	{Name: "family command", Family: true, Packages: map[string][]string{
-		"internal/command/cli":              {"github.com/dustin/go-humanize", "github.com/zeebo/xxh3", "github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/term"},
-		"internal/command/cliutil":          {"github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/time"},
-		"internal/command/cliutil/sizeflag": nil,
-		"internal/command/namespaces":       nil,
-		"internal/command/servercli":        {"github.com/spf13/cobra", "github.com/spf13/pflag"},
+		"internal/command/cli":        {"github.com/dustin/go-humanize", "github.com/zeebo/xxh3", "github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/term"},
+		"internal/command/cliutil":    {"github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/time"},
+		"internal/command/namespaces": nil,
+		"internal/command/servercli":  {"github.com/spf13/cobra", "github.com/spf13/pflag"},
 	}},
 	{Name: "family jobs", Family: true, Packages: map[string][]string{
 		"internal/jobs/aggregate": nil,
@@ -99,24 +98,20 @@ var partdLayering = layering.Layering{Module: module, Root: "partd", MayUseTesti
 		"internal/pyvalue/pickle":  nil,
 	}},
 	{Name: "family disk", Family: true, Packages: map[string][]string{
-		"internal/disk/filedir":      nil,
-		"internal/disk/filedir/boot": nil,
-		"internal/disk/groupsync":    nil,
-		"internal/disk/names":        nil,
-		"internal/disk/space":        {"github.com/dustin/go-humanize"},
-		"internal/disk/tempdir":      nil,
-		"internal/disk/vfs":          {"github.com/gofrs/flock", "golang.org/x/sys"},
+		"internal/disk/filedir":   nil,
+		"internal/disk/groupsync": nil,
+		"internal/disk/names":     nil,
+		"internal/disk/space":     {"github.com/dustin/go-humanize"},
+		"internal/disk/tempdir":   nil,
+		"internal/disk/vfs":       {"github.com/gofrs/flock", "golang.org/x/sys"},
 	}},
 	{Name: "family base", Family: true, Packages: map[string][]string{
 		"internal/base/canceled":   nil,
-		"internal/base/keymap":     nil,
+		"internal/base/keymap":     {"golang.org/x/sys"},
 		"internal/base/ledger":     {"github.com/zeebo/xxh3"},
-		"internal/base/limits":     nil,
-		"internal/base/nearest":    nil,
 		"internal/base/offheap":    {"golang.org/x/sys"},
 		"internal/base/progress":   {"golang.org/x/term"},
 		"internal/base/sessiontab": nil,
-		"internal/base/slab":       {"golang.org/x/sys"},
 		"internal/base/storeerror": nil,
 		"internal/base/textfmt":    {"github.com/dustin/go-humanize"},
 	}},
@@ -175,8 +170,8 @@ func TestWrongImportsAreFound(t *testing.T) {
 		{"/stores", "testing github.com/go-partd/partd/partdtest", 2},
 		{"/partdtest", "testing testing/iotest pgregory.net/rapid", 0},
 		{"/internal/disk/vfs", "github.com/go-partd/partd", 1},
-		{"/logstore", "github.com/go-partd/partd/shards", 1},                                                          // a package of the same layer
-		{"/internal/base/slab", "testing/iotest github.com/go-partd/partd/internal/base/keymap golang.org/x/term", 2}, // a family
+		{"/logstore", "github.com/go-partd/partd/shards", 1},                                                                // a package of the same layer
+		{"/internal/base/keymap", "testing/iotest github.com/go-partd/partd/internal/base/storeerror golang.org/x/term", 2}, // a family
 		{"/internal/new", "os", 1},
 		{"/internal/command/cli", module + "/tables/filter " + module + "/internal/new", 2},
 	} {

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-partd/partd/internal/base/nearest"
+	"github.com/go-partd/partd/internal/base/textfmt"
 )
 
 // Rights are the rights of a user in a namespace.
@@ -44,7 +44,7 @@ func ParseRights(s string) (r Rights, err error) {
 	for word := range strings.SplitSeq(s, ",") {
 		i := slices.Index(rightNames, word)
 		if i < 0 {
-			return 0, fmt.Errorf("unknown right %q%s: write one or more of %s, separated by commas", word, nearest.Hint(word, rightNames), strings.Join(rightNames, ", "))
+			return 0, fmt.Errorf("unknown right %q%s: write one or more of %s, separated by commas", word, textfmt.Hint(word, rightNames), strings.Join(rightNames, ", "))
 		}
 		r |= 1 << i
 	}

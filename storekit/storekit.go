@@ -8,7 +8,6 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/base/canceled"
-	"github.com/go-partd/partd/internal/base/limits"
 	"github.com/go-partd/partd/internal/base/sessiontab"
 	"github.com/go-partd/partd/internal/base/storeerror"
 )
@@ -17,18 +16,18 @@ import (
 // [partd.ErrTooLarge] if the batch exceeds [partd.MaxKeyLen], [partd.MaxValueLen] or
 // [partd.MaxBatchLen]. op names the operation in the error.
 func CheckEntries(op string, entries []partd.Entry) (valueBytes int64, err error) {
-	valueBytes, tooLarge := limits.CheckEntries(op, entries)
+	valueBytes, tooLarge := storeerror.CheckEntries(op, entries)
 	return valueBytes, limitError(tooLarge)
 }
 
 // CheckKeys returns an error that wraps [partd.ErrTooLarge] if a key exceeds [partd.MaxKeyLen].
-func CheckKeys(op string, keys []string) error { return limitError(limits.CheckKeys(op, keys)) }
+func CheckKeys(op string, keys []string) error { return limitError(storeerror.CheckKeys(op, keys)) }
 
 // CheckPart returns an error unless parts is between 1 and [partd.MaxParts], and part is in
 // [0, parts).
-func CheckPart(part, parts int) error { return limitError(limits.CheckPart(part, parts)) }
+func CheckPart(part, parts int) error { return limitError(storeerror.CheckPart(part, parts)) }
 
-func limitError(err *limits.Error) error {
+func limitError(err *storeerror.Error) error {
 	if err == nil {
 		return nil
 	}

@@ -16,7 +16,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-partd/partd/internal/base/nearest"
+	"github.com/go-partd/partd/internal/base/textfmt"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/sql/database"
 	"github.com/go-partd/partd/tables/internal/sql/sqltext"
@@ -163,7 +163,7 @@ func (q *query) find(ctx context.Context, n database.Name, state tables.At) (buc
 			return "", "", nil, missing // this error says whether the snapshot exists
 		}
 		missingTable := &boundTable{bucket: bucket, table: n.Table}
-		return "", "", nil, fmt.Errorf("table %v%s: %w", missingTable, nearest.Hint(n.Table, names), tables.ErrNotFound)
+		return "", "", nil, fmt.Errorf("table %v%s: %w", missingTable, textfmt.Hint(n.Table, names), tables.ErrNotFound)
 	case 1:
 		opened, err = q.store.Bucket(matches[0].bucket).Table(matches[0].table).At(ctx, state)
 		return matches[0].bucket, matches[0].table, opened, err

@@ -15,7 +15,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/go-partd/partd/internal/command/cliutil/sizeflag"
+	"github.com/go-partd/partd/internal/command/cliutil"
 	"github.com/go-partd/partd/internal/testutil/figures"
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 	"github.com/go-partd/partd/stores"
@@ -173,7 +173,7 @@ func BytesWritten() int64 {
 // Size is a flag whose value is a number of bytes.
 type Size int64
 
-func (s *Size) String() string { return sizeflag.Format(int64(*s)) }
+func (s *Size) String() string { return cliutil.FormatSize(int64(*s)) }
 
 // Set reads a size such as 600MB or 1GiB.
 func (s *Size) Set(text string) error {

@@ -1,15 +1,13 @@
 // Package keymap maps byte-string keys to small records without pointers, for millions of keys. It
 // differs from a Go map in four ways: the garbage collector need not scan it; a record and its key
 // can fit in one cache line; growing the map moves only 8 bytes per key; and the map reports its
-// memory usage.
+// memory usage. A Slab stores the long keys, and can also store values.
 package keymap
 
 import (
 	"encoding/binary"
 	"hash/maphash"
 	"unsafe"
-
-	"github.com/go-partd/partd/internal/base/slab"
 )
 
 const (
@@ -26,7 +24,7 @@ type ID uint32
 
 type record[V any] struct {
 	hash uint64
-	// key holds a short key, or the slab.Ref of a longer one.
+	// key holds a short key, or the Ref of a longer one.
 	key    [InlineKey]byte
 	live   bool
 	keyLen uint16
@@ -45,7 +43,7 @@ type Map[V any] struct {
 	count  int
 	// Strings stores the keys that are too long for a record. Several maps can share a Slab.
 	// If it is nil, the map creates a Slab.
-	Strings *slab.Slab
+	Strings *Slab
 }
 
 // Hash returns the hash of a key for Find and Insert.
@@ -99,7 +97,7 @@ func (m *Map[V]) Insert(hash uint64, key string) ID {
 		copy(r.key[:], key)
 	} else {
 		if m.Strings == nil {
-			m.Strings = new(slab.Slab)
+			m.Strings = new(Slab)
 		}
 		binary.LittleEndian.PutUint32(r.key[:], uint32(m.Strings.Store(key)))
 	}
@@ -141,7 +139,7 @@ func (m *Map[V]) Key(id ID) []byte {
 	if r.keyLen <= InlineKey {
 		return r.key[:r.keyLen]
 	}
-	return m.Strings.Stored(slab.Ref(binary.LittleEndian.Uint32(r.key[:])), int(r.keyLen))
+	return m.Strings.Stored(Ref(binary.LittleEndian.Uint32(r.key[:])), int(r.keyLen))
 }
 
 // Delete removes a record.
@@ -165,7 +163,7 @@ func (m *Map[V]) Delete(id ID) {
 	}
 	m.slots[i] = 0
 	if r.keyLen > InlineKey {
-		m.Strings.FreeString(slab.Ref(binary.LittleEndian.Uint32(r.key[:])))
+		m.Strings.FreeString(Ref(binary.LittleEndian.Uint32(r.key[:])))
 	}
 	*r = record[V]{hash: uint64(m.free)}
 	m.free = id

@@ -1,4 +1,5 @@
-// Package storeerror defines the errors of package partd that internal packages also return.
+// Package storeerror defines the errors of package partd that internal packages also return, and checks the
+// arguments of stores. Package storekit exports the checks.
 package storeerror
 
 import (

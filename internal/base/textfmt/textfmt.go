@@ -1,4 +1,5 @@
-// Package textfmt formats counts for people, and arguments for shells.
+// Package textfmt formats counts for people and arguments for shells, and finds the known name that is
+// closest to an unknown one.
 package textfmt
 
 import (

@@ -14,7 +14,6 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/base/progress"
 	"github.com/go-partd/partd/internal/command/cliutil"
-	"github.com/go-partd/partd/internal/command/cliutil/sizeflag"
 )
 
 const copyHelp = `Copy every key with its value from one store to another. Each URL's prefixes
@@ -39,7 +38,7 @@ pieces compress better than many small appends.`
 type copyFlags struct {
 	from, to, progress              *string
 	appends, replace, asJSON, quiet *bool
-	memory                          *sizeflag.Size
+	memory                          *cliutil.Size
 }
 
 func newCopy(a *app) *cobra.Command {

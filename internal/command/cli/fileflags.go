@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/go-partd/partd/internal/command/cliutil"
-	"github.com/go-partd/partd/internal/command/cliutil/sizeflag"
 	"github.com/go-partd/partd/internal/jobs/filejobs"
 	"github.com/go-partd/partd/internal/jobs/records"
 	"github.com/go-partd/partd/internal/jobs/zfile"
@@ -23,7 +22,7 @@ type inputFlags struct {
 	format, sep, progress *string
 	noHeader, skipBad     *bool
 	asJSON, quiet         *bool
-	memory                *sizeflag.Size
+	memory                *cliutil.Size
 	threads               *int
 	manyFormats           string // advice to add to the error about files of different formats
 }

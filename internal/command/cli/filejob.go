@@ -11,7 +11,6 @@ import (
 	"github.com/go-partd/partd/internal/base/progress"
 	"github.com/go-partd/partd/internal/base/textfmt"
 	"github.com/go-partd/partd/internal/command/cliutil"
-	"github.com/go-partd/partd/internal/command/cliutil/sizeflag"
 	"github.com/go-partd/partd/internal/jobs/filejobs"
 )
 
@@ -73,7 +72,7 @@ func runFiles(cmd *cobra.Command, a *app, names []string, in *inputFlags, out *o
 	}, e)
 	bar.Stop()
 	if memory := new(filejobs.MemoryError); errors.As(err, &memory) {
-		return cliutil.Usagef("--agg: these aggregates need at least --memory %s", sizeflag.Format(int64(memory.Needs)))
+		return cliutil.Usagef("--agg: these aggregates need at least --memory %s", cliutil.FormatSize(int64(memory.Needs)))
 	} else if err != nil {
 		return err
 	}

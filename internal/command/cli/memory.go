@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/go-partd/partd/internal/command/cliutil"
-	"github.com/go-partd/partd/internal/command/cliutil/sizeflag"
 )
 
 const (
@@ -17,8 +16,8 @@ const (
 	maxForLog     = 8 << 30 // maximum memory of a log store
 )
 
-func memoryFlag(flags *pflag.FlagSet) *sizeflag.Size {
-	s := &sizeflag.Size{Bytes: defaultMemory, Min: minMemory}
+func memoryFlag(flags *pflag.FlagSet) *cliutil.Size {
+	s := &cliutil.Size{Bytes: defaultMemory, Min: minMemory}
 	flags.Var(s, "memory", "use up to this `SIZE` of memory, 16MiB or more")
 	return s
 }

@@ -4,7 +4,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/go-partd/partd/internal/command/cliutil"
-	"github.com/go-partd/partd/internal/command/cliutil/sizeflag"
 	"github.com/go-partd/partd/internal/jobs/filejobs"
 )
 
@@ -40,7 +39,7 @@ func newSplit(a *app) *cobra.Command {
 	}
 	fs := cmd.Flags()
 	var o filejobs.SplitOptions
-	var maxSize sizeflag.Size
+	var maxSize cliutil.Size
 	fs.StringVar(&o.By, "by", "", "write a file for each value of these `FIELDS`, separated by commas")
 	fs.StringVar(&o.Dir, "dir", "", "write the files to the directory `DIR`")
 	fs.Var(&maxSize, "max-file-size", "continue in another file when a file reaches this `SIZE`")

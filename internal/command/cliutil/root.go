@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/go-partd/partd/internal/base/nearest"
+	"github.com/go-partd/partd/internal/base/textfmt"
 )
 
 // Program is a command line with all its commands.
@@ -83,7 +83,7 @@ func unknownCommand(root *cobra.Command, name string) error {
 	for _, c := range root.Commands() {
 		names = append(names, c.Name())
 	}
-	return Usagef("unknown command %q%s: use one of %s", name, nearest.Hint(name, names), strings.Join(names, ", "))
+	return Usagef("unknown command %q%s: use one of %s", name, textfmt.Hint(name, names), strings.Join(names, ", "))
 }
 
 // NewVersion returns the command that prints a program's version.

@@ -14,7 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/go-partd/partd/internal/base/nearest"
+	"github.com/go-partd/partd/internal/base/textfmt"
 )
 
 // Exit codes.
@@ -94,7 +94,7 @@ func FlagError(cmd *cobra.Command, err error) error {
 		}
 		var flags []string
 		cmd.Flags().VisitAll(func(f *pflag.Flag) { flags = append(flags, "--"+f.Name) })
-		return Usagef("unknown flag %s%s", name, cmp.Or(nearest.Hint(name, flags), hint))
+		return Usagef("unknown flag %s%s", name, cmp.Or(textfmt.Hint(name, flags), hint))
 	case errors.As(err, &noValue):
 		name, _ := pflag.UnquoteUsage(noValue.GetFlag())
 		return Usagef("--%s needs a value: --%s %s", noValue.GetFlag().Name, noValue.GetFlag().Name, name)

@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/go-partd/partd/internal/command/cliutil"
-	"github.com/go-partd/partd/internal/command/cliutil/sizeflag"
 	"github.com/go-partd/partd/remote"
 	"github.com/go-partd/partd/stores"
 )
@@ -21,8 +20,8 @@ type config struct {
 	stores     *stores.Set // nil means the schemes of package stores
 	listen     []string
 	store      string
-	maxMessage sizeflag.Size // serve copies it to ServerOptions
-	memory     sizeflag.Size // half for messages (ServerOptions.Memory), half for the store
+	maxMessage cliutil.Size // serve copies it to ServerOptions
+	memory     cliutil.Size // half for messages (ServerOptions.Memory), half for the store
 	space      spaceFlags
 	insecure   bool
 	http       string
@@ -43,8 +42,8 @@ type config struct {
 
 func (c *config) add(cmd *cobra.Command) {
 	fl := cmd.Flags()
-	c.maxMessage = sizeflag.Size{Bytes: 256 << 20, Min: 128 << 10}
-	c.memory = sizeflag.Size{Bytes: 1 << 30, Min: 16 << 20}
+	c.maxMessage = cliutil.Size{Bytes: 256 << 20, Min: 128 << 10}
+	c.memory = cliutil.Size{Bytes: 1 << 30, Min: 16 << 20}
 	fl.StringArrayVar(&c.listen, "listen", []string{defaultListen}, "`URL` to listen on, tcp://HOST:PORT, tls://HOST:PORT or ipc:///PATH; may be given several times")
 	fl.StringVar(&c.tlsCert, "tls-cert", "", "`FILE` with the certificate for tls://, then its intermediates; read again when it changes, like the other --tls files")
 	fl.StringVar(&c.tlsKey, "tls-key", "", "`FILE` with the key of --tls-cert")

@@ -10,7 +10,6 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/command/cliutil"
-	"github.com/go-partd/partd/internal/command/cliutil/sizeflag"
 	"github.com/go-partd/partd/internal/command/namespaces"
 	"github.com/go-partd/partd/internal/disk/space"
 	"github.com/go-partd/partd/internal/disk/vfs"
@@ -23,7 +22,7 @@ import (
 const minLogQuota = 2 << 20
 
 type spaceFlags struct {
-	maxBytes, namespaceMaxBytes, minFree sizeflag.Size
+	maxBytes, namespaceMaxBytes, minFree cliutil.Size
 	minFreeGiven                         bool // --min-free was set
 }
 

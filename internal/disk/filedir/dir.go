@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/internal/base/storeerror"
-	"github.com/go-partd/partd/internal/disk/filedir/boot"
 	"github.com/go-partd/partd/internal/disk/names"
 	"github.com/go-partd/partd/internal/disk/vfs"
 )
@@ -106,7 +105,7 @@ func Open(fsys vfs.FS, dir string, opts Options) (*Dir, error) {
 		Hooks: opts.Hooks,
 		dir:   abs, fs: fsys, sync: opts.Sync, log: opts.Logger, corrupt: opts.Corrupt,
 		maxOpen: cmp.Or(opts.MaxOpenFiles, max(16, min(8192, vfs.OpenFileLimit()/4))), // the default leaves descriptors for other stores, sockets and spill files
-		boot:    cmp.Or(opts.Hooks.Boot, boot.ID()),
+		boot:    cmp.Or(opts.Hooks.Boot, bootID()),
 		turn:    make(chan struct{}, 1), orphan: make(chan struct{}, 1),
 	}
 	d.log = cmp.Or(d.log, slog.New(slog.DiscardHandler))

@@ -10,7 +10,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/go-partd/partd/internal/base/nearest"
+	"github.com/go-partd/partd/internal/base/textfmt"
 )
 
 // Func is an aggregate function.
@@ -104,7 +104,7 @@ func Parse(list string) ([]Spec, error) {
 		name := s.Text
 		f, ok := funcs[name]
 		if !ok {
-			hint := nearest.Hint(name, slices.Sorted(maps.Keys(funcs)))
+			hint := textfmt.Hint(name, slices.Sorted(maps.Keys(funcs)))
 			return nil, fmt.Errorf("unknown aggregate %q in %q%s: use %s", name, list, hint, Names)
 		}
 		s.Func = f

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/go-partd/partd/internal/base/nearest"
+	"github.com/go-partd/partd/internal/base/textfmt"
 	"github.com/go-partd/partd/internal/engine/extsort"
 	"github.com/go-partd/partd/internal/jobs/aggregate"
 )
@@ -43,7 +43,7 @@ func (t *groupTop) plan(specs []aggregate.Spec, names []string) error {
 		var name string
 		name, t.order = orderedField(t.By, names)
 		if t.byIndex = slices.Index(names, name); t.byIndex < 0 || t.order.numeric {
-			return optionErrorf("--top-by %q is not an aggregate of --agg%s: use one of %s, and add :asc for the smallest", t.By, nearest.Hint(name, names), strings.Join(names, ", "))
+			return optionErrorf("--top-by %q is not an aggregate of --agg%s: use one of %s, and add :asc for the smallest", t.By, textfmt.Hint(name, names), strings.Join(names, ", "))
 		}
 	}
 	s := specs[t.byIndex]

@@ -8,7 +8,6 @@ import (
 	"syscall"
 
 	"github.com/dustin/go-humanize"
-	"github.com/go-partd/partd/internal/base/nearest"
 	"github.com/go-partd/partd/internal/base/textfmt"
 	"github.com/go-partd/partd/internal/engine/extsort"
 	"github.com/go-partd/partd/internal/jobs/records"
@@ -54,7 +53,7 @@ func CheckMembers(t *records.Tally) error {
 		return nil
 	}
 	name, members := t.Absent[0].Name, records.Members(t.First)
-	hint := nearest.Hint(name, members)
+	hint := textfmt.Hint(name, members)
 	if outer, _, ok := strings.Cut(name, "."); ok && slices.Contains(members, outer) {
 		hint = fmt.Sprintf(" (only members of the outermost object are fields, not members of %q)", outer)
 	}

@@ -7,7 +7,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/go-partd/partd/internal/base/nearest"
+	"github.com/go-partd/partd/internal/base/textfmt"
 )
 
 // Field identifies a field of a record.
@@ -56,7 +56,7 @@ func (l Layout) Resolve(by string, columns []string) (Field, error) {
 	}
 	switch {
 	case err != nil && columns != nil:
-		return Field{}, fmt.Errorf("no column is named %q%s; the columns are %s", by, nearest.Hint(by, columns), listColumns(columns))
+		return Field{}, fmt.Errorf("no column is named %q%s; the columns are %s", by, textfmt.Hint(by, columns), listColumns(columns))
 	case err != nil && l.HasHeader(): // columns is nil because all files are empty: accept any name
 		return Field{}, nil
 	case err != nil:

@@ -11,7 +11,6 @@ import (
 
 	"github.com/go-partd/partd/internal/base/progress"
 	"github.com/go-partd/partd/internal/command/cliutil"
-	"github.com/go-partd/partd/internal/command/cliutil/sizeflag"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/faces/operations"
 )
@@ -26,7 +25,7 @@ func storeFlag(cmd *cobra.Command, name, usage string) location {
 	p := location{warehouse: warehouse{
 		dir:     fl.String(name, defaultDir, usage+", or s3://BUCKET/PREFIX or gs://BUCKET/PREFIX"),
 		catalog: fl.String(catalog, "", "`URL` of the catalog, postgres://HOST/DATABASE, or its directory (default: in DIR)"),
-		tail:    new(string), cacheDir: new(string), cacheSize: &sizeflag.Size{Bytes: tables.DefaultCacheSize},
+		tail:    new(string), cacheDir: new(string), cacheSize: &cliutil.Size{Bytes: tables.DefaultCacheSize},
 	}}
 	must(cmd.MarkFlagDirname(name))
 	return p
@@ -43,14 +42,14 @@ type copying struct {
 	a         *app
 	p, copies location // of the tables, and of their copies
 	copyDir   string   // name of the flag for the location of the copies
-	rate      sizeflag.Size
+	rate      cliutil.Size
 	in        operations.Copying
 }
 
 // newCopying adds the flags to cmd. dir and copyDir are the names of the flags for the locations of the tables and of the
 // copies. If dir is "", the command reads only the copies.
 func newCopying(a *app, cmd *cobra.Command, dir, copyDir, copyUsage string) *copying {
-	c := &copying{a: a, copyDir: copyDir, rate: sizeflag.Size{Min: 1}}
+	c := &copying{a: a, copyDir: copyDir, rate: cliutil.Size{Min: 1}}
 	c.copies = storeFlag(cmd, copyDir, copyUsage+"; with --server, its name in the server's --backup-dir")
 	if c.p.warehouse.dir = new(string); dir != "" {
 		c.p = storeFlag(cmd, dir, "the `DIR` of the tables")

@@ -17,7 +17,6 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/go-partd/partd/internal/command/cliutil"
-	"github.com/go-partd/partd/internal/command/cliutil/sizeflag"
 	"github.com/go-partd/partd/internal/server/certfiles"
 	"github.com/go-partd/partd/objstore/cloud"
 	"github.com/go-partd/partd/tables"
@@ -130,7 +129,7 @@ func (p location) withServer(f func(backend) error) (err error) {
 // warehouse is the location of tables on this machine or in a cloud.
 type warehouse struct {
 	dir, catalog, tail, cacheDir *string
-	cacheSize                    *sizeflag.Size
+	cacheSize                    *cliutil.Size
 }
 
 // Default directories of serve and of the other commands. serveDir is also the default of the shoots program, which serve can
@@ -146,7 +145,7 @@ func warehouseFlags(fl *pflag.FlagSet, dir string) warehouse {
 		catalog:   fl.String("catalog", "", "`URL` of the catalog, postgres://HOST/DATABASE, or its directory (default: in DIR)"),
 		tail:      fl.String("tail", "", "`DIR` for small appends until they are moved into data files (default: in the tables' DIR; for a cloud bucket none: each append is committed at once)"),
 		cacheDir:  fl.String("cache-dir", "", "`DIR` for local copies of a cloud bucket's files (default: in the user's cache directory)"),
-		cacheSize: &sizeflag.Size{Bytes: tables.DefaultCacheSize, Min: 1 << 20},
+		cacheSize: &cliutil.Size{Bytes: tables.DefaultCacheSize, Min: 1 << 20},
 	}
 	fl.Var(w.cacheSize, "cache-size", "maximum `SIZE` of all local copies of a cloud bucket's files")
 	return w

@@ -14,7 +14,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/go-partd/partd/internal/command/cliutil"
-	"github.com/go-partd/partd/internal/command/cliutil/sizeflag"
 	"github.com/go-partd/partd/internal/server/audit"
 	"github.com/go-partd/partd/internal/server/certfiles"
 	"github.com/go-partd/partd/tables/flightd"
@@ -30,7 +29,7 @@ type serveConfig struct {
 	secretFile, secondSecretFile, secret   string
 	revokedFile, auditFile, logFormat      string
 	port                                   int
-	maxMessage, memory, maxSpill           sizeflag.Size
+	maxMessage, memory, maxSpill           cliutil.Size
 	insecure, printToken, exitOnStdinClose bool
 	noTail, readOnly                       bool
 	foldEvery                              time.Duration
@@ -73,9 +72,9 @@ func (c *serveConfig) addFlags(cmd *cobra.Command) {
 	fl.StringVar(&c.rest, "rest", "", "serve an Iceberg REST catalog on `ADDR`, such as localhost:8181, in addition to the path /iceberg on the --http address (default: off)")
 	fl.DurationVar(&c.foldEvery, "rest-fold-every", 0, "when an engine loads a table, write its small appends to files if the newest version is at least this `DURATION` old; 0 means always")
 	fl.StringVar(&c.restRole, "rest-role", "", "give engines temporary keys of the role `ARN`, each valid for an hour and for the files of one table (default: engines use their own keys)")
-	c.maxMessage = sizeflag.Size{Bytes: serving.DefaultMaxMessage, Min: 1 << 20}
-	c.memory = sizeflag.Size{Bytes: defaultMemory(), Min: 64 << 20}
-	c.maxSpill = sizeflag.Size{Bytes: 512 << 30, Min: 64 << 20}
+	c.maxMessage = cliutil.Size{Bytes: serving.DefaultMaxMessage, Min: 1 << 20}
+	c.memory = cliutil.Size{Bytes: defaultMemory(), Min: 64 << 20}
+	c.maxSpill = cliutil.Size{Bytes: 512 << 30, Min: 64 << 20}
 	fl.Var(&c.maxMessage, "max-message", "maximum `SIZE` of a message of rows")
 	fl.Var(&c.memory, "memory", "`SIZE` of the memory for running puts; queries may use another half of this, and tables another quarter")
 	fl.Lookup("memory").DefValue = "a quarter of the machine's memory, but at least 1GiB, or half of the memory if that is less"
@@ -146,7 +145,7 @@ func (c *serveConfig) validate(cmd *cobra.Command) error {
 	case c.printToken && o.Secret == nil:
 		return cliutil.Usagef("--print-token needs --secret-file, to sign the token")
 	case c.maxMessage.Bytes > c.memory.Bytes/2 && cmd.Flags().Changed("max-message"):
-		return cliutil.Usagef("--max-message %s is more than half of --memory: use at least --memory %s", c.maxMessage.String(), sizeflag.Format(2*c.maxMessage.Bytes))
+		return cliutil.Usagef("--max-message %s is more than half of --memory: use at least --memory %s", c.maxMessage.String(), cliutil.FormatSize(2*c.maxMessage.Bytes))
 	case o.Queries < 1 || o.Puts < 1 || o.Connections < 1:
 		return cliutil.Usagef("--max-queries, --max-puts and --max-connections must be at least 1")
 	case c.foldEvery < 0:

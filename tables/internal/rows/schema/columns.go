@@ -9,7 +9,7 @@ import (
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
-	"github.com/go-partd/partd/internal/base/nearest"
+	"github.com/go-partd/partd/internal/base/textfmt"
 )
 
 // StoredSchema returns the stored types of a table's columns.
@@ -62,7 +62,7 @@ func Select(s *arrow.Schema, names []string) *arrow.Schema {
 func ColumnIndex(s *arrow.Schema, name string) (int, error) {
 	indices := s.FieldIndices(name)
 	if len(indices) == 0 {
-		return -1, Errorf(name, "the table has no such column%s, only %q", nearest.Hint(name, Names(s)), Names(s))
+		return -1, Errorf(name, "the table has no such column%s, only %q", textfmt.Hint(name, Names(s)), Names(s))
 	}
 	return indices[0], nil
 }

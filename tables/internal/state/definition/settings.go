@@ -10,7 +10,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 
-	"github.com/go-partd/partd/internal/base/nearest"
+	"github.com/go-partd/partd/internal/base/textfmt"
 	"github.com/go-partd/partd/tables/internal/rows/publicerror"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
@@ -55,7 +55,7 @@ func (s *Settings) UnmarshalJSON(b []byte) error {
 	}
 	for _, key := range slices.Sorted(maps.Keys(settings)) {
 		if !slices.Contains(settingNames, key) {
-			return &ArgumentError{fmt.Errorf("settings: unknown setting %q%s: use one of %q", key, nearest.Hint(key, settingNames), settingNames)}
+			return &ArgumentError{fmt.Errorf("settings: unknown setting %q%s: use one of %q", key, textfmt.Hint(key, settingNames), settingNames)}
 		}
 	}
 	return json.Unmarshal(b, (*storedSettings)(s))

@@ -1,8 +1,8 @@
-package boot
+package filedir
 
 import "syscall"
 
-func session() string {
+func bootSession() string {
 	id, err := syscall.Sysctl("kern.bootsessionuuid")
 	if err != nil {
 		return ""

@@ -1,8 +1,8 @@
-package boot
+package filedir
 
 import "os"
 
-func session() string {
+func bootSession() string {
 	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return ""

@@ -1,12 +1,6 @@
-// Package limits checks the arguments of stores. Package partd uses its functions, and package storekit
-// exports them.
-package limits
+package storeerror
 
-import (
-	"fmt"
-
-	"github.com/go-partd/partd/internal/base/storeerror"
-)
+import "fmt"
 
 // Package partd documents these limits, under the same names.
 const (
@@ -45,7 +39,7 @@ func CheckEntries[E ~entry](op string, entries []E) (valueBytes int64, _ *Error)
 	if keyBytes+valueBytes > MaxBatchLen {
 		return 0, &Error{Op: op, Err: fmt.Errorf(
 			"%w: a batch of %d entries holds %d bytes, the limit is %d: append it in parts",
-			storeerror.ErrTooLarge, len(entries), keyBytes+valueBytes, int64(MaxBatchLen))}
+			ErrTooLarge, len(entries), keyBytes+valueBytes, int64(MaxBatchLen))}
 	}
 	return valueBytes, nil
 }
@@ -70,9 +64,9 @@ func CheckPart(part, parts int) *Error {
 }
 
 func tooLargeError(op, key string, valueLen int) *Error {
-	err := fmt.Errorf("%w: the value has %d bytes, the limit is %d: append it in parts", storeerror.ErrTooLarge, valueLen, MaxValueLen)
+	err := fmt.Errorf("%w: the value has %d bytes, the limit is %d: append it in parts", ErrTooLarge, valueLen, MaxValueLen)
 	if len(key) > MaxKeyLen {
-		err = fmt.Errorf("%w: the key has %d bytes, the limit is %d", storeerror.ErrTooLarge, len(key), MaxKeyLen)
+		err = fmt.Errorf("%w: the key has %d bytes, the limit is %d", ErrTooLarge, len(key), MaxKeyLen)
 	}
 	return &Error{Op: op, Key: key, HasKey: true, Err: err}
 }

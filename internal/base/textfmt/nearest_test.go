@@ -1,19 +1,19 @@
-package nearest
+package textfmt
 
 import (
 	"strings"
 	"testing"
 )
 
-func TestName(t *testing.T) {
+func TestNearest(t *testing.T) {
 	names := []string{strings.Repeat("user", 20) + "s", "user", "amount", "Origin State", "group", "größe", "id"}
 	for word, want := range map[string]string{
 		"usr": "user", "USER": "user", "amuont": "amount", "origin_state": "Origin State", "gruop": "group", "grosse": "",
 		"größen": "größe", "xyz": "", "": "", "x": "", "ID": "id", "users": "user", "groub by": "",
 		strings.Repeat("user", 20): "",
 	} {
-		if got := Name(word, names); got != want {
-			t.Errorf("Name(%q) = %q, want %q", word, got, want)
+		if got := Nearest(word, names); got != want {
+			t.Errorf("Nearest(%q) = %q, want %q", word, got, want)
 		}
 	}
 	if got := Hint("usr", names); got != ` (did you mean "user"?)` {

@@ -1,7 +1,4 @@
-// Package slab stores many growing byte strings in memory that it reuses. The memory contains no
-// pointers for the garbage collector to follow, and a growing string is not moved. Freed memory is
-// reused for strings of any size before the slab grows, so callers can limit its size.
-package slab
+package keymap
 
 import (
 	"encoding/binary"
@@ -27,8 +24,12 @@ const (
 // Ref identifies a chunk. 0 means no chunk.
 type Ref uint32
 
-// Slab is memory for byte strings. The zero value is empty. Different strings can be used
-// concurrently, but a string can be used by only one goroutine at a time.
+// Slab stores many growing byte strings in memory that it reuses. The memory contains no pointers
+// for the garbage collector to follow, and a growing string is not moved. Freed memory is reused
+// for strings of any size before the slab grows, so callers can limit its size.
+//
+// The zero value is empty. Different strings can be used concurrently, but a string can be used by
+// only one goroutine at a time.
 type Slab struct {
 	blocks    atomic.Pointer[[][]byte] // mu must be held to replace it
 	used      atomic.Int64             // bytes of chunks in use

@@ -1,5 +1,5 @@
 //go:build !linux
 
-package slab
+package keymap
 
 func populate([]byte) {}

@@ -1,5 +1,4 @@
-// Package sizeflag implements command-line flags for sizes in bytes.
-package sizeflag
+package cliutil
 
 import (
 	"fmt"
@@ -18,11 +17,11 @@ func (s *Size) String() string {
 	if s.Bytes == 0 {
 		return ""
 	}
-	return Format(s.Bytes)
+	return FormatSize(s.Bytes)
 }
 
-// Format formats a size in the form that Set accepts.
-func Format(n int64) string { return strings.ReplaceAll(stores.FormatSize(n), " ", "") }
+// FormatSize formats a size in the form that Set accepts.
+func FormatSize(n int64) string { return strings.ReplaceAll(stores.FormatSize(n), " ", "") }
 
 // Type returns the name of the value's type, for pflag.
 func (s *Size) Type() string { return "size" }

@@ -1,15 +1,14 @@
-// Package boot identifies the current run of the operating system.
-package boot
+package filedir
 
 import (
 	"crypto/sha256"
 	"encoding/binary"
 )
 
-// ID returns a number that stays the same until the machine restarts, or 0 if the system does not
+// bootID returns a number that stays the same until the machine restarts, or 0 if the system does not
 // provide one. If the number is unchanged after an interrupted write, the power did not fail.
-func ID() uint64 {
-	text := session()
+func bootID() uint64 {
+	text := bootSession()
 	if text == "" {
 		return 0
 	}

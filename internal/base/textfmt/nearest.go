@@ -1,40 +1,39 @@
-// Package nearest finds the known name that is closest to an unknown one.
-package nearest
+package textfmt
 
 import (
 	"fmt"
 	"strings"
 )
 
-// maxWord is the maximum length of a word that Name looks for.
+// maxWord is the maximum length of a word that Nearest looks for.
 const maxWord = 64
 
-// Name returns the name nearest to word, or "". It ignores case, and allows about a quarter of
-// the letters to be wrong, missing or added. If no name is near enough, Name returns the shortest
+// Nearest returns the name nearest to word, or "". It ignores case, and allows about a quarter of
+// the letters to be wrong, missing or added. If no name is near enough, Nearest returns the shortest
 // name that word abbreviates. It returns "" for words longer than maxWord bytes, because peers can
 // send words of any length.
-func Name(word string, names []string) string {
+func Nearest(word string, names []string) string {
 	if len(word) > maxWord {
 		return ""
 	}
-	nearest, limit := "", (len([]rune(word))+1)/4+1
+	closest, limit := "", (len([]rune(word))+1)/4+1
 	for _, name := range names {
 		if len(name) > 4*maxWord {
 			continue
 		}
 		if d := editDistance(strings.ToLower(word), strings.ToLower(name)); d < limit {
-			nearest, limit = name, d
+			closest, limit = name, d
 		}
 	}
-	if nearest != "" {
-		return nearest
+	if closest != "" {
+		return closest
 	}
 	for _, name := range names {
-		if isAbbreviation(strings.ToLower(word), strings.ToLower(name)) && (nearest == "" || len(name) < len(nearest)) {
-			nearest = name
+		if isAbbreviation(strings.ToLower(word), strings.ToLower(name)) && (closest == "" || len(name) < len(closest)) {
+			closest = name
 		}
 	}
-	return nearest
+	return closest
 }
 
 // isAbbreviation reports whether word consists of at least three letters of name, in their order
@@ -54,7 +53,7 @@ func isAbbreviation(word, name string) bool {
 // Hint returns text for the end of a message, such as ` (did you mean "count"?)`, or "" if no name
 // is close.
 func Hint(word string, names []string) string {
-	if name := Name(word, names); name != "" {
+	if name := Nearest(word, names); name != "" {
 		return fmt.Sprintf(" (did you mean %q?)", name)
 	}
 	return ""
