@@ -3,25 +3,21 @@ package tables
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"slices"
-	"strings"
 	"testing"
 	"time"
+
+	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
-const killEnv = "PARTD_TABLES_KILL_DIR"
-
-// killChild runs operations on a directory until it is killed. It reads each operation from standard input,
+// killChild runs operations on a directory, its argument, until it is killed. It reads each operation from standard input,
 // and prints a line after it.
-func killChild(dir string) error {
+func killChild(args []string) error {
 	ctx := context.Background()
-	s, err := Open(ctx, dir, &Options{FoldBytes: 2000, FoldAge: 5 * time.Millisecond, Sync: rand.IntN(2) == 0})
+	s, err := Open(ctx, args[0], &Options{FoldBytes: 2000, FoldAge: 5 * time.Millisecond, Sync: rand.IntN(2) == 0})
 	if err != nil {
 		return err
 	}
@@ -56,34 +52,7 @@ func killChild(dir string) error {
 }
 
 func TestMain(m *testing.M) {
-	if dir := os.Getenv(killEnv); dir != "" {
-		if err := killChild(dir); err != nil && !errors.Is(err, io.EOF) {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		os.Exit(0)
-	}
-	if dir := os.Getenv(syncKillEnv); dir != "" {
-		if err := syncKillChild(dir); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		os.Exit(0)
-	}
-	if text := os.Getenv(readWriteEnv); text != "" {
-		if err := readWriteChild(text); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-	}
-	if text := os.Getenv(writerEnv); text != "" {
-		if err := writerChild(text); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		os.Exit(0)
-	}
-	os.Exit(m.Run())
+	procs.Roles{"operations": killChild, "synced writes": syncKillChild, "reads and writes": readWriteChild, "remote writers": writerChild}.Main(m)
 }
 
 // TestKill checks that each process killed with kill -9 leaves all acknowledged rows; PARTD_KILLS sets how many are killed.
@@ -93,11 +62,8 @@ func TestKill(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 1))
 	acknowledged := rowsByTable{}
 	next := int64(0)
-	for round := range rounds(t, "PARTD_KILLS", 3) {
-		inFlight, err := killRound(t, dir, rnd, acknowledged, &next)
-		if err != nil {
-			t.Fatalf("round %d: %v", round, err)
-		}
+	for round := range procs.Kills(t, 3) {
+		inFlight := killRound(t, dir, rnd, acknowledged, &next)
 		s, err := Open(t.Context(), dir, &Options{FoldAge: -1})
 		if err != nil {
 			t.Fatalf("round %d: %v", round, err)
@@ -124,28 +90,10 @@ func TestKill(t *testing.T) {
 
 // killRound starts a process, lets it work for a while and kills it. It updates acknowledged after each acknowledged
 // operation. The kill interrupts an operation; if that operation took effect nevertheless, the tables contain inFlight.
-func killRound(t *testing.T, dir string, rnd *rand.Rand, acknowledged rowsByTable, next *int64) (inFlight rowsByTable, err error) {
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), killEnv+"="+dir)
-	var stderr strings.Builder
-	cmd.Stderr = &stderr
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		return nil, err
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	lines := bufio.NewScanner(out)
-	if !lines.Scan() {
-		return nil, fmt.Errorf("the child process did not start: %w: %s", cmd.Wait(), stderr.String())
-	}
-	timer := time.AfterFunc(time.Duration(rnd.IntN(200))*time.Millisecond, func() { _ = cmd.Process.Kill() })
-	defer timer.Stop()
+func killRound(t *testing.T, dir string, rnd *rand.Rand, acknowledged rowsByTable, next *int64) (inFlight rowsByTable) {
+	p := procs.Start(t, procs.Command("operations", dir))
+	p.WaitFor(t, "ready")
+	p.KillAfter(time.Duration(rnd.IntN(200)) * time.Millisecond)
 	for {
 		name := []string{"a", "b"}[rnd.IntN(2)]
 		op := []string{"append", "append", "append", "append", "append", "replace", "fold", "compact", "expire"}[rnd.IntN(9)]
@@ -165,16 +113,13 @@ func killRound(t *testing.T, dir string, rnd *rand.Rand, acknowledged rowsByTabl
 		}
 		first := *next
 		*next += count
-		if _, err := fmt.Fprintln(in, op, name, first, count); err != nil || !lines.Scan() {
+		if _, ok := p.Ask(fmt.Sprintf("%s %s %d %d", op, name, first, count)); !ok {
 			break
 		}
 		for k, v := range inFlight {
 			acknowledged[k] = v
 		}
 	}
-	_ = cmd.Wait() // returns an error, because the process was killed
-	if stderr.Len() > 0 {
-		return nil, errors.New(stderr.String())
-	}
-	return inFlight, nil
+	p.WaitKilled(t)
+	return inFlight
 }

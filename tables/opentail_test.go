@@ -2,28 +2,21 @@ package tables
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
 // TestFirstOpenSynced checks that a power loss during the creation of a Store leaves a tail that can be opened:
 // each file's content must be synced before the file gets its final name.
 func TestFirstOpenSynced(t *testing.T) {
 	t.Parallel()
-	strace, err := exec.LookPath("strace")
-	if err != nil {
-		if os.Getenv("PARTD_REQUIRE_ALL") != "" {
-			t.Fatal("PARTD_REQUIRE_ALL is set, and this test needs strace")
-		}
-		t.Skip("strace is not installed")
-	}
 	dir, calls := t.TempDir(), filepath.Join(t.TempDir(), "calls")
-	cmd := exec.Command(strace, "-f", "-qq", "-y", "-o", calls, "-e", "trace=fsync,fdatasync,renameat,renameat2,rename", os.Args[0])
-	cmd.Env = append(os.Environ(), syncKillEnv+"="+dir)
+	cmd := procs.Strace(t, procs.Command("synced writes", dir), calls, "-e", "trace=fsync,fdatasync,renameat,renameat2,rename")
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	out, err := cmd.StdoutPipe()
@@ -39,9 +32,7 @@ func TestFirstOpenSynced(t *testing.T) {
 	_ = out.Close() // ends the writer, which can no longer print
 	_ = cmd.Wait()  // fails because the writer could not print
 	killTimer.Stop()
-	if strings.Contains(stderr.String(), "ptrace") && os.Getenv("PARTD_REQUIRE_ALL") == "" {
-		t.Skipf("strace is not permitted to trace: %s", stderr.String())
-	}
+	procs.SkipUntraced(t, stderr.String())
 	if err != nil {
 		t.Fatal(err)
 	}

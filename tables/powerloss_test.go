@@ -1,17 +1,16 @@
 package tables
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"os/exec"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
 // syncWriters is the number of writers that append to two tables concurrently. Each can append up to
@@ -200,11 +199,9 @@ func TestCloseDuringWrites(t *testing.T) {
 	}
 }
 
-const syncKillEnv = "PARTD_TABLES_SYNC_KILL_DIR"
-
-// syncKillChild appends until it is killed, and prints each acknowledged row.
-func syncKillChild(dir string) error {
-	s, err := Open(context.Background(), dir, &Options{Sync: true, FoldBytes: 3000, FoldAge: 5 * time.Millisecond})
+// syncKillChild appends to a directory, its argument, until it is killed, and prints each acknowledged row.
+func syncKillChild(args []string) error {
+	s, err := Open(context.Background(), args[0], &Options{Sync: true, FoldBytes: 3000, FoldAge: 5 * time.Millisecond})
 	if err != nil {
 		return err
 	}
@@ -222,30 +219,20 @@ func TestKillDuringWrites(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	acknowledged := map[[2]int64]bool{}
-	for range rounds(t, "PARTD_KILLS", 3) {
-		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), syncKillEnv+"="+dir)
-		cmd.Stderr = os.Stderr
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		lines := bufio.NewScanner(out)
+	for range procs.Kills(t, 3) {
+		p := procs.Start(t, procs.Command("synced writes", dir))
 		before := len(acknowledged)
-		for lines.Scan() {
+		for line := range p.Lines() {
 			var table, row int64
-			if _, err := fmt.Sscan(lines.Text(), &table, &row); err != nil {
-				break // an incomplete line: the process was killed while writing it
+			if _, err := fmt.Sscan(line, &table, &row); err != nil {
+				t.Fatal(err)
 			}
 			acknowledged[[2]int64{table, row}] = true
 			if len(acknowledged) == before+200 {
-				_ = cmd.Process.Kill()
+				p.KillAfter(0)
 			}
 		}
-		_ = cmd.Wait() // returns an error, because the process was killed
+		p.WaitKilled(t)
 		var want [2][]int64
 		for a := range acknowledged {
 			want[a[0]] = append(want[a[0]], a[1])

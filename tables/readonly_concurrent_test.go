@@ -1,13 +1,11 @@
 package tables
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,14 +17,10 @@ import (
 	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
-// readWriteEnv is the environment variable with a child process's arguments, one per line: the operation ("read" or
-// "write"), the directory, Options.Catalog and Options.NoTail.
-const readWriteEnv = "PARTD_TABLES_BESIDE"
-
-// readWriteChild appends or reads rows until it is killed, and prints the row count after each operation.
-func readWriteChild(text string) error {
+// readWriteChild appends or reads rows until it is killed, and prints the row count after each operation. Its arguments are the
+// operation ("read" or "write"), the directory, Options.Catalog and Options.NoTail.
+func readWriteChild(args []string) error {
 	ctx := context.Background()
-	args := strings.Split(text, "\n")
 	o := &Options{Catalog: args[2], NoTail: args[3] == "true", FoldAge: 20 * time.Millisecond}
 	if args[0] == "read" {
 		o.ReadOnly = true
@@ -58,26 +52,17 @@ func readWriteChild(text string) error {
 // updated concurrently, and a function that kills the child.
 func startChild(t *testing.T, operation, dir string, o *Options) (printed *atomic.Int64, kill func()) {
 	t.Helper()
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), readWriteEnv+"="+strings.Join([]string{operation, dir, o.Catalog, fmt.Sprint(o.NoTail)}, "\n"))
-	var stderr strings.Builder
-	cmd.Stderr = &stderr
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	p := procs.Start(t, procs.Command("reads and writes", operation, dir, o.Catalog, fmt.Sprint(o.NoTail)))
 	printed = &atomic.Int64{}
 	outputEnded, firstLine := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(outputEnded)
-		lines := bufio.NewScanner(out)
-		for n := 0; lines.Scan(); n++ {
-			rows, _ := strconv.ParseInt(lines.Text(), 10, 64)
-			if printed.Store(rows); n == 0 {
+		isFirst := true
+		for line := range p.Lines() {
+			rows, _ := strconv.ParseInt(line, 10, 64)
+			if printed.Store(rows); isFirst {
 				close(firstLine)
+				isFirst = false
 			}
 		}
 	}()
@@ -87,12 +72,9 @@ func startChild(t *testing.T, operation, dir string, o *Options) (printed *atomi
 			return
 		}
 		killed = true
-		_ = cmd.Process.Kill()
+		p.KillAfter(0)
 		<-outputEnded
-		_ = cmd.Wait() // returns an error, because the process was killed
-		if stderr.Len() > 0 {
-			t.Errorf("child process (%s) failed: %s", operation, stderr.String())
-		}
+		p.WaitKilled(t)
 	}
 	t.Cleanup(kill)
 	select {

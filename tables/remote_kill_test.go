@@ -1,7 +1,6 @@
 package tables
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,17 +8,14 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/objstore/cloud"
 )
-
-const writerEnv = "PARTD_TABLES_WRITER"
 
 // writerConfig is the configuration of a child process with two writers.
 type writerConfig struct {
@@ -33,9 +29,9 @@ const rowsPerWriter = 1_000_000
 
 // writerChild appends rows until standard input ends. It retries each row until the row is acknowledged,
 // and then prints it.
-func writerChild(text string) error {
+func writerChild(args []string) error {
 	var w writerConfig
-	if err := json.Unmarshal([]byte(text), &w); err != nil {
+	if err := json.Unmarshal([]byte(args[0]), &w); err != nil {
 		return err
 	}
 	ctx := context.Background()
@@ -96,12 +92,10 @@ func writerChild(text string) error {
 
 // writerProcess is a child process that the test kills and restarts.
 type writerProcess struct {
+	*procs.Process
 	w             writerConfig
-	cmd           *exec.Cmd
-	in            io.Closer
 	outputReaders sync.WaitGroup
 	mu            sync.Mutex // guards w.Next
-	stderr        strings.Builder
 }
 
 func (p *writerProcess) start(t *testing.T) {
@@ -112,26 +106,12 @@ func (p *writerProcess) start(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.cmd = exec.Command(os.Args[0])
-	p.cmd.Env = append(os.Environ(), writerEnv+"="+string(text))
-	p.cmd.Stderr = &p.stderr
-	in, err := p.cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.in = in
-	out, err := p.cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	p.Process = procs.Start(t, procs.Command("remote writers", string(text)))
 	p.outputReaders.Go(func() {
-		for lines := bufio.NewScanner(out); lines.Scan(); {
+		for line := range p.Lines() {
 			var w int
 			var n int64
-			if _, err := fmt.Sscan(lines.Text(), &w, &n); err == nil {
+			if _, err := fmt.Sscan(line, &w, &n); err == nil {
 				p.mu.Lock()
 				p.w.Next[w-p.w.First] = n + 1
 				p.mu.Unlock()
@@ -160,7 +140,6 @@ func TestKillRemote(t *testing.T) {
 		}
 		processes = append(processes, p)
 		p.start(t)
-		t.Cleanup(func() { _ = p.cmd.Process.Kill() })
 	}
 	waitForProgress := func() {
 		t.Helper()
@@ -179,7 +158,7 @@ func TestKillRemote(t *testing.T) {
 				return
 			}
 			if time.Now().After(end) {
-				t.Fatalf("only %d of %d processes made progress within 3 minutes; the first one's errors: %v", progressed, len(processes), processes[0].stderr.String())
+				t.Fatalf("only %d of %d processes made progress within 3 minutes; the first one's errors: %v", progressed, len(processes), processes[0].Stderr())
 			}
 		}
 	}
@@ -191,7 +170,7 @@ func TestKillRemote(t *testing.T) {
 	defer s.Close() //nolint:errcheck // the test is over
 	rnd := rand.New(rand.NewPCG(1, 2))
 	snapshots := 0
-	for round := range rounds(t, "PARTD_KILLS", 4) {
+	for round := range procs.Kills(t, 4) {
 		time.Sleep(time.Duration(rnd.IntN(300)) * time.Millisecond)
 		switch k := round % 4; k {
 		case 1:
@@ -202,9 +181,9 @@ func TestKillRemote(t *testing.T) {
 			w.postgres.Restart(t)
 		default:
 			p := processes[rnd.IntN(len(processes))]
-			_ = p.cmd.Process.Kill()
+			p.KillAfter(0)
 			p.outputReaders.Wait()
-			_ = p.cmd.Wait()
+			p.Kill()
 			p.start(t)
 		}
 		waitForProgress()
@@ -214,12 +193,12 @@ func TestKillRemote(t *testing.T) {
 	}
 	want := map[string][]int64{}
 	for _, p := range processes {
-		if err := p.in.Close(); err != nil {
+		if err := p.In.Close(); err != nil {
 			t.Fatal(err)
 		}
 		p.outputReaders.Wait()
-		if err := p.cmd.Wait(); err != nil {
-			t.Fatalf("writer process failed: %v: %s", err, p.stderr.String())
+		if err := p.Wait(); err != nil {
+			t.Fatalf("writer process failed: %v", err)
 		}
 		for i, n := range p.next() {
 			name := fmt.Sprint("t", i)
