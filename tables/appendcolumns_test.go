@@ -1,4 +1,4 @@
-package tables
+package tables_test
 
 import (
 	"errors"
@@ -6,6 +6,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -33,23 +36,23 @@ func TestAppendMissingColumns(t *testing.T) {
 	n := arrow.Field{Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true}
 	s := arrow.Field{Name: "s", Type: arrow.BinaryTypes.String, Nullable: true}
 	for name, fold := range map[string]int64{"in the tail": 0, "in files": 1} {
-		b := mustOpen(t, t.TempDir(), &Options{FoldBytes: fold}).Bucket("b")
+		b := tabletest.Open(t, t.TempDir(), &tables.Options{FoldBytes: fold}).Bucket("b")
 		var missing []string
-		put := func(o PutOptions, fields ...arrow.Field) error {
+		put := func(o tables.PutOptions, fields ...arrow.Field) error {
 			o.MissingColumns = &missing
-			_, err := b.Table("t").Put(t.Context(), nullsOf(fields...), PutAppend, &o)
+			_, err := b.Table("t").Put(t.Context(), nullsOf(fields...), tables.PutAppend, &o)
 			return err
 		}
-		if err := put(PutOptions{}, n, s); err != nil || missing != nil {
+		if err := put(tables.PutOptions{}, n, s); err != nil || missing != nil {
 			t.Fatalf("put of all columns, %s: missing columns %q, error %v; want no missing columns", name, missing, err)
 		}
-		if err := put(PutOptions{}, n); err != nil || !reflect.DeepEqual(missing, []string{"s"}) {
+		if err := put(tables.PutOptions{}, n); err != nil || !reflect.DeepEqual(missing, []string{"s"}) {
 			t.Errorf("put without column s, %s: missing columns %q, error %v; want s to be missing", name, missing, err)
 		}
-		if err := put(PutOptions{AllColumns: true}, n); err == nil || !strings.Contains(err.Error(), `column "s": the rows lack this column`) {
+		if err := put(tables.PutOptions{AllColumns: true}, n); err == nil || !strings.Contains(err.Error(), `column "s": the rows lack this column`) {
 			t.Errorf("put without column s with AllColumns, %s: error = %v, want a missing column", name, err)
 		}
-		if err := put(PutOptions{AllColumns: true}, n, arrow.Field{Name: "s", Type: arrow.Null, Nullable: true}); err != nil || missing != nil {
+		if err := put(tables.PutOptions{AllColumns: true}, n, arrow.Field{Name: "s", Type: arrow.Null, Nullable: true}); err != nil || missing != nil {
 			t.Errorf("put with nulls in column s, %s: missing columns %q, error %v; want no missing columns", name, missing, err)
 		}
 	}
@@ -57,13 +60,13 @@ func TestAppendMissingColumns(t *testing.T) {
 
 // TestAppendDifferentValueKind checks that values with the column's type but a different meaning are rejected.
 func TestAppendDifferentValueKind(t *testing.T) {
-	b := mustOpen(t, t.TempDir(), nil).Bucket("b")
+	b := tabletest.Open(t, t.TempDir(), nil).Bucket("b")
 	put := func(name, values string) error {
 		m := arrow.MetadataFrom(map[string]string{schema.ValuesKey: values})
 		if values == "" {
 			m = arrow.Metadata{}
 		}
-		_, err := b.Table(name).Put(t.Context(), nullsOf(arrow.Field{Name: "v", Type: arrow.PrimitiveTypes.Int64, Nullable: true, Metadata: m}), PutAppend, nil)
+		_, err := b.Table(name).Put(t.Context(), nullsOf(arrow.Field{Name: "v", Type: arrow.PrimitiveTypes.Int64, Nullable: true, Metadata: m}), tables.PutAppend, nil)
 		return err
 	}
 	for _, kinds := range [][2]string{{"period[D]", "period[M]"}, {"period[D]", ""}, {"", "period[D]"}} {
@@ -82,13 +85,13 @@ func TestAppendDifferentValueKind(t *testing.T) {
 // TestAppendDuringSettingsChanges checks that an append finishes, however often the table changes
 // while its rows are prepared.
 func TestAppendDuringSettingsChanges(t *testing.T) {
-	s := mustOpen(t, t.TempDir(), nil)
+	s := tabletest.Open(t, t.TempDir(), nil)
 	b := s.Bucket("b")
 	n := arrow.Field{Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true}
-	if _, err := b.Table("t").Put(t.Context(), nullsOf(n), PutAppend, nil); err != nil {
+	if _, err := b.Table("t").Put(t.Context(), nullsOf(n), tables.PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
-	e, release, err := b.Table("t").acquire()
+	e, release, err := b.Table("t").Acquire()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +108,7 @@ func TestAppendDuringSettingsChanges(t *testing.T) {
 		}
 		changeErr := make(chan error, 1)
 		go func() {
-			err := b.Table("t").SetSettings(t.Context(), Settings{Evolution: []Evolution{"", Flexible}[attempts%2]})
+			err := b.Table("t").SetSettings(t.Context(), tables.Settings{Evolution: []tables.Evolution{"", tables.Flexible}[attempts%2]})
 			_, tailErr := e.HasTail(t.Context())
 			changeErr <- errors.Join(err, tailErr)
 		}()

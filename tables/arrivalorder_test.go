@@ -1,4 +1,4 @@
-package tables
+package tables_test
 
 import (
 	"errors"
@@ -12,6 +12,9 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
+
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
@@ -20,7 +23,7 @@ import (
 )
 
 // wantTicks checks that a table contains the given rows in order.
-func wantTicks(t testing.TB, s *Store, name string, want []tick) {
+func wantTicks(t testing.TB, s *tables.Store, name string, want []tick) {
 	t.Helper()
 	got, err := (&seriesModel{s: s}).scan(t.Context(), name, nil)
 	if err != nil {
@@ -39,12 +42,12 @@ func wantTicks(t testing.TB, s *Store, name string, want []tick) {
 func TestArrivalWithinPut(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	for name, time := range map[string]string{"ordered": "ts", "plain": ""} {
-		s, err := open(t.Context(), t.TempDir(), &Options{Memory: 8 << 20, FoldAge: -1, NoTail: true}, hooks{fs: vfs.OS{}, fileBytes: 10_000})
+		s, err := tables.OpenHooked(t.Context(), t.TempDir(), &tables.Options{Memory: 8 << 20, FoldAge: -1, NoTail: true}, tables.Hooks{FS: vfs.OS{}, FileBytes: 10_000})
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer s.Close() //nolint:errcheck // nothing is lost
-		o := &PutOptions{Settings: &Settings{Time: time}}
+		o := &tables.PutOptions{Settings: &tables.Settings{Time: time}}
 		var rows []tick
 		for i := range int64(240_000) {
 			rows = append(rows, tick{1 + i/90_000, fmt.Sprintf("%x%x%x%x%x%x%x%x", rand.Uint64(), rand.Uint64(), rand.Uint64(), rand.Uint64(), rand.Uint64(), rand.Uint64(), rand.Uint64(), rand.Uint64()), i, 0})
@@ -52,7 +55,7 @@ func TestArrivalWithinPut(t *testing.T) {
 		for i := range int64(10_000) {
 			rows = append(rows, tick{i % 4, "late", 240_000 + i, 0})
 		}
-		if _, err := s.Bucket("b").Table(name).Put(t.Context(), ticksOf(rows, 1000), PutAppend, o); err != nil {
+		if _, err := s.Bucket("b").Table(name).Put(t.Context(), ticksOf(rows, 1000), tables.PutAppend, o); err != nil {
 			t.Fatal(err)
 		}
 		table := s.Bucket("b").Table(name)
@@ -75,19 +78,19 @@ func TestArrivalWithinPut(t *testing.T) {
 // TestArrivalAcrossCompaction checks that compaction keeps the order of rows with equal times if the last
 // time in a small file equals the first time in a later, large file.
 func TestArrivalAcrossCompaction(t *testing.T) {
-	s, err := open(t.Context(), t.TempDir(), &Options{FoldAge: -1, NoTail: true}, hooks{fs: vfs.OS{}, fileBytes: 40_000})
+	s, err := tables.OpenHooked(t.Context(), t.TempDir(), &tables.Options{FoldAge: -1, NoTail: true}, tables.Hooks{FS: vfs.OS{}, FileBytes: 40_000})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close() //nolint:errcheck // nothing is lost
-	o := &PutOptions{Settings: &Settings{Time: "ts"}}
+	o := &tables.PutOptions{Settings: &tables.Settings{Time: "ts"}}
 	large := make([]tick, 40_000)
 	for i := range large {
 		large[i] = tick{20 + int64(i), fmt.Sprintf("%x%x%x%x", rand.Uint64(), rand.Uint64(), rand.Uint64(), rand.Uint64()), int64(i), 0}
 	}
 	var all []tick
 	for _, rows := range [][]tick{{{1, "a", 1, 0}}, {{2, "a", 2, 0}, {20, "first", 3, 0}}, large} {
-		if _, err := s.Bucket("b").Table("t").Put(t.Context(), ticksOf(rows, 100_000), PutAppend, o); err != nil {
+		if _, err := s.Bucket("b").Table("t").Put(t.Context(), ticksOf(rows, 100_000), tables.PutAppend, o); err != nil {
 			t.Fatal(err)
 		}
 		all = append(all, rows...)
@@ -104,19 +107,19 @@ func TestArrivalAcrossCompaction(t *testing.T) {
 // TestReplaceVersionKeepsDuplicateRule checks that no duplicates appear if a put replaces an earlier version
 // (PutOptions.Over) with rows whose keys later puts have used. The put must fail.
 func TestReplaceVersionKeepsDuplicateRule(t *testing.T) {
-	for _, rule := range []OnDuplicate{KeepFirst, KeepLast, RefuseDuplicate} {
-		s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1, NoTail: true})
+	for _, rule := range []tables.OnDuplicate{tables.KeepFirst, tables.KeepLast, tables.RefuseDuplicate} {
+		s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1, NoTail: true})
 		b := s.Bucket("b")
-		o := &PutOptions{Settings: &Settings{Time: "ts", OnDuplicate: rule}}
-		v, err := b.Table("t").Put(t.Context(), ticksOf([]tick{{1, "a", 1, 0}}, 1), PutAppend, o)
+		o := &tables.PutOptions{Settings: &tables.Settings{Time: "ts", OnDuplicate: rule}}
+		v, err := b.Table("t").Put(t.Context(), ticksOf([]tick{{1, "a", 1, 0}}, 1), tables.PutAppend, o)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := b.Table("t").Put(t.Context(), ticksOf([]tick{{2, "a", 2, 0}}, 1), PutAppend, nil); err != nil {
+		if _, err := b.Table("t").Put(t.Context(), ticksOf([]tick{{2, "a", 2, 0}}, 1), tables.PutAppend, nil); err != nil {
 			t.Fatal(err)
 		}
-		_, err = b.Table("t").Put(t.Context(), ticksOf([]tick{{2, "a", 3, 0}, {3, "a", 3, 0}}, 2), PutReplace, &PutOptions{Over: &v})
-		if !errors.Is(err, ErrConflict) && (rule != RefuseDuplicate || !errors.As(err, new(*DuplicateError))) {
+		_, err = b.Table("t").Put(t.Context(), ticksOf([]tick{{2, "a", 3, 0}, {3, "a", 3, 0}}, 2), tables.PutReplace, &tables.PutOptions{Over: &v})
+		if !errors.Is(err, tables.ErrConflict) && (rule != tables.RefuseDuplicate || !errors.As(err, new(*tables.DuplicateError))) {
 			t.Errorf("%s: Put with Over: error = %v, want ErrConflict, or a DuplicateError for RefuseDuplicate", rule, err)
 		}
 		rows, err := (&seriesModel{s: s}).scan(t.Context(), "t", nil)
@@ -132,28 +135,28 @@ func TestReplaceVersionKeepsDuplicateRule(t *testing.T) {
 }
 
 func TestSeveralPutsInTransaction(t *testing.T) {
-	for rule, want := range map[OnDuplicate]string{KeepAll: "[{1 a 0} {1 a 1} {1 a 2} {1 a 3}]", KeepFirst: "[{1 a 0}]", KeepLast: "[{1 a 3}]", RefuseDuplicate: "[{1 a 0}]"} {
+	for rule, want := range map[tables.OnDuplicate]string{tables.KeepAll: "[{1 a 0} {1 a 1} {1 a 2} {1 a 3}]", tables.KeepFirst: "[{1 a 0}]", tables.KeepLast: "[{1 a 3}]", tables.RefuseDuplicate: "[{1 a 0}]"} {
 		for _, created := range []bool{false, true} {
-			s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
-			o := &PutOptions{Settings: &Settings{Time: "ts", OnDuplicate: rule}}
+			s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
+			o := &tables.PutOptions{Settings: &tables.Settings{Time: "ts", OnDuplicate: rule}}
 			if !created {
-				if _, err := s.Bucket("b").Table("t").Put(t.Context(), ticksOf([]tick{{1, "a", 0, 0}}, 1), PutAppend, o); err != nil {
+				if _, err := s.Bucket("b").Table("t").Put(t.Context(), ticksOf([]tick{{1, "a", 0, 0}}, 1), tables.PutAppend, o); err != nil {
 					t.Fatal(err)
 				}
 			}
-			err := s.Update(t.Context(), func(tx *Txn) error {
+			err := s.Update(t.Context(), func(tx *tables.Txn) error {
 				for v := range int64(4) {
 					if v == 0 && !created {
 						continue
 					}
-					if err := tx.Put("b", "t", ticksOf([]tick{{1, "a", v, 0}}, 1), PutAppend, o); err != nil {
+					if err := tx.Put("b", "t", ticksOf([]tick{{1, "a", v, 0}}, 1), tables.PutAppend, o); err != nil {
 						return err
 					}
 				}
 				return nil
 			})
-			if rule == RefuseDuplicate {
-				if !errors.As(err, new(*DuplicateError)) {
+			if rule == tables.RefuseDuplicate {
+				if !errors.As(err, new(*tables.DuplicateError)) {
 					t.Errorf("created in the transaction: %v: Update error = %v, want a DuplicateError", created, err)
 				}
 				if created {
@@ -187,7 +190,7 @@ func TestExtremeTimes(t *testing.T) {
 		}, nil)
 		zero := 0.0
 		for _, noTail := range []bool{false, true} {
-			s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1, NoTail: noTail})
+			s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1, NoTail: noTail})
 			put := func(n int64) {
 				t.Helper()
 				b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
@@ -199,15 +202,15 @@ func TestExtremeTimes(t *testing.T) {
 						b.Field(2).(*array.Int64Builder).Append(n)
 					}
 				}
-				if _, err := s.Bucket("b").Table("t").Put(t.Context(), oneBatch(b.NewRecordBatch()), PutAppend, &PutOptions{Settings: &Settings{Time: "t", Keys: []string{"f"}, OnDuplicate: KeepLast}}); err != nil {
+				if _, err := s.Bucket("b").Table("t").Put(t.Context(), tabletest.OneBatch(b.NewRecordBatch()), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Time: "t", Keys: []string{"f"}, OnDuplicate: tables.KeepLast}}); err != nil {
 					t.Fatalf("%v: Put: %v", unit, err)
 				}
 			}
 			for n := range int64(4) {
 				put(n)
 				table := s.Bucket("b").Table("t")
-				for rows, o := range map[int]*ScanOptions{6: nil, 2: {Last: 2}, 1: {Limit: 1}} {
-					got, err := readAll(t.Context(), table, o)
+				for rows, o := range map[int]*tables.ScanOptions{6: nil, 2: {Last: 2}, 1: {Limit: 1}} {
+					got, err := tabletest.ReadAll(t.Context(), table, o)
 					if err != nil || len(got) != rows || slices.ContainsFunc(got, func(v int64) bool { return v != n }) {
 						t.Errorf("unit %v, NoTail %v: got %v, want %d times %d; error: %v", unit, noTail, got, rows, n, err)
 					}
@@ -225,14 +228,14 @@ func TestExtremeTimes(t *testing.T) {
 // TestMergeManyOverlappingFiles checks that a scan of many overlapping files yields the rows in order, with few goroutines.
 func TestMergeManyOverlappingFiles(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
-	s, err := openWith(t, &Options{Memory: 4 << 20, FoldAge: -1, NoTail: true}, vfs.OS{})
+	s, err := openWith(t, &tables.Options{Memory: 4 << 20, FoldAge: -1, NoTail: true}, vfs.OS{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	var want []tick
 	for i := range int64(60) {
 		rows := []tick{{0, "a", i, 0}, {100 + i, "a", i, 0}}
-		if _, err := s.Bucket("b").Table("t").Put(t.Context(), ticksOf(rows, 2), PutAppend, &PutOptions{Settings: &Settings{Time: "ts"}}); err != nil {
+		if _, err := s.Bucket("b").Table("t").Put(t.Context(), ticksOf(rows, 2), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Time: "ts"}}); err != nil {
 			t.Fatal(err)
 		}
 		want = append(want, rows...)
@@ -257,8 +260,8 @@ func TestMergeManyOverlappingFiles(t *testing.T) {
 	}
 }
 
-func openWith(t testing.TB, o *Options, fs vfs.FS) (*Store, error) {
-	s, err := open(t.Context(), t.TempDir(), o, hooks{fs: fs, fileBytes: 10_000})
+func openWith(t testing.TB, o *tables.Options, fs vfs.FS) (*tables.Store, error) {
+	s, err := tables.OpenHooked(t.Context(), t.TempDir(), o, tables.Hooks{FS: fs, FileBytes: 10_000})
 	if err == nil {
 		t.Cleanup(func() {
 			if err := s.Close(); err != nil {
@@ -295,12 +298,12 @@ func TestPutToFullDisk(t *testing.T) {
 		if i == 2 {
 			rows = rows[:10] // they are written only when the file is closed
 		}
-		s, err := openWith(t, &Options{FoldAge: -1, NoTail: true}, fullDisk{vfs.OS{}})
+		s, err := openWith(t, &tables.Options{FoldAge: -1, NoTail: true}, fullDisk{vfs.OS{}})
 		if err != nil {
 			t.Fatal(err)
 		}
 		for range 4 {
-			_, err := s.Bucket("b").Table("t").Put(t.Context(), ticksOf(rows, 1000), PutAppend, &PutOptions{Settings: &Settings{Time: time}})
+			_, err := s.Bucket("b").Table("t").Put(t.Context(), ticksOf(rows, 1000), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Time: time}})
 			if !errors.Is(err, syscall.ENOSPC) {
 				t.Fatalf("time column %q: Put error = %v, want ENOSPC", time, err)
 			}
@@ -312,14 +315,14 @@ func TestPutToFullDisk(t *testing.T) {
 // (rows not yet in data files) contains acknowledged rows without a time.
 func TestNullTimesInAnotherTail(t *testing.T) {
 	dir := t.TempDir()
-	a := mustOpen(t, dir, &Options{NoTail: true, FoldAge: -1})
-	b := mustOpen(t, dir, &Options{Tail: &memTail{values: map[string][]byte{}, around: func() {}}, FoldAge: -1})
-	put := func(s *Store, rows string) error {
+	a := tabletest.Open(t, dir, &tables.Options{NoTail: true, FoldAge: -1})
+	b := tabletest.Open(t, dir, &tables.Options{Tail: &tabletest.MemTail{Values: map[string][]byte{}, Around: func() {}}, FoldAge: -1})
+	put := func(s *tables.Store, rows string) error {
 		batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, tickSchema, strings.NewReader(rows))
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = s.Bucket("b").Table("t").Put(t.Context(), oneBatch(batch), PutAppend, nil)
+		_, err = s.Bucket("b").Table("t").Put(t.Context(), tabletest.OneBatch(batch), tables.PutAppend, nil)
 		return err
 	}
 	if err := put(a, `[{"ts":"2024-01-02 00:00:00Z","k":"a","v":1}]`); err != nil {
@@ -328,7 +331,7 @@ func TestNullTimesInAnotherTail(t *testing.T) {
 	if err := put(b, `[{"ts":null,"k":"a","v":2},{"ts":"2024-01-01 00:00:00Z","k":"a","v":3}]`); err != nil {
 		t.Fatal(err)
 	}
-	if err := a.Bucket("b").Table("t").SetSettings(t.Context(), Settings{Time: "ts", Partition: PartitionDay, OnDuplicate: KeepLast}); err != nil {
+	if err := a.Bucket("b").Table("t").SetSettings(t.Context(), tables.Settings{Time: "ts", Partition: tables.PartitionDay, OnDuplicate: tables.KeepLast}); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
@@ -349,11 +352,11 @@ func TestNullTimesInAnotherTail(t *testing.T) {
 // if it rewrites the oldest file, and that file's time range includes the times of the later files.
 func TestCorrectionKeepsArrival(t *testing.T) {
 	t.Parallel()
-	s := mustOpen(t, t.TempDir(), &Options{NoTail: true})
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true})
 	b := s.Bucket("b")
-	o := &PutOptions{Settings: &Settings{Time: "ts"}}
+	o := &tables.PutOptions{Settings: &tables.Settings{Time: "ts"}}
 	for _, rows := range [][]tick{{{5, "a", 1, 0}, {9, "last", 4, 0}}, {{5, "b", 2, 0}}, {{5, "c", 3, 0}}} {
-		if _, err := b.Table("t").Put(t.Context(), ticksOf(rows, 10), PutAppend, o); err != nil {
+		if _, err := b.Table("t").Put(t.Context(), ticksOf(rows, 10), tables.PutAppend, o); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -1,4 +1,4 @@
-package tables
+package tables_test
 
 import (
 	"context"
@@ -9,6 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
+
 	"github.com/apache/arrow-go/v18/arrow/array"
 )
 
@@ -16,7 +19,7 @@ import (
 // if these rows are folded (moved into data files) later.
 func TestAtTimeOfRowsInTheTail(t *testing.T) {
 	dir := t.TempDir()
-	s := mustOpen(t, dir, &Options{FoldAge: -1})
+	s := tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
 	b := s.Bucket("")
 	start := time.Now()
 	pause := func() time.Time { // AtTime's resolution is one millisecond
@@ -24,56 +27,56 @@ func TestAtTimeOfRowsInTheTail(t *testing.T) {
 		time.Sleep(5 * time.Millisecond)
 		return now
 	}
-	wantRowsAt := func(b *Bucket, when time.Time, want ...int64) {
+	wantRowsAt := func(b *tables.Bucket, when time.Time, want ...int64) {
 		t.Helper()
-		table, err := b.Table("t").At(t.Context(), AtTime(when))
+		table, err := b.Table("t").At(t.Context(), tables.AtTime(when))
 		if err != nil {
 			t.Fatal(err)
 		}
-		ns, err := readAll(t.Context(), table, nil)
+		ns, err := tabletest.ReadAll(t.Context(), table, nil)
 		if err != nil || !slices.Equal(ns, want) {
 			t.Fatalf("AtTime read rows %v, error %v; want rows %v", ns, err, want)
 		}
 	}
 	before := start.Add(-time.Second)
-	mustPut(t, b, "t", PutAppend, 1)
+	tabletest.Put(t, b, "t", tables.PutAppend, 1)
 	afterRow1 := pause()
 	wantRowsAt(b, afterRow1, 1)
-	mustPut(t, b, "t", PutAppend, 2)
+	tabletest.Put(t, b, "t", tables.PutAppend, 2)
 	afterRow2 := pause()
-	mustPut(t, b, "t", PutAppend, 3)
+	tabletest.Put(t, b, "t", tables.PutAppend, 3)
 	pause()
 	wantRowsAt(b, afterRow1, 1)
 	wantRowsAt(b, time.Now(), 1, 2, 3)
 	wantRowsAt(b, afterRow1, 1)
 	// Reading at time.Now() has folded rows 2 and 3 into one version.
-	_, err := b.Table("t").At(t.Context(), AtTime(afterRow2))
-	var moment *MomentError
-	if !errors.As(err, &moment) || !errors.Is(err, ErrNotFound) {
+	_, err := b.Table("t").At(t.Context(), tables.AtTime(afterRow2))
+	var moment *tables.MomentError
+	if !errors.As(err, &moment) || !errors.Is(err, tables.ErrNotFound) {
 		t.Fatalf("At a moment between two folded rows: error %v, want a MomentError", err)
 	}
 	wantRowsAt(b, moment.Before, 1)
 	wantRowsAt(b, moment.After, 1, 2, 3)
-	mustPut(t, b, "t", PutReplace, 9)
+	tabletest.Put(t, b, "t", tables.PutReplace, 9)
 	pause()
 	wantRowsAt(b, time.Now(), 9)
 	wantRowsAt(b, afterRow1, 1)
-	_, err = b.Table("t").At(t.Context(), AtTime(before))
+	_, err = b.Table("t").At(t.Context(), tables.AtTime(before))
 	if !errors.As(err, &moment) || !moment.Before.IsZero() {
 		t.Fatalf("At before the first row: error %v, want a MomentError without an earlier moment", err)
 	}
 	wantRowsAt(b, moment.After, 1)
-	_, err = b.Table("t").At(t.Context(), AtTime(time.Now().Add(time.Minute)))
+	_, err = b.Table("t").At(t.Context(), tables.AtTime(time.Now().Add(time.Minute)))
 	if !errors.As(err, &moment) || moment.Before.IsZero() || !moment.After.IsZero() {
 		t.Fatalf("At a future time: error %v, want a MomentError without a later moment", err)
 	}
-	mustPut(t, b, "t", PutAppend, 10)
-	pinned, err := b.Table("t").At(t.Context(), AtTime(pause()))
+	tabletest.Put(t, b, "t", tables.PutAppend, 10)
+	pinned, err := b.Table("t").At(t.Context(), tables.AtTime(pause()))
 	if err != nil {
 		t.Fatal(err)
 	}
-	mustPut(t, b, "t", PutAppend, 11)
-	if ns, err := readAll(t.Context(), pinned, nil); err != nil || !slices.Equal(ns, []int64{9, 10}) {
+	tabletest.Put(t, b, "t", tables.PutAppend, 11)
+	if ns, err := tabletest.ReadAll(t.Context(), pinned, nil); err != nil || !slices.Equal(ns, []int64{9, 10}) {
 		t.Fatalf("after a later put, AtTime read rows %v, error %v; want [9 10]", ns, err)
 	}
 	now := pause()
@@ -81,15 +84,15 @@ func TestAtTimeOfRowsInTheTail(t *testing.T) {
 		t.Fatal(err)
 	}
 	// A read-only store cannot fold, and reads the rows from the tail.
-	readOnly := mustOpen(t, dir, &Options{ReadOnly: true})
+	readOnly := tabletest.Open(t, dir, &tables.Options{ReadOnly: true})
 	wantRowsAt(readOnly.Bucket(""), now, 9, 10, 11)
 	wantRowsAt(readOnly.Bucket(""), afterRow1, 1)
 }
 
 // TestAtTimeDuringPuts checks, while rows are put, that AtTime excludes later rows and always yields the same rows.
 func TestAtTimeDuringPuts(t *testing.T) {
-	b := mustOpen(t, t.TempDir(), &Options{FoldAge: 3 * time.Millisecond}).Bucket("")
-	mustPut(t, b, "t", PutReplace, 0) // a version older than all times below
+	b := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: 3 * time.Millisecond}).Bucket("")
+	tabletest.Put(t, b, "t", tables.PutReplace, 0) // a version older than all times below
 	time.Sleep(2 * time.Millisecond)
 	ctx, cancel := context.WithCancel(t.Context())
 	var put atomic.Int64
@@ -97,7 +100,7 @@ func TestAtTimeDuringPuts(t *testing.T) {
 	for range 2 {
 		writers.Go(func() {
 			for ctx.Err() == nil {
-				if _, err := b.Table("t").Put(t.Context(), rowsOf(time.Now().UnixMilli()), PutAppend, nil); err != nil {
+				if _, err := b.Table("t").Put(t.Context(), tabletest.Rows(time.Now().UnixMilli()), tables.PutAppend, nil); err != nil {
 					t.Error(err)
 					return
 				}
@@ -107,15 +110,15 @@ func TestAtTimeDuringPuts(t *testing.T) {
 		})
 	}
 	readAtTime := func(when time.Time) []int64 {
-		table, err := b.Table("t").At(t.Context(), AtTime(when))
-		if errors.As(err, new(*MomentError)) { // a background fold has moved earlier and later rows
+		table, err := b.Table("t").At(t.Context(), tables.AtTime(when))
+		if errors.As(err, new(*tables.MomentError)) { // a background fold has moved earlier and later rows
 			return nil
 		}
 		if err != nil {
 			t.Error(err)
 			return nil
 		}
-		ns, err := readAll(t.Context(), table, nil)
+		ns, err := tabletest.ReadAll(t.Context(), table, nil)
 		if err != nil {
 			t.Error(err)
 		}
@@ -163,16 +166,16 @@ func (r *slowReader) Next() bool {
 // correction of a table with a rule for duplicates, stop waiting when their context ends. Changes does not wait if the
 // tail has no rows.
 func TestAtTimeDuringCorrection(t *testing.T) {
-	b := mustOpen(t, t.TempDir(), &Options{FoldAge: -1, FoldBytes: 1024}).Bucket("")
-	put := func(ts int64, o *PutOptions) {
+	b := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1, FoldBytes: 1024}).Bucket("")
+	put := func(ts int64, o *tables.PutOptions) {
 		t.Helper()
 		r := ticksOf([]tick{{ts: ts}}, 1)
 		defer r.Release()
-		if _, err := b.Table("t").Put(t.Context(), r, PutAppend, o); err != nil {
+		if _, err := b.Table("t").Put(t.Context(), r, tables.PutAppend, o); err != nil {
 			t.Fatal(err)
 		}
 	}
-	put(1, &PutOptions{Settings: &Settings{Time: "ts", OnDuplicate: KeepLast}})
+	put(1, &tables.PutOptions{Settings: &tables.Settings{Time: "ts", OnDuplicate: tables.KeepLast}})
 	ticks := make([]tick, 1001)
 	for i := range ticks {
 		ticks[i].ts = int64(100 + i)
@@ -199,7 +202,7 @@ func TestAtTimeDuringCorrection(t *testing.T) {
 		}
 	}
 	at := func(ctx context.Context) error {
-		_, err := b.Table("t").At(ctx, AtTime(time.Now()))
+		_, err := b.Table("t").At(ctx, tables.AtTime(time.Now()))
 		return err
 	}
 	changes := func(ctx context.Context) error {
@@ -222,7 +225,7 @@ func TestAtTimeDuringCorrection(t *testing.T) {
 	if err := <-upsertErr; err != nil {
 		t.Fatal(err)
 	}
-	table, err := b.Table("t").At(t.Context(), AtTime(time.Now()))
+	table, err := b.Table("t").At(t.Context(), tables.AtTime(time.Now()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -234,15 +237,15 @@ func TestAtTimeDuringCorrection(t *testing.T) {
 // TestFoldOfDuplicates checks that rows that are all duplicates are folded only once, although
 // this fold adds no rows to data files.
 func TestFoldOfDuplicates(t *testing.T) {
-	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
 	b := s.Bucket("b")
-	put := func(r array.RecordReader, o *PutOptions) {
+	put := func(r array.RecordReader, o *tables.PutOptions) {
 		t.Helper()
-		if _, err := b.Table("t").Put(t.Context(), r, PutAppend, o); err != nil {
+		if _, err := b.Table("t").Put(t.Context(), r, tables.PutAppend, o); err != nil {
 			t.Fatal(err)
 		}
 	}
-	put(ticksOf([]tick{{1, "a", 1, 0}}, 1), &PutOptions{Settings: &Settings{Time: "ts", OnDuplicate: KeepFirst}})
+	put(ticksOf([]tick{{1, "a", 1, 0}}, 1), &tables.PutOptions{Settings: &tables.Settings{Time: "ts", OnDuplicate: tables.KeepFirst}})
 	fold := func(rows int64) {
 		t.Helper()
 		if r, err := s.Fold(t.Context(), nil); err != nil || r.Rows != rows {
@@ -262,21 +265,21 @@ func TestFoldOfDuplicates(t *testing.T) {
 // TestAtTimeBeforeFoldedRow checks that AtTime excludes later rows, although a fold moved them to
 // files together with earlier rows.
 func TestAtTimeBeforeFoldedRow(t *testing.T) {
-	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
 	b := s.Bucket("")
-	mustPut(t, b, "t", PutReplace, 0)
-	mustPut(t, b, "t", PutAppend, 1)
+	tabletest.Put(t, b, "t", tables.PutReplace, 0)
+	tabletest.Put(t, b, "t", tables.PutAppend, 1)
 	time.Sleep(1200 * time.Millisecond)
 	between := time.Now()
 	time.Sleep(5 * time.Millisecond)
-	mustPut(t, b, "t", PutAppend, 2)
+	tabletest.Put(t, b, "t", tables.PutAppend, 2)
 	read := func(when time.Time) []int64 {
 		t.Helper()
-		table, err := b.Table("t").At(t.Context(), AtTime(when))
+		table, err := b.Table("t").At(t.Context(), tables.AtTime(when))
 		if err != nil {
 			t.Fatal(err)
 		}
-		ns, err := readAll(t.Context(), table, nil)
+		ns, err := tabletest.ReadAll(t.Context(), table, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

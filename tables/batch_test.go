@@ -1,4 +1,4 @@
-package tables
+package tables_test
 
 import (
 	"context"
@@ -10,31 +10,34 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
+
 	"github.com/apache/arrow-go/v18/arrow/array"
 )
 
 func TestChunks(t *testing.T) {
 	t.Parallel()
-	s := mustOpen(t, t.TempDir(), &Options{NoTail: true})
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true})
 	b := s.Bucket("")
 	for i := range int64(5) {
-		mustPut(t, b, "a", PutAppend, sequence(10*i, 10)...)
+		tabletest.Put(t, b, "a", tables.PutAppend, tabletest.Sequence(10*i, 10)...)
 	}
 	table := b.Table("a")
 	for rows, want := range map[int64]string{1: "", 7: "[7 7 7 7 7 7 7 1]", 10: "[10 10 10 10 10]", 25: "[25 25]", 49: "[49 1]", 1000: "[50]"} {
-		r, err := table.Scan(t.Context(), &ScanOptions{ChunkRows: rows})
-		mustSucceed(t, err)
+		r, err := table.Scan(t.Context(), &tables.ScanOptions{ChunkRows: rows})
+		tabletest.Succeed(t, err)
 		var sizes, got []int64
 		for r.Next() {
 			sizes = append(sizes, r.RecordBatch().NumRows())
 			got = append(got, r.RecordBatch().Column(0).(*array.Int64).Int64Values()...)
 		}
 		r.Release()
-		if r.Err() != nil || !slices.Equal(got, sequence(0, 50)) || want != "" && fmt.Sprint(sizes) != want {
+		if r.Err() != nil || !slices.Equal(got, tabletest.Sequence(0, 50)) || want != "" && fmt.Sprint(sizes) != want {
 			t.Errorf("ChunkRows %d: got chunks of %v rows, want %s; rows %v; error %v", rows, sizes, want, got, r.Err())
 		}
 	}
-	if _, err := table.Scan(t.Context(), &ScanOptions{ChunkRows: -1}); err == nil {
+	if _, err := table.Scan(t.Context(), &tables.ScanOptions{ChunkRows: -1}); err == nil {
 		t.Error("Scan with ChunkRows -1 succeeded, want an error")
 	}
 }
@@ -47,7 +50,7 @@ func TestLock(t *testing.T) {
 	var holders atomic.Int64
 	var workers sync.WaitGroup
 	for range 2 {
-		s := mustOpen(t, dir, &Options{NoTail: true})
+		s := tabletest.Open(t, dir, &tables.Options{NoTail: true})
 		for range 4 {
 			workers.Go(func() {
 				for range 20 {
@@ -68,16 +71,16 @@ func TestLock(t *testing.T) {
 		}
 	}
 	workers.Wait()
-	s := mustOpen(t, dir, &Options{NoTail: true})
+	s := tabletest.Open(t, dir, &tables.Options{NoTail: true})
 	l, err := s.Bucket("b").Table("a").Lock(t.Context())
-	mustSucceed(t, err)
+	tabletest.Succeed(t, err)
 	otherLock, err := s.Bucket("").Table("a").Lock(t.Context())
-	mustSucceed(t, err)
-	mustSucceed(t, otherLock.Unlock())
+	tabletest.Succeed(t, err)
+	tabletest.Succeed(t, otherLock.Unlock())
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	if _, err := s.Bucket("b").Table("a").Lock(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Lock error = %v, want context.DeadlineExceeded", err)
 	}
-	mustSucceed(t, l.Unlock())
+	tabletest.Succeed(t, l.Unlock())
 }

@@ -1,10 +1,13 @@
-package tables
+package tables_test
 
 import (
 	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 
 	"github.com/go-partd/partd/tables/filter"
 )
@@ -14,8 +17,8 @@ import (
 // without a filter.
 func TestCachedTail(t *testing.T) {
 	const n = 12_000
-	for _, rule := range []OnDuplicate{KeepAll, KeepFirst, KeepLast} {
-		s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
+	for _, rule := range []tables.OnDuplicate{tables.KeepAll, tables.KeepFirst, tables.KeepLast} {
+		s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
 		b := s.Bucket("b")
 		random := rand.New(rand.NewPCG(1, 1))
 		value := int64(0)
@@ -26,7 +29,7 @@ func TestCachedTail(t *testing.T) {
 				value++
 				all[i] = tick{random.Int64N(n), "a", value % 100, 0}
 			}
-			if _, err := b.Table("t").Put(t.Context(), ticksOf(all, rows), PutAppend, &PutOptions{Settings: &Settings{Time: "ts", OnDuplicate: rule}}); err != nil {
+			if _, err := b.Table("t").Put(t.Context(), ticksOf(all, rows), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Time: "ts", OnDuplicate: rule}}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -37,12 +40,12 @@ func TestCachedTail(t *testing.T) {
 		put(n)
 		table := b.Table("t")
 		isCached := func() bool {
-			v, release, err := table.pinnedView(t.Context())
+			v, release, err := table.PinnedView(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer release()
-			return v.tail.Deduped
+			return v.Tail().Deduped
 		}
 		if isCached() || !isCached() {
 			t.Errorf("%s: the deduplicated tail is not cached", rule)
@@ -61,7 +64,7 @@ func TestCachedTail(t *testing.T) {
 		for i := range 30 {
 			start := random.Int64N(n)
 			end := start + random.Int64N(n/3)
-			o := &ScanOptions{From: time.Unix(start, 0), To: time.Unix(end, 0)}
+			o := &tables.ScanOptions{From: time.Unix(start, 0), To: time.Unix(end, 0)}
 			if i%2 == 0 {
 				o.Filter = where
 			}
@@ -75,7 +78,7 @@ func TestCachedTail(t *testing.T) {
 			t.Fatal(err)
 		}
 		folded, err := ticksFrom(table.Scan(t.Context(), nil))
-		if used := s.tail.UsedMemory(); err != nil || used != 0 || !slices.Equal(folded, allRows) {
+		if used := s.Tail().UsedMemory(); err != nil || used != 0 || !slices.Equal(folded, allRows) {
 			t.Errorf("%s: after the fold, the tail uses %d bytes of memory, want 0 bytes and unchanged rows; error: %v", rule, used, err)
 		}
 	}

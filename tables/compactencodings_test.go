@@ -1,10 +1,13 @@
-package tables
+package tables_test
 
 import (
 	"fmt"
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -36,7 +39,7 @@ func TestCompactReencodesOldFiles(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if _, err := b.Table("t").Put(t.Context(), oneBatch(rb.NewRecordBatch()), PutAppend, nil); err != nil {
+		if _, err := b.Table("t").Put(t.Context(), tabletest.OneBatch(rb.NewRecordBatch()), tables.PutAppend, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -50,7 +53,7 @@ func TestCompactReencodesOldFiles(t *testing.T) {
 	if read := scanJSON(t, b, "t", nil); read != want {
 		t.Error("after rewriting the files with the old encodings, the rows differ")
 	}
-	if r, err := b.s.Compact(t.Context(), nil); err != nil || r.FilesBefore != 2 || r.FilesAfter != 1 {
+	if r, err := b.Store().Compact(t.Context(), nil); err != nil || r.FilesBefore != 2 || r.FilesAfter != 1 {
 		t.Fatalf("Compact = %+v, %v; want FilesBefore 2 and FilesAfter 1", r, err)
 	}
 	if read := scanJSON(t, b, "t", nil); read != want {

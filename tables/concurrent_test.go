@@ -1,4 +1,4 @@
-package tables
+package tables_test
 
 import (
 	"context"
@@ -9,6 +9,9 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -24,9 +27,9 @@ import (
 // row acknowledged before the read exactly once.
 func TestReadersDuringFolds(t *testing.T) {
 	t.Parallel()
-	s := mustOpen(t, t.TempDir(), &Options{FoldAge: 10 * time.Millisecond})
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: 10 * time.Millisecond})
 	b := s.Bucket("")
-	mustPut(t, b, "a", PutAppend, 0)
+	tabletest.Put(t, b, "a", tables.PutAppend, 0)
 	ctx, cancel := context.WithCancel(t.Context())
 	var lastRow atomic.Int64 // the last acknowledged row
 	var writers, readers sync.WaitGroup
@@ -34,7 +37,7 @@ func TestReadersDuringFolds(t *testing.T) {
 	defer cancel()
 	writers.Go(func() {
 		for n := int64(1); ctx.Err() == nil; n++ {
-			if _, err := b.Table("a").Put(ctx, rowsOf(n), PutAppend, nil); err != nil {
+			if _, err := b.Table("a").Put(ctx, tabletest.Rows(n), tables.PutAppend, nil); err != nil {
 				if ctx.Err() == nil {
 					t.Error(err)
 				}
@@ -50,7 +53,7 @@ func TestReadersDuringFolds(t *testing.T) {
 			if _, err := s.Compact(ctx, nil); err != nil && ctx.Err() == nil {
 				t.Error(err)
 			}
-			if _, err := s.Expire(ctx, &MaintainOptions{Grace: -1, Keep: 2}); err != nil && ctx.Err() == nil {
+			if _, err := s.Expire(ctx, &tables.MaintainOptions{Grace: -1, Keep: 2}); err != nil && ctx.Err() == nil {
 				t.Error(err)
 			}
 		}
@@ -58,14 +61,14 @@ func TestReadersDuringFolds(t *testing.T) {
 	var reads atomic.Int64
 	for range 4 {
 		readers.Go(func() {
-			for reads.Add(1) <= int64(rounds(t, "PARTD_READS", 100)) && !t.Failed() {
+			for reads.Add(1) <= int64(tabletest.Rounds(t, "PARTD_READS", 100)) && !t.Failed() {
 				acknowledged := lastRow.Load()
-				ns, _, err := read(ctx, b, "a")
+				ns, _, err := tabletest.Read(ctx, b, "a")
 				if err != nil {
 					t.Error(err)
 					return
 				}
-				if int64(len(ns)) <= acknowledged || !slices.Equal(ns, sequence(0, int64(len(ns)))) {
+				if int64(len(ns)) <= acknowledged || !slices.Equal(ns, tabletest.Sequence(0, int64(len(ns)))) {
 					t.Errorf("read %d rows: %v; want each row from 0 to %d or later exactly once", len(ns), ns, acknowledged)
 				}
 			}
@@ -78,14 +81,14 @@ func TestReadersDuringFolds(t *testing.T) {
 func TestManyWriters(t *testing.T) {
 	t.Parallel()
 	for _, noTail := range []bool{false, true} {
-		s := mustOpen(t, t.TempDir(), &Options{NoTail: noTail, FoldBytes: 3000})
+		s := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: noTail, FoldBytes: 3000})
 		var g sync.WaitGroup
 		const writers, putsPerWriter = 20, 5
 		for w := range writers {
 			g.Go(func() {
 				for i := range putsPerWriter {
 					n := int64(w*putsPerWriter + i)
-					if _, err := s.Bucket("x").Table(fmt.Sprint(n%3)).Put(t.Context(), rowsOf(n), PutAppend, nil); err != nil {
+					if _, err := s.Bucket("x").Table(fmt.Sprint(n%3)).Put(t.Context(), tabletest.Rows(n), tables.PutAppend, nil); err != nil {
 						t.Error(err)
 					}
 				}
@@ -94,14 +97,14 @@ func TestManyWriters(t *testing.T) {
 		g.Wait()
 		var all []int64
 		for i := range 3 {
-			ns, _, err := read(t.Context(), s.Bucket("x"), fmt.Sprint(i))
+			ns, _, err := tabletest.Read(t.Context(), s.Bucket("x"), fmt.Sprint(i))
 			if err != nil {
 				t.Fatal(err)
 			}
 			all = append(all, ns...)
 		}
 		slices.Sort(all)
-		if !slices.Equal(all, sequence(0, writers*putsPerWriter)) {
+		if !slices.Equal(all, tabletest.Sequence(0, writers*putsPerWriter)) {
 			t.Fatalf("NoTail %v: read rows %v, want 0 to %d", noTail, all, writers*putsPerWriter-1)
 		}
 	}
@@ -112,10 +115,10 @@ func TestManyWriters(t *testing.T) {
 func TestForeignCommits(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	s := mustOpen(t, dir, &Options{FoldAge: -1})
+	s := tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
 	b := s.Bucket("")
-	mustPut(t, b, "a", PutAppend, 0)
-	if _, err := s.cat.Load(t.Context(), defaultNamespace, "a"); err != nil {
+	tabletest.Put(t, b, "a", tables.PutAppend, 0)
+	if _, err := s.Catalog().Load(t.Context(), tables.DefaultNamespace, "a"); err != nil {
 		t.Fatal(err)
 	}
 	foreign, err := icecat.Open(t.Context(), dir, icecat.Options{FS: vfs.OS{}, CacheBytes: 1 << 20})
@@ -127,14 +130,14 @@ func TestForeignCommits(t *testing.T) {
 	var g sync.WaitGroup
 	g.Go(func() {
 		for n := range int64(putsPerWriter) {
-			if err := foreignAppend(t.Context(), foreign, rowsOf(100+n)); err != nil {
+			if err := foreignAppend(t.Context(), foreign, tabletest.Rows(100+n)); err != nil {
 				t.Error(err)
 			}
 		}
 	})
 	g.Go(func() {
 		for n := range int64(putsPerWriter) {
-			if _, err := b.Table("a").Put(t.Context(), rowsOf(1+n), PutAppend, nil); err != nil {
+			if _, err := b.Table("a").Put(t.Context(), tabletest.Rows(1+n), tables.PutAppend, nil); err != nil {
 				t.Error(err)
 			}
 			if _, err := s.Fold(t.Context(), nil); err != nil {
@@ -143,32 +146,32 @@ func TestForeignCommits(t *testing.T) {
 		}
 	})
 	g.Wait()
-	wantRows(t, b, "a", append(sequence(0, putsPerWriter+1), sequence(100, putsPerWriter)...)...)
+	tabletest.WantRows(t, b, "a", append(tabletest.Sequence(0, putsPerWriter+1), tabletest.Sequence(100, putsPerWriter)...)...)
 	for info, err := range b.Tables(t.Context(), nil) {
 		if err != nil || info.Rows != 2*putsPerWriter+1 {
 			t.Fatalf("listing yielded %+v, error %v; want %d rows", info, err, 2*putsPerWriter+1)
 		}
 	}
 	// When another program drops a table, the table's rows in the tail (rows not yet in data files) must also be gone.
-	mustPut(t, b, "a", PutAppend, 1000)
-	mustPut(t, s.Bucket("other"), "b", PutAppend, 1)
-	cur, err := foreign.Load(t.Context(), defaultNamespace, "a")
+	tabletest.Put(t, b, "a", tables.PutAppend, 1000)
+	tabletest.Put(t, s.Bucket("other"), "b", tables.PutAppend, 1)
+	cur, err := foreign.Load(t.Context(), tables.DefaultNamespace, "a")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := foreign.Commit(t.Context(), nil, &icecat.Change{Namespace: defaultNamespace, Name: "a", Base: cur, IOs: []*icecat.FileIO{foreign.NewIO()}}); err != nil {
+	if err := foreign.Commit(t.Context(), nil, &icecat.Change{Namespace: tables.DefaultNamespace, Name: "a", Base: cur, IOs: []*icecat.FileIO{foreign.NewIO()}}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.Table("a").Info(t.Context()); !errors.Is(err, ErrNotFound) {
+	if _, err := b.Table("a").Info(t.Context()); !errors.Is(err, tables.ErrNotFound) {
 		t.Fatalf("Table error = %v, want ErrNotFound", err)
 	}
-	mustPut(t, b, "a", PutAppend, 7)
-	wantRows(t, b, "a", 7)
+	tabletest.Put(t, b, "a", tables.PutAppend, 7)
+	tabletest.WantRows(t, b, "a", 7)
 }
 
 func foreignAppend(ctx context.Context, cat *icecat.Catalog, r array.RecordReader) error {
 	for {
-		t, err := cat.Load(ctx, defaultNamespace, "a")
+		t, err := cat.Load(ctx, tables.DefaultNamespace, "a")
 		if err != nil {
 			return err
 		}
@@ -204,13 +207,13 @@ func foreignAppend(ctx context.Context, cat *icecat.Catalog, r array.RecordReade
 func TestTwoTails(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	var stores []*Store
+	var stores []*tables.Store
 	for range 2 {
-		stores = append(stores, mustOpen(t, dir, &Options{Tail: &memTail{values: map[string][]byte{}, around: func() {}}, FoldAge: -1}))
+		stores = append(stores, tabletest.Open(t, dir, &tables.Options{Tail: &tabletest.MemTail{Values: map[string][]byte{}, Around: func() {}}, FoldAge: -1}))
 	}
-	mustPut(t, stores[0].Bucket(""), "a", PutAppend, 0)
+	tabletest.Put(t, stores[0].Bucket(""), "a", tables.PutAppend, 0)
 	for n := int64(1); n < 20; n++ {
-		mustPut(t, stores[n%2].Bucket(""), "a", PutAppend, n)
+		tabletest.Put(t, stores[n%2].Bucket(""), "a", tables.PutAppend, n)
 		if n%3 == 0 {
 			if _, err := stores[n/3%2].Fold(t.Context(), nil); err != nil {
 				t.Fatal(err)
@@ -223,7 +226,7 @@ func TestTwoTails(t *testing.T) {
 		}
 	}
 	for _, s := range stores {
-		wantRows(t, s.Bucket(""), "a", sequence(0, 20)...)
+		tabletest.WantRows(t, s.Bucket(""), "a", tabletest.Sequence(0, 20)...)
 	}
 }
 

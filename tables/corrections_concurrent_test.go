@@ -1,4 +1,4 @@
-package tables
+package tables_test
 
 import (
 	"context"
@@ -8,6 +8,9 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -57,15 +60,15 @@ func (c correction) rows() array.RecordReader {
 	})
 }
 
-func (c correction) onTable(t *testing.T, b *Bucket) error {
+func (c correction) onTable(t *testing.T, b *tables.Bucket) error {
 	var err error
 	switch c.op {
 	case "append":
-		_, err = b.Table("t").Put(t.Context(), c.rows(), PutAppend, nil)
+		_, err = b.Table("t").Put(t.Context(), c.rows(), tables.PutAppend, nil)
 	case "upsert":
-		_, err = b.Table("t").Upsert(t.Context(), c.rows(), &UpsertOptions{Keys: []string{"n"}})
+		_, err = b.Table("t").Upsert(t.Context(), c.rows(), &tables.UpsertOptions{Keys: []string{"n"}})
 	case "delete":
-		_, err = b.Table("t").DeleteRows(t.Context(), mustParse(t, fmt.Sprintf("n >= %d and n < %d", c.first, c.last)))
+		_, err = b.Table("t").DeleteRows(t.Context(), tabletest.ParseFilter(t, fmt.Sprintf("n >= %d and n < %d", c.first, c.last)))
 	case "range":
 		minute := func(n int64) time.Time { return day0.Add(time.Duration(n) * time.Minute) }
 		_, err = b.Table("t").ReplaceRange(t.Context(), minute(c.first), minute(c.last), c.rows(), nil)
@@ -94,7 +97,7 @@ func sortedRows(rows []correctedRow) []correctedRow {
 	})
 }
 
-func correctedRows(t *testing.T, b *Bucket) (rows []correctedRow) {
+func correctedRows(t *testing.T, b *tables.Bucket) (rows []correctedRow) {
 	t.Helper()
 	tab := b.Table("t")
 	for batch, err := range tab.Batches(t.Context(), nil) {
@@ -113,10 +116,10 @@ func correctedRows(t *testing.T, b *Bucket) (rows []correctedRow) {
 func TestConcurrentCorrections(t *testing.T) {
 	t.Parallel()
 	rng := rand.New(rand.NewPCG(1, 2))
-	for round := range rounds(t, "PARTD_CORRECTIONS", 40) {
+	for round := range tabletest.Rounds(t, "PARTD_CORRECTIONS", 40) {
 		dir := t.TempDir()
-		s := mustOpen(t, dir, &Options{FoldBytes: 1, FoldAge: time.Millisecond})
-		other := mustOpen(t, dir, &Options{FoldBytes: 1, NoTail: true})
+		s := tabletest.Open(t, dir, &tables.Options{FoldBytes: 1, FoldAge: time.Millisecond})
+		other := tabletest.Open(t, dir, &tables.Options{FoldBytes: 1, NoTail: true})
 		var rows []correctedRow
 		put := correction{op: "append", ns: []int64{0, 1, 2, 3}}
 		rows = put.onModel(rows)
@@ -176,7 +179,7 @@ func TestAppendDuringUpsert(t *testing.T) {
 		"delete of a row that stays": {correction{op: "delete", first: 0, last: 1}, []correctedRow{{1, 1}, {5, 1}}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := mustOpen(t, t.TempDir(), &Options{NoTail: true, FoldBytes: 1}).Bucket("")
+			b := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true, FoldBytes: 1}).Bucket("")
 			if err := (correction{op: "append", ns: []int64{0, 1}}).onTable(t, b); err != nil {
 				t.Fatal(err)
 			}
@@ -198,7 +201,7 @@ func TestAppendDuringUpsert(t *testing.T) {
 			})
 			done := make(chan error, 1)
 			go func() {
-				_, err := b.Table("t").Upsert(context.WithoutCancel(t.Context()), interrupted, &UpsertOptions{Keys: []string{"n"}})
+				_, err := b.Table("t").Upsert(context.WithoutCancel(t.Context()), interrupted, &tables.UpsertOptions{Keys: []string{"n"}})
 				done <- err
 			}()
 			select {
@@ -219,22 +222,22 @@ func TestAppendDuringUpsert(t *testing.T) {
 // TestUpsertOfNewKeyIsHarmless makes an upsert that only adds a row before the commit of a change that allows appends. The
 // change must succeed at its first attempt and keep the new row.
 func TestUpsertOfNewKeyIsHarmless(t *testing.T) {
-	for name, change := range map[string]func(*Bucket) error{
-		"compact": func(b *Bucket) error { _, err := b.s.Compact(t.Context(), nil); return err },
-		"evolve": func(b *Bucket) error {
-			return b.Table("t").Evolve(t.Context(), ColumnChange{Op: WidenColumn, Column: "n", Type: "float64"})
+	for name, change := range map[string]func(*tables.Bucket) error{
+		"compact": func(b *tables.Bucket) error { _, err := b.Store().Compact(t.Context(), nil); return err },
+		"evolve": func(b *tables.Bucket) error {
+			return b.Table("t").Evolve(t.Context(), tables.ColumnChange{Op: tables.WidenColumn, Column: "n", Type: "float64"})
 		},
-		"replace a version": func(b *Bucket) error {
-			_, err := b.Table("t").Put(t.Context(), rowsOf(11, 12), PutReplace, &PutOptions{Over: new(Version(2))})
+		"replace a version": func(b *tables.Bucket) error {
+			_, err := b.Table("t").Put(t.Context(), tabletest.Rows(11, 12), tables.PutReplace, &tables.PutOptions{Over: new(tables.Version(2))})
 			return err
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := bucketWithoutTail(t)
-			mustPut(t, b, "t", PutAppend, 1)
-			mustPut(t, b, "t", PutAppend, 2)
+			tabletest.Put(t, b, "t", tables.PutAppend, 1)
+			tabletest.Put(t, b, "t", tables.PutAppend, 2)
 			changing, attempts := countingAttempts(t, b, func() error {
-				_, err := b.Table("t").Upsert(t.Context(), rowsOf(3), &UpsertOptions{Keys: []string{"n"}})
+				_, err := b.Table("t").Upsert(t.Context(), tabletest.Rows(3), &tables.UpsertOptions{Keys: []string{"n"}})
 				return err
 			})
 			if err := change(changing); err != nil || *attempts != 1 {
@@ -254,19 +257,19 @@ func TestAppendDuringDelete(t *testing.T) {
 	for ts, wantAttempts := range map[int64]int{1: 2, 9: 1} {
 		b := bucketWithoutTail(t)
 		put := func(rows ...tick) error {
-			_, err := b.Table("t").Put(t.Context(), ticksOf(rows, len(rows)), PutAppend, &PutOptions{Settings: &Settings{Time: "ts"}})
+			_, err := b.Table("t").Put(t.Context(), ticksOf(rows, len(rows)), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Time: "ts"}})
 			return err
 		}
 		if err := put(tick{ts: 1, v: 1}, tick{ts: 2, v: 2}); err != nil {
 			t.Fatal(err)
 		}
 		deleting, attempts := countingAttempts(t, b, func() error { return put(tick{ts: ts, v: 3}) })
-		deleteRows(t, deleting, "t", "v = 2")
+		tabletest.DeleteRows(t, deleting, "t", "v = 2")
 		wantValues(t, b, "t", 1, 3)
 		if *attempts != wantAttempts {
 			t.Errorf("append at time %d: DeleteRows made %d attempts, want %d", ts, *attempts, wantAttempts)
 		}
-		if _, err := b.s.Compact(t.Context(), nil); err != nil {
+		if _, err := b.Store().Compact(t.Context(), nil); err != nil {
 			t.Fatal(err)
 		}
 		wantValues(t, b, "t", 1, 3)

@@ -1,4 +1,4 @@
-package tables
+package tables_test
 
 import (
 	"context"
@@ -6,6 +6,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -20,16 +23,16 @@ import (
 )
 
 // foreignCommit commits to a table as another program would.
-func foreignCommit(t *testing.T, s *Store, name string, do func(*table.Transaction) error) {
+func foreignCommit(t *testing.T, s *tables.Store, name string, do func(*table.Transaction) error) {
 	t.Helper()
 	tab := s.Bucket("").Table(name)
-	v, err := tab.view(t.Context(), false)
+	v, err := tab.View(t.Context(), false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer take.Release(v.rows)
-	io := s.cat.NewIO()
-	tx := s.cat.Staged(defaultNamespace, name, v.t.Metadata(), v.t.MetadataLocation(), io).NewTransaction()
+	defer take.Release(v.Rows())
+	io := s.Catalog().NewIO()
+	tx := s.Catalog().Staged(tables.DefaultNamespace, name, v.Table().Metadata(), v.Table().MetadataLocation(), io).NewTransaction()
 	if err := do(tx); err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +40,7 @@ func foreignCommit(t *testing.T, s *Store, name string, do func(*table.Transacti
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.cat.Commit(t.Context(), nil, &icecat.Change{Namespace: defaultNamespace, Name: name, Base: v.t, New: meta, IOs: []*icecat.FileIO{io}}); err != nil {
+	if err := s.Catalog().Commit(t.Context(), nil, &icecat.Change{Namespace: tables.DefaultNamespace, Name: name, Base: v.Table(), New: meta, IOs: []*icecat.FileIO{io}}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -49,7 +52,7 @@ func TestForeignDeletes(t *testing.T) {
 	fields := []arrow.Field{nullable("id", arrow.PrimitiveTypes.Int64), nullable("b", arrow.FixedWidthTypes.Boolean), nullable("s", arrow.BinaryTypes.String)}
 	for version, deletes := range map[string]string{"2": "positions", "3": "deletion vectors", "2 ": "equal rows"} {
 		t.Run(deletes, func(t *testing.T) {
-			s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
+			s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
 			b := s.Bucket("")
 			putJSON(t, b, "t", `[{"id":1,"b":null,"s":"a"},{"id":2,"b":true,"s":"b"},{"id":3,"b":false,"s":null},{"id":4,"b":true,"s":"d"}]`, fields...)
 			putJSON(t, b, "t", `[{"id":5,"b":null,"s":null},{"id":6,"b":true,"s":"f"}]`, fields...)
@@ -77,25 +80,25 @@ func TestForeignDeletes(t *testing.T) {
 				return tx.NewRowDelta(nil).AddDeletes(files...).Commit(t.Context())
 			})
 			tab := b.Table("t")
-			v, err := tab.view(t.Context(), false)
+			v, err := tab.View(t.Context(), false)
 			if err != nil {
 				t.Fatal(err)
 			}
-			tasks, err := datafile.Tasks(t.Context(), v.t)
+			tasks, err := datafile.Tasks(t.Context(), v.Table())
 			if err != nil || len(tasks) != 2 || !datafile.HasDeletes(tasks[0]) {
 				t.Fatalf("the commit wrote no delete files: tasks %v, error %v", tasks, err)
 			}
 			if deletes == "positions" {
-				wantFailureNotCached(t, datafile.ToRead(v.t, tasks)[0])
+				wantFailureNotCached(t, datafile.ToRead(v.Table(), tasks)[0])
 			}
 			want := `{"b":null,"id":1,"s":"a"},{"b":false,"id":3,"s":null},{"b":true,"id":4,"s":"d"},{"b":null,"id":5,"s":null},{"b":true,"id":6,"s":"f"}`
 			wantEqual(t, "all rows", scanJSON(t, b, "t", nil), want)
 			wantEqual(t, "one column with a filter", scanJSON(t, b, "t", where(t, "b = true", "s")), `{"s":"d"},{"s":"f"}`)
-			wantEqual(t, "the first rows", scanJSON(t, b, "t", &ScanOptions{Limit: 2, Columns: []string{"id"}}), `{"id":1},{"id":3}`)
+			wantEqual(t, "the first rows", scanJSON(t, b, "t", &tables.ScanOptions{Limit: 2, Columns: []string{"id"}}), `{"id":1},{"id":3}`)
 			for n, want := range map[int64]string{1: `{"id":6}`, 3: `{"id":4},{"id":5},{"id":6}`, 5: `{"id":1},{"id":3},{"id":4},{"id":5},{"id":6}`} {
-				wantEqual(t, "the last rows", scanJSON(t, b, "t", &ScanOptions{Last: n, Columns: []string{"id"}}), want)
+				wantEqual(t, "the last rows", scanJSON(t, b, "t", &tables.ScanOptions{Last: n, Columns: []string{"id"}}), want)
 			}
-			deleteRows(t, b, "t", "id = 4")
+			tabletest.DeleteRows(t, b, "t", "id = 4")
 			want = strings.Replace(want, `{"b":true,"id":4,"s":"d"},`, "", 1)
 			wantEqual(t, "after DeleteRows", fmt.Sprint(strings.Count(scanJSON(t, b, "t", nil), "id"), strings.Contains(scanJSON(t, b, "t", nil), `"id":2`)), "4 false")
 			if _, err := s.Compact(t.Context(), nil); err != nil {

@@ -1,4 +1,4 @@
-package tables
+package tables_test
 
 import (
 	"errors"
@@ -6,6 +6,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -41,7 +44,7 @@ func readerOf(t *testing.T, batches ...arrow.RecordBatch) array.RecordReader {
 }
 
 // rowTexts returns each row of a table as text.
-func rowTexts(t *testing.T, b *Bucket, name string) (all []string) {
+func rowTexts(t *testing.T, b *tables.Bucket, name string) (all []string) {
 	t.Helper()
 	table := b.Table(name)
 	r, err := table.Scan(t.Context(), nil)
@@ -70,9 +73,9 @@ func wantRejected(t *testing.T, good, bad arrow.RecordBatch, column, text string
 	t.Helper()
 	ctx := t.Context()
 	for _, noTail := range []bool{false, true} {
-		s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1, NoTail: noTail})
+		s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1, NoTail: noTail})
 		b := s.Bucket("b")
-		if _, err := b.Table("t").Put(ctx, readerOf(t, good), PutError, nil); err != nil {
+		if _, err := b.Table("t").Put(ctx, readerOf(t, good), tables.PutError, nil); err != nil {
 			t.Fatal(err)
 		}
 		want := rowTexts(t, b, "t")
@@ -82,15 +85,15 @@ func wantRejected(t *testing.T, good, bad arrow.RecordBatch, column, text string
 			t.Fatal(err)
 		}
 		operations := map[string]func() error{
-			"append":  func() error { _, err := b.Table("t").Put(ctx, readerOf(t, bad), PutAppend, nil); return err },
-			"replace": func() error { _, err := b.Table("t").Put(ctx, readerOf(t, bad), PutReplace, nil); return err },
-			"create":  func() error { _, err := b.Table("new").Put(ctx, readerOf(t, bad), PutError, nil); return err },
+			"append":  func() error { _, err := b.Table("t").Put(ctx, readerOf(t, bad), tables.PutAppend, nil); return err },
+			"replace": func() error { _, err := b.Table("t").Put(ctx, readerOf(t, bad), tables.PutReplace, nil); return err },
+			"create":  func() error { _, err := b.Table("new").Put(ctx, readerOf(t, bad), tables.PutError, nil); return err },
 			"append after a valid batch": func() error {
-				_, err := b.Table("t").Put(ctx, readerOf(t, good, bad), PutAppend, nil)
+				_, err := b.Table("t").Put(ctx, readerOf(t, good, bad), tables.PutAppend, nil)
 				return err
 			},
 			"upsert": func() error {
-				_, err := b.Table("t").Upsert(ctx, readerOf(t, bad), &UpsertOptions{Keys: []string{"a"}})
+				_, err := b.Table("t").Upsert(ctx, readerOf(t, bad), &tables.UpsertOptions{Keys: []string{"a"}})
 				return err
 			},
 			"migrate": func() error {
@@ -107,12 +110,12 @@ func wantRejected(t *testing.T, good, bad arrow.RecordBatch, column, text string
 		if len(vs) > 0 {
 			version := vs[len(vs)-1].Version
 			operations["replace a version"] = func() error {
-				_, err := b.Table("t").Put(ctx, readerOf(t, bad), PutReplace, &PutOptions{Over: &version})
+				_, err := b.Table("t").Put(ctx, readerOf(t, bad), tables.PutReplace, &tables.PutOptions{Over: &version})
 				return err
 			}
 		}
 		for name, operation := range operations {
-			var schemaErr *SchemaError
+			var schemaErr *tables.SchemaError
 			if err := operation(); !errors.As(err, &schemaErr) || schemaErr.Column != column || !strings.Contains(err.Error(), text) {
 				t.Errorf("%s, NoTail %v: error = %v, want a SchemaError for column %q that contains %q", name, noTail, err, column, text)
 			}

@@ -1,4 +1,4 @@
-package tables
+package tables_test
 
 import (
 	"context"
@@ -7,6 +7,9 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -21,19 +24,19 @@ type rowsEngine struct {
 	query func(ctx context.Context) []int64
 }
 
-func (e *rowsEngine) Query(ctx context.Context, _ *Store, _ string, _ *QueryOptions) (array.RecordReader, error) {
-	return rowsOf(e.query(ctx)...), nil
+func (e *rowsEngine) Query(ctx context.Context, _ *tables.Store, _ string, _ *tables.QueryOptions) (array.RecordReader, error) {
+	return tabletest.Rows(e.query(ctx)...), nil
 }
 
-func (e *rowsEngine) Describe(context.Context, *Store, string, *QueryOptions) (*QueryDescription, error) {
-	return &QueryDescription{Result: numbers}, nil
+func (e *rowsEngine) Describe(context.Context, *tables.Store, string, *tables.QueryOptions) (*tables.QueryDescription, error) {
+	return &tables.QueryDescription{Result: tabletest.Numbers}, nil
 }
 
 // foldObserver calls the function after each fold.
 type foldObserver func()
 
-func (f foldObserver) Begin(ctx context.Context, o Operation) (context.Context, func(Outcome)) {
-	return ctx, func(Outcome) {
+func (f foldObserver) Begin(ctx context.Context, o tables.Operation) (context.Context, func(tables.Outcome)) {
+	return ctx, func(tables.Outcome) {
 		if o.Name == "fold" {
 			f()
 		}
@@ -43,38 +46,38 @@ func (f foldObserver) Begin(ctx context.Context, o Operation) (context.Context, 
 // TestReplaceDuringAppend checks that CREATE OR REPLACE TABLE t AS SELECT … FROM t keeps rows that are appended after
 // the query has read the table: before the commit, or between its fold and the change itself.
 func TestReplaceDuringAppend(t *testing.T) {
-	for name, o := range map[string]Options{"files": {NoTail: true}, "tail": {FoldAge: -1}, "tail after the fold": {FoldAge: -1}} {
+	for name, o := range map[string]tables.Options{"files": {NoTail: true}, "tail": {FoldAge: -1}, "tail after the fold": {FoldAge: -1}} {
 		t.Run(name, func(t *testing.T) {
 			e := &rowsEngine{}
 			var armed atomic.Bool
-			var b *Bucket
+			var b *tables.Bucket
 			if o.Engine = e; name == "tail after the fold" {
 				o.Observer = foldObserver(func() {
 					if armed.Swap(false) {
-						mustPut(t, b, "t", PutAppend, 4)
+						tabletest.Put(t, b, "t", tables.PutAppend, 4)
 					}
 				})
 			}
-			s := mustOpen(t, t.TempDir(), &o)
+			s := tabletest.Open(t, t.TempDir(), &o)
 			b = s.Bucket("")
-			mustPut(t, b, "t", PutAppend, 1, 2, 3)
+			tabletest.Put(t, b, "t", tables.PutAppend, 1, 2, 3)
 			queries := 0
 			e.query = func(ctx context.Context) []int64 {
-				ns, _, err := read(ctx, b, "t")
+				ns, _, err := tabletest.Read(ctx, b, "t")
 				if err != nil {
 					t.Fatal(err)
 				}
 				if queries++; queries == 1 && o.Observer != nil {
 					armed.Store(true)
 				} else if queries == 1 {
-					mustPut(t, b, "t", PutAppend, 4)
+					tabletest.Put(t, b, "t", tables.PutAppend, 4)
 				}
 				return ns
 			}
 			if r, err := s.Exec(t.Context(), "CREATE OR REPLACE TABLE t AS SELECT * FROM t", nil); err != nil || r.Rows != 4 || queries != 2 {
 				t.Errorf("Exec = %d rows, error %v, after %d queries; want 4 rows after 2 queries", r.Rows, err, queries)
 			}
-			wantRows(t, b, "t", 1, 2, 3, 4)
+			tabletest.WantRows(t, b, "t", 1, 2, 3, 4)
 		})
 	}
 }
@@ -84,23 +87,23 @@ func TestExecSameIDConcurrently(t *testing.T) {
 	for _, sql := range []string{"INSERT INTO t SELECT n FROM u", "CREATE TABLE v AS SELECT n FROM u", "CREATE OR REPLACE TABLE t AS SELECT n FROM u"} {
 		for _, other := range []string{sql, strings.Replace(sql, "FROM u", "FROM w", 1)} {
 			e := &rowsEngine{}
-			s := mustOpen(t, t.TempDir(), &Options{Engine: e})
-			mustPut(t, s.Bucket(""), "t", PutAppend, 1)
+			s := tabletest.Open(t, t.TempDir(), &tables.Options{Engine: e})
+			tabletest.Put(t, s.Bucket(""), "t", tables.PutAppend, 1)
 			queries := 0
 			e.query = func(ctx context.Context) []int64 {
 				if queries++; queries > 1 {
 					return []int64{5, 6}
 				}
-				if r, err := s.Exec(ctx, other, &ExecOptions{ID: "same"}); err != nil || r.Rows != 2 {
+				if r, err := s.Exec(ctx, other, &tables.ExecOptions{ID: "same"}); err != nil || r.Rows != 2 {
 					t.Errorf("%s = %d rows, error %v; want 2 rows", other, r.Rows, err)
 				}
 				return []int64{2, 3, 4}
 			}
-			r, err := s.Exec(t.Context(), sql, &ExecOptions{ID: "same"})
+			r, err := s.Exec(t.Context(), sql, &tables.ExecOptions{ID: "same"})
 			if sql == other && (err != nil || r.Rows != 2) {
 				t.Errorf("%s = %d rows, error %v; want the 2 rows of the statement that came first", sql, r.Rows, err)
 			}
-			if sql != other && !errors.As(err, new(*ArgumentError)) {
+			if sql != other && !errors.As(err, new(*tables.ArgumentError)) {
 				t.Errorf("%s after %s = %d rows, error %v; want an ArgumentError", sql, other, r.Rows, err)
 			}
 		}
@@ -113,13 +116,13 @@ type slotEngine struct {
 	slots chan struct{}
 }
 
-func (e *slotEngine) Query(ctx context.Context, s *Store, sql string, o *QueryOptions) (array.RecordReader, error) {
+func (e *slotEngine) Query(ctx context.Context, s *tables.Store, sql string, o *tables.QueryOptions) (array.RecordReader, error) {
 	if err := canceled.Send(ctx, e.slots, struct{}{}); err != nil {
 		return nil, err
 	}
 	defer func() { <-e.slots }()
 	if o == nil || o.Target == nil {
-		return rowsOf(1), nil
+		return tabletest.Rows(1), nil
 	}
 	return e.positionEngine.Query(ctx, s, sql, o)
 }
@@ -133,8 +136,8 @@ func TestExecWaits(t *testing.T) {
 		started <- struct{}{}
 		<-finish
 	}
-	s := mustOpen(t, t.TempDir(), &Options{Engine: e, NoTail: true})
-	mustPut(t, s.Bucket(""), "t", PutAppend, 1, 2, 3)
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{Engine: e, NoTail: true})
+	tabletest.Put(t, s.Bucket(""), "t", tables.PutAppend, 1, 2, 3)
 	exec := func(ctx context.Context, sql string) chan error {
 		done := make(chan error, 1)
 		go func() {
@@ -179,7 +182,7 @@ func TestExecWaits(t *testing.T) {
 	if err := wait("the MERGE", merge); err != nil {
 		t.Error(err)
 	}
-	entry, release, err := s.Bucket("").Table("t").acquire()
+	entry, release, err := s.Bucket("").Table("t").Acquire()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -196,15 +199,15 @@ func TestExecWaits(t *testing.T) {
 // TestExecEachDuringAppends checks that a DELETE for two rows of parameters blocks no append, although it runs twice.
 func TestExecEachDuringAppends(t *testing.T) {
 	e := &positionEngine{row: 1}
-	s := mustOpen(t, t.TempDir(), &Options{Engine: e, NoTail: true})
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{Engine: e, NoTail: true})
 	b := s.Bucket("")
-	mustPut(t, b, "t", PutAppend, 1, 2, 3)
+	tabletest.Put(t, b, "t", tables.PutAppend, 1, 2, 3)
 	calls := int64(0)
 	e.concurrently = func() {
 		calls++
 		done := make(chan error, 1)
 		go func(n int64) {
-			_, err := b.Table("t").Put(t.Context(), rowsOf(n, n), PutAppend, nil)
+			_, err := b.Table("t").Put(t.Context(), tabletest.Rows(n, n), tables.PutAppend, nil)
 			done <- err
 		}(calls)
 		select {
@@ -216,7 +219,7 @@ func TestExecEachDuringAppends(t *testing.T) {
 			t.Errorf("an append waits for statement %d", calls)
 		}
 	}
-	r, err := s.Exec(t.Context(), "DELETE FROM t WHERE n = $1", &ExecOptions{Parameters: twoParameters(t)})
+	r, err := s.Exec(t.Context(), "DELETE FROM t WHERE n = $1", &tables.ExecOptions{Parameters: twoParameters(t)})
 	if err != nil || r.Rows != 2 || calls != 2 {
 		t.Errorf("DELETE = %d rows, error %v, after %d queries; want 2 rows after 2 queries", r.Rows, err, calls)
 	}

@@ -1,10 +1,13 @@
-package tables
+package tables_test
 
 import (
 	"errors"
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -20,7 +23,7 @@ import (
 // many can be folded. Long names make the limit low.
 func TestTooManyColumns(t *testing.T) {
 	t.Parallel()
-	s := mustOpen(t, t.TempDir(), &Options{Tail: partd.NewDict(), FoldAge: -1})
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{Tail: partd.NewDict(), FoldAge: -1})
 	wide := func(n int) array.RecordReader {
 		fields := make([]arrow.Field, n)
 		for i := range fields {
@@ -30,23 +33,23 @@ func TestTooManyColumns(t *testing.T) {
 		for _, f := range b.Fields() {
 			f.AppendEmptyValue()
 		}
-		return oneBatch(b.NewRecordBatch())
+		return tabletest.OneBatch(b.NewRecordBatch())
 	}
-	for _, mode := range []PutMode{PutAppend, PutReplace, PutError} {
+	for _, mode := range []tables.PutMode{tables.PutAppend, tables.PutReplace, tables.PutError} {
 		_, err := s.Bucket("").Table("t").Put(t.Context(), wide(100), mode, nil)
-		if !errors.As(err, new(*ArgumentError)) || !strings.Contains(err.Error(), "the 100 columns are too many") {
+		if !errors.As(err, new(*tables.ArgumentError)) || !strings.Contains(err.Error(), "the 100 columns are too many") {
 			t.Errorf("put with mode %v of 100 columns with long names: error %v, want an ArgumentError", mode, err)
 		}
 	}
 	b := s.Bucket("")
-	if _, err := b.Table("t").Put(t.Context(), wide(95), PutAppend, nil); err != nil {
+	if _, err := b.Table("t").Put(t.Context(), wide(95), tables.PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
-	var changes []ColumnChange
+	var changes []tables.ColumnChange
 	for i := range 4 {
-		changes = append(changes, ColumnChange{Op: AddColumn, Column: fmt.Sprintf("%s%d", strings.Repeat("y", 10_000), i), Type: "int64"})
+		changes = append(changes, tables.ColumnChange{Op: tables.AddColumn, Column: fmt.Sprintf("%s%d", strings.Repeat("y", 10_000), i), Type: "int64"})
 	}
-	if err := b.Table("t").Evolve(t.Context(), changes...); !errors.As(err, new(*ArgumentError)) {
+	if err := b.Table("t").Evolve(t.Context(), changes...); !errors.As(err, new(*tables.ArgumentError)) {
 		t.Errorf("4 more columns: error %v, want an ArgumentError", err)
 	}
 	if r, err := s.Fold(t.Context(), nil); r.Rows != 1 || err != nil {
@@ -58,19 +61,19 @@ func TestTooManyColumns(t *testing.T) {
 // other tables nor Close.
 func TestUnfoldableTable(t *testing.T) {
 	t.Parallel()
-	s := mustOpen(t, t.TempDir(), &Options{Tail: partd.NewDict(), FoldAge: -1})
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{Tail: partd.NewDict(), FoldAge: -1})
 	for _, bucket := range []string{"a", "b"} {
 		for _, name := range []string{"bad", "good"} {
 			if bucket == "b" && name == "bad" {
 				continue
 			}
-			mustPut(t, s.Bucket(bucket), name, PutAppend, 1)
+			tabletest.Put(t, s.Bucket(bucket), name, tables.PutAppend, 1)
 		}
 	}
 	if _, err := s.Fold(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	cur, err := s.cat.Load(t.Context(), namespaceOf("a"), "bad")
+	cur, err := s.Catalog().Load(t.Context(), tables.NamespaceOf("a"), "bad")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,12 +81,12 @@ func TestUnfoldableTable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.cat.Commit(t.Context(), nil, &icecat.Change{Namespace: namespaceOf("a"), Name: "bad", Base: cur, New: meta, IOs: []*icecat.FileIO{s.cat.NewIO()}}); err != nil {
+	if err := s.Catalog().Commit(t.Context(), nil, &icecat.Change{Namespace: tables.NamespaceOf("a"), Name: "bad", Base: cur, New: meta, IOs: []*icecat.FileIO{s.Catalog().NewIO()}}); err != nil {
 		t.Fatal(err)
 	}
-	mustPut(t, s.Bucket("a"), "bad", PutAppend, 2)
-	mustPut(t, s.Bucket("a"), "good", PutAppend, 2)
-	mustPut(t, s.Bucket("b"), "good", PutAppend, 2)
+	tabletest.Put(t, s.Bucket("a"), "bad", tables.PutAppend, 2)
+	tabletest.Put(t, s.Bucket("a"), "good", tables.PutAppend, 2)
+	tabletest.Put(t, s.Bucket("b"), "good", tables.PutAppend, 2)
 	if r, err := s.Fold(t.Context(), nil); r.Rows != 2 || err == nil || !strings.Contains(err.Error(), `fold "bad" in bucket "a"`) {
 		t.Errorf("Fold = %d rows, error %v; want 2 rows, and an error about the table bad", r.Rows, err)
 	}
@@ -93,7 +96,7 @@ func TestUnfoldableTable(t *testing.T) {
 	if _, err := s.Bucket("a").Snapshot(t.Context(), "s"); err == nil || !strings.Contains(err.Error(), `"bad"`) {
 		t.Errorf("a snapshot of the table's bucket: error %v, want one that names the table", err)
 	}
-	wantRows(t, s.Bucket("a"), "bad", 1, 2)
+	tabletest.WantRows(t, s.Bucket("a"), "bad", 1, 2)
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}

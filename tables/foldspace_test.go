@@ -1,4 +1,4 @@
-package tables
+package tables_test
 
 import (
 	"fmt"
@@ -6,6 +6,9 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
 func TestFoldFreesTailSpace(t *testing.T) {
@@ -16,7 +19,7 @@ func TestFoldFreesTailSpace(t *testing.T) {
 
 func foldFreesTailSpace(t *testing.T, background bool) {
 	dir := t.TempDir()
-	s := mustOpen(t, dir, &Options{FoldAge: -1})
+	s := tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
 	tailSize := func() (sum int64) {
 		t.Helper()
 		err := fs.WalkDir(os.DirFS(filepath.Join(dir, "tail")), ".", func(_ string, d fs.DirEntry, err error) error {
@@ -38,7 +41,7 @@ func foldFreesTailSpace(t *testing.T, background bool) {
 		for i := range rows {
 			rows[i], row = tick{int64(row), "a", int64(row * 7919), 0}, row+1
 		}
-		if _, err := s.Bucket("b").Table("t").Put(t.Context(), ticksOf(rows, len(rows)), PutAppend, nil); err != nil {
+		if _, err := s.Bucket("b").Table("t").Put(t.Context(), ticksOf(rows, len(rows)), tables.PutAppend, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -46,7 +49,7 @@ func foldFreesTailSpace(t *testing.T, background bool) {
 		t.Fatalf("before the fold, the tail has %d bytes, want at least 5 MiB for this test", n)
 	}
 	if background {
-		if _, err := s.maintain(t.Context(), "fold", nil, fold); err != nil { // like a fold in the background, which does not free space
+		if _, err := s.Maintain(t.Context(), "fold", nil, tables.Fold); err != nil { // like a fold in the background, which does not free space
 			t.Fatal(err)
 		}
 	}

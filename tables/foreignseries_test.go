@@ -1,4 +1,4 @@
-package tables
+package tables_test
 
 import (
 	"fmt"
@@ -7,6 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
+
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/testutil/peers"
 )
@@ -14,13 +17,13 @@ import (
 // TestForeignSeries checks that pyiceberg reads a corrected, partitioned table, and that rows it appends are read in order.
 func TestForeignSeries(t *testing.T) {
 	python := peers.Python(t, "pyiceberg")
-	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
 	b := s.Bucket("b")
-	o := &PutOptions{Settings: &Settings{Time: "ts", Keys: []string{"k"}, OnDuplicate: KeepLast, Partition: PartitionDay}}
+	o := &tables.PutOptions{Settings: &tables.Settings{Time: "ts", Keys: []string{"k"}, OnDuplicate: tables.KeepLast, Partition: tables.PartitionDay}}
 	const day = 24 * 60 * 60
 	put := func(rows ...tick) {
 		t.Helper()
-		if _, err := b.Table("t").Put(t.Context(), ticksOf(rows, 10), PutAppend, o); err != nil {
+		if _, err := b.Table("t").Put(t.Context(), ticksOf(rows, 10), tables.PutAppend, o); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -43,7 +46,7 @@ if sys.argv[2] == "append":
 `
 	pyiceberg := func(want, action string) {
 		t.Helper()
-		out, err := exec.Command(python, "-c", script, s.dir, action).Output()
+		out, err := exec.Command(python, "-c", script, s.Dir(), action).Output()
 		if err != nil || strings.TrimSpace(string(out)) != want {
 			t.Errorf("pyiceberg printed\n%s\nwant\n%s\nerror: %v", out, want, err)
 		}
@@ -56,7 +59,7 @@ if sys.argv[2] == "append":
 	check := func() {
 		t.Helper()
 		wantTicks(t, s, "t", want)
-		for text, o := range map[string]*ScanOptions{
+		for text, o := range map[string]*tables.ScanOptions{
 			"[]":                          {Filter: filterOf(t, "v = 8")},
 			"[{259200 z 9}]":              {Filter: filterOf(t, "k = 'z'"), From: time.Unix(3*day, 0), To: time.Unix(4*day, 0)},
 			"[{259200 z 9} {345600 z 6}]": {Last: 2},

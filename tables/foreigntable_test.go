@@ -1,9 +1,12 @@
-package tables
+package tables_test
 
 import (
 	"database/sql"
 	"path/filepath"
 	"testing"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 
 	"github.com/apache/iceberg-go"
 
@@ -18,28 +21,28 @@ import (
 func TestForeignTable(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	o := &Options{Tail: partd.NewDict(), FoldAge: -1}
-	s := mustOpen(t, dir, o)
+	o := &tables.Options{Tail: partd.NewDict(), FoldAge: -1}
+	s := tabletest.Open(t, dir, o)
 	sc := iceberg.NewSchema(0, iceberg.NestedField{ID: 1, Name: "n", Type: iceberg.PrimitiveTypes.Int64}, iceberg.NestedField{ID: 2, Name: "s", Type: iceberg.PrimitiveTypes.String})
-	meta, err := table.NewMetadata(sc, iceberg.UnpartitionedSpec, table.UnsortedSortOrder, s.cat.NewLocation(), nil)
+	meta, err := table.NewMetadata(sc, iceberg.UnpartitionedSpec, table.UnsortedSortOrder, s.Catalog().NewLocation(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.cat.Commit(t.Context(), nil, &icecat.Change{Namespace: "x", Name: "a", New: meta, IOs: []*icecat.FileIO{s.cat.NewIO()}}); err != nil {
+	if err := s.Catalog().Commit(t.Context(), nil, &icecat.Change{Namespace: "x", Name: "a", New: meta, IOs: []*icecat.FileIO{s.Catalog().NewIO()}}); err != nil {
 		t.Fatal(err)
 	}
-	mustPut(t, s.Bucket("x"), "a", PutAppend, 1)
-	mustPut(t, s.Bucket("x"), "kept", PutAppend, 5)
+	tabletest.Put(t, s.Bucket("x"), "a", tables.PutAppend, 1)
+	tabletest.Put(t, s.Bucket("x"), "kept", tables.PutAppend, 5)
 	reopen := func() {
 		t.Helper()
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
-		s = mustOpen(t, dir, o)
+		s = tabletest.Open(t, dir, o)
 	}
 	reopen()
-	wantRows(t, s.Bucket("x"), "a", 1)
-	mustPut(t, s.Bucket("x"), "a", PutAppend, 2)
+	tabletest.WantRows(t, s.Bucket("x"), "a", 1)
+	tabletest.Put(t, s.Bucket("x"), "a", tables.PutAppend, 2)
 	db, err := sql.Open("sqlite", filepath.Join(dir, "catalog.db"))
 	if err != nil {
 		t.Fatal(err)
@@ -48,16 +51,16 @@ func TestForeignTable(t *testing.T) {
 	if _, err := db.Exec(`UPDATE iceberg_tables SET table_name='b' WHERE table_name='a'`); err != nil {
 		t.Fatal(err)
 	}
-	if _, ok, err := read(t.Context(), s.Bucket("x"), "a"); ok || err != nil {
+	if _, ok, err := tabletest.Read(t.Context(), s.Bucket("x"), "a"); ok || err != nil {
 		t.Fatalf("read of a missing table: found = %v, error = %v; want not found", ok, err)
 	}
-	mustPut(t, s.Bucket("x"), "a", PutAppend, 9)
+	tabletest.Put(t, s.Bucket("x"), "a", tables.PutAppend, 9)
 	reopen()
-	wantRows(t, s.Bucket("x"), "b", 1, 2)
+	tabletest.WantRows(t, s.Bucket("x"), "b", 1, 2)
 	if _, err := s.Fold(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 	reopen()
-	wantRows(t, s.Bucket("x"), "b", 1, 2)
-	wantRows(t, s.Bucket("x"), "a", 9)
+	tabletest.WantRows(t, s.Bucket("x"), "b", 1, 2)
+	tabletest.WantRows(t, s.Bucket("x"), "a", 9)
 }

@@ -1,7 +1,10 @@
-package tables
+package tables_test
 
 import (
 	"testing"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 
 	"github.com/go-partd/partd/internal/disk/vfs"
 )
@@ -10,29 +13,32 @@ import (
 // file is committed, and then it becomes unused again. Otherwise, Expire could remove a file that a reader still reads.
 func TestGracePeriodRestarts(t *testing.T) {
 	t.Parallel()
-	var s *Store
+	var s *tables.Store
 	recorded := 0
-	h := hooks{fs: vfs.OS{}, onPrepared: func() {
+	h := tables.Hooks{FS: vfs.OS{}, OnPrepared: func() {
 		if recorded == 0 {
-			r, err := s.Expire(t.Context(), &MaintainOptions{Keep: 100})
+			r, err := s.Expire(t.Context(), &tables.MaintainOptions{Keep: 100})
 			if err != nil {
 				t.Error(err)
 			}
 			recorded += r.FilesWaiting
 		}
 	}}
-	s, err := open(t.Context(), t.TempDir(), &Options{NoTail: true}, h)
+	s, err := tables.OpenHooked(t.Context(), t.TempDir(), &tables.Options{NoTail: true}, h)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close() //nolint:errcheck // the test is over
 	b := s.Bucket("")
-	mustPut(t, b, "a", PutAppend, 1)
+	tabletest.Put(t, b, "a", tables.PutAppend, 1)
 	if recorded == 0 {
 		t.Fatal("Expire recorded no unused files before the commit")
 	}
 	for _, drop := range []func() error{
-		func() error { _, err := b.Table("a").Put(t.Context(), rowsOf(2), PutReplace, nil); return err },
+		func() error {
+			_, err := b.Table("a").Put(t.Context(), tabletest.Rows(2), tables.PutReplace, nil)
+			return err
+		},
 		func() error { return b.Delete(t.Context(), "a") },
 	} {
 		table := b.Table("a")
@@ -43,7 +49,7 @@ func TestGracePeriodRestarts(t *testing.T) {
 		if err := drop(); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.Expire(t.Context(), &MaintainOptions{Grace: -1}); err != nil {
+		if _, err := s.Expire(t.Context(), &tables.MaintainOptions{Grace: -1}); err != nil {
 			t.Fatal(err)
 		}
 		if !r.Next() || r.RecordBatch().NumRows() != 1 {

@@ -1,10 +1,13 @@
-package tables
+package tables_test
 
 import (
 	"maps"
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -31,21 +34,21 @@ func lineageRows(first, step int64, count int) array.RecordReader {
 		b.Field(2).(*array.Int32Builder).Append(int32(n))
 		b.Field(3).(*array.Int32Builder).Append(int32(n))
 	}
-	return oneBatch(b.NewRecordBatch())
+	return tabletest.OneBatch(b.NewRecordBatch())
 }
 
 // lineage is a row's ID, and the sequence number of the commit that last updated the row.
 type lineage struct{ id, sequence int64 }
 
 // lineageOf returns the lineage of each row by its n, as Iceberg's library reads it. It checks that all IDs differ.
-func lineageOf(t *testing.T, b *Bucket) map[int64]lineage {
+func lineageOf(t *testing.T, b *tables.Bucket) map[int64]lineage {
 	t.Helper()
 	tab := b.Table("t")
-	v, err := tab.view(t.Context(), false)
+	v, err := tab.View(t.Context(), false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	columns, rows, err := v.t.Scan(table.WithRowLineage()).ToArrowRecords(t.Context())
+	columns, rows, err := v.Table().Scan(table.WithRowLineage()).ToArrowRecords(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +72,7 @@ func lineageOf(t *testing.T, b *Bucket) map[int64]lineage {
 }
 
 // createPartitioned creates a table with the columns of lineageFields, partitioned by hashes of n.
-func createPartitioned(t *testing.T, b *Bucket) {
+func createPartitioned(t *testing.T, b *tables.Bucket) {
 	t.Helper()
 	var fields []iceberg.NestedField
 	types := []iceberg.Type{iceberg.PrimitiveTypes.Int64, iceberg.PrimitiveTypes.TimestampTzNs, iceberg.PrimitiveTypes.Int32, iceberg.PrimitiveTypes.Int32}
@@ -86,57 +89,60 @@ func TestRowIDs(t *testing.T) {
 	t.Parallel()
 	operations := map[string]struct {
 		new []int64 // n of the rows that the operation adds, some of which replace rows
-		do  func(b *Bucket) error
+		do  func(b *tables.Bucket) error
 	}{
-		"compact": {nil, func(b *Bucket) error { _, err := b.s.Compact(t.Context(), nil); return err }},
-		"delete rows": {nil, func(b *Bucket) error {
-			_, err := b.Table("t").DeleteRows(t.Context(), mustParse(t, "n = 0 or n = 5 or n = 11"))
+		"compact": {nil, func(b *tables.Bucket) error { _, err := b.Store().Compact(t.Context(), nil); return err }},
+		"delete rows": {nil, func(b *tables.Bucket) error {
+			_, err := b.Table("t").DeleteRows(t.Context(), tabletest.ParseFilter(t, "n = 0 or n = 5 or n = 11"))
 			return err
 		}},
-		"upsert": {[]int64{3, 100}, func(b *Bucket) error {
-			_, err := b.Table("t").Upsert(t.Context(), lineageRows(3, 97, 2), &UpsertOptions{Keys: []string{"n"}})
+		"upsert": {[]int64{3, 100}, func(b *tables.Bucket) error {
+			_, err := b.Table("t").Upsert(t.Context(), lineageRows(3, 97, 2), &tables.UpsertOptions{Keys: []string{"n"}})
 			return err
 		}},
-		"upsert that widens": {[]int64{4}, func(b *Bucket) error {
+		"upsert that widens": {[]int64{4}, func(b *tables.Bucket) error {
 			rows := rowsOfJSON(t, `[{"n":4,"at":"2024-01-01T00:04:00Z","x":1.5}]`, lineageFields.Field(0), lineageFields.Field(1), nullable("x", arrow.PrimitiveTypes.Float64))
-			_, err := b.Table("t").Upsert(t.Context(), rows, &UpsertOptions{Keys: []string{"n"}})
+			_, err := b.Table("t").Upsert(t.Context(), rows, &tables.UpsertOptions{Keys: []string{"n"}})
 			return err
 		}},
-		"replace range": {[]int64{4, 5}, func(b *Bucket) error {
+		"replace range": {[]int64{4, 5}, func(b *tables.Bucket) error {
 			_, err := b.Table("t").ReplaceRange(t.Context(), day0.Add(4*time.Minute), day0.Add(7*time.Minute), lineageRows(4, 1, 2), nil)
 			return err
 		}},
-		"evolve": {nil, func(b *Bucket) error {
+		"evolve": {nil, func(b *tables.Bucket) error {
 			column := "x"
 			if schema := mustSchema(t, b); schema.Field(2).Type.ID() == arrow.FLOAT64 { // the second round
 				column = "y"
 			}
-			return b.Table("t").Evolve(t.Context(), ColumnChange{Op: "widen", Column: column, Type: "float64"})
+			return b.Table("t").Evolve(t.Context(), tables.ColumnChange{Op: "widen", Column: column, Type: "float64"})
 		}},
-		"partition": {nil, func(b *Bucket) error { _, err := b.Table("t").Partition(t.Context(), PartitionDay); return err }},
-		"keep last": {[]int64{2, 8}, func(b *Bucket) error {
-			if err := b.Table("t").SetSettings(t.Context(), Settings{Time: "at", OnDuplicate: KeepLast}); err != nil {
-				return err
-			}
-			_, err := b.Table("t").Put(t.Context(), lineageRows(2, 6, 2), PutAppend, nil)
+		"partition": {nil, func(b *tables.Bucket) error {
+			_, err := b.Table("t").Partition(t.Context(), tables.PartitionDay)
 			return err
 		}},
-		"order": {nil, func(b *Bucket) error {
-			return b.Table("t").SetSettings(t.Context(), Settings{Time: "at", Keys: []string{"n"}})
+		"keep last": {[]int64{2, 8}, func(b *tables.Bucket) error {
+			if err := b.Table("t").SetSettings(t.Context(), tables.Settings{Time: "at", OnDuplicate: tables.KeepLast}); err != nil {
+				return err
+			}
+			_, err := b.Table("t").Put(t.Context(), lineageRows(2, 6, 2), tables.PutAppend, nil)
+			return err
 		}},
-		"copy": {nil, func(b *Bucket) error {
-			if _, err := b.Table("t").DeleteRows(t.Context(), mustParse(t, "n < 11")); err != nil {
+		"order": {nil, func(b *tables.Bucket) error {
+			return b.Table("t").SetSettings(t.Context(), tables.Settings{Time: "at", Keys: []string{"n"}})
+		}},
+		"copy": {nil, func(b *tables.Bucket) error {
+			if _, err := b.Table("t").DeleteRows(t.Context(), tabletest.ParseFilter(t, "n < 11")); err != nil {
 				return err
 			}
-			to := mustOpen(t, t.TempDir(), &Options{NoTail: true})
-			if _, err := b.s.CopyTo(t.Context(), to); err != nil {
+			to := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true})
+			if _, err := b.Store().CopyTo(t.Context(), to); err != nil {
 				return err
 			}
-			*b = *to.Bucket(b.name)
+			*b = *to.Bucket(b.Name())
 			return nil
 		}},
 	}
-	for layout, settings := range map[string]*Settings{"unordered": {Evolution: Flexible}, "ordered": {Time: "at", Evolution: Flexible}, "partitioned": nil} {
+	for layout, settings := range map[string]*tables.Settings{"unordered": {Evolution: tables.Flexible}, "ordered": {Time: "at", Evolution: tables.Flexible}, "partitioned": nil} {
 		for name, op := range operations {
 			if name == "partition" && layout != "ordered" || layout == "partitioned" && !slices.Contains([]string{"compact", "delete rows", "upsert", "replace range"}, name) {
 				continue
@@ -148,11 +154,11 @@ func TestRowIDs(t *testing.T) {
 				}
 				put := func(first, step int64, count int) {
 					t.Helper()
-					if _, err := b.Table("t").Put(t.Context(), lineageRows(first, step, count), PutAppend, nil); err != nil {
+					if _, err := b.Table("t").Put(t.Context(), lineageRows(first, step, count), tables.PutAppend, nil); err != nil {
 						t.Fatal(err)
 					}
 				}
-				if _, err := b.Table("t").Put(t.Context(), lineageRows(0, 2, 6), PutAppend, &PutOptions{Settings: settings}); err != nil {
+				if _, err := b.Table("t").Put(t.Context(), lineageRows(0, 2, 6), tables.PutAppend, &tables.PutOptions{Settings: settings}); err != nil {
 					t.Fatal(err)
 				}
 				put(1, 2, 6)
@@ -196,7 +202,7 @@ func TestRowIDs(t *testing.T) {
 }
 
 // mustSchema returns the columns that a scan of b's table returns.
-func mustSchema(t *testing.T, b *Bucket) *arrow.Schema {
+func mustSchema(t *testing.T, b *tables.Bucket) *arrow.Schema {
 	t.Helper()
 	tab := b.Table("t")
 	r, err := tab.Scan(t.Context(), nil)

@@ -1,8 +1,10 @@
-package tables
+package tables_test
 
 import (
 	"errors"
 	"testing"
+
+	"github.com/go-partd/partd/tables"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -17,13 +19,13 @@ func TestPutMustExist(t *testing.T) {
 	b.Field(0).(*array.Int64Builder).AppendValues(make([]int64, 10_000), nil)
 	batch := b.NewRecordBatch()
 	for name, fold := range map[string]int64{"few rows": 0, "many rows": 1 << 10} {
-		for _, mode := range []PutMode{PutAppend, PutReplace} {
-			s, err := Open(t.Context(), t.TempDir(), &Options{FoldBytes: fold})
+		for _, mode := range []tables.PutMode{tables.PutAppend, tables.PutReplace} {
+			s, err := tables.Open(t.Context(), t.TempDir(), &tables.Options{FoldBytes: fold})
 			if err != nil {
 				t.Fatal(err)
 			}
 			bucket := s.Bucket("")
-			put := func(o *PutOptions, beforeLastBatch func()) error {
+			put := func(o *tables.PutOptions, beforeLastBatch func()) error {
 				_, err := bucket.Table("t").Put(t.Context(), array.ReaderFromIter(schema, func(yield func(arrow.RecordBatch, error) bool) {
 					for i := range 3 {
 						if i == 2 {
@@ -37,8 +39,8 @@ func TestPutMustExist(t *testing.T) {
 				}), mode, o)
 				return err
 			}
-			mustExist := &PutOptions{MustExist: true}
-			if err := put(mustExist, func() {}); !errors.Is(err, ErrNotFound) {
+			mustExist := &tables.PutOptions{MustExist: true}
+			if err := put(mustExist, func() {}); !errors.Is(err, tables.ErrNotFound) {
 				t.Errorf("%s, mode %d: put to a missing table: error = %v, want ErrNotFound", name, mode, err)
 			}
 			if err := put(nil, func() {}); err != nil {
@@ -52,10 +54,10 @@ func TestPutMustExist(t *testing.T) {
 					t.Error(err)
 				}
 			})
-			if !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrConflict) {
+			if !errors.Is(err, tables.ErrNotFound) && !errors.Is(err, tables.ErrConflict) {
 				t.Errorf("%s, mode %d: put to a table deleted during the put: error = %v, want ErrNotFound or ErrConflict", name, mode, err)
 			}
-			if _, err := bucket.Table("t").Info(t.Context()); !errors.Is(err, ErrNotFound) {
+			if _, err := bucket.Table("t").Info(t.Context()); !errors.Is(err, tables.ErrNotFound) {
 				t.Errorf("%s, mode %d: Table of the deleted table: error = %v, want ErrNotFound", name, mode, err)
 			}
 			if err := s.Close(); err != nil {

@@ -1,4 +1,4 @@
-package tables
+package tables_test
 
 import (
 	"cmp"
@@ -13,6 +13,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
+
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/internal/disk/vfs"
@@ -24,8 +27,8 @@ import (
 type seriesModel struct {
 	rnd    *rand.Rand
 	dir    string
-	opts   Options
-	s      *Store
+	opts   tables.Options
+	s      *tables.Store
 	names  []string
 	tables map[string]*modelSeries
 	// snapshots maps the names of snapshots to their expected tables.
@@ -84,7 +87,7 @@ func (m *seriesModel) ticks(span int64) []tick {
 func (m *seriesModel) put(ctx context.Context, name string) error {
 	s := m.tables[name]
 	span := int64(300)
-	if s.settings.OnDuplicate == RefuseDuplicate { // a short span would make almost every put fail
+	if s.settings.OnDuplicate == tables.RefuseDuplicate { // a short span would make almost every put fail
 		span = 30000
 	}
 	if !m.exists(ctx, name) {
@@ -92,8 +95,8 @@ func (m *seriesModel) put(ctx context.Context, name string) error {
 	}
 	r, rows := s.reader(m.ticks(span), 1+m.rnd.IntN(100))
 	after, rejected := s.put(s.rows, rows)
-	_, err := m.s.Bucket("b").Table(name).Put(ctx, r, PutAppend, &PutOptions{Settings: &s.settings})
-	var duplicates *DuplicateError
+	_, err := m.s.Bucket("b").Table(name).Put(ctx, r, tables.PutAppend, &tables.PutOptions{Settings: &s.settings})
+	var duplicates *tables.DuplicateError
 	switch {
 	case rejected != errors.As(err, &duplicates):
 		return fmt.Errorf("got error %w, want a DuplicateError: %v", err, rejected)
@@ -104,8 +107,8 @@ func (m *seriesModel) put(ctx context.Context, name string) error {
 	return nil
 }
 
-func (m *seriesModel) randomSettings() Settings {
-	s := Settings{Time: "ts", OnDuplicate: []OnDuplicate{KeepAll, KeepFirst, KeepLast, RefuseDuplicate, ""}[m.rnd.IntN(5)], Evolution: []Evolution{"", Flexible}[m.rnd.IntN(2)]}
+func (m *seriesModel) randomSettings() tables.Settings {
+	s := tables.Settings{Time: "ts", OnDuplicate: []tables.OnDuplicate{tables.KeepAll, tables.KeepFirst, tables.KeepLast, tables.RefuseDuplicate, ""}[m.rnd.IntN(5)], Evolution: []tables.Evolution{"", tables.Flexible}[m.rnd.IntN(2)]}
 	if m.rnd.IntN(2) == 0 {
 		s.Keys = []string{"k"}
 	}
@@ -113,12 +116,12 @@ func (m *seriesModel) randomSettings() Settings {
 }
 
 func (m *seriesModel) replace(ctx context.Context, name string) error {
-	s := &modelSeries{settings: m.randomSettings(), versions: map[Version][]tick{}}
+	s := &modelSeries{settings: m.randomSettings(), versions: map[tables.Version][]tick{}}
 	rows := m.ticks(30000)
 	after, rejected := s.put(nil, rows)
-	_, err := m.s.Bucket("b").Table(name).Put(ctx, ticksOf(rows, 50), PutReplace, &PutOptions{Settings: &s.settings})
+	_, err := m.s.Bucket("b").Table(name).Put(ctx, ticksOf(rows, 50), tables.PutReplace, &tables.PutOptions{Settings: &s.settings})
 	if rejected {
-		if !errors.As(err, new(*DuplicateError)) {
+		if !errors.As(err, new(*tables.DuplicateError)) {
 			return fmt.Errorf("got error %w, want a DuplicateError", err)
 		}
 		return nil
@@ -152,7 +155,7 @@ func (m *seriesModel) settings(ctx context.Context, name string) error {
 		s.settings = oldSettings
 	}
 	if rejected && !same {
-		if !errors.As(err, new(*DuplicateError)) {
+		if !errors.As(err, new(*tables.DuplicateError)) {
 			return fmt.Errorf("got error %w, want a DuplicateError", err)
 		}
 		return nil
@@ -165,11 +168,11 @@ func (m *seriesModel) settings(ctx context.Context, name string) error {
 
 func (m *seriesModel) exists(ctx context.Context, name string) bool {
 	_, err := m.s.Bucket("b").Table(name).Info(ctx)
-	return !errors.Is(err, ErrNotFound) // other errors, such as from a kill, do not mean that the table is missing
+	return !errors.Is(err, tables.ErrNotFound) // other errors, such as from a kill, do not mean that the table is missing
 }
 
 func (m *seriesModel) expire(ctx context.Context, _ string) error {
-	_, err := m.s.Expire(ctx, &MaintainOptions{Grace: -1, Keep: 1 + m.rnd.IntN(3)})
+	_, err := m.s.Expire(ctx, &tables.MaintainOptions{Grace: -1, Keep: 1 + m.rnd.IntN(3)})
 	for _, s := range m.tables {
 		clear(s.versions)
 	}
@@ -189,7 +192,7 @@ func (m *seriesModel) open(ctx context.Context) (err error) {
 		}
 		return errKilled
 	})
-	m.s, err = open(ctx, m.dir, &m.opts, hooks{fs: fs})
+	m.s, err = tables.OpenHooked(ctx, m.dir, &m.opts, tables.Hooks{FS: fs})
 	return err
 }
 
@@ -226,7 +229,7 @@ func (m *seriesModel) kill(ctx context.Context, name string) error {
 	return nil
 }
 
-func (m *seriesModel) scan(ctx context.Context, name string, o *ScanOptions) ([]tick, error) {
+func (m *seriesModel) scan(ctx context.Context, name string, o *tables.ScanOptions) ([]tick, error) {
 	t := m.s.Bucket("b").Table(name)
 	return ticksFrom(t.Scan(ctx, o))
 }
@@ -241,7 +244,7 @@ func (m *seriesModel) check(ctx context.Context, name string) error {
 		return fmt.Errorf("table %s with settings %+v has rows\n%v, want\n%v; error: %w", name, s.settings, got, want, err)
 	}
 	t := m.s.Bucket("b").Table(name)
-	if i, err := t.Info(ctx); err == nil && !(&model{s: m.s}).inTail(tableName{Namespace: "b", Name: name}) {
+	if i, err := t.Info(ctx); err == nil && !(&model{s: m.s}).inTail(tables.TableName{Namespace: "b", Name: name}) {
 		if i.Rows != int64(len(got)) {
 			return fmt.Errorf("%s has %d rows, but Info says %d", name, len(got), i.Rows)
 		}
@@ -260,7 +263,7 @@ func (m *seriesModel) checkRange(ctx context.Context, name string) error {
 	s := m.tables[name]
 	start := m.rnd.Int64N(300)
 	end := start + m.rnd.Int64N(100)
-	o := &ScanOptions{From: time.Unix(start, 0), To: time.Unix(end, 0), Limit: m.rnd.Int64N(20)}
+	o := &tables.ScanOptions{From: time.Unix(start, 0), To: time.Unix(end, 0), Limit: m.rnd.Int64N(20)}
 	minV := m.rnd.Int64N(m.next + 1)
 	var err error
 	if m.rnd.IntN(2) == 0 {
@@ -294,7 +297,7 @@ func (m *seriesModel) checkEnds(ctx context.Context, name string) error {
 	}
 	all := m.tables[name].read()
 	n := 1 + m.rnd.IntN(30)
-	o := &ScanOptions{Last: int64(n)}
+	o := &tables.ScanOptions{Last: int64(n)}
 	minV := m.rnd.Int64N(m.next + 1)
 	if m.rnd.IntN(2) == 0 {
 		var err error
@@ -307,7 +310,7 @@ func (m *seriesModel) checkEnds(ctx context.Context, name string) error {
 	if want := all[max(0, len(all)-n):]; err != nil || !slices.Equal(got, want) {
 		return fmt.Errorf("table %s with settings %+v: the last %d rows are\n%v, want\n%v; error: %w", name, m.tables[name].settings, n, got, want, err)
 	}
-	o = &ScanOptions{Limit: int64(n), Filter: o.Filter}
+	o = &tables.ScanOptions{Limit: int64(n), Filter: o.Filter}
 	got, err = m.scan(ctx, name, o)
 	if want := all[:min(len(all), n)]; err != nil || !slices.Equal(got, want) {
 		return fmt.Errorf("table %s with settings %+v: the first %d rows are\n%v, want\n%v; error: %w", name, m.tables[name].settings, n, got, want, err)
@@ -317,7 +320,7 @@ func (m *seriesModel) checkEnds(ctx context.Context, name string) error {
 
 func (m *seriesModel) checkVersions(ctx context.Context, name string) error {
 	for v, want := range m.tables[name].versions {
-		t, err := m.s.Bucket("b").Table(name).At(ctx, AtVersion(v))
+		t, err := m.s.Bucket("b").Table(name).At(ctx, tables.AtVersion(v))
 		if err != nil {
 			return err
 		}
@@ -342,10 +345,10 @@ func TestSeriesModel(t *testing.T) {
 			}
 			m := &seriesModel{
 				rnd: rand.New(rand.NewPCG(seed, 3)), dir: t.TempDir(), names: []string{"x", "y", "z"}, tables: map[string]*modelSeries{}, snapshots: map[string]map[string]*modelSeries{},
-				opts: Options{FoldBytes: 4000, FoldAge: -1, Memory: 1 << 20, NoTail: seed == 3},
+				opts: tables.Options{FoldBytes: 4000, FoldAge: -1, Memory: 1 << 20, NoTail: seed == 3},
 			}
 			for _, name := range m.names {
-				m.tables[name] = &modelSeries{settings: m.randomSettings(), versions: map[Version][]tick{}}
+				m.tables[name] = &modelSeries{settings: m.randomSettings(), versions: map[tables.Version][]tick{}}
 			}
 			if err := m.open(t.Context()); err != nil {
 				t.Fatal(err)
@@ -360,7 +363,7 @@ func TestSeriesModel(t *testing.T) {
 				steps = append(steps, slices.Repeat([]seriesStep{s}, s.weight)...)
 			}
 			var log []string
-			for range rounds(t, "PARTD_SERIES_STEPS", 600) / 4 {
+			for range tabletest.Rounds(t, "PARTD_SERIES_STEPS", 600) / 4 {
 				s, name := steps[m.rnd.IntN(len(steps))], m.names[m.rnd.IntN(len(m.names))]
 				log = append(log, s.name+" "+name)
 				err := s.run(m, t.Context(), name)

@@ -1,4 +1,4 @@
-package tables
+package tables_test
 
 import (
 	"context"
@@ -14,6 +14,9 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -54,13 +57,13 @@ var _ io.ReaderAt = countingFile{}
 // from tables with many files.
 func TestBytesReadByScans(t *testing.T) {
 	var bytesRead atomic.Int64
-	s, err := open(t.Context(), t.TempDir(), &Options{FoldAge: -1, NoTail: true}, hooks{fs: countingFS{vfs.OS{}, &bytesRead}})
+	s, err := tables.OpenHooked(t.Context(), t.TempDir(), &tables.Options{FoldAge: -1, NoTail: true}, tables.Hooks{FS: countingFS{vfs.OS{}, &bytesRead}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close() //nolint:errcheck // nothing is lost
 	const files, rowsPerFile = 20, 10_000
-	for name, settings := range map[string]*Settings{"series": {Time: "ts", OnDuplicate: KeepLast}, "unordered": nil} {
+	for name, settings := range map[string]*tables.Settings{"series": {Time: "ts", OnDuplicate: tables.KeepLast}, "unordered": nil} {
 		var lastTime int64
 		for _, i := range rand.New(rand.NewPCG(1, 1)).Perm(files) {
 			rows := make([]tick, rowsPerFile)
@@ -68,7 +71,7 @@ func TestBytesReadByScans(t *testing.T) {
 				lastTime = int64(i*rowsPerFile + j)
 				rows[j] = tick{lastTime, fmt.Sprint(rand.Int64()), int64(j), 0}
 			}
-			if _, err := s.Bucket("b").Table(name).Put(t.Context(), ticksOf(rows, rowsPerFile), PutAppend, &PutOptions{Settings: settings}); err != nil {
+			if _, err := s.Bucket("b").Table(name).Put(t.Context(), ticksOf(rows, rowsPerFile), tables.PutAppend, &tables.PutOptions{Settings: settings}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -91,14 +94,14 @@ func TestBytesReadByScans(t *testing.T) {
 			files int64
 		}{
 			"all":  {func() (array.RecordReader, error) { return table.Scan(t.Context(), nil) }, files * rowsPerFile, files},
-			"head": {func() (array.RecordReader, error) { return table.Scan(t.Context(), &ScanOptions{Limit: 10}) }, 10, 1},
-			"tail": {func() (array.RecordReader, error) { return table.Scan(t.Context(), &ScanOptions{Last: 10}) }, 10, 1},
-			"last": {func() (array.RecordReader, error) { return table.Scan(t.Context(), &ScanOptions{Last: 1}) }, 1, 1},
+			"head": {func() (array.RecordReader, error) { return table.Scan(t.Context(), &tables.ScanOptions{Limit: 10}) }, 10, 1},
+			"tail": {func() (array.RecordReader, error) { return table.Scan(t.Context(), &tables.ScanOptions{Last: 10}) }, 10, 1},
+			"last": {func() (array.RecordReader, error) { return table.Scan(t.Context(), &tables.ScanOptions{Last: 1}) }, 1, 1},
 			"last with a filter": {func() (array.RecordReader, error) {
-				return table.Scan(t.Context(), &ScanOptions{Last: 10, Filter: secondHalf})
+				return table.Scan(t.Context(), &tables.ScanOptions{Last: 10, Filter: secondHalf})
 			}, 10, 1},
 			"range": {func() (array.RecordReader, error) {
-				return table.Scan(t.Context(), &ScanOptions{From: time.Unix(3*rowsPerFile, 0), To: time.Unix(5*rowsPerFile, 0)})
+				return table.Scan(t.Context(), &tables.ScanOptions{From: time.Unix(3*rowsPerFile, 0), To: time.Unix(5*rowsPerFile, 0)})
 			}, 2 * rowsPerFile, 2},
 		} {
 			bytesRead.Store(0)
@@ -123,7 +126,7 @@ func TestBytesReadByScans(t *testing.T) {
 // TestRowGroups checks that a read of the first or last rows of one large file skips the other row groups.
 func TestRowGroups(t *testing.T) {
 	var bytesRead atomic.Int64
-	s, err := open(t.Context(), t.TempDir(), &Options{FoldAge: -1, NoTail: true}, hooks{fs: countingFS{vfs.OS{}, &bytesRead}})
+	s, err := tables.OpenHooked(t.Context(), t.TempDir(), &tables.Options{FoldAge: -1, NoTail: true}, tables.Hooks{FS: countingFS{vfs.OS{}, &bytesRead}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,8 +136,8 @@ func TestRowGroups(t *testing.T) {
 	for i := range rows {
 		rows[i] = tick{int64(i), strings.Repeat(fmt.Sprintf("%x", rand.Uint64()), 2), int64(i), 0}
 	}
-	for name, settings := range map[string]*Settings{"series": {Time: "ts"}, "unordered": nil} {
-		if _, err := s.Bucket("b").Table(name).Put(t.Context(), ticksOf(rows, 100_000), PutAppend, &PutOptions{Settings: settings}); err != nil {
+	for name, settings := range map[string]*tables.Settings{"series": {Time: "ts"}, "unordered": nil} {
+		if _, err := s.Bucket("b").Table(name).Put(t.Context(), ticksOf(rows, 100_000), tables.PutAppend, &tables.PutOptions{Settings: settings}); err != nil {
 			t.Fatal(err)
 		}
 		table := s.Bucket("b").Table(name)
@@ -143,10 +146,10 @@ func TestRowGroups(t *testing.T) {
 			t.Fatal(err)
 		}
 		for scanName, c := range map[string]struct {
-			o    *ScanOptions
+			o    *tables.ScanOptions
 			want []tick
 		}{
-			"tail": {&ScanOptions{Last: 5}, rows[n-5:]}, "head": {&ScanOptions{Limit: 5}, rows[:5]},
+			"tail": {&tables.ScanOptions{Last: 5}, rows[n-5:]}, "head": {&tables.ScanOptions{Limit: 5}, rows[:5]},
 		} {
 			bytesRead.Store(0)
 			got, err := ticksFrom(table.Scan(t.Context(), c.o))
@@ -164,23 +167,23 @@ func TestRowGroups(t *testing.T) {
 // TestLargeUnsortedPut checks that a put can sort rows that need many times the available memory.
 func TestLargeUnsortedPut(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
-	s := mustOpen(t, t.TempDir(), &Options{Memory: 1 << 20, FoldAge: -1})
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{Memory: 1 << 20, FoldAge: -1})
 	rnd := rand.New(rand.NewPCG(7, 7))
 	rows := make([]tick, 200_000)
 	for i := range rows {
 		rows[i] = tick{int64(rnd.IntN(100_000)), "k", int64(i), 0}
 	}
-	for _, rule := range []OnDuplicate{KeepAll, KeepFirst, KeepLast, RefuseDuplicate} {
-		settings := Settings{Time: "ts", OnDuplicate: rule}
+	for _, rule := range []tables.OnDuplicate{tables.KeepAll, tables.KeepFirst, tables.KeepLast, tables.RefuseDuplicate} {
+		settings := tables.Settings{Time: "ts", OnDuplicate: rule}
 		name := string(rule)
-		_, err := s.Bucket("b").Table(name).Put(t.Context(), ticksOf(rows, 1000), PutAppend, &PutOptions{Settings: &settings})
-		if rule == RefuseDuplicate {
-			var duplicates *DuplicateError
+		_, err := s.Bucket("b").Table(name).Put(t.Context(), ticksOf(rows, 1000), tables.PutAppend, &tables.PutOptions{Settings: &settings})
+		if rule == tables.RefuseDuplicate {
+			var duplicates *tables.DuplicateError
 			if !errors.As(err, &duplicates) || len(duplicates.Rows) != 10 || duplicates.Count < 100_000 {
 				t.Errorf("Put error = %v, want a DuplicateError with 10 of at least 100,000 rows", err)
 			}
 			twoRows := ticksOf([]tick{{1, "k", 1, 0}, {1, "k", 2, 0}}, 2) // fit in one file
-			_, err := s.Bucket("b").Table(name).Put(t.Context(), twoRows, PutAppend, &PutOptions{Settings: &settings})
+			_, err := s.Bucket("b").Table(name).Put(t.Context(), twoRows, tables.PutAppend, &tables.PutOptions{Settings: &settings})
 			if !errors.As(err, &duplicates) || duplicates.Count != 1 {
 				t.Errorf("Put of two rows: error = %v, want a DuplicateError with one row", err)
 			}
@@ -191,7 +194,7 @@ func TestLargeUnsortedPut(t *testing.T) {
 		}
 		want := map[int64]int64{}
 		for _, r := range rows {
-			if _, exists := want[r.ts]; !exists || rule != KeepFirst {
+			if _, exists := want[r.ts]; !exists || rule != tables.KeepFirst {
 				want[r.ts] = r.v
 			}
 		}
@@ -199,7 +202,7 @@ func TestLargeUnsortedPut(t *testing.T) {
 		if err != nil || !slices.IsSortedFunc(got, func(a, b tick) int { return int(a.ts - b.ts) }) {
 			t.Fatalf("%s: the rows are not in order; error: %v", rule, err)
 		}
-		if rule == KeepAll {
+		if rule == tables.KeepAll {
 			if len(got) != len(rows) {
 				t.Errorf("%s: got %d rows, want %d", rule, len(got), len(rows))
 			}
@@ -219,15 +222,15 @@ func TestLargeUnsortedPut(t *testing.T) {
 // TestRejectsNulls checks that puts of rows without a time or a key are rejected.
 func TestRejectsNulls(t *testing.T) {
 	for _, noTail := range []bool{false, true} {
-		s := mustOpen(t, t.TempDir(), &Options{NoTail: noTail, FoldAge: -1})
+		s := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: noTail, FoldAge: -1})
 		b := s.Bucket("b")
-		o := &PutOptions{Settings: &Settings{Time: "ts", Keys: []string{"k"}}}
+		o := &tables.PutOptions{Settings: &tables.Settings{Time: "ts", Keys: []string{"k"}}}
 		put := func(rows string) error {
 			batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, tickSchema, strings.NewReader(rows))
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, err = b.Table("t").Put(t.Context(), oneBatch(batch), PutAppend, o)
+			_, err = b.Table("t").Put(t.Context(), tabletest.OneBatch(batch), tables.PutAppend, o)
 			return err
 		}
 		bad := map[string]string{
@@ -236,7 +239,7 @@ func TestRejectsNulls(t *testing.T) {
 		}
 		for range 2 { // in the first round, the table does not exist yet
 			for column, rows := range bad {
-				var schema *SchemaError
+				var schema *tables.SchemaError
 				if err := put(rows); !errors.As(err, &schema) || schema.Column != column {
 					t.Errorf("put of a null in column %s: error = %v, want a SchemaError", column, err)
 				}
@@ -254,7 +257,7 @@ func TestRejectsNulls(t *testing.T) {
 
 // TestTimeTypes checks order, ranges and duplicates in tables with time columns of every allowed type.
 func TestTimeTypes(t *testing.T) {
-	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
 	types := []arrow.DataType{arrow.FixedWidthTypes.Date32}
 	for _, zone := range []string{"", "UTC", "Europe/Berlin"} {
 		for _, unit := range []arrow.TimeUnit{arrow.Second, arrow.Millisecond, arrow.Microsecond, arrow.Nanosecond} {
@@ -270,7 +273,7 @@ func TestTimeTypes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := s.Bucket("b").Table(name).Put(t.Context(), oneBatch(batch), PutAppend, &PutOptions{Settings: &Settings{Time: "t", OnDuplicate: KeepLast}}); err != nil {
+			if _, err := s.Bucket("b").Table(name).Put(t.Context(), tabletest.OneBatch(batch), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Time: "t", OnDuplicate: tables.KeepLast}}); err != nil {
 				t.Fatalf("%v: Put: %v", typ, err)
 			}
 		}
@@ -285,10 +288,10 @@ func TestTimeTypes(t *testing.T) {
 		put(`[{"t":"2024-01-03` + z + `","n":4},{"t":"2024-01-02` + z + `","n":2}]`)
 		table := s.Bucket("b").Table(name)
 		for range 2 {
-			for want, o := range map[string]*ScanOptions{
+			for want, o := range map[string]*tables.ScanOptions{
 				"[1 2 4]": nil, "[2 4]": {From: time.Date(2024, 1, 2, 0, 0, 0, 0, time.UTC)}, "[4]": {Last: 1, Columns: []string{"n"}},
 			} {
-				if got, err := readAll(t.Context(), table, o); err != nil || fmt.Sprint(got) != want {
+				if got, err := tabletest.ReadAll(t.Context(), table, o); err != nil || fmt.Sprint(got) != want {
 					t.Errorf("time column of type %v: Scan(%+v) = %v, want %s; error: %v", typ, o, got, want, err)
 				}
 			}
@@ -302,11 +305,11 @@ func TestTimeTypes(t *testing.T) {
 // TestTwoWriters checks that each rule for duplicates holds if two Stores, which simulate two processes, put rows
 // with the same times.
 func TestTwoWriters(t *testing.T) {
-	for _, rule := range []OnDuplicate{KeepFirst, KeepLast, RefuseDuplicate} {
+	for _, rule := range []tables.OnDuplicate{tables.KeepFirst, tables.KeepLast, tables.RefuseDuplicate} {
 		dir := t.TempDir()
-		stores := []*Store{mustOpen(t, dir, &Options{NoTail: true}), mustOpen(t, dir, &Options{Tail: &memTail{values: map[string][]byte{}, around: func() {}}, FoldAge: time.Millisecond})}
-		o := &PutOptions{Settings: &Settings{Time: "ts", OnDuplicate: rule}}
-		if _, err := stores[0].Bucket("b").Table("t").Put(t.Context(), ticksOf(nil, 1), PutAppend, o); err != nil {
+		stores := []*tables.Store{tabletest.Open(t, dir, &tables.Options{NoTail: true}), tabletest.Open(t, dir, &tables.Options{Tail: &tabletest.MemTail{Values: map[string][]byte{}, Around: func() {}}, FoldAge: time.Millisecond})}
+		o := &tables.PutOptions{Settings: &tables.Settings{Time: "ts", OnDuplicate: rule}}
+		if _, err := stores[0].Bucket("b").Table("t").Put(t.Context(), ticksOf(nil, 1), tables.PutAppend, o); err != nil {
 			t.Fatal(err)
 		}
 		var writers sync.WaitGroup
@@ -315,11 +318,11 @@ func TestTwoWriters(t *testing.T) {
 			writers.Go(func() {
 				for i := range int64(30) {
 					rows := []tick{{i % 10, "k", int64(n)*1000 + i, 0}, {1000 + int64(n)*100 + i, "k", i, 0}}
-					_, err := s.Bucket("b").Table("t").Put(t.Context(), ticksOf(rows, 10), PutAppend, o)
+					_, err := s.Bucket("b").Table("t").Put(t.Context(), ticksOf(rows, 10), tables.PutAppend, o)
 					switch {
 					case err == nil:
 						successes.Add(1)
-					case rule != RefuseDuplicate || !errors.As(err, new(*DuplicateError)):
+					case rule != tables.RefuseDuplicate || !errors.As(err, new(*tables.DuplicateError)):
 						t.Errorf("%s: Put: %v", rule, err)
 					}
 				}
@@ -333,7 +336,7 @@ func TestTwoWriters(t *testing.T) {
 		}
 		got, err := (&seriesModel{s: stores[0]}).scan(t.Context(), "t", nil)
 		want := 70
-		if rule == RefuseDuplicate {
+		if rule == tables.RefuseDuplicate {
 			want = int(2 * successes.Load())
 		}
 		if err != nil || len(got) != want {
@@ -349,10 +352,10 @@ func TestTwoWriters(t *testing.T) {
 
 // TestReleaseReaderEarly checks that readers of ordered tables that are released before their end leave no goroutines.
 func TestReleaseReaderEarly(t *testing.T) {
-	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1, NoTail: true})
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1, NoTail: true})
 	for i := range int64(5) {
 		rows := []tick{{i, "a", i, 0}, {i + 100, "a", i, 0}}
-		if _, err := s.Bucket("b").Table("t").Put(t.Context(), ticksOf(rows, 1), PutAppend, &PutOptions{Settings: &Settings{Time: "ts"}}); err != nil {
+		if _, err := s.Bucket("b").Table("t").Put(t.Context(), ticksOf(rows, 1), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Time: "ts"}}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -379,10 +382,10 @@ func TestReleaseReaderEarly(t *testing.T) {
 
 // BenchmarkAppendInOrder appends one row at a time to a table, under each rule for duplicates.
 func BenchmarkAppendInOrder(b *testing.B) {
-	for _, rule := range []OnDuplicate{"", KeepAll, KeepFirst, KeepLast} {
+	for _, rule := range []tables.OnDuplicate{"", tables.KeepAll, tables.KeepFirst, tables.KeepLast} {
 		b.Run("rule="+string(rule), func(b *testing.B) {
-			s := mustOpen(b, b.TempDir(), &Options{FoldAge: -1})
-			o := &PutOptions{Settings: &Settings{Time: "ts", OnDuplicate: rule}}
+			s := tabletest.Open(b, b.TempDir(), &tables.Options{FoldAge: -1})
+			o := &tables.PutOptions{Settings: &tables.Settings{Time: "ts", OnDuplicate: rule}}
 			if rule == "" {
 				o.Settings = nil
 			}
@@ -392,7 +395,7 @@ func BenchmarkAppendInOrder(b *testing.B) {
 			}
 			b.ResetTimer()
 			for _, r := range readers {
-				if _, err := s.Bucket("").Table("t").Put(b.Context(), r, PutAppend, o); err != nil {
+				if _, err := s.Bucket("").Table("t").Put(b.Context(), r, tables.PutAppend, o); err != nil {
 					b.Fatal(err)
 				}
 			}

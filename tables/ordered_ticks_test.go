@@ -1,4 +1,4 @@
-package tables
+package tables_test
 
 import (
 	"cmp"
@@ -6,6 +6,8 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+
+	"github.com/go-partd/partd/tables"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -93,14 +95,14 @@ func ticksFrom(r array.RecordReader, err error) ([]tick, error) {
 
 // modelSeries is the expected content of a table with a time column, in the order of arrival.
 type modelSeries struct {
-	settings       Settings
+	settings       tables.Settings
 	rows           []tick
-	versions       map[Version][]tick // rows as read at each version
-	renamed        bool               // whether column k was renamed to key
-	wType          string             // the type of column w; "" if there is no such column
-	schemaVersion  int                // the schema version of the last migration
-	incarnation    int64              // distinguishes tables that had the same name
-	evolvedVersion Version            // the table's last version before its columns changed
+	versions       map[tables.Version][]tick // rows as read at each version
+	renamed        bool                      // whether column k was renamed to key
+	wType          string                    // the type of column w; "" if there is no such column
+	schemaVersion  int                       // the schema version of the last migration
+	incarnation    int64                     // distinguishes tables that had the same name
+	evolvedVersion tables.Version            // the table's last version before its columns changed
 }
 
 func (s *modelSeries) key() string {
@@ -170,11 +172,11 @@ func (s *modelSeries) put(before, rows []tick) (after []tick, rejected bool) {
 	for _, r := range rows {
 		index := slices.IndexFunc(after, func(o tick) bool { return s.compare(o, r) == 0 })
 		switch {
-		case index < 0 || s.settings.OnDuplicate == KeepAll || s.settings.OnDuplicate == "":
+		case index < 0 || s.settings.OnDuplicate == tables.KeepAll || s.settings.OnDuplicate == "":
 			after = append(after, r)
-		case s.settings.OnDuplicate == RefuseDuplicate:
+		case s.settings.OnDuplicate == tables.RefuseDuplicate:
 			return before, true
-		case s.settings.OnDuplicate == KeepLast:
+		case s.settings.OnDuplicate == tables.KeepLast:
 			after = append(slices.Delete(after, index, index+1), r)
 		}
 	}

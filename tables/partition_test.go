@@ -1,4 +1,4 @@
-package tables
+package tables_test
 
 import (
 	"context"
@@ -10,6 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
+
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
@@ -18,8 +21,8 @@ import (
 )
 
 // bucketWithFileSize returns a bucket of a store without a tail. Its data files have about fileBytes bytes.
-func bucketWithFileSize(t testing.TB, fileBytes int) *Bucket {
-	s, err := open(t.Context(), t.TempDir(), &Options{NoTail: true}, hooks{fs: vfs.OS{}, fileBytes: fileBytes})
+func bucketWithFileSize(t testing.TB, fileBytes int) *tables.Bucket {
+	s, err := tables.OpenHooked(t.Context(), t.TempDir(), &tables.Options{NoTail: true}, tables.Hooks{FS: vfs.OS{}, FileBytes: fileBytes})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,23 +35,23 @@ func bucketWithFileSize(t testing.TB, fileBytes int) *Bucket {
 }
 
 // fileSpans returns the hours after day0 of the first and last row in each file, sorted.
-func fileSpans(t testing.TB, b *Bucket, name string) (all [][2]int) {
+func fileSpans(t testing.TB, b *tables.Bucket, name string) (all [][2]int) {
 	t.Helper()
 	table := b.Table(name)
-	v, err := table.view(t.Context(), false)
+	v, err := table.View(t.Context(), false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	files, err := v.series.Files(t.Context())
+	files, err := v.Series().Files(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, f := range files {
-		if f.Bounds == nil || !v.series.InOrder(f.Data()) {
+		if f.Bounds == nil || !v.Series().InOrder(f.Data()) {
 			t.Fatal("a file has no bounds, or its rows are not in order")
 		}
 		hour := func(n int64) int {
-			if stamp, ok := v.def.Stored.Field(0).Type.(*arrow.TimestampType); ok {
+			if stamp, ok := v.Definition().Stored.Field(0).Type.(*arrow.TimestampType); ok {
 				return int(arrow.Timestamp(n).ToTime(stamp.Unit).Sub(day0) / time.Hour)
 			}
 			return int(arrow.Date32(n).ToTime().Sub(day0) / time.Hour)
@@ -63,8 +66,8 @@ func TestPartition(t *testing.T) {
 	ctx := t.Context()
 	b := bucketWithoutTail(t)
 	s := ticks(arrow.Microsecond, "UTC")
-	o := &PutOptions{Settings: &Settings{Time: "at", Keys: []string{"sym"}, Partition: PartitionDay}}
-	if _, err := b.Table("t").Put(ctx, ticksAt(s, 1, hours(5, 60)...), PutAppend, o); err != nil {
+	o := &tables.PutOptions{Settings: &tables.Settings{Time: "at", Keys: []string{"sym"}, Partition: tables.PartitionDay}}
+	if _, err := b.Table("t").Put(ctx, ticksAt(s, 1, hours(5, 60)...), tables.PutAppend, o); err != nil {
 		t.Fatal(err)
 	}
 	if got, want := fileSpans(t, b, "t"), [][2]int{{5, 23}, {24, 47}, {48, 59}}; !slices.Equal(got, want) {
@@ -74,44 +77,44 @@ func TestPartition(t *testing.T) {
 	for _, h := range hours(5, 60) {
 		want[h] = 1
 	}
-	result, err := b.Table("t").Partition(ctx, PartitionMonth)
-	if err != nil || result.Partition != PartitionMonth || result.FilesBefore != 3 || result.FilesAfter != 1 || result.Version != 2 {
+	result, err := b.Table("t").Partition(ctx, tables.PartitionMonth)
+	if err != nil || result.Partition != tables.PartitionMonth || result.FilesBefore != 3 || result.FilesAfter != 1 || result.Version != 2 {
 		t.Fatalf("Partition = %+v, %v; want PartitionMonth, FilesBefore 3, FilesAfter 1 and Version 2", result, err)
 	}
 	wantHours(t, b, "t", want)
-	if result, err := b.Table("t").Partition(ctx, PartitionMonth); err != nil || result.FilesBefore != 0 || result.Version != 2 {
+	if result, err := b.Table("t").Partition(ctx, tables.PartitionMonth); err != nil || result.FilesBefore != 0 || result.Version != 2 {
 		t.Fatalf("repeated Partition = %+v, %v, want no change", result, err)
 	}
-	if result, err = b.Table("t").Partition(ctx, PartitionDay); err != nil || result.FilesBefore != 1 || result.FilesAfter != 3 {
+	if result, err = b.Table("t").Partition(ctx, tables.PartitionDay); err != nil || result.FilesBefore != 1 || result.FilesAfter != 3 {
 		t.Fatalf("Partition = %+v, %v; want FilesBefore 1 and FilesAfter 3", result, err)
 	}
 	wantHours(t, b, "t", want)
 	// With rows over two years, PartitionAuto chooses quarters.
 	lastHour := 2 * 365 * 24
-	if _, err := b.Table("t").Put(ctx, ticksAt(s, 2, lastHour), PutAppend, nil); err != nil {
+	if _, err := b.Table("t").Put(ctx, ticksAt(s, 2, lastHour), tables.PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
 	want[lastHour] = 2
-	result, err = b.Table("t").Partition(ctx, PartitionAuto)
-	if err != nil || result.Partition != PartitionQuarter || !strings.Contains(result.Why, "three years") || result.FilesBefore != 3 {
+	result, err = b.Table("t").Partition(ctx, tables.PartitionAuto)
+	if err != nil || result.Partition != tables.PartitionQuarter || !strings.Contains(result.Why, "three years") || result.FilesBefore != 3 {
 		t.Fatalf("Partition = %+v, %v; want PartitionQuarter because of three years, and FilesBefore 3", result, err)
 	}
 	wantHours(t, b, "t", want)
 	table := b.Table("t")
-	if settings, err := table.Settings(ctx); err != nil || settings.Partition != PartitionAuto || settings.Time != "at" {
+	if settings, err := table.Settings(ctx); err != nil || settings.Partition != tables.PartitionAuto || settings.Time != "at" {
 		t.Errorf("Settings = %+v, %v, want PartitionAuto and time column at", settings, err)
 	}
 	if _, err := b.Table("t").Partition(ctx, "week"); err == nil || !strings.Contains(err.Error(), "quarter") {
 		t.Errorf(`Partition by week: error = %v, want an error with the text "quarter"`, err)
 	}
-	mustPut(t, b, "plain", PutAppend, 1)
-	if _, err := b.Table("plain").Partition(ctx, PartitionDay); err == nil || !strings.Contains(err.Error(), "time column") {
+	tabletest.Put(t, b, "plain", tables.PutAppend, 1)
+	if _, err := b.Table("plain").Partition(ctx, tables.PartitionDay); err == nil || !strings.Contains(err.Error(), "time column") {
 		t.Errorf(`Partition of a table without a time column: error = %v, want an error with the text "time column"`, err)
 	}
-	if result, err := b.Table("plain").Partition(ctx, ""); err != nil || result.Partition != PartitionNone {
+	if result, err := b.Table("plain").Partition(ctx, ""); err != nil || result.Partition != tables.PartitionNone {
 		t.Errorf("Partition = %+v, %v; want Partition PartitionNone", result, err)
 	}
-	if _, err := b.Table("missing").Partition(ctx, PartitionDay); !errors.Is(err, ErrNotFound) {
+	if _, err := b.Table("missing").Partition(ctx, tables.PartitionDay); !errors.Is(err, tables.ErrNotFound) {
 		t.Errorf("Partition of a missing table: error = %v, want ErrNotFound", err)
 	}
 }
@@ -124,14 +127,14 @@ func TestPartitionAuto(t *testing.T) {
 	for day := range 5 * 365 {
 		dayStarts = append(dayStarts, 24*day)
 	}
-	o := &PutOptions{Settings: &Settings{Time: "at", Partition: PartitionAuto}}
-	if _, err := b.Table("t").Put(t.Context(), ticksAt(s, 1, dayStarts...), PutAppend, o); err != nil {
+	o := &tables.PutOptions{Settings: &tables.Settings{Time: "at", Partition: tables.PartitionAuto}}
+	if _, err := b.Table("t").Put(t.Context(), ticksAt(s, 1, dayStarts...), tables.PutAppend, o); err != nil {
 		t.Fatal(err)
 	}
 	if n := len(filesOf(t, b, "t")); n != 12+8+2 {
 		t.Errorf("got %d files, want 12 months, 8 quarters and 2 years: %v", n, fileSpans(t, b, "t"))
 	}
-	if _, err := b.s.Compact(t.Context(), nil); err != nil {
+	if _, err := b.Store().Compact(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 	if n := len(filesOf(t, b, "t")); n != 5 {
@@ -147,10 +150,10 @@ func TestCompactOrdered(t *testing.T) {
 			ctx := t.Context()
 			b := bucketWithFileSize(t, 12<<10)
 			s := ticks(unit, "UTC")
-			o := &PutOptions{Settings: &Settings{Time: "at", Keys: []string{"sym"}, Partition: PartitionMonth}}
+			o := &tables.PutOptions{Settings: &tables.Settings{Time: "at", Keys: []string{"sym"}, Partition: tables.PartitionMonth}}
 			put := func(n int64, hours ...int) {
 				t.Helper()
-				if _, err := b.Table("t").Put(ctx, ticksAt(s, n, hours...), PutAppend, o); err != nil {
+				if _, err := b.Table("t").Put(ctx, ticksAt(s, n, hours...), tables.PutAppend, o); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -170,7 +173,7 @@ func TestCompactOrdered(t *testing.T) {
 			for _, h := range hours(0, 700) {
 				want[h] = int64(2 - h%2)
 			}
-			r, err := b.s.Compact(ctx, nil)
+			r, err := b.Store().Compact(ctx, nil)
 			if err != nil || r.FilesBefore != 4 || r.FilesAfter != 2 {
 				t.Fatalf("Compact = %+v, %v; want FilesBefore 4 and FilesAfter 2", r, err)
 			}
@@ -183,11 +186,11 @@ func TestCompactOrdered(t *testing.T) {
 			}
 			put(5, 1700) // in another month
 			want[1700] = 5
-			if r, err = b.s.Compact(ctx, nil); err != nil || r.FilesBefore != 0 {
+			if r, err = b.Store().Compact(ctx, nil); err != nil || r.FilesBefore != 0 {
 				t.Errorf("Compact with nothing to merge = %+v, %v, want no files", r, err)
 			}
 			put(6, 350)
-			if r, err = b.s.Compact(ctx, nil); err != nil || r.FilesBefore != 2 {
+			if r, err = b.Store().Compact(ctx, nil); err != nil || r.FilesBefore != 2 {
 				t.Errorf("Compact after a put of an overlapping file = %+v, %v, want 2 files replaced", r, err)
 			}
 			if got := len(numbersByHour(t, b, "t")); got != len(want)+1 {
@@ -201,17 +204,17 @@ func TestCompactOrdered(t *testing.T) {
 func TestCompactKeepsLargeFiles(t *testing.T) {
 	ctx := t.Context()
 	b := bucketWithFileSize(t, 16<<10)
-	o := &PutOptions{Settings: &Settings{Time: "at", Partition: PartitionMonth}}
-	if _, err := b.Table("t").Put(ctx, evenlySpaced(50_000, time.Second), PutAppend, o); err != nil {
+	o := &tables.PutOptions{Settings: &tables.Settings{Time: "at", Partition: tables.PartitionMonth}}
+	if _, err := b.Table("t").Put(ctx, evenlySpaced(50_000, time.Second), tables.PutAppend, o); err != nil {
 		t.Fatal(err)
 	}
 	before := filesOf(t, b, "t")
 	for _, h := range []int{100, 200, 300} {
-		if _, err := b.Table("t").Put(ctx, ticksAt(ticks(arrow.Microsecond, "UTC"), 1, h), PutAppend, nil); err != nil {
+		if _, err := b.Table("t").Put(ctx, ticksAt(ticks(arrow.Microsecond, "UTC"), 1, h), tables.PutAppend, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
-	r, err := b.s.Compact(ctx, nil)
+	r, err := b.Store().Compact(ctx, nil)
 	if err != nil || r.FilesBefore != 3 || r.FilesAfter != 1 {
 		t.Fatalf("Compact = %+v, %v; want FilesBefore 3 and FilesAfter 1", r, err)
 	}
@@ -226,12 +229,12 @@ func TestCompactKeepsLargeFiles(t *testing.T) {
 func TestPartitionDuringDelete(t *testing.T) {
 	ctx := t.Context()
 	b := bucketWithoutTail(t)
-	o := &PutOptions{Settings: &Settings{Time: "at"}}
-	if _, err := b.Table("t").Put(ctx, ticksAt(ticks(arrow.Second, ""), 1, hours(0, 50)...), PutAppend, o); err != nil {
+	o := &tables.PutOptions{Settings: &tables.Settings{Time: "at"}}
+	if _, err := b.Table("t").Put(ctx, ticksAt(ticks(arrow.Second, ""), 1, hours(0, 50)...), tables.PutAppend, o); err != nil {
 		t.Fatal(err)
 	}
 	pending := true
-	s, err := open(ctx, b.s.dir, &Options{NoTail: true}, hooks{fs: vfs.OS{}, onPrepared: func() {
+	s, err := tables.OpenHooked(ctx, b.Store().Dir(), &tables.Options{NoTail: true}, tables.Hooks{FS: vfs.OS{}, OnPrepared: func() {
 		if pending {
 			pending = false
 			deleteWhere(t, b, "t", "at >= '2024-01-01T10:00:00'")
@@ -241,7 +244,7 @@ func TestPartitionDuringDelete(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	if result, err := s.Bucket("b").Table("t").Partition(ctx, PartitionDay); err != nil || pending || result.FilesAfter != 0 {
+	if result, err := s.Bucket("b").Table("t").Partition(ctx, tables.PartitionDay); err != nil || pending || result.FilesAfter != 0 {
 		t.Fatalf("Partition = %+v, %v, rows were deleted: %v; want them deleted and FilesAfter 0", result, err, !pending)
 	}
 	want := map[int]int64{}
@@ -251,7 +254,7 @@ func TestPartitionDuringDelete(t *testing.T) {
 	wantHours(t, b, "t", want)
 }
 
-func timestampsOf(t testing.TB, b *Bucket, name string) (all []int64) {
+func timestampsOf(t testing.TB, b *tables.Bucket, name string) (all []int64) {
 	t.Helper()
 	table := b.Table(name)
 	r, err := table.Scan(t.Context(), nil)
@@ -295,22 +298,22 @@ func evenlySpaced(rows int, step time.Duration) array.RecordReader {
 func TestScanHourOfPartitionedTable(t *testing.T) {
 	ctx := context.Background()
 	b := bucketWithoutTail(t)
-	o := &PutOptions{Settings: &Settings{Time: "at", Keys: []string{"sym"}, Partition: PartitionDay}}
-	if _, err := b.Table("t").Put(ctx, evenlySpaced(1_000_000, time.Second), PutAppend, o); err != nil {
+	o := &tables.PutOptions{Settings: &tables.Settings{Time: "at", Keys: []string{"sym"}, Partition: tables.PartitionDay}}
+	if _, err := b.Table("t").Put(ctx, evenlySpaced(1_000_000, time.Second), tables.PutAppend, o); err != nil {
 		t.Fatal(err)
 	}
 	if n := len(filesOf(t, b, "t")); n != 12 {
 		t.Fatalf("got %d files, want one for each of 12 days", n)
 	}
 	var bytesRead atomic.Int64
-	s, err := open(ctx, b.s.dir, &Options{NoTail: true}, hooks{fs: countingFS{vfs.OS{}, &bytesRead}})
+	s, err := tables.OpenHooked(ctx, b.Store().Dir(), &tables.Options{NoTail: true}, tables.Hooks{FS: countingFS{vfs.OS{}, &bytesRead}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close()
 	table := s.Bucket("b").Table("t")
 	start := hour(5*24 + 13)
-	r, err := table.Scan(ctx, &ScanOptions{From: start, To: start.Add(time.Hour)})
+	r, err := table.Scan(ctx, &tables.ScanOptions{From: start, To: start.Add(time.Hour)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,9 +1,12 @@
-package tables
+package tables_test
 
 import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -44,14 +47,14 @@ func TestPlainIntegers(t *testing.T) {
 		5: "INT64 Timestamp, INT32 None, INT64 None, INT32 None, INT32 Date",
 		6: "INT64 Timestamp, INT32 None, INT64 None, INT32 None, INT32 Date, INT32 None",
 	} {
-		for kind, settings := range map[string]*Settings{"unordered": nil, "ordered": {Time: "at"}} {
+		for kind, settings := range map[string]*tables.Settings{"unordered": nil, "ordered": {Time: "at"}} {
 			t.Run(fmt.Sprint(fields, " ", kind), func(t *testing.T) {
 				b := bucketWithoutTail(t)
 				batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, arrow.NewSchema(columns.Fields()[:fields], nil), strings.NewReader(rows))
 				if err != nil {
 					t.Fatal(err)
 				}
-				if _, err := b.Table("t").Put(t.Context(), oneBatch(batch), PutAppend, &PutOptions{Settings: settings}); err != nil {
+				if _, err := b.Table("t").Put(t.Context(), tabletest.OneBatch(batch), tables.PutAppend, &tables.PutOptions{Settings: settings}); err != nil {
 					t.Fatal(err)
 				}
 				rowsBefore := scanJSON(t, b, "t", nil)
@@ -70,7 +73,7 @@ func TestPlainIntegers(t *testing.T) {
 					t.Errorf("a file with the old encodings has column types without annotations: %s", types)
 				}
 				for _, replacedFiles := range []int{1, 0} {
-					if r, err := b.s.Compact(t.Context(), nil); err != nil || r.FilesBefore != replacedFiles || r.FilesAfter != replacedFiles {
+					if r, err := b.Store().Compact(t.Context(), nil); err != nil || r.FilesBefore != replacedFiles || r.FilesAfter != replacedFiles {
 						t.Fatalf("Compact = %+v, %v; want FilesBefore and FilesAfter %d", r, err, replacedFiles)
 					}
 					check()

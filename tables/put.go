@@ -116,7 +116,7 @@ func (s *Store) newTable(columns *arrow.Schema, rows datafile.Rows, o *definitio
 	if err != nil {
 		return nil, err
 	}
-	return definition.NewMetadata(sh, s.cat.NewLocation(), o, s.hooks.fileBytes)
+	return definition.NewMetadata(sh, s.cat.NewLocation(), o, s.hooks.FileBytes)
 }
 
 // check returns a copy of o with normalized metadata, or an error if an option is invalid.

@@ -1,14 +1,16 @@
-package tables
+package tables_test
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"iter"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -28,16 +30,18 @@ import (
 func TestSameIDTwoTails(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	open := func() *Store { return mustOpen(t, dir, &Options{Tail: partd.NewDict(), FoldAge: -1}) }
-	first, second, withoutTail := open(), open(), mustOpen(t, dir, &Options{NoTail: true})
-	mustPut(t, first.Bucket(""), "a", PutAppend, 0)
-	put := func(s *Store, n int64, id string) {
+	open := func() *tables.Store {
+		return tabletest.Open(t, dir, &tables.Options{Tail: partd.NewDict(), FoldAge: -1})
+	}
+	first, second, withoutTail := open(), open(), tabletest.Open(t, dir, &tables.Options{NoTail: true})
+	tabletest.Put(t, first.Bucket(""), "a", tables.PutAppend, 0)
+	put := func(s *tables.Store, n int64, id string) {
 		t.Helper()
-		if _, err := s.Bucket("").Table("a").Put(t.Context(), rowsOf(n), PutAppend, &PutOptions{ID: id}); err != nil {
+		if _, err := s.Bucket("").Table("a").Put(t.Context(), tabletest.Rows(n), tables.PutAppend, &tables.PutOptions{ID: id}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	fold := func(s *Store) {
+	fold := func(s *tables.Store) {
 		t.Helper()
 		if _, err := s.Fold(t.Context(), nil); err != nil {
 			t.Fatal(err)
@@ -48,13 +52,13 @@ func TestSameIDTwoTails(t *testing.T) {
 	put(second, 2, "")
 	fold(first)
 	fold(second)
-	for _, s := range []*Store{first, second} {
-		wantRows(t, s.Bucket(""), "a", 0, 1, 2)
+	for _, s := range []*tables.Store{first, second} {
+		tabletest.WantRows(t, s.Bucket(""), "a", 0, 1, 2)
 	}
 	put(first, 3, "y")
 	put(withoutTail, 3, "y")
 	fold(first)
-	wantRows(t, withoutTail.Bucket(""), "a", 0, 1, 2, 3)
+	tabletest.WantRows(t, withoutTail.Bucket(""), "a", 0, 1, 2, 3)
 }
 
 // TestSameIDDuringCommit commits a put, or the fold of a put, while another Store commits a put with the same ID. The
@@ -62,10 +66,10 @@ func TestSameIDTwoTails(t *testing.T) {
 func TestSameIDDuringCommit(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	other := mustOpen(t, dir, &Options{NoTail: true})
-	put := func(s *Store, n int64) {
+	other := tabletest.Open(t, dir, &tables.Options{NoTail: true})
+	put := func(s *tables.Store, n int64) {
 		t.Helper()
-		if _, err := s.Bucket("").Table("a").Put(t.Context(), rowsOf(n), PutAppend, &PutOptions{ID: fmt.Sprint(n)}); err != nil {
+		if _, err := s.Bucket("").Table("a").Put(t.Context(), tabletest.Rows(n), tables.PutAppend, &tables.PutOptions{ID: fmt.Sprint(n)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -77,7 +81,7 @@ func TestSameIDDuringCommit(t *testing.T) {
 			put(other, n)
 		}
 	}
-	withTail, err := open(t.Context(), dir, &Options{Tail: partd.NewDict(), FoldAge: -1}, hooks{fs: vfs.OS{}, onCommit: func(done bool) {
+	withTail, err := tables.OpenHooked(t.Context(), dir, &tables.Options{Tail: partd.NewDict(), FoldAge: -1}, tables.Hooks{FS: vfs.OS{}, OnCommit: func(done bool) {
 		if !done {
 			putOther()
 		}
@@ -91,24 +95,24 @@ func TestSameIDDuringCommit(t *testing.T) {
 	if _, err := withTail.Fold(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	wantRows(t, withTail.Bucket(""), "a", 0, 1)
-	withoutTail, err := open(t.Context(), dir, &Options{NoTail: true}, hooks{fs: vfs.OS{}, onPrepared: putOther})
+	tabletest.WantRows(t, withTail.Bucket(""), "a", 0, 1)
+	withoutTail, err := tables.OpenHooked(t.Context(), dir, &tables.Options{NoTail: true}, tables.Hooks{FS: vfs.OS{}, OnPrepared: putOther})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer withoutTail.Close() //nolint:errcheck // the test is over
 	next = 2
 	put(withoutTail, 2)
-	wantRows(t, withTail.Bucket(""), "a", 0, 1, 2)
+	tabletest.WantRows(t, withTail.Bucket(""), "a", 0, 1, 2)
 }
 
 func TestSameIDTwiceInTxn(t *testing.T) {
 	t.Parallel()
-	s := mustOpen(t, t.TempDir(), nil)
-	mustPut(t, s.Bucket(""), "a", PutAppend, 0)
-	err := s.Update(t.Context(), func(x *Txn) error {
+	s := tabletest.Open(t, t.TempDir(), nil)
+	tabletest.Put(t, s.Bucket(""), "a", tables.PutAppend, 0)
+	err := s.Update(t.Context(), func(x *tables.Txn) error {
 		for range 2 {
-			if err := x.Put("", "a", rowsOf(1), PutAppend, &PutOptions{ID: "x"}); err != nil {
+			if err := x.Put("", "a", tabletest.Rows(1), tables.PutAppend, &tables.PutOptions{ID: "x"}); err != nil {
 				return err
 			}
 		}
@@ -117,20 +121,20 @@ func TestSameIDTwiceInTxn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantRows(t, s.Bucket(""), "a", 0, 1)
+	tabletest.WantRows(t, s.Bucket(""), "a", 0, 1)
 }
 
 // TestLateAppend delays an append with an unknown outcome until after its retry with the same ID. The table must have
 // the rows only once.
 func TestLateAppend(t *testing.T) {
 	t.Parallel()
-	tail := &delayingTail{memTail: &memTail{values: map[string][]byte{}, around: func() {}}}
-	dir, o := t.TempDir(), &Options{Tail: tail, FoldAge: -1}
-	s := mustOpen(t, dir, o)
-	mustPut(t, s.Bucket(""), "a", PutAppend, 0)
+	tail := &delayingTail{MemTail: &tabletest.MemTail{Values: map[string][]byte{}, Around: func() {}}}
+	dir, o := t.TempDir(), &tables.Options{Tail: tail, FoldAge: -1}
+	s := tabletest.Open(t, dir, o)
+	tabletest.Put(t, s.Bucket(""), "a", tables.PutAppend, 0)
 	tail.holdNext = true
 	put := func() error {
-		_, err := s.Bucket("").Table("a").Put(t.Context(), rowsOf(1), PutAppend, &PutOptions{ID: "x"})
+		_, err := s.Bucket("").Table("a").Put(t.Context(), tabletest.Rows(1), tables.PutAppend, &tables.PutOptions{ID: "x"})
 		return err
 	}
 	if err := put(); err == nil {
@@ -139,23 +143,23 @@ func TestLateAppend(t *testing.T) {
 	if err := put(); err != nil {
 		t.Fatal(err)
 	}
-	if err := tail.memTail.Append(t.Context(), tail.heldBack...); err != nil {
+	if err := tail.MemTail.Append(t.Context(), tail.heldBack...); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	s = mustOpen(t, dir, o)
-	wantRows(t, s.Bucket(""), "a", 0, 1)
+	s = tabletest.Open(t, dir, o)
+	tabletest.WantRows(t, s.Bucket(""), "a", 0, 1)
 	if _, err := s.Fold(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	wantRows(t, s.Bucket(""), "a", 0, 1)
+	tabletest.WantRows(t, s.Bucket(""), "a", 0, 1)
 }
 
 // delayingTail holds back the entries of the next Append if holdNext is set.
 type delayingTail struct {
-	*memTail
+	*tabletest.MemTail
 	holdNext bool
 	heldBack []partd.Entry
 }
@@ -165,7 +169,7 @@ func (l *delayingTail) Append(ctx context.Context, entries ...partd.Entry) error
 		l.holdNext, l.heldBack = false, entries
 		return partd.ErrUnknownOutcome
 	}
-	return l.memTail.Append(ctx, entries...)
+	return l.MemTail.Append(ctx, entries...)
 }
 
 // TestForeignRename renames a table that has rows in the tail, as another program would, and then appends under its
@@ -174,27 +178,27 @@ func TestForeignRename(t *testing.T) {
 	t.Parallel()
 	for _, isNoticed := range []bool{false, true} { // whether the Store notices, before the next put, that the old name is gone
 		dir := t.TempDir()
-		s := mustOpen(t, dir, &Options{FoldAge: -1})
+		s := tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
 		b := s.Bucket("")
-		if _, err := b.Table("a").Put(t.Context(), rowsOf(0), PutAppend, &PutOptions{Metadata: Metadata{"k": "v"}}); err != nil {
+		if _, err := b.Table("a").Put(t.Context(), tabletest.Rows(0), tables.PutAppend, &tables.PutOptions{Metadata: tables.Metadata{"k": "v"}}); err != nil {
 			t.Fatal(err)
 		}
-		mustPut(t, b, "a", PutAppend, 1)
-		execInCatalog(t, dir, `UPDATE iceberg_tables SET table_name='b' WHERE table_name='a'`)
+		tabletest.Put(t, b, "a", tables.PutAppend, 1)
+		tabletest.ExecInCatalog(t, dir, `UPDATE iceberg_tables SET table_name='b' WHERE table_name='a'`)
 		if isNoticed {
-			if _, ok, err := read(t.Context(), b, "a"); ok || err != nil {
+			if _, ok, err := tabletest.Read(t.Context(), b, "a"); ok || err != nil {
 				t.Fatalf("read of a missing table: found = %v, error = %v; want not found", ok, err)
 			}
 		}
-		wantRows(t, b, "b", 0, 1)
-		mustPut(t, b, "a", PutAppend, 9)
-		mustPut(t, b, "b", PutAppend, 2)
-		wantRows(t, b, "b", 0, 1, 2)
+		tabletest.WantRows(t, b, "b", 0, 1)
+		tabletest.Put(t, b, "a", tables.PutAppend, 9)
+		tabletest.Put(t, b, "b", tables.PutAppend, 2)
+		tabletest.WantRows(t, b, "b", 0, 1, 2)
 		if _, err := s.Fold(t.Context(), nil); err != nil {
 			t.Fatal(err)
 		}
-		wantRows(t, b, "b", 0, 1, 2)
-		wantRows(t, b, "a", 9)
+		tabletest.WantRows(t, b, "b", 0, 1, 2)
+		tabletest.WantRows(t, b, "a", 9)
 		tab := b.Table("b")
 		if i, err := tab.Info(t.Context()); err != nil || i.Metadata["k"] != "v" {
 			t.Fatalf("Info = %+v, %v; want metadata k = v", i, err)
@@ -202,38 +206,25 @@ func TestForeignRename(t *testing.T) {
 	}
 }
 
-// execInCatalog runs an SQL statement on the catalog, as another program would.
-func execInCatalog(t *testing.T, dir, q string, args ...any) {
-	t.Helper()
-	db, err := sql.Open("sqlite", filepath.Join(dir, "catalog.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close() //nolint:errcheck // only the statement matters
-	if _, err := db.Exec(q, args...); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // TestDeleteAndPutInTxn deletes a table and creates it again in one commit: its old rows must not stay in the tail.
 func TestDeleteAndPutInTxn(t *testing.T) {
 	t.Parallel()
-	tail := &memTail{values: map[string][]byte{}, around: func() {}}
-	s := mustOpen(t, t.TempDir(), &Options{Tail: tail, FoldAge: -1})
-	mustPut(t, s.Bucket(""), "a", PutAppend, 0)
-	mustPut(t, s.Bucket(""), "a", PutAppend, 1)
-	err := s.Update(t.Context(), func(x *Txn) error {
+	tail := &tabletest.MemTail{Values: map[string][]byte{}, Around: func() {}}
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{Tail: tail, FoldAge: -1})
+	tabletest.Put(t, s.Bucket(""), "a", tables.PutAppend, 0)
+	tabletest.Put(t, s.Bucket(""), "a", tables.PutAppend, 1)
+	err := s.Update(t.Context(), func(x *tables.Txn) error {
 		if err := x.Delete("", "a"); err != nil {
 			return err
 		}
-		return x.Put("", "a", rowsOf(2), PutError, nil)
+		return x.Put("", "a", tabletest.Rows(2), tables.PutError, nil)
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantRows(t, s.Bucket(""), "a", 2)
-	if len(tail.values) != 1 { // one key is left, which identifies the tail's catalog
-		t.Fatalf("the tail has %d keys, want 1", len(tail.values))
+	tabletest.WantRows(t, s.Bucket(""), "a", 2)
+	if len(tail.Values) != 1 { // one key is left, which identifies the tail's catalog
+		t.Fatalf("the tail has %d keys, want 1", len(tail.Values))
 	}
 }
 
@@ -241,31 +232,31 @@ func TestDeleteAndPutInTxn(t *testing.T) {
 // pending commit must stay.
 func TestExpireDuringExpire(t *testing.T) {
 	t.Parallel()
-	var s *Store
+	var s *tables.Store
 	armed := false
-	h := hooks{fs: vfs.OS{}, onCommit: func(done bool) {
+	h := tables.Hooks{FS: vfs.OS{}, OnCommit: func(done bool) {
 		if armed && !done {
 			armed = false
-			if _, err := s.Expire(t.Context(), &MaintainOptions{Buckets: Buckets{""}, Tables: []string{}, Grace: -1}); err != nil {
+			if _, err := s.Expire(t.Context(), &tables.MaintainOptions{Buckets: tables.Buckets{""}, Tables: []string{}, Grace: -1}); err != nil {
 				t.Error(err)
 			}
 		}
 	}}
-	s, err := open(t.Context(), t.TempDir(), &Options{NoTail: true}, h)
+	s, err := tables.OpenHooked(t.Context(), t.TempDir(), &tables.Options{NoTail: true}, h)
 	if err != nil {
 		t.Fatal(err)
 	}
 	b := s.Bucket("")
-	mustPut(t, b, "a", PutAppend, 1)
-	mustPut(t, b, "a", PutAppend, 2)
+	tabletest.Put(t, b, "a", tables.PutAppend, 1)
+	tabletest.Put(t, b, "a", tables.PutAppend, 2)
 	armed = true
-	if _, err := s.Expire(t.Context(), &MaintainOptions{Grace: -1}); err != nil {
+	if _, err := s.Expire(t.Context(), &tables.MaintainOptions{Grace: -1}); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	wantRows(t, mustOpen(t, s.Dir(), nil).Bucket(""), "a", 1, 2)
+	tabletest.WantRows(t, tabletest.Open(t, s.Dir(), nil).Bucket(""), "a", 1, 2)
 }
 
 // TestForeignSchema renames a column and drops another, as another program would, while rows are in the tail. These
@@ -273,7 +264,7 @@ func TestExpireDuringExpire(t *testing.T) {
 func TestForeignSchema(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	s := mustOpen(t, dir, &Options{FoldAge: -1})
+	s := tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
 	b := s.Bucket("")
 	oldSchema := arrow.NewSchema([]arrow.Field{{Name: "old", Type: arrow.PrimitiveTypes.Int64, Nullable: true}, {Name: "gone", Type: arrow.PrimitiveTypes.Int64, Nullable: true}}, nil)
 	put := func() {
@@ -281,13 +272,13 @@ func TestForeignSchema(t *testing.T) {
 		r := array.NewRecordBuilder(memory.DefaultAllocator, oldSchema)
 		r.Field(0).(*array.Int64Builder).Append(1)
 		r.Field(1).(*array.Int64Builder).Append(2)
-		if _, err := b.Table("a").Put(t.Context(), oneBatch(r.NewRecordBatch()), PutAppend, nil); err != nil {
+		if _, err := b.Table("a").Put(t.Context(), tabletest.OneBatch(r.NewRecordBatch()), tables.PutAppend, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
 	put()
 	put()
-	base, err := s.cat.Load(t.Context(), defaultNamespace, "a")
+	base, err := s.Catalog().Load(t.Context(), tables.DefaultNamespace, "a")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -299,29 +290,29 @@ func TestForeignSchema(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.cat.Commit(t.Context(), nil, &icecat.Change{Namespace: defaultNamespace, Name: "a", Base: base, New: meta, IOs: []*icecat.FileIO{s.cat.NewIO()}}); err != nil {
+	if err := s.Catalog().Commit(t.Context(), nil, &icecat.Change{Namespace: tables.DefaultNamespace, Name: "a", Base: base, New: meta, IOs: []*icecat.FileIO{s.Catalog().NewIO()}}); err != nil {
 		t.Fatal(err)
 	}
-	wantRows(t, b, "a", 1, 1)
+	tabletest.WantRows(t, b, "a", 1, 1)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	s = mustOpen(t, dir, &Options{FoldAge: -1})
-	wantRows(t, s.Bucket(""), "a", 1, 1)
+	s = tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
+	tabletest.WantRows(t, s.Bucket(""), "a", 1, 1)
 	if _, err := s.Fold(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	wantRows(t, s.Bucket(""), "a", 1, 1)
+	tabletest.WantRows(t, s.Bucket(""), "a", 1, 1)
 }
 
 // TestReplaceUnreadableTail replaces a table whose rows in the tail no longer fit, because another program has changed the
 // type of a column. The rows must be gone.
 func TestReplaceUnreadableTail(t *testing.T) {
 	t.Parallel()
-	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
 	b := s.Bucket("")
-	mustPut(t, b, "a", PutAppend, 1)
-	base, err := s.cat.Load(t.Context(), defaultNamespace, "a")
+	tabletest.Put(t, b, "a", tables.PutAppend, 1)
+	base, err := s.Catalog().Load(t.Context(), tables.DefaultNamespace, "a")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -332,31 +323,31 @@ func TestReplaceUnreadableTail(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.cat.Commit(t.Context(), nil, &icecat.Change{Namespace: defaultNamespace, Name: "a", Base: base, New: meta, IOs: []*icecat.FileIO{s.cat.NewIO()}}); err != nil {
+	if err := s.Catalog().Commit(t.Context(), nil, &icecat.Change{Namespace: tables.DefaultNamespace, Name: "a", Base: base, New: meta, IOs: []*icecat.FileIO{s.Catalog().NewIO()}}); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := read(t.Context(), b, "a"); err == nil {
+	if _, _, err := tabletest.Read(t.Context(), b, "a"); err == nil {
 		t.Fatal("the rows in the tail can be read, although the column has another type")
 	}
-	mustPut(t, b, "a", PutReplace, 2)
-	wantRows(t, b, "a", 2)
+	tabletest.Put(t, b, "a", tables.PutReplace, 2)
+	tabletest.WantRows(t, b, "a", 2)
 }
 
 // TestSharedSchema checks that tables with the same columns share one schema in memory, because
 // ten thousand copies of a wide schema would take too much memory.
 func TestSharedSchema(t *testing.T) {
 	t.Parallel()
-	s := mustOpen(t, t.TempDir(), nil)
+	s := tabletest.Open(t, t.TempDir(), nil)
 	var schemas []*arrow.Schema
 	for _, name := range []string{"a", "b"} {
-		mustPut(t, s.Bucket(""), name, PutAppend, 1)
-		mustPut(t, s.Bucket(""), name, PutAppend, 2)
+		tabletest.Put(t, s.Bucket(""), name, tables.PutAppend, 1)
+		tabletest.Put(t, s.Bucket(""), name, tables.PutAppend, 2)
 		tab := s.Bucket("").Table(name)
-		v, err := tab.view(t.Context(), false)
+		v, err := tab.View(t.Context(), false)
 		if err != nil {
 			t.Fatal(err)
 		}
-		schemas = append(schemas, v.def.Stored)
+		schemas = append(schemas, v.Definition().Stored)
 	}
 	if schemas[0] != schemas[1] {
 		t.Fatal("the tables have separate schemas in memory, want a shared one")
@@ -365,13 +356,13 @@ func TestSharedSchema(t *testing.T) {
 
 // racedTail simulates another process that claims the tail between a listing and the next write.
 type racedTail struct {
-	*memTail
+	*tabletest.MemTail
 	otherID string
 }
 
 func (r *racedTail) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
-	all := r.memTail.Keys(ctx)
-	r.values["partd-tables"] = []byte(r.otherID)
+	all := r.MemTail.Keys(ctx)
+	r.Values["partd-tables"] = []byte(r.otherID)
 	return all
 }
 
@@ -380,13 +371,13 @@ func (r *racedTail) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 func TestTailIdentity(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	s := mustOpen(t, dir, &Options{NoTail: true})
+	s := tabletest.Open(t, dir, &tables.Options{NoTail: true})
 	first := uuid.NewString()
-	tail := &racedTail{&memTail{values: map[string][]byte{}, around: func() {}}, s.cat.ID() + " " + first}
+	tail := &racedTail{&tabletest.MemTail{Values: map[string][]byte{}, Around: func() {}}, s.Catalog().ID() + " " + first}
 	for range 2 { // in the second round, the tail exists
-		s := mustOpen(t, dir, &Options{Tail: tail})
-		if s.tail.ID() != first {
-			t.Fatalf("the tail's ID is %q, want %q", s.tail.ID(), first)
+		s := tabletest.Open(t, dir, &tables.Options{Tail: tail})
+		if s.Tail().ID() != first {
+			t.Fatalf("the tail's ID is %q, want %q", s.Tail().ID(), first)
 		}
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
@@ -399,18 +390,18 @@ func TestTailIdentity(t *testing.T) {
 func TestDirectoryRemoved(t *testing.T) {
 	t.Parallel()
 	remaining := 2
-	h := hooks{fs: vfstest.Inject(vfs.OS{}, func(op vfstest.Op, name string) error {
+	h := tables.Hooks{FS: vfstest.Inject(vfs.OS{}, func(op vfstest.Op, name string) error {
 		if op == vfstest.OpOpen && remaining > 0 && strings.HasSuffix(name, ".parquet") {
 			remaining--
 			os.Remove(filepath.Dir(name)) //nolint:errcheck // the directory may not exist yet
 		}
 		return nil
 	})}
-	s, err := open(t.Context(), t.TempDir(), nil, h)
+	s, err := tables.OpenHooked(t.Context(), t.TempDir(), nil, h)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close() //nolint:errcheck // the test is over
-	mustPut(t, s.Bucket(""), "a", PutAppend, 1)
-	wantRows(t, s.Bucket(""), "a", 1)
+	tabletest.Put(t, s.Bucket(""), "a", tables.PutAppend, 1)
+	tabletest.WantRows(t, s.Bucket(""), "a", 1)
 }

@@ -1,4 +1,4 @@
-package tables
+package tables_test
 
 import (
 	"bytes"
@@ -7,11 +7,12 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
+
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
-
-	"github.com/go-partd/partd/tables/filter"
 )
 
 func nullable(name string, t arrow.DataType) arrow.Field {
@@ -24,34 +25,22 @@ func rowsOfJSON(t testing.TB, text string, fields ...arrow.Field) array.RecordRe
 	if err != nil {
 		t.Fatal(err)
 	}
-	return oneBatch(batch)
+	return tabletest.OneBatch(batch)
 }
 
 // putJSON puts rows, and folds them into a separate file.
-func putJSON(t testing.TB, b *Bucket, name, text string, fields ...arrow.Field) {
+func putJSON(t testing.TB, b *tables.Bucket, name, text string, fields ...arrow.Field) {
 	t.Helper()
-	if _, err := b.Table(name).Put(t.Context(), rowsOfJSON(t, text, fields...), PutAppend, nil); err != nil {
+	if _, err := b.Table(name).Put(t.Context(), rowsOfJSON(t, text, fields...), tables.PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.s.Fold(t.Context(), nil); err != nil {
+	if _, err := b.Store().Fold(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-}
-
-func mustParse(t testing.TB, text string) *filter.Expr {
-	t.Helper()
-	if text == "" {
-		return nil
-	}
-	e, err := filter.Parse(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return e
 }
 
 // scanJSON returns the rows of a scan, as JSON without spaces.
-func scanJSON(t testing.TB, b *Bucket, name string, o *ScanOptions) string {
+func scanJSON(t testing.TB, b *tables.Bucket, name string, o *tables.ScanOptions) string {
 	t.Helper()
 	table := b.Table(name)
 	r, err := table.Scan(t.Context(), o)
@@ -74,8 +63,8 @@ func scanJSON(t testing.TB, b *Bucket, name string, o *ScanOptions) string {
 	return strings.TrimSuffix(strings.NewReplacer(" ", "", "\t", "").Replace(out.String()), ",")
 }
 
-func where(t testing.TB, text string, columns ...string) *ScanOptions {
-	return &ScanOptions{Filter: mustParse(t, text), Columns: columns}
+func where(t testing.TB, text string, columns ...string) *tables.ScanOptions {
+	return &tables.ScanOptions{Filter: tabletest.ParseFilter(t, text), Columns: columns}
 }
 
 func wantEqual(t testing.TB, label, got, want string) {
@@ -85,32 +74,25 @@ func wantEqual(t testing.TB, label, got, want string) {
 	}
 }
 
-func deleteRows(t testing.TB, b *Bucket, name, cond string) {
-	t.Helper()
-	if _, err := b.Table(name).DeleteRows(t.Context(), mustParse(t, cond)); err != nil {
-		t.Fatalf("DeleteRows(%s): %v", cond, err)
-	}
-}
-
 // TestBoolsWithNullsStay is a regression test: an Arrow kernel turned boolean values into nulls, and DeleteRows wrote
 // the nulls to files.
 func TestBoolsWithNullsStay(t *testing.T) {
 	t.Parallel()
-	b := mustOpen(t, t.TempDir(), &Options{FoldAge: -1}).Bucket("")
+	b := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1}).Bucket("")
 	putJSON(t, b, "t", `[{"id":1,"x":0,"b":null},{"id":2,"x":1,"b":true},{"id":3,"x":1,"b":false},{"id":4,"x":1,"b":true}]`,
 		nullable("id", arrow.PrimitiveTypes.Int64), nullable("x", arrow.PrimitiveTypes.Int64), nullable("b", arrow.FixedWidthTypes.Boolean))
 	wantEqual(t, "where b", scanJSON(t, b, "t", where(t, "b = true")), `{"b":true,"id":2,"x":1},{"b":true,"id":4,"x":1}`)
-	deleteRows(t, b, "t", "id = 1")
+	tabletest.DeleteRows(t, b, "t", "id = 1")
 	want := `{"b":true,"id":2,"x":1},{"b":false,"id":3,"x":1},{"b":true,"id":4,"x":1}`
 	wantEqual(t, "after the delete", scanJSON(t, b, "t", nil), want)
-	deleteRows(t, b, "t", "b = false")
+	tabletest.DeleteRows(t, b, "t", "b = false")
 	wantEqual(t, "after a delete by the boolean column", scanJSON(t, b, "t", where(t, "", "id")), `{"id":2},{"id":4}`)
 }
 
 // TestColumnsAfterNested is a regression test: columns after a struct, a list or a map were mistaken for other columns.
 func TestColumnsAfterNested(t *testing.T) {
 	t.Parallel()
-	b := mustOpen(t, t.TempDir(), &Options{FoldAge: -1}).Bucket("")
+	b := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1}).Bucket("")
 	x := nullable("x", arrow.PrimitiveTypes.Int32)
 	fields := []arrow.Field{
 		nullable("id", arrow.PrimitiveTypes.Int64), nullable("s", arrow.StructOf(x, nullable("y", arrow.BinaryTypes.String))),
@@ -124,8 +106,8 @@ func TestColumnsAfterNested(t *testing.T) {
 	wantEqual(t, "a = 1, one column", scanJSON(t, b, "t", where(t, "a = 1", "id")), `{"id":1}`)
 	wantEqual(t, "a whole row", scanJSON(t, b, "t", where(t, "b = 'u'")), first)
 	wantEqual(t, "s is null", scanJSON(t, b, "t", where(t, "s is null", "b")), `{"b":"v"}`)
-	deleteRows(t, b, "t", "b = 'v'")
-	if _, err := b.Table("t").Upsert(t.Context(), rowsOfJSON(t, `[{"id":9,"a":3,"b":"w"},{"id":10,"a":4,"b":"z"}]`, fields[0], fields[4], fields[5]), &UpsertOptions{Keys: []string{"a"}}); err != nil {
+	tabletest.DeleteRows(t, b, "t", "b = 'v'")
+	if _, err := b.Table("t").Upsert(t.Context(), rowsOfJSON(t, `[{"id":9,"a":3,"b":"w"},{"id":10,"a":4,"b":"z"}]`, fields[0], fields[4], fields[5]), &tables.UpsertOptions{Keys: []string{"a"}}); err != nil {
 		t.Fatal(err)
 	}
 	wantEqual(t, "after an upsert", scanJSON(t, b, "t", where(t, "", "id", "b", "l")), `{"b":"w","id":9,"l":null},{"b":"z","id":10,"l":null},{"b":"u","id":1,"l":[{"x":1},null]}`)
@@ -136,15 +118,15 @@ func TestColumnsAfterNested(t *testing.T) {
 // new columns, with every kind of scan, before and after a compaction.
 func TestReadAfterEvolution(t *testing.T) {
 	t.Parallel()
-	b := mustOpen(t, t.TempDir(), &Options{FoldAge: -1}).Bucket("")
+	b := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1}).Bucket("")
 	fields := []arrow.Field{
 		nullable("n", arrow.PrimitiveTypes.Int32), nullable("f", arrow.PrimitiveTypes.Float32),
 		nullable("d", &arrow.Decimal128Type{Precision: 5, Scale: 2}), nullable("t", arrow.BinaryTypes.String),
 	}
 	putJSON(t, b, "t", `[{"n":1,"f":0.5,"d":"1.25","t":"a"},{"n":-2,"f":null,"d":"-1.25","t":"b"},{"n":null,"f":3,"d":null,"t":"c"}]`, fields...)
-	if err := b.Table("t").Evolve(t.Context(), ColumnChange{Op: "widen", Column: "n", Type: "int64"}, ColumnChange{Op: "widen", Column: "f", Type: "float64"},
-		ColumnChange{Op: "widen", Column: "d", Type: "decimal(20, 2)"}, ColumnChange{Op: "rename", Column: "t", To: "s"}, ColumnChange{Op: "add", Column: "x", Type: "int32"},
-		ColumnChange{Op: "add", Column: "y", Type: "utf8"}); err != nil {
+	if err := b.Table("t").Evolve(t.Context(), tables.ColumnChange{Op: "widen", Column: "n", Type: "int64"}, tables.ColumnChange{Op: "widen", Column: "f", Type: "float64"},
+		tables.ColumnChange{Op: "widen", Column: "d", Type: "decimal(20, 2)"}, tables.ColumnChange{Op: "rename", Column: "t", To: "s"}, tables.ColumnChange{Op: "add", Column: "x", Type: "int32"},
+		tables.ColumnChange{Op: "add", Column: "y", Type: "utf8"}); err != nil {
 		t.Fatal(err)
 	}
 	newFields := []arrow.Field{nullable("n", arrow.PrimitiveTypes.Int64), nullable("f", arrow.PrimitiveTypes.Float64), nullable("s", arrow.BinaryTypes.String), nullable("x", arrow.PrimitiveTypes.Int32)}
@@ -163,27 +145,27 @@ func TestReadAfterEvolution(t *testing.T) {
 		wantEqual(t, when+": values", scanJSON(t, b, "t", where(t, "n <= 1", "n", "f", "d")), `{"d":"1.25","f":0.5,"n":1},{"d":"-1.25","f":null,"n":-2}`)
 	}
 	check("before the compaction")
-	if _, err := b.s.Compact(t.Context(), nil); err != nil {
+	if _, err := b.Store().Compact(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 	check("after the compaction")
 	putJSON(t, b, "t", `[{"n":6}]`, newFields[0])
-	if _, err := b.Table("t").Upsert(t.Context(), rowsOfJSON(t, `[{"n":1,"s":"A"}]`, newFields[0], newFields[2]), &UpsertOptions{Keys: []string{"n"}}); err != nil {
+	if _, err := b.Table("t").Upsert(t.Context(), rowsOfJSON(t, `[{"n":1,"s":"A"}]`, newFields[0], newFields[2]), &tables.UpsertOptions{Keys: []string{"n"}}); err != nil {
 		t.Fatal(err)
 	}
-	deleteRows(t, b, "t", "x = 7")
-	deleteRows(t, b, "t", "n < 0")
+	tabletest.DeleteRows(t, b, "t", "x = 7")
+	tabletest.DeleteRows(t, b, "t", "n < 0")
 	wantEqual(t, "after an upsert and deletes", scanJSON(t, b, "t", where(t, "", "n", "s")), `{"n":6,"s":null},{"n":1,"s":"A"},{"n":null,"s":"c"}`)
 }
 
 func TestLargeDecimals(t *testing.T) {
 	t.Parallel()
-	b := mustOpen(t, t.TempDir(), &Options{FoldAge: -1}).Bucket("")
+	b := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1}).Bucket("")
 	nines := strings.Repeat("9", 38)
 	putJSON(t, b, "t", `[{"id":1,"x":"`+nines+`"},{"id":2,"x":"-`+nines+`"},{"id":3,"x":"0"}]`,
 		nullable("id", arrow.PrimitiveTypes.Int32), nullable("x", &arrow.Decimal128Type{Precision: 38}))
 	wantEqual(t, "x = 99…9", scanJSON(t, b, "t", where(t, "x = "+nines, "id")), `{"id":1}`)
-	deleteRows(t, b, "t", "x < "+nines)
+	tabletest.DeleteRows(t, b, "t", "x < "+nines)
 	wantEqual(t, "after the delete", scanJSON(t, b, "t", where(t, "", "id")), `{"id":1}`)
 }
 
@@ -191,17 +173,17 @@ func TestLargeDecimals(t *testing.T) {
 // in both.
 func TestLimitAndLast(t *testing.T) {
 	t.Parallel()
-	b := mustOpen(t, t.TempDir(), &Options{FoldAge: -1}).Bucket("")
+	b := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1}).Bucket("")
 	for i := range int64(4) {
-		mustPut(t, b, "t", PutAppend, sequence(10*i+1, 5)...)
+		tabletest.Put(t, b, "t", tables.PutAppend, tabletest.Sequence(10*i+1, 5)...)
 		if i < 3 {
-			if _, err := b.s.Fold(t.Context(), nil); err != nil {
+			if _, err := b.Store().Fold(t.Context(), nil); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
 	table := b.Table("t")
-	all, err := readAll(t.Context(), table, nil)
+	all, err := tabletest.ReadAll(t.Context(), table, nil)
 	if err != nil || len(all) != 20 || !slices.IsSorted(all) {
 		t.Fatalf("the table has rows %v (error %v), want 20 sorted numbers", all, err)
 	}
@@ -209,11 +191,11 @@ func TestLimitAndLast(t *testing.T) {
 		for _, cond := range []string{"", "n > 3"} {
 			want := slices.DeleteFunc(slices.Clone(all), func(n int64) bool { return cond != "" && n <= 3 })
 			n := min(max(n, 1), len(want))
-			ns, err := readAll(t.Context(), table, &ScanOptions{Limit: int64(n), Filter: mustParse(t, cond)})
+			ns, err := tabletest.ReadAll(t.Context(), table, &tables.ScanOptions{Limit: int64(n), Filter: tabletest.ParseFilter(t, cond)})
 			if err != nil || !slices.Equal(ns, want[:n]) {
 				t.Errorf("the first %d rows with the condition %q are %v (error %v), want %v", n, cond, ns, err, want[:n])
 			}
-			ns, err = readAll(t.Context(), table, &ScanOptions{Last: int64(n), Filter: mustParse(t, cond)})
+			ns, err = tabletest.ReadAll(t.Context(), table, &tables.ScanOptions{Last: int64(n), Filter: tabletest.ParseFilter(t, cond)})
 			if err != nil || !slices.Equal(ns, want[len(want)-n:]) {
 				t.Errorf("the last %d rows with the condition %q are %v (error %v), want %v", n, cond, ns, err, want[len(want)-n:])
 			}

@@ -1,9 +1,12 @@
-package tables
+package tables_test
 
 import (
 	"bytes"
 	"strings"
 	"testing"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -13,11 +16,11 @@ import (
 
 // readers maps kinds of readers to functions that create such a reader of the given numbers. After the end, some
 // readers keep their last batch, and others have no batch, as before the first Next.
-var readers = map[string]func(t *testing.T, b *Bucket, ns ...int64) array.RecordReader{
-	"slice": func(_ *testing.T, _ *Bucket, ns ...int64) array.RecordReader { return rowsOf(ns...) },
-	"ipc": func(t *testing.T, _ *Bucket, ns ...int64) array.RecordReader {
+var readers = map[string]func(t *testing.T, b *tables.Bucket, ns ...int64) array.RecordReader{
+	"slice": func(_ *testing.T, _ *tables.Bucket, ns ...int64) array.RecordReader { return tabletest.Rows(ns...) },
+	"ipc": func(t *testing.T, _ *tables.Bucket, ns ...int64) array.RecordReader {
 		var stream bytes.Buffer
-		w, r := ipc.NewWriter(&stream, ipc.WithSchema(numbers)), rowsOf(ns...)
+		w, r := ipc.NewWriter(&stream, ipc.WithSchema(tabletest.Numbers)), tabletest.Rows(ns...)
 		for r.Next() {
 			if err := w.Write(r.RecordBatch()); err != nil {
 				t.Fatal(err)
@@ -32,9 +35,9 @@ var readers = map[string]func(t *testing.T, b *Bucket, ns ...int64) array.Record
 		}
 		return out
 	},
-	"iter": func(_ *testing.T, _ *Bucket, ns ...int64) array.RecordReader {
-		r := rowsOf(ns...)
-		return array.ReaderFromIter(numbers, func(yield func(arrow.RecordBatch, error) bool) {
+	"iter": func(_ *testing.T, _ *tables.Bucket, ns ...int64) array.RecordReader {
+		r := tabletest.Rows(ns...)
+		return array.ReaderFromIter(tabletest.Numbers, func(yield func(arrow.RecordBatch, error) bool) {
 			for r.Next() {
 				r.RecordBatch().Retain()
 				if !yield(r.RecordBatch(), nil) {
@@ -43,7 +46,7 @@ var readers = map[string]func(t *testing.T, b *Bucket, ns ...int64) array.Record
 			}
 		})
 	},
-	"structs": func(t *testing.T, _ *Bucket, ns ...int64) array.RecordReader {
+	"structs": func(t *testing.T, _ *tables.Bucket, ns ...int64) array.RecordReader {
 		type row struct {
 			N int64 `arrow:"n"`
 		}
@@ -51,14 +54,14 @@ var readers = map[string]func(t *testing.T, b *Bucket, ns ...int64) array.Record
 		for i, n := range ns {
 			rows[i].N = n
 		}
-		r, err := Records(rows)
+		r, err := tables.Records(rows)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return r
 	},
-	"scan": func(t *testing.T, b *Bucket, ns ...int64) array.RecordReader {
-		if _, err := b.Table("source").Put(t.Context(), rowsOf(ns...), PutReplace, nil); err != nil {
+	"scan": func(t *testing.T, b *tables.Bucket, ns ...int64) array.RecordReader {
+		if _, err := b.Table("source").Put(t.Context(), tabletest.Rows(ns...), tables.PutReplace, nil); err != nil {
 			t.Fatal(err)
 		}
 		source := b.Table("source")
@@ -73,35 +76,35 @@ var readers = map[string]func(t *testing.T, b *Bucket, ns ...int64) array.Record
 // TestPutDrainedReader checks that Put returns an error for a reader that another Put has already read, whatever the kind
 // of reader, even with an Observer, and even if the first Put wrote files batch by batch.
 func TestPutDrainedReader(t *testing.T) {
-	for name, o := range map[string]*Options{"tail": nil, "files": {FoldBytes: 1}, "observed": {Observer: &recordingObserver{}}} {
-		b := mustOpen(t, t.TempDir(), o).Bucket("b")
+	for name, o := range map[string]*tables.Options{"tail": nil, "files": {FoldBytes: 1}, "observed": {Observer: &recordingObserver{}}} {
+		b := tabletest.Open(t, t.TempDir(), o).Bucket("b")
 		for kind, reader := range readers {
 			t.Run(name+"/"+kind, func(t *testing.T) {
 				r := reader(t, b, 1, 2)
 				defer r.Release()
-				if _, err := b.Table(kind).Put(t.Context(), r, PutAppend, nil); err != nil {
+				if _, err := b.Table(kind).Put(t.Context(), r, tables.PutAppend, nil); err != nil {
 					t.Fatal(err)
 				}
 				for name, put := range map[string]func() error{
-					"append":  func() error { _, err := b.Table(kind).Put(t.Context(), r, PutAppend, nil); return err },
-					"replace": func() error { _, err := b.Table(kind).Put(t.Context(), r, PutReplace, nil); return err },
+					"append":  func() error { _, err := b.Table(kind).Put(t.Context(), r, tables.PutAppend, nil); return err },
+					"replace": func() error { _, err := b.Table(kind).Put(t.Context(), r, tables.PutReplace, nil); return err },
 					"upsert": func() error {
-						_, err := b.Table(kind).Upsert(t.Context(), r, &UpsertOptions{Keys: []string{"n"}})
+						_, err := b.Table(kind).Upsert(t.Context(), r, &tables.UpsertOptions{Keys: []string{"n"}})
 						return err
 					},
-					"nil reader": func() error { _, err := b.Table(kind).Put(t.Context(), nil, PutAppend, nil); return err },
+					"nil reader": func() error { _, err := b.Table(kind).Put(t.Context(), nil, tables.PutAppend, nil); return err },
 					"update": func() error {
-						return b.s.Update(t.Context(), func(x *Txn) error { return x.Put("b", kind, r, PutReplace, nil) })
+						return b.Store().Update(t.Context(), func(x *tables.Txn) error { return x.Put("b", kind, r, tables.PutReplace, nil) })
 					},
 					"update with a nil reader": func() error {
-						return b.s.Update(t.Context(), func(x *Txn) error { return x.Put("b", kind, nil, PutReplace, nil) })
+						return b.Store().Update(t.Context(), func(x *tables.Txn) error { return x.Put("b", kind, nil, tables.PutReplace, nil) })
 					},
 				} {
 					if err := put(); err == nil || !strings.Contains(err.Error(), "the reader") {
 						t.Errorf("%s: error = %v, want an error about the reader", name, err)
 					}
 				}
-				wantRows(t, b, kind, 1, 2)
+				tabletest.WantRows(t, b, kind, 1, 2)
 			})
 		}
 	}
@@ -109,14 +112,14 @@ func TestPutDrainedReader(t *testing.T) {
 
 // TestReaderTwiceInUpdate checks that a reader can be put only once within one Update.
 func TestReaderTwiceInUpdate(t *testing.T) {
-	b := mustOpen(t, t.TempDir(), nil).Bucket("b")
+	b := tabletest.Open(t, t.TempDir(), nil).Bucket("b")
 	for kind, reader := range readers {
 		r := reader(t, b, 1, 2)
-		err := b.s.Update(t.Context(), func(x *Txn) error {
-			if err := x.Put("b", kind, r, PutError, nil); err != nil {
+		err := b.Store().Update(t.Context(), func(x *tables.Txn) error {
+			if err := x.Put("b", kind, r, tables.PutError, nil); err != nil {
 				t.Errorf("%v: first Put: %v", kind, err)
 			}
-			return x.Put("b", kind+" again", r, PutError, nil)
+			return x.Put("b", kind+" again", r, tables.PutError, nil)
 		})
 		if err == nil || !strings.Contains(err.Error(), "the reader") {
 			t.Errorf("%s: the second put's error = %v, want an error about the reader", kind, err)
@@ -127,11 +130,11 @@ func TestReaderTwiceInUpdate(t *testing.T) {
 
 // TestReaderWithoutRows checks that a reader without rows can be put repeatedly, because no rows are lost.
 func TestReaderWithoutRows(t *testing.T) {
-	b := mustOpen(t, t.TempDir(), nil).Bucket("b")
+	b := tabletest.Open(t, t.TempDir(), nil).Bucket("b")
 	for kind, reader := range readers {
 		r := reader(t, b)
 		for range 3 {
-			if _, err := b.Table(kind).Put(t.Context(), r, PutAppend, nil); err != nil {
+			if _, err := b.Table(kind).Put(t.Context(), r, tables.PutAppend, nil); err != nil {
 				t.Errorf("%s: put of a reader without rows: %v", kind, err)
 			}
 		}
@@ -141,8 +144,8 @@ func TestReaderWithoutRows(t *testing.T) {
 
 // TestNoReaderObserved checks that a nil reader is an error, even if an Observer counts the rows.
 func TestNoReaderObserved(t *testing.T) {
-	b := mustOpen(t, t.TempDir(), &Options{Observer: &recordingObserver{}}).Bucket("")
-	if _, err := b.Table("t").Put(t.Context(), nil, PutAppend, nil); err == nil || !strings.Contains(err.Error(), "is nil") {
+	b := tabletest.Open(t, t.TempDir(), &tables.Options{Observer: &recordingObserver{}}).Bucket("")
+	if _, err := b.Table("t").Put(t.Context(), nil, tables.PutAppend, nil); err == nil || !strings.Contains(err.Error(), "is nil") {
 		t.Errorf(`Put error = %v, want an error with the text "is nil"`, err)
 	}
 	if _, err := b.Table("t").Upsert(t.Context(), nil, nil); err == nil || !strings.Contains(err.Error(), "is nil") {

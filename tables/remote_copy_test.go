@@ -1,10 +1,13 @@
-package tables
+package tables_test
 
 import (
 	"bytes"
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 
 	"github.com/go-partd/partd/objstore"
 	"github.com/go-partd/partd/tables/internal/files/content"
@@ -16,7 +19,7 @@ func TestCopyToABucket(t *testing.T) {
 	t.Parallel()
 	source, b := fullStore(t), new(objstore.Memory)
 	want := stateOf(t, source)
-	bucket := mustOpen(t, "s3://bucket/house", memoryWarehouse(t, b))
+	bucket := tabletest.Open(t, "s3://bucket/house", tabletest.MemoryWarehouse(t, b))
 	if _, err := source.CopyTo(t.Context(), bucket); err != nil {
 		t.Fatal(err)
 	}
@@ -26,15 +29,15 @@ func TestCopyToABucket(t *testing.T) {
 		before := readObject(t, b, name)
 		for damageName, data := range map[string][]byte{"flipped": flipBit(before), "short": before[:len(before)/2], "missing": nil} {
 			replaceObject(t, b, name, data)
-			findings, _ := verifyAll(t, bucket, VerifyOptions{})
-			if len(findings) != 1 || findings[0].File != path || findings[0].Table != "twice" || findings[0].State != Damaged {
+			findings, _ := tabletest.VerifyAll(t, bucket, tables.VerifyOptions{})
+			if len(findings) != 1 || findings[0].File != path || findings[0].Table != "twice" || findings[0].State != tables.Damaged {
 				t.Fatalf("%s %s: Verify reported %+v, want one file", kind, damageName, findings)
 			}
 			if kind != "data" {
 				replaceObject(t, b, name, before) // metadata differs between stores, so it cannot be repaired from the original
 				continue
 			}
-			if findings, _ := verifyAll(t, bucket, VerifyOptions{Repair: source.Copies()}); len(findings) != 1 || findings[0].State != Repaired {
+			if findings, _ := tabletest.VerifyAll(t, bucket, tables.VerifyOptions{Repair: source.Copies()}); len(findings) != 1 || findings[0].State != tables.Repaired {
 				t.Fatalf("%s %s: Verify reported %+v, want one file", kind, damageName, findings)
 			}
 			if now := readObject(t, b, name); !bytes.Equal(now, before) {
@@ -42,13 +45,13 @@ func TestCopyToABucket(t *testing.T) {
 			}
 		}
 	}
-	if findings, r := verifyAll(t, bucket, VerifyOptions{}); len(findings) > 0 || r.Tables != 4 {
+	if findings, r := tabletest.VerifyAll(t, bucket, tables.VerifyOptions{}); len(findings) > 0 || r.Tables != 4 {
 		t.Fatalf("Verify reported %+v with result %+v, want no findings and Tables 4", findings, r)
 	}
-	if _, err := bucket.Backup(t.Context(), mustOpen(t, t.TempDir(), nil), "monday"); err != nil {
+	if _, err := bucket.Backup(t.Context(), tabletest.Open(t, t.TempDir(), nil), "monday"); err != nil {
 		t.Fatal(err)
 	}
-	copiedBack := mustOpen(t, t.TempDir(), nil)
+	copiedBack := tabletest.Open(t, t.TempDir(), nil)
 	if _, err := bucket.CopyTo(t.Context(), copiedBack); err != nil {
 		t.Fatal(err)
 	}
@@ -62,18 +65,18 @@ func flipBit(b []byte) []byte {
 }
 
 // sampleFiles returns one file of each kind of a table.
-func sampleFiles(t *testing.T, s *Store, bucket, name string) map[string]string {
+func sampleFiles(t *testing.T, s *tables.Store, bucket, name string) map[string]string {
 	t.Helper()
-	tb, err := s.cat.Load(t.Context(), namespaceOf(bucket), name)
+	tb, err := s.Catalog().Load(t.Context(), tables.NamespaceOf(bucket), name)
 	if err != nil {
 		t.Fatal(err)
 	}
 	version := tb.Metadata().CurrentSnapshot()
-	manifests, err := version.Manifests(s.cat.NewIO())
+	manifests, err := version.Manifests(s.Catalog().NewIO())
 	if err != nil {
 		t.Fatal(err)
 	}
-	entries, err := content.Entries(s.cat.NewIO(), manifests[0])
+	entries, err := content.Entries(s.Catalog().NewIO(), manifests[0])
 	if err != nil {
 		t.Fatal(err)
 	}

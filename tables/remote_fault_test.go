@@ -1,4 +1,4 @@
-package tables
+package tables_test
 
 import (
 	"bytes"
@@ -14,6 +14,9 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 
 	"github.com/jackc/pgx/v5"
 
@@ -61,19 +64,19 @@ func TestUncertainUploads(t *testing.T) {
 		switch n {
 		case 0:
 			failed++
-			return errShaky
+			return tabletest.ErrShaky
 		case 1:
 			failed++
 			_ = upload()
-			return errShaky
+			return tabletest.ErrShaky
 		}
 		return upload()
 	}
-	s := mustOpen(t, memoryURL, memoryWarehouse(t, b))
+	s := tabletest.Open(t, memoryURL, tabletest.MemoryWarehouse(t, b))
 	for n := range int64(10) {
-		mustPut(t, s.Bucket(""), "a", PutAppend, n)
+		tabletest.Put(t, s.Bucket(""), "a", tables.PutAppend, n)
 	}
-	wantRows(t, s.Bucket(""), "a", sequence(0, 10)...)
+	tabletest.WantRows(t, s.Bucket(""), "a", tabletest.Sequence(0, 10)...)
 	if failed < 10 {
 		t.Fatalf("only %d uploads failed, want at least 10", failed)
 	}
@@ -83,10 +86,10 @@ func TestUncertainUploads(t *testing.T) {
 // an object whose name another program has already used.
 func TestDamagedObjects(t *testing.T) {
 	b := &faultyBucket{}
-	o := memoryWarehouse(t, b)
-	s := mustOpen(t, memoryURL, o)
-	mustPut(t, s.Bucket(""), "a", PutAppend, sequence(0, 100)...)
-	mustPut(t, s.Bucket(""), "a", PutAppend, sequence(100, 100)...)
+	o := tabletest.MemoryWarehouse(t, b)
+	s := tabletest.Open(t, memoryURL, o)
+	tabletest.Put(t, s.Bucket(""), "a", tables.PutAppend, tabletest.Sequence(0, 100)...)
+	tabletest.Put(t, s.Bucket(""), "a", tables.PutAppend, tabletest.Sequence(100, 100)...)
 	var names []string
 	for obj, err := range b.List(t.Context(), "", "") {
 		if err != nil {
@@ -109,8 +112,8 @@ func TestDamagedObjects(t *testing.T) {
 			}
 			uncached := *o
 			uncached.CacheDir = t.TempDir()
-			s := mustOpen(t, memoryURL, &uncached)
-			got, _, err := read(t.Context(), s.Bucket(""), "a")
+			s := tabletest.Open(t, memoryURL, &uncached)
+			got, _, err := tabletest.Read(t.Context(), s.Bucket(""), "a")
 			var corrupt *partd.CorruptError
 			if err == nil && len(got) != 200 || err != nil && !errors.As(err, &corrupt) {
 				t.Fatalf("with the object %s damaged, read %d rows, error %v; want 200 rows or a CorruptError", name, len(got), err)
@@ -134,7 +137,7 @@ func TestDamagedObjects(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantRows(t, mustOpen(t, memoryURL, o).Bucket(""), "a", sequence(0, 200)...)
+	tabletest.WantRows(t, tabletest.Open(t, memoryURL, o).Bucket(""), "a", tabletest.Sequence(0, 200)...)
 
 	b.create = func(name string, upload func() error) error {
 		if err := b.Memory.Create(t.Context(), name, []byte("another program's data")); err != nil {
@@ -142,7 +145,7 @@ func TestDamagedObjects(t *testing.T) {
 		}
 		return upload()
 	}
-	if _, err := s.Bucket("").Table("a").Put(t.Context(), rowsOf(1), PutAppend, nil); err == nil {
+	if _, err := s.Bucket("").Table("a").Put(t.Context(), tabletest.Rows(1), tables.PutAppend, nil); err == nil {
 		t.Error("Put succeeded although another program wrote the object, want an error")
 	}
 }
@@ -150,9 +153,9 @@ func TestDamagedObjects(t *testing.T) {
 // TestRequests checks how many bucket requests appends, folds and reads cause. Reading cached files must cause none.
 func TestRequests(t *testing.T) {
 	counted := objstore.NewCounter(new(objstore.Memory))
-	o := memoryWarehouse(t, counted)
+	o := tabletest.MemoryWarehouse(t, counted)
 	o.TailDir = t.TempDir() + "/tail"
-	s := mustOpen(t, memoryURL, o)
+	s := tabletest.Open(t, memoryURL, o)
 	b := s.Bucket("")
 	var last objstore.Requests
 	check := func(label string, want objstore.Requests) {
@@ -164,32 +167,32 @@ func TestRequests(t *testing.T) {
 		last = total
 	}
 	check("open", objstore.Requests{})
-	mustPut(t, b, "a", PutAppend, 1)
+	tabletest.Put(t, b, "a", tables.PutAppend, 1)
 	check("an append to the tail that creates a table", objstore.Requests{Put: 1})
 	for n := range int64(50) {
-		mustPut(t, b, "a", PutAppend, 2+n)
+		tabletest.Put(t, b, "a", tables.PutAppend, 2+n)
 	}
 	check("50 appends to the tail", objstore.Requests{})
 	if _, err := s.Fold(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 	check("a fold, which writes a data file, a manifest, a manifest list and metadata", objstore.Requests{Put: 4})
-	wantRows(t, b, "a", sequence(1, 51)...)
+	tabletest.WantRows(t, b, "a", tabletest.Sequence(1, 51)...)
 	check("a read of files that this machine wrote", objstore.Requests{})
 	otherMachine := *o
 	otherMachine.TailDir, otherMachine.CacheDir = "", t.TempDir()
-	d := mustOpen(t, memoryURL, &otherMachine).Bucket("")
-	wantRows(t, d, "a", sequence(1, 51)...)
+	d := tabletest.Open(t, memoryURL, &otherMachine).Bucket("")
+	tabletest.WantRows(t, d, "a", tabletest.Sequence(1, 51)...)
 	check("the first read on another machine", objstore.Requests{Get: 4})
-	wantRows(t, d, "a", sequence(1, 51)...)
+	tabletest.WantRows(t, d, "a", tabletest.Sequence(1, 51)...)
 	check("the second read on another machine", objstore.Requests{})
 	for n := range int64(3) {
-		mustPut(t, d, "a", PutAppend, 52+n)
+		tabletest.Put(t, d, "a", tables.PutAppend, 52+n)
 		check("an append without a tail", objstore.Requests{Put: 4})
 	}
-	mustPut(t, b, "a", PutAppend, 55)
+	tabletest.Put(t, b, "a", tables.PutAppend, 55)
 	last = counted.Requests() // leave out the put, which also read the new metadata
-	wantRows(t, b, "a", sequence(1, 55)...)
+	tabletest.WantRows(t, b, "a", tabletest.Sequence(1, 55)...)
 	check("a read after three commits by another machine", objstore.Requests{Get: 1 + 3 + 3})
 }
 
@@ -269,16 +272,16 @@ func TestLostCommitResponses(t *testing.T) {
 		return true, n%3 == 1
 	})
 	dir := t.TempDir()
-	s := mustOpen(t, dir, &Options{Catalog: server.URL(proxy), NoTail: true})
-	mustPut(t, s.Bucket(""), "a", PutAppend, 0)
+	s := tabletest.Open(t, dir, &tables.Options{Catalog: server.URL(proxy), NoTail: true})
+	tabletest.Put(t, s.Bucket(""), "a", tables.PutAppend, 0)
 	mu.Lock()
 	armed = true
 	mu.Unlock()
 	for n := int64(1); n < 15; n++ {
-		if _, err := s.Bucket("").Table("a").Put(t.Context(), rowsOf(n), PutAppend, nil); err != nil {
+		if _, err := s.Bucket("").Table("a").Put(t.Context(), tabletest.Rows(n), tables.PutAppend, nil); err != nil {
 			t.Fatal(err)
 		}
-		wantRows(t, s.Bucket(""), "a", sequence(0, n+1)...)
+		tabletest.WantRows(t, s.Bucket(""), "a", tabletest.Sequence(0, n+1)...)
 	}
 	mu.Lock()
 	armed = false
@@ -301,7 +304,7 @@ func TestTerminatedSession(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close(context.Background()) //nolint:errcheck // only cleanup
-	s, err := open(t.Context(), dir, &Options{Catalog: server.URL(), NoTail: true}, hooks{fs: vfs.OS{}, onCommit: func(done bool) {
+	s, err := tables.OpenHooked(t.Context(), dir, &tables.Options{Catalog: server.URL(), NoTail: true}, tables.Hooks{FS: vfs.OS{}, OnCommit: func(done bool) {
 		if terminate && !done {
 			terminate = false
 			_, err := conn.Exec(context.Background(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name='partd-tables'`)
@@ -314,17 +317,17 @@ func TestTerminatedSession(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close() //nolint:errcheck // only cleanup
-	mustPut(t, s.Bucket(""), "a", PutAppend, 0)
+	tabletest.Put(t, s.Bucket(""), "a", tables.PutAppend, 0)
 	for n := int64(1); n < 4; n++ {
 		terminate = true
 		for try := 0; ; try++ {
-			if _, err = s.Bucket("").Table("a").Put(t.Context(), rowsOf(n), PutAppend, &PutOptions{ID: fmt.Sprint(n)}); err == nil {
+			if _, err = s.Bucket("").Table("a").Put(t.Context(), tabletest.Rows(n), tables.PutAppend, &tables.PutOptions{ID: fmt.Sprint(n)}); err == nil {
 				break
 			}
 			if errors.Is(err, partd.ErrUnknownOutcome) || try == 5 {
 				t.Fatal(err)
 			}
 		}
-		wantRows(t, s.Bucket(""), "a", sequence(0, n+1)...)
+		tabletest.WantRows(t, s.Bucket(""), "a", tabletest.Sequence(0, n+1)...)
 	}
 }

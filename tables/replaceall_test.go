@@ -1,4 +1,4 @@
-package tables
+package tables_test
 
 import (
 	"cmp"
@@ -10,6 +10,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
@@ -28,7 +31,7 @@ func TestReplaceAll(t *testing.T) {
 	for name, c := range map[string]struct {
 		format    int
 		spec      iceberg.PartitionSpec
-		change    func(t *testing.T, b *Bucket)
+		change    func(t *testing.T, b *tables.Bucket)
 		updates   []table.Update
 		newFiles  func([]iceberg.DataFile) []iceberg.DataFile
 		manifests int // of the version after the replacement
@@ -36,53 +39,53 @@ func TestReplaceAll(t *testing.T) {
 		"version 2":           {format: 2, manifests: 1},
 		"version 3":           {format: 3, manifests: 1},
 		"no new files":        {format: 2, newFiles: func([]iceberg.DataFile) []iceberg.DataFile { return nil }, manifests: 1},
-		"after a replacement": {format: 2, change: func(t *testing.T, b *Bucket) { mustPut(t, b, "t", PutReplace, 9) }, manifests: 1},
+		"after a replacement": {format: 2, change: func(t *testing.T, b *tables.Bucket) { tabletest.Put(t, b, "t", tables.PutReplace, 9) }, manifests: 1},
 		"no version":          {format: 2, manifests: 1},
 		"version 1":           {format: 1, manifests: 2},
-		"empty table":         {format: 2, change: func(t *testing.T, b *Bucket) { mustPut(t, b, "t", PutReplace) }, manifests: 2},
-		"deleted rows":        {format: 2, change: func(t *testing.T, b *Bucket) { deleteByKey(t, b.s, "n", 2) }, manifests: 3},
+		"empty table":         {format: 2, change: func(t *testing.T, b *tables.Bucket) { tabletest.Put(t, b, "t", tables.PutReplace) }, manifests: 2},
+		"deleted rows":        {format: 2, change: func(t *testing.T, b *tables.Bucket) { deleteByKey(t, b.Store(), "n", 2) }, manifests: 3},
 		"partitioned table":   {format: 2, spec: partitioned, newFiles: inPartition(0), manifests: 2},
 		"old files with partitions": {
 			format: 2, spec: partitioned, updates: []table.Update{table.NewAddPartitionSpecUpdate(iceberg.UnpartitionedSpec, false), table.NewSetDefaultSpecUpdate(-1)},
 			newFiles: func([]iceberg.DataFile) []iceberg.DataFile { return nil }, manifests: 1,
 		},
 		"new files with partitions": {format: 2, updates: []table.Update{table.NewAddPartitionSpecUpdate(&evolved, false)}, newFiles: inPartition(1), manifests: 2},
-		"many old files": {format: 2, manifests: 2, change: func(t *testing.T, b *Bucket) {
+		"many old files": {format: 2, manifests: 2, change: func(t *testing.T, b *tables.Bucket) {
 			for range 100 {
-				mustPut(t, b, "t", PutAppend, 8)
+				tabletest.Put(t, b, "t", tables.PutAppend, 8)
 			}
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := mustOpen(t, t.TempDir(), &Options{NoTail: true}).Bucket("")
+			b := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true}).Bucket("")
 			createIceberg(t, b, columns, &c.spec, c.format)
 			if name != "no version" {
-				mustPut(t, b, "t", PutAppend, 1, 2)
-				mustPut(t, b, "t", PutAppend, 3)
+				tabletest.Put(t, b, "t", tables.PutAppend, 1, 2)
+				tabletest.Put(t, b, "t", tables.PutAppend, 3)
 			}
 			if c.change != nil {
 				c.change(t, b)
 			}
-			mustPut(t, b, "other", PutAppend, 4, 5, 6, 7)
-			v, err := b.Table("other").view(t.Context(), false)
+			tabletest.Put(t, b, "other", tables.PutAppend, 4, 5, 6, 7)
+			v, err := b.Table("other").View(t.Context(), false)
 			if err != nil {
 				t.Fatal(err)
 			}
-			files, err := datafile.Files(t.Context(), v.t)
+			files, err := datafile.Files(t.Context(), v.Table())
 			if err != nil {
 				t.Fatal(err)
 			}
 			if c.newFiles != nil {
 				files = c.newFiles(files)
 			}
-			if v, err = b.Table("t").view(t.Context(), false); err != nil {
+			if v, err = b.Table("t").View(t.Context(), false); err != nil {
 				t.Fatal(err)
 			}
-			c.updates = append(c.updates, table.NewSetPropertiesUpdate(iceberg.Properties{table.WriteMetadataPathKey: v.t.Location() + "/other"}))
-			if s := v.t.CurrentSnapshot(); s != nil {
+			c.updates = append(c.updates, table.NewSetPropertiesUpdate(iceberg.Properties{table.WriteMetadataPathKey: v.Table().Location() + "/other"}))
+			if s := v.Table().CurrentSnapshot(); s != nil {
 				c.updates = append(c.updates, table.NewSetSnapshotRefUpdate(table.MainBranch, s.SnapshotID, table.BranchRef, 0, 1e9, 5))
 			}
-			meta, err := table.UpdateTableMetadata(v.t.Metadata(), c.updates, "")
+			meta, err := table.UpdateTableMetadata(v.Table().Metadata(), c.updates, "")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -113,31 +116,31 @@ func TestReplaceAll(t *testing.T) {
 }
 
 // hourOldAttempt returns an attempt to change the table t that started an hour ago.
-func hourOldAttempt(t *testing.T, b *Bucket) *commit.Attempt {
+func hourOldAttempt(t *testing.T, b *tables.Bucket) *commit.Attempt {
 	t.Helper()
-	e, release, err := b.Table("t").acquire()
+	e, release, err := b.Table("t").Acquire()
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(release)
-	return &commit.Attempt{Change: &commit.Change{Entry: e.Entry}, IO: b.s.cat.NewIO(), Now: time.Now().Add(-time.Hour)}
+	return &commit.Attempt{Change: &commit.Change{Entry: e.Entry}, IO: b.Store().Catalog().NewIO(), Now: time.Now().Add(-time.Hour)}
 }
 
 // TestSnapshotAfterClockChange checks that a snapshot can be added although the clock has been set back since the
 // table's metadata changed. Iceberg's library rejects a snapshot that is a minute older than the metadata.
 func TestSnapshotAfterClockChange(t *testing.T) {
 	t.Parallel()
-	b := mustOpen(t, t.TempDir(), nil).Bucket("")
+	b := tabletest.Open(t, t.TempDir(), nil).Bucket("")
 	createIceberg(t, b, iceberg.NewSchema(0, iceberg.NestedField{ID: 1, Name: "n", Type: iceberg.PrimitiveTypes.Int64}), nil, 2)
-	v, err := b.Table("t").view(t.Context(), false)
+	v, err := b.Table("t").View(t.Context(), false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	meta, err := hourOldAttempt(t, b).AddSnapshot(v.t.Metadata(), 1, &table.Summary{Operation: table.OpDelete}, nil)
+	meta, err := hourOldAttempt(t, b).AddSnapshot(v.Table().Metadata(), 1, &table.Summary{Operation: table.OpDelete}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, least := meta.CurrentSnapshot().TimestampMs, v.t.Metadata().LastUpdatedMillis(); got < least {
+	if got, least := meta.CurrentSnapshot().TimestampMs, v.Table().Metadata().LastUpdatedMillis(); got < least {
 		t.Errorf("the snapshot's timestamp is %d, want at least %d, the metadata's", got, least)
 	}
 }

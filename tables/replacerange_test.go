@@ -1,4 +1,4 @@
-package tables
+package tables_test
 
 import (
 	"fmt"
@@ -6,6 +6,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -38,7 +41,7 @@ func ticksAt(schema *arrow.Schema, n int64, hours ...int) array.RecordReader {
 		b.Field(1).(*array.StringBuilder).Append(fmt.Sprint("S", h%3))
 		b.Field(2).(*array.Int64Builder).Append(n)
 	}
-	return oneBatch(b.NewRecordBatch())
+	return tabletest.OneBatch(b.NewRecordBatch())
 }
 
 func hours(start, end int) (all []int) {
@@ -51,7 +54,7 @@ func hours(start, end int) (all []int) {
 func hour(h int) time.Time { return day0.Add(time.Duration(h) * time.Hour) }
 
 // numbersByHour returns "hour:n" for each row of a table, sorted by hour.
-func numbersByHour(t testing.TB, b *Bucket, name string) []string {
+func numbersByHour(t testing.TB, b *tables.Bucket, name string) []string {
 	t.Helper()
 	table := b.Table(name)
 	r, err := table.Scan(t.Context(), nil)
@@ -75,7 +78,7 @@ func numbersByHour(t testing.TB, b *Bucket, name string) []string {
 	return all
 }
 
-func wantHours(t testing.TB, b *Bucket, name string, want map[int]int64) {
+func wantHours(t testing.TB, b *tables.Bucket, name string, want map[int]int64) {
 	t.Helper()
 	var all []string
 	for h, n := range want {
@@ -91,14 +94,14 @@ func TestReplaceRange(t *testing.T) {
 	for _, unit := range []arrow.TimeUnit{arrow.Second, arrow.Microsecond, arrow.Nanosecond} {
 		t.Run(unit.String(), func(t *testing.T) {
 			ctx := t.Context()
-			b := mustOpen(t, t.TempDir(), nil).Bucket("")
+			b := tabletest.Open(t, t.TempDir(), nil).Bucket("")
 			s := ticks(unit, "UTC")
 			want := map[int]int64{}
 			for _, part := range [][2]int{{0, 10}, {10, 20}, {20, 30}} {
-				if _, err := b.Table("t").Put(ctx, ticksAt(s, 1, hours(part[0], part[1])...), PutAppend, nil); err != nil {
+				if _, err := b.Table("t").Put(ctx, ticksAt(s, 1, hours(part[0], part[1])...), tables.PutAppend, nil); err != nil {
 					t.Fatal(err)
 				}
-				if _, err := b.s.Fold(ctx, nil); err != nil {
+				if _, err := b.Store().Fold(ctx, nil); err != nil {
 					t.Fatal(err)
 				}
 				for h := part[0]; h < part[1]; h++ {
@@ -143,7 +146,7 @@ func TestReplaceRange(t *testing.T) {
 // TestReplaceRangeTimeColumn checks that the result of ReplaceRange names the time column, in a table with
 // two timestamp columns.
 func TestReplaceRangeTimeColumn(t *testing.T) {
-	b := mustOpen(t, t.TempDir(), nil).Bucket("")
+	b := tabletest.Open(t, t.TempDir(), nil).Bucket("")
 	schema := arrow.NewSchema([]arrow.Field{
 		{Name: "created", Type: arrow.FixedWidthTypes.Timestamp_us, Nullable: true}, {Name: "at", Type: arrow.FixedWidthTypes.Timestamp_us},
 	}, nil)
@@ -152,9 +155,9 @@ func TestReplaceRangeTimeColumn(t *testing.T) {
 		defer build.Release()
 		build.Field(0).AppendNull()
 		build.Field(1).(*array.TimestampBuilder).AppendTime(day0)
-		return oneBatch(build.NewRecordBatch())
+		return tabletest.OneBatch(build.NewRecordBatch())
 	}
-	if _, err := b.Table("t").Put(t.Context(), rows(), PutAppend, &PutOptions{Settings: &Settings{Time: "at"}}); err != nil {
+	if _, err := b.Table("t").Put(t.Context(), rows(), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Time: "at"}}); err != nil {
 		t.Fatal(err)
 	}
 	result, err := b.Table("t").ReplaceRange(t.Context(), day0, day0.Add(1), rows(), nil)

@@ -1,10 +1,13 @@
-package tables
+package tables_test
 
 import (
 	"errors"
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
 // TestRestoreDamaged checks that RestoreFrom replaces a table that has not changed since the backup if one of its
@@ -24,25 +27,25 @@ func TestRestoreDamaged(t *testing.T) {
 			},
 		} {
 			t.Run(kind+"/"+damageName, func(t *testing.T) {
-				ctx, s := t.Context(), mustOpen(t, t.TempDir(), &Options{NoTail: true})
+				ctx, s := t.Context(), tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true})
 				for _, name := range []string{"a", "b"} {
-					mustPut(t, s.Bucket(""), name, PutAppend, 1, 2, 3)
+					tabletest.Put(t, s.Bucket(""), name, tables.PutAppend, 1, 2, 3)
 				}
-				b := mustOpen(t, t.TempDir(), nil)
+				b := tabletest.Open(t, t.TempDir(), nil)
 				if _, err := s.Backup(ctx, b, "monday"); err != nil {
 					t.Fatal(err)
 				}
 				if snapshots, err := s.Bucket("").Snapshots(ctx); err != nil || len(snapshots) > 0 {
 					t.Errorf("after the backup, the source has snapshots %v, want none; error: %v", snapshots, err)
 				}
-				path := tableFiles(t, s, "", "a")[kind][0]
+				path := tabletest.TableFiles(t, s, "", "a")[kind][0]
 				if err := s.Close(); err != nil {
 					t.Fatal(err)
 				}
 				if err := damage(path); err != nil {
 					t.Fatal(err)
 				}
-				s = mustOpen(t, s.Dir(), &Options{NoTail: true})
+				s = tabletest.Open(t, s.Dir(), &tables.Options{NoTail: true})
 				restored, err := s.RestoreFrom(ctx, b, "monday")
 				if err != nil {
 					t.Fatal(err)
@@ -50,11 +53,11 @@ func TestRestoreDamaged(t *testing.T) {
 				if unchanged, _ := totals(restored); unchanged != 1 {
 					t.Errorf("RestoreFrom = %+v, want one unchanged table", restored)
 				}
-				if findings, _ := verifyAll(t, s, VerifyOptions{}); len(findings) > 0 {
+				if findings, _ := tabletest.VerifyAll(t, s, tables.VerifyOptions{}); len(findings) > 0 {
 					t.Errorf("Verify reported %+v; want none", findings)
 				}
 				for _, name := range []string{"a", "b"} {
-					wantRows(t, s.Bucket(""), name, 1, 2, 3)
+					tabletest.WantRows(t, s.Bucket(""), name, 1, 2, 3)
 				}
 			})
 		}
@@ -66,14 +69,14 @@ func TestRestoreDamaged(t *testing.T) {
 func TestBackupOverOtherTables(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	s, dest := mustOpen(t, t.TempDir(), nil), mustOpen(t, t.TempDir(), nil)
-	mustPut(t, s.Bucket(""), "a", PutAppend, 1)
+	s, dest := tabletest.Open(t, t.TempDir(), nil), tabletest.Open(t, t.TempDir(), nil)
+	tabletest.Put(t, s.Bucket(""), "a", tables.PutAppend, 1)
 	for _, name := range []string{"b", "a"} {
-		mustPut(t, dest.Bucket(""), name, PutAppend, 2)
-		if _, err := s.Backup(ctx, dest, "monday"); !errors.Is(err, ErrExists) {
+		tabletest.Put(t, dest.Bucket(""), name, tables.PutAppend, 2)
+		if _, err := s.Backup(ctx, dest, "monday"); !errors.Is(err, tables.ErrExists) {
 			t.Errorf("Backup over tables that are no backup: error = %v, want ErrExists", err)
 		}
-		wantRows(t, dest.Bucket(""), name, 2)
+		tabletest.WantRows(t, dest.Bucket(""), name, 2)
 		if err := dest.Bucket("").Delete(ctx, name); err != nil {
 			t.Fatal(err)
 		}
@@ -87,7 +90,7 @@ func TestBackupOverOtherTables(t *testing.T) {
 func TestSecretsInURLs(t *testing.T) {
 	t.Parallel()
 	for _, url := range []string{"s3://AKIA:secret@bucket/house", "s3://AKIA:sec/ret@bucket/house", "gs://secret@bucket/house"} {
-		s, err := Open(t.Context(), url, memoryWarehouse(t, &faultyBucket{}))
+		s, err := tables.Open(t.Context(), url, tabletest.MemoryWarehouse(t, &faultyBucket{}))
 		if err == nil {
 			t.Errorf("Open(%q) succeeded with Dir %q, want an error", url, s.Dir())
 			s.Close()

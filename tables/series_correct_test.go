@@ -1,10 +1,12 @@
-package tables
+package tables_test
 
 import (
 	"context"
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/go-partd/partd/tables"
 
 	"github.com/go-partd/partd/tables/filter"
 )
@@ -21,7 +23,7 @@ func init() {
 
 // applyCorrection applies a correction to the model: it deletes the rows for which isDeleted returns true, and adds put.
 // It compares the counts with the correction's result.
-func (m *seriesModel) applyCorrection(name string, result RewriteResult, err error, isDeleted func(tick) bool, put []tick) error {
+func (m *seriesModel) applyCorrection(name string, result tables.RewriteResult, err error, isDeleted func(tick) bool, put []tick) error {
 	if err != nil {
 		return err
 	}
@@ -68,7 +70,7 @@ func (m *seriesModel) upsert(ctx context.Context, name string) error {
 	rows := m.distinct(m.ticks(300), 0)
 	rows = slices.CompactFunc(slices.SortedStableFunc(slices.Values(rows), s.compare), func(a, b tick) bool { return s.compare(a, b) == 0 })
 	oldType := s.wType
-	if s.settings.Evolution == Flexible && m.rnd.IntN(2) == 0 {
+	if s.settings.Evolution == tables.Flexible && m.rnd.IntN(2) == 0 {
 		s.wType = map[string]string{"": "int32", "int32": "float64", "int64": "float64", "float64": "float64"}[oldType]
 	}
 	r, rows := s.reader(rows, 20)
@@ -97,7 +99,7 @@ func (m *seriesModel) partition(ctx context.Context, name string) error {
 	if !m.exists(ctx, name) {
 		return nil
 	}
-	partition := []Partition{PartitionNone, PartitionAuto, PartitionDay, PartitionYear}[m.rnd.IntN(4)]
+	partition := []tables.Partition{tables.PartitionNone, tables.PartitionAuto, tables.PartitionDay, tables.PartitionYear}[m.rnd.IntN(4)]
 	if _, err := m.s.Bucket("b").Table(name).Partition(ctx, partition); err != nil {
 		return err
 	}

@@ -1,4 +1,4 @@
-package tables
+package tables_test
 
 import (
 	"context"
@@ -9,6 +9,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -37,27 +40,27 @@ func (m *seriesModel) evolve(ctx context.Context, name string) error {
 		return nil
 	}
 	s := m.tables[name]
-	var change ColumnChange
+	var change tables.ColumnChange
 	switch {
 	case m.rnd.IntN(3) == 0:
-		change = ColumnChange{Op: "rename", Column: s.key()}
+		change = tables.ColumnChange{Op: "rename", Column: s.key()}
 		s.renamed = !s.renamed
 		if change.To = s.key(); s.settings.Keys != nil {
 			s.settings.Keys = []string{s.key()}
 		}
 	case s.wType == "":
 		s.wType = "int32"
-		change = ColumnChange{Op: "add", Column: "w", Type: ColumnType(s.wType)}
+		change = tables.ColumnChange{Op: "add", Column: "w", Type: tables.ColumnType(s.wType)}
 	case s.wType == "float64":
 		s.wType = ""
-		change = ColumnChange{Op: "drop", Column: "w"}
+		change = tables.ColumnChange{Op: "drop", Column: "w"}
 		s.rows = slices.Clone(s.rows)
 		for i := range s.rows {
 			s.rows[i].w = 0
 		}
 	default: // widening to float64 rewrites the files
 		s.wType = map[string]string{"int32": "int64", "int64": "float64"}[s.wType]
-		change = ColumnChange{Op: "widen", Column: "w", Type: ColumnType(s.wType)}
+		change = tables.ColumnChange{Op: "widen", Column: "w", Type: tables.ColumnType(s.wType)}
 	}
 	if err := m.s.Bucket("b").Table(name).Evolve(ctx, change); err != nil {
 		return err
@@ -89,7 +92,7 @@ func (m *seriesModel) delete(ctx context.Context, name string) error {
 		return nil
 	}
 	m.next++
-	m.tables[name] = &modelSeries{settings: m.randomSettings(), versions: map[Version][]tick{}, incarnation: m.next}
+	m.tables[name] = &modelSeries{settings: m.randomSettings(), versions: map[tables.Version][]tick{}, incarnation: m.next}
 	return m.s.Bucket("b").Delete(ctx, name)
 }
 
@@ -136,26 +139,26 @@ func (m *seriesModel) restore(ctx context.Context, name string) error {
 	if snapshot == "" {
 		return nil
 	}
-	tables, names := m.names, []string{}
+	tableNames, names := m.names, []string{}
 	if m.rnd.IntN(2) == 0 {
-		tables, names = []string{name}, []string{name}
+		tableNames, names = []string{name}, []string{name}
 	}
-	for _, name := range tables {
+	for _, name := range tableNames {
 		current, old := m.tables[name], m.snapshots[snapshot][name]
 		switch {
 		case old == nil && len(names) > 0:
-			if err := m.s.Bucket("b").Restore(ctx, snapshot, names...); !errors.Is(err, ErrNotFound) {
+			if err := m.s.Bucket("b").Restore(ctx, snapshot, names...); !errors.Is(err, tables.ErrNotFound) {
 				return fmt.Errorf("restoring a table that is not in the snapshot: got error %v, want ErrNotFound", err)
 			}
 			return nil
 		case old == nil:
 			m.next++
-			m.tables[name] = &modelSeries{settings: m.randomSettings(), versions: map[Version][]tick{}, incarnation: m.next}
+			m.tables[name] = &modelSeries{settings: m.randomSettings(), versions: map[tables.Version][]tick{}, incarnation: m.next}
 		default:
 			s := old.clone()
 			if s.versions = current.versions; current.incarnation != old.incarnation || !m.exists(ctx, name) {
 				m.next++
-				s.incarnation, s.versions = m.next, map[Version][]tick{}
+				s.incarnation, s.versions = m.next, map[tables.Version][]tick{}
 			}
 			m.tables[name] = s
 		}
@@ -166,9 +169,9 @@ func (m *seriesModel) restore(ctx context.Context, name string) error {
 func (m *seriesModel) checkSnapshot(ctx context.Context, name string) error {
 	snapshot := m.anySnapshot()
 	s := m.snapshots[snapshot][name]
-	t, err := m.s.Bucket("b").Table(name).At(ctx, AtSnapshot(snapshot))
+	t, err := m.s.Bucket("b").Table(name).At(ctx, tables.AtSnapshot(snapshot))
 	if s == nil {
-		if snapshot != "" && !errors.Is(err, ErrNotFound) {
+		if snapshot != "" && !errors.Is(err, tables.ErrNotFound) {
 			return fmt.Errorf("opening a table that is not in snapshot %q: got error %v, want ErrNotFound", snapshot, err)
 		}
 		return nil
@@ -184,13 +187,13 @@ func (m *seriesModel) checkSnapshot(ctx context.Context, name string) error {
 }
 
 // wantInOrder checks that a table has the given number of files, all marked as sorted in the order of its settings.
-func wantInOrder(t *testing.T, b *Bucket, name string, files int) {
+func wantInOrder(t *testing.T, b *tables.Bucket, name string, files int) {
 	t.Helper()
-	n, err := b.check(name)
+	n, err := b.Check(name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	current, err := b.s.cat.Load(t.Context(), n.Namespace, n.Name)
+	current, err := b.Store().Catalog().Load(t.Context(), n.Namespace, n.Name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -213,43 +216,43 @@ func wantInOrder(t *testing.T, b *Bucket, name string, files int) {
 func TestEvolveSeries(t *testing.T) {
 	const columns, rows = "at timestamp[us]; k int32; v int32", `{"at":"2026-01-03 00:00:00","k":1,"v":1},{"at":"2026-01-01 00:00:00","k":2,"v":2},{"at":"2026-01-01 00:00:00","k":1,"v":3}`
 	ctx := t.Context()
-	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
 	b := s.Bucket("b")
-	put := func(columns, rows string, o *PutOptions) {
+	put := func(columns, rows string, o *tables.PutOptions) {
 		t.Helper()
-		if _, err := b.Table("t").Put(ctx, jsonRows(t, columns, rows), PutAppend, o); err != nil {
+		if _, err := b.Table("t").Put(ctx, tabletest.JSONRows(t, columns, rows), tables.PutAppend, o); err != nil {
 			t.Fatal(err)
 		}
 	}
-	evolve := func(c ColumnChange) {
+	evolve := func(c tables.ColumnChange) {
 		t.Helper()
 		if err := b.Table("t").Evolve(ctx, c); err != nil {
 			t.Fatal(err)
 		}
 	}
-	put(columns, rows, &PutOptions{Settings: &Settings{Time: "at", Keys: []string{"k"}, OnDuplicate: KeepLast, Partition: PartitionDay}})
-	evolve(ColumnChange{Op: "widen", Column: "k", Type: "int64"}) // the tail's rows are folded first
+	put(columns, rows, &tables.PutOptions{Settings: &tables.Settings{Time: "at", Keys: []string{"k"}, OnDuplicate: tables.KeepLast, Partition: tables.PartitionDay}})
+	evolve(tables.ColumnChange{Op: "widen", Column: "k", Type: "int64"}) // the tail's rows are folded first
 	wantInOrder(t, b, "t", 2)
 	put("at timestamp[us]; k int64; v int32", `{"at":"2026-01-01 00:00:00","k":2,"v":4}`, nil)
-	evolve(ColumnChange{Op: "rename", Column: "at", To: "when"})
-	evolve(ColumnChange{Op: "rename", Column: "k", To: "key"})
-	wantText(t, b, "t", "when timestamp[us]; key int64; v int32 | 2026-01-01T00:00:00,1,3 | 2026-01-01T00:00:00,2,4 | 2026-01-03T00:00:00,1,1")
+	evolve(tables.ColumnChange{Op: "rename", Column: "at", To: "when"})
+	evolve(tables.ColumnChange{Op: "rename", Column: "k", To: "key"})
+	tabletest.WantText(t, b, "t", "when timestamp[us]; key int64; v int32 | 2026-01-01T00:00:00,1,3 | 2026-01-01T00:00:00,2,4 | 2026-01-03T00:00:00,1,1")
 	wantInOrder(t, b, "t", 3)
 	put("when timestamp[us]; key int64; v int32", `{"when":"2026-01-03 00:00:00","key":1,"v":5}`, nil)
-	evolve(ColumnChange{Op: "widen", Column: "key", Type: "float64"}) // rewrites all files
-	wantText(t, b, "t", "when timestamp[us]; key float64; v int32 | 2026-01-01T00:00:00,1,3 | 2026-01-01T00:00:00,2,4 | 2026-01-03T00:00:00,1,5")
+	evolve(tables.ColumnChange{Op: "widen", Column: "key", Type: "float64"}) // rewrites all files
+	tabletest.WantText(t, b, "t", "when timestamp[us]; key float64; v int32 | 2026-01-01T00:00:00,1,3 | 2026-01-01T00:00:00,2,4 | 2026-01-03T00:00:00,1,5")
 	for column, setting := range map[string]string{"when": "time", "key": "keys"} {
-		err := b.Table("t").Evolve(ctx, ColumnChange{Op: "drop", Column: column})
-		if !errors.As(err, new(*SchemaError)) || !strings.Contains(err.Error(), "setting "+setting) {
+		err := b.Table("t").Evolve(ctx, tables.ColumnChange{Op: "drop", Column: column})
+		if !errors.As(err, new(*tables.SchemaError)) || !strings.Contains(err.Error(), "setting "+setting) {
 			t.Errorf("Evolve that drops column %s: error = %v, want a SchemaError about the setting %s", column, err, setting)
 		}
 	}
 	table := b.Table("t")
-	if got, err := table.Settings(ctx); err != nil || got.Time != "when" || !slices.Equal(got.Keys, []string{"key"}) || got.OnDuplicate != KeepLast {
+	if got, err := table.Settings(ctx); err != nil || got.Time != "when" || !slices.Equal(got.Keys, []string{"key"}) || got.OnDuplicate != tables.KeepLast {
 		t.Errorf("Settings = %+v, %v; want time when, key key and KeepLast", got, err)
 	}
 	// The new schema lacks a column that the settings name.
-	if _, err := b.Table("t").Put(ctx, jsonRows(t, columns, rows), PutReplace, nil); !errors.As(err, new(*ArgumentError)) || !strings.Contains(err.Error(), `settings: column "when"`) {
+	if _, err := b.Table("t").Put(ctx, tabletest.JSONRows(t, columns, rows), tables.PutReplace, nil); !errors.As(err, new(*tables.ArgumentError)) || !strings.Contains(err.Error(), `settings: column "when"`) {
 		t.Errorf(`Put error = %v, want an ArgumentError with the text settings: column "when"`, err)
 	}
 	// A migration gives all rows one time: among rows with equal keys, the last is kept.
@@ -263,11 +266,11 @@ func TestEvolveSeries(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	wantText(t, b, "t", "when timestamp[us]; key float64; v int32 | 1970-01-01T00:00:00,1,6 | 1970-01-01T00:00:00,2,4")
+	tabletest.WantText(t, b, "t", "when timestamp[us]; key float64; v int32 | 1970-01-01T00:00:00,1,6 | 1970-01-01T00:00:00,2,4")
 	wantInOrder(t, b, "t", 2) // the row from the tail has a separate file
 	if _, err := b.Table("t").Migrate(ctx, 2, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 		return array.NewRecordBatch(schema.Select(b.Schema(), []string{"v"}), []arrow.Array{b.Column(2)}, b.NumRows()), nil
-	}); !errors.As(err, new(*ArgumentError)) || !strings.Contains(err.Error(), `settings: column "when"`) {
+	}); !errors.As(err, new(*tables.ArgumentError)) || !strings.Contains(err.Error(), `settings: column "when"`) {
 		t.Errorf(`Migrate error = %v, want an ArgumentError with the text settings: column "when"`, err)
 	}
 }
@@ -275,29 +278,29 @@ func TestEvolveSeries(t *testing.T) {
 // TestSeveralChangesInUpdate checks that one Update can replace a table, change its settings and put rows into it.
 func TestSeveralChangesInUpdate(t *testing.T) {
 	ctx := t.Context()
-	b := mustOpen(t, t.TempDir(), nil).Bucket("b")
+	b := tabletest.Open(t, t.TempDir(), nil).Bucket("b")
 	const old, columns = "at timestamp[us]; k int32", "k int32; at timestamp[us]; v int32"
-	ordered := &PutOptions{Settings: &Settings{Time: "at", OnDuplicate: KeepLast}}
-	if _, err := b.Table("t").Put(ctx, jsonRows(t, old, `{"at":"2026-01-01 00:00:00","k":1}`), PutAppend, nil); err != nil {
+	ordered := &tables.PutOptions{Settings: &tables.Settings{Time: "at", OnDuplicate: tables.KeepLast}}
+	if _, err := b.Table("t").Put(ctx, tabletest.JSONRows(t, old, `{"at":"2026-01-01 00:00:00","k":1}`), tables.PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
-	err := b.s.Update(ctx, func(x *Txn) error {
+	err := b.Store().Update(ctx, func(x *tables.Txn) error {
 		return errors.Join(
-			x.Put("b", "t", jsonRows(t, columns, `{"at":"2026-01-02 00:00:00","k":2}`), PutReplace, ordered),
-			x.Put("b", "t", jsonRows(t, columns, `{"at":"2026-01-02 00:00:00","k":3},{"at":"2026-01-01 00:00:00","k":4}`), PutAppend, nil),
-			x.SetSettings("b", "t", Settings{Time: "at", Keys: []string{"k"}}),
-			x.Put("b", "t", jsonRows(t, columns, `{"at":"2026-01-02 00:00:00","k":1}`), PutAppend, nil))
+			x.Put("b", "t", tabletest.JSONRows(t, columns, `{"at":"2026-01-02 00:00:00","k":2}`), tables.PutReplace, ordered),
+			x.Put("b", "t", tabletest.JSONRows(t, columns, `{"at":"2026-01-02 00:00:00","k":3},{"at":"2026-01-01 00:00:00","k":4}`), tables.PutAppend, nil),
+			x.SetSettings("b", "t", tables.Settings{Time: "at", Keys: []string{"k"}}),
+			x.Put("b", "t", tabletest.JSONRows(t, columns, `{"at":"2026-01-02 00:00:00","k":1}`), tables.PutAppend, nil))
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantText(t, b, "t", "k int32; at timestamp[us]; v int32 | 4,2026-01-01T00:00:00,(null) | 1,2026-01-02T00:00:00,(null) | 3,2026-01-02T00:00:00,(null)")
-	if err := b.Table("t").EditRules(ctx, RuleEdit{Add: []Rule{{Name: "once", Kind: "unique", Columns: []string{"k"}, InTable: true}}}); err != nil {
+	tabletest.WantText(t, b, "t", "k int32; at timestamp[us]; v int32 | 4,2026-01-01T00:00:00,(null) | 1,2026-01-02T00:00:00,(null) | 3,2026-01-02T00:00:00,(null)")
+	if err := b.Table("t").EditRules(ctx, tables.RuleEdit{Add: []tables.Rule{{Name: "once", Kind: "unique", Columns: []string{"k"}, InTable: true}}}); err != nil {
 		t.Fatal(err)
 	}
-	oneRow := func() array.RecordReader { return jsonRows(t, columns, `{"at":"2026-01-05 00:00:00","k":9}`) }
-	err = b.s.Update(ctx, func(x *Txn) error {
-		return errors.Join(x.Put("b", "t", oneRow(), PutAppend, nil), x.Put("b", "t", oneRow(), PutAppend, nil))
+	oneRow := func() array.RecordReader { return tabletest.JSONRows(t, columns, `{"at":"2026-01-05 00:00:00","k":9}`) }
+	err = b.Store().Update(ctx, func(x *tables.Txn) error {
+		return errors.Join(x.Put("b", "t", oneRow(), tables.PutAppend, nil), x.Put("b", "t", oneRow(), tables.PutAppend, nil))
 	})
 	if err == nil || !strings.Contains(err.Error(), "combine the puts") {
 		t.Errorf("Update error = %v, want advice to combine the puts", err)
@@ -309,25 +312,25 @@ func TestSeveralChangesInUpdate(t *testing.T) {
 func TestCorrectWithRules(t *testing.T) {
 	const columns = "at timestamp[us]; k int32"
 	ctx := t.Context()
-	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
 	b := s.Bucket("b")
-	if _, err := b.Table("t").Put(ctx, jsonRows(t, columns, `{"at":"2026-01-01 00:00:00","k":1},{"at":"2026-01-02 00:00:00","k":2},{"at":"2026-01-03 00:00:00","k":3}`),
-		PutAppend, &PutOptions{Settings: &Settings{Time: "at", Evolution: Compatible}}); err != nil {
+	if _, err := b.Table("t").Put(ctx, tabletest.JSONRows(t, columns, `{"at":"2026-01-01 00:00:00","k":1},{"at":"2026-01-02 00:00:00","k":2},{"at":"2026-01-03 00:00:00","k":3}`),
+		tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Time: "at", Evolution: tables.Compatible}}); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.Table("t").EditRules(ctx, RuleEdit{Add: []Rule{{Name: "once", Kind: "unique", Columns: []string{"k"}, InTable: true}, {Name: "few", Kind: "range", Column: "k", Max: "9"}}}); err != nil {
+	if err := b.Table("t").EditRules(ctx, tables.RuleEdit{Add: []tables.Rule{{Name: "once", Kind: "unique", Columns: []string{"k"}, InTable: true}, {Name: "few", Kind: "range", Column: "k", Max: "9"}}}); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.EditRules(ctx, RuleEdit{Add: []Rule{{Name: "some", Kind: "range", Column: "k", Min: "0"}}}); err != nil {
+	if err := b.EditRules(ctx, tables.RuleEdit{Add: []tables.Rule{{Name: "some", Kind: "range", Column: "k", Min: "0"}}}); err != nil {
 		t.Fatal(err)
 	}
 	day := func(n int) time.Time { return time.Date(2026, 1, n, 0, 0, 0, 0, time.UTC) }
 	replace := func(columns, rows string) error {
-		_, err := b.Table("t").ReplaceRange(ctx, day(1), day(3), jsonRows(t, columns, rows), nil)
+		_, err := b.Table("t").ReplaceRange(ctx, day(1), day(3), tabletest.JSONRows(t, columns, rows), nil)
 		return err
 	}
 	upsert := func(columns, rows string) error {
-		_, err := b.Table("t").Upsert(ctx, jsonRows(t, columns, rows), nil)
+		_, err := b.Table("t").Upsert(ctx, tabletest.JSONRows(t, columns, rows), nil)
 		return err
 	}
 	for name, put := range map[string]func(string, string) error{"range": replace, "upsert": upsert} {
@@ -348,26 +351,26 @@ func TestCorrectWithRules(t *testing.T) {
 		}
 	}
 	const want = "at timestamp[us]; k int32 | 2026-01-01T00:00:00,1 | 2026-01-02T00:00:00,2 | 2026-01-03T00:00:00,3"
-	wantText(t, b, "t", want)
+	tabletest.WantText(t, b, "t", want)
 	// Rules ignore rows that the correction replaces.
 	if err := errors.Join(replace(columns, `{"at":"2026-01-01 00:00:00","k":2},{"at":"2026-01-02 00:00:00","k":1}`),
 		upsert("at timestamp[us]; k int8", `{"at":"2026-01-02 00:00:00","k":5},{"at":"2026-01-01 00:00:00","k":1}`)); err != nil {
 		t.Fatal(err)
 	}
-	wantText(t, b, "t", "at timestamp[us]; k int32 | 2026-01-01T00:00:00,1 | 2026-01-02T00:00:00,5 | 2026-01-03T00:00:00,3")
+	tabletest.WantText(t, b, "t", "at timestamp[us]; k int32 | 2026-01-01T00:00:00,1 | 2026-01-02T00:00:00,5 | 2026-01-03T00:00:00,3")
 	// Rules consider rows that another Store puts before the commit.
-	dir := s.dir
-	otherBucket := mustOpen(t, dir, &Options{NoTail: true}).Bucket("b")
+	dir := s.Dir()
+	otherBucket := tabletest.Open(t, dir, &tables.Options{NoTail: true}).Bucket("b")
 	pending := true
-	s.hooks.onPrepared = func() {
+	s.HooksInUse().OnPrepared = func() {
 		if pending {
 			pending = false
-			if _, err := otherBucket.Table("t").Put(ctx, jsonRows(t, columns, `{"at":"2026-01-09 00:00:00","k":7}`), PutAppend, nil); err != nil {
+			if _, err := otherBucket.Table("t").Put(ctx, tabletest.JSONRows(t, columns, `{"at":"2026-01-09 00:00:00","k":7}`), tables.PutAppend, nil); err != nil {
 				t.Error(err)
 			}
 		}
 	}
-	if err := upsert(columns, `{"at":"2026-01-02 00:00:00","k":7}`); !errors.As(err, new(*RuleError)) {
+	if err := upsert(columns, `{"at":"2026-01-02 00:00:00","k":7}`); !errors.As(err, new(*tables.RuleError)) {
 		t.Errorf("Upsert of a key that another Store put: error = %v, want a RuleError", err)
 	}
 }
@@ -376,12 +379,12 @@ func TestCorrectWithRules(t *testing.T) {
 func TestRestoreSettings(t *testing.T) {
 	const columns = "at timestamp[us]; k int32"
 	ctx := t.Context()
-	b := mustOpen(t, t.TempDir(), nil).Bucket("b")
-	if _, err := b.Table("t").Put(ctx, jsonRows(t, columns, `{"at":"2026-01-02 00:00:00","k":1},{"at":"2026-01-01 00:00:00","k":2}`),
-		PutAppend, &PutOptions{Settings: &Settings{Time: "at", OnDuplicate: KeepLast, Evolution: AddOnly}}); err != nil {
+	b := tabletest.Open(t, t.TempDir(), nil).Bucket("b")
+	if _, err := b.Table("t").Put(ctx, tabletest.JSONRows(t, columns, `{"at":"2026-01-02 00:00:00","k":1},{"at":"2026-01-01 00:00:00","k":2}`),
+		tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Time: "at", OnDuplicate: tables.KeepLast, Evolution: tables.AddOnly}}); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.Table("t").EditRules(ctx, RuleEdit{Add: []Rule{{Name: "few", Kind: "range", Column: "k", Max: "9"}}}); err != nil {
+	if err := b.Table("t").EditRules(ctx, tables.RuleEdit{Add: []tables.Rule{{Name: "few", Kind: "range", Column: "k", Max: "9"}}}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := b.Snapshot(ctx, "one"); err != nil {
@@ -394,8 +397,8 @@ func TestRestoreSettings(t *testing.T) {
 	}
 	for _, change := range []func() error{
 		func() error {
-			_, err := b.Table("t").Put(ctx, rowsOf(1), PutReplace, &PutOptions{Settings: &Settings{}})
-			return errors.Join(err, b.Table("t").EditRules(ctx, RuleEdit{Remove: []string{"few"}}))
+			_, err := b.Table("t").Put(ctx, tabletest.Rows(1), tables.PutReplace, &tables.PutOptions{Settings: &tables.Settings{}})
+			return errors.Join(err, b.Table("t").EditRules(ctx, tables.RuleEdit{Remove: []string{"few"}}))
 		},
 		func() error { return b.Delete(ctx, "t") },
 	} {
@@ -409,8 +412,8 @@ func TestRestoreSettings(t *testing.T) {
 			t.Errorf("Rules = %+v, %v; want one rule", rules, err)
 		}
 		wantInOrder(t, b, "t", 1)
-		wantText(t, b, "t", "at timestamp[us]; k int32 | 2026-01-01T00:00:00,2 | 2026-01-02T00:00:00,1")
-		if _, err := b.Table("t").Put(ctx, jsonRows(t, columns, `{"at":"2026-01-02 00:00:00","k":10}`), PutAppend, nil); !errors.As(err, new(*RuleError)) {
+		tabletest.WantText(t, b, "t", "at timestamp[us]; k int32 | 2026-01-01T00:00:00,2 | 2026-01-02T00:00:00,1")
+		if _, err := b.Table("t").Put(ctx, tabletest.JSONRows(t, columns, `{"at":"2026-01-02 00:00:00","k":10}`), tables.PutAppend, nil); !errors.As(err, new(*tables.RuleError)) {
 			t.Errorf("Put error = %v, want a RuleError", err)
 		}
 	}

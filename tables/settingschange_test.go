@@ -1,16 +1,18 @@
-package tables
+package tables_test
 
 import (
 	"slices"
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/tables"
+
 	"github.com/go-partd/partd/internal/disk/vfs"
 )
 
 // whileCommitting opens another store on b's directory and returns its bucket. The other store prepares its
 // first commit, then calls change, which changes the table, and then commits.
-func whileCommitting(t *testing.T, b *Bucket, change func() error) *Bucket {
+func whileCommitting(t *testing.T, b *tables.Bucket, change func() error) *tables.Bucket {
 	t.Helper()
 	changing, attempts := countingAttempts(t, b, change)
 	t.Cleanup(func() {
@@ -22,10 +24,10 @@ func whileCommitting(t *testing.T, b *Bucket, change func() error) *Bucket {
 }
 
 // countingAttempts is like whileCommitting, but also returns the number of times that the other store prepared a commit.
-func countingAttempts(t *testing.T, b *Bucket, change func() error) (*Bucket, *int) {
+func countingAttempts(t *testing.T, b *tables.Bucket, change func() error) (*tables.Bucket, *int) {
 	t.Helper()
 	attempts := new(int)
-	s, err := open(t.Context(), b.s.dir, &Options{NoTail: true}, hooks{fs: vfs.OS{}, onPrepared: func() {
+	s, err := tables.OpenHooked(t.Context(), b.Store().Dir(), &tables.Options{NoTail: true}, tables.Hooks{FS: vfs.OS{}, OnPrepared: func() {
 		if *attempts++; *attempts == 1 {
 			if err := change(); err != nil {
 				t.Error(err)
@@ -40,10 +42,10 @@ func countingAttempts(t *testing.T, b *Bucket, change func() error) (*Bucket, *i
 			t.Error(err)
 		}
 	})
-	return s.Bucket(b.name), attempts
+	return s.Bucket(b.Name()), attempts
 }
 
-func wantValues(t *testing.T, b *Bucket, name string, want ...int64) {
+func wantValues(t *testing.T, b *tables.Bucket, name string, want ...int64) {
 	t.Helper()
 	table := b.Table(name)
 	rows, err := ticksFrom(table.Scan(t.Context(), nil))
@@ -63,14 +65,14 @@ func wantValues(t *testing.T, b *Bucket, name string, want ...int64) {
 // order. Then the rows must be in the order of their puts.
 func TestCompactDuringSettingsChange(t *testing.T) {
 	b := bucketWithoutTail(t)
-	o := &PutOptions{Settings: &Settings{Time: "ts"}}
+	o := &tables.PutOptions{Settings: &tables.Settings{Time: "ts"}}
 	for _, rows := range [][]tick{{{ts: 3, v: 3}, {ts: 5, v: 5}}, {{ts: 1, v: 1}, {ts: 4, v: 4}}} {
-		if _, err := b.Table("t").Put(t.Context(), ticksOf(rows, 10), PutAppend, o); err != nil {
+		if _, err := b.Table("t").Put(t.Context(), ticksOf(rows, 10), tables.PutAppend, o); err != nil {
 			t.Fatal(err)
 		}
 	}
-	otherBucket := whileCommitting(t, b, func() error { return b.Table("t").SetSettings(t.Context(), Settings{}) })
-	if _, err := otherBucket.s.Compact(t.Context(), nil); err != nil {
+	otherBucket := whileCommitting(t, b, func() error { return b.Table("t").SetSettings(t.Context(), tables.Settings{}) })
+	if _, err := otherBucket.Store().Compact(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 	wantValues(t, b, "t", 3, 5, 1, 4)
@@ -80,12 +82,12 @@ func TestCompactDuringSettingsChange(t *testing.T) {
 // progress, the rule also applies to the correction's rows.
 func TestCorrectDuringSettingsChange(t *testing.T) {
 	b := bucketWithoutTail(t)
-	o := &PutOptions{Settings: &Settings{Time: "ts"}}
-	if _, err := b.Table("t").Put(t.Context(), ticksOf([]tick{{ts: 1, v: 1}, {ts: 9, v: 9}}, 10), PutAppend, o); err != nil {
+	o := &tables.PutOptions{Settings: &tables.Settings{Time: "ts"}}
+	if _, err := b.Table("t").Put(t.Context(), ticksOf([]tick{{ts: 1, v: 1}, {ts: 9, v: 9}}, 10), tables.PutAppend, o); err != nil {
 		t.Fatal(err)
 	}
 	otherBucket := whileCommitting(t, b, func() error {
-		return b.Table("t").SetSettings(t.Context(), Settings{Time: "ts", OnDuplicate: KeepLast})
+		return b.Table("t").SetSettings(t.Context(), tables.Settings{Time: "ts", OnDuplicate: tables.KeepLast})
 	})
 	rows := ticksOf([]tick{{ts: 5, v: 5}, {ts: 5, v: 6}}, 10)
 	if _, err := otherBucket.Table("t").ReplaceRange(t.Context(), time.Unix(4, 0), time.Unix(6, 0), rows, nil); err != nil {

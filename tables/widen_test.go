@@ -1,4 +1,4 @@
-package tables
+package tables_test
 
 import (
 	"errors"
@@ -6,6 +6,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -21,24 +24,24 @@ func oneNull() array.RecordReader {
 	defer b.Release()
 	b.Field(0).(*array.Int64Builder).Append(1)
 	b.Field(1).AppendNull()
-	return oneBatch(b.NewRecordBatch())
+	return tabletest.OneBatch(b.NewRecordBatch())
 }
 
 // wantUpsert upserts rows by key k, and expects an error that contains want, or success if want is empty.
-func wantUpsert(t *testing.T, b *Bucket, columns, rows, want string) {
+func wantUpsert(t *testing.T, b *tables.Bucket, columns, rows, want string) {
 	t.Helper()
 	var missing []string
-	_, err := b.Table("t").Upsert(t.Context(), jsonRows(t, columns, rows), &UpsertOptions{Keys: []string{"k"}, MissingColumns: &missing})
-	if want == "" && err != nil || want != "" && (!errors.As(err, new(*SchemaError)) || !strings.Contains(err.Error(), want)) {
+	_, err := b.Table("t").Upsert(t.Context(), tabletest.JSONRows(t, columns, rows), &tables.UpsertOptions{Keys: []string{"k"}, MissingColumns: &missing})
+	if want == "" && err != nil || want != "" && (!errors.As(err, new(*tables.SchemaError)) || !strings.Contains(err.Error(), want)) {
 		t.Fatalf("Upsert error = %v, want %q", err, want)
 	}
 }
 
 // wantSorted compares table t's columns and sorted rows with want. It sorts the rows because, without a time
 // column, an upsert writes the new rows before the remaining rows of a rewritten file.
-func wantSorted(t *testing.T, b *Bucket, want string) {
+func wantSorted(t *testing.T, b *tables.Bucket, want string) {
 	t.Helper()
-	parts := strings.Split(tableText(t, b, "t", nil), " | ")
+	parts := strings.Split(tabletest.TableText(t, b, "t", nil), " | ")
 	slices.Sort(parts[1:])
 	if got := strings.Join(parts, " | "); got != want {
 		t.Fatalf("table t is\n%s\nwant\n%s", got, want)
@@ -46,9 +49,9 @@ func wantSorted(t *testing.T, b *Bucket, want string) {
 }
 
 // openWithHook opens a store that calls beforeCommit after it has prepared a commit.
-func openWithHook(t *testing.T, o *Options, beforeCommit func()) *Store {
+func openWithHook(t *testing.T, o *tables.Options, beforeCommit func()) *tables.Store {
 	t.Helper()
-	s, err := open(t.Context(), t.TempDir(), o, hooks{fs: vfs.OS{}, onPrepared: beforeCommit})
+	s, err := tables.OpenHooked(t.Context(), t.TempDir(), o, tables.Hooks{FS: vfs.OS{}, OnPrepared: beforeCommit})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,9 +85,9 @@ func TestUpsertWidens(t *testing.T) {
 		for _, mode := range []string{"tail", "folded", "commits"} {
 			t.Run(c.columns+"/"+c.put+"/"+mode, func(t *testing.T) {
 				commits := 0
-				s := openWithHook(t, &Options{NoTail: mode == "commits", FoldAge: -1}, func() { commits++ })
+				s := openWithHook(t, &tables.Options{NoTail: mode == "commits", FoldAge: -1}, func() { commits++ })
 				b := s.Bucket("b")
-				if _, err := b.Table("t").Put(t.Context(), jsonRows(t, c.columns, c.rows), PutAppend, &PutOptions{Settings: &Settings{Evolution: Compatible}}); err != nil {
+				if _, err := b.Table("t").Put(t.Context(), tabletest.JSONRows(t, c.columns, c.rows), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Evolution: tables.Compatible}}); err != nil {
 					t.Fatal(err)
 				}
 				if mode == "folded" {
@@ -92,17 +95,17 @@ func TestUpsertWidens(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				before := tableText(t, b, "t", nil)
+				before := tabletest.TableText(t, b, "t", nil)
 				commits = 0
 				if strings.HasPrefix(c.want, "column") {
 					wantUpsert(t, b, c.put, c.row, c.want)
-					wantText(t, b, "t", before)
+					tabletest.WantText(t, b, "t", before)
 					return
 				}
 				wantUpsert(t, b, c.put, c.row, "")
 				wantSorted(t, b, c.want)
 				if mode == "folded" || mode == "commits" {
-					wantText(t, b, "t", before, AtVersion(1))
+					tabletest.WantText(t, b, "t", before, tables.AtVersion(1))
 				}
 				if commits != 1 {
 					t.Errorf("the upsert made %d commits, want 1", commits)
@@ -120,54 +123,54 @@ func TestUpsertWidens(t *testing.T) {
 // row of either change may be lost or duplicated.
 func TestUpsertDuringChanges(t *testing.T) {
 	const oldColumns, wide, rows = "k int64; v int32", "k int64; v float64", `{"k":1,"v":1},{"k":2,"v":2}`
-	put := func(columns, rows string) func(*Bucket) error {
-		return func(b *Bucket) error {
-			_, err := b.Table("t").Put(t.Context(), jsonRows(t, columns, rows), PutAppend, nil)
+	put := func(columns, rows string) func(*tables.Bucket) error {
+		return func(b *tables.Bucket) error {
+			_, err := b.Table("t").Put(t.Context(), tabletest.JSONRows(t, columns, rows), tables.PutAppend, nil)
 			return err
 		}
 	}
-	evolve := func(c ColumnChange) func(*Bucket) error {
-		return func(b *Bucket) error { return b.Table("t").Evolve(t.Context(), c) }
+	evolve := func(c tables.ColumnChange) func(*tables.Bucket) error {
+		return func(b *tables.Bucket) error { return b.Table("t").Evolve(t.Context(), c) }
 	}
 	for name, c := range map[string]struct {
-		change func(*Bucket) error
+		change func(*tables.Bucket) error
 		inTail bool   // whether change uses the same store, with a tail, rather than another store
 		want   string // the resulting rows, or part of the error
 	}{
 		"append":                     {put(oldColumns, `{"k":3,"v":3}`), false, wide + " | 1,1 | 2,0.5 | 3,3"},
 		"append of the upserted key": {put(oldColumns, `{"k":2,"v":3}`), false, wide + " | 1,1 | 2,0.5"},
 		"append that widens":         {put("k int64; v int64", `{"k":3,"v":5000000000}`), false, wide + " | 1,1 | 2,0.5 | 3,5e+09"},
-		"same widening":              {evolve(ColumnChange{Op: "widen", Column: "v", Type: "float64"}), false, wide + " | 1,1 | 2,0.5"},
-		"widening to int64":          {evolve(ColumnChange{Op: "widen", Column: "v", Type: "int64"}), false, wide + " | 1,1 | 2,0.5"},
-		"new column":                 {evolve(ColumnChange{Op: "add", Column: "w", Type: "utf8"}), false, wide + "; w utf8 | 1,1,(null) | 2,0.5,(null)"},
-		"dropped column":             {evolve(ColumnChange{Op: "drop", Column: "v"}), false, wide + " | 1,(null) | 2,0.5"},
-		"made strict":                {func(b *Bucket) error { return b.Table("t").SetEvolution(t.Context(), Strict) }, false, `column "v": it has type float64`},
+		"same widening":              {evolve(tables.ColumnChange{Op: "widen", Column: "v", Type: "float64"}), false, wide + " | 1,1 | 2,0.5"},
+		"widening to int64":          {evolve(tables.ColumnChange{Op: "widen", Column: "v", Type: "int64"}), false, wide + " | 1,1 | 2,0.5"},
+		"new column":                 {evolve(tables.ColumnChange{Op: "add", Column: "w", Type: "utf8"}), false, wide + "; w utf8 | 1,1,(null) | 2,0.5,(null)"},
+		"dropped column":             {evolve(tables.ColumnChange{Op: "drop", Column: "v"}), false, wide + " | 1,(null) | 2,0.5"},
+		"made strict":                {func(b *tables.Bucket) error { return b.Table("t").SetEvolution(t.Context(), tables.Strict) }, false, `column "v": it has type float64`},
 		"append to the tail":         {put(oldColumns, `{"k":2,"v":3}`), true, wide + " | 1,1 | 2,0.5 | 2,3"},
 		"append of a value that float64 cannot represent": {put("k int64; v int64", `{"k":3,"v":9007199254740993}`), false, `column "v"`},
-		"deleted table": {func(b *Bucket) error { return b.Delete(t.Context(), "t") }, false, "not found"},
+		"deleted table": {func(b *tables.Bucket) error { return b.Delete(t.Context(), "t") }, false, "not found"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var store *Store
+			var store *tables.Store
 			armed := false
-			store = openWithHook(t, &Options{NoTail: !c.inTail, FoldAge: -1}, func() {
+			store = openWithHook(t, &tables.Options{NoTail: !c.inTail, FoldAge: -1}, func() {
 				if !armed {
 					return
 				}
 				armed = false
 				s := store
 				if !c.inTail {
-					s = mustOpen(t, store.Dir(), &Options{NoTail: true})
+					s = tabletest.Open(t, store.Dir(), &tables.Options{NoTail: true})
 				}
 				if err := c.change(s.Bucket("b")); err != nil {
 					t.Error(err)
 				}
 			})
 			b := store.Bucket("b")
-			if _, err := b.Table("t").Put(t.Context(), jsonRows(t, oldColumns, rows), PutAppend, &PutOptions{Settings: &Settings{Evolution: Flexible}}); err != nil {
+			if _, err := b.Table("t").Put(t.Context(), tabletest.JSONRows(t, oldColumns, rows), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Evolution: tables.Flexible}}); err != nil {
 				t.Fatal(err)
 			}
 			armed = true
-			_, err := b.Table("t").Upsert(t.Context(), jsonRows(t, wide, `{"k":2,"v":0.5}`), &UpsertOptions{Keys: []string{"k"}})
+			_, err := b.Table("t").Upsert(t.Context(), tabletest.JSONRows(t, wide, `{"k":2,"v":0.5}`), &tables.UpsertOptions{Keys: []string{"k"}})
 			if armed {
 				t.Fatal("the concurrent change was not made")
 			}
@@ -191,16 +194,16 @@ func TestUpsertDuringChanges(t *testing.T) {
 
 // TestUpsertUnderEvolutions checks that an upsert widens a column only if the table's evolution setting allows it.
 func TestUpsertUnderEvolutions(t *testing.T) {
-	for e, want := range map[Evolution]string{"": `column "v": it has type int64`, Strict: `column "v": it has type int64`, AddOnly: `column "v": it has type int64`, Compatible: "", Flexible: ""} {
+	for e, want := range map[tables.Evolution]string{"": `column "v": it has type int64`, tables.Strict: `column "v": it has type int64`, tables.AddOnly: `column "v": it has type int64`, tables.Compatible: "", tables.Flexible: ""} {
 		b := bucketWithoutTail(t)
-		if _, err := b.Table("t").Put(t.Context(), jsonRows(t, "k int64; v int32", `{"k":1,"v":1}`), PutAppend, &PutOptions{Settings: &Settings{Evolution: e}}); err != nil {
+		if _, err := b.Table("t").Put(t.Context(), tabletest.JSONRows(t, "k int64; v int32", `{"k":1,"v":1}`), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Evolution: e}}); err != nil {
 			t.Fatal(err)
 		}
 		wantUpsert(t, b, "k int64; v int64", `{"k":1,"v":5000000000}`, want)
 	}
 	b := bucketWithoutTail(t)
-	mustPut(t, b, "t", PutAppend, 1)
-	if _, err := b.Table("t").Upsert(t.Context(), rowsOf(1), &UpsertOptions{Keys: []string{"new"}}); !errors.As(err, new(*SchemaError)) {
+	tabletest.Put(t, b, "t", tables.PutAppend, 1)
+	if _, err := b.Table("t").Upsert(t.Context(), tabletest.Rows(1), &tables.UpsertOptions{Keys: []string{"new"}}); !errors.As(err, new(*tables.SchemaError)) {
 		t.Errorf("Upsert with a missing key column: error = %v, want a SchemaError", err)
 	}
 }
@@ -214,57 +217,57 @@ func TestNullTypeReplaced(t *testing.T) {
 		}
 		columns, row := "k int64; v "+typ, fmt.Sprintf(`{"k":2,"v":%s}`, value)
 		typed := bucketWithoutTail(t)
-		if _, err := typed.Table("t").Put(t.Context(), jsonRows(t, columns, row), PutAppend, nil); err != nil {
+		if _, err := typed.Table("t").Put(t.Context(), tabletest.JSONRows(t, columns, row), tables.PutAppend, nil); err != nil {
 			t.Fatal(err)
 		}
-		_, wantRow, _ := strings.Cut(tableText(t, typed, "t", nil), " | ")
-		for _, e := range []Evolution{"", Strict, AddOnly, Compatible, Flexible} {
+		_, wantRow, _ := strings.Cut(tabletest.TableText(t, typed, "t", nil), " | ")
+		for _, e := range []tables.Evolution{"", tables.Strict, tables.AddOnly, tables.Compatible, tables.Flexible} {
 			for _, mode := range []string{"put", "upsert", "evolve"} {
 				t.Run(fmt.Sprintf("%s/%s/%s", typ, e, mode), func(t *testing.T) {
-					s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
+					s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
 					b := s.Bucket("b")
-					if _, err := b.Table("t").Put(t.Context(), oneNull(), PutAppend, &PutOptions{Settings: &Settings{Evolution: e}}); err != nil {
+					if _, err := b.Table("t").Put(t.Context(), oneNull(), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Evolution: e}}); err != nil {
 						t.Fatal(err)
 					}
-					wantText(t, b, "t", "k int64; v null | 1,(null)")
+					tabletest.WantText(t, b, "t", "k int64; v null | 1,(null)")
 					put := func() (err error) {
 						if mode == "upsert" {
-							_, err = b.Table("t").Upsert(t.Context(), jsonRows(t, columns, row), &UpsertOptions{Keys: []string{"k"}})
+							_, err = b.Table("t").Upsert(t.Context(), tabletest.JSONRows(t, columns, row), &tables.UpsertOptions{Keys: []string{"k"}})
 						} else {
-							_, err = b.Table("t").Put(t.Context(), jsonRows(t, columns, row), PutAppend, nil)
+							_, err = b.Table("t").Put(t.Context(), tabletest.JSONRows(t, columns, row), tables.PutAppend, nil)
 						}
 						return err
 					}
 					var err error
 					if mode == "evolve" {
-						err = b.Table("t").Evolve(t.Context(), ColumnChange{Op: "widen", Column: "v", Type: ColumnType(typ)})
+						err = b.Table("t").Evolve(t.Context(), tables.ColumnChange{Op: "widen", Column: "v", Type: tables.ColumnType(typ)})
 					}
 					if err == nil {
 						err = put()
 					}
-					if e == Strict || e == AddOnly {
-						if !errors.As(err, new(*SchemaError)) || !strings.Contains(err.Error(), `column "v"`) {
+					if e == tables.Strict || e == tables.AddOnly {
+						if !errors.As(err, new(*tables.SchemaError)) || !strings.Contains(err.Error(), `column "v"`) {
 							t.Fatalf("put or Evolve error = %v, want a SchemaError about column v", err)
 						}
-						wantText(t, b, "t", "k int64; v null | 1,(null)")
+						tabletest.WantText(t, b, "t", "k int64; v null | 1,(null)")
 						return
 					}
 					if err != nil {
 						t.Fatal(err)
 					}
 					want := columns + " | 1,(null) | " + wantRow
-					wantText(t, b, "t", want)
-					if _, err := b.Table("t").Put(t.Context(), oneNull(), PutAppend, nil); err != nil && e != Compatible {
+					tabletest.WantText(t, b, "t", want)
+					if _, err := b.Table("t").Put(t.Context(), oneNull(), tables.PutAppend, nil); err != nil && e != tables.Compatible {
 						t.Fatal(err) // the column still accepts nulls
 					}
 					if _, err := s.Fold(t.Context(), nil); err != nil {
 						t.Fatal(err)
 					}
-					wantText(t, b, "t", want+" | 1,(null)")
+					tabletest.WantText(t, b, "t", want+" | 1,(null)")
 					if _, err := s.Compact(t.Context(), nil); err != nil {
 						t.Fatal(err)
 					}
-					wantText(t, b, "t", want+" | 1,(null)")
+					tabletest.WantText(t, b, "t", want+" | 1,(null)")
 				})
 			}
 		}
@@ -274,28 +277,28 @@ func TestNullTypeReplaced(t *testing.T) {
 // TestDropAndAdd drops a column and adds another of the same name in one change. The dropped
 // values must not reappear, even if the table has no other column.
 func TestDropAndAdd(t *testing.T) {
-	drop, add := ColumnChange{Op: "drop", Column: "v"}, ColumnChange{Op: "add", Column: "v", Type: "utf8"}
+	drop, add := tables.ColumnChange{Op: "drop", Column: "v"}, tables.ColumnChange{Op: "add", Column: "v", Type: "utf8"}
 	for _, c := range []struct {
 		columns, rows string
-		changes       []ColumnChange
+		changes       []tables.ColumnChange
 		want          string
 	}{
-		{"v int64; k int64", `{"v":1,"k":1},{"v":2,"k":2}`, []ColumnChange{drop, add}, "k int64; v utf8 | 1,(null) | 2,(null)"},
-		{"v int64", `{"v":1},{"v":2}`, []ColumnChange{drop, add}, "v utf8 | (null) | (null)"},
-		{"v utf8", `{"v":"x"}`, []ColumnChange{drop, add}, "v utf8 | (null)"},
-		{"v int64; k int64", `{"v":1,"k":1}`, []ColumnChange{{Op: "widen", Column: "k", Type: "float64"}, drop, add}, "k float64; v utf8 | 1,(null)"},
-		{"v int64", `{"v":1}`, []ColumnChange{drop, {Op: "add", Column: "w", Type: "int8"}, {Op: "rename", Column: "w", To: "v"}}, "v int8 | (null)"},
-		{"v int64", `{"v":1}`, []ColumnChange{drop}, ""},
+		{"v int64; k int64", `{"v":1,"k":1},{"v":2,"k":2}`, []tables.ColumnChange{drop, add}, "k int64; v utf8 | 1,(null) | 2,(null)"},
+		{"v int64", `{"v":1},{"v":2}`, []tables.ColumnChange{drop, add}, "v utf8 | (null) | (null)"},
+		{"v utf8", `{"v":"x"}`, []tables.ColumnChange{drop, add}, "v utf8 | (null)"},
+		{"v int64; k int64", `{"v":1,"k":1}`, []tables.ColumnChange{{Op: "widen", Column: "k", Type: "float64"}, drop, add}, "k float64; v utf8 | 1,(null)"},
+		{"v int64", `{"v":1}`, []tables.ColumnChange{drop, {Op: "add", Column: "w", Type: "int8"}, {Op: "rename", Column: "w", To: "v"}}, "v int8 | (null)"},
+		{"v int64", `{"v":1}`, []tables.ColumnChange{drop}, ""},
 	} {
 		for _, hasTail := range []bool{false, true} {
-			s := mustOpen(t, t.TempDir(), &Options{NoTail: !hasTail, FoldAge: -1})
+			s := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: !hasTail, FoldAge: -1})
 			b := s.Bucket("b")
-			if _, err := b.Table("t").Put(t.Context(), jsonRows(t, c.columns, c.rows), PutAppend, nil); err != nil {
+			if _, err := b.Table("t").Put(t.Context(), tabletest.JSONRows(t, c.columns, c.rows), tables.PutAppend, nil); err != nil {
 				t.Fatal(err)
 			}
 			err := b.Table("t").Evolve(t.Context(), c.changes...)
 			if c.want == "" {
-				if !errors.As(err, new(*SchemaError)) || !strings.Contains(err.Error(), "only column") {
+				if !errors.As(err, new(*tables.SchemaError)) || !strings.Contains(err.Error(), "only column") {
 					t.Errorf("Evolve error = %v, want a SchemaError about the only column", err)
 				}
 				continue
@@ -303,11 +306,11 @@ func TestDropAndAdd(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			wantText(t, b, "t", c.want)
+			tabletest.WantText(t, b, "t", c.want)
 			if _, err := s.Compact(t.Context(), nil); err != nil {
 				t.Fatal(err)
 			}
-			wantText(t, b, "t", c.want)
+			tabletest.WantText(t, b, "t", c.want)
 		}
 	}
 }

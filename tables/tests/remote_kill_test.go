@@ -1,4 +1,4 @@
-package tables
+package tables_test
 
 import (
 	"bufio"
@@ -15,6 +15,9 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 
 	"github.com/go-partd/partd/objstore/cloud"
 )
@@ -39,15 +42,15 @@ func writerChild(text string) error {
 		return err
 	}
 	ctx := context.Background()
-	o := &Options{Catalog: w.Options.Catalog, CacheDir: w.Options.CacheDir, TailDir: w.Options.TailDir, OpenBucket: cloud.OpenBucket, FoldAge: 200 * time.Millisecond, Sync: true}
+	o := &tables.Options{Catalog: w.Options.Catalog, CacheDir: w.Options.CacheDir, TailDir: w.Options.TailDir, OpenBucket: cloud.OpenBucket, FoldAge: 200 * time.Millisecond, Sync: true}
 	end := time.Now().Add(3 * time.Minute)
 	shouldRetry := func(err error) bool {
 		time.Sleep(20 * time.Millisecond)
 		return err != nil && time.Now().Before(end)
 	}
-	s, err := Open(ctx, w.URL, o)
+	s, err := tables.Open(ctx, w.URL, o)
 	for shouldRetry(err) {
-		s, err = Open(ctx, w.URL, o)
+		s, err = tables.Open(ctx, w.URL, o)
 	}
 	if err != nil {
 		return err
@@ -63,7 +66,7 @@ func writerChild(text string) error {
 			for n := w.Next[i]; ; n++ {
 				row := int64(w.First+i)*rowsPerWriter + n
 				put := func() error {
-					_, err := s.Bucket("").Table(fmt.Sprint("t", i)).Put(ctx, rowsOf(row), PutAppend, &PutOptions{ID: fmt.Sprint(row)})
+					_, err := s.Bucket("").Table(fmt.Sprint("t", i)).Put(ctx, tabletest.Rows(row), tables.PutAppend, &tables.PutOptions{ID: fmt.Sprint(row)})
 					return err
 				}
 				err := put()
@@ -150,11 +153,11 @@ func (p *writerProcess) next() [2]int64 {
 // the processes first store rows in a tail on their disk. At the same time it kills processes, the gateway or the database,
 // PARTD_KILLS times in all. Each acknowledged row must occur once.
 func TestKillRemote(t *testing.T) {
-	w := startWarehouse(t)
+	w := tabletest.StartWarehouse(t)
 	var processes []*writerProcess
 	for i := range 4 {
-		p := &writerProcess{w: writerConfig{URL: w.url, First: 2 * i}}
-		p.w.Options.Catalog, p.w.Options.CacheDir = w.options.Catalog, w.options.CacheDir
+		p := &writerProcess{w: writerConfig{URL: w.URL, First: 2 * i}}
+		p.w.Options.Catalog, p.w.Options.CacheDir = w.Options.Catalog, w.Options.CacheDir
 		if i < 2 {
 			p.w.Options.TailDir = t.TempDir() + "/tail"
 		}
@@ -184,22 +187,22 @@ func TestKillRemote(t *testing.T) {
 		}
 	}
 	waitForProgress()
-	s, err := Open(t.Context(), w.url, &w.options)
+	s, err := tables.Open(t.Context(), w.URL, &w.Options)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close() //nolint:errcheck // the test is over
 	rnd := rand.New(rand.NewPCG(1, 2))
 	snapshots := 0
-	for round := range rounds(t, "PARTD_KILLS", 4) {
+	for round := range tabletest.Rounds(t, "PARTD_KILLS", 4) {
 		time.Sleep(time.Duration(rnd.IntN(300)) * time.Millisecond)
 		switch k := round % 4; k {
 		case 1:
-			w.gateway.Kill()
-			w.gateway.Restart(t)
+			w.Gateway.Kill()
+			w.Gateway.Restart(t)
 		case 3:
-			w.postgres.Kill()
-			w.postgres.Restart(t)
+			w.Postgres.Kill()
+			w.Postgres.Restart(t)
 		default:
 			p := processes[rnd.IntN(len(processes))]
 			_ = p.cmd.Process.Kill()
@@ -223,25 +226,25 @@ func TestKillRemote(t *testing.T) {
 		}
 		for i, n := range p.next() {
 			name := fmt.Sprint("t", i)
-			want[name] = append(want[name], sequence(int64(p.w.First+i)*rowsPerWriter, n)...)
+			want[name] = append(want[name], tabletest.Sequence(int64(p.w.First+i)*rowsPerWriter, n)...)
 		}
 	}
 	if snapshots == 0 {
 		t.Error("all snapshots failed")
 	}
-	w.checkAll(t, s, want)
+	checkAll(t, w, s, want)
 }
 
 // checkAll compares tables with the expected rows, and reads each version and snapshot with an initially empty cache.
-func (w *warehouse) checkAll(t *testing.T, s *Store, want map[string][]int64) {
+func checkAll(t *testing.T, w *tabletest.Warehouse, s *tables.Store, want map[string][]int64) {
 	t.Helper()
-	o := w.options
+	o := w.Options
 	o.CacheDir = t.TempDir()
-	uncached := mustOpen(t, w.url, &o)
+	uncached := tabletest.Open(t, w.URL, &o)
 	for name, rows := range want {
 		slices.Sort(rows)
-		for _, s := range []*Store{s, uncached} {
-			got, _, err := read(t.Context(), s.Bucket(""), name)
+		for _, s := range []*tables.Store{s, uncached} {
+			got, _, err := tabletest.Read(t.Context(), s.Bucket(""), name)
 			if err != nil || !slices.Equal(got, rows) {
 				t.Fatalf("table %s has %d rows, want %d; error: %v", name, len(got), len(rows), err)
 			}
@@ -252,11 +255,11 @@ func (w *warehouse) checkAll(t *testing.T, s *Store, want map[string][]int64) {
 			t.Fatal(err)
 		}
 		for _, v := range versions {
-			old, err := uncached.Bucket("").Table(name).At(t.Context(), AtVersion(v.Version))
+			old, err := uncached.Bucket("").Table(name).At(t.Context(), tables.AtVersion(v.Version))
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got, err := readAll(t.Context(), old, nil); err != nil || int64(len(got)) != v.Rows {
+			if got, err := tabletest.ReadAll(t.Context(), old, nil); err != nil || int64(len(got)) != v.Rows {
 				t.Fatalf("version %d has %d rows, want %d; error: %v", v.Version, len(got), v.Rows, err)
 			}
 		}
@@ -268,11 +271,11 @@ func (w *warehouse) checkAll(t *testing.T, s *Store, want map[string][]int64) {
 	}
 	for _, snap := range snapshots {
 		for name := range want {
-			table, err := uncached.Bucket("").Table(name).At(t.Context(), AtSnapshot(snap.Name))
+			table, err := uncached.Bucket("").Table(name).At(t.Context(), tables.AtSnapshot(snap.Name))
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := readAll(t.Context(), table, nil); err != nil {
+			if _, err := tabletest.ReadAll(t.Context(), table, nil); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -1,23 +1,26 @@
-package tables
+package tables_test
 
 import (
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
 // TestBackgroundFoldSkipsDamaged checks that background folding skips a damaged table, and folds it after its metadata
 // has been repaired.
 func TestBackgroundFoldSkipsDamaged(t *testing.T) {
 	t.Parallel()
-	s, copied, file := corruptedStore(t, "metadata", corruptions["zeroed"])
+	s, copied, file := tabletest.CorruptedStore(t, "metadata", tabletest.Corruptions["zeroed"])
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	s = mustOpen(t, s.Dir(), &Options{FoldAge: 10 * time.Millisecond})
+	s = tabletest.Open(t, s.Dir(), &tables.Options{FoldAge: 10 * time.Millisecond})
 	folded := func(name string, want int64) bool {
-		l, err := s.cat.Get(t.Context(), "one", name)
+		l, err := s.Bucket("one").Table(name).Info(t.Context())
 		return err == nil && l.Rows == want
 	}
 	await := func(name string, want int64) {
@@ -41,7 +44,7 @@ func TestBackgroundFoldSkipsDamaged(t *testing.T) {
 		t.Fatal(err)
 	}
 	await("bad", 6)
-	wantRows(t, s.Bucket("one"), "bad", 0, 1, 2, 3, 4, 5)
+	tabletest.WantRows(t, s.Bucket("one"), "bad", 0, 1, 2, 3, 4, 5)
 }
 
 // TestDeleteOrRestoreDamaged checks that a damaged table can be deleted, by itself or with its bucket, or restored from a
@@ -49,12 +52,12 @@ func TestBackgroundFoldSkipsDamaged(t *testing.T) {
 // files.
 func TestDeleteOrRestoreDamaged(t *testing.T) {
 	t.Parallel()
-	for corruption, f := range corruptions {
+	for corruption, f := range tabletest.Corruptions {
 		for _, action := range []string{"delete", "bucket", "restore"} {
 			t.Run(corruption+"/"+action, func(t *testing.T) {
 				t.Parallel()
 				ctx := t.Context()
-				s, copied, _ := corruptedStore(t, "metadata", f)
+				s, copied, _ := tabletest.CorruptedStore(t, "metadata", f)
 				b := s.Bucket("one")
 				var err error
 				switch action {
@@ -63,7 +66,7 @@ func TestDeleteOrRestoreDamaged(t *testing.T) {
 				case "bucket":
 					err = s.DeleteBucket(ctx, "one", true)
 				case "restore":
-					dest := mustOpen(t, t.TempDir(), nil)
+					dest := tabletest.Open(t, t.TempDir(), nil)
 					if _, err := copied.Backup(ctx, dest, "monday"); err != nil {
 						t.Fatal(err)
 					}
@@ -73,18 +76,18 @@ func TestDeleteOrRestoreDamaged(t *testing.T) {
 					t.Fatal(err)
 				}
 				for range 2 {
-					rows, exists, err := read(ctx, s.Bucket("one"), "bad")
+					rows, exists, err := tabletest.Read(ctx, s.Bucket("one"), "bad")
 					if err != nil || exists != (action == "restore") || exists && len(rows) != 6 {
 						t.Errorf("after %s: read = %v, exists %v, error %v; want 6 rows after a restore, and otherwise no table", action, rows, exists, err)
 					}
-					if findings, _ := verifyAll(t, s, VerifyOptions{}); len(findings) > 0 {
+					if findings, _ := tabletest.VerifyAll(t, s, tables.VerifyOptions{}); len(findings) > 0 {
 						t.Errorf("Verify reported %+v; want none", findings)
 					}
-					if _, err := s.Expire(ctx, &MaintainOptions{Grace: -1}); err != nil {
+					if _, err := s.Expire(ctx, &tables.MaintainOptions{Grace: -1}); err != nil {
 						t.Error(err)
 					}
 					if action != "restore" {
-						mustPut(t, s.Bucket("one"), "bad", PutError, 1)
+						tabletest.Put(t, s.Bucket("one"), "bad", tables.PutError, 1)
 						if err := s.Bucket("one").Delete(ctx, "bad"); err != nil {
 							t.Error(err)
 						}
@@ -92,7 +95,7 @@ func TestDeleteOrRestoreDamaged(t *testing.T) {
 					if err := s.Close(); err != nil {
 						t.Fatal(err)
 					}
-					s = mustOpen(t, s.Dir(), &Options{FoldAge: -1})
+					s = tabletest.Open(t, s.Dir(), &tables.Options{FoldAge: -1})
 				}
 			})
 		}

@@ -1,9 +1,12 @@
-package tables
+package tables_test
 
 import (
 	"fmt"
 	"math/rand/v2"
 	"testing"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -26,14 +29,14 @@ func BenchmarkPutMany(b *testing.B) {
 		rb.Field(3).(*array.Int64Builder).Append(random.Int64N(1000))
 	}
 	batch := rb.NewRecordBatch()
-	s := mustOpen(b, b.TempDir(), nil)
-	before := cpu()
+	s := tabletest.Open(b, b.TempDir(), nil)
+	before := tabletest.CPU()
 	for b.Loop() {
-		if _, err := s.Bucket("").Table("t").Put(b.Context(), oneBatch(batch), PutReplace, nil); err != nil {
+		if _, err := s.Bucket("").Table("t").Put(b.Context(), tabletest.OneBatch(batch), tables.PutReplace, nil); err != nil {
 			b.Fatal(err)
 		}
 	}
-	b.ReportMetric(float64((cpu()-before).Microseconds())/1000/float64(b.N), "cpu-ms/op")
+	b.ReportMetric(float64((tabletest.CPU()-before).Microseconds())/1000/float64(b.N), "cpu-ms/op")
 	t := s.Bucket("").Table("t")
 	info, err := t.Info(b.Context())
 	if err != nil {
@@ -44,17 +47,17 @@ func BenchmarkPutMany(b *testing.B) {
 
 // BenchmarkAppendRow appends one row, to the tail or in its own commit.
 func BenchmarkAppendRow(b *testing.B) {
-	for name, o := range map[string]*Options{"tail": {}, "sync": {Sync: true}, "commit": {NoTail: true}} {
+	for name, o := range map[string]*tables.Options{"tail": {}, "sync": {Sync: true}, "commit": {NoTail: true}} {
 		b.Run(name, func(b *testing.B) {
-			s := mustOpen(b, b.TempDir(), o)
+			s := tabletest.Open(b, b.TempDir(), o)
 			t := s.Bucket("")
-			mustPut(b, t, "a", PutAppend, 1)
-			r := rowsOf(1)
+			tabletest.Put(b, t, "a", tables.PutAppend, 1)
+			r := tabletest.Rows(1)
 			r.Next()
 			batch := r.RecordBatch()
 			b.ResetTimer()
 			for b.Loop() {
-				if _, err := t.Table("a").Put(b.Context(), oneBatch(batch), PutAppend, nil); err != nil {
+				if _, err := t.Table("a").Put(b.Context(), tabletest.OneBatch(batch), tables.PutAppend, nil); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -63,26 +66,26 @@ func BenchmarkAppendRow(b *testing.B) {
 }
 
 func BenchmarkAppendTables(b *testing.B) {
-	s := mustOpen(b, b.TempDir(), &Options{FoldAge: -1})
+	s := tabletest.Open(b, b.TempDir(), &tables.Options{FoldAge: -1})
 	t := s.Bucket("")
-	const tables = 1000
-	for i := range tables {
-		mustPut(b, t, fmt.Sprint(i), PutAppend, 1)
+	const tableCount = 1000
+	for i := range tableCount {
+		tabletest.Put(b, t, fmt.Sprint(i), tables.PutAppend, 1)
 	}
 	b.ResetTimer()
 	n := 0
 	for b.Loop() {
-		mustPut(b, t, fmt.Sprint(n%tables), PutAppend, 2)
+		tabletest.Put(b, t, fmt.Sprint(n%tableCount), tables.PutAppend, 2)
 		n++
 	}
 }
 
 // BenchmarkCreateTable appends one row to a table that does not exist yet.
 func BenchmarkCreateTable(b *testing.B) {
-	s := mustOpen(b, b.TempDir(), &Options{FoldAge: -1})
+	s := tabletest.Open(b, b.TempDir(), &tables.Options{FoldAge: -1})
 	n := 0
 	for b.Loop() {
-		mustPut(b, s.Bucket(""), fmt.Sprint(n), PutAppend, 1)
+		tabletest.Put(b, s.Bucket(""), fmt.Sprint(n), tables.PutAppend, 1)
 		n++
 	}
 }

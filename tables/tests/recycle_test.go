@@ -1,10 +1,13 @@
-package tables
+package tables_test
 
 import (
 	"fmt"
 	"runtime"
 	"slices"
 	"testing"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -18,15 +21,15 @@ import (
 // without a filter and an order. With Recycle, retained batches keep their rows; without it, all batches do.
 func TestRecycle(t *testing.T) {
 	for _, time := range []string{"", "t"} {
-		t.Run(time, func(t *testing.T) { testRecycle(t, &Settings{Time: time}) })
+		t.Run(time, func(t *testing.T) { testRecycle(t, &tables.Settings{Time: time}) })
 	}
 }
 
-func testRecycle(t *testing.T, settings *Settings) {
-	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
+func testRecycle(t *testing.T, settings *tables.Settings) {
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
 	b := s.Bucket("")
 	put := func(first, count int64) {
-		if _, err := b.Table("t").Put(t.Context(), dated(first, count), PutAppend, &PutOptions{Settings: settings}); err != nil {
+		if _, err := b.Table("t").Put(t.Context(), dated(first, count), tables.PutAppend, &tables.PutOptions{Settings: settings}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -41,15 +44,15 @@ func testRecycle(t *testing.T, settings *Settings) {
 	table := b.Table("t")
 	where := filter.Or(filter.Lt("n", int64(rows/3)), filter.Eq("s", fmt.Sprint("row ", rows-1)), filter.Ge("n", int64(rows)))
 	for _, c := range []struct {
-		o    ScanOptions
+		o    tables.ScanOptions
 		want []int64
 	}{
-		{ScanOptions{}, sequence(0, rows+10)},
-		{ScanOptions{Columns: []string{"n"}}, sequence(0, rows+10)},
-		{ScanOptions{Filter: where}, slices.Concat(sequence(0, rows/3), []int64{rows - 1}, sequence(rows, 10))},
+		{tables.ScanOptions{}, tabletest.Sequence(0, rows+10)},
+		{tables.ScanOptions{Columns: []string{"n"}}, tabletest.Sequence(0, rows+10)},
+		{tables.ScanOptions{Filter: where}, slices.Concat(tabletest.Sequence(0, rows/3), []int64{rows - 1}, tabletest.Sequence(rows, 10))},
 	} {
 		for _, c.o.Recycle = range []bool{true, false} {
-			got, err := readAll(t.Context(), table, &c.o)
+			got, err := tabletest.ReadAll(t.Context(), table, &c.o)
 			if err != nil || !slices.Equal(got, c.want) {
 				t.Errorf("Scan(%+v) returned %d rows, want %d; error: %v", c.o, len(got), len(c.want), err)
 			}
@@ -75,7 +78,7 @@ func testRecycle(t *testing.T, settings *Settings) {
 			r.Release()
 		}
 	}
-	allocatedBytes := func(o *ScanOptions) uint64 {
+	allocatedBytes := func(o *tables.ScanOptions) uint64 {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
 		for range 10 {
@@ -86,7 +89,7 @@ func testRecycle(t *testing.T, settings *Settings) {
 		runtime.ReadMemStats(&after)
 		return after.TotalAlloc - before.TotalAlloc
 	}
-	o := ScanOptions{Columns: []string{"n"}}
+	o := tables.ScanOptions{Columns: []string{"n"}}
 	bytesWithout := allocatedBytes(&o)
 	o.Recycle = true
 	if bytesWith := allocatedBytes(&o); !race.Enabled && bytesWith > bytesWithout/2 { // under the race detector, sync.Pool drops values at random
@@ -96,20 +99,20 @@ func testRecycle(t *testing.T, settings *Settings) {
 
 // dated returns count rows, numbered from first. The date of row n is n days after 1970-01-01.
 func dated(first, count int64) array.RecordReader {
-	r := rowsOf(sequence(first, count)...)
+	r := tabletest.Rows(tabletest.Sequence(first, count)...)
 	defer r.Release()
 	r.Next()
 	dates := array.NewDate32Builder(memory.DefaultAllocator)
 	defer dates.Release()
-	for _, n := range sequence(first, count) {
+	for _, n := range tabletest.Sequence(first, count) {
 		dates.Append(arrow.Date32(n))
 	}
 	all := append([]arrow.Array{dates.NewArray()}, r.RecordBatch().Columns()...)
-	fields := append([]arrow.Field{{Name: "t", Type: arrow.FixedWidthTypes.Date32, Nullable: true}}, numbers.Fields()...)
-	return oneBatch(array.NewRecordBatch(arrow.NewSchema(fields, nil), all, count))
+	fields := append([]arrow.Field{{Name: "t", Type: arrow.FixedWidthTypes.Date32, Nullable: true}}, tabletest.Numbers.Fields()...)
+	return tabletest.OneBatch(array.NewRecordBatch(arrow.NewSchema(fields, nil), all, count))
 }
 
-func countRows(t *testing.T, table *Table, o *ScanOptions) (n int64) {
+func countRows(t *testing.T, table *tables.Table, o *tables.ScanOptions) (n int64) {
 	r, err := table.Scan(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)

@@ -1,4 +1,4 @@
-package tables
+package tables_test
 
 import (
 	"context"
@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"iter"
 	"testing"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 
 	"github.com/apache/arrow-go/v18/arrow/array"
 
@@ -34,11 +37,11 @@ func lastError[T any](results iter.Seq2[T, error]) (last error) {
 // TestCanceledContext checks that each call with a canceled context returns an error that wraps context.Canceled
 // and the cause, but not ErrUnknownOutcome.
 func TestCanceledContext(t *testing.T) {
-	s := mustOpen(t, t.TempDir(), nil)
-	dest := mustOpen(t, t.TempDir(), nil)
+	s := tabletest.Open(t, t.TempDir(), nil)
+	dest := tabletest.Open(t, t.TempDir(), nil)
 	b := s.Bucket("b")
-	mustPut(t, b, "t", PutError, sequence(0, 1000)...)
-	mustPut(t, b, "u", PutError, sequence(0, 10)...)
+	tabletest.Put(t, b, "t", tables.PutError, tabletest.Sequence(0, 1000)...)
+	tabletest.Put(t, b, "u", tables.PutError, tabletest.Sequence(0, 10)...)
 	name, err := b.Snapshot(t.Context(), "s")
 	if err != nil {
 		t.Fatal(err)
@@ -51,23 +54,23 @@ func TestCanceledContext(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(errSibling)
 	for call, do := range map[string]func() error{
-		"open":    func() error { _, err := Open(ctx, t.TempDir(), nil); return err },
-		"append":  func() error { _, err := b.Table("t").Put(ctx, rowsOf(1), PutAppend, nil); return err },
-		"create":  func() error { _, err := b.Table("new").Put(ctx, rowsOf(1), PutError, nil); return err },
-		"replace": func() error { _, err := b.Table("t").Put(ctx, rowsOf(1), PutReplace, nil); return err },
+		"open":    func() error { _, err := tables.Open(ctx, t.TempDir(), nil); return err },
+		"append":  func() error { _, err := b.Table("t").Put(ctx, tabletest.Rows(1), tables.PutAppend, nil); return err },
+		"create":  func() error { _, err := b.Table("new").Put(ctx, tabletest.Rows(1), tables.PutError, nil); return err },
+		"replace": func() error { _, err := b.Table("t").Put(ctx, tabletest.Rows(1), tables.PutReplace, nil); return err },
 		"upsert": func() error {
-			_, err := b.Table("t").Upsert(ctx, rowsOf(1), &UpsertOptions{Keys: []string{"n"}})
+			_, err := b.Table("t").Upsert(ctx, tabletest.Rows(1), &tables.UpsertOptions{Keys: []string{"n"}})
 			return err
 		},
 		"delete rows":   func() error { _, err := b.Table("t").DeleteRows(ctx, where); return err },
 		"delete":        func() error { return b.Delete(ctx, "t") },
 		"delete bucket": func() error { return s.DeleteBucket(ctx, "b", true) },
 		"update": func() error {
-			return s.Update(ctx, func(x *Txn) error { return x.Put("b", "t", rowsOf(1), PutAppend, nil) })
+			return s.Update(ctx, func(x *tables.Txn) error { return x.Put("b", "t", tabletest.Rows(1), tables.PutAppend, nil) })
 		},
-		"settings":        func() error { return b.Table("t").SetSettings(ctx, Settings{}) },
-		"metadata":        func() error { return b.Table("t").SetMetadata(ctx, Metadata{"a": "b"}) },
-		"evolve":          func() error { return b.Table("t").Evolve(ctx, ColumnChange{Op: "drop", Column: "s"}) },
+		"settings":        func() error { return b.Table("t").SetSettings(ctx, tables.Settings{}) },
+		"metadata":        func() error { return b.Table("t").SetMetadata(ctx, tables.Metadata{"a": "b"}) },
+		"evolve":          func() error { return b.Table("t").Evolve(ctx, tables.ColumnChange{Op: "drop", Column: "s"}) },
 		"snapshot":        func() error { _, err := b.Snapshot(ctx, "again"); return err },
 		"snapshots":       func() error { _, err := b.Snapshots(ctx); return err },
 		"restore":         func() error { return b.Restore(ctx, name) },
@@ -81,8 +84,8 @@ func TestCanceledContext(t *testing.T) {
 		"tables":          func() error { return lastError(b.Tables(ctx, nil)) },
 		"buckets":         func() error { return lastError(s.Buckets(ctx)) },
 		"exists":          func() error { _, err := b.Exists(ctx); return err },
-		"scan":            func() error { _, err := readAll(ctx, table, nil); return err },
-		"tail":            func() error { _, err := table.Scan(ctx, &ScanOptions{Last: 5}); return err },
+		"scan":            func() error { _, err := tabletest.ReadAll(ctx, table, nil); return err },
+		"tail":            func() error { _, err := table.Scan(ctx, &tables.ScanOptions{Last: 5}); return err },
 		"versions":        func() error { _, err := table.Versions(ctx); return err },
 		"lock": func() error {
 			lock, err := b.Table("t").Lock(t.Context())
@@ -95,7 +98,7 @@ func TestCanceledContext(t *testing.T) {
 	} {
 		wantCanceled(t, call, do())
 	}
-	wantRows(t, b, "t", sequence(0, 1000)...)
+	tabletest.WantRows(t, b, "t", tabletest.Sequence(0, 1000)...)
 }
 
 // cancelingReader is a reader that calls cancel before it returns its last batch.
@@ -113,31 +116,31 @@ func (e *cancelingReader) Next() bool {
 }
 
 func TestContextCanceledDuringCall(t *testing.T) {
-	b := mustOpen(t, t.TempDir(), nil).Bucket("b")
-	mustPut(t, b, "t", PutError, sequence(0, 1000)...)
+	b := tabletest.Open(t, t.TempDir(), nil).Bucket("b")
+	tabletest.Put(t, b, "t", tables.PutError, tabletest.Sequence(0, 1000)...)
 	for name, put := range map[string]func(ctx context.Context, r array.RecordReader) error{
 		"append": func(ctx context.Context, r array.RecordReader) error {
-			_, err := b.Table("t").Put(ctx, r, PutAppend, nil)
+			_, err := b.Table("t").Put(ctx, r, tables.PutAppend, nil)
 			return err
 		},
 		"replace": func(ctx context.Context, r array.RecordReader) error {
-			_, err := b.Table("t").Put(ctx, r, PutReplace, nil)
+			_, err := b.Table("t").Put(ctx, r, tables.PutReplace, nil)
 			return err
 		},
 		"upsert": func(ctx context.Context, r array.RecordReader) error {
-			_, err := b.Table("t").Upsert(ctx, r, &UpsertOptions{Keys: []string{"n"}})
+			_, err := b.Table("t").Upsert(ctx, r, &tables.UpsertOptions{Keys: []string{"n"}})
 			return err
 		},
 	} {
 		ctx, cancel := context.WithCancelCause(t.Context())
-		batches := array.RecordReader(&cancelingReader{RecordReader: rowsOf(2000), batchesLeft: 1, cancel: func() { cancel(errSibling) }})
+		batches := array.RecordReader(&cancelingReader{RecordReader: tabletest.Rows(2000), batchesLeft: 1, cancel: func() { cancel(errSibling) }})
 		wantCanceled(t, name, put(ctx, batches))
 	}
-	mustPut(t, b, "long", PutError, sequence(0, 200_000)...)
+	tabletest.Put(t, b, "long", tables.PutError, tabletest.Sequence(0, 200_000)...)
 	table := b.Table("long")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	defer cancel(nil)
-	r, err := table.Scan(ctx, &ScanOptions{ChunkRows: 10})
+	r, err := table.Scan(ctx, &tables.ScanOptions{ChunkRows: 10})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,5 +154,5 @@ func TestContextCanceledDuringCall(t *testing.T) {
 		t.Error("the scan read all rows although its context was canceled")
 	}
 	wantCanceled(t, "scan", r.Err())
-	wantRows(t, b, "t", sequence(0, 1000)...)
+	tabletest.WantRows(t, b, "t", tabletest.Sequence(0, 1000)...)
 }

@@ -1,4 +1,4 @@
-package tables
+package tables_test
 
 import (
 	"fmt"
@@ -7,13 +7,16 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
+
 	"github.com/go-partd/partd/tables/filter"
 )
 
 // TestParts checks that the parts of a table together contain each row once: in ordered and unordered tables, with
 // files that do and do not overlap, and with rows that are not in a file yet (the tail).
 func TestParts(t *testing.T) {
-	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
 	b := s.Bucket("b")
 	fold := func() {
 		t.Helper()
@@ -27,11 +30,11 @@ func TestParts(t *testing.T) {
 		for _, day := range days {
 			rows = append(rows, fmt.Sprintf(`{"t":"2024-01-%02d 00:00:00","n":%d}`, day, day))
 		}
-		o := &PutOptions{}
+		o := &tables.PutOptions{}
 		if name == "ordered" {
-			o.Settings = &Settings{Time: "t"}
+			o.Settings = &tables.Settings{Time: "t"}
 		}
-		if _, err := b.Table(name).Put(t.Context(), jsonRows(t, "t timestamp[us]; n int64", strings.Join(rows, ",")), PutAppend, o); err != nil {
+		if _, err := b.Table(name).Put(t.Context(), tabletest.JSONRows(t, "t timestamp[us]; n int64", strings.Join(rows, ",")), tables.PutAppend, o); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -53,14 +56,14 @@ func TestParts(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, o := range []ScanOptions{{}, {Columns: []string{"n"}}, {Filter: where}} {
-			want, err := readAll(t.Context(), table, &o)
+		for _, o := range []tables.ScanOptions{{}, {Columns: []string{"n"}}, {Filter: where}} {
+			want, err := tabletest.ReadAll(t.Context(), table, &o)
 			if err != nil {
 				t.Fatal(err)
 			}
 			var got []int64
 			for o.Part = 1; o.Part <= int64(n); o.Part++ {
-				part, err := readAll(t.Context(), table, &o)
+				part, err := tabletest.ReadAll(t.Context(), table, &o)
 				if err != nil {
 					t.Errorf("%s, part %d: readAll: %v", name, o.Part, err)
 				}
@@ -70,8 +73,8 @@ func TestParts(t *testing.T) {
 				t.Errorf("%s, columns %v: the parts have rows %v, want the table's rows %v", name, o.Columns, got, want)
 			}
 		}
-		for _, o := range []*ScanOptions{{Part: int64(n) + 1}, {Part: -1}, {Part: 1, Last: 1}, {Part: 1, From: time.Unix(1, 0)}} {
-			if got, err := readAll(t.Context(), table, o); err == nil {
+		for _, o := range []*tables.ScanOptions{{Part: int64(n) + 1}, {Part: -1}, {Part: 1, Last: 1}, {Part: 1, From: time.Unix(1, 0)}} {
+			if got, err := tabletest.ReadAll(t.Context(), table, o); err == nil {
 				t.Errorf("%s: Scan(%+v) = %v, want an error", name, o, got)
 			}
 		}

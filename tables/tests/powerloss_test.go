@@ -1,9 +1,8 @@
-package tables
+package tables_test
 
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -12,6 +11,9 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
 // syncWriters is the number of writers that append to two tables concurrently. Each can append up to
@@ -23,13 +25,13 @@ const (
 
 // writeSynced runs writers that append rows, each with a put ID, until an append fails. It calls
 // acknowledged for each acknowledged row.
-func writeSynced(ctx context.Context, s *Store, acknowledged func(table int, row int64)) {
+func writeSynced(ctx context.Context, s *tables.Store, acknowledged func(table int, row int64)) {
 	var writers sync.WaitGroup
 	for w := range syncWriters {
 		writers.Go(func() {
 			for i := range int64(rowsPerSyncWriter) {
 				row := int64(w)*rowsPerSyncWriter + i
-				if _, err := s.Bucket("").Table(fmt.Sprint("t", w%2)).Put(ctx, rowsOf(row), PutAppend, &PutOptions{ID: fmt.Sprint(row)}); err != nil {
+				if _, err := s.Bucket("").Table(fmt.Sprint("t", w%2)).Put(ctx, tabletest.Rows(row), tables.PutAppend, &tables.PutOptions{ID: fmt.Sprint(row)}); err != nil {
 					return
 				}
 				acknowledged(w%2, row)
@@ -59,11 +61,11 @@ func (r *acknowledgedRows) copyRows() [2][]int64 {
 
 // wantAtLeast checks that the tables of a directory contain each row of want once. They may contain
 // other rows, because each writer may have written one row that was not acknowledged.
-func wantAtLeast(t *testing.T, dir string, o *Options, want [2][]int64) {
+func wantAtLeast(t *testing.T, dir string, o *tables.Options, want [2][]int64) {
 	t.Helper()
-	s := mustOpen(t, dir, o)
+	s := tabletest.Open(t, dir, o)
 	for table, want := range want {
-		got, _, err := read(t.Context(), s.Bucket(""), fmt.Sprint("t", table))
+		got, _, err := tabletest.Read(t.Context(), s.Bucket(""), fmt.Sprint("t", table))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -88,12 +90,12 @@ func wantAtLeast(t *testing.T, dir string, o *Options, want [2][]int64) {
 // powerTail is a tail in memory that simulates a power loss. Its field durable is the state that a power loss would
 // leave: the state at the beginning of the last completed sync.
 type powerTail struct {
-	*memTail
-	durable atomic.Pointer[memTail]
+	*tabletest.MemTail
+	durable atomic.Pointer[tabletest.MemTail]
 }
 
 func (p *powerTail) Sync(context.Context) error {
-	before := p.clone()
+	before := p.Clone()
 	time.Sleep(time.Millisecond)
 	p.durable.Store(before)
 	return nil
@@ -103,14 +105,14 @@ func (p *powerTail) Sync(context.Context) error {
 func TestPowerLossDuringWrites(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	p := &powerTail{memTail: &memTail{values: map[string][]byte{}, around: func() {}}}
-	s := mustOpen(t, dir, &Options{Tail: p, Sync: true, FoldAge: -1})
+	p := &powerTail{MemTail: &tabletest.MemTail{Values: map[string][]byte{}, Around: func() {}}}
+	s := tabletest.Open(t, dir, &tables.Options{Tail: p, Sync: true, FoldAge: -1})
 	for table := range 2 {
-		mustPut(t, s.Bucket(""), fmt.Sprint("t", table), PutAppend, -1)
+		tabletest.Put(t, s.Bucket(""), fmt.Sprint("t", table), tables.PutAppend, -1)
 	}
 	type loss struct {
 		acknowledged [2][]int64
-		durable      *memTail
+		durable      *tabletest.MemTail
 	}
 	var losses []loss
 	var acknowledged acknowledgedRows
@@ -133,7 +135,7 @@ func TestPowerLossDuringWrites(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, l := range losses {
-		wantAtLeast(t, dir, &Options{Tail: l.durable, FoldAge: -1}, l.acknowledged)
+		wantAtLeast(t, dir, &tables.Options{Tail: l.durable, FoldAge: -1}, l.acknowledged)
 	}
 	if n := acknowledged.copyRows(); len(n[0]) == 0 || len(n[1]) == 0 {
 		t.Fatalf("acknowledged %d and %d rows of the two tables, want some of both", len(n[0]), len(n[1]))
@@ -145,37 +147,15 @@ func TestPowerLossDuringWrites(t *testing.T) {
 func TestPowerLossAfterCreate(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	p := &powerTail{memTail: &memTail{values: map[string][]byte{}, around: func() {}}}
-	s := mustOpen(t, dir, &Options{Tail: p, FoldAge: -1})
-	mustPut(t, s.Bucket(""), "t0", PutAppend, 1)
-	mustPut(t, s.Bucket(""), "t1", PutAppend, 2)
+	p := &powerTail{MemTail: &tabletest.MemTail{Values: map[string][]byte{}, Around: func() {}}}
+	s := tabletest.Open(t, dir, &tables.Options{Tail: p, FoldAge: -1})
+	tabletest.Put(t, s.Bucket(""), "t0", tables.PutAppend, 1)
+	tabletest.Put(t, s.Bucket(""), "t1", tables.PutAppend, 2)
 	durable := p.durable.Load()
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	wantAtLeast(t, dir, &Options{Tail: durable, FoldAge: -1}, [2][]int64{{1}, {2}})
-}
-
-// TestPowerLossOfEmptyTable checks that a table's directory survives a power loss if the first synced file in it is
-// written by a change of settings, which writes no data file.
-func TestPowerLossOfEmptyTable(t *testing.T) {
-	t.Parallel()
-	for seed := range uint64(10) {
-		r := newCrashRun(t, seed)
-		s, err := open(t.Context(), r.dir, &Options{Tail: r.tail, FoldAge: -1}, r.hooks)
-		if err != nil {
-			t.Fatal(err)
-		}
-		b := s.Bucket("")
-		_, err = b.Table("a").Put(t.Context(), rowsOf(), PutAppend, nil)
-		if err == nil {
-			err = b.Table("a").SetSettings(t.Context(), Settings{Keys: []string{"n"}})
-		}
-		r.acknowledged["a"] = nil
-		if err = errors.Join(err, r.check(t.Context()), s.Close()); err != nil {
-			t.Fatal(err)
-		}
-	}
+	wantAtLeast(t, dir, &tables.Options{Tail: durable, FoldAge: -1}, [2][]int64{{1}, {2}})
 }
 
 // TestCloseDuringWrites checks that Close, while folds run, stops appends that wait for a sync, and that
@@ -184,7 +164,7 @@ func TestCloseDuringWrites(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	for range 3 {
-		s := mustOpen(t, dir, &Options{Sync: true, FoldBytes: 3000, FoldAge: 5 * time.Millisecond})
+		s := tabletest.Open(t, dir, &tables.Options{Sync: true, FoldBytes: 3000, FoldAge: 5 * time.Millisecond})
 		var acknowledged acknowledgedRows
 		done := make(chan struct{})
 		go func() {
@@ -196,7 +176,7 @@ func TestCloseDuringWrites(t *testing.T) {
 			t.Fatal(err)
 		}
 		<-done
-		wantAtLeast(t, dir, &Options{FoldAge: -1}, acknowledged.copyRows())
+		wantAtLeast(t, dir, &tables.Options{FoldAge: -1}, acknowledged.copyRows())
 	}
 }
 
@@ -204,7 +184,7 @@ const syncKillEnv = "PARTD_TABLES_SYNC_KILL_DIR"
 
 // syncKillChild appends until it is killed, and prints each acknowledged row.
 func syncKillChild(dir string) error {
-	s, err := Open(context.Background(), dir, &Options{Sync: true, FoldBytes: 3000, FoldAge: 5 * time.Millisecond})
+	s, err := tables.Open(context.Background(), dir, &tables.Options{Sync: true, FoldBytes: 3000, FoldAge: 5 * time.Millisecond})
 	if err != nil {
 		return err
 	}
@@ -222,7 +202,7 @@ func TestKillDuringWrites(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	acknowledged := map[[2]int64]bool{}
-	for range rounds(t, "PARTD_KILLS", 3) {
+	for range tabletest.Rounds(t, "PARTD_KILLS", 3) {
 		cmd := exec.Command(os.Args[0])
 		cmd.Env = append(os.Environ(), syncKillEnv+"="+dir)
 		cmd.Stderr = os.Stderr
@@ -250,6 +230,6 @@ func TestKillDuringWrites(t *testing.T) {
 		for a := range acknowledged {
 			want[a[0]] = append(want[a[0]], a[1])
 		}
-		wantAtLeast(t, dir, &Options{FoldAge: -1}, want)
+		wantAtLeast(t, dir, &tables.Options{FoldAge: -1}, want)
 	}
 }

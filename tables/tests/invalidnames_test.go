@@ -1,4 +1,4 @@
-package tables
+package tables_test
 
 import (
 	"errors"
@@ -6,6 +6,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -48,13 +51,13 @@ func TestInvalidColumnNames(t *testing.T) {
 		for i := range fields {
 			b.Field(i).AppendNull()
 		}
-		rows := func() array.RecordReader { return oneBatch(b.NewRecordBatch()) }
+		rows := func() array.RecordReader { return tabletest.OneBatch(b.NewRecordBatch()) }
 		for _, noTail := range []bool{true, false} {
-			ctx, s := t.Context(), mustOpen(t, t.TempDir(), &Options{NoTail: noTail, FoldAge: -1})
+			ctx, s := t.Context(), tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: noTail, FoldAge: -1})
 			bucket := s.Bucket("b")
 			wantRejected := func(operation string, err error) {
 				t.Helper()
-				if schemaErr := (*SchemaError)(nil); !errors.As(err, &schemaErr) || !strings.Contains(err.Error(), want) {
+				if schemaErr := (*tables.SchemaError)(nil); !errors.As(err, &schemaErr) || !strings.Contains(err.Error(), want) {
 					t.Errorf("%s: error = %v, want a SchemaError that contains %q", operation, err, want)
 				}
 			}
@@ -71,46 +74,46 @@ func TestInvalidColumnNames(t *testing.T) {
 				}
 				return n
 			}
-			for _, m := range []PutMode{PutAppend, PutReplace, PutError} {
+			for _, m := range []tables.PutMode{tables.PutAppend, tables.PutReplace, tables.PutError} {
 				_, err := bucket.Table("t").Put(ctx, rows(), m, nil)
 				wantRejected("put", err)
 			}
-			wantRejected("txn", s.Update(ctx, func(x *Txn) error { return x.Put("b", "t", rows(), PutAppend, nil) }))
+			wantRejected("txn", s.Update(ctx, func(x *tables.Txn) error { return x.Put("b", "t", rows(), tables.PutAppend, nil) }))
 			if n := countFiles(); n > 0 {
 				t.Errorf("rejected puts wrote %d files, want none", n)
 			}
 			if exists, err := s.Bucket("b").Exists(ctx); exists || err != nil {
 				t.Errorf("Exists = %+v, %v; want false", exists, err)
 			}
-			mustPut(t, bucket, "existing", PutReplace, 1)
+			tabletest.Put(t, bucket, "existing", tables.PutReplace, 1)
 			before := countFiles()
-			_, err := bucket.Table("existing").Put(ctx, rows(), PutReplace, nil)
+			_, err := bucket.Table("existing").Put(ctx, rows(), tables.PutReplace, nil)
 			wantRejected("replace", err)
 			_, err = bucket.Table("existing").Migrate(ctx, 1, func(arrow.RecordBatch) (arrow.RecordBatch, error) { return b.NewRecordBatch(), nil })
 			wantRejected("migrate", err)
 			if n := countFiles(); n != before {
 				t.Errorf("after rejected changes, got %d files, want %d", n, before)
 			}
-			wantRows(t, bucket, "existing", 1)
+			tabletest.WantRows(t, bucket, "existing", 1)
 		}
 	}
 }
 
 func TestEvolveToInvalidNames(t *testing.T) {
 	t.Parallel()
-	ctx, s := t.Context(), mustOpen(t, t.TempDir(), nil)
+	ctx, s := t.Context(), tabletest.Open(t, t.TempDir(), nil)
 	b := s.Bucket("")
 	schema := arrow.NewSchema([]arrow.Field{
 		{Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true},
 		{Name: "s", Type: arrow.StructOf(arrow.Field{Name: "x", Type: arrow.PrimitiveTypes.Int64, Nullable: true}), Nullable: true},
 	}, nil)
 	empty := array.NewRecordBuilder(memory.DefaultAllocator, schema).NewRecordBatch()
-	if _, err := b.Table("t").Put(ctx, oneBatch(empty), PutReplace, nil); err != nil {
+	if _, err := b.Table("t").Put(ctx, tabletest.OneBatch(empty), tables.PutReplace, nil); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"", "a\x00", "\xff", "s.x", "s", "_row_id"} {
-		for _, c := range []ColumnChange{{Op: "add", Column: name, Type: "int64"}, {Op: "rename", Column: "n", To: name}} {
-			if err := b.Table("t").Evolve(ctx, c); !errors.As(err, new(*SchemaError)) {
+		for _, c := range []tables.ColumnChange{{Op: "add", Column: name, Type: "int64"}, {Op: "rename", Column: "n", To: name}} {
+			if err := b.Table("t").Evolve(ctx, c); !errors.As(err, new(*tables.SchemaError)) {
 				t.Errorf("Evolve with %s of %q: error = %v, want a SchemaError", c.Op, name, err)
 			}
 		}

@@ -1,4 +1,4 @@
-package tables
+package tables_test
 
 import (
 	"bufio"
@@ -15,6 +15,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
+
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/testutil/postgres"
 )
@@ -27,27 +30,27 @@ const readWriteEnv = "PARTD_TABLES_BESIDE"
 func readWriteChild(text string) error {
 	ctx := context.Background()
 	args := strings.Split(text, "\n")
-	o := &Options{Catalog: args[2], NoTail: args[3] == "true", FoldAge: 20 * time.Millisecond}
+	o := &tables.Options{Catalog: args[2], NoTail: args[3] == "true", FoldAge: 20 * time.Millisecond}
 	if args[0] == "read" {
 		o.ReadOnly = true
 		for {
-			s, err := Open(ctx, args[1], o)
+			s, err := tables.Open(ctx, args[1], o)
 			if err != nil {
 				return err
 			}
-			rows, _, err := read(ctx, s.Bucket(""), "t")
+			rows, _, err := tabletest.Read(ctx, s.Bucket(""), "t")
 			if err = errors.Join(err, s.Close()); err != nil {
 				return err
 			}
 			fmt.Println(len(rows))
 		}
 	}
-	s, err := Open(ctx, args[1], o)
+	s, err := tables.Open(ctx, args[1], o)
 	if err != nil {
 		return err
 	}
 	for n := int64(0); ; n++ {
-		if _, err := s.Bucket("").Table("t").Put(ctx, rowsOf(n), PutAppend, nil); err != nil {
+		if _, err := s.Bucket("").Table("t").Put(ctx, tabletest.Rows(n), tables.PutAppend, nil); err != nil {
 			return err
 		}
 		fmt.Println(n + 1)
@@ -56,7 +59,7 @@ func readWriteChild(text string) error {
 
 // startChild starts a child process. It returns the last row count that the child printed, which is
 // updated concurrently, and a function that kills the child.
-func startChild(t *testing.T, operation, dir string, o *Options) (printed *atomic.Int64, kill func()) {
+func startChild(t *testing.T, operation, dir string, o *tables.Options) (printed *atomic.Int64, kill func()) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), readWriteEnv+"="+strings.Join([]string{operation, dir, o.Catalog, fmt.Sprint(o.NoTail)}, "\n"))
@@ -106,19 +109,19 @@ func startChild(t *testing.T, operation, dir string, o *Options) (printed *atomi
 
 // readOnlyRows returns how many rows a read-only Store reads, and whether it sees rows in the tail. The rows' numbers
 // must be consecutive.
-func readOnlyRows(t *testing.T, dir string, o Options) (rows int64, seesTail bool) {
+func readOnlyRows(t *testing.T, dir string, o tables.Options) (rows int64, seesTail bool) {
 	t.Helper()
 	o.ReadOnly = true
-	s, err := Open(t.Context(), dir, &o)
+	s, err := tables.Open(t.Context(), dir, &o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close() //nolint:errcheck // it was only read
-	got, _, err := read(t.Context(), s.Bucket(""), "t")
+	got, _, err := tabletest.Read(t.Context(), s.Bucket(""), "t")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !slices.Equal(got, sequence(0, int64(len(got)))) {
+	if !slices.Equal(got, tabletest.Sequence(0, int64(len(got)))) {
 		t.Fatalf("the numbers of the %d rows have gaps or repetitions: %v", len(got), got)
 	}
 	return int64(len(got)), s.SeesTail()
@@ -127,7 +130,7 @@ func readOnlyRows(t *testing.T, dir string, o Options) (rows int64, seesTail boo
 // TestReadOnlyDuringWrites opens read-only Stores while another process keeps appending, and after that process
 // was killed. They must see each acknowledged row, and change nothing.
 func TestReadOnlyDuringWrites(t *testing.T) {
-	for name, o := range map[string]Options{
+	for name, o := range map[string]tables.Options{
 		"directory": {}, "no tail": {NoTail: true}, "postgres": {Catalog: "start"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -151,18 +154,18 @@ func TestReadOnlyDuringWrites(t *testing.T) {
 				t.Fatal("the writer stopped appending rows")
 			}
 			kill()
-			filesBefore := listFiles(t, dir)
+			filesBefore := tabletest.ListFiles(t, dir)
 			got, _ := readOnlyRows(t, dir, o)
 			if got < printed.Load() {
 				t.Fatalf("after the kill, read %d rows, want at least %d", got, printed.Load())
 			}
-			if !slices.Equal(listFiles(t, dir), filesBefore) {
+			if !slices.Equal(tabletest.ListFiles(t, dir), filesBefore) {
 				t.Error("the read-only Store changed the directory")
 			}
 			if remaining, err := os.ReadDir(os.TempDir()); err != nil || len(remaining) > 0 {
 				t.Errorf("the temporary directory contains %v, want it empty; error: %v", remaining, err)
 			}
-			wantRows(t, mustOpen(t, dir, &o).Bucket(""), "t", sequence(0, got)...)
+			tabletest.WantRows(t, tabletest.Open(t, dir, &o).Bucket(""), "t", tabletest.Sequence(0, got)...)
 		})
 	}
 }
@@ -171,22 +174,22 @@ func TestReadOnlyDuringWrites(t *testing.T) {
 func TestReadersKilledDuringWrites(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	dir := t.TempDir()
-	s := mustOpen(t, dir, &Options{FoldAge: time.Millisecond})
+	s := tabletest.Open(t, dir, &tables.Options{FoldAge: time.Millisecond})
 	n := int64(0)
 	for range 5 {
-		mustPut(t, s.Bucket(""), "t", PutAppend, n)
+		tabletest.Put(t, s.Bucket(""), "t", tables.PutAppend, n)
 		n++
-		printed, kill := startChild(t, "read", dir, &Options{})
+		printed, kill := startChild(t, "read", dir, &tables.Options{})
 		for end := n + 20; n < end; n++ {
-			mustPut(t, s.Bucket(""), "t", PutAppend, n)
+			tabletest.Put(t, s.Bucket(""), "t", tables.PutAppend, n)
 		}
 		kill()
 		if printed.Load() == 0 {
 			t.Error("the child process read no rows")
 		}
 	}
-	wantRows(t, s.Bucket(""), "t", sequence(0, n)...)
-	readOnlyRows(t, dir, Options{}) // opening also removes the files of killed readers
+	tabletest.WantRows(t, s.Bucket(""), "t", tabletest.Sequence(0, n)...)
+	readOnlyRows(t, dir, tables.Options{}) // opening also removes the files of killed readers
 	if remaining, err := os.ReadDir(os.TempDir()); err != nil || len(remaining) > 0 {
 		t.Errorf("the temporary directory contains %v, want it empty; error: %v", remaining, err)
 	}
@@ -196,49 +199,49 @@ func TestReadersKilledDuringWrites(t *testing.T) {
 // the rows that were in the tail when it was opened. It must change nothing.
 func TestReadOnlyOnPostgres(t *testing.T) {
 	ctx, dir := t.Context(), t.TempDir()
-	o := Options{Catalog: postgres.Start(t).URL(), FoldAge: -1}
+	o := tables.Options{Catalog: postgres.Start(t).URL(), FoldAge: -1}
 	readOnlyOptions := o
 	readOnlyOptions.ReadOnly = true
-	if _, err := Open(ctx, t.TempDir(), &readOnlyOptions); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := tables.Open(ctx, t.TempDir(), &readOnlyOptions); !errors.Is(err, fs.ErrNotExist) {
 		t.Fatalf("Open of a directory without tables: error = %v, want fs.ErrNotExist", err)
 	}
-	s := mustOpen(t, dir, &o)
+	s := tabletest.Open(t, dir, &o)
 	for n := range int64(2) { // two files, which Compact would merge
-		mustPut(t, s.Bucket(""), "t", PutAppend, n)
+		tabletest.Put(t, s.Bucket(""), "t", tables.PutAppend, n)
 		foldAll(t, s)
 	}
-	mustPut(t, s.Bucket(""), "t", PutAppend, 2)
-	before := listFiles(t, dir)
-	r := mustOpen(t, dir, &readOnlyOptions)
-	wantRows(t, r.Bucket(""), "t", 0, 1, 2)
+	tabletest.Put(t, s.Bucket(""), "t", tables.PutAppend, 2)
+	before := tabletest.ListFiles(t, dir)
+	r := tabletest.Open(t, dir, &readOnlyOptions)
+	tabletest.WantRows(t, r.Bucket(""), "t", 0, 1, 2)
 	for operation, err := range tryChanges(ctx, r) {
-		if !errors.Is(err, ErrReadOnly) {
+		if !errors.Is(err, tables.ErrReadOnly) {
 			t.Errorf("%s on a read-only Store: error = %v, want ErrReadOnly", operation, err)
 		}
 	}
-	if !slices.Equal(listFiles(t, dir), before) {
+	if !slices.Equal(tabletest.ListFiles(t, dir), before) {
 		t.Error("the read-only Store changed the directory")
 	}
-	mustPut(t, s.Bucket(""), "t", PutAppend, 3)
-	wantRows(t, r.Bucket(""), "t", 0, 1, 2)
-	if _, err := r.Bucket("").Table("t").At(ctx, AtTime(time.Now())); !errors.Is(err, ErrReadOnly) {
+	tabletest.Put(t, s.Bucket(""), "t", tables.PutAppend, 3)
+	tabletest.WantRows(t, r.Bucket(""), "t", 0, 1, 2)
+	if _, err := r.Bucket("").Table("t").At(ctx, tables.AtTime(time.Now())); !errors.Is(err, tables.ErrReadOnly) {
 		t.Errorf("Table at a time with rows in another Store's tail: error = %v, want ErrReadOnly", err) // only a later fold determines the version of these rows
 	}
 	foldAll(t, s)
-	wantRows(t, r.Bucket(""), "t", 0, 1, 2, 3)
+	tabletest.WantRows(t, r.Bucket(""), "t", 0, 1, 2, 3)
 }
 
 // tryChanges tries operations that change a store, and returns their errors.
-func tryChanges(ctx context.Context, s *Store) map[string]error {
+func tryChanges(ctx context.Context, s *tables.Store) map[string]error {
 	b, errs := s.Bucket(""), map[string]error{}
-	_, errs["put"] = b.Table("t").Put(ctx, rowsOf(1), PutAppend, nil)
+	_, errs["put"] = b.Table("t").Put(ctx, tabletest.Rows(1), tables.PutAppend, nil)
 	_, errs["snapshot"] = b.Snapshot(ctx, "s")
-	_, errs["expire"] = s.Expire(ctx, &MaintainOptions{Grace: -1})
+	_, errs["expire"] = s.Expire(ctx, &tables.MaintainOptions{Grace: -1})
 	_, errs["compact"] = s.Compact(ctx, nil)
 	_, errs["lock"] = b.Table("t").Lock(ctx)
 	errs["delete"] = b.Delete(ctx, "t")
 	errs["delete bucket"] = s.DeleteBucket(ctx, "", true)
-	errs["rules"] = b.EditRules(ctx, RuleEdit{})
+	errs["rules"] = b.EditRules(ctx, tables.RuleEdit{})
 	return errs
 }
 
@@ -246,19 +249,19 @@ func tryChanges(ctx context.Context, s *Store) map[string]error {
 func TestReadOnlyGivenTail(t *testing.T) {
 	ctx, dir := t.Context(), t.TempDir()
 	tail := partd.NewDict()
-	s := mustOpen(t, dir, &Options{Tail: tail, FoldAge: -1})
-	mustPut(t, s.Bucket(""), "t", PutAppend, 0, 1)
+	s := tabletest.Open(t, dir, &tables.Options{Tail: tail, FoldAge: -1})
+	tabletest.Put(t, s.Bucket(""), "t", tables.PutAppend, 0, 1)
 	before, err := partd.Stat(ctx, tail)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := mustOpen(t, dir, &Options{Tail: tail, ReadOnly: true})
-	wantRows(t, r.Bucket(""), "t", 0, 1)
+	r := tabletest.Open(t, dir, &tables.Options{Tail: tail, ReadOnly: true})
+	tabletest.WantRows(t, r.Bucket(""), "t", 0, 1)
 	if _, err := s.Fold(ctx, nil); err != nil {
 		t.Fatal(err)
 	}
-	wantRows(t, r.Bucket(""), "t", 0, 1)
-	if withoutTail := mustOpen(t, dir, &Options{NoTail: true, ReadOnly: true}); withoutTail.SeesTail() || !r.SeesTail() {
+	tabletest.WantRows(t, r.Bucket(""), "t", 0, 1)
+	if withoutTail := tabletest.Open(t, dir, &tables.Options{NoTail: true, ReadOnly: true}); withoutTail.SeesTail() || !r.SeesTail() {
 		t.Errorf("SeesTail = %v with NoTail and %v with Tail, want false and true", withoutTail.SeesTail(), r.SeesTail())
 	}
 	if after, err := partd.Stat(ctx, tail); err != nil || after.Keys >= before.Keys {
@@ -270,23 +273,23 @@ func TestReadOnlyGivenTail(t *testing.T) {
 // catalog, and does not write the file again.
 func TestReadOnlyRestoresNoFiles(t *testing.T) {
 	dir := t.TempDir()
-	s := mustOpen(t, dir, &Options{FoldAge: -1})
-	mustPut(t, s.Bucket(""), "t", PutAppend, 0)
-	for _, file := range listFiles(t, dir) {
+	s := tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
+	tabletest.Put(t, s.Bucket(""), "t", tables.PutAppend, 0)
+	for _, file := range tabletest.ListFiles(t, dir) {
 		if path, _, _ := strings.Cut(file, ".metadata.json"); path != file {
 			if err := os.Remove(path + ".metadata.json"); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
-	before := listFiles(t, dir)
-	wantRows(t, mustOpen(t, dir, &Options{ReadOnly: true}).Bucket(""), "t", 0)
-	if !slices.Equal(listFiles(t, dir), before) {
+	before := tabletest.ListFiles(t, dir)
+	tabletest.WantRows(t, tabletest.Open(t, dir, &tables.Options{ReadOnly: true}).Bucket(""), "t", 0)
+	if !slices.Equal(tabletest.ListFiles(t, dir), before) {
 		t.Error("the read-only Store changed the directory")
 	}
 }
 
-func foldAll(t *testing.T, s *Store) {
+func foldAll(t *testing.T, s *tables.Store) {
 	t.Helper()
 	if _, err := s.Fold(t.Context(), nil); err != nil {
 		t.Fatal(err)

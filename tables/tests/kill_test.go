@@ -1,4 +1,4 @@
-package tables
+package tables_test
 
 import (
 	"bufio"
@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -13,6 +14,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
 const killEnv = "PARTD_TABLES_KILL_DIR"
@@ -21,7 +25,7 @@ const killEnv = "PARTD_TABLES_KILL_DIR"
 // and prints a line after it.
 func killChild(dir string) error {
 	ctx := context.Background()
-	s, err := Open(ctx, dir, &Options{FoldBytes: 2000, FoldAge: 5 * time.Millisecond, Sync: rand.IntN(2) == 0})
+	s, err := tables.Open(ctx, dir, &tables.Options{FoldBytes: 2000, FoldAge: 5 * time.Millisecond, Sync: rand.IntN(2) == 0})
 	if err != nil {
 		return err
 	}
@@ -36,17 +40,17 @@ func killChild(dir string) error {
 		}
 		switch op {
 		case "append", "replace":
-			mode := PutAppend
+			mode := tables.PutAppend
 			if op == "replace" {
-				mode = PutReplace
+				mode = tables.PutReplace
 			}
-			_, err = b.Table(name).Put(ctx, rowsOf(sequence(first, count)...), mode, nil)
+			_, err = b.Table(name).Put(ctx, tabletest.Rows(tabletest.Sequence(first, count)...), mode, nil)
 		case "fold":
 			_, err = s.Fold(ctx, nil)
 		case "compact":
 			_, err = s.Compact(ctx, nil)
 		case "expire":
-			_, err = s.Expire(ctx, &MaintainOptions{Grace: -1})
+			_, err = s.Expire(ctx, &tables.MaintainOptions{Grace: -1})
 		}
 		if err != nil {
 			return err
@@ -86,6 +90,13 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// rowsByTable is the expected content of a store.
+type rowsByTable map[string][]int64
+
+func (a rowsByTable) equal(b rowsByTable) bool {
+	return maps.EqualFunc(a, b, func(a, b []int64) bool { return slices.Equal(a, b) })
+}
+
 // TestKill checks that each process killed with kill -9 leaves all acknowledged rows; PARTD_KILLS sets how many are killed.
 func TestKill(t *testing.T) {
 	t.Parallel()
@@ -93,18 +104,18 @@ func TestKill(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 1))
 	acknowledged := rowsByTable{}
 	next := int64(0)
-	for round := range rounds(t, "PARTD_KILLS", 3) {
+	for round := range tabletest.Rounds(t, "PARTD_KILLS", 3) {
 		inFlight, err := killRound(t, dir, rnd, acknowledged, &next)
 		if err != nil {
 			t.Fatalf("round %d: %v", round, err)
 		}
-		s, err := Open(t.Context(), dir, &Options{FoldAge: -1})
+		s, err := tables.Open(t.Context(), dir, &tables.Options{FoldAge: -1})
 		if err != nil {
 			t.Fatalf("round %d: %v", round, err)
 		}
 		got := rowsByTable{}
 		for _, name := range []string{"a", "b"} {
-			rows, ok, err := read(t.Context(), s.Bucket(""), name)
+			rows, ok, err := tabletest.Read(t.Context(), s.Bucket(""), name)
 			if err != nil {
 				t.Fatalf("round %d: %v", round, err)
 			}
@@ -159,9 +170,9 @@ func killRound(t *testing.T, dir string, rnd *rand.Rand, acknowledged rowsByTabl
 		}
 		switch op {
 		case "append":
-			inFlight[name] = append(slices.Clone(acknowledged[name]), sequence(*next, count)...)
+			inFlight[name] = append(slices.Clone(acknowledged[name]), tabletest.Sequence(*next, count)...)
 		case "replace":
-			inFlight[name] = sequence(*next, count)
+			inFlight[name] = tabletest.Sequence(*next, count)
 		}
 		first := *next
 		*next += count

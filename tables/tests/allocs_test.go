@@ -1,20 +1,23 @@
-package tables
+package tables_test
 
 import (
 	"testing"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 
 	"github.com/go-partd/partd/internal/testutil/race"
 )
 
 // scanThousand returns a function that scans 1,000 rows in one file.
 func scanThousand(tb testing.TB) func() {
-	s := mustOpen(tb, tb.TempDir(), &Options{FoldAge: -1})
+	s := tabletest.Open(tb, tb.TempDir(), &tables.Options{FoldAge: -1})
 	b := s.Bucket("")
 	ns := make([]int64, 1000)
 	for i := range ns {
 		ns[i] = int64(i)
 	}
-	mustPut(tb, b, "t", PutAppend, ns...)
+	tabletest.Put(tb, b, "t", tables.PutAppend, ns...)
 	if _, err := s.Fold(tb.Context(), nil); err != nil {
 		tb.Fatal(err)
 	}
@@ -52,13 +55,13 @@ func TestAllocations(t *testing.T) {
 	if n := testing.AllocsPerRun(100, scanThousand(t)); n > 600 {
 		t.Errorf("scanning 1,000 rows made %.0f allocations, want at most 600", n)
 	}
-	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
 	b := s.Bucket("")
-	mustPut(t, b, "a", PutAppend, 1)
-	r := rowsOf(1)
+	tabletest.Put(t, b, "a", tables.PutAppend, 1)
+	r := tabletest.Rows(1)
 	r.Next()
 	if n := testing.AllocsPerRun(500, func() {
-		if _, err := b.Table("a").Put(t.Context(), oneBatch(r.RecordBatch()), PutAppend, nil); err != nil {
+		if _, err := b.Table("a").Put(t.Context(), tabletest.OneBatch(r.RecordBatch()), tables.PutAppend, nil); err != nil {
 			t.Fatal(err)
 		}
 	}); n > 36 {

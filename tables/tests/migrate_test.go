@@ -1,4 +1,4 @@
-package tables
+package tables_test
 
 import (
 	"context"
@@ -6,6 +6,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -29,19 +32,19 @@ func negateColumn(calls *int) func(arrow.RecordBatch) (arrow.RecordBatch, error)
 
 func TestMigrate(t *testing.T) {
 	dir := t.TempDir()
-	s := mustOpen(t, dir, &Options{FoldAge: -1})
+	s := tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
 	b := s.Bucket("")
-	mustPut(t, b, "t", PutAppend, 1, 2)
+	tabletest.Put(t, b, "t", tables.PutAppend, 1, 2)
 	if _, err := s.Fold(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	mustPut(t, b, "t", PutAppend, 3)
+	tabletest.Put(t, b, "t", tables.PutAppend, 3)
 	calls := 0
 	if migrated, err := b.Table("t").Migrate(t.Context(), 2, negateColumn(&calls)); !migrated || err != nil {
 		t.Fatalf("Migrate = %+v, %v; want true", migrated, err)
 	}
-	wantText(t, b, "t", "minus int64 | -1 | -2 | -3")
-	wantText(t, b, "t", "n int64; s utf8 | 1,row 1 | 2,row 2", AtVersion(1))
+	tabletest.WantText(t, b, "t", "minus int64 | -1 | -2 | -3")
+	tabletest.WantText(t, b, "t", "n int64; s utf8 | 1,row 1 | 2,row 2", tables.AtVersion(1))
 	calls = 0
 	for _, version := range []int{1, 2} {
 		if migrated, err := b.Table("t").Migrate(t.Context(), version, negateColumn(&calls)); migrated || calls > 0 || err != nil {
@@ -56,26 +59,26 @@ func TestMigrate(t *testing.T) {
 	if migrated, err := b.Table("t").Migrate(t.Context(), 3, func(arrow.RecordBatch) (arrow.RecordBatch, error) { return nil, errBroken }); migrated || !errors.Is(err, errBroken) {
 		t.Errorf("Migrate = %+v, %v; want false and errBroken", migrated, err)
 	}
-	wantText(t, b, "t", "minus int64 | -1 | -2 | -3")
-	if _, err := b.Table("none").Migrate(t.Context(), 1, negateColumn(&calls)); !errors.Is(err, ErrNotFound) {
+	tabletest.WantText(t, b, "t", "minus int64 | -1 | -2 | -3")
+	if _, err := b.Table("none").Migrate(t.Context(), 1, negateColumn(&calls)); !errors.Is(err, tables.ErrNotFound) {
 		t.Errorf("Migrate of a missing table: error = %v, want ErrNotFound", err)
 	}
 	// A table without rows is also migrated to the new columns.
-	if _, err := b.Table("empty").Put(t.Context(), rowsOf(), PutAppend, nil); err != nil {
+	if _, err := b.Table("empty").Put(t.Context(), tabletest.Rows(), tables.PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
 	if migrated, err := b.Table("empty").Migrate(t.Context(), 1, negateColumn(&calls)); !migrated || err != nil {
 		t.Fatalf("Migrate = %+v, %v; want true", migrated, err)
 	}
-	wantText(t, b, "empty", "minus int64")
+	tabletest.WantText(t, b, "empty", "minus int64")
 }
 
 // TestEvolveDuringAppends changes a table's columns while rows are appended to the tail: no
 // row is lost or duplicated, and no value ends up in another column.
 func TestEvolveDuringAppends(t *testing.T) {
-	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
 	b := s.Bucket("")
-	mustPut(t, b, "t", PutAppend, 0)
+	tabletest.Put(t, b, "t", tables.PutAppend, 0)
 	var writers sync.WaitGroup
 	var rows int64 = 1
 	stop := make(chan struct{})
@@ -86,17 +89,17 @@ func TestEvolveDuringAppends(t *testing.T) {
 				return
 			default:
 			}
-			_, err := b.Table("t").Put(t.Context(), rowsOf(rows), PutAppend, nil)
+			_, err := b.Table("t").Put(t.Context(), tabletest.Rows(rows), tables.PutAppend, nil)
 			if err == nil {
 				rows++
-			} else if !errors.As(err, new(*SchemaError)) { // column s currently has another name
+			} else if !errors.As(err, new(*tables.SchemaError)) { // column s currently has another name
 				t.Errorf("Put error = %v, want nil or a SchemaError", err)
 				return
 			}
 		}
 	})
-	for range rounds(t, "PARTD_EVOLVE_ROUNDS", 6) {
-		for _, c := range []ColumnChange{{Op: "rename", Column: "s", To: "n2"}, {Op: "add", Column: "s", Type: "utf8"}, {Op: "drop", Column: "s"}, {Op: "rename", Column: "n2", To: "s"}} {
+	for range tabletest.Rounds(t, "PARTD_EVOLVE_ROUNDS", 6) {
+		for _, c := range []tables.ColumnChange{{Op: "rename", Column: "s", To: "n2"}, {Op: "add", Column: "s", Type: "utf8"}, {Op: "drop", Column: "s"}, {Op: "rename", Column: "n2", To: "s"}} {
 			if err := b.Table("t").Evolve(t.Context(), c); err != nil {
 				t.Fatal(err)
 			}
@@ -111,7 +114,7 @@ func TestEvolveDuringAppends(t *testing.T) {
 	}
 	close(stop)
 	writers.Wait()
-	got := tableText(t, b, "t", nil)
+	got := tabletest.TableText(t, b, "t", nil)
 	seen := map[string]int{}
 	for _, line := range strings.Split(got, " | ")[1:] {
 		n, _, _ := strings.Cut(line, ",")
@@ -135,50 +138,50 @@ func TestEvolveDuringAppends(t *testing.T) {
 // must be converted to the new columns.
 func TestEvolveWithAnotherTail(t *testing.T) {
 	dir := t.TempDir()
-	withoutTail := mustOpen(t, dir, &Options{FoldAge: -1, NoTail: true})
-	withTail := mustOpen(t, dir, &Options{FoldAge: -1})
+	withoutTail := tabletest.Open(t, dir, &tables.Options{FoldAge: -1, NoTail: true})
+	withTail := tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
 	b := withoutTail.Bucket("")
-	if _, err := b.Table("t").Put(t.Context(), jsonRows(t, "a int16; b utf8; c int32", `{"a":1,"b":"x","c":1}`), PutAppend, nil); err != nil {
+	if _, err := b.Table("t").Put(t.Context(), tabletest.JSONRows(t, "a int16; b utf8; c int32", `{"a":1,"b":"x","c":1}`), tables.PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := withTail.Bucket("").Table("t").Put(t.Context(), jsonRows(t, "a int16; b utf8; c int32", `{"a":2,"b":"y","c":2}`), PutAppend, nil); err != nil {
+	if _, err := withTail.Bucket("").Table("t").Put(t.Context(), tabletest.JSONRows(t, "a int16; b utf8; c int32", `{"a":2,"b":"y","c":2}`), tables.PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
-	err := b.Table("t").Evolve(t.Context(), ColumnChange{Op: "widen", Column: "a", Type: "float64"}, ColumnChange{Op: "rename", Column: "b", To: "text"},
-		ColumnChange{Op: "drop", Column: "c"}, ColumnChange{Op: "add", Column: "c", Type: "int32"})
+	err := b.Table("t").Evolve(t.Context(), tables.ColumnChange{Op: "widen", Column: "a", Type: "float64"}, tables.ColumnChange{Op: "rename", Column: "b", To: "text"},
+		tables.ColumnChange{Op: "drop", Column: "c"}, tables.ColumnChange{Op: "add", Column: "c", Type: "int32"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	const want = "a float64; text utf8; c int32 | 1,x,(null)"
-	wantText(t, b, "t", want)
-	wantText(t, withTail.Bucket(""), "t", want+" | 2,y,(null)")
+	tabletest.WantText(t, b, "t", want)
+	tabletest.WantText(t, withTail.Bucket(""), "t", want+" | 2,y,(null)")
 	if _, err := withTail.Fold(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	wantText(t, b, "t", want+" | 2,y,(null)")
+	tabletest.WantText(t, b, "t", want+" | 2,y,(null)")
 }
 
 // TestReplaceWithAnotherTail replaces a table while another Store's tail contains rows of the old table. Those rows
 // must be added to the new table, without the column that it lacks.
 func TestReplaceWithAnotherTail(t *testing.T) {
 	dir := t.TempDir()
-	withoutTail := mustOpen(t, dir, &Options{FoldAge: -1, NoTail: true})
-	withTail := mustOpen(t, dir, &Options{FoldAge: -1})
+	withoutTail := tabletest.Open(t, dir, &tables.Options{FoldAge: -1, NoTail: true})
+	withTail := tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
 	b := withoutTail.Bucket("")
-	if _, err := b.Table("t").Put(t.Context(), jsonRows(t, "a int16; c int32", `{"a":1,"c":1}`), PutAppend, nil); err != nil {
+	if _, err := b.Table("t").Put(t.Context(), tabletest.JSONRows(t, "a int16; c int32", `{"a":1,"c":1}`), tables.PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := withTail.Bucket("").Table("t").Put(t.Context(), jsonRows(t, "a int16; c int32", `{"a":2,"c":2}`), PutAppend, nil); err != nil {
+	if _, err := withTail.Bucket("").Table("t").Put(t.Context(), tabletest.JSONRows(t, "a int16; c int32", `{"a":2,"c":2}`), tables.PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.Table("t").Put(t.Context(), jsonRows(t, "a int16; d utf8", `{"a":3,"d":"x"}`), PutReplace, nil); err != nil {
+	if _, err := b.Table("t").Put(t.Context(), tabletest.JSONRows(t, "a int16; d utf8", `{"a":3,"d":"x"}`), tables.PutReplace, nil); err != nil {
 		t.Fatal(err)
 	}
 	const want = "a int16; d utf8 | 3,x"
-	wantText(t, b, "t", want)
-	wantText(t, withTail.Bucket(""), "t", want+" | 2,(null)")
+	tabletest.WantText(t, b, "t", want)
+	tabletest.WantText(t, withTail.Bucket(""), "t", want+" | 2,(null)")
 	if _, err := withTail.Fold(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	wantText(t, b, "t", want+" | 2,(null)")
+	tabletest.WantText(t, b, "t", want+" | 2,(null)")
 }

@@ -1,4 +1,4 @@
-package tables
+package tables_test
 
 import (
 	"errors"
@@ -7,23 +7,26 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
+
 	"github.com/go-partd/partd/tables/filter"
 )
 
 // TestReturnedVersionsConcurrent checks that the version that each put returns contains the put's rows, although folds, reads
 // of earlier moments, deletes and large puts commit at the same time.
 func TestReturnedVersionsConcurrent(t *testing.T) {
-	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
 	table := s.Bucket("").Table("t")
-	mustPut(t, s.Bucket(""), "t", PutAppend, 0)
+	tabletest.Put(t, s.Bucket(""), "t", tables.PutAppend, 0)
 	var mu sync.Mutex
-	returned := map[Version][]int64{}
+	returned := map[tables.Version][]int64{}
 	stop := time.Now().Add(time.Second)
 	var writers sync.WaitGroup
 	for w := range int64(3) {
 		writers.Go(func() {
 			for n := (w + 1) * 1_000_000; time.Now().Before(stop); n++ {
-				v, err := table.Put(t.Context(), rowsOf(n), PutAppend, nil)
+				v, err := table.Put(t.Context(), tabletest.Rows(n), tables.PutAppend, nil)
 				if err != nil {
 					t.Error(err)
 					return
@@ -37,18 +40,18 @@ func TestReturnedVersionsConcurrent(t *testing.T) {
 	for _, commit := range []func() error{
 		func() error { _, err := s.Fold(t.Context(), nil); return err },
 		func() error {
-			_, err := table.At(t.Context(), AtTime(time.Now().Add(-20*time.Millisecond)))
+			_, err := table.At(t.Context(), tables.AtTime(time.Now().Add(-20*time.Millisecond)))
 			return err
 		},
 		func() error { _, err := table.DeleteRows(t.Context(), filter.Eq("n", int64(0))); return err },
 		func() error {
-			_, err := table.Put(t.Context(), rowsOf(sequence(-20_000, 20_000)...), PutAppend, nil)
+			_, err := table.Put(t.Context(), tabletest.Rows(tabletest.Sequence(-20_000, 20_000)...), tables.PutAppend, nil)
 			return err
 		},
 	} {
 		writers.Go(func() {
 			for time.Now().Before(stop) {
-				if err := commit(); err != nil && !errors.As(err, new(*MomentError)) {
+				if err := commit(); err != nil && !errors.As(err, new(*tables.MomentError)) {
 					t.Error(err)
 					return
 				}
@@ -58,11 +61,11 @@ func TestReturnedVersionsConcurrent(t *testing.T) {
 	}
 	writers.Wait()
 	for v, puts := range returned {
-		old, err := table.At(t.Context(), AtVersion(v))
+		old, err := table.At(t.Context(), tables.AtVersion(v))
 		if err != nil {
 			t.Fatal(err)
 		}
-		rows, err := readAll(t.Context(), old, nil)
+		rows, err := tabletest.ReadAll(t.Context(), old, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

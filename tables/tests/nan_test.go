@@ -1,9 +1,13 @@
-package tables
+package tables_test
 
 import (
 	"maps"
 	"math"
 	"testing"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/iceberg"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -16,7 +20,7 @@ import (
 // that contains NaN must have no bounds, even if only one row group contains NaN.
 func TestNaNCounts(t *testing.T) {
 	t.Parallel()
-	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
 	floatField := arrow.Field{Name: "f", Type: arrow.PrimitiveTypes.Float64, Nullable: true}
 	columns := arrow.NewSchema([]arrow.Field{
 		floatField,
@@ -24,7 +28,7 @@ func TestNaNCounts(t *testing.T) {
 		{Name: "s", Type: arrow.StructOf(floatField), Nullable: true},
 		{Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true},
 	}, nil)
-	put := func(mode PutMode, rows, nans int) {
+	put := func(mode tables.PutMode, rows, nans int) {
 		t.Helper()
 		b := array.NewRecordBuilder(memory.DefaultAllocator, columns)
 		for i := range rows {
@@ -49,7 +53,7 @@ func TestNaNCounts(t *testing.T) {
 	}
 	wantCounts := func(operation string, want ...int64) {
 		t.Helper()
-		cur, err := s.cat.Load(t.Context(), "b", "t")
+		cur, err := iceberg.Load(t.Context(), s.Bucket("b").Table("t"), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -79,13 +83,13 @@ func TestNaNCounts(t *testing.T) {
 			}
 		}
 	}
-	put(PutReplace, 300_000, 3) // NaN in the last of three row groups
+	put(tables.PutReplace, 300_000, 3) // NaN in the last of three row groups
 	wantCounts("put", 3)
-	put(PutAppend, 5, 0)
+	put(tables.PutAppend, 5, 0)
 	if _, err := s.Fold(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	put(PutAppend, 5, 2)
+	put(tables.PutAppend, 5, 2)
 	if _, err := s.Fold(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
@@ -94,6 +98,6 @@ func TestNaNCounts(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantCounts("compacted", 5)
-	deleteRows(t, s.Bucket("b"), "t", "n < 299999")
+	tabletest.DeleteRows(t, s.Bucket("b"), "t", "n < 299999")
 	wantCounts("corrected", 1)
 }

@@ -1,11 +1,12 @@
-package tables
+package tables_test
 
 import (
 	"fmt"
 	"math/rand/v2"
-	"syscall"
 	"testing"
-	"time"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -26,7 +27,7 @@ func BenchmarkRead(b *testing.B) {
 	}, nil)
 	const rows = 1_000_000
 	for _, files := range []int{1, 10} {
-		s := mustOpen(b, b.TempDir(), &Options{FoldAge: -1})
+		s := tabletest.Open(b, b.TempDir(), &tables.Options{FoldAge: -1})
 		random := rand.New(rand.NewPCG(1, 1))
 		for f := range files {
 			rb := array.NewRecordBuilder(memory.DefaultAllocator, schema)
@@ -38,7 +39,7 @@ func BenchmarkRead(b *testing.B) {
 				rb.Field(4).(*array.StringBuilder).Append(fmt.Sprintf("note %x", random.Uint32()))
 				rb.Field(5).(*array.Int64Builder).Append(int64(f*rows/files+i) * 7_777_777_777 % 1_000_003)
 			}
-			if _, err := s.Bucket("").Table("t").Put(b.Context(), oneBatch(rb.NewRecordBatch()), PutAppend, nil); err != nil {
+			if _, err := s.Bucket("").Table("t").Put(b.Context(), tabletest.OneBatch(rb.NewRecordBatch()), tables.PutAppend, nil); err != nil {
 				b.Fatal(err)
 			}
 			if _, err := s.Fold(b.Context(), nil); err != nil {
@@ -70,10 +71,12 @@ func BenchmarkRead(b *testing.B) {
 			}
 			b.Run(fmt.Sprint(c.name, "/", files), func(b *testing.B) {
 				b.ReportAllocs()
-				before := cpu()
-				defer func() { b.ReportMetric(float64((cpu()-before).Microseconds())/1000/float64(b.N), "cpu-ms/op") }()
+				before := tabletest.CPU()
+				defer func() {
+					b.ReportMetric(float64((tabletest.CPU()-before).Microseconds())/1000/float64(b.N), "cpu-ms/op")
+				}()
 				for b.Loop() {
-					r, err := table.Scan(b.Context(), &ScanOptions{Filter: where, Columns: c.columns})
+					r, err := table.Scan(b.Context(), &tables.ScanOptions{Filter: where, Columns: c.columns})
 					if err != nil {
 						b.Fatal(err)
 					}
@@ -90,13 +93,4 @@ func BenchmarkRead(b *testing.B) {
 			})
 		}
 	}
-}
-
-// cpu returns the CPU time that the process has used, which depends less on the machine's load than elapsed time does.
-func cpu() time.Duration {
-	var r syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
-		panic(err)
-	}
-	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
 }
