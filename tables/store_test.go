@@ -3,17 +3,16 @@ package tables_test
 import (
 	"database/sql"
 	"path/filepath"
+	"strings"
 	"testing"
 
-	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
-
 	"github.com/apache/iceberg-go"
-
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
 // TestForeignTable appends to a table that another program created. The other program, which the test simulates, then
@@ -63,4 +62,16 @@ func TestForeignTable(t *testing.T) {
 	reopen()
 	tabletest.WantRows(t, s.Bucket("x"), "b", 1, 2)
 	tabletest.WantRows(t, s.Bucket("x"), "a", 9)
+}
+
+// TestCatalogFormat checks that Open rejects a catalog with an unknown format.
+func TestCatalogFormat(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := tabletest.Open(t, dir, nil)
+	tabletest.Succeed(t, s.Close())
+	tabletest.ExecInCatalog(t, dir, `UPDATE partd_info SET value='3' WHERE key='format'`)
+	if _, err := tables.Open(t.Context(), dir, nil); err == nil || !strings.Contains(err.Error(), "use a newer version") {
+		t.Errorf(`Open error = %v, want an error with the text "use a newer version"`, err)
+	}
 }
