@@ -62,6 +62,7 @@ var tablesLayering = layering.Layering{
 		{Name: "family state", Family: true, Packages: map[string][]string{
 			"internal/state/commit":     {"github.com/apache/iceberg-go", "github.com/google/uuid", "golang.org/x/sync"},
 			"internal/state/definition": {"github.com/apache/iceberg-go"},
+			"internal/state/foreign":    {"github.com/apache/iceberg-go", "github.com/google/uuid"},
 			"internal/state/rules":      nil,
 			"internal/state/series":     {"github.com/apache/iceberg-go"},
 			"internal/state/tail":       {"github.com/google/uuid"},
@@ -92,7 +93,6 @@ var tablesLayering = layering.Layering{
 			"internal/sql/worker":   nil,
 		}},
 		{Name: "family rows", Family: true, Packages: map[string][]string{
-			"internal/iceberghook":      {"github.com/apache/iceberg-go"},
 			"internal/rows/arrowsafe":   {"github.com/google/flatbuffers"},
 			"internal/rows/gostruct":    nil,
 			"internal/rows/messages":    nil,

@@ -1,4 +1,4 @@
-package tables
+package foreign
 
 import (
 	"cmp"
@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-partd/partd/tables/internal/state/tail"
+
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
@@ -20,7 +22,6 @@ import (
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/files/datafile"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
-	"github.com/go-partd/partd/tables/internal/iceberghook"
 	"github.com/go-partd/partd/tables/internal/state/definition"
 	"github.com/go-partd/partd/tables/internal/state/rules"
 	"github.com/go-partd/partd/tables/internal/state/series"
@@ -37,14 +38,16 @@ const (
 
 // checkChange returns an error if another engine's change is not allowed, for example because it refers to files outside
 // the table or alters reserved properties.
-func (p *icebergStep) checkChange(ctx context.Context, oldMeta, newMeta table.Metadata) error {
-	invalid := func(format string, args ...any) error { return &ArgumentError{Err: fmt.Errorf(format, args...)} }
+func (p *Step) checkChange(ctx context.Context, oldMeta, newMeta table.Metadata) error {
+	invalid := func(format string, args ...any) error {
+		return &definition.ArgumentError{Err: fmt.Errorf(format, args...)}
+	}
 	location := newMeta.Location()
 	switch {
 	case oldMeta != nil && (oldMeta.Location() != location || oldMeta.TableUUID() != newMeta.TableUUID()):
 		return invalid("the change alters the table's location, %s, or its UUID, which never change", oldMeta.Location())
-	case oldMeta == nil && p.change.New == nil && location != p.s.cat.LocationOf(newMeta.TableUUID()):
-		return invalid("the table's location is %s, but a table with this UUID must be at %s: use the location that the catalog assigned", location, p.s.cat.LocationOf(newMeta.TableUUID()))
+	case oldMeta == nil && p.Change.New == nil && location != p.Catalog.LocationOf(newMeta.TableUUID()):
+		return invalid("the table's location is %s, but a table with this UUID must be at %s: use the location that the catalog assigned", location, p.Catalog.LocationOf(newMeta.TableUUID()))
 	}
 	if maxMillis := time.Now().Add(maxClockLead).UnixMilli(); newMeta.LastUpdatedMillis() > maxMillis && (oldMeta == nil || newMeta.LastUpdatedMillis() > oldMeta.LastUpdatedMillis()) {
 		return invalid("the change's time, %v, is in the future: correct the writer's clock", time.UnixMilli(newMeta.LastUpdatedMillis()).UTC())
@@ -54,10 +57,10 @@ func (p *icebergStep) checkChange(ctx context.Context, oldMeta, newMeta table.Me
 			return err
 		}
 	}
-	if err := checkProperties(oldMeta, newMeta, p.change.Registered); err != nil {
+	if err := checkProperties(oldMeta, newMeta, p.Change.Registered); err != nil {
 		return err
 	}
-	if p.change.Registered {
+	if p.Change.Registered {
 		if err := checkRegistered(newMeta); err != nil {
 			return invalid("cannot register the metadata: %w", err)
 		}
@@ -91,13 +94,13 @@ func statisticsFiles(meta table.Metadata) (paths []string) {
 	return paths
 }
 
-func (p *icebergStep) checkUUIDUnused(ctx context.Context, newMeta table.Metadata) error {
-	_, err := p.s.cat.ByUUID(ctx, newMeta.TableUUID().String())
+func (p *Step) checkUUIDUnused(ctx context.Context, newMeta table.Metadata) error {
+	_, err := p.Catalog.ByUUID(ctx, newMeta.TableUUID().String())
 	if errors.Is(err, icecat.ErrNotFound) {
 		return nil
 	}
 	if err == nil {
-		err = fmt.Errorf("a table with this UUID %w", ErrExists)
+		err = fmt.Errorf("a table with this UUID %w", icecat.ErrExists)
 	}
 	return err
 }
@@ -122,11 +125,11 @@ func checkProperties(oldMeta, newMeta table.Metadata, isRegistration bool) error
 			isLocation := strings.HasPrefix(k, "write.") && (strings.HasSuffix(k, "path") || strings.HasSuffix(k, "location") || strings.HasSuffix(k, "impl"))
 			switch {
 			case isSet && redirectsReaders(k):
-				return &ArgumentError{Err: fmt.Errorf("the property %q could make engines that read the table load code, or send credentials elsewhere: set it in the engine's own configuration", k)}
+				return &definition.ArgumentError{Err: fmt.Errorf("the property %q could make engines that read the table load code, or send credentials elsewhere: set it in the engine's own configuration", k)}
 			case isReserved:
-				return &ArgumentError{Err: fmt.Errorf("the property %q is reserved: only partd-tables may change it", k)}
+				return &definition.ArgumentError{Err: fmt.Errorf("the property %q is reserved: only partd-tables may change it", k)}
 			case isLocation && isSet && !strings.HasPrefix(newValue+"/", newMeta.Location()+"/") || isLocation && strings.Contains(newValue, ".."):
-				return &ArgumentError{Err: fmt.Errorf("the property %q would place files outside %s", k, newMeta.Location())}
+				return &definition.ArgumentError{Err: fmt.Errorf("the property %q would place files outside %s", k, newMeta.Location())}
 			}
 		}
 	}
@@ -150,7 +153,7 @@ func redirectsReaders(property string) bool {
 // checkRegistered returns an error if reserved properties are invalid, because a client can register any metadata.
 func checkRegistered(meta table.Metadata) error {
 	for k, text := range meta.Properties() {
-		if strings.HasPrefix(k, tailProperties) {
+		if strings.HasPrefix(k, tail.PropertyPrefix) {
 			// The number says how far the tail was folded; if it were too large, rows of later appends would be
 			// ignored.
 			if n, err := strconv.ParseInt(text, 10, 64); err != nil || n > math.MaxInt64/2 {
@@ -171,7 +174,7 @@ func checkRegistered(meta table.Metadata) error {
 }
 
 // checkDefinitions limits how many definitions a commit adds: Iceberg's library takes time quadratic in their number.
-func checkDefinitions(ch *iceberghook.Change) error {
+func checkDefinitions(ch *Change) error {
 	n := 0
 	for _, u := range ch.Updates {
 		switch u.Action() {
@@ -180,7 +183,7 @@ func checkDefinitions(ch *iceberghook.Change) error {
 		}
 	}
 	if n > maxDefinitions {
-		return &ArgumentError{Err: fmt.Errorf("the commit adds %d schemas, partition specs and sort orders: the limit is %d", n, maxDefinitions)}
+		return &definition.ArgumentError{Err: fmt.Errorf("the commit adds %d schemas, partition specs and sort orders: the limit is %d", n, maxDefinitions)}
 	}
 	return nil
 }
@@ -204,25 +207,25 @@ func checkSize(oldMeta, newMeta table.Metadata) error {
 			return err
 		}
 	}
-	return &ArgumentError{Err: fmt.Errorf("the table's metadata after the change %w: expire snapshots, or remove properties or schemas", exceeds)}
+	return &definition.ArgumentError{Err: fmt.Errorf("the table's metadata after the change %w: expire snapshots, or remove properties or schemas", exceeds)}
 }
 
 // checkWithin returns an error unless file, a path from a client, is in the directory location.
-func (p *icebergStep) checkWithin(location, file string) error {
-	return asClientError(p.s.cat.CheckWithin(location, file))
+func (p *Step) checkWithin(location, file string) error {
+	return asClientError(p.Catalog.CheckWithin(location, file))
 }
 
 // asClientError converts an error for a missing or forbidden file to an ArgumentError, because the client named the file.
 func asClientError(err error) error {
 	if errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist) {
-		return &ArgumentError{Err: errors.New(err.Error())}
+		return &definition.ArgumentError{Err: errors.New(err.Error())}
 	}
 	return err
 }
 
-// needsWholeTable reports whether a rule compares new rows with all other rows of the table. Such a rule reads
+// NeedsWholeTable reports whether a rule compares new rows with all other rows of the table. Such a rule reads
 // files, so the table's tail must be folded first.
-func (p *icebergStep) needsWholeTable(ctx context.Context, meta table.Metadata) bool {
+func (p *Step) NeedsWholeTable(ctx context.Context, meta table.Metadata) bool {
 	d, err := definition.FromMetadata(meta)
 	if err != nil {
 		return false // the commit reports the error
@@ -232,11 +235,11 @@ func (p *icebergStep) needsWholeTable(ctx context.Context, meta table.Metadata) 
 }
 
 // checkRows checks the rows of new files against the table's rules and order.
-func (p *icebergStep) checkRows(ctx context.Context, oldMeta, newMeta table.Metadata) error {
+func (p *Step) checkRows(ctx context.Context, oldMeta, newMeta table.Metadata) error {
 	var d *definition.Definition
 	err := icecat.CatchPanic(func() (err error) { d, err = definition.FromMetadata(newMeta); return err })
 	if err != nil {
-		return &ArgumentError{Err: fmt.Errorf("the columns are not supported: %w", err)}
+		return &definition.ArgumentError{Err: fmt.Errorf("the columns are not supported: %w", err)}
 	}
 	if newMeta.CurrentSnapshot() == nil || len(newSnapshots(oldMeta, newMeta)) == 0 {
 		return nil
@@ -253,12 +256,12 @@ func (p *icebergStep) checkRows(ctx context.Context, oldMeta, newMeta table.Meta
 	if err != nil {
 		return err
 	}
-	oldPaths := paths(oldFiles)
+	oldPaths := datafile.Paths(oldFiles)
 	added = slices.DeleteFunc(added, func(f iceberg.DataFile) bool { return oldPaths[f.FilePath()] })
 	if len(added) == 0 {
 		return nil
 	}
-	staged, addedPaths := p.Staged(newMeta, p.s.cat.NewIO()), paths(added)
+	staged, addedPaths := p.Staged(newMeta, p.Catalog.NewIO()), datafile.Paths(added)
 	if err := p.checkBatches(ctx, d, ruleList, staged, oldPaths, addedPaths); err != nil {
 		return err
 	}
@@ -275,32 +278,24 @@ func (p *icebergStep) checkRows(ctx context.Context, oldMeta, newMeta table.Meta
 }
 
 // checkBatches checks the rows in staged's new files. Rules about the whole table also read staged's other files.
-func (p *icebergStep) checkBatches(ctx context.Context, d *definition.Definition, ruleList []rules.Rule, staged *table.Table, oldPaths, addedPaths map[string]bool) error {
-	o := rules.Options{Memory: p.s.opts.Memory / 8, Table: func(ctx context.Context, columns []string, where *filter.Expr, each func(arrow.RecordBatch) error) error {
-		return p.readExcept(ctx, staged, nil, addedPaths, columns, where, each)
+func (p *Step) checkBatches(ctx context.Context, d *definition.Definition, ruleList []rules.Rule, staged *table.Table, oldPaths, addedPaths map[string]bool) error {
+	o := rules.Options{Memory: p.Memory, Table: func(ctx context.Context, columns []string, where *filter.Expr, each func(arrow.RecordBatch) error) error {
+		return p.ReadRows(ctx, staged, addedPaths, columns, where, each)
 	}}
 	check, err := rules.NewCheck(ctx, ruleList, d.Logical, d.Stored, d.Logical, o)
 	if err != nil {
 		return err
 	}
 	defer check.Close()
-	err = p.readExcept(ctx, staged, nil, oldPaths, nil, nil, func(b arrow.RecordBatch) error {
+	err = p.ReadRows(ctx, staged, oldPaths, nil, nil, func(b arrow.RecordBatch) error {
 		return cmp.Or(check.Add(b), series.Check(d.Order, b))
 	})
 	return cmp.Or(err, check.Finish(ctx))
 }
 
-func (p *icebergStep) filesOf(ctx context.Context, meta table.Metadata) ([]iceberg.DataFile, error) {
+func (p *Step) filesOf(ctx context.Context, meta table.Metadata) ([]iceberg.DataFile, error) {
 	if meta == nil || meta.CurrentSnapshot() == nil {
 		return nil, nil
 	}
-	return datafile.Files(ctx, p.Staged(meta, p.s.cat.NewIO()))
-}
-
-func paths(files []iceberg.DataFile) map[string]bool {
-	all := map[string]bool{}
-	for _, f := range files {
-		all[f.FilePath()] = true
-	}
-	return all
+	return datafile.Files(ctx, p.Staged(meta, p.Catalog.NewIO()))
 }

@@ -1,6 +1,6 @@
-// Package iceberghook lets package iceberg call package tables, whose exported API has no types of iceberg-go. The
-// initialization of package tables sets the functions. Their parameter t is a *tables.Table, and s is a *tables.Store.
-package iceberghook
+// Package foreign checks and applies the changes of other engines to the Iceberg metadata of tables. It also has the
+// functions through which package iceberg calls package tables, whose exported API has no types of iceberg-go.
+package foreign
 
 import (
 	"context"
@@ -26,7 +26,8 @@ type Change struct {
 	Registered    bool
 }
 
-// These functions implement the functions of package iceberg.
+// These functions implement the functions of package iceberg. The initialization of package tables sets them. Their
+// parameter t is a *tables.Table, and s is a *tables.Store.
 var (
 	Load         func(ctx context.Context, t any, o *LoadOptions) (*table.Table, error)
 	Stage        func(ctx context.Context, t any, meta table.Metadata) error

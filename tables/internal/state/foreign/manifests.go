@@ -1,4 +1,4 @@
-package tables
+package foreign
 
 import (
 	"context"
@@ -15,18 +15,19 @@ import (
 	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/tables/internal/files/datafile"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
+	"github.com/go-partd/partd/tables/internal/state/definition"
 )
 
 // checkSnapshots returns an error if a new snapshot's manifests are invalid or refer to files outside the table.
-func (p *icebergStep) checkSnapshots(ctx context.Context, oldMeta, newMeta table.Metadata) error {
+func (p *Step) checkSnapshots(ctx context.Context, oldMeta, newMeta table.Metadata) error {
 	added := newSnapshots(oldMeta, newMeta)
 	if len(added) > maxNewSnapshots {
-		return &ArgumentError{Err: fmt.Errorf("the commit adds %d snapshots: the limit is %d", len(added), maxNewSnapshots)}
+		return &definition.ArgumentError{Err: fmt.Errorf("the commit adds %d snapshots: the limit is %d", len(added), maxNewSnapshots)}
 	}
 	if len(added) == 0 {
 		return nil
 	}
-	c := &manifestCheck{s: p.s, fileIO: p.s.cat.NewCheckIO(), staged: p.Staged(newMeta, p.s.cat.NewIO()), newMeta: newMeta, checked: map[string]iceberg.ManifestFile{}, budget: icecat.ManifestBudget()}
+	c := &manifestCheck{catalog: p.Catalog, fileIO: p.Catalog.NewCheckIO(), staged: p.Staged(newMeta, p.Catalog.NewIO()), newMeta: newMeta, checked: map[string]iceberg.ManifestFile{}, budget: icecat.ManifestBudget()}
 	if oldMeta != nil && oldMeta.CurrentSnapshot() != nil {
 		manifests, err := oldMeta.CurrentSnapshot().Manifests(c.fileIO)
 		if err != nil {
@@ -54,13 +55,13 @@ func (p *icebergStep) checkSnapshots(ctx context.Context, oldMeta, newMeta table
 		return nil
 	}
 	if _, err := datafile.Tasks(ctx, c.staged); err != nil && ctx.Err() == nil {
-		return &ArgumentError{Err: fmt.Errorf("the table could not be read after the change: %w", err)}
+		return &definition.ArgumentError{Err: fmt.Errorf("the table could not be read after the change: %w", err)}
 	}
 	return canceled.Err(ctx)
 }
 
 type manifestCheck struct {
-	s       *Store
+	catalog *icecat.Catalog
 	fileIO  *icecat.FileIO
 	staged  *table.Table // with newMeta
 	newMeta table.Metadata
@@ -76,7 +77,7 @@ func (c *manifestCheck) checkList(ctx context.Context, s *table.Snapshot) error 
 		if ctx.Err() != nil {
 			return canceled.Err(ctx)
 		}
-		return &ArgumentError{Err: fmt.Errorf("%s of snapshot %d: %w", subject, s.SnapshotID, err)}
+		return &definition.ArgumentError{Err: fmt.Errorf("%s of snapshot %d: %w", subject, s.SnapshotID, err)}
 	}
 	var manifests []iceberg.ManifestFile
 	err := checkAvroName(s.ManifestList)
@@ -95,9 +96,9 @@ func (c *manifestCheck) checkList(ctx context.Context, s *table.Snapshot) error 
 		}
 		c.checked[m.FilePath()] = m
 		if len(c.checked) > maxManifests {
-			return &ArgumentError{Err: fmt.Errorf("the commit adds more than %d manifests", maxManifests)}
+			return &definition.ArgumentError{Err: fmt.Errorf("the commit adds more than %d manifests", maxManifests)}
 		}
-		if err := asClientError(c.s.cat.CheckWithin(c.newMeta.Location(), m.FilePath())); err != nil {
+		if err := asClientError(c.catalog.CheckWithin(c.newMeta.Location(), m.FilePath())); err != nil {
 			return err
 		}
 		if err := icecat.CatchPanic(func() error { return c.checkManifest(ctx, s, m) }); err != nil {
@@ -148,12 +149,12 @@ func (c *manifestCheck) checkManifest(ctx context.Context, s *table.Snapshot, m 
 func (c *manifestCheck) checkEntry(ctx context.Context, s *table.Snapshot, m iceberg.ManifestFile, e iceberg.ManifestEntry, types map[int]iceberg.Type) error {
 	f := e.DataFile()
 	deleted := e.Status() == iceberg.EntryStatusDELETED
-	err := c.s.cat.CheckWithin(c.newMeta.Location(), f.FilePath())
+	err := c.catalog.CheckWithin(c.newMeta.Location(), f.FilePath())
 	if deleted && errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	}
 	if referenced := f.ReferencedDataFile(); referenced != nil && err == nil {
-		if err = c.s.cat.CheckWithin(c.newMeta.Location(), *referenced); errors.Is(err, fs.ErrNotExist) { // the data file may since have been replaced
+		if err = c.catalog.CheckWithin(c.newMeta.Location(), *referenced); errors.Is(err, fs.ErrNotExist) { // the data file may since have been replaced
 			err = nil
 		}
 	}
