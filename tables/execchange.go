@@ -221,7 +221,7 @@ func (c *rowChange) rejectDuplicates(ctx context.Context) error {
 		return nil
 	}
 	s := w.series(w.t)
-	old := paths(w.oldFiles)
+	old := datafile.Paths(w.oldFiles)
 	remaining := s.Written(w.newFiles)
 	for _, task := range c.tasks {
 		if !old[task.File.FilePath()] {

@@ -15,12 +15,13 @@ var update = flag.Bool("update", false, "rewrite the table of packages in docs/d
 // tablesLayering lists the layers of the module, top first. Add each new package to a layer above all packages that it
 // imports, and run "go test -run TestHouse . -update" to rewrite the table of packages in docs/design.md.
 var tablesLayering = layering.Layering{
-	Module: "github.com/go-partd/partd/tables", Root: "tables", Cgo: true, MayUseTesting: []string{"internal/testutil/testserve", "tablestest"},
+	Module: "github.com/go-partd/partd/tables", Root: "tables", Cgo: true, MayUseTesting: []string{"internal/testutil/tabletest", "internal/testutil/testserve", "tablestest"},
 	Shared: []string{"github.com/go-partd/partd", "github.com/apache/arrow-go"},
 	Layers: []layering.Layer{
 		{Name: "for tests", Packages: map[string][]string{
 			"bench":                       {"internal/testutil/peers", "internal/testutil/tpc", "github.com/duckdb/duckdb-go-bindings", "google.golang.org/grpc", "google.golang.org/grpc/credentials/insecure"},
 			"internal/testutil/peers":     nil,
+			"internal/testutil/tabletest": {"github.com/jackc/pgx", "modernc.org/sqlite"},
 			"internal/testutil/testserve": nil,
 			"internal/testutil/tpc":       {"internal/testutil/peers"},
 		}},
@@ -60,6 +61,7 @@ var tablesLayering = layering.Layering{
 		{Name: "family state", Family: true, Packages: map[string][]string{
 			"internal/state/commit":     {"github.com/apache/iceberg-go", "github.com/google/uuid", "golang.org/x/sync"},
 			"internal/state/definition": {"github.com/apache/iceberg-go"},
+			"internal/state/foreign":    {"github.com/apache/iceberg-go", "github.com/google/uuid"},
 			"internal/state/rules":      nil,
 			"internal/state/series":     {"github.com/apache/iceberg-go"},
 			"internal/state/tail":       {"github.com/google/uuid"},
@@ -88,7 +90,6 @@ var tablesLayering = layering.Layering{
 			"internal/sql/worker":   nil,
 		}},
 		{Name: "family rows", Family: true, Packages: map[string][]string{
-			"internal/iceberghook":      {"github.com/apache/iceberg-go"},
 			"internal/rows/arrowsafe":   {"github.com/google/flatbuffers"},
 			"internal/rows/arrowvalue":  nil,
 			"internal/rows/gostruct":    nil,
