@@ -18,8 +18,7 @@ var hugeKey = strings.Repeat("k", 65535)
 func openBulk(t *testing.T, opts *Options) (*Store, *vfstest.Mem) {
 	t.Helper()
 	mem := vfstest.NewMem()
-	h := crashHooks
-	h.fs = mem
+	h := crashHooksOn(mem)
 	s := openWith(t, crashDir, opts, h)
 	return s, mem
 }
@@ -36,10 +35,7 @@ func TestLargeSetOnce(t *testing.T) {
 		must(t, s.SetOnce(t.Context(), hugeKey, []byte(v)))
 		wantValue(t, s, hugeKey, "first")
 	}
-	session, err := s.NewSession(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	session := newSession(t, s)
 	applied, err := s.Apply(t.Context(), partd.Tag{Session: session, Number: 1}, partd.Operation{
 		Change: partd.ChangeSetOnce, Entries: []partd.Entry{{Key: hugeKey, Value: []byte("third")}},
 	})
@@ -65,9 +61,7 @@ func TestLargePop(t *testing.T) {
 	}
 	for _, want := range []string{"seven", ""} {
 		values, err := s.Pop(t.Context(), keys...)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		for i, v := range values {
 			if i == 7 && string(v) != want || i != 7 && len(v) > 0 {
 				t.Fatalf("Pop returned %q for key %d; want %q for key 7, and nothing for other keys", v, i, want)
@@ -86,10 +80,7 @@ func TestLargePop(t *testing.T) {
 // TestLargeRetry checks that a retried operation that is too large for a record is applied only once.
 func TestLargeRetry(t *testing.T) {
 	s, mem := openBulk(t, nil)
-	session, err := s.NewSession(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	session := newSession(t, s)
 	value := strings.Repeat("v", 300)
 	var op partd.Operation
 	for range 20 {
@@ -172,9 +163,7 @@ func TestLargeBatch(t *testing.T) {
 		for k, v := range want {
 			wantValue(t, s, k, string(v))
 			r, err := s.Open(t.Context(), k)
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			got, err := io.ReadAll(r)
 			if err != nil || !bytes.Equal(got, v) {
 				t.Fatalf("ReadAll of key %s returned wrong data: %d bytes, want %d; error %v", k, len(got), len(v), err)

@@ -58,9 +58,7 @@ func TestKeepsPromises(t *testing.T) {
 			dirs := map[partd.Partd]string{}
 			openIn := func(t *testing.T, dir string) partd.Partd {
 				s, err := open(dir, &c.opts, c.h)
-				if err != nil {
-					t.Fatal(err)
-				}
+				must(t, err)
 				dirs[s] = dir
 				return s
 			}

@@ -21,14 +21,11 @@ func TestDropWithoutNewFile(t *testing.T) {
 		}
 		return nil
 	})
-	s, err := open(crashDir, nil, h)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := openWith(t, crashDir, nil, h)
 	mustAppend(t, s, "k", "old")
 	fails.Store(true)
 	must(t, s.Drop(t.Context()))
-	err = s.Set(t.Context(), "k", []byte("v"))
+	err := s.Set(t.Context(), "k", []byte("v"))
 	if !errors.Is(err, syscall.EMFILE) || strings.Contains(err.Error(), "disk is full") {
 		t.Errorf("Set without a write-ahead file: error %v, want EMFILE, and no mention of a full disk", err)
 	}

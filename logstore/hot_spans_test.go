@@ -17,9 +17,7 @@ func TestSpans(t *testing.T) {
 	for seed := range uint64(10) {
 		rnd := rand.New(rand.NewPCG(seed, 1))
 		s, err := open("/s", &Options{Compression: Compression(seed % 2)}, hooks{fs: vfstest.NewMem(), tableBytes: 1 << 20, blobBytes: 4 << 10})
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		hotKeys, maxLen := 1+rnd.IntN(40), 20+rnd.IntN(300)
 		for s.tables.active.size < 700<<10 {
 			var entries []partd.Entry
@@ -43,15 +41,11 @@ func TestSpans(t *testing.T) {
 			}
 		}
 		f, err := s.sealer.fileFor()
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		s.mu.Lock()
 		seal := func() (b []byte, hot []segment.HotRun) {
 			seg, err := s.sealer.append(f, s.tables.active)
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			b = make([]byte, seg.End-seg.Start)
 			if _, err := f.f.ReadAt(b, seg.Start); err != nil {
 				t.Fatal(err)

@@ -20,12 +20,9 @@ import (
 // TestForeignWriteAheadFile checks that the write-ahead file of another store is not mistaken for a torn one.
 func TestForeignWriteAheadFile(t *testing.T) {
 	mem, _ := killedStore(t, true)
-	h := crashHooks
-	h.fs = mem
+	h := crashHooksOn(mem)
 	f, err := mem.OpenFile(walName(crashDir, 1), os.O_RDWR, 0) // the newest file
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	b := append(walHeader{epoch: 2, firstSeq: 9}.encode(&segment.Format{ID: 99, Seed: 77}), bytes.Repeat([]byte{7}, 1000)...)
 	_, err = f.WriteAt(b, 0)
 	must(t, errors.Join(err, f.Close()))
@@ -86,9 +83,7 @@ func TestFalseRecordLength(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir, copied := t.TempDir(), t.TempDir()
 			s, err := Open(dir, &Options{Memory: MinMemory})
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			must(t, s.Append(t.Context(), partd.Entry{Key: "a", Value: longValue}))
 			w := s.tables.active.wal
 			b := &batch{}

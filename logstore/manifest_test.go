@@ -56,8 +56,7 @@ func TestOtherFormatVersions(t *testing.T) {
 	} {
 		for _, version := range []byte{supported - 1, supported + 1} {
 			mem := start.KillClone()
-			h := crashHooks
-			h.fs = mem
+			h := crashHooksOn(mem)
 			changeByte(t, mem, crashDir+"/"+name, 8, func(b byte) byte {
 				if b != supported {
 					t.Errorf("%s has version %d, want %d", name, b, supported)

@@ -37,9 +37,7 @@ func TestMergeWithReaders(t *testing.T) {
 	h.minMerge = -1
 	s := openWith(t, "/s", nil, h)
 	r, err := s.Open(t.Context(), "k1")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	for round := range 3 {
 		seen := 0
 		for c, err := range s.Scan(t.Context()) {
@@ -49,11 +47,7 @@ func TestMergeWithReaders(t *testing.T) {
 			if seen++; seen > 1 {
 				continue
 			}
-			s.mu.Lock()
-			s.merging.minCount = 2
-			s.considerMerge()
-			s.mu.Unlock()
-			waitMerged(t, s)
+			mergeNow(t, s, 2)
 			if s.SegmentCount() > 1+round {
 				t.Fatalf("round %d: the store has %d segments after a merge, want at most %d", round, s.SegmentCount(), 1+round)
 			}
@@ -156,11 +150,7 @@ func TestMergeFullDisk(t *testing.T) {
 		h.fs, h.minMerge = vfstest.Inject(mem, fault.Check), -1
 		s := openWith(t, "/s", &Options{Logger: slog.New(slog.NewTextHandler(&logBuf, nil))}, h)
 		merging.Store(true)
-		s.mu.Lock()
-		s.merging.minCount = 4
-		s.considerMerge()
-		s.mu.Unlock()
-		waitMerged(t, s)
+		mergeNow(t, s, 4)
 		wantMerged(t, s, want)
 		mustAppend(t, s, "k0", "more")
 		want["k0"] = append(want["k0"], "more"...)
@@ -261,12 +251,8 @@ func TestMergeChecksLedger(t *testing.T) {
 	h.fs, h.minMerge = vfstest.NewMem(), -1
 	manySessions(t, h.fs, 12)
 	s := openWith(t, "/s", nil, h)
-	s.mu.Lock()
 	s.segments.list[0].ledger.Pieces++
-	s.merging.minCount = 4
-	s.considerMerge()
-	s.mu.Unlock()
-	waitMerged(t, s)
+	mergeNow(t, s, 4)
 	if n := s.SegmentCount(); n != 12 {
 		t.Errorf("the store has %d segments after a merge that lost a piece, want 12", n)
 	}

@@ -44,11 +44,7 @@ func testMergeOfUnknownOutcome(t *testing.T, isRenamed bool) {
 	}), &openFiles}
 	s := openWith(t, "/s", nil, h)
 	armed.Store(true)
-	s.mu.Lock()
-	s.merging.minCount = 4
-	s.considerMerge()
-	s.mu.Unlock()
-	waitMerged(t, s)
+	mergeNow(t, s, 4)
 	wantMerged(t, s, want)
 	if err := s.Close(); !errors.Is(err, partd.ErrNeedsReopen) || openFiles.Load() != 0 {
 		t.Errorf("Close: error %v, want ErrNeedsReopen; %d segment files are still open, want 0", err, openFiles.Load())

@@ -43,11 +43,7 @@ func TestMergePowerLoss(t *testing.T) {
 	mu.Lock()
 	armed = true
 	mu.Unlock()
-	s.mu.Lock()
-	s.merging.minCount = 4
-	s.considerMerge()
-	s.mu.Unlock()
-	waitMerged(t, s)
+	mergeNow(t, s, 4)
 	mu.Lock()
 	armed = false
 	if crashes == 0 {
@@ -62,8 +58,7 @@ func TestMergePowerLoss(t *testing.T) {
 func TestPowerLossDuringRecovery(t *testing.T) {
 	for _, frozen := range []bool{false, true} {
 		mem := vfstest.NewMem()
-		h := crashHooks
-		h.fs = mem
+		h := crashHooksOn(mem)
 		s := openWith(t, crashDir, nil, h)
 		mustAppend(t, s, "synced", "value")
 		must(t, s.Sync(t.Context()))

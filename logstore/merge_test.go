@@ -43,9 +43,7 @@ func TestMergeContent(t *testing.T) {
 				h := mergeHooks
 				h.fs, h.mergeBytes = mem, maxBytes
 				s, err := open("/s", &Options{Compression: c}, h)
-				if err != nil {
-					t.Fatal(err)
-				}
+				must(t, err)
 				want := map[string][]byte{}
 				rnd := rand.New(rand.NewPCG(seed, 9))
 				for round := range 40 {
@@ -95,6 +93,16 @@ func TestMergeContent(t *testing.T) {
 			}
 		}
 	}
+}
+
+// mergeNow merges the segments if there are at least minCount small ones.
+func mergeNow(t *testing.T, s *Store, minCount int) {
+	t.Helper()
+	s.mu.Lock()
+	s.merging.minCount = minCount
+	s.considerMerge()
+	s.mu.Unlock()
+	waitMerged(t, s)
 }
 
 func wantMerged(t *testing.T, s *Store, want map[string][]byte) {

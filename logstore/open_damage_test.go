@@ -42,9 +42,7 @@ func TestEveryBitAndCut(t *testing.T) {
 		for cut := int64(0); cut < size; cut += step {
 			checkDamaged(t, mem, want, withoutLast, fmt.Sprintf("%s, cut at %d", name, cut), func(m *vfstest.Mem) {
 				f, err := m.OpenFile(crashDir+"/"+name, syscall.O_RDWR, 0)
-				if err != nil {
-					t.Fatal(err)
-				}
+				must(t, err)
 				must(t, errors.Join(f.Truncate(cut), f.Close()))
 			})
 		}
@@ -68,9 +66,7 @@ func fileSize(m *vfstest.Mem, name string) int64 {
 func changeByte(t *testing.T, m *vfstest.Mem, name string, off int64, f func(byte) byte) {
 	t.Helper()
 	file, err := m.OpenFile(name, syscall.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	b := make([]byte, 1)
 	_, err = file.ReadAt(b, off)
 	b[0] = f(b[0])
@@ -110,8 +106,7 @@ func changeChecked(t *testing.T, seg *storedSegment, off int64, data ...byte) (r
 func smallKilledStore(t *testing.T) (mem *vfstest.Mem, want, withoutLast map[string][]byte) {
 	t.Helper()
 	live := vfstest.NewMem()
-	h := crashHooks
-	h.fs = live
+	h := crashHooksOn(live)
 	h.blobBytes = 100
 	s := openWith(t, crashDir, nil, h)
 	want = map[string][]byte{}
@@ -196,17 +191,37 @@ func TestMissingBlobFileIsDamage(t *testing.T) {
 	}
 }
 
+// TestSwappedLargeValues swaps two large values with their checksums. Reads must report damage, and not
+// return the other key's value.
+func TestSwappedLargeValues(t *testing.T) {
+	s := openWith(t, "/s", nil, hooks{fs: vfstest.NewMem(), blobBytes: 1000})
+	defer s.Close()
+	const length, stored = 2000, 2000 + 4
+	for _, v := range []string{"a", "b"} {
+		mustAppend(t, s, v, strings.Repeat(v, length))
+	}
+	f := s.blobs.file
+	b := make([]byte, 2*stored)
+	_, err := f.ReadAt(b, segment.HeaderLen)
+	must(t, err)
+	if !bytes.HasPrefix(b, []byte("aaa")) || !bytes.HasPrefix(b[stored:], []byte("bbb")) {
+		t.Fatal("the blob file does not begin with the two values, so the test would prove nothing")
+	}
+	_, err = f.f.WriteAt(slices.Concat(b[stored:], b[:stored]), segment.HeaderLen)
+	must(t, err)
+	if v, err := s.Get(t.Context(), "a"); !errors.As(err, new(*partd.CorruptError)) {
+		t.Errorf("Get(a) = %.10q, %v, want a CorruptError", v, err)
+	}
+}
+
 // TestDamageBeforeSyncedRecord damages a record that was synced before the next record was written.
 // Open must report the damage, and not mistake it for the torn end of the log.
 func TestDamageBeforeSyncedRecord(t *testing.T) {
 	mem := vfstest.NewMem()
-	h := crashHooks
-	h.fs = mem
+	h := crashHooksOn(mem)
 	opts := &Options{Sync: true}
 	s, err := open(crashDir, opts, h)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	mustAppend(t, s, "a", "1")
 	mustAppend(t, s, "b", "2")
 	damagedWAL, damaged := s.tables.active.wal.path, mem.KillClone()

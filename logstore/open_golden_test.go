@@ -95,9 +95,7 @@ func TestGolden(t *testing.T) {
 	for _, opts := range []*Options{{ReadOnly: true, Memory: 8 << 20}, {Memory: 8 << 20}, {ReadOnly: true}} {
 		s := openWith(t, dir, opts, hooks{fs: osFS, walStep: 4096})
 		got, err := contents(s)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		if len(got) != len(want) {
 			t.Errorf("Scan yielded %d keys, want %d", len(got), len(want))
 		}
@@ -130,10 +128,7 @@ func TestGoldenBytes(t *testing.T) {
 		}
 	}
 	s := openWith(t, dir, &Options{Memory: 8 << 20}, h)
-	session, err := s.NewSession(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	session := newSession(t, s)
 	for i := range 3000 {
 		op := partd.Operation{Change: partd.ChangeAppend, Entries: []partd.Entry{
 			{Key: fmt.Sprint("key", i%300), Value: []byte(strings.Repeat("v", i%90))},
@@ -161,30 +156,22 @@ func TestGoldenBytes(t *testing.T) {
 	must(t, s.Close())
 	check("after the store is closed", goldenClosed)
 	h.minMerge, h.smallLen = 2, 1<<20
-	if s, err = open(dir, &Options{Memory: 8 << 20}, h); err != nil { // starts a merge
-		t.Fatal(err)
-	}
-	if err := s.Close(); err != nil { // waits for the merge
-		t.Fatal(err)
-	}
+	s = openWith(t, dir, &Options{Memory: 8 << 20}, h) // starts a merge
+	must(t, s.Close())                                 // waits for the merge
 	check("after segments are merged", goldenMerged)
 }
 
 // fileSums returns the names, sizes and checksums of the store's files, one file per line.
 func fileSums(t *testing.T, dir string) string {
 	entries, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	var list strings.Builder
 	for _, e := range entries {
 		if e.Name() == lockName || e.Name() == spareName {
 			continue
 		}
 		b, err := os.ReadFile(filepath.Join(dir, e.Name()))
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		fmt.Fprintf(&list, "%s %d %.8x\n", e.Name(), len(b), sha256.Sum256(b))
 	}
 	return list.String()

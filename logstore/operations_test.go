@@ -47,10 +47,7 @@ func TestNumberedDeletesWithoutEffect(t *testing.T) {
 	dir := t.TempDir()
 	s := openWith(t, dir, nil, hooks{fs: osFS})
 	defer s.Close()
-	session, err := s.NewSession(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	session := newSession(t, s)
 	const n = 100_000
 	for i := range n {
 		op := partd.Operation{Change: partd.ChangeDelete, Keys: []string{"none", "nor this"}}
@@ -60,9 +57,7 @@ func TestNumberedDeletesWithoutEffect(t *testing.T) {
 	}
 	disk := int64(0)
 	files, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	for _, f := range files {
 		if info, err := os.Stat(filepath.Join(dir, f.Name())); err == nil {
 			disk += info.Size()
@@ -107,9 +102,7 @@ func TestDeleteDuringLookup(t *testing.T) {
 		return nil
 	})
 	s, err := open(crashDir, nil, h)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer s.Close()
 	mustAppend(t, s, "old", "v")
 	must(t, s.Flush(t.Context()))
@@ -125,10 +118,7 @@ func TestDeleteDuringLookup(t *testing.T) {
 func TestLargeNumberedDeleteWithoutEffect(t *testing.T) {
 	s := openWith(t, t.TempDir(), nil, hooks{fs: osFS})
 	defer s.Close()
-	session, err := s.NewSession(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	session := newSession(t, s)
 	keys := make([]string, s.maxBatch/entryOverhead)
 	for i := range keys {
 		keys[i] = fmt.Sprint("none", i)
@@ -172,9 +162,7 @@ func TestDeleteAfterStaleLookup(t *testing.T) {
 			t.Fatal(err)
 		}
 		values, err := s.Get(t.Context(), keys...)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		for i, v := range values {
 			if len(v) > 0 {
 				t.Errorf("after filling the table with %d values, %s was not deleted", fill, keys[i])

@@ -25,9 +25,7 @@ func TestReclaimDuringRead(t *testing.T) {
 			mustAppend(t, s, fmt.Sprint(i%10), value)
 		}
 		r, err := s.Open(t.Context(), "3")
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		if _, err := io.ReadFull(r, make([]byte, 10)); err != nil {
 			t.Fatal(err)
 		}

@@ -65,9 +65,7 @@ func reclaimNow(t *testing.T, s *Store, slack int64) {
 func dataBytesOf(t *testing.T, fs vfs.FS, s *Store) (n int64) {
 	t.Helper()
 	names, err := s.listStoreFiles()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	for _, name := range names {
 		if info, err := fs.Info("/s/" + name); err == nil && !strings.HasPrefix(name, "wal-") {
 			n += info.Disk

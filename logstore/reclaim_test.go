@@ -170,9 +170,7 @@ func readLater(t *testing.T, s *Store, want map[string][]byte) func() {
 func disk(t *testing.T, dir, prefix string) (n int64) {
 	t.Helper()
 	names, err := filepath.Glob(filepath.Join(dir, prefix+"*"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	for _, name := range names {
 		if info, err := (vfs.OS{}).Info(name); err == nil { // another goroutine may have removed the file
 			n += info.Disk

@@ -8,6 +8,11 @@ import (
 	"iter"
 	"maps"
 
+	"os"
+	"strconv"
+	"testing"
+	"testing/cryptotest"
+
 	"github.com/go-partd/partd"
 )
 
@@ -150,4 +155,48 @@ func settleStore(s *Store) {
 		<-done
 	}
 	s.segments.discards.Wait()
+}
+
+// crashCount returns the number of crashes to simulate: PARTD_CRASHES or, if it is unset, defaultCount.
+func crashCount(t *testing.T, defaultCount int) int {
+	n, err := strconv.Atoi(os.Getenv("PARTD_CRASHES"))
+	if err != nil {
+		return defaultCount
+	}
+	return n
+}
+
+// firstSeed returns the first seed of a crash test: the value of PARTD_CRASH_SEED, or 1. Each
+// seed simulates about 150 crashes, so a run of a million crashes can be divided.
+func firstSeed() uint64 {
+	n, err := strconv.ParseUint(os.Getenv("PARTD_CRASH_SEED"), 10, 64)
+	if err != nil {
+		return 1
+	}
+	return n
+}
+
+// runLives runs operations on a new store, and then others on what the last crash left.
+func runLives(t *testing.T, kind crashKind, seed uint64) (*crashRun, error) {
+	cryptotest.SetGlobalRandom(t, seed) // chooses the store's ID, and so the order of keys
+	h := crashHooks
+	if seed%3 > 0 {
+		h.minMerge, h.smallLen, h.mergeBytes = 3, 1<<20, 3<<10
+	}
+	if seed%4 > 0 {
+		h.reclaimSlack = 1 << 10
+	}
+	if seed%4 == 3 { // include hot keys
+		h.tableBytes, h.blobBytes, h.readBytes, h.mergeBytes = 16<<10, 2000, 16<<10, 12<<10
+	}
+	if seed%5 == 0 { // scans borrow memory of a table
+		h.maxBatch = h.tableBytes / 6
+	}
+	r := newCrashRun(kind, seed, h)
+	err := r.run(40)
+	if err == nil && r.left != nil {
+		r.continueAfterCrash()
+		err = r.run(15)
+	}
+	return r, err
 }

@@ -7,14 +7,12 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"os"
 	"path"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
-	"testing/cryptotest"
 
+	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/internal/testutil/race"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
@@ -23,6 +21,12 @@ const crashDir = "/data/store"
 
 // crashHooks make the tables in memory so small that a few appends fill one.
 var crashHooks = hooks{tableBytes: 4 << 10, blobBytes: 400, readBytes: 4 << 10, batchBytes: 1 << 10, walStep: 512}
+
+func crashHooksOn(fs vfs.FS) hooks {
+	h := crashHooks
+	h.fs = fs
+	return h
+}
 
 type crashKind uint8
 
@@ -288,25 +292,6 @@ func (r *crashRun) run(ops int) error {
 	return errors.Join(r.endScan(), s.Close(), r.err)
 }
 
-// crashCount returns the number of crashes to simulate: PARTD_CRASHES or, if it is unset, defaultCount.
-func crashCount(t *testing.T, defaultCount int) int {
-	n, err := strconv.Atoi(os.Getenv("PARTD_CRASHES"))
-	if err != nil {
-		return defaultCount
-	}
-	return n
-}
-
-// firstSeed returns the first seed of a crash test: the value of PARTD_CRASH_SEED, or 1. Each
-// seed simulates about 150 crashes, so a run of a million crashes can be divided.
-func firstSeed() uint64 {
-	n, err := strconv.ParseUint(os.Getenv("PARTD_CRASH_SEED"), 10, 64)
-	if err != nil {
-		return 1
-	}
-	return n
-}
-
 // TestCrashes checks that a crash does not lose, tear or duplicate an acknowledged operation.
 func TestCrashes(t *testing.T) {
 	want := crashCount(t, 10_000)
@@ -343,29 +328,4 @@ func TestCrashes(t *testing.T) {
 		}
 	}
 	t.Logf("%d crashes, seeds %d to %d, %d entries dropped, by kind of call: %v", done, first, seed-1, droppedEntries, crashedAt)
-}
-
-// runLives runs operations on a new store, and then others on what the last crash left.
-func runLives(t *testing.T, kind crashKind, seed uint64) (*crashRun, error) {
-	cryptotest.SetGlobalRandom(t, seed) // chooses the store's ID, and so the order of keys
-	h := crashHooks
-	if seed%3 > 0 {
-		h.minMerge, h.smallLen, h.mergeBytes = 3, 1<<20, 3<<10
-	}
-	if seed%4 > 0 {
-		h.reclaimSlack = 1 << 10
-	}
-	if seed%4 == 3 { // include hot keys
-		h.tableBytes, h.blobBytes, h.readBytes, h.mergeBytes = 16<<10, 2000, 16<<10, 12<<10
-	}
-	if seed%5 == 0 { // scans borrow memory of a table
-		h.maxBatch = h.tableBytes / 6
-	}
-	r := newCrashRun(kind, seed, h)
-	err := r.run(40)
-	if err == nil && r.left != nil {
-		r.continueAfterCrash()
-		err = r.run(15)
-	}
-	return r, err
 }

@@ -19,8 +19,7 @@ func killedStore(t *testing.T, frozen bool) (*vfstest.Mem, map[string][]byte) {
 	t.Helper()
 	mem := vfstest.NewMem()
 	var full atomic.Bool
-	h := crashHooks
-	h.fs = vfstest.Inject(mem, failSegmentWrites(&full))
+	h := crashHooksOn(vfstest.Inject(mem, failSegmentWrites(&full)))
 	s := openWith(t, crashDir, nil, h)
 	full.Store(frozen)
 	want := map[string][]byte{}
@@ -58,8 +57,7 @@ func failSegmentWrites(enabled *atomic.Bool) func(op vfstest.Op, name string) er
 
 func wantContent(t *testing.T, mem *vfstest.Mem, want map[string][]byte) {
 	t.Helper()
-	h := crashHooks
-	h.fs = mem
+	h := crashHooksOn(mem)
 	s := openWith(t, crashDir, nil, h)
 	got, err := contents(s)
 	if err != nil || !maps.EqualFunc(got, want, bytes.Equal) {
@@ -75,8 +73,7 @@ func TestRecoveryFailsRepeatedly(t *testing.T) {
 			mem, want := killedStore(t, frozen)
 			var full atomic.Bool
 			full.Store(true)
-			h := crashHooks
-			h.fs = vfstest.Inject(mem, failSegmentWrites(&full))
+			h := crashHooksOn(vfstest.Inject(mem, failSegmentWrites(&full)))
 			for i := range 8 {
 				s, err := open(crashDir, nil, h)
 				if err != nil {
@@ -136,8 +133,7 @@ func TestRecoveryIsKilledRepeatedly(t *testing.T) {
 // TestSyncCoversKilledProcess checks that Sync covers data that a killed process wrote.
 func TestSyncCoversKilledProcess(t *testing.T) {
 	mem := vfstest.NewMem()
-	h := crashHooks
-	h.fs = mem
+	h := crashHooksOn(mem)
 	s := openWith(t, crashDir, nil, h)
 	must(t, s.Sync(t.Context()))
 	must(t, s.Append(t.Context(), partd.Entry{Key: "b", Value: largeValue}))
@@ -184,8 +180,7 @@ func TestUnacknowledgedLargeValue(t *testing.T) {
 func TestTornFileIsErased(t *testing.T) {
 	mem := vfstest.NewMem()
 	var full atomic.Bool
-	h := crashHooks
-	h.fs = vfstest.Inject(mem, failSegmentWrites(&full))
+	h := crashHooksOn(vfstest.Inject(mem, failSegmentWrites(&full)))
 	s := openWith(t, crashDir, nil, h)
 	mustAppend(t, s, "a", "1")
 	must(t, s.Sync(t.Context()))

@@ -89,9 +89,7 @@ func TestScanReadFails(t *testing.T) {
 		})
 		s, _ := rangesStore(t, h)
 		all, err := collectParts(s.Scan(t.Context()))
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		failures := 0
 		for read := 0; ; read++ {
 			mu.Lock()

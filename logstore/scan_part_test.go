@@ -76,9 +76,7 @@ func TestPartsEqualScan(t *testing.T) {
 			h.hash = func(randomKey string) uint64 { return uint64(randomKey[3])<<59 | uint64(len(randomKey))<<54 }
 		}
 		s, err := open("/s", nil, h)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		defer func() {
 			if err := s.Close(); err != nil {
 				t.Error(err)
@@ -86,12 +84,8 @@ func TestPartsEqualScan(t *testing.T) {
 		}()
 		model := map[string][]byte{}
 		reopen := func(h hooks) {
-			if err := s.Close(); err != nil {
-				t.Fatal(err)
-			}
-			if s, err = open("/s", nil, h); err != nil {
-				t.Fatal(err)
-			}
+			must(t, s.Close())
+			s = openWith(t, "/s", nil, h)
 		}
 		randomKey := rapid.Custom(func(t *rapid.T) string {
 			n := rapid.IntRange(0, 60).Draw(t, "key")
@@ -173,9 +167,7 @@ func checkParts(t *rapid.T, s *Store, fullScan scanned, parts int) {
 	joined := scanned{values: map[string][]byte{}}
 	for _, p := range chosen {
 		got, err := collectParts(s.ScanPart(t.Context(), p, parts))
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		joined.keys = append(joined.keys, got.keys...)
 		maps.Copy(joined.values, got.values)
 	}
@@ -188,9 +180,7 @@ func checkParts(t *rapid.T, s *Store, fullScan scanned, parts int) {
 func rangesStore(t *testing.T, h hooks) (s *Store, want map[string][]byte) {
 	t.Helper()
 	s, err := open("/s", nil, h)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	want = map[string][]byte{}
 	rnd := rand.New(rand.NewPCG(1, 2))
 	for i := range 600 {
@@ -219,9 +209,7 @@ func TestPartLedgers(t *testing.T) {
 		var sum Ledger
 		for p := range parts {
 			v, err := s.scanView(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			sc := s.newScanner(t.Context(), v, scanRequest{hashes: partHashes(p, parts), parts: parts})
 			for part := range sc.partitions {
 				for b := range part.batches {

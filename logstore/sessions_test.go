@@ -30,10 +30,7 @@ func TestRetryWaitsForSync(t *testing.T) {
 		return nil
 	})
 	s := openWith(t, crashDir, &Options{Sync: true}, h)
-	session, err := s.NewSession(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	session := newSession(t, s)
 	type answer struct {
 		applied bool
 		err     error
@@ -85,10 +82,7 @@ func TestConcurrentRetry(t *testing.T) {
 	ctx := t.Context()
 	s := openWith(t, t.TempDir(), nil, hooks{fs: osFS})
 	defer s.Close()
-	session, err := s.NewSession(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
+	session := newSession(t, s)
 	tag := partd.Tag{Session: session, Number: 1}
 	entries := []partd.Entry{{Key: "k", Value: []byte("v")}}
 	op := racingOp{entries, sync.OnceFunc(func() {
@@ -105,13 +99,10 @@ func TestConcurrentRetry(t *testing.T) {
 // TestSessionRecordsAreBounded checks that records without entries do not make the write-ahead file grow forever.
 func TestSessionRecordsAreBounded(t *testing.T) {
 	mem := vfstest.NewMem()
-	h := crashHooks
-	h.fs = mem
+	h := crashHooksOn(mem)
 	opts := &Options{MaxSessions: 5}
 	s, err := open(crashDir, opts, h)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	mustAppend(t, s, "a", "v")
 	var session uint64
 	first, maxSize := s.tables.active.wal.epoch, int64(0)
@@ -135,9 +126,7 @@ func TestSessionRecordsAreBounded(t *testing.T) {
 	for _, fs := range []vfs.FS{h.fs, mem} {
 		h.fs = fs
 		k, err := open(crashDir, opts, h)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		wantValue(t, k, "a", "v")
 		if applied, err := k.Apply(t.Context(), partd.Tag{Session: session, Number: 1}, partd.Operation{Change: partd.ChangeAppend}); err != nil || applied {
 			t.Fatalf("retry after reopening = %v, %v, want false", applied, err)
@@ -151,10 +140,7 @@ func TestSessions(t *testing.T) {
 	dir := t.TempDir()
 	ctx := t.Context()
 	s := mustOpen(t, dir, &Options{MaxSessions: 2})
-	a, err := s.NewSession(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
+	a := newSession(t, s)
 	piece := partd.Operation{Change: partd.ChangeAppend, Entries: []partd.Entry{{Key: "k", Value: []byte("x")}}}
 	try := func(s *Store, tag partd.Tag, op partd.Operation, applied bool, want error) {
 		t.Helper()

@@ -66,13 +66,10 @@ func checkPowerLossAfterFault(t *testing.T, mem *vfstest.Mem, opts *Options, fau
 		}
 		return err
 	})
-	s, err := open(crashDir, opts, h)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := openWith(t, crashDir, opts, h)
 	defer s.Close()
 	enabled <- struct{}{}
-	err = step.do(t.Context(), s)
+	err := step.do(t.Context(), s)
 	<-enabled
 	allowed := []map[string][]byte{before}
 	switch {
@@ -129,8 +126,7 @@ func checkPowerLossAfterFault(t *testing.T, mem *vfstest.Mem, opts *Options, fau
 // TestFullDiskOutcomesAreKnown checks that a store on a full disk allows reads and Drop, and refuses other changes.
 func TestFullDiskOutcomesAreKnown(t *testing.T) {
 	mem := vfstest.NewMem()
-	h := crashHooks
-	h.fs = mem
+	h := crashHooksOn(mem)
 	s := openWith(t, crashDir, nil, h)
 	mustAppend(t, s, "k", "v")
 	must(t, s.Close())
@@ -169,12 +165,9 @@ func TestUnreadableBlob(t *testing.T) {
 	for _, kind := range []vfstest.Op{vfstest.OpInfo, vfstest.OpRead} {
 		for n := int64(1); ; n++ {
 			mem := vfstest.NewMem()
-			h := crashHooks
-			h.fs = mem
+			h := crashHooksOn(mem)
 			s, err := open(crashDir, &Options{Sync: true}, h)
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			mustAppend(t, s, "a", string(largeValue))
 			killed := mem.KillClone()
 			must(t, s.Close())

@@ -105,8 +105,7 @@ func faultSteps() []faultStep {
 func faultStart(t *testing.T, opts *Options) (*vfstest.Mem, map[string][]byte) {
 	t.Helper()
 	mem := vfstest.NewMem()
-	h := crashHooks
-	h.fs = mem
+	h := crashHooksOn(mem)
 	s := openWith(t, crashDir, opts, h)
 	want := map[string][]byte{}
 	for i := range 20 {
@@ -157,14 +156,10 @@ func runWithFault(t *testing.T, mem *vfstest.Mem, opts *Options, fault *vfstest.
 	t.Helper()
 	enabled := make(chan struct{}, 1) // contains a value while calls may fail
 	fault.Match = func(vfstest.Op, string) bool { return len(enabled) == 1 }
-	h := crashHooks
-	h.fs = vfstest.Inject(mem, fault.Check)
-	s, err := open(crashDir, opts, h)
-	if err != nil {
-		t.Fatal(err)
-	}
+	h := crashHooksOn(vfstest.Inject(mem, fault.Check))
+	s := openWith(t, crashDir, opts, h)
 	enabled <- struct{}{}
-	err = step.do(t.Context(), s)
+	err := step.do(t.Context(), s)
 	<-enabled
 	var allowed []map[string][]byte
 	switch {
@@ -238,8 +233,7 @@ func TestFaultWhileOpening(t *testing.T) {
 		for n := int64(1); ; n++ {
 			mem := start.KillClone()
 			fault := &vfstest.Fault{Call: n, Err: syscall.EIO, ShortWrite: true}
-			h := crashHooks
-			h.fs = vfstest.Inject(mem, fault.Check)
+			h := crashHooksOn(vfstest.Inject(mem, fault.Check))
 			s, err := open(crashDir, opts, h)
 			if err == nil {
 				if err := s.Close(); err != nil && !fault.Hit() {

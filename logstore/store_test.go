@@ -9,6 +9,8 @@ import (
 	"sync"
 	"testing"
 
+	"pgregory.net/rapid"
+
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/internal/testutil/zerovalues"
@@ -16,7 +18,7 @@ import (
 
 var osFS = vfs.OS{}
 
-func must(t testing.TB, err error) {
+func must(t rapid.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -24,7 +26,7 @@ func must(t testing.TB, err error) {
 }
 
 // openWith opens a store that the caller must close.
-func openWith(t testing.TB, dir string, opts *Options, h hooks) *Store {
+func openWith(t rapid.TB, dir string, opts *Options, h hooks) *Store {
 	t.Helper()
 	s, err := open(dir, opts, h)
 	must(t, err)
@@ -41,6 +43,13 @@ func mustOpen(t *testing.T, dir string, opts *Options) *Store {
 		}
 	})
 	return s
+}
+
+func newSession(t testing.TB, s *Store) uint64 {
+	t.Helper()
+	session, err := s.NewSession(t.Context())
+	must(t, err)
+	return session
 }
 
 func mustAppend(t *testing.T, s *Store, key, value string) {
@@ -82,9 +91,7 @@ func TestLock(t *testing.T) {
 	s := mustOpen(t, dir, nil)
 	mustAppend(t, s, "a", "1")
 	host, err := os.Hostname()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	for _, o := range []*Options{nil, {ReadOnly: true}} {
 		_, err := Open(dir, o)
 		if !errors.Is(err, partd.ErrInUse) || !strings.Contains(err.Error(), fmt.Sprintf("in use by process %d on %s (logstore.test, since ", os.Getpid(), host)) {
@@ -113,9 +120,7 @@ func TestLock(t *testing.T) {
 func TestLockFileRemoved(t *testing.T) {
 	dir := t.TempDir()
 	s, err := Open(dir, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	mustAppend(t, s, "a", "1")
 	must(t, os.Remove(filepath.Join(dir, lockName)))
 	if err := s.Flush(t.Context()); !errors.Is(err, errLockLost) {
@@ -192,15 +197,11 @@ func TestChangeOfDirectory(t *testing.T) {
 func TestMetrics(t *testing.T) {
 	ctx, dir := t.Context(), t.TempDir()
 	s, err := Open(dir, &Options{Memory: MinMemory})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	metrics := func() Metrics {
 		t.Helper()
 		f, err := s.Metrics()
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		return f
 	}
 	if f := metrics(); f.Seals+f.Stalls+f.SealFailures+f.UnsealedBytes+f.DeadBytes != 0 || f.Segments != 0 || f.Refusal != nil {
@@ -256,9 +257,7 @@ func TestZeroValues(t *testing.T) {
 		},
 	})
 	s, err := OpenTemp("", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}

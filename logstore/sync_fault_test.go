@@ -18,8 +18,7 @@ import (
 // afterPowerLoss opens the store as a power failure would leave it now.
 func afterPowerLoss(t *testing.T, mem *vfstest.Mem, opts *Options) *Store {
 	t.Helper()
-	h := crashHooks
-	h.fs = mem.Crash(nil)
+	h := crashHooksOn(mem.Crash(nil))
 	s, err := open(crashDir, opts, h)
 	if err != nil {
 		t.Fatalf("opening the store after a power failure: %v", err)

@@ -93,9 +93,7 @@ func rewriteFooter(t *testing.T, dir string, pieces, pieceLen int, change func(s
 	footer := g.EncodeFooter(&g.file.File, g.ledger.Append(nil), off)
 	must(t, s.Close())
 	f, err := os.OpenFile(g.file.Path, os.O_WRONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if _, err := f.WriteAt(footer, off); err != nil {
 		t.Error(err)
 	}

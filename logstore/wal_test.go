@@ -50,8 +50,7 @@ func (f lateErrorFile) WriteAt(p []byte, off int64) (int, error) {
 func TestFailedRecordIsErased(t *testing.T) {
 	mem := vfstest.NewMem()
 	var fail atomic.Bool
-	h := crashHooks
-	h.fs = lateErrorFS{mem, &fail}
+	h := crashHooksOn(lateErrorFS{mem, &fail})
 	s := openWith(t, crashDir, nil, h)
 	mustAppend(t, s, "a", "1")
 	fail.Store(true)
@@ -79,10 +78,7 @@ func TestOperationLostAfterSeal(t *testing.T) {
 		return nil
 	})
 	s := openWith(t, crashDir, nil, h)
-	session, err := s.NewSession(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
+	session := newSession(t, s)
 	mustAppend(t, s, "a", "1")
 	must(t, s.Sync(ctx))
 	armed.Store(true)
@@ -109,12 +105,9 @@ func TestOperationLostAfterSeal(t *testing.T) {
 // TestMissingSegmentIsDamage removes a segment file from the manifest. Open must report the damage.
 func TestMissingSegmentIsDamage(t *testing.T) {
 	mem := vfstest.NewMem()
-	h := crashHooks
-	h.fs = mem
+	h := crashHooksOn(mem)
 	s, err := open(crashDir, nil, h)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	mustAppend(t, s, "a", "1")
 	must(t, s.Flush(t.Context()))
 	must(t, s.catalog.edit(func(m *manifest) { m.files = nil }))
@@ -133,8 +126,7 @@ func TestMissingSegmentIsDamage(t *testing.T) {
 func TestErasedRecordStaysErased(t *testing.T) {
 	mem := vfstest.NewMem()
 	var fail atomic.Bool
-	h := crashHooks
-	h.fs = lateErrorFS{mem, &fail}
+	h := crashHooksOn(lateErrorFS{mem, &fail})
 	s := openWith(t, crashDir, &Options{Sync: true}, h)
 	mustAppend(t, s, "a", "1")
 	fail.Store(true)
@@ -152,9 +144,7 @@ func TestRemovedFileIsDetected(t *testing.T) {
 	for _, frozen := range []bool{false, true} {
 		start, want := killedStore(t, frozen)
 		d, err := start.ReadDir(crashDir)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		names, _ := d.Next(100)
 		must(t, d.Close())
 		removed := 0
@@ -166,8 +156,7 @@ func TestRemovedFileIsDetected(t *testing.T) {
 			mem := start.KillClone()
 			must(t, mem.Remove(crashDir+"/"+name))
 			for _, readOnly := range []bool{true, false} {
-				h := crashHooks
-				h.fs = mem
+				h := crashHooksOn(mem)
 				s, err := open(crashDir, &Options{Memory: MinMemory, ReadOnly: readOnly}, h)
 				if err == nil {
 					_ = s.Close()
@@ -197,8 +186,7 @@ func TestNewestFileWithoutHeader(t *testing.T) {
 		mem := start.KillClone()
 		var newest string
 		var last uint64
-		h := crashHooks
-		h.fs = mem
+		h := crashHooksOn(mem)
 		s := openWith(t, crashDir, &Options{Memory: MinMemory, ReadOnly: true}, h)
 		for i, f := range s.wal.files {
 			if f == nil {
@@ -210,9 +198,7 @@ func TestNewestFileWithoutHeader(t *testing.T) {
 		}
 		must(t, s.Close())
 		f, err := mem.OpenFile(newest, 2, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		must(t, errors.Join(f.Truncate(0), f.Truncate(size), f.Close()))
 		s, err = open(crashDir, nil, h)
 		if size == 0 {

@@ -73,9 +73,7 @@ func TestLongSetOnce(t *testing.T) {
 			t.Errorf("Get(%s) returned %d bytes (error %v), want %d", key, len(v[0]), err, len(want))
 		}
 		r, err := s.Open(t.Context(), key)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		b, err := io.ReadAll(r)
 		if err = errors.Join(err, r.Close()); err != nil || !bytes.Equal(b, want) {
 			t.Errorf("Open(%s) returned %d bytes (error %v), want %d", key, len(b), err, len(want))

@@ -244,9 +244,7 @@ func must(t testing.TB, err error) {
 func mustCountKeys(t *testing.T, s *Store) int {
 	t.Helper()
 	n, err := countKeys(t.Context(), s)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return n
 }
 

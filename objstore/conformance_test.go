@@ -28,9 +28,7 @@ func open(t testing.TB, b Bucket, o Options) *Store {
 		o.Memory = MinMemory
 	}
 	s, err := Open(t.Context(), b, &o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return s
 }
 
@@ -69,9 +67,7 @@ func TestKeepsPromises(t *testing.T) {
 					return openTracked(t, new(Memory))
 				}
 				d, err := OpenDirectory(t.TempDir())
-				if err != nil {
-					t.Fatal(err)
-				}
+				must(t, err)
 				return openTracked(t, d)
 			}
 			if c.disk {

@@ -13,9 +13,7 @@ import (
 // still be written.
 func TestListRemovesLeftovers(t *testing.T) {
 	d, err := OpenDirectory(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	must(t, d.Create(t.Context(), "a/b", []byte("1")))
 	dir := filepath.Join(d.String(), "a")
 	old, young := filepath.Join(dir, tempPrefix+"OLD"), filepath.Join(dir, tempPrefix+"YOUNG")

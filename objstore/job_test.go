@@ -40,9 +40,7 @@ func TestPlanMatchesRequests(t *testing.T) {
 		o := Options{Memory: MinMemory, Disk: c.disk, DiskDir: t.TempDir()}
 		j := Job{Writers: c.writers, Readers: c.readers, Bytes: c.mib << 20, EntryBytes: c.entry, Options: o}
 		p, err := j.Plan()
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		counter := NewCounter(new(Memory))
 		keys := runJob(t, j, func() partd.Partd { return open(t, counter, o) })
 		if want := int(j.Bytes / c.entry / int64(c.writers)); keys != want {
@@ -83,9 +81,7 @@ func TestCostOfLargeJob(t *testing.T) {
 	dollars := func(bytes, memory int64) float64 {
 		j := Job{Writers: 1000, Readers: 1000, Bytes: bytes, EntryBytes: 100, Options: Options{Memory: memory, SegmentSize: memory, Disk: 100e9}}
 		p, err := j.Plan()
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		return p.RequestDollars
 	}
 	for memory, limit := range map[int64]float64{4 << 30: 15, 1 << 30: 30} {

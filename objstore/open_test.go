@@ -156,9 +156,7 @@ func TestDropWhileReading(t *testing.T) {
 	s := open(t, b, Options{hooks: hooks{maxInline: -1}})
 	fill(t, s, 100)
 	v, err := s.flushAndRefresh(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	must(t, s.Drop(t.Context()))
 	for _, g := range v.segments {
 		must(t, b.Delete(t.Context(), g.object))

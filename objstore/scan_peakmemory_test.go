@@ -36,9 +36,7 @@ func TestPeakMemory(t *testing.T) {
 		return
 	}
 	d, err := OpenDirectory(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	o := Options{Memory: memory}
 	if os.Getenv("PARTD_PEAK_DISK") != "" {
 		o.Disk, o.hooks.alwaysRegroup = 1<<30, true

@@ -116,9 +116,7 @@ func TestOldWaitingRecords(t *testing.T) {
 			}
 		}
 	}), "k", "2;")
-	if v, err := readValue(t, b, "k"); err != nil || v != "2;" {
-		t.Errorf("the value is %q (error %v), want %q", v, err, "2;")
-	}
+	wantValue(t, b, "k", "2;")
 }
 
 // TestSweepOfWaitingRecords checks that Sweep deletes old waiting records that are not in the log, and no other
@@ -139,9 +137,7 @@ func TestSweepOfWaitingRecords(t *testing.T) {
 		}
 		s.opts.hooks.segmentAge = sweepAge + time.Minute
 	}
-	if v, err := readValue(t, b, "k"); err != nil || v != "1;2;" {
-		t.Errorf("the value is %q (error %v), want %q", v, err, "1;2;")
-	}
+	wantValue(t, b, "k", "1;2;")
 }
 
 // TestSleepWhileWaiting checks that a writer that sleeps for more than a day does not commit its waiting record, even
@@ -158,9 +154,7 @@ func TestSleepWhileWaiting(t *testing.T) {
 	if err := s.Flush(t.Context()); !errors.Is(err, errTooOld) || !errors.Is(err, partd.ErrUnknownOutcome) {
 		t.Errorf("Flush() error = %v, want both %v and %v", err, errTooOld, partd.ErrUnknownOutcome)
 	}
-	if v, err := readValue(t, b, "k"); v != "" || err != nil {
-		t.Errorf("the value is %q (error %v), want none", v, err)
-	}
+	wantValue(t, b, "k", "")
 	if err := s.Close(); !errors.Is(err, errTooOld) {
 		t.Errorf("Close() error = %v, want %v", err, errTooOld)
 	}

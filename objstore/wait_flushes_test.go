@@ -123,9 +123,7 @@ func flushConcurrently(t *testing.T, writers int) (elapsed time.Duration, r Requ
 		for w := range stores {
 			// Open the stores without the simulation, so that the measurement contains only flushes.
 			s, err := Open(t.Context(), mem, &Options{Memory: MinMemory, SegmentSize: 1, hooks: h})
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			s.bucket = c
 			stores[w] = s
 			for i := range 3 {
@@ -150,14 +148,10 @@ func flushConcurrently(t *testing.T, writers int) (elapsed time.Duration, r Requ
 			}
 		}
 		s, err := Open(t.Context(), mem, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		defer s.Close()
 		v, err := s.Get(t.Context(), "all")
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		pieces := map[string]int{} // number of pieces by writer
 		for piece := range strings.SplitSeq(strings.TrimSuffix(string(v[0]), ";"), ";") {
 			w, i, _ := strings.Cut(piece, ".")

@@ -36,6 +36,14 @@ func appendAndFlush(t testing.TB, s *Store, key, value string) {
 	must(t, errors.Join(err, s.Flush(t.Context())))
 }
 
+// wantValue checks a key's value with a newly opened store.
+func wantValue(t testing.TB, b Bucket, key, want string) {
+	t.Helper()
+	if v, err := readValue(t, b, key); err != nil || v != want {
+		t.Errorf("key %q has the value %.100q (error %v), want %.100q", key, v, err, want)
+	}
+}
+
 // readValue reads a key with a newly opened store.
 func readValue(t testing.TB, b Bucket, key string) (string, error) {
 	t.Helper()
@@ -91,9 +99,7 @@ func TestDeathWhileWaiting(t *testing.T) {
 		})
 		if !c.foundByOther {
 			dead = abandonedStore(t, b, Options{}, "k", "1;")
-			if v, err := readValue(t, b, "k"); v != "" || err != nil {
-				t.Errorf("the value is %q (error %v) before the log contains the record, want none", v, err)
-			}
+			wantValue(t, b, "k", "")
 		}
 		if c.writerReturns && !c.foundByOther {
 			appendAndFlush(t, dead, "k", "2;")
@@ -169,9 +175,7 @@ func commitInOthersGroup(t *testing.T, b Bucket, isEarly bool, beforeRead func(b
 func TestRecordInSeveralGroups(t *testing.T) {
 	b := new(Memory)
 	first, err := commitInOthersGroup(t, b, false, func(*faultyBucket) {})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	attempts := 0
 	last := contendedStore(t, b, Options{}, func() {
 		if attempts++; attempts == 1 {
@@ -180,9 +184,7 @@ func TestRecordInSeveralGroups(t *testing.T) {
 	})
 	appendAndFlush(t, last, "k", "4;")
 	appendAndFlush(t, first, "k", "5;")
-	if v, err := readValue(t, b, "k"); err != nil || v != "2;1;3;4;5;" {
-		t.Errorf("the value is %q (error %v), want %q", v, err, "2;1;3;4;5;")
-	}
+	wantValue(t, b, "k", "2;1;3;4;5;")
 }
 
 // TestGroupsAreReadAgain checks that a writer does not acknowledge its record if another writer
@@ -211,9 +213,7 @@ func TestGroupsAreReadAgain(t *testing.T) {
 		if err := first.Flush(t.Context()); !errors.Is(err, errTwoWinners) {
 			t.Errorf("second Flush() error = %v, want %v", err, errTwoWinners)
 		}
-		if v, err := readValue(t, b, "k"); err != nil || v != "2;" {
-			t.Errorf("the value is %q (error %v), want %q", v, err, "2;")
-		}
+		wantValue(t, b, "k", "2;")
 	}
 }
 
@@ -251,7 +251,5 @@ func TestNumberThatCannotBeRead(t *testing.T) {
 	}
 	l.create = create
 	appendAndFlush(t, s, "k", "2;")
-	if v, err := readValue(t, b, "k"); err != nil || v != "1;2;" {
-		t.Errorf("the value is %q (error %v), want %q", v, err, "1;2;")
-	}
+	wantValue(t, b, "k", "1;2;")
 }

@@ -61,13 +61,9 @@ func BenchmarkGateway(b *testing.B) {
 								offset := random.IntN(len(value) - 100)
 								entries[i] = partd.Entry{Key: fmt.Sprint("key ", random.IntN(keys)), Value: value[offset:][:100]}
 							}
-							if err := s.Append(b.Context(), entries...); err != nil {
-								b.Fatal(err)
-							}
+							must(b, s.Append(b.Context(), entries...))
 						}
-						if err := partd.Flush(b.Context(), s); err != nil {
-							b.Fatal(err)
-						}
+						must(b, partd.Flush(b.Context(), s))
 					}
 				})
 				b.Run("read", func(b *testing.B) {
@@ -89,9 +85,7 @@ func BenchmarkGateway(b *testing.B) {
 					peak, _, _ = strings.Cut(peak, "\n")
 					b.Logf("peak memory %s, %v", strings.TrimSpace(peak), s.(*Store).Requests())
 				}
-				if err := partd.Close(b.Context(), s); err != nil {
-					b.Fatal(err)
-				}
+				must(b, partd.Close(b.Context(), s))
 			}
 		})
 	}

@@ -33,30 +33,20 @@ func init() {
 func buildExample(t *testing.T, bin, name string) {
 	t.Helper()
 	source, err := filepath.Abs("../../examples/" + name)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	page, err := os.ReadFile("../../docs/cluster.md")
 	if err != nil || !strings.Contains(string(page), "```go\n"+withClouds+"```\n") {
 		t.Fatalf("docs/cluster.md does not contain the source file withClouds (error %v)", err)
 	}
 	opener := filepath.Join(t.TempDir(), "clouds.go")
-	if err := os.WriteFile(opener, []byte(withClouds), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.WriteFile(opener, []byte(withClouds), 0o600))
 	workDir, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	dir := filepath.Join(workDir, "cmd", "example-"+name) // this directory does not exist
 	overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{dir + "/main.go": source + "/main.go", dir + "/clouds.go": opener}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	file := filepath.Join(t.TempDir(), "overlay.json")
-	if err := os.WriteFile(file, overlay, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.WriteFile(file, overlay, 0o600))
 	cmd := exec.Command("go", "build", "-overlay", file, "-o", filepath.Join(bin, name), "./cmd/example-"+name)
 	cmd.Env = append(os.Environ(), "GOWORK=off")
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -75,14 +65,10 @@ func TestExamples(t *testing.T) {
 		for j := range 1000 {
 			fmt.Fprintf(&text, "w%d of%d x%d\n", (i+1)*j*7919%900, j%30, j)
 		}
-		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("a%d.txt", i)), []byte(text.String()), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		must(t, os.WriteFile(filepath.Join(dir, fmt.Sprintf("a%d.txt", i)), []byte(text.String()), 0o600))
 	}
 	scripts, err := filepath.Abs("../../examples/tasks")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	const words = `cat a?.txt | tr -s ' ' '\n' | sort | uniq -c | awk '{print $%d, $%d}' | sort`
 	for name, c := range map[string]struct{ needs, command, want string }{
 		"count": {"sh", scripts + "/count.sh a?.txt | sort", fmt.Sprintf(words, 1, 2)},
@@ -106,9 +92,7 @@ func TestExamples(t *testing.T) {
 				cmd.Stderr = os.Stderr
 				cmd.Env = append(os.Environ(), "LC_ALL=C", "SERVER="+g.url(name, ""), "PATH="+bin+":"+os.Getenv("PATH"))
 				out, err := cmd.Output()
-				if err != nil {
-					t.Fatal(err)
-				}
+				must(t, err)
 				return out
 			}
 			if got, want := sh(c.command), sh(c.want); !bytes.Equal(got, want) || len(want) < 1000 {

@@ -24,18 +24,14 @@ func TestPlanOverGateway(t *testing.T) {
 				Options: objstore.Options{Memory: objstore.MinMemory, Disk: disk},
 			}
 			p, err := j.Plan()
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			url := g.url(fmt.Sprintf("plan%d-%d", i, disk), fmt.Sprintf("&disk=%d&disk-dir=%s", disk, t.TempDir()))
 			var got objstore.Requests
 			withStore := func(f func(s partd.Partd) error) {
 				t.Helper()
 				s := openURL(t, url)
 				err := errors.Join(f(s), partd.Close(t.Context(), s))
-				if err != nil {
-					t.Fatal(err)
-				}
+				must(t, err)
 				r := s.(*Store).Requests()
 				got.Put, got.Get, got.List = got.Put+r.Put, got.Get+r.Get, got.List+r.List
 			}

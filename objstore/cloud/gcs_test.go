@@ -141,13 +141,9 @@ func TestGCSCredentials(t *testing.T) {
 	}))
 	t.Cleanup(tokens.Close)
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	encoded, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	account, err := json.Marshal(map[string]string{
 		"type": "service_account", "client_email": "a@example.org", "token_uri": tokens.URL, "quota_project_id": "payer",
 		"private_key": string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: encoded})),
@@ -156,15 +152,11 @@ func TestGCSCredentials(t *testing.T) {
 		t.Fatal(err)
 	}
 	file := filepath.Join(t.TempDir(), "account.json")
-	if err := os.WriteFile(file, account, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.WriteFile(file, account, 0o600))
 	t.Setenv("GOOGLE_APPLICATION_CREDENTIALS", file)
 	ctx, cancel := context.WithCancel(t.Context())
 	b, err := openGCS(ctx, "bucket", "a/", "")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	cancel() // the bucket must not use the context of opening
 	b.api = server.URL + "/storage/v1/"
 	if err := b.Create(t.Context(), "x", []byte("y")); err != nil || billed != "payer" {
@@ -181,12 +173,8 @@ func TestGCSEmulator(t *testing.T) {
 	server := fakeGCS(t)
 	t.Setenv("STORAGE_EMULATOR_HOST", strings.TrimPrefix(server.URL, "http://"))
 	b, err := openGCS(t.Context(), "bucket", "", "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := b.Create(t.Context(), "a b/ü?#%", []byte("y")); err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
+	must(t, b.Create(t.Context(), "a b/ü?#%", []byte("y")))
 	for o, err := range b.List(t.Context(), "a b/", "") {
 		if err != nil || o.Name != "a b/ü?#%" || o.Size != 1 {
 			t.Errorf("List() yields %+v (error %v)", o, err)
@@ -205,9 +193,7 @@ func TestDependencies(t *testing.T) {
 	cmd := exec.Command("go", "list", "-deps", ".")
 	cmd.Env = append(os.Environ(), "GOWORK=off")
 	out, err := cmd.Output()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	packages := strings.Fields(string(out))
 	for _, heavy := range []string{"google.golang.org/grpc", "google.golang.org/protobuf", "go.opentelemetry.io/", "github.com/envoyproxy/"} {
 		if i := slices.IndexFunc(packages, func(p string) bool { return strings.HasPrefix(p, heavy) }); i >= 0 {
@@ -222,9 +208,7 @@ func TestDependencies(t *testing.T) {
 func TestGCS(t *testing.T) {
 	server := fakeGCS(t)
 	b, err := openGCS(t.Context(), "bucket", "a/", server.URL+"/storage/v1/")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	checkBucket(t, b)
 	if err := b.Close(); err != nil {
 		t.Error(err)
@@ -232,9 +216,7 @@ func TestGCS(t *testing.T) {
 	endpoint := url.QueryEscape(server.URL + "/storage/v1/")
 	for i := range 2 {
 		s := openURL(t, "gs://bucket/store?memory=16MiB&endpoint="+endpoint)
-		if err := s.Append(t.Context(), partd.Entry{Key: "k", Value: fmt.Append(nil, i)}); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: fmt.Append(nil, i)}))
 		values, err := s.Get(t.Context(), "k")
 		if want := "01"[:i+1]; err != nil || string(values[0]) != want {
 			t.Errorf("the value is %q (error %v), want %q", values, err, want)

@@ -27,9 +27,7 @@ func TestLend(t *testing.T) {
 	}))
 	defer sts.Close()
 	l, err := NewLender("s3://bucket/house?region=eu-central-1&endpoint="+sts.URL, "arn:aws:iam::1:role/reader")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if s := l.Settings(); s["s3.region"] != "eu-central-1" || s["s3.endpoint"] != sts.URL || len(s) != 4 {
 		t.Errorf("Settings() = %v, want the region, the endpoint and two more settings", s)
 	}
@@ -54,9 +52,7 @@ func TestLend(t *testing.T) {
 				Resource string
 			}
 		}
-		if err := json.Unmarshal([]byte(requests[i]), &policy); err != nil {
-			t.Fatal(err)
-		}
+		must(t, json.Unmarshal([]byte(requests[i]), &policy))
 		first := policy.Statement[0]
 		if strings.Contains(requests[i], "PutObject") != canWrite || strings.Contains(requests[i], "Delete") || first.Resource != "arn:aws:s3:::bucket/house/data/"+[]string{"a", "a", "b"}[i]+"/*" {
 			t.Errorf("the policy of request %d is wrong: %s", i, requests[i])

@@ -32,9 +32,7 @@ func (g *gateway) url(prefix, options string) string {
 func openURL(t testing.TB, url string) partd.Partd {
 	t.Helper()
 	s, err := stores.NewSet(Schemes()...).Open(t.Context(), url, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return s
 }
 
@@ -50,9 +48,7 @@ func TestGatewayKeepsPromises(t *testing.T) {
 		Require:     []partdtest.Ability{partdtest.CanSet, partdtest.CanDelete, partdtest.CanList, partdtest.CanScan, partdtest.CanFlush, partdtest.CanClose},
 		MachineRuns: 3, Pieces: 50,
 		Reopen: func(t *testing.T, s partd.Partd) partd.Partd {
-			if err := partd.Close(t.Context(), s); err != nil {
-				t.Fatal(err)
-			}
+			must(t, partd.Close(t.Context(), s))
 			return openTracked(t, urls[s])
 		},
 	}
@@ -118,9 +114,7 @@ func checkBucket(t *testing.T, b objstore.Bucket) {
 		t.Errorf("ReadRange() of a missing object: error = %v, want %v", err, os.ErrNotExist)
 	}
 	for _, name := range []string{"dir/two", "dir/three", "other"} {
-		if err := b.Create(ctx, name, nil); err != nil {
-			t.Fatal(err)
-		}
+		must(t, b.Create(ctx, name, nil))
 	}
 	list := func(prefix, after string) (names []string) {
 		for o, err := range b.List(ctx, prefix, after) {
@@ -154,15 +148,11 @@ func TestS3(t *testing.T) {
 	g := startGateway(t)
 	for _, prefix := range []string{"a/b/", "c/"} {
 		b, err := openS3("bucket", prefix, "us-east-1", "http://"+g.Addr)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		checkBucket(t, b)
 	}
 	missingBucket, err := openS3("no-such-bucket", "", "us-east-1", "http://"+g.Addr)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if err := missingBucket.Create(t.Context(), "x", nil); !errors.Is(err, objstore.ErrRefused) {
 		t.Errorf("Create() in a missing bucket: error = %v, want %v", err, objstore.ErrRefused)
 	}
@@ -178,13 +168,9 @@ func TestVerifyOverGateway(t *testing.T) {
 	g := startGateway(t)
 	s := openURL(t, g.url("v", ""))
 	for i := range 3000 {
-		if err := s.Append(t.Context(), partd.Entry{Key: fmt.Sprint(i), Value: make([]byte, 200)}); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Append(t.Context(), partd.Entry{Key: fmt.Sprint(i), Value: make([]byte, 200)}))
 	}
-	if err := partd.Flush(t.Context(), s); err != nil {
-		t.Fatal(err)
-	}
+	must(t, partd.Flush(t.Context(), s))
 	if _, err := s.(partd.Checker).Check(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -193,9 +179,7 @@ func TestVerifyOverGateway(t *testing.T) {
 		t.Fatalf("found the segments %q (error %v), want one", files, err)
 	}
 	b, err := os.ReadFile(files[0])
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	b[len(b)/2] ^= 1
 	f, err := os.OpenFile(files[0], os.O_WRONLY, 0)
 	if err == nil {
@@ -226,14 +210,19 @@ func TestDeleteOfMissing(t *testing.T) {
 	t.Setenv("AWS_ACCESS_KEY_ID", "user")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "secretsecret")
 	bucket, err := OpenBucket(t.Context(), "s3://bucket/jobs?endpoint="+s.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if err := bucket.Delete(t.Context(), "segment"); err != nil {
 		t.Errorf("Delete() of a missing object: error = %v, want none", err)
 	}
 	code = "NoSuchBucket"
 	if err := bucket.Delete(t.Context(), "segment"); !errors.Is(err, objstore.ErrRefused) {
 		t.Errorf("Delete() in a missing bucket: error = %v, want %v", err, objstore.ErrRefused)
+	}
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
 	}
 }

@@ -66,9 +66,7 @@ func TestSlowReaders(t *testing.T) {
 		}
 		must(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: want}))
 		r, err := s.Open(t.Context(), "k")
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		got, buf := []byte{}, make([]byte, 200<<10)
 		for err == nil {
 			var n int

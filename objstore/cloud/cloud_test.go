@@ -22,14 +22,10 @@ import (
 func forEachBucket(t *testing.T, run func(t *testing.T, open func() partd.Partd)) {
 	t.Run("directory", func(t *testing.T) {
 		d, err := objstore.OpenDirectory(t.TempDir())
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		run(t, func() partd.Partd {
 			s, err := objstore.Open(t.Context(), d, &objstore.Options{Memory: objstore.MinMemory})
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			return s
 		})
 	})
@@ -94,9 +90,7 @@ func joinLines(name string, n int) (entries []partd.Entry) {
 
 func waitCommitted(t *testing.T, store partd.Partd, tasks int) *shuffle.Committed {
 	committed, err := shuffle.WaitCommitted(t.Context(), store, &shuffle.WaitOptions{Count: tasks})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return committed
 }
 

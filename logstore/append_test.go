@@ -46,10 +46,7 @@ func TestGroupCommitCrashes(t *testing.T) {
 			return nil
 		})
 		opts := &Options{Memory: MinMemory, Sync: true, FileSize: 20 << 10}
-		s, err := open(crashDir, opts, h)
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := openWith(t, crashDir, opts, h)
 		armed = true
 		var wg sync.WaitGroup
 		for w := range writers {
@@ -67,7 +64,7 @@ func TestGroupCommitCrashes(t *testing.T) {
 		wg.Wait()
 		mu.Lock()
 		armed = false
-		err = failed
+		err := failed
 		mu.Unlock()
 		if err := errors.Join(err, s.Close()); err != nil {
 			t.Fatalf("seed %d: %v", seed, err)
@@ -81,8 +78,7 @@ func makeGroupBatch(w, n int) []partd.Entry {
 }
 
 func checkGroupCommit(crashed *vfstest.Mem, minAppends, maxAppends []int64) error {
-	h := crashHooks
-	h.fs = crashed
+	h := crashHooksOn(crashed)
 	s, err := open(crashDir, &Options{Memory: MinMemory}, h)
 	if err != nil {
 		return err
