@@ -70,10 +70,9 @@ var tablesLayering = layering.Layering{
 			"postgres": {"github.com/jackc/pgx"},
 		}},
 		{Name: "family files", Family: true, Packages: map[string][]string{
-			"internal/files/bucketfs":  {"github.com/zeebo/xxh3", "golang.org/x/sync"},
-			"internal/files/content":   {"github.com/apache/iceberg-go", "github.com/zeebo/xxh3", "golang.org/x/time"},
-			"internal/files/datafile":  {"github.com/apache/iceberg-go", "github.com/google/uuid", "golang.org/x/sync"},
-			"internal/files/filecache": {"github.com/google/uuid", "github.com/zeebo/xxh3", "golang.org/x/sys", "golang.org/x/sync"},
+			"internal/files/bucketfs": {"github.com/google/uuid", "github.com/zeebo/xxh3", "golang.org/x/sys", "golang.org/x/sync"},
+			"internal/files/content":  {"github.com/apache/iceberg-go", "github.com/zeebo/xxh3", "golang.org/x/time"},
+			"internal/files/datafile": {"github.com/apache/iceberg-go", "github.com/google/uuid", "golang.org/x/sync"},
 			"internal/files/icecat": {
 				"github.com/apache/iceberg-go", "github.com/google/uuid", "github.com/zeebo/xxh3",
 				"github.com/twmb/avro", "golang.org/x/sync", "modernc.org/sqlite",

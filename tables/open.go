@@ -18,7 +18,6 @@ import (
 	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/logstore"
 	"github.com/go-partd/partd/tables/internal/files/bucketfs"
-	"github.com/go-partd/partd/tables/internal/files/filecache"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
 	"github.com/go-partd/partd/tables/internal/state/tail"
 )
@@ -80,7 +79,7 @@ func (s *Store) openBucket(ctx context.Context, url string, cat *icecat.Options)
 	if err := os.MkdirAll(s.local, 0o700); err != nil {
 		return err
 	}
-	cache, err := filecache.Open(cacheDir, cmp.Or(s.opts.CacheSize, DefaultCacheSize))
+	cache, err := bucketfs.OpenCache(cacheDir, cmp.Or(s.opts.CacheSize, DefaultCacheSize))
 	if err != nil {
 		return fmt.Errorf("open the cache: %w", err)
 	}

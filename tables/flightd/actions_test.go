@@ -9,8 +9,11 @@ import (
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow/flight"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/faces/operations"
 )
 
 // TestCombineAndCleanInJSON checks that the actions combine and clean accept tables as names and as objects.
@@ -23,9 +26,7 @@ func TestCombineAndCleanInJSON(t *testing.T) {
 		t.Helper()
 		table := s.store.Bucket(bucket).Table(name)
 		info, err := table.Info(ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		return info.Rows
 	}
 	for _, c := range []struct {
@@ -81,18 +82,14 @@ func TestListActions(t *testing.T) {
 	c := dialTest(t, address)
 	for range 5 {
 		st, err := c.ListActions(t.Context(), &flight.Empty{})
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		var names []string
 		for {
 			a, err := st.Recv()
 			if err == io.EOF {
 				break
 			}
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			if _, ok := actions[a.Type]; ok {
 				names = append(names, a.Type)
 			}
@@ -100,5 +97,28 @@ func TestListActions(t *testing.T) {
 		if len(names) != len(actions) || !slices.IsSorted(names) {
 			t.Fatalf("the actions are %q, want all %d, sorted", names, len(actions))
 		}
+	}
+}
+
+// TestOperations checks that every operation is an action under each of its names, requires the right that
+// package operations defines, and refuses input that is not JSON.
+func TestOperations(t *testing.T) {
+	_, _, address := serveTest(t, &Options{Secret: testSecret})
+	client := dialTest(t, address)
+	reader, _ := withToken(t, testSecret, Read)
+	admin, _ := withToken(t, testSecret, Admin)
+	for _, o := range operations.All() {
+		for _, name := range []string{"partd." + o.Name, o.Action(), strings.ReplaceAll("partd."+o.Name, "_", "-")} {
+			_, err := doAction(reader, client, name, "nonsense")
+			if want := map[bool]codes.Code{true: codes.PermissionDenied, false: codes.InvalidArgument}[o.Writes]; status.Code(err) != want {
+				t.Errorf("%s with a read token: got %v, want %v", name, err, want)
+			}
+			if _, err := doAction(admin, client, name, "nonsense"); status.Code(err) != codes.InvalidArgument {
+				t.Errorf("%s with an admin token: got %v, want InvalidArgument", name, err)
+			}
+		}
+	}
+	if _, err := doAction(admin, client, "partd.nothing", "{}"); status.Code(err) == codes.OK {
+		t.Error("the unknown action partd.nothing succeeded")
 	}
 }

@@ -17,9 +17,7 @@ import (
 func (c *rawClient) ask(t *testing.T, method string, m proto.Message, headers ...string) {
 	t.Helper()
 	body, err := proto.Marshal(m)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	stream, err := c.begin(method, headers...)
 	if err == nil {
 		err = c.claim(stream, uint32(len(body)))
@@ -47,9 +45,7 @@ func TestUnsentAnswers(t *testing.T) {
 	_, _, address := serveTest(t, &Options{Secret: testSecret, Memory: limit, MaxMessage: 8 << 20})
 	ctx, _ := withToken(t, testSecret, Admin)
 	honest := clientFrom(t, "127.0.0.3", address)
-	if err := putTest(ctx, honest, `{"name":"t"}`, 1, 10); err != nil {
-		t.Fatal(err)
-	}
+	must(t, putTest(ctx, honest, `{"name":"t"}`, 1, 10))
 	_, token := withToken(t, testSecret, Read)
 	question := &flight.FlightDescriptor{Type: flight.DescriptorCMD, Cmd: []byte(`{"name":"t","more":"` + strings.Repeat("x", 900<<10) + `"}`)}
 	used := peak(func() {
@@ -74,9 +70,7 @@ func TestWaitingRequestsAndPuts(t *testing.T) {
 	s, _, address := serveTest(t, &Options{Secret: testSecret, Memory: 64 << 20, MaxMessage: 8 << 20, Queries: 4})
 	ctx, token := withToken(t, testSecret, Admin)
 	honest := clientFrom(t, "127.0.0.3", address)
-	if err := putTest(ctx, honest, `{"name":"t"}`, 20, 200_000); err != nil {
-		t.Fatal(err)
-	}
+	must(t, putTest(ctx, honest, `{"name":"t"}`, 20, 200_000))
 	for range 3 {
 		dialRaw(t, "127.0.0.2", address).ask(t, "DoGet", &flight.Ticket{Ticket: []byte(`{"name":"t"}`)}, "authorization", "Bearer "+token)
 	}
@@ -106,9 +100,7 @@ func TestWaitingRequestsAndPuts(t *testing.T) {
 func TestDescribingNeedsSlot(t *testing.T) {
 	s, _, address := serveTest(t, &Options{Queries: 1})
 	c := dialTest(t, address)
-	if err := putTest(t.Context(), c, `{"name":"t"}`, 20, 200_000); err != nil {
-		t.Fatal(err)
-	}
+	must(t, putTest(t.Context(), c, `{"name":"t"}`, 20, 200_000))
 	if _, err := c.DoGet(t.Context(), &flight.Ticket{Ticket: []byte(`{"name":"t"}`)}); err != nil { // the client reads nothing
 		t.Fatal(err)
 	}
@@ -124,13 +116,9 @@ func TestDescribingNeedsSlot(t *testing.T) {
 func countRows(t *testing.T, ctx context.Context, c flight.Client, name string) (rows int64) { //nolint:revive // like the other helpers
 	t.Helper()
 	st, err := c.DoGet(ctx, &flight.Ticket{Ticket: []byte(`{"name":"` + name + `"}`)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	r, err := flight.NewRecordReader(st)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer r.Release()
 	for r.Next() {
 		rows += r.RecordBatch().NumRows()

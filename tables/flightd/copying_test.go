@@ -47,9 +47,7 @@ func TestCopyCanceled(t *testing.T) {
 	if err == nil {
 		_, err = store.Bucket("").Table("t").Put(t.Context(), r, tables.PutError, nil)
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	for range 5 {
 		ctx, cancel := context.WithCancel(t.Context())
 		answer, err := doAction(ctx, client, "partd.backup", `{"dir":"d","name":"slow","rate":1}`)
@@ -99,9 +97,7 @@ func TestCopiesDirectory(t *testing.T) {
 	if err == nil {
 		err = errors.Join(os.Mkdir(backups, 0o777), os.Mkdir(filepath.Join(root, "other"), 0o777), os.WriteFile(filepath.Join(backups, "file"), nil, 0o666))
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	t.Cleanup(func() { _ = store.Close() })
 	if err := errors.Join(os.Symlink(filepath.Join(dir, "data"), filepath.Join(backups, "inside")), os.Symlink(filepath.Join(root, "other"), filepath.Join(backups, "outside"))); err != nil {
 		t.Skip(err)
@@ -110,14 +106,10 @@ func TestCopiesDirectory(t *testing.T) {
 	if err == nil {
 		_, err = store.Bucket("").Table("t").Put(t.Context(), r, tables.PutError, nil)
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	client := func(o *Options) flight.Client {
 		s, err := New(store, o)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		address, _ := testserve.Run(t, s.Serve)
 		return dialTest(t, address)
 	}
@@ -142,9 +134,7 @@ func TestCopiesDirectory(t *testing.T) {
 			return status.Code(err) == want
 		})
 	}
-	if err := errors.Join(os.Rename(backups, backups+" moved"), os.Symlink(dir, backups)); err != nil {
-		t.Fatal(err)
-	}
+	must(t, errors.Join(os.Rename(backups, backups+" moved"), os.Symlink(dir, backups)))
 	waitFor(t, "the error of a replaced directory for copies", func() bool {
 		_, err = doAction(t.Context(), c, "partd.backup", `{"dir":"x","name":"x"}`)
 		return err != nil && strings.Contains(err.Error(), "must neither contain")

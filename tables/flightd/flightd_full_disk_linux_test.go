@@ -32,33 +32,23 @@ func TestFullDisk(t *testing.T) {
 	disk := disktest.Mount(t, "tmpfs", 64<<20)
 	dir := filepath.Join(disk, "house")
 	engine, err := duck.New(&duck.Options{TempDir: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	store, err := tables.Open(t.Context(), dir, &tables.Options{Engine: engine, FoldAge: -1})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	var log strings.Builder
 	s, err := New(store, &Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	address, _ := testserve.Run(t, s.Serve, store, engine)
 	c, ctx := dialTest(t, address), t.Context()
 	client, err := flightclient.Dial("grpc://"+address, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	t.Cleanup(func() { _ = client.Close() })
 	sql := &flightsql.Client{Client: c}
 	const rows = 100_000
 	put := func(mode tables.PutMode) error {
 		b := floatBatch(rows)
 		r, err := array.NewRecordReader(floats, []arrow.RecordBatch{b})
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		defer r.Release()
 		_, err = client.Put(ctx, "", "native", r, mode, nil)
 		return err
@@ -82,9 +72,7 @@ func TestFullDisk(t *testing.T) {
 		"resample":       action("resample", `{"source":"t","source_bucket":"b","target":"r","sql":"SELECT random() AS x FROM t"}`),
 	}
 	for range 2 { // two files of b.t; rows of small in the tail
-		if err := errors.Join(putTest(ctx, c, `{"name":"t","bucket":"b","mode":"append"}`, 3, rows), putTest(ctx, c, `{"name":"small","mode":"append"}`, 1, 10)); err != nil {
-			t.Fatal(err)
-		}
+		must(t, errors.Join(putTest(ctx, c, `{"name":"t","bucket":"b","mode":"append"}`, 3, rows), putTest(ctx, c, `{"name":"small","mode":"append"}`, 1, 10)))
 		if _, err := store.Fold(ctx, &tables.MaintainOptions{Buckets: []string{"b"}}); err != nil {
 			t.Fatal(err)
 		}

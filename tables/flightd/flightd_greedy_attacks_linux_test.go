@@ -4,7 +4,6 @@ package flightd
 
 import (
 	"context"
-	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -13,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/apache/arrow-go/v18/arrow/flight"
 	"google.golang.org/grpc/metadata"
 )
 
@@ -68,28 +66,6 @@ func (c *rawClient) readUntilClosed() {
 			return
 		}
 	}
-}
-
-// pause waits for d, or until ctx is done.
-func pause(ctx context.Context, d time.Duration) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(d):
-	}
-}
-
-// readAll reads the answer to a ticket, with a pause after each message.
-func readAll(ctx context.Context, c flight.Client, ticket string, delay time.Duration) error {
-	st, err := c.DoGet(ctx, &flight.Ticket{Ticket: []byte(ticket)})
-	for err == nil {
-		if _, err = st.Recv(); delay > 0 {
-			pause(ctx, delay)
-		}
-	}
-	if errors.Is(err, io.EOF) {
-		return nil
-	}
-	return err
 }
 
 // attacks returns all attacks except mutated puts, which TestMutatedPuts sends.

@@ -76,20 +76,14 @@ func (s *greedyServer) start(t *testing.T) *greedyServer {
 	t.Helper()
 	dir := t.TempDir()
 	secret := filepath.Join(dir, "secret")
-	if err := os.WriteFile(secret, testSecret, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.WriteFile(secret, testSecret, 0o600))
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	web := l.Addr().String()
 	_ = l.Close()
 	p, err := serverproc.Start(t.Context(), exec.Command(s.program, "serve", "--listen", "grpc://127.0.0.1:0", "--http", web, "--dir", filepath.Join(dir, "tables"),
 		"--secret-file", secret, "--insecure", "--memory", "1GiB", "--drain-timeout", "5s"), 1)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return &greedyServer{p, s.program, web}
 }
 
@@ -158,9 +152,7 @@ func TestGreedyClients(t *testing.T) {
 	idleClient := newHonest(t, idleAddress, idleServer.http)
 	idleClient.round(t.Context())
 	before, err := s.usageWithMetrics()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if before.server > idleServerMemory || before.processes > max(soleProcessMemory, int64(before.children*newProcessMemory)) {
 		t.Errorf("before the attack, the server uses more than docs/security.md promises: %v", before)
 	}

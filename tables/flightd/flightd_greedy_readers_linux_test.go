@@ -138,13 +138,9 @@ func falseParameters(t *testing.T) func(ctx context.Context, c flight.Client) {
 func packedCommand(t *testing.T, m proto.Message) []byte {
 	t.Helper()
 	packed, err := anypb.New(m)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	b, err := proto.Marshal(packed)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return b
 }
 
@@ -154,9 +150,7 @@ func cancelMany(t *testing.T) func(ctx context.Context, c flight.Client) {
 	t.Helper()
 	ticket := packedCommand(t, &pb.TicketStatementQuery{StatementHandle: []byte(`{"id":"x"}`)})
 	endpoint, err := proto.Marshal(&flight.FlightEndpoint{Ticket: &flight.Ticket{Ticket: ticket}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	request := func(endpoint []byte) []byte {
 		field := append([]byte{0x1a, byte(len(endpoint))}, endpoint...) // FlightInfo.endpoint
 		body := bytes.Repeat(field, 2_000_000/len(field))

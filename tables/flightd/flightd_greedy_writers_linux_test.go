@@ -24,9 +24,7 @@ import (
 func metadataAttacks(t *testing.T, web string) []attacker {
 	t.Helper()
 	token, err := NewToken(testSecret, Admin, t.Name(), time.Hour, "b")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	hosts := []string{"127.0.1.9", "127.0.1.10", "127.0.1.11", "127.0.1.12"}
 	clients := map[string]*http.Client{}
 	for _, host := range hosts {
@@ -68,16 +66,12 @@ func metadataAttacks(t *testing.T, web string) []attacker {
 func bucketsAttacks(t *testing.T, web string) []attacker {
 	t.Helper()
 	token, err := NewToken(testSecret, Admin, t.Name(), time.Hour, "b")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	nulls := array.NewNull(1 << 53)
 	schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: arrow.Null, Nullable: true}}, nil)
 	var stream bytes.Buffer
 	w := ipc.NewWriter(&stream, ipc.WithSchema(schema))
-	if err := errors.Join(w.Write(array.NewRecordBatch(schema, []arrow.Array{nulls}, 1<<53)), w.Close()); err != nil {
-		t.Fatal(err)
-	}
+	must(t, errors.Join(w.Write(array.NewRecordBatch(schema, []arrow.Array{nulls}, 1<<53)), w.Close()))
 	const host = "127.0.1.7"
 	client := httpClientFrom(host)
 	put := func(format, body string) func(context.Context, string) {
@@ -97,9 +91,7 @@ func bucketsAttacks(t *testing.T, web string) []attacker {
 	hostile := map[string]string{}
 	for _, name := range []string{"bomb", "broken"} {
 		b, err := os.ReadFile(filepath.Join("..", "page", "testdata", name+".parquet"))
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		hostile[name] = string(b)
 	}
 	var sparse strings.Builder

@@ -47,9 +47,7 @@ func seeds(t *testing.T) (all []mutant) {
 	add := func(kind int, command, body []byte) { all = append(all, mutant{kind, command, body}) }
 	var rows bytes.Buffer
 	w := ipc.NewWriter(&rows, ipc.WithSchema(floats))
-	if err := errors.Join(w.Write(floatBatch(3)), w.Close()); err != nil {
-		t.Fatal(err)
-	}
+	must(t, errors.Join(w.Write(floatBatch(3)), w.Close()))
 	for _, command := range []string{
 		`{"name":"t","bucket":"b"}`, `{"name":"t","sql":"select x from t where x > 1"}`, `{"partd":"scan","name":"t","columns":["x"],"limit":1}`,
 		`{"partd":"resample","Source":{"Name":"t"},"Rule":"s","TimeColumn":"t","Functions":["size"]}`,
@@ -84,13 +82,9 @@ func seeds(t *testing.T) (all []mutant) {
 		&pb.TicketStatementQuery{StatementHandle: []byte(`{"sql":"select 1"}`)},
 	} {
 		packed, err := anypb.New(m)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		command, err := proto.Marshal(packed)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		add(callInfo, command, nil)
 		add(callGet, command, nil)
 		add(callPut, command, rows.Bytes())

@@ -38,9 +38,7 @@ func dialFrom(t *testing.T, host, address string) net.Conn {
 	t.Helper()
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(host)}, Timeout: 10 * time.Second}
 	conn, err := d.Dial("tcp", address)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
 	return conn
 }
@@ -90,9 +88,7 @@ func (c *rawClient) status(t *testing.T, stream uint32) codes.Code {
 	_ = c.SetReadDeadline(time.Now().Add(30 * time.Second))
 	for {
 		f, err := c.framer.ReadFrame()
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		switch f := f.(type) {
 		case *http2.RSTStreamFrame:
 			if f.StreamID == stream {
@@ -175,9 +171,7 @@ func clientFrom(t *testing.T, host, address string) flight.Client {
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(host)}}
 	c, err := flight.NewClientWithMiddleware("passthrough:///"+address, nil, nil, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, a string) (net.Conn, error) { return d.DialContext(ctx, "tcp", a) }))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	t.Cleanup(func() { _ = c.Close() })
 	return c
 }
@@ -186,9 +180,7 @@ func clientFrom(t *testing.T, host, address string) flight.Client {
 func withToken(t *testing.T, secret []byte, r Rights) (context.Context, string) {
 	t.Helper()
 	token, err := NewToken(secret, r, t.Name(), time.Hour)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+token), token
 }
 

@@ -36,13 +36,9 @@ func serveTest(t *testing.T, o *Options) (*Server, *tables.Store, string) {
 func serveTables(t *testing.T, storeOptions *tables.Options, o *Options) (*Server, *tables.Store, string) {
 	t.Helper()
 	store, err := tables.Open(t.Context(), t.TempDir(), storeOptions)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	s, err := New(store, o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	address, _ := testserve.Run(t, s.Serve, store)
 	return s, store, address
 }
@@ -50,9 +46,7 @@ func serveTables(t *testing.T, storeOptions *tables.Options, o *Options) (*Serve
 func dialTest(t *testing.T, address string) flight.Client {
 	t.Helper()
 	c, err := flight.NewClientWithMiddleware(address, nil, nil, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	t.Cleanup(func() { _ = c.Close() })
 	return c
 }
@@ -116,13 +110,9 @@ func doAction(ctx context.Context, c flight.Client, kind, body string) (string, 
 func TestRulesAndArguments(t *testing.T) {
 	_, store, address := serveTest(t, nil)
 	c, ctx := dialTest(t, address), t.Context()
-	if err := putTest(ctx, c, `{"name":"t"}`, 1, 2); err != nil {
-		t.Fatal(err)
-	}
+	must(t, putTest(ctx, c, `{"name":"t"}`, 1, 2))
 	rule := tables.RuleEdit{Add: []tables.Rule{{Name: "large", Kind: "range", Column: "x", Min: "1"}}}
-	if err := store.Bucket("").EditRules(ctx, rule); err != nil {
-		t.Fatal(err)
-	}
+	must(t, store.Bucket("").EditRules(ctx, rule))
 	for _, command := range []string{`{"name":"t","mode":"append"}`, `{"name":"u"}`, `{"partd":"put","name":"t","mode":1}`} {
 		if err := putTest(ctx, c, command, 1, 2); err == nil || !strings.Contains(err.Error(), `rule "large": 2 rows violate it`) {
 			t.Errorf("put %s returned %v, want an error about rule large", command, err)
@@ -148,18 +138,14 @@ func TestTokens(t *testing.T) {
 	c := dialTest(t, address)
 	sign := func(method jwt.SigningMethod, key any, claims jwt.MapClaims) string {
 		token, err := jwt.NewWithClaims(method, claims).SignedString(key)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		return token
 	}
 	expiry := time.Now().Add(time.Hour).Unix()
 	withCrit := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{"exp": expiry, "type": "admin"})
 	withCrit.Header["crit"] = []string{"x"}
 	critical, err := withCrit.SignedString(secret)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	badTokens := map[string]string{
 		"garbage": "garbage", "empty": "", "three dots": "a.b.c",
 		"expired":      sign(jwt.SigningMethodHS256, secret, jwt.MapClaims{"exp": 1, "type": "admin"}),
@@ -200,13 +186,9 @@ func TestTokens(t *testing.T) {
 	}
 	time.Sleep(2 * time.Second / ratelimit.Rate) // the server slows down clients after many wrong tokens
 	readToken, err := NewToken(secret, Read, "", time.Hour)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	admin, err := NewToken(secret, Admin, "", time.Hour)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	for header, ctx := range contexts(readToken) {
 		if _, err := doAction(ctx, c, "ping", ""); err != nil {
 			t.Errorf("read token as %s: ping failed: %v", header, err)
@@ -266,14 +248,8 @@ func TestHostileCommands(t *testing.T) {
 			t.Errorf("a put with the command %.20q succeeded, want an error", body)
 		}
 	}
-	if err := putTest(t.Context(), c, `{"name":"t"}`, 1, 1); err != nil {
-		t.Fatal(err)
-	}
-	st, err := c.DoGet(t.Context(), &flight.Ticket{Ticket: []byte(`{"partd":"unknown","name":"t"}`)})
-	if err == nil {
-		_, err = st.Recv()
-	}
-	if err == nil || !strings.Contains(err.Error(), "upgrade the server") {
+	must(t, putTest(t.Context(), c, `{"name":"t"}`, 1, 1))
+	if err := readAll(t.Context(), c, `{"partd":"unknown","name":"t"}`, 0); err == nil || !strings.Contains(err.Error(), "upgrade the server") {
 		t.Errorf("a ticket of an unknown call: error %v, want advice", err)
 	}
 }
@@ -307,5 +283,34 @@ func putValue(ctx context.Context, c flight.Client, name string, value float64, 
 			return err
 		}
 		acknowledged = true
+	}
+}
+
+// readAll reads the answer to a ticket, with a pause after each message.
+func readAll(ctx context.Context, c flight.Client, ticket string, delay time.Duration) error {
+	st, err := c.DoGet(ctx, &flight.Ticket{Ticket: []byte(ticket)})
+	for err == nil {
+		if _, err = st.Recv(); delay > 0 {
+			pause(ctx, delay)
+		}
+	}
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}
+
+// pause waits for d, or until ctx is done.
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
 	}
 }

@@ -49,9 +49,7 @@ func TestConcurrentGets(t *testing.T) {
 	for i := range want {
 		want[i] = tableOf(i, rows)
 		in, err := array.NewRecordReader(want[i].Schema(), []arrow.RecordBatch{want[i].NewSlice(0, rows/2), want[i].NewSlice(rows/2, rows)})
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		o := &tables.PutOptions{Settings: &tables.Settings{Time: []string{"", "at"}[i]}}
 		if _, err := store.Bucket("").Table(fmt.Sprint("t", i)).Put(t.Context(), in, tables.PutError, o); err != nil {
 			t.Fatal(err)

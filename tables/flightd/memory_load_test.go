@@ -65,9 +65,7 @@ func putWide(ctx context.Context, c flight.Client, rows, columns int) error {
 func TestOneMessage(t *testing.T) {
 	const rows, columns = 500_000, 50
 	_, store, address := serveTest(t, nil)
-	if err := putWide(t.Context(), dialTest(t, address), rows, columns); err != nil {
-		t.Fatal(err)
-	}
+	must(t, putWide(t.Context(), dialTest(t, address), rows, columns))
 	table := store.Bucket("").Table("wide")
 	if info, err := table.Info(t.Context()); err != nil || info.Rows != rows {
 		t.Errorf("table wide has %d rows, want %d; error: %v", info.Rows, rows, err)
@@ -86,15 +84,11 @@ func TestManyConnections(t *testing.T) {
 	n := envCount("PARTD_CONNECTIONS", 1500)
 	s, _, address := serveTest(t, nil)
 	good := dialTest(t, address)
-	if err := putTest(t.Context(), good, `{"name":"t"}`, 1, 10); err != nil {
-		t.Fatal(err)
-	}
+	must(t, putTest(t.Context(), good, `{"name":"t"}`, 1, 10))
 	before, goroutines, longest := usedMemory(), runtime.NumGoroutine(), time.Duration(0)
 	for i := range n {
 		c, err := net.Dial("tcp", address)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		defer c.Close()
 		_, _ = c.Write([]byte(hello)) // fails if the server closed c in favor of another connection
 		if i%100 == 0 {
@@ -129,12 +123,8 @@ func TestNeverRead(t *testing.T) {
 	idle := 500 * time.Millisecond
 	s, _, address := serveTest(t, &Options{IdleTimeout: idle})
 	good := dialTest(t, address)
-	if err := putTest(t.Context(), good, `{"name":"t"}`, batches, rows); err != nil {
-		t.Fatal(err)
-	}
-	if err := putTest(t.Context(), good, `{"name":"small"}`, 1, 10); err != nil {
-		t.Fatal(err)
-	}
+	must(t, putTest(t.Context(), good, `{"name":"t"}`, batches, rows))
+	must(t, putTest(t.Context(), good, `{"name":"small"}`, 1, 10))
 	before := usedMemory()
 	for range n {
 		if _, err := dialTest(t, address).DoGet(t.Context(), &flight.Ticket{Ticket: []byte(`{"name":"t"}`)}); err != nil {

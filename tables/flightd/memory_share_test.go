@@ -81,9 +81,7 @@ func TestDecompressedRowsShareMemory(t *testing.T) {
 func TestHalfReadResults(t *testing.T) {
 	_, _, address := serveTest(t, &Options{Queries: 8, IdleTimeout: 6 * time.Second})
 	c := dialTest(t, address)
-	if err := putTest(t.Context(), c, `{"name":"t"}`, 10, 400_000); err != nil {
-		t.Fatal(err)
-	}
+	must(t, putTest(t.Context(), c, `{"name":"t"}`, 10, 400_000))
 	get := func() (flight.FlightService_DoGetClient, error) {
 		st, err := c.DoGet(t.Context(), &flight.Ticket{Ticket: []byte(`{"name":"t"}`)})
 		if err == nil {

@@ -6,7 +6,6 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/flight"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -18,9 +17,7 @@ func TestResampledRefuses(t *testing.T) {
 	_, store, address := serveTest(t, nil)
 	rows := tableOf(0, 10)
 	in, err := array.NewRecordReader(rows.Schema(), []arrow.RecordBatch{rows})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if _, err := store.Bucket("").Table("t").Put(t.Context(), in, tables.PutError, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -28,11 +25,7 @@ func TestResampledRefuses(t *testing.T) {
 		`"Rule":"s"`, `"Rule":"s","Functions":["avg"]`, `"Rule":"s","Functions":["ffill","sum"]`, `"Rule":"-1s","Functions":["size"]`, `"Rule":"s","SQL":"SELECT 1"`,
 	} {
 		ticket := fmt.Sprintf(`{"partd":"resample","Source":{"Name":"t"},"TimeColumn":"at",%s}`, fields)
-		st, err := dialTest(t, address).DoGet(t.Context(), &flight.Ticket{Ticket: []byte(ticket)})
-		if err == nil {
-			_, err = st.Recv()
-		}
-		if status.Code(err) != codes.InvalidArgument {
+		if err := readAll(t.Context(), dialTest(t, address), ticket, 0); status.Code(err) != codes.InvalidArgument {
 			t.Errorf("a ticket with %s: got %v, want InvalidArgument", fields, err)
 		}
 	}

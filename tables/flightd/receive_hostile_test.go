@@ -28,13 +28,9 @@ import (
 func ingestCommand(t *testing.T, name string) string {
 	t.Helper()
 	message, err := anypb.New(&pb.CommandStatementIngest{Table: name})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	command, err := proto.Marshal(message)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return string(command)
 }
 
@@ -59,9 +55,7 @@ func TestFalseDecompressedSize(t *testing.T) {
 	for _, command := range []string{`{"name":"t"}`, `{"partd":"put","name":"t"}`, ingestCommand(t, "t")} {
 		for _, size := range []uint64{1 << 40, 1 << 62, 1<<64 - 2, 1 << 30} {
 			st, err := c.DoPut(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			w := flight.NewRecordWriter(falseSize{st, size}, ipc.WithSchema(floats), ipc.WithZstd())
 			w.SetFlightDescriptor(&flight.FlightDescriptor{Type: flight.DescriptorCMD, Cmd: []byte(command)})
 			if err := errors.Join(w.Write(floatBatch(1000)), w.Close(), st.CloseSend()); err != nil && !errors.Is(err, io.EOF) {
@@ -103,15 +97,11 @@ func TestNamesThatAreNotUTF8(t *testing.T) {
 func TestTransformationsUseSlots(t *testing.T) {
 	s, _, address := serveTest(t, &Options{Queries: 1, Puts: 1})
 	c := dialTest(t, address)
-	if err := putTest(t.Context(), c, `{"name":"t"}`, 1, 10); err != nil {
-		t.Fatal(err)
-	}
+	must(t, putTest(t.Context(), c, `{"name":"t"}`, 1, 10))
 	ctx, end := s.NewCall(t.Context(), &serving.Caller{Rights: serving.Admin}, "")
 	defer end(nil)
 	release, err := serving.AcquireQuery(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	const calls = 6
 	done := make(chan error, calls)
 	for i := range calls {
@@ -172,9 +162,7 @@ func TestRowsLargerThanMessages(t *testing.T) {
 		for _, command := range []string{`{"name":"t"}`, `{"partd":"put","name":"t"}`, ingestCommand(t, "t")} {
 			before := allocated()
 			st, err := c.DoPut(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			w := flight.NewRecordWriter(st, ipc.WithSchema(schema))
 			w.SetFlightDescriptor(&flight.FlightDescriptor{Type: flight.DescriptorCMD, Cmd: []byte(command)})
 			if err := errors.Join(w.Write(batch), w.Close(), st.CloseSend()); err != nil && !errors.Is(err, io.EOF) {
@@ -231,14 +219,10 @@ func TestLongRequests(t *testing.T) {
 	}
 	ids := make([]flightsql.SqlInfo, 200_000)
 	info, err := sql.GetSqlInfo(t.Context(), ids)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	before := allocated()
 	r, err := sql.DoGet(t.Context(), info.Endpoint[0].Ticket)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer r.Release()
 	rows := int64(0)
 	for r.Next() {

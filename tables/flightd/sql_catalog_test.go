@@ -44,9 +44,7 @@ func TestUnreadableTables(t *testing.T) {
 		}
 	}
 	info, err := s.client.GetTables(t.Context(), &flightsql.GetTablesOpts{IncludeSchema: true})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	var names []string
 	_, all, err := s.fetch(t, info)
 	for _, b := range all {
@@ -59,9 +57,7 @@ func TestUnreadableTables(t *testing.T) {
 	}
 	checkNames("tables with their schemas", names)
 	st, err := s.client.Client.ListFlights(t.Context(), &flight.Criteria{Expression: []byte(`{"bucket":"b"}`)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	names = nil
 	for {
 		info, err := st.Recv()

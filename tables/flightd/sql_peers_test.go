@@ -23,9 +23,7 @@ import (
 func serveDuck(t *testing.T) *sqlTest {
 	t.Helper()
 	engine, err := duck.New(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	t.Cleanup(func() {
 		if err := engine.Close(); err != nil {
 			t.Error(err)
@@ -71,9 +69,7 @@ func TestSQLPeerADBC(t *testing.T) {
 		"objects": `[["partd", "b", "u", ["n", "s"]], ["partd", "default", "t", ["n", "s"]]]`,
 	} {
 		var value any
-		if err := json.Unmarshal([]byte(want), &value); err != nil {
-			t.Fatal(err)
-		}
+		must(t, json.Unmarshal([]byte(want), &value))
 		if !reflect.DeepEqual(output[name], value) {
 			t.Errorf("the peer's output %q is %v, want %s", name, output[name], want)
 		}
@@ -157,13 +153,9 @@ func TestSQLPeerJDBC(t *testing.T) {
 	}, nil)
 	const timestamp = "2020-01-01 12:34:56.789"
 	batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, schema, strings.NewReader(`[{"us":"`+timestamp+`","ns":"`+timestamp+`","zoned":"`+timestamp+`Z","clock":"12:34:56","view":"x","bytes":"eA=="}]`))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	rows, err := array.NewRecordReader(schema, []arrow.RecordBatch{batch})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if _, err := s.store.Bucket("").Table("stamped").Put(t.Context(), rows, tables.PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}

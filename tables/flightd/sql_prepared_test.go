@@ -30,9 +30,7 @@ func sharedTexts(n int) arrow.RecordBatch {
 func preparedStatement(t *testing.T, c *flightsql.Client, sql string) *flightsql.PreparedStatement {
 	t.Helper()
 	handle, err := statement{operations.StatementHandle{SQL: sql}}.handle()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return flightsql.NewPreparedStatement(c, handle)
 }
 
@@ -77,9 +75,7 @@ func TestBindUsesSlot(t *testing.T) {
 	ctx, end := s.NewCall(t.Context(), &serving.Caller{Rights: serving.Admin}, "")
 	defer end(nil)
 	release, err := serving.AcquireQuery(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	client, _ := dialSQL(t, address, Read)
 	p := preparedStatement(t, client, "SELECT ?")
 	p.SetParameters(numbers(1))

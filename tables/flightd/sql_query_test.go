@@ -78,9 +78,7 @@ func numbers(n int) arrow.RecordBatch {
 func reader(t *testing.T, batches ...arrow.RecordBatch) array.RecordReader {
 	t.Helper()
 	r, err := array.NewRecordReader(batches[0].Schema(), batches)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return r
 }
 
@@ -120,14 +118,10 @@ func serveEngine(t *testing.T, rights Rights, e tables.Engine, f *fakeEngine) *s
 func dialSQL(t *testing.T, address string, rights Rights) (*flightsql.Client, string) {
 	t.Helper()
 	signed, err := NewToken(testSecret, rights, "", time.Hour)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	client, err := flightsql.NewClient(address, nil, nil,
 		grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithPerRPCCredentials(token(signed)))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	t.Cleanup(func() { client.Close() })
 	return client, signed
 }
@@ -166,18 +160,12 @@ func (s *sqlTest) fetch(t *testing.T, info *flight.FlightInfo) (schema *arrow.Sc
 // values returns the rows of fetch as text.
 func (s *sqlTest) values(t *testing.T, info *flight.FlightInfo, err error) (rows []string) {
 	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	gotSchema, all, err := s.fetch(t, info)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if info.Schema != nil { // it is nil for statements with parameters
 		output, err := flight.DeserializeSchema(info.Schema, memory.DefaultAllocator)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		if !output.Equal(gotSchema) {
 			t.Errorf("the info's schema is %v, but the rows have the schema %v", output, gotSchema)
 		}

@@ -60,17 +60,13 @@ func TestSQLTicketsAreStateless(t *testing.T) {
 	a.put(t, "", "t", 1)
 	b.put(t, "", "t", 5)
 	info, err := a.client.Execute(t.Context(), "SELECT * FROM t")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if _, all, err := b.fetch(t, info); err != nil || len(all) != 1 || all[0].NumRows() != 5 {
 		t.Errorf("the other server returned %v, error %v; want one batch of 5 rows", all, err)
 	}
 	for _, handle := range []string{"", "{", `{"sql":7}`, `{"sql":"SELECT ?","parameters":"////"}`, `{"sql":"SELECT ?","parameters":""}`} {
 		ticket, err := flightsql.CreateStatementQueryTicket([]byte(handle))
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		r, err := a.client.DoGet(t.Context(), &flight.Ticket{Ticket: ticket})
 		if err == nil {
 			for r.Next() {
@@ -87,9 +83,7 @@ func TestSQLPrepared(t *testing.T) {
 	s := serveSQL(t, Read)
 	ctx := t.Context()
 	p, err := s.client.Prepare(ctx, "SELECT ?")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if p.ParameterSchema().NumFields() != 1 || p.DatasetSchema().NumFields() != 2 {
 		t.Errorf("Prepare returned parameters %v and result %v, want 1 and 2 columns", p.ParameterSchema(), p.DatasetSchema())
 	}
@@ -127,31 +121,23 @@ func TestSQLCancel(t *testing.T) {
 	s := serveSQL(t, Read)
 	ctx := t.Context()
 	info, err := s.client.Execute(ctx, "SELECT forever")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	cancel := func() flight.CancelStatus {
 		r, err := s.client.CancelFlightInfo(ctx, &flight.CancelFlightInfoRequest{Info: info})
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		return r.Status
 	}
 	if got := cancel(); got != flight.CancelStatusNotCancellable {
 		t.Errorf("canceling before the query runs returned %v, want NotCancellable", got)
 	}
 	r, err := s.client.DoGet(ctx, info.Endpoint[0].Ticket)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if !r.Next() {
 		t.Fatal(r.Err())
 	}
 	// This execution is not running, because no client reads its rows, although another one of the same statement is.
 	notRunning, err := s.client.Execute(ctx, "SELECT forever")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if r, err := s.client.CancelFlightInfo(ctx, &flight.CancelFlightInfoRequest{Info: notRunning}); err != nil || r.Status != flight.CancelStatusNotCancellable {
 		t.Errorf("canceling an execution that is not running returned %v, error %v; want NotCancellable", r, err)
 	}
@@ -185,9 +171,7 @@ func TestSQLCancel(t *testing.T) {
 func TestSQLClientGone(t *testing.T) {
 	s := serveSQL(t, Read)
 	info, err := s.client.Execute(t.Context(), "SELECT forever")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if _, err := s.client.DoGet(t.Context(), info.Endpoint[0].Ticket); err != nil {
 		t.Fatal(err)
 	}
@@ -204,9 +188,7 @@ func TestSQLWideRows(t *testing.T) {
 	s := serveSQL(t, Read)
 	s.put(t, "", "t", 1<<18)
 	info, err := s.client.Execute(t.Context(), "SELECT * FROM t")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	_, all, err := s.fetch(t, info) // gRPC accepts 4 MiB by default
 	rows := int64(0)
 	for _, b := range all {
@@ -243,9 +225,7 @@ func TestSQLIngest(t *testing.T) {
 	rows := func() int64 {
 		table := s.store.Bucket("b").Table("t")
 		info, err := table.Info(ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		return info.Rows
 	}
 	_, err := ingest(optionsFor(missingFails, existsAppends))
@@ -294,9 +274,7 @@ func TestSQLIngest(t *testing.T) {
 		t.Errorf("after refused ingestions, Table = %v, want ErrNotFound", err)
 	}
 	rule := tables.RuleEdit{Add: []tables.Rule{{Name: "few", Kind: "range", Column: "n", Max: "1"}}}
-	if err := s.store.Bucket("b").EditRules(ctx, rule); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.store.Bucket("b").EditRules(ctx, rule))
 	before := rows()
 	_, err = ingest(optionsFor(missingCreates, existsAppends))
 	wantCode(t, err, codes.InvalidArgument, `rule "few": 1 rows violate it: row 5 (n=2)`)
@@ -354,13 +332,9 @@ func TestSQLCatalog(t *testing.T) {
 		}
 	}
 	info, err := s.client.GetTables(ctx, &flightsql.GetTablesOpts{IncludeSchema: true, TableNameFilterPattern: text("T")})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	_, all, err := s.fetch(t, info)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	schema, err := flight.DeserializeSchema(all[0].Column(4).(interface{ Value(int) []byte }).Value(0), memory.DefaultAllocator)
 	if err != nil || !arrow.TypeEqual(schema.Field(0).Type, arrow.PrimitiveTypes.Int64) {
 		t.Errorf("GetTables included the schema %v, error %v; want an int64 column first", schema, err)

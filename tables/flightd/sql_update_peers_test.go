@@ -31,9 +31,7 @@ func TestSQLWritesADBC(t *testing.T) {
 		"millions":    `1000000`,
 	} {
 		var value any
-		if err := json.Unmarshal([]byte(want), &value); err != nil {
-			t.Fatal(err)
-		}
+		must(t, json.Unmarshal([]byte(want), &value))
 		if !reflect.DeepEqual(output[name], value) {
 			t.Errorf("the peer's output %q is %v, want %s", name, output[name], want)
 		}

@@ -72,9 +72,7 @@ func TestSQLUpdateByTicket(t *testing.T) {
 		return s.values(t, info, err)[0]
 	}
 	info, err := s.client.Execute(ctx, "INSERT INTO t SELECT n + 3, s FROM t")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if info.Schema != nil {
 		t.Error("the info of a write has a schema, so a client may end the call before the write is complete")
 	}
@@ -120,9 +118,7 @@ func TestSQLUpdateID(t *testing.T) {
 		"prepared": func(id string) int64 {
 			ctx := metadata.AppendToOutgoingContext(t.Context(), "id", id)
 			p, err := s.client.Prepare(ctx, insert)
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			n, err := p.ExecuteUpdate(ctx)
 			if err != nil {
 				t.Error(err)
@@ -157,9 +153,7 @@ func TestSQLUpdateCancel(t *testing.T) {
 	s := serveDuck(t)
 	s.put(t, "", "t", 3)
 	info, err := s.client.Execute(metadata.AppendToOutgoingContext(t.Context(), "id", "load of 5 May"), "DELETE FROM t")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	handle, _, _ := statementHandle(info.Endpoint[0].Ticket)
 	st, err := parseStatement(handle)
 	if err != nil || st.WriteID != "load of 5 May" || st.ID == st.WriteID || len(st.ID) < minIDLength {
@@ -171,13 +165,9 @@ func TestSQLUpdateCancel(t *testing.T) {
 func TestSQLUpdateIDOfQuery(t *testing.T) {
 	s := serveDuck(t)
 	handle, err := statement{operations.StatementHandle{SQL: "SELECT 1", WriteID: "a"}}.handle()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	ticket, err := flightsql.CreateStatementQueryTicket(handle)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	_, err = s.client.DoGet(t.Context(), &flight.Ticket{Ticket: ticket})
 	wantCode(t, err, codes.InvalidArgument, "only a statement that writes can have an id")
 }
@@ -187,9 +177,7 @@ func TestSQLUpdatePrepared(t *testing.T) {
 	ctx := t.Context()
 	s.put(t, "", "t", 0)
 	p, err := s.client.Prepare(ctx, "INSERT INTO t VALUES (?, ?)")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if isUpdate, ok := p.IsUpdate(); !isUpdate || !ok || p.ParameterSchema().NumFields() != 2 {
 		t.Errorf("Prepare returned IsUpdate %v and the parameters %v, want an update with 2 parameters", isUpdate, p.ParameterSchema())
 	}
@@ -218,21 +206,13 @@ func TestSQLUpdateByHandle(t *testing.T) {
 	s.put(t, "", "t", 0)
 	stream := &bytes.Buffer{}
 	w := ipc.NewWriter(stream, ipc.WithSchema(numbers(1).Schema()))
-	if err := errors.Join(w.Write(numbers(1)), w.Close()); err != nil {
-		t.Fatal(err)
-	}
+	must(t, errors.Join(w.Write(numbers(1)), w.Close()))
 	handle, err := statement{operations.StatementHandle{SQL: "INSERT INTO t VALUES (?, ?)", Parameters: stream.Bytes()}}.handle()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	var command anypb.Any
-	if err := command.MarshalFrom(&pb.CommandPreparedStatementQuery{PreparedStatementHandle: handle}); err != nil {
-		t.Fatal(err)
-	}
+	must(t, command.MarshalFrom(&pb.CommandPreparedStatementQuery{PreparedStatementHandle: handle}))
 	ticket, err := proto.Marshal(&command)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	r, err := s.client.DoGet(t.Context(), &flight.Ticket{Ticket: ticket})
 	for err == nil && r.Next() {
 	}
@@ -289,9 +269,7 @@ func TestSQLUpdateLimitsParameters(t *testing.T) {
 	_, _, address := serveTest(t, &Options{Secret: testSecret, Memory: 16 << 20, MaxMessage: 4 << 20})
 	client, _ := dialSQL(t, address, Admin)
 	handle, err := statement{operations.StatementHandle{SQL: "INSERT INTO t VALUES (?, ?)"}}.handle()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	p := flightsql.NewPreparedStatement(client, handle)
 	p.SetRecordReader(reader(t, slices.Repeat([]arrow.RecordBatch{numbers(20_000)}, 7)...))
 	_, err = p.ExecuteUpdate(t.Context())
@@ -306,13 +284,9 @@ func TestSQLUpdateRights(t *testing.T) {
 	admin.put(t, "", "t", 3)
 	const sql = "DELETE FROM t"
 	info, err := admin.client.Execute(ctx, sql)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	prepared, err := admin.client.Prepare(ctx, sql)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	reader, _ := dialSQL(t, strings.TrimPrefix(admin.url, "grpc://"), Read)
 	for name, call := range map[string]func() error{
 		"update":  func() error { _, err := reader.ExecuteUpdate(ctx, sql); return err },

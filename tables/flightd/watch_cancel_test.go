@@ -23,14 +23,10 @@ func TestCanceledCall(t *testing.T) {
 	const id = "an id of thirty-two bytes, about"
 	ctx := metadata.AppendToOutgoingContext(t.Context(), callHeader, id)
 	st, _, err := beginPut(ctx, c, `{"name":"t"}`, 1, 10)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	cancel := func(id string) bool {
 		answer, err := doAction(t.Context(), c, "partd.cancel", fmt.Sprintf(`{"id":%q}`, id))
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		return strings.Contains(answer, "true")
 	}
 	if cancel(strings.Repeat("x", 32)) {

@@ -45,9 +45,7 @@ func bomb(t *testing.T, parts int) []byte {
 	if _, err := z.Write(bytes.Repeat([]byte{0x1a, 0}, parts)); err != nil { // FlightDescriptor.path
 		t.Fatal(err)
 	}
-	if err := z.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, z.Close())
 	return append(binary.BigEndian.AppendUint32([]byte{1}, uint32(compressed.Len())), compressed.Bytes()...)
 }
 
@@ -66,9 +64,7 @@ func TestCompressedRequests(t *testing.T) {
 				for rest := message; err == nil && len(rest) > 0; rest = rest[min(len(rest), 16<<10):] {
 					err = c.framer.WriteData(stream, false, rest[:min(len(rest), 16<<10)])
 				}
-				if err != nil {
-					t.Fatal(err)
-				}
+				must(t, err)
 				code = c.status(t, stream)
 			})
 			if code != codes.Unimplemented || used > 16<<20 {
@@ -113,9 +109,7 @@ func TestUnfinishedMessages(t *testing.T) {
 				if err == nil {
 					err = r.claim(stream, c.size)
 				}
-				if err != nil {
-					t.Fatal(err)
-				}
+				must(t, err)
 				senders.Go(func() {
 					if c.size < claimed {
 						if code := r.status(t, stream); code != c.want {
@@ -144,9 +138,7 @@ func TestOneHostsConnections(t *testing.T) {
 	const attackers = 1041
 	s, _, address := serveTest(t, &Options{Secret: testSecret})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	web := &http.Server{ReadHeaderTimeout: time.Minute, ConnState: s.Conns.SetState, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") })}
 	go func() { _ = web.Serve(s.Conns.Listener(l)) }()
 	defer web.Close()
@@ -247,9 +239,7 @@ func TestConnectionLimits(t *testing.T) {
 		headers = append(headers, fmt.Sprint("x-", i), strings.Repeat("x", 1000))
 	}
 	stream, err := c.begin("Handshake", headers...)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if code := c.status(t, stream); code != resetCode {
 		t.Errorf("a call with headers of 17 KB: got %v, want a reset", code)
 	}
@@ -302,9 +292,7 @@ func TestCostlyRequests(t *testing.T) {
 			for range clients {
 				c := dialRaw(t, "127.0.0.1", address)
 				stream, err := c.begin("GetFlightInfo", "authorization", "Bearer "+token)
-				if err != nil {
-					t.Fatal(err)
-				}
+				must(t, err)
 				senders.Go(func() {
 					defer c.Close() //nolint:errcheck // otherwise, unread data stays in memory
 					_ = c.SetDeadline(time.Now().Add(3 * time.Second))
@@ -331,5 +319,19 @@ func TestCostlyRequests(t *testing.T) {
 			t.Errorf("%d %s requests use %d MiB, want at most %d", clients, name, used>>20, 3*memory>>20)
 		}
 		waitFor(t, "memory was not released", func() bool { runtime.GC(); return s.memory.Used() < 1<<20 })
+	}
+}
+
+// TestStrangers checks that the number of strangers includes a connection until a call with a valid token uses it.
+func TestStrangers(t *testing.T) {
+	s, _, address := serveTest(t, &Options{Secret: testSecret})
+	client := dialTest(t, address)
+	strangers := func() int { return s.Conns.Hosts()["127.0.0.1"].Strangers }
+	if _, err := doAction(t.Context(), client, "ping", ""); status.Code(err) != codes.Unauthenticated || strangers() != 1 {
+		t.Errorf("ping without a token: %v with %d strangers, want Unauthenticated with 1", err, strangers())
+	}
+	reader, _ := withToken(t, testSecret, Read)
+	if _, err := doAction(reader, client, "ping", ""); err != nil || strangers() != 0 {
+		t.Errorf("ping with a token: %v with %d strangers, want none", err, strangers())
 	}
 }

@@ -23,27 +23,22 @@ func TestExec(t *testing.T) {
 	s := serve(t, flightd.Options{})
 	s.putQuery("B", "t", "SELECT i AS x FROM range(10) t(i)")
 	count := func() string {
-		a, text := s.post("/api/query", `{"id": "`+queryID+`", "sql": "SELECT count(*)::VARCHAR AS n FROM t", "bucket": "B"}`)
-		s.expect(a, text, 200)
+		_, text := s.wantPost("/api/query", `{"id": "`+queryID+`", "sql": "SELECT count(*)::VARCHAR AS n FROM t", "bucket": "B"}`, 200)
 		return column(t, text, "n")[0]
 	}
 	const sql = "DELETE FROM t WHERE x BETWEEN 0 AND 2"
-	a, text := s.post("/api/action", execBody(t, sql, map[string]any{"dry_run": true}))
-	s.expect(a, text, 200, `"rows":3`, `"verb":"DELETE"`, `"bucket":"B"`, `"table":"t"`, `partd-tables sql `, `-- 'DELETE FROM t WHERE x BETWEEN 0 AND 2'`)
+	s.wantPost("/api/action", execBody(t, sql, map[string]any{"dry_run": true}), 200, `"rows":3`, `"verb":"DELETE"`, `"bucket":"B"`, `"table":"t"`, `partd-tables sql `, `-- 'DELETE FROM t WHERE x BETWEEN 0 AND 2'`)
 	if got := count(); got != "10" {
 		t.Errorf("after a dry run, the table has %s rows, want 10", got)
 	}
 	for range 2 {
-		a, text = s.post("/api/action", execBody(t, "INSERT INTO t VALUES (20), (21)", map[string]any{"id": queryID}))
-		s.expect(a, text, 200, `"rows":2`, `"verb":"INSERT"`)
+		s.wantPost("/api/action", execBody(t, "INSERT INTO t VALUES (20), (21)", map[string]any{"id": queryID}), 200, `"rows":2`, `"verb":"INSERT"`)
 	}
 	if got := count(); got != "12" {
 		t.Errorf("after two INSERTs with one id, the table has %s rows, want 12", got)
 	}
-	a, text = s.post("/api/action", execBody(t, sql, nil))
-	s.expect(a, text, 200, `"rows":3`)
-	a, text = s.post("/api/action", execBody(t, "SELECT 1", nil))
-	s.expect(a, text, 400)
+	s.wantPost("/api/action", execBody(t, sql, nil), 200, `"rows":3`)
+	s.wantPost("/api/action", execBody(t, "SELECT 1", nil), 400)
 	if got := count(); got != "9" {
 		t.Errorf("after a DELETE of 3 rows, the table has %s rows, want 9", got)
 	}
@@ -56,10 +51,8 @@ func TestDryRun(t *testing.T) {
 	s.putQuery("B", "t", "SELECT i AS x FROM range(10) t(i)")
 	s.putQuery("B", "u", "SELECT i AS x FROM range(7) t(i)")
 	dryRun := map[string]any{"dry_run": true}
-	a, text := s.post("/api/action", execBody(t, "CREATE OR REPLACE TABLE t AS SELECT 1 AS y", dryRun))
-	s.expect(a, text, 200, `"rows":1`, `"replaced":10`)
-	a, text = s.post("/api/action", execBody(t, `DROP SCHEMA "B" CASCADE`, dryRun))
-	s.expect(a, text, 200, `"rows":17`)
+	s.wantPost("/api/action", execBody(t, "CREATE OR REPLACE TABLE t AS SELECT 1 AS y", dryRun), 200, `"rows":1`, `"replaced":10`)
+	s.wantPost("/api/action", execBody(t, `DROP SCHEMA "B" CASCADE`, dryRun), 200, `"rows":17`)
 	ctx, cancel := context.WithCancel(t.Context())
 	slow := execBody(t, "DELETE FROM t USING range(1000000000000) r(i) WHERE hash(i) = x", dryRun)
 	r := s.request(ctx, http.MethodPost, "/api/action", strings.NewReader(slow))
@@ -83,18 +76,13 @@ func TestQueryOfWrite(t *testing.T) {
 	guarded.putQuery("B", "t", "SELECT 1 AS x")
 	s := guarded.withToken(flightd.Admin)
 	body := map[string]any{"id": queryID, "sql": "DELETE FROM t", "bucket": "B"}
-	a, text := s.post("/api/query", jsonOf(t, body))
-	s.expect(a, text, 400, `"writes":true`, "action exec")
+	s.wantPost("/api/query", jsonOf(t, body), 400, `"writes":true`, "action exec")
 	reader := guarded.withToken(flightd.Read)
-	a, text = reader.post("/api/query", jsonOf(t, body))
-	reader.expect(a, text, 403, "admin")
-	a, text = s.get("/api/download?format=csv&bucket=B&sql=DELETE+FROM+t")
-	s.expect(a, text, 400)
+	reader.wantPost("/api/query", jsonOf(t, body), 403, "admin")
+	s.wantGet("/api/download?format=csv&bucket=B&sql=DELETE+FROM+t", 400)
 	body["version"] = 1
-	a, text = s.post("/api/query", jsonOf(t, body))
-	s.expect(a, text, 400, "cannot select a version")
-	a, text = s.get("/api/rows?bucket=B&table=t")
-	s.expect(a, text, 200)
+	s.wantPost("/api/query", jsonOf(t, body), 400, "cannot select a version")
+	a, _ := s.wantGet("/api/rows?bucket=B&table=t", 200)
 	if a.Header.Get("X-Partd-Rows") != "1" {
 		t.Error("a query deleted rows")
 	}

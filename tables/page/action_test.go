@@ -16,9 +16,7 @@ import (
 func TestOperations(t *testing.T) {
 	s := serve(t, flightd.Options{})
 	docs, err := os.ReadFile(filepath.Join("..", "docs", "http.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	_, list, _ := strings.Cut(string(docs), "### `POST /api/action`")
 	for _, o := range operations.All() {
 		if isOffered := slices.ContainsFunc(actions, func(a action) bool { return a.Entry == o }); isOffered != o.Page {
@@ -30,7 +28,7 @@ func TestOperations(t *testing.T) {
 		if o.Page && o.Slots == operations.NoSlot {
 			t.Errorf("operation %s uses no slot, so nothing limits it", o.Name)
 		}
-		for _, name := range []string{o.Name, strings.ReplaceAll(o.Name, "_", "-")} {
+		for _, name := range append([]string{o.Name, strings.ReplaceAll(o.Name, "_", "-")}, o.Aliases...) {
 			a, text := s.post("/api/action?dry=1", jsonOf(t, map[string]any{"action": name}))
 			if s.expect(a, text, map[bool]int{true: 200, false: 400}[o.Page]); o.Page && !strings.Contains(text, "partd-tables "+o.Command) {
 				t.Errorf("dry run of %s: got %s, want the command %q", name, text, o.Command)

@@ -41,13 +41,9 @@ func TestNanosecondsWithZone(t *testing.T) {
 		}
 		rows.WriteString(`{"k":40,"ts":"1969-12-31 23:59:59.999999999Z"}{"k":41}`)
 		batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, columns, strings.NewReader(rows.String()), array.WithMultipleDocs())
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		r, err := array.NewRecordReader(columns, []arrow.RecordBatch{batch})
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		if _, err := s.store.Bucket("B").Table(name).Put(t.Context(), r, tables.PutAppend, nil); err != nil {
 			t.Fatal(err)
 		}
@@ -63,8 +59,7 @@ func TestNanosecondsWithZone(t *testing.T) {
 		for i := 0; i < len(more); i += 2 {
 			v.Set(more[i], more[i+1])
 		}
-		a, text := s.get(path + "?" + v.Encode())
-		s.expect(a, text, 200)
+		a, text := s.wantGet(path+"?"+v.Encode(), 200)
 		return text, a.Header.Get("X-Partd-Rows")
 	}
 	for _, table := range []string{"files", "tail"} {
@@ -115,7 +110,6 @@ func TestNanosecondsWithZone(t *testing.T) {
 				t.Errorf("filter %s: got %d rows, total %s, want %s", filter, n, total, want)
 			}
 		}
-		a, text := s.get("/api/rows?" + url.Values{"bucket": {"B"}, "table": {table}, "filter": {"k = 1\nAND wrong = 2"}}.Encode())
-		s.expect(a, text, 400, `"line":2`)
+		s.wantGet("/api/rows?"+url.Values{"bucket": {"B"}, "table": {table}, "filter": {"k = 1\nAND wrong = 2"}}.Encode(), 400, `"line":2`)
 	}
 }

@@ -15,21 +15,16 @@ import (
 
 func TestSignIn(t *testing.T) {
 	s := serve(t, flightd.Options{Secret: secret})
-	a, text := s.get("/api/session")
-	s.expect(a, text, 200, `"secret":true,"signed_in":false,"rights":"none"`)
+	s.wantGet("/api/session", 200, `"secret":true,"signed_in":false,"rights":"none"`)
 	for _, path := range []string{"tree", "table", "rows", "profile", "download", "query/x/error"} {
-		a, text := s.get("/api/" + path)
-		s.expect(a, text, 401, "sign in")
+		s.wantGet("/api/"+path, 401, "sign in")
 	}
 	for _, path := range []string{"query", "cancel", "put", "action"} {
-		a, text := s.post("/api/"+path, "{}")
-		s.expect(a, text, 401, "sign in")
+		s.wantPost("/api/"+path, "{}", 401, "sign in")
 	}
-	a, text = s.post("/api/sign-in", `{"token": "nonsense"}`)
-	s.expect(a, text, 401)
+	s.wantPost("/api/sign-in", `{"token": "nonsense"}`, 401)
 	reader := s.withToken(flightd.Read, "B")
-	a, text = s.post("/api/sign-in", `{"token": "`+reader.token+`"}`)
-	s.expect(a, text, 200, `"signed_in":true,"rights":"read","buckets":["B"],"expires":"20`)
+	a, text := s.wantPost("/api/sign-in", `{"token": "`+reader.token+`"}`, 200, `"signed_in":true,"rights":"read","buckets":["B"],"expires":"20`)
 	c := a.Cookies()[0]
 	if !c.HttpOnly || c.SameSite != http.SameSiteStrictMode || c.Path != "/" || c.Secure {
 		t.Errorf("sign-in: got cookie %v, want HttpOnly and SameSite=Strict", c)
@@ -43,12 +38,9 @@ func TestSignIn(t *testing.T) {
 		t.Errorf("sign-out: got cookies %v, want the cookie deleted", a.Cookies())
 	}
 	foreignToken, err := flightd.NewToken([]byte("another secret"), flightd.Admin, "", 1<<40)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	s.token = foreignToken
-	a, text = s.get("/api/tree")
-	s.expect(a, text, 401)
+	a, text = s.wantGet("/api/tree", 401)
 	if strings.Contains(text, foreignToken) {
 		t.Error("the error reveals the token: ", text)
 	}
@@ -80,8 +72,7 @@ func TestRights(t *testing.T) {
 			if !strings.Contains(path, "sql") {
 				query += "&table=t"
 			}
-			a, text := b.get("/api/" + path + query)
-			b.expect(a, text, 403, "bucket")
+			b.wantGet("/api/"+path+query, 403, "bucket")
 		}
 	}
 	for _, sql := range []string{
@@ -106,18 +97,15 @@ func TestRights(t *testing.T) {
 			t.Errorf("filter with %s: got status %d %s, want a client error", sql, a.StatusCode, text)
 		}
 	}
-	a, text = b.post("/api/query", `{"id": "aaaaaaaaaaaaaaaa", "sql": "SELECT 1", "bucket": "A"}`)
-	b.expect(a, text, 403, "bucket")
+	b.wantPost("/api/query", `{"id": "aaaaaaaaaaaaaaaa", "sql": "SELECT 1", "bucket": "A"}`, 403, "bucket")
 	for _, action := range []string{
 		`{"action": "delete", "bucket": "A", "tables": ["t"]}`, `{"action": "restore", "bucket": "A", "name": "kept"}`,
 		`{"action": "combine", "bucket": "B", "sources": ["t", "t"], "target": "t2", "target_bucket": "A"}`,
 		`{"action": "combine", "bucket": "A", "sources": ["t", "t"], "target": "t2", "target_bucket": "B"}`,
 	} {
-		a, text := b.post("/api/action", action)
-		b.expect(a, text, 403)
+		b.wantPost("/api/action", action, 403)
 	}
-	a, text = b.post("/api/put?bucket=A&table=new&format=csv", "x\n1\n")
-	b.expect(a, text, 403)
+	b.wantPost("/api/put?bucket=A&table=new&format=csv", "x\n1\n", 403)
 	for _, sql := range []string{
 		`DELETE FROM "A".t`, `INSERT INTO "A".t VALUES (2)`, `INSERT INTO t SELECT * FROM "A".t`, `UPDATE t SET x = 2 FROM "A".t AS o`, `DELETE FROM t USING "A".t AS o WHERE true`,
 		`MERGE INTO t USING "A".t AS o ON t.x = o.x WHEN MATCHED THEN DELETE`, `CREATE TABLE "A".u AS SELECT 1 AS x`, `CREATE TABLE u AS SELECT * FROM "A".t`,
@@ -130,19 +118,13 @@ func TestRights(t *testing.T) {
 			}
 		}
 	}
-	a, text = b.post("/api/action", execBody(t, "INSERT INTO t VALUES (2)", nil))
-	b.expect(a, text, 200, `"rows":1`)
+	b.wantPost("/api/action", execBody(t, "INSERT INTO t VALUES (2)", nil), 200, `"rows":1`)
 	reader := s.withToken(flightd.Read)
-	a, text = reader.post("/api/action", execBody(t, "DELETE FROM t", map[string]any{"dry_run": true}))
-	reader.expect(a, text, 403, "admin")
-	a, text = reader.post("/api/put?bucket=A&table=new&format=csv", "x\n1\n")
-	reader.expect(a, text, 403, "admin")
-	a, text = reader.post("/api/action", `{"action": "delete", "bucket": "A", "tables": ["t"]}`)
-	reader.expect(a, text, 403, "admin")
-	a, text = reader.post("/api/action?dry=1", `{"action": "delete", "bucket": "A", "tables": ["t"]}`)
-	reader.expect(a, text, 200, `--token-file token --bucket A -- t"`)
-	a, text = reader.post("/api/query", `{"id": "aaaaaaaaaaaaaaaa", "sql": "SELECT * FROM \"A\".t, \"B\".t AS u"}`)
-	reader.expect(a, text, 200)
+	reader.wantPost("/api/action", execBody(t, "DELETE FROM t", map[string]any{"dry_run": true}), 403, "admin")
+	reader.wantPost("/api/put?bucket=A&table=new&format=csv", "x\n1\n", 403, "admin")
+	reader.wantPost("/api/action", `{"action": "delete", "bucket": "A", "tables": ["t"]}`, 403, "admin")
+	reader.wantPost("/api/action?dry=1", `{"action": "delete", "bucket": "A", "tables": ["t"]}`, 200, `--token-file token --bucket A -- t"`)
+	reader.wantPost("/api/query", `{"id": "aaaaaaaaaaaaaaaa", "sql": "SELECT * FROM \"A\".t, \"B\".t AS u"}`, 200)
 }
 
 // TestFlightRefusesBuckets checks that Flight calls refuse a token that is restricted to some buckets.
@@ -206,9 +188,7 @@ func TestCrossSiteRequests(t *testing.T) {
 func TestFiles(t *testing.T) {
 	s := serve(t, flightd.Options{})
 	index, err := dist.ReadFile("dist/index.html")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	r := s.request(t.Context(), http.MethodGet, "/", nil)
 	r.Header.Set("Accept-Encoding", "identity")
 	a, text := s.do(r)

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
 	"github.com/go-partd/partd/tables/flightd"
+	"github.com/go-partd/partd/tables/internal/sql/worker"
 	"github.com/go-partd/partd/tables/internal/testutil/testserve"
 )
 
@@ -40,17 +42,11 @@ func serve(t testing.TB, o flightd.Options) *testServer {
 func serveDir(t testing.TB, dir string, o flightd.Options) *testServer {
 	t.Helper()
 	engine, err := duck.New(&duck.Options{Memory: 128 << 20})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	store, err := tables.Open(t.Context(), dir, &tables.Options{Engine: engine})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	server, err := flightd.New(store, &o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	address, _ := testserve.Run(t, func(ctx context.Context, l net.Listener) error {
 		return Serve(ctx, l, server.Core, Handler(server.Core, store, Options{URL: "grpc://localhost:8081"}))
 	}, store, engine)
@@ -61,9 +57,7 @@ func serveDir(t testing.TB, dir string, o flightd.Options) *testServer {
 func (s *testServer) withToken(r flightd.Rights, buckets ...string) *testServer {
 	s.t.Helper()
 	token, err := flightd.NewToken(secret, r, "", time.Hour, buckets...)
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	must(s.t, err)
 	client := *s
 	client.token = token
 	return &client
@@ -72,9 +66,7 @@ func (s *testServer) withToken(r flightd.Rights, buckets ...string) *testServer 
 func (s *testServer) request(ctx context.Context, method, path string, body io.Reader) *http.Request {
 	s.t.Helper()
 	r, err := http.NewRequestWithContext(ctx, method, s.url+path, body)
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	must(s.t, err)
 	if method != http.MethodGet {
 		r.Header.Set("X-Partd", "1")
 	}
@@ -87,14 +79,10 @@ func (s *testServer) request(ctx context.Context, method, path string, body io.R
 func (s *testServer) do(r *http.Request) (*http.Response, string) {
 	s.t.Helper()
 	a, err := http.DefaultClient.Do(r)
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	must(s.t, err)
 	defer a.Body.Close()
 	text, err := io.ReadAll(a.Body)
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	must(s.t, err)
 	return a, string(text)
 }
 
@@ -130,13 +118,27 @@ func (s *testServer) expect(a *http.Response, text string, status int, words ...
 	}
 }
 
+// wantGet sends a GET request, and checks the answer like expect.
+func (s *testServer) wantGet(path string, status int, words ...string) (*http.Response, string) {
+	s.t.Helper()
+	a, text := s.get(path)
+	s.expect(a, text, status, words...)
+	return a, text
+}
+
+// wantPost sends a POST request, and checks the answer like expect.
+func (s *testServer) wantPost(path, body string, status int, words ...string) (*http.Response, string) {
+	s.t.Helper()
+	a, text := s.post(path, body)
+	s.expect(a, text, status, words...)
+	return a, text
+}
+
 // putQuery puts the rows of a statement into a table.
 func (s *testServer) putQuery(bucket, table, sql string) {
 	s.t.Helper()
 	r, err := s.store.Query(s.t.Context(), sql, nil)
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	must(s.t, err)
 	defer r.Release()
 	if _, err := s.store.Bucket(bucket).Table(table).Put(s.t.Context(), r, tables.PutReplace, nil); err != nil {
 		s.t.Fatal(err)
@@ -175,4 +177,65 @@ func ownMemory(t *testing.T) (current, peak int64) {
 		t.Skip("needs /proc, to read the memory of this process")
 	}
 	return current, peak
+}
+
+// TestErrorsHidePaths checks that no error reveals the paths of the server's files.
+func TestErrorsHidePaths(t *testing.T) {
+	dir := t.TempDir()
+	s := serveDir(t, dir, flightd.Options{})
+	s.putQuery("", "t", "SELECT i AS x FROM range(10) x(i)")
+	broken := 0
+	if err := filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, ".parquet") {
+			return err
+		}
+		broken++
+		return os.WriteFile(path, []byte("broken"), 0o600)
+	}); err != nil || broken == 0 {
+		t.Fatalf("overwrote %d files, want at least one; error: %v", broken, err)
+	}
+	checkNoPath := func(a *http.Response, text string) {
+		if s.expect(a, text, a.StatusCode); a.StatusCode == 200 || strings.Contains(text, dir) || strings.Contains(text, os.TempDir()) {
+			t.Errorf("%s: got %d %s, want an error without paths", a.Request.URL, a.StatusCode, text)
+		}
+	}
+	for _, path := range []string{"rows?table=t", "rows?table=t&sort=x&filter=x>1", "profile?table=t&column=x", "download?format=csv&table=t", "download?format=csv&sql=FROM+t"} {
+		checkNoPath(s.get("/api/" + path))
+	}
+	for _, action := range []string{`{"action": "clean", "source": "t", "where": "x > 1"}`, `{"action": "delete-rows", "table": "t", "where": "x > 1"}`} {
+		checkNoPath(s.post("/api/action", action))
+	}
+	t.Setenv("TMPDIR", filepath.Join(dir, "nowhere"))
+	checkNoPath(s.post("/api/put?table=v&format=csv", "x\n1\n"))
+}
+
+// TestHeaders checks the headers that prevent caches from storing data, and other sites from showing the page in a
+// frame.
+func TestHeaders(t *testing.T) {
+	s := serve(t, flightd.Options{})
+	s.putQuery("", "t", "SELECT 1 AS x")
+	for _, path := range []string{"/api/session", "/api/tree", "/api/rows?table=t", "/api/download?format=csv&table=t", "/api/nothing", "/"} {
+		a, _ := s.get(path)
+		if cache := a.Header.Get("Cache-Control"); cache != "no-store" && path != "/" {
+			t.Errorf("GET %s: Cache-Control = %q, want no-store", path, cache)
+		}
+		policy := a.Header.Get("Content-Security-Policy")
+		for _, w := range []string{"default-src 'none'", "script-src 'self';", "frame-ancestors 'none'", "base-uri 'none'", "form-action 'self'"} {
+			if !strings.Contains(policy, w) {
+				t.Errorf("GET %s: Content-Security-Policy = %q, want it to contain %q", path, policy, w)
+			}
+		}
+	}
+}
+
+func TestMain(m *testing.M) {
+	worker.Main()
+	os.Exit(m.Run())
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
 }

@@ -23,9 +23,7 @@ import (
 func hostileFile(t *testing.T, name string) string {
 	t.Helper()
 	b, err := os.ReadFile("testdata/" + name + ".parquet")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return string(b)
 }
 
@@ -49,8 +47,7 @@ func TestHostileFiles(t *testing.T) {
 		{"a panic in a goroutine of the library", "parquet", hostileFile(t, "broken"), "the file is damaged"},
 	} {
 		start := time.Now()
-		a, text := s.post("/api/put?table=t&format="+f.format, f.body)
-		s.expect(a, text, 400, "the body: ", f.want)
+		_, text := s.wantPost("/api/put?table=t&format="+f.format, f.body, 400, "the body: ", f.want)
 		_, peak := ownMemory(t)
 		grown := peak - before
 		t.Logf("%s: %v, %d MiB, %s", f.name, time.Since(start), grown>>20, text)
@@ -58,8 +55,7 @@ func TestHostileFiles(t *testing.T) {
 			t.Errorf("%s: the server's memory grew by %d MiB, want at most 300", f.name, grown>>20)
 		}
 	}
-	a, text := s.post("/api/put?table=t&format=csv", "x\n1\n")
-	s.expect(a, text, 200, `"rows":1`)
+	s.wantPost("/api/put?table=t&format=csv", "x\n1\n", 200, `"rows":1`)
 }
 
 // TestHostileArrow checks that an Arrow batch that decompresses to far more data fails its request, because the
@@ -71,9 +67,6 @@ func TestHostileArrow(t *testing.T) {
 	schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: arrow.PrimitiveTypes.Int64}}, nil)
 	var body bytes.Buffer
 	w := ipc.NewWriter(&body, ipc.WithSchema(schema), ipc.WithZstd())
-	if err := errors.Join(w.Write(array.NewRecordBatch(schema, []arrow.Array{zeros}, rows)), w.Close()); err != nil {
-		t.Fatal(err)
-	}
-	a, text := s.post("/api/put?table=t&format=arrow", body.String())
-	s.expect(a, text, 400, "the body: ", "of memory")
+	must(t, errors.Join(w.Write(array.NewRecordBatch(schema, []arrow.Array{zeros}, rows)), w.Close()))
+	s.wantPost("/api/put?table=t&format=arrow", body.String(), 400, "the body: ", "of memory")
 }

@@ -26,54 +26,40 @@ func TestPut(t *testing.T) {
 		_, text := s.get("/api/rows?" + url.Values{"bucket": {"B"}, "table": {hostileName}}.Encode())
 		return strings.Join(column(t, text, "x"), " ")
 	}
-	a, text := s.post(putPath("csv", ""), "x,y\n1,a\n2,b\n")
-	s.expect(a, text, 200, `"rows":2`)
-	a, text = s.post(putPath("csv", ""), "x,y\n1,a\n")
-	s.expect(a, text, 409, "already exists")
+	s.wantPost(putPath("csv", ""), "x,y\n1,a\n2,b\n", 200, `"rows":2`)
+	s.wantPost(putPath("csv", ""), "x,y\n1,a\n", 409, "already exists")
 	for range 2 {
-		a, text = s.post(putPath("jsonl", "&mode=append&id=once"), `{"x": 3, "y": "c"}`)
-		s.expect(a, text, 200, `"version":`)
+		s.wantPost(putPath("jsonl", "&mode=append&id=once"), `{"x": 3, "y": "c"}`, 200, `"version":`)
 	}
 	if got := rows(); got != "1 2 3" {
 		t.Errorf("rows after the append: got %q, want %q", got, "1 2 3")
 	}
 	_, parquet := s.get("/api/download?format=parquet&" + url.Values{"bucket": {"B"}, "table": {hostileName}}.Encode())
-	a, text = s.post(putPath("parquet", "&mode=append"), parquet)
-	s.expect(a, text, 200, `"rows":3`)
+	s.wantPost(putPath("parquet", "&mode=append"), parquet, 200, `"rows":3`)
 	_, stream := s.get("/api/download?format=arrow&bucket=B&sql=SELECT+7+AS+x")
-	a, text = s.post(putPath("arrow", "&mode=replace"), stream)
-	s.expect(a, text, 200, `"rows":1`)
+	s.wantPost(putPath("arrow", "&mode=replace"), stream, 200, `"rows":1`)
 	for format, body := range map[string]string{
 		"csv": "x,y\n1\n1,2,3", "jsonl": "{", "parquet": parquet[:len(parquet)/2], "arrow": stream[:len(stream)/3] + "nonsense", "nope": "", "": "",
 	} {
-		a, text = s.post(putPath(format, "&mode=replace"), body)
-		s.expect(a, text, 400)
+		s.wantPost(putPath(format, "&mode=replace"), body, 400)
 	}
 	for want, body := range map[string]string{
 		`line 3: column \"y\": the text is not valid UTF-8`: "x,y\n1,a\n2,caf\xe9\n", "decompress it first, with gzip -d": "\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03",
 	} {
-		a, text = s.post("/api/put?format=csv&table=unread", body)
-		s.expect(a, text, 400, want)
-		a, text = s.get("/api/rows?table=unread")
-		s.expect(a, text, 404)
+		s.wantPost("/api/put?format=csv&table=unread", body, 400, want)
+		s.wantGet("/api/rows?table=unread", 404)
 	}
-	a, text = s.post(putPath("csv", "&mode=replace&sep=%3B&time=at&keys=x,%22a,b%22"), "x;a,b;at\n2;q;2026-01-02\n7;p;2026-01-01\n")
-	s.expect(a, text, 200, `"rows":2`)
-	a, text = s.get("/api/table?" + url.Values{"bucket": {"B"}, "table": {hostileName}}.Encode())
-	s.expect(a, text, 200, `"time":"at","keys":["x","a,b"]`)
+	s.wantPost(putPath("csv", "&mode=replace&sep=%3B&time=at&keys=x,%22a,b%22"), "x;a,b;at\n2;q;2026-01-02\n7;p;2026-01-01\n", 200, `"rows":2`)
+	s.wantGet("/api/table?"+url.Values{"bucket": {"B"}, "table": {hostileName}}.Encode(), 200, `"time":"at","keys":["x","a,b"]`)
 	if got := rows(); got != "7 2" {
 		t.Errorf("rows after the replacement: got %q, want %q", got, "7 2")
 	}
-	a, text = s.post("/api/put?dry=1&bucket=B&table=-t&format=csv&sep=%3B&time=at&keys=x,%22a,b%22&file=it's.csv", "")
-	s.expect(a, text, 200, `"partd-tables put --server grpc://localhost:8081 --bucket B --mode error --format csv --sep ';' --time at --key x --key a,b -- -t 'it'\\''s.csv'"`)
-	a, text = s.get("/api/table?bucket=B&table=-t")
-	s.expect(a, text, 404)
+	s.wantPost("/api/put?dry=1&bucket=B&table=-t&format=csv&sep=%3B&time=at&keys=x,%22a,b%22&file=it's.csv", "", 200, `"partd-tables put --server grpc://localhost:8081 --bucket B --mode error --format csv --sep ';' --time at --key x --key a,b -- -t 'it'\\''s.csv'"`)
+	s.wantGet("/api/table?bucket=B&table=-t", 404)
 	for _, bad := range []string{"&sep=ab", "&sep=%22", "&keys=%22", "&format=jsonl&sep=%3B", "&mode=nope", "&table=", "&bucket=" + strings.Repeat("b", 256)} {
-		a, text = s.post("/api/put?"+strings.TrimPrefix(bad, "&")+"&format=csv&table=u", "x\n1\n")
-		s.expect(a, text, 400)
+		s.wantPost("/api/put?"+strings.TrimPrefix(bad, "&")+"&format=csv&table=u", "x\n1\n", 400)
 	}
-	a, text = s.post(putPath("csv", "&mode=append"), "x\nno number\n")
-	s.expect(a, text, 400)
+	s.wantPost(putPath("csv", "&mode=append"), "x\nno number\n", 400)
 	if got := rows(); got != "7 2" {
 		t.Errorf("rows after a failed append: got %q, want %q", got, "7 2")
 	}
@@ -89,8 +75,7 @@ func TestEndlessBody(t *testing.T) {
 	defer func() { maxUpload = limit }()
 	a, text = s.do(s.request(t.Context(), http.MethodPost, "/api/put?table=t&format=csv", endlessBody{}))
 	s.expect(a, text, 413, "larger than 1048576 bytes")
-	a, text = s.get("/api/table?table=t")
-	s.expect(a, text, 404)
+	s.wantGet("/api/table?table=t", 404)
 }
 
 type endlessBody struct{}
@@ -106,9 +91,7 @@ func (endlessBody) Read(p []byte) (int, error) {
 func TestStalledBody(t *testing.T) {
 	s := serve(t, flightd.Options{Puts: 1, IdleTimeout: 5 * time.Second})
 	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer conn.Close()
 	if _, err := io.WriteString(conn, "POST /api/put?table=t&format=csv HTTP/1.1\r\nHost: localhost\r\nX-Partd: 1\r\nContent-Length: 1000\r\n\r\nx\n1\n"); err != nil {
 		t.Fatal(err)
@@ -118,16 +101,14 @@ func TestStalledBody(t *testing.T) {
 	if errors.Is(err, os.ErrDeadlineExceeded) || strings.HasPrefix(string(answer), "HTTP/1.1 200") {
 		t.Errorf("got response %q, error %v, want a closed connection", answer, err)
 	}
-	a, text := s.post("/api/put?table=t&format=csv", "x\n2\n")
-	s.expect(a, text, 200)
+	s.wantPost("/api/put?table=t&format=csv", "x\n2\n", 200)
 }
 
 func TestMalformed(t *testing.T) {
 	s := serve(t, flightd.Options{})
 	for _, path := range []string{"query", "cancel", "action", "sign-in"} {
 		for _, body := range []string{"", "{", "[]", `{"nope": 1}`, `{} {}`, "\xff", `{"id": 1, "token": 1, "action": 1}`, strings.Repeat("[", 100_000)} {
-			a, text := s.post("/api/"+path, body)
-			s.expect(a, text, 400)
+			s.wantPost("/api/"+path, body, 400)
 		}
 	}
 	for _, body := range []map[string]any{
@@ -142,11 +123,9 @@ func TestMalformed(t *testing.T) {
 		{"id": "aaaaaaaaaaaaaaaa", "sql": "SELECT * FROM read_csv('/etc/passwd')"},
 		{"id": "aaaaaaaaaaaaaaaa", "sql": "SELECT 1", "bucket": "\x00"},
 	} {
-		a, text := s.post("/api/query", jsonOf(t, body))
-		s.expect(a, text, 400)
+		s.wantPost("/api/query", jsonOf(t, body), 400)
 	}
-	a, text := s.post("/api/query", `{"id": "aaaaaaaaaaaaaaaa", "sql": "SELECT\n nope"}`)
-	s.expect(a, text, 400, `"line":2,"column":2`)
+	s.wantPost("/api/query", `{"id": "aaaaaaaaaaaaaaaa", "sql": "SELECT\n nope"}`, 400, `"line":2,"column":2`)
 }
 
 // TestActions checks that the command line that the page displays for an action has the right arguments after a shell
@@ -186,14 +165,10 @@ func TestActions(t *testing.T) {
 		{`{"action": "delete-snapshot", "name": "it's"}`, "{}", []string{"snapshot", "delete", "--", "it's"}},
 		{jsonOf(t, map[string]any{"action": "delete", "tables": []string{hostileName, "-r"}}), "{}", []string{"delete", "--", hostileName, "-r"}},
 	} {
-		a, text := s.post("/api/action?dry=1", c.action)
-		s.expect(a, text, 200)
+		_, text := s.wantPost("/api/action?dry=1", c.action, 200)
 		var dryRun, performed struct{ Command string }
-		if err := json.Unmarshal([]byte(text), &dryRun); err != nil {
-			t.Fatal(err)
-		}
-		a, text = s.post("/api/action", c.action)
-		s.expect(a, text, 200, c.result)
+		must(t, json.Unmarshal([]byte(text), &dryRun))
+		_, text = s.wantPost("/api/action", c.action, 200, c.result)
 		if err := json.Unmarshal([]byte(text), &performed); err != nil || performed != dryRun || dryRun.Command == "" {
 			t.Errorf("got command %q after the action, %q from the dry run, error %v; want the same command", performed, dryRun, err)
 		}
@@ -215,19 +190,16 @@ func TestActions(t *testing.T) {
 		`{"action": "clean", "source": "-u", "where": "nope"}`: 400, `{"action": "delete-rows", "table": "-u", "where": "((" }`: 400, `{"action": "clean", "source": "-u", "mode": "nope"}`: 400,
 		`{"action": "delete", "tables": ["\u0000"]}`: 400, `{"action": "combine", "sources": ["-u", "-u"], "target": "both", "target_bucket": "$(echo)"}`: 409,
 	} {
-		a, text := s.post("/api/action", body)
-		s.expect(a, text, status)
+		s.wantPost("/api/action", body, status)
 	}
-	a, text := s.post("/api/action?dry=1", `{"action": "clean", "source": "t", "drop_nulls": ["a\r\nb"]}`)
-	s.expect(a, text, 400, "the command line cannot")
+	s.wantPost("/api/action?dry=1", `{"action": "clean", "source": "t", "drop_nulls": ["a\r\nb"]}`, 400, "the command line cannot")
 }
 
 func TestDownload(t *testing.T) {
 	s := serve(t, flightd.Options{})
 	s.putQuery("", hostileName, "SELECT i AS x FROM range(3) x(i)")
 	for format, want := range map[string]string{"csv": "x\n1\n", "jsonl": "{\"x\":1}\n"} {
-		a, text := s.get("/api/download?" + url.Values{"table": {hostileName}, "filter": {"x = 1"}, "format": {format}}.Encode())
-		s.expect(a, text, 200)
+		a, text := s.wantGet("/api/download?"+url.Values{"table": {hostileName}, "filter": {"x = 1"}, "format": {format}}.Encode(), 200)
 		if name := a.Header.Get("Content-Disposition"); text != want || !isSafeFileName(name) {
 			t.Errorf("download as %s: got %q, Content-Disposition %q, want %q", format, text, name, want)
 		}
@@ -240,8 +212,7 @@ func TestDownload(t *testing.T) {
 		t.Errorf("fileName of an empty name = %q, of ../.. = %q, want table and _, and at most 100 bytes", fileName(""), fileName("../.."))
 	}
 	for _, query := range []string{"format=xls&table=t", "format=csv", "format=csv&sql=SELECT+1&table=t", "format=csv&sql=nope"} {
-		a, text := s.get("/api/download?" + query)
-		s.expect(a, text, 400)
+		s.wantGet("/api/download?"+query, 400)
 	}
 }
 
@@ -249,4 +220,29 @@ func TestDownload(t *testing.T) {
 func isSafeFileName(disposition string) bool {
 	name, ok := strings.CutPrefix(disposition, `attachment; filename="`)
 	return ok && !strings.ContainsAny(strings.TrimSuffix(name, `"`), "\"\\/;\r\n<>$'")
+}
+
+// TestSlowBody checks that a request whose body arrives very slowly ends at the call's time limit.
+func TestSlowBody(t *testing.T) {
+	s := serve(t, flightd.Options{Puts: 1, CallTimeout: 3 * time.Second})
+	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+	must(t, err)
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "POST /api/put?table=t&format=csv HTTP/1.1\r\nHost: localhost\r\nX-Partd: 1\r\nContent-Length: 1000000\r\n\r\nx\n"); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for {
+			if _, err := io.WriteString(conn, "1\n"); err != nil {
+				return
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+	}()
+	_ = conn.SetReadDeadline(time.Now().Add(time.Minute))
+	answer := make([]byte, 1000)
+	n, err := io.ReadAtLeast(conn, answer, 12)
+	if err != nil || !strings.HasPrefix(string(answer[:n]), "HTTP/1.1 503") {
+		t.Errorf("got response %q, error %v, want status 503", answer[:n], err)
+	}
 }

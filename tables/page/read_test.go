@@ -23,22 +23,17 @@ func TestTree(t *testing.T) {
 	s.putQuery("", hostileName, "SELECT 1 AS x")
 	s.putQuery(hostileName, "one", "SELECT 1 AS x")
 	ctx := t.Context()
-	if err := s.store.Bucket("B").Table("t3").SetMetadata(ctx, tables.Metadata{"Exchange": "Nyse", "n": 7}); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.store.Bucket("B").Table("t3").SetMetadata(ctx, tables.Metadata{"Exchange": "Nyse", "n": 7}))
 	if _, err := s.store.Bucket("B").Snapshot(ctx, "before"); err != nil {
 		t.Fatal(err)
 	}
 	read := func(query string) (names []string, next *treePosition, snapshots int) {
-		a, text := s.get("/api/tree?" + query)
-		s.expect(a, text, 200)
+		_, text := s.wantGet("/api/tree?"+query, 200)
 		var out struct {
 			Buckets []bucketJSON
 			Next    *treePosition
 		}
-		if err := json.Unmarshal([]byte(text), &out); err != nil {
-			t.Fatal(err)
-		}
+		must(t, json.Unmarshal([]byte(text), &out))
 		for _, b := range out.Buckets {
 			snapshots += len(b.Snapshots)
 			for _, i := range b.Tables {
@@ -71,13 +66,10 @@ func TestTree(t *testing.T) {
 		}
 	}
 	for _, bad := range []string{"limit=0", "limit=x", "limit=10001"} {
-		a, text := s.get("/api/tree?" + bad)
-		s.expect(a, text, 400, "limit")
+		s.wantGet("/api/tree?"+bad, 400, "limit")
 	}
 	// A snapshot contains the tables that existed when it was created, including tables deleted since then.
-	if err := s.store.Bucket("B").Delete(ctx, "t0"); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.store.Bucket("B").Delete(ctx, "t0"))
 	s.putQuery("B", "t1", "SELECT 1 AS x UNION ALL SELECT 2")
 	s.putQuery("B", "t9", "SELECT 1 AS x")
 	for query, want := range map[string]string{
@@ -92,8 +84,7 @@ func TestTree(t *testing.T) {
 		t.Error("a table in a snapshot has the current row count: ", text)
 	}
 	for query, status := range map[string]int{"snapshot=before": 400, "bucket=B&snapshot=none": 404, "bucket=%00": 400} {
-		a, text := s.get("/api/tree?" + query)
-		s.expect(a, text, status)
+		s.wantGet("/api/tree?"+query, status)
 	}
 }
 
@@ -105,8 +96,7 @@ func TestTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	path := "/api/table?" + url.Values{"bucket": {"B"}, "table": {hostileName}}.Encode()
-	a, text := s.get(path)
-	s.expect(a, text, 200, `"rows":2`, `"type":"int32"`, `"name":"a,\"b"`, `"current":true`, `"name":"kept"`, `"settings":{}`)
+	_, text := s.wantGet(path, 200, `"rows":2`, `"type":"int32"`, `"name":"a,\"b"`, `"current":true`, `"name":"kept"`, `"settings":{}`)
 	if strings.Contains(text, "<script>") {
 		t.Error("a browser could interpret the JSON as HTML: ", text)
 	}
@@ -116,8 +106,7 @@ func TestTable(t *testing.T) {
 	}
 	rows := strings.Replace(path, "table?", "rows?", 1)
 	for query, want := range map[string]string{"": "[2 3]", "&version=" + fmt.Sprint(out.Versions[0].Version): "[1]", "&snapshot=kept": "[2 3]"} {
-		a, text := s.get(rows + query)
-		s.expect(a, text, 200)
+		_, text := s.wantGet(rows+query, 200)
 		if got := fmt.Sprint(column(t, text, "x")); got != want {
 			t.Errorf("rows with %s: got %s, want %s", query, got, want)
 		}
@@ -127,8 +116,7 @@ func TestTable(t *testing.T) {
 		path + "&snapshot=none": 404, path + "&snapshot=kept&version=1": 400, "/api/nothing": 404, "/api/put": 405, rows + "&id=short": 400,
 		"/api/table?table=" + strings.Repeat("x", 256): 400, "/api/query/unknown/error": 404,
 	} {
-		a, text := s.get(query)
-		s.expect(a, text, status)
+		s.wantGet(query, status)
 	}
 }
 
@@ -139,8 +127,7 @@ func TestRows(t *testing.T) {
 		FROM range(30000) x(i)`)
 	read := func(values url.Values) ([]string, string) {
 		values.Set("table", "t")
-		a, text := s.get("/api/rows?" + values.Encode())
-		s.expect(a, text, 200)
+		a, text := s.wantGet("/api/rows?"+values.Encode(), 200)
 		return column(t, text, "id"), a.Header.Get("X-Partd-Rows")
 	}
 	for _, c := range []struct{ sort, filter, order, total string }{
@@ -157,8 +144,7 @@ func TestRows(t *testing.T) {
 		if c.filter != "" {
 			where = " WHERE (" + c.filter + "\n)"
 		}
-		a, text := s.post("/api/query", jsonOf(t, map[string]any{"id": "aaaaaaaaaaaaaaaa", "sql": "SELECT id FROM t" + where + " " + c.order}))
-		s.expect(a, text, 200)
+		_, text := s.wantPost("/api/query", jsonOf(t, map[string]any{"id": "aaaaaaaaaaaaaaaa", "sql": "SELECT id FROM t" + where + " " + c.order}), 200)
 		allIDs := column(t, text, "id")
 		for _, offset := range []int{0, 1, 4000, 10_001, 14_900, 15_100, len(allIDs) - 11_000, len(allIDs) - 100, len(allIDs) - 1, len(allIDs), len(allIDs) + 7} {
 			offset := max(0, offset)
@@ -172,17 +158,14 @@ func TestRows(t *testing.T) {
 	for query, words := range map[string]string{
 		"filter=id+%3D+1%0Aand+nope": `"line":2,"column":5`, "filter=)": `"line":1`, "sort=nope": "no column", "sort=%22": "sort", "offset=-1": "offset", "limit=0": "limit", "limit=10001": "limit",
 	} {
-		a, text := s.get("/api/rows?table=t&" + query)
-		s.expect(a, text, 400, words)
+		s.wantGet("/api/rows?table=t&"+query, 400, words)
 	}
 }
 
 func jsonOf(t testing.TB, v any) string {
 	t.Helper()
 	text, err := json.Marshal(v)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return string(text)
 }
 
@@ -202,12 +185,9 @@ func TestProfile(t *testing.T) {
 		"one":     {`[{"from":1.5,"to":1.5,"count":1000}]`},
 		"the day": {`"count":1000}]`},
 	} {
-		a, text := s.get("/api/profile?table=t&column=" + url.QueryEscape(name))
-		s.expect(a, text, 200, words...)
+		_, text := s.wantGet("/api/profile?table=t&column="+url.QueryEscape(name), 200, words...)
 		var out struct{ Histogram []binJSON }
-		if err := json.Unmarshal([]byte(text), &out); err != nil {
-			t.Fatal(err)
-		}
+		must(t, json.Unmarshal([]byte(text), &out))
 		sum := int64(0)
 		for _, b := range out.Histogram {
 			sum += b.Count
@@ -216,14 +196,51 @@ func TestProfile(t *testing.T) {
 			t.Errorf("profile of %s: got %d values in %d bins, want %d values", name, sum, len(out.Histogram), want)
 		}
 	}
-	a, text := s.get("/api/profile?table=t&column=nope")
-	s.expect(a, text, 400, "no column")
-	a, text = s.get("/api/profile?table=t&column=s&filter=" + url.QueryEscape("n < 12 AND s <> 'S1'"))
-	s.expect(a, text, 200, `"rows":7`, `"distinct":2,"exact":true`)
+	s.wantGet("/api/profile?table=t&column=nope", 400, "no column")
+	s.wantGet("/api/profile?table=t&column=s&filter="+url.QueryEscape("n < 12 AND s <> 'S1'"), 200, `"rows":7`, `"distinct":2,"exact":true`)
 	// Small numbers of distinct values are counted exactly, and large ones are estimated.
 	s.putQuery("", "many", "SELECT i AS all, (i * 7919) % 9000 AS some FROM range(20000) x(i)")
-	a, text = s.get("/api/profile?table=many&column=some")
-	s.expect(a, text, 200, `"distinct":9000,"exact":true`)
-	a, text = s.get("/api/profile?table=many&column=all")
-	s.expect(a, text, 200, `"exact":false`)
+	s.wantGet("/api/profile?table=many&column=some", 200, `"distinct":9000,"exact":true`)
+	s.wantGet("/api/profile?table=many&column=all", 200, `"exact":false`)
+}
+
+// TestVolatileCountsNotCached checks that a row count is not cached if it can change while the table stays the same.
+func TestVolatileCountsNotCached(t *testing.T) {
+	for filter, want := range map[string]bool{"x > CURRENT_TIMESTAMP": true, "x IN (FROM u)": true, "x < localtimestamp": true, "x > 7 AND sym = 'A'": false} {
+		if volatileFilter.MatchString(filter) != want {
+			t.Errorf("volatileFilter matches %q: %v, want %v", filter, !want, want)
+		}
+	}
+}
+
+// TestVersionsInTail checks that the page lists and reads the version of rows that are still in the tail, and that an
+// expired version is not found.
+func TestVersionsInTail(t *testing.T) {
+	s := serve(t, flightd.Options{})
+	for n := range 3 {
+		s.wantPost("/api/put?bucket=B&table=t&mode=append&format=csv", fmt.Sprintf("n\n%d\n", n), 200, `"version":1`)
+	}
+	a, text := s.wantGet("/api/table?bucket=B&table=t", 200, `"rows":3`, `"version":1`)
+	var out struct{ Versions []versionJSON }
+	if err := json.Unmarshal([]byte(text), &out); err != nil || len(out.Versions) != 1 || out.Versions[0].Rows != 3 || !out.Versions[0].Current {
+		t.Fatalf("versions %+v, error %v; want one version of 3 rows", out.Versions, err)
+	}
+	for _, path := range []string{"/api/rows?bucket=B&table=t", "/api/rows?bucket=B&table=t&version=1"} {
+		a, _ := s.wantGet(path, 200)
+		if a.Header.Get("X-Partd-Rows") != "3" || a.Header.Get("X-Partd-Version") != "1" {
+			t.Errorf("%s: %v, want 3 rows of version 1", path, a.Header)
+		}
+	}
+	s.wantPost("/api/put?bucket=B&table=t&mode=append&format=csv", "n\n9\n", 200, `"version":2`)
+	a, text = s.wantGet("/api/changes?bucket=B&table=t&format=csv&since=1", 200, "9,insert")
+	if strings.Count(text, "insert") != 1 || a.Header.Get("Partd-Version") != "2" {
+		t.Errorf("changes since version 1: %s, version %s; want row 9 and version 2", text, a.Header.Get("Partd-Version"))
+	}
+	s.putQuery("B", "t", "SELECT 7 AS n")
+	if _, err := s.store.Expire(t.Context(), &tables.MaintainOptions{OlderThan: 1, Keep: 1}); err != nil {
+		t.Fatal(err)
+	}
+	for path, status := range map[string]int{"rows?bucket=B&table=t&version=2": 404, "changes?bucket=B&table=t&format=csv&since=2": 404, "rows?bucket=B&table=t&version=3": 200} {
+		s.wantGet("/api/"+path, status)
+	}
 }

@@ -2,11 +2,13 @@ package page
 
 import (
 	"crypto/tls"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/go-partd/partd/tables/flightd"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
@@ -29,15 +31,11 @@ func (l *outOfDescriptors) Accept() (net.Conn, error) {
 // TestOutOfDescriptors checks that a server with TLS continues after it has run out of file descriptors.
 func TestOutOfDescriptors(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	e := listenTLSOrPlain(&outOfDescriptors{Listener: l}, &tls.Config{MinVersion: tls.VersionTLS13})
 	defer e.Close()
 	conn, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer conn.Close()
 	if _, err := conn.Write([]byte("G")); err != nil {
 		t.Fatal(err)
@@ -60,4 +58,21 @@ func TestSecureCookie(t *testing.T) {
 			t.Errorf("TLS %v: got cookie %v, want Secure only with TLS", state != nil, c)
 		}
 	}
+}
+
+// TestLateError checks that a client receives the error of a request that fails after more than the idle timeout.
+func TestLateError(t *testing.T) {
+	const idle = 2 * time.Second
+	s := serve(t, flightd.Options{IdleTimeout: idle})
+	in, body := io.Pipe()
+	go func() {
+		for range 4 {
+			_, _ = io.WriteString(body, "{\"x\":1}\n") // the request fails even if writing the body fails
+			time.Sleep(idle / 3)
+		}
+		_, _ = io.WriteString(body, "{\n")
+		_ = body.Close()
+	}()
+	a, text := s.do(s.request(t.Context(), http.MethodPost, "/api/put?table=t&format=jsonl", in))
+	s.expect(a, text, 400, "the body, line 5: ")
 }

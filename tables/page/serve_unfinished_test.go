@@ -39,9 +39,7 @@ func TestUnfinishedSignIns(t *testing.T) {
 	var conns []net.Conn
 	for range 300 {
 		conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		defer conn.Close()
 		_, _ = io.WriteString(conn, "POST /api/sign-in HTTP/1.1\r\nHost: localhost\r\nX-Partd: 1\r\nContent-Length: 1000\r\n\r\n{")
 		conns = append(conns, conn)
@@ -89,9 +87,7 @@ func TestGuessedSignIns(t *testing.T) {
 	answers := map[int]int{}
 	for i := range 60 {
 		status, err := s.signIn("127.0.0.1", fmt.Sprintf("%sx%d", unverified, i))
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		answers[status]++
 	}
 	if answers[http.StatusUnauthorized] < 20 || answers[http.StatusTooManyRequests] < 10 {
@@ -112,18 +108,14 @@ func TestUnfinishedRequests(t *testing.T) {
 	for _, address := range []string{"127.0.0.2", "127.0.0.3"} {
 		for range serving.MaxRequests / 2 {
 			conn, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}).Dial("tcp", strings.TrimPrefix(s.url, "http://"))
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			defer conn.Close()
 			_, _ = io.WriteString(conn, "POST /api/query HTTP/1.1\r\nHost: localhost\r\nX-Partd: 1\r\nAuthorization: Bearer "+reader.token+"\r\nContent-Length: 1000\r\n\r\n{")
 		}
 	}
 	time.Sleep(500 * time.Millisecond)
 	a, err := clientAt("127.0.0.4").Do(reader.request(t.Context(), http.MethodGet, "/api/tree", nil))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if _ = a.Body.Close(); a.StatusCode != http.StatusOK {
 		t.Errorf("request from a third host: got status %d, want 200", a.StatusCode)
 	}
@@ -143,9 +135,7 @@ func TestLargeBodies(t *testing.T) {
 	large := queryBody("SELECT 1 --" + strings.Repeat("x", largeBody))
 	for range serving.MaxLargeRequests / 4 {
 		conn, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP("127.0.0.2")}}).Dial("tcp", strings.TrimPrefix(s.url, "http://"))
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		defer conn.Close()
 		_, _ = fmt.Fprintf(conn, "POST /api/query HTTP/1.1\r\nHost: localhost\r\nX-Partd: 1\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n%s", reader.token, len(large)+1, large)
 	}
@@ -159,9 +149,7 @@ func TestLargeBodies(t *testing.T) {
 		{"127.0.0.3", large, http.StatusOK},
 	} {
 		a, err := clientAt(c.address).Do(reader.request(t.Context(), http.MethodPost, "/api/query", strings.NewReader(c.body)))
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		if _ = a.Body.Close(); a.StatusCode != c.want {
 			t.Errorf("body of %d bytes from %s: got status %d, want %d", len(c.body), c.address, a.StatusCode, c.want)
 		}

@@ -18,8 +18,7 @@ func TestDescribeRights(t *testing.T) {
 	}
 	b := s.withToken(flightd.Read, "B")
 	for _, sql := range []string{"SHOW TABLES", "SHOW ALL TABLES"} {
-		a, text := b.post("/api/query", jsonOf(t, map[string]any{"id": queryID, "sql": sql, "bucket": "B"}))
-		b.expect(a, text, 200)
+		_, text := b.wantPost("/api/query", jsonOf(t, map[string]any{"id": queryID, "sql": sql, "bucket": "B"}), 200)
 		if got := strings.Join(column(t, text, "name"), ","); got != "hidden in B,t" {
 			t.Errorf("%s: got %s, want the tables of bucket B", sql, got)
 		}
@@ -37,13 +36,10 @@ func TestDescribeRights(t *testing.T) {
 		if a.StatusCode != 403 || strings.Contains(text, "secret of") {
 			t.Errorf("profile of %s: got %d %s, want status 403", sql, a.StatusCode, text)
 		}
-		a, text = b.get("/api/download?format=csv&bucket=B&before_version=1&sql=" + url.QueryEscape(sql))
-		b.expect(a, text, 403)
+		b.wantGet("/api/download?format=csv&bucket=B&before_version=1&sql="+url.QueryEscape(sql), 403)
 	}
-	a, text := b.get("/api/profile?column=x&bucket=A&sql=SELECT+1+AS+x")
-	b.expect(a, text, 403, "bucket")
-	a, text = b.get("/api/changes?format=csv&bucket=A&table=t")
-	b.expect(a, text, 403)
+	b.wantGet("/api/profile?column=x&bucket=A&sql=SELECT+1+AS+x", 403, "bucket")
+	b.wantGet("/api/changes?format=csv&bucket=A&table=t", 403)
 }
 
 func TestChanges(t *testing.T) {
@@ -51,22 +47,18 @@ func TestChanges(t *testing.T) {
 	s.putQuery("B", "t", "SELECT unnest([1, 2, 3]) AS x")
 	s.putQuery("B", "t", "SELECT unnest([2, 3, 4]) AS x")
 	path := "/api/changes?bucket=B&table=t"
-	a, text := s.get(path + "&format=csv&since=1")
-	s.expect(a, text, 200, "x,_change", "4,insert", "1,delete")
+	a, text := s.wantGet(path+"&format=csv&since=1", 200, "x,_change", "4,insert", "1,delete")
 	uuid := a.Header.Get("Partd-UUID")
 	if a.Header.Get("Partd-Version") != "2" || uuid == "" || strings.Count(text, "\n") != 3 {
 		t.Errorf("the changes are %s, with headers %v; want version 2, a UUID and two rows", text, a.Header)
 	}
-	a, text = s.get(path + "&format=jsonl&version=1&uuid=" + uuid)
-	s.expect(a, text, 200, `{"x":3,"_change":"insert"}`)
-	a, text = s.get(path + "&format=csv&since=1&keys=x")
-	s.expect(a, text, 200, "4,insert")
+	s.wantGet(path+"&format=jsonl&version=1&uuid="+uuid, 200, `{"x":3,"_change":"insert"}`)
+	s.wantGet(path+"&format=csv&since=1&keys=x", 200, "4,insert")
 	for query, status := range map[string]int{
 		"&format=csv&since=99": 404, "&format=csv&since=x": 400, "&format=csv&since=1&since_snapshot=s": 400, "&format=x": 400,
 		"&format=csv&keys=y": 400, "&format=csv&uuid=x": 404,
 	} {
-		a, text := s.get(path + query)
-		s.expect(a, text, status)
+		s.wantGet(path+query, status)
 	}
 }
 
@@ -76,28 +68,22 @@ func TestCompareVersions(t *testing.T) {
 	s.putQuery("B", "t", "SELECT unnest([2, 3, 4]) AS x")
 	sql := `SELECT 'added' AS change, * FROM (FROM t EXCEPT ALL FROM before."B".t) UNION ALL SELECT 'removed', * FROM (FROM before."B".t EXCEPT ALL FROM t) ORDER BY ALL`
 	body := map[string]any{"id": queryID, "sql": sql, "bucket": "B", "version": 2, "before_version": 1}
-	a, text := s.post("/api/query", jsonOf(t, body))
-	s.expect(a, text, 200)
+	_, text := s.wantPost("/api/query", jsonOf(t, body), 200)
 	if got := strings.Join(append(column(t, text, "change"), column(t, text, "x")...), ","); got != "added,removed,4,1" {
 		t.Errorf("got changes %s, want added 4, removed 1", got)
 	}
-	a, text = s.get("/api/download?format=csv&bucket=B&version=2&before_version=1&sql=" + url.QueryEscape(sql))
-	s.expect(a, text, 200, "added,4")
+	s.wantGet("/api/download?format=csv&bucket=B&version=2&before_version=1&sql="+url.QueryEscape(sql), 200, "added,4")
 	body["before_snapshot"] = "none"
-	a, text = s.post("/api/query", jsonOf(t, body))
-	s.expect(a, text, 400, "cannot be combined")
+	s.wantPost("/api/query", jsonOf(t, body), 400, "cannot be combined")
 }
 
 func TestProfileOfStatement(t *testing.T) {
 	s := serve(t, flightd.Options{})
 	s.putQuery("B", "t", "SELECT i % 4 AS x, 'v' || i % 3 AS s FROM range(100) t(i)")
 	sql := url.QueryEscape("SELECT x + 1 AS y, s FROM t -- of all")
-	a, text := s.get("/api/profile?bucket=B&column=y&filter=y+>+2&sql=" + sql)
-	s.expect(a, text, 200, `"rows":50,"nulls":0,`, `"min":"3","max":"4"`, `"histogram":[`)
-	a, text = s.get("/api/profile?bucket=B&column=s&sql=" + sql)
-	s.expect(a, text, 200, `"rows":100`, `{"value":"v0","count":34}`)
+	s.wantGet("/api/profile?bucket=B&column=y&filter=y+>+2&sql="+sql, 200, `"rows":50,"nulls":0,`, `"min":"3","max":"4"`, `"histogram":[`)
+	s.wantGet("/api/profile?bucket=B&column=s&sql="+sql, 200, `"rows":100`, `{"value":"v0","count":34}`)
 	for path, want := range map[string]string{"column=z": "no column", "column=s&table=t": "cannot be combined", "column=s&filter=nothing": "nothing"} {
-		a, text := s.get("/api/profile?bucket=B&" + path + "&sql=" + sql)
-		s.expect(a, text, 400, want)
+		s.wantGet("/api/profile?bucket=B&"+path+"&sql="+sql, 400, want)
 	}
 }

@@ -28,8 +28,7 @@ func queryBody(sql string) string { return fmt.Sprintf(`{"id": "%s", "sql": %q}`
 func TestQuery(t *testing.T) {
 	s := serve(t, flightd.Options{})
 	s.putQuery("B", "t", "SELECT i AS x FROM range(100000) t(i)")
-	a, text := s.post("/api/query", `{"id": "`+queryID+`", "sql": "SELECT * FROM t ORDER BY x", "bucket": "B", "limit": 70000}`)
-	s.expect(a, text, 200)
+	a, text := s.wantPost("/api/query", `{"id": "`+queryID+`", "sql": "SELECT * FROM t ORDER BY x", "bucket": "B", "limit": 70000}`, 200)
 	if all := column(t, text, "x"); len(all) != 70_000 || all[69_999] != "69999" {
 		t.Errorf("got %d rows, want 70000 in order", len(all))
 	}
@@ -45,9 +44,7 @@ func TestFailedStream(t *testing.T) {
 	r := s.request(t.Context(), http.MethodPost, "/api/query", strings.NewReader(queryBody(
 		"SELECT CASE WHEN i < 900000 THEN i ELSE error('this is why') END AS x FROM range(1000000) t(i)")))
 	a, err := http.DefaultClient.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer a.Body.Close()
 	if text, err := io.ReadAll(a.Body); err == nil || a.StatusCode != 200 {
 		t.Errorf("a failed stream looks complete: status %d, %d bytes", a.StatusCode, len(text))
@@ -75,9 +72,7 @@ func TestCancel(t *testing.T) {
 	s := serve(t, flightd.Options{IdleTimeout: 2 * time.Second})
 	startQuery := func(ctx context.Context, sql string) *http.Response {
 		a, err := http.DefaultClient.Do(s.request(ctx, http.MethodPost, "/api/query", strings.NewReader(queryBody(sql))))
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		t.Cleanup(func() { _ = a.Body.Close() })
 		return a
 	}
@@ -129,9 +124,7 @@ func TestSlowReader(t *testing.T) {
 	debug.FreeOSMemory() // memory of other tests must not count
 	sql := fmt.Sprintf("SELECT i, i + 1 AS j, i + 2 AS k, i + 3 AS l FROM range(%d) t(i)", size/32)
 	a, err := http.DefaultClient.Do(s.request(t.Context(), http.MethodPost, "/api/query", strings.NewReader(queryBody(sql))))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer a.Body.Close()
 	before, _ := ownMemory(t)
 	peak, read := int64(0), int64(0)
@@ -143,9 +136,7 @@ func TestSlowReader(t *testing.T) {
 		if err == io.EOF {
 			break
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 	}
 	if read < size || peak-before > 160<<20 {
 		t.Errorf("read %d MiB, and the process's memory grew by %d MiB, want at most 160", read>>20, (peak-before)>>20)
@@ -157,9 +148,7 @@ func TestSlowReader(t *testing.T) {
 func TestSharedLimits(t *testing.T) {
 	s := serve(t, flightd.Options{Queries: 1, IdleTimeout: time.Hour})
 	a, err := http.DefaultClient.Do(s.request(t.Context(), http.MethodPost, "/api/query", strings.NewReader(queryBody(endlessQuery))))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer a.Body.Close()
 	const otherID = "fedcba9876543210"
 	waiting := make(chan string, 1)
@@ -191,14 +180,10 @@ func metricsText(h http.Handler) string {
 // TestManyFailures checks that a client can get the error of its own stream after many other streams have failed.
 func TestManyFailures(t *testing.T) {
 	store, err := tables.Open(t.Context(), t.TempDir(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer store.Close()
 	server, err := serving.New(store, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	h := &handler{server: server}
 	for i := range maxFailures + 1 {
 		h.rememberFailure(strconv.Itoa(i), invalid("failure"))

@@ -40,9 +40,7 @@ func TestBackupHostile(t *testing.T) {
 	} {
 		name := fmt.Sprint(i)
 		text := []byte(`{"tables":[` + tables + `]}`)
-		if err := bucket.Create(t.Context(), backupObject(name), text); err != nil {
-			t.Fatal(err)
-		}
+		must(t, bucket.Create(t.Context(), backupObject(name), text))
 		var err error
 		size := allocated(func() { _, err = a.Restore(t.Context(), bucket, name) })
 		if err == nil || !strings.Contains(err.Error(), "is invalid") || size > 10*uint64(len(text))+16<<20 {
@@ -104,9 +102,7 @@ func (zeroReader) Read(p []byte) (int, error) {
 func TestFetchMemory(t *testing.T) {
 	f := content.Named{Hash: content.HashOf(bytes.Repeat([]byte{0}, manyZeros)), Size: manyZeros}
 	d, err := openDisk(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	size := allocated(func() {
 		if err := d.Fetch(t.Context(), f, backupBucket(new(zeroBucket))); err != nil {
 			t.Error(err)
@@ -135,15 +131,11 @@ func TestHostileHolder(t *testing.T) {
 			}
 		}
 	})
-	if err := n.reg.nats.put(t.Context(), "h."+keyOf("x")+".other", []byte("99999999999999999999 no")); err != nil {
-		t.Fatal(err)
-	}
+	must(t, n.reg.nats.put(t.Context(), "h."+keyOf("x")+".other", []byte("99999999999999999999 no")))
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	r, err := n.Load(ctx, "x", noBound, noBound)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if got, err := formatRows(r); err != nil || got != "0 1\n" {
 		t.Errorf("rows = %q, %v, want %q", got, err, "0 1\n")
 	}

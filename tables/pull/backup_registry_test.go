@@ -22,13 +22,9 @@ func TestBackupRecordLost(t *testing.T) {
 	_, url := startRegistry(t)
 	a, b := openNode(t, t.TempDir(), Options{Registry: url}), openNode(t, t.TempDir(), Options{Registry: url})
 	mustSave(t, a, "x", 0, "a=1")
-	if err := a.reg.nats.delete(t.Context(), "t."+keyOf("x")); err != nil {
-		t.Fatal(err)
-	}
+	must(t, a.reg.nats.delete(t.Context(), "t."+keyOf("x")))
 	for _, n := range []*Node{a, b} {
-		if err := n.reg.sync(t.Context(), time.Minute); err != nil {
-			t.Fatal(err)
-		}
+		must(t, n.reg.sync(t.Context(), time.Minute))
 	}
 	bucket := new(objstore.Memory)
 	if done := mustBackup(t, a, bucket, "one"); len(done) != 1 || done[0].Version != 1 {
@@ -49,12 +45,8 @@ func TestBackupIsNotStale(t *testing.T) {
 	mustSave(t, a, "x", 0, "a=1")
 	load(t, b, "x", noBound, noBound)
 	mustSave(t, a, "x", 1, "a=2")
-	if err := a.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := b.reg.sync(t.Context(), time.Minute); err != nil {
-		t.Fatal(err)
-	}
+	must(t, a.Close())
+	must(t, b.reg.sync(t.Context(), time.Minute))
 	wantRows(t, b, "x", "0 1\n")
 	if done, err := b.Backup(t.Context(), new(objstore.Memory), "one", false); !errors.Is(err, ErrSyncFailed) {
 		t.Errorf("Backup = %+v, %v, want ErrSyncFailed", done, err)
@@ -72,9 +64,7 @@ func TestBackupNamesAndDirectory(t *testing.T) {
 		mustSave(t, a, name, 0, "a=1")
 	}
 	d, err := objstore.OpenDirectory(a.disk.dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	b := objstore.NewCounter(d)
 	for _, name := range []string{".new-x", strings.Repeat("é", 127)} {
 		if _, err := a.backup(t.Context(), content.Bucket{Bucket: b, Prefix: backupFiles}, name, false); err == nil || b.Requests().Put != 0 {
@@ -101,26 +91,18 @@ func TestSweepDuringRestore(t *testing.T) {
 	load(t, b, "x", noBound, noBound)
 	for _, n := range []*Node{a, b} { // remove the backup's version from the head, and make its files old
 		h, err := n.disk.head(keyOf("x"))
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		h.Old = nil
 		text, err := json.Marshal(h)
 		if err == nil {
 			err = n.disk.replace(n.disk.headFile(keyOf("x")), text)
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		entries, err := filepath.Glob(n.disk.Path("*"))
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		for _, path := range entries {
 			past := time.Now().Add(-2 * orphanAge)
-			if err := os.Chtimes(path, past, past); err != nil {
-				t.Fatal(err)
-			}
+			must(t, os.Chtimes(path, past, past))
 		}
 	}
 	var swept atomic.Int64
@@ -161,15 +143,9 @@ func TestRestoreKeepsNewerVersion(t *testing.T) {
 	mustSave(t, a, "x", 2, "a=3")
 	bucket := new(objstore.Memory)
 	mustBackup(t, a, bucket, "one")
-	if err := a.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := b.Forget(t.Context(), "x"); err != nil {
-		t.Fatal(err)
-	}
-	if err := b.reg.sync(t.Context(), time.Minute); err != nil {
-		t.Fatal(err)
-	}
+	must(t, a.Close())
+	must(t, b.Forget(t.Context(), "x"))
+	must(t, b.reg.sync(t.Context(), time.Minute))
 	done, err := b.Restore(t.Context(), bucket, "one")
 	if err != nil || done[0].Version != 3 {
 		t.Errorf("Restore = %+v, %v, want version 3", done, err)

@@ -29,9 +29,7 @@ func sentFiles(done []Copied) (files int) {
 func mustBackup(t *testing.T, n *Node, b objstore.Bucket, name string) []Copied {
 	t.Helper()
 	done, err := n.Backup(t.Context(), b, name, false)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return done
 }
 
@@ -40,17 +38,13 @@ func mustBackup(t *testing.T, n *Node, b objstore.Bucket, name string) []Copied 
 func TestBackup(t *testing.T) {
 	t.Run("directory", func(t *testing.T) {
 		b, err := objstore.OpenDirectory(t.TempDir())
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		testBackup(t, b)
 	})
 	t.Run("S3", func(t *testing.T) {
 		g := procs.StartGateway(t)
 		b, err := cloud.OpenBucket(t.Context(), fmt.Sprintf("s3://bucket/vault?endpoint=http://%s", g.Addr))
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		testBackup(t, b)
 	})
 }
@@ -88,9 +82,7 @@ func testBackup(t *testing.T, bucket objstore.Bucket) {
 			t.Errorf("Restore of x = %+v, %v, want version 4 and no files", done, err)
 		}
 	}
-	if err := second.reg.sync(t.Context(), time.Minute); err != nil {
-		t.Fatal(err)
-	}
+	must(t, second.reg.sync(t.Context(), time.Minute))
 	for _, n := range []*Node{a, second} {
 		wantRows(t, n, "x", x)
 	}
@@ -129,9 +121,7 @@ func TestBackupDamaged(t *testing.T) {
 	want := load(t, a, "x", noBound, noBound)
 	dir := t.TempDir()
 	b, err := objstore.OpenDirectory(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	mustBackup(t, a, b, "one")
 	hash := filepath.Base(parquetFiles(t, a)[0])
 	_, emptyRegistry := startRegistry(t)
@@ -139,9 +129,7 @@ func TestBackupDamaged(t *testing.T) {
 	for _, damage := range []func(path string){
 		func(path string) { flipBit(t, path) },
 		func(path string) {
-			if err := os.Truncate(path, 5); err != nil {
-				t.Fatal(err)
-			}
+			must(t, os.Truncate(path, 5))
 		},
 	} {
 		damage(filepath.Join(dir, backupFiles, hash))
@@ -238,26 +226,16 @@ func TestSweepKeepsVersionWithoutHead(t *testing.T) {
 	_, url := startRegistry(t)
 	a, b := openNode(t, t.TempDir(), Options{Registry: url}), openNode(t, t.TempDir(), Options{Registry: url})
 	mustSave(t, a, "x", 0, "a=1,2")
-	if err := os.Remove(a.disk.headFile(keyOf("x"))); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.Remove(a.disk.headFile(keyOf("x"))))
 	stray, err := a.disk.Create(func(w io.Writer) error { _, err := io.WriteString(w, "unreferenced"); return err })
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	entries, err := os.ReadDir(filepath.Join(a.disk.dir, "files"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	for _, e := range entries {
 		past := time.Now().Add(-2 * orphanAge)
-		if err := os.Chtimes(a.disk.Path(e.Name()), past, past); err != nil {
-			t.Fatal(err)
-		}
+		must(t, os.Chtimes(a.disk.Path(e.Name()), past, past))
 	}
-	if err := a.reg.sync(t.Context(), time.Minute); err != nil {
-		t.Fatal(err)
-	}
+	must(t, a.reg.sync(t.Context(), time.Minute))
 	a.audit(t.Context())
 	if _, err := os.Stat(a.disk.Path(stray.Hash)); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("stat of the unreferenced file: got error %v, want fs.ErrNotExist", err)

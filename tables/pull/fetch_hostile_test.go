@@ -23,23 +23,17 @@ func TestServesOnlyFiles(t *testing.T) {
 	_, url := startRegistry(t)
 	n := openNode(t, t.TempDir(), Options{Registry: url, Token: "right"})
 	mustSave(t, n, "x", 0, "a=1,2")
-	if err := os.WriteFile(filepath.Join(n.disk.dir, "secret"), []byte("secret"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.WriteFile(filepath.Join(n.disk.dir, "secret"), []byte("secret"), 0o600))
 	hash := filepath.Base(parquetFiles(t, n)[0])
 	ask := func(path, token string) (int, string) {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, n.Address(), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		r.URL.Opaque = path // an opaque path is sent unchanged
 		if token != "" {
 			r.Header.Set("Authorization", "Bearer "+token)
 		}
 		a, err := http.DefaultTransport.RoundTrip(r)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		defer a.Body.Close()
 		b, _ := io.ReadAll(a.Body)
 		return a.StatusCode, string(b)
@@ -83,9 +77,7 @@ func TestHostilePeers(t *testing.T) {
 	want := load(t, good, "x", noBound, noBound)
 	rec := good.reg.table(keyOf("x")).record
 	raw, err := readAll(good.disk.Open(rec.manifestFile()))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	endless := func(w http.ResponseWriter, r *http.Request) {
 		for r.Context().Err() == nil {
 			if _, err := w.Write(make([]byte, 1<<20)); err != nil {
@@ -134,12 +126,8 @@ func TestHostilePeers(t *testing.T) {
 			}
 			for range 3 { // the order of the peers is random
 				wantRows(t, n, "x", want)
-				if err := os.RemoveAll(filepath.Join(n.disk.dir, "files")); err != nil {
-					t.Fatal(err)
-				}
-				if err := os.Mkdir(filepath.Join(n.disk.dir, "files"), 0o777); err != nil {
-					t.Fatal(err)
-				}
+				must(t, os.RemoveAll(filepath.Join(n.disk.dir, "files")))
+				must(t, os.Mkdir(filepath.Join(n.disk.dir, "files"), 0o777))
 			}
 		})
 	}
@@ -181,9 +169,7 @@ func TestFetchResumes(t *testing.T) {
 	mustSave(t, good, "x", 0, "a=1,2,3")
 	path := parquetFiles(t, good)[0]
 	data, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	n := openNode(t, t.TempDir(), Options{Registry: url})
 	half := len(data) / 2
 	interrupting := addHostilePeer(t, n, func(w http.ResponseWriter, _ *http.Request) {
@@ -195,9 +181,7 @@ func TestFetchResumes(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := n.Stats().Bytes
-	if err := n.fetch(t.Context(), content.Named{Hash: hash, Size: int64(len(data))}, []peer{{"good", good.Address()}}); err != nil {
-		t.Fatal(err)
-	}
+	must(t, n.fetch(t.Context(), content.Named{Hash: hash, Size: int64(len(data))}, []peer{{"good", good.Address()}}))
 	if received := n.Stats().Bytes - before; received != int64(len(data)-half) || before != int64(half) {
 		t.Errorf("received %d bytes and then %d bytes of a file of %d bytes, want each byte once", before, received, len(data))
 	}
@@ -215,18 +199,14 @@ func TestInvalidManifests(t *testing.T) {
 	mustSave(t, n, "x", 0, "a=1,2,3")
 	rec := n.reg.table(keyOf("x")).record
 	m, err := n.manifest(t.Context(), rec)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	for step, valid := range map[int64]bool{0: false, 1: true} {
 		second := m.files[0]
 		second.Min, second.Max = m.files[0].Max+step, m.files[0].Max+5
 		forged := *m
 		forged.files = []dataFile{m.files[0], second}
 		var b bytes.Buffer
-		if err := forged.encode(&b); err != nil {
-			t.Fatal(err)
-		}
+		must(t, forged.encode(&b))
 		if _, err := readManifest(b.Bytes(), rec); (err == nil) != valid {
 			t.Errorf("the second file begins %d after the first: error %v, want valid: %v", step, err, valid)
 		}

@@ -23,14 +23,10 @@ func startCluster(t *testing.T) (all []*server.Server, urls string, start func(i
 	var ports []int
 	for range 6 { // each server has a port for clients and one for the cluster
 		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		defer l.Close() //nolint:errcheck // it only reserves the port until all six are known
 		ports = append(ports, portOf(t, l.Addr().String()))
-		if err := l.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, l.Close())
 	}
 	var routes []*url.URL
 	var clients []string
@@ -45,9 +41,7 @@ func startCluster(t *testing.T) (all []*server.Server, urls string, start func(i
 			ServerName: fmt.Sprint("s", i), Host: "127.0.0.1", Port: ports[i], JetStream: true, StoreDir: dirs[i], NoSigs: true, NoLog: true,
 			Cluster: server.ClusterOpts{Name: "c", Host: "127.0.0.1", Port: ports[3+i]}, Routes: routes,
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		all[i] = s
 		go s.Start()
 	}
@@ -100,9 +94,7 @@ func TestCluster(t *testing.T) {
 	}
 	waitFor(t, "the first save", func() bool { return save(nodes[0]) })
 	status, err := nodes[0].reg.nats.kv.Status(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if c := status.(*jetstream.KeyValueBucketStatus).StreamInfo().Config; c.Replicas != 3 {
 		t.Errorf("the bucket has %d replicas, want 3", c.Replicas)
 	}

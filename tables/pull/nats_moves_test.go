@@ -21,13 +21,9 @@ import (
 // saved rows.
 func TestRegistryMoves(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	port := portOf(t, l.Addr().String())
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, l.Close())
 	children := make([]*child, 3)
 	for i := range children {
 		children[i] = &child{dir: t.TempDir(), port: port}
@@ -85,9 +81,7 @@ func TestRegistryMoves(t *testing.T) {
 func TestBackupKilled(t *testing.T) {
 	t.Parallel()
 	s, err := startServer(t.TempDir(), server.RANDOM_PORT, "")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer s.Shutdown()
 	c := &child{dir: t.TempDir(), url: s.ClientURL()}
 	c.start(t)
@@ -107,9 +101,7 @@ func TestBackupKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	b, err := objstore.OpenDirectory(directory)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	all, err := Backups(t.Context(), b)
 	if err != nil || len(all) == 0 || all[len(all)-1].Name != "last" {
 		t.Fatalf("Backups = %+v, %v, want the newest to be %q", all, err, "last")

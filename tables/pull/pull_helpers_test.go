@@ -20,9 +20,7 @@ import (
 func startRegistry(t *testing.T) (*server.Server, string) {
 	t.Helper()
 	s, err := startServer(t.TempDir(), server.RANDOM_PORT, "")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
 	return s, s.ClientURL()
 }
@@ -36,9 +34,7 @@ func openNode(t *testing.T, dir string, o Options) *Node {
 		o.Lease = time.Hour // no regular heartbeats during the test
 	}
 	n, err := Open(t.Context(), dir, &o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	t.Cleanup(func() { _ = n.Close() })
 	return n
 }
@@ -61,26 +57,20 @@ func rowsOf(t *testing.T, firstDay int, columns string) array.RecordReader {
 	for i := range values[0] {
 		b.Field(0).(*array.TimestampBuilder).Append(arrow.Timestamp(day(firstDay + i).UnixMicro()))
 		for j := range values {
-			if err := b.Field(j + 1).AppendValueFromString(strings.ReplaceAll(values[j][i], "-", array.NullValueStr)); err != nil {
-				t.Fatal(err)
-			}
+			must(t, b.Field(j+1).AppendValueFromString(strings.ReplaceAll(values[j][i], "-", array.NullValueStr)))
 		}
 	}
 	batch := b.NewRecordBatch()
 	defer batch.Release()
 	r, err := array.NewRecordReader(batch.Schema(), []arrow.RecordBatch{batch})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return r
 }
 
 func mustSave(t *testing.T, n *Node, name string, first int, columns string) int64 {
 	t.Helper()
 	v, err := n.Save(t.Context(), name, rowsOf(t, first, columns))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return v
 }
 
@@ -105,13 +95,9 @@ func formatRows(r array.RecordReader) (string, error) {
 func load(t *testing.T, n *Node, name string, from, to time.Time) string {
 	t.Helper()
 	r, err := n.Load(t.Context(), name, from, to)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	text, err := formatRows(r)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return text
 }
 
@@ -138,9 +124,7 @@ func waitFor(t *testing.T, event string, f func() bool) {
 func parquetFiles(t *testing.T, n *Node) (paths []string) {
 	t.Helper()
 	entries, err := os.ReadDir(filepath.Join(n.disk.dir, "files"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	for _, e := range entries {
 		path := n.disk.Path(e.Name())
 		if b, err := os.ReadFile(path); err == nil && strings.HasPrefix(string(b), "PAR1") {
@@ -153,37 +137,34 @@ func parquetFiles(t *testing.T, n *Node) (paths []string) {
 func flipBit(t *testing.T, path string) {
 	t.Helper()
 	b, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	b[len(b)/2] ^= 4
-	if err := os.WriteFile(path, b, 0o666); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.WriteFile(path, b, 0o666))
 }
 
 func addHostilePeer(t *testing.T, n *Node, h http.HandlerFunc) *httptest.Server {
 	t.Helper()
 	s := httptest.NewServer(h)
 	t.Cleanup(s.Close)
-	if err := n.reg.sync(t.Context(), time.Minute); err != nil {
-		t.Fatal(err)
-	}
+	must(t, n.reg.sync(t.Context(), time.Minute))
 	err := n.reg.nats.put(t.Context(), "n.hostile", fmt.Appendf(nil, `{"address":%q}`, s.URL))
 	if err == nil {
 		err = n.reg.sync(t.Context(), time.Minute)
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return s
 }
 
 func portOf(t *testing.T, address string) int {
 	t.Helper()
 	a, err := net.ResolveTCPAddr("tcp", address)
+	must(t, err)
+	return a.Port
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return a.Port
 }

@@ -29,9 +29,7 @@ func TestUpsert(t *testing.T) {
 	}
 	want := "0 1 10 -\n1 - 20 5\n2 33 30 6\n3 44 - 7\n"
 	for _, n := range []*Node{a, b} {
-		if err := n.reg.sync(t.Context(), time.Minute); err != nil {
-			t.Fatal(err)
-		}
+		must(t, n.reg.sync(t.Context(), time.Minute))
 		wantRows(t, n, "x", want)
 	}
 	if got := load(t, a, "x", day(1), day(3)); got != "1 - 20 5\n2 33 30 6\n" {
@@ -71,9 +69,7 @@ func TestSaveAtEndOfFile(t *testing.T) {
 func tableFiles(t *testing.T, n *Node, name string) []dataFile {
 	t.Helper()
 	m, err := n.manifest(t.Context(), n.reg.table(keyOf(name)).record)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return m.files
 }
 
@@ -101,9 +97,7 @@ func TestSaveRejects(t *testing.T) {
 			}
 		}
 		r, err := array.NewRecordReader(s, []arrow.RecordBatch{b.NewRecordBatch()})
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		return r
 	}
 	at := arrow.Field{Name: "time", Type: arrow.FixedWidthTypes.Timestamp_us, Nullable: true}
@@ -177,9 +171,7 @@ func TestConflict(t *testing.T) {
 		counts[<-outcomes]++
 	}
 	n := nodes[0]
-	if err := n.reg.sync(t.Context(), time.Minute); err != nil {
-		t.Fatal(err)
-	}
+	must(t, n.reg.sync(t.Context(), time.Minute))
 	rows := strings.Count(load(t, n, "x", noBound, noBound), "\n")
 	if counts["saved"] != rows || counts["saved"]+counts["conflict"] != 40 || counts["conflict"] == 0 {
 		t.Errorf("outcomes of 40 saves: %v, and the table has %d rows, want one per successful save", counts, rows)
@@ -231,9 +223,7 @@ func TestLoadFetchesOnlyMissing(t *testing.T) {
 	}
 	saved := a.reg.table(keyOf("x"))
 	r, err := a.Load(t.Context(), "x", noBound, noBound)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	r.Release()
 	m, err := a.manifest(t.Context(), saved.record)
 	if err != nil || len(m.files) != 4 {
@@ -262,9 +252,7 @@ func TestLoadFetchesOnlyMissing(t *testing.T) {
 
 	// If a new version has one new file, Load must fetch only that file and the manifest.
 	mustSaveFile(t, a, "x", 900)
-	if err := b.reg.sync(t.Context(), time.Minute); err != nil {
-		t.Fatal(err)
-	}
+	must(t, b.reg.sync(t.Context(), time.Minute))
 	if got := load(t, b, "x", noBound, noBound); strings.Count(got, "\n") != 5*savedFileRows {
 		t.Errorf("Load returned %d rows, want %d", strings.Count(got, "\n"), 5*savedFileRows)
 	}
@@ -318,9 +306,7 @@ func TestFlippedBit(t *testing.T) {
 	flipBit(t, parquetFiles(t, a)[0])
 	flipBit(t, parquetFiles(t, b)[0])
 	r, err := b.Load(t.Context(), "x", noBound, noBound)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if text, err := formatRows(r); !errors.Is(err, ErrSyncFailed) || text != "" {
 		t.Errorf("Load with all copies damaged = %q, %v, want ErrSyncFailed", text, err)
 	}

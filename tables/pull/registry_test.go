@@ -35,9 +35,7 @@ func TestRegistryLosesRecord(t *testing.T) {
 			default:
 				err = a.reg.nats.put(t.Context(), key, []byte("{\x00"))
 			}
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			b := openNode(t, t.TempDir(), Options{Registry: url, Lease: lease})
 			wantRows(t, b, c, want)
 			wantRows(t, a, c, want)
@@ -61,21 +59,13 @@ func TestRegistryOlder(t *testing.T) {
 	for _, n := range []*Node{b, c} {
 		load(t, n, "x", noBound, noBound)
 	}
-	if err := c.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, c.Close())
 	old := a.reg.table(keyOf("x")).record
 	mustSave(t, a, "x", 1, "a=2")
-	if err := b.reg.sync(t.Context(), time.Minute); err != nil {
-		t.Fatal(err)
-	}
-	if err := b.reg.set(t.Context(), old, b.reg.table(keyOf("x")).revision); err != nil {
-		t.Fatal(err)
-	}
+	must(t, b.reg.sync(t.Context(), time.Minute))
+	must(t, b.reg.set(t.Context(), old, b.reg.table(keyOf("x")).revision))
 	for _, n := range []*Node{b, openNode(t, c.disk.dir, Options{Registry: url})} {
-		if err := n.reg.sync(t.Context(), time.Minute); err != nil {
-			t.Fatal(err)
-		}
+		must(t, n.reg.sync(t.Context(), time.Minute))
 		if v := n.reg.table(keyOf("x")).Version; v != 1 {
 			t.Fatalf("the registry has version %d, want 1", v)
 		}
@@ -101,9 +91,7 @@ func TestRegistryReplaced(t *testing.T) {
 	s.Shutdown()
 	s.WaitForShutdown()
 	replacement, err := startServer(t.TempDir(), portOf(t, port), "")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	t.Cleanup(func() { replacement.Shutdown(); replacement.WaitForShutdown() })
 	b := openNode(t, t.TempDir(), Options{Registry: url, Lease: lease})
 	waitFor(t, "both tables to be in the registry", func() bool { all, err := b.List(t.Context()); return err == nil && len(all) == 2 })
@@ -135,9 +123,7 @@ func TestNewest(t *testing.T) {
 func delayAnswers(t *testing.T, server string, delay time.Duration) (address string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	t.Cleanup(func() { _ = l.Close() })
 	go func() {
 		for {
@@ -175,9 +161,7 @@ func TestStaleness(t *testing.T) {
 	dir := t.TempDir()
 	a := openNode(t, dir, Options{Registry: url, Lease: lease, SyncTimeout: time.Minute})
 	mustSave(t, a, "x", 0, "a=1")
-	if err := a.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, a.Close())
 	s.Shutdown()
 	s.WaitForShutdown()
 	strict := openNode(t, dir, Options{Registry: url, Lease: lease, SyncTimeout: time.Second})
@@ -202,17 +186,13 @@ func TestHoldersGone(t *testing.T) {
 	a := openNode(t, t.TempDir(), Options{Registry: url})
 	mustSave(t, a, "x", 0, "a=1")
 	b := openNode(t, t.TempDir(), Options{Registry: url})
-	if err := a.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, a.Close())
 	var failed *SyncError
 	if _, err := b.Load(t.Context(), "x", noBound, noBound); !errors.As(err, &failed) || len(failed.Causes) != 1 || failed.Causes[0].Address != a.Address() {
 		t.Errorf("Load without its holder: got error %v, want a SyncError with only %s", err, a.Address())
 	}
 	reopened := openNode(t, a.disk.dir, Options{Registry: url}) // on another port
-	if err := reopened.reg.sync(t.Context(), time.Minute); err != nil {
-		t.Fatal(err)
-	}
+	must(t, reopened.reg.sync(t.Context(), time.Minute))
 	wantRows(t, b, "x", "0 1\n")
 }
 

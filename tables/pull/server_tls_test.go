@@ -18,9 +18,7 @@ import (
 func newAuthority(t *testing.T, name string) *testcert.Authority {
 	t.Helper()
 	a, err := testcert.New(t.TempDir(), name)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return a
 }
 
@@ -28,9 +26,7 @@ func newAuthority(t *testing.T, name string) *testcert.Authority {
 func configOf(t *testing.T, a *testcert.Authority) *tls.Config {
 	t.Helper()
 	p, err := a.Issue("node", time.Hour, "127.0.0.1")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return &tls.Config{
 		Certificates: []tls.Certificate{p.TLS}, RootCAs: a.Pool, ClientCAs: a.Pool,
 		ClientAuth: tls.RequireAndVerifyClientCert, MinVersion: tls.VersionTLS12,
@@ -57,9 +53,7 @@ func TestCertificates(t *testing.T) {
 	foreign.RootCAs = trusted.Pool // so that this node trusts the certificates of the other nodes
 	for name, c := range map[string]*tls.Config{"no certificate": bare, "certificate of another authority": foreign} {
 		n, err := Open(t.Context(), t.TempDir(), &Options{Registry: url, TLS: c, Token: "secret", Lease: time.Hour}) // serves nothing
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		if _, err := n.Load(t.Context(), "x", noBound, noBound); !errors.Is(err, ErrSyncFailed) || !strings.Contains(err.Error(), "certificate") {
 			t.Errorf("%s: Load: got error %v, want an ErrSyncFailed about the certificate", name, err)
 		}

@@ -15,15 +15,9 @@ func TestRecordLostHolderDead(t *testing.T) {
 	a := openNode(t, t.TempDir(), Options{Registry: url})
 	b := openNode(t, t.TempDir(), Options{Registry: url})
 	mustSave(t, a, "x", 0, "a=1")
-	if err := a.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := b.reg.sync(t.Context(), time.Minute); err != nil {
-		t.Fatal(err)
-	}
-	if err := b.reg.nats.delete(t.Context(), "t."+keyOf("x")); err != nil {
-		t.Fatal(err)
-	}
+	must(t, a.Close())
+	must(t, b.reg.sync(t.Context(), time.Minute))
+	must(t, b.reg.nats.delete(t.Context(), "t."+keyOf("x")))
 	if _, err := b.Load(t.Context(), "x", noBound, noBound); !errors.Is(err, ErrSyncFailed) {
 		t.Errorf("Load: got error %v, want ErrSyncFailed", err)
 	}
@@ -42,9 +36,7 @@ func TestBranchIsKept(t *testing.T) {
 	a := openNode(t, t.TempDir(), Options{Registry: url, Lease: lease})
 	mustSave(t, a, "x", 0, "a=1")
 	mustSave(t, a, "x", 1, "a=2")
-	if err := a.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, a.Close())
 	s.Shutdown()
 	s.WaitForShutdown()
 	_, url = startRegistry(t)
@@ -79,15 +71,11 @@ func TestDivergedHistories(t *testing.T) {
 		mustSave(t, a, "x", 0, "a=1")
 		b := openNode(t, t.TempDir(), Options{Registry: url, Lease: lease})
 		load(t, b, "x", noBound, noBound)
-		if err := a.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, a.Close())
 		for i := range savesOfB {
 			mustSave(t, b, "x", 10+i, "a=1")
 		}
-		if err := b.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, b.Close())
 		s.Shutdown()
 		s.WaitForShutdown()
 		_, url = startRegistry(t)
@@ -141,9 +129,7 @@ func TestForget(t *testing.T) {
 	}
 	mustSave(t, a, "x", 1, "a=2")
 	mustSave(t, a, "y", 0, "a=3")
-	if err := a.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, a.Close())
 	for _, name := range []string{"x", "y"} {
 		if _, err := b.Save(t.Context(), name, rowsOf(t, 5, "a=5")); !errors.Is(err, ErrSyncFailed) {
 			t.Errorf("Save(%q): got error %v, want ErrSyncFailed", name, err)
@@ -175,12 +161,8 @@ func TestRecordLostOlderAlive(t *testing.T) {
 	mustSave(t, a, "x", 0, "a=1")
 	load(t, b, "x", noBound, noBound)
 	mustSave(t, a, "x", 1, "a=2")
-	if err := a.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := b.reg.nats.delete(t.Context(), "t."+keyOf("x")); err != nil {
-		t.Fatal(err)
-	}
+	must(t, a.Close())
+	must(t, b.reg.nats.delete(t.Context(), "t."+keyOf("x")))
 	n := openNode(t, t.TempDir(), Options{Registry: url})
 	if _, err := n.Load(t.Context(), "x", noBound, noBound); !errors.Is(err, ErrSyncFailed) {
 		t.Errorf("Load: got error %v, want ErrSyncFailed", err)

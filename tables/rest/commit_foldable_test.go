@@ -14,7 +14,6 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/flightd"
 	"github.com/go-partd/partd/tables/iceberg"
 )
 
@@ -39,9 +38,7 @@ func (c *catalog) putEmpty(name string) bool {
 		f.AppendEmptyValue()
 	}
 	rows, err := array.NewRecordReader(columns, []arrow.RecordBatch{b.NewRecordBatch()})
-	if err != nil {
-		c.Fatal(err)
-	}
+	must(c, err)
 	_, err = table.Put(c.Context(), rows, tables.PutAppend, nil)
 	return err == nil
 }
@@ -49,8 +46,7 @@ func (c *catalog) putEmpty(name string) bool {
 // TestAcceptedCommitsFold checks that rows of a table can be folded after any commits that the server accepts, and after
 // a new column.
 func TestAcceptedCommitsFold(t *testing.T) {
-	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
-	c.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
+	c := serveTables(t)
 	seed := uint64(time.Now().UnixNano())
 	r := rand.New(rand.NewPCG(seed, 0))
 	ids := []int{-1, 0, 1, 2, 3, 1000, math.MaxInt32 - 201, math.MaxInt32 - 200, math.MaxInt32 - 199, math.MaxInt32, math.MaxInt32 + 1, 1 << 40}
@@ -118,17 +114,13 @@ func TestAcceptedCommitsFold(t *testing.T) {
 // TestMetadataCodec checks that any codec of metadata is accepted, and that the name of the metadata's file, which is never
 // compressed, says so: other programs decide by the name.
 func TestMetadataCodec(t *testing.T) {
-	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
-	c.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
-	c.create("ns", "t")
+	c := serveTables(t, "t")
 	for _, codec := range []string{"gzip", "GZIP", "none", "zstd", "x"} {
 		if !c.try("t", object{"action": "set-properties", "updates": object{"write.metadata.compression-codec": codec}}) || !c.putEmpty("t") {
 			t.Errorf("a commit of the codec %q, or the next put, failed", codec)
 		}
 		loaded, err := iceberg.Load(t.Context(), c.store.Bucket("ns").Table("t"), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		if name := loaded.MetadataLocation(); strings.Count(path.Base(name), ".") != 2 {
 			t.Errorf("with the codec %q, the metadata is in %s, want no suffix of a codec", codec, name)
 		}
@@ -137,8 +129,7 @@ func TestMetadataCodec(t *testing.T) {
 
 // TestFieldIDs checks that columns have ids that Iceberg allows, and that no new column exceeds them.
 func TestFieldIDs(t *testing.T) {
-	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
-	c.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
+	c := serveTables(t)
 	for id, want := range map[int]bool{-1: false, 0: false, 2: true, math.MaxInt32 - 200: true, math.MaxInt32 - 199: false, math.MaxInt32: false} {
 		name := strings.ReplaceAll(fmt.Sprint("t", id), "-", "m")
 		c.create("ns", name)
@@ -155,9 +146,7 @@ func TestFieldIDs(t *testing.T) {
 
 // TestReaderSettings checks that a table's properties cannot configure the engines that read the table.
 func TestReaderSettings(t *testing.T) {
-	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
-	c.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
-	c.create("ns", "t")
+	c := serveTables(t, "t")
 	for property, want := range map[string]bool{
 		"io-impl": false, "py-io-impl": false, "s3.endpoint": false, "S3.Endpoint": false, "s3.signer.uri": false, "gcs.oauth2.token": false, "adls.account-key": false,
 		"client.factory": false, "token": false, "uri": false, "credential": false, "encryption.kms-impl": false, "write.py-location-provider.impl": false, "metrics-reporter-impl": false,

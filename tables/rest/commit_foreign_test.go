@@ -33,14 +33,10 @@ func recordedTables(t testing.TB) *catalog {
 	t.Helper()
 	dir := t.TempDir()
 	f, err := os.Open("testdata/engines.tar.gz")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer f.Close()
 	z, err := gzip.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	for r := tar.NewReader(z); ; {
 		h, err := r.Next()
 		if err == io.EOF {
@@ -51,9 +47,7 @@ func recordedTables(t testing.TB) *catalog {
 		if err = errors.Join(err, readErr); err == nil && h.Typeflag == tar.TypeReg {
 			err = errors.Join(os.MkdirAll(filepath.Dir(path), 0o777), os.WriteFile(path, b, 0o666))
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 	}
 }
 
@@ -141,14 +135,10 @@ func TestFalseBounds(t *testing.T) {
 	c := recordedTables(t)
 	at := time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
 	inserted, err := c.store.Bucket("").Table("duckdb_v3").At(t.Context(), tables.AtVersion(3))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	for _, o := range []*tables.ScanOptions{{Filter: tables.Eq("ts", at)}, {TimeColumn: "ts", From: at, To: at.Add(1)}} {
 		r, err := inserted.Scan(t.Context(), o)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		count := int64(0)
 		for r.Next() {
 			count += r.RecordBatch().NumRows()
@@ -185,9 +175,7 @@ func TestMutatedManifests(t *testing.T) {
 		description := fmt.Sprintf("PARTD_SEED=%d, %s, manifest %d, %s = %v", seed, name, i, field, value)
 		base := c.load("", name)
 		before, err := c.tryRows(name)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		s, changed := c.mutatedSnapshot(base, manifests[name], i, field, value)
 		if !changed {
 			continue
@@ -233,9 +221,7 @@ var mutations = map[string][]any{
 func mustManifests(t testing.TB, base *table.Table) []iceberg.ManifestFile {
 	t.Helper()
 	manifests, err := base.CurrentSnapshot().Manifests(firstOf(base.FS(t.Context())))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return manifests
 }
 
@@ -248,22 +234,16 @@ func (c *catalog) mutatedSnapshot(base *table.Table, manifests []iceberg.Manifes
 	}
 	m := manifests[i]
 	content, err := os.ReadFile(local(m.FilePath()))
-	if err != nil {
-		c.Fatal(err)
-	}
+	must(c, err)
 	r, err := ocf.NewReader(bytes.NewReader(content))
-	if err != nil {
-		c.Fatal(err)
-	}
+	must(c, err)
 	defer r.Close()
 	metadata := r.Metadata()
 	delete(metadata, "avro.schema")
 	delete(metadata, "avro.codec")
 	var mutated bytes.Buffer
 	w, err := ocf.NewWriter(&mutated, r.Schema(), ocf.WithMetadata(metadata))
-	if err != nil {
-		c.Fatal(err)
-	}
+	must(c, err)
 	for first := true; ; first = false {
 		var entry map[string]any
 		if err := r.Decode(&entry); err == io.EOF {
@@ -286,9 +266,7 @@ func (c *catalog) mutatedSnapshot(base *table.Table, manifests []iceberg.Manifes
 			return nil, false // the engine's schema does not permit the value
 		}
 	}
-	if err := w.Close(); err != nil {
-		c.Fatal(err)
-	}
+	must(c, w.Close())
 	meta := base.Metadata()
 	sequence, id := meta.LastSequenceNumber()+1, meta.LastUpdatedMillis()*1000+int64(i)
 	path := fmt.Sprintf("%s/metadata/mutated-%d-m0.avro", base.Location(), sequence)
@@ -306,13 +284,9 @@ func (c *catalog) mutatedSnapshot(base *table.Table, manifests []iceberg.Manifes
 		first = meta.NextRowID()
 		s.FirstRowID, s.AddedRows = &first, new(int64(100))
 	}
-	if err := iceberg.WriteManifestList(meta.Version(), &list, id, nil, &sequence, first, files); err != nil {
-		c.Fatal(err)
-	}
+	must(c, iceberg.WriteManifestList(meta.Version(), &list, id, nil, &sequence, first, files))
 	for location, b := range map[string][]byte{path: mutated.Bytes(), s.ManifestList: list.Bytes()} {
-		if err := os.WriteFile(local(location), b, 0o666); err != nil {
-			c.Fatal(err)
-		}
+		must(c, os.WriteFile(local(location), b, 0o666))
 	}
 	return s, true
 }
@@ -331,9 +305,7 @@ func TestUnreadableTable(t *testing.T) {
 		if err == nil {
 			err = os.WriteFile(path, bytes.Repeat([]byte("x"), len(b)), 0o666)
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 	}
 	wantError := func(op string, err error) {
 		t.Helper()
@@ -347,9 +319,7 @@ func TestUnreadableTable(t *testing.T) {
 		t.Errorf("Fold = %+v, %v", r, err)
 	}
 	dest, err := tables.Open(ctx, t.TempDir(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	t.Cleanup(func() { _ = dest.Close() })
 	copied, err := c.store.Backup(ctx, dest, "before")
 	wantError("backup", err)

@@ -36,9 +36,7 @@ func (c *catalog) writeSnapshot(base *table.Table, b engineSnapshot) *table.Snap
 	location, snapshot, sequence := base.Location(), int64(77), int64(1)
 	data := location + "/data/x.parquet"
 	d, err := iceberg.NewDataFileBuilder(b.spec, b.content, data, b.format, b.partition, nil, nil, 1, 100)
-	if err != nil {
-		c.Fatal(err)
-	}
+	must(c, err)
 	if b.equality != nil {
 		d.EqualityFieldIDs(b.equality)
 	}
@@ -64,9 +62,7 @@ func (c *catalog) writeSnapshot(base *table.Table, b engineSnapshot) *table.Snap
 	if err == nil {
 		err = iceberg.WriteManifestList(2, &list, snapshot, nil, &sequence, 0, []iceberg.ManifestFile{entry})
 	}
-	if err != nil {
-		c.Fatal(err)
-	}
+	must(c, err)
 	c.write(data, []byte("data"))
 	c.write(location+"/metadata/"+b.manifest, manifest.Bytes())
 	c.write(location+"/metadata/"+b.list, list.Bytes())
@@ -79,21 +75,15 @@ func (c *catalog) writeSnapshot(base *table.Table, b engineSnapshot) *table.Snap
 func (c *catalog) write(location string, content []byte) {
 	c.Helper()
 	path := fileAt(location)
-	if err := os.MkdirAll(path[:strings.LastIndex(path, "/")], 0o777); err != nil {
-		c.Fatal(err)
-	}
-	if err := os.WriteFile(path, content, 0o666); err != nil {
-		c.Fatal(err)
-	}
+	must(c, os.MkdirAll(path[:strings.LastIndex(path, "/")], 0o777))
+	must(c, os.WriteFile(path, content, 0o666))
 }
 
 // manifestWithoutDataFile returns a manifest whose entries have only a status.
 func manifestWithoutDataFile(t *testing.T) []byte {
 	t.Helper()
 	schema, err := avro.Parse(`{"type": "record", "name": "manifest_entry", "fields": [{"name": "status", "type": "int", "field-id": 0}]}`)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	var b bytes.Buffer
 	w, err := ocf.NewWriter(&b, schema, ocf.WithMetadata(map[string][]byte{"format-version": []byte("2"), "content": []byte("data"), "schema": []byte("{}"), "partition-spec": []byte("[]"), "partition-spec-id": []byte("0")}))
 	if err == nil {
@@ -102,18 +92,14 @@ func manifestWithoutDataFile(t *testing.T) []byte {
 	if err == nil {
 		err = w.Close()
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return b.Bytes()
 }
 
 // TestFalseManifests checks that a commit is refused, with the reason, if its manifests would make scans fail or
 // allocate excessive memory.
 func TestFalseManifests(t *testing.T) {
-	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
-	c.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
-	c.create("ns", "t")
+	c := serveTables(t, "t")
 	c.send("POST", "namespaces/ns/tables", `{"name": "parts", "schema": `+schemaN+`, "partition-spec": {"spec-id": 0, "fields": [{"source-id": 1, "field-id": 1000, "name": "n", "transform": "identity"}]}}`, 200)
 	plain, parts := c.load("ns", "t"), c.load("ns", "parts")
 	valid := engineSnapshot{list: "l.avro", manifest: "m.avro", spec: *iceberg.UnpartitionedSpec, schema: plain.Schema(), format: iceberg.ParquetFile, sequence: 1}
@@ -176,18 +162,14 @@ func TestFalseKnownManifest(t *testing.T) {
 	c.send("GET", "namespaces/ns/tables/t", nil, 200)
 	base := c.load("ns", "t")
 	manifests, err := base.CurrentSnapshot().Manifests(firstOf(base.FS(t.Context())))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	commit := func(id int64, claimed int32, code int) {
 		t.Helper()
 		sequence := base.Metadata().LastSequenceNumber() + 1
 		entry := iceberg.NewManifestFile(2, manifests[0].FilePath(), manifests[0].Length(), 0, manifests[0].SnapshotID()).SequenceNum(manifests[0].SequenceNum(), manifests[0].MinSequenceNum()).
 			AddedFiles(manifests[0].AddedDataFiles()).AddedRows(manifests[0].AddedRows()).ExistingFiles(claimed).Build()
 		var list bytes.Buffer
-		if err := iceberg.WriteManifestList(2, &list, id, nil, &sequence, 0, slices.Repeat([]iceberg.ManifestFile{entry}, 1)); err != nil {
-			t.Fatal(err)
-		}
+		must(t, iceberg.WriteManifestList(2, &list, id, nil, &sequence, 0, slices.Repeat([]iceberg.ManifestFile{entry}, 1)))
 		location := base.Location() + "/metadata/list.avro"
 		c.write(location, list.Bytes())
 		s := &table.Snapshot{SnapshotID: id, SequenceNumber: sequence, TimestampMs: base.Metadata().LastUpdatedMillis() + 1, ManifestList: location, SchemaID: new(int), Summary: &table.Summary{Operation: table.OpAppend}}
@@ -213,9 +195,7 @@ func TestManifestChangedAfterCommit(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := serve(t, t.TempDir(), flightd.Options{}, Options{})
-			c.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
-			c.create("ns", "t")
+			c := serveTables(t, "t")
 			base := c.load("ns", "t")
 			b := engineSnapshot{list: "l.avro", manifest: "m.avro", spec: *iceberg.UnpartitionedSpec, schema: base.Schema(), format: iceberg.ParquetFile, sequence: 1}
 			c.send("POST", "namespaces/ns/tables/t", commitOf(base, c.writeSnapshot(base, b)), 200)

@@ -23,9 +23,7 @@ import (
 func TestUnknownOutcome(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	server, err := flightd.New(c.store, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	h := &handler{server: server.Core, store: c.store, opts: server.Options(), requests: server.NewRequests()}
 	h.requests.All = serving.NewHostLimit(1, 1)
 	for _, disconnected := range []bool{false, true} {
@@ -85,9 +83,7 @@ func (c *catalog) createCommit(id uuid.UUID, root string) object {
 
 // TestDuplicateUUID checks that a second table with the same UUID is refused, even within one transaction.
 func TestDuplicateUUID(t *testing.T) {
-	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
-	c.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
-	c.create("ns", "first")
+	c := serveTables(t, "first")
 	firstLocation := c.load("ns", "first").Location()
 	root := firstLocation[:strings.LastIndex(firstLocation, "/")+1]
 	checkCount := func(want int) {
@@ -110,9 +106,7 @@ func TestDuplicateUUID(t *testing.T) {
 
 // TestDuplicateUUIDConcurrently checks that only one of several concurrent commits creates a table with the same UUID.
 func TestDuplicateUUIDConcurrently(t *testing.T) {
-	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
-	c.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
-	c.create("ns", "first")
+	c := serveTables(t, "first")
 	firstLocation := c.load("ns", "first").Location()
 	root := firstLocation[:strings.LastIndex(firstLocation, "/")+1]
 	for round := range 10 {
@@ -178,9 +172,7 @@ func TestSequenceNumberDecreases(t *testing.T) {
 // server must replace the outdated sequence number of the client's snapshot with the next one. It must refuse a
 // snapshot that has no parent and is not a replacement, because other clients' rows would be lost.
 func TestReplaceChangedTable(t *testing.T) {
-	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
-	c.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
-	c.create("ns", "t")
+	c := serveTables(t, "t")
 	commit := c.appendCommit(c.load("ns", "t"), 9)
 	commit["requirements"] = []any{}
 	for i := range int64(3) {
@@ -228,9 +220,7 @@ func TestDeeplyNested(t *testing.T) {
 
 // TestInvalidJSON checks that invalid JSON always yields a 4xx status, never 5xx.
 func TestInvalidJSON(t *testing.T) {
-	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
-	c.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
-	c.create("ns", "t")
+	c := serveTables(t, "t")
 	for _, action := range []string{"assign-uuid", "upgrade-format-version", "add-schema", "set-current-schema", "add-spec", "set-default-spec", "add-sort-order", "set-default-sort-order", "add-snapshot", "set-snapshot-ref", "remove-snapshots", "remove-snapshot-ref", "set-location", "set-properties", "remove-properties", "set-statistics", "remove-statistics", "set-partition-statistics", "remove-partition-statistics", "remove-partition-specs", "remove-schemas", "add-encryption-key", "remove-encryption-key"} {
 		for _, fields := range []string{
 			``, `,"schema":null,"snapshot":null,"spec":null,"sort-order":null,"statistics":null,"updates":null,"removals":null,"partition-statistics":null,"encryption-key":null`,

@@ -12,8 +12,6 @@ import (
 
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
-
-	"github.com/go-partd/partd/tables/flightd"
 )
 
 // fileAt returns the file path of a location, which is a file URL.
@@ -25,9 +23,7 @@ func (c *catalog) forge(base *table.Table, list, manifest, data string, status i
 	const id = 77
 	meta := base.Metadata()
 	b, err := iceberg.NewDataFileBuilder(*iceberg.UnpartitionedSpec, iceberg.EntryContentData, data, iceberg.ParquetFile, nil, nil, nil, 1, 100)
-	if err != nil {
-		c.Fatal(err)
-	}
+	must(c, err)
 	snapshot, sequence := int64(id), int64(1)
 	var manifestData, listData bytes.Buffer
 	m, err := iceberg.WriteManifest(manifest, &manifestData, 2, *iceberg.UnpartitionedSpec, meta.CurrentSchema(), id, []iceberg.ManifestEntry{
@@ -36,15 +32,11 @@ func (c *catalog) forge(base *table.Table, list, manifest, data string, status i
 	if err == nil {
 		err = iceberg.WriteManifestList(2, &listData, id, nil, &sequence, 0, []iceberg.ManifestFile{m})
 	}
-	if err != nil {
-		c.Fatal(err)
-	}
+	must(c, err)
 	for location, content := range map[string]*bytes.Buffer{manifest: &manifestData, list: &listData} {
 		if strings.HasPrefix(location, "file://"+c.dir) || strings.HasPrefix(location, "/") {
 			_ = os.MkdirAll(filepath.Dir(fileAt(location)), 0o777)
-			if err := os.WriteFile(fileAt(location), content.Bytes(), 0o666); err != nil {
-				c.Fatal(err)
-			}
+			must(c, os.WriteFile(fileAt(location), content.Bytes(), 0o666))
 		}
 	}
 	return &table.Snapshot{SnapshotID: id, SequenceNumber: 1, TimestampMs: meta.LastUpdatedMillis() + 1, ManifestList: list, SchemaID: new(int), Summary: &table.Summary{Operation: table.OpAppend}}
@@ -53,28 +45,17 @@ func (c *catalog) forge(base *table.Table, list, manifest, data string, status i
 // TestLocationOutsideTable checks that no location in a commit or in registered metadata can lead outside its table: to another
 // directory, table or scheme, or through a symbolic link.
 func TestLocationOutsideTable(t *testing.T) {
-	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
-	c.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
-	c.create("ns", "t")
-	c.create("ns", "victim")
+	c := serveTables(t, "t", "victim")
 	base, victim := c.load("ns", "t"), c.load("ns", "victim")
 	outsideDir := t.TempDir()
 	secret := filepath.Join(outsideDir, "secret.parquet")
-	if err := os.WriteFile(secret, []byte("secret"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.WriteFile(secret, []byte("secret"), 0o600))
 	tableLocation := base.Location()
 	good := fileAt(tableLocation) + "/data/good.parquet"
-	if err := os.MkdirAll(filepath.Dir(good), 0o777); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(good, []byte("good"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.MkdirAll(filepath.Dir(good), 0o777))
+	must(t, os.WriteFile(good, []byte("good"), 0o600))
 	for name, target := range map[string]string{"link.parquet": secret, "dir": outsideDir} {
-		if err := os.Symlink(target, fileAt(tableLocation)+"/data/"+name); err != nil {
-			t.Fatal(err)
-		}
+		must(t, os.Symlink(target, fileAt(tableLocation)+"/data/"+name))
 	}
 	up := strings.Repeat("../", 30)
 	outside := []string{
@@ -144,13 +125,9 @@ func (c *catalog) checkRegister(t *testing.T, outside []string, victim *table.Ta
 		register(location, 400, "ValidationException")
 	}
 	text, err := os.ReadFile(fileAt(victim.MetadataLocation()))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	var doc object
-	if err := json.Unmarshal(text, &doc); err != nil {
-		t.Fatal(err)
-	}
+	must(t, json.Unmarshal(text, &doc))
 	root := strings.TrimSuffix(victim.Location(), filepath.Base(victim.Location()))
 	dir := root + "mine"
 	write := func(name string, change func(object)) string {
@@ -162,16 +139,10 @@ func (c *catalog) checkRegister(t *testing.T, outside []string, victim *table.Ta
 		metadata["location"], metadata["table-uuid"] = dir, "11111111-2222-3333-4444-555555555555"
 		change(metadata)
 		b, err := json.Marshal(metadata)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		file := fileAt(dir) + "/metadata/" + name
-		if err := os.MkdirAll(filepath.Dir(file), 0o777); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(file, b, 0o666); err != nil {
-			t.Fatal(err)
-		}
+		must(t, os.MkdirAll(filepath.Dir(file), 0o777))
+		must(t, os.WriteFile(file, b, 0o666))
 		return dir + "/metadata/" + name
 	}
 	register(write("a.json", func(o object) { o["location"] = victim.Location() }), 400)
@@ -184,22 +155,16 @@ func (c *catalog) checkRegister(t *testing.T, outside []string, victim *table.Ta
 		o["snapshots"] = []any{object{"snapshot-id": 5, "sequence-number": 1, "timestamp-ms": o["last-updated-ms"], "manifest-list": "file:///etc/passwd", "summary": object{"operation": "append"}, "schema-id": 0}}
 	}), 400)
 	register(write("f.json", func(o object) { o["schemas"] = "nonsense" }), 400)
-	if err := os.Symlink(fileAt(victim.MetadataLocation()), fileAt(dir)+"/metadata/g.json"); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.Symlink(fileAt(victim.MetadataLocation()), fileAt(dir)+"/metadata/g.json"))
 	register(dir+"/metadata/g.json", 400)
-	if err := os.Symlink(fileAt(victim.Location()), fileAt(root)+"linked"); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.Symlink(fileAt(victim.Location()), fileAt(root)+"linked"))
 	register(root+"linked/metadata/"+filepath.Base(victim.MetadataLocation()), 400)
 	register(write("ok.json", func(object) {}), 200)
 }
 
 // TestManifestLimits checks that manifest lists and manifests with too many entries or decompressed bytes are refused.
 func TestManifestLimits(t *testing.T) {
-	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
-	c.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
-	c.create("ns", "t")
+	c := serveTables(t, "t")
 	base := c.load("ns", "t")
 	tableLocation := base.Location()
 	meta, snapshot, sequence := base.Metadata(), int64(77), int64(1)
@@ -208,9 +173,7 @@ func TestManifestLimits(t *testing.T) {
 		if err == nil {
 			err = os.WriteFile(fileAt(location), content.Bytes(), 0o666)
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 	}
 	manifest, list := tableLocation+"/metadata/m.avro", tableLocation+"/metadata/l.avro"
 	s := c.forge(base, list, manifest, tableLocation+"/data/x.parquet", iceberg.EntryStatusADDED)
@@ -231,9 +194,7 @@ func TestManifestLimits(t *testing.T) {
 	checkRefused()
 
 	d, err := iceberg.NewDataFileBuilder(*iceberg.UnpartitionedSpec, iceberg.EntryContentData, tableLocation+"/data/x.parquet", iceberg.ParquetFile, nil, nil, nil, 1, 100)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	e := iceberg.NewManifestEntry(iceberg.EntryStatusDELETED, &snapshot, &sequence, &sequence, d.KeyMetadata(make([]byte, 8<<20)).Build())
 	var b bytes.Buffer
 	manifestFile, err := iceberg.WriteManifest(manifest, &b, 2, *iceberg.UnpartitionedSpec, meta.CurrentSchema(), snapshot, slices.Repeat([]iceberg.ManifestEntry{e}, 129))

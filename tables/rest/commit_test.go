@@ -2,7 +2,6 @@ package rest
 
 import (
 	"fmt"
-	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -52,10 +51,7 @@ func TestETag(t *testing.T) {
 	c.put("ns", "t", nil, 1)
 	get := func(path, tag string, code int) string {
 		t.Helper()
-		r, err := http.NewRequestWithContext(t.Context(), "GET", c.url+"/v1/namespaces/ns/tables/t"+path, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		r := c.request("GET", "namespaces/ns/tables/t"+path, nil)
 		r.Header.Set("If-None-Match", tag)
 		_, h := c.do(r, code)
 		return h.Get("ETag")
@@ -147,10 +143,7 @@ func TestNamespaces(t *testing.T) {
 // TestCommit checks that a commit succeeds only if its requirements are met, and that a transaction commits either all
 // of its changes or none.
 func TestCommit(t *testing.T) {
-	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
-	c.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
-	c.create("ns", "t")
-	c.create("ns", "u")
+	c := serveTables(t, "t", "u")
 	base := c.load("ns", "t")
 	first, second := c.appendCommit(base, 1), c.appendCommit(base, 2)
 	c.send("POST", "namespaces/ns/tables/t", first, 200, `"metadata-location"`)
@@ -196,14 +189,7 @@ func TestForeignCommitKeepsTail(t *testing.T) {
 	c.put("ns", "t", nil, 2)
 	c.send("POST", "namespaces/ns/tables/t", c.appendCommit(base, 3), 200)
 	c.wantRows("ns", "t", 1, 3, 2)
-	widen := func(name string) object {
-		return object{"requirements": []any{}, "updates": []any{
-			object{"action": "add-schema", "schema": object{"type": "struct", "schema-id": 1, "fields": []any{
-				object{"id": 1, "name": "n", "type": "long", "required": false}, object{"id": 2, "name": name, "type": "string", "required": false},
-			}}}, object{"action": "set-current-schema", "schema-id": -1},
-		}}
-	}
-	c.send("POST", "namespaces/ns/tables/t", widen("s"), 200)
+	c.send("POST", "namespaces/ns/tables/t", object{"requirements": []any{}, "updates": addColumn("s")}, 200)
 	if got := totalRecords(firstOf(c.send("GET", "namespaces/ns/tables/t?fold=false", nil, 200))); got != "3" {
 		t.Errorf("the files have %s rows, want 3: rows with the old columns are still in the tail", got)
 	}
@@ -211,7 +197,7 @@ func TestForeignCommitKeepsTail(t *testing.T) {
 	// A commit with new columns and new rows fails if the tail has newer rows. The client must retry.
 	base = c.load("ns", "t")
 	appendRows := c.appendCommit(base, 5)
-	widenAndAppend := object{"requirements": appendRows["requirements"], "updates": append(widen("z")["updates"].([]any), appendRows["updates"].([]any)...)}
+	widenAndAppend := object{"requirements": appendRows["requirements"], "updates": append(addColumn("z"), appendRows["updates"].([]any)...)}
 	c.put("ns", "t", nil, 4)
 	c.send("POST", "namespaces/ns/tables/t", widenAndAppend, 409, "CommitFailedException")
 	c.wantRows("ns", "t", 1, 3, 2, 4)
@@ -222,7 +208,7 @@ func TestForeignCommitKeepsTail(t *testing.T) {
 	base = c.load("new", "t")
 	appendRows = c.appendCommit(base, 6)
 	c.put("new", "t", nil, 7)
-	c.send("POST", "namespaces/new/tables/t", object{"requirements": appendRows["requirements"], "updates": append(widen("z")["updates"].([]any), appendRows["updates"].([]any)...)}, 409)
+	c.send("POST", "namespaces/new/tables/t", object{"requirements": appendRows["requirements"], "updates": append(addColumn("z"), appendRows["updates"].([]any)...)}, 409)
 	c.wantRows("new", "t", 7)
 
 	// A commit that replaces all rows also replaces the rows in the tail.
@@ -236,7 +222,7 @@ func TestForeignCommitKeepsTail(t *testing.T) {
 		updates = append(updates, u)
 	}
 	c.put("new", "t", nil, 9)
-	c.send("POST", "namespaces/new/tables/t", object{"requirements": []any{}, "updates": append(widen("z")["updates"].([]any), updates...)}, 200)
+	c.send("POST", "namespaces/new/tables/t", object{"requirements": []any{}, "updates": append(addColumn("z"), updates...)}, 200)
 	c.wantRows("new", "t", 7, 8) // the forged snapshot contains the manifest with row 7
 }
 

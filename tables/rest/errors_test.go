@@ -17,14 +17,10 @@ import (
 // TestRefusalCodes checks that failures caused by the client do not count as server errors, which would fire an alert.
 func TestRefusalCodes(t *testing.T) {
 	store, err := tables.Open(t.Context(), t.TempDir(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer store.Close()
 	server, err := flightd.New(store, &flightd.Options{Secret: secret, IdleTimeout: 2 * time.Second})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	h := httptest.NewServer(Handler(server.Core, store, Options{}))
 	defer h.Close()
 	c := (&catalog{TB: t, store: store, url: h.URL}).withToken(flightd.Admin)
@@ -68,15 +64,11 @@ func TestRefusalCodes(t *testing.T) {
 	}
 	for _, body := range []string{"{", ""} { // the client stalls, or disconnects
 		conn, err := net.Dial("tcp", strings.TrimPrefix(h.URL, "http://"))
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		defer conn.Close()
 		fmt.Fprintf(conn, "POST /v1/tables/rename HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\nContent-Length: 100\r\n\r\n%s", c.token, body)
 		if body == "" {
-			if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
-				t.Fatal(err)
-			}
+			must(t, conn.(*net.TCPConn).CloseWrite())
 		}
 		a, err := http.ReadResponse(bufio.NewReader(conn), nil)
 		if err != nil || a.StatusCode != 503 {
@@ -91,9 +83,7 @@ func TestRefusalCodes(t *testing.T) {
 // TestIcebergMessages checks that messages about missing or existing names are the same as in Iceberg's own catalogs,
 // because engines show them.
 func TestIcebergMessages(t *testing.T) {
-	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
-	c.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
-	c.create("ns", "t")
+	c := serveTables(t, "t")
 	create := `{"name": "t", "schema": ` + schemaN + `}`
 	commit := object{"requirements": []any{}, "updates": []any{object{"action": "set-properties", "updates": object{"a": "b"}}}}
 	for _, r := range []struct {

@@ -22,14 +22,9 @@ func TestEndpoints(t *testing.T) {
 	for _, e := range config["endpoints"].([]any) {
 		listed[e.(string)] = true
 		method, path, _ := strings.Cut(e.(string), " ")
-		r, err := http.NewRequestWithContext(t.Context(), method, c.url+"/v1/"+fill.Replace(path), strings.NewReader("{}"))
-		if err != nil {
-			t.Fatal(err)
-		}
+		r := c.request(method, fill.Replace(path), strings.NewReader("{}"))
 		a, err := http.DefaultClient.Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		a.Body.Close()
 		if a.StatusCode == 405 || a.StatusCode == 406 || a.StatusCode >= 500 {
 			t.Errorf("%s: got status %d, but config lists this endpoint", e, a.StatusCode)
@@ -62,10 +57,7 @@ func TestCredentialVending(t *testing.T) {
 	o := Options{Storage: map[string]string{"s3.region": "eu"}}
 	get := func(c *catalog, header, path string, code int, texts ...string) map[string]any {
 		t.Helper()
-		r, err := http.NewRequestWithContext(t.Context(), "GET", c.url+"/v1/namespaces/ns/tables/"+path, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		r := c.request("GET", "namespaces/ns/tables/"+path, nil)
 		r.Header.Set("Authorization", "Bearer "+c.token)
 		r.Header.Set("X-Iceberg-Access-Delegation", header)
 		return firstOf(c.do(r, code, texts...))
@@ -112,18 +104,13 @@ func TestTokens(t *testing.T) {
 		for i := 0; i < len(values); i += 2 {
 			v.Set(values[i], values[i+1])
 		}
-		r, err := http.NewRequestWithContext(t.Context(), "POST", c.url+"/v1/oauth/tokens", strings.NewReader(v.Encode()))
-		if err != nil {
-			t.Fatal(err)
-		}
+		r := c.request("POST", "oauth/tokens", strings.NewReader(v.Encode()))
 		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 		if basic {
 			r.SetBasicAuth("me", admin.token)
 		}
 		a, err := http.DefaultClient.Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		defer a.Body.Close()
 		if a.StatusCode != code {
 			t.Fatalf("token request %.200[3]q: got %[1]s, want %[2]d", a.Status, code, values)
@@ -157,9 +144,7 @@ func TestTokens(t *testing.T) {
 		}
 	}
 	expired, err := flightd.NewToken(secret, flightd.Admin, "", -time.Minute)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	c.token = expired
 	c.send("GET", "namespaces", nil, 401)
 }
@@ -228,9 +213,7 @@ func TestForeignSnapshots(t *testing.T) {
 	if _, err := c.store.Bucket("hidden").Snapshot(t.Context(), "s"); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.store.Bucket("hidden").Delete(t.Context(), "t"); err != nil {
-		t.Fatal(err)
-	}
+	must(t, c.store.Bucket("hidden").Delete(t.Context(), "t"))
 	admin.send("POST", "namespaces", object{"namespace": []string{"own"}}, 200)
 	ownBucket := c.withToken(flightd.Admin, "own")
 	register := object{"name": "stolen", "metadata-location": base.MetadataLocation()}
@@ -261,19 +244,13 @@ func TestForeignSnapshots(t *testing.T) {
 func TestCrossSiteRequests(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	for name, value := range map[string]string{"Sec-Fetch-Site": "cross-site", "Origin": "https://elsewhere.example", "Host": "elsewhere.example"} {
-		r, err := http.NewRequestWithContext(t.Context(), "POST", c.url+"/v1/namespaces", strings.NewReader(`{"namespace": ["x"]}`))
-		if err != nil {
-			t.Fatal(err)
-		}
+		r := c.request("POST", "namespaces", strings.NewReader(`{"namespace": ["x"]}`))
 		if r.Header.Set(name, value); name == "Host" {
 			r.Host = value
 		}
 		c.do(r, 403, "ForbiddenException")
 	}
-	r, err := http.NewRequestWithContext(t.Context(), "POST", c.url+"/v1/namespaces", strings.NewReader(`{"namespace": ["x"]}`))
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := c.request("POST", "namespaces", strings.NewReader(`{"namespace": ["x"]}`))
 	r.Header.Set("Content-Type", "text/plain")
 	c.do(r, 415)
 	c.send("GET", "namespaces", nil, 200, `"namespaces":[]`)

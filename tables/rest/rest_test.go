@@ -35,13 +35,9 @@ type catalog struct {
 func serve(t testing.TB, dir string, fo flightd.Options, o Options) *catalog {
 	t.Helper()
 	store, err := tables.Open(t.Context(), dir, &tables.Options{FoldAge: -1, ReadOnly: fo.ReadOnly, Memory: fo.Memory / 4})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	server, err := flightd.New(store, &fo)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	h := httptest.NewServer(Handler(server.Core, store, o))
 	t.Cleanup(func() {
 		h.Close()
@@ -52,13 +48,22 @@ func serve(t testing.TB, dir string, fo flightd.Options, o Options) *catalog {
 	return &catalog{t, dir, store, h.URL, ""}
 }
 
+// serveTables serves a new catalog. Its namespace ns has empty tables with these names.
+func serveTables(t testing.TB, names ...string) *catalog {
+	t.Helper()
+	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
+	c.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
+	for _, name := range names {
+		c.create("ns", name)
+	}
+	return c
+}
+
 // withToken returns a client with a token for the given rights and buckets.
 func (c *catalog) withToken(r flightd.Rights, buckets ...string) *catalog {
 	c.Helper()
 	token, err := flightd.NewToken(secret, r, "", time.Hour, buckets...)
-	if err != nil {
-		c.Fatal(err)
-	}
+	must(c, err)
 	d := *c
 	d.token = token
 	return &d
@@ -73,33 +78,32 @@ func (c *catalog) send(method, path string, body any, code int, texts ...string)
 		if text, ok := body.(string); ok {
 			b, err = []byte(text), nil
 		}
-		if err != nil {
-			c.Fatal(err)
-		}
+		must(c, err)
 		in = bytes.NewReader(b)
 	}
-	r, err := http.NewRequestWithContext(c.Context(), method, c.url+"/v1/"+path, in)
-	if err != nil {
-		c.Fatal(err)
-	}
+	r := c.request(method, path, in)
 	r.Header.Set("Content-Type", "application/json")
+	return c.do(r, code, texts...)
+}
+
+// request returns a request with the client's token.
+func (c *catalog) request(method, path string, body io.Reader) *http.Request {
+	c.Helper()
+	r, err := http.NewRequestWithContext(c.Context(), method, c.url+"/v1/"+path, body)
+	must(c, err)
 	if c.token != "" {
 		r.Header.Set("Authorization", "Bearer "+c.token)
 	}
-	return c.do(r, code, texts...)
+	return r
 }
 
 func (c *catalog) do(r *http.Request, code int, texts ...string) (map[string]any, http.Header) {
 	c.Helper()
 	a, err := http.DefaultClient.Do(r)
-	if err != nil {
-		c.Fatal(err)
-	}
+	must(c, err)
 	defer a.Body.Close()
 	b, err := io.ReadAll(a.Body)
-	if err != nil {
-		c.Fatal(err)
-	}
+	must(c, err)
 	response := fmt.Sprintf("%s %s: %d %.600s", r.Method, r.URL.Path, a.StatusCode, b)
 	if a.StatusCode != code {
 		c.Fatalf("%s, want status %d", response, code)
@@ -157,9 +161,7 @@ func (c *catalog) putBatch(bucket, name string, o *tables.PutOptions, b arrow.Re
 	if err == nil {
 		_, err = c.store.Bucket(bucket).Table(name).Put(c.Context(), r, tables.PutAppend, o)
 	}
-	if err != nil {
-		c.Fatal(err)
-	}
+	must(c, err)
 }
 
 // rows returns the rows that the store reads.
@@ -167,9 +169,7 @@ func (c *catalog) rows(bucket, name string) (ns []int64) {
 	c.Helper()
 	t := c.store.Bucket(bucket).Table(name)
 	r, err := t.Scan(c.Context(), &tables.ScanOptions{Columns: []string{"n"}})
-	if err != nil {
-		c.Fatal(err)
-	}
+	must(c, err)
 	defer r.Release()
 	for r.Next() {
 		ns = append(ns, r.RecordBatch().Column(0).(*array.Int64).Int64Values()...)
@@ -203,9 +203,7 @@ func totalRecords(answer map[string]any) string {
 func (c *catalog) load(bucket, name string) *table.Table {
 	c.Helper()
 	t, err := partdiceberg.Load(c.Context(), c.store.Bucket(bucket).Table(name), nil)
-	if err != nil {
-		c.Fatal(err)
-	}
+	must(c, err)
 	return t
 }
 
@@ -240,9 +238,7 @@ func (c *catalog) appendCommitBatch(base *table.Table, b arrow.RecordBatch) obje
 	if err == nil {
 		staged, err = tx.StagedTable()
 	}
-	if err != nil {
-		c.Fatal(err)
-	}
+	must(c, err)
 	return commitOf(base, staged.CurrentSnapshot())
 }
 
@@ -257,9 +253,7 @@ func firstOf[A, B any](a A, _ B) A { return a }
 
 func decodeJSON(t testing.TB, r io.Reader) (out map[string]any) {
 	t.Helper()
-	if err := json.NewDecoder(r).Decode(&out); err != nil {
-		t.Fatal(err)
-	}
+	must(t, json.NewDecoder(r).Decode(&out))
 	return out
 }
 
@@ -267,20 +261,20 @@ func decodeJSON(t testing.TB, r io.Reader) (out map[string]any) {
 func (c *catalog) post(namespace, name string, commit object) int {
 	c.Helper()
 	b, err := json.Marshal(commit)
-	if err != nil {
-		c.Fatal(err)
-	}
-	r, err := http.NewRequestWithContext(c.Context(), "POST", c.url+"/v1/namespaces/"+namespace+"/tables/"+name, bytes.NewReader(b))
-	if err != nil {
-		c.Fatal(err)
-	}
+	must(c, err)
+	r := c.request("POST", "namespaces/"+namespace+"/tables/"+name, bytes.NewReader(b))
 	a, err := http.DefaultClient.Do(r)
-	if err != nil {
-		c.Fatal(err)
-	}
+	must(c, err)
 	defer a.Body.Close()
 	if text, err := io.ReadAll(a.Body); err != nil || a.StatusCode >= 500 {
 		c.Errorf("commit %s: %d %s, error %v", b, a.StatusCode, text, err)
 	}
 	return a.StatusCode
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
 }

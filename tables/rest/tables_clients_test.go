@@ -45,8 +45,7 @@ func TestImpossibleNames(t *testing.T) {
 
 // TestColumnIDsFromZero checks that a new table's partitions and order are right if Spark numbers columns from 0.
 func TestColumnIDsFromZero(t *testing.T) {
-	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
-	c.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
+	c := serveTables(t)
 	c.send("POST", "namespaces/ns/tables", `{"name": "t", "schema": {"type": "struct", "schema-id": 0, "fields": [
 		{"id": 0, "name": "k", "type": "string", "required": false}, {"id": 1, "name": "n", "type": "long", "required": false}]},
 		"partition-spec": {"spec-id": 0, "fields": [{"source-id": 0, "field-id": 1000, "name": "k", "transform": "identity"}]},
@@ -63,8 +62,7 @@ func TestColumnIDsFromZero(t *testing.T) {
 // schema. DuckDB writes files into the table's directories without creating the directories, so staging must
 // create them. Expire must remove the directories of staged tables that were never created.
 func TestStagedDirectory(t *testing.T) {
-	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
-	c.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
+	c := serveTables(t)
 	stage := func() (location, dir string) {
 		t.Helper()
 		a, _ := c.send("POST", "namespaces/ns/tables", `{"name": "t", "stage-create": true, "schema": `+schemaN+`}`, 200)
@@ -103,29 +101,21 @@ func TestStagedDirectory(t *testing.T) {
 func TestReregisterTable(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	c.putBatch("ns", "t", &tables.PutOptions{Settings: &tables.Settings{Time: "ts"}}, timedBatch(1, 2))
-	if err := c.store.Bucket("ns").Table("t").EditRules(t.Context(), tables.RuleEdit{Add: []tables.Rule{{Name: "small", Kind: "range", Column: "n", Max: "9"}}}); err != nil {
-		t.Fatal(err)
-	}
+	must(t, c.store.Bucket("ns").Table("t").EditRules(t.Context(), tables.RuleEdit{Add: []tables.Rule{{Name: "small", Kind: "range", Column: "n", Max: "9"}}}))
 	for i := range 3 {
 		c.send("GET", "namespaces/ns/tables/t", nil, 200) // folds the tail
 		location := c.load("ns", "t").MetadataLocation()
 		c.send("DELETE", "namespaces/ns/tables/t", nil, 204)
 		text, err := os.ReadFile(fileAt(location))
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		for key, value := range map[string]string{
 			"partd.tail-epoch.x": "9223372036854775807", "partd.rules": "no rules", "partd.settings": `{"time": "none"}`, "partd.arrow-schema.0": "AAAA",
 		} {
 			var meta map[string]any
-			if err := json.Unmarshal(text, &meta); err != nil {
-				t.Fatal(err)
-			}
+			must(t, json.Unmarshal(text, &meta))
 			meta["properties"].(map[string]any)[key] = value
 			forged := strings.Replace(location, "/metadata/", "/metadata/forged", 1)
-			if err := os.WriteFile(fileAt(forged), []byte(jsonOf(meta)), 0o600); err != nil {
-				t.Fatal(err)
-			}
+			must(t, os.WriteFile(fileAt(forged), []byte(jsonOf(meta)), 0o600))
 			c.send("POST", "namespaces/ns/register", object{"name": "t", "metadata-location": forged}, 400, "ValidationException")
 		}
 		c.send("POST", "namespaces/ns/register", object{"name": "t", "metadata-location": location}, 200)
@@ -153,9 +143,7 @@ func TestErrorsHideDirectory(t *testing.T) {
 	missing := c.appendCommit(base, 3)
 	missing["updates"].([]any)[0].(object)["snapshot"].(*table.Snapshot).ManifestList = base.Location() + "/metadata/none.avro"
 	directoryPath := base.Location() + "/metadata/directory.avro"
-	if err := os.Mkdir(fileAt(directoryPath), 0o700); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.Mkdir(fileAt(directoryPath), 0o700))
 	directory := c.appendCommit(base, 4)
 	directory["updates"].([]any)[0].(object)["snapshot"].(*table.Snapshot).ManifestList = directoryPath
 	relocation := object{"requirements": []any{}, "updates": []any{object{"action": "set-location", "location": base.Location() + "/x"}}}

@@ -19,18 +19,14 @@ func setProperty(key string, length int) string {
 
 // TestMetadataSize checks that metadata over the size limit can be neither committed nor registered.
 func TestMetadataSize(t *testing.T) {
-	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
-	c.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
-	c.create("ns", "t")
+	c := serveTables(t, "t")
 	c.send("POST", "namespaces/ns/tables/t", setProperty("a", 9<<20), 200)
 	c.send("POST", "namespaces/ns/tables/t", setProperty("b", 9<<20), 400, "ValidationException", "the limit is 16777216")
 	c.send("POST", "namespaces/ns/tables/t", setProperty("b", 1<<20), 200)
 	base := c.load("ns", "t")
 
 	b, err := json.Marshal(base.Metadata())
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	c.send("DELETE", "namespaces/ns/tables/t", nil, 204)
 	large := base.Location() + "/metadata/large.metadata.json"
 	c.write(large, []byte(strings.Replace(string(b), `"xxx`, `"`+strings.Repeat("x", 8<<20), 1)))
@@ -49,9 +45,7 @@ func TestMetadataSize(t *testing.T) {
 // TestManyDefinitions checks that a commit can add only a limited number of schemas, partition specs and sort
 // orders, because each is compared with all others.
 func TestManyDefinitions(t *testing.T) {
-	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
-	c.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
-	c.create("ns", "t")
+	c := serveTables(t, "t")
 	for action, definition := range map[string]func(i int) object{
 		"add-schema": func(i int) object {
 			return object{"schema": object{"type": "struct", "schema-id": 0, "fields": []any{object{"id": 1, "name": fmt.Sprint("n", i), "type": "long", "required": false}}}}
@@ -97,9 +91,7 @@ func TestLargeBodiesShareMemory(t *testing.T) {
 	c.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
 	c.create("ns", "t")
 	slow, err := net.Dial("tcp", strings.TrimPrefix(c.url, "http://"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer slow.Close()
 	start := time.Now()
 	if _, err := fmt.Fprintf(slow, "POST /v1/namespaces/ns/tables/t HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%*s", 15<<20, 512<<10, " "); err != nil {
@@ -134,13 +126,9 @@ func TestLoadsShareMemory(t *testing.T) {
 	dropped := c.load("ns", "dropped").MetadataLocation()
 	c.send("DELETE", "namespaces/ns/tables/dropped", nil, 204)
 	slow, err := net.Dial("tcp", strings.TrimPrefix(c.url, "http://"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer slow.Close()
-	if err := slow.(*net.TCPConn).SetReadBuffer(4096); err != nil {
-		t.Fatal(err)
-	}
+	must(t, slow.(*net.TCPConn).SetReadBuffer(4096))
 	if _, err := fmt.Fprint(slow, "GET /v1/namespaces/ns/tables/large HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
 		t.Fatal(err)
 	}

@@ -23,31 +23,21 @@ func createManySnapshots(tb testing.TB, dir string, snapshots, emptyTables int) 
 	tb.Helper()
 	ctx := context.Background()
 	cat, err := icecat.Open(ctx, dir, icecat.Options{FS: vfs.OS{}})
-	if err != nil {
-		tb.Fatal(err)
-	}
+	must(tb, err)
 	defer cat.Close()
 	sc := iceberg.NewSchema(0, iceberg.NestedField{ID: 1, Name: "n", Type: iceberg.PrimitiveTypes.Int64})
 	meta, err := table.NewMetadata(sc, iceberg.UnpartitionedSpec, table.UnsortedSortOrder, cat.NewLocation(), nil)
-	if err != nil {
-		tb.Fatal(err)
-	}
+	must(tb, err)
 	var changes []*icecat.Change
 	for i := range emptyTables {
 		empty, err := table.NewMetadata(sc, iceberg.UnpartitionedSpec, table.UnsortedSortOrder, cat.NewLocation(), nil)
-		if err != nil {
-			tb.Fatal(err)
-		}
+		must(tb, err)
 		changes = append(changes, &icecat.Change{Namespace: "ns", Name: fmt.Sprintf("t%05d", i), New: empty, IOs: []*icecat.FileIO{cat.NewIO()}})
 	}
 	text, err := json.Marshal(meta)
-	if err != nil {
-		tb.Fatal(err)
-	}
+	must(tb, err)
 	var doc object
-	if err := json.Unmarshal(text, &doc); err != nil {
-		tb.Fatal(err)
-	}
+	must(tb, json.Unmarshal(text, &doc))
 	var snaps, log []any
 	for i := range snapshots {
 		at := meta.LastUpdatedMillis() - int64(snapshots-i)
@@ -66,22 +56,16 @@ func createManySnapshots(tb testing.TB, dir string, snapshots, emptyTables int) 
 	if text, err = json.Marshal(doc); err == nil {
 		meta, err = table.ParseMetadataBytes(text)
 	}
-	if err != nil {
-		tb.Fatal(err)
-	}
+	must(tb, err)
 	changes = append(changes, &icecat.Change{Namespace: "ns", Name: "many", New: meta, IOs: []*icecat.FileIO{cat.NewIO()}, Info: &icecat.Info{Updated: time.Now()}})
-	if err := cat.Commit(ctx, nil, changes...); err != nil {
-		tb.Fatal(err)
-	}
+	must(tb, cat.Commit(ctx, nil, changes...))
 }
 
 // get sends a request, and discards the response.
 func (c *catalog) get(path string) {
 	c.Helper()
 	a, err := http.Get(c.url + "/v1/" + path)
-	if err != nil {
-		c.Fatal(err)
-	}
+	must(c, err)
 	defer a.Body.Close()
 	if n, err := io.Copy(io.Discard, a.Body); err != nil || a.StatusCode != http.StatusOK || n < 500 {
 		c.Fatalf("GET %s: got status %s and %d bytes, want 200 and at least 500 bytes; error: %v", path, a.Status, n, err)

@@ -14,9 +14,7 @@ import (
 func TestDocsPython(t *testing.T) {
 	_, u := startServer(t, "--listen", "grpc://localhost:0", "--dir", t.TempDir())
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "token"), []byte("unused\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, os.WriteFile(filepath.Join(dir, "token"), []byte("unused\n"), 0o600))
 	for _, c := range []struct{ peer, file, blockStart, blockEnd, setup, epilogue, want string }{
 		{
 			"shoots", "flight.md", "    from shoots import", "\n\nshoots' flags", "import pandas as pd\ndf = pd.DataFrame({'price': [5.0, 15.0]})\n",
@@ -30,9 +28,7 @@ func TestDocsPython(t *testing.T) {
 	} {
 		t.Run(c.peer, func(t *testing.T) {
 			text, err := os.ReadFile(filepath.Join("..", "..", "docs", c.file))
-			if err != nil {
-				t.Fatal(err)
-			}
+			mustSucceed(t, err)
 			_, rest, hasStart := strings.Cut(string(text), c.blockStart)
 			program, _, hasEnd := strings.Cut(rest, c.blockEnd)
 			if !hasStart || !hasEnd {

@@ -39,17 +39,13 @@ func TestHealth(t *testing.T) {
 	check(0)
 	for path, want := range map[string]int{"/metrics": 200, "/readyz": 200, "/": 404, "/api/tree": 404, "/iceberg/v1/config": 404, "/v1/config": 404} {
 		r, err := http.Get("http://localhost:" + probes + path)
-		if err != nil {
-			t.Fatal(err)
-		}
+		mustSucceed(t, err)
 		r.Body.Close()
 		if r.StatusCode != want {
 			t.Errorf("GET %s at the health address: got %s, want %d", path, r.Status, want)
 		}
 	}
-	if err := cmd.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, cmd.Process.Kill())
 	_ = cmd.Wait()
 	check(cliutil.ExitFailed)
 }

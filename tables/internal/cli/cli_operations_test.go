@@ -30,9 +30,7 @@ func (r *recorder) DoAction(a *flight.Action, stream flight.FlightService_DoActi
 // TestOperations checks that every operation with a command is called by that command.
 func TestOperations(t *testing.T) {
 	l, err := net.Listen("tcp", "localhost:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, err)
 	server := flight.NewServerWithMiddleware(nil)
 	server.InitListener(l)
 	r := &recorder{actions: make(chan string, 10)}

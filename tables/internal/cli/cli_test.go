@@ -26,14 +26,10 @@ func command(t testing.TB, stdin string, args ...string) (stdout, stderr string,
 	in, err := os.Open(os.DevNull)
 	if stdin != "" {
 		path := filepath.Join(t.TempDir(), "stdin")
-		if err := os.WriteFile(path, []byte(stdin), 0o666); err != nil {
-			t.Fatal(err)
-		}
+		mustSucceed(t, os.WriteFile(path, []byte(stdin), 0o666))
 		in, err = os.Open(path)
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, err)
 	defer in.Close()
 	var out, e bytes.Buffer
 	code = run(t.Context(), args, &app{in: in, out: &out, err: &e})
@@ -52,9 +48,7 @@ func mustRun(t testing.TB, stdin string, args ...string) string {
 func writeTemp(t testing.TB, name, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
-	if err := os.WriteFile(path, []byte(text), 0o666); err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, os.WriteFile(path, []byte(text), 0o666))
 	return path
 }
 
@@ -128,9 +122,7 @@ func TestJSONLines(t *testing.T) {
 	mustRun(t, "", "fold", "--bucket", "b")
 	maskTime := func(line string) string {
 		var v map[string]any
-		if err := json.Unmarshal([]byte(line), &v); err != nil {
-			t.Fatal(err)
-		}
+		mustSucceed(t, json.Unmarshal([]byte(line), &v))
 		timestamp, _ := v["updated"].(string)
 		if timestamp == "" {
 			timestamp, _ = v["time"].(string)
@@ -215,9 +207,7 @@ func TestErrors(t *testing.T) {
 	}
 	mustRun(t, "", "delete", "a\n\x1b[31m", "--bucket", "b")
 	store, err := tables.Open(t.Context(), dir, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, err)
 	if _, stderr, code := command(t, "", "get", "x"); code != cliutil.ExitFailed || !strings.Contains(stderr, dir) || !strings.Contains(stderr, "in use") {
 		t.Errorf("get from a directory that is in use: exit code %d, stderr %q, want an error that says so", code, stderr)
 	}
@@ -289,5 +279,12 @@ func TestInterrupted(t *testing.T) {
 	}
 	if out := mustRun(t, "", "list"); strings.Count(out, "\n") != 2 {
 		t.Errorf("list printed\n%s\nwant two lines", out)
+	}
+}
+
+func mustSucceed(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
 	}
 }

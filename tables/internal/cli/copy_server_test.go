@@ -77,9 +77,7 @@ func (w *ledgerWriter) run(ctx context.Context, t *testing.T, server string, id 
 func ledgerOf(t *testing.T, dir string, writers int) [][3]int64 {
 	t.Helper()
 	s, err := tables.Open(t.Context(), dir, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, err)
 	defer s.Close()
 	counts := make([][3]int64, writers)
 	for i, name := range ledgerTables {
@@ -88,9 +86,7 @@ func ledgerOf(t *testing.T, dir string, writers int) [][3]int64 {
 			rows[w] = map[int64]int{}
 		}
 		r, err := s.Bucket(name[0]).Table(name[1]).Scan(t.Context(), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		mustSucceed(t, err)
 		for r.Next() {
 			b := r.RecordBatch()
 			for row := range int(b.NumRows()) {
@@ -134,9 +130,7 @@ func TestServerBackupUnderLoad(t *testing.T) {
 		running.Go(func() { all[i].run(ctx, t, listen, int64(i)) })
 	}
 	file, err := program()
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, err)
 	partial := func() bool { // whether a backup has begun to copy files
 		files, _ := filepath.Glob(filepath.Join(backups, "daily", "data", "*", "data", "*"))
 		return len(files) > 0
@@ -146,9 +140,7 @@ func TestServerBackupUnderLoad(t *testing.T) {
 	}
 	time.Sleep(time.Second)
 	client := backup("killed", "--rate", "1MB")
-	if err := client.Start(); err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, client.Start())
 	waitUntil(t, "the backup copies nothing", partial)
 	if out, err := backup("second").CombinedOutput(); err == nil || !strings.Contains(string(out), "already copying") {
 		t.Errorf("a second backup at the same time: %v: %s, want an error", err, out)
@@ -161,9 +153,7 @@ func TestServerBackupUnderLoad(t *testing.T) {
 		out, err := backup("", "--rate", "1MB").CombinedOutput()
 		return err != nil && strings.Contains(string(out), "needs a name")
 	})
-	if err := client.Start(); err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, client.Start())
 	time.Sleep(time.Second)
 	_ = server.Process.Kill()
 	_ = server.Wait()
@@ -236,9 +226,7 @@ func copyServer(t *testing.T, dir, backups string) (flags func(flightd.Rights) [
 	cmd, u := startServer(t, "--listen", "grpc://localhost:0", "--dir", dir, "--backup-dir", backups, "--secret-file", secret, "--insecure", "--call-timeout", "2s")
 	return func(r flightd.Rights) []string {
 		token, err := flightd.NewToken([]byte("a secret that is long enough for tests"), r, u.String(), time.Hour)
-		if err != nil {
-			t.Fatal(err)
-		}
+		mustSucceed(t, err)
 		return []string{"--server", u.String(), "--token-file", writeTemp(t, "token", token)}
 	}, func() { _ = cmd.Process.Signal(os.Interrupt); _ = cmd.Wait() }
 }
@@ -316,9 +304,7 @@ func TestServerCopies(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatal(files, err)
 	}
-	if err := os.Truncate(files[0], 10); err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, os.Truncate(files[0], 10))
 	out, stderr, code := onServer("verify", "--json")
 	if code != cliutil.ExitFailed || !strings.Contains(out, filepath.Base(files[0])) || !strings.Contains(stderr, "1 files are damaged") {
 		t.Errorf("verify: exit code %d, stdout %s, stderr %s, want the damaged file", code, out, stderr)
@@ -345,9 +331,7 @@ func TestServerBackupDir(t *testing.T) {
 	root := t.TempDir()
 	dir := filepath.Join(root, "tables")
 	for _, d := range []string{filepath.Join(dir, "data"), filepath.Join(root, "other")} {
-		if err := os.MkdirAll(d, 0o777); err != nil {
-			t.Fatal(err)
-		}
+		mustSucceed(t, os.MkdirAll(d, 0o777))
 	}
 	link := filepath.Join(root, "link")
 	if err := os.Symlink(dir, link); err != nil {

@@ -152,9 +152,7 @@ func TestForeignReaders(t *testing.T) {
 	found := map[string]foreignTable{}
 	for line := range strings.Lines(python(t, "pyiceberg", "iceberg_peer.py", dir)) {
 		var f foreignTable
-		if err := json.Unmarshal([]byte(line), &f); err != nil {
-			t.Fatal(err)
-		}
+		mustSucceed(t, json.Unmarshal([]byte(line), &f))
 		found[f.Name] = f
 	}
 	// Files may be in any order.
@@ -197,9 +195,7 @@ func TestFilterLikeDuckDB(t *testing.T) {
 	lines := strings.Split(strings.TrimSpace(python(t, "duckdb", "filter_peer.py", file, fmt.Sprint(seed), "300")), "\n")
 	mustRun(t, "", "put", "x", file)
 	store, err := tables.Open(t.Context(), os.Getenv("PARTD_TABLES_DIR"), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, err)
 	defer func() {
 		if err := store.Close(); err != nil {
 			t.Error(err)
@@ -211,13 +207,9 @@ func TestFilterLikeDuckDB(t *testing.T) {
 			Where string
 			IDs   []int64
 		}
-		if err := json.Unmarshal([]byte(line), &want); err != nil {
-			t.Fatal(err)
-		}
+		mustSucceed(t, json.Unmarshal([]byte(line), &want))
 		e, err := filter.Parse(want.Where)
-		if err != nil {
-			t.Fatal(err)
-		}
+		mustSucceed(t, err)
 		r, err := table.Scan(t.Context(), &tables.ScanOptions{Columns: []string{"id"}, Filter: e})
 		if err != nil {
 			t.Fatalf("seed %d: %s: %v", seed, want.Where, err)

@@ -26,9 +26,7 @@ func TestDamagedTable(t *testing.T) {
 	for _, name := range []string{"bad", "good"} {
 		mustRun(t, "", "put", name, csv, "--mode", "append")
 	}
-	if err := os.CopyFS("copy", os.DirFS("partd-tables")); err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, os.CopyFS("copy", os.DirFS("partd-tables")))
 	files, err := filepath.Glob("partd-tables/data/*/metadata/*.metadata.json")
 	if err != nil || len(files) != 2 {
 		t.Fatalf("got metadata files %q, %v, want two", files, err)
@@ -38,16 +36,12 @@ func TestDamagedTable(t *testing.T) {
 	if err == nil {
 		err = os.WriteFile(file, make([]byte, len(b)), 0o666)
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, err)
 	var lines []tableLine
 	d := json.NewDecoder(strings.NewReader(mustRun(t, "", "list", "--json")))
 	for d.More() {
 		var l tableLine
-		if err := d.Decode(&l); err != nil {
-			t.Fatal(err)
-		}
+		mustSucceed(t, d.Decode(&l))
 		lines = append(lines, l)
 	}
 	if len(lines) != 2 {
@@ -93,12 +87,8 @@ func TestInvalidColumnNames(t *testing.T) {
 	batch := b.NewRecordBatch()
 	var out bytes.Buffer
 	w := ipc.NewWriter(&out, ipc.WithSchema(batch.Schema()))
-	if err := w.Write(batch); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, w.Write(batch))
+	mustSucceed(t, w.Close())
 	for file, want := range map[string]string{
 		writeTemp(t, "a.csv", "a,\n1,2\n"):              `""`,
 		writeTemp(t, "b.csv", "a,a\n1,2\n"):             `"a"`,

@@ -40,9 +40,7 @@ func TestVersions(t *testing.T) {
 			version := 0
 			for line := range strings.Lines(run("versions", "t", "--json")) {
 				var v versionLine
-				if err := json.Unmarshal([]byte(line), &v); err != nil {
-					t.Fatal(err)
-				}
+				mustSucceed(t, json.Unmarshal([]byte(line), &v))
 				version = int(v.Version)
 				if got := run("get", "t", "--version", strconv.Itoa(version)); int64(strings.Count(got, "\n"))-1 != v.Rows {
 					t.Errorf("version %d has rows %q; versions lists %d rows", version, got, v.Rows)

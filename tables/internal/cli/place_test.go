@@ -20,24 +20,16 @@ import (
 func remoteServer(t *testing.T, rights flightd.Rights) (url, tokenFile string) {
 	t.Helper()
 	engine, err := duck.New(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, err)
 	store, err := tables.Open(t.Context(), t.TempDir(), &tables.Options{Engine: engine})
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, err)
 	secret := []byte("a secret that is long enough for tests")
 	server, err := flightd.New(store, &flightd.Options{Secret: secret, Grace: time.Second})
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, err)
 	address, _ := testserve.Run(t, server.Serve, store, engine)
 	url = "grpc://" + address
 	token, err := flightd.NewToken(secret, rights, url, time.Hour)
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, err)
 	return url, writeTemp(t, "token", token+"\n")
 }
 
@@ -202,9 +194,7 @@ func TestRemoteErrors(t *testing.T) {
 		t.Errorf("list with a read token printed\n%s\nwant one line", out)
 	}
 	text, err := os.ReadFile(read)
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, err)
 	if _, stderr, _ := command(t, "", "list", "--server", "grpc://127.0.0.1:1", "--token-file", read); strings.Contains(stderr, strings.TrimSpace(string(text))) || !strings.Contains(stderr, "127.0.0.1:1") {
 		t.Errorf("list from an unreachable server: stderr %q, want the address and not the token", stderr)
 	}

@@ -17,13 +17,9 @@ import (
 func runIn(t *testing.T, input string, args ...string) string {
 	t.Helper()
 	inputFile := filepath.Join(t.TempDir(), "in")
-	if err := os.WriteFile(inputFile, []byte(input), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, os.WriteFile(inputFile, []byte(input), 0o600))
 	f, err := os.Open(inputFile)
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, err)
 	defer f.Close()
 	var out, errs strings.Builder
 	if code := run(context.Background(), args, &app{in: f, out: &out, err: &errs}); code != 0 {
@@ -48,9 +44,7 @@ func TestWarehouse(t *testing.T) {
 		cmd := exec.CommandContext(t.Context(), python, "testdata/warehouse_peer.py", db.URL(), "http://"+g.Addr, "s3://bucket/house", "b.x")
 		cmd.Stderr = os.Stderr
 		out, err := cmd.Output()
-		if err != nil {
-			t.Fatal(err)
-		}
+		mustSucceed(t, err)
 		return string(out)
 	}
 	if got, want := peer(), "[1, 2, 3]\n[(3, 6)]\n"; got != want {

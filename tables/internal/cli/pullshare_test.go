@@ -23,9 +23,7 @@ import (
 func TestPullShare(t *testing.T) {
 	t.Parallel()
 	dir, err := os.MkdirTemp("", "a%41*") // the path of a socket must be short
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	inDir := func(name string) string { return filepath.Join(dir, name) }
 	out, stdout := io.Pipe()
@@ -41,9 +39,7 @@ func TestPullShare(t *testing.T) {
 	}
 	connect := func() (net.Conn, *bufio.Reader) {
 		c, err := net.Dial("unix", inDir("s"))
-		if err != nil {
-			t.Fatal(err)
-		}
+		mustSucceed(t, err)
 		t.Cleanup(func() { _ = c.Close() })
 		r := bufio.NewReader(c)
 		if line, err := r.ReadString('\n'); err != nil || line != url {
@@ -53,27 +49,17 @@ func TestPullShare(t *testing.T) {
 	}
 	call := func(args ...string) (output, failure string) {
 		c, r := connect()
-		if err := os.WriteFile(inDir("out"), []byte(strings.Repeat("old output\n", 9)), 0o666); err != nil {
-			t.Fatal(err)
-		}
-		if err := json.NewEncoder(c).Encode(pullCall{Args: args, Out: inDir("out")}); err != nil {
-			t.Fatal(err)
-		}
-		if err := json.NewDecoder(r).Decode(&failure); err != nil {
-			t.Fatal(err)
-		}
+		mustSucceed(t, os.WriteFile(inDir("out"), []byte(strings.Repeat("old output\n", 9)), 0o666))
+		mustSucceed(t, json.NewEncoder(c).Encode(pullCall{Args: args, Out: inDir("out")}))
+		mustSucceed(t, json.NewDecoder(r).Decode(&failure))
 		b, err := os.ReadFile(inDir("out"))
-		if err != nil {
-			t.Fatal(err)
-		}
+		mustSucceed(t, err)
 		return string(b), failure
 	}
 	keptOpen, r := connect()
 	name := "shared " + dir // the machine's registry may know other tables
 	rows := "time,a\n2026-01-01,1\n"
-	if err := os.WriteFile(inDir("a.csv"), []byte(rows), 0o666); err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, os.WriteFile(inDir("a.csv"), []byte(rows), 0o666))
 	if output, errText := call("save", "--", name, inDir("a.csv")); output != "" || errText != "" {
 		t.Errorf("save: output %q, error %q, want none", output, errText)
 	}
@@ -90,17 +76,13 @@ func TestPullShare(t *testing.T) {
 	if _, err := fmt.Fprint(abandoned, "{"); err != nil { // an incomplete call; then the program disconnects
 		t.Fatal(err)
 	}
-	if err := abandoned.Close(); err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, abandoned.Close())
 	select {
 	case code := <-exitCode:
 		t.Fatalf("the node exited with %d while it was in use", code)
 	case <-time.After(100 * time.Millisecond):
 	}
-	if err := keptOpen.(*net.UnixConn).CloseWrite(); err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, keptOpen.(*net.UnixConn).CloseWrite())
 	if _, err := r.ReadByte(); err != io.EOF {
 		t.Errorf("read after the node ended: error %v, want io.EOF", err)
 	}
@@ -121,14 +103,10 @@ func TestPullShareInterrupted(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	n, err := pull.Open(t.Context(), dir, &unreachable)
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, err)
 	t.Cleanup(func() { _ = n.Close() })
 	out := filepath.Join(dir, "out")
-	if err := os.WriteFile(out, nil, 0o666); err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, os.WriteFile(out, nil, 0o666))
 	ctx, stop := context.WithCancel(t.Context())
 	stop()
 	program, c := net.Pipe()
@@ -140,9 +118,7 @@ func TestPullShareInterrupted(t *testing.T) {
 	if _, err := r.ReadString('\n'); err != nil {
 		t.Fatal(err)
 	}
-	if err := json.NewEncoder(program).Encode(pullCall{Args: []string{"get", "--", "x"}, Out: out}); err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, json.NewEncoder(program).Encode(pullCall{Args: []string{"get", "--", "x"}, Out: out}))
 	if answer, err := r.ReadString('\n'); err != io.EOF {
 		t.Errorf("got answer %q, error %v, want io.EOF", answer, err)
 	}
@@ -153,17 +129,11 @@ func TestPullShareInterrupted(t *testing.T) {
 func TestPullShareOutOfDescriptors(t *testing.T) {
 	t.Parallel()
 	n, err := pull.Open(t.Context(), t.TempDir(), &unreachable)
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, err)
 	inner, err := net.Listen("tcp", "localhost:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, err)
 	conn, err := net.Dial("tcp", inner.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, err)
 	l := &outOfDescriptors{Listener: inner}
 	l.remaining.Store(3)
 	done := make(chan error, 1)
@@ -171,9 +141,7 @@ func TestPullShareOutOfDescriptors(t *testing.T) {
 	if _, err := bufio.NewReader(conn).ReadString('\n'); err != nil || l.remaining.Load() >= 0 {
 		t.Errorf("read from the node after failed accepts: error %v; %d of the failures remain", err, l.remaining.Load())
 	}
-	if err := conn.Close(); err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, conn.Close())
 	if err := <-done; err != nil {
 		t.Error(err)
 	}

@@ -102,9 +102,7 @@ func TestServeAlerts(t *testing.T) {
 		if code := put("t", "3\n"); code != http.StatusOK { // to the tail
 			t.Fatalf("put: status %d", code)
 		}
-		if err := errors.Join(os.RemoveAll(filepath.Join(dir, "data")), os.WriteFile(filepath.Join(dir, "data"), nil, 0o600)); err != nil {
-			t.Fatal(err)
-		}
+		mustSucceed(t, errors.Join(os.RemoveAll(filepath.Join(dir, "data")), os.WriteFile(filepath.Join(dir, "data"), nil, 0o600)))
 		if code := post("/api/action", `{"action":"snapshot","bucket":"b","name":"u"}`); code != http.StatusInternalServerError {
 			t.Errorf("snapshot without the directory: status %d, want 500", code)
 		}

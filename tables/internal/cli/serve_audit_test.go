@@ -32,9 +32,7 @@ func TestServeAuditLog(t *testing.T) {
 	var tokens []string
 	for rights, name := range map[flightd.Rights]string{flightd.Admin: "ann", flightd.Read: "rex"} {
 		token, err := flightd.NewNamedToken([]byte(secret), name, rights, time.Hour)
-		if err != nil {
-			t.Fatal(err)
-		}
+		mustSucceed(t, err)
 		tokens = append(tokens, token)
 		if credentials[rights], err = newCredential(token, u.String(), "http://"+web, nil); err != nil {
 			t.Fatal(err)
@@ -69,9 +67,7 @@ func TestServeAuditLog(t *testing.T) {
 	}
 	schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: arrow.PrimitiveTypes.Int64}}, nil)
 	row, _, err := array.RecordFromJSON(memory.DefaultAllocator, schema, strings.NewReader(`[{"x": 1}, {"x": 2}, {"x": 3}]`))
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, err)
 	put := func(c *credential) error {
 		rows, err := array.NewRecordReader(schema, []arrow.RecordBatch{row})
 		if err == nil {
@@ -81,9 +77,7 @@ func TestServeAuditLog(t *testing.T) {
 	}
 	ann, rex := credentials[flightd.Admin], credentials[flightd.Read]
 	stranger, err := flightclient.Dial(u.String(), &flightclient.Options{Token: "no.such.token"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, err)
 	long := "SELECT x FROM b.t /* " + strings.Repeat("long ", 1000) + "*/"
 	for _, c := range []struct {
 		call func() error
@@ -175,12 +169,8 @@ func TestServeAuditLog(t *testing.T) {
 	if e := line("DoPut"); e.LeftOut < 50 {
 		t.Errorf("after 100 calls of a stranger, the next line says that %d were left out, want most of them", e.LeftOut)
 	}
-	if err := os.Rename(file, file+".1"); err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, os.Rename(file, file+".1"))
+	mustSucceed(t, cmd.Process.Signal(syscall.SIGHUP))
 	waitUntil(t, "the server writes no new file after SIGHUP", func() bool {
 		_ = put(ann)
 		_, err := os.Stat(file)
@@ -189,9 +179,7 @@ func TestServeAuditLog(t *testing.T) {
 	if line("DoPut").User != "ann" {
 		t.Error("the new file does not name the user")
 	}
-	if err := cmd.Process.Signal(os.Interrupt); err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, cmd.Process.Signal(os.Interrupt))
 	if err := cmd.Wait(); err != nil {
 		t.Error(err)
 	}

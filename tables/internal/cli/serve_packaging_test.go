@@ -18,9 +18,7 @@ func TestPackaging(t *testing.T) {
 	help, _, _ := command(t, "", "serve", "--help")
 	for _, file := range []string{"partd-tables.service", "kubernetes/partd-tables.yaml"} {
 		text, err := os.ReadFile(packaging + file)
-		if err != nil {
-			t.Fatal(err)
-		}
+		mustSucceed(t, err)
 		names := regexp.MustCompile(`PARTD_TABLES_[A-Z_]+`).FindAllString(string(text), -1)
 		if len(names) < 5 {
 			t.Errorf("%s sets the variables %s, want at least 5", file, names)
@@ -47,9 +45,7 @@ func TestKubernetes(t *testing.T) {
 			t.Errorf("%s: %v: %s, want that both objects pass", file, err, out)
 		}
 		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
+		mustSucceed(t, err)
 		wrong := writeTemp(t, "wrong.yaml", strings.Replace(string(text), "readinessProbe:", "readynessProbe:", 1))
 		if out, err := exec.Command(validate, "--strict", wrong).CombinedOutput(); err == nil || !strings.Contains(string(out), "readynessProbe") {
 			t.Errorf("the validation of %s with a misspelled probe: %v: %s, want an error", file, err, out)

@@ -71,9 +71,7 @@ func TestServeUninterruptible(t *testing.T) {
 		t.Errorf("SELECT 1 = %q, %v after %v, want status 200 within 5 s", text, err, time.Since(start))
 	}
 	running := startTwelve(t, t.Context(), cmd, address)
-	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, cmd.Process.Signal(syscall.SIGTERM))
 	start = time.Now()
 	if err := cmd.Wait(); err != nil || time.Since(start) > 4*time.Second { // 1 s more than documented, for slow machines
 		t.Errorf("the server stopped after %v with error %v, want no error within 4 s", time.Since(start), err)
@@ -89,9 +87,7 @@ func TestServeFoldsAfterHTTP(t *testing.T) {
 	cmd, _ := startServer(t, "--listen", "grpc://localhost:0", "--http", address, "--dir", dir)
 	body, rows := io.Pipe()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+address+"/api/put?bucket=b&table=t&mode=append&format=csv", body)
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, err)
 	r.Header.Set("X-Partd", "1")
 	answer := make(chan error, 1)
 	go func() {
@@ -103,9 +99,7 @@ func TestServeFoldsAfterHTTP(t *testing.T) {
 	}()
 	_, _ = io.WriteString(rows, "x\n1\n")
 	time.Sleep(300 * time.Millisecond) // wait until the put is running
-	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, cmd.Process.Signal(syscall.SIGTERM))
 	time.Sleep(300 * time.Millisecond)
 	_ = rows.Close()
 	if err := <-answer; err != nil {
@@ -115,14 +109,10 @@ func TestServeFoldsAfterHTTP(t *testing.T) {
 		t.Error(err)
 	}
 	store, err := tables.Open(t.Context(), dir, &tables.Options{ReadOnly: true})
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, err)
 	defer store.Close()
 	table, err := partdiceberg.Load(t.Context(), store.Bucket("b").Table("t"), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, err)
 	if table.CurrentSnapshot() == nil {
 		t.Error("the server stopped without folding the rows into files")
 	}
@@ -131,9 +121,7 @@ func TestServeFoldsAfterHTTP(t *testing.T) {
 func TestServeKilled(t *testing.T) {
 	cmd, address := startHTTPServer(t)
 	running := startTwelve(t, t.Context(), cmd, address)
-	if err := cmd.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, cmd.Process.Kill())
 	_ = cmd.Wait()
 	waitUntilGone(t, running)
 }

@@ -101,9 +101,7 @@ func TestServeRotatesSecrets(t *testing.T) {
 	file := func(name, text string) string {
 		t.Helper()
 		path := filepath.Join(dir, name)
-		if err := errors.Join(os.WriteFile(path+".new", []byte(text), 0o600), os.Rename(path+".new", path)); err != nil {
-			t.Fatal(err)
-		}
+		mustSucceed(t, errors.Join(os.WriteFile(path+".new", []byte(text), 0o600), os.Rename(path+".new", path)))
 		return path
 	}
 	roots := x509.NewCertPool()
@@ -112,9 +110,7 @@ func TestServeRotatesSecrets(t *testing.T) {
 		cert, key := certificate(t)
 		text, err := os.ReadFile(cert)
 		keyText, keyErr := os.ReadFile(key)
-		if err := errors.Join(err, keyErr); err != nil {
-			t.Fatal(err)
-		}
+		mustSucceed(t, errors.Join(err, keyErr))
 		roots.AppendCertsFromPEM(text)
 		certs, keys = append(certs, string(text)), append(keys, string(keyText))
 	}
@@ -125,28 +121,20 @@ func TestServeRotatesSecrets(t *testing.T) {
 		"--secret-file", file("secret", secretOf(0)+"\n"), "--second-secret-file", file("second", ""), "--revoked-file", file("revoked", "# none\n"))
 	hangUp := func() {
 		t.Helper()
-		if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
-			t.Fatal(err)
-		}
+		mustSucceed(t, cmd.Process.Signal(syscall.SIGHUP))
 	}
 	dial := func(round int, name string) (*credential, error) {
 		token, err := flightd.NewNamedToken([]byte(secretOf(round)), name, flightd.Admin, time.Hour)
-		if err != nil {
-			t.Fatal(err)
-		}
+		mustSucceed(t, err)
 		return newCredential(token, u.String(), "https://"+web, roots)
 	}
 	first, err := dial(0, "job")
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, err)
 	var current atomic.Pointer[credential]
 	current.Store(first)
 	schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: arrow.PrimitiveTypes.Int64}}, nil)
 	row, _, err := array.RecordFromJSON(memory.DefaultAllocator, schema, strings.NewReader(`[{"x": 1}]`))
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, err)
 	one := func() array.RecordReader {
 		r, err := array.NewRecordReader(schema, []arrow.RecordBatch{row})
 		if err != nil {
@@ -212,9 +200,7 @@ func TestServeRotatesSecrets(t *testing.T) {
 		waitUntil(t, "a token of the new secret is refused", func() bool { next, err = dial(round, "job"); return err == nil })
 		for _, address := range []string{u.Host, web} {
 			conn, err := tls.Dial("tcp", address, &tls.Config{RootCAs: roots, ServerName: "localhost", NextProtos: []string{"h2"}})
-			if err != nil {
-				t.Fatal(err)
-			}
+			mustSucceed(t, err)
 			state := conn.ConnectionState()
 			_ = conn.Close()
 			if block, _ := pem.Decode([]byte(certs[round])); !bytes.Equal(state.PeerCertificates[0].Raw, block.Bytes) || state.NegotiatedProtocol != "h2" {
@@ -239,9 +225,7 @@ func TestServeRotatesSecrets(t *testing.T) {
 		old = next
 	}
 	eve, err := dial(rounds, "eve")
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, err)
 	file("revoked", "# names\r\n\r\n  eve \r\n")
 	hangUp()
 	waitUntil(t, "the revoked token is accepted", func() bool { return eve.withToken("/api/tree") != nil })
@@ -255,9 +239,7 @@ func TestServeRotatesSecrets(t *testing.T) {
 	close(stop)
 	workers.Wait()
 	rows, err := current.Load().flight.Query(context.WithoutCancel(ctx), "SELECT count(*) AS n FROM b.t", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, err)
 	defer rows.Release()
 	for rows.Next() {
 		if n := rows.RecordBatch().Column(0).(*array.Int64).Value(0); n != puts {

@@ -26,9 +26,7 @@ func TestServeStopsQuickly(t *testing.T) {
 		for _, text := range []string{"", "P", preface, preface + settings, "GET /readyz HTT", "POST /api/sign-in HTTP/1.1\r\nHost: localhost\r\nX-Partd: 1\r\nContent-Length: 100\r\n\r\n{", "GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n"} {
 			for range 12 {
 				conn, err := net.Dial("tcp", address)
-				if err != nil {
-					t.Fatal(err)
-				}
+				mustSucceed(t, err)
 				defer conn.Close()
 				if _, err := io.WriteString(conn, text); err != nil {
 					t.Fatal(err)
@@ -38,9 +36,7 @@ func TestServeStopsQuickly(t *testing.T) {
 	}
 	time.Sleep(time.Second) // until the server has accepted the connections
 	start := time.Now()
-	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, cmd.Process.Signal(syscall.SIGTERM))
 	if err := cmd.Wait(); err != nil || time.Since(start) > 2*time.Second {
 		t.Errorf("the server stopped after %v with error %v, want no error within 2 s", time.Since(start), err)
 	}
@@ -103,9 +99,7 @@ func TestServeFullDisk(t *testing.T) {
 	}
 	free = disktest.Fill(t, disk)
 	start := time.Now()
-	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, cmd.Process.Signal(syscall.SIGTERM))
 	if err := cmd.Wait(); err != nil || time.Since(start) > 2*time.Second {
 		t.Errorf("on a full disk, the server stopped after %v with error %v, want no error within 2 s", time.Since(start), err)
 	}

@@ -43,26 +43,18 @@ var program = sync.OnceValues(func() (string, error) {
 func startServer(t *testing.T, args ...string) (*exec.Cmd, *url.URL) {
 	t.Helper()
 	file, err := program()
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, err)
 	cmd := exec.Command(file, append([]string{"serve"}, args...)...)
 	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, err)
 	cmd.Stderr = t.Output()
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, cmd.Start())
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
 	lines := bufio.NewScanner(out)
 	for lines.Scan() {
 		if ready, ok := strings.CutPrefix(lines.Text(), "ready "); ok {
 			u, err := url.Parse(ready)
-			if err != nil {
-				t.Fatal(err)
-			}
+			mustSucceed(t, err)
 			return cmd, u
 		}
 	}
@@ -73,9 +65,7 @@ func startServer(t *testing.T, args ...string) (*exec.Cmd, *url.URL) {
 func freePort(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "localhost:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, err)
 	defer l.Close()
 	_, port, _ := net.SplitHostPort(l.Addr().String())
 	return port
@@ -84,27 +74,19 @@ func freePort(t *testing.T) string {
 func certificate(t *testing.T) (cert, key string) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, err)
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "localhost"}, DNSNames: []string{"localhost"}, NotAfter: time.Now().Add(time.Hour),
 		IsCA: true, BasicConstraintsValid: true,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, err)
 	keyDER, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, err)
 	dir := t.TempDir()
 	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 	for file, block := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: der}, key: {Type: "PRIVATE KEY", Bytes: keyDER}} {
-		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		mustSucceed(t, os.WriteFile(file, pem.EncodeToMemory(block), 0o600))
 	}
 	return cert, key
 }
@@ -114,9 +96,7 @@ func certificate(t *testing.T) (cert, key string) {
 func TestShootsClient(t *testing.T) {
 	cert, key := certificate(t)
 	secret := filepath.Join(t.TempDir(), "secret")
-	if err := os.WriteFile(secret, []byte("a secret of 32 bytes or more, of words\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, os.WriteFile(secret, []byte("a secret of 32 bytes or more, of words\n"), 0o600))
 	for name, c := range map[string]struct{ flags, peer []string }{
 		"plain": {[]string{"--listen", "grpc://localhost:0"}, nil},
 		"tls": {
@@ -140,13 +120,9 @@ func TestShootsClient(t *testing.T) {
 // modes.
 func TestShootsSuite(t *testing.T) {
 	script, err := filepath.Abs(filepath.Join("testdata", "shoots_suite.py"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, err)
 	file, err := program()
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, err)
 	cert, key := certificate(t)
 	cmd := exec.CommandContext(t.Context(), peers.Python(t, "shoots"), "-W", "ignore", script, file, cert, key, freePort(t), freePort(t), freePort(t))
 	cmd.Dir = t.TempDir()
@@ -160,9 +136,7 @@ func TestShootsSuite(t *testing.T) {
 func TestServeUsage(t *testing.T) {
 	cert, key := certificate(t)
 	secret := filepath.Join(t.TempDir(), "secret")
-	if err := os.WriteFile(secret, []byte("secret\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, os.WriteFile(secret, []byte("secret\n"), 0o600))
 	for _, c := range []struct{ args, text string }{
 		{"--tls-cert " + cert, "must be used together"},
 		{"--tls-key " + key, "must be used together"},
@@ -209,9 +183,7 @@ func TestServeStops(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(os.Getenv("SHOOTS_BUCKET_DIR"), "catalog.db")); err != nil {
 		t.Errorf("the directory of SHOOTS_BUCKET_DIR has no catalog: %v", err)
 	}
-	if err := cmd.Process.Signal(os.Interrupt); err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, cmd.Process.Signal(os.Interrupt))
 	if err := cmd.Wait(); err != nil {
 		t.Error(err)
 	}
@@ -225,9 +197,7 @@ func TestServeStops(t *testing.T) {
 // of the other commands contains tables, because users may expect the server to serve them.
 func TestServeWarnsOfOtherTables(t *testing.T) {
 	file, err := program()
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, err)
 	t.Chdir(t.TempDir())
 	warns := func(args ...string) bool {
 		t.Helper()
@@ -257,23 +227,17 @@ func TestServeWarnsOfOtherTables(t *testing.T) {
 // that its log contains no secret.
 func TestServeHTTPAndToken(t *testing.T) {
 	file, err := program()
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, err)
 	const secret = "a secret that nobody may read"
 	cert, key := certificate(t)
 	admin := "localhost:" + freePort(t)
 	cmd := exec.Command(file, "serve", "--listen", "grpc+tls://localhost:0", "--dir", t.TempDir(), "--tls-cert", cert, "--tls-key", key,
 		"--secret-file", writeTemp(t, "secret", secret+"\n"), "--print-token", "--http", admin)
 	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, err)
 	var log strings.Builder
 	cmd.Stderr = &log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, cmd.Start())
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
 	lines := bufio.NewScanner(out)
 	var printed []string
@@ -305,23 +269,17 @@ func TestServeHTTPAndToken(t *testing.T) {
 	}
 	checkMonitoring(t, "http://"+admin+"/metrics")
 	pem, err := os.ReadFile(cert)
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, err)
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(pem)
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, ForceAttemptHTTP2: true}}
 	defer client.CloseIdleConnections()
 	for token, want := range map[string]int{printed[0]: http.StatusOK, wrong: http.StatusUnauthorized} {
 		sign, err := http.NewRequest(http.MethodPost, "https://"+admin+"/api/sign-in", strings.NewReader(`{"token": "`+token+`"}`))
-		if err != nil {
-			t.Fatal(err)
-		}
+		mustSucceed(t, err)
 		sign.Header.Set("X-Partd", "1")
 		r, err := client.Do(sign)
-		if err != nil {
-			t.Fatal(err)
-		}
+		mustSucceed(t, err)
 		r.Body.Close()
 		if r.StatusCode != want || r.ProtoMajor != 2 || want == http.StatusOK && !r.Cookies()[0].Secure {
 			t.Errorf("sign-in over TLS: got %v, want status %d", r, want)
@@ -330,9 +288,7 @@ func TestServeHTTPAndToken(t *testing.T) {
 	if r, err := client.Get("http://" + admin + "/"); err != nil || r.Request.URL.Scheme != "https" || r.StatusCode != http.StatusOK { // the client is redirected
 		t.Errorf("request without TLS: got %v, %v, want a redirection", r, err)
 	}
-	if err := cmd.Process.Signal(os.Interrupt); err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, cmd.Process.Signal(os.Interrupt))
 	if err := cmd.Wait(); err != nil {
 		t.Error(err)
 	}
@@ -348,19 +304,13 @@ func TestServeHTTPAndToken(t *testing.T) {
 func checkMonitoring(t *testing.T, url string) {
 	t.Helper()
 	r, err := http.Get(url)
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, err)
 	defer r.Body.Close()
 	served, err := io.ReadAll(r.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, err)
 	for _, name := range []string{"partd-tables.json", "alerts.yml"} {
 		text, err := os.ReadFile(filepath.Join("..", "..", "..", "packaging", "monitoring", name))
-		if err != nil {
-			t.Fatal(err)
-		}
+		mustSucceed(t, err)
 		metrics := regexp.MustCompile(`partd_tables_[a-z_]+|process_[a-z_]+`).FindAllString(string(text), -1)
 		if len(metrics) < 4 {
 			t.Errorf("%s uses only the metrics %v, want at least 4", name, metrics)
@@ -386,19 +336,13 @@ func fetch(t *testing.T, address, path string, body io.Reader) (code int, text s
 		method = http.MethodPost
 	}
 	r, err := http.NewRequestWithContext(t.Context(), method, "http://"+address+path, body)
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, err)
 	r.Header.Set("X-Partd", "1")
 	a, err := http.DefaultClient.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, err)
 	defer a.Body.Close()
 	answer, err := io.ReadAll(a.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, err)
 	return a.StatusCode, string(answer)
 }
 

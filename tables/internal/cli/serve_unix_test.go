@@ -19,9 +19,7 @@ import (
 // server. With --no-tail, another store must be able to write to the directory while the server runs.
 func TestServeUnix(t *testing.T) {
 	dir, err := os.MkdirTemp("", "partd") // the path of a socket must be short
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, err)
 	defer os.RemoveAll(dir) //nolint:errcheck // the test has ended
 	socket := filepath.Join(dir, "s")
 	cmd, _ := startServer(t, "--listen", (&url.URL{Scheme: "grpc+unix", Path: socket}).String(), "--no-tail", "--dir", filepath.Join(dir, "d"), "--max-connections", "2")
@@ -29,9 +27,7 @@ func TestServeUnix(t *testing.T) {
 		t.Errorf("socket: %v, %v, want mode 0600", info, err)
 	}
 	store, err := tables.Open(t.Context(), filepath.Join(dir, "d"), &tables.Options{NoTail: true})
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, err)
 	if err := store.Bucket("b").ChangeMetadata(t.Context(), tables.MetadataChange{Set: tables.Metadata{"k": 1}}); err != nil {
 		t.Error(err)
 	}
@@ -41,13 +37,9 @@ func TestServeUnix(t *testing.T) {
 	call := func(c flight.Client, action string) string {
 		t.Helper()
 		stream, err := c.DoAction(t.Context(), &flight.Action{Type: action, Body: []byte("{}")})
-		if err != nil {
-			t.Fatal(err)
-		}
+		mustSucceed(t, err)
 		r, err := stream.Recv()
-		if err != nil {
-			t.Fatal(err)
-		}
+		mustSucceed(t, err)
 		// A connection is idle after its call has ended.
 		if _, err := stream.Recv(); err != io.EOF {
 			t.Fatal(err)
@@ -58,9 +50,7 @@ func TestServeUnix(t *testing.T) {
 	for range 3 { // the third connection replaces an idle one
 		c, err := flight.NewClientWithMiddleware("unix://"+socket, nil, nil, grpc.WithTransportCredentials(insecure.NewCredentials()),
 			grpc.WithDefaultCallOptions(grpc.WaitForReady(true))) // the server notices the end of a call slightly later than the client
-		if err != nil {
-			t.Fatal(err)
-		}
+		mustSucceed(t, err)
 		defer c.Close() //nolint:errcheck // the server has stopped
 		if got := call(c, "buckets"); got != `["b"]` {
 			t.Errorf("buckets = %s, want b", got)
@@ -86,9 +76,7 @@ func TestServeModes(t *testing.T) {
 	if err := cmd.Process.Signal(os.Interrupt); err != nil { // folds the rows into files
 		t.Fatal(err)
 	}
-	if err := cmd.Wait(); err != nil {
-		t.Fatal(err)
-	}
+	mustSucceed(t, cmd.Wait())
 	n := 0
 	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
 		if err != nil {

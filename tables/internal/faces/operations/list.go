@@ -154,7 +154,8 @@ var (
 		})
 
 	DeleteSnapshots = withoutAnswer(Entry{
-		Name: "delete_snapshots", Writes: true, Slots: PutSlot, Page: true, Command: "snapshot delete",
+		Name: "delete_snapshots", Aliases: []string{"delete_snapshot"},
+		Writes: true, Slots: PutSlot, Page: true, Command: "snapshot delete",
 	}, func(ctx context.Context, s *tables.Store, in *Snapshot) error {
 		if in.All {
 			return s.Bucket(in.Bucket).DeleteSnapshots(ctx)

@@ -31,7 +31,8 @@ const (
 
 // Entry is an operation whose input and output types are known only at run time.
 type Entry struct {
-	Name string // lower case, words joined by "_"
+	Name    string   // lower case, words joined by "_"
+	Aliases []string // other accepted names
 
 	Writes  bool // requires the right to write; other operations require the right to read
 	Slots   Slots
@@ -96,7 +97,9 @@ func withAnswers[In, Out any](e Entry, do func(context.Context, *tables.Store, *
 		}
 	}
 	entries = append(entries, &e)
-	byName[e.Name] = &e
+	for _, name := range append(e.Aliases, e.Name) {
+		byName[name] = &e
+	}
 	return Operation[In, Out]{&e, do}
 }
 

@@ -29,7 +29,7 @@ func TestOperations(t *testing.T) {
 		if (o.Command == "") != byServer {
 			t.Errorf("%s: the command is %q", o.Name, o.Command)
 		}
-		for _, name := range []string{o.Name, strings.ReplaceAll(o.Name, "_", "-"), strings.TrimPrefix(o.Action(), prefix)} {
+		for _, name := range append([]string{o.Name, strings.ReplaceAll(o.Name, "_", "-"), strings.TrimPrefix(o.Action(), prefix)}, o.Aliases...) {
 			if ByName(name) != o || ByAction(prefix+name) != o || ByAction(name) != nil {
 				t.Errorf("%s cannot be found as %s", o.Name, name)
 			}

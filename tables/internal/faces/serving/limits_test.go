@@ -6,6 +6,11 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/go-partd/partd/tables/internal/faces/operations"
 )
 
 // TestFairShares checks that the host with the fewest slots is served first, and that no host gets all slots.
@@ -181,5 +186,45 @@ func TestMemoryOverflow(t *testing.T) {
 	}
 	if m.Add(-1000); !m.TryAdd(900) || m.TryAdd(100) || m.Used() != 1520 {
 		t.Errorf("%d bytes are in use, want 1520", m.Used())
+	}
+}
+
+// TestBothSlotsOrNone checks that an operation that needs both slots releases its query slot if it gets no put slot.
+func TestBothSlotsOrNone(t *testing.T) {
+	s, err := New(nil, &Options{Queries: 1, Puts: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, end := s.NewCall(t.Context(), &Caller{Rights: Admin}, "")
+	defer end(nil)
+	releasePut, err := Acquire(ctx, operations.PutSlot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	waitingCtx, endWaiting := s.NewCall(t.Context(), &Caller{Rights: Admin}, "")
+	done := make(chan error, 1)
+	go func() {
+		_, err := Acquire(waitingCtx, operations.BothSlots)
+		done <- err
+	}()
+	for _, waiting := s.Puts.Counts(); waiting == 0; _, waiting = s.Puts.Counts() {
+		time.Sleep(time.Millisecond)
+	}
+	endWaiting(context.Canceled)
+	if err := <-done; status.Code(err) != codes.Canceled {
+		t.Errorf("the waiting Acquire = %v, want Canceled", err)
+	}
+	if running, waiting := s.Queries.Counts(); running+waiting != 0 {
+		t.Fatalf("%v queries run and %v wait, want none", running, waiting)
+	}
+	releasePut()
+	releaseBoth, err := Acquire(ctx, operations.BothSlots)
+	if err != nil {
+		t.Fatal(err)
+	}
+	releaseBoth()
+	queries, _ := s.Queries.Counts()
+	if puts, _ := s.Puts.Counts(); queries+puts != 0 {
+		t.Errorf("%v query slots and %v put slots are still used", queries, puts)
 	}
 }

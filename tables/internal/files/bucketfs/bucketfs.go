@@ -21,7 +21,6 @@ import (
 	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/objstore"
 	"github.com/go-partd/partd/tables/internal/files/content"
-	"github.com/go-partd/partd/tables/internal/files/filecache"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
 )
 
@@ -29,7 +28,7 @@ import (
 // use.
 type FS struct {
 	bucket   content.Bucket
-	cache    *filecache.Cache
+	cache    *Cache
 	location string          // the bucket's name in messages
 	key      string          // prefix of the files' keys in the cache
 	ctx      context.Context // canceled by Close
@@ -49,7 +48,7 @@ const maxUploads = 256 << 20
 
 // New returns the files of a bucket. location is the bucket's name in messages. key is the prefix of the files'
 // keys in the cache. Failed requests are retried for retryFor.
-func New(b objstore.Bucket, c *filecache.Cache, location, key string, retryFor time.Duration) *FS {
+func New(b objstore.Bucket, c *Cache, location, key string, retryFor time.Duration) *FS {
 	f := &FS{bucket: content.Bucket{Bucket: b, RetryFor: retryFor}, cache: c, location: location, key: key, uploads: semaphore.NewWeighted(maxUploads), writing: map[string]*newFile{}}
 	f.ctx, f.cancel = context.WithCancel(context.Background())
 	return f

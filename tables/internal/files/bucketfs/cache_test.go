@@ -1,4 +1,4 @@
-package filecache
+package bucketfs
 
 import (
 	"errors"
@@ -19,19 +19,19 @@ const (
 	childEnv = "PARTD_FILECACHE_DIR"
 )
 
-func content(key string) []byte { return []byte(strings.Repeat(key+" ", fileSize)[:fileSize]) }
+func contentOf(key string) []byte { return []byte(strings.Repeat(key+" ", fileSize)[:fileSize]) }
 
 func get(c *Cache, key string, fetched *atomic.Int64) (string, error) {
 	var text []byte
 	err := c.WithCopy(key, func(path string) error {
 		b, err := os.ReadFile(path)
-		if err == nil && string(b) != string(content(key)) {
+		if err == nil && string(b) != string(contentOf(key)) {
 			err = errors.New("damaged")
 		}
 		return err
 	}, func(f *os.File) error {
 		fetched.Add(1)
-		_, err := f.Write(content(key))
+		_, err := f.Write(contentOf(key))
 		return err
 	}, func(path string) (err error) {
 		text, err = os.ReadFile(path)
@@ -58,7 +58,7 @@ func size(t *testing.T, dir string) (n int64) {
 
 func mustOpen(t *testing.T, dir string, limit int64) *Cache {
 	t.Helper()
-	c, err := Open(dir, limit)
+	c, err := OpenCache(dir, limit)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,14 +71,14 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	}
 	var fetched atomic.Int64
-	c, err := Open(dir, 20*fileSize)
+	c, err := OpenCache(dir, 20*fileSize)
 	for n := 0; err == nil; n++ {
 		key := fmt.Sprint("key ", rand.IntN(50))
 		if n%5 == 0 {
-			_, _, err = c.Pin(key, func(string) error { return nil }, func(f *os.File) error { _, err := f.Write(content(key)); return err })
+			_, _, err = c.Pin(key, func(string) error { return nil }, func(f *os.File) error { _, err := f.Write(contentOf(key)); return err })
 		} else {
 			var text string
-			if text, err = get(c, key, &fetched); err == nil && text != string(content(key)) {
+			if text, err = get(c, key, &fetched); err == nil && text != string(contentOf(key)) {
 				err = fmt.Errorf("%s has the wrong content", key)
 			}
 		}
@@ -98,7 +98,7 @@ func TestCache(t *testing.T) {
 	var fetched atomic.Int64
 	for n := range 100 {
 		for _, key := range []string{fmt.Sprint(n), fmt.Sprint(n)} {
-			if text, err := get(c, key, &fetched); err != nil || text != string(content(key)) {
+			if text, err := get(c, key, &fetched); err != nil || text != string(contentOf(key)) {
 				t.Fatal(err)
 			}
 		}
@@ -113,7 +113,7 @@ func TestCache(t *testing.T) {
 		t.Fatal(err)
 	}
 	reopened := mustOpen(t, dir, 20*fileSize)
-	if text, err := get(reopened, "99", &fetched); err != nil || text != string(content("99")) || fetched.Load() != 101 {
+	if text, err := get(reopened, "99", &fetched); err != nil || text != string(contentOf("99")) || fetched.Load() != 101 {
 		t.Errorf("damaged copy: got error %v after %d fetches, want a fetched copy", err, fetched.Load())
 	}
 	if err := errors.Join(reopened.Close(), c.Close()); err != nil {
@@ -130,7 +130,7 @@ func TestPins(t *testing.T) {
 	dir := t.TempDir()
 	c := mustOpen(t, dir, 5*fileSize)
 	var fetched atomic.Int64
-	fetch := func(f *os.File) error { _, err := f.Write(content("pinned")); return err }
+	fetch := func(f *os.File) error { _, err := f.Write(contentOf("pinned")); return err }
 	accept := func(string) error { return nil }
 	path, release, err := c.Pin("pinned", accept, fetch)
 	if err != nil {
@@ -150,7 +150,7 @@ func TestPins(t *testing.T) {
 	}
 	release()
 	release()
-	if b, err := os.ReadFile(path); err != nil || string(b) != string(content("pinned")) {
+	if b, err := os.ReadFile(path); err != nil || string(b) != string(contentOf("pinned")) {
 		t.Error(err)
 	}
 	releaseSame()

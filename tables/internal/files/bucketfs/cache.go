@@ -1,13 +1,4 @@
-// Package filecache keeps local copies of immutable files in a directory of limited size. It evicts the least
-// recently used copies. Several processes may share the directory.
-//
-//	files/<2 hex>/<30 hex>   a copy, named by the hash of its key, added by a rename
-//	processes/               a directory of package tempdir for each process: files being
-//	                         fetched, and links to pinned copies
-//	evict.lock               held during eviction
-//
-// A link preserves a pinned copy after the copy's name is removed, so processes need not know each other's pins.
-package filecache
+package bucketfs
 
 import (
 	"encoding/hex"
@@ -29,7 +20,17 @@ import (
 	"github.com/go-partd/partd/internal/disk/vfs"
 )
 
-// Cache is an open cache. It is safe for concurrent use.
+// Cache keeps local copies of immutable files in a directory of limited size. It evicts the least
+// recently used copies. Several processes may share the directory.
+//
+//	files/<2 hex>/<30 hex>   a copy, named by the hash of its key, added by a rename
+//	processes/               a directory of package tempdir for each process: files being
+//	                         fetched, and links to pinned copies
+//	evict.lock               held during eviction
+//
+// A link preserves a pinned copy after the copy's name is removed, so processes need not know each other's pins.
+//
+// A Cache is safe for concurrent use.
 type Cache struct {
 	dir     string
 	ownDir  string       // directory of this process, in processes/
@@ -59,9 +60,9 @@ type pin struct {
 // maxVerified limits the number of copies that are recorded as verified.
 const maxVerified = 1 << 16
 
-// Open opens the cache in a directory, and creates it if it does not exist. It keeps about limit bytes besides
+// OpenCache opens the cache in a directory, and creates it if it does not exist. It keeps about limit bytes besides
 // the pinned copies.
-func Open(dir string, limit int64) (*Cache, error) {
+func OpenCache(dir string, limit int64) (*Cache, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
