@@ -24,10 +24,9 @@ var partdLayering = layering.Layering{Module: module, Root: "partd", MayUseTesti
 		"internal/testutil/attempttest": nil,
 		"internal/testutil/cutproxy":    nil,
 		"internal/testutil/figures":     nil,
-		"internal/testutil/gateway":     nil,
 		"internal/testutil/hostile":     nil,
 		"internal/testutil/layering":    nil,
-		"internal/testutil/postgres":    nil,
+		"internal/testutil/procs":       nil,
 		"internal/testutil/race":        nil,
 		"internal/testutil/serverproc":  nil,
 		"internal/testutil/testcert":    nil,
@@ -124,7 +123,7 @@ var partdLayering = layering.Layering{Module: module, Root: "partd", MayUseTesti
 }}
 
 // mayUseTesting lists packages that may import testing, which adds flags to every program that links it.
-var mayUseTesting = []string{"partdtest", "internal/testutil/alerts", "internal/testutil/attempttest", "internal/testutil/layering", "internal/testutil/zerovalues", "internal/testutil/disktest"}
+var mayUseTesting = []string{"partdtest", "internal/testutil/alerts", "internal/testutil/attempttest", "internal/testutil/layering", "internal/testutil/procs", "internal/testutil/zerovalues", "internal/testutil/disktest"}
 
 func TestImports(t *testing.T) { partdLayering.CheckImports(t) }
 

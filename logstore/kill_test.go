@@ -1,44 +1,26 @@
 package logstore
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
-	"io"
 	"math"
-	"math/rand/v2"
-	"os"
-	"os/exec"
+	"slices"
 	"strconv"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
-// killEnv is an environment variable that makes the test program act as a writer: see TestMain.
-const killEnv = "PARTD_TEST_KILL_DIR"
-
+// TestMain can make the test program a writer, which gets the store's directory, and then perhaps the maximum number of
+// batches and the word "sync".
 func TestMain(m *testing.M) {
-	if dir := os.Getenv(killEnv); dir != "" {
-		if err := killWriter(dir); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		return
-	}
-	os.Exit(m.Run())
+	procs.Roles{"writer": killWriter}.Main(m)
 }
-
-// killSyncEnv makes the writer use a store with Sync. killLimitEnv is the maximum number of batches to write.
-const (
-	killSyncEnv  = "PARTD_TEST_KILL_SYNC"
-	killLimitEnv = "PARTD_TEST_KILL_MOST"
-)
 
 const killKeys = 5
 
@@ -51,8 +33,8 @@ const (
 
 // killWriter appends numbered batches, up to the limit if there is one. Each batch appends to
 // all keys, and to its own key. killWriter prints the number of each acknowledged batch.
-func killWriter(dir string) error {
-	s, err := open(dir, &Options{Memory: MinMemory, FileSize: 4 << 20, Sync: os.Getenv(killSyncEnv) != ""},
+func killWriter(args []string) error {
+	s, err := open(args[0], &Options{Memory: MinMemory, FileSize: 4 << 20, Sync: slices.Contains(args, "sync")},
 		hooks{fs: vfs.OS{}, reclaimSlack: 256 << 10})
 	if err != nil {
 		return err
@@ -71,9 +53,11 @@ func killWriter(dir string) error {
 			return err
 		}
 	}
-	limit, err := strconv.ParseUint(os.Getenv(killLimitEnv), 10, 64)
-	if err != nil {
-		limit = math.MaxUint64
+	limit := uint64(math.MaxUint64)
+	if len(args) > 1 {
+		if limit, err = strconv.ParseUint(args[1], 10, 64); err != nil {
+			return err
+		}
 	}
 	for ; n < limit; n++ {
 		var batch []partd.Entry
@@ -120,65 +104,27 @@ func lastPiece(v []byte) (start, n int) {
 // TestKill checks that a writer that is killed at random times does not lose, tear or duplicate
 // an append. PARTD_KILLS is the number of kills, 20 by default.
 func TestKill(t *testing.T) {
-	kills, err := strconv.Atoi(os.Getenv("PARTD_KILLS"))
-	if err != nil {
-		kills = 20
-		if testing.Short() {
-			kills = 3
-		}
+	kills := 20
+	if testing.Short() {
+		kills = 3
 	}
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	for i := range kills {
+	dir, rnd := t.TempDir(), procs.Rand(t)
+	for i := range procs.Kills(t, kills) {
 		if i%25 == 24 { // start a new store, because reading a small one is faster
 			dir = t.TempDir()
 		}
-		acked := killOnce(t, exe, dir)
+		p := procs.Start(t, procs.Command("writer", dir))
+		p.KillAfter(time.Duration(rnd.IntN(150_000)) * time.Microsecond)
+		acked := int64(-1)
+		for line := range p.Lines() {
+			var err error
+			if acked, err = strconv.ParseInt(line, 10, 64); err != nil {
+				t.Fatal(err)
+			}
+		}
+		p.WaitKilled(t)
 		checkKilled(t, dir, acked, i)
 	}
-}
-
-// killOnce runs a writer for a random time, and returns its last acknowledged batch, or -1.
-func killOnce(t *testing.T, exe, dir string) int64 {
-	t.Helper()
-	cmd := exec.Command(exe)
-	cmd.Env = append(os.Environ(), killEnv+"="+dir)
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	killed := make(chan error, 1)
-	time.AfterFunc(time.Duration(rand.IntN(150_000))*time.Microsecond, func() { killed <- cmd.Process.Kill() })
-	last := int64(-1)
-	r := bufio.NewReader(out)
-	for {
-		line, err := r.ReadString('\n')
-		if err == io.EOF {
-			break // an incomplete line does not count as an acknowledgement
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		if last, err = strconv.ParseInt(strings.TrimSpace(line), 10, 64); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := <-killed; err != nil {
-		t.Fatalf("the writer exited before it was killed: %v: %s", err, stderr.String())
-	}
-	_ = cmd.Wait() // returns an error, because the process was killed
-	if stderr.Len() > 0 {
-		t.Fatalf("the writer failed: %s", stderr.String())
-	}
-	return last
 }
 
 func checkKilled(t *testing.T, dir string, acked int64, kill int) {

@@ -4,25 +4,17 @@ import (
 	"bytes"
 	"fmt"
 	"os"
-	"os/exec"
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
 // TestSystemCallFaults makes system calls of a writer process fail, starting at a given call. The
 // writer must exit with an error that says what failed, and everything that it acknowledged must be
 // in the store.
 func TestSystemCallFaults(t *testing.T) {
-	strace, err := exec.LookPath("strace")
-	if err != nil {
-		if os.Getenv("PARTD_REQUIRE_ALL") != "" {
-			t.Fatal("PARTD_REQUIRE_ALL is set, but strace is not installed")
-		}
-		t.Skip("strace is not installed")
-	}
-	exe, err := os.Executable()
-	must(t, err)
 	for _, c := range []struct {
 		call, errno, message string
 		sync                 bool
@@ -37,21 +29,16 @@ func TestSystemCallFaults(t *testing.T) {
 		for _, when := range []string{"1+", "4+", "40+", "300+"} {
 			name := fmt.Sprintf("%s %s %s", c.call, c.errno, when)
 			dir := t.TempDir()
-			cmd := exec.Command(strace, "-f", "-qq", "-o", os.DevNull, "-e", "trace="+c.call,
-				"-e", fmt.Sprintf("inject=%s:error=%s:when=%s", c.call, c.errno, when), exe)
-			cmd.Env = append(os.Environ(), killEnv+"="+dir, killLimitEnv+"=500")
+			args := []string{dir, "500"}
 			if c.sync {
-				cmd.Env = append(cmd.Env, killSyncEnv+"=1")
+				args = append(args, "sync")
 			}
+			cmd := procs.Strace(t, procs.Command("writer", args...), os.DevNull, "-e", "trace="+c.call,
+				"-e", fmt.Sprintf("inject=%s:error=%s:when=%s", c.call, c.errno, when))
 			var out, stderr bytes.Buffer
 			cmd.Stdout, cmd.Stderr = &out, &stderr
 			err := cmd.Run()
-			if strings.Contains(stderr.String(), "ptrace") {
-				if os.Getenv("PARTD_REQUIRE_ALL") != "" {
-					t.Fatalf("PARTD_REQUIRE_ALL is set, but strace is not permitted: %s", stderr.String())
-				}
-				t.Skipf("strace may not trace here: %s", stderr.String())
-			}
+			procs.SkipUntraced(t, stderr.String())
 			if err == nil && when != "1+" {
 				continue // the writer made fewer calls
 			}

@@ -1,13 +1,10 @@
 package objstore
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"os/exec"
 	"strconv"
 	"strings"
 	"sync"
@@ -15,20 +12,24 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
-// TestMain can make the test program a writer that prints its acknowledged pieces until it is killed.
 func TestMain(m *testing.M) {
-	if dir := os.Getenv("PARTD_KILL_DIR"); dir != "" {
-		fmt.Fprintln(os.Stderr, writeUntilKilled(dir, os.Getenv("PARTD_KILL_WRITER")))
-		os.Exit(1)
-	}
-	os.Exit(m.Run())
+	procs.Roles{"writer": writeUntilKilled, "create": func(args []string) error {
+		b, err := OpenDirectory(args[0])
+		if err == nil {
+			err = b.Create(context.Background(), "seg/x", []byte("data"))
+		}
+		return err
+	}}.Main(m)
 }
 
-func writeUntilKilled(dir, writer string) error {
+// writeUntilKilled prints its acknowledged pieces until it is killed. Its arguments are the directory of the bucket, the writer's
+// name, and the number of waiting records that it creates before it kills itself, or 0.
+func writeUntilKilled(args []string) error {
 	ctx := context.Background()
-	b, err := OpenDirectory(dir)
+	b, err := OpenDirectory(args[0])
 	if err != nil {
 		return err
 	}
@@ -36,23 +37,22 @@ func writeUntilKilled(dir, writer string) error {
 	if err != nil {
 		return err
 	}
-	killAt, _ := strconv.Atoi(os.Getenv("PARTD_KILL_AT")) // the number of waiting records that this process creates before it kills itself
+	killAt, err := strconv.Atoi(args[2])
+	if err != nil {
+		return err
+	}
 	s.bucket = &faultyBucket{Bucket: b, create: func(ctx context.Context, name string, data []byte) error {
 		time.Sleep(rand.N(4 * time.Millisecond)) // lets other writers win
 		err := b.Create(ctx, name, data)
 		if strings.HasPrefix(name, waitPrefix) {
 			if killAt--; killAt == 0 {
-				self, err := os.FindProcess(os.Getpid())
-				if err == nil {
-					err = self.Kill()
-				}
-				panic(err)
+				procs.KillSelf()
 			}
 		}
 		return err
 	}}
 	for i := 0; ; i++ {
-		err := s.Append(ctx, partd.Entry{Key: "all", Value: fmt.Appendf(nil, "%s.%d;", writer, i)})
+		err := s.Append(ctx, partd.Entry{Key: "all", Value: fmt.Appendf(nil, "%s.%d;", args[1], i)})
 		if err = errors.Join(err, s.Flush(ctx)); err != nil {
 			return err
 		}
@@ -77,37 +77,23 @@ func TestKilledWriters(t *testing.T) {
 		wg.Go(func() {
 			for process := range processes {
 				writer := fmt.Sprintf("%d-%d", worker, process)
-				cmd := exec.Command(os.Args[0])
-				cmd.Env = append(os.Environ(), "PARTD_KILL_DIR="+dir, "PARTD_KILL_WRITER="+writer)
+				killAt := 0
 				if process%2 == 0 {
-					cmd.Env = append(cmd.Env, fmt.Sprint("PARTD_KILL_AT=", 1+worker))
+					killAt = 1 + worker
 				}
-				cmd.Stderr = t.Output()
-				out, err := cmd.StdoutPipe()
-				if err == nil {
-					err = cmd.Start()
-				}
-				if err != nil {
-					t.Error(err)
-					return
-				}
+				p := procs.Start(t, procs.Command("writer", dir, writer, strconv.Itoa(killAt)))
 				pieces, limit := 0, 5+rand.IntN(20)
-				for lines := bufio.NewScanner(out); lines.Scan(); {
-					if lines.Text() != fmt.Sprint(pieces) {
-						t.Errorf("the writer printed %q, want %d", lines.Text(), pieces)
+				for line := range p.Lines() {
+					if line != strconv.Itoa(pieces) {
+						t.Errorf("the writer printed %q, want %d", line, pieces)
 					}
 					if pieces++; pieces == limit && process%2 == 1 || pieces == 500 { // after 500 pieces, no other writer competes
-						if err := cmd.Process.Kill(); err != nil {
-							t.Error(err)
-						}
+						p.KillAfter(0)
 					}
 				}
-				err = cmd.Wait()
+				p.WaitKilled(t)
 				mu.Lock()
 				acknowledged[writer] = pieces
-				if killed := err != nil && err.Error() == "signal: killed"; !killed {
-					t.Error(err)
-				}
 				if process%2 == 0 && pieces < 500 {
 					killedWhileWaiting++
 				}

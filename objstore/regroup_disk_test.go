@@ -14,6 +14,7 @@ import (
 
 	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/internal/engine/spill"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -201,11 +202,7 @@ func TestRegroupIsKilled(t *testing.T) {
 	if dir := os.Getenv("PARTD_TEST_REGROUP"); dir != "" {
 		s := open(t, filledBucket(t), Options{Disk: 1 << 30, DiskDir: dir})
 		for range s.Scan(t.Context()) {
-			p, err := os.FindProcess(os.Getpid())
-			if err == nil {
-				err = p.Kill()
-			}
-			t.Fatal(err)
+			procs.KillSelf()
 		}
 	}
 	dir := t.TempDir()

@@ -2,30 +2,19 @@ package shards_test
 
 import (
 	"context"
-	"os"
-	"os/exec"
 	"strings"
 	"testing"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/command/cli"
 	"github.com/go-partd/partd/internal/command/servercli"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 	"github.com/go-partd/partd/stores"
 )
 
-// asServer and asPartd are environment variables that make the test binary run as a server and as
-// the command partd.
-const asServer, asPartd = "PARTD_TEST_SERVER", "PARTD_TEST_PARTD"
-
 func TestMain(m *testing.M) {
-	if os.Getenv(asServer) != "" {
-		os.Exit(servercli.Main(os.Args[1:]))
-	}
-	if os.Getenv(asPartd) != "" {
-		os.Exit(cli.Main(os.Args[1:]))
-	}
-	os.Exit(m.Run())
+	procs.Roles{"server": procs.Program(servercli.Main), "partd": procs.Program(cli.Main)}.Main(m)
 }
 
 func must(t testing.TB, err error) {
@@ -37,9 +26,7 @@ func must(t testing.TB, err error) {
 
 func start(t testing.TB, args ...string) *serverproc.Process {
 	t.Helper()
-	cmd := exec.Command(os.Args[0], args...)
-	cmd.Env = append(os.Environ(), asServer+"=1")
-	p, err := serverproc.Start(context.Background(), cmd, 1)
+	p, err := serverproc.Start(context.Background(), procs.Command("server", args...), 1)
 	must(t, err)
 	t.Cleanup(p.Kill)
 	return p

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -17,6 +16,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/shards"
 	"github.com/go-partd/partd/shuffle"
 	"github.com/go-partd/partd/stores"
@@ -178,8 +178,7 @@ func TestAddServer(t *testing.T) {
 	target := open(t, newURL)
 	must(t, partd.Set(ctx, target, "k", nil)) // creates the namespace, so that Stat works
 	startCopy := func(url string, flags ...string) (*exec.Cmd, *bytes.Buffer) {
-		cmd := exec.Command(os.Args[0], append([]string{"copy", "--from", oldURL, "--to", url, "--progress", "never", "--memory", "16MiB"}, flags...)...)
-		cmd.Env = append(os.Environ(), asPartd+"=1")
+		cmd := procs.Command("partd", append([]string{"copy", "--from", oldURL, "--to", url, "--progress", "never", "--memory", "16MiB"}, flags...)...)
 		output := &bytes.Buffer{}
 		cmd.Stdout, cmd.Stderr = output, output
 		must(t, cmd.Start())
@@ -274,16 +273,14 @@ func TestClientKilledDuringDrop(t *testing.T) {
 		for _, i := range serverOf {
 			counts[i]++
 		}
-		cmd := exec.Command(os.Args[0], "drop", "--store", c.url())
-		cmd.Env = append(os.Environ(), asPartd+"=1")
-		must(t, cmd.Start())
+		p := procs.Start(t, procs.Command("partd", "drop", "--store", c.url()))
 		for hasBegun := round%2 == 1; !hasBegun; { // in even rounds, wait until the Drop has begun
 			stats, err := partd.Stat(ctx, store)
 			hasBegun = err != nil || stats.Keys < keys
 		}
 		time.Sleep(time.Duration(round%2*round) * time.Millisecond)
-		_ = cmd.Process.Kill()
-		if err := cmd.Wait(); err != nil {
+		p.Kill()
+		if p.Wait() != nil {
 			killed++
 		}
 		scanAsNewClient := func() (got map[string]string, err error) {

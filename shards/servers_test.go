@@ -5,13 +5,13 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/internal/testutil/testcert"
 	"github.com/go-partd/partd/partdtest"
 	"github.com/go-partd/partd/stores"
@@ -90,9 +90,7 @@ func TestServersWithUsers(t *testing.T) {
 	var addresses []string
 	for _, users := range []string{"users", "users", "others"} {
 		if _, err := os.Stat(dir + "/" + users); errors.Is(err, os.ErrNotExist) {
-			cmd := exec.Command(os.Args[0], "token", "add", "worker", "--tokens-file", dir+"/"+users, "--rights", "append,read,change")
-			cmd.Env = append(os.Environ(), asServer+"=1")
-			token, err := cmd.Output()
+			token, err := procs.Command("server", "token", "add", "worker", "--tokens-file", dir+"/"+users, "--rights", "append,read,change").Output()
 			must(t, err)
 			must(t, os.WriteFile(dir+"/token-"+users, token, 0o600))
 		}

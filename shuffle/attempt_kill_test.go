@@ -1,7 +1,6 @@
 package shuffle
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -10,7 +9,6 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,30 +18,19 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/command/servercli"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 	"github.com/go-partd/partd/stores"
 )
 
-// childRoleEnv is the environment variable that makes the test binary a server or a worker.
-const childRoleEnv = "PARTD_TEST_CHILD"
-
 func TestMain(m *testing.M) {
-	switch os.Getenv(childRoleEnv) {
-	case "server":
-		os.Exit(servercli.Main(os.Args[1:]))
-	case "worker":
-		if err := runTask(context.Background(), os.Args[1], os.Args[2], os.Args[3]); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		os.Exit(0)
-	}
-	os.Exit(m.Run())
+	procs.Roles{"server": procs.Program(servercli.Main), "worker": runTask}.Main(m)
 }
 
-// runTask runs an attempt. The task determines the pieces; the attempt determines how they are
-// divided into batches.
-func runTask(ctx context.Context, url, task, attempt string) (err error) {
+// runTask runs an attempt. Its arguments are the store's URL, the task and the attempt. The task
+// determines the pieces; the attempt determines how they are divided into batches.
+func runTask(args []string) (err error) {
+	ctx, url, task, attempt := context.Background(), args[0], args[1], args[2]
 	store, err := stores.Open(ctx, url)
 	if err != nil {
 		return err
@@ -80,46 +67,26 @@ func piecesOf(task string) (all []partd.Entry) {
 	return all
 }
 
-// worker is a process that runs one attempt at a task.
-type worker struct {
-	cmd *exec.Cmd
-	in  io.WriteCloser
-	out *bufio.Scanner
-}
-
-func startWorker(url, task, attempt string) (*worker, error) {
-	cmd := exec.Command(os.Args[0], url, task, attempt)
-	cmd.Env = append(os.Environ(), childRoleEnv+"=worker")
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		return nil, err
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	return &worker{cmd, in, bufio.NewScanner(out)}, cmd.Start()
-}
-
 // runWorkers waits until all workers have begun, calls onBegun, and then tells the workers to
 // append. It kills each worker after killAfter batches, or never if killAfter is -1, and reports
 // whether a worker succeeded.
-func runWorkers(workers []*worker, killAfter int, onBegun func()) bool {
+func runWorkers(workers []*procs.Process, killAfter int, onBegun func()) bool {
 	for _, w := range workers {
-		w.out.Scan() // the worker has begun or ended
+		_, _ = w.Line() // the worker has begun or ended
 	}
 	onBegun()
 	succeeded := make([]bool, len(workers))
 	var wg sync.WaitGroup
 	for i, w := range workers {
 		wg.Go(func() {
-			_, _ = w.in.Write([]byte("g")) // fails if the worker has ended
-			for n := 0; n != killAfter && w.out.Scan(); n++ {
+			_, _ = w.In.Write([]byte("g")) // fails if the worker has ended
+			for n, ok := 0, true; n != killAfter && ok; n++ {
+				_, ok = w.Line()
 			}
 			if killAfter >= 0 {
-				_ = w.cmd.Process.Kill()
+				w.Kill()
 			}
-			succeeded[i] = w.cmd.Wait() == nil
+			succeeded[i] = w.Wait() == nil
 		})
 	}
 	wg.Wait()
@@ -130,9 +97,7 @@ const killedTasks = 8
 
 func startServer(t *testing.T, dir, url string) *serverproc.Process {
 	t.Helper()
-	cmd := exec.Command(os.Args[0], "--store", "log:"+dir, "--listen", url)
-	cmd.Env = append(os.Environ(), childRoleEnv+"=server")
-	p, err := serverproc.Start(context.Background(), cmd, 1)
+	p, err := serverproc.Start(context.Background(), procs.Command("server", "--store", "log:"+dir, "--listen", url), 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -167,6 +132,9 @@ func runWithKills(t *testing.T, seed uint64, servers int) (url string, stop func
 	for i := range killedTasks {
 		rnd := rand.New(rand.NewPCG(seed, uint64(i)))
 		tasks.Go(func() {
+			if i == 1 {
+				defer markBothBegun() // also if a process does not start
+			}
 			task := fmt.Sprint(i)
 			for n, lastAttempt := 0, 0; ; n++ {
 				lastAttempt++
@@ -182,15 +150,9 @@ func runWithKills(t *testing.T, seed uint64, servers int) (url string, stop func
 				if i != 1 && (n == 0 || rnd.IntN(2) == 0) && n < 5 {
 					killAfter = 1 + rnd.IntN(40)
 				}
-				var workers []*worker
+				var workers []*procs.Process
 				for _, attempt := range attempts {
-					w, err := startWorker(url, task, attempt)
-					if err != nil {
-						t.Error(err)
-						markBothBegun()
-						return
-					}
-					workers = append(workers, w)
+					workers = append(workers, procs.Start(t, procs.Command("worker", url, task, attempt)))
 				}
 				onBegun := func() {}
 				if i == 1 {
@@ -262,11 +224,10 @@ func (l lossyStore) ScanPart(ctx context.Context, part, parts int) iter.Seq2[par
 // that one undisturbed process would write. PARTD_KILLS=100 repeats the test 100 times.
 func TestKillWorkers(t *testing.T) {
 	runs := 2
-	if n, err := strconv.Atoi(os.Getenv("PARTD_KILLS")); err == nil {
-		runs = n
-	} else if testing.Short() {
+	if testing.Short() {
 		runs = 1
 	}
+	runs = procs.Kills(t, runs)
 	want := map[string][]string{}
 	var names []string
 	for i := range killedTasks {

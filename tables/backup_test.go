@@ -1,4 +1,4 @@
-package tables
+package tables_test
 
 import (
 	"errors"
@@ -13,12 +13,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
+
 	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
 )
 
-func backupNames(t testing.TB, s *Store) string {
+func backupNames(t testing.TB, s *tables.Store) string {
 	t.Helper()
 	all, err := s.Backups(t.Context())
 	if err != nil {
@@ -34,7 +37,7 @@ func backupNames(t testing.TB, s *Store) string {
 func TestBackup(t *testing.T) {
 	t.Parallel()
 	ctx, s := t.Context(), fullStore(t)
-	b, bucketOne := mustOpen(t, t.TempDir(), nil), s.Bucket("one")
+	b, bucketOne := tabletest.Open(t, t.TempDir(), nil), s.Bucket("one")
 	backup := func(name string, unchanged, files int) map[string]string {
 		t.Helper()
 		copied, err := s.Backup(ctx, b, name)
@@ -48,21 +51,21 @@ func TestBackup(t *testing.T) {
 	}
 	monday := backup("monday", 0, 8)
 	backup("nothing", 4, 0)
-	mustPut(t, bucketOne, "twice", PutAppend, 10)
+	tabletest.Put(t, bucketOne, "twice", tables.PutAppend, 10)
 	if err := bucketOne.Delete(ctx, "plain"); err != nil {
 		t.Fatal(err)
 	}
-	if err := bucketOne.EditRules(ctx, RuleEdit{Remove: []string{"few"}}); err != nil {
+	if err := bucketOne.EditRules(ctx, tables.RuleEdit{Remove: []string{"few"}}); err != nil {
 		t.Fatal(err)
 	}
-	mustPut(t, bucketOne, "new", PutAppend, 1)
+	tabletest.Put(t, bucketOne, "new", tables.PutAppend, 1)
 	tuesday := backup("tuesday", 2, 2)
 	// Backing up a change of metadata copies no data.
-	if err := bucketOne.Table("new").ChangeMetadata(ctx, MetadataChange{Set: Metadata{"a": "b"}}); err != nil {
+	if err := bucketOne.Table("new").ChangeMetadata(ctx, tables.MetadataChange{Set: tables.Metadata{"a": "b"}}); err != nil {
 		t.Fatal(err)
 	}
 	backup("metadata", 3, 0)
-	if _, err := s.Backup(ctx, b, "monday"); !errors.Is(err, ErrExists) {
+	if _, err := s.Backup(ctx, b, "monday"); !errors.Is(err, tables.ErrExists) {
 		t.Errorf("Backup with an existing name: error = %v, want ErrExists", err)
 	}
 	if _, err := s.Backup(ctx, b, ""); err == nil {
@@ -72,25 +75,25 @@ func TestBackup(t *testing.T) {
 		`tuesday of "": 1;tuesday of "one": 3;metadata of "": 1;metadata of "one": 3;`; got != want {
 		t.Errorf("Backups = %s, want %s", got, want)
 	}
-	if findings, _ := verifyAll(t, b, VerifyOptions{}); len(findings) > 0 {
+	if findings, _ := tabletest.VerifyAll(t, b, tables.VerifyOptions{}); len(findings) > 0 {
 		t.Errorf("Verify reported %+v; want none", findings)
 	}
 	// Expire keeps the old versions that backups need.
-	if _, err := b.Expire(ctx, &MaintainOptions{Grace: -1}); err != nil {
+	if _, err := b.Expire(ctx, &tables.MaintainOptions{Grace: -1}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.Expire(ctx, &MaintainOptions{Grace: -1}); err != nil {
+	if _, err := b.Expire(ctx, &tables.MaintainOptions{Grace: -1}); err != nil {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]map[string]string{"monday": monday, "tuesday": tuesday} {
-		empty := mustOpen(t, t.TempDir(), nil)
+		empty := tabletest.Open(t, t.TempDir(), nil)
 		if _, err := empty.RestoreFrom(ctx, b, name); err != nil {
 			t.Fatal(err)
 		}
 		wantState(t, empty, want)
 	}
 	// The source store still has most of the files, so a restore sends few.
-	mustPut(t, bucketOne, "twice", PutAppend, 11) // stays in the tail
+	tabletest.Put(t, bucketOne, "twice", tables.PutAppend, 11) // stays in the tail
 	copied, err := s.RestoreFrom(ctx, b, "tuesday")
 	if u, f := totals(copied); err != nil || u != 2 || f != 0 {
 		t.Errorf("RestoreFrom = %+v, %v; want 2 unchanged tables and no copied files", copied, err)
@@ -104,11 +107,11 @@ func TestBackup(t *testing.T) {
 	if _, err := s.RestoreFrom(ctx, b, "sunday"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("RestoreFrom of a missing backup: error = %v, want fs.ErrNotExist", err)
 	}
-	mustPut(t, bucketOne, "twice", PutAppend, 12)
+	tabletest.Put(t, bucketOne, "twice", tables.PutAppend, 12)
 	if _, err := s.Fold(ctx, nil); err != nil {
 		t.Fatal(err)
 	}
-	if findings, _ := verifyAll(t, s, VerifyOptions{}); len(findings) > 0 {
+	if findings, _ := tabletest.VerifyAll(t, s, tables.VerifyOptions{}); len(findings) > 0 {
 		t.Errorf("Verify reported %+v; want none", findings)
 	}
 }
@@ -120,7 +123,7 @@ func TestBackupInterrupted(t *testing.T) {
 	errInterrupted := errors.New("interrupted")
 	for attempt := 2; ; attempt += 2 {
 		commits := 0
-		b, err := open(ctx, dir, &Options{NoTail: true}, hooks{fs: vfstest.Inject(vfs.OS{}, func(op vfstest.Op, name string) error {
+		b, err := tables.OpenHooked(ctx, dir, &tables.Options{NoTail: true}, tables.Hooks{FS: vfstest.Inject(vfs.OS{}, func(op vfstest.Op, name string) error {
 			if strings.HasSuffix(name, ".metadata.json") && op == vfstest.OpSync {
 				if commits++; commits > attempt/2-1 {
 					return errInterrupted
@@ -151,32 +154,32 @@ func TestBackupInterrupted(t *testing.T) {
 // TestExpireInterruptedBackup checks that Expire deletes the temporary snapshots of killed copies, but not of running ones.
 func TestExpireInterruptedBackup(t *testing.T) {
 	t.Parallel()
-	ctx, s := t.Context(), mustOpen(t, t.TempDir(), &Options{NoTail: true})
-	mustPut(t, s.Bucket("b"), "t", PutAppend, 1)
-	for _, name := range []string{workName + "backup to killed", "kept"} {
+	ctx, s := t.Context(), tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true})
+	tabletest.Put(t, s.Bucket("b"), "t", tables.PutAppend, 1)
+	for _, name := range []string{tables.WorkName + "backup to killed", "kept"} {
 		if _, err := s.Bucket("b").Snapshot(ctx, name); err != nil {
 			t.Fatal(err)
 		}
 	}
-	mustPut(t, s.Bucket("b"), "t", PutReplace, 2)
+	tabletest.Put(t, s.Bucket("b"), "t", tables.PutReplace, 2)
 	expire := func(grace time.Duration, want ...string) {
 		t.Helper()
-		if _, err := s.Expire(ctx, &MaintainOptions{Grace: grace}); err != nil {
+		if _, err := s.Expire(ctx, &tables.MaintainOptions{Grace: grace}); err != nil {
 			t.Error(err)
 		}
 		snapshots, err := s.Bucket("b").Snapshots(ctx)
 		var names []string
 		for _, i := range snapshots {
-			names = append(names, strings.TrimPrefix(i.Name, workName))
+			names = append(names, strings.TrimPrefix(i.Name, tables.WorkName))
 		}
 		if err != nil || !slices.Equal(names, want) {
 			t.Errorf("after Expire, the snapshots are %q, %v, want %q", names, err, want)
 		}
 	}
 	expire(time.Hour, "backup to killed", "kept") // another process may use the snapshot
-	backups := mustOpen(t, t.TempDir(), &Options{NoTail: true})
-	_, err := s.copyTo(ctx, "backup", backups, nil, func(c *copyJob, _ []*Bucket) error {
-		expire(-1, "kept", strings.TrimPrefix(c.snapshot, workName))
+	backups := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true})
+	_, err := s.CopyJobTo(ctx, "backup", backups, nil, func(c *tables.CopyJob, _ []*tables.Bucket) error {
+		expire(-1, "kept", strings.TrimPrefix(c.SnapshotName(), tables.WorkName))
 		return nil
 	})
 	if err != nil {
@@ -189,15 +192,15 @@ func TestExpireInterruptedBackup(t *testing.T) {
 // not incomplete.
 func TestListDroppedSnapshot(t *testing.T) {
 	t.Parallel()
-	ctx, s := t.Context(), mustOpen(t, t.TempDir(), &Options{NoTail: true})
-	mustPut(t, s.Bucket("b"), "t", PutAppend, 1)
+	ctx, s := t.Context(), tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true})
+	tabletest.Put(t, s.Bucket("b"), "t", tables.PutAppend, 1)
 	if _, err := s.Bucket("b").Snapshot(ctx, "large"); err != nil {
 		t.Fatal(err)
 	}
-	execInCatalog(t, s.Dir(), `INSERT INTO partd_snapshot_tables WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<1500)
+	tabletest.ExecInCatalog(t, s.Dir(), `INSERT INTO partd_snapshot_tables WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<1500)
 		SELECT namespace, snapshot, name||i, metadata_location, uuid, rows, bytes, files, version, updated_ms, metadata FROM partd_snapshot_tables, n`)
 	listed := 0
-	err := s.cat.ListAt(ctx, namespaceOf("b"), "large", func(icecat.Listed) bool {
+	err := s.Catalog().ListAt(ctx, tables.NamespaceOf("b"), "large", func(icecat.Listed) bool {
 		if listed++; listed == 1 {
 			if err := s.Bucket("b").DeleteSnapshot(ctx, "large"); err != nil {
 				t.Error(err)
@@ -218,7 +221,7 @@ func TestBackupChild(t *testing.T) {
 	if !ok {
 		t.Skip("runs only as a child process of TestBackupKill")
 	}
-	s, b := mustOpen(t, sourceDir, nil), mustOpen(t, backupDir, nil)
+	s, b := tabletest.Open(t, sourceDir, nil), tabletest.Open(t, backupDir, nil)
 	fmt.Println("ready")
 	if _, err := s.Backup(t.Context(), b, "killed"); err != nil {
 		t.Fatal(err)
@@ -232,7 +235,7 @@ func TestBackupKill(t *testing.T) {
 	t.Parallel()
 	s := fullStore(t)
 	for i := range 30 {
-		mustPut(t, s.Bucket("two"), fmt.Sprint("t", i), PutAppend, int64(i))
+		tabletest.Put(t, s.Bucket("two"), fmt.Sprint("t", i), tables.PutAppend, int64(i))
 	}
 	want := stateOf(t, s)
 	if err := s.Close(); err != nil {
@@ -255,18 +258,18 @@ func TestBackupKill(t *testing.T) {
 		output += waitFor(t, out, "done")
 		timer.Stop()
 		waitErr := cmd.Wait()
-		b := mustOpen(t, dir, nil)
+		b := tabletest.Open(t, dir, nil)
 		got := backupNames(t, b)
 		if got != "" {
 			if got != `killed of "": 1;killed of "one": 3;killed of "two": 30;` || killed == 0 {
 				t.Errorf("after %d kills, the backups are %q, want backups of three buckets after at least one kill", killed, got)
 			}
-			restored := mustOpen(t, t.TempDir(), nil)
+			restored := tabletest.Open(t, t.TempDir(), nil)
 			if _, err := restored.RestoreFrom(t.Context(), b, "killed"); err != nil {
 				t.Fatal(err)
 			}
 			wantState(t, restored, want)
-			if findings, _ := verifyAll(t, b, VerifyOptions{}); len(findings) > 0 {
+			if findings, _ := tabletest.VerifyAll(t, b, tables.VerifyOptions{}); len(findings) > 0 {
 				t.Errorf("Verify reported %+v; want none", findings)
 			}
 			return

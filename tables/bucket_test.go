@@ -1,13 +1,16 @@
-package tables
+package tables_test
 
 import (
 	"encoding/json"
 	"errors"
 	"slices"
 	"testing"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
-func bucketNames(t *testing.T, s *Store) (all []string) {
+func bucketNames(t *testing.T, s *tables.Store) (all []string) {
 	t.Helper()
 	for name, err := range s.Buckets(t.Context()) {
 		if err != nil {
@@ -21,25 +24,25 @@ func bucketNames(t *testing.T, s *Store) (all []string) {
 // TestBucketLifecycle checks that a bucket exists from its first table on, even when it becomes empty, until it
 // is deleted.
 func TestBucketLifecycle(t *testing.T) {
-	s := mustOpen(t, t.TempDir(), nil)
+	s := tabletest.Open(t, t.TempDir(), nil)
 	ctx := t.Context()
 	b := s.Bucket("b")
-	if _, ok, err := read(ctx, b, "t"); ok || err != nil {
+	if _, ok, err := tabletest.Read(ctx, b, "t"); ok || err != nil {
 		t.Fatalf("read of a missing table: found = %v, error = %v; want not found", ok, err)
 	}
-	if err := s.DeleteBucket(ctx, "b", true); !errors.Is(err, ErrNotFound) {
+	if err := s.DeleteBucket(ctx, "b", true); !errors.Is(err, tables.ErrNotFound) {
 		t.Fatalf("DeleteBucket of a missing bucket: error = %v, want ErrNotFound", err)
 	}
 	if ok, err := b.Exists(ctx); ok || err != nil {
 		t.Fatalf("after a read, Exists = %v, error %v; want false", ok, err)
 	}
-	mustPut(t, b, "t", PutAppend, 1)
-	mustPut(t, b, "u", PutAppend, 2)
-	mustPut(t, s.Bucket("c"), "t", PutAppend, 3)
-	if err := s.DeleteBucket(ctx, "b", false); !errors.Is(err, ErrNotEmpty) {
+	tabletest.Put(t, b, "t", tables.PutAppend, 1)
+	tabletest.Put(t, b, "u", tables.PutAppend, 2)
+	tabletest.Put(t, s.Bucket("c"), "t", tables.PutAppend, 3)
+	if err := s.DeleteBucket(ctx, "b", false); !errors.Is(err, tables.ErrNotEmpty) {
 		t.Fatalf("DeleteBucket of a bucket with tables: error = %v, want ErrNotEmpty", err)
 	}
-	wantRows(t, b, "t", 1)
+	tabletest.WantRows(t, b, "t", 1)
 	if err := b.Delete(ctx, "t", "u"); err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +58,7 @@ func TestBucketLifecycle(t *testing.T) {
 	if got := bucketNames(t, s); len(got) != 0 {
 		t.Fatalf("after both buckets were deleted, the buckets are %q, want none", got)
 	}
-	if _, ok, err := read(ctx, s.Bucket("c"), "t"); ok || err != nil {
+	if _, ok, err := tabletest.Read(ctx, s.Bucket("c"), "t"); ok || err != nil {
 		t.Fatalf("read of a table in a deleted bucket: found = %v, error = %v; want not found", ok, err)
 	}
 }
@@ -64,33 +67,33 @@ func TestBucketLifecycle(t *testing.T) {
 // single bucket as a string.
 func TestBucketsAsJSON(t *testing.T) {
 	for _, c := range []struct {
-		buckets Buckets
+		buckets tables.Buckets
 		text    string
-	}{{nil, `null`}, {Buckets{""}, `""`}, {Buckets{"NYSE"}, `"NYSE"`}, {Buckets{"NYSE", ""}, `["NYSE",""]`}} {
+	}{{nil, `null`}, {tables.Buckets{""}, `""`}, {tables.Buckets{"NYSE"}, `"NYSE"`}, {tables.Buckets{"NYSE", ""}, `["NYSE",""]`}} {
 		text, err := json.Marshal(c.buckets)
 		if err != nil || string(text) != c.text {
 			t.Errorf("Marshal(%q) = %s, %v, want %s", []string(c.buckets), text, err, c.text)
 		}
-		var o MaintainOptions
+		var o tables.MaintainOptions
 		if err := json.Unmarshal([]byte(`{"bucket":`+c.text+`}`), &o); err != nil || !slices.Equal(o.Buckets, c.buckets) {
 			t.Errorf("Unmarshal(%s) = %q, %v, want %q", c.text, []string(o.Buckets), err, []string(c.buckets))
 		}
 	}
-	if err := new(Buckets).UnmarshalJSON([]byte(`7`)); err == nil {
+	if err := new(tables.Buckets).UnmarshalJSON([]byte(`7`)); err == nil {
 		t.Error("UnmarshalJSON of a number succeeded, want an error")
 	}
 }
 
 func TestFoldOfSeveralBuckets(t *testing.T) {
-	s := mustOpen(t, t.TempDir(), nil)
+	s := tabletest.Open(t, t.TempDir(), nil)
 	for _, name := range []string{"a", "b", "c"} {
-		mustPut(t, s.Bucket(name), "t", PutAppend, 1, 2)
+		tabletest.Put(t, s.Bucket(name), "t", tables.PutAppend, 1, 2)
 	}
-	r, err := s.Fold(t.Context(), &MaintainOptions{Buckets: Buckets{"a", "c"}})
+	r, err := s.Fold(t.Context(), &tables.MaintainOptions{Buckets: tables.Buckets{"a", "c"}})
 	if err != nil || r.Tables != 2 || r.Rows != 4 {
 		t.Fatalf("Fold = %+v, %v; want Tables 2 and Rows 4", r, err)
 	}
-	if _, err := s.Fold(t.Context(), &MaintainOptions{Buckets: Buckets{"a", "c"}, Tables: []string{"t"}}); err == nil {
+	if _, err := s.Fold(t.Context(), &tables.MaintainOptions{Buckets: tables.Buckets{"a", "c"}, Tables: []string{"t"}}); err == nil {
 		t.Error("Fold of a table in two buckets succeeded, want an error")
 	}
 	r, err = s.Fold(t.Context(), nil)

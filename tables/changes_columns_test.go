@@ -1,9 +1,12 @@
-package tables
+package tables_test
 
 import (
 	"errors"
 	"strings"
 	"testing"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/iceberg-go"
@@ -13,22 +16,22 @@ import (
 // changesCase is a table of which each test case changes columns.
 type changesCase struct {
 	*testing.T
-	s *Store
-	b *Bucket
+	s *tables.Store
+	b *tables.Bucket
 }
 
-func (c *changesCase) put(columns, rows string) Version {
+func (c *changesCase) put(columns, rows string) tables.Version {
 	c.Helper()
-	if _, err := c.b.Table("t").Put(c.Context(), jsonRows(c.T, columns, rows), PutAppend, &PutOptions{Settings: &Settings{Evolution: Flexible}}); err != nil {
+	if _, err := c.b.Table("t").Put(c.Context(), tabletest.JSONRows(c.T, columns, rows), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Evolution: tables.Flexible}}); err != nil {
 		c.Fatal(err)
 	}
 	return wantVersion(c.T, c.b)
 }
 
 // wantVersion folds the tail and returns the table's version.
-func wantVersion(t testing.TB, b *Bucket) Version {
+func wantVersion(t testing.TB, b *tables.Bucket) tables.Version {
 	t.Helper()
-	if _, err := b.s.Fold(t.Context(), nil); err != nil {
+	if _, err := b.Store().Fold(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 	infos, err := b.Table("t").Versions(t.Context())
@@ -38,7 +41,7 @@ func wantVersion(t testing.TB, b *Bucket) Version {
 	return infos[len(infos)-1].Version
 }
 
-func (c *changesCase) evolve(changes ...ColumnChange) {
+func (c *changesCase) evolve(changes ...tables.ColumnChange) {
 	c.Helper()
 	if err := c.b.Table("t").Evolve(c.Context(), changes...); err != nil {
 		c.Fatal(err)
@@ -59,7 +62,7 @@ func (c *changesCase) snapshotNamed(name string) {
 	}
 }
 
-func (c *changesCase) restore() Version {
+func (c *changesCase) restore() tables.Version {
 	c.Helper()
 	if err := c.b.Restore(c.Context(), "s"); err != nil {
 		c.Fatal(err)
@@ -68,11 +71,11 @@ func (c *changesCase) restore() Version {
 }
 
 // want checks the changes between two states. If want starts with "again: ", they must be refused with the text after it.
-func (c *changesCase) want(from, to At, want string) {
+func (c *changesCase) want(from, to tables.At, want string) {
 	c.Helper()
-	r, err := tableAt(c.T, c.b, "t", to).Changes(c.Context(), from, &ChangesOptions{Keys: []string{"id"}})
+	r, err := tableAt(c.T, c.b, "t", to).Changes(c.Context(), from, &tables.ChangesOptions{Keys: []string{"id"}})
 	if reason, ok := strings.CutPrefix(want, "again: "); ok {
-		if !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), "start again") || !strings.Contains(err.Error(), reason) {
+		if !errors.Is(err, tables.ErrNotFound) || !strings.Contains(err.Error(), "start again") || !strings.Contains(err.Error(), reason) {
 			c.Errorf("changes: error %v, want advice to start again because %s", err, reason)
 		}
 		if err == nil {
@@ -84,7 +87,7 @@ func (c *changesCase) want(from, to At, want string) {
 		c.Fatal(err)
 	}
 	r.Release()
-	got, _ := changesText(c.T, tableAt(c.T, c.b, "t", to), from, &ChangesOptions{Keys: []string{"id"}})
+	got, _ := changesText(c.T, tableAt(c.T, c.b, "t", to), from, &tables.ChangesOptions{Keys: []string{"id"}})
 	wantEqual(c.T, "changes", got, want)
 }
 
@@ -93,9 +96,11 @@ func (c *changesCase) want(from, to At, want string) {
 func TestChangesOfColumns(t *testing.T) {
 	t.Parallel()
 	const columns, rows = "id int64; price float64", `{"id":1,"price":1.5},{"id":2,"price":2.5},{"id":3,"price":null}`
-	drop, add := ColumnChange{Op: DropColumn, Column: "price"}, ColumnChange{Op: AddColumn, Column: "price", Type: "float64"}
-	add2 := ColumnChange{Op: AddColumn, Column: "added", Type: "string"}
-	rename := func(from, to string) ColumnChange { return ColumnChange{Op: RenameColumn, Column: from, To: to} }
+	drop, add := tables.ColumnChange{Op: tables.DropColumn, Column: "price"}, tables.ColumnChange{Op: tables.AddColumn, Column: "price", Type: "float64"}
+	add2 := tables.ColumnChange{Op: tables.AddColumn, Column: "added", Type: "string"}
+	rename := func(from, to string) tables.ColumnChange {
+		return tables.ColumnChange{Op: tables.RenameColumn, Column: from, To: to}
+	}
 	const restored, dropped = "again: a restore brought back dropped columns", "again: was dropped after this version"
 	for name, test := range map[string]func(c *changesCase){
 		"restore of a dropped column": func(c *changesCase) {
@@ -104,69 +109,69 @@ func TestChangesOfColumns(t *testing.T) {
 			c.evolve(drop)
 			second := c.put("id int64", `{"id":4}`)
 			third := c.restore()
-			c.want(AtVersion(second), nil, restored)
-			c.want(AtVersion(third), AtVersion(second), "4 insert")
-			c.want(AtVersion(first), AtVersion(second), "4 insert")
-			c.want(AtVersion(first), AtVersion(first), restored) // a copy at version 1 can lack the column
-			c.want(AtVersion(first), nil, restored)
-			c.want(AtVersion(second), AtSnapshot("s"), restored)
-			c.want(AtSnapshot("s"), AtVersion(third), restored)
+			c.want(tables.AtVersion(second), nil, restored)
+			c.want(tables.AtVersion(third), tables.AtVersion(second), "4 insert")
+			c.want(tables.AtVersion(first), tables.AtVersion(second), "4 insert")
+			c.want(tables.AtVersion(first), tables.AtVersion(first), restored) // a copy at version 1 can lack the column
+			c.want(tables.AtVersion(first), nil, restored)
+			c.want(tables.AtVersion(second), tables.AtSnapshot("s"), restored)
+			c.want(tables.AtSnapshot("s"), tables.AtVersion(third), restored)
 			fourth := c.put(columns, `{"id":5,"price":5.5}`)
-			c.want(AtVersion(third), nil, "5 5.5 insert")
+			c.want(tables.AtVersion(third), nil, "5 5.5 insert")
 			c.snapshotNamed("later")
 			c.evolve(add2)
 			if err := c.b.Restore(c.Context(), "later"); err != nil { // keeps the record of the earlier restore
 				c.Fatal(err)
 			}
-			c.want(AtVersion(second), nil, restored)
-			c.want(AtVersion(fourth), nil, "")
+			c.want(tables.AtVersion(second), nil, restored)
+			c.want(tables.AtVersion(fourth), nil, "")
 		},
 		"backwards over a drop": func(c *changesCase) {
 			first := c.put(columns, rows)
 			c.put(columns, `{"id":5,"price":5.5}`)
 			c.evolve(drop)
 			last := c.put("id int64", `{"id":4}`)
-			c.want(AtVersion(last), AtVersion(first), dropped)
+			c.want(tables.AtVersion(last), tables.AtVersion(first), dropped)
 		},
 		"drop without a version": func(c *changesCase) {
 			first := c.put(columns, rows)
 			c.snapshot()
 			c.evolve(drop)
-			c.want(AtVersion(first), nil, "")
-			c.want(AtVersion(first), AtSnapshot("s"), dropped) // a copy at version 1 can lack the column
+			c.want(tables.AtVersion(first), nil, "")
+			c.want(tables.AtVersion(first), tables.AtSnapshot("s"), dropped) // a copy at version 1 can lack the column
 			c.restore()
-			c.want(AtVersion(first), nil, restored)
+			c.want(tables.AtVersion(first), nil, restored)
 		},
 		"drop and add of a name": func(c *changesCase) {
 			first := c.put(columns, rows)
 			c.evolve(drop, add)
-			c.want(AtVersion(first), nil, "again: \"price\" has the name of an earlier column")
+			c.want(tables.AtVersion(first), nil, "again: \"price\" has the name of an earlier column")
 			second := c.put(columns, `{"id":4,"price":4.5}`)
-			c.want(AtVersion(first), nil, "again: \"price\" has the name of an earlier column")
-			c.want(AtVersion(second), AtVersion(first), dropped)
+			c.want(tables.AtVersion(first), nil, "again: \"price\" has the name of an earlier column")
+			c.want(tables.AtVersion(second), tables.AtVersion(first), dropped)
 		},
 		"a name used between two versions": func(c *changesCase) {
 			first := c.put(columns, rows)
 			c.evolve(rename("price", "cost"))
-			c.evolve(ColumnChange{Op: DropColumn, Column: "cost"}, ColumnChange{Op: AddColumn, Column: "cost", Type: "float64"})
-			c.want(AtVersion(first), nil, "again: \"cost\" has the name of an earlier column")
+			c.evolve(tables.ColumnChange{Op: tables.DropColumn, Column: "cost"}, tables.ColumnChange{Op: tables.AddColumn, Column: "cost", Type: "float64"})
+			c.want(tables.AtVersion(first), nil, "again: \"cost\" has the name of an earlier column")
 		},
 		"exchange of two names": func(c *changesCase) {
 			first := c.put("id int64; a float64; b float64", `{"id":1,"a":1,"b":2}`)
 			c.evolve(rename("a", "c"), rename("b", "a"), rename("c", "b"))
-			c.want(AtVersion(first), nil, "again: has the name of an earlier column")
+			c.want(tables.AtVersion(first), nil, "again: has the name of an earlier column")
 		},
 		"rename": func(c *changesCase) {
 			first := c.put(columns, rows)
 			c.evolve(rename("price", "cost"))
 			c.put("id int64; cost float64", `{"id":4,"cost":4.5}`)
-			c.want(AtVersion(first), nil, "4 4.5 insert")
+			c.want(tables.AtVersion(first), nil, "4 4.5 insert")
 		},
 		"add": func(c *changesCase) {
 			first := c.put("id int64", `{"id":1}`)
 			c.evolve(add)
 			c.put(columns, `{"id":4,"price":4.5}`)
-			c.want(AtVersion(first), nil, "4 4.5 insert")
+			c.want(tables.AtVersion(first), nil, "4 4.5 insert")
 		},
 		"a restore drops an added column": func(c *changesCase) {
 			c.put("id int64", `{"id":1}`)
@@ -174,7 +179,7 @@ func TestChangesOfColumns(t *testing.T) {
 			c.evolve(add)
 			second := c.put(columns, `{"id":2,"price":2.5}`)
 			c.restore()
-			c.want(AtVersion(second), nil, "2 delete")
+			c.want(tables.AtVersion(second), nil, "2 delete")
 		},
 		"an added column with a default": func(c *changesCase) {
 			first := c.put("id int64", `{"id":1}`)
@@ -182,38 +187,38 @@ func TestChangesOfColumns(t *testing.T) {
 			c.foreign(func(u *table.UpdateSchema) *table.UpdateSchema {
 				return u.AddColumn([]string{"price"}, iceberg.PrimitiveTypes.Float64, "", false, iceberg.NewLiteral(9.5))
 			})
-			c.want(AtVersion(first), nil, "")
+			c.want(tables.AtVersion(first), nil, "")
 			second := c.put(columns, `{"id":2,"price":2.5}`)
-			c.want(AtVersion(first), nil, "2 2.5 insert")
+			c.want(tables.AtVersion(first), nil, "2 2.5 insert")
 			deleteByKey(c.T, c.s, "id", 1)
 			wantVersion(c.T, c.b)
-			c.want(AtVersion(first), nil, "1 9.5 delete; 2 2.5 insert")
-			c.want(AtVersion(second), nil, "1 9.5 delete")
+			c.want(tables.AtVersion(first), nil, "1 9.5 delete; 2 2.5 insert")
+			c.want(tables.AtVersion(second), nil, "1 9.5 delete")
 		},
 		"another order of columns": func(c *changesCase) {
 			first := c.put(columns, rows)
 			c.foreign(func(u *table.UpdateSchema) *table.UpdateSchema { return u.MoveFirst([]string{"price"}) })
 			c.put(columns, `{"id":4,"price":4.5}`)
-			c.want(AtVersion(first), nil, "4.5 4 insert")
+			c.want(tables.AtVersion(first), nil, "4.5 4 insert")
 		},
 		"nulls become texts": func(c *changesCase) {
-			if _, err := c.b.Table("t").Put(c.Context(), rowsOfJSON(c.T, `[{"id":1,"x":null}]`, nullable("id", arrow.PrimitiveTypes.Int64), nullable("x", arrow.Null)), PutAppend, &PutOptions{Settings: &Settings{Evolution: Flexible}}); err != nil {
+			if _, err := c.b.Table("t").Put(c.Context(), rowsOfJSON(c.T, `[{"id":1,"x":null}]`, nullable("id", arrow.PrimitiveTypes.Int64), nullable("x", arrow.Null)), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Evolution: tables.Flexible}}); err != nil {
 				c.Fatal(err)
 			}
 			first := wantVersion(c.T, c.b)
-			c.evolve(ColumnChange{Op: WidenColumn, Column: "x", Type: "string"})
+			c.evolve(tables.ColumnChange{Op: tables.WidenColumn, Column: "x", Type: "string"})
 			second := c.put("id int64; x utf8", `{"id":4,"x":"a"}`)
-			c.want(AtVersion(first), nil, "4 a insert")
-			c.want(AtVersion(second), AtVersion(first), dropped)
+			c.want(tables.AtVersion(first), nil, "4 a insert")
+			c.want(tables.AtVersion(second), tables.AtVersion(first), dropped)
 		},
 		"a narrower integer of the same stored type": func(c *changesCase) {
 			first := c.put("id int64; n uint8", `{"id":1,"n":7}`)
 			c.snapshot()
-			c.evolve(ColumnChange{Op: WidenColumn, Column: "n", Type: "uint16"})
+			c.evolve(tables.ColumnChange{Op: tables.WidenColumn, Column: "n", Type: "uint16"})
 			second := c.put("id int64; n uint16", `{"id":2,"n":300}`)
 			c.restore()
-			c.want(AtVersion(second), nil, "again: \"n\" has a narrower type")
-			c.want(AtVersion(first), AtVersion(second), "2 300 insert")
+			c.want(tables.AtVersion(second), nil, "again: \"n\" has a narrower type")
+			c.want(tables.AtVersion(first), tables.AtVersion(second), "2 300 insert")
 		},
 		"a field of a struct": func(c *changesCase) {
 			first := c.putStruct(`[{"id":1,"s":{"x":1,"y":2}},{"id":2,"s":{"x":3,"y":null}},{"id":3,"s":null}]`, "x", "y")
@@ -221,14 +226,14 @@ func TestChangesOfColumns(t *testing.T) {
 			c.foreign(func(u *table.UpdateSchema) *table.UpdateSchema { return u.DeleteColumn([]string{"s", "y"}) })
 			second := c.putStruct(`[{"id":4,"s":{"x":4}}]`, "x")
 			third := c.restore()
-			c.want(AtVersion(second), nil, restored)
-			c.want(AtVersion(second), AtVersion(first), restored)
-			c.want(AtVersion(third), AtVersion(second), `4 {4} insert`)
+			c.want(tables.AtVersion(second), nil, restored)
+			c.want(tables.AtVersion(second), tables.AtVersion(first), restored)
+			c.want(tables.AtVersion(third), tables.AtVersion(second), `4 {4} insert`)
 			c.foreign(func(u *table.UpdateSchema) *table.UpdateSchema { return u.DeleteColumn([]string{"s", "y"}) })
 			c.foreign(func(u *table.UpdateSchema) *table.UpdateSchema {
 				return u.AddColumn([]string{"s", "y"}, iceberg.PrimitiveTypes.Int64, "", false, nil)
 			})
-			c.want(AtVersion(third), nil, `again: "s.y" has the name of an earlier column`)
+			c.want(tables.AtVersion(third), nil, `again: "s.y" has the name of an earlier column`)
 		},
 		"delete of rows by a dropped column": func(c *changesCase) {
 			c.put(columns, rows)
@@ -241,19 +246,19 @@ func TestChangesOfColumns(t *testing.T) {
 			deleteByKey(c.T, c.s, "id", 2)
 			third := wantVersion(c.T, c.b)
 			c.restore()
-			c.want(AtVersion(second), nil, restored)
-			c.want(AtVersion(third), nil, restored)
+			c.want(tables.AtVersion(second), nil, restored)
+			c.want(tables.AtVersion(third), nil, restored)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
+			s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
 			test(&changesCase{t, s, s.Bucket("")})
 		})
 	}
 }
 
-func (c *changesCase) putStruct(rows string, names ...string) Version {
+func (c *changesCase) putStruct(rows string, names ...string) tables.Version {
 	c.Helper()
 	var members []arrow.Field
 	for _, name := range names {

@@ -1,4 +1,4 @@
-package tables
+package tables_test
 
 import (
 	"context"
@@ -11,6 +11,9 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -52,21 +55,21 @@ type modelRow map[int]string
 type changesModel struct {
 	t       *testing.T
 	rnd     *rand.Rand
-	s       *Store
-	b       *Bucket
+	s       *tables.Store
+	b       *tables.Bucket
 	keys    []string
 	columns []string // names of the columns, by number; "" if dropped
 	types   []arrow.DataType
 	members []string // names of the fields of column 5, a struct, by number; "" if dropped
-	states  map[Version]*modelState
-	copies  map[Version][]*modelState // what readers saw at a version; column changes alone make no version
-	names   map[string]map[int]bool   // numbers of the columns that ever had a name
+	states  map[tables.Version]*modelState
+	copies  map[tables.Version][]*modelState // what readers saw at a version; column changes alone make no version
+	names   map[string]map[int]bool          // numbers of the columns that ever had a name
 
 	exact, refused int  // how many pairs of states were compared, and how many must be copied again
 	foreign        bool // whether steps can add delete files, as other programs do
 	ops            []string
 
-	restored Version        // the last restore
+	restored tables.Version // the last restore
 	snapshot *modelSnapshot // the columns in the bucket's snapshot; nil before it is created
 }
 
@@ -104,20 +107,20 @@ var itemType = arrow.ListOf(arrow.StructOf(nullable("x", arrow.PrimitiveTypes.Fl
 
 func newChangesModel(t *testing.T, seed uint64) *changesModel {
 	m := &changesModel{
-		t: t, rnd: rand.New(rand.NewPCG(seed, 0)), states: map[Version]*modelState{}, foreign: seed%2 == 0,
-		copies: map[Version][]*modelState{}, names: map[string]map[int]bool{}, members: []string{"x", "y"},
+		t: t, rnd: rand.New(rand.NewPCG(seed, 0)), states: map[tables.Version]*modelState{}, foreign: seed%2 == 0,
+		copies: map[tables.Version][]*modelState{}, names: map[string]map[int]bool{}, members: []string{"x", "y"},
 		columns: []string{"id", "at", "v", "items", "n", "s"},
 		types:   []arrow.DataType{arrow.PrimitiveTypes.Int64, &arrow.TimestampType{Unit: arrow.Microsecond}, arrow.PrimitiveTypes.Float64, itemType, arrow.PrimitiveTypes.Int32, nil},
 	}
-	m.s = mustOpen(t, t.TempDir(), &Options{FoldBytes: 3000, FoldAge: -1, Memory: 4 << 20, NoTail: seed%5 == 4})
+	m.s = tabletest.Open(t, t.TempDir(), &tables.Options{FoldBytes: 3000, FoldAge: -1, Memory: 4 << 20, NoTail: seed%5 == 4})
 	m.b = m.s.Bucket("")
-	settings := &Settings{Evolution: Flexible}
+	settings := &tables.Settings{Evolution: tables.Flexible}
 	if seed%3 == 1 {
-		settings.Time, settings.Keys, settings.OnDuplicate = "at", []string{"id"}, KeepLast
+		settings.Time, settings.Keys, settings.OnDuplicate = "at", []string{"id"}, tables.KeepLast
 		m.keys = []string{"id", "at"}
 	}
 	m.must("put", func(ctx context.Context) error {
-		_, err := m.b.Table("t").Put(ctx, m.newRows(3, false), PutAppend, &PutOptions{Settings: settings})
+		_, err := m.b.Table("t").Put(ctx, m.newRows(3, false), tables.PutAppend, &tables.PutOptions{Settings: settings})
 		return err
 	})
 	if m.foreign {
@@ -204,7 +207,7 @@ func (m *changesModel) newRows(maxCount int, unique bool) array.RecordReader {
 			}
 		}
 	}
-	return oneBatch(b.NewRecordBatch())
+	return tabletest.OneBatch(b.NewRecordBatch())
 }
 
 // rowsByNumber returns the rows of a reader. columns contains the columns' names by number. A column that is not in
@@ -278,9 +281,9 @@ func (m *changesModel) remember() {
 	if slices.ContainsFunc(m.copies[newest], func(c *modelState) bool { return maps.Equal(c.columns, state.columns) }) {
 		return
 	}
-	at := At(nil) // the columns can have changed after the newest version
+	at := tables.At(nil) // the columns can have changed after the newest version
 	if m.states[newest] == nil {
-		m.states[newest], at = state, AtVersion(newest)
+		m.states[newest], at = state, tables.AtVersion(newest)
 	}
 	r, err := tableAt(m.t, m.b, "t", at).Scan(m.t.Context(), nil)
 	if err != nil {
@@ -291,7 +294,7 @@ func (m *changesModel) remember() {
 	m.copies[newest] = append(m.copies[newest], state)
 }
 
-func (m *changesModel) versions() (versions []Version) {
+func (m *changesModel) versions() (versions []tables.Version) {
 	m.t.Helper()
 	infos, err := tableAt(m.t, m.b, "t", nil).Versions(m.t.Context())
 	if err != nil {
@@ -304,7 +307,7 @@ func (m *changesModel) versions() (versions []Version) {
 }
 
 // tableAt returns a table in the state that a selects.
-func tableAt(t testing.TB, b *Bucket, name string, a At) *Table {
+func tableAt(t testing.TB, b *tables.Bucket, name string, a tables.At) *tables.Table {
 	t.Helper()
 	tab, err := b.Table(name).At(t.Context(), a)
 	if err != nil {
@@ -318,7 +321,7 @@ func (m *changesModel) step() {
 	switch m.rnd.IntN(16) {
 	case 0, 1, 2:
 		m.must("append", func(ctx context.Context) error {
-			_, err := m.b.Table("t").Put(ctx, m.newRows(20, false), PutAppend, nil)
+			_, err := m.b.Table("t").Put(ctx, m.newRows(20, false), tables.PutAppend, nil)
 			return err
 		})
 	case 3, 4, 5:
@@ -327,13 +330,13 @@ func (m *changesModel) step() {
 			if keys == nil {
 				keys = []string{"id"}
 			}
-			_, err := m.b.Table("t").Upsert(ctx, m.newRows(8, true), &UpsertOptions{Keys: keys})
+			_, err := m.b.Table("t").Upsert(ctx, m.newRows(8, true), &tables.UpsertOptions{Keys: keys})
 			return err
 		})
 	case 6, 7:
 		id := m.rnd.IntN(40)
 		m.must("delete rows", func(ctx context.Context) error {
-			_, err := m.b.Table("t").DeleteRows(ctx, Between("id", int64(id), int64(id+3)))
+			_, err := m.b.Table("t").DeleteRows(ctx, tables.Between("id", int64(id), int64(id+3)))
 			return err
 		})
 	case 8:
@@ -344,7 +347,7 @@ func (m *changesModel) step() {
 	case 9:
 		if m.rnd.IntN(4) == 0 {
 			m.must("replace", func(ctx context.Context) error {
-				_, err := m.b.Table("t").Put(ctx, m.newRows(20, false), PutReplace, nil)
+				_, err := m.b.Table("t").Put(ctx, m.newRows(20, false), tables.PutReplace, nil)
 				return err
 			})
 		}
@@ -359,7 +362,7 @@ func (m *changesModel) step() {
 	case 15:
 		if m.rnd.IntN(3) == 0 {
 			m.must("expire", func(ctx context.Context) error {
-				_, err := m.s.Expire(ctx, &MaintainOptions{Grace: -1, Keep: 8})
+				_, err := m.s.Expire(ctx, &tables.MaintainOptions{Grace: -1, Keep: 8})
 				return err
 			})
 		}
@@ -393,7 +396,7 @@ func (m *changesModel) restore() {
 func (m *changesModel) evolve() {
 	m.t.Helper()
 	m.remember() // a version has the columns that the table had at that time
-	var c ColumnChange
+	var c tables.ColumnChange
 	var free []string // a new column can have the name of a dropped one
 	for _, name := range []string{"v", "n", "c", "d", "e"} {
 		if !slices.Contains(m.columns, name) {
@@ -406,19 +409,19 @@ func (m *changesModel) evolve() {
 		if len(free) == 0 {
 			return
 		}
-		c = ColumnChange{Op: AddColumn, Column: free[m.rnd.IntN(len(free))], Type: "string"}
+		c = tables.ColumnChange{Op: tables.AddColumn, Column: free[m.rnd.IntN(len(free))], Type: "string"}
 		m.columns, m.types = append(m.columns, c.Column), append(m.types, arrow.BinaryTypes.String)
 	case 2:
 		if m.columns[i] == "" {
 			return
 		}
-		c = ColumnChange{Op: DropColumn, Column: m.columns[i]}
+		c = tables.ColumnChange{Op: tables.DropColumn, Column: m.columns[i]}
 		m.columns[i] = ""
 	case 3:
 		if m.columns[i] == "" || len(free) == 0 {
 			return
 		}
-		c = ColumnChange{Op: RenameColumn, Column: m.columns[i], To: free[m.rnd.IntN(len(free))]}
+		c = tables.ColumnChange{Op: tables.RenameColumn, Column: m.columns[i], To: free[m.rnd.IntN(len(free))]}
 		m.columns[i] = c.To
 	case 4:
 		if m.columns[4] == "" {
@@ -432,7 +435,7 @@ func (m *changesModel) evolve() {
 		default:
 			return
 		}
-		c = ColumnChange{Op: WidenColumn, Column: m.columns[4], Type: ColumnTypeOf(m.types[4])}
+		c = tables.ColumnChange{Op: tables.WidenColumn, Column: m.columns[4], Type: tables.ColumnTypeOf(m.types[4])}
 	case 5:
 		if m.foreign && m.columns[structColumn] != "" {
 			m.evolveStruct()
@@ -503,11 +506,11 @@ func (m *changesModel) deleteForeign() {
 // idColumn returns Iceberg's ID of the column id.
 func (m *changesModel) idColumn() int {
 	m.t.Helper()
-	v, err := tableAt(m.t, m.b, "t", nil).view(m.t.Context(), false)
+	v, err := tableAt(m.t, m.b, "t", nil).View(m.t.Context(), false)
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	field, _ := v.t.Schema().FindFieldByName("id")
+	field, _ := v.Table().Schema().FindFieldByName("id")
 	return field.ID
 }
 
@@ -528,11 +531,11 @@ func (m *changesModel) check() {
 			continue
 		}
 		for from, old := range m.states {
-			r, err := tableAt(m.t, m.b, "t", AtVersion(to)).Changes(m.t.Context(), AtVersion(from), nil)
+			r, err := tableAt(m.t, m.b, "t", tables.AtVersion(to)).Changes(m.t.Context(), tables.AtVersion(from), nil)
 			narrower := old.n.ID() != state.n.ID() && schema.CanPromote(state.n, old.n)
 			mustRefuse := !slices.Contains(kept, from) || old.idColumn != state.idColumn || narrower && state.columns[4] != "" && old.columns[4] != ""
 			if err != nil && (mustRefuse || from < m.restored && (to >= m.restored || to <= from) || m.mayRefuse(m.copies[from], state, to <= from)) {
-				if !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), "start again") {
+				if !errors.Is(err, tables.ErrNotFound) || !strings.Contains(err.Error(), "start again") {
 					m.t.Fatalf("changes from version %d to %d: error %v, want ErrNotFound with advice\nafter %q", from, to, err, m.ops)
 				}
 				m.refused++
@@ -598,16 +601,16 @@ func checkChanges(state *modelState, before, changes []modelRow, keys []string) 
 		text, kind := state.text(r), r[-1]
 		byKey[keyOf(r)] = append(byKey[keyOf(r)], kind)
 		switch kind {
-		case ChangeInsert, ChangeUpdateAfter:
+		case tables.ChangeInsert, tables.ChangeUpdateAfter:
 			rows[text]++
 			inserted[text]++
-		case ChangeDelete, ChangeUpdateBefore:
+		case tables.ChangeDelete, tables.ChangeUpdateBefore:
 			rows[text]--
 			deleted[text]++
 		default:
 			return "unknown kind " + kind
 		}
-		if kind == ChangeUpdateBefore && (i+1 == len(changes) || changes[i+1][-1] != ChangeUpdateAfter || keyOf(changes[i+1]) != keyOf(r)) {
+		if kind == tables.ChangeUpdateBefore && (i+1 == len(changes) || changes[i+1][-1] != tables.ChangeUpdateAfter || keyOf(changes[i+1]) != keyOf(r)) {
 			return fmt.Sprintf("the row after %s is not the updated row", text)
 		}
 		if inserted[text] > 0 && deleted[text] > 0 {
@@ -620,18 +623,20 @@ func checkChanges(state *modelState, before, changes []modelRow, keys []string) 
 	}
 	for key, kinds := range byKey {
 		isPair := keys != nil && len(kinds) == 2 && isInsert(kinds[0]) != isInsert(kinds[1])
-		if isUpdate := slices.Contains(kinds, ChangeUpdateBefore); isUpdate != isPair {
+		if isUpdate := slices.Contains(kinds, tables.ChangeUpdateBefore); isUpdate != isPair {
 			return fmt.Sprintf("key %s has changes %q", key, kinds)
 		}
 	}
 	return ""
 }
 
-func isInsert(kind string) bool { return kind == ChangeInsert || kind == ChangeUpdateAfter }
+func isInsert(kind string) bool {
+	return kind == tables.ChangeInsert || kind == tables.ChangeUpdateAfter
+}
 
 // TestChangesModel compares Changes with scans of all pairs of versions, after random operations.
 func TestChangesModel(t *testing.T) {
-	for seed := range uint64(rounds(t, "PARTD_MODELS", 6)) {
+	for seed := range uint64(tabletest.Rounds(t, "PARTD_MODELS", 6)) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
 			m := newChangesModel(t, seed)

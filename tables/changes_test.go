@@ -1,4 +1,4 @@
-package tables
+package tables_test
 
 import (
 	"crypto/sha256"
@@ -12,6 +12,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/rows/sorted"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
+
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
@@ -21,7 +25,7 @@ import (
 )
 
 // changesText returns the changes of a table as sorted lines of cells, and the version that they lead to.
-func changesText(t testing.TB, tab *Table, since At, o *ChangesOptions) (string, Version) {
+func changesText(t testing.TB, tab *tables.Table, since tables.At, o *tables.ChangesOptions) (string, tables.Version) {
 	t.Helper()
 	r, err := tab.Changes(t.Context(), since, o)
 	if err != nil {
@@ -47,7 +51,7 @@ func changesText(t testing.TB, tab *Table, since At, o *ChangesOptions) (string,
 }
 
 // wantChanges checks the changes of table "t" since a state, and returns the version that they lead to.
-func wantChanges(t testing.TB, b *Bucket, since At, o *ChangesOptions, want string) Version {
+func wantChanges(t testing.TB, b *tables.Bucket, since tables.At, o *tables.ChangesOptions, want string) tables.Version {
 	t.Helper()
 	got, version := changesText(t, tableAt(t, b, "t", nil), since, o)
 	wantEqual(t, "changes", got, want)
@@ -56,18 +60,18 @@ func wantChanges(t testing.TB, b *Bucket, since At, o *ChangesOptions, want stri
 
 func TestChanges(t *testing.T) {
 	ctx := t.Context()
-	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
 	b := s.Bucket("")
 	fields := []arrow.Field{nullable("k", arrow.PrimitiveTypes.Int64), nullable("v", arrow.BinaryTypes.String)}
 	put := func(text string) {
 		t.Helper()
-		if _, err := b.Table("t").Put(ctx, rowsOfJSON(t, text, fields...), PutAppend, nil); err != nil {
+		if _, err := b.Table("t").Put(ctx, rowsOfJSON(t, text, fields...), tables.PutAppend, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
 	put(`[{"k":1,"v":"a"},{"k":2,"v":"b"},{"k":2,"v":"b"}]`)
 	first := wantChanges(t, b, nil, nil, "1 a insert; 2 b insert; 2 b insert")
-	for name, empty := range map[string]At{"AtTime": AtTime(time.Time{}), "AtSnapshot": AtSnapshot("")} {
+	for name, empty := range map[string]tables.At{"AtTime": tables.AtTime(time.Time{}), "AtSnapshot": tables.AtSnapshot("")} {
 		if got, _ := changesText(t, tableAt(t, b, "t", nil), empty, nil); got != "1 a insert; 2 b insert; 2 b insert" {
 			t.Errorf("changes since an empty %s: got %q, want three inserts", name, got)
 		}
@@ -78,38 +82,38 @@ func TestChanges(t *testing.T) {
 	}
 	afterSnapshot := time.Now()
 	time.Sleep(5 * time.Millisecond)
-	second := wantChanges(t, b, AtVersion(first), nil, "3 null insert")
-	if _, err := b.Table("t").Upsert(ctx, rowsOfJSON(t, `[{"k":1,"v":"A"},{"k":2,"v":"b"},{"k":4,"v":"d"}]`, fields...), &UpsertOptions{Keys: []string{"k"}}); err != nil {
+	second := wantChanges(t, b, tables.AtVersion(first), nil, "3 null insert")
+	if _, err := b.Table("t").Upsert(ctx, rowsOfJSON(t, `[{"k":1,"v":"A"},{"k":2,"v":"b"},{"k":4,"v":"d"}]`, fields...), &tables.UpsertOptions{Keys: []string{"k"}}); err != nil {
 		t.Fatal(err)
 	}
 	changed := "1 A insert; 1 a delete; 2 b delete; 4 d insert"
-	third := wantChanges(t, b, AtVersion(second), nil, changed)
-	wantChanges(t, b, AtSnapshot("s"), nil, changed)
-	wantChanges(t, b, AtTime(afterSnapshot), nil, changed)
-	wantChanges(t, b, AtVersion(0), nil, "1 A insert; 2 b insert; 3 null insert; 4 d insert")
-	keyed := &ChangesOptions{Keys: []string{"k"}}
-	wantChanges(t, b, AtVersion(second), keyed, "1 A update_after; 1 a update_before; 2 b delete; 4 d insert")
+	third := wantChanges(t, b, tables.AtVersion(second), nil, changed)
+	wantChanges(t, b, tables.AtSnapshot("s"), nil, changed)
+	wantChanges(t, b, tables.AtTime(afterSnapshot), nil, changed)
+	wantChanges(t, b, tables.AtVersion(0), nil, "1 A insert; 2 b insert; 3 null insert; 4 d insert")
+	keyed := &tables.ChangesOptions{Keys: []string{"k"}}
+	wantChanges(t, b, tables.AtVersion(second), keyed, "1 A update_after; 1 a update_before; 2 b delete; 4 d insert")
 	if _, err := s.Compact(ctx, nil); err != nil {
 		t.Fatal(err)
 	}
-	if last := wantChanges(t, b, AtVersion(third), nil, ""); last <= third {
+	if last := wantChanges(t, b, tables.AtVersion(third), nil, ""); last <= third {
 		t.Errorf("the compaction did not create a version after %d", third)
 	}
 	for _, state := range []struct {
-		to          At
+		to          tables.At
 		since, want string
-	}{{AtVersion(second), "first", "3 null insert"}, {AtSnapshot("s"), "first", "3 null insert"}, {AtVersion(first), "second", "3 null delete"}} {
-		since := map[string]Version{"first": first, "second": second}[state.since]
-		if got, _ := changesText(t, tableAt(t, b, "t", state.to), AtVersion(since), nil); got != state.want {
+	}{{tables.AtVersion(second), "first", "3 null insert"}, {tables.AtSnapshot("s"), "first", "3 null insert"}, {tables.AtVersion(first), "second", "3 null delete"}} {
+		since := map[string]tables.Version{"first": first, "second": second}[state.since]
+		if got, _ := changesText(t, tableAt(t, b, "t", state.to), tables.AtVersion(since), nil); got != state.want {
 			t.Errorf("changes since the %s version are %q, want %q", state.since, got, state.want)
 		}
 	}
-	readOnly := mustOpen(t, s.Dir(), &Options{ReadOnly: true, NoTail: true})
-	if got, version := changesText(t, tableAt(t, readOnly.Bucket(""), "t", nil), AtVersion(second), keyed); !strings.Contains(got, "4 d insert") || version <= third {
+	readOnly := tabletest.Open(t, s.Dir(), &tables.Options{ReadOnly: true, NoTail: true})
+	if got, version := changesText(t, tableAt(t, readOnly.Bucket(""), "t", nil), tables.AtVersion(second), keyed); !strings.Contains(got, "4 d insert") || version <= third {
 		t.Errorf("in a read-only Store, the changes are %q and lead to version %d", got, version)
 	}
-	var schemaErr *SchemaError
-	if _, err := tableAt(t, b, "t", nil).Changes(ctx, nil, &ChangesOptions{Keys: []string{"x"}}); !errors.As(err, &schemaErr) {
+	var schemaErr *tables.SchemaError
+	if _, err := tableAt(t, b, "t", nil).Changes(ctx, nil, &tables.ChangesOptions{Keys: []string{"x"}}); !errors.As(err, &schemaErr) {
 		t.Errorf("Changes with a missing key column: error %v, want a SchemaError", err)
 	}
 }
@@ -118,9 +122,9 @@ func TestChanges(t *testing.T) {
 // the same name.
 func TestChangesOfNewTable(t *testing.T) {
 	ctx := t.Context()
-	b := mustOpen(t, t.TempDir(), &Options{NoTail: true}).Bucket("")
-	mustPut(t, b, "t", PutAppend, 1)
-	mustPut(t, b, "t", PutAppend, 2)
+	b := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true}).Bucket("")
+	tabletest.Put(t, b, "t", tables.PutAppend, 1)
+	tabletest.Put(t, b, "t", tables.PutAppend, 2)
 	if _, err := b.Snapshot(ctx, "s"); err != nil {
 		t.Fatal(err)
 	}
@@ -134,27 +138,27 @@ func TestChangesOfNewTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	for n := range int64(3) {
-		mustPut(t, b, "t", PutAppend, n)
+		tabletest.Put(t, b, "t", tables.PutAppend, n)
 	}
 	for name, c := range map[string]struct {
-		since At
+		since tables.At
 		uuid  string
-	}{"version": {AtVersion(cursor), uuid}, "snapshot": {AtSnapshot("s"), ""}, "no version": {nil, uuid}, "missing version": {AtVersion(99), ""}} {
-		if _, err := tableAt(t, b, "t", nil).Changes(ctx, c.since, &ChangesOptions{UUID: c.uuid}); !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), "start again") {
+	}{"version": {tables.AtVersion(cursor), uuid}, "snapshot": {tables.AtSnapshot("s"), ""}, "no version": {nil, uuid}, "missing version": {tables.AtVersion(99), ""}} {
+		if _, err := tableAt(t, b, "t", nil).Changes(ctx, c.since, &tables.ChangesOptions{UUID: c.uuid}); !errors.Is(err, tables.ErrNotFound) || !strings.Contains(err.Error(), "start again") {
 			t.Errorf("changes since a %s of the deleted table: error %v, want ErrNotFound with advice", name, err)
 		}
 	}
 	cursor = wantChanges(t, b, nil, nil, "0 row 0 insert; 1 row 1 insert; 2 row 2 insert")
-	mustPut(t, b, "t", PutReplace, 1, 5)
-	cursor = wantChanges(t, b, AtVersion(cursor), nil, "0 row 0 delete; 2 row 2 delete; 5 row 5 insert")
+	tabletest.Put(t, b, "t", tables.PutReplace, 1, 5)
+	cursor = wantChanges(t, b, tables.AtVersion(cursor), nil, "0 row 0 delete; 2 row 2 delete; 5 row 5 insert")
 	other := rowsOfJSON(t, `[{"x":1}]`, nullable("x", arrow.PrimitiveTypes.Int64))
-	if _, err := b.Table("t").Put(ctx, other, PutReplace, nil); err != nil {
+	if _, err := b.Table("t").Put(ctx, other, tables.PutReplace, nil); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := tableAt(t, b, "t", nil).Changes(ctx, AtVersion(cursor), nil); !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), "start again") {
+	if _, err := tableAt(t, b, "t", nil).Changes(ctx, tables.AtVersion(cursor), nil); !errors.Is(err, tables.ErrNotFound) || !strings.Contains(err.Error(), "start again") {
 		t.Errorf("changes since the table was replaced with other columns: error %v, want ErrNotFound with advice", err)
 	}
-	if _, err := (*Table)(nil).Changes(ctx, nil, nil); !errors.Is(err, ErrClosed) {
+	if _, err := (*tables.Table)(nil).Changes(ctx, nil, nil); !errors.Is(err, tables.ErrClosed) {
 		t.Errorf("changes of a nil table: error %v, want ErrClosed", err)
 	}
 }
@@ -177,19 +181,19 @@ func TestChangesColumnName(t *testing.T) {
 // copies of a row are counted.
 func TestChangesWithEqualKeys(t *testing.T) {
 	b := bucketWithoutTail(t)
-	many := maxChangedRows + 5
+	many := tables.MaxChangedRows + 5
 	fields := []arrow.Field{nullable("k", arrow.PrimitiveTypes.Int64), nullable("v", arrow.PrimitiveTypes.Int64)}
-	put := func(mode PutMode, rows ...string) {
+	put := func(mode tables.PutMode, rows ...string) {
 		t.Helper()
 		if _, err := b.Table("t").Put(t.Context(), rowsOfJSON(t, "["+strings.Join(rows, ",")+"]", fields...), mode, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
-	put(PutAppend, `{"k":1,"v":1}`, `{"k":2,"v":1}`, `{"k":2,"v":2}`, `{"k":3,"v":3}`, `{"k":null,"v":1}`, `{"k":4,"v":1}`)
+	put(tables.PutAppend, `{"k":1,"v":1}`, `{"k":2,"v":1}`, `{"k":2,"v":2}`, `{"k":3,"v":3}`, `{"k":null,"v":1}`, `{"k":4,"v":1}`)
 	first := wantChanges(t, b, nil, nil, "1 1 insert; 2 1 insert; 2 2 insert; 3 3 insert; 4 1 insert; null 1 insert")
-	put(PutReplace, append(slices.Repeat([]string{`{"k":1,"v":5}`}, many), `{"k":2,"v":3}`, `{"k":3,"v":1}`, `{"k":3,"v":2}`, `{"k":3,"v":4}`, `{"k":null,"v":2}`, `{"k":4,"v":1}`, `{"k":4,"v":1}`)...)
+	put(tables.PutReplace, append(slices.Repeat([]string{`{"k":1,"v":5}`}, many), `{"k":2,"v":3}`, `{"k":3,"v":1}`, `{"k":3,"v":2}`, `{"k":3,"v":4}`, `{"k":null,"v":2}`, `{"k":4,"v":1}`, `{"k":4,"v":1}`)...)
 	want := "1 1 delete; " + strings.Repeat("1 5 insert; ", many) + "2 1 delete; 2 2 delete; 2 3 insert; 3 1 insert; 3 2 insert; 3 3 delete; 3 4 insert; 4 1 insert; null 1 update_before; null 2 update_after"
-	if got, _ := changesText(t, tableAt(t, b, "t", nil), AtVersion(first), &ChangesOptions{Keys: []string{"k"}}); got != want {
+	if got, _ := changesText(t, tableAt(t, b, "t", nil), tables.AtVersion(first), &tables.ChangesOptions{Keys: []string{"k"}}); got != want {
 		t.Errorf("got changes %.200s… (%d bytes), want %.200s… (%d bytes)", got, len(got), want, len(want))
 	}
 }
@@ -199,24 +203,24 @@ func TestChangesAfterWidening(t *testing.T) {
 	b := bucketWithoutTail(t)
 	putJSON(t, b, "t", `[{"n":1},{"n":null},{"n":9007199254740992}]`, nullable("n", arrow.PrimitiveTypes.Int64))
 	first := wantChanges(t, b, nil, nil, "1 insert; 9007199254740992 insert; null insert")
-	if err := b.Table("t").Evolve(t.Context(), ColumnChange{Op: WidenColumn, Column: "n", Type: "float64"}); err != nil {
+	if err := b.Table("t").Evolve(t.Context(), tables.ColumnChange{Op: tables.WidenColumn, Column: "n", Type: "float64"}); err != nil {
 		t.Fatal(err)
 	}
-	wantChanges(t, b, AtVersion(first), nil, "")
+	wantChanges(t, b, tables.AtVersion(first), nil, "")
 }
 
 // TestChangesRead checks that finding the changes of an upsert, which replaces 1,000 rows in one of 100 files, reads at
 // most about as many bytes as two files have.
 func TestChangesRead(t *testing.T) {
 	var bytesRead atomic.Int64
-	s, err := open(t.Context(), t.TempDir(), &Options{FoldAge: -1, NoTail: true}, hooks{fs: countingFS{vfs.OS{}, &bytesRead}})
+	s, err := tables.OpenHooked(t.Context(), t.TempDir(), &tables.Options{FoldAge: -1, NoTail: true}, tables.Hooks{FS: countingFS{vfs.OS{}, &bytesRead}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close()
 	b := s.Bucket("")
 	for i := range int64(100) {
-		if _, err := b.Table("t").Put(t.Context(), longRows("old", 2000*i, 2000), PutAppend, nil); err != nil {
+		if _, err := b.Table("t").Put(t.Context(), longRows("old", 2000*i, 2000), tables.PutAppend, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -225,11 +229,11 @@ func TestChangesRead(t *testing.T) {
 	if err != nil || info.Files != 100 {
 		t.Fatalf("the table has %d files, want 100; error: %v", info.Files, err)
 	}
-	if _, err := b.Table("t").Upsert(t.Context(), longRows("new", 30_000, 1000), &UpsertOptions{Keys: []string{"n"}}); err != nil {
+	if _, err := b.Table("t").Upsert(t.Context(), longRows("new", 30_000, 1000), &tables.UpsertOptions{Keys: []string{"n"}}); err != nil {
 		t.Fatal(err)
 	}
 	bytesRead.Store(0)
-	text, _ := changesText(t, tab, AtVersion(info.Version), nil)
+	text, _ := changesText(t, tab, tables.AtVersion(info.Version), nil)
 	if n := strings.Count(text, "insert"); n != 1000 || strings.Count(text, "delete") != 1000 {
 		t.Errorf("got %d inserts, want 1000 and as many deletes", n)
 	}
@@ -241,21 +245,21 @@ func TestChangesRead(t *testing.T) {
 
 // longRows returns a reader of rows with consecutive numbers, and texts that hardly compress and begin with prefix.
 func longRows(prefix string, first, count int64) array.RecordReader {
-	b := array.NewRecordBuilder(memory.DefaultAllocator, numbers)
-	for _, n := range sequence(first, count) {
+	b := array.NewRecordBuilder(memory.DefaultAllocator, tabletest.Numbers)
+	for _, n := range tabletest.Sequence(first, count) {
 		b.Field(0).(*array.Int64Builder).Append(n)
 		b.Field(1).(*array.StringBuilder).Append(fmt.Sprintf("%s %x", prefix, sha256.Sum256([]byte(fmt.Sprint(n)))))
 	}
-	return oneBatch(b.NewRecordBatch())
+	return tabletest.OneBatch(b.NewRecordBatch())
 }
 
 // TestChangesMemory checks that memory stays limited if all rows change in a table that is larger than Options.Memory.
 func TestChangesMemory(t *testing.T) {
 	const memoryLimit, fixed, rows = 32 << 20, 64 << 20, 1_000_000
-	b := mustOpen(t, t.TempDir(), &Options{FoldAge: -1, NoTail: true, Memory: memoryLimit}).Bucket("")
+	b := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1, NoTail: true, Memory: memoryLimit}).Bucket("")
 	put := func(prefix string) {
 		t.Helper()
-		for i, mode := range append([]PutMode{PutReplace}, slices.Repeat([]PutMode{PutAppend}, 9)...) {
+		for i, mode := range append([]tables.PutMode{tables.PutReplace}, slices.Repeat([]tables.PutMode{tables.PutAppend}, 9)...) {
 			if _, err := b.Table("t").Put(t.Context(), longRows(prefix, rows/10*int64(i), rows/10), mode, nil); err != nil {
 				t.Fatal(err)
 			}
@@ -273,7 +277,7 @@ func TestChangesMemory(t *testing.T) {
 	var stats runtime.MemStats
 	runtime.ReadMemStats(&stats)
 	before, peak := stats.HeapAlloc, uint64(0)
-	r, err := tab.Changes(t.Context(), AtVersion(info.Version), &ChangesOptions{Keys: []string{"n"}})
+	r, err := tab.Changes(t.Context(), tables.AtVersion(info.Version), &tables.ChangesOptions{Keys: []string{"n"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -318,16 +322,16 @@ func boolLists(rows, length int, value bool) array.RecordReader {
 		list.Append(true)
 		list.ValueBuilder().(*array.BooleanBuilder).AppendValues(bools, nil)
 	}
-	return oneBatch(b.NewRecordBatch())
+	return tabletest.OneBatch(b.NewRecordBatch())
 }
 
 // TestChangesOfLists checks that batches stay small if their lists need much more memory for the comparison than before, and
 // that a single row that needs too much is an error.
 func TestChangesOfLists(t *testing.T) {
 	const rows, length = 700, 4000
-	b := mustOpen(t, t.TempDir(), &Options{NoTail: true, Memory: 32 << 20}).Bucket("")
-	small := mustOpen(t, t.TempDir(), &Options{NoTail: true, Memory: 1 << 20}).Bucket("")
-	for i, mode := range []PutMode{PutAppend, PutReplace} {
+	b := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true, Memory: 32 << 20}).Bucket("")
+	small := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true, Memory: 1 << 20}).Bucket("")
+	for i, mode := range []tables.PutMode{tables.PutAppend, tables.PutReplace} {
 		if _, err := b.Table("t").Put(t.Context(), boolLists(rows, length, i == 1), mode, nil); err != nil {
 			t.Fatal(err)
 		}
@@ -335,27 +339,28 @@ func TestChangesOfLists(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	d, err := b.Table("t").difference(t.Context(), AtVersion(1), new(ChangesOptions))
+	read := int64(0)
+	err := b.Table("t").EncodeRows(t.Context(), 1, func(encoded sorted.Batches) error {
+		for batch, err := range encoded {
+			if err != nil {
+				return err
+			}
+			rest := batch.Column(int(batch.NumCols()) - 2).(*array.Binary)
+			if n := len(rest.ValueBytes()); n > tables.MaxChangedBytes+2*length+100 {
+				t.Errorf("the encodings of a batch have %d bytes, want at most about %d", n, tables.MaxChangedBytes)
+			}
+			read += batch.NumRows()
+			batch.Release()
+		}
+		return nil
+	})
 	if err != nil {
 		t.Fatal(err)
-	}
-	defer d.release()
-	read := int64(0)
-	for batch, err := range d.encode(b.Table("t").Batches(t.Context(), nil), true) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		rest := batch.Column(int(batch.NumCols()) - 2).(*array.Binary)
-		if n := len(rest.ValueBytes()); n > maxChangedBytes+2*length+100 {
-			t.Errorf("the encodings of a batch have %d bytes, want at most about %d", n, maxChangedBytes)
-		}
-		read += batch.NumRows()
-		batch.Release()
 	}
 	if read != rows {
 		t.Errorf("encoded %d rows, want %d", read, rows)
 	}
-	r, err := small.Table("t").Changes(t.Context(), AtVersion(1), nil)
+	r, err := small.Table("t").Changes(t.Context(), tables.AtVersion(1), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,7 +12,6 @@ import (
 
 	"github.com/go-partd/partd/tables/internal/files/content"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
-	"github.com/go-partd/partd/tables/internal/rows/rowsum"
 	"github.com/go-partd/partd/tables/internal/state/commit"
 )
 
@@ -273,7 +272,7 @@ func (c *copyJob) verify(ctx context.Context, d *CopiedTable) error {
 	return err
 }
 
-func (t *Table) checksum(ctx context.Context, at At) (*rowsum.Sum, error) {
+func (t *Table) checksum(ctx context.Context, at At) (*content.RowSum, error) {
 	t, err := t.At(ctx, at)
 	if err != nil {
 		return nil, err
@@ -283,7 +282,7 @@ func (t *Table) checksum(ctx context.Context, at At) (*rowsum.Sum, error) {
 		return nil, err
 	}
 	defer r.Release()
-	sum := new(rowsum.Sum)
+	sum := new(content.RowSum)
 	for r.Next() {
 		sum.Add(r.RecordBatch())
 		if err := content.Count(ctx, util.TotalRecordSize(r.RecordBatch())); err != nil {

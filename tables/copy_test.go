@@ -1,4 +1,4 @@
-package tables
+package tables_test
 
 import (
 	"errors"
@@ -8,6 +8,9 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -19,9 +22,9 @@ import (
 
 // fullStore returns a store with various tables in two buckets, including rows in the tail,
 // files with equal content, and several versions.
-func fullStore(t testing.TB) *Store {
+func fullStore(t testing.TB) *tables.Store {
 	t.Helper()
-	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
 	ctx, b := t.Context(), s.Bucket("one")
 	noError := func(err error) {
 		t.Helper()
@@ -34,10 +37,10 @@ func fullStore(t testing.TB) *Store {
 		_, err := s.Fold(ctx, nil)
 		noError(err)
 	}
-	_, err := b.Table("plain").Put(ctx, rowsOf(1, 2, 3), PutError, &PutOptions{Metadata: Metadata{"source": "feed", "lots": 100}})
+	_, err := b.Table("plain").Put(ctx, tabletest.Rows(1, 2, 3), tables.PutError, &tables.PutOptions{Metadata: tables.Metadata{"source": "feed", "lots": 100}})
 	noError(err)
 	for range 3 { // equal content in several files
-		mustPut(t, b, "twice", PutAppend, 7, 8)
+		tabletest.Put(t, b, "twice", tables.PutAppend, 7, 8)
 		fold()
 	}
 	keys := []arrow.Field{
@@ -48,30 +51,30 @@ func fullStore(t testing.TB) *Store {
 	series := func(rows string) array.RecordReader {
 		batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, arrow.NewSchema(keys, nil), strings.NewReader(rows))
 		noError(err)
-		return oneBatch(batch)
+		return tabletest.OneBatch(batch)
 	}
 	for i, rows := range []string{
 		`[{"at":"2024-01-02 10:00:00Z","sym":"a","price":"1.5"},{"at":"2024-02-02 10:00:00Z","sym":"b","price":"-2.125"}]`,
 		`[{"at":"2024-01-02 10:00:00Z","sym":"a","price":"9.999"},{"at":"2024-03-02 10:00:00Z","sym":"c","price":null}]`,
 	} {
-		o := &PutOptions{Settings: &Settings{Time: "at", Keys: []string{"sym"}, OnDuplicate: KeepLast}}
-		_, err := b.Table("series").Put(ctx, series(rows), PutAppend, o)
+		o := &tables.PutOptions{Settings: &tables.Settings{Time: "at", Keys: []string{"sym"}, OnDuplicate: tables.KeepLast}}
+		_, err := b.Table("series").Put(ctx, series(rows), tables.PutAppend, o)
 		noError(err)
 		if i == 0 {
 			fold()
-			_, err := b.Table("series").Partition(ctx, PartitionMonth)
+			_, err := b.Table("series").Partition(ctx, tables.PartitionMonth)
 			noError(err)
 		}
 	}
-	noError(b.Table("series").EditRules(ctx, RuleEdit{Add: []Rule{{Name: "named", Kind: "not_null", Column: "sym"}}}))
-	noError(b.EditRules(ctx, RuleEdit{Add: []Rule{{Name: "few", Kind: "range", Column: "n", Max: "1000000"}}}))
-	noError(b.ChangeMetadata(ctx, MetadataChange{Set: Metadata{"country": "US"}}))
-	mustPut(t, s.Bucket(""), "default's", PutAppend, 5)
+	noError(b.Table("series").EditRules(ctx, tables.RuleEdit{Add: []tables.Rule{{Name: "named", Kind: "not_null", Column: "sym"}}}))
+	noError(b.EditRules(ctx, tables.RuleEdit{Add: []tables.Rule{{Name: "few", Kind: "range", Column: "n", Max: "1000000"}}}))
+	noError(b.ChangeMetadata(ctx, tables.MetadataChange{Set: tables.Metadata{"country": "US"}}))
+	tabletest.Put(t, s.Bucket(""), "default's", tables.PutAppend, 5)
 	return s
 }
 
 // stateOf returns a store's visible state by bucket and table: rows in order, columns, settings, rules and metadata.
-func stateOf(t testing.TB, s *Store) map[string]string {
+func stateOf(t testing.TB, s *tables.Store) map[string]string {
 	t.Helper()
 	ctx := t.Context()
 	states := map[string]string{}
@@ -98,8 +101,8 @@ func stateOf(t testing.TB, s *Store) map[string]string {
 			check(err)
 			rules, err := b.Table(info.Name).Rules(ctx)
 			check(err)
-			delete(info.Metadata, UpdatedKey)
-			r, err := table.Scan(ctx, &ScanOptions{Dictionaries: true})
+			delete(info.Metadata, tables.UpdatedKey)
+			r, err := table.Scan(ctx, &tables.ScanOptions{Dictionaries: true})
 			check(err)
 			var rows strings.Builder
 			for r.Next() {
@@ -119,7 +122,7 @@ func stateOf(t testing.TB, s *Store) map[string]string {
 	return states
 }
 
-func wantState(t testing.TB, s *Store, want map[string]string) {
+func wantState(t testing.TB, s *tables.Store, want map[string]string) {
 	t.Helper()
 	got := stateOf(t, s)
 	for k := range want {
@@ -132,7 +135,7 @@ func wantState(t testing.TB, s *Store, want map[string]string) {
 	}
 }
 
-func totals(copied []CopiedTable) (unchanged, files int) {
+func totals(copied []tables.CopiedTable) (unchanged, files int) {
 	for _, d := range copied {
 		files += d.Files
 		if d.Unchanged {
@@ -145,7 +148,7 @@ func totals(copied []CopiedTable) (unchanged, files int) {
 func TestCopyTo(t *testing.T) {
 	t.Parallel()
 	ctx, source := t.Context(), fullStore(t)
-	dest := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
+	dest := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
 	want := stateOf(t, source)
 	copied, err := source.CopyTo(ctx, dest)
 	if err != nil {
@@ -153,7 +156,7 @@ func TestCopyTo(t *testing.T) {
 	}
 	wantState(t, dest, want)
 	for _, d := range copied {
-		sum, err := dest.Bucket(d.Bucket).Table(d.Name).checksum(ctx, nil)
+		sum, err := dest.Bucket(d.Bucket).Table(d.Name).Checksum(ctx, nil)
 		if err != nil || sum.String() != d.Checksum || sum.Rows != d.Rows || d.Rows == 0 {
 			t.Errorf("checksum of the copied table = %+v, error %v; want that of %+v", sum, err, d)
 		}
@@ -162,30 +165,30 @@ func TestCopyTo(t *testing.T) {
 		t.Errorf("CopyTo = %+v, want 4 tables, no unchanged files and at least 7 copied files", copied)
 	}
 	// After a change to one table, another copy copies only that table's new file.
-	mustPut(t, source.Bucket("one"), "twice", PutAppend, 9)
+	tabletest.Put(t, source.Bucket("one"), "twice", tables.PutAppend, 9)
 	copied, err = source.CopyTo(ctx, dest)
 	if unchanged, files := totals(copied); err != nil || unchanged != 3 || files != 1 {
 		t.Errorf("CopyTo = %+v, %v; want 3 unchanged tables and one copied file", copied, err)
 	}
 	wantState(t, dest, stateOf(t, source))
-	for _, s := range []*Store{source, dest} {
+	for _, s := range []*tables.Store{source, dest} {
 		if snapshots, err := s.Bucket("one").Snapshots(ctx); err != nil || len(snapshots) > 0 {
 			t.Errorf("Snapshots = %+v, %v; want none", snapshots, err)
 		}
 	}
 	// If the destination has changed, another copy fails, and does not overwrite the change.
-	mustPut(t, dest.Bucket("one"), "plain", PutAppend, 44)
+	tabletest.Put(t, dest.Bucket("one"), "plain", tables.PutAppend, 44)
 	before := stateOf(t, dest)
-	if _, err = source.CopyTo(ctx, dest); !errors.Is(err, ErrExists) || !strings.Contains(err.Error(), "plain") {
+	if _, err = source.CopyTo(ctx, dest); !errors.Is(err, tables.ErrExists) || !strings.Contains(err.Error(), "plain") {
 		t.Errorf(`CopyTo error = %v, want ErrExists with the text "plain"`, err)
 	}
 	wantState(t, dest, before)
 	if _, err := source.CopyTo(ctx, source); err == nil {
 		t.Error("CopyTo of a store to itself succeeded, want an error")
 	}
-	otherSource := mustOpen(t, t.TempDir(), nil)
-	mustPut(t, otherSource.Bucket("one"), "twice", PutAppend, 1)
-	if _, err = otherSource.CopyTo(ctx, dest); !errors.Is(err, ErrExists) { // the table there is another store's copy
+	otherSource := tabletest.Open(t, t.TempDir(), nil)
+	tabletest.Put(t, otherSource.Bucket("one"), "twice", tables.PutAppend, 1)
+	if _, err = otherSource.CopyTo(ctx, dest); !errors.Is(err, tables.ErrExists) { // the table there is another store's copy
 		t.Errorf("CopyTo to another store's copy: error = %v, want ErrExists", err)
 	}
 	missing := "missing"
@@ -198,23 +201,23 @@ func TestCopyTo(t *testing.T) {
 func TestCopyToConcurrentPut(t *testing.T) {
 	t.Parallel()
 	ctx, source := t.Context(), fullStore(t)
-	var dest *Store
+	var dest *tables.Store
 	hasPut := false
-	h := hooks{fs: vfs.OS{}, onPrepared: func() {
+	h := tables.Hooks{FS: vfs.OS{}, OnPrepared: func() {
 		if !hasPut {
 			hasPut = true
-			mustPut(t, dest.Bucket("one"), "plain", PutAppend, 44)
+			tabletest.Put(t, dest.Bucket("one"), "plain", tables.PutAppend, 44)
 		}
 	}}
-	dest, err := open(ctx, t.TempDir(), &Options{NoTail: true}, h)
+	dest, err := tables.OpenHooked(ctx, t.TempDir(), &tables.Options{NoTail: true}, h)
 	if err != nil {
 		t.Fatal(err)
 	}
 	bucket := "one"
-	if _, err := source.CopyTo(ctx, dest, bucket); !hasPut || !errors.Is(err, ErrConflict) {
+	if _, err := source.CopyTo(ctx, dest, bucket); !hasPut || !errors.Is(err, tables.ErrConflict) {
 		t.Errorf("CopyTo with a concurrent put (called: %v): error = %v, want ErrConflict", hasPut, err)
 	}
-	wantRows(t, dest.Bucket("one"), "plain", 44)
+	tabletest.WantRows(t, dest.Bucket("one"), "plain", 44)
 	if err := dest.Close(); err != nil {
 		t.Error(err)
 	}
@@ -230,7 +233,7 @@ func TestCopyToInterrupted(t *testing.T) {
 	errInterrupted, sent := errors.New("interrupted"), 0
 	for attempt := 1; ; attempt++ {
 		var ops atomic.Int64
-		dest, err := open(ctx, dir, &Options{NoTail: true}, hooks{fs: vfstest.Inject(vfs.OS{}, func(op vfstest.Op, name string) error {
+		dest, err := tables.OpenHooked(ctx, dir, &tables.Options{NoTail: true}, tables.Hooks{FS: vfstest.Inject(vfs.OS{}, func(op vfstest.Op, name string) error {
 			if op.Changes() && strings.Contains(name, "/data/") {
 				if ops.Add(1) > int64(3*attempt) { // the clean-up also fails
 					return errInterrupted

@@ -1,4 +1,4 @@
-package tables
+package tables_test
 
 import (
 	"fmt"
@@ -6,28 +6,31 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
+
 	"github.com/go-partd/partd/tables/filter"
 )
 
 // BenchmarkCorrect corrects tables of increasing size, and a table with a thousand files.
 func BenchmarkCorrect(b *testing.B) {
 	for _, rows := range []int{1_000, 100_000, 1_000_000} {
-		benchmarkCorrect(b, fmt.Sprint("rows=", rows), PartitionMonth, rows, time.Second)
+		benchmarkCorrect(b, fmt.Sprint("rows=", rows), tables.PartitionMonth, rows, time.Second)
 	}
-	benchmarkCorrect(b, "files=1000", PartitionDay, 100_000, 864*time.Second)
+	benchmarkCorrect(b, "files=1000", tables.PartitionDay, 100_000, 864*time.Second)
 }
 
-func benchmarkCorrect(b *testing.B, name string, partition Partition, rows int, step time.Duration) {
+func benchmarkCorrect(b *testing.B, name string, partition tables.Partition, rows int, step time.Duration) {
 	ctx := b.Context()
-	newTable := func(b *testing.B) *Bucket {
+	newTable := func(b *testing.B) *tables.Bucket {
 		dir, err := os.MkdirTemp("", "")
 		if err != nil {
 			b.Fatal(err)
 		}
 		b.Cleanup(func() { _ = os.RemoveAll(dir) })
-		bucket := mustOpen(b, dir, &Options{NoTail: true}).Bucket("")
-		o := &PutOptions{Settings: &Settings{Time: "at", Keys: []string{"sym"}, Partition: partition}}
-		if _, err := bucket.Table("t").Put(ctx, evenlySpaced(rows, step), PutAppend, o); err != nil {
+		bucket := tabletest.Open(b, dir, &tables.Options{NoTail: true}).Bucket("")
+		o := &tables.PutOptions{Settings: &tables.Settings{Time: "at", Keys: []string{"sym"}, Partition: partition}}
+		if _, err := bucket.Table("t").Put(ctx, evenlySpaced(rows, step), tables.PutAppend, o); err != nil {
 			b.Fatal(err)
 		}
 		return bucket
@@ -36,19 +39,19 @@ func benchmarkCorrect(b *testing.B, name string, partition Partition, rows int, 
 	end := start.Add(time.Duration(rows) * step / 100)
 	for _, c := range []struct {
 		name string
-		do   func(*Bucket) (RewriteResult, error)
+		do   func(*tables.Bucket) (tables.RewriteResult, error)
 	}{
-		{"delete", func(t *Bucket) (RewriteResult, error) {
+		{"delete", func(t *tables.Bucket) (tables.RewriteResult, error) {
 			cond, err := filter.Parse("n < 10000 and sym = 'S3'")
 			if err != nil {
-				return RewriteResult{}, err
+				return tables.RewriteResult{}, err
 			}
 			return t.Table("t").DeleteRows(ctx, cond)
 		}},
-		{"range", func(t *Bucket) (RewriteResult, error) {
+		{"range", func(t *tables.Bucket) (tables.RewriteResult, error) {
 			return t.Table("t").ReplaceRange(ctx, start, end, evenlySpaced(0, step), nil)
 		}},
-		{"upsert", func(t *Bucket) (RewriteResult, error) {
+		{"upsert", func(t *tables.Bucket) (tables.RewriteResult, error) {
 			return t.Table("t").Upsert(ctx, evenlySpaced(rows/100, step), nil)
 		}},
 	} {
@@ -69,7 +72,7 @@ func benchmarkCorrect(b *testing.B, name string, partition Partition, rows int, 
 		t := newTable(b)
 		table := t.Table("t")
 		for b.Loop() {
-			r, err := table.Scan(ctx, &ScanOptions{From: start, To: start.Add(step)})
+			r, err := table.Scan(ctx, &tables.ScanOptions{From: start, To: start.Add(step)})
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -1,4 +1,4 @@
-package tables
+package tables_test
 
 import (
 	"fmt"
@@ -8,6 +8,9 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
+
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
@@ -15,7 +18,7 @@ import (
 	"github.com/go-partd/partd/tables/filter"
 )
 
-func deleteWhere(t testing.TB, b *Bucket, name, where string) RewriteResult {
+func deleteWhere(t testing.TB, b *tables.Bucket, name, where string) tables.RewriteResult {
 	t.Helper()
 	cond, err := filter.Parse(where)
 	if err != nil {
@@ -28,7 +31,7 @@ func deleteWhere(t testing.TB, b *Bucket, name, where string) RewriteResult {
 	return result
 }
 
-func filesOf(t testing.TB, b *Bucket, name string) (paths []string) {
+func filesOf(t testing.TB, b *tables.Bucket, name string) (paths []string) {
 	t.Helper()
 	table := b.Table(name)
 	m, err := table.ScanPlan(t.Context())
@@ -43,29 +46,29 @@ func filesOf(t testing.TB, b *Bucket, name string) (paths []string) {
 }
 
 // bucketWithoutTail returns a bucket of a store without a tail: each put writes data files.
-func bucketWithoutTail(t testing.TB) *Bucket {
-	return mustOpen(t, t.TempDir(), &Options{NoTail: true}).Bucket("b")
+func bucketWithoutTail(t testing.TB) *tables.Bucket {
+	return tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true}).Bucket("b")
 }
 
 func TestDeleteRows(t *testing.T) {
 	b := bucketWithoutTail(t)
 	for i := range int64(4) {
-		mustPut(t, b, "t", PutAppend, sequence(10*i, 10)...)
+		tabletest.Put(t, b, "t", tables.PutAppend, tabletest.Sequence(10*i, 10)...)
 	}
 	before := filesOf(t, b, "t")
 	result := deleteWhere(t, b, "t", "n >= 8 and n < 25 or n = 100")
 	if result.Deleted != 17 || result.Files != 3 || result.Version != 5 || result.Written != 0 {
 		t.Errorf("DeleteRows = %+v, want 17 rows deleted from 3 files, version 5", result)
 	}
-	wantRows(t, b, "t", append(sequence(0, 8), sequence(25, 15)...)...)
+	tabletest.WantRows(t, b, "t", append(tabletest.Sequence(0, 8), tabletest.Sequence(25, 15)...)...)
 	after := filesOf(t, b, "t")
 	if len(after) != 3 || !slices.Contains(after, before[3]) {
 		t.Errorf("files before: %q, after: %q; want two new files and the last of the old ones", before, after)
 	}
-	if result := deleteWhere(t, b, "t", "n > 1000 or s = 'row 9'"); result != (RewriteResult{Version: 5}) {
+	if result := deleteWhere(t, b, "t", "n > 1000 or s = 'row 9'"); result != (tables.RewriteResult{Version: 5}) {
 		t.Errorf("DeleteRows without a matching row = %+v, want no change", result)
 	}
-	if result := deleteWhere(t, b, "t", "n = 3 and s = 'row 4'"); result != (RewriteResult{Version: 5}) { // the files' bounds do not rule out such a row
+	if result := deleteWhere(t, b, "t", "n = 3 and s = 'row 4'"); result != (tables.RewriteResult{Version: 5}) { // the files' bounds do not rule out such a row
 		t.Errorf("DeleteRows without a matching row = %+v, want no change", result)
 	}
 	if now := filesOf(t, b, "t"); !slices.Equal(now, after) {
@@ -74,31 +77,31 @@ func TestDeleteRows(t *testing.T) {
 	if result := deleteWhere(t, b, "t", "n >= 0"); result.Deleted != 23 {
 		t.Errorf("DeleteRows of all rows = %+v, want 23 rows deleted", result)
 	}
-	wantRows(t, b, "t")
-	mustPut(t, b, "t", PutAppend, 1)
-	wantRows(t, b, "t", 1)
+	tabletest.WantRows(t, b, "t")
+	tabletest.Put(t, b, "t", tables.PutAppend, 1)
+	tabletest.WantRows(t, b, "t", 1)
 }
 
 // TestDeleteRowsInTail checks that DeleteRows deletes rows that are not yet in data files, but no rows that are put later.
 func TestDeleteRowsInTail(t *testing.T) {
-	b := mustOpen(t, t.TempDir(), nil).Bucket("")
-	mustPut(t, b, "t", PutAppend, 1, 2, 3)
-	mustPut(t, b, "t", PutAppend, 4)
+	b := tabletest.Open(t, t.TempDir(), nil).Bucket("")
+	tabletest.Put(t, b, "t", tables.PutAppend, 1, 2, 3)
+	tabletest.Put(t, b, "t", tables.PutAppend, 4)
 	if result := deleteWhere(t, b, "t", "n = 2 or n = 4"); result.Deleted != 2 {
 		t.Errorf("DeleteRows = %+v, want Deleted 2", result)
 	}
-	mustPut(t, b, "t", PutAppend, 4)
-	wantRows(t, b, "t", 1, 3, 4)
+	tabletest.Put(t, b, "t", tables.PutAppend, 4)
+	tabletest.WantRows(t, b, "t", 1, 3, 4)
 }
 
 // TestDeleteRowsDropsUnread checks that files whose rows are all deleted are dropped without being read.
 func TestDeleteRowsDropsUnread(t *testing.T) {
 	b := bucketWithoutTail(t)
 	for i := range int64(3) {
-		mustPut(t, b, "t", PutAppend, sequence(10*i, 10)...)
+		tabletest.Put(t, b, "t", tables.PutAppend, tabletest.Sequence(10*i, 10)...)
 	}
 	var reads atomic.Int64
-	countingStore, err := open(t.Context(), b.s.dir, &Options{NoTail: true}, hooks{fs: countingFS{b.s.hooks.fs, &reads}})
+	countingStore, err := tables.OpenHooked(t.Context(), b.Store().Dir(), &tables.Options{NoTail: true}, tables.Hooks{FS: countingFS{b.Store().HooksInUse().FS, &reads}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,7 +153,7 @@ func TestDeleteRowsUnknown(t *testing.T) {
 				}
 			}
 			batch := rb.NewRecordBatch()
-			if _, err := b.Table(name).Put(t.Context(), oneBatch(batch), PutAppend, nil); err != nil {
+			if _, err := b.Table(name).Put(t.Context(), tabletest.OneBatch(batch), tables.PutAppend, nil); err != nil {
 				t.Fatal(err)
 			}
 			bound, err := cond.Bind(batch.Schema())
@@ -184,10 +187,10 @@ func TestDeleteRowsUnknown(t *testing.T) {
 	}
 }
 
-func columnTexts(t testing.TB, b *Bucket, name, column string) (all []string) {
+func columnTexts(t testing.TB, b *tables.Bucket, name, column string) (all []string) {
 	t.Helper()
 	table := b.Table(name)
-	r, err := table.Scan(t.Context(), &ScanOptions{Columns: []string{column}})
+	r, err := table.Scan(t.Context(), &tables.ScanOptions{Columns: []string{column}})
 	if err != nil {
 		t.Fatal(err)
 	}

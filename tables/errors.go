@@ -10,7 +10,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/files/icecat"
 	"github.com/go-partd/partd/tables/internal/rows/publicerror"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
-	"github.com/go-partd/partd/tables/internal/sql/sqlerror"
+	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 	"github.com/go-partd/partd/tables/internal/state/commit"
 	"github.com/go-partd/partd/tables/internal/state/definition"
 	"github.com/go-partd/partd/tables/internal/state/rules"
@@ -102,7 +102,7 @@ type SQLError struct {
 	Err          error
 }
 
-func (e *SQLError) Error() string { return (*sqlerror.Error)(e).Error() }
+func (e *SQLError) Error() string { return (*sqltext.Error)(e).Error() }
 
 // Unwrap returns e.Err.
 func (e *SQLError) Unwrap() error { return e.Err }
@@ -115,7 +115,7 @@ func init() {
 			return setTarget(target, (*SchemaError)(e))
 		case *definition.ArgumentError:
 			return setTarget(target, (*ArgumentError)(e))
-		case *sqlerror.Error:
+		case *sqltext.Error:
 			return setTarget(target, (*SQLError)(e))
 		case *series.DuplicateError:
 			return setTarget(target, (*DuplicateError)(e))

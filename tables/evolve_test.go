@@ -1,4 +1,4 @@
-package tables
+package tables_test
 
 import (
 	"errors"
@@ -6,76 +6,13 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
+
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd/tables/filter"
-	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
-
-// parseColumns parses a schema such as "a int16; b utf8".
-func parseColumns(t testing.TB, text string) *arrow.Schema {
-	t.Helper()
-	var fields []arrow.Field
-	for part := range strings.SplitSeq(text, "; ") {
-		name, typeName, _ := strings.Cut(part, " ")
-		typ, err := schema.Parse(typeName)
-		if err != nil {
-			t.Fatal(err)
-		}
-		fields = append(fields, arrow.Field{Name: name, Type: typ, Nullable: true})
-	}
-	return arrow.NewSchema(fields, nil)
-}
-
-func jsonRows(t testing.TB, columns, rows string) array.RecordReader {
-	t.Helper()
-	b, _, err := array.RecordFromJSON(memory.DefaultAllocator, parseColumns(t, columns), strings.NewReader("["+rows+"]"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return oneBatch(b)
-}
-
-// tableText returns the columns and rows of a table as text.
-func tableText(t testing.TB, b *Bucket, name string, o *ScanOptions, at ...At) string {
-	t.Helper()
-	table, err := b.Table(name).At(t.Context(), at...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, err := table.Scan(t.Context(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Release()
-	var parts []string
-	for _, f := range r.Schema().Fields() {
-		parts = append(parts, f.Name+" "+f.Type.String())
-	}
-	out := strings.Join(parts, "; ")
-	for r.Next() {
-		for i := range int(r.RecordBatch().NumRows()) {
-			parts = nil
-			for _, c := range r.RecordBatch().Columns() {
-				parts = append(parts, c.ValueStr(i))
-			}
-			out += " | " + strings.Join(parts, ",")
-		}
-	}
-	if r.Err() != nil {
-		t.Fatal(r.Err())
-	}
-	return out
-}
-
-func wantText(t testing.TB, b *Bucket, name, want string, at ...At) {
-	t.Helper()
-	if got := tableText(t, b, name, nil, at...); got != want {
-		t.Fatalf("table %q is\n%s\nwant\n%s", name, got, want)
-	}
-}
 
 // TestEvolutionOfPuts checks which puts with other columns each kind of evolution allows, and the table after the put.
 // The put's rows go to the tail (rows not yet in data files) or directly to data files.
@@ -84,45 +21,45 @@ func TestEvolutionOfPuts(t *testing.T) {
 	const row = `{"a":1,"b":0.5,"c":"x"}`
 	for _, c := range []struct {
 		put, row string
-		want     map[Evolution]string // the table after the put, or part of the error
+		want     map[tables.Evolution]string // the table after the put, or part of the error
 	}{
-		{table, `{"a":2,"b":1.5,"c":"y"}`, map[Evolution]string{
-			"": table + " | 1,0.5,x | 2,1.5,y", Strict: table + " | 1,0.5,x | 2,1.5,y",
+		{table, `{"a":2,"b":1.5,"c":"y"}`, map[tables.Evolution]string{
+			"": table + " | 1,0.5,x | 2,1.5,y", tables.Strict: table + " | 1,0.5,x | 2,1.5,y",
 		}},
-		{table + "; d date32", `{"a":2,"b":1.5,"c":"y","d":"2026-01-31"}`, map[Evolution]string{
-			"": `column "d": it has type date32, but the table has no such column`, Strict: `column "d"`,
-			AddOnly:    table + "; d date32 | 1,0.5,x,(null) | 2,1.5,y,2026-01-31",
-			Compatible: table + "; d date32 | 1,0.5,x,(null) | 2,1.5,y,2026-01-31",
-			Flexible:   table + "; d date32 | 1,0.5,x,(null) | 2,1.5,y,2026-01-31",
+		{table + "; d date32", `{"a":2,"b":1.5,"c":"y","d":"2026-01-31"}`, map[tables.Evolution]string{
+			"": `column "d": it has type date32, but the table has no such column`, tables.Strict: `column "d"`,
+			tables.AddOnly:    table + "; d date32 | 1,0.5,x,(null) | 2,1.5,y,2026-01-31",
+			tables.Compatible: table + "; d date32 | 1,0.5,x,(null) | 2,1.5,y,2026-01-31",
+			tables.Flexible:   table + "; d date32 | 1,0.5,x,(null) | 2,1.5,y,2026-01-31",
 		}},
-		{"a int16; c utf8", `{"a":2,"c":"y"}`, map[Evolution]string{
-			"": table + " | 1,0.5,x | 2,(null),y", Flexible: table + " | 1,0.5,x | 2,(null),y",
-			Strict: `column "b": it is missing, but the table has it, as float32; the table's evolution is strict`, AddOnly: `column "b"`, Compatible: `column "b": it is missing`,
+		{"a int16; c utf8", `{"a":2,"c":"y"}`, map[tables.Evolution]string{
+			"": table + " | 1,0.5,x | 2,(null),y", tables.Flexible: table + " | 1,0.5,x | 2,(null),y",
+			tables.Strict: `column "b": it is missing, but the table has it, as float32; the table's evolution is strict`, tables.AddOnly: `column "b"`, tables.Compatible: `column "b": it is missing`,
 		}},
-		{"a int32; b float32; c utf8", `{"a":100000,"b":1.5,"c":"y"}`, map[Evolution]string{
-			"": `column "a": the column contains a value that the table's type cannot represent`, Strict: `column "a": it has type int32, and the table has int16; the table's evolution is strict`, AddOnly: `column "a"`,
-			Compatible: "a int32; b float32; c utf8 | 1,0.5,x | 100000,1.5,y",
+		{"a int32; b float32; c utf8", `{"a":100000,"b":1.5,"c":"y"}`, map[tables.Evolution]string{
+			"": `column "a": the column contains a value that the table's type cannot represent`, tables.Strict: `column "a": it has type int32, and the table has int16; the table's evolution is strict`, tables.AddOnly: `column "a"`,
+			tables.Compatible: "a int32; b float32; c utf8 | 1,0.5,x | 100000,1.5,y",
 		}},
-		{"a int8; b float32; c utf8", `{"a":2,"b":1.5,"c":"y"}`, map[Evolution]string{
-			"": table + " | 1,0.5,x | 2,1.5,y", Strict: `column "a": it has type int8`, Compatible: table + " | 1,0.5,x | 2,1.5,y",
+		{"a int8; b float32; c utf8", `{"a":2,"b":1.5,"c":"y"}`, map[tables.Evolution]string{
+			"": table + " | 1,0.5,x | 2,1.5,y", tables.Strict: `column "a": it has type int8`, tables.Compatible: table + " | 1,0.5,x | 2,1.5,y",
 		}},
-		{"a int64; b float64; c utf8", `{"a":5000000000,"b":1e300,"c":"y"}`, map[Evolution]string{
-			"": `column "a": it has type int64, and the table has int16`, Compatible: "a int64; b float64; c utf8 | 1,0.5,x | 5000000000,1e+300,y",
+		{"a int64; b float64; c utf8", `{"a":5000000000,"b":1e300,"c":"y"}`, map[tables.Evolution]string{
+			"": `column "a": it has type int64, and the table has int16`, tables.Compatible: "a int64; b float64; c utf8 | 1,0.5,x | 5000000000,1e+300,y",
 		}},
-		{"a float64; b float32; c utf8", `{"a":2.5,"b":1.5,"c":"y"}`, map[Evolution]string{
-			"": `column "a": it has type float64, and the table has int16`, AddOnly: `column "a"`, Flexible: "a float64; b float32; c utf8 | 1,0.5,x | 2.5,1.5,y",
+		{"a float64; b float32; c utf8", `{"a":2.5,"b":1.5,"c":"y"}`, map[tables.Evolution]string{
+			"": `column "a": it has type float64, and the table has int16`, tables.AddOnly: `column "a"`, tables.Flexible: "a float64; b float32; c utf8 | 1,0.5,x | 2.5,1.5,y",
 		}},
-		{"a utf8; b float32; c utf8", `{"a":"2","b":1.5,"c":"y"}`, map[Evolution]string{
-			Flexible: `column "a": it has type utf8, and the table has int16; the table's evolution is flexible`, Compatible: `column "a"`,
+		{"a utf8; b float32; c utf8", `{"a":"2","b":1.5,"c":"y"}`, map[tables.Evolution]string{
+			tables.Flexible: `column "a": it has type utf8, and the table has int16; the table's evolution is flexible`, tables.Compatible: `column "a"`,
 		}},
 	} {
 		for e, want := range c.want {
 			for _, mode := range []string{"tail", "commits", "folded"} {
 				t.Run(fmt.Sprintf("%s/%s/%s", c.put, e, mode), func(t *testing.T) {
 					dir := t.TempDir()
-					s := mustOpen(t, dir, &Options{NoTail: mode == "commits", FoldAge: -1})
+					s := tabletest.Open(t, dir, &tables.Options{NoTail: mode == "commits", FoldAge: -1})
 					b := s.Bucket("b")
-					if _, err := b.Table("t").Put(t.Context(), jsonRows(t, table, row), PutAppend, &PutOptions{Settings: &Settings{Evolution: e}}); err != nil {
+					if _, err := b.Table("t").Put(t.Context(), tabletest.JSONRows(t, table, row), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Evolution: e}}); err != nil {
 						t.Fatal(err)
 					}
 					if mode == "folded" {
@@ -130,29 +67,29 @@ func TestEvolutionOfPuts(t *testing.T) {
 							t.Fatal(err)
 						}
 					}
-					_, err := b.Table("t").Put(t.Context(), jsonRows(t, c.put, c.row), PutAppend, nil)
+					_, err := b.Table("t").Put(t.Context(), tabletest.JSONRows(t, c.put, c.row), tables.PutAppend, nil)
 					if !strings.HasPrefix(want, "column") {
 						if err != nil {
 							t.Fatal(err)
 						}
-						wantText(t, b, "t", want)
+						tabletest.WantText(t, b, "t", want)
 						if _, err := s.Fold(t.Context(), nil); err != nil {
 							t.Fatal(err)
 						}
-						wantText(t, b, "t", want)
+						tabletest.WantText(t, b, "t", want)
 						if _, err := s.Compact(t.Context(), nil); err != nil {
 							t.Fatal(err)
 						}
-						wantText(t, b, "t", want)
+						tabletest.WantText(t, b, "t", want)
 						if mode != "tail" {
-							wantText(t, b, "t", table+" | 1,0.5,x", AtVersion(1))
+							tabletest.WantText(t, b, "t", table+" | 1,0.5,x", tables.AtVersion(1))
 						}
 						return
 					}
-					if !errors.As(err, new(*SchemaError)) || !strings.Contains(err.Error(), want) {
+					if !errors.As(err, new(*tables.SchemaError)) || !strings.Contains(err.Error(), want) {
 						t.Fatalf("Put error = %v, want a SchemaError with the text %s", err, want)
 					}
-					wantText(t, b, "t", table+" | 1,0.5,x")
+					tabletest.WantText(t, b, "t", table+" | 1,0.5,x")
 				})
 			}
 		}
@@ -160,31 +97,31 @@ func TestEvolutionOfPuts(t *testing.T) {
 }
 
 func TestEvolve(t *testing.T) {
-	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
 	b := s.Bucket("b")
 	put := func(columns, row string) {
 		t.Helper()
-		if _, err := b.Table("t").Put(t.Context(), jsonRows(t, columns, row), PutAppend, nil); err != nil {
+		if _, err := b.Table("t").Put(t.Context(), tabletest.JSONRows(t, columns, row), tables.PutAppend, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
-	evolve := func(changes ...ColumnChange) {
+	evolve := func(changes ...tables.ColumnChange) {
 		t.Helper()
 		if err := b.Table("t").Evolve(t.Context(), changes...); err != nil {
 			t.Fatal(err)
 		}
 	}
 	put("a int16; b utf8; c int64", `{"a":1,"b":"x","c":3}`)
-	evolve(ColumnChange{Op: "rename", Column: "b", To: "text"}, ColumnChange{Op: "drop", Column: "c"}, ColumnChange{Op: "add", Column: "d", Type: "timestamp[ns, tz=UTC]"}, ColumnChange{Op: "widen", Column: "a", Type: "int32"})
-	wantText(t, b, "t", "a int32; text utf8; d timestamp[ns, tz=UTC] | 1,x,(null)")
+	evolve(tables.ColumnChange{Op: "rename", Column: "b", To: "text"}, tables.ColumnChange{Op: "drop", Column: "c"}, tables.ColumnChange{Op: "add", Column: "d", Type: "timestamp[ns, tz=UTC]"}, tables.ColumnChange{Op: "widen", Column: "a", Type: "int32"})
+	tabletest.WantText(t, b, "t", "a int32; text utf8; d timestamp[ns, tz=UTC] | 1,x,(null)")
 	put("a int32; text utf8", `{"a":70000,"text":"y"}`)
-	evolve(ColumnChange{Op: "add", Column: "c", Type: "int64"}) // the dropped values do not come back
-	wantText(t, b, "t", "a int32; text utf8; d timestamp[ns, tz=UTC]; c int64 | 1,x,(null),(null) | 70000,y,(null),(null)")
+	evolve(tables.ColumnChange{Op: "add", Column: "c", Type: "int64"}) // the dropped values do not come back
+	tabletest.WantText(t, b, "t", "a int32; text utf8; d timestamp[ns, tz=UTC]; c int64 | 1,x,(null),(null) | 70000,y,(null),(null)")
 	put("a int32; c int64", `{"a":3,"c":7}`)
-	evolve(ColumnChange{Op: "widen", Column: "a", Type: "int64"})
-	evolve(ColumnChange{Op: "widen", Column: "a", Type: "float64"}, ColumnChange{Op: "drop", Column: "d"}, ColumnChange{Op: "rename", Column: "text", To: "b"})
+	evolve(tables.ColumnChange{Op: "widen", Column: "a", Type: "int64"})
+	evolve(tables.ColumnChange{Op: "widen", Column: "a", Type: "float64"}, tables.ColumnChange{Op: "drop", Column: "d"}, tables.ColumnChange{Op: "rename", Column: "text", To: "b"})
 	want := "a float64; b utf8; c int64 | 1,x,(null) | 70000,y,(null) | 3,(null),7"
-	wantText(t, b, "t", want)
+	tabletest.WantText(t, b, "t", want)
 	for where, want := range map[string]string{
 		"c is null": " | 1,x,(null) | 70000,y,(null)", "c > 5": " | 3,(null),7", "c < 5": "", "a > 2.5 and b = 'y'": " | 70000,y,(null)", "b = 'x'": " | 1,x,(null)", "not c = 0": " | 3,(null),7",
 	} {
@@ -192,46 +129,46 @@ func TestEvolve(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := tableText(t, b, "t", &ScanOptions{Filter: e}); got != "a float64; b utf8; c int64"+want {
+		if got := tabletest.TableText(t, b, "t", &tables.ScanOptions{Filter: e}); got != "a float64; b utf8; c int64"+want {
 			t.Errorf("scan with the condition %s: got %s, want%s", where, got, want)
 		}
 	}
-	wantText(t, b, "t", "a int16; b utf8; c int64 | 1,x,3", AtVersion(1))
-	wantText(t, b, "t", "a int32; text utf8; d timestamp[ns, tz=UTC] | 1,x,(null) | 70000,y,(null)", AtVersion(2))
-	wantText(t, b, "t", "a int32; text utf8; d timestamp[ns, tz=UTC]; c int64 | 1,x,(null),(null) | 70000,y,(null),(null) | 3,(null),(null),7", AtVersion(3))
+	tabletest.WantText(t, b, "t", "a int16; b utf8; c int64 | 1,x,3", tables.AtVersion(1))
+	tabletest.WantText(t, b, "t", "a int32; text utf8; d timestamp[ns, tz=UTC] | 1,x,(null) | 70000,y,(null)", tables.AtVersion(2))
+	tabletest.WantText(t, b, "t", "a int32; text utf8; d timestamp[ns, tz=UTC]; c int64 | 1,x,(null),(null) | 70000,y,(null),(null) | 3,(null),(null),7", tables.AtVersion(3))
 
 	put("a float64", `{"a":0.5}`)
 	for _, c := range []struct {
-		change ColumnChange
+		change tables.ColumnChange
 		want   string
 	}{
-		{ColumnChange{Op: "shrink", Column: "a"}, `unknown column change "shrink"`},
-		{ColumnChange{Op: "widen", Column: "a", Type: "int64"}, `column "a": cannot widen type float64 to int64`},
-		{ColumnChange{Op: "widen", Column: "a", Type: "int65"}, `unknown type "int65"`},
-		{ColumnChange{Op: "drop", Column: "nope"}, `column "nope"`},
-		{ColumnChange{Op: "add", Column: "a", Type: "int8"}, `column "a"`},
-		{ColumnChange{Op: "rename", Column: "a", To: "b"}, `cannot rename the column to "b"`},
+		{tables.ColumnChange{Op: "shrink", Column: "a"}, `unknown column change "shrink"`},
+		{tables.ColumnChange{Op: "widen", Column: "a", Type: "int64"}, `column "a": cannot widen type float64 to int64`},
+		{tables.ColumnChange{Op: "widen", Column: "a", Type: "int65"}, `unknown type "int65"`},
+		{tables.ColumnChange{Op: "drop", Column: "nope"}, `column "nope"`},
+		{tables.ColumnChange{Op: "add", Column: "a", Type: "int8"}, `column "a"`},
+		{tables.ColumnChange{Op: "rename", Column: "a", To: "b"}, `cannot rename the column to "b"`},
 	} {
 		if err := b.Table("t").Evolve(t.Context(), c.change); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("Evolve(%+v) error = %v, want it to contain %s", c.change, err, c.want)
 		}
 	}
-	for e, ops := range map[Evolution]string{Strict: "", AddOnly: "add", Compatible: "add widen", Flexible: "add widen rename drop"} {
-		if err := b.Table("t").SetSettings(t.Context(), Settings{Evolution: e}); err != nil {
+	for e, ops := range map[tables.Evolution]string{tables.Strict: "", tables.AddOnly: "add", tables.Compatible: "add widen", tables.Flexible: "add widen rename drop"} {
+		if err := b.Table("t").SetSettings(t.Context(), tables.Settings{Evolution: e}); err != nil {
 			t.Fatal(err)
 		}
 		for _, op := range []string{"add", "widen", "rename", "drop"} {
-			change := ColumnChange{Op: ColumnOp(op), Column: "a", Type: "int16"}
+			change := tables.ColumnChange{Op: tables.ColumnOp(op), Column: "a", Type: "int16"}
 			if op == "add" {
 				change.Column = "added"
 			}
-			err := b.Table("t").Evolve(t.Context(), change, ColumnChange{Op: "drop", Column: "nope"}) // the second change fails, so Evolve makes neither
+			err := b.Table("t").Evolve(t.Context(), change, tables.ColumnChange{Op: "drop", Column: "nope"}) // the second change fails, so Evolve makes neither
 			if allowed := !strings.Contains(err.Error(), "does not allow the change \""+op); allowed != strings.Contains(ops, op) {
 				t.Errorf("Evolve with %s under evolution %s: error %v, want the change to be allowed: %v", op, e, err, strings.Contains(ops, op))
 			}
 		}
 	}
-	if err := b.Table("t").SetSettings(t.Context(), Settings{Evolution: "lax"}); err == nil {
+	if err := b.Table("t").SetSettings(t.Context(), tables.Settings{Evolution: "lax"}); err == nil {
 		t.Error(`SetSettings with evolution "lax" succeeded, want an error`)
 	}
 }
@@ -240,48 +177,48 @@ func TestEvolve(t *testing.T) {
 // value exactly.
 func TestWidenInexact(t *testing.T) {
 	for _, hasTail := range []bool{false, true} {
-		s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1, NoTail: !hasTail})
+		s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1, NoTail: !hasTail})
 		b := s.Bucket("")
-		if _, err := b.Table("t").Put(t.Context(), jsonRows(t, "a int64", `{"a":9007199254740993}`), PutAppend, nil); err != nil {
+		if _, err := b.Table("t").Put(t.Context(), tabletest.JSONRows(t, "a int64", `{"a":9007199254740993}`), tables.PutAppend, nil); err != nil {
 			t.Fatal(err)
 		}
-		err := b.Table("t").Evolve(t.Context(), ColumnChange{Op: "widen", Column: "a", Type: "float64"})
+		err := b.Table("t").Evolve(t.Context(), tables.ColumnChange{Op: "widen", Column: "a", Type: "float64"})
 		if err == nil || !strings.Contains(err.Error(), `column "a"`) {
 			t.Fatalf(`Evolve error = %v, want an error with the text column "a"`, err)
 		}
-		wantText(t, b, "t", "a int64 | 9007199254740993")
+		tabletest.WantText(t, b, "t", "a int64 | 9007199254740993")
 	}
 }
 
 // TestWidenReplaced checks that a value of a replaced row does not prevent widening, because no reader sees it.
 func TestWidenReplaced(t *testing.T) {
 	for _, hasTail := range []bool{false, true} {
-		s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1, NoTail: !hasTail})
+		s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1, NoTail: !hasTail})
 		b := s.Bucket("")
-		options := &PutOptions{Settings: &Settings{Time: "t", OnDuplicate: KeepLast}}
+		options := &tables.PutOptions{Settings: &tables.Settings{Time: "t", OnDuplicate: tables.KeepLast}}
 		for _, row := range []string{`{"t":"2026-01-01T00:00:00","a":9007199254740993}`, `{"t":"2026-01-01T00:00:00","a":2}`} {
-			if _, err := b.Table("t").Put(t.Context(), jsonRows(t, "t timestamp[us]; a int64", row), PutAppend, options); err != nil {
+			if _, err := b.Table("t").Put(t.Context(), tabletest.JSONRows(t, "t timestamp[us]; a int64", row), tables.PutAppend, options); err != nil {
 				t.Fatal(err)
 			}
 			options = nil
 		}
-		if err := b.Table("t").Evolve(t.Context(), ColumnChange{Op: "widen", Column: "a", Type: "float64"}); err != nil {
+		if err := b.Table("t").Evolve(t.Context(), tables.ColumnChange{Op: "widen", Column: "a", Type: "float64"}); err != nil {
 			t.Fatal(err)
 		}
-		wantText(t, b, "t", "t timestamp[us]; a float64 | 2026-01-01T00:00:00,2")
+		tabletest.WantText(t, b, "t", "t timestamp[us]; a float64 | 2026-01-01T00:00:00,2")
 	}
 }
 
 func TestColumnTypes(t *testing.T) {
-	b := mustOpen(t, t.TempDir(), nil).Bucket("")
-	mustPut(t, b, "t", PutAppend, 1)
+	b := tabletest.Open(t, t.TempDir(), nil).Bucket("")
+	tabletest.Put(t, b, "t", tables.PutAppend, 1)
 	want := []arrow.DataType{
 		arrow.PrimitiveTypes.Uint8, arrow.FixedWidthTypes.Timestamp_ns, &arrow.TimestampType{Unit: arrow.Second},
 		&arrow.Decimal128Type{Precision: 18, Scale: 2}, arrow.FixedWidthTypes.Date32, arrow.BinaryTypes.LargeString,
 	}
-	var changes []ColumnChange
+	var changes []tables.ColumnChange
 	for i, typ := range want {
-		changes = append(changes, ColumnChange{Op: AddColumn, Column: string(rune('A' + i)), Type: ColumnTypeOf(typ)})
+		changes = append(changes, tables.ColumnChange{Op: tables.AddColumn, Column: string(rune('A' + i)), Type: tables.ColumnTypeOf(typ)})
 	}
 	if err := b.Table("t").Evolve(t.Context(), changes...); err != nil {
 		t.Fatal(err)

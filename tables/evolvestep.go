@@ -156,7 +156,7 @@ func (t *Txn) reshape(c *txnChange, step *evolveStep, caster *schema.Caster, che
 			if err != nil {
 				return err
 			}
-			step.read = paths(files)
+			step.read = datafile.Paths(files)
 		}
 		if step.written, err = step.rewriteFiles(t.ctx, c.cur, meta, step.IO, nil); err != nil {
 			return err

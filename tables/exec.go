@@ -14,7 +14,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 
-	"github.com/go-partd/partd/tables/internal/sql/sqlerror"
+	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 	"github.com/go-partd/partd/tables/internal/sql/sqlwrite"
 	"github.com/go-partd/partd/tables/internal/state/commit"
 )
@@ -330,7 +330,7 @@ func withoutPosition(err error) error {
 		err = op.Err
 	}
 	switch e := err.(type) { // not errors.As: a wrapper can contain another cause, such as a canceled context
-	case *sqlerror.Error:
+	case *sqltext.Error:
 		return &SQLError{Err: e.Err}
 	case *SQLError:
 		return &SQLError{Err: e.Err}

@@ -1,10 +1,13 @@
-package tables
+package tables_test
 
 import (
 	"context"
 	"errors"
 	"strings"
 	"testing"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -19,7 +22,7 @@ type positionEngine struct {
 	concurrently func() // called after the query has read the table's state
 }
 
-func (e *positionEngine) Query(ctx context.Context, _ *Store, _ string, o *QueryOptions) (array.RecordReader, error) {
+func (e *positionEngine) Query(ctx context.Context, _ *tables.Store, _ string, o *tables.QueryOptions) (array.RecordReader, error) {
 	p, err := o.Target.Plan(ctx)
 	if err != nil {
 		return nil, err
@@ -39,7 +42,7 @@ func (e *positionEngine) Query(ctx context.Context, _ *Store, _ string, o *Query
 	return array.NewRecordReader(s, []arrow.RecordBatch{batch})
 }
 
-func (*positionEngine) Describe(context.Context, *Store, string, *QueryOptions) (*QueryDescription, error) {
+func (*positionEngine) Describe(context.Context, *tables.Store, string, *tables.QueryOptions) (*tables.QueryDescription, error) {
 	panic("not used")
 }
 
@@ -50,12 +53,12 @@ func (*positionEngine) ColumnTypes(logical, _ *arrow.Schema) []string {
 // TestExecWrongPositions checks that Exec fails if the query returns a row or an action that does not exist.
 func TestExecWrongPositions(t *testing.T) {
 	for _, e := range []positionEngine{{file: 1}, {file: 1 << 63}, {row: 3}, {row: -1}, {action: 1}, {action: -1}} {
-		s := mustOpen(t, t.TempDir(), &Options{Engine: &e})
-		mustPut(t, s.Bucket(""), "t", PutAppend, 1, 2, 3)
+		s := tabletest.Open(t, t.TempDir(), &tables.Options{Engine: &e})
+		tabletest.Put(t, s.Bucket(""), "t", tables.PutAppend, 1, 2, 3)
 		if _, err := s.Exec(t.Context(), "DELETE FROM t WHERE n = 1", nil); err == nil || !strings.Contains(err.Error(), "does not exist") {
 			t.Errorf("with %+v: error %v, want an error that the row or action does not exist", e, err)
 		}
-		wantRows(t, s.Bucket(""), "t", 1, 2, 3)
+		tabletest.WantRows(t, s.Bucket(""), "t", 1, 2, 3)
 	}
 }
 
@@ -63,34 +66,34 @@ func TestExecWrongPositions(t *testing.T) {
 // stay.
 func TestExecDuringAppend(t *testing.T) {
 	e := &positionEngine{row: 1}
-	s := mustOpen(t, t.TempDir(), &Options{Engine: e, NoTail: true})
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{Engine: e, NoTail: true})
 	b := s.Bucket("")
-	mustPut(t, b, "t", PutAppend, 1, 2, 3)
+	tabletest.Put(t, b, "t", tables.PutAppend, 1, 2, 3)
 	calls := 0
 	e.concurrently = func() {
 		if calls++; calls == 1 {
-			mustPut(t, b, "t", PutAppend, 4, 5)
+			tabletest.Put(t, b, "t", tables.PutAppend, 4, 5)
 		}
 	}
 	if r, err := s.Exec(t.Context(), "DELETE FROM t WHERE n = 2", nil); err != nil || r.Rows != 1 || calls != 1 {
 		t.Errorf("DELETE = %d rows, error %v, after %d attempts; want 1 row after 1 attempt", r.Rows, err, calls)
 	}
-	wantRows(t, b, "t", 1, 3, 4, 5)
+	tabletest.WantRows(t, b, "t", 1, 3, 4, 5)
 }
 
 // TestExecDamaged checks that DROP TABLE works on a damaged table. Other statements report the damage.
 func TestExecDamaged(t *testing.T) {
-	s, _, _ := corruptedStore(t, "metadata", corruptions["truncated"])
-	s.opts.Engine = &rowsEngine{query: func(context.Context) []int64 { return []int64{1} }}
+	s, _, _ := tabletest.CorruptedStore(t, "metadata", tabletest.Corruptions["truncated"])
+	s.Opts().Engine = &rowsEngine{query: func(context.Context) []int64 { return []int64{1} }}
 	for _, sql := range []string{"TRUNCATE bad", "DELETE FROM bad WHERE n = 1", "INSERT INTO bad VALUES (1)", "INSERT INTO bad SELECT 1", "CREATE OR REPLACE TABLE bad AS SELECT 1", "ALTER TABLE bad DROP s"} {
-		if _, err := s.Exec(t.Context(), sql, &ExecOptions{Bucket: "one"}); !errors.Is(err, ErrDamaged) {
+		if _, err := s.Exec(t.Context(), sql, &tables.ExecOptions{Bucket: "one"}); !errors.Is(err, tables.ErrDamaged) {
 			t.Errorf("%s: error %v, want ErrDamaged", sql, err)
 		}
 	}
-	if _, err := s.Exec(t.Context(), "DROP TABLE bad", &ExecOptions{Bucket: "one"}); err != nil {
+	if _, err := s.Exec(t.Context(), "DROP TABLE bad", &tables.ExecOptions{Bucket: "one"}); err != nil {
 		t.Error(err)
 	}
-	if _, err := s.Bucket("one").Table("bad").Info(t.Context()); !errors.Is(err, ErrNotFound) {
+	if _, err := s.Bucket("one").Table("bad").Info(t.Context()); !errors.Is(err, tables.ErrNotFound) {
 		t.Errorf("after DROP TABLE: error %v, want ErrNotFound", err)
 	}
 }
@@ -99,18 +102,18 @@ func TestExecDamaged(t *testing.T) {
 // the numbers of the parameters' rows.
 func TestExecFailedCount(t *testing.T) {
 	e := &rowsEngine{}
-	s := mustOpen(t, t.TempDir(), &Options{Engine: e})
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{Engine: e})
 	e.query = func(context.Context) []int64 {
-		mustPut(t, s.Bucket(""), "t", PutError, 9)
+		tabletest.Put(t, s.Bucket(""), "t", tables.PutError, 9)
 		return []int64{1, 2, 3}
 	}
-	if r, err := s.Exec(t.Context(), "CREATE TABLE t AS SELECT n FROM u", nil); !errors.Is(err, ErrExists) || r.Rows != 0 {
+	if r, err := s.Exec(t.Context(), "CREATE TABLE t AS SELECT n FROM u", nil); !errors.Is(err, tables.ErrExists) || r.Rows != 0 {
 		t.Errorf("CREATE TABLE = %d rows, error %v; want 0 rows and ErrExists", r.Rows, err)
 	}
-	for length, isValid := range map[int]bool{MaxName - 2: true, MaxName - 1: false} {
-		o := &ExecOptions{ID: strings.Repeat("x", length), Parameters: twoParameters(t)}
+	for length, isValid := range map[int]bool{tables.MaxName - 2: true, tables.MaxName - 1: false} {
+		o := &tables.ExecOptions{ID: strings.Repeat("x", length), Parameters: twoParameters(t)}
 		_, err := s.Exec(t.Context(), "TRUNCATE missing", o)
-		if errors.As(err, new(*ArgumentError)) == isValid {
+		if errors.As(err, new(*tables.ArgumentError)) == isValid {
 			t.Errorf("with an ID of %d bytes: error %v, want valid: %v", length, err, isValid)
 		}
 	}

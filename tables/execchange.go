@@ -10,7 +10,7 @@ import (
 	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/tables/internal/files/datafile"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
-	"github.com/go-partd/partd/tables/internal/sql/sqlquote"
+	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 	"github.com/go-partd/partd/tables/internal/sql/sqlwrite"
 	"github.com/go-partd/partd/tables/internal/state/commit"
 )
@@ -88,7 +88,7 @@ func (x *execution) changeQuery(ctx context.Context, columns []sqlwrite.Column) 
 			return nil, err
 		}
 	}
-	return x.st.ChangeQuery(sqlquote.Qualified(TargetSchema, x.result.Table), columns, sourceColumns)
+	return x.st.ChangeQuery(sqltext.Qualified(TargetSchema, x.result.Table), columns, sourceColumns)
 }
 
 func (x *execution) describeChange(ctx context.Context) (*QueryDescription, error) {
@@ -221,7 +221,7 @@ func (c *rowChange) rejectDuplicates(ctx context.Context) error {
 		return nil
 	}
 	s := w.series(w.t)
-	old := paths(w.oldFiles)
+	old := datafile.Paths(w.oldFiles)
 	remaining := s.Written(w.newFiles)
 	for _, task := range c.tasks {
 		if !old[task.File.FilePath()] {

@@ -1,4 +1,4 @@
-package tables
+package tables_test
 
 import (
 	"context"
@@ -8,6 +8,9 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
@@ -43,9 +46,9 @@ func parquetNumbers(t *testing.T, path string) (ns []int64, groups int) {
 // TestExport checks that exported files contain exactly the selected rows, including rows in the tail or of an old version.
 func TestExport(t *testing.T) {
 	ctx, dir := t.Context(), t.TempDir()
-	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
 	b := s.Bucket("")
-	mustPut(t, b, "t", PutAppend, sequence(0, 100)...)
+	tabletest.Put(t, b, "t", tables.PutAppend, tabletest.Sequence(0, 100)...)
 	if _, err := s.Fold(ctx, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -55,9 +58,9 @@ func TestExport(t *testing.T) {
 		t.Fatal(err)
 	}
 	for n := range int64(50) {
-		mustPut(t, b, "t", PutAppend, 100+n)
+		tabletest.Put(t, b, "t", tables.PutAppend, 100+n)
 	}
-	old, err := b.Table("t").At(ctx, AtVersion(info.Version))
+	old, err := b.Table("t").At(ctx, tables.AtVersion(info.Version))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,17 +69,17 @@ func TestExport(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, c := range map[string]struct {
-		t    *Table
-		scan *ScanOptions
+		t    *tables.Table
+		scan *tables.ScanOptions
 		want []int64
 	}{
-		"all":                {current, nil, sequence(0, 150)},
-		"old version":        {old, nil, sequence(0, 100)},
-		"filter":             {current, &ScanOptions{Columns: []string{"n"}, Filter: where, Limit: 20}, sequence(95, 20)},
-		"filter and limit 1": {current, &ScanOptions{Filter: where, Limit: 1, Part: 0, Columns: []string{"n"}}, sequence(95, 1)},
+		"all":                {current, nil, tabletest.Sequence(0, 150)},
+		"old version":        {old, nil, tabletest.Sequence(0, 100)},
+		"filter":             {current, &tables.ScanOptions{Columns: []string{"n"}, Filter: where, Limit: 20}, tabletest.Sequence(95, 20)},
+		"filter and limit 1": {current, &tables.ScanOptions{Filter: where, Limit: 1, Part: 0, Columns: []string{"n"}}, tabletest.Sequence(95, 1)},
 	} {
 		path := filepath.Join(dir, name+".parquet")
-		rows, err := Export(ctx, c.t, path, &ExportOptions{Scan: c.scan})
+		rows, err := tables.Export(ctx, c.t, path, &tables.ExportOptions{Scan: c.scan})
 		if err != nil || rows != int64(len(c.want)) {
 			t.Fatalf("%v: Export = %+v rows, error %v; want %v rows", name, rows, err, int64(len(c.want)))
 		}
@@ -86,10 +89,10 @@ func TestExport(t *testing.T) {
 		}
 	}
 	allPath := filepath.Join(dir, "all.parquet")
-	if _, err := Export(ctx, old, allPath, nil); !errors.Is(err, ErrExists) {
+	if _, err := tables.Export(ctx, old, allPath, nil); !errors.Is(err, tables.ErrExists) {
 		t.Errorf("Export to an existing file: error = %v, want ErrExists", err)
 	}
-	if _, err := Export(ctx, old, allPath, &ExportOptions{Replace: true}); err != nil {
+	if _, err := tables.Export(ctx, old, allPath, &tables.ExportOptions{Replace: true}); err != nil {
 		t.Error(err)
 	}
 	if got, _ := parquetNumbers(t, allPath); len(got) != 100 {
@@ -97,7 +100,7 @@ func TestExport(t *testing.T) {
 	}
 
 	partsDir := filepath.Join(dir, "parts")
-	if rows, err := Export(ctx, current, partsDir, &ExportOptions{FileRows: 40}); err != nil || rows != 150 {
+	if rows, err := tables.Export(ctx, current, partsDir, &tables.ExportOptions{FileRows: 40}); err != nil || rows != 150 {
 		t.Fatalf("Export to several files = %+v rows, error %v; want 150 rows", rows, err)
 	}
 	var all []int64
@@ -107,14 +110,14 @@ func TestExport(t *testing.T) {
 			t.Errorf("part %d has %d rows, want %d", n, len(got), want)
 		}
 	}
-	if slices.Sort(all); !slices.Equal(all, sequence(0, 150)) {
+	if slices.Sort(all); !slices.Equal(all, tabletest.Sequence(0, 150)) {
 		t.Errorf("the parts contain rows %v, want 0 to 149", all)
 	}
-	if _, err := Export(ctx, current, partsDir, &ExportOptions{FileRows: 40}); !errors.Is(err, ErrExists) {
+	if _, err := tables.Export(ctx, current, partsDir, &tables.ExportOptions{FileRows: 40}); !errors.Is(err, tables.ErrExists) {
 		t.Errorf("Export to an existing directory: error = %v, want ErrExists", err)
 	}
-	for _, o := range []*ExportOptions{{FileRows: -1}, {FileRows: 1, Replace: true}} {
-		if _, err := Export(ctx, current, filepath.Join(dir, "bad"), o); !errors.As(err, new(*ArgumentError)) {
+	for _, o := range []*tables.ExportOptions{{FileRows: -1}, {FileRows: 1, Replace: true}} {
+		if _, err := tables.Export(ctx, current, filepath.Join(dir, "bad"), o); !errors.As(err, new(*tables.ArgumentError)) {
 			t.Errorf("Export with options %+v: error = %v, want an ArgumentError", o, err)
 		}
 	}
@@ -123,19 +126,19 @@ func TestExport(t *testing.T) {
 // TestExportFails checks that a failed export leaves no file.
 func TestExportFails(t *testing.T) {
 	dir := t.TempDir()
-	s := mustOpen(t, t.TempDir(), nil)
-	mustPut(t, s.Bucket(""), "t", PutAppend, sequence(0, 1000)...)
+	s := tabletest.Open(t, t.TempDir(), nil)
+	tabletest.Put(t, s.Bucket(""), "t", tables.PutAppend, tabletest.Sequence(0, 1000)...)
 	table := s.Bucket("").Table("t")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	for name, o := range map[string]*ExportOptions{"file": nil, "parts": {FileRows: 10}} {
-		if _, err := Export(ctx, table, filepath.Join(dir, name), o); !errors.Is(err, context.Canceled) {
+	for name, o := range map[string]*tables.ExportOptions{"file": nil, "parts": {FileRows: 10}} {
+		if _, err := tables.Export(ctx, table, filepath.Join(dir, name), o); !errors.Is(err, context.Canceled) {
 			t.Errorf("%v: Export with a canceled context: error = %v, want context.Canceled", name, err)
 		}
-		if _, err := Export(t.Context(), table, filepath.Join(dir, "missing", name), o); !errors.Is(err, os.ErrNotExist) {
+		if _, err := tables.Export(t.Context(), table, filepath.Join(dir, "missing", name), o); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("%v: Export to a missing directory: error = %v, want os.ErrNotExist", name, err)
 		}
-		if _, err := Export(t.Context(), table, filepath.Join(dir, name), &ExportOptions{Scan: &ScanOptions{Columns: []string{"no"}}}); !errors.As(err, new(*SchemaError)) {
+		if _, err := tables.Export(t.Context(), table, filepath.Join(dir, name), &tables.ExportOptions{Scan: &tables.ScanOptions{Columns: []string{"no"}}}); !errors.As(err, new(*tables.SchemaError)) {
 			t.Errorf("%v: Export of a missing column: error = %v, want a SchemaError", name, err)
 		}
 	}

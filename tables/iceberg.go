@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -15,43 +14,44 @@ import (
 	"strings"
 	"time"
 
+	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 	"github.com/google/uuid"
 
-	"github.com/go-partd/partd/internal/base/canceled"
+	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
-	"github.com/go-partd/partd/tables/internal/iceberghook"
 	"github.com/go-partd/partd/tables/internal/state/commit"
+	"github.com/go-partd/partd/tables/internal/state/foreign"
 )
 
 // ErrRequirement means that a table does not meet a change's requirements: prepare the change again for the table's
 // current state.
-var ErrRequirement = errors.New("the table has changed since the change was prepared")
+var ErrRequirement = foreign.ErrRequirement
 
 // FoldOnLoadProperty is a table property. If it is "false", Load of package iceberg does not fold.
-const FoldOnLoadProperty = "partd.fold-on-load"
+const FoldOnLoadProperty = foreign.FoldOnLoadProperty
 
 // init lets package iceberg call unexported methods of this package.
 func init() {
-	iceberghook.Load = func(ctx context.Context, t any, o *iceberghook.LoadOptions) (*table.Table, error) {
+	foreign.Load = func(ctx context.Context, t any, o *foreign.LoadOptions) (*table.Table, error) {
 		return t.(*Table).loadIceberg(ctx, o)
 	}
-	iceberghook.Stage = func(ctx context.Context, t any, meta table.Metadata) error {
+	foreign.Stage = func(ctx context.Context, t any, meta table.Metadata) error {
 		return t.(*Table).stageIceberg(ctx, meta)
 	}
-	iceberghook.Commit = func(ctx context.Context, s any, changes []iceberghook.Change) ([]*table.Table, error) {
+	foreign.Commit = func(ctx context.Context, s any, changes []foreign.Change) ([]*table.Table, error) {
 		return s.(*Store).commitIceberg(ctx, changes)
 	}
-	iceberghook.NewMetadata = func(s any, columns *iceberg.Schema, spec *iceberg.PartitionSpec, order table.SortOrder, props iceberg.Properties) (table.Metadata, error) {
+	foreign.NewMetadata = func(s any, columns *iceberg.Schema, spec *iceberg.PartitionSpec, order table.SortOrder, props iceberg.Properties) (table.Metadata, error) {
 		return s.(*Store).newIceberg(columns, spec, order, props)
 	}
-	iceberghook.ReadMetadata = func(ctx context.Context, s any, location string, admit func(int64) error) (table.Metadata, error) {
-		return s.(*Store).readIceberg(ctx, location, admit)
+	foreign.ReadMetadata = func(ctx context.Context, s any, location string, admit func(int64) error) (table.Metadata, error) {
+		return foreign.Read(ctx, s.(*Store).orUnopened().cat, location, admit)
 	}
 }
 
-func (t *Table) loadIceberg(ctx context.Context, o *iceberghook.LoadOptions) (loaded *table.Table, err error) {
+func (t *Table) loadIceberg(ctx context.Context, o *foreign.LoadOptions) (loaded *table.Table, err error) {
 	defer wrapError(&err, "load", t.Bucket().Name(), t.Name())
 	n, err := t.checkUnpinned()
 	if err != nil {
@@ -167,7 +167,7 @@ func (t *Table) stageIceberg(ctx context.Context, meta table.Metadata) error {
 	return t.store().cat.MakeDirectories(meta.Location())
 }
 
-func (s *Store) commitIceberg(ctx context.Context, changes []iceberghook.Change) (results []*table.Table, err error) {
+func (s *Store) commitIceberg(ctx context.Context, changes []foreign.Change) (results []*table.Table, err error) {
 	var pending []*txnChange
 	err = s.Update(ctx, func(t *Txn) error {
 		for i := range changes {
@@ -193,7 +193,7 @@ func (s *Store) commitIceberg(ctx context.Context, changes []iceberghook.Change)
 
 // addIceberg adds a change. It first applies the change to a copy of the metadata, to find out whether the commit must
 // fold the tail.
-func (t *Txn) addIceberg(change *iceberghook.Change) (*txnChange, error) {
+func (t *Txn) addIceberg(change *foreign.Change) (*txnChange, error) {
 	n, err := t.s.Bucket(change.Bucket).check(change.Table)
 	if err != nil {
 		return nil, err
@@ -205,11 +205,18 @@ func (t *Txn) addIceberg(change *iceberghook.Change) (*txnChange, error) {
 	if c.Len() > 0 {
 		return nil, &ArgumentError{Err: errors.New("the commit contains two changes to the table: combine them into one")}
 	}
-	p := &icebergStep{entry: t.entry(c), change: change}
-	if err := p.checkRequirements(c.cur); err != nil {
+	e := t.entry(c)
+	p := &foreign.Step{
+		Entry: e.Entry, Catalog: t.s.cat, Memory: t.s.opts.Memory / 8, Change: change,
+		ReadRows: func(ctx context.Context, t *table.Table, skip map[string]bool, columns []string, where *filter.Expr, each func(arrow.RecordBatch) error) error {
+			return e.readExcept(ctx, t, nil, skip, columns, where, each)
+		},
+		Normalize: func(m map[string]any) (map[string]any, error) { return Metadata(m).normalize() },
+	}
+	if err := p.CheckRequirements(c.cur); err != nil {
 		return nil, err
 	}
-	meta, err := p.applyUpdates(c.cur)
+	meta, err := p.ApplyUpdates(c.cur)
 	if err != nil {
 		return nil, err
 	}
@@ -224,260 +231,17 @@ func (t *Txn) addIceberg(change *iceberghook.Change) (*txnChange, error) {
 		c.creates = meta.Location()
 		t.hooks = append(t.hooks, icecat.CheckVacant(c.creates, n.Namespace))
 	} else {
-		mode = p.tailMode(old.Metadata(), meta)
+		mode = p.TailMode(old.Metadata(), meta)
 	}
-	p.mode = mode
-	c.Unfolded = mode == commit.Plain && !p.needsWholeTable(t.ctx, meta) || mode == commit.Replaces
-	c.Add(mode, nil, p.apply)
+	p.Mode = mode
+	c.Unfolded = mode == commit.Plain && !p.NeedsWholeTable(t.ctx, meta) || mode == commit.Replaces
+	c.Add(mode, nil, p.Apply)
 	return c, nil
-}
-
-type icebergStep struct {
-	entry
-	change *iceberghook.Change
-	mode   commit.Mode // what the commit does with the rows in the tail
-}
-
-// tailMode returns what the commit must do with the rows in the tail, which have the old columns.
-func (p *icebergStep) tailMode(oldMeta, newMeta table.Metadata) commit.Mode {
-	sameColumns := oldMeta.CurrentSchema().ID == newMeta.CurrentSchema().ID && oldMeta.DefaultPartitionSpec() == newMeta.DefaultPartitionSpec() && oldMeta.DefaultSortOrder() == newMeta.DefaultSortOrder()
-	s := newMeta.CurrentSnapshot()
-	switch added := len(newSnapshots(oldMeta, newMeta)) > 0; {
-	case sameColumns:
-		return commit.Plain
-	case !added:
-		return commit.Folds
-	case oldMeta.CurrentSnapshot() != nil && s != nil && s.ParentSnapshotID == nil && oldMeta.SnapshotByID(s.SnapshotID) == nil: // a new snapshot without a parent replaces all rows
-		return commit.Replaces
-	}
-	return commit.Exclusive
-}
-
-func (p *icebergStep) apply(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
-	if err := p.checkRequirements(cur); err != nil {
-		return nil, err
-	}
-	if p.change.New == nil && len(p.change.Updates) == 0 && cur != nil {
-		return nil, commit.ErrNothing
-	}
-	meta, err := p.applyUpdates(cur)
-	if err != nil {
-		return nil, err
-	}
-	var oldMeta table.Metadata
-	if cur != nil {
-		base, err := p.foldIfNeeded(ctx, a, cur, meta)
-		if err != nil {
-			return nil, err
-		}
-		if oldMeta = base.Metadata(); base != cur {
-			if meta, err = p.applyUpdates(base); err != nil {
-				return nil, err
-			}
-		}
-	}
-	if err := p.checkChange(ctx, oldMeta, meta); err != nil {
-		return nil, err
-	}
-	if err := p.checkRows(ctx, oldMeta, meta); err != nil {
-		return nil, err
-	}
-	a.Info.Updated = a.Now
-	a.Info.Metadata, err = Metadata(icecat.FromProperties(meta.Properties())).normalize()
-	return meta, err
-}
-
-// If the change alters the columns, foldIfNeeded moves the tail's rows into files with the old columns.
-func (p *icebergStep) foldIfNeeded(ctx context.Context, a *commit.Attempt, cur *table.Table, newMeta table.Metadata) (*table.Table, error) {
-	switch mode := p.tailMode(cur.Metadata(), newMeta); {
-	case mode != p.mode: // the commit would remove rows from the tail that it does not write, or the reverse
-		return nil, fmt.Errorf("%w: the columns were changed concurrently", ErrRequirement)
-	case mode == commit.Folds:
-		tail, err := a.TailFiles(ctx, cur, cur.Metadata(), nil, nil)
-		if err != nil || len(tail) == 0 {
-			return cur, err
-		}
-		meta, err := a.AddOrdered(ctx, cur, tail, nil, true)
-		if err != nil {
-			return nil, err
-		}
-		return a.Table(meta), nil
-	case mode == commit.Exclusive:
-		if a.TailRows() > 0 {
-			return nil, fmt.Errorf("%w: rows with the old columns were appended concurrently", ErrRequirement)
-		}
-	}
-	return cur, nil
-}
-
-func (p *icebergStep) checkRequirements(cur *table.Table) error {
-	var meta table.Metadata
-	if cur != nil {
-		meta = cur.Metadata()
-	}
-	mustNotExist := p.change.New != nil
-	for _, r := range p.change.Requirements {
-		mustNotExist = mustNotExist || r.GetType() == "assert-create"
-	}
-	switch {
-	case mustNotExist && cur != nil:
-		return ErrExists
-	case !mustNotExist && cur == nil:
-		return ErrNotFound
-	}
-	for _, r := range p.change.Requirements {
-		if err := r.Validate(meta); err != nil {
-			return fmt.Errorf("%w: %w", ErrRequirement, err)
-		}
-	}
-	return nil
-}
-
-// applyUpdates returns the metadata after the updates. If cur is nil, it returns a new table's metadata.
-func (p *icebergStep) applyUpdates(cur *table.Table) (meta table.Metadata, err error) {
-	if p.change.New != nil {
-		return p.change.New, nil
-	}
-	if err := checkDefinitions(p.change); err != nil {
-		return nil, err
-	}
-	err = icecat.CatchPanic(func() error {
-		if cur != nil {
-			meta, err = table.UpdateTableMetadata(cur.Metadata(), p.change.Updates, cur.MetadataLocation())
-			if updates := p.renumbered(cur.Metadata(), meta); err == nil && updates != nil {
-				meta, err = table.UpdateTableMetadata(cur.Metadata(), updates, cur.MetadataLocation())
-			}
-			return err
-		}
-		version := table.DefaultFormatVersion
-		if slices.ContainsFunc(p.change.Updates, func(u table.Update) bool { return u.Action() == table.UpdateUpgradeFormatVersion }) {
-			version = 1 // the updates raise the format version to the requested one
-		}
-		b, err := table.NewMetadataBuilder(version)
-		if err != nil {
-			return err
-		}
-		for _, u := range schemaFirst(p.change.Updates) {
-			if err := u.Apply(b); err != nil {
-				return err
-			}
-		}
-		meta, err = b.Build()
-		return err
-	})
-	switch {
-	case err == nil:
-		return meta, nil
-	case cur != nil && slices.ContainsFunc(p.change.Updates, func(u table.Update) bool { return u.Action() == table.UpdateAddSnapshot }):
-		return nil, fmt.Errorf("%w: %w", ErrRequirement, err) // the client may have prepared the update for an older table state
-	}
-	return nil, &ArgumentError{Err: err}
-}
-
-// renumbered returns the client's updates with a valid sequence number for their new snapshot, or nil if no change is
-// needed. A change is needed if the client replaces the whole table, and the table has changed since the client loaded
-// it. The files that the client wrote can keep their lower sequence numbers: the order matters only relative to files
-// from earlier snapshots, and the new snapshot has no such files.
-func (p *icebergStep) renumbered(oldMeta, newMeta table.Metadata) table.Updates {
-	hasAction := func(action string) func(table.Update) bool {
-		return func(u table.Update) bool { return u.Action() == action }
-	}
-	i := slices.IndexFunc(p.change.Updates, hasAction(table.UpdateAddSnapshot))
-	if i < 0 || newMeta == nil || oldMeta.Version() < 2 || !slices.ContainsFunc(p.change.Updates, hasAction(table.UpdateRemoveSnapshotRef)) {
-		return nil
-	}
-	added := newSnapshots(oldMeta, newMeta)
-	if len(added) != 1 || added[0].ParentSnapshotID != nil || added[0].SequenceNumber > oldMeta.LastSequenceNumber() {
-		return nil
-	}
-	added[0].SequenceNumber = oldMeta.LastSequenceNumber() + 1
-	updates := slices.Clone(p.change.Updates)
-	updates[i] = table.NewAddSnapshotUpdate(&added[0])
-	return updates
-}
-
-// schemaFirst returns updates that create a table, with each set-current-schema moved directly after its add-schema.
-// DuckDB adds a sort order between these two updates, but Iceberg's library checks a sort order against the current
-// schema.
-func schemaFirst(updates table.Updates) (reordered table.Updates) {
-	schemaEnd := 0
-	for _, u := range updates {
-		if u.Action() == table.UpdateSetCurrentSchema {
-			reordered = slices.Insert(reordered, schemaEnd, u)
-			schemaEnd++
-			continue
-		}
-		if reordered = append(reordered, u); u.Action() == table.UpdateAddSchema {
-			schemaEnd = len(reordered)
-		}
-	}
-	return reordered
-}
-
-// newSnapshots returns the snapshots that newMeta adds to oldMeta, which can be nil.
-func newSnapshots(oldMeta, newMeta table.Metadata) (added []table.Snapshot) {
-	for _, s := range newMeta.Snapshots() {
-		if oldMeta == nil || oldMeta.SnapshotByID(s.SnapshotID) == nil {
-			added = append(added, s)
-		}
-	}
-	return added
-}
-
-func (s *Store) readIceberg(ctx context.Context, location string, admit func(n int64) error) (meta table.Metadata, err error) {
-	s = s.orUnopened()
-	invalid := func(err error) (table.Metadata, error) {
-		return nil, &ArgumentError{Err: fmt.Errorf("cannot register the metadata: %s", err)}
-	}
-	dir, _, ok := strings.Cut(location, "/metadata/")
-	if name, inWarehouse := strings.CutPrefix(dir, s.cat.DataLocation()); !ok || !inWarehouse || strings.Contains(name, "/") {
-		return invalid(fmt.Errorf("%.200q is not in the metadata directory of a table under %s", location, s.cat.DataLocation()))
-	}
-	if err := s.cat.CheckWithin(dir, location); err != nil {
-		return invalid(err)
-	}
-	f, err := s.cat.NewIO().Open(location)
-	if err != nil {
-		return invalid(err)
-	}
-	defer f.Close() //nolint:errcheck // opened only for reading
-	info, err := f.Stat()
-	if err != nil {
-		return invalid(err)
-	}
-	if err := admit(icecat.CostPerByte * min(info.Size(), maxTableMetadata)); err != nil {
-		return nil, err
-	}
-	b, err := io.ReadAll(io.LimitReader(f, maxTableMetadata+1))
-	if err == nil && len(b) > maxTableMetadata {
-		err = fmt.Errorf("it is larger than %d bytes", maxTableMetadata)
-	}
-	var cost int64
-	if err == nil {
-		if cost, err = icecat.DecodedCost(b); err != nil {
-			err = fmt.Errorf("it %w", err)
-		}
-	}
-	if err != nil {
-		return invalid(err)
-	}
-	if err := admit(cost); err != nil {
-		return nil, err
-	}
-	err = icecat.CatchPanic(func() error { meta, err = table.ParseMetadataBytes(b); return err })
-	if err == nil && meta.Location() != dir {
-		err = fmt.Errorf("it belongs to the table at %q, but is not in that table's metadata directory", meta.Location())
-	}
-	if err != nil {
-		return invalid(err)
-	}
-	return meta, canceled.Err(ctx)
 }
 
 // WithoutDir replaces the directories of the store and of temporary files, and the user's home directory, with "…"
 // wherever they occur in text, because clients must not learn them.
 func (s *Store) WithoutDir(text string) string {
-	s = s.orUnopened()
 	s.dirsOnce.Do(func() { s.dirsPattern = s.compileDirs() })
 	if s.dirsPattern == nil {
 		return text
@@ -505,6 +269,3 @@ func (s *Store) compileDirs() *regexp.Regexp {
 	slices.SortFunc(roots, func(a, b string) int { return len(b) - len(a) }) // because the first root that matches applies
 	return regexp.MustCompile(`(^|[^\w/.%-])(?:file:(?://)?)?(?:` + strings.Join(roots, "|") + `)($|[^\pL\pN_])`)
 }
-
-// maxTableMetadata is the maximum size, in bytes, of JSON metadata from other engines: about 15,000 snapshots.
-const maxTableMetadata = 16 << 20

@@ -1,10 +1,13 @@
-package tables
+package tables_test
 
 import (
 	"runtime"
 	"runtime/metrics"
 	"testing"
 	"time"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -13,15 +16,15 @@ import (
 
 // TestKeySetCollisions checks that find distinguishes keys with the same hash.
 func TestKeySetCollisions(t *testing.T) {
-	k := newKeySet(nil, 1<<20, false)
+	k := tables.NewKeySet(nil, 1<<20, false)
 	for i, key := range []string{"a", "b", "", "ab"} {
-		if row := k.find(7, []byte(key)); row != 0 {
+		if row := k.Find(7, []byte(key)); row != 0 {
 			t.Errorf("key %q is in row %d before it is added, want none", key, row)
 		}
-		if !k.insert(7, append([]byte{byte(i + 1), byte(len(key))}, key...)) {
+		if !k.Insert(7, append([]byte{byte(i + 1), byte(len(key))}, key...)) {
 			t.Fatal("insert returned false, but there is enough memory")
 		}
-		if row := k.find(7, []byte(key)); row != int64(i+1) {
+		if row := k.Find(7, []byte(key)); row != int64(i+1) {
 			t.Errorf("key %q is in row %d, want row %d", key, row, i+1)
 		}
 	}
@@ -30,7 +33,7 @@ func TestKeySetCollisions(t *testing.T) {
 // TestUpsertMemory upserts PARTD_UPSERT_KEYS rows, half of which replace rows. It checks that memory stays below the
 // default of Options.Memory. The keys of the default number of rows fit in memory.
 func TestUpsertMemory(t *testing.T) {
-	keys := int64(rounds(t, "PARTD_UPSERT_KEYS", 1_000_000))
+	keys := int64(tabletest.Rounds(t, "PARTD_UPSERT_KEYS", 1_000_000))
 	b := bucketWithoutTail(t)
 	columns := arrow.NewSchema([]arrow.Field{nullable("n", arrow.PrimitiveTypes.Int64), nullable("x", arrow.PrimitiveTypes.Float64)}, nil)
 	// rows returns rows with the keys from first to first+keys-1, out of order.
@@ -50,7 +53,7 @@ func TestUpsertMemory(t *testing.T) {
 		})
 	}
 	start := time.Now()
-	if _, err := b.Table("t").Put(t.Context(), rows(0), PutAppend, nil); err != nil {
+	if _, err := b.Table("t").Put(t.Context(), rows(0), tables.PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
 	putTime := time.Since(start)
@@ -71,7 +74,7 @@ func TestUpsertMemory(t *testing.T) {
 		}
 	}()
 	start = time.Now()
-	result, err := b.Table("t").Upsert(t.Context(), rows(keys/2), &UpsertOptions{Keys: []string{"n"}})
+	result, err := b.Table("t").Upsert(t.Context(), rows(keys/2), &tables.UpsertOptions{Keys: []string{"n"}})
 	upsertTime := time.Since(start)
 	<-done
 	if err != nil || result.Written != keys || result.Deleted != keys-keys/2 {

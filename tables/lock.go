@@ -35,7 +35,7 @@ func (t *Table) Lock(ctx context.Context) (_ *Lock, err error) {
 	}
 	unpin() // Pin was only called to check that the store is open
 	dir := filepath.Join(s.local, "locks")
-	if err := s.hooks.fs.MkdirAll(dir, 0o777); err != nil {
+	if err := s.hooks.FS.MkdirAll(dir, 0o777); err != nil {
 		return nil, err
 	}
 	sum := xxh3.HashString128(t.Bucket().Name() + "\x00" + t.Name()).Bytes()
@@ -49,11 +49,11 @@ func (t *Table) Lock(ctx context.Context) (_ *Lock, err error) {
 		case <-ctx.Done():
 		}
 	}()
-	l, err := vfs.WaitLock(ctx, s.hooks.fs, path, true)
+	l, err := vfs.WaitLock(ctx, s.hooks.FS, path, true)
 	if err != nil {
 		return nil, err
 	}
-	return &Lock{sync.OnceValue(func() error { return errors.Join(s.hooks.fs.Remove(path), l.Unlock()) })}, nil
+	return &Lock{sync.OnceValue(func() error { return errors.Join(s.hooks.FS.Remove(path), l.Unlock()) })}, nil
 }
 
 // Unlock releases the lock. Further calls do nothing.

@@ -1,4 +1,4 @@
-package tables
+package tables_test
 
 import (
 	"context"
@@ -6,31 +6,21 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"os"
 	"slices"
-	"strconv"
 	"testing"
 	"time"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 
 	"github.com/go-partd/partd/tables/internal/files/icecat"
 )
 
-// rounds returns how often to repeat a test: the value of the environment variable env, or n if it is unset.
-func rounds(t testing.TB, env string, n int) int {
-	if v := os.Getenv(env); v != "" {
-		var err error
-		if n, err = strconv.Atoi(v); err != nil {
-			t.Fatalf("%s: %v", env, err)
-		}
-	}
-	return n
-}
-
 type modelTable struct {
 	rows     []int64
 	ids      map[string]bool
-	meta     Metadata
-	versions map[Version][]int64
+	meta     tables.Metadata
+	versions map[tables.Version][]int64
 }
 
 // model applies random operations to a Store and to maps in memory.
@@ -38,19 +28,19 @@ type model struct {
 	t       testing.TB
 	rnd     *rand.Rand
 	dir     string
-	opts    Options
-	s       *Store
+	opts    tables.Options
+	s       *tables.Store
 	next    int64
-	tables  map[tableName]*modelTable
+	tables  map[tables.TableName]*modelTable
 	usedIDs []string
 }
 
-var modelNames = []tableName{
+var modelNames = []tables.TableName{
 	{Name: "a"}, {Name: "A"}, {Namespace: "default", Name: "a"}, {Namespace: "b", Name: "../../x"}, {Namespace: "b", Name: "BRK.B"}, {Namespace: "x/y", Name: " "},
 }
 
 func (m *model) rows(maxCount int) []int64 {
-	ns := sequence(m.next, int64(m.rnd.IntN(maxCount)))
+	ns := tabletest.Sequence(m.next, int64(m.rnd.IntN(maxCount)))
 	m.next += int64(len(ns))
 	return ns
 }
@@ -61,12 +51,12 @@ func (m *model) step(ctx context.Context) (string, error) {
 	mt := m.tables[n]
 	switch k := m.rnd.IntN(24); {
 	case k < 11:
-		mode := []PutMode{PutAppend, PutAppend, PutAppend, PutAppend, PutReplace, PutError}[m.rnd.IntN(6)]
+		mode := []tables.PutMode{tables.PutAppend, tables.PutAppend, tables.PutAppend, tables.PutAppend, tables.PutReplace, tables.PutError}[m.rnd.IntN(6)]
 		maxRows := 5
 		if m.rnd.IntN(5) == 0 {
 			maxRows = 400 // if the rows are too many for the tail, they are written directly to a file
 		}
-		o := &PutOptions{}
+		o := &tables.PutOptions{}
 		ns := m.rows(maxRows)
 		if m.rnd.IntN(3) == 0 {
 			o.ID = fmt.Sprint("id", m.next, m.rnd.Int())
@@ -76,22 +66,22 @@ func (m *model) step(ctx context.Context) (string, error) {
 			m.usedIDs = append(m.usedIDs, o.ID)
 		}
 		if m.rnd.IntN(3) == 0 {
-			o.Metadata = Metadata{"k": fmt.Sprint(m.next)}
+			o.Metadata = tables.Metadata{"k": fmt.Sprint(m.next)}
 		}
 		op := fmt.Sprintf("put %v mode %d, %d rows, id %q", n, mode, len(ns), o.ID)
-		_, err := b.Table(n.Name).Put(ctx, rowsOf(ns...), mode, o)
+		_, err := b.Table(n.Name).Put(ctx, tabletest.Rows(ns...), mode, o)
 		return op, m.put(mt, n, ns, mode, o, err)
 	case k == 11:
 		err := b.Delete(ctx, n.Name)
 		delete(m.tables, n)
-		return fmt.Sprint("delete ", n), expect(err, mt == nil, ErrNotFound)
+		return fmt.Sprint("delete ", n), expect(err, mt == nil, tables.ErrNotFound)
 	case k == 12:
-		meta := Metadata{"m": fmt.Sprint(m.next)}
+		meta := tables.Metadata{"m": fmt.Sprint(m.next)}
 		err := b.Table(n.Name).SetMetadata(ctx, meta)
 		if mt != nil {
 			mt.meta = meta
 		}
-		return fmt.Sprint("set metadata ", n), expect(err, mt == nil, ErrNotFound)
+		return fmt.Sprint("set metadata ", n), expect(err, mt == nil, tables.ErrNotFound)
 	case k < 15:
 		_, err := m.s.Fold(ctx, nil)
 		return "fold", err
@@ -99,7 +89,7 @@ func (m *model) step(ctx context.Context) (string, error) {
 		_, err := m.s.Compact(ctx, nil)
 		return "compact", err
 	case k == 16:
-		_, err := m.s.Expire(ctx, &MaintainOptions{Grace: -1, Keep: 1 + m.rnd.IntN(3)})
+		_, err := m.s.Expire(ctx, &tables.MaintainOptions{Grace: -1, Keep: 1 + m.rnd.IntN(3)})
 		for _, mt := range m.tables {
 			clear(mt.versions) // the model does not know which versions remain; other tests check that
 		}
@@ -123,26 +113,26 @@ func expect(err error, fails bool, want error) error {
 	return err
 }
 
-func (m *model) put(mt *modelTable, n tableName, ns []int64, mode PutMode, o *PutOptions, err error) error {
+func (m *model) put(mt *modelTable, n tables.TableName, ns []int64, mode tables.PutMode, o *tables.PutOptions, err error) error {
 	if mt != nil && o.ID != "" && mt.ids[o.ID] {
 		return err // a put with a repeated ID changes nothing
 	}
-	if mt != nil && mode == PutError {
-		return expect(err, true, ErrExists)
+	if mt != nil && mode == tables.PutError {
+		return expect(err, true, tables.ErrExists)
 	}
 	if err != nil {
 		return err
 	}
 	if mt == nil {
-		mt = &modelTable{ids: map[string]bool{}, versions: map[Version][]int64{}, meta: o.Metadata}
+		mt = &modelTable{ids: map[string]bool{}, versions: map[tables.Version][]int64{}, meta: o.Metadata}
 		m.tables[n] = mt
 	}
-	if mode == PutReplace {
+	if mode == tables.PutReplace {
 		mt.rows, mt.meta = nil, o.Metadata
 	}
 	mt.rows = append(slices.Clone(mt.rows), ns...)
 	// An empty append does nothing, so its ID is not recorded.
-	if o.ID != "" && (len(ns) > 0 || mode != PutAppend) {
+	if o.ID != "" && (len(ns) > 0 || mode != tables.PutAppend) {
 		mt.ids[o.ID] = true
 	}
 	return nil
@@ -153,7 +143,7 @@ func (m *model) update(ctx context.Context) error {
 	fail := m.rnd.IntN(4) == 0
 	errFail := errors.New("fail")
 	after := maps.Clone(m.tables)
-	err := m.s.Update(ctx, func(t *Txn) error {
+	err := m.s.Update(ctx, func(t *tables.Txn) error {
 		for range 1 + m.rnd.IntN(4) {
 			n := modelNames[m.rnd.IntN(len(modelNames))]
 			mt := after[n]
@@ -164,17 +154,17 @@ func (m *model) update(ctx context.Context) error {
 				delete(after, n)
 				continue
 			}
-			ns, mode := m.rows(5), PutAppend
+			ns, mode := m.rows(5), tables.PutAppend
 			if m.rnd.IntN(3) == 0 {
-				mode = PutReplace
+				mode = tables.PutReplace
 			}
-			if err := t.Put(n.Namespace, n.Name, rowsOf(ns...), mode, nil); err != nil {
+			if err := t.Put(n.Namespace, n.Name, tabletest.Rows(ns...), mode, nil); err != nil {
 				return err
 			}
-			next := &modelTable{ids: map[string]bool{}, versions: map[Version][]int64{}}
+			next := &modelTable{ids: map[string]bool{}, versions: map[tables.Version][]int64{}}
 			if mt != nil {
 				next.ids, next.versions = mt.ids, mt.versions
-				if mode != PutReplace {
+				if mode != tables.PutReplace {
 					next.rows, next.meta = mt.rows, mt.meta
 				}
 			}
@@ -199,7 +189,7 @@ func (m *model) reopen(ctx context.Context) (err error) {
 	if err := m.s.Close(); err != nil {
 		return err
 	}
-	m.s, err = Open(ctx, m.dir, &m.opts)
+	m.s, err = tables.Open(ctx, m.dir, &m.opts)
 	return err
 }
 
@@ -208,7 +198,7 @@ func (m *model) check(ctx context.Context) error {
 	for _, n := range modelNames {
 		b := m.s.Bucket(n.Namespace)
 		mt := m.tables[n]
-		got, ok, err := read(ctx, b, n.Name)
+		got, ok, err := tabletest.Read(ctx, b, n.Name)
 		if err != nil {
 			return err
 		}
@@ -230,19 +220,19 @@ func (m *model) check(ctx context.Context) error {
 		if info.Rows != int64(len(want)) || info.Updated.Location() != time.UTC {
 			return fmt.Errorf("table %v: Info = %+v, want %d rows and a UTC time", n, info, len(want))
 		}
-		if updated := info.Metadata[UpdatedKey]; updated != icecat.UpdatedText(info.Updated) {
+		if updated := info.Metadata[tables.UpdatedKey]; updated != icecat.UpdatedText(info.Updated) {
 			return fmt.Errorf("table %v: _updated is %q, want %q", n, updated, icecat.UpdatedText(info.Updated))
 		}
-		delete(info.Metadata, UpdatedKey)
+		delete(info.Metadata, tables.UpdatedKey)
 		if !maps.Equal(info.Metadata, mt.meta) {
 			return fmt.Errorf("table %v has metadata %v, want %v", n, info.Metadata, mt.meta)
 		}
 		for v, rows := range mt.versions {
-			old, err := b.Table(n.Name).At(ctx, AtVersion(v))
+			old, err := b.Table(n.Name).At(ctx, tables.AtVersion(v))
 			if err != nil {
 				return err
 			}
-			got, err := readAll(ctx, old, nil)
+			got, err := tabletest.ReadAll(ctx, old, nil)
 			slices.Sort(got)
 			if err != nil || !slices.Equal(got, rows) {
 				return fmt.Errorf("table %v at version %d has rows %v, want %v; error: %v", n, v, got, rows, err)
@@ -258,26 +248,26 @@ func (m *model) check(ctx context.Context) error {
 	return nil
 }
 
-func (m *model) inTail(n tableName) bool {
-	return slices.Contains(m.s.commits.WithTail(namespaceOf(n.Namespace)), tableName{Namespace: namespaceOf(n.Namespace), Name: n.Name})
+func (m *model) inTail(n tables.TableName) bool {
+	return slices.Contains(m.s.Commits().WithTail(tables.NamespaceOf(n.Namespace)), tables.TableName{Namespace: tables.NamespaceOf(n.Namespace), Name: n.Name})
 }
 
 // TestModel compares a Store with maps in memory over random operations.
 func TestModel(t *testing.T) {
-	for seed := range uint64(rounds(t, "PARTD_MODELS", 3)) {
+	for seed := range uint64(tabletest.Rounds(t, "PARTD_MODELS", 3)) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
-			runModel(t, t.TempDir(), Options{FoldBytes: 4000, FoldAge: -1, Memory: 1 << 20, NoTail: seed%3 == 2}, seed, 120)
+			runModel(t, t.TempDir(), tables.Options{FoldBytes: 4000, FoldAge: -1, Memory: 1 << 20, NoTail: seed%3 == 2}, seed, 120)
 		})
 	}
 }
 
 // runModel compares the store at a directory or URL with a model over random operations.
-func runModel(t *testing.T, dir string, o Options, seed uint64, steps int) {
+func runModel(t *testing.T, dir string, o tables.Options, seed uint64, steps int) {
 	t.Helper()
-	m := &model{t: t, rnd: rand.New(rand.NewPCG(seed, 0)), dir: dir, tables: map[tableName]*modelTable{}, opts: o}
+	m := &model{t: t, rnd: rand.New(rand.NewPCG(seed, 0)), dir: dir, tables: map[tables.TableName]*modelTable{}, opts: o}
 	var err error
-	if m.s, err = Open(t.Context(), m.dir, &m.opts); err != nil {
+	if m.s, err = tables.Open(t.Context(), m.dir, &m.opts); err != nil {
 		t.Fatal(err)
 	}
 	defer func() {

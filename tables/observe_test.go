@@ -1,4 +1,4 @@
-package tables
+package tables_test
 
 import (
 	"context"
@@ -8,6 +8,9 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 
 	"github.com/go-partd/partd/tables/filter"
 )
@@ -20,10 +23,10 @@ type recordingObserver struct {
 	operations []string
 }
 
-func (n *recordingObserver) Begin(ctx context.Context, o Operation) (context.Context, func(Outcome)) {
+func (n *recordingObserver) Begin(ctx context.Context, o tables.Operation) (context.Context, func(tables.Outcome)) {
 	parent, _ := ctx.Value(observerKey{}).(string)
 	ended := false
-	return context.WithValue(ctx, observerKey{}, o.Name), func(out Outcome) {
+	return context.WithValue(ctx, observerKey{}, o.Name), func(out tables.Outcome) {
 		n.mu.Lock()
 		defer n.mu.Unlock()
 		text := fmt.Sprintf("%s %q %q within %q: %d rows", o.Name, o.Bucket, o.Table, parent, out.Rows)
@@ -54,18 +57,18 @@ func (n *recordingObserver) want(t *testing.T, want ...string) {
 // TestObserver checks that an Observer receives each operation once, with its outcome.
 func TestObserver(t *testing.T) {
 	ctx, n := t.Context(), &recordingObserver{}
-	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1, Observer: n})
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1, Observer: n})
 	b := s.Bucket("B")
-	mustPut(t, b, "t", PutAppend, 1, 2, 3)
+	tabletest.Put(t, b, "t", tables.PutAppend, 1, 2, 3)
 	n.want(t, `put "B" "t" within "": 3 rows with bytes`)
-	if _, err := b.Table("t").Put(ctx, rowsOf(1), PutError, nil); !errors.Is(err, ErrExists) {
+	if _, err := b.Table("t").Put(ctx, tabletest.Rows(1), tables.PutError, nil); !errors.Is(err, tables.ErrExists) {
 		t.Fatalf("Put error = %v, want ErrExists", err)
 	}
 	n.want(t, `put "B" "t" within "": 1 rows with bytes, failed`)
-	wantRows(t, b, "t", 1, 2, 3)
+	tabletest.WantRows(t, b, "t", 1, 2, 3)
 	n.want(t, `scan "B" "t" within "": 3 rows with bytes`)
 	table := b.Table("t")
-	if _, err := table.Scan(ctx, &ScanOptions{Columns: []string{"no"}}); err == nil {
+	if _, err := table.Scan(ctx, &tables.ScanOptions{Columns: []string{"no"}}); err == nil {
 		t.Fatal("Scan of a missing column succeeded, want an error")
 	}
 	n.want(t, `scan "B" "t" within "": 0 rows, failed`)
@@ -83,7 +86,7 @@ func TestObserver(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.want(t, `fold "B" "t" within "rewrite": 3 rows`, `rewrite "B" "t" within "": 1 rows`)
-	if err := s.Update(ctx, func(*Txn) error { return context.Canceled }); err == nil {
+	if err := s.Update(ctx, func(*tables.Txn) error { return context.Canceled }); err == nil {
 		t.Fatal("Update succeeded, want the error from its function")
 	}
 	n.want(t, `update "" "" within "": 0 rows, failed`)
@@ -99,8 +102,8 @@ func TestObserver(t *testing.T) {
 
 func TestObserverOfBackgroundFolds(t *testing.T) {
 	n := &recordingObserver{}
-	s := mustOpen(t, t.TempDir(), &Options{FoldAge: 10 * time.Millisecond, Observer: n})
-	mustPut(t, s.Bucket(""), "t", PutAppend, 1)
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: 10 * time.Millisecond, Observer: n})
+	tabletest.Put(t, s.Bucket(""), "t", tables.PutAppend, 1)
 	for end := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 		n.mu.Lock()
 		hasFold := slices.Contains(n.operations, `fold "" "t" within "": 1 rows`)
@@ -117,15 +120,15 @@ func TestObserverOfBackgroundFolds(t *testing.T) {
 // TestFoldsAgain checks that a table whose tail was folded in the background is folded again when the tail has grown.
 func TestFoldsAgain(t *testing.T) {
 	t.Parallel()
-	s := mustOpen(t, t.TempDir(), &Options{FoldBytes: 1500, FoldAge: -1})
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldBytes: 1500, FoldAge: -1})
 	const puts = 6 // number of puts whose rows take more than FoldBytes, but less than the size at which Put itself folds
 	for n := range int64(2 * puts) {
-		mustPut(t, s.Bucket(""), "t", PutAppend, n)
+		tabletest.Put(t, s.Bucket(""), "t", tables.PutAppend, n)
 		if n%puts != puts-1 {
 			continue
 		}
 		for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
-			l, err := s.cat.Get(t.Context(), defaultNamespace, "t")
+			l, err := s.Catalog().Get(t.Context(), tables.DefaultNamespace, "t")
 			if err == nil && l.Rows > n/puts*puts {
 				break
 			}
@@ -138,11 +141,11 @@ func TestFoldsAgain(t *testing.T) {
 
 // TestNoObserver checks that operations allocate nothing for observation without an Observer.
 func TestNoObserver(t *testing.T) {
-	s := mustOpen(t, t.TempDir(), nil)
+	s := tabletest.Open(t, t.TempDir(), nil)
 	ctx := t.Context()
 	if n := testing.AllocsPerRun(100, func() {
-		_, end := s.opts.begin(ctx, "put", "b", "t")
-		end(Outcome{})
+		_, end := s.Opts().Begin(ctx, "put", "b", "t")
+		end(tables.Outcome{})
 	}); n > 0 {
 		t.Errorf("begin and end without an Observer made %v allocations, want 0", n)
 	}

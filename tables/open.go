@@ -87,7 +87,7 @@ func (s *Store) openBucket(ctx context.Context, url string, cat *icecat.Options)
 	if err != nil {
 		return errors.Join(err, cache.Close())
 	}
-	files := bucketfs.New(b, cache, s.dir, url, cmp.Or(s.hooks.retryFor, time.Minute))
+	files := bucketfs.New(b, cache, s.dir, url, cmp.Or(s.hooks.RetryFor, time.Minute))
 	s.closers = append(s.closers, files.Close)
 	cat.FS, cat.Root = files, s.dir
 	return nil
@@ -97,7 +97,7 @@ func (s *Store) openTail(ctx context.Context) error {
 	tailStore := s.opts.Tail
 	if tailStore == nil {
 		dir := cmp.Or(s.opts.TailDir, filepath.Join(s.local, "tail"))
-		if err := s.hooks.fs.MkdirAll(filepath.Dir(dir), 0o777); err != nil {
+		if err := s.hooks.FS.MkdirAll(filepath.Dir(dir), 0o777); err != nil {
 			return err
 		}
 		if err := s.lock(dir + ".lock"); err != nil {
@@ -131,9 +131,6 @@ func (s *Store) openTail(ctx context.Context) error {
 			return err
 		}
 	}
-	if s.hooks.sameID {
-		s.tail.SetID("same")
-	}
 	return s.commits.Recover(ctx, s.tail)
 }
 
@@ -153,17 +150,17 @@ func createSynced(dir string, o logstore.Options) error {
 
 // lock locks the tail, so that no other Store opens it.
 func (s *Store) lock(path string) error {
-	l := s.hooks.fs.NewLock(path)
+	l := s.hooks.FS.NewLock(path)
 	locked, err := l.TryLock(true)
 	if err != nil {
 		return err
 	}
 	if !locked {
-		return fmt.Errorf("the tail is %w by %s: close it there, set Options.ReadOnly, or give this Store its own tail", ErrInUse, vfs.Holder(s.hooks.fs, path))
+		return fmt.Errorf("the tail is %w by %s: close it there, set Options.ReadOnly, or give this Store its own tail", ErrInUse, vfs.Holder(s.hooks.FS, path))
 	}
-	_ = vfs.RecordHolder(s.hooks.fs, path) // an error does not matter: the holder is only named in messages
+	_ = vfs.RecordHolder(s.hooks.FS, path) // an error does not matter: the holder is only named in messages
 	s.closers = append(s.closers, func() error {
-		_ = vfs.ClearHolder(s.hooks.fs, path)
+		_ = vfs.ClearHolder(s.hooks.FS, path)
 		return l.Unlock()
 	})
 	return nil

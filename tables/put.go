@@ -116,7 +116,7 @@ func (s *Store) newTable(columns *arrow.Schema, rows datafile.Rows, o *definitio
 	if err != nil {
 		return nil, err
 	}
-	return definition.NewMetadata(sh, s.cat.NewLocation(), o, s.hooks.fileBytes)
+	return definition.NewMetadata(sh, s.cat.NewLocation(), o, s.hooks.FileBytes)
 }
 
 // check returns a copy of o with normalized metadata, or an error if an option is invalid.
@@ -341,7 +341,7 @@ func (p *putStep) replaceVersion(ctx context.Context, a *commit.Attempt, cur *ta
 		if err != nil {
 			return nil, err
 		}
-		replaced := paths(p.replaced)
+		replaced := datafile.Paths(p.replaced)
 		later := slices.DeleteFunc(all, func(f *series.File) bool { return replaced[f.Data().FilePath()] })
 		err = s.RejectDuplicates(ctx, later, p.files)
 		if errors.As(err, new(*series.DuplicateError)) && p.Definition.Order.Rule != definition.RefuseDuplicate {

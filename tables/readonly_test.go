@@ -1,4 +1,4 @@
-package tables
+package tables_test
 
 import (
 	"context"
@@ -9,48 +9,34 @@ import (
 	"slices"
 	"strconv"
 	"testing"
-)
 
-// listFiles returns the paths of a directory's files, with their modification times.
-func listFiles(t *testing.T, dir string) (all []string) {
-	t.Helper()
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		i, err := d.Info()
-		all = append(all, path+i.ModTime().String())
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return all
-}
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
+)
 
 // TestReadOnly checks that a read-only Store, opened while another Store writes, has the rows that existed when it was
 // opened, including those in the tail. It must change nothing.
 func TestReadOnly(t *testing.T) {
 	ctx, dir := t.Context(), t.TempDir()
 	t.Setenv("TMPDIR", t.TempDir())
-	s, err := Open(ctx, dir, &Options{FoldAge: -1})
+	s, err := tables.Open(ctx, dir, &tables.Options{FoldAge: -1})
 	if err != nil {
 		t.Fatal(err)
 	}
 	b := s.Bucket("")
 	put := func(n ...int64) {
 		t.Helper()
-		if _, err := b.Table("t").Put(ctx, rowsOf(n...), PutAppend, nil); err != nil {
+		if _, err := b.Table("t").Put(ctx, tabletest.Rows(n...), tables.PutAppend, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
-	put(sequence(0, 100)...)
+	put(tabletest.Sequence(0, 100)...)
 	if _, err := s.Fold(ctx, nil); err != nil {
 		t.Fatal(err)
 	}
 	put(100)
-	before := listFiles(t, dir)
-	r, err := Open(ctx, dir, &Options{ReadOnly: true})
+	before := tabletest.ListFiles(t, dir)
+	r, err := tables.Open(ctx, dir, &tables.Options{ReadOnly: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,43 +46,43 @@ func TestReadOnly(t *testing.T) {
 	read := func() []int64 {
 		t.Helper()
 		table := r.Bucket("").Table("t")
-		ns, err := readAll(ctx, table, nil)
+		ns, err := tabletest.ReadAll(ctx, table, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		slices.Sort(ns)
 		return ns
 	}
-	if got := read(); !slices.Equal(got, sequence(0, 101)) {
-		t.Errorf("the read-only Store has rows %+v, want %v", got, sequence(0, 101))
+	if got := read(); !slices.Equal(got, tabletest.Sequence(0, 101)) {
+		t.Errorf("the read-only Store has rows %+v, want %v", got, tabletest.Sequence(0, 101))
 	}
-	if _, err := r.Bucket("").Table("t").Put(ctx, rowsOf(1), PutAppend, nil); !errors.Is(err, ErrReadOnly) {
+	if _, err := r.Bucket("").Table("t").Put(ctx, tabletest.Rows(1), tables.PutAppend, nil); !errors.Is(err, tables.ErrReadOnly) {
 		t.Errorf("Put error = %v, want ErrReadOnly", err)
 	}
-	if err := r.Bucket("").Delete(ctx, "t"); !errors.Is(err, ErrReadOnly) {
+	if err := r.Bucket("").Delete(ctx, "t"); !errors.Is(err, tables.ErrReadOnly) {
 		t.Errorf("Delete error = %v, want ErrReadOnly", err)
 	}
-	if _, err := r.Bucket("").Snapshot(ctx, "s"); !errors.Is(err, ErrReadOnly) {
+	if _, err := r.Bucket("").Snapshot(ctx, "s"); !errors.Is(err, tables.ErrReadOnly) {
 		t.Errorf("Snapshot error = %v, want ErrReadOnly", err)
 	}
-	if err := r.Bucket("").DeleteSnapshots(ctx); !errors.Is(err, ErrReadOnly) {
+	if err := r.Bucket("").DeleteSnapshots(ctx); !errors.Is(err, tables.ErrReadOnly) {
 		t.Errorf("DeleteSnapshots error = %v, want ErrReadOnly", err)
 	}
-	if err := r.DeleteBucket(ctx, "", true); !errors.Is(err, ErrReadOnly) {
+	if err := r.DeleteBucket(ctx, "", true); !errors.Is(err, tables.ErrReadOnly) {
 		t.Errorf("DeleteBucket error = %v, want ErrReadOnly", err)
 	}
 	if _, err := r.Fold(ctx, nil); err != nil {
 		t.Error(err)
 	}
-	if !slices.Equal(listFiles(t, dir), before) {
+	if !slices.Equal(tabletest.ListFiles(t, dir), before) {
 		t.Error("the read-only Store changed the directory")
 	}
 	put(101)
 	if _, err := s.Fold(ctx, nil); err != nil {
 		t.Fatal(err)
 	}
-	if got := read(); !slices.Equal(got, sequence(0, 101)) {
-		t.Errorf("after a later put, the read-only Store has rows %+v, want %v", got, sequence(0, 101))
+	if got := read(); !slices.Equal(got, tabletest.Sequence(0, 101)) {
+		t.Errorf("after a later put, the read-only Store has rows %+v, want %v", got, tabletest.Sequence(0, 101))
 	}
 	if err := errors.Join(r.Close(), s.Close()); err != nil {
 		t.Error(err)
@@ -104,7 +90,7 @@ func TestReadOnly(t *testing.T) {
 	if remaining, err := os.ReadDir(os.TempDir()); err != nil || len(remaining) > 0 {
 		t.Errorf("the temporary directory contains %v, want it empty; error: %v", remaining, err)
 	}
-	if _, err := Open(ctx, t.TempDir(), &Options{ReadOnly: true}); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := tables.Open(ctx, t.TempDir(), &tables.Options{ReadOnly: true}); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("Open of an empty directory: error = %v, want fs.ErrNotExist", err)
 	}
 }
@@ -115,16 +101,16 @@ func TestCopyStableErrors(t *testing.T) {
 	changes := 0
 	fingerprint := func(context.Context) (string, error) { changes++; return strconv.Itoa(changes), nil }
 	errFull := errors.New("no space left on device")
-	if _, err := copyStable(t.Context(), fingerprint, func() error { return errFull }); !errors.Is(err, errFull) {
+	if _, err := tables.CopyStable(t.Context(), fingerprint, func() error { return errFull }); !errors.Is(err, errFull) {
 		t.Errorf("copyStable of changing files, with failing copies: error = %v, want %v", err, errFull)
 	}
 	dir := t.TempDir()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := os.WriteFile(filepath.Join(dir, catalogFile), nil, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, tables.CatalogFile), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := catalogFingerprint(ctx, dir); !errors.Is(err, context.Canceled) {
+	if _, err := tables.CatalogFingerprint(ctx, dir); !errors.Is(err, context.Canceled) {
 		t.Errorf("catalogFingerprint with a canceled context: error = %v, want context.Canceled", err)
 	}
 }

@@ -133,7 +133,7 @@ func (w *rewrite) checkArrivalOrder(ctx context.Context, cur *table.Table) error
 	if err != nil {
 		return err
 	}
-	known, s := paths(read), w.series(cur)
+	known, s := datafile.Paths(read), w.series(cur)
 	added, err := s.Files(ctx)
 	added = slices.DeleteFunc(added, func(f *series.File) bool { return known[f.Data().FilePath()] })
 	if err == nil && len(series.OverlappingFiles(added, s.Written(w.newFiles))) > 0 {

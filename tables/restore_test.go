@@ -1,8 +1,11 @@
-package tables
+package tables_test
 
 import (
 	"errors"
 	"testing"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -15,30 +18,30 @@ import (
 // TestRestoreOne checks that Restore can restore single tables with rows, columns and metadata, and changes no other table.
 func TestRestoreOne(t *testing.T) {
 	t.Parallel()
-	s := mustOpen(t, t.TempDir(), nil)
+	s := tabletest.Open(t, t.TempDir(), nil)
 	b := s.Bucket("")
-	mustPut(t, b, "a", PutError, 1)
-	mustPut(t, b, "b", PutError, 1)
-	mustPut(t, b, "empty", PutError)
-	mustSnapshot(t, b, "x")
+	tabletest.Put(t, b, "a", tables.PutError, 1)
+	tabletest.Put(t, b, "b", tables.PutError, 1)
+	tabletest.Put(t, b, "empty", tables.PutError)
+	tabletest.Snapshot(t, b, "x")
 	newSchema := arrow.NewSchema([]arrow.Field{{Name: "at", Type: &arrow.TimestampType{Unit: arrow.Nanosecond}, Nullable: true}}, nil)
 	r := array.NewRecordBuilder(memory.DefaultAllocator, newSchema)
 	r.Field(0).(*array.TimestampBuilder).Append(1)
-	if _, err := b.Table("a").Put(t.Context(), oneBatch(r.NewRecordBatch()), PutReplace, &PutOptions{Metadata: Metadata{"k": nil}, Settings: &Settings{Time: "at"}}); err != nil {
+	if _, err := b.Table("a").Put(t.Context(), tabletest.OneBatch(r.NewRecordBatch()), tables.PutReplace, &tables.PutOptions{Metadata: tables.Metadata{"k": nil}, Settings: &tables.Settings{Time: "at"}}); err != nil {
 		t.Fatal(err)
 	}
-	mustPut(t, b, "b", PutAppend, 2)
-	mustPut(t, b, "empty", PutAppend, 2)
-	mustSnapshot(t, b, "y")
-	mustSucceed(t, b.Restore(t.Context(), "x", "a", "empty"))
-	wantRows(t, b, "a", 1)
-	wantRows(t, b, "b", 1, 2)
-	wantRows(t, b, "empty")
+	tabletest.Put(t, b, "b", tables.PutAppend, 2)
+	tabletest.Put(t, b, "empty", tables.PutAppend, 2)
+	tabletest.Snapshot(t, b, "y")
+	tabletest.Succeed(t, b.Restore(t.Context(), "x", "a", "empty"))
+	tabletest.WantRows(t, b, "a", 1)
+	tabletest.WantRows(t, b, "b", 1, 2)
+	tabletest.WantRows(t, b, "empty")
 	table := b.Table("a")
 	if settings, err := table.Settings(t.Context()); err != nil || settings.Time != "" {
 		t.Errorf(`Settings = %+v, %v; want Time ""`, settings, err)
 	}
-	mustSucceed(t, b.Restore(t.Context(), "y", "a"))
+	tabletest.Succeed(t, b.Restore(t.Context(), "y", "a"))
 	schema, err := table.Schema(t.Context())
 	if err != nil || !schema.Equal(newSchema) {
 		t.Errorf("Schema = %+v, %v; want %v", schema, err, newSchema)
@@ -47,18 +50,18 @@ func TestRestoreOne(t *testing.T) {
 		t.Errorf(`Settings = %+v, %v; want Time "at"`, settings, err)
 	}
 	info, err := table.Info(t.Context())
-	mustSucceed(t, err)
+	tabletest.Succeed(t, err)
 	if v, ok := info.Metadata["k"]; !ok || v != nil || info.Rows != 1 {
 		t.Errorf("Info = %+v, want one row and a null for k", info)
 	}
-	mustSucceed(t, b.Restore(t.Context(), "y", "a"))
+	tabletest.Succeed(t, b.Restore(t.Context(), "y", "a"))
 	if restored, err := table.Info(t.Context()); err != nil || restored.Version != info.Version+1 {
 		t.Errorf("Info = %+v, %v; want a new version although the rows are the same", restored, err)
 	}
-	if err := b.Restore(t.Context(), "x", "a", "nope"); !errors.Is(err, ErrNotFound) {
+	if err := b.Restore(t.Context(), "x", "a", "nope"); !errors.Is(err, tables.ErrNotFound) {
 		t.Errorf("Restore of a missing table: error = %v, want ErrNotFound", err)
 	}
-	wantRows(t, b, "b", 1, 2)
+	tabletest.WantRows(t, b, "b", 1, 2)
 }
 
 // TestRestoreRaced changes the bucket through another Store just before a restore commits: the
@@ -66,7 +69,7 @@ func TestRestoreOne(t *testing.T) {
 func TestRestoreRaced(t *testing.T) {
 	t.Parallel()
 	var beforeCommit func()
-	h := hooks{fs: vfs.OS{}, onPrepared: func() {
+	h := tables.Hooks{FS: vfs.OS{}, OnPrepared: func() {
 		if beforeCommit != nil {
 			do := beforeCommit
 			beforeCommit = nil
@@ -74,42 +77,42 @@ func TestRestoreRaced(t *testing.T) {
 		}
 	}}
 	dir := t.TempDir()
-	s, err := open(t.Context(), dir, &Options{Tail: partd.NewDict()}, h)
-	mustSucceed(t, err)
+	s, err := tables.OpenHooked(t.Context(), dir, &tables.Options{Tail: partd.NewDict()}, h)
+	tabletest.Succeed(t, err)
 	defer s.Close() //nolint:errcheck // the test is over
 	b := s.Bucket("")
-	otherStore := mustOpen(t, dir, &Options{NoTail: true})
-	mustPut(t, b, "a", PutError, 1)
-	mustPut(t, b, "b", PutError, 1)
-	mustSnapshot(t, b, "x")
-	mustPut(t, b, "a", PutAppend, 2)
+	otherStore := tabletest.Open(t, dir, &tables.Options{NoTail: true})
+	tabletest.Put(t, b, "a", tables.PutError, 1)
+	tabletest.Put(t, b, "b", tables.PutError, 1)
+	tabletest.Snapshot(t, b, "x")
+	tabletest.Put(t, b, "a", tables.PutAppend, 2)
 	beforeCommit = func() {
-		mustPut(t, otherStore.Bucket(""), "b", PutAppend, 2)
-		mustPut(t, otherStore.Bucket(""), "c", PutAppend, 2)
+		tabletest.Put(t, otherStore.Bucket(""), "b", tables.PutAppend, 2)
+		tabletest.Put(t, otherStore.Bucket(""), "c", tables.PutAppend, 2)
 	}
-	mustSucceed(t, b.Restore(t.Context(), "x"))
+	tabletest.Succeed(t, b.Restore(t.Context(), "x"))
 	for _, name := range []string{"a", "b"} {
-		wantRows(t, b, name, 1)
+		tabletest.WantRows(t, b, name, 1)
 	}
-	if _, ok, err := read(t.Context(), b, "c"); ok || err != nil {
+	if _, ok, err := tabletest.Read(t.Context(), b, "c"); ok || err != nil {
 		t.Errorf("read of a missing table: found = %v, error = %v; want not found", ok, err)
 	}
-	mustPut(t, b, "a", PutAppend, 2)
+	tabletest.Put(t, b, "a", tables.PutAppend, 2)
 	beforeCommit = func() {
-		mustSucceed(t, otherStore.Bucket("").DeleteSnapshots(t.Context()))
+		tabletest.Succeed(t, otherStore.Bucket("").DeleteSnapshots(t.Context()))
 		sweepAll(t, otherStore)
 	}
-	if err := b.Restore(t.Context(), "x"); !errors.Is(err, ErrNotFound) {
+	if err := b.Restore(t.Context(), "x"); !errors.Is(err, tables.ErrNotFound) {
 		t.Errorf("Restore of a deleted snapshot: error = %v, want ErrNotFound", err)
 	}
-	wantRows(t, b, "a", 1, 2)
-	mustSnapshot(t, b, "x")
-	mustPut(t, b, "a", PutReplace, 3)
+	tabletest.WantRows(t, b, "a", 1, 2)
+	tabletest.Snapshot(t, b, "x")
+	tabletest.Put(t, b, "a", tables.PutReplace, 3)
 	beforeCommit = func() { // deletes the snapshot, and then takes another one of the same name
-		mustSucceed(t, otherStore.Bucket("").DeleteSnapshots(t.Context()))
-		mustPut(t, otherStore.Bucket(""), "a", PutAppend, 4)
-		mustSnapshot(t, otherStore.Bucket(""), "x")
+		tabletest.Succeed(t, otherStore.Bucket("").DeleteSnapshots(t.Context()))
+		tabletest.Put(t, otherStore.Bucket(""), "a", tables.PutAppend, 4)
+		tabletest.Snapshot(t, otherStore.Bucket(""), "x")
 	}
-	mustSucceed(t, b.Restore(t.Context(), "x"))
-	wantRows(t, b, "a", 3, 4)
+	tabletest.Succeed(t, b.Restore(t.Context(), "x"))
+	tabletest.WantRows(t, b, "a", 3, 4)
 }

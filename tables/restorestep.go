@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/go-partd/partd/tables/internal/state/tail"
+
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
@@ -84,17 +86,13 @@ const columnsRestoredProperty = "partd.columns-restored"
 // minSequence.
 func (r *restoreStep) newMetadata(source table.Metadata, minSequence int64) (table.Metadata, error) {
 	props := maps.Clone(source.Properties())
-	maps.DeleteFunc(props, func(k, _ string) bool { return strings.HasPrefix(k, tailProperties) })
+	maps.DeleteFunc(props, func(k, _ string) bool { return strings.HasPrefix(k, tail.PropertyPrefix) })
 	return commit.EditMetadata(source, map[string]any{
 		"table-uuid": r.uuid, "location": r.location, "properties": props,
 		"last-sequence-number": max(source.LastSequenceNumber(), minSequence),
 		"snapshots":            nil, "current-snapshot-id": nil, "refs": nil, "snapshot-log": nil, "metadata-log": nil, "statistics": nil, "partition-statistics": nil,
 	})
 }
-
-// tailProperties is the prefix of the properties that record how far the table's rows in each tail have been moved into
-// files. A restore does not change these properties.
-const tailProperties = "partd.tail-epoch."
 
 // withColumns returns meta with the columns and properties of source.
 func withColumns(meta, source table.Metadata) (table.Metadata, error) {
@@ -111,7 +109,7 @@ func withColumns(meta, source table.Metadata) (table.Metadata, error) {
 		return nil, err
 	}
 	isKept := func(k string) bool {
-		return strings.HasPrefix(k, tailProperties) || strings.HasPrefix(k, schema.PropertyPrefix) || icecat.IsMetadata(k) || k == "format-version" || k == columnsRestoredProperty
+		return strings.HasPrefix(k, tail.PropertyPrefix) || strings.HasPrefix(k, schema.PropertyPrefix) || icecat.IsMetadata(k) || k == "format-version" || k == columnsRestoredProperty
 	}
 	set := maps.Clone(source.Properties())
 	maps.DeleteFunc(set, func(k, _ string) bool { return isKept(k) })

@@ -1,4 +1,4 @@
-package tables
+package tables_test
 
 import (
 	"context"
@@ -9,6 +9,9 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
+
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/go-partd/partd/tables/filter"
@@ -18,42 +21,51 @@ import (
 // after the rewrite has read its files, and before the rewrite commits.
 func TestRewriteDuringCommits(t *testing.T) {
 	ctx := context.Background()
-	deleteRows := func(b *Bucket) error {
+	deleteRows := func(b *tables.Bucket) error {
 		cond, _ := filter.Parse("n = 2 or n = 12")
 		_, err := b.Table("t").DeleteRows(ctx, cond)
 		return err
 	}
-	upsert := func(b *Bucket) error {
-		_, err := b.Table("t").Upsert(ctx, rowsOf(2, 12), &UpsertOptions{Keys: []string{"n"}})
+	upsert := func(b *tables.Bucket) error {
+		_, err := b.Table("t").Upsert(ctx, tabletest.Rows(2, 12), &tables.UpsertOptions{Keys: []string{"n"}})
 		return err
 	}
 	for _, c := range []struct {
 		name            string
-		rewrite, change func(*Bucket) error
+		rewrite, change func(*tables.Bucket) error
 		want            []int64
 	}{
-		{"concurrent append", deleteRows, func(b *Bucket) error { _, err := b.Table("t").Put(ctx, rowsOf(2, 30), PutAppend, nil); return err }, []int64{1, 2, 3, 11, 13, 30}},
-		{"concurrent delete", deleteRows, func(b *Bucket) error {
+		{"concurrent append", deleteRows, func(b *tables.Bucket) error {
+			_, err := b.Table("t").Put(ctx, tabletest.Rows(2, 30), tables.PutAppend, nil)
+			return err
+		}, []int64{1, 2, 3, 11, 13, 30}},
+		{"concurrent delete", deleteRows, func(b *tables.Bucket) error {
 			cond, _ := filter.Parse("n = 1 or n = 2 or n = 13")
 			_, err := b.Table("t").DeleteRows(ctx, cond)
 			return err
 		}, []int64{3, 11}},
-		{"table replaced concurrently", deleteRows, func(b *Bucket) error { _, err := b.Table("t").Put(ctx, rowsOf(2, 7), PutReplace, nil); return err }, []int64{7}},
-		{"table compacted concurrently", deleteRows, func(b *Bucket) error { _, err := b.s.Compact(ctx, nil); return err }, []int64{1, 3, 11, 13}},
-		{"concurrent upserts of the same key", upsert, func(b *Bucket) error {
-			_, err := b.Table("t").Upsert(ctx, rowsOf(12, 40), &UpsertOptions{Keys: []string{"n"}})
+		{"table replaced concurrently", deleteRows, func(b *tables.Bucket) error {
+			_, err := b.Table("t").Put(ctx, tabletest.Rows(2, 7), tables.PutReplace, nil)
+			return err
+		}, []int64{7}},
+		{"table compacted concurrently", deleteRows, func(b *tables.Bucket) error { _, err := b.Store().Compact(ctx, nil); return err }, []int64{1, 3, 11, 13}},
+		{"concurrent upserts of the same key", upsert, func(b *tables.Bucket) error {
+			_, err := b.Table("t").Upsert(ctx, tabletest.Rows(12, 40), &tables.UpsertOptions{Keys: []string{"n"}})
 			return err
 		}, []int64{1, 2, 3, 11, 12, 13, 40}},
-		{"concurrent append of the upserted key", upsert, func(b *Bucket) error { _, err := b.Table("t").Put(ctx, rowsOf(12), PutAppend, nil); return err }, []int64{1, 2, 3, 11, 12, 12, 13}},
+		{"concurrent append of the upserted key", upsert, func(b *tables.Bucket) error {
+			_, err := b.Table("t").Put(ctx, tabletest.Rows(12), tables.PutAppend, nil)
+			return err
+		}, []int64{1, 2, 3, 11, 12, 12, 13}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()
-			otherStore := mustOpen(t, dir, &Options{NoTail: true})
-			mustPut(t, otherStore.Bucket(""), "t", PutAppend, 1, 2, 3)
-			mustPut(t, otherStore.Bucket(""), "t", PutAppend, 11, 12, 13)
-			h := hooks{fs: otherStore.hooks.fs}
+			otherStore := tabletest.Open(t, dir, &tables.Options{NoTail: true})
+			tabletest.Put(t, otherStore.Bucket(""), "t", tables.PutAppend, 1, 2, 3)
+			tabletest.Put(t, otherStore.Bucket(""), "t", tables.PutAppend, 11, 12, 13)
+			h := tables.Hooks{FS: otherStore.HooksInUse().FS}
 			pending := true
-			h.onPrepared = func() {
+			h.OnPrepared = func() {
 				if pending {
 					pending = false
 					if err := c.change(otherStore.Bucket("")); err != nil {
@@ -61,7 +73,7 @@ func TestRewriteDuringCommits(t *testing.T) {
 					}
 				}
 			}
-			s, err := open(ctx, dir, &Options{NoTail: true}, h)
+			s, err := tables.OpenHooked(ctx, dir, &tables.Options{NoTail: true}, h)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -69,9 +81,9 @@ func TestRewriteDuringCommits(t *testing.T) {
 			if err := c.rewrite(s.Bucket("")); err != nil {
 				t.Fatal(err)
 			}
-			wantRows(t, otherStore.Bucket(""), "t", c.want...)
+			tabletest.WantRows(t, otherStore.Bucket(""), "t", c.want...)
 			before := len(parquetFiles(t, dir))
-			if _, err := s.Expire(ctx, &MaintainOptions{Grace: -1, Keep: 100}); err != nil {
+			if _, err := s.Expire(ctx, &tables.MaintainOptions{Grace: -1, Keep: 100}); err != nil {
 				t.Fatal(err)
 			}
 			if after := len(parquetFiles(t, dir)); after != before {
@@ -81,21 +93,21 @@ func TestRewriteDuringCommits(t *testing.T) {
 	}
 	t.Run("every attempt conflicts", func(t *testing.T) {
 		dir := t.TempDir()
-		otherStore := mustOpen(t, dir, &Options{NoTail: true})
-		mustPut(t, otherStore.Bucket(""), "t", PutAppend, 1, 2, 3)
+		otherStore := tabletest.Open(t, dir, &tables.Options{NoTail: true})
+		tabletest.Put(t, otherStore.Bucket(""), "t", tables.PutAppend, 1, 2, 3)
 		attempts := 0
-		s, err := open(ctx, dir, &Options{NoTail: true}, hooks{fs: otherStore.hooks.fs, onPrepared: func() {
+		s, err := tables.OpenHooked(ctx, dir, &tables.Options{NoTail: true}, tables.Hooks{FS: otherStore.HooksInUse().FS, OnPrepared: func() {
 			attempts++
-			mustPut(t, otherStore.Bucket(""), "t", PutReplace, 1, 2, 3)
+			tabletest.Put(t, otherStore.Bucket(""), "t", tables.PutReplace, 1, 2, 3)
 		}})
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer s.Close()
-		if err := deleteRows(s.Bucket("")); !errors.Is(err, ErrConflict) || attempts != maxRewrites {
-			t.Errorf("DeleteRows after %d attempts: error = %v, want ErrConflict after %d", attempts, err, maxRewrites)
+		if err := deleteRows(s.Bucket("")); !errors.Is(err, tables.ErrConflict) || attempts != tables.MaxRewrites {
+			t.Errorf("DeleteRows after %d attempts: error = %v, want ErrConflict after %d", attempts, err, tables.MaxRewrites)
 		}
-		wantRows(t, otherStore.Bucket(""), "t", 1, 2, 3)
+		tabletest.WantRows(t, otherStore.Bucket(""), "t", 1, 2, 3)
 	})
 }
 
@@ -112,17 +124,17 @@ func parquetFiles(t testing.TB, dir string) []string {
 func TestRewriteModel(t *testing.T) {
 	ctx := t.Context()
 	random := rand.New(rand.NewPCG(1, 2))
-	b := mustOpen(t, t.TempDir(), nil).Bucket("")
+	b := tabletest.Open(t, t.TempDir(), nil).Bucket("")
 	s := ticks(arrow.Millisecond, "")
 	model := map[int]int64{}
-	mustDo := func(result RewriteResult, err error) RewriteResult {
+	mustDo := func(result tables.RewriteResult, err error) tables.RewriteResult {
 		t.Helper()
 		if err != nil {
 			t.Fatal(err)
 		}
 		return result
 	}
-	if _, err := b.Table("t").Put(ctx, ticksAt(s, 0), PutAppend, nil); err != nil {
+	if _, err := b.Table("t").Put(ctx, ticksAt(s, 0), tables.PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
 	randomHours := func(start, end, maxCount int) (hours []int) {
@@ -134,7 +146,7 @@ func TestRewriteModel(t *testing.T) {
 		return hours
 	}
 	for n := range int64(150) {
-		var result RewriteResult
+		var result tables.RewriteResult
 		var deleted, put int
 		deleteFromModel := func(isDeleted func(h int, n int64) bool) {
 			for h, value := range model {
@@ -153,7 +165,7 @@ func TestRewriteModel(t *testing.T) {
 		switch random.IntN(6) {
 		case 0:
 			hours := randomHours(0, 500, 30)
-			result = mustDo(b.Table("t").Upsert(ctx, ticksAt(s, n, hours...), &UpsertOptions{Keys: []string{"at", "sym"}}))
+			result = mustDo(b.Table("t").Upsert(ctx, ticksAt(s, n, hours...), &tables.UpsertOptions{Keys: []string{"at", "sym"}}))
 			deleteFromModel(func(h int, _ int64) bool { return slices.Contains(hours, h) })
 			set(hours)
 		case 1:
@@ -169,17 +181,17 @@ func TestRewriteModel(t *testing.T) {
 			deleteFromModel(func(h int, value int64) bool { return value < before && h >= start })
 		case 3:
 			hours := slices.DeleteFunc(randomHours(0, 500, 60), func(h int) bool { _, exists := model[h]; return exists })
-			if _, err := b.Table("t").Put(ctx, ticksAt(s, n, hours...), PutAppend, nil); err != nil {
+			if _, err := b.Table("t").Put(ctx, ticksAt(s, n, hours...), tables.PutAppend, nil); err != nil {
 				t.Fatal(err)
 			}
 			set(hours)
 			put = 0
 		case 4:
-			if _, err := b.s.Fold(ctx, nil); err != nil {
+			if _, err := b.Store().Fold(ctx, nil); err != nil {
 				t.Fatal(err)
 			}
 		case 5:
-			if _, err := b.s.Compact(ctx, nil); err != nil {
+			if _, err := b.Store().Compact(ctx, nil); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -1,4 +1,4 @@
-package tables
+package tables_test
 
 import (
 	"database/sql"
@@ -9,6 +9,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -85,16 +88,16 @@ func trades() []trade {
 
 // TestRows checks that appended rows can be read from the tail, from files, and in batches.
 func TestRows(t *testing.T) {
-	s := mustOpen(t, t.TempDir(), nil)
+	s := tabletest.Open(t, t.TempDir(), nil)
 	b := s.Bucket("")
 	want := trades()
-	if _, err := Append(t.Context(), b.Table("trades"), want); err != nil {
+	if _, err := tables.Append(t.Context(), b.Table("trades"), want); err != nil {
 		t.Fatal(err)
 	}
 	table := b.Table("trades")
 	for _, source := range []string{"tail", "files"} {
 		var got []trade
-		for row, err := range Rows[trade](t.Context(), table, &ScanOptions{Dictionaries: true}) {
+		for row, err := range tables.Rows[trade](t.Context(), table, &tables.ScanOptions{Dictionaries: true}) {
 			if err != nil {
 				t.Fatalf("rows from the %s: %v", source, err)
 			}
@@ -111,7 +114,7 @@ func TestRows(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	structSchema, err := SchemaOf[trade]()
+	structSchema, err := tables.SchemaOf[trade]()
 	if err != nil || !schema.Equal(structSchema) {
 		t.Fatalf("SchemaOf = %v, %v; want the table's schema %v", structSchema, err, schema)
 	}
@@ -121,7 +124,7 @@ func TestRows(t *testing.T) {
 		}
 	}
 	var n int64
-	for batch, err := range table.Batches(t.Context(), &ScanOptions{Columns: []string{"side"}, ChunkRows: 2}) {
+	for batch, err := range table.Batches(t.Context(), &tables.ScanOptions{Columns: []string{"side"}, ChunkRows: 2}) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -135,17 +138,17 @@ func TestRows(t *testing.T) {
 // TestRowsOfManyBatches checks that more rows than fit in one batch are read in order, and that a loop can end early.
 func TestRowsOfManyBatches(t *testing.T) {
 	type row struct{ N int }
-	all := make([]row, writeBatchRows+3)
+	all := make([]row, tables.WriteBatchRows+3)
 	for i := range all {
 		all[i].N = i
 	}
-	s := mustOpen(t, t.TempDir(), nil)
-	if v, err := Append(t.Context(), s.Bucket("").Table("t"), all); err != nil || v != 1 {
+	s := tabletest.Open(t, t.TempDir(), nil)
+	if v, err := tables.Append(t.Context(), s.Bucket("").Table("t"), all); err != nil || v != 1 {
 		t.Fatalf("Append = version %+v, error %v; want version 1", v, err)
 	}
 	table := s.Bucket("").Table("t")
 	next := 0
-	for r, err := range Rows[row](t.Context(), table, nil) {
+	for r, err := range tables.Rows[row](t.Context(), table, nil) {
 		if err != nil || r.N != next {
 			t.Fatalf("Rows yielded %+v, error %v; want row %d", r, err, next)
 		}
@@ -155,7 +158,7 @@ func TestRowsOfManyBatches(t *testing.T) {
 		t.Fatalf("Rows yielded %d rows, want %d", next, len(all))
 	}
 	next = 0
-	for r, err := range Rows[row](t.Context(), table, &ScanOptions{Filter: And(Gt("N", 100), In("N", 1, 101, 60_000))}) {
+	for r, err := range tables.Rows[row](t.Context(), table, &tables.ScanOptions{Filter: tables.And(tables.Gt("N", 100), tables.In("N", 1, 101, 60_000))}) {
 		if err != nil || r.N < 101 {
 			t.Fatalf("Rows yielded %+v, error %v; want only rows that match the filter", r, err)
 		}
@@ -251,14 +254,14 @@ func TestRowsOfOtherTypes(t *testing.T) {
 			H []string `arrow:"h"`
 		}](batch), readError[struct{ Missing int }](batch),
 	} {
-		if !errors.As(err, new(*SchemaError)) {
+		if !errors.As(err, new(*tables.SchemaError)) {
 			t.Errorf("RowsOf with a field that does not fit the column: error = %v, want a SchemaError", err)
 		}
 	}
 }
 
 func rowsOfBatches[T any](batch arrow.RecordBatch) (all []T, err error) {
-	for row, err := range RowsOf[T](retainedReader(batch)) {
+	for row, err := range tables.RowsOf[T](retainedReader(batch)) {
 		if err != nil {
 			return all, err
 		}
@@ -269,7 +272,7 @@ func rowsOfBatches[T any](batch arrow.RecordBatch) (all []T, err error) {
 
 func retainedReader(b arrow.RecordBatch) array.RecordReader {
 	b.Retain()
-	return oneBatch(b)
+	return tabletest.OneBatch(b)
 }
 
 func readError[T any](batch arrow.RecordBatch) error {
@@ -281,55 +284,55 @@ func readError[T any](batch arrow.RecordBatch) error {
 // that names it.
 func TestInvalidRowTypes(t *testing.T) {
 	type recursive struct{ Next []recursive }
-	b := mustOpen(t, t.TempDir(), nil).Bucket("")
+	b := tabletest.Open(t, t.TempDir(), nil).Bucket("")
 	wantArgumentError := func(err error, want string) {
 		t.Helper()
-		if !errors.As(err, new(*ArgumentError)) || !strings.Contains(err.Error(), want) {
+		if !errors.As(err, new(*tables.ArgumentError)) || !strings.Contains(err.Error(), want) {
 			t.Errorf("error = %v, want an ArgumentError that contains %q", err, want)
 		}
 	}
-	_, err := Append(t.Context(), b.Table("t"), []int{1})
+	_, err := tables.Append(t.Context(), b.Table("t"), []int{1})
 	wantArgumentError(err, "int is not a struct")
-	_, err = Append(t.Context(), b.Table("t"), []*leg{nil})
+	_, err = tables.Append(t.Context(), b.Table("t"), []*leg{nil})
 	wantArgumentError(err, "*tables.leg is not a struct")
-	_, err = Append(t.Context(), b.Table("t"), []time.Time{{}})
+	_, err = tables.Append(t.Context(), b.Table("t"), []time.Time{{}})
 	wantArgumentError(err, "time.Time is not a struct")
-	_, err = SchemaOf[struct{ C chan int }]()
+	_, err = tables.SchemaOf[struct{ C chan int }]()
 	wantArgumentError(err, `column "C"`)
-	_, err = SchemaOf[struct{ hidden int }]()
+	_, err = tables.SchemaOf[struct{ hidden int }]()
 	wantArgumentError(err, "no exported field")
-	_, err = SchemaOf[struct {
+	_, err = tables.SchemaOf[struct {
 		A int
 		B int `arrow:"A"`
 	}]()
 	wantArgumentError(err, "two fields")
-	_, err = SchemaOf[recursive]()
+	_, err = tables.SchemaOf[recursive]()
 	wantArgumentError(err, "or recursive")
-	_, err = SchemaOf[struct{ P **int }]()
+	_, err = tables.SchemaOf[struct{ P **int }]()
 	wantArgumentError(err, "more than one null")
-	_, err = SchemaOf[struct {
+	_, err = tables.SchemaOf[struct {
 		N int `arrow:"n,int8"`
 	}]()
 	wantArgumentError(err, "only times")
-	_, err = SchemaOf[struct {
+	_, err = tables.SchemaOf[struct {
 		At time.Time `arrow:"at,utf8"`
 	}]()
 	wantArgumentError(err, "a time cannot be stored as utf8")
-	_, err = SchemaOf[struct {
+	_, err = tables.SchemaOf[struct {
 		At time.Time `arrow:"at,tomorrow"`
 	}]()
 	wantArgumentError(err, "tomorrow")
-	for _, err := range RowsOf[int](rowsOf(1)) {
+	for _, err := range tables.RowsOf[int](tabletest.Rows(1)) {
 		wantArgumentError(err, "int is not a struct")
 	}
 	type nanos struct {
 		At time.Time `arrow:"at,timestamp[ns]"`
 	}
-	_, err = Append(t.Context(), b.Table("t"), []nanos{{time.Unix(1, 0)}, {}})
-	if !errors.As(err, new(*SchemaError)) || !strings.Contains(err.Error(), "row 2") {
+	_, err = tables.Append(t.Context(), b.Table("t"), []nanos{{time.Unix(1, 0)}, {}})
+	if !errors.As(err, new(*tables.SchemaError)) || !strings.Contains(err.Error(), "row 2") {
 		t.Errorf(`Append error = %v, want a SchemaError with the text "row 2"`, err)
 	}
-	if _, err := b.Table("t").Info(t.Context()); !errors.Is(err, ErrNotFound) {
+	if _, err := b.Table("t").Info(t.Context()); !errors.Is(err, tables.ErrNotFound) {
 		t.Errorf("after failed appends, Table error = %v, want ErrNotFound", err)
 	}
 }
@@ -353,11 +356,11 @@ func flats(n int) []flat {
 // perSecond starts measuring rows per second, and rows per second of CPU
 // time, which depends less on the machine's load. end reports both.
 func perSecond(b *testing.B, rows int) (end func()) {
-	start := cpu()
+	start := tabletest.CPU()
 	return func() {
 		all := float64(b.N) * float64(rows) / 1e6
 		b.ReportMetric(all/b.Elapsed().Seconds(), "Mrows/s")
-		b.ReportMetric(all/(cpu()-start).Seconds(), "Mrows/cpu-s")
+		b.ReportMetric(all/(tabletest.CPU()-start).Seconds(), "Mrows/cpu-s")
 	}
 }
 
@@ -366,11 +369,11 @@ func BenchmarkRecords(b *testing.B) {
 	defer perSecond(b, len(rows))()
 	b.ReportAllocs()
 	for b.Loop() {
-		r, err := Records(rows)
+		r, err := tables.Records(rows)
 		if err != nil {
 			b.Fatal(err)
 		}
-		for _, err := range BatchesOf(r) {
+		for _, err := range tables.BatchesOf(r) {
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -381,15 +384,15 @@ func BenchmarkRecords(b *testing.B) {
 func BenchmarkRowsOf(b *testing.B) {
 	rows := flats(60_000)
 	b.ReportAllocs()
-	r, err := Records(rows)
+	r, err := tables.Records(rows)
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer perSecond(b, len(rows))()
-	for batch := range BatchesOf(r) {
+	for batch := range tables.BatchesOf(r) {
 		for b.Loop() {
 			n := 0
-			for row, err := range RowsOf[flat](retainedReader(batch)) {
+			for row, err := range tables.RowsOf[flat](retainedReader(batch)) {
 				if err != nil || row.Size != int64(n) {
 					b.Fatalf("row %d is %+v; error: %v", n, row, err)
 				}
@@ -400,25 +403,25 @@ func BenchmarkRowsOf(b *testing.B) {
 }
 
 func BenchmarkAppendRows(b *testing.B) {
-	rows, bucket := flats(1_000_000), mustOpen(b, b.TempDir(), nil).Bucket("")
+	rows, bucket := flats(1_000_000), tabletest.Open(b, b.TempDir(), nil).Bucket("")
 	defer perSecond(b, len(rows))()
 	for b.Loop() {
-		if _, err := Append(b.Context(), bucket.Table("t"), rows); err != nil {
+		if _, err := tables.Append(b.Context(), bucket.Table("t"), rows); err != nil {
 			b.Fatal(err)
 		}
 	}
 }
 
 func BenchmarkRows(b *testing.B) {
-	rows, bucket := flats(1_000_000), mustOpen(b, b.TempDir(), nil).Bucket("")
-	if _, err := Append(b.Context(), bucket.Table("t"), rows); err != nil {
+	rows, bucket := flats(1_000_000), tabletest.Open(b, b.TempDir(), nil).Bucket("")
+	if _, err := tables.Append(b.Context(), bucket.Table("t"), rows); err != nil {
 		b.Fatal(err)
 	}
 	table := bucket.Table("t")
 	defer perSecond(b, len(rows))()
 	for b.Loop() {
 		n := 0
-		for _, err := range Rows[flat](b.Context(), table, nil) {
+		for _, err := range tables.Rows[flat](b.Context(), table, nil) {
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -436,14 +439,14 @@ func TestRowsOfReaderTwice(t *testing.T) {
 	type row struct {
 		N int64 `arrow:"n"`
 	}
-	b := mustOpen(t, t.TempDir(), nil).Bucket("")
-	mustPut(t, b, "t", PutReplace, sequence(0, 10)...)
+	b := tabletest.Open(t, t.TempDir(), nil).Bucket("")
+	tabletest.Put(t, b, "t", tables.PutReplace, tabletest.Sequence(0, 10)...)
 	table := b.Table("t")
 	r, err := table.Scan(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	rows := RowsOf[row](r)
+	rows := tables.RowsOf[row](r)
 	func() {
 		defer func() { _ = recover() }()
 		for range rows {
@@ -452,7 +455,7 @@ func TestRowsOfReaderTwice(t *testing.T) {
 	}()
 	n := 0
 	for _, err := range rows {
-		if n++; !errors.As(err, new(*ArgumentError)) {
+		if n++; !errors.As(err, new(*tables.ArgumentError)) {
 			t.Errorf("second loop: error = %v, want an ArgumentError", err)
 		}
 	}
@@ -463,13 +466,13 @@ func TestRowsOfReaderTwice(t *testing.T) {
 
 // TestDateOutOfRange checks that a date that date32 cannot represent is an error, and does not wrap around.
 func TestDateOutOfRange(t *testing.T) {
-	s := mustOpen(t, t.TempDir(), nil)
+	s := tabletest.Open(t, t.TempDir(), nil)
 	type dated struct {
 		Day time.Time `arrow:"day,date32"`
 	}
 	for year, ok := range map[int]bool{-1: true, 9999: true, 6_000_000: false, -6_000_000: false} {
 		day := time.Date(year, 2, 3, 0, 0, 0, 0, time.UTC)
-		if _, err := Append(t.Context(), s.Bucket("").Table(fmt.Sprint("t", year)), []dated{{day}}); (err == nil) != ok {
+		if _, err := tables.Append(t.Context(), s.Bucket("").Table(fmt.Sprint("t", year)), []dated{{day}}); (err == nil) != ok {
 			t.Errorf("Append of a date in year %d: error = %v, want success: %v", year, err, ok)
 		}
 	}

@@ -1,10 +1,13 @@
-package tables
+package tables_test
 
 import (
 	"errors"
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -17,24 +20,24 @@ func TestRules(t *testing.T) {
 	const good = `{"at":"2026-01-31 00:00:00","n":1,"s":"AB","x":1},{"at":"2026-01-31 00:00:01","n":2,"s":"CD","x":2}`
 	const extraRow = `{"at":"2026-02-01 00:00:00","n":3,"s":"EF","x":3},`
 	for _, c := range []struct {
-		rule      Rule
+		rule      tables.Rule
 		put, rows string
 		want      string
 	}{
-		{Rule{Kind: "not_null", Column: "n"}, ruleColumns, extraRow + `{"at":"2026-01-31 00:00:00","n":null,"s":"A","x":1}`, `1 rows violate it: row 2 (n=null)`},
-		{Rule{Kind: "not_null", Column: "x"}, "n int16", `{"n":9}`, `the rows have no column "x"`},
-		{Rule{Kind: "exists", Column: "x"}, "n int16", `{"n":9}`, `the rows have no column "x"`},
-		{Rule{Kind: "type", Column: "n", Type: "int16"}, "n int8", `{"n":9}`, `column "n" has type int8, but the rule requires int16`},
-		{Rule{Kind: "range", Column: "n", Min: "0", Max: "100"}, ruleColumns, extraRow + `{"n":-1},{"n":101},{"n":null},{"n":100}`, `2 rows violate it: row 2 (n=-1), row 3 (n=101)`},
-		{Rule{Kind: "range", Column: "at", Min: "2026-01-01"}, ruleColumns, extraRow + `{"at":"2025-12-31 23:59:59"}`, `1 rows violate it: row 2 (at=2025-12-31T23:59:59)`},
-		{Rule{Kind: "range", Column: "s", Max: "M'"}, ruleColumns, `{"s":"Z"}`, `1 rows violate it: row 1 (s=Z)`},
-		{Rule{Kind: "unique", Columns: []string{"n", "s"}}, ruleColumns, extraRow + `{"n":1,"s":"AB"},{"n":5,"s":"x"},{"n":5,"s":"y"},{"n":3,"s":"EF"},{"n":null,"s":"EF"},{"n":null,"s":"EF"}`, `1 rows violate it: row 5 (n=3, s=EF)`},
-		{Rule{Kind: "unique", Columns: []string{"n"}, InTable: true}, ruleColumns, extraRow + `{"n":7},{"n":2},{"n":7}`, `2 rows violate it: row 3 (n=2), row 4 (n=7)`},
-		{Rule{Kind: "unique", Columns: []string{"at"}, InTable: true}, ruleColumns, extraRow + `{"at":"2026-01-31 00:00:01"}`, `1 rows violate it: row 2 (at=2026-01-31T00:00:01)`},
-		{Rule{Kind: "unique", Columns: []string{"s"}, InTable: true}, ruleColumns, `{"s":"AB"}`, `1 rows violate it: row 1 (s=AB)`},
-		{Rule{Kind: "sorted", Column: "at"}, ruleColumns, extraRow + `{"at":"2026-01-31 00:00:00"},{"at":"2026-01-31 00:00:00"},{"at":null}`, `2 rows violate it: row 2 (at=2026-01-31T00:00:00), row 4 (at=null)`},
-		{Rule{Kind: "regexp", Column: "s", Pattern: "^[A-Z]{2}$"}, ruleColumns, extraRow + `{"s":"abc"},{"s":null}`, `1 rows violate it: row 2 (s=abc)`},
-		{Rule{Kind: "expression", Where: "x >= n and s != 'no'"}, ruleColumns, extraRow + `{"n":5,"x":4},{"s":"no"},{"n":5}`, `2 rows violate it: row 2 (x=4, n=5, s=null), row 3 (x=null, n=null, s=no)`},
+		{tables.Rule{Kind: "not_null", Column: "n"}, ruleColumns, extraRow + `{"at":"2026-01-31 00:00:00","n":null,"s":"A","x":1}`, `1 rows violate it: row 2 (n=null)`},
+		{tables.Rule{Kind: "not_null", Column: "x"}, "n int16", `{"n":9}`, `the rows have no column "x"`},
+		{tables.Rule{Kind: "exists", Column: "x"}, "n int16", `{"n":9}`, `the rows have no column "x"`},
+		{tables.Rule{Kind: "type", Column: "n", Type: "int16"}, "n int8", `{"n":9}`, `column "n" has type int8, but the rule requires int16`},
+		{tables.Rule{Kind: "range", Column: "n", Min: "0", Max: "100"}, ruleColumns, extraRow + `{"n":-1},{"n":101},{"n":null},{"n":100}`, `2 rows violate it: row 2 (n=-1), row 3 (n=101)`},
+		{tables.Rule{Kind: "range", Column: "at", Min: "2026-01-01"}, ruleColumns, extraRow + `{"at":"2025-12-31 23:59:59"}`, `1 rows violate it: row 2 (at=2025-12-31T23:59:59)`},
+		{tables.Rule{Kind: "range", Column: "s", Max: "M'"}, ruleColumns, `{"s":"Z"}`, `1 rows violate it: row 1 (s=Z)`},
+		{tables.Rule{Kind: "unique", Columns: []string{"n", "s"}}, ruleColumns, extraRow + `{"n":1,"s":"AB"},{"n":5,"s":"x"},{"n":5,"s":"y"},{"n":3,"s":"EF"},{"n":null,"s":"EF"},{"n":null,"s":"EF"}`, `1 rows violate it: row 5 (n=3, s=EF)`},
+		{tables.Rule{Kind: "unique", Columns: []string{"n"}, InTable: true}, ruleColumns, extraRow + `{"n":7},{"n":2},{"n":7}`, `2 rows violate it: row 3 (n=2), row 4 (n=7)`},
+		{tables.Rule{Kind: "unique", Columns: []string{"at"}, InTable: true}, ruleColumns, extraRow + `{"at":"2026-01-31 00:00:01"}`, `1 rows violate it: row 2 (at=2026-01-31T00:00:01)`},
+		{tables.Rule{Kind: "unique", Columns: []string{"s"}, InTable: true}, ruleColumns, `{"s":"AB"}`, `1 rows violate it: row 1 (s=AB)`},
+		{tables.Rule{Kind: "sorted", Column: "at"}, ruleColumns, extraRow + `{"at":"2026-01-31 00:00:00"},{"at":"2026-01-31 00:00:00"},{"at":null}`, `2 rows violate it: row 2 (at=2026-01-31T00:00:00), row 4 (at=null)`},
+		{tables.Rule{Kind: "regexp", Column: "s", Pattern: "^[A-Z]{2}$"}, ruleColumns, extraRow + `{"s":"abc"},{"s":null}`, `1 rows violate it: row 2 (s=abc)`},
+		{tables.Rule{Kind: "expression", Where: "x >= n and s != 'no'"}, ruleColumns, extraRow + `{"n":5,"x":4},{"s":"no"},{"n":5}`, `2 rows violate it: row 2 (x=4, n=5, s=null), row 3 (x=null, n=null, s=no)`},
 	} {
 		for _, mode := range []string{"tail", "commit", "create", "replace", "update", "bucket", "reopened"} {
 			if !c.rule.InTable || mode != "replace" && mode != "create" {
@@ -44,10 +47,10 @@ func TestRules(t *testing.T) {
 	}
 }
 
-func checkRule(t *testing.T, rule Rule, good, columns, rows, want, mode string) {
+func checkRule(t *testing.T, rule tables.Rule, good, columns, rows, want, mode string) {
 	ctx, dir := t.Context(), t.TempDir()
-	o := &Options{FoldAge: -1, NoTail: mode == "commit"}
-	s, err := Open(ctx, dir, o)
+	o := &tables.Options{FoldAge: -1, NoTail: mode == "commit"}
+	s, err := tables.Open(ctx, dir, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,19 +58,19 @@ func checkRule(t *testing.T, rule Rule, good, columns, rows, want, mode string) 
 	b := s.Bucket("b")
 	rule.Name = "the rule"
 	ofBucket := mode == "bucket" || mode == "create" // a bucket's rules also apply to tables created later
-	editRules := func(e RuleEdit) error {
+	editRules := func(e tables.RuleEdit) error {
 		if ofBucket {
 			return b.EditRules(ctx, e)
 		}
 		return b.Table("t").EditRules(ctx, e)
 	}
-	add := RuleEdit{Add: []Rule{rule}}
+	add := tables.RuleEdit{Add: []tables.Rule{rule}}
 	if ofBucket {
 		if err := editRules(add); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := b.Table("t").Put(ctx, jsonRows(t, ruleColumns, good), PutAppend, nil); err != nil {
+	if _, err := b.Table("t").Put(ctx, tabletest.JSONRows(t, ruleColumns, good), tables.PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
 	if !ofBucket {
@@ -79,44 +82,44 @@ func checkRule(t *testing.T, rule Rule, good, columns, rows, want, mode string) 
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if s, err = Open(ctx, dir, o); err != nil {
+		if s, err = tables.Open(ctx, dir, o); err != nil {
 			t.Fatal(err)
 		}
 		b = s.Bucket("b")
 	}
-	before := tableText(t, b, "t", nil)
+	before := tabletest.TableText(t, b, "t", nil)
 	put := func() error {
-		r := jsonRows(t, columns, rows)
+		r := tabletest.JSONRows(t, columns, rows)
 		switch mode {
 		case "create":
-			_, err = b.Table("new").Put(ctx, r, PutError, nil)
+			_, err = b.Table("new").Put(ctx, r, tables.PutError, nil)
 		case "replace":
-			_, err = b.Table("t").Put(ctx, r, PutReplace, nil)
+			_, err = b.Table("t").Put(ctx, r, tables.PutReplace, nil)
 		case "update":
-			err = s.Update(ctx, func(t *Txn) error { return t.Put("b", "t", r, PutAppend, nil) })
+			err = s.Update(ctx, func(t *tables.Txn) error { return t.Put("b", "t", r, tables.PutAppend, nil) })
 		default:
-			_, err = b.Table("t").Put(ctx, r, PutAppend, nil)
+			_, err = b.Table("t").Put(ctx, r, tables.PutAppend, nil)
 		}
 		return err
 	}
-	var violated *RuleError
+	var violated *tables.RuleError
 	if err := put(); !errors.As(err, &violated) || !strings.Contains(err.Error(), `rule "the rule": `+want) {
 		t.Fatalf("put of rows that violate the rule: error = %v, want %s", err, want)
 	}
-	wantText(t, b, "t", before)
-	if _, err := b.Table("new").Info(ctx); !errors.Is(err, ErrNotFound) {
+	tabletest.WantText(t, b, "t", before)
+	if _, err := b.Table("new").Info(ctx); !errors.Is(err, tables.ErrNotFound) {
 		t.Errorf("after the rejected put, Table error = %v, want ErrNotFound", err)
 	}
-	if _, err := b.Table("t").Put(ctx, jsonRows(t, ruleColumns, `{"at":"2026-03-01 00:00:00","n":50,"s":"GH","x":100}`), PutAppend, nil); err != nil {
+	if _, err := b.Table("t").Put(ctx, tabletest.JSONRows(t, ruleColumns, `{"at":"2026-03-01 00:00:00","n":50,"s":"GH","x":100}`), tables.PutAppend, nil); err != nil {
 		t.Errorf("put of a row that satisfies the rule: %v", err)
 	}
-	if err := editRules(RuleEdit{Disable: []string{"the rule"}}); err != nil {
+	if err := editRules(tables.RuleEdit{Disable: []string{"the rule"}}); err != nil {
 		t.Fatal(err)
 	}
 	if err := put(); err != nil {
 		t.Errorf("put with the rule disabled: %v", err)
 	}
-	if err := editRules(RuleEdit{Remove: []string{"the rule"}}); err != nil {
+	if err := editRules(tables.RuleEdit{Remove: []string{"the rule"}}); err != nil {
 		t.Fatal(err)
 	}
 	readRules := b.Table("t").Rules
@@ -131,10 +134,10 @@ func checkRule(t *testing.T, rule Rule, good, columns, rows, want, mode string) 
 // TestRulesOfAStream puts batches with more rows than fit into the tail: all rows are checked
 // before any is committed, and the error lists the first ten bad rows per rule.
 func TestRulesOfAStream(t *testing.T) {
-	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1, FoldBytes: 1 << 10})
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1, FoldBytes: 1 << 10})
 	b := s.Bucket("")
-	mustPut(t, b, "t", PutAppend, -1)
-	err := b.Table("t").EditRules(t.Context(), RuleEdit{Add: []Rule{
+	tabletest.Put(t, b, "t", tables.PutAppend, -1)
+	err := b.Table("t").EditRules(t.Context(), tables.RuleEdit{Add: []tables.Rule{
 		{Name: "few", Kind: "range", Column: "n", Max: "999"}, {Name: "once", Kind: "unique", Columns: []string{"s"}}, {Name: "sorted", Kind: "sorted", Column: "n"},
 	}})
 	if err != nil {
@@ -143,51 +146,51 @@ func TestRulesOfAStream(t *testing.T) {
 	stream := func(parts ...[]int64) array.RecordReader {
 		var all []arrow.RecordBatch
 		for _, ns := range parts {
-			r := rowsOf(ns...)
+			r := tabletest.Rows(ns...)
 			r.Next()
 			all = append(all, r.RecordBatch())
 		}
-		r, err := array.NewRecordReader(numbers, all)
+		r, err := array.NewRecordReader(tabletest.Numbers, all)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return r
 	}
-	_, err = b.Table("t").Put(t.Context(), stream(sequence(0, 500), sequence(499, 600), sequence(1100, 50)), PutAppend, nil)
-	var violated *RuleError
+	_, err = b.Table("t").Put(t.Context(), stream(tabletest.Sequence(0, 500), tabletest.Sequence(499, 600), tabletest.Sequence(1100, 50)), tables.PutAppend, nil)
+	var violated *tables.RuleError
 	if !errors.As(err, &violated) || len(violated.Violations) != 2 {
 		t.Fatalf("Put error = %v, want violations of two rules", err)
 	}
 	few, unique := violated.Violations[0], violated.Violations[1]
-	if few.Count != 99+50 || len(few.Rows) != 10 || few.Rows[0] != (BadRow{Row: 1002, Values: "n=1000"}) || unique.Count != 1 || unique.Rows[0] != (BadRow{Row: 501, Values: "s=row 499"}) {
+	if few.Count != 99+50 || len(few.Rows) != 10 || few.Rows[0] != (tables.BadRow{Row: 1002, Values: "n=1000"}) || unique.Count != 1 || unique.Rows[0] != (tables.BadRow{Row: 501, Values: "s=row 499"}) {
 		t.Errorf("violations are %+v, want 149 rows of rule few and one of rule once", violated)
 	}
-	wantRows(t, b, "t", -1)
-	if _, err := b.Table("t").Put(t.Context(), stream(sequence(0, 500), sequence(500, 500)), PutAppend, nil); err != nil {
+	tabletest.WantRows(t, b, "t", -1)
+	if _, err := b.Table("t").Put(t.Context(), stream(tabletest.Sequence(0, 500), tabletest.Sequence(500, 500)), tables.PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
-	_, err = b.Table("t").Put(t.Context(), stream(sequence(5, 1), sequence(4, 1)), PutAppend, nil) // the two rows are in separate batches
-	if !errors.As(err, &violated) || violated.Violations[0].Rows[0] != (BadRow{Row: 2, Values: "n=4"}) {
+	_, err = b.Table("t").Put(t.Context(), stream(tabletest.Sequence(5, 1), tabletest.Sequence(4, 1)), tables.PutAppend, nil) // the two rows are in separate batches
+	if !errors.As(err, &violated) || violated.Violations[0].Rows[0] != (tables.BadRow{Row: 2, Values: "n=4"}) {
 		t.Errorf("Put error = %v, want a violation in row 2", err)
 	}
 }
 
 func TestRuleSets(t *testing.T) {
-	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
 	b := s.Bucket("b")
-	if err := b.EditRules(t.Context(), RuleEdit{Sets: []string{"time_series"}}); err != nil {
+	if err := b.EditRules(t.Context(), tables.RuleEdit{Sets: []string{"time_series"}}); err != nil {
 		t.Fatal(err)
 	}
 	columns := "time timestamp[us]; Open float64; High float64; Low float64; Close float64; Volume int64"
 	row := `{"time":"2026-01-0%d 00:00:00","Open":%d,"High":%d,"Low":%d,"Close":%d,"Volume":%d}`
 	put := func(day, o, h, l, c, v int) error {
-		_, err := b.Table("t").Put(t.Context(), jsonRows(t, columns, fmt.Sprintf(row, day, o, h, l, c, v)), PutAppend, nil)
+		_, err := b.Table("t").Put(t.Context(), tabletest.JSONRows(t, columns, fmt.Sprintf(row, day, o, h, l, c, v)), tables.PutAppend, nil)
 		return err
 	}
 	if err := put(1, 2, 3, 1, 2, 10); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.Table("t").EditRules(t.Context(), RuleEdit{Sets: []string{"prices"}}); err != nil {
+	if err := b.Table("t").EditRules(t.Context(), tables.RuleEdit{Sets: []string{"prices"}}); err != nil {
 		t.Fatal(err)
 	}
 	for want, err := range map[string]error{
@@ -198,29 +201,29 @@ func TestRuleSets(t *testing.T) {
 			t.Errorf("put: error = %v, want %s", err, want)
 		}
 	}
-	_, err := b.Table("other").Put(t.Context(), jsonRows(t, "n int16", `{"n":1}`), PutAppend, nil)
+	_, err := b.Table("other").Put(t.Context(), tabletest.JSONRows(t, "n int16", `{"n":1}`), tables.PutAppend, nil)
 	if err == nil || !strings.Contains(err.Error(), `"time exists"`) {
 		t.Errorf("put to a new table: error = %v, want a violation of \"time exists\"", err)
 	}
-	for _, e := range []RuleEdit{
+	for _, e := range []tables.RuleEdit{
 		{Sets: []string{"weather"}},
 		{Remove: []string{"nope"}},
-		{Add: []Rule{{Name: "a", Kind: "odd"}}},
-		{Add: []Rule{{Kind: "exists", Column: "a"}}},
-		{Add: []Rule{{Name: "a", Kind: "regexp", Column: "a", Pattern: "("}}},
-		{Add: []Rule{{Name: "a", Kind: "expression", Where: "nope > 1 and"}}},
-		{Add: []Rule{{Name: "a", Kind: "range", Column: "Open", Min: "soon"}}},
-		{Add: []Rule{{Name: "a", Kind: "unique"}}},
-		{Add: []Rule{{Name: "a", Kind: "type", Column: "a", Type: "int65"}}},
+		{Add: []tables.Rule{{Name: "a", Kind: "odd"}}},
+		{Add: []tables.Rule{{Kind: "exists", Column: "a"}}},
+		{Add: []tables.Rule{{Name: "a", Kind: "regexp", Column: "a", Pattern: "("}}},
+		{Add: []tables.Rule{{Name: "a", Kind: "expression", Where: "nope > 1 and"}}},
+		{Add: []tables.Rule{{Name: "a", Kind: "range", Column: "Open", Min: "soon"}}},
+		{Add: []tables.Rule{{Name: "a", Kind: "unique"}}},
+		{Add: []tables.Rule{{Name: "a", Kind: "type", Column: "a", Type: "int65"}}},
 	} {
 		if err := b.Table("t").EditRules(t.Context(), e); err == nil {
 			t.Errorf("EditRules(%+v) succeeded, want an error", e)
 		}
 	}
-	if err := b.Table("none").EditRules(t.Context(), RuleEdit{}); !errors.Is(err, ErrNotFound) {
+	if err := b.Table("none").EditRules(t.Context(), tables.RuleEdit{}); !errors.Is(err, tables.ErrNotFound) {
 		t.Errorf("EditRules of a missing table: error = %v, want ErrNotFound", err)
 	}
-	err = b.Table("t").Evolve(t.Context(), ColumnChange{Op: "rename", Column: "Open", To: "open"})
+	err = b.Table("t").Evolve(t.Context(), tables.ColumnChange{Op: "rename", Column: "Open", To: "open"})
 	if err == nil || !strings.Contains(err.Error(), "the rule") {
 		t.Errorf("Evolve that renames a column with a rule: error = %v, want an error about the rule", err)
 	}
@@ -229,43 +232,43 @@ func TestRuleSets(t *testing.T) {
 // TestUniqueOfTwoStores puts the same key into a table concurrently from two Stores: only one put must succeed.
 func TestUniqueOfTwoStores(t *testing.T) {
 	dir := t.TempDir()
-	withTail, withoutTail := mustOpen(t, dir, &Options{FoldAge: -1}), mustOpen(t, dir, &Options{NoTail: true})
-	mustPut(t, withTail.Bucket(""), "t", PutAppend, 0)
-	if err := withoutTail.Bucket("").Table("t").EditRules(t.Context(), RuleEdit{Add: []Rule{{Name: "once", Kind: "unique", Columns: []string{"n"}, InTable: true}}}); err != nil {
+	withTail, withoutTail := tabletest.Open(t, dir, &tables.Options{FoldAge: -1}), tabletest.Open(t, dir, &tables.Options{NoTail: true})
+	tabletest.Put(t, withTail.Bucket(""), "t", tables.PutAppend, 0)
+	if err := withoutTail.Bucket("").Table("t").EditRules(t.Context(), tables.RuleEdit{Add: []tables.Rule{{Name: "once", Kind: "unique", Columns: []string{"n"}, InTable: true}}}); err != nil {
 		t.Fatal(err)
 	}
 	for n := int64(1); n < 10; n++ {
 		errs := make(chan error)
-		for _, s := range []*Store{withTail, withoutTail} {
+		for _, s := range []*tables.Store{withTail, withoutTail} {
 			go func() {
-				_, err := s.Bucket("").Table("t").Put(t.Context(), rowsOf(n), PutAppend, nil)
+				_, err := s.Bucket("").Table("t").Put(t.Context(), tabletest.Rows(n), tables.PutAppend, nil)
 				errs <- err
 			}()
 		}
 		a, b := <-errs, <-errs
-		if (a == nil) == (b == nil) || !errors.As(errors.Join(a, b), new(*RuleError)) {
+		if (a == nil) == (b == nil) || !errors.As(errors.Join(a, b), new(*tables.RuleError)) {
 			t.Fatalf("concurrent puts of the same key: errors %v and %v, want one RuleError", a, b)
 		}
 	}
-	if _, err := withTail.Bucket("").Table("t").Put(t.Context(), rowsOf(0), PutAppend, nil); !errors.As(err, new(*RuleError)) {
+	if _, err := withTail.Bucket("").Table("t").Put(t.Context(), tabletest.Rows(0), tables.PutAppend, nil); !errors.As(err, new(*tables.RuleError)) {
 		t.Errorf("put of a key that was in the tail before the rule: error = %v, want a RuleError", err)
 	}
-	wantRows(t, withTail.Bucket(""), "t", sequence(0, 10)...)
+	tabletest.WantRows(t, withTail.Bucket(""), "t", tabletest.Sequence(0, 10)...)
 }
 
 func BenchmarkAppendRuled(b *testing.B) {
-	for name, rules := range map[string][]Rule{"none": nil, "range": {{Name: "r", Kind: "range", Column: "n", Min: "0"}}} {
+	for name, rules := range map[string][]tables.Rule{"none": nil, "range": {{Name: "r", Kind: "range", Column: "n", Min: "0"}}} {
 		b.Run(name, func(b *testing.B) {
-			s := mustOpen(b, b.TempDir(), &Options{FoldAge: -1})
-			mustPut(b, s.Bucket(""), "t", PutAppend, 1)
-			if err := s.Bucket("").Table("t").EditRules(b.Context(), RuleEdit{Add: rules}); err != nil {
+			s := tabletest.Open(b, b.TempDir(), &tables.Options{FoldAge: -1})
+			tabletest.Put(b, s.Bucket(""), "t", tables.PutAppend, 1)
+			if err := s.Bucket("").Table("t").EditRules(b.Context(), tables.RuleEdit{Add: rules}); err != nil {
 				b.Fatal(err)
 			}
-			r := rowsOf(1)
+			r := tabletest.Rows(1)
 			r.Next()
 			batch := r.RecordBatch()
 			for b.Loop() {
-				if _, err := s.Bucket("").Table("t").Put(b.Context(), oneBatch(batch), PutAppend, nil); err != nil {
+				if _, err := s.Bucket("").Table("t").Put(b.Context(), tabletest.OneBatch(batch), tables.PutAppend, nil); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -1,4 +1,4 @@
-package tables
+package tables_test
 
 import (
 	"errors"
@@ -7,6 +7,9 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -18,7 +21,7 @@ import (
 
 func TestScanOptions(t *testing.T) {
 	t.Parallel()
-	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
 	b := s.Bucket("")
 	day := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	sc := arrow.NewSchema([]arrow.Field{
@@ -39,7 +42,7 @@ func TestScanOptions(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := b.Table("a").Put(t.Context(), r, PutAppend, nil); err != nil {
+		if _, err := b.Table("a").Put(t.Context(), r, tables.PutAppend, nil); err != nil {
 			t.Fatal(err)
 		}
 		if d%4 == 3 {
@@ -57,16 +60,16 @@ func TestScanOptions(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {
-		o    ScanOptions
+		o    tables.ScanOptions
 		rows int
 	}{
-		{ScanOptions{}, 240},
-		{ScanOptions{Limit: 7}, 7},
-		{ScanOptions{Filter: where}, 70},
-		{ScanOptions{Filter: where, Limit: 60, Columns: []string{"at"}}, 60},
-		{ScanOptions{From: day.AddDate(0, 0, 3), To: day.AddDate(0, 0, 9)}, 144},
-		{ScanOptions{From: day.AddDate(0, 0, 3), TimeColumn: "at", Filter: where, Columns: []string{"n", "s"}}, 70},
-		{ScanOptions{To: day}, 0},
+		{tables.ScanOptions{}, 240},
+		{tables.ScanOptions{Limit: 7}, 7},
+		{tables.ScanOptions{Filter: where}, 70},
+		{tables.ScanOptions{Filter: where, Limit: 60, Columns: []string{"at"}}, 60},
+		{tables.ScanOptions{From: day.AddDate(0, 0, 3), To: day.AddDate(0, 0, 9)}, 144},
+		{tables.ScanOptions{From: day.AddDate(0, 0, 3), TimeColumn: "at", Filter: where, Columns: []string{"n", "s"}}, 70},
+		{tables.ScanOptions{To: day}, 0},
 	} {
 		r, err := table.Scan(t.Context(), &c.o)
 		if err != nil {
@@ -87,28 +90,28 @@ func TestScanOptions(t *testing.T) {
 		}
 		r.Release()
 	}
-	var se *SchemaError
-	if _, err := table.Scan(t.Context(), &ScanOptions{Columns: []string{"n", "s", "n"}}); !errors.As(err, &se) || se.Column != "n" {
+	var se *tables.SchemaError
+	if _, err := table.Scan(t.Context(), &tables.ScanOptions{Columns: []string{"n", "s", "n"}}); !errors.As(err, &se) || se.Column != "n" {
 		t.Errorf("Scan with a repeated column: error = %v, want a SchemaError for column n", err)
 	}
-	if _, err := table.Scan(t.Context(), &ScanOptions{Columns: []string{"nope"}}); !errors.As(err, &se) || se.Column != "nope" {
+	if _, err := table.Scan(t.Context(), &tables.ScanOptions{Columns: []string{"nope"}}); !errors.As(err, &se) || se.Column != "nope" {
 		t.Errorf("Scan with a missing column: error = %v, want a SchemaError for column nope", err)
 	}
-	if _, err := table.Scan(t.Context(), &ScanOptions{From: day, TimeColumn: "n"}); !errors.As(err, &se) || se.Column != "n" {
+	if _, err := table.Scan(t.Context(), &tables.ScanOptions{From: day, TimeColumn: "n"}); !errors.As(err, &se) || se.Column != "n" {
 		t.Errorf("Scan with TimeColumn n: error = %v, want a SchemaError for column n", err)
 	}
 }
 
 func TestListAndTime(t *testing.T) {
 	t.Parallel()
-	s := mustOpen(t, t.TempDir(), nil)
+	s := tabletest.Open(t, t.TempDir(), nil)
 	b := s.Bucket("")
 	for i, name := range []string{"a1", "a2", "b1", "a/3"} {
-		if _, err := b.Table(name).Put(t.Context(), rowsOf(1), PutError, &PutOptions{Metadata: Metadata{"i": fmt.Sprint(i % 2)}}); err != nil {
+		if _, err := b.Table(name).Put(t.Context(), tabletest.Rows(1), tables.PutError, &tables.PutOptions{Metadata: tables.Metadata{"i": fmt.Sprint(i % 2)}}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	list := func(f *Filter) (all []string) {
+	list := func(f *tables.Filter) (all []string) {
 		for info, err := range b.Tables(t.Context(), f) {
 			if err != nil {
 				t.Fatal(err)
@@ -117,29 +120,29 @@ func TestListAndTime(t *testing.T) {
 		}
 		return all
 	}
-	if got := list(&Filter{Pattern: "a*"}); !slices.Equal(got, []string{"a/3", "a1", "a2"}) {
+	if got := list(&tables.Filter{Pattern: "a*"}); !slices.Equal(got, []string{"a/3", "a1", "a2"}) {
 		t.Errorf(`tables that match a*: %+v, want ["a/3" "a1" "a2"]`, got)
 	}
-	if got := list(&Filter{Pattern: "?[12]", Metadata: Metadata{"i": "0"}}); !slices.Equal(got, []string{"a1", "b1"}) {
+	if got := list(&tables.Filter{Pattern: "?[12]", Metadata: tables.Metadata{"i": "0"}}); !slices.Equal(got, []string{"a1", "b1"}) {
 		t.Errorf(`tables that match ?[12] with i = 0: %+v, want ["a1" "b1"]`, got)
 	}
 	before := time.Now()
 	time.Sleep(2 * time.Millisecond)
-	mustPut(t, b, "a1", PutReplace, 2)
-	old, err := b.Table("a1").At(t.Context(), AtTime(before))
+	tabletest.Put(t, b, "a1", tables.PutReplace, 2)
+	old, err := b.Table("a1").At(t.Context(), tables.AtTime(before))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := readAll(t.Context(), old, nil); err != nil || !slices.Equal(got, []int64{1}) {
+	if got, err := tabletest.ReadAll(t.Context(), old, nil); err != nil || !slices.Equal(got, []int64{1}) {
 		t.Errorf("AtTime before the replacement read rows %+v, error %v; want [1]", got, err)
 	}
-	if _, err := b.Table("a1").At(t.Context(), AtTime(before.AddDate(-1, 0, 0))); !errors.Is(err, ErrNotFound) {
+	if _, err := b.Table("a1").At(t.Context(), tables.AtTime(before.AddDate(-1, 0, 0))); !errors.Is(err, tables.ErrNotFound) {
 		t.Errorf("Table before the first version: error = %v, want ErrNotFound", err)
 	}
-	if err := b.Delete(t.Context(), "a1", "nope"); !errors.Is(err, ErrNotFound) {
+	if err := b.Delete(t.Context(), "a1", "nope"); !errors.Is(err, tables.ErrNotFound) {
 		t.Errorf("Delete of a missing table: error = %v, want ErrNotFound", err)
 	}
-	wantRows(t, b, "a1", 2)
+	tabletest.WantRows(t, b, "a1", 2)
 	if err := b.Delete(t.Context(), "a1", "a2"); err != nil {
 		t.Error(err)
 	}
@@ -151,20 +154,20 @@ func TestListAndTime(t *testing.T) {
 // TestOrder checks that rows are read in the order of their puts, whether they are in files or the tail.
 func TestOrder(t *testing.T) {
 	t.Parallel()
-	s := mustOpen(t, t.TempDir(), &Options{FoldBytes: 2000, FoldAge: -1})
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldBytes: 2000, FoldAge: -1})
 	b := s.Bucket("")
 	for i := range int64(30) {
 		if i%7 == 3 {
-			mustPut(t, b, "a", PutAppend, sequence(i*100, 100)...) // too many for the tail: written directly to a file
+			tabletest.Put(t, b, "a", tables.PutAppend, tabletest.Sequence(i*100, 100)...) // too many for the tail: written directly to a file
 		} else {
-			mustPut(t, b, "a", PutAppend, i*100)
+			tabletest.Put(t, b, "a", tables.PutAppend, i*100)
 		}
 		var err error
 		switch i {
 		case 5, 15, 16, 25:
 			_, err = s.Fold(t.Context(), nil)
 		case 20:
-			var r MaintainResult
+			var r tables.MaintainResult
 			if r, err = s.Compact(t.Context(), nil); r.FilesAfter != 1 || r.FilesBefore < 5 {
 				t.Fatalf("Compact = %+v; want FilesAfter 1 and FilesBefore at least 5", r)
 			}
@@ -173,7 +176,7 @@ func TestOrder(t *testing.T) {
 			t.Fatal(err)
 		}
 		table := b.Table("a")
-		if got, err := readAll(t.Context(), table, nil); err != nil || !slices.IsSorted(got) {
+		if got, err := tabletest.ReadAll(t.Context(), table, nil); err != nil || !slices.IsSorted(got) {
 			t.Fatalf("after put %d, the scan returned rows %v, error %v; want sorted rows", i, got, err)
 		}
 	}
@@ -183,15 +186,15 @@ func TestOrder(t *testing.T) {
 // files) than the rows need. Scans then read the rows from the tail's store on disk.
 func TestMemory(t *testing.T) {
 	t.Parallel()
-	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1, Memory: 1 << 20})
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1, Memory: 1 << 20})
 	b := s.Bucket("")
-	tables, rowsPerTable := rounds(t, "PARTD_TABLES", 20), int64(100)
+	tableCount, rowsPerTable := tabletest.Rounds(t, "PARTD_TABLES", 20), int64(100)
 	var g sync.WaitGroup
 	for w := range 10 {
 		g.Go(func() {
-			for i := w; i < tables; i += 10 {
+			for i := w; i < tableCount; i += 10 {
 				for n := range rowsPerTable {
-					if _, err := b.Table(fmt.Sprint(i)).Put(t.Context(), rowsOf(n), PutAppend, nil); err != nil {
+					if _, err := b.Table(fmt.Sprint(i)).Put(t.Context(), tabletest.Rows(n), tables.PutAppend, nil); err != nil {
 						t.Error(err)
 						return
 					}
@@ -200,20 +203,20 @@ func TestMemory(t *testing.T) {
 		})
 	}
 	g.Wait()
-	if used := s.tail.UsedMemory(); used > 1<<18 {
+	if used := s.Tail().UsedMemory(); used > 1<<18 {
 		t.Errorf("the tail's rows use %d bytes of memory, want at most %d", used, 1<<18)
 	}
-	for i := range tables {
-		wantRows(t, b, fmt.Sprint(i), sequence(0, rowsPerTable)...)
+	for i := range tableCount {
+		tabletest.WantRows(t, b, fmt.Sprint(i), tabletest.Sequence(0, rowsPerTable)...)
 	}
-	if r, err := s.Fold(t.Context(), nil); err != nil || r.Tables != tables || r.Rows != int64(tables)*rowsPerTable {
-		t.Fatalf("Fold = %+v, %v; want %d tables and %d rows", r, err, tables, int64(tables)*rowsPerTable)
+	if r, err := s.Fold(t.Context(), nil); err != nil || r.Tables != tableCount || r.Rows != int64(tableCount)*rowsPerTable {
+		t.Fatalf("Fold = %+v, %v; want %d tables and %d rows", r, err, tableCount, int64(tableCount)*rowsPerTable)
 	}
-	if used := s.tail.UsedMemory(); used != 0 {
+	if used := s.Tail().UsedMemory(); used != 0 {
 		t.Errorf("after the fold, the tail's rows use %d bytes of memory, want 0", used)
 	}
-	for i := range tables {
-		wantRows(t, b, fmt.Sprint(i), sequence(0, rowsPerTable)...)
+	for i := range tableCount {
+		tabletest.WantRows(t, b, fmt.Sprint(i), tabletest.Sequence(0, rowsPerTable)...)
 	}
 }
 
@@ -221,15 +224,15 @@ func TestMemory(t *testing.T) {
 func TestAgeAfterReopen(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	s := mustOpen(t, dir, &Options{FoldAge: -1})
-	mustPut(t, s.Bucket(""), "a", PutAppend, 1)
-	mustPut(t, s.Bucket(""), "a", PutAppend, 2)
+	s := tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
+	tabletest.Put(t, s.Bucket(""), "a", tables.PutAppend, 1)
+	tabletest.Put(t, s.Bucket(""), "a", tables.PutAppend, 2)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	s = mustOpen(t, dir, &Options{FoldAge: 20 * time.Millisecond})
+	s = tabletest.Open(t, dir, &tables.Options{FoldAge: 20 * time.Millisecond})
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
-		l, err := s.cat.Get(t.Context(), defaultNamespace, "a")
+		l, err := s.Catalog().Get(t.Context(), tables.DefaultNamespace, "a")
 		if err != nil || time.Now().After(deadline) {
 			t.Fatalf("Get = %+v, %v; want a folded table within a minute", l, err)
 		}
@@ -237,16 +240,16 @@ func TestAgeAfterReopen(t *testing.T) {
 			break
 		}
 	}
-	wantRows(t, s.Bucket(""), "a", 1, 2)
+	tabletest.WantRows(t, s.Bucket(""), "a", 1, 2)
 }
 
 // TestScanHalfNulls checks that conditions select the right row in a file where half of the values are null.
 func TestScanHalfNulls(t *testing.T) {
 	b := bucketWithoutTail(t)
-	rows := array.NewRecordBuilder(memory.DefaultAllocator, numbers)
+	rows := array.NewRecordBuilder(memory.DefaultAllocator, tabletest.Numbers)
 	rows.Field(0).(*array.Int64Builder).AppendValues([]int64{1, 0}, []bool{true, false})
 	rows.Field(1).(*array.StringBuilder).AppendValues([]string{"row 1", ""}, []bool{true, false})
-	if _, err := b.Table("t").Put(t.Context(), oneBatch(rows.NewRecordBatch()), PutAppend, nil); err != nil {
+	if _, err := b.Table("t").Put(t.Context(), tabletest.OneBatch(rows.NewRecordBatch()), tables.PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
 	table := b.Table("t")
@@ -255,7 +258,7 @@ func TestScanHalfNulls(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := readAll(t.Context(), table, &ScanOptions{Filter: cond})
+		got, err := tabletest.ReadAll(t.Context(), table, &tables.ScanOptions{Filter: cond})
 		if err != nil || !slices.Equal(got, []int64{1}) {
 			t.Errorf("scan with the condition %s returned rows %v, error %v; want [1]", where, got, err)
 		}

@@ -1,4 +1,4 @@
-package tables
+package tables_test
 
 import (
 	"context"
@@ -6,6 +6,9 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/iceberg-go"
@@ -16,14 +19,14 @@ import (
 // files, the plan must have NeedsScan set.
 func TestScanPlan(t *testing.T) {
 	t.Parallel()
-	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
 	b := s.Bucket("x")
-	mustPut(t, b, "a", PutAppend, 1, 2, 3)
+	tabletest.Put(t, b, "a", tables.PutAppend, 1, 2, 3)
 	if _, err := s.Fold(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	mustPut(t, b, "a", PutAppend, 4)
-	plan := func(files int, tail int64, scanned bool) *ScanPlan {
+	tabletest.Put(t, b, "a", tables.PutAppend, 4)
+	plan := func(files int, tail int64, scanned bool) *tables.ScanPlan {
 		t.Helper()
 		tab := b.Table("a")
 		m, err := tab.ScanPlan(t.Context())
@@ -44,22 +47,22 @@ func TestScanPlan(t *testing.T) {
 	if first.TailMark != repeated.TailMark || first.TailMark == "" || first.Files[0].Rows != 3 {
 		t.Errorf("two plans have TailMark %q and %q, want equal marks; files %+v, want one file with 3 rows", first.TailMark, repeated.TailMark, first.Files)
 	}
-	mustPut(t, b, "a", PutAppend, 5)
+	tabletest.Put(t, b, "a", tables.PutAppend, 5)
 	if m := plan(1, 2, false); m.TailMark == first.TailMark {
 		t.Errorf("after a put, TailMark is still %q", m.TailMark)
 	}
 
 	// The files of open plans are pinned, so that Expire does not remove them.
-	if pins, since := s.commits.Pinned(); !since.Before(time.Now()) || pins != 3 {
+	if pins, since := s.Commits().Pinned(); !since.Before(time.Now()) || pins != 3 {
 		t.Errorf("got %d pins, want 3", pins)
 	}
 	first.Close()
 	first.Close()
-	if pins, _ := s.commits.Pinned(); pins != 2 {
+	if pins, _ := s.Commits().Pinned(); pins != 2 {
 		t.Errorf("after one of three plans was closed, got %d pins, want 2", pins)
 	}
 
-	l := libraryCatalog{s.cat}
+	l := libraryCatalog{s.Catalog()}
 	base, err := l.LoadTable(t.Context(), table.Identifier{"x", "a"})
 	if err != nil {
 		t.Fatal(err)

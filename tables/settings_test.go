@@ -1,4 +1,4 @@
-package tables
+package tables_test
 
 import (
 	"encoding/json"
@@ -6,18 +6,21 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
 func TestSettings(t *testing.T) {
 	dir := t.TempDir()
-	s := mustOpen(t, dir, nil)
+	s := tabletest.Open(t, dir, nil)
 	b := s.Bucket("b")
 	ctx := t.Context()
-	put := func(m PutMode, o *PutOptions, ns ...int64) error {
-		_, err := b.Table("t").Put(ctx, rowsOf(ns...), m, o)
+	put := func(m tables.PutMode, o *tables.PutOptions, ns ...int64) error {
+		_, err := b.Table("t").Put(ctx, tabletest.Rows(ns...), m, o)
 		return err
 	}
-	wantSettings := func(wantSettings Settings) {
+	wantSettings := func(wantSettings tables.Settings) {
 		t.Helper()
 		table := b.Table("t")
 		got, err := table.Settings(ctx)
@@ -25,17 +28,17 @@ func TestSettings(t *testing.T) {
 			t.Fatalf("Settings = %+v, want %+v; error: %v", got, wantSettings, err)
 		}
 	}
-	first := Settings{Keys: []string{"n"}}
-	if err := put(PutAppend, &PutOptions{Settings: &first}, 1, 2); err != nil {
+	first := tables.Settings{Keys: []string{"n"}}
+	if err := put(tables.PutAppend, &tables.PutOptions{Settings: &first}, 1, 2); err != nil {
 		t.Fatal(err)
 	}
 	wantSettings(first)
-	if err := put(PutReplace, nil, 3); err != nil {
+	if err := put(tables.PutReplace, nil, 3); err != nil {
 		t.Fatal(err)
 	}
 	wantSettings(first)
-	second := Settings{Keys: []string{"s", "n"}, OnDuplicate: KeepAll}
-	if err := put(PutReplace, &PutOptions{Settings: &second}, 4); err != nil {
+	second := tables.Settings{Keys: []string{"s", "n"}, OnDuplicate: tables.KeepAll}
+	if err := put(tables.PutReplace, &tables.PutOptions{Settings: &second}, 4); err != nil {
 		t.Fatal(err)
 	}
 	wantSettings(second)
@@ -43,23 +46,23 @@ func TestSettings(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantSettings(first)
-	for _, bad := range []Settings{
-		{Time: "n"}, {Time: "missing"}, {Keys: []string{"n", "n"}}, {OnDuplicate: "most"}, {OnDuplicate: KeepLast},
+	for _, bad := range []tables.Settings{
+		{Time: "n"}, {Time: "missing"}, {Keys: []string{"n", "n"}}, {OnDuplicate: "most"}, {OnDuplicate: tables.KeepLast},
 	} {
 		if err := b.Table("t").SetSettings(ctx, bad); err == nil {
 			t.Errorf("SetSettings(%+v) succeeded, want an error", bad)
 		}
-		if err := put(PutReplace, &PutOptions{Settings: &bad}, 5); err == nil {
+		if err := put(tables.PutReplace, &tables.PutOptions{Settings: &bad}, 5); err == nil {
 			t.Errorf("Put with settings %+v succeeded, want an error", bad)
 		}
 	}
 	wantSettings(first)
-	wantRows(t, b, "t", 4)
-	if err := b.Table("t").SetSettings(ctx, Settings{}); err != nil {
+	tabletest.WantRows(t, b, "t", 4)
+	if err := b.Table("t").SetSettings(ctx, tables.Settings{}); err != nil {
 		t.Fatal(err)
 	}
-	wantSettings(Settings{})
-	if err := b.Table("none").SetSettings(ctx, first); !errors.Is(err, ErrNotFound) {
+	wantSettings(tables.Settings{})
+	if err := b.Table("none").SetSettings(ctx, first); !errors.Is(err, tables.ErrNotFound) {
 		t.Errorf("SetSettings of a missing table: error = %v, want ErrNotFound", err)
 	}
 }
@@ -67,11 +70,11 @@ func TestSettings(t *testing.T) {
 // TestUnknownSettings checks that unknown settings are rejected with a suggestion, and that marshaled settings are read
 // back unchanged.
 func TestUnknownSettings(t *testing.T) {
-	var s Settings
+	var s tables.Settings
 	if err := json.Unmarshal([]byte(`{"tiem": "day"}`), &s); err == nil || !strings.Contains(err.Error(), `unknown setting "tiem" (did you mean "time"?)`) {
 		t.Errorf("Unmarshal error = %v, want an unknown setting and a suggestion", err)
 	}
-	all := Settings{Time: "t", Keys: []string{"k"}, OnDuplicate: KeepLast, Partition: PartitionDay, Evolution: Strict}
+	all := tables.Settings{Time: "t", Keys: []string{"k"}, OnDuplicate: tables.KeepLast, Partition: tables.PartitionDay, Evolution: tables.Strict}
 	text, err := json.Marshal(all)
 	if err != nil {
 		t.Fatal(err)

@@ -1,4 +1,4 @@
-package tables
+package tables_test
 
 import (
 	"context"
@@ -9,36 +9,23 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
-func mustSnapshot(t testing.TB, b *Bucket, name string) string {
-	t.Helper()
-	name, err := b.Snapshot(t.Context(), name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return name
-}
-
-func mustSucceed(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 // readAt returns the sorted numbers of a table in a snapshot.
-func readAt(ctx context.Context, b *Bucket, snapshot, name string) ([]int64, error) {
-	table, err := b.Table(name).At(ctx, AtSnapshot(snapshot))
+func readAt(ctx context.Context, b *tables.Bucket, snapshot, name string) ([]int64, error) {
+	table, err := b.Table(name).At(ctx, tables.AtSnapshot(snapshot))
 	if err != nil {
 		return nil, err
 	}
-	ns, err := readAll(ctx, table, nil)
+	ns, err := tabletest.ReadAll(ctx, table, nil)
 	slices.Sort(ns)
 	return ns, err
 }
 
-func wantInSnapshot(t testing.TB, b *Bucket, snapshot, name string, want ...int64) {
+func wantInSnapshot(t testing.TB, b *tables.Bucket, snapshot, name string, want ...int64) {
 	t.Helper()
 	if got, err := readAt(t.Context(), b, snapshot, name); err != nil || !slices.Equal(got, want) {
 		t.Fatalf("table %q in snapshot %q has rows %v, want %v; error: %v", name, snapshot, got, want, err)
@@ -47,13 +34,13 @@ func wantInSnapshot(t testing.TB, b *Bucket, snapshot, name string, want ...int6
 
 // sweepAll compacts tables, and removes all versions and files that can be removed. It calls Expire twice: the first
 // call records the files that the second call removes.
-func sweepAll(t testing.TB, s *Store) (removed int) {
+func sweepAll(t testing.TB, s *tables.Store) (removed int) {
 	t.Helper()
 	_, err := s.Compact(t.Context(), nil)
-	mustSucceed(t, err)
+	tabletest.Succeed(t, err)
 	for range 2 {
-		r, err := s.Expire(t.Context(), &MaintainOptions{Grace: -1})
-		mustSucceed(t, err)
+		r, err := s.Expire(t.Context(), &tables.MaintainOptions{Grace: -1})
+		tabletest.Succeed(t, err)
 		removed += r.FilesRemoved
 	}
 	return removed
@@ -64,37 +51,37 @@ func sweepAll(t testing.TB, s *Store) (removed int) {
 func TestSnapshotOutlivesTables(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	s := mustOpen(t, dir, &Options{FoldAge: -1})
+	s := tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
 	b := s.Bucket("b")
 	for _, name := range []string{"replaced", "deleted", "recreated", "same"} {
-		mustPut(t, b, name, PutError, 1)
-		mustPut(t, b, name, PutAppend, 2) // stays in the tail
+		tabletest.Put(t, b, name, tables.PutError, 1)
+		tabletest.Put(t, b, name, tables.PutAppend, 2) // stays in the tail
 	}
-	mustPut(t, b, "none", PutError) // a table without rows or synced metadata
-	mustSucceed(t, b.Table("deleted").SetMetadata(t.Context(), Metadata{"k": "v", "n": 5}))
-	mustSucceed(t, b.ChangeMetadata(t.Context(), MetadataChange{Set: Metadata{"of": []any{"bucket"}}}))
-	mustSnapshot(t, b, "one")
+	tabletest.Put(t, b, "none", tables.PutError) // a table without rows or synced metadata
+	tabletest.Succeed(t, b.Table("deleted").SetMetadata(t.Context(), tables.Metadata{"k": "v", "n": 5}))
+	tabletest.Succeed(t, b.ChangeMetadata(t.Context(), tables.MetadataChange{Set: tables.Metadata{"of": []any{"bucket"}}}))
+	tabletest.Snapshot(t, b, "one")
 
-	mustPut(t, b, "replaced", PutReplace, 3)
-	mustPut(t, b, "replaced", PutAppend, 4)
-	mustSucceed(t, b.Delete(t.Context(), "deleted", "recreated", "none"))
-	mustPut(t, b, "recreated", PutError, 5)
-	mustPut(t, b, "later", PutError, 6)
-	mustSucceed(t, b.ChangeMetadata(t.Context(), MetadataChange{Set: Metadata{"more": true}}))
+	tabletest.Put(t, b, "replaced", tables.PutReplace, 3)
+	tabletest.Put(t, b, "replaced", tables.PutAppend, 4)
+	tabletest.Succeed(t, b.Delete(t.Context(), "deleted", "recreated", "none"))
+	tabletest.Put(t, b, "recreated", tables.PutError, 5)
+	tabletest.Put(t, b, "later", tables.PutError, 6)
+	tabletest.Succeed(t, b.ChangeMetadata(t.Context(), tables.MetadataChange{Set: tables.Metadata{"more": true}}))
 	sweepAll(t, s)
-	check := func(s *Store) {
+	check := func(s *tables.Store) {
 		t.Helper()
 		b := s.Bucket("b")
 		for _, name := range []string{"replaced", "deleted", "recreated", "same"} {
 			wantInSnapshot(t, b, "one", name, 1, 2)
 		}
 		wantInSnapshot(t, b, "one", "none")
-		if _, err := readAt(t.Context(), b, "one", "later"); !errors.Is(err, ErrNotFound) {
+		if _, err := readAt(t.Context(), b, "one", "later"); !errors.Is(err, tables.ErrNotFound) {
 			t.Fatalf("read of a table that the snapshot lacks: error = %v, want ErrNotFound", err)
 		}
 		var names []string
-		for info, err := range b.Tables(t.Context(), &Filter{Snapshot: "one", Pattern: "*e*"}) {
-			mustSucceed(t, err)
+		for info, err := range b.Tables(t.Context(), &tables.Filter{Snapshot: "one", Pattern: "*e*"}) {
+			tabletest.Succeed(t, err)
 			if want := map[bool]int64{true: 0, false: 2}[info.Name == "none"]; info.Rows != want {
 				t.Errorf("table %s has %d rows in the snapshot, want %d", info.Name, info.Rows, want)
 			}
@@ -105,25 +92,25 @@ func TestSnapshotOutlivesTables(t *testing.T) {
 		}
 	}
 	check(s)
-	mustSucceed(t, s.Close())
-	s = mustOpen(t, dir, &Options{FoldAge: -1})
+	tabletest.Succeed(t, s.Close())
+	s = tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
 	check(s)
 	b = s.Bucket("b")
-	wantRows(t, b, "replaced", 3, 4)
+	tabletest.WantRows(t, b, "replaced", 3, 4)
 
-	mustPut(t, b, "same", PutAppend, 7) // stays in the tail
+	tabletest.Put(t, b, "same", tables.PutAppend, 7) // stays in the tail
 	table := b.Table("replaced")
 	infoBefore, err := table.Info(t.Context())
-	mustSucceed(t, err)
-	mustSucceed(t, b.Restore(t.Context(), "one"))
-	checkRestored := func(s *Store) {
+	tabletest.Succeed(t, err)
+	tabletest.Succeed(t, b.Restore(t.Context(), "one"))
+	checkRestored := func(s *tables.Store) {
 		t.Helper()
 		b := s.Bucket("b")
 		for _, name := range []string{"replaced", "deleted", "recreated", "same"} {
-			wantRows(t, b, name, 1, 2)
+			tabletest.WantRows(t, b, name, 1, 2)
 		}
-		wantRows(t, b, "none")
-		if _, ok, err := read(t.Context(), b, "later"); ok || err != nil {
+		tabletest.WantRows(t, b, "none")
+		if _, ok, err := tabletest.Read(t.Context(), b, "later"); ok || err != nil {
 			t.Fatalf("read of a missing table: found = %v, error = %v; want not found", ok, err)
 		}
 		m, err := b.Metadata(t.Context())
@@ -136,14 +123,14 @@ func TestSnapshotOutlivesTables(t *testing.T) {
 	if err != nil || infoAfter.Version <= infoBefore.Version {
 		t.Errorf("after the restore, the version is %d, want it above %d; error: %v", infoAfter.Version, infoBefore.Version, err)
 	}
-	old, err := b.Table("replaced").At(t.Context(), AtVersion(infoBefore.Version))
-	mustSucceed(t, err)
-	if got, err := readAll(t.Context(), old, nil); err != nil || !slices.Equal(got, []int64{3, 4}) {
+	old, err := b.Table("replaced").At(t.Context(), tables.AtVersion(infoBefore.Version))
+	tabletest.Succeed(t, err)
+	if got, err := tabletest.ReadAll(t.Context(), old, nil); err != nil || !slices.Equal(got, []int64{3, 4}) {
 		t.Errorf("rows of the version before the restore = %v, error %v; want [3 4]", got, err)
 	}
 	count := 0
-	for info, err := range b.Tables(t.Context(), &Filter{Metadata: Metadata{"n": 5.0}}) {
-		mustSucceed(t, err)
+	for info, err := range b.Tables(t.Context(), &tables.Filter{Metadata: tables.Metadata{"n": 5.0}}) {
+		tabletest.Succeed(t, err)
 		if count++; info.Name != "deleted" || info.Metadata["k"] != "v" {
 			t.Errorf("found table %+v, want deleted with k = v", info)
 		}
@@ -152,38 +139,38 @@ func TestSnapshotOutlivesTables(t *testing.T) {
 		t.Errorf("found %d tables by metadata, want 1", count)
 	}
 	// A restored table can be appended to, folded and compacted, and does not need the snapshot.
-	mustSucceed(t, b.DeleteSnapshot(t.Context(), "one"))
-	mustSucceed(t, b.DeleteSnapshot(t.Context(), "one"))
+	tabletest.Succeed(t, b.DeleteSnapshot(t.Context(), "one"))
+	tabletest.Succeed(t, b.DeleteSnapshot(t.Context(), "one"))
 	sweepAll(t, s)
 	checkRestored(s)
 	for _, name := range []string{"replaced", "deleted", "recreated", "same", "none"} {
-		mustPut(t, b, name, PutAppend, 9)
+		tabletest.Put(t, b, name, tables.PutAppend, 9)
 	}
 	_, err = s.Fold(t.Context(), nil)
-	mustSucceed(t, err)
+	tabletest.Succeed(t, err)
 	sweepAll(t, s)
-	mustSucceed(t, s.Close())
-	b = mustOpen(t, dir, nil).Bucket("b")
+	tabletest.Succeed(t, s.Close())
+	b = tabletest.Open(t, dir, nil).Bucket("b")
 	for _, name := range []string{"replaced", "deleted", "recreated", "same"} {
-		wantRows(t, b, name, 1, 2, 9)
+		tabletest.WantRows(t, b, name, 1, 2, 9)
 	}
-	wantRows(t, b, "none", 9)
+	tabletest.WantRows(t, b, "none", 9)
 }
 
 // TestDeleteSnapshots checks that after snapshots are deleted, Expire removes the files that only they needed.
 func TestDeleteSnapshots(t *testing.T) {
 	t.Parallel()
-	s := mustOpen(t, t.TempDir(), nil)
+	s := tabletest.Open(t, t.TempDir(), nil)
 	b := s.Bucket("b")
-	if _, err := b.Snapshot(t.Context(), ""); !errors.Is(err, ErrNotFound) {
+	if _, err := b.Snapshot(t.Context(), ""); !errors.Is(err, tables.ErrNotFound) {
 		t.Errorf("Snapshot of a missing bucket: error = %v, want ErrNotFound", err)
 	}
-	mustPut(t, b, "a", PutError, 1)
-	mustSnapshot(t, b, "x")
-	if _, err := b.Snapshot(t.Context(), "x"); !errors.Is(err, ErrExists) {
+	tabletest.Put(t, b, "a", tables.PutError, 1)
+	tabletest.Snapshot(t, b, "x")
+	if _, err := b.Snapshot(t.Context(), "x"); !errors.Is(err, tables.ErrExists) {
 		t.Errorf("Snapshot with an existing name: error = %v, want ErrExists", err)
 	}
-	unnamed := []string{mustSnapshot(t, b, ""), mustSnapshot(t, b, "")}
+	unnamed := []string{tabletest.Snapshot(t, b, ""), tabletest.Snapshot(t, b, "")}
 	if _, err := time.Parse("2006-01-02T15:04:05.000000Z", unnamed[0]); err != nil || unnamed[0] == unnamed[1] {
 		t.Errorf("names of unnamed snapshots are %q, want two different times; error: %v", unnamed, err)
 	}
@@ -191,18 +178,18 @@ func TestDeleteSnapshots(t *testing.T) {
 	if err != nil || len(all) != 3 || all[0].Name != "x" || all[2].Name != unnamed[1] || all[0].Tables != 1 {
 		t.Errorf("Snapshots = %+v, %v; want x with one table, and two unnamed snapshots", all, err)
 	}
-	table, err := b.Table("a").At(t.Context(), AtSnapshot("x"))
-	mustSucceed(t, err)
-	mustSucceed(t, b.Delete(t.Context(), "a"))
+	table, err := b.Table("a").At(t.Context(), tables.AtSnapshot("x"))
+	tabletest.Succeed(t, err)
+	tabletest.Succeed(t, b.Delete(t.Context(), "a"))
 	sweepAll(t, s)
-	if err := s.DeleteBucket(t.Context(), "b", false); !errors.Is(err, ErrNotEmpty) {
+	if err := s.DeleteBucket(t.Context(), "b", false); !errors.Is(err, tables.ErrNotEmpty) {
 		t.Errorf("DeleteBucket of a bucket with snapshots: error = %v, want ErrNotEmpty", err)
 	}
-	mustSucceed(t, b.DeleteSnapshots(t.Context()))
-	if _, err := readAll(t.Context(), table, nil); !errors.Is(err, ErrNotFound) {
+	tabletest.Succeed(t, b.DeleteSnapshots(t.Context()))
+	if _, err := tabletest.ReadAll(t.Context(), table, nil); !errors.Is(err, tables.ErrNotFound) {
 		t.Errorf("read of a deleted snapshot: error = %v, want ErrNotFound", err)
 	}
-	if err := b.Restore(t.Context(), "x"); !errors.Is(err, ErrNotFound) {
+	if err := b.Restore(t.Context(), "x"); !errors.Is(err, tables.ErrNotFound) {
 		t.Errorf("Restore of a deleted snapshot: error = %v, want ErrNotFound", err)
 	}
 	if sweepAll(t, s) == 0 {
@@ -212,9 +199,9 @@ func TestDeleteSnapshots(t *testing.T) {
 	if err != nil || len(remaining) > 0 {
 		t.Errorf("the data directory contains %+v, want it empty; error: %v", remaining, err)
 	}
-	mustPut(t, b, "a", PutError, 1)
-	mustSnapshot(t, b, "x")
-	mustSucceed(t, s.DeleteBucket(t.Context(), "b", true))
+	tabletest.Put(t, b, "a", tables.PutError, 1)
+	tabletest.Snapshot(t, b, "x")
+	tabletest.Succeed(t, s.DeleteBucket(t.Context(), "b", true))
 	if all, err := b.Snapshots(t.Context()); err != nil || len(all) > 0 {
 		t.Errorf("Snapshots = %+v, %v; want none", all, err)
 	}
@@ -224,10 +211,10 @@ func TestDeleteSnapshots(t *testing.T) {
 // and in commits: a snapshot that contains a put must contain all earlier puts.
 func TestSnapshotConsistency(t *testing.T) {
 	t.Parallel()
-	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1, FoldBytes: 1 << 14})
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1, FoldBytes: 1 << 14})
 	b := s.Bucket("b")
-	mustPut(t, b, "x", PutError)
-	mustPut(t, b, "y", PutError)
+	tabletest.Put(t, b, "x", tables.PutError)
+	tabletest.Put(t, b, "y", tables.PutError)
 	stop := make(chan struct{})
 	var puts sync.WaitGroup
 	puts.Go(func() {
@@ -237,24 +224,24 @@ func TestSnapshotConsistency(t *testing.T) {
 				return
 			default:
 			}
-			mustPut(t, b, "x", PutAppend, n)
-			mustPut(t, b, "y", PutAppend, n+1)
-			if err := s.Update(t.Context(), func(u *Txn) error {
-				return errors.Join(u.Put("b", "y", rowsOf(n+2), PutAppend, nil), u.Put("b", "x", rowsOf(n+3), PutAppend, nil))
+			tabletest.Put(t, b, "x", tables.PutAppend, n)
+			tabletest.Put(t, b, "y", tables.PutAppend, n+1)
+			if err := s.Update(t.Context(), func(u *tables.Txn) error {
+				return errors.Join(u.Put("b", "y", tabletest.Rows(n+2), tables.PutAppend, nil), u.Put("b", "x", tabletest.Rows(n+3), tables.PutAppend, nil))
 			}); err != nil {
 				t.Error(err)
 				return
 			}
 		}
 	})
-	for i := range rounds(t, "PARTD_SNAPSHOTS", 12) {
-		name := mustSnapshot(t, b, "")
+	for i := range tabletest.Rounds(t, "PARTD_SNAPSHOTS", 12) {
+		name := tabletest.Snapshot(t, b, "")
 		x, err := readAt(t.Context(), b, name, "x")
-		mustSucceed(t, err)
+		tabletest.Succeed(t, err)
 		y, err := readAt(t.Context(), b, name, "y")
-		mustSucceed(t, err)
+		tabletest.Succeed(t, err)
 		got := slices.Sorted(slices.Values(append(x, y...)))
-		if !slices.Equal(got, sequence(0, int64(len(got)))) || len(got)%4 == 3 {
+		if !slices.Equal(got, tabletest.Sequence(0, int64(len(got)))) || len(got)%4 == 3 {
 			t.Fatalf("snapshot %d has rows %v and %v, want consecutive numbers that end with a complete commit", i, x, y)
 		}
 	}

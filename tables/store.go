@@ -50,22 +50,17 @@ func (s *Store) acquire(n tableName) (e entry, release func(), err error) {
 
 // hooks change a store's behavior in tests.
 type hooks struct {
-	fs         vfs.FS
-	onCommit   func(done bool) // called before (done is false) and after each transaction of the catalog
-	onPrepared func()          // called after a put has written its files
-	retryFor   time.Duration   // how long to retry requests to an object store; 0 means one minute
-	fileBytes  int             // target size of data files; 0 means definition.FileBytes
-
-	// Each of the following fields disables one safeguard. Tests use them to show that they detect a missing safeguard.
-	noSync  bool // do not sync files
-	noEpoch bool // do not record in a fold's commit which rows of the tail the fold has moved into files
-	sameID  bool // give all tails the same ID
+	FS         vfs.FS
+	OnCommit   func(done bool) // called before (done is false) and after each transaction of the catalog
+	OnPrepared func()          // called after a put has written its files
+	RetryFor   time.Duration   // how long to retry requests to an object store; 0 means one minute
+	FileBytes  int             // target size of data files; 0 means definition.FileBytes
 }
 
 // Open opens a directory of tables, and creates the directory if it is missing. If Options.OpenBucket is set, dir can
 // be a URL such as s3://BUCKET/PREFIX.
 func Open(ctx context.Context, dir string, o *Options) (*Store, error) {
-	return open(ctx, dir, o, hooks{fs: vfs.OS{}})
+	return open(ctx, dir, o, hooks{FS: vfs.OS{}})
 }
 
 func open(ctx context.Context, dir string, o *Options, h hooks) (_ *Store, err error) {
@@ -78,7 +73,7 @@ func open(ctx context.Context, dir string, o *Options, h hooks) (_ *Store, err e
 	if s.opts, err = o.withDefaults(); err != nil {
 		return nil, err
 	}
-	cat := icecat.Options{FS: h.fs, CacheBytes: s.opts.Memory / 4, NoSync: h.noSync, Committing: h.onCommit}
+	cat := icecat.Options{FS: h.FS, CacheBytes: s.opts.Memory / 4, Committing: h.OnCommit}
 	catalogDir, err := s.locate(ctx, dir, &cat)
 	if err != nil {
 		return nil, err
@@ -94,9 +89,9 @@ func open(ctx context.Context, dir string, o *Options, h hooks) (_ *Store, err e
 	s.closers = append(s.closers, s.cat.Close)
 	s.commits = commit.NewTables(commit.Options{
 		Catalog: s.cat, FoldBytes: s.opts.FoldBytes, FoldAge: s.opts.FoldAge, Memory: s.opts.Memory, Logger: s.opts.Logger, BucketOf: bucketOf,
-		Folding: s.opts.beginFold, NoEpoch: h.noEpoch, ReadOnly: s.opts.ReadOnly, OnPrepared: func() {
-			if s.hooks.onPrepared != nil {
-				s.hooks.onPrepared()
+		Folding: s.opts.beginFold, ReadOnly: s.opts.ReadOnly, OnPrepared: func() {
+			if s.hooks.OnPrepared != nil {
+				s.hooks.OnPrepared()
 			}
 		},
 	})

@@ -1,9 +1,12 @@
-package tables
+package tables_test
 
 import (
 	"context"
 	"errors"
 	"testing"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -13,46 +16,48 @@ import (
 // TestTxnAfterUpdate checks that a Txn's methods return an error after its Update has ended, because their changes
 // would be lost.
 func TestTxnAfterUpdate(t *testing.T) {
-	ctx, s := t.Context(), mustOpen(t, t.TempDir(), nil)
+	ctx, s := t.Context(), tabletest.Open(t, t.TempDir(), nil)
 	b := s.Bucket("b")
-	mustPut(t, b, "t", PutError, 1)
+	tabletest.Put(t, b, "t", tables.PutError, 1)
 	for _, failure := range []error{nil, errors.New("the function's error")} {
-		var endedTxn *Txn
-		err := s.Update(ctx, func(txn *Txn) error {
+		var endedTxn *tables.Txn
+		err := s.Update(ctx, func(txn *tables.Txn) error {
 			endedTxn = txn
-			return errors.Join(txn.Put("b", "t", rowsOf(2), PutReplace, nil), failure)
+			return errors.Join(txn.Put("b", "t", tabletest.Rows(2), tables.PutReplace, nil), failure)
 		})
 		if !errors.Is(err, failure) {
 			t.Fatalf("Update error = %v, want %v", err, failure)
 		}
 		for name, do := range map[string]func() error{
-			"put":      func() error { return endedTxn.Put("b", "t", rowsOf(3), PutAppend, nil) },
-			"create":   func() error { return endedTxn.Put("b", "new", rowsOf(3), PutError, nil) },
-			"delete":   func() error { return endedTxn.Delete("b", "t") },
-			"metadata": func() error { return endedTxn.ChangeMetadata("b", "", MetadataChange{Set: Metadata{"k": "v"}}) },
-			"settings": func() error { return endedTxn.SetSettings("b", "t", Settings{}) },
-			"rules":    func() error { return endedTxn.EditRules("b", "t", RuleEdit{}) },
+			"put":    func() error { return endedTxn.Put("b", "t", tabletest.Rows(3), tables.PutAppend, nil) },
+			"create": func() error { return endedTxn.Put("b", "new", tabletest.Rows(3), tables.PutError, nil) },
+			"delete": func() error { return endedTxn.Delete("b", "t") },
+			"metadata": func() error {
+				return endedTxn.ChangeMetadata("b", "", tables.MetadataChange{Set: tables.Metadata{"k": "v"}})
+			},
+			"settings": func() error { return endedTxn.SetSettings("b", "t", tables.Settings{}) },
+			"rules":    func() error { return endedTxn.EditRules("b", "t", tables.RuleEdit{}) },
 			"evolve":   func() error { return endedTxn.Evolve("b", "t") },
 		} {
-			if err := do(); !errors.Is(err, ErrTxnDone) || !errors.As(err, new(*OpError)) {
+			if err := do(); !errors.Is(err, tables.ErrTxnDone) || !errors.As(err, new(*tables.OpError)) {
 				t.Errorf("%s after Update: error = %v, want an OpError that wraps ErrTxnDone", name, err)
 			}
 		}
 	}
-	wantRows(t, b, "t", 2)
+	tabletest.WantRows(t, b, "t", 2)
 }
 
 // TestSnapshotCancelled checks that a canceled Snapshot returns context.Canceled, not ErrNotFound for the bucket.
 func TestSnapshotCancelled(t *testing.T) {
-	s := mustOpen(t, t.TempDir(), nil)
+	s := tabletest.Open(t, t.TempDir(), nil)
 	b := s.Bucket("b")
-	mustPut(t, b, "t", PutError, 1)
+	tabletest.Put(t, b, "t", tables.PutError, 1)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := b.Snapshot(ctx, "s"); !errors.Is(err, context.Canceled) || errors.Is(err, ErrNotFound) {
+	if _, err := b.Snapshot(ctx, "s"); !errors.Is(err, context.Canceled) || errors.Is(err, tables.ErrNotFound) {
 		t.Errorf("Snapshot with a canceled context: error = %v, want context.Canceled", err)
 	}
-	if _, err := s.Bucket("none").Snapshot(t.Context(), "s"); !errors.Is(err, ErrNotFound) {
+	if _, err := s.Bucket("none").Snapshot(t.Context(), "s"); !errors.Is(err, tables.ErrNotFound) {
 		t.Errorf("Snapshot of a missing bucket: error = %v, want ErrNotFound", err)
 	}
 }
@@ -60,7 +65,7 @@ func TestSnapshotCancelled(t *testing.T) {
 // TestRangeOfSettingsColumn checks that a scan of a range and ReplaceRange select the same rows: both use the time
 // column in the settings.
 func TestRangeOfSettingsColumn(t *testing.T) {
-	b := mustOpen(t, t.TempDir(), nil).Bucket("b")
+	b := tabletest.Open(t, t.TempDir(), nil).Bucket("b")
 	day := func(n int) arrow.Timestamp { return arrow.Timestamp(n) * 24 * 3600 * 1e6 }
 	rows := func(start, count int) array.RecordReader {
 		us := &arrow.TimestampType{Unit: arrow.Microsecond, TimeZone: "UTC"}
@@ -69,16 +74,16 @@ func TestRangeOfSettingsColumn(t *testing.T) {
 			rb.Field(0).(*array.TimestampBuilder).Append(day(1000))
 			rb.Field(1).(*array.TimestampBuilder).Append(day(start + i))
 		}
-		return oneBatch(rb.NewRecordBatch())
+		return tabletest.OneBatch(rb.NewRecordBatch())
 	}
-	_, err := b.Table("t").Put(t.Context(), rows(0, 10), PutError, &PutOptions{Settings: &Settings{Time: "ts"}})
+	_, err := b.Table("t").Put(t.Context(), rows(0, 10), tables.PutError, &tables.PutOptions{Settings: &tables.Settings{Time: "ts"}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	start, end := day(5).ToTime(arrow.Microsecond), day(8).ToTime(arrow.Microsecond)
 	count := func(column string) (n int64) {
 		table := b.Table("t")
-		r, err := table.Scan(t.Context(), &ScanOptions{From: start, To: end, TimeColumn: column})
+		r, err := table.Scan(t.Context(), &tables.ScanOptions{From: start, To: end, TimeColumn: column})
 		if err != nil {
 			t.Fatal(err)
 		}

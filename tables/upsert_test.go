@@ -1,4 +1,4 @@
-package tables
+package tables_test
 
 import (
 	"errors"
@@ -7,6 +7,9 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -18,46 +21,46 @@ import (
 
 func TestUpsert(t *testing.T) {
 	ctx := t.Context()
-	b := mustOpen(t, t.TempDir(), nil).Bucket("")
+	b := tabletest.Open(t, t.TempDir(), nil).Bucket("")
 	for i := range int64(3) {
-		mustPut(t, b, "t", PutAppend, sequence(10*i, 10)...)
-		if _, err := b.s.Fold(ctx, nil); err != nil {
+		tabletest.Put(t, b, "t", tables.PutAppend, tabletest.Sequence(10*i, 10)...)
+		if _, err := b.Store().Fold(ctx, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
-	mustPut(t, b, "t", PutAppend, 5, 100) // row 5 now occurs twice, once in the tail
+	tabletest.Put(t, b, "t", tables.PutAppend, 5, 100) // row 5 now occurs twice, once in the tail
 	before := filesOf(t, b, "t")
-	result, err := b.Table("t").Upsert(ctx, rowsOf(5, 15, 200), &UpsertOptions{Keys: []string{"n"}})
+	result, err := b.Table("t").Upsert(ctx, tabletest.Rows(5, 15, 200), &tables.UpsertOptions{Keys: []string{"n"}})
 	if err != nil || result.Deleted != 3 || result.Written != 3 {
 		t.Fatalf("Upsert = %+v, %v; want Deleted 3 and Written 3", result, err)
 	}
-	want := append(sequence(0, 30), 100, 200)
-	wantRows(t, b, "t", want...)
+	want := append(tabletest.Sequence(0, 30), 100, 200)
+	tabletest.WantRows(t, b, "t", want...)
 	if after := filesOf(t, b, "t"); !slices.Contains(after, before[2]) {
 		t.Errorf("files before: %q, after: %q; the file without the keys should not have been rewritten", before, after)
 	}
-	if _, err := b.Table("t").Upsert(ctx, rowsOf(1, 2, 1), &UpsertOptions{Keys: []string{"n", "s"}}); err == nil || !strings.Contains(err.Error(), "rows 1 and 3") {
+	if _, err := b.Table("t").Upsert(ctx, tabletest.Rows(1, 2, 1), &tables.UpsertOptions{Keys: []string{"n", "s"}}); err == nil || !strings.Contains(err.Error(), "rows 1 and 3") {
 		t.Errorf("Upsert with the same key twice: error = %v, want an error for rows 1 and 3", err)
 	}
-	if _, err := b.Table("t").Upsert(ctx, rowsOf(1), nil); err == nil {
+	if _, err := b.Table("t").Upsert(ctx, tabletest.Rows(1), nil); err == nil {
 		t.Error("Upsert without keys succeeded, want an error")
 	}
-	var schemaErr *SchemaError
-	if _, err := b.Table("t").Upsert(ctx, rowsOf(1), &UpsertOptions{Keys: []string{"x"}}); !errors.As(err, &schemaErr) {
+	var schemaErr *tables.SchemaError
+	if _, err := b.Table("t").Upsert(ctx, tabletest.Rows(1), &tables.UpsertOptions{Keys: []string{"x"}}); !errors.As(err, &schemaErr) {
 		t.Errorf("Upsert with a missing key column: error = %v, want a SchemaError", err)
 	}
-	null := array.NewRecordBuilder(memory.DefaultAllocator, numbers)
+	null := array.NewRecordBuilder(memory.DefaultAllocator, tabletest.Numbers)
 	null.Field(0).AppendNull()
 	null.Field(1).AppendNull()
-	if _, err := b.Table("t").Upsert(ctx, oneBatch(null.NewRecordBatch()), &UpsertOptions{Keys: []string{"n"}}); !errors.As(err, &schemaErr) {
+	if _, err := b.Table("t").Upsert(ctx, tabletest.OneBatch(null.NewRecordBatch()), &tables.UpsertOptions{Keys: []string{"n"}}); !errors.As(err, &schemaErr) {
 		t.Errorf("Upsert with a null key: error = %v, want a SchemaError", err)
 	}
-	wantRows(t, b, "t", want...)
-	ruled := &PutOptions{Settings: &Settings{Time: "at", Keys: []string{"sym"}, OnDuplicate: KeepLast}}
-	if _, err := b.Table("ruled").Put(ctx, ticksAt(ticks(arrow.Second, ""), 1, 1, 2), PutAppend, ruled); err != nil {
+	tabletest.WantRows(t, b, "t", want...)
+	ruled := &tables.PutOptions{Settings: &tables.Settings{Time: "at", Keys: []string{"sym"}, OnDuplicate: tables.KeepLast}}
+	if _, err := b.Table("ruled").Put(ctx, ticksAt(ticks(arrow.Second, ""), 1, 1, 2), tables.PutAppend, ruled); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.Table("ruled").Upsert(ctx, ticksAt(ticks(arrow.Second, ""), 1, 2), &UpsertOptions{Keys: []string{"n"}}); !errors.As(err, &schemaErr) {
+	if _, err := b.Table("ruled").Upsert(ctx, ticksAt(ticks(arrow.Second, ""), 1, 2), &tables.UpsertOptions{Keys: []string{"n"}}); !errors.As(err, &schemaErr) {
 		t.Errorf("Upsert with keys other than those of the rule for duplicates: error = %v, want a SchemaError", err)
 	}
 }
@@ -80,7 +83,7 @@ func TestUpsertKeys(t *testing.T) {
 					}
 					b.Field(1).(*array.Int64Builder).Append(n)
 				}
-				return oneBatch(b.NewRecordBatch())
+				return tabletest.OneBatch(b.NewRecordBatch())
 			}
 			keys := []string{"1", "2", "3"}
 			switch typ.ID() {
@@ -103,11 +106,11 @@ func TestUpsertKeys(t *testing.T) {
 			}
 			b := bucketWithoutTail(t)
 			for _, k := range keys {
-				if _, err := b.Table("t").Put(t.Context(), rows(1, k), PutAppend, nil); err != nil {
+				if _, err := b.Table("t").Put(t.Context(), rows(1, k), tables.PutAppend, nil); err != nil {
 					t.Skip(err)
 				}
 			}
-			result, err := b.Table("t").Upsert(t.Context(), rows(2, keys[0], keys[len(keys)-1]), &UpsertOptions{Keys: []string{"k"}})
+			result, err := b.Table("t").Upsert(t.Context(), rows(2, keys[0], keys[len(keys)-1]), &tables.UpsertOptions{Keys: []string{"k"}})
 			if err != nil || result.Deleted != 2 || result.Written != 2 {
 				t.Fatalf("Upsert = %+v, %v; want Deleted 2 and Written 2", result, err)
 			}
@@ -139,15 +142,15 @@ func TestUpsertManyKeys(t *testing.T) {
 		}
 		batch := b.NewRecordBatch()
 		fields := append(lineageFields.Fields(), nullable("s", arrow.BinaryTypes.String))
-		return oneBatch(array.NewRecordBatch(arrow.NewSchema(fields, nil), append(batch.Columns(), b2.NewArray()), count))
+		return tabletest.OneBatch(array.NewRecordBatch(arrow.NewSchema(fields, nil), append(batch.Columns(), b2.NewArray()), count))
 	}
-	for name, settings := range map[string]Settings{"unordered": {}, "ordered": {Time: "at"}, "keep last": {Time: "at", Keys: []string{"n"}, OnDuplicate: KeepLast}} {
+	for name, settings := range map[string]tables.Settings{"unordered": {}, "ordered": {Time: "at"}, "keep last": {Time: "at", Keys: []string{"n"}, OnDuplicate: tables.KeepLast}} {
 		t.Run(name, func(t *testing.T) {
-			s := mustOpen(t, t.TempDir(), &Options{NoTail: true, Memory: 1 << 20})
+			s := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true, Memory: 1 << 20})
 			b := s.Bucket("")
-			model, o := map[int64]int32{}, &PutOptions{Settings: &settings}
+			model, o := map[int64]int32{}, &tables.PutOptions{Settings: &settings}
 			for first := range int64(2) {
-				if _, err := b.Table("t").Put(t.Context(), read(first, 2, rows/2, 1), PutAppend, o); err != nil {
+				if _, err := b.Table("t").Put(t.Context(), read(first, 2, rows/2, 1), tables.PutAppend, o); err != nil {
 					t.Fatal(err)
 				}
 				o = nil
@@ -156,10 +159,10 @@ func TestUpsertManyKeys(t *testing.T) {
 				}
 			}
 			isDeleted := false
-			upserting, err := open(t.Context(), s.dir, &Options{NoTail: true, Memory: 1 << 20}, hooks{fs: vfs.OS{}, onPrepared: func() {
+			upserting, err := tables.OpenHooked(t.Context(), s.Dir(), &tables.Options{NoTail: true, Memory: 1 << 20}, tables.Hooks{FS: vfs.OS{}, OnPrepared: func() {
 				if !isDeleted {
 					isDeleted = true
-					deleteRows(t, b, "t", "n = 7")
+					tabletest.DeleteRows(t, b, "t", "n = 7")
 				}
 			}})
 			if err != nil {
@@ -180,7 +183,7 @@ func TestUpsertManyKeys(t *testing.T) {
 				}
 				model[n] = 2
 			}
-			result, err := upserting.Bucket("").Table("t").Upsert(t.Context(), upserted, &UpsertOptions{Keys: keys})
+			result, err := upserting.Bucket("").Table("t").Upsert(t.Context(), upserted, &tables.UpsertOptions{Keys: keys})
 			if err != nil || !isDeleted || result.Deleted != replaced || result.Written != rows {
 				t.Fatalf("Upsert = %+v, %v; want Deleted %d and Written %d", result, err, replaced, rows)
 			}
@@ -207,7 +210,7 @@ func TestUpsertManyKeys(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := b.Table("t").Upsert(t.Context(), twice, &UpsertOptions{Keys: keys}); err == nil || !strings.Contains(err.Error(), "rows 701 and 20002 have the same key: remove") {
+			if _, err := b.Table("t").Upsert(t.Context(), twice, &tables.UpsertOptions{Keys: keys}); err == nil || !strings.Contains(err.Error(), "rows 701 and 20002 have the same key: remove") {
 				t.Errorf("an upsert with a repeated key returned the error %v, want one with the rows' numbers, and without the key, because the keys are in a temporary file", err)
 			}
 		})
@@ -217,39 +220,39 @@ func TestUpsertManyKeys(t *testing.T) {
 // TestUpsertManyKeysUnderRule checks that an upsert is refused if its keys do not fit in memory, and a rule compares
 // rows with the table.
 func TestUpsertManyKeysUnderRule(t *testing.T) {
-	b := mustOpen(t, t.TempDir(), &Options{NoTail: true, Memory: 1 << 20}).Bucket("")
-	mustPut(t, b, "t", PutAppend, 1)
-	rule := Rule{Name: "u", Kind: "unique", Columns: []string{"s"}, InTable: true}
-	if err := b.Table("t").EditRules(t.Context(), RuleEdit{Add: []Rule{rule}}); err != nil {
+	b := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true, Memory: 1 << 20}).Bucket("")
+	tabletest.Put(t, b, "t", tables.PutAppend, 1)
+	rule := tables.Rule{Name: "u", Kind: "unique", Columns: []string{"s"}, InTable: true}
+	if err := b.Table("t").EditRules(t.Context(), tables.RuleEdit{Add: []tables.Rule{rule}}); err != nil {
 		t.Fatal(err)
 	}
-	keys := &UpsertOptions{Keys: []string{"n"}}
-	if _, err := b.Table("t").Upsert(t.Context(), rowsOf(sequence(0, 20_000)...), keys); !errors.Is(err, partd.ErrTooLarge) {
+	keys := &tables.UpsertOptions{Keys: []string{"n"}}
+	if _, err := b.Table("t").Upsert(t.Context(), tabletest.Rows(tabletest.Sequence(0, 20_000)...), keys); !errors.Is(err, partd.ErrTooLarge) {
 		t.Errorf("Upsert of many keys: error = %v, want ErrTooLarge", err)
 	}
-	if _, err := b.Table("t").Upsert(t.Context(), rowsOf(1, 2), keys); err != nil {
+	if _, err := b.Table("t").Upsert(t.Context(), tabletest.Rows(1, 2), keys); err != nil {
 		t.Errorf("Upsert of two keys: %v", err)
 	}
-	wantRows(t, b, "t", 1, 2)
+	tabletest.WantRows(t, b, "t", 1, 2)
 }
 
 // TestUpsertLongKeys checks that an upsert whose keys are in a temporary file ignores keys of the table that are too
 // long for the sorter.
 func TestUpsertLongKeys(t *testing.T) {
-	b := mustOpen(t, t.TempDir(), &Options{NoTail: true, Memory: 1 << 20}).Bucket("")
+	b := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true, Memory: 1 << 20}).Bucket("")
 	keys := array.NewStringBuilder(memory.DefaultAllocator)
 	read := func() array.RecordReader {
 		a := keys.NewArray()
-		return oneBatch(array.NewRecordBatch(arrow.NewSchema([]arrow.Field{nullable("s", arrow.BinaryTypes.String)}, nil), []arrow.Array{a}, int64(a.Len())))
+		return tabletest.OneBatch(array.NewRecordBatch(arrow.NewSchema([]arrow.Field{nullable("s", arrow.BinaryTypes.String)}, nil), []arrow.Array{a}, int64(a.Len())))
 	}
 	keys.AppendValues([]string{strings.Repeat("k", 1<<16), "7"}, nil)
-	if _, err := b.Table("t").Put(t.Context(), read(), PutAppend, nil); err != nil {
+	if _, err := b.Table("t").Put(t.Context(), read(), tables.PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
 	for i := range 20_000 {
 		keys.Append(strconv.Itoa(i))
 	}
-	result, err := b.Table("t").Upsert(t.Context(), read(), &UpsertOptions{Keys: []string{"s"}})
+	result, err := b.Table("t").Upsert(t.Context(), read(), &tables.UpsertOptions{Keys: []string{"s"}})
 	if err != nil || result.Deleted != 1 || result.Written != 20_000 {
 		t.Errorf("Upsert = %+v, %v; want Deleted 1 and Written 20000", result, err)
 	}

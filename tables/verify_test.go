@@ -1,4 +1,4 @@
-package tables
+package tables_test
 
 import (
 	"bytes"
@@ -12,84 +12,15 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
+
 	"github.com/apache/iceberg-go"
 
 	"github.com/go-partd/partd/tables/internal/files/datafile"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
 	"github.com/go-partd/partd/tables/internal/state/commit"
 )
-
-// verifyAll calls Verify, and returns its findings and result.
-func verifyAll(t testing.TB, s *Store, o VerifyOptions) ([]Finding, VerifyResult) {
-	t.Helper()
-	var findings []Finding
-	o.Report = func(f Finding) { findings = append(findings, f) }
-	r, err := s.Verify(t.Context(), &o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if r.Damaged+r.Repaired+r.Unverified != len(findings) {
-		t.Errorf("Verify returned counts %+v, but reported %+v", r, findings)
-	}
-	return findings, r
-}
-
-// tableFiles returns the paths of a table's files, by kind: metadata, list, manifest, data.
-func tableFiles(t testing.TB, s *Store, bucket, name string) map[string][]string {
-	t.Helper()
-	tb, err := s.cat.Load(t.Context(), namespaceOf(bucket), name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	files := map[string][]string{}
-	add := func(kind, location string) {
-		path, _, err := s.cat.Local(location)
-		if err != nil {
-			t.Fatal(err)
-		}
-		files[kind] = append(files[kind], path)
-	}
-	add("metadata", tb.MetadataLocation())
-	for _, v := range tb.Metadata().Snapshots() {
-		add("list", v.ManifestList)
-		manifests, err := v.Manifests(s.cat.NewIO())
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, m := range manifests {
-			add("manifest", m.FilePath())
-			for e, err := range m.Entries(s.cat.NewIO(), true) {
-				if err != nil {
-					t.Fatal(err)
-				}
-				add("data", e.DataFile().FilePath())
-			}
-		}
-	}
-	return files
-}
-
-var damages = map[string]func(b []byte) []byte{
-	"flipped":   func(b []byte) []byte { b[len(b)/2] ^= 4; return b },
-	"truncated": func(b []byte) []byte { return b[:len(b)-1] },
-	"longer":    func(b []byte) []byte { return append(b, 0) },
-	"empty":     func([]byte) []byte { return nil },
-	"missing":   nil,
-}
-
-// damage changes a file with a function, or removes it if the function is nil.
-func damage(t testing.TB, path string, change func([]byte) []byte) {
-	t.Helper()
-	b, err := os.ReadFile(path)
-	if err == nil && change == nil {
-		err = os.Remove(path)
-	} else if err == nil {
-		err = os.WriteFile(path, change(b), 0o666)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-}
 
 // TestVerify checks that Verify finds every damaged file, names its table, and repairs it from a copy of the directory.
 func TestVerify(t *testing.T) {
@@ -98,12 +29,12 @@ func TestVerify(t *testing.T) {
 	if _, err := s.Bucket("one").Snapshot(t.Context(), "before"); err != nil {
 		t.Fatal(err)
 	}
-	mustPut(t, s.Bucket("one"), "twice", PutReplace, 1)
+	tabletest.Put(t, s.Bucket("one"), "twice", tables.PutReplace, 1)
 	if err := s.Bucket("one").Delete(t.Context(), "plain"); err != nil { // the snapshot still has it
 		t.Fatal(err)
 	}
 	want := stateOf(t, s)
-	if findings, r := verifyAll(t, s, VerifyOptions{}); len(findings) > 0 || r.Tables != 4 || r.Files < 20 || r.Bytes == 0 {
+	if findings, r := tabletest.VerifyAll(t, s, tables.VerifyOptions{}); len(findings) > 0 || r.Tables != 4 || r.Files < 20 || r.Bytes == 0 {
 		t.Fatalf("Verify reported %+v with result %+v, want no findings, Tables 4, Files at least 20 and Bytes above 0", findings, r)
 	}
 	if err := s.Close(); err != nil {
@@ -113,40 +44,40 @@ func TestVerify(t *testing.T) {
 	if err := os.CopyFS(good, os.DirFS(s.Dir())); err != nil {
 		t.Fatal(err)
 	}
-	s, copied := mustOpen(t, s.Dir(), nil), mustOpen(t, good, nil)
-	for kind, paths := range tableFiles(t, s, "one", "twice") {
-		for damageName, f := range damages {
+	s, copied := tabletest.Open(t, s.Dir(), nil), tabletest.Open(t, good, nil)
+	for kind, paths := range tabletest.TableFiles(t, s, "one", "twice") {
+		for damageName, f := range tabletest.Damages {
 			path := paths[0] // the data file belongs to an old version
 			before, err := os.ReadFile(path)
 			if err != nil {
 				t.Fatal(err)
 			}
-			damage(t, path, f)
-			findings, _ := verifyAll(t, s, VerifyOptions{})
-			if len(findings) != 1 || findings[0].File != path || findings[0].Table != "twice" || findings[0].Bucket != "one" || findings[0].State != Damaged {
+			tabletest.Damage(t, path, f)
+			findings, _ := tabletest.VerifyAll(t, s, tables.VerifyOptions{})
+			if len(findings) != 1 || findings[0].File != path || findings[0].Table != "twice" || findings[0].Bucket != "one" || findings[0].State != tables.Damaged {
 				t.Fatalf("%s %s: Verify reported %+v, want one damaged file of table twice", kind, damageName, findings)
 			}
-			if findings, _ := verifyAll(t, s, VerifyOptions{Repair: copied.Copies()}); len(findings) != 1 || findings[0].State != Repaired {
+			if findings, _ := tabletest.VerifyAll(t, s, tables.VerifyOptions{Repair: copied.Copies()}); len(findings) != 1 || findings[0].State != tables.Repaired {
 				t.Fatalf("%s %s: Verify reported %+v, want one repaired file", kind, damageName, findings)
 			}
 			if now, err := os.ReadFile(path); err != nil || !bytes.Equal(now, before) {
 				t.Fatalf("%s %s: the repaired file differs from the original; error: %v", kind, damageName, err)
 			}
-			if findings, _ := verifyAll(t, s, VerifyOptions{}); len(findings) != 0 {
+			if findings, _ := tabletest.VerifyAll(t, s, tables.VerifyOptions{}); len(findings) != 0 {
 				t.Fatalf("%s %s: Verify after the repair reported %+v, want nothing", kind, damageName, findings)
 			}
 		}
 	}
 	wantState(t, s, want)
 	// A damaged copy is not used for a repair, and leaves no file.
-	data := tableFiles(t, s, "one", "twice")["data"]
+	data := tabletest.TableFiles(t, s, "one", "twice")["data"]
 	path := data[len(data)-1] // the other data files are equal, so they could repair each other
 	relPath, err := filepath.Rel(s.Dir(), path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	damage(t, path, damages["truncated"])
-	damage(t, filepath.Join(good, relPath), damages["flipped"])
+	tabletest.Damage(t, path, tabletest.Damages["truncated"])
+	tabletest.Damage(t, filepath.Join(good, relPath), tabletest.Damages["flipped"])
 	listPaths := func() (all []string) {
 		_ = filepath.WalkDir(filepath.Join(s.Dir(), "data"), func(path string, _ fs.DirEntry, err error) error {
 			all = append(all, path)
@@ -155,13 +86,15 @@ func TestVerify(t *testing.T) {
 		return all
 	}
 	before := listPaths()
-	findings, _ := verifyAll(t, s, VerifyOptions{Repair: copied.Copies()})
-	if len(findings) != 1 || findings[0].State != Damaged || !strings.Contains(findings[0].Problem, "not repaired") || !strings.Contains(findings[0].Problem, relPath) {
+	findings, _ := tabletest.VerifyAll(t, s, tables.VerifyOptions{Repair: copied.Copies()})
+	if len(findings) != 1 || findings[0].State != tables.Damaged || !strings.Contains(findings[0].Problem, "not repaired") || !strings.Contains(findings[0].Problem, relPath) {
 		t.Errorf("Verify reported %+v, want a damaged file that was not repaired", findings)
 	}
-	wrongSource := func(_ context.Context, _ File) (io.ReadCloser, error) { return os.Open(filepath.Join(good, relPath)) }
-	findings, _ = verifyAll(t, s, VerifyOptions{Repair: wrongSource})
-	if len(findings) != 1 || findings[0].State != Damaged || !strings.Contains(findings[0].Problem, "not repaired: "+icecat.ErrContent.Error()) {
+	wrongSource := func(_ context.Context, _ tables.File) (io.ReadCloser, error) {
+		return os.Open(filepath.Join(good, relPath))
+	}
+	findings, _ = tabletest.VerifyAll(t, s, tables.VerifyOptions{Repair: wrongSource})
+	if len(findings) != 1 || findings[0].State != tables.Damaged || !strings.Contains(findings[0].Problem, "not repaired: "+icecat.ErrContent.Error()) {
 		t.Errorf("Verify reported %+v, want a damaged file that was not repaired because of ErrContent", findings)
 	}
 	if !slices.Equal(listPaths(), before) {
@@ -191,14 +124,14 @@ func TestVerifyManifest(t *testing.T) {
 		{"size", `but the table's metadata says 77`, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s := mustOpen(t, t.TempDir(), &Options{NoTail: true})
-			mustPut(t, s.Bucket(""), "t", PutAppend, 1, 2, 3)
+			s := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true})
+			tabletest.Put(t, s.Bucket(""), "t", tables.PutAppend, 1, 2, 3)
 			ctx := t.Context()
-			cur, err := s.cat.Load(ctx, defaultNamespace, "t")
+			cur, err := s.Catalog().Load(ctx, tables.DefaultNamespace, "t")
 			if err != nil {
 				t.Fatal(err)
 			}
-			io := s.cat.NewIO()
+			io := s.Catalog().NewIO()
 			files, err := datafile.Files(ctx, cur)
 			if err != nil {
 				t.Fatal(err)
@@ -225,17 +158,17 @@ func TestVerifyManifest(t *testing.T) {
 				}
 				wrong = nb.Build()
 			}
-			staged := s.cat.Staged(defaultNamespace, "wrong", cur.Metadata(), "", io)
+			staged := s.Catalog().Staged(tables.DefaultNamespace, "wrong", cur.Metadata(), "", io)
 			meta, err := commit.AddFiles(ctx, staged, []iceberg.DataFile{wrong}, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := s.cat.Commit(ctx, nil, &icecat.Change{Namespace: defaultNamespace, Name: "t", Base: cur, New: meta, IOs: []*icecat.FileIO{io}}); err != nil {
+			if err := s.Catalog().Commit(ctx, nil, &icecat.Change{Namespace: tables.DefaultNamespace, Name: "t", Base: cur, New: meta, IOs: []*icecat.FileIO{io}}); err != nil {
 				t.Fatal(err)
 			}
 			// The previous version's manifest has the correct entry of the same file.
-			findings, _ := verifyAll(t, s, VerifyOptions{})
-			if len(findings) != 1 || findings[0].State != Damaged || !strings.Contains(findings[0].Problem, c.want) || findings[0].Table != "t" {
+			findings, _ := tabletest.VerifyAll(t, s, tables.VerifyOptions{})
+			if len(findings) != 1 || findings[0].State != tables.Damaged || !strings.Contains(findings[0].Problem, c.want) || findings[0].Table != "t" {
 				t.Errorf("Verify reported %+v, want one damaged file with the problem %q", findings, c.want)
 			}
 		})
@@ -246,9 +179,9 @@ func TestVerifyManifest(t *testing.T) {
 // unreadable.
 func TestVerifyForeign(t *testing.T) {
 	t.Parallel()
-	s := mustOpen(t, t.TempDir(), &Options{NoTail: true})
-	mustPut(t, s.Bucket(""), "t", PutAppend, 1, 2, 3)
-	parts := tableFiles(t, s, "", "t")
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true})
+	tabletest.Put(t, s.Bucket(""), "t", tables.PutAppend, 1, 2, 3)
+	parts := tabletest.TableFiles(t, s, "", "t")
 	db, err := sql.Open("sqlite", filepath.Join(s.Dir(), "catalog.db"))
 	if err != nil {
 		t.Fatal(err)
@@ -259,12 +192,12 @@ func TestVerifyForeign(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	findings, r := verifyAll(t, s, VerifyOptions{Repair: s.Copies()})
-	if len(findings) != 4 || r.Unverified != 4 || findings[0].State != Unverified {
+	findings, r := tabletest.VerifyAll(t, s, tables.VerifyOptions{Repair: s.Copies()})
+	if len(findings) != 4 || r.Unverified != 4 || findings[0].State != tables.Unverified {
 		t.Errorf("Verify reported %+v, want 4 unverified files", findings)
 	}
 	for _, kind := range []string{"data", "manifest", "list", "metadata"} {
-		for damageName, f := range damages {
+		for damageName, f := range tabletest.Damages {
 			if damageName == "flipped" || kind == "manifest" && damageName == "longer" || kind == "list" && damageName == "longer" {
 				continue // without a checksum, this damage is undetectable
 			}
@@ -272,10 +205,10 @@ func TestVerifyForeign(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			damage(t, parts[kind][0], f)
-			findings, r := verifyAll(t, s, VerifyOptions{Repair: s.Copies()})
+			tabletest.Damage(t, parts[kind][0], f)
+			findings, r := tabletest.VerifyAll(t, s, tables.VerifyOptions{Repair: s.Copies()})
 			last := findings[len(findings)-1]
-			if r.Damaged != 1 || last.State != Damaged || last.File != parts[kind][0] || last.Table != "t" {
+			if r.Damaged != 1 || last.State != tables.Damaged || last.File != parts[kind][0] || last.Table != "t" {
 				t.Errorf("%s %s: Verify reported %+v, want one damaged file", kind, damageName, findings)
 			}
 			if err := os.WriteFile(parts[kind][0], before, 0o666); err != nil {

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"os"
-	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,29 +15,21 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/shuffle"
 	"github.com/go-partd/partd/stores"
 )
 
-// TestMain can make the test program a worker, which writes one attempt at a task to a store.
-func TestMain(m *testing.M) {
-	if url := os.Getenv("PARTD_CLOUD_WORKER"); url != "" {
-		if err := runWorker(url, os.Getenv("PARTD_TASK"), os.Getenv("PARTD_ATTEMPT")); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		return
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { procs.Roles{"worker": runWorker}.Main(m) }
 
 const (
 	batches, perBatch = 12, 20
 	firstUnkilled     = 1000 // attempts with lower numbers are killed
 )
 
-func runWorker(url, task, attempt string) (err error) {
-	ctx := context.Background()
+// runWorker writes one attempt at a task. Its arguments are the store's URL, the task and the attempt.
+func runWorker(args []string) (err error) {
+	ctx, url, task, attempt := context.Background(), args[0], args[1], args[2]
 	store, err := stores.NewSet(Schemes()...).Open(ctx, url, nil)
 	if err != nil {
 		return err
@@ -69,14 +59,8 @@ func runWorker(url, task, attempt string) (err error) {
 	return w.Commit(ctx)
 }
 
-func startWorker(t *testing.T, url string, task, attempt int) *exec.Cmd {
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), "PARTD_CLOUD_WORKER="+url, "PARTD_TASK="+strconv.Itoa(task), "PARTD_ATTEMPT="+strconv.Itoa(attempt))
-	cmd.Stderr = t.Output()
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	return cmd
+func startWorker(t *testing.T, url string, task, attempt int) *procs.Process {
+	return procs.Start(t, procs.Command("worker", url, strconv.Itoa(task), strconv.Itoa(attempt)))
 }
 
 // TestKills kills writers and the gateway repeatedly. Then two attempts at each task run at the same
@@ -84,10 +68,7 @@ func startWorker(t *testing.T, url string, task, attempt int) *exec.Cmd {
 // data of several attempts.
 func TestKills(t *testing.T) {
 	g := startGateway(t)
-	wantKills := 6
-	if n, err := strconv.Atoi(os.Getenv("PARTD_KILLS")); err == nil {
-		wantKills = n
-	}
+	wantKills := procs.Kills(t, 6)
 	const tasks = 3
 	url := g.url("kills", "&retry=30s")
 	ctx, stop := context.WithCancel(t.Context())
@@ -112,19 +93,19 @@ func TestKills(t *testing.T) {
 	for task := range tasks {
 		workers.Go(func() {
 			for attempt := 0; attempt < firstUnkilled && (attempt*tasks < wantKills || gatewayKills.Load() < int64(wantKills)); attempt++ {
-				cmd := startWorker(t, url, task, attempt)
+				p := startWorker(t, url, task, attempt)
 				time.Sleep(time.Duration(rand.IntN(500)) * time.Millisecond)
-				if cmd.Process.Kill() == nil {
+				p.Kill()
+				if p.WasKilled() {
 					mu.Lock()
 					killed++
 					mu.Unlock()
 				}
-				_ = cmd.Wait()
 			}
 			// Two concurrent attempts: one of them commits.
-			concurrent := []*exec.Cmd{startWorker(t, url, task, firstUnkilled), startWorker(t, url, task, firstUnkilled+1)}
-			for _, cmd := range concurrent {
-				if err := cmd.Wait(); err != nil {
+			concurrent := []*procs.Process{startWorker(t, url, task, firstUnkilled), startWorker(t, url, task, firstUnkilled+1)}
+			for _, p := range concurrent {
+				if err := p.Wait(); err != nil {
 					t.Errorf("an attempt at task %d that was not killed: %v", task, err)
 				}
 			}

@@ -14,16 +14,16 @@ import (
 	"net/http/httptest"
 
 	"github.com/go-partd/partd"
-	testgateway "github.com/go-partd/partd/internal/testutil/gateway"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/objstore"
 	"github.com/go-partd/partd/partdtest"
 	"github.com/go-partd/partd/stores"
 )
 
 // startGateway starts a gateway, or skips the test if none is installed.
-func startGateway(t testing.TB) *gateway { return &gateway{testgateway.Start(t)} }
+func startGateway(t testing.TB) *gateway { return &gateway{procs.StartGateway(t)} }
 
-type gateway struct{ *testgateway.Gateway }
+type gateway struct{ *procs.Gateway }
 
 func (g *gateway) url(prefix, options string) string {
 	return fmt.Sprintf("s3://bucket/%s?endpoint=http://%s&memory=16MiB%s", prefix, g.Addr, options)

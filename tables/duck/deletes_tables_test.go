@@ -48,13 +48,7 @@ func TestOrderedDeletes(t *testing.T) {
 		}
 		put := func(b arrow.RecordBatch) {
 			t.Helper()
-			reader, err := array.NewRecordReader(b.Schema(), []arrow.RecordBatch{b})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if _, err := s.Bucket("b").Table(name).Put(t.Context(), reader, tables.PutAppend, &tables.PutOptions{Settings: settings}); err != nil {
-				t.Fatal(err)
-			}
+			putWith(t, s, "b", name, &tables.PutOptions{Settings: settings}, b)
 		}
 		for day := range 3 {
 			put(timedRows(r, 2000, 2*day, 2))
@@ -95,9 +89,7 @@ func TestDeletesBefore(t *testing.T) {
 			}
 			states = append(states, tables.AtVersion(versions[len(versions)-1].Version))
 		}
-		if _, err := s.Bucket("b").Snapshot(t.Context(), "snapshot"); err != nil {
-			t.Fatal(err)
-		}
+		snapshot(t, s, "b", "snapshot")
 		f.delete(iceberg.EqualTo(iceberg.Reference("k"), int64(3)))
 		for range 2 {
 			for i, state := range states {

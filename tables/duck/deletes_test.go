@@ -339,34 +339,3 @@ func TestHostilePositions(t *testing.T) {
 		expect(t, s, "SELECT DISTINCT partd_keep_0_1("+arguments+") FROM b.t", nil, want)
 	}
 }
-
-// BenchmarkDeletes compares statements on two equal tables. In one of them, 1 % of the rows were deleted by position.
-func BenchmarkDeletes(b *testing.B) {
-	s := newStore(b, nil)
-	for _, name := range []string{"plain", "deleted"} {
-		put(b, s, "b", name, numbers(0, 2_000_000))
-		fold(b, s)
-	}
-	f := foreign{b, s, "b", "deleted"}
-	f.mergeOnRead(2)
-	var paths []string
-	var positions []int64
-	for _, task := range f.files() {
-		for row := int64(0); row < task.File.Count(); row += 100 {
-			paths, positions = append(paths, task.File.FilePath()), append(positions, row)
-		}
-	}
-	f.addPositions(paths, positions)
-	for _, sql := range []string{"count(*) FROM %s", "sum(k) FROM %s", "s, count(*), max(k) FROM %s GROUP BY s", "count(*) FROM %s WHERE k BETWEEN 300000 AND 310000", "k%%10000 AS g, sum(k) FROM %s GROUP BY g ORDER BY 2 LIMIT 9"} {
-		for _, name := range []string{"b.plain", "b.deleted"} {
-			text := fmt.Sprintf("SELECT "+sql, name)
-			b.Run(text, func(b *testing.B) {
-				for b.Loop() {
-					if _, err := rows(b, s, text, nil); err != nil {
-						b.Fatal(err)
-					}
-				}
-			})
-		}
-	}
-}

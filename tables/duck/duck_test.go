@@ -74,12 +74,17 @@ func numbers(first, end int64) arrow.RecordBatch {
 
 func put(t testing.TB, s *tables.Store, bucket, name string, batches ...arrow.RecordBatch) {
 	t.Helper()
+	putWith(t, s, bucket, name, nil, batches...)
+}
+
+func putWith(t testing.TB, s *tables.Store, bucket, name string, o *tables.PutOptions, batches ...arrow.RecordBatch) {
+	t.Helper()
 	r, err := array.NewRecordReader(batches[0].Schema(), batches)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer r.Release()
-	if _, err := s.Bucket(bucket).Table(name).Put(t.Context(), r, tables.PutAppend, nil); err != nil {
+	if _, err := s.Bucket(bucket).Table(name).Put(t.Context(), r, tables.PutAppend, o); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -117,6 +122,21 @@ func expect(t *testing.T, s *tables.Store, sql string, o *tables.QueryOptions, w
 	}
 }
 
+// expectError checks that a statement fails with an error that contains a text.
+func expectError(t *testing.T, s *tables.Store, sql string, o *tables.QueryOptions, text string) {
+	t.Helper()
+	if _, err := rows(t, s, sql, o); err == nil || !strings.Contains(err.Error(), text) {
+		t.Errorf("%s: error = %v, want an error with %s", sql, err, text)
+	}
+}
+
+func snapshot(t *testing.T, s *tables.Store, bucket, name string) {
+	t.Helper()
+	if _, err := s.Bucket(bucket).Snapshot(t.Context(), name); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestCloseNil(t *testing.T) {
 	if err := (*duck.Engine)(nil).Close(); err != nil { // callers can defer Close before they check New's error
 		t.Error(err)
@@ -127,9 +147,7 @@ func TestQuery(t *testing.T) {
 	s := newStore(t, nil)
 	put(t, s, "b", "t", numbers(0, 100))
 	expect(t, s, "SELECT count(*), sum(k) FROM b.t", nil, "100|4950")
-	if _, err := s.Fold(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
+	fold(t, s)
 	b := &tables.QueryOptions{Bucket: "b"}
 	expect(t, s, "SELECT count(*), sum(k) FROM t", b, "100|4950")
 	put(t, s, "b", "t", numbers(100, 110))

@@ -47,9 +47,7 @@ func TestExecIDs(t *testing.T) {
 		if err != nil || again.Rows != first.Rows || after.Rows != before.Rows || after.Version != before.Version {
 			t.Errorf("%s again = %d rows, error %v, and the table went from %d to %d rows; want %d rows and no change", sql, again.Rows, err, before.Rows, after.Rows, first.Rows)
 		}
-		if _, err := s.Fold(t.Context(), nil); err != nil {
-			t.Fatal(err)
-		}
+		fold(t, s)
 		if again, err := s.Exec(t.Context(), sql, o); err != nil || again.Rows != first.Rows {
 			t.Errorf("%s after a fold = %d rows, error %v; want %d rows", sql, again.Rows, err, first.Rows)
 		}
@@ -161,9 +159,7 @@ func TestHostileExec(t *testing.T) {
 	temp := t.TempDir()
 	s := newStore(t, &duck.Options{TempDir: temp})
 	put(t, s, "b", "t", numbers(0, 10))
-	if _, err := s.Fold(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
+	fold(t, s)
 	var file string
 	err := filepath.WalkDir(s.Dir(), func(path string, _ fs.DirEntry, err error) error {
 		if strings.HasSuffix(path, ".parquet") {
@@ -234,9 +230,7 @@ func TestExecTouchesOnlyMatchingFiles(t *testing.T) {
 	s := newStore(t, nil)
 	for i := range int64(4) {
 		put(t, s, "b", "t", numbers(10*i, 10*i+10))
-		if _, err := s.Fold(t.Context(), nil); err != nil {
-			t.Fatal(err)
-		}
+		fold(t, s)
 	}
 	files := func() (paths []string) {
 		p, err := s.Bucket("b").Table("t").ScanPlan(context.Background())

@@ -7,32 +7,27 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"math/rand/v2"
 	"os"
-	"os/exec"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
 )
 
-const execChildEnv, execTailEnv = "PARTD_TABLES_EXEC_CHILD", "PARTD_TABLES_EXEC_TAIL"
-
-// runExecChild runs statements on the store in dir. It reads them from standard input: each line contains an ID, a
-// space and a statement. It prints a line after each statement. If a statement fails because of conflicts with another
-// process, runExecChild runs it again.
-func runExecChild(dir string) error {
+// runStatements runs statements on a store. Its arguments are the directories of the store and of its tail, which may be empty.
+// It reads the statements from standard input: each line contains an ID, a space and a statement. It prints a line after each
+// statement. If a statement fails because of conflicts with another process, runStatements runs it again.
+func runStatements(args []string) error {
 	ctx := context.Background()
 	engine, err := duck.New(nil)
 	if err != nil {
 		return err
 	}
-	s, err := tables.Open(ctx, dir, &tables.Options{Engine: engine, FoldAge: 20 * time.Millisecond, TailDir: os.Getenv(execTailEnv)})
+	s, err := tables.Open(ctx, args[0], &tables.Options{Engine: engine, FoldAge: 20 * time.Millisecond, TailDir: args[1]})
 	if err != nil {
 		return err
 	}
@@ -68,50 +63,26 @@ func runExecChild(dir string) error {
 	return errors.Join(err, s.Close(), engine.Close())
 }
 
-// execChild is a process that executes runExecChild.
-type execChild struct {
-	cmd    *exec.Cmd
-	in     io.WriteCloser
-	lines  *bufio.Scanner
-	stderr strings.Builder
-}
+// statements is a process that executes runStatements.
+type statements struct{ *procs.Process }
 
-func startExecChild(t *testing.T, dir, tailDir string) *execChild {
+func startStatements(t *testing.T, dir, tailDir string) statements {
 	t.Helper()
-	c := &execChild{cmd: exec.Command(os.Args[0])}
-	c.cmd.Env = append(os.Environ(), execChildEnv+"="+dir, execTailEnv+"="+tailDir)
-	c.cmd.Stderr = &c.stderr
-	out, err := c.cmd.StdoutPipe()
-	if err == nil {
-		c.in, err = c.cmd.StdinPipe()
-	}
-	if err == nil {
-		err = c.cmd.Start()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = c.cmd.Process.Kill() })
-	if c.lines = bufio.NewScanner(out); !c.lines.Scan() {
-		t.Fatalf("the child process did not start: %v: %s", c.cmd.Wait(), c.stderr.String())
-	}
-	return c
+	p := procs.Start(t, procs.Command("statements", dir, tailDir))
+	p.WaitFor(t, "ready")
+	return statements{p}
 }
 
-// exec sends a statement to the child, and reports whether the child completed it.
-func (c *execChild) exec(id, sql string) bool {
-	_, err := fmt.Fprintln(c.in, id, strings.ReplaceAll(sql, "\n", " "))
-	return err == nil && c.lines.Scan()
+// exec sends a statement to the process, and reports whether the process completed it.
+func (s statements) exec(id, sql string) bool {
+	_, ok := s.Ask(id + " " + strings.ReplaceAll(sql, "\n", " "))
+	return ok
 }
 
 // TestExecKill kills a process while it runs random statements. A statement must take effect completely or not at all.
 // After it is sent again with its ID, it must have taken effect exactly once. PARTD_KILLS sets the number of kills.
 func TestExecKill(t *testing.T) {
-	rounds := 6
-	if n, err := strconv.Atoi(os.Getenv("PARTD_KILLS")); err == nil {
-		rounds = n
-	}
-	r := &randomStatements{Rand: rand.New(rand.NewPCG(rand.Uint64(), 0))}
+	r := &randomStatements{Rand: procs.Rand(t)}
 	dir, p := t.TempDir(), newPlainDuckDB(t)
 	engine, err := duck.New(&duck.Options{TempDir: t.TempDir()})
 	if err != nil {
@@ -119,10 +90,9 @@ func TestExecKill(t *testing.T) {
 	}
 	defer engine.Close() //nolint:errcheck // only cleanup
 	next, effects := 0, map[bool]int{}
-	for round := range rounds {
-		c := startExecChild(t, dir, "")
-		delay := time.Duration(20+r.IntN(400)) * time.Millisecond
-		timer := time.AfterFunc(delay, func() { _ = c.cmd.Process.Kill() })
+	for round := range procs.Kills(t, 6) {
+		c := startStatements(t, dir, "")
+		c.KillAfter(time.Duration(20+r.IntN(400)) * time.Millisecond)
 		var sql, before string
 		var rows int64
 		for killed := false; !killed; {
@@ -142,11 +112,7 @@ func TestExecKill(t *testing.T) {
 			next++
 			killed = !c.exec(fmt.Sprint("statement", next), sql)
 		}
-		timer.Stop()
-		_ = c.cmd.Wait() // returns an error, because the process was killed
-		if c.stderr.Len() > 0 {
-			t.Fatal(c.stderr.String())
-		}
+		c.WaitKilled(t)
 		s, err := tables.Open(t.Context(), dir, &tables.Options{Engine: engine, FoldAge: -1})
 		if err != nil {
 			t.Fatal(err)
@@ -186,7 +152,7 @@ func TestExecTwoProcesses(t *testing.T) {
 	change(t, s, "CREATE TABLE t AS SELECT i AS k, 0 AS n FROM range(2) r(i)", 2)
 	var processes sync.WaitGroup
 	for i := range 2 {
-		c := startExecChild(t, s.Dir(), t.TempDir())
+		c := startStatements(t, s.Dir(), t.TempDir())
 		processes.Go(func() {
 			for n := range each {
 				for j, sql := range []string{
@@ -194,13 +160,13 @@ func TestExecTwoProcesses(t *testing.T) {
 					"INSERT INTO t VALUES (2, 1), (2, 1)", "INSERT INTO t SELECT 3, max(n) FROM t WHERE k < 0", "DELETE FROM t WHERE k = 3",
 				} {
 					if !c.exec(fmt.Sprintf("%d-%d-%d", i, n, j), sql) {
-						t.Errorf("%s: %v: %s", sql, c.cmd.Wait(), c.stderr.String())
+						t.Errorf("%s: %v", sql, c.Wait())
 						return
 					}
 				}
 			}
-			if err := errors.Join(c.in.Close(), c.cmd.Wait()); err != nil {
-				t.Errorf("%v: %s", err, c.stderr.String())
+			if err := errors.Join(c.In.Close(), c.Wait()); err != nil {
+				t.Error(err)
 			}
 		})
 	}

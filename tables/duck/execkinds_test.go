@@ -10,7 +10,7 @@ import (
 
 	"github.com/apache/iceberg-go"
 
-	"github.com/go-partd/partd/internal/testutil/postgres"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/objstore"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
@@ -101,7 +101,7 @@ func deleteAsIceberg(t *testing.T, s *tables.Store, p *plainDuckDB, r *randomSta
 
 // remoteExecStore returns a store in a bucket in memory, with a catalog in PostgreSQL. Its cache is too small for any file.
 func remoteExecStore(t *testing.T) *tables.Store {
-	catalog := postgres.Start(t)
+	catalog := procs.StartPostgres(t)
 	bucket := new(objstore.Memory)
 	return openStore(t, "s3://memory/house", nil, tables.Options{
 		FoldAge: -1, Catalog: catalog.URL(), TailDir: t.TempDir(), CacheDir: t.TempDir(), CacheSize: 1,

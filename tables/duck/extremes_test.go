@@ -84,9 +84,7 @@ func TestExtremes(t *testing.T) {
 	}
 	batch := b.NewRecordBatch()
 	put(t, s, "b", "t", batch)
-	if _, err := s.Fold(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
+	fold(t, s)
 	put(t, s, "b", "t", batch)
 	for c, f := range fields {
 		text := func(a arrow.Array, i int) string {

@@ -95,9 +95,7 @@ func TestOldListsInFiles(t *testing.T) {
 		s := newStore(t, nil)
 		columns := arrow.NewSchema([]arrow.Field{{Name: "v", Type: arrow.ListOf(arrow.ListOf(arrow.PrimitiveTypes.Int32)), Nullable: true}}, nil)
 		put(t, s, "b", "t", jsonBatch(t, columns, `{"v":[[9]]}`))
-		if _, err := s.Fold(t.Context(), nil); err != nil {
-			t.Fatal(err)
-		}
+		fold(t, s)
 		f := truncateFile(t, s)
 		inner := schema.MustGroup(schema.NewGroupNodeLogical("array", parquet.Repetitions.Repeated, schema.FieldList{schema.NewInt32Node("array", parquet.Repetitions.Repeated, ids+3)}, schema.NewListLogicalType(), ids+2))
 		outer := schema.MustGroup(schema.NewGroupNodeLogical("v", parquet.Repetitions.Optional, schema.FieldList{inner}, schema.NewListLogicalType(), ids+1))

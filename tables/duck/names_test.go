@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/iceberg-go"
 
 	"github.com/go-partd/partd/tables"
 )
@@ -24,9 +25,7 @@ func TestOddNames(t *testing.T) {
 	for i, name := range names {
 		quoted := `"` + strings.ReplaceAll(name, `"`, `""`) + `"`
 		if i < reserved {
-			if _, err := rows(t, s, "SELECT count(*) FROM "+quoted+".t", nil); err == nil || !strings.Contains(err.Error(), "line 1, column 22: "+quoted+" is a reserved word") {
-				t.Errorf("query of bucket %q: error = %v, want a reserved word", name, err)
-			}
+			expectError(t, s, "SELECT count(*) FROM "+quoted+".t", nil, "line 1, column 22: "+quoted+" is a reserved word")
 		} else {
 			expect(t, s, "SELECT count(*) FROM "+quoted+".t", nil, fmt.Sprint(i+1))
 		}
@@ -42,9 +41,7 @@ func TestOddNamesWithinStructs(t *testing.T) {
 	odd := arrow.StructOf(arrow.Field{Name: "x y", Type: arrow.BinaryTypes.String, Nullable: true})
 	schema := arrow.NewSchema([]arrow.Field{{Name: "s", Type: odd, Nullable: true}, {Name: "l", Type: arrow.ListOf(odd), Nullable: true}}, nil)
 	put(t, s, "b", "t", jsonBatch(t, schema, `{"s":{"x y":"a"},"l":[{"x y":"b"}]}`))
-	if _, err := s.Fold(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
+	fold(t, s)
 	put(t, s, "b", "t", jsonBatch(t, schema, `{"s":{"x y":"c"},"l":[{"x y":"d"}]}`))
 	expect(t, s, `SELECT s."x y", l[1]."x y" FROM b.t`, nil, "a|b", "c|d")
 }
@@ -69,11 +66,23 @@ func TestNamesDifferingInCase(t *testing.T) {
 	}
 	put(t, s, "b", "xY", numbers(0, 1))
 	put(t, s, "b", "Xy", numbers(0, 1))
-	if _, err := rows(t, s, "FROM xy", o); err == nil || !strings.Contains(err.Error(), `"b"."Xy" and "b"."xY"`) {
-		t.Errorf(`query of a table whose name is ambiguous: error = %v, want an error with the text "b"."Xy" and "b"."xY"`, err)
-	}
+	expectError(t, s, "FROM xy", o, `"b"."Xy" and "b"."xY"`)
 	put(t, s, "b", "columns", jsonBatch(t, arrow.NewSchema([]arrow.Field{{Name: "a", Type: arrow.PrimitiveTypes.Int64}, {Name: "A", Type: arrow.PrimitiveTypes.Int64}}, nil), `{"a":1,"A":2}`))
-	if _, err := rows(t, s, "SELECT a FROM columns", o); err == nil || !strings.Contains(err.Error(), `columns "a" and "A" differ only in case`) {
-		t.Errorf(`query of a column whose name is ambiguous: error = %v, want an error with the text columns "a" and "A" differ only in case`, err)
+	expectError(t, s, "SELECT a FROM columns", o, `columns "a" and "A" differ only in case`)
+}
+
+// TestRowIDsAreHidden checks that SQL does not see the columns in which a compaction stores the IDs of rows.
+func TestRowIDsAreHidden(t *testing.T) {
+	s := newStore(t, nil)
+	createIceberg(t, s, "t", iceberg.NestedField{ID: 1, Name: "k", Type: iceberg.PrimitiveTypes.Int64}, iceberg.NestedField{ID: 2, Name: "s", Type: iceberg.PrimitiveTypes.String})
+	for i := range int64(2) {
+		put(t, s, "b", "t", numbers(i, i+1))
+		fold(t, s)
 	}
+	if r, err := s.Compact(t.Context(), nil); err != nil || r.FilesBefore != 2 {
+		t.Fatalf("Compact = %+v, %v; want two files merged", r, err)
+	}
+	put(t, s, "b", "t", numbers(2, 3)) // this file lacks the two columns
+	fold(t, s)
+	expect(t, s, "SELECT * FROM b.t ORDER BY k", nil, "0|s0", "1|s1", "2|s2")
 }

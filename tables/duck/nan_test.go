@@ -8,8 +8,6 @@ import (
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/testutil/peers"
@@ -61,9 +59,7 @@ func TestNaN(t *testing.T) {
 	put(t, s, "b", "t", jsonBatch(t, floats, floatRow(1, "1")))
 	put(t, s, "b", "t", jsonBatch(t, floats, floatRow(2, `"NaN"`)+","+floatRow(3, "null")+","+floatRow(4, "1")))
 	expectNaN(t, s, "rows in the tail")
-	if _, err := s.Fold(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
+	fold(t, s)
 	expectNaN(t, s, "folded rows")
 	if _, err := s.Compact(t.Context(), nil); err != nil {
 		t.Fatal(err)
@@ -115,39 +111,4 @@ func planOf(t *testing.T, s *tables.Store) *tables.ScanPlan {
 	}
 	t.Cleanup(plan.Close)
 	return plan
-}
-
-// BenchmarkForeignFloats compares statements on a file that this package wrote, with counts of NaN, with the
-// same statements on a file that pyarrow wrote, without counts.
-func BenchmarkForeignFloats(b *testing.B) {
-	python := peers.Python(b, "pyiceberg")
-	s := newStore(b, nil)
-	columns := arrow.NewSchema([]arrow.Field{nullable("k", arrow.PrimitiveTypes.Int64), nullable("f", arrow.PrimitiveTypes.Float64)}, nil)
-	rec := array.NewRecordBuilder(memory.DefaultAllocator, columns)
-	for k := range 3_000_000 {
-		rec.Field(0).(*array.Int64Builder).Append(int64(k))
-		rec.Field(1).(*array.Float64Builder).Append(float64(k) / 1000)
-	}
-	put(b, s, "b", "ours", rec.NewRecordBatch())
-	const copyScript = `
-import sys
-from pyiceberg.catalog import load_catalog
-c = load_catalog("partd", type="sql", uri=f"sqlite:///{sys.argv[1]}/catalog.db", warehouse=f"file://{sys.argv[1]}")
-rows = c.load_table("b.ours").scan().to_arrow()
-c.create_table("b.foreign", rows.schema).append(rows)
-`
-	if out, err := exec.Command(python, "-c", copyScript, s.Dir()).CombinedOutput(); err != nil {
-		b.Fatalf("the pyiceberg script failed: %v\n%s", err, out)
-	}
-	for _, sql := range []string{"SELECT count(*) FROM %s WHERE f > 2990", "SELECT count(*) FROM %s WHERE f <> 2", "SELECT sum(f) FROM %s", "SELECT max(f) FROM %s"} {
-		for _, table := range []string{"b.ours", `b."foreign"`} {
-			b.Run(fmt.Sprintf(sql, table), func(b *testing.B) {
-				for b.Loop() {
-					if _, err := rows(b, s, fmt.Sprintf(sql, table), nil); err != nil {
-						b.Fatal(err)
-					}
-				}
-			})
-		}
-	}
 }

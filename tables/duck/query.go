@@ -15,7 +15,7 @@ import (
 	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/sql/database"
-	"github.com/go-partd/partd/tables/internal/sql/sqlquote"
+	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 	"github.com/go-partd/partd/tables/internal/sql/sqlwrite"
 	"github.com/go-partd/partd/tables/internal/sql/worker"
 )
@@ -185,7 +185,7 @@ func (q *query) prepare(ctx context.Context, describeOnly bool) (*database.Job, 
 		if err := q.setFiles(ctx, t, maxBitmaps, describeOnly); err != nil {
 			return nil, database.ErrorAt(q.sql, t.offset, err)
 		}
-		j.Tables = append(j.Tables, t.qualifiedSchema()+"."+sqlquote.Name(t.name))
+		j.Tables = append(j.Tables, t.qualifiedSchema()+"."+sqltext.Name(t.name))
 		for _, f := range t.files {
 			j.Paths = append(j.Paths, f.Path)
 		}

@@ -5,12 +5,10 @@ package duck
 import (
 	"context"
 	"fmt"
-	"strings"
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd/objstore"
 	"github.com/go-partd/partd/tables"
@@ -44,17 +42,7 @@ func TestBucketFiles(t *testing.T) {
 	}()
 	schema := arrow.NewSchema([]arrow.Field{{Name: "k", Type: arrow.PrimitiveTypes.Int64}}, nil)
 	for n := range 10 {
-		batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, schema, strings.NewReader(fmt.Sprintf(`[{"k":%d}]`, n)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		r, err := array.NewRecordReader(schema, []arrow.RecordBatch{batch})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := s.Bucket("").Table("t").Put(ctx, r, tables.PutAppend, nil); err != nil {
-			t.Fatal(err)
-		}
+		putBatch(t, s.Bucket("").Table("t"), rowsFromJSON(t, schema, fmt.Sprintf(`[{"k":%d}]`, n)))
 	}
 	before := bucket.Requests()
 	r, err := s.Query(ctx, "SELECT count(*) AS n, sum(a.k)::BIGINT AS k FROM t AS a, t AS b", nil)

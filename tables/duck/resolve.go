@@ -19,7 +19,7 @@ import (
 	"github.com/go-partd/partd/internal/base/textfmt"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/sql/database"
-	"github.com/go-partd/partd/tables/internal/sql/sqlquote"
+	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 	"github.com/go-partd/partd/tables/internal/sql/sqlwrite"
 )
 
@@ -44,7 +44,7 @@ type boundTable struct {
 	emptyFile     string       // path of a file without rows, which readFunction adds to a single large file; "" if no file is large
 }
 
-func (t *boundTable) String() string { return sqlquote.Qualified(t.bucket, t.table) }
+func (t *boundTable) String() string { return sqltext.Qualified(t.bucket, t.table) }
 
 func (t *boundTable) close() {
 	if t.extraRows != nil {
@@ -94,7 +94,7 @@ func (q *query) resolve(ctx context.Context, sql string, names []database.Name) 
 			return resolved, database.ErrorAt(sql, n.Offset, err)
 		}
 		if slices.Contains(reserved, strings.ToLower(n.Schema)) {
-			return resolved, database.RefusedAt(sql, n.Offset, "%s is a reserved word in SQL: to use a bucket with this name, make it the bucket of the query, and omit it in the statement", sqlquote.Name(n.Schema))
+			return resolved, database.RefusedAt(sql, n.Offset, "%s is a reserved word in SQL: to use a bucket with this name, make it the bucket of the query, and omit it in the statement", sqltext.Name(n.Schema))
 		}
 		key := [3]string{t.catalog, strings.ToLower(t.schema), strings.ToLower(t.name)}
 		if other := byName[key]; other != nil {
@@ -110,7 +110,7 @@ func (q *query) resolve(ctx context.Context, sql string, names []database.Name) 
 		}
 		if q.o.Target != nil {
 			if i := slices.IndexFunc(t.columns, func(c column) bool { return sqlwrite.IsReserved(c.name) }); i >= 0 {
-				return resolved, fmt.Errorf("table %v has a column %s, but a statement that changes rows needs this name: rename the column", t, sqlquote.Name(t.columns[i].name))
+				return resolved, fmt.Errorf("table %v has a column %s, but a statement that changes rows needs this name: rename the column", t, sqltext.Name(t.columns[i].name))
 			}
 		}
 		if t.isTarget {
@@ -179,7 +179,7 @@ func (t *boundTable) checkTarget(wholeRows []string, alias string) error {
 	}
 	hasColumn := slices.ContainsFunc(t.columns, func(c column) bool { return strings.EqualFold(c.name, alias) })
 	if slices.Contains(wholeRows, strings.ToLower(alias)) && !hasColumn {
-		return fmt.Errorf("%s is a whole row, which is not supported here: name its columns", sqlquote.Name(alias))
+		return fmt.Errorf("%s is a whole row, which is not supported here: name its columns", sqltext.Name(alias))
 	}
 	return nil
 }
@@ -213,19 +213,19 @@ func (q *query) bind(ctx context.Context, t *boundTable, table *tables.Table) (e
 	return nil
 }
 
-func (t *boundTable) qualifiedSchema() string { return sqlquote.Qualified(t.catalog, t.schema) }
+func (t *boundTable) qualifiedSchema() string { return sqltext.Qualified(t.catalog, t.schema) }
 
 func (t *boundTable) createView() string {
-	return fmt.Sprintf("CREATE OR REPLACE VIEW %s.%s AS SELECT ", t.qualifiedSchema(), sqlquote.Name(t.name))
+	return fmt.Sprintf("CREATE OR REPLACE VIEW %s.%s AS SELECT ", t.qualifiedSchema(), sqltext.Name(t.name))
 }
 
 func (t *boundTable) emptyView() string {
 	columns := make([]string, len(t.columns))
 	for i, c := range t.columns {
-		columns[i] = "NULL::" + c.sql + " AS " + sqlquote.Name(c.name)
+		columns[i] = "NULL::" + c.sql + " AS " + sqltext.Name(c.name)
 	}
 	if t.isTarget {
-		columns = append(columns, "NULL::UBIGINT AS "+sqlquote.Name(tables.FileColumn), "NULL::BIGINT AS "+sqlquote.Name(tables.RowColumn))
+		columns = append(columns, "NULL::UBIGINT AS "+sqltext.Name(tables.FileColumn), "NULL::BIGINT AS "+sqltext.Name(tables.RowColumn))
 	}
 	return t.createView() + strings.Join(columns, ", ") + " WHERE false"
 }
@@ -237,7 +237,7 @@ func (t *boundTable) view() string {
 		return t.emptyView()
 	}
 	if t.lacksSchema() {
-		return t.createView() + "NULL AS " + sqlquote.Name(t.columns[0].name) + " FROM read_parquet(" + sqlquote.Text(t.files[0].Path) + ", hive_partitioning=false)"
+		return t.createView() + "NULL AS " + sqltext.Name(t.columns[0].name) + " FROM read_parquet(" + sqltext.Text(t.files[0].Path) + ", hive_partitioning=false)"
 	}
 	var parts []string
 	for i, files := range t.fileGroups() {
@@ -251,14 +251,14 @@ func (t *boundTable) view() string {
 		if i != overlapping {
 			positions := ""
 			if t.isTarget { // all files are in one group
-				positions = ", " + fileIndex + " AS " + sqlquote.Name(tables.FileColumn) + ", " + fileRow + " AS " + sqlquote.Name(tables.RowColumn)
+				positions = ", " + fileIndex + " AS " + sqltext.Name(tables.FileColumn) + ", " + fileRow + " AS " + sqltext.Name(tables.RowColumn)
 			}
 			parts = append(parts, t.columnList("")+positions+" FROM "+source)
 			continue
 		}
 		var conditions []string
 		for _, name := range t.plan.KeyColumns {
-			conditions = append(conditions, "old."+sqlquote.Name(name)+" = new."+sqlquote.Name(name))
+			conditions = append(conditions, "old."+sqltext.Name(name)+" = new."+sqltext.Name(name))
 		}
 		parts = append(parts, fmt.Sprintf("%s FROM %s AS old ANTI JOIN %s AS new ON %s", t.columnList("old."), source,
 			t.readFunction([]tables.PlannedFile{t.extraRows.planned()}), strings.Join(conditions, " AND ")))
@@ -307,8 +307,8 @@ func (t *boundTable) columnList(prefix string) string {
 	viewColumns := t.viewColumns()
 	columns := make([]string, len(viewColumns))
 	for i, c := range viewColumns {
-		if columns[i] = prefix + sqlquote.Name(c.name); slices.Contains(t.plan.NaN, c.name) {
-			columns[i] = "greatest(" + columns[i] + ") AS " + sqlquote.Name(c.name)
+		if columns[i] = prefix + sqltext.Name(c.name); slices.Contains(t.plan.NaN, c.name) {
+			columns[i] = "greatest(" + columns[i] + ") AS " + sqltext.Name(c.name)
 		}
 	}
 	return strings.Join(columns, ", ")
@@ -321,11 +321,11 @@ func (t *boundTable) readFunction(files []tables.PlannedFile) string {
 	paths := make([]string, len(files))
 	var rows int64
 	for i, f := range files {
-		paths[i] = sqlquote.Text(f.Path)
+		paths[i] = sqltext.Text(f.Path)
 		rows += max(f.Rows, 0) // a manifest from another program may contain a negative count
 	}
 	if len(files) == 1 && isLarge(files[0]) { // with a schema, DuckDB reads a single file in one thread, so add an empty file
-		paths = append(paths, sqlquote.Text(t.emptyFile))
+		paths = append(paths, sqltext.Text(t.emptyFile))
 	}
 	viewColumns := t.viewColumns()
 	columns := make([]string, len(viewColumns)) // a slice, because a Go map would lose the order of columns
@@ -333,7 +333,7 @@ func (t *boundTable) readFunction(files []tables.PlannedFile) string {
 		definition, _ := json.Marshal(map[string]any{"name": c.name, "type": c.sql, "default_value": nil}) // encoding strings cannot fail
 		columns[i] = fmt.Sprintf("%q:%s", c.id, definition)
 	}
-	return "read_parquet([" + strings.Join(paths, ",") + "], schema=" + sqlquote.Text("{"+strings.Join(columns, ",")+"}") +
+	return "read_parquet([" + strings.Join(paths, ",") + "], schema=" + sqltext.Text("{"+strings.Join(columns, ",")+"}") +
 		`::JSON::MAP(INTEGER, STRUCT("name" VARCHAR, "type" VARCHAR, default_value VARCHAR)), explicit_cardinality=` + strconv.FormatInt(max(rows, 1), 10) + ")"
 }
 
@@ -402,5 +402,5 @@ func (q *query) replaceShow(ctx context.Context, sql string) (string, error) {
 	}
 	list, err := json.Marshal(rows)
 	return `SELECT value->>'$[0]' AS bucket, value->>'$[1]' AS name, (value->>'$[2]')::BIGINT AS rows, (value->>'$[3]')::BIGINT AS bytes,
-		(value->>'$[4]')::BIGINT AS version, (value->>'$[5]')::TIMESTAMPTZ AS updated FROM json_each(` + sqlquote.Text(string(list)) + ") ORDER BY 1, 2", err
+		(value->>'$[4]')::BIGINT AS version, (value->>'$[5]')::TIMESTAMPTZ AS updated FROM json_each(` + sqltext.Text(string(list)) + ") ORDER BY 1, 2", err
 }

@@ -42,9 +42,7 @@ func TestEvolved(t *testing.T) {
 	expect(t, s, "SELECT count(*) FROM b.t WHERE i < 2 AND gone IS NULL", nil, "1")
 	v := tables.Version(1)
 	expect(t, s, "SELECT s, i, gone FROM b.t", &tables.QueryOptions{At: tables.AtVersion(v)}, "x|1|g")
-	if _, err := s.Fold(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
+	fold(t, s)
 	const read = `
 import sys
 from pyiceberg.catalog import load_catalog
@@ -91,9 +89,7 @@ func TestUpsertWidened(t *testing.T) {
 	want := [...]string{"1|1|0.5|(null)|1", "2|2|1.5|(null)|2", "3|5000000000|1e+300|x|3", "4|4|4|tail|4"}
 	expect(t, s, "SELECT k, i, f, n, v FROM b.t ORDER BY k", nil, want[:]...)
 	expect(t, s, "SELECT k FROM b.t WHERE n IS NULL AND i < 2", nil, "1")
-	if _, err := s.Fold(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
+	fold(t, s)
 	const read = `
 import sys
 from pyiceberg.catalog import load_catalog
@@ -123,9 +119,7 @@ func TestChangedColumns(t *testing.T) {
 	s := newStore(t, nil)
 	change := func(step string) {
 		t.Helper()
-		if _, err := s.Fold(t.Context(), nil); err != nil {
-			t.Fatal(err)
-		}
+		fold(t, s)
 		if out, err := exec.Command(python, "testdata/evolve_peer.py", s.Dir(), step).CombinedOutput(); err != nil {
 			t.Fatalf("evolve_peer.py failed: %v\n%s", err, out)
 		}

@@ -244,8 +244,8 @@ func (f *scratchFile) writeRows(ctx context.Context, plan *tables.ScanPlan, tail
 	return errors.Join(err, r.Err(), w.Close())
 }
 
-// makePartsOptional makes all fields of nested columns nullable. Rows that an earlier version of this module put can
-// contain nulls in fields that do not allow nulls.
+// makePartsOptional makes all fields of nested columns nullable, because files of other programs can contain nulls in fields
+// that do not allow nulls. The writer would move the values of such fields to other rows.
 func makePartsOptional(columns *arrow.Schema) *arrow.Schema {
 	fields := columns.Fields()
 	for i := range fields {

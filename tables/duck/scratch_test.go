@@ -13,14 +13,15 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/parquet"
+	"github.com/apache/arrow-go/v18/parquet/file"
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 
 	"github.com/go-partd/partd/tables"
 )
 
-// TestScratchOfOldTails writes a scratch file for a tail from an earlier version, with a null in a list whose elements
-// are required, and a null list that hides a value. The file must contain the nulls and the rows around them.
-func TestScratchOfOldTails(t *testing.T) {
+// TestScratchOfForbiddenNulls writes a scratch file for rows of another program, with a null in a list whose elements are
+// required, and a null list that hides a value. The file must contain the nulls and the rows around them.
+func TestScratchOfForbiddenNulls(t *testing.T) {
 	list := arrow.ListOfField(arrow.Field{Name: "element", Type: arrow.PrimitiveTypes.Int64})
 	values, _, err := array.FromJSON(memory.DefaultAllocator, list, strings.NewReader(`[[1,null],[2],[3]]`))
 	if err != nil {
@@ -45,5 +46,52 @@ func TestScratchOfOldTails(t *testing.T) {
 	defer got.Release()
 	if text := got.Column(0).Data().Chunk(0).String(); text != "[[1 (null)] (null) [3]]" {
 		t.Errorf("the file contains %s, want [[1 (null)] (null) [3]]", text)
+	}
+}
+
+// TestReplacedTail writes a tail (rows not yet in data files) to a scratch file after a newer tail has
+// replaced it. The scratch file must contain exactly the rows of the old tail.
+func TestReplacedTail(t *testing.T) {
+	ctx := t.Context()
+	store, err := tables.Open(ctx, t.TempDir(), &tables.Options{FoldAge: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = store.Close() }()
+	put := func() {
+		schema := arrow.NewSchema([]arrow.Field{{Name: "k", Type: arrow.PrimitiveTypes.Int64}}, nil)
+		putBatch(t, store.Bucket("b").Table("t"), rowsFromJSON(t, schema, `[{"k":1}]`))
+	}
+	put()
+	if _, err := store.Fold(ctx, nil); err != nil {
+		t.Fatal(err)
+	}
+	put()
+	table := store.Bucket("b").Table("t")
+	m, err := table.ScanPlan(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	s := &scratch{dir: t.TempDir()}
+	f, _ := s.acquire(m.UUID, m.TailMark)
+	newer, _ := s.acquire(m.UUID, "newer")
+	newer.release()
+	if err := f.writeRows(ctx, m, true); err != nil {
+		t.Fatal(err)
+	}
+	written, err := file.OpenParquetFile(f.path, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := written.NumRows(); n != 1 {
+		t.Errorf("the scratch file has %d rows, want 1", n)
+	}
+	if err := written.Close(); err != nil {
+		t.Fatal(err)
+	}
+	f.release()
+	if _, err := os.Stat(f.path); !os.IsNotExist(err) {
+		t.Errorf("after the release, Stat of the scratch file = %v, want it removed", err)
 	}
 }

@@ -20,9 +20,7 @@ func TestSharedDatabases(t *testing.T) {
 			s := newStore(t, &duck.Options{Processes: separateProcesses, Threads: 1})
 			put(t, s, "b", "t", numbers(0, 10))
 			put(t, s, "c", "t", numbers(0, 20))
-			if _, err := s.Fold(t.Context(), nil); err != nil {
-				t.Fatal(err)
-			}
+			fold(t, s)
 			pause := func() { // wait until the database is idle again
 				if separateProcesses {
 					time.Sleep(20 * time.Millisecond)

@@ -13,7 +13,7 @@ import (
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
-	"github.com/go-partd/partd/tables/internal/sql/sqlquote"
+	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
 
 type column struct {
@@ -85,7 +85,7 @@ func sqlType(t, stored arrow.DataType) string {
 	case *arrow.StructType:
 		fields := make([]string, t.NumFields())
 		for i, f := range t.Fields() {
-			fields[i] = sqlquote.Name(f.Name) + " " + sqlType(f.Type, stored.(*arrow.StructType).Field(i).Type)
+			fields[i] = sqltext.Name(f.Name) + " " + sqlType(f.Type, stored.(*arrow.StructType).Field(i).Type)
 		}
 		return "STRUCT(" + strings.Join(fields, ", ") + ")"
 	}

@@ -70,8 +70,6 @@ func TestTypes(t *testing.T) {
 			}
 		}
 		r.Release()
-		if _, err := s.Fold(t.Context(), nil); err != nil {
-			t.Fatal(err)
-		}
+		fold(t, s)
 	}
 }

@@ -14,11 +14,11 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 
-	"github.com/go-partd/partd/tables/internal/sql/sqlquote"
+	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
 
 // Quoted returns a column's name in double quotes, for use in an expression.
-func Quoted(column string) string { return sqlquote.Name(column) }
+func Quoted(column string) string { return sqltext.Name(column) }
 
 // Compare returns an expression that compares a column with a value. sign is one of = != < <= > >=. value is written as
 // in an expression, but without quotes.

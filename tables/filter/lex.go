@@ -7,7 +7,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/go-partd/partd/tables/internal/sql/sqlquote"
+	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
 
 type tokenKind int
@@ -45,7 +45,7 @@ type literal struct {
 
 func (l literal) String() string {
 	if l.kind == literalText {
-		return sqlquote.Text(l.text)
+		return sqltext.Text(l.text)
 	}
 	return l.text
 }

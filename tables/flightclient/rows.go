@@ -20,8 +20,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/faces/operations"
 	"github.com/go-partd/partd/tables/internal/files/datafile"
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
-	"github.com/go-partd/partd/tables/internal/rows/messages"
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
+	"github.com/go-partd/partd/tables/internal/rows/take"
 	"github.com/go-partd/partd/tables/transform"
 )
 
@@ -230,7 +230,7 @@ func sendBatch(w *flight.Writer, b arrow.RecordBatch, s *arrow.Schema) error {
 	}
 	b = array.NewRecordBatch(s, b.Columns(), b.NumRows())
 	defer b.Release()
-	for message := range messages.Parts(b) {
+	for message := range take.Parts(b) {
 		if err := w.Write(message); err != nil {
 			return err
 		}

@@ -14,7 +14,7 @@ import (
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/faces/operations"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
-	"github.com/go-partd/partd/tables/internal/rows/messages"
+	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 
 // DoGet sends the rows for a ticket.
@@ -105,7 +105,7 @@ func sendRows(st flight.DataStreamWriter, r array.RecordReader) error {
 		return nil
 	}
 	w := flight.NewRecordWriter(st, ipc.WithSchema(r.Schema()))
-	for batch := range messages.Rebatch(r) {
+	for batch := range take.Rebatch(r) {
 		if err := w.Write(batch); err != nil {
 			return err
 		}

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"os"
-	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,25 +14,15 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/flight"
 
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
 )
 
-const killEnv = "PARTD_TEST_FLIGHT_KILL"
+func TestMain(m *testing.M) { procs.Roles{"server": serveToBeKilled}.Main(m) }
 
-func TestMain(m *testing.M) {
-	if dir := os.Getenv(killEnv); dir != "" {
-		if err := serveToBeKilled(dir); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		return
-	}
-	os.Exit(m.Run())
-}
-
-// serveToBeKilled is the main function of the server process that TestKill kills.
-func serveToBeKilled(dir string) error {
-	store, err := tables.Open(context.Background(), dir, &tables.Options{FoldAge: 20 * time.Millisecond})
+// serveToBeKilled is the main function of the server process that TestKill kills. Its argument is the store's directory.
+func serveToBeKilled(args []string) error {
+	store, err := tables.Open(context.Background(), args[0], &tables.Options{FoldAge: 20 * time.Millisecond})
 	if err != nil {
 		return err
 	}
@@ -73,30 +61,18 @@ func readCounts(ctx context.Context, c flight.Client, name string) (map[float64]
 // TestKill checks that a server that is killed while clients read and write loses no acknowledged put, and
 // that readers never see only part of a put.
 func TestKill(t *testing.T) {
-	rounds := 3
-	if n, err := strconv.Atoi(os.Getenv("PARTD_KILLS")); err == nil {
-		rounds = n
-	}
+	rounds := procs.Kills(t, 3)
 	const clients, rows = 8, 7 // rows in each of the two batches of a put
 	dir := t.TempDir()
 	var acknowledged [clients][]float64
 	var sent [clients]float64
-	start := func() (*exec.Cmd, string) {
-		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), killEnv+"="+dir)
-		cmd.Stderr = t.Output()
-		out, err := cmd.StdoutPipe()
-		if err == nil {
-			err = cmd.Start()
+	start := func() (p *procs.Process, address string) {
+		p = procs.Start(t, procs.Command("server", dir))
+		address, ok := p.Line()
+		if !ok {
+			t.Fatal(p.Wait())
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		var address string
-		if _, err := fmt.Fscanln(out, &address); err != nil {
-			t.Fatal(err)
-		}
-		return cmd, address
+		return p, address
 	}
 	name := func(i int) string { return "t" + strconv.Itoa(i%4) }
 	checkComplete := func(counts map[float64]int) error {
@@ -108,7 +84,7 @@ func TestKill(t *testing.T) {
 		return nil
 	}
 	for round := range rounds {
-		cmd, address := start()
+		p, address := start()
 		var wg sync.WaitGroup
 		for i := range clients {
 			wg.Go(func() {
@@ -136,8 +112,7 @@ func TestKill(t *testing.T) {
 			})
 		}
 		time.Sleep(time.Duration(100+37*(round%10)) * time.Millisecond)
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
+		p.Kill()
 		wg.Wait()
 		store, err := tables.Open(t.Context(), dir, nil)
 		if err != nil {
@@ -147,8 +122,7 @@ func TestKill(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	cmd, address := start()
-	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
+	_, address := start()
 	c := dialTest(t, address)
 	total := 0
 	for i := range clients {

@@ -10,7 +10,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/iceberghook"
+	"github.com/go-partd/partd/tables/internal/state/foreign"
 )
 
 // LoadOptions configures Load. Nil or the zero value means no fold.
@@ -29,7 +29,7 @@ type LoadOptions struct {
 // Load returns the table in the form that other Iceberg engines read. If t is pinned, the error wraps
 // [tables.ErrPinned].
 func Load(ctx context.Context, t *tables.Table, o *LoadOptions) (*table.Table, error) {
-	return iceberghook.Load(ctx, t, (*iceberghook.LoadOptions)(o))
+	return foreign.Load(ctx, t, (*foreign.LoadOptions)(o))
 }
 
 // Change is a change to a table that another engine requests.
@@ -45,28 +45,28 @@ type Change struct {
 // the same table. If a requirement is not met, the error wraps [tables.ErrRequirement]. If a table rejects its change,
 // the error wraps a RuleError, DuplicateError or ArgumentError of package tables.
 func Commit(ctx context.Context, s *tables.Store, changes ...Change) ([]*table.Table, error) {
-	converted := make([]iceberghook.Change, len(changes))
+	converted := make([]foreign.Change, len(changes))
 	for i, c := range changes {
-		converted[i] = iceberghook.Change(c)
+		converted[i] = foreign.Change(c)
 	}
-	return iceberghook.Commit(ctx, s, converted)
+	return foreign.Commit(ctx, s, converted)
 }
 
 // NewMetadata returns metadata with new column IDs for a new table of s. It does not create the table. If an argument
 // is invalid, the error wraps a [tables.ArgumentError].
 func NewMetadata(s *tables.Store, columns *iceberg.Schema, spec *iceberg.PartitionSpec, order table.SortOrder, props iceberg.Properties) (table.Metadata, error) {
-	return iceberghook.NewMetadata(s, columns, spec, order, props)
+	return foreign.NewMetadata(s, columns, spec, order, props)
 }
 
 // Stage creates the directory of a table that another engine will create with a later commit. meta must be the result
 // of NewMetadata. If the table exists, the error wraps [tables.ErrExists]. If t is pinned, it wraps [tables.ErrPinned].
 func Stage(ctx context.Context, t *tables.Table, meta table.Metadata) error {
-	return iceberghook.Stage(ctx, t, meta)
+	return foreign.Stage(ctx, t, meta)
 }
 
 // ReadMetadata reads the metadata of a dropped table from its location in the warehouse of s. Before reading, and again
 // before decoding, it calls admit with the memory that the next step needs, in bytes. If admit returns an error,
 // ReadMetadata returns this error. If the metadata is missing or invalid, the error wraps a [tables.ArgumentError].
 func ReadMetadata(ctx context.Context, s *tables.Store, location string, admit func(n int64) error) (table.Metadata, error) {
-	return iceberghook.ReadMetadata(ctx, s, location, admit)
+	return foreign.ReadMetadata(ctx, s, location, admit)
 }

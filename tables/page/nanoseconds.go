@@ -11,7 +11,7 @@ import (
 
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
-	"github.com/go-partd/partd/tables/internal/sql/sqlquote"
+	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
 
 // keepNanoseconds makes a view keep the nanoseconds of timestamps with a time zone, although SQL rounds such timestamps.
@@ -23,7 +23,7 @@ func (h *handler) keepNanoseconds(q *request, v *view) error {
 	for _, f := range v.schema.Fields() {
 		if stored, err := schema.StoredType(f.Type); err == nil && schema.ContainsType(stored, schema.IsZonedNanos) {
 			names = append(names, f.Name)
-			typeQueries = append(typeQueries, "typeof((SELECT "+sqlquote.Name(f.Name)+" FROM "+sqlquote.Name(v.name)+" LIMIT 1))")
+			typeQueries = append(typeQueries, "typeof((SELECT "+sqltext.Name(f.Name)+" FROM "+sqltext.Name(v.name)+" LIMIT 1))")
 		}
 	}
 	if names == nil {
@@ -41,18 +41,18 @@ func (h *handler) keepNanoseconds(q *request, v *view) error {
 			exactName += "_"
 		}
 		v.exact[name] = exactName
-		name, exactName = sqlquote.Name(name), sqlquote.Name(exactName)
+		name, exactName = sqltext.Name(name), sqltext.Name(exactName)
 		casts = append(casts, "CAST("+name+" AS "+types[0][i]+") AS "+name)
 		exactColumns, hidden, restored = append(exactColumns, name+" AS "+exactName), append(hidden, exactName), append(restored, exactName+" AS "+name)
 	}
-	v.source = "(SELECT * REPLACE (" + strings.Join(casts, ", ") + "), " + strings.Join(exactColumns, ", ") + " FROM " + sqlquote.Name(v.name) + ")"
+	v.source = "(SELECT * REPLACE (" + strings.Join(casts, ", ") + "), " + strings.Join(exactColumns, ", ") + " FROM " + sqltext.Name(v.name) + ")"
 	v.star = "* EXCLUDE (" + strings.Join(hidden, ", ") + ") REPLACE (" + strings.Join(restored, ", ") + ")"
 	return nil
 }
 
 // rowsFrom is like from, but selects from v.source. The statement that returns the rows uses rowsFrom.
 func (v *view) rowsFrom(condition string) string {
-	return v.fromSource(cmp.Or(v.source, sqlquote.Name(v.name)), condition)
+	return v.fromSource(cmp.Or(v.source, sqltext.Name(v.name)), condition)
 }
 
 // linesAboveInRows returns the number of lines before the filter in a statement from rowsSQL.

@@ -8,7 +8,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/go-partd/partd/tables/internal/faces/serving"
-	"github.com/go-partd/partd/tables/internal/sql/sqlquote"
+	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
 
 const (
@@ -73,7 +73,7 @@ func (h *handler) profile(q *request) error {
 	if !ok {
 		return invalid("there is no column %.80q", name)
 	}
-	c := sqlquote.Name(name)
+	c := sqltext.Name(name)
 	number := numberSQL(fields[0].Type, c)
 	lowest, highest := "NULL", "NULL"
 	if number != "" {

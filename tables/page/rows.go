@@ -16,7 +16,7 @@ import (
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/faces/formats"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
-	"github.com/go-partd/partd/tables/internal/sql/sqlquote"
+	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
 
 type sortKey struct {
@@ -105,7 +105,7 @@ func (v *view) from(condition string) string {
 	if v.sql != "" {
 		return v.fromSource("(\n"+v.sql+"\n)", condition)
 	}
-	return v.fromSource(sqlquote.Name(v.name), condition)
+	return v.fromSource(sqltext.Name(v.name), condition)
 }
 
 func (v *view) fromSource(source, condition string) string {
@@ -126,7 +126,7 @@ func (v *view) linesAbove() int { return 2 + strings.Count(v.name+v.sql, "\n") }
 func (v *view) order(reverse bool) string {
 	terms := make([]string, len(v.keys))
 	for i, k := range v.keys {
-		name := sqlquote.Name(cmp.Or(v.exact[k.column], k.column))
+		name := sqltext.Name(cmp.Or(v.exact[k.column], k.column))
 		terms[i] = name + " ASC NULLS LAST"
 		if k.descending != reverse {
 			terms[i] = name + " DESC NULLS FIRST"
@@ -255,7 +255,7 @@ func canBind(t arrow.DataType) bool {
 // that are not null.
 func (h *handler) endCondition(q *request, v *view, o *tables.QueryOptions, descending bool, m int64) (string, error) {
 	const maxValues = 100_000 // the engine holds m values in memory
-	k := sqlquote.Name(v.keys[0].column)
+	k := sqltext.Name(v.keys[0].column)
 	outer, inner, condition := "max", "min", k+" <= $1"
 	if descending {
 		outer, inner, condition = "min", "max", "("+k+" >= $1 OR "+k+" IS NULL)"
@@ -281,7 +281,7 @@ func (h *handler) bindRow(q *request, v *view, o *tables.QueryOptions, sql strin
 
 // middleSQL is pageSQL for pages far from both ends. It returns "" if the first key of a row on the page is null.
 func (h *handler) middleSQL(q *request, v *view, o *tables.QueryOptions, offset, n, total int64) (string, error) {
-	k, first := sqlquote.Name(v.keys[0].column), offset
+	k, first := sqltext.Name(v.keys[0].column), offset
 	if v.keys[0].descending {
 		first = total - offset - n // counted from the smallest key
 	}

@@ -19,7 +19,7 @@ import (
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/faces/formats"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
-	"github.com/go-partd/partd/tables/internal/rows/messages"
+	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 
 // Write implements io.Writer. Each write has its own deadline.
@@ -75,7 +75,7 @@ func sendRows(q *request, f formats.Format, r array.RecordReader, limit int64) (
 		return err
 	}
 	remaining := limit
-	for batch := range messages.Rebatch(r) {
+	for batch := range take.Rebatch(r) {
 		if n := batch.NumRows(); limit > 0 && n >= remaining {
 			batch = batch.NewSlice(0, remaining)
 			defer batch.Release()

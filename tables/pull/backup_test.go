@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-partd/partd/internal/testutil/gateway"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/objstore"
 	"github.com/go-partd/partd/objstore/cloud"
 	"github.com/go-partd/partd/tables/internal/files/content"
@@ -42,7 +42,7 @@ func TestBackup(t *testing.T) {
 		testBackup(t, b)
 	})
 	t.Run("S3", func(t *testing.T) {
-		g := gateway.Start(t)
+		g := procs.StartGateway(t)
 		b, err := cloud.OpenBucket(t.Context(), fmt.Sprintf("s3://bucket/vault?endpoint=http://%s", g.Addr))
 		must(t, err)
 		testBackup(t, b)

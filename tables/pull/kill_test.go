@@ -5,11 +5,10 @@ package pull
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,26 +20,26 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/nats-io/nats-server/v2/server"
 
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/objstore"
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
 )
 
 const killLease = 2 * time.Second
 
-// TestMain runs the tests. But if PARTD_PULL_NODE is set, it runs a node that executes commands from
-// its standard input.
-func TestMain(m *testing.M) {
-	dir := os.Getenv("PARTD_PULL_NODE")
-	if dir == "" {
-		os.Exit(m.Run())
+func TestMain(m *testing.M) { procs.Roles{"node": runNode}.Main(m) }
+
+// runNode runs a node that executes commands from its standard input. Its arguments are the node's directory, the registry's URL,
+// and the port of the local registry, or 0 for the usual one.
+func runNode(args []string) error {
+	if port, err := strconv.Atoi(args[2]); err != nil {
+		return err
+	} else if port > 0 {
+		localPort = port
 	}
-	if text := os.Getenv("PARTD_PULL_PORT"); text != "" {
-		localPort, _ = strconv.Atoi(text)
-	}
-	n, err := Open(context.Background(), dir, &Options{Registry: os.Getenv("PARTD_PULL_REGISTRY"), Listen: "127.0.0.1:0", Lease: killLease, SyncTimeout: 20 * time.Second})
+	n, err := Open(context.Background(), args[0], &Options{Registry: args[1], Listen: "127.0.0.1:0", Lease: killLease, SyncTimeout: 20 * time.Second})
 	if err != nil {
-		fmt.Println("err", err)
-		os.Exit(1)
+		return err
 	}
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
 		var k int
@@ -68,6 +67,7 @@ func TestMain(m *testing.M) {
 		}
 		fmt.Println("ok", strings.ReplaceAll(out, "\n", ";"))
 	}
+	return nil
 }
 
 // withExtraDay appends a row for a day that only save k has.
@@ -85,58 +85,39 @@ func withExtraDay(r array.RecordReader, k int) array.RecordReader {
 	}, func() {})
 }
 
+// child is a process that executes runNode. It can be killed and started again.
 type child struct {
+	*procs.Process
 	dir, url string
-	cmd      *exec.Cmd
-	in       io.WriteCloser
-	out      *bufio.Reader
+	port     int
 	paused   bool
 	mu       sync.Mutex // one command at a time
 }
 
 func (c *child) start(t *testing.T) {
-	c.cmd = exec.CommandContext(t.Context(), os.Args[0])
-	c.cmd.Env = append(os.Environ(), "PARTD_PULL_NODE="+c.dir, "PARTD_PULL_REGISTRY="+c.url)
-	c.cmd.Stderr = t.Output()
-	in, err := c.cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := c.cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.in, c.out = in, bufio.NewReaderSize(out, 1<<20)
-	if err := c.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	t.Helper()
+	cmd := procs.Command("node", c.dir, c.url, strconv.Itoa(c.port))
+	cmd.Stderr = t.Output()
+	c.Process = procs.Start(t, cmd)
 }
 
 func (c *child) ask(line string) (string, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if _, err := io.WriteString(c.in, line+"\n"); err != nil {
-		return "", err
-	}
-	answer, err := c.out.ReadString('\n')
-	if err != nil {
-		return "", err
-	}
-	text, ok := strings.CutPrefix(strings.TrimSuffix(answer, "\n"), "ok ")
+	answer, ok := c.Ask(line)
 	if !ok {
-		return "", fmt.Errorf("%s", answer)
+		return "", errors.New("the process has ended")
+	}
+	text, ok := strings.CutPrefix(answer, "ok ")
+	if !ok {
+		return "", errors.New(answer)
 	}
 	return text, nil
 }
 
-func (c *child) kill() {
-	_ = c.cmd.Process.Kill()
-	_ = c.cmd.Wait()
-}
-
 func (c *child) signal(t *testing.T, s syscall.Signal) {
 	t.Helper()
-	if err := c.cmd.Process.Signal(s); err != nil {
+	if err := c.Cmd.Process.Signal(s); err != nil {
 		t.Fatal(err)
 	}
 	c.paused = s == syscall.SIGSTOP
@@ -203,13 +184,7 @@ func (h *history) check(text string, began time.Time) (newest int, err error) {
 // complete version that is no older than promised. PARTD_KILLS sets the number of rounds.
 func TestKill(t *testing.T) {
 	t.Parallel()
-	rounds := 30
-	if text := os.Getenv("PARTD_KILLS"); text != "" {
-		var err error
-		if rounds, err = strconv.Atoi(text); err != nil {
-			t.Fatal(err)
-		}
-	}
+	rounds := procs.Kills(t, 30)
 	s, err := startServer(t.TempDir(), server.RANDOM_PORT, "")
 	if err != nil {
 		t.Fatal(err)
@@ -219,7 +194,6 @@ func TestKill(t *testing.T) {
 	for i := range children {
 		children[i] = &child{dir: t.TempDir(), url: s.ClientURL()}
 		children[i].start(t)
-		defer children[i].kill()
 	}
 	h := newHistory()
 	waitFor(t, "the first save to succeed", func() bool { return h.save(children[0], 0) == nil })
@@ -230,10 +204,9 @@ func TestKill(t *testing.T) {
 		switch rand.IntN(4) {
 		case 0: // kill the saver during its save
 			victim = saver
-			process := saver.cmd.Process // saver.start replaces saver.cmd
-			time.AfterFunc(time.Duration(rand.IntN(60))*time.Millisecond, func() { _ = process.Kill() })
+			saver.KillAfter(time.Duration(rand.IntN(60)) * time.Millisecond)
 		case 1:
-			victim.kill()
+			victim.Kill()
 		case 2:
 			victim.signal(t, syscall.SIGSTOP)
 		}
@@ -273,8 +246,8 @@ func TestKill(t *testing.T) {
 			}
 			continue
 		}
-		if victim.cmd.ProcessState != nil || victim == saver {
-			victim.kill()
+		if victim.Cmd.ProcessState != nil || victim == saver {
+			victim.Kill()
 			victim.start(t)
 		}
 		if t.Failed() {

@@ -22,12 +22,11 @@ import (
 func TestRegistryMoves(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
-	t.Setenv("PARTD_PULL_PORT", fmt.Sprint(portOf(t, l.Addr().String())))
+	port := portOf(t, l.Addr().String())
 	must(t, l.Close())
 	children := make([]*child, 3)
 	for i := range children {
-		children[i] = &child{dir: t.TempDir()}
-		defer func() { children[i].kill() }()
+		children[i] = &child{dir: t.TempDir(), port: port}
 	}
 	h, saves := newHistory(), 0
 	save := func(c *child) {
@@ -60,7 +59,7 @@ func TestRegistryMoves(t *testing.T) {
 	loadsNewest(second)
 	save(second)
 	loadsNewest(third)
-	first.kill()
+	first.Kill()
 	loadsNewest(third)
 	loadsNewest(second)
 	save(third)
@@ -68,8 +67,8 @@ func TestRegistryMoves(t *testing.T) {
 	loadsNewest(first)
 	loadsNewest(second)
 	save(second) // the first process does not load this version
-	second.kill()
-	third.kill() // the first process starts the registry again, with outdated content
+	second.Kill()
+	third.Kill() // the first process starts the registry again, with outdated content
 	second.start(t)
 	loadsNewest(first)
 	loadsNewest(second)
@@ -86,15 +85,13 @@ func TestBackupKilled(t *testing.T) {
 	defer s.Shutdown()
 	c := &child{dir: t.TempDir(), url: s.ClientURL()}
 	c.start(t)
-	defer func() { c.kill() }()
 	h, directory := newHistory(), t.TempDir()
 	for round := range 15 {
 		waitFor(t, "a save", func() bool { return h.save(c, round) == nil })
-		process := c.cmd.Process
-		killTimer := time.AfterFunc(time.Duration(rand.IntN(12000))*time.Microsecond, func() { _ = process.Kill() })
+		killTimer := c.KillAfter(time.Duration(rand.IntN(12000)) * time.Microsecond)
 		_, err := c.ask(fmt.Sprintf("backup %s %d", directory, round))
 		if !killTimer.Stop() {
-			c.kill()
+			c.Kill()
 			c.start(t)
 		} else if err != nil {
 			t.Error(err)

@@ -22,7 +22,7 @@ import (
 func createManySnapshots(tb testing.TB, dir string, snapshots, emptyTables int) {
 	tb.Helper()
 	ctx := context.Background()
-	cat, err := icecat.Open(ctx, dir, icecat.Options{FS: vfs.OS{}, NoSync: true})
+	cat, err := icecat.Open(ctx, dir, icecat.Options{FS: vfs.OS{}})
 	must(tb, err)
 	defer cat.Close()
 	sc := iceberg.NewSchema(0, iceberg.NestedField{ID: 1, Name: "n", Type: iceberg.PrimitiveTypes.Int64})

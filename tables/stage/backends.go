@@ -10,9 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"slices"
-	"strconv"
 	"strings"
-	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -21,7 +19,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/arrowvalue"
+	"github.com/go-partd/partd/tables/internal/rows/arrowvalue"
 )
 
 const (
@@ -82,9 +80,12 @@ func parseInfo(text []byte, key string) (*Info, error) {
 	return i, nil
 }
 
-// partdBackend stores results in a partd store. put appends the data under a new key, and then sets the
-// info, which contains that key. Concurrent puts of a result therefore never mix their data.
-type partdBackend struct{ partd.Partd }
+// dirBackend stores results in a partd store in the directory. put appends the data under a new key, and then sets the
+// info, which contains that key. A process that dies in between therefore leaves the old result.
+type dirBackend struct {
+	partd.Partd
+	results *Results // has the locks of keys
+}
 
 func infoKey(key string) string { return "stage/" + key + "/info" }
 
@@ -107,7 +108,7 @@ func (i storedInfo) sum(data io.Reader) (string, error) {
 	return fmt.Sprintf("%x", h.Sum128().Bytes()), err
 }
 
-func (s *partdBackend) get(ctx context.Context, key string) (i storedInfo, err error) {
+func (s *dirBackend) get(ctx context.Context, key string) (i storedInfo, err error) {
 	values, err := s.Get(ctx, infoKey(key))
 	if err != nil {
 		return i, err
@@ -122,14 +123,14 @@ func (s *partdBackend) get(ctx context.Context, key string) (i storedInfo, err e
 	return i, nil
 }
 
-func (s *partdBackend) info(ctx context.Context, key string) (*Info, error) {
+func (s *dirBackend) info(ctx context.Context, key string) (*Info, error) {
 	i, err := s.get(ctx, key)
 	return i.Info, err
 }
 
-func (s *partdBackend) load(ctx context.Context, key string) (arrow.Table, error) {
+func (s *dirBackend) load(ctx context.Context, key string) (arrow.Table, error) {
 	i, err := s.get(ctx, key)
-	if err == nil && (i.Info == nil || i.Sum == "") { // An earlier version stored no checksum.
+	if err == nil && i.Info == nil {
 		err = fs.ErrNotExist
 	}
 	if err != nil {
@@ -145,7 +146,7 @@ func (s *partdBackend) load(ctx context.Context, key string) (arrow.Table, error
 }
 
 // verify returns an error that wraps errDamaged if the data cannot be read or its checksum differs.
-func (s *partdBackend) verify(ctx context.Context, i storedInfo) error {
+func (s *dirBackend) verify(ctx context.Context, i storedInfo) error {
 	data, err := partd.Open(ctx, s.Partd, i.Data)
 	sum := ""
 	if err == nil {
@@ -163,12 +164,12 @@ func (s *partdBackend) verify(ctx context.Context, i storedInfo) error {
 	return nil
 }
 
-func (s *partdBackend) put(ctx context.Context, i *Info, t arrow.Table) error {
+func (s *dirBackend) put(ctx context.Context, i *Info, t arrow.Table) error {
 	old, err := s.get(ctx, i.Key)
 	if err != nil && !errors.Is(err, errDamaged) {
 		return err
 	}
-	dataKey := fmt.Sprintf("stage/%s/data/%d.%s", i.Key, i.Created.Unix(), rand.Text())
+	dataKey := fmt.Sprintf("stage/%s/data/%s", i.Key, rand.Text())
 	head, err := arrowvalue.Entry(dataKey, t.Schema())
 	entries := []partd.Entry{head}
 	rows := array.NewTableReader(t, batchRows)
@@ -193,7 +194,7 @@ func (s *partdBackend) put(ctx context.Context, i *Info, t arrow.Table) error {
 		err = s.Append(ctx, entries...)
 	}
 	if err == nil { // Sync the data first, so that the info never becomes durable before the data.
-		err = s.sync(ctx)
+		err = partd.Sync(ctx, s.Partd)
 	}
 	var text []byte
 	if err == nil {
@@ -208,17 +209,10 @@ func (s *partdBackend) put(ctx context.Context, i *Info, t arrow.Table) error {
 	if err != nil {
 		return err
 	}
-	return s.sync(ctx)
+	return partd.Sync(ctx, s.Partd)
 }
 
-func (s *partdBackend) sync(ctx context.Context) error {
-	if err := partd.Sync(ctx, s.Partd); !errors.Is(err, errors.ErrUnsupported) {
-		return err
-	}
-	return nil
-}
-
-func (s *partdBackend) list(ctx context.Context) (infos []*Info, err error) {
+func (s *dirBackend) list(ctx context.Context) (infos []*Info, err error) {
 	for k, err := range partd.Keys(ctx, s.Partd) {
 		if err != nil {
 			return nil, err
@@ -239,7 +233,7 @@ func (s *partdBackend) list(ctx context.Context) (infos []*Info, err error) {
 	return infos, nil
 }
 
-func (s *partdBackend) remove(ctx context.Context, key string) error {
+func (s *dirBackend) remove(ctx context.Context, key string) error {
 	i, err := s.get(ctx, key)
 	if i.Info == nil || err != nil {
 		return err
@@ -247,32 +241,34 @@ func (s *partdBackend) remove(ctx context.Context, key string) error {
 	return partd.Delete(ctx, s.Partd, infoKey(key), i.Data)
 }
 
-func (s *partdBackend) sweep(ctx context.Context, before time.Time) error {
-	var unreferenced []string
+func (s *dirBackend) sweep(ctx context.Context) error {
+	dataKeys := map[string]string{} // the result's key by the key of the data
 	for k, err := range partd.Keys(ctx, s.Partd) {
 		if err != nil {
 			return err
 		}
 		rest, isStage := strings.CutPrefix(k.Key, "stage/")
-		key, suffix, isData := strings.Cut(rest, "/data/")
-		seconds, _, _ := strings.Cut(suffix, ".")
-		if created, err := strconv.ParseInt(seconds, 10, 64); !isStage || !isData || err != nil || !time.Unix(created, 0).Before(before) {
-			continue
+		if key, _, isData := strings.Cut(rest, "/data/"); isStage && isData {
+			dataKeys[k.Key] = key
 		}
-		if i, err := s.get(ctx, key); err != nil && !errors.Is(err, errDamaged) {
+	}
+	for dataKey, key := range dataKeys {
+		remove := func() error {
+			i, err := s.get(ctx, key)
+			if err != nil && !errors.Is(err, errDamaged) || i.Data == dataKey {
+				return err
+			}
+			return partd.Delete(ctx, s.Partd, dataKey)
+		}
+		if err := s.results.ifUnlocked(ctx, key, remove); err != nil {
 			return err
-		} else if i.Data != k.Key {
-			unreferenced = append(unreferenced, k.Key)
 		}
 	}
-	if len(unreferenced) == 0 {
-		return nil
-	}
-	return partd.Delete(ctx, s.Partd, unreferenced...)
+	return nil
 }
 
-// lock does nothing, because a partd store cannot exclude processes that use another directory.
-func (s *partdBackend) lock(context.Context, string) (func() error, error) {
+// lock does nothing, because the lock in the directory excludes all processes that use this store.
+func (s *dirBackend) lock(context.Context, string) (func() error, error) {
 	return func() error { return nil }, nil
 }
 
@@ -342,7 +338,7 @@ func (t *tableBackend) remove(ctx context.Context, key string) error {
 }
 
 // sweep does nothing, because the store's Expire removes unreferenced files.
-func (t *tableBackend) sweep(context.Context, time.Time) error { return nil }
+func (t *tableBackend) sweep(context.Context) error { return nil }
 
 func (t *tableBackend) lock(ctx context.Context, key string) (func() error, error) {
 	l, err := t.bucket.Table(key).Lock(ctx)

@@ -1,6 +1,10 @@
 package stage
 
-import "time"
+import (
+	"time"
+
+	"github.com/go-partd/partd"
+)
 
 // SetNow replaces the clock of Results.
 func SetNow(r *Results, now func() time.Time) { r.now = now }
@@ -14,4 +18,9 @@ func Expire(last Any, name string, ttl time.Duration) {
 	for _, a := range n.ancestors {
 		Expire(&Stage[int]{a}, name, ttl)
 	}
+}
+
+// WrapStore replaces the store of results in the directory.
+func WrapStore(r *Results, wrap func(partd.Partd) partd.Partd) {
+	r.backend = &dirBackend{wrap(r.local), r}
 }

@@ -15,11 +15,6 @@ type GCOptions struct {
 	Live []Any         // last stages of pipelines whose current results GC keeps, whatever their age
 }
 
-// unreferencedAge is the age at which GC removes data in a partd store that no info refers to. Younger data
-// may belong to a result that a process with another directory is storing, because that process writes the
-// info last.
-const unreferencedAge = 24 * time.Hour
-
 // GCResult counts the results that GC removed and kept.
 type GCResult struct {
 	Removed   int
@@ -72,7 +67,7 @@ func (r *Results) GC(ctx context.Context, o *GCOptions) (result GCResult, err er
 		}
 	}
 	result.Remaining = len(results) - result.Removed
-	return result, errors.Join(r.sweepAll(ctx), r.backend.sweep(ctx, r.now().Add(-unreferencedAge)))
+	return result, errors.Join(r.sweepAll(ctx), r.backend.sweep(ctx))
 }
 
 // ifUnlocked calls f while holding the lock of a key. It does nothing if the lock is held.

@@ -11,7 +11,6 @@ import (
 	"testing/fstest"
 	"time"
 
-	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/tables/stage"
 )
 
@@ -102,19 +101,35 @@ func TestGCKeepsUsedResults(t *testing.T) {
 	}
 }
 
-// TestForeignKeys checks that GC does not remove other programs' keys from the store.
-func TestForeignKeys(t *testing.T) {
-	store := partd.NewDict()
-	r := open(t, t.TempDir(), &stage.Options{Store: store})
-	for _, key := range []string{"logs/data/2024.csv", "a/info"} {
-		if err := store.Append(t.Context(), partd.Entry{Key: key, Value: []byte("v")}); err != nil {
-			t.Fatal(err)
+// TestExpiredFilesInUse checks that expired files can be computed again while a run still uses the old files.
+func TestExpiredFilesInUse(t *testing.T) {
+	recipe, dir := newRecipe(t), t.TempDir()
+	r, second := open(t, dir, nil), open(t, dir, nil)
+	pipeline := recipe.pipeline()
+	stage.Expire(pipeline, "text", time.Hour)
+	stage.SetNow(second, func() time.Time { return time.Now().Add(2 * time.Hour) })
+	recipe.onRun = func(name string) error {
+		if name != "last" {
+			return nil
 		}
-		if _, err := r.GC(t.Context(), nil); err != nil {
-			t.Errorf("GC failed: %v", err)
+		recipe.onRun = nil
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		changed := newRecipe(t)
+		changed.raw = recipe.raw
+		changed.source["last.go"].Data = []byte("package other")
+		laterPipeline := changed.pipeline()
+		stage.Expire(laterPipeline, "text", time.Hour)
+		_, err := laterPipeline.Run(ctx, second)
+		if err == nil {
+			_, err = second.GC(ctx, nil)
 		}
-		if got, err := store.Get(t.Context(), key); err != nil || string(got[0]) != "v" {
-			t.Errorf("key %s has the value %q, %v, want v", key, got, err)
-		}
+		return err
+	}
+	if got := run(t, r, pipeline); got != wantResult {
+		t.Errorf("the pipeline returned %s, want %s", got, wantResult)
+	}
+	if _, err := second.GC(t.Context(), nil); err != nil {
+		t.Errorf("GC failed: %v", err)
 	}
 }

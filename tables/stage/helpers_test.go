@@ -20,9 +20,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
-	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/encode"
-	"github.com/go-partd/partd/logstore"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/stage"
 )
@@ -230,15 +228,6 @@ func open(t testing.TB, dir string, o *stage.Options) *stage.Results {
 // backends contains the options for each kind of store for results.
 var backends = map[string]func(testing.TB) *stage.Options{
 	"directory": func(testing.TB) *stage.Options { return nil },
-	"dict":      func(testing.TB) *stage.Options { return &stage.Options{Store: partd.NewDict()} },
-	"log": func(t testing.TB) *stage.Options {
-		s, err := logstore.Open(t.TempDir(), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = s.Close() })
-		return &stage.Options{Store: s}
-	},
 	"tables": func(t testing.TB) *stage.Options {
 		return &stage.Options{Tables: openTables(t, t.TempDir()), Bucket: "stages"}
 	},

@@ -8,6 +8,22 @@ import (
 	"time"
 )
 
+// keyOf returns the key of a stage without ancestors.
+func keyOf(t testing.TB, n *node) *stageKey {
+	t.Helper()
+	r, err := Open(t.TempDir(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	n.name, n.version, n.result = "x", "1", tableType
+	k, err := r.keyOf(n, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
 // TestBuildSettings checks that a program's build settings are part of the key, and that its commit is not.
 func TestBuildSettings(t *testing.T) {
 	defer func() { readBuildInfo = debug.ReadBuildInfo }()
@@ -46,20 +62,12 @@ func TestChangedWithSameStamp(t *testing.T) {
 		}
 	}
 	change("1")
-	r, err := Open(t.TempDir(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
-	k, err := r.keyOf(&node{name: "x", version: "1", patterns: []string{path}, result: tableType}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	k := keyOf(t, &node{patterns: []string{path}})
 	if err := k.checkUnchanged(); err != nil {
 		t.Error(err)
 	}
 	change("2")
-	h := k.hashes[path] // simulate a coarse clock, with which the stamp stays the same
+	h, err := k.hashes[path], error(nil) // simulate a coarse clock, with which the stamp stays the same
 	if h.Stamp, err = stampOf(path); err != nil {
 		t.Fatal(err)
 	}
@@ -77,18 +85,7 @@ func TestRepeatedClockTime(t *testing.T) {
 		t.Skip(err)
 	}
 	first := time.Date(2025, 10, 26, 0, 30, 0, 0, time.UTC).In(zone)
-	r, err := Open(t.TempDir(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
-	key := func(p any) string {
-		k, err := r.keyOf(&node{name: "x", version: "1", params: []any{p}, result: tableType}, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return k.key
-	}
+	key := func(p any) string { return keyOf(t, &node{params: []any{p}}).key }
 	type wrapper struct{ T time.Time }
 	if key(first) == key(first.Add(time.Hour)) || key(wrapper{first}) == key(wrapper{first.Add(time.Hour)}) {
 		t.Error("two times have the same key")
@@ -120,18 +117,7 @@ func TestFileOrder(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	r, err := Open(t.TempDir(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
-	key := func(patterns ...string) *stageKey {
-		k, err := r.keyOf(&node{name: "x", version: "1", patterns: patterns, result: tableType}, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return k
-	}
+	key := func(patterns ...string) *stageKey { return keyOf(t, &node{patterns: patterns}) }
 	forward, backward := key(a, b), key(b, a)
 	if forward.key == backward.key {
 		t.Error("two orders of the files have the same key")
@@ -144,15 +130,34 @@ func TestFileOrder(t *testing.T) {
 	}
 }
 
-// TestRecentHashIsNotCached checks that the hash of a file that just changed is not cached, because a further change may
-// leave the file's stamp the same.
-func TestRecentHashIsNotCached(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "raw")
-	if err := os.WriteFile(path, []byte("1"), 0o666); err != nil {
-		t.Fatal(err)
+// TestParamTypes checks that equal values of different types in an interface have different keys.
+func TestParamTypes(t *testing.T) {
+	t.Parallel()
+	type count int
+	keys := map[string]any{}
+	for _, p := range []any{1, 1.0, int64(1), count(1)} {
+		for _, v := range []any{[]any{p}, map[string]any{"n": p, "m": "x"}} {
+			key := keyOf(t, &node{params: []any{v}}).key
+			if keyOf(t, &node{params: []any{v}}).key != key {
+				t.Errorf("keyOf returned two different keys for %#v", v)
+			}
+			if other, ok := keys[key]; ok {
+				t.Errorf("%#v, which contains a %T, has the same key as %v", v, p, other)
+			}
+			keys[key] = v
+		}
 	}
-	h := openHashes(filepath.Join(t.TempDir(), "hashes.json"))
-	if _, err := h.sum(path); err != nil || len(h.byPath) > 0 || h.isDirty {
-		t.Errorf("sum of a new file: %v, and the cache contains %v, want nothing", err, h.byPath)
+}
+
+// TestTypesInMap checks that a map of values of several types always has the same key, although Go visits maps in random
+// order.
+func TestTypesInMap(t *testing.T) {
+	keys := map[string]bool{}
+	for range 20 {
+		param := map[string]any{"a": 1, "b": "1", "c": 1.0, "d": int8(1), "e": true, "f": uint(1)}
+		keys[keyOf(t, &node{params: []any{param}}).key] = true
+	}
+	if len(keys) != 1 {
+		t.Errorf("keyOf returned %d keys for one map", len(keys))
 	}
 }

@@ -9,20 +9,18 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/objstore/cloud"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/stage"
 )
-
-const childEnv = "PARTD_STAGE_CHILD"
 
 // child configures a subprocess that runs a pipeline and prints a line for each stage that runs.
 type child struct {
@@ -84,85 +82,29 @@ func (c child) run(out io.Writer, in *bufio.Scanner) error {
 }
 
 func TestMain(m *testing.M) {
-	text := os.Getenv(childEnv)
-	if text == "" {
-		os.Exit(m.Run())
-	}
-	var c child
-	err := json.Unmarshal([]byte(text), &c)
-	if err == nil {
-		err = c.run(os.Stdout, bufio.NewScanner(os.Stdin))
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	os.Exit(0)
-}
-
-type process struct {
-	*exec.Cmd
-	in     io.WriteCloser
-	lines  *bufio.Scanner
-	stderr strings.Builder
+	procs.Roles{"child": func(args []string) error {
+		var c child
+		if err := json.Unmarshal([]byte(args[0]), &c); err != nil {
+			return err
+		}
+		return c.run(os.Stdout, bufio.NewScanner(os.Stdin))
+	}}.Main(m)
 }
 
 // start starts this test program as a child process.
-func (c child) start(t testing.TB) *process {
+func (c child) start(t testing.TB) *procs.Process {
 	t.Helper()
 	b, err := json.Marshal(c)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &process{Cmd: exec.CommandContext(t.Context(), os.Args[0])}
-	p.Env = append(os.Environ(), childEnv+"="+string(b))
-	p.Stderr = &p.stderr
-	out, err := p.StdoutPipe()
-	if err == nil {
-		p.in, err = p.StdinPipe()
-	}
-	if err == nil {
-		err = p.Start()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.lines = bufio.NewScanner(out)
-	return p
+	return procs.Start(t, procs.Command("child", string(b)))
 }
 
-func (p *process) wait() (lines []string, err error) {
-	for p.lines.Scan() {
-		lines = append(lines, p.lines.Text())
-	}
-	if err = p.Wait(); err != nil {
-		err = fmt.Errorf("%w: %s", err, p.stderr.String())
-	}
-	return lines, err
-}
-
-// waitForLine reads lines until the process prints the given one.
-func (p *process) waitForLine(t testing.TB, line string) {
-	t.Helper()
-	for p.lines.Scan() {
-		if p.lines.Text() == line {
-			return
-		}
-	}
-	t.Fatalf("the process ended before it printed %q: %v %s", line, p.Wait(), p.stderr.String())
-}
-
-// killCount returns how often a test kills processes: the value of PARTD_KILLS, or defaultCount.
-func killCount(t testing.TB, defaultCount int) int {
-	t.Helper()
-	if text := os.Getenv("PARTD_KILLS"); text != "" {
-		n, err := strconv.Atoi(text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return n
-	}
-	return defaultCount
+// wait returns the remaining lines of a child process's output.
+func wait(p *procs.Process) ([]string, error) {
+	lines := slices.Collect(p.Lines())
+	return lines, p.Wait()
 }
 
 // TestProcesses checks that if several processes run the same pipeline, one of them computes the results and the
@@ -193,22 +135,20 @@ func testComputedOnce(t *testing.T, name string, newChild func(testing.TB) child
 				}
 			}
 			first := c.start(t)
-			first.waitForLine(t, "ran text")
-			waiting := []*process{waiter.start(t), waiter.start(t)}
+			first.WaitFor(t, "ran text")
+			waiting := []*procs.Process{waiter.start(t), waiter.start(t)}
 			for _, p := range waiting {
-				p.waitForLine(t, "runs")
+				p.WaitFor(t, "runs")
 			}
 			time.Sleep(500 * time.Millisecond) // if the processes did not wait, they would run stages in this time
 			if isKilled {
-				if err := first.Process.Kill(); err != nil {
-					t.Fatal(err)
-				}
-			} else if _, err := fmt.Fprintln(first.in); err != nil {
+				first.KillAfter(0)
+			} else if _, err := fmt.Fprintln(first.In); err != nil {
 				t.Fatal(err)
 			}
 			output := ""
 			for _, p := range append(waiting, first) {
-				lines, err := p.wait()
+				lines, err := wait(p)
 				if (err != nil) != (p == first && isKilled) {
 					t.Fatal(err)
 				}
@@ -243,7 +183,7 @@ func TestKills(t *testing.T) {
 				c.Tables = t.TempDir()
 			}
 			rnd := rand.New(rand.NewPCG(1, 2))
-			wantKills, killed := killCount(t, 6), 0
+			wantKills, killed := procs.Kills(t, 6), 0
 			for c.Factor = 0; killed < wantKills; c.Factor++ {
 				if c.Factor > int64(10*wantKills+100) {
 					t.Fatalf("only %d of %d processes were killed before they ended, want %d", killed, c.Factor, wantKills)
@@ -251,15 +191,11 @@ func TestKills(t *testing.T) {
 				// Kill the process a few milliseconds after it printed a random number of lines, one for each stage that began.
 				p := c.start(t)
 				for range rnd.IntN(5) {
-					if !p.lines.Scan() {
-						break
-					}
+					_, _ = p.Line()
 				}
 				time.Sleep(time.Duration(rnd.IntN(6000)) * time.Microsecond)
-				if err := p.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
-					t.Fatal(err)
-				}
-				if _, err := p.wait(); err != nil {
+				p.Kill()
+				if p.Wait() != nil {
 					killed++
 				}
 				o, closeTables, err := c.options(t.Context())

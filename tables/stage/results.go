@@ -29,10 +29,6 @@ type Options struct {
 	Tables *tables.Store
 	Bucket string // bucket of Tables for results; it must contain nothing else
 
-	// Store is a partd store that holds the results. It must be able to set, list and delete keys. All keys
-	// begin with "stage/". Results other than tables are limited to partd.MaxValueLen bytes.
-	Store partd.Partd
-
 	// Parallel is the number of stages that can run at the same time; 0 means one per processor.
 	Parallel int
 
@@ -43,7 +39,7 @@ type Options struct {
 type Results struct {
 	dir      string
 	backend  backend
-	local    partd.Partd // the partd store in dir; nil if Options select another store
+	local    partd.Partd // the partd store in dir; nil if Options.Tables holds the results
 	hashes   *hashes
 	parallel int
 	now      func() time.Time
@@ -63,13 +59,10 @@ const keyLen = 64
 
 var errLockHeld = errors.New("another process holds the lock")
 
-// Open opens a directory for results, and creates it if necessary. If Options select a store for results, the
-// directory still contains unfinished results, locks, hashes of raw files, and Folders.
+// Open opens a directory for results, and creates it if necessary. Even with Options.Tables, the directory contains
+// unfinished results, locks, hashes of raw files, and Folders.
 func Open(dir string, o *Options) (*Results, error) {
 	o = cmp.Or(o, new(Options))
-	if o.Tables != nil && o.Store != nil {
-		return nil, errors.New("Options.Tables and Options.Store cannot be combined: set only one")
-	}
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
@@ -84,21 +77,18 @@ func Open(dir string, o *Options) (*Results, error) {
 	if r.parallel <= 0 {
 		r.parallel = runtime.GOMAXPROCS(0)
 	}
-	switch {
-	case o.Tables != nil:
+	if o.Tables != nil {
 		r.backend = &tableBackend{o.Tables, o.Tables.Bucket(o.Bucket)}
-	case o.Store != nil:
-		r.backend = &partdBackend{o.Store}
-	default:
-		if r.local, err = partd.OpenFile(r.path("results"), nil); err != nil {
-			return nil, err
-		}
-		r.backend = &partdBackend{r.local}
+		return r, nil
 	}
+	if r.local, err = partd.OpenFile(r.path("results"), nil); err != nil {
+		return nil, err
+	}
+	r.backend = &dirBackend{r.local, r}
 	return r, nil
 }
 
-// Close closes the directory. It does not close the stores in Options.
+// Close closes the directory. It does not close Options.Tables.
 func (r *Results) Close() error {
 	if r == nil || r.local == nil {
 		return nil
@@ -135,9 +125,9 @@ type backend interface {
 	put(ctx context.Context, i *Info, t arrow.Table) error
 	list(ctx context.Context) ([]*Info, error)
 	remove(ctx context.Context, key string) error
-	// sweep removes data that was put before the given time and that no info refers to.
-	sweep(ctx context.Context, before time.Time) error
-	// lock waits for the lock of a key. If possible, it also excludes processes with another directory.
+	// sweep removes data that no info refers to.
+	sweep(ctx context.Context) error
+	// lock waits for the lock of a key, which also excludes processes with another directory.
 	lock(ctx context.Context, key string) (unlock func() error, err error)
 }
 

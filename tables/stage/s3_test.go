@@ -2,7 +2,6 @@ package stage_test
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,16 +11,13 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/testutil/gateway"
-	"github.com/go-partd/partd/objstore/cloud"
-	"github.com/go-partd/partd/stores"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables/stage"
 )
 
 // inBucket returns a child that stores tables under a prefix of a bucket, with the catalog in a
 // directory.
-func inBucket(t testing.TB, g *gateway.Gateway, prefix string) child {
+func inBucket(t testing.TB, g *procs.Gateway, prefix string) child {
 	return child{Tables: fmt.Sprintf("s3://bucket/%s?endpoint=http://%s", prefix, g.Addr), Catalog: t.TempDir(), Cache: t.TempDir()}
 }
 
@@ -37,33 +33,19 @@ func (c child) newOptions(t testing.TB) *stage.Options {
 
 // TestS3 checks that results on S3 work like results in any other backend, even for processes with empty caches.
 func TestS3(t *testing.T) {
-	g := gateway.Start(t)
+	g := procs.StartGateway(t)
 	t.Run("stored", func(t *testing.T) {
 		testStored(t, func(t testing.TB) *stage.Options { return inBucket(t, g, "kept").newOptions(t) })
 	})
 	t.Run("GC", func(t *testing.T) {
 		testGC(t, func(t testing.TB) *stage.Options { return inBucket(t, g, "collected").newOptions(t) })
 	})
-	t.Run("in a partd store", func(t *testing.T) {
-		open := func(prefix string) func(testing.TB) *stage.Options {
-			return func(t testing.TB) *stage.Options {
-				s, err := stores.NewSet(cloud.Schemes()...).Open(t.Context(), fmt.Sprintf("s3://bucket/%s?memory=16MiB&endpoint=http://%s", prefix, g.Addr), nil)
-				if err != nil {
-					t.Fatal(err)
-				}
-				t.Cleanup(func() { _ = partd.Close(context.Background(), s) })
-				return &stage.Options{Store: s}
-			}
-		}
-		testStored(t, open("store-kept"))
-		testGC(t, open("store-collected"))
-	})
 	t.Run("read by another process", func(t *testing.T) {
 		c := inBucket(t, g, "elsewhere")
 		c.Raw, c.Factor = newRecipe(t).raw, 2
 		for n, want := range []int{6, 2} { // printed lines: four stages run, then none
 			c.Dir, c.Cache = t.TempDir(), t.TempDir()
-			lines, err := c.start(t).wait()
+			lines, err := wait(c.start(t))
 			if err != nil || len(lines) != want || lines[len(lines)-1] != "result "+wantResult {
 				t.Errorf("process %d printed %q, %v, want %d lines", n+1, lines, err, want)
 			}
@@ -79,7 +61,7 @@ func TestS3(t *testing.T) {
 // TestS3Damaged flips bits of the stored objects and cuts them short. For each damaged object, at least one run must
 // fail, and no run may return a wrong result.
 func TestS3Damaged(t *testing.T) {
-	g := gateway.Start(t)
+	g := procs.StartGateway(t)
 	c := inBucket(t, g, "damaged")
 	recipe := newRecipe(t)
 	recipe.isCached = func(string) bool { return true }

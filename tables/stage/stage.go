@@ -7,7 +7,7 @@
 // of its ancestors, and the storage format.
 //
 // A result is an [arrow.Table], a [Folder] of files, or a value with a codec. It is stored
-// in a directory, a store of tables or any partd store; see [Options].
+// in a directory or in a store of tables; see [Options].
 //
 // # Promises
 //
@@ -15,9 +15,7 @@
 //     GC removes them, as does the next run that computes the key.
 //   - A cached stage returns the result as read back from storage, even on the first run.
 //   - Processes that share a directory, or a bucket of tables, compute a key once: the
-//     others wait, and one of them takes over if the first dies. Processes that share a
-//     partd store but no directory may compute a key twice; each result is complete even
-//     then.
+//     others wait, and one of them takes over if the first dies.
 //   - Anything that cannot be hashed is an error: a parameter that contains a function,
 //     code that is neither given nor versioned, a module without a version, a file that
 //     changes during the run.

@@ -121,7 +121,7 @@ func TestParallel(t *testing.T) {
 		}
 		return nil
 	}
-	if got := run(t, open(t, t.TempDir(), &stage.Options{Store: nil, Parallel: 2}), recipe.pipeline()); got != wantResult {
+	if got := run(t, open(t, t.TempDir(), &stage.Options{Parallel: 2}), recipe.pipeline()); got != wantResult {
 		t.Errorf("the pipeline returned %s, want %s", got, wantResult)
 	}
 }
@@ -184,6 +184,7 @@ func nilTable(context.Context, *stage.Inputs) (arrow.Table, error) { return nil,
 // say what to do.
 func TestInvalidSpecs(t *testing.T) {
 	type spec = stage.Spec[int]
+	json := encode.JSON[int]()
 	plain, table := spec{Version: "1"}, stage.Spec[arrow.Table]{Version: "1", Cache: true}
 	withCodec := table
 	withCodec.Codec = encode.ValueCodec[arrow.Table]{
@@ -206,7 +207,10 @@ func TestInvalidSpecs(t *testing.T) {
 		Plan(context.Context, *stage.Results) ([]stage.Step, error)
 	}{
 		"no name":                                    stage.Define("", returnZero, plain),
+		"no function":                                stage.Define[int]("s", nil, plain),
 		"neither Code nor Version":                   define(spec{}),
+		"has no Encode or no":                        define(spec{Version: "1", Cache: true, Codec: encode.ValueCodec[int]{Encode: json.Encode}, CodecName: "half"}),
+		"the codec has no name":                      define(spec{Version: "1", Cache: true, Codec: json}),
 		"set Spec.Codec":                             define(spec{Version: "1", Cache: true}),
 		"remove Spec.Codec":                          stage.Define("s", nilTable, withCodec),
 		"module list is incomplete":                  define(spec{Code: files("a.go", code)}),
@@ -237,8 +241,21 @@ func TestInvalidSpecs(t *testing.T) {
 	if _, err := notAncestor.Run(t.Context(), r); err == nil || !strings.Contains(err.Error(), "not a direct ancestor") {
 		t.Errorf("Of for a stage that is not an ancestor = %v, want an error that says so", err)
 	}
-	if _, err := stage.Open(dir, &stage.Options{Tables: openTables(t, t.TempDir()), Store: backends["dict"](t).Store}); err == nil {
-		t.Error("Open accepted both Tables and Store")
+}
+
+// TestSpec checks that stages with equal Specs have the same key, so that results stay valid.
+func TestSpec(t *testing.T) {
+	runs := 0
+	countRuns := func(context.Context, *stage.Inputs) (int, error) { runs++; return runs, nil }
+	results := open(t, t.TempDir(), nil)
+	ancestor := stage.Define("above", countRuns, stage.Spec[int]{Version: "1"})
+	spec := stage.Spec[int]{
+		From: []stage.Any{ancestor}, Version: "1", Params: []any{3}, Cache: true, TTL: time.Hour, Codec: encode.JSON[int](), CodecName: "json",
+	}
+	for range 2 {
+		if n, err := stage.Define("one", countRuns, spec).Run(t.Context(), results); err != nil || n != 2 {
+			t.Errorf("Run = %d, %v, want the stored result 2 (%d functions ran)", n, err, runs)
+		}
 	}
 }
 

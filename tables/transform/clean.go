@@ -10,7 +10,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/sql/sqlquote"
+	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
 
 // Clean removes rows of a table. If the kept rows replace the source's rows, concurrent puts into the source are
@@ -97,16 +97,16 @@ func keptRowsSQL(schema *arrow.Schema, o *CleanOptions) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		c := sqlquote.Name(name) + " IS NOT NULL"
+		c := sqltext.Name(name) + " IS NOT NULL"
 		if arrow.IsFloating(f.Type.ID()) {
-			c += " AND NOT isnan(" + sqlquote.Name(name) + ")"
+			c += " AND NOT isnan(" + sqltext.Name(name) + ")"
 		}
 		conditions = append(conditions, c)
 	}
 	if len(conditions) == 0 && len(o.KeepFirstOf) == 0 {
 		return "", errors.New("nothing to remove: set a condition, columns that must not be null, or columns of which each combination is kept once")
 	}
-	sql := "SELECT * FROM " + sqlquote.Name(o.Source.Name)
+	sql := "SELECT * FROM " + sqltext.Name(o.Source.Name)
 	if len(conditions) > 0 {
 		sql += " WHERE " + strings.Join(conditions, " AND ")
 	}
@@ -118,7 +118,7 @@ func keptRowsSQL(schema *arrow.Schema, o *CleanOptions) (string, error) {
 		if _, err := field(schema, name); err != nil {
 			return "", err
 		}
-		keys = append(keys, sqlquote.Name(name))
+		keys = append(keys, sqltext.Name(name))
 	}
 	number := "number"
 	for schema.HasField(number) {

@@ -12,7 +12,7 @@ import (
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
-	"github.com/go-partd/partd/tables/internal/sql/sqlquote"
+	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
 
 // Combine puts the rows of several tables into one table. A union has the rows of all tables, one table after
@@ -91,9 +91,9 @@ func (c *combination) union() (string, error) {
 		for _, f := range c.fields {
 			x := "NULL"
 			if index := s.schema.FieldIndices(f.Name); len(index) > 0 {
-				x = castTo(sqlquote.Name(f.Name), s.schema.Field(index[0]).Type, f)
+				x = castTo(sqltext.Name(f.Name), s.schema.Field(index[0]).Type, f)
 			}
-			columns = append(columns, x+" AS "+sqlquote.Name(f.Name))
+			columns = append(columns, x+" AS "+sqltext.Name(f.Name))
 		}
 		parts = append(parts, "SELECT "+strings.Join(columns, ", ")+" FROM "+s.sql())
 	}
@@ -113,7 +113,7 @@ func (c *combination) join(on []string) (string, error) {
 			}
 			if i == 0 {
 				c.fields = append(c.fields, arrow.Field{Name: name, Type: f.Type, Nullable: true})
-				columns = append(columns, "s0."+sqlquote.Name(name))
+				columns = append(columns, "s0."+sqltext.Name(name))
 				keys[name] = f.Type
 				continue
 			}
@@ -138,7 +138,7 @@ func (c *combination) join(on []string) (string, error) {
 				continue
 			}
 			hasName := func(g arrow.Field) bool { return g.Name == f.Name }
-			columns = append(columns, fmt.Sprintf("s%d.%s", i, sqlquote.Name(f.Name)))
+			columns = append(columns, fmt.Sprintf("s%d.%s", i, sqltext.Name(f.Name)))
 			if slices.ContainsFunc(c.fields, hasName) {
 				if f.Name += "_" + s.Name; slices.ContainsFunc(c.fields, hasName) {
 					return "", &tables.SchemaError{Column: f.Name, Err: errors.New("the result would have two columns with this name")}
@@ -159,7 +159,7 @@ func (c *combination) join(on []string) (string, error) {
 func (c *combination) keySQL(i int, name string) string {
 	typeOf := func(s source) arrow.DataType { return s.schema.Field(s.schema.FieldIndices(name)[0]).Type }
 	t := typeOf(c.sources[i])
-	x := fmt.Sprintf("s%d.%s", i, sqlquote.Name(name))
+	x := fmt.Sprintf("s%d.%s", i, sqltext.Name(name))
 	switch {
 	case !slices.ContainsFunc(c.sources, func(s source) bool { return isInteger(typeOf(s)) }):
 		return x
@@ -178,7 +178,7 @@ func castTo(x string, t arrow.DataType, to arrow.Field) string {
 	case arrow.TypeEqual(to.Type, wideInteger):
 		return x + "::DECIMAL(20, 0)"
 	case to.Type.ID() == arrow.FLOAT64 && isInteger(t):
-		message := sqlquote.Text(fmt.Sprintf("column %q: float64 cannot represent the integer ", to.Name))
+		message := sqltext.Text(fmt.Sprintf("column %q: float64 cannot represent the integer ", to.Name))
 		return fmt.Sprintf("CASE WHEN %[1]s IS NULL OR %[1]s::DOUBLE::HUGEINT = %[1]s::HUGEINT THEN %[1]s::DOUBLE ELSE error(%[2]s || %[1]s) END", x, message)
 	case to.Type.ID() == arrow.FLOAT64:
 		return x + "::DOUBLE"

@@ -14,7 +14,7 @@ import (
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
-	"github.com/go-partd/partd/tables/internal/sql/sqlquote"
+	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
 
 // fillFunctions fill a bin from the rows next to its label. All other functions aggregate the rows within the
@@ -41,7 +41,7 @@ func (q *resampling) fill(ctx context.Context, s *tables.Store, from TableName) 
 	if q.fillFunction() == "interpolate" {
 		f.filler, passes = &interpolator{fillScan: f, lines: make([]line, len(q.aggregates))}, 2
 	}
-	timeColumn, table, values := sqlquote.Name(q.timeColumn), sqlquote.Name(from.Name), ""
+	timeColumn, table, values := sqltext.Name(q.timeColumn), sqltext.Name(from.Name), ""
 	for i, a := range q.aggregates {
 		values += fmt.Sprintf(", %s AS a%d", a.sql, i)
 	}

@@ -13,7 +13,7 @@ import (
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
-	"github.com/go-partd/partd/tables/internal/sql/sqlquote"
+	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
 
 // function is an aggregate in SQL with placeholders. {x} is a column's value with NaN as null, {n} the value as
@@ -197,7 +197,7 @@ func newAggregate(column arrow.Field, x, name string) (aggregate, error) {
 	if name == "sum" && arrow.IsInteger(resultType.ID()) { // the engine's sums of integers are wider than 64 bits
 		sql = fmt.Sprintf("coalesce(TRY_CAST(%s AS %s), CASE WHEN count({x}) > 0 THEN error(%s) END)", sql,
 			map[bool]string{true: "UBIGINT", false: "BIGINT"}[resultType.ID() == arrow.UINT64],
-			sqlquote.Text(fmt.Sprintf("column %q: %v", column.Name, overflowError(resultType))))
+			sqltext.Text(fmt.Sprintf("column %q: %v", column.Name, overflowError(resultType))))
 	}
 	if f.empty != "" {
 		sql = fmt.Sprintf("coalesce(%s, %s)", sql, f.empty)

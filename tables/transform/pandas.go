@@ -11,7 +11,7 @@ import (
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
-	"github.com/go-partd/partd/tables/internal/sql/sqlquote"
+	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
 
 // Keys in the schema metadata. pandas writes pandasKey. partd_go writes keys that begin with ownPrefix; extraKey
@@ -67,7 +67,7 @@ func (q *resampling) findDictionaries(source *arrow.Schema) (*arrow.Schema, erro
 			}
 			literal := values.ValueStr(j)
 			if !isInteger {
-				literal = sqlquote.Text(literal)
+				literal = sqltext.Text(literal)
 			}
 			order = append(order, literal)
 		}
@@ -77,7 +77,7 @@ func (q *resampling) findDictionaries(source *arrow.Schema) (*arrow.Schema, erro
 		q.aggregates[i].byCategoryOrder = true
 		q.aggregates[i].sql = fmt.Sprintf(`%[1]s(c%[2]d, CASE WHEN c%[2]d IS NOT NULL THEN coalesce(list_position([%[3]s], c%[2]d),
 error(%[4]s || c%[2]d || ', which is not in the order of the categories: use first, last or count')) END)`,
-			sqlFunction, a.column, strings.Join(order, ", "), sqlquote.Text("column "+f.Name+": a later put added the value "))
+			sqlFunction, a.column, strings.Join(order, ", "), sqltext.Text("column "+f.Name+": a later put added the value "))
 	}
 	return arrow.NewSchema(out, nil), nil
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/rows/take"
-	"github.com/go-partd/partd/tables/internal/sql/sqlquote"
+	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
 
 // Resample puts into a table either the rows of an SQL statement, or one row of aggregates for each time bin,
@@ -264,8 +264,8 @@ func (q *resampling) query(ctx context.Context, s *tables.Store, from TableName)
 
 // bounds reads the earliest and the latest time.
 func (q *resampling) bounds(ctx context.Context, s *tables.Store, from TableName) error {
-	timeColumn := sqlquote.Name(q.timeColumn) // For a bare column, the engine takes min and max from statistics; for an expression, it would read all rows.
-	sql := fmt.Sprintf("SELECT %s, %s, count(*), count(%s) FROM %s", q.epochSQL("min("+timeColumn+")"), q.epochSQL("max("+timeColumn+")"), timeColumn, sqlquote.Name(from.Name))
+	timeColumn := sqltext.Name(q.timeColumn) // For a bare column, the engine takes min and max from statistics; for an expression, it would read all rows.
+	sql := fmt.Sprintf("SELECT %s, %s, count(*), count(%s) FROM %s", q.epochSQL("min("+timeColumn+")"), q.epochSQL("max("+timeColumn+")"), timeColumn, sqltext.Name(from.Name))
 	r, err := s.Query(ctx, sql, &tables.QueryOptions{Bucket: from.Bucket, Nanoseconds: isZonedNanos(q.schema.Field(0))})
 	if err != nil {
 		return err
@@ -291,9 +291,9 @@ func (q *resampling) epochSQL(t string) string {
 
 // innerSQL returns the SQL for the time and the columns, with the names that the aggregates use.
 func (q *resampling) innerSQL() string {
-	inner := q.epochSQL(sqlquote.Name(q.timeColumn)) + " AS t"
+	inner := q.epochSQL(sqltext.Name(q.timeColumn)) + " AS t"
 	for i, c := range q.columns {
-		x := sqlquote.Name(c.Name)
+		x := sqltext.Name(c.Name)
 		if arrow.IsFloating(c.Type.ID()) {
 			x = fmt.Sprintf("CASE WHEN NOT isnan(%[1]s) THEN %[1]s END", x)
 		}
@@ -328,7 +328,7 @@ SELECT %[2]s AS b, min(t) AS lo, max(t) AS hi%[3]s
 FROM (SELECT *%[4]s FROM (SELECT %[5]s FROM %[6]s)) WHERE t IS NOT NULL GROUP BY 1)
 SELECT range AS bin, (SELECT min(lo) FROM %[1]s) AS lo, (SELECT max(hi) FROM %[1]s) AS hi, (SELECT count(*) FROM %[6]s) AS n%[7]s
 FROM range((SELECT max(b) + 1 FROM %[1]s)) LEFT JOIN %[1]s ON range = b ORDER BY 1`,
-		bins, q.bins.sql("t"), in.String(), order, inner, sqlquote.Name(table), out.String())
+		bins, q.bins.sql("t"), in.String(), order, inner, sqltext.Name(table), out.String())
 }
 
 func (q *resampling) batch(b arrow.RecordBatch) (arrow.RecordBatch, error) {

@@ -15,7 +15,7 @@ import (
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
-	"github.com/go-partd/partd/tables/internal/sql/sqlquote"
+	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
 
 // TableName names a table.
@@ -99,7 +99,7 @@ func opError(op string, t TableName, err error) error {
 	return &tables.OpError{Op: op, Bucket: t.Bucket, Table: t.Name, Err: err}
 }
 
-func (t TableName) sql() string { return sqlquote.Qualified(t.Bucket, t.Name) }
+func (t TableName) sql() string { return sqltext.Qualified(t.Bucket, t.Name) }
 
 func field(s *arrow.Schema, name string) (arrow.Field, error) {
 	index, err := schema.ColumnIndex(s, name)

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -9,6 +8,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
 // TestKilledCopy checks that a killed copy leaves the source unchanged. If it has written anything, the next run
@@ -26,21 +26,16 @@ func TestKilledCopy(t *testing.T) {
 	fillStore(t, source, entries...)
 	killed, refused := 0, 0
 	for i := range 6 {
-		cmd := program(t, "copy", "--from", source, "--to", target, "--quiet", "--memory", "16MiB")
-		var stderr bytes.Buffer
-		cmd.Stderr = &stderr
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		timer := time.AfterFunc(time.Duration(20+15*i)*time.Millisecond, func() { _ = cmd.Process.Kill() })
-		_ = cmd.Wait()
-		switch {
-		case !timer.Stop() && cmd.ProcessState.ExitCode() < 0:
+		p := procs.Start(t, program(t, "copy", "--from", source, "--to", target, "--quiet", "--memory", "16MiB"))
+		timer := p.KillAfter(time.Duration(20+15*i) * time.Millisecond)
+		err := p.Wait()
+		switch code := p.Cmd.ProcessState.ExitCode(); {
+		case !timer.Stop() && p.WasKilled():
 			killed++
-		case cmd.ProcessState.ExitCode() == 1 && strings.Contains(stderr.String(), "already has keys"):
+		case code == 1 && strings.Contains(p.Stderr(), "already has keys"):
 			refused++
-		case cmd.ProcessState.ExitCode() != 0:
-			t.Fatalf("partd copy: exit code %d, %s", cmd.ProcessState.ExitCode(), stderr.String())
+		case code != 0:
+			t.Fatalf("partd copy: %v", err)
 		}
 	}
 	t.Logf("%d copies were killed, and %d rejected the target", killed, refused)

@@ -1,29 +1,14 @@
 package servercli_test
 
 import (
-	"os"
-	"strconv"
 	"testing"
 	"time"
 
 	"github.com/go-partd/partd/internal/testutil/hostile"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/internal/testutil/race"
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
-
-// numberFromEnv returns the number in an environment variable or, if it is unset, defaultValue.
-func numberFromEnv(t testing.TB, variable string, defaultValue int) int {
-	t.Helper()
-	s := os.Getenv(variable)
-	if s == "" {
-		return defaultValue
-	}
-	n, err := strconv.Atoi(s)
-	if err != nil {
-		t.Fatalf("%s=%q is not a number", variable, s)
-	}
-	return n
-}
 
 // memoryAboveIdle is the maximum memory that the server may use for hostile peers, in addition to
 // its idle usage. It equals --memory, which also limits the garbage collector. With a larger
@@ -32,7 +17,7 @@ const memoryAboveIdle = 64 << 20
 
 // TestHostileConversations runs random conversations, while an honest peer must be served.
 func TestHostileConversations(t *testing.T) {
-	n := numberFromEnv(t, "PARTD_CONVERSATIONS", 10_000)
+	n := procs.Number(t, "PARTD_CONVERSATIONS", 10_000)
 	p := start(t, "--store", "log:"+t.TempDir()+"?memory=16MiB", "--memory", "64MiB", "--max-message", "1MiB")
 	network, address := p.Address()
 	idle, _, err := serverproc.Memory(p.Pid())

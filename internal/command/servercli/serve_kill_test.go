@@ -8,13 +8,20 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 	"github.com/go-partd/partd/remote"
 )
 
-// serverAt starts a server with a store at an address.
-func serverAt(ctx context.Context, child, store, address string) (*serverproc.Process, error) {
-	return serverproc.Start(ctx, command(child, "--store", store, "--listen", "tcp://"+address), 1)
+// serverAt starts a server with a store at an address. It tries for a second, because another process may briefly use the port.
+func serverAt(ctx context.Context, store, address string) (p *serverproc.Process, err error) {
+	for range 20 {
+		if p, err = serverproc.Start(ctx, command("server", "--store", store, "--listen", "tcp://"+address), 1); err == nil {
+			return p, nil
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	return nil, err
 }
 
 // check checks the store's content with a new client, over a direct connection.
@@ -31,7 +38,7 @@ func runWithKills(t *testing.T, store, namespace string, kills int) error {
 	ctx := boundedContext(t, 20*kills)
 	seed := uint64(time.Now().UnixNano())
 	rnd := rand.New(rand.NewPCG(seed, 1<<40))
-	p, err := serverAt(ctx, "server", store, "127.0.0.1:0")
+	p, err := serverAt(ctx, store, "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,14 +59,8 @@ func runWithKills(t *testing.T, store, namespace string, kills int) error {
 		case <-time.After(time.Duration(rnd.Int64N(int64(150 * time.Millisecond)))):
 		}
 		p.Kill()
-		for try := 0; ; try++ {
-			if p, err = serverAt(ctx, "server", store, address); err == nil {
-				break
-			}
-			if try > 10 {
-				t.Fatalf("seed %d: after kill %d: %v", seed, n+1, err)
-			}
-			time.Sleep(100 * time.Millisecond) // another process may briefly use the port
+		if p, err = serverAt(ctx, store, address); err != nil {
+			t.Fatalf("seed %d: after kill %d: %v", seed, n+1, err)
 		}
 	}
 	time.Sleep(100 * time.Millisecond)
@@ -74,7 +75,7 @@ func runWithKills(t *testing.T, store, namespace string, kills int) error {
 
 // TestKillServer checks that changes are applied once and in order while the server is killed (SIGKILL).
 func TestKillServer(t *testing.T) {
-	kills := numberFromEnv(t, "PARTD_KILLS", 10)
+	kills := procs.Kills(t, 10)
 	for _, c := range []struct{ store, namespace string }{{"log:", ""}, {"log:", "/job7"}, {"file:", ""}} {
 		t.Run(c.store+c.namespace, func(t *testing.T) {
 			if err := runWithKills(t, c.store+t.TempDir()+"/data", c.namespace, max(1, kills/2)); err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/testutil/cutproxy"
 	"github.com/go-partd/partd/internal/testutil/hostile"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/remote"
 )
 
@@ -200,7 +201,7 @@ func (p pythonPeer) Delete(_ context.Context, keys ...string) error {
 
 // TestLinearizable checks that operations on each store are linearizable, over both protocols and over cut connections.
 func TestLinearizable(t *testing.T) {
-	histories := numberFromEnv(t, "PARTD_HISTORIES", 400)
+	histories := procs.Number(t, "PARTD_HISTORIES", 400)
 	for _, c := range []struct {
 		store string
 		cuts  bool

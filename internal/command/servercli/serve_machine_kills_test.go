@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 	"github.com/go-partd/partd/partdtest"
 	"github.com/go-partd/partd/remote"
@@ -33,7 +34,7 @@ type mortalClient struct {
 func newMortal(t *testing.T, scheme string, kills *int) *mortalClient {
 	m := &mortalClient{
 		t: t, store: scheme + t.TempDir() + "/data", kills: kills, buffered: scheme == "buffer+file:",
-		rnd: rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 0)),
+		rnd: procs.Rand(t),
 	}
 	if m.buffered {
 		m.store += "?memory=4KiB" // so small that most appends flush something
@@ -49,16 +50,12 @@ func newMortal(t *testing.T, scheme string, kills *int) *mortalClient {
 }
 
 func (m *mortalClient) start(address string) *serverproc.Process {
-	var err error
-	for range 20 {
-		var p *serverproc.Process
-		if p, err = serverAt(context.Background(), "server", m.store, address); err == nil {
-			return p
-		}
-		time.Sleep(50 * time.Millisecond) // another process may briefly use the port
+	p, err := serverAt(context.Background(), m.store, address)
+	if err != nil {
+		m.t.Error(err) // not Fatal, because another goroutine than the test's may run this
+		return m.process
 	}
-	m.t.Error(err) // not Fatal, because another goroutine than the test's may run this
-	return m.process
+	return p
 }
 
 func (m *mortalClient) isDue() bool { return m.rnd.IntN(3) == 0 }
@@ -227,7 +224,7 @@ func (m *mortalClient) Close() error {
 
 // TestMachineWithKills runs the state machine of partdtest on a mortalClient.
 func TestMachineWithKills(t *testing.T) {
-	runs := max(3, numberFromEnv(t, "PARTD_KILLS", 0)/10)
+	runs := max(3, procs.Kills(t, 0)/10)
 	for _, scheme := range []string{"buffer+file:", "log:", "file:"} {
 		t.Run(scheme, func(t *testing.T) {
 			kills := 0

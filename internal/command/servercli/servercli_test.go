@@ -2,10 +2,9 @@ package servercli_test
 
 import (
 	"context"
-	"fmt"
 	"math/rand/v2"
-	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,36 +12,19 @@ import (
 	"github.com/go-partd/partd/internal/command/cli"
 	"github.com/go-partd/partd/internal/command/servercli"
 	"github.com/go-partd/partd/internal/testutil/hostile"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 	"github.com/go-partd/partd/remote"
 )
 
-// childVariable is an environment variable that makes the test binary run as partd-server or partd.
-const childVariable = "PARTD_TEST_CHILD"
-
 func TestMain(m *testing.M) {
-	switch child := os.Getenv(childVariable); child {
-	case "":
-		os.Exit(m.Run())
-	case "server":
-		os.Exit(servercli.Main(os.Args[1:]))
-	case "partd":
-		os.Exit(cli.Main(os.Args[1:]))
-	default:
-		fmt.Fprintf(os.Stderr, "%s=%s: there is no such child program\n", childVariable, child)
-		os.Exit(2)
-	}
+	procs.Roles{"server": procs.Program(servercli.Main), "partd": procs.Program(cli.Main)}.Main(m)
 }
 
-// command returns a command that runs the test binary as a child program.
-func command(child string, args ...string) *exec.Cmd {
-	cmd := exec.Command(os.Args[0], args...)
-	for _, v := range os.Environ() { // ignore the settings of the user who runs the test
-		if !strings.HasPrefix(v, "PARTD_SERVER_") {
-			cmd.Env = append(cmd.Env, v)
-		}
-	}
-	cmd.Env = append(cmd.Env, childVariable+"="+child)
+// command returns a command that runs the test binary as partd-server or partd.
+func command(role string, args ...string) *exec.Cmd {
+	cmd := procs.Command(role, args...)
+	cmd.Env = slices.DeleteFunc(cmd.Env, func(v string) bool { return strings.HasPrefix(v, "PARTD_SERVER_") }) // the user's settings
 	return cmd
 }
 
@@ -73,12 +55,8 @@ func stop(t testing.TB, p *serverproc.Process) {
 // require skips the test unless ok is set. If PARTD_REQUIRE_ALL is set, it fails the test instead.
 func require(t testing.TB, ok bool, label string) {
 	t.Helper()
-	switch {
-	case ok:
-	case os.Getenv("PARTD_REQUIRE_ALL") != "":
-		t.Fatalf("PARTD_REQUIRE_ALL is set, and this test needs %s", label)
-	default:
-		t.Skipf("needs %s", label)
+	if !ok {
+		procs.Skip(t, "this test needs %s", label)
 	}
 }
 

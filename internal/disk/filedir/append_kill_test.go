@@ -1,16 +1,12 @@
 package filedir_test
 
 import (
-	"bufio"
 	"context"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -18,28 +14,19 @@ import (
 	"github.com/go-partd/partd/internal/disk/filedir"
 	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/internal/testutil/dirstore"
+	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
-// Environment variables for the child process of the kill tests, which runs this test binary.
-const (
-	fileChildDir  = "PARTD_TEST_CHILD_DIR"
-	fileChildSeed = "PARTD_TEST_CHILD_SEED"
-	fileChildOpts = "PARTD_TEST_CHILD_OPTS"
-	fileChildFrom = "PARTD_TEST_CHILD_FROM"
+const fileKillKeys = 40
 
-	fileKillKeys = 40
-)
+func TestMain(m *testing.M) { procs.Roles{"writer": appendUntilKilled}.Main(m) }
 
-// TestFileKillChild is not a test, but runs in the child process of the kill tests. Until it is killed, it appends numbered
-// batches, and prints each number once the batch is acknowledged.
-func TestFileKillChild(t *testing.T) {
-	dir := os.Getenv(fileChildDir)
-	if dir == "" {
-		return // not in a child process
-	}
-	seed, _ := strconv.ParseUint(os.Getenv(fileChildSeed), 10, 64)
-	firstBatch, _ := strconv.Atoi(os.Getenv(fileChildFrom))
-	opts := os.Getenv(fileChildOpts)
+// appendUntilKilled appends numbered batches, and prints each number once the batch is acknowledged. Its arguments are the
+// directory, a seed, the number of the first batch, and options.
+func appendUntilKilled(args []string) error {
+	dir, opts := args[0], args[3]
+	seed, _ := strconv.ParseUint(args[1], 10, 64)
+	firstBatch, _ := strconv.Atoi(args[2])
 	rnd := rand.New(rand.NewPCG(seed, 1))
 	var hooks filedir.Hooks
 	var session uint64
@@ -50,14 +37,13 @@ func TestFileKillChild(t *testing.T) {
 		writes := rnd.IntN(10 * fileKillKeys)
 		hooks.AfterWrite = func() {
 			if writes--; writes < 0 {
-				syscall.Kill(os.Getpid(), syscall.SIGKILL)
-				select {}
+				procs.KillSelf()
 			}
 		}
 	}
 	f, err := dirstore.Open(vfs.OS{}, dir, &partd.FileOptions{MaxOpenFiles: 1 + int(seed%2)*100}, hooks)
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	fmt.Println("ready")
 	for n := firstBatch; ; n++ {
@@ -69,11 +55,10 @@ func TestFileKillChild(t *testing.T) {
 			_, err = f.Apply(context.Background(), tag, partd.Operation{Change: partd.ChangeAppend, Entries: fileKillBatch(n)})
 		}
 		if err != nil {
-			t.Fatal(err)
+			return err
 		}
 		if strings.Contains(opts, "kill-after-apply") && rnd.IntN(5) == 0 { // die after applying the batch, but before acknowledging it
-			syscall.Kill(os.Getpid(), syscall.SIGKILL)
-			select {}
+			procs.KillSelf()
 		}
 		fmt.Println("ack", n)
 	}
@@ -138,50 +123,26 @@ func fileCheckKilled(f *dirstore.Store, acked int) (batches int, err error) {
 // fileRunUntilKilled runs a child until it dies, and returns the total number of acknowledged batches.
 func fileRunUntilKilled(t *testing.T, dir, opts string, seed uint64, firstBatch int, after time.Duration) (acked int) {
 	t.Helper()
-	cmd := exec.Command(os.Args[0], "-test.run=^TestFileKillChild$", "-test.v=false")
-	cmd.Env = append(os.Environ(), fileChildDir+"="+dir, fileChildSeed+"="+strconv.FormatUint(seed, 10),
-		fileChildOpts+"="+opts, fileChildFrom+"="+strconv.Itoa(firstBatch))
-	cmd.Stderr = os.Stderr
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	lines := bufio.NewScanner(out)
-	if !lines.Scan() || lines.Text() != "ready" {
-		rest, _ := io.ReadAll(out)
-		cmd.Process.Kill()
-		cmd.Wait()
-		t.Fatalf("the child did not start; its output: %s %s", lines.Text(), rest)
-	}
-	kill := time.AfterFunc(after, func() { cmd.Process.Kill() })
+	p := procs.Start(t, procs.Command("writer", dir, strconv.FormatUint(seed, 10), strconv.Itoa(firstBatch), opts))
+	p.WaitFor(t, "ready")
+	p.KillAfter(after)
 	acked = firstBatch
-	for lines.Scan() {
-		n, err := strconv.Atoi(strings.TrimPrefix(lines.Text(), "ack "))
-		if err != nil || n != acked {
-			t.Errorf("the child printed %q, want ack %d", lines.Text(), acked)
+	for line := range p.Lines() {
+		if line != fmt.Sprint("ack ", acked) {
+			t.Errorf("the child printed %q, want ack %d", line, acked)
 			break
 		}
 		acked++
 	}
-	kill.Stop()
-	cmd.Process.Kill()
-	err = cmd.Wait()
-	if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGKILL {
-		t.Fatalf("the child ended before it was killed: %v", err)
-	}
+	p.WaitKilled(t)
 	return acked
 }
 
 // TestFileKill repeatedly kills a writer, alternately at random times and between two of its writes. Each append must be
 // whole or absent, and no acknowledged append may be lost.
 func TestFileKill(t *testing.T) {
-	rounds := fileKillCount(t, 30)
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
-	rnd := rand.New(rand.NewPCG(seed, 2))
+	rounds := procs.Kills(t, 30)
+	rnd := procs.Rand(t)
 	total, interrupted := 0, 0
 	dir := t.TempDir()
 	for round, batches := 0, 0; round < rounds; round++ {
@@ -214,23 +175,10 @@ func TestFileKill(t *testing.T) {
 	}
 }
 
-func fileKillCount(t *testing.T, defaultCount int) int {
-	t.Helper()
-	s := os.Getenv("PARTD_KILLS")
-	if s == "" {
-		return defaultCount
-	}
-	n, err := strconv.Atoi(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
-}
-
 // TestFileKillTagged repeatedly kills and restarts a writer. After each restart, the writer retries its unacknowledged
 // operation with the same number. No operation may be applied twice.
 func TestFileKillTagged(t *testing.T) {
-	rounds := fileKillCount(t, 20)
+	rounds := procs.Kills(t, 20)
 	retries, err := fileRunTaggedKills(t, rounds)
 	if err != nil {
 		t.Fatal(err)
@@ -243,9 +191,7 @@ func TestFileKillTagged(t *testing.T) {
 
 // fileRunTaggedKills kills writers that share a session, and returns the number of retries of applied operations.
 func fileRunTaggedKills(t *testing.T, rounds int) (retries int, err error) {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
-	rnd := rand.New(rand.NewPCG(seed, 3))
+	rnd := procs.Rand(t)
 	dir, session, batches, acked := "", uint64(0), 0, 0
 	for round := range rounds {
 		if dir == "" || acked > 60 {

@@ -22,9 +22,9 @@ import (
 	"github.com/go-partd/partd/internal/disk/names"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/faces/formats"
+	"github.com/go-partd/partd/tables/internal/files/content"
 	"github.com/go-partd/partd/tables/internal/files/parquetfile"
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
-	"github.com/go-partd/partd/tables/internal/rows/rowsum"
 )
 
 func newImport(a *app) *cobra.Command {
@@ -90,14 +90,14 @@ repeat the command. An existing table with different rows is an error.`,
 var errDifferentRows = errors.New("the table exists with different rows: delete it, or import into another directory")
 
 // importTable puts a table unless it exists, and compares the table's rows with the rows of the source.
-func importTable(ctx context.Context, s backend, src source, bytesRead *atomic.Int64) (state string, sum *rowsum.Sum, err error) {
+func importTable(ctx context.Context, s backend, src source, bytesRead *atomic.Int64) (state string, sum *content.RowSum, err error) {
 	_, _, err = s.Describe(ctx, src.bucket, src.name, nil)
 	missing := errors.Is(err, fs.ErrNotExist)
 	if err != nil && !missing {
 		return "", nil, err
 	}
 	state = "unchanged"
-	sourceSum := &rowsum.Sum{}
+	sourceSum := &content.RowSum{}
 	r, err := src.open(ctx, bytesRead)
 	if err == nil && missing {
 		state = "imported"
@@ -105,12 +105,12 @@ func importTable(ctx context.Context, s backend, src source, bytesRead *atomic.I
 		_, err = s.Put(ctx, src.bucket, src.name, counted, tables.PutError, &tables.PutOptions{Metadata: src.metadata})
 		r.Release()
 	} else if err == nil {
-		sourceSum, err = rowsum.OfReader(r, nil)
+		sourceSum, err = content.SumRows(r, nil)
 	}
 	if err != nil {
 		return "", nil, err
 	}
-	tableSum, err := rowsum.OfReader(s.Scan(ctx, src.bucket, src.name, nil, nil))
+	tableSum, err := content.SumRows(s.Scan(ctx, src.bucket, src.name, nil, nil))
 	switch {
 	case err != nil:
 		return "", nil, err

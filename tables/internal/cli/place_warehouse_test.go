@@ -9,8 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/go-partd/partd/internal/testutil/gateway"
-	"github.com/go-partd/partd/internal/testutil/postgres"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables/internal/testutil/peers"
 	_ "github.com/go-partd/partd/tables/postgres" // the program also imports it
 )
@@ -33,7 +32,7 @@ func runIn(t *testing.T, input string, args ...string) string {
 // changes of the others.
 func TestWarehouse(t *testing.T) {
 	python := peers.Python(t, "warehouse")
-	g, db := gateway.Start(t), postgres.Start(t)
+	g, db := procs.StartGateway(t), procs.StartPostgres(t)
 	location := []string{
 		"--dir", fmt.Sprintf("s3://bucket/house?endpoint=http://%s", g.Addr), "--catalog", db.URL(),
 		"--cache-dir", t.TempDir(), "--cache-size", "10MB",

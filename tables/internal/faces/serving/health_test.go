@@ -19,7 +19,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/sql/sqlerror"
+	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
 
 // newCore returns a Core for a store in a directory with characters that some errors escape, and with a symbolic link
@@ -69,7 +69,7 @@ func TestWithoutPaths(t *testing.T) {
 			"plain": "write %s: failed", "quoted": `Cannot open file "%s": no such file`, "url": "open file://%s: failed", "twice": "%[1]s %[1]s,%[1]s", "end": "cannot read %s", "start": "%s failed", "equals": "(path=%s)", "colon": "IO error:%s",
 		} {
 			errs[name+" "+how] = fmt.Errorf(text, path)
-			errs[name+" "+how+" in SQL"] = &sqlerror.Error{Line: 1, Column: 2, Err: fmt.Errorf(text, path)}
+			errs[name+" "+how+" in SQL"] = &sqltext.Error{Line: 1, Column: 2, Err: fmt.Errorf(text, path)}
 		}
 		errs[name+" Go"] = fmt.Errorf("open %q: failed", path)
 		errs[name+" escaped"] = errors.New("open file://" + (&url.URL{Path: path}).EscapedPath())
@@ -110,7 +110,7 @@ func TestDiskFullStatus(t *testing.T) {
 		{fmt.Errorf("a: %w", syscall.EDQUOT), codes.ResourceExhausted},
 		{fmt.Errorf("a: %w", sqliteFull{errors.New("database or disk is full")}), codes.ResourceExhausted},
 		{&tables.SQLError{Line: 1, Err: full}, codes.ResourceExhausted},
-		{&sqlerror.Error{Err: sqlerror.DiskFull("IO error: no space")}, codes.ResourceExhausted},
+		{&sqltext.Error{Err: sqltext.DiskFull("IO error: no space")}, codes.ResourceExhausted},
 		{fmt.Errorf("%w: %w", tables.ErrDamaged, full), codes.ResourceExhausted},
 		{fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, full), codes.Unknown},
 		{&tables.SQLError{Line: 1, Err: errors.New("no space left on device")}, codes.InvalidArgument}, // the text of a client

@@ -15,7 +15,7 @@ import (
 )
 
 // Iceberg's int and long columns are plain INT32 and INT64. The Parquet library adds annotations with their bit width.
-// Because of the annotations, Spark cannot read an int column that was widened to long.
+// Because of the annotations, Spark cannot read an int column that was widened to long. DuckDB and iceberg-go write them.
 
 // removeWidths removes the width annotations of 32- and 64-bit integers, and reports whether there were any.
 func removeWidths(footer *metadata.FileMetaData) (removed bool) {
@@ -27,7 +27,8 @@ func removeWidths(footer *metadata.FileMetaData) (removed bool) {
 	return removed
 }
 
-// HasWidths reports whether a file has width annotations, as files of earlier versions of this package do.
+// HasWidths reports whether a file has width annotations, as files from DuckDB and from programs that use iceberg-go do.
+// Files from Spark and pyiceberg do not.
 func HasWidths(ctx context.Context, t *table.Table, task table.FileScanTask) (hasWidths bool, err error) {
 	err = withFile(ctx, t, task, func(f *file) {
 		columns := f.parsed.MetaData().Schema

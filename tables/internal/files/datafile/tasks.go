@@ -224,3 +224,12 @@ func MayMatch(where *filter.Condition, columns *iceberg.Schema, f iceberg.DataFi
 	matches, _ := where.May(BoundsOf(columns, f))
 	return matches
 }
+
+// Paths returns the set of the files' paths.
+func Paths(files []iceberg.DataFile) map[string]bool {
+	all := map[string]bool{}
+	for _, f := range files {
+		all[f.FilePath()] = true
+	}
+	return all
+}

@@ -47,7 +47,6 @@ type Options struct {
 	ReadOnly   bool   // reject changes; the catalog then writes only copies of catalog.db, into CopyDir
 	CopyDir    string // if not "", directory with a copy of catalog.db that is used instead of the original
 	CacheBytes int64  // memory limit, in bytes, for parsed metadata
-	NoSync     bool   // for tests: do not sync
 
 	// Committing is called before (done is false) and after (done is true) each transaction that changes the database. Tests
 	// use it to simulate a power failure.
@@ -61,7 +60,6 @@ type Catalog struct {
 	originalDir string // directory where the warehouse was created; recorded locations begin with it
 	id          string
 	fs          vfs.FS
-	noSync      bool
 	maxPage     int64
 	committing  func(done bool)
 
@@ -88,7 +86,7 @@ func Open(ctx context.Context, dir string, o Options) (_ *Catalog, err error) {
 		return nil, err
 	}
 	c := &Catalog{
-		dir: dir, root: o.Root, fs: o.FS, noSync: o.NoSync, committing: o.Committing, readOnly: o.ReadOnly, maxPage: o.CacheBytes,
+		dir: dir, root: o.Root, fs: o.FS, committing: o.Committing, readOnly: o.ReadOnly, maxPage: o.CacheBytes,
 		cache: newCache[*table.Table](o.CacheBytes), footers: newCache[*Footer](o.CacheBytes / 4),
 		small: newCache[bool](o.CacheBytes / 64), tallies: newCache[Tally](o.CacheBytes / 16), vetted: newCache[[]byte](o.CacheBytes / 16),
 	}
@@ -111,7 +109,7 @@ func Open(ctx context.Context, dir string, o Options) (_ *Catalog, err error) {
 		c.postgres = true
 		c.writes, c.reads, err = OpenPostgres(o.Database, o.ReadOnly)
 	} else {
-		c.writes, c.reads, c.answers, err = openSQLite(cmp.Or(o.CopyDir, dir), c.noSync)
+		c.writes, c.reads, c.answers, err = openSQLite(cmp.Or(o.CopyDir, dir))
 	}
 	if err != nil {
 		return nil, err
@@ -129,16 +127,12 @@ func Open(ctx context.Context, dir string, o Options) (_ *Catalog, err error) {
 }
 
 // openSQLite opens the database in a directory. It returns a pool with one connection for writing, and a pool for reading.
-func openSQLite(dir string, noSync bool) (writes, reads *sql.DB, lookupCache *answers, err error) {
+func openSQLite(dir string) (writes, reads *sql.DB, lookupCache *answers, err error) {
 	if err := os.MkdirAll(dir, 0o777); err != nil { // Use package os, because SQLite always uses the real file system.
 		return nil, nil, nil, err
 	}
-	synchronous := "FULL"
-	if noSync {
-		synchronous = "OFF"
-	}
 	file := url.URL{Scheme: "file", Path: filepath.Join(dir, "catalog.db")}
-	dsn := file.String() + "?_pragma=busy_timeout(60000)&_pragma=journal_mode(WAL)&_pragma=synchronous(" + synchronous + ")"
+	dsn := file.String() + "?_pragma=busy_timeout(60000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)"
 	// A snapshot of 10,000 tables changes 900 pages. These settings keep the pages in memory until the commit, which
 	// then need not wait for checkpoints.
 	if writes, err = sql.Open("sqlite", dsn+"&_txlock=immediate&_pragma=cache_size(-16384)&_pragma=wal_autocheckpoint(4000)"); err != nil {
@@ -221,7 +215,7 @@ func (c *Catalog) ID() string { return c.id }
 
 // NewIO returns a FileIO for one reader or writer.
 func (c *Catalog) NewIO() *FileIO {
-	f := &FileIO{cat: c, noSync: c.noSync, dirs: map[string]bool{}}
+	f := &FileIO{cat: c, dirs: map[string]bool{}}
 	f.syncs.SetLimit(maxSyncs)
 	return f
 }

@@ -275,6 +275,6 @@ func CastStored(batch arrow.RecordBatch, to *arrow.Schema) (arrow.RecordBatch, e
 	if err != nil {
 		return nil, err
 	}
-	c.nullTypes = nil // Allow all nulls; see RelaxShape.
+	c.nullTypes = nil // The rows were checked when they were put.
 	return c.Cast(batch)
 }

@@ -2,12 +2,10 @@ package schema
 
 import (
 	"errors"
-	"slices"
 	"strconv"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/iceberg-go"
 )
 
 // hasRequired reports whether t contains a field that cannot be null, such as a map key.
@@ -111,38 +109,4 @@ func WithNullableFields(t arrow.DataType) arrow.DataType {
 		f.Type, f.Nullable = WithNullableFields(f.Type), true
 		return f
 	}, func(t arrow.DataType) arrow.DataType { return t })
-}
-
-// RelaxShape returns a table's shape for rows from earlier versions of this module, which accepted nulls in nested
-// fields that forbid them. In the shape, these fields are nullable. RelaxShape returns nil if the rows have no such
-// nulls.
-func RelaxShape(s *iceberg.Schema, lastID int, putSchema *arrow.Schema, rows arrow.RecordBatch) (*Shape, error) {
-	fields, columns, changed := slices.Clone(s.Fields()), putSchema.Fields(), false
-	for i, f := range rows.Schema().Fields() {
-		if checkRequired(f.Name, rows.Column(i), f.Type) != nil {
-			fields[i].Type, columns[i].Type, changed = nullableFields(fields[i].Type), WithNullableFields(columns[i].Type), true
-		}
-	}
-	if !changed {
-		return nil, nil
-	}
-	metadata := putSchema.Metadata()
-	return ShapeOf(iceberg.NewSchemaWithIdentifiers(s.ID, s.IdentifierFieldIDs, fields...), arrow.NewSchema(columns, &metadata), lastID)
-}
-
-// nullableFields is WithNullableFields for Iceberg's types.
-func nullableFields(t iceberg.Type) iceberg.Type {
-	switch t := t.(type) {
-	case *iceberg.StructType:
-		fields := slices.Clone(t.FieldList)
-		for i := range fields {
-			fields[i].Type, fields[i].Required = nullableFields(fields[i].Type), false
-		}
-		return &iceberg.StructType{FieldList: fields}
-	case *iceberg.ListType:
-		return &iceberg.ListType{ElementID: t.ElementID, Element: nullableFields(t.Element)}
-	case *iceberg.MapType:
-		return &iceberg.MapType{KeyID: t.KeyID, KeyType: nullableFields(t.KeyType), ValueID: t.ValueID, ValueType: nullableFields(t.ValueType)}
-	}
-	return t
 }

@@ -25,7 +25,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/cdata"
 	duckdb "github.com/duckdb/duckdb-go-bindings"
 
-	"github.com/go-partd/partd/tables/internal/sql/sqlerror"
+	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
 
 func arrowSchema(o duckdb.ArrowOptions, types []duckdb.LogicalType, names []string) (*arrow.Schema, error) {
@@ -102,12 +102,12 @@ func (d *Database) bind(sql string, params arrow.RecordBatch) error {
 	n := int(duckdb.NParams(d.stmt))
 	if params == nil {
 		if n > 0 {
-			return &sqlerror.Error{Err: fmt.Errorf("the statement has %d parameters, but no values were given", n)}
+			return &sqltext.Error{Err: fmt.Errorf("the statement has %d parameters, but no values were given", n)}
 		}
 		return nil
 	}
 	if int(params.NumCols()) != n || params.NumRows() != 1 {
-		return &sqlerror.Error{Err: fmt.Errorf("the statement has %d parameters: pass 1 row with as many columns, not %d rows with %d columns", n, params.NumRows(), params.NumCols())}
+		return &sqltext.Error{Err: fmt.Errorf("the statement has %d parameters: pass 1 row with as many columns, not %d rows with %d columns", n, params.NumRows(), params.NumCols())}
 	}
 	for i := range n {
 		name := duckdb.ParameterName(d.stmt, duckdb.IdxT(i+1))
@@ -121,7 +121,7 @@ func (d *Database) bind(sql string, params arrow.RecordBatch) error {
 		}
 		v, err := valueOf(params.Column(column), 0)
 		if err != nil {
-			return &sqlerror.Error{Err: fmt.Errorf("parameter $%s: %w", name, err)}
+			return &sqltext.Error{Err: fmt.Errorf("parameter $%s: %w", name, err)}
 		}
 		state := duckdb.BindValue(d.stmt, duckdb.IdxT(i+1), v)
 		duckdb.DestroyValue(&v)

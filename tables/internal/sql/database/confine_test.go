@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/go-partd/partd/tables/internal/sql/sqlquote"
+	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
 
 // TestConfined executes forbidden statements directly, without checking their parse trees. The confined database
@@ -25,7 +25,7 @@ func TestConfined(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer d.Close()
-	if err := d.execute("SELECT * FROM read_csv(" + sqlquote.Text(otherFile) + ")"); err != nil {
+	if err := d.execute("SELECT * FROM read_csv(" + sqltext.Text(otherFile) + ")"); err != nil {
 		t.Fatal(err) // the database is unrestricted until it is confined
 	}
 	j := &Job{Memory: 1 << 30, Views: []string{`CREATE OR REPLACE VIEW "main"."t" AS SELECT NULL::BIGINT AS "a" WHERE false`}}
@@ -33,9 +33,9 @@ func TestConfined(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, sql := range []string{
-		"SELECT * FROM read_csv(" + sqlquote.Text(otherFile) + ")", "SELECT * FROM read_text('/etc/passwd')", "SELECT * FROM glob('/*')", "SELECT * FROM " + sqlquote.Text(otherFile),
-		"COPY (SELECT 1) TO " + sqlquote.Text(filepath.Join(dir, "out")), "EXPLAIN ANALYZE COPY (SELECT 1) TO " + sqlquote.Text(filepath.Join(dir, "out")), "ATTACH " + sqlquote.Text(filepath.Join(dir, "db")),
-		"EXPORT DATABASE " + sqlquote.Text(dir), "INSTALL httpfs", "LOAD httpfs", "SET enable_external_access=true", "SET lock_configuration=false", "SET memory_limit='1TB'",
+		"SELECT * FROM read_csv(" + sqltext.Text(otherFile) + ")", "SELECT * FROM read_text('/etc/passwd')", "SELECT * FROM glob('/*')", "SELECT * FROM " + sqltext.Text(otherFile),
+		"COPY (SELECT 1) TO " + sqltext.Text(filepath.Join(dir, "out")), "EXPLAIN ANALYZE COPY (SELECT 1) TO " + sqltext.Text(filepath.Join(dir, "out")), "ATTACH " + sqltext.Text(filepath.Join(dir, "db")),
+		"EXPORT DATABASE " + sqltext.Text(dir), "INSTALL httpfs", "LOAD httpfs", "SET enable_external_access=true", "SET lock_configuration=false", "SET memory_limit='1TB'",
 		"SET allowed_paths=['/etc/passwd']", "RESET memory_limit", "PRAGMA threads=99", "SET temp_directory='/tmp'", "SET autoload_known_extensions=true",
 	} {
 		if err := d.execute(sql); err == nil {

@@ -14,8 +14,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	duckdb "github.com/duckdb/duckdb-go-bindings"
 
-	"github.com/go-partd/partd/tables/internal/sql/sqlerror"
-	"github.com/go-partd/partd/tables/internal/sql/sqlquote"
+	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
 
 // Database is an in-memory DuckDB database. Its first statement determines which tables and how much memory the
@@ -75,7 +74,7 @@ func Open(o *Options, dir string) (_ *Database, err error) {
 	return d, d.execute(append([]string{
 		"SET threads=" + fmt.Sprint(o.Threads),
 		"SET memory_limit=" + bytesText(o.Memory),
-		"SET temp_directory=" + sqlquote.Text(dir),
+		"SET temp_directory=" + sqltext.Text(dir),
 		"SET max_temp_directory_size=" + bytesText(o.MaxTemp),
 		"SET autoinstall_known_extensions=false",
 		"SET autoload_known_extensions=false",
@@ -121,7 +120,7 @@ func confinement(j *Job) []string {
 	}
 	var paths []string
 	for _, path := range j.Paths {
-		paths = append(paths, sqlquote.Text(path))
+		paths = append(paths, sqltext.Text(path))
 	}
 	return append(statements, "SET allowed_paths=["+strings.Join(paths, ",")+"]",
 		"SET enable_external_access=false", "SET lock_configuration=true")
@@ -197,13 +196,13 @@ func (d *Database) schema(n duckdb.IdxT, column func(duckdb.IdxT) (string, duckd
 	if raw, err = arrowSchema(o, types, names); err != nil {
 		for i, t := range types {
 			if err := checkConvertible(t); err != nil {
-				return nil, nil, &sqlerror.Error{Err: fmt.Errorf("column %q: %w: cast it, for example to VARCHAR", names[i], err)}
+				return nil, nil, &sqltext.Error{Err: fmt.Errorf("column %q: %w: cast it, for example to VARCHAR", names[i], err)}
 			}
 		}
 	}
 	for i, t := range types {
 		if name := inexact(t); err == nil && name != "" {
-			return nil, nil, &sqlerror.Error{Err: fmt.Errorf("column %q: Arrow has no type for %s: cast it, for example to VARCHAR", names[i], name)}
+			return nil, nil, &sqltext.Error{Err: fmt.Errorf("column %q: Arrow has no type for %s: cast it, for example to VARCHAR", names[i], name)}
 		}
 	}
 	if err != nil || len(hugeInts) == 0 {

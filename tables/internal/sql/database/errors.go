@@ -10,7 +10,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/go-partd/partd/tables/internal/sql/sqlerror"
+	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
 
 const (
@@ -53,7 +53,7 @@ func decodeError(sql, message string) error {
 	var f failure
 	start := strings.IndexByte(message, '{')
 	if start < 0 || json.Unmarshal([]byte(message[start:]), &f) != nil || f.Message == "" {
-		return &sqlerror.Error{Err: errors.New(message)}
+		return &sqltext.Error{Err: errors.New(message)}
 	}
 	text := f.Message
 	if f.Type == outOfMemory { // omit DuckDB's advice to change settings, which are locked here
@@ -61,7 +61,7 @@ func decodeError(sql, message string) error {
 		return f.error(sql, OutOfMemoryError(errors.New(text)))
 	}
 	if f.Type == "IO" && strings.HasSuffix(strings.TrimSpace(text), "No space left on device") {
-		return f.error(sql, sqlerror.DiskFull("IO error: "+text))
+		return f.error(sql, sqltext.DiskFull("IO error: "+text))
 	}
 	if f.Type != "" {
 		text = f.Type + " error: " + text
@@ -72,7 +72,7 @@ func decodeError(sql, message string) error {
 func (f *failure) error(sql string, err error) error {
 	offset, parseErr := strconv.Atoi(f.Position)
 	if parseErr != nil {
-		return &sqlerror.Error{Err: err}
+		return &sqltext.Error{Err: err}
 	}
 	return ErrorAt(sql, offset, err)
 }
@@ -80,11 +80,11 @@ func (f *failure) error(sql string, err error) error {
 // ErrorAt adds to err the position in a statement. offset is in bytes.
 func ErrorAt(sql string, offset int, err error) error {
 	if offset < 0 || offset > len(sql) || sql == "" {
-		return &sqlerror.Error{Err: err}
+		return &sqltext.Error{Err: err}
 	}
 	prefix := sql[:offset]
 	line := prefix[strings.LastIndexByte(prefix, '\n')+1:]
-	return &sqlerror.Error{Line: 1 + strings.Count(prefix, "\n"), Column: 1 + utf8.RuneCountInString(line), Err: err}
+	return &sqltext.Error{Line: 1 + strings.Count(prefix, "\n"), Column: 1 + utf8.RuneCountInString(line), Err: err}
 }
 
 // RefusedAt is ErrorAt with a formatted message.

@@ -11,7 +11,7 @@ import (
 
 	duckdb "github.com/duckdb/duckdb-go-bindings"
 
-	"github.com/go-partd/partd/tables/internal/sql/sqlquote"
+	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
 
 // TestLikeMatchesDuckDB checks that LIKE agrees with DuckDB's own function for random patterns.
@@ -36,7 +36,7 @@ func TestLikeMatchesDuckDB(t *testing.T) {
 				p += []string{string(r), string(r), "_", "%", "", "%%"}[random.IntN(6)]
 			}
 		}
-		values = append(values, fmt.Sprintf("(%s, %s)", sqlquote.Text(s), sqlquote.Text(p)))
+		values = append(values, fmt.Sprintf("(%s, %s)", sqltext.Text(s), sqltext.Text(p)))
 	}
 	d, err := Open(&Options{Memory: 256 << 20, Threads: 1, MaxTemp: 1 << 20}, t.TempDir())
 	if err != nil {

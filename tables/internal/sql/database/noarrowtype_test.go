@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/go-partd/partd/tables/internal/sql/sqlerror"
+	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
 
 // TestTypesWithoutArrow checks that describing or running a statement fails if DuckDB cannot convert a column's type
@@ -19,7 +19,7 @@ func TestTypesWithoutArrow(t *testing.T) {
 		_, startErr := d.Start(t.Context(), j)
 		d.Finish()
 		for _, err := range []error{describeErr, startErr} {
-			if _, ok := err.(*sqlerror.Error); !ok || !strings.Contains(err.Error(), `column "b": Not implemented error: Unsupported Arrow type TIME_NS: cast it`) {
+			if _, ok := err.(*sqltext.Error); !ok || !strings.Contains(err.Error(), `column "b": Not implemented error: Unsupported Arrow type TIME_NS: cast it`) {
 				t.Errorf("%s: got error %v, want an error about column b and its type", value, err)
 			}
 		}

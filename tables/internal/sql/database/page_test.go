@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/go-partd/partd/tables/internal/sql/sqlquote"
+	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
 
 // TestPageKeywords checks the web page's lists of functions to complete and of keywords to quote against DuckDB.
@@ -26,7 +26,7 @@ func TestPageKeywords(t *testing.T) {
 	}
 	refused := strings.Join(append([]string{"pg_.*", "has_.*_privilege", "duckdb_.*", "variant_.*", "partd_.*", ".*like_escape", "inet_.*", "(txid_current|shobj|obj|col)_?.*description", "__.*", "icu_.*"}, forbiddenFunctions...), "|")
 	for name, sql := range map[string]string{
-		"functions": `SELECT DISTINCT function_name FROM duckdb_functions() WHERE function_type IN ('scalar', 'aggregate', 'macro') AND function_name SIMILAR TO '[a-z][a-z0-9_]*' AND NOT function_name SIMILAR TO ` + sqlquote.Text(refused),
+		"functions": `SELECT DISTINCT function_name FROM duckdb_functions() WHERE function_type IN ('scalar', 'aggregate', 'macro') AND function_name SIMILAR TO '[a-z][a-z0-9_]*' AND NOT function_name SIMILAR TO ` + sqltext.Text(refused),
 		"reserved":  `SELECT DISTINCT keyword_name FROM duckdb_keywords() WHERE keyword_category IN ('reserved', 'type_function')`,
 	} {
 		match := regexp.MustCompile(name + ` = [^"]*"([^"]*)"`).FindSubmatch(source)

@@ -17,7 +17,7 @@ import (
 
 	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
-	"github.com/go-partd/partd/tables/internal/sql/sqlerror"
+	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 	"github.com/go-partd/partd/tables/internal/sql/worker"
 )
 
@@ -112,7 +112,7 @@ func (d *Process) Start(ctx context.Context, j *Job) (Rows, error) {
 		var b bytes.Buffer
 		w := ipc.NewWriter(&b, ipc.WithSchema(j.Parameters.Schema()))
 		if err := errors.Join(w.Write(j.Parameters), w.Close()); err != nil {
-			return nil, &sqlerror.Error{Err: fmt.Errorf("parameters: %w", err)}
+			return nil, &sqltext.Error{Err: fmt.Errorf("parameters: %w", err)}
 		}
 		m.Parameters = b.Bytes()
 	}
@@ -216,7 +216,7 @@ func statementError(err error) error {
 		return err
 	}
 	if death.Memory {
-		return &sqlerror.Error{Err: OutOfMemoryError(fmt.Errorf("the statement was stopped: %w", err))}
+		return &sqltext.Error{Err: OutOfMemoryError(fmt.Errorf("the statement was stopped: %w", err))}
 	}
-	return &sqlerror.Error{Err: fmt.Errorf("the statement was stopped: %w", err)}
+	return &sqltext.Error{Err: fmt.Errorf("the statement was stopped: %w", err)}
 }

@@ -7,7 +7,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
-	"github.com/go-partd/partd/tables/internal/sql/sqlquote"
+	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
 
 // TestSchemaAsJSON encodes column names as JSON, as package duck does, and checks that DuckDB decodes
@@ -25,8 +25,8 @@ func TestSchemaAsJSON(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		sql := "SELECT (m[7].name = " + sqlquote.Text(name) + ` AND m[7]."type" IS NULL)::VARCHAR FROM (SELECT ` +
-			sqlquote.Text(`{"7":`+string(definition)+"}") + `::JSON::MAP(INTEGER, STRUCT("name" VARCHAR, "type" VARCHAR)) AS m)`
+		sql := "SELECT (m[7].name = " + sqltext.Text(name) + ` AND m[7]."type" IS NULL)::VARCHAR FROM (SELECT ` +
+			sqltext.Text(`{"7":`+string(definition)+"}") + `::JSON::MAP(INTEGER, STRUCT("name" VARCHAR, "type" VARCHAR)) AS m)`
 		if got := firstValue(t, d, sql); got != "true" {
 			t.Errorf("column name %q: got %s, want true", name, got)
 		}

@@ -13,7 +13,7 @@ import (
 
 	duckdb "github.com/duckdb/duckdb-go-bindings"
 
-	"github.com/go-partd/partd/tables/internal/sql/sqlquote"
+	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
 
 // Name is a table's name in a statement.
@@ -156,7 +156,7 @@ func (w *walker) walk(node any, hidden map[string]bool) {
 			n := Name{Catalog: stringField(node, "catalog_name"), Schema: stringField(node, "schema_name"), Table: stringField(node, "table_name"), Offset: offsetOf(node)}
 			switch {
 			case n.Catalog != "" && n.Catalog != Catalog && n.Catalog != Before && n.Catalog != Changes:
-				w.err = RefusedAt(w.sql, n.Offset, "%s.%s.%s: the only catalog is %s; a table is \"table\", \"bucket\".\"table\" or %[4]s.\"bucket\".\"table\"", sqlquote.Name(n.Catalog), sqlquote.Name(n.Schema), sqlquote.Name(n.Table), Catalog)
+				w.err = RefusedAt(w.sql, n.Offset, "%s.%s.%s: the only catalog is %s; a table is \"table\", \"bucket\".\"table\" or %[4]s.\"bucket\".\"table\"", sqltext.Name(n.Catalog), sqltext.Name(n.Schema), sqltext.Name(n.Table), Catalog)
 			case n.Schema != "" || !hidden[strings.ToLower(n.Table)]:
 				w.names = append(w.names, n)
 			}

@@ -14,7 +14,7 @@ import (
 	duckdb "github.com/duckdb/duckdb-go-bindings"
 
 	"github.com/go-partd/partd/internal/base/canceled"
-	"github.com/go-partd/partd/tables/internal/sql/sqlerror"
+	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
 
 // stream is the result of a running statement.
@@ -125,7 +125,7 @@ func (s *stream) Next() (arrow.RecordBatch, error) {
 		}
 		if err := checkRange(c); err != nil {
 			batch.Release()
-			return nil, &sqlerror.Error{Err: fmt.Errorf("column %q contains %w: cast it to VARCHAR, or leave it out", batch.ColumnName(i), err)}
+			return nil, &sqltext.Error{Err: fmt.Errorf("column %q contains %w: cast it to VARCHAR, or leave it out", batch.ColumnName(i), err)}
 		}
 	}
 	if s.shown == s.raw {

@@ -7,7 +7,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/go-partd/partd/tables/internal/sql/sqlquote"
+	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
 
 // Column is a column of the table. If Type is "", its values are not cast.
@@ -103,13 +103,13 @@ func (st *Statement) InsertQuery(columns []Column, queryColumns []string, n, tim
 		for k, i := range indices {
 			alias := "c" + strconv.Itoa(k)
 			aliases = append(aliases, alias)
-			results = append(results, columns[i].cast(alias)+" AS "+sqlquote.Name(columns[i].Name))
+			results = append(results, columns[i].cast(alias)+" AS "+sqltext.Name(columns[i].Name))
 		}
 		return "SELECT " + strings.Join(results, ", ") + " FROM (" + st.Query + "\n) AS q(" + strings.Join(aliases, ", ") + ")", nil
 	}
 	var rows, results []string
 	for _, i := range indices {
-		results = append(results, sqlquote.Name(columns[i].Name))
+		results = append(results, sqltext.Name(columns[i].Name))
 	}
 	for set := range times {
 		for _, values := range st.Values {
@@ -189,7 +189,7 @@ type ChangeAction struct {
 // the table in the query. sourceColumns are the names of the columns of a MERGE's source; they are used only if
 // NeedsSource returns true.
 func (st *Statement) ChangeQuery(target string, columns []Column, sourceColumns []string) (*Change, error) {
-	alias := sqlquote.Name(st.Alias)
+	alias := sqltext.Name(st.Alias)
 	c := &Change{}
 	expressions := make([]map[int]string, len(columns)) // for each column, its new values by the action's index
 	for k := range st.Actions {
@@ -224,8 +224,8 @@ func (st *Statement) ChangeQuery(target string, columns []Column, sourceColumns 
 	if st.Verb == Delete {
 		c.Actions = []ChangeAction{{Kind: Delete}}
 	}
-	position := fmt.Sprintf("SELECT %[1]s.%[2]s, %[1]s.%[3]s, ", alias, sqlquote.Name(FileColumn), sqlquote.Name(RowColumn))
-	as := func(v int) string { return " AS " + sqlquote.Name("partd value "+strconv.Itoa(v)) }
+	position := fmt.Sprintf("SELECT %[1]s.%[2]s, %[1]s.%[3]s, ", alias, sqltext.Name(FileColumn), sqltext.Name(RowColumn))
+	as := func(v int) string { return " AS " + sqltext.Name("partd value "+strconv.Itoa(v)) }
 	const sorted = " ORDER BY 1, 2"
 	from := " FROM " + target + " AS " + alias
 	if st.Verb != Merge {
@@ -235,7 +235,7 @@ func (st *Statement) ChangeQuery(target string, columns []Column, sourceColumns 
 		if st.Where != "" {
 			from += " WHERE (" + st.Where + "\n)"
 		}
-		c.SQL = st.with() + position + "0 AS " + sqlquote.Name(actionColumn)
+		c.SQL = st.with() + position + "0 AS " + sqltext.Name(actionColumn)
 		for v, i := range c.Values {
 			c.SQL += ", " + expressions[i][0] + as(v)
 		}
@@ -258,7 +258,7 @@ func (st *Statement) ChangeQuery(target string, columns []Column, sourceColumns 
 			results[k] += ", " + orNull(expressions[i][k])
 		}
 	}
-	result := func(cases string) string { return cases + " AS " + sqlquote.Name(actionColumn) }
+	result := func(cases string) string { return cases + " AS " + sqltext.Name(actionColumn) }
 	var parts []string
 	if matched, notMatched := st.caseOf(Matched, results), st.caseOf(NotMatched, results); matched+notMatched != "" {
 		join := " JOIN "
@@ -269,7 +269,7 @@ func (st *Statement) ChangeQuery(target string, columns []Column, sourceColumns 
 		if st.Using != "" {
 			condition = " USING " + st.Using
 		}
-		cases := fmt.Sprintf("CASE WHEN %s.%s IS NOT NULL THEN %s ELSE %s END", alias, sqlquote.Name(RowColumn), orNull(matched), orNull(notMatched))
+		cases := fmt.Sprintf("CASE WHEN %s.%s IS NOT NULL THEN %s ELSE %s END", alias, sqltext.Name(RowColumn), orNull(matched), orNull(notMatched))
 		parts = append(parts, position+result(cases)+" FROM "+source+"\n"+join+target+" AS "+alias+condition)
 	}
 	if unmatched := st.caseOf(NotMatchedBySource, results); unmatched != "" {
@@ -278,11 +278,11 @@ func (st *Statement) ChangeQuery(target string, columns []Column, sourceColumns 
 		}
 		parts = append(parts, position+result(unmatched)+from+" WHERE NOT EXISTS (SELECT 1 FROM "+source+"\n WHERE ("+st.On+"\n))")
 	}
-	c.SQL = with + "SELECT " + sqlquote.Name(FileColumn) + ", " + sqlquote.Name(RowColumn) + ", " + sqlquote.Name(actionColumn) + "[1]"
+	c.SQL = with + "SELECT " + sqltext.Name(FileColumn) + ", " + sqltext.Name(RowColumn) + ", " + sqltext.Name(actionColumn) + "[1]"
 	for v, i := range c.Values {
-		c.SQL += ", " + columns[i].cast(fmt.Sprintf("%s[%d]", sqlquote.Name(actionColumn), v+2)) + as(v)
+		c.SQL += ", " + columns[i].cast(fmt.Sprintf("%s[%d]", sqltext.Name(actionColumn), v+2)) + as(v)
 	}
-	c.SQL += " FROM (" + strings.Join(parts, " UNION ALL ") + ") WHERE " + sqlquote.Name(actionColumn) + "[1] IS NOT NULL" + sorted
+	c.SQL += " FROM (" + strings.Join(parts, " UNION ALL ") + ") WHERE " + sqltext.Name(actionColumn) + "[1] IS NOT NULL" + sorted
 	return c, nil
 }
 
@@ -304,7 +304,7 @@ func (st *Statement) source() (with, source string, err error) {
 		with += ", "
 	}
 	end := tokens[slices.IndexFunc(tokens, func(t token) bool { return t.upper == ")" && t.depth == 0 })].end
-	name := sqlquote.Name(sourceTable)
+	name := sqltext.Name(sourceTable)
 	return with + name + " AS MATERIALIZED (SELECT * FROM " + source[:end] + "\n)\n", name + source[end:], nil
 }
 
@@ -364,7 +364,7 @@ func (st *Statement) assigned(a *Action, columns []Column, sourceColumns []strin
 			return nil, err
 		}
 		for k, i := range indices {
-			set[i] = new(source + "." + sqlquote.Name(sourceColumns[k]))
+			set[i] = new(source + "." + sqltext.Name(sourceColumns[k]))
 		}
 		return set, nil
 	}
@@ -412,7 +412,7 @@ func (st *Statement) sourceName() (string, error) {
 func (st *Statement) TypesQuery() string {
 	var columns []string
 	for _, c := range st.Types {
-		columns = append(columns, c.cast("")+" AS "+sqlquote.Name(c.Name))
+		columns = append(columns, c.cast("")+" AS "+sqltext.Name(c.Name))
 	}
 	return "SELECT " + strings.Join(columns, ", ") + " WHERE false"
 }

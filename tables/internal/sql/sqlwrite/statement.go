@@ -9,8 +9,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/go-partd/partd/tables/internal/sql/sqlerror"
-	"github.com/go-partd/partd/tables/internal/sql/sqlquote"
+	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
 
 // Verbs of statements.
@@ -95,7 +94,7 @@ const MaxSQL = 256 << 10
 // CheckLength returns an error if a statement is longer than MaxSQL.
 func CheckLength(sql string) error {
 	if len(sql) > MaxSQL {
-		return &sqlerror.Error{Err: fmt.Errorf("the statement has %d bytes: the limit is %d", len(sql), MaxSQL)}
+		return &sqltext.Error{Err: fmt.Errorf("the statement has %d bytes: the limit is %d", len(sql), MaxSQL)}
 	}
 	return nil
 }
@@ -119,7 +118,7 @@ func IsWrite(sql string) bool {
 	return p.isTransaction()
 }
 
-// Parse parses a statement that changes a table or a bucket. Errors are of type *sqlerror.Error. They have a position,
+// Parse parses a statement that changes a table or a bucket. Errors are of type *sqltext.Error. They have a position,
 // unless the statement is longer than MaxSQL.
 func Parse(sql string) (*Statement, error) {
 	if err := CheckLength(sql); err != nil {
@@ -138,7 +137,7 @@ func Parse(sql string) (*Statement, error) {
 		if t.upper == ";" {
 			return nil, p.wrap(i, errSeveral)
 		}
-		if t.kind == quoted && strings.EqualFold(sql[t.start:t.end], sqlquote.Name(TargetSchema)) {
+		if t.kind == quoted && strings.EqualFold(sql[t.start:t.end], sqltext.Name(TargetSchema)) {
 			return nil, p.wrap(i, fmt.Errorf("%s is a reserved name", sql[t.start:t.end]))
 		}
 		st.HasParameters = st.HasParameters || t.kind == parameter
@@ -215,5 +214,5 @@ func (p *parser) statement(st *Statement) error {
 func errorAt(sql string, offset int, format string, args ...any) error {
 	before := sql[:offset]
 	line := before[strings.LastIndexByte(before, '\n')+1:]
-	return &sqlerror.Error{Line: 1 + strings.Count(before, "\n"), Column: 1 + utf8.RuneCountInString(line), Err: fmt.Errorf(format, args...)}
+	return &sqltext.Error{Line: 1 + strings.Count(before, "\n"), Column: 1 + utf8.RuneCountInString(line), Err: fmt.Errorf(format, args...)}
 }

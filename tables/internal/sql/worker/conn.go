@@ -11,7 +11,7 @@ import (
 	"net"
 	"syscall"
 
-	"github.com/go-partd/partd/tables/internal/sql/sqlerror"
+	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
 
 // Conn is one end of the connection between the server and a worker.
@@ -54,7 +54,7 @@ func (c *Conn) Reply(v any, err error) error {
 		return c.Send(v)
 	}
 	encoded := fault{Text: err.Error(), DiskFull: errors.Is(err, syscall.ENOSPC)}
-	if statementErr, ok := errors.AsType[*sqlerror.Error](err); ok {
+	if statementErr, ok := errors.AsType[*sqltext.Error](err); ok {
 		encoded = fault{statementErr.Err.Error(), true, encoded.DiskFull, statementErr.Line, statementErr.Column}
 	}
 	b, err := json.Marshal(encoded)
@@ -127,7 +127,7 @@ func noEOF(err error) error {
 
 type fault struct {
 	Text         string
-	Statement    bool // whether the error is a sqlerror.Error
+	Statement    bool // whether the error is a sqltext.Error
 	DiskFull     bool // whether the error wraps syscall.ENOSPC
 	Line, Column int
 }
@@ -139,10 +139,10 @@ func (f frame) fault() error {
 	}
 	err := errors.New(encoded.Text)
 	if encoded.DiskFull {
-		err = sqlerror.DiskFull(encoded.Text)
+		err = sqltext.DiskFull(encoded.Text)
 	}
 	if encoded.Statement {
-		return &sqlerror.Error{Line: encoded.Line, Column: encoded.Column, Err: err}
+		return &sqltext.Error{Line: encoded.Line, Column: encoded.Column, Err: err}
 	}
 	return err
 }

@@ -13,7 +13,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
-	"github.com/go-partd/partd/tables/internal/sql/sqlerror"
+	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
 
 // startPair returns the server's end of a connection. job runs at the other end.
@@ -76,7 +76,7 @@ func readAll(c *Conn, decoded bool) (n int, err error) {
 
 // TestStream checks that both ways of reading return all batches, or the error of an incomplete stream.
 func TestStream(t *testing.T) {
-	wantErr := &sqlerror.Error{Line: 2, Column: 3, Err: errors.New("that is wrong")}
+	wantErr := &sqltext.Error{Line: 2, Column: 3, Err: errors.New("that is wrong")}
 	for _, decoded := range []bool{true, false} {
 		for _, batches := range []int{0, 1, 5} {
 			t.Run(fmt.Sprint(decoded, batches), func(t *testing.T) {
@@ -85,7 +85,7 @@ func TestStream(t *testing.T) {
 					t.Errorf("read = %d bytes, %v, want about %d", n, err, batches*800_000)
 				}
 				_, err = readAll(startPair(t, func(c *Conn) { _ = c.SendBatches(zerosReader(batches, wantErr)) }), decoded)
-				var statementErr *sqlerror.Error
+				var statementErr *sqltext.Error
 				if !errors.As(err, &statementErr) || statementErr.Line != 2 || statementErr.Column != 3 || !strings.Contains(err.Error(), "that is wrong") {
 					t.Errorf("read of a failed stream = %v, want %v", err, wantErr)
 				}

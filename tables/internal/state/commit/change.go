@@ -109,15 +109,6 @@ func (s *Tables) Commit(ctx context.Context, hooks []icecat.TxHook, changes ...*
 		}
 	}
 	err := s.commitWithRetry(ctx, hooks, changes...)
-	if errors.Is(err, errForbiddenNulls) {
-		err = ErrStale
-		for _, c := range changes {
-			if c.modes&Folds != 0 {
-				_, foldErr := c.fold(ctx, afterAllPuts)
-				err = cmp.Or(foldErr, err)
-			}
-		}
-	}
 	if err == nil {
 		for c, err := range discarded {
 			s.Logger.Warn("discarded unreadable rows in the tail, because a change replaced them", "table", c.Name, "err", err)
@@ -125,9 +116,6 @@ func (s *Tables) Commit(ctx context.Context, hooks []icecat.TxHook, changes ...*
 	}
 	return err
 }
-
-// errForbiddenNulls means that rows in the tail have nulls that the table's columns do not allow. A fold makes the columns nullable.
-var errForbiddenNulls = errors.New("rows in the tail have nulls in nested fields that do not allow them")
 
 // Commit commits steps that change the entry's table, and returns the new table, or nil if nothing changed. The caller must
 // hold the lock e.Commits. If the steps need the tail's rows, the caller must first have folded these rows into the table.

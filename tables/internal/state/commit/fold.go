@@ -16,9 +16,7 @@ import (
 
 	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
-	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/rows/take"
-	"github.com/go-partd/partd/tables/internal/state/definition"
 )
 
 // Fold moves the table's rows from the tail to files, and returns their number.
@@ -168,10 +166,6 @@ func (e *Entry) commitFold(ctx context.Context, f *foldInput) (rows int64, err e
 		return 0, err
 	}
 	rows = batch.NumRows()
-	shape, err := schema.RelaxShape(f.Definition.Columns, f.lastColumnID, f.Definition.Put, batch)
-	if err == nil && shape != nil {
-		err = e.relaxSchema(ctx, f, shape)
-	}
 	start := int64(0)
 	for i := 0; i < len(f.parts) && err == nil; i++ {
 		end := start + f.parts[i].rows
@@ -233,23 +227,6 @@ func (f *foldInput) apply(ctx context.Context, a *Attempt, cur *table.Table) (ta
 	return cur.Metadata(), nil
 }
 
-// relaxSchema changes the table's columns to the given shape. It then returns ErrStale, so that the fold is retried.
-func (e *Entry) relaxSchema(ctx context.Context, f *foldInput, shape *schema.Shape) error {
-	e.tables.Logger.Warn("made nested fields nullable, because rows put by an earlier version of this program have nulls there", "bucket", e.tables.BucketOf(e.Namespace), "table", e.Name)
-	c := &Change{Entry: e}
-	c.Add(Plain, nil, func(_ context.Context, _ *Attempt, cur *table.Table) (table.Metadata, error) {
-		if err := f.CheckFresh(cur); err != nil {
-			return nil, err
-		}
-		meta, err := definition.Reshape(cur.Metadata(), shape)
-		if err != nil {
-			return nil, err
-		}
-		return definition.WithSettings(meta, nil)
-	})
-	return cmp.Or(e.tables.commitWithRetry(ctx, nil, c), ErrStale)
-}
-
 // backdate returns meta with an earlier time for the fold's snapshot: the time of the newest row, but at least a second
 // ago if possible. DuckDB needs the earlier time, because it ignores snapshots newer than its transaction. The
 // transaction begins before DuckDB loads the table, and loading the table folds the tail. If all rows are duplicates,
@@ -284,9 +261,6 @@ func (p *foldPart) backdate(a *Attempt, cur *table.Table, meta table.Metadata, p
 
 // epochProperty returns the table property that records epoch as the tail's last epoch whose rows are in files.
 func (s *Tables) epochProperty(epoch int64) iceberg.Properties {
-	if s.NoEpoch {
-		return nil
-	}
 	return iceberg.Properties{s.Tail.Property(): strconv.FormatInt(epoch, 10)}
 }
 

@@ -53,7 +53,6 @@ type Options struct {
 
 	ReadOnly   bool   // reject commits, and do not fold
 	OnPrepared func() // called after a change's files have been written; can be nil
-	NoEpoch    bool   // for tests: a fold does not record in the table which part of the tail it moved
 }
 
 // Tables manages those tables of a catalog that are in use or have rows in the tail.

@@ -59,8 +59,7 @@ func (e *Entry) Write(ctx context.Context, t *table.Table, fileIO *icecat.FileIO
 }
 
 // TailFiles writes the tail's rows as files of a table with the metadata dest. caster converts the rows from the types that
-// users see; nil means no conversion. The change must have the mode Folds. If TailFiles returns errForbiddenNulls, the tail
-// must be folded first.
+// users see; nil means no conversion. The change must have the mode Folds.
 func (a *Attempt) TailFiles(ctx context.Context, cur *table.Table, dest table.Metadata, caster *schema.Caster, rules *rules.Check) ([]iceberg.DataFile, error) {
 	if a.tailDone || a.log == nil {
 		return nil, nil
@@ -81,9 +80,6 @@ func (a *Attempt) TailFiles(ctx context.Context, cur *table.Table, dest table.Me
 		return nil, err
 	}
 	defer batch.Release()
-	if shape, err := schema.RelaxShape(def.Columns, cur.Metadata().LastColumnID(), def.Put, batch); err != nil || shape != nil {
-		return nil, cmp.Or(err, errForbiddenNulls)
-	}
 	if caster == nil {
 		return a.Write(ctx, a.Table(dest), a.IO, storedRows(batch))
 	}

@@ -255,9 +255,8 @@ func decode(messages ...[]byte) (schema *arrow.Schema, batches []arrow.RecordBat
 	}
 	defer r.Release()
 	for r.Next() {
-		// Cut the columns: earlier versions stored batches with columns that are longer than the batch.
-		batch := r.RecordBatch()
-		batches = append(batches, batch.NewSlice(0, batch.NumRows()))
+		r.RecordBatch().Retain()
+		batches = append(batches, r.RecordBatch())
 	}
 	if err := r.Err(); err != nil {
 		take.Release(batches)

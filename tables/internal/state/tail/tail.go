@@ -110,11 +110,12 @@ func (s *Store) Reclaim(ctx context.Context) {
 // ID returns the tail's ID.
 func (s *Store) ID() string { return s.id }
 
-// SetID changes the tail's ID. Tests use it to give two tails the same ID.
-func (s *Store) SetID(id string) { s.id = id }
+// PropertyPrefix begins the names of the properties that record how far the table's rows in each tail have been moved
+// into files. A restore does not change these properties.
+const PropertyPrefix = "partd.tail-epoch."
 
 // Property returns the name of the table property that records this tail's last folded epoch.
-func (s *Store) Property() string { return "partd.tail-epoch." + s.id }
+func (s *Store) Property() string { return PropertyPrefix + s.id }
 
 // Folded returns the last folded epoch according to a table's properties, or -1 if they record none.
 func (s *Store) Folded(properties map[string]string) int64 {

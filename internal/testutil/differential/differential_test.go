@@ -1,0 +1,233 @@
+// Package differential runs partd's commands on random files, in all formats and compressions, and
+// compares their output with that of a simple model. The model shares no code with partd.
+// TestDifferential stops at the first difference, prints the partd command that shows it, and keeps
+// that command's input. The test needs gzip, zstd, bzip2 and lz4.
+//
+//	go test -v -run 'TestDifferential$' ./internal/testutil/differential --duration=1m --seed=7
+package differential
+
+import (
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+var (
+	duration  = flag.Duration("duration", 3*time.Second, "how long to run")
+	seed      = flag.Uint64("seed", 1, "seed of the first run; each later run uses the next one")
+	faultyEnv = "PARTD_DIFFERENTIAL_FAULTY"
+)
+
+// If faultyEnv is set, TestMain acts as a faulty partd: it runs the real partd, and then removes the
+// last line of an uncompressed output file.
+func TestMain(m *testing.M) {
+	program := os.Getenv(faultyEnv)
+	if program == "" {
+		os.Exit(m.Run())
+	}
+	out, err := exec.Command(program, os.Args[1:]...).Output()
+	if err == nil {
+		_, err = os.Stdout.Write(out)
+	}
+	if i := slices.Index(os.Args, "-o"); err == nil && i > 0 && packers[filepath.Ext(os.Args[i+1])] == "" {
+		var data []byte
+		if data, err = os.ReadFile(os.Args[i+1]); err == nil {
+			last := strings.LastIndexByte(strings.TrimSuffix(string(data), "\n"), '\n') + 1
+			err = os.WriteFile(os.Args[i+1], data[:last], 0o666)
+		}
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func buildPartd(t *testing.T) string {
+	for _, packer := range packers {
+		if _, err := exec.LookPath(packer); err != nil {
+			if os.Getenv("PARTD_REQUIRE_ALL") != "" {
+				t.Fatalf("PARTD_REQUIRE_ALL is set, but %s is not installed", packer)
+			}
+			t.Skip(packer, " is not installed")
+		}
+	}
+	program := filepath.Join(t.TempDir(), "partd")
+	if out, err := exec.Command("go", "build", "-o", program, "github.com/go-partd/partd/cmd/partd").CombinedOutput(); err != nil {
+		t.Fatalf("building partd: %v\n%s", err, out)
+	}
+	return program
+}
+
+// TestDifferential checks that commands on random inputs write the same output as the model.
+func TestDifferential(t *testing.T) {
+	if err := compareCommands(buildPartd(t), *seed, *duration); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestFaultIsDetected checks that a missing line is reported as a difference.
+func TestFaultIsDetected(t *testing.T) {
+	t.Setenv(faultyEnv, buildPartd(t))
+	t.Setenv("TMPDIR", t.TempDir()) // compareCommands keeps the input that shows the difference
+	if err := compareCommands(os.Args[0], 1, time.Minute); err == nil || !strings.Contains(err.Error(), "rows, want") {
+		t.Errorf("compareCommands() error = %v, want one about the number of rows", err)
+	}
+}
+
+// TestEqualComparesExactNumbersExactly checks that only numbers computed with floats may differ in the last digit.
+func TestEqualComparesExactNumbersExactly(t *testing.T) {
+	const want, other = "4796667988732690", "4796667988732689"
+	if computed := floatCell(4796667988732690, 0); !equal(numberCell(other), computed, true) {
+		t.Errorf("equal() = false for %s and the float %s, want true", other, computed.text)
+	} else if equal(numberCell("4796667000000000"), computed, true) {
+		t.Errorf("equal() = true for 4796667000000000 and the float %s, want false", computed.text)
+	}
+	if equal(numberCell(other), numberCell(want), true) {
+		t.Errorf("equal() = true for %s and the exact number %s, want false", other, want)
+	}
+}
+
+// compareCommands compares commands until the duration has passed, at least once.
+func compareCommands(program string, seed uint64, duration time.Duration) error {
+	dir, err := os.MkdirTemp("", "partd-differential-")
+	if err != nil {
+		return err
+	}
+	commandCounts := map[string]int{}
+	for end := time.Now().Add(duration); len(commandCounts) == 0 || time.Now().Before(end); seed++ {
+		work := filepath.Join(dir, fmt.Sprint(seed))
+		if err := os.Mkdir(work, 0o777); err != nil {
+			return err
+		}
+		r := &run{Rand: rand.New(rand.NewPCG(seed, 0)), dir: work, program: program}
+		command, err := r.tryCommand()
+		if err != nil {
+			return fmt.Errorf("--seed %d, in %s:\npartd %s\n%w", seed, work, strings.Join(r.args, " "), err)
+		}
+		commandCounts[command]++
+		if err := os.RemoveAll(work); err != nil {
+			return err
+		}
+	}
+	fmt.Println("no difference:", commandCounts)
+	return os.RemoveAll(dir)
+}
+
+// run is one command on one input.
+type run struct {
+	*rand.Rand
+	dir, program string
+	args         []string // arguments of partd
+}
+
+func (r *run) maybe(probability float64) bool { return r.Float64() < probability }
+
+func pick[T any](r *run, list ...T) T { return list[r.IntN(len(list))] }
+
+// packers maps file extensions to programs that compress files, or decompress them with -dc.
+var packers = map[string]string{".gz": "gzip", ".zst": "zstd", ".bz2": "bzip2", ".lz4": "lz4"}
+
+// pack compresses or decompresses data, depending on flags, in the format of name's extension.
+func pack(name, data string, flags string) (string, error) {
+	packer := packers[filepath.Ext(name)]
+	if packer == "" {
+		return data, nil
+	}
+	cmd := exec.Command(packer, flags)
+	cmd.Stdin = strings.NewReader(data)
+	out, err := cmd.Output()
+	return string(out), err
+}
+
+func (r *run) partd(args ...string) (string, error) {
+	r.args = args
+	cmd := exec.Command(r.program, args...)
+	cmd.Dir = r.dir
+	for _, v := range os.Environ() {
+		if !strings.HasPrefix(v, "PARTD_") || strings.HasPrefix(v, faultyEnv) {
+			cmd.Env = append(cmd.Env, v)
+		}
+	}
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("%w: %s", err, stderr.String())
+	}
+	return string(out), nil
+}
+
+// tryCommand runs a command on a new input and compares its output with the model.
+func (r *run) tryCommand() (command string, err error) {
+	flags := []string{"--memory", pick(r, "16MiB", "64MiB"), "--threads", fmt.Sprint(1 + r.IntN(8))}
+	command = pick(r, "sort", "group", "group", "distinct", "top", "per", "frequent", "split", "shuffle", "join", "join")
+	if command == "join" {
+		return command, r.join(flags)
+	}
+	in, err := r.input()
+	if err != nil {
+		return "", err
+	}
+	if in.malformed {
+		flags = append(flags, "--skip-bad")
+	}
+	if in.noHeader && in.format != "text" {
+		flags = append(flags, "--no-header")
+	}
+	switch command {
+	case "shuffle":
+		return command, r.shuffle(in, flags)
+	case "split":
+		return command, r.split(in, flags)
+	}
+	j := r.plan(command, in)
+	outFormat := in.format
+	if j.canHold("tsv", in.noHeader) && r.maybe(0.3) {
+		outFormat = "tsv"
+	} else if outFormat == "text" && !j.canHold("text", false) || r.maybe(0.3) {
+		outFormat = "csv"
+	} else if !in.noHeader && r.maybe(0.3) {
+		outFormat = "jsonl"
+	} else if outFormat == "tsv" && !j.canHold("tsv", in.noHeader) {
+		outFormat = "csv"
+	}
+	rows := j.rows(in.format == "jsonl" && outFormat == "jsonl")
+	output := "out." + outFormat + pick(r, "", "", ".gz", ".zst", ".bz2", ".lz4")
+	args := append(append(append(j.args, flags...), "--to-format", outFormat, "-o", output), in.files...)
+	if _, err := r.partd(args...); err != nil {
+		return command, err
+	}
+	got, err := r.read(output, outFormat, j.names, !in.noHeader || in.format == "jsonl")
+	if err != nil {
+		return command, err
+	}
+	return command, compareRows(got, rows, outFormat == "jsonl")
+}
+
+func (r *run) read(name, format string, names []string, header bool) ([][]cell, error) {
+	data, err := os.ReadFile(filepath.Join(r.dir, name))
+	if err != nil {
+		return nil, err
+	}
+	text, err := pack(name, string(data), "-dc")
+	if err != nil {
+		return nil, fmt.Errorf("unpacking %s: %w", name, err)
+	}
+	rows, err := parseRows(text, format, names)
+	if err != nil || !header || format == "jsonl" || len(rows) == 0 {
+		return rows, err
+	}
+	for i, c := range rows[0] {
+		if c.text != names[i] {
+			return nil, fmt.Errorf("column %d of %s is named %q, not %q", i+1, name, c.text, names[i])
+		}
+	}
+	return rows[1:], nil
+}

@@ -1,6 +1,0 @@
-package postgres
-
-import "os/exec"
-
-// runAs does nothing, because Windows has no root.
-func runAs(*exec.Cmd) {}

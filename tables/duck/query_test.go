@@ -1,0 +1,212 @@
+//go:build cgo
+
+package duck_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/filter"
+)
+
+// TestAtSnapshot queries a snapshot that exists in two buckets, but not in a third.
+func TestAtSnapshot(t *testing.T) {
+	s := newStore(t, nil)
+	for _, bucket := range []string{"", "it's", "c"} {
+		put(t, s, bucket, "t", numbers(0, 2))
+		if bucket == "c" {
+			break
+		}
+		snapshot(t, s, bucket, "a \"b\"'")
+		put(t, s, bucket, "t", numbers(100, 105))
+	}
+	if err := s.Bucket("it's").Delete(t.Context(), "t"); err != nil {
+		t.Fatal(err)
+	}
+	o := &tables.QueryOptions{At: tables.AtSnapshot("a \"b\"'")}
+	expect(t, s, `SELECT (SELECT count(*) FROM t) + 10 * (SELECT count(*) FROM "it's".T) AS n`, o, "22")
+	for sql, want := range map[string]string{"SELECT * FROM c.t": "no snapshot of that name", "SELECT * FROM nothing": `"nothing"`} {
+		if _, err := rows(t, s, sql, o); !errors.Is(err, tables.ErrNotFound) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error = %v, want ErrNotFound with %s", sql, err, want)
+		}
+	}
+	if _, err := rows(t, s, "SELECT * FROM t", &tables.QueryOptions{At: tables.AtSnapshot("none")}); !errors.Is(err, tables.ErrNotFound) || !strings.Contains(err.Error(), "no snapshot of that name") {
+		t.Errorf(`query of a missing snapshot: error = %v, want tables.ErrNotFound with the text "no snapshot of that name"`, err)
+	}
+}
+
+func TestVersions(t *testing.T) {
+	s := newStore(t, nil)
+	for i := range int64(3) {
+		put(t, s, "b", "t", numbers(i*10, i*10+10))
+		fold(t, s)
+	}
+	put(t, s, "b", "t", numbers(30, 31))
+	table := s.Bucket("b").Table("t")
+	versions, err := table.Versions(t.Context())
+	if err != nil || len(versions) != 4 {
+		t.Fatalf("Versions = %+v, %v; want 3 versions, and one of the row in the tail", versions, err)
+	}
+	for i, v := range versions {
+		expect(t, s, "SELECT count(*) FROM t", &tables.QueryOptions{Bucket: "b", At: tables.AtVersion(v.Version)}, fmt.Sprint(min(10*(i+1), 31)))
+	}
+	expect(t, s, "SELECT count(*) FROM b.t", nil, "31")
+	if _, err := rows(t, s, "SELECT count(*) FROM b.t", &tables.QueryOptions{At: tables.AtVersion(99)}); !errors.Is(err, tables.ErrNotFound) {
+		t.Errorf("query of a missing version: error = %v, want tables.ErrNotFound", err)
+	}
+	// All rows of a statement are of the same moment, also if the rows are still in the tail.
+	time.Sleep(3 * time.Millisecond)
+	moment := time.Now()
+	time.Sleep(3 * time.Millisecond)
+	put(t, s, "b", "t", numbers(31, 40))
+	o := &tables.QueryOptions{Bucket: "b", At: tables.AtTime(moment), Before: tables.AtVersion(versions[2].Version)}
+	expect(t, s, `SELECT (SELECT count(*) FROM t) + 100 * (SELECT count(*) FROM before.b.t) + 10000 * (SELECT count(*) FROM changes.b.t) AS n`, o, "13031")
+	expect(t, s, "SELECT count(*) FROM t", &tables.QueryOptions{Bucket: "b"}, "40")
+	var inexact *tables.MomentError
+	if _, err := rows(t, s, "SELECT * FROM t", &tables.QueryOptions{Bucket: "b", At: tables.AtTime(time.Time{}.AddDate(2000, 0, 0))}); !errors.As(err, &inexact) {
+		t.Fatalf("query of a moment before the table: error = %v, want a MomentError", err)
+	}
+	expect(t, s, "SELECT count(*) FROM t", &tables.QueryOptions{Bucket: "b", At: tables.AtTime(inexact.After)}, "10")
+}
+
+// TestShow describes tables and statements, and lists tables.
+func TestShow(t *testing.T) {
+	s := newStore(t, nil)
+	put(t, s, "b", "t", numbers(0, 10))
+	put(t, s, "b", "it's", numbers(0, 3))
+	put(t, s, "", "plain", numbers(0, 1))
+	o := &tables.QueryOptions{Bucket: "b"}
+	snapshot(t, s, "b", "kept")
+	put(t, s, "b", "new", numbers(0, 1))
+	for _, sql := range []string{"SELECT column_name, column_type FROM (DESCRIBE t)", "SELECT column_name, column_type FROM (SUMMARIZE t)", "SELECT column_name, column_type FROM (DESCRIBE SELECT * FROM b.t)"} {
+		expect(t, s, sql, o, "k|BIGINT", "s|VARCHAR")
+	}
+	for sql, want := range map[string]int{"DESCRIBE t": 2, "SHOW t": 2, "summarize t": 2, "SUMMARIZE SELECT k FROM t": 1, "DESCRIBE SELECT 1": 1, "SHOW TABLES": 3, "-- EXPLAIN\nSELECT 1": 1} {
+		if got, err := rows(t, s, sql, o); err != nil || len(got) != want {
+			t.Errorf("%s: got %q, error %v; want %d rows", sql, got, err, want)
+		}
+	}
+	for sql, want := range map[string]string{"SHOW TABLES": "b|it's|3| b|new|1| b|t|10|", "show all tables;": "|plain|1| b|it's|3| b|new|1| b|t|10|"} {
+		got, err := rows(t, s, sql, o)
+		for i := range got {
+			got[i] = got[i][:strings.LastIndex(got[i][:strings.LastIndex(got[i][:strings.LastIndex(got[i], "|")], "|")], "|")+1]
+		}
+		if strings.Join(got, " ") != want || err != nil {
+			t.Errorf("%s: got %q, error %v; want %s", sql, got, err, want)
+		}
+	}
+	if got, err := rows(t, s, "SHOW TABLES", &tables.QueryOptions{Bucket: "b", At: tables.AtSnapshot("kept")}); err != nil || len(got) != 2 {
+		t.Errorf("SHOW TABLES of a snapshot returned %q, error %v; want 2 rows", got, err)
+	}
+	d, err := s.Describe(t.Context(), "EXPLAIN SELECT 1", o)
+	if err != nil || d.Result.NumFields() != 2 {
+		t.Errorf("Describe = %+v, %v; want 2 result columns", d, err)
+	}
+}
+
+// TestExplain checks that query plans contain no file paths.
+func TestExplain(t *testing.T) {
+	s := newStore(t, nil)
+	put(t, s, "b", "t", numbers(0, 10))
+	put(t, s, "b", "t", numbers(10, 20))
+	o := &tables.QueryOptions{Bucket: "b"}
+	for range 2 { // from the tail, then from files
+		for _, sql := range []string{"EXPLAIN SELECT * FROM t WHERE k > 3", "/* why */ -- ?\n explain\nSELECT t.s, count(*) FROM t JOIN t AS u USING (k) GROUP BY ALL"} {
+			got, err := rows(t, s, sql, o)
+			text := strings.Join(got, "\n")
+			if err != nil || !strings.Contains(text, "PARQUET") {
+				t.Errorf("%s = %q, error %v; want a plan that reads Parquet", sql, got, err)
+			}
+			for _, pathPart := range append(strings.Split(strings.Trim(s.Dir(), "/"), "/"), ".parquet", "spill", ".arrow") {
+				if len(pathPart) > 3 && strings.Contains(text, pathPart) {
+					t.Errorf("%s: the plan reveals %q: %s", sql, pathPart, text)
+				}
+			}
+		}
+		fold(t, s)
+	}
+	_, err := rows(t, s, "EXPLAIN\n  SELECT\nnothing FROM t", o)
+	var sqlErr *tables.SQLError
+	if !errors.As(err, &sqlErr) || sqlErr.Line != 3 || sqlErr.Column != 1 {
+		t.Errorf("EXPLAIN error = %v, want an SQLError at line 3, column 1", err)
+	}
+}
+
+// TestShowAccess checks that statements cannot list or describe tables in a bucket that the caller cannot access.
+func TestShowAccess(t *testing.T) {
+	s := newStore(t, nil)
+	put(t, s, "b", "t", numbers(0, 10))
+	put(t, s, "secret", "hidden", numbers(0, 10))
+	ctx := tables.WithBuckets(t.Context(), []string{"b"})
+	for _, sql := range []string{"SHOW TABLES", "SHOW ALL TABLES", `DESCRIBE secret.hidden`, `SUMMARIZE secret.hidden`, `EXPLAIN SELECT * FROM secret.hidden`, `EXPLAIN SELECT * FROM secret.other`, `SELECT * FROM before.secret.hidden`} {
+		for _, bucket := range []string{"b", "secret"} {
+			text := queryText(ctx, s, sql, &tables.QueryOptions{Bucket: bucket, Before: tables.AtVersion(1)})
+			if strings.Contains(sql, "secret") != strings.Contains(text, "error") || !strings.Contains(sql, "secret") && strings.Contains(text, "hidden") {
+				t.Errorf("%s in bucket %s: got %s, want an error only for secret tables", sql, bucket, text)
+			}
+		}
+	}
+}
+
+// queryText returns the rows of a statement as text, or its error.
+func queryText(ctx context.Context, s *tables.Store, sql string, o *tables.QueryOptions) string {
+	r, err := s.Query(ctx, sql, o)
+	if err != nil {
+		return "error: " + err.Error()
+	}
+	defer r.Release()
+	text := ""
+	for r.Next() {
+		text += fmt.Sprintln(r.RecordBatch())
+	}
+	return text
+}
+
+// TestQueryChanges queries changes.b.t, the changes of a table since an earlier state.
+func TestQueryChanges(t *testing.T) {
+	s := newStore(t, nil)
+	put(t, s, "b", "t", numbers(0, 10))
+	snapshot(t, s, "b", "kept")
+	put(t, s, "b", "t", numbers(10, 12)) // into the tail
+	if _, err := s.Bucket("b").Table("t").DeleteRows(t.Context(), filter.Lt("k", int64(2))); err != nil {
+		t.Fatal(err)
+	}
+	put(t, s, "changes", "t", numbers(0, 1)) // a bucket with this name can still be used
+	o := &tables.QueryOptions{Bucket: "b", Before: tables.AtSnapshot("kept")}
+	expect(t, s, `SELECT k || _change FROM changes.b.t ORDER BY k`, o, "0delete", "1delete", "10insert", "11insert")
+	expect(t, s, `SELECT count(*) FROM "changes"."b"."t" JOIN t USING (k) WHERE _change = 'insert'`, o, "2")
+	expect(t, s, `SELECT count(*) FROM changes.b.t`, &tables.QueryOptions{Before: tables.AtVersion(0), Nanoseconds: true}, "10")
+	expect(t, s, `SELECT count(*) FROM changes.b.t`, &tables.QueryOptions{Before: tables.AtVersion(0), At: tables.AtSnapshot("kept")}, "10")
+	expect(t, s, `SELECT count(*) FROM changes.t`, o, "1")
+	d, err := s.Describe(t.Context(), `SELECT * FROM changes.b.t`, o)
+	if err != nil || !d.Result.HasField("_change") {
+		t.Errorf("Describe = %v, %v; want the column _change", d, err)
+	}
+	for sql, want := range map[string]string{"SELECT * FROM changes.b.t": "but the query does not select one", "SELECT * FROM changes.b.nothing": "but the query does not select one"} {
+		expectError(t, s, sql, nil, want)
+	}
+	if _, err := rows(t, s, "SELECT * FROM changes.b.t", &tables.QueryOptions{Before: tables.AtVersion(99)}); !errors.Is(err, tables.ErrNotFound) {
+		t.Errorf("changes since a missing version: error = %v, want ErrNotFound", err)
+	}
+}
+
+// TestQueryBefore compares a table with its state in a snapshot, to which queries refer as before.b.t.
+func TestQueryBefore(t *testing.T) {
+	s := newStore(t, nil)
+	put(t, s, "b", "t", numbers(0, 10))
+	snapshot(t, s, "b", "kept")
+	put(t, s, "b", "t", numbers(10, 12))
+	put(t, s, "before", "t", numbers(0, 1)) // a bucket with this name can still be used
+	o := &tables.QueryOptions{Bucket: "b", Before: tables.AtSnapshot("kept")}
+	expect(t, s, `SELECT k FROM (FROM t EXCEPT ALL FROM before.b.t) ORDER BY k`, o, "10", "11")
+	expect(t, s, `SELECT count(*) FROM "before"."b"."t" JOIN partd.b.t USING (k)`, o, "10")
+	expect(t, s, `SELECT count(*) FROM before.t`, o, "1")
+	for sql, want := range map[string]string{"SELECT * FROM before.b.t": "but the query does not select one", "SELECT * FROM before.b.nothing": "but the query does not select one", "SELECT * FROM after.b.t": "the only catalog"} {
+		expectError(t, s, sql, nil, want)
+	}
+}

@@ -1,0 +1,35 @@
+package sqltext
+
+import (
+	"fmt"
+	"syscall"
+
+	"github.com/go-partd/partd/tables/internal/rows/publicerror"
+)
+
+// Error is the error of an SQL statement, with its position.
+type Error struct {
+	Line, Column int   // counted from 1, the column in characters; 0 if the error has no position
+	Err          error // the cause
+}
+
+func (e *Error) Error() string {
+	if e.Line == 0 {
+		return e.Err.Error()
+	}
+	return fmt.Sprintf("line %d, column %d: %v", e.Line, e.Column, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// As lets errors.As find e as the corresponding type of package tables.
+func (e *Error) As(target any) bool { return publicerror.As(e, target) }
+
+// DiskFull is the text of an error that wraps [syscall.ENOSPC]. The original error came from DuckDB or from another process.
+type DiskFull string
+
+func (e DiskFull) Error() string { return string(e) }
+
+// Unwrap returns syscall.ENOSPC.
+func (e DiskFull) Unwrap() error { return syscall.ENOSPC }

@@ -1,0 +1,280 @@
+package foreign
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd/internal/base/canceled"
+	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/files/icecat"
+	"github.com/go-partd/partd/tables/internal/state/commit"
+	"github.com/go-partd/partd/tables/internal/state/definition"
+)
+
+// ErrRequirement means that a table does not meet a change's requirements.
+var ErrRequirement = errors.New("the table has changed since the change was prepared")
+
+// FoldOnLoadProperty is a table property. If it is "false", Load does not fold.
+const FoldOnLoadProperty = "partd.fold-on-load"
+
+// maxTableMetadata is the maximum size, in bytes, of JSON metadata from other engines: about 15,000 snapshots.
+const maxTableMetadata = 16 << 20
+
+// Step applies a change to one table.
+type Step struct {
+	*commit.Entry
+	Catalog *icecat.Catalog
+	Memory  int64 // limit for checking rows
+	Change  *Change
+	Mode    commit.Mode // what the commit does with the rows in the tail
+
+	// ReadRows calls each with the rows in a table's files, in the stored types. It omits the files whose paths are in
+	// skip, and may omit rows that do not match where.
+	ReadRows func(ctx context.Context, t *table.Table, skip map[string]bool, columns []string, where *filter.Expr, each func(arrow.RecordBatch) error) error
+
+	// Normalize returns a table's metadata in the form that readers see.
+	Normalize func(map[string]any) (map[string]any, error)
+}
+
+// TailMode returns what the commit must do with the rows in the tail, which have the old columns.
+func (p *Step) TailMode(oldMeta, newMeta table.Metadata) commit.Mode {
+	sameColumns := oldMeta.CurrentSchema().ID == newMeta.CurrentSchema().ID && oldMeta.DefaultPartitionSpec() == newMeta.DefaultPartitionSpec() && oldMeta.DefaultSortOrder() == newMeta.DefaultSortOrder()
+	s := newMeta.CurrentSnapshot()
+	switch added := len(newSnapshots(oldMeta, newMeta)) > 0; {
+	case sameColumns:
+		return commit.Plain
+	case !added:
+		return commit.Folds
+	case oldMeta.CurrentSnapshot() != nil && s != nil && s.ParentSnapshotID == nil && oldMeta.SnapshotByID(s.SnapshotID) == nil: // a new snapshot without a parent replaces all rows
+		return commit.Replaces
+	}
+	return commit.Exclusive
+}
+
+func (p *Step) Apply(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
+	if err := p.CheckRequirements(cur); err != nil {
+		return nil, err
+	}
+	if p.Change.New == nil && len(p.Change.Updates) == 0 && cur != nil {
+		return nil, commit.ErrNothing
+	}
+	meta, err := p.ApplyUpdates(cur)
+	if err != nil {
+		return nil, err
+	}
+	var oldMeta table.Metadata
+	if cur != nil {
+		base, err := p.foldIfNeeded(ctx, a, cur, meta)
+		if err != nil {
+			return nil, err
+		}
+		if oldMeta = base.Metadata(); base != cur {
+			if meta, err = p.ApplyUpdates(base); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if err := p.checkChange(ctx, oldMeta, meta); err != nil {
+		return nil, err
+	}
+	if err := p.checkRows(ctx, oldMeta, meta); err != nil {
+		return nil, err
+	}
+	a.Info.Updated = a.Now
+	a.Info.Metadata, err = p.Normalize(icecat.FromProperties(meta.Properties()))
+	return meta, err
+}
+
+// If the change alters the columns, foldIfNeeded moves the tail's rows into files with the old columns.
+func (p *Step) foldIfNeeded(ctx context.Context, a *commit.Attempt, cur *table.Table, newMeta table.Metadata) (*table.Table, error) {
+	switch mode := p.TailMode(cur.Metadata(), newMeta); {
+	case mode != p.Mode: // the commit would remove rows from the tail that it does not write, or the reverse
+		return nil, fmt.Errorf("%w: the columns were changed concurrently", ErrRequirement)
+	case mode == commit.Folds:
+		tail, err := a.TailFiles(ctx, cur, cur.Metadata(), nil, nil)
+		if err != nil || len(tail) == 0 {
+			return cur, err
+		}
+		meta, err := a.AddOrdered(ctx, cur, tail, nil, true)
+		if err != nil {
+			return nil, err
+		}
+		return a.Table(meta), nil
+	case mode == commit.Exclusive:
+		if a.TailRows() > 0 {
+			return nil, fmt.Errorf("%w: rows with the old columns were appended concurrently", ErrRequirement)
+		}
+	}
+	return cur, nil
+}
+
+func (p *Step) CheckRequirements(cur *table.Table) error {
+	var meta table.Metadata
+	if cur != nil {
+		meta = cur.Metadata()
+	}
+	mustNotExist := p.Change.New != nil
+	for _, r := range p.Change.Requirements {
+		mustNotExist = mustNotExist || r.GetType() == "assert-create"
+	}
+	switch {
+	case mustNotExist && cur != nil:
+		return icecat.ErrExists
+	case !mustNotExist && cur == nil:
+		return commit.ErrNotFound
+	}
+	for _, r := range p.Change.Requirements {
+		if err := r.Validate(meta); err != nil {
+			return fmt.Errorf("%w: %w", ErrRequirement, err)
+		}
+	}
+	return nil
+}
+
+// ApplyUpdates returns the metadata after the updates. If cur is nil, it returns a new table's metadata.
+func (p *Step) ApplyUpdates(cur *table.Table) (meta table.Metadata, err error) {
+	if p.Change.New != nil {
+		return p.Change.New, nil
+	}
+	if err := checkDefinitions(p.Change); err != nil {
+		return nil, err
+	}
+	err = icecat.CatchPanic(func() error {
+		if cur != nil {
+			meta, err = table.UpdateTableMetadata(cur.Metadata(), p.Change.Updates, cur.MetadataLocation())
+			if updates := p.renumbered(cur.Metadata(), meta); err == nil && updates != nil {
+				meta, err = table.UpdateTableMetadata(cur.Metadata(), updates, cur.MetadataLocation())
+			}
+			return err
+		}
+		version := table.DefaultFormatVersion
+		if slices.ContainsFunc(p.Change.Updates, func(u table.Update) bool { return u.Action() == table.UpdateUpgradeFormatVersion }) {
+			version = 1 // the updates raise the format version to the requested one
+		}
+		b, err := table.NewMetadataBuilder(version)
+		if err != nil {
+			return err
+		}
+		for _, u := range schemaFirst(p.Change.Updates) {
+			if err := u.Apply(b); err != nil {
+				return err
+			}
+		}
+		meta, err = b.Build()
+		return err
+	})
+	switch {
+	case err == nil:
+		return meta, nil
+	case cur != nil && slices.ContainsFunc(p.Change.Updates, func(u table.Update) bool { return u.Action() == table.UpdateAddSnapshot }):
+		return nil, fmt.Errorf("%w: %w", ErrRequirement, err) // the client may have prepared the update for an older table state
+	}
+	return nil, &definition.ArgumentError{Err: err}
+}
+
+// renumbered returns the client's updates with a valid sequence number for their new snapshot, or nil if no change is
+// needed. A change is needed if the client replaces the whole table, and the table has changed since the client loaded
+// it. The files that the client wrote can keep their lower sequence numbers: the order matters only relative to files
+// from earlier snapshots, and the new snapshot has no such files.
+func (p *Step) renumbered(oldMeta, newMeta table.Metadata) table.Updates {
+	hasAction := func(action string) func(table.Update) bool {
+		return func(u table.Update) bool { return u.Action() == action }
+	}
+	i := slices.IndexFunc(p.Change.Updates, hasAction(table.UpdateAddSnapshot))
+	if i < 0 || newMeta == nil || oldMeta.Version() < 2 || !slices.ContainsFunc(p.Change.Updates, hasAction(table.UpdateRemoveSnapshotRef)) {
+		return nil
+	}
+	added := newSnapshots(oldMeta, newMeta)
+	if len(added) != 1 || added[0].ParentSnapshotID != nil || added[0].SequenceNumber > oldMeta.LastSequenceNumber() {
+		return nil
+	}
+	added[0].SequenceNumber = oldMeta.LastSequenceNumber() + 1
+	updates := slices.Clone(p.Change.Updates)
+	updates[i] = table.NewAddSnapshotUpdate(&added[0])
+	return updates
+}
+
+// schemaFirst returns updates that create a table, with each set-current-schema moved directly after its add-schema.
+// DuckDB adds a sort order between these two updates, but Iceberg's library checks a sort order against the current
+// schema.
+func schemaFirst(updates table.Updates) (reordered table.Updates) {
+	schemaEnd := 0
+	for _, u := range updates {
+		if u.Action() == table.UpdateSetCurrentSchema {
+			reordered = slices.Insert(reordered, schemaEnd, u)
+			schemaEnd++
+			continue
+		}
+		if reordered = append(reordered, u); u.Action() == table.UpdateAddSchema {
+			schemaEnd = len(reordered)
+		}
+	}
+	return reordered
+}
+
+// newSnapshots returns the snapshots that newMeta adds to oldMeta, which can be nil.
+func newSnapshots(oldMeta, newMeta table.Metadata) (added []table.Snapshot) {
+	for _, s := range newMeta.Snapshots() {
+		if oldMeta == nil || oldMeta.SnapshotByID(s.SnapshotID) == nil {
+			added = append(added, s)
+		}
+	}
+	return added
+}
+
+// Read implements ReadMetadata of package iceberg.
+func Read(ctx context.Context, cat *icecat.Catalog, location string, admit func(n int64) error) (meta table.Metadata, err error) {
+	invalid := func(err error) (table.Metadata, error) {
+		return nil, &definition.ArgumentError{Err: fmt.Errorf("cannot register the metadata: %s", err)}
+	}
+	dir, _, ok := strings.Cut(location, "/metadata/")
+	if name, inWarehouse := strings.CutPrefix(dir, cat.DataLocation()); !ok || !inWarehouse || strings.Contains(name, "/") {
+		return invalid(fmt.Errorf("%.200q is not in the metadata directory of a table under %s", location, cat.DataLocation()))
+	}
+	if err := cat.CheckWithin(dir, location); err != nil {
+		return invalid(err)
+	}
+	f, err := cat.NewIO().Open(location)
+	if err != nil {
+		return invalid(err)
+	}
+	defer f.Close() //nolint:errcheck // opened only for reading
+	info, err := f.Stat()
+	if err != nil {
+		return invalid(err)
+	}
+	if err := admit(icecat.CostPerByte * min(info.Size(), maxTableMetadata)); err != nil {
+		return nil, err
+	}
+	b, err := io.ReadAll(io.LimitReader(f, maxTableMetadata+1))
+	if err == nil && len(b) > maxTableMetadata {
+		err = fmt.Errorf("it is larger than %d bytes", maxTableMetadata)
+	}
+	var cost int64
+	if err == nil {
+		if cost, err = icecat.DecodedCost(b); err != nil {
+			err = fmt.Errorf("it %w", err)
+		}
+	}
+	if err != nil {
+		return invalid(err)
+	}
+	if err := admit(cost); err != nil {
+		return nil, err
+	}
+	err = icecat.CatchPanic(func() error { meta, err = table.ParseMetadataBytes(b); return err })
+	if err == nil && meta.Location() != dir {
+		err = fmt.Errorf("it belongs to the table at %q, but is not in that table's metadata directory", meta.Location())
+	}
+	if err != nil {
+		return invalid(err)
+	}
+	return meta, canceled.Err(ctx)
+}

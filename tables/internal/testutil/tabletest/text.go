@@ -1,0 +1,96 @@
+package tabletest
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
+)
+
+// ParseColumns parses a schema such as "a int16; b utf8".
+func ParseColumns(t testing.TB, text string) *arrow.Schema {
+	t.Helper()
+	var fields []arrow.Field
+	for part := range strings.SplitSeq(text, "; ") {
+		name, typeName, _ := strings.Cut(part, " ")
+		typ, err := schema.Parse(typeName)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fields = append(fields, arrow.Field{Name: name, Type: typ, Nullable: true})
+	}
+	return arrow.NewSchema(fields, nil)
+}
+
+func JSONRows(t testing.TB, columns, rows string) array.RecordReader {
+	t.Helper()
+	b, _, err := array.RecordFromJSON(memory.DefaultAllocator, ParseColumns(t, columns), strings.NewReader("["+rows+"]"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return OneBatch(b)
+}
+
+// TableText returns the columns and rows of a table as text.
+func TableText(t testing.TB, b *tables.Bucket, name string, o *tables.ScanOptions, at ...tables.At) string {
+	t.Helper()
+	table, err := b.Table(name).At(t.Context(), at...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := table.Scan(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Release()
+	var parts []string
+	for _, f := range r.Schema().Fields() {
+		parts = append(parts, f.Name+" "+f.Type.String())
+	}
+	out := strings.Join(parts, "; ")
+	for r.Next() {
+		for i := range int(r.RecordBatch().NumRows()) {
+			parts = nil
+			for _, c := range r.RecordBatch().Columns() {
+				parts = append(parts, c.ValueStr(i))
+			}
+			out += " | " + strings.Join(parts, ",")
+		}
+	}
+	if r.Err() != nil {
+		t.Fatal(r.Err())
+	}
+	return out
+}
+
+func WantText(t testing.TB, b *tables.Bucket, name, want string, at ...tables.At) {
+	t.Helper()
+	if got := TableText(t, b, name, nil, at...); got != want {
+		t.Fatalf("table %q is\n%s\nwant\n%s", name, got, want)
+	}
+}
+
+func ParseFilter(t testing.TB, text string) *filter.Expr {
+	t.Helper()
+	if text == "" {
+		return nil
+	}
+	e, err := filter.Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+func DeleteRows(t testing.TB, b *tables.Bucket, name, cond string) {
+	t.Helper()
+	if _, err := b.Table(name).DeleteRows(t.Context(), ParseFilter(t, cond)); err != nil {
+		t.Fatalf("DeleteRows(%s): %v", cond, err)
+	}
+}

@@ -1,0 +1,44 @@
+package tables_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/go-partd/partd/internal/testutil/procs"
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
+
+	_ "github.com/go-partd/partd/tables/postgres" // registers catalogs at postgres://…
+)
+
+// TestModelOnPostgresAndS3 runs TestModel's operations on a bucket with the catalog in PostgreSQL.
+func TestModelOnPostgresAndS3(t *testing.T) {
+	w := tabletest.StartWarehouse(t)
+	for seed := range uint64(2) {
+		name := fmt.Sprint("model", seed)
+		o := w.Options
+		o.Catalog, o.FoldBytes = w.SchemaOf(t, name), 3000
+		o.CacheSize = 100_000 // far less than the data
+		url := fmt.Sprintf("s3://bucket/%s?endpoint=http://%s", name, w.Gateway.Addr)
+		if seed == 0 {
+			o.TailDir = t.TempDir() + "/tail"
+		}
+		runModel(t, url, o, seed, 60)
+		s := tabletest.Open(t, url, &o)
+		if findings, r := tabletest.VerifyAll(t, s, tables.VerifyOptions{}); len(findings) > 0 || r.Files == 0 {
+			t.Errorf("Verify reported %+v with result %+v, want no findings and Files above 0", findings, r)
+		}
+	}
+}
+
+// TestModelOnPostgres runs TestModel's operations on a directory whose catalog is in PostgreSQL.
+func TestModelOnPostgres(t *testing.T) {
+	s := procs.StartPostgres(t)
+	dir := t.TempDir()
+	runModel(t, dir, tables.Options{Catalog: s.URL(), FoldBytes: 3000, FoldAge: -1}, 3, 100)
+	o := &tables.Options{Catalog: s.URL()}
+	if other, err := tables.Open(t.Context(), t.TempDir(), o); err == nil {
+		other.Close()
+		t.Error("Open of a second directory with the same catalog database succeeded, want an error")
+	}
+}

@@ -1,0 +1,108 @@
+package tables_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/go-partd/partd/tables"
+
+	"github.com/go-partd/partd/tables/filter"
+)
+
+func init() {
+	seriesSteps = append(seriesSteps,
+		seriesStep{"delete rows", 2, (*seriesModel).deleteRows},
+		seriesStep{"replace range", 2, (*seriesModel).replaceRange},
+		seriesStep{"upsert", 2, (*seriesModel).upsert},
+		seriesStep{"partition", 1, (*seriesModel).partition},
+	)
+	killableSteps = append(killableSteps, "delete rows", "replace range", "upsert", "partition")
+}
+
+// applyCorrection applies a correction to the model: it deletes the rows for which isDeleted returns true, and adds put.
+// It compares the counts with the correction's result.
+func (m *seriesModel) applyCorrection(name string, result tables.RewriteResult, err error, isDeleted func(tick) bool, put []tick) error {
+	if err != nil {
+		return err
+	}
+	s := m.tables[name]
+	before := len(s.rows)
+	s.rows = slices.DeleteFunc(slices.Clone(s.rows), isDeleted)
+	if deleted := before - len(s.rows); int(result.Deleted) != deleted || int(result.Written) != len(put) {
+		return fmt.Errorf("got result %+v, want %d rows deleted and %d written", result, deleted, len(put))
+	}
+	s.rows = append(s.rows, put...)
+	return nil
+}
+
+func (m *seriesModel) deleteRows(ctx context.Context, name string) error {
+	if !m.exists(ctx, name) {
+		return nil
+	}
+	start, minV := m.rnd.Int64N(300), m.rnd.Int64N(m.next+1)
+	cond, err := filter.Parse(fmt.Sprintf("ts >= '%s' and v > %d and %s = 'a'", filter.TimeText(time.Unix(start, 0)), minV, m.tables[name].key()))
+	if err != nil {
+		return err
+	}
+	result, err := m.s.Bucket("b").Table(name).DeleteRows(ctx, cond)
+	return m.applyCorrection(name, result, err, func(r tick) bool { return r.ts >= start && r.v > minV && r.k == "a" }, nil)
+}
+
+func (m *seriesModel) replaceRange(ctx context.Context, name string) error {
+	if !m.exists(ctx, name) {
+		return nil
+	}
+	start := m.rnd.Int64N(300)
+	end := start + 1 + m.rnd.Int64N(50)
+	r, rows := m.tables[name].reader(m.distinct(m.ticks(end-start), start), 20)
+	result, err := m.s.Bucket("b").Table(name).ReplaceRange(ctx, time.Unix(start, 0), time.Unix(end, 0), r, nil)
+	return m.applyCorrection(name, result, err, func(r tick) bool { return r.ts >= start && r.ts < end }, rows)
+}
+
+// upsert upserts rows by time and keys, sometimes with a new or wider column.
+func (m *seriesModel) upsert(ctx context.Context, name string) error {
+	if !m.exists(ctx, name) {
+		return nil
+	}
+	s := m.tables[name]
+	rows := m.distinct(m.ticks(300), 0)
+	rows = slices.CompactFunc(slices.SortedStableFunc(slices.Values(rows), s.compare), func(a, b tick) bool { return s.compare(a, b) == 0 })
+	oldType := s.wType
+	if s.settings.Evolution == tables.Flexible && m.rnd.IntN(2) == 0 {
+		s.wType = map[string]string{"": "int32", "int32": "float64", "int64": "float64", "float64": "float64"}[oldType]
+	}
+	r, rows := s.reader(rows, 20)
+	result, err := m.s.Bucket("b").Table(name).Upsert(ctx, r, nil)
+	if s.wType != oldType {
+		s.evolvedVersion = result.Version // reads of this version may still have the previous columns
+	}
+	return m.applyCorrection(name, result, err, func(r tick) bool {
+		return slices.ContainsFunc(rows, func(o tick) bool { return s.compare(r, o) == 0 })
+	}, rows)
+}
+
+// distinct adds offset to the times of the rows, and drops rows whose time repeats an earlier one.
+func (m *seriesModel) distinct(rows []tick, offset int64) (all []tick) {
+	seen := map[int64]bool{}
+	for _, r := range rows {
+		if r.ts += offset; !seen[r.ts] {
+			seen[r.ts] = true
+			all = append(all, r)
+		}
+	}
+	return all
+}
+
+func (m *seriesModel) partition(ctx context.Context, name string) error {
+	if !m.exists(ctx, name) {
+		return nil
+	}
+	partition := []tables.Partition{tables.PartitionNone, tables.PartitionAuto, tables.PartitionDay, tables.PartitionYear}[m.rnd.IntN(4)]
+	if _, err := m.s.Bucket("b").Table(name).Partition(ctx, partition); err != nil {
+		return err
+	}
+	m.tables[name].settings.Partition = partition
+	return nil
+}

@@ -1,0 +1,190 @@
+package tables_test
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+
+	"github.com/go-partd/partd/tables"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd/tables/internal/rows/take"
+)
+
+// tick is a row of a test table with a time column.
+type tick struct {
+	ts int64 // in seconds
+	k  string
+	v  int64
+	w  int64 // value of a column that tests add and drop; 0 means null
+}
+
+func (r tick) String() string {
+	if r.w == 0 {
+		return fmt.Sprintf("{%d %s %d}", r.ts, r.k, r.v)
+	}
+	return fmt.Sprintf("{%d %s %d %d}", r.ts, r.k, r.v, r.w)
+}
+
+var tickSchema = arrow.NewSchema([]arrow.Field{
+	{Name: "v", Type: arrow.PrimitiveTypes.Int64, Nullable: true},
+	{Name: "ts", Type: &arrow.TimestampType{Unit: arrow.Millisecond, TimeZone: "UTC"}, Nullable: true},
+	{Name: "k", Type: arrow.BinaryTypes.String, Nullable: true},
+}, nil)
+
+// ticksOf returns a reader of rows in batches of at most the given length.
+func ticksOf(rows []tick, batchRows int) array.RecordReader {
+	b := array.NewRecordBuilder(memory.DefaultAllocator, tickSchema)
+	defer b.Release()
+	batches := []arrow.RecordBatch{}
+	for part := range slices.Chunk(rows, batchRows) {
+		for _, r := range part {
+			b.Field(0).(*array.Int64Builder).Append(r.v)
+			b.Field(1).(*array.TimestampBuilder).Append(arrow.Timestamp(1000 * r.ts))
+			b.Field(2).(*array.StringBuilder).Append(r.k)
+		}
+		batches = append(batches, b.NewRecordBatch())
+	}
+	r, err := array.NewRecordReader(tickSchema, batches)
+	if err != nil {
+		panic(err)
+	}
+	take.Release(batches)
+	return r
+}
+
+// ticksFrom returns the ticks of a reader; missing columns are zero.
+func ticksFrom(r array.RecordReader, err error) ([]tick, error) {
+	if err != nil {
+		return nil, err
+	}
+	defer r.Release()
+	rows := []tick{}
+	for r.Next() {
+		b := r.RecordBatch()
+		for i := range int(b.NumRows()) {
+			var t tick
+			for column, c := range b.Columns() {
+				switch b.ColumnName(column) {
+				case "v":
+					t.v = c.(*array.Int64).Value(i)
+				case "ts":
+					t.ts = int64(c.(*array.Timestamp).Value(i)) / 1000
+				case "w":
+					if c.IsValid(i) {
+						w, err := strconv.ParseFloat(c.ValueStr(i), 64)
+						if err != nil {
+							return nil, err
+						}
+						t.w = int64(w)
+					}
+				case "k", "key":
+					t.k = c.(*array.String).Value(i)
+				}
+			}
+			rows = append(rows, t)
+		}
+	}
+	return rows, r.Err()
+}
+
+// modelSeries is the expected content of a table with a time column, in the order of arrival.
+type modelSeries struct {
+	settings       tables.Settings
+	rows           []tick
+	versions       map[tables.Version][]tick // rows as read at each version
+	renamed        bool                      // whether column k was renamed to key
+	wType          string                    // the type of column w; "" if there is no such column
+	schemaVersion  int                       // the schema version of the last migration
+	incarnation    int64                     // distinguishes tables that had the same name
+	evolvedVersion tables.Version            // the table's last version before its columns changed
+}
+
+func (s *modelSeries) key() string {
+	if s.renamed {
+		return "key"
+	}
+	return "k"
+}
+
+func (s *modelSeries) clone() *modelSeries {
+	c := *s
+	c.rows, c.versions = slices.Clone(s.rows), maps.Clone(s.versions)
+	return &c
+}
+
+// reader returns a reader of rows in the table's columns, and the rows as the table will store them.
+func (s *modelSeries) reader(rows []tick, batchRows int) (array.RecordReader, []tick) {
+	rows = slices.Clone(rows)
+	for i := range rows {
+		if rows[i].w = 0; s.wType != "" {
+			rows[i].w = rows[i].v + 1
+		}
+	}
+	plain := ticksOf(rows, batchRows)
+	defer plain.Release()
+	fields := slices.Clone(tickSchema.Fields())
+	fields[2].Name = s.key()
+	if s.wType != "" {
+		fields = append(fields, arrow.Field{Name: "w", Type: arrow.PrimitiveTypes.Int32, Nullable: true})
+		if s.wType == "float64" {
+			fields[3].Type = arrow.PrimitiveTypes.Float64
+		}
+	}
+	schema := arrow.NewSchema(fields, nil)
+	var batches []arrow.RecordBatch
+	for plain.Next() {
+		b := plain.RecordBatch()
+		columns := slices.Clone(b.Columns())
+		if s.wType != "" {
+			w := array.NewBuilder(memory.DefaultAllocator, fields[3].Type)
+			for _, v := range b.Column(0).(*array.Int64).Int64Values() {
+				if err := w.AppendValueFromString(fmt.Sprint(v + 1)); err != nil {
+					panic(err)
+				}
+			}
+			columns = append(columns, w.NewArray())
+		}
+		batches = append(batches, array.NewRecordBatch(schema, columns, b.NumRows()))
+	}
+	r, err := array.NewRecordReader(schema, batches)
+	if err != nil {
+		panic(err)
+	}
+	return r, rows
+}
+
+func (s *modelSeries) compare(a, b tick) int {
+	if len(s.settings.Keys) == 0 {
+		return cmp.Compare(a.ts, b.ts)
+	}
+	return cmp.Or(cmp.Compare(a.ts, b.ts), cmp.Compare(a.k, b.k))
+}
+
+// put returns the rows after a put, and whether the put is rejected.
+func (s *modelSeries) put(before, rows []tick) (after []tick, rejected bool) {
+	after = slices.Clone(before)
+	for _, r := range rows {
+		index := slices.IndexFunc(after, func(o tick) bool { return s.compare(o, r) == 0 })
+		switch {
+		case index < 0 || s.settings.OnDuplicate == tables.KeepAll || s.settings.OnDuplicate == "":
+			after = append(after, r)
+		case s.settings.OnDuplicate == tables.RefuseDuplicate:
+			return before, true
+		case s.settings.OnDuplicate == tables.KeepLast:
+			after = append(slices.Delete(after, index, index+1), r)
+		}
+	}
+	return after, false
+}
+
+func (s *modelSeries) read() []tick {
+	rows := append([]tick{}, s.rows...)
+	slices.SortStableFunc(rows, s.compare)
+	return rows
+}

@@ -1,0 +1,407 @@
+package tables_test
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
+	"github.com/google/uuid"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
+	"github.com/go-partd/partd/tables/internal/files/icecat"
+)
+
+// TestSameIDTwoTails puts rows with the same put ID through two Stores before either folds (moves its rows into data
+// files). After both folds, the table has the rows only once, and no fold fails because of the ID.
+func TestSameIDTwoTails(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	open := func() *tables.Store {
+		return tabletest.Open(t, dir, &tables.Options{Tail: partd.NewDict(), FoldAge: -1})
+	}
+	first, second, withoutTail := open(), open(), tabletest.Open(t, dir, &tables.Options{NoTail: true})
+	tabletest.Put(t, first.Bucket(""), "a", tables.PutAppend, 0)
+	put := func(s *tables.Store, n int64, id string) {
+		t.Helper()
+		if _, err := s.Bucket("").Table("a").Put(t.Context(), tabletest.Rows(n), tables.PutAppend, &tables.PutOptions{ID: id}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fold := func(s *tables.Store) {
+		t.Helper()
+		if _, err := s.Fold(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(first, 1, "x")
+	put(second, 1, "x") // second's first append to the table, which also stores the schema in the tail
+	put(second, 2, "")
+	fold(first)
+	fold(second)
+	for _, s := range []*tables.Store{first, second} {
+		tabletest.WantRows(t, s.Bucket(""), "a", 0, 1, 2)
+	}
+	put(first, 3, "y")
+	put(withoutTail, 3, "y")
+	fold(first)
+	tabletest.WantRows(t, withoutTail.Bucket(""), "a", 0, 1, 2, 3)
+}
+
+// TestSameIDDuringCommit commits a put, or the fold of a put, while another Store commits a put with the same ID. The
+// rows must be added only once.
+func TestSameIDDuringCommit(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	other := tabletest.Open(t, dir, &tables.Options{NoTail: true})
+	put := func(s *tables.Store, n int64) {
+		t.Helper()
+		if _, err := s.Bucket("").Table("a").Put(t.Context(), tabletest.Rows(n), tables.PutAppend, &tables.PutOptions{ID: fmt.Sprint(n)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(other, 0)
+	var next int64 // number of the row that the other Store puts next; 0 means that it puts none
+	putOther := func() {
+		if n := next; n > 0 {
+			next = 0
+			put(other, n)
+		}
+	}
+	withTail, err := tables.OpenHooked(t.Context(), dir, &tables.Options{Tail: partd.NewDict(), FoldAge: -1}, tables.Hooks{FS: vfs.OS{}, OnCommit: func(done bool) {
+		if !done {
+			putOther()
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer withTail.Close() //nolint:errcheck // the test is over
+	put(withTail, 1)
+	next = 1
+	if _, err := withTail.Fold(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	tabletest.WantRows(t, withTail.Bucket(""), "a", 0, 1)
+	withoutTail, err := tables.OpenHooked(t.Context(), dir, &tables.Options{NoTail: true}, tables.Hooks{FS: vfs.OS{}, OnPrepared: putOther})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer withoutTail.Close() //nolint:errcheck // the test is over
+	next = 2
+	put(withoutTail, 2)
+	tabletest.WantRows(t, withTail.Bucket(""), "a", 0, 1, 2)
+}
+
+func TestSameIDTwiceInTxn(t *testing.T) {
+	t.Parallel()
+	s := tabletest.Open(t, t.TempDir(), nil)
+	tabletest.Put(t, s.Bucket(""), "a", tables.PutAppend, 0)
+	err := s.Update(t.Context(), func(x *tables.Txn) error {
+		for range 2 {
+			if err := x.Put("", "a", tabletest.Rows(1), tables.PutAppend, &tables.PutOptions{ID: "x"}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tabletest.WantRows(t, s.Bucket(""), "a", 0, 1)
+}
+
+// TestLateAppend delays an append with an unknown outcome until after its retry with the same ID. The table must have
+// the rows only once.
+func TestLateAppend(t *testing.T) {
+	t.Parallel()
+	tail := &delayingTail{MemTail: &tabletest.MemTail{Values: map[string][]byte{}, Around: func() {}}}
+	dir, o := t.TempDir(), &tables.Options{Tail: tail, FoldAge: -1}
+	s := tabletest.Open(t, dir, o)
+	tabletest.Put(t, s.Bucket(""), "a", tables.PutAppend, 0)
+	tail.holdNext = true
+	put := func() error {
+		_, err := s.Bucket("").Table("a").Put(t.Context(), tabletest.Rows(1), tables.PutAppend, &tables.PutOptions{ID: "x"})
+		return err
+	}
+	if err := put(); err == nil {
+		t.Fatal("the delayed put succeeded, want ErrUnknownOutcome")
+	}
+	if err := put(); err != nil {
+		t.Fatal(err)
+	}
+	if err := tail.MemTail.Append(t.Context(), tail.heldBack...); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = tabletest.Open(t, dir, o)
+	tabletest.WantRows(t, s.Bucket(""), "a", 0, 1)
+	if _, err := s.Fold(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	tabletest.WantRows(t, s.Bucket(""), "a", 0, 1)
+}
+
+// delayingTail holds back the entries of the next Append if holdNext is set.
+type delayingTail struct {
+	*tabletest.MemTail
+	holdNext bool
+	heldBack []partd.Entry
+}
+
+func (l *delayingTail) Append(ctx context.Context, entries ...partd.Entry) error {
+	if l.holdNext {
+		l.holdNext, l.heldBack = false, entries
+		return partd.ErrUnknownOutcome
+	}
+	return l.MemTail.Append(ctx, entries...)
+}
+
+// TestForeignRename renames a table that has rows in the tail, as another program would, and then appends under its
+// new name in the same Store. No rows or metadata may be lost.
+func TestForeignRename(t *testing.T) {
+	t.Parallel()
+	for _, isNoticed := range []bool{false, true} { // whether the Store notices, before the next put, that the old name is gone
+		dir := t.TempDir()
+		s := tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
+		b := s.Bucket("")
+		if _, err := b.Table("a").Put(t.Context(), tabletest.Rows(0), tables.PutAppend, &tables.PutOptions{Metadata: tables.Metadata{"k": "v"}}); err != nil {
+			t.Fatal(err)
+		}
+		tabletest.Put(t, b, "a", tables.PutAppend, 1)
+		tabletest.ExecInCatalog(t, dir, `UPDATE iceberg_tables SET table_name='b' WHERE table_name='a'`)
+		if isNoticed {
+			if _, ok, err := tabletest.Read(t.Context(), b, "a"); ok || err != nil {
+				t.Fatalf("read of a missing table: found = %v, error = %v; want not found", ok, err)
+			}
+		}
+		tabletest.WantRows(t, b, "b", 0, 1)
+		tabletest.Put(t, b, "a", tables.PutAppend, 9)
+		tabletest.Put(t, b, "b", tables.PutAppend, 2)
+		tabletest.WantRows(t, b, "b", 0, 1, 2)
+		if _, err := s.Fold(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+		tabletest.WantRows(t, b, "b", 0, 1, 2)
+		tabletest.WantRows(t, b, "a", 9)
+		tab := b.Table("b")
+		if i, err := tab.Info(t.Context()); err != nil || i.Metadata["k"] != "v" {
+			t.Fatalf("Info = %+v, %v; want metadata k = v", i, err)
+		}
+	}
+}
+
+// TestDeleteAndPutInTxn deletes a table and creates it again in one commit: its old rows must not stay in the tail.
+func TestDeleteAndPutInTxn(t *testing.T) {
+	t.Parallel()
+	tail := &tabletest.MemTail{Values: map[string][]byte{}, Around: func() {}}
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{Tail: tail, FoldAge: -1})
+	tabletest.Put(t, s.Bucket(""), "a", tables.PutAppend, 0)
+	tabletest.Put(t, s.Bucket(""), "a", tables.PutAppend, 1)
+	err := s.Update(t.Context(), func(x *tables.Txn) error {
+		if err := x.Delete("", "a"); err != nil {
+			return err
+		}
+		return x.Put("", "a", tabletest.Rows(2), tables.PutError, nil)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tabletest.WantRows(t, s.Bucket(""), "a", 2)
+	if len(tail.Values) != 1 { // one key is left, which identifies the tail's catalog
+		t.Fatalf("the tail has %d keys, want 1", len(tail.Values))
+	}
+}
+
+// TestExpireDuringExpire runs Expire while another Expire is about to commit: the new files of the
+// pending commit must stay.
+func TestExpireDuringExpire(t *testing.T) {
+	t.Parallel()
+	var s *tables.Store
+	armed := false
+	h := tables.Hooks{FS: vfs.OS{}, OnCommit: func(done bool) {
+		if armed && !done {
+			armed = false
+			if _, err := s.Expire(t.Context(), &tables.MaintainOptions{Buckets: tables.Buckets{""}, Tables: []string{}, Grace: -1}); err != nil {
+				t.Error(err)
+			}
+		}
+	}}
+	s, err := tables.OpenHooked(t.Context(), t.TempDir(), &tables.Options{NoTail: true}, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := s.Bucket("")
+	tabletest.Put(t, b, "a", tables.PutAppend, 1)
+	tabletest.Put(t, b, "a", tables.PutAppend, 2)
+	armed = true
+	if _, err := s.Expire(t.Context(), &tables.MaintainOptions{Grace: -1}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	tabletest.WantRows(t, tabletest.Open(t, s.Dir(), nil).Bucket(""), "a", 1, 2)
+}
+
+// TestForeignSchema renames a column and drops another, as another program would, while rows are in the tail. These
+// rows must be matched to the new columns by column ID, as rows in files are.
+func TestForeignSchema(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
+	b := s.Bucket("")
+	oldSchema := arrow.NewSchema([]arrow.Field{{Name: "old", Type: arrow.PrimitiveTypes.Int64, Nullable: true}, {Name: "gone", Type: arrow.PrimitiveTypes.Int64, Nullable: true}}, nil)
+	put := func() {
+		t.Helper()
+		r := array.NewRecordBuilder(memory.DefaultAllocator, oldSchema)
+		r.Field(0).(*array.Int64Builder).Append(1)
+		r.Field(1).(*array.Int64Builder).Append(2)
+		if _, err := b.Table("a").Put(t.Context(), tabletest.OneBatch(r.NewRecordBatch()), tables.PutAppend, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put()
+	put()
+	base, err := s.Catalog().Load(t.Context(), tables.DefaultNamespace, "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	field := base.Schema().Field(0)
+	field.Name = "n"
+	meta, err := table.UpdateTableMetadata(base.Metadata(), []table.Update{
+		table.NewAddSchemaUpdate(iceberg.NewSchema(1, field)), table.NewSetCurrentSchemaUpdate(-1),
+	}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Catalog().Commit(t.Context(), nil, &icecat.Change{Namespace: tables.DefaultNamespace, Name: "a", Base: base, New: meta, IOs: []*icecat.FileIO{s.Catalog().NewIO()}}); err != nil {
+		t.Fatal(err)
+	}
+	tabletest.WantRows(t, b, "a", 1, 1)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
+	tabletest.WantRows(t, s.Bucket(""), "a", 1, 1)
+	if _, err := s.Fold(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	tabletest.WantRows(t, s.Bucket(""), "a", 1, 1)
+}
+
+// TestReplaceUnreadableTail replaces a table whose rows in the tail no longer fit, because another program has changed the
+// type of a column. The rows must be gone.
+func TestReplaceUnreadableTail(t *testing.T) {
+	t.Parallel()
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
+	b := s.Bucket("")
+	tabletest.Put(t, b, "a", tables.PutAppend, 1)
+	base, err := s.Catalog().Load(t.Context(), tables.DefaultNamespace, "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	meta, err := table.UpdateTableMetadata(base.Metadata(), []table.Update{
+		table.NewAddSchemaUpdate(iceberg.NewSchema(1, iceberg.NestedField{ID: 3, Name: "n", Type: iceberg.PrimitiveTypes.Bool})),
+		table.NewSetCurrentSchemaUpdate(-1),
+	}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Catalog().Commit(t.Context(), nil, &icecat.Change{Namespace: tables.DefaultNamespace, Name: "a", Base: base, New: meta, IOs: []*icecat.FileIO{s.Catalog().NewIO()}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := tabletest.Read(t.Context(), b, "a"); err == nil {
+		t.Fatal("the rows in the tail can be read, although the column has another type")
+	}
+	tabletest.Put(t, b, "a", tables.PutReplace, 2)
+	tabletest.WantRows(t, b, "a", 2)
+}
+
+// TestSharedSchema checks that tables with the same columns share one schema in memory, because
+// ten thousand copies of a wide schema would take too much memory.
+func TestSharedSchema(t *testing.T) {
+	t.Parallel()
+	s := tabletest.Open(t, t.TempDir(), nil)
+	var schemas []*arrow.Schema
+	for _, name := range []string{"a", "b"} {
+		tabletest.Put(t, s.Bucket(""), name, tables.PutAppend, 1)
+		tabletest.Put(t, s.Bucket(""), name, tables.PutAppend, 2)
+		tab := s.Bucket("").Table(name)
+		v, err := tab.View(t.Context(), false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		schemas = append(schemas, v.Definition().Stored)
+	}
+	if schemas[0] != schemas[1] {
+		t.Fatal("the tables have separate schemas in memory, want a shared one")
+	}
+}
+
+// racedTail simulates another process that claims the tail between a listing and the next write.
+type racedTail struct {
+	*tabletest.MemTail
+	otherID string
+}
+
+func (r *racedTail) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
+	all := r.MemTail.Keys(ctx)
+	r.Values["partd-tables"] = []byte(r.otherID)
+	return all
+}
+
+// TestTailIdentity simulates two processes that open a new tail concurrently. They must agree on the tail's ID,
+// because the lock that excludes one of them and the record of folded rows both use the ID.
+func TestTailIdentity(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := tabletest.Open(t, dir, &tables.Options{NoTail: true})
+	first := uuid.NewString()
+	tail := &racedTail{&tabletest.MemTail{Values: map[string][]byte{}, Around: func() {}}, s.Catalog().ID() + " " + first}
+	for range 2 { // in the second round, the tail exists
+		s := tabletest.Open(t, dir, &tables.Options{Tail: tail})
+		if s.Tail().ID() != first {
+			t.Fatalf("the tail's ID is %q, want %q", s.Tail().ID(), first)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestDirectoryRemoved simulates another process whose Expire removes an empty directory just before a
+// put creates a file in it.
+func TestDirectoryRemoved(t *testing.T) {
+	t.Parallel()
+	remaining := 2
+	h := tables.Hooks{FS: vfstest.Inject(vfs.OS{}, func(op vfstest.Op, name string) error {
+		if op == vfstest.OpOpen && remaining > 0 && strings.HasSuffix(name, ".parquet") {
+			remaining--
+			os.Remove(filepath.Dir(name)) //nolint:errcheck // the directory may not exist yet
+		}
+		return nil
+	})}
+	s, err := tables.OpenHooked(t.Context(), t.TempDir(), nil, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close() //nolint:errcheck // the test is over
+	tabletest.Put(t, s.Bucket(""), "a", tables.PutAppend, 1)
+	tabletest.WantRows(t, s.Bucket(""), "a", 1)
+}

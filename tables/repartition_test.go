@@ -1,0 +1,342 @@
+package tables_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd/internal/disk/vfs"
+)
+
+// bucketWithFileSize returns a bucket of a store without a tail. Its data files have about fileBytes bytes.
+func bucketWithFileSize(t testing.TB, fileBytes int) *tables.Bucket {
+	s, err := tables.OpenHooked(t.Context(), t.TempDir(), &tables.Options{NoTail: true}, tables.Hooks{FS: vfs.OS{}, FileBytes: fileBytes})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s.Bucket("b")
+}
+
+// fileSpans returns the hours after day0 of the first and last row in each file, sorted.
+func fileSpans(t testing.TB, b *tables.Bucket, name string) (all [][2]int) {
+	t.Helper()
+	table := b.Table(name)
+	v, err := table.View(t.Context(), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := v.Series().Files(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		if f.Bounds == nil || !v.Series().InOrder(f.Data()) {
+			t.Fatal("a file has no bounds, or its rows are not in order")
+		}
+		hour := func(n int64) int {
+			if stamp, ok := v.Definition().Stored.Field(0).Type.(*arrow.TimestampType); ok {
+				return int(arrow.Timestamp(n).ToTime(stamp.Unit).Sub(day0) / time.Hour)
+			}
+			return int(arrow.Date32(n).ToTime().Sub(day0) / time.Hour)
+		}
+		all = append(all, [2]int{hour(f.Bounds.Lowest), hour(f.Bounds.Highest)})
+	}
+	slices.SortFunc(all, func(a, b [2]int) int { return slices.Compare(a[:], b[:]) })
+	return all
+}
+
+func TestPartition(t *testing.T) {
+	ctx := t.Context()
+	b := bucketWithoutTail(t)
+	s := ticks(arrow.Microsecond, "UTC")
+	o := &tables.PutOptions{Settings: &tables.Settings{Time: "at", Keys: []string{"sym"}, Partition: tables.PartitionDay}}
+	if _, err := b.Table("t").Put(ctx, ticksAt(s, 1, hours(5, 60)...), tables.PutAppend, o); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := fileSpans(t, b, "t"), [][2]int{{5, 23}, {24, 47}, {48, 59}}; !slices.Equal(got, want) {
+		t.Fatalf("the files have hours %v, want %v", got, want)
+	}
+	want := map[int]int64{}
+	for _, h := range hours(5, 60) {
+		want[h] = 1
+	}
+	result, err := b.Table("t").Partition(ctx, tables.PartitionMonth)
+	if err != nil || result.Partition != tables.PartitionMonth || result.FilesBefore != 3 || result.FilesAfter != 1 || result.Version != 2 {
+		t.Fatalf("Partition = %+v, %v; want PartitionMonth, FilesBefore 3, FilesAfter 1 and Version 2", result, err)
+	}
+	wantHours(t, b, "t", want)
+	if result, err := b.Table("t").Partition(ctx, tables.PartitionMonth); err != nil || result.FilesBefore != 0 || result.Version != 2 {
+		t.Fatalf("repeated Partition = %+v, %v, want no change", result, err)
+	}
+	if result, err = b.Table("t").Partition(ctx, tables.PartitionDay); err != nil || result.FilesBefore != 1 || result.FilesAfter != 3 {
+		t.Fatalf("Partition = %+v, %v; want FilesBefore 1 and FilesAfter 3", result, err)
+	}
+	wantHours(t, b, "t", want)
+	// With rows over two years, PartitionAuto chooses quarters.
+	lastHour := 2 * 365 * 24
+	if _, err := b.Table("t").Put(ctx, ticksAt(s, 2, lastHour), tables.PutAppend, nil); err != nil {
+		t.Fatal(err)
+	}
+	want[lastHour] = 2
+	result, err = b.Table("t").Partition(ctx, tables.PartitionAuto)
+	if err != nil || result.Partition != tables.PartitionQuarter || !strings.Contains(result.Why, "three years") || result.FilesBefore != 3 {
+		t.Fatalf("Partition = %+v, %v; want PartitionQuarter because of three years, and FilesBefore 3", result, err)
+	}
+	wantHours(t, b, "t", want)
+	table := b.Table("t")
+	if settings, err := table.Settings(ctx); err != nil || settings.Partition != tables.PartitionAuto || settings.Time != "at" {
+		t.Errorf("Settings = %+v, %v, want PartitionAuto and time column at", settings, err)
+	}
+	if _, err := b.Table("t").Partition(ctx, "week"); err == nil || !strings.Contains(err.Error(), "quarter") {
+		t.Errorf(`Partition by week: error = %v, want an error with the text "quarter"`, err)
+	}
+	tabletest.Put(t, b, "plain", tables.PutAppend, 1)
+	if _, err := b.Table("plain").Partition(ctx, tables.PartitionDay); err == nil || !strings.Contains(err.Error(), "time column") {
+		t.Errorf(`Partition of a table without a time column: error = %v, want an error with the text "time column"`, err)
+	}
+	if result, err := b.Table("plain").Partition(ctx, ""); err != nil || result.Partition != tables.PartitionNone {
+		t.Errorf("Partition = %+v, %v; want Partition PartitionNone", result, err)
+	}
+	if _, err := b.Table("missing").Partition(ctx, tables.PartitionDay); !errors.Is(err, tables.ErrNotFound) {
+		t.Errorf("Partition of a missing table: error = %v, want ErrNotFound", err)
+	}
+}
+
+// TestPartitionAuto checks that the periods become longer as rows over five years arrive in one put.
+func TestPartitionAuto(t *testing.T) {
+	b := bucketWithoutTail(t)
+	s := ticks(arrow.Second, "")
+	var dayStarts []int
+	for day := range 5 * 365 {
+		dayStarts = append(dayStarts, 24*day)
+	}
+	o := &tables.PutOptions{Settings: &tables.Settings{Time: "at", Partition: tables.PartitionAuto}}
+	if _, err := b.Table("t").Put(t.Context(), ticksAt(s, 1, dayStarts...), tables.PutAppend, o); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(filesOf(t, b, "t")); n != 12+8+2 {
+		t.Errorf("got %d files, want 12 months, 8 quarters and 2 years: %v", n, fileSpans(t, b, "t"))
+	}
+	if _, err := b.Store().Compact(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(filesOf(t, b, "t")); n != 5 {
+		t.Errorf("after the compaction, got %d files, want 5 years: %v", n, fileSpans(t, b, "t"))
+	}
+}
+
+// TestCompactOrdered checks that Compact merges small or overlapping files of an ordered table, and keeps the
+// other files.
+func TestCompactOrdered(t *testing.T) {
+	for _, unit := range []arrow.TimeUnit{arrow.Microsecond, arrow.Nanosecond} { // nanoseconds require version 3 of Iceberg's format
+		t.Run(unit.String(), func(t *testing.T) {
+			ctx := t.Context()
+			b := bucketWithFileSize(t, 12<<10)
+			s := ticks(unit, "UTC")
+			o := &tables.PutOptions{Settings: &tables.Settings{Time: "at", Keys: []string{"sym"}, Partition: tables.PartitionMonth}}
+			put := func(n int64, hours ...int) {
+				t.Helper()
+				if _, err := b.Table("t").Put(ctx, ticksAt(s, n, hours...), tables.PutAppend, o); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var odd, even []int
+			for h := range 700 {
+				if h%2 == 0 {
+					even = append(even, h)
+				} else {
+					odd = append(odd, h)
+				}
+			}
+			put(1, odd...)
+			put(2, even...)
+			put(3, 800, 801)
+			put(4, 900)
+			want := map[int]int64{800: 3, 801: 3, 900: 4}
+			for _, h := range hours(0, 700) {
+				want[h] = int64(2 - h%2)
+			}
+			r, err := b.Store().Compact(ctx, nil)
+			if err != nil || r.FilesBefore != 4 || r.FilesAfter != 2 {
+				t.Fatalf("Compact = %+v, %v; want FilesBefore 4 and FilesAfter 2", r, err)
+			}
+			if got, want := fileSpans(t, b, "t"), [][2]int{{0, 699}, {800, 900}}; !slices.Equal(got, want) {
+				t.Errorf("the files have hours %v, want %v", got, want)
+			}
+			wantHours(t, b, "t", want)
+			if !slices.IsSorted(timestampsOf(t, b, "t")) {
+				t.Error("the rows are not in order")
+			}
+			put(5, 1700) // in another month
+			want[1700] = 5
+			if r, err = b.Store().Compact(ctx, nil); err != nil || r.FilesBefore != 0 {
+				t.Errorf("Compact with nothing to merge = %+v, %v, want no files", r, err)
+			}
+			put(6, 350)
+			if r, err = b.Store().Compact(ctx, nil); err != nil || r.FilesBefore != 2 {
+				t.Errorf("Compact after a put of an overlapping file = %+v, %v, want 2 files replaced", r, err)
+			}
+			if got := len(numbersByHour(t, b, "t")); got != len(want)+1 {
+				t.Errorf("got %d rows, want %d", got, len(want)+1)
+			}
+		})
+	}
+}
+
+// TestCompactKeepsLargeFiles checks that Compact merges small files, and keeps large files of the same month.
+func TestCompactKeepsLargeFiles(t *testing.T) {
+	ctx := t.Context()
+	b := bucketWithFileSize(t, 16<<10)
+	o := &tables.PutOptions{Settings: &tables.Settings{Time: "at", Partition: tables.PartitionMonth}}
+	if _, err := b.Table("t").Put(ctx, evenlySpaced(50_000, time.Second), tables.PutAppend, o); err != nil {
+		t.Fatal(err)
+	}
+	before := filesOf(t, b, "t")
+	for _, h := range []int{100, 200, 300} {
+		if _, err := b.Table("t").Put(ctx, ticksAt(ticks(arrow.Microsecond, "UTC"), 1, h), tables.PutAppend, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r, err := b.Store().Compact(ctx, nil)
+	if err != nil || r.FilesBefore != 3 || r.FilesAfter != 1 {
+		t.Fatalf("Compact = %+v, %v; want FilesBefore 3 and FilesAfter 1", r, err)
+	}
+	for _, f := range before {
+		if !slices.Contains(filesOf(t, b, "t"), f) {
+			t.Errorf("Compact replaced %s, although it is large and overlaps no other file", f)
+		}
+	}
+}
+
+// TestPartitionDuringDelete checks that rows stay deleted if another Store deletes them while their files are partitioned.
+func TestPartitionDuringDelete(t *testing.T) {
+	ctx := t.Context()
+	b := bucketWithoutTail(t)
+	o := &tables.PutOptions{Settings: &tables.Settings{Time: "at"}}
+	if _, err := b.Table("t").Put(ctx, ticksAt(ticks(arrow.Second, ""), 1, hours(0, 50)...), tables.PutAppend, o); err != nil {
+		t.Fatal(err)
+	}
+	pending := true
+	s, err := tables.OpenHooked(ctx, b.Store().Dir(), &tables.Options{NoTail: true}, tables.Hooks{FS: vfs.OS{}, OnPrepared: func() {
+		if pending {
+			pending = false
+			deleteWhere(t, b, "t", "at >= '2024-01-01T10:00:00'")
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if result, err := s.Bucket("b").Table("t").Partition(ctx, tables.PartitionDay); err != nil || pending || result.FilesAfter != 0 {
+		t.Fatalf("Partition = %+v, %v, rows were deleted: %v; want them deleted and FilesAfter 0", result, err, !pending)
+	}
+	want := map[int]int64{}
+	for h := range 10 {
+		want[h] = 1
+	}
+	wantHours(t, b, "t", want)
+}
+
+func timestampsOf(t testing.TB, b *tables.Bucket, name string) (all []int64) {
+	t.Helper()
+	table := b.Table(name)
+	r, err := table.Scan(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Release()
+	for r.Next() {
+		for i := range int(r.RecordBatch().NumRows()) {
+			all = append(all, int64(r.RecordBatch().Column(0).(*array.Timestamp).Value(i)))
+		}
+	}
+	if r.Err() != nil {
+		t.Fatal(r.Err())
+	}
+	return all
+}
+
+// evenlySpaced returns a reader of rows at intervals of step, in batches of 100,000.
+func evenlySpaced(rows int, step time.Duration) array.RecordReader {
+	s := ticks(arrow.Microsecond, "UTC")
+	next := 0
+	return array.ReaderFromIter(s, func(yield func(arrow.RecordBatch, error) bool) {
+		for next < rows {
+			b := array.NewRecordBuilder(memory.DefaultAllocator, s)
+			for end := min(next+100_000, rows); next < end; next++ {
+				at := day0.Add(time.Duration(next) * step).UnixMicro()
+				b.Field(0).(*array.TimestampBuilder).Append(arrow.Timestamp(at))
+				b.Field(1).(*array.StringBuilder).Append(fmt.Sprint("S", next%10))
+				b.Field(2).(*array.Int64Builder).Append(int64(next) * 7919 % 1000003)
+			}
+			if !yield(b.NewRecordBatch(), nil) {
+				return
+			}
+		}
+	})
+}
+
+// TestScanHourOfPartitionedTable checks that a scan of one hour, in a table of a million rows partitioned by day, reads
+// little more than the one file that contains the hour.
+func TestScanHourOfPartitionedTable(t *testing.T) {
+	ctx := context.Background()
+	b := bucketWithoutTail(t)
+	o := &tables.PutOptions{Settings: &tables.Settings{Time: "at", Keys: []string{"sym"}, Partition: tables.PartitionDay}}
+	if _, err := b.Table("t").Put(ctx, evenlySpaced(1_000_000, time.Second), tables.PutAppend, o); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(filesOf(t, b, "t")); n != 12 {
+		t.Fatalf("got %d files, want one for each of 12 days", n)
+	}
+	var bytesRead atomic.Int64
+	s, err := tables.OpenHooked(ctx, b.Store().Dir(), &tables.Options{NoTail: true}, tables.Hooks{FS: countingFS{vfs.OS{}, &bytesRead}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	table := s.Bucket("b").Table("t")
+	start := hour(5*24 + 13)
+	r, err := table.Scan(ctx, &tables.ScanOptions{From: start, To: start.Add(time.Hour)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Release()
+	rows := int64(0)
+	for r.Next() {
+		rows += r.RecordBatch().NumRows()
+	}
+	if r.Err() != nil || rows != 3600 {
+		t.Fatalf("got %d rows, want 3600; error: %v", rows, r.Err())
+	}
+	m, err := table.ScanPlan(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	maxFileBytes := m.Files[0].Bytes
+	for _, f := range m.Files {
+		maxFileBytes = max(maxFileBytes, f.Bytes)
+	}
+	if read := bytesRead.Load(); read == 0 || float64(read) > 1.2*float64(maxFileBytes) {
+		t.Errorf("the scan read %d bytes, want at most 1.2 times the size of the largest file, %d bytes", read, maxFileBytes)
+	} else {
+		t.Logf("the scan read %d bytes; the largest file has %d bytes", read, maxFileBytes)
+	}
+}

@@ -1,0 +1,94 @@
+package tables_test
+
+import (
+	"fmt"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
+
+	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/testutil/peers"
+)
+
+// TestForeignSeries checks that pyiceberg reads a corrected, partitioned table, and that rows it appends are read in order.
+func TestForeignSeries(t *testing.T) {
+	python := peers.Python(t, "pyiceberg")
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
+	b := s.Bucket("b")
+	o := &tables.PutOptions{Settings: &tables.Settings{Time: "ts", Keys: []string{"k"}, OnDuplicate: tables.KeepLast, Partition: tables.PartitionDay}}
+	const day = 24 * 60 * 60
+	put := func(rows ...tick) {
+		t.Helper()
+		if _, err := b.Table("t").Put(t.Context(), ticksOf(rows, 10), tables.PutAppend, o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(tick{2 * day, "a", 1, 0}, tick{0, "b", 2, 0}, tick{day, "a", 3, 0}, tick{0, "a", 4, 0})
+	if _, err := s.Fold(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	put(tick{day, "a", 5, 0}) // replaces the row with v = 3
+	if _, err := b.Table("t").DeleteRows(t.Context(), filterOf(t, "v = 4")); err != nil {
+		t.Fatal(err)
+	}
+	const script = `
+import sys, datetime, pyarrow as pa
+from pyiceberg.catalog import load_catalog
+t = load_catalog("partd", type="sql", uri=f"sqlite:///{sys.argv[1]}/catalog.db", warehouse=f"file://{sys.argv[1]}").load_table("b.t")
+print(sorted(r["v"] for r in t.scan().to_arrow().to_pylist()), len(list(t.scan().plan_files())), sorted(r["v"] for r in t.scan("v = 3 or v = 4 or v = 5").to_arrow().to_pylist()))
+if sys.argv[2] == "append":
+    at = [datetime.datetime.fromtimestamp(day * 86400, datetime.timezone.utc) for day in (4, 1, 3)]
+    t.append(pa.table({"v": pa.array([6, 7, 8], pa.int64()), "ts": pa.array(at, pa.timestamp("us", "UTC")), "k": ["z", "z", "z"]}))
+`
+	pyiceberg := func(want, action string) {
+		t.Helper()
+		out, err := exec.Command(python, "-c", script, s.Dir(), action).Output()
+		if err != nil || strings.TrimSpace(string(out)) != want {
+			t.Errorf("pyiceberg printed\n%s\nwant\n%s\nerror: %v", out, want, err)
+		}
+	}
+	pyiceberg("[1, 2, 5] 3 [5]", "append")
+	want := []tick{{0, "b", 2, 0}, {day, "a", 5, 0}, {day, "z", 7, 0}, {2 * day, "a", 1, 0}, {3 * day, "z", 8, 0}, {4 * day, "z", 6, 0}}
+	wantTicks(t, s, "t", want)
+	put(tick{3 * day, "z", 9, 0}, tick{3 * day, "a", 10, 0}) // replaces a row of a foreign file
+	want = append(want[:4], tick{3 * day, "a", 10, 0}, tick{3 * day, "z", 9, 0}, tick{4 * day, "z", 6, 0})
+	check := func() {
+		t.Helper()
+		wantTicks(t, s, "t", want)
+		for text, o := range map[string]*tables.ScanOptions{
+			"[]":                          {Filter: filterOf(t, "v = 8")},
+			"[{259200 z 9}]":              {Filter: filterOf(t, "k = 'z'"), From: time.Unix(3*day, 0), To: time.Unix(4*day, 0)},
+			"[{259200 z 9} {345600 z 6}]": {Last: 2},
+			"[{0 b 2} {86400 a 5}]":       {Limit: 2, ChunkRows: 1},
+			"[{259200 a 10} {259200 z 9} {345600 z 6}]": {From: time.Unix(3*day, 0)},
+		} {
+			table := b.Table("t")
+			if got, err := ticksFrom(table.Scan(t.Context(), o)); err != nil || fmt.Sprint(got) != text {
+				t.Errorf("Scan(%+v) = %v, want %s; error: %v", o, got, text, err)
+			}
+		}
+	}
+	check()
+	if _, err := s.Fold(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	check()
+	if _, err := s.Compact(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	check()
+	pyiceberg("[1, 2, 5, 6, 7, 9, 10] 5 [5]", "read")
+}
+
+func filterOf(t testing.TB, text string) *filter.Expr {
+	t.Helper()
+	cond, err := filter.Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cond
+}

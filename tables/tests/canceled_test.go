@@ -1,0 +1,158 @@
+package tables_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"testing"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
+
+	"github.com/apache/arrow-go/v18/arrow/array"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/tables/filter"
+)
+
+var errSibling = fmt.Errorf("another goroutine's put failed: %w", partd.ErrUnknownOutcome)
+
+// wantCanceled checks the error of a call whose context was canceled with errSibling.
+func wantCanceled(t *testing.T, name string, err error) {
+	t.Helper()
+	if !errors.Is(err, context.Canceled) || !errors.Is(err, errSibling) || errors.Is(err, partd.ErrUnknownOutcome) {
+		t.Errorf("%s: error %v wraps context.Canceled: %v, the cause: %v, ErrUnknownOutcome: %v; want true, true, false", name, err,
+			errors.Is(err, context.Canceled), errors.Is(err, errSibling), errors.Is(err, partd.ErrUnknownOutcome))
+	}
+}
+
+func lastError[T any](results iter.Seq2[T, error]) (last error) {
+	for _, err := range results {
+		last = err
+	}
+	return last
+}
+
+// TestCanceledContext checks that each call with a canceled context returns an error that wraps context.Canceled
+// and the cause, but not ErrUnknownOutcome.
+func TestCanceledContext(t *testing.T) {
+	s := tabletest.Open(t, t.TempDir(), nil)
+	dest := tabletest.Open(t, t.TempDir(), nil)
+	b := s.Bucket("b")
+	tabletest.Put(t, b, "t", tables.PutError, tabletest.Sequence(0, 1000)...)
+	tabletest.Put(t, b, "u", tables.PutError, tabletest.Sequence(0, 10)...)
+	name, err := b.Snapshot(t.Context(), "s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	table := b.Table("t")
+	where, err := filter.Parse("n < 5")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(errSibling)
+	for call, do := range map[string]func() error{
+		"open":    func() error { _, err := tables.Open(ctx, t.TempDir(), nil); return err },
+		"append":  func() error { _, err := b.Table("t").Put(ctx, tabletest.Rows(1), tables.PutAppend, nil); return err },
+		"create":  func() error { _, err := b.Table("new").Put(ctx, tabletest.Rows(1), tables.PutError, nil); return err },
+		"replace": func() error { _, err := b.Table("t").Put(ctx, tabletest.Rows(1), tables.PutReplace, nil); return err },
+		"upsert": func() error {
+			_, err := b.Table("t").Upsert(ctx, tabletest.Rows(1), &tables.UpsertOptions{Keys: []string{"n"}})
+			return err
+		},
+		"delete rows":   func() error { _, err := b.Table("t").DeleteRows(ctx, where); return err },
+		"delete":        func() error { return b.Delete(ctx, "t") },
+		"delete bucket": func() error { return s.DeleteBucket(ctx, "b", true) },
+		"update": func() error {
+			return s.Update(ctx, func(x *tables.Txn) error { return x.Put("b", "t", tabletest.Rows(1), tables.PutAppend, nil) })
+		},
+		"settings":        func() error { return b.Table("t").SetSettings(ctx, tables.Settings{}) },
+		"metadata":        func() error { return b.Table("t").SetMetadata(ctx, tables.Metadata{"a": "b"}) },
+		"evolve":          func() error { return b.Table("t").Evolve(ctx, tables.ColumnChange{Op: "drop", Column: "s"}) },
+		"snapshot":        func() error { _, err := b.Snapshot(ctx, "again"); return err },
+		"snapshots":       func() error { _, err := b.Snapshots(ctx); return err },
+		"restore":         func() error { return b.Restore(ctx, name) },
+		"delete snapshot": func() error { return b.DeleteSnapshot(ctx, name) },
+		"copy":            func() error { _, err := s.CopyTo(ctx, dest, ""); return err },
+		"fold":            func() error { _, err := s.Fold(ctx, nil); return err },
+		"compact":         func() error { _, err := s.Compact(ctx, nil); return err },
+		"expire":          func() error { _, err := s.Expire(ctx, nil); return err },
+		"verify":          func() error { _, err := s.Verify(ctx, nil); return err },
+		"table":           func() error { _, err := b.Table("t").Info(ctx); return err },
+		"tables":          func() error { return lastError(b.Tables(ctx, nil)) },
+		"buckets":         func() error { return lastError(s.Buckets(ctx)) },
+		"exists":          func() error { _, err := b.Exists(ctx); return err },
+		"scan":            func() error { _, err := tabletest.ReadAll(ctx, table, nil); return err },
+		"tail":            func() error { _, err := table.Scan(ctx, &tables.ScanOptions{Last: 5}); return err },
+		"versions":        func() error { _, err := table.Versions(ctx); return err },
+		"lock": func() error {
+			lock, err := b.Table("t").Lock(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = b.Table("t").Lock(ctx)
+			return errors.Join(err, lock.Unlock())
+		},
+	} {
+		wantCanceled(t, call, do())
+	}
+	tabletest.WantRows(t, b, "t", tabletest.Sequence(0, 1000)...)
+}
+
+// cancelingReader is a reader that calls cancel before it returns its last batch.
+type cancelingReader struct {
+	array.RecordReader
+	cancel      func()
+	batchesLeft int
+}
+
+func (e *cancelingReader) Next() bool {
+	if e.batchesLeft--; e.batchesLeft == 0 {
+		e.cancel()
+	}
+	return e.batchesLeft >= 0 && (e.batchesLeft > 0 || e.RecordReader.Next())
+}
+
+func TestContextCanceledDuringCall(t *testing.T) {
+	b := tabletest.Open(t, t.TempDir(), nil).Bucket("b")
+	tabletest.Put(t, b, "t", tables.PutError, tabletest.Sequence(0, 1000)...)
+	for name, put := range map[string]func(ctx context.Context, r array.RecordReader) error{
+		"append": func(ctx context.Context, r array.RecordReader) error {
+			_, err := b.Table("t").Put(ctx, r, tables.PutAppend, nil)
+			return err
+		},
+		"replace": func(ctx context.Context, r array.RecordReader) error {
+			_, err := b.Table("t").Put(ctx, r, tables.PutReplace, nil)
+			return err
+		},
+		"upsert": func(ctx context.Context, r array.RecordReader) error {
+			_, err := b.Table("t").Upsert(ctx, r, &tables.UpsertOptions{Keys: []string{"n"}})
+			return err
+		},
+	} {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		batches := array.RecordReader(&cancelingReader{RecordReader: tabletest.Rows(2000), batchesLeft: 1, cancel: func() { cancel(errSibling) }})
+		wantCanceled(t, name, put(ctx, batches))
+	}
+	tabletest.Put(t, b, "long", tables.PutError, tabletest.Sequence(0, 200_000)...)
+	table := b.Table("long")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	r, err := table.Scan(ctx, &tables.ScanOptions{ChunkRows: 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Release()
+	rows := int64(0)
+	for r.Next() {
+		rows += r.RecordBatch().NumRows()
+		cancel(errSibling)
+	}
+	if rows == 200_000 {
+		t.Error("the scan read all rows although its context was canceled")
+	}
+	wantCanceled(t, "scan", r.Err())
+	tabletest.WantRows(t, b, "t", tabletest.Sequence(0, 1000)...)
+}

@@ -1,0 +1,282 @@
+package tables_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd"
+)
+
+func TestHostileNames(t *testing.T) {
+	t.Parallel()
+	parent := t.TempDir()
+	dir := filepath.Join(parent, "ware house%20")
+	s := tabletest.Open(t, dir, nil)
+	hostile := []string{
+		"../../../etc/x", "/etc/x", "..", ".", "a/b", `a\b`, "AAPL", "aapl", "BRK.B", " ", "a'b\"; DROP TABLE iceberg_tables;--",
+		"default", "default_", strings.Repeat("é", 127), "%2e%2e", "\n\t", "*", "名",
+	}
+	for i, bucket := range append([]string{""}, hostile...) {
+		for j, name := range hostile {
+			if (i+j)%5 == 0 {
+				tabletest.Put(t, s.Bucket(bucket), name, tables.PutAppend, int64(i*100+j))
+				tabletest.Put(t, s.Bucket(bucket), name, tables.PutAppend, int64(i*100+j)+1_000_000)
+			}
+		}
+	}
+	var buckets int
+	for bucket, err := range s.Buckets(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		buckets++
+		i := slices.Index(append([]string{""}, hostile...), bucket)
+		var got []string
+		for info, err := range s.Bucket(bucket).Tables(t.Context(), nil) {
+			if err != nil || info.Bucket != bucket {
+				t.Fatalf("listing of bucket %q yielded %+v, error %v; want tables of this bucket", bucket, info, err)
+			}
+			got = append(got, info.Name)
+			n := int64(i*100 + slices.Index(hostile, info.Name))
+			tabletest.WantRows(t, s.Bucket(bucket), info.Name, n, n+1_000_000)
+		}
+		if len(got) == 0 || !slices.IsSorted(got) {
+			t.Fatalf("tables of bucket %q are %q, want sorted names", bucket, got)
+		}
+	}
+	if buckets != len(hostile)+1 {
+		t.Fatalf("got %d buckets, want %d", buckets, len(hostile)+1)
+	}
+	for _, name := range []string{"", strings.Repeat("x", 256), "a\x00b", "\xff"} {
+		if _, err := s.Bucket("").Table(name).Put(t.Context(), tabletest.Rows(1), tables.PutAppend, nil); err == nil {
+			t.Fatalf("Put to table %q succeeded, want an error for the name", name)
+		}
+	}
+	if all, err := os.ReadDir(parent); err != nil || len(all) != 1 {
+		t.Fatalf("the parent directory contains %+v, want only the store; error: %v", all, err)
+	}
+}
+
+// failingReader is a reader whose Err returns err.
+type failingReader struct {
+	array.RecordReader
+	err error
+}
+
+func (f *failingReader) Err() error { return f.err }
+
+func TestFailedPutLeavesNoFiles(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := tabletest.Open(t, dir, &tables.Options{FoldBytes: 500})
+	b := s.Bucket("")
+	errReader := errors.New("cut")
+	failingRows := func() array.RecordReader {
+		r := tabletest.Rows(tabletest.Sequence(0, 100)...)
+		r.Next()
+		batch := r.RecordBatch()
+		r, _ = array.NewRecordReader(tabletest.Numbers, []arrow.RecordBatch{batch, batch, batch})
+		return &failingReader{r, errReader}
+	}
+	for _, mode := range []tables.PutMode{tables.PutAppend, tables.PutReplace, tables.PutError} {
+		if _, err := b.Table("a").Put(t.Context(), failingRows(), mode, nil); !errors.Is(err, errReader) {
+			t.Fatalf("Put error = %v, want the reader's error", err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := b.Table("a").Put(ctx, tabletest.Rows(tabletest.Sequence(0, 100)...), tables.PutAppend, nil); !errors.Is(err, context.Canceled) {
+		t.Fatalf("Put error = %v, want context.Canceled", err)
+	}
+	if _, ok, err := tabletest.Read(t.Context(), b, "a"); ok || err != nil {
+		t.Fatalf("read of a missing table: found = %v, error = %v; want not found", ok, err)
+	}
+	err := filepath.WalkDir(filepath.Join(dir, "data"), func(path string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			t.Errorf("failed puts left the file %s", path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestSchemaErrorsNameTheColumn(t *testing.T) {
+	t.Parallel()
+	s := tabletest.Open(t, t.TempDir(), nil)
+	b := s.Bucket("x")
+	tabletest.Put(t, b, "a", tables.PutAppend, 1)
+	for _, c := range []struct {
+		column string
+		fields []arrow.Field
+	}{
+		{"n", []arrow.Field{{Name: "n", Type: arrow.BinaryTypes.String, Nullable: true}}},
+		{"z", []arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true}, {Name: "z", Type: arrow.PrimitiveTypes.Int64}}},
+		{"n", []arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}, {Name: "n", Type: arrow.PrimitiveTypes.Int64}}},
+		{"m", []arrow.Field{{Name: "m", Type: arrow.FixedWidthTypes.MonthInterval}}},
+	} {
+		r, err := array.NewRecordReader(arrow.NewSchema(c.fields, nil), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = b.Table("a").Put(t.Context(), r, tables.PutAppend, nil)
+		var se *tables.SchemaError
+		if !errors.As(err, &se) || se.Column != c.column || !strings.Contains(err.Error(), `"a" in bucket "x"`) {
+			t.Errorf("put of %v: error = %v, want a SchemaError for column %q", c.fields, err, c.column)
+		}
+	}
+	// A put can have fewer columns and narrower types than the table.
+	narrow := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int32}}, nil)
+	rb := array.NewRecordBuilder(memory.DefaultAllocator, narrow)
+	rb.Field(0).(*array.Int32Builder).Append(2)
+	r, err := array.NewRecordReader(narrow, []arrow.RecordBatch{rb.NewRecordBatch()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Table("a").Put(t.Context(), r, tables.PutAppend, nil); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		table := b.Table("a")
+		if got, err := tabletest.ReadAll(t.Context(), table, &tables.ScanOptions{Columns: []string{"n"}}); err != nil || !slices.Equal(got, []int64{1, 2}) {
+			t.Fatalf("column n contains %+v, want [1 2]; error: %v", got, err)
+		}
+		if _, err := s.Fold(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestPutIDs(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
+	b := s.Bucket("")
+	put := func(m tables.PutMode, id string, ns ...int64) {
+		t.Helper()
+		if _, err := b.Table("a").Put(t.Context(), tabletest.Rows(ns...), m, &tables.PutOptions{ID: id}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(tables.PutError, "make", 1)
+	put(tables.PutError, "make", 1)
+	put(tables.PutAppend, "x", 2)
+	put(tables.PutAppend, "x", 2)
+	put(tables.PutAppend, "make", 1)
+	tabletest.WantRows(t, b, "a", 1, 2)
+	if _, err := s.Fold(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	put(tables.PutAppend, "x", 2)
+	put(tables.PutAppend, "y", 3)
+	put(tables.PutReplace, "z", 4) // y is still in the tail
+	put(tables.PutAppend, "y", 3)
+	put(tables.PutAppend, "w", 5)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = tabletest.Open(t, dir, nil)
+	b = s.Bucket("")
+	for _, id := range []string{"make", "w", "x", "y", "z"} {
+		put(tables.PutAppend, id, 9)
+	}
+	put(tables.PutReplace, "z", 9)
+	tabletest.WantRows(t, b, "a", 4, 5)
+	// Of concurrent puts with the same ID, only one is applied.
+	var g sync.WaitGroup
+	for i := range 20 {
+		g.Go(func() { put([]tables.PutMode{tables.PutAppend, tables.PutReplace}[i/19], "same", 4, 5, 6) })
+	}
+	g.Wait()
+	ns, _, err := tabletest.Read(t.Context(), b, "a")
+	if err != nil || len(ns) != 5 && len(ns) != 3 {
+		t.Fatalf("read rows %v, error %v; want 5 rows after the append, or 3 after the replacement", ns, err)
+	}
+}
+
+func TestInUse(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := tabletest.Open(t, dir, nil)
+	_, err := tables.Open(t.Context(), dir, nil)
+	if !errors.Is(err, tables.ErrInUse) || !strings.Contains(err.Error(), dir) || !strings.Contains(err.Error(), fmt.Sprintf("the tail is in use by process %d on ", os.Getpid())) {
+		t.Fatalf("Open error = %v, want ErrInUse with the directory and the process", err)
+	}
+	tail := partd.NewDict()
+	tabletest.Open(t, dir, &tables.Options{Tail: tail})
+	if _, err := tables.Open(t.Context(), dir, &tables.Options{Tail: tail}); !errors.Is(err, tables.ErrInUse) {
+		t.Fatalf("Open with a tail in use: error = %v, want ErrInUse", err)
+	}
+	if _, err := tables.Open(t.Context(), t.TempDir(), &tables.Options{Tail: tail}); err == nil {
+		t.Fatal("Open with another directory's tail succeeded, want an error")
+	}
+	nonEmpty := partd.NewDict()
+	if err := nonEmpty.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("v")}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tables.Open(t.Context(), dir, &tables.Options{Tail: nonEmpty}); err == nil {
+		t.Fatal("Open with a tail store that contains another key succeeded, want an error")
+	}
+	withoutTail := tabletest.Open(t, dir, &tables.Options{NoTail: true})
+	tabletest.Put(t, withoutTail.Bucket(""), "a", tables.PutAppend, 1)
+	tabletest.WantRows(t, s.Bucket(""), "a", 1)
+}
+
+func TestExpireKeepsFilesBeingRead(t *testing.T) {
+	t.Parallel()
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldBytes: 400})
+	b := s.Bucket("")
+	for range 3 {
+		tabletest.Put(t, b, "a", tables.PutReplace, tabletest.Sequence(0, 100)...)
+	}
+	table := b.Table("a")
+	r, err := table.Scan(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tabletest.Put(t, b, "a", tables.PutReplace, 7)
+	res, err := s.Expire(t.Context(), &tables.MaintainOptions{Grace: -1})
+	if err != nil || res.Versions != 3 || res.FilesRemoved != 0 || res.FilesWaiting == 0 {
+		t.Fatalf("Expire = %+v, %v; want Versions 3, FilesRemoved 0 and FilesWaiting above 0", res, err)
+	}
+	var rows int64
+	for r.Next() {
+		rows += r.RecordBatch().NumRows()
+	}
+	if r.Err() != nil || rows != 100 {
+		t.Fatalf("scan returned %d rows, %v; want 100", rows, r.Err())
+	}
+	r.Release()
+	if res, err = s.Expire(t.Context(), nil); err != nil || res.FilesRemoved != 0 || res.FilesWaiting == 0 {
+		t.Fatalf("Expire = %+v, %v; want FilesRemoved 0 and FilesWaiting above 0", res, err) // the grace period has not ended
+	}
+	if res, err = s.Expire(t.Context(), &tables.MaintainOptions{Grace: -1}); err != nil || res.FilesRemoved == 0 || res.FilesWaiting != 0 {
+		t.Fatalf("Expire = %+v, %v; want FilesRemoved above 0 and FilesWaiting 0", res, err)
+	}
+	tabletest.WantRows(t, b, "a", 7)
+	if err := b.Delete(t.Context(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err = s.Expire(t.Context(), &tables.MaintainOptions{Grace: -1}); err != nil {
+		t.Fatal(err)
+	}
+	if remaining, err := os.ReadDir(filepath.Join(s.Dir(), "data")); err != nil || len(remaining) != 0 {
+		t.Fatalf("after Expire, the data directory contains %+v, want it empty; error: %v", remaining, err)
+	}
+}

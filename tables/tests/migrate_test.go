@@ -1,0 +1,187 @@
+package tables_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/compute"
+)
+
+// negateColumn returns a migration that replaces column "n" by a column "minus" of the negated values, and drops
+// column "s". The migration counts its calls in *calls.
+func negateColumn(calls *int) func(arrow.RecordBatch) (arrow.RecordBatch, error) {
+	schema := arrow.NewSchema([]arrow.Field{{Name: "minus", Type: arrow.PrimitiveTypes.Int64, Nullable: true}}, nil)
+	return func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+		*calls++
+		minus, err := compute.CallFunction(context.Background(), "negate", nil, compute.NewDatumWithoutOwning(b.Column(0)))
+		if err != nil {
+			return nil, err
+		}
+		defer minus.Release()
+		return array.NewRecordBatch(schema, []arrow.Array{minus.(*compute.ArrayDatum).MakeArray()}, b.NumRows()), nil
+	}
+}
+
+func TestMigrate(t *testing.T) {
+	dir := t.TempDir()
+	s := tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
+	b := s.Bucket("")
+	tabletest.Put(t, b, "t", tables.PutAppend, 1, 2)
+	if _, err := s.Fold(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	tabletest.Put(t, b, "t", tables.PutAppend, 3)
+	calls := 0
+	if migrated, err := b.Table("t").Migrate(t.Context(), 2, negateColumn(&calls)); !migrated || err != nil {
+		t.Fatalf("Migrate = %+v, %v; want true", migrated, err)
+	}
+	tabletest.WantText(t, b, "t", "minus int64 | -1 | -2 | -3")
+	tabletest.WantText(t, b, "t", "n int64; s utf8 | 1,row 1 | 2,row 2", tables.AtVersion(1))
+	calls = 0
+	for _, version := range []int{1, 2} {
+		if migrated, err := b.Table("t").Migrate(t.Context(), version, negateColumn(&calls)); migrated || calls > 0 || err != nil {
+			t.Errorf("Migrate to version %d (not newer) = %v, %v, with %d calls; want false, nil, and no calls", version, migrated, err, calls)
+		}
+	}
+	table := b.Table("t")
+	if v, err := table.SchemaVersion(t.Context()); v != 2 || err != nil {
+		t.Errorf("SchemaVersion = %+v, %v; want 2", v, err)
+	}
+	errBroken := errors.New("broken")
+	if migrated, err := b.Table("t").Migrate(t.Context(), 3, func(arrow.RecordBatch) (arrow.RecordBatch, error) { return nil, errBroken }); migrated || !errors.Is(err, errBroken) {
+		t.Errorf("Migrate = %+v, %v; want false and errBroken", migrated, err)
+	}
+	tabletest.WantText(t, b, "t", "minus int64 | -1 | -2 | -3")
+	if _, err := b.Table("none").Migrate(t.Context(), 1, negateColumn(&calls)); !errors.Is(err, tables.ErrNotFound) {
+		t.Errorf("Migrate of a missing table: error = %v, want ErrNotFound", err)
+	}
+	// A table without rows is also migrated to the new columns.
+	if _, err := b.Table("empty").Put(t.Context(), tabletest.Rows(), tables.PutAppend, nil); err != nil {
+		t.Fatal(err)
+	}
+	if migrated, err := b.Table("empty").Migrate(t.Context(), 1, negateColumn(&calls)); !migrated || err != nil {
+		t.Fatalf("Migrate = %+v, %v; want true", migrated, err)
+	}
+	tabletest.WantText(t, b, "empty", "minus int64")
+}
+
+// TestEvolveDuringAppends changes a table's columns while rows are appended to the tail: no
+// row is lost or duplicated, and no value ends up in another column.
+func TestEvolveDuringAppends(t *testing.T) {
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
+	b := s.Bucket("")
+	tabletest.Put(t, b, "t", tables.PutAppend, 0)
+	var writers sync.WaitGroup
+	var rows int64 = 1
+	stop := make(chan struct{})
+	writers.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			_, err := b.Table("t").Put(t.Context(), tabletest.Rows(rows), tables.PutAppend, nil)
+			if err == nil {
+				rows++
+			} else if !errors.As(err, new(*tables.SchemaError)) { // column s currently has another name
+				t.Errorf("Put error = %v, want nil or a SchemaError", err)
+				return
+			}
+		}
+	})
+	for range tabletest.Rounds(t, "PARTD_EVOLVE_ROUNDS", 6) {
+		for _, c := range []tables.ColumnChange{{Op: "rename", Column: "s", To: "n2"}, {Op: "add", Column: "s", Type: "utf8"}, {Op: "drop", Column: "s"}, {Op: "rename", Column: "n2", To: "s"}} {
+			if err := b.Table("t").Evolve(t.Context(), c); err != nil {
+				t.Fatal(err)
+			}
+		}
+		version, err := b.Table("t").SchemaVersion(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if migrated, err := b.Table("t").Migrate(t.Context(), version+1, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return b, nil }); !migrated || err != nil {
+			t.Fatalf("Migrate = %+v, %v; want true", migrated, err)
+		}
+	}
+	close(stop)
+	writers.Wait()
+	got := tabletest.TableText(t, b, "t", nil)
+	seen := map[string]int{}
+	for _, line := range strings.Split(got, " | ")[1:] {
+		n, _, _ := strings.Cut(line, ",")
+		seen[n]++
+		// The text of a row put into the temporary column s was dropped with that column.
+		if !strings.HasSuffix(line, ",(null)") && !strings.HasSuffix(line, ",row "+n) {
+			t.Fatalf("row %q has unexpected text", line)
+		}
+	}
+	for n, count := range seen {
+		if count != 1 {
+			t.Errorf("row %s occurs %d times, want 1", n, count)
+		}
+	}
+	if int64(len(seen)) != rows {
+		t.Errorf("got %d rows, want %d", len(seen), rows)
+	}
+}
+
+// TestEvolveWithAnotherTail changes columns while another Store's tail contains rows with the old columns. Those rows
+// must be converted to the new columns.
+func TestEvolveWithAnotherTail(t *testing.T) {
+	dir := t.TempDir()
+	withoutTail := tabletest.Open(t, dir, &tables.Options{FoldAge: -1, NoTail: true})
+	withTail := tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
+	b := withoutTail.Bucket("")
+	if _, err := b.Table("t").Put(t.Context(), tabletest.JSONRows(t, "a int16; b utf8; c int32", `{"a":1,"b":"x","c":1}`), tables.PutAppend, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := withTail.Bucket("").Table("t").Put(t.Context(), tabletest.JSONRows(t, "a int16; b utf8; c int32", `{"a":2,"b":"y","c":2}`), tables.PutAppend, nil); err != nil {
+		t.Fatal(err)
+	}
+	err := b.Table("t").Evolve(t.Context(), tables.ColumnChange{Op: "widen", Column: "a", Type: "float64"}, tables.ColumnChange{Op: "rename", Column: "b", To: "text"},
+		tables.ColumnChange{Op: "drop", Column: "c"}, tables.ColumnChange{Op: "add", Column: "c", Type: "int32"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = "a float64; text utf8; c int32 | 1,x,(null)"
+	tabletest.WantText(t, b, "t", want)
+	tabletest.WantText(t, withTail.Bucket(""), "t", want+" | 2,y,(null)")
+	if _, err := withTail.Fold(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	tabletest.WantText(t, b, "t", want+" | 2,y,(null)")
+}
+
+// TestReplaceWithAnotherTail replaces a table while another Store's tail contains rows of the old table. Those rows
+// must be added to the new table, without the column that it lacks.
+func TestReplaceWithAnotherTail(t *testing.T) {
+	dir := t.TempDir()
+	withoutTail := tabletest.Open(t, dir, &tables.Options{FoldAge: -1, NoTail: true})
+	withTail := tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
+	b := withoutTail.Bucket("")
+	if _, err := b.Table("t").Put(t.Context(), tabletest.JSONRows(t, "a int16; c int32", `{"a":1,"c":1}`), tables.PutAppend, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := withTail.Bucket("").Table("t").Put(t.Context(), tabletest.JSONRows(t, "a int16; c int32", `{"a":2,"c":2}`), tables.PutAppend, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Table("t").Put(t.Context(), tabletest.JSONRows(t, "a int16; d utf8", `{"a":3,"d":"x"}`), tables.PutReplace, nil); err != nil {
+		t.Fatal(err)
+	}
+	const want = "a int16; d utf8 | 3,x"
+	tabletest.WantText(t, b, "t", want)
+	tabletest.WantText(t, withTail.Bucket(""), "t", want+" | 2,(null)")
+	if _, err := withTail.Fold(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	tabletest.WantText(t, b, "t", want+" | 2,(null)")
+}

@@ -1,0 +1,171 @@
+package tables_test
+
+import (
+	"context"
+	"errors"
+	"reflect"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+)
+
+// TestPinnedTable checks that the methods of a pinned Table that require the current state, such as changes, return
+// ErrPinned and do not read the new rows. Scan must read the selected state.
+func TestPinnedTable(t *testing.T) {
+	ctx := t.Context()
+	b := tabletest.Open(t, t.TempDir(), nil).Bucket("b")
+	tabletest.Put(t, b, "t", tables.PutReplace, 1)
+	tabletest.Snapshot(t, b, "s")
+	tabletest.Put(t, b, "t", tables.PutReplace, 2)
+	before := time.Now()
+	notRead := &unusedReader{tabletest.Rows(3), t}
+	writes := map[string]func(*tables.Table) error{
+		"Put": func(t *tables.Table) error { _, err := t.Put(ctx, notRead, tables.PutAppend, nil); return err },
+		"Upsert": func(t *tables.Table) error {
+			_, err := t.Upsert(ctx, notRead, &tables.UpsertOptions{Keys: []string{"n"}})
+			return err
+		},
+		"DeleteRows": func(t *tables.Table) error { _, err := t.DeleteRows(ctx, nil); return err },
+		"ReplaceRange": func(t *tables.Table) error {
+			_, err := t.ReplaceRange(ctx, time.Time{}, before, notRead, nil)
+			return err
+		},
+		"Evolve": func(t *tables.Table) error {
+			return t.Evolve(ctx, tables.ColumnChange{Op: tables.DropColumn, Column: "s"})
+		},
+		"SetEvolution": func(t *tables.Table) error { return t.SetEvolution(ctx, tables.Strict) },
+		"Partition":    func(t *tables.Table) error { _, err := t.Partition(ctx, tables.PartitionDay); return err },
+		"Rename":       func(t *tables.Table) error { return t.Rename(ctx, t.Bucket(), "u") },
+		"Migrate": func(t *tables.Table) error {
+			_, err := t.Migrate(ctx, 1, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return b, nil })
+			return err
+		},
+		"EditRules": func(t *tables.Table) error {
+			return t.EditRules(ctx, tables.RuleEdit{Add: []tables.Rule{{Name: "r", Kind: "not_null", Column: "n"}}})
+		},
+		"SetMetadata": func(t *tables.Table) error { return t.SetMetadata(ctx, tables.Metadata{"k": "v"}) },
+		"ChangeMetadata": func(t *tables.Table) error {
+			return t.ChangeMetadata(ctx, tables.MetadataChange{Set: tables.Metadata{"k": "v"}})
+		},
+		"SetSettings":  func(t *tables.Table) error { return t.SetSettings(ctx, tables.Settings{Keys: []string{"n"}}) },
+		"Delete":       func(t *tables.Table) error { return t.Delete(ctx) },
+		"Lock":         func(t *tables.Table) error { _, err := t.Lock(ctx); return err },
+		"MetadataSize": func(t *tables.Table) error { _, err := t.MetadataSize(ctx); return err },
+	}
+	reads := []string{"At", "Batches", "Bucket", "Changes", "ChangesPlan", "Info", "Name", "Parts", "Rules", "Scan", "ScanPlan", "Schema", "SchemaAsPut", "SchemaVersion", "Settings", "Versions"}
+	for _, at := range []tables.At{tables.AtVersion(1), tables.AtSnapshot("s")} {
+		pinned, err := b.Table("t").At(ctx, at)
+		tabletest.Succeed(t, err)
+		for m := range reflect.TypeFor[*tables.Table]().Methods() {
+			write := writes[m.Name]
+			if (write != nil) == slices.Contains(reads, m.Name) {
+				t.Errorf("Table.%s is not in exactly one list of this test", m.Name)
+			}
+			if write == nil {
+				continue
+			}
+			if err := write(pinned); !errors.Is(err, tables.ErrPinned) {
+				t.Errorf("%s of a pinned table: error = %v, want ErrPinned", m.Name, err)
+			}
+		}
+		wantNumbers(t, ctx, pinned, 1)
+		current, err := pinned.At(ctx, nil) // ignores the selection
+		tabletest.Succeed(t, err)
+		wantNumbers(t, ctx, current, 2)
+	}
+	info, err := b.Table("t").Info(ctx)
+	if err != nil || len(info.Metadata) != 1 || info.Version != 2 { // the only metadata is UpdatedKey
+		t.Errorf("after the rejected writes, Info = %+v, %v; want version 2 without metadata", info, err)
+	}
+}
+
+// unusedReader is a reader whose rows must not be read.
+type unusedReader struct {
+	array.RecordReader
+	t *testing.T
+}
+
+func (r *unusedReader) Next() bool {
+	r.t.Error("rows were read")
+	return r.RecordReader.Next()
+}
+
+// TestPinnedConcurrently checks that goroutines can share a Table that is pinned to a snapshot, and that its methods
+// return ErrNotFound after the snapshot was replaced by another of the same name.
+func TestPinnedConcurrently(t *testing.T) {
+	ctx := t.Context()
+	b := tabletest.Open(t, t.TempDir(), nil).Bucket("b")
+	tabletest.Put(t, b, "t", tables.PutReplace, 1)
+	tabletest.Snapshot(t, b, "s")
+	pinned, err := b.Table("t").At(ctx, tables.AtSnapshot("s"))
+	tabletest.Succeed(t, err)
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 50 {
+				if _, err := pinned.Schema(ctx); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	tabletest.Put(t, b, "t", tables.PutReplace, 2)
+	tabletest.Succeed(t, b.DeleteSnapshot(ctx, "s"))
+	tabletest.Snapshot(t, b, "s")
+	if info, err := pinned.Info(ctx); !errors.Is(err, tables.ErrNotFound) {
+		t.Errorf("Info of a table in a replaced snapshot = %+v, %v; want ErrNotFound", info, err)
+	}
+	if _, err := pinned.Schema(ctx); !errors.Is(err, tables.ErrNotFound) {
+		t.Errorf("Schema of a table in a replaced snapshot: error = %v, want ErrNotFound", err)
+	}
+}
+
+func wantNumbers(t *testing.T, ctx context.Context, table *tables.Table, want ...int64) {
+	t.Helper()
+	if got, err := tabletest.ReadAll(ctx, table, nil); err != nil || !slices.Equal(got, want) {
+		t.Errorf("rows = %v, %v; want %v", got, err, want)
+	}
+}
+
+// TestTableWithoutIO checks that Bucket.Table accepts every name, and that each operation reports an invalid name or a
+// missing table.
+func TestTableWithoutIO(t *testing.T) {
+	ctx := t.Context()
+	b := tabletest.Open(t, t.TempDir(), nil).Bucket("b")
+	for name, want := range map[string]func(error) bool{
+		"":        func(err error) bool { return errors.As(err, new(*tables.ArgumentError)) },
+		"a\x00b":  func(err error) bool { return errors.As(err, new(*tables.ArgumentError)) },
+		"missing": func(err error) bool { return errors.Is(err, tables.ErrNotFound) },
+	} {
+		table := b.Table(name)
+		if table.Name() != name || table.Bucket().Name() != "b" {
+			t.Errorf("Name, Bucket of table %q = %q, %q", name, table.Name(), table.Bucket().Name())
+		}
+		for operation, call := range map[string]func() error{
+			"At":             func() error { _, err := table.At(ctx); return err },
+			"Info":           func() error { _, err := table.Info(ctx); return err },
+			"Schema":         func() error { _, err := table.Schema(ctx); return err },
+			"Scan":           func() error { _, err := table.Scan(ctx, nil); return err },
+			"Settings":       func() error { _, err := table.Settings(ctx); return err },
+			"Rules":          func() error { _, err := table.Rules(ctx); return err },
+			"EditRules":      func() error { return table.EditRules(ctx, tables.RuleEdit{Remove: []string{"r"}}) },
+			"ChangeMetadata": func() error { return table.ChangeMetadata(ctx, tables.MetadataChange{}) },
+			"SetSettings":    func() error { return table.SetSettings(ctx, tables.Settings{}) },
+			"DeleteRows":     func() error { _, err := table.DeleteRows(ctx, tables.Eq("n", 1)); return err },
+			"Delete":         func() error { return table.Delete(ctx) },
+			"Rename":         func() error { return table.Rename(ctx, b, "u") },
+		} {
+			if err := call(); !want(err) {
+				t.Errorf("%s of table %q: error = %v", operation, name, err)
+			}
+		}
+	}
+}

@@ -1,0 +1,224 @@
+package tables_test
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
+)
+
+var verifySteps = flag.Int("verifysteps", 40, "number of operations in each run of TestVerifyRandomOperations")
+
+// TestVerifyRandomOperations checks that Verify finds no damage after random operations and after the store is reopened.
+func TestVerifyRandomOperations(t *testing.T) {
+	t.Parallel()
+	for run := range uint64(4) {
+		seed := uint64(time.Now().UnixNano()) + run
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
+			ctx, r := t.Context(), rand.New(rand.NewPCG(seed, 0))
+			s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
+			var log []string
+			for range *verifySteps {
+				b, name, expireOptions := s.Bucket("b"), string(rune('a'+r.IntN(2))), &tables.MaintainOptions{Grace: -1, Keep: r.IntN(3)}
+				steps := map[string]func() error{
+					"put": func() error {
+						_, err := b.Table(name).Put(ctx, tabletest.Rows(tabletest.Sequence(r.Int64N(9), 3)...), tables.PutReplace, nil)
+						return err
+					},
+					"append": func() error {
+						_, err := b.Table(name).Put(ctx, tabletest.Rows(tabletest.Sequence(r.Int64N(9), 2)...), tables.PutAppend, nil)
+						return err
+					},
+					"fold":    func() error { _, err := s.Fold(ctx, nil); return err },
+					"compact": func() error { _, err := s.Compact(ctx, nil); return err },
+					"expire":  func() error { _, err := s.Expire(ctx, expireOptions); return err },
+					"snapshot": func() error {
+						_, err := b.Snapshot(ctx, "")
+						return err
+					},
+					"restore": func() error {
+						if snapshots, err := b.Snapshots(ctx); err != nil || len(snapshots) == 0 {
+							return err
+						} else {
+							return b.Restore(ctx, snapshots[r.IntN(len(snapshots))].Name)
+						}
+					},
+					"delete snapshots": func() error { return b.DeleteSnapshots(ctx) },
+					"evolve": func() error {
+						return b.Table(name).Evolve(ctx, tables.ColumnChange{Op: "add", Column: fmt.Sprint("c", r.Int64()), Type: "int64"})
+					},
+					"delete":      func() error { return b.Delete(ctx, name) },
+					"delete rows": func() error { _, err := b.Table(name).DeleteRows(ctx, filterOf(t, "n > 4")); return err },
+				}
+				kinds := []string{"put", "append", "append", "fold", "compact", "expire", "expire", "snapshot", "restore", "delete snapshots", "evolve", "delete", "delete rows"}
+				kind := kinds[r.IntN(len(kinds))]
+				log = append(log, kind+" "+name)
+				var schemaErr *tables.SchemaError // from an append to a table whose columns changed
+				if err := steps[kind](); err != nil && !errors.Is(err, tables.ErrNotFound) && !errors.As(err, &schemaErr) {
+					t.Fatalf("operations %q: the last one failed: %v", log, err)
+				}
+				if findings, _ := tabletest.VerifyAll(t, s, tables.VerifyOptions{}); len(findings) > 0 {
+					t.Fatalf("operations %q: Verify reported %+v, want nothing", log, findings)
+				}
+			}
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if findings, _ := tabletest.VerifyAll(t, tabletest.Open(t, s.Dir(), nil), tables.VerifyOptions{}); len(findings) > 0 {
+				t.Fatalf("operations %q: Verify reported %+v, want nothing", log, findings)
+			}
+		})
+	}
+}
+
+// TestVerifyAfterExpire checks that a snapshot remains complete after older and newer versions have expired.
+func TestVerifyAfterExpire(t *testing.T) {
+	t.Parallel()
+	ctx, s := t.Context(), tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true})
+	b := s.Bucket("")
+	for i := range int64(3) {
+		tabletest.Put(t, b, "t", tables.PutReplace, i)
+	}
+	if _, err := b.Snapshot(ctx, "snap"); err != nil {
+		t.Fatal(err)
+	}
+	tabletest.Put(t, b, "t", tables.PutReplace, 9)
+	if r, err := s.Expire(ctx, &tables.MaintainOptions{Grace: -1}); err != nil || r.FilesRemoved == 0 {
+		t.Fatalf("Expire = %+v, %v; want FilesRemoved above 0", r, err)
+	}
+	if findings, _ := tabletest.VerifyAll(t, s, tables.VerifyOptions{}); len(findings) > 0 {
+		t.Errorf("Verify reported %+v; want none", findings)
+	}
+	snap, err := b.Table("t").At(ctx, tables.AtSnapshot("snap"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rows, err := tabletest.ReadAll(ctx, snap, nil); err != nil || len(rows) != 1 || rows[0] != 2 {
+		t.Errorf("rows in the snapshot = %v, error %v; want [2]", rows, err)
+	}
+}
+
+// TestVerifyEachFile damages each file of a store. Verify must report and repair every damaged file that is needed,
+// including older metadata, and ignore the others.
+func TestVerifyEachFile(t *testing.T) {
+	t.Parallel()
+	ctx, s := t.Context(), tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
+	b := s.Bucket("b")
+	for i := range int64(3) {
+		tabletest.Put(t, b, "committed", tables.PutReplace, i)
+		tabletest.Put(t, b, "folded", tables.PutAppend, i)
+		if _, err := s.Fold(ctx, nil); err != nil {
+			t.Fatal(err)
+		}
+		if i == 1 {
+			if _, err := b.Snapshot(ctx, "snap"); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := b.Table("folded").Evolve(ctx, tables.ColumnChange{Op: "rename", Column: "s", To: "text"}); err != nil {
+		t.Fatal(err)
+	}
+	needed := neededFiles(t, s)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	good := filepath.Join(t.TempDir(), "good")
+	if err := os.CopyFS(good, os.DirFS(s.Dir())); err != nil {
+		t.Fatal(err)
+	}
+	copied := tabletest.Open(t, good, nil)
+	files, damagedMetadata := 0, 0
+	err := filepath.WalkDir(filepath.Join(s.Dir(), "data"), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		files++
+		for _, damageName := range []string{"flipped", "truncated", "zeroed", "missing"} {
+			before, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			f := tabletest.Damages[damageName]
+			if damageName == "zeroed" {
+				f = func(b []byte) []byte { return make([]byte, len(b)) }
+			}
+			tabletest.Damage(t, path, f)
+			s, err := tables.Open(ctx, s.Dir(), &tables.Options{FoldAge: -1})
+			if err != nil {
+				return err
+			}
+			findings, _ := tabletest.VerifyAll(t, s, tables.VerifyOptions{Repair: copied.Copies()})
+			if err := s.Close(); err != nil {
+				return err
+			}
+			if !needed[path] {
+				if len(findings) > 0 {
+					return fmt.Errorf("unneeded file %s: Verify reported %+v, want nothing", damageName, findings)
+				}
+				if err := os.WriteFile(path, before, 0o666); err != nil {
+					return err
+				}
+				continue
+			}
+			after, err := os.ReadFile(path)
+			if err != nil || !bytes.Equal(after, before) || len(findings) != 1 || findings[0].File != path || findings[0].State != tables.Repaired {
+				return fmt.Errorf("%s %s: Verify reported %+v, want one repaired file; error: %v", damageName, path, findings, err)
+			}
+			if strings.HasSuffix(path, ".json") {
+				damagedMetadata++
+			}
+		}
+		return nil
+	})
+	if err != nil || files < 20 || damagedMetadata < 20 {
+		t.Errorf("checked %d files and %d damaged metadata files, want at least 20 of each; error: %v", files, damagedMetadata, err)
+	}
+}
+
+// neededFiles returns the files that a store's tables and snapshots refer to. It omits metadata that no newer metadata
+// lists as previous, and metadata of tables created in the tail, which was never synced.
+func neededFiles(t *testing.T, s *tables.Store) map[string]bool {
+	t.Helper()
+	ctx, needed := t.Context(), map[string]bool{}
+	used, err := s.Catalog().References(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path := range used {
+		needed[path] = true
+	}
+	states, err := s.Catalog().States(ctx, "b")
+	if err != nil || len(states) != 4 {
+		t.Fatalf("States = %+v, %v; want 4 elements", states, err)
+	}
+	for _, l := range states {
+		after, err := s.Catalog().LoadAt(ctx, "b", l.Name, l.Location)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for old := range after.Metadata().PreviousFiles() {
+			path, _, err := s.Catalog().Local(old.MetadataFile)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, synced, err := s.Catalog().FileAt(ctx, old.MetadataFile); err != nil {
+				t.Fatal(err)
+			} else if synced {
+				needed[path] = true
+			}
+		}
+	}
+	return needed
+}
