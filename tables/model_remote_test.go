@@ -4,10 +4,9 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/go-partd/partd/internal/testutil/postgres"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
-
-	"github.com/go-partd/partd/internal/testutil/postgres"
 	_ "github.com/go-partd/partd/tables/postgres" // registers catalogs at postgres://…
 )
 

@@ -15,11 +15,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
-
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/testutil/postgres"
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
 // readWriteEnv is the environment variable with a child process's arguments, one per line: the operation ("read" or

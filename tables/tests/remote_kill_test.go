@@ -16,10 +16,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/objstore/cloud"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
-
-	"github.com/go-partd/partd/objstore/cloud"
 )
 
 const writerEnv = "PARTD_TABLES_WRITER"
