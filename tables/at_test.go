@@ -9,10 +9,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/apache/arrow-go/v18/arrow/array"
+
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
-
-	"github.com/apache/arrow-go/v18/arrow/array"
 )
 
 // TestAtTimeOfRowsInTheTail checks that AtTime includes the rows acknowledged by that time, even

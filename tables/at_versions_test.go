@@ -8,12 +8,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
-
 	"github.com/apache/iceberg-go"
 
+	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
 // TestReturnedVersions checks that the version that each put returns contains the put's rows.

@@ -6,11 +6,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
-
 	"github.com/go-partd/partd/objstore"
+	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/files/content"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
 // TestCopyToABucket checks that a store copied to a bucket is complete, and can be copied back. Verify finds damaged

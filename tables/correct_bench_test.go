@@ -7,9 +7,8 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
-
 	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
 // BenchmarkCorrect corrects tables of increasing size, and a table with a thousand files.

@@ -14,10 +14,9 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/go-partd/partd/internal/testutil/vfstest"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
-
-	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
 // rowsByTable is the expected content of a store.

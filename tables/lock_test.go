@@ -10,10 +10,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/apache/arrow-go/v18/arrow/array"
+
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
-
-	"github.com/apache/arrow-go/v18/arrow/array"
 )
 
 func TestChunks(t *testing.T) {

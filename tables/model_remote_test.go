@@ -7,7 +7,6 @@ import (
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
-
 	_ "github.com/go-partd/partd/tables/postgres" // registers catalogs at postgres://…
 )
 

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/tables"
-
 	"github.com/go-partd/partd/tables/filter"
 )
 

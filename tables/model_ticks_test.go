@@ -7,12 +7,11 @@ import (
 	"slices"
 	"strconv"
 
-	"github.com/go-partd/partd/tables"
-
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 

@@ -4,11 +4,11 @@ import (
 	"errors"
 	"testing"
 
-	"github.com/go-partd/partd/tables"
-
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd/tables"
 )
 
 // TestPutMustExist checks that a put with MustExist does not create the table, even if the table is deleted while

@@ -11,14 +11,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
-
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/files/datafile"
 	"github.com/go-partd/partd/tables/internal/state/commit"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
 // TestReplaceAll checks that ReplaceAll results in the same version as ReplaceFiles, which uses Iceberg's library, but

@@ -6,14 +6,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
-
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
 var lineageFields = arrow.NewSchema([]arrow.Field{

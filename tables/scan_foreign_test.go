@@ -8,10 +8,9 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
-
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/testutil/peers"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
 // TestForeignSeries checks that pyiceberg reads a corrected, partitioned table, and that rows it appends are read in order.

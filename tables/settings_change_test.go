@@ -5,9 +5,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-partd/partd/tables"
-
 	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/tables"
 )
 
 // whileCommitting opens another store on b's directory and returns its bucket. The other store prepares its

@@ -6,10 +6,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
-
-	"github.com/go-partd/partd"
 )
 
 func TestPutAndScan(t *testing.T) {

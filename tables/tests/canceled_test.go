@@ -7,13 +7,12 @@ import (
 	"iter"
 	"testing"
 
-	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
-
 	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
 var errSibling = fmt.Errorf("another goroutine's put failed: %w", partd.ErrUnknownOutcome)

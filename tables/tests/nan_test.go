@@ -5,15 +5,14 @@ import (
 	"math"
 	"testing"
 
-	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/iceberg"
-	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
-
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/iceberg"
 	"github.com/go-partd/partd/tables/internal/files/datafile"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
 // TestNaNCounts checks the NaN counts in the manifests after each operation that writes files. A column

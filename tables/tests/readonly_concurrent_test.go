@@ -13,11 +13,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
-
-	"github.com/go-partd/partd"
 )
 
 // readWriteChild appends or reads rows until it is killed, and prints the row count after each operation. Its arguments are the

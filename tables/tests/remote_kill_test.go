@@ -14,10 +14,9 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/internal/testutil/procs"
+	"github.com/go-partd/partd/objstore/cloud"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
-
-	"github.com/go-partd/partd/objstore/cloud"
 )
 
 // writerConfig is the configuration of a child process with two writers.

@@ -7,10 +7,9 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
-
-	"github.com/go-partd/partd"
 )
 
 // shakyTail fails some appends, with or without applying them.

@@ -13,8 +13,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-partd/partd/tables/internal/state/tail"
-
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
@@ -25,6 +23,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/definition"
 	"github.com/go-partd/partd/tables/internal/state/rules"
 	"github.com/go-partd/partd/tables/internal/state/series"
+	"github.com/go-partd/partd/tables/internal/state/tail"
 )
 
 const (
