@@ -72,19 +72,6 @@ func TestDurationsOfParquet(t *testing.T) {
 	}
 }
 
-// TestArrowReadsDurations fails when arrow-go can read durations in Parquet. replaceDurations is then
-// no longer needed.
-func TestArrowReadsDurations(t *testing.T) {
-	integers, _, err := array.FromJSON(memory.DefaultAllocator, arrow.PrimitiveTypes.Int64, strings.NewReader(`[1]`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	in := withArrowSchema(t, integers, arrow.FixedWidthTypes.Duration_ms)
-	if _, err := pqarrow.ReadTable(t.Context(), in.File, nil, pqarrow.ArrowReadProperties{}, memory.DefaultAllocator); err == nil {
-		t.Error("arrow-go can now read such a file: remove the workaround")
-	}
-}
-
 // TestTextsOfParquet checks that columns with the logical types JSON, which DuckDB writes, and ENUM are read as
 // strings.
 func TestTextsOfParquet(t *testing.T) {
@@ -176,17 +163,12 @@ func TestUnknownLogicalTypes(t *testing.T) {
 	}
 }
 
-// TestArrowReadsFixedDeltas fails when arrow-go can read values of fixed size in DELTA_BYTE_ARRAY.
-// schema.CheckEncoding is then no longer needed.
-func TestArrowReadsFixedDeltas(t *testing.T) {
+// TestFixedDeltas checks that DELTA_BYTE_ARRAY of values of fixed size, which arrow-go cannot read, is refused.
+func TestFixedDeltas(t *testing.T) {
 	in := oneColumn(t, parquet.Types.FixedLenByteArray, "", 0, parquet.Encodings.DeltaByteArray)
 	want := `v.parquet: column "v": DELTA_BYTE_ARRAY is not supported for values of fixed size: `
 	if _, err := content(t, in); err == nil || !strings.HasPrefix(err.Error(), want) {
 		t.Errorf("reading DELTA_BYTE_ARRAY of fixed size: got error %v, want %s", err, want)
-	}
-	defer func() { _ = recover() }()
-	if _, err := pqarrow.ReadTable(t.Context(), in.File, nil, pqarrow.ArrowReadProperties{}, memory.DefaultAllocator); err == nil {
-		t.Error("arrow-go can now read such a file: remove the workaround")
 	}
 }
 
