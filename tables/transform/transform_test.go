@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
+	"github.com/go-partd/partd/tables/tablestest"
 )
 
 func newEngine(t testing.TB) *duck.Engine {
@@ -46,16 +47,7 @@ func withoutSQL(t testing.TB) *tables.Store { return openStore(t, nil) }
 
 func openStore(t testing.TB, engine tables.Engine) *tables.Store {
 	t.Helper()
-	s, err := tables.Open(t.Context(), t.TempDir(), &tables.Options{Engine: engine, FoldAge: -1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return s
+	return tablestest.Open(t, &tables.Options{Engine: engine, FoldAge: -1})
 }
 
 // seedAndRounds returns the seed and the number of rounds of a random test. PARTD_RESAMPLE_SEED and PARTD_RESAMPLE_ROUNDS set

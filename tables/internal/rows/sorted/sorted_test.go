@@ -298,9 +298,6 @@ func TestTypes(t *testing.T) {
 			t.Errorf("%s: got %v, want %v: %v", typ, got, a, err)
 		}
 	}
-	if HasOrder(arrow.ListOf(arrow.PrimitiveTypes.Int64)) {
-		t.Error("HasOrder returned true for lists")
-	}
 }
 
 // TestWideRows checks that batches of large merged or sorted rows stay small.
@@ -354,4 +351,15 @@ func TestQuota(t *testing.T) {
 		t.Error("the temporary files still count against the quota:", err)
 	}
 	spill.Process.Release(1 << 10)
+}
+
+func TestHasOrder(t *testing.T) {
+	for typ, want := range map[arrow.DataType]bool{
+		arrow.Null: false, arrow.ListOf(arrow.Null): false, arrow.ListOf(arrow.PrimitiveTypes.Int64): false, arrow.BinaryTypes.String: true,
+		&arrow.Decimal128Type{Precision: 5}: true, &arrow.FixedSizeBinaryType{ByteWidth: 2}: true, arrow.FixedWidthTypes.Boolean: true,
+	} {
+		if HasOrder(typ) != want {
+			t.Errorf("HasOrder(%s) = %v, want %v", typ, !want, want)
+		}
+	}
 }
