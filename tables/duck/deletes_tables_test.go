@@ -5,7 +5,6 @@ package duck_test
 import (
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"strings"
 	"testing"
 
@@ -36,9 +35,7 @@ func timedRows(r *rand.Rand, n, firstDay, days int) arrow.RecordBatch {
 // TestOrderedDeletes reads tables with an order, some of them partitioned, after other programs deleted rows. Rows in the
 // tail duplicate rows in files.
 func TestOrderedDeletes(t *testing.T) {
-	seed := uint64(os.Getpid())
-	t.Logf("seed %d", seed)
-	r := rand.New(rand.NewPCG(seed, 2)) //nolint:gosec // a test's
+	r := rand.New(rand.NewPCG(randomSeed(t), 2)) //nolint:gosec // a test's
 	s := newStore(t, nil)
 	for i, rule := range []tables.OnDuplicate{tables.KeepAll, tables.KeepFirst, tables.KeepLast, tables.KeepLast} {
 		name := fmt.Sprint("t", i)

@@ -195,9 +195,7 @@ func readsFiles(t *testing.T, s *tables.Store, name string, o *tables.QueryOptio
 // TestDeletes reads random tables after other programs deleted rows with position deletes, deletion vectors and equality
 // deletes. It reads the current version and earlier ones, with a tail, and after columns changed.
 func TestDeletes(t *testing.T) {
-	seed := uint64(os.Getpid())
-	t.Logf("seed %d", seed)
-	r := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // a test's
+	r := rand.New(rand.NewPCG(randomSeed(t), 1)) //nolint:gosec // a test's
 	s := newStore(t, nil)
 	for round := range 2 {
 		name := fmt.Sprint("t", round)

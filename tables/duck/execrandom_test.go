@@ -71,6 +71,20 @@ var sampleValues = map[string][]string{
 	"INTEGER[]": {"[1, NULL]", "[]"}, "STRUCT(x INTEGER, y VARCHAR[])": {"{'x': 1, 'y': ['a', NULL]}", "{'x': NULL, 'y': []}"}, "MAP(VARCHAR, INTEGER)": {"MAP {'a': 1}", "MAP {}"},
 }
 
+// randomSeed returns the seed in PARTD_TABLES_RANDOM_SEED, or a random one.
+func randomSeed(t *testing.T) uint64 {
+	t.Helper()
+	seed := uint64(rand.Int64())
+	if text := os.Getenv("PARTD_TABLES_RANDOM_SEED"); text != "" {
+		var err error
+		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("seed %d", seed)
+	return seed
+}
+
 // TestRandomExec runs random statements with Exec and in plain DuckDB. The rows and the numbers of changed rows must be
 // equal. PARTD_TABLES_RANDOM_STATEMENTS sets the number of statements, and PARTD_TABLES_RANDOM_SEED the seed.
 func TestRandomExec(t *testing.T) {
@@ -81,14 +95,7 @@ func TestRandomExec(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	seed := uint64(rand.Int64())
-	if text := os.Getenv("PARTD_TABLES_RANDOM_SEED"); text != "" {
-		var err error
-		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Logf("seed %d", seed)
+	seed := randomSeed(t)
 	kinds := execKinds()
 	for _, kind := range slices.Sorted(maps.Keys(kinds)) {
 		t.Run(kind, func(t *testing.T) {
@@ -345,9 +352,8 @@ func FuzzExec(f *testing.F) {
 			}
 			return
 		}
-		const all = "SELECT coalesce(string_agg(r, chr(10) ORDER BY r), '') FROM (SELECT t::VARCHAR AS r FROM t)"
-		have, err := rows(t, s, all, &tables.QueryOptions{Bucket: "b"})
-		if wantRows := p.text(all); err != nil || got.Rows != want || strings.Join(have, "") != wantRows {
+		have, err := rows(t, s, allRows, &tables.QueryOptions{Bucket: "b"})
+		if wantRows := p.text(allRows); err != nil || got.Rows != want || strings.Join(have, "") != wantRows {
 			t.Fatalf("%q = %d rows, and the table is\n%s\nerror %v; plain DuckDB: %d rows, and\n%s", sql, got.Rows, have, err, want, wantRows)
 		}
 	})

@@ -4,7 +4,6 @@ package duck
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/sql/database"
+	"github.com/go-partd/partd/tables/tablestest"
 )
 
 // countingRunner is a database that records calls to TableNames and Describe.
@@ -45,14 +45,12 @@ func openCounting(t *testing.T) (s *tables.Store, record func() *[]string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s, err = tables.Open(t.Context(), t.TempDir(), &tables.Options{Engine: e, FoldAge: -1}); err != nil {
-		t.Fatal(err)
-	}
 	t.Cleanup(func() {
-		if err := errors.Join(s.Close(), e.Close()); err != nil {
+		if err := e.Close(); err != nil {
 			t.Error(err)
 		}
 	})
+	s = tablestest.Open(t, &tables.Options{Engine: e, FoldAge: -1})
 	for range maxIdle {
 		db, err := e.open(t.Context())
 		if err != nil {

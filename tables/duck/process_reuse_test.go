@@ -13,6 +13,7 @@ import (
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/sql/database"
+	"github.com/go-partd/partd/tables/tablestest"
 )
 
 // growing is a statement whose process grows by more than smallGrowth.
@@ -39,12 +40,7 @@ func newEngine(t *testing.T, o *Options) (*Engine, *tables.Store) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = e.Close() })
-	s, err := tables.Open(t.Context(), t.TempDir(), &tables.Options{Engine: e})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = s.Close() })
-	return e, s
+	return e, tablestest.Open(t, &tables.Options{Engine: e})
 }
 
 // grownLeases returns the idle databases whose processes have grown.

@@ -17,6 +17,7 @@ import (
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/tablestest"
 )
 
 // TestScratchOfForbiddenNulls writes a scratch file for rows of another program, with a null in a list whose elements are
@@ -53,11 +54,7 @@ func TestScratchOfForbiddenNulls(t *testing.T) {
 // replaced it. The scratch file must contain exactly the rows of the old tail.
 func TestReplacedTail(t *testing.T) {
 	ctx := t.Context()
-	store, err := tables.Open(ctx, t.TempDir(), &tables.Options{FoldAge: -1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = store.Close() }()
+	store := tablestest.Open(t, &tables.Options{FoldAge: -1})
 	put := func() {
 		schema := arrow.NewSchema([]arrow.Field{{Name: "k", Type: arrow.PrimitiveTypes.Int64}}, nil)
 		putBatch(t, store.Bucket("b").Table("t"), rowsFromJSON(t, schema, `[{"k":1}]`))

@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -25,14 +23,7 @@ import (
 // TestRandomSelections runs statements that can need no DuckDB. Each must return the same schema and rows, in the same
 // order unless the table has keys, as DuckDB, which must run statements with the option Memory. PARTD_TABLES_RANDOM_SEED sets the seed.
 func TestRandomSelections(t *testing.T) {
-	seed := uint64(os.Getpid())
-	if text := os.Getenv("PARTD_TABLES_RANDOM_SEED"); text != "" {
-		var err error
-		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Logf("seed %d", seed)
+	seed := randomSeed(t)
 	kinds := execKinds()
 	delete(kinds, "remote") // reads files as all others
 	delete(kinds, "ruled")  // reads files as plain

@@ -138,7 +138,7 @@ func (s *dirBackend) load(ctx context.Context, key string) (arrow.Table, error) 
 	}
 	verified := make(chan error, 1) // The data is read twice at the same time, because the checksum would delay a single read.
 	go func() { verified <- s.verify(ctx, i) }()
-	t, err := readTable(arrowvalue.Read(ctx, s.Partd, i.Data, nil))
+	t, err := readTable(arrowvalue.Read(ctx, s.Partd, i.Data, arrowvalue.DefaultLimit))
 	if damage := <-verified; damage != nil {
 		return nil, damage
 	}

@@ -23,6 +23,7 @@ import (
 	"github.com/go-partd/partd/encode"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/stage"
+	"github.com/go-partd/partd/tables/tablestest"
 )
 
 // ownVersion is a Spec.Modules with a version of this module, because a test's module list is incomplete.
@@ -229,18 +230,8 @@ func open(t testing.TB, dir string, o *stage.Options) *stage.Results {
 var backends = map[string]func(testing.TB) *stage.Options{
 	"directory": func(testing.TB) *stage.Options { return nil },
 	"tables": func(t testing.TB) *stage.Options {
-		return &stage.Options{Tables: openTables(t, t.TempDir()), Bucket: "stages"}
+		return &stage.Options{Tables: tablestest.Open(t, &tables.Options{NoTail: true}), Bucket: "stages"}
 	},
-}
-
-func openTables(t testing.TB, dir string) *tables.Store {
-	t.Helper()
-	s, err := tables.Open(context.Background(), dir, &tables.Options{NoTail: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = s.Close() })
-	return s
 }
 
 // plan returns the steps that a pipeline's plan contains, as text.

@@ -110,17 +110,8 @@ func (i *hookedEngine) Query(ctx context.Context, s *tables.Store, sql string, o
 }
 
 func hookedStore(t *testing.T, afterQuery func(*tables.Store, int)) (*tables.Store, *hookedEngine) {
-	engine := newEngine(t)
-	i := &hookedEngine{Engine: engine}
-	s, err := tables.Open(t.Context(), t.TempDir(), &tables.Options{Engine: i, FoldAge: -1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := errors.Join(s.Close(), engine.Close()); err != nil {
-			t.Error(err)
-		}
-	})
+	i := &hookedEngine{Engine: newEngine(t)}
+	s := openStore(t, i)
 	needSQL(t, s)
 	i.afterQuery = afterQuery
 	return s, i

@@ -7,11 +7,9 @@ import (
 	"maps"
 	"math"
 	"math/rand/v2"
-	"os"
 	"runtime"
 	"runtime/metrics"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -31,13 +29,7 @@ func putByTime(t testing.TB, s *tables.Store, batches ...arrow.RecordBatch) {
 	t.Helper()
 	m := tables.PutReplace
 	for i, b := range batches {
-		r, err := array.NewRecordReader(b.Schema(), []arrow.RecordBatch{b})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := s.Bucket("").Table("in").Put(t.Context(), r, m, &tables.PutOptions{Settings: &tables.Settings{Time: "t"}}); err != nil {
-			t.Fatal(err)
-		}
+		putWith(t, s, "in", m, byTime, b)
 		if i+1 < len(batches) {
 			if _, err := s.Fold(t.Context(), nil); err != nil {
 				t.Fatal(err)
@@ -69,14 +61,8 @@ func almostEqual(t *testing.T, a, b string) bool {
 // SQL, for random rules, zones, units and functions. The seed and the number of rounds come from the same environment
 // variables as for TestResampleLikePandas.
 func TestResampleInOrderLikeSQL(t *testing.T) {
-	seed, rounds := uint64(time.Now().UnixNano()), 40
-	if n, err := strconv.ParseUint(os.Getenv("PARTD_RESAMPLE_SEED"), 10, 64); err == nil {
-		seed = n
-	}
-	if n, err := strconv.Atoi(os.Getenv("PARTD_RESAMPLE_ROUNDS")); err == nil {
-		rounds *= n
-	}
-	t.Logf("PARTD_RESAMPLE_SEED=%d", seed)
+	seed, rounds := seedAndRounds(t)
+	rounds *= 40
 	random := rand.New(rand.NewPCG(seed, 1))
 	engine, noSQL, noTimeColumn := newStore(t), withoutSQL(t), withoutSQL(t)
 	names := slices.Sorted(maps.Keys(binLengths))
@@ -191,13 +177,7 @@ func TestResampleMemory(t *testing.T) {
 			b.Field(1).(*array.Int64Builder).Append(1)
 			b.Field(2).(*array.StringBuilder).Append(fmt.Sprintf("%016x", random.Uint64()))
 		}
-		r, err := array.NewRecordReader(schema, []arrow.RecordBatch{b.NewRecordBatch()})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := s.Bucket("").Table("in").Put(t.Context(), r, tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Time: "t"}}); err != nil {
-			t.Fatal(err)
-		}
+		putWith(t, s, "in", tables.PutAppend, byTime, b.NewRecordBatch())
 	}
 	peak := trackPeak(heapBytes)
 	o := transform.ResampleOptions{Source: tableName("in"), Target: tableName("out"), TimeColumn: "t", Rule: "h", Functions: []string{"sum", "last", "median", "size"}, Columns: []string{"x"}, Mode: tables.PutReplace}

@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -173,14 +172,10 @@ func writeArrow(t *testing.T, path string, schema *arrow.Schema, batches ...arro
 // random series, and PARTD_RESAMPLE_ROUNDS the number of series per rule.
 func TestResampleLikePandas(t *testing.T) {
 	python := peers.Python(t, "pandas")
-	seed, rounds := uint64(time.Now().UnixNano()), 2
-	if n, err := strconv.ParseUint(os.Getenv("PARTD_RESAMPLE_SEED"), 10, 64); err == nil {
-		seed = n
+	seed, rounds := seedAndRounds(t)
+	if os.Getenv("PARTD_RESAMPLE_ROUNDS") == "" {
+		rounds = 2
 	}
-	if n, err := strconv.Atoi(os.Getenv("PARTD_RESAMPLE_ROUNDS")); err == nil {
-		rounds = n
-	}
-	t.Logf("PARTD_RESAMPLE_SEED=%d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
 	s, dir := newStore(t), t.TempDir()
 	var cases []map[string]any

@@ -44,14 +44,7 @@ func TestResampleInOrder(t *testing.T) {
 		engine, noSQL := newStore(t), withoutSQL(t)
 		for _, s := range []*tables.Store{engine, noSQL} {
 			for _, b := range all {
-				r, _ := array.NewRecordReader(schema, []arrow.RecordBatch{b})
-				o := &tables.PutOptions{}
-				if s == noSQL {
-					o.Settings = &tables.Settings{Time: "t"}
-				}
-				if _, err := s.Bucket("").Table("in").Put(t.Context(), r, tables.PutAppend, o); err != nil {
-					t.Fatal(err)
-				}
+				putWith(t, s, "in", tables.PutAppend, map[*tables.Store]*tables.PutOptions{noSQL: byTime}[s], b)
 			}
 		}
 		for _, rule := range []string{"7s", "90min"} {
@@ -67,10 +60,7 @@ func TestResampleInOrder(t *testing.T) {
 	s := withoutSQL(t)
 	x := rows(t, `[{"t":"2026-01-01 00:00:03Z","x":2},{"t":"2026-01-01 00:00:01Z","x":null},{"t":"2026-01-01 00:00:02Z","x":9},{"t":"2026-01-01 00:00:29Z","x":-1},{"t":"2026-01-01 00:00:05Z","x":4}]`,
 		timeField(arrow.Microsecond, "Europe/Berlin"), arrow.Field{Name: "x", Type: arrow.PrimitiveTypes.Float64})
-	in, _ := array.NewRecordReader(x.Schema(), []arrow.RecordBatch{x})
-	if _, err := s.Bucket("").Table("in").Put(t.Context(), in, tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Time: "t"}}); err != nil {
-		t.Fatal(err)
-	}
+	putWith(t, s, "in", tables.PutAppend, byTime, x)
 	got, _ := resample(t, s, transform.ResampleOptions{Rule: "10s", Functions: []string{"ohlc", "first", "last"}})
 	want := `{"t":"2026-01-01T01:00:00+01:00","x_close":4,"x_first":9,"x_high":9,"x_last":4,"x_low":2,"x_open":9},` +
 		`{"t":"2026-01-01T01:00:10+01:00","x_close":null,"x_first":null,"x_high":null,"x_last":null,"x_low":null,"x_open":null},` +
@@ -78,18 +68,4 @@ func TestResampleInOrder(t *testing.T) {
 	if got != want {
 		t.Errorf("ohlc, first and last in a zone: got %s\nwant %s", got, want)
 	}
-}
-
-func withoutSQL(t *testing.T) *tables.Store {
-	t.Helper()
-	s, err := tables.Open(t.Context(), t.TempDir(), &tables.Options{FoldAge: -1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return s
 }

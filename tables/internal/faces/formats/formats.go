@@ -262,7 +262,7 @@ func (in *Input) parquetBatches(ctx context.Context, f *os.File) (r pqarrow.Reco
 }
 
 // replaceDurations replaces durations with integers in the Arrow schema of a file's metadata in memory, because the
-// library cannot read durations (arrow-go 18.8; see TestArrowReadsDurations). It reports whether there are any
+// library cannot read durations (arrow-go 18.8). It reports whether there are any
 // durations.
 func replaceDurations(f *file.Reader, columns *arrow.Schema) (replaced bool) {
 	fields := slices.Clone(columns.Fields())

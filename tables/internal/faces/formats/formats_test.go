@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -225,6 +224,23 @@ func mixedRows(t testing.TB, rows int) arrow.RecordBatch {
 	return batch
 }
 
+// encode returns a file or stream with the given batches.
+func encode(t testing.TB, format Format, stream bool, columns *arrow.Schema, batches ...arrow.RecordBatch) string {
+	t.Helper()
+	var b bytes.Buffer
+	w, err := NewWriter(format, &b, columns, stream)
+	for i := 0; i < len(batches) && err == nil; i++ {
+		err = w.Write(batches[i])
+	}
+	if err == nil {
+		err = w.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
 func TestRoundTrip(t *testing.T) {
 	batch := mixedRows(t, 100)
 	for _, c := range []struct {
@@ -232,20 +248,8 @@ func TestRoundTrip(t *testing.T) {
 		format Format
 		stream bool
 	}{{"x.csv", CSV, false}, {"x.jsonl", JSONL, false}, {"x.parquet", Parquet, false}, {"x.arrow", Arrow, false}, {"x.arrows", Arrow, true}} {
-		var b bytes.Buffer
-		w, err := NewWriter(c.format, &b, mixed, c.stream)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for range 2 {
-			if err := w.Write(batch); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := w.Close(); err != nil {
-			t.Fatal(err)
-		}
-		inputs := []*Input{fileOf(t, c.name, b.String()), pipeOf(t, c.name, b.String())}
+		content := encode(t, c.format, c.stream, mixed, batch, batch)
+		inputs := []*Input{fileOf(t, c.name, content), pipeOf(t, c.name, content)}
 		for i, in := range inputs {
 			counted := 0
 			in.Count = func(n int) { counted += n }
@@ -281,20 +285,10 @@ func TestDamagedFiles(t *testing.T) {
 	seed := rand.Uint64()
 	random := rand.New(rand.NewPCG(seed, 3))
 	for name, format := range map[string]Format{"x.parquet": Parquet, "x.csv": CSV, "x.jsonl": JSONL, "x.arrow": Arrow} {
-		var b bytes.Buffer
-		w, err := NewWriter(format, &b, mixed, random.IntN(2) == 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := w.Write(batch); err != nil {
-			t.Fatal(err)
-		}
-		if err := w.Close(); err != nil {
-			t.Fatal(err)
-		}
+		undamaged := []byte(encode(t, format, random.IntN(2) == 0, mixed, batch))
 		path := filepath.Join(t.TempDir(), name)
 		for range 200 {
-			damaged := bytes.Clone(b.Bytes())
+			damaged := bytes.Clone(undamaged)
 			damaged = damaged[:len(damaged)-random.IntN(2)*random.IntN(len(damaged))]
 			for range random.IntN(4) {
 				damaged[random.IntN(len(damaged))] = byte(random.Uint32())
@@ -322,15 +316,8 @@ func TestDamagedFiles(t *testing.T) {
 // TestParquetWithFalseSchema checks that a Parquet file is refused if the schema that Arrow's writers
 // add to it claims far too many columns.
 func TestParquetWithFalseSchema(t *testing.T) {
-	var b bytes.Buffer
-	w, err := NewWriter(Parquet, &b, mixed, false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(w.Write(mixedRows(t, 1)), w.Close()); err != nil {
-		t.Fatal(err)
-	}
-	f, err := file.NewParquetReader(bytes.NewReader(b.Bytes()))
+	undamaged := encode(t, Parquet, false, mixed, mixedRows(t, 1))
+	f, err := file.NewParquetReader(strings.NewReader(undamaged))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -347,7 +334,7 @@ func TestParquetWithFalseSchema(t *testing.T) {
 		matches++
 		forged := bytes.Clone(message)
 		binary.LittleEndian.PutUint32(forged[offset:], 1<<30)
-		text := strings.Replace(b.String(), encodedSchema, base64.StdEncoding.EncodeToString(forged), 1)
+		text := strings.Replace(undamaged, encodedSchema, base64.StdEncoding.EncodeToString(forged), 1)
 		if _, err := content(t, fileOf(t, "x.parquet", text)); err == nil {
 			t.Errorf("a schema that claims 2^30 columns at byte %d was accepted", offset)
 		}
@@ -358,28 +345,16 @@ func TestParquetWithFalseSchema(t *testing.T) {
 }
 
 func TestTable(t *testing.T) {
-	var b bytes.Buffer
 	schema := arrow.NewSchema([]arrow.Field{{Name: "name", Type: arrow.BinaryTypes.String, Nullable: true}, {Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true}}, nil)
 	batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, schema, strings.NewReader(`[{"name":"ab\u001b[31m\n","n":5},{"name":null,"n":-123},{"name":"`+strings.Repeat("é", 50)+`"}]`))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, rows := range []arrow.RecordBatch{batch, nil} {
-		w, err := NewWriter(Table, &b, schema, true)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if rows != nil {
-			err = w.Write(rows)
-		}
-		if err != nil || w.Close() != nil {
-			t.Fatal(err)
-		}
-	}
+	got := encode(t, Table, true, schema, batch) + encode(t, Table, true, schema)
 	wide := strings.Repeat("é", 39) + "…"
 	want := "name" + strings.Repeat(" ", 38) + "n\nab·[31m·" + strings.Repeat(" ", 34) + "5\n∅" + strings.Repeat(" ", 41) + "-123\n" + wide + "  ∅\nname  n\n"
-	if b.String() != want {
-		t.Errorf("got\n%s\nwant\n%s", b.String(), want)
+	if got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }
 

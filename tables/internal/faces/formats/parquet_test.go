@@ -1,11 +1,10 @@
 package formats
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -25,14 +24,10 @@ import (
 // the column has the type declared, which may be wrong.
 func withArrowSchema(t *testing.T, column arrow.Array, declared arrow.DataType) *Input {
 	t.Helper()
-	name := filepath.Join(t.TempDir(), "noted.parquet")
-	f, err := os.Create(name)
-	if err != nil {
-		t.Fatal(err)
-	}
+	var written bytes.Buffer
 	field := []arrow.Field{{Name: "v", Type: column.DataType(), Nullable: true}}
 	columns := arrow.NewSchema(field, nil)
-	w, err := pqarrow.NewFileWriter(columns, f, nil, pqarrow.DefaultWriterProps())
+	w, err := pqarrow.NewFileWriter(columns, &written, nil, pqarrow.DefaultWriterProps())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,11 +36,7 @@ func withArrowSchema(t *testing.T, column arrow.Array, declared arrow.DataType) 
 	if err = errors.Join(err, w.Write(array.NewRecordBatch(columns, []arrow.Array{column}, int64(column.Len()))), w.Close()); err != nil {
 		t.Fatal(err)
 	}
-	if f, err = os.Open(name); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = f.Close() })
-	return &Input{Name: "noted.parquet", File: f, Format: Parquet}
+	return fileOf(t, "noted.parquet", written.String())
 }
 
 // TestDurationsOfParquet checks that durations that pandas wrote to Parquet can be read.
@@ -72,45 +63,16 @@ func TestDurationsOfParquet(t *testing.T) {
 	}
 }
 
-// TestArrowReadsDurations fails when arrow-go can read durations in Parquet. replaceDurations is then
-// no longer needed.
-func TestArrowReadsDurations(t *testing.T) {
-	integers, _, err := array.FromJSON(memory.DefaultAllocator, arrow.PrimitiveTypes.Int64, strings.NewReader(`[1]`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	in := withArrowSchema(t, integers, arrow.FixedWidthTypes.Duration_ms)
-	if _, err := pqarrow.ReadTable(t.Context(), in.File, nil, pqarrow.ArrowReadProperties{}, memory.DefaultAllocator); err == nil {
-		t.Error("arrow-go can now read such a file: remove the workaround")
-	}
-}
-
 // TestTextsOfParquet checks that columns with the logical types JSON, which DuckDB writes, and ENUM are read as
 // strings.
 func TestTextsOfParquet(t *testing.T) {
 	for _, logical := range []schema.LogicalType{schema.JSONLogicalType{}, schema.EnumLogicalType{}} {
-		name := filepath.Join(t.TempDir(), "x.parquet")
-		f, err := os.Create(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		node, err := schema.NewPrimitiveNodeLogical("v", parquet.Repetitions.Required, logical, parquet.Types.ByteArray, 0, -1)
-		if err != nil {
-			t.Fatal(err)
-		}
-		element, err := schema.NewPrimitiveNodeLogical("element", parquet.Repetitions.Required, logical, parquet.Types.ByteArray, 0, -1)
-		if err != nil {
-			t.Fatal(err)
-		}
-		list, err := schema.ListOf(element, parquet.Repetitions.Required, -1)
-		if err != nil {
-			t.Fatal(err)
-		}
-		root, err := schema.NewGroupNode("root", parquet.Repetitions.Required, schema.FieldList{node, list}, -1)
-		if err != nil {
-			t.Fatal(err)
-		}
-		w := file.NewParquetWriter(f, root)
+		node := schema.MustPrimitive(schema.NewPrimitiveNodeLogical("v", parquet.Repetitions.Required, logical, parquet.Types.ByteArray, 0, -1))
+		element := schema.MustPrimitive(schema.NewPrimitiveNodeLogical("element", parquet.Repetitions.Required, logical, parquet.Types.ByteArray, 0, -1))
+		list := schema.MustGroup(schema.ListOf(element, parquet.Repetitions.Required, -1))
+		root := schema.MustGroup(schema.NewGroupNode("root", parquet.Repetitions.Required, schema.FieldList{node, list}, -1))
+		var written bytes.Buffer
+		w := file.NewParquetWriter(&written, root)
 		rows, err := w.AppendRowGroupChecked()
 		if err != nil {
 			t.Fatal(err)
@@ -126,11 +88,7 @@ func TestTextsOfParquet(t *testing.T) {
 		if err = errors.Join(err, w.Close()); err != nil {
 			t.Fatal(err)
 		}
-		if f, err = os.Open(name); err != nil {
-			t.Fatal(err)
-		}
-		defer f.Close()
-		got, err := content(t, &Input{Name: name, File: f, Format: Parquet})
+		got, err := content(t, fileOf(t, "x.parquet", written.String()))
 		if want := "v utf8, element list<element: utf8>, \n{\"v\":\"{}\",\"element\":[\"1\",\"2\"]}\n{\"v\":\"x\",\"element\":[]}\n"; got != want || err != nil {
 			t.Errorf("column of type %s: read %q, %v, want %q", logical, got, err, want)
 		}
@@ -176,17 +134,12 @@ func TestUnknownLogicalTypes(t *testing.T) {
 	}
 }
 
-// TestArrowReadsFixedDeltas fails when arrow-go can read values of fixed size in DELTA_BYTE_ARRAY.
-// schema.CheckEncoding is then no longer needed.
-func TestArrowReadsFixedDeltas(t *testing.T) {
+// TestFixedDeltas checks that DELTA_BYTE_ARRAY of values of fixed size, which arrow-go cannot read, is refused.
+func TestFixedDeltas(t *testing.T) {
 	in := oneColumn(t, parquet.Types.FixedLenByteArray, "", 0, parquet.Encodings.DeltaByteArray)
 	want := `v.parquet: column "v": DELTA_BYTE_ARRAY is not supported for values of fixed size: `
 	if _, err := content(t, in); err == nil || !strings.HasPrefix(err.Error(), want) {
 		t.Errorf("reading DELTA_BYTE_ARRAY of fixed size: got error %v, want %s", err, want)
-	}
-	defer func() { _ = recover() }()
-	if _, err := pqarrow.ReadTable(t.Context(), in.File, nil, pqarrow.ArrowReadProperties{}, memory.DefaultAllocator); err == nil {
-		t.Error("arrow-go can now read such a file: remove the workaround")
 	}
 }
 

@@ -22,6 +22,7 @@ import (
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/faces/formats"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
+	"github.com/go-partd/partd/tables/tablestest"
 )
 
 // plainTypes contains all types in docs/types.md that are not nested and that are read back unchanged.
@@ -268,15 +269,7 @@ func TestFormatsKeepTables(t *testing.T) {
 	}
 	t.Logf("PARTD_ROUNDTRIP_SEED=%d", seed)
 	r := random{rand.New(rand.NewPCG(seed, 31))}
-	s, err := tables.Open(t.Context(), t.TempDir(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
+	s := tablestest.Open(t, nil)
 	for round := range rounds {
 		var fields []arrow.Field
 		for range 1 + r.IntN(6)*(round%3) { // every third table has one column

@@ -14,7 +14,6 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/parquet"
 	"github.com/apache/arrow-go/v18/parquet/compress"
-	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
@@ -33,17 +32,10 @@ func textScan(t *testing.T, texts []string, version parquet.DataPageVersion, enc
 	if encoding != parquet.Encodings.PlainDict {
 		options = append(options, parquet.WithDictionaryDefault(false), parquet.WithEncoding(encoding))
 	}
-	var out bytes.Buffer
-	w, err := pqarrow.NewFileWriter(fields, &out, parquet.NewWriterProperties(options...), pqarrow.DefaultWriterProps())
-	if err == nil {
-		err = errors.Join(w.Write(b.NewRecordBatch()), w.Close())
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	content := written(t, b.NewRecordBatch(), nil, options...)
 	return &Scan{
 		Rows: BatchRows, Workers: 1, Columns: []Column{{Field: arrow.Field{Name: "s", Type: arrow.BinaryTypes.String, Nullable: true}, IDs: field}},
-		Open: func(string) (parquet.ReaderAtSeeker, error) { return bytes.NewReader(out.Bytes()), nil },
+		Open: func(string) (parquet.ReaderAtSeeker, error) { return bytes.NewReader(content), nil },
 	}
 }
 

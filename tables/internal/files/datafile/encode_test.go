@@ -17,7 +17,6 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/parquet"
-	pqfile "github.com/apache/arrow-go/v18/parquet/file"
 	"github.com/apache/arrow-go/v18/parquet/metadata"
 	"github.com/apache/iceberg-go/table"
 
@@ -63,60 +62,75 @@ func randomNulls(r *rand.Rand) func(i int) bool {
 
 func appendRandomRows(b array.Builder, r *rand.Rand, rows int) {
 	next, null := randomGenerator(r), randomNulls(r)
-	long := r.IntN(6) == 0
+	for i := range rows {
+		if null(i) {
+			b.AppendNull()
+		} else {
+			appendRandomValue(b, r, next)
+		}
+	}
+}
+
+// appendRandomValue appends a value that it makes of a number from next.
+func appendRandomValue(b array.Builder, r *rand.Rand, next func() int64) {
+	v := next()
 	text := func() string {
-		v := next()
-		if long && v%97 == 0 {
+		if v%97 == 0 && r.IntN(6) == 0 {
 			return strings.Repeat(fmt.Sprint(v), 1000)
 		}
 		return fmt.Sprint("text ", v)
 	}
-	for i := range rows {
-		if null(i) {
-			b.AppendNull()
-			continue
+	switch b := b.(type) {
+	case *array.BooleanBuilder:
+		b.Append(v%3 == 0)
+	case *array.Int8Builder:
+		b.Append(int8(v))
+	case *array.Int32Builder:
+		b.Append(int32(v))
+	case *array.Int64Builder:
+		b.Append(v)
+	case *array.Uint16Builder:
+		b.Append(uint16(v))
+	case *array.Uint32Builder:
+		b.Append(uint32(v))
+	case *array.Uint64Builder:
+		b.Append(uint64(v))
+	case *array.Float32Builder:
+		b.Append(math.Float32frombits(uint32(v) &^ (1 << 23))) // clear a bit of the exponent, so that the value is not a NaN with a payload
+	case *array.Float64Builder:
+		b.Append([]float64{math.NaN(), math.Copysign(0, -1), math.Float64frombits(uint64(v) >> 2), float64(v) / 100}[min(r.IntN(40), 3)])
+	case *array.StringBuilder:
+		b.Append(text())
+	case *array.BinaryBuilder:
+		b.Append([]byte(text()))
+	case *array.FixedSizeBinaryBuilder:
+		b.Append([]byte(fmt.Sprintf("%032d", v&math.MaxInt64))[32-b.Type().(*arrow.FixedSizeBinaryType).ByteWidth:])
+	case *array.Decimal128Builder:
+		b.Append(decimal128.FromI64(v % 10_000_000))
+	case *array.Date32Builder:
+		b.Append(arrow.Date32(v % 1_000_000))
+	case *array.Time32Builder:
+		b.Append(arrow.Time32(v & math.MaxInt64 % 86_400_000))
+	case *array.Time64Builder:
+		b.Append(arrow.Time64(v & math.MaxInt64 % 86_400_000_000))
+	case *array.TimestampBuilder:
+		b.Append(arrow.Timestamp(v >> 4))
+	case *array.ListBuilder:
+		b.Append(true)
+		appendRandomRows(b.ValueBuilder(), r, r.IntN(4))
+	case *array.MapBuilder:
+		b.Append(true)
+		for i := range r.IntN(3) {
+			b.KeyBuilder().(*array.StringBuilder).Append(fmt.Sprint(text(), i))
+			appendRandomRows(b.ItemBuilder(), r, 1)
 		}
-		switch b := b.(type) {
-		case *array.BooleanBuilder:
-			b.Append(next()%3 == 0)
-		case *array.Int32Builder:
-			b.Append(int32(next()))
-		case *array.Int64Builder:
-			b.Append(next())
-		case *array.Float32Builder:
-			b.Append(math.Float32frombits(uint32(next()) &^ (1 << 23))) // clear a bit of the exponent, so that the value is not a NaN with a payload
-		case *array.Float64Builder:
-			v := next()
-			b.Append([]float64{math.NaN(), math.Copysign(0, -1), math.Float64frombits(uint64(v) >> 2), float64(v) / 100}[min(r.IntN(40), 3)])
-		case *array.StringBuilder:
-			b.Append(text())
-		case *array.BinaryBuilder:
-			b.Append([]byte(text()))
-		case *array.FixedSizeBinaryBuilder:
-			b.Append([]byte(fmt.Sprintf("%032d", next()&math.MaxInt64))[32-b.Type().(*arrow.FixedSizeBinaryType).ByteWidth:])
-		case *array.Decimal128Builder:
-			b.Append(decimal128.FromI64(next() % 10_000_000))
-		case *array.Date32Builder:
-			b.Append(arrow.Date32(next() % 1_000_000))
-		case *array.Time64Builder:
-			b.Append(arrow.Time64(next() & math.MaxInt64 % 86_400_000_000))
-		case *array.TimestampBuilder:
-			b.Append(arrow.Timestamp(next() >> 4))
-		case *array.ListBuilder:
-			b.Append(true)
-			appendRandomRows(b.ValueBuilder(), r, r.IntN(4))
-		case *array.MapBuilder:
-			b.Append(true)
-			for range r.IntN(3) {
-				b.KeyBuilder().(*array.StringBuilder).Append(text())
-				appendRandomRows(b.ItemBuilder(), r, 1)
-			}
-		case *array.StructBuilder:
-			b.Append(true)
-			for i := range b.NumField() {
-				appendRandomRows(b.FieldBuilder(i), r, 1)
-			}
+	case *array.StructBuilder:
+		b.Append(true)
+		for i := range b.NumField() {
+			appendRandomRows(b.FieldBuilder(i), r, 1)
 		}
+	default:
+		panic(b.Type())
 	}
 }
 
@@ -225,10 +239,7 @@ func TestEncodeRoundTrip(t *testing.T) {
 // use them to skip rows.
 func checkIndex(t *testing.T, content []byte, groups []arrow.RecordBatch) {
 	t.Helper()
-	parsed, err := pqfile.NewParquetReader(bytes.NewReader(content))
-	if err != nil {
-		t.Fatal(err)
-	}
+	parsed := parse(t, content)
 	for n, group := range groups {
 		pages, err := parsed.GetPageIndexReader().RowGroup(n)
 		if err != nil {
@@ -322,10 +333,7 @@ func TestPagesOfNestedFiles(t *testing.T) {
 		b.Field(2).AppendNull()
 	}
 	group := b.NewRecordBatch()
-	parsed, err := pqfile.NewParquetReader(bytes.NewReader(encodeGroups(t, []arrow.RecordBatch{group}, group.Schema())))
-	if err != nil {
-		t.Fatal(err)
-	}
+	parsed := parse(t, encodeGroups(t, []arrow.RecordBatch{group}, group.Schema()))
 	pages, err := parsed.GetPageIndexReader().RowGroup(0)
 	if err != nil {
 		t.Fatal(err)
@@ -427,10 +435,7 @@ func TestChooseEncoding(t *testing.T) {
 		f := withID(1, arrow.Field{Name: "c", Type: c.a.DataType()})
 		columns := arrow.NewSchema([]arrow.Field{f}, nil)
 		content := encodeGroups(t, []arrow.RecordBatch{array.NewRecordBatch(columns, []arrow.Array{c.a}, rows)}, columns)
-		parsed, err := pqfile.NewParquetReader(bytes.NewReader(content))
-		if err != nil {
-			t.Fatal(err)
-		}
+		parsed := parse(t, content)
 		chunk, err := parsed.MetaData().RowGroup(0).ColumnChunk(0)
 		if err != nil {
 			t.Fatal(err)

@@ -2,7 +2,6 @@ package datafile
 
 import (
 	"bytes"
-	"fmt"
 	"maps"
 	"math"
 	"testing"
@@ -10,20 +9,15 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
-	pqfile "github.com/apache/arrow-go/v18/parquet/file"
 )
 
 // TestBoundsOfNaN checks that only chunks without NaN have bounds in the footer and in the page index, in
 // flat and nested files.
 func TestBoundsOfNaN(t *testing.T) {
-	withID := func(f arrow.Field, id int) arrow.Field {
-		f.Nullable, f.Metadata = true, arrow.NewMetadata([]string{IDKey}, []string{fmt.Sprint(id)})
-		return f
-	}
 	double, single := arrow.PrimitiveTypes.Float64, arrow.PrimitiveTypes.Float32
-	f, g := withID(arrow.Field{Name: "f", Type: double}, 11), withID(arrow.Field{Name: "g", Type: single}, 12)
-	flat := arrow.NewSchema([]arrow.Field{withID(arrow.Field{Name: "n", Type: arrow.PrimitiveTypes.Int64}, 10), f, g}, nil)
-	nested := arrow.NewSchema([]arrow.Field{flat.Field(0), withID(arrow.Field{Name: "s", Type: arrow.StructOf(f, g)}, 13)}, nil)
+	f, g := withID(11, arrow.Field{Name: "f", Type: double}), withID(12, arrow.Field{Name: "g", Type: single})
+	flat := arrow.NewSchema([]arrow.Field{withID(10, arrow.Field{Name: "n", Type: arrow.PrimitiveTypes.Int64}), f, g}, nil)
+	nested := arrow.NewSchema([]arrow.Field{flat.Field(0), withID(13, arrow.Field{Name: "s", Type: arrow.StructOf(f, g)})}, nil)
 	for _, columns := range []*arrow.Schema{flat, nested} {
 		var groups []arrow.RecordBatch
 		for group := range 3 {
@@ -65,10 +59,7 @@ func TestBoundsOfNaN(t *testing.T) {
 		if got := e.nanCounts(); !maps.Equal(got, map[int]int64{11: 3, 12: 0}) {
 			t.Errorf("nanCounts() = %v, want 3 for field 11, and 0 for field 12", got)
 		}
-		r, err := pqfile.NewParquetReader(bytes.NewReader(out.Bytes()))
-		if err != nil {
-			t.Fatal(err)
-		}
+		r := parse(t, out.Bytes())
 		for group := range r.NumRowGroups() {
 			index, err := r.GetPageIndexReader().RowGroup(group)
 			if err != nil {

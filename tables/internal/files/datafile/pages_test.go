@@ -19,7 +19,6 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/parquet"
 	"github.com/apache/arrow-go/v18/parquet/compress"
-	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 
 	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/tables/filter"
@@ -67,22 +66,11 @@ func pagedRows(n int) arrow.RecordBatch {
 // pagedFile returns a file of several groups, each with many pages.
 func pagedFile(t testing.TB, rows arrow.RecordBatch, o ...parquet.WriterProperty) []byte {
 	t.Helper()
-	var out bytes.Buffer
 	o = append([]parquet.WriterProperty{
 		parquet.WithMaxRowGroupLength(7000), parquet.WithDataPageSize(2000), parquet.WithBatchSize(100), parquet.WithStats(true),
 		parquet.WithPageIndexEnabled(true), parquet.WithDictionaryFor("once", false), parquet.WithDictionaryFor("x", false),
 	}, o...)
-	w, err := pqarrow.NewFileWriter(rows.Schema(), &out, parquet.NewWriterProperties(o...), pqarrow.NewArrowWriterProperties())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Write(rows); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return out.Bytes()
+	return written(t, rows, nil, o...)
 }
 
 type countingReader struct {
@@ -95,29 +83,11 @@ func (c countingReader) ReadAt(to []byte, at int64) (int, error) {
 	return c.Reader.ReadAt(to, at)
 }
 
-// equalBits reports whether two columns are equal. It compares floats by their bits.
-func equalBits(a, b arrow.Array) bool {
-	x, ok := a.(*array.Float64)
-	if !ok || a.Len() != b.Len() {
-		return array.Equal(a, b)
-	}
-	for i, v := range x.Float64Values() {
-		y := b.(*array.Float64)
-		if x.IsNull(i) != y.IsNull(i) || x.IsValid(i) && math.Float64bits(v) != math.Float64bits(y.Value(i)) {
-			return false
-		}
-	}
-	return true
-}
-
 // TestPages checks that a condition selects the same rows in the same order, whatever the pages, the
 // encodings and the number of goroutines. Pages without matching rows must not be read.
 func TestPages(t *testing.T) {
 	rows := pagedRows(16_000)
-	var columns []Column
-	for _, f := range rows.Schema().Fields() {
-		columns = append(columns, Column{Field: arrow.Field{Name: f.Name, Type: f.Type, Nullable: true}, IDs: f})
-	}
+	columns := columnsOf(rows.Schema())
 	files := map[string][]byte{
 		"paged":            pagedFile(t, rows),
 		"not indexed":      pagedFile(t, rows, parquet.WithPageIndexEnabled(false)),
@@ -161,10 +131,8 @@ func TestPages(t *testing.T) {
 		}
 		for name, content := range files {
 			for i, out := range [][]Column{columns, columns[3:], columns[2:3], {columns[4], columns[0]}} {
-				s := &Scan{Rows: []int64{32768, 300, 7000}[i%3], Columns: out, Where: where, Workers: i % 4, Memory: 1 << 20}
-				for _, name := range where.Columns {
-					s.ConditionColumns = append(s.ConditionColumns, columns[slices.IndexFunc(columns, func(c Column) bool { return c.Field.Name == name })])
-				}
+				s := &Scan{Rows: []int64{32768, 300, 7000}[i%3], Columns: out, Workers: i % 4, Memory: 1 << 20}
+				s.choose(where, columns)
 				var read atomic.Int64
 				s.Open = func(string) (parquet.ReaderAtSeeker, error) {
 					return countingReader{bytes.NewReader(content), &read}, nil
@@ -176,7 +144,7 @@ func TestPages(t *testing.T) {
 					}
 					for j, o := range out {
 						wantColumn := wanted.Column(rows.Schema().FieldIndices(o.Field.Name)[0])
-						if part := array.NewSlice(wantColumn, row, min(row+b.NumRows(), int64(wantColumn.Len()))); !equalBits(b.Column(j), part) {
+						if part := array.NewSlice(wantColumn, row, min(row+b.NumRows(), int64(wantColumn.Len()))); !array.Equal(floatBits(b.Column(j)), floatBits(part)) {
 							t.Fatalf("%s, %s: column %s, from row %d on: got %v, want %v", name, c.cond, o.Field.Name, row, b.Column(j), part)
 						}
 					}
@@ -208,14 +176,7 @@ func TestDuplicateDictionaryEntry(t *testing.T) {
 	content = bytes.Replace(content, []byte("other"), []byte("first"), 1)
 	c := Column{Field: arrow.Field{Name: "t", Type: arrow.BinaryTypes.String, Nullable: true}, IDs: rows.Schema().Field(0)}
 	for cond, want := range map[string]int{"t = 'first'": 67, "t = 'third'": 33, "t = 'other'": 0} {
-		e, err := filter.Parse(cond)
-		if err != nil {
-			t.Fatal(err)
-		}
-		where, err := e.Bind(rows.Schema())
-		if err != nil {
-			t.Fatal(err)
-		}
+		where := bind(t, cond, rows.Schema())
 		s := &Scan{Rows: 40, Columns: []Column{c}, ConditionColumns: []Column{c}, Where: where}
 		if got, err := s.readAll(t.Context(), content); err != nil || strings.Count(got, `"t"`) != want || strings.Count(got, cond[5:len(cond)-1]) != want {
 			t.Errorf("%s: got error %v, rows %s, want %d rows", cond, err, got, want)
@@ -296,14 +257,7 @@ func TestSearchForNulls(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := filter.Parse("n is null")
-	if err != nil {
-		t.Fatal(err)
-	}
-	where, err := e.Bind(columns)
-	if err != nil {
-		t.Fatal(err)
-	}
+	where := bind(t, "n is null", columns)
 	for name, content := range map[string][]byte{
 		"with statistics": own.Bytes(), "without statistics": pagedFile(t, rows, parquet.WithStats(false), parquet.WithPageIndexEnabled(false)),
 	} {
@@ -319,10 +273,7 @@ func TestSearchForNulls(t *testing.T) {
 func TestPagesWithDeletes(t *testing.T) {
 	rows := pagedRows(16_000)
 	content := pagedFile(t, rows)
-	var columns []Column
-	for _, f := range rows.Schema().Fields() {
-		columns = append(columns, Column{Field: arrow.Field{Name: f.Name, Type: f.Type, Nullable: true}, IDs: f})
-	}
+	columns := columnsOf(rows.Schema())
 	onceColumn := rows.Column(3).(*array.String)
 	isDeleted := func(row int64) bool { return row%7 == 3 || row/2000 == 4 }
 	findDeletes := func(context.Context) (*Deletes, error) {
@@ -358,11 +309,9 @@ func TestPagesWithDeletes(t *testing.T) {
 			}
 		}
 		for i := range 6 {
-			s := &Scan{Rows: []int64{32768, 300, 5000}[i%3], Columns: columns[2:], Where: where, Workers: i % 4, Memory: 1 << 20}
+			s := &Scan{Rows: []int64{32768, 300, 5000}[i%3], Columns: columns[2:], Workers: i % 4, Memory: 1 << 20}
 			if where != nil {
-				for _, name := range where.Columns {
-					s.ConditionColumns = append(s.ConditionColumns, columns[slices.IndexFunc(columns, func(c Column) bool { return c.Field.Name == name })])
-				}
+				s.choose(where, columns)
 			}
 			s.Open = func(string) (parquet.ReaderAtSeeker, error) { return bytes.NewReader(content), nil }
 			var got []string

@@ -10,7 +10,6 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/decimal128"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/parquet"
 	"github.com/apache/arrow-go/v18/parquet/compress"
@@ -26,7 +25,7 @@ func plainRows(random *rand.Rand, n int) arrow.RecordBatch {
 		arrow.PrimitiveTypes.Uint32, arrow.PrimitiveTypes.Uint64, arrow.BinaryTypes.String, arrow.BinaryTypes.Binary,
 		&arrow.FixedSizeBinaryType{ByteWidth: 8}, &arrow.Decimal128Type{Precision: 9, Scale: 2}, &arrow.Decimal128Type{Precision: 18, Scale: 2},
 		&arrow.Decimal128Type{Precision: 30, Scale: 2}, arrow.ListOf(arrow.PrimitiveTypes.Int64),
-		arrow.StructOf(arrow.Field{Name: "x", Type: arrow.PrimitiveTypes.Float64, Nullable: true}),
+		arrow.StructOf(arrow.Field{Name: "x", Type: arrow.PrimitiveTypes.Int64, Nullable: true}),
 	}
 	noNulls := func(int) bool { return false }
 	var fields []arrow.Field
@@ -42,7 +41,7 @@ func plainRows(random *rand.Rand, n int) arrow.RecordBatch {
 				if i > n/3 {
 					distinct = math.MaxUint64
 				}
-				appendRandom(random, b, distinct)
+				appendRandomValue(b, random, func() int64 { return int64((random.Uint64() >> random.IntN(64)) % distinct) })
 			}
 		}
 		fields = append(fields, arrow.Field{Name: fmt.Sprint(name, " ", t), Type: t, Nullable: nullable})
@@ -56,56 +55,6 @@ func plainRows(random *rand.Rand, n int) arrow.RecordBatch {
 		add("all", t, true, func(int) bool { return true })
 	}
 	return array.NewRecordBatch(arrow.NewSchema(fields, nil), columns, int64(n))
-}
-
-func appendRandom(random *rand.Rand, b array.Builder, distinct uint64) {
-	v := (random.Uint64() >> random.IntN(64)) % distinct
-	switch b := b.(type) {
-	case *array.Int32Builder:
-		b.Append(int32(v))
-	case *array.Int64Builder:
-		b.Append(int64(v))
-	case *array.Float32Builder:
-		b.Append(float32(int32(v)) / 3)
-	case *array.Float64Builder:
-		b.Append(float64(int64(v)) / 3)
-	case *array.Date32Builder:
-		b.Append(arrow.Date32(v))
-	case *array.Time32Builder:
-		b.Append(arrow.Time32(v % 86_400_000))
-	case *array.Time64Builder:
-		b.Append(arrow.Time64(v % 86_400_000_000))
-	case *array.TimestampBuilder:
-		b.Append(arrow.Timestamp(v >> 2))
-	case *array.BooleanBuilder:
-		b.Append(v%2 == 1)
-	case *array.Int8Builder:
-		b.Append(int8(v))
-	case *array.Uint16Builder:
-		b.Append(uint16(v))
-	case *array.Uint32Builder:
-		b.Append(uint32(v))
-	case *array.Uint64Builder:
-		b.Append(v)
-	case *array.StringBuilder:
-		b.Append(fmt.Sprint(v))
-	case *array.BinaryBuilder:
-		b.Append(fmt.Append(nil, v))
-	case *array.FixedSizeBinaryBuilder:
-		b.Append(fmt.Appendf(nil, "%08x", v)[:8])
-	case *array.Decimal128Builder:
-		b.Append(decimal128.FromI64(int64(v % 1_000_000_000)))
-	case *array.ListBuilder:
-		b.Append(true)
-		for range v % 3 {
-			appendRandom(random, b.ValueBuilder(), distinct)
-		}
-	case *array.StructBuilder:
-		b.Append(true)
-		appendRandom(random, b.FieldBuilder(0), distinct)
-	default:
-		panic(b.Type())
-	}
 }
 
 // plainFile opens a file, and selects all its columns in the file's types.
@@ -239,20 +188,9 @@ func TestPlain(t *testing.T) {
 
 func plainContent(t testing.TB, rows arrow.RecordBatch, int96 bool, o ...parquet.WriterProperty) []byte {
 	t.Helper()
-	var out bytes.Buffer
 	o = append([]parquet.WriterProperty{parquet.WithDataPageSize(1000), parquet.WithBatchSize(50), parquet.WithStats(true), parquet.WithPageIndexEnabled(true)}, o...)
 	for _, f := range rows.Schema().Fields() { // otherwise, the library drops dictionaries of random values
 		o = append(o, parquet.WithDictionaryCostFallbackFor(f.Name, false))
 	}
-	w, err := pqarrow.NewFileWriter(rows.Schema(), &out, parquet.NewWriterProperties(o...), pqarrow.NewArrowWriterProperties(pqarrow.WithDeprecatedInt96Timestamps(int96)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Write(rows); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return out.Bytes()
+	return written(t, rows, []pqarrow.WriterOption{pqarrow.WithDeprecatedInt96Timestamps(int96)}, o...)
 }

@@ -64,25 +64,15 @@ func Append(ctx context.Context, store partd.Partd, key string, batches ...arrow
 	return store.Append(ctx, e)
 }
 
-// DefaultLimit is the default of [ReadOptions].Limit, in bytes.
+// DefaultLimit is a suitable limit for Read, in bytes.
 const DefaultLimit = 1 << 30
-
-// ReadOptions configures Read. Nil or the zero value selects the defaults.
-type ReadOptions struct {
-	// Limit is the maximum memory for reading one append, in bytes, including batches that the caller retains.
-	// 0 means [DefaultLimit].
-	Limit int64
-}
 
 // Read returns a reader of all batches that were appended to a key. If nothing was appended, the error wraps
 // fs.ErrNotExist. The reader checks each batch, so its values are safe to access even if the stored bytes are corrupt.
-// The caller must release the reader.
-func Read(ctx context.Context, store partd.Partd, key string, o *ReadOptions) (array.RecordReader, error) {
-	r := &reader{ctx: ctx, key: key, limit: DefaultLimit}
-	if o != nil && o.Limit > 0 {
-		r.limit = o.Limit
-	}
-	r.checker.Limit = r.limit
+// limit is the maximum memory for reading one append, including batches that the caller retains. The caller must release
+// the reader.
+func Read(ctx context.Context, store partd.Partd, key string, limit int64) (array.RecordReader, error) {
+	r := &reader{ctx: ctx, key: key, limit: limit, checker: arrowsafe.Checker{Limit: limit}}
 	value, err := partd.Open(ctx, store, key)
 	if err != nil {
 		return nil, err

@@ -46,8 +46,8 @@ func newBatch(t testing.TB, first, n int) arrow.RecordBatch {
 }
 
 // readRows returns each row of a key as text.
-func readRows(ctx context.Context, store partd.Partd, key string, o *arrowvalue.ReadOptions) (lines []string, err error) {
-	r, err := arrowvalue.Read(ctx, store, key, o)
+func readRows(ctx context.Context, store partd.Partd, key string, limit int64) (lines []string, err error) {
+	r, err := arrowvalue.Read(ctx, store, key, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -83,7 +83,7 @@ func TestAppendAndRead(t *testing.T) {
 	}()
 	for name, store := range map[string]partd.Partd{"dict": partd.NewDict(), "log": log} {
 		ctx := t.Context()
-		if _, err := readRows(ctx, store, "k", nil); !errors.Is(err, fs.ErrNotExist) {
+		if _, err := readRows(ctx, store, "k", arrowvalue.DefaultLimit); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%v: readRows of a missing key: error = %v, want fs.ErrNotExist", name, err)
 		}
 		var want []string
@@ -95,7 +95,7 @@ func TestAppendAndRead(t *testing.T) {
 				want = append(want, fmt.Sprintf("%d text %d c%d [%d,null] (null)", k, k, k%7, k%100))
 			}
 		}
-		got, err := readRows(ctx, store, "k", nil)
+		got, err := readRows(ctx, store, "k", arrowvalue.DefaultLimit)
 		if err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
 			t.Errorf("%s: got rows\n%v\nwant\n%v\nerror: %v", name, got, want, err)
 		}
@@ -109,14 +109,14 @@ func TestAppendAndRead(t *testing.T) {
 		if err := arrowvalue.Append(ctx, store, "many", otherBatch); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := readRows(ctx, store, "many", nil); !errors.Is(err, arrowvalue.ErrSchema) {
+		if _, err := readRows(ctx, store, "many", arrowvalue.DefaultLimit); !errors.Is(err, arrowvalue.ErrSchema) {
 			t.Errorf("readRows of batches with different schemas: error = %v, want arrowvalue.ErrSchema", err)
 		}
 		e, err := arrowvalue.Entry("none", schema)
 		if err == nil {
 			err = store.Append(ctx, e)
 		}
-		if got, e := readRows(ctx, store, "none", nil); err != nil || e != nil || len(got) != 0 {
+		if got, e := readRows(ctx, store, "none", arrowvalue.DefaultLimit); err != nil || e != nil || len(got) != 0 {
 			t.Errorf("readRows of an entry without rows = %+v; Append error %v, readRows error %+v; want no rows and no error", got, err, e)
 		}
 	}
@@ -135,7 +135,7 @@ func TestConcurrentAppends(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if got, err := readRows(t.Context(), store, "k", nil); err != nil || len(got) != 200 {
+	if got, err := readRows(t.Context(), store, "k", arrowvalue.DefaultLimit); err != nil || len(got) != 200 {
 		t.Errorf("readRows = %d rows, error %v; want 200", len(got), err)
 	}
 }
@@ -160,7 +160,7 @@ func readBytes(ctx context.Context, v []byte, limit int64) ([]string, error) {
 	if err := store.Append(ctx, partd.Entry{Key: "k", Value: v}); err != nil {
 		return nil, err
 	}
-	return readRows(ctx, store, "k", &arrowvalue.ReadOptions{Limit: limit})
+	return readRows(ctx, store, "k", limit)
 }
 
 // TestTruncatedValue checks that Read rejects a value that ends within a frame, and a frame with data after the end
@@ -172,22 +172,22 @@ func TestTruncatedValue(t *testing.T) {
 		isFrameEnd[offset] = true
 	}
 	for n := 1; n <= len(v); n++ {
-		if got, err := readBytes(t.Context(), v[:n], 0); (err == nil) != isFrameEnd[n] {
+		if got, err := readBytes(t.Context(), v[:n], arrowvalue.DefaultLimit); (err == nil) != isFrameEnd[n] {
 			t.Fatalf("reading %d of %d bytes returned %d rows, error %v; want success: %v", n, len(v), len(got), err, isFrameEnd[n])
 		}
 	}
 	first := v[frame.HeaderLen : frame.HeaderLen+int(binary.LittleEndian.Uint64(v))]
-	if got, err := readBytes(t.Context(), frame.Append(nil, append(bytes.Clone(first), first...)), 0); err == nil {
+	if got, err := readBytes(t.Context(), frame.Append(nil, append(bytes.Clone(first), first...)), arrowvalue.DefaultLimit); err == nil {
 		t.Errorf("reading a frame with two streams returned %d rows without an error", len(got))
 	}
 	for n := range len(first) - 8 { // a stream without its 8-byte end marker is valid
-		if got, err := readBytes(t.Context(), frame.Append(nil, first[:n]), 0); err == nil && len(got) != 0 {
+		if got, err := readBytes(t.Context(), frame.Append(nil, first[:n]), arrowvalue.DefaultLimit); err == nil && len(got) != 0 {
 			t.Errorf("reading %d of a stream's %d bytes returned %d rows without an error", n, len(first), len(got))
 		}
 	}
 	end := []byte{0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0}
 	for _, bad := range [][]byte{frame.Append(nil, nil), frame.Append(nil, []byte{0}), frame.Append(nil, end), frame.Append(nil, append([]byte{1}, 0, 0, 0, 0)), frame.Append(bytes.Clone(v), []byte{1, 2})} {
-		if _, err := readBytes(t.Context(), bad, 0); err == nil {
+		if _, err := readBytes(t.Context(), bad, arrowvalue.DefaultLimit); err == nil {
 			t.Errorf("reading %v succeeded, want an error", bad)
 		}
 	}

@@ -36,7 +36,7 @@ func OpenParquet(in parquet.ReaderAtSeeker, options ...file.ReadOption) (*file.R
 	return file.NewParquetReader(in, options...)
 }
 
-// CheckEncoding returns an error if arrow-go cannot decode a column chunk (18.8; see TestArrowReadsFixedDeltas).
+// CheckEncoding returns an error if arrow-go cannot decode a column chunk (18.8).
 func CheckEncoding(chunk *metadata.ColumnChunkMetaData) error {
 	if chunk.Type() != parquet.Types.FixedLenByteArray || !slices.Contains(chunk.Encodings(), parquet.Encodings.DeltaByteArray) {
 		return nil

@@ -19,6 +19,7 @@ import (
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/faces/formats"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
+	"github.com/go-partd/partd/tables/tablestest"
 )
 
 // read returns the type and the values of a table's first column.
@@ -97,10 +98,7 @@ func writeTable(t *testing.T, b *tables.Bucket, name string, format formats.Form
 func TestTypesInStore(t *testing.T) {
 	ctx := t.Context()
 	for _, noTail := range []bool{true, false} {
-		s, err := tables.Open(ctx, t.TempDir(), &tables.Options{NoTail: noTail, FoldAge: -1})
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := tablestest.Open(t, &tables.Options{NoTail: noTail, FoldAge: -1})
 		bucket := "types"
 		b := s.Bucket(bucket)
 		for _, c := range schema.Cases {
@@ -160,9 +158,6 @@ func TestTypesInStore(t *testing.T) {
 			})
 		}
 		copyAndBackup(t, s, b)
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
 	}
 }
 
@@ -171,10 +166,7 @@ func TestTypesInStore(t *testing.T) {
 func copyAndBackup(t *testing.T, s *tables.Store, b *tables.Bucket) {
 	var stores [3]*tables.Store
 	for i := range stores {
-		var err error
-		if stores[i], err = tables.Open(t.Context(), t.TempDir(), nil); err != nil {
-			t.Fatal(err)
-		}
+		stores[i] = tablestest.Open(t, nil)
 	}
 	copied, backup, restored := stores[0], stores[1], stores[2]
 	_, err := s.CopyTo(t.Context(), copied)
@@ -206,25 +198,12 @@ func copyAndBackup(t *testing.T, s *tables.Store, b *tables.Bucket) {
 			t.Errorf("Verify = %+v, %v, want at least 20 tables", r, err)
 		}
 	}
-	for _, store := range stores {
-		if err := store.Close(); err != nil {
-			t.Error(err)
-		}
-	}
 }
 
 // TestRequiredFields checks that required nested fields stay required: items of maps, which iceberg-go's
 // writer does not support, and fixed-size lists within null structs.
 func TestRequiredFields(t *testing.T) {
-	s, err := tables.Open(t.Context(), t.TempDir(), &tables.Options{NoTail: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
+	s := tablestest.Open(t, &tables.Options{NoTail: true})
 	items := arrow.MapOf(arrow.BinaryTypes.String, arrow.PrimitiveTypes.Uint16)
 	items.SetItemNullable(false)
 	pair := arrow.StructOf(arrow.Field{Name: "l", Type: arrow.FixedSizeListOf(2, arrow.PrimitiveTypes.Int32)})
@@ -254,15 +233,7 @@ func TestRequiredFields(t *testing.T) {
 // TestFilterOfNanoseconds checks that times of day in nanoseconds, which are stored as numbers, can be
 // compared with times.
 func TestFilterOfNanoseconds(t *testing.T) {
-	s, err := tables.Open(t.Context(), t.TempDir(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
+	s := tablestest.Open(t, nil)
 	schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: arrow.FixedWidthTypes.Time64ns, Nullable: true}}, nil)
 	r := array.NewJSONReader(strings.NewReader(`{"x":"00:00:00.000000001"} {"x":"02:00:00"} {"x":null}`), schema)
 	if _, err := s.Bucket("").Table("x").Put(t.Context(), r, tables.PutError, nil); err != nil {
@@ -281,15 +252,7 @@ func TestFilterOfNanoseconds(t *testing.T) {
 
 // TestFilterOfBoolsAndZeros checks that filters order false before true, and that 0 and -0 are equal, for rows in files.
 func TestFilterOfBoolsAndZeros(t *testing.T) {
-	s, err := tables.Open(t.Context(), t.TempDir(), &tables.Options{NoTail: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
+	s := tablestest.Open(t, &tables.Options{NoTail: true})
 	schema := arrow.NewSchema([]arrow.Field{
 		{Name: "id", Type: arrow.PrimitiveTypes.Int64},
 		{Name: "b", Type: arrow.FixedWidthTypes.Boolean, Nullable: true},
@@ -317,15 +280,7 @@ func TestFilterOfBoolsAndZeros(t *testing.T) {
 // TestTextsThatAreNotUTF8 checks that a put is refused as a whole if a text anywhere in it is not UTF-8,
 // because SQL cannot read such texts.
 func TestTextsThatAreNotUTF8(t *testing.T) {
-	s, err := tables.Open(t.Context(), t.TempDir(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
+	s := tablestest.Open(t, nil)
 	for _, typ := range []arrow.DataType{
 		arrow.BinaryTypes.String, arrow.BinaryTypes.LargeString, arrow.BinaryTypes.StringView, arrow.ListOf(arrow.BinaryTypes.String),
 		arrow.StructOf(arrow.Field{Name: "a", Type: arrow.BinaryTypes.String, Nullable: true}), arrow.MapOf(arrow.BinaryTypes.String, arrow.PrimitiveTypes.Int8),
@@ -385,15 +340,7 @@ func TestDate64FromParquet(t *testing.T) {
 	if err := os.WriteFile(path, b.Bytes(), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s, err := tables.Open(t.Context(), t.TempDir(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
+	s := tablestest.Open(t, nil)
 	first, err := array.NewRecordReader(schema, []arrow.RecordBatch{array.NewRecordBatch(schema, []arrow.Array{a}, 2)})
 	if err == nil {
 		_, err = s.Bucket("").Table("x").Put(t.Context(), first, tables.PutError, nil)

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -299,51 +298,6 @@ func TestTypes(t *testing.T) {
 			t.Errorf("%s: got %v, want %v: %v", typ, got, a, err)
 		}
 	}
-	if HasOrder(arrow.ListOf(arrow.PrimitiveTypes.Int64)) {
-		t.Error("HasOrder returned true for lists")
-	}
-}
-
-func BenchmarkMerge(b *testing.B) {
-	for _, interleaved := range []bool{false, true} {
-		var sources []Source
-		for s := range int64(2) {
-			rows := make([]row, 1_000_000)
-			for i := range rows {
-				rows[i] = row{int64(i) + s*1_000_000, "a", int64(i)}
-				if interleaved {
-					rows[i].ts = 2*int64(i) + s
-				}
-			}
-			batches := []arrow.RecordBatch{}
-			for batch := range batchesOf(rows, 1<<17) {
-				batches = append(batches, batch)
-			}
-			sources = append(sources, Source{Keys: []int{0}, Batches: func(yield func(arrow.RecordBatch, error) bool) {
-				for _, batch := range batches {
-					batch.Retain()
-					if !yield(batch, nil) {
-						return
-					}
-				}
-			}})
-		}
-		for _, rule := range []Rule{All, Last} {
-			b.Run(fmt.Sprintf("interleaved=%v/rule=%d", interleaved, rule), func(b *testing.B) {
-				for b.Loop() {
-					n := int64(0)
-					for batch, err := range Merge(context.Background(), rule, 0, sources...) {
-						if err != nil {
-							b.Fatal(err)
-						}
-						n += batch.NumRows()
-						batch.Release()
-					}
-					b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(n), "ns/row")
-				}
-			})
-		}
-	}
 }
 
 // TestWideRows checks that batches of large merged or sorted rows stay small.
@@ -397,4 +351,15 @@ func TestQuota(t *testing.T) {
 		t.Error("the temporary files still count against the quota:", err)
 	}
 	spill.Process.Release(1 << 10)
+}
+
+func TestHasOrder(t *testing.T) {
+	for typ, want := range map[arrow.DataType]bool{
+		arrow.Null: false, arrow.ListOf(arrow.Null): false, arrow.ListOf(arrow.PrimitiveTypes.Int64): false, arrow.BinaryTypes.String: true,
+		&arrow.Decimal128Type{Precision: 5}: true, &arrow.FixedSizeBinaryType{ByteWidth: 2}: true, arrow.FixedWidthTypes.Boolean: true,
+	} {
+		if HasOrder(typ) != want {
+			t.Errorf("HasOrder(%s) = %v, want %v", typ, !want, want)
+		}
+	}
 }

@@ -1,5 +1,5 @@
 // Package take selects rows of Arrow arrays of every type. It replaces the kernels of arrow-go 18.8: the filter kernel
-// turns some booleans into nulls (see TestArrowFiltersBools), and other kernels do not support all types.
+// turns some booleans into nulls, and other kernels do not support all types.
 package take
 
 import (

@@ -1,14 +1,12 @@
 package take_test
 
 import (
-	"context"
 	"math/rand/v2"
 	"strings"
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/compute"
 	"github.com/apache/arrow-go/v18/arrow/extensions"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
@@ -103,19 +101,5 @@ func TestRows(t *testing.T) {
 				}
 			}
 		}
-	}
-}
-
-// TestArrowFiltersBools shows that Arrow's filter kernel turns booleans into nulls where earlier rows had
-// nulls. If this test fails, the kernel was fixed, and package take could use it.
-func TestArrowFiltersBools(t *testing.T) {
-	column := arrayOf(t, arrow.FixedWidthTypes.Boolean, `[null,true,false,true]`)
-	keep := arrayOf(t, arrow.FixedWidthTypes.Boolean, `[false,true,true,true]`)
-	out, err := compute.FilterArray(context.Background(), column, keep, *compute.DefaultFilterOptions())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if out.String() == "[true false true]" {
-		t.Error("arrow-go now filters booleans with nulls correctly: update the comment of package take")
 	}
 }

@@ -10,11 +10,7 @@ import (
 
 // TestColumnsOfStatements checks which columns a statement can use.
 func TestColumnsOfStatements(t *testing.T) {
-	d, err := Open(&Options{Memory: 64 << 20, Threads: 1}, t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer d.Close()
+	d := openDatabase(t, 64<<20)
 	const all = "all"
 	for sql, want := range map[string]string{
 		"SELECT count(*) FROM t":                                      "",

@@ -59,27 +59,3 @@ func TestNullsAreBlank(t *testing.T) {
 		}
 	}
 }
-
-// BenchmarkNulls reads two million values, more than half of them null.
-func BenchmarkNulls(b *testing.B) {
-	d, err := Open(&Options{Memory: 1 << 30, MaxTemp: 1 << 30, Threads: 1}, b.TempDir())
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer d.Close()
-	for b.Loop() {
-		rows := startStatement(b, d, "SELECT CASE WHEN i % 3 = 1 THEN i END a, CASE WHEN i % 2 = 1 THEN i END b FROM range(1000000) r(i)")
-		for {
-			batch, err := rows.Next()
-			if err != nil {
-				b.Fatal(err)
-			}
-			if batch == nil {
-				break
-			}
-			batch.Release()
-		}
-		rows.End()
-		d.Finish()
-	}
-}

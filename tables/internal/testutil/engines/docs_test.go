@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/testcert"
 	"github.com/go-partd/partd/tables/internal/testutil/peers"
 )
 
@@ -91,12 +92,20 @@ for statement in script.split(";"):
 // engines have written.
 func TestDocExamples(t *testing.T) {
 	t.Parallel()
-	cert, key := certificate(t)
-	s := serve(t, "--listen", "grpc+tls://127.0.0.1:0", "--tls-cert", cert, "--tls-key", key, "--secret-file", secretFile(t))
-	s.trust(cert)
+	authority, err := testcert.New(t.TempDir(), "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := authority.Issue("localhost", time.Hour, "localhost", "127.0.0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca := authority.File
+	s := serve(t, "--listen", "grpc+tls://127.0.0.1:0", "--tls-cert", pair.Cert, "--tls-key", pair.Key, "--secret-file", secretFile(t))
+	s.trust(ca)
 	s.token = s.newToken("--admin")
 	dir := t.TempDir()
-	pem, err := os.ReadFile(cert)
+	pem, err := os.ReadFile(ca)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,7 +115,7 @@ func TestDocExamples(t *testing.T) {
 		}
 	}
 	put := func(sym string) {
-		run(t, "sym,size\n"+sym+",100\n", "put", "trades", "-", "--format", "csv", "--mode", "append", "--bucket", "nyse", "--server", s.flight, "--ca", cert, "--token-file", filepath.Join(dir, "token"))
+		run(t, "sym,size\n"+sym+",100\n", "put", "trades", "-", "--format", "csv", "--mode", "append", "--bucket", "nyse", "--server", s.flight, "--ca", ca, "--token-file", filepath.Join(dir, "token"))
 	}
 	put("A")
 	file, env := python(t)
@@ -179,7 +188,7 @@ func TestDocExamples(t *testing.T) {
 			written = append(written, c.heading)
 		})
 	}
-	got := run(t, "", "sql", "SELECT sym FROM trades", "--bucket", "nyse", "--server", s.flight, "--ca", cert, "--token-file", filepath.Join(dir, "token"))
+	got := run(t, "", "sql", "SELECT sym FROM trades", "--bucket", "nyse", "--server", s.flight, "--ca", ca, "--token-file", filepath.Join(dir, "token"))
 	for _, want := range written {
 		if strings.Count(got, "\n"+want+"\n") != 1 {
 			t.Errorf("want exactly one row of %s, got %s", want, got)

@@ -28,8 +28,7 @@ var foreignColumns = []Column{
 }
 
 func foreignColumn(id int, name string, t arrow.DataType) Column {
-	f := arrow.Field{Name: name, Type: t, Nullable: true}
-	return Column{Field: f, IDs: withID(id, f)}
+	return column(id, name, t, t)
 }
 
 func randomTerm(r *rand.Rand, rows arrow.RecordBatch) string {

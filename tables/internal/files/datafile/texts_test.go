@@ -11,10 +11,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/parquet"
 	"github.com/apache/arrow-go/v18/parquet/compress"
-	pqfile "github.com/apache/arrow-go/v18/parquet/file"
-	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 
-	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/rows/take"
 )
@@ -44,34 +41,17 @@ func TestBatchSizeLimit(t *testing.T) {
 	all := array.NewRecordBatch(arrow.NewSchema(coded, nil), []arrow.Array{
 		n.NewArray(), array.NewDictionaryArray(coded[1].Type, codes, dictionary), array.NewDictionaryArray(coded[2].Type, codes, array.MakeFromData(asBinary)),
 	}, rows)
-	var out bytes.Buffer
-	w, err := pqarrow.NewFileWriter(all.Schema(), &out, parquet.NewWriterProperties(parquet.WithCompression(compress.Codecs.Zstd), parquet.WithStats(false), parquet.WithDictionaryPageSizeLimit(1<<30)), pqarrow.DefaultWriterProps())
+	content := written(t, all, nil, parquet.WithCompression(compress.Codecs.Zstd), parquet.WithStats(false), parquet.WithDictionaryPageSizeLimit(1<<30))
+	chunk, err := parse(t, content).MetaData().RowGroup(0).ColumnChunk(1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := w.Write(all); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	parsed, err := pqfile.NewParquetReader(bytes.NewReader(out.Bytes()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	chunk, err := parsed.MetaData().RowGroup(0).ColumnChunk(1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for offset, want := range map[int64]bool{chunk.DictionaryPageOffset(): true, chunk.DataPageOffset(): false, int64(out.Len()): true} {
-		if arrowsafe.MayBeDictionary(bytes.NewReader(out.Bytes()), offset) != want {
+	for offset, want := range map[int64]bool{chunk.DictionaryPageOffset(): true, chunk.DataPageOffset(): false, int64(len(content)): true} {
+		if arrowsafe.MayBeDictionary(bytes.NewReader(content), offset) != want {
 			t.Errorf("MayBeDictionary at %d = %t, want %t", offset, !want, want)
 		}
 	}
-	columns := make([]Column, 3)
-	for i, f := range schema.Fields() {
-		columns[i] = Column{Field: arrow.Field{Name: f.Name, Type: f.Type, Nullable: true}, IDs: f}
-	}
+	columns := columnsOf(schema)
 	for _, c := range []struct {
 		where   string
 		columns []Column
@@ -86,16 +66,9 @@ func TestBatchSizeLimit(t *testing.T) {
 	} {
 		for _, recycle := range []bool{false, true} {
 			s := &Scan{Rows: BatchRows, Columns: c.columns, Recycle: recycle, Workers: 2, Memory: 1 << 30}
-			s.Open = func(string) (parquet.ReaderAtSeeker, error) { return bytes.NewReader(out.Bytes()), nil }
+			s.Open = func(string) (parquet.ReaderAtSeeker, error) { return bytes.NewReader(content), nil }
 			if c.where != "" {
-				e, err := filter.Parse(c.where)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if s.Where, err = e.Bind(schema); err != nil {
-					t.Fatal(err)
-				}
-				s.ConditionColumns = []Column{columns[schema.FieldIndices(s.Where.Columns[0])[0]]}
+				s.choose(bind(t, c.where, schema), columns)
 			}
 			count, lastRow := int64(0), int64(-1)
 			for b, err := range s.Read(t.Context(), []File{{Path: "a file"}}) {
@@ -130,7 +103,7 @@ func TestBatchSizeLimit(t *testing.T) {
 			}
 		}
 	}
-	if out.Len() > 1<<16 {
-		t.Errorf("the file has %d bytes, want at most 64 KiB", out.Len())
+	if len(content) > 1<<16 {
+		t.Errorf("the file has %d bytes, want at most 64 KiB", len(content))
 	}
 }

@@ -10,9 +10,6 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/parquet"
-	pqfile "github.com/apache/arrow-go/v18/parquet/file"
-
-	"github.com/go-partd/partd/tables/filter"
 )
 
 // TestFalseClaims checks that the reader allocates little memory for files whose page index or footer claims a
@@ -20,10 +17,7 @@ import (
 func TestFalseClaims(t *testing.T) {
 	rows := pagedRows(3000)
 	undamaged := pagedFile(t, rows)
-	r, err := pqfile.NewParquetReader(bytes.NewReader(undamaged))
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := parse(t, undamaged)
 	group := r.MetaData().RowGroup(0)
 	index, hasIndex := group.ColumnIndexLocation(0)
 	offsets, hasOffsets := group.OffsetIndexLocation(0)
@@ -31,14 +25,7 @@ func TestFalseClaims(t *testing.T) {
 		t.Fatal("the file has no page index")
 	}
 	c := Column{Field: arrow.Field{Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true}, IDs: rows.Schema().Field(0)}
-	e, err := filter.Parse("n > 700")
-	if err != nil {
-		t.Fatal(err)
-	}
-	where, err := e.Bind(rows.Schema())
-	if err != nil {
-		t.Fatal(err)
-	}
+	where := bind(t, "n > 700", rows.Schema())
 	count := func(elementType byte) []byte { return []byte{0xf0 | elementType, 0x80, 0x84, 0xaf, 0x2f} } // 99,353,088
 	for name, change := range map[string]struct {
 		offset int64

@@ -5,10 +5,32 @@ package database
 import (
 	"encoding/json"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
+
+// TestTypesWithoutArrow checks that describing or running a statement fails if DuckDB cannot convert a column's type
+// to Arrow.
+func TestTypesWithoutArrow(t *testing.T) {
+	for _, value := range []string{"'10:00:00.123456789'::TIME_NS", "['10:00:00'::TIME_NS]", "{a: '10:00:00'::TIME_NS}"} {
+		d := openDatabase(t, 64<<20)
+		j := &Job{Memory: 64 << 20, SQL: "SELECT 1 AS a, " + value + " AS b"}
+		_, _, describeErr := d.Describe(j)
+		_, startErr := d.Start(t.Context(), j)
+		d.Finish()
+		for _, err := range []error{describeErr, startErr} {
+			if _, ok := err.(*sqltext.Error); !ok || !strings.Contains(err.Error(), `column "b": Not implemented error: Unsupported Arrow type TIME_NS: cast it`) {
+				t.Errorf("%s: got error %v, want an error about column b and its type", value, err)
+			}
+		}
+	}
+	d := openDatabase(t, 64<<20)
+	if _, _, err := d.Describe(&Job{Memory: 64 << 20, SQL: "SELECT ? AS a"}); err != nil {
+		t.Error(err)
+	}
+}
 
 // TestSchemaAsJSON encodes column names as JSON, as package duck does, and checks that DuckDB decodes
 // them unchanged.

@@ -16,6 +16,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/parquet"
+	pqfile "github.com/apache/arrow-go/v18/parquet/file"
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
@@ -54,20 +55,72 @@ func encodeFile(t testing.TB, json string, fields ...arrow.Field) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var groups []arrow.RecordBatch
+	for i := int64(0); i < batch.NumRows(); i += 2 {
+		groups = append(groups, batch.NewSlice(i, min(i+2, batch.NumRows())))
+	}
+	return writtenGroups(t, groups, []pqarrow.WriterOption{pqarrow.WithStoreSchema()}, parquet.WithMaxRowGroupLength(2), parquet.WithStats(true))
+}
+
+// written returns a Parquet file that the library wrote.
+func written(t testing.TB, rows arrow.RecordBatch, o []pqarrow.WriterOption, properties ...parquet.WriterProperty) []byte {
+	t.Helper()
+	return writtenGroups(t, []arrow.RecordBatch{rows}, o, properties...)
+}
+
+func writtenGroups(t testing.TB, groups []arrow.RecordBatch, o []pqarrow.WriterOption, properties ...parquet.WriterProperty) []byte {
+	t.Helper()
 	var out bytes.Buffer
-	w, err := pqarrow.NewFileWriter(batch.Schema(), &out, parquet.NewWriterProperties(parquet.WithMaxRowGroupLength(2), parquet.WithStats(true)), pqarrow.NewArrowWriterProperties(pqarrow.WithStoreSchema()))
+	w, err := pqarrow.NewFileWriter(groups[0].Schema(), &out, parquet.NewWriterProperties(properties...), pqarrow.NewArrowWriterProperties(o...))
+	for i := 0; i < len(groups) && err == nil; i++ {
+		err = w.Write(groups[i])
+	}
+	if err == nil {
+		err = w.Close()
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i := int64(0); i < batch.NumRows(); i += 2 {
-		if err := w.Write(batch.NewSlice(i, min(i+2, batch.NumRows()))); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := w.Close(); err != nil {
+	return out.Bytes()
+}
+
+// parse returns the library's reader of a Parquet file.
+func parse(t testing.TB, content []byte) *pqfile.Reader {
+	t.Helper()
+	r, err := pqfile.NewParquetReader(bytes.NewReader(content))
+	if err != nil {
 		t.Fatal(err)
 	}
-	return out.Bytes()
+	return r
+}
+
+func bind(t testing.TB, condition string, columns *arrow.Schema) *filter.Condition {
+	t.Helper()
+	e, err := filter.Parse(condition)
+	if err != nil {
+		t.Fatal(err)
+	}
+	where, err := e.Bind(columns)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return where
+}
+
+// columnsOf returns the columns of a file whose schema has IDs.
+func columnsOf(ids *arrow.Schema) (columns []Column) {
+	for _, f := range ids.Fields() {
+		columns = append(columns, Column{Field: arrow.Field{Name: f.Name, Type: f.Type, Nullable: true}, IDs: f})
+	}
+	return columns
+}
+
+// choose makes the scan read the rows that satisfy a condition on the given columns.
+func (s *Scan) choose(where *filter.Condition, columns []Column) {
+	s.Where = where
+	for _, name := range where.Columns {
+		s.ConditionColumns = append(s.ConditionColumns, columns[slices.IndexFunc(columns, func(c Column) bool { return c.Field.Name == name })])
+	}
 }
 
 func (s *Scan) readAll(ctx context.Context, content []byte) (string, error) {
@@ -130,18 +183,9 @@ func TestConditionFirst(t *testing.T) {
 		"n > 8": {`{"t":"x"}`, 1}, "n < 0": {`{"t":null}`, 1}, "n is null": {`{"t":"v"}`, 1}, "n > 100": {"", 0}, "n != 5": {`{"t":null},{"t":"w"},{"t":"x"}`, 2},
 		"t = 'u' or n = 9": {`{"t":"u"},{"t":"x"}`, 2}, "not n = 8": {`{"t":"u"},{"t":null},{"t":"x"}`, 3},
 	} {
-		e, err := filter.Parse(cond)
-		if err != nil {
-			t.Fatal(err)
-		}
-		where, err := e.Bind(tableSchema)
-		if err != nil {
-			t.Fatal(err)
-		}
-		s := &Scan{Rows: 100, Columns: []Column{text}, Where: where}
-		for _, name := range where.Columns {
-			s.ConditionColumns = append(s.ConditionColumns, map[string]Column{"n": n, "t": text}[name])
-		}
+		where := bind(t, cond, tableSchema)
+		s := &Scan{Rows: 100, Columns: []Column{text}}
+		s.choose(where, []Column{n, text})
 		if got, err := s.readAll(t.Context(), fileWithFiveRows(t)); err != nil || got != want.rows {
 			t.Errorf("scan with %s: got error %v, rows %s, want %s", cond, err, got, want.rows)
 		}
@@ -159,14 +203,7 @@ func TestDefaultMatchesCondition(t *testing.T) {
 	b.Append(7)
 	d.Absent = b.NewArray()
 	for cond, want := range map[string]int{"d = 7": 5, "d = 8": 0, "d is null": 0} {
-		e, err := filter.Parse(cond)
-		if err != nil {
-			t.Fatal(err)
-		}
-		where, err := e.Bind(arrow.NewSchema([]arrow.Field{d.Field}, nil))
-		if err != nil {
-			t.Fatal(err)
-		}
+		where := bind(t, cond, arrow.NewSchema([]arrow.Field{d.Field}, nil))
 		s := &Scan{Rows: 100, Columns: []Column{d}, Where: where, ConditionColumns: []Column{d}}
 		if got, err := s.readAll(t.Context(), fileWithFiveRows(t)); err != nil || strings.Count(got, `"d":7`) != want {
 			t.Errorf("scan with %s: got error %v, rows %s, want %d rows", cond, err, got, want)
@@ -228,18 +265,8 @@ func TestDamaged(t *testing.T) {
 	readDamaged(t, fileWithFiveRows(t), 2000, 0, 300, func(i int) *Scan { return &Scan{Rows: 100, Columns: columns, Workers: 1 + i%2, Memory: 1 << 20} })
 	// Damage a file whose scan skips pages and reads strings as dictionary codes.
 	paged := pagedRows(3000)
-	columns = nil
-	for _, f := range paged.Schema().Fields() {
-		columns = append(columns, Column{Field: arrow.Field{Name: f.Name, Type: f.Type, Nullable: true}, IDs: f})
-	}
-	e, err := filter.Parse("n > 700 and often != 'text 5 1'")
-	if err != nil {
-		t.Fatal(err)
-	}
-	where, err := e.Bind(paged.Schema())
-	if err != nil {
-		t.Fatal(err)
-	}
+	columns = columnsOf(paged.Schema())
+	where := bind(t, "n > 700 and often != 'text 5 1'", paged.Schema())
 	conditionColumns := []Column{columns[0], columns[2]}
 	undamaged := pagedFile(t, paged)
 	readDamaged(t, undamaged, 600, len(undamaged)-500, 50, func(i int) *Scan {
