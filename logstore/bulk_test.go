@@ -1,12 +1,11 @@
 package logstore
 
 import (
+	"bytes"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
-
-	"bytes"
-	"io"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/testutil/vfstest"

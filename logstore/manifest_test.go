@@ -3,9 +3,8 @@ package logstore
 import (
 	"errors"
 	"fmt"
-	"testing"
-
 	"strings"
+	"testing"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/base/sessiontab"

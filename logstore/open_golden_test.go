@@ -2,14 +2,13 @@ package logstore
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"crypto/sha256"
 
 	"github.com/go-partd/partd"
 )

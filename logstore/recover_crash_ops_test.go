@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"iter"
 	"maps"
-
 	"os"
 	"strconv"
 	"testing"

@@ -3,10 +3,9 @@ package logstore
 import (
 	"context"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
-
-	"sync"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/testutil/vfstest"

@@ -1,9 +1,8 @@
 package objstore
 
 import (
-	"testing"
-
 	"io"
+	"testing"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/partdtest"

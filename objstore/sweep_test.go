@@ -2,11 +2,10 @@ package objstore
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
-
-	"fmt"
 
 	"github.com/go-partd/partd"
 )

@@ -65,7 +65,9 @@ func (b *Bucket) Check(name string) (TableName, error) { return b.check(name) }
 
 func (t *Table) Acquire() (e Entry, release func(), err error) { return t.acquire() }
 
-func (t *Table) Checksum(ctx context.Context, at At) (*content.RowSum, error) { return t.checksum(ctx, at) }
+func (t *Table) Checksum(ctx context.Context, at At) (*content.RowSum, error) {
+	return t.checksum(ctx, at)
+}
 
 func (t *Table) View(ctx context.Context, withRows bool) (*View, error) { return t.view(ctx, withRows) }
 
