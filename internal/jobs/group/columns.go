@@ -12,9 +12,9 @@ import (
 // after another. It returns the number of records that Next must split instead, or 0. These are the
 // records of a batch with an invalid value or a key longer than limit, or several records if
 // NextColumns cannot split the first.
-func (w *groupWorker) addColumns(b *records.Block, limit int) int {
+func (w *worker) addColumns(b *records.Block, limit int) int {
 	g, c, first := w.g, w.columns, len(w.keys)
-	n := b.NextColumns(c, groupBatch-first)
+	n := b.NextColumns(c, batchLen-first)
 	if n == 0 {
 		return 16 // not only 1, because further records are likely to have a quote too
 	}
@@ -37,7 +37,7 @@ func (w *groupWorker) addColumns(b *records.Block, limit int) int {
 
 // appendKeys appends the keys of the first n records in w.columns to w.keys. They are the same keys as
 // from job.KeyBy.
-func (w *groupWorker) appendKeys(n int) {
+func (w *worker) appendKeys(n int) {
 	c, count := w.columns, w.g.keyCount
 	if count == 1 {
 		to := c.To[0][:n]

@@ -11,14 +11,14 @@ import (
 )
 
 // flush moves the groups in the table, with the numbers still in their lists, to the sorter.
-func (w *groupWorker) flush() error {
+func (w *worker) flush() error {
 	err := w.table.Drain(func(group hashagg.Group) error { return w.sendGroup(group.Key, group.Records, group.State) })
 	w.lists.reset()
 	return err
 }
 
 // sendRecords passes each record of the batch to the sorter as a group of one record.
-func (w *groupWorker) sendRecords() error {
+func (w *worker) sendRecords() error {
 	used := w.lists.used
 	for i, key := range w.keys {
 		clear(w.single[0])
@@ -34,7 +34,7 @@ func (w *groupWorker) sendRecords() error {
 	return nil
 }
 
-func (w *groupWorker) sendGroup(key []byte, records uint64, state []uint64) error {
+func (w *worker) sendGroup(key []byte, records uint64, state []uint64) error {
 	g := w.g
 	rec := binary.AppendUvarint(append(w.recordBuf[:0], aggregatedPart), records)
 	for _, word := range state[:g.program.Words] {
@@ -56,7 +56,7 @@ func (w *groupWorker) sendGroup(key []byte, records uint64, state []uint64) erro
 }
 
 // finish passes the remaining data to the sorter. index is the worker's index.
-func (w *groupWorker) finish(index int) (err error) {
+func (w *worker) finish(index int) (err error) {
 	if w.g.sortsValues() {
 		if w.writer, err = w.g.lastWriter(index); err != nil {
 			return err
@@ -68,14 +68,14 @@ func (w *groupWorker) finish(index int) (err error) {
 
 // lastWriter returns a writer for data that the sorter receives after all blocks. If values are
 // sorted, the writer gets its own batch: offset 0 means the first batch after the blocks' batches.
-func (g *groupEngine) lastWriter(offset int) (*extsort.Writer, error) {
+func (g *engine) lastWriter(offset int) (*extsort.Writer, error) {
 	if g.sortsValues() {
 		return g.sorter.Batch(uint64(g.batches.Load()) + uint64(offset))
 	}
 	return g.sorter.Writer()
 }
 
-func (g *groupEngine) gatherDistinct(ctx context.Context) (err error) {
+func (g *engine) gatherDistinct(ctx context.Context) (err error) {
 	w, err := g.lastWriter(len(g.workers))
 	if err != nil {
 		return err
@@ -133,7 +133,7 @@ func (g *groupEngine) gatherDistinct(ctx context.Context) (err error) {
 	return nil
 }
 
-func (g *groupEngine) verify(out groupTally) error {
+func (g *engine) verify(out tally) error {
 	in := g.numbers.Stats()
 	switch read := g.job.Tally.Records; {
 	case in.Records != read:

@@ -19,7 +19,7 @@ import (
 // engine runs [New]. It aggregates numbers in hash tables. Values for first, last, any
 // and list are sorted by their group's key. Values for quantiles and mode are sorted by key and
 // value. The aggregates are also sorted by key, so that all data of a group is adjacent.
-type groupEngine struct {
+type engine struct {
 	by, aggregates string
 	job            *filejobs.Job
 
@@ -34,7 +34,7 @@ type groupEngine struct {
 	storedColumns   []int // columns with values to store
 	modeColumns     []int // columns with a most frequent value to find
 	quantileColumns []int // columns with numbers to sort for quantiles
-	top             groupTop
+	top             topWriter
 
 	shareSize, sorterMemory int64 // in bytes, set by divideMemory
 	maxKeyLen               int   // maximum key length that the sorter accepts
@@ -42,17 +42,17 @@ type groupEngine struct {
 	numbers *hashagg.Aggregator
 	pairs   []*hashagg.Aggregator // one for each of distinctColumns, with all different pairs of a key and a value
 	sorter  *extsort.Sorter
-	workers []*groupWorker
+	workers []*worker
 	batches atomic.Int64 // number of batches in the sorter, one for each block; used only if values are sorted
 }
 
 // New returns an engine that groups records by the fields listed in by, and aggregates each
 // group.
 func New(by, aggregates string, top Top) filejobs.Engine {
-	return &groupEngine{by: by, aggregates: aggregates, top: groupTop{Top: top}}
+	return &engine{by: by, aggregates: aggregates, top: topWriter{Top: top}}
 }
 
-func (g *groupEngine) Plan(j *filejobs.Job) error {
+func (g *engine) Plan(j *filejobs.Job) error {
 	g.job = j
 	var err error
 	if g.specs, err = aggregate.Parse(g.aggregates); err != nil {
@@ -96,7 +96,7 @@ func (g *groupEngine) Plan(j *filejobs.Job) error {
 
 // addValueColumn returns the index of a field among the values, or -1 if field is "". It adds the
 // field if it is new.
-func (g *groupEngine) addValueColumn(field, text string) (int, error) {
+func (g *engine) addValueColumn(field, text string) (int, error) {
 	if field == "" {
 		return -1, nil
 	}
@@ -114,10 +114,10 @@ func (g *groupEngine) addValueColumn(field, text string) (int, error) {
 }
 
 // sortsValues reports whether the sorter receives values, in input order.
-func (g *groupEngine) sortsValues() bool { return len(g.storedColumns)+len(g.modeColumns) > 0 }
+func (g *engine) sortsValues() bool { return len(g.storedColumns)+len(g.modeColumns) > 0 }
 
 // sortsParts reports whether a group's data is sorted by its kind (see aggregatedPart).
-func (g *groupEngine) sortsParts() bool { return len(g.modeColumns) > 0 }
+func (g *engine) sortsParts() bool { return len(g.modeColumns) > 0 }
 
 // MemoryError means that the aggregates need more memory than the job may use.
 type MemoryError struct{ Needs filejobs.Memory }
@@ -128,7 +128,7 @@ func (e *MemoryError) Error() string {
 
 // divideMemory divides the memory into equal shares, of which the sorter and each table get
 // several. If there is too little memory, it reduces the number of threads.
-func (g *groupEngine) divideMemory(memory filejobs.Memory, threads *int) error {
+func (g *engine) divideMemory(memory filejobs.Memory, threads *int) error {
 	const (
 		minKey   = 1 << 10 // keys of this length must always be accepted
 		overhead = 32      // bytes stored with a key: lengths, record count, kind
@@ -178,7 +178,7 @@ func appendNew[T comparable](list []T, n T) []T {
 	return append(list, n)
 }
 
-func (g *groupEngine) Run(ctx context.Context, j *filejobs.Job) error {
+func (g *engine) Run(ctx context.Context, j *filejobs.Job) error {
 	if err := g.open(ctx, j); err != nil {
 		return err
 	}
@@ -204,7 +204,7 @@ func (g *groupEngine) Run(ctx context.Context, j *filejobs.Job) error {
 	return g.write(ctx)
 }
 
-func (g *groupEngine) open(ctx context.Context, j *filejobs.Job) (err error) {
+func (g *engine) open(ctx context.Context, j *filejobs.Job) (err error) {
 	o := hashagg.Options{Memory: 3 * g.shareSize, Threads: j.Threads}
 	for range g.distinctColumns {
 		pairs, err := j.NewAggregator(ctx, o)
@@ -221,7 +221,7 @@ func (g *groupEngine) open(ctx context.Context, j *filejobs.Job) (err error) {
 		return err
 	}
 	for range j.Threads {
-		w, err := newGroupWorker(g)
+		w, err := newWorker(g)
 		if err != nil {
 			return err
 		}

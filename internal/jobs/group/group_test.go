@@ -57,7 +57,7 @@ func TestNumberColumnKeepsParts(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer temp.Close()
-	c, err := newNumberColumn(&groupRow{g: &groupEngine{job: &filejobs.Job{Ctx: t.Context(), TempSet: temp}}}, 1<<20)
+	c, err := newNumberColumn(&rowBuilder{g: &engine{job: &filejobs.Job{Ctx: t.Context(), TempSet: temp}}}, 1<<20)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +81,7 @@ func TestNumberColumnKeepsParts(t *testing.T) {
 // TestNumberOfZero checks that -0 becomes 0, so that a median does not depend on whether the
 // numbers fit in memory.
 func TestNumberOfZero(t *testing.T) {
-	w := &groupWorker{lists: numberLists{numbers: make([]float64, minListCap)}}
+	w := &worker{lists: numberLists{numbers: make([]float64, minListCap)}}
 	var list uint64
 	if err := w.addNumber(0, &list, nil, aggregate.Float(math.Copysign(0, -1))); err != nil {
 		t.Fatal(err)
@@ -104,12 +104,12 @@ func TestProofOfGroups(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer tables.Close()
-	g := &groupEngine{
+	g := &engine{
 		job: &filejobs.Job{}, specs: specs, specColumns: columns, keyCount: 1, quantileColumns: []int{0}, modeColumns: []int{0}, numbers: tables,
 		program: aggregate.NewProgram(specs, columns),
 	}
 	for _, lossySpec := range []int{0, 1, -1} { // index of the spec that lacks a value, or -1
-		r := &groupRow{
+		r := &rowBuilder{
 			g: g, complete: true, words: make([]uint64, g.program.Words), row: make([]output.Value, 3),
 			modes: make([]countedColumn, 1), quantiles: make([]quantile, 2),
 		}
@@ -154,11 +154,11 @@ func TestProofOfGroups(t *testing.T) {
 	g.job.Tally.Records = 3
 	a, b := tables.Hash([]byte("a")), tables.Hash([]byte("b"))
 	for keySum, isCorrect := range map[uint64]bool{a + 2*b: true, 2*a + b: false} {
-		if err := g.verify(groupTally{2, 3, keySum}); (err == nil) != isCorrect {
+		if err := g.verify(tally{2, 3, keySum}); (err == nil) != isCorrect {
 			t.Errorf("verify = %v, although the sum of the key hashes is correct: %v", err, isCorrect)
 		}
 	}
-	if g.verify(groupTally{2, 2, a + b}) == nil {
+	if g.verify(tally{2, 2, a + b}) == nil {
 		t.Error("verify returned no error although the groups lack a record")
 	}
 }

@@ -94,7 +94,7 @@ func (l *numberLists) grow(list *uint64, old []float64) bool {
 	return true
 }
 
-func (w *groupWorker) addNumber(i int, list *uint64, key []byte, n aggregate.Number) error {
+func (w *worker) addNumber(i int, list *uint64, key []byte, n aggregate.Number) error {
 	x, exact := n.ExactFloat64()
 	if !exact {
 		w.recordBuf = n.Append(append(w.recordBuf[:0], wideNumberPart, byte(i), byte(i>>8)))
@@ -112,7 +112,7 @@ func (w *groupWorker) addNumber(i int, list *uint64, key []byte, n aggregate.Num
 	return err
 }
 
-func (w *groupWorker) sendNumbers(i int, numbers []float64, key []byte) error {
+func (w *worker) sendNumbers(i int, numbers []float64, key []byte) error {
 	if len(numbers) == 0 {
 		return nil
 	}

@@ -10,7 +10,7 @@ import (
 
 // sortKey returns the sorter's key for a part of a group's data: the group's key and, if the parts
 // are sorted by kind (see aggregatedPart), the kind.
-func (g *groupEngine) sortKey(buf, key []byte, part byte) []byte {
+func (g *engine) sortKey(buf, key []byte, part byte) []byte {
 	if !g.sortsParts() {
 		return key
 	}
@@ -18,7 +18,7 @@ func (g *groupEngine) sortKey(buf, key []byte, part byte) []byte {
 }
 
 // sendValues passes a record's values in storedColumns and modeColumns to the sorter.
-func (w *groupWorker) sendValues(key []byte, values [][]byte, bare []bool) error {
+func (w *worker) sendValues(key []byte, values [][]byte, bare []bool) error {
 	if len(w.g.storedColumns) > 0 {
 		if err := w.writer.Add(w.g.sortKey(w.sortKeyBuf, key, storedPart), w.encodeStored(values, bare)); err != nil {
 			return err
@@ -55,7 +55,7 @@ type countedColumn struct {
 
 // checkCount compares values, the number of values that aggregate i received from the sorter, with
 // the number that the hash table counted.
-func (r *groupRow) checkCount(i int, values uint64) error {
+func (r *rowBuilder) checkCount(i int, values uint64) error {
 	if want := r.g.program.Values(i, r.words); values != want {
 		return fmt.Errorf("%w: %s received %d of %d values", errPart, r.g.specs[i].Text, values, want)
 	}
@@ -73,7 +73,7 @@ func cutColumn(rec []byte, n int) (i int, rest []byte, ok bool) {
 }
 
 // addModeValue counts a value. sameKey reports whether the value equals the previous one.
-func (r *groupRow) addModeValue(rec []byte, sameKey bool) error {
+func (r *rowBuilder) addModeValue(rec []byte, sameKey bool) error {
 	i, rec, ok := cutColumn(rec, len(r.modes))
 	if !ok || len(rec) < 2 || !r.complete {
 		return errPart

@@ -22,7 +22,7 @@ type quantile struct {
 // numberColumn collects one group's numbers from one column, for quantiles. It holds the numbers in
 // memory. If the numbers do not fit, or a float cannot represent one of them, it uses a sorter.
 type numberColumn struct {
-	r      *groupRow
+	r      *rowBuilder
 	mem    []byte
 	floats []float64
 	sorter *extsort.Sorter
@@ -34,7 +34,7 @@ type numberColumn struct {
 
 // newNumberColumn returns a column that uses the given memory, in bytes. Its sorter may use twice
 // as much in addition.
-func newNumberColumn(r *groupRow, memory int64) (*numberColumn, error) {
+func newNumberColumn(r *rowBuilder, memory int64) (*numberColumn, error) {
 	mem, floats, err := allocateNumbers(memory)
 	return &numberColumn{r: r, mem: mem, floats: floats[:0]}, err
 }
@@ -120,7 +120,7 @@ func (c *numberColumn) sort(digits []byte, kind byte, text []byte) error {
 	return c.writer.Add(c.key, text)
 }
 
-func (r *groupRow) findQuantiles() error {
+func (r *rowBuilder) findQuantiles() error {
 	for i, c := range r.numbers {
 		var pending []*quantile
 		for k, s := range r.g.specs {

@@ -45,7 +45,7 @@ func (b *rowBatch) Write(p []byte) (n int, err error) {
 	return n, nil
 }
 
-func (b *rowBatch) build(r *groupRow) {
+func (b *rowBatch) build(r *rowBuilder) {
 	// Most batches are smaller than the limit, so building rarely waits for writing.
 	b.limit = max(2*len(b.parts.Data), minRowBytes)
 	if b.err = r.addBlock(&b.parts, b); b.err == nil {
@@ -71,7 +71,7 @@ func (b *rowBatch) write(handle func(rows []byte, err error)) {
 
 // writeParallel builds rows in several goroutines, and writes them in key order. There must be no
 // quantiles.
-func (g *groupEngine) writeParallel(ctx context.Context, r *groupRow) (err error) {
+func (g *engine) writeParallel(ctx context.Context, r *rowBuilder) (err error) {
 	j := g.job
 	workers := min(j.Threads, runtime.GOMAXPROCS(0), maxRowWorkers)
 	batches := workers + 2
@@ -79,9 +79,9 @@ func (g *groupEngine) writeParallel(ctx context.Context, r *groupRow) (err error
 	for range batches {
 		free <- &rowBatch{ready: make(chan bool, 1), written: make(chan struct{})}
 	}
-	rows := []*groupRow{r}
+	rows := []*rowBuilder{r}
 	for len(rows) < workers {
-		row, err := newGroupRow(g, j) // without quantiles, a groupRow holds nothing to release after an error
+		row, err := newRowBuilder(g, j) // without quantiles, a rowBuilder holds nothing to release after an error
 		if err != nil {
 			return err
 		}
@@ -137,7 +137,7 @@ func (g *groupEngine) writeParallel(ctx context.Context, r *groupRow) (err error
 }
 
 // fillBatches sends batches of complete groups, until there are no more or a batch has failed.
-func (g *groupEngine) fillBatches(ctx context.Context, failed *atomic.Bool, free chan *rowBatch, send func(*rowBatch)) error {
+func (g *engine) fillBatches(ctx context.Context, failed *atomic.Bool, free chan *rowBatch, send func(*rowBatch)) error {
 	b := <-free
 	for block, err := range g.sorter.Sorted() {
 		if err != nil {

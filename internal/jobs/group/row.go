@@ -13,9 +13,9 @@ import (
 	"github.com/go-partd/partd/internal/jobs/records"
 )
 
-// groupRow builds the rows of groups, one group after another.
-type groupRow struct {
-	g      *groupEngine
+// rowBuilder builds the rows of groups, one group after another.
+type rowBuilder struct {
+	g      *engine
 	rows   *output.Rows
 	isJSON bool
 	plain  *output.Plain // writes rows quickly if they need no quotes; nil if the format or an aggregate may need them
@@ -32,7 +32,7 @@ type groupRow struct {
 	numbers   []*numberColumn
 	quantiles []quantile // one for each spec
 	partWords []uint64   // the state that addAggregated is adding
-	tally     groupTally
+	tally     tally
 	rowBytes  int64 // total size of the rows in bytes
 
 	values  []output.Value // the stored values of a record, by column
@@ -47,12 +47,12 @@ type storedText struct {
 	isSet bool // whether a record has supplied the text
 }
 
-func newGroupRow(g *groupEngine, j *filejobs.Job) (*groupRow, error) {
+func newRowBuilder(g *engine, j *filejobs.Job) (*rowBuilder, error) {
 	rows, err := output.NewRows(j.To, g.names)
 	if err != nil {
 		return nil, fmt.Errorf("--to-format %s: %w", j.To.Format, err)
 	}
-	r := &groupRow{
+	r := &rowBuilder{
 		g: g, rows: rows, isJSON: j.To.Format == records.JSONL,
 		words: make([]uint64, g.program.Words), distinct: make([]uint64, len(g.distinctColumns)),
 		texts: make([]storedText, len(g.specs)), lists: make([]*spool, len(g.specs)),
@@ -89,7 +89,7 @@ func newGroupRow(g *groupEngine, j *filejobs.Job) (*groupRow, error) {
 	return r, nil
 }
 
-func (r *groupRow) close() error {
+func (r *rowBuilder) close() error {
 	var errs []error
 	for _, c := range r.numbers {
 		errs = append(errs, c.close())
@@ -106,7 +106,7 @@ var errPart = errors.New("temporary data is damaged: a part of a group cannot be
 
 // add adds rec, a part of the group's data (see aggregatedPart). sameKey reports whether the
 // previous part has the same sort key.
-func (r *groupRow) add(key, rec []byte, sameKey bool) error {
+func (r *rowBuilder) add(key, rec []byte, sameKey bool) error {
 	r.started = true
 	kind, rec := rec[0], rec[1:]
 	switch kind {
@@ -138,7 +138,7 @@ func (r *groupRow) add(key, rec []byte, sameKey bool) error {
 
 // addAggregated adds a group's state from a worker's hash table. A group can have several such
 // parts, because each worker has a table and may empty it several times.
-func (r *groupRow) addAggregated(key, rec []byte) error {
+func (r *rowBuilder) addAggregated(key, rec []byte) error {
 	records, l := binary.Uvarint(rec)
 	for i := range r.partWords {
 		if l <= 0 {
@@ -169,7 +169,7 @@ func (r *groupRow) addAggregated(key, rec []byte) error {
 	return nil
 }
 
-func (r *groupRow) addValues(rec []byte) error {
+func (r *rowBuilder) addValues(rec []byte) error {
 	for _, col := range r.g.storedColumns {
 		n, l := binary.Uvarint(rec)
 		size := (max(n, 1) - 1) / 2
@@ -222,7 +222,7 @@ func (t *storedText) replace(v output.Value) {
 
 // addToList adds a value to list i. The list is stored in its output form, without the quotes
 // around a CSV field.
-func (r *groupRow) addToList(i int, v output.Value, isSet bool) (err error) {
+func (r *rowBuilder) addToList(i int, v output.Value, isSet bool) (err error) {
 	s := r.lists[i]
 	switch {
 	case !r.isJSON:

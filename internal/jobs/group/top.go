@@ -19,19 +19,19 @@ type Top struct {
 	By string
 }
 
-// groupTop sorts the rows of the groups that may be among the first N. It is an io.Writer; each
+// topWriter sorts the rows of the groups that may be among the first N. It is an io.Writer; each
 // call of Write passes one row.
-type groupTop struct {
+type topWriter struct {
 	Top
 	filejobs.FirstSorter
 	byIndex int // index of the aggregate to sort by
 	order   filejobs.FieldOrder
-	row     *groupRow
+	row     *rowBuilder
 	writer  *extsort.Writer
 	key     []byte
 }
 
-func (t *groupTop) plan(specs []aggregate.Spec, names []string) error {
+func (t *topWriter) plan(specs []aggregate.Spec, names []string) error {
 	if t.N == 0 {
 		return nil
 	}
@@ -53,14 +53,14 @@ func (t *groupTop) plan(specs []aggregate.Spec, names []string) error {
 }
 
 // open creates the sorter. It must be called before Write.
-func (t *groupTop) open(ctx context.Context, j *filejobs.Job, row *groupRow, memory int64) (err error) {
+func (t *topWriter) open(ctx context.Context, j *filejobs.Job, row *rowBuilder, memory int64) (err error) {
 	t.row = row
 	t.writer, err = t.Open(ctx, j, t.N, memory)
 	return err
 }
 
 // Write adds the current row. text is the row in its output form.
-func (t *groupTop) Write(text []byte) (int, error) {
+func (t *topWriter) Write(text []byte) (int, error) {
 	v := &t.row.row[t.row.g.keyCount+t.byIndex]
 	t.key = append(t.key[:0], filejobs.MissingNumber)
 	if len(v.Text) > 0 {
@@ -80,7 +80,7 @@ func (t *groupTop) Write(text []byte) (int, error) {
 	return len(text), filejobs.AdviseMemory(t.writer.Add(t.key, text))
 }
 
-func (t *groupTop) write(j *filejobs.Job, groups int64) error {
+func (t *topWriter) write(j *filejobs.Job, groups int64) error {
 	if err := t.writer.Close(); err != nil {
 		return err
 	}

@@ -13,13 +13,13 @@ import (
 	"github.com/go-partd/partd/internal/jobs/records"
 )
 
-// groupBatch is the number of records that are aggregated together. Batches are faster than single
+// batchLen is the number of records that are aggregated together. Batches are faster than single
 // records, because the processor can fetch several groups' states from memory at the same time.
-const groupBatch = 256
+const batchLen = 256
 
-// groupWorker aggregates records in one goroutine.
-type groupWorker struct {
-	g       *groupEngine
+// worker aggregates records in one goroutine.
+type worker struct {
+	g       *engine
 	table   *hashagg.Table
 	pairs   []*hashagg.Table
 	records int64
@@ -42,14 +42,14 @@ type groupWorker struct {
 	err        error
 }
 
-func newGroupWorker(g *groupEngine) (w *groupWorker, err error) {
-	w = &groupWorker{
-		g: g, keys: make([][]byte, 0, groupBatch), values: g.program.NewValues(groupBatch),
+func newWorker(g *engine) (w *worker, err error) {
+	w = &worker{
+		g: g, keys: make([][]byte, 0, batchLen), values: g.program.NewValues(batchLen),
 		byColumns: !g.sortsValues() && len(g.distinctColumns) == 0 && g.job.From.Format != records.JSONL,
 		pairs:     make([]*hashagg.Table, len(g.pairs)),
 	}
 	if w.byColumns {
-		w.columns = records.NewColumns(len(g.fields), groupBatch)
+		w.columns = records.NewColumns(len(g.fields), batchLen)
 	}
 	w.single[0] = make([]uint64, g.program.Words+len(g.quantileColumns))
 	for i, a := range g.pairs {
@@ -75,7 +75,7 @@ func newGroupWorker(g *groupEngine) (w *groupWorker, err error) {
 	return w, err
 }
 
-func (w *groupWorker) close() error {
+func (w *worker) close() error {
 	var errs []error
 	for _, t := range w.pairs {
 		errs = append(errs, t.Close())
@@ -83,7 +83,7 @@ func (w *groupWorker) close() error {
 	return errors.Join(errs...)
 }
 
-func (g *groupEngine) addBlock(b *records.Block) (err error) {
+func (g *engine) addBlock(b *records.Block) (err error) {
 	w := g.workers[b.Worker]
 	sorts := g.sortsValues()
 	if sorts {
@@ -98,7 +98,7 @@ func (g *groupEngine) addBlock(b *records.Block) (err error) {
 	limit := min(w.table.MaxKey(), g.maxKeyLen)
 	single := 0 // number of the next records to split one by one
 	for {
-		if len(w.keys) == groupBatch {
+		if len(w.keys) == batchLen {
 			if err := w.aggregate(); err != nil {
 				return err
 			}
@@ -145,7 +145,7 @@ func (g *groupEngine) addBlock(b *records.Block) (err error) {
 	return w.aggregate()
 }
 
-func (w *groupWorker) aggregate() error {
+func (w *worker) aggregate() error {
 	n := w.g.valueCount
 	var err error
 	if w.table.Bypass(w.keys) {
@@ -173,7 +173,7 @@ func (w *groupWorker) aggregate() error {
 
 // add adds the batch's records with index first and the following indexes to the states of their
 // groups.
-func (w *groupWorker) add(first int, states [][]uint64) {
+func (w *worker) add(first int, states [][]uint64) {
 	g := w.g
 	g.program.Add(states, w.values, first)
 	for k, col := range g.quantileColumns {
@@ -187,7 +187,7 @@ func (w *groupWorker) add(first int, states [][]uint64) {
 	}
 }
 
-func (g *groupEngine) wrongValue(value []byte, col int) error {
+func (g *engine) wrongValue(value []byte, col int) error {
 	_, isNumber := aggregate.ParseNumber(value)
 	_, isBool := aggregate.ParseBool(value)
 	for i, s := range g.specs {
@@ -215,7 +215,7 @@ const (
 
 // encodeStored encodes a record's stored values. Before a value of n bytes, it writes 2n+1, or 2n+2
 // if the value is bare JSON (a number, true or false). For a missing value, it writes only 0.
-func (w *groupWorker) encodeStored(values [][]byte, bare []bool) []byte {
+func (w *worker) encodeStored(values [][]byte, bare []bool) []byte {
 	rec := append(w.recordBuf[:0], storedPart)
 	for _, col := range w.g.storedColumns {
 		v := values[col]

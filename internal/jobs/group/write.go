@@ -16,21 +16,21 @@ import (
 	"github.com/go-partd/partd/internal/jobs/output"
 )
 
-// groupTally counts the written groups, so that verify can compare them with the input.
-type groupTally struct {
+// tally counts the written groups, so that verify can compare them with the input.
+type tally struct {
 	groups, records int64
 	keySum          uint64 // sum of each group's key hash times its record count
 }
 
-func (t *groupTally) add(o groupTally) {
+func (t *tally) add(o tally) {
 	t.groups += o.groups
 	t.records += o.records
 	t.keySum += o.keySum
 }
 
-func (g *groupEngine) write(ctx context.Context) error {
+func (g *engine) write(ctx context.Context) error {
 	j := g.job
-	r, err := newGroupRow(g, j)
+	r, err := newRowBuilder(g, j)
 	if err != nil {
 		return err
 	}
@@ -66,7 +66,7 @@ func (g *groupEngine) write(ctx context.Context) error {
 
 // writeRows builds and writes the rows. It uses several goroutines, unless a row can be large
 // or the rows must be sorted.
-func (g *groupEngine) writeRows(ctx context.Context, r *groupRow) error {
+func (g *engine) writeRows(ctx context.Context, r *rowBuilder) error {
 	j := g.job
 	if !g.sortsValues() && len(g.quantileColumns) == 0 && g.top.N == 0 && j.Threads > 1 {
 		return g.writeParallel(ctx, r)
@@ -91,7 +91,7 @@ func (g *groupEngine) writeRows(ctx context.Context, r *groupRow) error {
 
 // addBlock adds a block's records to their groups, and writes the row of each group that is
 // complete.
-func (r *groupRow) addBlock(b *extsort.Block, out io.Writer) error {
+func (r *rowBuilder) addBlock(b *extsort.Block, out io.Writer) error {
 	for i := range b.Len() {
 		rec, sameKey := b.Record(i), b.SameKey(i)
 		startsGroup := !sameKey
@@ -111,14 +111,14 @@ func (r *groupRow) addBlock(b *extsort.Block, out io.Writer) error {
 }
 
 // end writes the row of the current group, if any, and prepares for the next group.
-func (r *groupRow) end(w io.Writer) error {
+func (r *rowBuilder) end(w io.Writer) error {
 	if !r.started {
 		return nil
 	}
 	if !r.complete {
 		return fmt.Errorf("%w: a group's counts are missing", errPart)
 	}
-	r.tally.add(groupTally{1, int64(r.records), r.records * r.g.numbers.Hash(r.key)})
+	r.tally.add(tally{1, int64(r.records), r.records * r.g.numbers.Hash(r.key)})
 	if r.plain != nil {
 		if done, err := r.writePlain(w); done || err != nil {
 			return err
@@ -150,7 +150,7 @@ func (r *groupRow) end(w io.Writer) error {
 }
 
 // fill sets the fields of the row, except lists that do not fit in memory.
-func (r *groupRow) fill() error {
+func (r *rowBuilder) fill() error {
 	g := r.g
 	r.textBuf = r.textBuf[:0]
 	for i := range g.specs {
@@ -187,7 +187,7 @@ func (r *groupRow) fill() error {
 
 // appendResult appends the result of spec i, which is a number, true or false. It appends
 // nothing if there is no result.
-func (r *groupRow) appendResult(dst []byte, i int) ([]byte, error) {
+func (r *rowBuilder) appendResult(dst []byte, i int) ([]byte, error) {
 	g := r.g
 	switch q := &r.quantiles[i]; {
 	case g.specs[i].Func == aggregate.Distinct:
@@ -201,7 +201,7 @@ func (r *groupRow) appendResult(dst []byte, i int) ([]byte, error) {
 }
 
 // writeFields writes the row. Lists that do not fit in memory are written in pieces.
-func (r *groupRow) writeFields(w io.Writer) (err error) {
+func (r *rowBuilder) writeFields(w io.Writer) (err error) {
 	r.outBuf = r.outBuf[:0]
 	for i := range r.row {
 		if r.outBuf, err = r.rows.AppendStart(r.outBuf, i); err != nil {
@@ -223,7 +223,7 @@ func (r *groupRow) writeFields(w io.Writer) (err error) {
 }
 
 // streamList writes r.outBuf, and then a list that is partly on disk.
-func (r *groupRow) streamList(w io.Writer, i int, s *spool) (err error) {
+func (r *rowBuilder) streamList(w io.Writer, i int, s *spool) (err error) {
 	if r.isJSON {
 		s.buf = append(s.buf, ']')
 	}
@@ -243,7 +243,7 @@ func (r *groupRow) streamList(w io.Writer, i int, s *spool) (err error) {
 
 // writePlain writes the row and prepares for the next group. If the row needs quotes or an
 // aggregate fails, it does nothing and returns false.
-func (r *groupRow) writePlain(w io.Writer) (done bool, err error) {
+func (r *rowBuilder) writePlain(w io.Writer) (done bool, err error) {
 	g := r.g
 	out, ok := filejobs.AppendPlainKey(r.outBuf[:0], r.key, g.keyCount == 1 && !g.job.IsTyped(), r.plain)
 	if !ok {
