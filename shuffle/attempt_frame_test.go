@@ -87,9 +87,9 @@ func FuzzFrames(f *testing.F) {
 		if !slices.Equal(all, chunked) || failed != chunkedFailed {
 			t.Errorf("in one chunk: pieces %q, failed %v; in several chunks: pieces %q, failed %v", all, failed, chunked, chunkedFailed)
 		}
-		control := &control{index: map[string]int{}}
+		committed := &Committed{index: map[string]int{}}
 		var fr frames
-		_ = fr.feed(controlKey, value, true, control.addFrame) // must not panic
+		_ = fr.feed(controlKey, value, true, committed.addControl) // must not panic
 	})
 }
 

@@ -14,18 +14,8 @@ import (
 	"github.com/go-partd/partd/storekit"
 )
 
-// control holds the commits, decoded from the value of controlKey.
-type control struct {
-	winners []Commit       // the first commit of each task
-	index   map[string]int // task -> index in winners
-}
-
-func readControl(ctx context.Context, store partd.Partd) (*control, error) {
-	c := &control{index: map[string]int{}}
-	return c, readFrames(ctx, store, controlKey, c.addFrame)
-}
-
-func (c *control) addFrame(kind byte, rest []byte) error {
+// addControl adds a frame of controlKey's value.
+func (c *Committed) addControl(kind byte, rest []byte) error {
 	switch kind {
 	case frameCommit:
 		commit, err := parseCommit(rest)
@@ -41,10 +31,6 @@ func (c *control) addFrame(kind byte, rest []byte) error {
 		return errFrame
 	}
 	return nil
-}
-
-func (c *control) committed(store partd.Partd) *Committed {
-	return &Committed{store: store, winners: c.winners, index: c.index}
 }
 
 // WaitOptions are the options of [WaitCommitted]. Set either Tasks or Count.
@@ -107,14 +93,14 @@ func WaitCommitted(ctx context.Context, store partd.Partd, o *WaitOptions) (*Com
 	missing := &MissingError{Expected: max(opts.Count, len(opts.Tasks)), Missing: opts.Tasks}
 	for wait := firstPoll; ; wait = min(2*wait, maxPoll) {
 		start := time.Now()
-		c, err := readControl(ctx, store)
+		c, err := ReadCommitted(ctx, store)
 		switch {
 		case err == nil:
 			if missing, err = opts.missing(c); err != nil {
 				return nil, err
 			}
 			if missing == nil {
-				return c.committed(store), nil
+				return c, nil
 			}
 		case ctx.Err() == nil:
 			return nil, fmt.Errorf("waiting for tasks: %w", err)
@@ -131,7 +117,7 @@ func WaitCommitted(ctx context.Context, store partd.Partd, o *WaitOptions) (*Com
 }
 
 // missing returns the tasks that have not committed yet, or nil if all tasks have committed.
-func (o *WaitOptions) missing(c *control) (*MissingError, error) {
+func (o *WaitOptions) missing(c *Committed) (*MissingError, error) {
 	m := &MissingError{Committed: len(c.winners)}
 	if o.Count > 0 {
 		if m.Expected = o.Count; m.Committed > m.Expected {

@@ -45,7 +45,7 @@ func (s *Checksum) Add(o Checksum) {
 // committed first. A Committed is safe for concurrent use.
 type Committed struct {
 	store   partd.Partd
-	winners []Commit
+	winners []Commit       // the first commit of each task
 	index   map[string]int // task -> index in winners
 
 	idle sync.Pool // reusable *scanPass values
@@ -53,11 +53,11 @@ type Committed struct {
 
 // ReadCommitted returns the data committed so far.
 func ReadCommitted(ctx context.Context, store partd.Partd) (*Committed, error) {
-	c, err := readControl(ctx, store)
-	if err != nil {
+	c := &Committed{store: store, index: map[string]int{}}
+	if err := readFrames(ctx, store, controlKey, c.addControl); err != nil {
 		return nil, err
 	}
-	return c.committed(store), nil
+	return c, nil
 }
 
 // Commits returns the commit of each task, in commit order.
