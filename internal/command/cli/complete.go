@@ -106,7 +106,7 @@ func completeKeys(url *string, base64Keys *bool) cobra.CompletionFunc {
 // first file.
 func completeFields(cmd *cobra.Command, flag string, f *inputFlags) {
 	const namesOnly = cobra.ShellCompDirectiveNoFileComp
-	must(cmd.RegisterFlagCompletionFunc(flag, func(cmd *cobra.Command, files []string, prefix string) ([]string, cobra.ShellCompDirective) {
+	cliutil.Must(cmd.RegisterFlagCompletionFunc(flag, func(cmd *cobra.Command, files []string, prefix string) ([]string, cobra.ShellCompDirective) {
 		before := prefix[:strings.LastIndexByte(prefix, ',')+1]
 		var names []string
 		for _, c := range columnsOf(cmd, files, f) {
@@ -122,7 +122,7 @@ func completeFields(cmd *cobra.Command, flag string, f *inputFlags) {
 // completeAggregates registers completion of the last aggregate of --agg.
 func completeAggregates(cmd *cobra.Command, f *inputFlags) {
 	const noSpace = cobra.ShellCompDirectiveNoSpace | cobra.ShellCompDirectiveNoFileComp
-	must(cmd.RegisterFlagCompletionFunc("agg", func(cmd *cobra.Command, files []string, prefix string) ([]string, cobra.ShellCompDirective) {
+	cliutil.Must(cmd.RegisterFlagCompletionFunc("agg", func(cmd *cobra.Command, files []string, prefix string) ([]string, cobra.ShellCompDirective) {
 		var completions []string
 		if open := strings.LastIndexByte(prefix, '('); open > strings.LastIndexByte(prefix, ')') { // inside an aggregate's parentheses
 			suffix := ")"

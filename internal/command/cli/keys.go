@@ -2,7 +2,6 @@ package cli
 
 import (
 	"bufio"
-	"encoding/json"
 	"fmt"
 	"strconv"
 	"unicode/utf8"
@@ -31,7 +30,7 @@ key, or {"key_base64":…,"bytes":…} if the key is not UTF-8.`,
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return withReading(cmd.Context(), *url, func(store partd.Partd) error {
 			w := bufio.NewWriterSize(a.out, 64<<10)
-			enc := newEncoder(w)
+			enc := cliutil.NewEncoder(w)
 			for info, err := range partd.Keys(cmd.Context(), store) {
 				if err == nil && *asJSON {
 					err = enc.Encode(keyJSON(info))
@@ -71,11 +70,4 @@ func keyJSON(info partd.KeyInfo) keyRecord {
 
 func jsonFlag(cmd *cobra.Command, usage string) *bool {
 	return cmd.Flags().Bool("json", false, usage)
-}
-
-// newEncoder returns a JSON encoder that does not escape <, > and &.
-func newEncoder(w *bufio.Writer) *json.Encoder {
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
-	return enc
 }

@@ -41,7 +41,7 @@ func newScan(a *app) *cobra.Command {
 	}
 	url, when := storeFlag(cmd), cliutil.ProgressFlag(cmd)
 	partText := cmd.Flags().String("part", "0/1", "write part I of N, given as `I/N`, with I from 0 to N-1")
-	must(cmd.RegisterFlagCompletionFunc("part", cobra.NoFileCompletions))
+	cliutil.Must(cmd.RegisterFlagCompletionFunc("part", cobra.NoFileCompletions))
 	values := cmd.Flags().Bool("values", false, "write only the values, unchanged")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		part, parts, err := parsePart(*partText)
@@ -55,7 +55,7 @@ func newScan(a *app) *cobra.Command {
 		show := cliutil.ShowsProgress(*when, a.err) && (*when == "always" || !progress.IsTerminal(a.out))
 		return withReading(cmd.Context(), *url, func(store partd.Partd) error {
 			w := bufio.NewWriterSize(a.out, 64<<10)
-			write := (&lineWriter{enc: newEncoder(w), data: make([]byte, 0, 64<<10)}).add
+			write := (&lineWriter{enc: cliutil.NewEncoder(w), data: make([]byte, 0, 64<<10)}).add
 			if *values {
 				write = func(c partd.Chunk) error { _, err := w.Write(c.Data); return err }
 			}

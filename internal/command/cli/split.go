@@ -54,6 +54,6 @@ func newSplit(a *app) *cobra.Command {
 		return filejobs.Split(o), nil
 	})
 	completeFields(cmd, "by", in)
-	must(cmd.MarkFlagDirname("dir"))
+	cliutil.Must(cmd.MarkFlagDirname("dir"))
 	return cmd
 }

@@ -29,15 +29,8 @@ func storeFlag(cmd *cobra.Command) *string {
 
 func urlFlag(cmd *cobra.Command, name, value, usage string) *string {
 	flag := cmd.Flags().String(name, value, usage)
-	must(cmd.RegisterFlagCompletionFunc(name, completeStore))
+	cliutil.Must(cmd.RegisterFlagCompletionFunc(name, completeStore))
 	return flag
-}
-
-// must panics if err is not nil. It is for calls that fail only if a flag does not exist.
-func must(err error) {
-	if err != nil {
-		panic(err) // a bug
-	}
 }
 
 // storeExists reports whether the store that a flag names exists. An invalid URL is a usage error.

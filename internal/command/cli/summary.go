@@ -8,9 +8,11 @@ import (
 	"strings"
 
 	"github.com/dustin/go-humanize"
+
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/base/progress"
 	"github.com/go-partd/partd/internal/base/textfmt"
+	"github.com/go-partd/partd/internal/command/cliutil"
 )
 
 type summaryRecord struct {
@@ -110,7 +112,7 @@ func writeResult(out io.Writer, asJSON bool, record any, text func(w io.Writer))
 	w := bufio.NewWriter(out)
 	if !asJSON {
 		text(w)
-	} else if err := newEncoder(w).Encode(record); err != nil {
+	} else if err := cliutil.NewEncoder(w).Encode(record); err != nil {
 		return err
 	}
 	return w.Flush()

@@ -3,6 +3,7 @@ package cliutil
 import (
 	"bytes"
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -16,10 +17,21 @@ import (
 
 // Complete registers the values that shell completion offers for a flag.
 func Complete(cmd *cobra.Command, flag string, values ...string) {
-	err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
+	Must(cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)))
+}
+
+// Must panics if err is not nil. It is for calls that fail only if a flag does not exist.
+func Must(err error) {
 	if err != nil {
-		panic(err) // a bug: the command has no such flag
+		panic(err) // a bug
 	}
+}
+
+// NewEncoder returns a JSON encoder that does not escape <, > and &.
+func NewEncoder(w io.Writer) *json.Encoder {
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	return e
 }
 
 // IsPrintable reports whether text is not empty and can be typed on one line in a shell.

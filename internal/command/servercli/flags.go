@@ -79,9 +79,7 @@ func (c *config) add(cmd *cobra.Command) {
 		if f.Name == "store" || f.Name == "listen" {
 			directive |= cobra.ShellCompDirectiveNoSpace
 		}
-		if err := cmd.RegisterFlagCompletionFunc(f.Name, cobra.FixedCompletions(values[f.Name], directive)); err != nil {
-			panic(err) // a bug: the command has no such flag
-		}
+		cliutil.Must(cmd.RegisterFlagCompletionFunc(f.Name, cobra.FixedCompletions(values[f.Name], directive)))
 	})
 }
 

@@ -3,7 +3,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -146,12 +145,6 @@ func (l location) completeTables(cmd *cobra.Command, _ []string, prefix string) 
 		})
 	}
 	return names, cobra.ShellCompDirectiveNoFileComp
-}
-
-func newEncoder(w io.Writer) *json.Encoder {
-	e := json.NewEncoder(w)
-	e.SetEscapeHTML(false)
-	return e
 }
 
 // timeText formats a time in UTC with milliseconds, because times in a table's metadata have this precision.

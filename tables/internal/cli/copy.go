@@ -27,13 +27,13 @@ func storeFlag(cmd *cobra.Command, name, usage string) location {
 		catalog: fl.String(catalog, "", "`URL` of the catalog, postgres://HOST/DATABASE, or its directory (default: in DIR)"),
 		tail:    new(string), cacheDir: new(string), cacheSize: &cliutil.Size{Bytes: tables.DefaultCacheSize},
 	}}
-	must(cmd.MarkFlagDirname(name))
+	cliutil.Must(cmd.MarkFlagDirname(name))
 	return p
 }
 
 func markRequired(cmd *cobra.Command, names ...string) {
 	for _, name := range names {
-		must(cmd.MarkFlagRequired(name))
+		cliutil.Must(cmd.MarkFlagRequired(name))
 	}
 }
 

@@ -23,7 +23,7 @@ type rewriteLine struct {
 func (a *app) printRewrite(p location, asJSON bool, name string, r tables.RewriteResult) error {
 	if asJSON {
 		r.TimeColumn = "" // the command does not print this field; only callers of the API get it
-		return newEncoder(a.out).Encode(rewriteLine{name, *p.bucket, r})
+		return cliutil.NewEncoder(a.out).Encode(rewriteLine{name, *p.bucket, r})
 	}
 	_, err := fmt.Fprintf(a.err, "%s: %d rows deleted, %d written, version %d\n", displayName(name), r.Deleted, r.Written, r.Version)
 	return err
@@ -154,7 +154,7 @@ prints the periods and the reason. Without --by, it divides the files by the cur
 		return &operations.Periods{Bucket: *p.bucket, Name: args[0], By: tables.Partition(*period)}, nil
 	}, func(periods *operations.Periods, partitioned tables.PartitionResult) error {
 		if *asJSON {
-			return newEncoder(a.out).Encode(partitioned)
+			return cliutil.NewEncoder(a.out).Encode(partitioned)
 		}
 		_, err := fmt.Fprintf(a.err, "%s: by %s, because %s; %d files instead of %d, version %d\n",
 			displayName(periods.Name), partitioned.Partition, partitioned.Why, partitioned.FilesAfter, partitioned.FilesBefore, partitioned.Version)

@@ -225,6 +225,6 @@ key column, or a new rule for duplicates, rewrites the table's files in one new 
 				return err
 			}
 		}
-		return newEncoder(a.out).Encode(settings)
+		return cliutil.NewEncoder(a.out).Encode(settings)
 	})
 }

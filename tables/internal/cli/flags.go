@@ -17,13 +17,6 @@ import (
 	"github.com/go-partd/partd/tables/internal/faces/operations"
 )
 
-// must panics if err is not nil. Use it only for errors that mean a bug in this program, such as an unknown flag.
-func must(err error) {
-	if err != nil {
-		panic(err)
-	}
-}
-
 // modeFlag adds the flag --mode for puts. Call the returned function after the flags are parsed.
 func modeFlag(cmd *cobra.Command, name, defaultMode string) func() (tables.PutMode, error) {
 	mode := cmd.Flags().String("mode", defaultMode, "`MODE` if "+name+" exists: error, append or replace")

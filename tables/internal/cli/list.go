@@ -51,7 +51,7 @@ func displayName(name string) string {
 func printRecords[T any](out io.Writer, asJSON bool, write func(record func(T) error) error) error {
 	buffered := bufio.NewWriter(out)
 	if asJSON {
-		e := newEncoder(buffered)
+		e := cliutil.NewEncoder(buffered)
 		return errors.Join(write(func(record T) error { return e.Encode(record) }), buffered.Flush())
 	}
 	w := tabwriter.NewWriter(buffered, 0, 0, 2, ' ', 0)
@@ -135,7 +135,7 @@ func newBuckets(a *app) *cobra.Command {
 	p := directoryFlags(cmd)
 	asJSON := cmd.Flags().Bool("json", false, "write a JSON object for each bucket")
 	return p.command(cmd, func(ctx context.Context, s backend, _ []string) error {
-		e := newEncoder(a.out)
+		e := cliutil.NewEncoder(a.out)
 		for name, err := range operations.Buckets.Each(ctx, s.Target, &operations.None{}) {
 			switch {
 			case err != nil:
@@ -201,7 +201,7 @@ func newDescribe(a *app) *cobra.Command {
 			line.Schema = append(line.Schema, columnLine{f.Name, f.Type.String(), f.Nullable})
 		}
 		if *asJSON {
-			return newEncoder(a.out).Encode(line)
+			return cliutil.NewEncoder(a.out).Encode(line)
 		}
 		return printDescription(a.out, line)
 	})

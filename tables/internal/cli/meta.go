@@ -71,7 +71,7 @@ func newMetaGet(a *app) *cobra.Command {
 				if m == nil {
 					m = tables.Metadata{}
 				}
-				return newEncoder(a.out).Encode(m)
+				return cliutil.NewEncoder(a.out).Encode(m)
 			}
 			type line struct {
 				Key   string `json:"key"`

@@ -38,7 +38,7 @@ type location struct {
 // directoryFlags adds the flags for the location of tables, except --bucket.
 func directoryFlags(cmd *cobra.Command) location {
 	p := location{warehouse: warehouseFlags(cmd.Flags(), commandsDir)}
-	must(cmd.MarkFlagDirname("dir"))
+	cliutil.Must(cmd.MarkFlagDirname("dir"))
 	p.serverFlags(cmd, "dir")
 	return p
 }

@@ -185,7 +185,7 @@ func newPullGet(a *app) *cobra.Command {
 		if err = out.write(ctx, r, err); err != nil || !*stats {
 			return err
 		}
-		return newEncoder(a.err).Encode(n.Stats())
+		return cliutil.NewEncoder(a.err).Encode(n.Stats())
 	})
 }
 
@@ -221,7 +221,7 @@ Findings are printed as JSON lines. The command fails if it cannot repair a file
 		if err != nil {
 			return err
 		}
-		e, unrepaired := newEncoder(a.out), 0
+		e, unrepaired := cliutil.NewEncoder(a.out), 0
 		for _, f := range findings {
 			if err := e.Encode(f); err != nil {
 				return err

@@ -92,7 +92,7 @@ func (c *serveConfig) addFlags(cmd *cobra.Command) {
 	fl.StringVar(&c.key, "key_file", "", "")
 	fl.StringVar(&c.secret, "secret", "", "")
 	for name := range shootsToServeFlag {
-		must(fl.MarkHidden(name))
+		cliutil.Must(fl.MarkHidden(name))
 	}
 }
 

@@ -70,7 +70,7 @@ func newSnapshotCreate(a *app) *cobra.Command {
 		return snapshot, nil
 	}, func(in *operations.Snapshot, created operations.Snapshot) error {
 		if *asJSON {
-			return newEncoder(a.out).Encode(map[string]string{"bucket": in.Bucket, "name": created.Name})
+			return cliutil.NewEncoder(a.out).Encode(map[string]string{"bucket": in.Bucket, "name": created.Name})
 		}
 		_, err := fmt.Fprintln(a.out, created.Name)
 		return err

@@ -88,7 +88,7 @@ func checkSQLFlags(cmd *cobra.Command, isWrite bool) error {
 
 func (a *app) printExec(asJSON bool, r tables.ExecResult) error {
 	if asJSON {
-		return newEncoder(a.out).Encode(r)
+		return cliutil.NewEncoder(a.out).Encode(r)
 	}
 	version := ""
 	if r.Version != 0 {
