@@ -33,6 +33,7 @@ type handler struct {
 	url      string
 	requests *serving.Requests
 	isolated *formats.IsolatedReader
+	counts   countCache
 
 	mu       sync.Mutex
 	failures []failure // oldest first

@@ -204,6 +204,15 @@ func TestProfile(t *testing.T) {
 	s.wantGet("/api/profile?table=many&column=all", 200, `"exact":false`)
 }
 
+// TestVolatileCountsNotCached checks that a row count is not cached if it can change while the table stays the same.
+func TestVolatileCountsNotCached(t *testing.T) {
+	for filter, want := range map[string]bool{"x > CURRENT_TIMESTAMP": true, "x IN (FROM u)": true, "x < localtimestamp": true, "x > 7 AND sym = 'A'": false} {
+		if volatileFilter.MatchString(filter) != want {
+			t.Errorf("volatileFilter matches %q: %v, want %v", filter, !want, want)
+		}
+	}
+}
+
 // TestVersionsInTail checks that the page lists and reads the version of rows that are still in the tail, and that an
 // expired version is not found.
 func TestVersionsInTail(t *testing.T) {

@@ -5,9 +5,11 @@ import (
 	"encoding/csv"
 	"fmt"
 	"math"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/apache/arrow-go/v18/arrow"
 
@@ -136,16 +138,45 @@ func (v *view) order(reverse bool) string {
 	return " ORDER BY " + strings.Join(terms, ", ")
 }
 
-// countRows returns the number of the view's rows. total is the number of the table's rows.
-func (h *handler) countRows(q *request, v *view, total int64) (int64, error) {
-	if v.filter == "" {
-		return total, nil
+type countCache struct {
+	mu      sync.Mutex
+	byState map[string]int64 // row counts of views, by the table's state and the filter
+}
+
+const maxCachedFilter = 1000 // maximum length of a filter in countCache, in bytes
+
+// volatileFilter matches filters that can depend on other tables or on the time.
+var volatileFilter = regexp.MustCompile(`(?i)\(|current_|local|now|today`)
+
+func (h *handler) countRows(q *request, v *view) (int64, error) {
+	const maxEntries = 1000
+	plan, err := v.table.ScanPlan(q.Ctx)
+	if err != nil {
+		return 0, err
+	}
+	state := fmt.Sprintf("%s %d %s %s", plan.UUID, plan.Version, plan.TailMark, v.filter)
+	plan.Close()
+	c := &h.counts
+	c.mu.Lock()
+	n, ok := c.byState[state]
+	c.mu.Unlock()
+	if ok {
+		return n, nil
 	}
 	rows, err := h.queryTexts(q, v, "SELECT count(*)"+v.from(""), nil)
 	if err != nil {
 		return 0, err
 	}
-	return strconv.ParseInt(rows[0][0], 10, 64)
+	n, err = strconv.ParseInt(rows[0][0], 10, 64)
+	if len(v.filter) <= maxCachedFilter && !volatileFilter.MatchString(v.filter) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.byState == nil || len(c.byState) >= maxEntries {
+			c.byState = map[string]int64{}
+		}
+		c.byState[state] = n
+	}
+	return n, err
 }
 
 func (h *handler) rows(q *request) error {
@@ -169,7 +200,7 @@ func (h *handler) rows(q *request) error {
 	if err != nil {
 		return err
 	}
-	total, err := h.countRows(q, v, info.Rows)
+	total, err := h.countRows(q, v)
 	if err != nil {
 		return err
 	}
