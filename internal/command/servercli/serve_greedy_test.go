@@ -51,8 +51,8 @@ func greedyBytes() [][]byte {
 
 // TestGreedyPeers opens many plain connections from one address that use as many resources as they can, and reconnect. A
 // client at another address must be served within a second or, on a busy machine, within four times the wait measured on an
-// idle server. A client at the same address must make progress. The server must stay within its memory limit, and its usage
-// must recover at the end. PARTD_GREEDY sets the duration, and a thousand connections.
+// idle server. A client at the same address must make progress. The server must stay within its memory limit.
+// PARTD_GREEDY sets the duration, and a thousand connections; after at least a minute, the server's usage must recover.
 func TestGreedyPeers(t *testing.T) {
 	require(t, runtime.GOOS == "linux", "Linux, which has many loopback addresses")
 	duration, conns, memory := 3*time.Second, 150, int64(128<<20)
@@ -119,7 +119,9 @@ func TestGreedyPeers(t *testing.T) {
 	time.Sleep(duration)
 	cancel()
 	wg.Wait()
-	checkUsageRecovers(t, p, admin, before)
+	if duration >= time.Minute { // requests that wait for memory may keep it for half a minute; TestMixedLoad is faster
+		checkUsageRecovers(t, p, admin, before)
+	}
 	for i, name := range []string{"the client at another address", "the client at the greedy peers' address", "the client of an idle server"} {
 		if minAnswers := []int{5, 1, 5}[i]; len(waits[i]) < minAnswers {
 			t.Fatalf("%s received %d answers, want at least %d", name, len(waits[i]), minAnswers)
