@@ -218,7 +218,7 @@ func TestProof(t *testing.T) {
 		{
 			"jobs and servers stay within `--memory`",
 			command("many peers that overload partd-server with valid requests", ".ci/long pressure"),
-			step("mixed", "PARTD_MIXED", "greedy peers of partd-server for %s"), step("greedytables", "PARTD_GREEDY", "greedy clients of partd-tables for %s"),
+			step("greedy", "PARTD_GREEDY", "greedy peers of partd-server for %s"), step("greedytables", "PARTD_GREEDY", "greedy clients of partd-tables for %s"),
 		},
 		{
 			"programs and tests written for other projects work with ours",

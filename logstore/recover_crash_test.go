@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/cryptotest"
 
 	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/internal/testutil/race"
@@ -328,4 +329,29 @@ func TestCrashes(t *testing.T) {
 		}
 	}
 	t.Logf("%d crashes, seeds %d to %d, %d entries dropped, by kind of call: %v", done, first, seed-1, droppedEntries, crashedAt)
+}
+
+// TestCrashSeeds checks that a seed repeats a run of TestCrashes, so that a failure can be debugged. A merge may
+// overlap with the end of an operation in one run and not in the next, so some repetitions may differ.
+func TestCrashSeeds(t *testing.T) {
+	for kind := range numCrashKinds {
+		first := ""
+		for attempts := 0; ; attempts++ {
+			cryptotest.SetGlobalRandom(t, 2)
+			r := newCrashRun(kind, 2, crashHooks)
+			if err := r.run(40); err != nil {
+				t.Fatal(err)
+			}
+			run := fmt.Sprintf("%d calls, state %d of %d left", r.calls, r.leftState, len(r.states))
+			if attempts == 0 {
+				first = run
+			} else if run == first {
+				break
+			}
+			if attempts == 10 {
+				t.Errorf("kind %d: the first run had %s; no later run had the same", kind, first)
+				break
+			}
+		}
+	}
 }

@@ -1,7 +1,9 @@
 package shuffle_test
 
 import (
+	"cmp"
 	"context"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -134,5 +136,73 @@ func TestProgressOfSeveralGoroutines(t *testing.T) {
 	must(t, err)
 	if w.last.RecordsOut != int64(len(in)) || w.last.BytesOut != w.last.BytesIn {
 		t.Errorf("last report %+v, want %d records out and as many bytes out as in", w.last, len(in))
+	}
+}
+
+// TestProgressOutsideLocks checks that a feed that several goroutines share, and feeds that share a table, hold
+// no lock while they report progress. The Progress function calls Stats and adds a record.
+func TestProgressOutsideLocks(t *testing.T) {
+	type feeder interface {
+		Feed() (*shuffle.Feed[rec], error)
+		Stats() shuffle.Stats
+		Close() error
+	}
+	text := func(r rec) string { return r.Text }
+	count := shuffle.Accumulator[rec, int]{Add: func(n *int, _ rec) { *n++ }, Merge: func(n, o *int) { *n += *o }}
+	for name, start := range map[string]func(o *shuffle.Options[rec]) (feeder, error){
+		"sort": func(o *shuffle.Options[rec]) (feeder, error) {
+			return shuffle.NewSorter(t.Context(), byTextAndSmall, o)
+		},
+		"top": func(o *shuffle.Options[rec]) (feeder, error) {
+			return shuffle.NewTop(t.Context(), 10, byTextAndSmall, o)
+		},
+		"aggregate": func(o *shuffle.Options[rec]) (feeder, error) {
+			return shuffle.NewAggregator(t.Context(), text, count, o)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := &progressRecorder{t: t}
+			o := minMemory[rec](t)
+			o.Progress, o.Threads = w.record, 1 // one thread, so that all feeds of an aggregator share a table
+			s, err := start(o)
+			must(t, err)
+			defer s.Close()
+			feeds := make([]*shuffle.Feed[rec], 2)
+			for i := range feeds {
+				feeds[i], err = s.Feed()
+				must(t, err)
+			}
+			first := rec{Text: "added by Progress"}
+			w.stats = func() shuffle.Stats {
+				if w.calls == 0 {
+					if err := feeds[0].Add(first); err != nil {
+						t.Error(err)
+					}
+				}
+				return s.Stats()
+			}
+			var all sync.WaitGroup
+			for i, part := range splitRecords(randomRecs(14, 4096), 4) {
+				all.Go(func() { // two goroutines for each feed
+					n := 0
+					for r, err := range part {
+						if n++; n%256 == 0 {
+							time.Sleep(60 * time.Millisecond)
+						}
+						if err = cmp.Or(err, feeds[i%2].Add(r)); err != nil {
+							t.Error(err)
+						}
+					}
+				})
+			}
+			all.Wait()
+			calls := w.calls
+			for _, f := range feeds {
+				must(t, f.Close())
+			}
+			if calls == 0 || w.last.RecordsIn != 4096+1 {
+				t.Errorf("%d calls of Progress before the end, the last of all with %+v; want some, and 4097 records in", calls, w.last)
+			}
+		})
 	}
 }

@@ -48,7 +48,10 @@ func (d *Dir) readRecord() (*record, error) {
 	}
 	length := binary.LittleEndian.Uint64(buf[24:])
 	spans := uint64(binary.LittleEndian.Uint32(buf[12:]))
-	if version := binary.LittleEndian.Uint16(buf[8:]); version != journalVersion {
+	// No program writes version 0: the record's bytes have not all reached the file.
+	if version := binary.LittleEndian.Uint16(buf[8:]); version == 0 {
+		return nil, nil
+	} else if version != journalVersion {
 		return nil, d.corrupt(d.path(names.Journal), 8, fmt.Errorf(
 			"the record has version %d, but this program supports only version %d: open the store with the program that wrote it", version, journalVersion))
 	}

@@ -188,12 +188,17 @@ func TestFileReplayTornRecord(t *testing.T) {
 	complete := fileRead(t, journal)
 	used := bytes.LastIndex(complete, []byte("added")) + len("added")
 	for n := range used {
-		for _, damage := range []string{"cut", "flip"} {
+		for _, damage := range []string{"cut", "zeros", "flip"} {
 			record := bytes.Clone(complete)
-			if damage == "cut" {
+			switch damage {
+			case "cut":
 				record = record[:n]
-			} else if record[n] ^= 0x10; n == 8 || n == 9 { // another version, tested below
-				continue
+			case "zeros": // the file already has its length, but not yet all bytes
+				clear(record[n:])
+			case "flip":
+				if record[n] ^= 0x10; n == 8 || n == 9 { // another version, tested below
+					continue
+				}
 			}
 			fileWrite(t, journal, record)
 			f, err := dirstore.Open(fileOS, dir, nil, filedir.Hooks{Boot: 1})

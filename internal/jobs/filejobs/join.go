@@ -241,7 +241,7 @@ func (e *joinEngine) nameColumns(j *Job, s *joinSide) (err error) {
 	return nil
 }
 
-// Report adds the summary lines, and adds the right side's counts to j, the job of the left side.
+// report adds the summary lines, and adds the right side's counts to j, the job of the left side.
 func (e *joinEngine) report(j *Job, stats mergejoin.Stats, sums [2]ledger.Sum128, engine Line, runs, written int64) {
 	right := e.right.job
 	l, r := j.Tally.Records, right.Tally.Records
