@@ -127,3 +127,29 @@ func readFile(t *testing.T, name string) string {
 	}
 	return string(text)
 }
+
+var (
+	suiteTest    = regexp.MustCompile(`"tables"(?:, "[^"]*")*?, "-run", "(\w+)\$[^"]*", "(\./[^"]*)"\]`)
+	gobuildPaths = regexp.MustCompile(`go-partd/partd/tables/\{name\}" for name in \(([^)]*)\)`)
+)
+
+// TestNamedPackages checks that the packages of tables that bench/suites/run and python/gobuild.py name exist, and have the
+// suites' tests. Otherwise, a suite would run no test, and a package would be compiled as if it were not in the list.
+func TestNamedPackages(t *testing.T) {
+	suites := suiteTest.FindAllStringSubmatch(readFile(t, "bench/suites/run"), -1)
+	for _, m := range suites {
+		if dir := filepath.Join("tables", m[2]); !slices.Contains(testsIn(t, dir), m[1]) {
+			t.Errorf("bench/suites/run: %s has no test %s", dir, m[1])
+		}
+	}
+	list := gobuildPaths.FindStringSubmatch(readFile(t, "python/gobuild.py"))
+	if len(suites) < 6 || list == nil {
+		t.Fatalf("found %d suites in bench/suites/run, want at least 6, and this list in python/gobuild.py: %q", len(suites), list)
+	}
+	for name := range strings.SplitSeq(list[1], ", ") {
+		paths, err := filepath.Glob(filepath.Join("tables", strings.Trim(name, `"`), "*.go"))
+		if err != nil || len(paths) == 0 {
+			t.Errorf("python/gobuild.py: tables has no package %s (error %v)", name, err)
+		}
+	}
+}

@@ -23,7 +23,7 @@ os.environ.pop("PIP_BUILD_TRACKER", None)
 # crypto/tls and protobuf, which are called once for each record or message.
 _RARELY_USED = ("cloud.google.com", "crypto/tls", "crypto/x509", "database/sql", "encoding/xml", "html/template", "net/http", "text/template",
            "github.com/andybalholm/brotli", "github.com/antlr4-go", "github.com/apache/iceberg-go", "github.com/geoarrow", "github.com/goccy",
-           *(f"github.com/go-partd/partd/tables/{name}" for name in ("internal/command/cli", "internal/definition", "internal/icecat", "internal/operations", "page", "rest", "stage")),
+           *(f"github.com/go-partd/partd/tables/{name}" for name in ("internal/cli", "internal/faces/operations", "internal/files/icecat", "internal/state/definition", "page", "rest", "stage")),
            "github.com/googleapis", "github.com/jackc",
            "github.com/minio", "github.com/nats-io", "github.com/prometheus", "github.com/spf13", "github.com/substrait-io",
            "github.com/twmb", "go.opentelemetry.io", "go.yaml.in", "golang.org/x/crypto", "golang.org/x/oauth2", "golang.org/x/text", "google.golang.org/api",

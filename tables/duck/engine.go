@@ -45,13 +45,15 @@ type Engine struct {
 	lastShared    time.Time // when awaitShared last gave a permit
 	openCount     int       // databases opened so far, for directory names
 	pending       int       // databases that recycle is opening or reopening
+
+	recyclingWait time.Duration // how long awaitRecycling waits; tests raise it
 }
 
 var _ tables.Engine = (*Engine)(nil)
 
 // New returns an engine, which several stores can share.
 func New(o *Options) (*Engine, error) {
-	e := &Engine{opts: *cmp.Or(o, new(Options))}
+	e := &Engine{opts: *cmp.Or(o, new(Options)), recyclingWait: 10 * time.Millisecond}
 	e.opts.Memory = cmp.Or(e.opts.Memory, DefaultMemory)
 	e.opts.Threads = cmp.Or(e.opts.Threads, runtime.GOMAXPROCS(0))
 	e.opts.MaxTemp = cmp.Or(e.opts.MaxTemp, DefaultMaxTemp)

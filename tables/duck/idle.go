@@ -184,7 +184,6 @@ func (e *Engine) acquireDatabase(ctx context.Context, key string, isShared bool)
 // If the only used database that can run a statement with the given key is still being prepared, awaitRecycling waits
 // for it briefly. Preparing takes a millisecond or two. An unused database would have to read the files' footers again.
 func (e *Engine) awaitRecycling(ctx context.Context, key string) {
-	const timeout = 10 * time.Millisecond
 	e.mu.Lock()
 	i := e.idle.choose(key, false, false)
 	k := slices.IndexFunc(e.recycling, func(r recycling) bool { return r.key != "" && (key == anyKey || key == r.key) })
@@ -197,7 +196,7 @@ func (e *Engine) awaitRecycling(ctx context.Context, key string) {
 	select {
 	case <-done:
 	case <-ctx.Done():
-	case <-time.After(timeout):
+	case <-time.After(e.recyclingWait):
 	}
 }
 

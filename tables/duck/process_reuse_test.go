@@ -68,6 +68,7 @@ func waitForGrown(t *testing.T, e *Engine, count int) idleDatabases {
 // process ends once it is idle.
 func TestWarmProcess(t *testing.T) {
 	e, s := newEngine(t, &Options{Processes: true})
+	e.recyclingWait = time.Minute // on a busy machine, preparing a process for its next statement takes long
 	if err := run(t, s, growing); err != nil {
 		t.Fatal(err)
 	}

@@ -253,14 +253,23 @@ func (s *dirBackend) sweep(ctx context.Context) error {
 		}
 	}
 	for dataKey, key := range dataKeys {
-		remove := func() error {
+		isUnreferenced := func() (bool, error) {
 			i, err := s.get(ctx, key)
-			if err != nil && !errors.Is(err, errDamaged) || i.Data == dataKey {
-				return err
+			if err != nil && !errors.Is(err, errDamaged) {
+				return false, err
 			}
-			return partd.Delete(ctx, s.Partd, dataKey)
+			return i.Data != dataKey, nil
 		}
-		if err := s.results.ifUnlocked(ctx, key, remove); err != nil {
+		unreferenced, err := isUnreferenced() // without the lock, because most data is in use
+		if err == nil && unreferenced {
+			err = s.results.ifUnlocked(ctx, key, func() error { // A writer of the data holds the lock until it has set the info.
+				if unreferenced, err := isUnreferenced(); err != nil || !unreferenced {
+					return err
+				}
+				return partd.Delete(ctx, s.Partd, dataKey)
+			})
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"testing/fstest"
 	"time"
 
+	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/tables/stage"
 )
 
@@ -131,5 +132,41 @@ func TestExpiredFilesInUse(t *testing.T) {
 	}
 	if _, err := second.GC(t.Context(), nil); err != nil {
 		t.Errorf("GC failed: %v", err)
+	}
+}
+
+// gcBeforeSet is a store in which other Results collect garbage before each info is set, when its data is already stored.
+type gcBeforeSet struct {
+	*partd.File
+	gc func()
+}
+
+func (s gcBeforeSet) Set(ctx context.Context, key string, value []byte) error {
+	s.gc()
+	return s.File.Set(ctx, key, value)
+}
+
+// TestGCDuringPut checks that GC keeps the data of a result that another process is storing.
+func TestGCDuringPut(t *testing.T) {
+	recipe, dir := newRecipe(t), t.TempDir()
+	r, second := open(t, dir, nil), open(t, dir, nil)
+	collected := 0
+	stage.WrapStore(r, func(s partd.Partd) partd.Partd {
+		return gcBeforeSet{s.(*partd.File), func() {
+			collected++
+			if _, err := second.GC(t.Context(), nil); err != nil {
+				t.Errorf("GC failed: %v", err)
+			}
+		}}
+	})
+	run(t, r, recipe.pipeline())
+	if recipe.runs.take(); collected == 0 {
+		t.Error("no result was stored in the directory's store")
+	}
+	if got := run(t, second, recipe.pipeline()); got != wantResult {
+		t.Errorf("the pipeline returned %s, want %s", got, wantResult)
+	}
+	if computed := recipe.runs.take(); computed != "" {
+		t.Errorf("the second run computed %s, want only stored results", computed)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"os"
 	"testing"
 	"time"
 
@@ -61,5 +62,45 @@ func TestPeers(t *testing.T) {
 	}
 	if _, _, err := handshake(&tls.Config{RootCAs: ca.Pool, ServerName: "localhost", MaxVersion: tls.VersionTLS12}); err == nil {
 		t.Error("the server accepted a node without a certificate")
+	}
+}
+
+// TestReloadOnChange checks that a server uses changed files without a call of Reload, and keeps its certificate if a changed
+// file cannot be used.
+func TestReloadOnChange(t *testing.T) {
+	ca, err := testcert.New(t.TempDir(), "ours")
+	must(t, err)
+	pair, err := ca.Issue("a", time.Hour, "localhost")
+	must(t, err)
+	c, err := Load(Options{Cert: pair.Cert, Key: pair.Key, MinVersion: tls.VersionTLS12})
+	must(t, err)
+	current := func() string {
+		t.Helper()
+		c.checkedAt = time.Time{} // as if checkInterval had passed
+		config, err := c.ServerConfig().GetConfigForClient(nil)
+		must(t, err)
+		return string(config.Certificates[0].Certificate[0])
+	}
+	first := current()
+	_, err = ca.Issue("a", 2*time.Hour, "localhost") // replaces the files
+	must(t, err)
+	second := current()
+	if second == first {
+		t.Error("the server uses the certificate of a replaced file")
+	}
+	for _, name := range []string{pair.Cert, pair.Key} {
+		valid, err := os.ReadFile(name)
+		must(t, err)
+		for _, invalid := range []string{"no certificate", ""} {
+			must(t, os.WriteFile(name, []byte(invalid), 0o600))
+			if current() != second {
+				t.Errorf("with the text %q in %s, the server does not use the last valid certificate", invalid, name)
+			}
+		}
+		must(t, os.WriteFile(name, valid, 0o600))
+	}
+	must(t, os.Remove(pair.Cert))
+	if current() != second {
+		t.Error("without the file, the server does not use the last valid certificate")
 	}
 }

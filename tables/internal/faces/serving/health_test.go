@@ -61,7 +61,9 @@ func TestWithoutPaths(t *testing.T) {
 	other := "/var/elsewhere/secret" // not below a directory that the server knows
 	errs := map[string]error{
 		"PathError": &fs.PathError{Op: "open", Path: other, Err: syscall.EIO}, "LinkError": &os.LinkError{Op: "rename", Old: other, New: other + "/2", Err: syscall.EIO},
-		"exec": &exec.Error{Name: other, Err: exec.ErrNotFound}, "partd": &partd.Error{Op: "append", Path: other, Err: syscall.EIO}, "corrupt": &partd.CorruptError{Path: other, Err: syscall.EIO},
+		"exec":                &exec.Error{Name: other, Err: exec.ErrNotFound},
+		"exec in a directory": errors.Join(&fs.PathError{Op: "open", Path: filepath.Dir(other), Err: syscall.EIO}, &exec.Error{Name: other, Err: exec.ErrNotFound}),
+		"partd":               &partd.Error{Op: "append", Path: other, Err: syscall.EIO}, "corrupt": &partd.CorruptError{Path: other, Err: syscall.EIO},
 		"SyscallError": fmt.Errorf("%s: %w", dir, os.NewSyscallError("write", syscall.EIO)),
 	}
 	for name, path := range map[string]string{"dir": dir, "file": filepath.Join(dir, "data", "1.parquet"), "resolved": resolved, "temp": filepath.Join(os.TempDir(), "x"), "home": filepath.Join(home, ".duckdb", "x")} {

@@ -179,15 +179,32 @@ func encodeGroups(t *testing.T, groups []arrow.RecordBatch, ids *arrow.Schema) [
 	return out.Bytes()
 }
 
-// floatBits returns an array with the bits of floats, so that NaN equals itself and -0 differs from 0.
-func floatBits(a arrow.Array) arrow.Array {
-	switch a.DataType().ID() {
-	case arrow.FLOAT32:
-		return array.MakeFromData(array.NewData(arrow.PrimitiveTypes.Int32, a.Len(), a.Data().Buffers(), nil, a.NullN(), a.Data().Offset()))
-	case arrow.FLOAT64:
-		return array.MakeFromData(array.NewData(arrow.PrimitiveTypes.Int64, a.Len(), a.Data().Buffers(), nil, a.NullN(), a.Data().Offset()))
+// floatBits returns an array with the bits of floats, also of nested ones, so that NaN equals itself and -0 differs from 0.
+func floatBits(a arrow.Array) arrow.Array { return array.MakeFromData(bitsOf(a.Data())) }
+
+func bitsOf(d arrow.ArrayData) arrow.ArrayData {
+	var children []arrow.ArrayData
+	for _, child := range d.Children() {
+		children = append(children, bitsOf(child))
 	}
-	return a
+	var bits arrow.DataType
+	switch t := d.DataType().(type) {
+	case *arrow.Float32Type:
+		bits = arrow.PrimitiveTypes.Int32
+	case *arrow.Float64Type:
+		bits = arrow.PrimitiveTypes.Int64
+	case *arrow.ListType:
+		bits = arrow.ListOf(children[0].DataType())
+	case *arrow.StructType:
+		fields := t.Fields()
+		for i := range fields {
+			fields[i].Type = children[i].DataType()
+		}
+		bits = arrow.StructOf(fields...)
+	default:
+		return d
+	}
+	return array.NewData(bits, d.Len(), d.Buffers(), children, d.NullN(), d.Offset())
 }
 
 // TestEncodeRoundTrip checks that this package, pyarrow and DuckDB read back values of every type

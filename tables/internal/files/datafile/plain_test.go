@@ -24,8 +24,8 @@ func plainRows(random *rand.Rand, n int) arrow.RecordBatch {
 		arrow.FixedWidthTypes.Timestamp_ns, arrow.FixedWidthTypes.Boolean, arrow.PrimitiveTypes.Int8, arrow.PrimitiveTypes.Uint16,
 		arrow.PrimitiveTypes.Uint32, arrow.PrimitiveTypes.Uint64, arrow.BinaryTypes.String, arrow.BinaryTypes.Binary,
 		&arrow.FixedSizeBinaryType{ByteWidth: 8}, &arrow.Decimal128Type{Precision: 9, Scale: 2}, &arrow.Decimal128Type{Precision: 18, Scale: 2},
-		&arrow.Decimal128Type{Precision: 30, Scale: 2}, arrow.ListOf(arrow.PrimitiveTypes.Int64),
-		arrow.StructOf(arrow.Field{Name: "x", Type: arrow.PrimitiveTypes.Int64, Nullable: true}),
+		&arrow.Decimal128Type{Precision: 30, Scale: 2}, arrow.ListOf(arrow.PrimitiveTypes.Float32),
+		arrow.StructOf(arrow.Field{Name: "x", Type: arrow.PrimitiveTypes.Float64, Nullable: true}),
 	}
 	noNulls := func(int) bool { return false }
 	var fields []arrow.Field
