@@ -67,16 +67,12 @@ func TestMergeContent(t *testing.T) {
 							want[k] = append(want[k], v...)
 							err = s.Append(t.Context(), partd.Entry{Key: k, Value: v})
 						}
-						if err != nil {
-							t.Fatal(err)
-						}
+						must(t, err)
 					}
 					must(t, s.Flush(t.Context()))
 					if round%20 == 19 {
 						must(t, s.Close())
-						if s, err = open("/s", &Options{Compression: c}, h); err != nil {
-							t.Fatal(err)
-						}
+						s = openWith(t, "/s", &Options{Compression: c}, h)
 					}
 				}
 				waitMerged(t, s)
@@ -85,9 +81,7 @@ func TestMergeContent(t *testing.T) {
 				}
 				wantMerged(t, s, want)
 				must(t, s.Close())
-				if s, err = open("/s", nil, h); err != nil {
-					t.Fatal(err)
-				}
+				s = openWith(t, "/s", nil, h)
 				wantMerged(t, s, want)
 				must(t, s.Close())
 			}

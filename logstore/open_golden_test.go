@@ -56,9 +56,7 @@ func makeGoldenStore(t *testing.T, dir string) {
 			for _, err := range []error{
 				s.Set(t.Context(), "set", []byte("newer")), s.Set(t.Context(), "set to nothing", nil), s.Delete(t.Context(), "gone"),
 			} {
-				if err != nil {
-					t.Fatal(err)
-				}
+				must(t, err)
 			}
 			if _, err := s.NewSession(t.Context()); err != nil {
 				t.Fatal(err)

@@ -146,9 +146,7 @@ func TestForeignFiles(t *testing.T) {
 	s := mustOpen(t, dir, nil)
 	mustAppend(t, s, "a", "1")
 	for _, err := range []error{s.Flush(t.Context()), s.Drop(t.Context()), s.Close()} {
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 	}
 	s = mustOpen(t, dir, nil)
 	must(t, s.Close())

@@ -58,9 +58,7 @@ func TestVerifyHotRuns(t *testing.T) {
 				wantCorrupt(t, err, test.open)
 				return
 			}
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			defer s.Close()
 			ledger, err := s.Verify(t.Context())
 			if test.verify != "" {
