@@ -329,3 +329,23 @@ func TestCrashes(t *testing.T) {
 	}
 	t.Logf("%d crashes, seeds %d to %d, %d entries dropped, by kind of call: %v", done, first, seed-1, droppedEntries, crashedAt)
 }
+
+// TestCrashesAreReproducible checks that a seed whose operations run in order repeats a run: the same calls, and the
+// same crashes. A merge may overlap with the end of an operation in one run and not in the next, so it tries often.
+func TestCrashesAreReproducible(t *testing.T) {
+	for kind := range numCrashKinds {
+		first, err := runLives(t, kind, 2)
+		must(t, err)
+		for attempts := 1; ; attempts++ {
+			r, err := runLives(t, kind, 2)
+			must(t, err)
+			if r.calls == first.calls && maps.Equal(r.crashedAt, first.crashedAt) {
+				break
+			}
+			if attempts == 50 {
+				t.Errorf("kind %d: none of %d runs repeated the first one, which made %d calls and crashed at %v", kind, attempts, first.calls, first.crashedAt)
+				break
+			}
+		}
+	}
+}

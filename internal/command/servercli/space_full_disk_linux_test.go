@@ -69,6 +69,9 @@ func TestFullDisk(t *testing.T) {
 				if err := add(1000, python); err == nil || !strings.Contains(err.Error(), "error: ") || !strings.Contains(err.Error(), "no space") {
 					t.Fatalf("append over the Python protocol: %v, want an error about missing space", err)
 				}
+				if got, err := peer.Receive(); err != nil || len(got) != 1 || got[0] != "ack" {
+					t.Fatalf("after the error, got reply %.200q (error %v), want ack", got, err)
+				}
 				check("on the full disk")
 				must(t, os.Remove(ballast))
 				must(t, add(1, write))
