@@ -69,9 +69,7 @@ func TestSpans(t *testing.T) {
 		}
 		s.mu.Unlock()
 		must(t, s.Flush(t.Context()))
-		if _, err := s.Verify(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		mustVerify(t, s)
 		must(t, s.Close())
 	}
 }

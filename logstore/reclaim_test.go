@@ -221,9 +221,7 @@ func TestReclaimAll(t *testing.T) {
 				mustAppend(t, s, "after", "v")
 				must(t, s.Flush(t.Context()))
 				wantValue(t, s, "after", "v")
-				if _, err := s.Verify(t.Context()); err != nil {
-					t.Error(err)
-				}
+				mustVerify(t, s)
 				must(t, s.Close())
 			})
 		}

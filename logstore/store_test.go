@@ -57,6 +57,12 @@ func mustAppend(t *testing.T, s *Store, key, value string) {
 	must(t, s.Append(t.Context(), partd.Entry{Key: key, Value: []byte(value)}))
 }
 
+func mustVerify(t *testing.T, s *Store) {
+	t.Helper()
+	_, err := s.Verify(t.Context())
+	must(t, err)
+}
+
 func wantValue(t *testing.T, s *Store, key, want string) {
 	t.Helper()
 	got, err := s.Get(t.Context(), key)

@@ -130,7 +130,5 @@ func TestMaxHotPerPart(t *testing.T) {
 			t.Errorf("a key of %d bytes has a run, although %d keys are larger", h.Bytes, maxHotPerPart)
 		}
 	}
-	if _, err := s.Verify(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	mustVerify(t, s)
 }
