@@ -171,6 +171,9 @@ func TestOpenWithoutStore(t *testing.T) {
 	if _, err := Open(dir, &Options{ReadOnly: true}); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("Open for reading in an empty directory: error %v, want ErrNotExist", err)
 	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
+		t.Errorf("Open for reading left %v in the directory (error %v), want nothing, not even a lock file", entries, err)
+	}
 	file := filepath.Join(dir, "file")
 	must(t, os.WriteFile(file, nil, 0o666))
 	if _, err := Open(file, nil); err == nil {

@@ -33,14 +33,14 @@ type outcome int
 
 const (
 	maySucceed  outcome = iota // it fails without effect, or is kept
-	mustFail                   // and use no space
-	mustSucceed                // it has no effect, and must use no space
+	mustFail                   // it fails, and uses no space
+	mustSucceed                // it has no effect, and uses no space
 )
 
 // fullChange is a change of a store on a small disk.
 type fullChange struct {
 	name   string
-	stores string // the scheme must end with it
+	stores string // suffix of the schemes that the change is for
 	want   outcome
 	do     func(f *diskTest) error
 }
@@ -65,7 +65,7 @@ var fullDiskChanges = []fullChange{
 	{"flush", "log", mustFail, func(f *diskTest) error { return partd.Flush(f.ctx, f.store) }},
 }
 
-// largeChanges are changes of a disk with free space, which is too small for them.
+// largeChanges are changes of a disk that has free space. Those that must fail do not fit on it.
 var largeChanges = []fullChange{
 	{"append to a key", "", mustFail, func(f *diskTest) error { return f.append("key 0", 9<<20) }},
 	{"append to a new key", "", mustFail, func(f *diskTest) error { return f.append("large", 9<<20) }},
@@ -83,15 +83,15 @@ var largeChanges = []fullChange{
 	{"set an existing key once", "", mustSucceed, func(f *diskTest) error {
 		return partd.SetOnce(f.ctx, f.store, "key 2", randomBytes(200_000))
 	}},
-	{"set an existing key once to much", "", mustSucceed, func(f *diskTest) error {
+	{"set an existing key once to a large value", "", mustSucceed, func(f *diskTest) error {
 		return partd.SetOnce(f.ctx, f.store, "key 2", randomBytes(1<<20))
 	}},
 	{"retry an append", "", mustSucceed, func(f *diskTest) error { return f.apply(1, partd.ChangeAppend, "key 3", randomBytes(1<<20)) }},
 	{"retry a set", "", mustSucceed, func(f *diskTest) error { return f.apply(1, partd.ChangeSet, "key 3", randomBytes(1<<20)) }},
 }
 
-// TestFullDisk checks each store on each kind of disk. A change for which there is no space must fail
-// without effect, say so, and use no space. A store on a full disk must be readable and dropped, and
+// TestFullDisk checks each store on each kind of disk. A change that does not fit must fail without
+// effect, say so, and use no space. A store on a full disk must be readable and dropped, and
 // a log: store also opened. When there is space again, the store must work, and contain everything
 // that it acknowledged.
 func TestFullDisk(t *testing.T) {
@@ -117,7 +117,7 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
-// changeTooMuch makes changes for which the disk is too small, and then small changes.
+// changeTooMuch makes changes that do not fit on the disk, and then small changes.
 func (f *diskTest) changeTooMuch() {
 	f.Helper()
 	f.beginSession()
