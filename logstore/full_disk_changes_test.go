@@ -15,16 +15,13 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/vfs"
-	"github.com/go-partd/partd/internal/testutil/disktest"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
 func diskUsage(t *testing.T, fsys vfs.FS, dir string) int64 {
 	t.Helper()
 	d, err := fsys.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	entries, err := d.Next(-1)
 	if err = errors.Join(err, d.Close()); err != nil && !errors.Is(err, io.EOF) {
 		t.Fatal(err)
@@ -32,9 +29,7 @@ func diskUsage(t *testing.T, fsys vfs.FS, dir string) int64 {
 	var n int64
 	for _, e := range entries {
 		info, err := fsys.Info(filepath.Join(dir, e.Name()))
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		n += info.Disk
 	}
 	return n
@@ -73,24 +68,15 @@ func sizedChanges(tag partd.Tag, n int) (ops map[string]func(context.Context, *S
 func flushedStore(t *testing.T, dir string, opts *Options, h hooks) (*Store, partd.Tag) {
 	t.Helper()
 	h.minMerge = -1
-	s, err := open(dir, opts, h)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := openWith(t, dir, opts, h)
 	t.Cleanup(func() { _ = s.Close() })
-	session, err := s.NewSession(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	tag := partd.Tag{Session: session, Number: 1}
+	tag := partd.Tag{Session: newSession(t, s), Number: 1}
 	if _, err := s.Apply(t.Context(), tag, partd.Operation{Change: partd.ChangeSet, Entries: []partd.Entry{{Key: "there", Value: make([]byte, 64<<10)}}}); err != nil {
 		t.Fatal(err)
 	}
 	for range 3 { // use each of the three write-ahead files
 		mustAppend(t, s, "there", "v")
-		if err := s.Flush(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Flush(t.Context()))
 	}
 	return s, tag
 }
@@ -142,48 +128,6 @@ func TestFailedChangesFreeSpace(t *testing.T) {
 			}
 		}
 	}
-}
-
-// TestFullDiskKeepsSpace checks on real full disks that failed large changes leave space for small ones.
-func TestFullDiskKeepsSpace(t *testing.T) {
-	onSmallDisks(t, func(t *testing.T, disk string, opts *Options) {
-		s, tag := flushedStore(t, disk+"/store", opts, hooks{fs: vfs.OS{}})
-		ops, skipped := sizedChanges(tag, 1<<20)
-		free := disktest.Free(t, disk)
-		checkSpace := func(label string) {
-			t.Helper()
-			// ext4 also needs some blocks for metadata.
-			if now := disktest.Free(t, disk); now < free-16<<10 || now != free && strings.Contains(t.Name(), "tmpfs") {
-				t.Errorf("%d bytes were free at first, but %s only %d are", free, label, now)
-			}
-		}
-		for _, name := range skipped {
-			for range 3 {
-				if err := ops[name](t.Context(), s); err != nil {
-					t.Fatal(err)
-				}
-			}
-			checkSpace("after " + name)
-		}
-		mustBeFull(t, "an Append of 40 MB", ops["append in bulk"](t.Context(), s))
-		checkSpace("after a large Append")
-		mustBeFull(t, "an Append of one value of 40 MB", s.Append(t.Context(), partd.Entry{Key: "k", Value: make([]byte, 40<<20)}))
-		checkSpace("after an Append of a large value")
-		small := make([]partd.Entry, 1_500_000)
-		for i := range small {
-			small[i] = partd.Entry{Key: fmt.Sprintf("%016d", i), Value: []byte("v")}
-		}
-		mustBeFull(t, "an Append of 1,500,000 values", s.Append(t.Context(), small...))
-		checkSpace("after an Append of many small values")
-		for i := range 100 {
-			if err := s.Append(t.Context(), partd.Entry{Key: fmt.Sprint(i), Value: make([]byte, 1000)}); err != nil {
-				t.Fatalf("small append %d: %v", i, err)
-			}
-		}
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
-	})
 }
 
 // TestFailedBlobFreesSpace checks that a failed large value frees its space even if another one follows in the file.

@@ -1,6 +1,7 @@
 package logstore
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"strings"
@@ -13,70 +14,28 @@ import (
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
-// TestFullDiskDropTwice checks that Drop succeeds even if it frees no space, because readers
-// retain the files or other programs use the space, and that a later Drop also succeeds.
-func TestFullDiskDropTwice(t *testing.T) {
-	mem := vfstest.NewMem()
-	var full atomic.Bool
-	h := crashHooks
-	h.fs = diskFull(mem, &full, true)
-	s, err := open(crashDir, nil, h)
-	if err != nil {
-		t.Fatal(err)
-	}
-	mustAppend(t, s, "k", "v")
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	full.Store(true)
-	if s, err = open(crashDir, nil, h); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Drop(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	for range 3 { // Drop may fail, because the first one used the spare file, but must not block
-		if err := s.Drop(t.Context()); err != nil && !errors.Is(err, syscall.ENOSPC) {
-			t.Fatalf("later Drop on a full disk: error %v, want nil or ENOSPC", err)
-		}
-	}
-	full.Store(false)
-	if err := s.Drop(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	mustAppend(t, s, "k", "new")
-	wantValue(t, s, "k", "new")
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// TestSpaceAfterDrop checks that after a drop on a full disk, the store accepts changes as soon as there is space.
+// TestSpaceAfterDrop checks that after a drop on a full disk that freed no space, for example because readers retain
+// the files, later drops do not block, and the store accepts changes as soon as there is space.
 func TestSpaceAfterDrop(t *testing.T) {
-	for _, openedFull := range []bool{false, true} {
-		mem := vfstest.NewMem()
+	for _, c := range []struct{ openedFull, dropAgain bool }{{false, false}, {true, false}, {true, true}} {
 		var full atomic.Bool
-		h := crashHooks
-		h.fs = diskFull(mem, &full, true)
-		s, err := open(crashDir, nil, h)
-		if err != nil {
-			t.Fatal(err)
-		}
+		h := crashHooksOn(diskFull(vfstest.NewMem(), &full, true))
+		s := openWith(t, crashDir, nil, h)
 		mustAppend(t, s, "k", "v")
-		if openedFull {
-			if err := s.Close(); err != nil {
-				t.Fatal(err)
-			}
+		if c.openedFull {
+			must(t, s.Close())
 			full.Store(true)
-			if s, err = open(crashDir, nil, h); err != nil {
-				t.Fatal(err)
-			}
+			s = openWith(t, crashDir, nil, h)
 		}
 		full.Store(true)
-		if err := s.Drop(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Drop(t.Context()))
 		for range 3 {
+			if c.dropAgain { // may fail, because the first drop used the spare file
+				if err := s.Drop(t.Context()); err != nil && !errors.Is(err, syscall.ENOSPC) {
+					t.Fatalf("later Drop on a full disk: error %v, want nil or ENOSPC", err)
+				}
+				continue
+			}
 			mustBeFull(t, "Append", s.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("x")}))
 			if _, err := s.NewSession(t.Context()); !errors.Is(err, syscall.ENOSPC) {
 				t.Fatalf("NewSession on a full disk: error %v, want ENOSPC", err)
@@ -84,18 +43,15 @@ func TestSpaceAfterDrop(t *testing.T) {
 		}
 		wantValue(t, s, "k", "")
 		full.Store(false)
+		if c.dropAgain {
+			must(t, s.Drop(t.Context()))
+		}
 		mustAppend(t, s, "k", "new")
 		wantValue(t, s, "k", "new")
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
-		if s, err = open(crashDir, nil, h); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Close())
+		s = openWith(t, crashDir, nil, h)
 		wantValue(t, s, "k", "new")
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Close())
 	}
 }
 
@@ -103,37 +59,20 @@ func TestSpaceAfterDrop(t *testing.T) {
 // for writing. Some file systems copy a file when it is opened for writing.
 func TestFullDiskCopyOnOpen(t *testing.T) {
 	mem := vfstest.NewMem()
-	h := crashHooks
-	h.fs = mem
-	s, err := open(crashDir, nil, h)
-	if err != nil {
-		t.Fatal(err)
-	}
+	h := crashHooksOn(mem)
+	s := openWith(t, crashDir, nil, h)
 	for range 30 {
 		mustAppend(t, s, "k", strings.Repeat("v", 3000)) // creates segments and blobs
 	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Close())
 	h.fs = copyOnOpen{mem}
-	if s, err = open(crashDir, nil, h); err != nil {
-		t.Fatal(err)
-	}
+	s = openWith(t, crashDir, nil, h)
 	wantValue(t, s, "k", strings.Repeat("v", 90_000))
 	if err := s.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("x")}); !errors.Is(err, syscall.ENOSPC) {
 		t.Fatalf("Append: error %v, want ENOSPC", err)
 	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	h.fs = mem
-	if s, err = open(crashDir, nil, h); err != nil {
-		t.Fatal(err)
-	}
-	wantValue(t, s, "k", strings.Repeat("v", 90_000))
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Close())
+	wantContent(t, mem, map[string][]byte{"k": bytes.Repeat([]byte("v"), 90_000)})
 }
 
 // copyOnOpen is a full disk that copies data files when they are opened for writing.
@@ -152,25 +91,13 @@ func TestDiskFillsBeforeDrop(t *testing.T) {
 		for _, dropFreesSpace := range []bool{false, true} {
 			mem := vfstest.NewMem()
 			var full atomic.Bool
-			h := crashHooks
-			h.fs = diskFull(mem, &full, true)
+			h := crashHooksOn(diskFull(mem, &full, true))
 			if dropFreesSpace { // removing a write-ahead file frees enough space
-				h.fs = vfstest.Inject(h.fs, func(op vfstest.Op, name string) error {
-					if op == vfstest.OpRemove && strings.Contains(name, "wal-") {
-						full.Store(false)
-					}
-					return nil
-				})
+				h.fs = freeOnRemove(h.fs, &full, false)
 			}
 			opts := &Options{Memory: MinMemory, Sync: sync}
-			s, err := open(crashDir, opts, h)
-			if err != nil {
-				t.Fatal(err)
-			}
-			session, err := s.NewSession(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
+			s := openWith(t, crashDir, opts, h)
+			session := newSession(t, s)
 			mustAppend(t, s, "k", strings.Repeat("v", 300))
 			full.Store(true)
 			op := partd.Operation{Change: partd.ChangeDrop}
@@ -179,11 +106,11 @@ func TestDiskFillsBeforeDrop(t *testing.T) {
 			}
 			wantValue(t, s, "k", "")
 			s.MemoryUsed()
-			err = s.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("x")})
+			err := s.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("x")})
 			if dropFreesSpace && err != nil || !dropFreesSpace && !errors.Is(err, syscall.ENOSPC) {
 				t.Fatalf("Drop frees space %t: Append after Drop: error %v, want ENOSPC only without space", dropFreesSpace, err)
 			}
-			if err := errors.Join(s.Flush(t.Context())); dropFreesSpace && err != nil || !dropFreesSpace && !errors.Is(err, syscall.ENOSPC) {
+			if err := s.Flush(t.Context()); dropFreesSpace && err != nil || !dropFreesSpace && !errors.Is(err, syscall.ENOSPC) {
 				t.Fatalf("Drop frees space %t: Flush after Drop: error %v, want ENOSPC only without space", dropFreesSpace, err)
 			}
 			want := ""
@@ -192,22 +119,16 @@ func TestDiskFillsBeforeDrop(t *testing.T) {
 			}
 			wantValue(t, s, "k", want)
 			killed := mem.KillClone()
-			if err := s.Close(); err != nil {
-				t.Fatal(err)
-			}
+			must(t, s.Close())
 			full.Store(false)
 			for _, fs := range []*vfstest.Mem{mem, killed} {
 				h.fs = fs
-				if s, err = open(crashDir, opts, h); err != nil {
-					t.Fatal(err)
-				}
+				s = openWith(t, crashDir, opts, h)
 				wantValue(t, s, "k", want)
 				if applied, err := s.Apply(t.Context(), partd.Tag{Session: session, Number: 1}, op); err != nil || applied {
 					t.Fatalf("retry of the drop after reopening = %v, %v, want false", applied, err)
 				}
-				if err := s.Close(); err != nil {
-					t.Fatal(err)
-				}
+				must(t, s.Close())
 			}
 		}
 	}
@@ -230,23 +151,15 @@ func freeOnRemove(fs vfs.FS, full *atomic.Bool, fails bool) vfs.FS {
 // succeeds when the disk is full again.
 func TestFullDiskDropRestoresSpare(t *testing.T) {
 	var full atomic.Bool
-	h := crashHooks
-	h.fs = freeOnRemove(diskFull(vfstest.NewMem(), &full, true), &full, false)
-	s, err := open(crashDir, nil, h)
-	if err != nil {
-		t.Fatal(err)
-	}
+	h := crashHooksOn(freeOnRemove(diskFull(vfstest.NewMem(), &full, true), &full, false))
+	s := openWith(t, crashDir, nil, h)
 	for range 3 {
 		mustAppend(t, s, "k", "v")
 		full.Store(true)
-		if err := s.Drop(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Drop(t.Context()))
 		wantValue(t, s, "k", "")
 	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Close())
 }
 
 // TestFullDiskDropLeavesFiles checks that a Drop on a full disk succeeds even if it cannot remove
@@ -254,20 +167,14 @@ func TestFullDiskDropRestoresSpare(t *testing.T) {
 func TestFullDiskDropLeavesFiles(t *testing.T) {
 	mem := vfstest.NewMem()
 	var full, segmentsFail atomic.Bool
-	h := crashHooks
-	h.fs = vfstest.Inject(freeOnRemove(diskFull(mem, &full, true), &full, true), failSegmentWrites(&segmentsFail))
-	s, err := open(crashDir, nil, h)
-	if err != nil {
-		t.Fatal(err)
-	}
+	h := crashHooksOn(vfstest.Inject(freeOnRemove(diskFull(mem, &full, true), &full, true), failSegmentWrites(&segmentsFail)))
+	s := openWith(t, crashDir, nil, h)
 	mustAppend(t, s, "k", "v")
 	segmentsFail.Store(true)
 	mustBeFull(t, "Flush", s.Flush(t.Context())) // begins the next write-ahead file
 	mustAppend(t, s, "k", "v")
 	full.Store(true)
-	if err := s.Drop(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Drop(t.Context()))
 	segmentsFail.Store(false)
 	mustAppend(t, s, "k", "new")
 	killed := mem.KillClone()

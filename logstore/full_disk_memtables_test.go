@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -23,17 +22,7 @@ func fullStore(t *testing.T) (s *Store, mem *vfstest.Mem, full *atomic.Bool) {
 	t.Helper()
 	mem, full = vfstest.NewMem(), new(atomic.Bool)
 	full.Store(true)
-	h := crashHooks
-	h.fs = vfstest.Inject(mem, func(op vfstest.Op, name string) error {
-		if full.Load() && op == vfstest.OpWrite && strings.Contains(name, "seg-") {
-			return syscall.ENOSPC
-		}
-		return nil
-	})
-	s, err := open(crashDir, &Options{Memory: MinMemory}, h)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s = openWith(t, crashDir, &Options{Memory: MinMemory}, crashHooksOn(vfstest.Inject(mem, failSegmentWrites(full))))
 	fill(t, s)
 	return s, mem, full
 }
@@ -46,9 +35,7 @@ func fill(t *testing.T, s *Store) int {
 		if errors.Is(err, syscall.ENOSPC) {
 			return i
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 	}
 	t.Fatal("100 appends did not fill the tables")
 	return 0
@@ -83,13 +70,9 @@ func TestDropWithinScanOfAFullStore(t *testing.T) {
 	s, _, _ := fullStore(t)
 	n := 0
 	for c, err := range s.Scan(t.Context()) {
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		if n == 0 {
-			if err := s.Drop(shortContext(t)); err != nil {
-				t.Fatal(err)
-			}
+			must(t, s.Drop(shortContext(t)))
 			mustAppend(t, s, "after", "dropped")
 		}
 		if c.Key == "after" {
@@ -104,13 +87,9 @@ func TestDropWithinScanOfAFullStore(t *testing.T) {
 		t.Fatalf("after Drop and an append, the store has %d keys (error %v), want 1", len(got), err)
 	}
 	wantValue(t, s, "full0", "")
-	if err := s.Drop(shortContext(t)); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Drop(shortContext(t)))
 	wantMemory(t, s)
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Close())
 }
 
 // TestAppendWithinScanOfAFullStore checks that a Scan that retains both tables does not block appends when the disk
@@ -118,24 +97,16 @@ func TestDropWithinScanOfAFullStore(t *testing.T) {
 func TestAppendWithinScanOfAFullStore(t *testing.T) {
 	s, _, full := fullStore(t)
 	before, err := contents(s)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	n := 0
 	for _, err := range s.Scan(t.Context()) {
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		if n == 0 {
 			full.Store(false)
 			for i := range 200 {
-				if err := s.Append(shortContext(t), partd.Entry{Key: fmt.Sprint(i), Value: make([]byte, 300)}); err != nil {
-					t.Fatal(err)
-				}
+				must(t, s.Append(shortContext(t), partd.Entry{Key: fmt.Sprint(i), Value: make([]byte, 300)}))
 			}
-			if err := s.Flush(shortContext(t)); err != nil {
-				t.Fatal(err)
-			}
+			must(t, s.Flush(shortContext(t)))
 			// The disk is full again, so no more tables may be retained.
 			full.Store(true)
 			mustAppend(t, s, "last", "value")
@@ -144,9 +115,7 @@ func TestAppendWithinScanOfAFullStore(t *testing.T) {
 			}
 			wantValue(t, s, "last", "value")
 			full.Store(false)
-			if err := s.Flush(shortContext(t)); err != nil {
-				t.Fatal(err)
-			}
+			must(t, s.Flush(shortContext(t)))
 		}
 		n++
 	}
@@ -157,9 +126,7 @@ func TestAppendWithinScanOfAFullStore(t *testing.T) {
 	if got, err := contents(s); err != nil || len(got) != len(before)+201 {
 		t.Fatalf("the store has %d keys (error %v), want %d", len(got), err, len(before)+201)
 	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Close())
 }
 
 // TestAppendAfterAFailedDrop checks that data appended after a failed Drop is not lost, even if the process dies.
@@ -173,10 +140,7 @@ func TestAppendAfterAFailedDrop(t *testing.T) {
 		}
 		return nil
 	})
-	s, err := open(crashDir, nil, h)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := openWith(t, crashDir, nil, h)
 	mustAppend(t, s, "before", "1")
 	refuse.Store(true)
 	if err := s.Drop(t.Context()); !errors.Is(err, syscall.ENOSPC) || errors.Is(err, partd.ErrUnknownOutcome) {
@@ -184,21 +148,10 @@ func TestAppendAfterAFailedDrop(t *testing.T) {
 	}
 	refuse.Store(false)
 	mustAppend(t, s, "after", "2")
-	h.fs = mem.KillClone()
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	for _, fs := range []vfs.FS{h.fs, mem} {
-		h.fs = fs
-		k, err := open(crashDir, nil, h)
-		if err != nil {
-			t.Fatal(err)
-		}
-		wantValue(t, k, "before", "1")
-		wantValue(t, k, "after", "2")
-		if err := k.Close(); err != nil {
-			t.Fatal(err)
-		}
+	killed := mem.KillClone()
+	must(t, s.Close())
+	for _, fs := range []*vfstest.Mem{killed, mem} {
+		wantContent(t, fs, map[string][]byte{"before": []byte("1"), "after": []byte("2")})
 	}
 }
 
@@ -206,45 +159,27 @@ func TestAppendAfterAFailedDrop(t *testing.T) {
 func TestAppendWhileOpenOfAFullStore(t *testing.T) {
 	var full atomic.Bool
 	full.Store(true)
-	fs := vfstest.Inject(vfstest.NewMem(), func(op vfstest.Op, name string) error {
-		if full.Load() && op == vfstest.OpWrite && strings.Contains(name, "seg-") {
-			return syscall.ENOSPC
-		}
-		return nil
-	})
-	s, err := open(crashDir, &Options{Memory: MinMemory}, hooks{fs: fs})
-	if err != nil {
-		t.Fatal(err)
-	}
+	fs := vfstest.Inject(vfstest.NewMem(), failSegmentWrites(&full))
+	s := openWith(t, crashDir, &Options{Memory: MinMemory}, hooks{fs: fs})
 	piece := strings.Repeat("v", 15<<10)
 	for range maxOpenCopy/len(piece) + 2 {
 		mustAppend(t, s, "large", piece)
 	}
 	r, err := s.Open(t.Context(), "large")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if s.tables.slowReaders != 1 {
 		t.Fatalf("the store has %d slow readers, want 1", s.tables.slowReaders)
 	}
 	full.Store(false)
 	for i := range 400 {
-		if err := s.Append(shortContext(t), partd.Entry{Key: fmt.Sprint(i), Value: []byte(piece)}); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Append(shortContext(t), partd.Entry{Key: fmt.Sprint(i), Value: []byte(piece)}))
 	}
-	if err := s.Flush(shortContext(t)); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Flush(shortContext(t)))
 	n, err := io.Copy(io.Discard, r)
 	if want := int64(len(piece) * (maxOpenCopy/len(piece) + 2)); err != nil || n != want {
 		t.Fatalf("the reader returned %d bytes, want %d; error %v", n, want, err)
 	}
-	if err := r.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, r.Close())
 	wantMemory(t, s)
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Close())
 }

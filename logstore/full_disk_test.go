@@ -1,7 +1,10 @@
 package logstore
 
 import (
+	"bytes"
 	"errors"
+	"io"
+	"maps"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -10,7 +13,6 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/vfs"
-	"github.com/go-partd/partd/internal/testutil/disktest"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -43,6 +45,36 @@ func (n failingCreates) OpenFile(name string, flag int, perm os.FileMode) (vfs.F
 	return n.FS.OpenFile(name, flag, perm)
 }
 
+// mustBeFull checks the error of a change that must fail on a full disk.
+func mustBeFull(t *testing.T, desc string, err error) {
+	t.Helper()
+	if !errors.Is(err, syscall.ENOSPC) || errors.Is(err, partd.ErrUnknownOutcome) || errors.Is(err, partd.ErrNeedsReopen) {
+		t.Fatalf("%s on a full disk: error %v, want ENOSPC and a known outcome", desc, err)
+	}
+}
+
+func wantContents(t *testing.T, s *Store, want map[string][]byte) {
+	t.Helper()
+	got, err := contents(s)
+	if err != nil || !maps.EqualFunc(got, want, bytes.Equal) {
+		t.Fatalf("Scan yielded wrong contents: %d keys, want %d; error %v", len(got), len(want), err)
+	}
+	var size int64
+	for k, v := range want {
+		wantValue(t, s, k, string(v))
+		size += int64(len(v))
+	}
+	st, err := s.Stat(t.Context())
+	if err != nil || st.Keys != int64(len(want)) || st.Bytes != size {
+		t.Fatalf("Stat counts %d keys, want %d, and %d bytes, want %d; error %v", st.Keys, len(want), st.Bytes, size, err)
+	}
+	for k, err := range s.Keys(t.Context()) {
+		if err != nil || k.Size != int64(len(want[k.Key])) {
+			t.Fatalf("Keys yielded size %d for key %q (error %v), want %d", k.Size, k.Key, err, len(want[k.Key]))
+		}
+	}
+}
+
 // TestFullDiskDrop checks that a store on a full disk can be read and dropped, after a clean
 // shutdown and after a kill. When there is space, it must accept changes.
 func TestFullDiskDrop(t *testing.T) {
@@ -50,17 +82,10 @@ func TestFullDiskDrop(t *testing.T) {
 		for _, killed := range []bool{false, true} {
 			mem := vfstest.NewMem()
 			var full atomic.Bool
-			h := crashHooks
-			h.fs = diskFull(mem, &full, true)
+			h := crashHooksOn(diskFull(mem, &full, true))
 			opts := &Options{Memory: MinMemory, Sync: sync}
-			s, err := open(crashDir, opts, h)
-			if err != nil {
-				t.Fatal(err)
-			}
-			session, err := s.NewSession(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
+			s := openWith(t, crashDir, opts, h)
+			session := newSession(t, s)
 			for range 30 {
 				mustAppend(t, s, "k", strings.Repeat("v", 300))
 			}
@@ -69,53 +94,34 @@ func TestFullDiskDrop(t *testing.T) {
 				mem = mem.KillClone()
 				h.fs = diskFull(mem, &full, true)
 			}
-			if err := s.Close(); err != nil {
-				t.Fatal(err)
-			}
+			must(t, s.Close())
 			full.Store(true)
 			for range 2 { // opening must not change the store
-				if s, err = open(crashDir, opts, h); err != nil {
-					t.Fatalf("killed %t: opening the store on a full disk: %v", killed, err)
-				}
-				wantValue(t, s, "k", want)
-				if got, err := contents(s); err != nil || string(got["k"]) != want {
-					t.Fatalf("Scan yielded %d bytes for key k (error %v), want %d", len(got["k"]), err, len(want))
-				}
-				err = s.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("x")})
+				s = openWith(t, crashDir, opts, h)
+				wantContents(t, s, map[string][]byte{"k": []byte(want)})
+				err := s.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("x")})
 				if !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), "full") {
 					t.Fatalf("Append: error %v, want ENOSPC with a message about the full disk", err)
 				}
-				if err := s.Close(); err != nil {
-					t.Fatal(err)
-				}
+				must(t, s.Close())
 			}
-			if s, err = open(crashDir, opts, h); err != nil {
-				t.Fatal(err)
-			}
+			s = openWith(t, crashDir, opts, h)
 			r, err := s.Open(t.Context(), "k")
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			if err := s.Drop(t.Context()); err != nil {
 				t.Fatalf("killed %t, Sync option %t: Drop on a full disk: %v", killed, sync, err)
 			}
 			wantValue(t, s, "k", "")
-			if err := errors.Join(r.Close(), s.Close()); err != nil {
-				t.Fatal(err)
-			}
+			must(t, errors.Join(r.Close(), s.Close()))
 			full.Store(false)
-			if s, err = open(crashDir, opts, h); err != nil {
-				t.Fatal(err)
-			}
+			s = openWith(t, crashDir, opts, h)
 			wantValue(t, s, "k", "")
 			op := partd.Operation{Change: partd.ChangeAppend, Entries: []partd.Entry{{Key: "k", Value: []byte("new")}}}
 			if applied, err := s.Apply(t.Context(), partd.Tag{Session: session, Number: 1}, op); err != nil || !applied {
 				t.Fatalf("Apply in the old session after Drop = %v, %v, want true", applied, err)
 			}
 			wantValue(t, s, "k", "new")
-			if err := s.Close(); err != nil {
-				t.Fatal(err)
-			}
+			must(t, s.Close())
 		}
 	}
 }
@@ -124,81 +130,68 @@ func TestFullDiskDrop(t *testing.T) {
 func TestFullDiskDropFails(t *testing.T) {
 	mem := vfstest.NewMem()
 	var full atomic.Bool
-	h := crashHooks
-	h.fs = diskFull(mem, &full, false)
-	s, err := open(crashDir, nil, h)
-	if err != nil {
-		t.Fatal(err)
-	}
+	h := crashHooksOn(diskFull(mem, &full, false))
+	s := openWith(t, crashDir, nil, h)
 	mustAppend(t, s, "k", "v")
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Close())
 	full.Store(true)
-	if s, err = open(crashDir, nil, h); err != nil {
-		t.Fatal(err)
-	}
+	s = openWith(t, crashDir, nil, h)
 	if err := s.Drop(t.Context()); !errors.Is(err, syscall.ENOSPC) {
 		t.Fatalf("Drop: error %v, want ENOSPC", err)
 	}
 	wantValue(t, s, "k", "v")
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Close())
 	full.Store(false)
-	h.fs = mem
-	if s, err = open(crashDir, nil, h); err != nil {
-		t.Fatal(err)
-	}
-	wantValue(t, s, "k", "v")
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	wantContent(t, mem, map[string][]byte{"k": []byte("v")})
 }
 
 func TestFullDiskNew(t *testing.T) {
 	var full atomic.Bool
 	full.Store(true)
-	h := crashHooks
-	h.fs = diskFull(vfstest.NewMem(), &full, true)
+	h := crashHooksOn(diskFull(vfstest.NewMem(), &full, true))
 	if s, err := open(crashDir, nil, h); !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("open = %v, error %v, want ENOSPC", s, err)
 	}
 }
 
-func TestFullTmpfs(t *testing.T) {
-	disk := disktest.Mount(t, "tmpfs", 4<<20)
-	dir := disk + "/store"
-	for range 2 {
-		s, err := Open(dir, &Options{Memory: MinMemory})
-		if err != nil {
-			t.Fatal(err)
+// TestDropAfterReadOnlyRecovery opens a store after a crash, while the disk is full, so that the
+// records of its write-ahead files stay in memory. When there is space, a Drop must make the
+// store accept changes. A reader of an old value must continue to work.
+func TestDropAfterReadOnlyRecovery(t *testing.T) {
+	mem := vfstest.NewMem()
+	h := crashHooksOn(mem)
+	first := openWith(t, crashDir, nil, h)
+	old := strings.Repeat("v", 300)
+	mustAppend(t, first, "k", old)
+	killed := mem.KillClone()
+	must(t, first.Close())
+	var full atomic.Bool
+	full.Store(true)
+	h.fs = diskFull(killed, &full, true)
+	s := openWith(t, crashDir, nil, h)
+	if len(s.tables.walTables) == 0 {
+		t.Fatal("open recovered no records into memory, so the test would prove nothing")
+	}
+	wantContents(t, s, map[string][]byte{"k": []byte(old)})
+	r, err := s.Open(t.Context(), "k")
+	must(t, err)
+	full.Store(false)
+	for range 3 {
+		must(t, s.Drop(t.Context()))
+		wantContents(t, s, map[string][]byte{})
+		want := map[string][]byte{}
+		for range 40 { // more than a table can contain
+			mustAppend(t, s, "k", old)
+			want["k"] = append(want["k"], old...)
 		}
-		n := 0
-		for ; err == nil; n++ {
-			err = s.Append(t.Context(), partd.Entry{Key: "k", Value: make([]byte, 1000)})
-		}
-		if !errors.Is(err, syscall.ENOSPC) || n < 100 {
-			t.Fatalf("append %d failed with %v, want ENOSPC after at least 100 appends", n, err)
-		}
-		_ = s.Close() // returns an error, because it cannot flush everything
-		if err := os.WriteFile(disk+"/rest", make([]byte, 4<<20), 0o666); !errors.Is(err, syscall.ENOSPC) {
-			t.Fatalf("filling the disk with another file: error %v, want ENOSPC", err)
-		}
-		if s, err = Open(dir, &Options{Memory: MinMemory}); err != nil {
-			t.Fatal(err)
-		}
-		v, err := s.Get(t.Context(), "k")
-		if err != nil || len(v[0]) != (n-1)*1000 {
-			t.Fatalf("Get = %d bytes, want %d acknowledged appends of 1000 bytes; error %v", len(v[0]), n-1, err)
-		}
-		if err := s.Drop(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		mustAppend(t, s, "k", "v")
-		wantValue(t, s, "k", "v")
-		if err := errors.Join(s.Drop(t.Context()), s.Close(), os.Remove(disk+"/rest")); err != nil {
-			t.Fatal(err)
-		}
+		wantContents(t, s, want)
+	}
+	if b, err := io.ReadAll(r); err != nil || string(b) != old {
+		t.Fatalf("the reader returned %d bytes (error %v), want %d", len(b), err, len(old))
+	}
+	must(t, r.Close())
+	must(t, s.Close())
+	if n := killed.OpenCount(); n > 0 {
+		t.Fatalf("%d files are still open after Close", n)
 	}
 }

@@ -36,9 +36,7 @@ func TestSpans(t *testing.T) {
 			} else if rnd.IntN(20) == 0 {
 				err = s.Set(t.Context(), key, []byte("new"))
 			}
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 		}
 		f, err := s.sealer.fileFor()
 		must(t, err)
@@ -71,9 +69,7 @@ func TestSpans(t *testing.T) {
 		}
 		s.mu.Unlock()
 		must(t, s.Flush(t.Context()))
-		if _, err := s.Verify(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		mustVerify(t, s)
 		must(t, s.Close())
 	}
 }

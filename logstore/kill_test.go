@@ -134,9 +134,7 @@ func checkKilled(t *testing.T, dir string, acked int64, kill int) {
 		t.Fatalf("kill %d: opening the store: %v", kill, err)
 	}
 	defer func() {
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Close())
 	}()
 	got, err := contents(s)
 	if err != nil {

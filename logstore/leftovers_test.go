@@ -160,13 +160,3 @@ func TestForeignDataFileIsIgnored(t *testing.T) {
 		}
 	}
 }
-
-func TestReadOnlyLeavesNoLock(t *testing.T) {
-	dir := t.TempDir()
-	if _, err := Open(dir, &Options{ReadOnly: true}); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("Open: error %v, want ErrNotExist", err)
-	}
-	if d, err := os.ReadDir(dir); err != nil || len(d) != 0 {
-		t.Errorf("the directory contains %v (error %v), want nothing", d, err)
-	}
-}

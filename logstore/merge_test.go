@@ -67,16 +67,12 @@ func TestMergeContent(t *testing.T) {
 							want[k] = append(want[k], v...)
 							err = s.Append(t.Context(), partd.Entry{Key: k, Value: v})
 						}
-						if err != nil {
-							t.Fatal(err)
-						}
+						must(t, err)
 					}
 					must(t, s.Flush(t.Context()))
 					if round%20 == 19 {
 						must(t, s.Close())
-						if s, err = open("/s", &Options{Compression: c}, h); err != nil {
-							t.Fatal(err)
-						}
+						s = openWith(t, "/s", &Options{Compression: c}, h)
 					}
 				}
 				waitMerged(t, s)
@@ -85,9 +81,7 @@ func TestMergeContent(t *testing.T) {
 				}
 				wantMerged(t, s, want)
 				must(t, s.Close())
-				if s, err = open("/s", nil, h); err != nil {
-					t.Fatal(err)
-				}
+				s = openWith(t, "/s", nil, h)
 				wantMerged(t, s, want)
 				must(t, s.Close())
 			}
@@ -105,29 +99,11 @@ func mergeNow(t *testing.T, s *Store, minCount int) {
 	waitMerged(t, s)
 }
 
+// wantMerged checks the store's contents and verifies its files.
 func wantMerged(t *testing.T, s *Store, want map[string][]byte) {
 	t.Helper()
-	got, err := contents(s)
-	if err != nil || len(got) != len(want) {
-		t.Fatalf("Scan yielded %d keys, want %d; error %v", len(got), len(want), err)
-	}
-	if _, err := s.Verify(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	for k, value := range want {
-		if !bytes.Equal(got[k], value) {
-			t.Fatalf("Scan yielded key %s with wrong data: %d bytes, want %d", k, len(got[k]), len(value))
-		}
-		v, err := s.Get(t.Context(), k)
-		if err != nil || !bytes.Equal(v[0], value) {
-			t.Fatalf("Get(%s) returned wrong data: %d bytes, want %d; error %v", k, len(v[0]), len(value), err)
-		}
-	}
-	for k, err := range s.Keys(t.Context()) {
-		if err != nil || k.Size != int64(len(want[k.Key])) {
-			t.Fatalf("Keys yielded %+v, %v, want %d bytes", k, err, len(want[k.Key]))
-		}
-	}
+	wantContents(t, s, want)
+	mustVerify(t, s)
 }
 
 // manySessions opens and closes a store n times, so that it has n tiny segments, and returns the content.
@@ -177,24 +153,6 @@ func TestMergeShortSessions(t *testing.T) {
 	}
 }
 
-// TestNoMergeOfFullSegments checks that segments of full tables are not merged.
-func TestNoMergeOfFullSegments(t *testing.T) {
-	mem := vfstest.NewMem()
-	s := openWith(t, "/s", nil, hooks{fs: mem, tableBytes: 64 << 10})
-	for i := range 300 {
-		must(t, s.Append(t.Context(), partd.Entry{Key: fmt.Sprint(i % 10), Value: make([]byte, 20<<10)}))
-	}
-	if _, err := contents(s); err != nil {
-		t.Fatal(err)
-	}
-	if n := s.SegmentCount(); n < minMerge {
-		t.Errorf("the store has %d segments, want at least %d", n, minMerge)
-	}
-	if _, err := mem.Info("/s/seg-00000002"); !errors.Is(err, os.ErrNotExist) || s.Close() != nil {
-		t.Errorf("a merge created a second file, or Close failed: %v", err)
-	}
-}
-
 // TestMergeForGets checks that Gets of single keys cause a merge of full segments once they have
 // read more bytes than the merge costs.
 func TestMergeForGets(t *testing.T) {
@@ -223,9 +181,9 @@ func TestMergeForGets(t *testing.T) {
 	wantMerged(t, s, want)
 }
 
-// TestNoMergeOfCompressedTables checks that segments of full tables are not merged even if they compress well.
-func TestNoMergeOfCompressedTables(t *testing.T) {
-	for _, c := range []Compression{S2, Zstd} {
+// TestNoMergeOfFullSegments checks that segments of full tables are not merged, even if they compress well.
+func TestNoMergeOfFullSegments(t *testing.T) {
+	for _, c := range []Compression{None, S2, Zstd} {
 		for _, keys := range []int{1, 1000} {
 			mem := vfstest.NewMem()
 			s := openWith(t, "/s", &Options{Compression: c}, hooks{fs: mem, tableBytes: 64 << 10})

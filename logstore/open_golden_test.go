@@ -56,9 +56,7 @@ func makeGoldenStore(t *testing.T, dir string) {
 			for _, err := range []error{
 				s.Set(t.Context(), "set", []byte("newer")), s.Set(t.Context(), "set to nothing", nil), s.Delete(t.Context(), "gone"),
 			} {
-				if err != nil {
-					t.Fatal(err)
-				}
+				must(t, err)
 			}
 			if _, err := s.NewSession(t.Context()); err != nil {
 				t.Fatal(err)
@@ -104,9 +102,7 @@ func TestGolden(t *testing.T) {
 				t.Errorf("key %q: error %v, Get returned %d bytes and Scan %d, want %d bytes", k, err, len(b[0]), len(got[k]), len(v))
 			}
 		}
-		if _, err := s.Verify(t.Context()); err != nil {
-			t.Error(err)
-		}
+		mustVerify(t, s)
 		if n := uint32(s.sessions.issued); n != 1 { // the upper half is random
 			t.Errorf("the last issued session ends with %d, want 1", n)
 		}

@@ -171,9 +171,7 @@ func TestScanPrefetches(t *testing.T) {
 	s.scanMemory.Add(2 * s.readBytes)
 	defer s.scanMemory.Add(-2 * s.readBytes)
 	for _, err := range s.Scan(context.Background()) {
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 	}
 	if n, all := c.pages(s, "prefetch"); n < all*9/10 { // footers and hot runs are not prefetched
 		t.Errorf("%d of %d pages were prefetched", n, all)

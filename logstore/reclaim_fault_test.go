@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -111,7 +112,7 @@ func TestReclaimFault(t *testing.T) {
 				desc := fmt.Sprintf("fault %v (persists %t) in call %d", errno, persists, call)
 				check := func() {
 					t.Helper()
-					if got, err := contents(s); err != nil || !equalContents(got, want) {
+					if got, err := contents(s); err != nil || !maps.EqualFunc(got, want, bytes.Equal) {
 						t.Fatalf("%s: the store has wrong contents: %d keys, want %d; error %v", desc, len(got), len(want), err)
 					}
 					if _, err := s.Verify(t.Context()); err != nil {
@@ -146,15 +147,6 @@ func TestReclaimFault(t *testing.T) {
 			}
 		}
 	}
-}
-
-func equalContents(got, want map[string][]byte) bool {
-	for k, v := range want {
-		if !bytes.Equal(got[k], v) {
-			return false
-		}
-	}
-	return len(got) == len(want)
 }
 
 // littleRoom is a disk with an adjustable size. It records the peak of the bytes in use.
@@ -206,8 +198,6 @@ func TestReclaimLittleRoom(t *testing.T) {
 	if d.peak.Load() > before+room || after > int64(live)*3/2+8<<20 {
 		t.Errorf("with %d live bytes and %d free bytes: disk usage %d before, %d at its peak, %d after; want a peak within the free space, and less waste after", live, room, before, d.peak.Load(), after)
 	}
-	if _, err := s.Verify(t.Context()); err != nil {
-		t.Error(err)
-	}
+	mustVerify(t, s)
 	must(t, s.Close())
 }

@@ -32,6 +32,7 @@ func (d *unsteadyDisk) Free(string) (int64, error) {
 // because the disk is full. No acknowledged data may be lost.
 func TestReclaimDuringFailures(t *testing.T) {
 	for seed := range uint64(6) {
+		t.Logf("seed %d", seed)
 		mem := vfstest.NewMem()
 		var random atomic.Uint64
 		disk := &unsteadyDisk{FS: vfstest.Inject(mem, func(op vfstest.Op, name string) error {
@@ -82,20 +83,11 @@ func TestReclaimDuringFailures(t *testing.T) {
 				all[k] = v
 			}
 		}
-		check := func() {
-			t.Helper()
-			if got, err := contents(s); err != nil || !equalContents(got, all) {
-				t.Fatalf("seed %d: the store has wrong contents: %d keys, want %d; error %v", seed, len(got), len(all), err)
-			}
-			if _, err := s.Verify(t.Context()); err != nil {
-				t.Fatalf("seed %d: Verify: %v", seed, err)
-			}
-		}
-		check()
+		wantMerged(t, s, all)
 		_ = s.Close() // may fail, because the disk may be full
 		disk.FS = mem
 		s = reopen()
-		check()
+		wantMerged(t, s, all)
 		must(t, s.Close())
 		if n := mem.OpenCount(); n != 0 {
 			t.Errorf("seed %d: %d files are still open", seed, n)

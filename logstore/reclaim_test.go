@@ -154,9 +154,7 @@ func readLater(t *testing.T, s *Store, want map[string][]byte) func() {
 	if errors.Is(err, os.ErrNotExist) || err == nil && r == nil {
 		return func() {}
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return func() {
 		t.Helper()
 		b, err := io.ReadAll(r)
@@ -212,9 +210,7 @@ func TestReclaimAll(t *testing.T) {
 					case "pop":
 						_, err = s.Pop(t.Context(), k)
 					}
-					if err != nil {
-						t.Fatal(err)
-					}
+					must(t, err)
 				}
 				settle(t, s)
 				after := disk(t, dir, "seg-") + disk(t, dir, "blob-")
@@ -225,9 +221,7 @@ func TestReclaimAll(t *testing.T) {
 				mustAppend(t, s, "after", "v")
 				must(t, s.Flush(t.Context()))
 				wantValue(t, s, "after", "v")
-				if _, err := s.Verify(t.Context()); err != nil {
-					t.Error(err)
-				}
+				mustVerify(t, s)
 				must(t, s.Close())
 			})
 		}

@@ -32,9 +32,7 @@ func killedStore(t *testing.T, frozen bool) (*vfstest.Mem, map[string][]byte) {
 		if frozen && errors.Is(err, syscall.ENOSPC) {
 			break
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		want[key] = longValue
 	}
 	if inUse := s.tables.frozen != nil; inUse != frozen {

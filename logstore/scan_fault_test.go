@@ -30,9 +30,7 @@ func TestScanStops(t *testing.T) {
 				if n++; n > stop {
 					break
 				}
-				if err != nil {
-					t.Fatal(err)
-				}
+				must(t, err)
 			}
 			func() {
 				defer func() { _ = recover() }()

@@ -49,9 +49,7 @@ func readAll(t *testing.T, s *Store, keys int, bytes int64) {
 	var gotKeys int
 	var gotBytes int64
 	for c, err := range s.Scan(context.Background()) {
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		gotBytes += int64(len(c.Data))
 		if c.Last {
 			gotKeys++

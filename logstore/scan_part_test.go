@@ -112,9 +112,7 @@ func TestPartsEqualScan(t *testing.T) {
 					model[k] = append(model[k], v...)
 				}
 			}
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 		}
 		first, err := collectParts(s.Scan(t.Context()))
 		if err != nil || !maps.EqualFunc(first.values, model, bytes.Equal) {

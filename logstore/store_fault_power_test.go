@@ -187,9 +187,7 @@ func TestUnreadableBlob(t *testing.T) {
 				}
 			}
 			h.fs = killed
-			if s, err = open(crashDir, nil, h); err != nil {
-				t.Fatal(err)
-			}
+			s = openWith(t, crashDir, nil, h)
 			wantValue(t, s, "a", string(largeValue))
 			must(t, s.Close())
 			if !fault.Hit() {

@@ -57,6 +57,12 @@ func mustAppend(t *testing.T, s *Store, key, value string) {
 	must(t, s.Append(t.Context(), partd.Entry{Key: key, Value: []byte(value)}))
 }
 
+func mustVerify(t *testing.T, s *Store) {
+	t.Helper()
+	_, err := s.Verify(t.Context())
+	must(t, err)
+}
+
 func wantValue(t *testing.T, s *Store, key, want string) {
 	t.Helper()
 	got, err := s.Get(t.Context(), key)
@@ -146,9 +152,7 @@ func TestForeignFiles(t *testing.T) {
 	s := mustOpen(t, dir, nil)
 	mustAppend(t, s, "a", "1")
 	for _, err := range []error{s.Flush(t.Context()), s.Drop(t.Context()), s.Close()} {
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 	}
 	s = mustOpen(t, dir, nil)
 	must(t, s.Close())
@@ -166,6 +170,9 @@ func TestOpenWithoutStore(t *testing.T) {
 	}
 	if _, err := Open(dir, &Options{ReadOnly: true}); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("Open for reading in an empty directory: error %v, want ErrNotExist", err)
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
+		t.Errorf("Open for reading left %v in the directory (error %v), want nothing, not even a lock file", entries, err)
 	}
 	file := filepath.Join(dir, "file")
 	must(t, os.WriteFile(file, nil, 0o666))

@@ -13,38 +13,20 @@ import (
 func TestKilledInFirstSync(t *testing.T) {
 	for seed := range uint64(20) {
 		mem := vfstest.NewMem()
-		h := crashHooks
-		h.fs = mem
-		s, err := open(crashDir, &Options{Memory: MinMemory}, h)
-		if err != nil {
-			t.Fatal(err)
-		}
+		h := crashHooksOn(mem)
+		s := openWith(t, crashDir, &Options{Memory: MinMemory}, h)
 		mustAppend(t, s, "key", "value")
 		s.durable.Store(true) // as at the start of the first Sync
-		if err := s.Flush(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Flush(t.Context()))
 		killed := mem.KillClone()
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Close())
 		h.fs = killed
-		if s, err = open(crashDir, &Options{Memory: MinMemory}, h); err != nil {
-			t.Fatal(err)
-		}
-		if err := s.Sync(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		s = openWith(t, crashDir, &Options{Memory: MinMemory}, h)
+		must(t, s.Sync(t.Context()))
 		h.fs = killed.Crash(rand.New(rand.NewPCG(seed, 1)))
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
-		if s, err = open(crashDir, &Options{Memory: MinMemory}, h); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Close())
+		s = openWith(t, crashDir, &Options{Memory: MinMemory}, h)
 		wantValue(t, s, "key", "value")
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Close())
 	}
 }

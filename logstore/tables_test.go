@@ -43,9 +43,7 @@ func TestLentMemory(t *testing.T) {
 	must(t, s.Flush(t.Context()))
 	total, seals := 0, s.counters.seals.Load()
 	for c, err := range s.Scan(t.Context()) {
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		if total == 0 {
 			appendKeys(count)
 			if n := s.counters.seals.Load() - seals; n < 3 {
@@ -124,9 +122,7 @@ func TestLargeBatchesWhileLent(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		for _, err := range s.Scan(ctx) {
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			s.mu.Lock()
 			if s.tables.lent != c.lends {
 				t.Errorf("with batches of %d bytes, lent is %v, want %v", c.maxBatch, s.tables.lent, c.lends)

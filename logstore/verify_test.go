@@ -58,9 +58,7 @@ func TestVerifyHotRuns(t *testing.T) {
 				wantCorrupt(t, err, test.open)
 				return
 			}
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			defer s.Close()
 			ledger, err := s.Verify(t.Context())
 			if test.verify != "" {
@@ -132,7 +130,5 @@ func TestMaxHotPerPart(t *testing.T) {
 			t.Errorf("a key of %d bytes has a run, although %d keys are larger", h.Bytes, maxHotPerPart)
 		}
 	}
-	if _, err := s.Verify(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	mustVerify(t, s)
 }

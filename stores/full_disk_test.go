@@ -2,11 +2,14 @@ package stores_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -21,54 +24,267 @@ import (
 var fullStores = map[string]string{
 	"file": "", "file:": "?sync=true", "zstd+file": "", "buffer+file": "?buffer.memory=1MiB",
 	"buffer+file:": "?buffer.memory=1MiB&file.sync=true", "zstd+buffer+zlib+file": "?buffer.memory=1MiB",
+	"log": "?memory=4MiB", "log:": "?memory=4MiB&sync=true", "zstd+log": "?log.memory=4MiB",
+	"buffer+log": "?buffer.memory=1MiB&log.memory=4MiB", "buffer+log:": "?buffer.memory=1MiB&log.memory=4MiB&log.sync=true",
 }
 
-// diskTest is a test of a store on a small disk, with the expected contents.
-type diskTest struct {
-	*testing.T
-	ctx   context.Context
-	dir   string
-	store partd.Partd
-	want  map[string][]byte
+// outcome says how a change may end.
+type outcome int
+
+const (
+	maySucceed  outcome = iota // it fails without effect, or is kept
+	mustFail                   // it fails, and uses no space
+	mustSucceed                // it has no effect, and uses no space
+)
+
+// fullChange is a change of a store on a small disk.
+type fullChange struct {
+	name   string
+	stores string // suffix of the schemes that the change is for
+	want   outcome
+	do     func(f *diskTest) error
 }
 
-// forEachDisk runs a test with each store on each kind of disk.
-func forEachDisk(t *testing.T, test func(f *diskTest)) {
+// fullDiskChanges are the changes of a full disk.
+var fullDiskChanges = []fullChange{
+	{"append 1 byte", "", maySucceed, func(f *diskTest) error { return f.appendOldAndNew(1) }},
+	{"append 700 bytes", "", maySucceed, func(f *diskTest) error { return f.appendOldAndNew(700) }},
+	{"append 5000 bytes", "", maySucceed, func(f *diskTest) error { return f.appendOldAndNew(5000) }},
+	{"append 100,000 bytes", "", maySucceed, func(f *diskTest) error { return f.appendOldAndNew(100_000) }},
+	{"append 1 MiB", "log", mustFail, func(f *diskTest) error { return f.append("large", 1<<20) }},
+	{"append too much", "", mustFail, func(f *diskTest) error { return f.append("large", 9<<20) }},
+	{"set", "", maySucceed, func(f *diskTest) error {
+		key := fmt.Sprint("key ", f.round)
+		return f.keep(key, randomBytes(9000), partd.Set(f.ctx, f.store, key, randomBytes(9000)))
+	}},
+	{"set once", "", maySucceed, func(f *diskTest) error {
+		key := fmt.Sprint("once ", f.round, len(f.want))
+		return f.keep(key, randomBytes(9000), partd.SetOnce(f.ctx, f.store, key, randomBytes(9000)))
+	}},
+	{"flush", "file", maySucceed, func(f *diskTest) error { return ignoreUnsupported(partd.Flush(f.ctx, f.store)) }},
+	{"flush", "log", mustFail, func(f *diskTest) error { return partd.Flush(f.ctx, f.store) }},
+}
+
+// largeChanges are changes of a disk that has free space. Those that must fail do not fit on it.
+var largeChanges = []fullChange{
+	{"append to a key", "", mustFail, func(f *diskTest) error { return f.append("key 0", 9<<20) }},
+	{"append to a new key", "", mustFail, func(f *diskTest) error { return f.append("large", 9<<20) }},
+	{"append to many keys", "", mustFail, func(f *diskTest) error { return f.appendMany(40, 500_000) }},
+	{"append many small values", "log", mustFail, func(f *diskTest) error {
+		if strings.Contains(f.url, "+") {
+			return syscall.ENOSPC // they fit if they are compressed
+		}
+		return f.appendMany(1_200_000, 1)
+	}},
+	{"set", "", mustFail, func(f *diskTest) error { return partd.Set(f.ctx, f.store, "key 1", tooMuch()) }},
+	{"set once", "", mustFail, func(f *diskTest) error { return partd.SetOnce(f.ctx, f.store, "unknown", tooMuch()) }},
+	{"apply an append", "", mustFail, func(f *diskTest) error { return f.apply(2, partd.ChangeAppend, "key 3", tooMuch()) }},
+	{"apply a set", "", mustFail, func(f *diskTest) error { return f.apply(2, partd.ChangeSet, "unknown", tooMuch()) }},
+	{"set an existing key once", "", mustSucceed, func(f *diskTest) error {
+		return partd.SetOnce(f.ctx, f.store, "key 2", randomBytes(200_000))
+	}},
+	{"set an existing key once to a large value", "", mustSucceed, func(f *diskTest) error {
+		return partd.SetOnce(f.ctx, f.store, "key 2", randomBytes(1<<20))
+	}},
+	{"retry an append", "", mustSucceed, func(f *diskTest) error { return f.apply(1, partd.ChangeAppend, "key 3", randomBytes(1<<20)) }},
+	{"retry a set", "", mustSucceed, func(f *diskTest) error { return f.apply(1, partd.ChangeSet, "key 3", randomBytes(1<<20)) }},
+}
+
+// TestFullDisk checks each store on each kind of disk. A change that does not fit must fail without
+// effect, say so, and use no space. A store on a full disk must be readable and dropped, and
+// a log: store also opened. When there is space again, the store must work, and contain everything
+// that it acknowledged.
+func TestFullDisk(t *testing.T) {
 	for _, kind := range disktest.Kinds {
 		for scheme, options := range fullStores {
 			t.Run(fmt.Sprintf("%s/%s/%v", kind, scheme, strings.Contains(options, "sync")), func(t *testing.T) {
 				t.Parallel()
 				dir := disktest.Mount(t, kind, 16<<20)
 				url := strings.TrimSuffix(scheme, ":") + ":" + filepath.Join(dir, "store") + options
-				f := &diskTest{T: t, ctx: t.Context(), dir: dir, want: map[string][]byte{}}
-				f.open(url)
-				for i := range 20 {
-					if f.append(fmt.Sprint("key ", i), 1500) != nil {
-						t.Fatal("Append failed although the disk has space")
-					}
+				f := &diskTest{T: t, ctx: t.Context(), kind: kind, dir: dir, scheme: strings.TrimSuffix(scheme, ":"), url: url, want: map[string][]byte{}}
+				f.open()
+				f.fillKeys(1500)
+				f.must(partd.Sync(f.ctx, f.store))
+				f.changeTooMuch()
+				for range 3 {
+					f.changeOnFullDisk()
 				}
-				if err := partd.Sync(f.ctx, f.store); err != nil {
-					t.Fatal(err)
-				}
-				test(f)
-				if err := partd.Close(f.ctx, f.store); err != nil {
-					t.Fatal(err)
-				}
-				f.open(url)
-				f.check("after reopening")
-				if err := partd.Close(f.ctx, f.store); err != nil {
-					t.Fatal(err)
-				}
+				f.reopen()
+				f.dropOnFullDisk()
+				f.must(partd.Close(f.ctx, f.store))
 			})
 		}
 	}
 }
 
-func (f *diskTest) open(url string) {
+// changeTooMuch makes changes that do not fit on the disk, and then small changes.
+func (f *diskTest) changeTooMuch() {
+	f.Helper()
+	f.beginSession()
+	for range 3 { // a log uses each of its write-ahead files
+		f.fillKeys(1)
+		f.must(ignoreUnsupported(partd.Flush(f.ctx, f.store)))
+	}
+	for _, change := range largeChanges {
+		before := disktest.Free(f, f.dir)
+		for range 1 + 2*int(change.want/mustSucceed) {
+			f.change(change)
+		}
+		if after := disktest.Free(f, f.dir); after < before-f.slack() {
+			f.Fatalf("%s: %d bytes were free before it, and %d are after it", change.name, before, after)
+		}
+		f.check(change.name)
+	}
+	for range 10 {
+		f.fillKeys(1500)
+	}
+}
+
+// slack returns how much space a change without effect may use.
+func (f *diskTest) slack() int64 {
+	switch {
+	case strings.HasSuffix(f.scheme, "file"):
+		return 1 << 20 // the journal
+	case f.kind == "ext4":
+		return 16 << 10 // metadata
+	}
+	return 0
+}
+
+// changeOnFullDisk fills the disk, changes the store, and frees space. In the second round it also drops the store.
+func (f *diskTest) changeOnFullDisk() {
+	f.Helper()
+	f.round++
+	freeSpace := disktest.Fill(f, f.dir)
+	f.check("before changes")
+	for range 2 {
+		for _, change := range fullDiskChanges {
+			f.change(change)
+		}
+	}
+	f.check("on the full disk")
+	key := slices.Min(slices.Collect(maps.Keys(f.want)))
+	if err := partd.Delete(f.ctx, f.store, key); err == nil {
+		delete(f.want, key)
+	} else {
+		f.checkFull("delete", err)
+		value, err := f.store.Get(f.ctx, key)
+		f.must(err)
+		if len(value[0]) == 0 && strings.HasSuffix(f.scheme, "file") {
+			delete(f.want, key)
+		}
+	}
+	f.check("after a delete")
+	if f.round == 2 {
+		f.must(f.store.Drop(f.ctx))
+		clear(f.want)
+		f.check("after a drop")
+	}
+	freeSpace()
+	f.check("with space again")
+	f.fillKeys(3000)
+	if err := f.append("large", 100_000); err != nil {
+		f.Fatal(err)
+	}
+	f.must(errors.Join(ignoreUnsupported(partd.Flush(f.ctx, f.store)), partd.Sync(f.ctx, f.store)))
+	f.check("after changes with space")
+}
+
+// dropOnFullDisk opens the store on a full disk and drops it.
+func (f *diskTest) dropOnFullDisk() {
+	f.Helper()
+	if !strings.HasSuffix(f.scheme, "log") {
+		return // such a store need not open
+	}
+	for range 2 {
+		f.fillKeys(20_000)
+		freeSpace := disktest.Fill(f, f.dir)
+		_ = partd.Close(f.ctx, f.store) // fails if it cannot flush everything
+		if strings.Contains(f.scheme, "buffer") {
+			freeSpace() // what a Buffer could not flush is lost
+			return
+		}
+		disktest.Fill(f, f.dir)
+		f.open()
+		f.check("after opening on a full disk")
+		f.must(f.store.Drop(f.ctx))
+		clear(f.want)
+		disktest.Free(f, f.dir) // on ext4, blocks are free when its journal is written
+		if err := f.append("key 0", 1500); err != nil {
+			f.Fatalf("append after a drop: %v", err)
+		}
+		f.check("after a drop")
+		freeSpace()
+		f.reopen()
+	}
+}
+
+// diskTest is a test of a store on a small disk, with the expected contents.
+type diskTest struct {
+	*testing.T
+	ctx     context.Context
+	kind    string
+	dir     string
+	scheme  string
+	url     string
+	store   partd.Partd
+	session uint64
+	round   int
+	want    map[string][]byte
+}
+
+func (f *diskTest) must(err error) {
+	f.Helper()
+	if err != nil {
+		f.Fatal(err)
+	}
+}
+
+func (f *diskTest) open() {
 	f.Helper()
 	var err error
-	if f.store, err = stores.Open(f.ctx, url); err != nil {
-		f.Fatal(err)
+	f.store, err = stores.Open(f.ctx, f.url)
+	f.must(err)
+}
+
+func (f *diskTest) reopen() {
+	f.Helper()
+	f.must(partd.Close(f.ctx, f.store))
+	f.open()
+	f.check("after reopening")
+}
+
+// fillKeys appends n bytes to each of 40 keys.
+func (f *diskTest) fillKeys(n int) {
+	f.Helper()
+	for i := range 20 {
+		if err := f.append(fmt.Sprint("key ", i), n); err != nil {
+			f.Fatalf("append %d although the disk has space: %v", i, err)
+		}
+	}
+}
+
+// change makes a change and checks its outcome.
+func (f *diskTest) change(c fullChange) {
+	f.Helper()
+	if !strings.HasSuffix(f.scheme, c.stores) {
+		return
+	}
+	err := c.do(f)
+	if errors.Is(err, errors.ErrUnsupported) {
+		return
+	}
+	if c.want == mustFail && err == nil || c.want == mustSucceed && err != nil {
+		f.Fatalf("%s: error %v, want one only if it must fail (%v)", c.name, err, c.want == mustFail)
+	}
+	f.checkFull(c.name, err)
+}
+
+// checkFull fails the test if err has an unknown outcome or a cause other than a full disk.
+func (f *diskTest) checkFull(op string, err error) {
+	f.Helper()
+	if err != nil && (errors.Is(err, partd.ErrUnknownOutcome) || errors.Is(err, partd.ErrNeedsReopen) || !errors.Is(err, syscall.ENOSPC)) {
+		f.Fatalf("%s = %v, want ENOSPC with a known outcome", op, err)
 	}
 }
 
@@ -82,170 +298,104 @@ func randomBytes(n int) []byte {
 // tooMuch returns a value that does not fit on the disk.
 var tooMuch = sync.OnceValue(func() []byte { return randomBytes(18 << 20) })
 
-// append appends to a key and, if the store acknowledges that, to the expected value. An error
-// must have a known outcome, and say that the disk is full.
+// keep notes the value of a key unless err is set, and returns err.
+func (f *diskTest) keep(key string, value []byte, err error) error {
+	if err == nil {
+		f.want[key] = value
+	}
+	return err
+}
+
+// append appends to two keys and, if the store acknowledges that, to the expected values.
 func (f *diskTest) append(key string, n int) error {
-	f.Helper()
 	value := randomBytes(n)
 	err := f.store.Append(f.ctx, partd.Entry{Key: key, Value: value}, partd.Entry{Key: key + "'", Value: value})
 	if err == nil {
 		f.want[key] = append(f.want[key], value...)
 		f.want[key+"'"] = append(f.want[key+"'"], value...)
 	}
-	f.checkDefinite("append", err)
 	return err
 }
 
-// apply makes a change that is too large for the disk. The change has a Tag, as a change that can be repeated.
-func (f *diskTest) apply(change partd.Change, key string) error {
-	f.Helper()
-	a, ok := f.store.(partd.Applier)
-	if !ok {
+// appendOldAndNew appends to existing and to new keys. It returns the last error.
+func (f *diskTest) appendOldAndNew(n int) error {
+	err := f.append(fmt.Sprint("key ", f.round), n)
+	f.checkFull("append", err)
+	return cmp.Or(f.append(fmt.Sprint("new ", f.round, n, len(f.want)), n), err)
+}
+
+// appendMany appends values of n bytes to many keys.
+func (f *diskTest) appendMany(keys, n int) error {
+	entries := make([]partd.Entry, keys)
+	for i := range entries {
+		entries[i] = partd.Entry{Key: fmt.Sprintf("many %016d", i), Value: randomBytes(n)}
+	}
+	return f.store.Append(f.ctx, entries...)
+}
+
+// apply makes a change that can be repeated. Number 1 was applied before, and number 2 was not.
+func (f *diskTest) apply(number uint64, change partd.Change, key string, value []byte) error {
+	if f.session == 0 {
 		return errors.ErrUnsupported
 	}
-	session, err := a.NewSession(f.ctx)
-	if err != nil {
-		return err
+	op := partd.Operation{Change: change, Entries: []partd.Entry{{Key: key, Value: value}}}
+	applied, err := partd.Apply(f.ctx, f.store, partd.Tag{Session: f.session, Number: number}, op)
+	if applied && number == 1 {
+		return errors.New("the operation was applied twice")
 	}
-	_, err = a.Apply(f.ctx, partd.Tag{Session: session, Number: 1}, partd.Operation{
-		Change: change, Entries: []partd.Entry{{Key: key, Value: tooMuch()}},
-	})
 	return err
 }
 
-// checkDefinite fails the test if err has an unknown outcome or a cause other than a full disk.
-func (f *diskTest) checkDefinite(op string, err error) {
+// beginSession sets a large value. If the store supports sessions, the change is the first of a session.
+func (f *diskTest) beginSession() {
 	f.Helper()
-	if err != nil && (errors.Is(err, partd.ErrUnknownOutcome) || !errors.Is(err, syscall.ENOSPC)) {
-		f.Fatalf("%s = %v, want ENOSPC with a known outcome", op, err)
+	value := randomBytes(64 << 10)
+	a, ok := f.store.(partd.Applier)
+	if ok {
+		var err error
+		f.session, err = a.NewSession(f.ctx)
+		f.must(ignoreUnsupported(err))
 	}
+	var err error
+	if f.session == 0 {
+		err = partd.Set(f.ctx, f.store, "applied", value)
+	} else {
+		op := partd.Operation{Change: partd.ChangeSet, Entries: []partd.Entry{{Key: "applied", Value: value}}}
+		_, err = a.Apply(f.ctx, partd.Tag{Session: f.session, Number: 1}, op)
+	}
+	f.must(f.keep("applied", value, err))
 }
 
+// check compares the contents with what the store acknowledged.
 func (f *diskTest) check(label string) {
 	f.Helper()
+	var size int64
 	for key, want := range f.want {
-		got, err := f.store.Get(f.ctx, key)
-		if err != nil {
-			f.Fatalf("%s: Get: %v", label, err)
+		value, err := f.store.Get(f.ctx, key)
+		if err != nil || !bytes.Equal(value[0], want) {
+			f.Fatalf("%s: Get(%q) = %d bytes, %v, want %d bytes", label, key, len(value[0]), err, len(want))
 		}
-		if !bytes.Equal(got[0], want) {
-			f.Fatalf("%s: key %q has the wrong content: %d bytes, want %d", label, key, len(got[0]), len(want))
+		size += int64(len(want))
+	}
+	if strings.Contains(f.scheme, "buffer") {
+		return // other reads move data to the slow store, which needs space
+	}
+	got := map[string][]byte{}
+	for c, err := range partd.Scan(f.ctx, f.store) {
+		if err != nil {
+			f.Fatalf("%s: Scan: %v", label, err)
+		}
+		got[c.Key] = append(got[c.Key], c.Data...)
+	}
+	stat, err := partd.Stat(f.ctx, f.store)
+	if !maps.EqualFunc(got, f.want, bytes.Equal) || err != nil || stat.Keys != int64(len(f.want)) || stat.Bytes != size {
+		f.Fatalf("%s: Scan yielded %d keys and Stat %+v (error %v), want %d keys with the right values, %d bytes", label, len(got), stat, err, len(f.want), size)
+	}
+	for k, err := range partd.Keys(f.ctx, f.store) {
+		if err != nil || k.Size != int64(len(f.want[k.Key])) {
+			f.Fatalf("%s: Keys yielded size %d for key %q (error %v), want %d", label, k.Size, k.Key, err, len(f.want[k.Key]))
 		}
 	}
-}
-
-// TestFullDisk checks that on a full disk, changes either fail without effect or are kept. Once there
-// is space again, the store must work, and have lost nothing that it acknowledged.
-func TestFullDisk(t *testing.T) {
-	forEachDisk(t, func(f *diskTest) {
-		freeSpace := disktest.Fill(t, f.dir)
-		numRefused := 0
-		for round := range 8 {
-			for _, n := range []int{1, 700, 5000, 100_000} {
-				for _, key := range []string{fmt.Sprint("key ", round), fmt.Sprint("new ", round, n)} {
-					if f.append(key, n) != nil {
-						numRefused++
-					}
-				}
-			}
-			key := fmt.Sprint("key ", round)
-			if err := partd.Set(f.ctx, f.store, key, randomBytes(9000)); err == nil {
-				f.want[key] = randomBytes(9000)
-			} else {
-				f.checkDefinite("set", err)
-			}
-			key = fmt.Sprint("once ", round)
-			if err := partd.SetOnce(f.ctx, f.store, key, randomBytes(9000)); err == nil {
-				f.want[key] = randomBytes(9000)
-			} else {
-				f.checkDefinite("set once", err)
-			}
-			f.checkDefinite("flush", ignoreUnsupported(partd.Flush(f.ctx, f.store)))
-		}
-		if numRefused == 0 {
-			t.Fatal("every append succeeded, so the disk was not full")
-		}
-		f.check("on the full disk")
-		for key := range f.want {
-			f.checkDefinite("delete", partd.Delete(f.ctx, f.store, key, key+"'"))
-			values, err := f.store.Get(f.ctx, key, key+"'")
-			if err != nil {
-				t.Fatal(err)
-			}
-			if len(values[0])+len(values[1]) == 0 {
-				delete(f.want, key)
-				delete(f.want, key+"'")
-			}
-			break
-		}
-		freeSpace()
-		f.check("with space again")
-		for i := range 20 {
-			if err := f.append(fmt.Sprint("key ", i), 3000); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := partd.Sync(f.ctx, f.store); err != nil {
-			t.Fatal(err)
-		}
-		f.check("at the end")
-	})
-}
-
-// TestFailedChangeUsesNoSpace checks that a change that fails for lack of space leaves space for smaller ones.
-func TestFailedChangeUsesNoSpace(t *testing.T) {
-	forEachDisk(t, func(f *diskTest) {
-		const journal = 1 << 20 // File's journal may keep this much
-		for _, change := range []struct {
-			name string
-			do   func() error
-		}{
-			{"append to a key", func() error { return f.append("key 0", 9<<20) }},
-			{"append to a new key", func() error { return f.append("large", 9<<20) }},
-			{"append to many keys", func() error {
-				var entries []partd.Entry
-				for i := range 40 {
-					entries = append(entries, partd.Entry{Key: fmt.Sprint("many ", i), Value: randomBytes(500_000)})
-				}
-				return f.store.Append(f.ctx, entries...)
-			}},
-			{"set", func() error { return partd.Set(f.ctx, f.store, "key 1", tooMuch()) }},
-			{"set once", func() error { return partd.SetOnce(f.ctx, f.store, "new", tooMuch()) }},
-			{"apply an append", func() error { return f.apply(partd.ChangeAppend, "key 3") }},
-			{"apply a set", func() error { return f.apply(partd.ChangeSet, "new") }},
-		} {
-			freeBefore := disktest.Free(t, f.dir)
-			err := change.do()
-			if errors.Is(err, errors.ErrUnsupported) {
-				continue
-			}
-			f.checkDefinite(change.name, err)
-			if err == nil {
-				t.Fatalf("%s succeeded although it does not fit on the disk", change.name)
-			}
-			if freeAfter := disktest.Free(t, f.dir); freeAfter < freeBefore-journal {
-				t.Fatalf("%s: %d bytes were free before the failure, and %d after it", change.name, freeBefore, freeAfter)
-			}
-			if err := partd.SetOnce(f.ctx, f.store, "key 2", randomBytes(1<<20)); err != nil {
-				t.Fatal("SetOnce of an existing key:", err)
-			}
-			f.check(change.name)
-		}
-		freeBefore := disktest.Free(t, f.dir)
-		for range 100 { // the key exists, so these have no effect
-			if err := partd.SetOnce(f.ctx, f.store, "key 2", randomBytes(200_000)); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if freeAfter := disktest.Free(t, f.dir); freeAfter < freeBefore-journal {
-			t.Errorf("%d bytes were free before 100 changes without effect, and %d after them", freeBefore, freeAfter)
-		}
-		for i := range 200 {
-			if err := f.append(fmt.Sprint("key ", i%20), 1500); err != nil {
-				t.Fatalf("small append %d: %v", i, err)
-			}
-		}
-	})
 }
 
 func ignoreUnsupported(err error) error {

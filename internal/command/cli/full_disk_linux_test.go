@@ -4,20 +4,19 @@ import (
 	"bytes"
 	"encoding/csv"
 	"encoding/json"
-	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/go-partd/partd/internal/command/cliutil"
 	"github.com/go-partd/partd/internal/testutil/csvgen"
+	"github.com/go-partd/partd/internal/testutil/disktest"
 )
 
 // TestFullDisk checks that if the disk becomes full, a shuffle fails with exit code 1 and a message. The store contains
 // only complete records, and can be dropped and used again.
 func TestFullDisk(t *testing.T) {
-	disk := smallDisk(t)
+	disk := disktest.Mount(t, "tmpfs", 4<<20)
 	var large bytes.Buffer
 	if err := csvgen.Write(&large, csvgen.Options{Rows: 200_000, Keys: 10, Seed: 5}); err != nil {
 		t.Fatal(err)
@@ -92,28 +91,10 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
-// smallDisk mounts a file system of 4 MiB and returns its path.
-func smallDisk(t *testing.T) string {
-	t.Helper()
-	disk := t.TempDir()
-	if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=4m"); err != nil {
-		if os.Getenv("PARTD_REQUIRE_ALL") != "" {
-			t.Fatal(err)
-		}
-		t.Skip("this test needs permission to mount a tmpfs:", err)
-	}
-	t.Cleanup(func() {
-		if err := syscall.Unmount(disk, syscall.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
-	return disk
-}
-
 // TestFullDiskFiles checks that on a full disk (for temporary data or output), commands on files exit with code 1 and
 // leave no files.
 func TestFullDiskFiles(t *testing.T) {
-	disk, roomyDisk := smallDisk(t), t.TempDir()
+	disk, roomyDisk := disktest.Mount(t, "tmpfs", 4<<20), t.TempDir()
 	var rows bytes.Buffer
 	if err := csvgen.Write(&rows, csvgen.Options{Rows: 200_000, Keys: 1000, Seed: 5}); err != nil {
 		t.Fatal(err)
