@@ -15,7 +15,6 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/vfs"
-	"github.com/go-partd/partd/internal/testutil/disktest"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -149,11 +148,11 @@ func TestFullDiskKeepsSpace(t *testing.T) {
 	onSmallDisks(t, func(t *testing.T, disk string, opts *Options) {
 		s, tag := flushedStore(t, disk+"/store", opts, hooks{fs: vfs.OS{}})
 		ops, skipped := sizedChanges(tag, 1<<20)
-		free := disktest.Free(t, disk)
+		free := vfstest.Free(t, disk)
 		checkSpace := func(label string) {
 			t.Helper()
 			// ext4 also needs some blocks for metadata.
-			if now := disktest.Free(t, disk); now < free-16<<10 || now != free && strings.Contains(t.Name(), "tmpfs") {
+			if now := vfstest.Free(t, disk); now < free-16<<10 || now != free && strings.Contains(t.Name(), "tmpfs") {
 				t.Errorf("%d bytes were free at first, but %s only %d are", free, label, now)
 			}
 		}

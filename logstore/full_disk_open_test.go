@@ -10,15 +10,15 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/testutil/disktest"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
 // onSmallDisks runs a test on a small disk of each kind, with and without the option Sync.
 func onSmallDisks(t *testing.T, f func(t *testing.T, disk string, opts *Options)) {
-	for _, kind := range disktest.Kinds {
+	for _, kind := range vfstest.Kinds {
 		for _, sync := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s/sync=%t", kind, sync), func(t *testing.T) {
-				f(t, disktest.Mount(t, kind, 24<<20), &Options{Memory: MinMemory, Sync: sync})
+				f(t, vfstest.Mount(t, kind, 24<<20), &Options{Memory: MinMemory, Sync: sync})
 			})
 		}
 	}
@@ -79,7 +79,7 @@ func TestDiskFullWhileOpen(t *testing.T) {
 					t.Fatalf("round %d: Append before the disk is full: %v", round, err)
 				}
 			}
-			freeSpace := disktest.Fill(t, disk)
+			freeSpace := vfstest.Fill(t, disk)
 			wantContents(t, s, want) // only after Fill, because reading flushes the in-memory table
 			for i := range 100 {
 				if err := add(fmt.Sprint(i%7), 3000); err != nil {
@@ -96,7 +96,7 @@ func TestDiskFullWhileOpen(t *testing.T) {
 			}
 			wantContents(t, s, want)
 			if round == 1 {
-				freeSpace := disktest.Fill(t, disk)
+				freeSpace := vfstest.Fill(t, disk)
 				if err := s.Drop(t.Context()); err != nil {
 					t.Fatalf("Drop on a full disk: %v", err)
 				}
@@ -144,7 +144,7 @@ func TestDiskFullUnderBuffer(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		freeSpace := disktest.Fill(t, disk)
+		freeSpace := vfstest.Fill(t, disk)
 		for i := range 1000 {
 			if err := add(i); err != nil {
 				mustBeFull(t, "Append to the Buffer", err)

@@ -10,7 +10,6 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/vfs"
-	"github.com/go-partd/partd/internal/testutil/disktest"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -167,7 +166,7 @@ func TestFullDiskNew(t *testing.T) {
 }
 
 func TestFullTmpfs(t *testing.T) {
-	disk := disktest.Mount(t, "tmpfs", 4<<20)
+	disk := vfstest.Mount(t, "tmpfs", 4<<20)
 	dir := disk + "/store"
 	for range 2 {
 		s, err := Open(dir, &Options{Memory: MinMemory})

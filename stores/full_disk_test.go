@@ -13,7 +13,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/testutil/disktest"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
 	"github.com/go-partd/partd/stores"
 )
 
@@ -34,11 +34,11 @@ type diskTest struct {
 
 // forEachDisk runs a test with each store on each kind of disk.
 func forEachDisk(t *testing.T, test func(f *diskTest)) {
-	for _, kind := range disktest.Kinds {
+	for _, kind := range vfstest.Kinds {
 		for scheme, options := range fullStores {
 			t.Run(fmt.Sprintf("%s/%s/%v", kind, scheme, strings.Contains(options, "sync")), func(t *testing.T) {
 				t.Parallel()
-				dir := disktest.Mount(t, kind, 16<<20)
+				dir := vfstest.Mount(t, kind, 16<<20)
 				url := strings.TrimSuffix(scheme, ":") + ":" + filepath.Join(dir, "store") + options
 				f := &diskTest{T: t, ctx: t.Context(), dir: dir, want: map[string][]byte{}}
 				f.open(url)
@@ -138,7 +138,7 @@ func (f *diskTest) check(label string) {
 // is space again, the store must work, and have lost nothing that it acknowledged.
 func TestFullDisk(t *testing.T) {
 	forEachDisk(t, func(f *diskTest) {
-		freeSpace := disktest.Fill(t, f.dir)
+		freeSpace := vfstest.Fill(t, f.dir)
 		numRefused := 0
 		for round := range 8 {
 			for _, n := range []int{1, 700, 5000, 100_000} {
@@ -214,7 +214,7 @@ func TestFailedChangeUsesNoSpace(t *testing.T) {
 			{"apply an append", func() error { return f.apply(partd.ChangeAppend, "key 3") }},
 			{"apply a set", func() error { return f.apply(partd.ChangeSet, "new") }},
 		} {
-			freeBefore := disktest.Free(t, f.dir)
+			freeBefore := vfstest.Free(t, f.dir)
 			err := change.do()
 			if errors.Is(err, errors.ErrUnsupported) {
 				continue
@@ -223,7 +223,7 @@ func TestFailedChangeUsesNoSpace(t *testing.T) {
 			if err == nil {
 				t.Fatalf("%s succeeded although it does not fit on the disk", change.name)
 			}
-			if freeAfter := disktest.Free(t, f.dir); freeAfter < freeBefore-journal {
+			if freeAfter := vfstest.Free(t, f.dir); freeAfter < freeBefore-journal {
 				t.Fatalf("%s: %d bytes were free before the failure, and %d after it", change.name, freeBefore, freeAfter)
 			}
 			if err := partd.SetOnce(f.ctx, f.store, "key 2", randomBytes(1<<20)); err != nil {
@@ -231,13 +231,13 @@ func TestFailedChangeUsesNoSpace(t *testing.T) {
 			}
 			f.check(change.name)
 		}
-		freeBefore := disktest.Free(t, f.dir)
+		freeBefore := vfstest.Free(t, f.dir)
 		for range 100 { // the key exists, so these have no effect
 			if err := partd.SetOnce(f.ctx, f.store, "key 2", randomBytes(200_000)); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if freeAfter := disktest.Free(t, f.dir); freeAfter < freeBefore-journal {
+		if freeAfter := vfstest.Free(t, f.dir); freeAfter < freeBefore-journal {
 			t.Errorf("%d bytes were free before 100 changes without effect, and %d after them", freeBefore, freeAfter)
 		}
 		for i := range 200 {

@@ -18,7 +18,7 @@ import (
 
 	"github.com/go-partd/partd/bench/internal/appendload"
 	"github.com/go-partd/partd/bench/internal/program"
-	"github.com/go-partd/partd/internal/testutil/figures"
+	"github.com/go-partd/partd/internal/testutil/benchdata"
 	"github.com/go-partd/partd/logstore"
 )
 
@@ -99,10 +99,10 @@ func (f *flags) run() error {
 		}
 	}
 	f.report(l, names, results)
-	return figures.Append(f.figures, f.medians(l, names, results)...)
+	return benchdata.AppendFigures(f.figures, f.medians(l, names, results)...)
 }
 
-func (f *flags) medians(l *appendload.Load, names []string, results map[string][]result) (all []figures.Figure) {
+func (f *flags) medians(l *appendload.Load, names []string, results map[string][]result) (all []benchdata.Figure) {
 	for _, name := range names {
 		var appended, read []float64
 		var peak int64
@@ -111,7 +111,7 @@ func (f *flags) medians(l *appendload.Load, names []string, results map[string][
 			appended, read = append(appended, megabytes/r.AppendSec), append(read, megabytes/r.ScanSec)
 			peak = max(peak, r.VmHWM)
 		}
-		figure := figures.Figure{Bench: "logstore", Job: "append", Contender: name, X: float64(f.keys), Unit: "MB/s", Peak: peak}.WithRuns(appended)
+		figure := benchdata.Figure{Bench: "logstore", Job: "append", Contender: name, X: float64(f.keys), Unit: "MB/s", Peak: peak}.WithRuns(appended)
 		all = append(all, figure)
 		figure.Job = "read"
 		all = append(all, figure.WithRuns(read))

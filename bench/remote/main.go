@@ -29,9 +29,8 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	"github.com/go-partd/partd/bench/internal/benchserver"
 	"github.com/go-partd/partd/bench/internal/program"
-	"github.com/go-partd/partd/internal/testutil/figures"
+	"github.com/go-partd/partd/internal/testutil/benchdata"
 )
 
 // row is one comparison. ours and peer run a load at the server at url, and return MB/s.
@@ -80,7 +79,7 @@ func rows() []row {
 }
 
 func main() {
-	benchserver.ServeIfChild()
+	program.ServeIfChild()
 	readIfChild()
 	rounds := flag.Int("rounds", 5, "runs of each test; the median is reported")
 	filter := flag.String("only", "", "run only rows whose name contains this text")
@@ -146,8 +145,8 @@ func compare(ctx context.Context, rounds int, filter, file string, asJSON bool) 
 		slices.Sort(f.Ours)
 		slices.Sort(f.Peer)
 		f.Median = program.Median(f.Ours)
-		figure := figures.Figure{Bench: "remote", Job: r.name, Contender: "partd-server", Unit: "MB/s"}
-		list := []figures.Figure{figure.WithRuns(f.Ours)}
+		figure := benchdata.Figure{Bench: "remote", Job: r.name, Contender: "partd-server", Unit: "MB/s"}
+		list := []benchdata.Figure{figure.WithRuns(f.Ours)}
 		peer, ratio := "-", "-"
 		if len(f.Peer) > 0 {
 			f.Ratio = f.Median / program.Median(f.Peer)
@@ -155,7 +154,7 @@ func compare(ctx context.Context, rounds int, filter, file string, asJSON bool) 
 			figure.Contender = "Python's server"
 			list = append(list, figure.WithRuns(f.Peer))
 		}
-		if err := figures.Append(file, list...); err != nil {
+		if err := benchdata.AppendFigures(file, list...); err != nil {
 			return err
 		}
 		if asJSON {

@@ -6,12 +6,11 @@ import (
 	"os"
 	"testing"
 
-	"github.com/go-partd/partd/bench/internal/benchserver"
 	"github.com/go-partd/partd/bench/internal/program"
 )
 
 func TestMain(m *testing.M) {
-	benchserver.ServeIfChild()
+	program.ServeIfChild()
 	readIfChild()
 	os.Exit(m.Run())
 }

@@ -9,10 +9,9 @@ import (
 	"os"
 	"time"
 
-	"github.com/go-partd/partd/bench/internal/benchserver"
 	"github.com/go-partd/partd/bench/internal/program"
 	"github.com/go-partd/partd/internal/testutil/hostile"
-	"github.com/go-partd/partd/internal/testutil/serverproc"
+	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
 //go:embed server.py
@@ -20,11 +19,11 @@ var pythonServer string
 
 // startServer starts partd-server with a new store of the given kind, such as "log:". The caller
 // must close it.
-func startServer(ctx context.Context, store string) (*benchserver.Server, error) {
+func startServer(ctx context.Context, store string) (*program.Server, error) {
 	if store != "mem:" {
 		store += "DIR"
 	}
-	return benchserver.Start(ctx, "", store, "--max-connections", "10000")
+	return program.StartServer(ctx, "", store, "--max-connections", "10000")
 }
 
 func withServer(ctx context.Context, store string, f func(context.Context, string) (float64, error)) (rate float64, err error) {
@@ -43,7 +42,7 @@ func withPythonServer(ctx context.Context, f func(context.Context, string) (floa
 	if err != nil {
 		return 0, err
 	}
-	p, err := serverproc.Start(ctx, cmd, 1)
+	p, err := procs.StartServer(ctx, cmd, 1)
 	if err != nil {
 		return 0, err
 	}
@@ -80,7 +79,7 @@ func measureIdle(ctx context.Context, n int, asJSON bool) (err error) {
 	}
 	defer func() { err = errors.Join(err, p.Close()) }()
 	f := idleFigures{Row: "idle connections", Connections: n}
-	if f.IdleBytes, _, err = serverproc.Memory(p.Pid()); err != nil {
+	if f.IdleBytes, _, err = procs.Memory(p.Pid()); err != nil {
 		return err
 	}
 	start := time.Now()
@@ -91,9 +90,9 @@ func measureIdle(ctx context.Context, n int, asJSON bool) (err error) {
 			}
 		}
 		f.SecondsToOpen = time.Since(start).Seconds()
-		cpu, err := cpuDuring([]*benchserver.Server{p}, func() error { time.Sleep(idleTime); return nil })
+		cpu, err := cpuDuring([]*program.Server{p}, func() error { time.Sleep(idleTime); return nil })
 		if err == nil {
-			f.Bytes, _, err = serverproc.Memory(p.Pid())
+			f.Bytes, _, err = procs.Memory(p.Pid())
 		}
 		return cpu * float64(time.Minute/idleTime), err
 	})
@@ -106,10 +105,10 @@ func measureIdle(ctx context.Context, n int, asJSON bool) (err error) {
 }
 
 // cpuDuring returns the CPU seconds that servers use while f runs.
-func cpuDuring(servers []*benchserver.Server, f func() error) (seconds float64, err error) {
+func cpuDuring(servers []*program.Server, f func() error) (seconds float64, err error) {
 	sum := func() (sum float64) {
 		for _, p := range servers {
-			used, cpuErr := serverproc.CPU(p.Pid())
+			used, cpuErr := procs.CPU(p.Pid())
 			err = errors.Join(err, cpuErr)
 			sum += used.Seconds()
 		}

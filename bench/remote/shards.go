@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-partd/partd/bench/internal/benchserver"
 	"github.com/go-partd/partd/bench/internal/program"
 )
 
@@ -47,7 +46,7 @@ func measureShards(ctx context.Context, batches, rounds int, asJSON bool) error 
 }
 
 func (f *shardsFigures) run(ctx context.Context, batches int) (err error) {
-	var servers []*benchserver.Server
+	var servers []*program.Server
 	var addresses []string
 	for range f.Servers {
 		p, err := startServer(ctx, "log:")

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/testutil/testcert"
+	"github.com/go-partd/partd/internal/testutil/nettest"
 	"github.com/go-partd/partd/remote"
 	"github.com/go-partd/partd/shards"
 	"github.com/go-partd/partd/stores"
@@ -26,7 +26,7 @@ func overTLS(load func(context.Context, string) (float64, error)) func(context.C
 			return 0, err
 		}
 		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-		ca, err := testcert.New(dir, "bench")
+		ca, err := nettest.NewAuthority(dir, "bench")
 		if err != nil {
 			return 0, err
 		}

@@ -31,11 +31,11 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 
-	"github.com/go-partd/partd/internal/testutil/figures"
+	"github.com/go-partd/partd/internal/testutil/benchdata"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
 	"github.com/go-partd/partd/tables/internal/faces/formats"
-	"github.com/go-partd/partd/tables/internal/testutil/peers"
 )
 
 type bench struct {
@@ -146,7 +146,7 @@ func inTurns(rounds int, pause time.Duration, functions ...func() error) ([]floa
 		}
 	}
 	for i := range medians {
-		medians[i] = figures.Median(times[i])
+		medians[i] = benchdata.Median(times[i])
 	}
 	return medians, nil
 }
@@ -172,7 +172,7 @@ func (b *bench) medianInStore(o *tables.Options, f func(*tables.Store) (float64,
 			return 0, err
 		}
 	}
-	return figures.Median(results), nil
+	return benchdata.Median(results), nil
 }
 
 func (b *bench) repeat(n int, f func(i int) error) error {
@@ -198,13 +198,13 @@ func (b *bench) report(job, contender string, seconds float64, runs int) {
 		}
 	}
 	fmt.Println()
-	b.writeFigure(figures.Figure{Job: job, Contender: contender, Value: 1000 * seconds, Unit: "ms", Runs: runs})
+	b.writeFigure(benchdata.Figure{Job: job, Contender: contender, Value: 1000 * seconds, Unit: "ms", Runs: runs})
 }
 
-func (b *bench) writeFigure(f figures.Figure) {
+func (b *bench) writeFigure(f benchdata.Figure) {
 	f.Bench = "tables"
 	if b.reportErr == nil {
-		b.reportErr = figures.Append(b.figures, f)
+		b.reportErr = benchdata.AppendFigures(b.figures, f)
 	}
 }
 
@@ -234,7 +234,7 @@ func (b *bench) runPeer(peer string, args ...string) (map[string]float64, error)
 // runPython runs a script in a peer's Python environment. The script's first arguments are the subcommand, the
 // directory and the number of rounds. runPython decodes the script's output to result, unless result is nil.
 func (b *bench) runPython(script, peer string, result any, args ...string) error {
-	python, err := peers.PythonPath(peer)
+	python, err := procs.PythonPath(peer)
 	if err != nil {
 		return err
 	}

@@ -13,7 +13,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	duckdb "github.com/duckdb/duckdb-go-bindings"
 
-	"github.com/go-partd/partd/internal/testutil/serverproc"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
 )
@@ -126,7 +126,7 @@ func (b *bench) measureSmall(s *tables.Store) error {
 
 func (b *bench) measureStreaming(s *tables.Store) error {
 	const times = 7
-	before, _, err := serverproc.Memory(os.Getpid())
+	before, _, err := procs.Memory(os.Getpid())
 	if err != nil {
 		return err
 	}
@@ -135,7 +135,7 @@ func (b *bench) measureStreaming(s *tables.Store) error {
 		return b.eachBatch(b.ctx, s, strings.Repeat("SELECT * FROM t UNION ALL ", times-1)+"SELECT * FROM t", func(batch arrow.RecordBatch) (err error) {
 			current := int64(0)
 			if batches%100 == 0 {
-				current, _, err = serverproc.Memory(os.Getpid())
+				current, _, err = procs.Memory(os.Getpid())
 			}
 			n, batches, peak = n+batch.NumRows(), batches+1, max(peak, current)
 			return err

@@ -16,8 +16,8 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/internal/command/cliutil"
-	"github.com/go-partd/partd/internal/testutil/figures"
-	"github.com/go-partd/partd/internal/testutil/serverproc"
+	"github.com/go-partd/partd/internal/testutil/benchdata"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/stores"
 )
 
@@ -120,7 +120,7 @@ func Python(modules string, args ...string) (*exec.Cmd, error) {
 }
 
 // Median returns the median of x, or 0 if x is empty.
-func Median(x []float64) float64 { return figures.Median(x) }
+func Median(x []float64) float64 { return benchdata.Median(x) }
 
 // MedianOf returns the median of value for all results.
 func MedianOf[T any](results []T, value func(T) float64) float64 {
@@ -144,7 +144,7 @@ func CPU() time.Duration {
 // Peak returns the peak memory of a process in bytes, or 0 if the process has ended or the
 // system does not report it. Unlike getrusage, it does not include the parent's memory.
 func Peak(pid int) int64 {
-	_, peak, _ := serverproc.Memory(pid)
+	_, peak, _ := procs.Memory(pid)
 	return peak
 }
 

@@ -11,7 +11,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/internal/command/cliutil"
-	"github.com/go-partd/partd/internal/testutil/csvgen"
+	"github.com/go-partd/partd/internal/testutil/benchdata"
 )
 
 // TestFullDisk checks that if the disk becomes full, a shuffle fails with exit code 1 and a message. The store contains
@@ -19,7 +19,7 @@ import (
 func TestFullDisk(t *testing.T) {
 	disk := smallDisk(t)
 	var large bytes.Buffer
-	if err := csvgen.Write(&large, csvgen.Options{Rows: 200_000, Keys: 10, Seed: 5}); err != nil {
+	if err := benchdata.WriteCSV(&large, benchdata.CSVOptions{Rows: 200_000, Keys: 10, Seed: 5}); err != nil {
 		t.Fatal(err)
 	}
 	rows := map[string]*strings.Builder{} // the full value of each key
@@ -115,7 +115,7 @@ func smallDisk(t *testing.T) string {
 func TestFullDiskFiles(t *testing.T) {
 	disk, roomyDisk := smallDisk(t), t.TempDir()
 	var rows bytes.Buffer
-	if err := csvgen.Write(&rows, csvgen.Options{Rows: 200_000, Keys: 1000, Seed: 5}); err != nil {
+	if err := benchdata.WriteCSV(&rows, benchdata.CSVOptions{Rows: 200_000, Keys: 1000, Seed: 5}); err != nil {
 		t.Fatal(err)
 	}
 	for name, args := range fileCommands {

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/testutil/disktest"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
 // TestDropFreesFullDisk drops a store on a full disk through its server. The drop is requested by a
@@ -20,7 +20,7 @@ func TestDropFreesFullDisk(t *testing.T) {
 		for _, client := range []string{"client with a session", "new client", "new client after a restart", "Python"} {
 			t.Run(scheme+"/"+client, func(t *testing.T) {
 				t.Parallel()
-				disk := disktest.Mount(t, "tmpfs", 40<<20)
+				disk := vfstest.Mount(t, "tmpfs", 40<<20)
 				args := []string{"--store", scheme + disk + "/data", "--memory", "32MiB"}
 				p := start(t, args...)
 				ctx := boundedContext(t, 0)
@@ -42,7 +42,7 @@ func TestDropFreesFullDisk(t *testing.T) {
 				if !logged() {
 					t.Errorf("the log does not name the full disk: %s", p.Stderr())
 				}
-				disktest.Fill(t, disk)
+				vfstest.Fill(t, disk)
 				switch client {
 				case "new client":
 					c = dialServer(t, p)

@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/testutil/disktest"
 	"github.com/go-partd/partd/internal/testutil/hostile"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
 	"github.com/go-partd/partd/remote"
 )
 
@@ -20,7 +20,7 @@ import (
 func TestFullDisk(t *testing.T) {
 	for _, scheme := range []string{"file:", "log:"} {
 		t.Run(scheme, func(t *testing.T) {
-			disk := disktest.Mount(t, "tmpfs", 40<<20)
+			disk := vfstest.Mount(t, "tmpfs", 40<<20)
 			ballast := disk + "/somebody's"
 			if err := os.WriteFile(ballast, make([]byte, 8<<20), 0o600); err != nil {
 				t.Fatal(err)

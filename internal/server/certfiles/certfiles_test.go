@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-partd/partd/internal/testutil/testcert"
+	"github.com/go-partd/partd/internal/testutil/nettest"
 )
 
 func must(t testing.TB, err error) {
@@ -20,7 +20,7 @@ func must(t testing.TB, err error) {
 // TestPeers checks that two nodes accept each other's certificates, before and after the files of
 // both are replaced, and that a node without a certificate is rejected.
 func TestPeers(t *testing.T) {
-	ca, err := testcert.New(t.TempDir(), "ours")
+	ca, err := nettest.NewAuthority(t.TempDir(), "ours")
 	must(t, err)
 	load := func(name string) *Certificates {
 		pair, err := ca.Issue(name, time.Hour, "localhost")
