@@ -42,10 +42,3 @@ func TestReaders(t *testing.T) {
 		}
 	}
 }
-
-// TestShards checks that one and three servers return all bytes, with little data.
-func TestShards(t *testing.T) {
-	if err := measureShards(t.Context(), 8, 1, true); err != nil {
-		t.Error(err)
-	}
-}

@@ -62,7 +62,7 @@ type readerGroup struct {
 func (r *readerGroup) run(ctx context.Context, server *program.Server, total int64) error {
 	cmds, outs := make([]*exec.Cmd, r.processes), make([]bytes.Buffer, r.processes)
 	var seconds float64
-	cpu, err := cpuDuring([]*program.Server{server}, func() (err error) {
+	cpu, err := cpuDuring(server, func() (err error) {
 		seconds, err = concurrently(r.processes, func(i int) error {
 			cmd := program.Self(server.URL(), strconv.Itoa(i%r.parts), strconv.Itoa(r.parts))
 			cmd.Env = append(os.Environ(), readerEnv+"=1")

@@ -7,10 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"time"
 
 	"github.com/go-partd/partd/bench/internal/program"
-	"github.com/go-partd/partd/internal/testutil/hostile"
 	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
@@ -59,63 +57,12 @@ func report(asJSON bool, figures any, text string) error {
 	return err
 }
 
-type idleFigures struct {
-	Row           string  `json:"row"`
-	Connections   int     `json:"connections"`
-	IdleBytes     int64   `json:"memory_without_bytes"` // the server's memory before the connections
-	Bytes         int64   `json:"memory_bytes"`         // the server's memory with the connections
-	BytesEach     int64   `json:"memory_bytes_each"`
-	CPUPerMinute  float64 `json:"cpu_seconds_per_minute"`
-	SecondsToOpen float64 `json:"seconds_to_open"`
-}
-
-// measureIdle opens n connections, sends one append over each, and then measures the server's
-// memory and CPU time while the connections are idle.
-func measureIdle(ctx context.Context, n int, asJSON bool) (err error) {
-	const idleTime = 10 * time.Second
-	p, err := startServer(ctx, "mem:")
-	if err != nil {
-		return err
+// cpuDuring returns the CPU seconds that a server uses while f runs.
+func cpuDuring(server *program.Server, f func() error) (seconds float64, err error) {
+	before, err := procs.CPU(server.Pid())
+	if err := errors.Join(err, f()); err != nil {
+		return 0, err
 	}
-	defer func() { err = errors.Join(err, p.Close()) }()
-	f := idleFigures{Row: "idle connections", Connections: n}
-	if f.IdleBytes, _, err = procs.Memory(p.Pid()); err != nil {
-		return err
-	}
-	start := time.Now()
-	f.CPUPerMinute, err = withPeers(ctx, p.URL(), n, func(peers []*hostile.Peer) (float64, error) {
-		for i, peer := range peers {
-			if err := peer.Ask([]string{"ack"}, "append", fmt.Sprint("k", i), "v"); err != nil {
-				return 0, err
-			}
-		}
-		f.SecondsToOpen = time.Since(start).Seconds()
-		cpu, err := cpuDuring([]*program.Server{p}, func() error { time.Sleep(idleTime); return nil })
-		if err == nil {
-			f.Bytes, _, err = procs.Memory(p.Pid())
-		}
-		return cpu * float64(time.Minute/idleTime), err
-	})
-	if err != nil {
-		return err
-	}
-	f.BytesEach = (f.Bytes - f.IdleBytes) / int64(n)
-	return report(asJSON, f, fmt.Sprintf("%d idle connections: opened in %.1f s; memory %.1f MiB, without them %.1f MiB, %.1f KiB each; %.2f CPU seconds per minute\n",
-		n, f.SecondsToOpen, float64(f.Bytes)/(1<<20), float64(f.IdleBytes)/(1<<20), float64(f.BytesEach)/1024, f.CPUPerMinute))
-}
-
-// cpuDuring returns the CPU seconds that servers use while f runs.
-func cpuDuring(servers []*program.Server, f func() error) (seconds float64, err error) {
-	sum := func() (sum float64) {
-		for _, p := range servers {
-			used, cpuErr := procs.CPU(p.Pid())
-			err = errors.Join(err, cpuErr)
-			sum += used.Seconds()
-		}
-		return sum
-	}
-	before := sum()
-	err = errors.Join(err, f())
-	seconds = sum() - before
-	return seconds, err
+	after, err := procs.CPU(server.Pid())
+	return (after - before).Seconds(), err
 }

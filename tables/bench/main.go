@@ -11,7 +11,6 @@
 //	cd tables && GOWORK=off go run ./bench --only upsert --upsert-rows 1000000 --rounds 1
 //	cd tables && GOWORK=off go run ./bench --only tpc
 //	cd tables && GOWORK=off go run ./bench --only statements,fetch --fetch-rows 60000000 --rounds 3
-//	cd tables && GOWORK=off go run ./bench --only exec --rows 10000000
 package main
 
 import (
@@ -58,7 +57,7 @@ type bench struct {
 func main() {
 	duck.RunWorker()
 	b := &bench{ctx: context.Background(), ours: map[string]float64{}}
-	only := flag.String("only", "one,many,growing,bulk,upsert,stream,sql,resample,flight,series,writers,clients,statements,fetch,hits,tpc,exec", "benchmarks to run, separated by commas")
+	only := flag.String("only", "one,many,growing,bulk,upsert,stream,sql,resample,flight,series,writers,clients,statements,fetch,hits,tpc", "benchmarks to run, separated by commas")
 	flag.IntVar(&b.rounds, "rounds", 5, "runs of each test; the median is reported")
 	flag.IntVar(&b.rows, "rows", 1_000_000, "rows of the bulk append, the scan, the resampling and the updated table")
 	flag.IntVar(&b.streamRows, "stream-rows", 50_000, "rows of the streaming benchmark, in batches of 10")
@@ -83,7 +82,7 @@ func (b *bench) run(only string) (err error) {
 	parts := map[string]func() error{
 		"one": b.measureOne, "many": b.measureMany, "growing": b.measureGrowing, "bulk": b.measureBulk, "upsert": b.measureUpsert, "stream": b.measureStream, "sql": b.measureSQL, "flight": b.measureFlight,
 		"resample": b.measureResample, "series": b.measureSeries, "writers": b.measureWriters, "clients": b.measureClients, "hits": b.measureHits, "statements": b.measureStatements, "fetch": b.measureFetch,
-		"tpc": b.measureTPC, "exec": b.measureExec,
+		"tpc": b.measureTPC,
 	}
 	for name := range strings.SplitSeq(only, ",") {
 		run, ok := parts[name]

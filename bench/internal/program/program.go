@@ -55,13 +55,14 @@ func Compare(runOne func(run string) error, compare func(rounds int, only string
 	}
 }
 
-// InTurns makes each measurement once per round, and returns the results of each. A measurement that
-// returns ErrNoPython has no results.
+// InTurns makes each measurement once per round, and returns the results of each. Each round starts
+// with a different measurement. A measurement that returns ErrNoPython has no results.
 func InTurns[T any](rounds int, measurements ...func() (T, error)) ([][]T, error) {
 	results := make([][]T, len(measurements))
-	for range rounds {
-		for i, measure := range measurements {
-			r, err := measure()
+	for round := range rounds {
+		for n := range measurements {
+			i := (n + round) % len(measurements)
+			r, err := measurements[i]()
 			if errors.Is(err, ErrNoPython) {
 				continue
 			} else if err != nil {
