@@ -95,11 +95,11 @@ func Self(args ...string) *exec.Cmd {
 	return cmd
 }
 
-// PeerPython returns the path of the Python that .ci/peers installs for a peer. If the user has no
-// cache directory, the path does not exist, and must be given by a flag.
+// PeerPython returns the path of the Python that .ci/peers installs for a peer, as the default of a flag. The file may not
+// exist.
 func PeerPython(peer string) string {
-	cache, _ := os.UserCacheDir()
-	return filepath.Join(cmp.Or(os.Getenv("PARTD_PEERS"), filepath.Join(cache, "partd-peers")), peer, "bin", "python")
+	path, _ := procs.PythonPath(peer)
+	return path
 }
 
 // DebianPython is the path of Debian's Python, which can import the modules of Debian's package

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// PythonPath returns the path of a peer's Python interpreter.
+// PythonPath returns the path of a peer's Python interpreter. If the peer is not installed, it also returns an error.
 func PythonPath(peer string) (string, error) { return find(peer, "bin", "python") }
 
 func find(peer string, path ...string) (string, error) {
@@ -21,7 +21,7 @@ func find(peer string, path ...string) (string, error) {
 	}
 	target := filepath.Join(append([]string{dir, peer}, path...)...)
 	if _, err := os.Stat(target); err != nil {
-		return "", fmt.Errorf("%w: run .ci/peers to install it", err)
+		return target, fmt.Errorf("%w: run .ci/peers to install it", err)
 	}
 	return target, nil
 }
