@@ -16,7 +16,7 @@ import (
 	"testing"
 	"testing/synctest"
 
-	"github.com/go-partd/partd/internal/testutil/race"
+	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
 // TestBufferFullReportsFailure checks that an Append to a full buffer returns the error of the slow store, and
@@ -193,7 +193,7 @@ func TestBufferFullAppendLeavesQueue(t *testing.T) {
 
 // TestBufferRealMemory checks that the live heap stays near the budget with many small keys, few large keys, and long keys.
 func TestBufferRealMemory(t *testing.T) {
-	if race.Enabled {
+	if procs.RaceEnabled {
 		t.Skip("the test is slow with the race detector, and has no races to find, because only one goroutine appends")
 	}
 	ctx := context.Background()

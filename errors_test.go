@@ -10,7 +10,7 @@ import (
 	"github.com/go-partd/partd/compress"
 	"github.com/go-partd/partd/compress/blosc"
 	"github.com/go-partd/partd/encode"
-	"github.com/go-partd/partd/internal/testutil/zerovalues"
+	"github.com/go-partd/partd/internal/testutil/storetest"
 	"github.com/go-partd/partd/logstore"
 	"github.com/go-partd/partd/remote"
 	"github.com/go-partd/partd/remote/tokens"
@@ -76,7 +76,7 @@ func TestErrorsNameTheirStore(t *testing.T) {
 
 // TestZeroValues checks that methods of zero values return errors and do not panic.
 func TestZeroValues(t *testing.T) {
-	zerovalues.Check(t, map[string]any{
+	storetest.CheckZero(t, map[string]any{
 		"Dict": new(partd.Dict), "File": new(partd.File), "Buffer": new(partd.Buffer),
 		"logstore.Store": new(logstore.Store), "compress.Store": new(compress.Store),
 		"encode.Store": new(encode.Store[int]), "encode.New(nil, nil)": encode.New(nil, encode.ValueCodec[int]{}),
@@ -91,7 +91,7 @@ func TestZeroValues(t *testing.T) {
 func TestNilStore(t *testing.T) {
 	ctx := t.Context()
 	errOnly := func(_ any, err error) error { return err }
-	zerovalues.CheckErrors(t, map[string]func() error{
+	storetest.CheckErrors(t, map[string]func() error{
 		"Apply":    func() error { return errOnly(partd.Apply(ctx, nil, partd.Tag{}, partd.Operation{})) },
 		"Check":    func() error { return errOnly(partd.Check(ctx, nil)) },
 		"Close":    func() error { return partd.Close(ctx, nil) },
@@ -100,11 +100,11 @@ func TestNilStore(t *testing.T) {
 		"Delete":   func() error { return partd.Delete(ctx, nil, "a") },
 		"Flush":    func() error { return partd.Flush(ctx, nil) },
 		"Has":      func() error { return errOnly(partd.Has(ctx, nil, "a")) },
-		"Keys":     func() error { return zerovalues.FirstError(partd.Keys(ctx, nil)) },
+		"Keys":     func() error { return storetest.FirstError(partd.Keys(ctx, nil)) },
 		"Open":     func() error { return errOnly(partd.Open(ctx, nil, "a")) },
 		"Pop":      func() error { return errOnly(partd.Pop(ctx, nil, "a")) },
-		"Scan":     func() error { return zerovalues.FirstError(partd.Scan(ctx, nil)) },
-		"ScanPart": func() error { return zerovalues.FirstError(partd.ScanPart(ctx, nil, 0, 2)) },
+		"Scan":     func() error { return storetest.FirstError(partd.Scan(ctx, nil)) },
+		"ScanPart": func() error { return storetest.FirstError(partd.ScanPart(ctx, nil, 0, 2)) },
 		"Set":      func() error { return partd.Set(ctx, nil, "a", nil) },
 		"SetOnce":  func() error { return partd.SetOnce(ctx, nil, "a", nil) },
 		"Stat":     func() error { return errOnly(partd.Stat(ctx, nil)) },

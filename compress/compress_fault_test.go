@@ -17,7 +17,7 @@ import (
 	"github.com/go-partd/partd/compress"
 	"github.com/go-partd/partd/internal/disk/filedir"
 	"github.com/go-partd/partd/internal/disk/vfs"
-	"github.com/go-partd/partd/internal/testutil/dirstore"
+	"github.com/go-partd/partd/internal/testutil/storetest"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -50,8 +50,8 @@ func isInDoubt(err error) bool {
 }
 
 // openOn opens a directory on fsys. boot replaces the system's boot ID.
-func openOn(fsys vfs.FS, opts *partd.FileOptions, boot uint64) (*dirstore.Store, error) {
-	return dirstore.Open(fsys, "/store", opts, filedir.Hooks{KeepLock: -1, Boot: boot})
+func openOn(fsys vfs.FS, opts *partd.FileOptions, boot uint64) (*storetest.Dir, error) {
+	return storetest.OpenDir(fsys, "/store", opts, filedir.Hooks{KeepLock: -1, Boot: boot})
 }
 
 type layerOp struct {

@@ -13,7 +13,7 @@ import (
 
 	"github.com/dustin/go-humanize"
 
-	"github.com/go-partd/partd/internal/testutil/figures"
+	"github.com/go-partd/partd/internal/testutil/benchdata"
 )
 
 // comparison is a row of the table of figures. It compares our result for one job in a file of
@@ -114,9 +114,9 @@ func (c comparison) results(t *testing.T) (ours, others string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var all []figures.Figure
+	var all []benchdata.Figure
 	for line := range bytes.Lines(data) {
-		var f figures.Figure
+		var f benchdata.Figure
 		if err := json.Unmarshal(line, &f); err != nil {
 			t.Fatal(err)
 		}
@@ -132,7 +132,7 @@ func (c comparison) results(t *testing.T) (ours, others string) {
 	if ours == "" || len(all) < len(c.others) {
 		t.Fatalf("bench/figures/%s.jsonl lacks results of the job %q by %q or %q", c.file, c.job, c.contender, c.others)
 	}
-	slices.SortStableFunc(all, func(a, b figures.Figure) int {
+	slices.SortStableFunc(all, func(a, b benchdata.Figure) int {
 		if a.Unit == "MB/s" {
 			return cmp.Compare(b.Value, a.Value)
 		}
@@ -145,7 +145,7 @@ func (c comparison) results(t *testing.T) (ours, others string) {
 	return ours, strings.Join(texts, "; ")
 }
 
-func formatResult(f figures.Figure) string {
+func formatResult(f benchdata.Figure) string {
 	name := cmp.Or(contenderNames[f.Contender], f.Contender)
 	if f.Runs == 0 {
 		return name + " out of memory"

@@ -19,21 +19,14 @@ var update = flag.Bool("update", false, "rewrite the generated parts of pages")
 var partdLayering = layering.Layering{Module: module, Root: "partd", MayUseTesting: mayUseTesting, Layers: []layering.Layer{
 	{Name: "for tests", Packages: map[string][]string{ // the top layer, so that no package can import them
 		"partdtest":                     {"pgregory.net/rapid"},
-		"internal/testutil/csvgen":      nil,
-		"internal/testutil/alerts":      nil,
 		"internal/testutil/attempttest": nil,
-		"internal/testutil/cutproxy":    nil,
-		"internal/testutil/figures":     nil,
+		"internal/testutil/benchdata":   nil,
 		"internal/testutil/hostile":     nil,
 		"internal/testutil/layering":    nil,
+		"internal/testutil/nettest":     nil,
 		"internal/testutil/procs":       nil,
-		"internal/testutil/race":        nil,
-		"internal/testutil/serverproc":  nil,
-		"internal/testutil/testcert":    nil,
-		"internal/testutil/zerovalues":  nil,
-		"internal/testutil/vfstest":     nil,
-		"internal/testutil/disktest":    {"golang.org/x/sys"},
-		"internal/testutil/dirstore":    nil,
+		"internal/testutil/storetest":   nil,
+		"internal/testutil/vfstest":     {"golang.org/x/sys"},
 	}},
 	{Name: "programs", Packages: map[string][]string{
 		"cmd/partd":          nil,
@@ -123,7 +116,7 @@ var partdLayering = layering.Layering{Module: module, Root: "partd", MayUseTesti
 }}
 
 // mayUseTesting lists packages that may import testing, which adds flags to every program that links it.
-var mayUseTesting = []string{"partdtest", "internal/testutil/alerts", "internal/testutil/attempttest", "internal/testutil/layering", "internal/testutil/procs", "internal/testutil/zerovalues", "internal/testutil/disktest"}
+var mayUseTesting = []string{"partdtest", "internal/testutil/attempttest", "internal/testutil/layering", "internal/testutil/nettest", "internal/testutil/procs", "internal/testutil/storetest", "internal/testutil/vfstest"}
 
 func TestImports(t *testing.T) { partdLayering.CheckImports(t) }
 

@@ -4,13 +4,13 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/frame"
-	"github.com/go-partd/partd/internal/testutil/zerovalues"
+	"github.com/go-partd/partd/internal/testutil/storetest"
 )
 
 func TestZeroValues(t *testing.T) {
-	zerovalues.Check(t, map[string]any{"Error": new(frame.Error)}, "Unwrap")
-	zerovalues.CheckErrors(t, map[string]func() error{
-		"Read(nil)": func() error { return zerovalues.FirstError(frame.Read(nil, 0)) },
+	storetest.CheckZero(t, map[string]any{"Error": new(frame.Error)}, "Unwrap")
+	storetest.CheckErrors(t, map[string]func() error{
+		"Read(nil)": func() error { return storetest.FirstError(frame.Read(nil, 0)) },
 	})
 	for content, err := range frame.Split(nil) {
 		t.Errorf("Split(nil) yielded %q, %v, want nothing", content, err)

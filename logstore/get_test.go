@@ -7,7 +7,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/compress"
-	"github.com/go-partd/partd/internal/testutil/race"
+	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
 // getCases describe a Get of one key out of 1,000, and its maximum number of allocations,
@@ -78,7 +78,7 @@ func BenchmarkGetOne(b *testing.B) {
 }
 
 func TestGetAllocates(t *testing.T) {
-	if race.Enabled {
+	if procs.RaceEnabled {
 		t.Skip("the race detector changes the number of allocations")
 	}
 	for _, c := range getCases {

@@ -13,7 +13,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/engine/segment"
-	"github.com/go-partd/partd/internal/testutil/race"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -31,7 +31,7 @@ func TestEveryBitAndCut(t *testing.T) {
 		}
 		damagedFiles++
 		step := int64(1)
-		if testing.Short() || race.Enabled {
+		if testing.Short() || procs.RaceEnabled {
 			step = 7
 		}
 		for bit := int64(0); bit < size*8; bit += step {

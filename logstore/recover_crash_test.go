@@ -13,7 +13,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/internal/disk/vfs"
-	"github.com/go-partd/partd/internal/testutil/race"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -295,7 +295,7 @@ func (r *crashRun) run(ops int) error {
 // TestCrashes checks that a crash does not lose, tear or duplicate an acknowledged operation.
 func TestCrashes(t *testing.T) {
 	want := crashCount(t, 10_000)
-	if race.Enabled {
+	if procs.RaceEnabled {
 		want = min(want, 2000)
 	}
 	done := 0

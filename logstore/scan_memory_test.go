@@ -14,7 +14,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/vfs"
-	"github.com/go-partd/partd/internal/testutil/race"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -120,7 +120,7 @@ func TestScanMemoryOfUnevenRanges(t *testing.T) {
 func TestScanMemoryOfShortEntries(t *testing.T) {
 	const segments, perSegment = 900, 1100
 	for keys, limit := range map[int]int64{segments * perSegment: 64 << 20, 1000: 24 << 20} {
-		if race.Enabled && keys > 1000 {
+		if procs.RaceEnabled && keys > 1000 {
 			continue // a million keys would be slow
 		}
 		t.Run(fmt.Sprint(keys, "keys"), func(t *testing.T) {

@@ -13,7 +13,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/vfs"
-	"github.com/go-partd/partd/internal/testutil/zerovalues"
+	"github.com/go-partd/partd/internal/testutil/storetest"
 )
 
 var osFS = vfs.OS{}
@@ -254,10 +254,10 @@ func TestMetrics(t *testing.T) {
 }
 
 func TestZeroValues(t *testing.T) {
-	zerovalues.Check(t, map[string]any{"Store": new(Store)}, "Close")
-	zerovalues.Check(t, map[string]any{"Ledger": Ledger{}, "Compression": Compression(200)}, "*")
+	storetest.CheckZero(t, map[string]any{"Store": new(Store)}, "Close")
+	storetest.CheckZero(t, map[string]any{"Ledger": Ledger{}, "Compression": Compression(200)}, "*")
 	errorOf := func(_ any, err error) error { return err }
-	zerovalues.CheckErrors(t, map[string]func() error{
+	storetest.CheckErrors(t, map[string]func() error{
 		"Open without a directory": func() error { return errorOf(Open("", nil)) },
 		"an unknown compression": func() error {
 			return errorOf(Open(t.TempDir(), &Options{Compression: 200}))

@@ -20,7 +20,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/go-partd/partd/internal/testutil/race"
+	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
 const (
@@ -292,7 +292,7 @@ func (r *crashRun) checkEnd() error {
 // PARTD_CRASHES and PARTD_CRASH_SEED override the defaults.
 func crashNumbers() (count int, seed uint64) {
 	count, seed = 10_000, 1
-	if race.Enabled {
+	if procs.RaceEnabled {
 		count = 300
 	}
 	if n, err := strconv.Atoi(os.Getenv("PARTD_CRASHES")); err == nil {

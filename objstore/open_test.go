@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/testutil/zerovalues"
+	"github.com/go-partd/partd/internal/testutil/storetest"
 )
 
 func requireEqual(t *testing.T, want partd.Partd, got *Store) {
@@ -259,14 +259,14 @@ func TestRequestsOfOpeningAndFlushing(t *testing.T) {
 }
 
 func TestZeroValues(t *testing.T) {
-	zerovalues.Check(t, map[string]any{
+	storetest.CheckZero(t, map[string]any{
 		"Store": new(Store), "Counter": new(Counter), "NewCounter(nil)": NewCounter(nil),
 		"Directory": new(Directory), "Job": Job{},
 	}, "Close")
-	zerovalues.Check(t, map[string]any{"Memory": new(Memory)}, "*")
+	storetest.CheckZero(t, map[string]any{"Memory": new(Memory)}, "*")
 	ctx, errorOf := t.Context(), func(_ any, err error) error { return err }
 	callPlan := func(j Job) func() error { return func() error { return errorOf(j.Plan()) } }
-	zerovalues.CheckErrors(t, map[string]func() error{
+	storetest.CheckErrors(t, map[string]func() error{
 		"Open(nil)":                func() error { return errorOf(Open(ctx, nil, nil)) },
 		"Open of a zero Counter":   func() error { return errorOf(Open(ctx, new(Counter), nil)) },
 		"Open of a zero Directory": func() error { return errorOf(Open(ctx, new(Directory), nil)) },

@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/testutil/serverproc"
+	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
 // BenchmarkScan reads 100 MB in values of 100 bytes, grouped by key, from a bucket in memory.
@@ -28,7 +28,7 @@ func BenchmarkScan(b *testing.B) {
 				must(b, s.Append(b.Context(), entries...))
 			}
 			b.SetBytes(batches * batch * 100)
-			start, _ := serverproc.CPU(os.Getpid()) // CPU time depends less on other load than elapsed time
+			start, _ := procs.CPU(os.Getpid()) // CPU time depends less on other load than elapsed time
 			for b.Loop() {
 				for _, err := range s.Scan(b.Context()) {
 					if err != nil {
@@ -36,7 +36,7 @@ func BenchmarkScan(b *testing.B) {
 					}
 				}
 			}
-			if end, err := serverproc.CPU(os.Getpid()); err == nil {
+			if end, err := procs.CPU(os.Getpid()); err == nil {
 				b.ReportMetric((end-start).Seconds()/float64(b.N), "cpu-s/op")
 			}
 			must(b, s.Close())

@@ -10,8 +10,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/testutil/race"
-	"github.com/go-partd/partd/internal/testutil/serverproc"
+	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
 // TestPeakMemory checks that a process that writes a million keys and reads them grouped stays within
@@ -21,7 +20,7 @@ func TestPeakMemory(t *testing.T) {
 	const memory, keys, bytes = 128 << 20, 1_000_000, 300 << 20
 	dir := os.Getenv("PARTD_PEAK_DIR")
 	if dir == "" {
-		if runtime.GOOS != "linux" || race.Enabled {
+		if runtime.GOOS != "linux" || procs.RaceEnabled {
 			t.Skip("needs /proc, and the race detector uses additional memory")
 		}
 		for _, disk := range []string{"", "disk"} {
@@ -59,7 +58,7 @@ func TestPeakMemory(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
-	_, peak, err := serverproc.Memory(os.Getpid())
+	_, peak, err := procs.Memory(os.Getpid())
 	if err != nil || peak > memory {
 		t.Errorf("the process's peak memory is %d MiB, but the limit of the store is %d MiB (error %v)", peak>>20, memory>>20, err)
 	}

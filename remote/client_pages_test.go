@@ -13,7 +13,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/testutil/cutproxy"
+	"github.com/go-partd/partd/internal/testutil/nettest"
 	"github.com/go-partd/partd/storekit"
 )
 
@@ -111,7 +111,7 @@ func TestLongListings(t *testing.T) {
 		}
 	}
 	// A broken connection ends a listing with an error, and affects nothing else.
-	p := newProxy(t, url, cutproxy.Never)
+	p := newProxy(t, url, nettest.CutNever)
 	broken := dial(t, p.URL(), nil)
 	n := 0
 	var lastErr error
@@ -141,7 +141,7 @@ func TestGetStartsAgain(t *testing.T) {
 		if connections.Add(1) == 1 {
 			return defaultPage * 3 / 2
 		}
-		return cutproxy.Never()
+		return nettest.CutNever()
 	})
 	values, err := dial(t, p.URL(), nil).Get(ctx, "k")
 	if must(t, err); !bytes.Equal(values[0], value) || p.Cuts() == 0 {

@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/testutil/cutproxy"
+	"github.com/go-partd/partd/internal/testutil/nettest"
 	"github.com/go-partd/partd/partdtest"
 )
 
@@ -87,7 +87,7 @@ func TestMachineWithCuts(t *testing.T) {
 	for _, name := range []string{"buffer", "dict", "log"} {
 		t.Run(name, func(t *testing.T) {
 			partdtest.StateMachine(t, func(t *testing.T) partd.Partd {
-				r := startRestarting(t, stores[name](t), cutproxy.Never)
+				r := startRestarting(t, stores[name](t), nettest.CutNever)
 				return &cuttingClient{Client: dialRepeatedly(t, r.proxy.URL()), r: r, t: t}
 			}, &partdtest.Options{MachineRuns: 8})
 		})

@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/testutil/cutproxy"
+	"github.com/go-partd/partd/internal/testutil/nettest"
 )
 
 // minCuts returns the number of connections to cut: PARTD_CUTS, or fallback if that is not set.
@@ -50,7 +50,7 @@ type restartingServer struct {
 	store  partd.Partd
 	opts   ServerOptions
 	server *Server
-	proxy  *cutproxy.Proxy
+	proxy  *nettest.Proxy
 }
 
 func startRestarting(t *testing.T, store partd.Partd, limit func() int64) *restartingServer {
@@ -78,9 +78,9 @@ func (r *restartingServer) restart(t *testing.T) {
 }
 
 // newProxy returns a proxy that cuts connections to a server after limit bytes.
-func newProxy(t testing.TB, url string, limit func() int64) *cutproxy.Proxy {
+func newProxy(t testing.TB, url string, limit func() int64) *nettest.Proxy {
 	t.Helper()
-	p, err := cutproxy.New("tcp", strings.TrimPrefix(url, "tcp://"), limit)
+	p, err := nettest.NewProxy("tcp", strings.TrimPrefix(url, "tcp://"), limit)
 	must(t, err)
 	t.Cleanup(func() { must(t, p.Close()) })
 	return p

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/testutil/cutproxy"
+	"github.com/go-partd/partd/internal/testutil/nettest"
 )
 
 // faultyStore is a store whose appends return the given errors.
@@ -133,7 +133,7 @@ func TestFailuresOfConcurrentChanges(t *testing.T) {
 func TestContexts(t *testing.T) {
 	store := &faultyStore{Partd: partd.NewDict(), unblock: make(chan struct{})}
 	s, url := serve(t, store, nil)
-	p := newProxy(t, url, cutproxy.Never)
+	p := newProxy(t, url, nettest.CutNever)
 	c := dial(t, p.URL(), nil)
 	for i, e := range []partd.Entry{entry("a", "1"), entry("a", "2"), {Key: "a", Value: make([]byte, 30<<20)}} {
 		ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/testutil/cutproxy"
+	"github.com/go-partd/partd/internal/testutil/nettest"
 )
 
 // fullStore is a store that has no space for more than a few sessions.
@@ -40,7 +40,7 @@ func TestDropWithoutSession(t *testing.T) {
 	store := &fullStore{Dict: partd.NewDict(), wait: make(chan struct{})}
 	must(t, store.Append(ctx, entry("k", "v")))
 	_, url := serve(t, store, nil)
-	p := newProxy(t, url, cutproxy.Never)
+	p := newProxy(t, url, nettest.CutNever)
 	c := dial(t, p.URL(), nil)
 	if err := c.Append(ctx, entry("k", "v")); !errors.Is(err, syscall.ENOSPC) || errors.Is(err, partd.ErrUnknownOutcome) {
 		t.Errorf("Append = %v, want ENOSPC", err)

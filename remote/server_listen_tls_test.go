@@ -13,13 +13,13 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/testutil/testcert"
+	"github.com/go-partd/partd/internal/testutil/nettest"
 )
 
 // authority returns a certificate authority, and a certificate that it issued for this machine.
-func authority(t testing.TB, name string) (*testcert.Authority, *testcert.Pair) {
+func authority(t testing.TB, name string) (*nettest.Authority, *nettest.Pair) {
 	t.Helper()
-	ca, err := testcert.New(t.TempDir(), name)
+	ca, err := nettest.NewAuthority(t.TempDir(), name)
 	must(t, err)
 	pair, err := ca.Issue("server", time.Hour, "127.0.0.1", "localhost")
 	must(t, err)
@@ -67,7 +67,7 @@ func TestTLS(t *testing.T) {
 			t.Errorf("Dial with %s = %v, want an error about the certificate", name, err)
 		}
 	}
-	for name, bad := range map[string]*testcert.Pair{"expired": expired, "foreign": foreign, "for another name": wrongName} {
+	for name, bad := range map[string]*nettest.Pair{"expired": expired, "foreign": foreign, "for another name": wrongName} {
 		url := serveTLS(t, partd.NewDict(), &tls.Config{Certificates: []tls.Certificate{bad.TLS}}, nil)
 		if _, err := Dial(ctx, url, &ClientOptions{TLS: &tls.Config{RootCAs: ca.Pool}}); err == nil || !strings.Contains(err.Error(), "certificate") {
 			t.Errorf("Dial to a server whose certificate is %s = %v, want an error about the certificate", name, err)

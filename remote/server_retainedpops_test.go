@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/testutil/cutproxy"
+	"github.com/go-partd/partd/internal/testutil/nettest"
 )
 
 // lossyConn is a connection that breaks at the next write once lose is set, and loses the written data.
@@ -258,7 +258,7 @@ func TestResentPopOfForgottenSession(t *testing.T) {
 	store := &blockingPopStore{Dict: partd.NewDict(), blocked: make(chan struct{}), unblock: make(chan struct{})}
 	defer close(store.unblock)
 	s, url := serve(t, store, nil)
-	p := newProxy(t, url, cutproxy.Never)
+	p := newProxy(t, url, nettest.CutNever)
 	c := dial(t, p.URL(), nil)
 	done := make(chan error, 1)
 	go func() {

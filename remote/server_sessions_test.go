@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/testutil/cutproxy"
+	"github.com/go-partd/partd/internal/testutil/nettest"
 	"github.com/go-partd/partd/storekit"
 )
 
@@ -194,7 +194,7 @@ func TestResentOperationOfEndedSession(t *testing.T) {
 	ctx := context.Background()
 	store := &faultyStore{Partd: partd.NewDict(), unblock: make(chan struct{})}
 	s, url := serve(t, store, nil)
-	p := newProxy(t, url, cutproxy.Never)
+	p := newProxy(t, url, nettest.CutNever)
 	c := dial(t, p.URL(), nil)
 	session, err := c.NewSession(ctx)
 	must(t, err)

@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/testutil/cutproxy"
+	"github.com/go-partd/partd/internal/testutil/nettest"
 )
 
 // switchedLimit is a SpaceLimit that refuses all changes while full is set.
@@ -93,7 +93,7 @@ func TestSpaceLimit(t *testing.T) {
 func TestSpaceLimitAfterRestart(t *testing.T) {
 	ctx, store := context.Background(), partd.NewDict()
 	_, url := serve(t, store, nil)
-	p := newProxy(t, url, cutproxy.Never)
+	p := newProxy(t, url, nettest.CutNever)
 	c := dial(t, p.URL(), nil)
 	op := partd.Operation{Entries: []partd.Entry{entry("k", "1")}}
 	id, err := c.NewSession(ctx)

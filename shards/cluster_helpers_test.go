@@ -9,7 +9,6 @@ import (
 	"github.com/go-partd/partd/internal/command/cli"
 	"github.com/go-partd/partd/internal/command/servercli"
 	"github.com/go-partd/partd/internal/testutil/procs"
-	"github.com/go-partd/partd/internal/testutil/serverproc"
 	"github.com/go-partd/partd/stores"
 )
 
@@ -24,9 +23,9 @@ func must(t testing.TB, err error) {
 	}
 }
 
-func start(t testing.TB, args ...string) *serverproc.Process {
+func start(t testing.TB, args ...string) *procs.Server {
 	t.Helper()
-	p, err := serverproc.Start(context.Background(), procs.Command("server", args...), 1)
+	p, err := procs.StartServer(context.Background(), procs.Command("server", args...), 1)
 	must(t, err)
 	t.Cleanup(p.Kill)
 	return p
@@ -34,7 +33,7 @@ func start(t testing.TB, args ...string) *serverproc.Process {
 
 // cluster has three servers, with the address and the arguments of each.
 type cluster struct {
-	servers   [3]*serverproc.Process
+	servers   [3]*procs.Server
 	addresses [3]string
 	args      [3][]string
 }

@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/nettest"
 	"github.com/go-partd/partd/internal/testutil/procs"
-	"github.com/go-partd/partd/internal/testutil/testcert"
 	"github.com/go-partd/partd/partdtest"
 	"github.com/go-partd/partd/stores"
 )
@@ -83,7 +83,7 @@ func TestListsOfServers(t *testing.T) {
 func TestServersWithUsers(t *testing.T) {
 	ctx := t.Context()
 	dir := t.TempDir()
-	ca, err := testcert.New(dir, "authority")
+	ca, err := nettest.NewAuthority(dir, "authority")
 	must(t, err)
 	pair, err := ca.Issue("server", time.Hour, "127.0.0.1")
 	must(t, err)

@@ -5,16 +5,16 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/testutil/zerovalues"
+	"github.com/go-partd/partd/internal/testutil/storetest"
 	"github.com/go-partd/partd/shards"
 )
 
 func TestZeroValues(t *testing.T) {
-	zerovalues.Check(t, map[string]any{"Shards": new(shards.Shards), "Error": new(shards.Error)}, "Close", "Unwrap")
+	storetest.CheckZero(t, map[string]any{"Shards": new(shards.Shards), "Error": new(shards.Error)}, "Close", "Unwrap")
 	ctx, errOf, names := t.Context(), func(_ any, err error) error { return err }, []string{"a", "b"}
 	open := func(context.Context, string) (partd.Partd, error) { return nil, nil }
 	dict := partd.NewDict()
-	zerovalues.CheckErrors(t, map[string]func() error{
+	storetest.CheckErrors(t, map[string]func() error{
 		"New(nil)":                     func() error { return errOf(shards.New(nil, nil)) },
 		"New with a nil store":         func() error { return errOf(shards.New(names, []partd.Partd{dict, nil})) },
 		"Open(nil)":                    func() error { return errOf(shards.Open(ctx, nil, open)) },

@@ -19,7 +19,6 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/command/servercli"
 	"github.com/go-partd/partd/internal/testutil/procs"
-	"github.com/go-partd/partd/internal/testutil/serverproc"
 	"github.com/go-partd/partd/stores"
 )
 
@@ -95,9 +94,9 @@ func runWorkers(workers []*procs.Process, killAfter int, onBegun func()) bool {
 
 const killedTasks = 8
 
-func startServer(t *testing.T, dir, url string) *serverproc.Process {
+func startServer(t *testing.T, dir, url string) *procs.Server {
 	t.Helper()
-	p, err := serverproc.Start(context.Background(), procs.Command("server", "--store", "log:"+dir, "--listen", url), 1)
+	p, err := procs.StartServer(context.Background(), procs.Command("server", "--store", "log:"+dir, "--listen", url), 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,7 +118,7 @@ func threeServers(t *testing.T) string {
 
 // runWithKills runs tasks in worker processes, and kills workers and servers at random.
 func runWithKills(t *testing.T, seed uint64, servers int) (url string, stop func()) {
-	running, dirs, addresses := make([]*serverproc.Process, servers), make([]string, servers), make([]string, servers)
+	running, dirs, addresses := make([]*procs.Server, servers), make([]string, servers), make([]string, servers)
 	for i := range running {
 		dirs[i] = t.TempDir() + "/data"
 		running[i] = startServer(t, dirs[i], freePort)

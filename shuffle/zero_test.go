@@ -6,13 +6,13 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/encode"
-	"github.com/go-partd/partd/internal/testutil/zerovalues"
+	"github.com/go-partd/partd/internal/testutil/storetest"
 	"github.com/go-partd/partd/shuffle"
 )
 
 // TestZeroValues checks that methods of zero values return errors and never panic.
 func TestZeroValues(t *testing.T) {
-	zerovalues.Check(t, map[string]any{
+	storetest.CheckZero(t, map[string]any{
 		"Aggregator": new(shuffle.Aggregator[int, int, int]), "Deduplicator": new(shuffle.Deduplicator[int]),
 		"Grouper": new(shuffle.Grouper[int, int]), "Joiner": new(shuffle.Joiner[int, int, int]), "Partitions": new(shuffle.Partitions[int, int]),
 		"Sorter": new(shuffle.Sorter[int]), "Top": new(shuffle.Top[int]), "Feed": new(shuffle.Feed[int]),
@@ -31,7 +31,7 @@ func TestNilArguments(t *testing.T) {
 	sum := shuffle.Accumulator[int, int]{Add: func(total *int, v int) { *total += v }, Merge: func(total, other *int) { *total += *other }}
 	partialCodec := &shuffle.Options[int]{Codec: encode.ValueCodec[int]{Encode: func(dst []byte, _ int) ([]byte, error) { return dst, nil }}}
 	text := func(key shuffle.Key[string]) error {
-		return zerovalues.FirstError(shuffle.Sort(ctx, shuffle.Values("b", "a"), shuffle.By(key), nil))
+		return storetest.FirstError(shuffle.Sort(ctx, shuffle.Values("b", "a"), shuffle.By(key), nil))
 	}
 	sorter, err := shuffle.NewSorter(ctx, key, o)
 	must(t, err)
@@ -42,39 +42,39 @@ func TestNilArguments(t *testing.T) {
 	committed, err := shuffle.ReadCommitted(ctx, partd.NewDict())
 	must(t, err)
 	errorOf := func(_ any, err error) error { return err }
-	zerovalues.CheckErrors(t, map[string]func() error{
-		"Sort(nil)":          func() error { return zerovalues.FirstError(shuffle.Sort(ctx, nil, key, o)) },
-		"Sort by nil":        func() error { return zerovalues.FirstError(shuffle.Sort(ctx, in, nil, o)) },
-		"Sort by a zero Key": func() error { return zerovalues.FirstError(shuffle.Sort(ctx, in, make([]shuffle.Key[int], 1), o)) },
+	storetest.CheckErrors(t, map[string]func() error{
+		"Sort(nil)":          func() error { return storetest.FirstError(shuffle.Sort(ctx, nil, key, o)) },
+		"Sort by nil":        func() error { return storetest.FirstError(shuffle.Sort(ctx, in, nil, o)) },
+		"Sort by a zero Key": func() error { return storetest.FirstError(shuffle.Sort(ctx, in, make([]shuffle.Key[int], 1), o)) },
 		"Sort by Asc(nil)": func() error {
-			return zerovalues.FirstError(shuffle.Sort(ctx, in, shuffle.By(shuffle.Asc[int, int](nil)), o))
+			return storetest.FirstError(shuffle.Sort(ctx, in, shuffle.By(shuffle.Asc[int, int](nil)), o))
 		},
 		"Sort by Desc(nil)": func() error {
-			return zerovalues.FirstError(shuffle.Sort(ctx, in, shuffle.By(shuffle.Desc[int, int](nil)), o))
+			return storetest.FirstError(shuffle.Sort(ctx, in, shuffle.By(shuffle.Desc[int, int](nil)), o))
 		},
 		"text by Asc(nil)":  func() error { return text(shuffle.Asc[string, string](nil)) },
 		"text by Desc(nil)": func() error { return text(shuffle.Desc[string, string](nil)) },
-		"half a codec":      func() error { return zerovalues.FirstError(shuffle.Sort(ctx, in, key, partialCodec)) },
-		"GroupBy(nil)":      func() error { return zerovalues.FirstError(shuffle.GroupBy(ctx, nil, identity, o)) },
-		"GroupBy nil":       func() error { return zerovalues.FirstError(shuffle.GroupBy[int, int](ctx, in, nil, o)) },
-		"Aggregate(nil)":    func() error { return zerovalues.FirstError(shuffle.Aggregate(ctx, nil, identity, sum, o)) },
-		"Aggregate by nil":  func() error { return zerovalues.FirstError(shuffle.Aggregate[int, int](ctx, in, nil, sum, o)) },
+		"half a codec":      func() error { return storetest.FirstError(shuffle.Sort(ctx, in, key, partialCodec)) },
+		"GroupBy(nil)":      func() error { return storetest.FirstError(shuffle.GroupBy(ctx, nil, identity, o)) },
+		"GroupBy nil":       func() error { return storetest.FirstError(shuffle.GroupBy[int, int](ctx, in, nil, o)) },
+		"Aggregate(nil)":    func() error { return storetest.FirstError(shuffle.Aggregate(ctx, nil, identity, sum, o)) },
+		"Aggregate by nil":  func() error { return storetest.FirstError(shuffle.Aggregate[int, int](ctx, in, nil, sum, o)) },
 		"a zero Accumulator": func() error {
-			return zerovalues.FirstError(shuffle.Aggregate(ctx, in, identity, shuffle.Accumulator[int, int]{}, o))
+			return storetest.FirstError(shuffle.Aggregate(ctx, in, identity, shuffle.Accumulator[int, int]{}, o))
 		},
 		"half a codec of accumulators": func() error {
 			acc := sum
 			acc.Codec = partialCodec.Codec
-			return zerovalues.FirstError(shuffle.Aggregate(ctx, in, identity, acc, o))
+			return storetest.FirstError(shuffle.Aggregate(ctx, in, identity, acc, o))
 		},
-		"Distinct(nil)":            func() error { return zerovalues.FirstError(shuffle.Distinct(ctx, nil, o)) },
-		"DistinctBy(nil)":          func() error { return zerovalues.FirstError(shuffle.DistinctBy(ctx, nil, identity, o)) },
-		"DistinctBy nil":           func() error { return zerovalues.FirstError(shuffle.DistinctBy[int, int](ctx, in, nil, o)) },
-		"TopK(nil)":                func() error { return zerovalues.FirstError(shuffle.TopK(ctx, nil, 1, key, o)) },
-		"TopK by nil":              func() error { return zerovalues.FirstError(shuffle.TopK(ctx, in, 1, nil, o)) },
-		"Join(nil)":                func() error { return zerovalues.FirstError(shuffle.Join(ctx, nil, in, identity, identity, nil)) },
-		"Join with nil":            func() error { return zerovalues.FirstError(shuffle.Join(ctx, in, nil, identity, identity, nil)) },
-		"Join by nil":              func() error { return zerovalues.FirstError(shuffle.Join[int, int, int](ctx, in, in, nil, nil, nil)) },
+		"Distinct(nil)":            func() error { return storetest.FirstError(shuffle.Distinct(ctx, nil, o)) },
+		"DistinctBy(nil)":          func() error { return storetest.FirstError(shuffle.DistinctBy(ctx, nil, identity, o)) },
+		"DistinctBy nil":           func() error { return storetest.FirstError(shuffle.DistinctBy[int, int](ctx, in, nil, o)) },
+		"TopK(nil)":                func() error { return storetest.FirstError(shuffle.TopK(ctx, nil, 1, key, o)) },
+		"TopK by nil":              func() error { return storetest.FirstError(shuffle.TopK(ctx, in, 1, nil, o)) },
+		"Join(nil)":                func() error { return storetest.FirstError(shuffle.Join(ctx, nil, in, identity, identity, nil)) },
+		"Join with nil":            func() error { return storetest.FirstError(shuffle.Join(ctx, in, nil, identity, identity, nil)) },
+		"Join by nil":              func() error { return storetest.FirstError(shuffle.Join[int, int, int](ctx, in, in, nil, nil, nil)) },
 		"Partition(nil)":           func() error { return errorOf(shuffle.Partition(ctx, nil, 2, identity, o)) },
 		"Partition by nil":         func() error { return errorOf(shuffle.Partition[int, int](ctx, in, 2, nil, o)) },
 		"PartitionBy(nil)":         func() error { return errorOf(shuffle.PartitionBy(ctx, nil, identity, o)) },
@@ -86,6 +86,6 @@ func TestNilArguments(t *testing.T) {
 		"Begin(nil)":               func() error { return errorOf(shuffle.Begin(ctx, nil, "a", "")) },
 		"ReadCommitted(nil)":       func() error { return errorOf(shuffle.ReadCommitted(ctx, nil)) },
 		"WaitCommitted(nil)":       func() error { return errorOf(shuffle.WaitCommitted(ctx, nil, &shuffle.WaitOptions{Count: 1})) },
-		"ScanPart without a share": func() error { return zerovalues.FirstError(committed.ScanPart(ctx, 0, 1, nil)) },
+		"ScanPart without a share": func() error { return storetest.FirstError(committed.ScanPart(ctx, 0, 1, nil)) },
 	})
 }

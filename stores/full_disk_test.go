@@ -16,7 +16,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/testutil/disktest"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
 	"github.com/go-partd/partd/stores"
 )
 
@@ -95,11 +95,11 @@ var largeChanges = []fullChange{
 // a log: store also opened. When there is space again, the store must work, and contain everything
 // that it acknowledged.
 func TestFullDisk(t *testing.T) {
-	for _, kind := range disktest.Kinds {
+	for _, kind := range vfstest.Kinds {
 		for scheme, options := range fullStores {
 			t.Run(fmt.Sprintf("%s/%s/%v", kind, scheme, strings.Contains(options, "sync")), func(t *testing.T) {
 				t.Parallel()
-				dir := disktest.Mount(t, kind, 16<<20)
+				dir := vfstest.Mount(t, kind, 16<<20)
 				url := strings.TrimSuffix(scheme, ":") + ":" + filepath.Join(dir, "store") + options
 				f := &diskTest{T: t, ctx: t.Context(), kind: kind, dir: dir, scheme: strings.TrimSuffix(scheme, ":"), url: url, want: map[string][]byte{}}
 				f.open()
@@ -126,11 +126,11 @@ func (f *diskTest) changeTooMuch() {
 		f.must(ignoreUnsupported(partd.Flush(f.ctx, f.store)))
 	}
 	for _, change := range largeChanges {
-		before := disktest.Free(f, f.dir)
+		before := vfstest.Free(f, f.dir)
 		for range 1 + 2*int(change.want/mustSucceed) {
 			f.change(change)
 		}
-		if after := disktest.Free(f, f.dir); after < before-f.slack() {
+		if after := vfstest.Free(f, f.dir); after < before-f.slack() {
 			f.Fatalf("%s: %d bytes were free before it, and %d are after it", change.name, before, after)
 		}
 		f.check(change.name)
@@ -155,7 +155,7 @@ func (f *diskTest) slack() int64 {
 func (f *diskTest) changeOnFullDisk() {
 	f.Helper()
 	f.round++
-	freeSpace := disktest.Fill(f, f.dir)
+	freeSpace := vfstest.Fill(f, f.dir)
 	f.check("before changes")
 	for range 2 {
 		for _, change := range fullDiskChanges {
@@ -198,18 +198,18 @@ func (f *diskTest) dropOnFullDisk() {
 	}
 	for range 2 {
 		f.fillKeys(20_000)
-		freeSpace := disktest.Fill(f, f.dir)
+		freeSpace := vfstest.Fill(f, f.dir)
 		_ = partd.Close(f.ctx, f.store) // fails if it cannot flush everything
 		if strings.Contains(f.scheme, "buffer") {
 			freeSpace() // what a Buffer could not flush is lost
 			return
 		}
-		disktest.Fill(f, f.dir)
+		vfstest.Fill(f, f.dir)
 		f.open()
 		f.check("after opening on a full disk")
 		f.must(f.store.Drop(f.ctx))
 		clear(f.want)
-		disktest.Free(f, f.dir) // on ext4, blocks are free when its journal is written
+		vfstest.Free(f, f.dir) // on ext4, blocks are free when its journal is written
 		if err := f.append("key 0", 1500); err != nil {
 			f.Fatalf("append after a drop: %v", err)
 		}

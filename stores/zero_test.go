@@ -5,20 +5,20 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/testutil/zerovalues"
+	"github.com/go-partd/partd/internal/testutil/storetest"
 	"github.com/go-partd/partd/stores"
 )
 
 // TestZeroValues checks that a zero Set has this package's schemes, and an incomplete Scheme returns errors.
 func TestZeroValues(t *testing.T) {
-	zerovalues.Check(t, map[string]any{
+	storetest.CheckZero(t, map[string]any{
 		"Set": new(stores.Set), "Set(nil)": (*stores.Set)(nil), "URLError": new(stores.URLError),
 		"a zero Scheme": stores.NewSet(stores.Scheme{}),
 	}, "Unwrap")
 	ctx, errOf := t.Context(), func(_ any, err error) error { return err }
 	open := func(context.Context, string, map[string]string) (partd.Partd, error) { return nil, nil }
 	exists := func(string, map[string]string) (bool, error) { return true, nil }
-	zerovalues.CheckErrors(t, map[string]func() error{
+	storetest.CheckErrors(t, map[string]func() error{
 		"Open without a URL":   func() error { return errOf(stores.Open(ctx, "")) },
 		"Exists without a URL": func() error { return errOf(stores.Exists("")) },
 		"a Scheme without Open": func() error {

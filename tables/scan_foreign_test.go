@@ -7,15 +7,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
-	"github.com/go-partd/partd/tables/internal/testutil/peers"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
 // TestForeignSeries checks that pyiceberg reads a corrected, partitioned table, and that rows it appends are read in order.
 func TestForeignSeries(t *testing.T) {
-	python := peers.Python(t, "pyiceberg")
+	python := procs.Python(t, "pyiceberg")
 	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
 	b := s.Bucket("b")
 	o := &tables.PutOptions{Settings: &tables.Settings{Time: "ts", Keys: []string{"k"}, OnDuplicate: tables.KeepLast, Partition: tables.PartitionDay}}

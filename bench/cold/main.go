@@ -197,21 +197,11 @@ func measure(name string, l *appendload.Load, o *logstore.Options) (r result, er
 	if err != nil {
 		return r, err
 	}
-	filler := l.NewFiller()
-	times := make([]uint32, 0, l.Entries/uint64(l.Batch)+1) // in microseconds
-	for i := uint64(0); i < l.Entries; i += uint64(l.Batch) {
-		batch := filler.Fill(i)
-		begin := time.Now()
-		if err := t.Append(batch); err != nil {
-			return r, err
-		}
-		times = append(times, uint32(time.Since(begin).Microseconds()))
-	}
-	if err := t.Flush(); err != nil {
+	w, err := l.Write(t)
+	if err != nil {
 		return r, err
 	}
-	slices.Sort(times)
-	r.AppendSec, r.P99Micros = time.Since(start).Seconds(), float64(times[len(times)*99/100])
+	r.AppendSec, r.P99Micros = time.Since(start).Seconds(), float64(w.P99.Microseconds())
 	start = time.Now()
 	if err := errors.Join(l.Check(t), t.Close()); err != nil {
 		return r, err

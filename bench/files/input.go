@@ -14,7 +14,7 @@ import (
 	"strings"
 
 	"github.com/dustin/go-humanize"
-	"github.com/go-partd/partd/internal/testutil/csvgen"
+	"github.com/go-partd/partd/internal/testutil/benchdata"
 )
 
 // input is an input file, or the tables of a db-benchmark question.
@@ -146,7 +146,7 @@ func (src *input) column(name string) (int, error) {
 
 func generate(src *input, seed uint64) error {
 	return ensureFile(src.path, func(w *os.File) error {
-		return csvgen.Write(w, csvgen.Options{Rows: src.bytes / rowBytes, Keys: src.keys, Dist: src.dist, Seed: seed})
+		return benchdata.WriteCSV(w, benchdata.CSVOptions{Rows: src.bytes / rowBytes, Keys: src.keys, Dist: src.dist, Seed: seed})
 	})
 }
 

@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/bench/internal/program"
-	"github.com/go-partd/partd/internal/testutil/serverproc"
+	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
 // usage is the resource usage of one run of a command.
@@ -89,7 +89,7 @@ func watch(pid int, done <-chan struct{}) (sum int64, trace [][2]float64) {
 			total := int64(0)
 			for p := range peaks {
 				addChildren(p, peaks)
-				memory, _, _ := serverproc.Memory(p) // 0 if the process has ended
+				memory, _, _ := procs.Memory(p) // 0 if the process has ended
 				total += memory
 			}
 			trace = append(trace, [2]float64{math.Round(1000*time.Since(start).Seconds()) / 1000, float64(total)})

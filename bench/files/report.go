@@ -12,7 +12,7 @@ import (
 	"github.com/dustin/go-humanize"
 
 	"github.com/go-partd/partd/bench/internal/program"
-	"github.com/go-partd/partd/internal/testutil/figures"
+	"github.com/go-partd/partd/internal/testutil/benchdata"
 )
 
 // goal is the speed that partd should reach in a job: absolute, or relative to a peer.
@@ -81,7 +81,7 @@ func writeMedians(w io.Writer, src *input, j job, results []*contenderRuns) erro
 
 func (f *flags) writeFigures(src *input, j job, results []*contenderRuns) error {
 	for i, s := range summarize(src, j, results) {
-		figure := figures.Figure{
+		figure := benchdata.Figure{
 			Bench: "files", Job: j.name, Contender: s.How, X: float64(cmp.Or(src.keys, int64(src.expected.rows.Keys))), Unit: "MB/s",
 			Value: s.Speed, Min: s.Slowest, Max: s.Fastest, Runs: s.Runs, Peak: s.VmHWM,
 		}
@@ -95,7 +95,7 @@ func (f *flags) writeFigures(src *input, j job, results []*contenderRuns) error 
 			slices.SortFunc(ran, func(a, b run) int { return cmp.Compare(a.Seconds, b.Seconds) })
 			figure.Trace = ran[len(ran)/2].trace
 		}
-		if err := figures.Append(f.figures, figure); err != nil {
+		if err := benchdata.AppendFigures(f.figures, figure); err != nil {
 			return err
 		}
 	}

@@ -12,14 +12,14 @@ import (
 	"os"
 
 	"github.com/go-partd/partd/bench/internal/program"
-	"github.com/go-partd/partd/internal/testutil/csvgen"
+	"github.com/go-partd/partd/internal/testutil/benchdata"
 )
 
 func main() {
-	var o csvgen.Options
+	var o benchdata.CSVOptions
 	flag.Int64Var(&o.Rows, "rows", 1_000_000, "number of `rows`")
 	flag.Int64Var(&o.Keys, "keys", 1000, "number of distinct `keys`")
-	flag.StringVar(&o.Dist, "dist", "uniform", "distribution of keys: "+csvgen.Dists)
+	flag.StringVar(&o.Dist, "dist", "uniform", "distribution of keys: "+benchdata.CSVDists)
 	flag.Uint64Var(&o.Seed, "seed", 1, "`seed`; each seed yields another file")
 	flag.BoolVar(&o.Quoted, "quoted", false, "put commas and quotes into the text of every fourth row")
 	out := flag.String("o", "", "`file` to write (default: standard output)")
@@ -27,12 +27,12 @@ func main() {
 	program.ExitOnError(write(*out, o))
 }
 
-func write(name string, o csvgen.Options) (err error) {
+func write(name string, o benchdata.CSVOptions) (err error) {
 	w := io.WriteCloser(os.Stdout)
 	if name != "" {
 		if w, err = os.Create(name); err != nil {
 			return err
 		}
 	}
-	return errors.Join(csvgen.Write(w, o), w.Close())
+	return errors.Join(benchdata.WriteCSV(w, o), w.Close())
 }

@@ -22,17 +22,16 @@ import (
 	"os/signal"
 	"time"
 
-	"github.com/go-partd/partd/bench/internal/benchserver"
 	"github.com/go-partd/partd/bench/internal/program"
 	"github.com/go-partd/partd/internal/testutil/hostile"
-	"github.com/go-partd/partd/internal/testutil/serverproc"
+	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
 // maxAboveIdle is the number of bytes of memory that the server may use in addition to its memory when idle.
 const maxAboveIdle = 64 << 20
 
 func main() {
-	benchserver.ServeIfChild()
+	program.ServeIfChild()
 	n := flag.Int64("conversations", 1_000_000, "number of conversations")
 	concurrency := flag.Int("at-once", 16, "number of concurrent conversations")
 	seed := flag.Uint64("seed", 0, "seed of the random conversations; 0 means a random seed")
@@ -57,18 +56,18 @@ func main() {
 }
 
 func run(ctx context.Context, n int64, concurrency int, seed uint64, maxWait time.Duration) (err error) {
-	p, err := benchserver.Start(context.WithoutCancel(ctx), "", "log:DIR?memory=16MiB", "--max-message", "1MiB")
+	p, err := program.StartServer(context.WithoutCancel(ctx), "", "log:DIR?memory=16MiB", "--max-message", "1MiB")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, p.Close()) }()
-	idle, _, memoryErr := serverproc.Memory(p.Pid())
+	idle, _, memoryErr := procs.Memory(p.Pid())
 	network, address := p.Address()
 	target := &hostile.Target{Network: network, Address: address, Patience: 30 * time.Second}
 	start := time.Now()
 	report, err := hostile.Run(ctx, target, n, concurrency, seed, maxWait, func(done int64) {
 		if done%100_000 == 0 {
-			current, peak, _ := serverproc.Memory(p.Pid()) // hostile.Run reports whether the server has ended
+			current, peak, _ := procs.Memory(p.Pid()) // hostile.Run reports whether the server has ended
 			fmt.Printf("%d conversations, %.0f a second, memory %d MiB, peak %d MiB\n",
 				done, float64(done)/time.Since(start).Seconds(), current>>20, peak>>20)
 		}
@@ -76,7 +75,7 @@ func run(ctx context.Context, n int64, concurrency int, seed uint64, maxWait tim
 	if err != nil {
 		return fmt.Errorf("%w (seed %d, server exited: %v)\n%s", err, seed, p.HasExited(), p.Stderr())
 	}
-	_, peak, e := serverproc.Memory(p.Pid())
+	_, peak, e := procs.Memory(p.Pid())
 	memoryErr = errors.Join(memoryErr, e)
 	fmt.Printf("seed %d: %d conversations in %v, %.0f a second\n", seed, report.Conversations,
 		report.Duration.Round(time.Second), float64(report.Conversations)/report.Duration.Seconds())

@@ -13,9 +13,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/go-partd/partd/bench/internal/benchserver"
+	"github.com/go-partd/partd/bench/internal/program"
 	"github.com/go-partd/partd/internal/testutil/hostile"
-	"github.com/go-partd/partd/internal/testutil/serverproc"
+	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
 const (
@@ -88,7 +88,7 @@ func repeatRequest(command string, keys int) func(p *hostile.Peer) error {
 // run overloads the server for the duration d. Meanwhile, two honest clients repeatedly get one
 // byte, on old and new connections. One has the attackers' address, and one has another address.
 func (w *overload) run(ctx context.Context, name string, d time.Duration) (err error) {
-	p, err := benchserver.Start(context.WithoutCancel(ctx), "", "log:DIR", append([]string{"--memory", strconv.Itoa(processMemory)}, w.flags...)...)
+	p, err := program.StartServer(context.WithoutCancel(ctx), "", "log:DIR", append([]string{"--memory", strconv.Itoa(processMemory)}, w.flags...)...)
 	if err != nil {
 		return err
 	}
@@ -97,7 +97,7 @@ func (w *overload) run(ctx context.Context, name string, d time.Duration) (err e
 	if err := fill(ctx, address, name == "readers"); err != nil {
 		return err
 	}
-	idle, _, _ := serverproc.Memory(p.Pid()) // if this fails, the later call of Memory fails too, and its error is checked
+	idle, _, _ := procs.Memory(p.Pid()) // if this fails, the later call of Memory fails too, and its error is checked
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
 	var attackers, honest sync.WaitGroup
@@ -124,7 +124,7 @@ func (w *overload) run(ctx context.Context, name string, d time.Duration) (err e
 	honest.Wait()
 	attackers.Wait()
 	time.Sleep(releaseDelay)
-	current, peak, memoryErr := serverproc.Memory(p.Pid())
+	current, peak, memoryErr := procs.Memory(p.Pid())
 	disk := diskUse(p.Dir)
 	fmt.Printf("%s: p99 of %d gets from the same address %v, of %d from another address %v; peak memory %d MiB, %v later %d MiB; disk %d MiB\n",
 		name, len(sameAddress), p99(sameAddress), len(otherAddress), p99(otherAddress), peak>>20, releaseDelay, current>>20, disk>>20)

@@ -1,5 +1,5 @@
 // Command logstore compares package logstore with other stores: 256 hash files, with and without a
-// minimal write-ahead log; and Pebble, with its defaults and with the fastest known settings:
+// minimal write-ahead log; and Pebble with the fastest known settings:
 //
 //	go run ./bench/logstore --keys 1000000 --bytes 3GiB
 //
@@ -9,28 +9,26 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
-	"runtime/pprof"
 	"slices"
 	"strings"
 
 	"github.com/go-partd/partd/bench/internal/appendload"
 	"github.com/go-partd/partd/bench/internal/program"
-	"github.com/go-partd/partd/internal/testutil/figures"
+	"github.com/go-partd/partd/internal/testutil/benchdata"
 	"github.com/go-partd/partd/logstore"
 )
 
 type flags struct {
 	keys                 uint64
-	bytes, memory, limit program.Size
+	bytes, memory        program.Size
 	value, batch, rounds int
 	dist, stores, dir    string
-	compression          string
-	sync, cold, json     bool
 	scan                 bool
-	child, profile       string
+	child                string
 	figures              string
 }
 
@@ -45,15 +43,9 @@ func main() {
 	flag.StringVar(&f.dist, "dist", "uniform", "distribution of keys: "+appendload.Dists)
 	flag.StringVar(&f.stores, "stores", strings.Join(appendload.Names, ","), "the stores to run; ratios are to the first")
 	flag.StringVar(&f.dir, "dir", os.TempDir(), "`directory` for the stores")
-	flag.StringVar(&f.compression, "compression", "none", "compression of the logstore: none, s2 or zstd")
-	flag.BoolVar(&f.sync, "sync", false, "logstore: every append survives a loss of power")
-	flag.BoolVar(&f.cold, "cold", false, "drop the kernel's caches before reading (needs root)")
-	flag.Var(&f.limit, "limit", "run each store in a memory cgroup of this `size`, including its page cache (needs root)")
 	flag.BoolVar(&f.scan, "scan", false, "compare only reading, in one process and with several numbers of keys: Scan with one core and two, Scan by parts, and a minimal reader of hash files")
-	flag.BoolVar(&f.json, "json", false, "print each run as a line of JSON")
 	flag.StringVar(&f.figures, "figures", "", "add the medians to this `file`, in the format of docs/plots/draw")
 	flag.StringVar(&f.child, "child", "", "run only this `store`, in this process, and print JSON")
-	flag.StringVar(&f.profile, "cpuprofile", "", "with --child: write a profile of appending and reading to a `file`")
 	program.ParseFlags()
 	program.ExitOnError(f.run())
 }
@@ -80,38 +72,28 @@ func (f *flags) run() error {
 	}
 	fmt.Printf("%d entries of %d bytes, %d keys (%s), batches of %d, logstore memory %s\n",
 		l.Entries, f.value, f.keys, f.dist, f.batch, f.memory.String())
-	results := map[string][]result{}
-	for round := range f.rounds {
-		for i := range names {
-			name := names[(i+round)%len(names)] // a different store starts each round
-			r, err := f.runInChild(name)
-			if err != nil {
-				return fmt.Errorf("%s: %w", name, err)
-			}
-			results[name] = append(results[name], r)
-			if f.json {
-				b, err := json.Marshal(r)
-				if err != nil {
-					return err
-				}
-				fmt.Printf("%s\n", b)
-			}
-		}
+	var runs []func() (result, error)
+	for _, name := range names {
+		runs = append(runs, func() (result, error) { return f.runInChild(name) })
+	}
+	results, err := program.InTurns(f.rounds, runs...)
+	if err != nil {
+		return err
 	}
 	f.report(l, names, results)
-	return figures.Append(f.figures, f.medians(l, names, results)...)
+	return benchdata.AppendFigures(f.figures, f.medians(l, names, results)...)
 }
 
-func (f *flags) medians(l *appendload.Load, names []string, results map[string][]result) (all []figures.Figure) {
-	for _, name := range names {
+func (f *flags) medians(l *appendload.Load, names []string, results [][]result) (all []benchdata.Figure) {
+	for i, name := range names {
 		var appended, read []float64
 		var peak int64
-		for _, r := range results[name] {
+		for _, r := range results[i] {
 			megabytes := float64(l.Entries) * float64(f.value) / 1e6
 			appended, read = append(appended, megabytes/r.AppendSec), append(read, megabytes/r.ScanSec)
 			peak = max(peak, r.VmHWM)
 		}
-		figure := figures.Figure{Bench: "logstore", Job: "append", Contender: name, X: float64(f.keys), Unit: "MB/s", Peak: peak}.WithRuns(appended)
+		figure := benchdata.Figure{Bench: "logstore", Job: "append", Contender: name, X: float64(f.keys), Unit: "MB/s", Peak: peak}.WithRuns(appended)
 		all = append(all, figure)
 		figure.Job = "read"
 		all = append(all, figure.WithRuns(read))
@@ -119,35 +101,13 @@ func (f *flags) medians(l *appendload.Load, names []string, results map[string][
 	return all
 }
 
-func (f *flags) runChild(l *appendload.Load) error {
-	c, err := logstore.ParseCompression(f.compression)
+func (f *flags) runChild(l *appendload.Load) (err error) {
+	dir, err := os.MkdirTemp(f.dir, "partd-bench-"+f.child+"-")
 	if err != nil {
 		return err
 	}
-	if f.limit > 0 {
-		if err := appendload.LimitMemory(appendload.LimitName(f.child), f.limit); err != nil {
-			return err
-		}
-	}
-	dir, err := emptyDir(f.dir, f.child)
-	if err != nil {
-		return err
-	}
-	if f.profile != "" {
-		p, err := os.Create(f.profile)
-		if err != nil {
-			return err
-		}
-		defer p.Close()
-		if err := pprof.StartCPUProfile(p); err != nil {
-			return err
-		}
-		defer pprof.StopCPUProfile()
-	}
-	r, err := measure(f.child, dir, l, &logstore.Options{Memory: int64(f.memory), Sync: f.sync, Compression: c}, f.cold)
-	if e := os.RemoveAll(dir); err == nil {
-		err = e
-	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	r, err := measure(f.child, dir, l, &logstore.Options{Memory: int64(f.memory)})
 	if err != nil {
 		return err
 	}
@@ -155,25 +115,21 @@ func (f *flags) runChild(l *appendload.Load) error {
 }
 
 func (f *flags) runInChild(name string) (r result, err error) {
-	cmd := program.Self(append(slices.Clip(os.Args[1:]), "--child", name)...)
-	if f.limit > 0 {
-		defer appendload.RemoveLimit(appendload.LimitName(name))
-	}
-	out, err := cmd.Output()
+	out, err := program.Self(append(slices.Clip(os.Args[1:]), "--child", name)...).Output()
 	if err != nil {
-		return r, err
+		return r, fmt.Errorf("%s: %w", name, err)
 	}
 	return r, json.Unmarshal(out, &r)
 }
 
-func (f *flags) report(l *appendload.Load, names []string, results map[string][]result) {
+func (f *flags) report(l *appendload.Load, names []string, results [][]result) {
 	total := float64(l.Entries) * float64(f.value)
 	const head = "%-15s %8s %6s %8s %6s %8s %6s %8s %8s %8s %8s %8s %6s\n"
 	fmt.Printf(head, "median", "append", "", "make +", "", "scan", "", "append", "append", "append", "scan", "written", "VmHWM")
 	fmt.Printf(head, "", "M/s", "ratio", "append", "ratio", "MB/s", "ratio", "p99 µs", "max ms", "CPU s/GB", "CPU s/GB", "÷ input", "MiB")
-	base := results[names[0]]
-	for _, n := range names {
-		rs := results[n]
+	base := results[0]
+	for i, n := range names {
+		rs := results[i]
 		med := func(f func(r result) float64) float64 { return program.MedianOf(rs, f) }
 		ratio := func(f func(r result) float64) float64 {
 			i := -1

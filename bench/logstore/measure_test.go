@@ -15,7 +15,7 @@ func TestEveryStoreIsChecked(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			r, err := measure(name, t.TempDir(), l, &logstore.Options{Memory: 16 << 20}, false)
+			r, err := measure(name, t.TempDir(), l, &logstore.Options{Memory: 16 << 20})
 			if err != nil {
 				t.Errorf("measure(%s) with %s keys: %v", name, dist, err)
 			} else if r.ScanRead != 20_000*100 {

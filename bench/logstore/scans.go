@@ -61,13 +61,7 @@ func (f *flags) compareScan(l *appendload.Load, name string) (err error) {
 		}
 		defer func() { err = errors.Join(err, t.Close()) }()
 		stores[name] = t
-		fill := l.NewFiller()
-		for i := uint64(0); i < l.Entries; i += uint64(l.Batch) {
-			if err := t.Append(fill.Fill(i)); err != nil {
-				return err
-			}
-		}
-		if err := t.Flush(); err != nil {
+		if _, err := l.Write(t); err != nil {
 			return err
 		}
 	}

@@ -11,16 +11,11 @@
 //
 // compares four processes that each read a quarter of a server's keys with one process
 // that reads all keys, and with four processes that each read all keys.
-//
-//	go run ./bench/remote --only shards
-//
-// compares three servers that share the keys with one server.
 package main
 
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -29,9 +24,8 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	"github.com/go-partd/partd/bench/internal/benchserver"
 	"github.com/go-partd/partd/bench/internal/program"
-	"github.com/go-partd/partd/internal/testutil/figures"
+	"github.com/go-partd/partd/internal/testutil/benchdata"
 )
 
 // row is one comparison. ours and peer run a load at the server at url, and return MB/s.
@@ -80,31 +74,23 @@ func rows() []row {
 }
 
 func main() {
-	benchserver.ServeIfChild()
+	program.ServeIfChild()
 	readIfChild()
 	rounds := flag.Int("rounds", 5, "runs of each test; the median is reported")
 	filter := flag.String("only", "", "run only rows whose name contains this text")
 	asJSON := flag.Bool("json", false, "write a JSON object for each row")
 	file := flag.String("figures", "", "add the medians to this `file`, in the format of docs/plots/draw")
-	idle := flag.Int("idle", 1000, "number of idle connections to measure")
-	flag.Parse()
+	program.ParseFlags()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if *rounds < 1 || *idle < 0 || flag.NArg() > 0 {
-		fmt.Fprintln(os.Stderr, "remote: --rounds must be at least 1, --idle must not be negative, and no other arguments are allowed")
-		os.Exit(2)
+	if *rounds < 1 {
+		program.ExitOnError(fmt.Errorf("--rounds %d: must be at least 1", *rounds))
 	}
 	err := compare(ctx, *rounds, *filter, *file, *asJSON)
 	for _, store := range []string{"log:", "file:", "mem:"} {
 		if name := "four readers of one server, " + store; err == nil && strings.Contains(name, *filter) {
 			err = measureReaders(ctx, name, store, 4000, *rounds, *asJSON)
 		}
-	}
-	if err == nil && strings.Contains(shardsName, *filter) {
-		err = measureShards(ctx, 4000, *rounds, *asJSON)
-	}
-	if err == nil && *idle > 0 && strings.Contains("idle connections", *filter) {
-		err = measureIdle(ctx, *idle, *asJSON)
 	}
 	program.ExitOnError(err)
 }
@@ -119,35 +105,23 @@ func compare(ctx context.Context, rounds int, filter, file string, asJSON bool) 
 			continue
 		}
 		f := rowFigures{Row: r.name, Target: r.target, Store: r.store}
-		for range rounds {
-			o, err := withServer(ctx, r.store, r.ours)
-			if errors.Is(err, program.ErrNoPython) {
-				break
-			}
-			if err != nil {
-				return fmt.Errorf("%s: %w", r.name, err)
-			}
-			f.Ours = append(f.Ours, o)
-			if r.peer == nil {
-				continue
-			}
-			p, err := withPythonServer(ctx, r.peer)
-			if errors.Is(err, program.ErrNoPython) {
-				continue
-			}
-			if err != nil {
-				return fmt.Errorf("%s, Python's server: %w", r.name, err)
-			}
-			f.Peer = append(f.Peer, p)
+		runs := []func() (float64, error){func() (float64, error) { return withServer(ctx, r.store, r.ours) }}
+		if r.peer != nil {
+			runs = append(runs, func() (float64, error) { return withPythonServer(ctx, r.peer) })
 		}
+		results, err := program.InTurns(rounds, runs...)
+		if err != nil {
+			return fmt.Errorf("%s: %w", r.name, err)
+		}
+		f.Ours, f.Peer = results[0], slices.Concat(results[1:]...)
 		if len(f.Ours) == 0 { // the row needs Python's client, which is not installed
 			continue
 		}
 		slices.Sort(f.Ours)
 		slices.Sort(f.Peer)
 		f.Median = program.Median(f.Ours)
-		figure := figures.Figure{Bench: "remote", Job: r.name, Contender: "partd-server", Unit: "MB/s"}
-		list := []figures.Figure{figure.WithRuns(f.Ours)}
+		figure := benchdata.Figure{Bench: "remote", Job: r.name, Contender: "partd-server", Unit: "MB/s"}
+		list := []benchdata.Figure{figure.WithRuns(f.Ours)}
 		peer, ratio := "-", "-"
 		if len(f.Peer) > 0 {
 			f.Ratio = f.Median / program.Median(f.Peer)
@@ -155,7 +129,7 @@ func compare(ctx context.Context, rounds int, filter, file string, asJSON bool) 
 			figure.Contender = "Python's server"
 			list = append(list, figure.WithRuns(f.Peer))
 		}
-		if err := figures.Append(file, list...); err != nil {
+		if err := benchdata.AppendFigures(file, list...); err != nil {
 			return err
 		}
 		if asJSON {

@@ -6,12 +6,11 @@ import (
 	"os"
 	"testing"
 
-	"github.com/go-partd/partd/bench/internal/benchserver"
 	"github.com/go-partd/partd/bench/internal/program"
 )
 
 func TestMain(m *testing.M) {
-	benchserver.ServeIfChild()
+	program.ServeIfChild()
 	readIfChild()
 	os.Exit(m.Run())
 }
@@ -41,12 +40,5 @@ func TestReaders(t *testing.T) {
 		if err := measureReaders(t.Context(), "readers, "+store, store, 16, 1, true); err != nil {
 			t.Errorf("measureReaders() with the store %s: %v", store, err)
 		}
-	}
-}
-
-// TestShards checks that one and three servers return all bytes, with little data.
-func TestShards(t *testing.T) {
-	if err := measureShards(t.Context(), 8, 1, true); err != nil {
-		t.Error(err)
 	}
 }

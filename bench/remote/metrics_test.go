@@ -17,7 +17,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/server/metrics"
-	"github.com/go-partd/partd/internal/testutil/serverproc"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/remote"
 )
 
@@ -29,7 +29,7 @@ func TestMetrics(t *testing.T) {
 		t.Fatalf("building partd-server: %v\n%s", err, out)
 	}
 	cmd := exec.Command(program, "--listen", "tcp://127.0.0.1:0", "--http", "127.0.0.1:0", "--max-bytes", "1GiB", "--store", "log:"+t.TempDir())
-	p, err := serverproc.Start(t.Context(), cmd, 1)
+	p, err := procs.StartServer(t.Context(), cmd, 1)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/bench/internal/benchserver"
 	"github.com/go-partd/partd/bench/internal/program"
 )
 
@@ -60,10 +59,10 @@ type readerGroup struct {
 	parts, reads int // reads is the number of times that the group reads the whole store
 }
 
-func (r *readerGroup) run(ctx context.Context, server *benchserver.Server, total int64) error {
+func (r *readerGroup) run(ctx context.Context, server *program.Server, total int64) error {
 	cmds, outs := make([]*exec.Cmd, r.processes), make([]bytes.Buffer, r.processes)
 	var seconds float64
-	cpu, err := cpuDuring([]*benchserver.Server{server}, func() (err error) {
+	cpu, err := cpuDuring(server, func() (err error) {
 		seconds, err = concurrently(r.processes, func(i int) error {
 			cmd := program.Self(server.URL(), strconv.Itoa(i%r.parts), strconv.Itoa(r.parts))
 			cmd.Env = append(os.Environ(), readerEnv+"=1")

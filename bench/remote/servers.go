@@ -7,12 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"time"
 
-	"github.com/go-partd/partd/bench/internal/benchserver"
 	"github.com/go-partd/partd/bench/internal/program"
-	"github.com/go-partd/partd/internal/testutil/hostile"
-	"github.com/go-partd/partd/internal/testutil/serverproc"
+	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
 //go:embed server.py
@@ -20,11 +17,11 @@ var pythonServer string
 
 // startServer starts partd-server with a new store of the given kind, such as "log:". The caller
 // must close it.
-func startServer(ctx context.Context, store string) (*benchserver.Server, error) {
+func startServer(ctx context.Context, store string) (*program.Server, error) {
 	if store != "mem:" {
 		store += "DIR"
 	}
-	return benchserver.Start(ctx, "", store, "--max-connections", "10000")
+	return program.StartServer(ctx, "", store, "--max-connections", "10000")
 }
 
 func withServer(ctx context.Context, store string, f func(context.Context, string) (float64, error)) (rate float64, err error) {
@@ -43,7 +40,7 @@ func withPythonServer(ctx context.Context, f func(context.Context, string) (floa
 	if err != nil {
 		return 0, err
 	}
-	p, err := serverproc.Start(ctx, cmd, 1)
+	p, err := procs.StartServer(ctx, cmd, 1)
 	if err != nil {
 		return 0, err
 	}
@@ -60,63 +57,12 @@ func report(asJSON bool, figures any, text string) error {
 	return err
 }
 
-type idleFigures struct {
-	Row           string  `json:"row"`
-	Connections   int     `json:"connections"`
-	IdleBytes     int64   `json:"memory_without_bytes"` // the server's memory before the connections
-	Bytes         int64   `json:"memory_bytes"`         // the server's memory with the connections
-	BytesEach     int64   `json:"memory_bytes_each"`
-	CPUPerMinute  float64 `json:"cpu_seconds_per_minute"`
-	SecondsToOpen float64 `json:"seconds_to_open"`
-}
-
-// measureIdle opens n connections, sends one append over each, and then measures the server's
-// memory and CPU time while the connections are idle.
-func measureIdle(ctx context.Context, n int, asJSON bool) (err error) {
-	const idleTime = 10 * time.Second
-	p, err := startServer(ctx, "mem:")
-	if err != nil {
-		return err
+// cpuDuring returns the CPU seconds that a server uses while f runs.
+func cpuDuring(server *program.Server, f func() error) (seconds float64, err error) {
+	before, err := procs.CPU(server.Pid())
+	if err := errors.Join(err, f()); err != nil {
+		return 0, err
 	}
-	defer func() { err = errors.Join(err, p.Close()) }()
-	f := idleFigures{Row: "idle connections", Connections: n}
-	if f.IdleBytes, _, err = serverproc.Memory(p.Pid()); err != nil {
-		return err
-	}
-	start := time.Now()
-	f.CPUPerMinute, err = withPeers(ctx, p.URL(), n, func(peers []*hostile.Peer) (float64, error) {
-		for i, peer := range peers {
-			if err := peer.Ask([]string{"ack"}, "append", fmt.Sprint("k", i), "v"); err != nil {
-				return 0, err
-			}
-		}
-		f.SecondsToOpen = time.Since(start).Seconds()
-		cpu, err := cpuDuring([]*benchserver.Server{p}, func() error { time.Sleep(idleTime); return nil })
-		if err == nil {
-			f.Bytes, _, err = serverproc.Memory(p.Pid())
-		}
-		return cpu * float64(time.Minute/idleTime), err
-	})
-	if err != nil {
-		return err
-	}
-	f.BytesEach = (f.Bytes - f.IdleBytes) / int64(n)
-	return report(asJSON, f, fmt.Sprintf("%d idle connections: opened in %.1f s; memory %.1f MiB, without them %.1f MiB, %.1f KiB each; %.2f CPU seconds per minute\n",
-		n, f.SecondsToOpen, float64(f.Bytes)/(1<<20), float64(f.IdleBytes)/(1<<20), float64(f.BytesEach)/1024, f.CPUPerMinute))
-}
-
-// cpuDuring returns the CPU seconds that servers use while f runs.
-func cpuDuring(servers []*benchserver.Server, f func() error) (seconds float64, err error) {
-	sum := func() (sum float64) {
-		for _, p := range servers {
-			used, cpuErr := serverproc.CPU(p.Pid())
-			err = errors.Join(err, cpuErr)
-			sum += used.Seconds()
-		}
-		return sum
-	}
-	before := sum()
-	err = errors.Join(err, f())
-	seconds = sum() - before
-	return seconds, err
+	after, err := procs.CPU(server.Pid())
+	return (after - before).Seconds(), err
 }

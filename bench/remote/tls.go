@@ -11,10 +11,8 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/testutil/testcert"
+	"github.com/go-partd/partd/internal/testutil/nettest"
 	"github.com/go-partd/partd/remote"
-	"github.com/go-partd/partd/shards"
-	"github.com/go-partd/partd/stores"
 )
 
 // overTLS returns a function that runs a load over TLS. The function starts a TLS server in this
@@ -26,7 +24,7 @@ func overTLS(load func(context.Context, string) (float64, error)) func(context.C
 			return 0, err
 		}
 		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-		ca, err := testcert.New(dir, "bench")
+		ca, err := nettest.NewAuthority(dir, "bench")
 		if err != nil {
 			return 0, err
 		}
@@ -51,13 +49,6 @@ func overTLS(load func(context.Context, string) (float64, error)) func(context.C
 type tlsConfigKey struct{}
 
 func dial(ctx context.Context, url string) (client, error) {
-	if strings.Contains(url, ",") { // several servers
-		store, err := stores.Open(ctx, url)
-		if err != nil {
-			return nil, err
-		}
-		return store.(*shards.Shards), nil
-	}
 	o := &remote.ClientOptions{}
 	if strings.HasPrefix(url, "tls://") {
 		o.TLS, _ = ctx.Value(tlsConfigKey{}).(*tls.Config)

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/testutil/testcert"
+	"github.com/go-partd/partd/internal/testutil/nettest"
 	"github.com/go-partd/partd/logstore"
 	"github.com/go-partd/partd/remote"
 )
@@ -17,7 +17,7 @@ import (
 // TestServerWithToken checks that a client with the token can use the store, that a client
 // without it cannot, and that appended data remains after the program has ended.
 func TestServerWithToken(t *testing.T) {
-	authority, err := testcert.New(t.TempDir(), "test")
+	authority, err := nettest.NewAuthority(t.TempDir(), "test")
 	if err != nil {
 		t.Fatal(err)
 	}

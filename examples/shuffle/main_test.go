@@ -8,13 +8,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-partd/partd/internal/testutil/race"
+	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
 // TestLongestStays checks the program's output against a computation with a map in memory.
 func TestLongestStays(t *testing.T) {
 	count := 2_400_000
-	if race.Enabled || testing.Short() {
+	if procs.RaceEnabled || testing.Short() {
 		count = 100_000
 	}
 	type stay struct {

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/testutil/serverproc"
+	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
 // TestScripts runs the scripts as the README does, and compares their output with the output of
@@ -66,10 +66,10 @@ exec %[2]s/tasks "$@"
 				for i := range 6 {
 					writeLines(t, filepath.Join(dir, fmt.Sprintf("a%d.txt", i)), uint64(i))
 				}
-				var processes []*serverproc.Process
+				var processes []*procs.Server
 				var addresses []string
 				for range servers {
-					p, err := serverproc.Start(t.Context(), exec.Command(bin+"/partd-server", "--listen", "tcp://127.0.0.1:0", "--store", "log:"+t.TempDir()+"/data"), 1)
+					p, err := procs.StartServer(t.Context(), exec.Command(bin+"/partd-server", "--listen", "tcp://127.0.0.1:0", "--store", "log:"+t.TempDir()+"/data"), 1)
 					if err != nil {
 						t.Fatal(err)
 					}

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/internal/command/servercli"
-	"github.com/go-partd/partd/internal/testutil/serverproc"
+	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
 // childEnv is the environment variable that makes the test binary run as the server or the example.
@@ -54,10 +54,10 @@ func TestConcurrentWorkers(t *testing.T) {
 				}
 				t.Skip("needs Python with partd and zmq")
 			}
-			var servers []*serverproc.Process
+			var servers []*procs.Server
 			var addresses []string
 			for range c.servers {
-				p, err := serverproc.Start(t.Context(), child("server", "--listen", "tcp://127.0.0.1:0", "--store", "log:"+t.TempDir()+"/data"), 1)
+				p, err := procs.StartServer(t.Context(), child("server", "--listen", "tcp://127.0.0.1:0", "--store", "log:"+t.TempDir()+"/data"), 1)
 				if err != nil {
 					t.Fatal(err)
 				}

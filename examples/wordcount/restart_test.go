@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-partd/partd/internal/testutil/serverproc"
+	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
 // restartScript is a Python client. While the client runs, the test kills and restarts the server.
@@ -48,8 +48,8 @@ func TestPythonAfterRestart(t *testing.T) {
 		t.Skip("needs Python with partd and zmq")
 	}
 	store, listen := "log:"+t.TempDir()+"/data", "tcp://127.0.0.1:0"
-	start := func() *serverproc.Process {
-		p, err := serverproc.Start(t.Context(), child("server", "--listen", listen, "--store", store), 1)
+	start := func() *procs.Server {
+		p, err := procs.StartServer(t.Context(), child("server", "--listen", listen, "--store", store), 1)
 		if err != nil {
 			t.Fatal(err)
 		}

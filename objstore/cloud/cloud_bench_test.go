@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/testutil/serverproc"
+	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
 // BenchmarkGateway appends a GB in pieces of 100 bytes and reads it grouped by key: with the default
@@ -37,7 +37,7 @@ func BenchmarkGateway(b *testing.B) {
 					read := func(dst *[2]time.Duration) {
 						for i, pid := range []int{os.Getpid(), g.Pid()} {
 							var err error
-							if dst[i], err = serverproc.CPU(pid); err != nil {
+							if dst[i], err = procs.CPU(pid); err != nil {
 								b.Skip(err)
 							}
 						}

@@ -11,7 +11,7 @@ import (
 	"os"
 	"slices"
 
-	"github.com/go-partd/partd/internal/testutil/figures"
+	"github.com/go-partd/partd/internal/testutil/benchdata"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
 	"github.com/go-partd/partd/tables/flightd"
@@ -55,7 +55,7 @@ func (b *bench) runFlightPeer(port, rows, columns int) error {
 			t := timesByCall[call][server]
 			fmt.Printf("flight, %d × %d float64, %s, %s: %.0f MB/s, %.1f s of CPU per GB\n", rows, columns, call, server, megabytes/t[0], t[1]*1000/megabytes)
 			contender := map[string]string{"ours": "tables", "shoots": "shoots", "alone": "pyarrow"}[server]
-			b.writeFigure(figures.Figure{Job: "flight, " + call, Contender: contender, Value: megabytes / t[0], Unit: "MB/s", Runs: b.rounds})
+			b.writeFigure(benchdata.Figure{Job: "flight, " + call, Contender: contender, Value: megabytes / t[0], Unit: "MB/s", Runs: b.rounds})
 		}
 	}
 	return nil

@@ -11,7 +11,6 @@
 //	cd tables && GOWORK=off go run ./bench --only upsert --upsert-rows 1000000 --rounds 1
 //	cd tables && GOWORK=off go run ./bench --only tpc
 //	cd tables && GOWORK=off go run ./bench --only statements,fetch --fetch-rows 60000000 --rounds 3
-//	cd tables && GOWORK=off go run ./bench --only exec --rows 10000000
 package main
 
 import (
@@ -31,11 +30,11 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 
-	"github.com/go-partd/partd/internal/testutil/figures"
+	"github.com/go-partd/partd/internal/testutil/benchdata"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
 	"github.com/go-partd/partd/tables/internal/faces/formats"
-	"github.com/go-partd/partd/tables/internal/testutil/peers"
 )
 
 type bench struct {
@@ -58,7 +57,7 @@ type bench struct {
 func main() {
 	duck.RunWorker()
 	b := &bench{ctx: context.Background(), ours: map[string]float64{}}
-	only := flag.String("only", "one,many,growing,bulk,upsert,stream,sql,resample,flight,series,writers,clients,statements,fetch,hits,tpc,exec", "benchmarks to run, separated by commas")
+	only := flag.String("only", "one,many,growing,bulk,upsert,stream,sql,resample,flight,series,writers,clients,statements,fetch,hits,tpc", "benchmarks to run, separated by commas")
 	flag.IntVar(&b.rounds, "rounds", 5, "runs of each test; the median is reported")
 	flag.IntVar(&b.rows, "rows", 1_000_000, "rows of the bulk append, the scan, the resampling and the updated table")
 	flag.IntVar(&b.streamRows, "stream-rows", 50_000, "rows of the streaming benchmark, in batches of 10")
@@ -83,7 +82,7 @@ func (b *bench) run(only string) (err error) {
 	parts := map[string]func() error{
 		"one": b.measureOne, "many": b.measureMany, "growing": b.measureGrowing, "bulk": b.measureBulk, "upsert": b.measureUpsert, "stream": b.measureStream, "sql": b.measureSQL, "flight": b.measureFlight,
 		"resample": b.measureResample, "series": b.measureSeries, "writers": b.measureWriters, "clients": b.measureClients, "hits": b.measureHits, "statements": b.measureStatements, "fetch": b.measureFetch,
-		"tpc": b.measureTPC, "exec": b.measureExec,
+		"tpc": b.measureTPC,
 	}
 	for name := range strings.SplitSeq(only, ",") {
 		run, ok := parts[name]
@@ -146,7 +145,7 @@ func inTurns(rounds int, pause time.Duration, functions ...func() error) ([]floa
 		}
 	}
 	for i := range medians {
-		medians[i] = figures.Median(times[i])
+		medians[i] = benchdata.Median(times[i])
 	}
 	return medians, nil
 }
@@ -172,7 +171,7 @@ func (b *bench) medianInStore(o *tables.Options, f func(*tables.Store) (float64,
 			return 0, err
 		}
 	}
-	return figures.Median(results), nil
+	return benchdata.Median(results), nil
 }
 
 func (b *bench) repeat(n int, f func(i int) error) error {
@@ -198,13 +197,13 @@ func (b *bench) report(job, contender string, seconds float64, runs int) {
 		}
 	}
 	fmt.Println()
-	b.writeFigure(figures.Figure{Job: job, Contender: contender, Value: 1000 * seconds, Unit: "ms", Runs: runs})
+	b.writeFigure(benchdata.Figure{Job: job, Contender: contender, Value: 1000 * seconds, Unit: "ms", Runs: runs})
 }
 
-func (b *bench) writeFigure(f figures.Figure) {
+func (b *bench) writeFigure(f benchdata.Figure) {
 	f.Bench = "tables"
 	if b.reportErr == nil {
-		b.reportErr = figures.Append(b.figures, f)
+		b.reportErr = benchdata.AppendFigures(b.figures, f)
 	}
 }
 
@@ -234,7 +233,7 @@ func (b *bench) runPeer(peer string, args ...string) (map[string]float64, error)
 // runPython runs a script in a peer's Python environment. The script's first arguments are the subcommand, the
 // directory and the number of rounds. runPython decodes the script's output to result, unless result is nil.
 func (b *bench) runPython(script, peer string, result any, args ...string) error {
-	python, err := peers.PythonPath(peer)
+	python, err := procs.PythonPath(peer)
 	if err != nil {
 		return err
 	}

@@ -6,14 +6,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"strings"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	duckdb "github.com/duckdb/duckdb-go-bindings"
 
-	"github.com/go-partd/partd/internal/testutil/serverproc"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
 )
@@ -32,12 +29,10 @@ func (b *bench) measureSQL() error {
 				return err
 			}
 		}
-		for _, run := range []func(*tables.Store) error{b.compareWithDuckDB, b.measureSmall, b.measureStreaming, b.measureCancellation} {
-			if err := run(s); err != nil {
-				return err
-			}
+		if err := b.compareWithDuckDB(s); err != nil {
+			return err
 		}
-		return nil
+		return b.measureSmall(s)
 	})
 }
 
@@ -121,46 +116,5 @@ func (b *bench) measureSmall(s *tables.Store) error {
 		}
 		b.report(c.job, "tables", medians[0], rounds)
 	}
-	return nil
-}
-
-func (b *bench) measureStreaming(s *tables.Store) error {
-	const times = 7
-	before, _, err := serverproc.Memory(os.Getpid())
-	if err != nil {
-		return err
-	}
-	var n, batches, peak int64
-	elapsed, err := seconds(func() error {
-		return b.eachBatch(b.ctx, s, strings.Repeat("SELECT * FROM t UNION ALL ", times-1)+"SELECT * FROM t", func(batch arrow.RecordBatch) (err error) {
-			current := int64(0)
-			if batches%100 == 0 {
-				current, _, err = serverproc.Memory(os.Getpid())
-			}
-			n, batches, peak = n+batch.NumRows(), batches+1, max(peak, current)
-			return err
-		})
-	})
-	if err != nil {
-		return err
-	}
-	b.report(fmt.Sprintf("SQL, %d rows streamed", n), "tables", elapsed, 1)
-	fmt.Printf("  memory peaked %d MB above the initial %d MB\n", (peak-before)>>20, before>>20)
-	return nil
-}
-
-// measureCancellation measures how long a query continues after its cancellation.
-func (b *bench) measureCancellation(s *tables.Store) error {
-	var maxDelay time.Duration
-	for range b.rounds {
-		ctx, cancel := context.WithCancel(b.ctx)
-		var cancelTime time.Time
-		time.AfterFunc(200*time.Millisecond, func() { cancelTime = time.Now(); cancel() })
-		if err := b.query(ctx, s, "SELECT count(*) FROM t x, t y WHERE x.price + y.price < 0"); !errors.Is(err, context.Canceled) {
-			return fmt.Errorf("a canceled query returned %v, want context.Canceled", err)
-		}
-		maxDelay = max(maxDelay, time.Since(cancelTime))
-	}
-	b.report("SQL, cancelled, until it ends at most", "tables", maxDelay.Seconds(), b.rounds)
 	return nil
 }

@@ -19,7 +19,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
-	"github.com/go-partd/partd/internal/testutil/figures"
+	"github.com/go-partd/partd/internal/testutil/benchdata"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
 )
@@ -38,7 +38,7 @@ func (b *bench) measureStatements() error {
 					}
 				}
 				kind := map[bool]string{true: "prepared"}[isPrepared]
-				b.report(statementsJob(fmt.Sprint(n), kind), "tables", figures.Median(times), b.rounds)
+				b.report(statementsJob(fmt.Sprint(n), kind), "tables", benchdata.Median(times), b.rounds)
 			}
 		}
 		return b.reportPeers("statements", []string{"adbc", "quack", "shoots"}, func(peer, key string) (job, contender string) {

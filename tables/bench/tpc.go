@@ -15,7 +15,7 @@ import (
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
-	"github.com/go-partd/partd/tables/internal/testutil/tpc"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
 const (
@@ -35,12 +35,12 @@ func (b *bench) measureTPCKind(kind string) error {
 	if err != nil {
 		return err
 	}
-	queries, err := tpc.Make(b.ctx, kind, b.tpcScale, dir, false)
+	queries, err := tabletest.MakeTPC(b.ctx, kind, b.tpcScale, dir, false)
 	if err != nil {
 		return err
 	}
 	return b.withSQL(&duck.Options{TempDir: b.dir}, tables.Options{FoldAge: -1}, func(s *tables.Store) error {
-		if err := tpc.Put(b.ctx, s.Bucket("b"), dir); err != nil {
+		if err := tabletest.PutTPC(b.ctx, s.Bucket("b"), dir); err != nil {
 			return err
 		}
 		return withDuckDB(":memory:", func(conn duckdb.Connection) error { return b.compareTPCQueries(kind, queries, s, conn, dir) })

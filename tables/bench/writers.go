@@ -10,7 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/go-partd/partd/internal/testutil/figures"
+	"github.com/go-partd/partd/internal/testutil/benchdata"
 	"github.com/go-partd/partd/tables"
 )
 
@@ -31,7 +31,7 @@ func (b *bench) measureWriters() error {
 			}
 		}
 		for _, n := range counts {
-			b.report(writersJob(n, ownTables), "tables", figures.Median(times[n]), b.rounds)
+			b.report(writersJob(n, ownTables), "tables", benchdata.Median(times[n]), b.rounds)
 		}
 	}
 	return b.measureSync()

@@ -11,14 +11,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/testutil/peers"
 )
 
 // TestDataFusion runs the functions that, according to docs/sql.md, work as in DataFusion, and compares their results
 // with DataFusion's.
 func TestDataFusion(t *testing.T) {
-	python := peers.Python(t, "datafusion")
+	python := procs.Python(t, "datafusion")
 	var statements []string
 	for _, stride := range []string{"INTERVAL '15 minutes'", "'15 minutes'", "INTERVAL '1 day'", "INTERVAL '1 month'", "INTERVAL '3 months'", "INTERVAL '1 week'", "INTERVAL '2 years'"} {
 		for _, timestamp := range []string{"2023-01-01 18:18:18", "1960-03-31 00:00:00", "2024-02-29 23:59:59", "2022-12-15 00:00:00", "2022-12-14 23:59:59"} {

@@ -13,7 +13,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/testutil/disktest"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
 )
@@ -33,7 +33,7 @@ func TestExecFullDisk(t *testing.T) {
 		"create": "CREATE OR REPLACE TABLE t AS SELECT i AS k, md5(i::VARCHAR) AS s FROM range(50000) r(i)",
 	} {
 		t.Run(name, func(t *testing.T) {
-			dir := disktest.Mount(t, "tmpfs", 64<<20)
+			dir := vfstest.Mount(t, "tmpfs", 64<<20)
 			engine, err := duck.New(&duck.Options{TempDir: t.TempDir()})
 			if err != nil {
 				t.Fatal(err)
@@ -106,7 +106,7 @@ func fillExcept(t *testing.T, dir string, space int64) (free func()) {
 	if err := os.WriteFile(reserve, make([]byte, space), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	free = disktest.Fill(t, dir)
+	free = vfstest.Fill(t, dir)
 	if err := os.Remove(reserve); err != nil {
 		t.Fatal(err)
 	}

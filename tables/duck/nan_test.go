@@ -9,8 +9,8 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/testutil/peers"
 )
 
 func nullable(name string, typ arrow.DataType) arrow.Field {
@@ -78,7 +78,7 @@ func TestNaN(t *testing.T) {
 // TestNaNForeign reads a file written by pyarrow, which does not count NaN. All of its float
 // columns must be treated as if they contained NaN.
 func TestNaNForeign(t *testing.T) {
-	python := peers.Python(t, "pyiceberg")
+	python := procs.Python(t, "pyiceberg")
 	s := newStore(t, nil)
 	put(t, s, "b", "t", jsonBatch(t, floats, floatRow(1, "1")))
 	if plan := planOf(t, s); len(plan.NaN) > 0 {

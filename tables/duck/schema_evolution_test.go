@@ -10,14 +10,14 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/testutil/peers"
 )
 
 // TestEvolved checks that SQL and pyiceberg correctly read rows that were written before the table's columns changed,
 // from files and from the tail.
 func TestEvolved(t *testing.T) {
-	python := peers.Python(t, "pyiceberg")
+	python := procs.Python(t, "pyiceberg")
 	s := newStore(t, nil)
 	columns := func(numberType arrow.DataType, names ...string) *arrow.Schema {
 		fields := []arrow.Field{{Name: "i", Type: numberType, Nullable: true}}
@@ -61,7 +61,7 @@ print(t.scan(snapshot_id=t.metadata.snapshots[0].snapshot_id).to_arrow().to_pyli
 // TestUpsertWidened reads a table whose columns upserts have widened, with SQL, and with pyiceberg through pyarrow
 // and DuckDB. Each must read the old rows in the new types.
 func TestUpsertWidened(t *testing.T) {
-	python := peers.Python(t, "warehouse")
+	python := procs.Python(t, "warehouse")
 	s := newStore(t, nil)
 	columns := func(i, f, n, v arrow.DataType) *arrow.Schema {
 		fields := []arrow.Field{{Name: "k", Type: arrow.PrimitiveTypes.Int64, Nullable: true}}
@@ -115,7 +115,7 @@ print([*map(str, t.schema().as_arrow().types)], [tuple(r.values()) for r in rows
 
 // TestChangedColumns reads files that were written before another program renamed, added, widened and dropped columns.
 func TestChangedColumns(t *testing.T) {
-	python := peers.Python(t, "pyiceberg")
+	python := procs.Python(t, "pyiceberg")
 	s := newStore(t, nil)
 	change := func(step string) {
 		t.Helper()

@@ -19,24 +19,24 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/testutil/peers"
-	"github.com/go-partd/partd/tables/internal/testutil/tpc"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
 // TestTPC compares the results of all TPC-H and TPC-DS queries with DuckDB's results. Its time limit detects joins that
 // are planned without row counts, because such queries take minutes.
 func TestTPC(t *testing.T) {
-	peers.Python(t, tpc.Peer)
+	procs.Python(t, tabletest.TPCPeer)
 	for kind, count := range map[string]int{"tpch": 22, "tpcds": 99} {
 		t.Run(kind, func(t *testing.T) {
 			dir := t.TempDir()
-			queries, err := tpc.Make(t.Context(), kind, 0.01, dir, true)
+			queries, err := tabletest.MakeTPC(t.Context(), kind, 0.01, dir, true)
 			if err != nil || len(queries) != count {
 				t.Fatalf("got %d queries, want %d; error: %v", len(queries), count, err)
 			}
 			s := newStore(t, nil)
-			if err := tpc.Put(t.Context(), s.Bucket("b"), dir); err != nil {
+			if err := tabletest.PutTPC(t.Context(), s.Bucket("b"), dir); err != nil {
 				t.Fatal(err)
 			}
 			passed := 0

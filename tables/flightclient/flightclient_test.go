@@ -17,10 +17,10 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/nettest"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/flightclient"
 	"github.com/go-partd/partd/tables/flightd"
-	"github.com/go-partd/partd/tables/internal/testutil/testserve"
 )
 
 func serve(t *testing.T) (c *flightclient.Client, store *tables.Store, stop func()) {
@@ -33,7 +33,7 @@ func serve(t *testing.T) (c *flightclient.Client, store *tables.Store, stop func
 	if err != nil {
 		t.Fatal(err)
 	}
-	address, stop := testserve.Run(t, server.Serve, store)
+	address, stop := nettest.Serve(t, server.Serve, store)
 	addresses.Store(t.Name(), address)
 	if c, err = flightclient.Dial("grpc://"+address, nil); err != nil {
 		t.Fatal(err)

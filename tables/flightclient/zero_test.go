@@ -7,14 +7,14 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 
-	"github.com/go-partd/partd/internal/testutil/zerovalues"
+	"github.com/go-partd/partd/internal/testutil/storetest"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/flightclient"
 )
 
 // TestZeroValues checks that the methods of a zero client return errors, and that a nil lock can be unlocked.
 func TestZeroValues(t *testing.T) {
-	zerovalues.Check(t, map[string]any{
+	storetest.CheckZero(t, map[string]any{
 		"Client": new(flightclient.Client), "Client(nil)": (*flightclient.Client)(nil),
 	}, "Close")
 	if err := (*flightclient.Lock)(nil).Unlock(t.Context()); err != nil {

@@ -18,8 +18,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/go-partd/partd/internal/testutil/nettest"
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/testutil/testserve"
 )
 
 // TestCallTimeout checks that a call that waits for longer than CallTimeout ends with DeadlineExceeded.
@@ -110,7 +110,7 @@ func TestCopiesDirectory(t *testing.T) {
 	client := func(o *Options) flight.Client {
 		s, err := New(store, o)
 		must(t, err)
-		address, _ := testserve.Run(t, s.Serve)
+		address, _ := nettest.Serve(t, s.Serve)
 		return dialTest(t, address)
 	}
 	c := client(&Options{BackupDir: backups})

@@ -17,11 +17,11 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/flight/flightsql"
 	"google.golang.org/grpc/status"
 
-	"github.com/go-partd/partd/internal/testutil/disktest"
+	"github.com/go-partd/partd/internal/testutil/nettest"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
 	"github.com/go-partd/partd/tables/flightclient"
-	"github.com/go-partd/partd/tables/internal/testutil/testserve"
 )
 
 var isFull = regexp.MustCompile("(no space left on device|database or disk is full)")
@@ -29,7 +29,7 @@ var isFull = regexp.MustCompile("(no space left on device|database or disk is fu
 // TestFullDisk checks what every kind of call answers on a full disk: an error without a path of the server.
 // The log has an error with the path. After some space is freed, all calls succeed.
 func TestFullDisk(t *testing.T) {
-	disk := disktest.Mount(t, "tmpfs", 64<<20)
+	disk := vfstest.Mount(t, "tmpfs", 64<<20)
 	dir := filepath.Join(disk, "house")
 	engine, err := duck.New(&duck.Options{TempDir: t.TempDir()})
 	must(t, err)
@@ -38,7 +38,7 @@ func TestFullDisk(t *testing.T) {
 	var log strings.Builder
 	s, err := New(store, &Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	must(t, err)
-	address, _ := testserve.Run(t, s.Serve, store, engine)
+	address, _ := nettest.Serve(t, s.Serve, store, engine)
 	c, ctx := dialTest(t, address), t.Context()
 	client, err := flightclient.Dial("grpc://"+address, nil)
 	must(t, err)
@@ -77,7 +77,7 @@ func TestFullDisk(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	free := disktest.Fill(t, disk)
+	free := vfstest.Fill(t, disk)
 	if err := s.Ready(); err == nil || strings.Contains(err.Error(), disk) {
 		t.Errorf("Ready() on a full disk = %v, want an error without a path", err)
 	}

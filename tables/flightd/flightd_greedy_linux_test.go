@@ -22,7 +22,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow/flight"
 
-	"github.com/go-partd/partd/internal/testutil/serverproc"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
 )
 
@@ -55,7 +55,7 @@ const (
 
 // greedyServer is a running server, with its HTTP address.
 type greedyServer struct {
-	*serverproc.Process
+	*procs.Server
 	program, http string
 }
 
@@ -81,7 +81,7 @@ func (s *greedyServer) start(t *testing.T) *greedyServer {
 	must(t, err)
 	web := l.Addr().String()
 	_ = l.Close()
-	p, err := serverproc.Start(t.Context(), exec.Command(s.program, "serve", "--listen", "grpc://127.0.0.1:0", "--http", web, "--dir", filepath.Join(dir, "tables"),
+	p, err := procs.StartServer(t.Context(), exec.Command(s.program, "serve", "--listen", "grpc://127.0.0.1:0", "--http", web, "--dir", filepath.Join(dir, "tables"),
 		"--secret-file", secret, "--insecure", "--memory", "1GiB", "--drain-timeout", "5s"), 1)
 	must(t, err)
 	return &greedyServer{p, s.program, web}
@@ -96,9 +96,9 @@ type usage struct {
 
 // memory returns the server's usage, without its metrics.
 func (s *greedyServer) memory() (u usage) {
-	pids := serverproc.Children(s.Pid())
+	pids := procs.Children(s.Pid())
 	u.children = len(pids)
-	u.server, _, _ = serverproc.Memory(s.Pid())
+	u.server, _, _ = procs.Memory(s.Pid())
 	for _, pid := range pids {
 		u.processes += proportionalMemory(pid)
 	}

@@ -23,8 +23,8 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/go-partd/partd/internal/server/ratelimit"
+	"github.com/go-partd/partd/internal/testutil/nettest"
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/testutil/testserve"
 )
 
 // serveTest starts a server, which runs until the test ends.
@@ -39,7 +39,7 @@ func serveTables(t *testing.T, storeOptions *tables.Options, o *Options) (*Serve
 	must(t, err)
 	s, err := New(store, o)
 	must(t, err)
-	address, _ := testserve.Run(t, s.Serve, store)
+	address, _ := nettest.Serve(t, s.Serve, store)
 	return s, store, address
 }
 

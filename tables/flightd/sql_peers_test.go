@@ -14,9 +14,9 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
-	"github.com/go-partd/partd/tables/internal/testutil/peers"
 )
 
 // serveDuck starts a server that runs statements with DuckDB.
@@ -47,7 +47,7 @@ func runPeer(t *testing.T, env, program, script string, args ...string) string {
 }
 
 func TestSQLPeerADBC(t *testing.T) {
-	python := peers.Python(t, "adbc")
+	python := procs.Python(t, "adbc")
 	s := serveDuck(t)
 	var output map[string]any
 	out := runPeer(t, "", python, "adbc_peer.py", s.url, s.token)
@@ -104,7 +104,7 @@ func findProgram(t *testing.T, name string) string {
 }
 
 func TestSQLPeerLanceDB(t *testing.T) {
-	modules, program := peers.NodeModules(t, "node-lancedb"), findProgram(t, "node")
+	modules, program := procs.NodeModules(t, "node-lancedb"), findProgram(t, "node")
 	s := serveDuck(t)
 	s.put(t, "", "t", 2)
 	address := strings.TrimPrefix(s.url, "grpc://")
@@ -114,7 +114,7 @@ func TestSQLPeerLanceDB(t *testing.T) {
 }
 
 func TestSQLPeerLakehouse(t *testing.T) {
-	modules, program := peers.NodeModules(t, "node-lakehouse"), findProgram(t, "node")
+	modules, program := procs.NodeModules(t, "node-lakehouse"), findProgram(t, "node")
 	s := serveDuck(t)
 	s.put(t, "", "t", 2)
 	address := strings.TrimPrefix(s.url, "grpc://")
@@ -140,7 +140,7 @@ func runJava(t *testing.T, java, jar, program string, s *sqlTest) string {
 }
 
 func TestSQLPeerJDBC(t *testing.T) {
-	jar, java := peers.Jar(t, "flight-sql-jdbc-driver"), findProgram(t, "java")
+	jar, java := procs.Jar(t, "flight-sql-jdbc-driver"), findProgram(t, "java")
 	s := serveDuck(t)
 	s.put(t, "", "t", 2)
 	schema := arrow.NewSchema([]arrow.Field{

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/go-partd/partd/tables/internal/testutil/peers"
+	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
 const (
@@ -15,7 +15,7 @@ const (
 )
 
 func TestSQLWritesADBC(t *testing.T) {
-	python := peers.Python(t, "adbc")
+	python := procs.Python(t, "adbc")
 	s := serveDuck(t)
 	var output map[string]any
 	out := runPeer(t, "", python, "adbc_writes.py", s.url, s.token)
@@ -44,7 +44,7 @@ func TestSQLWritesADBC(t *testing.T) {
 }
 
 func TestSQLWritesJDBC(t *testing.T) {
-	jar, java := peers.Jar(t, "flight-sql-jdbc-driver"), findProgram(t, "java")
+	jar, java := procs.Jar(t, "flight-sql-jdbc-driver"), findProgram(t, "java")
 	s := serveDuck(t)
 	var errors, lines []string
 	for line := range strings.Lines(runJava(t, java, jar, "JdbcWrites.java", s)) {

@@ -8,9 +8,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-partd/partd/internal/testutil/nettest"
 	"github.com/go-partd/partd/tables/flightclient"
 	"github.com/go-partd/partd/tables/flightd"
-	"github.com/go-partd/partd/tables/internal/testutil/testserve"
 )
 
 func TestSignIn(t *testing.T) {
@@ -130,7 +130,7 @@ func TestRights(t *testing.T) {
 // TestFlightRefusesBuckets checks that Flight calls refuse a token that is restricted to some buckets.
 func TestFlightRefusesBuckets(t *testing.T) {
 	s := serve(t, flightd.Options{Secret: secret})
-	address, _ := testserve.Run(t, s.server.Serve)
+	address, _ := nettest.Serve(t, s.server.Serve)
 	for want, token := range map[bool]string{true: s.withToken(flightd.Admin).token, false: s.withToken(flightd.Admin, "B").token} {
 		c, err := flightclient.Dial("grpc://"+address, &flightclient.Options{Token: token, Insecure: true})
 		if err == nil {

@@ -15,12 +15,12 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 
-	"github.com/go-partd/partd/internal/testutil/serverproc"
+	"github.com/go-partd/partd/internal/testutil/nettest"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
 	"github.com/go-partd/partd/tables/flightd"
 	"github.com/go-partd/partd/tables/internal/sql/worker"
-	"github.com/go-partd/partd/tables/internal/testutil/testserve"
 )
 
 // testServer is a test server of the page, together with a client.
@@ -47,7 +47,7 @@ func serveDir(t testing.TB, dir string, o flightd.Options) *testServer {
 	must(t, err)
 	server, err := flightd.New(store, &o)
 	must(t, err)
-	address, _ := testserve.Run(t, func(ctx context.Context, l net.Listener) error {
+	address, _ := nettest.Serve(t, func(ctx context.Context, l net.Listener) error {
 		return Serve(ctx, l, server.Core, Handler(server.Core, store, Options{URL: "grpc://localhost:8081"}))
 	}, store, engine)
 	return &testServer{t: t, server: server, store: store, url: "http://" + address}
@@ -169,7 +169,7 @@ func column(t testing.TB, stream string, name string) (all []string) {
 // ownMemory returns the current and the largest memory of this process, in bytes.
 func ownMemory(t *testing.T) (current, peak int64) {
 	t.Helper()
-	current, peak, err := serverproc.Memory(os.Getpid())
+	current, peak, err := procs.Memory(os.Getpid())
 	if err != nil {
 		if os.Getenv("PARTD_REQUIRE_ALL") != "" {
 			t.Fatal("PARTD_REQUIRE_ALL is set, and this test needs /proc: ", err)

@@ -11,19 +11,19 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-partd/partd/internal/testutil/testcert"
+	"github.com/go-partd/partd/internal/testutil/nettest"
 	"github.com/go-partd/partd/tables/internal/files/content"
 )
 
-func newAuthority(t *testing.T, name string) *testcert.Authority {
+func newAuthority(t *testing.T, name string) *nettest.Authority {
 	t.Helper()
-	a, err := testcert.New(t.TempDir(), name)
+	a, err := nettest.NewAuthority(t.TempDir(), name)
 	must(t, err)
 	return a
 }
 
 // configOf returns the TLS configuration of a node with a certificate of the authority.
-func configOf(t *testing.T, a *testcert.Authority) *tls.Config {
+func configOf(t *testing.T, a *nettest.Authority) *tls.Config {
 	t.Helper()
 	p, err := a.Issue("node", time.Hour, "127.0.0.1")
 	must(t, err)

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/go-partd/partd/tables/internal/testutil/peers"
+	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
 // TestCompareLwdp checks the claims about lwdp in docs/stage.md's table.
@@ -22,7 +22,7 @@ func TestCompareLwdp(t *testing.T) {
 	for _, row := range regexp.MustCompile(`(?m)^\| ([^|]+) \| (right|wrong)\b`).FindAllStringSubmatch(table, -1) {
 		want = append(want, row[1]+": "+row[2])
 	}
-	cmd := exec.CommandContext(t.Context(), peers.Python(t, "lwdp"), "-W", "ignore", "testdata/cases.py", "lwdp.stage")
+	cmd := exec.CommandContext(t.Context(), procs.Python(t, "lwdp"), "-W", "ignore", "testdata/cases.py", "lwdp.stage")
 	cmd.Env = append(os.Environ(), "TMPDIR="+t.TempDir())
 	var stderr strings.Builder
 	cmd.Stderr = &stderr

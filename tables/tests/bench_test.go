@@ -9,7 +9,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
-	"github.com/go-partd/partd/internal/testutil/race"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
@@ -212,7 +212,7 @@ func BenchmarkScanThousand(b *testing.B) {
 // TestAllocations limits the allocations of scanning a file and of appending a row to slightly more than the measured
 // counts. The Parquet reader makes most of a scan's 530 allocations, and the IPC writer makes 19 of an append's 35.
 func TestAllocations(t *testing.T) {
-	if race.Enabled {
+	if procs.RaceEnabled {
 		t.Skip("the race detector allocates memory too")
 	}
 	if n := testing.AllocsPerRun(100, scanThousand(t)); n > 600 {

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-partd/partd/internal/testutil/zerovalues"
+	"github.com/go-partd/partd/internal/testutil/storetest"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
@@ -86,7 +86,7 @@ func TestParts(t *testing.T) {
 // errors from every method, and never panic.
 func TestZeroValues(t *testing.T) {
 	ctx := t.Context()
-	zerovalues.Check(t, map[string]any{
+	storetest.CheckZero(t, map[string]any{
 		"Store": new(tables.Store), "Bucket": new(tables.Bucket), "Table": new(tables.Table), "Txn": new(tables.Txn), "Lock": new(tables.Lock),
 		"Store(nil)": (*tables.Store)(nil), "Store.Bucket": new(tables.Store).Bucket("a"), "Store(nil).Bucket": (*tables.Store)(nil).Bucket("a"),
 		"Bucket(nil)": (*tables.Bucket)(nil), "Table(nil)": (*tables.Table)(nil), "Lock(nil)": (*tables.Lock)(nil),

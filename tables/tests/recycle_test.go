@@ -10,7 +10,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
-	"github.com/go-partd/partd/internal/testutil/race"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
@@ -91,7 +91,7 @@ func testRecycle(t *testing.T, settings *tables.Settings) {
 	o := tables.ScanOptions{Columns: []string{"n"}}
 	bytesWithout := allocatedBytes(&o)
 	o.Recycle = true
-	if bytesWith := allocatedBytes(&o); !race.Enabled && bytesWith > bytesWithout/2 { // under the race detector, sync.Pool drops values at random
+	if bytesWith := allocatedBytes(&o); !procs.RaceEnabled && bytesWith > bytesWithout/2 { // under the race detector, sync.Pool drops values at random
 		t.Errorf("scans with Recycle allocated %d bytes, want at most half of the %d bytes without it", bytesWith, bytesWithout)
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
-	"github.com/go-partd/partd/internal/testutil/race"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
 	"github.com/go-partd/partd/tables/transform"
@@ -57,7 +57,7 @@ func TestUnionStreams(t *testing.T) {
 		t.Fatalf("Combine() = %+v, %v; want %d target rows", result, err, sources*rowsPerSource)
 	}
 	t.Logf("used at most %d MiB for rows of %d MiB", growth>>20, sources*rowsPerSource*textSize>>20)
-	if growth > 12*limit && !race.Enabled { // the race detector uses additional memory
+	if growth > 12*limit && !procs.RaceEnabled { // the race detector uses additional memory
 		t.Errorf("Combine() used %d MiB, want at most %d MiB", growth>>20, 12*limit>>20)
 	}
 }

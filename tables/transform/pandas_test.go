@@ -19,9 +19,9 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/rows/take"
-	"github.com/go-partd/partd/tables/internal/testutil/peers"
 	"github.com/go-partd/partd/tables/transform"
 )
 
@@ -171,7 +171,7 @@ func writeArrow(t *testing.T, path string, schema *arrow.Schema, batches ...arro
 // TestResampleLikePandas compares every rule and function with pandas. PARTD_RESAMPLE_SEED selects the
 // random series, and PARTD_RESAMPLE_ROUNDS the number of series per rule.
 func TestResampleLikePandas(t *testing.T) {
-	python := peers.Python(t, "pandas")
+	python := procs.Python(t, "pandas")
 	seed, rounds := seedAndRounds(t)
 	if os.Getenv("PARTD_RESAMPLE_ROUNDS") == "" {
 		rounds = 2

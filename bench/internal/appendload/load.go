@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
+	"time"
 	"unsafe"
 
 	"github.com/go-partd/partd"
@@ -81,21 +83,54 @@ func putKey(b []byte, index uint64) {
 	}
 }
 
-// Filler generates batches. All batches use the same memory.
-type Filler struct {
+// Written has the times of Write.
+type Written struct {
+	Total     time.Duration // of generating and appending all entries, and of the flush
+	Appending time.Duration // Total without generating entries
+	P99, Max  time.Duration // latencies of appends
+}
+
+// Write appends all entries to t, and flushes it.
+func (l *Load) Write(t Target) (w Written, err error) {
+	f := l.newFiller()
+	times := make([]time.Duration, 0, l.Entries/uint64(l.Batch)+1)
+	start := time.Now()
+	var filling time.Duration
+	for i := uint64(0); i < l.Entries; i += uint64(l.Batch) {
+		fillStart := time.Now()
+		batch := f.fill(i)
+		appendStart := time.Now()
+		if err := t.Append(batch); err != nil {
+			return w, err
+		}
+		filling += appendStart.Sub(fillStart)
+		times = append(times, time.Since(appendStart))
+	}
+	if err := t.Flush(); err != nil {
+		return w, err
+	}
+	w.Total = time.Since(start)
+	w.Appending = w.Total - filling
+	slices.Sort(times)
+	w.P99, w.Max = times[len(times)*99/100], times[len(times)-1]
+	return w, nil
+}
+
+// filler generates batches. All batches use the same memory.
+type filler struct {
 	l       *Load
 	keys    []byte
 	values  []byte
 	entries []partd.Entry
 }
 
-func (l *Load) NewFiller() *Filler {
-	return &Filler{l: l, keys: make([]byte, l.Batch*keyLen), values: make([]byte, l.Batch*l.Value), entries: make([]partd.Entry, l.Batch)}
+func (l *Load) newFiller() *filler {
+	return &filler{l: l, keys: make([]byte, l.Batch*keyLen), values: make([]byte, l.Batch*l.Value), entries: make([]partd.Entry, l.Batch)}
 }
 
-// Fill returns the batch that begins with entry number firstEntry. The batch is valid until the
+// fill returns the batch that begins with entry number firstEntry. The batch is valid until the
 // next call.
-func (f *Filler) Fill(firstEntry uint64) []partd.Entry {
+func (f *filler) fill(firstEntry uint64) []partd.Entry {
 	l := f.l
 	n := int(min(uint64(l.Batch), l.Entries-firstEntry))
 	for j := range n {

@@ -25,7 +25,7 @@ type Target interface {
 }
 
 // Names are the names of the stores that Open opens.
-var Names = []string{"logstore", "hashfiles", "hashfiles-bare", "hashfiles-streamed", "hashfiles-log", "pebble-best", "pebble-default"}
+var Names = []string{"logstore", "hashfiles", "hashfiles-bare", "hashfiles-streamed", "hashfiles-log", "pebble-best"}
 
 // Open creates a store in an empty directory. The options are for logstore.
 func Open(name, dir string, o *logstore.Options) (Target, error) {
@@ -45,9 +45,6 @@ func Open(name, dir string, o *logstore.Options) (Target, error) {
 		return openHashLog(dir)
 	case "pebble-best":
 		return openPebbleBest(dir)
-	case "pebble-default":
-		db, err := pebble.Open(dir, &pebble.Options{Logger: silentLogger{}})
-		return &pebbleStore{db: db}, err
 	}
 	return nil, fmt.Errorf("unknown store %q: use %v", name, Names)
 }
@@ -86,15 +83,15 @@ func (silentLogger) Fatalf(f string, a ...any) {
 	panic(fmt.Sprintf(f, a...))
 }
 
-// pebbleStore is Pebble. With Pebble's defaults, it appends with Merge, which concatenates values.
-// With the fastest known settings for this load, there is no write-ahead log and no compaction, and
+// pebbleStore is Pebble with the fastest known settings for this load: there is no write-ahead log and no compaction, and
 // each appended value has its own key: the entry's key and a sequence number.
 type pebbleStore struct {
-	db     *pebble.DB
-	suffix int // bytes of the sequence number; 0 with the defaults
-	seq    uint64
-	key    []byte
+	db  *pebble.DB
+	seq uint64
+	key []byte
 }
+
+const sequenceLen = 8
 
 func openPebbleBest(dir string) (Target, error) {
 	db, err := pebble.Open(dir, &pebble.Options{
@@ -102,22 +99,15 @@ func openPebbleBest(dir string) (Target, error) {
 		MemTableStopWritesThreshold: 4, L0CompactionThreshold: 1 << 20, L0StopWritesThreshold: 1 << 20,
 		Logger: silentLogger{},
 	})
-	return &pebbleStore{db: db, suffix: 8}, err
+	return &pebbleStore{db: db}, err
 }
 
 func (p *pebbleStore) Append(entries []partd.Entry) error {
 	b := p.db.NewBatch()
-	add := b.Merge
-	if p.suffix > 0 {
-		add = b.Set
-	}
 	for i := range entries {
-		p.key = append(p.key[:0], entries[i].Key...)
-		if p.suffix > 0 {
-			p.key = binary.BigEndian.AppendUint64(p.key, p.seq)
-			p.seq++
-		}
-		if err := add(p.key, entries[i].Value, nil); err != nil {
+		p.key = binary.BigEndian.AppendUint64(append(p.key[:0], entries[i].Key...), p.seq)
+		p.seq++
+		if err := b.Set(p.key, entries[i].Value, nil); err != nil {
 			return err
 		}
 	}
@@ -135,7 +125,7 @@ func (p *pebbleStore) Scan(handle func(key string, b []byte, isFirst bool) error
 	var key string
 	for ok := iter.First(); ok; ok = iter.Next() {
 		k := iter.Key()
-		k = k[:len(k)-p.suffix]
+		k = k[:len(k)-sequenceLen]
 		isFirst := string(k) != key
 		if isFirst {
 			key = string(k)

@@ -16,8 +16,8 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/internal/command/cliutil"
-	"github.com/go-partd/partd/internal/testutil/figures"
-	"github.com/go-partd/partd/internal/testutil/serverproc"
+	"github.com/go-partd/partd/internal/testutil/benchdata"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/stores"
 )
 
@@ -55,13 +55,14 @@ func Compare(runOne func(run string) error, compare func(rounds int, only string
 	}
 }
 
-// InTurns makes each measurement once per round, and returns the results of each. A measurement that
-// returns ErrNoPython has no results.
+// InTurns makes each measurement once per round, and returns the results of each. Each round starts
+// with a different measurement. A measurement that returns ErrNoPython has no results.
 func InTurns[T any](rounds int, measurements ...func() (T, error)) ([][]T, error) {
 	results := make([][]T, len(measurements))
-	for range rounds {
-		for i, measure := range measurements {
-			r, err := measure()
+	for round := range rounds {
+		for n := range measurements {
+			i := (n + round) % len(measurements)
+			r, err := measurements[i]()
 			if errors.Is(err, ErrNoPython) {
 				continue
 			} else if err != nil {
@@ -94,11 +95,11 @@ func Self(args ...string) *exec.Cmd {
 	return cmd
 }
 
-// PeerPython returns the path of the Python that .ci/peers installs for a peer. If the user has no
-// cache directory, the path does not exist, and must be given by a flag.
+// PeerPython returns the path of the Python that .ci/peers installs for a peer, as the default of a flag. The file may not
+// exist.
 func PeerPython(peer string) string {
-	cache, _ := os.UserCacheDir()
-	return filepath.Join(cmp.Or(os.Getenv("PARTD_PEERS"), filepath.Join(cache, "partd-peers")), peer, "bin", "python")
+	path, _ := procs.PythonPath(peer)
+	return path
 }
 
 // DebianPython is the path of Debian's Python, which can import the modules of Debian's package
@@ -120,7 +121,7 @@ func Python(modules string, args ...string) (*exec.Cmd, error) {
 }
 
 // Median returns the median of x, or 0 if x is empty.
-func Median(x []float64) float64 { return figures.Median(x) }
+func Median(x []float64) float64 { return benchdata.Median(x) }
 
 // MedianOf returns the median of value for all results.
 func MedianOf[T any](results []T, value func(T) float64) float64 {
@@ -144,7 +145,7 @@ func CPU() time.Duration {
 // Peak returns the peak memory of a process in bytes, or 0 if the process has ended or the
 // system does not report it. Unlike getrusage, it does not include the parent's memory.
 func Peak(pid int) int64 {
-	_, peak, _ := serverproc.Memory(pid)
+	_, peak, _ := procs.Memory(pid)
 	return peak
 }
 

@@ -11,7 +11,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/testutil/race"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/stores"
 )
 
@@ -116,7 +116,7 @@ func TestCopyOutcomes(t *testing.T) {
 // TestCopyMemory checks that partd copy copies and compares a value in pieces if it is larger than the memory.
 func TestCopyMemory(t *testing.T) {
 	size, memory := 96<<20, 32<<20
-	if race.Enabled {
+	if procs.RaceEnabled {
 		size, memory = size/2, memory/2
 	}
 	dir := t.TempDir()
@@ -147,7 +147,7 @@ func TestCopyMemory(t *testing.T) {
 	if err != nil || !strings.Contains(out.String(), fmt.Sprintf(`"keys":1,"bytes":%d,`, size)) {
 		t.Fatalf("partd copy: %v, %s", err, out.String())
 	}
-	if limit := int64(memory/10*11 + 30<<20); peak > limit && !race.Enabled {
+	if limit := int64(memory/10*11 + 30<<20); peak > limit && !procs.RaceEnabled {
 		t.Errorf("copy used %d bytes of memory, want at most %d", peak, limit)
 	}
 }

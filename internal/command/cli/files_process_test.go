@@ -15,8 +15,8 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/internal/command/cliutil"
-	"github.com/go-partd/partd/internal/testutil/csvgen"
-	"github.com/go-partd/partd/internal/testutil/race"
+	"github.com/go-partd/partd/internal/testutil/benchdata"
+	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
 // fileCommands are commands that read files and write one file, with flags that make them use much temporary disk space.
@@ -74,7 +74,7 @@ func TestInterruptFiles(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		if err := csvgen.Write(in, csvgen.Options{Rows: 150_000, Keys: 1000, Seed: 1}); err != nil {
+		if err := benchdata.WriteCSV(in, benchdata.CSVOptions{Rows: 150_000, Keys: 1000, Seed: 1}); err != nil {
 			t.Fatal(err)
 		}
 		if len(leftoverFiles(t, out)) != 1 || len(leftoverFiles(t, tmp)) == 0 {
@@ -101,7 +101,7 @@ func TestKillFiles(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		if err := csvgen.Write(in, csvgen.Options{Rows: 150_000, Keys: 1000, Seed: 1}); err != nil {
+		if err := benchdata.WriteCSV(in, benchdata.CSVOptions{Rows: 150_000, Keys: 1000, Seed: 1}); err != nil {
 			t.Fatal(err)
 		}
 		if err := cmd.Process.Kill(); err != nil {
@@ -123,7 +123,7 @@ func TestKillFiles(t *testing.T) {
 			t.Errorf("%s: the killed command leaves only %v, so it was killed too late", name, leftovers)
 		}
 		rerun := program(t, append(args, "--format", "csv", "--tmp", tmp, "-o", out, "-")...)
-		rerun.Stdin = strings.NewReader(csvgen.Header + "1,a,2,3,x\n")
+		rerun.Stdin = strings.NewReader(benchdata.CSVHeader + "1,a,2,3,x\n")
 		if text, err := rerun.CombinedOutput(); err != nil {
 			t.Fatalf("the next run: %v\n%s", err, text)
 		}
@@ -137,7 +137,7 @@ func TestKillFiles(t *testing.T) {
 // temporary data.
 func TestBrokenPipeFiles(t *testing.T) {
 	var rows bytes.Buffer
-	if err := csvgen.Write(&rows, csvgen.Options{Rows: 150_000, Keys: 150_000, Seed: 1}); err != nil {
+	if err := benchdata.WriteCSV(&rows, benchdata.CSVOptions{Rows: 150_000, Keys: 150_000, Seed: 1}); err != nil {
 		t.Fatal(err)
 	}
 	for name, args := range fileCommands {
@@ -161,7 +161,7 @@ func TestEndlessLine(t *testing.T) {
 			t.Fatal(err)
 		}
 		wait := waitMemory(cmd)
-		_, _ = io.WriteString(in, csvgen.Header+"1,a,2,3,x\n1,b,2,3,")
+		_, _ = io.WriteString(in, benchdata.CSVHeader+"1,a,2,3,x\n1,b,2,3,")
 		piece := bytes.Repeat([]byte("x"), 1<<20)
 		sent := 0
 		for ; sent < 1<<10; sent++ {
@@ -174,7 +174,7 @@ func TestEndlessLine(t *testing.T) {
 		if code != cliutil.ExitFailed || sent == 1<<10 || !strings.HasPrefix(stderr.String(), "partd: standard input, line 3: too large: the record that begins here is longer than 4194304 bytes") {
 			t.Errorf("%s: exit code %d after %d MiB of input, stderr %q; want code 1 before 1024 MiB, and an error about line 3", name, code, sent, stderr)
 		}
-		if peak > 64<<20 && !race.Enabled {
+		if peak > 64<<20 && !procs.RaceEnabled {
 			t.Errorf("%s used %d MiB of memory, want at most 64", name, peak>>20)
 		}
 		if names := leftoverFiles(t, tmp); names != nil {
@@ -223,7 +223,7 @@ func TestInterruptBeforeInput(t *testing.T) {
 // TestInterruptOutput checks that Ctrl-C ends a command that waits for a reader of its output.
 func TestInterruptOutput(t *testing.T) {
 	var rows bytes.Buffer
-	if err := csvgen.Write(&rows, csvgen.Options{Rows: 150_000, Keys: 150_000, Seed: 1}); err != nil {
+	if err := benchdata.WriteCSV(&rows, benchdata.CSVOptions{Rows: 150_000, Keys: 150_000, Seed: 1}); err != nil {
 		t.Fatal(err)
 	}
 	for name, args := range fileCommands {
@@ -261,7 +261,7 @@ func TestInterruptSplit(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		if err := csvgen.Write(in, csvgen.Options{Rows: 150_000, Keys: 1000, Seed: 1}); err != nil {
+		if err := benchdata.WriteCSV(in, benchdata.CSVOptions{Rows: 150_000, Keys: 1000, Seed: 1}); err != nil {
 			t.Fatal(err)
 		}
 		if len(leftoverFiles(t, dir)) == 0 || len(leftoverFiles(t, tmp)) == 0 {
@@ -275,7 +275,7 @@ func TestInterruptSplit(t *testing.T) {
 			t.Errorf("interrupted split: exit code %d, leftover files %v, want code 130 and no files", code, leftoverFiles(t, dir, tmp))
 		}
 		rerun := program(t, "split", "--by", "2", "--format", "csv", "--tmp", tmp, "--dir", filepath.Join(dir, "out"), "-")
-		rerun.Stdin = strings.NewReader(csvgen.Header + "1,a,2,3,x\n")
+		rerun.Stdin = strings.NewReader(benchdata.CSVHeader + "1,a,2,3,x\n")
 		if text, err := rerun.CombinedOutput(); err != nil {
 			t.Fatalf("the next run: %v\n%s", err, text)
 		}
@@ -288,7 +288,7 @@ func TestInterruptSplit(t *testing.T) {
 // TestRecordTooLargeForSort checks that the error for a record that is too large for the sorter contains the line
 // number.
 func TestRecordTooLargeForSort(t *testing.T) {
-	text := csvgen.Header + "1,a,2,3,x\n1,b,2,3," + strings.Repeat("x", 1<<20) + "\n"
+	text := benchdata.CSVHeader + "1,a,2,3,x\n1,b,2,3," + strings.Repeat("x", 1<<20) + "\n"
 	for name, args := range map[string][]string{"sort": fileCommands["sort"], "distinct": fileCommands["distinct"], "group": fileCommands["group"]} {
 		cmd, _, tmp, stderr := feed(t, args)
 		cmd.Stdin = strings.NewReader(text)
@@ -309,7 +309,7 @@ func TestDamagedInput(t *testing.T) {
 	file := filepath.Join(dir, "rows.csv")
 	f, err := os.Create(file)
 	if err == nil { // large enough for several blocks, so that the damage does not hit the header
-		err = errors.Join(csvgen.Write(f, csvgen.Options{Rows: 20_000, Keys: 10, Seed: 1}), f.Close())
+		err = errors.Join(benchdata.WriteCSV(f, benchdata.CSVOptions{Rows: 20_000, Keys: 10, Seed: 1}), f.Close())
 	}
 	if err != nil {
 		t.Fatal(err)

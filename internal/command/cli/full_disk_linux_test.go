@@ -9,16 +9,16 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/internal/command/cliutil"
-	"github.com/go-partd/partd/internal/testutil/csvgen"
-	"github.com/go-partd/partd/internal/testutil/disktest"
+	"github.com/go-partd/partd/internal/testutil/benchdata"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
 // TestFullDisk checks that if the disk becomes full, a shuffle fails with exit code 1 and a message. The store contains
 // only complete records, and can be dropped and used again.
 func TestFullDisk(t *testing.T) {
-	disk := disktest.Mount(t, "tmpfs", 4<<20)
+	disk := vfstest.Mount(t, "tmpfs", 4<<20)
 	var large bytes.Buffer
-	if err := csvgen.Write(&large, csvgen.Options{Rows: 200_000, Keys: 10, Seed: 5}); err != nil {
+	if err := benchdata.WriteCSV(&large, benchdata.CSVOptions{Rows: 200_000, Keys: 10, Seed: 5}); err != nil {
 		t.Fatal(err)
 	}
 	rows := map[string]*strings.Builder{} // the full value of each key
@@ -94,9 +94,9 @@ func TestFullDisk(t *testing.T) {
 // TestFullDiskFiles checks that on a full disk (for temporary data or output), commands on files exit with code 1 and
 // leave no files.
 func TestFullDiskFiles(t *testing.T) {
-	disk, roomyDisk := disktest.Mount(t, "tmpfs", 4<<20), t.TempDir()
+	disk, roomyDisk := vfstest.Mount(t, "tmpfs", 4<<20), t.TempDir()
 	var rows bytes.Buffer
-	if err := csvgen.Write(&rows, csvgen.Options{Rows: 200_000, Keys: 1000, Seed: 5}); err != nil {
+	if err := benchdata.WriteCSV(&rows, benchdata.CSVOptions{Rows: 200_000, Keys: 1000, Seed: 5}); err != nil {
 		t.Fatal(err)
 	}
 	for name, args := range fileCommands {

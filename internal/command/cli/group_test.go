@@ -12,7 +12,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/internal/command/cliutil"
-	"github.com/go-partd/partd/internal/testutil/race"
+	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
 // asDuckDB maps aggregates to DuckDB's expressions. x is a double, n an integer, b a boolean. mode is
@@ -292,7 +292,7 @@ func TestQuantilesBeyondMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	peak, err := waitMemory(cmd)()
-	if err != nil || peak > (16+30)<<20 && !race.Enabled {
+	if err != nil || peak > (16+30)<<20 && !procs.RaceEnabled {
 		t.Errorf("group used %d MiB of memory, error %v; want at most 46 MiB", peak>>20, err)
 	}
 	got := readCSV(t, out)[1:]
@@ -327,7 +327,7 @@ func TestGroupWideRowsMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	peak, err := waitMemory(cmd)()
-	if err != nil || peak > (18+30)<<20 && !race.Enabled {
+	if err != nil || peak > (18+30)<<20 && !procs.RaceEnabled {
 		t.Errorf("group used %d MiB of memory, error %v; want at most 48 MiB", peak>>20, err)
 	}
 	text, err := os.ReadFile(out)

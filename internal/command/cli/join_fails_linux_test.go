@@ -8,13 +8,13 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/internal/command/cliutil"
-	"github.com/go-partd/partd/internal/testutil/disktest"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
 // TestJoinFails checks that if writing the output fails while all workers have records, the join reports the error
 // once, exits with code 1 and leaves no files. Each case runs several times, because the order of the workers varies.
 func TestJoinFails(t *testing.T) {
-	dir, disk, out := t.TempDir(), disktest.Mount(t, "tmpfs", 4<<20), t.TempDir()
+	dir, disk, out := t.TempDir(), vfstest.Mount(t, "tmpfs", 4<<20), t.TempDir()
 	write := func(name string, rows int, line func(i int) string) string {
 		var text strings.Builder
 		for i := range rows {

@@ -14,7 +14,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/go-partd/partd/internal/testutil/race"
+	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
 func writeRows(t *testing.T, name string, rows [][]string) string {
@@ -288,7 +288,7 @@ func TestJoinLikeCoreutils(t *testing.T) {
 // large as the left file. One key has half of the left file's rows, and each join yields 4 million pairs.
 func TestJoinWithinMemory(t *testing.T) {
 	scale := 1
-	if race.Enabled {
+	if procs.RaceEnabled {
 		scale = 10
 	}
 	newSide := func(name string, rows int) string {
@@ -319,10 +319,10 @@ func TestJoinWithinMemory(t *testing.T) {
 		if err != nil {
 			t.Fatalf("partd join: %v\n%s", err, &out)
 		}
-		if memory := int64(16 << 20); peak > memory+memory/10+30<<20 && !race.Enabled {
+		if memory := int64(16 << 20); peak > memory+memory/10+30<<20 && !procs.RaceEnabled {
 			t.Errorf("%d rows: join used %d MiB of memory, want at most 47\n%s", rows, peak>>20, &out)
 		}
-		if !strings.Contains(out.String(), engine) && !race.Enabled {
+		if !strings.Contains(out.String(), engine) && !procs.RaceEnabled {
 			t.Errorf("join with %d rows on the right does not print %s:\n%s", rows, engine, &out)
 		}
 		t.Logf("%d rows: join used %d MiB of memory", rows, peak>>20)

@@ -12,7 +12,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/go-partd/partd/internal/command/cliutil"
-	"github.com/go-partd/partd/internal/testutil/race"
+	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
 // TestLongWindow checks that a file written with zstd --long does not make a command exceed its memory. The command
@@ -58,7 +58,7 @@ func TestLongWindow(t *testing.T) {
 			if path == usual && err != nil || path != usual && (exitCode(t, err) != cliutil.ExitFailed || !strings.Contains(stderr.String(), path) || !strings.Contains(stderr.String(), "--memory")) {
 				t.Errorf("%s of %s: %v, stderr %s; want success only for %s, and otherwise an error with the path and --memory", args, path, err, stderr.String(), usual)
 			}
-			if limit := int64(16<<20)*11/10 + 30<<20; peak > limit && !race.Enabled {
+			if limit := int64(16<<20)*11/10 + 30<<20; peak > limit && !procs.RaceEnabled {
 				t.Errorf("%s of %s used %d bytes of memory, want at most %d", args, path, peak, limit)
 			}
 		}

@@ -16,14 +16,14 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/go-partd/partd/internal/testutil/csvgen"
-	"github.com/go-partd/partd/internal/testutil/race"
+	"github.com/go-partd/partd/internal/testutil/benchdata"
+	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
 // rowsFile generates a file. It returns the file's name, and the rows that an independent reader finds.
-func rowsFile(t *testing.T, o csvgen.Options) (file string, rows [][]string) {
+func rowsFile(t *testing.T, o benchdata.CSVOptions) (file string, rows [][]string) {
 	t.Helper()
-	if race.Enabled {
+	if procs.RaceEnabled {
 		o.Rows /= 5
 	}
 	file = filepath.Join(t.TempDir(), "rows.csv")
@@ -31,7 +31,7 @@ func rowsFile(t *testing.T, o csvgen.Options) (file string, rows [][]string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(csvgen.Write(f, o), f.Close()); err != nil {
+	if err := errors.Join(benchdata.WriteCSV(f, o), f.Close()); err != nil {
 		t.Fatal(err)
 	}
 	return file, readCSV(t, file)[1:]
@@ -61,7 +61,7 @@ func outputRows(t *testing.T, args ...string) [][]string {
 	return readCSV(t, out)[1:]
 }
 
-var shapes = []csvgen.Options{
+var shapes = []benchdata.CSVOptions{
 	{Rows: 110_000, Keys: 50_000, Seed: 7, Quoted: true},
 	{Rows: 110_000, Keys: 50, Dist: "half", Seed: 8},
 }
@@ -206,7 +206,7 @@ func TestDistinctAndTopModel(t *testing.T) {
 
 // TestSplitModel checks that each file that split writes has the rows of its key in input order.
 func TestSplitModel(t *testing.T) {
-	file, rows := rowsFile(t, csvgen.Options{Rows: 150_000, Keys: 500, Dist: "zipf", Seed: 9, Quoted: true})
+	file, rows := rowsFile(t, benchdata.CSVOptions{Rows: 150_000, Keys: 500, Dist: "zipf", Seed: 9, Quoted: true})
 	want := map[string][][]string{}
 	for _, r := range rows {
 		want[r[1]] = append(want[r[1]], r)

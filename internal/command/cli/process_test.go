@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/internal/command/cliutil"
-	"github.com/go-partd/partd/internal/testutil/csvgen"
+	"github.com/go-partd/partd/internal/testutil/benchdata"
 )
 
 // TestBirdstrikes compares the row counts that the README's first command finds with those of an independent CSV
@@ -87,7 +87,7 @@ func TestShuffleLargerThanMemory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(csvgen.Write(f, csvgen.Options{Rows: 400_000, Keys: 20, Dist: "zipf", Seed: 3, Quoted: true}), f.Close()); err != nil {
+	if err := errors.Join(benchdata.WriteCSV(f, benchdata.CSVOptions{Rows: 400_000, Keys: 20, Dist: "zipf", Seed: 3, Quoted: true}), f.Close()); err != nil {
 		t.Fatal(err)
 	}
 	f, err = os.Open(file)
@@ -205,7 +205,7 @@ func TestInterrupt(t *testing.T) {
 			t.Fatal(err)
 		}
 		// Write more than is read ahead, so that some records are stored. Then the input hangs.
-		if err := csvgen.Write(stdin, csvgen.Options{Rows: 60_000, Keys: 10, Seed: 1}); err != nil {
+		if err := benchdata.WriteCSV(stdin, benchdata.CSVOptions{Rows: 60_000, Keys: 10, Seed: 1}); err != nil {
 			t.Fatal(err)
 		}
 		waitFor(t, func() bool {

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/testutil/testcert"
+	"github.com/go-partd/partd/internal/testutil/nettest"
 	"github.com/go-partd/partd/stores"
 )
 
@@ -61,9 +61,9 @@ func TestReadOnlyCommands(t *testing.T) {
 func TestRotation(t *testing.T) {
 	dir := t.TempDir()
 	users := filepath.Join(dir, "users")
-	ca, err := testcert.New(dir, "authority")
+	ca, err := nettest.NewAuthority(dir, "authority")
 	must(t, err)
-	issue := func(name string, hosts ...string) testcert.Pair {
+	issue := func(name string, hosts ...string) nettest.Pair {
 		pair, err := ca.Issue(name, time.Hour, hosts...)
 		must(t, err)
 		return *pair

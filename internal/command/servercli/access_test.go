@@ -12,8 +12,8 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/testutil/hostile"
-	"github.com/go-partd/partd/internal/testutil/serverproc"
-	"github.com/go-partd/partd/internal/testutil/testcert"
+	"github.com/go-partd/partd/internal/testutil/nettest"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/remote"
 	"github.com/go-partd/partd/stores"
 )
@@ -36,7 +36,7 @@ func TestUsers(t *testing.T) {
 	ctx := t.Context()
 	dir := t.TempDir()
 	users := filepath.Join(dir, "users")
-	ca, err := testcert.New(dir, "authority")
+	ca, err := nettest.NewAuthority(dir, "authority")
 	must(t, err)
 	pair, err := ca.Issue("server", time.Hour, "127.0.0.1")
 	must(t, err)
@@ -94,7 +94,7 @@ func TestUsers(t *testing.T) {
 }
 
 // waitFor waits until the server's log contains words.
-func waitFor(t *testing.T, p *serverproc.Process, words string) {
+func waitFor(t *testing.T, p *procs.Server, words string) {
 	t.Helper()
 	for begin := time.Now(); !strings.Contains(p.Stderr(), words); time.Sleep(10 * time.Millisecond) {
 		if time.Since(begin) > 20*time.Second {

@@ -11,10 +11,9 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/testutil/alerts"
-	"github.com/go-partd/partd/internal/testutil/disktest"
-	"github.com/go-partd/partd/internal/testutil/serverproc"
-	"github.com/go-partd/partd/internal/testutil/testcert"
+	"github.com/go-partd/partd/internal/testutil/nettest"
+	"github.com/go-partd/partd/internal/testutil/procs"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
 	"github.com/go-partd/partd/remote"
 )
 
@@ -23,7 +22,7 @@ import (
 func TestAlerts(t *testing.T) {
 	const rules = "../../../packaging/monitoring/alerts.yml"
 	// check runs begin, and checks the alerts of the resulting state.
-	check := func(t *testing.T, p *serverproc.Process, begin func(), want ...string) {
+	check := func(t *testing.T, p *procs.Server, begin func(), want ...string) {
 		t.Helper()
 		url := adminURL(t, p) + "/metrics"
 		_, before := httpGet(t, url)
@@ -31,10 +30,10 @@ func TestAlerts(t *testing.T) {
 		begin()
 		time.Sleep(time.Until(start.Add(time.Second)))
 		_, after := httpGet(t, url)
-		alerts.Check(t, rules, "partd-server", before, after, time.Since(start), want...)
+		procs.CheckAlerts(t, rules, "partd-server", before, after, time.Since(start), want...)
 	}
 	// fill appends until the server refuses even small values.
-	fill := func(t *testing.T, p *serverproc.Process) {
+	fill := func(t *testing.T, p *procs.Server) {
 		c, err := remote.Dial(t.Context(), p.URL(), nil)
 		must(t, err)
 		defer c.Close() //nolint:errcheck // only cleanup
@@ -48,7 +47,7 @@ func TestAlerts(t *testing.T) {
 		}
 	}
 	// connect opens n connections, sends text, and waits until the server has read it.
-	connect := func(t *testing.T, p *serverproc.Process, n int, text string) {
+	connect := func(t *testing.T, p *procs.Server, n int, text string) {
 		network, address := p.Address()
 		for range n {
 			conn, err := net.Dial(network, address)
@@ -70,15 +69,15 @@ func TestAlerts(t *testing.T) {
 		})
 		_, before := httpGet(t, adminURL(t, p)+"/metrics")
 		p.Kill()
-		alerts.Check(t, rules, "partd-server", before, "", time.Second, "PartdDown")
+		procs.CheckAlerts(t, rules, "partd-server", before, "", time.Second, "PartdDown")
 	})
 	t.Run("full", func(t *testing.T) {
-		disk := disktest.Mount(t, "tmpfs", 40<<20)
+		disk := vfstest.Mount(t, "tmpfs", 40<<20)
 		p := start(t, "--store", "log:"+disk+"/data", "--memory", "32MiB", "--http", "127.0.0.1:0")
 		check(t, p, func() {
 			fill(t, p)
 			for range 5 { // the store frees some space in the background
-				disktest.Fill(t, disk)
+				vfstest.Fill(t, disk)
 				time.Sleep(500 * time.Millisecond)
 			}
 		}, "PartdNotReady", "PartdRefusesWriters", "PartdStoreErrors", "PartdDiskFullWithinADay")
@@ -98,7 +97,7 @@ func TestAlerts(t *testing.T) {
 	})
 	t.Run("TLS", func(t *testing.T) {
 		dir := t.TempDir()
-		ca, err := testcert.New(dir, "authority")
+		ca, err := nettest.NewAuthority(dir, "authority")
 		must(t, err)
 		pair, err := ca.Issue("server", time.Hour, "127.0.0.1")
 		must(t, err)

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/testutil/serverproc"
+	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
 // TestAdmin checks the server's metrics after some requests. docs/operations.md must list exactly
@@ -138,7 +138,7 @@ func TestExitOnStdinClose(t *testing.T) {
 	cmd := command("server", "--listen", "tcp://127.0.0.1:0", "--store", "log:"+t.TempDir(), "--exit-on-stdin-close")
 	in, err := cmd.StdinPipe()
 	must(t, err)
-	p, err := serverproc.Start(t.Context(), cmd, 1)
+	p, err := procs.StartServer(t.Context(), cmd, 1)
 	must(t, err)
 	t.Cleanup(p.Kill)
 	if _, err := fmt.Fprintln(in, "the server ignores this text"); err != nil {

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-partd/partd/internal/testutil/serverproc"
+	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
 func must(t testing.TB, err error) {
@@ -21,7 +21,7 @@ func must(t testing.TB, err error) {
 }
 
 // adminURL returns the address of a server's HTTP endpoint, from its log.
-func adminURL(t testing.TB, p *serverproc.Process) string {
+func adminURL(t testing.TB, p *procs.Server) string {
 	t.Helper()
 	addressRE := regexp.MustCompile(`address="?(http://[^"\s]+)`)
 	for range 500 {
@@ -50,7 +50,7 @@ type usage struct {
 }
 
 // usageOf measures a server's usage with its metrics and /proc.
-func usageOf(t testing.TB, p *serverproc.Process, admin string) (u usage) {
+func usageOf(t testing.TB, p *procs.Server, admin string) (u usage) {
 	t.Helper()
 	_, body := httpGet(t, admin+"/metrics")
 	for name, count := range map[string]*int{"partd_goroutines": &u.goroutines, "partd_connections": &u.connections} {
@@ -65,14 +65,14 @@ func usageOf(t testing.TB, p *serverproc.Process, admin string) (u usage) {
 	files, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.Pid()))
 	must(t, err)
 	u.descriptors = len(files)
-	if u.memory, _, err = serverproc.Memory(p.Pid()); err != nil {
+	if u.memory, _, err = procs.Memory(p.Pid()); err != nil {
 		t.Fatal(err)
 	}
 	return u
 }
 
 // checkUsageRecovers fails the test unless a server's usage returns to about the earlier level within a minute.
-func checkUsageRecovers(t testing.TB, p *serverproc.Process, admin string, before usage) {
+func checkUsageRecovers(t testing.TB, p *procs.Server, admin string, before usage) {
 	t.Helper()
 	const tolerance = 30 // additional descriptors for data files and the measuring connection
 	var now usage

@@ -18,8 +18,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/testutil/hostile"
-	"github.com/go-partd/partd/internal/testutil/race"
-	"github.com/go-partd/partd/internal/testutil/serverproc"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/remote"
 )
 
@@ -129,13 +128,13 @@ func TestGreedyPeers(t *testing.T) {
 	}
 	percentiles(t, "the client at the greedy peers' address", waits[1])
 	limit := max(time.Second, 4*percentiles(t, "the client of an idle server", waits[2]))
-	if p99 := percentiles(t, "the client at another address", waits[0]); p99 > limit && !race.Enabled {
+	if p99 := percentiles(t, "the client at another address", waits[0]); p99 > limit && !procs.RaceEnabled {
 		t.Errorf("the p99 wait of the client at another address is %v, want at most %v", p99, limit)
 	}
-	now, peak, err := serverproc.Memory(p.Pid())
+	now, peak, err := procs.Memory(p.Pid())
 	must(t, err)
 	t.Logf("the server uses %d MiB, at its peak %d", now>>20, peak>>20)
-	if peak > memory+memory/5+30<<20 && !race.Enabled {
+	if peak > memory+memory/5+30<<20 && !procs.RaceEnabled {
 		t.Errorf("the server used %d MiB at its peak, want at most a fifth and 30 MiB more than its limit of %d MiB", peak>>20, memory>>20)
 	}
 	stop(t, p)

@@ -6,8 +6,6 @@ import (
 
 	"github.com/go-partd/partd/internal/testutil/hostile"
 	"github.com/go-partd/partd/internal/testutil/procs"
-	"github.com/go-partd/partd/internal/testutil/race"
-	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
 
 // memoryAboveIdle is the maximum memory that the server may use for hostile peers, in addition to
@@ -20,7 +18,7 @@ func TestHostileConversations(t *testing.T) {
 	n := procs.Number(t, "PARTD_CONVERSATIONS", 10_000)
 	p := start(t, "--store", "log:"+t.TempDir()+"?memory=16MiB", "--memory", "64MiB", "--max-message", "1MiB")
 	network, address := p.Address()
-	idle, _, err := serverproc.Memory(p.Pid())
+	idle, _, err := procs.Memory(p.Pid())
 	if err != nil {
 		t.Log(err)
 	}
@@ -30,10 +28,10 @@ func TestHostileConversations(t *testing.T) {
 	if err != nil {
 		t.Fatalf("hostile.Run: %v; the server's log:\n%s", err, p.Stderr())
 	}
-	_, peak, err := serverproc.Memory(p.Pid())
+	_, peak, err := procs.Memory(p.Pid())
 	t.Logf("seed %d: %d conversations in %v; %d honest requests, the slowest three %v (longest stall of the machine: %v); memory %d MiB above %d MiB (%v)",
 		seed, r.Conversations, r.Duration, r.HonestRequests, r.Slowest, r.LongestStall, (peak-idle)>>20, idle>>20, err)
-	if err == nil && peak > idle+memoryAboveIdle && !race.Enabled {
+	if err == nil && peak > idle+memoryAboveIdle && !procs.RaceEnabled {
 		t.Errorf("the server used up to %d MiB, and %d MiB when idle, want at most %d MiB more", peak>>20, idle>>20, memoryAboveIdle>>20)
 	}
 	if r.HonestRequests == 0 || r.MissingValues > r.HonestRequests/100 {

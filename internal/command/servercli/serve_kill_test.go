@@ -9,14 +9,13 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/internal/testutil/procs"
-	"github.com/go-partd/partd/internal/testutil/serverproc"
 	"github.com/go-partd/partd/remote"
 )
 
 // serverAt starts a server with a store at an address. It tries for a second, because another process may briefly use the port.
-func serverAt(ctx context.Context, store, address string) (p *serverproc.Process, err error) {
+func serverAt(ctx context.Context, store, address string) (p *procs.Server, err error) {
 	for range 20 {
-		if p, err = serverproc.Start(ctx, command("server", "--store", store, "--listen", "tcp://"+address), 1); err == nil {
+		if p, err = procs.StartServer(ctx, command("server", "--store", store, "--listen", "tcp://"+address), 1); err == nil {
 			return p, nil
 		}
 		time.Sleep(50 * time.Millisecond)

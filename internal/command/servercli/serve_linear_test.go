@@ -12,8 +12,8 @@ import (
 	"github.com/anishathalye/porcupine"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/testutil/cutproxy"
 	"github.com/go-partd/partd/internal/testutil/hostile"
+	"github.com/go-partd/partd/internal/testutil/nettest"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/remote"
 )
@@ -215,7 +215,7 @@ func TestLinearizable(t *testing.T) {
 			network, address := p.Address()
 			target := p.URL()
 			if c.cuts {
-				proxy, err := cutproxy.New(network, address, cutproxy.Anywhere)
+				proxy, err := nettest.NewProxy(network, address, nettest.CutAnywhere)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -10,7 +10,6 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/testutil/procs"
-	"github.com/go-partd/partd/internal/testutil/serverproc"
 	"github.com/go-partd/partd/partdtest"
 	"github.com/go-partd/partd/remote"
 )
@@ -24,7 +23,7 @@ type mortalClient struct {
 	*remote.Client
 	t        *testing.T
 	rnd      *rand.Rand
-	process  *serverproc.Process
+	process  *procs.Server
 	store    string
 	address  string
 	buffered bool
@@ -49,7 +48,7 @@ func newMortal(t *testing.T, scheme string, kills *int) *mortalClient {
 	return m
 }
 
-func (m *mortalClient) start(address string) *serverproc.Process {
+func (m *mortalClient) start(address string) *procs.Server {
 	p, err := serverAt(context.Background(), m.store, address)
 	if err != nil {
 		m.t.Error(err) // not Fatal, because another goroutine than the test's may run this

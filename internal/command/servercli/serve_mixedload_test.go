@@ -20,11 +20,9 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/testutil/cutproxy"
 	"github.com/go-partd/partd/internal/testutil/hostile"
-	"github.com/go-partd/partd/internal/testutil/race"
-	"github.com/go-partd/partd/internal/testutil/serverproc"
-	"github.com/go-partd/partd/internal/testutil/testcert"
+	"github.com/go-partd/partd/internal/testutil/nettest"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/remote"
 )
 
@@ -116,7 +114,7 @@ func TestMixedLoad(t *testing.T) {
 	const tenants, reliable, memory = 12, 4, 256 << 20
 	dir := t.TempDir()
 	users := filepath.Join(dir, "users")
-	ca, err := testcert.New(dir, "authority")
+	ca, err := nettest.NewAuthority(dir, "authority")
 	must(t, err)
 	pair, err := ca.Issue("server", time.Hour*24, "127.0.0.1")
 	must(t, err)
@@ -135,7 +133,7 @@ func TestMixedLoad(t *testing.T) {
 	_, address := p.Address()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	proxy, err := cutproxy.New("tcp", address, cutproxy.Anywhere)
+	proxy, err := nettest.NewProxy("tcp", address, nettest.CutAnywhere)
 	must(t, err)
 	defer proxy.Close() //nolint:errcheck // the connections break anyway
 	all := make([]*tenant, tenants)
@@ -208,12 +206,12 @@ func TestMixedLoad(t *testing.T) {
 		}
 	}
 	p99 := percentiles(t, "users with reliable connections", waits)
-	if quietP99 := percentiles(t, "a separate server", quietTenant.waits); duration >= time.Minute && p99 > max(time.Second, 4*quietP99) && !race.Enabled {
+	if quietP99 := percentiles(t, "a separate server", quietTenant.waits); duration >= time.Minute && p99 > max(time.Second, 4*quietP99) && !procs.RaceEnabled {
 		t.Errorf("the p99 wait of users with reliable connections is %v, want at most %v", p99, max(time.Second, 4*quietP99))
 	}
-	if now, peak, err := serverproc.Memory(p.Pid()); err == nil {
+	if now, peak, err := procs.Memory(p.Pid()); err == nil {
 		t.Logf("the server uses %d MiB, at its peak %d", now>>20, peak>>20)
-		if peak > memory+memory/5+30<<20 && !race.Enabled {
+		if peak > memory+memory/5+30<<20 && !procs.RaceEnabled {
 			t.Errorf("the server used %d MiB at its peak, want at most a fifth and 30 MiB more than its limit of %d MiB", peak>>20, memory>>20)
 		}
 	}

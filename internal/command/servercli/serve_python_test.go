@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-partd/partd/internal/testutil/serverproc"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/remote"
 )
 
@@ -29,13 +29,13 @@ func runPython(t testing.TB, interpreter, script string, args ...string) string 
 // TestPythonClient runs a script with Python partd's client against this server and Python partd's server.
 func TestPythonClient(t *testing.T) {
 	py := requirePython(t, "partd, zmq")
-	for name, server := range map[string]func(t *testing.T) *serverproc.Process{
-		"default": func(t *testing.T) *serverproc.Process { return start(t, "--store", "log:"+t.TempDir()+"/data") },
-		"buffer": func(t *testing.T) *serverproc.Process {
+	for name, server := range map[string]func(t *testing.T) *procs.Server{
+		"default": func(t *testing.T) *procs.Server { return start(t, "--store", "log:"+t.TempDir()+"/data") },
+		"buffer": func(t *testing.T) *procs.Server {
 			return start(t, "--store", "buffer+file:"+t.TempDir()+"/data?memory=64MiB")
 		},
-		"Python's server": func(t *testing.T) *serverproc.Process {
-			p, err := serverproc.Start(context.Background(), exec.Command(py, "testdata/server.py"), 1)
+		"Python's server": func(t *testing.T) *procs.Server {
+			p, err := procs.StartServer(context.Background(), exec.Command(py, "testdata/server.py"), 1)
 			must(t, err)
 			t.Cleanup(p.Kill)
 			return p
@@ -62,7 +62,7 @@ func TestPythonClient(t *testing.T) {
 // would wait forever.
 func TestGoClientOfPythonServer(t *testing.T) {
 	py := requirePython(t, "partd, zmq")
-	p, err := serverproc.Start(context.Background(), exec.Command(py, "testdata/server.py"), 1)
+	p, err := procs.StartServer(context.Background(), exec.Command(py, "testdata/server.py"), 1)
 	must(t, err)
 	t.Cleanup(p.Kill)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/internal/testutil/hostile"
-	"github.com/go-partd/partd/internal/testutil/serverproc"
+	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
 // TestReady starts a server with several addresses and the default store. All addresses must be
@@ -19,7 +19,7 @@ func TestReady(t *testing.T) {
 	dir := t.TempDir()
 	cmd := command("server", "--listen", "tcp://127.0.0.1:0", "--listen", "tcp://[::1]:0", "--listen", "ipc://"+dir+"/s.sock", "--log-format", "json")
 	cmd.Dir = dir
-	p, err := serverproc.Start(t.Context(), cmd, 3)
+	p, err := procs.StartServer(t.Context(), cmd, 3)
 	must(t, err)
 	t.Cleanup(p.Kill)
 	for i, url := range p.URLs {
@@ -64,7 +64,7 @@ func TestEnvironment(t *testing.T) {
 	cmd.Env = append(cmd.Env, "PARTD_SERVER_LISTEN=tcp://0.0.0.0:0", "PARTD_SERVER_STORE=file:"+dir+"/data", "PARTD_SERVER_LOG_FORMAT=json",
 		"PARTD_SERVER_MAX_MESSAGE=1MiB", "PARTD_SERVER_MAX_CONNECTIONS=1", "PARTD_SERVER_MEMORY=64MiB", "PARTD_SERVER_ALLOW_CLOSE=true",
 		"PARTD_STORE=nonsense:")
-	p, err := serverproc.Start(t.Context(), cmd, 1)
+	p, err := procs.StartServer(t.Context(), cmd, 1)
 	must(t, err)
 	t.Cleanup(p.Kill)
 	peer := openPeer(t, p)

@@ -13,7 +13,6 @@ import (
 	"github.com/go-partd/partd/internal/command/servercli"
 	"github.com/go-partd/partd/internal/testutil/hostile"
 	"github.com/go-partd/partd/internal/testutil/procs"
-	"github.com/go-partd/partd/internal/testutil/serverproc"
 	"github.com/go-partd/partd/remote"
 )
 
@@ -29,15 +28,15 @@ func command(role string, args ...string) *exec.Cmd {
 }
 
 // start starts a server on a free port. It is killed when the test ends.
-func start(t testing.TB, args ...string) *serverproc.Process {
+func start(t testing.TB, args ...string) *procs.Server {
 	t.Helper()
 	return startChild(t, "server", append([]string{"--listen", "tcp://127.0.0.1:0"}, args...)...)
 }
 
 // startChild starts a child program that is a server. It is killed when the test ends.
-func startChild(t testing.TB, child string, args ...string) *serverproc.Process {
+func startChild(t testing.TB, child string, args ...string) *procs.Server {
 	t.Helper()
-	p, err := serverproc.Start(context.Background(), command(child, args...), 1)
+	p, err := procs.StartServer(context.Background(), command(child, args...), 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +44,7 @@ func startChild(t testing.TB, child string, args ...string) *serverproc.Process 
 	return p
 }
 
-func stop(t testing.TB, p *serverproc.Process) {
+func stop(t testing.TB, p *procs.Server) {
 	t.Helper()
 	if err := p.Stop(30 * time.Second); err != nil {
 		t.Fatal(err)
@@ -73,7 +72,7 @@ func requirePython(t testing.TB, modules string) string {
 }
 
 // dialServer returns a client of a server. The optional namespace is written as /NAME.
-func dialServer(t *testing.T, p *serverproc.Process, namespace ...string) *remote.Client {
+func dialServer(t *testing.T, p *procs.Server, namespace ...string) *remote.Client {
 	t.Helper()
 	c, err := remote.Dial(t.Context(), p.URL()+strings.Join(namespace, ""), nil)
 	if err != nil {
@@ -90,7 +89,7 @@ func randomBytes(seed, n int) []byte {
 	return b
 }
 
-func openPeer(t *testing.T, p *serverproc.Process) *hostile.Peer {
+func openPeer(t *testing.T, p *procs.Server) *hostile.Peer {
 	t.Helper()
 	network, address := p.Address()
 	peer, err := hostile.Open(t.Context(), network, address, time.Minute)

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/testutil/disktest"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
 // TestFullDisk fills the disk of a server. Clients in Go and Python must get errors for appends, which change
@@ -23,7 +23,7 @@ func TestFullDisk(t *testing.T) {
 		for _, client := range []string{"client with a session", "new client", "new client after a restart", "Python"} {
 			t.Run(scheme+"/"+client, func(t *testing.T) {
 				t.Parallel()
-				disk := disktest.Mount(t, "tmpfs", 40<<20)
+				disk := vfstest.Mount(t, "tmpfs", 40<<20)
 				ballast := disk + "/somebody's"
 				must(t, os.WriteFile(ballast, make([]byte, 8<<20), 0o600))
 				args := []string{"--store", scheme + disk + "/data", "--memory", "32MiB"}
@@ -77,7 +77,7 @@ func TestFullDisk(t *testing.T) {
 				must(t, add(1, write))
 				must(t, add(1, python))
 				check("with space again")
-				disktest.Fill(t, disk)
+				vfstest.Fill(t, disk)
 				switch client {
 				case "new client":
 					c = dialServer(t, p)

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/testutil/disktest"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
 // TestOtherProgramFillsDisk has another program fill the disk of a server while four clients write:
@@ -27,7 +27,7 @@ func TestOtherProgramFillsDisk(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			scheme, _, inNamespaces := strings.Cut(name, " ")
 			const writers, reserve = 4, 8 << 20
-			disk := disktest.Mount(t, "tmpfs", 96<<20)
+			disk := vfstest.Mount(t, "tmpfs", 96<<20)
 			args := []string{"--store", scheme + disk + "/data", "--memory", "32MiB", "--min-free", fmt.Sprint(reserve), "--namespaces", "1"}
 			namespace := func(w int) string {
 				if inNamespaces {
@@ -89,14 +89,14 @@ func TestOtherProgramFillsDisk(t *testing.T) {
 			reader := dialServer(t, p, namespace(0))
 			for round, leaveFree := range []int64{reserve / 2, 0} {
 				waitForAll("writing with free space", &written, 50)
-				free := disktest.Free(t, disk)
+				free := vfstest.Free(t, disk)
 				ballast := fmt.Sprint(disk, "/other-program", round)
 				if err := os.WriteFile(ballast, make([]byte, max(free-leaveFree-1<<20, 0)), 0o600); err != nil && !errors.Is(err, syscall.ENOSPC) {
 					t.Fatal(err)
 				}
 				freeSpace := func() {}
 				if leaveFree == 0 {
-					freeSpace = disktest.Fill(t, disk)
+					freeSpace = vfstest.Fill(t, disk)
 				}
 				waitForAll("refusals on a full disk", &refused, 5)
 				if leaveFree > 0 && reserveRefusals.Load() == 0 {

@@ -13,8 +13,8 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/testutil/dirstore"
-	"github.com/go-partd/partd/internal/testutil/race"
+	"github.com/go-partd/partd/internal/testutil/procs"
+	"github.com/go-partd/partd/internal/testutil/storetest"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -29,7 +29,7 @@ var (
 var fileStart = map[string]string{"a": "1", "b!": "2", "c": fileLarge, fileLong: "4", "": "5", "t-|-u": "6"}
 
 // faultStep is the distance between failing calls: each call fails in turn or, with the slow race detector, each fourth.
-var faultStep = map[bool]int64{false: 1, true: 4}[race.Enabled]
+var faultStep = map[bool]int64{false: 1, true: 4}[procs.RaceEnabled]
 
 // fileFaultOpts lists the options of the stores to test with faults. If only two files may be open, the store
 // closes and reopens files within a batch.
@@ -69,7 +69,7 @@ func TestFileEveryFault(t *testing.T) {
 
 // fileRunWithFault tries one fault, and reports whether it occurred.
 func fileRunWithFault(t *testing.T, mem *vfstest.Mem, opts *partd.FileOptions, fault *vfstest.Fault,
-	do func(context.Context, *dirstore.Store) error, after map[string]string,
+	do func(context.Context, *storetest.Dir) error, after map[string]string,
 ) bool {
 	t.Helper()
 	enabled := false
@@ -79,7 +79,7 @@ func fileRunWithFault(t *testing.T, mem *vfstest.Mem, opts *partd.FileOptions, f
 		}
 		return fault.Check(op, name)
 	})
-	f, err := dirstore.Open(fsys, fileMemDir, opts, fileNoKeptLock)
+	f, err := storetest.OpenDir(fsys, fileMemDir, opts, fileNoKeptLock)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +107,7 @@ func fileRunWithFault(t *testing.T, mem *vfstest.Mem, opts *partd.FileOptions, f
 	if err != nil && !hit {
 		failf("the operation failed although the fault did not occur")
 	}
-	check := func(store string, f *dirstore.Store) {
+	check := func(store string, f *storetest.Dir) {
 		t.Helper()
 		got, readErr := fileContent(f)
 		if readErr != nil {
@@ -118,7 +118,7 @@ func fileRunWithFault(t *testing.T, mem *vfstest.Mem, opts *partd.FileOptions, f
 		}
 	}
 	check("the same store", f)
-	other, openErr := dirstore.Open(mem, fileMemDir, opts, fileNoKeptLock)
+	other, openErr := storetest.OpenDir(mem, fileMemDir, opts, fileNoKeptLock)
 	if openErr != nil {
 		failf("reopening the store: %v", openErr)
 	}
@@ -144,7 +144,7 @@ func fileRunWithFault(t *testing.T, mem *vfstest.Mem, opts *partd.FileOptions, f
 		if err := other.Close(); err != nil {
 			failf("Close: %v", err)
 		}
-		if other, openErr = dirstore.Open(mem, fileMemDir, opts, fileNoKeptLock); openErr != nil {
+		if other, openErr = storetest.OpenDir(mem, fileMemDir, opts, fileNoKeptLock); openErr != nil {
 			failf("reopening the store: %v", openErr)
 		}
 		if _, err := mem.Info(fileMemDir + "/%tmp"); err == nil {
@@ -167,7 +167,7 @@ func TestFileEveryKill(t *testing.T) {
 			t.Run(optName+"/"+step.name, func(t *testing.T) {
 				start := fileFilled(t, opts)
 				fileCutAt(t, start, opts, step.do, func(mem *vfstest.Mem, n int) {
-					f, err := dirstore.Open(mem, fileMemDir, opts, fileNoKeptLock)
+					f, err := storetest.OpenDir(mem, fileMemDir, opts, fileNoKeptLock)
 					if err != nil {
 						t.Fatalf("killed before call %d: %v", n, err)
 					}
@@ -181,11 +181,11 @@ func TestFileEveryKill(t *testing.T) {
 
 // fileCutAt runs an operation. It calls check with a copy of the file system before each file system call that
 // changes something, and after the last one.
-func fileCutAt(t *testing.T, start *vfstest.Mem, opts *partd.FileOptions, do func(context.Context, *dirstore.Store) error, check func(mem *vfstest.Mem, n int)) {
+func fileCutAt(t *testing.T, start *vfstest.Mem, opts *partd.FileOptions, do func(context.Context, *storetest.Dir) error, check func(mem *vfstest.Mem, n int)) {
 	t.Helper()
 	mem := start.KillClone()
 	enabled, n := false, 0
-	f, err := dirstore.Open(vfstest.Inject(mem, func(op vfstest.Op, _ string) error {
+	f, err := storetest.OpenDir(vfstest.Inject(mem, func(op vfstest.Op, _ string) error {
 		if enabled && op.Changes() {
 			n++
 			check(mem.KillClone(), n)
@@ -205,7 +205,7 @@ func fileCutAt(t *testing.T, start *vfstest.Mem, opts *partd.FileOptions, do fun
 	f.Close()
 }
 
-func fileWantEither(t *testing.T, f *dirstore.Store, label string, allowed ...map[string]string) {
+func fileWantEither(t *testing.T, f *storetest.Dir, label string, allowed ...map[string]string) {
 	t.Helper()
 	got, err := fileContent(f)
 	if err != nil {
@@ -228,12 +228,12 @@ func TestFileEveryKillWhileReplaying(t *testing.T) {
 			fileCutAt(t, start, nil, step.do, func(cut *vfstest.Mem, n int) {
 				opened := false
 				calls := 0
-				f, err := dirstore.Open(vfstest.Inject(cut, func(op vfstest.Op, _ string) error {
+				f, err := storetest.OpenDir(vfstest.Inject(cut, func(op vfstest.Op, _ string) error {
 					if !op.Changes() || opened {
 						return nil
 					}
 					calls++
-					reopened, err := dirstore.Open(cut.KillClone(), fileMemDir, nil, fileNoKeptLock)
+					reopened, err := storetest.OpenDir(cut.KillClone(), fileMemDir, nil, fileNoKeptLock)
 					if err != nil {
 						t.Fatalf("killed before call %d, and before call %d of opening: %v", n, calls, err)
 					}

@@ -13,8 +13,8 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/filedir"
 	"github.com/go-partd/partd/internal/disk/vfs"
-	"github.com/go-partd/partd/internal/testutil/dirstore"
 	"github.com/go-partd/partd/internal/testutil/procs"
+	"github.com/go-partd/partd/internal/testutil/storetest"
 )
 
 const fileKillKeys = 40
@@ -41,7 +41,7 @@ func appendUntilKilled(args []string) error {
 			}
 		}
 	}
-	f, err := dirstore.Open(vfs.OS{}, dir, &partd.FileOptions{MaxOpenFiles: 1 + int(seed%2)*100}, hooks)
+	f, err := storetest.OpenDir(vfs.OS{}, dir, &partd.FileOptions{MaxOpenFiles: 1 + int(seed%2)*100}, hooks)
 	if err != nil {
 		return err
 	}
@@ -89,7 +89,7 @@ func fileKillPiece(n, k int) []byte {
 }
 
 // fileCheckKilled checks the content of a store after a kill, and returns the number of batches in it.
-func fileCheckKilled(f *dirstore.Store, acked int) (batches int, err error) {
+func fileCheckKilled(f *storetest.Dir, acked int) (batches int, err error) {
 	content, err := fileContent(f)
 	if err != nil {
 		return 0, err
@@ -157,7 +157,7 @@ func TestFileKill(t *testing.T) {
 		if p, err := os.ReadFile(dir + "/%undo"); err == nil && len(p) > 0 && string(p[:8]) == journalMagic {
 			interrupted++
 		}
-		f, err := dirstore.Open(fileOS, dir, nil, filedir.Hooks{})
+		f, err := storetest.OpenDir(fileOS, dir, nil, filedir.Hooks{})
 		if err != nil {
 			t.Fatalf("round %d: opening the store after a kill: %v", round, err)
 		}
@@ -210,7 +210,7 @@ func fileRunTaggedKills(t *testing.T, rounds int) (retries int, err error) {
 			childOpts, after = "kill-after-apply ", time.Minute
 		}
 		acked = fileRunUntilKilled(t, dir, childOpts+"session="+strconv.FormatUint(session, 10), rnd.Uint64(), acked, after)
-		f, err := dirstore.Open(fileOS, dir, nil, filedir.Hooks{})
+		f, err := storetest.OpenDir(fileOS, dir, nil, filedir.Hooks{})
 		if err != nil {
 			return retries, err
 		}

@@ -11,7 +11,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/filedir"
-	"github.com/go-partd/partd/internal/testutil/dirstore"
+	"github.com/go-partd/partd/internal/testutil/storetest"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -63,7 +63,7 @@ func fileFilledTagged(t *testing.T, opts *partd.FileOptions) (mem *vfstest.Mem, 
 // fileRetryApply retries an operation on a store that may have applied it before, and returns an error unless
 // it is applied exactly once. appliedBefore is 1 if the operation must have been applied before, 0 if it must not have
 // been, and -1 if either is allowed.
-func fileRetryApply(f *dirstore.Store, tag partd.Tag, op partd.Operation, before, after map[string]string, appliedBefore int) error {
+func fileRetryApply(f *storetest.Dir, tag partd.Tag, op partd.Operation, before, after map[string]string, appliedBefore int) error {
 	ctx := context.Background()
 	content, err := fileContent(f)
 	if err != nil {
@@ -109,7 +109,7 @@ func TestFileApplyEveryCut(t *testing.T) {
 				start, tag := fileFilledTagged(t, opts)
 				rnd := rand.New(rand.NewPCG(7, 8))
 				cut := func(check func(mem *vfstest.Mem, n int)) {
-					fileCutAt(t, start, opts, func(ctx context.Context, f *dirstore.Store) error {
+					fileCutAt(t, start, opts, func(ctx context.Context, f *storetest.Dir) error {
 						applied, err := f.Apply(ctx, tag, step.op)
 						if err == nil && !applied {
 							err = errors.New("Apply returned false on the first attempt, want true")
@@ -128,7 +128,7 @@ func TestFileApplyEveryCut(t *testing.T) {
 					if n == last {
 						appliedBefore = 1
 					}
-					f, err := dirstore.Open(mem, fileMemDir, opts, filedir.Hooks{KeepLock: -1, Boot: boot})
+					f, err := storetest.OpenDir(mem, fileMemDir, opts, filedir.Hooks{KeepLock: -1, Boot: boot})
 					if err == nil {
 						err = fileRetryApply(f, tag, step.op, fileStart, after, appliedBefore)
 						f.Close()
@@ -157,16 +157,16 @@ func TestFileApplyEveryCutWhileReplaying(t *testing.T) {
 		t.Run(step.name, func(t *testing.T) {
 			start, tag := fileFilledTagged(t, nil)
 			after := fileContentAfter(step.want)
-			fileCutAt(t, start, nil, func(ctx context.Context, f *dirstore.Store) error {
+			fileCutAt(t, start, nil, func(ctx context.Context, f *storetest.Dir) error {
 				_, err := f.Apply(ctx, tag, step.op)
 				return err
 			}, func(cut *vfstest.Mem, n int) {
 				enabled := false
-				f, err := dirstore.Open(vfstest.Inject(cut, func(op vfstest.Op, _ string) error {
+				f, err := storetest.OpenDir(vfstest.Inject(cut, func(op vfstest.Op, _ string) error {
 					if !op.Changes() || enabled {
 						return nil
 					}
-					reopened, err := dirstore.Open(cut.KillClone(), fileMemDir, nil, fileNoKeptLock)
+					reopened, err := storetest.OpenDir(cut.KillClone(), fileMemDir, nil, fileNoKeptLock)
 					if err == nil {
 						err = fileRetryApply(reopened, tag, step.op, fileStart, after, -1)
 						reopened.Close()
@@ -212,7 +212,7 @@ func TestFileApplyEveryFault(t *testing.T) {
 func fileApplyWithFault(t *testing.T, mem *vfstest.Mem, opts *partd.FileOptions, fault *vfstest.Fault, tag partd.Tag, op partd.Operation, after map[string]string) bool {
 	t.Helper()
 	enabled := false
-	f, err := dirstore.Open(vfstest.Inject(mem, func(op vfstest.Op, name string) error {
+	f, err := storetest.OpenDir(vfstest.Inject(mem, func(op vfstest.Op, name string) error {
 		if !enabled {
 			return nil
 		}
@@ -238,7 +238,7 @@ func fileApplyWithFault(t *testing.T, mem *vfstest.Mem, opts *partd.FileOptions,
 		t.Fatalf("Apply failed before the fault in call %d: %v", fault.Call, opErr)
 	}
 	// Retry in a reopened store, and in the same one unless it refuses writes.
-	afterKill, err := dirstore.Open(mem.KillClone(), fileMemDir, opts, fileNoKeptLock)
+	afterKill, err := storetest.OpenDir(mem.KillClone(), fileMemDir, opts, fileNoKeptLock)
 	if err == nil {
 		err = fileRetryApply(afterKill, tag, op, fileStart, after, appliedBefore)
 		afterKill.Close()

@@ -13,7 +13,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/filedir"
-	"github.com/go-partd/partd/internal/testutil/dirstore"
+	"github.com/go-partd/partd/internal/testutil/storetest"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -74,7 +74,7 @@ func fileRunProcess(t *testing.T, c fileCut, mem *vfstest.Mem, rnd *rand.Rand, p
 	if c.opts.Sync {
 		hooks.Boot = uint64(process + 1)
 	}
-	f, err := dirstore.Open(fsys, fileMemDir, c.opts, hooks)
+	f, err := storetest.OpenDir(fsys, fileMemDir, c.opts, hooks)
 	if err != nil {
 		t.Fatalf("process %d: opening the store: %v", process, err)
 	}
@@ -101,32 +101,32 @@ func fileRunProcess(t *testing.T, c fileCut, mem *vfstest.Mem, rnd *rand.Rand, p
 	}
 }
 
-func fileRandomOp(rnd *rand.Rand, model map[string]string) func(ctx context.Context, f *dirstore.Store) error {
+func fileRandomOp(rnd *rand.Rand, model map[string]string) func(ctx context.Context, f *storetest.Dir) error {
 	keys := []string{"a", "b", "c!", "", fileLong, fileLong + "2", "t-|-u", "f"}
 	key := keys[rnd.IntN(len(keys))]
 	value := strings.Repeat(fmt.Sprint(rnd.IntN(1000), ","), rnd.IntN(4)*rnd.IntN(500)+1)
 	switch rnd.IntN(12) {
 	case 0:
 		model[key] = value
-		return func(ctx context.Context, f *dirstore.Store) error { return f.Set(ctx, key, []byte(value)) }
+		return func(ctx context.Context, f *storetest.Dir) error { return f.Set(ctx, key, []byte(value)) }
 	case 1:
 		if _, ok := model[key]; !ok {
 			model[key] = value
 		}
-		return func(ctx context.Context, f *dirstore.Store) error { return f.SetOnce(ctx, key, []byte(value)) }
+		return func(ctx context.Context, f *storetest.Dir) error { return f.SetOnce(ctx, key, []byte(value)) }
 	case 2, 3:
 		deleted := keys[:1+rnd.IntN(len(keys))]
 		for _, k := range deleted {
 			delete(model, k)
 		}
-		return func(ctx context.Context, f *dirstore.Store) error { return f.Delete(ctx, deleted...) }
+		return func(ctx context.Context, f *storetest.Dir) error { return f.Delete(ctx, deleted...) }
 	case 4:
 		if rnd.IntN(3) == 0 {
 			clear(model)
-			return func(ctx context.Context, f *dirstore.Store) error { return f.Drop(ctx) }
+			return func(ctx context.Context, f *storetest.Dir) error { return f.Drop(ctx) }
 		}
 		delete(model, key)
-		return func(ctx context.Context, f *dirstore.Store) error {
+		return func(ctx context.Context, f *storetest.Dir) error {
 			_, err := f.Pop(ctx, key)
 			return err
 		}
@@ -138,5 +138,5 @@ func fileRandomOp(rnd *rand.Rand, model map[string]string) func(ctx context.Cont
 		entries = append(entries, partd.Entry{Key: k, Value: []byte(piece)})
 		model[k] += piece
 	}
-	return func(ctx context.Context, f *dirstore.Store) error { return f.Append(ctx, entries...) }
+	return func(ctx context.Context, f *storetest.Dir) error { return f.Append(ctx, entries...) }
 }

@@ -11,7 +11,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/filedir"
-	"github.com/go-partd/partd/internal/testutil/dirstore"
+	"github.com/go-partd/partd/internal/testutil/storetest"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -91,7 +91,7 @@ func TestFileReadOnly(t *testing.T) {
 		}
 		fileWantContent(t, readOnly, map[string]string{"a": "1"})
 	}
-	if _, err := dirstore.Open(fileOS, filepath.Join(dir, "new"), nil, filedir.Hooks{}); !errors.Is(err, syscall.EROFS) {
+	if _, err := storetest.OpenDir(fileOS, filepath.Join(dir, "new"), nil, filedir.Hooks{}); !errors.Is(err, syscall.EROFS) {
 		t.Fatalf("OpenFile of a new directory on a read-only disk: error %v, want EROFS", err)
 	}
 }
@@ -102,7 +102,7 @@ func TestFileNoPermission(t *testing.T) {
 		// Permissions do not restrict root, so inject the errors.
 		filled := fileFilled(t, nil)
 		fault := &vfstest.Fault{Call: 1, Err: syscall.EACCES, Persists: true}
-		_, err := dirstore.Open(vfstest.Inject(filled, fault.Check), fileMemDir, nil, fileNoKeptLock)
+		_, err := storetest.OpenDir(vfstest.Inject(filled, fault.Check), fileMemDir, nil, fileNoKeptLock)
 		fileWantErr(t, err, os.ErrPermission)
 		fileWantInErr(t, err, fileMemDir)
 		return
@@ -125,7 +125,7 @@ func TestFileNoPermission(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer os.Chmod(dir, 0o777)
-	_, err = dirstore.Open(fileOS, dir, nil, filedir.Hooks{})
+	_, err = storetest.OpenDir(fileOS, dir, nil, filedir.Hooks{})
 	fileWantErr(t, err, os.ErrPermission)
 }
 
@@ -137,7 +137,7 @@ func TestFileOutOfDescriptors(t *testing.T) {
 	g := fileOpen(t, mem, fileMemDir, &partd.FileOptions{MaxOpenFiles: 2}, fileNoKeptLock)
 	want := map[string]string{}
 	for n := range 20 {
-		for i, s := range []*dirstore.Store{f, g} {
+		for i, s := range []*storetest.Dir{f, g} {
 			var entries []partd.Entry
 			for k := range 30 {
 				key := fmt.Sprint("k", (k*7+n)%60)
@@ -151,7 +151,7 @@ func TestFileOutOfDescriptors(t *testing.T) {
 	}
 	fileWantContent(t, g, want)
 	fileWantContent(t, f, want)
-	for _, s := range []*dirstore.Store{f, g} {
+	for _, s := range []*storetest.Dir{f, g} {
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}

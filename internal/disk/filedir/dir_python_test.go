@@ -14,7 +14,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/filedir"
-	"github.com/go-partd/partd/internal/testutil/dirstore"
+	"github.com/go-partd/partd/internal/testutil/storetest"
 )
 
 // filePython is Debian's Python, which uses the packages python3-partd and python3-locket.
@@ -110,7 +110,7 @@ for n in range(batches):
 		})
 		// Each goroutine has its own store, so it locks like a separate process.
 		wg.Go(func() {
-			f, err := dirstore.Open(fileOS, dir, &partd.FileOptions{MaxOpenFiles: 1 + w*10}, filedir.Hooks{})
+			f, err := storetest.OpenDir(fileOS, dir, &partd.FileOptions{MaxOpenFiles: 1 + w*10}, filedir.Hooks{})
 			if err != nil {
 				t.Error(err)
 				return

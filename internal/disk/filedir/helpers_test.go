@@ -13,16 +13,16 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/filedir"
 	"github.com/go-partd/partd/internal/disk/vfs"
-	"github.com/go-partd/partd/internal/testutil/dirstore"
+	"github.com/go-partd/partd/internal/testutil/storetest"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
 // fileNoKeptLock makes a store release its lock after each operation, so that file system calls are reproducible.
 var fileNoKeptLock = filedir.Hooks{KeepLock: -1}
 
-func fileOpen(t testing.TB, fsys vfs.FS, dir string, opts *partd.FileOptions, hooks filedir.Hooks) *dirstore.Store {
+func fileOpen(t testing.TB, fsys vfs.FS, dir string, opts *partd.FileOptions, hooks filedir.Hooks) *storetest.Dir {
 	t.Helper()
-	f, err := dirstore.Open(fsys, dir, opts, hooks)
+	f, err := storetest.OpenDir(fsys, dir, opts, hooks)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,7 +30,7 @@ func fileOpen(t testing.TB, fsys vfs.FS, dir string, opts *partd.FileOptions, ho
 	return f
 }
 
-func fileAppend(t testing.TB, f *dirstore.Store, keyValue ...string) {
+func fileAppend(t testing.TB, f *storetest.Dir, keyValue ...string) {
 	t.Helper()
 	if err := f.Append(t.Context(), fileEntries(keyValue...)...); err != nil {
 		t.Fatal(err)
@@ -46,7 +46,7 @@ func fileEntries(keyValue ...string) []partd.Entry {
 }
 
 // fileContent reads a store with Scan, and checks that Keys, Stat and Get agree.
-func fileContent(f *dirstore.Store) (map[string]string, error) {
+func fileContent(f *storetest.Dir) (map[string]string, error) {
 	ctx := context.Background()
 	content := map[string]string{}
 	var keys []string
@@ -92,7 +92,7 @@ func fileContent(f *dirstore.Store) (map[string]string, error) {
 	return content, err
 }
 
-func fileWantContent(t testing.TB, f *dirstore.Store, want map[string]string) {
+func fileWantContent(t testing.TB, f *storetest.Dir, want map[string]string) {
 	t.Helper()
 	got, err := fileContent(f)
 	if err != nil {
@@ -203,12 +203,12 @@ func fileWrite(t testing.TB, path string, p []byte) {
 
 type fileStep struct {
 	name string
-	do   func(ctx context.Context, f *dirstore.Store) error
+	do   func(ctx context.Context, f *storetest.Dir) error
 	want func(m map[string]string)
 }
 
 var fileSteps = []fileStep{
-	{"append", func(ctx context.Context, f *dirstore.Store) error {
+	{"append", func(ctx context.Context, f *storetest.Dir) error {
 		return f.Append(ctx, fileEntries("a", "x", "c", fileLarge, "new", "n", fileLong, "l", "a", "y", fileLong+"2", "m", "b!", "z", "t-|-u", "t", "n-|-m", "o")...)
 	}, func(m map[string]string) {
 		m["a"] += "xy"
@@ -220,19 +220,19 @@ var fileSteps = []fileStep{
 		m[fileLong] += "l"
 		m[fileLong+"2"] = "m"
 	}},
-	{"append to one key", func(ctx context.Context, f *dirstore.Store) error {
+	{"append to one key", func(ctx context.Context, f *storetest.Dir) error {
 		return f.Append(ctx, fileEntries("a", "x")...)
 	}, func(m map[string]string) { m["a"] += "x" }},
-	{"set", func(ctx context.Context, f *dirstore.Store) error { return f.Set(ctx, "a", []byte("set")) }, func(m map[string]string) { m["a"] = "set" }},
-	{"set a new long key", func(ctx context.Context, f *dirstore.Store) error { return f.Set(ctx, fileLong+"2", nil) }, func(m map[string]string) { m[fileLong+"2"] = "" }},
-	{"set once", func(ctx context.Context, f *dirstore.Store) error { return f.SetOnce(ctx, "new", []byte("set")) }, func(m map[string]string) { m["new"] = "set" }},
-	{"delete one", func(ctx context.Context, f *dirstore.Store) error { return f.Delete(ctx, fileLong) }, func(m map[string]string) { delete(m, fileLong) }},
-	{"delete", func(ctx context.Context, f *dirstore.Store) error { return f.Delete(ctx, "a", "none", fileLong, "") }, func(m map[string]string) {
+	{"set", func(ctx context.Context, f *storetest.Dir) error { return f.Set(ctx, "a", []byte("set")) }, func(m map[string]string) { m["a"] = "set" }},
+	{"set a new long key", func(ctx context.Context, f *storetest.Dir) error { return f.Set(ctx, fileLong+"2", nil) }, func(m map[string]string) { m[fileLong+"2"] = "" }},
+	{"set once", func(ctx context.Context, f *storetest.Dir) error { return f.SetOnce(ctx, "new", []byte("set")) }, func(m map[string]string) { m["new"] = "set" }},
+	{"delete one", func(ctx context.Context, f *storetest.Dir) error { return f.Delete(ctx, fileLong) }, func(m map[string]string) { delete(m, fileLong) }},
+	{"delete", func(ctx context.Context, f *storetest.Dir) error { return f.Delete(ctx, "a", "none", fileLong, "") }, func(m map[string]string) {
 		delete(m, "a")
 		delete(m, fileLong)
 		delete(m, "")
 	}},
-	{"pop", func(ctx context.Context, f *dirstore.Store) error {
+	{"pop", func(ctx context.Context, f *storetest.Dir) error {
 		v, err := f.Pop(ctx, "a", "c")
 		if err == nil && (string(v[0]) != "1" || string(v[1]) != fileLarge) {
 			return fmt.Errorf("Pop returned %.20q, want the values of a and c", v)
@@ -242,8 +242,8 @@ var fileSteps = []fileStep{
 		delete(m, "a")
 		delete(m, "c")
 	}},
-	{"drop", func(ctx context.Context, f *dirstore.Store) error { return f.Drop(ctx) }, func(m map[string]string) { clear(m) }},
-	{"sync", func(ctx context.Context, f *dirstore.Store) error { return f.Sync(ctx) }, func(map[string]string) {}},
+	{"drop", func(ctx context.Context, f *storetest.Dir) error { return f.Drop(ctx) }, func(m map[string]string) { clear(m) }},
+	{"sync", func(ctx context.Context, f *storetest.Dir) error { return f.Sync(ctx) }, func(map[string]string) {}},
 }
 
 func fileContentAfter(change func(m map[string]string)) map[string]string {

@@ -10,7 +10,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/filedir"
-	"github.com/go-partd/partd/internal/testutil/dirstore"
+	"github.com/go-partd/partd/internal/testutil/storetest"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -49,7 +49,7 @@ func fileRunKeptLock(t *testing.T, opts *partd.FileOptions, fault *vfstest.Fault
 	f := fileOpen(t, fsys, fileMemDir, opts, filedir.Hooks{KeepLock: time.Hour})
 	enabled.Store(true)
 	models := []map[string]string{{}} // allowed contents
-	check := func(store string, f *dirstore.Store) {
+	check := func(store string, f *storetest.Dir) {
 		t.Helper()
 		got, err := fileContent(f)
 		if err != nil {

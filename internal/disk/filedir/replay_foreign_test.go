@@ -8,7 +8,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/filedir"
-	"github.com/go-partd/partd/internal/testutil/dirstore"
+	"github.com/go-partd/partd/internal/testutil/storetest"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -18,7 +18,7 @@ func TestFileReplayKeepsFewMatchingBytes(t *testing.T) {
 	old, added := fileBytes(4090), "+"+fileBytes(99)
 	tail := added[:6] + "Foreign" // six bytes of the append, which end at the end of a page
 	dir, path := fileMakeTorn(t, nil, 1, old, added, []byte(tail))
-	_, err := dirstore.Open(fileOS, dir, nil, filedir.Hooks{Boot: 1})
+	_, err := storetest.OpenDir(fileOS, dir, nil, filedir.Hooks{Boot: 1})
 	if !errors.As(err, new(*partd.CorruptError)) {
 		t.Fatalf("OpenFile: error %v, want a CorruptError", err)
 	}
@@ -51,7 +51,7 @@ func fileForeignAppend(t *testing.T, mem *vfstest.Mem, key, value string) int64 
 // TestFileReplayKeepsChangedFile kills a process while it deletes a key, and appends to the key before recovery. The
 // key must survive.
 func TestFileReplayKeepsChangedFile(t *testing.T) {
-	fileCutAt(t, fileFilled(t, nil), nil, func(ctx context.Context, f *dirstore.Store) error {
+	fileCutAt(t, fileFilled(t, nil), nil, func(ctx context.Context, f *storetest.Dir) error {
 		return f.Delete(ctx, fileLong, "a")
 	}, func(mem *vfstest.Mem, n int) {
 		if fileForeignAppend(t, mem, "a", "foreign") < 0 {
@@ -70,7 +70,7 @@ func TestFileReplayKeepsChangedFile(t *testing.T) {
 // after recovery removes the interrupted append. Recovery must keep the new bytes, even if it is killed and repeated.
 func TestFileReplayKeepsEqualBytes(t *testing.T) {
 	const added = "twenty-six bytes to append"
-	fileCutAt(t, fileFilled(t, nil), nil, func(ctx context.Context, f *dirstore.Store) error {
+	fileCutAt(t, fileFilled(t, nil), nil, func(ctx context.Context, f *storetest.Dir) error {
 		return f.Append(ctx, fileEntries("a", added, "c", added)...)
 	}, func(cut *vfstest.Mem, n int) {
 		info, err := cut.Info(fileMemDir + "/c")

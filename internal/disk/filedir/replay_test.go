@@ -13,7 +13,7 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/filedir"
 	"github.com/go-partd/partd/internal/disk/names"
-	"github.com/go-partd/partd/internal/testutil/dirstore"
+	"github.com/go-partd/partd/internal/testutil/storetest"
 )
 
 // fileMakeTorn simulates a process that dies while it appends the text added to the key "torn". It
@@ -151,7 +151,7 @@ func TestFileReplayMismatch(t *testing.T) {
 			t.Run(fmt.Sprintf("old=%d,added=%d,tail=%d", l.old, l.added, len(tail)), func(t *testing.T) {
 				dir, path := fileMakeTorn(t, nil, 1, old, added, []byte(tail))
 				journal := fileRead(t, filepath.Join(dir, names.Journal))
-				_, err := dirstore.Open(fileOS, dir, nil, filedir.Hooks{Boot: 2})
+				_, err := storetest.OpenDir(fileOS, dir, nil, filedir.Hooks{Boot: 2})
 				var corrupt *partd.CorruptError
 				if !errors.As(err, &corrupt) || corrupt.Path != path || corrupt.Offset < int64(l.old) || corrupt.Offset > int64(l.old+l.added) {
 					t.Fatalf("OpenFile: error %v, want a partd.CorruptError with the position in %s", err, path)
@@ -201,7 +201,7 @@ func TestFileReplayTornRecord(t *testing.T) {
 				}
 			}
 			fileWrite(t, journal, record)
-			f, err := dirstore.Open(fileOS, dir, nil, filedir.Hooks{Boot: 1})
+			f, err := storetest.OpenDir(fileOS, dir, nil, filedir.Hooks{Boot: 1})
 			if err != nil {
 				t.Fatalf("undo record with %s at byte %d: OpenFile: %v", damage, n, err)
 			}
@@ -221,7 +221,7 @@ func TestFileReplayTornRecord(t *testing.T) {
 		other := bytes.Clone(complete)
 		other[8] = version
 		fileWrite(t, journal, other)
-		_, err := dirstore.Open(fileOS, dir, nil, filedir.Hooks{})
+		_, err := storetest.OpenDir(fileOS, dir, nil, filedir.Hooks{})
 		fileWantInErr(t, err, fmt.Sprint("version ", version), names.Journal)
 	}
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/go-partd/partd/internal/base/sessiontab"
 	"github.com/go-partd/partd/internal/disk/filedir"
 	"github.com/go-partd/partd/internal/disk/names"
-	"github.com/go-partd/partd/internal/testutil/dirstore"
+	"github.com/go-partd/partd/internal/testutil/storetest"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -21,14 +21,14 @@ import (
 func TestFileSessionsOfAnotherBoot(t *testing.T) {
 	ctx := t.Context()
 	mem := vfstest.NewMem()
-	open := func(sync bool, boot uint64) *dirstore.Store {
+	open := func(sync bool, boot uint64) *storetest.Dir {
 		return fileOpen(t, mem, fileMemDir, &partd.FileOptions{Sync: sync}, filedir.Hooks{KeepLock: -1, Boot: boot})
 	}
-	apply := func(f *dirstore.Store, session, number uint64) error {
+	apply := func(f *storetest.Dir, session, number uint64) error {
 		_, err := f.Apply(ctx, partd.Tag{Session: session, Number: number, CRC: 0}, partd.Operation{})
 		return err
 	}
-	newSession := func(f *dirstore.Store) uint64 {
+	newSession := func(f *storetest.Dir) uint64 {
 		s, err := f.NewSession(ctx)
 		if err != nil {
 			t.Fatal(err)
@@ -53,7 +53,7 @@ func TestFileSessionsOfAnotherBoot(t *testing.T) {
 		t.Fatal(err)
 	}
 	for seed := range uint64(50) {
-		f, err := dirstore.Open(mem.Crash(rand.New(rand.NewPCG(seed, 0))), fileMemDir, nil, filedir.Hooks{KeepLock: -1, Boot: 8})
+		f, err := storetest.OpenDir(mem.Crash(rand.New(rand.NewPCG(seed, 0))), fileMemDir, nil, filedir.Hooks{KeepLock: -1, Boot: 8})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -125,7 +125,7 @@ func TestFileSessionsOfManyProcesses(t *testing.T) {
 	var mu sync.Mutex
 	issued := map[uint64]bool{}
 	var wg sync.WaitGroup
-	stores := make([]*dirstore.Store, 4)
+	stores := make([]*storetest.Dir, 4)
 	for i := range stores {
 		stores[i] = fileOpen(t, fileOS, dir, nil, filedir.Hooks{})
 		wg.Go(func() {

@@ -12,7 +12,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/filedir"
-	"github.com/go-partd/partd/internal/testutil/dirstore"
+	"github.com/go-partd/partd/internal/testutil/storetest"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -20,9 +20,9 @@ import (
 // unsynced data. The error must say whether the key has the old or the new value, and a later append and Sync must make
 // the value durable.
 func TestFileEveryFaultOfSetUnderKeptFile(t *testing.T) {
-	set := func(ctx context.Context, f *dirstore.Store) error { return f.Set(ctx, "a", []byte("set")) }
+	set := func(ctx context.Context, f *storetest.Dir) error { return f.Set(ctx, "a", []byte("set")) }
 	tagged := fileApplyInNewSession(partd.Operation{Change: partd.ChangeSet, Entries: fileEntries("a", "set")})
-	for name, do := range map[string]func(context.Context, *dirstore.Store) error{"set": set, "tagged": tagged} {
+	for name, do := range map[string]func(context.Context, *storetest.Dir) error{"set": set, "tagged": tagged} {
 		for optName, opts := range fileFaultOpts {
 			for _, hooks := range []filedir.Hooks{fileNoKeptLock, {KeepLock: time.Hour}} {
 				for n, hit := int64(1), true; hit; n++ {
@@ -36,7 +36,7 @@ func TestFileEveryFaultOfSetUnderKeptFile(t *testing.T) {
 	}
 }
 
-func fileSetWithFault(t *testing.T, label string, opts *partd.FileOptions, hooks filedir.Hooks, fault *vfstest.Fault, do func(context.Context, *dirstore.Store) error) bool {
+func fileSetWithFault(t *testing.T, label string, opts *partd.FileOptions, hooks filedir.Hooks, fault *vfstest.Fault, do func(context.Context, *storetest.Dir) error) bool {
 	t.Helper()
 	mem := vfstest.NewMem()
 	var enabled atomic.Bool

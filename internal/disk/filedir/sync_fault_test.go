@@ -13,7 +13,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/filedir"
-	"github.com/go-partd/partd/internal/testutil/dirstore"
+	"github.com/go-partd/partd/internal/testutil/storetest"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -26,8 +26,8 @@ func fileAllSteps() []fileStep {
 	return steps
 }
 
-func fileApplyInNewSession(op partd.Operation) func(ctx context.Context, f *dirstore.Store) error {
-	return func(ctx context.Context, f *dirstore.Store) error {
+func fileApplyInNewSession(op partd.Operation) func(ctx context.Context, f *storetest.Dir) error {
+	return func(ctx context.Context, f *storetest.Dir) error {
 		session, err := f.NewSession(ctx)
 		if err != nil {
 			return err
@@ -141,7 +141,7 @@ func fileSyncAfterFault(t *testing.T, opts *partd.FileOptions, synced bool, faul
 		if i == 5 {
 			crashed = mem.Crash(nil)
 		}
-		g, openErr := dirstore.Open(crashed, fileMemDir, opts, filedir.Hooks{KeepLock: -1, Boot: 99})
+		g, openErr := storetest.OpenDir(crashed, fileMemDir, opts, filedir.Hooks{KeepLock: -1, Boot: 99})
 		if openErr != nil {
 			failf("opening the store after a power failure: %v", openErr)
 		}

@@ -8,8 +8,8 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/filedir"
-	"github.com/go-partd/partd/internal/testutil/dirstore"
-	"github.com/go-partd/partd/internal/testutil/race"
+	"github.com/go-partd/partd/internal/testutil/procs"
+	"github.com/go-partd/partd/internal/testutil/storetest"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -17,7 +17,7 @@ import (
 // in a store with Sync. Completed operations must survive; the interrupted one may.
 func TestFileEveryPowerLoss(t *testing.T) {
 	rounds := 40
-	if testing.Short() || race.Enabled {
+	if testing.Short() || procs.RaceEnabled {
 		rounds = 5
 	}
 	opts := &partd.FileOptions{Sync: true}
@@ -44,7 +44,7 @@ func fileFilledMem(t *testing.T, opts *partd.FileOptions, zeros bool) *vfstest.M
 
 func fileCheckCrash(t *testing.T, mem *vfstest.Mem, opts *partd.FileOptions, n int, allowed ...map[string]string) {
 	t.Helper()
-	f, err := dirstore.Open(mem, fileMemDir, opts, filedir.Hooks{KeepLock: -1, Boot: 99})
+	f, err := storetest.OpenDir(mem, fileMemDir, opts, filedir.Hooks{KeepLock: -1, Boot: 99})
 	if err != nil {
 		t.Fatalf("opening the store after a power failure before call %d: %v", n, err)
 	}
@@ -93,7 +93,7 @@ func TestFileSyncSurvivesPowerLoss(t *testing.T) {
 func TestFileFirstAppendPowerLoss(t *testing.T) {
 	opts := &partd.FileOptions{Sync: true}
 	rnd := rand.New(rand.NewPCG(7, 8))
-	fileCutAt(t, vfstest.NewMem(), opts, func(ctx context.Context, f *dirstore.Store) error {
+	fileCutAt(t, vfstest.NewMem(), opts, func(ctx context.Context, f *storetest.Dir) error {
 		return f.Append(ctx, fileEntries("a", "1", "b", "2")...)
 	}, func(mem *vfstest.Mem, n int) {
 		for range 40 {
@@ -112,13 +112,13 @@ func TestFileReplaySurvivesPowerLoss(t *testing.T) {
 			t.Run(fmt.Sprintf("%s/sync=%v", step.name, opts.Sync), func(t *testing.T) {
 				rnd := rand.New(rand.NewPCG(9, 10))
 				start, tag := fileFilledTagged(t, synced)
-				fileCutAt(t, start, synced, func(ctx context.Context, f *dirstore.Store) error {
+				fileCutAt(t, start, synced, func(ctx context.Context, f *storetest.Dir) error {
 					_, err := f.Apply(ctx, tag, step.op)
 					return err
 				}, func(cut *vfstest.Mem, n int) {
 					fileOpen(t, cut, fileMemDir, opts, fileNoKeptLock).Close()
 					for range 10 {
-						g, err := dirstore.Open(cut.Crash(rnd), fileMemDir, synced, filedir.Hooks{KeepLock: -1, Boot: 99})
+						g, err := storetest.OpenDir(cut.Crash(rnd), fileMemDir, synced, filedir.Hooks{KeepLock: -1, Boot: 99})
 						if err == nil {
 							err = fileRetryApply(g, tag, step.op, fileStart, after, -1)
 							g.Close()

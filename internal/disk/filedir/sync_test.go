@@ -13,11 +13,11 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/testutil/dirstore"
+	"github.com/go-partd/partd/internal/testutil/storetest"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
-func fileCheckSyncKeeps(t *testing.T, f *dirstore.Store, mem *vfstest.Mem, want map[string]string) {
+func fileCheckSyncKeeps(t *testing.T, f *storetest.Dir, mem *vfstest.Mem, want map[string]string) {
 	t.Helper()
 	if err := f.Sync(t.Context()); err != nil {
 		t.Fatal(err)
@@ -173,7 +173,7 @@ func TestFileOneSyncFailsWhileOthersWait(t *testing.T) {
 
 // TestFileFailedSetLeavesNoKey checks that a failed Set of a new long key leaves no file with the key's text.
 func TestFileFailedSetLeavesNoKey(t *testing.T) {
-	setting := fileStep{"set a new long key to something", func(ctx context.Context, f *dirstore.Store) error {
+	setting := fileStep{"set a new long key to something", func(ctx context.Context, f *storetest.Dir) error {
 		return f.Set(ctx, fileLong+"3", []byte("x"))
 	}, nil}
 	for _, step := range append(fileAllSteps(), setting) {

@@ -11,7 +11,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/filedir"
-	"github.com/go-partd/partd/internal/testutil/dirstore"
+	"github.com/go-partd/partd/internal/testutil/storetest"
 )
 
 // TestFileTuples checks that Go reads and writes the tuple keys that Python's File stores as paths.
@@ -117,10 +117,10 @@ func TestFileTuplesInFlatFiles(t *testing.T) {
 
 // TestFileKeyIsTupleDirectory checks that writes to a key that is also a directory of tuples fail until the tuples are deleted.
 func TestFileKeyIsTupleDirectory(t *testing.T) {
-	for name, write := range map[string]func(f *dirstore.Store) error{
-		"append": func(f *dirstore.Store) error { return f.Append(t.Context(), fileEntries("a", "own")...) },
-		"set":    func(f *dirstore.Store) error { return f.Set(t.Context(), "a", []byte("own")) },
-		"set once": func(f *dirstore.Store) error {
+	for name, write := range map[string]func(f *storetest.Dir) error{
+		"append": func(f *storetest.Dir) error { return f.Append(t.Context(), fileEntries("a", "own")...) },
+		"set":    func(f *storetest.Dir) error { return f.Set(t.Context(), "a", []byte("own")) },
+		"set once": func(f *storetest.Dir) error {
 			return f.SetOnce(t.Context(), "a", []byte("own"))
 		},
 	} {

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-partd/partd/internal/testutil/testcert"
+	"github.com/go-partd/partd/internal/testutil/nettest"
 )
 
 func must(t testing.TB, err error) {
@@ -21,7 +21,7 @@ func must(t testing.TB, err error) {
 // TestPeers checks that two nodes accept each other's certificates, before and after the files of
 // both are replaced, and that a node without a certificate is rejected.
 func TestPeers(t *testing.T) {
-	ca, err := testcert.New(t.TempDir(), "ours")
+	ca, err := nettest.NewAuthority(t.TempDir(), "ours")
 	must(t, err)
 	load := func(name string) *Certificates {
 		pair, err := ca.Issue(name, time.Hour, "localhost")
@@ -68,7 +68,7 @@ func TestPeers(t *testing.T) {
 // TestReloadOnChange checks that a server uses changed files without a call of Reload, and keeps its certificate if a changed
 // file cannot be used.
 func TestReloadOnChange(t *testing.T) {
-	ca, err := testcert.New(t.TempDir(), "ours")
+	ca, err := nettest.NewAuthority(t.TempDir(), "ours")
 	must(t, err)
 	pair, err := ca.Issue("a", time.Hour, "localhost")
 	must(t, err)

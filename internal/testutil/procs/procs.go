@@ -1,5 +1,6 @@
-// Package procs is for tests that start processes, talk with them, and kill them: the test binary itself in one of its
-// roles, an S3 gateway, and PostgreSQL.
+// Package procs is for tests and benchmarks that start other processes. It runs and kills the test binary itself in one of
+// its roles, servers, an S3 gateway, and PostgreSQL. It finds the peers: programs in Python, JavaScript and Java with which
+// partd is compared or tested, and which the script .ci/peers installs.
 package procs
 
 import (

@@ -1,5 +1,6 @@
-// Package vfstest provides file systems for tests: [Mem] loses unsynced data in a simulated crash,
-// [Inject] makes a chosen call fail, and [Flip] flips a bit in a read.
+// Package vfstest provides file systems for tests: [Mount] mounts a small one that a test can fill,
+// [Mem] loses unsynced data in a simulated crash, [Inject] makes a chosen call fail, and [Flip] flips
+// a bit in a read.
 package vfstest
 
 import (

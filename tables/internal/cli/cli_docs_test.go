@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/go-partd/partd/tables/internal/testutil/peers"
+	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
 // TestDocsPython checks that the Python programs in the docs run as printed, except for the port.
@@ -38,7 +38,7 @@ func TestDocsPython(t *testing.T) {
 			if strings.HasPrefix(block, "    ") {
 				block = strings.TrimPrefix(strings.ReplaceAll(block, "\n    ", "\n"), "    ")
 			}
-			cmd := exec.CommandContext(t.Context(), peers.Python(t, c.peer), "-c", c.setup+block+"\n"+c.epilogue)
+			cmd := exec.CommandContext(t.Context(), procs.Python(t, c.peer), "-c", c.setup+block+"\n"+c.epilogue)
 			cmd.Dir = dir
 			cmd.Stderr = t.Output()
 			if out, err := cmd.Output(); err != nil || string(out) != c.want {

@@ -15,15 +15,15 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/go-partd/partd/internal/command/cliutil"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
-	"github.com/go-partd/partd/tables/internal/testutil/peers"
 )
 
 // python runs a script in the environment of a peer.
 func python(t *testing.T, peer, script string, args ...string) string {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), peers.Python(t, peer), append([]string{filepath.Join("testdata", script)}, args...)...)
+	cmd := exec.CommandContext(t.Context(), procs.Python(t, peer), append([]string{filepath.Join("testdata", script)}, args...)...)
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()

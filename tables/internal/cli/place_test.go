@@ -10,10 +10,10 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/internal/command/cliutil"
+	"github.com/go-partd/partd/internal/testutil/nettest"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
 	"github.com/go-partd/partd/tables/flightd"
-	"github.com/go-partd/partd/tables/internal/testutil/testserve"
 )
 
 // remoteServer serves a new directory. It returns the server's URL and the path of a file with a token.
@@ -26,7 +26,7 @@ func remoteServer(t *testing.T, rights flightd.Rights) (url, tokenFile string) {
 	secret := []byte("a secret that is long enough for tests")
 	server, err := flightd.New(store, &flightd.Options{Secret: secret, Grace: time.Second})
 	mustSucceed(t, err)
-	address, _ := testserve.Run(t, server.Serve, store, engine)
+	address, _ := nettest.Serve(t, server.Serve, store, engine)
 	url = "grpc://" + address
 	token, err := flightd.NewToken(secret, rights, url, time.Hour)
 	mustSucceed(t, err)

@@ -10,7 +10,6 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/internal/testutil/procs"
-	"github.com/go-partd/partd/tables/internal/testutil/peers"
 	_ "github.com/go-partd/partd/tables/postgres" // the program also imports it
 )
 
@@ -31,7 +30,7 @@ func runIn(t *testing.T, input string, args ...string) string {
 // TestWarehouse checks that the commands, pyiceberg and DuckDB can use one warehouse, and that each sees the
 // changes of the others.
 func TestWarehouse(t *testing.T) {
-	python := peers.Python(t, "warehouse")
+	python := procs.Python(t, "warehouse")
 	g, db := procs.StartGateway(t), procs.StartPostgres(t)
 	location := []string{
 		"--dir", fmt.Sprintf("s3://bucket/house?endpoint=http://%s", g.Addr), "--catalog", db.URL(),

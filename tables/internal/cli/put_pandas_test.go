@@ -7,14 +7,14 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables/flightd"
-	"github.com/go-partd/partd/tables/internal/testutil/peers"
 )
 
 // TestPandas puts frames with all pandas types. pandas must read the same rows back: before and after a fold (the move
 // from the tail to data files), after an append, after a replacement, and over Flight.
 func TestPandas(t *testing.T) {
-	python := peers.Python(t, "pandas")
+	python := procs.Python(t, "pandas")
 	dir, frames := filepath.Join(t.TempDir(), "tables"), t.TempDir()
 	peer := func(args ...string) string {
 		t.Helper()

@@ -13,8 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-partd/partd/internal/testutil/alerts"
-	"github.com/go-partd/partd/internal/testutil/disktest"
+	"github.com/go-partd/partd/internal/testutil/procs"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
 )
 
@@ -24,7 +24,7 @@ func TestServeAlerts(t *testing.T) {
 	if _, err := program(); err != nil {
 		t.Fatal(err)
 	}
-	disk, address := disktest.Mount(t, "tmpfs", 64<<20), "localhost:"+freePort(t)
+	disk, address := vfstest.Mount(t, "tmpfs", 64<<20), "localhost:"+freePort(t)
 	dir := filepath.Join(disk, "house")
 	cmd, _ := startServer(t, "--listen", "grpc://localhost:0", "--http", address, "--dir", dir, "--max-queries", "1", "--idle-timeout", "900ms")
 	post := func(path, body string) int {
@@ -48,7 +48,7 @@ func TestServeAlerts(t *testing.T) {
 		gap := time.Since(start)
 		t.Run(name, func(t *testing.T) {
 			t.Helper()
-			alerts.Check(t, "../../../packaging/monitoring/alerts.yml", "partd-tables", before, after, gap, want...)
+			procs.CheckAlerts(t, "../../../packaging/monitoring/alerts.yml", "partd-tables", before, after, gap, want...)
 		})
 	}
 	put := func(table, rows string) int {
@@ -77,7 +77,7 @@ func TestServeAlerts(t *testing.T) {
 		if code := put("t", "2\n"); code != http.StatusOK { // to the tail
 			t.Fatalf("put: status %d", code)
 		}
-		free = disktest.Fill(t, disk)
+		free = vfstest.Fill(t, disk)
 		if code := put("t", strings.Repeat("1\n", 500_000)); code != http.StatusInsufficientStorage {
 			t.Errorf("put to a full disk: status %d, want 507", code)
 		}
@@ -110,6 +110,6 @@ func TestServeAlerts(t *testing.T) {
 	_ = cmd.Process.Signal(syscall.SIGKILL)
 	_ = cmd.Wait()
 	t.Run("dead", func(t *testing.T) {
-		alerts.Check(t, "../../../packaging/monitoring/alerts.yml", "partd-tables", before, "", time.Second, "PartdTablesDown")
+		procs.CheckAlerts(t, "../../../packaging/monitoring/alerts.yml", "partd-tables", before, "", time.Second, "PartdTablesDown")
 	})
 }

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/go-partd/partd/tables/internal/testutil/peers"
+	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
 const packaging = "../../../packaging/"
@@ -34,7 +34,7 @@ func TestPackaging(t *testing.T) {
 // TestKubernetes validates the samples for Kubernetes with the schemas of its interface, and checks that the validation
 // notices a misspelled field.
 func TestKubernetes(t *testing.T) {
-	validate := filepath.Join(filepath.Dir(peers.Python(t, "kubernetes")), "kubernetes-validate")
+	validate := filepath.Join(filepath.Dir(procs.Python(t, "kubernetes")), "kubernetes-validate")
 	files, err := filepath.Glob(packaging + "kubernetes/*.yaml")
 	if err != nil || len(files) != 2 {
 		t.Fatalf("the samples are %q, %v, want two", files, err)

@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-partd/partd/internal/testutil/serverproc"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
 	partdiceberg "github.com/go-partd/partd/tables/iceberg"
 )
@@ -45,9 +45,9 @@ func startTwelve(t *testing.T, ctx context.Context, cmd *exec.Cmd, address strin
 	for range 12 {
 		go func() { _, _ = postQuery(ctx, address, uninterruptible) }()
 	}
-	waitUntil(t, "fewer than twelve statements are running", func() bool { return len(serverproc.Children(cmd.Process.Pid)) >= 12 })
+	waitUntil(t, "fewer than twelve statements are running", func() bool { return len(procs.Children(cmd.Process.Pid)) >= 12 })
 	time.Sleep(time.Second) // wait until all statements have begun
-	return serverproc.Children(cmd.Process.Pid)
+	return procs.Children(cmd.Process.Pid)
 }
 
 func startHTTPServer(t *testing.T, args ...string) (*exec.Cmd, string) {
@@ -65,7 +65,7 @@ func TestServeUninterruptible(t *testing.T) {
 	startTwelve(t, clientCtx, cmd, address)
 	disconnect()
 	const spares = 4
-	waitUntil(t, "processes of disconnected clients are still running", func() bool { return len(serverproc.Children(cmd.Process.Pid)) <= spares })
+	waitUntil(t, "processes of disconnected clients are still running", func() bool { return len(procs.Children(cmd.Process.Pid)) <= spares })
 	start := time.Now()
 	if text, err := postQuery(t.Context(), address, "SELECT 1"); err != nil || !strings.HasPrefix(text, "200") || time.Since(start) > 5*time.Second {
 		t.Errorf("SELECT 1 = %q, %v after %v, want status 200 within 5 s", text, err, time.Since(start))

@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-partd/partd/internal/testutil/disktest"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
 // TestServeStopsQuickly stops a server whose clients have opened connections of all kinds, but run no call.
@@ -49,7 +49,7 @@ func TestServeFullDisk(t *testing.T) {
 	if _, err := program(); err != nil {
 		t.Fatal(err)
 	}
-	disk, address := disktest.Mount(t, "tmpfs", 64<<20), "localhost:"+freePort(t)
+	disk, address := vfstest.Mount(t, "tmpfs", 64<<20), "localhost:"+freePort(t)
 	dir := filepath.Join(disk, "house")
 	args := []string{"--listen", "grpc://localhost:0", "--http", address, "--dir", dir}
 	cmd, _ := startServer(t, args...)
@@ -79,7 +79,7 @@ func TestServeFullDisk(t *testing.T) {
 		t.Errorf("/readyz: %d %s, want 200", code, text)
 	}
 	metrics("partd_tables_ready 1\n", "partd_tables_tail_rows 6\n", "partd_tables_disk_full_total 0\n", `partd_tables_operations_total{operation="fold",outcome="error"} 0`)
-	free := disktest.Fill(t, disk)
+	free := vfstest.Fill(t, disk)
 	if code, text := get("/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(text, "no space left") || strings.Contains(text, disk) {
 		t.Errorf("/readyz on a full disk: %d %s, want 503 and the reason without a path", code, text)
 	}
@@ -97,7 +97,7 @@ func TestServeFullDisk(t *testing.T) {
 	if code, text := put("t", 3); code != http.StatusOK {
 		t.Errorf("put after space was freed: %d %s", code, text)
 	}
-	free = disktest.Fill(t, disk)
+	free = vfstest.Fill(t, disk)
 	start := time.Now()
 	mustSucceed(t, cmd.Process.Signal(syscall.SIGTERM))
 	if err := cmd.Wait(); err != nil || time.Since(start) > 2*time.Second {

@@ -24,7 +24,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/internal/command/cliutil"
-	"github.com/go-partd/partd/tables/internal/testutil/peers"
+	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
 var program = sync.OnceValues(func() (string, error) {
@@ -124,7 +124,7 @@ func TestShootsSuite(t *testing.T) {
 	file, err := program()
 	mustSucceed(t, err)
 	cert, key := certificate(t)
-	cmd := exec.CommandContext(t.Context(), peers.Python(t, "shoots"), "-W", "ignore", script, file, cert, key, freePort(t), freePort(t), freePort(t))
+	cmd := exec.CommandContext(t.Context(), procs.Python(t, "shoots"), "-W", "ignore", script, file, cert, key, freePort(t), freePort(t), freePort(t))
 	cmd.Dir = t.TempDir()
 	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "Ran 91 tests") {
 		t.Fatalf("the tests of shoots failed: %v\n%s", err, out)

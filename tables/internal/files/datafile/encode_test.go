@@ -20,8 +20,8 @@ import (
 	"github.com/apache/arrow-go/v18/parquet/metadata"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
-	"github.com/go-partd/partd/tables/internal/testutil/peers"
 )
 
 // storedTypes lists the types that tables store; see docs/types.md. The last four are nested.
@@ -210,7 +210,7 @@ func bitsOf(d arrow.ArrayData) arrow.ArrayData {
 // TestEncodeRoundTrip checks that this package, pyarrow and DuckDB read back values of every type
 // unchanged.
 func TestEncodeRoundTrip(t *testing.T) {
-	python, err := peers.PythonPath("engines")
+	python, err := procs.PythonPath("engines")
 	dir := t.TempDir()
 	for seed := range uint64(60) {
 		r := rand.New(rand.NewPCG(35, seed))

@@ -15,9 +15,9 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/parquet"
 
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/rows/take"
-	"github.com/go-partd/partd/tables/internal/testutil/peers"
 )
 
 var foreignColumns = []Column{
@@ -57,7 +57,7 @@ func randomTerm(r *rand.Rand, rows arrow.RecordBatch) string {
 // TestForeignFiles checks that conditions select the right rows from files of other programs, which may
 // truncate the bounds in the page index.
 func TestForeignFiles(t *testing.T) {
-	python := peers.Python(t, "pytables")
+	python := procs.Python(t, "pytables")
 	seeds := 1
 	if n, err := strconv.Atoi(os.Getenv("PARTD_DIFF_SECONDS")); err == nil {
 		seeds = max(1, n/60)

@@ -16,7 +16,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 
-	"github.com/go-partd/partd/tables/internal/testutil/peers"
+	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
 // program runs jobs, one for each line of JSON: it reads a table with pyiceberg, or files with DuckDB, and
@@ -51,7 +51,7 @@ type peer struct {
 func (f *harness) runJob(t *testing.T, name string, job map[string]string) error {
 	p := f.peers[name]
 	if p == nil {
-		python, err := peers.PythonPath(name)
+		python, err := procs.PythonPath(name)
 		if err != nil && os.Getenv("PARTD_REQUIRE_ALL") == "1" {
 			return err
 		} else if err != nil {

@@ -17,9 +17,9 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
-	"github.com/go-partd/partd/tables/internal/testutil/peers"
 )
 
 var changedColumns = []column{{"k", "long"}, {"v", "double"}}
@@ -102,7 +102,7 @@ func (c *changedTable) step(t *testing.T) (statements []string) {
 // TestChangesAgainstDuckLake compares Changes with the net result of DuckLake's table_changes.
 func TestChangesAgainstDuckLake(t *testing.T) {
 	t.Parallel()
-	python := peers.Python(t, "ducklake")
+	python := procs.Python(t, "ducklake")
 	c := &changedTable{flight: serve(t).flightClient(t), table: "changes.lake", rand: rand.New(rand.NewPCG(1, 0))}
 	statements := []string{"CREATE TABLE t (k BIGINT, v DOUBLE)"}
 	for range 20 {

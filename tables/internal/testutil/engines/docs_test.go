@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-partd/partd/internal/testutil/testcert"
-	"github.com/go-partd/partd/tables/internal/testutil/peers"
+	"github.com/go-partd/partd/internal/testutil/nettest"
+	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
 // docExample returns the code blocks in a language below a heading of docs/engines.md.
@@ -92,7 +92,7 @@ for statement in script.split(";"):
 // engines have written.
 func TestDocExamples(t *testing.T) {
 	t.Parallel()
-	authority, err := testcert.New(t.TempDir(), "test")
+	authority, err := nettest.NewAuthority(t.TempDir(), "test")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,7 +150,7 @@ func TestDocExamples(t *testing.T) {
 				text = `script = '''` + text + "'''\n"
 			}
 			if c.heading == "Spark" {
-				jar := peers.Jar(t, "iceberg-spark-runtime")
+				jar := procs.Jar(t, "iceberg-spark-runtime")
 				start, _, _ := strings.Cut(text[strings.Index(text, `"spark.jars.packages"`):], ")")
 				text = strings.Replace(text, start, `"spark.jars", "`+jar+`"`, 1)
 			}

@@ -13,13 +13,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-partd/partd/tables/internal/testutil/peers"
+	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
 // python returns the Python interpreter that has all engines, and its environment.
 func python(t testing.TB) (file string, env []string) {
 	t.Helper()
-	file = peers.Python(t, "engines")
+	file = procs.Python(t, "engines")
 	return file, append(os.Environ(), "PYTHONDONTWRITEBYTECODE=1", "DAFT_ANALYTICS_ENABLED=0", "POLARS_MAX_THREADS=2", "PYICEBERG_MAX_WORKERS=4")
 }
 
@@ -49,7 +49,7 @@ func (s *server) tryEngine(t testing.TB, kind, token string) (*engine, error) {
 	t.Helper()
 	file, env := python(t)
 	if kind == "spark" {
-		env = append(env, "PARTD_SPARK_JAR="+peers.Jar(t, "iceberg-spark-runtime"), "SPARK_LOCAL_IP=127.0.0.1")
+		env = append(env, "PARTD_SPARK_JAR="+procs.Jar(t, "iceberg-spark-runtime"), "SPARK_LOCAL_IP=127.0.0.1")
 	}
 	e := &engine{t: t, kind: kind, cmd: exec.Command(file, filepath.Join("testdata", "engine.py"), kind, s.url, token, s.ca), lines: make(chan string), log: new(outputBuffer)}
 	e.cmd.Env, e.cmd.Stderr = env, e.log

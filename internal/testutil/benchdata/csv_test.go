@@ -1,4 +1,4 @@
-package csvgen
+package benchdata
 
 import (
 	"bytes"
@@ -10,10 +10,10 @@ import (
 	"testing"
 )
 
-func generate(t *testing.T, o Options) (data []byte, rows [][]string) {
+func generate(t *testing.T, o CSVOptions) (data []byte, rows [][]string) {
 	t.Helper()
 	var b bytes.Buffer
-	if err := Write(&b, o); err != nil {
+	if err := WriteCSV(&b, o); err != nil {
 		t.Fatal(err)
 	}
 	rows, err := csv.NewReader(bytes.NewReader(b.Bytes())).ReadAll()
@@ -24,7 +24,7 @@ func generate(t *testing.T, o Options) (data []byte, rows [][]string) {
 }
 
 func TestRows(t *testing.T) {
-	for _, o := range []Options{
+	for _, o := range []CSVOptions{
 		{Rows: 50_000, Keys: 1000, Seed: 1},
 		{Rows: 50_000, Keys: 1000, Seed: 1, Quoted: true},
 		{Rows: 1000, Keys: 1, Dist: "zipf"},
@@ -49,13 +49,13 @@ func TestRows(t *testing.T) {
 			}
 		}
 	}
-	if data, _ := generate(t, Options{Keys: 1}); string(data) != Header {
+	if data, _ := generate(t, CSVOptions{Keys: 1}); string(data) != CSVHeader {
 		t.Fatalf("a file without rows is %q, want only the header", data)
 	}
 }
 
 func TestDistributions(t *testing.T) {
-	share := func(o Options) (first float64, keys int) {
+	share := func(o CSVOptions) (first float64, keys int) {
 		_, rows := generate(t, o)
 		counts := map[string]int{}
 		for _, row := range rows {
@@ -72,7 +72,7 @@ func TestDistributions(t *testing.T) {
 		{"half", 0.47, 0.53, 100},
 		{"zipf", 0.15, 0.4, 100},
 	} {
-		first, keys := share(Options{Rows: 20_000, Keys: 100, Dist: c.dist, Seed: 7})
+		first, keys := share(CSVOptions{Rows: 20_000, Keys: 100, Dist: c.dist, Seed: 7})
 		if first < c.low || first > c.high || keys != c.keys {
 			t.Errorf("%s: key k0, one of %d keys, is in %.3f of the rows, want %.3f to %.3f", c.dist, keys, first, c.low, c.high)
 		}
@@ -87,22 +87,22 @@ func TestSameFileForSeed(t *testing.T) {
 		{"zipf", "fc0c6854da3c828b"},
 		{"half", "2a0f2f84c7a24006"},
 	} {
-		data, _ := generate(t, Options{Rows: 10_000, Keys: 100, Dist: c.dist, Seed: 42, Quoted: true})
+		data, _ := generate(t, CSVOptions{Rows: 10_000, Keys: 100, Dist: c.dist, Seed: 42, Quoted: true})
 		sum := sha256.Sum256(data)
 		if got := hex.EncodeToString(sum[:8]); got != c.want {
 			t.Errorf("%s: the file has the hash %s, want %s", c.dist, got, c.want)
 		}
 	}
-	a, _ := generate(t, Options{Rows: 100, Keys: 100, Seed: 1})
-	b, _ := generate(t, Options{Rows: 100, Keys: 100, Seed: 2})
+	a, _ := generate(t, CSVOptions{Rows: 100, Keys: 100, Seed: 1})
+	b, _ := generate(t, CSVOptions{Rows: 100, Keys: 100, Seed: 2})
 	if bytes.Equal(a, b) {
 		t.Error("different seeds give the same rows")
 	}
 }
 
 func TestBadOptions(t *testing.T) {
-	for _, o := range []Options{{Rows: -1, Keys: 1}, {Rows: 1}, {Rows: 1, Keys: 1, Dist: "normal"}} {
-		if Write(io.Discard, o) == nil {
+	for _, o := range []CSVOptions{{Rows: -1, Keys: 1}, {Rows: 1}, {Rows: 1, Keys: 1, Dist: "normal"}} {
+		if WriteCSV(io.Discard, o) == nil {
 			t.Errorf("Write accepted %+v", o)
 		}
 	}
@@ -113,7 +113,7 @@ func BenchmarkWrite(b *testing.B) {
 		b.Run(dist, func(b *testing.B) {
 			b.SetBytes(100_000 * 105)
 			for b.Loop() {
-				if err := Write(io.Discard, Options{Rows: 100_000, Keys: 1_000_000, Dist: dist}); err != nil {
+				if err := WriteCSV(io.Discard, CSVOptions{Rows: 100_000, Keys: 1_000_000, Dist: dist}); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -1,4 +1,4 @@
-package figures
+package benchdata
 
 import (
 	"os"
@@ -6,12 +6,12 @@ import (
 	"testing"
 )
 
-func TestAppend(t *testing.T) {
+func TestAppendFigures(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "f.jsonl")
 	figure := Figure{Bench: "b", Job: "sort", Contender: "partd", Unit: "s"}.WithRuns([]float64{3, 1, 2})
 	other := Figure{Bench: "b", Job: "sort", Contender: "other", Unit: "s", Problem: "out of memory"}.WithRuns(nil)
 	for _, f := range []Figure{figure, other} {
-		if err := Append(path, f); err != nil {
+		if err := AppendFigures(path, f); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -22,7 +22,7 @@ func TestAppend(t *testing.T) {
 	if err != nil || string(got) != want {
 		t.Errorf("reading the file: got error %v and\n%s\nwant\n%s", err, got, want)
 	}
-	if err := Append("", figure); err != nil {
-		t.Error("Append without a path:", err)
+	if err := AppendFigures("", figure); err != nil {
+		t.Error("AppendFigures without a path:", err)
 	}
 }

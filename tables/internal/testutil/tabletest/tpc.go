@@ -1,5 +1,4 @@
-// Package tpc generates the tables and queries of the benchmarks TPC-H and TPC-DS, for tests.
-package tpc
+package tabletest
 
 import (
 	"context"
@@ -17,24 +16,24 @@ import (
 	"github.com/apache/arrow-go/v18/parquet/file"
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/testutil/peers"
 )
 
 //go:embed tpc.py
-var script string
+var tpcScript string
 
-// Peer is the name of the Python environment in which Make runs its script; see package peers.
-const Peer = "tpc"
+// TPCPeer is the name of the Python environment in which MakeTPC runs its script; see [procs.PythonPath].
+const TPCPeer = "tpc"
 
-// Make writes the tables of a benchmark to dir, with the given scale factor, and returns the benchmark's queries.
-// kind is "tpch" or "tpcds". If answers is true, Make also writes DuckDB's answers to the queries.
-func Make(ctx context.Context, kind string, scale float64, dir string, answers bool) (queries []string, err error) {
-	python, err := peers.PythonPath(Peer)
+// MakeTPC writes the tables of a benchmark to dir, with the given scale factor, and returns the benchmark's queries.
+// kind is "tpch" or "tpcds". If answers is true, MakeTPC also writes DuckDB's answers to the queries.
+func MakeTPC(ctx context.Context, kind string, scale float64, dir string, answers bool) (queries []string, err error) {
+	python, err := procs.PythonPath(TPCPeer)
 	if err != nil {
 		return nil, err
 	}
-	args := []string{"-c", script, kind, fmt.Sprint(scale), dir}
+	args := []string{"-c", tpcScript, kind, fmt.Sprint(scale), dir}
 	if answers {
 		args = append(args, "answers")
 	}
@@ -48,8 +47,8 @@ func Make(ctx context.Context, kind string, scale float64, dir string, answers b
 	return queries, err
 }
 
-// Put puts the tables that Make wrote to dir into a bucket.
-func Put(ctx context.Context, bucket *tables.Bucket, dir string) error {
+// PutTPC puts the tables that MakeTPC wrote to dir into a bucket.
+func PutTPC(ctx context.Context, bucket *tables.Bucket, dir string) error {
 	paths, err := filepath.Glob(filepath.Join(dir, "tables", "*.parquet"))
 	for _, path := range paths {
 		if err = put(ctx, bucket, path); err != nil {

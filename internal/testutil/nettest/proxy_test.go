@@ -1,4 +1,4 @@
-package cutproxy
+package nettest
 
 import (
 	"io"
@@ -29,11 +29,11 @@ func TestProxy(t *testing.T) {
 		}
 	}()
 	var isStopped atomic.Bool
-	p, err := New("tcp", l.Addr().String(), func() int64 {
+	p, err := NewProxy("tcp", l.Addr().String(), func() int64 {
 		if isStopped.Load() {
-			return Never()
+			return CutNever()
 		}
-		return Anywhere()
+		return CutAnywhere()
 	})
 	if err != nil {
 		t.Fatal(err)

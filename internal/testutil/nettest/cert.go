@@ -1,5 +1,6 @@
-// Package testcert creates certificates for tests.
-package testcert
+// Package nettest has what tests of clients and servers need: certificates, a proxy that cuts connections, and a server
+// that ends with its test.
+package nettest
 
 import (
 	"cmp"
@@ -32,8 +33,8 @@ type Pair struct {
 	TLS       tls.Certificate
 }
 
-// New creates an authority whose files are in dir.
-func New(dir, name string) (*Authority, error) {
+// NewAuthority creates an authority whose files are in dir.
+func NewAuthority(dir, name string) (*Authority, error) {
 	a := &Authority{dir: dir, File: filepath.Join(dir, name+".ca.pem"), Pool: x509.NewCertPool()}
 	template := template(name, 24*time.Hour)
 	template.IsCA, template.BasicConstraintsValid, template.KeyUsage = true, true, x509.KeyUsageCertSign

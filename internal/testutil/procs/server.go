@@ -1,5 +1,4 @@
-// Package serverproc runs a server as a process for tests, examples and benchmarks.
-package serverproc
+package procs
 
 import (
 	"bufio"
@@ -17,8 +16,8 @@ import (
 	"time"
 )
 
-// Process is a server process, running or exited.
-type Process struct {
+// Server is a server process, running or exited.
+type Server struct {
 	URLs []string // URLs that the server reported as ready
 
 	cmd    *exec.Cmd
@@ -30,10 +29,10 @@ type Process struct {
 // startTimeout limits the time until a server is ready. Recovering a store can take long.
 const startTimeout = time.Minute
 
-// Start runs a server's command, and waits until the server has printed one line "ready URL" for
+// StartServer runs a server's command, and waits until the server has printed one line "ready URL" for
 // each of its addresses. If ctx is canceled, the process is killed.
-func Start(ctx context.Context, cmd *exec.Cmd, addresses int) (*Process, error) {
-	p := &Process{cmd: cmd, done: make(chan struct{})}
+func StartServer(ctx context.Context, cmd *exec.Cmd, addresses int) (*Server, error) {
+	p := &Server{cmd: cmd, done: make(chan struct{})}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return nil, err
@@ -70,10 +69,10 @@ func Start(ctx context.Context, cmd *exec.Cmd, addresses int) (*Process, error) 
 	return nil, fmt.Errorf("%s: %w: %s", cmd, err, p.Stderr())
 }
 
-func (p *Process) URL() string { return p.URLs[0] }
+func (p *Server) URL() string { return p.URLs[0] }
 
 // Address returns the host and port of the first URL, or the path of the socket.
-func (p *Process) Address() (network, address string) {
+func (p *Server) Address() (network, address string) {
 	if path, ok := strings.CutPrefix(p.URL(), "ipc://"); ok {
 		return "unix", path
 	}
@@ -81,19 +80,19 @@ func (p *Process) Address() (network, address string) {
 	return "tcp", address
 }
 
-func (p *Process) Pid() int { return p.cmd.Process.Pid }
+func (p *Server) Pid() int { return p.cmd.Process.Pid }
 
-func (p *Process) Signal(s os.Signal) error { return p.cmd.Process.Signal(s) }
+func (p *Server) Signal(s os.Signal) error { return p.cmd.Process.Signal(s) }
 
 // Kill kills the process and waits until it has exited.
-func (p *Process) Kill() {
+func (p *Server) Kill() {
 	_ = p.cmd.Process.Signal(syscall.SIGKILL) // the process may have exited
 	<-p.done
 }
 
 // Wait waits until the process has exited, and returns the error of exec.Cmd.Wait. After the
 // timeout, it returns another error.
-func (p *Process) Wait(timeout time.Duration) error {
+func (p *Server) Wait(timeout time.Duration) error {
 	select {
 	case <-p.done:
 		return p.err
@@ -103,7 +102,7 @@ func (p *Process) Wait(timeout time.Duration) error {
 }
 
 // HasExited reports whether the process has exited.
-func (p *Process) HasExited() bool {
+func (p *Server) HasExited() bool {
 	select {
 	case <-p.done:
 		return true
@@ -113,7 +112,7 @@ func (p *Process) HasExited() bool {
 }
 
 // Stop sends SIGTERM and waits until the process has exited. After the timeout it kills the process and returns an error.
-func (p *Process) Stop(timeout time.Duration) error {
+func (p *Server) Stop(timeout time.Duration) error {
 	if err := p.Signal(syscall.SIGTERM); err != nil {
 		return fmt.Errorf("SIGTERM: %w: %s", err, p.Stderr())
 	}
@@ -126,7 +125,7 @@ func (p *Process) Stop(timeout time.Duration) error {
 }
 
 // Stderr returns the end of the process's standard error output.
-func (p *Process) Stderr() string { return p.stderr.String() }
+func (p *Server) Stderr() string { return p.stderr.String() }
 
 // tail is a Writer that keeps at least the last tailLen bytes that were written to it.
 type tail struct {

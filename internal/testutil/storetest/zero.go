@@ -1,5 +1,4 @@
-// Package zerovalues checks that zero values and nil arguments cause errors, not panics.
-package zerovalues
+package storetest
 
 import (
 	"context"
@@ -12,10 +11,10 @@ import (
 	"time"
 )
 
-// Check calls every method of the values with a context and zero arguments. It fails the test if a
+// CheckZero calls every method of the values with a context and zero arguments, which must cause errors. It fails the test if a
 // method panics, does not return, or has an error result and returns nil for it. The methods in
 // mayReturnNil may return nil; "*" stands for all methods.
-func Check(t *testing.T, values map[string]any, mayReturnNil ...string) {
+func CheckZero(t *testing.T, values map[string]any, mayReturnNil ...string) {
 	t.Helper()
 	for name, zero := range values {
 		v := reflect.ValueOf(zero)

@@ -1,4 +1,6 @@
-package disktest
+//go:build unix
+
+package vfstest
 
 import (
 	"errors"

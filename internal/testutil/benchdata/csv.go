@@ -1,6 +1,5 @@
-// Package csvgen generates CSV files for tests and benchmarks: columns id, key, v1, v2 and
-// text, with 100 to 110 bytes a row. The same options give the same bytes.
-package csvgen
+// Package benchdata has the input and the results of benchmarks: CSV files, and figures as lines of JSON.
+package benchdata
 
 import (
 	"fmt"
@@ -10,14 +9,14 @@ import (
 	"strings"
 )
 
-// Header is the first line of each file.
-const Header = "id,key,v1,v2,text\n"
+// CSVHeader is the first line of each file.
+const CSVHeader = "id,key,v1,v2,text\n"
 
-// Dists lists the distributions of keys.
-const Dists = "uniform, zipf, half"
+// CSVDists lists the distributions of keys.
+const CSVDists = "uniform, zipf, half"
 
-// Options selects the content of the file.
-type Options struct {
+// CSVOptions selects the content of a CSV file.
+type CSVOptions struct {
 	Rows int64
 	Keys int64
 	// Dist is the distribution of keys: "uniform" (the default); "zipf", where key n is
@@ -34,8 +33,9 @@ const (
 	blockSize         = 1 << 20
 )
 
-// Write writes the header and the rows.
-func Write(w io.Writer, o Options) error {
+// WriteCSV writes a header and rows with the columns id, key, v1, v2 and text, with 100 to 110 bytes a row. The same options
+// give the same bytes.
+func WriteCSV(w io.Writer, o CSVOptions) error {
 	if o.Rows < 0 || o.Keys < 1 {
 		return fmt.Errorf("%d rows of %d keys: use at least 0 rows and 1 key", o.Rows, o.Keys)
 	}
@@ -44,7 +44,7 @@ func Write(w io.Writer, o Options) error {
 	if err != nil {
 		return err
 	}
-	buf := append(make([]byte, 0, blockSize+2*longest), Header...)
+	buf := append(make([]byte, 0, blockSize+2*longest), CSVHeader...)
 	for id := range o.Rows {
 		buf = appendRow(buf, id, key(), r.Uint64(), o.Quoted && id%4 == 3)
 		if len(buf) >= blockSize || id == o.Rows-1 {
@@ -58,7 +58,7 @@ func Write(w io.Writer, o Options) error {
 	return err
 }
 
-func keyPicker(o Options, r *rand.Rand) (func() uint64, error) {
+func keyPicker(o CSVOptions, r *rand.Rand) (func() uint64, error) {
 	n := uint64(o.Keys)
 	switch o.Dist {
 	case "", "uniform":
@@ -73,7 +73,7 @@ func keyPicker(o Options, r *rand.Rand) (func() uint64, error) {
 			return 1 + r.Uint64N(n-1)
 		}, nil
 	}
-	return nil, fmt.Errorf("unknown distribution %q: use one of %s", o.Dist, Dists)
+	return nil, fmt.Errorf("unknown distribution %q: use one of %s", o.Dist, CSVDists)
 }
 
 // words contains all values of the column text. Each value is a part of words that begins in the

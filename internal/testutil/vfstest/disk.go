@@ -1,7 +1,6 @@
 //go:build unix
 
-// Package disktest mounts small file systems, which tests can fill.
-package disktest
+package vfstest
 
 import (
 	"errors"

@@ -1,5 +1,4 @@
-// Package testserve runs servers for tests.
-package testserve
+package nettest
 
 import (
 	"context"
@@ -9,9 +8,9 @@ import (
 	"testing"
 )
 
-// Run starts serve in the background, with a listener on a free local port. serve's context is canceled when stop is
+// Serve starts serve in the background, with a listener on a free local port. serve's context is canceled when stop is
 // called or the test ends. The end of the test waits for serve to return, and then closes closers in order.
-func Run(t testing.TB, serve func(context.Context, net.Listener) error, closers ...io.Closer) (address string, stop func()) {
+func Serve(t testing.TB, serve func(context.Context, net.Listener) error, closers ...io.Closer) (address string, stop func()) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -1,6 +1,4 @@
-// Package figures writes benchmark results as JSON lines. docs/plots/draw draws plots from them,
-// and TestFigures writes tables.
-package figures
+package benchdata
 
 import (
 	"encoding/json"
@@ -45,8 +43,9 @@ func Median(x []float64) float64 {
 	return (x[(len(x)-1)/2] + x[len(x)/2]) / 2
 }
 
-// Append appends figures to the file at path as lines. It does nothing if path is empty.
-func Append(path string, figures ...Figure) (err error) {
+// AppendFigures appends figures to the file at path as lines of JSON. docs/plots/draw draws plots from them, and TestFigures
+// writes tables. It does nothing if path is empty.
+func AppendFigures(path string, figures ...Figure) (err error) {
 	if path == "" {
 		return nil
 	}

@@ -1,5 +1,4 @@
-// Package alerts evaluates the alert rules in packaging/monitoring on the metrics of a real server.
-package alerts
+package procs
 
 import (
 	"bufio"
@@ -20,17 +19,14 @@ var ramps = []string{"partd_tables_tail_oldest_seconds", "partd_disk_free_bytes"
 
 const minutes = 200 // how long the state lasts; longer than any rule waits
 
-// Check fails the test unless exactly the alerts in want fire if a server stays in a state. before and after are the
+// CheckAlerts fails the test unless exactly the alerts in want fire if a server stays in a state. before and after are the
 // server's metrics, scraped gap apart: counters continue at the rate between them. An empty after means that the server does
-// not answer. rules is the path of the file with the rules. Without promtool, Check skips the test, or fails it if
+// not answer. rules is the path of the file with the rules. Without promtool, CheckAlerts skips the test, or fails it if
 // PARTD_REQUIRE_ALL is set.
-func Check(t *testing.T, rules, job, before, after string, gap time.Duration, want ...string) {
+func CheckAlerts(t *testing.T, rules, job, before, after string, gap time.Duration, want ...string) {
 	t.Helper()
 	if _, err := exec.LookPath("promtool"); err != nil {
-		if os.Getenv("PARTD_REQUIRE_ALL") != "" {
-			t.Fatal("promtool is missing: install Debian's package prometheus")
-		}
-		t.Skip("promtool is missing: install Debian's package prometheus")
+		Skip(t, "promtool is missing: install Debian's package prometheus")
 	}
 	rules, err := filepath.Abs(rules)
 	if err != nil {

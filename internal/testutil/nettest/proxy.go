@@ -1,5 +1,4 @@
-// Package cutproxy is a test proxy that cuts connections.
-package cutproxy
+package nettest
 
 import (
 	"io"
@@ -23,9 +22,9 @@ type Proxy struct {
 	wg    sync.WaitGroup
 }
 
-// New starts a proxy for the server at address, on a free port. limit returns the number of bytes, in
+// NewProxy starts a proxy for the server at address, on a free port. limit returns the number of bytes, in
 // both directions together, after which the proxy cuts the next connection.
-func New(network, address string, limit func() int64) (*Proxy, error) {
+func NewProxy(network, address string, limit func() int64) (*Proxy, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
@@ -36,13 +35,13 @@ func New(network, address string, limit func() int64) (*Proxy, error) {
 	return p, nil
 }
 
-// Anywhere is a limit that cuts connections at random bytes: during the handshake, or after up to 200,000 bytes.
-func Anywhere() int64 {
+// CutAnywhere is a limit that cuts connections at random bytes: during the handshake, or after up to 200,000 bytes.
+func CutAnywhere() int64 {
 	return rand.Int64N([]int64{400, 2000, 40_000, 40_000, 200_000}[rand.IntN(5)])
 }
 
-// Never is a limit that cuts no connection.
-func Never() int64 { return 1 << 60 }
+// CutNever is a limit that cuts no connection.
+func CutNever() int64 { return 1 << 60 }
 
 // URL returns the proxy's address as the URL of a server.
 func (p *Proxy) URL() string { return "tcp://" + p.listener.Addr().String() }

@@ -1,6 +1,6 @@
 //go:build !linux
 
-package disktest
+package vfstest
 
 import (
 	"errors"

@@ -1,5 +1,4 @@
-// Package benchserver runs partd-server as a process of a benchmark.
-package benchserver
+package program
 
 import (
 	"context"
@@ -8,15 +7,14 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-partd/partd/bench/internal/program"
 	"github.com/go-partd/partd/internal/command/servercli"
-	"github.com/go-partd/partd/internal/testutil/serverproc"
+	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
 // serverEnv is the environment variable that makes a benchmark program the server.
 const serverEnv = "PARTD_BENCH_SERVER"
 
-// ServeIfChild runs partd-server instead of the benchmark if Start started this process.
+// ServeIfChild runs partd-server instead of the benchmark if StartServer started this process.
 func ServeIfChild() {
 	if os.Getenv(serverEnv) != "" {
 		os.Exit(servercli.Main(os.Args[1:]))
@@ -25,21 +23,21 @@ func ServeIfChild() {
 
 // Server is a process of partd-server with a store of its own.
 type Server struct {
-	*serverproc.Process
+	*procs.Server
 	Dir string // holds the store
 }
 
-// Start starts this program as partd-server. store is the URL of the store, such as
+// StartServer starts this program as partd-server. store is the URL of the store, such as
 // "log:DIR", where DIR stands for a new directory in the directory parent.
-func Start(ctx context.Context, parent, store string, flags ...string) (*Server, error) {
+func StartServer(ctx context.Context, parent, store string, flags ...string) (*Server, error) {
 	dir, err := os.MkdirTemp(parent, "partd-bench-*")
 	if err != nil {
 		return nil, err
 	}
 	store = strings.Replace(store, "DIR", dir+"/data", 1)
-	cmd := program.Self(append([]string{"--listen", "tcp://127.0.0.1:0", "--store", store}, flags...)...)
+	cmd := Self(append([]string{"--listen", "tcp://127.0.0.1:0", "--store", store}, flags...)...)
 	cmd.Env = append(os.Environ(), serverEnv+"=1")
-	p, err := serverproc.Start(ctx, cmd, 1)
+	p, err := procs.StartServer(ctx, cmd, 1)
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}

@@ -1,6 +1,5 @@
-// Package dirstore wraps a directory of package filedir as a store, for tests that need hooks or a
-// simulated file system. Other tests use [partd.OpenFile].
-package dirstore
+// Package storetest has helpers for tests of stores that package partdtest does not have, because they are not for users.
+package storetest
 
 import (
 	"cmp"
@@ -14,21 +13,22 @@ import (
 	"github.com/go-partd/partd/internal/disk/vfs"
 )
 
-// Store is an open directory as a [partd.Partd]. Unlike [partd.File], it does not check keys and values.
-type Store struct{ *filedir.Dir }
+// Dir is an open directory of package filedir as a [partd.Partd], for tests that need hooks or a simulated file system.
+// Other tests use [partd.OpenFile]. Unlike [partd.File], it does not check keys and values.
+type Dir struct{ *filedir.Dir }
 
-// Open opens a directory. Nil options mean the defaults.
-func Open(fsys vfs.FS, dir string, opts *partd.FileOptions, hooks filedir.Hooks) (*Store, error) {
+// OpenDir opens a directory. Nil options mean the defaults.
+func OpenDir(fsys vfs.FS, dir string, opts *partd.FileOptions, hooks filedir.Hooks) (*Dir, error) {
 	opts = cmp.Or(opts, new(partd.FileOptions))
 	corrupt := func(path string, offset int64, err error) error {
 		return &partd.CorruptError{Path: path, Offset: offset, Err: err}
 	}
 	d, err := filedir.Open(fsys, dir, filedir.Options{Sync: opts.Sync, MaxOpenFiles: opts.MaxOpenFiles, Hooks: hooks, Corrupt: corrupt})
-	return &Store{d}, err
+	return &Dir{d}, err
 }
 
 // write calls do with the directory's lock held, and returns its result.
-func write[T any](ctx context.Context, s *Store, do func(tx filedir.Tx) (T, error)) (result T, err error) {
+func write[T any](ctx context.Context, s *Dir, do func(tx filedir.Tx) (T, error)) (result T, err error) {
 	err = s.Write(ctx, func(tx filedir.Tx) error {
 		result, err = do(tx)
 		return err
@@ -50,47 +50,47 @@ func change(ctx context.Context, tx filedir.Tx, op partd.Operation) error {
 }
 
 // Change makes a change without a tag.
-func (s *Store) Change(ctx context.Context, c partd.Change, entries []partd.Entry, keys ...string) error {
+func (s *Dir) Change(ctx context.Context, c partd.Change, entries []partd.Entry, keys ...string) error {
 	return s.Write(ctx, func(tx filedir.Tx) error {
 		return change(ctx, tx, partd.Operation{Change: c, Entries: entries, Keys: keys})
 	})
 }
 
-func (s *Store) Append(ctx context.Context, entries ...partd.Entry) error {
+func (s *Dir) Append(ctx context.Context, entries ...partd.Entry) error {
 	return s.Change(ctx, partd.ChangeAppend, entries)
 }
 
-func (s *Store) Set(ctx context.Context, key string, value []byte) error {
+func (s *Dir) Set(ctx context.Context, key string, value []byte) error {
 	return s.Change(ctx, partd.ChangeSet, []partd.Entry{{Key: key, Value: value}})
 }
 
-func (s *Store) SetOnce(ctx context.Context, key string, value []byte) error {
+func (s *Dir) SetOnce(ctx context.Context, key string, value []byte) error {
 	return s.Change(ctx, partd.ChangeSetOnce, []partd.Entry{{Key: key, Value: value}})
 }
 
-func (s *Store) Delete(ctx context.Context, keys ...string) error {
+func (s *Dir) Delete(ctx context.Context, keys ...string) error {
 	return s.Change(ctx, partd.ChangeDelete, nil, keys...)
 }
 
-func (s *Store) Drop(ctx context.Context) error { return s.Change(ctx, partd.ChangeDrop, nil) }
+func (s *Dir) Drop(ctx context.Context) error { return s.Change(ctx, partd.ChangeDrop, nil) }
 
-func (s *Store) Sync(ctx context.Context) error {
+func (s *Dir) Sync(ctx context.Context) error {
 	return s.Write(ctx, func(tx filedir.Tx) error { return tx.Sync(ctx) })
 }
 
-func (s *Store) Get(ctx context.Context, keys ...string) ([][]byte, error) {
+func (s *Dir) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 	return s.Dir.Get(ctx, keys)
 }
 
-func (s *Store) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
+func (s *Dir) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 	return write(ctx, s, func(tx filedir.Tx) ([][]byte, error) { return tx.Pop(ctx, keys) })
 }
 
-func (s *Store) Open(ctx context.Context, key string) (io.ReadCloser, error) {
+func (s *Dir) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	return s.Dir.Open(ctx, key, func(_ string, err error) error { return err })
 }
 
-func (s *Store) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
+func (s *Dir) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
 	return func(yield func(partd.Chunk, error) bool) {
 		err := s.Dir.Scan(ctx, nil, func(key string, offset int64, data []byte, last bool) bool {
 			return yield(partd.Chunk{Key: key, Offset: offset, Data: data, Last: last}, nil)
@@ -101,11 +101,11 @@ func (s *Store) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
 	}
 }
 
-func (s *Store) NewSession(ctx context.Context) (uint64, error) {
+func (s *Dir) NewSession(ctx context.Context) (uint64, error) {
 	return write(ctx, s, filedir.Tx.NewSession)
 }
 
-func (s *Store) Apply(ctx context.Context, tag partd.Tag, op partd.Operation) (bool, error) {
+func (s *Dir) Apply(ctx context.Context, tag partd.Tag, op partd.Operation) (bool, error) {
 	return write(ctx, s, func(tx filedir.Tx) (bool, error) {
 		return tx.Apply(tag.Session, sessiontab.Operation{Number: tag.Number, CRC: tag.CRC}, func() error { return change(ctx, tx, op) })
 	})

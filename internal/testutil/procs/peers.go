@@ -1,21 +1,13 @@
-// Package peers finds the other programs that tests and benchmarks use, called peers. They are written in Python,
-// JavaScript and Java. The script .ci/peers installs each peer in a separate directory.
-package peers
+package procs
 
 import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"testing"
 )
 
-// T is the part of testing.TB that this package uses.
-type T interface {
-	Helper()
-	Skip(...any)
-	Fatal(...any)
-}
-
-// PythonPath returns the path of a peer's Python interpreter.
+// PythonPath returns the path of a peer's Python interpreter. If the peer is not installed, it also returns an error.
 func PythonPath(peer string) (string, error) { return find(peer, "bin", "python") }
 
 func find(peer string, path ...string) (string, error) {
@@ -29,14 +21,14 @@ func find(peer string, path ...string) (string, error) {
 	}
 	target := filepath.Join(append([]string{dir, peer}, path...)...)
 	if _, err := os.Stat(target); err != nil {
-		return "", fmt.Errorf("%w: run .ci/peers to install it", err)
+		return target, fmt.Errorf("%w: run .ci/peers to install it", err)
 	}
 	return target, nil
 }
 
 // Python is like PythonPath, but if the interpreter is missing, it skips the test, or fails it if the environment
 // variable PARTD_REQUIRE_ALL is 1.
-func Python(t T, peer string) string {
+func Python(t testing.TB, peer string) string {
 	t.Helper()
 	python, err := PythonPath(peer)
 	return requirePath(t, python, err)
@@ -44,27 +36,23 @@ func Python(t T, peer string) string {
 
 // NodeModules returns the directory of a peer's Node packages, for the variable NODE_PATH. If the directory is missing,
 // NodeModules skips or fails the test like [Python].
-func NodeModules(t T, peer string) string {
+func NodeModules(t testing.TB, peer string) string {
 	t.Helper()
 	modules, err := find(peer, "node_modules")
 	return requirePath(t, modules, err)
 }
 
 // Jar returns the path of a peer's JAR file. If the file is missing, Jar skips or fails the test like [Python].
-func Jar(t T, peer string) string {
+func Jar(t testing.TB, peer string) string {
 	t.Helper()
 	jar, err := find(peer, peer+".jar")
 	return requirePath(t, jar, err)
 }
 
-func requirePath(t T, path string, err error) string {
+func requirePath(t testing.TB, path string, err error) string {
 	t.Helper()
-	switch {
-	case err == nil:
-	case os.Getenv("PARTD_REQUIRE_ALL") == "1":
-		t.Fatal(err)
-	default:
-		t.Skip(err)
+	if err != nil {
+		Skip(t, "%v", err)
 	}
 	return path
 }
