@@ -212,7 +212,7 @@ func (l *link) send(ctx context.Context, k *call) error {
 	}
 	err := l.sendToken(k)
 	if err == nil {
-		err = l.sendParts(k)
+		err = l.write(k.parts())
 	}
 	if err != nil {
 		l.abort()
@@ -231,41 +231,12 @@ func (l *link) notify(ctx context.Context, k *call) {
 	}
 }
 
-// partLen is the length in bytes of the parts of a message that exceeds the server's limit.
-const partLen = 4 << 20
-
-// sendParts writes a call. If the call exceeds the server's message limit, sendParts sends its body
-// in parts first.
-func (l *link) sendParts(k *call) error {
-	size := k.size()
-	if int64(requestLen+size+16) <= l.maxMessage {
-		return l.write(k.parts())
+// checkSize returns an error if a call exceeds the server's message limit.
+func (l *link) checkSize(k *call) error {
+	if size := int64(headRoom + k.size()); size > l.maxMessage {
+		return fmt.Errorf("%w: the message has %d bytes, and the server accepts %d: split the operation", partd.ErrTooLarge, size, l.maxMessage)
 	}
-	part := min(partLen, int(l.maxMessage)-requestLen-64)
-	pieces := k.body()
-	for offset := 0; offset < size; {
-		n := min(part, size-offset)
-		p := newCall(opPart)
-		p.u64(k.number)
-		p.u64(uint64(size))
-		p.u64(uint64(offset))
-		for _, piece := range cutPieces(&pieces, n) {
-			p.appendData(piece)
-		}
-		err := l.write(p.parts())
-		p.recycle()
-		if err != nil {
-			return err
-		}
-		offset += n
-	}
-	final := newCall(k.op)
-	defer final.recycle()
-	final.request = k.request
-	final.flags |= flagStaged
-	final.u64(k.number)
-	final.u64(uint64(size))
-	return l.write(final.parts())
+	return nil
 }
 
 func (l *link) readLoop() {

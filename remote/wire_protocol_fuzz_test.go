@@ -59,7 +59,6 @@ func FuzzRequest(f *testing.F) {
 		f.Add(uint8(op), uint8(0), uint64(1), uint64(1), entries.body()[0])
 		f.Add(uint8(op), uint8(0), uint64(0), uint64(0), appendKeys(nil, []string{"k", "large"}))
 	}
-	f.Add(uint8(opPart), uint8(0), uint64(0), uint64(0), binary.LittleEndian.AppendUint64(make([]byte, 8), 1<<62))
 	f.Fuzz(func(t *testing.T, op, flags uint8, session, seq uint64, body []byte) {
 		store := partd.NewDict()
 		must(t, store.Append(context.Background(), partd.Entry{Key: "k", Value: []byte("v")}, partd.Entry{Key: "large", Value: make([]byte, 300_000)}))
