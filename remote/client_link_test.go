@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-partd/partd"
 )
@@ -40,7 +41,7 @@ func TestTooLargeChanges(t *testing.T) {
 	ctx := t.Context()
 	store := partd.NewDict()
 	_, url := serve(t, store, &ServerOptions{Memory: 10 << 20, MaxMessage: 1 << 20})
-	c := dial(t, url, nil)
+	c := dial(t, url, &ClientOptions{RetryFor: time.Second})
 	largest := bytes.Repeat([]byte("v"), 1<<20+headerRoom-headRoom-4-entryHeaderLen-1)
 	must(t, c.Append(ctx, partd.Entry{Key: "l", Value: largest}))
 	session, err := c.NewSession(ctx)
