@@ -11,16 +11,21 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// TestLargestValue checks that by default a value of 256 MiB fits into a message, even with the longest key.
+// TestLargestValue checks that by default a value of 256 MiB fits into a message, even with the longest key,
+// and that the server holds no memory for the message once it is applied.
 func TestLargestValue(t *testing.T) {
 	ctx := t.Context()
-	_, url := serve(t, partd.NewDict(), nil)
+	s, url := serve(t, partd.NewDict(), nil)
 	c := dial(t, url, nil)
 	key, value := strings.Repeat("k", partd.MaxKeyLen), make([]byte, 256<<20)
 	for i := range value {
 		value[i] = byte(i>>12 ^ i)
 	}
 	must(t, c.Append(ctx, partd.Entry{Key: key, Value: value}))
+	must(t, c.Append(ctx, entry("k", "v")))
+	if used := s.memoryUsed(); used > 2<<20 {
+		t.Errorf("the server still holds %d bytes, want at most 2 MiB", used)
+	}
 	r, err := c.Open(ctx, key)
 	must(t, err)
 	defer r.Close()
