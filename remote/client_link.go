@@ -36,7 +36,7 @@ const maxReply = defaultPage + 1<<20
 
 // connect opens a connection and returns it with its writeToken held.
 func (c *Client) connect(ctx context.Context) (*link, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.opts.DialTimeout)
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	nc, err := c.dial(ctx)
 	if err != nil {
@@ -85,20 +85,20 @@ func (c *Client) checkTokenExposure(addr net.Addr) error {
 }
 
 func (c *Client) open(nc net.Conn) (*link, error) {
-	buffered, err := zmtp.Open(nc, zmtp.Dealer, c.opts.DialTimeout)
+	buffered, err := zmtp.Open(nc, zmtp.Dealer, dialTimeout)
 	if errors.Is(err, zmtp.ErrLibzmq) {
 		return nil, fmt.Errorf("%w: %w", errHello, err)
 	}
 	if err != nil {
 		return nil, err
 	}
-	if err := nc.SetDeadline(time.Now().Add(c.opts.DialTimeout)); err != nil {
+	if err := nc.SetDeadline(time.Now().Add(dialTimeout)); err != nil {
 		return nil, err
 	}
 	l := &link{client: c, nc: nc, writeToken: make(chan struct{}, 1), done: make(chan struct{})}
 	l.writeToken <- struct{}{}
 	l.reader = zmtp.NewReader(nc, buffered, zmtp.ReaderOptions{
-		MaxMessage: maxReply, MaxFrames: 16, Stall: c.opts.StallTimeout,
+		MaxMessage: maxReply, MaxFrames: 16, Stall: defaultStall,
 		Command: l.command,
 	})
 	c.mu.Lock()

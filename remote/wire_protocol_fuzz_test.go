@@ -123,7 +123,7 @@ func FuzzReply(f *testing.F) {
 		defer cancel()
 		c := &Client{
 			url: "test", calls: map[uint64]*call{}, proofs: map[uint64]*proof{},
-			opts: ClientOptions{DialTimeout: time.Second, RetryFor: time.Millisecond, StallTimeout: time.Second, Logger: slog.New(slog.DiscardHandler)},
+			opts: ClientOptions{RetryFor: time.Millisecond, Logger: slog.New(slog.DiscardHandler)},
 		}
 		c.dial = func(context.Context) (net.Conn, error) {
 			ours, theirs := net.Pipe()
