@@ -17,10 +17,7 @@ func TestLargestValue(t *testing.T) {
 	ctx := t.Context()
 	s, url := serve(t, partd.NewDict(), nil)
 	c := dial(t, url, nil)
-	key, value := strings.Repeat("k", partd.MaxKeyLen), make([]byte, 256<<20)
-	for i := range value {
-		value[i] = byte(i>>12 ^ i)
-	}
+	key, value := strings.Repeat("k", partd.MaxKeyLen), bytes.Repeat([]byte("a large value, "), 256<<20/15+1)[:256<<20]
 	must(t, c.Append(ctx, partd.Entry{Key: key, Value: value}))
 	must(t, c.Append(ctx, entry("k", "v")))
 	if used := s.memoryUsed(); used > 2<<20 {
