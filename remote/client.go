@@ -16,14 +16,9 @@ import (
 
 // ClientOptions configures [Dial]. Nil and zero values mean the defaults.
 type ClientOptions struct {
-	// DialTimeout limits one attempt to connect. 0 means 10 seconds.
-	DialTimeout time.Duration
 	// RetryFor is how long the client tries to reconnect before waiting calls fail. 0
 	// means one minute. A later call makes the client try again, for the same time.
 	RetryFor time.Duration
-	// StallTimeout limits the time for receiving each 512 KiB of a reply, plus a second for
-	// each 16 KiB. 0 means 30 seconds.
-	StallTimeout time.Duration
 	// Namespace selects one of the server's stores. The default namespace is used
 	// unless this option or the URL names one.
 	Namespace string
@@ -40,7 +35,7 @@ type ClientOptions struct {
 }
 
 const (
-	defaultDial  = 10 * time.Second
+	dialTimeout  = 10 * time.Second // for one attempt to connect
 	defaultRetry = time.Minute
 
 	firstBackoff = 10 * time.Millisecond
@@ -109,12 +104,10 @@ func newClient(url string, opts *ClientOptions) (*Client, error) {
 			return nil, fmt.Errorf("remote: %w", err)
 		}
 	}
-	if o.DialTimeout < 0 || o.RetryFor < 0 || o.StallTimeout < 0 {
-		return nil, errors.New("remote: a time in ClientOptions is negative")
+	if o.RetryFor < 0 {
+		return nil, errors.New("remote: ClientOptions.RetryFor is negative")
 	}
-	o.DialTimeout = cmp.Or(o.DialTimeout, defaultDial)
 	o.RetryFor = cmp.Or(o.RetryFor, defaultRetry)
-	o.StallTimeout = cmp.Or(o.StallTimeout, defaultStall)
 	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	c := &Client{url: url, addr: addr, opts: o, calls: map[uint64]*call{}, proofs: map[uint64]*proof{}}
 	if addr.secure {

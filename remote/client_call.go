@@ -167,6 +167,9 @@ func (c *Client) acquireLink(ctx context.Context) (*link, error) {
 // l.writeToken. If k must wait first, assignNumbers returns a channel that is closed when the caller
 // may try again.
 func (c *Client) assignNumbers(ctx context.Context, l *link, k *call) (wait <-chan struct{}, err error) {
+	if err := l.checkSize(k); err != nil {
+		return nil, err
+	}
 	if k.isNumbered || k.isPop {
 		err := c.ensureSession(ctx, l)
 		switch {
@@ -202,7 +205,7 @@ func (c *Client) assignNumbers(ctx context.Context, l *link, k *call) (wait <-ch
 	case k.isPop: // a pop names the server process to which it was first sent
 		c.ops.lastPop++
 		k.session, k.seq = c.ops.session, c.ops.lastPop
-		putU64(k.buf[k.instanceOffset:], l.instance)
+		k.setU64(k.instanceOffset, l.instance)
 	}
 	c.register(k)
 	k.sendCount, k.link = 1, l

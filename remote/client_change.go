@@ -9,8 +9,7 @@ import (
 )
 
 // Append appends each entry's value to its key's value, in order. It appends all entries or none.
-// The client splits a batch that exceeds the server's message limit into parts. The server
-// needs memory for all parts together.
+// If the batch exceeds the server's message limit, the error wraps [partd.ErrTooLarge].
 func (c *Client) Append(ctx context.Context, entries ...partd.Entry) error {
 	return c.change(ctx, opAppend, entries, nil)
 }

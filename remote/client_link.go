@@ -36,7 +36,7 @@ const maxReply = defaultPage + 1<<20
 
 // connect opens a connection and returns it with its writeToken held.
 func (c *Client) connect(ctx context.Context) (*link, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.opts.DialTimeout)
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	nc, err := c.dial(ctx)
 	if err != nil {
@@ -85,20 +85,20 @@ func (c *Client) checkTokenExposure(addr net.Addr) error {
 }
 
 func (c *Client) open(nc net.Conn) (*link, error) {
-	buffered, err := zmtp.Open(nc, zmtp.Dealer, c.opts.DialTimeout)
+	buffered, err := zmtp.Open(nc, zmtp.Dealer, dialTimeout)
 	if errors.Is(err, zmtp.ErrLibzmq) {
 		return nil, fmt.Errorf("%w: %w", errHello, err)
 	}
 	if err != nil {
 		return nil, err
 	}
-	if err := nc.SetDeadline(time.Now().Add(c.opts.DialTimeout)); err != nil {
+	if err := nc.SetDeadline(time.Now().Add(dialTimeout)); err != nil {
 		return nil, err
 	}
 	l := &link{client: c, nc: nc, writeToken: make(chan struct{}, 1), done: make(chan struct{})}
 	l.writeToken <- struct{}{}
 	l.reader = zmtp.NewReader(nc, buffered, zmtp.ReaderOptions{
-		MaxMessage: maxReply, MaxFrames: 16, Stall: c.opts.StallTimeout,
+		MaxMessage: maxReply, MaxFrames: 16, Stall: defaultStall,
 		Command: l.command,
 	})
 	c.mu.Lock()
@@ -212,7 +212,7 @@ func (l *link) send(ctx context.Context, k *call) error {
 	}
 	err := l.sendToken(k)
 	if err == nil {
-		err = l.sendParts(k)
+		err = l.write(k.parts())
 	}
 	if err != nil {
 		l.abort()
@@ -231,41 +231,12 @@ func (l *link) notify(ctx context.Context, k *call) {
 	}
 }
 
-// partLen is the length in bytes of the parts of a message that exceeds the server's limit.
-const partLen = 4 << 20
-
-// sendParts writes a call. If the call exceeds the server's message limit, sendParts sends its body
-// in parts first.
-func (l *link) sendParts(k *call) error {
-	size := k.size()
-	if int64(requestLen+size+16) <= l.maxMessage {
-		return l.write(k.parts())
+// checkSize returns an error if a call exceeds the server's message limit.
+func (l *link) checkSize(k *call) error {
+	if size := int64(headRoom + k.size()); size > l.maxMessage {
+		return fmt.Errorf("%w: the message has %d bytes, and the server accepts %d: split the operation", partd.ErrTooLarge, size, l.maxMessage)
 	}
-	part := min(partLen, int(l.maxMessage)-requestLen-64)
-	pieces := k.body()
-	for offset := 0; offset < size; {
-		n := min(part, size-offset)
-		p := newCall(opPart)
-		p.u64(k.number)
-		p.u64(uint64(size))
-		p.u64(uint64(offset))
-		for _, piece := range cutPieces(&pieces, n) {
-			p.appendData(piece)
-		}
-		err := l.write(p.parts())
-		p.recycle()
-		if err != nil {
-			return err
-		}
-		offset += n
-	}
-	final := newCall(k.op)
-	defer final.recycle()
-	final.request = k.request
-	final.flags |= flagStaged
-	final.u64(k.number)
-	final.u64(uint64(size))
-	return l.write(final.parts())
+	return nil
 }
 
 func (l *link) readLoop() {

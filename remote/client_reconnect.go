@@ -113,6 +113,11 @@ func (c *Client) resend(l *link, k *call) error {
 		c.mu.Unlock()
 		return nil
 	}
+	if err := l.checkSize(k); err != nil && !k.abandoned { // the new server process has a lower limit
+		c.refuseResend(k, err)
+		c.mu.Unlock()
+		return nil
+	}
 	k.sendCount++
 	k.link = l
 	abandoned := k.abandoned
@@ -130,6 +135,18 @@ func (c *Client) resend(l *link, k *call) error {
 	empty.u32(0)
 	empty.crc = checksum(opAppend, empty.body()...)
 	return l.send(c.life, empty)
+}
+
+// refuseResend ends a call that cannot be sent again. mu must be held.
+func (c *Client) refuseResend(k *call, err error) {
+	if k.isNumbered || k.isPop || k.op.isChange() {
+		err = fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err)
+	}
+	if k.isNumbered {
+		c.ops.handleReply(c, k, err)
+		return
+	}
+	c.complete(k, err)
 }
 
 // useLink makes new calls use a connection, and releases its writeToken.

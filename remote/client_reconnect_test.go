@@ -227,6 +227,34 @@ func writeThrough(t *testing.T, r *restartingServer, cuts int64, restartEvery ti
 	return unknown, unknownAppends, nil
 }
 
+// TestResendOverLimit checks the outcome of a change that a new server process with a lower limit
+// cannot receive. The client then continues with a new session.
+func TestResendOverLimit(t *testing.T) {
+	ctx := t.Context()
+	_, url := serve(t, partd.NewDict(), nil)
+	c := dial(t, url, nil)
+	must(t, c.Append(ctx, entry("k", "1")))
+	k, err := newChange(opAppend, []partd.Entry{{Key: "k", Value: make([]byte, minMessage)}}, nil)
+	must(t, err)
+	k.isNumbered = true
+	l, err := c.acquireLink(ctx)
+	must(t, err)
+	_, err = c.assignNumbers(ctx, l, k)
+	must(t, err)
+	limit := l.maxMessage
+	l.maxMessage = minMessage
+	must(t, c.resend(l, k))
+	l.maxMessage = limit
+	<-l.writeToken
+	if err := c.wait(ctx, k); !errors.Is(err, partd.ErrUnknownOutcome) || !errors.Is(err, partd.ErrTooLarge) {
+		t.Errorf("a resent change over the limit = %v, want ErrUnknownOutcome and ErrTooLarge", err)
+	}
+	must(t, c.Append(ctx, entry("k", "2")))
+	if v, err := c.Get(ctx, "k"); err != nil || string(v[0]) != "12" {
+		t.Errorf("the value is %q, %v, want 12", v, err)
+	}
+}
+
 // dialRepeatedly dials through a proxy that may cut the first connections.
 func dialRepeatedly(t testing.TB, url string) *Client {
 	t.Helper()

@@ -16,23 +16,21 @@ import (
 	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/internal/server/audit"
 	"github.com/go-partd/partd/internal/server/ratelimit"
-	"github.com/go-partd/partd/internal/server/zmtp"
 )
 
 // Server serves one store to many processes. Use [NewServer].
 type Server struct {
-	*space      // the default namespace
-	spaces      spaces
-	opts        ServerOptions
-	instance    uint64        // identifies this server process
-	partTimeout time.Duration // time allowed for receiving a part of an upload, in addition to StallTimeout
-	quotas      quotas
-	handles     handleTable
-	crowded     atomic.Bool // set while more than turnThreshold connections are open
-	checking    semaphore   // limits checksum verification to one request at a time
-	logins      ratelimit.Logins
-	recorder    audit.Recorder
-	meters      meters
+	*space   // the default namespace
+	spaces   spaces
+	opts     ServerOptions
+	instance uint64 // identifies this server process
+	quotas   quotas
+	handles  handleTable
+	crowded  atomic.Bool // set while more than turnThreshold connections are open
+	checking semaphore   // limits checksum verification to one request at a time
+	logins   ratelimit.Logins
+	recorder audit.Recorder
+	meters   meters
 
 	// base is the context of changes. Only the end of Shutdown cancels it, so a client
 	// that disconnects does not interrupt its changes.
@@ -64,7 +62,7 @@ func NewServer(store partd.Partd, opts *ServerOptions) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		opts: o, instance: rand.Uint64(), recorder: audit.Recorder{Out: o.Audit}, partTimeout: partLen / zmtp.MinRate * time.Second,
+		opts: o, instance: rand.Uint64(), recorder: audit.Recorder{Out: o.Audit},
 		checking: make(semaphore, 1), closeRequested: make(chan struct{}), done: make(chan struct{}),
 		listeners: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{},
 	}

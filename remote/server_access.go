@@ -161,7 +161,7 @@ func (c *conn) authenticate(namespace, credential string) error {
 		return fmt.Errorf("%w: a connection cannot change its user or namespace: open another one", ErrBadRequest)
 	}
 	c.access.user, c.access.authenticated, c.access.trusted = user, true, trusted
-	c.reader.SetMaxMessage(c.server.opts.MaxMessage)
+	c.reader.SetMaxMessage(c.server.opts.messageLimit())
 	return c.bind(namespace)
 }
 

@@ -33,8 +33,8 @@ func (c *conn) audit(e audit.Entry, arrived time.Time, number uint64, err error)
 // auditRequest writes a line about a request of a Go client. User and namespace are those at its arrival.
 func (c *conn) auditRequest(r request, sent int, err error) {
 	switch r.op {
-	case opPing, opPart, opKeepHandle, opCloseHandle:
-		return // these neither read nor change data; the parts count in their request
+	case opPing, opKeepHandle, opCloseHandle:
+		return // these neither read nor change data
 	case opHello:
 		r.user, r.namespace = c.access.user.User, c.namespace
 	}

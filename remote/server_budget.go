@@ -19,8 +19,8 @@ const (
 	// memory while it waits for the memory of its next frame. The server limits the total memory of
 	// such messages, so that at least one of them can finish: the elder's (see markGrowing).
 	growth
-	// finish is for answering a message, or for a part of an upload. Answers and uploads free
-	// memory when they complete, so the server keeps a reserve for them.
+	// finish is for answering a message. Answers free memory when they complete, so the server keeps a
+	// reserve for them.
 	finish
 	demands
 )
@@ -40,7 +40,7 @@ type account struct {
 
 	// The fields below are guarded by quotas.mu.
 	heldBytes    int64
-	message      int64   // the part of heldBytes for messages and uploads whose requests are not yet answered
+	message      int64   // the part of heldBytes for messages whose requests are not yet answered
 	lastProgress int64   // value of progress() when it last grew by slowBytes, or when the account last got memory
 	idleTicks    int     // number of ticks since lastProgress was set
 	growing      bool    // holds memory for a message with more frames to come (see growth)
@@ -184,7 +184,7 @@ func (a *account) addWaits(n int) {
 	a.waiting += n
 }
 
-// takeMessage takes memory for a message or an upload, which is held until the request is answered.
+// takeMessage takes memory for a message, which is held until the request is answered.
 func (a *account) takeMessage(ctx context.Context, bytes int64, d demand) error {
 	err := a.take(ctx, bytes, d)
 	if err == nil {
@@ -207,9 +207,6 @@ func (c *conn) Take(bytes int64, whole bool) error {
 	d := growth
 	if whole || bytes <= maxSmallTake {
 		d = admission
-	}
-	if c.upload.charged > 0 {
-		d = finish
 	}
 	return c.account.takeMessage(c.ctx, bytes, d)
 }

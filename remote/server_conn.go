@@ -43,7 +43,6 @@ type conn struct {
 	reads        semaphore // limits the requests that are answered in other goroutines
 	running      sync.WaitGroup
 	handles      handles
-	upload       upload
 	openSessions map[uint64]*session // used only by the conn's goroutine
 	sessionCount atomic.Int64        // length of openSessions
 	entries      []partd.Entry       // reused to decode changes
@@ -92,7 +91,6 @@ func (c *conn) run() {
 	_ = c.nc.Close() // ignore the error: the connection is no longer needed
 	c.running.Wait()
 	c.handles.close()
-	c.upload.drop(c)
 	c.space.sessions.leave(c)
 	c.server.leaveSpace(c.space)
 	c.account.close()
@@ -115,7 +113,7 @@ func (c *conn) serve() error {
 		return err
 	}
 	o := &c.server.opts
-	maxMessage := o.MaxMessage
+	maxMessage := o.messageLimit()
 	if o.Authorizer != nil && !c.serveOptions.Trusted {
 		maxMessage = minMessage // until the client is authenticated
 	}

@@ -56,17 +56,6 @@ func TestLargeMessagesTogether(t *testing.T) {
 	}
 }
 
-// TestLargeMessageLeavesNoBuffer checks that no memory is held after a large message is applied.
-func TestLargeMessageLeavesNoBuffer(t *testing.T) {
-	s, url := serve(t, partd.NewDict(), nil)
-	c := dial(t, url, nil)
-	must(t, c.Append(t.Context(), partd.Entry{Key: "k", Value: make([]byte, 32<<20)}))
-	must(t, c.Append(t.Context(), entry("k", "v")))
-	if used := s.memoryUsed(); used > 2<<20 {
-		t.Errorf("the server still holds %d bytes, want at most 2 MiB", used)
-	}
-}
-
 // sendUnfinishedMessages fills a server's memory with messages that never end.
 func sendUnfinishedMessages(t *testing.T, s *Server, url string, size int) {
 	singleFrame := joinBytes(longHeader(0, uint64(size)), make([]byte, 100<<10))

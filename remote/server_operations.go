@@ -48,7 +48,6 @@ var services = [lastOperation + 1]service{
 	opSession:     {RightAppend | RightChange, immediate, true, (*conn).beginSession},
 	opEndSession:  {RightAppend | RightChange, immediate, true, (*conn).endSession},
 	opKeepHandle:  {RightRead, immediate, true, (*conn).keepHandle},
-	opPart:        {RightAppend | RightChange, immediate, false, (*conn).part},
 	opPopDone:     {RightChange, immediate, false, (*conn).popDone},
 	opPop:         {RightChange, concurrent, false, (*conn).pop},
 	opPopRead:     {RightChange, concurrent, false, (*conn).popRead},
@@ -89,11 +88,6 @@ func (c *conn) ping(_ request, d *decoder) (fill, error) {
 	return func(a *answer) error { a.appendData(body); return nil }, nil
 }
 
-func (c *conn) part(_ request, d *decoder) (fill, error) {
-	id, total, offset, data := d.u64(), d.u64(), d.u64(), d.remaining()
-	return func(*answer) error { return c.upload.add(c, id, total, offset, data) }, nil
-}
-
 func (c *conn) readHandle(_ request, d *decoder) (fill, error) {
 	id, pageNumber := d.u64(), d.u64()
 	return func(a *answer) error { return c.handles.read(a, id, pageNumber) }, nil
@@ -131,7 +125,7 @@ func (c *conn) hello(_ request, d *decoder) (fill, error) {
 		a.u32(protocolVersion)
 		a.u32(abilities(c.space.store))
 		a.u64(s.instance)
-		a.u64(uint64(s.opts.MaxMessage))
+		a.u64(uint64(s.opts.messageLimit()))
 		a.u32(uint32(c.pageSize))
 		a.u32(maxHandles)
 		return nil

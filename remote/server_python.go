@@ -111,7 +111,7 @@ func (c *conn) refuse(cause error) error {
 	if command != "append" && command != "iset" && command != "delete" || c.rights() == 0 {
 		return cause
 	}
-	if err := c.reader.Skip(maxSkipped * c.server.opts.MaxMessage); err != nil {
+	if err := c.reader.Skip(maxSkipped * c.server.opts.messageLimit()); err != nil {
 		return errors.Join(cause, err)
 	}
 	return c.pythonError(command, cause)

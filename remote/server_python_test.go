@@ -86,7 +86,7 @@ func TestPythonCommands(t *testing.T) {
 // value.
 func TestPythonMessageTooLarge(t *testing.T) {
 	opts := &ServerOptions{MaxMessage: minMessage, StallTimeout: 2 * time.Second}
-	value := strings.Repeat("v", 100_000)
+	value := strings.Repeat("v", 200_000)
 	moreFrame := func(frame string) []byte { return zmtp.AppendFrame(nil, []byte(frame), true) }
 	t.Run("large changes", func(t *testing.T) {
 		store := partd.NewDict()
@@ -94,10 +94,10 @@ func TestPythonMessageTooLarge(t *testing.T) {
 		p := openPeer(t, url)
 		ping := zmtp.AppendCommand(nil, "PING", []byte{0, 0})
 		for _, large := range [][]byte{
-			message("append", "k", strings.Repeat("v", 3*minMessage-2000)),
+			message("append", "k", strings.Repeat("v", 3*(minMessage+headerRoom)-2000)),
 			message("append", "k", value, "k2", value, "k3", value),
 			joinBytes(moreFrame("append"), moreFrame("k"), moreFrame(value), moreFrame("k2"), moreFrame(value), ping, message("k3", "")),
-			message("iset", "k", strings.Repeat("v", minMessage)),
+			message("iset", "k", strings.Repeat("v", minMessage+headerRoom)),
 			message("delete", value, value),
 		} {
 			p.send(large, message("append", "small", "v"))
@@ -118,9 +118,9 @@ func TestPythonMessageTooLarge(t *testing.T) {
 		"get":             message("get", value, value),
 		"endless frame":   joinBytes(moreFrame("append"), longHeader(0, 1<<62)),
 		"many frames":     message("append", "k", value, "k", value, "k", value, "k", value, "k", value),
-		"truncated":       message("append", "k", value, "k", value, "k", value)[:200_000],
+		"truncated":       message("append", "k", value, "k", value, "k", value)[:400_000],
 		"unknown command": message("appendix", value, value),
-		"large command":   message(strings.Repeat("append", 30_000), "k", value),
+		"large command":   message(strings.Repeat("append", 60_000), "k", value),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -33,13 +33,6 @@ func (c *conn) request(frames [][]byte) error {
 			return c.fail(r, err)
 		}
 	}
-	if r.flags&flagStaged != 0 && (r.op.isChange() || r.op == opPop) {
-		defer c.upload.drop(c)
-		if body, err = c.upload.takeRequest(body); err != nil {
-			return c.fail(r, err)
-		}
-		r.received, r.keys = r.received+int64(len(body)), r.op.keysIn(body)
-	}
 	if x := c.openSessions[r.session]; r.session != 0 && !s.anySession && (x == nil || x.ended.Load()) {
 		return c.fail(r, r.notOpenError())
 	}

@@ -187,8 +187,8 @@ func TestForgottenPops(t *testing.T) {
 	}
 }
 
-// TestPopOfLongKeys checks that keys that together exceed a message can be popped, and that a pop needs a session.
-func TestPopOfLongKeys(t *testing.T) {
+// TestRefusedPops checks that a pop without a session is refused, and so is a pop whose keys exceed a message.
+func TestRefusedPops(t *testing.T) {
 	ctx := context.Background()
 	store := partd.NewDict()
 	_, url := serve(t, store, &ServerOptions{MaxMessage: minMessage})
@@ -196,7 +196,7 @@ func TestPopOfLongKeys(t *testing.T) {
 	var keys []string
 	for i := range 6 {
 		keys = append(keys, fmt.Sprint(i)+strings.Repeat("k", partd.MaxKeyLen-1))
-		must(t, c.Append(ctx, entry(keys[i], fmt.Sprint("v", i))))
+		must(t, c.Append(ctx, entry(keys[i], "v")))
 	}
 	k := newCall(opPop)
 	k.u64(0)
@@ -204,16 +204,15 @@ func TestPopOfLongKeys(t *testing.T) {
 	if err := c.do(ctx, k); !errors.Is(err, ErrBadRequest) {
 		t.Errorf("a pop without a session = %v, want ErrBadRequest", err)
 	}
-	values, err := c.Pop(ctx, keys...)
-	must(t, err)
-	for i, v := range values {
-		if string(v) != fmt.Sprint("v", i) {
-			t.Errorf("popped value %d is %q, want v%d", i, v, i)
-		}
+	if _, err := c.Pop(ctx, keys...); !errors.Is(err, partd.ErrTooLarge) {
+		t.Errorf("a pop of keys longer than a message = %v, want ErrTooLarge", err)
 	}
-	values, err = store.Get(ctx, keys...)
-	if must(t, err); len(bytes.Join(values, nil)) > 0 {
-		t.Error("the popped keys still exist")
+	if values, err := c.Pop(ctx, keys[0]); err != nil || string(values[0]) != "v" {
+		t.Errorf("the next pop = %q, %v, want v", values, err)
+	}
+	values, err := store.Get(ctx, keys...)
+	if must(t, err); string(bytes.Join(values, nil)) != "vvvvv" {
+		t.Errorf("the store has the values %q, want those of the five keys that were not popped", values)
 	}
 }
 

@@ -65,6 +65,7 @@ func (b *builder) reserveU32() (offset int) {
 }
 
 func (b *builder) setU32(offset int, v uint32) { binary.LittleEndian.PutUint32(b.buf[offset:], v) }
+func (b *builder) setU64(offset int, v uint64) { binary.LittleEndian.PutUint64(b.buf[offset:], v) }
 
 // frame returns the message: the headers followed by the body.
 func (b *builder) frame(headers []byte) [][]byte {

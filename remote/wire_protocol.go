@@ -48,7 +48,7 @@ const (
 	opStat
 	opFlush
 	opSync
-	opPart
+	_ // 23 is unused
 	opVerify
 	opKeepHandle
 	opNamespaces
@@ -58,9 +58,9 @@ const (
 func (op operation) String() string {
 	names := [...]string{
 		"hello", "ping", "session", "end session", "append", "set", "set once", "delete", "drop", "pop", "pop read", "pop done",
-		"get", "open", "read", "keys", "scan", "next", "close handle", "stat", "flush", "sync", "part", "verify", "keep handle", "namespaces",
+		"get", "open", "read", "keys", "scan", "next", "close handle", "stat", "flush", "sync", "", "verify", "keep handle", "namespaces",
 	}
-	if op < opHello || op > lastOperation {
+	if op < opHello || op > lastOperation || names[op-1] == "" {
 		return fmt.Sprintf("operation %d", uint8(op))
 	}
 	return names[op-1]
@@ -77,7 +77,6 @@ func mutation(c partd.Change) operation { return opAppend + operation(c) }
 
 // Flags of requests and replies.
 const (
-	flagStaged = 1 // request: the body was sent before, in parts
 	flagResent = 2 // request: the pop may have arrived before
 	flagCount  = 4 // request: stat must also return the number of changes
 	flagMore   = 1 // reply: more pages follow

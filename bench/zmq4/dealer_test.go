@@ -109,7 +109,7 @@ func (d *dealer) startSession() {
 	}
 }
 
-// checkChanges sends each kind of change, and a large append in parts.
+// checkChanges sends each kind of change.
 func (d *dealer) checkChanges(large []byte) {
 	t := d.t
 	message := []partd.Entry{{Key: "large", Value: large}}
@@ -122,11 +122,8 @@ func (d *dealer) checkChanges(large []byte) {
 	}
 	_, _ = d.request(6, header{seq: 2, check: 2}, 0, encodeEntries(partd.Entry{Key: "set", Value: []byte("one")}))
 	_, _ = d.request(7, header{seq: 3, check: 3}, 0, encodeEntries(partd.Entry{Key: "set", Value: []byte("two")}))
-	pairs := encodeEntries(partd.Entry{Key: "parts", Value: large[:9<<20]})
-	for offset := 0; offset < len(pairs); offset += 4 << 20 {
-		d.send(23, header{}, 0, u64(77), u64(uint64(len(pairs))), u64(uint64(offset)), pairs[offset:min(offset+4<<20, len(pairs))])
-	}
-	_, _ = d.request(5, header{flags: 1, seq: 4, check: 4}, 0, u64(77), u64(uint64(len(pairs))))
+	_, _ = d.request(23, header{}, 1) // the number is unused
+	_, _ = d.request(5, header{seq: 4, check: 4}, 0, encodeEntries(partd.Entry{Key: "pages", Value: large[:9<<20]}))
 	_, _ = d.request(8, header{seq: 5, check: 5}, 0, encodeKeys("key 000000000000000000000000000000", "none"))
 }
 
@@ -145,7 +142,7 @@ func (d *dealer) checkReads(large []byte) {
 		t.Errorf("read a wrong large value of %d bytes, want %d", len(got), len(large))
 	}
 
-	_, b = d.request(14, header{}, 0, encodeKeys("parts")[4:])
+	_, b = d.request(14, header{}, 0, encodeKeys("pages")[4:])
 	handle, begin := b[:8], b[8:]
 	d.send(25, header{}, 0, handle)
 	if _, page := d.request(15, header{}, 0, handle, u64(1)); !bytes.HasPrefix(large, append(begin, page...)) || len(page) == 0 {
@@ -227,7 +224,7 @@ func (d *dealer) checkPops(large []byte) {
 	t := d.t
 	_, b := d.request(1, header{}, 0, append([]byte{2, 0, 2, 0}, append(u32(64<<10), make([]byte, 24)...)...), encodeText(""), encodeText(""))
 	instance := b[8:16]
-	more, result := d.request(10, header{seq: 1}, 0, instance, encodeKeys("parts", "none"))
+	more, result := d.request(10, header{seq: 1}, 0, instance, encodeKeys("pages", "none"))
 	for more == 1 {
 		var page []byte
 		more, page = d.request(11, header{seq: 1}, 0, u64(uint64(len(result))))
@@ -239,7 +236,7 @@ func (d *dealer) checkPops(large []byte) {
 		t.Errorf("pop returns %d bytes, want %d", len(result), len(want))
 	}
 	d.send(12, header{seq: 1}, 0)
-	if _, b = d.request(13, header{}, 0, encodeKeys("parts")); !bytes.Equal(b, append(u32(1), encodeText("")...)) {
+	if _, b = d.request(13, header{}, 0, encodeKeys("pages")); !bytes.Equal(b, append(u32(1), encodeText("")...)) {
 		t.Errorf("after pop, the server answers a get with %d bytes, want an empty value", len(b))
 	}
 }

@@ -122,7 +122,6 @@ func (d *dealer) requestPython(message [][]byte, vectored bool) {
 
 // header holds the fields of a request other than its operation and its body.
 type header struct {
-	flags byte
 	seq   uint64
 	check uint32
 }
@@ -132,7 +131,7 @@ func (d *dealer) send(op byte, h header, number uint64, body ...[]byte) {
 	d.t.Helper()
 	d.sentOperations[op] = true
 	le := binary.LittleEndian
-	b := append([]byte("\x00PD1"), op, h.flags, 0, 0)
+	b := append([]byte("\x00PD1"), op, 0, 0, 0)
 	b = le.AppendUint64(b, number)
 	session := d.session
 	if h.seq == 0 {

@@ -14,7 +14,7 @@ from . import wire
 from .address import Address, Settings
 from .errors import (
     BUSY, EXPIRED, GAP, LOST, NO_SPACE, QUOTA, REUSED, UNKNOWN,
-    ConnectionFailed, Error, Refused, TimedOut, UnknownOutcome, failure,
+    ConnectionFailed, Error, Refused, TimedOut, TooLarge, UnknownOutcome, failure,
 )  # fmt: skip
 from .link import Link, Protocol, Session
 
@@ -182,7 +182,7 @@ class Channel:
             return False
         if not isinstance(error, Error) or not error.codes:
             sent[-1].has_abandoned = True
-            if isinstance(error, (TimedOut, ConnectionFailed)):
+            if isinstance(error, (TimedOut, ConnectionFailed)) or isinstance(error, TooLarge) and len(sent) > 1:
                 raise self._unknown(op, str(error)) from error
             return False
         if error.codes & {UNKNOWN, GAP, EXPIRED, REUSED}:

@@ -74,6 +74,7 @@ class SchemaMismatch(Misuse):
 UNSUPPORTED, TOO_LARGE, UNKNOWN, CORRUPT = 1, 2, 3, 7
 NO_SPACE, EXPIRED, GAP, REUSED, QUOTA, BUSY, LOST = 6, 8, 9, 10, 15, 18, 19
 
+TOO_LARGE_ADVICE = "send smaller batches, or raise the server's --max-message and --memory"
 SPACE = "free space on the server's disk, or drop unneeded data"
 
 # The error class and the advice for each error code. If a reply has several codes, the first one in this table counts.
@@ -82,7 +83,7 @@ _MEANINGS: dict[int, tuple[type[Error], str]] = {
     CORRUPT: (Corrupt, "run partd verify on the server's machine"),
     11: (Refused, "check the token, and its user's rights in this namespace"),
     UNSUPPORTED: (Unsupported, "serve another store, such as log:DIR"),
-    TOO_LARGE: (TooLarge, "send smaller batches, or raise the server's --max-message and --memory"),
+    TOO_LARGE: (TooLarge, TOO_LARGE_ADVICE),
     NO_SPACE: (NoSpace, SPACE),
     QUOTA: (NoSpace, "drop unneeded data, or raise the server's --max-bytes"),
     BUSY: (Busy, "try again later"),

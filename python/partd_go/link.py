@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from . import wire
 from .address import Address, Settings, connect
-from .errors import Error, failure, parse_error
+from .errors import TOO_LARGE_ADVICE, Error, TooLarge, failure, parse_error
 
 _GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00NULL".ljust(23, b"\0") + bytes(32)
 _READY = b"\x04\x29\x05READY\x0bSocket-Type\0\0\0\x06DEALER\x08Identity\0\0\0\0"
@@ -23,7 +23,6 @@ _LONG, _COMMAND = 2, 4  # flags of frames
 _PAGE = 2 << 20  # size of replies that the client asks for, in bytes
 _LARGE = 256 << 10  # values of more bytes are received without a copy
 _MAX_REPLY = 6 << 20
-_PART = 4 << 20  # if a message exceeds the server's limit, it is sent in parts of this many bytes
 _HELLO_REPLY = struct.Struct("<IIQQII")
 _VECTOR = 512  # maximum number of buffers in one system call
 
@@ -142,18 +141,14 @@ class Link:
         """Sends a request and returns its number."""
         if self.deadline is not None:
             self._remaining()
+        size = wire.REQUEST.size + sum(map(len, pieces)) + 9  # with the frame's header
+        if size > self.max_message:
+            problem = f"the message has {size} bytes, and the server accepts {self.max_message}"
+            raise failure(TooLarge, wire.NAMES.get(op, str(op)), self.url, problem, TOO_LARGE_ADVICE)
         number = 0
         if wants_reply:
             self.number += 1
             number = self.number
-        size = sum(map(len, pieces))
-        if wire.REQUEST.size + size + 16 > self.max_message:
-            offset = 0
-            for part in wire.split(list(pieces), min(_PART, self.max_message - wire.REQUEST.size - 64)):
-                part_header = struct.pack("<QQQ", number, size, offset)
-                self._message(wire.REQUEST.pack(wire.MAGIC, wire.PART, 0, 0, 0, 0, 0), [part_header, *part])
-                offset += sum(map(len, part))
-            pieces, flags = [struct.pack("<QQ", number, size)], flags | wire.STAGED
         self._message(wire.REQUEST.pack(wire.MAGIC, op, flags, number, session, seq, check), pieces)
         return number
 

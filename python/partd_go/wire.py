@@ -20,14 +20,14 @@ HELLO, SESSION, END_SESSION = 1, 3, 4
 APPEND, SET_ONCE, DELETE, DROP = 5, 7, 8, 9
 POP, POP_READ, POP_DONE, GET = 10, 11, 12, 13
 READ, KEYS, SCAN, NEXT = 15, 16, 17, 18
-STAT, SYNC, PART, KEEP_HANDLE, NAMESPACES = 20, 22, 23, 25, 26
+STAT, SYNC, KEEP_HANDLE, NAMESPACES = 20, 22, 25, 26
 NAMES = {
     HELLO: "connect", SESSION: "session", END_SESSION: "end session", APPEND: "append",
     SET_ONCE: "iset", DELETE: "delete", DROP: "drop", POP: "pop", POP_READ: "pop", GET: "get", READ: "get",
     KEYS: "keys", SCAN: "scan", NEXT: "scan", STAT: "stat", SYNC: "sync", NAMESPACES: "namespaces",
 }  # fmt: skip
 
-STAGED, RESENT = 1, 2  # flags of requests
+RESENT = 2  # flag of requests
 MORE = 1  # flag of replies
 
 U32 = struct.Struct("<I")
@@ -152,17 +152,3 @@ def pop_values(result: bytes, count: int) -> list[bytes]:
     if received != count or offset != len(result):
         raise struct.error(f"{received} values for {count} keys, in {offset} of {len(result)} bytes")
     return values
-
-
-def split(pieces: list[Buffer], size: int) -> Iterator[list[Buffer]]:
-    """Yields the pieces in lists of size bytes; the last list may be shorter."""
-    part: list[Buffer] = []
-    remaining = size
-    for piece in pieces:
-        view = memoryview(piece)
-        while len(view) > remaining:
-            yield [*part, view[:remaining]]
-            view, part, remaining = view[remaining:], [], size
-        part.append(view)
-        remaining -= len(view)
-    yield part

@@ -49,7 +49,7 @@ func (c *config) add(cmd *cobra.Command) {
 	fl.StringVar(&c.tlsKey, "tls-key", "", "`FILE` with the key of --tls-cert")
 	fl.StringVar(&c.clientCA, "tls-client-ca", "", "`FILE` with the authorities whose client certificates are accepted; a certificate's common name is the user")
 	fl.StringVar(&c.store, "store", "log:partd-data", "`URL` of the store")
-	fl.Var(&c.maxMessage, "max-message", "`SIZE` of the largest message accepted; Go clients send larger ones in parts")
+	fl.Var(&c.maxMessage, "max-message", "`SIZE` of the largest batch or value that a message may contain")
 	fl.IntVar(&c.MaxConnections, "max-connections", 1024, "`NUMBER` of connections at a time; another one replaces an idle one")
 	fl.Var(&c.memory, "memory", "`SIZE` of the memory to use: half for messages, half for the store (a mem: store uses as much as its data needs)")
 	fl.IntVar(&c.MaxHandles, "max-handles", 1024, "`NUMBER` of open readers and listings of all clients together")

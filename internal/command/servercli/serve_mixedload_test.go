@@ -228,7 +228,7 @@ func percentiles(t *testing.T, client string, waits []time.Duration) (p99 time.D
 }
 
 // greedyKinds lists what greedy peers do until they disconnect.
-var greedyKinds = [...]string{"silence", "guessed tokens", "a full namespace", "slow readers", "sessions", "abandoned pops", "abandoned uploads"}
+var greedyKinds = [...]string{"silence", "guessed tokens", "a full namespace", "slow readers", "sessions", "abandoned pops", "abandoned appends"}
 
 // beGreedyOverTLS uses resources of the server as greedyKinds[kind] says.
 func beGreedyOverTLS(ctx context.Context, address string, o *remote.ClientOptions, kind int) {

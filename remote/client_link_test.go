@@ -1,0 +1,70 @@
+package remote
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+)
+
+// TestLargestValue checks that by default a value of 256 MiB fits into a message, even with the longest key,
+// and that the server holds no memory for the message once it is applied.
+func TestLargestValue(t *testing.T) {
+	ctx := t.Context()
+	s, url := serve(t, partd.NewDict(), nil)
+	c := dial(t, url, nil)
+	key, value := strings.Repeat("k", partd.MaxKeyLen), bytes.Repeat([]byte("a large value, "), 256<<20/15+1)[:256<<20]
+	must(t, c.Append(ctx, partd.Entry{Key: key, Value: value}))
+	must(t, c.Append(ctx, entry("k", "v")))
+	if used := s.memoryUsed(); used > 2<<20 {
+		t.Errorf("the server still holds %d bytes, want at most 2 MiB", used)
+	}
+	r, err := c.Open(ctx, key)
+	must(t, err)
+	defer r.Close()
+	buf := make([]byte, 1<<20)
+	for rest := value; len(rest) > 0; rest = rest[len(buf):] {
+		if _, err := io.ReadFull(r, buf); err != nil || !bytes.Equal(buf, rest[:len(buf)]) {
+			t.Fatalf("the value differs, or cannot be read, %d bytes before its end: %v", len(rest), err)
+		}
+	}
+	if n, err := r.Read(buf); n != 0 || err != io.EOF {
+		t.Errorf("after 256 MiB, Read returned %d bytes and %v, want io.EOF", n, err)
+	}
+}
+
+// TestTooLargeChanges checks that the client refuses a change that exceeds the server's message limit. It
+// applies nothing of it, and the next change succeeds. A message of exactly the limit is accepted.
+func TestTooLargeChanges(t *testing.T) {
+	ctx := t.Context()
+	store := partd.NewDict()
+	_, url := serve(t, store, &ServerOptions{Memory: 10 << 20, MaxMessage: 1 << 20})
+	c := dial(t, url, &ClientOptions{RetryFor: time.Second})
+	largest := bytes.Repeat([]byte("v"), 1<<20+headerRoom-headRoom-4-entryHeaderLen-1)
+	must(t, c.Append(ctx, partd.Entry{Key: "l", Value: largest}))
+	session, err := c.NewSession(ctx)
+	must(t, err)
+	tooLarge := partd.Entry{Key: "x", Value: append(largest, 'v')}
+	for name, change := range map[string]func() error{
+		"append":       func() error { return c.Append(ctx, tooLarge) },
+		"append batch": func() error { return c.Append(ctx, entry("x", "1"), partd.Entry{Key: "l", Value: largest}) },
+		"set":          func() error { return c.Set(ctx, tooLarge.Key, tooLarge.Value) },
+		"apply": func() error {
+			_, err := c.Apply(ctx, partd.Tag{Session: session, Number: 1}, partd.Operation{Change: partd.ChangeAppend, Entries: []partd.Entry{tooLarge}})
+			return err
+		},
+	} {
+		if err := change(); !errors.Is(err, partd.ErrTooLarge) || !strings.Contains(err.Error(), "the server accepts 1179648: split the operation") {
+			t.Errorf("%s = %v, want ErrTooLarge with the limit", name, err)
+		}
+	}
+	must(t, c.Append(ctx, entry("l", "end")))
+	v, err := store.Get(ctx, "l", "x")
+	if must(t, err); !bytes.Equal(v[0], append(largest, "end"...)) || len(v[1]) > 0 {
+		t.Errorf("the values have %d and %d bytes, want %d and 0", len(v[0]), len(v[1]), len(largest)+3)
+	}
+}
