@@ -24,7 +24,7 @@ import (
 // wantTicks checks that a table contains the given rows in order.
 func wantTicks(t testing.TB, s *tables.Store, name string, want []tick) {
 	t.Helper()
-	got, err := (&seriesModel{s: s}).scan(t.Context(), name, nil)
+	got, err := (&model{s: s}).scan(t.Context(), name, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +121,7 @@ func TestReplaceVersionKeepsDuplicateRule(t *testing.T) {
 		if !errors.Is(err, tables.ErrConflict) && (rule != tables.RefuseDuplicate || !errors.As(err, new(*tables.DuplicateError))) {
 			t.Errorf("%s: Put with Over: error = %v, want ErrConflict, or a DuplicateError for RefuseDuplicate", rule, err)
 		}
-		rows, err := (&seriesModel{s: s}).scan(t.Context(), "t", nil)
+		rows, err := (&model{s: s}).scan(t.Context(), "t", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -164,7 +164,7 @@ func TestSeveralPutsInTransaction(t *testing.T) {
 			} else if err != nil {
 				t.Errorf("%s, created in the transaction: %v: Update: %v", rule, created, err)
 			}
-			if got, err := (&seriesModel{s: s}).scan(t.Context(), "t", nil); err != nil || fmt.Sprint(got) != want {
+			if got, err := (&model{s: s}).scan(t.Context(), "t", nil); err != nil || fmt.Sprint(got) != want {
 				t.Errorf("%s, created in the transaction: %v: got rows %v, want %s; error: %v", rule, created, got, want, err)
 			}
 		}
@@ -334,7 +334,7 @@ func TestNullTimesInAnotherTail(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		got, err := (&seriesModel{s: b}).scan(t.Context(), "t", nil)
+		got, err := (&model{s: b}).scan(t.Context(), "t", nil)
 		if err != nil || len(got) != 3 {
 			t.Errorf("scan of store b returned rows %v, error %v; want 3 rows", got, err)
 		}
@@ -342,7 +342,7 @@ func TestNullTimesInAnotherTail(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if got, err := (&seriesModel{s: a}).scan(t.Context(), "t", nil); err != nil || len(got) != 3 {
+	if got, err := (&model{s: a}).scan(t.Context(), "t", nil); err != nil || len(got) != 3 {
 		t.Errorf("scan of store a returned rows %v, error %v; want 3 rows", got, err)
 	}
 }

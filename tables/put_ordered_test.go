@@ -197,7 +197,7 @@ func TestLargeUnsortedPut(t *testing.T) {
 				want[r.ts] = r.v
 			}
 		}
-		got, err := (&seriesModel{s: s}).scan(t.Context(), name, nil)
+		got, err := (&model{s: s}).scan(t.Context(), name, nil)
 		if err != nil || !slices.IsSortedFunc(got, func(a, b tick) int { return int(a.ts - b.ts) }) {
 			t.Fatalf("%s: the rows are not in order; error: %v", rule, err)
 		}
@@ -247,7 +247,7 @@ func TestRejectsNulls(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		got, err := (&seriesModel{s: s}).scan(t.Context(), "t", nil)
+		got, err := (&model{s: s}).scan(t.Context(), "t", nil)
 		if err != nil || len(got) != 2 {
 			t.Errorf("got rows %v, want 2; error: %v", got, err)
 		}
@@ -333,7 +333,7 @@ func TestTwoWriters(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		got, err := (&seriesModel{s: stores[0]}).scan(t.Context(), "t", nil)
+		got, err := (&model{s: stores[0]}).scan(t.Context(), "t", nil)
 		want := 70
 		if rule == tables.RefuseDuplicate {
 			want = int(2 * successes.Load())

@@ -22,19 +22,19 @@ import (
 )
 
 func init() {
-	seriesSteps = append(seriesSteps,
-		seriesStep{"evolve", 2, (*seriesModel).evolve},
-		seriesStep{"migrate", 1, (*seriesModel).migrate},
-		seriesStep{"delete", 1, (*seriesModel).delete},
-		seriesStep{"snapshot", 1, (*seriesModel).snapshot},
-		seriesStep{"restore", 1, (*seriesModel).restore},
-		seriesStep{"at snapshot", 2, (*seriesModel).checkSnapshot},
+	modelSteps = append(modelSteps,
+		modelStep{"evolve", 2, (*model).evolve},
+		modelStep{"migrate", 1, (*model).migrate},
+		modelStep{"delete", 1, (*model).delete},
+		modelStep{"snapshot", 1, (*model).snapshot},
+		modelStep{"restore", 1, (*model).restore},
+		modelStep{"at snapshot", 2, (*model).checkSnapshot},
 	)
 	killableSteps = append(killableSteps, "evolve", "migrate", "delete", "snapshot", "restore")
 }
 
 // evolve renames a column that may be a key, or adds, widens or drops column w.
-func (m *seriesModel) evolve(ctx context.Context, name string) error {
+func (m *model) evolve(ctx context.Context, name string) error {
 	if !m.exists(ctx, name) {
 		return nil
 	}
@@ -70,7 +70,7 @@ func (m *seriesModel) evolve(ctx context.Context, name string) error {
 	return err
 }
 
-func (m *seriesModel) migrate(ctx context.Context, name string) error {
+func (m *model) migrate(ctx context.Context, name string) error {
 	if !m.exists(ctx, name) {
 		return nil
 	}
@@ -86,17 +86,16 @@ func (m *seriesModel) migrate(ctx context.Context, name string) error {
 	return err
 }
 
-func (m *seriesModel) delete(ctx context.Context, name string) error {
+func (m *model) delete(ctx context.Context, name string) error {
 	if m.rnd.IntN(4) != 0 || !m.exists(ctx, name) {
 		return nil
 	}
-	m.next++
-	m.tables[name] = &modelSeries{settings: m.randomSettings(), versions: map[tables.Version][]tick{}, incarnation: m.next}
+	m.tables[name] = m.newTable()
 	return m.s.Bucket("b").Delete(ctx, name)
 }
 
-func (m *seriesModel) snapshot(ctx context.Context, name string) error {
-	existing := map[string]*modelSeries{}
+func (m *model) snapshot(ctx context.Context, name string) error {
+	existing := map[string]*modelTable{}
 	for _, name := range m.names {
 		if m.exists(ctx, name) {
 			existing[name] = m.tables[name].clone()
@@ -120,7 +119,7 @@ func (m *seriesModel) snapshot(ctx context.Context, name string) error {
 }
 
 // anySnapshot returns the name of a random snapshot, or "" if there is none.
-func (m *seriesModel) anySnapshot() string {
+func (m *model) anySnapshot() string {
 	names := []string{}
 	for name := range m.snapshots {
 		names = append(names, name)
@@ -133,7 +132,7 @@ func (m *seriesModel) anySnapshot() string {
 }
 
 // restore restores a table, or all tables, from a snapshot.
-func (m *seriesModel) restore(ctx context.Context, name string) error {
+func (m *model) restore(ctx context.Context, name string) error {
 	snapshot := m.anySnapshot()
 	if snapshot == "" {
 		return nil
@@ -151,13 +150,12 @@ func (m *seriesModel) restore(ctx context.Context, name string) error {
 			}
 			return nil
 		case old == nil:
-			m.next++
-			m.tables[name] = &modelSeries{settings: m.randomSettings(), versions: map[tables.Version][]tick{}, incarnation: m.next}
+			m.tables[name] = m.newTable()
 		default:
 			s := old.clone()
-			if s.versions = current.versions; current.incarnation != old.incarnation || !m.exists(ctx, name) {
+			if s.versions, s.ids = current.versions, current.ids; current.incarnation != old.incarnation || !m.exists(ctx, name) {
 				m.next++
-				s.incarnation, s.versions = m.next, map[tables.Version][]tick{}
+				s.incarnation, s.versions, s.ids = m.next, map[tables.Version][]tick{}, map[string]bool{}
 			}
 			m.tables[name] = s
 		}
@@ -165,7 +163,7 @@ func (m *seriesModel) restore(ctx context.Context, name string) error {
 	return m.s.Bucket("b").Restore(ctx, snapshot, names...)
 }
 
-func (m *seriesModel) checkSnapshot(ctx context.Context, name string) error {
+func (m *model) checkSnapshot(ctx context.Context, name string) error {
 	snapshot := m.anySnapshot()
 	s := m.snapshots[snapshot][name]
 	t, err := m.s.Bucket("b").Table(name).At(ctx, tables.AtSnapshot(snapshot))
