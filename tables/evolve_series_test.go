@@ -1,0 +1,253 @@
+package tables_test
+
+import (
+	"errors"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/files/datafile"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
+	"github.com/go-partd/partd/tables/internal/state/series"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
+)
+
+// wantInOrder checks that a table has the given number of files, all marked as sorted in the order of its settings.
+func wantInOrder(t *testing.T, b *tables.Bucket, name string, files int) {
+	t.Helper()
+	n, err := b.Check(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	current, err := b.Store().Catalog().Load(t.Context(), n.Namespace, n.Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, err := series.ForTable(current, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := datafile.Files(t.Context(), current)
+	if err != nil || len(all) != files {
+		t.Errorf("table %q has %d files, want %d; error: %v", name, len(all), files, err)
+	}
+	for _, f := range all {
+		if !o.InOrder(f) {
+			t.Errorf("file %s is not marked as sorted", f.FilePath())
+		}
+	}
+}
+
+// TestEvolveSeries checks changes of columns that the table's settings name as the time column or a key.
+func TestEvolveSeries(t *testing.T) {
+	const columns, rows = "at timestamp[us]; k int32; v int32", `{"at":"2026-01-03 00:00:00","k":1,"v":1},{"at":"2026-01-01 00:00:00","k":2,"v":2},{"at":"2026-01-01 00:00:00","k":1,"v":3}`
+	ctx := t.Context()
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
+	b := s.Bucket("b")
+	put := func(columns, rows string, o *tables.PutOptions) {
+		t.Helper()
+		if _, err := b.Table("t").Put(ctx, tabletest.JSONRows(t, columns, rows), tables.PutAppend, o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	evolve := func(c tables.ColumnChange) {
+		t.Helper()
+		if err := b.Table("t").Evolve(ctx, c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(columns, rows, &tables.PutOptions{Settings: &tables.Settings{Time: "at", Keys: []string{"k"}, OnDuplicate: tables.KeepLast, Partition: tables.PartitionDay}})
+	evolve(tables.ColumnChange{Op: "widen", Column: "k", Type: "int64"}) // the tail's rows are folded first
+	wantInOrder(t, b, "t", 2)
+	put("at timestamp[us]; k int64; v int32", `{"at":"2026-01-01 00:00:00","k":2,"v":4}`, nil)
+	evolve(tables.ColumnChange{Op: "rename", Column: "at", To: "when"})
+	evolve(tables.ColumnChange{Op: "rename", Column: "k", To: "key"})
+	tabletest.WantText(t, b, "t", "when timestamp[us]; key int64; v int32 | 2026-01-01T00:00:00,1,3 | 2026-01-01T00:00:00,2,4 | 2026-01-03T00:00:00,1,1")
+	wantInOrder(t, b, "t", 3)
+	put("when timestamp[us]; key int64; v int32", `{"when":"2026-01-03 00:00:00","key":1,"v":5}`, nil)
+	evolve(tables.ColumnChange{Op: "widen", Column: "key", Type: "float64"}) // rewrites all files
+	tabletest.WantText(t, b, "t", "when timestamp[us]; key float64; v int32 | 2026-01-01T00:00:00,1,3 | 2026-01-01T00:00:00,2,4 | 2026-01-03T00:00:00,1,5")
+	for column, setting := range map[string]string{"when": "time", "key": "keys"} {
+		err := b.Table("t").Evolve(ctx, tables.ColumnChange{Op: "drop", Column: column})
+		if !errors.As(err, new(*tables.SchemaError)) || !strings.Contains(err.Error(), "setting "+setting) {
+			t.Errorf("Evolve that drops column %s: error = %v, want a SchemaError about the setting %s", column, err, setting)
+		}
+	}
+	table := b.Table("t")
+	if got, err := table.Settings(ctx); err != nil || got.Time != "when" || !slices.Equal(got.Keys, []string{"key"}) || got.OnDuplicate != tables.KeepLast {
+		t.Errorf("Settings = %+v, %v; want time when, key key and KeepLast", got, err)
+	}
+	// The new schema lacks a column that the settings name.
+	if _, err := b.Table("t").Put(ctx, tabletest.JSONRows(t, columns, rows), tables.PutReplace, nil); !errors.As(err, new(*tables.ArgumentError)) || !strings.Contains(err.Error(), `settings: column "when"`) {
+		t.Errorf(`Put error = %v, want an ArgumentError with the text settings: column "when"`, err)
+	}
+	// A migration gives all rows one time: among rows with equal keys, the last is kept.
+	put("when timestamp[us]; key float64; v int32", `{"when":"2026-01-02 00:00:00","key":1,"v":6}`, nil)
+	if _, err := b.Table("t").Migrate(ctx, 1, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+		at := array.NewBuilder(memory.DefaultAllocator, b.Column(0).DataType()).(*array.TimestampBuilder)
+		for range b.NumRows() {
+			at.Append(0)
+		}
+		return array.NewRecordBatch(b.Schema(), []arrow.Array{at.NewArray(), b.Column(1), b.Column(2)}, b.NumRows()), nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	tabletest.WantText(t, b, "t", "when timestamp[us]; key float64; v int32 | 1970-01-01T00:00:00,1,6 | 1970-01-01T00:00:00,2,4")
+	wantInOrder(t, b, "t", 2) // the row from the tail has a separate file
+	if _, err := b.Table("t").Migrate(ctx, 2, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+		return array.NewRecordBatch(schema.Select(b.Schema(), []string{"v"}), []arrow.Array{b.Column(2)}, b.NumRows()), nil
+	}); !errors.As(err, new(*tables.ArgumentError)) || !strings.Contains(err.Error(), `settings: column "when"`) {
+		t.Errorf(`Migrate error = %v, want an ArgumentError with the text settings: column "when"`, err)
+	}
+}
+
+// TestSeveralChangesInUpdate checks that one Update can replace a table, change its settings and put rows into it.
+func TestSeveralChangesInUpdate(t *testing.T) {
+	ctx := t.Context()
+	b := tabletest.Open(t, t.TempDir(), nil).Bucket("b")
+	const old, columns = "at timestamp[us]; k int32", "k int32; at timestamp[us]; v int32"
+	ordered := &tables.PutOptions{Settings: &tables.Settings{Time: "at", OnDuplicate: tables.KeepLast}}
+	if _, err := b.Table("t").Put(ctx, tabletest.JSONRows(t, old, `{"at":"2026-01-01 00:00:00","k":1}`), tables.PutAppend, nil); err != nil {
+		t.Fatal(err)
+	}
+	err := b.Store().Update(ctx, func(x *tables.Txn) error {
+		return errors.Join(
+			x.Put("b", "t", tabletest.JSONRows(t, columns, `{"at":"2026-01-02 00:00:00","k":2}`), tables.PutReplace, ordered),
+			x.Put("b", "t", tabletest.JSONRows(t, columns, `{"at":"2026-01-02 00:00:00","k":3},{"at":"2026-01-01 00:00:00","k":4}`), tables.PutAppend, nil),
+			x.SetSettings("b", "t", tables.Settings{Time: "at", Keys: []string{"k"}}),
+			x.Put("b", "t", tabletest.JSONRows(t, columns, `{"at":"2026-01-02 00:00:00","k":1}`), tables.PutAppend, nil))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tabletest.WantText(t, b, "t", "k int32; at timestamp[us]; v int32 | 4,2026-01-01T00:00:00,(null) | 1,2026-01-02T00:00:00,(null) | 3,2026-01-02T00:00:00,(null)")
+	if err := b.Table("t").EditRules(ctx, tables.RuleEdit{Add: []tables.Rule{{Name: "once", Kind: "unique", Columns: []string{"k"}, InTable: true}}}); err != nil {
+		t.Fatal(err)
+	}
+	oneRow := func() array.RecordReader { return tabletest.JSONRows(t, columns, `{"at":"2026-01-05 00:00:00","k":9}`) }
+	err = b.Store().Update(ctx, func(x *tables.Txn) error {
+		return errors.Join(x.Put("b", "t", oneRow(), tables.PutAppend, nil), x.Put("b", "t", oneRow(), tables.PutAppend, nil))
+	})
+	if err == nil || !strings.Contains(err.Error(), "combine the puts") {
+		t.Errorf("Update error = %v, want advice to combine the puts", err)
+	}
+}
+
+// TestCorrectWithRules checks that corrections (ReplaceRange and Upsert) obey the table's rules and its evolution
+// setting.
+func TestCorrectWithRules(t *testing.T) {
+	const columns = "at timestamp[us]; k int32"
+	ctx := t.Context()
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
+	b := s.Bucket("b")
+	if _, err := b.Table("t").Put(ctx, tabletest.JSONRows(t, columns, `{"at":"2026-01-01 00:00:00","k":1},{"at":"2026-01-02 00:00:00","k":2},{"at":"2026-01-03 00:00:00","k":3}`),
+		tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Time: "at", Evolution: tables.Compatible}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Table("t").EditRules(ctx, tables.RuleEdit{Add: []tables.Rule{{Name: "once", Kind: "unique", Columns: []string{"k"}, InTable: true}, {Name: "few", Kind: "range", Column: "k", Max: "9"}}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.EditRules(ctx, tables.RuleEdit{Add: []tables.Rule{{Name: "some", Kind: "range", Column: "k", Min: "0"}}}); err != nil {
+		t.Fatal(err)
+	}
+	day := func(n int) time.Time { return time.Date(2026, 1, n, 0, 0, 0, 0, time.UTC) }
+	replace := func(columns, rows string) error {
+		_, err := b.Table("t").ReplaceRange(ctx, day(1), day(3), tabletest.JSONRows(t, columns, rows), nil)
+		return err
+	}
+	upsert := func(columns, rows string) error {
+		_, err := b.Table("t").Upsert(ctx, tabletest.JSONRows(t, columns, rows), nil)
+		return err
+	}
+	for name, put := range map[string]func(string, string) error{"range": replace, "upsert": upsert} {
+		for _, c := range []struct{ columns, rows, want string }{ // the cases about columns do not apply to an upsert, which may add and widen columns
+			{columns, `{"at":"2026-01-01 00:00:00","k":10}`, `rule "few": 1 rows violate it: row 1 (k=10)`},
+			{columns, `{"at":"2026-01-01 00:00:00","k":-1}`, `rule "some"`},
+			{columns, `{"at":"2026-01-01 00:00:00","k":3}`, `rule "once": 1 rows violate it: row 1 (k=3)`},
+			{"at timestamp[us]", `{"at":"2026-01-01 00:00:00"}`, `column "k": it is missing`},
+			{"at timestamp[us]; k int64", `{"at":"2026-01-01 00:00:00","k":4}`, `column "k": this operation cannot widen columns`},
+			{columns + "; new utf8", `{"at":"2026-01-01 00:00:00","k":4}`, `column "new": this operation cannot add columns`},
+		} {
+			if name == "upsert" && strings.Contains(c.want, "this operation cannot") {
+				continue
+			}
+			if err := put(c.columns, c.rows); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%s of %s: error = %v, want %s", name, c.rows, err, c.want)
+			}
+		}
+	}
+	const want = "at timestamp[us]; k int32 | 2026-01-01T00:00:00,1 | 2026-01-02T00:00:00,2 | 2026-01-03T00:00:00,3"
+	tabletest.WantText(t, b, "t", want)
+	// Rules ignore rows that the correction replaces.
+	if err := errors.Join(replace(columns, `{"at":"2026-01-01 00:00:00","k":2},{"at":"2026-01-02 00:00:00","k":1}`),
+		upsert("at timestamp[us]; k int8", `{"at":"2026-01-02 00:00:00","k":5},{"at":"2026-01-01 00:00:00","k":1}`)); err != nil {
+		t.Fatal(err)
+	}
+	tabletest.WantText(t, b, "t", "at timestamp[us]; k int32 | 2026-01-01T00:00:00,1 | 2026-01-02T00:00:00,5 | 2026-01-03T00:00:00,3")
+	// Rules consider rows that another Store puts before the commit.
+	dir := s.Dir()
+	otherBucket := tabletest.Open(t, dir, &tables.Options{NoTail: true}).Bucket("b")
+	pending := true
+	s.HooksInUse().OnPrepared = func() {
+		if pending {
+			pending = false
+			if _, err := otherBucket.Table("t").Put(ctx, tabletest.JSONRows(t, columns, `{"at":"2026-01-09 00:00:00","k":7}`), tables.PutAppend, nil); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if err := upsert(columns, `{"at":"2026-01-02 00:00:00","k":7}`); !errors.As(err, new(*tables.RuleError)) {
+		t.Errorf("Upsert of a key that another Store put: error = %v, want a RuleError", err)
+	}
+}
+
+// TestRestoreSettings checks that a restore includes a table's settings, rules, columns and the order of its rows.
+func TestRestoreSettings(t *testing.T) {
+	const columns = "at timestamp[us]; k int32"
+	ctx := t.Context()
+	b := tabletest.Open(t, t.TempDir(), nil).Bucket("b")
+	if _, err := b.Table("t").Put(ctx, tabletest.JSONRows(t, columns, `{"at":"2026-01-02 00:00:00","k":1},{"at":"2026-01-01 00:00:00","k":2}`),
+		tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Time: "at", OnDuplicate: tables.KeepLast, Evolution: tables.AddOnly}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Table("t").EditRules(ctx, tables.RuleEdit{Add: []tables.Rule{{Name: "few", Kind: "range", Column: "k", Max: "9"}}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Snapshot(ctx, "one"); err != nil {
+		t.Fatal(err)
+	}
+	table := b.Table("t")
+	want, err := table.Settings(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, change := range []func() error{
+		func() error {
+			_, err := b.Table("t").Put(ctx, tabletest.Rows(1), tables.PutReplace, &tables.PutOptions{Settings: &tables.Settings{}})
+			return errors.Join(err, b.Table("t").EditRules(ctx, tables.RuleEdit{Remove: []string{"few"}}))
+		},
+		func() error { return b.Delete(ctx, "t") },
+	} {
+		if err := errors.Join(change(), b.Restore(ctx, "one", "t")); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := table.Settings(ctx); err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("Settings = %+v, want %+v; error: %v", got, want, err)
+		}
+		if rules, err := b.Table("t").Rules(ctx); err != nil || len(rules) != 1 {
+			t.Errorf("Rules = %+v, %v; want one rule", rules, err)
+		}
+		wantInOrder(t, b, "t", 1)
+		tabletest.WantText(t, b, "t", "at timestamp[us]; k int32 | 2026-01-01T00:00:00,2 | 2026-01-02T00:00:00,1")
+		if _, err := b.Table("t").Put(ctx, tabletest.JSONRows(t, columns, `{"at":"2026-01-02 00:00:00","k":10}`), tables.PutAppend, nil); !errors.As(err, new(*tables.RuleError)) {
+			t.Errorf("Put error = %v, want a RuleError", err)
+		}
+	}
+}
