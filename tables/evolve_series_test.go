@@ -53,9 +53,7 @@ func TestEvolveSeries(t *testing.T) {
 	b := s.Bucket("b")
 	put := func(columns, rows string, o *tables.PutOptions) {
 		t.Helper()
-		if _, err := b.Table("t").Put(ctx, tabletest.JSONRows(t, columns, rows), tables.PutAppend, o); err != nil {
-			t.Fatal(err)
-		}
+		tabletest.PutRows(t, b, "t", tabletest.JSONRows(t, columns, rows), tables.PutAppend, o)
 	}
 	evolve := func(c tables.ColumnChange) {
 		t.Helper()
@@ -114,9 +112,7 @@ func TestSeveralChangesInUpdate(t *testing.T) {
 	b := tabletest.Open(t, t.TempDir(), nil).Bucket("b")
 	const old, columns = "at timestamp[us]; k int32", "k int32; at timestamp[us]; v int32"
 	ordered := &tables.PutOptions{Settings: &tables.Settings{Time: "at", OnDuplicate: tables.KeepLast}}
-	if _, err := b.Table("t").Put(ctx, tabletest.JSONRows(t, old, `{"at":"2026-01-01 00:00:00","k":1}`), tables.PutAppend, nil); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.PutRows(t, b, "t", tabletest.JSONRows(t, old, `{"at":"2026-01-01 00:00:00","k":1}`), tables.PutAppend, nil)
 	err := b.Store().Update(ctx, func(x *tables.Txn) error {
 		return errors.Join(
 			x.Put("b", "t", tabletest.JSONRows(t, columns, `{"at":"2026-01-02 00:00:00","k":2}`), tables.PutReplace, ordered),
@@ -220,9 +216,7 @@ func TestRestoreSettings(t *testing.T) {
 	if err := b.Table("t").EditRules(ctx, tables.RuleEdit{Add: []tables.Rule{{Name: "few", Kind: "range", Column: "k", Max: "9"}}}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.Snapshot(ctx, "one"); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.Snapshot(t, b, "one")
 	table := b.Table("t")
 	want, err := table.Settings(ctx)
 	if err != nil {

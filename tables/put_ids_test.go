@@ -38,15 +38,11 @@ func TestSameIDTwoTails(t *testing.T) {
 	tabletest.Put(t, first.Bucket(""), "a", tables.PutAppend, 0)
 	put := func(s *tables.Store, n int64, id string) {
 		t.Helper()
-		if _, err := s.Bucket("").Table("a").Put(t.Context(), tabletest.Rows(n), tables.PutAppend, &tables.PutOptions{ID: id}); err != nil {
-			t.Fatal(err)
-		}
+		tabletest.PutRows(t, s.Bucket(""), "a", tabletest.Rows(n), tables.PutAppend, &tables.PutOptions{ID: id})
 	}
 	fold := func(s *tables.Store) {
 		t.Helper()
-		if _, err := s.Fold(t.Context(), nil); err != nil {
-			t.Fatal(err)
-		}
+		tabletest.Fold(t, s)
 	}
 	put(first, 1, "x")
 	put(second, 1, "x") // second's first append to the table, which also stores the schema in the tail
@@ -70,9 +66,7 @@ func TestSameIDDuringCommit(t *testing.T) {
 	other := tabletest.Open(t, dir, &tables.Options{NoTail: true})
 	put := func(s *tables.Store, n int64) {
 		t.Helper()
-		if _, err := s.Bucket("").Table("a").Put(t.Context(), tabletest.Rows(n), tables.PutAppend, &tables.PutOptions{ID: fmt.Sprint(n)}); err != nil {
-			t.Fatal(err)
-		}
+		tabletest.PutRows(t, s.Bucket(""), "a", tabletest.Rows(n), tables.PutAppend, &tables.PutOptions{ID: fmt.Sprint(n)})
 	}
 	put(other, 0)
 	var next int64 // number of the row that the other Store puts next; 0 means that it puts none
@@ -138,9 +132,7 @@ func TestPutIDs(t *testing.T) {
 			tabletest.Put(t, b, "t", tables.PutAppend, 0)
 			put := func(id string, n int64) {
 				t.Helper()
-				if _, err := b.Table("t").Put(t.Context(), tabletest.Rows(n), tables.PutAppend, &tables.PutOptions{ID: id}); err != nil {
-					t.Fatal(err)
-				}
+				tabletest.PutRows(t, b, "t", tabletest.Rows(n), tables.PutAppend, &tables.PutOptions{ID: id})
 			}
 			put(c.firstID, 1)
 			if err := b.Store().Update(t.Context(), func(x *tables.Txn) (err error) {
@@ -186,9 +178,7 @@ func TestLateAppend(t *testing.T) {
 	}
 	s = tabletest.Open(t, dir, o)
 	tabletest.WantRows(t, s.Bucket(""), "a", 0, 1)
-	if _, err := s.Fold(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.Fold(t, s)
 	tabletest.WantRows(t, s.Bucket(""), "a", 0, 1)
 }
 
@@ -215,9 +205,7 @@ func TestForeignRename(t *testing.T) {
 		dir := t.TempDir()
 		s := tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
 		b := s.Bucket("")
-		if _, err := b.Table("a").Put(t.Context(), tabletest.Rows(0), tables.PutAppend, &tables.PutOptions{Metadata: tables.Metadata{"k": "v"}}); err != nil {
-			t.Fatal(err)
-		}
+		tabletest.PutRows(t, b, "a", tabletest.Rows(0), tables.PutAppend, &tables.PutOptions{Metadata: tables.Metadata{"k": "v"}})
 		tabletest.Put(t, b, "a", tables.PutAppend, 1)
 		tabletest.ExecInCatalog(t, dir, `UPDATE iceberg_tables SET table_name='b' WHERE table_name='a'`)
 		if isNoticed {
@@ -229,9 +217,7 @@ func TestForeignRename(t *testing.T) {
 		tabletest.Put(t, b, "a", tables.PutAppend, 9)
 		tabletest.Put(t, b, "b", tables.PutAppend, 2)
 		tabletest.WantRows(t, b, "b", 0, 1, 2)
-		if _, err := s.Fold(t.Context(), nil); err != nil {
-			t.Fatal(err)
-		}
+		tabletest.Fold(t, s)
 		tabletest.WantRows(t, b, "b", 0, 1, 2)
 		tabletest.WantRows(t, b, "a", 9)
 		tab := b.Table("b")
@@ -307,9 +293,7 @@ func TestForeignSchema(t *testing.T) {
 		r := array.NewRecordBuilder(memory.DefaultAllocator, oldSchema)
 		r.Field(0).(*array.Int64Builder).Append(1)
 		r.Field(1).(*array.Int64Builder).Append(2)
-		if _, err := b.Table("a").Put(t.Context(), tabletest.OneBatch(r.NewRecordBatch()), tables.PutAppend, nil); err != nil {
-			t.Fatal(err)
-		}
+		tabletest.PutRows(t, b, "a", tabletest.OneBatch(r.NewRecordBatch()), tables.PutAppend, nil)
 	}
 	put()
 	put()
@@ -334,9 +318,7 @@ func TestForeignSchema(t *testing.T) {
 	}
 	s = tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
 	tabletest.WantRows(t, s.Bucket(""), "a", 1, 1)
-	if _, err := s.Fold(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.Fold(t, s)
 	tabletest.WantRows(t, s.Bucket(""), "a", 1, 1)
 }
 

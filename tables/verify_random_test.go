@@ -21,9 +21,7 @@ func TestVerifyAfterExpire(t *testing.T) {
 	for i := range int64(3) {
 		tabletest.Put(t, b, "t", tables.PutReplace, i)
 	}
-	if _, err := b.Snapshot(ctx, "snap"); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.Snapshot(t, b, "snap")
 	tabletest.Put(t, b, "t", tables.PutReplace, 9)
 	if r, err := s.Expire(ctx, &tables.MaintainOptions{Grace: -1}); err != nil || r.FilesRemoved == 0 {
 		t.Fatalf("Expire = %+v, %v; want FilesRemoved above 0", r, err)
@@ -49,13 +47,9 @@ func TestVerifyEachFile(t *testing.T) {
 	for i := range int64(3) {
 		tabletest.Put(t, b, "committed", tables.PutReplace, i)
 		tabletest.Put(t, b, "folded", tables.PutAppend, i)
-		if _, err := s.Fold(ctx, nil); err != nil {
-			t.Fatal(err)
-		}
+		tabletest.Fold(t, s)
 		if i == 1 {
-			if _, err := b.Snapshot(ctx, "snap"); err != nil {
-				t.Fatal(err)
-			}
+			tabletest.Snapshot(t, b, "snap")
 		}
 	}
 	if err := b.Table("folded").Evolve(ctx, tables.ColumnChange{Op: "rename", Column: "s", To: "text"}); err != nil {
