@@ -171,9 +171,7 @@ func TestAtTimeDuringCorrection(t *testing.T) {
 		t.Helper()
 		r := ticksOf([]tick{{ts: ts}}, 1)
 		defer r.Release()
-		if _, err := b.Table("t").Put(t.Context(), r, tables.PutAppend, o); err != nil {
-			t.Fatal(err)
-		}
+		tabletest.PutRows(t, b, "t", r, tables.PutAppend, o)
 	}
 	put(1, &tables.PutOptions{Settings: &tables.Settings{Time: "ts", OnDuplicate: tables.KeepLast}})
 	ticks := make([]tick, 1001)
@@ -241,9 +239,7 @@ func TestFoldOfDuplicates(t *testing.T) {
 	b := s.Bucket("b")
 	put := func(r array.RecordReader, o *tables.PutOptions) {
 		t.Helper()
-		if _, err := b.Table("t").Put(t.Context(), r, tables.PutAppend, o); err != nil {
-			t.Fatal(err)
-		}
+		tabletest.PutRows(t, b, "t", r, tables.PutAppend, o)
 	}
 	put(ticksOf([]tick{{1, "a", 1, 0}}, 1), &tables.PutOptions{Settings: &tables.Settings{Time: "ts", OnDuplicate: tables.KeepFirst}})
 	fold := func(rows int64) {
@@ -286,9 +282,7 @@ func TestAtTimeBeforeFoldedRow(t *testing.T) {
 		return ns
 	}
 	before := read(between)
-	if _, err := s.Fold(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.Fold(t, s)
 	if after := read(between); !slices.Equal(before, after) || slices.Contains(after, 2) {
 		t.Errorf("AtTime before row 2 was put: read %v before the fold, and %v after it; want equal rows without row 2", before, after)
 	}

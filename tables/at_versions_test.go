@@ -281,9 +281,7 @@ func TestFormat1Versions(t *testing.T) {
 		time.Sleep(2 * time.Millisecond)
 		moments = append(moments, time.Now())
 		time.Sleep(2 * time.Millisecond)
-		if _, err := s.Fold(t.Context(), nil); err != nil {
-			t.Fatal(err)
-		}
+		tabletest.Fold(t, s)
 	}
 	for i, moment := range moments {
 		old, err := table.At(t.Context(), tables.AtTime(moment))

@@ -107,9 +107,7 @@ func TestBackup(t *testing.T) {
 		t.Errorf("RestoreFrom of a missing backup: error = %v, want fs.ErrNotExist", err)
 	}
 	tabletest.Put(t, bucketOne, "twice", tables.PutAppend, 12)
-	if _, err := s.Fold(ctx, nil); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.Fold(t, s)
 	if findings, _ := tabletest.VerifyAll(t, s, tables.VerifyOptions{}); len(findings) > 0 {
 		t.Errorf("Verify reported %+v; want none", findings)
 	}

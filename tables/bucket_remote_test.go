@@ -172,9 +172,7 @@ func TestRequests(t *testing.T) {
 		tabletest.Put(t, b, "a", tables.PutAppend, 2+n)
 	}
 	check("50 appends to the tail", objstore.Requests{})
-	if _, err := s.Fold(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.Fold(t, s)
 	check("a fold, which writes a data file, a manifest, a manifest list and metadata", objstore.Requests{Put: 4})
 	tabletest.WantRows(t, b, "a", tabletest.Sequence(1, 51)...)
 	check("a read of files that this machine wrote", objstore.Requests{})
@@ -277,9 +275,7 @@ func TestLostCommitResponses(t *testing.T) {
 	armed = true
 	mu.Unlock()
 	for n := int64(1); n < 15; n++ {
-		if _, err := s.Bucket("").Table("a").Put(t.Context(), tabletest.Rows(n), tables.PutAppend, nil); err != nil {
-			t.Fatal(err)
-		}
+		tabletest.PutRows(t, s.Bucket(""), "a", tabletest.Rows(n), tables.PutAppend, nil)
 		tabletest.WantRows(t, s.Bucket(""), "a", tabletest.Sequence(0, n+1)...)
 	}
 	mu.Lock()

@@ -31,9 +31,7 @@ func (c *changesCase) put(columns, rows string) tables.Version {
 // wantVersion folds the tail and returns the table's version.
 func wantVersion(t testing.TB, b *tables.Bucket) tables.Version {
 	t.Helper()
-	if _, err := b.Store().Fold(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.Fold(t, b.Store())
 	infos, err := b.Table("t").Versions(t.Context())
 	if err != nil {
 		t.Fatal(err)

@@ -143,9 +143,7 @@ func TestChangesOfWideRows(t *testing.T) {
 	wide := array.NewRecordBuilder(memory.DefaultAllocator, tabletest.Numbers)
 	wide.Field(0).(*array.Int64Builder).AppendValues(make([]int64, count), nil)
 	wide.Field(1).(*array.StringBuilder).AppendValues(slices.Repeat([]string{strings.Repeat("x", width)}, count), nil)
-	if _, err := b.Table("t").Put(t.Context(), tabletest.OneBatch(wide.NewRecordBatch()), tables.PutReplace, nil); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.PutRows(t, b, "t", tabletest.OneBatch(wide.NewRecordBatch()), tables.PutReplace, nil)
 	r, err := b.Table("t").Changes(t.Context(), tables.AtVersion(1), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -171,9 +169,7 @@ func TestChangesAfterExpire(t *testing.T) {
 	s := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true, Memory: 1 << 20})
 	b := s.Bucket("")
 	for i, prefix := range []string{"old", "new"} {
-		if _, err := b.Table("t").Put(ctx, longRows(prefix, 0, rows), []tables.PutMode{tables.PutAppend, tables.PutReplace}[i], nil); err != nil {
-			t.Fatal(err)
-		}
+		tabletest.PutRows(t, b, "t", longRows(prefix, 0, rows), []tables.PutMode{tables.PutAppend, tables.PutReplace}[i], nil)
 	}
 	open := func() *tables.Changes {
 		t.Helper()
@@ -184,9 +180,7 @@ func TestChangesAfterExpire(t *testing.T) {
 		return r
 	}
 	complete, early := open(), open()
-	if _, err := b.Table("t").Put(ctx, longRows("newer", 0, 1), tables.PutReplace, nil); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.PutRows(t, b, "t", longRows("newer", 0, 1), tables.PutReplace, nil)
 	if _, err := s.Expire(ctx, &tables.MaintainOptions{Grace: -1, Keep: 1}); err != nil {
 		t.Fatal(err)
 	}

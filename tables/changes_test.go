@@ -64,9 +64,7 @@ func TestChanges(t *testing.T) {
 	fields := []arrow.Field{nullable("k", arrow.PrimitiveTypes.Int64), nullable("v", arrow.BinaryTypes.String)}
 	put := func(text string) {
 		t.Helper()
-		if _, err := b.Table("t").Put(ctx, rowsOfJSON(t, text, fields...), tables.PutAppend, nil); err != nil {
-			t.Fatal(err)
-		}
+		tabletest.PutRows(t, b, "t", rowsOfJSON(t, text, fields...), tables.PutAppend, nil)
 	}
 	put(`[{"k":1,"v":"a"},{"k":2,"v":"b"},{"k":2,"v":"b"}]`)
 	first := wantChanges(t, b, nil, nil, "1 a insert; 2 b insert; 2 b insert")
@@ -76,9 +74,7 @@ func TestChanges(t *testing.T) {
 		}
 	}
 	put(`[{"k":3,"v":null}]`) // into the tail
-	if _, err := b.Snapshot(ctx, "s"); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.Snapshot(t, b, "s")
 	afterSnapshot := time.Now()
 	time.Sleep(5 * time.Millisecond)
 	second := wantChanges(t, b, tables.AtVersion(first), nil, "3 null insert")
@@ -92,9 +88,7 @@ func TestChanges(t *testing.T) {
 	wantChanges(t, b, tables.AtVersion(0), nil, "1 A insert; 2 b insert; 3 null insert; 4 d insert")
 	keyed := &tables.ChangesOptions{Keys: []string{"k"}}
 	wantChanges(t, b, tables.AtVersion(second), keyed, "1 A update_after; 1 a update_before; 2 b delete; 4 d insert")
-	if _, err := s.Compact(ctx, nil); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.Compact(t, s)
 	if last := wantChanges(t, b, tables.AtVersion(third), nil, ""); last <= third {
 		t.Errorf("the compaction did not create a version after %d", third)
 	}
@@ -124,9 +118,7 @@ func TestChangesOfNewTable(t *testing.T) {
 	b := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true}).Bucket("")
 	tabletest.Put(t, b, "t", tables.PutAppend, 1)
 	tabletest.Put(t, b, "t", tables.PutAppend, 2)
-	if _, err := b.Snapshot(ctx, "s"); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.Snapshot(t, b, "s")
 	r, err := tableAt(t, b, "t", nil).Changes(ctx, nil, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -151,9 +143,7 @@ func TestChangesOfNewTable(t *testing.T) {
 	tabletest.Put(t, b, "t", tables.PutReplace, 1, 5)
 	cursor = wantChanges(t, b, tables.AtVersion(cursor), nil, "0 row 0 delete; 2 row 2 delete; 5 row 5 insert")
 	other := rowsOfJSON(t, `[{"x":1}]`, nullable("x", arrow.PrimitiveTypes.Int64))
-	if _, err := b.Table("t").Put(ctx, other, tables.PutReplace, nil); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.PutRows(t, b, "t", other, tables.PutReplace, nil)
 	if _, err := tableAt(t, b, "t", nil).Changes(ctx, tables.AtVersion(cursor), nil); !errors.Is(err, tables.ErrNotFound) || !strings.Contains(err.Error(), "start again") {
 		t.Errorf("changes since the table was replaced with other columns: error %v, want ErrNotFound with advice", err)
 	}
@@ -184,9 +174,7 @@ func TestChangesWithEqualKeys(t *testing.T) {
 	fields := []arrow.Field{nullable("k", arrow.PrimitiveTypes.Int64), nullable("v", arrow.PrimitiveTypes.Int64)}
 	put := func(mode tables.PutMode, rows ...string) {
 		t.Helper()
-		if _, err := b.Table("t").Put(t.Context(), rowsOfJSON(t, "["+strings.Join(rows, ",")+"]", fields...), mode, nil); err != nil {
-			t.Fatal(err)
-		}
+		tabletest.PutRows(t, b, "t", rowsOfJSON(t, "["+strings.Join(rows, ",")+"]", fields...), mode, nil)
 	}
 	put(tables.PutAppend, `{"k":1,"v":1}`, `{"k":2,"v":1}`, `{"k":2,"v":2}`, `{"k":3,"v":3}`, `{"k":null,"v":1}`, `{"k":4,"v":1}`)
 	first := wantChanges(t, b, nil, nil, "1 1 insert; 2 1 insert; 2 2 insert; 3 3 insert; 4 1 insert; null 1 insert")
@@ -219,9 +207,7 @@ func TestChangesRead(t *testing.T) {
 	defer s.Close()
 	b := s.Bucket("")
 	for i := range int64(100) {
-		if _, err := b.Table("t").Put(t.Context(), longRows("old", 2000*i, 2000), tables.PutAppend, nil); err != nil {
-			t.Fatal(err)
-		}
+		tabletest.PutRows(t, b, "t", longRows("old", 2000*i, 2000), tables.PutAppend, nil)
 	}
 	tab := tableAt(t, b, "t", nil)
 	info, err := tab.Info(t.Context())
@@ -259,9 +245,7 @@ func TestChangesMemory(t *testing.T) {
 	put := func(prefix string) {
 		t.Helper()
 		for i, mode := range append([]tables.PutMode{tables.PutReplace}, slices.Repeat([]tables.PutMode{tables.PutAppend}, 9)...) {
-			if _, err := b.Table("t").Put(t.Context(), longRows(prefix, rows/10*int64(i), rows/10), mode, nil); err != nil {
-				t.Fatal(err)
-			}
+			tabletest.PutRows(t, b, "t", longRows(prefix, rows/10*int64(i), rows/10), mode, nil)
 		}
 	}
 	put("old")
@@ -331,12 +315,8 @@ func TestChangesOfLists(t *testing.T) {
 	b := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true, Memory: 32 << 20}).Bucket("")
 	small := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true, Memory: 1 << 20}).Bucket("")
 	for i, mode := range []tables.PutMode{tables.PutAppend, tables.PutReplace} {
-		if _, err := b.Table("t").Put(t.Context(), boolLists(rows, length, i == 1), mode, nil); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := small.Table("t").Put(t.Context(), boolLists(1, 1<<18, i == 1), mode, nil); err != nil {
-			t.Fatal(err)
-		}
+		tabletest.PutRows(t, b, "t", boolLists(rows, length, i == 1), mode, nil)
+		tabletest.PutRows(t, small, "t", boolLists(1, 1<<18, i == 1), mode, nil)
 	}
 	read := int64(0)
 	err := b.Table("t").EncodeRows(t.Context(), 1, func(encoded sorted.Batches) error {

@@ -39,9 +39,7 @@ func TestCompactReencodesOldFiles(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if _, err := b.Table("t").Put(t.Context(), tabletest.OneBatch(rb.NewRecordBatch()), tables.PutAppend, nil); err != nil {
-			t.Fatal(err)
-		}
+		tabletest.PutRows(t, b, "t", tabletest.OneBatch(rb.NewRecordBatch()), tables.PutAppend, nil)
 	}
 	want := scanJSON(t, b, "t", nil)
 	for _, path := range filesOf(t, b, "t") {

@@ -54,9 +54,7 @@ func TestPlainIntegers(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if _, err := b.Table("t").Put(t.Context(), tabletest.OneBatch(batch), tables.PutAppend, &tables.PutOptions{Settings: settings}); err != nil {
-					t.Fatal(err)
-				}
+				tabletest.PutRows(t, b, "t", tabletest.OneBatch(batch), tables.PutAppend, &tables.PutOptions{Settings: settings})
 				rowsBefore := scanJSON(t, b, "t", nil)
 				check := func() {
 					t.Helper()

@@ -97,12 +97,8 @@ func TestReplaceRange(t *testing.T) {
 			s := ticks(unit, "UTC")
 			want := map[int]int64{}
 			for _, part := range [][2]int{{0, 10}, {10, 20}, {20, 30}} {
-				if _, err := b.Table("t").Put(ctx, ticksAt(s, 1, hours(part[0], part[1])...), tables.PutAppend, nil); err != nil {
-					t.Fatal(err)
-				}
-				if _, err := b.Store().Fold(ctx, nil); err != nil {
-					t.Fatal(err)
-				}
+				tabletest.PutRows(t, b, "t", ticksAt(s, 1, hours(part[0], part[1])...), tables.PutAppend, nil)
+				tabletest.Fold(t, b.Store())
 				for h := part[0]; h < part[1]; h++ {
 					want[h] = 1
 				}
@@ -156,9 +152,7 @@ func TestReplaceRangeTimeColumn(t *testing.T) {
 		build.Field(1).(*array.TimestampBuilder).AppendTime(day0)
 		return tabletest.OneBatch(build.NewRecordBatch())
 	}
-	if _, err := b.Table("t").Put(t.Context(), rows(), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Time: "at"}}); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.PutRows(t, b, "t", rows(), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Time: "at"}})
 	result, err := b.Table("t").ReplaceRange(t.Context(), day0, day0.Add(1), rows(), nil)
 	if err != nil || result.TimeColumn != "at" || result.Deleted != 1 {
 		t.Errorf(`ReplaceRange = %+v, %v; want TimeColumn "at" and Deleted 1`, result, err)

@@ -152,9 +152,7 @@ func TestDeleteRowsUnknown(t *testing.T) {
 				}
 			}
 			batch := rb.NewRecordBatch()
-			if _, err := b.Table(name).Put(t.Context(), tabletest.OneBatch(batch), tables.PutAppend, nil); err != nil {
-				t.Fatal(err)
-			}
+			tabletest.PutRows(t, b, name, tabletest.OneBatch(batch), tables.PutAppend, nil)
 			bound, err := cond.Bind(batch.Schema())
 			if err != nil {
 				t.Fatal(err)

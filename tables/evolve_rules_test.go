@@ -24,9 +24,7 @@ func TestUniqueWhileWidening(t *testing.T) {
 					s := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: !hasTail, FoldAge: -1})
 					b := s.Bucket("b")
 					first := tabletest.JSONRows(t, oldColumns, `{"k":1,"v":5,"n":1},{"k":2,"v":7,"n":1}`)
-					if _, err := b.Table("t").Put(t.Context(), first, tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Evolution: tables.Flexible}}); err != nil {
-						t.Fatal(err)
-					}
+					tabletest.PutRows(t, b, "t", first, tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Evolution: tables.Flexible}})
 					rule := tables.RuleEdit{Add: []tables.Rule{{Name: "u", Kind: "unique", Columns: []string{"v"}, InTable: true}}}
 					if err := b.EditRules(t.Context(), rule); err != nil { // unlike a table's rule, a bucket's rule leaves the rows in the tail
 						t.Fatal(err)
@@ -59,9 +57,7 @@ func TestUniqueWhileWidening(t *testing.T) {
 func TestUniqueWithUncheckedTail(t *testing.T) {
 	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
 	b := s.Bucket("b")
-	if _, err := b.Table("t").Put(t.Context(), tabletest.JSONRows(t, "v int32", `{"v":7}`), tables.PutAppend, nil); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.PutRows(t, b, "t", tabletest.JSONRows(t, "v int32", `{"v":7}`), tables.PutAppend, nil)
 	if err := b.EditRules(t.Context(), tables.RuleEdit{Add: []tables.Rule{{Name: "u", Kind: "unique", Columns: []string{"v"}, InTable: true}}}); err != nil {
 		t.Fatal(err)
 	}
@@ -90,17 +86,11 @@ func TestNullTypeReplacedWithAnotherTail(t *testing.T) {
 	s, otherBucket := tabletest.Open(t, dir, &tables.Options{FoldAge: -1}), tabletest.Open(t, dir, &tables.Options{NoTail: true}).Bucket("b")
 	b := s.Bucket("b")
 	for range 2 {
-		if _, err := b.Table("t").Put(t.Context(), null(), tables.PutAppend, nil); err != nil {
-			t.Fatal(err)
-		}
+		tabletest.PutRows(t, b, "t", null(), tables.PutAppend, nil)
 	}
-	if _, err := otherBucket.Table("t").Put(t.Context(), tabletest.JSONRows(t, "v utf8", `{"v":"x"}`), tables.PutAppend, nil); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.PutRows(t, otherBucket, "t", tabletest.JSONRows(t, "v utf8", `{"v":"x"}`), tables.PutAppend, nil)
 	const want = "v utf8 | x | (null) | (null)"
 	tabletest.WantText(t, b, "t", want)
-	if _, err := s.Fold(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.Fold(t, s)
 	tabletest.WantText(t, b, "t", want)
 }

@@ -58,13 +58,9 @@ func TestEvolutionOfPuts(t *testing.T) {
 					dir := t.TempDir()
 					s := tabletest.Open(t, dir, &tables.Options{NoTail: mode == "commits", FoldAge: -1})
 					b := s.Bucket("b")
-					if _, err := b.Table("t").Put(t.Context(), tabletest.JSONRows(t, table, row), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Evolution: e}}); err != nil {
-						t.Fatal(err)
-					}
+					tabletest.PutRows(t, b, "t", tabletest.JSONRows(t, table, row), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Evolution: e}})
 					if mode == "folded" {
-						if _, err := s.Fold(t.Context(), nil); err != nil {
-							t.Fatal(err)
-						}
+						tabletest.Fold(t, s)
 					}
 					_, err := b.Table("t").Put(t.Context(), tabletest.JSONRows(t, c.put, c.row), tables.PutAppend, nil)
 					if !strings.HasPrefix(want, "column") {
@@ -72,13 +68,9 @@ func TestEvolutionOfPuts(t *testing.T) {
 							t.Fatal(err)
 						}
 						tabletest.WantText(t, b, "t", want)
-						if _, err := s.Fold(t.Context(), nil); err != nil {
-							t.Fatal(err)
-						}
+						tabletest.Fold(t, s)
 						tabletest.WantText(t, b, "t", want)
-						if _, err := s.Compact(t.Context(), nil); err != nil {
-							t.Fatal(err)
-						}
+						tabletest.Compact(t, s)
 						tabletest.WantText(t, b, "t", want)
 						if mode != "tail" {
 							tabletest.WantText(t, b, "t", table+" | 1,0.5,x", tables.AtVersion(1))
@@ -100,9 +92,7 @@ func TestEvolve(t *testing.T) {
 	b := s.Bucket("b")
 	put := func(columns, row string) {
 		t.Helper()
-		if _, err := b.Table("t").Put(t.Context(), tabletest.JSONRows(t, columns, row), tables.PutAppend, nil); err != nil {
-			t.Fatal(err)
-		}
+		tabletest.PutRows(t, b, "t", tabletest.JSONRows(t, columns, row), tables.PutAppend, nil)
 	}
 	evolve := func(changes ...tables.ColumnChange) {
 		t.Helper()
@@ -178,9 +168,7 @@ func TestWidenInexact(t *testing.T) {
 	for _, hasTail := range []bool{false, true} {
 		s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1, NoTail: !hasTail})
 		b := s.Bucket("")
-		if _, err := b.Table("t").Put(t.Context(), tabletest.JSONRows(t, "a int64", `{"a":9007199254740993}`), tables.PutAppend, nil); err != nil {
-			t.Fatal(err)
-		}
+		tabletest.PutRows(t, b, "t", tabletest.JSONRows(t, "a int64", `{"a":9007199254740993}`), tables.PutAppend, nil)
 		err := b.Table("t").Evolve(t.Context(), tables.ColumnChange{Op: "widen", Column: "a", Type: "float64"})
 		if err == nil || !strings.Contains(err.Error(), `column "a"`) {
 			t.Fatalf(`Evolve error = %v, want an error with the text column "a"`, err)

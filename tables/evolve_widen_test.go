@@ -86,13 +86,9 @@ func TestUpsertWidens(t *testing.T) {
 				commits := 0
 				s := openWithHook(t, &tables.Options{NoTail: mode == "commits", FoldAge: -1}, func() { commits++ })
 				b := s.Bucket("b")
-				if _, err := b.Table("t").Put(t.Context(), tabletest.JSONRows(t, c.columns, c.rows), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Evolution: tables.Compatible}}); err != nil {
-					t.Fatal(err)
-				}
+				tabletest.PutRows(t, b, "t", tabletest.JSONRows(t, c.columns, c.rows), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Evolution: tables.Compatible}})
 				if mode == "folded" {
-					if _, err := s.Fold(t.Context(), nil); err != nil {
-						t.Fatal(err)
-					}
+					tabletest.Fold(t, s)
 				}
 				before := tabletest.TableText(t, b, "t", nil)
 				commits = 0
@@ -109,9 +105,7 @@ func TestUpsertWidens(t *testing.T) {
 				if commits != 1 {
 					t.Errorf("the upsert made %d commits, want 1", commits)
 				}
-				if _, err := s.Compact(t.Context(), nil); err != nil {
-					t.Fatal(err)
-				}
+				tabletest.Compact(t, s)
 				wantSorted(t, b, c.want)
 			})
 		}
@@ -165,9 +159,7 @@ func TestUpsertDuringChanges(t *testing.T) {
 				}
 			})
 			b := store.Bucket("b")
-			if _, err := b.Table("t").Put(t.Context(), tabletest.JSONRows(t, oldColumns, rows), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Evolution: tables.Flexible}}); err != nil {
-				t.Fatal(err)
-			}
+			tabletest.PutRows(t, b, "t", tabletest.JSONRows(t, oldColumns, rows), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Evolution: tables.Flexible}})
 			armed = true
 			_, err := b.Table("t").Upsert(t.Context(), tabletest.JSONRows(t, wide, `{"k":2,"v":0.5}`), &tables.UpsertOptions{Keys: []string{"k"}})
 			if armed {
@@ -183,9 +175,7 @@ func TestUpsertDuringChanges(t *testing.T) {
 				t.Fatal(err)
 			}
 			wantSorted(t, b, c.want)
-			if _, err := store.Fold(t.Context(), nil); err != nil {
-				t.Fatal(err)
-			}
+			tabletest.Fold(t, store)
 			wantSorted(t, b, c.want)
 		})
 	}
@@ -216,18 +206,14 @@ func TestNullTypeReplaced(t *testing.T) {
 		}
 		columns, row := "k int64; v "+typ, fmt.Sprintf(`{"k":2,"v":%s}`, value)
 		typed := bucketWithoutTail(t)
-		if _, err := typed.Table("t").Put(t.Context(), tabletest.JSONRows(t, columns, row), tables.PutAppend, nil); err != nil {
-			t.Fatal(err)
-		}
+		tabletest.PutRows(t, typed, "t", tabletest.JSONRows(t, columns, row), tables.PutAppend, nil)
 		_, wantRow, _ := strings.Cut(tabletest.TableText(t, typed, "t", nil), " | ")
 		for _, e := range []tables.Evolution{"", tables.Strict, tables.AddOnly, tables.Compatible, tables.Flexible} {
 			for _, mode := range []string{"put", "upsert", "evolve"} {
 				t.Run(fmt.Sprintf("%s/%s/%s", typ, e, mode), func(t *testing.T) {
 					s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
 					b := s.Bucket("b")
-					if _, err := b.Table("t").Put(t.Context(), oneNull(), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Evolution: e}}); err != nil {
-						t.Fatal(err)
-					}
+					tabletest.PutRows(t, b, "t", oneNull(), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Evolution: e}})
 					tabletest.WantText(t, b, "t", "k int64; v null | 1,(null)")
 					put := func() (err error) {
 						if mode == "upsert" {
@@ -259,13 +245,9 @@ func TestNullTypeReplaced(t *testing.T) {
 					if _, err := b.Table("t").Put(t.Context(), oneNull(), tables.PutAppend, nil); err != nil && e != tables.Compatible {
 						t.Fatal(err) // the column still accepts nulls
 					}
-					if _, err := s.Fold(t.Context(), nil); err != nil {
-						t.Fatal(err)
-					}
+					tabletest.Fold(t, s)
 					tabletest.WantText(t, b, "t", want+" | 1,(null)")
-					if _, err := s.Compact(t.Context(), nil); err != nil {
-						t.Fatal(err)
-					}
+					tabletest.Compact(t, s)
 					tabletest.WantText(t, b, "t", want+" | 1,(null)")
 				})
 			}
@@ -292,9 +274,7 @@ func TestDropAndAdd(t *testing.T) {
 		for _, hasTail := range []bool{false, true} {
 			s := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: !hasTail, FoldAge: -1})
 			b := s.Bucket("b")
-			if _, err := b.Table("t").Put(t.Context(), tabletest.JSONRows(t, c.columns, c.rows), tables.PutAppend, nil); err != nil {
-				t.Fatal(err)
-			}
+			tabletest.PutRows(t, b, "t", tabletest.JSONRows(t, c.columns, c.rows), tables.PutAppend, nil)
 			err := b.Table("t").Evolve(t.Context(), c.changes...)
 			if c.want == "" {
 				if !errors.As(err, new(*tables.SchemaError)) || !strings.Contains(err.Error(), "only column") {
@@ -306,9 +286,7 @@ func TestDropAndAdd(t *testing.T) {
 				t.Fatal(err)
 			}
 			tabletest.WantText(t, b, "t", c.want)
-			if _, err := s.Compact(t.Context(), nil); err != nil {
-				t.Fatal(err)
-			}
+			tabletest.Compact(t, s)
 			tabletest.WantText(t, b, "t", c.want)
 		}
 	}

@@ -48,9 +48,7 @@ func TestExport(t *testing.T) {
 	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
 	b := s.Bucket("")
 	tabletest.Put(t, b, "t", tables.PutAppend, tabletest.Sequence(0, 100)...)
-	if _, err := s.Fold(ctx, nil); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.Fold(t, s)
 	current := b.Table("t")
 	info, err := current.Info(ctx)
 	if err != nil {

@@ -53,9 +53,7 @@ func TestUpsertMemory(t *testing.T) {
 		})
 	}
 	start := time.Now()
-	if _, err := b.Table("t").Put(t.Context(), rows(0), tables.PutAppend, nil); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.PutRows(t, b, "t", rows(0), tables.PutAppend, nil)
 	putTime := time.Since(start)
 	runtime.GC()
 	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}

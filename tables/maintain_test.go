@@ -44,9 +44,7 @@ func TestTooManyColumns(t *testing.T) {
 		}
 	}
 	b := s.Bucket("")
-	if _, err := b.Table("t").Put(t.Context(), wide(95), tables.PutAppend, nil); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.PutRows(t, b, "t", wide(95), tables.PutAppend, nil)
 	var changes []tables.ColumnChange
 	for i := range 4 {
 		changes = append(changes, tables.ColumnChange{Op: tables.AddColumn, Column: fmt.Sprintf("%s%d", strings.Repeat("y", 10_000), i), Type: "int64"})
@@ -72,9 +70,7 @@ func TestUnfoldableTable(t *testing.T) {
 			tabletest.Put(t, s.Bucket(bucket), name, tables.PutAppend, 1)
 		}
 	}
-	if _, err := s.Fold(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.Fold(t, s)
 	cur, err := s.Catalog().Load(t.Context(), tables.NamespaceOf("a"), "bad")
 	if err != nil {
 		t.Fatal(err)
@@ -134,9 +130,7 @@ func foldFreesTailSpace(t *testing.T, background bool) {
 		for i := range rows {
 			rows[i], row = tick{int64(row), "a", int64(row * 7919), 0}, row+1
 		}
-		if _, err := s.Bucket("b").Table("t").Put(t.Context(), ticksOf(rows, len(rows)), tables.PutAppend, nil); err != nil {
-			t.Fatal(err)
-		}
+		tabletest.PutRows(t, s.Bucket("b"), "t", ticksOf(rows, len(rows)), tables.PutAppend, nil)
 	}
 	if n := tailSize(); n < 5<<20 {
 		t.Fatalf("before the fold, the tail has %d bytes, want at least 5 MiB for this test", n)
@@ -146,9 +140,7 @@ func foldFreesTailSpace(t *testing.T, background bool) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := s.Fold(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.Fold(t, s)
 	if n := tailSize(); n > 3<<20 { // the two write-ahead files have 1 MiB each
 		t.Errorf("after the fold, the tail has %d bytes, want at most 3 MiB", n)
 	}

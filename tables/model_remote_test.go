@@ -22,7 +22,7 @@ func TestModelOnPostgresAndS3(t *testing.T) {
 		if seed == 0 {
 			o.TailDir = t.TempDir() + "/tail"
 		}
-		runModel(t, url, o, seed, 60)
+		(&model{dir: url, opts: o}).run(t, seed, 100)
 		s := tabletest.Open(t, url, &o)
 		if findings, r := tabletest.VerifyAll(t, s, tables.VerifyOptions{}); len(findings) > 0 || r.Files == 0 {
 			t.Errorf("Verify reported %+v with result %+v, want no findings and Files above 0", findings, r)
@@ -34,7 +34,7 @@ func TestModelOnPostgresAndS3(t *testing.T) {
 func TestModelOnPostgres(t *testing.T) {
 	s := procs.StartPostgres(t)
 	dir := t.TempDir()
-	runModel(t, dir, tables.Options{Catalog: s.URL(), FoldBytes: 3000, FoldAge: -1}, 3, 100)
+	(&model{dir: dir, opts: tables.Options{Catalog: s.URL(), FoldBytes: 3000, FoldAge: -1}}).run(t, 3, 150)
 	o := &tables.Options{Catalog: s.URL()}
 	if other, err := tables.Open(t.Context(), t.TempDir(), o); err == nil {
 		other.Close()

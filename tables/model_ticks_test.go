@@ -92,33 +92,52 @@ func ticksFrom(r array.RecordReader, err error) ([]tick, error) {
 	return rows, r.Err()
 }
 
-// modelSeries is the expected content of a table with a time column, in the order of arrival.
-type modelSeries struct {
+// modelTable is the expected content of a table with a time column, in the order of arrival.
+type modelTable struct {
 	settings       tables.Settings
 	rows           []tick
 	versions       map[tables.Version][]tick // rows as read at each version
 	renamed        bool                      // whether column k was renamed to key
 	wType          string                    // the type of column w; "" if there is no such column
 	schemaVersion  int                       // the schema version of the last migration
-	incarnation    int64                     // distinguishes tables that had the same name
-	evolvedVersion tables.Version            // the table's last version before its columns changed
+	ids            map[string]bool           // IDs of the puts that were applied
+	meta           tables.Metadata
+	incarnation    int64          // distinguishes tables that had the same name
+	evolvedVersion tables.Version // the table's last version before its columns changed
 }
 
-func (s *modelSeries) key() string {
+func (s *modelTable) key() string {
 	if s.renamed {
 		return "key"
 	}
 	return "k"
 }
 
-func (s *modelSeries) clone() *modelSeries {
+// newTable returns a table that does not exist yet.
+func (m *model) newTable() *modelTable {
+	m.next++
+	return &modelTable{settings: m.randomSettings(), versions: map[tables.Version][]tick{}, ids: map[string]bool{}, incarnation: m.next}
+}
+
+// applied records the result of a put with the options o.
+func (s *modelTable) applied(o *tables.PutOptions, rows []tick, recordsID, setsMetadata bool) {
+	s.rows = rows
+	if o.ID != "" && recordsID {
+		s.ids[o.ID] = true
+	}
+	if setsMetadata {
+		s.meta = o.Metadata
+	}
+}
+
+func (s *modelTable) clone() *modelTable {
 	c := *s
-	c.rows, c.versions = slices.Clone(s.rows), maps.Clone(s.versions)
+	c.rows, c.versions, c.ids = slices.Clone(s.rows), maps.Clone(s.versions), maps.Clone(s.ids)
 	return &c
 }
 
 // reader returns a reader of rows in the table's columns, and the rows as the table will store them.
-func (s *modelSeries) reader(rows []tick, batchRows int) (array.RecordReader, []tick) {
+func (s *modelTable) reader(rows []tick, batchRows int) (array.RecordReader, []tick) {
 	rows = slices.Clone(rows)
 	for i := range rows {
 		if rows[i].w = 0; s.wType != "" {
@@ -158,7 +177,7 @@ func (s *modelSeries) reader(rows []tick, batchRows int) (array.RecordReader, []
 	return r, rows
 }
 
-func (s *modelSeries) compare(a, b tick) int {
+func (s *modelTable) compare(a, b tick) int {
 	if len(s.settings.Keys) == 0 {
 		return cmp.Compare(a.ts, b.ts)
 	}
@@ -166,7 +185,7 @@ func (s *modelSeries) compare(a, b tick) int {
 }
 
 // put returns the rows after a put, and whether the put is rejected.
-func (s *modelSeries) put(before, rows []tick) (after []tick, rejected bool) {
+func (s *modelTable) put(before, rows []tick) (after []tick, rejected bool) {
 	after = slices.Clone(before)
 	for _, r := range rows {
 		index := slices.IndexFunc(after, func(o tick) bool { return s.compare(o, r) == 0 })
@@ -182,7 +201,7 @@ func (s *modelSeries) put(before, rows []tick) (after []tick, rejected bool) {
 	return after, false
 }
 
-func (s *modelSeries) read() []tick {
+func (s *modelTable) read() []tick {
 	rows := append([]tick{}, s.rows...)
 	slices.SortStableFunc(rows, s.compare)
 	return rows

@@ -89,9 +89,7 @@ func TestObserver(t *testing.T) {
 		t.Fatal("Update succeeded, want the error from its function")
 	}
 	n.want(t, `update "" "" within "": 0 rows, failed`)
-	if _, err := s.Compact(ctx, nil); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.Compact(t, s)
 	n.want(t, `compact "B" "t" within "": 0 rows`)
 	if _, err := s.Query(ctx, "select 1", nil); err == nil {
 		t.Fatal("Query without an engine succeeded, want an error")

@@ -279,8 +279,14 @@ func (p *putStep) tailMode() commit.Mode {
 	return commit.Plain
 }
 
+// isEmptyAppend reports whether the put, which is not part of a statement, appends no rows. Its ID is not recorded, so that a
+// later put with the same ID loses no rows.
+func (p *putStep) isEmptyAppend() bool {
+	return p.mode == PutAppend && len(p.files) == 0 && p.opts.rows == nil
+}
+
 func (p *putStep) apply(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
-	if p.opts.ID != "" {
+	if p.opts.ID != "" && !p.isEmptyAppend() {
 		var err error
 		if p.opts.rows != nil {
 			err = a.AddStatement(ctx, cur, p.opts.ID, p.opts.checksum, *p.opts.rows)

@@ -87,9 +87,7 @@ func TestAppendDuringSettingsChanges(t *testing.T) {
 	s := tabletest.Open(t, t.TempDir(), nil)
 	b := s.Bucket("b")
 	n := arrow.Field{Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true}
-	if _, err := b.Table("t").Put(t.Context(), nullsOf(n), tables.PutAppend, nil); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.PutRows(t, b, "t", nullsOf(n), tables.PutAppend, nil)
 	e, release, err := b.Table("t").Acquire()
 	if err != nil {
 		t.Fatal(err)

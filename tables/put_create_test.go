@@ -94,9 +94,7 @@ func TestConcurrentCreates(t *testing.T) {
 	}
 	g.Wait()
 	for _, s := range stores {
-		if _, err := s.Fold(t.Context(), nil); err != nil {
-			t.Fatal(err)
-		}
+		tabletest.Fold(t, s)
 	}
 	for n := range tableCount {
 		got, _, err := tabletest.Read(t.Context(), stores[0].Bucket(""), fmt.Sprint(n))

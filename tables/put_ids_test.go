@@ -2,10 +2,12 @@ package tables_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -36,15 +38,11 @@ func TestSameIDTwoTails(t *testing.T) {
 	tabletest.Put(t, first.Bucket(""), "a", tables.PutAppend, 0)
 	put := func(s *tables.Store, n int64, id string) {
 		t.Helper()
-		if _, err := s.Bucket("").Table("a").Put(t.Context(), tabletest.Rows(n), tables.PutAppend, &tables.PutOptions{ID: id}); err != nil {
-			t.Fatal(err)
-		}
+		tabletest.PutRows(t, s.Bucket(""), "a", tabletest.Rows(n), tables.PutAppend, &tables.PutOptions{ID: id})
 	}
 	fold := func(s *tables.Store) {
 		t.Helper()
-		if _, err := s.Fold(t.Context(), nil); err != nil {
-			t.Fatal(err)
-		}
+		tabletest.Fold(t, s)
 	}
 	put(first, 1, "x")
 	put(second, 1, "x") // second's first append to the table, which also stores the schema in the tail
@@ -68,9 +66,7 @@ func TestSameIDDuringCommit(t *testing.T) {
 	other := tabletest.Open(t, dir, &tables.Options{NoTail: true})
 	put := func(s *tables.Store, n int64) {
 		t.Helper()
-		if _, err := s.Bucket("").Table("a").Put(t.Context(), tabletest.Rows(n), tables.PutAppend, &tables.PutOptions{ID: fmt.Sprint(n)}); err != nil {
-			t.Fatal(err)
-		}
+		tabletest.PutRows(t, s.Bucket(""), "a", tabletest.Rows(n), tables.PutAppend, &tables.PutOptions{ID: fmt.Sprint(n)})
 	}
 	put(other, 0)
 	var next int64 // number of the row that the other Store puts next; 0 means that it puts none
@@ -105,22 +101,54 @@ func TestSameIDDuringCommit(t *testing.T) {
 	tabletest.WantRows(t, withTail.Bucket(""), "a", 0, 1, 2)
 }
 
-func TestSameIDTwiceInTxn(t *testing.T) {
+func putWithID(id string, n ...int64) func(*tables.Txn) error {
+	return func(x *tables.Txn) error {
+		return x.Put("", "t", tabletest.Rows(n...), tables.PutAppend, &tables.PutOptions{ID: id})
+	}
+}
+
+// TestPutIDs repeats a put ID after other changes. The repeated put adds its rows only if the table does not have the rows of
+// the earlier put.
+func TestPutIDs(t *testing.T) {
 	t.Parallel()
-	s := tabletest.Open(t, t.TempDir(), nil)
-	tabletest.Put(t, s.Bucket(""), "a", tables.PutAppend, 0)
-	err := s.Update(t.Context(), func(x *tables.Txn) error {
-		for range 2 {
-			if err := x.Put("", "a", tabletest.Rows(1), tables.PutAppend, &tables.PutOptions{ID: "x"}); err != nil {
+	remove := func(x *tables.Txn) error { return x.Delete("", "t") }
+	replace := func(x *tables.Txn) error { return x.Put("", "t", tabletest.Rows(3), tables.PutReplace, nil) }
+	for name, c := range map[string]struct {
+		firstID string                    // the ID of a put before the changes
+		changes []func(*tables.Txn) error // changes of one Update, after which row 9 is put with the ID x
+		want    []int64
+	}{
+		"twice in Update":        {"", []func(*tables.Txn) error{putWithID("x", 2), putWithID("x", 3)}, []int64{0, 1, 2}},
+		"without rows":           {"", []func(*tables.Txn) error{putWithID("x")}, []int64{0, 1, 9}},
+		"without rows, created":  {"", []func(*tables.Txn) error{remove, putWithID("x")}, []int64{9}},
+		"put, delete, put":       {"", []func(*tables.Txn) error{putWithID("x", 2), remove, putWithID("y", 3)}, []int64{3, 9}},
+		"put, delete, same put":  {"", []func(*tables.Txn) error{putWithID("x", 2), remove, putWithID("x", 3)}, []int64{3}},
+		"before delete":          {"x", []func(*tables.Txn) error{remove, putWithID("y", 2)}, []int64{2, 9}},
+		"before delete, replace": {"x", []func(*tables.Txn) error{remove, replace}, []int64{3, 9}},
+		"before replace":         {"x", []func(*tables.Txn) error{replace}, []int64{3}},
+	} {
+		for _, noTail := range []bool{false, true} {
+			b := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: noTail, FoldAge: -1}).Bucket("")
+			tabletest.Put(t, b, "t", tables.PutAppend, 0)
+			put := func(id string, n int64) {
+				t.Helper()
+				tabletest.PutRows(t, b, "t", tabletest.Rows(n), tables.PutAppend, &tables.PutOptions{ID: id})
+			}
+			put(c.firstID, 1)
+			if err := b.Store().Update(t.Context(), func(x *tables.Txn) (err error) {
+				for _, change := range c.changes {
+					err = errors.Join(err, change(x))
+				}
 				return err
+			}); err != nil {
+				t.Fatal(err)
+			}
+			put("x", 9)
+			if ns, _, err := tabletest.Read(t.Context(), b, "t"); err != nil || !slices.Equal(ns, c.want) {
+				t.Errorf("%s, with NoTail %v: rows %v, error %v; want %v", name, noTail, ns, err, c.want)
 			}
 		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
 	}
-	tabletest.WantRows(t, s.Bucket(""), "a", 0, 1)
 }
 
 // TestLateAppend delays an append with an unknown outcome until after its retry with the same ID. The table must have
@@ -150,9 +178,7 @@ func TestLateAppend(t *testing.T) {
 	}
 	s = tabletest.Open(t, dir, o)
 	tabletest.WantRows(t, s.Bucket(""), "a", 0, 1)
-	if _, err := s.Fold(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.Fold(t, s)
 	tabletest.WantRows(t, s.Bucket(""), "a", 0, 1)
 }
 
@@ -179,9 +205,7 @@ func TestForeignRename(t *testing.T) {
 		dir := t.TempDir()
 		s := tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
 		b := s.Bucket("")
-		if _, err := b.Table("a").Put(t.Context(), tabletest.Rows(0), tables.PutAppend, &tables.PutOptions{Metadata: tables.Metadata{"k": "v"}}); err != nil {
-			t.Fatal(err)
-		}
+		tabletest.PutRows(t, b, "a", tabletest.Rows(0), tables.PutAppend, &tables.PutOptions{Metadata: tables.Metadata{"k": "v"}})
 		tabletest.Put(t, b, "a", tables.PutAppend, 1)
 		tabletest.ExecInCatalog(t, dir, `UPDATE iceberg_tables SET table_name='b' WHERE table_name='a'`)
 		if isNoticed {
@@ -193,9 +217,7 @@ func TestForeignRename(t *testing.T) {
 		tabletest.Put(t, b, "a", tables.PutAppend, 9)
 		tabletest.Put(t, b, "b", tables.PutAppend, 2)
 		tabletest.WantRows(t, b, "b", 0, 1, 2)
-		if _, err := s.Fold(t.Context(), nil); err != nil {
-			t.Fatal(err)
-		}
+		tabletest.Fold(t, s)
 		tabletest.WantRows(t, b, "b", 0, 1, 2)
 		tabletest.WantRows(t, b, "a", 9)
 		tab := b.Table("b")
@@ -271,9 +293,7 @@ func TestForeignSchema(t *testing.T) {
 		r := array.NewRecordBuilder(memory.DefaultAllocator, oldSchema)
 		r.Field(0).(*array.Int64Builder).Append(1)
 		r.Field(1).(*array.Int64Builder).Append(2)
-		if _, err := b.Table("a").Put(t.Context(), tabletest.OneBatch(r.NewRecordBatch()), tables.PutAppend, nil); err != nil {
-			t.Fatal(err)
-		}
+		tabletest.PutRows(t, b, "a", tabletest.OneBatch(r.NewRecordBatch()), tables.PutAppend, nil)
 	}
 	put()
 	put()
@@ -298,9 +318,7 @@ func TestForeignSchema(t *testing.T) {
 	}
 	s = tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
 	tabletest.WantRows(t, s.Bucket(""), "a", 1, 1)
-	if _, err := s.Fold(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.Fold(t, s)
 	tabletest.WantRows(t, s.Bucket(""), "a", 1, 1)
 }
 

@@ -75,9 +75,7 @@ func wantRejected(t *testing.T, good, bad arrow.RecordBatch, column, text string
 	for _, noTail := range []bool{false, true} {
 		s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1, NoTail: noTail})
 		b := s.Bucket("b")
-		if _, err := b.Table("t").Put(ctx, readerOf(t, good), tables.PutError, nil); err != nil {
-			t.Fatal(err)
-		}
+		tabletest.PutRows(t, b, "t", readerOf(t, good), tables.PutError, nil)
 		want := rowTexts(t, b, "t")
 		table := b.Table("t")
 		vs, err := table.Versions(ctx)

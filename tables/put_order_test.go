@@ -24,7 +24,7 @@ import (
 // wantTicks checks that a table contains the given rows in order.
 func wantTicks(t testing.TB, s *tables.Store, name string, want []tick) {
 	t.Helper()
-	got, err := (&seriesModel{s: s}).scan(t.Context(), name, nil)
+	got, err := (&model{s: s}).scan(t.Context(), name, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,9 +54,7 @@ func TestArrivalWithinPut(t *testing.T) {
 		for i := range int64(10_000) {
 			rows = append(rows, tick{i % 4, "late", 240_000 + i, 0})
 		}
-		if _, err := s.Bucket("b").Table(name).Put(t.Context(), ticksOf(rows, 1000), tables.PutAppend, o); err != nil {
-			t.Fatal(err)
-		}
+		tabletest.PutRows(t, s.Bucket("b"), name, ticksOf(rows, 1000), tables.PutAppend, o)
 		table := s.Bucket("b").Table(name)
 		if i, err := table.Info(t.Context()); err != nil || i.Files < 12 {
 			t.Fatalf("the put wrote %d files, want at least 12; error: %v", i.Files, err)
@@ -66,9 +64,7 @@ func TestArrivalWithinPut(t *testing.T) {
 		}
 		wantTicks(t, s, name, rows)
 		if time != "" {
-			if _, err := s.Compact(t.Context(), nil); err != nil {
-				t.Fatal(err)
-			}
+			tabletest.Compact(t, s)
 			wantTicks(t, s, name, rows)
 		}
 	}
@@ -89,9 +85,7 @@ func TestArrivalAcrossCompaction(t *testing.T) {
 	}
 	var all []tick
 	for _, rows := range [][]tick{{{1, "a", 1, 0}}, {{2, "a", 2, 0}, {20, "first", 3, 0}}, large} {
-		if _, err := s.Bucket("b").Table("t").Put(t.Context(), ticksOf(rows, 100_000), tables.PutAppend, o); err != nil {
-			t.Fatal(err)
-		}
+		tabletest.PutRows(t, s.Bucket("b"), "t", ticksOf(rows, 100_000), tables.PutAppend, o)
 		all = append(all, rows...)
 	}
 	wantTicks(t, s, "t", all)
@@ -114,14 +108,12 @@ func TestReplaceVersionKeepsDuplicateRule(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := b.Table("t").Put(t.Context(), ticksOf([]tick{{2, "a", 2, 0}}, 1), tables.PutAppend, nil); err != nil {
-			t.Fatal(err)
-		}
+		tabletest.PutRows(t, b, "t", ticksOf([]tick{{2, "a", 2, 0}}, 1), tables.PutAppend, nil)
 		_, err = b.Table("t").Put(t.Context(), ticksOf([]tick{{2, "a", 3, 0}, {3, "a", 3, 0}}, 2), tables.PutReplace, &tables.PutOptions{Over: &v})
 		if !errors.Is(err, tables.ErrConflict) && (rule != tables.RefuseDuplicate || !errors.As(err, new(*tables.DuplicateError))) {
 			t.Errorf("%s: Put with Over: error = %v, want ErrConflict, or a DuplicateError for RefuseDuplicate", rule, err)
 		}
-		rows, err := (&seriesModel{s: s}).scan(t.Context(), "t", nil)
+		rows, err := (&model{s: s}).scan(t.Context(), "t", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -139,9 +131,7 @@ func TestSeveralPutsInTransaction(t *testing.T) {
 			s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
 			o := &tables.PutOptions{Settings: &tables.Settings{Time: "ts", OnDuplicate: rule}}
 			if !created {
-				if _, err := s.Bucket("b").Table("t").Put(t.Context(), ticksOf([]tick{{1, "a", 0, 0}}, 1), tables.PutAppend, o); err != nil {
-					t.Fatal(err)
-				}
+				tabletest.PutRows(t, s.Bucket("b"), "t", ticksOf([]tick{{1, "a", 0, 0}}, 1), tables.PutAppend, o)
 			}
 			err := s.Update(t.Context(), func(tx *tables.Txn) error {
 				for v := range int64(4) {
@@ -164,7 +154,7 @@ func TestSeveralPutsInTransaction(t *testing.T) {
 			} else if err != nil {
 				t.Errorf("%s, created in the transaction: %v: Update: %v", rule, created, err)
 			}
-			if got, err := (&seriesModel{s: s}).scan(t.Context(), "t", nil); err != nil || fmt.Sprint(got) != want {
+			if got, err := (&model{s: s}).scan(t.Context(), "t", nil); err != nil || fmt.Sprint(got) != want {
 				t.Errorf("%s, created in the transaction: %v: got rows %v, want %s; error: %v", rule, created, got, want, err)
 			}
 		}
@@ -215,9 +205,7 @@ func TestExtremeTimes(t *testing.T) {
 					}
 				}
 				if n == 1 {
-					if _, err := s.Fold(t.Context(), nil); err != nil {
-						t.Fatal(err)
-					}
+					tabletest.Fold(t, s)
 				}
 			}
 		}
@@ -234,9 +222,7 @@ func TestMergeManyOverlappingFiles(t *testing.T) {
 	var want []tick
 	for i := range int64(60) {
 		rows := []tick{{0, "a", i, 0}, {100 + i, "a", i, 0}}
-		if _, err := s.Bucket("b").Table("t").Put(t.Context(), ticksOf(rows, 2), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Time: "ts"}}); err != nil {
-			t.Fatal(err)
-		}
+		tabletest.PutRows(t, s.Bucket("b"), "t", ticksOf(rows, 2), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Time: "ts"}})
 		want = append(want, rows...)
 	}
 	slices.SortStableFunc(want, func(a, b tick) int { return int(a.ts - b.ts) })
@@ -334,7 +320,7 @@ func TestNullTimesInAnotherTail(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		got, err := (&seriesModel{s: b}).scan(t.Context(), "t", nil)
+		got, err := (&model{s: b}).scan(t.Context(), "t", nil)
 		if err != nil || len(got) != 3 {
 			t.Errorf("scan of store b returned rows %v, error %v; want 3 rows", got, err)
 		}
@@ -342,7 +328,7 @@ func TestNullTimesInAnotherTail(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if got, err := (&seriesModel{s: a}).scan(t.Context(), "t", nil); err != nil || len(got) != 3 {
+	if got, err := (&model{s: a}).scan(t.Context(), "t", nil); err != nil || len(got) != 3 {
 		t.Errorf("scan of store a returned rows %v, error %v; want 3 rows", got, err)
 	}
 }
@@ -355,9 +341,7 @@ func TestCorrectionKeepsArrival(t *testing.T) {
 	b := s.Bucket("b")
 	o := &tables.PutOptions{Settings: &tables.Settings{Time: "ts"}}
 	for _, rows := range [][]tick{{{5, "a", 1, 0}, {9, "last", 4, 0}}, {{5, "b", 2, 0}}, {{5, "c", 3, 0}}} {
-		if _, err := b.Table("t").Put(t.Context(), ticksOf(rows, 10), tables.PutAppend, o); err != nil {
-			t.Fatal(err)
-		}
+		tabletest.PutRows(t, b, "t", ticksOf(rows, 10), tables.PutAppend, o)
 	}
 	if _, err := b.Table("t").DeleteRows(t.Context(), filterOf(t, "v = 4")); err != nil {
 		t.Fatal(err)

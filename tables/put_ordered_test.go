@@ -70,9 +70,7 @@ func TestBytesReadByScans(t *testing.T) {
 				lastTime = int64(i*rowsPerFile + j)
 				rows[j] = tick{lastTime, fmt.Sprint(rand.Int64()), int64(j), 0}
 			}
-			if _, err := s.Bucket("b").Table(name).Put(t.Context(), ticksOf(rows, rowsPerFile), tables.PutAppend, &tables.PutOptions{Settings: settings}); err != nil {
-				t.Fatal(err)
-			}
+			tabletest.PutRows(t, s.Bucket("b"), name, ticksOf(rows, rowsPerFile), tables.PutAppend, &tables.PutOptions{Settings: settings})
 		}
 		if settings != nil {
 			lastTime = files*rowsPerFile - 1
@@ -136,9 +134,7 @@ func TestRowGroups(t *testing.T) {
 		rows[i] = tick{int64(i), strings.Repeat(fmt.Sprintf("%x", rand.Uint64()), 2), int64(i), 0}
 	}
 	for name, settings := range map[string]*tables.Settings{"series": {Time: "ts"}, "unordered": nil} {
-		if _, err := s.Bucket("b").Table(name).Put(t.Context(), ticksOf(rows, 100_000), tables.PutAppend, &tables.PutOptions{Settings: settings}); err != nil {
-			t.Fatal(err)
-		}
+		tabletest.PutRows(t, s.Bucket("b"), name, ticksOf(rows, 100_000), tables.PutAppend, &tables.PutOptions{Settings: settings})
 		table := s.Bucket("b").Table(name)
 		info, err := table.Info(t.Context())
 		if err != nil {
@@ -197,7 +193,7 @@ func TestLargeUnsortedPut(t *testing.T) {
 				want[r.ts] = r.v
 			}
 		}
-		got, err := (&seriesModel{s: s}).scan(t.Context(), name, nil)
+		got, err := (&model{s: s}).scan(t.Context(), name, nil)
 		if err != nil || !slices.IsSortedFunc(got, func(a, b tick) int { return int(a.ts - b.ts) }) {
 			t.Fatalf("%s: the rows are not in order; error: %v", rule, err)
 		}
@@ -247,7 +243,7 @@ func TestRejectsNulls(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		got, err := (&seriesModel{s: s}).scan(t.Context(), "t", nil)
+		got, err := (&model{s: s}).scan(t.Context(), "t", nil)
 		if err != nil || len(got) != 2 {
 			t.Errorf("got rows %v, want 2; error: %v", got, err)
 		}
@@ -308,9 +304,7 @@ func TestTwoWriters(t *testing.T) {
 		dir := t.TempDir()
 		stores := []*tables.Store{tabletest.Open(t, dir, &tables.Options{NoTail: true}), tabletest.Open(t, dir, &tables.Options{Tail: &tabletest.MemTail{Values: map[string][]byte{}, Around: func() {}}, FoldAge: time.Millisecond})}
 		o := &tables.PutOptions{Settings: &tables.Settings{Time: "ts", OnDuplicate: rule}}
-		if _, err := stores[0].Bucket("b").Table("t").Put(t.Context(), ticksOf(nil, 1), tables.PutAppend, o); err != nil {
-			t.Fatal(err)
-		}
+		tabletest.PutRows(t, stores[0].Bucket("b"), "t", ticksOf(nil, 1), tables.PutAppend, o)
 		var writers sync.WaitGroup
 		var successes atomic.Int64
 		for n, s := range stores {
@@ -329,11 +323,9 @@ func TestTwoWriters(t *testing.T) {
 		}
 		writers.Wait()
 		for _, s := range stores {
-			if _, err := s.Fold(t.Context(), nil); err != nil {
-				t.Fatal(err)
-			}
+			tabletest.Fold(t, s)
 		}
-		got, err := (&seriesModel{s: stores[0]}).scan(t.Context(), "t", nil)
+		got, err := (&model{s: stores[0]}).scan(t.Context(), "t", nil)
 		want := 70
 		if rule == tables.RefuseDuplicate {
 			want = int(2 * successes.Load())
@@ -354,9 +346,7 @@ func TestReleaseReaderEarly(t *testing.T) {
 	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1, NoTail: true})
 	for i := range int64(5) {
 		rows := []tick{{i, "a", i, 0}, {i + 100, "a", i, 0}}
-		if _, err := s.Bucket("b").Table("t").Put(t.Context(), ticksOf(rows, 1), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Time: "ts"}}); err != nil {
-			t.Fatal(err)
-		}
+		tabletest.PutRows(t, s.Bucket("b"), "t", ticksOf(rows, 1), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Time: "ts"}})
 	}
 	table := s.Bucket("b").Table("t")
 	before := runtime.NumGoroutine()

@@ -153,9 +153,7 @@ var readers = map[string]func(t *testing.T, b *tables.Bucket, ns ...int64) array
 		return r
 	},
 	"scan": func(t *testing.T, b *tables.Bucket, ns ...int64) array.RecordReader {
-		if _, err := b.Table("source").Put(t.Context(), tabletest.Rows(ns...), tables.PutReplace, nil); err != nil {
-			t.Fatal(err)
-		}
+		tabletest.PutRows(t, b, "source", tabletest.Rows(ns...), tables.PutReplace, nil)
 		source := b.Table("source")
 		r, err := source.Scan(t.Context(), nil)
 		if err != nil {
@@ -174,9 +172,7 @@ func TestPutDrainedReader(t *testing.T) {
 			t.Run(name+"/"+kind, func(t *testing.T) {
 				r := reader(t, b, 1, 2)
 				defer r.Release()
-				if _, err := b.Table(kind).Put(t.Context(), r, tables.PutAppend, nil); err != nil {
-					t.Fatal(err)
-				}
+				tabletest.PutRows(t, b, kind, r, tables.PutAppend, nil)
 				for name, put := range map[string]func() error{
 					"append":  func() error { _, err := b.Table(kind).Put(t.Context(), r, tables.PutAppend, nil); return err },
 					"replace": func() error { _, err := b.Table(kind).Put(t.Context(), r, tables.PutReplace, nil); return err },

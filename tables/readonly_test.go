@@ -26,14 +26,10 @@ func TestReadOnly(t *testing.T) {
 	b := s.Bucket("")
 	put := func(n ...int64) {
 		t.Helper()
-		if _, err := b.Table("t").Put(ctx, tabletest.Rows(n...), tables.PutAppend, nil); err != nil {
-			t.Fatal(err)
-		}
+		tabletest.PutRows(t, b, "t", tabletest.Rows(n...), tables.PutAppend, nil)
 	}
 	put(tabletest.Sequence(0, 100)...)
-	if _, err := s.Fold(ctx, nil); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.Fold(t, s)
 	put(100)
 	before := tabletest.ListFiles(t, dir)
 	r, err := tables.Open(ctx, dir, &tables.Options{ReadOnly: true})
@@ -78,9 +74,7 @@ func TestReadOnly(t *testing.T) {
 		t.Error("the read-only Store changed the directory")
 	}
 	put(101)
-	if _, err := s.Fold(ctx, nil); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.Fold(t, s)
 	if got := read(); !slices.Equal(got, tabletest.Sequence(0, 101)) {
 		t.Errorf("after a later put, the read-only Store has rows %+v, want %v", got, tabletest.Sequence(0, 101))
 	}

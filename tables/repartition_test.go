@@ -66,9 +66,7 @@ func TestPartition(t *testing.T) {
 	b := bucketWithoutTail(t)
 	s := ticks(arrow.Microsecond, "UTC")
 	o := &tables.PutOptions{Settings: &tables.Settings{Time: "at", Keys: []string{"sym"}, Partition: tables.PartitionDay}}
-	if _, err := b.Table("t").Put(ctx, ticksAt(s, 1, hours(5, 60)...), tables.PutAppend, o); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.PutRows(t, b, "t", ticksAt(s, 1, hours(5, 60)...), tables.PutAppend, o)
 	if got, want := fileSpans(t, b, "t"), [][2]int{{5, 23}, {24, 47}, {48, 59}}; !slices.Equal(got, want) {
 		t.Fatalf("the files have hours %v, want %v", got, want)
 	}
@@ -90,9 +88,7 @@ func TestPartition(t *testing.T) {
 	wantHours(t, b, "t", want)
 	// With rows over two years, PartitionAuto chooses quarters.
 	lastHour := 2 * 365 * 24
-	if _, err := b.Table("t").Put(ctx, ticksAt(s, 2, lastHour), tables.PutAppend, nil); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.PutRows(t, b, "t", ticksAt(s, 2, lastHour), tables.PutAppend, nil)
 	want[lastHour] = 2
 	result, err = b.Table("t").Partition(ctx, tables.PartitionAuto)
 	if err != nil || result.Partition != tables.PartitionQuarter || !strings.Contains(result.Why, "three years") || result.FilesBefore != 3 {
@@ -127,15 +123,11 @@ func TestPartitionAuto(t *testing.T) {
 		dayStarts = append(dayStarts, 24*day)
 	}
 	o := &tables.PutOptions{Settings: &tables.Settings{Time: "at", Partition: tables.PartitionAuto}}
-	if _, err := b.Table("t").Put(t.Context(), ticksAt(s, 1, dayStarts...), tables.PutAppend, o); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.PutRows(t, b, "t", ticksAt(s, 1, dayStarts...), tables.PutAppend, o)
 	if n := len(filesOf(t, b, "t")); n != 12+8+2 {
 		t.Errorf("got %d files, want 12 months, 8 quarters and 2 years: %v", n, fileSpans(t, b, "t"))
 	}
-	if _, err := b.Store().Compact(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.Compact(t, b.Store())
 	if n := len(filesOf(t, b, "t")); n != 5 {
 		t.Errorf("after the compaction, got %d files, want 5 years: %v", n, fileSpans(t, b, "t"))
 	}
@@ -152,9 +144,7 @@ func TestCompactOrdered(t *testing.T) {
 			o := &tables.PutOptions{Settings: &tables.Settings{Time: "at", Keys: []string{"sym"}, Partition: tables.PartitionMonth}}
 			put := func(n int64, hours ...int) {
 				t.Helper()
-				if _, err := b.Table("t").Put(ctx, ticksAt(s, n, hours...), tables.PutAppend, o); err != nil {
-					t.Fatal(err)
-				}
+				tabletest.PutRows(t, b, "t", ticksAt(s, n, hours...), tables.PutAppend, o)
 			}
 			var odd, even []int
 			for h := range 700 {
@@ -204,14 +194,10 @@ func TestCompactKeepsLargeFiles(t *testing.T) {
 	ctx := t.Context()
 	b := bucketWithFileSize(t, 16<<10)
 	o := &tables.PutOptions{Settings: &tables.Settings{Time: "at", Partition: tables.PartitionMonth}}
-	if _, err := b.Table("t").Put(ctx, evenlySpaced(50_000, time.Second), tables.PutAppend, o); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.PutRows(t, b, "t", evenlySpaced(50_000, time.Second), tables.PutAppend, o)
 	before := filesOf(t, b, "t")
 	for _, h := range []int{100, 200, 300} {
-		if _, err := b.Table("t").Put(ctx, ticksAt(ticks(arrow.Microsecond, "UTC"), 1, h), tables.PutAppend, nil); err != nil {
-			t.Fatal(err)
-		}
+		tabletest.PutRows(t, b, "t", ticksAt(ticks(arrow.Microsecond, "UTC"), 1, h), tables.PutAppend, nil)
 	}
 	r, err := b.Store().Compact(ctx, nil)
 	if err != nil || r.FilesBefore != 3 || r.FilesAfter != 1 {
@@ -229,9 +215,7 @@ func TestPartitionDuringDelete(t *testing.T) {
 	ctx := t.Context()
 	b := bucketWithoutTail(t)
 	o := &tables.PutOptions{Settings: &tables.Settings{Time: "at"}}
-	if _, err := b.Table("t").Put(ctx, ticksAt(ticks(arrow.Second, ""), 1, hours(0, 50)...), tables.PutAppend, o); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.PutRows(t, b, "t", ticksAt(ticks(arrow.Second, ""), 1, hours(0, 50)...), tables.PutAppend, o)
 	pending := true
 	s, err := tables.OpenHooked(ctx, b.Store().Dir(), &tables.Options{NoTail: true}, tables.Hooks{FS: vfs.OS{}, OnPrepared: func() {
 		if pending {
@@ -298,9 +282,7 @@ func TestScanHourOfPartitionedTable(t *testing.T) {
 	ctx := context.Background()
 	b := bucketWithoutTail(t)
 	o := &tables.PutOptions{Settings: &tables.Settings{Time: "at", Keys: []string{"sym"}, Partition: tables.PartitionDay}}
-	if _, err := b.Table("t").Put(ctx, evenlySpaced(1_000_000, time.Second), tables.PutAppend, o); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.PutRows(t, b, "t", evenlySpaced(1_000_000, time.Second), tables.PutAppend, o)
 	if n := len(filesOf(t, b, "t")); n != 12 {
 		t.Fatalf("got %d files, want one for each of 12 days", n)
 	}

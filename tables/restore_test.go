@@ -26,9 +26,7 @@ func TestRestoreOne(t *testing.T) {
 	newSchema := arrow.NewSchema([]arrow.Field{{Name: "at", Type: &arrow.TimestampType{Unit: arrow.Nanosecond}, Nullable: true}}, nil)
 	r := array.NewRecordBuilder(memory.DefaultAllocator, newSchema)
 	r.Field(0).(*array.TimestampBuilder).Append(1)
-	if _, err := b.Table("a").Put(t.Context(), tabletest.OneBatch(r.NewRecordBatch()), tables.PutReplace, &tables.PutOptions{Metadata: tables.Metadata{"k": nil}, Settings: &tables.Settings{Time: "at"}}); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.PutRows(t, b, "a", tabletest.OneBatch(r.NewRecordBatch()), tables.PutReplace, &tables.PutOptions{Metadata: tables.Metadata{"k": nil}, Settings: &tables.Settings{Time: "at"}})
 	tabletest.Put(t, b, "b", tables.PutAppend, 2)
 	tabletest.Put(t, b, "empty", tables.PutAppend, 2)
 	tabletest.Snapshot(t, b, "y")

@@ -126,9 +126,7 @@ func TestConcurrentCorrections(t *testing.T) {
 		if err := put.onTable(t, s.Bucket("")); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.Fold(t.Context(), nil); err != nil {
-			t.Fatal(err)
-		}
+		tabletest.Fold(t, s)
 		var changes []correction
 		for i := range 4 {
 			c := correction{op: []string{"append", "upsert", "upsert", "delete", "range"}[rng.IntN(5)], x: int32(i + 1)}
@@ -269,9 +267,7 @@ func TestAppendDuringDelete(t *testing.T) {
 		if *attempts != wantAttempts {
 			t.Errorf("append at time %d: DeleteRows made %d attempts, want %d", ts, *attempts, wantAttempts)
 		}
-		if _, err := b.Store().Compact(t.Context(), nil); err != nil {
-			t.Fatal(err)
-		}
+		tabletest.Compact(t, b.Store())
 		wantValues(t, b, "t", 1, 3)
 	}
 }

@@ -3,13 +3,8 @@ package tables_test
 import (
 	"context"
 	"errors"
-	"fmt"
-	"math/rand/v2"
 	"path/filepath"
-	"slices"
 	"testing"
-
-	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
@@ -117,86 +112,4 @@ func parquetFiles(t testing.TB, dir string) []string {
 		t.Fatalf("Glob = %q, %v; want at least one file", all, err)
 	}
 	return all
-}
-
-// TestRewriteModel compares a table with a map over random corrections, puts, folds and compactions.
-func TestRewriteModel(t *testing.T) {
-	ctx := t.Context()
-	random := rand.New(rand.NewPCG(1, 2))
-	b := tabletest.Open(t, t.TempDir(), nil).Bucket("")
-	s := ticks(arrow.Millisecond, "")
-	model := map[int]int64{}
-	mustDo := func(result tables.RewriteResult, err error) tables.RewriteResult {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return result
-	}
-	if _, err := b.Table("t").Put(ctx, ticksAt(s, 0), tables.PutAppend, nil); err != nil {
-		t.Fatal(err)
-	}
-	randomHours := func(start, end, maxCount int) (hours []int) {
-		for range random.IntN(maxCount + 1) {
-			if h := start + random.IntN(end-start); !slices.Contains(hours, h) {
-				hours = append(hours, h)
-			}
-		}
-		return hours
-	}
-	for n := range int64(150) {
-		var result tables.RewriteResult
-		var deleted, put int
-		deleteFromModel := func(isDeleted func(h int, n int64) bool) {
-			for h, value := range model {
-				if isDeleted(h, value) {
-					delete(model, h)
-					deleted++
-				}
-			}
-		}
-		set := func(hours []int) {
-			for _, h := range hours {
-				model[h] = n
-			}
-			put = len(hours)
-		}
-		switch random.IntN(6) {
-		case 0:
-			hours := randomHours(0, 500, 30)
-			result = mustDo(b.Table("t").Upsert(ctx, ticksAt(s, n, hours...), &tables.UpsertOptions{Keys: []string{"at", "sym"}}))
-			deleteFromModel(func(h int, _ int64) bool { return slices.Contains(hours, h) })
-			set(hours)
-		case 1:
-			start := random.IntN(500)
-			end := start + 1 + random.IntN(40)
-			hours := randomHours(start, end, 10)
-			result = mustDo(b.Table("t").ReplaceRange(ctx, hour(start), hour(end), ticksAt(s, n, hours...), nil))
-			deleteFromModel(func(h int, _ int64) bool { return h >= start && h < end })
-			set(hours)
-		case 2:
-			before, start := max(0, n-int64(random.IntN(20))), random.IntN(500)
-			result = deleteWhere(t, b, "t", fmt.Sprintf("n < %d and at >= '%s'", before, filter.TimeText(hour(start))))
-			deleteFromModel(func(h int, value int64) bool { return value < before && h >= start })
-		case 3:
-			hours := slices.DeleteFunc(randomHours(0, 500, 60), func(h int) bool { _, exists := model[h]; return exists })
-			if _, err := b.Table("t").Put(ctx, ticksAt(s, n, hours...), tables.PutAppend, nil); err != nil {
-				t.Fatal(err)
-			}
-			set(hours)
-			put = 0
-		case 4:
-			if _, err := b.Store().Fold(ctx, nil); err != nil {
-				t.Fatal(err)
-			}
-		case 5:
-			if _, err := b.Store().Compact(ctx, nil); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if int(result.Deleted) != deleted || int(result.Written) != put {
-			t.Fatalf("step %d: result %+v, want %d rows deleted and %d written", n, result, deleted, put)
-		}
-		wantHours(t, b, "t", model)
-	}
 }

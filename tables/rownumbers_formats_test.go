@@ -52,9 +52,7 @@ func TestRowIDsAfterUpgrade(t *testing.T) {
 			if name == "append to a merged manifest" {
 				setProperty(t, b, "commit.manifest.min-count-to-merge", "2")
 			}
-			if _, err := b.Snapshot(t.Context(), "old"); err != nil {
-				t.Fatal(err)
-			}
+			tabletest.Snapshot(t, b, "old")
 			if err := b.Table("t").Evolve(t.Context(), add); err != nil {
 				t.Fatal(err)
 			}

@@ -154,13 +154,9 @@ func TestRowIDs(t *testing.T) {
 				}
 				put := func(first, step int64, count int) {
 					t.Helper()
-					if _, err := b.Table("t").Put(t.Context(), lineageRows(first, step, count), tables.PutAppend, nil); err != nil {
-						t.Fatal(err)
-					}
+					tabletest.PutRows(t, b, "t", lineageRows(first, step, count), tables.PutAppend, nil)
 				}
-				if _, err := b.Table("t").Put(t.Context(), lineageRows(0, 2, 6), tables.PutAppend, &tables.PutOptions{Settings: settings}); err != nil {
-					t.Fatal(err)
-				}
+				tabletest.PutRows(t, b, "t", lineageRows(0, 2, 6), tables.PutAppend, &tables.PutOptions{Settings: settings})
 				put(1, 2, 6)
 				for round := range 2 {
 					before, nextID := lineageOf(t, b), int64(0)

@@ -106,9 +106,7 @@ func TestRows(t *testing.T) {
 		if !reflect.DeepEqual(got, want) {
 			t.Fatalf("rows from the %s: got %+v\nwant %+v", source, got, want)
 		}
-		if _, err := s.Fold(t.Context(), nil); err != nil {
-			t.Fatal(err)
-		}
+		tabletest.Fold(t, s)
 	}
 	schema, err := table.Schema(t.Context())
 	if err != nil {

@@ -70,9 +70,7 @@ func checkRule(t *testing.T, rule tables.Rule, good, columns, rows, want, mode s
 			t.Fatal(err)
 		}
 	}
-	if _, err := b.Table("t").Put(ctx, tabletest.JSONRows(t, ruleColumns, good), tables.PutAppend, nil); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.PutRows(t, b, "t", tabletest.JSONRows(t, ruleColumns, good), tables.PutAppend, nil)
 	if !ofBucket {
 		if err := editRules(add); err != nil {
 			t.Fatal(err)
@@ -166,9 +164,7 @@ func TestRulesOfAStream(t *testing.T) {
 		t.Errorf("violations are %+v, want 149 rows of rule few and one of rule once", violated)
 	}
 	tabletest.WantRows(t, b, "t", -1)
-	if _, err := b.Table("t").Put(t.Context(), stream(tabletest.Sequence(0, 500), tabletest.Sequence(500, 500)), tables.PutAppend, nil); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.PutRows(t, b, "t", stream(tabletest.Sequence(0, 500), tabletest.Sequence(500, 500)), tables.PutAppend, nil)
 	_, err = b.Table("t").Put(t.Context(), stream(tabletest.Sequence(5, 1), tabletest.Sequence(4, 1)), tables.PutAppend, nil) // the two rows are in separate batches
 	if !errors.As(err, &violated) || violated.Violations[0].Rows[0] != (tables.BadRow{Row: 2, Values: "n=4"}) {
 		t.Errorf("Put error = %v, want a violation in row 2", err)

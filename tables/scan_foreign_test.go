@@ -22,14 +22,10 @@ func TestForeignSeries(t *testing.T) {
 	const day = 24 * 60 * 60
 	put := func(rows ...tick) {
 		t.Helper()
-		if _, err := b.Table("t").Put(t.Context(), ticksOf(rows, 10), tables.PutAppend, o); err != nil {
-			t.Fatal(err)
-		}
+		tabletest.PutRows(t, b, "t", ticksOf(rows, 10), tables.PutAppend, o)
 	}
 	put(tick{2 * day, "a", 1, 0}, tick{0, "b", 2, 0}, tick{day, "a", 3, 0}, tick{0, "a", 4, 0})
-	if _, err := s.Fold(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.Fold(t, s)
 	put(tick{day, "a", 5, 0}) // replaces the row with v = 3
 	if _, err := b.Table("t").DeleteRows(t.Context(), filterOf(t, "v = 4")); err != nil {
 		t.Fatal(err)
@@ -72,13 +68,9 @@ if sys.argv[2] == "append":
 		}
 	}
 	check()
-	if _, err := s.Fold(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.Fold(t, s)
 	check()
-	if _, err := s.Compact(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.Compact(t, s)
 	check()
 	pyiceberg("[1, 2, 5, 6, 7, 9, 10] 5 [5]", "read")
 }

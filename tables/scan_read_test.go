@@ -31,12 +31,8 @@ func rowsOfJSON(t testing.TB, text string, fields ...arrow.Field) array.RecordRe
 // putJSON puts rows, and folds them into a separate file.
 func putJSON(t testing.TB, b *tables.Bucket, name, text string, fields ...arrow.Field) {
 	t.Helper()
-	if _, err := b.Table(name).Put(t.Context(), rowsOfJSON(t, text, fields...), tables.PutAppend, nil); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := b.Store().Fold(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.PutRows(t, b, name, rowsOfJSON(t, text, fields...), tables.PutAppend, nil)
+	tabletest.Fold(t, b.Store())
 }
 
 // scanJSON returns the rows of a scan, as JSON without spaces.
@@ -145,9 +141,7 @@ func TestReadAfterEvolution(t *testing.T) {
 		wantEqual(t, when+": values", scanJSON(t, b, "t", where(t, "n <= 1", "n", "f", "d")), `{"d":"1.25","f":0.5,"n":1},{"d":"-1.25","f":null,"n":-2}`)
 	}
 	check("before the compaction")
-	if _, err := b.Store().Compact(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.Compact(t, b.Store())
 	check("after the compaction")
 	putJSON(t, b, "t", `[{"n":6}]`, newFields[0])
 	if _, err := b.Table("t").Upsert(t.Context(), rowsOfJSON(t, `[{"n":1,"s":"A"}]`, newFields[0], newFields[2]), &tables.UpsertOptions{Keys: []string{"n"}}); err != nil {
@@ -177,9 +171,7 @@ func TestLimitAndLast(t *testing.T) {
 	for i := range int64(4) {
 		tabletest.Put(t, b, "t", tables.PutAppend, tabletest.Sequence(10*i+1, 5)...)
 		if i < 3 {
-			if _, err := b.Store().Fold(t.Context(), nil); err != nil {
-				t.Fatal(err)
-			}
+			tabletest.Fold(t, b.Store())
 		}
 	}
 	table := b.Table("t")
@@ -212,9 +204,7 @@ func TestLongValues(t *testing.T) {
 	texts := array.NewStringBuilder(memory.DefaultAllocator)
 	texts.AppendValues([]string{long, "7", ""}, nil)
 	columns := arrow.NewSchema([]arrow.Field{nullable("s", arrow.BinaryTypes.String)}, nil)
-	if _, err := b.Table("t").Put(t.Context(), tabletest.OneBatch(array.NewRecordBatch(columns, []arrow.Array{texts.NewArray()}, 3)), tables.PutAppend, nil); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.PutRows(t, b, "t", tabletest.OneBatch(array.NewRecordBatch(columns, []arrow.Array{texts.NewArray()}, 3)), tables.PutAppend, nil)
 	v, err := b.Table("t").View(t.Context(), false)
 	if err != nil {
 		t.Fatal(err)

@@ -41,13 +41,9 @@ func TestScanOptions(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := b.Table("a").Put(t.Context(), r, tables.PutAppend, nil); err != nil {
-			t.Fatal(err)
-		}
+		tabletest.PutRows(t, b, "a", r, tables.PutAppend, nil)
 		if d%4 == 3 {
-			if _, err := s.Fold(t.Context(), nil); err != nil {
-				t.Fatal(err)
-			}
+			tabletest.Fold(t, s)
 		}
 	}
 	where, err := filter.Parse(`s = '1' and n >= 100`)
@@ -106,9 +102,7 @@ func TestListAndTime(t *testing.T) {
 	s := tabletest.Open(t, t.TempDir(), nil)
 	b := s.Bucket("")
 	for i, name := range []string{"a1", "a2", "b1", "a/3"} {
-		if _, err := b.Table(name).Put(t.Context(), tabletest.Rows(1), tables.PutError, &tables.PutOptions{Metadata: tables.Metadata{"i": fmt.Sprint(i % 2)}}); err != nil {
-			t.Fatal(err)
-		}
+		tabletest.PutRows(t, b, name, tabletest.Rows(1), tables.PutError, &tables.PutOptions{Metadata: tables.Metadata{"i": fmt.Sprint(i % 2)}})
 	}
 	list := func(f *tables.Filter) (all []string) {
 		for info, err := range b.Tables(t.Context(), f) {
@@ -248,9 +242,7 @@ func TestScanHalfNulls(t *testing.T) {
 	rows := array.NewRecordBuilder(memory.DefaultAllocator, tabletest.Numbers)
 	rows.Field(0).(*array.Int64Builder).AppendValues([]int64{1, 0}, []bool{true, false})
 	rows.Field(1).(*array.StringBuilder).AppendValues([]string{"row 1", ""}, []bool{true, false})
-	if _, err := b.Table("t").Put(t.Context(), tabletest.OneBatch(rows.NewRecordBatch()), tables.PutAppend, nil); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.PutRows(t, b, "t", tabletest.OneBatch(rows.NewRecordBatch()), tables.PutAppend, nil)
 	table := b.Table("t")
 	for _, where := range []string{"n = 1", "n < 2", "n in (1)", "n is not null", "not n > 1", "s = 'row 1'"} {
 		cond, err := filter.Parse(where)

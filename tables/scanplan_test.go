@@ -22,9 +22,7 @@ func TestScanPlan(t *testing.T) {
 	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
 	b := s.Bucket("x")
 	tabletest.Put(t, b, "a", tables.PutAppend, 1, 2, 3)
-	if _, err := s.Fold(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.Fold(t, s)
 	tabletest.Put(t, b, "a", tables.PutAppend, 4)
 	plan := func(files int, tail int64, scanned bool) *tables.ScanPlan {
 		t.Helper()

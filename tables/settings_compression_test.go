@@ -25,9 +25,7 @@ func TestCompression(t *testing.T) {
 			rb.Field(0).(*array.Int64Builder).Append(int64(i))
 			rb.Field(1).(*array.StringBuilder).Append(fmt.Sprintf("https://example.com/%d/page/%x", i%977, i*7919))
 		}
-		if _, err := b.Table(name).Put(t.Context(), tabletest.OneBatch(rb.NewRecordBatch()), tables.PutReplace, &tables.PutOptions{Settings: s}); err != nil {
-			t.Fatal(err)
-		}
+		tabletest.PutRows(t, b, name, tabletest.OneBatch(rb.NewRecordBatch()), tables.PutReplace, &tables.PutOptions{Settings: s})
 	}
 	// check compares the codecs of a table's only file with want, and returns the file's size.
 	check := func(name string, want ...string) int64 {

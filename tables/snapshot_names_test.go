@@ -16,9 +16,7 @@ func TestSnapshotInOrder(t *testing.T) {
 	b := s.Bucket("b")
 	o := &tables.PutOptions{Settings: &tables.Settings{Time: "ts"}}
 	for _, ticks := range [][]tick{{{1, "a", 0, 0}, {4, "a", 1, 0}}, {{0, "a", 2, 0}, {3, "a", 3, 0}, {9, "a", 4, 0}}} {
-		if _, err := b.Table("t").Put(t.Context(), ticksOf(ticks, 10), tables.PutAppend, o); err != nil {
-			t.Fatal(err)
-		}
+		tabletest.PutRows(t, b, "t", ticksOf(ticks, 10), tables.PutAppend, o)
 	}
 	tabletest.Snapshot(t, b, "x")
 	table, err := b.Table("t").At(t.Context(), tables.AtSnapshot("x"))

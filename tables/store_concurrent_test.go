@@ -220,9 +220,7 @@ func TestTwoTails(t *testing.T) {
 		}
 	}
 	for _, s := range stores {
-		if _, err := s.Fold(t.Context(), nil); err != nil {
-			t.Fatal(err)
-		}
+		tabletest.Fold(t, s)
 	}
 	for _, s := range stores {
 		tabletest.WantRows(t, s.Bucket(""), "a", tabletest.Sequence(0, 20)...)

@@ -87,9 +87,7 @@ func TestUpsertManyNullKeys(t *testing.T) {
 	}
 	texts = append(texts, `{"k":"","l":1}`, `{"k":null,"l":null}`)
 	rows := strings.Join(texts, ",")
-	if _, err := b.Table("t").Put(t.Context(), tabletest.JSONRows(t, columns, rows+`,{"k":"a","l":null}`), tables.PutAppend, nil); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.PutRows(t, b, "t", tabletest.JSONRows(t, columns, rows+`,{"k":"a","l":null}`), tables.PutAppend, nil)
 	o := &tables.UpsertOptions{Keys: []string{"k", "l"}, NullKeys: true}
 	if result, err := b.Table("t").Upsert(t.Context(), tabletest.JSONRows(t, columns, rows), o); err != nil || result.Deleted != count+2 || result.Written != count+2 {
 		t.Errorf("Upsert = %+v, %v; want Deleted and Written %d", result, err, count+2)

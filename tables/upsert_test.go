@@ -23,9 +23,7 @@ func TestUpsert(t *testing.T) {
 	b := tabletest.Open(t, t.TempDir(), nil).Bucket("")
 	for i := range int64(3) {
 		tabletest.Put(t, b, "t", tables.PutAppend, tabletest.Sequence(10*i, 10)...)
-		if _, err := b.Store().Fold(ctx, nil); err != nil {
-			t.Fatal(err)
-		}
+		tabletest.Fold(t, b.Store())
 	}
 	tabletest.Put(t, b, "t", tables.PutAppend, 5, 100) // row 5 now occurs twice, once in the tail
 	before := filesOf(t, b, "t")
@@ -56,9 +54,7 @@ func TestUpsert(t *testing.T) {
 	}
 	tabletest.WantRows(t, b, "t", want...)
 	ruled := &tables.PutOptions{Settings: &tables.Settings{Time: "at", Keys: []string{"sym"}, OnDuplicate: tables.KeepLast}}
-	if _, err := b.Table("ruled").Put(ctx, ticksAt(ticks(arrow.Second, ""), 1, 1, 2), tables.PutAppend, ruled); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.PutRows(t, b, "ruled", ticksAt(ticks(arrow.Second, ""), 1, 1, 2), tables.PutAppend, ruled)
 	if _, err := b.Table("ruled").Upsert(ctx, ticksAt(ticks(arrow.Second, ""), 1, 2), &tables.UpsertOptions{Keys: []string{"n"}}); !errors.As(err, &schemaErr) {
 		t.Errorf("Upsert with keys other than those of the rule for duplicates: error = %v, want a SchemaError", err)
 	}
@@ -149,9 +145,7 @@ func TestUpsertManyKeys(t *testing.T) {
 			b := s.Bucket("")
 			model, o := map[int64]int32{}, &tables.PutOptions{Settings: &settings}
 			for first := range int64(2) {
-				if _, err := b.Table("t").Put(t.Context(), read(first, 2, rows/2, 1), tables.PutAppend, o); err != nil {
-					t.Fatal(err)
-				}
+				tabletest.PutRows(t, b, "t", read(first, 2, rows/2, 1), tables.PutAppend, o)
 				o = nil
 				for i := range int64(rows / 2) {
 					model[first+2*i] = 1
@@ -245,9 +239,7 @@ func TestUpsertLongKeys(t *testing.T) {
 		return tabletest.OneBatch(array.NewRecordBatch(arrow.NewSchema([]arrow.Field{nullable("s", arrow.BinaryTypes.String)}, nil), []arrow.Array{a}, int64(a.Len())))
 	}
 	keys.AppendValues([]string{strings.Repeat("k", 1<<16), "7"}, nil)
-	if _, err := b.Table("t").Put(t.Context(), read(), tables.PutAppend, nil); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.PutRows(t, b, "t", read(), tables.PutAppend, nil)
 	for i := range 20_000 {
 		keys.Append(strconv.Itoa(i))
 	}

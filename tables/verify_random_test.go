@@ -2,85 +2,16 @@ package tables_test
 
 import (
 	"bytes"
-	"errors"
-	"flag"
 	"fmt"
 	"io/fs"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
-
-var verifySteps = flag.Int("verifysteps", 40, "number of operations in each run of TestVerifyRandomOperations")
-
-// TestVerifyRandomOperations checks that Verify finds no damage after random operations and after the store is reopened.
-func TestVerifyRandomOperations(t *testing.T) {
-	t.Parallel()
-	for run := range uint64(4) {
-		seed := uint64(time.Now().UnixNano()) + run
-		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			t.Parallel()
-			ctx, r := t.Context(), rand.New(rand.NewPCG(seed, 0))
-			s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
-			var log []string
-			for range *verifySteps {
-				b, name, expireOptions := s.Bucket("b"), string(rune('a'+r.IntN(2))), &tables.MaintainOptions{Grace: -1, Keep: r.IntN(3)}
-				steps := map[string]func() error{
-					"put": func() error {
-						_, err := b.Table(name).Put(ctx, tabletest.Rows(tabletest.Sequence(r.Int64N(9), 3)...), tables.PutReplace, nil)
-						return err
-					},
-					"append": func() error {
-						_, err := b.Table(name).Put(ctx, tabletest.Rows(tabletest.Sequence(r.Int64N(9), 2)...), tables.PutAppend, nil)
-						return err
-					},
-					"fold":    func() error { _, err := s.Fold(ctx, nil); return err },
-					"compact": func() error { _, err := s.Compact(ctx, nil); return err },
-					"expire":  func() error { _, err := s.Expire(ctx, expireOptions); return err },
-					"snapshot": func() error {
-						_, err := b.Snapshot(ctx, "")
-						return err
-					},
-					"restore": func() error {
-						if snapshots, err := b.Snapshots(ctx); err != nil || len(snapshots) == 0 {
-							return err
-						} else {
-							return b.Restore(ctx, snapshots[r.IntN(len(snapshots))].Name)
-						}
-					},
-					"delete snapshots": func() error { return b.DeleteSnapshots(ctx) },
-					"evolve": func() error {
-						return b.Table(name).Evolve(ctx, tables.ColumnChange{Op: "add", Column: fmt.Sprint("c", r.Int64()), Type: "int64"})
-					},
-					"delete":      func() error { return b.Delete(ctx, name) },
-					"delete rows": func() error { _, err := b.Table(name).DeleteRows(ctx, filterOf(t, "n > 4")); return err },
-				}
-				kinds := []string{"put", "append", "append", "fold", "compact", "expire", "expire", "snapshot", "restore", "delete snapshots", "evolve", "delete", "delete rows"}
-				kind := kinds[r.IntN(len(kinds))]
-				log = append(log, kind+" "+name)
-				var schemaErr *tables.SchemaError // from an append to a table whose columns changed
-				if err := steps[kind](); err != nil && !errors.Is(err, tables.ErrNotFound) && !errors.As(err, &schemaErr) {
-					t.Fatalf("operations %q: the last one failed: %v", log, err)
-				}
-				if findings, _ := tabletest.VerifyAll(t, s, tables.VerifyOptions{}); len(findings) > 0 {
-					t.Fatalf("operations %q: Verify reported %+v, want nothing", log, findings)
-				}
-			}
-			if err := s.Close(); err != nil {
-				t.Fatal(err)
-			}
-			if findings, _ := tabletest.VerifyAll(t, tabletest.Open(t, s.Dir(), nil), tables.VerifyOptions{}); len(findings) > 0 {
-				t.Fatalf("operations %q: Verify reported %+v, want nothing", log, findings)
-			}
-		})
-	}
-}
 
 // TestVerifyAfterExpire checks that a snapshot remains complete after older and newer versions have expired.
 func TestVerifyAfterExpire(t *testing.T) {
@@ -90,9 +21,7 @@ func TestVerifyAfterExpire(t *testing.T) {
 	for i := range int64(3) {
 		tabletest.Put(t, b, "t", tables.PutReplace, i)
 	}
-	if _, err := b.Snapshot(ctx, "snap"); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.Snapshot(t, b, "snap")
 	tabletest.Put(t, b, "t", tables.PutReplace, 9)
 	if r, err := s.Expire(ctx, &tables.MaintainOptions{Grace: -1}); err != nil || r.FilesRemoved == 0 {
 		t.Fatalf("Expire = %+v, %v; want FilesRemoved above 0", r, err)
@@ -118,13 +47,9 @@ func TestVerifyEachFile(t *testing.T) {
 	for i := range int64(3) {
 		tabletest.Put(t, b, "committed", tables.PutReplace, i)
 		tabletest.Put(t, b, "folded", tables.PutAppend, i)
-		if _, err := s.Fold(ctx, nil); err != nil {
-			t.Fatal(err)
-		}
+		tabletest.Fold(t, s)
 		if i == 1 {
-			if _, err := b.Snapshot(ctx, "snap"); err != nil {
-				t.Fatal(err)
-			}
+			tabletest.Snapshot(t, b, "snap")
 		}
 	}
 	if err := b.Table("folded").Evolve(ctx, tables.ColumnChange{Op: "rename", Column: "s", To: "text"}); err != nil {

@@ -28,14 +28,10 @@ func TestCachedTail(t *testing.T) {
 				value++
 				all[i] = tick{random.Int64N(n), "a", value % 100, 0}
 			}
-			if _, err := b.Table("t").Put(t.Context(), ticksOf(all, rows), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Time: "ts", OnDuplicate: rule}}); err != nil {
-				t.Fatal(err)
-			}
+			tabletest.PutRows(t, b, "t", ticksOf(all, rows), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Time: "ts", OnDuplicate: rule}})
 		}
 		put(n)
-		if _, err := s.Fold(t.Context(), nil); err != nil {
-			t.Fatal(err)
-		}
+		tabletest.Fold(t, s)
 		put(n)
 		table := b.Table("t")
 		isCached := func() bool {
@@ -73,9 +69,7 @@ func TestCachedTail(t *testing.T) {
 				t.Fatalf("%s: scan from %d to %d returned %d rows, want %d; error: %v", rule, start, end, len(got), len(want), err)
 			}
 		}
-		if _, err := s.Fold(t.Context(), nil); err != nil {
-			t.Fatal(err)
-		}
+		tabletest.Fold(t, s)
 		folded, err := ticksFrom(table.Scan(t.Context(), nil))
 		if used := s.Tail().UsedMemory(); err != nil || used != 0 || !slices.Equal(folded, allRows) {
 			t.Errorf("%s: after the fold, the tail uses %d bytes of memory, want 0 bytes and unchanged rows; error: %v", rule, used, err)

@@ -127,9 +127,7 @@ func TestCompactDamagedFile(t *testing.T) {
 	for _, name := range []string{"bad", "good"} { // adds a second file, so that Compact merges both
 		tabletest.Put(t, s.Bucket("one"), name, tables.PutAppend, 8, 9)
 	}
-	if _, err := s.Fold(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.Fold(t, s)
 	if _, err := s.Compact(t.Context(), nil); err == nil || !strings.Contains(err.Error(), `"bad"`) {
 		t.Errorf("Compact error = %v, want an error that names table bad", err)
 	}

@@ -25,9 +25,7 @@ func TestDamagedTail(t *testing.T) {
 	s := tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
 	b := s.Bucket("one")
 	for _, rows := range [][]int64{{1, 2}, {3}} {
-		if _, err := s.Fold(ctx, nil); err != nil {
-			t.Fatal(err)
-		}
+		tabletest.Fold(t, s)
 		tabletest.Put(t, b, "bad", tables.PutAppend, rows...)
 		tabletest.Put(t, b, "good", tables.PutAppend, rows...)
 	}
@@ -167,9 +165,7 @@ func TestDeepFile(t *testing.T) {
 		ns[i] = rand.Int64()
 	}
 	tabletest.Put(t, b, "bad", tables.PutAppend, ns...)
-	if _, err := s.Fold(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.Fold(t, s)
 	const levels = 2000
 	footer := binary.AppendUvarint([]byte("\x15\x02\x19\xfc"), levels+1)                        // the version, and the start of a list of nodes
 	footer = append(footer, strings.Repeat("\x48\x01a\x15\x02\x00", levels)+"\x48\x01a\x00"...) // each node except the last has one child

@@ -148,17 +148,13 @@ func TestSchemaErrorsNameTheColumn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.Table("a").Put(t.Context(), r, tables.PutAppend, nil); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.PutRows(t, b, "a", r, tables.PutAppend, nil)
 	for range 2 {
 		table := b.Table("a")
 		if got, err := tabletest.ReadAll(t.Context(), table, &tables.ScanOptions{Columns: []string{"n"}}); err != nil || !slices.Equal(got, []int64{1, 2}) {
 			t.Fatalf("column n contains %+v, want [1 2]; error: %v", got, err)
 		}
-		if _, err := s.Fold(t.Context(), nil); err != nil {
-			t.Fatal(err)
-		}
+		tabletest.Fold(t, s)
 	}
 }
 
@@ -169,9 +165,7 @@ func TestPutIDs(t *testing.T) {
 	b := s.Bucket("")
 	put := func(m tables.PutMode, id string, ns ...int64) {
 		t.Helper()
-		if _, err := b.Table("a").Put(t.Context(), tabletest.Rows(ns...), m, &tables.PutOptions{ID: id}); err != nil {
-			t.Fatal(err)
-		}
+		tabletest.PutRows(t, b, "a", tabletest.Rows(ns...), m, &tables.PutOptions{ID: id})
 	}
 	put(tables.PutError, "make", 1)
 	put(tables.PutError, "make", 1)
@@ -179,9 +173,7 @@ func TestPutIDs(t *testing.T) {
 	put(tables.PutAppend, "x", 2)
 	put(tables.PutAppend, "make", 1)
 	tabletest.WantRows(t, b, "a", 1, 2)
-	if _, err := s.Fold(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.Fold(t, s)
 	put(tables.PutAppend, "x", 2)
 	put(tables.PutAppend, "y", 3)
 	put(tables.PutReplace, "z", 4) // y is still in the tail

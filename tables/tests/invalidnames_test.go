@@ -108,9 +108,7 @@ func TestEvolveToInvalidNames(t *testing.T) {
 		{Name: "s", Type: arrow.StructOf(arrow.Field{Name: "x", Type: arrow.PrimitiveTypes.Int64, Nullable: true}), Nullable: true},
 	}, nil)
 	empty := array.NewRecordBuilder(memory.DefaultAllocator, schema).NewRecordBatch()
-	if _, err := b.Table("t").Put(ctx, tabletest.OneBatch(empty), tables.PutReplace, nil); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.PutRows(t, b, "t", tabletest.OneBatch(empty), tables.PutReplace, nil)
 	for _, name := range []string{"", "a\x00", "\xff", "s.x", "s", "_row_id"} {
 		for _, c := range []tables.ColumnChange{{Op: "add", Column: name, Type: "int64"}, {Op: "rename", Column: "n", To: name}} {
 			if err := b.Table("t").Evolve(ctx, c); !errors.As(err, new(*tables.SchemaError)) {

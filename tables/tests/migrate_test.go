@@ -35,9 +35,7 @@ func TestMigrate(t *testing.T) {
 	s := tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
 	b := s.Bucket("")
 	tabletest.Put(t, b, "t", tables.PutAppend, 1, 2)
-	if _, err := s.Fold(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.Fold(t, s)
 	tabletest.Put(t, b, "t", tables.PutAppend, 3)
 	calls := 0
 	if migrated, err := b.Table("t").Migrate(t.Context(), 2, negateColumn(&calls)); !migrated || err != nil {
@@ -64,9 +62,7 @@ func TestMigrate(t *testing.T) {
 		t.Errorf("Migrate of a missing table: error = %v, want ErrNotFound", err)
 	}
 	// A table without rows is also migrated to the new columns.
-	if _, err := b.Table("empty").Put(t.Context(), tabletest.Rows(), tables.PutAppend, nil); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.PutRows(t, b, "empty", tabletest.Rows(), tables.PutAppend, nil)
 	if migrated, err := b.Table("empty").Migrate(t.Context(), 1, negateColumn(&calls)); !migrated || err != nil {
 		t.Fatalf("Migrate = %+v, %v; want true", migrated, err)
 	}

@@ -46,9 +46,7 @@ func TestNaNCounts(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.Bucket("b").Table("t").Put(t.Context(), r, mode, nil); err != nil {
-			t.Fatal(err)
-		}
+		tabletest.PutRows(t, s.Bucket("b"), "t", r, mode, nil)
 	}
 	wantCounts := func(operation string, want ...int64) {
 		t.Helper()
@@ -85,17 +83,11 @@ func TestNaNCounts(t *testing.T) {
 	put(tables.PutReplace, 300_000, 3) // NaN in the last of three row groups
 	wantCounts("put", 3)
 	put(tables.PutAppend, 5, 0)
-	if _, err := s.Fold(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.Fold(t, s)
 	put(tables.PutAppend, 5, 2)
-	if _, err := s.Fold(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.Fold(t, s)
 	wantCounts("folded", 3, 0, 2)
-	if _, err := s.Compact(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.Compact(t, s)
 	wantCounts("compacted", 5)
 	tabletest.DeleteRows(t, s.Bucket("b"), "t", "n < 299999")
 	wantCounts("corrected", 1)

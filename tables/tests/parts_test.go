@@ -21,9 +21,7 @@ func TestParts(t *testing.T) {
 	b := s.Bucket("b")
 	fold := func() {
 		t.Helper()
-		if _, err := s.Fold(t.Context(), nil); err != nil {
-			t.Fatal(err)
-		}
+		tabletest.Fold(t, s)
 	}
 	put := func(name string, days ...int) {
 		t.Helper()

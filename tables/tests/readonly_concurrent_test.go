@@ -238,9 +238,7 @@ func TestReadOnlyGivenTail(t *testing.T) {
 	}
 	r := tabletest.Open(t, dir, &tables.Options{Tail: tail, ReadOnly: true})
 	tabletest.WantRows(t, r.Bucket(""), "t", 0, 1)
-	if _, err := s.Fold(ctx, nil); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.Fold(t, s)
 	tabletest.WantRows(t, r.Bucket(""), "t", 0, 1)
 	if withoutTail := tabletest.Open(t, dir, &tables.Options{NoTail: true, ReadOnly: true}); withoutTail.SeesTail() || !r.SeesTail() {
 		t.Errorf("SeesTail = %v with NoTail and %v with Tail, want false and true", withoutTail.SeesTail(), r.SeesTail())
@@ -272,7 +270,5 @@ func TestReadOnlyRestoresNoFiles(t *testing.T) {
 
 func foldAll(t *testing.T, s *tables.Store) {
 	t.Helper()
-	if _, err := s.Fold(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.Fold(t, s)
 }

@@ -28,16 +28,12 @@ func testRecycle(t *testing.T, settings *tables.Settings) {
 	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
 	b := s.Bucket("")
 	put := func(first, count int64) {
-		if _, err := b.Table("t").Put(t.Context(), dated(first, count), tables.PutAppend, &tables.PutOptions{Settings: settings}); err != nil {
-			t.Fatal(err)
-		}
+		tabletest.PutRows(t, b, "t", dated(first, count), tables.PutAppend, &tables.PutOptions{Settings: settings})
 	}
 	const rows = 400_000
 	for i := range int64(4) {
 		put(i*rows/4, rows/4)
-		if _, err := s.Fold(t.Context(), nil); err != nil {
-			t.Fatal(err)
-		}
+		tabletest.Fold(t, s)
 	}
 	put(rows, 10)
 	table := b.Table("t")

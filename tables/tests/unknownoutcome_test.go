@@ -71,9 +71,7 @@ func TestUnknownOutcome(t *testing.T) {
 		}
 		tabletest.WantRows(t, b, "a", tabletest.Sequence(0, n+1)...)
 		if n%5 == 0 {
-			if _, err := s.Fold(t.Context(), nil); err != nil {
-				t.Fatal(err)
-			}
+			tabletest.Fold(t, s)
 		}
 	}
 	if retries < 20 {
@@ -116,9 +114,7 @@ func TestSync(t *testing.T) {
 			t.Fatalf("Put error = %v, want errShaky", err)
 		}
 	}
-	if _, err := b.Table("a").Put(t.Context(), tabletest.Rows(2), tables.PutAppend, &tables.PutOptions{ID: "x"}); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.PutRows(t, b, "a", tabletest.Rows(2), tables.PutAppend, &tables.PutOptions{ID: "x"})
 	tabletest.WantRows(t, b, "a", 0, 1, 2)
 	if _, err := tables.Open(t.Context(), t.TempDir(), &tables.Options{Tail: partd.NewDict(), Sync: true}); !errors.Is(err, errors.ErrUnsupported) {
 		t.Fatalf("Open with Sync and a tail that cannot sync: error = %v, want errors.ErrUnsupported", err)

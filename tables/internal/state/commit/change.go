@@ -239,12 +239,16 @@ func (a *Attempt) prepare(ctx context.Context) error {
 	}
 	applied := false
 	for _, p := range steps {
+		earlierIDs := len(a.IDs)
 		meta, err := p.Apply(ctx, a, cur)
 		if errors.Is(err, ErrNothing) {
 			continue
 		}
 		if err != nil {
 			return err
+		}
+		if cur != nil && (meta == nil || meta.TableUUID() != cur.Metadata().TableUUID()) {
+			a.IDs = a.IDs[earlierIDs:] // the earlier puts went to a table that no longer exists
 		}
 		applied, cur = true, nil
 		if meta != nil {

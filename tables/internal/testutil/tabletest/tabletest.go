@@ -159,3 +159,29 @@ func Succeed(t testing.TB, err error) {
 		t.Fatal(err)
 	}
 }
+
+// PutRows puts the rows of a reader, which must succeed.
+func PutRows(t testing.TB, b *tables.Bucket, name string, r array.RecordReader, m tables.PutMode, o *tables.PutOptions) tables.Version {
+	t.Helper()
+	v, err := b.Table(name).Put(t.Context(), r, m, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+// Fold moves the rows of all tables from the tail to files.
+func Fold(t testing.TB, s *tables.Store) {
+	t.Helper()
+	if _, err := s.Fold(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Compact compacts all tables that need it.
+func Compact(t testing.TB, s *tables.Store) {
+	t.Helper()
+	if _, err := s.Compact(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+}

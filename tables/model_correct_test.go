@@ -11,18 +11,18 @@ import (
 )
 
 func init() {
-	seriesSteps = append(seriesSteps,
-		seriesStep{"delete rows", 2, (*seriesModel).deleteRows},
-		seriesStep{"replace range", 2, (*seriesModel).replaceRange},
-		seriesStep{"upsert", 2, (*seriesModel).upsert},
-		seriesStep{"partition", 1, (*seriesModel).partition},
+	modelSteps = append(modelSteps,
+		modelStep{"delete rows", 2, (*model).deleteRows},
+		modelStep{"replace range", 2, (*model).replaceRange},
+		modelStep{"upsert", 2, (*model).upsert},
+		modelStep{"partition", 1, (*model).partition},
 	)
 	killableSteps = append(killableSteps, "delete rows", "replace range", "upsert", "partition")
 }
 
 // applyCorrection applies a correction to the model: it deletes the rows for which isDeleted returns true, and adds put.
 // It compares the counts with the correction's result.
-func (m *seriesModel) applyCorrection(name string, result tables.RewriteResult, err error, isDeleted func(tick) bool, put []tick) error {
+func (m *model) applyCorrection(name string, result tables.RewriteResult, err error, isDeleted func(tick) bool, put []tick) error {
 	if err != nil {
 		return err
 	}
@@ -36,7 +36,7 @@ func (m *seriesModel) applyCorrection(name string, result tables.RewriteResult, 
 	return nil
 }
 
-func (m *seriesModel) deleteRows(ctx context.Context, name string) error {
+func (m *model) deleteRows(ctx context.Context, name string) error {
 	if !m.exists(ctx, name) {
 		return nil
 	}
@@ -49,7 +49,7 @@ func (m *seriesModel) deleteRows(ctx context.Context, name string) error {
 	return m.applyCorrection(name, result, err, func(r tick) bool { return r.ts >= start && r.v > minV && r.k == "a" }, nil)
 }
 
-func (m *seriesModel) replaceRange(ctx context.Context, name string) error {
+func (m *model) replaceRange(ctx context.Context, name string) error {
 	if !m.exists(ctx, name) {
 		return nil
 	}
@@ -61,7 +61,7 @@ func (m *seriesModel) replaceRange(ctx context.Context, name string) error {
 }
 
 // upsert upserts rows by time and keys, sometimes with a new or wider column.
-func (m *seriesModel) upsert(ctx context.Context, name string) error {
+func (m *model) upsert(ctx context.Context, name string) error {
 	if !m.exists(ctx, name) {
 		return nil
 	}
@@ -83,7 +83,7 @@ func (m *seriesModel) upsert(ctx context.Context, name string) error {
 }
 
 // distinct adds offset to the times of the rows, and drops rows whose time repeats an earlier one.
-func (m *seriesModel) distinct(rows []tick, offset int64) (all []tick) {
+func (m *model) distinct(rows []tick, offset int64) (all []tick) {
 	seen := map[int64]bool{}
 	for _, r := range rows {
 		if r.ts += offset; !seen[r.ts] {
@@ -94,7 +94,7 @@ func (m *seriesModel) distinct(rows []tick, offset int64) (all []tick) {
 	return all
 }
 
-func (m *seriesModel) partition(ctx context.Context, name string) error {
+func (m *model) partition(ctx context.Context, name string) error {
 	if !m.exists(ctx, name) {
 		return nil
 	}
