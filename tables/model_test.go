@@ -55,7 +55,7 @@ var modelSteps = []modelStep{
 	{"reopen", 1, (*model).reopen},
 	{"update", 2, (*model).update},
 	{"metadata", 1, (*model).setMetadata},
-	{"verify", 1, (*model).verify},
+	{"verify", 3, (*model).verify},
 	{"read", 3, (*model).check},
 	{"range", 3, (*model).checkRange},
 	{"first and last", 3, (*model).checkEnds},
@@ -134,7 +134,7 @@ func (m *model) compact(ctx context.Context, _ tables.TableName) error {
 }
 
 func (m *model) expire(ctx context.Context, _ tables.TableName) error {
-	_, err := m.s.Expire(ctx, &tables.MaintainOptions{Grace: -1, Keep: 1 + m.rnd.IntN(3)})
+	_, err := m.s.Expire(ctx, &tables.MaintainOptions{Grace: -1, Keep: m.rnd.IntN(4)})
 	for _, s := range m.tables {
 		clear(s.versions)
 	}
