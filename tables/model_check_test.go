@@ -14,34 +14,36 @@ import (
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
-func (m *model) scan(ctx context.Context, name string, o *tables.ScanOptions) ([]tick, error) {
-	t := m.s.Bucket("b").Table(name)
-	return ticksFrom(t.Scan(ctx, o))
+func (m *model) scan(ctx context.Context, name tables.TableName, o *tables.ScanOptions) ([]tick, error) {
+	rows, err := ticksFrom(m.table(name).Scan(ctx, o))
+	return m.tables[name].inOrder(rows), err
 }
 
-func (m *model) check(ctx context.Context, name string) error {
-	if !m.exists(ctx, name) {
-		return nil
+func (m *model) check(ctx context.Context, name tables.TableName) error {
+	if !m.exists(name) {
+		_, err := m.table(name).Info(ctx)
+		return expect(err, true, tables.ErrNotFound)
 	}
 	s := m.tables[name]
 	got, err := m.scan(ctx, name, nil)
 	if want := s.read(); err != nil || !slices.Equal(got, want) {
-		return fmt.Errorf("table %s with settings %+v has rows\n%v, want\n%v; error: %w", name, s.settings, got, want, err)
+		return fmt.Errorf("table %v with settings %+v has rows\n%v, want\n%v; error: %w", name, s.settings, got, want, err)
 	}
-	i, err := m.s.Bucket("b").Table(name).Info(ctx)
+	i, err := m.table(name).Info(ctx)
 	if err != nil {
 		return err
 	}
 	if updated := i.Metadata[tables.UpdatedKey]; updated != icecat.UpdatedText(i.Updated) || i.Updated.Location() != time.UTC {
-		return fmt.Errorf("table %s: _updated is %q, and Updated %v", name, updated, i.Updated)
+		return fmt.Errorf("table %v: _updated is %q, and Updated %v", name, updated, i.Updated)
 	}
 	delete(i.Metadata, tables.UpdatedKey)
 	if !maps.Equal(i.Metadata, s.meta) {
-		return fmt.Errorf("table %s has metadata %v, want %v", name, i.Metadata, s.meta)
+		return fmt.Errorf("table %v has metadata %v, want %v", name, i.Metadata, s.meta)
 	}
-	if !slices.Contains(m.s.Commits().WithTail("b"), tables.TableName{Namespace: "b", Name: name}) {
+	namespace := tables.NamespaceOf(name.Namespace)
+	if !slices.Contains(m.s.Commits().WithTail(namespace), tables.TableName{Namespace: namespace, Name: name.Name}) {
 		if i.Rows != int64(len(got)) {
-			return fmt.Errorf("%s has %d rows, but Info says %d", name, len(got), i.Rows)
+			return fmt.Errorf("table %v has %d rows, but Info says %d", name, len(got), i.Rows)
 		}
 		if i.Version > s.evolvedVersion { // a new version has the current columns
 			s.versions[i.Version] = got
@@ -51,11 +53,11 @@ func (m *model) check(ctx context.Context, name string) error {
 }
 
 // checkRange compares a scan of a time range, sometimes with a filter or only one column, with the model.
-func (m *model) checkRange(ctx context.Context, name string) error {
-	if !m.exists(ctx, name) {
+func (m *model) checkRange(ctx context.Context, name tables.TableName) error {
+	s := m.tables[name]
+	if !s.exists || s.settings.Time == "" {
 		return nil
 	}
-	s := m.tables[name]
 	start := m.rnd.Int64N(300)
 	end := start + m.rnd.Int64N(100)
 	o := &tables.ScanOptions{From: time.Unix(start, 0), To: time.Unix(end, 0), Limit: m.rnd.Int64N(20)}
@@ -81,13 +83,13 @@ func (m *model) checkRange(ctx context.Context, name string) error {
 	}
 	got, err := m.scan(ctx, name, o)
 	if err != nil || !slices.Equal(got, want) {
-		return fmt.Errorf("table %s with settings %+v: Scan(%+v) =\n%v, want\n%v; error: %w", name, s.settings, o, got, want, err)
+		return fmt.Errorf("table %v with settings %+v: Scan(%+v) =\n%v, want\n%v; error: %w", name, s.settings, o, got, want, err)
 	}
 	return nil
 }
 
-func (m *model) checkEnds(ctx context.Context, name string) error {
-	if !m.exists(ctx, name) {
+func (m *model) checkEnds(ctx context.Context, name tables.TableName) error {
+	if s := m.tables[name]; !s.exists || s.settings.Time == "" {
 		return nil
 	}
 	all := m.tables[name].read()
@@ -103,19 +105,19 @@ func (m *model) checkEnds(ctx context.Context, name string) error {
 	}
 	got, err := m.scan(ctx, name, o)
 	if want := all[max(0, len(all)-n):]; err != nil || !slices.Equal(got, want) {
-		return fmt.Errorf("table %s with settings %+v: the last %d rows are\n%v, want\n%v; error: %w", name, m.tables[name].settings, n, got, want, err)
+		return fmt.Errorf("table %v with settings %+v: the last %d rows are\n%v, want\n%v; error: %w", name, m.tables[name].settings, n, got, want, err)
 	}
 	o = &tables.ScanOptions{Limit: int64(n), Filter: o.Filter}
 	got, err = m.scan(ctx, name, o)
 	if want := all[:min(len(all), n)]; err != nil || !slices.Equal(got, want) {
-		return fmt.Errorf("table %s with settings %+v: the first %d rows are\n%v, want\n%v; error: %w", name, m.tables[name].settings, n, got, want, err)
+		return fmt.Errorf("table %v with settings %+v: the first %d rows are\n%v, want\n%v; error: %w", name, m.tables[name].settings, n, got, want, err)
 	}
 	return nil
 }
 
-func (m *model) checkVersions(ctx context.Context, name string) error {
+func (m *model) checkVersions(ctx context.Context, name tables.TableName) error {
 	for v, want := range m.tables[name].versions {
-		t, err := m.s.Bucket("b").Table(name).At(ctx, tables.AtVersion(v))
+		t, err := m.table(name).At(ctx, tables.AtVersion(v))
 		if err != nil {
 			return err
 		}
@@ -124,13 +126,13 @@ func (m *model) checkVersions(ctx context.Context, name string) error {
 		slices.SortFunc(got, compareV)
 		want = slices.SortedFunc(slices.Values(want), compareV)
 		if err != nil || !slices.Equal(got, want) {
-			return fmt.Errorf("table %s at version %d has rows\n%v, want\n%v; error: %w", name, v, got, want, err)
+			return fmt.Errorf("table %v at version %d has rows\n%v, want\n%v; error: %w", name, v, got, want, err)
 		}
 	}
 	return nil
 }
 
-func (m *model) verify(context.Context, string) error {
+func (m *model) verify(context.Context, tables.TableName) error {
 	if findings, _ := tabletest.VerifyAll(m.t, m.s, tables.VerifyOptions{}); len(findings) > 0 {
 		return fmt.Errorf("Verify reported %+v, want nothing", findings)
 	}

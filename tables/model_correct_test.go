@@ -22,7 +22,7 @@ func init() {
 
 // applyCorrection applies a correction to the model: it deletes the rows for which isDeleted returns true, and adds put.
 // It compares the counts with the correction's result.
-func (m *model) applyCorrection(name string, result tables.RewriteResult, err error, isDeleted func(tick) bool, put []tick) error {
+func (m *model) applyCorrection(name tables.TableName, result tables.RewriteResult, err error, isDeleted func(tick) bool, put []tick) error {
 	if err != nil {
 		return err
 	}
@@ -36,8 +36,8 @@ func (m *model) applyCorrection(name string, result tables.RewriteResult, err er
 	return nil
 }
 
-func (m *model) deleteRows(ctx context.Context, name string) error {
-	if !m.exists(ctx, name) {
+func (m *model) deleteRows(ctx context.Context, name tables.TableName) error {
+	if !m.exists(name) {
 		return nil
 	}
 	start, minV := m.rnd.Int64N(300), m.rnd.Int64N(m.next+1)
@@ -45,24 +45,24 @@ func (m *model) deleteRows(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	result, err := m.s.Bucket("b").Table(name).DeleteRows(ctx, cond)
+	result, err := m.table(name).DeleteRows(ctx, cond)
 	return m.applyCorrection(name, result, err, func(r tick) bool { return r.ts >= start && r.v > minV && r.k == "a" }, nil)
 }
 
-func (m *model) replaceRange(ctx context.Context, name string) error {
-	if !m.exists(ctx, name) {
+func (m *model) replaceRange(ctx context.Context, name tables.TableName) error {
+	if !m.exists(name) {
 		return nil
 	}
 	start := m.rnd.Int64N(300)
 	end := start + 1 + m.rnd.Int64N(50)
 	r, rows := m.tables[name].reader(m.distinct(m.ticks(end-start), start), 20)
-	result, err := m.s.Bucket("b").Table(name).ReplaceRange(ctx, time.Unix(start, 0), time.Unix(end, 0), r, nil)
+	result, err := m.table(name).ReplaceRange(ctx, time.Unix(start, 0), time.Unix(end, 0), r, nil)
 	return m.applyCorrection(name, result, err, func(r tick) bool { return r.ts >= start && r.ts < end }, rows)
 }
 
 // upsert upserts rows by time and keys, sometimes with a new or wider column.
-func (m *model) upsert(ctx context.Context, name string) error {
-	if !m.exists(ctx, name) {
+func (m *model) upsert(ctx context.Context, name tables.TableName) error {
+	if !m.exists(name) {
 		return nil
 	}
 	s := m.tables[name]
@@ -73,7 +73,11 @@ func (m *model) upsert(ctx context.Context, name string) error {
 		s.wType = map[string]string{"": "int32", "int32": "float64", "int64": "float64", "float64": "float64"}[oldType]
 	}
 	r, rows := s.reader(rows, 20)
-	result, err := m.s.Bucket("b").Table(name).Upsert(ctx, r, nil)
+	var o *tables.UpsertOptions
+	if s.settings.Time == "" {
+		o = &tables.UpsertOptions{Keys: []string{"ts", s.key()}}
+	}
+	result, err := m.table(name).Upsert(ctx, r, o)
 	if s.wType != oldType {
 		s.evolvedVersion = result.Version // reads of this version may still have the previous columns
 	}
@@ -94,12 +98,12 @@ func (m *model) distinct(rows []tick, offset int64) (all []tick) {
 	return all
 }
 
-func (m *model) partition(ctx context.Context, name string) error {
-	if !m.exists(ctx, name) {
+func (m *model) partition(ctx context.Context, name tables.TableName) error {
+	if s := m.tables[name]; !s.exists || s.settings.Time == "" {
 		return nil
 	}
 	partition := []tables.Partition{tables.PartitionNone, tables.PartitionAuto, tables.PartitionDay, tables.PartitionYear}[m.rnd.IntN(4)]
-	if _, err := m.s.Bucket("b").Table(name).Partition(ctx, partition); err != nil {
+	if _, err := m.table(name).Partition(ctx, partition); err != nil {
 		return err
 	}
 	m.tables[name].settings.Partition = partition

@@ -1,9 +1,11 @@
 package tables_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -24,8 +26,8 @@ func init() {
 }
 
 // evolve renames a column that may be a key, or adds, widens or drops column w.
-func (m *model) evolve(ctx context.Context, name string) error {
-	if !m.exists(ctx, name) {
+func (m *model) evolve(ctx context.Context, name tables.TableName) error {
+	if !m.exists(name) {
 		return nil
 	}
 	s := m.tables[name]
@@ -51,22 +53,22 @@ func (m *model) evolve(ctx context.Context, name string) error {
 		s.wType = map[string]string{"int32": "int64", "int64": "float64"}[s.wType]
 		change = tables.ColumnChange{Op: "widen", Column: "w", Type: tables.ColumnType(s.wType)}
 	}
-	if err := m.s.Bucket("b").Table(name).Evolve(ctx, change); err != nil {
+	if err := m.table(name).Evolve(ctx, change); err != nil {
 		return err
 	}
-	t := m.s.Bucket("b").Table(name)
+	t := m.table(name)
 	i, err := t.Info(ctx)
 	s.evolvedVersion = i.Version // reads of this version still have the previous columns
 	return err
 }
 
-func (m *model) migrate(ctx context.Context, name string) error {
-	if !m.exists(ctx, name) {
+func (m *model) migrate(ctx context.Context, name tables.TableName) error {
+	if !m.exists(name) {
 		return nil
 	}
 	s := m.tables[name]
 	s.schemaVersion++
-	migrated, err := m.s.Bucket("b").Table(name).Migrate(ctx, s.schemaVersion, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+	migrated, err := m.table(name).Migrate(ctx, s.schemaVersion, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 		b.Retain()
 		return b, nil
 	})
@@ -76,99 +78,106 @@ func (m *model) migrate(ctx context.Context, name string) error {
 	return err
 }
 
-func (m *model) delete(ctx context.Context, name string) error {
-	if m.rnd.IntN(4) != 0 || !m.exists(ctx, name) {
+func (m *model) delete(ctx context.Context, name tables.TableName) error {
+	if m.rnd.IntN(4) != 0 {
 		return nil
 	}
+	existed := m.exists(name)
 	m.tables[name] = m.newTable()
-	return m.s.Bucket("b").Delete(ctx, name)
+	return expect(m.s.Bucket(name.Namespace).Delete(ctx, name.Name), !existed, tables.ErrNotFound)
 }
 
-func (m *model) snapshot(ctx context.Context, name string) error {
-	existing := map[string]*modelTable{}
-	for _, name := range m.names {
-		if m.exists(ctx, name) {
-			existing[name] = m.tables[name].clone()
+// namesIn returns the names of the tables in a bucket.
+func (m *model) namesIn(bucket string) []tables.TableName {
+	return slices.DeleteFunc(slices.Clone(m.names), func(n tables.TableName) bool { return n.Namespace != bucket })
+}
+
+// snapshot makes a snapshot of the bucket of the table with the given name, or deletes a snapshot.
+func (m *model) snapshot(ctx context.Context, name tables.TableName) error {
+	if len(m.snapshots) >= 6 {
+		old, _, _ := m.anySnapshot()
+		delete(m.snapshots, old)
+		return m.s.Bucket(old.Namespace).DeleteSnapshot(ctx, old.Name)
+	}
+	existing := map[tables.TableName]*modelTable{}
+	for _, n := range m.namesIn(name.Namespace) {
+		if m.exists(n) {
+			existing[n] = m.tables[n].clone()
 		}
 	}
 	if len(existing) == 0 {
 		return nil
 	}
-	for old := range m.snapshots {
-		if len(m.snapshots) < 4 {
-			break
-		}
-		delete(m.snapshots, old)
-		return m.s.Bucket("b").DeleteSnapshot(ctx, old)
-	}
 	m.next++
-	snapshot := fmt.Sprint("at ", m.next)
+	snapshot := tables.TableName{Namespace: name.Namespace, Name: fmt.Sprint("at ", m.next)}
 	m.snapshots[snapshot] = existing
-	_, err := m.s.Bucket("b").Snapshot(ctx, snapshot)
+	_, err := m.s.Bucket(snapshot.Namespace).Snapshot(ctx, snapshot.Name)
 	return err
 }
 
-// anySnapshot returns the name of a random snapshot, or "" if there is none.
-func (m *model) anySnapshot() string {
-	names := []string{}
-	for name := range m.snapshots {
-		names = append(names, name)
+// anySnapshot returns the bucket and name of a random snapshot, and the name of a table in this bucket. ok is false if there is no
+// snapshot.
+func (m *model) anySnapshot() (snapshot, table tables.TableName, ok bool) {
+	if len(m.snapshots) == 0 {
+		return snapshot, table, false
 	}
-	if len(names) == 0 {
-		return ""
-	}
-	slices.Sort(names)
-	return names[m.rnd.IntN(len(names))]
+	all := slices.SortedFunc(maps.Keys(m.snapshots), func(a, b tables.TableName) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+	})
+	snapshot = all[m.rnd.IntN(len(all))]
+	names := m.namesIn(snapshot.Namespace)
+	return snapshot, names[m.rnd.IntN(len(names))], true
 }
 
-// restore restores a table, or all tables, from a snapshot.
-func (m *model) restore(ctx context.Context, name string) error {
-	snapshot := m.anySnapshot()
-	if snapshot == "" {
+// restore restores a table, or all tables of a bucket, from a snapshot.
+func (m *model) restore(ctx context.Context, _ tables.TableName) error {
+	snapshot, name, ok := m.anySnapshot()
+	if !ok {
 		return nil
 	}
-	tableNames, names := m.names, []string{}
+	restored, names := m.namesIn(name.Namespace), []string{}
 	if m.rnd.IntN(2) == 0 {
-		tableNames, names = []string{name}, []string{name}
+		restored, names = []tables.TableName{name}, []string{name.Name}
 	}
-	for _, name := range tableNames {
-		current, old := m.tables[name], m.snapshots[snapshot][name]
+	for _, n := range restored {
+		current, old := m.tables[n], m.snapshots[snapshot][n]
 		switch {
 		case old == nil && len(names) > 0:
-			if err := m.s.Bucket("b").Restore(ctx, snapshot, names...); !errors.Is(err, tables.ErrNotFound) {
+			if err := m.s.Bucket(n.Namespace).Restore(ctx, snapshot.Name, names...); !errors.Is(err, tables.ErrNotFound) {
 				return fmt.Errorf("restoring a table that is not in the snapshot: got error %v, want ErrNotFound", err)
 			}
 			return nil
 		case old == nil:
-			m.tables[name] = m.newTable()
+			m.tables[n] = m.newTable()
 		default:
 			s := old.clone()
-			if s.versions, s.ids = current.versions, current.ids; current.incarnation != old.incarnation || !m.exists(ctx, name) {
+			if s.versions, s.ids = current.versions, current.ids; current.incarnation != old.incarnation || !current.exists {
 				m.next++
 				s.incarnation, s.versions, s.ids = m.next, map[tables.Version][]tick{}, map[string]bool{}
 			}
-			m.tables[name] = s
+			m.tables[n] = s
 		}
 	}
-	return m.s.Bucket("b").Restore(ctx, snapshot, names...)
+	return m.s.Bucket(snapshot.Namespace).Restore(ctx, snapshot.Name, names...)
 }
 
-func (m *model) checkSnapshot(ctx context.Context, name string) error {
-	snapshot := m.anySnapshot()
-	s := m.snapshots[snapshot][name]
-	t, err := m.s.Bucket("b").Table(name).At(ctx, tables.AtSnapshot(snapshot))
-	if s == nil {
-		if snapshot != "" && !errors.Is(err, tables.ErrNotFound) {
-			return fmt.Errorf("opening a table that is not in snapshot %q: got error %v, want ErrNotFound", snapshot, err)
-		}
+func (m *model) checkSnapshot(ctx context.Context, _ tables.TableName) error {
+	snapshot, name, ok := m.anySnapshot()
+	if !ok {
 		return nil
+	}
+	s := m.snapshots[snapshot][name]
+	t, err := m.table(name).At(ctx, tables.AtSnapshot(snapshot.Name))
+	if s == nil {
+		return expect(err, true, tables.ErrNotFound)
 	}
 	if err != nil {
 		return err
 	}
 	got, err := ticksFrom(t.Scan(ctx, nil))
+	got = s.inOrder(got)
 	if want := s.read(); err != nil || !slices.Equal(got, want) {
-		return fmt.Errorf("table %s in snapshot %q, with settings %+v, has rows\n%v, want\n%v; error: %w", name, snapshot, s.settings, got, want, err)
+		return fmt.Errorf("table %v in snapshot %q, with settings %+v, has rows\n%v, want\n%v; error: %w", name, snapshot.Name, s.settings, got, want, err)
 	}
 	return nil
 }

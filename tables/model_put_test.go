@@ -8,8 +8,8 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-func (m *model) put(ctx context.Context, name string) error {
-	s, exists := m.tables[name], m.exists(ctx, name)
+func (m *model) put(ctx context.Context, name tables.TableName) error {
+	s, exists := m.tables[name], m.exists(name)
 	span := int64(300)
 	if s.settings.OnDuplicate == tables.RefuseDuplicate { // a short span would make almost every put fail
 		span = 30000
@@ -23,7 +23,7 @@ func (m *model) put(ctx context.Context, name string) error {
 		mode = tables.PutError
 	}
 	after, rejected := s.put(s.rows, rows)
-	_, err := m.s.Bucket("b").Table(name).Put(ctx, r, mode, o)
+	_, err := m.table(name).Put(ctx, r, mode, o)
 	var duplicates *tables.DuplicateError
 	switch {
 	case s.ids[o.ID]: // a put with a repeated ID changes nothing
@@ -66,20 +66,25 @@ func expect(err error, fails bool, want error) error {
 	return nil
 }
 
+// randomSettings returns settings, a fifth of them without a time column.
 func (m *model) randomSettings() tables.Settings {
-	s := tables.Settings{Time: "ts", OnDuplicate: []tables.OnDuplicate{tables.KeepAll, tables.KeepFirst, tables.KeepLast, tables.RefuseDuplicate, ""}[m.rnd.IntN(5)], Evolution: []tables.Evolution{"", tables.Flexible}[m.rnd.IntN(2)]}
+	evolution := []tables.Evolution{"", tables.Flexible}[m.rnd.IntN(2)]
+	if m.rnd.IntN(5) == 0 {
+		return tables.Settings{Evolution: evolution}
+	}
+	s := tables.Settings{Time: "ts", OnDuplicate: []tables.OnDuplicate{tables.KeepAll, tables.KeepFirst, tables.KeepLast, tables.RefuseDuplicate, ""}[m.rnd.IntN(5)], Evolution: evolution}
 	if m.rnd.IntN(2) == 0 {
 		s.Keys = []string{"k"}
 	}
 	return s
 }
 
-func (m *model) replace(ctx context.Context, name string) error {
+func (m *model) replace(ctx context.Context, name tables.TableName) error {
 	old := m.tables[name]
 	s := &modelTable{settings: m.randomSettings(), versions: old.versions, ids: old.ids, schemaVersion: old.schemaVersion, incarnation: old.incarnation}
 	rows, o := m.ticks(30000), m.putOptions(s)
 	after, rejected := s.put(nil, rows)
-	_, err := m.s.Bucket("b").Table(name).Put(ctx, ticksOf(rows, 50), tables.PutReplace, o)
+	_, err := m.table(name).Put(ctx, ticksOf(rows, 50), tables.PutReplace, o)
 	switch {
 	case s.ids[o.ID]:
 		return err
@@ -100,17 +105,17 @@ func expectDuplicate(err error) error {
 }
 
 // update changes several tables in one commit, or fails and changes none.
-func (m *model) update(ctx context.Context, _ string) error {
+func (m *model) update(ctx context.Context, _ tables.TableName) error {
 	fails, rejected, errFail := m.rnd.IntN(4) == 0, false, errors.New("fail")
-	after, exists := map[string]*modelTable{}, map[string]bool{}
+	after, exists := map[tables.TableName]*modelTable{}, map[tables.TableName]bool{}
 	for name, s := range m.tables {
-		after[name], exists[name] = s.clone(), m.exists(ctx, name)
+		after[name], exists[name] = s.clone(), m.exists(name)
 	}
 	err := m.s.Update(ctx, func(x *tables.Txn) error {
 		for range 1 + m.rnd.IntN(4) {
 			name := m.names[m.rnd.IntN(len(m.names))]
 			if exists[name] && m.rnd.IntN(4) == 0 {
-				if err := x.Delete("b", name); err != nil {
+				if err := x.Delete(name.Namespace, name.Name); err != nil {
 					return err
 				}
 				after[name], exists[name] = m.newTable(), false
@@ -122,7 +127,7 @@ func (m *model) update(ctx context.Context, _ string) error {
 			if m.rnd.IntN(3) == 0 {
 				mode, before = tables.PutReplace, nil
 			}
-			if err := x.Put("b", name, r, mode, o); err != nil {
+			if err := x.Put(name.Namespace, name.Name, r, mode, o); err != nil {
 				rejected = errors.As(err, new(*tables.DuplicateError))
 				return err
 			}
@@ -152,9 +157,9 @@ func (m *model) update(ctx context.Context, _ string) error {
 	return err
 }
 
-func (m *model) setMetadata(ctx context.Context, name string) error {
-	meta, exists := tables.Metadata{"m": fmt.Sprint(m.next)}, m.exists(ctx, name)
-	err := m.s.Bucket("b").Table(name).SetMetadata(ctx, meta)
+func (m *model) setMetadata(ctx context.Context, name tables.TableName) error {
+	meta, exists := tables.Metadata{"m": fmt.Sprint(m.next)}, m.exists(name)
+	err := m.table(name).SetMetadata(ctx, meta)
 	if exists && err == nil {
 		m.tables[name].meta = meta
 	}

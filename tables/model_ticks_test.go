@@ -92,8 +92,9 @@ func ticksFrom(r array.RecordReader, err error) ([]tick, error) {
 	return rows, r.Err()
 }
 
-// modelTable is the expected content of a table with a time column, in the order of arrival.
+// modelTable is the expected content of a table, in the order of arrival.
 type modelTable struct {
+	exists         bool
 	settings       tables.Settings
 	rows           []tick
 	versions       map[tables.Version][]tick // rows as read at each version
@@ -121,7 +122,7 @@ func (m *model) newTable() *modelTable {
 
 // applied records the result of a put with the options o.
 func (s *modelTable) applied(o *tables.PutOptions, rows []tick, recordsID, setsMetadata bool) {
-	s.rows = rows
+	s.exists, s.rows = true, rows
 	if o.ID != "" && recordsID {
 		s.ids[o.ID] = true
 	}
@@ -177,8 +178,9 @@ func (s *modelTable) reader(rows []tick, batchRows int) (array.RecordReader, []t
 	return r, rows
 }
 
+// compare compares the times and keys of rows. Without a time column, it compares the keys that upsert uses.
 func (s *modelTable) compare(a, b tick) int {
-	if len(s.settings.Keys) == 0 {
+	if s.settings.Time != "" && len(s.settings.Keys) == 0 {
 		return cmp.Compare(a.ts, b.ts)
 	}
 	return cmp.Or(cmp.Compare(a.ts, b.ts), cmp.Compare(a.k, b.k))
@@ -203,6 +205,17 @@ func (s *modelTable) put(before, rows []tick) (after []tick, rejected bool) {
 
 func (s *modelTable) read() []tick {
 	rows := append([]tick{}, s.rows...)
+	if s.settings.Time == "" {
+		return s.inOrder(rows)
+	}
 	slices.SortStableFunc(rows, s.compare)
+	return rows
+}
+
+// inOrder sorts rows that were read from a table without a time column, whose order is not specified, by column v.
+func (s *modelTable) inOrder(rows []tick) []tick {
+	if s.settings.Time == "" {
+		slices.SortFunc(rows, func(a, b tick) int { return cmp.Compare(a.v, b.v) })
+	}
 	return rows
 }

@@ -151,6 +151,37 @@ func TestPutIDs(t *testing.T) {
 	}
 }
 
+// afterFold is an Observer that calls f, if it is set, after the next fold.
+type afterFold struct{ f func() }
+
+func (o *afterFold) Begin(ctx context.Context, op tables.Operation) (context.Context, func(tables.Outcome)) {
+	return ctx, func(tables.Outcome) {
+		if f := o.f; op.Name == "fold" && f != nil {
+			o.f = nil
+			f()
+		}
+	}
+}
+
+// TestSkippedReplace skips a PutReplace, because its ID was already applied. Rows that were appended to the tail between
+// the fold before the commit and the commit must remain.
+func TestSkippedReplace(t *testing.T) {
+	t.Parallel()
+	o := &afterFold{}
+	b := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1, Observer: o}).Bucket("")
+	tabletest.Put(t, b, "t", tables.PutAppend, 0)
+	o.f = func() { tabletest.Put(t, b, "t", tables.PutAppend, 1) }
+	err := b.Store().Update(t.Context(), func(x *tables.Txn) error {
+		return errors.Join(putWithID("x", 2)(x), x.Put("", "t", tabletest.Rows(3), tables.PutReplace, &tables.PutOptions{ID: "x"}))
+	})
+	if err != nil || o.f != nil {
+		t.Fatalf("Update: %v; row 1 was put: %v", err, o.f == nil)
+	}
+	tabletest.WantRows(t, b, "t", 0, 1, 2)
+	tabletest.Fold(t, b.Store())
+	tabletest.WantRows(t, b, "t", 0, 1, 2)
+}
+
 // TestLateAppend delays an append with an unknown outcome until after its retry with the same ID. The table must have
 // the rows only once.
 func TestLateAppend(t *testing.T) {

@@ -24,7 +24,7 @@ import (
 // wantTicks checks that a table contains the given rows in order.
 func wantTicks(t testing.TB, s *tables.Store, name string, want []tick) {
 	t.Helper()
-	got, err := (&model{s: s}).scan(t.Context(), name, nil)
+	got, err := ticksFrom(s.Bucket("b").Table(name).Scan(t.Context(), nil))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,7 +113,7 @@ func TestReplaceVersionKeepsDuplicateRule(t *testing.T) {
 		if !errors.Is(err, tables.ErrConflict) && (rule != tables.RefuseDuplicate || !errors.As(err, new(*tables.DuplicateError))) {
 			t.Errorf("%s: Put with Over: error = %v, want ErrConflict, or a DuplicateError for RefuseDuplicate", rule, err)
 		}
-		rows, err := (&model{s: s}).scan(t.Context(), "t", nil)
+		rows, err := ticksFrom(s.Bucket("b").Table("t").Scan(t.Context(), nil))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -154,7 +154,7 @@ func TestSeveralPutsInTransaction(t *testing.T) {
 			} else if err != nil {
 				t.Errorf("%s, created in the transaction: %v: Update: %v", rule, created, err)
 			}
-			if got, err := (&model{s: s}).scan(t.Context(), "t", nil); err != nil || fmt.Sprint(got) != want {
+			if got, err := ticksFrom(s.Bucket("b").Table("t").Scan(t.Context(), nil)); err != nil || fmt.Sprint(got) != want {
 				t.Errorf("%s, created in the transaction: %v: got rows %v, want %s; error: %v", rule, created, got, want, err)
 			}
 		}
@@ -320,7 +320,7 @@ func TestNullTimesInAnotherTail(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		got, err := (&model{s: b}).scan(t.Context(), "t", nil)
+		got, err := ticksFrom(b.Bucket("b").Table("t").Scan(t.Context(), nil))
 		if err != nil || len(got) != 3 {
 			t.Errorf("scan of store b returned rows %v, error %v; want 3 rows", got, err)
 		}
@@ -328,7 +328,7 @@ func TestNullTimesInAnotherTail(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if got, err := (&model{s: a}).scan(t.Context(), "t", nil); err != nil || len(got) != 3 {
+	if got, err := ticksFrom(a.Bucket("b").Table("t").Scan(t.Context(), nil)); err != nil || len(got) != 3 {
 		t.Errorf("scan of store a returned rows %v, error %v; want 3 rows", got, err)
 	}
 }

@@ -193,7 +193,7 @@ func TestLargeUnsortedPut(t *testing.T) {
 				want[r.ts] = r.v
 			}
 		}
-		got, err := (&model{s: s}).scan(t.Context(), name, nil)
+		got, err := ticksFrom(s.Bucket("b").Table(name).Scan(t.Context(), nil))
 		if err != nil || !slices.IsSortedFunc(got, func(a, b tick) int { return int(a.ts - b.ts) }) {
 			t.Fatalf("%s: the rows are not in order; error: %v", rule, err)
 		}
@@ -243,7 +243,7 @@ func TestRejectsNulls(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		got, err := (&model{s: s}).scan(t.Context(), "t", nil)
+		got, err := ticksFrom(s.Bucket("b").Table("t").Scan(t.Context(), nil))
 		if err != nil || len(got) != 2 {
 			t.Errorf("got rows %v, want 2; error: %v", got, err)
 		}
@@ -325,7 +325,7 @@ func TestTwoWriters(t *testing.T) {
 		for _, s := range stores {
 			tabletest.Fold(t, s)
 		}
-		got, err := (&model{s: stores[0]}).scan(t.Context(), "t", nil)
+		got, err := ticksFrom(stores[0].Bucket("b").Table("t").Scan(t.Context(), nil))
 		want := 70
 		if rule == tables.RefuseDuplicate {
 			want = int(2 * successes.Load())

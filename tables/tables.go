@@ -149,8 +149,8 @@ const (
 type PutOptions struct {
 	// ID makes the put idempotent: if a put with this ID was already applied to the table, this put changes nothing. It
 	// has at most 255 bytes; "" means no ID. IDs are remembered for at least [IDAge] while the table exists; Expire
-	// removes older IDs. The ID of an append without rows is not remembered. A put with the same ID in the tail of another Store is detected only when its rows are folded
-	// into files; from then on, the rows count only once.
+	// removes older IDs. The ID of an append without rows is not remembered. A put with the same ID in the tail of another
+	// Store is detected only when its rows are folded into files; from then on, the rows count only once.
 	ID string
 
 	// Over makes a PutReplace replace only the rows of this version. Rows put later stay, and come before the new rows;

@@ -106,6 +106,9 @@ func (r *Results) sweepAll(ctx context.Context) error {
 				key := e.Name()[:keyLen]
 				err = r.ifUnlocked(ctx, key, func() error { // Acquiring the lock removes unfinished results.
 					i, err := r.backend.info(ctx, key)
+					if errors.Is(err, errDamaged) { // the result is computed again, in another folder
+						i, err = nil, nil
+					}
 					if err != nil || dir != filesDir || i != nil && r.folder(i) == path {
 						return err
 					}

@@ -135,6 +135,34 @@ func TestExpiredFilesInUse(t *testing.T) {
 	}
 }
 
+// TestGCDamagedInfo checks that GC removes the folders of results whose info is damaged, because these results are computed
+// again.
+func TestGCDamagedInfo(t *testing.T) {
+	recipe, dir := newRecipe(t), t.TempDir()
+	r := open(t, dir, nil)
+	run(t, r, recipe.pipeline())
+	damaged := 0
+	err := filepath.WalkDir(filepath.Join(dir, "results"), func(path string, e os.DirEntry, err error) error {
+		if err != nil || e.IsDir() || !strings.Contains(path, "info") {
+			return err
+		}
+		damaged++
+		return os.WriteFile(path, []byte("garbage"), 0o600)
+	})
+	if err != nil || damaged == 0 {
+		t.Fatalf("damaged %d infos: %v", damaged, err)
+	}
+	if _, err := r.GC(t.Context(), nil); err != nil {
+		t.Errorf("GC failed: %v", err)
+	}
+	if folders, err := os.ReadDir(filepath.Join(dir, "files")); err != nil || len(folders) > 0 {
+		t.Errorf("after GC, the directory files contains %v, %v, want nothing", folders, err)
+	}
+	if got := run(t, r, recipe.pipeline()); got != wantResult {
+		t.Errorf("after GC, the pipeline returned %s, want %s", got, wantResult)
+	}
+}
+
 // gcBeforeSet is a store in which other Results collect garbage before each info is set, when its data is already stored.
 type gcBeforeSet struct {
 	*partd.File

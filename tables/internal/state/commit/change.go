@@ -210,69 +210,86 @@ func (s *Tables) tryCommit(ctx context.Context, hooks []icecat.TxHook, changes [
 	return nil
 }
 
-// prepare applies the steps to the table's current state.
+// prepare applies the steps to the table's current state. If all steps that replace or fold the tail's rows do nothing, these
+// rows stay in the tail.
 func (a *Attempt) prepare(ctx context.Context) error {
-	e, steps := a.Entry, a.steps
-	if a.modes&Folds != 0 {
-		if _, err := e.load(ctx); err != nil && !errors.Is(err, icecat.ErrNotFound) {
-			return err
+	usesTail := func(p PreparedStep) bool { return p.Mode&(Replaces|Folds) != 0 }
+	applied, err := a.apply(ctx, a.steps, a.modes&(Replaces|Folds) != 0)
+	if err == nil && a.epoch != nil && !slices.ContainsFunc(applied, usesTail) {
+		a.IO.RemoveWritten()
+		*a = Attempt{Change: a.Change, IO: a.IO, Now: a.Now}
+		if len(applied) > 0 {
+			_, err = a.apply(ctx, applied, false)
 		}
 	}
-	if a.modes&(Replaces|Folds) != 0 && e.log != nil {
+	return err
+}
+
+// apply applies steps, and returns those that did something. If removesTail is true, the change removes the tail's rows.
+func (a *Attempt) apply(ctx context.Context, steps []PreparedStep, removesTail bool) (applied []PreparedStep, err error) {
+	e := a.Entry
+	if a.modes&Folds != 0 {
+		if _, err := e.load(ctx); err != nil && !errors.Is(err, icecat.ErrNotFound) {
+			return nil, err
+		}
+	}
+	all := steps
+	if removesTail && e.log != nil {
 		last, ok, err := e.log.EndEpoch(ctx)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if ok {
 			a.epoch = &last
-			steps = append([]PreparedStep{{Apply: e.markReplaced(last)}}, steps...)
+			all = append([]PreparedStep{{Apply: e.markReplaced(last)}}, steps...)
 		}
 	}
 	record := &icecat.Change{Namespace: e.Namespace, Name: e.Name, IOs: []*icecat.FileIO{a.IO}}
-	cur, err := a.loadBase(ctx, record, steps[0].Mode&(Deletes|Restores) != 0)
+	cur, err := a.loadBase(ctx, record, all[0].Mode&(Deletes|Restores) != 0)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	a.initial = cur
 	if cur, err = a.reserve(cur); err != nil {
-		return err
+		return nil, err
 	}
-	applied := false
-	for _, p := range steps {
+	for i, p := range all {
 		earlierIDs := len(a.IDs)
 		meta, err := p.Apply(ctx, a, cur)
 		if errors.Is(err, ErrNothing) {
 			continue
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if cur != nil && (meta == nil || meta.TableUUID() != cur.Metadata().TableUUID()) {
 			a.IDs = a.IDs[earlierIDs:] // the earlier puts went to a table that no longer exists
 		}
-		applied, cur = true, nil
-		if meta != nil {
+		if i >= len(all)-len(steps) {
+			applied = append(applied, p)
+		}
+		if cur = nil; meta != nil {
 			cur = a.Table(meta)
 		}
 		if p.IO != nil {
 			record.IOs = append([]*icecat.FileIO{p.IO}, record.IOs...)
 		}
 	}
-	if !applied || cur == nil && record.Base == nil && !a.Damaged { // no step did anything, or the table did not exist and still does not exist
-		return nil
+	if len(applied) == 0 || cur == nil && record.Base == nil && !a.Damaged { // no step did anything, or the table did not exist and still does not exist
+		return applied, nil
 	}
 	if cur != nil {
 		meta, err := a.describe(cur.Metadata())
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if record.New, err = a.Info.Mirror(meta); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	record.Info, record.PutIDs, record.Inline = &a.Info, a.IDs, a.inline
 	a.record = record
-	return nil
+	return applied, nil
 }
 
 // loadBase loads the table to change into record and a. It returns nil if the table does not exist, or if the table is damaged
