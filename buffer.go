@@ -21,7 +21,8 @@ const DefaultBufferMemory = 1 << 30
 type BufferOptions struct {
 	// Memory is the budget in bytes for keys, values and their index; 0 means DefaultBufferMemory.
 	// A batch larger than half of the budget goes straight to the slow store. So does a batch with
-	// more than 32 MiB, or more than a sixteenth of the budget, for one key.
+	// more than 32 MiB, or more than a sixteenth of the budget, for one key. A slow store whose
+	// [BatchBytes] are less than 4 MiB lowers this limit, to eight times as much.
 	Memory int64
 	// Logger receives a warning when a background flush fails; nil means no logging.
 	Logger *slog.Logger
@@ -89,7 +90,7 @@ func NewBuffer(fast, slow Partd, opts *BufferOptions) (*Buffer, error) {
 	memory := cmp.Or(opts.Memory, DefaultBufferMemory)
 	b := &Buffer{
 		fast: fast, slow: slow, log: opts.Logger, seed: maphash.MakeSeed(),
-		moveSize: int(min(max(memory/32, 4<<10), 16<<20)),
+		moveSize: int(max(min(memory/32, 16<<20, 4*int64(BatchBytes(slow))), 4<<10)),
 		scratch:  make(chan []byte, 1), changed: make(chan struct{}),
 	}
 	b.memory = memory - min(2*int64(b.moveSize), memory/2)

@@ -122,6 +122,7 @@ var (
 		sessionAbilities
 		partd.Flusher
 		partd.Checker
+		partd.Batcher
 	} = (*remote.Client)(nil)
 )
 

@@ -186,7 +186,18 @@ func (s *Store) unsupportedError(op string) error {
 // parallelDo calls run for tasks 0 to n-1 on up to workers goroutines, and waits for them.
 // After an error, or once ctx ends, it starts no further task.
 func (s *Store) parallelDo(ctx context.Context, op string, workers, n int, run func(worker, task int) error) error {
-	errs := make([]error, max(workers, 1))
+	if workers < 2 { // avoid the allocations for goroutines
+		for i := range n {
+			if err := canceled.Err(ctx); err != nil {
+				return &partd.Error{Op: op, Path: s.name(), Err: err}
+			}
+			if err := run(0, i); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	errs := make([]error, workers)
 	var next atomic.Int64
 	runTasks := func(w int) {
 		for errs[w] == nil {

@@ -68,6 +68,7 @@ type Client struct {
 	calls        map[uint64]*call // unanswered calls, by number
 	lastNumber   uint64           // number of the last call
 	instance     uint64           // identifies the server process of the last connection
+	maxMessage   int64            // message limit of the last connection
 	restarts     uint64           // number of times that instance has changed
 	ops          opSequence
 	droppedPops  []partd.Tag       // pops to confirm to the server, which then deletes their results

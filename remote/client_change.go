@@ -8,10 +8,20 @@ import (
 	"github.com/go-partd/partd/storekit"
 )
 
+const maxBatch = 4 << 20 // maximum result of BatchBytes
+
 // Append appends each entry's value to its key's value, in order. It appends all entries or none.
 // If the batch exceeds the server's message limit, the error wraps [partd.ErrTooLarge].
 func (c *Client) Append(ctx context.Context, entries ...partd.Entry) error {
 	return c.change(ctx, opAppend, entries, nil)
+}
+
+// BatchBytes returns the recommended maximum size of one Append, in bytes: 4 MiB, or a sixteenth of the
+// server's message limit if that is less. [partd.Buffer] makes appends that are up to eight times as large.
+func (c *Client) BatchBytes() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return int(min(maxBatch, c.maxMessage/16))
 }
 
 // Set replaces the value of a key.

@@ -3,12 +3,14 @@ package remote
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/shards"
 )
 
 // TestLargestValue checks that by default a value of 256 MiB fits into a message, even with the longest key,
@@ -66,5 +68,40 @@ func TestTooLargeChanges(t *testing.T) {
 	v, err := store.Get(ctx, "l", "x")
 	if must(t, err); !bytes.Equal(v[0], append(largest, "end"...)) || len(v[1]) > 0 {
 		t.Errorf("the values have %d and %d bytes, want %d and 0", len(v[0]), len(v[1]), len(largest)+3)
+	}
+}
+
+// TestSmallMessages checks that a copy, a Buffer and Shards send batches that a server with the lowest message limit accepts.
+func TestSmallMessages(t *testing.T) {
+	ctx := t.Context()
+	source := partd.NewDict()
+	for i := range 200 {
+		must(t, source.Append(ctx, partd.Entry{Key: fmt.Sprint("key", i), Value: bytes.Repeat([]byte{byte(i)}, 10_000)}))
+	}
+	long := strings.Repeat("k", partd.MaxKeyLen-1)
+	for i := range 3 {
+		must(t, source.Append(ctx, partd.Entry{Key: fmt.Sprint(long, i), Value: bytes.Repeat([]byte("v"), 300_000)}))
+	}
+	open := func() *Client {
+		_, url := serve(t, partd.NewDict(), &ServerOptions{MaxMessage: minMessage})
+		return dial(t, url, nil)
+	}
+	buffer, err := partd.NewBuffer(partd.NewDict(), open(), &partd.BufferOptions{Memory: 64 << 20})
+	must(t, err)
+	sharded, err := shards.New([]string{"a", "b"}, []partd.Partd{open(), open()})
+	must(t, err)
+	for name, target := range map[string]partd.Partd{"client": open(), "buffer": buffer, "shards": sharded} {
+		if _, err := partd.Copy(ctx, target, source, nil); err != nil {
+			t.Errorf("Copy to the %s = %v", name, err)
+		}
+	}
+	value := bytes.Repeat([]byte("v"), 50_000)
+	for i := range 100 { // more than a message, for each of two keys and for all others together
+		must(t, buffer.Append(ctx, partd.Entry{Key: long, Value: value}, partd.Entry{Key: "short", Value: value}, partd.Entry{Key: fmt.Sprint("other", i), Value: value}))
+	}
+	must(t, buffer.Flush(ctx))
+	v, err := buffer.Unwrap().Get(ctx, long, "short", "other99")
+	if must(t, err); len(v[0]) != 100*len(value) || len(v[1]) != 100*len(value) || len(v[2]) != len(value) {
+		t.Errorf("the values have %d, %d and %d bytes, want %d, %d and %d", len(v[0]), len(v[1]), len(v[2]), 100*len(value), 100*len(value), len(value))
 	}
 }

@@ -156,7 +156,7 @@ func (c *Client) useLink(l *link) error {
 	if l.dead.Load() {
 		return errors.New("the connection broke immediately")
 	}
-	c.link, c.instance, c.attempt = l, l.instance, nil
+	c.link, c.instance, c.maxMessage, c.attempt = l, l.instance, l.maxMessage, nil
 	<-l.writeToken
 	return nil
 }

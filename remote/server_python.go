@@ -97,7 +97,7 @@ func (c *conn) pythonError(command string, err error) error {
 }
 
 // maxSkipped limits how much of an oversized message the server skips in order to answer it, in
-// multiples of MaxMessage.
+// multiples of the message limit.
 const maxSkipped = 3
 
 // refuse handles a message that is too large. If the message is a change from a Python client,

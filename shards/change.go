@@ -21,6 +21,18 @@ func (s *Shards) Append(ctx context.Context, entries ...partd.Entry) error {
 	return s.do(ctx, "append", change, targets, func(i int, store partd.Partd) error { return store.Append(ctx, parts[i]...) })
 }
 
+// BatchBytes returns the recommended maximum size of one Append, in bytes: 4 MiB, or the least that any open
+// store recommends.
+func (s *Shards) BatchBytes() int {
+	size := partd.BatchBytes(nil)
+	for _, sh := range s.shards {
+		if store := sh.store.Load(); store != nil {
+			size = min(size, partd.BatchBytes(*store))
+		}
+	}
+	return size
+}
+
 // Set replaces the value of a key.
 func (s *Shards) Set(ctx context.Context, key string, value []byte) error {
 	return s.set(ctx, "set", key, value, partd.Set)

@@ -32,14 +32,12 @@ func greedyBytes() [][]byte {
 	announced := func(begin int) []byte { // the beginning of a frame of 16 MiB
 		return append(binary.BigEndian.AppendUint64([]byte{2}, 16<<20), make([]byte, begin)...)
 	}
-	upload := binary.LittleEndian.AppendUint64([]byte{1, 7: 0}, 32<<20)
 	return [][]byte{
 		nil,
 		{0xff, 0, 0, 0},
 		bytes.Repeat(hostile.Message("syn"), 10_000),
 		announced(200 << 10),
 		append([]byte("\x01\x06append\x01\x01k"), announced(2<<20)...),
-		request(23, append(upload, make([]byte, 8+1<<20)...)...),                                        // half an upload
 		bytes.Repeat(request(3, make([]byte, 24)...), 3000),                                             // sessions
 		bytes.Repeat(append(request(16), request(17, 0, 0, 0, 0, 1, 0, 0, 0)...), 32),                   // listings
 		bytes.Repeat(hostile.Message("get", "large"), 200),                                              // a slow reader

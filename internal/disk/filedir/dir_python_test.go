@@ -228,10 +228,15 @@ df = pandas.DataFrame({'x': [1, 2, 3], 'y z': ['a', 'b', 'c']}, index=[10, 20, 3
 p = partd.PandasColumns(partd.File(sys.argv[1]))
 `
 	filePythonRun(t, frame+"p.append({'k': df, 'l': df})", dir)
-	source, target := fileOpen(t, fileOS, dir, nil, filedir.Hooks{}), fileOpen(t, fileOS, copied, nil, filedir.Hooks{})
-	if got, err := fileContent(source); err != nil || len(got) < 10 || got["k-|-.columns"] == "" {
+	if got, err := fileContent(fileOpen(t, fileOS, dir, nil, filedir.Hooks{})); err != nil || len(got) < 10 || got["k-|-.columns"] == "" {
 		t.Fatalf("the store contains %q (error %v), want at least 10 keys with k-|-.columns", got, err)
 	}
+	source, err := partd.OpenFile(dir, nil)
+	must(t, err)
+	defer source.Close()
+	target, err := partd.OpenFile(copied, nil)
+	must(t, err)
+	defer target.Close()
 	if _, err := partd.Copy(t.Context(), target, source, nil); err != nil {
 		t.Fatal(err)
 	}
