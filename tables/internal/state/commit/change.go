@@ -225,7 +225,7 @@ func (a *Attempt) prepare(ctx context.Context) error {
 	return err
 }
 
-// apply applies steps, and returns those that did something. If removesTail is true, the change removes the tail's rows.
+// apply applies steps, and returns the steps that made a change. If removesTail is true, the change removes the tail's rows.
 func (a *Attempt) apply(ctx context.Context, steps []PreparedStep, removesTail bool) (applied []PreparedStep, err error) {
 	e := a.Entry
 	if a.modes&Folds != 0 {
