@@ -158,7 +158,7 @@ func TestSchemaErrorsNameTheColumn(t *testing.T) {
 	}
 }
 
-func TestPutIDs(t *testing.T) {
+func TestPutIDsSurviveRestart(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	s := tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
