@@ -220,7 +220,7 @@ func TestVersionsInTail(t *testing.T) {
 	for n := range 3 {
 		s.wantPost("/api/put?bucket=B&table=t&mode=append&format=csv", fmt.Sprintf("n\n%d\n", n), 200, `"version":1`)
 	}
-	a, text := s.wantGet("/api/table?bucket=B&table=t", 200, `"rows":3`, `"version":1`)
+	_, text := s.wantGet("/api/table?bucket=B&table=t", 200, `"rows":3`, `"version":1`)
 	var out struct{ Versions []versionJSON }
 	if err := json.Unmarshal([]byte(text), &out); err != nil || len(out.Versions) != 1 || out.Versions[0].Rows != 3 || !out.Versions[0].Current {
 		t.Fatalf("versions %+v, error %v; want one version of 3 rows", out.Versions, err)
@@ -232,7 +232,7 @@ func TestVersionsInTail(t *testing.T) {
 		}
 	}
 	s.wantPost("/api/put?bucket=B&table=t&mode=append&format=csv", "n\n9\n", 200, `"version":2`)
-	a, text = s.wantGet("/api/changes?bucket=B&table=t&format=csv&since=1", 200, "9,insert")
+	a, text := s.wantGet("/api/changes?bucket=B&table=t&format=csv&since=1", 200, "9,insert")
 	if strings.Count(text, "insert") != 1 || a.Header.Get("Partd-Version") != "2" {
 		t.Errorf("changes since version 1: %s, version %s; want row 9 and version 2", text, a.Header.Get("Partd-Version"))
 	}

@@ -28,11 +28,11 @@ func queryBody(sql string) string { return fmt.Sprintf(`{"id": "%s", "sql": %q}`
 func TestQuery(t *testing.T) {
 	s := serve(t, flightd.Options{})
 	s.putQuery("B", "t", "SELECT i AS x FROM range(100000) t(i)")
-	a, text := s.wantPost("/api/query", `{"id": "`+queryID+`", "sql": "SELECT * FROM t ORDER BY x", "bucket": "B", "limit": 70000}`, 200)
+	_, text := s.wantPost("/api/query", `{"id": "`+queryID+`", "sql": "SELECT * FROM t ORDER BY x", "bucket": "B", "limit": 70000}`, 200)
 	if all := column(t, text, "x"); len(all) != 70_000 || all[69_999] != "69999" {
 		t.Errorf("got %d rows, want 70000 in order", len(all))
 	}
-	a, text = s.post("/api/query", queryBody(`SELECT * FROM "B".t WHERE x < 0`))
+	a, text := s.post("/api/query", queryBody(`SELECT * FROM "B".t WHERE x < 0`))
 	if s.expect(a, text, 200); len(column(t, text, "x")) != 0 || a.Header.Get("Content-Type") != "application/vnd.apache.arrow.stream" {
 		t.Errorf("a query without results: got headers %v, want an Arrow stream without rows", a.Header)
 	}
