@@ -100,11 +100,17 @@ func (f *FS) Info(name string) (info vfs.Info, err error) {
 // withCopy calls use with the path of a local copy, or with the local file itself while it is being written.
 func (f *FS) withCopy(name string, use func(path string) error) error {
 	f.mu.Lock()
-	if w := f.writing[name]; w != nil {
-		defer f.mu.Unlock()
-		return use(w.Name())
+	w := f.writing[name]
+	if w == nil {
+		f.mu.Unlock()
+	} else {
+		err := use(w.Name())
+		f.mu.Unlock()
+		if !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		// Close has uploaded the file, and moved it into the cache.
 	}
-	f.mu.Unlock()
 	return f.cache.WithCopy(f.key+name, f.check(name), f.fetch(name), use)
 }
 
