@@ -242,6 +242,7 @@ func (t *Txn) addIceberg(change *foreign.Change) (*txnChange, error) {
 // WithoutDir replaces the directories of the store and of temporary files, and the user's home directory, with "…"
 // wherever they occur in text, because clients must not learn them.
 func (s *Store) WithoutDir(text string) string {
+	s = s.orUnopened()
 	s.dirsOnce.Do(func() { s.dirsPattern = s.compileDirs() })
 	if s.dirsPattern == nil {
 		return text

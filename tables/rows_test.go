@@ -292,7 +292,7 @@ func TestInvalidRowTypes(t *testing.T) {
 	_, err := tables.Append(t.Context(), b.Table("t"), []int{1})
 	wantArgumentError(err, "int is not a struct")
 	_, err = tables.Append(t.Context(), b.Table("t"), []*leg{nil})
-	wantArgumentError(err, "*tables.leg is not a struct")
+	wantArgumentError(err, "*tables_test.leg is not a struct")
 	_, err = tables.Append(t.Context(), b.Table("t"), []time.Time{{}})
 	wantArgumentError(err, "time.Time is not a struct")
 	_, err = tables.SchemaOf[struct{ C chan int }]()
