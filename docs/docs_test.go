@@ -127,7 +127,11 @@ func docPages(t *testing.T) []string {
 	if err != nil || len(names) < 5 {
 		t.Fatalf("docs has the pages %q (error %v), want at least 5", names, err)
 	}
-	return append(names, "README.md")
+	dev, err := filepath.Glob("docs/dev/*.md")
+	if err != nil || len(dev) < 5 {
+		t.Fatalf("docs/dev has the pages %q (error %v), want at least 5", dev, err)
+	}
+	return append(append(names, dev...), "README.md")
 }
 
 // block is a fenced code block of a document.

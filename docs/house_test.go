@@ -15,7 +15,7 @@ var update = flag.Bool("update", false, "rewrite the generated parts of pages")
 
 // partdLayering lists the layers of the module. Add each new package here, in a layer
 // above all packages that it imports, and run "go test -run TestHouse ./docs -update", which
-// rewrites the table of packages in docs/design.md.
+// rewrites the table of packages in docs/dev/design.md.
 var partdLayering = layering.Layering{Module: module, Root: "partd", MayUseTesting: mayUseTesting, Layers: []layering.Layer{
 	{Name: "for tests", Packages: map[string][]string{ // the top layer, so that no package can import them
 		"partdtest":                     {"pgregory.net/rapid"},
@@ -120,7 +120,7 @@ var mayUseTesting = []string{"partdtest", "internal/testutil/attempttest", "inte
 
 func TestImports(t *testing.T) { partdLayering.CheckImports(t) }
 
-func TestHouse(t *testing.T) { partdLayering.CheckTable(t, *update) }
+func TestHouse(t *testing.T) { partdLayering.CheckTable(t, "docs/dev/design.md", *update) }
 
 // TestAliases checks that go doc shows the fields of every exported type. The exceptions are the Python values, which
 // decoders of internal packages return as any, so their types must be the same, and the ledgers, whose comments describe

@@ -27,11 +27,11 @@ var invariantPackages = map[string][]string{
 	"R": {"remote", "internal/command/servercli"}, "A": {"shuffle"}, "S": {"shards"}, "C": {"tables"},
 }
 
-// TestInvariants checks that docs/invariants.md numbers invariants consecutively, and names tests of the right packages.
+// TestInvariants checks that docs/dev/invariants.md numbers invariants consecutively, and names tests of the right packages.
 // Each mutant (a planted bug) in it must exist, and either the test that finds the mutant must be named, or the mutant
 // must be marked as surviving. Package comments must name all invariants.
 func TestInvariants(t *testing.T) {
-	data, err := os.ReadFile("docs/invariants.md")
+	data, err := os.ReadFile("docs/dev/invariants.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +40,7 @@ func TestInvariants(t *testing.T) {
 	for _, m := range invariantID.FindAllStringSubmatch(page, -1) {
 		last[m[1]]++
 		if m[2] != fmt.Sprint(last[m[1]]) {
-			t.Errorf("docs/invariants.md: %s%s follows %s%d", m[1], m[2], m[1], last[m[1]]-1)
+			t.Errorf("docs/dev/invariants.md: %s%s follows %s%d", m[1], m[2], m[1], last[m[1]]-1)
 		}
 	}
 	finders := mutantFinders(t)
@@ -58,7 +58,7 @@ func TestInvariants(t *testing.T) {
 		for _, m := range testFunc.FindAllSubmatch(text, -1) {
 			testDirs[string(m[1])] = append(testDirs[string(m[1])], filepath.ToSlash(filepath.Dir(path)))
 		}
-		if comment, _, _ := strings.Cut(string(text), "\npackage "); strings.Contains(comment, "docs/invariants.md") {
+		if comment, _, _ := strings.Cut(string(text), "\npackage "); strings.Contains(comment, "docs/dev/invariants.md") {
 			for _, m := range invariantRange.FindAllStringSubmatch(comment, -1) {
 				referred[m[1]] = true
 				if want := fmt.Sprint(m[1], last[m[1]]); m[2] != want {
@@ -80,25 +80,25 @@ func TestInvariants(t *testing.T) {
 		tests, mutants, hasMutants := strings.Cut(guards, "\n  Mutants: ")
 		mutants, _, _ = strings.Cut(mutants, ".\n")
 		if !namedTest.MatchString(tests) || hasMutants == strings.Contains(tests, "\n  No mutant.") {
-			t.Errorf("docs/invariants.md: %s names no test, or has neither mutants nor the words \"No mutant.\"", id)
+			t.Errorf("docs/dev/invariants.md: %s names no test, or has neither mutants nor the words \"No mutant.\"", id)
 		}
 		for _, m := range namedTest.FindAllStringSubmatch(tests, -1) {
 			isGuard := func(dir string) bool {
 				return slices.ContainsFunc(invariantPackages[id[:1]], func(p string) bool { return dir == p || strings.HasPrefix(dir, p+"/") })
 			}
 			if !slices.ContainsFunc(testDirs[m[1]], isGuard) {
-				t.Errorf("docs/invariants.md: %s names %s, which is in none of its packages %s", id, m[1], invariantPackages[id[:1]])
+				t.Errorf("docs/dev/invariants.md: %s names %s, which is in none of its packages %s", id, m[1], invariantPackages[id[:1]])
 			}
 		}
 		for _, m := range namedMutant.FindAllStringSubmatch(mutants, -1) {
 			finder, exists := finders[m[1]]
 			switch {
 			case !exists:
-				t.Errorf("docs/invariants.md: %s names the mutant %s, which does not exist", id, m[1])
+				t.Errorf("docs/dev/invariants.md: %s names the mutant %s, which does not exist", id, m[1])
 			case (finder == "") != (m[2] != ""):
-				t.Errorf("docs/invariants.md: %s must mark the mutant %s with (survives) if and only if it survives", id, m[1])
+				t.Errorf("docs/dev/invariants.md: %s must mark the mutant %s with (survives) if and only if it survives", id, m[1])
 			case finder != "" && !strings.Contains(tests, "`"+finder+"`"):
-				t.Errorf("docs/invariants.md: %s does not name %s, which finds the mutant %s", id, finder, m[1])
+				t.Errorf("docs/dev/invariants.md: %s does not name %s, which finds the mutant %s", id, finder, m[1])
 			}
 		}
 	}

@@ -50,7 +50,7 @@ func countTests(byReason map[string][]string) (n int) {
 	return n
 }
 
-// TestSuites compares the table in docs/suites.md with bench/suites/results.json, or rewrites it with -update.
+// TestSuites compares the table in docs/dev/suites.md with bench/suites/results.json, or rewrites it with -update.
 func TestSuites(t *testing.T) {
 	names, results := suiteResults(t)
 	table := "| suite | runs against | tests | passed | failed | omitted | date |\n|---|---|---|---|---|---|---|\n"
@@ -83,7 +83,7 @@ func TestSuites(t *testing.T) {
 			}
 		}
 	}
-	checkGenerated(t, "docs/suites.md", "TestSuites", table+details)
+	checkGenerated(t, "docs/dev/suites.md", "TestSuites", table+details)
 }
 
 // sentence returns a reason with a capital letter and a full stop.
@@ -222,7 +222,7 @@ func TestProof(t *testing.T) {
 		},
 		{
 			"programs and tests written for other projects work with ours",
-			suites("tests", fmt.Sprintf("of other projects in [%d suites](suites.md)", len(names)), names...) + "; they include those above (`bench/suites/run`)",
+			suites("tests", fmt.Sprintf("of other projects in [%d suites](dev/suites.md)", len(names)), names...) + "; they include those above (`bench/suites/run`)",
 		},
 	} {
 		table += "| " + row[0] + " | " + strings.Join(row[1:], "; ") + " |\n"
@@ -234,7 +234,7 @@ func TestProof(t *testing.T) {
 		}
 	}
 	table += fmt.Sprintf("| the tests notice when the code breaks | %d planted bugs, of which tests find %d; each survivor has a reason (`go run ./bench/mutants`) |\n", len(finders), found)
-	table += "\n[invariants.md](invariants.md) lists what each store and table must always hold, and which test guards it.\n"
+	table += "\n[invariants.md](dev/invariants.md) lists what each store and table must always hold, and which test guards it.\n"
 	dates := []string{}
 	for _, r := range results {
 		dates = append(dates, r.Date)

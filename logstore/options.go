@@ -6,9 +6,9 @@
 // a segment, range by range. Only reads group by key: they load one range at a time from all
 // segments and group its entries in the processor's cache. [Options.Memory] limits memory.
 //
-// docs/format.md describes the files; docs/design.md explains the design.
+// docs/dev/format.md describes the files; docs/dev/design.md explains the design.
 //
-// docs/invariants.md in the repository lists what must hold (L1 to L12).
+// docs/dev/invariants.md in the repository lists what must hold (L1 to L12).
 package logstore
 
 import (

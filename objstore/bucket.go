@@ -6,12 +6,12 @@
 // Sync and Close commit all of them at once, by creating the next object of a log. The creation
 // fails if the object already exists. So flushes order the changes of all processes, and a
 // process that dies loses only changes that no successful Flush covers. Every read flushes
-// first, then reads the log to its end. docs/format.md in the repository describes the objects.
+// first, then reads the log to its end. docs/dev/format.md in the repository describes the objects.
 //
 // Pop and Apply are not supported. Segments are never merged: values that a Set or Delete
 // discarded stay in the bucket until [Store.Drop].
 //
-// docs/invariants.md in the repository lists what must hold (O1 to O11).
+// docs/dev/invariants.md in the repository lists what must hold (O1 to O11).
 package objstore
 
 import (

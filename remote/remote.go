@@ -9,7 +9,7 @@
 //	err = client.Append(ctx, partd.Entry{Key: "fruit", Value: []byte("apple")})
 //
 // Client and server speak ZMTP, ZeroMQ's protocol. The server accepts clients of Python's
-// partd on the same port. docs/wire.md describes the protocols byte by byte.
+// partd on the same port. docs/dev/wire.md describes the protocols byte by byte.
 //
 // # Exactly once
 //
@@ -23,5 +23,5 @@
 // After a broken connection, clients also repeat requests that only read. But a listing or a
 // reader in progress ends with an error that wraps [ErrLost].
 //
-// docs/invariants.md in the repository lists what must hold (R1 to R8).
+// docs/dev/invariants.md in the repository lists what must hold (R1 to R8).
 package remote

@@ -9,7 +9,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// This file has the Go client's protocol. docs/wire.md describes the fields of each
+// This file has the Go client's protocol. docs/dev/wire.md describes the fields of each
 // operation. Numbers are little-endian.
 
 const (

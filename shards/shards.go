@@ -9,13 +9,13 @@
 // Every client must name the same shards. The first change needs all shards. It writes the list of
 // names and the shard's own name into each store, under a key that Shards hides from callers. A
 // client that has another list, or mistakes one shard for another, gets an error before it reads or
-// changes anything. docs/format.md describes the hash and the list.
+// changes anything. docs/dev/format.md describes the hash and the list.
 //
 // Append and Delete are all or nothing within each shard. If only some shards have made a change, the
 // error names them and wraps [partd.ErrUnknownOutcome]. Pop and Apply are missing, because neither can
 // be atomic over several stores.
 //
-// docs/invariants.md in the repository lists what must hold (S1 to S4).
+// docs/dev/invariants.md in the repository lists what must hold (S1 to S4).
 package shards
 
 import (

@@ -28,7 +28,7 @@ var ErrCommitted = errors.New("the task has already committed")
 // the committed data.
 //
 // Only Writers may write to the store. The store needs only Append and Get. A Writer is safe for
-// concurrent use, but its appends wait for each other. docs/format.md describes the stored bytes.
+// concurrent use, but its appends wait for each other. docs/dev/format.md describes the stored bytes.
 type Writer struct {
 	Task, Attempt string
 

@@ -43,7 +43,7 @@ func TestDamagedOrMissingPieces(t *testing.T) {
 	}
 }
 
-// TestFrameBytes compares the stored bytes with docs/format.md.
+// TestFrameBytes compares the stored bytes with docs/dev/format.md.
 func TestFrameBytes(t *testing.T) {
 	store := partd.NewDict()
 	w := mustBegin(t, store, "t", "a1")

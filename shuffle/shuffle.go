@@ -32,7 +32,7 @@
 // If a key or record is too large for the memory or for a store, the error wraps
 // [partd.ErrTooLarge].
 //
-// docs/invariants.md in the repository lists what must hold for attempts at tasks (A1 to A5).
+// docs/dev/invariants.md in the repository lists what must hold for attempts at tasks (A1 to A5).
 package shuffle
 
 import (

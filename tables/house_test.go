@@ -10,10 +10,10 @@ import (
 	"github.com/go-partd/partd/internal/testutil/layering"
 )
 
-var update = flag.Bool("update", false, "rewrite the table of packages in docs/design.md")
+var update = flag.Bool("update", false, "rewrite the table of packages in docs/dev/tables-design.md")
 
 // tablesLayering lists the layers of the module, top first. Add each new package to a layer above all packages that it
-// imports, and run "go test -run TestHouse . -update" to rewrite the table of packages in docs/design.md.
+// imports, and run "go test -run TestHouse . -update" to rewrite the table of packages in docs/dev/tables-design.md.
 var tablesLayering = layering.Layering{
 	Module: "github.com/go-partd/partd/tables", Root: "tables", Cgo: true, MayUseTesting: []string{"internal/testutil/tabletest", "tablestest"},
 	Shared: []string{"github.com/go-partd/partd", "github.com/apache/arrow-go"},
@@ -101,7 +101,7 @@ var tablesLayering = layering.Layering{
 // TestImports checks that each package imports only what its layer allows.
 func TestImports(t *testing.T) { tablesLayering.CheckImports(t) }
 
-// TestWeight limits how many packages a program links when it imports these packages. As docs/design.md says,
+// TestWeight limits how many packages a program links when it imports these packages. As docs/dev/tables-design.md says,
 // iceberg-go and arrow-go link gRPC, testify and others.
 func TestWeight(t *testing.T) {
 	layering.CheckWeight(t, ".", 575, unwanted...)
@@ -136,5 +136,7 @@ func TestNoIcebergTypes(t *testing.T) {
 	}
 }
 
-// TestHouse compares the table of packages in docs/design.md with tablesLayering.
-func TestHouse(t *testing.T) { tablesLayering.CheckTable(t, *update) }
+// TestHouse compares the table of packages in docs/dev/tables-design.md with tablesLayering.
+func TestHouse(t *testing.T) {
+	tablesLayering.CheckTable(t, "../docs/dev/tables-design.md", *update)
+}

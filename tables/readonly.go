@@ -116,7 +116,7 @@ func catalogFingerprint(ctx context.Context, dir string) (string, error) {
 const mtimeGranularity = 20 * time.Millisecond
 
 // tailFingerprint returns a value that changes when a log store changes its manifest or starts another write-ahead file;
-// see docs/format.md. As long as the value is the same, the store's files only grow, so a copy of them can be opened like
+// see docs/dev/format.md. As long as the value is the same, the store's files only grow, so a copy of them can be opened like
 // the store after a crash.
 func tailFingerprint(dir string) (string, error) {
 	fingerprint, err := os.ReadFile(filepath.Join(dir, "MANIFEST"))

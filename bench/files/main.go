@@ -9,7 +9,7 @@
 //
 // The jobs are: shuffle into a store; split into one file per key; sort by key; sum and
 // count per key; group all values of each key; and the ten groupings and five joins of the
-// db-benchmark. docs/benchmarks.md describes the measurements and how to install the peers.
+// db-benchmark. docs/dev/benchmarks.md describes the measurements and how to install the peers.
 package main
 
 import (

@@ -126,7 +126,7 @@ type header struct {
 	check uint32
 }
 
-// send sends a request of the Go client's protocol, which docs/wire.md describes.
+// send sends a request of the Go client's protocol, which docs/dev/wire.md describes.
 func (d *dealer) send(op byte, h header, number uint64, body ...[]byte) {
 	d.t.Helper()
 	d.sentOperations[op] = true

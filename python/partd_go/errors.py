@@ -12,7 +12,7 @@ class Error(Exception):
 
     op = ""  # the operation that failed
     url = ""  # the server's URL
-    codes: frozenset[int] = frozenset()  # the server's error codes (docs/wire.md); empty if the client raised the error
+    codes: frozenset[int] = frozenset()  # the server's error codes (docs/dev/wire.md); empty if the client raised the error
 
 
 class ConnectionFailed(Error, ConnectionError):

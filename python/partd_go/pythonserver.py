@@ -1,4 +1,4 @@
-"""The client's side of the protocol of the server in the Python package partd (docs/wire.md).
+"""The client's side of the protocol of the server in the Python package partd (docs/dev/wire.md).
 
 Changes have no numbers in this protocol, so if the connection breaks, their outcome is unknown.
 The Python server exits on an unknown request, so the client must not send any.

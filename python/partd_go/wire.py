@@ -1,4 +1,4 @@
-"""Encodes requests and decodes replies, as docs/wire.md describes."""
+"""Encodes requests and decodes replies, as docs/dev/wire.md describes."""
 
 from __future__ import annotations
 

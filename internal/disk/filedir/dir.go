@@ -1,6 +1,6 @@
 // Package filedir implements partd.File, a store in a directory with one file per key. It does not
 // check the lengths of keys and values: package partd does.
-// docs/invariants.md lists what must hold (F1 to F8).
+// docs/dev/invariants.md lists what must hold (F1 to F8).
 package filedir
 
 import (

@@ -1,6 +1,6 @@
 // Package segment encodes and decodes the data files of log-structured stores. Segments contain
 // entries, grouped into ranges by the hashes of their keys. Blob files contain large values.
-// docs/format.md describes both. The store's manifest records which segments belong to the store.
+// docs/dev/format.md describes both. The store's manifest records which segments belong to the store.
 package segment
 
 import (

@@ -63,7 +63,7 @@ func (c *conversation) pythonRequest() []byte {
 	)...)
 }
 
-// Constants of the Go client's protocol; docs/wire.md describes it.
+// Constants of the Go client's protocol; docs/dev/wire.md describes it.
 const (
 	goHeader = 40 // bytes of a request's header
 	goDrop   = 9  // number of the operation drop

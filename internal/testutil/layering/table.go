@@ -1,7 +1,6 @@
 package layering
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -10,9 +9,9 @@ import (
 	"testing"
 )
 
-// CheckTable compares the table of packages in docs/design.md with the packages' imports and
-// comments. If update is true, it rewrites the table instead.
-func (l *Layering) CheckTable(t *testing.T, update bool) {
+// CheckTable compares the table of packages in the page with the packages' imports and comments. If
+// update is true, it rewrites the table instead.
+func (l *Layering) CheckTable(t *testing.T, page string, update bool) {
 	packages := map[string]Package{}
 	for _, p := range l.list(t, "linux") {
 		name, _ := l.relPath(p.ImportPath)
@@ -22,20 +21,20 @@ func (l *Layering) CheckTable(t *testing.T, update bool) {
 		packages[name] = p
 	}
 	const begin, end = "| layer | package | what it does | and imports |\n|---|---|---|---|\n", "\n\n"
-	design, err := os.ReadFile("docs/design.md")
+	design, err := os.ReadFile(page)
 	if err != nil {
 		t.Fatal(err)
 	}
 	before, after, hasBegin := strings.Cut(string(design), begin)
 	_, after, hasEnd := strings.Cut(after, end)
 	if !hasBegin || !hasEnd {
-		t.Fatalf("docs/design.md has no table that begins with %q", begin)
+		t.Fatalf("%s has no table that begins with %q", page, begin)
 	}
 	want := before + begin + l.table(packages) + end + after
 	if update {
-		err = os.WriteFile("docs/design.md", []byte(want), 0o666)
+		err = os.WriteFile(page, []byte(want), 0o666)
 	} else if string(design) != want {
-		err = errors.New("the table in docs/design.md does not match the packages: run TestHouse with -update")
+		err = fmt.Errorf("the table in %s does not match the packages: run TestHouse with -update", page)
 	}
 	if err != nil {
 		t.Error(err)

@@ -1,4 +1,4 @@
-"""Stores the output of tasks that may run several times, in the format that docs/format.md
+"""Stores the output of tasks that may run several times, in the format that docs/dev/format.md
 describes. Of each task, readers see only the attempt (execution) that commits first."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tests the Go client's protocol with libzmq, implemented only from docs/wire.md."""
+"""Tests the Go client's protocol with libzmq, implemented only from docs/dev/wire.md."""
 
 import struct
 import sys

@@ -10,7 +10,7 @@ import (
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 )
 
-// columnEncoding is the encoding of a column in a row group; see docs/speed.md. Recent versions of all readers that the
+// columnEncoding is the encoding of a column in a row group; see docs/dev/tables-speed.md. Recent versions of all readers that the
 // docs name can decode it: for example, Spark's vectorized Iceberg reader supports delta encodings since Iceberg 1.10.
 type columnEncoding struct {
 	encoding   parquet.Encoding // the encoding if there is no dictionary

@@ -5,7 +5,7 @@
 // same commit sets a table property to the last folded epoch, so every row is either in the files or in a later epoch. Then
 // the fold deletes the folded keys. The property's name contains the tail's ID, because other tails number their own epochs.
 //
-// docs/invariants.md lists what must hold for tables (C1 to C11).
+// docs/dev/invariants.md lists what must hold for tables (C1 to C11).
 package tail
 
 import (
