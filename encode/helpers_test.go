@@ -120,6 +120,9 @@ func runPython(t *testing.T, script string, args ...string) string {
 	return string(out)
 }
 
+// removeAfterTests lists directories that several tests share.
+var removeAfterTests []string
+
 // TestMain runs fewer rounds of each model than rapid's default. -rapid.checks=1000 runs more.
 func TestMain(m *testing.M) {
 	flag.Parse()
@@ -130,7 +133,11 @@ func TestMain(m *testing.M) {
 			panic(err)
 		}
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	for _, dir := range removeAfterTests {
+		os.RemoveAll(dir)
+	}
+	os.Exit(code)
 }
 
 // readTestdata reads a frame in testdata that Python's partd 1.4.2 wrote.

@@ -1,7 +1,10 @@
 package encode
 
 import (
+	"bufio"
 	"errors"
+	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,12 +15,21 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// pandasPeers are environments of .ci/peers: pandas 2 and 3, with and without compression packages.
-var pandasPeers = []string{"python", "pytables", "pandas3", "dask"}
+// pandasPeers are environments of .ci/peers: pandas 2 with compression packages, and pandas 3 without.
+var pandasPeers = []string{"python", "dask"}
 
-// withPandas runs a test in each environment. The test receives the names of the environment's
-// compression packages, and run, which executes blocks.py there.
-func withPandas(t *testing.T, peers []string, test func(t *testing.T, packages string, run func(args ...string) string)) {
+// pandasProgram is a running blocks.py. Importing pandas takes seconds, so the tests share it.
+type pandasProgram struct {
+	packages string // names of the environment's compression packages
+	written  string // directory with the results of the command write
+	in       io.Writer
+	out      *bufio.Reader
+}
+
+var pandasPrograms = map[string]*pandasProgram{} // by environment
+
+// withPandas runs a test in each environment.
+func withPandas(t *testing.T, peers []string, test func(t *testing.T, p *pandasProgram)) {
 	t.Helper()
 	dir := os.Getenv("PARTD_PEERS")
 	if dir == "" {
@@ -27,23 +39,55 @@ func withPandas(t *testing.T, peers []string, test func(t *testing.T, packages s
 	}
 	for _, peer := range peers {
 		t.Run(peer, func(t *testing.T) {
-			program := filepath.Join(dir, peer, "bin", "python")
-			if _, err := os.Stat(program); err != nil {
+			python := filepath.Join(dir, peer, "bin", "python")
+			if _, err := os.Stat(python); err != nil {
 				if os.Getenv("PARTD_REQUIRE_ALL") != "" {
-					t.Fatalf("PARTD_REQUIRE_ALL is set, and this test needs %s: run .ci/peers to create it", program)
+					t.Fatalf("PARTD_REQUIRE_ALL is set, and this test needs %s: run .ci/peers to create it", python)
 				}
-				t.Skipf("this test needs %s: run .ci/peers to create it", program)
+				t.Skipf("this test needs %s: run .ci/peers to create it", python)
 			}
-			run := func(args ...string) string {
-				t.Helper()
-				out, err := exec.Command(program, append([]string{"testdata/blocks.py"}, args...)...).CombinedOutput()
-				if err != nil {
-					t.Fatalf("blocks.py %v: %v\n%s", args, err, out)
-				}
-				return string(out)
+			if pandasPrograms[peer] == nil {
+				pandasPrograms[peer] = startPandas(t, python)
 			}
-			test(t, run("has"), run)
+			test(t, pandasPrograms[peer])
 		})
+	}
+}
+
+// startPandas starts blocks.py, which ends when the test program closes its input by exiting.
+func startPandas(t *testing.T, python string) *pandasProgram {
+	t.Helper()
+	cmd := exec.Command(python, "testdata/blocks.py", "serve")
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	must(t, err)
+	out, err := cmd.StdoutPipe()
+	must(t, err)
+	must(t, cmd.Start())
+	p := &pandasProgram{in: in, out: bufio.NewReader(out)}
+	p.packages = p.run(t, "has")
+	p.written, err = os.MkdirTemp("", "partd-pandas-")
+	must(t, err)
+	removeAfterTests = append(removeAfterTests, p.written)
+	p.run(t, "write", p.written)
+	return p
+}
+
+// run runs a command of blocks.py, and returns its output.
+func (p *pandasProgram) run(t *testing.T, args ...string) string {
+	t.Helper()
+	_, err := fmt.Fprintln(p.in, strings.Join(args, "\t"))
+	must(t, err)
+	var output strings.Builder
+	for {
+		line, err := p.out.ReadString('\n')
+		if err != nil || line == "failed\n" {
+			t.Fatalf("blocks.py %v: %v\n%s%s", args, err, &output, line)
+		}
+		if line == "done\n" {
+			return output.String()
+		}
+		output.WriteString(line)
 	}
 }
 
@@ -54,10 +98,9 @@ func pandasStore(t *testing.T, dir, packages string) *Store[DataFrame] {
 
 // TestPandasBlocks checks that pandas reads the same frames from Go's copies as from its own files.
 func TestPandasBlocks(t *testing.T) {
-	withPandas(t, pandasPeers, func(t *testing.T, packages string, run func(...string) string) {
-		pythonDir, goDir := t.TempDir(), t.TempDir()
-		run("write", pythonDir)
-		source, target := pandasStore(t, pythonDir, packages), pandasStore(t, goDir, packages)
+	withPandas(t, pandasPeers, func(t *testing.T, p *pandasProgram) {
+		goDir := t.TempDir()
+		source, target := pandasStore(t, p.written, p.packages), pandasStore(t, goDir, p.packages)
 		for info, err := range partd.Keys(t.Context(), source.Unwrap()) {
 			must(t, err)
 			if strings.HasPrefix(info.Key, "refused ") {
@@ -77,17 +120,13 @@ func TestPandasBlocks(t *testing.T) {
 				t.Errorf("%s: Get returns %d rows, but All yields %d", info.Key, frame[0].Rows(), n)
 			}
 		}
-		if out := run("check", goDir); out != "done\n" {
-			t.Fatalf("blocks.py check printed %s", out)
-		}
+		p.run(t, "check", goDir)
 	})
 }
 
 func TestPandasUnsupportedFrames(t *testing.T) {
-	withPandas(t, pandasPeers, func(t *testing.T, packages string, run func(...string) string) {
-		dir := t.TempDir()
-		run("write", dir)
-		source := pandasStore(t, dir, packages)
+	withPandas(t, pandasPeers, func(t *testing.T, p *pandasProgram) {
+		source := pandasStore(t, p.written, p.packages)
 		for name, want := range map[string]string{
 			"Int64":          "column i (Int64Dtype): IntegerArray is not supported",
 			"boolean":        "column b (BooleanDtype): BooleanArray is not supported",
@@ -113,10 +152,10 @@ func TestPandasUnsupportedFrames(t *testing.T) {
 
 // TestPandasColumns checks that Python and Go can append to, and read, the same keys of a server.
 func TestPandasColumns(t *testing.T) {
-	withPandas(t, []string{"python", "pandas3"}, func(t *testing.T, packages string, run func(...string) string) {
+	withPandas(t, []string{"python", "pandas3"}, func(t *testing.T, p *pandasProgram) {
 		url := serve(t)
-		run("columns-write", url)
-		s := NewPandasColumns(dial(t, url), &PandasOptions{Msgpack: strings.Contains(packages, "msgpack")})
+		p.run(t, "columns-write", url)
+		s := NewPandasColumns(dial(t, url), &PandasOptions{Msgpack: strings.Contains(p.packages, "msgpack")})
 		names := map[string]bool{}
 		for info, err := range partd.Keys(t.Context(), s.Unwrap()) {
 			must(t, err)
@@ -129,8 +168,9 @@ func TestPandasColumns(t *testing.T) {
 			must(t, s.Append(t.Context(), Entry[DataFrame]{"go_" + name, f}, Entry[DataFrame]{"go_" + name, f}))
 			must(t, s.Append(t.Context(), Entry[DataFrame]{name, firstRow(f)}))
 		}
-		if out := run("columns-check", url); out != "done\n" || len(names) < 10 {
-			t.Fatalf("with %d frames, want at least 10, blocks.py columns-check printed %s", len(names), out)
+		p.run(t, "columns-check", url)
+		if len(names) < 10 {
+			t.Fatalf("the server has %d frames, want at least 10", len(names))
 		}
 		columns, err := s.Get(t.Context(), "wide", "d", "a")
 		must(t, err)
