@@ -66,6 +66,7 @@ func dial(t testing.TB, url string, opts *ClientOptions) *Client {
 
 // TestClientKeepsPromises runs partdtest over a client, for slow stores only its state machine.
 func TestClientKeepsPromises(t *testing.T) {
+	t.Parallel()
 	abilities := []partdtest.Ability{
 		partdtest.CanSet, partdtest.CanDelete, partdtest.CanPop, partdtest.CanList, partdtest.CanOpen, partdtest.CanScan,
 		partdtest.CanStat, partdtest.CanClose,

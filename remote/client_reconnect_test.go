@@ -273,8 +273,10 @@ func dialRepeatedly(t testing.TB, url string) *Client {
 // applied once and in order, both with stores that remember the operations' numbers and with stores
 // for which the server remembers them.
 func TestCutConnections(t *testing.T) {
+	t.Parallel()
 	for name, open := range stores {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			r := startRestarting(t, open(t), afterBytes(200, 30_000))
 			unknown, _, err := writeThrough(t, r, minCuts(t, 100), 0)
 			must(t, err)
@@ -288,8 +290,10 @@ func TestCutConnections(t *testing.T) {
 // TestRestartedServer cuts connections and also kills the server. If the store remembers the
 // operations' numbers, no append may have an unknown outcome.
 func TestRestartedServer(t *testing.T) {
+	t.Parallel()
 	for name, open := range stores {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			r := startRestarting(t, open(t), afterBytes(500, 200_000))
 			unknown, unknownAppends, err := writeThrough(t, r, minCuts(t, 20), 30*time.Millisecond)
 			must(t, err)

@@ -195,6 +195,7 @@ func (s *stuckConn) Close() error {
 
 // TestCloseIsBounded checks that Close returns even if the server no longer reads.
 func TestCloseIsBounded(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	_, url := serve(t, partd.NewDict(), nil)
 	c := dial(t, url, nil)

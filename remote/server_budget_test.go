@@ -50,6 +50,7 @@ func TestStuckReaders(t *testing.T) {
 // evicted when another connection waits for memory, even if the system's socket buffers had
 // accepted some MiB for it.
 func TestStoppedHolderIsEvicted(t *testing.T) {
+	t.Parallel()
 	for name, timeout := range map[string]time.Duration{"holder": 4 * time.Second, "other": time.Second} {
 		q := newQuotas(16 << 20)
 		evicted := make(chan struct{})
@@ -75,6 +76,7 @@ func TestStoppedHolderIsEvicted(t *testing.T) {
 
 // TestSlowHolderIsNotEvicted checks that a connection that reads slowly stays open while another waits for memory.
 func TestSlowHolderIsNotEvicted(t *testing.T) {
+	t.Parallel()
 	q := newQuotas(16 << 20)
 	sender := q.enter("peer")
 	holder := q.open(sender, time.Minute, func() { t.Error("the connection was evicted") })

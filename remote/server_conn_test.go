@@ -117,6 +117,7 @@ func TestEqualIdentities(t *testing.T) {
 
 // TestPeerThatNeverReads checks that a peer that never reads is disconnected, and does not delay others.
 func TestPeerThatNeverReads(t *testing.T) {
+	t.Parallel()
 	store := partd.NewDict()
 	must(t, store.Append(context.Background(), partd.Entry{Key: "k", Value: make([]byte, 4<<20)}))
 	_, url := serve(t, store, &ServerOptions{StallTimeout: 300 * time.Millisecond})

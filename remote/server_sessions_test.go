@@ -18,6 +18,7 @@ import (
 // number of sessions per connection must be limited, and a used session must survive even while its
 // client is disconnected. If all sessions are open, a new one must fail with ErrBusy.
 func TestTooManySessions(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	for name, open := range map[string]func() partd.Partd{
 		"buffer": func() partd.Partd {

@@ -25,6 +25,7 @@ func (c *statCounter) Stat(ctx context.Context) (partd.Stats, error) {
 // TestStatIsCached checks that many calls to Client.Stat cause only one call to the store's Stat,
 // until the store changes or the result is too old.
 func TestStatIsCached(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	store := &statCounter{Dict: partd.NewDict()}
 	s, url := serve(t, store, nil)

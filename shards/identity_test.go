@@ -87,6 +87,7 @@ func restartable(n int) (servers []*restartableStore, stores []partd.Partd) {
 // empty or another store. The error must name the shard and the remedy, both for clients that
 // started before the restart and for new ones.
 func TestStoreMismatch(t *testing.T) {
+	t.Parallel()
 	foreignStore := func(t *testing.T) fullStore { // the store of a shard with the same name, but of another set of shards
 		stores := dicts(3)
 		fill(t, shardsOver(t, abc, stores), 30)
@@ -142,6 +143,7 @@ func TestStoreMismatch(t *testing.T) {
 // even if the original store is back when the client checks. A restart with the same store must not
 // be an error.
 func TestStoreReplacedDuringOperation(t *testing.T) {
+	t.Parallel()
 	servers, stores := restartable(3)
 	exchanged := &swappingStore{restartableStore: servers[1]}
 	stores[1] = exchanged
@@ -250,6 +252,7 @@ func TestTwoShardsDisagree(t *testing.T) {
 
 // TestAdopt checks that Adopt accepts an empty store, and that the original store is rejected after that.
 func TestAdopt(t *testing.T) {
+	t.Parallel()
 	servers, stores := restartable(3)
 	s := shardsOver(t, abc, stores)
 	want := fill(t, s, 50)

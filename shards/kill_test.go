@@ -32,6 +32,7 @@ func (c *cluster) rotatedURL(i int) string {
 // again. Every error must name the server, every read without an error must be complete, and in
 // the end each task must count once.
 func TestServersKilledUnderLoad(t *testing.T) {
+	t.Parallel()
 	const writers, batches, keys, kills = 3, 30, 20, 8
 	ctx := t.Context()
 	c := startCluster(t)
@@ -163,6 +164,7 @@ func countCommitted(ctx context.Context, store partd.Partd) (map[string]int, err
 // process, a server of the source, and the new server. The source must not change, and the command
 // must not report an incomplete copy as complete.
 func TestAddServer(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	c := startCluster(t)
 	oldURL := "tcp://" + strings.Join(c.addresses[:2], ",")
@@ -256,6 +258,7 @@ func TestAddServer(t *testing.T) {
 // of its keys or none. Clients must reject a server that has lost its list, with an error that
 // names the server, until the server is adopted.
 func TestClientKilledDuringDrop(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	c := startCluster(t)
 	const keys = 60

@@ -80,6 +80,7 @@ func TestCloseWhileOpening(t *testing.T) {
 // TestConcurrentFirstChanges checks that if several clients concurrently make the first changes of new stores, they agree
 // on the stores' identifiers, and no change is lost.
 func TestConcurrentFirstChanges(t *testing.T) {
+	t.Parallel()
 	for round := range 20 {
 		stores := dicts(3)
 		errs := make(chan error, 8)

@@ -19,6 +19,7 @@ import (
 // succeed, even for a new client. After the restart all clients must work, and every acknowledged
 // batch must exist once.
 func TestServerKilled(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	c := startCluster(t)
 	const writers, keys = 4, 60

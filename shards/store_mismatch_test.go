@@ -15,6 +15,7 @@ import (
 // TestServerWithAnotherStore checks that old and new clients reject a server that restarted with an
 // empty directory, until the server restarts with its original directory or is adopted.
 func TestServerWithAnotherStore(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	c := startCluster(t)
 	store := open(t, c.url())

@@ -40,6 +40,7 @@ func child(label string, args ...string) *exec.Cmd {
 // TestConcurrentWorkers checks that workers in Go and Python that count files at the same time produce the correct
 // sums.
 func TestConcurrentWorkers(t *testing.T) {
+	t.Parallel()
 	const python = "/usr/bin/python3" // the system's Python has partd if it is installed
 	havePython := exec.Command(python, "-c", "import partd, zmq").Run() == nil
 	for _, c := range []struct {

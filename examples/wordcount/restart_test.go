@@ -40,6 +40,7 @@ except zmq.Again:
 // TestPythonAfterRestart checks the documented behavior of Python's client after a server
 // restart: it reconnects, new appends arrive, and a request in progress never gets an answer.
 func TestPythonAfterRestart(t *testing.T) {
+	t.Parallel()
 	const python = "/usr/bin/python3"
 	if exec.Command(python, "-c", "import partd, zmq").Run() != nil {
 		if os.Getenv("PARTD_REQUIRE_ALL") != "" {
@@ -147,6 +148,7 @@ func script(t *testing.T, files []string) string {
 
 // TestReadme runs the README's commands, which must fail if a worker fails or if they are run twice.
 func TestReadme(t *testing.T) {
+	t.Parallel()
 	files, _ := writeTexts(t, 5)
 	run := func(dir string, files []string) (string, error) {
 		cmd := exec.Command("sh", "-c", script(t, files))

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/stores"
 )
 
@@ -24,6 +25,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
 		os.Exit(Main(os.Args[1:]))
 	}
+	procs.AllowParallel()
 	testscript.Main(m, map[string]func(){"partd": func() { os.Exit(Main(os.Args[1:])) }})
 }
 

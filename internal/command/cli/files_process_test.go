@@ -68,6 +68,7 @@ func leftoverFiles(t *testing.T, dirs ...string) (names []string) {
 // TestInterruptFiles checks that after Ctrl-C while the input hangs, each command prints a one-line message and leaves
 // no output or temporary data.
 func TestInterruptFiles(t *testing.T) {
+	t.Parallel()
 	for name, args := range fileCommands {
 		out := t.TempDir()
 		cmd, in, tmp, stderr := feed(t, args, "-o", filepath.Join(out, "out.csv.gz"))
@@ -186,6 +187,7 @@ func TestEndlessLine(t *testing.T) {
 // TestInterruptBeforeInput checks that Ctrl-C ends a command that waits for the first byte of its input, or for
 // another process to open its pipe.
 func TestInterruptBeforeInput(t *testing.T) {
+	t.Parallel()
 	pipe := filepath.Join(t.TempDir(), "pipe")
 	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
 		t.Fatal(err)
@@ -222,6 +224,7 @@ func TestInterruptBeforeInput(t *testing.T) {
 
 // TestInterruptOutput checks that Ctrl-C ends a command that waits for a reader of its output.
 func TestInterruptOutput(t *testing.T) {
+	t.Parallel()
 	var rows bytes.Buffer
 	if err := benchdata.WriteCSV(&rows, benchdata.CSVOptions{Rows: 150_000, Keys: 150_000, Seed: 1}); err != nil {
 		t.Fatal(err)
@@ -346,6 +349,7 @@ func TestDamagedInput(t *testing.T) {
 // TestInterruptUnopenedPipe checks that Ctrl-C ends a command that waits for another process to open a pipe that the
 // command reads or writes, and that no files remain.
 func TestInterruptUnopenedPipe(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	pipe, input := filepath.Join(dir, "pipe"), filepath.Join(dir, "in.csv")
 	if err := errors.Join(syscall.Mkfifo(pipe, 0o600), os.WriteFile(input, []byte("a,b,c,d,e\n1,2,3,4,5\n"), 0o666)); err != nil {

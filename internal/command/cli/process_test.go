@@ -136,6 +136,7 @@ func TestShuffleLargerThanMemory(t *testing.T) {
 // TestPrintedCommands checks that the commands that a shuffle prints work as printed: if partd was run by its path
 // or with go run, and if PARTD_STORE is set only for the shuffle or only for the printed commands.
 func TestPrintedCommands(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	file := filepath.Join(dir, "a.csv")
 	if err := os.WriteFile(file, []byte("k,v\na b,1\n"), 0o666); err != nil {
@@ -193,6 +194,7 @@ func exitCode(t *testing.T, err error) int {
 // TestInterrupt checks that Ctrl-C ends a shuffle with exit code 130. The store must then contain only complete
 // records, and the message must explain how to continue.
 func TestInterrupt(t *testing.T) {
+	t.Parallel()
 	for _, args := range [][]string{{"--replace"}, {"--append"}} {
 		cmd := program(t, append([]string{"shuffle", "--store", "file:partd-out", "--by", "2", "--format", "csv", "--memory", "16MiB", "-"}, args...)...)
 		stdin, err := cmd.StdinPipe()
@@ -253,6 +255,7 @@ func waitFor(t *testing.T, condition func() bool) {
 
 // TestInterruptAppend checks that an append that is interrupted while standard input hangs stores nothing.
 func TestInterruptAppend(t *testing.T) {
+	t.Parallel()
 	cmd := program(t, "append", "key")
 	stdin, err := cmd.StdinPipe()
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 
 // TestCommandsOnShards checks that every command can use three servers as one store.
 func TestCommandsOnShards(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	var urls, addresses []string
 	var servedStores []partd.Partd

@@ -19,6 +19,7 @@ import (
 // TestStatWatch checks that partd stat --watch shows the content and the growth of a store every second, for a server
 // and for files. Ctrl-C stops it like any other command.
 func TestStatWatch(t *testing.T) {
+	t.Parallel()
 	ctx, served := t.Context(), partd.NewDict()
 	url, _ := serve(t, served)
 	writer, err := openStore(ctx, url, nil)

@@ -231,6 +231,7 @@ func (f *failing) Append(ctx context.Context, entries ...partd.Entry) error {
 // TestMeasuringDoesNotCountAsUse checks that an unused namespace expires although its open store is measured again and
 // again.
 func TestMeasuringDoesNotCountAsUse(t *testing.T) {
+	t.Parallel()
 	s := open(t, t.TempDir(), 3, 2*time.Second, nil)
 	s.opts.Measure = func(partd.Partd) (disk, pending int64, err error) { return 1, 1, nil }
 	for _, name := range []string{"first", "second", "third"} {

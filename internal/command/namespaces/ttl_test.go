@@ -14,6 +14,7 @@ import (
 
 // TestTTL checks that a set removes unused namespaces and keeps used ones, and New finishes an interrupted removal.
 func TestTTL(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	dir := t.TempDir()
 	must(t, os.MkdirAll(filepath.Join(dir, removedPrefix+"half", "x"), 0o700))
@@ -52,6 +53,7 @@ func TestTTL(t *testing.T) {
 // TestTTLStartsAtRelease checks that the TTL counts from the time when a namespace's last client
 // leaves, even if that client was idle for longer, and counts again from the start of a new set.
 func TestTTLStartsAtRelease(t *testing.T) {
+	t.Parallel()
 	ctx, dir := context.Background(), t.TempDir()
 	const ttl = 2 * time.Second
 	makeOld := func(name string) {
@@ -78,6 +80,7 @@ func TestTTLStartsAtRelease(t *testing.T) {
 // TestIdleReaders checks that if only idle readers keep a store open, the store is closed when
 // another namespace needs to open its own.
 func TestIdleReaders(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	set, err := New(t.TempDir(), open(t, t.TempDir(), 2, 0, nil).opts)
 	must(t, err)

@@ -59,6 +59,7 @@ func TestReadOnlyCommands(t *testing.T) {
 // TestRotation replaces all secrets of a server (tokens, its certificate and key) while clients
 // work, and checks that no request fails, and that the old token is refused in the end.
 func TestRotation(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	users := filepath.Join(dir, "users")
 	ca, err := nettest.NewAuthority(dir, "authority")

@@ -33,6 +33,7 @@ func addToken(t *testing.T, dir, users string, args ...string) (file, token stri
 // TestUsers checks a server with TLS, users and namespaces: clients access it by URLs, and its log
 // contains no secrets. TestRotation covers reloading.
 func TestUsers(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	dir := t.TempDir()
 	users := filepath.Join(dir, "users")

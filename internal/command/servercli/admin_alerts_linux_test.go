@@ -20,6 +20,7 @@ import (
 // TestAlerts brings servers into states that alerts are for, and checks with the servers' own metrics that these alerts
 // fire, and no others. alerts_test.yml also tests the alerts of states that need hours or gigabytes.
 func TestAlerts(t *testing.T) {
+	t.Parallel()
 	const rules = "../../../packaging/monitoring/alerts.yml"
 	// check runs begin, and checks the alerts of the resulting state.
 	check := func(t *testing.T, p *procs.Server, begin func(), want ...string) {

@@ -12,6 +12,7 @@ import (
 // TestMonitoring checks that each metric in a dashboard, an alert or the status page is listed in
 // docs/operations.md, which TestAdmin compares with the server. The tables module tests its own metrics.
 func TestMonitoring(t *testing.T) {
+	t.Parallel()
 	page, err := os.ReadFile("../../../docs/operations.md")
 	must(t, err)
 	const dir = "../../../packaging/monitoring/"

@@ -31,6 +31,7 @@ func runCommand(t *testing.T, env []string, args ...string) (code int, stdout, s
 
 // TestWrongUsage checks that wrong usage causes exit code 2 and an error with a hint.
 func TestWrongUsage(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		args, env string
 		words     string

@@ -74,6 +74,7 @@ func runWithKills(t *testing.T, store, namespace string, kills int) error {
 
 // TestKillServer checks that changes are applied once and in order while the server is killed (SIGKILL).
 func TestKillServer(t *testing.T) {
+	t.Parallel()
 	kills := procs.Kills(t, 10)
 	for _, c := range []struct{ store, namespace string }{{"log:", ""}, {"log:", "/job7"}, {"file:", ""}} {
 		t.Run(c.store+c.namespace, func(t *testing.T) {

@@ -223,6 +223,7 @@ func (m *mortalClient) Close() error {
 
 // TestMachineWithKills runs the state machine of partdtest on a mortalClient.
 func TestMachineWithKills(t *testing.T) {
+	t.Parallel()
 	runs := max(3, procs.Kills(t, 0)/10)
 	for _, scheme := range []string{"buffer+file:", "log:", "file:"} {
 		t.Run(scheme, func(t *testing.T) {

@@ -28,6 +28,7 @@ func runPython(t testing.TB, interpreter, script string, args ...string) string 
 
 // TestPythonClient runs a script with Python partd's client against this server and Python partd's server.
 func TestPythonClient(t *testing.T) {
+	t.Parallel()
 	py := requirePython(t, "partd, zmq")
 	for name, server := range map[string]func(t *testing.T) *procs.Server{
 		"default": func(t *testing.T) *procs.Server { return start(t, "--store", "log:"+t.TempDir()+"/data") },
@@ -61,6 +62,7 @@ func TestPythonClient(t *testing.T) {
 // server, and sends nothing. A hello message would end the server's thread, so that all its clients
 // would wait forever.
 func TestGoClientOfPythonServer(t *testing.T) {
+	t.Parallel()
 	py := requirePython(t, "partd, zmq")
 	p, err := procs.StartServer(context.Background(), exec.Command(py, "testdata/server.py"), 1)
 	must(t, err)
@@ -105,6 +107,7 @@ func TestLibzmqPeer(t *testing.T) {
 // TestPythonClientIsRefused checks that a rejected request makes Python partd's client raise an error
 // once, at its next call. After that, the client must work again. Other clients must not be affected.
 func TestPythonClientIsRefused(t *testing.T) {
+	t.Parallel()
 	py := requirePython(t, "partd, zmq")
 	p := start(t, "--store", "mem:", "--max-message", "1MiB")
 	const want = `a key too long
@@ -122,6 +125,7 @@ a failed get ends by the timeout
 
 // TestPythonClientClosesServer checks that Python partd's client can stop a server with --allow-close.
 func TestPythonClientClosesServer(t *testing.T) {
+	t.Parallel()
 	py := requirePython(t, "partd, zmq")
 	dir := t.TempDir() + "/data"
 	const script = `

@@ -136,6 +136,7 @@ func TestHangup(t *testing.T) {
 // process and then its group. An append that waits for a lock delays the effect of the first
 // signal.
 func TestSecondSignal(t *testing.T) {
+	t.Parallel()
 	for sig, want := range map[syscall.Signal]int{syscall.SIGINT: 130, syscall.SIGTERM: 143} {
 		t.Run(sig.String(), func(t *testing.T) {
 			dir := t.TempDir() + "/data"

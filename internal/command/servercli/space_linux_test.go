@@ -15,6 +15,7 @@ import (
 
 // TestQuota checks that stores of any kind stay within their quota, and accept appends right after a drop.
 func TestQuota(t *testing.T) {
+	t.Parallel()
 	const quota = 16 << 20
 	for _, scheme := range []string{"log:", "zstd+log:", "file:", "buffer+file:", "mem:"} {
 		t.Run(scheme, func(t *testing.T) {
@@ -124,6 +125,7 @@ func TestQuotaOfANamespace(t *testing.T) {
 // TestDeletesFreeSpace checks that after deletes, a store at its quota accepts appends within a
 // minute, even if the quota is small and requests to another namespace close the store.
 func TestDeletesFreeSpace(t *testing.T) {
+	t.Parallel()
 	for _, quota := range []int{8 << 20, 24 << 20} {
 		for _, namespace := range []string{"", "/full"} {
 			t.Run(fmt.Sprint(quota>>20, " MiB", namespace), func(t *testing.T) {

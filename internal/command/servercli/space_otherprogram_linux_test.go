@@ -23,6 +23,7 @@ import (
 // after a crash. With namespaces, only one store is open at a time, so stores are closed and opened
 // while the disk is full.
 func TestOtherProgramFillsDisk(t *testing.T) {
+	t.Parallel()
 	for _, name := range []string{"log:", "file:", "zstd+log:", "log: with namespaces"} {
 		t.Run(name, func(t *testing.T) {
 			scheme, _, inNamespaces := strings.Cut(name, " ")

@@ -5,6 +5,7 @@ package procs
 
 import (
 	"bufio"
+	"flag"
 	"fmt"
 	"io"
 	"iter"
@@ -52,7 +53,16 @@ func (r Roles) Play() {
 // Main is the body of a TestMain that only adds roles to the tests.
 func (r Roles) Main(m *testing.M) {
 	r.Play()
+	AllowParallel()
 	os.Exit(m.Run())
+}
+
+// AllowParallel lets up to 8 tests that call t.Parallel run at the same time, because such tests wait
+// for processes, disks and timers. A TestMain calls it. The flag -parallel overrides the number.
+func AllowParallel() {
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		panic(err)
+	}
 }
 
 // Command returns a command that runs this test binary in a role.
