@@ -14,6 +14,7 @@ import (
 
 	duckdb "github.com/duckdb/duckdb-go-bindings"
 
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
 )
 
@@ -88,13 +89,7 @@ func randomSeed(t *testing.T) uint64 {
 // TestRandomExec runs random statements with Exec and in plain DuckDB. The rows and the numbers of changed rows must be
 // equal. PARTD_TABLES_RANDOM_STATEMENTS sets the number of statements, and PARTD_TABLES_RANDOM_SEED the seed.
 func TestRandomExec(t *testing.T) {
-	n := 300
-	if text := os.Getenv("PARTD_TABLES_RANDOM_STATEMENTS"); text != "" {
-		var err error
-		if n, err = strconv.Atoi(text); err != nil {
-			t.Fatal(err)
-		}
-	}
+	n := procs.Number(t, "PARTD_TABLES_RANDOM_STATEMENTS", 180)
 	seed := randomSeed(t)
 	kinds := execKinds()
 	for _, kind := range slices.Sorted(maps.Keys(kinds)) {

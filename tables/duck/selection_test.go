@@ -17,12 +17,15 @@ import (
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
 )
 
 // TestRandomSelections runs statements that can need no DuckDB. Each must return the same schema and rows, in the same
-// order unless the table has keys, as DuckDB, which must run statements with the option Memory. PARTD_TABLES_RANDOM_SEED sets the seed.
+// order unless the table has keys, as DuckDB, which must run statements with the option Memory. PARTD_TABLES_RANDOM_SEED sets the seed,
+// and PARTD_TABLES_RANDOM_STATEMENTS divided by 90 is the number of rounds.
 func TestRandomSelections(t *testing.T) {
+	rounds := procs.Number(t, "PARTD_TABLES_RANDOM_STATEMENTS", 180) / 90
 	seed := randomSeed(t)
 	kinds := execKinds()
 	delete(kinds, "remote") // reads files as all others
@@ -42,7 +45,7 @@ func TestRandomSelections(t *testing.T) {
 			if kind.configure != nil {
 				kind.configure(t, s, s.Bucket("b").Table("t"))
 			}
-			for range 4 {
+			for range rounds {
 				both(t, s, p, r.statement())
 				foldOrCompact(t, s, r)
 				for range 4 {
