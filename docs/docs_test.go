@@ -87,7 +87,7 @@ func TestDocsReduce(t *testing.T) {
 	}
 }
 
-// TestDocsOpen checks that the functions in docs/stores.md open the same stores as their URLs.
+// TestDocsOpen checks that functions such as those in docs/stores.md open the same stores as their URLs.
 func TestDocsOpen(t *testing.T) {
 	for url, open := range map[string]func(string) (partd.Partd, error){
 		"log:%s?memory=256MiB&compression=zstd":  func(dir string) (partd.Partd, error) { return openLog(dir) },
