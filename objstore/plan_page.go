@@ -20,8 +20,6 @@ How many requests, seconds and dollars does a shuffle through a bucket take? ` +
 - Seconds follow from S3's limits: 3,500 PUTs and 5,500 GETs per second and prefix, 85 MB/s per connection, 0.15 s until the first byte, and 256 prefixes.
   A writer uses two connections, and a reader 8 to 32.
 
-Tests run jobs and count requests, which differ from the plan by at most a tenth (without a disk, also by a pass).
-
 | writers | readers | data | memory | segments | passes | size of a GET | disk of a reader | catalog | upload s | commit s | read s | PUT | GET | requests $ | $ without a disk | storage $ a day |
 |---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|
 `)
@@ -47,12 +45,11 @@ Tests run jobs and count requests, which differ from the plan by at most a tenth
 - *With a disk, the number of GETs is segments × readers*, so it grows with the data. A reader uses no disk if all data fits in memory, or if each request
   of its passes would read at least 1 MiB.
 - *Without a disk, it is segments × passes of all readers*, which grows with the square of the data. A request reads at least 16 KiB.
-- *A reader's disk holds its part of the data.* With 512 MiB of memory, a part larger than about 15 GB is read from disk several times. With eight times the
-  memory, this limit is 64 times as high.
-- *A segment is at most a seventh of a writer's memory*, and at most 1 GiB. Segments are never merged, and each costs every reader a request, so avoid many small flushes.
+- *A reader's disk holds its part of the data.* With 512 MiB of memory, a part larger than about 15 GB is read from disk several times. The limit grows with the
+  square of the memory.
+- *A segment is at most a seventh of a writer's memory*, and at most 1 GiB. Segments are never merged, so avoid many small flushes.
 - *The catalog uses at most an eighth of the memory.* If it needs more, each reader also reads data of other readers.
-- *Every reader reads the whole log*, with the offsets in all segments.
-- *The log accepts about ten objects a second*, each with the records of up to 1,600 waiting writers. 1,000 flushes at the same moment take 3 to 4 seconds, and 4,000 take 32.
+- *The log accepts about ten objects a second*, each with the records of up to 1,600 waiting writers. 1,000 flushes at once take 3 to 4 seconds, and 4,000 take 32.
 `)
 	return b.String()
 }
