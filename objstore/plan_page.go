@@ -42,13 +42,12 @@ How many requests, seconds and dollars does a shuffle through a bucket take? ` +
 	b.WriteString(`
 ## Limits of scaling
 
-- *With a disk, the number of GETs is segments × readers*, so it grows with the data. A reader uses no disk if all data fits in memory, or if each request
-  of its passes would read at least 1 MiB.
-- *Without a disk, it is segments × passes of all readers*, which grows with the square of the data. A request reads at least 16 KiB.
-- *A reader's disk holds its part of the data.* With 512 MiB of memory, a part larger than about 15 GB is read from disk several times. The limit grows with the
-  square of the memory.
+- *With a disk, the number of GETs is segments × readers*, so it grows with the data. A reader uses no disk if all data fits in memory, or if
+  its requests would read at least 1 MiB.
+- *Without a disk, it is segments × passes of all readers*, which grows with the square of the data.
+- *A reader's disk holds its part of the data.* With 512 MiB of memory, a part larger than about 15 GB is read from disk several times;
+  the limit grows with the square of the memory.
 - *A segment is at most a seventh of a writer's memory*, and at most 1 GiB. Segments are never merged, so avoid many small flushes.
-- *The catalog uses at most an eighth of the memory.* If it needs more, each reader also reads data of other readers.
 - *The log accepts about ten objects a second*, each with the records of up to 1,600 waiting writers. 1,000 flushes at once take 3 to 4 seconds, and 4,000 take 32.
 `)
 	return b.String()
