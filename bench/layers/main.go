@@ -2,7 +2,7 @@
 // each on a Dict. It can also measure all formats on real data.
 //
 //	go run ./bench/layers                               # compare with Python
-//	go run ./bench/layers -codecs                       # the table of docs/compression.md
+//	go run ./bench/layers -codecs                       # all formats, on testdata/birdstrikes.csv
 //	go run ./bench/layers -codecs -contents Contents-amd64
 //
 // In the comparison, the two programs take turns, and each run is a separate process. A run reads
