@@ -72,11 +72,9 @@ var contenderNames = map[string]string{
 func TestFigures(t *testing.T) {
 	tables := comparisonTable(t, "tables", tableComparisons)
 	for page, want := range map[string]string{
-		"README.md":                uniqueFeatures(t),
-		"docs/dev/benchmarks.md":   comparisonTable(t, "partd", storeComparisons) + "\n" + tables,
-		"docs/dev/tables-speed.md": tables,
-		"tables/README.md":         tables,
-		"python/README.md":         tables,
+		"README.md":              uniqueFeatures(t),
+		"docs/dev/benchmarks.md": comparisonTable(t, "partd", storeComparisons) + "\n" + tables,
+		"tables/README.md":       tables,
 	} {
 		checkGenerated(t, page, "TestFigures", want)
 	}

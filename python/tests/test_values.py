@@ -117,22 +117,27 @@ def test_values(module, url, tmp_path):
 
 
 def compare(module, outcomes):
-    """Compares the outcomes with the module's column on the page, or updates it."""
+    """Compares the outcomes with the page: with its list of types that always come back equal, and with the module's column in the
+    table of all others, or updates the table."""
     steps = ("written", "append without the column", "append nulls") if module in MODULES_WITH_APPEND else ("written",)
     cells = {name: " ".join({"equal": "=", "refused": "×"}[outcomes[f"{name}, {step}"]] for step in steps) for name in TYPES}
     cells = {name: "×" if cell[0] == "×" else cell for name, cell in cells.items()}
-    head, *rows = re.findall(r"^\|.*\|$", PAGE.read_text(), re.M) or [""]
+    page = PAGE.read_text()
+    head, *rows = re.findall(r"^\|.*\|$", page, re.M)
     names = list(value_stores.MODULES)
     known = {row[0]: row[1:] for row in ([cell.strip() for cell in row.strip("|").split("|")] for row in rows[1:])}
     if os.environ.get("PARTD_UPDATE"):
-        i = names.index(module)
         for name, cell in cells.items():
-            known.setdefault(name, [""] * len(names))[i] = cell
-        table = [["values", *names], ["---"] * (len(names) + 1), *([name, *known[name]] for name in TYPES)]
+            if name in known or "×" in cell:
+                known.setdefault(name, ["= = =" if m in MODULES_WITH_APPEND else "=" for m in names])[names.index(module)] = cell
+        known = {name: known[name] for name in TYPES if "×" in "".join(known.get(name, []))}
+        table = [["values", *names], ["---"] * (len(names) + 1), *([name, *row] for name, row in known.items())]
         text = "\n".join("| " + " | ".join(row) + " |" for row in table)
-        PAGE.write_text(re.sub(r"(?:^\|.*\|\n)+", lambda _: text + "\n", PAGE.read_text(), count=1, flags=re.M))
-        return
-    assert {name: known[name][names.index(module)] for name in TYPES} == cells and list(known) == list(TYPES), head
+        PAGE.write_text(re.sub(r"(?:^\|.*\|\n)+", lambda _: text + "\n", page, count=1, flags=re.M))
+    assert {name: known[name][names.index(module)] for name in known} == {name: cells[name] for name in known}, head
+    listed = [re.sub(r"\s+", " ", name) for name in re.findall("`([^`]+)`", page.partition("always come back equal:")[2].partition("\nOther types")[0])]
+    assert {*known, *(name for name in listed if name in TYPES)} == {*TYPES}, f"{PAGE.name} must list the types that always come back equal"
+    assert not [name for name in listed if "×" in cells.get(name, "")], f"{PAGE.name} lists types that {module} refuses"
 
 
 LABELS = {
