@@ -75,7 +75,6 @@ func TestFigures(t *testing.T) {
 		"README.md":                uniqueFeatures(t),
 		"docs/dev/benchmarks.md":   comparisonTable(t, "partd", storeComparisons) + "\n" + tables,
 		"docs/dev/tables-speed.md": tables,
-		"tables/README.md":         tables,
 		"python/README.md":         tables,
 	} {
 		checkGenerated(t, page, "TestFigures", want)
