@@ -73,8 +73,8 @@ func TestFigures(t *testing.T) {
 	tables := comparisonTable(t, "tables", tableComparisons)
 	for page, want := range map[string]string{
 		"README.md":              uniqueFeatures(t),
-		"docs/dev/benchmarks.md": comparisonTable(t, "partd", storeComparisons) + "\n" + tables,
-		"tables/README.md":       tables,
+		"docs/dev/benchmarks.md": comparisonTable(t, "partd", storeComparisons) + "
+" + tables,
 	} {
 		checkGenerated(t, page, "TestFigures", want)
 	}

@@ -22,7 +22,7 @@ import (
 )
 
 // Do runs an action on the server. It sends input as JSON, and yields the results as JSON.
-// docs/flight.md lists the actions.
+// docs/dev/tables-wire.md lists the actions.
 func (c *Client) Do(ctx context.Context, action string, input any) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
 		ctx, cancel := context.WithCancel(ctx)

@@ -12,18 +12,18 @@ import (
 )
 
 // TestOperations checks that the page offers exactly the operations that are marked for it, under each of their
-// names, and that docs/http.md describes them.
+// names, and that docs/dev/tables-wire.md describes them.
 func TestOperations(t *testing.T) {
 	s := serve(t, flightd.Options{})
-	docs, err := os.ReadFile(filepath.Join("..", "docs", "http.md"))
+	docs, err := os.ReadFile(filepath.Join("..", "..", "docs", "dev", "tables-wire.md"))
 	must(t, err)
-	_, list, _ := strings.Cut(string(docs), "### `POST /api/action`")
+	_, list, _ := strings.Cut(string(docs), "## `POST /api/action`")
 	for _, o := range operations.All() {
 		if isOffered := slices.ContainsFunc(actions, func(a action) bool { return a.Entry == o }); isOffered != o.Page {
 			t.Errorf("operation %s is on the page: %v, want %v", o.Name, isOffered, o.Page)
 		}
 		if strings.Contains(list, "| `"+o.Name+"` |") != o.Page {
-			t.Errorf("operation %s is in docs/http.md: %v, want %v", o.Name, !o.Page, o.Page)
+			t.Errorf("operation %s is in docs/dev/tables-wire.md: %v, want %v", o.Name, !o.Page, o.Page)
 		}
 		if o.Page && o.Slots == operations.NoSlot {
 			t.Errorf("operation %s uses no slot, so nothing limits it", o.Name)

@@ -1,5 +1,5 @@
 // Package page serves tables to web browsers: a page that is embedded in the program, and the
-// requests that the page makes. docs/http.md describes both.
+// requests that the page makes. docs/http.md and docs/dev/tables-wire.md describe them.
 package page
 
 import (

@@ -10,10 +10,10 @@ import (
 	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
-// TestCompareLwdp checks the claims about lwdp in docs/stage.md's table.
+// TestCompareLwdp checks the claims about lwdp in testdata/lwdp.md, which docs/stage.md sums up.
 func TestCompareLwdp(t *testing.T) {
 	t.Parallel()
-	page, err := os.ReadFile("../docs/stage.md")
+	page, err := os.ReadFile("testdata/lwdp.md")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -69,7 +69,7 @@ class Connection:
 
     def action(self, kind: str, /, timeout: float | None = None, **body: Any) -> list[Json]:
         """Calls an action of the server, such as action("partd.snapshot", bucket="b", name="before"), and
-        returns its results. docs/flight.md and docs/snapshots.md of the tables module list the actions."""
+        returns its results. docs/dev/tables-wire.md lists the actions."""
         return self._ask(kind, timeout, **body)
 
     def _ask(self, kind: str, /, timeout: float | None = None, **body: Any) -> list[Any]:

@@ -2,7 +2,7 @@
 // clients request and send rows over Flight. Flight's actions, the web page's HTTP interface, package flightclient and
 // the commands all use this one list of operations.
 //
-// Each operation is a variable in list.go; docs/flight.md lists all of them.
+// Each operation is a variable in list.go; docs/dev/tables-wire.md lists all of them.
 package operations
 
 import (

@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-var update = flag.Bool("update", false, "write the table of operations in docs/flight.md again")
+var update = flag.Bool("update", false, "write the table of operations in docs/dev/tables-wire.md again")
 
 // TestOperations checks that names are unique and in the common style, and that aliases work. Each operation that a
 // Store can run must have a command, and must need a permit if and only if it writes.
@@ -38,7 +38,7 @@ func TestOperations(t *testing.T) {
 }
 
 func TestDocs(t *testing.T) {
-	file := filepath.Join("..", "..", "..", "docs", "flight.md")
+	file := filepath.Join("..", "..", "..", "..", "docs", "dev", "tables-wire.md")
 	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
@@ -59,7 +59,7 @@ func TestDocs(t *testing.T) {
 	}
 }
 
-// docsTable returns the table of operations for docs/flight.md, without its first line.
+// docsTable returns the table of operations for docs/dev/tables-wire.md, without its first line.
 func docsTable() string {
 	var b strings.Builder
 	b.WriteString("|---|---|---|---|---|---|\n")

@@ -1,7 +1,7 @@
 package operations
 
 // This file defines the JSON with which clients, such as package flightclient, request and send rows over Flight.
-// docs/flightsql.md describes it.
+// docs/dev/tables-wire.md describes it.
 
 import (
 	"bytes"
