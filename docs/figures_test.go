@@ -73,8 +73,7 @@ func TestFigures(t *testing.T) {
 	tables := comparisonTable(t, "tables", tableComparisons)
 	for page, want := range map[string]string{
 		"README.md":              uniqueFeatures(t),
-		"docs/dev/benchmarks.md": comparisonTable(t, "partd", storeComparisons) + "
-" + tables,
+		"docs/dev/benchmarks.md": comparisonTable(t, "partd", storeComparisons) + "\n" + tables,
 	} {
 		checkGenerated(t, page, "TestFigures", want)
 	}
