@@ -45,9 +45,9 @@ func (d *Dir) scanFiles(ctx context.Context, list *nameList, from, to int, buf [
 	keys := make([]string, to-from)
 	open := func(i int) (openedFile, error) {
 		name := list.name(from + i)
-		n, err := d.openValue(name)
+		n, err := d.tree.openValue(name)
 		if err == nil && n.file != nil {
-			if keys[i], err = d.keyOf(name); err != nil {
+			if keys[i], err = d.tree.keyOf(name); err != nil {
 				err = errors.Join(err, n.close())
 			}
 		}
