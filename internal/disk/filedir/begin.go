@@ -130,7 +130,8 @@ func (d *Dir) recover() error {
 		return err
 	}
 	if record != nil {
-		r := &replay{env: &d.env, tree: &d.tree, staging: &d.staging, sessions: &d.sessions, journal: &d.journal, record: record}
+		r := replay{env: &d.env, tree: &d.tree, staging: &d.staging, journal: &d.journal, sessions: &d.sessions}
+		r.record = record
 		if err := r.run(); err != nil {
 			return err
 		}

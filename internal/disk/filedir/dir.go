@@ -80,7 +80,8 @@ func Open(fsys vfs.FS, dir string, opts Options) (*Dir, error) {
 		turn: make(chan struct{}, 1),
 	}
 	d.connect()
-	d.cache.maxOpen = cmp.Or(opts.MaxOpenFiles, max(16, min(8192, vfs.OpenFileLimit()/4))) // the default leaves descriptors for other stores, sockets and spill files
+	// The default leaves descriptors for other stores, sockets and spill files.
+	d.cache.maxOpen = cmp.Or(opts.MaxOpenFiles, max(16, min(8192, vfs.OpenFileLimit()/4)))
 	d.cache.dirty.limit = cmp.Or(opts.Hooks.MaxDirty, maxDirty)
 	d.tree.parents = []string{filepath.Dir(abs)} // the process that created dir may not have synced the parent
 	d.lock.keeper = time.AfterFunc(time.Hour, d.releaseIdleLock)
@@ -104,7 +105,8 @@ func (d *Dir) connect() {
 	e := &d.env
 	d.cache = cache{env: e, byKey: make(map[string]*keyFile)}
 	d.tree = tree{env: e, cache: &d.cache}
-	d.lock = dirLock{env: e, tree: &d.tree, file: d.fs.NewLock(d.path(names.Lock)), orphan: make(chan struct{}, 1), passTurn: d.passTurn}
+	d.lock = dirLock{env: e, tree: &d.tree, passTurn: d.passTurn, orphan: make(chan struct{}, 1)}
+	d.lock.file = d.fs.NewLock(d.path(names.Lock))
 	d.staging = staging{env: e, tree: &d.tree, lock: &d.lock}
 	d.sessions = sessionFile{env: e, tree: &d.tree}
 	d.journal = journal{env: e, tree: &d.tree}

@@ -1,11 +1,19 @@
 package filedir
 
 import (
+	"bytes"
+	"context"
+	"errors"
 	"fmt"
+	"hash/crc32"
+	"io"
+	"io/fs"
 	"log/slog"
 	"path/filepath"
+	"syscall"
 	"time"
 
+	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/internal/base/storeerror"
 	"github.com/go-partd/partd/internal/disk/vfs"
 )
@@ -66,4 +74,88 @@ func unknownOutcome(err error) error {
 		return nil
 	}
 	return fmt.Errorf("%w: %w", storeerror.ErrUnknownOutcome, err)
+}
+
+const (
+	// writeSize is the maximum size, in bytes, of a write that combines small entries.
+	writeSize = 256 << 10
+	// Loops check whether their context has ended once every checkEvery files.
+	checkEvery = 64
+)
+
+var errNotRegular = errors.New("not a regular file, so the store cannot use it")
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+func checkContext(ctx context.Context, i int) error {
+	if i%checkEvery == 0 && ctx.Err() != nil {
+		return canceled.Err(ctx)
+	}
+	return nil
+}
+
+func isTooManyOpen(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
+}
+
+func isReadOnly(err error) bool {
+	return errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS)
+}
+
+// closeOnce closes a file and sets it to nil, unless it is already nil.
+func closeOnce(file *vfs.File) error {
+	f := *file
+	if f == nil {
+		return nil
+	}
+	*file = nil
+	return f.Close()
+}
+
+// regularInfo returns the info of a newly opened file. If the file is not regular, for example a
+// directory or a pipe, it closes the file and returns an error.
+func regularInfo(file vfs.File) (vfs.Info, error) {
+	info, err := file.Info()
+	if err == nil && !info.Mode.IsRegular() {
+		err = errNotRegular
+	}
+	if err != nil {
+		return info, errors.Join(err, file.Close())
+	}
+	return info, nil
+}
+
+// readFull fills p with the file's bytes from offset off. It returns an error if the file is too
+// short.
+func readFull(file io.ReaderAt, p []byte, off int64) error {
+	n, err := file.ReadAt(p, off)
+	if n == len(p) {
+		return nil
+	}
+	if err == nil || errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+func copyRange(dst vfs.File, offset int64, src vfs.File, from, to int64) error {
+	n, err := io.Copy(io.NewOffsetWriter(dst, offset), io.NewSectionReader(src, from, to-from))
+	if err == nil && n < to-from {
+		err = io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+func allZero(file vfs.File, from, to int64) (bool, error) {
+	buf := make([]byte, min(to-from, writeSize))
+	for ; from < to; from += int64(len(buf)) {
+		buf = buf[:min(to-from, int64(len(buf)))]
+		if err := readFull(file, buf, from); err != nil {
+			return false, err
+		}
+		if bytes.Count(buf, []byte{0}) != len(buf) {
+			return false, nil
+		}
+	}
+	return true, nil
 }
