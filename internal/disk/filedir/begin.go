@@ -130,8 +130,10 @@ func (d *Dir) recover() error {
 		return err
 	}
 	if record != nil {
-		r := replay{env: &d.env, tree: &d.tree, staging: &d.staging, journal: &d.journal, sessions: &d.sessions}
-		r.record = record
+		r := replay{
+			env: &d.env, tree: &d.tree, staging: &d.staging,
+			journal: &d.journal, sessions: &d.sessions, record: record,
+		}
 		if err := r.run(); err != nil {
 			return err
 		}

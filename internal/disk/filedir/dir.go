@@ -92,7 +92,7 @@ func Open(fsys vfs.FS, dir string, opts Options) (*Dir, error) {
 	if err := d.begin(context.Background(), true); err != nil {
 		return nil, err
 	}
-	err = d.openLocked()
+	err = d.finishOpen()
 	d.end()
 	if err != nil {
 		return nil, errors.Join(err, d.Close())
@@ -113,8 +113,8 @@ func (d *Dir) connect() {
 	d.batch = batch{env: e, cache: &d.cache, tree: &d.tree, staging: &d.staging}
 }
 
-// openLocked does the work of Open that requires the lock.
-func (d *Dir) openLocked() error {
+// finishOpen does the work of Open that requires the lock.
+func (d *Dir) finishOpen() error {
 	folded, err := d.fs.Info(d.path(".LOCK"))
 	switch {
 	case err == nil:

@@ -18,6 +18,13 @@ import (
 	"github.com/go-partd/partd/internal/disk/vfs"
 )
 
+const (
+	// writeSize is the maximum size, in bytes, of a write that combines small entries.
+	writeSize = 256 << 10
+	// Loops check whether their context has ended once every checkEvery files.
+	checkEvery = 64
+)
+
 // Hooks change the store's behavior in tests.
 type Hooks struct {
 	KeepLock   time.Duration // replaces keepLock, unless 0; if negative, the lock is never kept
@@ -75,13 +82,6 @@ func unknownOutcome(err error) error {
 	}
 	return fmt.Errorf("%w: %w", storeerror.ErrUnknownOutcome, err)
 }
-
-const (
-	// writeSize is the maximum size, in bytes, of a write that combines small entries.
-	writeSize = 256 << 10
-	// Loops check whether their context has ended once every checkEvery files.
-	checkEvery = 64
-)
 
 var errNotRegular = errors.New("not a regular file, so the store cannot use it")
 
