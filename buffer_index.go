@@ -1,6 +1,7 @@
 package partd
 
 import (
+	"errors"
 	"hash/maphash"
 	"math/bits"
 
@@ -149,4 +150,25 @@ func (x *bufferIndex) largestIdle(atLeast int64) []keymap.ID {
 		ids = append(ids, id)
 	}
 	return ids
+}
+
+var errInDoubt = errors.New("it is unknown whether the slow store has all data of this key, because a flush of the buffer failed: set, delete or drop the key")
+
+func inDoubt(op, key string) error {
+	return &Error{Op: op, Key: key, HasKey: true, Path: bufferName, Err: errInDoubt}
+}
+
+// bufferName is the Path of errors, because a Buffer has no path.
+const bufferName = "Buffer"
+
+func bufferError(op string, err error) error { return &Error{Op: op, Path: bufferName, Err: err} }
+
+// unchangedError returns the error of an operation that changed nothing, because a flush failed
+// with err. The operation can be retried safely, so the returned error never wraps
+// ErrUnknownOutcome, even if err does.
+func unchangedError(op string, err error) error {
+	if errors.Is(err, ErrUnknownOutcome) {
+		err = errors.New(err.Error())
+	}
+	return bufferError(op, err)
 }

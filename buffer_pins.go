@@ -2,7 +2,6 @@ package partd
 
 import (
 	"context"
-	"errors"
 	"sync"
 
 	"github.com/go-partd/partd/internal/base/canceled"
@@ -107,27 +106,6 @@ func (g *bufferGate) blockOperations(ctx context.Context, op string) error {
 		g.wait(ctx)
 	}
 	return nil
-}
-
-var errInDoubt = errors.New("it is unknown whether the slow store has all data of this key, because a flush of the buffer failed: set, delete or drop the key")
-
-func inDoubt(op, key string) error {
-	return &Error{Op: op, Key: key, HasKey: true, Path: bufferName, Err: errInDoubt}
-}
-
-// bufferName is the Path of errors, because a Buffer has no path.
-const bufferName = "Buffer"
-
-func bufferError(op string, err error) error { return &Error{Op: op, Path: bufferName, Err: err} }
-
-// unchangedError returns the error of an operation that changed nothing, because a flush failed
-// with err. The operation can be retried safely, so the returned error never wraps
-// ErrUnknownOutcome, even if err does.
-func unchangedError(op string, err error) error {
-	if errors.Is(err, ErrUnknownOutcome) {
-		err = errors.New(err.Error())
-	}
-	return bufferError(op, err)
 }
 
 // bufferPins records which operations use which keys. Operations pin or hold keys.
