@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
-	"io"
-	"iter"
 	"log/slog"
 	"sync"
 
@@ -44,31 +42,14 @@ type BufferOptions struct {
 // process dies, data appended after the last successful Flush can be lost.
 type Buffer struct {
 	fast, slow Partd
-	memory     int64 // budget of the fast store and the index, in bytes
-	moveSize   int   // maximum size of one append to the slow store, in bytes
 	log        *slog.Logger
-	seed       maphash.Seed
-	strings    keymap.Slab // long keys of the index
-	batches    sync.Pool   // holds *bufferBatch values
-	scratch    chan []byte // holds the spare buffer for moves
+	batches    sync.Pool // holds *bufferBatch values
 
-	// mu guards the fields below. It is never held while a store is called, except for
-	// MemoryUsed. No other lock of the Buffer is taken while mu is held.
-	mu            sync.Mutex
-	index         keymap.Map[bufferKey] // every key with data in the fast store or with a running operation
-	bytes         int64                 // sum of the sizes in index
-	admittedBytes int64                 // bytes reserved by running Appends
-	activeOps     int
-	tickets       uint32        // newest ticket given to a waiting operation
-	changed       chan struct{} // closed and replaced to wake waiting operations
-	waiters       int           // operations that wait for changed
-	hasHeavyKey   bool          // some key should move because of its size
-	isFlushing    bool          // a background flush is running
-	failures      int           // background flushes that failed
-	flushErr      error         // error of the last failed background flush
-	isBlocked     bool          // Drop or Close runs alone, so no other operation may begin
-	isClosing     bool          // only Close may begin
-	closed        bool
+	pins      bufferPins // guards the parts below: see bufferGate.mu
+	mover     bufferMover
+	budget    bufferBudget
+	flusher   bufferFlusher
+	admission bufferAdmission
 }
 
 // NewBuffer returns a Buffer that puts fast in front of slow. The Buffer owns both stores:
@@ -89,14 +70,18 @@ func NewBuffer(fast, slow Partd, opts *BufferOptions) (*Buffer, error) {
 	}
 	memory := cmp.Or(opts.Memory, DefaultBufferMemory)
 	b := &Buffer{
-		fast: fast, slow: slow, log: opts.Logger, seed: maphash.MakeSeed(),
-		moveSize: int(max(min(memory/32, 16<<20, 4*int64(BatchBytes(slow))), 4<<10)),
-		scratch:  make(chan []byte, 1), changed: make(chan struct{}),
+		fast: fast, slow: slow, log: cmp.Or(opts.Logger, slog.New(slog.DiscardHandler)),
+		batches: sync.Pool{New: func() any { return new(bufferBatch) }},
 	}
-	b.memory = memory - min(2*int64(b.moveSize), memory/2)
-	b.log = cmp.Or(b.log, slog.New(slog.DiscardHandler))
-	b.batches.New = func() any { return new(bufferBatch) }
-	b.index.Strings = &b.strings
+	moveSize := int(max(min(memory/32, 16<<20, 4*int64(BatchBytes(slow))), 4<<10))
+	memory -= min(2*int64(moveSize), memory/2)
+	pins, index := &b.pins, &b.pins.index
+	pins.isOpen, pins.changed = true, make(chan struct{})
+	index.seed, index.Strings = maphash.MakeSeed(), &index.slab
+	b.mover = bufferMover{pins: pins, fast: fast, slow: slow, moveSize: moveSize, scratch: make(chan []byte, 1)}
+	b.budget = bufferBudget{index: index, fast: fast, memory: memory}
+	b.flusher = bufferFlusher{pins: pins, mover: &b.mover, budget: &b.budget, log: b.log}
+	b.admission = bufferAdmission{pins: pins, budget: &b.budget, flusher: &b.flusher, moveSize: moveSize}
 	var empty []string
 	for info, err := range Keys(ctx, fast) {
 		if errors.Is(err, errors.ErrUnsupported) {
@@ -109,9 +94,9 @@ func NewBuffer(fast, slow Partd, opts *BufferOptions) (*Buffer, error) {
 			empty = append(empty, info.Key)
 			continue
 		}
-		id := b.index.Insert(keymap.Hash(b.seed, info.Key), info.Key)
-		b.index.Val(id).size = info.Size
-		b.bytes += info.Size
+		id := index.Insert(keymap.Hash(index.seed, info.Key), info.Key)
+		index.Val(id).size = info.Size
+		index.bytes += info.Size
 	}
 	// The index cannot represent a key with an empty value, so move such keys to the slow store.
 	for _, key := range empty {
@@ -130,9 +115,12 @@ func (b *Buffer) Unwrap() Partd { return b.slow }
 
 // MemoryUsed returns the bytes that currently count against the budget.
 func (b *Buffer) MemoryUsed() int64 {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.used()
+	if b.fast == nil {
+		return 0
+	}
+	b.pins.mu.Lock()
+	defer b.pins.mu.Unlock()
+	return b.budget.used()
 }
 
 // Append adds each entry's value to the end of its key's value. It waits while the budget
@@ -143,26 +131,26 @@ func (b *Buffer) Append(ctx context.Context, entries ...Entry) error {
 		return err
 	}
 	if valueBytes == 0 || b.fast == nil {
-		return b.check(ctx, "append")
+		return b.pins.checkOpen(ctx, "append")
 	}
 	batch := b.batches.Get().(*bufferBatch)
 	if len(entries) <= maxPooledBatch {
 		defer b.batches.Put(batch)
 	}
-	batch.hash(b.seed, entries)
-	need := batch.needs(entries, valueBytes, b.memory/2)
-	if need > b.memory/2 {
+	batch.hash(b.pins.index.seed, entries)
+	need := batch.needs(entries, valueBytes, b.budget.memory/2)
+	if need > b.budget.memory/2 {
 		return b.appendDirectly(ctx, entries)
 	}
-	if err := b.admit(ctx, entries, batch, need); err != nil {
+	if err := b.admission.admit(ctx, entries, batch, need); err != nil {
 		return err
 	}
 	if batch.exceedsMove {
-		b.settle(entries, batch, need, errCrowded)
+		b.admission.settle(entries, batch, need, errCrowded)
 		return b.appendDirectly(ctx, entries)
 	}
 	err = b.fast.Append(ctx, entries...)
-	b.settle(entries, batch, need, err)
+	b.admission.settle(entries, batch, need, err)
 	return err
 }
 
@@ -179,11 +167,11 @@ func (b *Buffer) appendDirectly(ctx context.Context, entries []Entry) error {
 			keys = append(keys, entries[i].Key)
 		}
 	}
-	held, err := b.holdMoved(ctx, "append", keys, false)
+	held, err := b.mover.holdMoved(ctx, "append", keys, false)
 	if err != nil {
 		return err
 	}
-	defer b.release(held)
+	defer b.pins.release(held)
 	return b.slow.Append(ctx, entries...)
 }
 
@@ -192,22 +180,22 @@ func (b *Buffer) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 	if err := checkKeys("get", keys); err != nil {
 		return nil, err
 	}
-	pinned, err := b.pin(ctx, "get", keys)
+	pinned, err := b.pins.pin(ctx, "get", keys)
 	if err != nil {
 		return nil, err
 	}
-	defer b.release(pinned)
+	defer b.pins.release(pinned)
 	return b.join(ctx, keys, pinned, b.slow.Get)
 }
 
 // join returns the value of each key: the data that getSlow reads from the slow store, followed by
-// the data in the fast store. parts describes the same keys, which must be pinned or held.
-func (b *Buffer) join(ctx context.Context, keys []string, parts []bufferPart,
+// the data in the fast store. pinned describes the same keys, which must be pinned or held.
+func (b *Buffer) join(ctx context.Context, keys []string, pinned []pinnedKey,
 	getSlow func(context.Context, ...string) ([][]byte, error),
 ) ([][]byte, error) {
 	var fastKeys []string
-	for _, p := range parts {
-		if p.size > p.moved {
+	for _, p := range pinned {
+		if p.size > p.staleBytes {
 			fastKeys = append(fastKeys, p.key)
 		}
 	}
@@ -223,9 +211,9 @@ func (b *Buffer) join(ctx context.Context, keys []string, parts []bufferPart,
 		return nil, err
 	}
 	n := 0
-	for i, p := range parts {
-		if p.size > p.moved {
-			values[i] = append(values[i], fastValues[n][p.moved:]...)
+	for i, p := range pinned {
+		if p.size > p.staleBytes {
+			values[i] = append(values[i], fastValues[n][p.staleBytes:]...)
 			n++
 		}
 	}
@@ -242,12 +230,12 @@ func (b *Buffer) SetOnce(ctx context.Context, key string, value []byte) error {
 	if _, err := checkEntries("set once", []Entry{{key, value}}); err != nil {
 		return err
 	}
-	held, err := b.hold(ctx, "set once", []string{key}, false)
+	held, err := b.pins.hold(ctx, "set once", []string{key}, false)
 	if err != nil {
 		return err
 	}
-	defer b.release(held)
-	if held[0].size > held[0].moved {
+	defer b.pins.release(held)
+	if held[0].size > held[0].staleBytes {
 		return nil
 	}
 	return SetOnce(ctx, b.slow, key, value)
@@ -264,13 +252,13 @@ func (b *Buffer) replace(ctx context.Context, op string, keys []string, do func(
 	if err := checkKeys(op, keys); err != nil {
 		return err
 	}
-	held, err := b.hold(ctx, op, keys, true)
+	held, err := b.pins.hold(ctx, op, keys, true)
 	if err != nil {
 		return err
 	}
-	defer b.release(held)
+	defer b.pins.release(held)
 	if err := do(); err != nil {
-		b.markDoubtfulIfUnknown(held, err)
+		b.mover.markDoubtfulIfUnknown(held, err)
 		return err
 	}
 	b.discardReplaced(ctx, held)
@@ -279,8 +267,8 @@ func (b *Buffer) replace(ctx context.Context, op string, keys []string, do func(
 
 // discardReplaced discards the buffered data of replaced keys. It only logs a failure,
 // because the slow store has already made the change.
-func (b *Buffer) discardReplaced(ctx context.Context, held []bufferPart) {
-	if err := b.discard(ctx, held); err != nil {
+func (b *Buffer) discardReplaced(ctx context.Context, held []pinnedKey) {
+	if err := b.mover.discard(ctx, held); err != nil {
 		b.log.Warn("partd: buffer: replaced data could not be removed from the fast store; a later flush will retry", "error", err)
 	}
 }
@@ -290,97 +278,18 @@ func (b *Buffer) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 	if err := checkKeys("pop", keys); err != nil {
 		return nil, err
 	}
-	held, err := b.hold(ctx, "pop", keys, false)
+	held, err := b.pins.hold(ctx, "pop", keys, false)
 	if err != nil {
 		return nil, err
 	}
-	defer b.release(held)
+	defer b.pins.release(held)
 	values, err := b.join(ctx, keys, held, func(ctx context.Context, keys ...string) ([][]byte, error) {
 		return Pop(ctx, b.slow, keys...)
 	})
 	if err != nil {
-		b.markDoubtfulIfUnknown(held, err)
+		b.mover.markDoubtfulIfUnknown(held, err)
 		return nil, err
 	}
 	b.discardReplaced(ctx, held)
 	return values, nil
-}
-
-// Keys moves all data to the slow store and lists that store's keys.
-func (b *Buffer) Keys(ctx context.Context) iter.Seq2[KeyInfo, error] {
-	return flushThenList(ctx, b, "keys", Keys)
-}
-
-// Scan moves all data to the slow store and scans that store.
-func (b *Buffer) Scan(ctx context.Context) iter.Seq2[Chunk, error] {
-	return flushThenList(ctx, b, "scan", Scan)
-}
-
-// ScanPart moves all data to the slow store and scans a part of that store.
-func (b *Buffer) ScanPart(ctx context.Context, part, parts int) iter.Seq2[Chunk, error] {
-	if err := checkPart(part, parts); err != nil {
-		return failed[Chunk](err)
-	}
-	return flushThenList(ctx, b, "scan", func(ctx context.Context, slow Partd) iter.Seq2[Chunk, error] {
-		return ScanPart(ctx, slow, part, parts)
-	})
-}
-
-func flushThenList[T any](ctx context.Context, b *Buffer, op string, list func(context.Context, Partd) iter.Seq2[T, error]) iter.Seq2[T, error] {
-	return func(yield func(T, error) bool) {
-		if err := b.flush(ctx, op); err != nil {
-			var zero T
-			yield(zero, err)
-			return
-		}
-		list(ctx, b.slow)(yield)
-	}
-}
-
-// Open moves the key to the slow store and opens it there.
-func (b *Buffer) Open(ctx context.Context, key string) (io.ReadCloser, error) {
-	if err := checkKeys("open", []string{key}); err != nil {
-		return nil, err
-	}
-	held, err := b.holdMoved(ctx, "open", []string{key}, false)
-	if err != nil {
-		return nil, err
-	}
-	defer b.release(held)
-	return Open(ctx, b.slow, key)
-}
-
-// HasKey reports whether the key exists.
-func (b *Buffer) HasKey(ctx context.Context, key string) (bool, error) {
-	if err := checkKeys("has", []string{key}); err != nil {
-		return false, err
-	}
-	pinned, err := b.pin(ctx, "has", []string{key})
-	if err != nil {
-		return false, err
-	}
-	defer b.release(pinned)
-	if pinned[0].size > pinned[0].moved {
-		return true, nil
-	}
-	return Has(ctx, b.slow, key)
-}
-
-// Stat moves all data to the slow store and returns that store's statistics, with the
-// Buffer's memory added.
-func (b *Buffer) Stat(ctx context.Context) (Stats, error) {
-	if err := b.flush(ctx, "stat"); err != nil {
-		return Stats{}, err
-	}
-	st, err := Stat(ctx, b.slow)
-	st.Memory += b.MemoryUsed()
-	return st, err
-}
-
-// Sync moves all data to the slow store and syncs that store.
-func (b *Buffer) Sync(ctx context.Context) error {
-	if err := b.flush(ctx, "sync"); err != nil {
-		return err
-	}
-	return Sync(ctx, b.slow)
 }

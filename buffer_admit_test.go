@@ -172,7 +172,7 @@ func TestBufferFullAppendLeavesQueue(t *testing.T) {
 			})
 			synctest.Wait()
 		}
-		half := bytes.Repeat([]byte("x"), b.moveSize/2+1)
+		half := bytes.Repeat([]byte("x"), b.mover.moveSize/2+1)
 		set := func(key string) { // holds the key until its channel is closed
 			begin(func() error { return b.Set(ctx, key, []byte("set")) })
 		}

@@ -18,7 +18,7 @@ func TestBufferDropExcludes(t *testing.T) {
 		ctx := context.Background()
 		b, _, slow := newFaultyBuffer(t, 1<<30)
 		must(t, b.Append(ctx, Entry{"x", []byte("1")}))
-		pinned, err := b.pin(ctx, "get", []string{"x"})
+		pinned, err := b.pins.pin(ctx, "get", []string{"x"})
 		must(t, err)
 		proceed := make(chan struct{})
 		var isDropping atomic.Bool
@@ -54,7 +54,7 @@ func TestBufferDropExcludes(t *testing.T) {
 		later := make(chan error, 1)
 		go func() { later <- b.Append(ctx, Entry{"x", []byte("after")}) }()
 		synctest.Wait()
-		b.release(pinned)
+		b.pins.release(pinned)
 		synctest.Wait() // the slow store runs the drop
 		cancel()
 		wg.Wait()
@@ -75,14 +75,14 @@ func TestBufferDropCanceled(t *testing.T) {
 	ctx := context.Background()
 	b, _, _ := newFaultyBuffer(t, 1<<30)
 	must(t, b.Append(ctx, Entry{"x", []byte("1")}))
-	pinned, err := b.pin(ctx, "get", []string{"x"})
+	pinned, err := b.pins.pin(ctx, "get", []string{"x"})
 	must(t, err)
 	shortCtx, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
 	defer cancel()
 	if err := b.Drop(shortCtx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("Drop of a buffer with a pinned key: error %v, want DeadlineExceeded", err)
 	}
-	b.release(pinned)
+	b.pins.release(pinned)
 	must(t, b.Append(ctx, Entry{"x", []byte("2")}))
 	wantValue(t, b, "x", "12")
 }

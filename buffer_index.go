@@ -1,19 +1,26 @@
 package partd
 
 import (
-	"context"
 	"errors"
+	"hash/maphash"
+	"math/bits"
 
-	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/internal/base/keymap"
-	"github.com/go-partd/partd/internal/base/storeerror"
 )
+
+// bufferIndex has every key with data in the fast store or with a running operation.
+type bufferIndex struct {
+	keymap.Map[bufferKey]
+	seed  maphash.Seed
+	slab  keymap.Slab // long keys
+	bytes int64       // sum of the keys' sizes
+}
 
 // bufferKey is the state of a key that has data in the fast store or is in use. Operations
 // that pin a key share it; an operation that holds a key uses it exclusively.
 type bufferKey struct {
-	size  int64 // bytes in the fast store
-	moved int64 // length of the stale prefix of the bytes in the fast store, which was already moved or replaced
+	size       int64 // bytes in the fast store
+	staleBytes int64 // length of the stale prefix of those bytes, which was already moved or replaced
 	// ticket is the ticket of the operation that has waited longest for the key, or 0. Only
 	// operations with this or an older ticket may use the key next, so no operation waits forever.
 	ticket uint32
@@ -38,207 +45,111 @@ func (k *bufferKey) isAvailable(ticket uint32, exclusive bool) bool {
 	return k.ticket == 0 || ticket != 0 && !older(k.ticket, ticket)
 }
 
+// isIdle reports whether a key can be flushed without waiting for an operation.
+func (k *bufferKey) isIdle() bool { return k.size > 0 && k.state == 0 && k.ticket == 0 }
+
 // older reports whether ticket a was given before b. Tickets wrap around.
 func older(a, b uint32) bool { return int32(a-b) < 0 }
 
-// bufferPart is a pinned or held key, with its sizes at the time of the pin.
-type bufferPart struct {
-	id          keymap.ID // 0 if the key is pinned but not in the fast store
-	key         string
-	size, moved int64
-	repeated    bool // the key occurs earlier in the list of held keys
-}
-
-// bufferWait records the keys that an operation waits for.
-type bufferWait struct {
-	ticket     uint32
-	queuedKeys []string // keys for which this operation set its ticket; an older ticket may have replaced it since
-}
-
-// enqueue puts the operation's ticket on a key that is not available yet. mu must be held.
-func (b *Buffer) enqueue(w *bufferWait, id keymap.ID, key string) {
-	if w.ticket == 0 {
-		if b.tickets++; b.tickets == 0 { // 0 means no ticket
-			b.tickets = 1
-		}
-		w.ticket = b.tickets
-	}
-	if k := b.index.Val(id); k.ticket == 0 || older(w.ticket, k.ticket) {
-		k.ticket = w.ticket
-		w.queuedKeys = append(w.queuedKeys, key)
-	}
-}
-
-// dequeue removes an operation's ticket from keys, after the operation has acquired the keys or has
-// stopped waiting for them. mu must be held.
-func (b *Buffer) dequeue(w *bufferWait) {
-	for _, key := range w.queuedKeys {
-		id := b.find(key)
-		if id == 0 {
-			continue
-		}
-		if k := b.index.Val(id); k.ticket == w.ticket {
-			k.ticket = 0
-			b.forget(id, k)
-		}
-	}
-	if len(w.queuedKeys) > 0 {
-		w.queuedKeys = w.queuedKeys[:0]
-		b.wake()
-	}
-}
-
-func (b *Buffer) find(key string) keymap.ID { return b.index.Find(keymap.Hash(b.seed, key), key) }
-
-func (b *Buffer) check(ctx context.Context, op string) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.checkLocked(ctx, op)
-}
-
-// opClose is the operation name of Close. checkLocked lets only Close begin while the Buffer is
-// closing.
-const opClose = "close"
-
-func (b *Buffer) checkLocked(ctx context.Context, op string) error {
-	if err := canceled.Err(ctx); err != nil {
-		return bufferError(op, err)
-	}
-	if b.fast == nil {
-		return bufferError(op, storeerror.ErrNotOpened)
-	}
-	if b.closed || b.isClosing && op != opClose {
-		return bufferError(op, ErrClosed)
-	}
-	return nil
-}
-
-// wait waits for a call of wake, or until ctx is done. mu must be held. wait releases mu while
-// it waits, so the caller must then look up all keys in the index again.
-func (b *Buffer) wait(ctx context.Context) {
-	b.waiters++
-	changed := b.changed
-	b.mu.Unlock()
-	select {
-	case <-changed:
-	case <-ctx.Done():
-	}
-	b.mu.Lock()
-	b.waiters--
-}
-
-// wake wakes all waiting operations, which then check again whether they can continue. mu must be
-// held.
-func (b *Buffer) wake() {
-	if b.waiters > 0 {
-		close(b.changed)
-		b.changed = make(chan struct{})
-	}
-}
-
-// beginOp counts a running operation that pins or holds keys. mu must be held. The caller must
-// call endOp at the end of the operation.
-func (b *Buffer) beginOp() { b.activeOps++ }
-
-func (b *Buffer) endOp() {
-	b.activeOps--
-	if b.activeOps == 0 {
-		b.index.Compact() // Compact changes IDs, but no operation uses one now
-	}
-	b.wake()
-}
+func (x *bufferIndex) find(key string) keymap.ID { return x.Find(keymap.Hash(x.seed, key), key) }
 
 // forget removes a key from the index if the fast store has no data for it and no operation
 // uses or waits for it. mu must be held.
-func (b *Buffer) forget(id keymap.ID, k *bufferKey) {
+func (x *bufferIndex) forget(id keymap.ID, k *bufferKey) {
 	if *k == (bufferKey{}) {
-		b.index.Delete(id)
+		x.Delete(id)
 	}
 }
 
-// pin prevents the keys' data from moving to the slow store until release. A key without data
-// in the fast store needs no pin.
-func (b *Buffer) pin(ctx context.Context, op string, keys []string) ([]bufferPart, error) {
-	return b.acquire(ctx, op, keys, false, false)
+// settleMoved records that a key's data in the fast store is stale or, if deleted is set, gone.
+// mu must be held.
+func (x *bufferIndex) settleMoved(id keymap.ID, deleted bool) {
+	k := x.Val(id)
+	k.staleBytes = k.size
+	k.state &^= doubtBit
+	if deleted {
+		x.bytes -= k.size
+		k.size, k.staleBytes = 0, 0
+	}
+	x.forget(id, k)
 }
 
-// hold waits until no operation uses the keys, and gives the caller exclusive use of them until
-// release. If a key is in doubt (see doubtBit), hold returns an error unless allowDoubt is set.
-func (b *Buffer) hold(ctx context.Context, op string, keys []string, allowDoubt bool) ([]bufferPart, error) {
-	return b.acquire(ctx, op, keys, true, allowDoubt)
-}
-
-// acquire pins keys, or holds them if exclusive is set. It acquires all keys in one step, so
-// that two operations cannot deadlock.
-func (b *Buffer) acquire(ctx context.Context, op string, keys []string, exclusive, allowDoubt bool) ([]bufferPart, error) {
-	parts := make([]bufferPart, len(keys))
-	var w bufferWait
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	defer func() { b.dequeue(&w) }()
-	for free := false; !free; {
-		if err := b.checkLocked(ctx, op); err != nil {
-			return nil, err
+// buffered returns the keys with data in the fast store, except those in doubt (see doubtBit). It
+// also returns an error if any key is in doubt. mu must be held.
+func (x *bufferIndex) buffered(op string) (keys []string, doubtErr error) {
+	for id := range x.IDs {
+		k := x.Val(id)
+		switch {
+		case k.isDoubtful():
+			doubtErr = inDoubt(op, string(x.Key(id)))
+		case k.size > 0:
+			keys = append(keys, string(x.Key(id)))
 		}
-		free = !b.isBlocked
-		for i := 0; i < len(keys) && !b.isBlocked; i++ {
-			id := b.find(keys[i])
-			parts[i] = bufferPart{id: id, key: keys[i]}
-			if id == 0 {
+	}
+	return keys, doubtErr
+}
+
+// keysLargerThan returns up to 64 keys with more than size bytes. mu must be held.
+func (x *bufferIndex) keysLargerThan(size int64) []string {
+	const maxKeys = 64
+	var keys []string
+	for id := range x.IDs {
+		if k := x.Val(id); k.size > size && !k.isDoubtful() {
+			if keys = append(keys, string(x.Key(id))); len(keys) == maxKeys {
+				break
+			}
+		}
+	}
+	return keys
+}
+
+// hasDoubtfulKey reports whether any key is in doubt (see doubtBit). mu must be held.
+func (x *bufferIndex) hasDoubtfulKey() bool {
+	for id := range x.IDs {
+		if x.Val(id).isDoubtful() {
+			return true
+		}
+	}
+	return false
+}
+
+// largestIdle returns idle keys with a total of atLeast bytes or, if there are too few, all idle
+// keys. It prefers large keys, but not strictly. mu must be held.
+func (x *bufferIndex) largestIdle(atLeast int64) []keymap.ID {
+	const steps = 4 // size classes for each power of two
+	class := func(size int64) int {
+		n := bits.Len64(uint64(size))
+		return n*steps + int(uint64(size)<<(64-n)>>61&(steps-1))
+	}
+	var sums [65 * steps]int64
+	for id := range x.IDs {
+		if k := x.Val(id); k.isIdle() {
+			sums[class(k.size)] += k.size
+		}
+	}
+	threshold := len(sums) - 1
+	for sum := int64(0); threshold > 0; threshold-- {
+		if sum += sums[threshold]; sum >= atLeast {
+			break
+		}
+	}
+	var ids []keymap.ID
+	lastClassBytes := int64(0)
+	for id := range x.IDs {
+		k := x.Val(id)
+		c := class(k.size)
+		if !k.isIdle() || c < threshold {
+			continue
+		}
+		if c == threshold {
+			if lastClassBytes >= atLeast {
 				continue
 			}
-			k := b.index.Val(id)
-			if k.isDoubtful() && !allowDoubt {
-				return nil, inDoubt(op, keys[i])
-			}
-			if !k.isAvailable(w.ticket, exclusive) {
-				b.enqueue(&w, id, keys[i])
-				free = false
-			}
+			lastClassBytes += k.size
 		}
-		if !free {
-			b.wait(ctx)
-		}
+		ids = append(ids, id)
 	}
-	for i := range parts {
-		p := &parts[i]
-		if exclusive && p.id == 0 {
-			hash := keymap.Hash(b.seed, p.key)
-			if p.id = b.index.Find(hash, p.key); p.id == 0 { // it is not 0 if this loop inserted the key before, because keys repeat
-				p.id = b.index.Insert(hash, p.key)
-			}
-		}
-		if p.id == 0 {
-			continue
-		}
-		k := b.index.Val(p.id)
-		p.size, p.moved, p.repeated = k.size, k.moved, k.isHeld()
-		if exclusive {
-			k.state |= heldBit
-		} else {
-			k.state++
-		}
-	}
-	b.beginOp()
-	return parts, nil
-}
-
-func (b *Buffer) release(parts []bufferPart) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, p := range parts {
-		if p.id == 0 || p.repeated {
-			continue
-		}
-		k := b.index.Val(p.id)
-		if k.isHeld() {
-			k.state &^= heldBit
-		} else {
-			k.state--
-		}
-		b.forget(p.id, k)
-	}
-	b.endOp()
+	return ids
 }
 
 var errInDoubt = errors.New("it is unknown whether the slow store has all data of this key, because a flush of the buffer failed: set, delete or drop the key")

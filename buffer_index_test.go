@@ -59,7 +59,7 @@ func TestBufferServesInOrder(t *testing.T) {
 		ctx := context.Background()
 		b, _, _ := newFaultyBuffer(t, 1<<30)
 		must(t, b.Append(ctx, Entry{"x", []byte("1")}))
-		pinned, err := b.pin(ctx, "get", []string{"x"})
+		pinned, err := b.pins.pin(ctx, "get", []string{"x"})
 		must(t, err)
 		done := make(chan error, 2)
 		go func() { done <- b.Set(ctx, "x", []byte("2")) }()
@@ -69,7 +69,7 @@ func TestBufferServesInOrder(t *testing.T) {
 			done <- nil
 		}()
 		synctest.Wait()
-		b.release(pinned)
+		b.pins.release(pinned)
 		must(t, <-done)
 		must(t, <-done)
 	})
@@ -97,8 +97,8 @@ func TestBufferHoldsAKeyManyTimes(t *testing.T) {
 		must(t, <-done)
 		must(t, <-done)
 		wantValue(t, b, "k", "")
-		if b.index.Len() != 0 || b.activeOps != 0 {
-			t.Errorf("the buffer still has %d keys and %d operations, want none", b.index.Len(), b.activeOps)
+		if b.pins.index.Len() != 0 || b.pins.activeOps != 0 {
+			t.Errorf("the buffer still has %d keys and %d operations, want none", b.pins.index.Len(), b.pins.activeOps)
 		}
 	})
 }
@@ -202,10 +202,10 @@ func TestBufferEmptyKeys(t *testing.T) {
 	if len(keys) != 1 || keys[0] != "e" {
 		t.Errorf("Keys() = %q, want only the empty key %q of the fast store", keys, "e")
 	}
-	held, err := b.hold(ctx, "test", []string{"k"}, false)
+	held, err := b.pins.hold(ctx, "test", []string{"k"}, false)
 	must(t, err)
 	must(t, b.Append(ctx, Entry{"new", []byte("n")}, Entry{"k", nil}))
-	b.release(held)
+	b.pins.release(held)
 }
 
 // TestBufferCanceledSetUnblocksGet queues a Set after a running Get, and a second Get after the
@@ -215,7 +215,7 @@ func TestBufferCanceledSetUnblocksGet(t *testing.T) {
 		ctx := context.Background()
 		b, _, _ := newFaultyBuffer(t, 1<<30)
 		must(t, b.Append(ctx, Entry{"k", []byte("v")}))
-		first, err := b.pin(ctx, "get", []string{"k"})
+		first, err := b.pins.pin(ctx, "get", []string{"k"})
 		must(t, err)
 		shortCtx, cancel := context.WithCancel(ctx)
 		set, get := make(chan error, 1), make(chan error, 1)
@@ -233,6 +233,6 @@ func TestBufferCanceledSetUnblocksGet(t *testing.T) {
 			t.Errorf("canceled Set: error %v, want Canceled", err)
 		}
 		must(t, <-get)
-		b.release(first)
+		b.pins.release(first)
 	})
 }

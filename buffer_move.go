@@ -7,21 +7,62 @@ import (
 	"slices"
 
 	"github.com/go-partd/partd/internal/base/canceled"
-	"github.com/go-partd/partd/internal/base/keymap"
 )
 
+// bufferMover moves keys' data from the fast store to the slow one.
+type bufferMover struct {
+	pins       *bufferPins
+	fast, slow Partd
+	moveSize   int         // maximum size of one append to the slow store, in bytes
+	scratch    chan []byte // holds the spare buffer for moves
+}
+
+// maxMoveKeys limits the number of keys of one append to the slow store, because each key needs
+// memory for its bookkeeping.
+const maxMoveKeys = 4096
+
+// nextMoveLen returns how many of the first keys fit into one append to the slow store, at
+// least one.
+func (m *bufferMover) nextMoveLen(keys []string) int {
+	m.pins.mu.Lock()
+	defer m.pins.mu.Unlock()
+	total := int64(0)
+	for i, key := range keys {
+		if id := m.pins.index.find(key); id != 0 {
+			total += m.pins.index.Val(id).size + int64(len(key))
+		}
+		if i == maxMoveKeys || i > 0 && total > int64(m.moveSize) {
+			return i
+		}
+	}
+	return len(keys)
+}
+
+func (m *bufferMover) moveKeys(ctx context.Context, op string, keys []string) error {
+	for len(keys) > 0 {
+		n := m.nextMoveLen(keys)
+		held, err := m.holdMoved(ctx, op, keys[:n], true)
+		if err != nil {
+			return err
+		}
+		m.pins.release(held)
+		keys = keys[n:]
+	}
+	return nil
+}
+
 // holdMoved is like hold, but also moves the keys' buffered data to the slow store.
-func (b *Buffer) holdMoved(ctx context.Context, op string, keys []string, allowDoubt bool) ([]bufferPart, error) {
-	held, err := b.hold(ctx, op, keys, allowDoubt)
+func (m *bufferMover) holdMoved(ctx context.Context, op string, keys []string, allowDoubt bool) ([]pinnedKey, error) {
+	held, err := m.pins.hold(ctx, op, keys, allowDoubt)
 	if err != nil {
 		return nil, err
 	}
-	abandoned, err := b.move(ctx, held)
+	abandoned, err := m.move(ctx, held)
 	if err == nil {
 		return held, nil
 	}
 	if !abandoned {
-		b.release(held)
+		m.pins.release(held)
 	}
 	return nil, unchangedError(op, fmt.Errorf("moving buffered data to the slow store: %w", err))
 }
@@ -32,54 +73,54 @@ func (b *Buffer) holdMoved(ctx context.Context, op string, keys []string, allowD
 //
 // The append is not canceled with ctx, because then its outcome could be unknown. If ctx ends,
 // move returns abandoned = true, continues in the background, and then releases the keys.
-func (b *Buffer) move(ctx context.Context, held []bufferPart) (abandoned bool, err error) {
+func (m *bufferMover) move(ctx context.Context, held []pinnedKey) (abandoned bool, err error) {
 	if ctx.Done() == nil {
-		return false, b.moveNow(ctx, held)
+		return false, m.moveNow(ctx, held)
 	}
 	done := make(chan error, 1)
-	go func() { done <- b.moveNow(context.WithoutCancel(ctx), held) }()
+	go func() { done <- m.moveNow(context.WithoutCancel(ctx), held) }()
 	select {
 	case err := <-done:
 		return false, err
 	case <-ctx.Done():
 		go func() {
 			<-done
-			b.release(held)
+			m.pins.release(held)
 		}()
 		return true, canceled.Err(ctx)
 	}
 }
 
-func (b *Buffer) moveNow(ctx context.Context, held []bufferPart) error {
+func (m *bufferMover) moveNow(ctx context.Context, held []pinnedKey) error {
 	// Reuse the buffer, because as garbage it could double the size of the heap.
 	var buf []byte
 	select {
-	case buf = <-b.scratch:
+	case buf = <-m.scratch:
 	default:
 	}
 	defer func() {
 		select {
-		case b.scratch <- buf:
+		case m.scratch <- buf:
 		default:
 		}
 	}()
 	var entries []Entry
-	held = slices.DeleteFunc(slices.Clone(held), func(p bufferPart) bool { return p.repeated || p.size == 0 })
+	held = slices.DeleteFunc(slices.Clone(held), func(p pinnedKey) bool { return p.repeated || p.size == 0 })
 	for start := 0; start < len(held); {
 		end, total := start, int64(0)
-		for end < len(held) && (end == start || total+held[end].size-held[end].moved <= int64(b.moveSize)) {
-			total += held[end].size - held[end].moved
+		for end < len(held) && (end == start || total+held[end].size-held[end].staleBytes <= int64(m.moveSize)) {
+			total += held[end].size - held[end].staleBytes
 			end++
 		}
 		bunch := held[start:end]
 		var err error
-		if entries, buf, err = b.read(ctx, entries[:0], buf[:0], total, bunch); err != nil {
+		if entries, buf, err = m.read(ctx, entries[:0], buf[:0], total, bunch); err != nil {
 			return err
 		}
-		if err := b.moveEntries(ctx, bunch, entries); err != nil {
+		if err := m.moveEntries(ctx, bunch, entries); err != nil {
 			return err
 		}
-		if err := b.discard(ctx, bunch); err != nil {
+		if err := m.discard(ctx, bunch); err != nil {
 			return err
 		}
 		start = end
@@ -90,91 +131,78 @@ func (b *Buffer) moveNow(ctx context.Context, held []bufferPart) error {
 // read appends one entry per key to entries, with the key's data to move. All entries together have
 // total bytes. If the fast store is a Dict, read copies the data into buf, and returns buf, which
 // may have grown.
-func (b *Buffer) read(ctx context.Context, entries []Entry, buf []byte, total int64, parts []bufferPart) ([]Entry, []byte, error) {
-	if d, ok := b.fast.(*Dict); ok {
+func (m *bufferMover) read(ctx context.Context, entries []Entry, buf []byte, total int64, held []pinnedKey) ([]Entry, []byte, error) {
+	if d, ok := m.fast.(*Dict); ok {
 		buf = slices.Grow(buf, int(total))
-		for _, p := range parts {
+		for _, p := range held {
 			start := len(buf)
-			buf, _ = d.appendRange(buf, p.key, p.moved, p.size-p.moved)
+			buf, _ = d.appendRange(buf, p.key, p.staleBytes, p.size-p.staleBytes)
 			entries = append(entries, Entry{p.key, buf[start:]})
 		}
 		return entries, buf, nil
 	}
-	keys := make([]string, len(parts))
-	for i, p := range parts {
+	keys := make([]string, len(held))
+	for i, p := range held {
 		keys[i] = p.key
 	}
-	values, err := b.fast.Get(ctx, keys...)
+	values, err := m.fast.Get(ctx, keys...)
 	if err != nil {
 		return nil, buf, fmt.Errorf("reading buffered data from the fast store: %w", err)
 	}
-	for i, p := range parts {
-		entries = append(entries, Entry{p.key, values[i][p.moved:]})
+	for i, p := range held {
+		entries = append(entries, Entry{p.key, values[i][p.staleBytes:]})
 	}
 	return entries, buf, nil
 }
 
-func (b *Buffer) moveEntries(ctx context.Context, parts []bufferPart, entries []Entry) error {
-	if err := b.slow.Append(ctx, entries...); err != nil {
-		b.markDoubtfulIfUnknown(parts, err)
+func (m *bufferMover) moveEntries(ctx context.Context, held []pinnedKey, entries []Entry) error {
+	if err := m.slow.Append(ctx, entries...); err != nil {
+		m.markDoubtfulIfUnknown(held, err)
 		return err
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for i, p := range parts {
-		b.index.Val(p.id).moved += int64(len(entries[i].Value))
+	m.pins.mu.Lock()
+	defer m.pins.mu.Unlock()
+	for i, p := range held {
+		m.pins.index.Val(p.id).staleBytes += int64(len(entries[i].Value))
 	}
 	return nil
 }
 
 // discard deletes the data of held keys from the fast store, after the data was moved or replaced.
 // If the deletion fails, discard marks the data as stale, and a later flush retries.
-func (b *Buffer) discard(ctx context.Context, held []bufferPart) error {
+func (m *bufferMover) discard(ctx context.Context, held []pinnedKey) error {
 	var keys []string
-	b.mu.Lock()
+	m.pins.mu.Lock()
 	for _, p := range held {
-		if b.index.Val(p.id).size > 0 {
+		if m.pins.index.Val(p.id).size > 0 {
 			keys = append(keys, p.key)
 		}
 	}
-	b.mu.Unlock()
+	m.pins.mu.Unlock()
 	var err error
 	if len(keys) > 0 {
-		if err = Delete(context.WithoutCancel(ctx), b.fast, keys...); err != nil {
+		if err = Delete(context.WithoutCancel(ctx), m.fast, keys...); err != nil {
 			err = fmt.Errorf("deleting moved or replaced data from the fast store: %w", err)
 		}
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
+	m.pins.mu.Lock()
+	defer m.pins.mu.Unlock()
 	for _, p := range held {
-		b.settleMoved(p.id, err == nil)
+		m.pins.index.settleMoved(p.id, err == nil)
 	}
 	return err
 }
 
-// settleMoved records that a key's data in the fast store is stale or, if deleted is set, gone.
-// mu must be held.
-func (b *Buffer) settleMoved(id keymap.ID, deleted bool) {
-	k := b.index.Val(id)
-	k.moved = k.size
-	k.state &^= doubtBit
-	if deleted {
-		b.bytes -= k.size
-		k.size, k.moved = 0, 0
-	}
-	b.forget(id, k)
-}
-
 // markDoubtfulIfUnknown handles an error of the slow store. If err wraps ErrUnknownOutcome, it sets
 // doubtBit for the keys that still have data to move.
-func (b *Buffer) markDoubtfulIfUnknown(parts []bufferPart, err error) {
+func (m *bufferMover) markDoubtfulIfUnknown(held []pinnedKey, err error) {
 	if !errors.Is(err, ErrUnknownOutcome) {
 		return
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, p := range parts {
-		if k := b.index.Val(p.id); k.size > k.moved {
+	m.pins.mu.Lock()
+	defer m.pins.mu.Unlock()
+	for _, p := range held {
+		if k := m.pins.index.Val(p.id); k.size > k.staleBytes {
 			k.state |= doubtBit
 		}
 	}

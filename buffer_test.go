@@ -230,13 +230,13 @@ func TestBufferSetWaits(t *testing.T) {
 	ctx := context.Background()
 	b, _, _ := newFaultyBuffer(t, 1<<20)
 	must(t, b.Append(ctx, Entry{Key: "k", Value: []byte("v")}))
-	parts, err := b.pin(ctx, "test", []string{"k"})
+	parts, err := b.pins.pin(ctx, "test", []string{"k"})
 	must(t, err)
 	short, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
 	defer cancel()
 	if err := b.Set(short, "k", []byte("w")); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Set of a key in use = %v, want DeadlineExceeded", err)
 	}
-	b.release(parts)
+	b.pins.release(parts)
 	must(t, b.Set(ctx, "k", []byte("w")))
 }

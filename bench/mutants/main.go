@@ -14,7 +14,7 @@
 //
 //	mutant: filedir-last-key-decides
 //	why: One sentence about the mistake that a good engineer could make, and what it breaks.
-//	in: internal/disk/filedir/append.go syncBatch
+//	in: internal/disk/filedir/batch_write.go syncFiles
 //	old: created = created || k.isNew
 //	new: created = k.isNew
 //	test: . TestFileSyncNewKeyFirst|TestFileEveryPowerLoss

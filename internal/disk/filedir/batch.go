@@ -3,13 +3,36 @@ package filedir
 import (
 	"encoding/binary"
 	"errors"
+	"io/fs"
 	"strings"
+
+	"github.com/go-partd/partd/internal/disk/vfs"
 )
+
+const (
+	// maxCachedKey is the maximum length of a key whose file is kept open.
+	maxCachedKey = 1 << 10
+	// maxReusedEntries limits the number of entries of an append whose buffers are reused.
+	maxReusedEntries = 1 << 16
+)
+
+// Entries are the entries of an append. At returns the key and the value of entry i.
+type Entries struct {
+	Len int
+	At  func(i int) (key string, value []byte)
+}
+
+func (e *Entries) value(i int) []byte {
+	_, value := e.At(i)
+	return value
+}
 
 // batch holds the state of an append. Its buffers are reused for the next append.
 type batch struct {
-	number    uint64
-	fullBatch uint64     // number of the last batch to which all open files belonged
+	*env
+	cache     *cache
+	tree      *tree
+	staging   *staging
 	touched   []*keyFile // the batch's files, in the order of their first entries
 	nextEntry []int      // for each entry, the index of the key's next entry, or -1
 	record    []byte
@@ -18,8 +41,8 @@ type batch struct {
 
 // groupByKey finds the keys of a batch, and links the entries of each key in nextEntry. It marks
 // each keyFile with the batch's number, which is cheaper than a map for each batch.
-func (b *batch) groupByKey(d *Dir, entries Entries) {
-	b.number++
+func (b *batch) groupByKey(entries Entries) {
+	b.cache.batch++
 	b.touched = b.touched[:0]
 	if cap(b.nextEntry) < entries.Len {
 		b.nextEntry = make([]int, entries.Len)
@@ -31,19 +54,19 @@ func (b *batch) groupByKey(d *Dir, entries Entries) {
 			continue
 		}
 		b.nextEntry[i] = -1
-		k := d.cache.byKey[key]
+		k := b.cache.byKey[key]
 		if k == nil {
 			key = strings.Clone(key) // the key may be part of a large string
-			k = &keyFile{key: key, path: d.path(d.scheme.Name(key))}
-			d.cache.byKey[key] = k
+			k = &keyFile{key: key, path: b.path(b.tree.scheme.Name(key))}
+			b.cache.byKey[key] = k
 		}
-		if k.batch == b.number {
+		if k.batch == b.cache.batch {
 			b.nextEntry[k.last] = i
 			k.last = i
 			k.addSize += int64(len(value))
 			continue
 		}
-		k.batch, k.recentlyUsed = b.number, true
+		k.batch, k.recentlyUsed = b.cache.batch, true
 		k.first, k.last, k.addSize = i, i, int64(len(value))
 		k.isNew, k.created = false, false
 		b.touched = append(b.touched, k)
@@ -52,23 +75,23 @@ func (b *batch) groupByKey(d *Dir, entries Entries) {
 
 // release ends the batch, and frees its large buffers and unused files. It also closes files with
 // very long keys, because the keys of thousands of open files could use half a gigabyte.
-func (b *batch) release(d *Dir) {
+func (b *batch) release() {
 	for i, k := range b.touched {
 		if k.file == nil {
-			if d.cache.byKey[k.key] == k {
-				delete(d.cache.byKey, k.key)
+			if b.cache.byKey[k.key] == k {
+				delete(b.cache.byKey, k.key)
 			}
 			if k.dirty {
-				d.dirty.add(k.path)
+				b.cache.dirty.add(k.path)
 			}
 		} else if len(k.key) > maxCachedKey {
-			if err := d.evict(k); err != nil {
-				d.log.Error("partd: closing a file", "file", k.path, "err", err)
+			if err := b.cache.evict(k); err != nil {
+				b.log.Error("partd: closing a file", "file", k.path, "err", err)
 			}
 		}
 		b.touched[i] = nil
 	}
-	b.number++ // from now on, makeRoom may close the batch's files
+	b.cache.batch++ // from now on, makeRoom may close the batch's files
 	if cap(b.nextEntry) > maxReusedEntries {
 		b.nextEntry, b.touched = nil, nil
 	}
@@ -77,11 +100,73 @@ func (b *batch) release(d *Dir) {
 	}
 }
 
-func (d *Dir) buildRecord(entries Entries) {
-	b := &d.batch
+// refresh updates k.size. It also opens the file, unless too many are open. The lock must be held.
+func (b *batch) refresh(k *keyFile) error {
+	k.isNew = false
+	if err := b.findTuple(k); err != nil {
+		return err
+	}
+	if k.file != nil {
+		// Look up the file by name, although the info of the open file would be faster to get: the
+		// open file may have been removed or replaced. Its link count would not show that if it has
+		// another hard link.
+		info, err := b.fs.Info(k.path)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if err == nil && info.SameFile(k.info) {
+			k.size, k.epoch = info.Size, b.cache.epoch
+			return nil
+		}
+		if err := b.cache.closeFile(k); err != nil {
+			return err
+		}
+	}
+	canOpen, err := b.cache.makeRoom()
+	if err != nil {
+		return err
+	}
+	if canOpen {
+		err = b.cache.openKey(k, 0)
+	} else {
+		var info vfs.Info
+		info, err = b.fs.Info(k.path)
+		if err == nil && !info.Mode.IsRegular() {
+			err = errNotRegular
+		}
+		k.size, k.epoch = info.Size, b.cache.epoch
+	}
+	cleared := false
+	if err != nil && b.isDir(k.path) {
+		err = b.tree.freeName(k.path[len(b.dir)+1:])
+		cleared = err == nil
+	}
+	if cleared || errors.Is(err, fs.ErrNotExist) {
+		k.isNew, k.size = true, 0
+		return nil
+	}
+	return err
+}
+
+// findTuple updates k.path if k.key is a tuple and another process has moved its file.
+func (b *batch) findTuple(k *keyFile) error {
+	if _, ok := b.tree.scheme.TuplePath(k.key); !ok {
+		return nil
+	}
+	name, err := b.tree.nameOf(k.key)
+	if err != nil || b.path(name) == k.path {
+		return err
+	}
+	err = b.cache.closeFile(k)
+	k.path = b.path(name)
+	return err
+}
+
+// buildRecord builds the undo record of the batch, which the journal must seal.
+func (b *batch) buildRecord(entries Entries) {
 	rec := newRecord(b.record)
 	for _, k := range b.touched {
-		rec = appendName(rec, k.path[len(d.dir)+1:])
+		rec = appendName(rec, k.path[len(b.dir)+1:])
 		flags := byte(0)
 		if k.isNew {
 			flags |= spanCreated
@@ -114,77 +199,5 @@ func (d *Dir) buildRecord(entries Entries) {
 		}
 		rec = sums.finish(rec)
 	}
-	b.record = d.seal(rec, kindAppend, len(b.touched))
-}
-
-// rollback undoes the append in the first n files of the batch, and returns cause. If undoing
-// fails, the undo record stays, and the next lock holder undoes the append. If a sync failed, the
-// returned error says that the outcome is unknown.
-func (d *Dir) rollback(n int, cause error) error {
-	var err error
-	for _, k := range d.batch.touched[:n] {
-		err = errors.Join(err, d.rollbackKey(k))
-	}
-	if d.tag != nil && d.tag.mayBeWritten {
-		err = errors.Join(err, d.writeSlot(d.tag.slot, d.tag.oldSlot))
-	}
-	if d.sync && err == nil {
-		// The truncations must be on disk before the undo record is cleared.
-		err = d.refuseWrites(d.syncBatchCut(n))
-	}
-	if err == nil {
-		err = d.clearRecord()
-	}
-	if err != nil {
-		d.needsReplay = true
-		d.warn("a failed append will be undone by the next operation", err)
-	}
-	if d.failure != nil {
-		return unknownOutcome(cause)
-	}
-	return cause
-}
-
-// rollbackKey truncates a file to its size before the append, or removes a new file.
-func (d *Dir) rollbackKey(k *keyFile) error {
-	k.epoch = 0
-	if k.isNew {
-		name := k.path[len(d.dir)+1:]
-		if k.created {
-			delete(d.cache.byKey, k.key)
-			if k.file != nil {
-				d.cache.remove(k)
-			}
-			// Do not refuse later writes if closing fails: a new file has no older data to lose.
-			return errors.Join(closeOnce(&k.file), d.removeValue(name))
-		}
-		return d.removeKeyText(name)
-	}
-	if k.file == nil {
-		if err := d.makeRoomInBatch(); err != nil {
-			return err
-		}
-		size := k.size
-		if err := d.openKey(k, 0); err != nil {
-			return err
-		}
-		k.size, k.epoch = size, 0
-	}
-	if err := k.file.Truncate(k.size); err != nil {
-		return err
-	}
-	k.dirty = !d.sync // a power loss could restore the truncated bytes
-	return nil
-}
-
-func (d *Dir) syncBatchCut(n int) error {
-	for _, k := range d.batch.touched[:n] {
-		if k.isNew {
-			continue
-		}
-		if err := d.syncPath(k.path); err != nil {
-			return err
-		}
-	}
-	return d.syncNames()
+	b.record = rec
 }

@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io/fs"
 	"os"
-	"syscall"
 
 	"github.com/go-partd/partd/internal/disk/names"
 	"github.com/go-partd/partd/internal/disk/vfs"
@@ -80,20 +78,20 @@ const (
 	spanInline  = 2
 )
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
 // journal is the open file "%undo".
 type journal struct {
-	file     vfs.File
-	links    uint64 // number of hard links when the file was opened; a different number means that the file was removed
-	size     int64
-	readOnly bool
+	*env
+	tree        *tree
+	file        vfs.File
+	links       uint64 // number of hard links when the file was opened; a different number means that the file was removed
+	size        int64
+	readOnly    bool
+	needsReplay bool // the file contains an operation that must be completed or undone first
 }
 
-// openJournal opens the journal, unless it is already open. If the file is missing and create is
-// false, openJournal leaves j.file nil.
-func (d *Dir) openJournal(create bool) error {
-	j := &d.journal
+// open opens the journal, unless it is already open. If the file is missing and create is false,
+// open leaves j.file nil.
+func (j *journal) open(create bool) error {
 	if create && j.readOnly {
 		if err := closeOnce(&j.file); err != nil {
 			return err
@@ -112,12 +110,12 @@ func (d *Dir) openJournal(create bool) error {
 			return err
 		}
 	}
-	path := d.path(names.Journal)
+	path := j.path(names.Journal)
 	j.readOnly = false
-	file, err := d.openOwn(path, create)
+	file, err := j.tree.openOwn(path, create)
 	if !create && isReadOnly(err) {
 		j.readOnly = true
-		file, err = d.open(path, os.O_RDONLY)
+		file, err = j.tree.cache.open(path, os.O_RDONLY)
 	}
 	if err != nil || file == nil {
 		return err
@@ -130,18 +128,14 @@ func (d *Dir) openJournal(create bool) error {
 	return nil
 }
 
-func isReadOnly(err error) bool {
-	return errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS)
-}
-
 // hasRecord reports whether the journal contains an operation that must be completed or undone.
-func (d *Dir) hasRecord() (bool, error) {
-	d.needsReplay = false
-	if err := d.openJournal(false); err != nil || d.journal.file == nil || d.journal.size < headerLen {
+func (j *journal) hasRecord() (bool, error) {
+	j.needsReplay = false
+	if err := j.open(false); err != nil || j.file == nil || j.size < headerLen {
 		return false, err
 	}
 	var magic [len(journalMagic)]byte
-	if _, err := d.journal.file.ReadAt(magic[:], 0); err != nil {
+	if _, err := j.file.ReadAt(magic[:], 0); err != nil {
 		return false, err
 	}
 	return string(magic[:]) == journalMagic, nil
@@ -153,18 +147,18 @@ func newRecord(buf []byte) []byte {
 }
 
 // seal completes a record. Call it after all spans were added.
-func (d *Dir) seal(rec []byte, kind byte, spans int) []byte {
+func (j *journal) seal(rec []byte, kind byte, spans int, tag *sessionTag) []byte {
 	copy(rec, journalMagic)
 	rec[8], rec[9], rec[10], rec[11] = journalVersion, 0, kind, 0
-	if d.sync {
+	if j.sync {
 		rec[11] |= flagSynced
 	}
-	if d.tag != nil {
+	if tag != nil {
 		rec[11] |= flagTag
-		rec = d.tag.append(rec)
+		rec = tag.append(rec)
 	}
 	binary.LittleEndian.PutUint32(rec[12:], uint32(spans))
-	binary.LittleEndian.PutUint64(rec[16:], d.boot)
+	binary.LittleEndian.PutUint64(rec[16:], j.boot)
 	binary.LittleEndian.PutUint64(rec[24:], uint64(len(rec)-headerLen))
 	binary.LittleEndian.PutUint32(rec[32:], recordSum(rec))
 	return append(rec, make([]byte, 8*spans)...)
@@ -174,30 +168,30 @@ func recordSum(rec []byte) uint32 {
 	return crc32.Update(crc32.Checksum(rec[:32], castagnoli), castagnoli, rec[headerLen:])
 }
 
-// writeRecord writes a record to the journal. The lock must be held, and the operation must
+// write writes a record to the journal. The lock must be held, and the operation must
 // not have changed any file yet.
-func (d *Dir) writeRecord(rec []byte) error {
-	if err := d.tryRecord(rec); err != nil {
+func (j *journal) write(rec []byte) error {
+	if err := j.tryWrite(rec); err != nil {
 		return fmt.Errorf("writing the record of the change to %s: %w", names.Journal, err)
 	}
 	return nil
 }
 
-func (d *Dir) tryRecord(rec []byte) error {
-	if d.journal.file == nil || d.journal.readOnly {
-		if err := d.openJournal(true); err != nil {
+func (j *journal) tryWrite(rec []byte) error {
+	if j.file == nil || j.readOnly {
+		if err := j.open(true); err != nil {
 			return err
 		}
 	}
-	_, err := d.journal.file.WriteAt(rec, 0)
-	d.journal.size = max(d.journal.size, int64(len(rec)))
-	if err == nil && d.sync {
-		err = d.refuseWrites(d.journal.file.Sync())
+	_, err := j.file.WriteAt(rec, 0)
+	j.size = max(j.size, int64(len(rec)))
+	if err == nil && j.sync {
+		err = j.refuseWrites(j.file.Sync())
 	}
 	if err == nil {
 		return nil
 	}
-	clearErr := d.clearRecord()
+	clearErr := j.clear()
 	if clearErr != nil && rec[10] != kindAppend { // if the record is valid, the next lock holder will complete the operation
 		return unknownOutcome(errors.Join(err, clearErr))
 	}
@@ -207,25 +201,37 @@ func (d *Dir) tryRecord(rec []byte) error {
 // noRecord replaces the first byte of a record, to invalidate it. Writing one byte is atomic.
 var noRecord = []byte{0}
 
-// clearRecord invalidates the record. Call it when the record's operation was completed or undone.
-func (d *Dir) clearRecord() error {
-	if d.journal.file == nil {
+// clear invalidates the record. Call it when the record's operation was completed or undone.
+func (j *journal) clear() error {
+	if j.file == nil {
 		return nil
 	}
 	var err error
-	if d.journal.size > maxKeptJournal {
-		if err = d.journal.file.Truncate(0); err == nil {
-			d.journal.size = 0
+	if j.size > maxKeptJournal {
+		if err = j.file.Truncate(0); err == nil {
+			j.size = 0
 		}
 	} else {
-		_, err = d.journal.file.WriteAt(noRecord, 0)
+		_, err = j.file.WriteAt(noRecord, 0)
 	}
 	if err != nil {
-		d.needsReplay = true
+		j.needsReplay = true
 		return err
 	}
-	if d.sync {
-		return d.refuseWrites(d.journal.file.Sync())
+	if j.sync {
+		return j.refuseWrites(j.file.Sync())
 	}
 	return nil
+}
+
+// empty removes all bytes from the file, because they may belong to dropped values.
+func (j *journal) empty() error {
+	if j.file == nil || j.size == 0 {
+		return nil
+	}
+	err := j.file.Truncate(0)
+	if err == nil {
+		j.size = 0
+	}
+	return err
 }

@@ -1,109 +1,21 @@
 package filedir
 
 import (
-	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
-	"strings"
 
+	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/internal/disk/names"
-	"github.com/go-partd/partd/internal/disk/vfs"
 )
-
-// nameList stores many names in little memory.
-type nameList struct {
-	bytes []byte
-	ends  []int
-}
-
-func (l *nameList) len() int { return len(l.ends) }
-
-func (l *nameList) add(name string) {
-	l.bytes = append(l.bytes, name...)
-	l.ends = append(l.ends, len(l.bytes))
-}
-
-func (l *nameList) name(i int) string {
-	start := 0
-	if i > 0 {
-		start = l.ends[i-1]
-	}
-	return string(l.bytes[start:l.ends[i]])
-}
-
-// listBatch is the number of directory entries to read in one call. Keys also releases the lock
-// after examining this number of files.
-const listBatch = 1024
-
-// eachName calls visit for each file in a directory and its subdirectories. below is the
-// directory's path from the store's directory: "", or a path that ends in a slash. A file that is
-// not part of a store causes an error if strict is true; otherwise it is skipped.
-func (d *Dir) eachName(below string, strict bool, visit func(name string, kind names.Kind) error) (err error) {
-	dir, err := retry(d, func() (vfs.Dir, error) { return d.fs.ReadDir(d.path(below)) })
-	if below != "" && errors.Is(err, fs.ErrNotExist) {
-		return nil // the subdirectory is gone: Python's partd can drop a store without taking the lock
-	}
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, dir.Close()) }()
-	for {
-		entries, err := dir.Next(listBatch)
-		for _, e := range entries {
-			name, kind := below+e.Name(), names.Foreign
-			if e.IsDir() {
-				if err := d.eachName(name+"/", strict, visit); err != nil {
-					return err
-				}
-				continue
-			}
-			if _, ok := d.scheme.TupleKey(name); ok && below != "" {
-				kind = names.Short
-			} else if below == "" {
-				_, kind = d.scheme.Parse(name)
-			}
-			switch {
-			case kind != names.Foreign && e.Type().IsRegular():
-				if err := visit(name, kind); err != nil {
-					return err
-				}
-			case strict && kind != names.Own:
-				return fmt.Errorf("%s was not written by partd, in Go or Python, and may contain a key: move it out of the directory", d.path(name))
-			}
-		}
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-	}
-}
-
-// listFiles returns the names of the files with values. If matches is not nil, it returns only the
-// names that matches accepts. For strict, see eachName.
-func (d *Dir) listFiles(strict bool, matches func(name string) bool) (*nameList, error) {
-	list := new(nameList)
-	err := d.eachName("", strict, func(name string, kind names.Kind) error {
-		if (kind == names.Short || kind == names.Long) && (matches == nil || matches(name)) {
-			list.add(name)
-		}
-		return nil
-	})
-	return list, err
-}
 
 func (d *Dir) listAll(ctx context.Context, matches func(name string) bool) (*nameList, error) {
 	if err := d.begin(ctx, false); err != nil {
 		return nil, err
 	}
 	defer d.end()
-	list, err := d.listFiles(true, matches)
+	list, err := d.tree.listFiles(true, matches)
 	if err == nil {
 		memory := int64(cap(list.bytes) + 8*cap(list.ends))
 		if matches == nil || memory > d.listMemory.Load() {
@@ -118,45 +30,6 @@ func (d *Dir) listAll(ctx context.Context, matches func(name string) bool) (*nam
 func (d *Dir) ReaderMemory() (reader, listing int64) {
 	return 4 << 10, d.listMemory.Load() + 2*writeSize
 }
-
-func (d *Dir) keyOf(name string) (string, error) {
-	if key, ok := d.scheme.TupleKey(name); ok && strings.Contains(name, "/") {
-		flat := d.scheme.Name(key)
-		if _, err := d.fs.Info(d.path(flat)); !errors.Is(err, fs.ErrNotExist) {
-			return "", cmp.Or(err, d.twoFilesError(flat, name))
-		}
-		return key, nil
-	}
-	key, kind := d.scheme.Parse(name)
-	if kind == names.Short {
-		return key, nil
-	}
-	keyName, _ := names.KeyFile(name)
-	path := d.path(keyName)
-	n, err := d.openValue(keyName)
-	if err != nil {
-		return "", err
-	}
-	if n.file == nil {
-		return "", d.corrupt(path, -1, fmt.Errorf("%w: it should contain the key of the value in %s", fs.ErrNotExist, name))
-	}
-	if n.size > maxKeyLen {
-		err = d.corrupt(path, maxKeyLen, fmt.Errorf("it has %d bytes, but the maximum length of a key is %d", n.size, maxKeyLen))
-		return "", errors.Join(err, n.close())
-	}
-	text, err := readOpened(n)
-	if err := errors.Join(err, n.close()); err != nil {
-		return "", err
-	}
-	sum := sha256.Sum256(text)
-	if hex.EncodeToString(sum[:]) != keyName[len(keyName)-2*len(sum):] {
-		return "", d.corrupt(path, -1, errors.New("its name is not the hash of its content, which should be a key"))
-	}
-	return string(text), nil
-}
-
-// maxKeyLen equals partd.MaxKeyLen.
-const maxKeyLen = 1<<16 - 1
 
 type keySize struct {
 	key  string
@@ -202,7 +75,7 @@ func (d *Dir) keyBatch(ctx context.Context, list *nameList, first int, keys []ke
 		if err != nil {
 			return nil, i, err
 		}
-		key, err := d.keyOf(name)
+		key, err := d.tree.keyOf(name)
 		if err != nil {
 			return nil, i, err
 		}
@@ -219,7 +92,7 @@ func (d *Dir) Stat(ctx context.Context) (keys, bytes, disk int64, err error) {
 	}
 	defer d.end()
 	i := 0
-	err = d.eachName("", true, func(name string, kind names.Kind) error {
+	err = d.tree.eachName("", true, func(name string, kind names.Kind) error {
 		i++
 		if err := checkContext(ctx, i); err != nil {
 			return err
@@ -239,4 +112,85 @@ func (d *Dir) Stat(ctx context.Context) (keys, bytes, disk int64, err error) {
 		return nil
 	})
 	return keys, bytes, disk, err
+}
+
+// scanBatch is the maximum number of files that a Scan opens at once. It is small, because the
+// files stay open while the caller processes the values, and hundreds of scans may run.
+const scanBatch = 8
+
+var errStopped = errors.New("the caller stopped the scan")
+
+// Visit receives a chunk of a value, and reports whether to continue. data is valid only during the
+// call.
+type Visit func(key string, offset int64, data []byte, last bool) bool
+
+// Scan visits the values of the keys that exist when Scan begins. It visits only the keys whose
+// file names matches accepts, or all keys if matches is nil.
+func (d *Dir) Scan(ctx context.Context, matches func(name string) bool, visit Visit) error {
+	list, err := d.listAll(ctx, matches)
+	if err != nil {
+		return err
+	}
+	buf := make([]byte, writeSize)
+	for first, batchSize := 0, min(scanBatch, d.batchSize()); first < list.len(); {
+		n, err := d.scanFiles(ctx, list, first, min(first+batchSize, list.len()), buf, visit)
+		if errors.Is(err, errStopped) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		first += n
+	}
+	return nil
+}
+
+// scanFiles visits the values of list's files with indexes in [from, to). It returns the number of
+// visited files, which is less than to-from if too many files are open.
+func (d *Dir) scanFiles(ctx context.Context, list *nameList, from, to int, buf []byte, visit Visit) (int, error) {
+	keys := make([]string, to-from)
+	open := func(i int) (openedFile, error) {
+		name := list.name(from + i)
+		n, err := d.tree.openValue(name)
+		if err == nil && n.file != nil {
+			if keys[i], err = d.tree.keyOf(name); err != nil {
+				err = errors.Join(err, n.close())
+			}
+		}
+		return n, err
+	}
+	return d.eachOpened(ctx, to-from, open, func(i int, file *openedFile) error {
+		if file.file == nil {
+			return nil
+		}
+		return d.scanFile(ctx, keys[i], file, buf, visit)
+	})
+}
+
+func (d *Dir) scanFile(ctx context.Context, key string, n *openedFile, buf []byte, visit Visit) error {
+	for offset, last := int64(0), false; !last; {
+		if ctx.Err() != nil {
+			return canceled.Err(ctx)
+		}
+		p := buf[:min(int64(len(buf)), n.size-offset)]
+		err := readFull(n.file, p, offset)
+		if errors.Is(err, io.ErrUnexpectedEOF) {
+			if offset > 0 {
+				return d.KeyError(key, truncatedError(offset, n.size))
+			}
+			// A Python process overwrote the value. Nothing was visited yet, so read it again.
+			if p, err = d.readAgain(ctx, key); err == nil {
+				n.size = int64(len(p))
+			}
+		}
+		if err != nil {
+			return err
+		}
+		last = offset+int64(len(p)) == n.size
+		if !visit(key, offset, p, last) {
+			return errStopped
+		}
+		offset += int64(len(p))
+	}
+	return nil
 }

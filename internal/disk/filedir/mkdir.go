@@ -13,59 +13,59 @@ import (
 	"github.com/go-partd/partd/internal/disk/vfs"
 )
 
-// prepareDir creates the directory if it is missing. It returns an error if the directory is not a
-// store.
-func (d *Dir) prepareDir() error {
-	_, err := d.fs.Info(d.path(names.Lock))
-	if err == nil && d.pin != nil {
+// prepare creates the directory if it is missing. It returns an error if the directory is not a
+// store. isPinned means that the lock file is open, so the directory was checked before.
+func (t *tree) prepare(isPinned bool) error {
+	_, err := t.fs.Info(t.path(names.Lock))
+	if err == nil && isPinned {
 		return nil
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
 		return err
 	}
-	if err := vfs.RefuseLink(d.fs, d.dir); err != nil {
+	if err := vfs.RefuseLink(t.fs, t.dir); err != nil {
 		return err
 	}
-	info, err := d.fs.Info(d.dir)
+	info, err := t.fs.Info(t.dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return d.makeDir()
+		return t.makeDir()
 	case err != nil:
 		return err
 	case !info.Mode.IsDir():
 		return fmt.Errorf("it is a file: %w", syscall.ENOTDIR)
 	}
-	return d.checkIsStore()
+	return t.checkIsStore()
 }
 
-func (d *Dir) makeDir() error {
-	created := []string{d.dir}
-	for dir := filepath.Dir(d.dir); ; dir = filepath.Dir(dir) {
-		if _, err := d.fs.Info(dir); err == nil || dir == filepath.Dir(dir) {
+func (t *tree) makeDir() error {
+	created := []string{t.dir}
+	for dir := filepath.Dir(t.dir); ; dir = filepath.Dir(dir) {
+		if _, err := t.fs.Info(dir); err == nil || dir == filepath.Dir(dir) {
 			break
 		}
 		created = append(created, dir)
 	}
-	if err := d.fs.MkdirAll(d.dir, 0o777); err != nil {
+	if err := t.fs.MkdirAll(t.dir, 0o777); err != nil {
 		return err
 	}
 	for _, dir := range created {
-		if parent := filepath.Dir(dir); !slices.Contains(d.dirty.parents, parent) {
-			d.dirty.parents = append(d.dirty.parents, parent)
+		if parent := filepath.Dir(dir); !slices.Contains(t.parents, parent) {
+			t.parents = append(t.parents, parent)
 		}
 	}
 	return nil
 }
 
 // checkIsStore returns an error if the directory has files but no lock file.
-func (d *Dir) checkIsStore() (err error) {
+func (t *tree) checkIsStore() (err error) {
 	// Another process may be creating the store right now. Such a process creates the lock file
 	// first, so the second check finds the lock file.
 	for range 2 {
-		if _, err = d.fs.Info(d.path(names.Lock)); err == nil || !errors.Is(err, fs.ErrNotExist) {
+		if _, err = t.fs.Info(t.path(names.Lock)); err == nil || !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		empty, err := d.isEmptyDir()
+		empty, err := t.isEmptyDir()
 		if err != nil || empty {
 			return err
 		}
@@ -74,8 +74,8 @@ func (d *Dir) checkIsStore() (err error) {
 		"use an empty or a new directory (or, if it is a store whose .lock was removed, create an empty file .lock in it)")
 }
 
-func (d *Dir) isEmptyDir() (empty bool, err error) {
-	list, err := d.fs.ReadDir(d.dir)
+func (t *tree) isEmptyDir() (empty bool, err error) {
+	list, err := t.fs.ReadDir(t.dir)
 	if err != nil {
 		return false, err
 	}

@@ -1,59 +1,19 @@
 package filedir
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io"
-	"io/fs"
-	"os"
 
 	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/internal/base/storeerror"
-	"github.com/go-partd/partd/internal/disk/vfs"
 )
 
 // readBatch is the maximum number of files to open before releasing the lock.
 const readBatch = 64
 
-// openedFile is an open value file, with the size that it had when it was opened.
-type openedFile struct {
-	file vfs.File // nil if the key does not exist
-	size int64
-}
-
-func (n *openedFile) close() error { return closeOnce(&n.file) }
-
-// openValue opens a value file. The lock must be held.
-func (d *Dir) openValue(name string) (openedFile, error) {
-	file, err := d.open(d.path(name), os.O_RDONLY)
-	if errors.Is(err, fs.ErrNotExist) {
-		return openedFile{}, nil
-	}
-	if err != nil {
-		return openedFile{}, err
-	}
-	info, err := regularInfo(file)
-	if errors.Is(err, errNotRegular) && d.isEmptyTupleDir(name) {
-		return openedFile{}, nil
-	}
-	if err != nil {
-		return openedFile{}, err
-	}
-	return openedFile{file, info.Size}, nil
-}
-
-func (d *Dir) openKeyValue(key string) (openedFile, error) {
-	name, err := d.nameOf(key)
-	if err != nil {
-		return openedFile{}, err
-	}
-	return d.openValue(name)
-}
-
-func (d *Dir) batchSize() int { return max(1, min(readBatch, d.maxOpen)) }
+func (d *Dir) batchSize() int { return max(1, min(readBatch, d.cache.maxOpen)) }
 
 // eachOpened calls open for up to n files with the lock held. Then it calls use for each opened
 // file, without the lock. It returns the number of opened files, which is less than n if too many
@@ -100,7 +60,7 @@ func (d *Dir) Get(ctx context.Context, keys []string) ([][]byte, error) {
 	for first := 0; first < len(keys); {
 		batch := keys[first:min(first+d.batchSize(), len(keys))]
 		open := func(i int) (openedFile, error) {
-			file, err := d.openKeyValue(batch[i])
+			file, err := d.tree.openKeyValue(batch[i])
 			return file, d.KeyError(batch[i], err)
 		}
 		n, err := d.eachOpened(ctx, len(batch), open, func(i int, file *openedFile) (err error) {
@@ -121,14 +81,6 @@ func (d *Dir) Get(ctx context.Context, keys []string) ([][]byte, error) {
 	return values, nil
 }
 
-func readOpened(n openedFile) ([]byte, error) {
-	if n.file == nil || n.size == 0 {
-		return nil, nil
-	}
-	value := make([]byte, n.size)
-	return value, readFull(n.file, value, 0)
-}
-
 // readAgain reads a value again with the lock held, after a Python process overwrote it during the
 // first read.
 func (d *Dir) readAgain(ctx context.Context, key string) ([]byte, error) {
@@ -136,16 +88,7 @@ func (d *Dir) readAgain(ctx context.Context, key string) ([]byte, error) {
 		return nil, err
 	}
 	defer d.end()
-	return d.readLocked(key)
-}
-
-func (d *Dir) readLocked(key string) ([]byte, error) {
-	n, err := d.openKeyValue(key)
-	if err != nil {
-		return nil, err
-	}
-	value, err := readOpened(n)
-	return value, errors.Join(err, n.close())
+	return d.tree.readValue(key)
 }
 
 // Open returns a reader of a key's current value. fail converts the reader's errors.
@@ -153,7 +96,7 @@ func (d *Dir) Open(ctx context.Context, key string, fail func(op string, err err
 	if err := d.begin(ctx, false); err != nil {
 		return nil, d.KeyError(key, err)
 	}
-	n, err := d.openKeyValue(key)
+	n, err := d.tree.openKeyValue(key)
 	d.end()
 	if err != nil {
 		return nil, d.KeyError(key, err)
@@ -167,7 +110,7 @@ func (d *Dir) Has(ctx context.Context, key string) (bool, error) {
 		return false, d.KeyError(key, err)
 	}
 	defer d.end()
-	n, err := d.openKeyValue(key)
+	n, err := d.tree.openKeyValue(key)
 	exists := n.file != nil
 	return exists, d.KeyError(key, errors.Join(err, n.close()))
 }
@@ -214,44 +157,4 @@ func (r *Reader) Rewind() error {
 func (r *Reader) Close() error {
 	r.closed = true
 	return r.fail("close", r.dir.KeyError(r.key, r.openedFile.close()))
-}
-
-func truncatedError(offset, size int64) error {
-	return fmt.Errorf("%w: another process truncated the file to %d bytes or less during the read, from %d: read the key again",
-		io.ErrUnexpectedEOF, offset, size)
-}
-
-// readFull fills p with the file's bytes from offset off. It returns an error if the file is too
-// short.
-func readFull(file io.ReaderAt, p []byte, off int64) error {
-	n, err := file.ReadAt(p, off)
-	if n == len(p) {
-		return nil
-	}
-	if err == nil || errors.Is(err, io.EOF) {
-		err = io.ErrUnexpectedEOF
-	}
-	return err
-}
-
-func copyRange(dst vfs.File, offset int64, src vfs.File, from, to int64) error {
-	n, err := io.Copy(io.NewOffsetWriter(dst, offset), io.NewSectionReader(src, from, to-from))
-	if err == nil && n < to-from {
-		err = io.ErrUnexpectedEOF
-	}
-	return err
-}
-
-func allZero(file vfs.File, from, to int64) (bool, error) {
-	buf := make([]byte, min(to-from, writeSize))
-	for ; from < to; from += int64(len(buf)) {
-		buf = buf[:min(to-from, int64(len(buf)))]
-		if err := readFull(file, buf, from); err != nil {
-			return false, err
-		}
-		if bytes.Count(buf, []byte{0}) != len(buf) {
-			return false, nil
-		}
-	}
-	return true, nil
 }

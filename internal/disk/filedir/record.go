@@ -36,10 +36,9 @@ type span struct {
 	mtime int64
 }
 
-// readRecord reads the journal. It returns nil if the record is incomplete: then its operation has
+// read reads the journal. It returns nil if the record is incomplete: then its operation has
 // not changed any file yet.
-func (d *Dir) readRecord() (*record, error) {
-	j := &d.journal
+func (j *journal) read() (*record, error) {
 	buf := make([]byte, j.size)
 	if n, err := j.file.ReadAt(buf, 0); err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
@@ -52,7 +51,7 @@ func (d *Dir) readRecord() (*record, error) {
 	if version := binary.LittleEndian.Uint16(buf[8:]); version == 0 {
 		return nil, nil
 	} else if version != journalVersion {
-		return nil, d.corrupt(d.path(names.Journal), 8, fmt.Errorf(
+		return nil, j.corrupt(j.path(names.Journal), 8, fmt.Errorf(
 			"the record has version %d, but this program supports only version %d: open the store with the program that wrote it", version, journalVersion))
 	}
 	if length > uint64(len(buf)-headerLen) || spans > length/3 ||
@@ -82,7 +81,7 @@ func (d *Dir) readRecord() (*record, error) {
 		}
 	}
 	if reader.failed || len(reader.buf) > 0 || r.kind < kindAppend || r.kind > kindSet || r.kind == kindSet && len(r.spans) != 1 {
-		return nil, d.corrupt(d.path(names.Journal), -1, errors.New(
+		return nil, j.corrupt(j.path(names.Journal), -1, errors.New(
 			"its checksum is valid, but its content is not: move the file out of the directory, and check the values that were being written"))
 	}
 	return r, nil
@@ -172,4 +171,40 @@ func (s *pieceSums) finish(rec []byte) []byte {
 	rec = binary.LittleEndian.AppendUint32(rec, s.sum)
 	s.sum, s.open = 0, false
 	return rec
+}
+
+// matchEnd returns where the file's bytes stop matching those of the append. This is the end of the
+// append, the end of the file, or an offset where an interrupted write may have ended.
+func (s *span) matchEnd(file vfs.File, size int64) (int64, error) {
+	stored := make([]byte, min(int64(len(s.inline)), size-s.oldSize))
+	if err := readFull(file, stored, s.oldSize); err != nil {
+		return 0, err
+	}
+	n := int64(0)
+	for n < int64(len(stored)) && stored[n] == s.inline[n] {
+		n++
+	}
+	if s.sums == nil || s.oldSize+n == size {
+		if n == int64(len(stored)) {
+			return s.oldSize + n, nil
+		}
+		return max(s.oldSize, (s.oldSize+n)/pageSize*pageSize), nil
+	}
+	buf := make([]byte, pieceSize)
+	offset := s.oldSize
+	for _, sum := range s.sums {
+		end := min(pieceEnd(offset), s.oldSize+s.addSize)
+		if end > size {
+			break
+		}
+		piece := buf[:end-offset]
+		if err := readFull(file, piece, offset); err != nil {
+			return 0, err
+		}
+		if crc32.Checksum(piece, castagnoli) != sum {
+			break
+		}
+		offset = end
+	}
+	return offset, nil
 }

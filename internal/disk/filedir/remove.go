@@ -18,10 +18,10 @@ func (d Tx) Delete(ctx context.Context, keys []string) error {
 		if err := checkContext(ctx, i); err != nil {
 			return err
 		}
-		if err := d.forgetKey(key); err != nil {
+		if err := d.cache.forget(key); err != nil {
 			return err
 		}
-		name, err := d.nameOf(key)
+		name, err := d.tree.nameOf(key)
 		if err != nil {
 			return d.KeyError(key, err)
 		}
@@ -43,7 +43,7 @@ func (d Tx) Pop(ctx context.Context, keys []string) ([][]byte, error) {
 			continue
 		}
 		firstIndex[key] = i
-		value, err := d.readLocked(key)
+		value, err := d.tree.readValue(key)
 		if err != nil {
 			return nil, d.KeyError(key, err)
 		}
@@ -57,44 +57,22 @@ func (d Tx) Pop(ctx context.Context, keys []string) ([][]byte, error) {
 
 // Drop removes every key. If it fails, it removes none.
 func (d Tx) Drop(ctx context.Context) error {
-	if err := d.closeCached(); err != nil {
+	if err := d.cache.closeAll(); err != nil {
 		return err
 	}
-	list, err := d.listFiles(false, nil)
+	list, err := d.tree.listFiles(false, nil)
 	if err != nil {
 		return err
 	}
 	if err := d.remove(ctx, kindDrop, list); err != nil {
 		return err
 	}
-	d.removeDirs("")
-	d.dirty.paths, d.dirty.overflowed = nil, false
+	d.tree.removeDirs("")
+	d.cache.dirty.clear()
 	// Only log an error, because for readers, the keys are already removed.
-	d.warn("removing files of long keys", d.removeOrphans())
-	if d.journal.file != nil && d.journal.size > 0 { // the journal may contain bytes of dropped values
-		err := d.journal.file.Truncate(0)
-		if err == nil {
-			d.journal.size = 0
-		}
-		d.warn("emptying the journal", err)
-	}
+	d.warn("removing files of long keys", d.tree.removeOrphans())
+	d.warn("emptying the journal", d.journal.empty())
 	return nil
-}
-
-// removeOrphans removes files that contain long keys. Call it only if the directory contains no
-// values.
-func (d *Dir) removeOrphans() error {
-	var orphans []string
-	err := d.eachName("", false, func(name string, kind names.Kind) error {
-		if kind == names.Own && name != names.Lock && name != names.Journal && name != names.Sessions {
-			orphans = append(orphans, name)
-		}
-		return nil
-	})
-	for _, name := range orphans {
-		err = errors.Join(err, d.fs.Remove(d.path(name)))
-	}
-	return err
 }
 
 func (d Tx) remove(ctx context.Context, kind byte, list *nameList) error {
@@ -113,7 +91,7 @@ func (d Tx) remove(ctx context.Context, kind byte, list *nameList) error {
 			seen[name] = struct{}{}
 		}
 		info, err := d.fs.Info(d.path(name))
-		if errors.Is(err, fs.ErrNotExist) || err == nil && info.Mode.IsDir() && d.isEmptyTupleDir(name) {
+		if errors.Is(err, fs.ErrNotExist) || err == nil && info.Mode.IsDir() && d.tree.isEmptyTupleDir(name) {
 			continue
 		}
 		if err == nil && !info.Mode.IsRegular() {
@@ -128,21 +106,21 @@ func (d Tx) remove(ctx context.Context, kind byte, list *nameList) error {
 	if present.len() == 0 {
 		return d.commitNothing(ctx)
 	}
-	useRecord := present.len() > 1 || d.tag != nil
+	useRecord := present.len() > 1 || d.sessions.tag != nil
 	if !useRecord { // removing one file is atomic, but a long key has two files
 		_, useRecord = names.KeyFile(present.name(0))
 	}
 	if useRecord {
-		if err := d.writeRecord(d.seal(rec, kind, present.len())); err != nil {
+		if err := d.journal.write(d.journal.seal(rec, kind, present.len(), d.sessions.tag)); err != nil {
 			return err
 		}
 	}
 	return d.removeAll(present, useRecord)
 }
 
-func (d *Dir) removeAll(list *nameList, hasRecord bool) error {
+func (d Tx) removeAll(list *nameList, hasRecord bool) error {
 	for i := range list.len() {
-		err := d.removeValue(list.name(i))
+		err := d.tree.removeValue(list.name(i))
 		if err == nil {
 			if d.Hooks.AfterWrite != nil {
 				d.Hooks.AfterWrite()
@@ -150,21 +128,21 @@ func (d *Dir) removeAll(list *nameList, hasRecord bool) error {
 			continue
 		}
 		if _, statErr := d.fs.Info(d.path(list.name(i))); i == 0 && statErr == nil {
-			if d.clearRecord() == nil { // no file was removed, and none will be
+			if d.journal.clear() == nil { // no file was removed, and none will be
 				return err
 			}
 		}
-		d.needsReplay = true
+		d.journal.needsReplay = true
 		return unknownOutcome(err)
 	}
 	if d.sync {
-		if err := d.refuseWrites(d.syncNames()); err != nil {
+		if err := d.refuseWrites(d.tree.syncNames()); err != nil {
 			return unknownOutcome(err)
 		}
 	}
-	if intact, err := d.lockIntact(); err != nil || !intact {
-		d.needsReplay = true
-		return unknownOutcome(errors.Join(cmp.Or(err, errLockLost), d.releaseLock()))
+	if intact, err := d.lock.intact(); err != nil || !intact {
+		d.journal.needsReplay = true
+		return unknownOutcome(errors.Join(cmp.Or(err, errLockLost), d.lock.release()))
 	}
 	return d.commit(hasRecord)
 }

@@ -88,36 +88,38 @@ func (s *slot) isValid(boot uint64) bool {
 
 // sessionFile is the file "%sessions", which stays open while the lock is kept.
 type sessionFile struct {
+	*env
+	tree  *tree
 	file  vfs.File
-	epoch uint64 // cache.epoch when the file was opened
-	slots uint64 // number of slots for sessions
-	head  *slot  // slot 0, or nil if it is not valid
+	epoch uint64      // cache.epoch when the file was opened
+	slots uint64      // number of slots for sessions
+	head  *slot       // slot 0, or nil if it is not valid
+	tag   *sessionTag // set if the current operation must not be applied twice
 }
 
-// openSessions opens the file "%sessions". If the file does not exist and create is false,
-// openSessions leaves d.sessions.file nil.
-func (d *Dir) openSessions(create bool) error {
-	t := &d.sessions
-	if t.file != nil && t.epoch == d.cache.epoch {
+// open opens the file "%sessions". If the file does not exist and create is false, open leaves
+// t.file nil.
+func (t *sessionFile) open(create bool) error {
+	if t.file != nil && t.epoch == t.tree.cache.epoch {
 		return nil
 	}
 	if err := closeOnce(&t.file); err != nil {
 		return err
 	}
-	file, err := d.openOwn(d.path(names.Sessions), create)
+	file, err := t.tree.openOwn(t.path(names.Sessions), create)
 	if err != nil || file == nil {
 		return err
 	}
 	if _, err := regularInfo(file); err != nil {
 		return err
 	}
-	t.file, t.epoch, t.head, t.slots = file, d.cache.epoch, nil, uint64(cmp.Or(d.Hooks.Sessions, sessiontab.MaxSessions))
-	head, err := d.readSlot(0)
+	t.file, t.epoch, t.head, t.slots = file, t.tree.cache.epoch, nil, uint64(cmp.Or(t.Hooks.Sessions, sessiontab.MaxSessions))
+	head, err := t.readSlot(0)
 	if err != nil {
 		return errors.Join(err, closeOnce(&t.file))
 	}
 	n := uint64(binary.LittleEndian.Uint32(head[16:]))
-	if head.isValid(d.boot) && string(head[:8]) == sessionsMagic && n > 0 && n <= maxSlots {
+	if head.isValid(t.boot) && string(head[:8]) == sessionsMagic && n > 0 && n <= maxSlots {
 		t.head, t.slots = head, n
 	}
 	return nil
@@ -126,77 +128,76 @@ func (d *Dir) openSessions(create bool) error {
 func (t *sessionFile) slotOf(session uint64) uint64 { return 1 + session&(1<<32-1)%t.slots }
 
 // readSlot reads slot i. Bytes beyond the end of the file are zero.
-func (d *Dir) readSlot(i uint64) (*slot, error) {
+func (t *sessionFile) readSlot(i uint64) (*slot, error) {
 	s := new(slot)
-	if _, err := d.sessions.file.ReadAt(s[:], int64(i*slotLen)); err != nil && !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("reading %s: %w", d.path(names.Sessions), err)
+	if _, err := t.file.ReadAt(s[:], int64(i*slotLen)); err != nil && !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("reading %s: %w", t.path(names.Sessions), err)
 	}
 	return s, nil
 }
 
-func (d *Dir) writeSlot(i uint64, s *slot) error {
-	if _, err := d.sessions.file.WriteAt(s[:], int64(i*slotLen)); err != nil {
-		return fmt.Errorf("writing %s: %w", d.path(names.Sessions), err)
+func (t *sessionFile) writeSlot(i uint64, s *slot) error {
+	if _, err := t.file.WriteAt(s[:], int64(i*slotLen)); err != nil {
+		return fmt.Errorf("writing %s: %w", t.path(names.Sessions), err)
 	}
-	if d.sync {
-		return d.syncSessions()
+	if t.sync {
+		return t.syncFile()
 	}
 	return nil
 }
 
 // unseal marks a synced slot as unsynced, so that the slot is not valid if a power loss loses the
 // following, unsynced writes.
-func (d *Dir) unseal(i uint64, s *slot) error {
-	if err := d.writeSlot(i, s.seal(false, d.boot)); err != nil {
+func (t *sessionFile) unseal(i uint64, s *slot) error {
+	if err := t.writeSlot(i, s.seal(false, t.boot)); err != nil {
 		return err
 	}
-	return d.syncSessions()
+	return t.syncFile()
 }
 
-func (d *Dir) syncSessions() error {
-	if err := d.refuseWrites(d.sessions.file.Sync()); err != nil {
-		return fmt.Errorf("syncing %s: %w", d.path(names.Sessions), err)
+func (t *sessionFile) syncFile() error {
+	if err := t.refuseWrites(t.file.Sync()); err != nil {
+		return fmt.Errorf("syncing %s: %w", t.path(names.Sessions), err)
 	}
 	return nil
 }
 
-// findSession returns a session's slot and its index, or an error if the session has expired.
-func (d *Dir) findSession(session uint64) (s *slot, i uint64, err error) {
-	if err := d.openSessions(false); err != nil {
+// find returns a session's slot and its index, or an error if the session has expired.
+func (t *sessionFile) find(session uint64) (s *slot, i uint64, err error) {
+	if err := t.open(false); err != nil {
 		return nil, 0, err
 	}
-	if d.sessions.file == nil {
+	if t.file == nil {
 		return nil, 0, sessiontab.ExpiredError(session)
 	}
-	i = d.sessions.slotOf(session)
-	if s, err = d.readSlot(i); err != nil {
+	i = t.slotOf(session)
+	if s, err = t.readSlot(i); err != nil {
 		return nil, 0, err
 	}
-	if s.session() != session || !s.isValid(d.boot) {
+	if s.session() != session || !s.isValid(t.boot) {
 		return nil, 0, sessiontab.ExpiredError(session)
 	}
 	return s, i, nil
 }
 
-// EndSession forgets a session. Ending an unknown session is not an error.
-func (d Tx) EndSession(session uint64) error {
-	_, i, err := d.findSession(session)
+// end forgets a session. Ending an unknown session is not an error.
+func (t *sessionFile) end(session uint64) error {
+	_, i, err := t.find(session)
 	if errors.Is(err, storeerror.ErrSessionExpired) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	return d.writeSlot(i, newSlot(0, sessiontab.Operation{}).seal(d.sync, d.boot))
+	return t.writeSlot(i, newSlot(0, sessiontab.Operation{}).seal(t.sync, t.boot))
 }
 
-// NewSession issues a session. If there are too many, it expires an unused session, or else the
+// issue issues a session. If there are too many, it expires an unused session, or else the
 // least recently used one.
-func (d Tx) NewSession() (uint64, error) {
-	if err := d.openSessions(true); err != nil {
+func (t *sessionFile) issue() (uint64, error) {
+	if err := t.open(true); err != nil {
 		return 0, err
 	}
-	t := &d.sessions
 	var issued uint64
 	if t.head != nil {
 		issued = binary.LittleEndian.Uint64(t.head[8:])
@@ -204,7 +205,7 @@ func (d Tx) NewSession() (uint64, error) {
 	if t.head == nil || issued&(1<<32-1) > 1<<32-1-2*t.slots { // if the counter is near its end, expire all sessions
 		issued = sessiontab.NewIncarnation()
 	}
-	session, err := d.freeSession(issued)
+	session, err := t.freeSession(issued)
 	if err != nil {
 		return 0, err
 	}
@@ -217,18 +218,18 @@ func (d Tx) NewSession() (uint64, error) {
 		secret = sessiontab.NewSecret()
 	}
 	copy(head[slotSecretOffset:], secret)
-	if !d.sync && t.head != nil && t.head.synced() {
+	if !t.sync && t.head != nil && t.head.synced() {
 		// Without unseal, a power loss could restore the old slot, which would be valid.
 		unsynced := *t.head
-		if err := d.unseal(0, &unsynced); err != nil {
+		if err := t.unseal(0, &unsynced); err != nil {
 			return 0, err
 		}
 	}
 	t.head = nil
-	if err := d.writeSlot(0, head.seal(d.sync, d.boot)); err != nil {
+	if err := t.writeSlot(0, head.seal(t.sync, t.boot)); err != nil {
 		return 0, err
 	}
-	if err := d.writeSlot(t.slotOf(session), newSlot(session, sessiontab.Operation{}).seal(d.sync, d.boot)); err != nil {
+	if err := t.writeSlot(t.slotOf(session), newSlot(session, sessiontab.Operation{}).seal(t.sync, t.boot)); err != nil {
 		return 0, err
 	}
 	t.head = head
@@ -238,8 +239,7 @@ func (d Tx) NewSession() (uint64, error) {
 // freeSession returns the session to issue next. issued is the last issued session. freeSession
 // examines up to maxProbed slots. It takes the first one that is free or whose session was never
 // used, or else the slot of the least recently used session.
-func (d *Dir) freeSession(issued uint64) (uint64, error) {
-	t := &d.sessions
+func (t *sessionFile) freeSession(issued uint64) (uint64, error) {
 	maxAge, leastRecent := int64(-1), issued+1
 	// Keep the newest unused sessions, because their owners will probably use them soon.
 	minUnused := int64(min(64, t.slots/128))
@@ -252,11 +252,11 @@ func (d *Dir) freeSession(issued uint64) (uint64, error) {
 			bufStart, buf = i, buf[:min(uint64(cap(buf)), (t.slots+1-i)*slotLen)]
 			clear(buf)
 			if _, err := t.file.ReadAt(buf, int64(i*slotLen)); err != nil && !errors.Is(err, io.EOF) {
-				return 0, fmt.Errorf("reading %s: %w", d.path(names.Sessions), err)
+				return 0, fmt.Errorf("reading %s: %w", t.path(names.Sessions), err)
 			}
 		}
 		s := (*slot)(buf[(i-bufStart)*slotLen:])
-		isFree := s.session()>>32 != issued>>32 || !s.isValid(d.boot)
+		isFree := s.session()>>32 != issued>>32 || !s.isValid(t.boot)
 		wasUsed := s.lastOperation().Number > 0
 		usedAt := uint32(s.session()) // fallback for slots of older versions
 		if counter := binary.LittleEndian.Uint32(s[slotUsedOffset:]); wasUsed && counter != 0 {
@@ -283,13 +283,13 @@ func (t *sessionFile) secret() []byte {
 	return nil
 }
 
-// SessionSecret returns the secret from which session tokens are derived. All processes that use
+// secretOf returns the secret from which session tokens are derived. All processes that use
 // the directory have the same secret.
-func (d Tx) SessionSecret(session uint64) ([]byte, error) {
-	if err := d.openSessions(false); err != nil {
+func (t *sessionFile) secretOf(session uint64) ([]byte, error) {
+	if err := t.open(false); err != nil {
 		return nil, err
 	}
-	secret := d.sessions.secret()
+	secret := t.secret()
 	if secret == nil {
 		return nil, sessiontab.ExpiredError(session)
 	}
