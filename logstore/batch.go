@@ -33,14 +33,11 @@ const entryOverhead = 4 + 4 + 8
 
 func (b *batch) memory() int { return cap(b.buf) + 4*cap(b.offsets) + 4*cap(b.parts) + 8*cap(b.hashes) }
 
-// batchPrefix is the space in batch.buf for the record's header and tag.
-const batchPrefix = recordHeaderLen + tagLen
-
 func (b *batch) reset() {
-	if cap(b.buf) < batchPrefix {
+	if cap(b.buf) < recordPrefix {
 		b.buf = make([]byte, 0, 16<<10)
 	}
-	b.buf = b.buf[:batchPrefix]
+	b.buf = b.buf[:recordPrefix]
 	b.offsets, b.parts, b.hashes, b.blobs = b.offsets[:0], b.parts[:0], b.hashes[:0], b.blobs[:0]
 	b.ledger = Ledger{}
 	b.maxBlobNo = 0
@@ -54,7 +51,7 @@ func (b *batch) clear() {
 	b.blobs = blobs
 }
 
-func (b *batch) entries() []byte { return b.buf[batchPrefix:] }
+func (b *batch) entries() []byte { return b.buf[recordPrefix:] }
 
 func (b *batch) entryAt(i int) []byte {
 	if i+1 < len(b.offsets) {
@@ -199,7 +196,7 @@ func (s *Store) encode(b *batch, op operation) error {
 
 // maxEncodedLen returns an upper bound on the memory for a batch of entries, in bytes.
 func (s *Store) maxEncodedLen(entries []partd.Entry) int64 {
-	n := int64(batchPrefix)
+	n := int64(recordPrefix)
 	for i := range entries {
 		v := len(entries[i].Value)
 		if v >= s.blobBytes {

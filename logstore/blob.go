@@ -131,3 +131,26 @@ func (fs *fileSet) addBlob(l *Ledger, key, encoded []byte, use func(b []byte) er
 }
 
 func ignoreData([]byte) error { return nil }
+
+// checkBlobs returns errNoRecord if an entry's large value is missing or damaged. A power loss can
+// cause this if the value was not synced. checkBlobs returns read errors unchanged.
+func (fs *fileSet) checkBlobs(entries []byte) error {
+	for len(entries) > 0 {
+		e, err := segment.ParseEntry(entries)
+		if err != nil {
+			return nil // the caller parses the entry again and reports the error
+		}
+		entries = entries[len(e.Raw):]
+		if e.Kind != segment.KindBlob {
+			continue
+		}
+		err = fs.eachBlock(e.Value, ignoreData)
+		if errors.As(err, new(*partd.CorruptError)) {
+			return errNoRecord
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -3,7 +3,6 @@ package logstore
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/base/canceled"
@@ -70,34 +69,12 @@ func (w *bulkWriter) undo() {
 func (w *bulkWriter) finish(edit func(m *manifest)) error {
 	err := w.flush()
 	if err == nil {
-		err = w.s.commitSegments(w.segments, w.ledger, edit)
+		err = w.s.catalog.commitSegments(w.segments, w.ledger, edit)
 	}
 	if err != nil {
 		w.undo()
 	}
 	return err
-}
-
-// commitSegments adds segments and their ledger to the manifest. edit makes additional changes to
-// the manifest.
-func (s *Store) commitSegments(segments []*storedSegment, ledger Ledger, edit func(m *manifest)) error {
-	if s.durable.Load() {
-		if err := s.syncExclusive(func() error { return s.syncData(s.catalog.files) }); err != nil {
-			return err
-		}
-	}
-	return s.catalog.edit(func(m *manifest) {
-		m.files = slices.Clone(m.files)
-		for _, seg := range segments {
-			for i := range m.files {
-				if m.files[i].number == seg.file.Number {
-					m.files[i].end = seg.End
-				}
-			}
-		}
-		m.ledger.Add(ledger)
-		edit(m)
-	})
 }
 
 // applyBulk applies an operation that is too large for one record.

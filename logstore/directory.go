@@ -202,10 +202,6 @@ func (d *directory) readAll(path string, limit int) ([]byte, error) {
 	return b, err
 }
 
-func isNoSpace(err error) bool {
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
-}
-
 // errLockLost means that the lock file is gone, and another process may hold a new one.
 var errLockLost = errors.New("the lock file was removed or replaced while this store was open")
 
@@ -277,4 +273,22 @@ func (d *directory) lockedError(path string) error {
 		}
 	}
 	return fmt.Errorf("the store is %w by %s: close it there, or share it through partd-server; if a server already has it open, use the server's URL, such as tcp://127.0.0.1:7077", partd.ErrInUse, vfs.Holder(d.fs, path))
+}
+
+// errStillRead means that a file cannot be truncated, because a reader of a closed store still
+// uses it, in this or another process. Such a reader holds a shared lock on each file.
+var errStillRead = errors.New("it is still being read")
+
+// syncData syncs the data files with unsynced writes. Call it only within syncExclusive: it marks
+// a file as clean before the file's sync ends, so a concurrent call would not wait for that sync.
+func (d *directory) syncData(files *fileSet) error {
+	for _, f := range files.files() {
+		if !f.dirty.Swap(false) {
+			continue
+		}
+		if err := f.f.Sync(); err != nil {
+			return err
+		}
+	}
+	return nil
 }

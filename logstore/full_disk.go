@@ -10,17 +10,6 @@ import (
 // records of old write-ahead files. If the disk is too full, the store opens only for reading and
 // for Drop, which frees space. A spare file reserves space for the manifest that Drop writes.
 
-const (
-	spareName  = "MANIFEST.spare"
-	spareExtra = 16 << 10 // bytes reserved beyond the length of the manifest
-)
-
-func isFull(err error) bool { return err != nil && (isNoSpace(err) || errors.Is(err, errNoRoom)) }
-
-var errNoRoom = errors.New("the disk is full: until you free space and reopen the store, it supports only reads and Drop")
-
-var errNotResumed = errors.New("the store was dropped, but could not begin a new write-ahead file: the next change retries")
-
 // startOrReadOnly opens the store. On a full disk it removes leftovers of interrupted
 // operations and retries. If that fails, it opens the store only for reading and Drop. newEmpty
 // returns an unopened store.

@@ -180,13 +180,6 @@ func (s *Store) newMerge(ctx context.Context, first, end int, readAll bool) *mer
 	return j
 }
 
-func sizeOf(segments []*storedSegment) (n int64) {
-	for _, seg := range segments {
-		n += seg.StoredLen()
-	}
-	return n
-}
-
 // stopMerging ends the background merge before the store closes: it cancels a long merge, and waits
 // for a short one.
 func (s *Store) stopMerging() {

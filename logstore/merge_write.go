@@ -41,19 +41,12 @@ type mergeJob struct {
 	src       segment.Reader
 	er        segment.EntryReader
 
-	resets  map[string]*reset
+	resets  map[string]*keyReset
 	dropped Ledger           // ledger of the dropped entries
 	freed   map[uint32]int64 // bytes of dropped large values, by blob file
 }
 
 func (j *mergeJob) inputs() []*storedSegment { return j.view.segments[j.first:j.end] }
-
-func ledgerOf(segments []*storedSegment) (l Ledger) {
-	for _, seg := range segments {
-		l.Add(seg.ledger)
-	}
-	return l
-}
 
 const maxMerged = 2 << 30 // offsets in a segment must fit into 32 bits
 
@@ -117,18 +110,6 @@ func (j *mergeJob) checkLedger() error {
 		return nil
 	}
 	return want.Diff(ledgerOf(j.outputs))
-}
-
-// packRanges returns the largest end, up to count, such that the ranges [first, end) fit into
-// limit bytes. It includes at least one range, whatever its size.
-func packRanges(first, count int, sizeOf func(r int) int64, limit int64) (end int) {
-	size := sizeOf(first)
-	for end = first + 1; end < count; end++ {
-		if size += sizeOf(end); size > limit {
-			break
-		}
-	}
-	return end
 }
 
 func (j *mergeJob) writeRanges() error {

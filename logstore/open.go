@@ -2,14 +2,10 @@ package logstore
 
 import (
 	"cmp"
-	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 	"sync"
 
 	"github.com/go-partd/partd"
@@ -144,61 +140,6 @@ func (s *Store) start() error {
 	defer s.mu.Unlock()
 	s.startReclaiming()
 	s.considerMerge()
-	return nil
-}
-
-func (d *directory) newManifest() (manifest, error) {
-	var b [16]byte
-	_, _ = rand.Read(b[:]) // never fails
-	m := manifest{
-		id: binary.LittleEndian.Uint64(b[:]), seed: binary.LittleEndian.Uint64(b[8:]),
-		liveEpoch: 1, nextSeq: 1,
-	}
-	// Sessions start at a random number, so that sessions of an earlier store in this
-	// directory are not mistaken for sessions of this one.
-	m.sessions = newSessionTable(m.id &^ (1<<32 - 1))
-	// If data files exist, the manifest was lost. An empty write-ahead file is allowed,
-	// because a crash while the store is created leaves one.
-	names, err := d.listStoreFiles()
-	if err != nil {
-		return m, err
-	}
-	for _, name := range names {
-		path := filepath.Join(d.dir, name)
-		if strings.HasPrefix(name, "wal-") {
-			isUnused, err := d.isUnusedWAL(path)
-			if err != nil {
-				return m, err
-			}
-			if isUnused {
-				continue
-			}
-		}
-		return m, &partd.CorruptError{
-			Path: filepath.Join(d.dir, manifestName), Offset: -1,
-			Err: fmt.Errorf("it is missing, although %s exists", name),
-		}
-	}
-	return m, nil
-}
-
-func (ss *segments) load(f *dataFile) error {
-	if f.Kind != segment.SegmentFile {
-		return nil
-	}
-	var list []*storedSegment
-	for end := f.end; end > segment.HeaderLen; {
-		layout, ledger, err := segment.ReadFooter(&f.File, end)
-		if err != nil {
-			return err
-		}
-		seg := &storedSegment{Layout: layout, file: f}
-		seg.ledger.Parse(ledger)
-		list = append(list, seg)
-		end = seg.Start
-	}
-	slices.Reverse(list)
-	ss.list = ss.limitIndex(append(ss.list, list...))
 	return nil
 }
 

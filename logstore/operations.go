@@ -16,9 +16,12 @@ type sessionOp struct {
 	session uint64
 }
 
-func (op *sessionOp) isEmpty() bool                                       { return false }
-func (op *sessionOp) size(*Store) int64                                   { return batchPrefix }
+func (op *sessionOp) isEmpty() bool { return false }
+
+func (op *sessionOp) size(*Store) int64 { return recordPrefix }
+
 func (op *sessionOp) each(func(segment.Kind, string, []byte) error) error { return nil }
+
 func (op *sessionOp) prepare(_ context.Context, s *Store) (bool, error) {
 	if op.kind == recordSession {
 		op.session = s.sessions.issued + 1
@@ -26,7 +29,8 @@ func (op *sessionOp) prepare(_ context.Context, s *Store) (bool, error) {
 	return false, nil
 }
 
-func (op appendOp) size(s *Store) int64                           { return s.maxEncodedLen(op) }
+func (op appendOp) size(s *Store) int64 { return s.maxEncodedLen(op) }
+
 func (op appendOp) prepare(context.Context, *Store) (bool, error) { return false, nil }
 
 func (op appendOp) isEmpty() bool {
@@ -134,7 +138,7 @@ func (op *deleteOp) prepare(ctx context.Context, s *Store) (bool, error) {
 }
 
 func (op *deleteOp) size(*Store) int64 {
-	n := int64(batchPrefix)
+	n := int64(recordPrefix)
 	if op.isEmpty() {
 		return n
 	}

@@ -37,8 +37,8 @@ type fileRange struct {
 	start, end int64
 }
 
-// add adds a new segment. tableLen is the length of a full table.
-func (p *cacheProbe) add(seg *storedSegment, tableLen int) {
+// add adds a new segment in file. tableLen is the length of a full table.
+func (p *cacheProbe) add(file *dataFile, start, end int64, tableLen int) {
 	tables := probeTables
 	if p.isSmall {
 		tables = evictTables
@@ -46,14 +46,14 @@ func (p *cacheProbe) add(seg *storedSegment, tableLen int) {
 	if p.written >= int64(tables)*int64(tableLen) {
 		*p = cacheProbe{}
 	}
-	p.written += seg.End - seg.Start
+	p.written += end - start
 	if p.isSmall {
 		return
 	}
-	if n := len(p.ranges); n > 0 && p.ranges[n-1].file == seg.file {
-		p.ranges[n-1].end = seg.End
+	if n := len(p.ranges); n > 0 && p.ranges[n-1].file == file {
+		p.ranges[n-1].end = end
 	} else {
-		p.ranges = append(p.ranges, fileRange{seg.file, seg.Start, seg.End})
+		p.ranges = append(p.ranges, fileRange{file, start, end})
 	}
 }
 
@@ -74,9 +74,9 @@ func (p *cacheProbe) check() {
 }
 
 // output returns the writer for a segment in f.
-func (sl *sealer) output(f *dataFile) io.WriterAt {
-	sl.probe.check()
-	if c, ok := f.f.(vfs.Cacher); ok && sl.probe.isSmall {
+func (p *cacheProbe) output(f *dataFile) io.WriterAt {
+	p.check()
+	if c, ok := f.f.(vfs.Cacher); ok && p.isSmall {
 		return evictingWriter{f.f, c}
 	}
 	return f.f

@@ -49,15 +49,6 @@ type reclaiming struct {
 // and the maximum.
 type suspicion struct{ likely, possible float64 }
 
-// segmentLocation identifies a segment. A pointer to a storedSegment cannot, because limitIndex
-// replaces the storedSegment.
-type segmentLocation struct {
-	file  *dataFile
-	start int64
-}
-
-func (g *storedSegment) location() segmentLocation { return segmentLocation{g.file, g.Start} }
-
 // waste is the measured dead data of one segment.
 type waste struct {
 	bytes int64 // bytes that merging only this segment would free

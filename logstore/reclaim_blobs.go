@@ -18,8 +18,6 @@ import (
 // with a sparse copy, in which values keep their offsets, so that no entry changes. Before that,
 // the store waits until no reader uses merged segments, which may contain more references.
 
-const blobTmpName = "blob.tmp"
-
 func (s *Store) waitChanges(ctx context.Context) error {
 	s.mu.Lock()
 	earlier := s.changes

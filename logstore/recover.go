@@ -1,97 +1,14 @@
 package logstore
 
 import (
-	"cmp"
-	"errors"
 	"fmt"
-	"os"
-	"slices"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/internal/engine/segment"
 )
 
-// Recovery describes the data that Open recovered after a crash.
-type Recovery struct {
-	Records int64  // complete records in the write-ahead files
-	Torn    bool   // the newest file ended with an incomplete record, which Open ignored
-	Path    string // file of the incomplete record
-	Offset  int64  // offset of the incomplete record
-}
-
 // Recovery describes the data that Open recovered.
 func (s *Store) Recovery() Recovery { return s.wal.recovery }
-
-// open opens the write-ahead files, with flag as in os.OpenFile. It returns the files with records
-// that are not in segments, oldest first.
-func (l *wal) open(m *manifest, flag int) ([]*walReader, error) {
-	var live []*walReader
-	var headless []*walReader // files with a missing or damaged header
-	for slot := range l.files {
-		path := walName(l.dir, slot)
-		f, err := l.fs.OpenFile(path, flag, 0)
-		if errors.Is(err, os.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		l.files[slot] = f
-		info, err := f.Info()
-		if err != nil {
-			return nil, err
-		}
-		w := &walReader{log: l, slot: slot, f: f, path: path, size: info.Size, off: walHeaderLen}
-		w.walHeader, err = l.readHeader(f)
-		w.nextSeq = w.firstSeq
-		switch {
-		case errors.Is(err, errNoRecord):
-			headless = append(headless, w)
-		case err != nil:
-			return nil, err
-		default:
-			l.lastEpoch = max(l.lastEpoch, w.epoch)
-			if w.epoch >= m.liveEpoch {
-				live = append(live, w)
-			}
-		}
-	}
-	if m.clean {
-		return nil, nil // a write-ahead file may exist, but it has no records
-	}
-	slices.SortFunc(live, func(a, b *walReader) int { return cmp.Compare(a.epoch, b.epoch) })
-	for i, w := range live {
-		if w.epoch != m.liveEpoch+uint64(i) {
-			return nil, l.missingError(m.liveEpoch+uint64(i), headless)
-		}
-	}
-	if len(live) == 0 {
-		return nil, l.missingError(m.liveEpoch, headless)
-	}
-	if live[0].firstSeq != m.nextSeq {
-		return nil, &partd.CorruptError{Path: live[0].path, Offset: 0, Err: fmt.Errorf(
-			"it begins with record %d, but the manifest says %d", live[0].firstSeq, m.nextSeq)}
-	}
-	// A crash may leave the newest file with an incomplete header, but then it has no records.
-	for _, w := range headless {
-		w.epoch = m.liveEpoch + uint64(len(live))
-		if _, exists, err := w.findHeader(walHeaderLen); err != nil || exists {
-			return nil, cmp.Or(err, error(&partd.CorruptError{Path: w.path, Offset: 0, Err: errors.New("the header is damaged, but records follow it")}))
-		}
-	}
-	return live, nil
-}
-
-func (l *wal) missingError(epoch uint64, headless []*walReader) error {
-	if len(headless) > 0 {
-		return &partd.CorruptError{Path: headless[0].path, Offset: 0, Err: fmt.Errorf(
-			"the header is damaged, and the write-ahead file of epoch %d is missing", epoch)}
-	}
-	slot := slices.IndexFunc(l.files[:], func(f vfs.File) bool { return f == nil })
-	return &partd.CorruptError{Path: walName(l.dir, max(slot, 0)), Offset: -1, Err: fmt.Errorf(
-		"the write-ahead file of epoch %d is missing", epoch)}
-}
 
 // recoverWrite writes the records of the write-ahead files as segments, and begins a new
 // write-ahead file.
@@ -203,23 +120,6 @@ func (c *catalog) syncRecovered(live []*walReader) error {
 	})
 }
 
-// nextSlot returns the slot for the next write-ahead file; seq is the number of its first record.
-// If the newest of several files has no records, because of a crash, it must be reused with the
-// same epoch. Otherwise, repeated crashes would use up the slots.
-func (l *wal) nextSlot(live []*walReader, seq uint64) (slot int, reuse bool, err error) {
-	if n := len(live); n > 1 && live[n-1].firstSeq == seq {
-		return live[n-1].slot, true, nil
-	}
-	for slices.ContainsFunc(live, func(w *walReader) bool { return w.slot == slot }) {
-		slot++
-	}
-	if slot == len(l.files) {
-		return 0, false, &partd.CorruptError{Path: live[len(live)-1].path, Offset: walHeaderLen, Err: errors.New(
-			"it has records, but neither of the two write-ahead files before it was written to segments")}
-	}
-	return slot, false, nil
-}
-
 // recoverReadOnly loads the records of the write-ahead files into memory.
 func (s *Store) recoverReadOnly(storeExists bool) error {
 	live, err := s.wal.open(&s.catalog.manifest, s.openFlag())
@@ -259,4 +159,20 @@ func (s *Store) recoverReadOnly(storeExists bool) error {
 		t.insert(b)
 		return nil
 	})
+}
+
+func (s *Store) addRecord(b *batch, entries []byte) error {
+	b.reset()
+	for len(entries) > 0 {
+		e, err := segment.ParseEntry(entries)
+		if err != nil {
+			return err
+		}
+		if err := s.catalog.files.addEntry(&b.ledger, &e); err != nil {
+			return err
+		}
+		b.push(len(b.buf), append(b.buf, e.Raw...), s.format.HashBytes(e.Key), s.tables.bits)
+		entries = entries[len(e.Raw):]
+	}
+	return nil
 }

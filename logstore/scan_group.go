@@ -2,12 +2,10 @@ package logstore
 
 import (
 	"bytes"
-	"fmt"
 	"slices"
 
 	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/internal/engine/segment"
-	"github.com/go-partd/partd/storekit"
 )
 
 // grouping groups a worker's loaded entries by key. It sorts references to the entries by hash.
@@ -109,10 +107,6 @@ func (w *scanWorker) collect(r hashRange) (complete bool, err error) {
 		off = end
 	}
 	return !w.truncated, nil
-}
-
-func wrongRangeError(key []byte) error {
-	return fmt.Errorf("key %s is in the wrong range", storekit.QuoteKey(string(key)))
 }
 
 // emitRefs emits the entries of refs, which must be sorted by hash.

@@ -2,7 +2,6 @@ package logstore
 
 import (
 	"bytes"
-	"errors"
 	"io"
 	"math"
 	"slices"
@@ -11,9 +10,6 @@ import (
 	"github.com/go-partd/partd/internal/base/offheap"
 	"github.com/go-partd/partd/internal/engine/segment"
 )
-
-// errTooMuch means that a range of hashes exceeds the memory limit.
-var errTooMuch = errors.New("the range exceeds the memory limit")
 
 func (w *scanWorker) emitPartition(p *scanPartition) error {
 	// Do not load a key that has a hot run in any segment, but stream it from all segments.

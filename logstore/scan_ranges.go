@@ -34,25 +34,6 @@ func (v *view) scanBits(limit int64) uint8 {
 	return bits
 }
 
-// rangesSize returns the uncompressed size of the segment's ranges [first, end).
-func (seg *storedSegment) rangesSize(first, end int) int64 {
-	if seg.RawLens == nil {
-		return int64(seg.Offsets[end] - seg.Offsets[first])
-	}
-	var n int64
-	for _, raw := range seg.RawLens[first:end] {
-		n += int64(raw)
-	}
-	return n
-}
-
-// rangeSize returns the uncompressed size of the segment's entries in range i of 2^bits ranges of
-// hashes. It is approximate if the segment's own ranges are wider.
-func (seg *storedSegment) rangeSize(i int, bits uint8) int64 {
-	lo, hi := segment.HashBounds(i, i+1, bits)
-	return seg.rangesSize(seg.RangeIndex(lo), seg.RangeIndex(hi)+1) >> (max(bits, seg.Bits) - seg.Bits)
-}
-
 // rangeSize returns the approximate size of range i of the scan, without hot keys.
 func (sc *scanner) rangeSize(i int) int64 {
 	var n int64

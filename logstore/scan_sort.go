@@ -2,6 +2,7 @@ package logstore
 
 import (
 	"cmp"
+	"math"
 	"math/bits"
 	"slices"
 
@@ -88,3 +89,10 @@ func sortLowBits(refs []entryRef, lo uint64, shift int) {
 		i = end - 1
 	}
 }
+
+// hashRange is the interval of hashes from lo to hi, inclusive.
+type hashRange struct{ lo, hi uint64 }
+
+var allHashes = hashRange{0, math.MaxUint64}
+
+func (r hashRange) contains(hash uint64) bool { return r.lo <= hash && hash <= r.hi }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"math"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -17,13 +16,6 @@ import (
 // A scan divides the hashes into partitions that are small enough for grouping in the
 // processor's cache. Several workers process partitions, but the consumer receives the results
 // in the order of the partitions.
-
-// hashRange is the interval of hashes from lo to hi, inclusive.
-type hashRange struct{ lo, hi uint64 }
-
-var allHashes = hashRange{0, math.MaxUint64}
-
-func (r hashRange) contains(hash uint64) bool { return r.lo <= hash && hash <= r.hi }
 
 type scanRequest struct {
 	hashes   hashRange

@@ -92,7 +92,7 @@ func (s *Store) seal(t *table, edit func(m *manifest), done chan struct{}) {
 		}
 	}
 	if err == nil {
-		err = s.commitSegments(segments, t.ledger, edit)
+		err = s.catalog.commitSegments(segments, t.ledger, edit)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -192,7 +192,7 @@ func (sl *sealer) fileFor() (*dataFile, error) {
 func (sl *sealer) append(f *dataFile, t *table) (*storedSegment, error) {
 	// Write a partly filled table with fewer ranges, of at least 4 KiB each.
 	segBits := min(t.bits, uint8(max(bits.Len64(uint64(t.size)>>12), 1)-1))
-	w := segment.NewWriter(&f.File, sl.output(f), f.end, segBits, sl.comp, sl.bufs)
+	w := segment.NewWriter(&f.File, sl.probe.output(f), f.end, segBits, sl.comp, sl.bufs)
 	defer func() { sl.bufs = w.Buffers() }()
 
 	perRange := 1 << (t.bits - segBits)
@@ -228,6 +228,6 @@ func (sl *sealer) append(f *dataFile, t *table) (*storedSegment, error) {
 	}
 	f.dirty.Store(true)
 	seg := &storedSegment{Layout: w.Layout, file: f, ledger: t.ledger}
-	sl.probe.add(seg, len(t.arena))
+	sl.probe.add(f, seg.Start, seg.End, len(t.arena))
 	return seg, nil
 }

@@ -1,36 +1,12 @@
 package logstore
 
 import (
-	"errors"
 	"slices"
 	"sync"
 	"sync/atomic"
 
 	"github.com/go-partd/partd/internal/engine/segment"
 )
-
-type storedSegment struct {
-	segment.Layout
-	file   *dataFile
-	ledger Ledger
-}
-
-// rangesLen returns the stored length of the segment's ranges that overlap the hashes [lo, hi].
-func (seg *storedSegment) rangesLen(lo, hi uint64) int64 {
-	return int64(seg.Offsets[seg.RangeIndex(hi)+1] - seg.Offsets[seg.RangeIndex(lo)])
-}
-
-// openRanges makes r read the segment's ranges that overlap the hashes [lo, hi], and returns r.
-func (seg *storedSegment) openRanges(r *segment.Reader, lo, hi uint64) segment.Source {
-	r.Reset(&seg.file.File, seg.Start+int64(seg.Offsets[seg.RangeIndex(lo)]), seg.Start+int64(seg.Offsets[seg.RangeIndex(hi)+1]))
-	return r
-}
-
-func (seg *storedSegment) openHotRun(r *segment.Reader, h *segment.HotRun) segment.Source {
-	start := seg.Start + int64(h.Off)
-	r.Reset(&seg.file.File, start, start+int64(h.Len))
-	return r
-}
 
 // segments lists the store's segments, and tracks earlier versions of the list that readers
 // still use. Store.mu guards it.
@@ -162,10 +138,6 @@ func (ss *segments) discard(doomed []*dataFile, cuts []fileCut) {
 	ss.discards.Go(free)
 }
 
-// errStillRead means that a file cannot be truncated, because a reader of a closed store still
-// uses it, in this or another process. Such a reader holds a shared lock on each file.
-var errStillRead = errors.New("it is still being read")
-
 // shortenFiles removes merged segments from the ends of files. It skips the file in use.
 func (s *Store) shortenFiles() {
 	for _, f := range s.catalog.files.files() {
@@ -178,21 +150,22 @@ func (s *Store) shortenFiles() {
 	}
 }
 
-// lockForReaders prevents other processes from truncating this store's files after it is closed,
-// until its last reader is closed. Store.mu must be held.
-func (c *catalog) lockForReaders() {
-	if c.files.refs.Load() == 1 {
-		return // no readers
+func (ss *segments) load(f *dataFile) error {
+	if f.Kind != segment.SegmentFile {
+		return nil
 	}
-	for _, f := range c.files.files() {
-		if f.Kind != segment.SegmentFile {
-			continue
+	var list []*storedSegment
+	for end := f.end; end > segment.HeaderLen; {
+		layout, ledger, err := segment.ReadFooter(&f.File, end)
+		if err != nil {
+			return err
 		}
-		l := c.fs.NewLock(f.Path)
-		if locked, err := l.TryLock(false); err != nil || !locked {
-			c.log.Warn("logstore: a file could not be locked for open readers", "path", f.Path, "err", err)
-			continue
-		}
-		c.files.locks = append(c.files.locks, l)
+		seg := &storedSegment{Layout: layout, file: f}
+		seg.ledger.Parse(ledger)
+		list = append(list, seg)
+		end = seg.Start
 	}
+	slices.Reverse(list)
+	ss.list = ss.limitIndex(append(ss.list, list...))
+	return nil
 }

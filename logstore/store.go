@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"sync"
 	"sync/atomic"
@@ -40,7 +39,7 @@ type Store struct {
 	editCount      uint64    // number of changes to the content since Open, except drops
 	sessions       sessionTable
 	tables         tables
-	wal            wal
+	wal            writeAhead
 	segments       segments
 	merging        merging
 	reclaim        reclaiming
@@ -62,24 +61,6 @@ type Store struct {
 	walErr     error                                                         // why the write-ahead files could not be read, or nil
 	scanMemory atomic.Int64                                                  // bytes reserved by takeScanMemory
 	counters   struct{ seals, sealFailures, stalls, stallTime atomic.Int64 } // for Metrics
-}
-
-// ErrReadOnly is wrapped by errors of changes to a store that was opened with Options.ReadOnly.
-var ErrReadOnly = errors.New("the store is open for reading only")
-
-// maybeApplied wraps the error of a write that may have taken effect.
-type maybeApplied struct{ error }
-
-func (u maybeApplied) Unwrap() error { return u.error }
-
-// commitError returns the error of an operation whose last step, its commit, failed with err.
-// It adds partd.ErrUnknownOutcome if the commit may have taken effect. Do not use it for errors
-// of earlier steps, after which the operation certainly had no effect.
-func commitError(err error) error {
-	if _, ok := errors.AsType[maybeApplied](err); ok {
-		return fmt.Errorf("%w (%w)", err, partd.ErrUnknownOutcome)
-	}
-	return err
 }
 
 // checkWritable returns nil, or the reason why the store accepts no writes. mu must be held.

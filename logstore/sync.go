@@ -31,20 +31,6 @@ func (s *Store) syncAll() error {
 	return s.syncTo(seq)
 }
 
-// syncData syncs the data files with unsynced writes. Call it only within syncExclusive: it marks
-// a file as clean before the file's sync ends, so a concurrent call would not wait for that sync.
-func (d *directory) syncData(files *fileSet) error {
-	for _, f := range files.files() {
-		if !f.dirty.Swap(false) {
-			continue
-		}
-		if err := f.f.Sync(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // makeDurable syncs everything that was written before the first Sync. Later calls do nothing.
 func (s *Store) makeDurable() error {
 	s.firstSync.Lock()
@@ -97,21 +83,5 @@ func (s *Store) syncTo(seq uint64) error {
 	if err != nil {
 		return maybeApplied{err}
 	}
-	return nil
-}
-
-// sync syncs the data files and then write-ahead file w, whose records refer to them. seq is the
-// last record in w.
-func (l *wal) sync(w *walFile, seq uint64, files *fileSet) error {
-	err := l.syncExclusive(func() error {
-		if err := l.syncData(files); err != nil {
-			return err
-		}
-		return w.f.Sync()
-	})
-	if err != nil {
-		return err
-	}
-	l.group.MarkSynced(seq)
 	return nil
 }

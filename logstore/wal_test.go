@@ -221,18 +221,17 @@ func FuzzRecordHeader(f *testing.F) {
 	b.reset()
 	b.add(segment.KindAppend, "key", []byte("value"), 1, 4)
 	b.checksum()
-	h := recordHeader{epoch: 3, seq: 9, synced: 8}
-	f.Add(bytes.Clone(h.put(b, &segment.Format{Seed: 5}, 64)), uint64(5), int64(64))
+	h := recordHeader{crc: b.crc, epoch: 3, seq: 9, synced: 8}
+	f.Add(bytes.Clone(h.put(b.buf, &segment.Format{Seed: 5}, 64)), uint64(5), int64(64))
 	h.tagged, h.tag = true, partd.Tag{Session: 1, Number: 2, CRC: 3}
-	f.Add(bytes.Clone(h.put(b, &segment.Format{Seed: 5}, 64)), uint64(5), int64(64))
+	f.Add(bytes.Clone(h.put(b.buf, &segment.Format{Seed: 5}, 64)), uint64(5), int64(64))
 	f.Add(walHeader{1, 1}.encode(&segment.Format{ID: 7, Seed: 5}), uint64(5), int64(0))
 	f.Fuzz(func(t *testing.T, b []byte, seed uint64, off int64) {
 		store := &segment.Format{ID: 7, Seed: seed}
 		h, err := parseRecordHeader(b, store, off)
 		if err == nil {
 			// A header with a correct checksum must be what put writes.
-			c := &batch{buf: make([]byte, batchPrefix+int(min(h.length, 1<<10)))}
-			c.crc = h.crc
+			c := make([]byte, recordPrefix+int(min(h.length, 1<<10)))
 			if h.length < 1<<10 {
 				if got := h.put(c, store, off); !bytes.Equal(got[:h.totalLen-int64(h.length)], b[:h.totalLen-int64(h.length)]) {
 					t.Fatalf("the header % x was accepted, but is encoded as % x", b, got)
