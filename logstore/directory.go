@@ -1,6 +1,7 @@
 package logstore
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"syscall"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/base/storeerror"
 	"github.com/go-partd/partd/internal/disk/vfs"
 )
 
@@ -22,6 +24,7 @@ type directory struct {
 	dir      string
 	log      *slog.Logger
 	readOnly bool
+	closed   bool // Store.mu guards it
 
 	lock      vfs.Lock              // lock on the directory; nil for a reader that cannot create the lock file
 	durable   atomic.Bool           // Sync was called at least once; see manifest.durable
@@ -30,6 +33,14 @@ type directory struct {
 
 	// syncMu is held during each sync: see syncExclusive. It is the last in the lock order.
 	syncMu sync.Mutex
+}
+
+// locks are the locks of a store that several of its parts take. Lock order: lifeMu, firstSync, mu,
+// blobs.mu, catalog.mu, directory.syncMu.
+type locks struct {
+	lifeMu    sync.RWMutex // every change holds it shared; Drop and Close hold it exclusively
+	firstSync sync.Mutex   // held during the first Sync
+	mu        sync.Mutex   // Appends hold mu one after another, and take effect in that order
 }
 
 func (d *directory) path(name string) string { return filepath.Join(d.dir, name) }
@@ -291,4 +302,17 @@ func (d *directory) syncData(files *fileSet) error {
 		}
 	}
 	return nil
+}
+
+// checkWritable returns nil, or the reason why the store accepts no writes. Store.mu must be held.
+func (d *directory) checkWritable() error {
+	switch {
+	case d.dir == "":
+		return storeerror.ErrNotOpened
+	case d.closed:
+		return partd.ErrClosed
+	case d.readOnly:
+		return ErrReadOnly
+	}
+	return cmp.Or(d.checkPoisoned(), d.fullError())
 }

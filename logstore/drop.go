@@ -23,12 +23,12 @@ func (s *Store) drop(ctx context.Context, tag partd.Tag) (applied bool, err erro
 	defer s.lifeMu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.waitSealed()
+	s.journal.waitSealed()
 	if err := s.checkWritable(); err != nil && !errors.Is(err, errNoRoom) && !errors.Is(err, errNotResumed) {
 		return false, err
 	}
 	h := recordHeader{kind: recordBatch, tag: tag, tagged: tag != (partd.Tag{})}
-	if isNew, err := s.sessions.check(tag); err != nil || !isNew {
+	if isNew, err := s.journal.sessions.check(tag); err != nil || !isNew {
 		return false, err
 	}
 	var t *table // table that becomes active after the drop; nil if the store has no write-ahead file
@@ -45,22 +45,22 @@ func (s *Store) drop(ctx context.Context, tag partd.Tag) (applied bool, err erro
 	if err != nil {
 		return false, err
 	}
-	sessions := s.sessions.clone()
+	sessions := s.journal.sessions.clone()
 	sessions.apply(h, s.opts.MaxSessions)
 	if s.tables.active != nil {
 		s.wal.lastEpoch = max(s.wal.lastEpoch, s.tables.active.wal.epoch)
 	}
 	// Do not create a write-ahead file before the store is empty, because the disk may be full.
 	err = s.catalog.edit(func(m *manifest) {
-		m.clearData(max(m.liveEpoch, s.wal.lastEpoch)+1, s.seq, sessions)
+		m.clearData(max(m.liveEpoch, s.wal.lastEpoch)+1, s.journal.seq, sessions)
 		m.clean = true
 	})
 	if err != nil {
 		return false, commitError(err)
 	}
-	s.sessions, s.walErr = sessions, nil
+	s.journal.sessions, s.tables.walErr = sessions, nil
 	oldTables := s.tables.inUse()
-	s.tables.active, s.tables.frozen, s.tables.walTables, s.sealErr = nil, nil, nil, nil
+	s.tables.active, s.tables.frozen, s.tables.walTables, s.journal.sealErr = nil, nil, nil, nil
 	s.tables.releaseAll(oldTables, t)
 	s.warn(s.wal.remove(), "a write-ahead file of a dropped store could not be removed; it will be reused")
 	s.forgetFiles()

@@ -67,12 +67,12 @@ func (s *Store) resumeWrites(t *table) error {
 		}()
 	}
 	t.reset()
-	wal, err := s.recoverInto(t, nil, s.catalog.manifest.liveEpoch+1)
+	wal, err := s.journal.recoverInto(t, nil, s.catalog.manifest.liveEpoch+1)
 	if err != nil {
 		return err
 	}
-	s.wal.group.MarkSynced(s.seq - 1)
-	s.activate(t, wal)
+	s.wal.group.MarkSynced(s.journal.seq - 1)
+	s.journal.activate(t, wal)
 	s.startReclaiming()
 	s.fullErr.Store(nil)
 	return nil

@@ -86,7 +86,7 @@ func TestFalseRecordLength(t *testing.T) {
 			must(t, err)
 			must(t, s.Append(t.Context(), partd.Entry{Key: "a", Value: longValue}))
 			w := s.tables.active.wal
-			rec := (&recordHeader{seq: s.seq, epoch: w.epoch}).put(make([]byte, recordPrefix), &s.format, w.end)
+			rec := (&recordHeader{seq: s.journal.seq, epoch: w.epoch}).put(make([]byte, recordPrefix), &s.format, w.end)
 			binary.LittleEndian.PutUint32(rec[4:], claim)
 			binary.LittleEndian.PutUint32(rec[8:], crc)
 			binary.LittleEndian.PutUint32(rec, s.format.SaltedCRC(walFileNumber, w.end, rec[4:recordHeaderLen]))

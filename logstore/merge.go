@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"sync/atomic"
 
 	"github.com/go-partd/partd/internal/engine/segment"
 )
@@ -25,9 +24,6 @@ type merging struct {
 	isReclaiming bool          // reclaiming is in progress; it may take several merges
 	isStopping   bool          // the store is closing, so only short merges may start
 	retryCount   int           // number of segments at which to merge again after a failure
-
-	wasted     atomic.Int64 // bytes that Gets read only because there are several segments
-	wasteLimit atomic.Int64 // value of wasted at which to consider a merge
 }
 
 // maxCloseMerge is the size of the largest merge that Close waits for, in bytes. If Close canceled
@@ -56,32 +52,32 @@ func (s *Store) considerMerge() {
 func (s *Store) dueMerge() (first int, due bool) {
 	// A merge that only speeds up Gets would also copy dead data. So dead data reduces the maximum
 	// size of such a merge.
-	return s.merging.firstDue(s.segments.list, s.segments.size.Load()+s.reclaim.slack-2*s.reclaim.dead())
+	return s.merging.firstDue(&s.segments, s.segments.size.Load()+s.reclaim.slack-2*s.reclaim.dead())
 }
 
-// firstDue reports whether to merge list[first:]. A merge that only speeds up Gets must not exceed
+// firstDue reports whether to merge ss.list[first:]. A merge that only speeds up Gets must not exceed
 // maxBytes.
-func (m *merging) firstDue(list []*storedSegment, maxBytes int64) (first int, due bool) {
-	if m.minCount < 0 || len(list) < m.retryCount {
+func (m *merging) firstDue(ss *segments, maxBytes int64) (first int, due bool) {
+	if m.minCount < 0 || len(ss.list) < m.retryCount {
 		return 0, false
 	}
-	sizes := make([]int64, len(list))
-	for i, seg := range list {
+	sizes := make([]int64, len(ss.list))
+	for i, seg := range ss.list {
 		sizes[i] = seg.UncompressedLen()
 	}
 	if first, due := dueSmall(sizes, m.smallLen, m.minCount); due {
 		return first, true
 	}
-	for i, seg := range list {
+	for i, seg := range ss.list {
 		sizes[i] = seg.StoredLen()
 	}
 	first, cost := bestMergeForGets(sizes)
 	if cost == 0 {
-		m.wasteLimit.Store(math.MaxInt64)
+		ss.wasteLimit.Store(math.MaxInt64)
 		return 0, false
 	}
-	m.wasteLimit.Store(cost)
-	return first, sizeOf(list[first:]) <= maxBytes && m.wasted.Load() >= cost
+	ss.wasteLimit.Store(cost)
+	return first, sizeOf(ss.list[first:]) <= maxBytes && ss.wasted.Load() >= cost
 }
 
 // mergeAll merges segments and reclaims space until nothing is due.
@@ -116,7 +112,7 @@ func (s *Store) mergeAll(ctx context.Context, done chan struct{}) {
 			}
 			s.log.Warn("logstore: merging segments failed; they remain unmerged", "dir", s.dir, "err", err)
 			m.retryCount = len(s.segments.list) + minMerge
-			s.merging.wasted.Store(0)
+			s.segments.wasted.Store(0)
 			break
 		}
 		m.retryCount = 0
@@ -128,7 +124,7 @@ func (s *Store) mergeAll(ctx context.Context, done chan struct{}) {
 
 // nextMerge returns the next due merge, or nil. mu must be held; it is released while waiting.
 func (s *Store) nextMerge(ctx context.Context) *mergeJob {
-	s.waitSealed()
+	s.journal.waitSealed()
 	if ctx.Err() != nil || s.checkWritable() != nil {
 		return nil
 	}
@@ -137,23 +133,6 @@ func (s *Store) nextMerge(ctx context.Context) *mergeJob {
 		return nil
 	}
 	return s.newMerge(ctx, first, len(s.segments.list), false)
-}
-
-// waitSealed waits until no table is being sealed (written as a segment). mu must be held; it is
-// released while waiting.
-func (s *Store) waitSealed() {
-	for s.sealing {
-		sealed := s.sealDone
-		s.mu.Unlock()
-		<-sealed
-		s.mu.Lock()
-	}
-}
-
-// segmentsView returns a view of the given segments, without memtables. mu must be held.
-func (s *Store) segmentsView(segments []*storedSegment) *view {
-	s.catalog.files.refs.Add(1)
-	return &view{s: s, files: s.catalog.files, version: s.segments.acquire(), segments: segments}
 }
 
 // newMerge prepares a merge of the segments [first, end). If readAll is set, the merge also reads
@@ -171,9 +150,9 @@ func (s *Store) newMerge(ctx context.Context, first, end int, readAll bool) *mer
 	}
 	j := &mergeJob{s: s, ctx: ctx, listIndex: first, inputBytes: bytes, reclaims: readAll}
 	if readAll {
-		j.view, j.first, j.end, j.hasOldest = s.segmentsView(s.segments.list), first, end, true
+		j.view, j.first, j.end, j.hasOldest = s.views.ofSegments(s.segments.list), first, end, true
 	} else {
-		j.view, j.end, j.hasOldest = s.segmentsView(inputs), len(inputs), first == 0
+		j.view, j.end, j.hasOldest = s.views.ofSegments(inputs), len(inputs), first == 0
 	}
 	j.plan()
 	s.merging.bytes, s.merging.memory = bytes, 2*j.limit+j.limit/2+2*segment.WriteSize
@@ -222,7 +201,7 @@ func (j *mergeJob) run() error {
 	}
 	s := j.s
 	s.mu.Lock()
-	if err != nil && !s.sealing {
+	if err != nil && !s.journal.sealing {
 		s.sealer.rotate.Store(false) // nothing was merged: the current file can stay in use
 	}
 	s.mu.Unlock()

@@ -63,40 +63,6 @@ func (j *mergeJob) addToLedgers(e *segment.Entry) error {
 	return nil
 }
 
-func (j *mergeJob) writeHot(h *segment.HotRun) error {
-	j.w.BeginRun()
-	var size keySize
-	endRun := func() {
-		j.w.EndRun(segment.HotRun{Hash: h.Hash, Key: h.Key, Bytes: size.valueLen, Resets: size.resets, Deleted: size.deleted})
-	}
-	err := j.collectResets(resetCost+segment.MaxHotKey, func(first, end int, f func(e *segment.Entry) error) error {
-		return j.eachOfKey(h, first, end, f)
-	})
-	if err != nil {
-		return err
-	}
-	err = j.dropDead(func(f func(e *segment.Entry) error) error { return j.eachOfKey(h, j.first, j.end, f) }, func(e *segment.Entry) error {
-		if j.w.Size() > j.maxLen {
-			if size.encodedLen > 0 {
-				endRun()
-			}
-			if err := j.split(); err != nil {
-				return err
-			}
-			j.w.BeginRun()
-			size = keySize{}
-		}
-		if err := size.add(e); err != nil {
-			return err
-		}
-		return j.put(e)
-	})
-	if err == nil && size.encodedLen > 0 {
-		endRun()
-	}
-	return err
-}
-
 func (j *mergeJob) finish() error {
 	if len(j.outputs) > 0 && j.wroteBlob && !j.readsBlobs {
 		return errSplitBlobs
@@ -194,7 +160,7 @@ func (j *mergeJob) replace() ([]*dataFile, error) {
 	}
 	laterSegments := s.segments.list[j.listIndex+len(j.inputs()):]
 	s.segments.list = s.segments.limitIndex(slices.Concat(s.segments.list[:j.listIndex], j.outputs, laterSegments))
-	if s.sealer.rotate.Load() && !s.sealing && len(laterSegments) == 0 { // no segment was sealed during the merge
+	if s.sealer.rotate.Load() && !s.journal.sealing && len(laterSegments) == 0 { // no segment was sealed during the merge
 		s.sealer.file = nil
 		if n := len(j.outputs); n > 0 {
 			s.sealer.file = j.outputs[n-1].file
@@ -203,8 +169,8 @@ func (j *mergeJob) replace() ([]*dataFile, error) {
 	}
 	j.forgetWaste()
 	s.segments.startVersion(doomed, cuts)
-	s.merging.wasted.Store(0)
-	s.merging.wasteLimit.Store(0)
+	s.segments.wasted.Store(0)
+	s.segments.wasteLimit.Store(0)
 	return doomed, nil
 }
 

@@ -71,6 +71,22 @@ func newStore(dir string, opts Options, h hooks) *Store {
 			s.considerMerge()
 		}
 	}
+	s.journal.considerMerge = s.considerMerge
+	s.journal.considerReclaim = func() {
+		if s.reclaimDue() {
+			s.considerMerge()
+		}
+	}
+	s.views = views{
+		directory: &s.directory, mu: &s.mu, format: &s.format,
+		catalog: &s.catalog, segments: &s.segments, tables: &s.tables,
+	}
+	s.journal = journal{
+		directory: &s.directory, mu: &s.mu, format: &s.format, catalog: &s.catalog, segments: &s.segments,
+		wal: &s.wal, tables: &s.tables, sealer: &s.sealer, blobs: &s.blobs, reclaim: &s.reclaim, maxSessions: opts.MaxSessions,
+	}
+	s.syncing.locks, s.syncing.journal = &s.locks, &s.journal
+	s.encoder.format, s.encoder.tables, s.encoder.blobs = &s.format, &s.tables, &s.blobs
 	s.sealer.catalog, s.sealer.segments = &s.catalog, &s.segments
 	s.blobs.catalog, s.blobs.segments = &s.catalog, &s.segments
 	s.reclaim.disabled, s.reclaim.slack = h.reclaimSlack < 0, cmp.Or(max(h.reclaimSlack, 0), 16<<20+opts.Memory/16)
@@ -101,7 +117,7 @@ func (s *Store) start() error {
 	s.durable.Store(m.durable || s.opts.Sync && !exists)
 	s.wal.wasDurable = m.durable
 	// A process that died may not have synced all data.
-	s.allSynced = m.durable && exists && m.clean
+	s.syncing.allSynced = m.durable && exists && m.clean
 	s.catalog.files = newFileSet()
 	for _, ref := range m.files {
 		f, err := s.catalog.open(ref, s.openFlag())
@@ -116,14 +132,14 @@ func (s *Store) start() error {
 	if err := m.ledger.Diff(ledgerOf(s.segments.list)); err != nil {
 		return &partd.CorruptError{Path: filepath.Join(s.dir, manifestName), Offset: -1, Err: fmt.Errorf("segments are missing: %w", err)}
 	}
-	s.seq, s.sessions = m.nextSeq, m.sessions.clone()
+	s.journal.seq, s.journal.sessions = m.nextSeq, m.sessions.clone()
 	if err := s.initMemory(); err != nil {
 		return err
 	}
 	if s.opts.ReadOnly || s.fullError() != nil {
-		return s.recoverReadOnly(exists)
+		return s.journal.recoverReadOnly(exists, s.opts.Memory, s.maxBatch)
 	}
-	if err := s.recoverWrite(exists); err != nil {
+	if err := s.journal.recoverWrite(exists); err != nil {
 		return err
 	}
 	if err := s.catalog.removeLeftovers(); err != nil {
@@ -132,7 +148,7 @@ func (s *Store) start() error {
 	s.shortenFiles()
 	s.catalog.ensureSpare()
 	if s.durable.Load() || s.opts.Sync {
-		if err := s.makeDurable(); err != nil {
+		if err := s.syncing.makeDurable(); err != nil {
 			return err
 		}
 	}
@@ -181,3 +197,6 @@ func (s *Store) makeTables() error {
 	}
 	return nil
 }
+
+// Recovery describes the data that Open recovered.
+func (s *Store) Recovery() Recovery { return s.wal.recovery }

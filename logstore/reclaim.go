@@ -208,7 +208,7 @@ func (s *Store) reclaimSpace(ctx context.Context) error {
 	files, suspect := s.catalog.files, s.reclaim.suspect
 	s.reclaim.suspect = suspicion{}
 	clear(s.reclaim.parts)
-	err = s.flushLocked(ctx)
+	err = s.journal.flush(ctx)
 	s.mu.Unlock()
 	s.lifeMu.RUnlock()
 	flushErr := err
@@ -296,7 +296,7 @@ func (s *Store) nextReclaim(ctx context.Context) (*mergeJob, error) {
 	room := free - free/8 - 1<<20
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.waitSealed()
+	s.journal.waitSealed()
 	if ctx.Err() != nil || s.checkWritable() != nil {
 		return nil, canceled.Err(ctx)
 	}

@@ -105,7 +105,7 @@ func (s *Store) sweep(ctx context.Context, files *fileSet, victims []*dataFile) 
 		s.mu.Unlock()
 		return nil
 	}
-	j := &mergeJob{s: s, ctx: ctx, view: s.segmentsView(s.segments.list)}
+	j := &mergeJob{s: s, ctx: ctx, view: s.views.ofSegments(s.segments.list)}
 	s.mu.Unlock()
 	extents := map[uint32][]extent{}
 	for _, f := range victims {

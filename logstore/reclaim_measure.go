@@ -28,7 +28,7 @@ func (s *Store) measureWaste(ctx context.Context, oldFiles []*dataFile, likely f
 		return nil, err
 	}
 	start := time.Now()
-	v := s.segmentsView(s.segments.list)
+	v := s.views.ofSegments(s.segments.list)
 	j := &mergeJob{s: s, ctx: ctx, view: v, end: len(v.segments), hasOldest: true, inputBytes: sizeOf(v.segments)}
 	j.plan()
 	s.merging.bytes, s.merging.memory = j.inputBytes, j.limit
@@ -48,7 +48,7 @@ func (s *Store) measureWaste(ctx context.Context, oldFiles []*dataFile, likely f
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.merging.bytes, s.merging.memory = 0, 0
-	if e := v.closeLocked(); err == nil {
+	if e := v.release(); err == nil {
 		err = e
 	}
 	if err == nil && ctx.Err() != nil {

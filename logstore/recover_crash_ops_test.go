@@ -147,7 +147,7 @@ func flushAndSettle(ctx context.Context, s *Store) error {
 // settleStore waits until the other goroutines of s have ended.
 func settleStore(s *Store) {
 	s.mu.Lock()
-	s.waitSealed()
+	s.journal.waitSealed()
 	done, isMerging := s.merging.done, s.merging.running
 	s.mu.Unlock()
 	if isMerging {

@@ -114,12 +114,3 @@ func (s *Store) diskUsed() (int64, error) {
 	size, err := s.wal.size()
 	return n + size, err
 }
-
-func (s *Store) scanView(ctx context.Context) (*view, error) {
-	if s.dir != "" && s.canFlush() {
-		return s.flushedView(ctx, allHashes.lo, allHashes.hi)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.viewLocked(allHashes.lo, allHashes.hi)
-}

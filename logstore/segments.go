@@ -25,6 +25,9 @@ type segments struct {
 	size     atomic.Int64   // approximate size of segments and blob files
 	hotFull  atomic.Bool    // the index of hot runs exceeds maxIndex, so no new hot runs are created
 	discards sync.WaitGroup // goroutines that free files of merged segments
+
+	wasted     atomic.Int64 // bytes that Gets read only because there are several segments
+	wasteLimit atomic.Int64 // value of wasted at which to consider a merge
 }
 
 // fileSize returns the size at which to begin a new data file. It is a small fraction of

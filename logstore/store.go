@@ -1,7 +1,6 @@
 package logstore
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -9,71 +8,42 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/base/storeerror"
+	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/internal/engine/segment"
 )
 
 // Store is an open store. It is safe for concurrent use.
 type Store struct {
-	// Lock order: lifeMu, firstSync, mu, blobs.mu, catalog.mu, directory.syncMu.
-
 	directory
 	opts  Options
 	hooks hooks
 
 	format    segment.Format
-	blobBytes int   // values of at least this length are stored in blob files
-	maxBatch  int   // maximum bytes of a write-ahead record; a larger operation writes segments directly
 	readBytes int64 // maximum bytes that a Scan loads at a time
-	batches   chan *batch
 
-	// Every change holds lifeMu shared; Drop and Close hold it exclusively.
-	lifeMu sync.RWMutex
+	locks
 
-	// mu guards the fields below. Appends hold mu one after another, and take effect in that order.
-	mu             sync.Mutex
-	closed         bool
-	temp           io.Closer // removes the directory of a temporary store; otherwise nil
-	seq            uint64    // number of the next record
-	editCount      uint64    // number of changes to the content since Open, except drops
-	sessions       sessionTable
-	tables         tables
-	wal            writeAhead
-	segments       segments
-	merging        merging
-	reclaim        reclaiming
-	changes        *sync.WaitGroup   // changes that began after the last call of waitChanges
-	sealing        bool              // a goroutine is sealing the frozen table: writing it to a segment
-	sealErr        error             // error of the last seal, if it failed
-	sealDone       chan struct{}     // closed when the current seal ends
-	setFrozenState func(m *manifest) // updates the manifest when the frozen table is sealed
-	mustResume     bool              // the store is dropped and refuses changes; the next change tries to make it writable
+	// mu guards the fields below.
+	temp       io.Closer // removes the directory of a temporary store; otherwise nil
+	tables     tables
+	wal        writeAhead
+	journal    journal
+	segments   segments
+	views      views
+	merging    merging
+	reclaim    reclaiming
+	changes    *sync.WaitGroup // changes that began after the last call of waitChanges
+	mustResume bool            // the store is dropped and refuses changes; the next change tries to make it writable
 
 	// The fields below have their own locks or need none.
+	encoder
 	sealer  sealer
 	blobs   blobs
 	catalog catalog
 
-	firstSync sync.Mutex // held during the first Sync
-	allSynced bool       // everything written before durable was set is synced
+	syncing syncing
 
-	walErr     error                                                         // why the write-ahead files could not be read, or nil
-	scanMemory atomic.Int64                                                  // bytes reserved by takeScanMemory
-	counters   struct{ seals, sealFailures, stalls, stallTime atomic.Int64 } // for Metrics
-}
-
-// checkWritable returns nil, or the reason why the store accepts no writes. mu must be held.
-func (s *Store) checkWritable() error {
-	switch {
-	case s.dir == "":
-		return storeerror.ErrNotOpened
-	case s.closed:
-		return partd.ErrClosed
-	case s.opts.ReadOnly:
-		return ErrReadOnly
-	}
-	return cmp.Or(s.checkPoisoned(), s.fullError())
+	scanMemory atomic.Int64 // bytes reserved by takeScanMemory
 }
 
 // MemoryUsed returns the bytes in use by tables, buffers and the index of segments.
@@ -96,7 +66,7 @@ func (s *Store) Flush(ctx context.Context) error {
 	if err := s.checkWritable(); err != nil {
 		return s.opError("flush", err)
 	}
-	return s.opError("flush", s.flushLocked(ctx))
+	return s.opError("flush", s.journal.flush(ctx))
 }
 
 // Metrics describes an open store for monitoring. Counters start at zero when the store is opened.
@@ -121,8 +91,8 @@ func (s *Store) Metrics() (Metrics, error) {
 		return Metrics{}, s.opError("metrics", err)
 	}
 	m := Metrics{
-		Seals: s.counters.seals.Load(), SealFailures: s.counters.sealFailures.Load(),
-		Stalls: s.counters.stalls.Load(), StallTime: time.Duration(s.counters.stallTime.Load()),
+		Seals: s.journal.counters.seals.Load(), SealFailures: s.journal.counters.sealFailures.Load(),
+		Stalls: s.journal.counters.stalls.Load(), StallTime: time.Duration(s.journal.counters.stallTime.Load()),
 		DiskBytes: disk, UnsealedBytes: s.UnsealedBytes(), MemoryUsed: s.MemoryUsed(),
 	}
 	s.mu.Lock()
@@ -180,7 +150,7 @@ func (s *Store) finish() error {
 	if err := s.checkPoisoned(); err != nil {
 		return err
 	}
-	if err := s.flushLocked(context.Background()); err != nil {
+	if err := s.journal.flush(context.Background()); err != nil {
 		return err
 	}
 	if err := s.catalog.edit(func(m *manifest) { m.clean = true }); err != nil {
@@ -193,7 +163,7 @@ func (s *Store) releaseAll() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed, s.segments.closed = true, true
-	s.waitSealed() // a seal uses the resources released here
+	s.journal.waitSealed() // a seal uses the resources released here
 	s.segments.release(s.segments.version)
 	s.mu.Unlock()
 	s.segments.discards.Wait()
@@ -205,4 +175,15 @@ func (s *Store) releaseAll() error {
 	}
 	s.tables.close()
 	return errors.Join(append(errs, s.unlock())...)
+}
+
+// Sync waits until all changes that returned before the call are durable, so that they survive
+// a power loss. After the first Sync, the store also syncs each new segment.
+func (s *Store) Sync(ctx context.Context) error {
+	if err := canceled.Err(ctx); err != nil {
+		return s.opError("sync", err)
+	}
+	s.lifeMu.RLock()
+	defer s.lifeMu.RUnlock()
+	return s.opError("sync", commitError(s.syncing.all()))
 }

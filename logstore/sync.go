@@ -3,82 +3,76 @@ package logstore
 import (
 	"context"
 	"errors"
-
-	"github.com/go-partd/partd/internal/base/canceled"
 )
 
-// Sync waits until all changes that returned before the call are durable, so that they survive
-// a power loss. After the first Sync, the store also syncs each new segment.
-func (s *Store) Sync(ctx context.Context) error {
-	if err := canceled.Err(ctx); err != nil {
-		return s.opError("sync", err)
-	}
-	s.lifeMu.RLock()
-	defer s.lifeMu.RUnlock()
-	return s.opError("sync", commitError(s.syncAll()))
+// syncing makes changes durable. locks.firstSync guards allSynced.
+type syncing struct {
+	locks     *locks
+	journal   *journal
+	allSynced bool // everything written before durable was set is synced
 }
 
-func (s *Store) syncAll() error {
-	s.mu.Lock()
-	err, seq := s.checkWritable(), s.seq-1
-	s.mu.Unlock()
+func (y *syncing) all() error {
+	y.locks.mu.Lock()
+	err, seq := y.journal.checkWritable(), y.journal.seq-1
+	y.locks.mu.Unlock()
 	if err != nil {
 		return err
 	}
-	if err := s.makeDurable(); err != nil {
+	if err := y.makeDurable(); err != nil {
 		return err
 	}
-	return s.syncTo(seq)
+	return y.to(seq)
 }
 
 // makeDurable syncs everything that was written before the first Sync. Later calls do nothing.
-func (s *Store) makeDurable() error {
-	s.firstSync.Lock()
-	defer s.firstSync.Unlock()
-	if s.allSynced {
+func (y *syncing) makeDurable() error {
+	y.locks.firstSync.Lock()
+	defer y.locks.firstSync.Unlock()
+	if y.allSynced {
 		return nil
 	}
 	// Files created after durable is set are synced by their creators, which hold catalog.mu.
-	s.catalog.mu.Lock()
-	s.durable.Store(true)
-	s.catalog.mu.Unlock()
-	s.mu.Lock()
-	s.waitSealed() // a seal that began before durable was set may not sync its segment
-	files := s.catalog.files
+	y.journal.catalog.mu.Lock()
+	y.journal.durable.Store(true)
+	y.journal.catalog.mu.Unlock()
+	y.locks.mu.Lock()
+	y.journal.waitSealed() // a seal that began before durable was set may not sync its segment
+	files := y.journal.catalog.files
 	var logs []*walFile
-	for _, t := range s.tables.inUse() {
+	for _, t := range y.journal.tables.inUse() {
 		logs = append(logs, t.wal)
 	}
-	s.mu.Unlock()
+	y.locks.mu.Unlock()
 	for _, f := range files.files() {
 		f.dirty.Store(true)
 	}
-	err := s.syncExclusive(func() error {
-		err := s.syncData(files)
+	err := y.journal.syncExclusive(func() error {
+		err := y.journal.syncData(files)
 		for _, w := range logs {
 			err = errors.Join(err, w.f.Sync())
 		}
-		return errors.Join(err, s.syncParents())
+		return errors.Join(err, y.journal.syncParents())
 	})
 	if err != nil {
 		return err
 	}
-	if err := s.catalog.edit(func(*manifest) {}); err != nil {
+	if err := y.journal.catalog.edit(func(*manifest) {}); err != nil {
 		return err
 	}
-	s.allSynced = true
+	y.allSynced = true
 	return nil
 }
 
-// syncTo waits until all records up to seq are durable. If it fails, it is unknown which
+// to waits until all records up to seq are durable. If it fails, it is unknown which
 // records are on disk.
-func (s *Store) syncTo(seq uint64) error {
+func (y *syncing) to(seq uint64) error {
 	// Only the active write-ahead file can have unsynced records.
-	err := s.wal.group.Wait(context.Background(), seq, func(context.Context) (uint64, error) {
-		s.mu.Lock()
-		w, seq, files := s.tables.active.wal, s.seq-1, s.catalog.files
-		s.mu.Unlock()
-		return seq, s.wal.sync(w, seq, files)
+	err := y.journal.wal.group.Wait(context.Background(), seq, func(context.Context) (uint64, error) {
+		y.locks.mu.Lock()
+		w, seq, files := y.journal.tables.active.wal, y.journal.seq-1, y.journal.catalog.files
+		y.locks.mu.Unlock()
+		return seq, y.journal.wal.sync(w, seq, files)
 	})
 	if err != nil {
 		return maybeApplied{err}

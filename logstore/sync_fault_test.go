@@ -98,7 +98,7 @@ func TestSyncFailsWhileOthersWait(t *testing.T) {
 func (s *Store) nextRecord() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.seq
+	return s.journal.seq
 }
 
 // TestAnySyncFailsUnderLoad makes each sync fail in turn while several goroutines append and sync.

@@ -18,6 +18,7 @@ type tables struct {
 	active    *table
 	frozen    *table      // the table being sealed, or nil
 	walTables []*table    // in a read-only store, tables with the records of the write-ahead files
+	walErr    error       // why the write-ahead files could not be read, or nil
 	free      chan *table // unused tables
 	count     int         // number of tables, not counting spares
 	lent      bool        // see lend
