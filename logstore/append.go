@@ -70,7 +70,7 @@ func (s *Store) change(ctx context.Context, opName string, tag partd.Tag, op ope
 	s.lifeMu.RLock()
 	defer s.lifeMu.RUnlock()
 	s.mu.Lock()
-	changes := s.changes
+	changes := s.reclaimer.changes
 	changes.Add(1)
 	defer changes.Done()
 	seq, isNew := s.journal.seq-1, true

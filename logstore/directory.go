@@ -1,11 +1,9 @@
 package logstore
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"math"
 	"os"
 	"path/filepath"
@@ -14,22 +12,15 @@ import (
 	"syscall"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/base/storeerror"
 	"github.com/go-partd/partd/internal/disk/vfs"
 )
 
 // directory is a store's directory, with its lock and the state of its syncs.
 type directory struct {
-	fs       vfs.FS
-	dir      string
-	log      *slog.Logger
-	readOnly bool
-	closed   bool // Store.mu guards it
-
-	lock      vfs.Lock              // lock on the directory; nil for a reader that cannot create the lock file
-	durable   atomic.Bool           // Sync was called at least once; see manifest.durable
-	poisonErr atomic.Pointer[error] // error that made the store refuse writes until it is reopened, or nil
-	fullErr   atomic.Pointer[error] // error that limits the store to reads and Drop, or nil: see fullError
+	health
+	fs      vfs.FS
+	lock    vfs.Lock    // lock on the directory; nil for a reader that cannot create the lock file
+	durable atomic.Bool // Sync was called at least once; see manifest.durable
 
 	// syncMu is held during each sync: see syncExclusive. It is the last in the lock order.
 	syncMu sync.Mutex
@@ -44,65 +35,6 @@ type locks struct {
 }
 
 func (d *directory) path(name string) string { return filepath.Join(d.dir, name) }
-
-// warn logs err, which must not endanger data. If err is nil, warn does nothing. The message says
-// what failed; args are key-value pairs.
-func (d *directory) warn(err error, message string, args ...any) {
-	if err != nil {
-		d.log.Warn("logstore: "+message, append(args, "dir", d.dir, "err", err)...)
-	}
-}
-
-// poison makes the store refuse all further writes because of err. It returns err.
-func (d *directory) poison(err error) error {
-	if d.poisonErr.CompareAndSwap(nil, &err) {
-		d.log.Error("logstore: the store refuses writes until it is reopened", "dir", d.dir, "err", err)
-	}
-	return err
-}
-
-func (d *directory) checkPoisoned() error {
-	if p := d.poisonErr.Load(); p != nil {
-		return fmt.Errorf("%w (%w)", partd.ErrNeedsReopen, *p)
-	}
-	return nil
-}
-
-func (d *directory) opError(op string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return &partd.Error{Op: op, Path: d.dir, Err: err}
-}
-
-// fullError returns an error while the store has no write-ahead file, because the disk was full or
-// because Drop failed to begin a new one.
-func (d *directory) fullError() error {
-	err := d.fullErr.Load()
-	switch {
-	case err == nil:
-		return nil
-	case isFull(*err):
-		return fmt.Errorf("%w (%w)", errNoRoom, *err)
-	}
-	return fmt.Errorf("%w (%w)", errNotResumed, *err)
-}
-
-func (d *directory) openFlag() int {
-	if d.readOnly || d.fullError() != nil {
-		return os.O_RDONLY
-	}
-	return os.O_RDWR
-}
-
-// canFlush reports whether the store can write tables as segments.
-func (d *directory) canFlush() bool {
-	return !d.readOnly && d.checkPoisoned() == nil && d.fullError() == nil
-}
-
-func (d *directory) corruptError(err error) error {
-	return &partd.CorruptError{Path: d.dir, Offset: -1, Err: err}
-}
 
 func (d *directory) makeDir() error {
 	if err := vfs.RefuseLink(d.fs, d.dir); err != nil {
@@ -302,17 +234,4 @@ func (d *directory) syncData(files *fileSet) error {
 		}
 	}
 	return nil
-}
-
-// checkWritable returns nil, or the reason why the store accepts no writes. Store.mu must be held.
-func (d *directory) checkWritable() error {
-	switch {
-	case d.dir == "":
-		return storeerror.ErrNotOpened
-	case d.closed:
-		return partd.ErrClosed
-	case d.readOnly:
-		return ErrReadOnly
-	}
-	return cmp.Or(d.checkPoisoned(), d.fullError())
 }

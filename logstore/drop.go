@@ -78,8 +78,8 @@ func (s *Store) drop(ctx context.Context, tag partd.Tag) (applied bool, err erro
 // forgetFiles removes the data files of a dropped store. Open readers can still read them. mu
 // must be held.
 func (s *Store) forgetFiles() {
-	if s.merging.running {
-		s.merging.cancel()
+	if s.background.running {
+		s.background.cancel()
 	}
 	s.segments.startVersion(nil, nil)
 	oldFiles := s.catalog.files
@@ -88,7 +88,7 @@ func (s *Store) forgetFiles() {
 	s.blobs.mu.Lock() // reclaimSpace may use blobs.file in the background
 	s.blobs.file = nil
 	s.blobs.mu.Unlock()
-	s.startReclaiming()
+	s.reclaim.start(&s.segments, s.catalog.files, s.tables.bits)
 	for _, f := range oldFiles.files() {
 		s.warn(s.fs.Remove(f.Path), "a file of a dropped store could not be removed; the next Open will retry", "path", f.Path)
 	}

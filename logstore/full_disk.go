@@ -3,51 +3,13 @@ package logstore
 import (
 	"cmp"
 	"errors"
-	"path/filepath"
+
+	"github.com/go-partd/partd/internal/engine/segment"
 )
 
 // Opening a store for writing needs disk space: for a write-ahead file, and for segments with the
 // records of old write-ahead files. If the disk is too full, the store opens only for reading and
 // for Drop, which frees space. A spare file reserves space for the manifest that Drop writes.
-
-// startOrReadOnly opens the store. On a full disk it removes leftovers of interrupted
-// operations and retries. If that fails, it opens the store only for reading and Drop. newEmpty
-// returns an unopened store.
-func (s *Store) startOrReadOnly(newEmpty func() *Store) (*Store, error) {
-	err := s.start()
-	if !isFull(err) || s.opts.ReadOnly {
-		return s, err
-	}
-	if _, e := s.fs.Info(filepath.Join(s.dir, manifestName)); e != nil || s.catalog.files == nil {
-		return s, err // nothing to read or drop
-	}
-	// Do not retry after a write with unknown outcome: it is unknown which files are leftovers.
-	// Do not retry after a failed sync either: a second sync would not report lost data.
-	canRetry := s.checkPoisoned() == nil && s.syncExclusive(s.syncDir) == nil
-	if canRetry {
-		s.warn(s.catalog.removeLeftovers(), "leftovers of an interrupted operation could not be removed")
-	}
-	if e := s.releaseAll(); e != nil {
-		return newEmpty(), errors.Join(err, e)
-	}
-	s = newEmpty()
-	if canRetry {
-		err2 := s.start()
-		if !isFull(err2) {
-			return s, err2
-		}
-		if e := s.releaseAll(); e != nil {
-			return newEmpty(), errors.Join(err, e)
-		}
-		s = newEmpty()
-	}
-	s.fullErr.Store(&err)
-	if e := s.start(); e != nil {
-		return s, errors.Join(err, e)
-	}
-	s.log.Warn("logstore: the disk is full: the store supports only reads and Drop", "dir", s.dir, "err", err)
-	return s, nil
-}
 
 // resumeWrites makes the dropped store accept changes again. t becomes the active table; if t is
 // nil, resumeWrites creates one.
@@ -73,7 +35,26 @@ func (s *Store) resumeWrites(t *table) error {
 	}
 	s.wal.group.MarkSynced(s.journal.seq - 1)
 	s.journal.activate(t, wal)
-	s.startReclaiming()
+	s.reclaim.start(&s.segments, s.catalog.files, s.tables.bits)
 	s.fullErr.Store(nil)
+	return nil
+}
+
+// makeTables allocates the tables, batches and compressor, which only changes need.
+func (s *Store) makeTables() error {
+	var err error
+	if s.sealer.comp, err = segment.NewCompressor(segment.Codec(s.opts.Compression)); err != nil {
+		return err
+	}
+	if err := s.tables.allocate(); err != nil {
+		return err
+	}
+	if s.batches == nil {
+		s.tables.bits, _ = tableShape(s.tables.bytes)
+		s.batches = make(chan *batch, 4)
+		for range cap(s.batches) {
+			s.batches <- &batch{}
+		}
+	}
 	return nil
 }

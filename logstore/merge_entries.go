@@ -128,7 +128,7 @@ func (j *mergeJob) dropDead(each func(func(e *segment.Entry) error) error, f fun
 func (j *mergeJob) eachEntryIn(first, end int, lo, hi uint64, f func(e *segment.Entry) error) error {
 	visit := func(i int) error {
 		return j.view.runError(i, j.er.Each(&j.src, func(e *segment.Entry) error {
-			if h := j.s.format.HashBytes(e.Key); h < lo || h > hi || segment.FindHot(j.hot, h, e.Key) != nil {
+			if h := j.format.HashBytes(e.Key); h < lo || h > hi || segment.FindHot(j.hot, h, e.Key) != nil {
 				return nil
 			}
 			return f(e)

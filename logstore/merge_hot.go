@@ -63,7 +63,7 @@ func (j *mergeJob) findHeavy(lo, hi uint64) error {
 			counts = slices.DeleteFunc(counts, func(c count) bool { return c.bytes == 0 })
 		}
 		if n > 0 {
-			counts = append(counts, count{slices.Clone(e.Key), j.s.format.HashBytes(e.Key), n})
+			counts = append(counts, count{slices.Clone(e.Key), j.format.HashBytes(e.Key), n})
 		}
 		return nil
 	})

@@ -16,11 +16,11 @@ import (
 // mergeJob merges consecutive segments, range by range, into one segment, or into several
 // with consecutive ranges. It drops dead entries, and subtracts them from the store's ledger.
 type mergeJob struct {
-	s          *Store
+	*merging
 	ctx        context.Context
 	view       *view
 	first, end int // view.segments[first:end] are merged; the other segments only show which entries are dead
-	listIndex  int // index of the first merged segment in Store.segments
+	listIndex  int // index of the first merged segment in segments.list
 	inputBytes int64
 	hasOldest  bool // the view includes the oldest segment
 	reclaims   bool // the merge reclaims space
@@ -56,16 +56,16 @@ var errSplitBlobs = errors.New("the merge must read large values, because it wri
 func (j *mergeJob) plan() {
 	size := max(j.inputBytes, sizeOf(j.view.segments)>>6) // the merge also reads the other segments' ranges
 	j.bits = uint8(min(max(bits.Len64(uint64(size/mergedRange)), 1)-1, maxBits))
-	j.limit = min(max(j.s.opts.Memory/64, 128<<10), 8<<20)
-	j.maxLen = min(j.s.merging.maxLen, max(minFile, j.s.tables.bytes, j.inputBytes/8))
-	if n := j.s.hooks.mergeBytes; n > 0 {
+	j.limit = min(max(j.storeMemory/64, 128<<10), 8<<20)
+	j.maxLen = min(j.merging.maxLen, max(minFile, j.tables.bytes, j.inputBytes/8))
+	if n := j.loadBytes; n > 0 {
 		j.limit = n
 	}
 }
 
 // write writes the new segments, without adding them to the manifest.
 func (j *mergeJob) write() (err error) {
-	if j.comp, err = segment.NewCompressor(segment.Codec(j.s.opts.Compression)); err != nil {
+	if j.comp, err = segment.NewCompressor(segment.Codec(j.compression)); err != nil {
 		return err
 	}
 	for i := range j.arenas {
@@ -104,7 +104,7 @@ func (j *mergeJob) checkLedger() error {
 		got.Sum = want.Sum
 	}
 	if err := want.Diff(got); err != nil {
-		return &partd.CorruptError{Path: j.s.dir, Offset: -1, Err: fmt.Errorf("data of the merged segments: %w", err)}
+		return &partd.CorruptError{Path: j.dir, Offset: -1, Err: fmt.Errorf("data of the merged segments: %w", err)}
 	}
 	if len(j.outputs) == 1 {
 		return nil
@@ -157,7 +157,7 @@ func (j *mergeJob) writeRangeGroup(first, end int) error {
 	}
 	sorted := j.arenas[1]
 	starts, err := scatterEntries(sorted, loaded, end-first, func(key []byte) int {
-		return segment.RangeIndex(j.s.format.HashBytes(key), j.bits) - first
+		return segment.RangeIndex(j.format.HashBytes(key), j.bits) - first
 	})
 	if err != nil {
 		return err

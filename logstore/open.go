@@ -1,17 +1,14 @@
 package logstore
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"sync"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/tempdir"
 	"github.com/go-partd/partd/internal/disk/vfs"
-	"github.com/go-partd/partd/internal/engine/segment"
 )
 
 // Open opens the store in a directory, and creates it if it does not exist. It recovers
@@ -54,43 +51,6 @@ func open(dir string, o *Options, h hooks) (*Store, error) {
 		return nil, s.opError("open", errors.Join(err, s.releaseAll()))
 	}
 	return s, nil
-}
-
-func newStore(dir string, opts Options, h hooks) *Store {
-	s := &Store{opts: opts, hooks: h, changes: &sync.WaitGroup{}}
-	s.fs, s.dir, s.log, s.readOnly = h.fs, dir, opts.Logger, opts.ReadOnly
-	s.format.KeyHash = h.hash
-	s.catalog.directory, s.catalog.format = &s.directory, &s.format
-	s.wal.directory, s.wal.format = &s.directory, &s.format
-	s.wal.step, s.wal.maxRecord = cmp.Or(h.walStep, walStep), opts.Memory/8
-	s.tables.mu, s.tables.free = &s.mu, make(chan *table, 2)
-	s.segments.directory, s.segments.catalog, s.segments.version = &s.directory, &s.catalog, &version{refs: 1}
-	s.segments.maxFile, s.segments.maxIndex = opts.FileSize, opts.Memory/32
-	s.segments.onOldReleased = func() {
-		if s.reclaim.mustMeasure { // a measurement of dead space is waiting for these readers
-			s.considerMerge()
-		}
-	}
-	s.journal.considerMerge = s.considerMerge
-	s.journal.considerReclaim = func() {
-		if s.reclaimDue() {
-			s.considerMerge()
-		}
-	}
-	s.views = views{
-		directory: &s.directory, mu: &s.mu, format: &s.format,
-		catalog: &s.catalog, segments: &s.segments, tables: &s.tables,
-	}
-	s.journal = journal{
-		directory: &s.directory, mu: &s.mu, format: &s.format, catalog: &s.catalog, segments: &s.segments,
-		wal: &s.wal, tables: &s.tables, sealer: &s.sealer, blobs: &s.blobs, reclaim: &s.reclaim, maxSessions: opts.MaxSessions,
-	}
-	s.syncing.locks, s.syncing.journal = &s.locks, &s.journal
-	s.encoder.format, s.encoder.tables, s.encoder.blobs = &s.format, &s.tables, &s.blobs
-	s.sealer.catalog, s.sealer.segments = &s.catalog, &s.segments
-	s.blobs.catalog, s.blobs.segments = &s.catalog, &s.segments
-	s.reclaim.disabled, s.reclaim.slack = h.reclaimSlack < 0, cmp.Or(max(h.reclaimSlack, 0), 16<<20+opts.Memory/16)
-	return s
 }
 
 // start opens the store. After an error, releaseAll closes everything that start opened.
@@ -154,49 +114,49 @@ func (s *Store) start() error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.startReclaiming()
-	s.considerMerge()
-	return nil
-}
-
-func (s *Store) initMemory() error {
-	h := s.hooks
-	s.blobBytes = segment.MaxInline + 1
-	if s.opts.Memory < 32<<20 {
-		s.blobBytes = 16 << 10
-	}
-	s.maxBatch = int(cmp.Or(h.maxBatch, h.tableBytes/2, s.opts.Memory/32))
-	s.tables.bytes = cmp.Or(h.tableBytes, s.opts.Memory*3/8)
-	s.blobBytes = cmp.Or(h.blobBytes, s.blobBytes)
-	m := &s.merging
-	m.minCount, m.maxLen = cmp.Or(h.minMerge, minMerge), cmp.Or(h.mergeBytes, maxMerged)
-	// The segments that a merge writes must not count as small, or they would be merged again.
-	m.smallLen = min(cmp.Or(h.smallLen, s.tables.bytes/4), m.maxLen)
-	s.readBytes = cmp.Or(h.readBytes, s.opts.Memory/10)
-	if s.opts.ReadOnly || s.fullError() != nil {
-		return nil
-	}
-	return s.makeTables()
-}
-
-// makeTables allocates the tables, batches and compressor, which only changes need.
-func (s *Store) makeTables() error {
-	var err error
-	if s.sealer.comp, err = segment.NewCompressor(segment.Codec(s.opts.Compression)); err != nil {
-		return err
-	}
-	if err := s.tables.allocate(); err != nil {
-		return err
-	}
-	if s.batches == nil {
-		s.tables.bits, _ = tableShape(s.tables.bytes)
-		s.batches = make(chan *batch, 4)
-		for range cap(s.batches) {
-			s.batches <- &batch{}
-		}
-	}
+	s.reclaim.start(&s.segments, s.catalog.files, s.tables.bits)
+	s.background.consider()
 	return nil
 }
 
 // Recovery describes the data that Open recovered.
 func (s *Store) Recovery() Recovery { return s.wal.recovery }
+
+// startOrReadOnly opens the store. On a full disk it removes leftovers of interrupted
+// operations and retries. If that fails, it opens the store only for reading and Drop. newEmpty
+// returns an unopened store.
+func (s *Store) startOrReadOnly(newEmpty func() *Store) (*Store, error) {
+	err := s.start()
+	if !isFull(err) || s.opts.ReadOnly {
+		return s, err
+	}
+	if _, e := s.fs.Info(filepath.Join(s.dir, manifestName)); e != nil || s.catalog.files == nil {
+		return s, err // nothing to read or drop
+	}
+	// Do not retry after a write with unknown outcome: it is unknown which files are leftovers.
+	// Do not retry after a failed sync either: a second sync would not report lost data.
+	canRetry := s.checkPoisoned() == nil && s.syncExclusive(s.syncDir) == nil
+	if canRetry {
+		s.warn(s.catalog.removeLeftovers(), "leftovers of an interrupted operation could not be removed")
+	}
+	if e := s.releaseAll(); e != nil {
+		return newEmpty(), errors.Join(err, e)
+	}
+	s = newEmpty()
+	if canRetry {
+		err2 := s.start()
+		if !isFull(err2) {
+			return s, err2
+		}
+		if e := s.releaseAll(); e != nil {
+			return newEmpty(), errors.Join(err, e)
+		}
+		s = newEmpty()
+	}
+	s.fullErr.Store(&err)
+	if e := s.start(); e != nil {
+		return s, errors.Join(err, e)
+	}
+	s.log.Warn("logstore: the disk is full: the store supports only reads and Drop", "dir", s.dir, "err", err)
+	return s, nil
+}

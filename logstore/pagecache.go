@@ -4,7 +4,6 @@ import (
 	"io"
 
 	"github.com/go-partd/partd/internal/disk/vfs"
-	"github.com/go-partd/partd/internal/engine/segment"
 )
 
 // A memory limit of a container also limits the page cache, that is, the operating system's cache of
@@ -94,25 +93,4 @@ func (w evictingWriter) WriteAt(b []byte, off int64) (int, error) {
 	start := max(off-evictLen, 0)
 	w.cache.Evict(start, off-start)
 	return n, err
-}
-
-// maxPrefetch is the maximum number of bytes that a scan prefetches at a time.
-const maxPrefetch = 8 << 20
-
-// prefetch begins to read the ranges that the next partitions need, so that the disk gets many
-// reads at once, each of several adjacent ranges. When workers reach ranges that were prefetched,
-// it prefetches those after them. sc.mu must be held.
-func (sc *scanner) prefetch(lastRange int) {
-	if sc.nextRange < sc.prefetchAt || sc.prefetched > lastRange {
-		return
-	}
-	sc.prefetchAt = max(sc.prefetched, sc.nextRange)
-	sc.prefetched = packRanges(sc.prefetchAt, lastRange+1, sc.rangeSize, min(max(sc.memory, minWorkerBytes), maxPrefetch))
-	lo, hi := segment.HashBounds(sc.prefetchAt, sc.prefetched, sc.bits)
-	for _, seg := range sc.v.segments {
-		off := seg.Offsets[seg.RangeIndex(lo)]
-		if c, ok := seg.file.f.(vfs.Cacher); ok {
-			c.Prefetch(seg.Start+int64(off), seg.rangesLen(lo, hi))
-		}
-	}
 }

@@ -47,7 +47,7 @@ func (s *Store) lookUp(ctx context.Context, op string, keys []string, values [][
 	err = v.get(ctx, keys, values, exists)
 	if s.segments.wasted.Load() >= s.segments.wasteLimit.Load() {
 		s.mu.Lock()
-		s.considerMerge()
+		s.background.consider()
 		s.mu.Unlock()
 	}
 	if e := v.close(); err == nil {

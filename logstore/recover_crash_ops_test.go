@@ -148,7 +148,7 @@ func flushAndSettle(ctx context.Context, s *Store) error {
 func settleStore(s *Store) {
 	s.mu.Lock()
 	s.journal.waitSealed()
-	done, isMerging := s.merging.done, s.merging.running
+	done, isMerging := s.background.done, s.background.running
 	s.mu.Unlock()
 	if isMerging {
 		<-done

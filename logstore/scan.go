@@ -2,10 +2,12 @@ package logstore
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"math/bits"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/internal/engine/segment"
 	"github.com/go-partd/partd/storekit"
 )
@@ -113,4 +115,39 @@ func (s *Store) diskUsed() (int64, error) {
 	}
 	size, err := s.wal.size()
 	return n + size, err
+}
+
+// scan passes the requested content of the store to use, batch by batch, until use returns false.
+func (s *Store) scan(ctx context.Context, req scanRequest, use func(*scanBatch) bool) (err error) {
+	if ctx.Err() != nil {
+		return canceled.Err(ctx)
+	}
+	v, err := s.scanView(ctx)
+	if err != nil {
+		return err
+	}
+	sc := s.scans.run(ctx, v, req)
+	stopped := false
+	defer func() {
+		if e := sc.close(); !stopped {
+			err = errors.Join(err, e)
+		}
+	}()
+	for p := range sc.partitions {
+		for b := range p.batches {
+			if ctx.Err() != nil {
+				return canceled.Err(ctx)
+			}
+			if !use(b) {
+				stopped = true
+				return nil
+			}
+			b.reset()
+			b.worker.free <- b
+		}
+		if p.err != nil {
+			return p.err
+		}
+	}
+	return sc.verify()
 }

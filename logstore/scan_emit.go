@@ -79,28 +79,6 @@ type scanWorker struct {
 	chunkStart int    // start of the current chunk in batch.data
 }
 
-func (w *scanWorker) run() {
-	defer func() {
-		if w.sc.runningWorkers.Add(-1) == 0 {
-			close(w.sc.partitions)
-		}
-	}()
-	for {
-		p := w.sc.nextPartition()
-		if p == nil {
-			return
-		}
-		w.out = p.batches
-		if p.err = w.emitPartition(p); p.err == nil {
-			p.err = w.send()
-		}
-		close(p.batches)
-		if p.err != nil {
-			return
-		}
-	}
-}
-
 // reserve returns a batch with space for n bytes and one item. If the current batch has too little
 // space, reserve sends it and returns an empty batch.
 func (w *scanWorker) reserve(n int) (*scanBatch, error) {
@@ -174,4 +152,22 @@ func (w *scanWorker) endChunk(last bool) {
 	w.batch.add(w.key, scanItem{offset: w.offset, start: uint32(w.chunkStart), n: uint32(n), last: last})
 	w.offset += int64(n)
 	w.chunkStart = len(w.batch.data)
+}
+
+func (w *scanWorker) emitKeySize(key []byte, size int64) error {
+	b, err := w.reserve(len(key))
+	if err == nil {
+		b.add(key, scanItem{size: size})
+	}
+	return err
+}
+
+// readBlob adds a large value to the ledger, and passes its blocks to use.
+func (w *scanWorker) readBlob(key, encoded []byte, use func([]byte) error) error {
+	return w.sc.v.files.addBlob(&w.ledger, key, encoded, func(b []byte) error {
+		if err := canceled.Err(w.sc.ctx); err != nil {
+			return err
+		}
+		return use(b)
+	})
 }

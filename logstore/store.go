@@ -4,46 +4,46 @@ import (
 	"context"
 	"errors"
 	"io"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/internal/engine/segment"
 )
 
-// Store is an open store. It is safe for concurrent use.
+// Store is an open store. It is safe for concurrent use. Each part has its verbs; Store has the API,
+// and the order of locks: see locks. mu guards the parts that do not name another lock.
 type Store struct {
 	directory
-	opts  Options
-	hooks hooks
-
-	format    segment.Format
-	readBytes int64 // maximum bytes that a Scan loads at a time
-
 	locks
+	opts   Options
+	hooks  hooks
+	format segment.Format
 
-	// mu guards the fields below.
 	temp       io.Closer // removes the directory of a temporary store; otherwise nil
-	tables     tables
-	wal        writeAhead
-	journal    journal
-	segments   segments
-	views      views
-	merging    merging
-	reclaim    reclaiming
-	changes    *sync.WaitGroup // changes that began after the last call of waitChanges
-	mustResume bool            // the store is dropped and refuses changes; the next change tries to make it writable
+	mustResume bool      // the store is dropped and refuses changes; the next change tries to make it writable
 
-	// The fields below have their own locks or need none.
+	// What the store consists of.
+	catalog  catalog
+	blobs    blobs
+	segments segments
+	tables   tables
+	wal      writeAhead
+
+	// What changes it, and makes changes durable.
 	encoder
 	sealer  sealer
-	blobs   blobs
-	catalog catalog
-
+	journal journal
 	syncing syncing
 
-	scanMemory atomic.Int64 // bytes reserved by takeScanMemory
+	// What reads it.
+	views views
+	scans scans
+
+	// What frees space.
+	reclaim    reclaiming
+	merging    merging
+	reclaimer  reclaimer
+	background background
 }
 
 // MemoryUsed returns the bytes in use by tables, buffers and the index of segments.
@@ -124,7 +124,7 @@ func (s *Store) Close() error {
 	if !s.opts.ReadOnly && s.temp == nil {
 		_ = s.Flush(context.Background())
 	}
-	s.stopMerging()
+	s.background.stop()
 	s.lifeMu.Lock()
 	defer s.lifeMu.Unlock()
 	s.mu.Lock()
@@ -186,4 +186,14 @@ func (s *Store) Sync(ctx context.Context) error {
 	s.lifeMu.RLock()
 	defer s.lifeMu.RUnlock()
 	return s.opError("sync", commitError(s.syncing.all()))
+}
+
+// Reclaim frees the space of deleted and replaced data now, even if there is too little for the
+// store to reclaim it by itself. Call Reclaim if the disk runs out of space. It searches for such
+// data at most every ten seconds, and only if there may be new data to find. It skips files that
+// are less than half dead.
+func (s *Store) Reclaim(ctx context.Context) {
+	if s.dir != "" {
+		s.background.reclaimNow(ctx)
+	}
 }
