@@ -60,7 +60,7 @@ func (s *Store) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 
 // change applies an operation. opName is for errors. If tag is not zero, change records the tag. A
 // retry with the same tag then changes nothing and returns applied = false.
-func (s *Store) change(ctx context.Context, opName string, tag partd.Tag, op operation) (applied bool, err error) {
+func (s *Store) change(ctx context.Context, opName string, tag partd.Tag, op storeOp) (applied bool, err error) {
 	if err := canceled.Err(ctx); err != nil {
 		return false, s.opError(opName, err)
 	}
@@ -115,12 +115,12 @@ func (s *Store) acknowledge(seq uint64) error {
 	if !s.opts.Sync {
 		return nil
 	}
-	return commitError(s.syncing.to(seq))
+	return commitError(s.syncer.to(seq))
 }
 
 // commit writes a batch to the write-ahead log and inserts it into the active table. mu must be
 // held. The caller must pass seq to acknowledge, which waits until the record is durable.
-func (s *Store) commit(ctx context.Context, b *batch, tag partd.Tag, op operation) (seq uint64, applied bool, err error) {
+func (s *Store) commit(ctx context.Context, b *batch, tag partd.Tag, op storeOp) (seq uint64, applied bool, err error) {
 	if err := s.journal.makeRoom(ctx, b); err != nil {
 		return 0, false, err
 	}

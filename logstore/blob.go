@@ -9,17 +9,17 @@ import (
 	"github.com/go-partd/partd/internal/engine/segment"
 )
 
-// blobs writes large values to blob files.
-type blobs struct {
+// blobWriter writes large values to blob files.
+type blobWriter struct {
 	catalog  *catalog
-	segments *segments
+	segments *segmentList
 
 	// mu guards file and the ends of all blob files. Lock order: Store.mu, mu, catalog.mu.
 	mu   sync.Mutex
 	file *dataFile // file to write the next blob to
 }
 
-func (bs *blobs) write(value []byte) (segment.BlobRef, error) {
+func (bs *blobWriter) write(value []byte) (segment.BlobRef, error) {
 	table := segment.BlobTable(value)
 	f, off, err := bs.reserve(int64(len(value) + len(table)))
 	if err != nil {
@@ -38,7 +38,7 @@ func (bs *blobs) write(value []byte) (segment.BlobRef, error) {
 	return ref, nil
 }
 
-func (bs *blobs) reserve(n int64) (*dataFile, int64, error) {
+func (bs *blobWriter) reserve(n int64) (*dataFile, int64, error) {
 	bs.mu.Lock()
 	defer bs.mu.Unlock()
 	f := bs.file
@@ -57,7 +57,7 @@ func (bs *blobs) reserve(n int64) (*dataFile, int64, error) {
 
 // release frees the space of large values that were written for a failed or ineffective
 // operation. Store.lifeMu must be held.
-func (bs *blobs) release(refs []segment.BlobRef) {
+func (bs *blobWriter) release(refs []segment.BlobRef) {
 	bs.mu.Lock()
 	defer bs.mu.Unlock()
 	for i := range refs {

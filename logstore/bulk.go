@@ -9,7 +9,7 @@ import (
 )
 
 // applyBulk applies an operation that is too large for one record.
-func (s *Store) applyBulk(ctx context.Context, tag partd.Tag, op operation) (applied bool, err error) {
+func (s *Store) applyBulk(ctx context.Context, tag partd.Tag, op storeOp) (applied bool, err error) {
 	b, err := s.takeBatch(ctx)
 	if err != nil {
 		return false, err

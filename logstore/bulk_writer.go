@@ -10,7 +10,7 @@ import (
 // bulkWriter writes entries directly to segments, which finish adds to the manifest in one step.
 type bulkWriter struct {
 	j        *journal
-	t        *table // table that collects the entries of the next segment; the store does not use it
+	t        *memtable // table that collects the entries of the next segment; the store does not use it
 	segments []*storedSegment
 	blobs    []segment.BlobRef
 	ledger   Ledger

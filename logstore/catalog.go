@@ -257,3 +257,15 @@ func (c *catalog) commitSegments(segments []*storedSegment, ledger Ledger, edit 
 		edit(m)
 	})
 }
+
+// shortenFiles removes merged segments from the ends of files. It skips the file in use.
+func (c *catalog) shortenFiles(inUse *dataFile) {
+	for _, f := range c.files.files() {
+		if f.Kind != segment.SegmentFile || f == inUse {
+			continue
+		}
+		if size, err := f.size(); err != nil || size > f.end {
+			c.tryTruncate(f, f.end)
+		}
+	}
+}

@@ -26,9 +26,9 @@ type directory struct {
 	syncMu sync.Mutex
 }
 
-// locks are the locks of a store that several of its parts take. Lock order: lifeMu, firstSync, mu,
+// storeLocks are the locks of a store that several of its parts take. Lock order: lifeMu, firstSync, mu,
 // blobs.mu, catalog.mu, directory.syncMu.
-type locks struct {
+type storeLocks struct {
 	lifeMu    sync.RWMutex // every change holds it shared; Drop and Close hold it exclusively
 	firstSync sync.Mutex   // held during the first Sync
 	mu        sync.Mutex   // Appends hold mu one after another, and take effect in that order
@@ -123,7 +123,7 @@ func (d *directory) tryTruncate(f *dataFile, end int64) {
 	if locked {
 		err = errors.Join(f.f.Truncate(end), l.Unlock())
 	}
-	d.warn(err, "a file could not be truncated; the next Open will retry", "path", f.Path)
+	d.warn(err, `a file could not be truncated; the next Open will retry`, "path", f.Path)
 }
 
 // readStart returns the first n bytes of a file, or all if it is shorter.

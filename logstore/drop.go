@@ -31,7 +31,7 @@ func (s *Store) drop(ctx context.Context, tag partd.Tag) (applied bool, err erro
 	if isNew, err := s.journal.sessions.check(tag); err != nil || !isNew {
 		return false, err
 	}
-	var t *table // table that becomes active after the drop; nil if the store has no write-ahead file
+	var t *memtable // table that becomes active after the drop; nil if the store has no write-ahead file
 	if s.fullError() != nil {
 		err = canceled.Err(ctx)
 	} else if t, err = s.tableForDrop(ctx); err == nil {
@@ -90,7 +90,7 @@ func (s *Store) forgetFiles() {
 	s.blobs.mu.Unlock()
 	s.reclaim.start(&s.segments, s.catalog.files, s.tables.bits)
 	for _, f := range oldFiles.files() {
-		s.warn(s.fs.Remove(f.Path), "a file of a dropped store could not be removed; the next Open will retry", "path", f.Path)
+		s.warn(s.fs.Remove(f.Path), `a file of a dropped store could not be removed; the next Open will retry`, "path", f.Path)
 	}
 	s.warn(oldFiles.release(), "a file of a dropped store could not be closed")
 	s.catalog.ensureSpare() // the drop may have used the spare file
@@ -99,12 +99,12 @@ func (s *Store) forgetFiles() {
 // tableForDrop returns the table to use after the drop: a table without readers, if possible the
 // active one. mu must be held; it is released while waiting. The caller must neither release mu
 // nor change the table before the store is dropped.
-func (s *Store) tableForDrop(ctx context.Context) (*table, error) {
+func (s *Store) tableForDrop(ctx context.Context) (*memtable, error) {
 	for {
 		if err := s.checkWritable(); err != nil {
 			return nil, err
 		}
-		for _, t := range []*table{s.tables.active, s.tables.frozen} {
+		for _, t := range []*memtable{s.tables.active, s.tables.frozen} {
 			if t != nil && t.refs.Load() == 1 {
 				return t, nil
 			}

@@ -12,8 +12,8 @@ import (
 // encoder encodes operations into batches. Its fields do not change after Open, so no lock guards them.
 type encoder struct {
 	format    *segment.Format
-	tables    *tables
-	blobs     *blobs
+	tables    *memtables
+	blobs     *blobWriter
 	blobBytes int         // values of at least this length are stored in blob files
 	maxBatch  int         // maximum bytes of a write-ahead record; a larger operation writes segments directly
 	batches   chan *batch // unused batches

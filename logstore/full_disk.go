@@ -13,7 +13,7 @@ import (
 
 // resumeWrites makes the dropped store accept changes again. t becomes the active table; if t is
 // nil, resumeWrites creates one.
-func (s *Store) resumeWrites(t *table) error {
+func (s *Store) resumeWrites(t *memtable) error {
 	if t == nil {
 		if err := s.makeTables(); err != nil {
 			return err

@@ -1,6 +1,7 @@
 package logstore
 
 import (
+	"encoding/binary"
 	"errors"
 
 	"github.com/go-partd/partd/internal/engine/segment"
@@ -13,9 +14,6 @@ const (
 	maxHotPerPart = 16
 	hotSample     = 8 << 10 // bytes at the start of a table's part that hotKeys examines first
 )
-
-// hotBytes returns the minimum size of a hot key's entries in a table, in bytes.
-func (t *table) hotBytes() int64 { return max(int64(len(t.arena))/512, 4<<10) }
 
 // keySize sums up the effect of one key's entries.
 type keySize struct {
@@ -78,4 +76,30 @@ func countKeys(src segment.Source, limit int64, spans []byte) (*keySizes, error)
 		err = nil
 	}
 	return s, err
+}
+
+// spanList is an encoded list of a part's spans: uvarint(id of the key) uvarint(length in bytes).
+type spanList struct {
+	list []byte
+	full bool // a span did not fit into the capacity of list
+	id   uint32
+	n    int // length of the last span, which is not yet in list
+}
+
+// add adds an entry of n bytes.
+func (l *spanList) add(id uint32, n int) {
+	if id != l.id {
+		l.end()
+		l.id = id
+	}
+	l.n += n
+}
+
+// end completes the last span.
+func (l *spanList) end() {
+	l.full = l.full || cap(l.list)-len(l.list) < binary.MaxVarintLen32+binary.MaxVarintLen64
+	if !l.full {
+		l.list = binary.AppendUvarint(binary.AppendUvarint(l.list, uint64(l.id)), uint64(l.n))
+	}
+	l.n = 0
 }

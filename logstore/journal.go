@@ -15,11 +15,11 @@ type journal struct {
 	mu       *sync.Mutex // Store.mu
 	format   *segment.Format
 	catalog  *catalog
-	segments *segments
+	segments *segmentList
 	wal      *writeAhead
-	tables   *tables
+	tables   *memtables
 	sealer   *sealer
-	blobs    *blobs
+	blobs    *blobWriter
 	reclaim  *reclaiming
 
 	maxSessions                    int
@@ -48,7 +48,7 @@ func (j *journal) waitSealed() {
 	}
 }
 
-func (j *journal) activate(t *table, w *walFile) {
+func (j *journal) activate(t *memtable, w *walFile) {
 	t.reset()
 	t.refs.Store(1)
 	t.wal, t.firstSeq = w, j.seq

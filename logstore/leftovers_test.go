@@ -28,7 +28,7 @@ func TestForeignWriteAheadFile(t *testing.T) {
 	must(t, errors.Join(err, f.Close()))
 	for _, opts := range []*Options{{}, {ReadOnly: true}} {
 		var corrupt *partd.CorruptError
-		if s, err := open(crashDir, opts, h); !errors.As(err, &corrupt) || !errors.Is(err, errForeign) {
+		if s, err := openHooked(crashDir, opts, h); !errors.As(err, &corrupt) || !errors.Is(err, errForeign) {
 			t.Errorf("open with options %+v = %v, error %v, want a CorruptError that wraps errForeign", opts, s, err)
 		}
 	}
@@ -58,7 +58,7 @@ func TestFailedOpenFreesMemory(t *testing.T) {
 		return nil
 	})
 	fail := func() {
-		if _, err := open(crashDir, nil, h); !errors.Is(err, syscall.EMFILE) {
+		if _, err := openHooked(crashDir, nil, h); !errors.Is(err, syscall.EMFILE) {
 			t.Fatalf("open with a fault: error %v, want EMFILE", err)
 		}
 	}

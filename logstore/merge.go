@@ -103,7 +103,7 @@ func (j *mergeJob) commit() error {
 	}
 	doomed, err := j.replace()
 	for _, f := range doomed {
-		j.warn(j.fs.Remove(f.Path), "a merged file could not be removed; the next Open will retry", "path", f.Path)
+		j.warn(j.fs.Remove(f.Path), `a merged file could not be removed; the next Open will retry`, "path", f.Path)
 	}
 	return err
 }

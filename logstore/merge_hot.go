@@ -26,9 +26,6 @@ func (j *mergeJob) chooseHot() {
 	slices.SortFunc(j.hot, segment.CompareHot)
 }
 
-// hotBytes returns the minimum size of a hot key's entries in a merge, in bytes.
-func (j *mergeJob) hotBytes() int64 { return max(j.inputBytes/2048, 4<<10) }
-
 // findHeavy adds the largest keys with hashes from lo to hi to the hot keys, because a key can be
 // hot after a merge without being hot in any input. It uses the Misra-Gries algorithm, which
 // needs little memory for any number of keys.

@@ -60,3 +60,5 @@ func bestMergeForGets(sizes []int64) (first int, cost int64) {
 	}
 	return first, cost
 }
+
+const maxMerged = 2 << 30 // offsets in a segment must fit into 32 bits

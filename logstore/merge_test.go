@@ -42,7 +42,7 @@ func TestMergeContent(t *testing.T) {
 				mem := vfstest.NewMem()
 				h := mergeHooks
 				h.fs, h.mergeBytes = mem, maxBytes
-				s, err := open("/s", &Options{Compression: c}, h)
+				s, err := openHooked("/s", &Options{Compression: c}, h)
 				must(t, err)
 				want := map[string][]byte{}
 				rnd := rand.New(rand.NewPCG(seed, 9))

@@ -11,12 +11,12 @@ import (
 // bytes on.
 type merging struct {
 	*directory
-	locks    *locks
+	locks    *storeLocks
 	format   *segment.Format
 	catalog  *catalog
-	segments *segments
+	segments *segmentList
 	views    *views
-	tables   *tables
+	tables   *memtables
 	journal  *journal
 	sealer   *sealer
 	reclaim  *reclaiming
@@ -37,7 +37,7 @@ type merging struct {
 
 // firstDue reports whether to merge ss.list[first:]. A merge that only speeds up Gets must not exceed
 // maxBytes.
-func (m *merging) firstDue(ss *segments, maxBytes int64) (first int, due bool) {
+func (m *merging) firstDue(ss *segmentList, maxBytes int64) (first int, due bool) {
 	if m.minCount < 0 || len(ss.list) < m.retryCount {
 		return 0, false
 	}

@@ -15,7 +15,7 @@ import (
 // from a crash: see [Store.Recovery]. If the disk is too full for recovery, the store
 // supports only reads and Drop; every other change fails with an error that wraps ENOSPC.
 func Open(dir string, opts *Options) (*Store, error) {
-	return open(dir, opts, hooks{fs: vfs.OS{}})
+	return openHooked(dir, opts, hooks{fs: vfs.OS{}})
 }
 
 // OpenTemp opens a temporary store in a new subdirectory of dir, or of os.TempDir if dir is
@@ -34,7 +34,7 @@ func OpenTemp(dir string, opts *Options) (*Store, error) {
 	return s, nil
 }
 
-func open(dir string, o *Options, h hooks) (*Store, error) {
+func openHooked(dir string, o *Options, h hooks) (*Store, error) {
 	opts, err := o.withDefaults()
 	if err != nil {
 		return nil, &partd.Error{Op: "open", Path: dir, Err: err}
@@ -77,7 +77,7 @@ func (s *Store) start() error {
 	s.durable.Store(m.durable || s.opts.Sync && !exists)
 	s.wal.wasDurable = m.durable
 	// A process that died may not have synced all data.
-	s.syncing.allSynced = m.durable && exists && m.clean
+	s.syncer.allSynced = m.durable && exists && m.clean
 	s.catalog.files = newFileSet()
 	for _, ref := range m.files {
 		f, err := s.catalog.open(ref, s.openFlag())
@@ -105,10 +105,10 @@ func (s *Store) start() error {
 	if err := s.catalog.removeLeftovers(); err != nil {
 		return err
 	}
-	s.shortenFiles()
+	s.catalog.shortenFiles(s.sealer.file)
 	s.catalog.ensureSpare()
 	if s.durable.Load() || s.opts.Sync {
-		if err := s.syncing.makeDurable(); err != nil {
+		if err := s.syncer.makeDurable(); err != nil {
 			return err
 		}
 	}

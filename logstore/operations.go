@@ -8,9 +8,9 @@ import (
 	"github.com/go-partd/partd/internal/engine/segment"
 )
 
-// operation is a change that takes effect atomically, either by one record in the write-ahead
+// storeOp is a change that takes effect atomically, either by one record in the write-ahead
 // log or by one new manifest.
-type operation interface {
+type storeOp interface {
 	// size returns an upper bound on the size of the operation's batch, in bytes.
 	size(enc *encoder) int64
 	// isEmpty reports whether the operation certainly changes nothing.
@@ -175,7 +175,7 @@ func (op *popOp) prepare(ctx context.Context, j *journal, vs *views) (bool, erro
 	return true, nil
 }
 
-func (enc *encoder) encode(b *batch, op operation) error {
+func (enc *encoder) encode(b *batch, op storeOp) error {
 	if entries, ok := op.(appendOp); ok {
 		return enc.encodeAppend(b, entries)
 	}

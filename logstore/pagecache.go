@@ -38,11 +38,11 @@ type fileRange struct {
 
 // add adds a new segment in file. tableLen is the length of a full table.
 func (p *cacheProbe) add(file *dataFile, start, end int64, tableLen int) {
-	tables := probeTables
+	tableCount := probeTables
 	if p.isSmall {
-		tables = evictTables
+		tableCount = evictTables
 	}
-	if p.written >= int64(tables)*int64(tableLen) {
+	if p.written >= int64(tableCount)*int64(tableLen) {
 		*p = cacheProbe{}
 	}
 	p.written += end - start

@@ -14,7 +14,7 @@ func newStore(dir string, opts Options, h hooks) *Store {
 	s.catalog.directory, s.catalog.format = &s.directory, &s.format
 	s.wal.directory, s.wal.format = &s.directory, &s.format
 	s.wal.step, s.wal.maxRecord = cmp.Or(h.walStep, walStep), opts.Memory/8
-	s.tables.mu, s.tables.free = &s.mu, make(chan *table, 2)
+	s.tables.mu, s.tables.free = &s.mu, make(chan *memtable, 2)
 	s.segments.directory, s.segments.catalog, s.segments.version = &s.directory, &s.catalog, &version{refs: 1}
 	s.segments.maxFile, s.segments.maxIndex = opts.FileSize, opts.Memory/32
 	s.segments.onOldReleased = func() {
@@ -36,9 +36,9 @@ func newStore(dir string, opts Options, h hooks) *Store {
 			s.background.consider()
 		}
 	}
-	s.syncing.locks, s.syncing.journal = &s.locks, &s.journal
+	s.syncer.locks, s.syncer.journal = &s.storeLocks, &s.journal
 	s.merging = merging{
-		directory: &s.directory, locks: &s.locks, format: &s.format, catalog: &s.catalog, segments: &s.segments, views: &s.views,
+		directory: &s.directory, locks: &s.storeLocks, format: &s.format, catalog: &s.catalog, segments: &s.segments, views: &s.views,
 		tables: &s.tables, journal: &s.journal, sealer: &s.sealer, reclaim: &s.reclaim,
 		storeMemory: opts.Memory, compression: opts.Compression, loadBytes: h.mergeBytes,
 	}

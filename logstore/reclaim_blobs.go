@@ -22,7 +22,7 @@ import (
 // changes.
 type reclaimer struct {
 	*merging
-	blobs     *blobs
+	blobs     *blobWriter
 	blobBytes int             // values of at least this length are stored in blob files
 	changes   *sync.WaitGroup // changes that began after the last call of waitChanges
 }

@@ -86,7 +86,7 @@ func (r *reclaiming) postpone(minWait time.Duration) {
 // noteBatch counts the bytes that the deletes and replacements in a batch may make dead, and
 // reports whether there are any. t is the batch's table; list is the store's segments. mu must be
 // held.
-func (r *reclaiming) noteBatch(b *batch, t *table, list []*storedSegment) (resets bool) {
+func (r *reclaiming) noteBatch(b *batch, t *memtable, list []*storedSegment) (resets bool) {
 	if b.ledger.Marks == 0 && b.maxBlobNo == 0 || r.blobs == nil {
 		return false
 	}
@@ -152,7 +152,7 @@ func (r *reclaiming) groupByFile(segments []*storedSegment) []fileSegments {
 
 // start forgets everything when the store is opened or dropped. Tables have 2^partBits parts. If the store contains
 // deletes or replacements from before Open, any of its data may be dead.
-func (r *reclaiming) start(ss *segments, files *fileSet, partBits uint8) {
+func (r *reclaiming) start(ss *segmentList, files *fileSet, partBits uint8) {
 	*r = reclaiming{slack: r.slack, isSlackReduced: r.isSlackReduced, disabled: r.disabled, deadShare: 1, waste: map[segmentLocation]waste{}, blobs: make([]int64, 1<<partBits), parts: make([]suspicion, 1<<partBits)}
 	var blobs int64
 	for _, f := range files.files() {

@@ -44,7 +44,7 @@ func (j *journal) replay(live []*walReader, use func(entries []byte) error) erro
 
 // recoverInto writes the records of the live files as segments, using table t, and begins a
 // write-ahead file with the given epoch.
-func (j *journal) recoverInto(t *table, live []*walReader, epoch uint64) (_ *walFile, err error) {
+func (j *journal) recoverInto(t *memtable, live []*walReader, epoch uint64) (_ *walFile, err error) {
 	w := &bulkWriter{j: j, t: t}
 	defer func() {
 		if err != nil {
@@ -108,7 +108,7 @@ func (j *journal) recoverReadOnly(storeExists bool, memory int64, maxBatch int) 
 		return err
 	}
 	b := &batch{}
-	var t *table
+	var t *memtable
 	size := max(memory/8, int64(maxBatch)*3)
 	j.tables.bits, _ = tableShape(size)
 	return j.replay(live, func(entries []byte) error {
@@ -156,4 +156,20 @@ func (j *journal) addRecord(b *batch, entries []byte) error {
 		entries = entries[len(e.Raw):]
 	}
 	return nil
+}
+
+// syncRecovered syncs data that a killed process may not have synced. It must run before the next
+// write-ahead file is created, whose header says how many records the earlier files have.
+func (c *catalog) syncRecovered(live []*walReader) error {
+	return c.syncExclusive(func() error {
+		if err := c.syncData(c.files); err != nil {
+			return err
+		}
+		for _, l := range live {
+			if err := l.f.Sync(); err != nil {
+				return err
+			}
+		}
+		return c.syncDir()
+	})
 }

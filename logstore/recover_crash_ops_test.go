@@ -72,7 +72,7 @@ func (r *crashRun) nextOperation(m map[string][]byte, n *int) crashStep {
 			}
 			err := (*s).Close()
 			if err == nil {
-				*s, err = open(crashDir, r.options(), r.hooks)
+				*s, err = openHooked(crashDir, r.options(), r.hooks)
 			}
 			return false, err
 		}

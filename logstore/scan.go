@@ -8,7 +8,6 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/base/canceled"
-	"github.com/go-partd/partd/internal/engine/segment"
 	"github.com/go-partd/partd/storekit"
 )
 
@@ -96,27 +95,6 @@ func (s *Store) Stat(ctx context.Context) (partd.Stats, error) {
 	return st, nil
 }
 
-func (s *Store) diskUsed() (int64, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed || s.dir == "" {
-		return 0, partd.ErrClosed
-	}
-	var n int64
-	for _, f := range s.catalog.files.files() {
-		info, err := f.f.Info()
-		if err != nil {
-			return 0, err
-		}
-		if f.Kind == segment.BlobFile {
-			info.Size = min(info.Size, info.Disk) // holes take no space
-		}
-		n += info.Size
-	}
-	size, err := s.wal.size()
-	return n + size, err
-}
-
 // scan passes the requested content of the store to use, batch by batch, until use returns false.
 func (s *Store) scan(ctx context.Context, req scanRequest, use func(*scanBatch) bool) (err error) {
 	if ctx.Err() != nil {
@@ -143,7 +121,7 @@ func (s *Store) scan(ctx context.Context, req scanRequest, use func(*scanBatch) 
 				return nil
 			}
 			b.reset()
-			b.worker.free <- b
+			b.free <- b
 		}
 		if p.err != nil {
 			return p.err

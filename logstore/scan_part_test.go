@@ -75,7 +75,7 @@ func TestPartsEqualScan(t *testing.T) {
 		if rapid.Bool().Draw(t, "equal hashes") {
 			h.hash = func(randomKey string) uint64 { return uint64(randomKey[3])<<59 | uint64(len(randomKey))<<54 }
 		}
-		s, err := open("/s", nil, h)
+		s, err := openHooked("/s", nil, h)
 		must(t, err)
 		defer func() {
 			if err := s.Close(); err != nil {
@@ -177,7 +177,7 @@ func checkParts(t *rapid.T, s *Store, fullScan scanned, parts int) {
 // rangesStore returns a store with keys in many ranges, one hot key, and large values.
 func rangesStore(t *testing.T, h hooks) (s *Store, want map[string][]byte) {
 	t.Helper()
-	s, err := open("/s", nil, h)
+	s, err := openHooked("/s", nil, h)
 	must(t, err)
 	want = map[string][]byte{}
 	rnd := rand.New(rand.NewPCG(1, 2))
@@ -212,7 +212,7 @@ func TestPartLedgers(t *testing.T) {
 			for part := range sc.partitions {
 				for b := range part.batches {
 					b.reset()
-					b.worker.free <- b
+					b.free <- b
 				}
 				if part.err != nil {
 					t.Fatal(part.err)

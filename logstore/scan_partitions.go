@@ -15,18 +15,12 @@ type scans struct {
 	*directory
 	mu        *sync.Mutex // Store.mu
 	format    *segment.Format
-	tables    *tables
+	tables    *memtables
 	readBytes int64 // maximum bytes that a scan loads at a time
 	maxBatch  int   // maximum size of an operation's batch
 	hooks     *hooks
 
 	memory atomic.Int64 // bytes reserved by take
-}
-
-type scanRequest struct {
-	hashes   hashRange
-	parts    int  // number of parts into which the caller divides the store; their scans may run concurrently
-	keysOnly bool // yield keys with sizes instead of chunks
 }
 
 type scanner struct {
@@ -53,13 +47,6 @@ type scanner struct {
 
 	// The ranges before prefetched were prefetched, the last time from prefetchAt on.
 	prefetchAt, prefetched int
-}
-
-// scanPartition is an interval of hashes that one worker reads.
-type scanPartition struct {
-	hashes  hashRange
-	batches chan *scanBatch
-	err     error // set before batches is closed
 }
 
 const (

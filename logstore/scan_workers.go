@@ -108,7 +108,7 @@ func (ss *scans) run(ctx context.Context, v *view, req scanRequest) *scanRun {
 	for range workers {
 		w := &scanWorker{sc: &sc.scanner, free: make(chan *scanBatch, batchesPerWorker)}
 		for range batchesPerWorker {
-			w.free <- &scanBatch{worker: w}
+			w.free <- &scanBatch{free: w.free}
 		}
 		sc.workers = append(sc.workers, w)
 		sc.wg.Go(w.run)

@@ -42,7 +42,7 @@ func (j *journal) rotateTable(ctx context.Context) error {
 }
 
 // freeze makes t the active table, and starts to seal the previous active table. mu must be held.
-func (j *journal) freeze(t *table) error {
+func (j *journal) freeze(t *memtable) error {
 	if j.durable.Load() {
 		// Sync the current write-ahead file before the next one exists, so that a power loss cannot
 		// lose records of this file and keep records of the next file.
@@ -74,7 +74,7 @@ func (j *journal) startSeal() {
 
 // seal writes a frozen table as a segment and adds the segment to the store. edit makes additional
 // changes to the manifest. seal closes done at the end.
-func (j *journal) seal(t *table, edit func(m *manifest), done chan struct{}) {
+func (j *journal) seal(t *memtable, edit func(m *manifest), done chan struct{}) {
 	var segments []*storedSegment
 	var err error
 	if t.size > 0 {
@@ -161,7 +161,7 @@ func (j *journal) makeRoom(ctx context.Context, b *batch) error {
 
 // drainTables writes all records to segments, so that the next segment of the caller is newer
 // than every record. It returns an unused table. mu must be held; it is released while waiting.
-func (j *journal) drainTables(ctx context.Context) (*table, error) {
+func (j *journal) drainTables(ctx context.Context) (*memtable, error) {
 	for {
 		if err := j.checkWritable(); err != nil {
 			return nil, err

@@ -14,7 +14,7 @@ import (
 // runs seal or, while seal does not run, a Drop, a bulk operation or recovery.
 type sealer struct {
 	catalog  *catalog
-	segments *segments
+	segments *segmentList
 	comp     *segment.Compressor
 	bufs     [2][]byte // buffers to reuse for the next segment
 
@@ -27,7 +27,7 @@ type sealer struct {
 }
 
 // write appends a frozen table to a segment file. The caller must add the segment to the manifest.
-func (sl *sealer) write(t *table) (*storedSegment, error) {
+func (sl *sealer) write(t *memtable) (*storedSegment, error) {
 	f, err := sl.fileFor()
 	if err != nil {
 		return nil, err
@@ -63,7 +63,7 @@ func (sl *sealer) fileFor() (*dataFile, error) {
 	return f, nil
 }
 
-func (sl *sealer) append(f *dataFile, t *table) (*storedSegment, error) {
+func (sl *sealer) append(f *dataFile, t *memtable) (*storedSegment, error) {
 	// Write a partly filled table with fewer ranges, of at least 4 KiB each.
 	segBits := min(t.bits, uint8(max(bits.Len64(uint64(t.size)>>12), 1)-1))
 	w := segment.NewWriter(&f.File, sl.probe.output(f), f.end, segBits, sl.comp, sl.bufs)
@@ -107,7 +107,7 @@ func (sl *sealer) append(f *dataFile, t *table) (*storedSegment, error) {
 }
 
 // hotKeys returns the hot keys of a part, largest first. It returns nil if no key is hot.
-func (sl *sealer) hotKeys(t *table, part int) (*hotPart, error) {
+func (sl *sealer) hotKeys(t *memtable, part int) (*hotPart, error) {
 	size := int64(t.parts[part].size)
 	minBytes := t.hotBytes()
 	if size < minBytes || sl.segments.hotFull.Load() {

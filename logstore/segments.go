@@ -8,9 +8,9 @@ import (
 	"github.com/go-partd/partd/internal/engine/segment"
 )
 
-// segments lists the store's segments, and tracks earlier versions of the list that readers
+// segmentList lists the store's segments, and tracks earlier versions of the list that readers
 // still use. Store.mu guards it.
-type segments struct {
+type segmentList struct {
 	*directory
 	catalog       *catalog
 	maxFile       int64  // Options.FileSize
@@ -32,14 +32,14 @@ type segments struct {
 
 // fileSize returns the size at which to begin a new data file. It is a small fraction of
 // the store's size, because space is freed one file at a time.
-func (ss *segments) fileSize() int64 {
+func (ss *segmentList) fileSize() int64 {
 	return min(ss.maxFile, max(minFile, ss.size.Load()/16))
 }
 
 // limitIndex merges pairs of ranges until the offsets of all ranges need at most maxIndex bytes of
 // memory. Wider ranges only make reads longer. If the index of hot runs needs too much memory,
 // limitIndex sets hotFull.
-func (ss *segments) limitIndex(list []*storedSegment) []*storedSegment {
+func (ss *segmentList) limitIndex(list []*storedSegment) []*storedSegment {
 	limit := ss.maxIndex
 	for {
 		var offsetBytes, hotBytes int64
@@ -81,13 +81,13 @@ type fileCut struct {
 }
 
 // acquire returns the current version, with an additional reference. mu must be held.
-func (ss *segments) acquire() *version {
+func (ss *segmentList) acquire() *version {
 	ss.version.refs++
 	return ss.version
 }
 
 // release removes a reference, and frees files that are no longer read. mu must be held.
-func (ss *segments) release(v *version) {
+func (ss *segmentList) release(v *version) {
 	for v != nil {
 		if v.refs--; v.refs > 0 {
 			return
@@ -103,7 +103,7 @@ func (ss *segments) release(v *version) {
 
 // startVersion begins a version that no longer needs the doomed files and the ends of the cut
 // files. mu must be held.
-func (ss *segments) startVersion(doomed []*dataFile, cuts []fileCut) {
+func (ss *segmentList) startVersion(doomed []*dataFile, cuts []fileCut) {
 	prev := ss.version
 	ss.version = &version{refs: 2}
 	ss.oldVersions++
@@ -113,7 +113,7 @@ func (ss *segments) startVersion(doomed []*dataFile, cuts []fileCut) {
 
 // discard closes and truncates files in the background, because freeing blocks may take long. mu
 // must be held.
-func (ss *segments) discard(doomed []*dataFile, cuts []fileCut) {
+func (ss *segmentList) discard(doomed []*dataFile, cuts []fileCut) {
 	if ss.closed {
 		cuts = nil // another process may have opened the store; Open truncates the files
 	}
@@ -141,19 +141,7 @@ func (ss *segments) discard(doomed []*dataFile, cuts []fileCut) {
 	ss.discards.Go(free)
 }
 
-// shortenFiles removes merged segments from the ends of files. It skips the file in use.
-func (s *Store) shortenFiles() {
-	for _, f := range s.catalog.files.files() {
-		if f.Kind != segment.SegmentFile || f == s.sealer.file {
-			continue
-		}
-		if size, err := f.size(); err != nil || size > f.end {
-			s.tryTruncate(f, f.end)
-		}
-	}
-}
-
-func (ss *segments) load(f *dataFile) error {
+func (ss *segmentList) load(f *dataFile) error {
 	if f.Kind != segment.SegmentFile {
 		return nil
 	}

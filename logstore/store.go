@@ -6,15 +6,16 @@ import (
 	"io"
 	"time"
 
+	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/internal/engine/segment"
 )
 
 // Store is an open store. It is safe for concurrent use. Each part has its verbs; Store has the API,
-// and the order of locks: see locks. mu guards the parts that do not name another lock.
+// and the order of locks: see storeLocks. mu guards the parts that do not name another lock.
 type Store struct {
 	directory
-	locks
+	storeLocks
 	opts   Options
 	hooks  hooks
 	format segment.Format
@@ -24,16 +25,16 @@ type Store struct {
 
 	// What the store consists of.
 	catalog  catalog
-	blobs    blobs
-	segments segments
-	tables   tables
+	blobs    blobWriter
+	segments segmentList
+	tables   memtables
 	wal      writeAhead
 
 	// What changes it, and makes changes durable.
 	encoder
 	sealer  sealer
 	journal journal
-	syncing syncing
+	syncer  syncer
 
 	// What reads it.
 	views views
@@ -185,7 +186,7 @@ func (s *Store) Sync(ctx context.Context) error {
 	}
 	s.lifeMu.RLock()
 	defer s.lifeMu.RUnlock()
-	return s.opError("sync", commitError(s.syncing.all()))
+	return s.opError("sync", commitError(s.syncer.all()))
 }
 
 // Reclaim frees the space of deleted and replaced data now, even if there is too little for the
@@ -196,4 +197,25 @@ func (s *Store) Reclaim(ctx context.Context) {
 	if s.dir != "" {
 		s.background.reclaimNow(ctx)
 	}
+}
+
+func (s *Store) diskUsed() (int64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.dir == "" {
+		return 0, partd.ErrClosed
+	}
+	var n int64
+	for _, f := range s.catalog.files.files() {
+		info, err := f.f.Info()
+		if err != nil {
+			return 0, err
+		}
+		if f.Kind == segment.BlobFile {
+			info.Size = min(info.Size, info.Disk) // holes take no space
+		}
+		n += info.Size
+	}
+	size, err := s.wal.size()
+	return n + size, err
 }

@@ -5,14 +5,14 @@ import (
 	"errors"
 )
 
-// syncing makes changes durable. locks.firstSync guards allSynced.
-type syncing struct {
-	locks     *locks
+// syncer makes changes durable. locks.firstSync guards allSynced.
+type syncer struct {
+	locks     *storeLocks
 	journal   *journal
 	allSynced bool // everything written before durable was set is synced
 }
 
-func (y *syncing) all() error {
+func (y *syncer) all() error {
 	y.locks.mu.Lock()
 	err, seq := y.journal.checkWritable(), y.journal.seq-1
 	y.locks.mu.Unlock()
@@ -26,7 +26,7 @@ func (y *syncing) all() error {
 }
 
 // makeDurable syncs everything that was written before the first Sync. Later calls do nothing.
-func (y *syncing) makeDurable() error {
+func (y *syncer) makeDurable() error {
 	y.locks.firstSync.Lock()
 	defer y.locks.firstSync.Unlock()
 	if y.allSynced {
@@ -66,7 +66,7 @@ func (y *syncing) makeDurable() error {
 
 // to waits until all records up to seq are durable. If it fails, it is unknown which
 // records are on disk.
-func (y *syncing) to(seq uint64) error {
+func (y *syncer) to(seq uint64) error {
 	// Only the active write-ahead file can have unsynced records.
 	err := y.journal.wal.group.Wait(context.Background(), seq, func(context.Context) (uint64, error) {
 		y.locks.mu.Lock()

@@ -15,8 +15,8 @@ type views struct {
 	mu       *sync.Mutex // Store.mu
 	format   *segment.Format
 	catalog  *catalog
-	segments *segments
-	tables   *tables
+	segments *segmentList
+	tables   *memtables
 }
 
 // view is the content of the store at one moment. The caller must close it.
@@ -31,7 +31,7 @@ type view struct {
 
 // tableView is a table at the time of the view.
 type tableView struct {
-	t      *table
+	t      *memtable
 	base   int    // number of the first part in parts
 	parts  []part // copies of consecutive parts of the table
 	ledger Ledger
@@ -183,7 +183,7 @@ func (v *view) copyTables() {
 			large = true
 			continue
 		}
-		c := &table{chunkSize: max(t.parts[0].size, 1), bits: t.t.bits}
+		c := &memtable{chunkSize: max(t.parts[0].size, 1), bits: t.t.bits}
 		for _, b := range t.t.blocksOf(t.parts[0]) {
 			c.arena = append(c.arena, b...)
 		}

@@ -125,19 +125,3 @@ func (l *writeAhead) checkNewest(r *walReader) error {
 	return &partd.CorruptError{Path: path, Offset: -1, Err: fmt.Errorf(
 		"this should be the write-ahead file of epoch %d, with the records from %d on: %w", r.epoch+1, r.nextSeq, reason)}
 }
-
-// syncRecovered syncs data that a killed process may not have synced. It must run before the next
-// write-ahead file is created, whose header says how many records the earlier files have.
-func (c *catalog) syncRecovered(live []*walReader) error {
-	return c.syncExclusive(func() error {
-		if err := c.syncData(c.files); err != nil {
-			return err
-		}
-		for _, l := range live {
-			if err := l.f.Sync(); err != nil {
-				return err
-			}
-		}
-		return c.syncDir()
-	})
-}

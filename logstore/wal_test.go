@@ -105,14 +105,14 @@ func TestOperationLostAfterSeal(t *testing.T) {
 func TestMissingSegmentIsDamage(t *testing.T) {
 	mem := vfstest.NewMem()
 	h := crashHooksOn(mem)
-	s, err := open(crashDir, nil, h)
+	s, err := openHooked(crashDir, nil, h)
 	must(t, err)
 	mustAppend(t, s, "a", "1")
 	must(t, s.Flush(t.Context()))
 	must(t, s.catalog.edit(func(m *manifest) { m.files = nil }))
 	h.fs = mem.KillClone()
 	must(t, s.Close())
-	if s, err = open(crashDir, nil, h); !errors.As(err, new(*partd.CorruptError)) {
+	if s, err = openHooked(crashDir, nil, h); !errors.As(err, new(*partd.CorruptError)) {
 		t.Fatalf("open without a segment: error %v, want a CorruptError", err)
 	}
 	if s != nil {
@@ -156,7 +156,7 @@ func TestRemovedFileIsDetected(t *testing.T) {
 			must(t, mem.Remove(crashDir+"/"+name))
 			for _, readOnly := range []bool{true, false} {
 				h := crashHooksOn(mem)
-				s, err := open(crashDir, &Options{Memory: MinMemory, ReadOnly: readOnly}, h)
+				s, err := openHooked(crashDir, &Options{Memory: MinMemory, ReadOnly: readOnly}, h)
 				if err == nil {
 					_ = s.Close()
 				}
@@ -199,7 +199,7 @@ func TestNewestFileWithoutHeader(t *testing.T) {
 		f, err := mem.OpenFile(newest, 2, 0)
 		must(t, err)
 		must(t, errors.Join(f.Truncate(0), f.Truncate(size), f.Close()))
-		s, err = open(crashDir, nil, h)
+		s, err = openHooked(crashDir, nil, h)
 		if size == 0 {
 			var corrupt *partd.CorruptError
 			if !errors.As(err, &corrupt) || corrupt.Path != newest {

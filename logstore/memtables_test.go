@@ -142,7 +142,7 @@ func TestLargeBatchesWhileLent(t *testing.T) {
 // takeBack must not wait for a table that it has counted.
 func TestTableTakenDuringTakeBack(t *testing.T) {
 	var mu sync.Mutex
-	ts := &tables{mu: &mu, bytes: 16 << 20, free: make(chan *table, 2)}
+	ts := &memtables{mu: &mu, bytes: 16 << 20, free: make(chan *memtable, 2)}
 	must(t, ts.allocate())
 	done := make(chan struct{})
 	go func() {
