@@ -85,7 +85,7 @@ func (s *Store) change(ctx context.Context, opName string, tag partd.Tag, op sto
 		return err == nil, s.opError(opName, err)
 	}
 	if !isNew { // a retry: do not write its large values to blob files again
-		return false, s.opError(opName, s.acknowledge(seq))
+		return false, s.opError(opName, s.syncer.acknowledge(seq))
 	}
 	if op.size(&s.encoder) > int64(s.maxBatch) {
 		applied, err = s.applyBulk(ctx, tag, op)
@@ -105,17 +105,9 @@ func (s *Store) change(ctx context.Context, opName string, tag partd.Tag, op sto
 		s.blobs.release(b.blobs)
 	}
 	if err == nil {
-		err = s.acknowledge(seq)
+		err = s.syncer.acknowledge(seq)
 	}
 	return applied, s.opError(opName, err)
-}
-
-// acknowledge waits until record seq is durable, if Options.Sync is set.
-func (s *Store) acknowledge(seq uint64) error {
-	if !s.opts.Sync {
-		return nil
-	}
-	return commitError(s.syncer.to(seq))
 }
 
 // commit writes a batch to the write-ahead log and inserts it into the active table. mu must be

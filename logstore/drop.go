@@ -3,7 +3,6 @@ package logstore
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/base/canceled"
@@ -34,7 +33,7 @@ func (s *Store) drop(ctx context.Context, tag partd.Tag) (applied bool, err erro
 	var t *memtable // table that becomes active after the drop; nil if the store has no write-ahead file
 	if s.fullError() != nil {
 		err = canceled.Err(ctx)
-	} else if t, err = s.tableForDrop(ctx); err == nil {
+	} else if t, err = s.journal.tableForDrop(ctx); err == nil {
 		defer func() {
 			if t != s.tables.active && t != s.tables.frozen {
 				t.reset()
@@ -94,33 +93,4 @@ func (s *Store) forgetFiles() {
 	}
 	s.warn(oldFiles.release(), "a file of a dropped store could not be closed")
 	s.catalog.ensureSpare() // the drop may have used the spare file
-}
-
-// tableForDrop returns the table to use after the drop: a table without readers, if possible the
-// active one. mu must be held; it is released while waiting. The caller must neither release mu
-// nor change the table before the store is dropped.
-func (s *Store) tableForDrop(ctx context.Context) (*memtable, error) {
-	for {
-		if err := s.checkWritable(); err != nil {
-			return nil, err
-		}
-		for _, t := range []*memtable{s.tables.active, s.tables.frozen} {
-			if t != nil && t.refs.Load() == 1 {
-				return t, nil
-			}
-		}
-		if t, err := s.tables.tryTake(); t != nil || err != nil {
-			return t, err
-		}
-		// All tables are in use by Gets, which end soon.
-		s.mu.Unlock()
-		select {
-		case <-time.After(time.Millisecond):
-		case <-ctx.Done():
-		}
-		s.mu.Lock()
-		if ctx.Err() != nil {
-			return nil, canceled.Err(ctx)
-		}
-	}
 }

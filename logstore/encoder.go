@@ -93,3 +93,15 @@ func (enc *encoder) putBatch(b *batch) {
 	}
 	enc.batches <- b
 }
+
+// allocate creates the batches unless they exist.
+func (enc *encoder) allocate() {
+	if enc.batches != nil {
+		return
+	}
+	enc.tables.bits, _ = tableShape(enc.tables.bytes)
+	enc.batches = make(chan *batch, 4)
+	for range cap(enc.batches) {
+		enc.batches <- &batch{}
+	}
+}

@@ -3,8 +3,7 @@ package logstore
 import (
 	"cmp"
 	"errors"
-
-	"github.com/go-partd/partd/internal/engine/segment"
+	"path/filepath"
 )
 
 // Opening a store for writing needs disk space: for a write-ahead file, and for segments with the
@@ -15,9 +14,10 @@ import (
 // nil, resumeWrites creates one.
 func (s *Store) resumeWrites(t *memtable) error {
 	if t == nil {
-		if err := s.makeTables(); err != nil {
+		if err := s.journal.allocate(s.opts.Compression); err != nil {
 			return err
 		}
+		s.encoder.allocate()
 		var err error
 		if t, err = s.tables.tryTake(); t == nil {
 			return cmp.Or(err, errors.New("readers use all tables"))
@@ -40,21 +40,41 @@ func (s *Store) resumeWrites(t *memtable) error {
 	return nil
 }
 
-// makeTables allocates the tables, batches and compressor, which only changes need.
-func (s *Store) makeTables() error {
-	var err error
-	if s.sealer.comp, err = segment.NewCompressor(segment.Codec(s.opts.Compression)); err != nil {
-		return err
+// startOrReadOnly opens the store. On a full disk it removes leftovers of interrupted
+// operations and retries. If that fails, it opens the store only for reading and Drop. newEmpty
+// returns an unopened store.
+func (s *Store) startOrReadOnly(newEmpty func() *Store) (*Store, error) {
+	err := s.start()
+	if !isFull(err) || s.opts.ReadOnly {
+		return s, err
 	}
-	if err := s.tables.allocate(); err != nil {
-		return err
+	if _, e := s.fs.Info(filepath.Join(s.dir, manifestName)); e != nil || s.catalog.files == nil {
+		return s, err // nothing to read or drop
 	}
-	if s.batches == nil {
-		s.tables.bits, _ = tableShape(s.tables.bytes)
-		s.batches = make(chan *batch, 4)
-		for range cap(s.batches) {
-			s.batches <- &batch{}
+	// Do not retry after a write with unknown outcome: it is unknown which files are leftovers.
+	// Do not retry after a failed sync either: a second sync would not report lost data.
+	canRetry := s.checkPoisoned() == nil && s.syncExclusive(s.syncDir) == nil
+	if canRetry {
+		s.warn(s.catalog.removeLeftovers(), "leftovers of an interrupted operation could not be removed")
+	}
+	if e := s.releaseAll(); e != nil {
+		return newEmpty(), errors.Join(err, e)
+	}
+	s = newEmpty()
+	if canRetry {
+		err2 := s.start()
+		if !isFull(err2) {
+			return s, err2
 		}
+		if e := s.releaseAll(); e != nil {
+			return newEmpty(), errors.Join(err, e)
+		}
+		s = newEmpty()
 	}
-	return nil
+	s.fullErr.Store(&err)
+	if e := s.start(); e != nil {
+		return s, errors.Join(err, e)
+	}
+	s.log.Warn("logstore: the disk is full: the store supports only reads and Drop", "dir", s.dir, "err", err)
+	return s, nil
 }

@@ -4,6 +4,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/engine/segment"
 )
 
@@ -84,4 +85,35 @@ func (j *journal) addSegments(added []*storedSegment) {
 	j.reclaim.weights = nil
 	j.segments.size.Add(sizeOf(added))
 	j.considerMerge()
+}
+
+// diskUsed returns the size of all files.
+func (j *journal) diskUsed() (int64, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.closed {
+		return 0, partd.ErrClosed
+	}
+	var n int64
+	for _, f := range j.catalog.files.files() {
+		info, err := f.f.Info()
+		if err != nil {
+			return 0, err
+		}
+		if f.Kind == segment.BlobFile {
+			info.Size = min(info.Size, info.Disk) // holes take no space
+		}
+		n += info.Size
+	}
+	size, err := j.wal.size()
+	return n + size, err
+}
+
+// allocate allocates the tables and the compressor, which only changes need.
+func (j *journal) allocate(c Compression) error {
+	var err error
+	if j.sealer.comp, err = segment.NewCompressor(segment.Codec(c)); err != nil {
+		return err
+	}
+	return j.tables.allocate()
 }

@@ -2,8 +2,12 @@ package logstore
 
 import (
 	"cmp"
+	"fmt"
+	"os"
+	"path/filepath"
 	"sync"
 
+	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/engine/segment"
 )
 
@@ -36,7 +40,7 @@ func newStore(dir string, opts Options, h hooks) *Store {
 			s.background.consider()
 		}
 	}
-	s.syncer.locks, s.syncer.journal = &s.storeLocks, &s.journal
+	s.syncer = syncer{locks: &s.storeLocks, journal: &s.journal, everyChange: opts.Sync}
 	s.merging = merging{
 		directory: &s.directory, locks: &s.storeLocks, format: &s.format, catalog: &s.catalog, segments: &s.segments, views: &s.views,
 		tables: &s.tables, journal: &s.journal, sealer: &s.sealer, reclaim: &s.reclaim,
@@ -49,26 +53,85 @@ func newStore(dir string, opts Options, h hooks) *Store {
 	s.sealer.catalog, s.sealer.segments = &s.catalog, &s.segments
 	s.blobs.catalog, s.blobs.segments = &s.catalog, &s.segments
 	s.reclaim.disabled, s.reclaim.slack = h.reclaimSlack < 0, cmp.Or(max(h.reclaimSlack, 0), 16<<20+opts.Memory/16)
-	return s
-}
-
-func (s *Store) initMemory() error {
-	h := s.hooks
 	s.blobBytes = segment.MaxInline + 1
-	if s.opts.Memory < 32<<20 {
+	if opts.Memory < 32<<20 {
 		s.blobBytes = 16 << 10
 	}
-	s.maxBatch = int(cmp.Or(h.maxBatch, h.tableBytes/2, s.opts.Memory/32))
-	s.tables.bytes = cmp.Or(h.tableBytes, s.opts.Memory*3/8)
 	s.blobBytes = cmp.Or(h.blobBytes, s.blobBytes)
+	s.maxBatch = int(cmp.Or(h.maxBatch, h.tableBytes/2, opts.Memory/32))
+	s.tables.bytes = cmp.Or(h.tableBytes, opts.Memory*3/8)
 	m := &s.merging
 	m.minCount, m.maxLen = cmp.Or(h.minMerge, minMerge), cmp.Or(h.mergeBytes, maxMerged)
 	// The segments that a merge writes must not count as small, or they would be merged again.
 	m.smallLen = min(cmp.Or(h.smallLen, s.tables.bytes/4), m.maxLen)
 	s.reclaimer.blobBytes, s.scans.maxBatch = s.blobBytes, s.maxBatch
-	s.scans.readBytes = cmp.Or(h.readBytes, s.opts.Memory/10)
-	if s.opts.ReadOnly || s.fullError() != nil {
-		return nil
+	s.scans.readBytes = cmp.Or(h.readBytes, opts.Memory/10)
+	return s
+}
+
+// start opens the store. After an error, releaseAll closes everything that start opened.
+func (s *Store) start() error {
+	if err := s.makeDir(); err != nil {
+		return err
 	}
-	return s.makeTables()
+	if err := s.takeLock(); err != nil {
+		return err
+	}
+	m, exists, err := s.catalog.read()
+	if err != nil {
+		return err
+	}
+	if !exists {
+		if s.opts.ReadOnly {
+			return fmt.Errorf("there is no store here: %w", os.ErrNotExist)
+		}
+		if m, err = s.newManifest(); err != nil {
+			return err
+		}
+	}
+	s.catalog.manifest, s.format.ID, s.format.Seed = m, m.id, m.seed
+	s.durable.Store(m.durable || s.opts.Sync && !exists)
+	s.wal.wasDurable = m.durable
+	// A process that died may not have synced all data.
+	s.syncer.allSynced = m.durable && exists && m.clean
+	s.catalog.files = newFileSet()
+	for _, ref := range m.files {
+		f, err := s.catalog.open(ref, s.openFlag())
+		if err != nil {
+			return err
+		}
+		s.catalog.files.replace(nil, f)
+		if err := s.segments.load(f); err != nil {
+			return err
+		}
+	}
+	if err := m.ledger.Diff(ledgerOf(s.segments.list)); err != nil {
+		return &partd.CorruptError{Path: filepath.Join(s.dir, manifestName), Offset: -1, Err: fmt.Errorf("segments are missing: %w", err)}
+	}
+	s.journal.seq, s.journal.sessions = m.nextSeq, m.sessions.clone()
+	if s.opts.ReadOnly || s.fullError() != nil {
+		return s.journal.recoverReadOnly(exists, s.opts.Memory, s.maxBatch)
+	}
+	if err := s.journal.allocate(s.opts.Compression); err != nil {
+		return err
+	}
+	s.encoder.allocate()
+	if err := s.journal.recoverWrite(exists); err != nil {
+		return err
+	}
+	if err := s.catalog.removeLeftovers(); err != nil {
+		return err
+	}
+	s.catalog.shortenFiles(s.sealer.file)
+	s.catalog.ensureSpare()
+	if s.durable.Load() || s.opts.Sync {
+		if err := s.syncer.makeDurable(); err != nil {
+			return err
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reclaim.start(&s.segments, s.catalog.files, s.tables.bits)
+	s.background.consider()
+	return nil
 }

@@ -7,7 +7,6 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/base/canceled"
-	"github.com/go-partd/partd/internal/base/storeerror"
 	"github.com/go-partd/partd/storekit"
 )
 
@@ -39,7 +38,7 @@ func (s *Store) lookUp(ctx context.Context, op string, keys []string, values [][
 		hi = lo
 	}
 	s.mu.Lock()
-	v, err := s.viewOf(lo, hi)
+	v, err := s.views.ofRange(lo, hi)
 	s.mu.Unlock()
 	if err != nil {
 		return s.opError(op, err)
@@ -74,7 +73,7 @@ func (s *Store) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	}
 	hash := s.format.Hash(key)
 	s.mu.Lock()
-	v, err := s.viewOf(hash, hash)
+	v, err := s.views.ofRange(hash, hash)
 	s.mu.Unlock()
 	if err != nil {
 		return nil, r.fail("open", err)
@@ -118,7 +117,7 @@ func (s *Store) flushedView(ctx context.Context, lo, hi uint64) (*view, error) {
 		if s.tables.spares > 0 {
 			return nil, err // slow readers already use the maximum number of tables
 		}
-		v, viewErr := s.viewOf(lo, hi) // the data can be read even on a full disk
+		v, viewErr := s.views.ofRange(lo, hi) // the data can be read even on a full disk
 		if viewErr == nil && len(v.tables) > 0 {
 			v.slowReader = true
 			s.tables.slowReaders++
@@ -134,7 +133,7 @@ func (s *Store) scanView(ctx context.Context) (*view, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.viewOf(allHashes.lo, allHashes.hi)
+	return s.views.ofRange(allHashes.lo, allHashes.hi)
 }
 
 type keyReader struct {
@@ -195,13 +194,4 @@ func (r *keyReader) Close() error {
 	}
 	r.closed = true
 	return r.stream.view.close()
-}
-
-// viewOf returns a view of the keys with hashes in [lo, hi]. mu must be held. The caller must close
-// the view.
-func (s *Store) viewOf(lo, hi uint64) (*view, error) {
-	if s.dir == "" {
-		return nil, storeerror.ErrNotOpened
-	}
-	return s.views.ofRange(lo, hi)
 }

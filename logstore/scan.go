@@ -16,7 +16,7 @@ import (
 // goroutines. A scan that reaches the end without an error has compared everything that it read
 // with the ledger (the checksum of all data).
 func (s *Store) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
-	return s.scanChunks(ctx, 0, 1)
+	return s.ScanPart(ctx, 0, 1)
 }
 
 // ScanPart is like Scan, but yields only the keys of one part, and reads little else. Parts are
@@ -27,7 +27,16 @@ func (s *Store) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.C
 	if err := storekit.CheckPart(part, parts); err != nil {
 		return func(yield func(partd.Chunk, error) bool) { yield(partd.Chunk{}, err) }
 	}
-	return s.scanChunks(ctx, part, parts)
+	return func(yield func(partd.Chunk, error) bool) {
+		err := s.scan(ctx, scanRequest{hashes: partHashes(part, parts), parts: parts}, func(b *scanBatch) bool {
+			return b.each(func(key string, item *scanItem) bool {
+				return yield(partd.Chunk{Key: key, Offset: item.offset, Data: b.data[item.start : item.start+item.n : item.start+item.n], Last: item.last}, nil)
+			})
+		})
+		if err != nil {
+			yield(partd.Chunk{}, s.opError("scan", err))
+		}
+	}
 }
 
 func partHashes(part, parts int) hashRange {
@@ -46,19 +55,6 @@ func partHashes(part, parts int) hashRange {
 		r.hi = lowest(part+1) - 1
 	}
 	return r
-}
-
-func (s *Store) scanChunks(ctx context.Context, part, parts int) iter.Seq2[partd.Chunk, error] {
-	return func(yield func(partd.Chunk, error) bool) {
-		err := s.scan(ctx, scanRequest{hashes: partHashes(part, parts), parts: parts}, func(b *scanBatch) bool {
-			return b.each(func(key string, item *scanItem) bool {
-				return yield(partd.Chunk{Key: key, Offset: item.offset, Data: b.data[item.start : item.start+item.n : item.start+item.n], Last: item.last}, nil)
-			})
-		})
-		if err != nil {
-			yield(partd.Chunk{}, s.opError("scan", err))
-		}
-	}
 }
 
 // Keys yields each key once with its size, in the order of Scan. It reads most data of the store.
@@ -86,7 +82,7 @@ func (s *Store) Stat(ctx context.Context) (partd.Stats, error) {
 		return true
 	})
 	if err == nil {
-		st.Disk, err = s.diskUsed()
+		st.Disk, err = s.journal.diskUsed()
 	}
 	if err != nil {
 		return partd.Stats{}, s.opError("stat", err)

@@ -182,3 +182,46 @@ func (j *journal) drainTables(ctx context.Context) (*memtable, error) {
 		j.tables.put(t) // takeTable released mu, so there may be new records: check again
 	}
 }
+
+// tableForDrop returns the table to use after the drop: a table without readers, if possible the
+// active one. mu must be held; it is released while waiting. The caller must neither release mu
+// nor change the table before the store is dropped.
+func (j *journal) tableForDrop(ctx context.Context) (*memtable, error) {
+	for {
+		if err := j.checkWritable(); err != nil {
+			return nil, err
+		}
+		for _, t := range []*memtable{j.tables.active, j.tables.frozen} {
+			if t != nil && t.refs.Load() == 1 {
+				return t, nil
+			}
+		}
+		if t, err := j.tables.tryTake(); t != nil || err != nil {
+			return t, err
+		}
+		// All tables are in use by Gets, which end soon.
+		j.mu.Unlock()
+		select {
+		case <-time.After(time.Millisecond):
+		case <-ctx.Done():
+		}
+		j.mu.Lock()
+		if ctx.Err() != nil {
+			return nil, canceled.Err(ctx)
+		}
+	}
+}
+
+// finish writes all data to segments and marks the store as cleanly closed. mu must be held.
+func (j *journal) finish() error {
+	if err := j.checkPoisoned(); err != nil {
+		return err
+	}
+	if err := j.flush(context.Background()); err != nil {
+		return err
+	}
+	if err := j.catalog.edit(func(m *manifest) { m.clean = true }); err != nil {
+		return err
+	}
+	return j.wal.remove()
+}

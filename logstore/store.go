@@ -87,7 +87,10 @@ type Metrics struct {
 
 // Metrics returns the current metrics. It queries the size of each file, but reads no data.
 func (s *Store) Metrics() (Metrics, error) {
-	disk, err := s.diskUsed()
+	if s.dir == "" {
+		return Metrics{}, s.opError("metrics", partd.ErrClosed)
+	}
+	disk, err := s.journal.diskUsed()
 	if err != nil {
 		return Metrics{}, s.opError("metrics", err)
 	}
@@ -135,7 +138,7 @@ func (s *Store) Close() error {
 	}
 	var err error
 	if !s.opts.ReadOnly && s.fullError() == nil && s.temp == nil {
-		err = s.finish()
+		err = s.journal.finish()
 	}
 	s.closed = true
 	s.mu.Unlock()
@@ -144,20 +147,6 @@ func (s *Store) Close() error {
 		err = errors.Join(err, s.temp.Close())
 	}
 	return s.opError("close", err)
-}
-
-// finish writes all data to segments and marks the store as cleanly closed. mu must be held.
-func (s *Store) finish() error {
-	if err := s.checkPoisoned(); err != nil {
-		return err
-	}
-	if err := s.journal.flush(context.Background()); err != nil {
-		return err
-	}
-	if err := s.catalog.edit(func(m *manifest) { m.clean = true }); err != nil {
-		return err
-	}
-	return s.wal.remove()
 }
 
 func (s *Store) releaseAll() error {
@@ -197,25 +186,4 @@ func (s *Store) Reclaim(ctx context.Context) {
 	if s.dir != "" {
 		s.background.reclaimNow(ctx)
 	}
-}
-
-func (s *Store) diskUsed() (int64, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed || s.dir == "" {
-		return 0, partd.ErrClosed
-	}
-	var n int64
-	for _, f := range s.catalog.files.files() {
-		info, err := f.f.Info()
-		if err != nil {
-			return 0, err
-		}
-		if f.Kind == segment.BlobFile {
-			info.Size = min(info.Size, info.Disk) // holes take no space
-		}
-		n += info.Size
-	}
-	size, err := s.wal.size()
-	return n + size, err
 }

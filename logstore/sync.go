@@ -7,9 +7,10 @@ import (
 
 // syncer makes changes durable. locks.firstSync guards allSynced.
 type syncer struct {
-	locks     *storeLocks
-	journal   *journal
-	allSynced bool // everything written before durable was set is synced
+	locks       *storeLocks
+	journal     *journal
+	everyChange bool // Options.Sync
+	allSynced   bool // everything written before durable was set is synced
 }
 
 func (y *syncer) all() error {
@@ -78,4 +79,12 @@ func (y *syncer) to(seq uint64) error {
 		return maybeApplied{err}
 	}
 	return nil
+}
+
+// acknowledge waits until record seq is durable, if Options.Sync is set.
+func (y *syncer) acknowledge(seq uint64) error {
+	if !y.everyChange {
+		return nil
+	}
+	return commitError(y.to(seq))
 }

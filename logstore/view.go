@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/base/storeerror"
 	"github.com/go-partd/partd/internal/engine/segment"
 )
 
@@ -132,6 +133,9 @@ func (vs *views) ofSegments(segments []*storedSegment) *view {
 // ofRange returns a view of the keys with hashes in [lo, hi]. mu must be held. The
 // caller must close the view.
 func (vs *views) ofRange(lo, hi uint64) (*view, error) {
+	if vs.directory == nil {
+		return nil, storeerror.ErrNotOpened
+	}
 	if vs.closed {
 		return nil, partd.ErrClosed
 	}
