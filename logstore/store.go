@@ -116,39 +116,6 @@ func (s *Store) UnsealedBytes() (n int64) {
 	return n
 }
 
-// Close writes all data to segments and closes the store. Open readers remain usable. If
-// writing fails, Close returns the error, and the next Open recovers the data from the
-// write-ahead files. A second Close does nothing.
-func (s *Store) Close() error {
-	if s.dir == "" {
-		return nil
-	}
-	// Flush before stopMerging, because the new segment may start a merge. If the flush fails,
-	// finish flushes again and returns the error.
-	if !s.opts.ReadOnly && s.temp == nil {
-		_ = s.Flush(context.Background())
-	}
-	s.background.stop()
-	s.lifeMu.Lock()
-	defer s.lifeMu.Unlock()
-	s.mu.Lock()
-	if s.closed {
-		s.mu.Unlock()
-		return nil
-	}
-	var err error
-	if !s.opts.ReadOnly && s.fullError() == nil && s.temp == nil {
-		err = s.journal.finish()
-	}
-	s.closed = true
-	s.mu.Unlock()
-	err = errors.Join(err, s.releaseAll())
-	if s.temp != nil {
-		err = errors.Join(err, s.temp.Close())
-	}
-	return s.opError("close", err)
-}
-
 func (s *Store) releaseAll() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
