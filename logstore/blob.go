@@ -82,7 +82,8 @@ func (fs *fileSet) openBlob(encoded []byte, r *segment.BlobReader) error {
 	f := fs.file(ref.File, segment.BlobFile)
 	if f == nil {
 		return &partd.CorruptError{
-			Path: dataName("", segment.BlobFile, ref.File), Offset: -1, Err: errors.New("an entry refers to this file, but it is not part of the store"),
+			Path: dataName("", segment.BlobFile, ref.File), Offset: -1,
+			Err: errors.New("an entry refers to this file, but it is not part of the store"),
 		}
 	}
 	size, err := f.size()

@@ -200,13 +200,7 @@ func (c *catalog) open(ref fileRef, flag int) (*dataFile, error) {
 		}
 		return nil, err
 	}
-	size, err := f.size()
-	if err == nil {
-		err = f.CheckHeader()
-	}
-	if err == nil && size < f.end {
-		err = f.Corrupt(size, fmt.Errorf("the file is truncated: the manifest says that it has %d bytes", f.end))
-	}
+	size, err := f.check()
 	if err != nil {
 		return nil, errors.Join(err, f.f.Close())
 	}

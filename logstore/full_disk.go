@@ -18,10 +18,11 @@ func (s *Store) resumeWrites(t *memtable) error {
 			return err
 		}
 		s.encoder.allocate()
-		var err error
-		if t, err = s.tables.tryTake(); t == nil {
+		unused, err := s.tables.tryTake()
+		if unused == nil {
 			return cmp.Or(err, errors.New("readers use all tables"))
 		}
+		t = unused
 		defer func() {
 			if t != s.tables.active {
 				s.tables.put(t)

@@ -62,12 +62,13 @@ func countKeys(src segment.Source, limit int64, spans []byte) (*keySizes, error)
 		}
 		// Usually, an entry of a hot key follows another.
 		if len(s.keys) == 0 || string(e.Key) != s.keys[id].key {
-			var ok bool
-			if id, ok = ids[string(e.Key)]; !ok {
-				id = uint32(len(s.keys))
-				s.keys = append(s.keys, keySize{key: string(e.Key), id: id})
-				ids[s.keys[id].key] = id
+			known, ok := ids[string(e.Key)]
+			if !ok {
+				known = uint32(len(s.keys))
+				s.keys = append(s.keys, keySize{key: string(e.Key), id: known})
+				ids[s.keys[known].key] = known
 			}
+			id = known
 		}
 		s.total += int64(len(e.Raw))
 		s.spans.add(id, len(e.Raw))

@@ -77,7 +77,8 @@ func (c *catalog) removeLeftovers() error {
 	}
 	for _, name := range names {
 		path := filepath.Join(c.dir, name)
-		if strings.HasPrefix(name, "wal-") || slices.ContainsFunc(c.manifest.files, func(r fileRef) bool { return dataName(c.dir, r.kind, r.number) == path }) {
+		hasThisPath := func(r fileRef) bool { return dataName(c.dir, r.kind, r.number) == path }
+		if strings.HasPrefix(name, "wal-") || slices.ContainsFunc(c.manifest.files, hasThisPath) {
 			continue
 		}
 		isOwn, err := c.isOwnFile(path)

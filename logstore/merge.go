@@ -31,7 +31,8 @@ func (m *merging) newMerge(ctx context.Context, first, end int, readAll bool) *m
 	if m.isStopping && bytes > maxCloseMerge {
 		return nil
 	}
-	if m.sealer.file != nil && slices.ContainsFunc(inputs, func(seg *storedSegment) bool { return seg.file == m.sealer.file }) {
+	isInUse := func(seg *storedSegment) bool { return seg.file == m.sealer.file }
+	if m.sealer.file != nil && slices.ContainsFunc(inputs, isInUse) {
 		// The merge will truncate or remove this file: write the next segment to another file.
 		m.sealer.rotate.Store(true)
 	}
@@ -48,20 +49,7 @@ func (m *merging) newMerge(ctx context.Context, first, end int, readAll bool) *m
 
 // run merges the segments and commits the result. After an error, it removes its output files.
 func (j *mergeJob) run() error {
-	err := j.checkSpace()
-	if err == nil {
-		err = j.write()
-	}
-	if err == errSplitBlobs {
-		err = j.undo(true)
-		if err == nil {
-			j.readsBlobs = true
-			err = j.write()
-		}
-	}
-	if err == nil {
-		err = j.commit()
-	}
+	err := j.writeAndCommit()
 	if err != nil {
 		// Keep the new files if the manifest may name them.
 		u := maybeApplied{}
@@ -73,6 +61,24 @@ func (j *mergeJob) run() error {
 	}
 	j.locks.mu.Unlock()
 	return errors.Join(err, j.view.close())
+}
+
+func (j *mergeJob) writeAndCommit() error {
+	if err := j.checkSpace(); err != nil {
+		return err
+	}
+	err := j.write()
+	if err == errSplitBlobs {
+		if err := j.undo(true); err != nil {
+			return err
+		}
+		j.readsBlobs = true
+		err = j.write()
+	}
+	if err != nil {
+		return err
+	}
+	return j.commit()
 }
 
 // checkSpace returns an error if the merge would leave too little disk space for appends. It does

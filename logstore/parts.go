@@ -11,6 +11,7 @@ import (
 	"github.com/go-partd/partd/internal/engine/segment"
 )
 
+// newStore returns an unopened store, whose parts know each other.
 func newStore(dir string, opts Options, h hooks) *Store {
 	s := &Store{opts: opts, hooks: h}
 	s.fs, s.dir, s.log, s.readOnly = h.fs, dir, opts.Logger, opts.ReadOnly
@@ -32,7 +33,8 @@ func newStore(dir string, opts Options, h hooks) *Store {
 	}
 	s.journal = journal{
 		directory: &s.directory, mu: &s.mu, format: &s.format, catalog: &s.catalog, segments: &s.segments,
-		wal: &s.wal, tables: &s.tables, sealer: &s.sealer, blobs: &s.blobs, reclaim: &s.reclaim, maxSessions: opts.MaxSessions,
+		wal: &s.wal, tables: &s.tables, sealer: &s.sealer, blobs: &s.blobs, reclaim: &s.reclaim,
+		maxSessions: opts.MaxSessions,
 	}
 	s.journal.considerMerge = s.background.consider
 	s.journal.considerReclaim = func() {
@@ -42,13 +44,16 @@ func newStore(dir string, opts Options, h hooks) *Store {
 	}
 	s.syncer = syncer{locks: &s.storeLocks, journal: &s.journal, everyChange: opts.Sync}
 	s.merging = merging{
-		directory: &s.directory, locks: &s.storeLocks, format: &s.format, catalog: &s.catalog, segments: &s.segments, views: &s.views,
-		tables: &s.tables, journal: &s.journal, sealer: &s.sealer, reclaim: &s.reclaim,
+		directory: &s.directory, locks: &s.storeLocks, format: &s.format, catalog: &s.catalog,
+		segments: &s.segments, views: &s.views, tables: &s.tables, journal: &s.journal, sealer: &s.sealer, reclaim: &s.reclaim,
 		storeMemory: opts.Memory, compression: opts.Compression, loadBytes: h.mergeBytes,
 	}
 	s.reclaimer = reclaimer{merging: &s.merging, blobs: &s.blobs, changes: &sync.WaitGroup{}}
 	s.background.merging, s.background.reclaimer = &s.merging, &s.reclaimer
-	s.scans.directory, s.scans.mu, s.scans.format, s.scans.tables, s.scans.hooks = &s.directory, &s.mu, &s.format, &s.tables, &s.hooks
+	s.scans = scans{
+		directory: &s.directory, mu: &s.mu, format: &s.format, tables: &s.tables, hooks: &s.hooks,
+		readBytes: cmp.Or(h.readBytes, opts.Memory/10),
+	}
 	s.encoder.format, s.encoder.tables, s.encoder.blobs = &s.format, &s.tables, &s.blobs
 	s.sealer.catalog, s.sealer.segments = &s.catalog, &s.segments
 	s.blobs.catalog, s.blobs.segments = &s.catalog, &s.segments
@@ -65,7 +70,6 @@ func newStore(dir string, opts Options, h hooks) *Store {
 	// The segments that a merge writes must not count as small, or they would be merged again.
 	m.smallLen = min(cmp.Or(h.smallLen, s.tables.bytes/4), m.maxLen)
 	s.reclaimer.blobBytes, s.scans.maxBatch = s.blobBytes, s.maxBatch
-	s.scans.readBytes = cmp.Or(h.readBytes, opts.Memory/10)
 	return s
 }
 
@@ -106,7 +110,9 @@ func (s *Store) start() error {
 		}
 	}
 	if err := m.ledger.Diff(ledgerOf(s.segments.list)); err != nil {
-		return &partd.CorruptError{Path: filepath.Join(s.dir, manifestName), Offset: -1, Err: fmt.Errorf("segments are missing: %w", err)}
+		return &partd.CorruptError{
+			Path: filepath.Join(s.dir, manifestName), Offset: -1, Err: fmt.Errorf("segments are missing: %w", err),
+		}
 	}
 	s.journal.seq, s.journal.sessions = m.nextSeq, m.sessions.clone()
 	if s.opts.ReadOnly || s.fullError() != nil {

@@ -1,7 +1,6 @@
 package logstore
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 
@@ -42,26 +41,34 @@ func (rc *reclaimer) run(ctx context.Context) error {
 		return err
 	}
 	referenced, err := rc.measureWaste(ctx, oldFiles, suspect.likely)
-	for err == nil {
-		var j *mergeJob
-		if j, err = rc.nextReclaim(ctx); j == nil {
+	if err != nil {
+		return err
+	}
+	for {
+		j, err := rc.nextReclaim(ctx)
+		if err != nil {
+			return err
+		}
+		if j == nil {
 			break
 		}
-		if err = j.run(); err == nil {
-			for f, n := range j.freed {
-				referenced[f] -= n
-			}
+		if err := j.run(); err != nil {
+			return err
+		}
+		for f, n := range j.freed {
+			referenced[f] -= n
 		}
 	}
-	if err == nil {
-		err = rc.sweepBlobs(ctx, files, oldFiles, referenced)
+	if err := rc.sweepBlobs(ctx, files, oldFiles, referenced); err != nil {
+		return err
 	}
-	if err = cmp.Or(err, flushErr); err == nil { // after an error, recordFailure schedules another attempt
-		rc.locks.mu.Lock()
-		rc.reclaim.failures = 0
-		rc.locks.mu.Unlock()
+	if flushErr != nil {
+		return flushErr // recordFailure schedules another attempt
 	}
-	return err
+	rc.locks.mu.Lock()
+	rc.reclaim.failures = 0
+	rc.locks.mu.Unlock()
+	return nil
 }
 
 // nextReclaim returns the next merge that reclaims space, or nil if none is worth its cost.

@@ -77,7 +77,9 @@ func (rc *reclaimer) oldBlobFiles(ctx context.Context) ([]*dataFile, error) {
 
 // sweepBlobs frees the unreferenced bytes of oldFiles, a few files at a time, to limit the memory
 // for references. referenced holds the number of referenced bytes of each file.
-func (rc *reclaimer) sweepBlobs(ctx context.Context, files *fileSet, oldFiles []*dataFile, referenced map[uint32]int64) error {
+func (rc *reclaimer) sweepBlobs(
+	ctx context.Context, files *fileSet, oldFiles []*dataFile, referenced map[uint32]int64,
+) error {
 	limit := rc.storeMemory / 64 / extentMemory
 	rc.locks.mu.Lock()
 	slack := rc.reclaim.slack
@@ -88,7 +90,9 @@ func (rc *reclaimer) sweepBlobs(ctx context.Context, files *fileSet, oldFiles []
 		for len(oldFiles) > 0 && (values < limit || len(victims) == 0) {
 			f := oldFiles[0]
 			oldFiles = oldFiles[1:]
-			if n := referenced[f.Number]; n == 0 || f.onDisk()-n > max(n, slack/8) && (f.copiedBytes == 0 || n < f.copiedBytes/2) {
+			n := referenced[f.Number]
+			canCopy := f.copiedBytes == 0 || n < f.copiedBytes/2
+			if n == 0 || canCopy && f.onDisk()-n > max(n, slack/8) {
 				victims = append(victims, f)
 				values += n / int64(rc.blobBytes)
 			}
@@ -187,7 +191,9 @@ func (rc *reclaimer) replaceBlobs(files *fileSet, f *dataFile, commit func() err
 func (rc *reclaimer) removeBlobs(files *fileSet, f *dataFile) error {
 	err := rc.replaceBlobs(files, f, func() error {
 		m := rc.catalog.manifest
-		m.files = slices.DeleteFunc(slices.Clone(m.files), func(r fileRef) bool { return r.kind == segment.BlobFile && r.number == f.Number })
+		m.files = slices.DeleteFunc(slices.Clone(m.files), func(r fileRef) bool {
+			return r.kind == segment.BlobFile && r.number == f.Number
+		})
 		return rc.catalog.replace(m, true)
 	})
 	if err != nil {
@@ -212,20 +218,7 @@ func (rc *reclaimer) copyBlobs(ctx context.Context, files *fileSet, f *dataFile,
 	}
 	c.Path = f.Path
 	slices.SortFunc(list, func(a, b extent) int { return cmp.Compare(a.off, b.off) })
-	buf := make([]byte, segment.WriteSize)
-	_, err = c.f.WriteAt(f.EncodeHeader(), 0)
-	for _, e := range list {
-		c.end = e.off + e.n
-		for off := e.off; off < c.end && err == nil; off += segment.WriteSize {
-			b := buf[:min(c.end-off, segment.WriteSize)]
-			if err = errors.Join(f.ReadFull(b, off), ctx.Err()); err == nil {
-				_, err = c.f.WriteAt(b, off)
-			}
-		}
-	}
-	if err == nil {
-		err = c.f.Sync()
-	}
+	err = copyExtents(ctx, c, f, list)
 	if err == nil {
 		err = rc.replaceBlobs(files, f, func() error { return rc.fs.Rename(path, f.Path) }, c)
 	}
@@ -233,4 +226,25 @@ func (rc *reclaimer) copyBlobs(ctx context.Context, files *fileSet, f *dataFile,
 		return errors.Join(err, c.f.Close(), rc.fs.Remove(path))
 	}
 	return rc.syncExclusive(rc.syncDir)
+}
+
+// copyExtents writes and syncs c, a copy of f that contains only the listed values.
+func copyExtents(ctx context.Context, c, f *dataFile, list []extent) error {
+	if _, err := c.f.WriteAt(f.EncodeHeader(), 0); err != nil {
+		return err
+	}
+	buf := make([]byte, segment.WriteSize)
+	for _, e := range list {
+		c.end = e.off + e.n
+		for off := e.off; off < c.end; off += segment.WriteSize {
+			b := buf[:min(c.end-off, segment.WriteSize)]
+			if err := errors.Join(f.ReadFull(b, off), ctx.Err()); err != nil {
+				return err
+			}
+			if _, err := c.f.WriteAt(b, off); err != nil {
+				return err
+			}
+		}
+	}
+	return c.f.Sync()
 }

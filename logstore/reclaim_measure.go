@@ -96,7 +96,10 @@ func (rc *reclaimer) measureWaste(ctx context.Context, oldFiles []*dataFile, lik
 	}
 	start := time.Now()
 	v := rc.views.ofSegments(rc.segments.list)
-	j := &mergeJob{merging: rc.merging, ctx: ctx, view: v, end: len(v.segments), hasOldest: true, inputBytes: sizeOf(v.segments)}
+	j := &mergeJob{
+		merging: rc.merging, ctx: ctx,
+		view: v, end: len(v.segments), hasOldest: true, inputBytes: sizeOf(v.segments),
+	}
 	j.plan()
 	rc.merging.bytes, rc.merging.memory = j.inputBytes, j.limit
 	scale := make([]float64, len(v.segments))
@@ -105,7 +108,10 @@ func (rc *reclaimer) measureWaste(ctx context.Context, oldFiles []*dataFile, lik
 	}
 	rc.locks.mu.Unlock()
 
-	m := &measurement{j: j, waste: make([]waste, len(v.segments)), referenced: map[uint32]int64{}, blobs: make([]int64, 1<<rc.tables.bits)}
+	m := &measurement{
+		j: j, waste: make([]waste, len(v.segments)),
+		referenced: map[uint32]int64{}, blobs: make([]int64, 1<<rc.tables.bits),
+	}
 	m.hasBlobs = slices.ContainsFunc(v.files.files(), func(f *dataFile) bool { return f.Kind == segment.BlobFile })
 	splitBits := bits.Len64(uint64(j.inputBytes / (16 * j.limit)))
 	var err error

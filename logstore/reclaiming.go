@@ -150,10 +150,15 @@ func (r *reclaiming) groupByFile(segments []*storedSegment) []fileSegments {
 	return list
 }
 
-// start forgets everything when the store is opened or dropped. Tables have 2^partBits parts. If the store contains
-// deletes or replacements from before Open, any of its data may be dead.
+// start forgets everything when the store is opened or dropped. Tables have 2^partBits parts. If the
+// store contains deletes or replacements from before Open, any of its data may be dead. mu must be
+// held.
 func (r *reclaiming) start(ss *segmentList, files *fileSet, partBits uint8) {
-	*r = reclaiming{slack: r.slack, isSlackReduced: r.isSlackReduced, disabled: r.disabled, deadShare: 1, waste: map[segmentLocation]waste{}, blobs: make([]int64, 1<<partBits), parts: make([]suspicion, 1<<partBits)}
+	*r = reclaiming{
+		slack: r.slack, isSlackReduced: r.isSlackReduced, disabled: r.disabled,
+		deadShare: 1, waste: map[segmentLocation]waste{},
+		blobs: make([]int64, 1<<partBits), parts: make([]suspicion, 1<<partBits),
+	}
 	var blobs int64
 	for _, f := range files.files() {
 		if f.Kind == segment.BlobFile {

@@ -30,7 +30,8 @@ func (s *Store) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.C
 	return func(yield func(partd.Chunk, error) bool) {
 		err := s.scan(ctx, scanRequest{hashes: partHashes(part, parts), parts: parts}, func(b *scanBatch) bool {
 			return b.each(func(key string, item *scanItem) bool {
-				return yield(partd.Chunk{Key: key, Offset: item.offset, Data: b.data[item.start : item.start+item.n : item.start+item.n], Last: item.last}, nil)
+				data := b.data[item.start : item.start+item.n : item.start+item.n]
+				return yield(partd.Chunk{Key: key, Offset: item.offset, Data: data, Last: item.last}, nil)
 			})
 		})
 		if err != nil {

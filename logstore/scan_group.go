@@ -51,7 +51,8 @@ func (w *scanWorker) group(r hashRange) error {
 }
 
 // collect fills refs with the loaded entries with hashes in r, except those of streamed keys, and adds
-// all except large values to the ledger. It returns false if there are more than maxRefs entries, or if loaded is truncated.
+// all except large values to the ledger. It returns false if there are more than maxRefs entries, or if
+// loaded is truncated.
 func (w *scanWorker) collect(r hashRange) (complete bool, err error) {
 	data, refs, ledger, format := w.loaded, w.refs[:0], w.ledger, w.sc.scans.format
 	defer func() { w.refs, w.ledger = refs, ledger }()
@@ -92,7 +93,10 @@ func (w *scanWorker) collect(r hashRange) (complete bool, err error) {
 			}
 			ledger.AddEntry(kind, data[hashed:end], end-valueStart)
 		}
-		refs = append(refs, entryRef{h, uint32(keyStart)<<2 | uint32(kind), uint16(valueStart - keyStart), uint16(end - valueStart)})
+		refs = append(refs, entryRef{
+			hash: h, keyAndKind: uint32(keyStart)<<2 | uint32(kind),
+			keyLen: uint16(valueStart - keyStart), valueLen: uint16(end - valueStart),
+		})
 		off = end
 	}
 	return !w.truncated, nil
@@ -247,7 +251,8 @@ func (w *scanWorker) emitPartition(p *scanPartition) error {
 		w.streamedKeys = append(w.streamedKeys, seg.HotBetween(p.hashes.lo, p.hashes.hi)...)
 	}
 	slices.SortFunc(w.streamedKeys, segment.CompareHot)
-	w.streamedKeys = slices.CompactFunc(w.streamedKeys, func(a, b segment.HotRun) bool { return segment.CompareHot(a, b) == 0 })
+	areEqual := func(a, b segment.HotRun) bool { return segment.CompareHot(a, b) == 0 }
+	w.streamedKeys = slices.CompactFunc(w.streamedKeys, areEqual)
 	w.pendingKeys = w.streamedKeys
 
 	if err := w.emitRange(p.hashes); err != nil {

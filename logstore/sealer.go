@@ -76,9 +76,12 @@ func (sl *sealer) append(f *dataFile, t *memtable) (*storedSegment, error) {
 		w.BeginRange(r)
 		for p := r * perRange; p < (r+1)*perRange; p++ {
 			h, err := sl.hotKeys(t, p)
-			if err == nil && h == nil {
+			if err != nil {
+				return nil, err
+			}
+			if h == nil {
 				err = segment.EachBlock(t.source(t.parts[p]), w.Write)
-			} else if err == nil {
+			} else {
 				hot = append(hot, h)
 				err = h.write(w, t, -1)
 			}
@@ -145,7 +148,10 @@ func (sl *sealer) hotKeys(t *memtable, part int) (*hotPart, error) {
 	h := &hotPart{part: t.parts[part]}
 	for _, k := range hot[:min(len(hot), maxHotPerPart)] {
 		h.ids = append(h.ids, k.id)
-		h.runs = append(h.runs, segment.HotRun{Hash: sl.catalog.format.Hash(k.key), Key: []byte(k.key), Bytes: k.valueLen, Resets: k.resets, Deleted: k.deleted})
+		h.runs = append(h.runs, segment.HotRun{
+			Hash: sl.catalog.format.Hash(k.key), Key: []byte(k.key),
+			Bytes: k.valueLen, Resets: k.resets, Deleted: k.deleted,
+		})
 	}
 	if !sizes.spans.full {
 		h.spans = sizes.spans.list

@@ -14,7 +14,7 @@ type segmentList struct {
 	*directory
 	catalog       *catalog
 	maxFile       int64  // Options.FileSize
-	maxIndex      int64  // memory limit for the offsets of ranges, in bytes; the same limit applies to the index of hot runs
+	maxIndex      int64  // memory limit in bytes, for the offsets of ranges and again for the index of hot runs
 	onOldReleased func() // called when the last reader of an earlier version ends
 
 	list        []*storedSegment // copy-on-write

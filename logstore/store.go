@@ -8,6 +8,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/base/canceled"
+	"github.com/go-partd/partd/internal/base/storeerror"
 	"github.com/go-partd/partd/internal/engine/segment"
 )
 
@@ -139,6 +140,9 @@ func (s *Store) releaseAll() error {
 func (s *Store) Sync(ctx context.Context) error {
 	if err := canceled.Err(ctx); err != nil {
 		return s.opError("sync", err)
+	}
+	if s.dir == "" {
+		return s.opError("sync", storeerror.ErrNotOpened)
 	}
 	s.lifeMu.RLock()
 	defer s.lifeMu.RUnlock()

@@ -21,7 +21,8 @@ func (seg *storedSegment) rangesLen(lo, hi uint64) int64 {
 
 // openRanges makes r read the segment's ranges that overlap the hashes [lo, hi], and returns r.
 func (seg *storedSegment) openRanges(r *segment.Reader, lo, hi uint64) segment.Source {
-	r.Reset(&seg.file.File, seg.Start+int64(seg.Offsets[seg.RangeIndex(lo)]), seg.Start+int64(seg.Offsets[seg.RangeIndex(hi)+1]))
+	start, end := seg.Offsets[seg.RangeIndex(lo)], seg.Offsets[seg.RangeIndex(hi)+1]
+	r.Reset(&seg.file.File, seg.Start+int64(start), seg.Start+int64(end))
 	return r
 }
 

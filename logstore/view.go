@@ -78,7 +78,9 @@ func (v *view) ledger() Ledger {
 
 // keySource returns the entries of the key's hot run in a source, and the run's description. If
 // there is no such run, hot is nil, and src has the entries of the key's whole range.
-func (v *view) keySource(source int, hash uint64, key []byte, r *segment.Reader) (src segment.Source, hot *segment.HotRun) {
+func (v *view) keySource(
+	source int, hash uint64, key []byte, r *segment.Reader,
+) (src segment.Source, hot *segment.HotRun) {
 	if h := v.hotFor(source, hash, key); h != nil {
 		return v.segments[source].openHotRun(r, h), h
 	}

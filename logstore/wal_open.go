@@ -65,7 +65,9 @@ func (l *writeAhead) open(m *manifest, flag int) ([]*walReader, error) {
 	for _, w := range headless {
 		w.epoch = m.liveEpoch + uint64(len(live))
 		if _, exists, err := w.findHeader(walHeaderLen); err != nil || exists {
-			return nil, cmp.Or(err, error(&partd.CorruptError{Path: w.path, Offset: 0, Err: errors.New("the header is damaged, but records follow it")}))
+			return nil, cmp.Or(err, error(&partd.CorruptError{
+				Path: w.path, Offset: 0, Err: errors.New("the header is damaged, but records follow it"),
+			}))
 		}
 	}
 	return live, nil

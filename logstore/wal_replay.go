@@ -11,7 +11,10 @@ import (
 // replay passes all records that are not in segments, from number seq on, to use. checkBlobs
 // returns errNoRecord for a record with a missing large value. If no sync covered that record,
 // the log ends before it.
-func (l *writeAhead) replay(live []*walReader, seq uint64, checkBlobs func(entries []byte) error, use func(h recordHeader, entries []byte) error) error {
+func (l *writeAhead) replay(
+	live []*walReader, seq uint64,
+	checkBlobs func(entries []byte) error, use func(h recordHeader, entries []byte) error,
+) error {
 	for i, r := range live {
 		if r.firstSeq != seq {
 			return &partd.CorruptError{Path: r.path, Offset: 0, Err: fmt.Errorf(
@@ -34,7 +37,9 @@ func (l *writeAhead) replay(live []*walReader, seq uint64, checkBlobs func(entri
 	return nil
 }
 
-func (l *writeAhead) replayNewest(r *walReader, checkBlobs func(entries []byte) error, use func(h recordHeader, entries []byte) error) error {
+func (l *writeAhead) replayNewest(
+	r *walReader, checkBlobs func(entries []byte) error, use func(h recordHeader, entries []byte) error,
+) error {
 	synced, err := l.lastSynced(*r)
 	if err != nil {
 		return err
