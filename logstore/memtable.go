@@ -9,7 +9,7 @@ import (
 	"github.com/go-partd/partd/internal/engine/segment"
 )
 
-// memtable is a memtable: the newest entries, divided into parts by ranges of key hashes. A part is
+// memtable holds the newest entries, divided into parts by ranges of key hashes. A part is
 // a list of chunks of the arena. Parts only grow at the end, so a reader with a copy of a part
 // needs no lock.
 //

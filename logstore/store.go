@@ -12,8 +12,10 @@ import (
 	"github.com/go-partd/partd/internal/engine/segment"
 )
 
-// Store is an open store. It is safe for concurrent use. Each part has its verbs; Store has the API,
-// and the order of locks: see storeLocks. mu guards the parts that do not name another lock.
+// Store is an open store. It is safe for concurrent use.
+//
+// Each part has its own verbs. Store has the API, and the locks that order the parts: see storeLocks.
+// mu guards the parts that do not name another lock.
 type Store struct {
 	directory
 	storeLocks
@@ -24,24 +26,24 @@ type Store struct {
 	temp       io.Closer // removes the directory of a temporary store; otherwise nil
 	mustResume bool      // the store is dropped and refuses changes; the next change tries to make it writable
 
-	// What the store consists of.
+	// The content.
 	catalog  catalog
 	blobs    blobWriter
 	segments segmentList
 	tables   memtables
 	wal      writeAhead
 
-	// What changes it, and makes changes durable.
+	// Changes, and their durability.
 	encoder
 	sealer  sealer
 	journal journal
 	syncer  syncer
 
-	// What reads it.
+	// Reads.
 	views views
 	scans scans
 
-	// What frees space.
+	// Merges, and the reclaiming of space.
 	reclaim    reclaiming
 	merging    merging
 	reclaimer  reclaimer
