@@ -1,5 +1,27 @@
 package logstore
 
+import "math"
+
+// hashRange is the interval of hashes from lo to hi, inclusive.
+type hashRange struct{ lo, hi uint64 }
+
+var allHashes = hashRange{0, math.MaxUint64}
+
+func (r hashRange) contains(hash uint64) bool { return r.lo <= hash && hash <= r.hi }
+
+type scanRequest struct {
+	hashes   hashRange
+	parts    int  // number of parts into which the caller divides the store; their scans may run concurrently
+	keysOnly bool // yield keys with sizes instead of chunks
+}
+
+// scanPartition is an interval of hashes that one worker reads.
+type scanPartition struct {
+	hashes  hashRange
+	batches chan *scanBatch
+	err     error // set before batches is closed
+}
+
 // scanBatch holds chunks, or keys, that a worker sends to the consumer of a scan.
 type scanBatch struct {
 	free  chan<- *scanBatch // to which the consumer returns the batch
@@ -54,16 +76,3 @@ func (b *scanBatch) each(use func(key string, item *scanItem) bool) bool {
 }
 
 const batchesPerWorker = 2
-
-type scanRequest struct {
-	hashes   hashRange
-	parts    int  // number of parts into which the caller divides the store; their scans may run concurrently
-	keysOnly bool // yield keys with sizes instead of chunks
-}
-
-// scanPartition is an interval of hashes that one worker reads.
-type scanPartition struct {
-	hashes  hashRange
-	batches chan *scanBatch
-	err     error // set before batches is closed
-}

@@ -2,7 +2,6 @@ package logstore
 
 import (
 	"cmp"
-	"math"
 	"math/bits"
 	"slices"
 
@@ -89,13 +88,6 @@ func sortLowBits(refs []entryRef, lo uint64, shift int) {
 		i = end - 1
 	}
 }
-
-// hashRange is the interval of hashes from lo to hi, inclusive.
-type hashRange struct{ lo, hi uint64 }
-
-var allHashes = hashRange{0, math.MaxUint64}
-
-func (r hashRange) contains(hash uint64) bool { return r.lo <= hash && hash <= r.hi }
 
 // grouping groups a worker's loaded entries by key. It sorts references to the entries by hash.
 // Sorting was faster than a hash table, and makes the order of keys depend only on their hashes.

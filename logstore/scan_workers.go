@@ -13,6 +13,50 @@ import (
 // processor's cache. Several workers process partitions, but the consumer receives the results
 // in the order of the partitions.
 
+// scanRun is a scan with its workers.
+type scanRun struct {
+	scanner
+	workers []*scanWorker
+}
+
+// run starts the workers of a scan of v. The caller must close the result.
+func (ss *scans) run(ctx context.Context, v *view, req scanRequest) *scanRun {
+	sc := &scanRun{scanner: scanner{scanRequest: req, scans: ss, v: v}}
+	sc.ctx, sc.cancel = context.WithCancel(ctx)
+	sc.memory = ss.take(req.parts)
+	memory := cmp.Or(sc.memory, min(2*ss.readBytes, minWorkerBytes))
+	sc.bits = v.scanBits(memory / 16)
+	sc.nextRange = segment.RangeIndex(req.hashes.lo, sc.bits)
+	maxWorkers, workerBytes := sc.workerNeeds()
+	if memory < int64(maxWorkers)*workerBytes && sc.memory > 0 {
+		ss.mu.Lock()
+		sc.lent = ss.tables.lend(ss.maxBatch)
+		ss.mu.Unlock()
+		memory += sc.lent
+	}
+	workers := cmp.Or(ss.hooks.scanWorkers, int(max(min(int64(maxWorkers), memory/workerBytes), 1)))
+	memory /= int64(workers)
+	// A worker uses three quarters of its memory for loaded data, and one quarter for two
+	// references to each entry: in refs and in spare.
+	sc.loadBytes = min(memory/4*3, maxEntryOffset)
+	sc.maxRefs = max(int(memory/4/(2*entryRefLen)), 8)
+	sc.batchBytes = max(min(maxBatchBytes, int(sc.loadBytes/8), maxTotalBatchBytes/(2*workers)), 64<<10)
+	if ss.hooks.batchBytes > 0 {
+		sc.batchBytes = ss.hooks.batchBytes
+	}
+	sc.partitions = make(chan *scanPartition, workers)
+	sc.runningWorkers.Store(int32(workers))
+	for range workers {
+		w := &scanWorker{sc: &sc.scanner, free: make(chan *scanBatch, batchesPerWorker)}
+		for range batchesPerWorker {
+			w.free <- &scanBatch{free: w.free}
+		}
+		sc.workers = append(sc.workers, w)
+		sc.wg.Go(w.run)
+	}
+	return sc
+}
+
 // verify compares the data read with the store's ledger. Call it after consuming all partitions.
 func (sc *scanRun) verify() error {
 	sc.wg.Wait()
@@ -70,48 +114,4 @@ func (w *scanWorker) run() {
 			return
 		}
 	}
-}
-
-// scanRun is a scan with its workers.
-type scanRun struct {
-	scanner
-	workers []*scanWorker
-}
-
-// run starts the workers of a scan of v. The caller must close the result.
-func (ss *scans) run(ctx context.Context, v *view, req scanRequest) *scanRun {
-	sc := &scanRun{scanner: scanner{scanRequest: req, scans: ss, v: v}}
-	sc.ctx, sc.cancel = context.WithCancel(ctx)
-	sc.memory = ss.take(req.parts)
-	memory := cmp.Or(sc.memory, min(2*ss.readBytes, minWorkerBytes))
-	sc.bits = v.scanBits(memory / 16)
-	sc.nextRange = segment.RangeIndex(req.hashes.lo, sc.bits)
-	maxWorkers, workerBytes := sc.workerNeeds()
-	if memory < int64(maxWorkers)*workerBytes && sc.memory > 0 {
-		ss.mu.Lock()
-		sc.lent = ss.tables.lend(ss.maxBatch)
-		ss.mu.Unlock()
-		memory += sc.lent
-	}
-	workers := cmp.Or(ss.hooks.scanWorkers, int(max(min(int64(maxWorkers), memory/workerBytes), 1)))
-	memory /= int64(workers)
-	// A worker uses three quarters of its memory for loaded data, and one quarter for two
-	// references to each entry: in refs and in spare.
-	sc.loadBytes = min(memory/4*3, maxEntryOffset)
-	sc.maxRefs = max(int(memory/4/(2*entryRefLen)), 8)
-	sc.batchBytes = max(min(maxBatchBytes, int(sc.loadBytes/8), maxTotalBatchBytes/(2*workers)), 64<<10)
-	if ss.hooks.batchBytes > 0 {
-		sc.batchBytes = ss.hooks.batchBytes
-	}
-	sc.partitions = make(chan *scanPartition, workers)
-	sc.runningWorkers.Store(int32(workers))
-	for range workers {
-		w := &scanWorker{sc: &sc.scanner, free: make(chan *scanBatch, batchesPerWorker)}
-		for range batchesPerWorker {
-			w.free <- &scanBatch{free: w.free}
-		}
-		sc.workers = append(sc.workers, w)
-		sc.wg.Go(w.run)
-	}
-	return sc
 }

@@ -76,10 +76,10 @@ func sizeOf(segments []*storedSegment) (n int64) {
 
 // packRanges returns the largest end, up to count, such that the ranges [first, end) fit into
 // limit bytes. It includes at least one range, whatever its size.
-func packRanges(first, count int, sizeOf func(r int) int64, limit int64) (end int) {
-	size := sizeOf(first)
+func packRanges(first, count int, rangeSize func(r int) int64, limit int64) (end int) {
+	size := rangeSize(first)
 	for end = first + 1; end < count; end++ {
-		if size += sizeOf(end); size > limit {
+		if size += rangeSize(end); size > limit {
 			break
 		}
 	}
