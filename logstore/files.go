@@ -103,3 +103,12 @@ func (fs *fileSet) release() error {
 	}
 	return errors.Join(errs...)
 }
+
+// onDisk returns the disk space of the file without holes, or 0 if it is unknown.
+func (f *dataFile) onDisk() int64 {
+	info, err := f.f.Info()
+	if err != nil {
+		return 0
+	}
+	return min(info.Disk, info.Size)
+}

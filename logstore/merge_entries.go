@@ -8,16 +8,6 @@ import (
 // A merge drops dead entries: all entries of a key before its last Set or Delete. It also drops
 // the last Delete, unless older segments contain entries of the key.
 
-// keyReset counts the Sets and Deletes of one key, which discard its earlier entries.
-type keyReset struct {
-	count        int  // number of the key's Sets and Deletes in the merged and later segments
-	passedCount  int  // number of those Sets and Deletes that isDead has seen
-	firstSegment int  // for countEntry: index of the first segment with the key, plus one; 0 if not yet seen
-	hasOlder     bool // segments older than the merged ones contain, or may contain, entries of the key
-}
-
-const resetCost = 80
-
 // findResets fills j.resets with the keys that were set or deleted and have hashes from lo to hi.
 // It returns errTooMuch if these keys need more than limit bytes of memory.
 func (j *mergeJob) findResets(lo, hi uint64, limit int64) error {

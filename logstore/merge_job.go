@@ -58,3 +58,13 @@ func (j *mergeJob) plan() {
 
 // hotBytes returns the minimum size of a hot key's entries in a merge, in bytes.
 func (j *mergeJob) hotBytes() int64 { return max(j.inputBytes/2048, 4<<10) }
+
+// keyReset counts the Sets and Deletes of one key, which discard its earlier entries.
+type keyReset struct {
+	count        int  // number of the key's Sets and Deletes in the merged and later segments
+	passedCount  int  // number of those Sets and Deletes that isDead has seen
+	firstSegment int  // for countEntry: index of the first segment with the key, plus one; 0 if not yet seen
+	hasOlder     bool // segments older than the merged ones contain, or may contain, entries of the key
+}
+
+const resetCost = 80

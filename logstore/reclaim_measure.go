@@ -18,15 +18,6 @@ type measurement struct {
 	blobs      []int64          // bytes of large values, by part of the hash space
 }
 
-// onDisk returns the disk space of the file without holes, or 0 if it is unknown.
-func (f *dataFile) onDisk() int64 {
-	info, err := f.f.Info()
-	if err != nil {
-		return 0
-	}
-	return min(info.Disk, info.Size)
-}
-
 // measureInterval measures the entries with hashes from lo to hi. It splits the interval if its
 // deletes and replacements need too much memory.
 func (m *measurement) measureInterval(lo, hi uint64) error {

@@ -76,3 +76,9 @@ func (b *scanBatch) each(use func(key string, item *scanItem) bool) bool {
 }
 
 const batchesPerWorker = 2
+
+const (
+	maxBatchBytes      = 512 << 10
+	maxTotalBatchBytes = 12 << 20 // maximum size of all batches of a scan together, in bytes
+	minWorkerBytes     = 2 << 20  // minimum memory per worker
+)

@@ -49,12 +49,6 @@ type scanner struct {
 	prefetchAt, prefetched int
 }
 
-const (
-	maxBatchBytes      = 512 << 10
-	maxTotalBatchBytes = 12 << 20 // maximum size of all batches of a scan together, in bytes
-	minWorkerBytes     = 2 << 20  // minimum memory per worker
-)
-
 // nextPartition returns the next partition, or nil at the end or if the scan is canceled.
 func (sc *scanner) nextPartition() *scanPartition {
 	sc.mu.Lock()
