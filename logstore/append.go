@@ -3,13 +3,10 @@ package logstore
 import (
 	"context"
 	"errors"
-	"fmt"
-	"time"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/internal/base/storeerror"
-	"github.com/go-partd/partd/internal/engine/segment"
 	"github.com/go-partd/partd/storekit"
 )
 
@@ -61,24 +58,9 @@ func (s *Store) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 	return op.values, nil
 }
 
-// operation is a change that takes effect atomically, either by one record in the write-ahead
-// log or by one new manifest.
-type operation interface {
-	// size returns an upper bound on the size of the operation's batch, in bytes.
-	size(s *Store) int64
-	// isEmpty reports whether the operation certainly changes nothing.
-	isEmpty() bool
-	// prepare is called with Store.mu held, right before the write. It can read the store to
-	// decide which entries to write. hasChanged reports whether each now yields different entries.
-	prepare(ctx context.Context, s *Store) (hasChanged bool, err error)
-	// each calls f for each entry of the operation. Before prepare, it yields every entry
-	// that the operation could write.
-	each(f func(kind segment.Kind, key string, value []byte) error) error
-}
-
 // change applies an operation. opName is for errors. If tag is not zero, change records the tag. A
 // retry with the same tag then changes nothing and returns applied = false.
-func (s *Store) change(ctx context.Context, opName string, tag partd.Tag, op operation) (applied bool, err error) {
+func (s *Store) change(ctx context.Context, opName string, tag partd.Tag, op storeOp) (applied bool, err error) {
 	if err := canceled.Err(ctx); err != nil {
 		return false, s.opError(opName, err)
 	}
@@ -88,24 +70,24 @@ func (s *Store) change(ctx context.Context, opName string, tag partd.Tag, op ope
 	s.lifeMu.RLock()
 	defer s.lifeMu.RUnlock()
 	s.mu.Lock()
-	changes := s.changes
+	changes := s.reclaimer.changes
 	changes.Add(1)
 	defer changes.Done()
-	seq, isNew := s.seq-1, true
+	seq, isNew := s.journal.seq-1, true
 	if s.mustResume && !s.closed && s.checkPoisoned() == nil && s.resumeWrites(nil) == nil {
 		s.mustResume = false // the store has a write-ahead file again
 	}
 	if err = s.checkWritable(); err == nil {
-		isNew, err = s.sessions.check(tag)
+		isNew, err = s.journal.sessions.check(tag)
 	}
 	s.mu.Unlock()
 	if err != nil || op.isEmpty() && tag == (partd.Tag{}) {
 		return err == nil, s.opError(opName, err)
 	}
 	if !isNew { // a retry: do not write its large values to blob files again
-		return false, s.opError(opName, s.acknowledge(seq))
+		return false, s.opError(opName, s.syncer.acknowledge(seq))
 	}
-	if op.size(s) > int64(s.maxBatch) {
+	if op.size(&s.encoder) > int64(s.maxBatch) {
 		applied, err = s.applyBulk(ctx, tag, op)
 		return applied, s.opError(opName, err)
 	}
@@ -123,30 +105,22 @@ func (s *Store) change(ctx context.Context, opName string, tag partd.Tag, op ope
 		s.blobs.release(b.blobs)
 	}
 	if err == nil {
-		err = s.acknowledge(seq)
+		err = s.syncer.acknowledge(seq)
 	}
 	return applied, s.opError(opName, err)
 }
 
-// acknowledge waits until record seq is durable, if Options.Sync is set.
-func (s *Store) acknowledge(seq uint64) error {
-	if !s.opts.Sync {
-		return nil
-	}
-	return commitError(s.syncTo(seq))
-}
-
 // commit writes a batch to the write-ahead log and inserts it into the active table. mu must be
 // held. The caller must pass seq to acknowledge, which waits until the record is durable.
-func (s *Store) commit(ctx context.Context, b *batch, tag partd.Tag, op operation) (seq uint64, applied bool, err error) {
-	if err := s.makeRoom(ctx, b); err != nil {
+func (s *Store) commit(ctx context.Context, b *batch, tag partd.Tag, op storeOp) (seq uint64, applied bool, err error) {
+	if err := s.journal.makeRoom(ctx, b); err != nil {
 		return 0, false, err
 	}
 	h := recordHeader{kind: recordBatch, tag: tag, tagged: tag != (partd.Tag{})}
-	if isNew, err := s.sessions.check(tag); err != nil || !isNew {
-		return s.seq - 1, false, err
+	if isNew, err := s.journal.sessions.check(tag); err != nil || !isNew {
+		return s.journal.seq - 1, false, err
 	}
-	hasChanged, err := op.prepare(ctx, s)
+	hasChanged, err := op.prepare(ctx, &s.journal, &s.views)
 	if err != nil {
 		return 0, false, err
 	}
@@ -160,59 +134,30 @@ func (s *Store) commit(ctx context.Context, b *batch, tag partd.Tag, op operatio
 		h = recordHeader{kind: o.kind, tagged: true, tag: partd.Tag{Session: o.session}}
 	}
 	if len(b.offsets) == 0 && !h.tagged {
-		return s.seq - 1, true, nil
+		return s.journal.seq - 1, true, nil
 	}
-	seq = s.seq
-	return seq, true, commitError(s.writeBatch(b, h))
+	seq = s.journal.seq
+	return seq, true, commitError(s.journal.writeBatch(b, h))
 }
 
-// writeBatch writes a record and inserts its entries into the active table. makeRoom must have made
-// space for them. mu must be held.
-func (s *Store) writeBatch(b *batch, h recordHeader) error {
-	h.seq, h.synced = s.seq, s.wal.group.Synced()
-	if err := s.tables.active.wal.write(b, h); err != nil {
-		return err
-	}
-	s.seq++
-	s.editCount++
-	if len(b.offsets) == 0 {
-		s.tables.active.emptyRecordBytes += recordHeaderLen + tagLen
-	}
-	s.sessions.apply(h, s.opts.MaxSessions)
-	s.tables.active.insert(b)
-	if s.reclaim.noteBatch(b, s.tables.active, s.segments.list) && s.reclaimDue() {
-		s.considerMerge()
-	}
-	return nil
-}
+// BatchBytes returns the recommended maximum size of a batch, in bytes. Much larger batches become
+// separate small segments, which are expensive to merge.
+func (s *Store) BatchBytes() int { return s.maxBatch / 2 }
 
-// makeRoom waits until the active table has space for the batch, and the write-ahead file has
-// space for its record. mu must be held; it is released while waiting.
-func (s *Store) makeRoom(ctx context.Context, b *batch) error {
-	for {
-		if err := s.checkWritable(); err != nil {
-			return err
-		}
-		t := s.tables.active
-		fits := t.fits(b)
-		// Records without entries use space in the write-ahead file but not in the table,
-		// so limit their total size separately.
-		logFull := t.emptyRecordBytes > walStep || t.wal.end > 4*int64(len(t.arena))+s.wal.step
-		if fits && !logFull {
-			return nil
-		}
-		if !fits && t.size == 0 {
-			return fmt.Errorf("%w: a batch of %d bytes does not fit into a table of %d bytes: increase the option Memory",
-				partd.ErrTooLarge, len(b.entries()), len(t.arena))
-		}
-		start, isStall := time.Now(), s.tables.frozen != nil
-		err := s.rotateTable(ctx)
-		if isStall {
-			s.counters.stalls.Add(1)
-			s.counters.stallTime.Add(int64(time.Since(start)))
-		}
-		if err != nil {
-			return err
-		}
+// newDeleteOp returns an operation that deletes keys. It looks up which keys exist, without
+// blocking other calls. If it cannot read the keys, it assumes that they exist, so that damaged
+// keys can be deleted.
+func (s *Store) newDeleteOp(ctx context.Context, keys []string) *deleteOp {
+	op := &deleteOp{keys: keys}
+	if len(keys) == 0 {
+		return op
 	}
+	s.mu.Lock()
+	op.editCount = s.journal.editCount
+	s.mu.Unlock()
+	exists := make([]bool, len(keys))
+	if s.lookUp(ctx, "delete", keys, nil, exists) == nil {
+		op.exists = exists
+	}
+	return op
 }

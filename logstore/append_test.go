@@ -79,7 +79,7 @@ func makeGroupBatch(w, n int) []partd.Entry {
 
 func checkGroupCommit(crashed *vfstest.Mem, minAppends, maxAppends []int64) error {
 	h := crashHooksOn(crashed)
-	s, err := open(crashDir, &Options{Memory: MinMemory}, h)
+	s, err := openHooked(crashDir, &Options{Memory: MinMemory}, h)
 	if err != nil {
 		return err
 	}

@@ -1,7 +1,6 @@
 package logstore
 
 import (
-	"context"
 	"hash/crc32"
 	"math/bits"
 	"slices"
@@ -9,8 +8,6 @@ import (
 	"github.com/zeebo/xxh3"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/base/canceled"
-	"github.com/go-partd/partd/internal/base/ledger"
 	"github.com/go-partd/partd/internal/engine/segment"
 )
 
@@ -33,14 +30,11 @@ const entryOverhead = 4 + 4 + 8
 
 func (b *batch) memory() int { return cap(b.buf) + 4*cap(b.offsets) + 4*cap(b.parts) + 8*cap(b.hashes) }
 
-// batchPrefix is the space in batch.buf for the record's header and tag.
-const batchPrefix = recordHeaderLen + tagLen
-
 func (b *batch) reset() {
-	if cap(b.buf) < batchPrefix {
+	if cap(b.buf) < recordPrefix {
 		b.buf = make([]byte, 0, 16<<10)
 	}
-	b.buf = b.buf[:batchPrefix]
+	b.buf = b.buf[:recordPrefix]
 	b.offsets, b.parts, b.hashes, b.blobs = b.offsets[:0], b.parts[:0], b.hashes[:0], b.blobs[:0]
 	b.ledger = Ledger{}
 	b.maxBlobNo = 0
@@ -54,7 +48,7 @@ func (b *batch) clear() {
 	b.blobs = blobs
 }
 
-func (b *batch) entries() []byte { return b.buf[batchPrefix:] }
+func (b *batch) entries() []byte { return b.buf[recordPrefix:] }
 
 func (b *batch) entryAt(i int) []byte {
 	if i+1 < len(b.offsets) {
@@ -86,29 +80,6 @@ func (b *batch) push(start int, buf []byte, hash uint64, partBits uint8) {
 }
 
 func (b *batch) checksum() { b.crc = crc32.Checksum(b.entries(), segment.Castagnoli) }
-
-// encodeAppend fills a batch with the entries of an Append. It writes large values to a blob
-// file, and only a reference to them into the batch.
-func (s *Store) encodeAppend(b *batch, entries []partd.Entry) error {
-	// Hash all keys first: in a short loop, the processor overlaps many memory reads.
-	hashes := b.hashes
-	for i := range entries {
-		hashes = append(hashes, s.format.Hash(entries[i].Key))
-	}
-	b.hashes = hashes
-	for i := 0; i < len(entries); i++ {
-		if i += b.addShort(entries[i:], b.hashes[i:], s.tables.bits, s.blobBytes); i == len(entries) {
-			break
-		}
-		if e := &entries[i]; len(e.Value) > 0 {
-			if err := s.encodeEntry(b, segment.KindAppend, e.Key, e.Value, b.hashes[i]); err != nil {
-				return err
-			}
-		}
-	}
-	b.checksum()
-	return nil
-}
 
 // The length of a key shorter than shortKey is encoded in one byte, and the length of a
 // value shorter than shortValue in at most two.
@@ -160,71 +131,4 @@ func (b *batch) addShort(entries []partd.Entry, hashes []uint64, partBits uint8,
 	b.buf, b.offsets, b.parts = buf, offsets, parts
 	b.ledger.Add(Ledger{Pieces: int64(n), Bytes: bytes, Sum: Sum128{Hi: sumHi, Lo: sumLo}})
 	return n
-}
-
-func (s *Store) encodeEntry(b *batch, kind segment.Kind, key string, value []byte, h uint64) error {
-	if len(value) < s.blobBytes {
-		b.add(kind, key, value, h, s.tables.bits)
-		return nil
-	}
-	if kind == segment.KindSet {
-		b.add(segment.KindSet, key, nil, h, s.tables.bits)
-	}
-	ref, err := s.blobs.write(value)
-	if err != nil {
-		return err
-	}
-	var piece ledger.Piece
-	piece.Start(key)
-	piece.Add(value)
-	b.ledger.AddPiece(&piece)
-	start := len(b.buf)
-	buf := segment.AppendEntryHead(b.buf, segment.KindBlob, key, segment.BlobRefLen)
-	b.push(start, ref.Append(buf), h, s.tables.bits)
-	b.blobs = append(b.blobs, ref)
-	b.maxBlobNo = max(b.maxBlobNo, ref.File)
-	return nil
-}
-
-func (s *Store) encode(b *batch, op operation) error {
-	if entries, ok := op.(appendOp); ok {
-		return s.encodeAppend(b, entries)
-	}
-	err := op.each(func(kind segment.Kind, key string, value []byte) error {
-		return s.encodeEntry(b, kind, key, value, s.format.Hash(key))
-	})
-	b.checksum()
-	return err
-}
-
-// maxEncodedLen returns an upper bound on the memory for a batch of entries, in bytes.
-func (s *Store) maxEncodedLen(entries []partd.Entry) int64 {
-	n := int64(batchPrefix)
-	for i := range entries {
-		v := len(entries[i].Value)
-		if v >= s.blobBytes {
-			v = segment.BlobRefLen
-		}
-		n += int64(len(entries[i].Key)) + int64(v) + 8 + entryOverhead
-	}
-	return n
-}
-
-// BatchBytes returns the recommended maximum size of a batch, in bytes. Much larger batches become
-// separate small segments, which are expensive to merge.
-func (s *Store) BatchBytes() int { return s.maxBatch / 2 }
-
-func (s *Store) takeBatch(ctx context.Context) (*batch, error) {
-	b, err := canceled.Receive(ctx, s.batches)
-	if err == nil {
-		b.reset()
-	}
-	return b, err
-}
-
-func (s *Store) putBatch(b *batch) {
-	if b.memory() > s.maxBatch+s.maxBatch/2 {
-		b = &batch{}
-	}
-	s.batches <- b
 }

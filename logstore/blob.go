@@ -9,17 +9,17 @@ import (
 	"github.com/go-partd/partd/internal/engine/segment"
 )
 
-// blobs writes large values to blob files.
-type blobs struct {
+// blobWriter writes large values to blob files.
+type blobWriter struct {
 	catalog  *catalog
-	segments *segments
+	segments *segmentList
 
 	// mu guards file and the ends of all blob files. Lock order: Store.mu, mu, catalog.mu.
 	mu   sync.Mutex
 	file *dataFile // file to write the next blob to
 }
 
-func (bs *blobs) write(value []byte) (segment.BlobRef, error) {
+func (bs *blobWriter) write(value []byte) (segment.BlobRef, error) {
 	table := segment.BlobTable(value)
 	f, off, err := bs.reserve(int64(len(value) + len(table)))
 	if err != nil {
@@ -38,7 +38,7 @@ func (bs *blobs) write(value []byte) (segment.BlobRef, error) {
 	return ref, nil
 }
 
-func (bs *blobs) reserve(n int64) (*dataFile, int64, error) {
+func (bs *blobWriter) reserve(n int64) (*dataFile, int64, error) {
 	bs.mu.Lock()
 	defer bs.mu.Unlock()
 	f := bs.file
@@ -57,7 +57,7 @@ func (bs *blobs) reserve(n int64) (*dataFile, int64, error) {
 
 // release frees the space of large values that were written for a failed or ineffective
 // operation. Store.lifeMu must be held.
-func (bs *blobs) release(refs []segment.BlobRef) {
+func (bs *blobWriter) release(refs []segment.BlobRef) {
 	bs.mu.Lock()
 	defer bs.mu.Unlock()
 	for i := range refs {
@@ -82,7 +82,8 @@ func (fs *fileSet) openBlob(encoded []byte, r *segment.BlobReader) error {
 	f := fs.file(ref.File, segment.BlobFile)
 	if f == nil {
 		return &partd.CorruptError{
-			Path: dataName("", segment.BlobFile, ref.File), Offset: -1, Err: errors.New("an entry refers to this file, but it is not part of the store"),
+			Path: dataName("", segment.BlobFile, ref.File), Offset: -1,
+			Err: errors.New("an entry refers to this file, but it is not part of the store"),
 		}
 	}
 	size, err := f.size()
@@ -131,3 +132,26 @@ func (fs *fileSet) addBlob(l *Ledger, key, encoded []byte, use func(b []byte) er
 }
 
 func ignoreData([]byte) error { return nil }
+
+// checkBlobs returns errNoRecord if an entry's large value is missing or damaged. A power loss can
+// cause this if the value was not synced. checkBlobs returns read errors unchanged.
+func (fs *fileSet) checkBlobs(entries []byte) error {
+	for len(entries) > 0 {
+		e, err := segment.ParseEntry(entries)
+		if err != nil {
+			return nil // the caller parses the entry again and reports the error
+		}
+		entries = entries[len(e.Raw):]
+		if e.Kind != segment.KindBlob {
+			continue
+		}
+		err = fs.eachBlock(e.Value, ignoreData)
+		if errors.As(err, new(*partd.CorruptError)) {
+			return errNoRecord
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -27,7 +27,7 @@ func TestLargeSetOnce(t *testing.T) {
 	s := openWith(t, t.TempDir(), &Options{Memory: MinMemory}, hooks{fs: osFS})
 	defer s.Close()
 	set := &setOp{key: hugeKey}
-	if set.size(s) <= int64(s.maxBatch) {
+	if set.size(&s.encoder) <= int64(s.maxBatch) {
 		t.Fatal("the operation fits into a record, so the test would prove nothing")
 	}
 	for _, v := range []string{"first", "second"} {
@@ -55,7 +55,7 @@ func TestLargePop(t *testing.T) {
 		keys = append(keys, fmt.Sprint("a key that is rather long ", i))
 	}
 	must(t, s.Append(t.Context(), partd.Entry{Key: keys[7], Value: []byte("seven")}))
-	if (&popOp{deleteOp: deleteOp{keys: keys}}).size(s) <= int64(s.maxBatch) {
+	if (&popOp{deleteOp: deleteOp{keys: keys}}).size(&s.encoder) <= int64(s.maxBatch) {
 		t.Fatal("the operation fits into a record, so the test would prove nothing")
 	}
 	for _, want := range []string{"seven", ""} {
@@ -85,7 +85,7 @@ func TestLargeRetry(t *testing.T) {
 	for range 20 {
 		op.Entries = append(op.Entries, partd.Entry{Key: "a", Value: []byte(value)})
 	}
-	if appendOp(op.Entries).size(s) <= int64(s.maxBatch) {
+	if appendOp(op.Entries).size(&s.encoder) <= int64(s.maxBatch) {
 		t.Fatal("the operation fits into a record, so the test would prove nothing")
 	}
 	op.Change = partd.ChangeAppend

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 
 	"github.com/go-partd/partd"
@@ -199,13 +200,7 @@ func (c *catalog) open(ref fileRef, flag int) (*dataFile, error) {
 		}
 		return nil, err
 	}
-	size, err := f.size()
-	if err == nil {
-		err = f.CheckHeader()
-	}
-	if err == nil && size < f.end {
-		err = f.Corrupt(size, fmt.Errorf("the file is truncated: the manifest says that it has %d bytes", f.end))
-	}
+	size, err := f.check()
 	if err != nil {
 		return nil, errors.Join(err, f.f.Close())
 	}
@@ -214,4 +209,57 @@ func (c *catalog) open(ref fileRef, flag int) (*dataFile, error) {
 		f.end = size // after a crash, write-ahead records may refer to blobs anywhere in the file
 	}
 	return f, nil
+}
+
+// lockForReaders prevents other processes from truncating this store's files after it is closed,
+// until its last reader is closed. Store.mu must be held.
+func (c *catalog) lockForReaders() {
+	if c.files.refs.Load() == 1 {
+		return // no readers
+	}
+	for _, f := range c.files.files() {
+		if f.Kind != segment.SegmentFile {
+			continue
+		}
+		l := c.fs.NewLock(f.Path)
+		if locked, err := l.TryLock(false); err != nil || !locked {
+			c.log.Warn("logstore: a file could not be locked for open readers", "path", f.Path, "err", err)
+			continue
+		}
+		c.files.locks = append(c.files.locks, l)
+	}
+}
+
+// commitSegments adds segments and their ledger to the manifest. edit makes additional changes to
+// the manifest.
+func (c *catalog) commitSegments(segments []*storedSegment, ledger Ledger, edit func(m *manifest)) error {
+	if c.durable.Load() {
+		if err := c.syncExclusive(func() error { return c.syncData(c.files) }); err != nil {
+			return err
+		}
+	}
+	return c.edit(func(m *manifest) {
+		m.files = slices.Clone(m.files)
+		for _, seg := range segments {
+			for i := range m.files {
+				if m.files[i].number == seg.file.Number {
+					m.files[i].end = seg.End
+				}
+			}
+		}
+		m.ledger.Add(ledger)
+		edit(m)
+	})
+}
+
+// shortenFiles removes merged segments from the ends of files. It skips the file in use.
+func (c *catalog) shortenFiles(inUse *dataFile) {
+	for _, f := range c.files.files() {
+		if f.Kind != segment.SegmentFile || f == inUse {
+			continue
+		}
+		if size, err := f.size(); err != nil || size > f.end {
+			c.tryTruncate(f, f.end)
+		}
+	}
 }

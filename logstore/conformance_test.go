@@ -57,7 +57,7 @@ func TestKeepsPromises(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			dirs := map[partd.Partd]string{}
 			openIn := func(t *testing.T, dir string) partd.Partd {
-				s, err := open(dir, &c.opts, c.h)
+				s, err := openHooked(dir, &c.opts, c.h)
 				must(t, err)
 				dirs[s] = dir
 				return s

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"math"
 	"os"
 	"path/filepath"
@@ -18,80 +17,24 @@ import (
 
 // directory is a store's directory, with its lock and the state of its syncs.
 type directory struct {
-	fs       vfs.FS
-	dir      string
-	log      *slog.Logger
-	readOnly bool
-
-	lock      vfs.Lock              // lock on the directory; nil for a reader that cannot create the lock file
-	durable   atomic.Bool           // Sync was called at least once; see manifest.durable
-	poisonErr atomic.Pointer[error] // error that made the store refuse writes until it is reopened, or nil
-	fullErr   atomic.Pointer[error] // error that limits the store to reads and Drop, or nil: see fullError
+	health
+	fs      vfs.FS
+	lock    vfs.Lock    // lock on the directory; nil for a reader that cannot create the lock file
+	durable atomic.Bool // Sync was called at least once; see manifest.durable
 
 	// syncMu is held during each sync: see syncExclusive. It is the last in the lock order.
 	syncMu sync.Mutex
 }
 
+// storeLocks are the locks of a store that several of its parts take. Lock order: lifeMu, firstSync, mu,
+// blobs.mu, catalog.mu, directory.syncMu.
+type storeLocks struct {
+	lifeMu    sync.RWMutex // every change holds it shared; Drop and Close hold it exclusively
+	firstSync sync.Mutex   // held during the first Sync
+	mu        sync.Mutex   // Appends hold mu one after another, and take effect in that order
+}
+
 func (d *directory) path(name string) string { return filepath.Join(d.dir, name) }
-
-// warn logs err, which must not endanger data. If err is nil, warn does nothing. The message says
-// what failed; args are key-value pairs.
-func (d *directory) warn(err error, message string, args ...any) {
-	if err != nil {
-		d.log.Warn("logstore: "+message, append(args, "dir", d.dir, "err", err)...)
-	}
-}
-
-// poison makes the store refuse all further writes because of err. It returns err.
-func (d *directory) poison(err error) error {
-	if d.poisonErr.CompareAndSwap(nil, &err) {
-		d.log.Error("logstore: the store refuses writes until it is reopened", "dir", d.dir, "err", err)
-	}
-	return err
-}
-
-func (d *directory) checkPoisoned() error {
-	if p := d.poisonErr.Load(); p != nil {
-		return fmt.Errorf("%w (%w)", partd.ErrNeedsReopen, *p)
-	}
-	return nil
-}
-
-func (d *directory) opError(op string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return &partd.Error{Op: op, Path: d.dir, Err: err}
-}
-
-// fullError returns an error while the store has no write-ahead file, because the disk was full or
-// because Drop failed to begin a new one.
-func (d *directory) fullError() error {
-	err := d.fullErr.Load()
-	switch {
-	case err == nil:
-		return nil
-	case isFull(*err):
-		return fmt.Errorf("%w (%w)", errNoRoom, *err)
-	}
-	return fmt.Errorf("%w (%w)", errNotResumed, *err)
-}
-
-func (d *directory) openFlag() int {
-	if d.readOnly || d.fullError() != nil {
-		return os.O_RDONLY
-	}
-	return os.O_RDWR
-}
-
-// canFlush reports whether the store can write tables as segments.
-func (d *directory) canFlush() bool {
-	return !d.readOnly && d.checkPoisoned() == nil && d.fullError() == nil
-}
-
-func (d *directory) corruptError(err error) error {
-	return &partd.CorruptError{Path: d.dir, Offset: -1, Err: err}
-}
 
 func (d *directory) makeDir() error {
 	if err := vfs.RefuseLink(d.fs, d.dir); err != nil {
@@ -180,7 +123,7 @@ func (d *directory) tryTruncate(f *dataFile, end int64) {
 	if locked {
 		err = errors.Join(f.f.Truncate(end), l.Unlock())
 	}
-	d.warn(err, "a file could not be truncated; the next Open will retry", "path", f.Path)
+	d.warn(err, `a file could not be truncated; the next Open will retry`, "path", f.Path)
 }
 
 // readStart returns the first n bytes of a file, or all if it is shorter.
@@ -200,10 +143,6 @@ func (d *directory) readAll(path string, limit int) ([]byte, error) {
 		err = fmt.Errorf("%s is larger than the maximum of %d bytes", path, limit)
 	}
 	return b, err
-}
-
-func isNoSpace(err error) bool {
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
 // errLockLost means that the lock file is gone, and another process may hold a new one.
@@ -277,4 +216,22 @@ func (d *directory) lockedError(path string) error {
 		}
 	}
 	return fmt.Errorf("the store is %w by %s: close it there, or share it through partd-server; if a server already has it open, use the server's URL, such as tcp://127.0.0.1:7077", partd.ErrInUse, vfs.Holder(d.fs, path))
+}
+
+// errStillRead means that a file cannot be truncated, because a reader of a closed store still
+// uses it, in this or another process. Such a reader holds a shared lock on each file.
+var errStillRead = errors.New("it is still being read")
+
+// syncData syncs the data files with unsynced writes. Call it only within syncExclusive: it marks
+// a file as clean before the file's sync ends, so a concurrent call would not wait for that sync.
+func (d *directory) syncData(files *fileSet) error {
+	for _, f := range files.files() {
+		if !f.dirty.Swap(false) {
+			continue
+		}
+		if err := f.f.Sync(); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -3,7 +3,6 @@ package logstore
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/base/canceled"
@@ -23,18 +22,18 @@ func (s *Store) drop(ctx context.Context, tag partd.Tag) (applied bool, err erro
 	defer s.lifeMu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.waitSealed()
+	s.journal.waitSealed()
 	if err := s.checkWritable(); err != nil && !errors.Is(err, errNoRoom) && !errors.Is(err, errNotResumed) {
 		return false, err
 	}
 	h := recordHeader{kind: recordBatch, tag: tag, tagged: tag != (partd.Tag{})}
-	if isNew, err := s.sessions.check(tag); err != nil || !isNew {
+	if isNew, err := s.journal.sessions.check(tag); err != nil || !isNew {
 		return false, err
 	}
-	var t *table // table that becomes active after the drop; nil if the store has no write-ahead file
+	var t *memtable // table that becomes active after the drop; nil if the store has no write-ahead file
 	if s.fullError() != nil {
 		err = canceled.Err(ctx)
-	} else if t, err = s.tableForDrop(ctx); err == nil {
+	} else if t, err = s.journal.tableForDrop(ctx); err == nil {
 		defer func() {
 			if t != s.tables.active && t != s.tables.frozen {
 				t.reset()
@@ -45,22 +44,22 @@ func (s *Store) drop(ctx context.Context, tag partd.Tag) (applied bool, err erro
 	if err != nil {
 		return false, err
 	}
-	sessions := s.sessions.clone()
+	sessions := s.journal.sessions.clone()
 	sessions.apply(h, s.opts.MaxSessions)
 	if s.tables.active != nil {
 		s.wal.lastEpoch = max(s.wal.lastEpoch, s.tables.active.wal.epoch)
 	}
 	// Do not create a write-ahead file before the store is empty, because the disk may be full.
 	err = s.catalog.edit(func(m *manifest) {
-		m.clearData(max(m.liveEpoch, s.wal.lastEpoch)+1, s.seq, sessions)
+		m.clearData(max(m.liveEpoch, s.wal.lastEpoch)+1, s.journal.seq, sessions)
 		m.clean = true
 	})
 	if err != nil {
 		return false, commitError(err)
 	}
-	s.sessions, s.walErr = sessions, nil
+	s.journal.sessions, s.tables.walErr = sessions, nil
 	oldTables := s.tables.inUse()
-	s.tables.active, s.tables.frozen, s.tables.walTables, s.sealErr = nil, nil, nil, nil
+	s.tables.active, s.tables.frozen, s.tables.walTables, s.journal.sealErr = nil, nil, nil, nil
 	s.tables.releaseAll(oldTables, t)
 	s.warn(s.wal.remove(), "a write-ahead file of a dropped store could not be removed; it will be reused")
 	s.forgetFiles()
@@ -78,8 +77,8 @@ func (s *Store) drop(ctx context.Context, tag partd.Tag) (applied bool, err erro
 // forgetFiles removes the data files of a dropped store. Open readers can still read them. mu
 // must be held.
 func (s *Store) forgetFiles() {
-	if s.merging.running {
-		s.merging.cancel()
+	if s.background.running {
+		s.background.cancel()
 	}
 	s.segments.startVersion(nil, nil)
 	oldFiles := s.catalog.files
@@ -88,39 +87,10 @@ func (s *Store) forgetFiles() {
 	s.blobs.mu.Lock() // reclaimSpace may use blobs.file in the background
 	s.blobs.file = nil
 	s.blobs.mu.Unlock()
-	s.startReclaiming()
+	s.reclaim.start(&s.segments, s.catalog.files, s.tables.bits)
 	for _, f := range oldFiles.files() {
-		s.warn(s.fs.Remove(f.Path), "a file of a dropped store could not be removed; the next Open will retry", "path", f.Path)
+		s.warn(s.fs.Remove(f.Path), `a file of a dropped store could not be removed; the next Open will retry`, "path", f.Path)
 	}
 	s.warn(oldFiles.release(), "a file of a dropped store could not be closed")
 	s.catalog.ensureSpare() // the drop may have used the spare file
-}
-
-// tableForDrop returns the table to use after the drop: a table without readers, if possible the
-// active one. mu must be held; it is released while waiting. The caller must neither release mu
-// nor change the table before the store is dropped.
-func (s *Store) tableForDrop(ctx context.Context) (*table, error) {
-	for {
-		if err := s.checkWritable(); err != nil {
-			return nil, err
-		}
-		for _, t := range []*table{s.tables.active, s.tables.frozen} {
-			if t != nil && t.refs.Load() == 1 {
-				return t, nil
-			}
-		}
-		if t, err := s.tables.tryTake(); t != nil || err != nil {
-			return t, err
-		}
-		// All tables are in use by Gets, which end soon.
-		s.mu.Unlock()
-		select {
-		case <-time.After(time.Millisecond):
-		case <-ctx.Done():
-		}
-		s.mu.Lock()
-		if ctx.Err() != nil {
-			return nil, canceled.Err(ctx)
-		}
-	}
 }

@@ -32,11 +32,28 @@ func (f *dataFile) size() (int64, error) {
 	return info.Size, err
 }
 
-func (f *dataFile) open(fs vfs.FS, flag int) (err error) {
-	if f.f, err = fs.OpenFile(f.Path, flag, 0o666); err == nil {
-		f.ReaderAt = f.f
+func (f *dataFile) open(fs vfs.FS, flag int) error {
+	file, err := fs.OpenFile(f.Path, flag, 0o666)
+	if err != nil {
+		return err
 	}
-	return err
+	f.f, f.ReaderAt = file, file
+	return nil
+}
+
+// check returns the file's size, or an error if the header is damaged or the file is truncated.
+func (f *dataFile) check() (int64, error) {
+	size, err := f.size()
+	if err != nil {
+		return 0, err
+	}
+	if err := f.CheckHeader(); err != nil {
+		return 0, err
+	}
+	if size < f.end {
+		return 0, f.Corrupt(size, fmt.Errorf("the file is truncated: the manifest says that it has %d bytes", f.end))
+	}
+	return size, nil
 }
 
 // fileSet contains a store's data files. When neither the store nor a reader uses the set any
@@ -85,4 +102,13 @@ func (fs *fileSet) release() error {
 		errs = append(errs, l.Unlock())
 	}
 	return errors.Join(errs...)
+}
+
+// onDisk returns the disk space of the file without holes, or 0 if it is unknown.
+func (f *dataFile) onDisk() int64 {
+	info, err := f.f.Info()
+	if err != nil {
+		return 0
+	}
+	return min(info.Disk, info.Size)
 }

@@ -10,16 +10,36 @@ import (
 // records of old write-ahead files. If the disk is too full, the store opens only for reading and
 // for Drop, which frees space. A spare file reserves space for the manifest that Drop writes.
 
-const (
-	spareName  = "MANIFEST.spare"
-	spareExtra = 16 << 10 // bytes reserved beyond the length of the manifest
-)
-
-func isFull(err error) bool { return err != nil && (isNoSpace(err) || errors.Is(err, errNoRoom)) }
-
-var errNoRoom = errors.New("the disk is full: until you free space and reopen the store, it supports only reads and Drop")
-
-var errNotResumed = errors.New("the store was dropped, but could not begin a new write-ahead file: the next change retries")
+// resumeWrites makes the dropped store accept changes again. t becomes the active table; if t is
+// nil, resumeWrites creates one.
+func (s *Store) resumeWrites(t *memtable) error {
+	if t == nil {
+		if err := s.journal.allocate(s.opts.Compression); err != nil {
+			return err
+		}
+		s.encoder.allocate()
+		unused, err := s.tables.tryTake()
+		if unused == nil {
+			return cmp.Or(err, errors.New("readers use all tables"))
+		}
+		t = unused
+		defer func() {
+			if t != s.tables.active {
+				s.tables.put(t)
+			}
+		}()
+	}
+	t.reset()
+	wal, err := s.journal.recoverInto(t, nil, s.catalog.manifest.liveEpoch+1)
+	if err != nil {
+		return err
+	}
+	s.wal.group.MarkSynced(s.journal.seq - 1)
+	s.journal.activate(t, wal)
+	s.reclaim.start(&s.segments, s.catalog.files, s.tables.bits)
+	s.fullErr.Store(nil)
+	return nil
+}
 
 // startOrReadOnly opens the store. On a full disk it removes leftovers of interrupted
 // operations and retries. If that fails, it opens the store only for reading and Drop. newEmpty
@@ -58,33 +78,4 @@ func (s *Store) startOrReadOnly(newEmpty func() *Store) (*Store, error) {
 	}
 	s.log.Warn("logstore: the disk is full: the store supports only reads and Drop", "dir", s.dir, "err", err)
 	return s, nil
-}
-
-// resumeWrites makes the dropped store accept changes again. t becomes the active table; if t is
-// nil, resumeWrites creates one.
-func (s *Store) resumeWrites(t *table) error {
-	if t == nil {
-		if err := s.makeTables(); err != nil {
-			return err
-		}
-		var err error
-		if t, err = s.tables.tryTake(); t == nil {
-			return cmp.Or(err, errors.New("readers use all tables"))
-		}
-		defer func() {
-			if t != s.tables.active {
-				s.tables.put(t)
-			}
-		}()
-	}
-	t.reset()
-	wal, err := s.recoverInto(t, nil, s.catalog.manifest.liveEpoch+1)
-	if err != nil {
-		return err
-	}
-	s.wal.group.MarkSynced(s.seq - 1)
-	s.activate(t, wal)
-	s.startReclaiming()
-	s.fullErr.Store(nil)
-	return nil
 }

@@ -55,7 +55,7 @@ func wantMemory(t *testing.T, s *Store) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := len(s.tables.free)
-	for _, u := range []*table{s.tables.active, s.tables.frozen} {
+	for _, u := range []*memtable{s.tables.active, s.tables.frozen} {
 		if u != nil {
 			n++
 		}

@@ -149,7 +149,7 @@ func TestFullDiskNew(t *testing.T) {
 	var full atomic.Bool
 	full.Store(true)
 	h := crashHooksOn(diskFull(vfstest.NewMem(), &full, true))
-	if s, err := open(crashDir, nil, h); !errors.Is(err, syscall.ENOSPC) {
+	if s, err := openHooked(crashDir, nil, h); !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("open = %v, error %v, want ENOSPC", s, err)
 	}
 }

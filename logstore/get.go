@@ -7,68 +7,14 @@ import (
 	"math"
 	"slices"
 
-	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/internal/engine/segment"
-	"github.com/go-partd/partd/storekit"
 )
 
-// Get returns the value of each key, in the order of keys.
-func (s *Store) Get(ctx context.Context, keys ...string) ([][]byte, error) {
-	values := make([][]byte, len(keys))
-	if err := s.lookUp(ctx, "get", keys, values, nil); err != nil {
-		return nil, err
-	}
-	return values, nil
-}
-
-// HasKey reports whether the key exists.
-func (s *Store) HasKey(ctx context.Context, key string) (bool, error) {
-	exists := make([]bool, 1)
-	err := s.lookUp(ctx, "has", []string{key}, nil, exists)
-	return err == nil && exists[0], err
-}
-
-// lookUp stores the keys' values in values, and reports in exists which keys exist. Either slice
-// may be nil. op is for errors.
-func (s *Store) lookUp(ctx context.Context, op string, keys []string, values [][]byte, exists []bool) error {
-	if err := storekit.CheckKeys(op, keys); err != nil {
-		return err
-	}
-	lo, hi := uint64(0), uint64(math.MaxUint64)
-	if len(keys) == 1 {
-		lo = s.format.Hash(keys[0])
-		hi = lo
-	}
-	s.mu.Lock()
-	v, err := s.viewLocked(lo, hi)
-	s.mu.Unlock()
-	if err != nil {
-		return s.opError(op, err)
-	}
-	err = v.get(ctx, keys, values, exists)
-	if s.merging.wasted.Load() >= s.merging.wasteLimit.Load() {
-		s.mu.Lock()
-		s.considerMerge()
-		s.mu.Unlock()
-	}
-	if e := v.close(); err == nil {
-		err = e
-	}
-	if err == nil {
-		return nil
-	}
-	e := &partd.Error{Op: op, Path: s.dir, Err: err}
-	if len(keys) == 1 {
-		e.Key, e.HasKey = keys[0], true
-	}
-	return e
-}
-
-// getLocked reads keys without releasing mu, so that the caller can write a change that
+// get reads keys without releasing mu, so that the caller can write a change that
 // depends on their values. mu must be held.
-func (s *Store) getLocked(ctx context.Context, keys []string, withValues bool) ([][]byte, []bool, error) {
-	v, err := s.viewLocked(0, math.MaxUint64)
+func (vs *views) get(ctx context.Context, keys []string, withValues bool) ([][]byte, []bool, error) {
+	v, err := vs.ofRange(0, math.MaxUint64)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -78,7 +24,7 @@ func (s *Store) getLocked(ctx context.Context, keys []string, withValues bool) (
 		result = make([][]byte, len(keys))
 	}
 	err = v.get(ctx, keys, result, exists)
-	if e := v.closeLocked(); err == nil {
+	if e := v.release(); err == nil {
 		err = e
 	}
 	return result, exists, err
@@ -104,7 +50,7 @@ type lookup struct {
 func (v *view) get(ctx context.Context, keys []string, values [][]byte, exists []bool) error {
 	refs := make([]keyRef, len(keys))
 	for i, k := range keys {
-		refs[i] = keyRef{v.s.format.Hash(k), i}
+		refs[i] = keyRef{v.from.format.Hash(k), i}
 	}
 	slices.SortFunc(refs, func(a, b keyRef) int { return cmp.Compare(a.hash, b.hash) })
 	bits := v.finestBits()
@@ -146,22 +92,10 @@ func (v *view) get(ctx context.Context, keys []string, values [][]byte, exists [
 		// Count as wasted the bytes that would not have been read from a single segment.
 		useful := readCost + max(mergedRange, sizeOf(v.segments)>>maxBits)
 		if wasted := g.cost - groups*useful; wasted > 0 {
-			v.s.merging.wasted.Add(wasted)
+			v.from.segments.wasted.Add(wasted)
 		}
 	}
 	return nil
-}
-
-// finestBits returns the largest number of hash bits that select a range in any segment or table.
-func (v *view) finestBits() uint8 {
-	var finest uint8
-	for _, seg := range v.segments {
-		finest = max(finest, seg.Bits)
-	}
-	for _, t := range v.tables {
-		finest = max(finest, t.t.bits)
-	}
-	return finest
 }
 
 type getter struct {
@@ -229,15 +163,6 @@ func (g *getter) indexKeys(keys []string, refs []keyRef, lookups []*lookup) []*l
 		}
 	}
 	return lookups
-}
-
-// rangeSource returns the entries of a source in the range to which hash belongs. For a segment,
-// rangeSource omits the entries of hot keys. Sources are numbered as in view.sources.
-func (v *view) rangeSource(source int, hash uint64, r *segment.Reader) segment.Source {
-	if source >= len(v.segments) {
-		return v.tables[source-len(v.segments)].source(hash)
-	}
-	return v.segments[source].openRanges(r, hash, hash)
 }
 
 func (v *view) rangeCost(source int, hash uint64) int64 {

@@ -1,9 +1,9 @@
 package logstore
 
 import (
-	"cmp"
+	"bytes"
+	"encoding/binary"
 	"errors"
-	"math"
 	"slices"
 
 	"github.com/go-partd/partd/internal/engine/segment"
@@ -16,57 +16,6 @@ const (
 	maxHotPerPart = 16
 	hotSample     = 8 << 10 // bytes at the start of a table's part that hotKeys examines first
 )
-
-// hotKeys returns the hot keys of a part, largest first. It returns nil if no key is hot.
-func (sl *sealer) hotKeys(t *table, part int) (*hotPart, error) {
-	size := int64(t.parts[part].size)
-	minBytes := t.hotBytes()
-	if size < minBytes || sl.segments.hotFull.Load() {
-		return nil, nil
-	}
-	// A sample from the start of the part usually shows that no key is hot. Do not sample
-	// unusually large parts, which probably have a hot key.
-	if size < int64(len(t.arena))/64 {
-		sample, err := countKeys(t.source(t.parts[part]), hotSample, nil)
-		if err != nil {
-			return nil, err
-		}
-		if !slices.ContainsFunc(sample.keys, func(k keySize) bool { return k.encodedLen*size >= minBytes*sample.total/4*3 }) {
-			return nil, nil
-		}
-	}
-	if sl.spans == nil {
-		sl.spans = make([]byte, 0, len(t.arena)/64)
-		sl.freeSpans = sl.spans
-	}
-	sizes, err := countKeys(t.source(t.parts[part]), math.MaxInt64, sl.freeSpans)
-	if err != nil {
-		return nil, err
-	}
-	var hot []keySize
-	for _, k := range sizes.keys {
-		if k.encodedLen >= minBytes && len(k.key) <= segment.MaxHotKey {
-			hot = append(hot, k)
-		}
-	}
-	if len(hot) == 0 {
-		return nil, nil
-	}
-	slices.SortStableFunc(hot, func(a, b keySize) int { return cmp.Compare(b.encodedLen, a.encodedLen) })
-	h := &hotPart{part: t.parts[part]}
-	for _, k := range hot[:min(len(hot), maxHotPerPart)] {
-		h.ids = append(h.ids, k.id)
-		h.runs = append(h.runs, segment.HotRun{Hash: sl.catalog.format.Hash(k.key), Key: []byte(k.key), Bytes: k.valueLen, Resets: k.resets, Deleted: k.deleted})
-	}
-	if !sizes.spans.full {
-		h.spans = sizes.spans.list
-		sl.freeSpans = h.spans[len(h.spans):]
-	}
-	return h, nil
-}
-
-// hotBytes returns the minimum size of a hot key's entries in a table, in bytes.
-func (t *table) hotBytes() int64 { return max(int64(len(t.arena))/512, 4<<10) }
 
 // keySize sums up the effect of one key's entries.
 type keySize struct {
@@ -113,12 +62,13 @@ func countKeys(src segment.Source, limit int64, spans []byte) (*keySizes, error)
 		}
 		// Usually, an entry of a hot key follows another.
 		if len(s.keys) == 0 || string(e.Key) != s.keys[id].key {
-			var ok bool
-			if id, ok = ids[string(e.Key)]; !ok {
-				id = uint32(len(s.keys))
-				s.keys = append(s.keys, keySize{key: string(e.Key), id: id})
-				ids[s.keys[id].key] = id
+			known, ok := ids[string(e.Key)]
+			if !ok {
+				known = uint32(len(s.keys))
+				s.keys = append(s.keys, keySize{key: string(e.Key), id: known})
+				ids[s.keys[known].key] = known
 			}
+			id = known
 		}
 		s.total += int64(len(e.Raw))
 		s.spans.add(id, len(e.Raw))
@@ -131,74 +81,66 @@ func countKeys(src segment.Source, limit int64, spans []byte) (*keySizes, error)
 	return s, err
 }
 
-// chooseHot selects the keys that get hot runs: the hot keys of the inputs, except those that
-// are small compared with all merged data.
-func (j *mergeJob) chooseHot() {
-	sizes := map[string]int64{}
-	j.hot = j.hot[:0]
-	for _, seg := range j.inputs() {
-		for i := range seg.Hot {
-			h := &seg.Hot[i]
-			n := sizes[string(h.Key)]
-			if n >= 0 && n+int64(h.Len) >= j.hotBytes() {
-				j.hot = append(j.hot, segment.HotRun{Hash: h.Hash, Key: h.Key})
-				n = math.MinInt64
-			}
-			sizes[string(h.Key)] = n + int64(h.Len)
-		}
-	}
-	slices.SortFunc(j.hot, segment.CompareHot)
+// A span is a sequence of entries of one key in a part of a table. While hotKeys counts the bytes of
+// each key, it records spans. Then the sealer can copy each key's entries without parsing the part
+// again for each hot key.
+
+// spanList is an encoded list of a part's spans: uvarint(id of the key) uvarint(length in bytes).
+type spanList struct {
+	list []byte
+	full bool // a span did not fit into the capacity of list
+	id   uint32
+	n    int // length of the last span, which is not yet in list
 }
 
-// hotBytes returns the minimum size of a hot key's entries in a merge, in bytes.
-func (j *mergeJob) hotBytes() int64 { return max(j.inputBytes/2048, 4<<10) }
-
-// findHeavy adds the largest keys with hashes from lo to hi to the hot keys, because a key can be
-// hot after a merge without being hot in any input. It uses the Misra-Gries algorithm, which
-// needs little memory for any number of keys.
-func (j *mergeJob) findHeavy(lo, hi uint64) error {
-	type count struct {
-		key   []byte
-		hash  uint64
-		bytes int64
+// add adds an entry of n bytes.
+func (l *spanList) add(id uint32, n int) {
+	if id != l.id {
+		l.end()
+		l.id = id
 	}
-	const maxCounts = 16
-	var counts []count
-	var sum int64
-	err := j.eachEntryIn(j.first, j.end, lo, hi, func(e *segment.Entry) error {
-		n := int64(len(e.Raw))
-		sum += n
-		if len(e.Key) > segment.MaxHotKey {
-			return nil
-		}
-		smallest := n
-		for i := range counts {
-			if string(counts[i].key) == string(e.Key) {
-				counts[i].bytes += n
+	l.n += n
+}
+
+// end completes the last span.
+func (l *spanList) end() {
+	l.full = l.full || cap(l.list)-len(l.list) < binary.MaxVarintLen32+binary.MaxVarintLen64
+	if !l.full {
+		l.list = binary.AppendUvarint(binary.AppendUvarint(l.list, uint64(l.id)), uint64(l.n))
+	}
+	l.n = 0
+}
+
+// hotPart describes the hot keys of a part.
+type hotPart struct {
+	part  part
+	runs  []segment.HotRun // largest first
+	ids   []uint32         // the key ids of runs
+	spans []byte           // encoded spans of the whole part, or nil if they take too much memory
+}
+
+// write writes the entries of run i or, if i is -1, the entries of all keys that are not hot.
+func (h *hotPart) write(w *segment.Writer, t *memtable, i int) error {
+	if h.spans == nil {
+		return segment.EachEntry(t.source(h.part), func(e *segment.Entry) error {
+			if slices.IndexFunc(h.runs, func(r segment.HotRun) bool { return bytes.Equal(r.Key, e.Key) }) != i {
 				return nil
 			}
-			smallest = min(smallest, counts[i].bytes)
-		}
-		if len(counts) == maxCounts {
-			for i := range counts {
-				counts[i].bytes -= smallest
+			return w.Write(e.Raw)
+		})
+	}
+	start, end := 0, 0 // the bytes of the part to write next
+	for b := h.spans; len(b) > 0; {
+		id, idLen := binary.Uvarint(b)
+		n, nLen := binary.Uvarint(b[idLen:])
+		b = b[idLen+nLen:]
+		if slices.Index(h.ids, uint32(id)) != i {
+			if err := t.writeBytes(w, h.part, start, end); err != nil {
+				return err
 			}
-			n -= smallest
-			counts = slices.DeleteFunc(counts, func(c count) bool { return c.bytes == 0 })
+			start = end + int(n)
 		}
-		if n > 0 {
-			counts = append(counts, count{slices.Clone(e.Key), j.s.format.HashBytes(e.Key), n})
-		}
-		return nil
-	})
-	if err != nil {
-		return err
+		end += int(n)
 	}
-	for _, c := range counts {
-		if c.bytes >= max(j.hotBytes(), sum/32) {
-			j.hot = append(j.hot, segment.HotRun{Hash: c.hash, Key: c.key})
-		}
-	}
-	slices.SortFunc(j.hot, segment.CompareHot)
-	return nil
+	return t.writeBytes(w, h.part, start, end)
 }

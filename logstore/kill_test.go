@@ -34,7 +34,7 @@ const (
 // killWriter appends numbered batches, up to the limit if there is one. Each batch appends to
 // all keys, and to its own key. killWriter prints the number of each acknowledged batch.
 func killWriter(args []string) error {
-	s, err := open(args[0], &Options{Memory: MinMemory, FileSize: 4 << 20, Sync: slices.Contains(args, "sync")},
+	s, err := openHooked(args[0], &Options{Memory: MinMemory, FileSize: 4 << 20, Sync: slices.Contains(args, "sync")},
 		hooks{fs: vfs.OS{}, reclaimSlack: 256 << 10})
 	if err != nil {
 		return err

@@ -2,6 +2,8 @@ package logstore
 
 import (
 	"bytes"
+	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -10,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/engine/segment"
 )
 
@@ -74,7 +77,8 @@ func (c *catalog) removeLeftovers() error {
 	}
 	for _, name := range names {
 		path := filepath.Join(c.dir, name)
-		if strings.HasPrefix(name, "wal-") || slices.ContainsFunc(c.manifest.files, func(r fileRef) bool { return dataName(c.dir, r.kind, r.number) == path }) {
+		hasThisPath := func(r fileRef) bool { return dataName(c.dir, r.kind, r.number) == path }
+		if strings.HasPrefix(name, "wal-") || slices.ContainsFunc(c.manifest.files, hasThisPath) {
 			continue
 		}
 		isOwn, err := c.isOwnFile(path)
@@ -96,4 +100,39 @@ func (c *catalog) removeLeftovers() error {
 		}
 	}
 	return nil
+}
+
+func (d *directory) newManifest() (manifest, error) {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails
+	m := manifest{
+		id: binary.LittleEndian.Uint64(b[:]), seed: binary.LittleEndian.Uint64(b[8:]),
+		liveEpoch: 1, nextSeq: 1,
+	}
+	// Sessions start at a random number, so that sessions of an earlier store in this
+	// directory are not mistaken for sessions of this one.
+	m.sessions = newSessionTable(m.id &^ (1<<32 - 1))
+	// If data files exist, the manifest was lost. An empty write-ahead file is allowed,
+	// because a crash while the store is created leaves one.
+	names, err := d.listStoreFiles()
+	if err != nil {
+		return m, err
+	}
+	for _, name := range names {
+		path := filepath.Join(d.dir, name)
+		if strings.HasPrefix(name, "wal-") {
+			isUnused, err := d.isUnusedWAL(path)
+			if err != nil {
+				return m, err
+			}
+			if isUnused {
+				continue
+			}
+		}
+		return m, &partd.CorruptError{
+			Path: filepath.Join(d.dir, manifestName), Offset: -1,
+			Err: fmt.Errorf("it is missing, although %s exists", name),
+		}
+	}
+	return m, nil
 }

@@ -28,7 +28,7 @@ func TestForeignWriteAheadFile(t *testing.T) {
 	must(t, errors.Join(err, f.Close()))
 	for _, opts := range []*Options{{}, {ReadOnly: true}} {
 		var corrupt *partd.CorruptError
-		if s, err := open(crashDir, opts, h); !errors.As(err, &corrupt) || !errors.Is(err, errForeign) {
+		if s, err := openHooked(crashDir, opts, h); !errors.As(err, &corrupt) || !errors.Is(err, errForeign) {
 			t.Errorf("open with options %+v = %v, error %v, want a CorruptError that wraps errForeign", opts, s, err)
 		}
 	}
@@ -58,7 +58,7 @@ func TestFailedOpenFreesMemory(t *testing.T) {
 		return nil
 	})
 	fail := func() {
-		if _, err := open(crashDir, nil, h); !errors.Is(err, syscall.EMFILE) {
+		if _, err := openHooked(crashDir, nil, h); !errors.Is(err, syscall.EMFILE) {
 			t.Fatalf("open with a fault: error %v, want EMFILE", err)
 		}
 	}
@@ -86,9 +86,7 @@ func TestFalseRecordLength(t *testing.T) {
 			must(t, err)
 			must(t, s.Append(t.Context(), partd.Entry{Key: "a", Value: longValue}))
 			w := s.tables.active.wal
-			b := &batch{}
-			b.reset()
-			rec := (&recordHeader{seq: s.seq, epoch: w.epoch}).put(b, &s.format, w.end)
+			rec := (&recordHeader{seq: s.journal.seq, epoch: w.epoch}).put(make([]byte, recordPrefix), &s.format, w.end)
 			binary.LittleEndian.PutUint32(rec[4:], claim)
 			binary.LittleEndian.PutUint32(rec[8:], crc)
 			binary.LittleEndian.PutUint32(rec, s.format.SaltedCRC(walFileNumber, w.end, rec[4:recordHeaderLen]))

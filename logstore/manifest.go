@@ -40,6 +40,7 @@ const (
 	manifestMagic   = "partdMAN"
 	manifestName    = "MANIFEST"
 	manifestTmpName = "MANIFEST.tmp"
+	blobTmpName     = "blob.tmp"
 	manifestVersion = 2
 	lockName        = "LOCK"
 	fileRefLen      = 1 + 4 + 8
@@ -120,3 +121,8 @@ func parseManifest(b []byte) (manifest, error) {
 	m.sessions, err = parseSessions(b)
 	return m, err
 }
+
+const (
+	spareName  = "MANIFEST.spare"
+	spareExtra = 16 << 10 // bytes reserved beyond the length of the manifest
+)

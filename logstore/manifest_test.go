@@ -63,7 +63,7 @@ func TestOtherFormatVersions(t *testing.T) {
 				return version
 			})
 			for _, opts := range []*Options{{}, {ReadOnly: true}} {
-				s, err := open(crashDir, opts, h)
+				s, err := openHooked(crashDir, opts, h)
 				if err == nil {
 					must(t, s.Close())
 				}

@@ -4,236 +4,81 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
-	"sync/atomic"
 
 	"github.com/go-partd/partd/internal/engine/segment"
 )
 
-// merging controls the goroutine that merges segments in the background. Store.mu guards it.
-type merging struct {
-	minCount int   // number of small segments at which a merge starts; if negative, the store never merges
-	smallLen int64 // maximum length of a small segment
-	maxLen   int64 // approximate maximum length of a merged segment
-
-	running      bool
-	cancel       context.CancelFunc
-	done         chan struct{} // closed when the goroutine ends
-	bytes        int64         // size of the segments being merged
-	memory       int64         // bytes in use by the merge
-	isReclaiming bool          // reclaiming is in progress; it may take several merges
-	isStopping   bool          // the store is closing, so only short merges may start
-	retryCount   int           // number of segments at which to merge again after a failure
-
-	wasted     atomic.Int64 // bytes that Gets read only because there are several segments
-	wasteLimit atomic.Int64 // value of wasted at which to consider a merge
-}
-
-// maxCloseMerge is the size of the largest merge that Close waits for, in bytes. If Close canceled
-// all merges, a store that is opened often but briefly would accumulate segments.
-const maxCloseMerge = 64 << 20
-
-var errDropped = errors.New("the store was dropped or closed during the merge")
-
-// considerMerge starts merging or reclaiming space in the background if either is due. mu must be
-// held.
-func (s *Store) considerMerge() {
-	m := &s.merging
-	if m.running || m.isStopping || s.checkWritable() != nil {
-		return
-	}
-	if _, due := s.dueMerge(); !due && !s.reclaimDue() {
-		return
-	}
-	var ctx context.Context
-	ctx, m.cancel = context.WithCancel(context.Background())
-	m.running, m.done = true, make(chan struct{})
-	go s.mergeAll(ctx, m.done)
-}
-
-// dueMerge reports whether to merge all segments from index first on. mu must be held.
-func (s *Store) dueMerge() (first int, due bool) {
-	// A merge that only speeds up Gets would also copy dead data. So dead data reduces the maximum
-	// size of such a merge.
-	return s.merging.firstDue(s.segments.list, s.segments.size.Load()+s.reclaim.slack-2*s.reclaim.dead())
-}
-
-// firstDue reports whether to merge list[first:]. A merge that only speeds up Gets must not exceed
-// maxBytes.
-func (m *merging) firstDue(list []*storedSegment, maxBytes int64) (first int, due bool) {
-	if m.minCount < 0 || len(list) < m.retryCount {
-		return 0, false
-	}
-	sizes := make([]int64, len(list))
-	for i, seg := range list {
-		sizes[i] = seg.UncompressedLen()
-	}
-	if first, due := dueSmall(sizes, m.smallLen, m.minCount); due {
-		return first, true
-	}
-	for i, seg := range list {
-		sizes[i] = seg.StoredLen()
-	}
-	first, cost := bestMergeForGets(sizes)
-	if cost == 0 {
-		m.wasteLimit.Store(math.MaxInt64)
-		return 0, false
-	}
-	m.wasteLimit.Store(cost)
-	return first, sizeOf(list[first:]) <= maxBytes && m.wasted.Load() >= cost
-}
-
-// mergeAll merges segments and reclaims space until nothing is due.
-func (s *Store) mergeAll(ctx context.Context, done chan struct{}) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	m := &s.merging
-	for ctx.Err() == nil {
-		if s.reclaimDue() && s.checkWritable() == nil {
-			m.isReclaiming = true
-			s.mu.Unlock()
-			err := s.reclaimSpace(ctx)
-			s.mu.Lock()
-			m.bytes, m.memory, m.isReclaiming = 0, 0, false
-			if err != nil && ctx.Err() == nil && !errors.Is(err, errDropped) {
-				s.log.Warn("logstore: reclaiming space failed", "dir", s.dir, "err", err)
-				s.reclaim.recordFailure()
-			}
-			continue
-		}
-		j := s.nextMerge(ctx)
-		if j == nil {
-			break
-		}
-		s.mu.Unlock()
-		err := j.run()
-		s.mu.Lock()
-		m.bytes, m.memory = 0, 0
-		if err != nil {
-			if ctx.Err() != nil || errors.Is(err, errDropped) {
-				break
-			}
-			s.log.Warn("logstore: merging segments failed; they remain unmerged", "dir", s.dir, "err", err)
-			m.retryCount = len(s.segments.list) + minMerge
-			s.merging.wasted.Store(0)
-			break
-		}
-		m.retryCount = 0
-	}
-	m.running = false
-	m.cancel()
-	close(done)
-}
-
 // nextMerge returns the next due merge, or nil. mu must be held; it is released while waiting.
-func (s *Store) nextMerge(ctx context.Context) *mergeJob {
-	s.waitSealed()
-	if ctx.Err() != nil || s.checkWritable() != nil {
+func (m *merging) nextMerge(ctx context.Context) *mergeJob {
+	m.journal.waitSealed()
+	if ctx.Err() != nil || m.checkWritable() != nil {
 		return nil
 	}
-	first, due := s.dueMerge()
+	first, due := m.dueMerge()
 	if !due {
 		return nil
 	}
-	return s.newMerge(ctx, first, len(s.segments.list), false)
-}
-
-// waitSealed waits until no table is being sealed (written as a segment). mu must be held; it is
-// released while waiting.
-func (s *Store) waitSealed() {
-	for s.sealing {
-		sealed := s.sealDone
-		s.mu.Unlock()
-		<-sealed
-		s.mu.Lock()
-	}
-}
-
-// segmentsView returns a view of the given segments, without memtables. mu must be held.
-func (s *Store) segmentsView(segments []*storedSegment) *view {
-	s.catalog.files.refs.Add(1)
-	return &view{s: s, files: s.catalog.files, version: s.segments.acquire(), segments: segments}
+	return m.newMerge(ctx, first, len(m.segments.list), false)
 }
 
 // newMerge prepares a merge of the segments [first, end). If readAll is set, the merge also reads
 // all other segments to find dead entries. newMerge returns nil if the store is closing and the
 // merge would take long. mu must be held.
-func (s *Store) newMerge(ctx context.Context, first, end int, readAll bool) *mergeJob {
-	inputs := s.segments.list[first:end]
+func (m *merging) newMerge(ctx context.Context, first, end int, readAll bool) *mergeJob {
+	inputs := m.segments.list[first:end]
 	bytes := sizeOf(inputs)
-	if s.merging.isStopping && bytes > maxCloseMerge {
+	if m.isStopping && bytes > maxCloseMerge {
 		return nil
 	}
-	if s.sealer.file != nil && slices.ContainsFunc(inputs, func(seg *storedSegment) bool { return seg.file == s.sealer.file }) {
+	isInUse := func(seg *storedSegment) bool { return seg.file == m.sealer.file }
+	if m.sealer.file != nil && slices.ContainsFunc(inputs, isInUse) {
 		// The merge will truncate or remove this file: write the next segment to another file.
-		s.sealer.rotate.Store(true)
+		m.sealer.rotate.Store(true)
 	}
-	j := &mergeJob{s: s, ctx: ctx, listIndex: first, inputBytes: bytes, reclaims: readAll}
+	j := &mergeJob{merging: m, ctx: ctx, listIndex: first, inputBytes: bytes, reclaims: readAll}
 	if readAll {
-		j.view, j.first, j.end, j.hasOldest = s.segmentsView(s.segments.list), first, end, true
+		j.view, j.first, j.end, j.hasOldest = m.views.ofSegments(m.segments.list), first, end, true
 	} else {
-		j.view, j.end, j.hasOldest = s.segmentsView(inputs), len(inputs), first == 0
+		j.view, j.end, j.hasOldest = m.views.ofSegments(inputs), len(inputs), first == 0
 	}
 	j.plan()
-	s.merging.bytes, s.merging.memory = bytes, 2*j.limit+j.limit/2+2*segment.WriteSize
+	m.bytes, m.memory = bytes, 2*j.limit+j.limit/2+2*segment.WriteSize
 	return j
-}
-
-func sizeOf(segments []*storedSegment) (n int64) {
-	for _, seg := range segments {
-		n += seg.StoredLen()
-	}
-	return n
-}
-
-// stopMerging ends the background merge before the store closes: it cancels a long merge, and waits
-// for a short one.
-func (s *Store) stopMerging() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	m := &s.merging
-	m.isStopping = true
-	if !m.running {
-		return
-	}
-	if m.bytes > maxCloseMerge || m.isReclaiming && s.segments.size.Load() > maxCloseMerge {
-		m.cancel()
-	}
-	done := m.done
-	s.mu.Unlock()
-	<-done
-	s.mu.Lock()
 }
 
 // run merges the segments and commits the result. After an error, it removes its output files.
 func (j *mergeJob) run() error {
-	err := j.checkSpace()
-	if err == nil {
-		err = j.write()
-	}
-	if err == errSplitBlobs {
-		err = j.undo(true)
-		if err == nil {
-			j.readsBlobs = true
-			err = j.write()
-		}
-	}
-	if err == nil {
-		err = j.commit()
-	}
+	err := j.writeAndCommit()
 	if err != nil {
 		// Keep the new files if the manifest may name them.
 		u := maybeApplied{}
 		err = errors.Join(err, j.undo(!errors.As(err, &u)))
 	}
-	s := j.s
-	s.mu.Lock()
-	if err != nil && !s.sealing {
-		s.sealer.rotate.Store(false) // nothing was merged: the current file can stay in use
+	j.locks.mu.Lock()
+	if err != nil && !j.journal.sealing {
+		j.sealer.rotate.Store(false) // nothing was merged: the current file can stay in use
 	}
-	s.mu.Unlock()
+	j.locks.mu.Unlock()
 	return errors.Join(err, j.view.close())
+}
+
+func (j *mergeJob) writeAndCommit() error {
+	if err := j.checkSpace(); err != nil {
+		return err
+	}
+	err := j.write()
+	if err == errSplitBlobs {
+		if err := j.undo(true); err != nil {
+			return err
+		}
+		j.readsBlobs = true
+		err = j.write()
+	}
+	if err != nil {
+		return err
+	}
+	return j.commit()
 }
 
 // checkSpace returns an error if the merge would leave too little disk space for appends. It does
@@ -242,9 +87,128 @@ func (j *mergeJob) checkSpace() error {
 	if j.reclaims {
 		return nil
 	}
-	free, err := j.s.free()
-	if need := j.inputBytes + j.inputBytes/8 + j.s.opts.Memory; err == nil && free < need {
+	free, err := j.free()
+	if need := j.inputBytes + j.inputBytes/8 + j.storeMemory; err == nil && free < need {
 		return fmt.Errorf("the merge temporarily needs %d bytes of disk, but only %d are free", need, free)
 	}
 	return err
+}
+
+// commit atomically replaces the merged segments with the new ones.
+func (j *mergeJob) commit() error {
+	// Sync the new files even in a store without syncs: the old files, which will be removed, were
+	// probably on disk already. Sync before taking locks, because syncing is slow.
+	for _, seg := range j.outputs {
+		if err := seg.file.f.Sync(); err != nil {
+			return err
+		}
+		seg.file.dirty.Store(false)
+	}
+	if err := errors.Join(j.syncExclusive(j.syncDir), j.ctx.Err()); err != nil {
+		return err
+	}
+	doomed, err := j.replace()
+	for _, f := range doomed {
+		j.warn(j.fs.Remove(f.Path), `a merged file could not be removed; the next Open will retry`, "path", f.Path)
+	}
+	return err
+}
+
+// replace commits the new segments, and returns the files to remove.
+func (j *mergeJob) replace() ([]*dataFile, error) {
+	j.locks.lifeMu.RLock()
+	defer j.locks.lifeMu.RUnlock()
+	j.locks.firstSync.Lock() // otherwise, a concurrent first Sync could sync only the old files
+	defer j.locks.firstSync.Unlock()
+	j.locks.mu.Lock()
+	dropped := j.catalog.files != j.view.files || j.closed
+	j.locks.mu.Unlock()
+	if dropped {
+		return nil, errDropped
+	}
+	first := j.inputs()[0]
+	var doomed []*dataFile
+	var cuts []fileCut
+	for _, seg := range j.inputs() {
+		switch {
+		case seg.file == first.file && first.Start > segment.HeaderLen:
+			if len(cuts) == 0 {
+				cuts = append(cuts, fileCut{seg.file, first.Start})
+			}
+		case !slices.Contains(doomed, seg.file):
+			doomed = append(doomed, seg.file)
+		}
+	}
+	if err := j.replaceManifest(doomed, cuts); err != nil {
+		return nil, err
+	}
+	j.locks.mu.Lock()
+	defer j.locks.mu.Unlock()
+	for _, c := range cuts {
+		c.file.end = c.end
+	}
+	laterSegments := j.segments.list[j.listIndex+len(j.inputs()):]
+	j.segments.list = j.segments.limitIndex(slices.Concat(j.segments.list[:j.listIndex], j.outputs, laterSegments))
+	if j.sealer.rotate.Load() && !j.journal.sealing && len(laterSegments) == 0 { // no segment was sealed during the merge
+		j.sealer.file = nil
+		if n := len(j.outputs); n > 0 {
+			j.sealer.file = j.outputs[n-1].file
+		}
+		j.sealer.rotate.Store(false)
+	}
+	j.forgetWaste()
+	j.segments.startVersion(doomed, cuts)
+	j.segments.wasted.Store(0)
+	j.segments.wasteLimit.Store(0)
+	return doomed, nil
+}
+
+func (j *mergeJob) replaceManifest(doomed []*dataFile, cuts []fileCut) error {
+	j.catalog.mu.Lock()
+	defer j.catalog.mu.Unlock()
+	m := j.catalog.manifest
+	m.ledger.Sub(j.dropped)
+	m.removedLedger.Add(j.dropped)
+	pos := -1
+	m.files = nil
+	for _, ref := range j.catalog.manifest.files {
+		switch {
+		case ref.kind != segment.SegmentFile:
+		case len(cuts) > 0 && ref.number == cuts[0].file.Number:
+			ref.end = cuts[0].end
+			pos = len(m.files) + 1
+		case slices.ContainsFunc(doomed, func(f *dataFile) bool { return f.Number == ref.number }):
+			if pos < 0 {
+				pos = len(m.files)
+			}
+			continue
+		}
+		m.files = append(m.files, ref)
+	}
+	var refs []fileRef
+	var files []*dataFile
+	for _, seg := range j.outputs {
+		refs = append(refs, fileRef{segment.SegmentFile, seg.file.Number, seg.End})
+		files = append(files, seg.file)
+	}
+	m.files = slices.Insert(m.files, pos, refs...)
+	if err := j.catalog.replace(m, true); err != nil {
+		return err
+	}
+	j.catalog.files.replace(doomed, files...)
+	return nil
+}
+
+// forgetWaste updates s.reclaim and the store's size after a merge. mu must be held.
+func (j *mergeJob) forgetWaste() {
+	r := j.reclaim
+	for _, g := range j.inputs() {
+		r.wasted -= r.waste[g.location()].sum()
+		delete(r.waste, g.location())
+	}
+	for _, n := range j.freed {
+		r.garbage += n
+	}
+	r.weights = nil
+	j.segments.size.Add(sizeOf(j.outputs) - sizeOf(j.inputs()))
 }

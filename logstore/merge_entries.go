@@ -8,16 +8,6 @@ import (
 // A merge drops dead entries: all entries of a key before its last Set or Delete. It also drops
 // the last Delete, unless older segments contain entries of the key.
 
-// reset counts the Sets and Deletes of one key, which discard its earlier entries.
-type reset struct {
-	count        int  // number of the key's Sets and Deletes in the merged and later segments
-	passedCount  int  // number of those Sets and Deletes that isDead has seen
-	firstSegment int  // for countEntry: index of the first segment with the key, plus one; 0 if not yet seen
-	hasOlder     bool // segments older than the merged ones contain, or may contain, entries of the key
-}
-
-const resetCost = 80
-
 // findResets fills j.resets with the keys that were set or deleted and have hashes from lo to hi.
 // It returns errTooMuch if these keys need more than limit bytes of memory.
 func (j *mergeJob) findResets(lo, hi uint64, limit int64) error {
@@ -30,7 +20,7 @@ func (j *mergeJob) findResets(lo, hi uint64, limit int64) error {
 // [first, end) of the view's segments; each must call f for the entries to consider in that range.
 // If the keys need more than limit bytes of memory, collectResets returns errTooMuch.
 func (j *mergeJob) collectResets(limit int64, each func(first, end int, f func(e *segment.Entry) error) error) error {
-	j.resets = map[string]*reset{}
+	j.resets = map[string]*keyReset{}
 	var bytes int64
 	for i := j.first; i < len(j.view.segments); i++ {
 		if j.view.segments[i].ledger.Marks == 0 {
@@ -45,7 +35,7 @@ func (j *mergeJob) collectResets(limit int64, each func(first, end int, f func(e
 				if bytes += resetCost + int64(len(e.Key)); bytes > limit {
 					return errTooMuch
 				}
-				r = &reset{hasOlder: !j.hasOldest}
+				r = &keyReset{hasOlder: !j.hasOldest}
 				j.resets[string(e.Key)] = r
 			}
 			r.count++
@@ -128,7 +118,7 @@ func (j *mergeJob) dropDead(each func(func(e *segment.Entry) error) error, f fun
 func (j *mergeJob) eachEntryIn(first, end int, lo, hi uint64, f func(e *segment.Entry) error) error {
 	visit := func(i int) error {
 		return j.view.runError(i, j.er.Each(&j.src, func(e *segment.Entry) error {
-			if h := j.s.format.HashBytes(e.Key); h < lo || h > hi || segment.FindHot(j.hot, h, e.Key) != nil {
+			if h := j.format.HashBytes(e.Key); h < lo || h > hi || segment.FindHot(j.hot, h, e.Key) != nil {
 				return nil
 			}
 			return f(e)

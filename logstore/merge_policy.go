@@ -22,7 +22,9 @@ const (
 // with smaller segments, yields a segment of the next class, so each byte is rewritten at most once
 // per class.
 func dueSmall(sizes []int64, smallLen int64, minCount int) (first int, due bool) {
-	for _, class := range [][2]int64{{-1, smallLen / mergeRatio / mergeRatio}, {smallLen / mergeRatio / mergeRatio, smallLen / mergeRatio}, {smallLen / mergeRatio, smallLen}} {
+	medium := smallLen / mergeRatio
+	tiny := medium / mergeRatio
+	for _, class := range [][2]int64{{-1, tiny}, {tiny, medium}, {medium, smallLen}} {
 		first, count := len(sizes), 0
 		for first > 0 && sizes[first-1] <= class[1] {
 			first--
@@ -60,3 +62,5 @@ func bestMergeForGets(sizes []int64) (first int, cost int64) {
 	}
 	return first, cost
 }
+
+const maxMerged = 2 << 30 // offsets in a segment must fit into 32 bits

@@ -24,7 +24,7 @@ func TestMergePowerLoss(t *testing.T) {
 		for i := 0; i < 20 && armed && op.Changes(); i++ {
 			crashes++
 			lossHooks.fs = mem.Crash(rnd)
-			s, err := open("/s", nil, lossHooks)
+			s, err := openHooked("/s", nil, lossHooks)
 			if err != nil {
 				t.Errorf("opening the store after a power failure: %v", err)
 				return nil
@@ -72,7 +72,7 @@ func TestPowerLossDuringRecovery(t *testing.T) {
 		h.fs = vfstest.Inject(killed, func(op vfstest.Op, _ string) error {
 			for i := 0; i < 20 && op.Changes(); i++ {
 				lossHooks.fs = killed.Crash(rnd)
-				s, err := open(crashDir, nil, lossHooks)
+				s, err := openHooked(crashDir, nil, lossHooks)
 				if err != nil {
 					t.Errorf("opening the store after a power failure during recovery: %v", err)
 					return nil

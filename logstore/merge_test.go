@@ -23,7 +23,7 @@ func waitMerged(t *testing.T, s *Store) {
 	t.Helper()
 	for range 10_000 {
 		s.mu.Lock()
-		running := s.merging.running
+		running := s.background.running
 		s.mu.Unlock()
 		if !running {
 			return
@@ -42,7 +42,7 @@ func TestMergeContent(t *testing.T) {
 				mem := vfstest.NewMem()
 				h := mergeHooks
 				h.fs, h.mergeBytes = mem, maxBytes
-				s, err := open("/s", &Options{Compression: c}, h)
+				s, err := openHooked("/s", &Options{Compression: c}, h)
 				must(t, err)
 				want := map[string][]byte{}
 				rnd := rand.New(rand.NewPCG(seed, 9))
@@ -94,7 +94,7 @@ func mergeNow(t *testing.T, s *Store, minCount int) {
 	t.Helper()
 	s.mu.Lock()
 	s.merging.minCount = minCount
-	s.considerMerge()
+	s.background.consider()
 	s.mu.Unlock()
 	waitMerged(t, s)
 }

@@ -1,11 +1,8 @@
 package logstore
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"math"
-	"math/bits"
 	"slices"
 
 	"github.com/go-partd/partd"
@@ -13,66 +10,9 @@ import (
 	"github.com/go-partd/partd/internal/engine/segment"
 )
 
-// mergeJob merges consecutive segments, range by range, into one segment, or into several
-// with consecutive ranges. It drops dead entries, and subtracts them from the store's ledger.
-type mergeJob struct {
-	s          *Store
-	ctx        context.Context
-	view       *view
-	first, end int // view.segments[first:end] are merged; the other segments only show which entries are dead
-	listIndex  int // index of the first merged segment in Store.segments
-	inputBytes int64
-	hasOldest  bool // the view includes the oldest segment
-	reclaims   bool // the merge reclaims space
-
-	bits       uint8
-	limit      int64 // maximum bytes loaded at a time
-	maxLen     int64 // approximate maximum length of a segment
-	readsBlobs bool  // read large values to compute the ledger of each of several outputs
-
-	hot       []segment.HotRun // keys with their own runs, sorted
-	comp      *segment.Compressor
-	w         *segment.Writer
-	current   *storedSegment   // segment being written
-	outputs   []*storedSegment // complete segments
-	wroteBlob bool             // an entry that refers to a large value was written
-	total     Ledger           // ledger of the written entries; Sum omits large values unless readsBlobs is set
-	arenas    [2][]byte
-	src       segment.Reader
-	er        segment.EntryReader
-
-	resets  map[string]*reset
-	dropped Ledger           // ledger of the dropped entries
-	freed   map[uint32]int64 // bytes of dropped large values, by blob file
-}
-
-func (j *mergeJob) inputs() []*storedSegment { return j.view.segments[j.first:j.end] }
-
-func ledgerOf(segments []*storedSegment) (l Ledger) {
-	for _, seg := range segments {
-		l.Add(seg.ledger)
-	}
-	return l
-}
-
-const maxMerged = 2 << 30 // offsets in a segment must fit into 32 bits
-
-// errSplitBlobs is returned by finish; run then starts the merge again with readsBlobs.
-var errSplitBlobs = errors.New("the merge must read large values, because it writes several segments")
-
-func (j *mergeJob) plan() {
-	size := max(j.inputBytes, sizeOf(j.view.segments)>>6) // the merge also reads the other segments' ranges
-	j.bits = uint8(min(max(bits.Len64(uint64(size/mergedRange)), 1)-1, maxBits))
-	j.limit = min(max(j.s.opts.Memory/64, 128<<10), 8<<20)
-	j.maxLen = min(j.s.merging.maxLen, max(minFile, j.s.tables.bytes, j.inputBytes/8))
-	if n := j.s.hooks.mergeBytes; n > 0 {
-		j.limit = n
-	}
-}
-
 // write writes the new segments, without adding them to the manifest.
 func (j *mergeJob) write() (err error) {
-	if j.comp, err = segment.NewCompressor(segment.Codec(j.s.opts.Compression)); err != nil {
+	if j.comp, err = segment.NewCompressor(segment.Codec(j.compression)); err != nil {
 		return err
 	}
 	for i := range j.arenas {
@@ -111,24 +51,12 @@ func (j *mergeJob) checkLedger() error {
 		got.Sum = want.Sum
 	}
 	if err := want.Diff(got); err != nil {
-		return &partd.CorruptError{Path: j.s.dir, Offset: -1, Err: fmt.Errorf("data of the merged segments: %w", err)}
+		return &partd.CorruptError{Path: j.dir, Offset: -1, Err: fmt.Errorf("data of the merged segments: %w", err)}
 	}
 	if len(j.outputs) == 1 {
 		return nil
 	}
 	return want.Diff(ledgerOf(j.outputs))
-}
-
-// packRanges returns the largest end, up to count, such that the ranges [first, end) fit into
-// limit bytes. It includes at least one range, whatever its size.
-func packRanges(first, count int, sizeOf func(r int) int64, limit int64) (end int) {
-	size := sizeOf(first)
-	for end = first + 1; end < count; end++ {
-		if size += sizeOf(end); size > limit {
-			break
-		}
-	}
-	return end
 }
 
 func (j *mergeJob) writeRanges() error {
@@ -176,7 +104,7 @@ func (j *mergeJob) writeRangeGroup(first, end int) error {
 	}
 	sorted := j.arenas[1]
 	starts, err := scatterEntries(sorted, loaded, end-first, func(key []byte) int {
-		return segment.RangeIndex(j.s.format.HashBytes(key), j.bits) - first
+		return segment.RangeIndex(j.format.HashBytes(key), j.bits) - first
 	})
 	if err != nil {
 		return err

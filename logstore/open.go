@@ -1,28 +1,20 @@
 package logstore
 
 import (
-	"cmp"
-	"crypto/rand"
-	"encoding/binary"
+	"context"
 	"errors"
-	"fmt"
-	"os"
 	"path/filepath"
-	"slices"
-	"strings"
-	"sync"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/tempdir"
 	"github.com/go-partd/partd/internal/disk/vfs"
-	"github.com/go-partd/partd/internal/engine/segment"
 )
 
 // Open opens the store in a directory, and creates it if it does not exist. It recovers
 // from a crash: see [Store.Recovery]. If the disk is too full for recovery, the store
 // supports only reads and Drop; every other change fails with an error that wraps ENOSPC.
 func Open(dir string, opts *Options) (*Store, error) {
-	return open(dir, opts, hooks{fs: vfs.OS{}})
+	return openHooked(dir, opts, hooks{fs: vfs.OS{}})
 }
 
 // OpenTemp opens a temporary store in a new subdirectory of dir, or of os.TempDir if dir is
@@ -41,7 +33,7 @@ func OpenTemp(dir string, opts *Options) (*Store, error) {
 	return s, nil
 }
 
-func open(dir string, o *Options, h hooks) (*Store, error) {
+func openHooked(dir string, o *Options, h hooks) (*Store, error) {
 	opts, err := o.withDefaults()
 	if err != nil {
 		return nil, &partd.Error{Op: "open", Path: dir, Err: err}
@@ -60,183 +52,38 @@ func open(dir string, o *Options, h hooks) (*Store, error) {
 	return s, nil
 }
 
-func newStore(dir string, opts Options, h hooks) *Store {
-	s := &Store{opts: opts, hooks: h, changes: &sync.WaitGroup{}}
-	s.fs, s.dir, s.log, s.readOnly = h.fs, dir, opts.Logger, opts.ReadOnly
-	s.format.KeyHash = h.hash
-	s.catalog.directory, s.catalog.format = &s.directory, &s.format
-	s.wal.directory, s.wal.format = &s.directory, &s.format
-	s.wal.step, s.wal.maxRecord = cmp.Or(h.walStep, walStep), opts.Memory/8
-	s.tables.mu, s.tables.free = &s.mu, make(chan *table, 2)
-	s.segments.directory, s.segments.catalog, s.segments.version = &s.directory, &s.catalog, &version{refs: 1}
-	s.segments.maxFile, s.segments.maxIndex = opts.FileSize, opts.Memory/32
-	s.segments.onOldReleased = func() {
-		if s.reclaim.mustMeasure { // a measurement of dead space is waiting for these readers
-			s.considerMerge()
-		}
-	}
-	s.sealer.catalog, s.sealer.segments = &s.catalog, &s.segments
-	s.blobs.catalog, s.blobs.segments = &s.catalog, &s.segments
-	s.reclaim.disabled, s.reclaim.slack = h.reclaimSlack < 0, cmp.Or(max(h.reclaimSlack, 0), 16<<20+opts.Memory/16)
-	return s
-}
+// Recovery describes the data that Open recovered.
+func (s *Store) Recovery() Recovery { return s.wal.recovery }
 
-// start opens the store. After an error, releaseAll closes everything that start opened.
-func (s *Store) start() error {
-	if err := s.makeDir(); err != nil {
-		return err
+// Close writes all data to segments and closes the store. Open readers remain usable. If
+// writing fails, Close returns the error, and the next Open recovers the data from the
+// write-ahead files. A second Close does nothing.
+func (s *Store) Close() error {
+	if s.dir == "" {
+		return nil
 	}
-	if err := s.takeLock(); err != nil {
-		return err
+	// Flush before stopMerging, because the new segment may start a merge. If the flush fails,
+	// finish flushes again and returns the error.
+	if !s.opts.ReadOnly && s.temp == nil {
+		_ = s.Flush(context.Background())
 	}
-	m, exists, err := s.catalog.read()
-	if err != nil {
-		return err
-	}
-	if !exists {
-		if s.opts.ReadOnly {
-			return fmt.Errorf("there is no store here: %w", os.ErrNotExist)
-		}
-		if m, err = s.newManifest(); err != nil {
-			return err
-		}
-	}
-	s.catalog.manifest, s.format.ID, s.format.Seed = m, m.id, m.seed
-	s.durable.Store(m.durable || s.opts.Sync && !exists)
-	s.wal.wasDurable = m.durable
-	// A process that died may not have synced all data.
-	s.allSynced = m.durable && exists && m.clean
-	s.catalog.files = newFileSet()
-	for _, ref := range m.files {
-		f, err := s.catalog.open(ref, s.openFlag())
-		if err != nil {
-			return err
-		}
-		s.catalog.files.replace(nil, f)
-		if err := s.segments.load(f); err != nil {
-			return err
-		}
-	}
-	if err := m.ledger.Diff(ledgerOf(s.segments.list)); err != nil {
-		return &partd.CorruptError{Path: filepath.Join(s.dir, manifestName), Offset: -1, Err: fmt.Errorf("segments are missing: %w", err)}
-	}
-	s.seq, s.sessions = m.nextSeq, m.sessions.clone()
-	if err := s.initMemory(); err != nil {
-		return err
-	}
-	if s.opts.ReadOnly || s.fullError() != nil {
-		return s.recoverReadOnly(exists)
-	}
-	if err := s.recoverWrite(exists); err != nil {
-		return err
-	}
-	if err := s.catalog.removeLeftovers(); err != nil {
-		return err
-	}
-	s.shortenFiles()
-	s.catalog.ensureSpare()
-	if s.durable.Load() || s.opts.Sync {
-		if err := s.makeDurable(); err != nil {
-			return err
-		}
-	}
+	s.background.stop()
+	s.lifeMu.Lock()
+	defer s.lifeMu.Unlock()
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.startReclaiming()
-	s.considerMerge()
-	return nil
-}
-
-func (d *directory) newManifest() (manifest, error) {
-	var b [16]byte
-	_, _ = rand.Read(b[:]) // never fails
-	m := manifest{
-		id: binary.LittleEndian.Uint64(b[:]), seed: binary.LittleEndian.Uint64(b[8:]),
-		liveEpoch: 1, nextSeq: 1,
-	}
-	// Sessions start at a random number, so that sessions of an earlier store in this
-	// directory are not mistaken for sessions of this one.
-	m.sessions = newSessionTable(m.id &^ (1<<32 - 1))
-	// If data files exist, the manifest was lost. An empty write-ahead file is allowed,
-	// because a crash while the store is created leaves one.
-	names, err := d.listStoreFiles()
-	if err != nil {
-		return m, err
-	}
-	for _, name := range names {
-		path := filepath.Join(d.dir, name)
-		if strings.HasPrefix(name, "wal-") {
-			isUnused, err := d.isUnusedWAL(path)
-			if err != nil {
-				return m, err
-			}
-			if isUnused {
-				continue
-			}
-		}
-		return m, &partd.CorruptError{
-			Path: filepath.Join(d.dir, manifestName), Offset: -1,
-			Err: fmt.Errorf("it is missing, although %s exists", name),
-		}
-	}
-	return m, nil
-}
-
-func (ss *segments) load(f *dataFile) error {
-	if f.Kind != segment.SegmentFile {
+	if s.closed {
+		s.mu.Unlock()
 		return nil
 	}
-	var list []*storedSegment
-	for end := f.end; end > segment.HeaderLen; {
-		layout, ledger, err := segment.ReadFooter(&f.File, end)
-		if err != nil {
-			return err
-		}
-		seg := &storedSegment{Layout: layout, file: f}
-		seg.ledger.Parse(ledger)
-		list = append(list, seg)
-		end = seg.Start
-	}
-	slices.Reverse(list)
-	ss.list = ss.limitIndex(append(ss.list, list...))
-	return nil
-}
-
-func (s *Store) initMemory() error {
-	h := s.hooks
-	s.blobBytes = segment.MaxInline + 1
-	if s.opts.Memory < 32<<20 {
-		s.blobBytes = 16 << 10
-	}
-	s.maxBatch = int(cmp.Or(h.maxBatch, h.tableBytes/2, s.opts.Memory/32))
-	s.tables.bytes = cmp.Or(h.tableBytes, s.opts.Memory*3/8)
-	s.blobBytes = cmp.Or(h.blobBytes, s.blobBytes)
-	m := &s.merging
-	m.minCount, m.maxLen = cmp.Or(h.minMerge, minMerge), cmp.Or(h.mergeBytes, maxMerged)
-	// The segments that a merge writes must not count as small, or they would be merged again.
-	m.smallLen = min(cmp.Or(h.smallLen, s.tables.bytes/4), m.maxLen)
-	s.readBytes = cmp.Or(h.readBytes, s.opts.Memory/10)
-	if s.opts.ReadOnly || s.fullError() != nil {
-		return nil
-	}
-	return s.makeTables()
-}
-
-// makeTables allocates the tables, batches and compressor, which only changes need.
-func (s *Store) makeTables() error {
 	var err error
-	if s.sealer.comp, err = segment.NewCompressor(segment.Codec(s.opts.Compression)); err != nil {
-		return err
+	if !s.opts.ReadOnly && s.fullError() == nil && s.temp == nil {
+		err = s.journal.finish()
 	}
-	if err := s.tables.allocate(); err != nil {
-		return err
+	s.closed = true
+	s.mu.Unlock()
+	err = errors.Join(err, s.releaseAll())
+	if s.temp != nil {
+		err = errors.Join(err, s.temp.Close())
 	}
-	if s.batches == nil {
-		s.tables.bits, _ = tableShape(s.tables.bytes)
-		s.batches = make(chan *batch, 4)
-		for range cap(s.batches) {
-			s.batches <- &batch{}
-		}
-	}
-	return nil
+	return s.opError("close", err)
 }

@@ -135,7 +135,7 @@ func checkDamaged(t *testing.T, start *vfstest.Mem, want, withoutLast map[string
 	h := crashHooks
 	h.blobBytes = 100
 	h.fs = mem
-	s, err := open(crashDir, nil, h)
+	s, err := openHooked(crashDir, nil, h)
 	if err == nil {
 		var got map[string][]byte
 		torn := s.Recovery().Torn
@@ -220,7 +220,7 @@ func TestDamageBeforeSyncedRecord(t *testing.T) {
 	mem := vfstest.NewMem()
 	h := crashHooksOn(mem)
 	opts := &Options{Sync: true}
-	s, err := open(crashDir, opts, h)
+	s, err := openHooked(crashDir, opts, h)
 	must(t, err)
 	mustAppend(t, s, "a", "1")
 	mustAppend(t, s, "b", "2")
@@ -228,7 +228,7 @@ func TestDamageBeforeSyncedRecord(t *testing.T) {
 	must(t, s.Close())
 	changeByte(t, damaged, damagedWAL, walHeaderLen+recordHeaderLen, func(b byte) byte { return ^b })
 	h.fs = damaged
-	if s, err = open(crashDir, opts, h); err == nil {
+	if s, err = openHooked(crashDir, opts, h); err == nil {
 		_ = s.Close()
 	}
 	if !errors.As(err, new(*partd.CorruptError)) {

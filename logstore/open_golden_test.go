@@ -103,7 +103,7 @@ func TestGolden(t *testing.T) {
 			}
 		}
 		mustVerify(t, s)
-		if n := uint32(s.sessions.issued); n != 1 { // the upper half is random
+		if n := uint32(s.journal.sessions.issued); n != 1 { // the upper half is random
 			t.Errorf("the last issued session ends with %d, want 1", n)
 		}
 		must(t, s.Close())

@@ -8,6 +8,21 @@ import (
 	"github.com/go-partd/partd/internal/engine/segment"
 )
 
+// storeOp is a change that takes effect atomically, either by one record in the write-ahead
+// log or by one new manifest.
+type storeOp interface {
+	// size returns an upper bound on the size of the operation's batch, in bytes.
+	size(enc *encoder) int64
+	// isEmpty reports whether the operation certainly changes nothing.
+	isEmpty() bool
+	// prepare is called with Store.mu held, right before the write. It can read the store to
+	// decide which entries to write. hasChanged reports whether each now yields different entries.
+	prepare(ctx context.Context, j *journal, vs *views) (hasChanged bool, err error)
+	// each calls f for each entry of the operation. Before prepare, it yields every entry
+	// that the operation could write.
+	each(f func(kind segment.Kind, key string, value []byte) error) error
+}
+
 type appendOp []partd.Entry
 
 // sessionOp issues or ends a session. Its record has no entries.
@@ -16,18 +31,22 @@ type sessionOp struct {
 	session uint64
 }
 
-func (op *sessionOp) isEmpty() bool                                       { return false }
-func (op *sessionOp) size(*Store) int64                                   { return batchPrefix }
+func (op *sessionOp) isEmpty() bool { return false }
+
+func (op *sessionOp) size(*encoder) int64 { return recordPrefix }
+
 func (op *sessionOp) each(func(segment.Kind, string, []byte) error) error { return nil }
-func (op *sessionOp) prepare(_ context.Context, s *Store) (bool, error) {
+
+func (op *sessionOp) prepare(_ context.Context, j *journal, vs *views) (bool, error) {
 	if op.kind == recordSession {
-		op.session = s.sessions.issued + 1
+		op.session = j.sessions.issued + 1
 	}
 	return false, nil
 }
 
-func (op appendOp) size(s *Store) int64                           { return s.maxEncodedLen(op) }
-func (op appendOp) prepare(context.Context, *Store) (bool, error) { return false, nil }
+func (op appendOp) size(enc *encoder) int64 { return enc.maxEncodedLen(op) }
+
+func (op appendOp) prepare(context.Context, *journal, *views) (bool, error) { return false, nil }
 
 func (op appendOp) isEmpty() bool {
 	return !slices.ContainsFunc(op, func(e partd.Entry) bool { return len(e.Value) > 0 })
@@ -54,15 +73,15 @@ type setOp struct {
 
 func (op *setOp) isEmpty() bool { return false }
 
-func (op *setOp) size(s *Store) int64 {
-	return s.maxEncodedLen([]partd.Entry{{Key: op.key, Value: op.value}, {Key: op.key}})
+func (op *setOp) size(enc *encoder) int64 {
+	return enc.maxEncodedLen([]partd.Entry{{Key: op.key, Value: op.value}, {Key: op.key}})
 }
 
-func (op *setOp) prepare(ctx context.Context, s *Store) (bool, error) {
+func (op *setOp) prepare(ctx context.Context, j *journal, vs *views) (bool, error) {
 	if !op.once {
 		return false, nil
 	}
-	_, exists, err := s.getLocked(ctx, []string{op.key}, false)
+	_, exists, err := vs.get(ctx, []string{op.key}, false)
 	op.skip = err == nil && exists[0]
 	return op.skip, err
 }
@@ -78,26 +97,8 @@ func (op *setOp) each(f func(segment.Kind, string, []byte) error) error {
 type deleteOp struct {
 	keys      []string
 	exists    []bool // whether each key exists; nil means that all may exist
-	editCount uint64 // Store.editCount before the lookup
+	editCount uint64 // journal.editCount before the lookup
 	prepared  bool   // exists is final
-}
-
-// newDeleteOp returns an operation that deletes keys. It looks up which keys exist, without
-// blocking other calls. If it cannot read the keys, it assumes that they exist, so that damaged
-// keys can be deleted.
-func (s *Store) newDeleteOp(ctx context.Context, keys []string) *deleteOp {
-	op := &deleteOp{keys: keys}
-	if len(keys) == 0 {
-		return op
-	}
-	s.mu.Lock()
-	op.editCount = s.editCount
-	s.mu.Unlock()
-	exists := make([]bool, len(keys))
-	if s.lookUp(ctx, "delete", keys, nil, exists) == nil {
-		op.exists = exists
-	}
-	return op
 }
 
 func (op *deleteOp) isEmpty() bool {
@@ -106,7 +107,7 @@ func (op *deleteOp) isEmpty() bool {
 
 // prepare looks up absent keys again if the store has changed since newDeleteOp. If newDeleteOp
 // found no key at all, prepare does not: the delete then took effect at that time.
-func (op *deleteOp) prepare(ctx context.Context, s *Store) (bool, error) {
+func (op *deleteOp) prepare(ctx context.Context, j *journal, vs *views) (bool, error) {
 	op.prepared = true
 	var absent []string
 	for i, exists := range op.exists {
@@ -117,10 +118,10 @@ func (op *deleteOp) prepare(ctx context.Context, s *Store) (bool, error) {
 	if len(absent) == 0 {
 		return false, nil
 	}
-	if op.editCount == s.editCount || op.isEmpty() {
+	if op.editCount == j.editCount || op.isEmpty() {
 		return true, nil
 	}
-	_, exists, err := s.getLocked(ctx, absent, false)
+	_, exists, err := vs.get(ctx, absent, false)
 	if err != nil {
 		op.exists = nil
 		return false, nil
@@ -133,8 +134,8 @@ func (op *deleteOp) prepare(ctx context.Context, s *Store) (bool, error) {
 	return true, nil
 }
 
-func (op *deleteOp) size(*Store) int64 {
-	n := int64(batchPrefix)
+func (op *deleteOp) size(*encoder) int64 {
+	n := int64(recordPrefix)
 	if op.isEmpty() {
 		return n
 	}
@@ -165,11 +166,22 @@ func (op *popOp) isEmpty() bool { return len(op.keys) == 0 }
 
 // prepare reads the values. mu is held until the keys are deleted, so no append in between is
 // lost.
-func (op *popOp) prepare(ctx context.Context, s *Store) (bool, error) {
-	values, exists, err := s.getLocked(ctx, op.keys, true)
+func (op *popOp) prepare(ctx context.Context, j *journal, vs *views) (bool, error) {
+	values, exists, err := vs.get(ctx, op.keys, true)
 	if err != nil {
 		return false, err
 	}
 	op.values, op.exists, op.prepared = values, exists, true
 	return true, nil
+}
+
+func (enc *encoder) encode(b *batch, op storeOp) error {
+	if entries, ok := op.(appendOp); ok {
+		return enc.encodeAppend(b, entries)
+	}
+	err := op.each(func(kind segment.Kind, key string, value []byte) error {
+		return enc.encodeEntry(b, kind, key, value, enc.format.Hash(key))
+	})
+	b.checksum()
+	return err
 }

@@ -101,7 +101,7 @@ func TestDeleteDuringLookup(t *testing.T) {
 		}
 		return nil
 	})
-	s, err := open(crashDir, nil, h)
+	s, err := openHooked(crashDir, nil, h)
 	must(t, err)
 	defer s.Close()
 	mustAppend(t, s, "old", "v")

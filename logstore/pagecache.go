@@ -4,7 +4,6 @@ import (
 	"io"
 
 	"github.com/go-partd/partd/internal/disk/vfs"
-	"github.com/go-partd/partd/internal/engine/segment"
 )
 
 // A memory limit of a container also limits the page cache, that is, the operating system's cache of
@@ -37,23 +36,23 @@ type fileRange struct {
 	start, end int64
 }
 
-// add adds a new segment. tableLen is the length of a full table.
-func (p *cacheProbe) add(seg *storedSegment, tableLen int) {
-	tables := probeTables
+// add adds a new segment in file. tableLen is the length of a full table.
+func (p *cacheProbe) add(file *dataFile, start, end int64, tableLen int) {
+	tableCount := probeTables
 	if p.isSmall {
-		tables = evictTables
+		tableCount = evictTables
 	}
-	if p.written >= int64(tables)*int64(tableLen) {
+	if p.written >= int64(tableCount)*int64(tableLen) {
 		*p = cacheProbe{}
 	}
-	p.written += seg.End - seg.Start
+	p.written += end - start
 	if p.isSmall {
 		return
 	}
-	if n := len(p.ranges); n > 0 && p.ranges[n-1].file == seg.file {
-		p.ranges[n-1].end = seg.End
+	if n := len(p.ranges); n > 0 && p.ranges[n-1].file == file {
+		p.ranges[n-1].end = end
 	} else {
-		p.ranges = append(p.ranges, fileRange{seg.file, seg.Start, seg.End})
+		p.ranges = append(p.ranges, fileRange{file, start, end})
 	}
 }
 
@@ -74,9 +73,9 @@ func (p *cacheProbe) check() {
 }
 
 // output returns the writer for a segment in f.
-func (sl *sealer) output(f *dataFile) io.WriterAt {
-	sl.probe.check()
-	if c, ok := f.f.(vfs.Cacher); ok && sl.probe.isSmall {
+func (p *cacheProbe) output(f *dataFile) io.WriterAt {
+	p.check()
+	if c, ok := f.f.(vfs.Cacher); ok && p.isSmall {
 		return evictingWriter{f.f, c}
 	}
 	return f.f
@@ -94,25 +93,4 @@ func (w evictingWriter) WriteAt(b []byte, off int64) (int, error) {
 	start := max(off-evictLen, 0)
 	w.cache.Evict(start, off-start)
 	return n, err
-}
-
-// maxPrefetch is the maximum number of bytes that a scan prefetches at a time.
-const maxPrefetch = 8 << 20
-
-// prefetch begins to read the ranges that the next partitions need, so that the disk gets many
-// reads at once, each of several adjacent ranges. When workers reach ranges that were prefetched,
-// it prefetches those after them. sc.mu must be held.
-func (sc *scanner) prefetch(lastRange int) {
-	if sc.nextRange < sc.prefetchAt || sc.prefetched > lastRange {
-		return
-	}
-	sc.prefetchAt = max(sc.prefetched, sc.nextRange)
-	sc.prefetched = packRanges(sc.prefetchAt, lastRange+1, sc.rangeSize, min(max(sc.memory, minWorkerBytes), maxPrefetch))
-	lo, hi := segment.HashBounds(sc.prefetchAt, sc.prefetched, sc.bits)
-	for _, seg := range sc.v.segments {
-		off := seg.Offsets[seg.RangeIndex(lo)]
-		if c, ok := seg.file.f.(vfs.Cacher); ok {
-			c.Prefetch(seg.Start+int64(off), seg.rangesLen(lo, hi))
-		}
-	}
 }

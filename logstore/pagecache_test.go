@@ -168,8 +168,8 @@ func TestScarceCache(t *testing.T) {
 func TestScanPrefetches(t *testing.T) {
 	s, c := openCached(t)
 	appendPieces(t, s, 1000)
-	s.scanMemory.Add(2 * s.readBytes)
-	defer s.scanMemory.Add(-2 * s.readBytes)
+	s.scans.memory.Add(2 * s.scans.readBytes)
+	defer s.scans.memory.Add(-2 * s.scans.readBytes)
 	for _, err := range s.Scan(context.Background()) {
 		must(t, err)
 	}

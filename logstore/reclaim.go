@@ -1,13 +1,10 @@
 package logstore
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/go-partd/partd/internal/base/canceled"
-	"github.com/go-partd/partd/internal/engine/segment"
 )
 
 // Deleted and replaced values stay in segments, as dead data, until a merge omits them. The store
@@ -22,204 +19,20 @@ import (
 // After a measurement, the store rewrites the segments with the most dead bytes, a few files at a
 // time, so that little temporary space is needed.
 
-// reclaiming tracks the store's dead data. Store.mu guards it.
-type reclaiming struct {
-	slack          int64 // dead bytes that are always tolerated, however small the store is
-	isSlackReduced bool  // Reclaim has reduced slack
-	disabled       bool  // never reclaim; for tests
-
-	suspect     suspicion   // possibly dead bytes of the store: the sum of parts
-	parts       []suspicion // possibly dead bytes of each part of the hash space
-	deadShare   float64     // expected fraction of the possibly dead bytes that are dead
-	mustMeasure bool        // measure as soon as no reader uses merged segments
-	failures    int         // consecutive failures of reclaimSpace
-	nextTime    time.Time   // earliest time of a retry. If a measurement is expected to find few dead bytes, it also waits
-	hasTimer    bool        // a timer is set for nextTime
-
-	waste   map[segmentLocation]waste // known dead data of each segment
-	wasted  int64                     // sum of waste
-	garbage int64                     // bytes of blob files that no segment refers to
-
-	// Bytes by part of the hash space.
-	weights []int64 // bytes in segments; nil after segments have changed
-	blobs   []int64 // bytes in large values
-}
-
-// suspicion estimates how many bytes became dead since the last measurement: the expected number
-// and the maximum.
-type suspicion struct{ likely, possible float64 }
-
-// segmentLocation identifies a segment. A pointer to a storedSegment cannot, because limitIndex
-// replaces the storedSegment.
-type segmentLocation struct {
-	file  *dataFile
-	start int64
-}
-
-func (g *storedSegment) location() segmentLocation { return segmentLocation{g.file, g.Start} }
-
-// waste is the measured dead data of one segment.
-type waste struct {
-	bytes int64 // bytes that merging only this segment would free
-	marks int64 // bytes of delete markers that are needed only as long as older segments contain their keys
-	blobs int64 // bytes of large values that only dead entries refer to
-}
-
-func (w waste) sum() int64 { return w.bytes + w.marks + w.blobs }
-
-// maxDead returns how many bytes of a store of the given size may stay dead: three quarters of
-// the live bytes, plus slack. The formula follows from size = live + dead. If more bytes are dead,
-// rewriting all live bytes frees more than three quarters of their number. So a merge writes at
-// most about 4/3 bytes for each byte that it frees.
-func (r *reclaiming) maxDead(size int64) int64 { return (3*size + 4*r.slack) / 7 }
-
-// dead returns the bytes that are known to be dead. mu must be held.
-func (r *reclaiming) dead() int64 { return r.wasted + r.garbage }
-
-// reclaimDue reports whether to measure the dead data now. If a measurement is due later,
-// it schedules one. mu must be held.
-func (s *Store) reclaimDue() bool {
-	due, wait := s.reclaim.due(s.segments.size.Load(), s.segments.oldVersions > 0)
-	if wait > 0 && !s.reclaim.hasTimer {
-		s.reclaim.hasTimer = true
-		time.AfterFunc(wait, func() {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			s.reclaim.hasTimer = false
-			s.considerMerge()
-		})
-	}
-	return due
-}
-
-// due reports whether to measure the dead data of a store of size bytes now. If not, it returns
-// how long to wait, or 0 if no measurement is needed. hasOldReaders means that readers may still
-// use segments that were merged.
-func (r *reclaiming) due(size int64, hasOldReaders bool) (due bool, wait time.Duration) {
-	if r.disabled || r.mustMeasure && hasOldReaders {
-		return false, 0
-	}
-	tooMuch := func(more float64) bool {
-		return r.mustMeasure || more > float64(r.slack/8) && float64(r.dead())+more > float64(r.maxDead(size))
-	}
-	if r.failures == 0 && tooMuch(r.suspect.likely) {
-		return true, 0
-	}
-	if !tooMuch(r.suspect.possible) {
-		return false, 0
-	}
-	wait = time.Until(r.nextTime)
-	return wait <= 0, wait
-}
-
-// recordFailure delays the next reclaiming after a failed one. mu must be held.
-func (r *reclaiming) recordFailure() {
-	r.mustMeasure, r.failures = true, min(r.failures+1, 6)
-	r.postpone(time.Second << r.failures)
-}
-
-func (r *reclaiming) postpone(minWait time.Duration) {
-	if next := time.Now().Add(minWait); next.After(r.nextTime) {
-		r.nextTime = next
-	}
-}
-
-// startReclaiming initializes s.reclaim when the store is opened or dropped. If the store contains
-// deletes or replacements from before Open, any of its data may be dead.
-func (s *Store) startReclaiming() {
-	r := &s.reclaim
-	*r = reclaiming{slack: r.slack, isSlackReduced: r.isSlackReduced, disabled: r.disabled, deadShare: 1, waste: map[segmentLocation]waste{}, blobs: make([]int64, 1<<s.tables.bits), parts: make([]suspicion, 1<<s.tables.bits)}
-	var blobs int64
-	for _, f := range s.catalog.files.files() {
-		if f.Kind == segment.BlobFile {
-			blobs += f.end - segment.HeaderLen
-		}
-	}
-	for i := range r.blobs {
-		r.blobs[i] = blobs / int64(len(r.blobs))
-	}
-	s.segments.size.Store(sizeOf(s.segments.list) + blobs)
-	for _, g := range s.segments.list {
-		if g.ledger.Marks > 0 {
-			r.suspect.possible = float64(s.segments.size.Load())
-		}
-	}
-}
-
-// noteBatch counts the bytes that the deletes and replacements in a batch may make dead, and
-// reports whether there are any. t is the batch's table; list is the store's segments. mu must be
-// held.
-func (r *reclaiming) noteBatch(b *batch, t *table, list []*storedSegment) (resets bool) {
-	if b.ledger.Marks == 0 && b.maxBlobNo == 0 || r.blobs == nil {
-		return false
-	}
-	for i, part := range b.parts {
-		switch e := b.entryAt(i); segment.Kind(e[0] & 3) {
-		case segment.KindBlob:
-			if ref, err := segment.ParseBlobRef(e[len(e)-segment.BlobRefLen:]); err == nil {
-				r.blobs[part] += ref.StoredLen()
-			}
-		case segment.KindSet, segment.KindDelete:
-			if r.weights == nil {
-				r.weights = bytesByPart(list, t.bits)
-			}
-			r.parts[part].observe(float64(r.weights[part]+r.blobs[part]+int64(t.parts[part].size)), r)
-		}
-	}
-	return b.ledger.Marks > 0
-}
-
-// observe updates p and r.suspect after a delete or replacement in p's part of the hash space. The
-// part has n bytes, so at most n bytes can be dead.
-func (p *suspicion) observe(n float64, r *reclaiming) {
-	before := *p
-	*p = suspicion{min(p.likely+n*r.deadShare, n), n}
-	r.suspect.likely += p.likely - before.likely
-	r.suspect.possible += p.possible - before.possible
-}
-
-// bytesByPart returns the bytes of the segments in each of 2^bits parts of the hash space.
-func bytesByPart(list []*storedSegment, bits uint8) []int64 {
-	weights := make([]int64, 1<<bits)
-	for _, g := range list {
-		for p := range weights {
-			weights[p] += g.rangesLen(segment.HashBounds(p, p+1, bits)) >> (max(bits, g.Bits) - g.Bits)
-		}
-		for i := range g.Hot {
-			weights[segment.RangeIndex(g.Hot[i].Hash, bits)] += int64(g.Hot[i].Len)
-		}
-	}
-	return weights
-}
-
-// forgetWaste updates s.reclaim and the store's size after a merge. mu must be held.
-func (j *mergeJob) forgetWaste() {
-	r := &j.s.reclaim
-	for _, g := range j.inputs() {
-		r.wasted -= r.waste[g.location()].sum()
-		delete(r.waste, g.location())
-	}
-	for _, n := range j.freed {
-		r.garbage += n
-	}
-	r.weights = nil
-	j.s.segments.size.Add(sizeOf(j.outputs) - sizeOf(j.inputs()))
-}
-
-// reclaimSpace frees dead space. No lock may be held.
-func (s *Store) reclaimSpace(ctx context.Context) error {
-	oldFiles, err := s.oldBlobFiles(ctx)
+// run frees dead space. No lock may be held.
+func (rc *reclaimer) run(ctx context.Context) error {
+	oldFiles, err := rc.oldBlobFiles(ctx)
 	if err != nil {
 		return err
 	}
-	s.lifeMu.RLock()
-	s.mu.Lock()
-	files, suspect := s.catalog.files, s.reclaim.suspect
-	s.reclaim.suspect = suspicion{}
-	clear(s.reclaim.parts)
-	err = s.flushLocked(ctx)
-	s.mu.Unlock()
-	s.lifeMu.RUnlock()
+	rc.locks.lifeMu.RLock()
+	rc.locks.mu.Lock()
+	files, suspect := rc.catalog.files, rc.reclaim.suspect
+	rc.reclaim.suspect = suspicion{}
+	clear(rc.reclaim.parts)
+	err = rc.journal.flush(ctx)
+	rc.locks.mu.Unlock()
+	rc.locks.lifeMu.RUnlock()
 	flushErr := err
 	if isFull(err) {
 		oldFiles, err = nil, nil // free at least the dead data in segments
@@ -227,89 +40,54 @@ func (s *Store) reclaimSpace(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	referenced, err := s.measureWaste(ctx, oldFiles, suspect.likely)
-	for err == nil {
-		var j *mergeJob
-		if j, err = s.nextReclaim(ctx); j == nil {
+	referenced, err := rc.measureWaste(ctx, oldFiles, suspect.likely)
+	if err != nil {
+		return err
+	}
+	for {
+		j, err := rc.nextReclaim(ctx)
+		if err != nil {
+			return err
+		}
+		if j == nil {
 			break
 		}
-		if err = j.run(); err == nil {
-			for f, n := range j.freed {
-				referenced[f] -= n
-			}
+		if err := j.run(); err != nil {
+			return err
+		}
+		for f, n := range j.freed {
+			referenced[f] -= n
 		}
 	}
-	if err == nil {
-		err = s.sweepBlobs(ctx, files, oldFiles, referenced)
+	if err := rc.sweepBlobs(ctx, files, oldFiles, referenced); err != nil {
+		return err
 	}
-	if err = cmp.Or(err, flushErr); err == nil { // after an error, recordFailure schedules another attempt
-		s.mu.Lock()
-		s.reclaim.failures = 0
-		s.mu.Unlock()
+	if flushErr != nil {
+		return flushErr // recordFailure schedules another attempt
 	}
-	return err
-}
-
-// Reclaim frees the space of deleted and replaced data now, even if there is too little for the
-// store to reclaim it by itself. Call Reclaim if the disk runs out of space. It searches for such
-// data at most every ten seconds, and only if there may be new data to find. It skips files that
-// are less than half dead.
-func (s *Store) Reclaim(ctx context.Context) {
-	s.mu.Lock()
-	r := &s.reclaim
-	neverMeasured := r.nextTime.IsZero() // if so, there may be dead large values from before Open
-	if (neverMeasured || r.suspect.possible > 0) && time.Now().After(r.nextTime) {
-		r.mustMeasure, r.isSlackReduced, r.slack = true, true, min(r.slack, s.segments.size.Load()/8)
-		s.considerMerge()
-	}
-	running, done := s.merging.running, s.merging.done
-	s.mu.Unlock()
-	if running {
-		select {
-		case <-done:
-		case <-ctx.Done():
-		}
-	}
-}
-
-type fileSegments struct {
-	first, end int   // the file's segments are list[first:end]
-	gain       int64 // bytes that a merge of these segments frees
-	live       int64 // bytes that the merge writes
-}
-
-// groupByFile sums up the waste of segments by file. The segments of a file must be adjacent.
-func (r *reclaiming) groupByFile(segments []*storedSegment) []fileSegments {
-	var list []fileSegments
-	for i, g := range segments {
-		if i == 0 || segments[i-1].file != g.file {
-			list = append(list, fileSegments{first: i})
-		}
-		u, w := &list[len(list)-1], r.waste[g.location()]
-		u.end = i + 1
-		u.gain += w.bytes + w.blobs
-		u.live += g.StoredLen() - w.bytes
-	}
-	return list
+	rc.locks.mu.Lock()
+	rc.reclaim.failures = 0
+	rc.locks.mu.Unlock()
+	return nil
 }
 
 // nextReclaim returns the next merge that reclaims space, or nil if none is worth its cost.
 // It chooses the file with the most bytes to free per byte to write. The following files join
 // the merge while each of them frees more than it writes and the merge writes only a small part
 // of the store. mu must not be held.
-func (s *Store) nextReclaim(ctx context.Context) (*mergeJob, error) {
-	free, err := s.free()
+func (rc *reclaimer) nextReclaim(ctx context.Context) (*mergeJob, error) {
+	free, err := rc.free()
 	if err != nil {
 		return nil, err
 	}
 	room := free - free/8 - 1<<20
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.waitSealed()
-	if ctx.Err() != nil || s.checkWritable() != nil {
+	rc.locks.mu.Lock()
+	defer rc.locks.mu.Unlock()
+	rc.journal.waitSealed()
+	if ctx.Err() != nil || rc.checkWritable() != nil {
 		return nil, canceled.Err(ctx)
 	}
-	files := s.reclaim.groupByFile(s.segments.list)
+	files := rc.reclaim.groupByFile(rc.segments.list)
 	best, tooLarge := -1, int64(0)
 	for i, u := range files {
 		switch {
@@ -320,7 +98,7 @@ func (s *Store) nextReclaim(ctx context.Context) (*mergeJob, error) {
 			best = i
 		}
 	}
-	mustReclaim := s.reclaim.wasted > s.reclaim.maxDead(s.segments.size.Load()-s.reclaim.garbage)
+	mustReclaim := rc.reclaim.wasted > rc.reclaim.maxDead(rc.segments.size.Load()-rc.reclaim.garbage)
 	if best < 0 && mustReclaim && tooLarge > 0 {
 		return nil, fmt.Errorf("reclaiming space temporarily needs %d bytes of disk, but only %d are free", tooLarge, room)
 	}
@@ -328,7 +106,7 @@ func (s *Store) nextReclaim(ctx context.Context) (*mergeJob, error) {
 		return nil, nil
 	}
 	live := files[best].live
-	maxLive := min(room, max(s.reclaim.slack, (s.segments.size.Load()-s.reclaim.dead())/8))
+	maxLive := min(room, max(rc.reclaim.slack, (rc.segments.size.Load()-rc.reclaim.dead())/8))
 	joins := func(i int) bool {
 		if i == len(files) || files[i].gain < files[i].live || live+files[i].live > maxLive {
 			return false
@@ -340,5 +118,5 @@ func (s *Store) nextReclaim(ctx context.Context) (*mergeJob, error) {
 	for joins(last + 1) {
 		last++
 	}
-	return s.newMerge(ctx, files[best].first, files[last].end, true), nil
+	return rc.newMerge(ctx, files[best].first, files[last].end, true), nil
 }

@@ -58,7 +58,7 @@ func reclaimNow(t *testing.T, s *Store, slack int64) {
 	s.mu.Lock()
 	s.reclaim.slack, s.reclaim.disabled = slack, false
 	s.reclaim.mustMeasure, s.reclaim.failures = true, 0
-	s.considerMerge()
+	s.background.consider()
 	s.mu.Unlock()
 	settle(t, s)
 }

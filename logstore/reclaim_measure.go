@@ -18,82 +18,6 @@ type measurement struct {
 	blobs      []int64          // bytes of large values, by part of the hash space
 }
 
-// measureWaste reads all segments, and records the dead bytes of each. It counts the unreferenced
-// bytes of oldFiles as garbage. For each blob file, it returns the number of bytes that entries,
-// dead or live, refer to. likely is the number of dead bytes that was expected.
-func (s *Store) measureWaste(ctx context.Context, oldFiles []*dataFile, likely float64) (map[uint32]int64, error) {
-	s.mu.Lock()
-	if err := s.checkWritable(); err != nil {
-		s.mu.Unlock()
-		return nil, err
-	}
-	start := time.Now()
-	v := s.segmentsView(s.segments.list)
-	j := &mergeJob{s: s, ctx: ctx, view: v, end: len(v.segments), hasOldest: true, inputBytes: sizeOf(v.segments)}
-	j.plan()
-	s.merging.bytes, s.merging.memory = j.inputBytes, j.limit
-	scale := make([]float64, len(v.segments))
-	for i, g := range v.segments {
-		scale[i] = float64(g.End-g.Start) / float64(g.UncompressedLen())
-	}
-	s.mu.Unlock()
-
-	m := &measurement{j: j, waste: make([]waste, len(v.segments)), referenced: map[uint32]int64{}, blobs: make([]int64, 1<<s.tables.bits)}
-	m.hasBlobs = slices.ContainsFunc(v.files.files(), func(f *dataFile) bool { return f.Kind == segment.BlobFile })
-	splitBits := bits.Len64(uint64(j.inputBytes / (16 * j.limit)))
-	var err error
-	for i := 0; i < 1<<splitBits && err == nil; i++ {
-		err = m.measureInterval(segment.HashBounds(i, i+1, uint8(splitBits)))
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.merging.bytes, s.merging.memory = 0, 0
-	if e := v.closeLocked(); err == nil {
-		err = e
-	}
-	if err == nil && ctx.Err() != nil {
-		err = errDropped // Drop or Close canceled ctx, possibly before the view was created
-	}
-	if err != nil {
-		return nil, err
-	}
-	r := &s.reclaim
-	oldDead := r.dead()
-	r.waste, r.wasted, r.garbage = map[segmentLocation]waste{}, 0, 0
-	for i, g := range v.segments {
-		w := m.waste[i]
-		w.bytes, w.marks = int64(float64(w.bytes)*scale[i]), int64(float64(w.marks)*scale[i])
-		r.waste[g.location()] = w
-		r.wasted += w.sum()
-	}
-	total := sizeOf(s.segments.list)
-	for _, f := range s.catalog.files.files() {
-		if f.Kind == segment.BlobFile {
-			total += f.onDisk()
-		}
-	}
-	s.segments.size.Store(total)
-	for _, f := range oldFiles {
-		r.garbage += max(f.onDisk()-m.referenced[f.Number], 0)
-	}
-	if likely > float64(s.reclaim.slack/8) {
-		r.deadShare *= min(max(2*float64(r.dead()-oldDead)/likely, 1.0/8), 8)
-		r.deadShare = min(max(r.deadShare, 1.0/(1<<20)), 1)
-	}
-	r.blobs, r.mustMeasure = m.blobs, false
-	r.postpone(max(32*time.Since(start), 10*time.Second)) // spend only about 3 % of the time on measurements
-	return m.referenced, nil
-}
-
-// onDisk returns the disk space of the file without holes, or 0 if it is unknown.
-func (f *dataFile) onDisk() int64 {
-	info, err := f.f.Info()
-	if err != nil {
-		return 0
-	}
-	return min(info.Disk, info.Size)
-}
-
 // measureInterval measures the entries with hashes from lo to hi. It splits the interval if its
 // deletes and replacements need too much memory.
 func (m *measurement) measureInterval(lo, hi uint64) error {
@@ -130,7 +54,7 @@ func (m *measurement) countEntry(i int, e *segment.Entry) error {
 		}
 		large = ref.StoredLen()
 		m.referenced[ref.File] += large
-		m.blobs[segment.RangeIndex(m.j.s.format.HashBytes(e.Key), m.j.s.tables.bits)] += large
+		m.blobs[segment.RangeIndex(m.j.format.HashBytes(e.Key), m.j.tables.bits)] += large
 	}
 	r := m.j.resets[string(e.Key)]
 	if r == nil {
@@ -150,4 +74,77 @@ func (m *measurement) countEntry(i int, e *segment.Entry) error {
 	w.bytes += int64(len(e.Raw))
 	w.blobs += large
 	return nil
+}
+
+// measureWaste reads all segments, and records the dead bytes of each. It counts the unreferenced
+// bytes of oldFiles as garbage. For each blob file, it returns the number of bytes that entries,
+// dead or live, refer to. likely is the number of dead bytes that was expected.
+func (rc *reclaimer) measureWaste(ctx context.Context, oldFiles []*dataFile, likely float64) (map[uint32]int64, error) {
+	rc.locks.mu.Lock()
+	if err := rc.checkWritable(); err != nil {
+		rc.locks.mu.Unlock()
+		return nil, err
+	}
+	start := time.Now()
+	v := rc.views.ofSegments(rc.segments.list)
+	j := &mergeJob{
+		merging: rc.merging, ctx: ctx,
+		view: v, end: len(v.segments), hasOldest: true, inputBytes: sizeOf(v.segments),
+	}
+	j.plan()
+	rc.merging.bytes, rc.merging.memory = j.inputBytes, j.limit
+	scale := make([]float64, len(v.segments))
+	for i, g := range v.segments {
+		scale[i] = float64(g.End-g.Start) / float64(g.UncompressedLen())
+	}
+	rc.locks.mu.Unlock()
+
+	m := &measurement{
+		j: j, waste: make([]waste, len(v.segments)),
+		referenced: map[uint32]int64{}, blobs: make([]int64, 1<<rc.tables.bits),
+	}
+	m.hasBlobs = slices.ContainsFunc(v.files.files(), func(f *dataFile) bool { return f.Kind == segment.BlobFile })
+	splitBits := bits.Len64(uint64(j.inputBytes / (16 * j.limit)))
+	var err error
+	for i := 0; i < 1<<splitBits && err == nil; i++ {
+		err = m.measureInterval(segment.HashBounds(i, i+1, uint8(splitBits)))
+	}
+	rc.locks.mu.Lock()
+	defer rc.locks.mu.Unlock()
+	rc.merging.bytes, rc.merging.memory = 0, 0
+	if e := v.release(); err == nil {
+		err = e
+	}
+	if err == nil && ctx.Err() != nil {
+		err = errDropped // Drop or Close canceled ctx, possibly before the view was created
+	}
+	if err != nil {
+		return nil, err
+	}
+	r := rc.reclaim
+	oldDead := r.dead()
+	r.waste, r.wasted, r.garbage = map[segmentLocation]waste{}, 0, 0
+	for i, g := range v.segments {
+		w := m.waste[i]
+		w.bytes, w.marks = int64(float64(w.bytes)*scale[i]), int64(float64(w.marks)*scale[i])
+		r.waste[g.location()] = w
+		r.wasted += w.sum()
+	}
+	total := sizeOf(rc.segments.list)
+	for _, f := range rc.catalog.files.files() {
+		if f.Kind == segment.BlobFile {
+			total += f.onDisk()
+		}
+	}
+	rc.segments.size.Store(total)
+	for _, f := range oldFiles {
+		r.garbage += max(f.onDisk()-m.referenced[f.Number], 0)
+	}
+	if likely > float64(rc.reclaim.slack/8) {
+		r.deadShare *= min(max(2*float64(r.dead()-oldDead)/likely, 1.0/8), 8)
+		r.deadShare = min(max(r.deadShare, 1.0/(1<<20)), 1)
+	}
+	r.blobs, r.mustMeasure = m.blobs, false
+	r.postpone(max(32*time.Since(start), 10*time.Second)) // spend only about 3 % of the time on measurements
+	return m.referenced, nil
 }

@@ -47,7 +47,7 @@ func TestReclaimAfterSets(t *testing.T) {
 			if keys > 1 { // simulate that time has passed
 				s.mu.Lock()
 				s.reclaim.nextTime, s.reclaim.hasTimer = time.Now().Add(10*time.Millisecond), false
-				s.considerMerge()
+				s.background.consider()
 				s.mu.Unlock()
 			}
 			for i := 0; disk(t, dir, "seg-") > 5<<20; i++ {
@@ -138,7 +138,7 @@ func TestReclaimAfterFullDisk(t *testing.T) {
 	full.Store(false)
 	s.mu.Lock()
 	s.reclaim.nextTime = time.Time{} // simulate that time has passed
-	s.considerMerge()
+	s.background.consider()
 	s.mu.Unlock()
 	settle(t, s)
 	if n := dataBytesOf(t, mem, s); n > 8<<10 {
@@ -153,7 +153,7 @@ func TestMeasureAfterDrop(t *testing.T) {
 	defer s.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel() // Drop cancels the context of a measurement
-	if _, err := s.measureWaste(ctx, nil, 1<<40); err == nil || s.reclaim.deadShare < 1 {
+	if _, err := s.reclaimer.measureWaste(ctx, nil, 1<<40); err == nil || s.reclaim.deadShare < 1 {
 		t.Errorf("measureWaste: error %v, want an error; the expected share of dead bytes is %g, want 1", err, s.reclaim.deadShare)
 	}
 }

@@ -68,7 +68,7 @@ func TestReclaimDuringFailures(t *testing.T) {
 				default:
 					s.mu.Lock()
 					s.reclaim.mustMeasure, s.reclaim.failures = true, 0
-					s.considerMerge()
+					s.background.consider()
 					s.mu.Unlock()
 					waitMerged(t, s)
 				}

@@ -72,7 +72,7 @@ func (r *crashRun) nextOperation(m map[string][]byte, n *int) crashStep {
 			}
 			err := (*s).Close()
 			if err == nil {
-				*s, err = open(crashDir, r.options(), r.hooks)
+				*s, err = openHooked(crashDir, r.options(), r.hooks)
 			}
 			return false, err
 		}
@@ -147,8 +147,8 @@ func flushAndSettle(ctx context.Context, s *Store) error {
 // settleStore waits until the other goroutines of s have ended.
 func settleStore(s *Store) {
 	s.mu.Lock()
-	s.waitSealed()
-	done, isMerging := s.merging.done, s.merging.running
+	s.journal.waitSealed()
+	done, isMerging := s.background.done, s.background.running
 	s.mu.Unlock()
 	if isMerging {
 		<-done

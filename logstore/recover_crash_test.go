@@ -170,7 +170,7 @@ func (r *crashRun) checkCrash() error {
 			}
 			return nil
 		})
-		s, err := open(crashDir, r.options(), h)
+		s, err := openHooked(crashDir, r.options(), h)
 		if err == nil {
 			err = s.Close()
 		}
@@ -191,7 +191,7 @@ func (r *crashRun) checkCrash() error {
 		}
 	}
 	left := crashed.KillClone() // before recovery
-	s, err := open(crashDir, r.options(), h)
+	s, err := openHooked(crashDir, r.options(), h)
 	if err != nil {
 		return err
 	}
@@ -221,7 +221,7 @@ func (r *crashRun) checkCrash() error {
 func (r *crashRun) loseAfterKill(killed *vfstest.Mem) (*vfstest.Mem, error) {
 	h := r.hooks
 	h.fs = killed
-	s, err := open(crashDir, r.options(), h)
+	s, err := openHooked(crashDir, r.options(), h)
 	if err != nil {
 		return nil, err
 	}
@@ -250,7 +250,7 @@ func (r *crashRun) describe(got map[string][]byte) string {
 func (r *crashRun) run(ops int) error {
 	ctx := context.Background()
 	r.enabled = true
-	s, err := open(crashDir, r.options(), r.hooks)
+	s, err := openHooked(crashDir, r.options(), r.hooks)
 	if err != nil {
 		return err
 	}

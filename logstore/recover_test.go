@@ -73,7 +73,7 @@ func TestRecoveryFailsRepeatedly(t *testing.T) {
 			full.Store(true)
 			h := crashHooksOn(vfstest.Inject(mem, failSegmentWrites(&full)))
 			for i := range 8 {
-				s, err := open(crashDir, nil, h)
+				s, err := openHooked(crashDir, nil, h)
 				if err != nil {
 					t.Fatalf("open %d on a full disk: %v", i, err)
 				}
@@ -109,7 +109,7 @@ func TestRecoveryIsKilledRepeatedly(t *testing.T) {
 					}
 					return nil
 				})
-				s, err := open(crashDir, nil, h)
+				s, err := openHooked(crashDir, nil, h)
 				if err != nil {
 					t.Fatalf("frozen=%v, recovery killed at call %d: opening the store: %v", frozen, n, err)
 				}

@@ -2,11 +2,12 @@ package logstore
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"math/bits"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/engine/segment"
+	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/storekit"
 )
 
@@ -15,7 +16,7 @@ import (
 // goroutines. A scan that reaches the end without an error has compared everything that it read
 // with the ledger (the checksum of all data).
 func (s *Store) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
-	return s.scanChunks(ctx, 0, 1)
+	return s.ScanPart(ctx, 0, 1)
 }
 
 // ScanPart is like Scan, but yields only the keys of one part, and reads little else. Parts are
@@ -26,7 +27,17 @@ func (s *Store) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.C
 	if err := storekit.CheckPart(part, parts); err != nil {
 		return func(yield func(partd.Chunk, error) bool) { yield(partd.Chunk{}, err) }
 	}
-	return s.scanChunks(ctx, part, parts)
+	return func(yield func(partd.Chunk, error) bool) {
+		err := s.scan(ctx, scanRequest{hashes: partHashes(part, parts), parts: parts}, func(b *scanBatch) bool {
+			return b.each(func(key string, item *scanItem) bool {
+				data := b.data[item.start : item.start+item.n : item.start+item.n]
+				return yield(partd.Chunk{Key: key, Offset: item.offset, Data: data, Last: item.last}, nil)
+			})
+		})
+		if err != nil {
+			yield(partd.Chunk{}, s.opError("scan", err))
+		}
+	}
 }
 
 func partHashes(part, parts int) hashRange {
@@ -45,19 +56,6 @@ func partHashes(part, parts int) hashRange {
 		r.hi = lowest(part+1) - 1
 	}
 	return r
-}
-
-func (s *Store) scanChunks(ctx context.Context, part, parts int) iter.Seq2[partd.Chunk, error] {
-	return func(yield func(partd.Chunk, error) bool) {
-		err := s.scan(ctx, scanRequest{hashes: partHashes(part, parts), parts: parts}, func(b *scanBatch) bool {
-			return b.each(func(key string, item *scanItem) bool {
-				return yield(partd.Chunk{Key: key, Offset: item.offset, Data: b.data[item.start : item.start+item.n : item.start+item.n], Last: item.last}, nil)
-			})
-		})
-		if err != nil {
-			yield(partd.Chunk{}, s.opError("scan", err))
-		}
-	}
 }
 
 // Keys yields each key once with its size, in the order of Scan. It reads most data of the store.
@@ -85,7 +83,7 @@ func (s *Store) Stat(ctx context.Context) (partd.Stats, error) {
 		return true
 	})
 	if err == nil {
-		st.Disk, err = s.diskUsed()
+		st.Disk, err = s.journal.diskUsed()
 	}
 	if err != nil {
 		return partd.Stats{}, s.opError("stat", err)
@@ -94,32 +92,37 @@ func (s *Store) Stat(ctx context.Context) (partd.Stats, error) {
 	return st, nil
 }
 
-func (s *Store) diskUsed() (int64, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed || s.dir == "" {
-		return 0, partd.ErrClosed
+// scan passes the requested content of the store to use, batch by batch, until use returns false.
+func (s *Store) scan(ctx context.Context, req scanRequest, use func(*scanBatch) bool) (err error) {
+	if ctx.Err() != nil {
+		return canceled.Err(ctx)
 	}
-	var n int64
-	for _, f := range s.catalog.files.files() {
-		info, err := f.f.Info()
-		if err != nil {
-			return 0, err
+	v, err := s.scanView(ctx)
+	if err != nil {
+		return err
+	}
+	sc := s.scans.run(ctx, v, req)
+	stopped := false
+	defer func() {
+		if e := sc.close(); !stopped {
+			err = errors.Join(err, e)
 		}
-		if f.Kind == segment.BlobFile {
-			info.Size = min(info.Size, info.Disk) // holes take no space
+	}()
+	for p := range sc.partitions {
+		for b := range p.batches {
+			if ctx.Err() != nil {
+				return canceled.Err(ctx)
+			}
+			if !use(b) {
+				stopped = true
+				return nil
+			}
+			b.reset()
+			b.free <- b
 		}
-		n += info.Size
+		if p.err != nil {
+			return p.err
+		}
 	}
-	size, err := s.wal.size()
-	return n + size, err
-}
-
-func (s *Store) scanView(ctx context.Context) (*view, error) {
-	if s.dir != "" && s.canFlush() {
-		return s.flushedView(ctx, allHashes.lo, allHashes.hi)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.viewLocked(allHashes.lo, allHashes.hi)
+	return sc.verify()
 }

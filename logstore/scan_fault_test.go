@@ -58,7 +58,7 @@ func TestScanStops(t *testing.T) {
 				time.Sleep(time.Millisecond)
 			}
 		}
-		if used := s.scanMemory.Load(); used != 0 {
+		if used := s.scans.memory.Load(); used != 0 {
 			t.Errorf("%d bytes of scan memory were not freed", used)
 		}
 		must(t, s.Close())

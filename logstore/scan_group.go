@@ -2,24 +2,11 @@ package logstore
 
 import (
 	"bytes"
-	"fmt"
+	"math"
 	"slices"
 
-	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/internal/engine/segment"
-	"github.com/go-partd/partd/storekit"
 )
-
-// grouping groups a worker's loaded entries by key. It sorts references to the entries by hash.
-// Sorting was faster than a hash table, and makes the order of keys depend only on their hashes.
-type grouping struct {
-	loaded    []byte
-	interval  hashRange // interval of everything loaded
-	truncated bool      // the interval has more entries than loaded; the last loaded entry may be incomplete
-
-	refs, spare []entryRef
-	counts      [2][1 << maxDigit]uint32
-}
 
 // group emits the keys with hashes in r, which load must have loaded. If there are more entries than
 // fit into memory, it divides the interval at the median hash of those that fit, and emits that
@@ -64,9 +51,10 @@ func (w *scanWorker) group(r hashRange) error {
 }
 
 // collect fills refs with the loaded entries with hashes in r, except those of streamed keys, and adds
-// all except large values to the ledger. It returns false if there are more than maxRefs entries, or if loaded is truncated.
+// all except large values to the ledger. It returns false if there are more than maxRefs entries, or if
+// loaded is truncated.
 func (w *scanWorker) collect(r hashRange) (complete bool, err error) {
-	data, refs, ledger, format := w.loaded, w.refs[:0], w.ledger, &w.sc.s.format
+	data, refs, ledger, format := w.loaded, w.refs[:0], w.ledger, w.sc.scans.format
 	defer func() { w.refs, w.ledger = refs, ledger }()
 	for off := 0; off < len(data); {
 		kind, keyStart, valueStart, end, ok := segment.ParseShort(data, off)
@@ -76,7 +64,7 @@ func (w *scanWorker) collect(r hashRange) (complete bool, err error) {
 				return false, nil
 			}
 			if err != nil {
-				return false, w.sc.s.corruptError(err)
+				return false, w.sc.scans.corruptError(err)
 			}
 			kind, end = e.Kind, off+len(e.Raw)
 			valueStart = end - len(e.Value)
@@ -86,7 +74,7 @@ func (w *scanWorker) collect(r hashRange) (complete bool, err error) {
 		h := format.HashBytes(key)
 		if !r.contains(h) {
 			if !w.interval.contains(h) {
-				return false, w.sc.s.corruptError(wrongRangeError(key))
+				return false, w.sc.scans.corruptError(wrongRangeError(key))
 			}
 			off = end
 			continue
@@ -105,14 +93,13 @@ func (w *scanWorker) collect(r hashRange) (complete bool, err error) {
 			}
 			ledger.AddEntry(kind, data[hashed:end], end-valueStart)
 		}
-		refs = append(refs, entryRef{h, uint32(keyStart)<<2 | uint32(kind), uint16(valueStart - keyStart), uint16(end - valueStart)})
+		refs = append(refs, entryRef{
+			hash: h, keyAndKind: uint32(keyStart)<<2 | uint32(kind),
+			keyLen: uint16(valueStart - keyStart), valueLen: uint16(end - valueStart),
+		})
 		off = end
 	}
 	return !w.truncated, nil
-}
-
-func wrongRangeError(key []byte) error {
-	return fmt.Errorf("key %s is in the wrong range", storekit.QuoteKey(string(key)))
 }
 
 // emitRefs emits the entries of refs, which must be sorted by hash.
@@ -210,7 +197,7 @@ func (w *scanWorker) emitKeyRefs(key []byte, refs []entryRef) error {
 		if kind == segment.KindBlob {
 			blob, err := segment.ParseBlobRef(refs[i].value(w.loaded))
 			if err != nil {
-				return w.sc.s.corruptError(err)
+				return w.sc.scans.corruptError(err)
 			}
 			size += blob.Length
 		} else {
@@ -257,20 +244,42 @@ func (w *scanWorker) emitKeyRefs(key []byte, refs []entryRef) error {
 	return nil
 }
 
-func (w *scanWorker) emitKeySize(key []byte, size int64) error {
-	b, err := w.reserve(len(key))
-	if err == nil {
-		b.add(key, scanItem{size: size})
+func (w *scanWorker) emitPartition(p *scanPartition) error {
+	// Do not load a key that has a hot run in any segment, but stream it from all segments.
+	w.streamedKeys = w.streamedKeys[:0]
+	for _, seg := range w.sc.v.segments {
+		w.streamedKeys = append(w.streamedKeys, seg.HotBetween(p.hashes.lo, p.hashes.hi)...)
 	}
-	return err
+	slices.SortFunc(w.streamedKeys, segment.CompareHot)
+	areEqual := func(a, b segment.HotRun) bool { return segment.CompareHot(a, b) == 0 }
+	w.streamedKeys = slices.CompactFunc(w.streamedKeys, areEqual)
+	w.pendingKeys = w.streamedKeys
+
+	if err := w.emitRange(p.hashes); err != nil {
+		return err
+	}
+	return w.emitPending(math.MaxUint64, nil)
 }
 
-// readBlob adds a large value to the ledger, and passes its blocks to use.
-func (w *scanWorker) readBlob(key, encoded []byte, use func([]byte) error) error {
-	return w.sc.v.files.addBlob(&w.ledger, key, encoded, func(b []byte) error {
-		if err := canceled.Err(w.sc.ctx); err != nil {
+// emitRange emits the keys with hashes in r, except the streamed keys.
+func (w *scanWorker) emitRange(r hashRange) error {
+	if err := w.load(r); err != nil {
+		return err
+	}
+	return w.group(r)
+}
+
+// emitHash emits the keys with the given hash, one at a time, because they are too large to load
+// together. Usually there is only one such key. emitHash omits streamed keys.
+func (w *scanWorker) emitHash(hash uint64) error {
+	key, hasMore, err := w.nextKey(hash, nil)
+	for ; err == nil && key != nil; key, hasMore, err = w.nextKey(hash, key) {
+		if err := w.emitPending(hash, key); err != nil {
 			return err
 		}
-		return use(b)
-	})
+		if err := w.emitStream(key, hash); err != nil || !hasMore {
+			return err
+		}
+	}
+	return err
 }

@@ -2,34 +2,12 @@ package logstore
 
 import (
 	"bytes"
-	"errors"
 	"io"
-	"math"
-	"slices"
 
 	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/internal/base/offheap"
 	"github.com/go-partd/partd/internal/engine/segment"
 )
-
-// errTooMuch means that a range of hashes exceeds the memory limit.
-var errTooMuch = errors.New("the range exceeds the memory limit")
-
-func (w *scanWorker) emitPartition(p *scanPartition) error {
-	// Do not load a key that has a hot run in any segment, but stream it from all segments.
-	w.streamedKeys = w.streamedKeys[:0]
-	for _, seg := range w.sc.v.segments {
-		w.streamedKeys = append(w.streamedKeys, seg.HotBetween(p.hashes.lo, p.hashes.hi)...)
-	}
-	slices.SortFunc(w.streamedKeys, segment.CompareHot)
-	w.streamedKeys = slices.CompactFunc(w.streamedKeys, func(a, b segment.HotRun) bool { return segment.CompareHot(a, b) == 0 })
-	w.pendingKeys = w.streamedKeys
-
-	if err := w.emitRange(p.hashes); err != nil {
-		return err
-	}
-	return w.emitPending(math.MaxUint64, nil)
-}
 
 func (w *scanWorker) isStreamed(hash uint64, key []byte) bool {
 	return segment.FindHot(w.streamedKeys, hash, key) != nil
@@ -53,14 +31,6 @@ func (w *scanWorker) openSource(i int, r hashRange) (src segment.Source, read ha
 		blocks = append(blocks, t.t.blocksOf(t.parts[p-t.base])...)
 	}
 	return &segment.BlockList{Blocks: blocks}, read
-}
-
-// emitRange emits the keys with hashes in r, except the streamed keys.
-func (w *scanWorker) emitRange(r hashRange) error {
-	if err := w.load(r); err != nil {
-		return err
-	}
-	return w.group(r)
 }
 
 // load loads the entries with hashes in r. It can omit those of streamed keys. If the entries do not fit into
@@ -119,12 +89,12 @@ func (w *scanWorker) eachEntryIn(source int, r hashRange, f func(e *segment.Entr
 		if err := canceled.Err(w.sc.ctx); err != nil {
 			return err
 		}
-		h := w.sc.s.format.HashBytes(e.Key)
+		h := w.sc.scans.format.HashBytes(e.Key)
 		if r.contains(h) {
 			return f(e, h)
 		}
 		if !read.contains(h) {
-			return w.sc.s.corruptError(wrongRangeError(e.Key))
+			return w.sc.scans.corruptError(wrongRangeError(e.Key))
 		}
 		return nil
 	})
@@ -175,21 +145,6 @@ func (w *scanWorker) emitStream(key []byte, hash uint64) error {
 		w.endKey()
 	}
 	return nil
-}
-
-// emitHash emits the keys with the given hash, one at a time, because they are too large to load
-// together. Usually there is only one such key. emitHash omits streamed keys.
-func (w *scanWorker) emitHash(hash uint64) error {
-	key, hasMore, err := w.nextKey(hash, nil)
-	for ; err == nil && key != nil; key, hasMore, err = w.nextKey(hash, key) {
-		if err := w.emitPending(hash, key); err != nil {
-			return err
-		}
-		if err := w.emitStream(key, hash); err != nil || !hasMore {
-			return err
-		}
-	}
-	return err
 }
 
 // nextKey returns the smallest key with the given hash that is greater than after, or the smallest

@@ -75,7 +75,7 @@ func TestPartsEqualScan(t *testing.T) {
 		if rapid.Bool().Draw(t, "equal hashes") {
 			h.hash = func(randomKey string) uint64 { return uint64(randomKey[3])<<59 | uint64(len(randomKey))<<54 }
 		}
-		s, err := open("/s", nil, h)
+		s, err := openHooked("/s", nil, h)
 		must(t, err)
 		defer func() {
 			if err := s.Close(); err != nil {
@@ -177,7 +177,7 @@ func checkParts(t *rapid.T, s *Store, fullScan scanned, parts int) {
 // rangesStore returns a store with keys in many ranges, one hot key, and large values.
 func rangesStore(t *testing.T, h hooks) (s *Store, want map[string][]byte) {
 	t.Helper()
-	s, err := open("/s", nil, h)
+	s, err := openHooked("/s", nil, h)
 	must(t, err)
 	want = map[string][]byte{}
 	rnd := rand.New(rand.NewPCG(1, 2))
@@ -208,11 +208,11 @@ func TestPartLedgers(t *testing.T) {
 		for p := range parts {
 			v, err := s.scanView(t.Context())
 			must(t, err)
-			sc := s.newScanner(t.Context(), v, scanRequest{hashes: partHashes(p, parts), parts: parts})
+			sc := s.scans.run(t.Context(), v, scanRequest{hashes: partHashes(p, parts), parts: parts})
 			for part := range sc.partitions {
 				for b := range part.batches {
 					b.reset()
-					b.worker.free <- b
+					b.free <- b
 				}
 				if part.err != nil {
 					t.Fatal(part.err)
@@ -243,8 +243,8 @@ func TestConcurrentParts(t *testing.T) {
 	for p := range 4 {
 		wg.Go(func() {
 			part, err := collectParts(s.ScanPart(context.Background(), p, 4))
-			if used := s.scanMemory.Load(); used > 2*s.readBytes {
-				t.Errorf("scans have reserved %d bytes, want at most %d", used, 2*s.readBytes)
+			if used := s.scans.memory.Load(); used > 2*s.scans.readBytes {
+				t.Errorf("scans have reserved %d bytes, want at most %d", used, 2*s.scans.readBytes)
 			}
 			mu.Lock()
 			defer mu.Unlock()
@@ -258,7 +258,7 @@ func TestConcurrentParts(t *testing.T) {
 	if !maps.EqualFunc(got, want, bytes.Equal) {
 		t.Errorf("the parts have wrong contents: %d keys, want %d", len(got), len(want))
 	}
-	if used := s.scanMemory.Load(); used != 0 {
+	if used := s.scans.memory.Load(); used != 0 {
 		t.Errorf("%d bytes of scan memory were not freed", used)
 	}
 	must(t, s.Close())

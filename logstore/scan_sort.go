@@ -88,3 +88,14 @@ func sortLowBits(refs []entryRef, lo uint64, shift int) {
 		i = end - 1
 	}
 }
+
+// grouping groups a worker's loaded entries by key. It sorts references to the entries by hash.
+// Sorting was faster than a hash table, and makes the order of keys depend only on their hashes.
+type grouping struct {
+	loaded    []byte
+	interval  hashRange // interval of everything loaded
+	truncated bool      // the interval has more entries than loaded; the last loaded entry may be incomplete
+
+	refs, spare []entryRef
+	counts      [2][1 << maxDigit]uint32
+}

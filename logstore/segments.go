@@ -1,7 +1,6 @@
 package logstore
 
 import (
-	"errors"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -9,36 +8,13 @@ import (
 	"github.com/go-partd/partd/internal/engine/segment"
 )
 
-type storedSegment struct {
-	segment.Layout
-	file   *dataFile
-	ledger Ledger
-}
-
-// rangesLen returns the stored length of the segment's ranges that overlap the hashes [lo, hi].
-func (seg *storedSegment) rangesLen(lo, hi uint64) int64 {
-	return int64(seg.Offsets[seg.RangeIndex(hi)+1] - seg.Offsets[seg.RangeIndex(lo)])
-}
-
-// openRanges makes r read the segment's ranges that overlap the hashes [lo, hi], and returns r.
-func (seg *storedSegment) openRanges(r *segment.Reader, lo, hi uint64) segment.Source {
-	r.Reset(&seg.file.File, seg.Start+int64(seg.Offsets[seg.RangeIndex(lo)]), seg.Start+int64(seg.Offsets[seg.RangeIndex(hi)+1]))
-	return r
-}
-
-func (seg *storedSegment) openHotRun(r *segment.Reader, h *segment.HotRun) segment.Source {
-	start := seg.Start + int64(h.Off)
-	r.Reset(&seg.file.File, start, start+int64(h.Len))
-	return r
-}
-
-// segments lists the store's segments, and tracks earlier versions of the list that readers
+// segmentList lists the store's segments, and tracks earlier versions of the list that readers
 // still use. Store.mu guards it.
-type segments struct {
+type segmentList struct {
 	*directory
 	catalog       *catalog
 	maxFile       int64  // Options.FileSize
-	maxIndex      int64  // memory limit for the offsets of ranges, in bytes; the same limit applies to the index of hot runs
+	maxIndex      int64  // memory limit in bytes, for the offsets of ranges and again for the index of hot runs
 	onOldReleased func() // called when the last reader of an earlier version ends
 
 	list        []*storedSegment // copy-on-write
@@ -49,18 +25,21 @@ type segments struct {
 	size     atomic.Int64   // approximate size of segments and blob files
 	hotFull  atomic.Bool    // the index of hot runs exceeds maxIndex, so no new hot runs are created
 	discards sync.WaitGroup // goroutines that free files of merged segments
+
+	wasted     atomic.Int64 // bytes that Gets read only because there are several segments
+	wasteLimit atomic.Int64 // value of wasted at which to consider a merge
 }
 
 // fileSize returns the size at which to begin a new data file. It is a small fraction of
 // the store's size, because space is freed one file at a time.
-func (ss *segments) fileSize() int64 {
+func (ss *segmentList) fileSize() int64 {
 	return min(ss.maxFile, max(minFile, ss.size.Load()/16))
 }
 
 // limitIndex merges pairs of ranges until the offsets of all ranges need at most maxIndex bytes of
 // memory. Wider ranges only make reads longer. If the index of hot runs needs too much memory,
 // limitIndex sets hotFull.
-func (ss *segments) limitIndex(list []*storedSegment) []*storedSegment {
+func (ss *segmentList) limitIndex(list []*storedSegment) []*storedSegment {
 	limit := ss.maxIndex
 	for {
 		var offsetBytes, hotBytes int64
@@ -102,13 +81,13 @@ type fileCut struct {
 }
 
 // acquire returns the current version, with an additional reference. mu must be held.
-func (ss *segments) acquire() *version {
+func (ss *segmentList) acquire() *version {
 	ss.version.refs++
 	return ss.version
 }
 
 // release removes a reference, and frees files that are no longer read. mu must be held.
-func (ss *segments) release(v *version) {
+func (ss *segmentList) release(v *version) {
 	for v != nil {
 		if v.refs--; v.refs > 0 {
 			return
@@ -124,7 +103,7 @@ func (ss *segments) release(v *version) {
 
 // startVersion begins a version that no longer needs the doomed files and the ends of the cut
 // files. mu must be held.
-func (ss *segments) startVersion(doomed []*dataFile, cuts []fileCut) {
+func (ss *segmentList) startVersion(doomed []*dataFile, cuts []fileCut) {
 	prev := ss.version
 	ss.version = &version{refs: 2}
 	ss.oldVersions++
@@ -134,7 +113,7 @@ func (ss *segments) startVersion(doomed []*dataFile, cuts []fileCut) {
 
 // discard closes and truncates files in the background, because freeing blocks may take long. mu
 // must be held.
-func (ss *segments) discard(doomed []*dataFile, cuts []fileCut) {
+func (ss *segmentList) discard(doomed []*dataFile, cuts []fileCut) {
 	if ss.closed {
 		cuts = nil // another process may have opened the store; Open truncates the files
 	}
@@ -162,37 +141,22 @@ func (ss *segments) discard(doomed []*dataFile, cuts []fileCut) {
 	ss.discards.Go(free)
 }
 
-// errStillRead means that a file cannot be truncated, because a reader of a closed store still
-// uses it, in this or another process. Such a reader holds a shared lock on each file.
-var errStillRead = errors.New("it is still being read")
-
-// shortenFiles removes merged segments from the ends of files. It skips the file in use.
-func (s *Store) shortenFiles() {
-	for _, f := range s.catalog.files.files() {
-		if f.Kind != segment.SegmentFile || f == s.sealer.file {
-			continue
-		}
-		if size, err := f.size(); err != nil || size > f.end {
-			s.tryTruncate(f, f.end)
-		}
+func (ss *segmentList) load(f *dataFile) error {
+	if f.Kind != segment.SegmentFile {
+		return nil
 	}
-}
-
-// lockForReaders prevents other processes from truncating this store's files after it is closed,
-// until its last reader is closed. Store.mu must be held.
-func (c *catalog) lockForReaders() {
-	if c.files.refs.Load() == 1 {
-		return // no readers
-	}
-	for _, f := range c.files.files() {
-		if f.Kind != segment.SegmentFile {
-			continue
+	var list []*storedSegment
+	for end := f.end; end > segment.HeaderLen; {
+		layout, ledger, err := segment.ReadFooter(&f.File, end)
+		if err != nil {
+			return err
 		}
-		l := c.fs.NewLock(f.Path)
-		if locked, err := l.TryLock(false); err != nil || !locked {
-			c.log.Warn("logstore: a file could not be locked for open readers", "path", f.Path, "err", err)
-			continue
-		}
-		c.files.locks = append(c.files.locks, l)
+		seg := &storedSegment{Layout: layout, file: f}
+		seg.ledger.Parse(ledger)
+		list = append(list, seg)
+		end = seg.Start
 	}
+	slices.Reverse(list)
+	ss.list = ss.limitIndex(append(ss.list, list...))
+	return nil
 }

@@ -100,7 +100,7 @@ func TestSessionRecordsAreBounded(t *testing.T) {
 	mem := vfstest.NewMem()
 	h := crashHooksOn(mem)
 	opts := &Options{MaxSessions: 5}
-	s, err := open(crashDir, opts, h)
+	s, err := openHooked(crashDir, opts, h)
 	must(t, err)
 	mustAppend(t, s, "a", "v")
 	var session uint64
@@ -124,7 +124,7 @@ func TestSessionRecordsAreBounded(t *testing.T) {
 	must(t, s.Close())
 	for _, fs := range []vfs.FS{h.fs, mem} {
 		h.fs = fs
-		k, err := open(crashDir, opts, h)
+		k, err := openHooked(crashDir, opts, h)
 		must(t, err)
 		wantValue(t, k, "a", "v")
 		if applied, err := k.Apply(t.Context(), partd.Tag{Session: session, Number: 1}, partd.Operation{Change: partd.ChangeAppend}); err != nil || applied {

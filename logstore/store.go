@@ -1,98 +1,53 @@
 package logstore
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/internal/base/storeerror"
 	"github.com/go-partd/partd/internal/engine/segment"
 )
 
 // Store is an open store. It is safe for concurrent use.
+//
+// Each part has its own verbs. Store has the API, and the locks that order the parts: see storeLocks.
+// mu guards the parts that do not name another lock.
 type Store struct {
-	// Lock order: lifeMu, firstSync, mu, blobs.mu, catalog.mu, directory.syncMu.
-
 	directory
-	opts  Options
-	hooks hooks
+	storeLocks
+	opts   Options
+	hooks  hooks
+	format segment.Format
 
-	format    segment.Format
-	blobBytes int   // values of at least this length are stored in blob files
-	maxBatch  int   // maximum bytes of a write-ahead record; a larger operation writes segments directly
-	readBytes int64 // maximum bytes that a Scan loads at a time
-	batches   chan *batch
+	temp       io.Closer // removes the directory of a temporary store; otherwise nil
+	mustResume bool      // the store is dropped and refuses changes; the next change tries to make it writable
 
-	// Every change holds lifeMu shared; Drop and Close hold it exclusively.
-	lifeMu sync.RWMutex
+	// The content.
+	catalog  catalog
+	blobs    blobWriter
+	segments segmentList
+	tables   memtables
+	wal      writeAhead
 
-	// mu guards the fields below. Appends hold mu one after another, and take effect in that order.
-	mu             sync.Mutex
-	closed         bool
-	temp           io.Closer // removes the directory of a temporary store; otherwise nil
-	seq            uint64    // number of the next record
-	editCount      uint64    // number of changes to the content since Open, except drops
-	sessions       sessionTable
-	tables         tables
-	wal            wal
-	segments       segments
-	merging        merging
-	reclaim        reclaiming
-	changes        *sync.WaitGroup   // changes that began after the last call of waitChanges
-	sealing        bool              // a goroutine is sealing the frozen table: writing it to a segment
-	sealErr        error             // error of the last seal, if it failed
-	sealDone       chan struct{}     // closed when the current seal ends
-	setFrozenState func(m *manifest) // updates the manifest when the frozen table is sealed
-	mustResume     bool              // the store is dropped and refuses changes; the next change tries to make it writable
-
-	// The fields below have their own locks or need none.
+	// Changes, and their durability.
+	encoder
 	sealer  sealer
-	blobs   blobs
-	catalog catalog
+	journal journal
+	syncer  syncer
 
-	firstSync sync.Mutex // held during the first Sync
-	allSynced bool       // everything written before durable was set is synced
+	// Reads.
+	views views
+	scans scans
 
-	walErr     error                                                         // why the write-ahead files could not be read, or nil
-	scanMemory atomic.Int64                                                  // bytes reserved by takeScanMemory
-	counters   struct{ seals, sealFailures, stalls, stallTime atomic.Int64 } // for Metrics
-}
-
-// ErrReadOnly is wrapped by errors of changes to a store that was opened with Options.ReadOnly.
-var ErrReadOnly = errors.New("the store is open for reading only")
-
-// maybeApplied wraps the error of a write that may have taken effect.
-type maybeApplied struct{ error }
-
-func (u maybeApplied) Unwrap() error { return u.error }
-
-// commitError returns the error of an operation whose last step, its commit, failed with err.
-// It adds partd.ErrUnknownOutcome if the commit may have taken effect. Do not use it for errors
-// of earlier steps, after which the operation certainly had no effect.
-func commitError(err error) error {
-	if _, ok := errors.AsType[maybeApplied](err); ok {
-		return fmt.Errorf("%w (%w)", err, partd.ErrUnknownOutcome)
-	}
-	return err
-}
-
-// checkWritable returns nil, or the reason why the store accepts no writes. mu must be held.
-func (s *Store) checkWritable() error {
-	switch {
-	case s.dir == "":
-		return storeerror.ErrNotOpened
-	case s.closed:
-		return partd.ErrClosed
-	case s.opts.ReadOnly:
-		return ErrReadOnly
-	}
-	return cmp.Or(s.checkPoisoned(), s.fullError())
+	// Merges, and the reclaiming of space.
+	reclaim    reclaiming
+	merging    merging
+	reclaimer  reclaimer
+	background background
 }
 
 // MemoryUsed returns the bytes in use by tables, buffers and the index of segments.
@@ -115,7 +70,7 @@ func (s *Store) Flush(ctx context.Context) error {
 	if err := s.checkWritable(); err != nil {
 		return s.opError("flush", err)
 	}
-	return s.opError("flush", s.flushLocked(ctx))
+	return s.opError("flush", s.journal.flush(ctx))
 }
 
 // Metrics describes an open store for monitoring. Counters start at zero when the store is opened.
@@ -135,13 +90,16 @@ type Metrics struct {
 
 // Metrics returns the current metrics. It queries the size of each file, but reads no data.
 func (s *Store) Metrics() (Metrics, error) {
-	disk, err := s.diskUsed()
+	if s.dir == "" {
+		return Metrics{}, s.opError("metrics", partd.ErrClosed)
+	}
+	disk, err := s.journal.diskUsed()
 	if err != nil {
 		return Metrics{}, s.opError("metrics", err)
 	}
 	m := Metrics{
-		Seals: s.counters.seals.Load(), SealFailures: s.counters.sealFailures.Load(),
-		Stalls: s.counters.stalls.Load(), StallTime: time.Duration(s.counters.stallTime.Load()),
+		Seals: s.journal.counters.seals.Load(), SealFailures: s.journal.counters.sealFailures.Load(),
+		Stalls: s.journal.counters.stalls.Load(), StallTime: time.Duration(s.journal.counters.stallTime.Load()),
 		DiskBytes: disk, UnsealedBytes: s.UnsealedBytes(), MemoryUsed: s.MemoryUsed(),
 	}
 	s.mu.Lock()
@@ -161,58 +119,11 @@ func (s *Store) UnsealedBytes() (n int64) {
 	return n
 }
 
-// Close writes all data to segments and closes the store. Open readers remain usable. If
-// writing fails, Close returns the error, and the next Open recovers the data from the
-// write-ahead files. A second Close does nothing.
-func (s *Store) Close() error {
-	if s.dir == "" {
-		return nil
-	}
-	// Flush before stopMerging, because the new segment may start a merge. If the flush fails,
-	// finish flushes again and returns the error.
-	if !s.opts.ReadOnly && s.temp == nil {
-		_ = s.Flush(context.Background())
-	}
-	s.stopMerging()
-	s.lifeMu.Lock()
-	defer s.lifeMu.Unlock()
-	s.mu.Lock()
-	if s.closed {
-		s.mu.Unlock()
-		return nil
-	}
-	var err error
-	if !s.opts.ReadOnly && s.fullError() == nil && s.temp == nil {
-		err = s.finish()
-	}
-	s.closed = true
-	s.mu.Unlock()
-	err = errors.Join(err, s.releaseAll())
-	if s.temp != nil {
-		err = errors.Join(err, s.temp.Close())
-	}
-	return s.opError("close", err)
-}
-
-// finish writes all data to segments and marks the store as cleanly closed. mu must be held.
-func (s *Store) finish() error {
-	if err := s.checkPoisoned(); err != nil {
-		return err
-	}
-	if err := s.flushLocked(context.Background()); err != nil {
-		return err
-	}
-	if err := s.catalog.edit(func(m *manifest) { m.clean = true }); err != nil {
-		return err
-	}
-	return s.wal.remove()
-}
-
 func (s *Store) releaseAll() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed, s.segments.closed = true, true
-	s.waitSealed() // a seal uses the resources released here
+	s.journal.waitSealed() // a seal uses the resources released here
 	s.segments.release(s.segments.version)
 	s.mu.Unlock()
 	s.segments.discards.Wait()
@@ -224,4 +135,28 @@ func (s *Store) releaseAll() error {
 	}
 	s.tables.close()
 	return errors.Join(append(errs, s.unlock())...)
+}
+
+// Sync waits until all changes that returned before the call are durable, so that they survive
+// a power loss. After the first Sync, the store also syncs each new segment.
+func (s *Store) Sync(ctx context.Context) error {
+	if err := canceled.Err(ctx); err != nil {
+		return s.opError("sync", err)
+	}
+	if s.dir == "" {
+		return s.opError("sync", storeerror.ErrNotOpened)
+	}
+	s.lifeMu.RLock()
+	defer s.lifeMu.RUnlock()
+	return s.opError("sync", commitError(s.syncer.all()))
+}
+
+// Reclaim frees the space of deleted and replaced data now, even if there is too little for the
+// store to reclaim it by itself. Call Reclaim if the disk runs out of space. It searches for such
+// data at most every ten seconds, and only if there may be new data to find. It skips files that
+// are less than half dead.
+func (s *Store) Reclaim(ctx context.Context) {
+	if s.dir != "" {
+		s.background.reclaimNow(ctx)
+	}
 }

@@ -80,7 +80,7 @@ func checkPowerLossAfterFault(t *testing.T, mem *vfstest.Mem, opts *Options, fau
 	}
 	if fault.Hit() && errors.Is(err, partd.ErrUnknownOutcome) && !maps.EqualFunc(before, after, bytes.Equal) {
 		h.fs = mem.KillClone()
-		killed, e := open(crashDir, opts, h)
+		killed, e := openHooked(crashDir, opts, h)
 		if e != nil {
 			t.Fatal(e)
 		}
@@ -104,7 +104,7 @@ func checkPowerLossAfterFault(t *testing.T, mem *vfstest.Mem, opts *Options, fau
 			rnd = rand.New(rand.NewPCG(uint64(fault.Call), seed))
 		}
 		h.fs = mem.Crash(rnd)
-		crashed, e := open(crashDir, opts, h)
+		crashed, e := openHooked(crashDir, opts, h)
 		if e != nil {
 			t.Fatalf("%s, Sync option %t, %s failed (%v), then Sync returned %v: opening the store after a power failure: %v", step.name, opts.Sync, desc, err, syncErr, e)
 		}
@@ -166,7 +166,7 @@ func TestUnreadableBlob(t *testing.T) {
 		for n := int64(1); ; n++ {
 			mem := vfstest.NewMem()
 			h := crashHooksOn(mem)
-			s, err := open(crashDir, &Options{Sync: true}, h)
+			s, err := openHooked(crashDir, &Options{Sync: true}, h)
 			must(t, err)
 			mustAppend(t, s, "a", string(largeValue))
 			killed := mem.KillClone()
@@ -175,7 +175,7 @@ func TestUnreadableBlob(t *testing.T) {
 				return op == kind && strings.Contains(name, "blob-")
 			}}
 			h.fs = vfstest.Inject(killed, fault.Check)
-			if s, err = open(crashDir, nil, h); err != nil && !errors.Is(err, syscall.EIO) {
+			if s, err = openHooked(crashDir, nil, h); err != nil && !errors.Is(err, syscall.EIO) {
 				t.Fatalf("opening the store with a fault: error %v, want EIO", err)
 			} else if err == nil {
 				v, err := s.Get(t.Context(), "a")

@@ -190,7 +190,7 @@ func runWithFault(t *testing.T, mem *vfstest.Mem, opts *Options, fault *vfstest.
 		check("the same store", s)
 		killed := mem.KillClone()
 		h.fs = killed
-		k, e := open(crashDir, opts, h)
+		k, e := openHooked(crashDir, opts, h)
 		if e != nil {
 			t.Fatalf("fault in call %d, opening the store after the error %v and a kill: %v", fault.Call, err, e)
 		}
@@ -215,7 +215,7 @@ func runWithFault(t *testing.T, mem *vfstest.Mem, opts *Options, fault *vfstest.
 		t.Fatalf("fault in call %d: %d files are still open after Close", fault.Call, n)
 	}
 	h.fs = mem
-	s, e := open(crashDir, opts, h)
+	s, e := openHooked(crashDir, opts, h)
 	if e != nil {
 		t.Fatalf("fault in call %d, reopening the store after the error %v: %v", fault.Call, err, e)
 	}
@@ -234,7 +234,7 @@ func TestFaultWhileOpening(t *testing.T) {
 			mem := start.KillClone()
 			fault := &vfstest.Fault{Call: n, Err: syscall.EIO, ShortWrite: true}
 			h := crashHooksOn(vfstest.Inject(mem, fault.Check))
-			s, err := open(crashDir, opts, h)
+			s, err := openHooked(crashDir, opts, h)
 			if err == nil {
 				if err := s.Close(); err != nil && !fault.Hit() {
 					t.Fatal(err)
@@ -246,7 +246,7 @@ func TestFaultWhileOpening(t *testing.T) {
 				t.Fatalf("fault in call %d: %d files are still open", n, open)
 			}
 			h.fs = mem
-			s, err = open(crashDir, nil, h)
+			s, err = openHooked(crashDir, nil, h)
 			if err != nil {
 				t.Fatalf("fault in call %d: reopening the store: %v", n, err)
 			}

@@ -28,7 +28,7 @@ func must(t rapid.TB, err error) {
 // openWith opens a store that the caller must close.
 func openWith(t rapid.TB, dir string, opts *Options, h hooks) *Store {
 	t.Helper()
-	s, err := open(dir, opts, h)
+	s, err := openHooked(dir, opts, h)
 	must(t, err)
 	return s
 }

@@ -3,96 +3,77 @@ package logstore
 import (
 	"context"
 	"errors"
-
-	"github.com/go-partd/partd/internal/base/canceled"
 )
 
-// Sync waits until all changes that returned before the call are durable, so that they survive
-// a power loss. After the first Sync, the store also syncs each new segment.
-func (s *Store) Sync(ctx context.Context) error {
-	if err := canceled.Err(ctx); err != nil {
-		return s.opError("sync", err)
-	}
-	s.lifeMu.RLock()
-	defer s.lifeMu.RUnlock()
-	return s.opError("sync", commitError(s.syncAll()))
+// syncer makes changes durable. locks.firstSync guards allSynced.
+type syncer struct {
+	locks       *storeLocks
+	journal     *journal
+	everyChange bool // Options.Sync
+	allSynced   bool // everything written before durable was set is synced
 }
 
-func (s *Store) syncAll() error {
-	s.mu.Lock()
-	err, seq := s.checkWritable(), s.seq-1
-	s.mu.Unlock()
+func (y *syncer) all() error {
+	y.locks.mu.Lock()
+	err, seq := y.journal.checkWritable(), y.journal.seq-1
+	y.locks.mu.Unlock()
 	if err != nil {
 		return err
 	}
-	if err := s.makeDurable(); err != nil {
+	if err := y.makeDurable(); err != nil {
 		return err
 	}
-	return s.syncTo(seq)
-}
-
-// syncData syncs the data files with unsynced writes. Call it only within syncExclusive: it marks
-// a file as clean before the file's sync ends, so a concurrent call would not wait for that sync.
-func (d *directory) syncData(files *fileSet) error {
-	for _, f := range files.files() {
-		if !f.dirty.Swap(false) {
-			continue
-		}
-		if err := f.f.Sync(); err != nil {
-			return err
-		}
-	}
-	return nil
+	return y.to(seq)
 }
 
 // makeDurable syncs everything that was written before the first Sync. Later calls do nothing.
-func (s *Store) makeDurable() error {
-	s.firstSync.Lock()
-	defer s.firstSync.Unlock()
-	if s.allSynced {
+func (y *syncer) makeDurable() error {
+	y.locks.firstSync.Lock()
+	defer y.locks.firstSync.Unlock()
+	if y.allSynced {
 		return nil
 	}
 	// Files created after durable is set are synced by their creators, which hold catalog.mu.
-	s.catalog.mu.Lock()
-	s.durable.Store(true)
-	s.catalog.mu.Unlock()
-	s.mu.Lock()
-	s.waitSealed() // a seal that began before durable was set may not sync its segment
-	files := s.catalog.files
+	y.journal.catalog.mu.Lock()
+	y.journal.durable.Store(true)
+	y.journal.catalog.mu.Unlock()
+	y.locks.mu.Lock()
+	y.journal.waitSealed() // a seal that began before durable was set may not sync its segment
+	files := y.journal.catalog.files
 	var logs []*walFile
-	for _, t := range s.tables.inUse() {
+	for _, t := range y.journal.tables.inUse() {
 		logs = append(logs, t.wal)
 	}
-	s.mu.Unlock()
+	y.locks.mu.Unlock()
 	for _, f := range files.files() {
 		f.dirty.Store(true)
 	}
-	err := s.syncExclusive(func() error {
-		err := s.syncData(files)
+	err := y.journal.syncExclusive(func() error {
+		err := y.journal.syncData(files)
 		for _, w := range logs {
 			err = errors.Join(err, w.f.Sync())
 		}
-		return errors.Join(err, s.syncParents())
+		return errors.Join(err, y.journal.syncParents())
 	})
 	if err != nil {
 		return err
 	}
-	if err := s.catalog.edit(func(*manifest) {}); err != nil {
+	if err := y.journal.catalog.edit(func(*manifest) {}); err != nil {
 		return err
 	}
-	s.allSynced = true
+	y.allSynced = true
 	return nil
 }
 
-// syncTo waits until all records up to seq are durable. If it fails, it is unknown which
+// to waits until all records up to seq are durable. If it fails, it is unknown which
 // records are on disk.
-func (s *Store) syncTo(seq uint64) error {
+func (y *syncer) to(seq uint64) error {
 	// Only the active write-ahead file can have unsynced records.
-	err := s.wal.group.Wait(context.Background(), seq, func(context.Context) (uint64, error) {
-		s.mu.Lock()
-		w, seq, files := s.tables.active.wal, s.seq-1, s.catalog.files
-		s.mu.Unlock()
-		return seq, s.wal.sync(w, seq, files)
+	err := y.journal.wal.group.Wait(context.Background(), seq, func(context.Context) (uint64, error) {
+		y.locks.mu.Lock()
+		w, seq, files := y.journal.tables.active.wal, y.journal.seq-1, y.journal.catalog.files
+		y.locks.mu.Unlock()
+		return seq, y.journal.wal.sync(w, seq, files)
 	})
 	if err != nil {
 		return maybeApplied{err}
@@ -100,18 +81,10 @@ func (s *Store) syncTo(seq uint64) error {
 	return nil
 }
 
-// sync syncs the data files and then write-ahead file w, whose records refer to them. seq is the
-// last record in w.
-func (l *wal) sync(w *walFile, seq uint64, files *fileSet) error {
-	err := l.syncExclusive(func() error {
-		if err := l.syncData(files); err != nil {
-			return err
-		}
-		return w.f.Sync()
-	})
-	if err != nil {
-		return err
+// acknowledge waits until record seq is durable, if Options.Sync is set.
+func (y *syncer) acknowledge(seq uint64) error {
+	if !y.everyChange {
+		return nil
 	}
-	l.group.MarkSynced(seq)
-	return nil
+	return commitError(y.to(seq))
 }

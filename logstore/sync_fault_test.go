@@ -19,7 +19,7 @@ import (
 func afterPowerLoss(t *testing.T, mem *vfstest.Mem, opts *Options) *Store {
 	t.Helper()
 	h := crashHooksOn(mem.Crash(nil))
-	s, err := open(crashDir, opts, h)
+	s, err := openHooked(crashDir, opts, h)
 	if err != nil {
 		t.Fatalf("opening the store after a power failure: %v", err)
 	}
@@ -98,7 +98,7 @@ func TestSyncFailsWhileOthersWait(t *testing.T) {
 func (s *Store) nextRecord() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.seq
+	return s.journal.seq
 }
 
 // TestAnySyncFailsUnderLoad makes each sync fail in turn while several goroutines append and sync.
@@ -127,7 +127,7 @@ func TestAnySyncFailsUnderLoad(t *testing.T) {
 			return nil
 		})
 		opts := &Options{Sync: true}
-		s, err := open(crashDir, opts, h)
+		s, err := openHooked(crashDir, opts, h)
 		if err != nil {
 			continue // this sync belongs to Open
 		}

@@ -1,16 +1,28 @@
 package logstore
 
 import (
+	"math"
 	"slices"
+	"sync"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/base/storeerror"
 	"github.com/go-partd/partd/internal/engine/segment"
 )
 
+// views creates views of the store. It owns no fields: Store.mu, which it shares, guards what it reads.
+type views struct {
+	*directory
+	mu       *sync.Mutex // Store.mu
+	format   *segment.Format
+	catalog  *catalog
+	segments *segmentList
+	tables   *memtables
+}
+
 // view is the content of the store at one moment. The caller must close it.
 type view struct {
-	s          *Store
+	from       *views
 	files      *fileSet
 	version    *version
 	segments   []*storedSegment
@@ -20,58 +32,35 @@ type view struct {
 
 // tableView is a table at the time of the view.
 type tableView struct {
-	t      *table
+	t      *memtable
 	base   int    // number of the first part in parts
 	parts  []part // copies of consecutive parts of the table
 	ledger Ledger
-}
-
-// viewLocked returns a view of the keys with hashes in [lo, hi]. mu must be held. The
-// caller must close the view.
-func (s *Store) viewLocked(lo, hi uint64) (*view, error) {
-	if s.dir == "" {
-		return nil, storeerror.ErrNotOpened
-	}
-	if s.closed {
-		return nil, partd.ErrClosed
-	}
-	if s.walErr != nil {
-		return nil, s.walErr
-	}
-	v := s.segmentsView(s.segments.list)
-	for _, t := range s.tables.inUse() {
-		if t.size == 0 {
-			continue
-		}
-		t.refs.Add(1)
-		firstPart, lastPart := segment.RangeIndex(lo, t.bits), segment.RangeIndex(hi, t.bits)
-		v.tables = append(v.tables, tableView{t, firstPart, slices.Clone(t.parts[firstPart : lastPart+1]), t.ledger})
-	}
-	return v, nil
 }
 
 // releaseTables records that the view no longer uses its tables. mu must be held.
 func (v *view) releaseTables() {
 	if v.slowReader {
 		v.slowReader = false
-		v.s.tables.slowReaders--
+		v.from.tables.slowReaders--
 	}
 }
 
-// close releases the view's tables and files. mu must not be held.
+// close releases the view's tables and files. mu must not be held: see release.
 func (v *view) close() error {
-	v.s.mu.Lock()
-	defer v.s.mu.Unlock()
-	return v.closeLocked()
+	v.from.mu.Lock()
+	defer v.from.mu.Unlock()
+	return v.release()
 }
 
-func (v *view) closeLocked() error {
+// release is like close, but mu must be held.
+func (v *view) release() error {
 	for _, t := range v.tables {
-		v.s.tables.release(t.t)
+		v.from.tables.release(t.t)
 	}
 	v.tables = nil
 	v.releaseTables()
-	v.s.segments.release(v.version)
+	v.from.segments.release(v.version)
 	return v.files.release()
 }
 
@@ -89,7 +78,9 @@ func (v *view) ledger() Ledger {
 
 // keySource returns the entries of the key's hot run in a source, and the run's description. If
 // there is no such run, hot is nil, and src has the entries of the key's whole range.
-func (v *view) keySource(source int, hash uint64, key []byte, r *segment.Reader) (src segment.Source, hot *segment.HotRun) {
+func (v *view) keySource(
+	source int, hash uint64, key []byte, r *segment.Reader,
+) (src segment.Source, hot *segment.HotRun) {
 	if h := v.hotFor(source, hash, key); h != nil {
 		return v.segments[source].openHotRun(r, h), h
 	}
@@ -133,4 +124,117 @@ func (v *view) appendBlob(dst []byte, encoded []byte) ([]byte, error) {
 		return nil
 	})
 	return dst, err
+}
+
+// ofSegments returns a view of the given segments, without memtables. mu must be held.
+func (vs *views) ofSegments(segments []*storedSegment) *view {
+	vs.catalog.files.refs.Add(1)
+	return &view{from: vs, files: vs.catalog.files, version: vs.segments.acquire(), segments: segments}
+}
+
+// ofRange returns a view of the keys with hashes in [lo, hi]. mu must be held. The
+// caller must close the view.
+func (vs *views) ofRange(lo, hi uint64) (*view, error) {
+	if vs.directory == nil {
+		return nil, storeerror.ErrNotOpened
+	}
+	if vs.closed {
+		return nil, partd.ErrClosed
+	}
+	if vs.tables.walErr != nil {
+		return nil, vs.tables.walErr
+	}
+	v := vs.ofSegments(vs.segments.list)
+	for _, t := range vs.tables.inUse() {
+		if t.size == 0 {
+			continue
+		}
+		t.refs.Add(1)
+		firstPart, lastPart := segment.RangeIndex(lo, t.bits), segment.RangeIndex(hi, t.bits)
+		v.tables = append(v.tables, tableView{t, firstPart, slices.Clone(t.parts[firstPart : lastPart+1]), t.ledger})
+	}
+	return v, nil
+}
+
+// finestBits returns the largest number of hash bits that select a range in any segment or table.
+func (v *view) finestBits() uint8 {
+	var finest uint8
+	for _, seg := range v.segments {
+		finest = max(finest, seg.Bits)
+	}
+	for _, t := range v.tables {
+		finest = max(finest, t.t.bits)
+	}
+	return finest
+}
+
+// rangeSource returns the entries of a source in the range to which hash belongs. For a segment,
+// rangeSource omits the entries of hot keys. Sources are numbered as in view.sources.
+func (v *view) rangeSource(source int, hash uint64, r *segment.Reader) segment.Source {
+	if source >= len(v.segments) {
+		return v.tables[source-len(v.segments)].source(hash)
+	}
+	return v.segments[source].openRanges(r, hash, hash)
+}
+
+// copyTables copies the view's part of each table to the heap, and releases the table. The view must
+// have exactly one part of each table. copyTables skips large parts.
+func (v *view) copyTables() {
+	v.from.mu.Lock()
+	defer v.from.mu.Unlock()
+	large := false
+	for i := range v.tables {
+		t := &v.tables[i]
+		if t.parts[0].size > maxOpenCopy {
+			large = true
+			continue
+		}
+		c := &memtable{chunkSize: max(t.parts[0].size, 1), bits: t.t.bits}
+		for _, b := range t.t.blocksOf(t.parts[0]) {
+			c.arena = append(c.arena, b...)
+		}
+		c.refs.Store(math.MaxInt32 / 2) // never released, because it is on the heap
+		v.from.tables.release(t.t)
+		*t = tableView{t: c, base: t.base, parts: []part{{size: len(c.arena), chunks: []uint32{0}}}}
+	}
+	if !large {
+		v.releaseTables()
+	}
+}
+
+// maxOpenCopy is the maximum size of a table part that a reader of one key copies, in bytes. If a part is
+// larger, the reader flushes the tables and reads segments instead, because a table cannot be reused
+// while a reader uses it.
+const maxOpenCopy = 1 << 20
+
+// scanBits returns the number of hash bits that select a range of the scan; partitions consist of
+// such ranges. Segments and tables have ranges of different widths. To load a partition that is
+// only a part of a segment's range, the scan must read that whole range. If this would waste many
+// bytes, scanBits chooses wider ranges, of at most limit bytes.
+func (v *view) scanBits(limit int64) uint8 {
+	var total int64
+	var sizes [64]int64 // bytes of the sources, by their number of bits
+	add := func(bits uint8, n int64) {
+		sizes[bits] += n
+		total += n
+	}
+	for _, seg := range v.segments {
+		add(seg.Bits, seg.rangesSize(0, len(seg.Offsets)-1))
+	}
+	for i := range v.tables {
+		for _, p := range v.tables[i].parts {
+			add(v.tables[i].t.bits, int64(p.size))
+		}
+	}
+	bits := v.finestBits()
+	for ; bits > 0 && total>>(bits-1) <= limit; bits-- {
+		var wider int64
+		for b, n := range sizes[:bits] {
+			wider += n >> b
+		}
+		if wider <= max(maxBatchBytes, total>>bits)/4 {
+			break
+		}
+	}
+	return bits
 }

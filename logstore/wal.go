@@ -3,25 +3,19 @@ package logstore
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"os"
 	"slices"
 
-	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/groupsync"
 	"github.com/go-partd/partd/internal/disk/vfs"
-	"github.com/go-partd/partd/internal/engine/segment"
 )
 
-// wal manages the store's write-ahead files. Store.mu must be held to write records and to
+// writeAhead manages the store's write-ahead files. Store.mu must be held to write records and to
 // begin or remove files.
-type wal struct {
+type writeAhead struct {
 	*directory
-	format *segment.Format
-	step   int64 // growth step of the files
-
-	wasDurable bool  // manifest.durable when the store was opened
-	maxRecord  int64 // maximum size of a record to replay
+	walFormat
+	step int64 // growth step of the files
 
 	files     [3]vfs.File
 	lastEpoch uint64 // highest epoch of the files when the store was opened
@@ -31,7 +25,7 @@ type wal struct {
 }
 
 type walFile struct {
-	log   *wal
+	log   *writeAhead
 	f     vfs.File
 	path  string
 	epoch uint64
@@ -58,7 +52,7 @@ func (w *walFile) grow(end int64) error {
 }
 
 // begin starts a write-ahead file in an unused slot.
-func (l *wal) begin(slot int, h walHeader) (*walFile, error) {
+func (l *writeAhead) begin(slot int, h walHeader) (*walFile, error) {
 	path := walName(l.dir, slot)
 	f := l.files[slot]
 	if f == nil {
@@ -97,7 +91,7 @@ func (l *wal) begin(slot int, h walHeader) (*walFile, error) {
 // undoWrite erases the header of a record or file whose write failed, so that replay ignores the
 // data after that header. If the file does not contain the header, undoWrite writes nothing,
 // because the disk may be full.
-func (l *wal) undoWrite(f vfs.File, head []byte, off int64) error {
+func (l *writeAhead) undoWrite(f vfs.File, head []byte, off int64) error {
 	stored := make([]byte, len(head))
 	n, err := f.ReadAt(stored, off)
 	if (err == nil || isEOF(err)) && !bytes.Equal(stored[:n], head) {
@@ -109,7 +103,7 @@ func (l *wal) undoWrite(f vfs.File, head []byte, off int64) error {
 	return l.syncIfDurable(f)
 }
 
-func (l *wal) syncIfDurable(f vfs.File) error {
+func (l *writeAhead) syncIfDurable(f vfs.File) error {
 	if !l.durable.Load() {
 		return nil
 	}
@@ -117,9 +111,9 @@ func (l *wal) syncIfDurable(f vfs.File) error {
 }
 
 func (w *walFile) write(b *batch, h recordHeader) error {
-	h.epoch = w.epoch
+	h.epoch, h.crc = w.epoch, b.crc
 	b.buf = slices.Grow(b.buf, pageLen) // space for padding
-	rec := h.put(b, w.log.format, w.end)
+	rec := h.put(b.buf, w.log.format, w.end)
 	if err := w.grow(w.end + int64(len(rec))); err != nil {
 		return err
 	}
@@ -149,7 +143,7 @@ func (w *walFile) pad(rec []byte) []byte {
 	return padded
 }
 
-func (l *wal) size() (n int64, err error) {
+func (l *writeAhead) size() (n int64, err error) {
 	for _, f := range l.files {
 		if f != nil {
 			info, e := f.Info()
@@ -159,11 +153,11 @@ func (l *wal) size() (n int64, err error) {
 	return n, err
 }
 
-func (l *wal) close() error { return l.closeEach(func(string) error { return nil }) }
+func (l *writeAhead) close() error { return l.closeEach(func(string) error { return nil }) }
 
-func (l *wal) remove() error { return l.closeEach(l.fs.Remove) }
+func (l *writeAhead) remove() error { return l.closeEach(l.fs.Remove) }
 
-func (l *wal) closeEach(do func(path string) error) error {
+func (l *writeAhead) closeEach(do func(path string) error) error {
 	var errs []error
 	for i, f := range l.files {
 		if f != nil {
@@ -177,14 +171,11 @@ func (l *wal) closeEach(do func(path string) error) error {
 // markEnd adds a record to old that names next as the following file. Otherwise, Open would not
 // notice the loss of next. seq is the number of next's first record. next must already exist.
 // markEnd only logs errors, because the end record is additional protection. Store.mu must be held.
-func (l *wal) markEnd(old, next *walFile, seq uint64) {
+func (l *writeAhead) markEnd(old, next *walFile, seq uint64) {
 	slot := slices.Index(l.files[:], next.f)
-	b := &batch{}
-	b.reset()
-	b.buf = slices.Grow(b.buf, pageLen) // space for padding
-	b.crc = uint32(slot)
-	h := recordHeader{kind: recordEndOfFile, epoch: old.epoch, seq: seq, synced: l.group.Synced()}
-	rec := h.put(b, l.format, old.end)
+	buf := make([]byte, recordPrefix, recordPrefix+pageLen) // with space for padding
+	h := recordHeader{kind: recordEndOfFile, crc: uint32(slot), epoch: old.epoch, seq: seq, synced: l.group.Synced()}
+	rec := h.put(buf, l.format, old.end)
 	err := old.grow(old.end + int64(len(rec)))
 	if err == nil {
 		_, err = old.f.WriteAt(old.pad(rec), old.end)
@@ -194,7 +185,7 @@ func (l *wal) markEnd(old, next *walFile, seq uint64) {
 
 // clearEnd overwrites w's end record before the next file is rewritten; w's other records must have
 // been read. Otherwise, a crash that leaves the next file empty would look like lost records.
-func (l *wal) clearEnd(w *walReader) error {
+func (l *writeAhead) clearEnd(w *walReader) error {
 	zeros := make([]byte, min(recordHeaderLen, w.size-w.off))
 	if _, err := w.f.WriteAt(zeros, w.off); err != nil {
 		return err
@@ -202,30 +193,26 @@ func (l *wal) clearEnd(w *walReader) error {
 	return l.syncIfDurable(w.f)
 }
 
-// checkNewest returns an error if the newest write-ahead file has an end record, which says that a
-// file follows, but that file is missing, empty, or of another epoch. A following file with data
-// but no header is not an error, because a power loss can lose the header of an unsynced file.
-func (l *wal) checkNewest(r *walReader) error {
-	slot := r.nextFile - 1
-	if slot < 0 || slot >= len(l.files) {
-		return nil
-	}
-	path := walName(l.dir, slot)
-	reason := errors.New("it is missing")
-	if f := l.files[slot]; f != nil {
-		h, err := l.readHeader(f)
-		if errors.Is(err, errNoRecord) {
-			info, err := f.Info()
-			if err != nil || info.Size > 0 {
-				return err // wal.open has checked that the file contains no records
-			}
-			reason = errors.New("it is empty")
-		} else if err != nil {
+// Recovery describes the data that Open recovered after a crash.
+type Recovery struct {
+	Records int64  // complete records in the write-ahead files
+	Torn    bool   // the newest file ended with an incomplete record, which Open ignored
+	Path    string // file of the incomplete record
+	Offset  int64  // offset of the incomplete record
+}
+
+// sync syncs the data files and then write-ahead file w, whose records refer to them. seq is the
+// last record in w.
+func (l *writeAhead) sync(w *walFile, seq uint64, files *fileSet) error {
+	err := l.syncExclusive(func() error {
+		if err := l.syncData(files); err != nil {
 			return err
-		} else {
-			reason = fmt.Errorf("its epoch is %d", h.epoch)
 		}
+		return w.f.Sync()
+	})
+	if err != nil {
+		return err
 	}
-	return &partd.CorruptError{Path: path, Offset: -1, Err: fmt.Errorf(
-		"this should be the write-ahead file of epoch %d, with the records from %d on: %w", r.epoch+1, r.nextSeq, reason)}
+	l.group.MarkSynced(seq)
+	return nil
 }

@@ -13,10 +13,17 @@ import (
 	"github.com/go-partd/partd/internal/engine/segment"
 )
 
+// walFormat describes the write-ahead files of a store to their readers.
+type walFormat struct {
+	format     *segment.Format
+	wasDurable bool  // manifest.durable when the store was opened
+	maxRecord  int64 // maximum size of a record to replay
+}
+
 // walReader reads a write-ahead file with records that are not in segments.
 type walReader struct {
-	log  *wal
-	slot int // index in wal.files; the file is named wal-0, wal-1 or wal-2
+	*walFormat
+	slot int // index in writeAhead.files; the file is named wal-0, wal-1 or wal-2
 	f    vfs.File
 	path string
 	size int64
@@ -61,7 +68,7 @@ func (r *walReader) next() (h recordHeader, entries []byte, err error) {
 	}
 	r.resemblesRecord = len(b) >= epochOffset+8 && binary.LittleEndian.Uint64(b[epochOffset:]) == r.epoch ||
 		len(b) >= seqOffset+8 && binary.LittleEndian.Uint64(b[seqOffset:]) == r.nextSeq
-	h, err = parseRecordHeader(b, r.log.format, r.off)
+	h, err = parseRecordHeader(b, r.format, r.off)
 	if err != nil {
 		return h, nil, err
 	}
@@ -111,7 +118,7 @@ func (r *walReader) check(h recordHeader) error {
 	if crc != h.crc {
 		return errNoRecord
 	}
-	if limit := r.log.maxRecord; h.totalLen > limit {
+	if limit := r.maxRecord; h.totalLen > limit {
 		return fmt.Errorf("%w: %s has a record of %d bytes at offset %d, but this store's limit is %d: open it with the option Memory set to at least %d",
 			partd.ErrTooLarge, r.path, h.totalLen, r.off, limit, h.totalLen*8)
 	}
@@ -125,7 +132,7 @@ func (r *walReader) damageError() error {
 	if err != nil || !exists {
 		return err
 	}
-	if r.log.wasDurable && later.synced < r.nextSeq {
+	if r.wasDurable && later.synced < r.nextSeq {
 		// No record from off on is known to be synced. A power loss can lose some of these records
 		// and keep later ones.
 		r.resemblesRecord = true
@@ -161,7 +168,7 @@ func (r *walReader) findHeader(first int64) (best recordHeader, exists bool, err
 		if err != nil {
 			return best, exists, err
 		}
-		h, err := parseRecordHeader(head, r.log.format, headerOff)
+		h, err := parseRecordHeader(head, r.format, headerOff)
 		if err == nil && h.kind != recordEndOfFile && h.epoch == r.epoch && h.seq >= r.nextSeq && (!exists || h.synced > best.synced) {
 			best, exists = h, true
 		}
@@ -172,13 +179,13 @@ func (r *walReader) findHeader(first int64) (best recordHeader, exists bool, err
 // readHeader reads the header of a write-ahead file. If the header is damaged, the error
 // wraps errNoRecord. If the file belongs to another store or has an unsupported version, which no
 // crash can cause, the error wraps errForeign.
-func (l *wal) readHeader(f vfs.File) (walHeader, error) {
+func (w *walFormat) readHeader(f vfs.File) (walHeader, error) {
 	b := make([]byte, walHeaderLen)
 	n, err := f.ReadAt(b, 0)
 	if err != nil && err != io.EOF {
 		return walHeader{}, err
 	}
-	h, err := parseWALHeader(b[:n], l.format)
+	h, err := parseWALHeader(b[:n], w.format)
 	if errors.Is(err, errForeign) {
 		return h, &partd.CorruptError{Path: f.Name(), Offset: 0, Err: err}
 	}

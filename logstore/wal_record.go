@@ -6,9 +6,8 @@ import (
 	"fmt"
 	"path/filepath"
 
-	"github.com/go-partd/partd/internal/engine/segment"
-
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/engine/segment"
 )
 
 // Write-ahead files are reused. Each use has a new epoch, which is in the file header and in
@@ -48,17 +47,18 @@ type recordHeader struct {
 
 const walFileNumber = 1<<32 - 1 // file number of all write-ahead files, for checksums
 
-// put writes the header and the tag before the batch's entries, and returns the whole record. The
-// record must be written at offset off, on which its checksum depends.
-func (h *recordHeader) put(b *batch, f *segment.Format, off int64) []byte {
-	start := batchPrefix - recordHeaderLen
+// put writes the header and the tag before the entries in buf, and returns the whole record. buf has
+// recordPrefix bytes of space before the entries. The record must be written at offset off, on which
+// its checksum depends.
+func (h *recordHeader) put(buf []byte, f *segment.Format, off int64) []byte {
+	start := recordPrefix - recordHeaderLen
 	if h.tagged {
 		start = 0
 	}
-	rec := b.buf[start:]
+	rec := buf[start:]
 	le := binary.LittleEndian
-	le.PutUint32(rec[4:], uint32(len(b.entries())))
-	le.PutUint32(rec[8:], b.crc)
+	le.PutUint32(rec[4:], uint32(len(buf)-recordPrefix))
+	le.PutUint32(rec[8:], h.crc)
 	rec[12], rec[13], rec[14], rec[15] = byte(h.kind), 0, 0, 0
 	end := recordHeaderLen
 	if h.tagged {
@@ -152,3 +152,6 @@ func parseWALHeader(b []byte, f *segment.Format) (h walHeader, err error) {
 	}
 	return walHeader{le.Uint64(b[24:]), le.Uint64(b[32:])}, nil
 }
+
+// recordPrefix is the space in a buffer for the record's header and tag.
+const recordPrefix = recordHeaderLen + tagLen

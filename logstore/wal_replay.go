@@ -11,7 +11,10 @@ import (
 // replay passes all records that are not in segments, from number seq on, to use. checkBlobs
 // returns errNoRecord for a record with a missing large value. If no sync covered that record,
 // the log ends before it.
-func (l *wal) replay(live []*walReader, seq uint64, checkBlobs func(entries []byte) error, use func(h recordHeader, entries []byte) error) error {
+func (l *writeAhead) replay(
+	live []*walReader, seq uint64,
+	checkBlobs func(entries []byte) error, use func(h recordHeader, entries []byte) error,
+) error {
 	for i, r := range live {
 		if r.firstSeq != seq {
 			return &partd.CorruptError{Path: r.path, Offset: 0, Err: fmt.Errorf(
@@ -34,7 +37,9 @@ func (l *wal) replay(live []*walReader, seq uint64, checkBlobs func(entries []by
 	return nil
 }
 
-func (l *wal) replayNewest(r *walReader, checkBlobs func(entries []byte) error, use func(h recordHeader, entries []byte) error) error {
+func (l *writeAhead) replayNewest(
+	r *walReader, checkBlobs func(entries []byte) error, use func(h recordHeader, entries []byte) error,
+) error {
 	synced, err := l.lastSynced(*r)
 	if err != nil {
 		return err
@@ -74,7 +79,7 @@ func (r *walReader) replayNext(use, check func(h recordHeader, entries []byte) e
 }
 
 // checkLogEnd returns an error if the newest file is truncated, or damaged before its end.
-func (l *wal) checkLogEnd(r *walReader) error {
+func (l *writeAhead) checkLogEnd(r *walReader) error {
 	if err := l.checkNewest(r); err != nil {
 		return err
 	}
@@ -95,7 +100,7 @@ func (l *wal) checkLogEnd(r *walReader) error {
 
 // lastSynced returns the number of the last record known to be synced. Each record contains the
 // number of the last record that was synced when it was written.
-func (l *wal) lastSynced(r walReader) (uint64, error) {
+func (l *writeAhead) lastSynced(r walReader) (uint64, error) {
 	if !l.wasDurable {
 		return 0, nil
 	}
@@ -110,43 +115,4 @@ func (l *wal) lastSynced(r walReader) (uint64, error) {
 		}
 		synced = max(synced, h.synced)
 	}
-}
-
-// checkBlobs returns errNoRecord if an entry's large value is missing or damaged. A power loss can
-// cause this if the value was not synced. checkBlobs returns read errors unchanged.
-func (fs *fileSet) checkBlobs(entries []byte) error {
-	for len(entries) > 0 {
-		e, err := segment.ParseEntry(entries)
-		if err != nil {
-			return nil // the caller parses the entry again and reports the error
-		}
-		entries = entries[len(e.Raw):]
-		if e.Kind != segment.KindBlob {
-			continue
-		}
-		err = fs.eachBlock(e.Value, ignoreData)
-		if errors.As(err, new(*partd.CorruptError)) {
-			return errNoRecord
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (s *Store) addRecord(b *batch, entries []byte) error {
-	b.reset()
-	for len(entries) > 0 {
-		e, err := segment.ParseEntry(entries)
-		if err != nil {
-			return err
-		}
-		if err := s.catalog.files.addEntry(&b.ledger, &e); err != nil {
-			return err
-		}
-		b.push(len(b.buf), append(b.buf, e.Raw...), s.format.HashBytes(e.Key), s.tables.bits)
-		entries = entries[len(e.Raw):]
-	}
-	return nil
 }

@@ -105,14 +105,14 @@ func TestOperationLostAfterSeal(t *testing.T) {
 func TestMissingSegmentIsDamage(t *testing.T) {
 	mem := vfstest.NewMem()
 	h := crashHooksOn(mem)
-	s, err := open(crashDir, nil, h)
+	s, err := openHooked(crashDir, nil, h)
 	must(t, err)
 	mustAppend(t, s, "a", "1")
 	must(t, s.Flush(t.Context()))
 	must(t, s.catalog.edit(func(m *manifest) { m.files = nil }))
 	h.fs = mem.KillClone()
 	must(t, s.Close())
-	if s, err = open(crashDir, nil, h); !errors.As(err, new(*partd.CorruptError)) {
+	if s, err = openHooked(crashDir, nil, h); !errors.As(err, new(*partd.CorruptError)) {
 		t.Fatalf("open without a segment: error %v, want a CorruptError", err)
 	}
 	if s != nil {
@@ -156,7 +156,7 @@ func TestRemovedFileIsDetected(t *testing.T) {
 			must(t, mem.Remove(crashDir+"/"+name))
 			for _, readOnly := range []bool{true, false} {
 				h := crashHooksOn(mem)
-				s, err := open(crashDir, &Options{Memory: MinMemory, ReadOnly: readOnly}, h)
+				s, err := openHooked(crashDir, &Options{Memory: MinMemory, ReadOnly: readOnly}, h)
 				if err == nil {
 					_ = s.Close()
 				}
@@ -199,7 +199,7 @@ func TestNewestFileWithoutHeader(t *testing.T) {
 		f, err := mem.OpenFile(newest, 2, 0)
 		must(t, err)
 		must(t, errors.Join(f.Truncate(0), f.Truncate(size), f.Close()))
-		s, err = open(crashDir, nil, h)
+		s, err = openHooked(crashDir, nil, h)
 		if size == 0 {
 			var corrupt *partd.CorruptError
 			if !errors.As(err, &corrupt) || corrupt.Path != newest {
@@ -221,18 +221,17 @@ func FuzzRecordHeader(f *testing.F) {
 	b.reset()
 	b.add(segment.KindAppend, "key", []byte("value"), 1, 4)
 	b.checksum()
-	h := recordHeader{epoch: 3, seq: 9, synced: 8}
-	f.Add(bytes.Clone(h.put(b, &segment.Format{Seed: 5}, 64)), uint64(5), int64(64))
+	h := recordHeader{crc: b.crc, epoch: 3, seq: 9, synced: 8}
+	f.Add(bytes.Clone(h.put(b.buf, &segment.Format{Seed: 5}, 64)), uint64(5), int64(64))
 	h.tagged, h.tag = true, partd.Tag{Session: 1, Number: 2, CRC: 3}
-	f.Add(bytes.Clone(h.put(b, &segment.Format{Seed: 5}, 64)), uint64(5), int64(64))
+	f.Add(bytes.Clone(h.put(b.buf, &segment.Format{Seed: 5}, 64)), uint64(5), int64(64))
 	f.Add(walHeader{1, 1}.encode(&segment.Format{ID: 7, Seed: 5}), uint64(5), int64(0))
 	f.Fuzz(func(t *testing.T, b []byte, seed uint64, off int64) {
 		store := &segment.Format{ID: 7, Seed: seed}
 		h, err := parseRecordHeader(b, store, off)
 		if err == nil {
 			// A header with a correct checksum must be what put writes.
-			c := &batch{buf: make([]byte, batchPrefix+int(min(h.length, 1<<10)))}
-			c.crc = h.crc
+			c := make([]byte, recordPrefix+int(min(h.length, 1<<10)))
 			if h.length < 1<<10 {
 				if got := h.put(c, store, off); !bytes.Equal(got[:h.totalLen-int64(h.length)], b[:h.totalLen-int64(h.length)]) {
 					t.Fatalf("the header % x was accepted, but is encoded as % x", b, got)

@@ -16,7 +16,7 @@ import (
 func TestSpans(t *testing.T) {
 	for seed := range uint64(10) {
 		rnd := rand.New(rand.NewPCG(seed, 1))
-		s, err := open("/s", &Options{Compression: Compression(seed % 2)}, hooks{fs: vfstest.NewMem(), tableBytes: 1 << 20, blobBytes: 4 << 10})
+		s, err := openHooked("/s", &Options{Compression: Compression(seed % 2)}, hooks{fs: vfstest.NewMem(), tableBytes: 1 << 20, blobBytes: 4 << 10})
 		must(t, err)
 		hotKeys, maxLen := 1+rnd.IntN(40), 20+rnd.IntN(300)
 		for s.tables.active.size < 700<<10 {

@@ -8,19 +8,20 @@ import (
 	"github.com/go-partd/partd/internal/base/offheap"
 )
 
-// tables manages the memtables: two tables, and spare tables while slow readers use the two.
+// memtables manages the memtables: two tables, and spare tables while slow readers use the two.
 // Store.mu guards it.
-type tables struct {
+type memtables struct {
 	mu    *sync.Mutex // Store.mu
 	bytes int64       // size of a table
 	bits  uint8       // hash bits that select a part
 
-	active    *table
-	frozen    *table      // the table being sealed, or nil
-	walTables []*table    // in a read-only store, tables with the records of the write-ahead files
-	free      chan *table // unused tables
-	count     int         // number of tables, not counting spares
-	lent      bool        // see lend
+	active    *memtable
+	frozen    *memtable      // the table being sealed, or nil
+	walTables []*memtable    // in a read-only store, tables with the records of the write-ahead files
+	walErr    error          // why the write-ahead files could not be read, or nil
+	free      chan *memtable // unused tables
+	count     int            // number of tables, not counting spares
+	lent      bool           // see lend
 	closed    bool
 
 	// slowReaders is the number of views that may use tables for long, because flushing failed.
@@ -32,7 +33,7 @@ type tables struct {
 // maxSpares is the maximum number of tables that slow readers use; see flushedView.
 const maxSpares = 2
 
-func (ts *tables) allocate() error {
+func (ts *memtables) allocate() error {
 	for ; ts.count < cap(ts.free); ts.count++ {
 		t, err := newTable(ts.bytes)
 		if err != nil {
@@ -44,9 +45,9 @@ func (ts *tables) allocate() error {
 }
 
 // inUse returns the tables with records, oldest first.
-func (ts *tables) inUse() []*table {
-	list := append(make([]*table, 0, len(ts.walTables)+2), ts.walTables...)
-	for _, t := range []*table{ts.frozen, ts.active} {
+func (ts *memtables) inUse() []*memtable {
+	list := append(make([]*memtable, 0, len(ts.walTables)+2), ts.walTables...)
+	for _, t := range []*memtable{ts.frozen, ts.active} {
 		if t != nil {
 			list = append(list, t)
 		}
@@ -54,7 +55,7 @@ func (ts *tables) inUse() []*table {
 	return list
 }
 
-func (ts *tables) memory() (n int64) {
+func (ts *memtables) memory() (n int64) {
 	for _, t := range ts.inUse() {
 		n += int64(t.chunks * t.chunkSize)
 	}
@@ -62,7 +63,7 @@ func (ts *tables) memory() (n int64) {
 }
 
 // takeTable returns an unused table. It waits, without mu, until readers release one.
-func (ts *tables) takeTable(ctx context.Context) (*table, error) {
+func (ts *memtables) takeTable(ctx context.Context) (*memtable, error) {
 	if t, err := ts.tryTake(); t != nil || err != nil {
 		return t, err
 	}
@@ -73,7 +74,7 @@ func (ts *tables) takeTable(ctx context.Context) (*table, error) {
 
 // tryTake returns an unused table, or nil if all are in use. It creates a spare table if slow
 // readers use tables.
-func (ts *tables) tryTake() (*table, error) {
+func (ts *memtables) tryTake() (*memtable, error) {
 	select {
 	case t := <-ts.free:
 		return t, nil
@@ -90,7 +91,7 @@ func (ts *tables) tryTake() (*table, error) {
 }
 
 // put makes an empty table available again. It frees spares that are no longer needed.
-func (ts *tables) put(t *table) {
+func (ts *memtables) put(t *memtable) {
 	available := len(ts.free)
 	for _, used := range ts.inUse() {
 		if used != t {
@@ -111,7 +112,7 @@ func (ts *tables) put(t *table) {
 // lend shrinks an unused table to half its size, and returns the number of bytes that a scan may
 // then use until it calls takeBack. It returns 0 if no table is unused, another scan has the memory,
 // or an operation of maxBatch bytes might not fit into the smaller table.
-func (ts *tables) lend(maxBatch int) int64 {
+func (ts *memtables) lend(maxBatch int) int64 {
 	if ts.lent || ts.closed || ts.slowReaders+ts.spares > 0 || ts.bytes/2 < 3*int64(maxBatch) {
 		return 0
 	}
@@ -128,7 +129,7 @@ func (ts *tables) lend(maxBatch int) int64 {
 }
 
 // takeBack restores the size of the table that lend shrank, now or once the table is unused.
-func (ts *tables) takeBack() {
+func (ts *memtables) takeBack() {
 	ts.lent = false
 	for range len(ts.free) {
 		select { // takeTable may take a table meanwhile, without mu
@@ -139,7 +140,7 @@ func (ts *tables) takeBack() {
 	}
 }
 
-func (ts *tables) release(t *table) {
+func (ts *memtables) release(t *memtable) {
 	if t.refs.Add(-1) > 0 {
 		return
 	}
@@ -151,7 +152,7 @@ func (ts *tables) release(t *table) {
 	ts.put(t)
 }
 
-func (ts *tables) releaseAll(list []*table, except *table) {
+func (ts *memtables) releaseAll(list []*memtable, except *memtable) {
 	for _, t := range list {
 		if t != except {
 			ts.release(t)
@@ -160,7 +161,7 @@ func (ts *tables) releaseAll(list []*table, except *table) {
 }
 
 // close frees all tables; a table in use is freed when its last reader ends.
-func (ts *tables) close() {
+func (ts *memtables) close() {
 	for len(ts.free) > 0 {
 		offheap.Release((<-ts.free).arena)
 	}

@@ -41,12 +41,12 @@ func TestLentMemory(t *testing.T) {
 	const count = 8000
 	appendKeys(count)
 	must(t, s.Flush(t.Context()))
-	total, seals := 0, s.counters.seals.Load()
+	total, seals := 0, s.journal.counters.seals.Load()
 	for c, err := range s.Scan(t.Context()) {
 		must(t, err)
 		if total == 0 {
 			appendKeys(count)
-			if n := s.counters.seals.Load() - seals; n < 3 {
+			if n := s.journal.counters.seals.Load() - seals; n < 3 {
 				t.Errorf("%d tables were sealed during the scan, want several", n)
 			}
 			if n, tables, lent := arenas(); !lent || n > full*3/4 {
@@ -142,7 +142,7 @@ func TestLargeBatchesWhileLent(t *testing.T) {
 // takeBack must not wait for a table that it has counted.
 func TestTableTakenDuringTakeBack(t *testing.T) {
 	var mu sync.Mutex
-	ts := &tables{mu: &mu, bytes: 16 << 20, free: make(chan *table, 2)}
+	ts := &memtables{mu: &mu, bytes: 16 << 20, free: make(chan *memtable, 2)}
 	must(t, ts.allocate())
 	done := make(chan struct{})
 	go func() {

@@ -9,13 +9,13 @@ import (
 	"github.com/go-partd/partd/internal/engine/segment"
 )
 
-// table is a memtable: the newest entries, divided into parts by ranges of key hashes. A part is
+// memtable holds the newest entries, divided into parts by ranges of key hashes. A part is
 // a list of chunks of the arena. Parts only grow at the end, so a reader with a copy of a part
 // needs no lock.
 //
 // Until the table is frozen, Store.mu guards all fields except refs. A frozen table does
 // not change until reset.
-type table struct {
+type memtable struct {
 	arena     []byte
 	chunkSize int
 	chunks    int // number of chunks in use
@@ -51,21 +51,21 @@ func tableShape(n int64) (partBits uint8, chunkSize int) {
 	return min(uint8(bits.Len64(uint64(parts))-1), 12), chunkSize
 }
 
-func newTable(n int64) (*table, error) {
+func newTable(n int64) (*memtable, error) {
 	partBits, chunkSize := tableShape(n)
 	n = n / int64(chunkSize) * int64(chunkSize)
 	arena, err := offheap.Allocate(int(n))
 	if err != nil {
 		return nil, err
 	}
-	return &table{
+	return &memtable{
 		arena: arena, chunkSize: chunkSize, bits: partBits,
 		parts: make([]part, 1<<partBits), fitScratch: make([]int32, 1<<partBits),
 	}, nil
 }
 
 // resize replaces the arena of an empty table by one of n bytes.
-func (t *table) resize(n int64) error {
+func (t *memtable) resize(n int64) error {
 	arena, err := offheap.Allocate(int(n / int64(t.chunkSize) * int64(t.chunkSize)))
 	if err != nil {
 		return err
@@ -75,7 +75,7 @@ func (t *table) resize(n int64) error {
 	return nil
 }
 
-func (t *table) reset() {
+func (t *memtable) reset() {
 	for i := range t.parts {
 		p := &t.parts[i]
 		p.size, p.tail = 0, 0
@@ -89,7 +89,7 @@ func (t *table) reset() {
 	t.wal = nil
 }
 
-func (t *table) fits(b *batch) bool {
+func (t *memtable) fits(b *batch) bool {
 	free := len(t.arena)/t.chunkSize - t.chunks
 	maxChunks := len(b.entries())/t.chunkSize + min(len(b.offsets), len(t.parts)) + 1
 	if maxChunks <= free {
@@ -119,7 +119,7 @@ func (t *table) fits(b *batch) bool {
 // insert adds an encoded batch, which must fit. Consecutive entries go to distant addresses, so
 // almost every copy would wait for memory. So that these waits overlap, insert first touches the
 // cache lines that a group of entries will write.
-func (t *table) insert(b *batch) {
+func (t *memtable) insert(b *batch) {
 	const group = 32
 	mask := t.chunkSize - 1
 	for start := 0; start < len(b.offsets); start += group {
@@ -146,7 +146,7 @@ func (t *table) insert(b *batch) {
 	t.maxBlobNo = max(t.maxBlobNo, b.maxBlobNo)
 }
 
-func (t *table) insertSlow(p *part, e []byte) {
+func (t *memtable) insertSlow(p *part, e []byte) {
 	for len(e) > 0 {
 		off := p.size & (t.chunkSize - 1)
 		if off == 0 {
@@ -164,10 +164,10 @@ func (t *table) insertSlow(p *part, e []byte) {
 }
 
 // source returns the entries of p, a part of the table or an older copy of one.
-func (t *table) source(p part) segment.Source { return &partSource{t: t, part: p} }
+func (t *memtable) source(p part) segment.Source { return &partSource{t: t, part: p} }
 
 type partSource struct {
-	t *table
+	t *memtable
 	part
 	nextChunk int
 }
@@ -182,11 +182,28 @@ func (s *partSource) Next() ([]byte, error) {
 	return s.t.arena[start : start+n : start+n], nil
 }
 
-func (t *table) blocksOf(p part) [][]byte {
+func (t *memtable) blocksOf(p part) [][]byte {
 	blocks := make([][]byte, 0, len(p.chunks))
 	src := partSource{t: t, part: p}
 	for b, err := src.Next(); err == nil; b, err = src.Next() {
 		blocks = append(blocks, b)
 	}
 	return blocks
+}
+
+// hotBytes returns the minimum size of a hot key's entries in a table, in bytes.
+func (t *memtable) hotBytes() int64 { return max(int64(len(t.arena))/512, 4<<10) }
+
+// writeBytes writes the bytes from start to end of a part.
+func (t *memtable) writeBytes(w *segment.Writer, p part, start, end int) error {
+	for start < end {
+		off := start & (t.chunkSize - 1)
+		chunk := t.arena[int(p.chunks[start/t.chunkSize])*t.chunkSize:][off:t.chunkSize]
+		chunk = chunk[:min(len(chunk), end-start)]
+		if err := w.Write(chunk); err != nil {
+			return err
+		}
+		start += len(chunk)
+	}
+	return nil
 }

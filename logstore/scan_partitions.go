@@ -1,0 +1,136 @@
+package logstore
+
+import (
+	"context"
+	"runtime"
+	"sync"
+	"sync/atomic"
+
+	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/engine/segment"
+)
+
+// scans limits the memory of all scans together. tables.lend and takeBack need mu.
+type scans struct {
+	*directory
+	mu        *sync.Mutex // Store.mu
+	format    *segment.Format
+	tables    *memtables
+	readBytes int64 // maximum bytes that a scan loads at a time
+	maxBatch  int   // maximum size of an operation's batch
+	hooks     *hooks
+
+	memory atomic.Int64 // bytes reserved by take
+}
+
+type scanner struct {
+	scanRequest
+	ctx    context.Context
+	cancel context.CancelFunc
+	scans  *scans
+	v      *view
+	bits   uint8 // number of leading hash bits that select a range; partitions consist of adjacent ranges
+
+	memory     int64 // bytes reserved by scans.take
+	lent       int64 // bytes of a table, in addition to memory
+	loadBytes  int64 // maximum bytes that a worker loads at a time
+	maxRefs    int   // maximum entries that a worker groups at a time
+	batchBytes int   // maximum size of batches, and target size of partitions
+
+	partitions     chan *scanPartition // in the order of their hashes
+	runningWorkers atomic.Int32
+	wg             sync.WaitGroup
+
+	mu        sync.Mutex // guards the fields below, and sending to partitions
+	nextRange int        // first range of the next partition
+	exhausted bool       // all partitions were sent
+
+	// The ranges before prefetched were prefetched, the last time from prefetchAt on.
+	prefetchAt, prefetched int
+}
+
+// nextPartition returns the next partition, or nil at the end or if the scan is canceled.
+func (sc *scanner) nextPartition() *scanPartition {
+	sc.mu.Lock()
+	defer sc.mu.Unlock()
+	if sc.exhausted || sc.ctx.Err() != nil {
+		return nil
+	}
+	lastRange := segment.RangeIndex(sc.hashes.hi, sc.bits)
+	sc.prefetch(lastRange)
+	end := packRanges(sc.nextRange, lastRange+1, sc.rangeSize, int64(sc.batchBytes))
+	p := &scanPartition{batches: make(chan *scanBatch, batchesPerWorker)}
+	p.hashes.lo, p.hashes.hi = segment.HashBounds(sc.nextRange, end, sc.bits)
+	p.hashes = hashRange{max(p.hashes.lo, sc.hashes.lo), min(p.hashes.hi, sc.hashes.hi)}
+	select {
+	case sc.partitions <- p:
+	case <-sc.ctx.Done():
+		return nil
+	}
+	sc.nextRange, sc.exhausted = end, end > lastRange
+	return p
+}
+
+// take reserves memory for a scan: the whole memory for scans or, if the scan reads one
+// of several parts, a fraction of it. It returns 0 if other scans have left too little.
+func (ss *scans) take(parts int) int64 {
+	n := 2 * ss.readBytes / int64(min(parts, 4))
+	for {
+		used := ss.memory.Load()
+		if used+n > 2*ss.readBytes {
+			return 0
+		}
+		if ss.memory.CompareAndSwap(used, used+n) {
+			return n
+		}
+	}
+}
+
+// workerNeeds returns the maximum number of workers, which is at most the number of ranges, and the memory of each in
+// bytes. With less memory, a worker could not load a whole range, and would have to read it several times.
+func (sc *scanner) workerNeeds() (workers int, bytes int64) {
+	const samples = 64
+	var largest int64
+	for i := range samples {
+		largest = max(largest, sc.rangeSize(i<<sc.bits/samples))
+	}
+	ranges := segment.RangeIndex(sc.hashes.hi, sc.bits) - segment.RangeIndex(sc.hashes.lo, sc.bits) + 1
+	return min(runtime.GOMAXPROCS(0), ranges), max(minWorkerBytes, 2*largest)
+}
+
+// maxPrefetch is the maximum number of bytes that a scan prefetches at a time.
+const maxPrefetch = 8 << 20
+
+// prefetch begins to read the ranges that the next partitions need, so that the disk gets many
+// reads at once, each of several adjacent ranges. When workers reach ranges that were prefetched,
+// it prefetches those after them. sc.mu must be held.
+func (sc *scanner) prefetch(lastRange int) {
+	if sc.nextRange < sc.prefetchAt || sc.prefetched > lastRange {
+		return
+	}
+	sc.prefetchAt = max(sc.prefetched, sc.nextRange)
+	sc.prefetched = packRanges(sc.prefetchAt, lastRange+1, sc.rangeSize, min(max(sc.memory, minWorkerBytes), maxPrefetch))
+	lo, hi := segment.HashBounds(sc.prefetchAt, sc.prefetched, sc.bits)
+	for _, seg := range sc.v.segments {
+		off := seg.Offsets[seg.RangeIndex(lo)]
+		if c, ok := seg.file.f.(vfs.Cacher); ok {
+			c.Prefetch(seg.Start+int64(off), seg.rangesLen(lo, hi))
+		}
+	}
+}
+
+// rangeSize returns the approximate size of range i of the scan, without hot keys.
+func (sc *scanner) rangeSize(i int) int64 {
+	var n int64
+	lo, hi := segment.HashBounds(i, i+1, sc.bits)
+	for _, seg := range sc.v.segments {
+		n += seg.rangeSize(i, sc.bits)
+	}
+	for i := range sc.v.tables {
+		t := &sc.v.tables[i]
+		for p := segment.RangeIndex(lo, t.t.bits); p <= segment.RangeIndex(hi, t.t.bits); p++ {
+			n += int64(t.parts[p-t.base].size) >> (max(sc.bits, t.t.bits) - t.t.bits)
+		}
+	}
+	return n
+}
