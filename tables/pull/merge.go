@@ -53,7 +53,7 @@ func (n *Node) merge(ctx context.Context, base version, added frame) (*manifest,
 			if i >= 0 {
 				next.files = append(next.files, base.files[i])
 			}
-			files, err = n.write(rows, next.time)
+			files, err = n.disk.writeRows(rows, next.time)
 		}
 		rows.Release()
 		if err != nil {
@@ -121,7 +121,7 @@ func (n *Node) rewrite(ctx context.Context, next *manifest, r record, f dataFile
 	}
 	b := array.NewRecordBatch(next.schema, columns, int64(len(newer)))
 	defer b.Release()
-	return n.write(b, next.time)
+	return n.disk.writeRows(b, next.time)
 }
 
 // pickRows returns two row indexes for each distinct time. A time occurs once or twice; if twice,
