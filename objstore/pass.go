@@ -59,19 +59,19 @@ func (sc *scanner) run(
 
 // readInPasses yields the keys of an interval. It splits the interval into parts that fit the budget,
 // and reads each part from all segments before the next.
-func (sc *scanner) readInPasses(ctx context.Context, whole interval) error {
-	lo, isDone := whole.lo, false
+func (sc *scanner) readInPasses(ctx context.Context, iv interval) error {
+	lo, isDone := iv.lo, false
 	nextPass := func() *pass {
 		if isDone {
 			return nil
 		}
-		iv, bytes, tooLarge := sc.view.nextInterval(lo, whole.hi, sc.budget)
-		lo, isDone = iv.hi+1, iv.hi == whole.hi
+		part, bytes, tooLarge := sc.view.nextInterval(lo, iv.hi, sc.budget)
+		lo, isDone = part.hi+1, part.hi == iv.hi
 		if tooLarge {
-			return &pass{stream: func(ctx context.Context) error { return sc.scanWide(ctx, sc.eachEntry, iv) }}
+			return &pass{stream: func(ctx context.Context) error { return sc.scanWide(ctx, sc.eachEntry, part) }}
 		}
 		return &pass{load: func(ctx context.Context) *loadedInterval {
-			return sc.loadAll(ctx, 0, len(sc.view.segments), iv, bytes)
+			return sc.loadAll(ctx, 0, len(sc.view.segments), part, bytes)
 		}}
 	}
 	return sc.run(ctx, nextPass, sc.emit)

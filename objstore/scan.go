@@ -42,8 +42,8 @@ func (s *Store) scan(ctx context.Context, part, parts int, yield func(partd.Chun
 		view: v, disk: &s.disk, closed: &s.closed, budget: passBudget(memory), yield: yield, groups: groups{format: s.format},
 	}
 	iv := partOf(part, parts)
-	if sh := v.share(iv); s.opts.usesDisk(&sh, sc.budget) {
-		err = sc.regroup(ctx, iv, sh.pileLayout(sc.budget))
+	if share := v.share(iv); s.opts.usesDisk(&share, sc.budget) {
+		err = sc.regroup(ctx, iv, share.pileLayout(sc.budget))
 	} else {
 		err = sc.readInPasses(ctx, iv)
 	}

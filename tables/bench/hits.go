@@ -109,7 +109,7 @@ func (b *hitsBench) makeHits(path string) error {
 // loadHits loads the rows into a store, into a DuckDB table, and into a Parquet file that
 // DuckDB writes. It returns a contender for each.
 func (b *hitsBench) loadHits(s *tables.Store, conn duckdb.Connection, rowsPath string) ([]*contender, error) {
-	load, err := seconds(func() error {
+	loadTime, err := seconds(func() error {
 		return b.withParquet(rowsPath, func(r array.RecordReader) error {
 			_, err := s.Bucket("b").Table("hits").Put(b.ctx, r, tables.PutAppend, nil)
 			return err
@@ -123,7 +123,7 @@ func (b *hitsBench) loadHits(s *tables.Store, conn duckdb.Connection, rowsPath s
 		return nil, err
 	}
 	ours := &contender{
-		name: "tables", version: duckdb.LibraryVersion(), load: load, bytes: size,
+		name: "tables", version: duckdb.LibraryVersion(), load: loadTime, bytes: size,
 		rows: func(sql string) (answer, error) { return b.queryAnswer(s, sql) },
 		run:  func(sql string) error { return b.query(b.ctx, s, sql) },
 	}
@@ -144,10 +144,10 @@ func (b *hitsBench) loadHits(s *tables.Store, conn duckdb.Connection, rowsPath s
 	return []*contender{ours, table, file}, err
 }
 
-// newDuckDBContender runs the statement load, which writes the file path, and returns DuckDB as a contender.
-// The contender's queries read the rows from the table expression tableExpr.
-func (b *hitsBench) newDuckDBContender(conn duckdb.Connection, name, tableExpr, path, load string) (*contender, error) {
-	elapsed, err := seconds(func() error { return execDuckDB(conn, load) })
+// newDuckDBContender runs loadSQL, which must create the file at path, and returns a contender whose queries read
+// from tableExpr.
+func (b *hitsBench) newDuckDBContender(conn duckdb.Connection, name, tableExpr, path, loadSQL string) (*contender, error) {
+	loadTime, err := seconds(func() error { return execDuckDB(conn, loadSQL) })
 	if err != nil {
 		return nil, err
 	}
@@ -157,7 +157,7 @@ func (b *hitsBench) newDuckDBContender(conn duckdb.Connection, name, tableExpr, 
 	}
 	withTable := func(sql string) string { return strings.Replace(sql, "from hits", "from "+tableExpr+" AS hits", 1) }
 	return &contender{
-		name: name, version: duckdb.LibraryVersion(), load: elapsed, bytes: info.Size(),
+		name: name, version: duckdb.LibraryVersion(), load: loadTime, bytes: info.Size(),
 		rows: func(sql string) (answer, error) { return b.duckdbAnswer(conn, withTable(sql)) },
 		run:  func(sql string) error { return execDuckDB(conn, withTable(sql)) },
 	}, nil
@@ -168,12 +168,12 @@ func hitsQueryList() []string {
 	return all[:len(all)-1]
 }
 
-// withTextColumns returns the query sql with all columns converted to text, which is empty for NULL.
+// withTextColumns returns sql, with every column converted to text, which is empty for NULL.
 func withTextColumns(sql string) string {
 	return "SELECT coalesce(COLUMNS(*)::VARCHAR, '') FROM (" + sql + ")"
 }
 
-// compareHits runs each query several times with each contender, in turns. It returns the answers
+// compareHits runs each query several times, alternating between the contenders. It returns the answers
 // of the first contender, and an error if another contender's answers differ.
 func (b *hitsBench) compareHits(all []*contender) (answers []answer, err error) {
 	for i, sql := range hitsQueryList() {

@@ -66,9 +66,9 @@ type Options struct {
 	// respond. 0 means [DefaultLease].
 	Lease time.Duration
 
-	// MaxStaleness is the largest age of a version that Load may return if the registry,
-	// or every holder of a newer version, does not respond. If MaxStaleness is 0, Load
-	// returns an error in these cases.
+	// MaxStaleness is how long ago a version must have been confirmed as the newest, at most,
+	// for Load to return it while the registry, or every holder of a newer version, does not
+	// respond. If MaxStaleness is 0, Load returns an error in these cases.
 	MaxStaleness time.Duration
 
 	// Newest makes every Load ask the registry for the newest version, so that Load never
