@@ -107,7 +107,8 @@ func (b *seriesBench) measureSeries() error {
 }
 
 func (b *seriesBench) reportSeries(who string, m *results) {
-	fmt.Printf("time series of %d rows, %s: %.1f MB on disk, %.1f MB with all tables, in %d files\n", b.seriesRows, who, float64(m.Prices)/1e6, float64(m.Bytes)/1e6, m.Files)
+	fmt.Printf("time series of %d rows, %s: %.1f MB on disk, %.1f MB with all tables, in %d files\n",
+		b.seriesRows, who, float64(m.Prices)/1e6, float64(m.Bytes)/1e6, m.Files)
 	for _, name := range slices.Sorted(maps.Keys(m.Seconds)) {
 		b.report(name, who, m.Seconds[name], b.rounds)
 	}

@@ -74,7 +74,8 @@ func (n *Node) fetchNewest(ctx context.Context, name string, from, to time.Time)
 	if errors.Is(err, ErrSyncFailed) && h.Version > 0 && time.Since(h.confirmedAt) <= n.opts.MaxStaleness {
 		cause := err
 		if v, times, err = n.fetchVersion(ctx, h.record, from, to); err == nil {
-			n.log.Warn("pull: the newest version is not available, so the node uses an older one", "table", name, "version", h.Version, "as of", h.confirmedAt, "error", cause)
+			n.log.Warn("pull: the newest version is not available, so the node uses an older one",
+				"table", name, "version", h.Version, "as of", h.confirmedAt, "error", cause)
 		}
 	}
 	return v, times, err
@@ -127,7 +128,8 @@ func (n *Node) findNewest(ctx context.Context, name string) (record, uint64, err
 		return record{}, 0, &SyncError{causes}
 	}
 	if best.Version < held {
-		return record{}, 0, registryError(fmt.Errorf("the registry lost the record of version %d, and no node that has this version responds: start one of these nodes, or call Forget", held))
+		return record{}, 0, registryError(fmt.Errorf("the registry lost the record of version %d, and no node that has this version responds: "+
+			"start one of these nodes, or call Forget", held))
 	}
 	if best.Version == 0 {
 		return record{}, e.revision, ErrNotFound

@@ -53,7 +53,8 @@ func (r record) holderValue() string { return fmt.Sprintf("%d %s", r.Version, r.
 
 // check validates a record from outside this process, for the table with this key.
 func (r record) check(key string) error {
-	if keyOf(r.Name) != key || checkName(r.Name) != nil || r.Version < 1 || !isHash(r.Manifest) || r.Size < 1 || r.Size > maxManifest || r.Rows < 0 || r.Bytes < 0 {
+	if keyOf(r.Name) != key || checkName(r.Name) != nil || r.Version < 1 || !isHash(r.Manifest) ||
+		r.Size < 1 || r.Size > maxManifest || r.Rows < 0 || r.Bytes < 0 {
 		return fmt.Errorf("the record of version %d, with a manifest of %d bytes, is invalid", r.Version, r.Size)
 	}
 	return nil

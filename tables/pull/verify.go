@@ -50,7 +50,8 @@ func (n *Node) Verify(ctx context.Context) (all []Finding, err error) {
 		heads, _ := n.askHeads(ctx, keyOf(t.Name), peers) // nodes that do not respond are already reported as findings
 		for p, h := range heads {
 			if h.Version > t.Version || h.Version == t.Version && h.Manifest != t.Manifest {
-				all = append(all, Finding{Node: p.address, Table: t.Name, Problem: fmt.Sprintf("the content of its version %d differs from version %d of the registry", h.Version, t.Version)})
+				problem := fmt.Sprintf("the content of its version %d differs from version %d of the registry", h.Version, t.Version)
+				all = append(all, Finding{Node: p.address, Table: t.Name, Problem: problem})
 			}
 		}
 	}

@@ -152,7 +152,8 @@ func (c *Catalog) prepare(ctx context.Context) (err error) {
 		return t.err
 	}
 	if (c.root != "" || c.postgres) && c.originalDir != location {
-		return fmt.Errorf("the database belongs to the warehouse %s, not to %s: use a separate database, or a separate schema with search_path, for each warehouse", c.originalDir, location)
+		return fmt.Errorf("the database belongs to the warehouse %s, not to %s: use a separate database, "+
+			"or a separate schema with search_path, for each warehouse", c.originalDir, location)
 	}
 	if format != "2" {
 		return fmt.Errorf("the catalog's format is %q, but this version supports only format 2: use a newer version", format)

@@ -219,7 +219,8 @@ func (ls *listings) Find(ctx context.Context, namespace string, meta map[string]
 		for _, name := range chunk {
 			args = append(args, name)
 		}
-		page, err := ls.listed(ctx, selectTables+` AND t.table_namespace=? AND t.table_name IN (?`+strings.Repeat(",?", len(chunk)-1)+`) ORDER BY t.table_name`, args...)
+		page, err := ls.listed(ctx, selectTables+` AND t.table_namespace=? AND t.table_name IN (?`+
+			strings.Repeat(",?", len(chunk)-1)+`) ORDER BY t.table_name`, args...)
 		if err != nil {
 			return err
 		}
@@ -239,5 +240,6 @@ func (ls *listings) Unlisted(ctx context.Context, namespace string) ([]string, e
 
 // Names returns at most limit sorted names of a namespace's tables, all after the given name.
 func (ls *listings) Names(ctx context.Context, namespace, after string, limit int) ([]string, error) {
-	return ls.strings(ctx, `SELECT table_name FROM iceberg_tables WHERE catalog_name='`+Name+`' AND table_namespace=? AND table_name>? ORDER BY 1 LIMIT ?`, namespace, after, limit)
+	return ls.strings(ctx, `SELECT table_name FROM iceberg_tables WHERE catalog_name='`+Name+`' AND table_namespace=?
+		AND table_name>? ORDER BY 1 LIMIT ?`, namespace, after, limit)
 }
