@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -27,44 +25,25 @@ type committedSegment struct {
 
 // catalog is the index of all committed segments. It reads each record of the log once.
 type catalog struct {
-	store      *Store
-	mu         ctxMutex
+	*objects
+	mu         ctxMutex // guards the fields below
 	nextNumber uint64
 	seqs       map[writerID]uint64 // sequence number of each writer's last record
-	segments   []*committedSegment // views share the elements, so append to the slice or replace it, but do not change elements
-	drops      int
-	memory     atomic.Int64 // bytes used by segments
+	// segments is appended to or replaced; its elements do not change, because views share them.
+	segments []*committedSegment
+	drops    int
+	memory   atomic.Int64 // bytes used by segments
 }
 
 // view is a snapshot of the catalog.
 type view struct {
+	catalog  *catalog
 	segments []*committedSegment
 	drops    int
 }
 
-func (s *Store) flushAndRefresh(ctx context.Context) (view, error) {
-	if err := s.flushThen(ctx, nil); err != nil {
-		return view{}, err
-	}
-	return s.catalog.refresh(ctx)
-}
-
-// listLog lists the log's objects with names greater than after. It returns the highest number and
-// the size of the largest object, or zeros if there are none.
-func (s *Store) listLog(ctx context.Context, after string) (highest uint64, largest int64, err error) {
-	err = s.retry(ctx, func(ctx context.Context) error {
-		for o, err := range s.bucket.List(ctx, "log/", after) {
-			if err != nil {
-				return err
-			}
-			digits := strings.TrimPrefix(o.Name, "log/")
-			if n, err := strconv.ParseUint(digits, 10, 64); err == nil && len(digits) == 20 {
-				highest, largest, after = n, max(o.Size, largest, 1), o.Name
-			}
-		}
-		return nil
-	})
-	return highest, largest, err
+func (c *catalog) init(o *objects) {
+	c.objects, c.mu, c.seqs = o, make(ctxMutex, 1), map[writerID]uint64{}
 }
 
 // refresh reads the log to its end. It reads on after the highest listed number, because the
@@ -79,7 +58,7 @@ func (c *catalog) refresh(ctx context.Context) (view, error) {
 	if c.nextNumber > 0 {
 		after = logName(c.nextNumber - 1)
 	}
-	highest, largest, err := c.store.listLog(ctx, after)
+	highest, largest, err := c.listLog(ctx, after)
 	if err != nil {
 		return view{}, err
 	}
@@ -92,9 +71,9 @@ func (c *catalog) refresh(ctx context.Context) (view, error) {
 		}
 	}
 	for {
-		b, err := c.store.readObject(ctx, logName(c.nextNumber))
+		b, err := c.readObject(ctx, logName(c.nextNumber))
 		if errors.Is(err, fs.ErrNotExist) {
-			return view{c.segments, c.drops}, nil
+			return view{c, c.segments, c.drops}, nil
 		}
 		if err != nil {
 			return view{}, err
@@ -107,12 +86,14 @@ func (c *catalog) refresh(ctx context.Context) (view, error) {
 
 // readAll reads n objects, which must exist, and passes them to handle in order. It reads as many objects
 // at the same time as fit in memory. object returns the name and the maximum size of an object.
-func (c *catalog) readAll(ctx context.Context, n int, object func(i int) (string, int64), handle func(i int, b []byte) error) error {
+func (c *catalog) readAll(
+	ctx context.Context, n int, object func(i int) (string, int64), handle func(i int, b []byte) error,
+) error {
 	for done := 0; done < n; {
 		var names []string
 		for size := int64(0); len(names) < min(n-done, 16); {
 			name, bytes := object(done + len(names))
-			if size += bytes; size > c.store.opts.Memory/32 && len(names) > 0 {
+			if size += bytes; size > c.opts.Memory/32 && len(names) > 0 {
 				break
 			}
 			names = append(names, name)
@@ -120,12 +101,13 @@ func (c *catalog) readAll(ctx context.Context, n int, object func(i int) (string
 		data, errs := make([][]byte, len(names)), make([]error, len(names))
 		var wg sync.WaitGroup
 		for i, name := range names {
-			wg.Go(func() { data[i], errs[i] = c.store.readObject(ctx, name) })
+			wg.Go(func() { data[i], errs[i] = c.readObject(ctx, name) })
 		}
 		wg.Wait()
 		for i, err := range errs {
 			if errors.Is(err, fs.ErrNotExist) {
-				return corrupt(objectPath(c.store.bucket, names[i]), errors.New("the object is missing, although other records of the log show that it must exist"))
+				return corrupt(objectPath(c.bucket, names[i]),
+					errors.New("the object is missing, although other records of the log show that it must exist"))
 			}
 			if err == nil {
 				err = handle(done+i, data[i])
@@ -141,10 +123,10 @@ func (c *catalog) readAll(ctx context.Context, n int, object func(i int) (string
 
 // addRecord applies b, the content of the log's next object.
 func (c *catalog) addRecord(ctx context.Context, b []byte) error {
-	r, err := parseRecord(c.store.format, c.nextNumber, b)
+	r, err := parseRecord(c.format, c.nextNumber, b)
 	switch {
 	case err != nil:
-		return corrupt(objectPath(c.store.bucket, logName(c.nextNumber)), err)
+		return corrupt(objectPath(c.bucket, logName(c.nextNumber)), err)
 	case r.op == opGroup:
 		err = c.applyMembers(ctx, r.members)
 	default:
@@ -167,12 +149,12 @@ func (c *catalog) applyMembers(ctx context.Context, members []member) error {
 		if isApplied(m) {
 			return nil
 		}
-		r, err := parseRecord(c.store.format, m.number, b)
+		r, err := parseRecord(c.format, m.number, b)
 		if err == nil && (r.writer != m.writer || r.seq != m.seq || r.op == opGroup) {
 			err = errors.New("the object is not the record that the log refers to")
 		}
 		if err != nil {
-			return corrupt(objectPath(c.store.bucket, m.name()), err)
+			return corrupt(objectPath(c.bucket, m.name()), err)
 		}
 		return c.applyRecord(r, m.name())
 	})
@@ -188,24 +170,25 @@ func (c *catalog) hasRecord(w writerID, seq uint64) bool {
 // applyRecord applies r, which was read from object. If it returns an error, it has applied
 // nothing.
 func (c *catalog) applyRecord(r *record, object string) (err error) {
-	s := c.store
-	path := objectPath(s.bucket, object)
+	path := objectPath(c.bucket, object)
 	switch lastSeq := c.seqs[r.writer]; {
 	case r.seq <= lastSeq:
-		return corrupt(path, fmt.Errorf("the object repeats record %d of writer %x, so its appends would count twice", r.seq, r.writer))
+		return corrupt(path,
+			fmt.Errorf("the object repeats record %d of writer %x, so its appends would count twice", r.seq, r.writer))
 	case r.seq > lastSeq+1:
-		return corrupt(path, fmt.Errorf("record %d of writer %x should precede this record, but is missing", lastSeq+1, r.writer))
+		return corrupt(path,
+			fmt.Errorf("record %d of writer %x should precede this record, but is missing", lastSeq+1, r.writer))
 	}
 	var segments []*committedSegment
 	var memory int64
 	for i := range r.parts {
 		p := &r.parts[i]
-		g := &committedSegment{file: fileOf(s.format, r.writer, p.segmentNumber), onlySetsNewKeys: r.op == opOnce}
+		g := &committedSegment{file: fileOf(c.format, r.writer, p.segmentNumber), onlySetsNewKeys: r.op == opOnce}
 		g.object = g.file.Path
 		if p.inline {
 			g.object, g.base = object, p.offset
 		}
-		g.file.Path = objectPath(s.bucket, g.object)
+		g.file.Path = objectPath(c.bucket, g.object)
 		file := g.file
 		file.ReaderAt = &fileTail{p.size - int64(len(p.bytes)), p.bytes}
 		var ledger []byte
@@ -214,7 +197,7 @@ func (c *catalog) applyRecord(r *record, object string) (err error) {
 		}
 		g.ledger.Parse(ledger)
 		memory += g.MemoryUsed() + 200
-		if p.inline && c.memory.Load()+memory+p.size <= s.opts.Memory/16 {
+		if p.inline && c.memory.Load()+memory+p.size <= c.opts.Memory/16 {
 			g.data = append([]byte(nil), p.bytes...)
 			memory += p.size
 		}
@@ -231,12 +214,10 @@ func (c *catalog) applyRecord(r *record, object string) (err error) {
 	return nil
 }
 
-func (o *Options) catalogMemory() int64 { return o.Memory / 8 }
-
 // shrink reduces the catalog to its memory limit. It repeatedly halves the number of hash ranges in
 // the segments with the most ranges. Readers must then read larger ranges.
 func (c *catalog) shrink() {
-	for c.memory.Load() > c.store.opts.catalogMemory() {
+	for c.memory.Load() > c.opts.catalogMemory() {
 		var finest uint8
 		for _, g := range c.segments {
 			finest = max(finest, g.Bits)
@@ -262,13 +243,14 @@ func (c *catalog) shrink() {
 
 // explainMissing replaces the error for a missing object with an error that says whether the store
 // was dropped during the read or is damaged. It returns other errors unchanged.
-func (s *Store) explainMissing(ctx context.Context, v view, g *committedSegment, err error) error {
+func (c *catalog) explainMissing(ctx context.Context, v view, g *committedSegment, err error) error {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	currentView, refreshErr := s.catalog.refresh(ctx)
+	currentView, refreshErr := c.refresh(ctx)
 	if refreshErr == nil && currentView.drops != v.drops {
 		return fmt.Errorf("%s: the store was dropped during the read: %w", g.file.Path, err)
 	}
-	return errors.Join(corrupt(g.file.Path, errors.New("the object is missing, although the log refers to it")), refreshErr)
+	missing := errors.New("the object is missing, although the log refers to it")
+	return errors.Join(corrupt(g.file.Path, missing), refreshErr)
 }

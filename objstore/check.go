@@ -18,7 +18,8 @@ func (s *Store) Check(ctx context.Context) (partd.CheckResult, error) {
 		return result, s.errorf("verify", err)
 	}
 	// Use a new catalog to read the whole log, because s.catalog reads only new records.
-	log := &catalog{store: s, mu: make(ctxMutex, 1), seqs: map[writerID]uint64{}}
+	log := new(catalog)
+	log.init(&s.objects)
 	v, err := log.refresh(ctx)
 	errs := []error{err}
 	if err != nil {
@@ -26,7 +27,7 @@ func (s *Store) Check(ctx context.Context) (partd.CheckResult, error) {
 	}
 	for _, g := range v.segments {
 		err := s.retry(ctx, func(ctx context.Context) error { return s.checkSegment(ctx, g) })
-		err = s.explainMissing(ctx, v, g, err)
+		err = s.catalog.explainMissing(ctx, v, g, err)
 		if err != nil && !errors.As(err, new(*partd.CorruptError)) {
 			return result, s.errorf("verify", errors.Join(append(errs, err)...))
 		}

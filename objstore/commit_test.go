@@ -49,10 +49,10 @@ func TestClosingWithOldSegments(t *testing.T) {
 // TestOneOldSegment checks that a flush fails if only the oldest of its segments is too old to be committed.
 func TestOneOldSegment(t *testing.T) {
 	s := open(t, new(Memory), Options{SegmentSize: 1, hooks: hooks{maxInline: -1}})
-	for len(s.pending) == 0 {
+	for len(s.buffer.pending) == 0 {
 		must(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: make([]byte, 50<<10)}))
 	}
-	s.pending[0].createdAt = time.Now().Add(-sweepAge/2 - time.Minute)
+	s.buffer.pending[0].createdAt = time.Now().Add(-sweepAge/2 - time.Minute)
 	if err := s.Flush(t.Context()); !errors.Is(err, errTooOld) {
 		t.Errorf("Flush() error = %v, want %v", err, errTooOld)
 	}

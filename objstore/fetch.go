@@ -11,16 +11,6 @@ import (
 	"github.com/go-partd/partd/internal/engine/segment"
 )
 
-// readPart reads n bytes of an object from offset off, or all bytes from off if n is negative.
-func (s *Store) readPart(ctx context.Context, name string, off, n int64) ([]byte, error) {
-	r, err := s.bucket.ReadRange(ctx, name, off, n)
-	if err != nil {
-		return nil, err
-	}
-	b, err := io.ReadAll(r)
-	return b, errors.Join(err, r.Close())
-}
-
 // sequentialReader makes the body of a response an io.ReaderAt. Each read must begin where the last one ended.
 type sequentialReader struct {
 	r   io.ReadCloser
@@ -46,14 +36,14 @@ func (b *sequentialReader) ReadAt(p []byte, off int64) (n int, err error) {
 
 // open returns a reader of the hash ranges [first, end) of a segment. It makes one request, unless the
 // segment is cached in memory.
-func (s *Store) open(ctx context.Context, g *committedSegment, first, end int) (*segment.Reader, io.Closer, error) {
+func (v view) open(ctx context.Context, g *committedSegment, first, end int) (*segment.Reader, io.Closer, error) {
 	start, stop := g.Start+int64(g.Offsets[first]), g.Start+int64(g.Offsets[end])
 	b := &sequentialReader{off: start}
 	if g.data != nil {
 		b.r = io.NopCloser(bytes.NewReader(g.data[start:stop]))
 	} else {
 		var err error
-		if b.r, err = s.bucket.ReadRange(ctx, g.object, g.base+start, stop-start); err != nil {
+		if b.r, err = v.catalog.bucket.ReadRange(ctx, g.object, g.base+start, stop-start); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -66,25 +56,27 @@ func (s *Store) open(ctx context.Context, g *committedSegment, first, end int) (
 
 // read calls use with a reader of the hash ranges [first, end) of a segment. If the request or use fails, read
 // calls use again, until a time limit. If progress is not nil, use may increase *progress to restart the limit.
-func (s *Store) read(ctx context.Context, v view, g *committedSegment, first, end int, progress *int, use func(*segment.Reader) error) error {
+func (v view) read(
+	ctx context.Context, g *committedSegment, first, end int, progress *int, use func(*segment.Reader) error,
+) error {
 	if g.Offsets[first] == g.Offsets[end] {
 		return nil
 	}
-	err := Retry(ctx, s.opts.RetryFor, s.tableSize(), progress, func(ctx context.Context) error {
-		r, c, err := s.open(ctx, g, first, end)
+	err := Retry(ctx, v.catalog.opts.RetryFor, v.catalog.opts.tableSize(), progress, func(ctx context.Context) error {
+		r, c, err := v.open(ctx, g, first, end)
 		if err != nil {
 			return err
 		}
 		defer c.Close() //nolint:errcheck // if use succeeded, it has verified the data
 		return use(r)
 	})
-	return s.explainMissing(ctx, v, g, err)
+	return v.catalog.explainMissing(ctx, v, g, err)
 }
 
 // load appends the entries in the hash ranges [first, end) of a segment to b.
-func (s *Store) load(ctx context.Context, v view, g *committedSegment, first, end int, b []byte) ([]byte, error) {
+func (v view) load(ctx context.Context, g *committedSegment, first, end int, b []byte) ([]byte, error) {
 	start := len(b)
-	err := s.read(ctx, v, g, first, end, nil, func(r *segment.Reader) error {
+	err := v.read(ctx, g, first, end, nil, func(r *segment.Reader) error {
 		b = b[:start]
 		return segment.EachBlock(r, func(block []byte) error {
 			if len(b)+len(block) > cap(b) { // b must not grow, because it is part of an arena
@@ -101,12 +93,12 @@ var errStop = errors.New("the consumer stopped the iteration")
 
 // stream calls f for each entry in the hash ranges [first, end) of a segment, until f returns an
 // error. If it must repeat a request, it skips entries that f already received.
-func (s *Store) stream(ctx context.Context, v view, g *committedSegment, first, end int, f func(e *segment.Entry) error) error {
+func (v view) stream(ctx context.Context, g *committedSegment, first, end int, f func(e *segment.Entry) error) error {
 	// passed is the number of entries passed to f. If f is slow, the server may close connections, so read
 	// retries as long as f makes progress.
 	var passed int
 	var fErr error
-	err := s.read(ctx, v, g, first, end, &passed, func(r *segment.Reader) error {
+	err := v.read(ctx, g, first, end, &passed, func(r *segment.Reader) error {
 		n := 0
 		err := segment.EachEntry(r, func(e *segment.Entry) error {
 			if n++; n <= passed {

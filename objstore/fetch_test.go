@@ -122,7 +122,7 @@ func TestMissingRecord(t *testing.T) {
 	b := new(Memory)
 	s := open(t, b, Options{})
 	appendAndFlush(t, s, "k", "1;")
-	r := record{number: 1, op: opDrop, writer: s.writer, seq: s.lastSeq + 2}
+	r := record{number: 1, op: opDrop, writer: s.writer, seq: s.committer.lastSeq + 2}
 	must(t, b.Create(t.Context(), logName(1), r.encode(s.format)))
 	if v, err := readValue(t, b, "k"); !errors.As(err, new(*partd.CorruptError)) {
 		t.Errorf("the value is %q (error %v), want a CorruptError", v, err)

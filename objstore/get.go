@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"sync/atomic"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/layer"
@@ -49,8 +50,7 @@ func (s *Store) get(ctx context.Context, keys []string) ([][]byte, error) {
 	slices.SortFunc(refs, func(a, b keyRef) int { return cmp.Compare(a.hash, b.hash) })
 	memory, release := s.scans.reserveBudget()
 	defer release()
-	sc := &scanner{store: s, view: v, budget: min(memory, maxArena)}
-	sc.groups.format = s.format
+	sc := &scanner{view: v, closed: &s.closed, budget: min(memory, maxArena), groups: groups{format: s.format}}
 	for len(refs) > 0 {
 		// If there are few bytes between several keys, read all these keys with one interval of hashes.
 		n, iv := 1, interval{refs[0].hash, refs[0].hash}
@@ -79,7 +79,9 @@ func (s *Store) get(ctx context.Context, keys []string) ([][]byte, error) {
 
 // getLoaded reads keys whose hashes are in iv, by loading the whole interval into memory. size is the
 // number of stored bytes to load.
-func (sc *scanner) getLoaded(ctx context.Context, keys []string, refs []keyRef, values [][]byte, iv interval, size int64) error {
+func (sc *scanner) getLoaded(
+	ctx context.Context, keys []string, refs []keyRef, values [][]byte, iv interval, size int64,
+) error {
 	l := sc.loadAll(ctx, 0, len(sc.view.segments), iv, size)
 	defer l.release()
 	if l.err != nil {
@@ -134,25 +136,25 @@ func (s *Store) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 		return nil, &partd.Error{Op: "open", Key: key, HasKey: true, Err: err}
 	}
 	values, stop := layer.NewReader(func(yield func(partd.Chunk, error) bool) {
-		sc := &scanner{store: s, view: v}
+		sc := &scanner{view: v, closed: &s.closed, groups: groups{format: s.format}}
 		if err := sc.streamKey(ctx, sc.eachEntry, []byte(key), yield); err != nil && !errors.Is(err, errStop) {
 			yield(partd.Chunk{}, &partd.Error{Op: "read", Key: key, HasKey: true, Err: err})
 		}
 	}, "")
-	return &valueReader{store: s, values: values, stop: stop}, nil
+	return &valueReader{storeClosed: &s.closed, values: values, stop: stop}, nil
 }
 
 // valueReader reads the value of a single key.
 type valueReader struct {
-	store  *Store
-	values *layer.Reader
-	stop   func()
-	closed bool
+	storeClosed *atomic.Bool
+	values      *layer.Reader
+	stop        func()
+	closed      bool
 }
 
 func (r *valueReader) Read(p []byte) (int, error) {
 	switch {
-	case r.closed || r.store.closed.Load():
+	case r.closed || r.storeClosed.Load():
 		return 0, partd.ErrClosed
 	case len(p) == 0:
 		return 0, nil

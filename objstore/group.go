@@ -4,8 +4,29 @@ import (
 	"bytes"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/base/offheap"
 	"github.com/go-partd/partd/internal/engine/segment"
 )
+
+// loadedInterval contains the entries of an interval in memory.
+type loadedInterval struct {
+	interval
+	arena    []byte
+	sections []section // in the order of the log
+	err      error
+}
+
+// section contains consecutive entries of one segment.
+type section struct {
+	segment int32 // index in the view
+	offset  uint32
+	entries []byte // part of the arena, at offset
+}
+
+func (l *loadedInterval) release() {
+	offheap.Release(l.arena)
+	l.arena = nil
+}
 
 // groups collects the entries of an interval of hashes by key, in the order of the log. It can be
 // reused for another interval.

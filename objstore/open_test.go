@@ -160,7 +160,7 @@ func TestDropWhileReading(t *testing.T) {
 	for _, g := range v.segments {
 		must(t, b.Delete(t.Context(), g.object))
 	}
-	sc := &scanner{store: s, view: v}
+	sc := &scanner{view: v}
 	err = sc.loadAll(t.Context(), 0, len(v.segments), partOf(0, 1), v.segments[0].StoredLen()).err
 	if err == nil || !strings.Contains(err.Error(), "dropped") || errors.As(err, new(*partd.CorruptError)) {
 		t.Errorf("reading during Drop: error = %v, want an error that mentions the drop, but no CorruptError", err)

@@ -2,15 +2,10 @@ package objstore
 
 import (
 	"cmp"
-	"context"
 	"errors"
-	"io/fs"
-	"math/rand/v2"
 	"os"
 	"time"
 
-	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/internal/disk/vfs"
 )
 
@@ -89,57 +84,22 @@ func (o *Options) withDefaults() (Options, error) {
 // scanMemory returns the memory limit for all readers together.
 func (o *Options) scanMemory() int64 { return o.Memory / 16 * 7 }
 
-// retry calls [Retry] for requests that transfer at most a segment.
-func (s *Store) retry(ctx context.Context, f func(ctx context.Context) error) error {
-	return Retry(ctx, s.opts.RetryFor, s.tableSize(), nil, f)
+const (
+	minTableSize = 144 << 10 // large enough for the largest entry
+	memoryShares = 7         // a table has at most Memory/memoryShares bytes; appends use 3⅔ times the size of a table
+	maxTableSize = 1 << 30   // offsets have 32 bits, and one S3 request accepts at most 5 GB
+	// maxFooterBytes is the approximate limit for all segment footers in one record of the log.
+	maxFooterBytes = 4 << 20
+)
+
+// tableSize returns the size at which a table of buffered entries becomes a segment.
+func (o *Options) tableSize() int64 {
+	return min(max(o.SegmentSize, minTableSize), o.Memory/memoryShares, maxTableSize)
 }
 
-// Retry calls f, which makes one request to a bucket, until f succeeds, fails permanently, or the
-// time limit expires. size is the number of bytes that a request transfers. Because connections can
-// hang, each call of f may take only as long as limit, plus a second for each MiB of size. If progress
-// is not nil, f may increase *progress, which restarts the time limit.
-func Retry(ctx context.Context, limit time.Duration, size int64, progress *int, f func(ctx context.Context) error) error {
-	if f == nil {
-		return errors.New("Retry: the function f must not be nil")
-	}
-	deadline := time.Now().Add(limit)
-	attemptLimit := max(limit, time.Second) + time.Duration(size>>20)*time.Second
-	sawDamage, lastDone := false, 0
-	for attempt := 0; ; attempt++ {
-		attemptCtx, cancel := context.WithTimeout(ctx, attemptLimit)
-		err := f(attemptCtx)
-		cancel()
-		if progress != nil && *progress > lastDone {
-			sawDamage, lastDone, deadline = false, *progress, time.Now().Add(limit)
-		}
-		switch {
-		case err == nil || isDefinite(err):
-			return err
-		case ctx.Err() != nil:
-			return errors.Join(canceled.Err(ctx), err)
-		case errors.As(err, new(*partd.CorruptError)): // retry once, because the network may have flipped bits
-			if sawDamage {
-				return err
-			}
-			sawDamage = true
-		case time.Now().After(deadline):
-			return err
-		}
-		if err := pauseBeforeRetry(ctx, attempt); err != nil {
-			return err
-		}
-	}
+// maxPending returns the maximum number of segments that one record of the log commits.
+func (o *Options) maxPending() int {
+	return int(maxFooterBytes / (4*(o.tableSize()/o.hooks.rangeBytes) + 200))
 }
 
-// isDefinite reports whether the outcome of a failed request is known, so retrying is useless.
-func isDefinite(err error) bool {
-	return errors.Is(err, fs.ErrExist) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrRefused)
-}
-
-// pauseBeforeRetry waits for a random time, so that competing writers do not retry at the same
-// moment. The time increases with attempt, the number of failed attempts.
-func pauseBeforeRetry(ctx context.Context, attempt int) error {
-	return canceled.Wait(ctx, time.After(randomUpTo(min(10*time.Millisecond<<min(attempt, 8), time.Second))))
-}
-
-func randomUpTo(limit time.Duration) time.Duration { return rand.N(limit+1) + time.Millisecond }
+func (o *Options) catalogMemory() int64 { return o.Memory / 8 }

@@ -2,9 +2,12 @@ package objstore
 
 import (
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"strconv"
+	"strings"
 
 	"github.com/zeebo/xxh3"
 
@@ -12,8 +15,11 @@ import (
 	"github.com/go-partd/partd/internal/engine/segment"
 )
 
-// storeName is the object that identifies a store in a bucket or below a prefix.
-const storeName = "STORE"
+const (
+	storeName     = "STORE"  // the object that identifies a store in a bucket or below a prefix
+	waitPrefix    = "wait/"  // begins the names of waiting records
+	scratchPrefix = "sweep/" // begins the names of temporary objects
+)
 
 const (
 	storeMagic  = "partdOBJ"
@@ -101,7 +107,34 @@ type recordPart struct {
 const (
 	partHeadLen = 8 + 8 + 4 + 4
 	memberLen   = 8 + 8 + 16 + 8
+	// maxMembers is the maximum number of records in a group, which is read with one request.
+	maxMembers = 1600
 )
+
+// member identifies a waiting record.
+type member struct {
+	number uint64 // the log's first free number when the record was created
+	size   int64
+	writer writerID
+	seq    uint64
+}
+
+// waitDir returns the prefix of the object names of waiting records with the given member.number.
+func waitDir(number uint64) string { return fmt.Sprintf("%s%020d", waitPrefix, number) }
+
+func (m *member) name() string { return fmt.Sprintf("%s/%x-%d", waitDir(m.number), m.writer, m.seq) }
+
+// parseMember parses the name of a waiting record's object, which member.name returned.
+func parseMember(o Object) (m member, ok bool) {
+	number, suffix, _ := strings.Cut(strings.TrimPrefix(o.Name, waitPrefix), "/")
+	writer, seq, _ := strings.Cut(suffix, "-")
+	m.size = o.Size
+	m.number, _ = strconv.ParseUint(number, 10, 64)
+	m.seq, _ = strconv.ParseUint(seq, 10, 64)
+	b, _ := hex.DecodeString(writer)
+	copy(m.writer[:], b)
+	return m, m.name() == o.Name
+}
 
 func setNumber(b []byte, number uint64) {
 	le.PutUint64(b[24:], number)

@@ -3,12 +3,9 @@ package objstore
 import (
 	"context"
 	"errors"
-	"fmt"
-	"syscall"
 
 	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/internal/base/offheap"
-	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/internal/engine/segment"
 	"github.com/go-partd/partd/internal/engine/spill"
 )
@@ -40,7 +37,7 @@ type pileFile struct {
 	blockSize int
 	file      *spill.File
 	written   int64
-	reserved  int64 // bytes reserved from the store's disk limit
+	reserved  int64 // bytes reserved of scanDisk
 }
 
 // pile contains the entries of an interval of hashes, in the order of the log. They are stored in
@@ -56,21 +53,18 @@ type pile struct {
 	bytes, entries, sections int64
 }
 
-const sectionHead = 8
-
 func (sc *scanner) newPileFile(whole interval, p pileLayout) (*pileFile, error) {
-	s := sc.store
 	sp := &pileFile{interval: whole, sc: sc, blockSize: p.blockSize, step: (whole.hi-whole.lo)/uint64(p.piles) + 1}
-	if err := sp.reserve(p.diskBytes); err != nil {
+	if err := sc.disk.reserve(p.diskBytes, &sp.reserved); err != nil {
 		return nil, err
 	}
-	err := sp.checkFree(p.diskBytes)
+	err := sc.disk.checkFree(p.diskBytes)
 	if err == nil {
 		sp.slab, err = offheap.Allocate(p.piles * p.blockSize)
 	}
 	if err == nil {
-		sp.file, err = spill.Create(s.temp, "entries of a bucket", max(p.blockSize, 1<<20))
-		err = sp.fileError(err)
+		sp.file, err = spill.Create(sc.disk.temp, "entries of a bucket", max(p.blockSize, 1<<20))
+		err = sc.disk.fileError(err)
 	}
 	if err != nil {
 		return nil, errors.Join(err, sp.close())
@@ -90,50 +84,9 @@ func (sc *scanner) newPileFile(whole interval, p pileLayout) (*pileFile, error) 
 	return sp, nil
 }
 
-// reserve reserves n more bytes of the store's disk limit.
-func (sp *pileFile) reserve(n int64) error {
-	s := sp.sc.store
-	if used := s.disk.Add(n); used > s.opts.Disk {
-		s.disk.Add(-n)
-		return diskLimitError(sp.reserved+n, s.opts.Disk, used-n-sp.reserved)
-	}
-	sp.reserved += n
-	return nil
-}
-
-func diskLimitError(need, limit, used int64) error {
-	return fmt.Errorf("reading in one pass needs about %s of disk, but the option disk allows %s, and other readers use %s of it: "+
-		"increase the option disk, divide the store among more readers, or set disk=0 to read in many passes", mib(need), mib(limit), mib(used))
-}
-
-func (sp *pileFile) checkFree(need int64) error {
-	o := &sp.sc.store.opts
-	disk, ok := o.hooks.fs.(vfs.SpaceReporter)
-	if !ok {
-		return nil
-	}
-	free, err := disk.Free(o.DiskDir)
-	if err == nil && free < need {
-		return fmt.Errorf("reading in one pass needs about %s of disk in %s, but only %s are free: set the option disk-dir to another directory, "+
-			"divide the store among more readers, or set disk=0 to read in many passes: %w", mib(need), o.DiskDir, mib(free), syscall.ENOSPC)
-	}
-	return sp.fileError(err)
-}
-
-func mib(n int64) string { return fmt.Sprintf("%d MiB", (n+1<<20-1)>>20) }
-
-// fileError wraps an error of the temporary file, and adds advice for the user.
-func (sp *pileFile) fileError(err error) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("regrouping in a temporary file in %s (set the option disk-dir to another directory, or disk=0 to read in many passes without a file): %w",
-		sp.sc.store.opts.DiskDir, err)
-}
-
 func (sp *pileFile) close() error {
 	offheap.Release(sp.slab)
-	sp.sc.store.disk.Add(-sp.reserved)
+	sp.sc.disk.used.Add(-sp.reserved)
 	return sp.file.Close()
 }
 
@@ -197,7 +150,7 @@ func (sp *pileFile) add(ctx context.Context, l *loadedInterval) error {
 				first, _ := g.rangesOf(l.interval)
 				return g.file.Corrupt(g.Start+int64(g.Offsets[first]), err)
 			}
-			if hash := sp.sc.store.format.HashBytes(sec.entries[p.key:p.value]); l.contains(hash) {
+			if hash := sp.sc.groups.format.HashBytes(sec.entries[p.key:p.value]); l.contains(hash) {
 				if err := sp.put(sec.segment, hash, sec.entries[off:p.end]); err != nil {
 					return err
 				}
@@ -240,12 +193,12 @@ func (sp *pileFile) flush(p *pile) error {
 	}
 	p.endSection()
 	if sp.written += int64(n); sp.written > sp.reserved {
-		if err := sp.reserve(sp.written - sp.reserved); err != nil {
+		if err := sp.sc.disk.reserve(sp.written-sp.reserved, &sp.reserved); err != nil {
 			return err
 		}
 	}
 	if err := sp.file.Room(n); err != nil {
-		return sp.fileError(err)
+		return sp.sc.disk.fileError(err)
 	}
 	sp.file.Buf = append(sp.file.Buf, p.buf...)
 	sp.file.End()
@@ -263,7 +216,7 @@ func (sp *pileFile) finish() error {
 	}
 	offheap.Release(sp.slab)
 	sp.slab = nil
-	return sp.fileError(sp.file.Finish())
+	return sp.sc.disk.fileError(sp.file.Finish())
 }
 
 // pileLoads returns a function that returns the pass for the next pile.
@@ -294,7 +247,7 @@ func (sp *pileFile) load(p *pile) *loadedInterval {
 	for _, n := range p.blocks {
 		b, err := sp.file.Read(l.arena[off:], int(n), 1)
 		if err != nil {
-			l.err = sp.fileError(err)
+			l.err = sp.sc.disk.fileError(err)
 			return l
 		}
 		for s := range sections(b) {
@@ -322,7 +275,7 @@ func sections(b []byte) func(yield func(section) bool) {
 
 // source returns a source that reads a pile from the file, without loading all of it.
 func (sp *pileFile) source(p *pile) source {
-	return func(ctx context.Context, iv interval, f func(number int, e *segment.Entry, hash uint64) error) error {
+	return func(ctx context.Context, iv interval, f entryFunc) error {
 		var buf []byte
 		for _, n := range p.blocks {
 			if ctx.Err() != nil {
@@ -330,11 +283,11 @@ func (sp *pileFile) source(p *pile) source {
 			}
 			var err error
 			if buf, err = sp.file.Read(buf, int(n), 1); err != nil {
-				return sp.fileError(err)
+				return sp.sc.disk.fileError(err)
 			}
 			for s := range sections(buf) {
 				err = segment.EachEntry(&segment.BlockList{Blocks: [][]byte{s.entries}}, func(e *segment.Entry) error {
-					if hash := sp.sc.store.format.HashBytes(e.Key); iv.contains(hash) {
+					if hash := sp.sc.groups.format.HashBytes(e.Key); iv.contains(hash) {
 						return f(int(s.segment), e, hash)
 					}
 					return nil

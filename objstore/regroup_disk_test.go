@@ -43,7 +43,7 @@ func TestRegroupIsRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := &rangeRecorder{Bucket: b, ranges: map[string][]interval{}}
 			s := open(t, r, c.opts)
-			s.disk.Add(c.used)
+			s.disk.used.Add(c.used)
 			content, err := readPart(t.Context(), s, 0, 1)
 			if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "disk=0") {
 				t.Errorf("reading: error = %v, want one that contains %q and disk=0", err, c.want)
@@ -54,7 +54,7 @@ func TestRegroupIsRefused(t *testing.T) {
 			if errors.Is(err, syscall.ENOSPC) != (name == "a full disk") {
 				t.Errorf("reading: error = %v; only a full disk must cause %v", err, syscall.ENOSPC)
 			}
-			if used := s.disk.Load(); used != c.used {
+			if used := s.disk.used.Load(); used != c.used {
 				t.Errorf("%d bytes are reserved, want %d", used, c.used)
 			}
 			s.opts.Disk, s.opts.hooks.fs = 1<<40, vfs.OS{}
@@ -78,8 +78,8 @@ func TestRegroupStaysWithinDisk(t *testing.T) {
 	s = open(t, mem, Options{Disk: 1 << 20, hooks: h, DiskDir: t.TempDir()})
 	s.scans.limit = 0
 	_, err := readPart(t.Context(), s, 0, 10)
-	if err == nil || !strings.Contains(err.Error(), "the option disk allows 1 MiB") || s.disk.Load() != 0 {
-		t.Errorf("reading: error = %v, want one that states the limit; %d bytes of disk are still reserved", err, s.disk.Load())
+	if err == nil || !strings.Contains(err.Error(), "the option disk allows 1 MiB") || s.disk.used.Load() != 0 {
+		t.Errorf("reading: error = %v, want one that states the limit; %d bytes of disk are still reserved", err, s.disk.used.Load())
 	}
 }
 
@@ -146,8 +146,8 @@ func TestRegroupOnBadDisks(t *testing.T) {
 				t.Errorf("reading: error = %v, want %v, with the directory and disk=0", err, c.err)
 			}
 			t.Log(err)
-			if s.disk.Load() != 0 || s.scans.used.Load() != 0 {
-				t.Errorf("%d bytes of disk and %d of memory were not freed", s.disk.Load(), s.scans.used.Load())
+			if s.disk.used.Load() != 0 || s.scans.used.Load() != 0 {
+				t.Errorf("%d bytes of disk and %d of memory were not freed", s.disk.used.Load(), s.scans.used.Load())
 			}
 			s.opts.Disk = 0
 			if n := mustCountKeys(t, s); n != filledKeys {
@@ -184,8 +184,8 @@ func TestRegroupStops(t *testing.T) {
 			}
 		}
 		cancel(nil)
-		if s.disk.Load() != 0 || s.scans.used.Load() != 0 || n > 100 {
-			t.Errorf("%d bytes of disk and %d of memory were not freed; Scan() yielded %d chunks, want at most 100", s.disk.Load(), s.scans.used.Load(), n)
+		if s.disk.used.Load() != 0 || s.scans.used.Load() != 0 || n > 100 {
+			t.Errorf("%d bytes of disk and %d of memory were not freed; Scan() yielded %d chunks, want at most 100", s.disk.used.Load(), s.scans.used.Load(), n)
 		}
 	}
 	if err := s.Close(); err != nil {

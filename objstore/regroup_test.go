@@ -106,8 +106,8 @@ func TestRegroupEqualsPasses(t *testing.T) {
 							}
 							read[i] = append(read[i], all...)
 						}
-						if s.disk.Load() != 0 || s.scans.used.Load() != 0 {
-							t.Errorf("%d bytes of disk and %d of memory were not freed", s.disk.Load(), s.scans.used.Load())
+						if s.disk.used.Load() != 0 || s.scans.used.Load() != 0 {
+							t.Errorf("%d bytes of disk and %d of memory were not freed", s.disk.used.Load(), s.scans.used.Load())
 						}
 						if err := s.Close(); err != nil {
 							t.Error(err)
@@ -194,7 +194,7 @@ func TestRegroupRequestsOnce(t *testing.T) {
 	// Data that fits in memory, and passes with long requests, must not use the disk.
 	for _, o := range []Options{{Disk: 1 << 30, Memory: 512 << 20}, {Disk: 1, hooks: hooks{requestBytes: 1000}}} {
 		s := open(t, b, o)
-		s.temp = nil // so that creating a file panics
+		s.disk.temp = nil // so that creating a file panics
 		if n := mustCountKeys(t, s); n != filledKeys {
 			t.Errorf("the store has %d keys, want %d", n, filledKeys)
 		}

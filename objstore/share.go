@@ -44,10 +44,6 @@ func (g *committedSegment) outsideBytes(iv interval, r int) float64 {
 	return float64(g.Offsets[r+1]-g.Offsets[r]) * (1 - insideBytes/(float64(hi-lo)+1))
 }
 
-func (g *committedSegment) entriesPerByte() float64 {
-	return float64(g.ledger.Pieces+g.ledger.Marks) / float64(max(g.StoredLen(), 1))
-}
-
 // passes returns how many passes a reader needs without a disk, if each may use budget bytes of memory.
 func (sh *share) passes(budget int64) int64 { return max((sh.weight+budget-1)/budget, 1) }
 
@@ -61,10 +57,6 @@ func (o *Options) usesDisk(sh *share, budget int64) bool {
 	return o.hooks.alwaysRegroup || sh.weight > budget && short
 }
 
-// batchBytes returns the number of bytes to load from the bucket while the previous batch is
-// written to disk.
-func (sc *scanner) batchBytes() int64 { return sc.budget * 2 / 5 }
-
 // pileLayout describes how a share is divided into piles on disk. Each pile contains the entries of
 // a smaller interval.
 type pileLayout struct {
@@ -77,6 +69,7 @@ const (
 	minPileBlock  = 64 << 10
 	maxPileBlock  = 1 << 20
 	blockMemory   = 48 // memory for the position of a block in the file
+	sectionHead   = 8  // bytes before the entries of a section in the file
 	sectionMemory = 48 // memory for a section of a loaded pile
 )
 

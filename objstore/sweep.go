@@ -73,7 +73,8 @@ func (s *Store) sweep(ctx context.Context, swept *SweepResult) error {
 // bucketTime returns the time of the bucket's clock, which may differ from this machine's.
 func (s *Store) bucketTime(ctx context.Context) (now time.Time, err error) {
 	name := scratchPrefix + rand.Text()
-	if err := s.create(ctx, name, nil); err != nil && !errors.Is(err, fs.ErrExist) { // an earlier attempt may have created it
+	// An earlier attempt may have created the object.
+	if err := s.create(ctx, name, nil); err != nil && !errors.Is(err, fs.ErrExist) {
 		return now, err
 	}
 	err = s.retry(ctx, func(ctx context.Context) error {

@@ -29,9 +29,9 @@ func TestSweep(t *testing.T) {
 	for range 4 { // segments that are never committed
 		must(t, dead.Append(t.Context(), partd.Entry{Key: "dead", Value: make([]byte, 100<<10)}))
 	}
-	must(t, dead.mu.lock(t.Context()))
-	err := dead.waitUploads(t.Context(), 0)
-	dead.mu.unlock()
+	must(t, dead.buffer.mu.lock(t.Context()))
+	err := dead.buffer.uploads.wait(t.Context(), 0)
+	dead.buffer.mu.unlock()
 	if n := countObjects(); err != nil || n != 4 {
 		t.Fatalf("the bucket has %d segments (error %v), want 4", n, err)
 	}

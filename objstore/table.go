@@ -80,7 +80,9 @@ func (t *table) add(f *segment.Format, kind segment.Kind, key string, value []by
 
 // encode returns a data file with one segment: the table's entries, sorted by hash range. It writes to
 // the memory of b if b is large enough. It may replace the scratch buffers bufs with larger ones.
-func (t *table) encode(f *segment.File, b []byte, compressor *segment.Compressor, bufs *[2][]byte, rangeBytes int64) ([]byte, error) {
+func (t *table) encode(
+	f *segment.File, b []byte, compressor *segment.Compressor, bufs *[2][]byte, rangeBytes int64,
+) ([]byte, error) {
 	rangeBits := uint8(min(max(bits.Len64(uint64(int64(t.used)/rangeBytes))-1, 0), maxBits))
 	// Stable counting sort by range.
 	var starts [1<<maxBits + 1]uint32

@@ -37,97 +37,104 @@ type piece struct {
 	abandoned    bool // the append failed, so the piece must not be committed
 }
 
-func (s *Store) allocateTables() (err error) {
-	size := s.tableSize()
-	s.active, s.spare = emptyTable(size), emptyTable(size)
+// uploads encodes segments and uploads them in the background. buffer.mu guards its fields.
+type uploads struct {
+	*objects
+	ctx        context.Context // canceled when the store is closed
+	running    []*piece        // oldest first
+	pieceCount uint64          // number of segments so far
+	encoders   []*encoder      // unused encoders
+	arenas     [][]byte        // unused arenas
+}
+
+// allocate allocates encoders, and arenas of the given size.
+func (u *uploads) allocate(size int64) (err error) {
 	for range maxUploads {
 		e := &encoder{}
 		if e.compressor, err = segment.NewCompressor(0); err != nil {
 			return err
 		}
-		s.encoders = append(s.encoders, e)
+		u.encoders = append(u.encoders, e)
 	}
 	for range arenaCount {
-		arena, err := offheap.Allocate(int(maxEncodedSize(size)))
+		arena, err := offheap.Allocate(int(size))
 		if err != nil {
 			return err
 		}
-		s.arenas = append(s.arenas, arena)
+		u.arenas = append(u.arenas, arena)
 	}
-	s.active.arena = s.takeArena()[:size]
 	return nil
 }
 
-func (s *Store) takeArena() []byte {
-	lastIndex := len(s.arenas) - 1
-	arena := s.arenas[lastIndex]
-	s.arenas = s.arenas[:lastIndex]
+func (u *uploads) takeArena() []byte {
+	lastIndex := len(u.arenas) - 1
+	arena := u.arenas[lastIndex]
+	u.arenas = u.arenas[:lastIndex]
 	return arena
 }
 
 // returnArena returns an arena for reuse. b is a slice that starts at the arena's beginning, or nil.
-func (s *Store) returnArena(b []byte) {
+func (u *uploads) returnArena(b []byte) {
 	if b != nil {
-		s.arenas = append(s.arenas, b[:cap(b)])
+		u.arenas = append(u.arenas, b[:cap(b)])
 	}
 }
 
-func (s *Store) releaseTables() {
-	s.active.release()
-	s.spare.release()
-	for _, e := range s.encoders {
-		s.returnArena(e.data)
+func (u *uploads) release() {
+	for _, e := range u.encoders {
+		u.returnArena(e.data)
 	}
-	for _, a := range s.arenas {
+	for _, a := range u.arenas {
 		offheap.Release(a)
 	}
-	s.active, s.spare, s.encoders, s.arenas = nil, nil, nil, nil
+	u.encoders, u.arenas = nil, nil
 }
 
-// seal replaces the active table with an empty one, and encodes and uploads the full table in the
-// background. mu must be held.
-func (s *Store) seal(ctx context.Context) error {
-	if err := s.waitUploads(ctx, maxUploads-1); err != nil {
+// awaitCanceled waits until all uploads, whose context was canceled, have ended.
+func (u *uploads) awaitCanceled() {
+	for _, p := range u.running {
+		<-p.uploadDone
+		u.encoders = append(u.encoders, p.encoder)
+	}
+	u.running = nil
+}
+
+// makeRoom waits until another table can be encoded and uploaded.
+func (u *uploads) makeRoom(ctx context.Context) error {
+	if err := u.wait(ctx, maxUploads-1); err != nil {
 		return err
 	}
-	if n := len(s.uploading); n > 0 {
-		if err := canceled.Wait(ctx, s.uploading[n-1].encodingDone); err != nil {
-			return err
-		}
+	if n := len(u.running); n > 0 {
+		return canceled.Wait(ctx, u.running[n-1].encodingDone)
 	}
-	s.returnArena(s.spare.arena)
-	s.spare.arena = nil
-	t := s.active
-	s.active, s.spare = s.spare, t
-	lastIndex := len(s.encoders) - 1
-	p := &piece{createdAt: time.Now(), encoder: s.encoders[lastIndex], encodingDone: make(chan struct{}), uploadDone: make(chan struct{})}
-	s.encoders = s.encoders[:lastIndex]
-	p.encoder.data = s.takeArena() // never fails: of three arenas, the table and another upload use at most two
-	p.part.segmentNumber = s.pieceCount
-	s.pieceCount++
-	s.pending = append(s.pending, p)
-	s.uploading = append(s.uploading, p)
-	go func(done chan struct{}) {
-		defer close(done)
-		p.err = s.encodePiece(p, t)
-		t.reset()
-		close(p.encodingDone)
-		if p.err == nil {
-			p.err = s.upload(s.ctx, p, p.encoder.data)
-		}
-	}(p.uploadDone)
-	if len(s.arenas) == 0 {
-		<-p.encodingDone // need not check ctx, because encoding takes little time
-		s.returnArena(t.arena)
-		t.arena = nil
-	}
-	s.active.arena = s.takeArena()[:s.tableSize()]
 	return nil
 }
 
-func (s *Store) encodePiece(p *piece, t *table) error {
-	f, e := fileOf(s.format, s.writer, p.part.segmentNumber), p.encoder
-	data, err := t.encode(&f, e.data, e.compressor, &e.bufs, s.opts.hooks.rangeBytes)
+// start encodes and uploads t in the background, and resets t when it was encoded.
+func (u *uploads) start(t *table) *piece {
+	lastIndex := len(u.encoders) - 1
+	p := &piece{createdAt: time.Now(), encoder: u.encoders[lastIndex]}
+	p.encodingDone, p.uploadDone = make(chan struct{}), make(chan struct{})
+	u.encoders = u.encoders[:lastIndex]
+	p.encoder.data = u.takeArena() // never fails: of three arenas, the table and another upload use at most two
+	p.part.segmentNumber = u.pieceCount
+	u.pieceCount++
+	u.running = append(u.running, p)
+	go func(done chan struct{}) {
+		defer close(done)
+		p.err = u.encode(p, t)
+		t.reset()
+		close(p.encodingDone)
+		if p.err == nil {
+			p.err = u.upload(u.ctx, p, p.encoder.data)
+		}
+	}(p.uploadDone)
+	return p
+}
+
+func (u *uploads) encode(p *piece, t *table) error {
+	f, e := fileOf(u.format, u.writer, p.part.segmentNumber), p.encoder
+	data, err := t.encode(&f, e.data, e.compressor, &e.bufs, u.opts.hooks.rangeBytes)
 	if err != nil {
 		return err
 	}
@@ -141,27 +148,26 @@ func (s *Store) encodePiece(p *piece, t *table) error {
 }
 
 // upload creates the object of an encoded piece. Its name contains the writer's ID.
-func (s *Store) upload(ctx context.Context, p *piece, data []byte) error {
-	err := s.create(ctx, segmentName(s.writer, p.part.segmentNumber), data)
+func (u *uploads) upload(ctx context.Context, p *piece, data []byte) error {
+	err := u.create(ctx, segmentName(u.writer, p.part.segmentNumber), data)
 	if errors.Is(err, fs.ErrExist) {
 		return nil // an earlier attempt created the object, because no other writer uses the name
 	}
 	return err
 }
 
-// waitUploads waits until at most limit segments are being uploaded. If an upload fails, waitUploads
-// retries it once. mu must be held.
-func (s *Store) waitUploads(ctx context.Context, limit int) error {
-	for attempt := 0; len(s.uploading) > limit; attempt++ {
-		p := s.uploading[0]
+// wait waits until at most limit segments are being uploaded. If an upload fails, wait retries it once.
+func (u *uploads) wait(ctx context.Context, limit int) error {
+	for attempt := 0; len(u.running) > limit; attempt++ {
+		p := u.running[0]
 		if err := canceled.Wait(ctx, p.uploadDone); err != nil {
 			return err
 		}
 		if p.err == nil || p.abandoned {
-			s.returnArena(p.encoder.data)
+			u.returnArena(p.encoder.data)
 			p.encoder.data = nil
-			s.encoders, p.encoder = append(s.encoders, p.encoder), nil
-			s.uploading = s.uploading[1:]
+			u.encoders, p.encoder = append(u.encoders, p.encoder), nil
+			u.running = u.running[1:]
 			attempt = -1
 			continue
 		}
@@ -171,33 +177,21 @@ func (s *Store) waitUploads(ctx context.Context, limit int) error {
 		p.err, p.uploadDone = nil, make(chan struct{})
 		go func(done chan struct{}) {
 			defer close(done)
-			p.err = s.upload(s.ctx, p, p.encoder.data)
+			p.err = u.upload(u.ctx, p, p.encoder.data)
 		}(p.uploadDone)
 	}
 	return nil
 }
 
-// sealInline converts the active table, which must be small, to a piece whose data will be inside the
-// record that commits the piece. mu must be held.
-func (s *Store) sealInline(ctx context.Context) error {
-	p, err := s.encodeInline(ctx, s.active)
-	if err != nil {
-		return err
-	}
-	s.active.reset()
-	s.pending = append(s.pending, p)
-	return nil
-}
-
-// encodeInline waits until an encoder is free, and encodes t. mu must be held.
-func (s *Store) encodeInline(ctx context.Context, t *table) (p *piece, err error) {
-	if err := s.waitUploads(ctx, maxUploads-1); err != nil {
+// encodeInline waits until an encoder is free, and encodes t.
+func (u *uploads) encodeInline(ctx context.Context, t *table) (p *piece, err error) {
+	if err := u.wait(ctx, maxUploads-1); err != nil {
 		return nil, err
 	}
-	p = &piece{createdAt: time.Now(), part: recordPart{segmentNumber: s.pieceCount, inline: true}}
-	s.pieceCount++
-	f, e := fileOf(s.format, s.writer, p.part.segmentNumber), s.encoders[0]
-	p.part.bytes, err = t.encode(&f, nil, e.compressor, &e.bufs, s.opts.hooks.rangeBytes)
+	p = &piece{createdAt: time.Now(), part: recordPart{segmentNumber: u.pieceCount, inline: true}}
+	u.pieceCount++
+	f, e := fileOf(u.format, u.writer, p.part.segmentNumber), u.encoders[0]
+	p.part.bytes, err = t.encode(&f, nil, e.compressor, &e.bufs, u.opts.hooks.rangeBytes)
 	p.part.size = int64(len(p.part.bytes))
 	return p, err
 }

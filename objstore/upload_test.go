@@ -26,7 +26,7 @@ func TestSegmentSizeLimits(t *testing.T) {
 	if err != nil || !bytes.Equal(values[0], large.Value) || string(values[1]) != "b" {
 		t.Errorf("Get() returned values that differ from the appended ones (error %v)", err)
 	}
-	huge := &Store{opts: Options{Memory: 1 << 40, SegmentSize: 1 << 40}}
+	huge := &Options{Memory: 1 << 40, SegmentSize: 1 << 40}
 	if n := huge.tableSize(); maxEncodedSize(n) > 1<<32-1 {
 		t.Errorf("tableSize() = %d, whose encoding may exceed 32-bit offsets", n)
 	}
@@ -48,8 +48,8 @@ func TestManySegmentsOfOneFlush(t *testing.T) {
 			t.Errorf("%s has %d bytes, want at most %d", o.Name, o.Size, 2*maxFooterBytes)
 		}
 	}
-	if s.nextNumber < 2 {
-		t.Errorf("one record commits all %d segments, want several records", s.pieceCount)
+	if s.committer.nextNumber < 2 {
+		t.Errorf("one record commits all %d segments, want several records", s.buffer.uploads.pieceCount)
 	}
 	if result := mustCountKeys(t, open(t, b, Options{})); result != n {
 		t.Errorf("the store has %d keys, want %d", result, n)
@@ -171,7 +171,7 @@ func TestUploadWithoutAnswer(t *testing.T) {
 // error instead of overwriting the entries of the next segment in memory.
 func TestCompressedBlocks(t *testing.T) {
 	s := open(t, new(Memory), Options{hooks: hooks{maxInline: -1}})
-	for _, e := range s.encoders {
+	for _, e := range s.buffer.uploads.encoders {
 		var err error
 		if e.compressor, err = segment.NewCompressor(1); err != nil {
 			t.Fatal(err)

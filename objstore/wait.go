@@ -2,13 +2,9 @@ package objstore
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
-	"fmt"
 	"io/fs"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/go-partd/partd/internal/base/canceled"
@@ -25,9 +21,6 @@ import (
 // alternative, because they would not order Sets, Deletes and Drops of different writers.
 
 const (
-	waitPrefix = "wait/"
-	// maxMembers is the maximum number of records in a group, which is read with one request.
-	maxMembers = 1600
 	// A writer creates a waiting record after lossesBeforeWait lost attempts. A single loss may only
 	// mean that other writers have written since this writer's last record.
 	lossesBeforeWait = 2
@@ -37,45 +30,17 @@ const (
 	waitAge = sweepAge / 4
 )
 
-// member identifies a waiting record.
-type member struct {
-	number uint64 // the log's first free number when the record was created
-	size   int64
-	writer writerID
-	seq    uint64
-}
-
-// waitDir returns the prefix of the object names of waiting records with the given member.number.
-func waitDir(number uint64) string { return fmt.Sprintf("%s%020d", waitPrefix, number) }
-
-func (m *member) name() string { return fmt.Sprintf("%s/%x-%d", waitDir(m.number), m.writer, m.seq) }
-
-// parseMember parses the name of a waiting record's object, which member.name returned.
-func parseMember(o Object) (m member, ok bool) {
-	number, suffix, _ := strings.Cut(strings.TrimPrefix(o.Name, waitPrefix), "/")
-	writer, seq, _ := strings.Cut(suffix, "-")
-	m.size = o.Size
-	m.number, _ = strconv.ParseUint(number, 10, 64)
-	m.seq, _ = strconv.ParseUint(seq, 10, 64)
-	b, _ := hex.DecodeString(writer)
-	copy(m.writer[:], b)
-	return m, m.name() == o.Name
-}
-
-// isWaiting reports whether startWaiting was called for the record.
-func (c *commitment) isWaiting() bool { return c.member.seq > 0 }
-
 // startWaiting creates the object of a waiting record. From then on, any writer may commit the
 // record by naming it in a group.
-func (s *Store) startWaiting(ctx context.Context, c *commitment) error {
+func (c *commitment) startWaiting(ctx context.Context) error {
 	if !c.isWaiting() {
 		c.waitingSince = time.Now()
-		c.member = member{c.number, int64(len(c.data)), s.writer, s.lastSeq + 1}
+		c.member = member{c.number, int64(len(c.data)), c.writer, c.seq}
 		if c.oldestObject.IsZero() { // Sweep may also delete the waiting record's object
 			c.oldestObject = c.waitingSince
 		}
 	}
-	err := s.retry(ctx, func(ctx context.Context) error { return s.createOnce(ctx, c, c.member.name(), c.data) })
+	err := c.retry(ctx, func(ctx context.Context) error { return c.createOnce(ctx, c.member.name(), c.data) })
 	if errors.Is(err, fs.ErrExist) { // an earlier attempt created the object
 		err = nil
 	}
@@ -86,18 +51,18 @@ func (s *Store) startWaiting(ctx context.Context, c *commitment) error {
 
 // isInGroup reports whether a group in the log names c, which must be waiting. If no group does, it
 // sets c.number to the first free number of the log.
-func (s *Store) isInGroup(ctx context.Context, c *commitment) (bool, error) {
+func (c *commitment) isInGroup(ctx context.Context) (bool, error) {
 	if !c.hasObject {
-		if err := s.startWaiting(ctx, c); err != nil {
+		if err := c.startWaiting(ctx); err != nil {
 			return false, err
 		}
 	}
 	for waited := false; ; {
 		var isMember bool
-		err := s.retry(ctx, func(ctx context.Context) (err error) { isMember, err = s.holdsRecord(ctx, c); return err })
+		err := c.retry(ctx, func(ctx context.Context) (err error) { isMember, err = c.holdsRecord(ctx); return err })
 		switch {
 		case err == nil && isMember:
-			return s.confirmInGroup(ctx, c)
+			return c.confirmInGroup(ctx)
 		case err == nil:
 			c.number++
 		case !errors.Is(err, fs.ErrNotExist):
@@ -116,43 +81,39 @@ func (s *Store) isInGroup(ctx context.Context, c *commitment) (bool, error) {
 // confirmInGroup pauses, and then reports whether the other writer's group in the log object c.number
 // still names c. If a faulty bucket let two writers create the object, the second one may have
 // replaced the group.
-func (s *Store) confirmInGroup(ctx context.Context, c *commitment) (bool, error) {
+func (c *commitment) confirmInGroup(ctx context.Context) (bool, error) {
 	if err := canceled.Wait(ctx, time.After(2*c.duration)); err != nil {
 		return false, err
 	}
-	isMember, err := s.readBack(ctx, c)
+	isMember, err := c.readBack(ctx)
 	if err == nil && !isMember {
-		err = s.twoWinnersError(c)
+		err = c.twoWinnersError()
 	}
 	return isMember, err
 }
 
 // group returns an encoded group that names c and other waiting records.
-func (s *Store) group(ctx context.Context, c *commitment) ([]byte, error) {
+func (c *commitment) group(ctx context.Context) ([]byte, error) {
 	var objects []Object
-	for o, err := range s.bucket.List(ctx, waitPrefix, waitDir(c.member.number)) {
+	for o, err := range c.bucket.List(ctx, waitPrefix, waitDir(c.member.number)) {
 		if err != nil {
 			return nil, err
 		}
 		objects = append(objects, o)
 	}
 	ownIndex := slices.IndexFunc(objects, func(o Object) bool { return o.Name == c.member.name() })
-	r := record{number: c.number, op: opGroup, writer: s.writer, seq: c.member.seq, members: []member{c.member}}
+	r := record{number: c.number, op: opGroup, writer: c.writer, seq: c.member.seq, members: []member{c.member}}
 	if ownIndex < 0 {
-		return r.encode(s.format), nil // the listing lacks c, so the listing is too old to be useful
+		return r.encode(c.format), nil // the listing lacks c, so the listing is too old to be useful
 	}
 	// Compute ages by the bucket's clock: the object of c was modified when c began to wait. Begin with
 	// the records after c: if a group cannot name all records, other writers' groups then name others.
 	now := objects[ownIndex].Modified.Add(age(c.waitingSince))
 	for _, o := range slices.Concat(objects[ownIndex+1:], objects[:ownIndex]) {
 		m, ok := parseMember(o)
-		if old := now.Sub(o.Modified)+s.opts.hooks.segmentAge > waitAge; ok && !old && len(r.members) < maxMembers {
+		if old := now.Sub(o.Modified)+c.opts.hooks.segmentAge > waitAge; ok && !old && len(r.members) < maxMembers {
 			r.members = append(r.members, m)
 		}
 	}
-	return r.encode(s.format), nil
+	return r.encode(c.format), nil
 }
-
-// age returns the time since t. It uses two clocks, because the monotonic clock can stop while the
-// machine sleeps, and the wall clock can be set back.
-func age(t time.Time) time.Duration { return max(time.Since(t), time.Since(t.Round(0))) }

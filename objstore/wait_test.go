@@ -222,11 +222,11 @@ func TestGroupOfEarlierRecord(t *testing.T) {
 	b := new(Memory)
 	s := open(t, b, Options{})
 	appendAndFlush(t, s, "k", "1;")
-	earlier := member{1, 100, s.writer, s.lastSeq}
-	r := record{number: 1, op: opGroup, writer: s.writer, seq: s.lastSeq, members: []member{earlier}}
+	earlier := member{1, 100, s.writer, s.committer.lastSeq}
+	r := record{number: 1, op: opGroup, writer: s.writer, seq: s.committer.lastSeq, members: []member{earlier}}
 	must(t, b.Create(t.Context(), logName(1), r.encode(s.format)))
-	c := &commitment{number: 1, member: member{1, 100, s.writer, s.lastSeq + 1}}
-	if isMember, err := s.holdsRecord(t.Context(), c); err != nil || isMember {
+	c := &commitment{objects: &s.objects, seq: s.committer.lastSeq + 1, number: 1, member: member{1, 100, s.writer, s.committer.lastSeq + 1}}
+	if isMember, err := c.holdsRecord(t.Context()); err != nil || isMember {
 		t.Errorf("holdsRecord() = %v, %v; want false", isMember, err)
 	}
 }

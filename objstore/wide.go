@@ -16,10 +16,12 @@ import (
 
 // source is a function that calls f for the entries of an interval of hashes, in the order of the
 // log. number is the index of the entry's segment in the view.
-type source func(ctx context.Context, iv interval, f func(number int, e *segment.Entry, hash uint64) error) error
+type source func(ctx context.Context, iv interval, f entryFunc) error
+
+type entryFunc func(number int, e *segment.Entry, hash uint64) error
 
 // eachEntry is a source that reads all segments in the bucket.
-func (sc *scanner) eachEntry(ctx context.Context, iv interval, f func(number int, e *segment.Entry, hash uint64) error) error {
+func (sc *scanner) eachEntry(ctx context.Context, iv interval, f entryFunc) error {
 	for i := range sc.view.segments {
 		if err := sc.eachEntryOf(ctx, i, iv, f); err != nil {
 			return err
@@ -28,11 +30,11 @@ func (sc *scanner) eachEntry(ctx context.Context, iv interval, f func(number int
 	return nil
 }
 
-func (sc *scanner) eachEntryOf(ctx context.Context, i int, iv interval, f func(number int, e *segment.Entry, hash uint64) error) error {
+func (sc *scanner) eachEntryOf(ctx context.Context, i int, iv interval, f entryFunc) error {
 	g := sc.view.segments[i]
 	first, end := g.rangesOf(iv)
-	return sc.store.stream(ctx, sc.view, g, first, end, func(e *segment.Entry) error {
-		if hash := sc.store.format.HashBytes(e.Key); iv.contains(hash) {
+	return sc.view.stream(ctx, g, first, end, func(e *segment.Entry) error {
+		if hash := sc.groups.format.HashBytes(e.Key); iv.contains(hash) {
 			return f(i, e, hash)
 		}
 		return nil
@@ -137,7 +139,7 @@ func (sc *scanner) emitHash(ctx context.Context, src source, iv interval) error 
 // streamKey yields the value of one key without loading all of it. A first pass over src finds the
 // key's last Set or Delete, where the value begins, and a second pass yields the value.
 func (sc *scanner) streamKey(ctx context.Context, src source, key []byte, yield func(partd.Chunk, error) bool) error {
-	hash := sc.store.format.HashBytes(key)
+	hash := sc.groups.format.HashBytes(key)
 	iv := interval{hash, hash}
 	var k group
 	var count, firstIndex int // number of the key's entries, and index of the first live entry

@@ -9,8 +9,14 @@ import (
 	"github.com/go-partd/partd/tables/filter"
 )
 
+// appendsBench measures appends to tables of our own.
+type appendsBench struct {
+	*bench
+	streamRows int
+}
+
 // measureOne compares acknowledged appends of single rows with pyiceberg's commits of one row.
-func (b *bench) measureOne() error {
+func (b *appendsBench) measureOne() error {
 	const n, job = 500, "append 1 row, acknowledged"
 	row := trades(0, 1)
 	for i, contender := range []string{"tables", "tables, synced"} {
@@ -18,7 +24,7 @@ func (b *bench) measureOne() error {
 			if err := b.put(s, "t", nil, row); err != nil {
 				return 0, err
 			}
-			return seconds(func() error { return b.repeat(n, func(int) error { return b.put(s, "t", nil, row) }) })
+			return seconds(func() error { return repeat(n, func(int) error { return b.put(s, "t", nil, row) }) })
 		})
 		if err != nil {
 			return err
@@ -29,13 +35,13 @@ func (b *bench) measureOne() error {
 }
 
 // measureMany measures creating many tables by an append of one row each, and then appending another row to each.
-func (b *bench) measureMany() error {
+func (b *appendsBench) measureMany() error {
 	row := trades(0, 1)
 	for _, n := range []int{1, 1000, 10_000} {
 		err := b.withStore(&tables.Options{FoldAge: -1}, func(s *tables.Store) error {
 			for _, job := range []string{"make each of %d tables by 1 row", "append 1 row to each of %d tables"} {
 				elapsed, err := seconds(func() error {
-					return b.repeat(n, func(i int) error { return b.put(s, fmt.Sprint("t", i), nil, row) })
+					return repeat(n, func(i int) error { return b.put(s, fmt.Sprint("t", i), nil, row) })
 				})
 				if err != nil {
 					return err
@@ -52,13 +58,13 @@ func (b *bench) measureMany() error {
 }
 
 // measureGrowing appends rows to one table, and reports whether appends become slower as the table grows.
-func (b *bench) measureGrowing() error {
+func (b *appendsBench) measureGrowing() error {
 	return b.withStore(&tables.Options{}, func(s *tables.Store) error {
 		row := trades(0, 1)
 		done := 0
 		for _, upTo := range []int{1, 10, 100, 1000, 10_000} {
 			n := upTo - done
-			elapsed, err := seconds(func() error { return b.repeat(n, func(int) error { return b.put(s, "t", nil, row) }) })
+			elapsed, err := seconds(func() error { return repeat(n, func(int) error { return b.put(s, "t", nil, row) }) })
 			if err != nil {
 				return err
 			}
@@ -71,7 +77,7 @@ func (b *bench) measureGrowing() error {
 
 // measureBulk appends many rows at once, and reads one column with a filter. Its peers are pyarrow,
 // DuckDB, pyiceberg, DuckLake, Quack, and DuckDB's Iceberg reader on our files.
-func (b *bench) measureBulk() error {
+func (b *appendsBench) measureBulk() error {
 	batch := trades(0, b.rows)
 	if err := b.writeRows(batch); err != nil {
 		return err
@@ -106,7 +112,7 @@ func (b *bench) measureBulk() error {
 	})
 }
 
-func (b *bench) scan(s *tables.Store) error {
+func (b *appendsBench) scan(s *tables.Store) error {
 	condition, err := filter.Parse("sym = 'S7' and price > 50")
 	if err != nil {
 		return err
@@ -124,12 +130,12 @@ func (b *bench) scan(s *tables.Store) error {
 
 // measureStream is like DuckLake's streaming benchmark: it appends rows like those of ClickBench's table
 // hits in batches of 10. Each batch is synced before its append returns.
-func (b *bench) measureStream() error {
+func (b *appendsBench) measureStream() error {
 	const size = 10
 	batch := hits(0, size, 1_000_000)
 	elapsed, err := b.medianInStore(&tables.Options{Sync: true}, func(s *tables.Store) (float64, error) {
 		elapsed, err := seconds(func() error {
-			return b.repeat(b.streamRows/size, func(int) error { return b.put(s, "hits", nil, batch) })
+			return repeat(b.streamRows/size, func(int) error { return b.put(s, "hits", nil, batch) })
 		})
 		if err != nil {
 			return 0, err

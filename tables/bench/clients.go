@@ -9,7 +9,7 @@ import (
 
 // measureClients measures peers, for comparison with measureWriters: Quack's server with one and with eight
 // clients, and DuckLake. Each row is committed separately.
-func (b *bench) measureClients() error {
+func (b *writersBench) measureClients() error {
 	return b.reportPeers("writers", []string{"quack", "ducklake"}, func(peer, key string) (job, contender string) {
 		n, where, _ := strings.Cut(key, " ")
 		return writersJob(n, where == "each"), peer

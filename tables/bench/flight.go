@@ -17,9 +17,12 @@ import (
 	"github.com/go-partd/partd/tables/flightd"
 )
 
+// flightBench measures Flight.
+type flightBench struct{ *bench }
+
 // measureFlight measures puts and gets over Flight: it runs the client of shoots, a small Flight server for data
 // frames, against our server and against shoots' own server.
-func (b *bench) measureFlight() error {
+func (b *flightBench) measureFlight() error {
 	const rows, columns = 500_000, 50
 	return b.withSQL(&duck.Options{TempDir: b.dir, Processes: true}, tables.Options{}, func(s *tables.Store) error {
 		return b.serve(s, func(port int) error { return b.runFlightPeer(port, rows, columns) })
@@ -44,7 +47,7 @@ func (b *bench) serve(s *tables.Store, f func(port int) error) error {
 	return errors.Join(benchErr, <-serveErr)
 }
 
-func (b *bench) runFlightPeer(port, rows, columns int) error {
+func (b *flightBench) runFlightPeer(port, rows, columns int) error {
 	var timesByCall map[string]map[string][2]float64
 	if err := b.runPython("flight.py", "shoots", &timesByCall, fmt.Sprint(port), fmt.Sprint(rows), fmt.Sprint(os.Getpid())); err != nil {
 		return err

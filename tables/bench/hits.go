@@ -32,6 +32,12 @@ const (
 	anyRows    = 18      // number of the query whose cells are not compared, because it may return any ten groups
 )
 
+// hitsBench measures queries like ClickBench's.
+type hitsBench struct {
+	*bench
+	hitsRows int
+}
+
 // contender is a program that answers the queries of hits.sql.
 type contender struct {
 	name    string
@@ -50,7 +56,7 @@ type answer [][]string
 // DuckLake, and DuckDB's Iceberg reader on our files run afterwards. Our SQL also runs in DuckDB, so its
 // times differ from DuckDB's only by the cost of reading our files and of its separate process.
 // All answers must be equal.
-func (b *bench) measureHits() error {
+func (b *hitsBench) measureHits() error {
 	path := filepath.Join(b.dir, "hits.parquet")
 	if err := b.makeHits(path); err != nil {
 		return err
@@ -85,7 +91,7 @@ func (b *bench) measureHits() error {
 	})
 }
 
-func (b *bench) makeHits(path string) error {
+func (b *hitsBench) makeHits(path string) error {
 	const step = 50_000
 	batches := func(yield func(arrow.RecordBatch, error) bool) {
 		for from := 0; from < b.hitsRows; from += step {
@@ -102,8 +108,8 @@ func (b *bench) makeHits(path string) error {
 
 // loadHits loads the rows into a store, into a DuckDB table, and into a Parquet file that
 // DuckDB writes. It returns a contender for each.
-func (b *bench) loadHits(s *tables.Store, conn duckdb.Connection, rowsPath string) ([]*contender, error) {
-	load, err := seconds(func() error {
+func (b *hitsBench) loadHits(s *tables.Store, conn duckdb.Connection, rowsPath string) ([]*contender, error) {
+	loadTime, err := seconds(func() error {
 		return b.withParquet(rowsPath, func(r array.RecordReader) error {
 			_, err := s.Bucket("b").Table("hits").Put(b.ctx, r, tables.PutAppend, nil)
 			return err
@@ -117,7 +123,7 @@ func (b *bench) loadHits(s *tables.Store, conn duckdb.Connection, rowsPath strin
 		return nil, err
 	}
 	ours := &contender{
-		name: "tables", version: duckdb.LibraryVersion(), load: load, bytes: size,
+		name: "tables", version: duckdb.LibraryVersion(), load: loadTime, bytes: size,
 		rows: func(sql string) (answer, error) { return b.queryAnswer(s, sql) },
 		run:  func(sql string) error { return b.query(b.ctx, s, sql) },
 	}
@@ -138,10 +144,10 @@ func (b *bench) loadHits(s *tables.Store, conn duckdb.Connection, rowsPath strin
 	return []*contender{ours, table, file}, err
 }
 
-// newDuckDBContender runs the statement load, which writes the file path, and returns DuckDB as a contender.
-// The contender's queries read the rows from the table expression tableExpr.
-func (b *bench) newDuckDBContender(conn duckdb.Connection, name, tableExpr, path, load string) (*contender, error) {
-	elapsed, err := seconds(func() error { return execDuckDB(conn, load) })
+// newDuckDBContender runs loadSQL, which must create the file at path, and returns a contender whose queries read
+// from tableExpr.
+func (b *hitsBench) newDuckDBContender(conn duckdb.Connection, name, tableExpr, path, loadSQL string) (*contender, error) {
+	loadTime, err := seconds(func() error { return execDuckDB(conn, loadSQL) })
 	if err != nil {
 		return nil, err
 	}
@@ -151,7 +157,7 @@ func (b *bench) newDuckDBContender(conn duckdb.Connection, name, tableExpr, path
 	}
 	withTable := func(sql string) string { return strings.Replace(sql, "from hits", "from "+tableExpr+" AS hits", 1) }
 	return &contender{
-		name: name, version: duckdb.LibraryVersion(), load: elapsed, bytes: info.Size(),
+		name: name, version: duckdb.LibraryVersion(), load: loadTime, bytes: info.Size(),
 		rows: func(sql string) (answer, error) { return b.duckdbAnswer(conn, withTable(sql)) },
 		run:  func(sql string) error { return execDuckDB(conn, withTable(sql)) },
 	}, nil
@@ -162,14 +168,14 @@ func hitsQueryList() []string {
 	return all[:len(all)-1]
 }
 
-// withTextColumns returns the query sql with all columns converted to text, which is empty for NULL.
+// withTextColumns returns sql, with every column converted to text, which is empty for NULL.
 func withTextColumns(sql string) string {
 	return "SELECT coalesce(COLUMNS(*)::VARCHAR, '') FROM (" + sql + ")"
 }
 
-// compareHits runs each query several times with each contender, in turns. It returns the answers
+// compareHits runs each query several times, alternating between the contenders. It returns the answers
 // of the first contender, and an error if another contender's answers differ.
-func (b *bench) compareHits(all []*contender) (answers []answer, err error) {
+func (b *hitsBench) compareHits(all []*contender) (answers []answer, err error) {
 	for i, sql := range hitsQueryList() {
 		for k, c := range all {
 			got, err := c.rows(withTextColumns(sql))
@@ -204,7 +210,7 @@ func (b *bench) compareHits(all []*contender) (answers []answer, err error) {
 }
 
 // runHitsPeer runs the queries with a peer. It returns an error if an answer differs from answers.
-func (b *bench) runHitsPeer(peer, metadata string, answers []answer) (*contender, error) {
+func (b *hitsBench) runHitsPeer(peer, metadata string, answers []answer) (*contender, error) {
 	var got struct {
 		Load    float64
 		Bytes   int64
@@ -227,7 +233,7 @@ func (b *bench) runHitsPeer(peer, metadata string, answers []answer) (*contender
 
 // reportHits reports each query's times. It also prints each contender's total, and the geometric mean of its
 // times relative to ours.
-func (b *bench) reportHits(all []*contender) {
+func (b *hitsBench) reportHits(all []*contender) {
 	for i := range hitsQueryList() {
 		for _, c := range all {
 			b.report(fmt.Sprintf("query %d of %d hits", i+1, b.hitsRows), c.name, c.seconds[i], b.rounds)
@@ -277,7 +283,7 @@ func equalCells(want, got string) bool {
 }
 
 // queryAnswer runs a query in our SQL and returns its result. All columns must be strings.
-func (b *bench) queryAnswer(s *tables.Store, sql string) (all answer, err error) {
+func (b *hitsBench) queryAnswer(s *tables.Store, sql string) (all answer, err error) {
 	err = b.eachBatch(b.ctx, s, sql, func(batch arrow.RecordBatch) error {
 		for i := range int(batch.NumRows()) {
 			row := make([]string, batch.NumCols())
@@ -293,7 +299,7 @@ func (b *bench) queryAnswer(s *tables.Store, sql string) (all answer, err error)
 
 // duckdbAnswer runs a query in DuckDB, which writes the result to a file, and returns it. All columns must
 // be strings.
-func (b *bench) duckdbAnswer(conn duckdb.Connection, sql string) (answer, error) {
+func (b *hitsBench) duckdbAnswer(conn duckdb.Connection, sql string) (answer, error) {
 	path := filepath.Join(b.dir, "answer.csv")
 	if err := execDuckDB(conn, "COPY ("+sql+") TO '"+path+"' (HEADER false, FORCE_QUOTE *)"); err != nil {
 		return nil, err

@@ -71,7 +71,7 @@ var hitsColumns = append([]column{
 	{"mobile_phone_model", text, nil, func(h *hit) string { return numbered(h.model() == 0, "Model ", h.model()) }},
 	{"title", text, nil, (*hit).title},
 	{"url", text, nil, func(h *hit) string { return url(h.page) }},
-	{"referer", text, nil, (*hit).referer},
+	{"referer", text, nil, (*hit).refererURL},
 	{"search_phrase", text, nil, (*hit).searchText},
 }, fillerColumns()...)
 
@@ -100,15 +100,16 @@ func fillerColumns() (all []column) {
 	return all
 }
 
+// mix is the finalizer of splitmix64.
 func mix(x uint64) uint64 {
 	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
 	x = (x ^ x>>27) * 0x94d049bb133111eb
 	return x ^ x>>31
 }
 
-// hashID returns a pseudorandom 63-bit number for item n of a kind.
-func hashID(kind uint64, n int64) int64 {
-	return int64(mix(kind<<56^uint64(n)*0x9e3779b97f4a7c15) >> 1)
+// hashID returns a pseudorandom 63-bit number for item n of a stream of numbers.
+func hashID(stream uint64, n int64) int64 {
+	return int64(mix(stream<<56^uint64(n)*0x9e3779b97f4a7c15) >> 1)
 }
 
 // skewed maps 63 random bits to a number below n. Small numbers are far more frequent.
@@ -134,7 +135,7 @@ func (h *hit) time() int64 { return hitsStart + h.row*hitsDays*86_400_000_000/h.
 
 func (h *hit) width() int64 { return 320 + 16*skewed(hashID(14, h.user), 140) }
 
-// model returns the phone model of a user, or 0 for the 94 % of users without a phone.
+// model returns the phone model of a user, or 0 for the 94% of users without a phone.
 func (h *hit) model() int64 {
 	if hashID(15, h.user)%100 >= 6 {
 		return 0
@@ -150,7 +151,7 @@ func (h *hit) searchText() string {
 	return numbered(h.phrase == 0, phrase(hashID(13, h.phrase), 3)+" ", h.phrase%1000)
 }
 
-func (h *hit) referer() string {
+func (h *hit) refererURL() string {
 	switch {
 	case h.referrer == 0:
 		return ""

@@ -37,18 +37,13 @@ import (
 	"github.com/go-partd/partd/tables/internal/faces/formats"
 )
 
+// bench has what all benchmarks share: options, stores, peers in Python, and the report.
 type bench struct {
-	ctx        context.Context
-	dir        string
-	rounds     int
-	rows       int
-	streamRows int
-	seriesRows int
-	hitsRows   int
-	upsertRows int
-	fetchRows  int
-	tpcScale   float64
-	figures    string
+	ctx     context.Context
+	dir     string
+	rounds  int
+	rows    int
+	figures string
 
 	ours      map[string]float64 // our seconds for each reported job
 	reportErr error              // error of writing to figures
@@ -57,33 +52,40 @@ type bench struct {
 func main() {
 	duck.RunWorker()
 	b := &bench{ctx: context.Background(), ours: map[string]float64{}}
-	only := flag.String("only", "one,many,growing,bulk,upsert,stream,sql,resample,flight,series,writers,clients,statements,fetch,hits,tpc", "benchmarks to run, separated by commas")
+	appends, upsert, sql, flight := appendsBench{bench: b}, upsertBench{bench: b}, sqlBench{b}, flightBench{b}
+	series, writers, statements := seriesBench{bench: b}, writersBench{b}, statementsBench{bench: b}
+	hits, tpc := hitsBench{bench: b}, tpcBench{bench: b}
+	parts := map[string]func() error{
+		"one": appends.measureOne, "many": appends.measureMany, "growing": appends.measureGrowing,
+		"bulk": appends.measureBulk, "upsert": upsert.measureUpsert, "stream": appends.measureStream,
+		"sql": sql.measureSQL, "resample": series.measureResample, "flight": flight.measureFlight,
+		"series": series.measureSeries, "writers": writers.measureWriters, "clients": writers.measureClients,
+		"statements": statements.measureStatements, "fetch": statements.measureFetch,
+		"hits": hits.measureHits, "tpc": tpc.measureTPC,
+	}
+	only := flag.String("only", "one,many,growing,bulk,upsert,stream,sql,resample,flight,series,writers,clients,statements,fetch,hits,tpc",
+		"benchmarks to run, separated by commas")
 	flag.IntVar(&b.rounds, "rounds", 5, "runs of each test; the median is reported")
 	flag.IntVar(&b.rows, "rows", 1_000_000, "rows of the bulk append, the scan, the resampling and the updated table")
-	flag.IntVar(&b.streamRows, "stream-rows", 50_000, "rows of the streaming benchmark, in batches of 10")
-	flag.IntVar(&b.seriesRows, "series-rows", 1_000_000, "rows of the time series before the measured appends")
-	flag.IntVar(&b.hitsRows, "hits-rows", 1_000_000, "rows of the table hits, for queries like ClickBench's")
-	flag.IntVar(&b.upsertRows, "upsert-rows", 100_000, "rows to upsert into ten times as many")
-	flag.IntVar(&b.fetchRows, "fetch-rows", 10_000_000, "rows to fetch by SQL")
-	flag.Float64Var(&b.tpcScale, "tpc-scale", 0.05, "scale factor of TPC-H and TPC-DS")
+	flag.IntVar(&appends.streamRows, "stream-rows", 50_000, "rows of the streaming benchmark, in batches of 10")
+	flag.IntVar(&series.seriesRows, "series-rows", 1_000_000, "rows of the time series before the measured appends")
+	flag.IntVar(&hits.hitsRows, "hits-rows", 1_000_000, "rows of the table hits, for queries like ClickBench's")
+	flag.IntVar(&upsert.upsertRows, "upsert-rows", 100_000, "rows to upsert into ten times as many")
+	flag.IntVar(&statements.fetchRows, "fetch-rows", 10_000_000, "rows to fetch by SQL")
+	flag.Float64Var(&tpc.tpcScale, "tpc-scale", 0.05, "scale factor of TPC-H and TPC-DS")
 	flag.StringVar(&b.figures, "figures", "", "add the medians to this `file`, in the format of docs/plots/draw")
 	flag.Parse()
-	if err := b.run(*only); err != nil {
+	if err := b.run(*only, parts); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func (b *bench) run(only string) (err error) {
+func (b *bench) run(only string, parts map[string]func() error) (err error) {
 	if b.dir, err = os.MkdirTemp("", "tables-bench-"); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
-	parts := map[string]func() error{
-		"one": b.measureOne, "many": b.measureMany, "growing": b.measureGrowing, "bulk": b.measureBulk, "upsert": b.measureUpsert, "stream": b.measureStream, "sql": b.measureSQL, "flight": b.measureFlight,
-		"resample": b.measureResample, "series": b.measureSeries, "writers": b.measureWriters, "clients": b.measureClients, "hits": b.measureHits, "statements": b.measureStatements, "fetch": b.measureFetch,
-		"tpc": b.measureTPC,
-	}
 	for name := range strings.SplitSeq(only, ",") {
 		run, ok := parts[name]
 		if !ok {
@@ -174,7 +176,7 @@ func (b *bench) medianInStore(o *tables.Options, f func(*tables.Store) (float64,
 	return benchdata.Median(results), nil
 }
 
-func (b *bench) repeat(n int, f func(i int) error) error {
+func repeat(n int, f func(i int) error) error {
 	for i := range n {
 		if err := f(i); err != nil {
 			return err

@@ -60,9 +60,15 @@ func (m *results) measureReading(name, rows, sum string, rounds int, open func()
 	})
 }
 
+// seriesBench measures time series.
+type seriesBench struct {
+	*bench
+	seriesRows int
+}
+
 // measureSeries compares operations on time series with pystore and ArcticDB, on data from pandas: appending
 // to a large table, reading a time range, resampling, and writing and searching many small tables.
-func (b *bench) measureSeries() error {
+func (b *seriesBench) measureSeries() error {
 	appendedRows := max(b.seriesRows/10, 2000)
 	if err := b.runPython("series.py", "pandas", nil, "make", fmt.Sprint(b.seriesRows), fmt.Sprint(appendedRows)); err != nil {
 		return err
@@ -100,15 +106,16 @@ func (b *bench) measureSeries() error {
 	return nil
 }
 
-func (b *bench) reportSeries(who string, m *results) {
-	fmt.Printf("time series of %d rows, %s: %.1f MB on disk, %.1f MB with all tables, in %d files\n", b.seriesRows, who, float64(m.Prices)/1e6, float64(m.Bytes)/1e6, m.Files)
+func (b *seriesBench) reportSeries(who string, m *results) {
+	fmt.Printf("time series of %d rows, %s: %.1f MB on disk, %.1f MB with all tables, in %d files\n",
+		b.seriesRows, who, float64(m.Prices)/1e6, float64(m.Bytes)/1e6, m.Files)
 	for _, name := range slices.Sorted(maps.Keys(m.Seconds)) {
 		b.report(name, who, m.Seconds[name], b.rounds)
 	}
 }
 
 // readParquet reads a file that series.py wrote into memory, and returns its batches.
-func (b *bench) readParquet(name string) (all []arrow.RecordBatch, err error) {
+func (b *seriesBench) readParquet(name string) (all []arrow.RecordBatch, err error) {
 	err = b.withParquet(filepath.Join(b.dir, name+".parquet"), func(r array.RecordReader) error {
 		for r.Next() {
 			r.RecordBatch().Retain()
@@ -121,7 +128,7 @@ func (b *bench) readParquet(name string) (all []arrow.RecordBatch, err error) {
 
 // measureOurSeries measures time series in package tables. appendedRows is the number of rows of the largest
 // append.
-func (b *bench) measureOurSeries(appendedRows int, sync bool) (*results, error) {
+func (b *seriesBench) measureOurSeries(appendedRows int, sync bool) (*results, error) {
 	m := &results{Seconds: map[string]float64{}, Results: map[string]float64{}}
 	return m, b.withSQL(nil, tables.Options{Sync: sync}, func(s *tables.Store) error {
 		series := &tables.Settings{Time: "at"}
@@ -157,7 +164,7 @@ func (b *bench) measureOurSeries(appendedRows int, sync bool) (*results, error) 
 			return err
 		}
 		m.measure("tables", 1, func(int) error {
-			return b.repeat(seriesTables, func(i int) error {
+			return repeat(seriesTables, func(i int) error {
 				return b.put(s, fmt.Sprint("t", i), &tables.PutOptions{Settings: series, Metadata: tables.Metadata{"group": i % 10}}, small...)
 			})
 		})
@@ -178,7 +185,7 @@ func (b *bench) measureOurSeries(appendedRows int, sync bool) (*results, error) 
 	})
 }
 
-func (b *bench) measureReads(s *tables.Store, m *results) error {
+func (b *seriesBench) measureReads(s *tables.Store, m *results) error {
 	const step = 100 * time.Millisecond
 	t := s.Bucket("b").Table("series")
 	info, err := t.Info(b.ctx)

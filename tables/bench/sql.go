@@ -21,8 +21,11 @@ const (
 	filterQuery = "SELECT price FROM %s WHERE sym = 'S7' AND price > 50"
 )
 
+// sqlBench measures SQL on our files.
+type sqlBench struct{ *bench }
+
 // measureSQL compares queries with DuckDB on the same files.
-func (b *bench) measureSQL() error {
+func (b *sqlBench) measureSQL() error {
 	return b.withSQL(&duck.Options{TempDir: b.dir}, tables.Options{FoldAge: -1}, func(s *tables.Store) error {
 		for i := range 3 {
 			if err := b.put(s, "t", nil, trades(i*sqlRows/3, sqlRows/3)); err != nil {
@@ -56,7 +59,7 @@ func (b *bench) query(ctx context.Context, s *tables.Store, sql string) error {
 	return b.eachBatch(ctx, s, sql, func(arrow.RecordBatch) error { return nil })
 }
 
-func (b *bench) compareWithDuckDB(s *tables.Store) error {
+func (b *sqlBench) compareWithDuckDB(s *tables.Store) error {
 	files, err := b.filesExpr(s, "t")
 	if err != nil {
 		return err
@@ -101,7 +104,7 @@ func execDuckDB(conn duckdb.Connection, sql string) error {
 
 // measureSmall measures the latency of small queries, first with a pause after each, and then without.
 // In the pause, the engine opens a spare database.
-func (b *bench) measureSmall(s *tables.Store) error {
+func (b *sqlBench) measureSmall(s *tables.Store) error {
 	if err := b.put(s, "small", nil, trades(0, 10)); err != nil {
 		return err
 	}

@@ -24,9 +24,15 @@ import (
 	"github.com/go-partd/partd/tables/duck"
 )
 
+// statementsBench measures SQL over Flight.
+type statementsBench struct {
+	*bench
+	fetchRows int
+}
+
 // measureStatements measures SQL statements over Flight that look up one row each, with one and with eight clients. Its
 // peers are a client of ADBC in Python on our server, Quack and shoots.
-func (b *bench) measureStatements() error {
+func (b *statementsBench) measureStatements() error {
 	return b.withPoints(b.rows, func(port int) error {
 		for _, isPrepared := range []bool{false, true} {
 			for _, n := range []int{1, 8} {
@@ -54,7 +60,7 @@ func statementsJob(clients, kind string) string {
 }
 
 // measureFetch measures fetching all rows of a table in Python, from our server by ADBC and from Quack's server.
-func (b *bench) measureFetch() error {
+func (b *statementsBench) measureFetch() error {
 	return b.withPoints(b.fetchRows, func(port int) error {
 		job := fmt.Sprintf("fetch %d rows of 2 columns by SQL", b.fetchRows)
 		return b.reportPeers("fetch", []string{"adbc", "quack"}, func(peer, _ string) (string, string) {
@@ -64,7 +70,7 @@ func (b *bench) measureFetch() error {
 }
 
 // withPoints serves a table "points" with n rows while f runs. Peers read the rows from a file.
-func (b *bench) withPoints(n int, f func(port int) error) error {
+func (b *statementsBench) withPoints(n int, f func(port int) error) error {
 	batch := points(n)
 	if err := b.writeRows(batch); err != nil {
 		return err
@@ -95,7 +101,7 @@ func points(n int) arrow.RecordBatch {
 
 // timePerStatement runs statements from n clients for a second, and returns the seconds divided by the number of
 // statements.
-func (b *bench) timePerStatement(address string, n int, isPrepared bool) (float64, error) {
+func (b *statementsBench) timePerStatement(address string, n int, isPrepared bool) (float64, error) {
 	clients, errs := make([]*lookupClient, n), make([]error, n)
 	for i := range clients {
 		var err error

@@ -24,13 +24,19 @@ const (
 	tpcLimit  = time.Minute // the timeout of a query
 )
 
+// tpcBench runs TPC-H and TPC-DS.
+type tpcBench struct {
+	*bench
+	tpcScale float64
+}
+
 // measureTPC compares the times of TPC-H's and TPC-DS's queries with the times of a DuckDB that stays open,
 // on Parquet files that DuckDB wrote. It returns an error if a query takes longer than tpcFactor and tpcExtra allow.
-func (b *bench) measureTPC() error {
+func (b *tpcBench) measureTPC() error {
 	return errors.Join(b.measureTPCKind("tpch"), b.measureTPCKind("tpcds"))
 }
 
-func (b *bench) measureTPCKind(kind string) error {
+func (b *tpcBench) measureTPCKind(kind string) error {
 	dir, err := os.MkdirTemp(b.dir, kind)
 	if err != nil {
 		return err
@@ -47,7 +53,7 @@ func (b *bench) measureTPCKind(kind string) error {
 	})
 }
 
-func (b *bench) compareTPCQueries(kind string, queries []string, s *tables.Store, conn duckdb.Connection, dir string) error {
+func (b *tpcBench) compareTPCQueries(kind string, queries []string, s *tables.Store, conn duckdb.Connection, dir string) error {
 	for info, err := range s.Bucket("b").Tables(b.ctx, nil) {
 		if err != nil {
 			return err

@@ -12,9 +12,15 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
+// upsertBench measures upserts.
+type upsertBench struct {
+	*bench
+	upsertRows int
+}
+
 // measureUpsert upserts rows by time into a table of ten times as many rows. Half of them replace rows that are spread
 // over the table. Its peers are pyiceberg and DuckLake's MERGE.
-func (b *bench) measureUpsert() error {
+func (b *upsertBench) measureUpsert() error {
 	base, changes := trades(0, 10*b.upsertRows), changedTrades(b.upsertRows)
 	for name, rows := range map[string]arrow.RecordBatch{"rows": base, "changes": changes} {
 		if err := b.writeParquet(name, rows); err != nil {

@@ -14,9 +14,12 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
+// writersBench measures concurrent writers.
+type writersBench struct{ *bench }
+
 // measureWriters appends single rows, each synced, from several concurrent writers: to one table, and
 // to one table per writer. The cases take turns.
-func (b *bench) measureWriters() error {
+func (b *writersBench) measureWriters() error {
 	const during = 2 * time.Second
 	counts := []int{1, 8, 32}
 	for _, ownTables := range []bool{false, true} {
@@ -38,7 +41,7 @@ func (b *bench) measureWriters() error {
 }
 
 // writeConcurrently makes n writers append single rows, and returns the seconds divided by the number of rows.
-func (b *bench) writeConcurrently(n int, ownTables bool, during time.Duration) (elapsed float64, err error) {
+func (b *writersBench) writeConcurrently(n int, ownTables bool, during time.Duration) (elapsed float64, err error) {
 	err = b.withStore(&tables.Options{Sync: true, FoldAge: -1}, func(s *tables.Store) error {
 		row := trades(0, 1)
 		name := func(i int) string {
@@ -47,7 +50,7 @@ func (b *bench) writeConcurrently(n int, ownTables bool, during time.Duration) (
 			}
 			return "t"
 		}
-		if err := b.repeat(n, func(i int) error { return b.put(s, name(i), nil, row) }); err != nil {
+		if err := repeat(n, func(i int) error { return b.put(s, name(i), nil, row) }); err != nil {
 			return err
 		}
 		var rows atomic.Int64
@@ -70,7 +73,7 @@ func (b *bench) writeConcurrently(n int, ownTables bool, during time.Duration) (
 }
 
 // measureSync measures syncs of a file that does not grow.
-func (b *bench) measureSync() error {
+func (b *writersBench) measureSync() error {
 	const n = 200
 	f, err := os.CreateTemp(b.dir, "sync-")
 	if err != nil {
@@ -81,7 +84,7 @@ func (b *bench) measureSync() error {
 		return err
 	}
 	elapsed, err := b.median(func() error {
-		return b.repeat(n, func(i int) error {
+		return repeat(n, func(i int) error {
 			_, err := f.WriteAt(make([]byte, 512), int64(i)*512)
 			return errors.Join(err, f.Sync())
 		})

@@ -166,7 +166,8 @@ func (n *Node) newestVersions(ctx context.Context) ([]record, error) {
 	})
 	for _, key := range n.reg.heldKeys() {
 		if err == nil && all[key].Version == 0 && n.reg.heldVersion(key) > 0 {
-			err = registryError(fmt.Errorf("the registry lost the record of the table with the key %s: start a node that has the table, so that it restores the record, or call Forget", key))
+			err = registryError(fmt.Errorf("the registry lost the record of the table with the key %s: "+
+				"start a node that has the table, so that it restores the record, or call Forget", key))
 		}
 	}
 	return slices.SortedFunc(maps.Values(all), func(a, b record) int { return strings.Compare(a.Name, b.Name) }), err

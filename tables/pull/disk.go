@@ -49,12 +49,6 @@ type oldVersion struct {
 	Until time.Time `json:"until"` // when the version was replaced
 }
 
-// keyOf returns the key of a table, a string that is valid in file names, URLs and the
-// registry.
-func keyOf(name string) string {
-	return content.HashOf([]byte(name))
-}
-
 func openDisk(dir string) (*disk, error) {
 	d := &disk{Dir: content.Dir{Files: filepath.Join(dir, "files"), Temp: filepath.Join(dir, "tmp")}, dir: dir, pins: map[string]int{}}
 	for _, sub := range []string{d.Files, d.Temp, filepath.Join(dir, "heads")} {

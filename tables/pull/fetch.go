@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -23,9 +24,19 @@ import (
 
 var errAbsent = errors.New("the node does not have the file")
 
-// newClient returns a client for requests to other nodes. timeout limits connecting and
+type peer struct{ id, address string }
+
+// client asks other nodes and fetches their files.
+type client struct {
+	*env
+	http     *http.Client
+	requests atomic.Int64
+	fetched  atomic.Int64 // bytes received from other nodes
+}
+
+// newHTTPClient returns a client for requests to other nodes. timeout limits connecting and
 // waiting for a response's headers.
-func newClient(config *tls.Config, timeout time.Duration) *http.Client {
+func newHTTPClient(config *tls.Config, timeout time.Duration) *http.Client {
 	return &http.Client{
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // A redirect could send the token elsewhere.
 		Transport: &http.Transport{
@@ -38,27 +49,27 @@ func newClient(config *tls.Config, timeout time.Duration) *http.Client {
 
 // request sends a request to another node for the content from byte offset on. If no data arrives
 // for the duration of Options.Lease, reading the body fails.
-func (n *Node) request(ctx context.Context, method, url string, offset int64) (*http.Response, error) {
+func (c *client) request(ctx context.Context, method, url string, offset int64) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	r, err := http.NewRequestWithContext(ctx, method, url, nil)
 	if err != nil {
 		cancel(nil)
 		return nil, err
 	}
-	if n.opts.Token != "" {
-		r.Header.Set("Authorization", "Bearer "+n.opts.Token)
+	if c.opts.Token != "" {
+		r.Header.Set("Authorization", "Bearer "+c.opts.Token)
 	}
 	if offset > 0 {
 		r.Header.Set("Range", fmt.Sprintf("bytes=%d-", offset))
 	}
-	n.requests.Add(1)
-	response, err := n.client.Do(r)
+	c.requests.Add(1)
+	response, err := c.http.Do(r)
 	if err != nil {
 		cancel(nil)
 		return nil, err
 	}
-	idle := time.AfterFunc(n.opts.Lease, func() { cancel(errors.New("the node stopped sending data")) })
-	response.Body = &watchedBody{ReadCloser: response.Body, n: n, idle: idle, cancel: cancel}
+	idle := time.AfterFunc(c.opts.Lease, func() { cancel(errors.New("the node stopped sending data")) })
+	response.Body = &watchedBody{ReadCloser: response.Body, c: c, idle: idle, cancel: cancel}
 	if response.StatusCode == http.StatusOK || offset > 0 && response.StatusCode == http.StatusPartialContent {
 		return response, nil
 	}
@@ -70,8 +81,8 @@ func (n *Node) request(ctx context.Context, method, url string, offset int64) (*
 	return nil, fmt.Errorf("%s: %q", response.Status, strings.TrimSpace(string(text)))
 }
 
-func (n *Node) askJSON(ctx context.Context, method, url string, limit int64, into any) error {
-	response, err := n.request(ctx, method, url, 0)
+func (c *client) askJSON(ctx context.Context, method, url string, limit int64, into any) error {
+	response, err := c.request(ctx, method, url, 0)
 	if err != nil {
 		return err
 	}
@@ -83,15 +94,15 @@ func (n *Node) askJSON(ctx context.Context, method, url string, limit int64, int
 // Options.Lease, it cancels the request.
 type watchedBody struct {
 	io.ReadCloser
-	n      *Node
+	c      *client
 	idle   *time.Timer
 	cancel context.CancelCauseFunc
 }
 
 func (w *watchedBody) Read(p []byte) (int, error) {
 	count, err := w.ReadCloser.Read(p)
-	w.n.fetched.Add(int64(count))
-	w.idle.Reset(w.n.opts.Lease)
+	w.c.fetched.Add(int64(count))
+	w.idle.Reset(w.c.opts.Lease)
 	return count, err
 }
 
@@ -104,11 +115,11 @@ func (w *watchedBody) Close() error {
 
 // askHeads asks nodes concurrently for the newest version of a table that each of them has. It returns
 // these versions, and the errors of all nodes except those that have no version or are not running.
-func (n *Node) askHeads(ctx context.Context, key string, peers []peer) (heads map[peer]record, causes []HolderError) {
+func (c *client) askHeads(ctx context.Context, key string, peers []peer) (heads map[peer]record, causes []HolderError) {
 	heads = map[peer]record{}
 	var mu sync.Mutex
 	_ = parallel.Each(ctx, slices.Values(peers), maxAsked, func(ctx context.Context, p peer) error {
-		r, err := n.askHead(ctx, key, p)
+		r, err := c.askHead(ctx, key, p)
 		mu.Lock()
 		defer mu.Unlock()
 		switch {
@@ -123,23 +134,23 @@ func (n *Node) askHeads(ctx context.Context, key string, peers []peer) (heads ma
 	return heads, causes
 }
 
-func (n *Node) askHead(ctx context.Context, key string, p peer) (r record, err error) {
-	ctx, cancel := context.WithTimeout(ctx, n.opts.Lease)
+func (c *client) askHead(ctx context.Context, key string, p peer) (r record, err error) {
+	ctx, cancel := context.WithTimeout(ctx, c.opts.Lease)
 	defer cancel()
-	if err := n.askJSON(ctx, http.MethodGet, p.address+headPath+key, maxRecord, &r); err != nil {
+	if err := c.askJSON(ctx, http.MethodGet, p.address+headPath+key, maxRecord, &r); err != nil {
 		return r, err
 	}
 	return r, r.check(key)
 }
 
 // fetch fetches a file from the first node that has an intact copy.
-func (n *Node) fetch(ctx context.Context, f content.Named, from []peer) error {
-	if n.disk.Contains(f) {
+func (c *client) fetch(ctx context.Context, f content.Named, from []peer) error {
+	if c.disk.Contains(f) {
 		return nil
 	}
 	var causes []HolderError
 	for _, p := range from {
-		err := n.disk.Fetch(ctx, f, peerFiles{n, p})
+		err := c.disk.Fetch(ctx, f, peerFiles{c, p})
 		if err == nil {
 			return nil
 		}
@@ -153,13 +164,13 @@ func (n *Node) fetch(ctx context.Context, f content.Named, from []peer) error {
 
 // peerFiles is a [content.Holder] for the files of another node.
 type peerFiles struct {
-	n *Node
+	c *client
 	peer
 }
 
 // Try calls attempt once, with a time limit that depends on the file's size.
 func (p peerFiles) Try(ctx context.Context, f content.Named, attempt func(ctx context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, p.n.fileTime(f.Size))
+	ctx, cancel := context.WithTimeout(ctx, p.c.fileTime(f.Size))
 	defer cancel()
 	err := attempt(ctx)
 	if err != nil {
@@ -170,7 +181,7 @@ func (p peerFiles) Try(ctx context.Context, f content.Named, attempt func(ctx co
 
 // Open requests the bytes of a file from offset on.
 func (p peerFiles) Open(ctx context.Context, f content.Named, offset int64) (io.ReadCloser, error) {
-	response, err := p.n.request(ctx, http.MethodGet, p.address+filePath+f.Hash, offset)
+	response, err := p.c.request(ctx, http.MethodGet, p.address+filePath+f.Hash, offset)
 	if err != nil {
 		return nil, err
 	}

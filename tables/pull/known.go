@@ -2,14 +2,12 @@ package pull
 
 import (
 	"context"
-	"errors"
-	"fmt"
+	"encoding/json"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/go-partd/partd/internal/base/canceled"
 )
 
 // table returns the record of a table, with version 0 if the registry has none.
@@ -17,13 +15,6 @@ func (r *registry) table(key string) tableEntry {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.copy.tables[key]
-}
-
-// raiseKnown remembers rec unless a newer version is known. mu must be held.
-func (r *registry) raiseKnown(key string, rec record) {
-	if rec.Version >= r.known[key].Version {
-		r.known[key] = rec
-	}
 }
 
 // confirm remembers rec, the newest version according to the registry and all nodes.
@@ -84,62 +75,65 @@ func (r *registry) heldKeys() []string {
 	return slices.Collect(maps.Keys(r.copy.holders))
 }
 
-// TableInfo describes a table in a listing.
-type TableInfo struct {
-	Name        string
-	Version     int64
-	Rows, Bytes int64
-	Here        int64 // version in this directory, even if some of its files are missing; 0 means none
-	Holders     int   // number of directories with the newest version, even if some of its files are missing
-}
-
-// List returns the tables in the registry, sorted by name.
-func (n *Node) List(ctx context.Context) (all []TableInfo, err error) {
-	defer wrapError("list", n.disk.dir, &err)
-	if !n.reg.fresh() {
-		if err := n.sync(ctx, n.opts.SyncTimeout); err != nil {
-			return nil, err
-		}
-	}
-	for _, r := range n.reg.records() {
-		t := TableInfo{Name: r.Name, Version: r.Version, Rows: r.Rows, Bytes: r.Bytes, Holders: n.reg.countHolders(r)}
-		if h, err := n.disk.head(keyOf(r.Name)); err == nil {
-			t.Here = h.Version
-		}
-		all = append(all, t)
-	}
-	return all, nil
-}
-
-// Forget gives up the newest version of a table if no live node has that version. Nodes with
-// older versions then report theirs to the registry within a lease. If no node has an older
-// version, the name becomes free. If a node returns with the forgotten version, that version is
-// the newest again, and data saved since then is kept under another name. If a live node has
-// the version, even only some of its files, Forget returns an error.
-func (n *Node) Forget(ctx context.Context, name string) (err error) {
-	defer wrapError("forget", name, &err)
-	if err := n.sync(ctx, n.opts.SyncTimeout); err != nil {
+// forget removes a table from the registry if its record still has the given revision.
+func (r *registry) forget(ctx context.Context, name string, revision uint64) error {
+	if err := r.set(ctx, record{Name: name}, revision); err != nil {
 		return err
 	}
 	key := keyOf(name)
-	e := n.reg.table(key)
-	newest := max(e.Version, n.reg.heldVersion(key), n.reg.newestKnown(key).Version)
-	if newest == 0 {
-		return ErrNotFound
+	r.mu.Lock()
+	holders := slices.Collect(maps.Keys(r.copy.holders[key]))
+	r.mu.Unlock()
+	for _, id := range holders {
+		if err := r.nats.delete(ctx, "h."+key+"."+id); err != nil {
+			return err
+		}
 	}
-	heads, causes := n.askHeads(ctx, key, n.reg.peers(e.record))
-	if len(causes) > 0 { // these nodes may have the newest version
-		return &SyncError{causes}
+	return nil
+}
+
+// peers returns up to maxAsked other live nodes: first those with version rec, in random
+// order.
+func (r *registry) peers(rec record) []peer {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var holders, others []peer
+	key, holding := keyOf(rec.Name), rec.holderValue()
+	for id, n := range r.copy.nodes {
+		switch {
+		case id == r.disk.id || n.Address == "" || r.copy.latest.Sub(n.seen) > r.opts.Lease:
+		case r.copy.holders[key][id] == holding:
+			holders = append(holders, peer{id, n.Address})
+		default:
+			others = append(others, peer{id, n.Address})
+		}
 	}
-	h, err := n.disk.head(key)
+	rand.Shuffle(len(holders), func(i, j int) { holders[i], holders[j] = holders[j], holders[i] })
+	all := append(holders, others...)
+	return all[:min(len(all), maxAsked)]
+}
+
+// set sets a table's record if its current revision is the given one; 0 means that there is no
+// record.
+func (r *registry) set(ctx context.Context, rec record, revision uint64) error {
+	b, err := json.Marshal(rec)
 	if err != nil {
 		return err
 	}
-	heads[peer{address: "this node"}] = h.record
-	for p, r := range heads {
-		if r.Version >= newest {
-			return errors.Join(canceled.Err(ctx), fmt.Errorf("node %q has version %d: load or save the table there, or restore a backup", p.address, r.Version))
-		}
+	return r.nats.update(ctx, "t."+keyOf(rec.Name), b, revision)
+}
+
+// reportHeld records in the registry that this directory has a version, unless that is already
+// recorded.
+func (r *registry) reportHeld(ctx context.Context, rec record) error {
+	key := keyOf(rec.Name)
+	r.mu.Lock()
+	reported := r.copy.holders[key][r.disk.id] == rec.holderValue()
+	r.mu.Unlock()
+	if reported {
+		return nil
 	}
-	return n.reg.forget(ctx, name, e.revision)
+	ctx, cancel := context.WithTimeout(ctx, r.opts.Lease)
+	defer cancel()
+	return r.nats.put(ctx, "h."+key+"."+r.disk.id, []byte(rec.holderValue()))
 }

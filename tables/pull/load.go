@@ -13,11 +13,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/go-partd/partd/internal/base/canceled"
-	"github.com/go-partd/partd/tables/internal/faces/formats"
-	"github.com/go-partd/partd/tables/internal/files/content"
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
-	"github.com/go-partd/partd/tables/internal/rows/parallel"
-	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
 // Load returns the rows of a table with times in [from, to), in time order. A zero time means
@@ -53,12 +49,6 @@ func (n *Node) Load(ctx context.Context, name string, from, to time.Time) (_ arr
 	return arrowsafe.Reader(v.schema, rows, func() { n.disk.pin(v.Manifest, -1) }), nil
 }
 
-// version is a record with its manifest.
-type version struct {
-	record
-	*manifest // nil if the table does not exist
-}
-
 // fetchNewest fetches the missing files that a Load of [from, to) needs. It returns the loaded
 // version, and the range in the unit of the time column.
 func (n *Node) fetchNewest(ctx context.Context, name string, from, to time.Time) (v version, times interval, err error) {
@@ -84,7 +74,8 @@ func (n *Node) fetchNewest(ctx context.Context, name string, from, to time.Time)
 	if errors.Is(err, ErrSyncFailed) && h.Version > 0 && time.Since(h.confirmedAt) <= n.opts.MaxStaleness {
 		cause := err
 		if v, times, err = n.fetchVersion(ctx, h.record, from, to); err == nil {
-			n.log.Warn("pull: the newest version is not available, so the node uses an older one", "table", name, "version", h.Version, "as of", h.confirmedAt, "error", cause)
+			n.log.Warn("pull: the newest version is not available, so the node uses an older one",
+				"table", name, "version", h.Version, "as of", h.confirmedAt, "error", cause)
 		}
 	}
 	return v, times, err
@@ -101,24 +92,6 @@ func (n *Node) fetchBase(ctx context.Context, name string) (v version, revision 
 		v, _, err = n.fetchVersion(ctx, newest, time.Time{}, time.Time{})
 	}
 	return v, revision, err
-}
-
-// fetchVersion fetches the files of a version that have rows in [from, to) and are missing in this directory.
-func (n *Node) fetchVersion(ctx context.Context, r record, from, to time.Time) (v version, times interval, err error) {
-	v.record = r
-	if v.manifest, err = n.manifest(ctx, r); err != nil {
-		return v, times, err
-	}
-	times = v.interval(from, to)
-	var missing []content.Named
-	for _, f := range v.files {
-		if times.overlaps(f) && !n.disk.touch(f.Named) {
-			missing = append(missing, f.Named)
-		}
-	}
-	return v, times, parallel.Each(ctx, slices.Values(missing), 0, func(ctx context.Context, f content.Named) error {
-		return n.fetch(ctx, f, n.reg.peers(r)) // peers returns the nodes in a new random order for each file
-	})
 }
 
 // syncTimeout returns how long to wait for the registry. The wait is shorter if Load may return the
@@ -155,45 +128,11 @@ func (n *Node) findNewest(ctx context.Context, name string) (record, uint64, err
 		return record{}, 0, &SyncError{causes}
 	}
 	if best.Version < held {
-		return record{}, 0, registryError(fmt.Errorf("the registry lost the record of version %d, and no node that has this version responds: start one of these nodes, or call Forget", held))
+		return record{}, 0, registryError(fmt.Errorf("the registry lost the record of version %d, and no node that has this version responds: "+
+			"start one of these nodes, or call Forget", held))
 	}
 	if best.Version == 0 {
 		return record{}, e.revision, ErrNotFound
 	}
 	return best, e.revision, nil
-}
-
-// manifest returns a version's manifest, and fetches it if it is missing.
-func (n *Node) manifest(ctx context.Context, r record) (*manifest, error) {
-	b, err := readAll(n.open(ctx, r, r.manifestFile()))
-	if err != nil {
-		return nil, err
-	}
-	return readManifest(b, r)
-}
-
-// rows yields a file's rows with times in an interval. It checks the file's hash first.
-func (n *Node) rows(ctx context.Context, m *manifest, r record, f dataFile, times interval) func(func(arrow.RecordBatch, error) bool) {
-	return func(yield func(arrow.RecordBatch, error) bool) {
-		file, err := n.open(ctx, r, f.Named)
-		if err != nil {
-			yield(nil, err)
-			return
-		}
-		defer file.Close() //nolint:errcheck // it was only read
-		in := &formats.Input{Name: file.Name(), File: file, Format: formats.Parquet}
-		batches, err := in.Read(ctx)
-		if err != nil {
-			yield(nil, err)
-			return
-		}
-		defer batches.Release()
-		arrowsafe.Each(batches, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
-			converted, err := schema.ConvertNamed(b, m.schema)
-			if err != nil {
-				return nil, err
-			}
-			return times.rows(converted, m.time)
-		})(yield)
-	}
 }

@@ -40,11 +40,21 @@ type record struct {
 	Bytes    int64  `json:"bytes"` // bytes of the files
 }
 
+// keyOf returns the key of a table, a string that is valid in file names, URLs and the
+// registry.
+func keyOf(name string) string {
+	return content.HashOf([]byte(name))
+}
+
 func (r record) manifestFile() content.Named { return content.Named{Hash: r.Manifest, Size: r.Size} }
+
+// holderValue returns the value of the key h.KEY.ID if directory ID has version r.
+func (r record) holderValue() string { return fmt.Sprintf("%d %s", r.Version, r.Manifest) }
 
 // check validates a record from outside this process, for the table with this key.
 func (r record) check(key string) error {
-	if keyOf(r.Name) != key || checkName(r.Name) != nil || r.Version < 1 || !isHash(r.Manifest) || r.Size < 1 || r.Size > maxManifest || r.Rows < 0 || r.Bytes < 0 {
+	if keyOf(r.Name) != key || checkName(r.Name) != nil || r.Version < 1 || !isHash(r.Manifest) ||
+		r.Size < 1 || r.Size > maxManifest || r.Rows < 0 || r.Bytes < 0 {
 		return fmt.Errorf("the record of version %d, with a manifest of %d bytes, is invalid", r.Version, r.Size)
 	}
 	return nil

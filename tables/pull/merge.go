@@ -53,7 +53,7 @@ func (n *Node) merge(ctx context.Context, base version, added frame) (*manifest,
 			if i >= 0 {
 				next.files = append(next.files, base.files[i])
 			}
-			files, err = n.write(rows, next.time)
+			files, err = n.disk.writeRows(rows, next.time)
 		}
 		rows.Release()
 		if err != nil {
@@ -71,7 +71,8 @@ func joinColumns(m *manifest, added frame) (*arrow.Schema, error) {
 		return nil, &tables.SchemaError{Column: m.Time, Err: errors.New("the rows lack this column, which is the table's time column")}
 	}
 	if s.Field(added.time).Name != m.Time {
-		return nil, &tables.SchemaError{Column: m.Time, Err: fmt.Errorf("it is the table's time column, but the rows have another time column, %q, before it: move it to the front", s.Field(added.time).Name)}
+		return nil, &tables.SchemaError{Column: m.Time, Err: fmt.Errorf("it is the table's time column, "+
+			"but the rows have another time column, %q, before it: move it to the front", s.Field(added.time).Name)}
 	}
 	fields := m.schema.Fields()
 	for _, f := range s.Fields() {
@@ -83,7 +84,8 @@ func joinColumns(m *manifest, added frame) (*arrow.Schema, error) {
 		if err := schema.CheckValues(f, fields[indices[0]]); err != nil {
 			return nil, err
 		}
-		if tableType := fields[indices[0]].Type; !schema.Alike(f.Type, tableType) && f.Type.ID() != arrow.NULL && (f.Name == m.Time || !schema.CanWiden(f.Type, tableType)) {
+		tableType := fields[indices[0]].Type
+		if !schema.Alike(f.Type, tableType) && f.Type.ID() != arrow.NULL && (f.Name == m.Time || !schema.CanWiden(f.Type, tableType)) {
 			return nil, &tables.SchemaError{Column: f.Name, Err: fmt.Errorf("it has type %s, and the table has %s", f.Type, tableType)}
 		}
 	}
@@ -121,7 +123,7 @@ func (n *Node) rewrite(ctx context.Context, next *manifest, r record, f dataFile
 	}
 	b := array.NewRecordBatch(next.schema, columns, int64(len(newer)))
 	defer b.Release()
-	return n.write(b, next.time)
+	return n.disk.writeRows(b, next.time)
 }
 
 // pickRows returns two row indexes for each distinct time. A time occurs once or twice; if twice,

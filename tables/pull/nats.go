@@ -18,10 +18,16 @@ import (
 	"github.com/go-partd/partd/internal/base/canceled"
 )
 
+const (
+	bucketName = "partd-pull"
+	maxRecord  = 4 << 10 // maximum size of a value in bytes
+	maxAsked   = 64      // maximum number of nodes asked for a table
+)
+
 // natsBucket is the key-value bucket that all nodes share. Options.Registry lists its NATS servers. If
 // Options.Registry is empty, the only server runs in a process on this machine.
 type natsBucket struct {
-	n    *Node
+	*env
 	conn *nats.Conn
 
 	mu     sync.Mutex
@@ -30,20 +36,20 @@ type natsBucket struct {
 	closed bool
 }
 
-func openNATS(n *Node) (*natsBucket, error) {
-	r := &natsBucket{n: n}
-	url := n.opts.Registry
+func openNATS(e *env) (*natsBucket, error) {
+	r := &natsBucket{env: e}
+	url := e.opts.Registry
 	options := []nats.Option{
-		nats.Name("partd-pull " + n.disk.id), nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1),
-		nats.ReconnectWait(min(n.opts.Lease/4, time.Second)), nats.Timeout(n.opts.Lease), nats.ReconnectBufSize(-1),
-		nats.PingInterval(n.opts.Lease),
+		nats.Name("partd-pull " + e.disk.id), nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1),
+		nats.ReconnectWait(min(e.opts.Lease/4, time.Second)), nats.Timeout(e.opts.Lease), nats.ReconnectBufSize(-1),
+		nats.PingInterval(e.opts.Lease),
 	}
 	if url == "" {
 		url = fmt.Sprintf("nats://127.0.0.1:%d", localPort)
 		r.startLocal()
-		options = append(options, nats.Token(n.opts.Token))
-	} else if n.opts.TLS != nil && strings.HasPrefix(url, "tls://") {
-		options = append(options, nats.Secure(n.opts.TLS))
+		options = append(options, nats.Token(e.opts.Token))
+	} else if e.opts.TLS != nil && strings.HasPrefix(url, "tls://") {
+		options = append(options, nats.Secure(e.opts.TLS))
 	}
 	var err error
 	if r.conn, err = nats.Connect(url, options...); err != nil {
@@ -68,7 +74,7 @@ func (r *natsBucket) close() {
 // in the order of their commits. It returns when ctx ends. It returns an error if it may have missed a
 // change; the caller must then start a new watch.
 func (r *natsBucket) watch(ctx context.Context, f func(jetstream.KeyValueEntry)) error {
-	if r.n.opts.Registry == "" && !r.conn.IsConnected() {
+	if r.opts.Registry == "" && !r.conn.IsConnected() {
 		r.startLocal()
 	}
 	kv, err := r.bucket(ctx)
@@ -94,7 +100,7 @@ func (r *natsBucket) watch(ctx context.Context, f func(jetstream.KeyValueEntry))
 }
 
 func (r *natsBucket) bucket(ctx context.Context) (jetstream.KeyValue, error) {
-	ctx, cancel := context.WithTimeout(ctx, r.n.opts.Lease)
+	ctx, cancel := context.WithTimeout(ctx, r.opts.Lease)
 	defer cancel()
 	js, err := jetstream.New(r.conn)
 	if err != nil {
@@ -103,7 +109,7 @@ func (r *natsBucket) bucket(ctx context.Context) (jetstream.KeyValue, error) {
 	kv, err := js.KeyValue(ctx, bucketName)
 	if errors.Is(err, jetstream.ErrBucketNotFound) {
 		c := jetstream.KeyValueConfig{Bucket: bucketName, History: 1, MaxValueSize: maxRecord, Replicas: 1}
-		if strings.Count(r.n.opts.Registry, ",") >= 2 {
+		if strings.Count(r.opts.Registry, ",") >= 2 {
 			c.Replicas = 3
 		}
 		if kv, err = js.CreateKeyValue(ctx, c); errors.Is(err, jetstream.ErrBucketExists) {
@@ -171,9 +177,9 @@ func (r *natsBucket) startLocal() {
 		_ = c.Close()
 		return
 	}
-	s, err := startServer(filepath.Join(r.n.disk.dir, "registry"), localPort, r.n.opts.Token)
+	s, err := startServer(filepath.Join(r.disk.dir, "registry"), localPort, r.opts.Token)
 	if err != nil {
-		r.n.log.Debug("pull: this process could not start a NATS server", "error", err)
+		r.log.Debug("pull: this process could not start a NATS server", "error", err)
 		return
 	}
 	r.local = s

@@ -46,97 +46,15 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
-	"strings"
-	"sync"
-	"sync/atomic"
-	"time"
 
-	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/internal/base/canceled"
 )
-
-// Default values of Options.
-const (
-	DefaultSyncTimeout = time.Minute
-	DefaultLease       = 10 * time.Second
-)
-
-var (
-	// ErrNotFound means that no node has a table with that name.
-	ErrNotFound = tables.ErrNotFound
-	// ErrConflict means that another Save came first. The failed Save saved nothing.
-	ErrConflict = errors.New("another node saved the table at the same time: save again")
-	// ErrSyncFailed means that no node could supply the missing data. Every [SyncError]
-	// wraps it.
-	ErrSyncFailed = errors.New("no other node could supply the missing data")
-	// ErrClosed means that the Node is closed.
-	ErrClosed = tables.ErrClosed
-)
-
-// Options are the options of Open. The zero value and nil select the defaults.
-type Options struct {
-	// Registry lists the URLs of NATS servers with JetStream, separated by commas. With
-	// three or more servers, each record has three replicas. "" means a server on this
-	// machine: the first process that opens a node runs it, and later processes use it.
-	Registry string
-
-	// Listen is the host and port at which this node serves files to others. "" means
-	// that this process serves none; another process with the same directory may
-	// serve them.
-	Listen string
-	// Advertise is the host and port at which other nodes reach Listen. "" means the
-	// address of Listen.
-	Advertise string
-
-	// SyncTimeout limits how long a Load waits for the registry's response. 0 means
-	// [DefaultSyncTimeout].
-	SyncTimeout time.Duration
-
-	// Lease is how long this node considers another node alive after its last heartbeat. It
-	// is also how long this node trusts its copy of the registry when the registry does not
-	// respond. 0 means [DefaultLease].
-	Lease time.Duration
-
-	// MaxStaleness is the largest age of a version that Load may return if the registry,
-	// or every holder of a newer version, does not respond. If MaxStaleness is 0, Load
-	// returns an error in these cases.
-	MaxStaleness time.Duration
-
-	// Newest makes every Load ask the registry for the newest version, so that Load never
-	// misses a Save that returned before it. Without Newest, the loaded version may be
-	// outdated by up to a Lease.
-	Newest bool
-
-	Token string // shared secret of the nodes; "" means none
-	// TLS is the configuration for both serving and fetching files. With ClientAuth, the
-	// server requests client certificates. Nil means plain HTTP.
-	TLS *tls.Config
-
-	Logger *slog.Logger // for failures in the background; nil means no logging
-}
-
-// Node is a directory of tables, shared with other nodes. It is safe for concurrent use.
-type Node struct {
-	opts        Options
-	disk        *disk
-	reg         *registry
-	client      *http.Client
-	server      *http.Server
-	address     string // "" if this node serves nothing
-	log         *slog.Logger
-	requests    atomic.Int64
-	fetched     atomic.Int64 // bytes received from other nodes
-	verifyMu    sync.Mutex   // one Verify at a time
-	extendBelow int64        // Save may add rows to a file that has fewer rows than this; smallRows, except in tests
-	stop        context.CancelFunc
-	background  sync.WaitGroup
-}
 
 // Open opens the directory of a node, and creates it if it does not exist. Open does not wait
 // for the registry. If ctx ends after Open, the node stays open. The caller must close the node.
 func Open(ctx context.Context, dir string, o *Options) (_ *Node, err error) {
 	defer wrapError("open", dir, &err)
-	n := &Node{extendBelow: smallRows, opts: *cmp.Or(o, new(Options))}
+	n := &Node{extendBelow: smallRows, env: env{opts: *cmp.Or(o, new(Options))}}
 	n.opts.SyncTimeout = cmp.Or(n.opts.SyncTimeout, DefaultSyncTimeout)
 	n.opts.Lease = cmp.Or(n.opts.Lease, DefaultLease)
 	n.log = cmp.Or(n.opts.Logger, slog.New(slog.DiscardHandler))
@@ -146,19 +64,21 @@ func Open(ctx context.Context, dir string, o *Options) (_ *Node, err error) {
 	if n.disk, err = openDisk(dir); err != nil {
 		return nil, err
 	}
-	n.client = newClient(n.opts.TLS, n.opts.Lease)
+	n.client = &client{env: &n.env, http: newHTTPClient(n.opts.TLS, n.opts.Lease)}
+	n.versions = versions{env: &n.env, client: n.client} // also for the server, which starts before the registry
 	if n.opts.Listen != "" {
 		l, err := n.listen(ctx)
 		if err != nil {
 			return nil, err
 		}
-		n.server = n.newServer()
+		n.server = newServer(&fileServer{env: &n.env, verify: n.verifyOwn})
 		n.background.Go(func() { _ = n.server.Serve(l) }) // Close stops the server, and Serve closes l
 	}
-	if n.reg, err = openRegistry(n); err != nil {
+	if n.reg, err = openRegistry(&n.env, n.audit); err != nil {
 		_ = n.Close()
 		return nil, err
 	}
+	n.versions.reg = n.reg
 	ctx, n.stop = context.WithCancel(context.WithoutCancel(ctx))
 	n.background.Go(func() { n.reg.run(ctx) })
 	return n, nil
@@ -189,95 +109,62 @@ func (n *Node) listen(ctx context.Context) (net.Listener, error) {
 	return l, nil
 }
 
-// Address returns the URL at which other nodes fetch files, or "" if this node serves none.
-func (n *Node) Address() string { return n.address }
-
-// Stats counts a node's requests to others since it was opened.
-type Stats struct {
-	Requests int64 // HTTP requests to other nodes
-	Bytes    int64 // bytes of files and manifests received
-	Messages int64 // messages sent to NATS
+// TableInfo describes a table in a listing.
+type TableInfo struct {
+	Name        string
+	Version     int64
+	Rows, Bytes int64
+	Here        int64 // version in this directory, even if some of its files are missing; 0 means none
+	Holders     int   // number of directories with the newest version, even if some of its files are missing
 }
 
-// Stats returns the node's counts so far.
-func (n *Node) Stats() Stats {
-	return Stats{Requests: n.requests.Load(), Bytes: n.fetched.Load(), Messages: int64(n.reg.nats.conn.Stats().OutMsgs)}
+// List returns the tables in the registry, sorted by name.
+func (n *Node) List(ctx context.Context) (all []TableInfo, err error) {
+	defer wrapError("list", n.disk.dir, &err)
+	if !n.reg.fresh() {
+		if err := n.sync(ctx, n.opts.SyncTimeout); err != nil {
+			return nil, err
+		}
+	}
+	for _, r := range n.reg.records() {
+		t := TableInfo{Name: r.Name, Version: r.Version, Rows: r.Rows, Bytes: r.Bytes, Holders: n.reg.countHolders(r)}
+		if h, err := n.disk.head(keyOf(r.Name)); err == nil {
+			t.Here = h.Version
+		}
+		all = append(all, t)
+	}
+	return all, nil
 }
 
-// Close stops serving and ends all running operations.
-func (n *Node) Close() (err error) {
-	if n == nil {
-		return nil
+// Forget gives up the newest version of a table if no live node has that version. Nodes with
+// older versions then report theirs to the registry within a lease. If no node has an older
+// version, the name becomes free. If a node returns with the forgotten version, that version is
+// the newest again, and data saved since then is kept under another name. If a live node has
+// the version, even only some of its files, Forget returns an error.
+func (n *Node) Forget(ctx context.Context, name string) (err error) {
+	defer wrapError("forget", name, &err)
+	if err := n.sync(ctx, n.opts.SyncTimeout); err != nil {
+		return err
 	}
-	if n.stop != nil {
-		n.stop()
+	key := keyOf(name)
+	e := n.reg.table(key)
+	newest := max(e.Version, n.reg.heldVersion(key), n.reg.newestKnown(key).Version)
+	if newest == 0 {
+		return ErrNotFound
 	}
-	if n.server != nil {
-		err = n.server.Close()
+	heads, causes := n.askHeads(ctx, key, n.reg.peers(e.record))
+	if len(causes) > 0 { // these nodes may have the newest version
+		return &SyncError{causes}
 	}
-	if n.reg != nil {
-		n.reg.nats.close()
+	h, err := n.disk.head(key)
+	if err != nil {
+		return err
 	}
-	n.client.CloseIdleConnections()
-	n.background.Wait()
-	return err
-}
-
-func registryError(err error) error { return &SyncError{[]HolderError{{"", err}}} }
-
-// sync waits until this node's copy has everything that the registry had when sync was called.
-func (n *Node) sync(ctx context.Context, timeout time.Duration) error {
-	if err := n.reg.sync(ctx, timeout); err != nil {
-		return registryError(err)
+	heads[peer{address: "this node"}] = h.record
+	for p, r := range heads {
+		if r.Version >= newest {
+			return errors.Join(canceled.Err(ctx), fmt.Errorf("node %q has version %d: load or save the table there, or restore a backup", p.address, r.Version))
+		}
 	}
-	return nil
-}
-
-// Error reports the failed operation and its table.
-type Error struct {
-	Op, Name string
-	Err      error // the cause
-}
-
-func (e *Error) Error() string { return fmt.Sprintf("pull: %s %q: %v", e.Op, e.Name, e.Err) }
-
-// Unwrap returns the cause.
-func (e *Error) Unwrap() error { return e.Err }
-
-func wrapError(op, name string, err *error) {
-	if *err != nil {
-		*err = &Error{Op: op, Name: name, Err: *err}
-	}
-}
-
-// SyncError lists the nodes that did not supply the missing data, each with its error. It
-// wraps [ErrSyncFailed].
-type SyncError struct {
-	Causes []HolderError // the registry's own error has an empty Address
-}
-
-// HolderError is the error of one node that was asked for data, or of the registry.
-type HolderError struct {
-	Address string
-	Err     error
-}
-
-func (e *SyncError) Error() string {
-	if len(e.Causes) == 0 {
-		return ErrSyncFailed.Error() + ": all nodes that have it are offline"
-	}
-	texts := make([]string, len(e.Causes))
-	for i, c := range e.Causes {
-		texts[i] = cmp.Or(c.Address, "registry") + ": " + c.Err.Error()
-	}
-	return ErrSyncFailed.Error() + ": " + strings.Join(texts, "; ")
-}
-
-// Unwrap returns ErrSyncFailed and the causes.
-func (e *SyncError) Unwrap() []error {
-	all := []error{ErrSyncFailed}
-	for _, c := range e.Causes {
-		all = append(all, c.Err)
-	}
-	return all
+	return n.reg.forget(ctx, name, e.revision)
 }

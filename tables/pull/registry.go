@@ -6,10 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
-	"math/rand/v2"
 	"net/url"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -17,12 +14,6 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/go-partd/partd/internal/base/canceled"
-)
-
-const (
-	bucketName = "partd-pull"
-	maxRecord  = 4 << 10 // maximum size of a value in bytes
-	maxAsked   = 64      // maximum number of nodes asked for a table
 )
 
 // registry holds the node's copy of the bucket that all nodes share, and sends changes to it. The
@@ -38,7 +29,8 @@ const (
 // Changes arrive in the order of their commits. So a process that sees its own
 // heartbeat has seen all earlier changes.
 type registry struct {
-	n     *Node
+	*env
+	audit func(ctx context.Context) // compares this directory with a new copy
 	nats  *natsBucket
 	start time.Time // creation time; each heartbeat carries the time elapsed since then
 
@@ -73,12 +65,15 @@ func newCopy() *registryCopy {
 	return &registryCopy{tables: map[string]tableEntry{}, holders: map[string]map[string]string{}, nodes: map[string]nodeEntry{}}
 }
 
-func openRegistry(n *Node) (*registry, error) {
-	bucket, err := openNATS(n)
+func openRegistry(e *env, audit func(context.Context)) (*registry, error) {
+	bucket, err := openNATS(e)
 	if err != nil {
 		return nil, err
 	}
-	return &registry{n: n, nats: bucket, start: time.Now(), copy: newCopy(), known: map[string]record{}, changed: make(chan struct{})}, nil
+	return &registry{
+		env: e, audit: audit, nats: bucket, start: time.Now(),
+		copy: newCopy(), known: map[string]record{}, changed: make(chan struct{}),
+	}, nil
 }
 
 // run keeps the copy up to date until ctx ends. Once per lease, it reads the whole registry
@@ -86,8 +81,8 @@ func openRegistry(n *Node) (*registry, error) {
 func (r *registry) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		if err := r.session(ctx); err != nil && ctx.Err() == nil {
-			r.n.log.Warn("pull: the registry does not respond; the node keeps trying", "error", err)
-			_ = canceled.Wait(ctx, time.After(min(r.n.opts.Lease/4, time.Second))) // the loop checks ctx
+			r.log.Warn("pull: the registry does not respond; the node keeps trying", "error", err)
+			_ = canceled.Wait(ctx, time.After(min(r.opts.Lease/4, time.Second))) // the loop checks ctx
 		}
 	}
 }
@@ -99,7 +94,7 @@ func (r *registry) session(ctx context.Context) error {
 	defer work.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	lease := r.n.opts.Lease
+	lease := r.opts.Lease
 	next := newCopy()
 	loaded, ended := make(chan struct{}, 1), make(chan error, 1)
 	work.Go(func() {
@@ -131,7 +126,7 @@ func (r *registry) session(ctx context.Context) error {
 	if err := r.heartbeat(ctx); err != nil {
 		return err
 	}
-	work.Go(func() { r.n.audit(ctx) })
+	work.Go(func() { r.audit(ctx) })
 	ticker, end := time.NewTicker(lease/3), time.After(lease)
 	defer ticker.Stop()
 	for {
@@ -181,7 +176,7 @@ func (r *registry) apply(c *registryCopy, e jetstream.KeyValueEntry) {
 		if deleted || json.Unmarshal(e.Value(), &n) != nil {
 			return
 		}
-		if !validAddress(n.Address, r.n.opts.TLS != nil) {
+		if !validAddress(n.Address, r.opts.TLS != nil) {
 			n.Address = ""
 		}
 		if n.seen.After(c.latest) {
@@ -196,6 +191,13 @@ func (r *registry) apply(c *registryCopy, e jetstream.KeyValueEntry) {
 	}
 	if r.copy == c {
 		r.announce()
+	}
+}
+
+// raiseKnown remembers rec unless a newer version is known. mu must be held.
+func (r *registry) raiseKnown(key string, rec record) {
+	if rec.Version >= r.known[key].Version {
+		r.known[key] = rec
 	}
 }
 
@@ -217,15 +219,15 @@ func (r *registry) announce() {
 }
 
 func (r *registry) heartbeat(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, r.n.opts.Lease)
+	ctx, cancel := context.WithTimeout(ctx, r.opts.Lease)
 	defer cancel()
-	b, err := json.Marshal(nodeEntry{Address: r.n.address, Process: r.processID(), At: int64(time.Since(r.start))})
+	b, err := json.Marshal(nodeEntry{Address: r.address, Process: r.processID(), At: int64(time.Since(r.start))})
 	if err != nil {
 		return err
 	}
-	key := "n." + r.n.disk.id
-	if r.n.address == "" {
-		key = "b." + r.n.disk.id
+	key := "n." + r.disk.id
+	if r.address == "" {
+		key = "b." + r.disk.id
 	}
 	return r.nats.put(ctx, key, b)
 }
@@ -234,7 +236,7 @@ func (r *registry) heartbeat(ctx context.Context) error {
 func (r *registry) fresh() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return !r.copy.asOf.IsZero() && time.Since(r.copy.asOf) <= r.n.opts.Lease
+	return !r.copy.asOf.IsZero() && time.Since(r.copy.asOf) <= r.opts.Lease
 }
 
 // sync waits until the copy has everything that the registry had when sync was called.
@@ -249,7 +251,7 @@ func (r *registry) sync(ctx context.Context, timeout time.Duration) error {
 		if err2 := r.heartbeat(ctx); err2 != nil && ctx.Err() == nil {
 			err = err2
 		}
-		retry := time.After(min(r.n.opts.Lease/4, time.Second))
+		retry := time.After(min(r.opts.Lease/4, time.Second))
 		for waiting := true; waiting; {
 			r.mu.Lock()
 			done, changed := r.copy.asOf.After(start), r.changed
@@ -266,72 +268,4 @@ func (r *registry) sync(ctx context.Context, timeout time.Duration) error {
 			}
 		}
 	}
-}
-
-// holderValue returns the value of the key h.KEY.ID if directory ID has version r.
-func (r record) holderValue() string { return fmt.Sprintf("%d %s", r.Version, r.Manifest) }
-
-// forget removes a table from the registry if its record still has the given revision.
-func (r *registry) forget(ctx context.Context, name string, revision uint64) error {
-	if err := r.set(ctx, record{Name: name}, revision); err != nil {
-		return err
-	}
-	key := keyOf(name)
-	r.mu.Lock()
-	holders := slices.Collect(maps.Keys(r.copy.holders[key]))
-	r.mu.Unlock()
-	for _, id := range holders {
-		if err := r.nats.delete(ctx, "h."+key+"."+id); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-type peer struct{ id, address string }
-
-// peers returns up to maxAsked other live nodes: first those with version rec, in random
-// order.
-func (r *registry) peers(rec record) []peer {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	var holders, others []peer
-	key, holding := keyOf(rec.Name), rec.holderValue()
-	for id, n := range r.copy.nodes {
-		switch {
-		case id == r.n.disk.id || n.Address == "" || r.copy.latest.Sub(n.seen) > r.n.opts.Lease:
-		case r.copy.holders[key][id] == holding:
-			holders = append(holders, peer{id, n.Address})
-		default:
-			others = append(others, peer{id, n.Address})
-		}
-	}
-	rand.Shuffle(len(holders), func(i, j int) { holders[i], holders[j] = holders[j], holders[i] })
-	all := append(holders, others...)
-	return all[:min(len(all), maxAsked)]
-}
-
-// set sets a table's record if its current revision is the given one; 0 means that there is no
-// record.
-func (r *registry) set(ctx context.Context, rec record, revision uint64) error {
-	b, err := json.Marshal(rec)
-	if err != nil {
-		return err
-	}
-	return r.nats.update(ctx, "t."+keyOf(rec.Name), b, revision)
-}
-
-// reportHeld records in the registry that this directory has a version, unless that is already
-// recorded.
-func (r *registry) reportHeld(ctx context.Context, rec record) error {
-	key := keyOf(rec.Name)
-	r.mu.Lock()
-	reported := r.copy.holders[key][r.n.disk.id] == rec.holderValue()
-	r.mu.Unlock()
-	if reported {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, r.n.opts.Lease)
-	defer cancel()
-	return r.nats.put(ctx, "h."+key+"."+r.n.disk.id, []byte(rec.holderValue()))
 }

@@ -198,16 +198,16 @@ func readFrame(r array.RecordReader) (f frame, err error) {
 	return f, nil
 }
 
-// write writes time-sorted rows as files of at most about fileBytes. time is the time
+// writeRows writes time-sorted rows as files of at most about fileBytes. time is the time
 // column's index.
-func (n *Node) write(b arrow.RecordBatch, time int) (files []dataFile, err error) {
+func (d *disk) writeRows(b arrow.RecordBatch, time int) (files []dataFile, err error) {
 	times := b.Column(time)
 	rowsPerFile := max(1, int(b.NumRows()*fileBytes/max(fileBytes, util.TotalRecordSize(b))))
 	for start := 0; start < times.Len(); start += rowsPerFile {
 		end := min(start+rowsPerFile, times.Len())
 		part := b.NewSlice(int64(start), int64(end))
 		f := dataFile{Rows: part.NumRows(), Min: series.TimeAt(times, start), Max: series.TimeAt(times, end-1)}
-		f.Named, err = n.disk.Create(func(w io.Writer) error {
+		f.Named, err = d.Create(func(w io.Writer) error {
 			out, err := formats.NewWriter(formats.Parquet, w, part.Schema(), false)
 			if err != nil {
 				return err

@@ -1,6 +1,7 @@
 package pull
 
 import (
+	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/json"
@@ -18,18 +19,24 @@ const (
 	maxServed = 64 // maximum number of concurrent requests
 )
 
+// fileServer serves a node's files and newest versions to other nodes.
+type fileServer struct {
+	*env
+	verify func(context.Context) ([]Finding, error) // checks this directory
+}
+
 // newServer returns a server for other nodes. It sends files by their hashes and newest
 // versions by table keys, and checks the whole directory on request. Clients cannot access
 // anything else in the directory.
-func (n *Node) newServer() *http.Server {
+func newServer(s *fileServer) *http.Server {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET "+filePath+"{hash}", n.serveFile)
-	mux.HandleFunc("GET "+headPath+"{key}", n.serveHead)
-	mux.HandleFunc("POST "+verifyPath, n.serveVerify)
+	mux.HandleFunc("GET "+filePath+"{hash}", s.serveFile)
+	mux.HandleFunc("GET "+headPath+"{key}", s.serveHead)
+	mux.HandleFunc("POST "+verifyPath, s.serveVerify)
 	slots := make(chan struct{}, maxServed)
 	return &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if !n.authorized(r) {
+			if !s.authorized(r) {
 				http.Error(w, "the token is missing or wrong: use the token of this node", http.StatusUnauthorized)
 				return
 			}
@@ -41,25 +48,25 @@ func (n *Node) newServer() *http.Server {
 				http.Error(w, "too many concurrent requests: try again", http.StatusServiceUnavailable)
 			}
 		}),
-		ErrorLog:    slog.NewLogLogger(n.log.Handler(), slog.LevelWarn),
-		ReadTimeout: n.opts.Lease, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
+		ErrorLog:    slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
+		ReadTimeout: s.opts.Lease, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
 	}
 }
 
 // authorized reports whether a request has the right token, or the node requires none. TLS
 // has already checked client certificates.
-func (n *Node) authorized(r *http.Request) bool {
-	want, got := sha256.Sum256([]byte("Bearer "+n.opts.Token)), sha256.Sum256([]byte(r.Header.Get("Authorization")))
-	return n.opts.Token == "" || subtle.ConstantTimeCompare(want[:], got[:]) == 1
+func (s *fileServer) authorized(r *http.Request) bool {
+	want, got := sha256.Sum256([]byte("Bearer "+s.opts.Token)), sha256.Sum256([]byte(r.Header.Get("Authorization")))
+	return s.opts.Token == "" || subtle.ConstantTimeCompare(want[:], got[:]) == 1
 }
 
-func (n *Node) serveFile(w http.ResponseWriter, r *http.Request) {
+func (s *fileServer) serveFile(w http.ResponseWriter, r *http.Request) {
 	hash := r.PathValue("hash")
 	if !isHash(hash) {
 		http.Error(w, "the file's hash is invalid", http.StatusBadRequest)
 		return
 	}
-	f, err := os.Open(n.disk.Path(hash)) // the other node checks the hash of what it receives
+	f, err := os.Open(s.disk.Path(hash)) // the other node checks the hash of what it receives
 	if err != nil {
 		http.Error(w, "this node does not have the file", http.StatusNotFound)
 		return
@@ -70,7 +77,7 @@ func (n *Node) serveFile(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "this node does not have the file", http.StatusNotFound)
 		return
 	}
-	deadline := time.Now().Add(n.fileTime(info.Size()))
+	deadline := time.Now().Add(s.fileTime(info.Size()))
 	if err := http.NewResponseController(w).SetWriteDeadline(deadline); err != nil {
 		http.Error(w, "the server cannot limit the time of the transfer", http.StatusInternalServerError)
 		return
@@ -79,17 +86,13 @@ func (n *Node) serveFile(w http.ResponseWriter, r *http.Request) {
 	http.ServeContent(w, r, "", time.Time{}, f)
 }
 
-func (n *Node) fileTime(size int64) time.Duration {
-	return n.opts.SyncTimeout + time.Duration(size>>20)*time.Second
-}
-
-func (n *Node) serveHead(w http.ResponseWriter, r *http.Request) {
+func (s *fileServer) serveHead(w http.ResponseWriter, r *http.Request) {
 	key := r.PathValue("key")
 	if !isHash(key) {
 		http.Error(w, "the table's key is invalid", http.StatusBadRequest)
 		return
 	}
-	h, err := n.disk.head(key)
+	h, err := s.disk.head(key)
 	if err == nil && h.Version == 0 {
 		http.Error(w, "this node does not have the table", http.StatusNotFound)
 		return
@@ -99,16 +102,16 @@ func (n *Node) serveHead(w http.ResponseWriter, r *http.Request) {
 
 // serveVerify checks this directory and sends the findings. Until then it sends spaces, so
 // that the client knows that the server is alive.
-func (n *Node) serveVerify(w http.ResponseWriter, r *http.Request) {
+func (s *fileServer) serveVerify(w http.ResponseWriter, r *http.Request) {
 	done := make(chan []Finding, 1)
 	go func() {
-		findings, err := n.verifyOwn(r.Context())
+		findings, err := s.verify(r.Context())
 		if err != nil {
 			findings = append(findings, Finding{Problem: err.Error()})
 		}
 		done <- findings
 	}()
-	ticker := time.NewTicker(n.opts.Lease / 3)
+	ticker := time.NewTicker(s.opts.Lease / 3)
 	defer ticker.Stop()
 	for {
 		select {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/http"
 	"os"
 	"strings"
@@ -51,7 +50,8 @@ func (n *Node) Verify(ctx context.Context) (all []Finding, err error) {
 		heads, _ := n.askHeads(ctx, keyOf(t.Name), peers) // nodes that do not respond are already reported as findings
 		for p, h := range heads {
 			if h.Version > t.Version || h.Version == t.Version && h.Manifest != t.Manifest {
-				all = append(all, Finding{Node: p.address, Table: t.Name, Problem: fmt.Sprintf("the content of its version %d differs from version %d of the registry", h.Version, t.Version)})
+				problem := fmt.Sprintf("the content of its version %d differs from version %d of the registry", h.Version, t.Version)
+				all = append(all, Finding{Node: p.address, Table: t.Name, Problem: problem})
 			}
 		}
 	}
@@ -96,43 +96,6 @@ func (n *Node) verifyOwn(ctx context.Context) ([]Finding, error) {
 		return nil
 	})
 	return all, err
-}
-
-// open opens a file of version r, and first fetches it if it is missing or damaged.
-func (n *Node) open(ctx context.Context, r record, f content.Named) (*os.File, error) {
-	file, err := n.disk.Open(f)
-	if err != nil {
-		if err = n.refetch(ctx, r, f, err); err == nil {
-			file, err = n.disk.Open(f)
-		}
-	}
-	return file, err
-}
-
-// refetch fetches a file that could not be opened because of cause.
-func (n *Node) refetch(ctx context.Context, r record, f content.Named, cause error) error {
-	return n.replace(r.Name, f, cause, func() error { return n.fetch(ctx, f, n.reg.peers(r)) })
-}
-
-// replace calls fetch for a missing or damaged file. cause is the error from opening the
-// file. If the file is neither missing nor damaged, replace returns cause.
-func (n *Node) replace(table string, f content.Named, cause error, fetch func() error) error {
-	damaged := errors.Is(cause, content.ErrDamaged)
-	if !damaged && !errors.Is(cause, fs.ErrNotExist) {
-		return cause
-	}
-	if damaged {
-		n.log.Warn("pull: the node fetches a damaged file again", "table", table, "file", f.Hash)
-		// If the fetch fails, a missing file is better than a damaged one.
-		if err := os.Remove(n.disk.Path(f.Hash)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-	}
-	err := fetch()
-	if err != nil && damaged {
-		err = fmt.Errorf("%s: %w: %w", f.Hash, cause, err)
-	}
-	return err
 }
 
 // audit restores records that the registry lost, reports this directory's versions to the

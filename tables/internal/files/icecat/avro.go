@@ -55,22 +55,6 @@ func (k AvroKind) matches(s *avro.Schema) bool {
 	})
 }
 
-// CheckAvro returns an error if an Avro file exceeds the budget or is of another kind. It reads one block at a time;
-// Iceberg's library would decompress the whole file into memory.
-func (f *FileIO) CheckAvro(ctx context.Context, name string, kind AvroKind, budget *Budget) error {
-	file, err := f.Open(name)
-	if err != nil {
-		return err
-	}
-	defer file.Close() //nolint:errcheck // opened only for reading
-	info, err := file.Stat()
-	if err != nil {
-		return err
-	}
-	_, err = countAvro(ctx, file, info.Size(), kind, budget)
-	return err
-}
-
 // countAvro adds an Avro file to a budget. It returns an error if the budget is then exceeded. isNormal is false for a
 // manifest that normalize may change.
 func countAvro(ctx context.Context, file io.Reader, size int64, kind AvroKind, budget *Budget) (isNormal bool, err error) {

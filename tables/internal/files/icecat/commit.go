@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/apache/iceberg-go/table"
 	"github.com/google/uuid"
@@ -37,22 +36,6 @@ type Change struct {
 	inlineJSON []byte // the new metadata as JSON, if Inline is set
 }
 
-// Info is what listings show of a table besides its metadata.
-type Info struct {
-	Updated  time.Time
-	Metadata map[string]any // as returned by ParseMetadata
-	CopyOf   string         // for an unchanged copy, the original's metadata location; see Catalog.CopyOf
-}
-
-// PutID is a put's ID, with the time when the put was acknowledged.
-type PutID struct {
-	ID string
-	At time.Time
-}
-
-// TxHook runs in a commit's transaction before the changes. If it fails, the commit fails.
-type TxHook func(w *transaction)
-
 // Commit applies all changes and hooks in one transaction. If it returns an error, nothing has changed, unless the error wraps
 // partd.ErrUnknownOutcome.
 func (c *Catalog) Commit(ctx context.Context, hooks []TxHook, changes ...*Change) error {
@@ -65,14 +48,14 @@ func (c *Catalog) Commit(ctx context.Context, hooks []TxHook, changes ...*Change
 		return err
 	}
 	// From here on, the commit cannot be canceled.
-	err := c.inTx(context.WithoutCancel(ctx), func(w *transaction) {
+	err := c.inTx(context.WithoutCancel(ctx), func(t *transaction) {
 		for _, hook := range hooks {
-			hook(w)
+			hook(t)
 		}
 		for _, ch := range changes {
-			ch.apply(w)
+			ch.apply(t)
 		}
-		w.err = wrapConflict(w.err)
+		t.err = wrapConflict(t.err)
 	})
 	if err != nil {
 		return err
@@ -139,7 +122,7 @@ func metadataVersion(location string) int {
 	return v
 }
 
-func (ch *Change) apply(w *transaction) {
+func (ch *Change) apply(t *transaction) {
 	oldLocation := ch.DamagedLocation
 	if ch.Base != nil {
 		oldLocation = new(ch.Base.MetadataLocation())
@@ -147,81 +130,106 @@ func (ch *Change) apply(w *transaction) {
 	var n int64
 	switch {
 	case oldLocation == nil:
-		w.exec(insertNamespace, ch.Namespace)
-		n = w.exec(insertTable, ch.Namespace, ch.Name, ch.Result.MetadataLocation())
+		t.exec(insertNamespace, ch.Namespace)
+		n = t.exec(insertTable, ch.Namespace, ch.Name, ch.Result.MetadataLocation())
 	case ch.New == nil:
-		n = w.exec(deleteTable, ch.Namespace, ch.Name, *oldLocation)
+		n = t.exec(deleteTable, ch.Namespace, ch.Name, *oldLocation)
 	default:
-		n = w.exec(updateTable, ch.Result.MetadataLocation(), *oldLocation, ch.Namespace, ch.Name, *oldLocation)
+		n = t.exec(updateTable, ch.Result.MetadataLocation(), *oldLocation, ch.Namespace, ch.Name, *oldLocation)
 	}
-	if w.err == nil && n == 0 {
-		w.err = ErrConflict
+	if t.err == nil && n == 0 {
+		t.err = ErrConflict
 	}
 	// Delete the record of an inline table's old metadata file. The file was never synced, so it may be missing, and a
 	// missing file with a record would be reported as damaged.
-	if oldLocation != nil && w.exec(deleteInline, *oldLocation) > 0 {
-		w.exec(`DELETE FROM partd_files WHERE path=?`, *oldLocation)
+	if oldLocation != nil && t.exec(deleteInline, *oldLocation) > 0 {
+		t.exec(`DELETE FROM partd_files WHERE path=?`, *oldLocation)
 	}
 	if ch.New == nil {
-		ch.forget(w, *oldLocation)
+		ch.forget(t, *oldLocation)
 		return
 	}
 	if ch.Inline {
-		w.exec(`INSERT INTO partd_light VALUES (?,?)`, ch.Result.MetadataLocation(), ch.inlineJSON)
+		t.exec(`INSERT INTO partd_light VALUES (?,?)`, ch.Result.MetadataLocation(), ch.inlineJSON)
 	}
-	ch.record(w)
+	ch.record(t)
 }
 
 // forget removes a deleted table's records from the database, so that the next Sweep finds the table's files unused.
-func (ch *Change) forget(w *transaction, oldLocation string) {
-	w.reindex(TableName{ch.Namespace, ch.Name}, "null")
+func (ch *Change) forget(t *transaction, oldLocation string) {
+	t.reindex(TableName{ch.Namespace, ch.Name}, "null")
 	uuid := "" // A damaged table's UUID is unknown; the IDs of its puts expire later.
 	location, _, _ := strings.Cut(oldLocation, "/metadata/")
 	if ch.Base != nil {
 		uuid, location = ch.Base.Metadata().TableUUID().String(), ch.Base.Location()
 	}
-	w.exec(deleteInfo, uuid, ch.Namespace, ch.Name)
-	w.exec(`DELETE FROM partd_puts WHERE uuid=?`, uuid)
-	if dir, err := ch.IOs[0].cat.ownPath(location); err == nil { // Otherwise the table has no files in the warehouse.
+	t.exec(deleteInfo, uuid, ch.Namespace, ch.Name)
+	t.exec(`DELETE FROM partd_puts WHERE uuid=?`, uuid)
+	if dir, err := ch.IOs[0].records.ownPath(location); err == nil { // Otherwise the table has no files in the warehouse.
 		// The files were in use until now, so their grace period must start with the next Sweep.
-		w.exec(`DELETE FROM partd_orphans WHERE path>=? AND path<?`, dir+"/", dir+"0")
+		t.exec(`DELETE FROM partd_orphans WHERE path>=? AND path<?`, dir+"/", dir+"0")
 	}
 }
 
 // record adds the change's records to the database, except the metadata location, which apply sets.
-func (ch *Change) record(w *transaction) {
+func (ch *Change) record(t *transaction) {
 	uuid := ch.New.TableUUID().String()
 	if ch.Info != nil {
 		l := listed(ch.New)
 		meta, err := json.Marshal(ch.Info.Metadata)
 		if err != nil {
-			w.err = cmp.Or(w.err, err)
+			t.err = cmp.Or(t.err, err)
 		}
-		w.reindex(TableName{ch.Namespace, ch.Name}, string(meta))
-		w.exec(deleteInfo, uuid, ch.Namespace, ch.Name)
-		w.exec(insertInfo, uuid, ch.Namespace, ch.Name, ch.Result.MetadataLocation(),
+		t.reindex(TableName{ch.Namespace, ch.Name}, string(meta))
+		t.exec(deleteInfo, uuid, ch.Namespace, ch.Name)
+		t.exec(insertInfo, uuid, ch.Namespace, ch.Name, ch.Result.MetadataLocation(),
 			l.Rows, l.Bytes, l.Files, l.Version, ch.Info.Updated.UnixMilli(), string(meta))
 	}
 	for _, fileIO := range ch.IOs {
-		fileIO.record(w, uuid)
+		fileIO.record(t, uuid)
 	}
 	if ch.Info != nil && ch.Info.CopyOf != "" {
-		w.exec(`INSERT INTO partd_copies VALUES (?,?)`, ch.Result.MetadataLocation(), ch.Info.CopyOf)
+		t.exec(`INSERT INTO partd_copies VALUES (?,?)`, ch.Result.MetadataLocation(), ch.Info.CopyOf)
 	}
 	for _, p := range ch.PutIDs {
-		w.exec(`INSERT INTO partd_puts VALUES (?,?,?) ON CONFLICT DO NOTHING`, uuid, p.ID, p.At.UnixMilli())
+		t.exec(`INSERT INTO partd_puts VALUES (?,?,?) ON CONFLICT DO NOTHING`, uuid, p.ID, p.At.UnixMilli())
 	}
 }
 
-// record adds records of the files that f wrote for a table. uuid is the table's UUID, or "" if the files do not belong
-// to a table yet.
-func (f *FileIO) record(w *transaction, uuid string) {
-	for _, file := range f.Written() {
-		hash := file.Hash.Bytes()
-		w.exec(upsertFile, file.Path, uuid, file.Size, hash[:])
-		path, err := f.cat.ownPath(file.Path)
-		w.err = cmp.Or(w.err, err)
-		// A Sweep may have recorded the file as an orphan before this commit.
-		w.exec(`DELETE FROM partd_orphans WHERE path=?`, path)
+// Rename renames a table. The new name must be unused.
+func (c *Catalog) Rename(ctx context.Context, from, to TableName) error {
+	const (
+		find                = `SELECT 1 FROM iceberg_tables WHERE catalog_name='` + Name + `' AND table_namespace=? AND table_name=?`
+		rename              = `UPDATE iceberg_tables SET table_namespace=?, table_name=? WHERE catalog_name='` + Name + `' AND table_namespace=? AND table_name=?`
+		renameInPartdTables = `UPDATE partd_tables SET namespace=?, name=? WHERE namespace=? AND name=?`
+	)
+	return c.inTx(ctx, func(t *transaction) {
+		if len(t.strings(find, to.Namespace, to.Name)) > 0 {
+			t.err = ErrExists
+		}
+		meta := t.strings(`SELECT metadata FROM partd_tables WHERE namespace=? AND name=?`, from.Namespace, from.Name)
+		t.reindex(from, "null")
+		if n := t.exec(rename, to.Namespace, to.Name, from.Namespace, from.Name); t.err == nil && n == 0 {
+			t.err = ErrNotFound
+		}
+		t.exec(insertNamespace, to.Namespace)
+		t.exec(deleteInfo, "", to.Namespace, to.Name)
+		if len(meta) > 0 {
+			t.reindex(to, meta[0])
+		}
+		t.exec(renameInPartdTables, to.Namespace, to.Name, from.Namespace, from.Name)
+	})
+}
+
+// CheckVacant returns a hook that fails if a location contains metadata of a current table, or of a table in a snapshot
+// that belongs to a different namespace. The hook is needed because another commit may have created a table there in
+// the meantime.
+func CheckVacant(location, namespace string) TxHook {
+	const q = `SELECT metadata_location FROM iceberg_tables WHERE metadata_location>=?1 AND metadata_location<?2
+		UNION SELECT metadata_location FROM partd_snapshot_tables WHERE metadata_location>=?1 AND metadata_location<?2 AND namespace<>?3 LIMIT 1`
+	return func(t *transaction) {
+		if len(t.strings(q, location+"/", location+"0", namespace)) > 0 {
+			t.err = fmt.Errorf("a table at location %s %w", location, ErrExists)
+		}
 	}
 }

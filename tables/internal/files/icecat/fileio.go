@@ -4,11 +4,11 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 
 	iceio "github.com/apache/iceberg-go/io"
@@ -26,11 +26,38 @@ type WrittenFile struct {
 	Hash xxh3.Uint128
 }
 
+// Check returns an error unless a file with the given size and hash matches w.
+func (w WrittenFile) Check(size int64, hash xxh3.Uint128) error {
+	switch {
+	case size > w.Size:
+		return fmt.Errorf("%w: it is larger than the %d bytes that were written", ErrContent, w.Size)
+	case size < w.Size:
+		return fmt.Errorf("%w: it has %d bytes, but %d were written", ErrContent, size, w.Size)
+	case hash != w.Hash:
+		return fmt.Errorf("%w: its checksum is %x, but %x was written", ErrContent, hash.Bytes(), w.Hash.Bytes())
+	}
+	return nil
+}
+
+// records contains what the catalog knows about files: their sizes and checksums, which are in the database, and
+// caches of what was parsed.
+type records struct {
+	*database
+	*warehouse
+	maxPage int64
+	footers *Cache[*Footer] // parsed Parquet footers
+	small   *Cache[bool]    // see FileIO.Small
+	tallies *Cache[Tally]   // tallies of the manifests that FileIO.vet has checked, by location
+	// vetted contains the normalized content of each manifest that FileIO.vet has checked, by location and hash. It contains nil
+	// for a manifest that was already normalized, and for a manifest list.
+	vetted *Cache[[]byte]
+}
+
 // FileIO is the file system that Iceberg's library uses. Closing a file starts a sync in the background. The syncs run concurrently,
 // so that the disk can combine them; Sync waits for all of them, and syncs the directories. FileIO records the files that it writes:
 // a commit stores the records, or removes the files if it fails.
 type FileIO struct {
-	cat     *Catalog
+	records *records
 	noSync  bool
 	skipVet bool // do not check manifests and manifest lists with vet, because the caller checks them
 	syncs   errgroup.Group
@@ -40,6 +67,23 @@ type FileIO struct {
 	firstErr error           // the first error from writing a file
 	dirs     map[string]bool // directories with new entries that are not synced yet
 }
+
+// NewIO returns a FileIO for one reader or writer.
+func (r *records) NewIO() *FileIO {
+	f := &FileIO{records: r, dirs: map[string]bool{}}
+	f.syncs.SetLimit(maxSyncs)
+	return f
+}
+
+// NewCheckIO returns a FileIO that does not check manifests and manifest lists, because its caller checks them.
+func (r *records) NewCheckIO() *FileIO {
+	f := r.NewIO()
+	f.skipVet = true
+	return f
+}
+
+// maxSyncs limits the number of concurrent syncs in a commit.
+const maxSyncs = 8
 
 var _ iceio.WriteFileIO = (*FileIO)(nil)
 
@@ -56,36 +100,30 @@ type Remote interface {
 	Forget(name string)
 }
 
-// recorded returns a file's recorded size and hash. It is passed to Remote.Expect.
-func (c *Catalog) recorded(name string) (size int64, hash xxh3.Uint128, known bool, err error) {
-	w, known, err := c.FileAt(context.Background(), c.location(strings.TrimPrefix(name, "/")))
-	return w.Size, w.Hash, known, err
-}
-
 // Remove removes a file from the warehouse.
 func (f *FileIO) Remove(name string) error {
-	p, err := f.cat.ownPath(name)
+	p, err := f.records.ownPath(name)
 	if err != nil {
 		return err
 	}
-	return f.cat.fs.Remove(p)
+	return f.records.fs.Remove(p)
 }
 
 // Create creates a file, which must not exist.
 func (f *FileIO) Create(name string) (iceio.FileWriter, error) {
-	p, err := f.cat.ownPath(name)
+	p, err := f.records.ownPath(name)
 	if err != nil {
 		return nil, err
 	}
 	dir := filepath.Dir(p)
-	file, err := f.cat.fs.OpenFile(p, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	file, err := f.records.fs.OpenFile(p, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	for attempt := 0; errors.Is(err, fs.ErrNotExist) && attempt < 10; attempt++ { // A concurrent Sweep may keep removing the directory while it is empty.
-		if err := f.cat.fs.MkdirAll(dir, 0o777); err != nil {
+		if err := f.records.fs.MkdirAll(dir, 0o777); err != nil {
 			return nil, err
 		}
 		f.syncLater(filepath.Dir(dir))
 		f.syncLater(filepath.Dir(filepath.Dir(dir)))
-		file, err = f.cat.fs.OpenFile(p, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+		file, err = f.records.fs.OpenFile(p, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	}
 	if err != nil {
 		return nil, f.fail(err)
@@ -135,7 +173,7 @@ func (f *FileIO) Sync() error {
 	defer f.mu.Unlock()
 	for dir := range f.dirs {
 		if !f.noSync {
-			f.syncs.Go(func() error { return f.cat.fs.SyncDir(dir) })
+			f.syncs.Go(func() error { return f.records.fs.SyncDir(dir) })
 		}
 	}
 	clear(f.dirs)

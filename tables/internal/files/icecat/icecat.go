@@ -12,8 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/url"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -26,17 +24,6 @@ import (
 	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/internal/base/storeerror"
 	"github.com/go-partd/partd/internal/disk/vfs"
-)
-
-var (
-	// ErrConflict means that another commit changed the table after the change was staged. Nothing was committed.
-	ErrConflict = fmt.Errorf("another commit changed the table first: %w", table.ErrCommitFailed)
-
-	// ErrNotFound means that the table does not exist.
-	ErrNotFound = fmt.Errorf("table not found (%w)", fs.ErrNotExist)
-
-	// ErrReadOnly is the error for a change to a catalog that is open only for reading.
-	ErrReadOnly = errors.New("the tables are open only for reading")
 )
 
 // Options configures Open.
@@ -53,30 +40,32 @@ type Options struct {
 	Committing func(done bool)
 }
 
-// Catalog is an open catalog. It is safe for concurrent use.
+// Catalog is an open catalog: its parts, and the commits that change several of them. It is safe for concurrent use.
 type Catalog struct {
-	dir         string // directory of the tables' files in fs
-	root        string // Options.Root
-	originalDir string // directory where the warehouse was created; recorded locations begin with it
-	id          string
-	fs          vfs.FS
-	maxPage     int64
-	committing  func(done bool)
+	id string
+	*database
+	*warehouse
+	*records
+	*loader
+	*listings
+	namespaces
+	puts
+	snapshots
+	sweeper
+}
 
-	postgres, readOnly bool
-
-	writes  *sql.DB // pool with a single connection
-	reads   *sql.DB
-	lookup  *sql.Stmt            // prepared statement for Lookup; only for SQLite
-	answers *answers             // results of Lookup; only for SQLite
-	cache   *Cache[*table.Table] // tables, by metadata location
-	footers *Cache[*Footer]      // parsed Parquet footers
-	small   *Cache[bool]         // see FileIO.Small
-	tallies *Cache[Tally]        // tallies of the manifests that FileIO.vet has checked, by location
-	// vetted contains the normalized content of each manifest that FileIO.vet has checked, by location and hash. It contains nil
-	// for a manifest that was already normalized, and for a manifest list.
-	vetted *Cache[[]byte]
-	reader *FileIO
+func newCatalog(d *database, w *warehouse, cacheBytes int64) *Catalog {
+	r := &records{
+		database: d, warehouse: w, maxPage: cacheBytes,
+		footers: newCache[*Footer](cacheBytes / 4), small: newCache[bool](cacheBytes / 64),
+		tallies: newCache[Tally](cacheBytes / 16), vetted: newCache[[]byte](cacheBytes / 16),
+	}
+	l := &loader{database: d, records: r, cache: newCache[*table.Table](cacheBytes), reader: r.NewIO()}
+	ls := &listings{database: d, loader: l}
+	return &Catalog{
+		database: d, warehouse: w, records: r, loader: l, listings: ls, namespaces: namespaces{d}, puts: puts{d},
+		snapshots: snapshots{d, ls}, sweeper: sweeper{database: d, warehouse: w, listings: ls, loader: l},
+	}
 }
 
 // Open opens the catalog in a directory, and creates it if it does not exist.
@@ -85,15 +74,12 @@ func Open(ctx context.Context, dir string, o Options) (_ *Catalog, err error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Catalog{
-		dir: dir, root: o.Root, fs: o.FS, committing: o.Committing, readOnly: o.ReadOnly, maxPage: o.CacheBytes,
-		cache: newCache[*table.Table](o.CacheBytes), footers: newCache[*Footer](o.CacheBytes / 4),
-		small: newCache[bool](o.CacheBytes / 64), tallies: newCache[Tally](o.CacheBytes / 16), vetted: newCache[[]byte](o.CacheBytes / 16),
-	}
+	c := newCatalog(
+		&database{committing: o.Committing, readOnly: o.ReadOnly},
+		&warehouse{dir: dir, root: o.Root, fs: o.FS, readOnly: o.ReadOnly}, o.CacheBytes)
 	if c.committing == nil {
 		c.committing = func(bool) {}
 	}
-	c.reader = c.NewIO()
 	remote, _ := c.fs.(Remote)
 	if o.Root != "" {
 		c.dir = ""
@@ -126,28 +112,10 @@ func Open(ctx context.Context, dir string, o Options) (_ *Catalog, err error) {
 	return c, c.fs.SyncDir(dir)
 }
 
-// openSQLite opens the database in a directory. It returns a pool with one connection for writing, and a pool for reading.
-func openSQLite(dir string) (writes, reads *sql.DB, lookupCache *answers, err error) {
-	if err := os.MkdirAll(dir, 0o777); err != nil { // Use package os, because SQLite always uses the real file system.
-		return nil, nil, nil, err
-	}
-	file := url.URL{Scheme: "file", Path: filepath.Join(dir, "catalog.db")}
-	dsn := file.String() + "?_pragma=busy_timeout(60000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)"
-	// A snapshot of 10,000 tables changes 900 pages. These settings keep the pages in memory until the commit, which
-	// then need not wait for checkpoints.
-	if writes, err = sql.Open("sqlite", dsn+"&_txlock=immediate&_pragma=cache_size(-16384)&_pragma=wal_autocheckpoint(4000)"); err != nil {
-		return nil, nil, nil, err
-	}
-	if reads, err = sql.Open("sqlite", dsn); err != nil {
-		return nil, nil, nil, errors.Join(err, writes.Close())
-	}
-	return writes, reads, &answers{driver: reads.Driver(), dsn: dsn}, nil
-}
-
 // prepare creates the database's tables if they do not exist. Several processes can call it concurrently.
 func (c *Catalog) prepare(ctx context.Context) (err error) {
 	defer func() { err = canceled.Explain(ctx, err) }()
-	db, isReader := c.writes, c.readOnly && c.postgres
+	db, isReader := c.writes, c.database.readOnly && c.postgres
 	if isReader {
 		db = c.reads // A transaction on the connection for writing would block other processes.
 	}
@@ -165,26 +133,27 @@ func (c *Catalog) prepare(ctx context.Context) (err error) {
 	if isReader && len(missing) > 0 {
 		return fmt.Errorf("the catalog contains no tables: %w", fs.ErrNotExist)
 	}
-	w := &transaction{ctx, tx, nil}
+	t := &transaction{ctx: ctx, tx: tx}
 	for _, q := range missing {
-		w.exec(q)
+		t.exec(q)
 	}
 	location := cmp.Or(c.root, c.dir)
 	for key, value := range map[string]string{"format": "2", "made-in": location, "id": uuid.NewString()} {
 		if isReader {
 			break
 		}
-		w.exec(`INSERT INTO partd_info VALUES (?,?) ON CONFLICT DO NOTHING`, key, value)
+		t.exec(`INSERT INTO partd_info VALUES (?,?) ON CONFLICT DO NOTHING`, key, value)
 	}
 	var format string
 	for key, value := range map[string]*string{"format": &format, "made-in": &c.originalDir, "id": &c.id} {
-		*value = strings.Join(w.strings(`SELECT value FROM partd_info WHERE key=?`, key), "")
+		*value = strings.Join(t.strings(`SELECT value FROM partd_info WHERE key=?`, key), "")
 	}
-	if w.err != nil {
-		return w.err
+	if t.err != nil {
+		return t.err
 	}
 	if (c.root != "" || c.postgres) && c.originalDir != location {
-		return fmt.Errorf("the database belongs to the warehouse %s, not to %s: use a separate database, or a separate schema with search_path, for each warehouse", c.originalDir, location)
+		return fmt.Errorf("the database belongs to the warehouse %s, not to %s: use a separate database, "+
+			"or a separate schema with search_path, for each warehouse", c.originalDir, location)
 	}
 	if format != "2" {
 		return fmt.Errorf("the catalog's format is %q, but this version supports only format 2: use a newer version", format)
@@ -213,29 +182,11 @@ func (c *Catalog) Close() error {
 // ID returns the warehouse's ID, which never changes.
 func (c *Catalog) ID() string { return c.id }
 
-// NewIO returns a FileIO for one reader or writer.
-func (c *Catalog) NewIO() *FileIO {
-	f := &FileIO{cat: c, dirs: map[string]bool{}}
-	f.syncs.SetLimit(maxSyncs)
-	return f
-}
-
-// NewCheckIO returns a FileIO that does not check manifests and manifest lists, because its caller checks them.
-func (c *Catalog) NewCheckIO() *FileIO {
-	f := c.NewIO()
-	f.skipVet = true
-	return f
-}
-
-// maxSyncs limits the number of concurrent syncs in a commit.
-const maxSyncs = 8
-
 // Unopened returns a catalog for a store that was not opened. Its database operations fail with storeerror.ErrNotOpened.
 var Unopened = sync.OnceValue(func() *Catalog {
 	db := sql.OpenDB(unopened{})
-	c := &Catalog{fs: vfs.OS{}, writes: db, reads: db, postgres: true, committing: func(bool) {}}
-	c.reader = c.NewIO()
-	return c
+	d := &database{writes: db, reads: db, postgres: true, committing: func(bool) {}}
+	return newCatalog(d, &warehouse{fs: vfs.OS{}}, 0)
 })
 
 type unopened struct{}
@@ -244,10 +195,3 @@ func (unopened) Connect(context.Context) (driver.Conn, error) { return nil, stor
 
 func (unopened) Open(string) (driver.Conn, error) { return nil, storeerror.ErrNotOpened }
 func (unopened) Driver() driver.Driver            { return unopened{} }
-
-// OpenPostgres opens a PostgreSQL database, with one connection pool for writing and one for reading. If readOnly is
-// true, both reject changes. Package tables/postgres sets this variable, so programs that do not import that package do
-// not link the client.
-var OpenPostgres = func(url string, readOnly bool) (writes, reads *sql.DB, err error) {
-	return nil, nil, errors.New(`this program contains no PostgreSQL client: add import _ "github.com/go-partd/partd/tables/postgres"`)
-}

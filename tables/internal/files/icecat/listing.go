@@ -5,23 +5,14 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/internal/base/canceled"
-)
-
-const (
-	// Iceberg properties whose names begin with MetaPrefix or JSONPrefix contain the metadata that users set on a table: strings, or
-	// other values as JSON.
-	MetaPrefix = "partd.meta."
-	JSONPrefix = "partd.json."
-	// UpdatedKey is the metadata key for the time of the last change.
-	UpdatedKey = "_updated"
 )
 
 // Listed is a table in a listing.
@@ -34,6 +25,15 @@ type Listed struct {
 	Info
 }
 
+// Totals returns the numbers of rows, bytes and files in a table according to a snapshot's summary.
+func Totals(s *table.Snapshot) (rows, bytes, files int64) {
+	if s.Summary == nil {
+		return 0, 0, 0
+	}
+	p := s.Summary.Properties
+	return int64(p.GetInt("total-records", 0)), int64(p.GetInt("total-files-size", 0)), int64(p.GetInt("total-data-files", 0))
+}
+
 func listed(meta table.Metadata) Listed {
 	l := Listed{UUID: meta.TableUUID().String(), Info: Info{Updated: time.UnixMilli(meta.LastUpdatedMillis()).UTC()}}
 	l.Metadata = FromProperties(meta.Properties())
@@ -44,49 +44,10 @@ func listed(meta table.Metadata) Listed {
 	return l
 }
 
-// Totals returns the numbers of rows, bytes and files in a table according to a snapshot's summary.
-func Totals(s *table.Snapshot) (rows, bytes, files int64) {
-	if s.Summary == nil {
-		return 0, 0, 0
-	}
-	p := s.Summary.Properties
-	return int64(p.GetInt("total-records", 0)), int64(p.GetInt("total-files-size", 0)), int64(p.GetInt("total-data-files", 0))
-}
-
-// Namespaces returns the sorted names of the namespaces that contain tables, or were created and not dropped.
-func (c *Catalog) Namespaces(ctx context.Context) ([]string, error) {
-	return c.strings(ctx, selectNamespaces+` ORDER BY 1`)
-}
-
-// HasNamespace reports whether a namespace exists.
-func (c *Catalog) HasNamespace(ctx context.Context, namespace string) (bool, error) {
-	rows, err := c.strings(ctx, selectNamespace, namespace)
-	return len(rows) > 0, err
-}
-
-// DropNamespace drops a namespace unless it contains tables or snapshots.
-func (c *Catalog) DropNamespace(ctx context.Context, namespace string) error {
-	return c.inTx(ctx, func(w *transaction) { w.exec(deleteNamespace, namespace) })
-}
-
-// Property returns a namespace's property, or "" if it is not set.
-func (c *Catalog) Property(ctx context.Context, namespace, key string) (string, error) {
-	return c.firstString(ctx, selectProperty, namespace, key)
-}
-
-// EditProperty replaces a namespace's property with the result of edit, in one transaction. It creates a missing namespace.
-func (c *Catalog) EditProperty(ctx context.Context, namespace, key string, edit func(old string) (string, error)) error {
-	return c.inTx(ctx, func(w *transaction) {
-		old, edited := strings.Join(w.strings(selectProperty, namespace, key), ""), ""
-		if w.err == nil {
-			edited, w.err = edit(old)
-		}
-		if w.err != nil || edited == old {
-			return
-		}
-		w.exec(insertNamespace, namespace)
-		w.exec(insertProperty+` ON CONFLICT (catalog_name, namespace, property_key) DO UPDATE SET property_value=excluded.property_value`, namespace, key, edited)
-	})
+// listings lists tables from what the database records about them.
+type listings struct {
+	*database
+	loader *loader
 }
 
 // listPage limits the tables that one query of List reads. Between queries, a slow caller does not occupy a connection.
@@ -94,15 +55,15 @@ const listPage = 1000
 
 // List calls f for each table of a namespace, sorted by name, until f returns false. If another engine has changed a table, List
 // reads the table's metadata.
-func (c *Catalog) List(ctx context.Context, namespace string, f func(Listed) bool) error {
-	return c.pages(ctx, f, selectTables+` AND t.table_namespace=? AND t.table_name>? ORDER BY t.table_name LIMIT ?`, namespace)
+func (ls *listings) List(ctx context.Context, namespace string, f func(Listed) bool) error {
+	return ls.pages(ctx, f, selectTables+` AND t.table_namespace=? AND t.table_name>? ORDER BY t.table_name LIMIT ?`, namespace)
 }
 
 // pages calls f for each table that q selects, page by page. The last two arguments of q, which pages adds, are the last name on the
 // previous page and the limit.
-func (c *Catalog) pages(ctx context.Context, f func(Listed) bool, q string, args ...any) error {
+func (ls *listings) pages(ctx context.Context, f func(Listed) bool, q string, args ...any) error {
 	for lastName := ""; ; {
-		page, err := c.listed(ctx, q, append(slices.Clip(args), lastName, listPage)...)
+		page, err := ls.listed(ctx, q, append(slices.Clip(args), lastName, listPage)...)
 		if err != nil {
 			return err
 		}
@@ -119,12 +80,12 @@ func (c *Catalog) pages(ctx context.Context, f func(Listed) bool, q string, args
 }
 
 // Get returns the listing of a single table.
-func (c *Catalog) Get(ctx context.Context, namespace, name string) (Listed, error) {
-	return c.queryOne(ctx, selectTables+` AND t.table_namespace=? AND t.table_name=?`, namespace, name)
+func (ls *listings) Get(ctx context.Context, namespace, name string) (Listed, error) {
+	return ls.queryOne(ctx, selectTables+` AND t.table_namespace=? AND t.table_name=?`, namespace, name)
 }
 
-func (c *Catalog) queryOne(ctx context.Context, q string, args ...any) (Listed, error) {
-	page, err := c.listed(ctx, q, args...)
+func (ls *listings) queryOne(ctx context.Context, q string, args ...any) (Listed, error) {
+	page, err := ls.listed(ctx, q, args...)
 	if err == nil && len(page) == 0 {
 		err = ErrNotFound
 	}
@@ -135,10 +96,10 @@ func (c *Catalog) queryOne(ctx context.Context, q string, args ...any) (Listed, 
 }
 
 // listed returns the tables that q selects. q must select the columns of selectTables.
-func (c *Catalog) listed(ctx context.Context, q string, args ...any) ([]Listed, error) {
+func (ls *listings) listed(ctx context.Context, q string, args ...any) ([]Listed, error) {
 	var page []Listed
 	var outdated []int // indices of tables that another engine has changed
-	err := query(ctx, c.reads, func(rows *sql.Rows) (err error) {
+	err := query(ctx, ls.reads, func(rows *sql.Rows) (err error) {
 		var l Listed
 		var uuid, location, meta sql.NullString
 		var n [5]sql.NullInt64
@@ -163,7 +124,7 @@ func (c *Catalog) listed(ctx context.Context, q string, args ...any) ([]Listed, 
 	}
 	for _, i := range outdated {
 		l := &page[i]
-		t, err := c.LoadAt(ctx, l.Namespace, l.Name, l.Location)
+		t, err := ls.loader.LoadAt(ctx, l.Namespace, l.Name, l.Location)
 		if errors.Is(err, ErrContent) {
 			l.Damaged = err
 			continue
@@ -181,12 +142,9 @@ func (c *Catalog) listed(ctx context.Context, q string, args ...any) ([]Listed, 
 	return page, nil
 }
 
-// TableName names a table.
-type TableName struct{ Namespace, Name string }
-
 // ByUUID returns the name that the catalog has recorded for the table with a UUID.
-func (c *Catalog) ByUUID(ctx context.Context, uuid string) (n TableName, err error) {
-	err = c.reads.QueryRowContext(ctx, `SELECT namespace, name FROM partd_tables WHERE uuid=?`, uuid).Scan(&n.Namespace, &n.Name)
+func (ls *listings) ByUUID(ctx context.Context, uuid string) (n TableName, err error) {
+	err = ls.reads.QueryRowContext(ctx, `SELECT namespace, name FROM partd_tables WHERE uuid=?`, uuid).Scan(&n.Namespace, &n.Name)
 	if errors.Is(err, sql.ErrNoRows) {
 		err = ErrNotFound
 	}
@@ -194,26 +152,26 @@ func (c *Catalog) ByUUID(ctx context.Context, uuid string) (n TableName, err err
 }
 
 // UUIDs returns the names of all tables by UUID. If tables are damaged, it returns all others, and an error that wraps ErrContent.
-func (c *Catalog) UUIDs(ctx context.Context) (map[string]TableName, error) {
+func (ls *listings) UUIDs(ctx context.Context) (map[string]TableName, error) {
 	names := map[string]TableName{}
-	return names, c.eachTable(ctx, func(n TableName, t *table.Table) error {
+	return names, ls.eachTable(ctx, func(n TableName, t *table.Table) error {
 		names[t.Metadata().TableUUID().String()] = n
 		return nil
 	})
 }
 
 // eachTable calls f for every table that is not damaged. If tables are damaged, the final error wraps ErrContent.
-func (c *Catalog) eachTable(ctx context.Context, f func(TableName, *table.Table) error) error {
-	namespaces, err := c.Namespaces(ctx)
+func (ls *listings) eachTable(ctx context.Context, f func(TableName, *table.Table) error) error {
+	names, err := namespaces{ls.database}.Namespaces(ctx)
 	if err != nil {
 		return err
 	}
 	var damaged error
-	for _, ns := range namespaces {
+	for _, ns := range names {
 		var tableErr error
-		err := c.List(ctx, ns, func(l Listed) bool {
+		err := ls.List(ctx, ns, func(l Listed) bool {
 			var t *table.Table
-			t, tableErr = c.Load(ctx, l.Namespace, l.Name)
+			t, tableErr = ls.loader.Load(ctx, l.Namespace, l.Name)
 			if errors.Is(tableErr, ErrNotFound) { // deleted in the meantime
 				tableErr = nil
 				return true
@@ -233,24 +191,55 @@ func (c *Catalog) eachTable(ctx context.Context, f func(TableName, *table.Table)
 	return damaged
 }
 
-// PutsWithPrefix returns the IDs that begin with prefix and whose puts are committed to the table with a UUID.
-func (c *Catalog) PutsWithPrefix(ctx context.Context, uuid, prefix string) ([]string, error) {
-	return c.strings(ctx, `SELECT id FROM partd_puts WHERE uuid=? AND substr(id, 1, ?)=?`, uuid, utf8.RuneCountInString(prefix), prefix)
+// maxFindKeys limits the keys in a search, because SQLite limits the complexity of a query.
+const maxFindKeys = 100
+
+// Find calls f for the tables of a namespace with the given metadata, sorted by name, until f returns false. f must check the
+// metadata, because Find can also return other tables.
+func (ls *listings) Find(ctx context.Context, namespace string, meta map[string]any, f func(Listed) bool) error {
+	var q strings.Builder
+	var args []any
+	for i, k := range slices.Sorted(maps.Keys(meta)) {
+		if i == maxFindKeys {
+			break
+		}
+		if i > 0 {
+			q.WriteString(" INTERSECT ")
+		}
+		q.WriteString(`SELECT name FROM partd_meta WHERE namespace=? AND key=? AND hash=?`)
+		args = append(args, namespace, k, hashOf(meta[k]))
+	}
+	q.WriteString(` UNION SELECT name FROM partd_unlisted WHERE namespace=? ORDER BY 1`)
+	names, err := ls.strings(ctx, q.String(), append(args, namespace)...)
+	if err != nil {
+		return err
+	}
+	for chunk := range slices.Chunk(names, 500) {
+		args := []any{namespace}
+		for _, name := range chunk {
+			args = append(args, name)
+		}
+		page, err := ls.listed(ctx, selectTables+` AND t.table_namespace=? AND t.table_name IN (?`+
+			strings.Repeat(",?", len(chunk)-1)+`) ORDER BY t.table_name`, args...)
+		if err != nil {
+			return err
+		}
+		for _, l := range page {
+			if !f(l) {
+				return nil
+			}
+		}
+	}
+	return nil
 }
 
-// PutsApplied returns the IDs whose puts are committed to the table with a UUID.
-func (c *Catalog) PutsApplied(ctx context.Context, uuid string, ids ...string) (applied []string, err error) {
-	for chunk := range slices.Chunk(ids, 500) {
-		args := []any{uuid}
-		for _, id := range chunk {
-			args = append(args, id)
-		}
-		q := `SELECT id FROM partd_puts WHERE uuid=? AND id IN (?` + strings.Repeat(",?", len(chunk)-1) + `)`
-		ids, err := c.strings(ctx, q, args...)
-		if err != nil {
-			return nil, err
-		}
-		applied = append(applied, ids...)
-	}
-	return applied, nil
+// Unlisted returns the names of tables in a namespace that other engines created or renamed. The tables may no longer exist.
+func (ls *listings) Unlisted(ctx context.Context, namespace string) ([]string, error) {
+	return ls.strings(ctx, `SELECT name FROM partd_unlisted WHERE namespace=?`, namespace)
+}
+
+// Names returns at most limit sorted names of a namespace's tables, all after the given name.
+func (ls *listings) Names(ctx context.Context, namespace, after string, limit int) ([]string, error) {
+	return ls.strings(ctx, `SELECT table_name FROM iceberg_tables WHERE catalog_name='`+Name+`' AND table_namespace=?
+		AND table_name>? ORDER BY 1 LIMIT ?`, namespace, after, limit)
 }

@@ -3,13 +3,9 @@ package icecat
 import (
 	"bytes"
 	"cmp"
-	"context"
-	"database/sql"
 	"encoding/json"
 	"errors"
 	"io"
-	"maps"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -18,6 +14,22 @@ import (
 	"github.com/apache/iceberg-go/table"
 	"github.com/zeebo/xxh3"
 )
+
+const (
+	// Iceberg properties whose names begin with MetaPrefix or JSONPrefix contain the metadata that users set on a table: strings, or
+	// other values as JSON.
+	MetaPrefix = "partd.meta."
+	JSONPrefix = "partd.json."
+	// UpdatedKey is the metadata key for the time of the last change.
+	UpdatedKey = "_updated"
+)
+
+// Info is what listings show of a table besides its metadata.
+type Info struct {
+	Updated  time.Time
+	Metadata map[string]any // as returned by ParseMetadata
+	CopyOf   string         // for an unchanged copy, the original's metadata location; see Catalog.CopyOf
+}
 
 // ParseMetadata decodes a JSON object. Numbers keep their notation.
 func ParseMetadata(b []byte) (m map[string]any, err error) {
@@ -161,120 +173,28 @@ func (i *Info) Mirror(meta table.Metadata) (table.Metadata, error) {
 func hashOf(v any) int64 { return int64(xxh3.HashString(Canonical(v))) }
 
 // index updates partd_meta, the index of tables by metadata, after a table's metadata changed from old to updated.
-func (w *transaction) index(n TableName, old, updated map[string]any) {
+func (t *transaction) index(n TableName, old, updated map[string]any) {
 	for k, v := range old {
-		w.exec(`DELETE FROM partd_meta WHERE namespace=? AND key=? AND hash=? AND name=?`, n.Namespace, k, hashOf(v), n.Name)
+		t.exec(`DELETE FROM partd_meta WHERE namespace=? AND key=? AND hash=? AND name=?`, n.Namespace, k, hashOf(v), n.Name)
 	}
 	for k, v := range updated {
-		w.exec(`INSERT INTO partd_meta VALUES (?,?,?,?) ON CONFLICT DO NOTHING`, n.Namespace, k, hashOf(v), n.Name)
+		t.exec(`INSERT INTO partd_meta VALUES (?,?,?,?) ON CONFLICT DO NOTHING`, n.Namespace, k, hashOf(v), n.Name)
 	}
 }
 
 // reindex updates the index of tables by metadata before a table's metadata becomes meta (in JSON).
-func (w *transaction) reindex(n TableName, meta string) {
-	stored := cmp.Or(strings.Join(w.strings(`SELECT metadata FROM partd_tables WHERE namespace=? AND name=?`, n.Namespace, n.Name), ""), "null")
-	unlistedRows := w.exec(`DELETE FROM partd_unlisted WHERE namespace=? AND name=?`, n.Namespace, n.Name)
-	if w.err != nil || unlistedRows == 0 && stored == meta {
+func (t *transaction) reindex(n TableName, meta string) {
+	stored := cmp.Or(strings.Join(t.strings(`SELECT metadata FROM partd_tables WHERE namespace=? AND name=?`, n.Namespace, n.Name), ""), "null")
+	unlistedRows := t.exec(`DELETE FROM partd_unlisted WHERE namespace=? AND name=?`, n.Namespace, n.Name)
+	if t.err != nil || unlistedRows == 0 && stored == meta {
 		return
 	}
 	old, err := ParseMetadata([]byte(stored))
 	updated, err2 := ParseMetadata([]byte(meta))
-	if w.err = cmp.Or(err, err2); w.err == nil {
-		w.index(n, old, updated)
+	if t.err = cmp.Or(err, err2); t.err == nil {
+		t.index(n, old, updated)
 	}
 }
 
-// maxFindKeys limits the keys in a search, because SQLite limits the complexity of a query.
-const maxFindKeys = 100
-
-// Find calls f for the tables of a namespace with the given metadata, sorted by name, until f returns false. f must check the
-// metadata, because Find can also return other tables.
-func (c *Catalog) Find(ctx context.Context, namespace string, meta map[string]any, f func(Listed) bool) error {
-	var q strings.Builder
-	var args []any
-	for i, k := range slices.Sorted(maps.Keys(meta)) {
-		if i == maxFindKeys {
-			break
-		}
-		if i > 0 {
-			q.WriteString(" INTERSECT ")
-		}
-		q.WriteString(`SELECT name FROM partd_meta WHERE namespace=? AND key=? AND hash=?`)
-		args = append(args, namespace, k, hashOf(meta[k]))
-	}
-	q.WriteString(` UNION SELECT name FROM partd_unlisted WHERE namespace=? ORDER BY 1`)
-	names, err := c.strings(ctx, q.String(), append(args, namespace)...)
-	if err != nil {
-		return err
-	}
-	for chunk := range slices.Chunk(names, 500) {
-		args := []any{namespace}
-		for _, name := range chunk {
-			args = append(args, name)
-		}
-		page, err := c.listed(ctx, selectTables+` AND t.table_namespace=? AND t.table_name IN (?`+strings.Repeat(",?", len(chunk)-1)+`) ORDER BY t.table_name`, args...)
-		if err != nil {
-			return err
-		}
-		for _, l := range page {
-			if !f(l) {
-				return nil
-			}
-		}
-	}
-	return nil
-}
-
-// Unlisted returns the names of tables in a namespace that other engines created or renamed. The tables may no longer exist.
-func (c *Catalog) Unlisted(ctx context.Context, namespace string) ([]string, error) {
-	return c.strings(ctx, `SELECT name FROM partd_unlisted WHERE namespace=?`, namespace)
-}
-
-// NamespaceMetadata returns a namespace's metadata, and reports whether the namespace exists.
-func (c *Catalog) NamespaceMetadata(ctx context.Context, namespace string) (map[string]any, bool, error) {
-	exists, err := c.HasNamespace(ctx, namespace)
-	if err != nil || !exists {
-		return nil, false, err
-	}
-	m, err := namespaceMetadata(ctx, c.reads, namespace)
-	return m, true, err
-}
-
-func namespaceMetadata(ctx context.Context, db querier, namespace string) (map[string]any, error) {
-	props := map[string]string{}
-	err := query(ctx, db, func(rows *sql.Rows) error {
-		var k string
-		var v sql.NullString
-		err := rows.Scan(&k, &v)
-		props[k] = v.String
-		return err
-	}, selectProperties, namespace)
-	return FromProperties(props), err
-}
-
-func (w *transaction) namespaceMetadata(namespace string) (m map[string]any) {
-	if w.err == nil {
-		m, w.err = namespaceMetadata(w.ctx, w.tx, namespace)
-	}
-	return m
-}
-
-// ChangeNamespaceMetadata returns a hook that replaces a namespace's metadata with the result of change. It creates a missing
-// namespace.
-func ChangeNamespaceMetadata(namespace string, change func(map[string]any) (map[string]any, error)) TxHook {
-	return func(w *transaction) {
-		stored := w.namespaceMetadata(namespace)
-		if w.err != nil {
-			return
-		}
-		var changed map[string]any
-		changed, w.err = change(stored)
-		for k := range Properties(stored) {
-			w.exec(deleteProperty, namespace, k)
-		}
-		for k, v := range Properties(changed) {
-			w.exec(insertProperty, namespace, k, v)
-		}
-		w.exec(insertNamespace, namespace)
-	}
-}
+// TableName names a table.
+type TableName struct{ Namespace, Name string }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 	"time"
 )
 
@@ -25,12 +26,18 @@ type Snapshot struct {
 	Metadata map[string]any // the namespace's metadata
 }
 
+// snapshots takes, lists and drops snapshots of namespaces.
+type snapshots struct {
+	*database
+	listings *listings
+}
+
 // TakeSnapshot takes a snapshot of all tables in the namespaces, in one transaction. It returns false if a namespace already has a
 // snapshot with this name.
-func (c *Catalog) TakeSnapshot(ctx context.Context, namespaces []string, name string, timestamp time.Time) (ok bool, err error) {
-	err = c.inTx(ctx, func(w *transaction) {
+func (sn *snapshots) TakeSnapshot(ctx context.Context, namespaces []string, name string, timestamp time.Time) (ok bool, err error) {
+	err = sn.inTx(ctx, func(t *transaction) {
 		for _, ns := range namespaces {
-			w.takeSnapshot(ns, name, timestamp)
+			t.takeSnapshot(ns, name, timestamp)
 		}
 	})
 	if errors.Is(err, errSnapshotExists) {
@@ -41,19 +48,19 @@ func (c *Catalog) TakeSnapshot(ctx context.Context, namespaces []string, name st
 
 var errSnapshotExists = errors.New("a snapshot with this name already exists")
 
-func (w *transaction) takeSnapshot(namespace, name string, timestamp time.Time) {
-	meta, err := json.Marshal(w.namespaceMetadata(namespace))
-	w.err = cmp.Or(w.err, err)
-	if w.exec(`INSERT INTO partd_snapshots VALUES (?,?,?,0,?) ON CONFLICT DO NOTHING`, namespace, name, timestamp.UnixMicro(), string(meta)) == 0 {
-		w.err = cmp.Or(w.err, errSnapshotExists)
+func (t *transaction) takeSnapshot(namespace, name string, timestamp time.Time) {
+	meta, err := json.Marshal(t.namespaceMetadata(namespace))
+	t.err = cmp.Or(t.err, err)
+	if t.exec(`INSERT INTO partd_snapshots VALUES (?,?,?,0,?) ON CONFLICT DO NOTHING`, namespace, name, timestamp.UnixMicro(), string(meta)) == 0 {
+		t.err = cmp.Or(t.err, errSnapshotExists)
 	}
-	n := w.exec(insertPins, namespace, name)
-	w.exec(`UPDATE partd_snapshots SET tables=? WHERE namespace=? AND snapshot=?`, n, namespace, name)
+	n := t.exec(insertPins, namespace, name)
+	t.exec(`UPDATE partd_snapshots SET tables=? WHERE namespace=? AND snapshot=?`, n, namespace, name)
 }
 
 // Snapshots returns a namespace's snapshots, oldest first.
-func (c *Catalog) Snapshots(ctx context.Context, namespace string) (snapshots []Snapshot, err error) {
-	err = query(ctx, c.reads, func(rows *sql.Rows) error {
+func (sn *snapshots) Snapshots(ctx context.Context, namespace string) (list []Snapshot, err error) {
+	err = query(ctx, sn.reads, func(rows *sql.Rows) error {
 		var s Snapshot
 		var micros int64
 		var meta string
@@ -65,42 +72,42 @@ func (c *Catalog) Snapshots(ctx context.Context, namespace string) (snapshots []
 			return fmt.Errorf("decode the metadata of snapshot %q: %w", s.Name, err)
 		}
 		s.Created = time.UnixMicro(micros).UTC()
-		snapshots = append(snapshots, s)
+		list = append(list, s)
 		return nil
 	}, `SELECT snapshot, made_us, tables, metadata FROM partd_snapshots WHERE namespace=? ORDER BY made_us, snapshot`, namespace)
-	return snapshots, err
+	return list, err
 }
 
 // DropSnapshots deletes a namespace's snapshot, or all its snapshots if name is nil. Sweep later removes the files that
 // only these snapshots needed.
-func (c *Catalog) DropSnapshots(ctx context.Context, namespace string, name *string) error {
-	return c.inTx(ctx, func(w *transaction) {
-		for _, t := range []string{"partd_snapshots", "partd_snapshot_tables"} {
-			w.exec(`DELETE FROM `+t+` WHERE namespace=?1 AND (snapshot=?2 OR ?2 IS NULL)`, namespace, name)
+func (sn *snapshots) DropSnapshots(ctx context.Context, namespace string, name *string) error {
+	return sn.inTx(ctx, func(t *transaction) {
+		for _, tableName := range []string{"partd_snapshots", "partd_snapshot_tables"} {
+			t.exec(`DELETE FROM `+tableName+` WHERE namespace=?1 AND (snapshot=?2 OR ?2 IS NULL)`, namespace, name)
 		}
 	})
 }
 
 // ListAt is like List, but lists the tables of a snapshot. If the snapshot is dropped meanwhile, ListAt returns an error, because f
 // may not have received all tables.
-func (c *Catalog) ListAt(ctx context.Context, namespace, snapshot string, f func(Listed) bool) error {
-	if err := c.pages(ctx, f, selectPins+` AND name>? ORDER BY name LIMIT ?`, namespace, snapshot); err != nil {
+func (sn *snapshots) ListAt(ctx context.Context, namespace, snapshot string, f func(Listed) bool) error {
+	if err := sn.listings.pages(ctx, f, selectPins+` AND name>? ORDER BY name LIMIT ?`, namespace, snapshot); err != nil {
 		return err
 	}
-	return c.requireSnapshot(ctx, namespace, snapshot)
+	return sn.requireSnapshot(ctx, namespace, snapshot)
 }
 
 // GetAt is like Get, but for a table of a snapshot.
-func (c *Catalog) GetAt(ctx context.Context, namespace, snapshot, name string) (Listed, error) {
-	l, err := c.queryOne(ctx, selectPins+` AND name=?`, namespace, snapshot, name)
+func (sn *snapshots) GetAt(ctx context.Context, namespace, snapshot, name string) (Listed, error) {
+	l, err := sn.listings.queryOne(ctx, selectPins+` AND name=?`, namespace, snapshot, name)
 	if errors.Is(err, ErrNotFound) {
-		err = cmp.Or(c.requireSnapshot(ctx, namespace, snapshot), err)
+		err = cmp.Or(sn.requireSnapshot(ctx, namespace, snapshot), err)
 	}
 	return l, err
 }
 
-func (c *Catalog) requireSnapshot(ctx context.Context, namespace, snapshot string) error {
-	rows, err := c.strings(ctx, `SELECT snapshot FROM partd_snapshots WHERE namespace=? AND snapshot=?`, namespace, snapshot)
+func (sn *snapshots) requireSnapshot(ctx context.Context, namespace, snapshot string) error {
+	rows, err := sn.strings(ctx, `SELECT snapshot FROM partd_snapshots WHERE namespace=? AND snapshot=?`, namespace, snapshot)
 	if err == nil && len(rows) == 0 {
 		err = ErrNoSnapshot
 	}
@@ -108,30 +115,30 @@ func (c *Catalog) requireSnapshot(ctx context.Context, namespace, snapshot strin
 }
 
 // ChangedSince returns the names of the tables that were changed, deleted or created since a snapshot.
-func (c *Catalog) ChangedSince(ctx context.Context, namespace, snapshot string) ([]string, error) {
-	return c.strings(ctx, selectChanged, namespace, snapshot)
+func (sn *snapshots) ChangedSince(ctx context.Context, namespace, snapshot string) ([]string, error) {
+	return sn.strings(ctx, selectChanged, namespace, snapshot)
 }
 
 // CheckPlan returns a hook for a commit that restores a snapshot. The hook fails if the snapshot no longer contains the planned tables.
 // If allTables is true, it also fails if other tables differ from the snapshot.
 func CheckPlan(namespace, snapshot string, planned map[string]Listed, allTables bool) TxHook {
-	return func(w *transaction) {
+	return func(t *transaction) {
 		isPinned := map[string]bool{}
-		for _, p := range w.strings(`SELECT metadata_location || '
+		for _, p := range t.strings(`SELECT metadata_location || '
 ' || name FROM partd_snapshot_tables WHERE namespace=? AND snapshot=?`, namespace, snapshot) {
 			isPinned[p] = true
 		}
 		for name, l := range planned {
-			if w.err == nil && l.Location != "" && !isPinned[l.Location+"\n"+name] {
-				w.err = errReplan
+			if t.err == nil && l.Location != "" && !isPinned[l.Location+"\n"+name] {
+				t.err = errReplan
 			}
 		}
 		if !allTables {
 			return
 		}
-		for _, name := range w.strings(selectChanged, namespace, snapshot) {
+		for _, name := range t.strings(selectChanged, namespace, snapshot) {
 			if _, ok := planned[name]; !ok {
-				w.err = errReplan
+				t.err = errReplan
 			}
 		}
 	}
@@ -143,29 +150,21 @@ var errReplan = fmt.Errorf("%w since the restore was planned", ErrReplan)
 // ErrReplan means that a snapshot, or a table in it, has changed.
 var ErrReplan = errors.New("the bucket or its snapshot was changed")
 
-// addPinned adds the files that only snapshots refer to.
-func (c *Catalog) addPinned(ctx context.Context, refs references) error {
-	locations, err := c.strings(ctx, `SELECT DISTINCT metadata_location FROM partd_snapshot_tables
-		EXCEPT SELECT metadata_location FROM iceberg_tables`)
-	if err != nil {
-		return err
+// State is a metadata location that a table or its snapshots refer to.
+type State struct {
+	Name     string
+	Location string
+	Pinned   bool // only snapshots refer to the location, so only the newest version in the metadata is needed
+}
+
+// States returns the metadata locations that a namespace's tables and snapshots refer to, without duplicates. A table's
+// current location comes first.
+func (sn *snapshots) States(ctx context.Context, namespace string) (states []State, err error) {
+	encoded, err := sn.strings(ctx, selectStates, namespace)
+	for _, s := range encoded {
+		loc, name, _ := strings.Cut(s, stateSeparator)
+		alive, name := name[0], name[1:]
+		states = append(states, State{name, loc, alive == '0'})
 	}
-	for _, location := range locations {
-		if refs.has(location) {
-			continue
-		}
-		t, err := c.LoadAt(ctx, "", "", location)
-		if err == nil {
-			err = refs.addNewest(t)
-		}
-		if err == nil {
-			continue
-		}
-		// Ignore the error if the snapshots have just been deleted, because then their files may have been removed.
-		snapshots, err2 := c.strings(ctx, `SELECT snapshot FROM partd_snapshot_tables WHERE metadata_location=? LIMIT 1`, location)
-		if err2 != nil || len(snapshots) > 0 {
-			return errors.Join(err, err2)
-		}
-	}
-	return nil
+	return states, err
 }

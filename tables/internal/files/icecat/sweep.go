@@ -19,35 +19,43 @@ type SweepResult struct {
 	Waiting int // number of unused files that are still in their grace period
 }
 
+// sweeper removes unused files.
+type sweeper struct {
+	*database
+	*warehouse
+	listings *listings
+	loader   *loader
+}
+
 // Sweep removes files of the warehouse that no table or snapshot refers to: files of failed commits, expired versions
 // and deleted tables. The first Sweep that finds an unused file records it. A later Sweep removes the file after the
 // grace period, because until then other processes may still read an older state or commit the file. For files in
 // recentlyUsed, the grace period starts again. oldestStart returns the time when this process's oldest running reader
 // or writer started, or the current time if there is none.
-func (c *Catalog) Sweep(ctx context.Context, grace time.Duration, recentlyUsed map[string]struct{}, oldestStart func() time.Time) (SweepResult, error) {
-	err := c.inTx(ctx, func(w *transaction) {
-		w.exec(sweepInline)
-		w.exec(sweepCopies)
+func (sw *sweeper) Sweep(ctx context.Context, grace time.Duration, recentlyUsed map[string]struct{}, oldestStart func() time.Time) (SweepResult, error) {
+	err := sw.inTx(ctx, func(t *transaction) {
+		t.exec(sweepInline)
+		t.exec(sweepCopies)
 	})
 	if err != nil {
 		return SweepResult{}, err
 	}
 	// List the files before the references, so that files written later are not listed, and files committed in between are
 	// referenced.
-	files, err := c.listFiles(ctx)
+	files, err := sw.listFiles(ctx)
 	if err != nil {
 		return SweepResult{}, err
 	}
 	// Call oldestStart first: a writer that ends while the references are read may commit a listed file that they lack.
 	start, oldest := time.Now(), oldestStart()
-	referenced, err := c.References(ctx)
+	referenced, err := sw.References(ctx)
 	if err != nil {
 		return SweepResult{}, err
 	}
 	for path := range referenced {
 		delete(files, path)
 	}
-	firstSeen, err := c.recordOrphans(ctx, files, recentlyUsed, start)
+	firstSeen, err := sw.recordOrphans(ctx, files, recentlyUsed, start)
 	if err != nil {
 		return SweepResult{}, err
 	}
@@ -64,7 +72,7 @@ func (c *Catalog) Sweep(ctx context.Context, grace time.Duration, recentlyUsed m
 		}
 		size := files[path]
 		// Delete the record before the file: if the process dies in between, the next Sweep finds the file again.
-		if unused, err := c.forgetFile(ctx, path); err != nil {
+		if unused, err := sw.forgetFile(ctx, path); err != nil {
 			return s, err
 		} else if !unused {
 			continue
@@ -73,7 +81,7 @@ func (c *Catalog) Sweep(ctx context.Context, grace time.Duration, recentlyUsed m
 			dirs[path] = true
 			continue
 		}
-		if err := c.fs.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := sw.fs.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return s, err
 		}
 		s.Files++
@@ -81,12 +89,12 @@ func (c *Catalog) Sweep(ctx context.Context, grace time.Duration, recentlyUsed m
 		dirs[filepath.Dir(path)] = true
 	}
 	for dir := range dirs {
-		if c.root != "" {
+		if sw.root != "" {
 			break // a bucket has no directories
 		}
 		// Remove deletes a directory only if it is empty.
-		if c.fs.Remove(dir) == nil {
-			_ = c.fs.Remove(filepath.Dir(dir))
+		if sw.fs.Remove(dir) == nil {
+			_ = sw.fs.Remove(filepath.Dir(dir))
 		}
 	}
 	return s, nil
@@ -96,14 +104,14 @@ func (c *Catalog) Sweep(ctx context.Context, grace time.Duration, recentlyUsed m
 const emptyDir = -1
 
 // listFiles returns the sizes of the files below data/, and the empty directories of tables.
-func (c *Catalog) listFiles(ctx context.Context) (map[string]int64, error) {
-	if r, ok := c.fs.(Remote); ok {
+func (sw *sweeper) listFiles(ctx context.Context) (map[string]int64, error) {
+	if r, ok := sw.fs.(Remote); ok {
 		return r.Files(ctx)
 	}
-	files, root := map[string]int64{}, filepath.Join(c.dir, "data")
+	files, root := map[string]int64{}, filepath.Join(sw.dir, "data")
 	var walk func(dir string) error
 	walk = func(dir string) error {
-		d, err := c.fs.ReadDir(dir)
+		d, err := sw.fs.ReadDir(dir)
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil // removed in the meantime
 		}
@@ -121,7 +129,7 @@ func (c *Catalog) listFiles(ctx context.Context) (map[string]int64, error) {
 				err = walk(path)
 				continue
 			}
-			info, infoErr := c.fs.Info(path)
+			info, infoErr := sw.fs.Info(path)
 			if infoErr == nil {
 				files[path] = info.Size
 			} else if !errors.Is(infoErr, fs.ErrNotExist) {
@@ -134,25 +142,26 @@ func (c *Catalog) listFiles(ctx context.Context) (map[string]int64, error) {
 }
 
 // References returns all files that tables and snapshots refer to.
-func (c *Catalog) References(ctx context.Context) (map[string]struct{}, error) {
-	refs := references{c, map[string]struct{}{}}
+func (sw *sweeper) References(ctx context.Context) (map[string]struct{}, error) {
+	refs := references{sw.warehouse, sw.loader.reader, map[string]struct{}{}}
 	// Read the snapshots before and after the tables, because snapshots can be taken in between, or restored and deleted.
-	if err := c.addPinned(ctx, refs); err != nil {
+	if err := sw.addPinned(ctx, refs); err != nil {
 		return nil, err
 	}
-	if err := c.eachTable(ctx, func(_ TableName, t *table.Table) error { return refs.addAll(t) }); err != nil {
+	if err := sw.listings.eachTable(ctx, func(_ TableName, t *table.Table) error { return refs.addAll(t) }); err != nil {
 		return nil, err
 	}
-	return refs.paths, c.addPinned(ctx, refs)
+	return refs.paths, sw.addPinned(ctx, refs)
 }
 
 type references struct {
-	c     *Catalog
-	paths map[string]struct{}
+	warehouse *warehouse
+	reader    *FileIO
+	paths     map[string]struct{}
 }
 
 func (r references) add(location string) bool {
-	path, err := r.c.local(location)
+	path, err := r.warehouse.local(location)
 	if err != nil {
 		return false // not a file in the warehouse
 	}
@@ -170,7 +179,7 @@ func (r references) addNewest(t *table.Table) error {
 }
 
 func (r references) has(location string) bool {
-	path, err := r.c.local(location)
+	path, err := r.warehouse.local(location)
 	_, exists := r.paths[path]
 	return err == nil && exists
 }
@@ -194,7 +203,7 @@ func (r references) addAll(t *table.Table) error {
 
 func (r references) addVersion(s *table.Snapshot) error {
 	r.add(s.ManifestList)
-	manifests, err := s.Manifests(r.c.reader)
+	manifests, err := s.Manifests(r.reader)
 	if err != nil {
 		return err
 	}
@@ -202,7 +211,7 @@ func (r references) addVersion(s *table.Snapshot) error {
 		if !r.add(m.FilePath()) {
 			continue
 		}
-		for entry, err := range m.Entries(r.c.reader, true) {
+		for entry, err := range m.Entries(r.reader, true) {
 			if err != nil {
 				return err
 			}
@@ -213,11 +222,11 @@ func (r references) addVersion(s *table.Snapshot) error {
 }
 
 // recordOrphans replaces the recorded orphans (unused files) with files. It returns the time at which each was first recorded.
-func (c *Catalog) recordOrphans(ctx context.Context, files map[string]int64, recentlyUsed map[string]struct{}, now time.Time) (map[string]time.Time, error) {
+func (sw *sweeper) recordOrphans(ctx context.Context, files map[string]int64, recentlyUsed map[string]struct{}, now time.Time) (map[string]time.Time, error) {
 	firstSeen := make(map[string]time.Time, len(files))
-	return firstSeen, c.inTx(ctx, func(w *transaction) {
+	return firstSeen, sw.inTx(ctx, func(t *transaction) {
 		var outdated []string
-		w.err = query(ctx, w.tx, func(rows *sql.Rows) error {
+		t.err = query(ctx, t.tx, func(rows *sql.Rows) error {
 			var path string
 			var millis int64
 			err := rows.Scan(&path, &millis)
@@ -230,12 +239,12 @@ func (c *Catalog) recordOrphans(ctx context.Context, files map[string]int64, rec
 			return err
 		}, `SELECT path, seen_ms FROM partd_orphans`)
 		for _, path := range outdated {
-			w.exec(`DELETE FROM partd_orphans WHERE path=?`, path)
+			t.exec(`DELETE FROM partd_orphans WHERE path=?`, path)
 		}
 		for path := range files {
 			if _, recorded := firstSeen[path]; !recorded {
 				firstSeen[path] = now
-				w.exec(`INSERT INTO partd_orphans VALUES (?,?)`, path, now.UnixMilli()+1)
+				t.exec(`INSERT INTO partd_orphans VALUES (?,?)`, path, now.UnixMilli()+1)
 			}
 		}
 	})
@@ -243,17 +252,39 @@ func (c *Catalog) recordOrphans(ctx context.Context, files map[string]int64, rec
 
 // forgetFile deletes the records of a file before its removal. unused is false if a commit or Protect has put the file back
 // into use.
-func (c *Catalog) forgetFile(ctx context.Context, path string) (unused bool, err error) {
-	location := c.location(strings.TrimPrefix(filepath.ToSlash(path), filepath.ToSlash(c.dir)+"/"))
-	err = c.inTx(ctx, func(w *transaction) {
-		if unused = w.exec(`DELETE FROM partd_orphans WHERE path=?`, path) > 0; unused {
-			w.exec(`DELETE FROM partd_files WHERE path=?`, location)
+func (sw *sweeper) forgetFile(ctx context.Context, path string) (unused bool, err error) {
+	location := sw.location(strings.TrimPrefix(filepath.ToSlash(path), filepath.ToSlash(sw.dir)+"/"))
+	err = sw.inTx(ctx, func(t *transaction) {
+		if unused = t.exec(`DELETE FROM partd_orphans WHERE path=?`, path) > 0; unused {
+			t.exec(`DELETE FROM partd_files WHERE path=?`, location)
 		}
 	})
 	return unused, err
 }
 
-// ForgetPuts deletes the IDs of puts that were acknowledged before cutoff.
-func (c *Catalog) ForgetPuts(ctx context.Context, cutoff time.Time) error {
-	return c.inTx(ctx, func(w *transaction) { w.exec(`DELETE FROM partd_puts WHERE at_ms<?`, cutoff.UnixMilli()) })
+// addPinned adds the files that only snapshots refer to.
+func (sw *sweeper) addPinned(ctx context.Context, refs references) error {
+	locations, err := sw.strings(ctx, `SELECT DISTINCT metadata_location FROM partd_snapshot_tables
+		EXCEPT SELECT metadata_location FROM iceberg_tables`)
+	if err != nil {
+		return err
+	}
+	for _, location := range locations {
+		if refs.has(location) {
+			continue
+		}
+		t, err := sw.loader.LoadAt(ctx, "", "", location)
+		if err == nil {
+			err = refs.addNewest(t)
+		}
+		if err == nil {
+			continue
+		}
+		// Ignore the error if the snapshots have just been deleted, because then their files may have been removed.
+		snapshots, err2 := sw.strings(ctx, `SELECT snapshot FROM partd_snapshot_tables WHERE metadata_location=? LIMIT 1`, location)
+		if err2 != nil || len(snapshots) > 0 {
+			return errors.Join(err, err2)
+		}
+	}
+	return nil
 }

@@ -59,7 +59,7 @@ func SameManifest(a, b iceberg.ManifestFile) bool {
 // the catalog did not write, because other engines can change these files even after a commit.
 func (f *FileIO) vet(location string, content []byte) ([]byte, error) {
 	key := fmt.Sprintf("%s %x", location, sha256.Sum256(content))
-	if normalized, vetted := f.cat.vetted.Get(key); vetted {
+	if normalized, vetted := f.records.vetted.Get(key); vetted {
 		if normalized == nil {
 			normalized = content
 		}
@@ -92,8 +92,24 @@ func (f *FileIO) vet(location string, content []byte) ([]byte, error) {
 	if bytes.Equal(normalized, content) {
 		toCache = nil
 	}
-	f.cat.vetted.Put(key, toCache, tallyCost+int64(len(key)+len(toCache)))
+	f.records.vetted.Put(key, toCache, tallyCost+int64(len(key)+len(toCache)))
 	return normalized, nil
+}
+
+// CheckAvro returns an error if an Avro file exceeds the budget or is of another kind. It reads one block at a time;
+// Iceberg's library would decompress the whole file into memory.
+func (f *FileIO) CheckAvro(ctx context.Context, name string, kind AvroKind, budget *Budget) error {
+	file, err := f.Open(name)
+	if err != nil {
+		return err
+	}
+	defer file.Close() //nolint:errcheck // opened only for reading
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	_, err = countAvro(ctx, file, info.Size(), kind, budget)
+	return err
 }
 
 func (f *FileIO) vetList(content []byte) error {
@@ -114,9 +130,9 @@ func (f *FileIO) vetList(content []byte) error {
 
 // vetCounts returns an error if a manifest list claims more files for a manifest than the manifest contains.
 func (f *FileIO) vetCounts(m iceberg.ManifestFile) error {
-	t, cached := f.cat.tallies.Get(m.FilePath())
+	t, cached := f.records.tallies.Get(m.FilePath())
 	if !cached {
-		fileIO := f.cat.NewCheckIO() // a manifest list in place of the manifest would be vetted recursively
+		fileIO := f.records.NewCheckIO() // a manifest list in place of the manifest would be vetted recursively
 		if err := fileIO.CheckAvro(context.Background(), m.FilePath(), ManifestKind, ManifestBudget()); err != nil {
 			return err
 		}
@@ -132,7 +148,7 @@ func (f *FileIO) vetCounts(m iceberg.ManifestFile) error {
 		if err != nil {
 			return fmt.Errorf("manifest %s: %w", m.FilePath(), err)
 		}
-		f.cat.tallies.Put(m.FilePath(), t, tallyCost+int64(len(m.FilePath())))
+		f.records.tallies.Put(m.FilePath(), t, tallyCost+int64(len(m.FilePath())))
 	}
 	var claimed, actual int64
 	for status, n := range claimsOf(m).files {

@@ -1,0 +1,141 @@
+package objstore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/go-partd/partd"
+)
+
+// committer adds the writer's records to the log, one at a time. mu must be held to commit.
+type committer struct {
+	*objects
+	buffer     *buffer  // holds the pieces to commit
+	mu         ctxMutex // guards the fields below; locked before the buffer's lock
+	lastSeq    uint64
+	nextNumber uint64      // all lower numbers of the log are in use
+	commitment *commitment // a commit with unknown outcome, or nil
+	brokenErr  error       // set when the bucket violated the rules of Bucket.Create; then the store no longer writes
+}
+
+// commit adds a record with the given operation and pieces to the log. mu must be held.
+func (m *committer) commit(ctx context.Context, op operation, pieces []*piece) error {
+	if m.lastSeq == 0 && m.nextNumber == 0 {
+		highest, largest, err := m.listLog(ctx, "")
+		if err != nil {
+			return err
+		}
+		if largest > 0 {
+			m.nextNumber = highest + 1
+		}
+	}
+	r := record{number: m.nextNumber, op: op, writer: m.writer, seq: m.lastSeq + 1}
+	c := &commitment{objects: m.objects, seq: m.lastSeq + 1, number: m.nextNumber}
+	for _, p := range pieces {
+		r.parts = append(r.parts, p.part)
+		if !p.part.inline && (c.oldestObject.IsZero() || p.createdAt.Before(c.oldestObject)) {
+			c.oldestObject = p.createdAt
+		}
+	}
+	// The pieces of opEntries are the first in buffer.pending; the piece of a SetOnce is not in buffer.pending.
+	if op == opEntries {
+		c.pieceCount = len(pieces)
+	}
+	c.data = r.encode(m.format)
+	m.commitment = c
+	return m.finish(ctx)
+}
+
+// finish continues the current commit, until it is certain whether the log contains the record. mu
+// must be held.
+func (m *committer) finish(ctx context.Context) error {
+	if m.brokenErr != nil {
+		return m.brokenErr
+	}
+	for c := m.commitment; c != nil; c = m.commitment {
+		isMine, err := c.attempt(ctx)
+		switch {
+		case errors.Is(err, errTwoWinners):
+			m.commitment, m.brokenErr = nil, err
+			return err
+		case err != nil && !c.isUnknown:
+			m.nextNumber, m.commitment = c.number, nil // nothing was created, so a later flush can commit the pieces
+			return err
+		case err != nil:
+			return fmt.Errorf("%w: %s: %w", partd.ErrUnknownOutcome, objectPath(m.bucket, logName(c.number)), err)
+		case isMine:
+			if err := m.buffer.forget(ctx, c.pieceCount); err != nil {
+				return err
+			}
+			m.lastSeq, m.nextNumber, m.commitment = m.lastSeq+1, c.number+1, nil
+		}
+	}
+	return nil
+}
+
+// attempt tries to create the object with the record's number, and reports whether the log now
+// contains the record.
+func (c *commitment) attempt(ctx context.Context) (isMine bool, err error) {
+	if c.isWaiting() {
+		if isMine, err = c.isInGroup(ctx); isMine || err != nil {
+			return isMine, err
+		}
+	}
+	err = c.createRecord(ctx)
+	created := err == nil
+	if !created && !errors.Is(err, fs.ErrExist) {
+		return false, err
+	}
+	isMine, err = c.readBack(ctx)
+	switch {
+	case err != nil || isMine && (created || !c.isWaiting()):
+		return isMine, err
+	case isMine: // another writer has committed the waiting record
+		return c.confirmInGroup(ctx)
+	case created:
+		return false, c.twoWinnersError()
+	case c.isWaiting():
+		c.number++
+		return false, nil
+	}
+	return false, c.prepareRetry(ctx)
+}
+
+// prepareRetry prepares the next attempt after another writer got the number.
+func (c *commitment) prepareRetry(ctx context.Context) error {
+	// Earlier attempts with this number cannot have succeeded. Clone the data before changing it,
+	// because a canceled request may still be reading it.
+	c.isUnknown = false
+	highest, _, err := c.listLog(ctx, logName(c.number))
+	c.number = max(highest, c.number) + 1
+	if err != nil {
+		return err
+	}
+	c.data = bytes.Clone(c.data)
+	setNumber(c.data, c.number)
+	if c.losses++; c.losses < lossesBeforeWait {
+		return pauseBeforeRetry(ctx, min(c.losses, 6))
+	}
+	return c.startWaiting(ctx)
+}
+
+// createRecord creates the log's object c.number. Its content is the record or, if the record is
+// waiting, a group that names the record. If the object exists, the error wraps fs.ErrExist.
+func (c *commitment) createRecord(ctx context.Context) error {
+	return c.retry(ctx, func(ctx context.Context) (err error) {
+		data := c.data
+		if c.isWaiting() {
+			if data, err = c.group(ctx); err != nil {
+				return err
+			}
+		}
+		start := time.Now()
+		err = c.createOnce(ctx, logName(c.number), data)
+		c.duration = min(time.Since(start), time.Second)
+		return err
+	})
+}

@@ -1,0 +1,45 @@
+package icecat
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// puts records the IDs of committed puts.
+type puts struct{ *database }
+
+// PutID is a put's ID, with the time when the put was acknowledged.
+type PutID struct {
+	ID string
+	At time.Time
+}
+
+// PutsWithPrefix returns the IDs that begin with prefix and whose puts are committed to the table with a UUID.
+func (p puts) PutsWithPrefix(ctx context.Context, uuid, prefix string) ([]string, error) {
+	return p.strings(ctx, `SELECT id FROM partd_puts WHERE uuid=? AND substr(id, 1, ?)=?`, uuid, utf8.RuneCountInString(prefix), prefix)
+}
+
+// PutsApplied returns the IDs whose puts are committed to the table with a UUID.
+func (p puts) PutsApplied(ctx context.Context, uuid string, ids ...string) (applied []string, err error) {
+	for chunk := range slices.Chunk(ids, 500) {
+		args := []any{uuid}
+		for _, id := range chunk {
+			args = append(args, id)
+		}
+		q := `SELECT id FROM partd_puts WHERE uuid=? AND id IN (?` + strings.Repeat(",?", len(chunk)-1) + `)`
+		ids, err := p.strings(ctx, q, args...)
+		if err != nil {
+			return nil, err
+		}
+		applied = append(applied, ids...)
+	}
+	return applied, nil
+}
+
+// ForgetPuts deletes the IDs of puts that were acknowledged before cutoff.
+func (p puts) ForgetPuts(ctx context.Context, cutoff time.Time) error {
+	return p.inTx(ctx, func(t *transaction) { t.exec(`DELETE FROM partd_puts WHERE at_ms<?`, cutoff.UnixMilli()) })
+}

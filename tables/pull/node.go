@@ -1,0 +1,63 @@
+package pull
+
+import (
+	"context"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// Node is a directory of tables, shared with other nodes. It is safe for concurrent use.
+type Node struct {
+	env
+	reg *registry
+	*client
+	versions
+	server      *http.Server
+	verifyMu    sync.Mutex // one Verify at a time
+	extendBelow int64      // Save may add rows to a file that has fewer rows than this; smallRows, except in tests
+	stop        context.CancelFunc
+	background  sync.WaitGroup
+}
+
+// Address returns the URL at which other nodes fetch files, or "" if this node serves none.
+func (n *Node) Address() string { return n.address }
+
+// Stats counts a node's requests to others since it was opened.
+type Stats struct {
+	Requests int64 // HTTP requests to other nodes
+	Bytes    int64 // bytes of files and manifests received
+	Messages int64 // messages sent to NATS
+}
+
+// Stats returns the node's counts so far.
+func (n *Node) Stats() Stats {
+	return Stats{Requests: n.requests.Load(), Bytes: n.fetched.Load(), Messages: int64(n.reg.nats.conn.Stats().OutMsgs)}
+}
+
+// Close stops serving and ends all running operations.
+func (n *Node) Close() (err error) {
+	if n == nil {
+		return nil
+	}
+	if n.stop != nil {
+		n.stop()
+	}
+	if n.server != nil {
+		err = n.server.Close()
+	}
+	if n.reg != nil {
+		n.reg.nats.close()
+	}
+	n.client.http.CloseIdleConnections()
+	n.background.Wait()
+	return err
+}
+
+// sync waits until this node's copy has everything that the registry had when sync was called.
+func (n *Node) sync(ctx context.Context, timeout time.Duration) error {
+	if err := n.reg.sync(ctx, timeout); err != nil {
+		return registryError(err)
+	}
+	return nil
+}
