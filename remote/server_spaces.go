@@ -160,27 +160,3 @@ func (c *conn) namespaces(_ request, d *decoder) (fill, error) {
 		return nil
 	}, nil
 }
-
-// Namespaces lists the server's namespaces where the user has the right admin,
-// except the default one.
-func (c *Client) Namespaces(ctx context.Context) ([]NamespaceInfo, error) {
-	var all []NamespaceInfo
-	for lastName, more := "", true; more; {
-		k := newCall(opNamespaces)
-		k.buf = appendText(k.buf, lastName)
-		if err := c.do(ctx, k); err != nil {
-			return nil, c.wrapError("namespaces", err)
-		}
-		d := &decoder{b: k.reply}
-		next, n := d.text(), d.u32()
-		for ; n > 0 && d.err == nil; n-- {
-			all = append(all, NamespaceInfo{Name: d.text(), DiskBytes: int64(d.u64()), LastUsed: time.Unix(int64(d.u64()), 0)})
-		}
-		if err := d.end(); err != nil {
-			return nil, c.wrapError("namespaces", fmt.Errorf("%w: %w", ErrBadRequest, err))
-		}
-		more = k.replyFlags&flagMore != 0 && next > lastName
-		lastName = next
-	}
-	return all, nil
-}
