@@ -64,7 +64,7 @@ func (x *exchange) getBatch(ctx context.Context, keys []string) ([][]byte, error
 			if err := d.end(); err != nil || len(values) > 0 {
 				return nil, x.badReply("get", err)
 			}
-			r := &reader{key: keys[0], pages: newPager(ctx, x, opRead, k.link, handle)}
+			r := &valueReader{key: keys[0], pages: newPager(ctx, x, opRead, k.link, handle)}
 			v, err := io.ReadAll(r)
 			return [][]byte{v}, errors.Join(err, r.Close())
 		}
@@ -92,10 +92,11 @@ func (c *Client) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	if d.err != nil || (handle != 0) != (k.replyFlags&flagMore != 0) {
 		return nil, c.badReply("open", d.err)
 	}
-	return &reader{key: key, data: d.b, pages: newPager(ctx, &c.exchange, opRead, k.link, handle)}, nil
+	return &valueReader{key: key, data: d.b, pages: newPager(ctx, &c.exchange, opRead, k.link, handle)}, nil
 }
 
-type reader struct {
+// valueReader reads the value of a key.
+type valueReader struct {
 	key    string
 	pages  pager
 	data   []byte // received but not yet returned
@@ -103,7 +104,7 @@ type reader struct {
 	err    error
 }
 
-func (r *reader) Read(p []byte) (int, error) {
+func (r *valueReader) Read(p []byte) (int, error) {
 	if r.closed {
 		return 0, r.wrapError(partd.ErrClosed)
 	}
@@ -127,14 +128,14 @@ func (r *reader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-func (r *reader) wrapError(err error) error {
+func (r *valueReader) wrapError(err error) error {
 	if errors.As(err, new(*partd.Error)) {
 		return err
 	}
 	return &partd.Error{Op: "read", Key: r.key, HasKey: true, Path: r.pages.c.url, Err: err}
 }
 
-func (r *reader) Close() error {
+func (r *valueReader) Close() error {
 	if !r.closed {
 		r.closed = true
 		r.data = nil

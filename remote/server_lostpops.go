@@ -17,7 +17,8 @@ func (l *lostPops) add(session uint64) {
 	if l.sessions == nil {
 		l.sessions = map[uint64]struct{}{}
 	}
-	if l.sessions[session] = struct{}{}; len(l.sessions) > maxSessions {
+	l.sessions[session] = struct{}{}
+	if len(l.sessions) > maxSessions {
 		l.sessions, l.tooMany = nil, true
 	}
 }

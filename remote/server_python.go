@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"slices"
 	"strings"
@@ -18,19 +17,13 @@ import (
 // ack is the answer to every successful request from a Python client.
 var ack = [...]byte{0, 3, 'a', 'c', 'k'}
 
-var (
-	errCommand = errors.New("unknown command")
-	errFrames  = errors.New("wrong number of frames")
-	errClose   = fmt.Errorf("closing the server is not allowed (%w)", fs.ErrPermission)
-)
-
 // handlePython answers a message of Python's protocol. If it returns an error, the connection must
 // end. It answers a failed request with a frame "error: …", followed by ack. Python's client reads
 // a pending ack at the start of each call. So its next call reads the error frame, and raises an
 // error; the call after that reads ack, and continues.
 func (c *conn) handlePython(frames [][]byte) error {
 	command, args := string(frames[0][:min(len(frames[0]), 16)]), frames[1:]
-	m, arrived := &c.server.meters.python[slices.Index(pythonCommands[:], command)+1], time.Now()
+	m, arrived := &c.meters.python[slices.Index(pythonCommands[:], command)+1], time.Now()
 	for _, f := range frames {
 		m.received.Add(int64(len(f)))
 	}
@@ -77,7 +70,7 @@ func (c *conn) checkPythonRights(command string) error {
 	needs, known := pythonRights[command]
 	switch {
 	case command == "close":
-		if c.server.opts.AllowClose && c.rights() != 0 || c.server.opts.Authorizer != nil && c.rightsIn("")&RightAdmin != 0 {
+		if c.opts.AllowClose && c.rights() != 0 || c.opts.Authorizer != nil && c.rightsIn("")&RightAdmin != 0 {
 			return nil
 		}
 		return errClose
@@ -111,7 +104,7 @@ func (c *conn) refuse(cause error) error {
 	if command != "append" && command != "iset" && command != "delete" || c.rights() == 0 {
 		return cause
 	}
-	if err := c.reader.Skip(maxSkipped * c.server.opts.messageLimit()); err != nil {
+	if err := c.reader.Skip(maxSkipped * c.opts.messageLimit()); err != nil {
 		return errors.Join(cause, err)
 	}
 	return c.pythonError(command, cause)
@@ -177,8 +170,8 @@ func (c *conn) pythonGet(keys [][]byte) error {
 	c.writeMu.Lock()
 	defer c.writeMu.Unlock()
 	a := c.newAllowance()
-	w := frameWriter{c: c, pageSize: c.server.quotas.pageSize(defaultPage)}
-	a.initial = min(int64(w.pageSize+w.pageSize/2)+c.handles.cost(false), c.server.opts.Memory/4)
+	w := frameWriter{c: c, pageSize: c.budget.pageSize(defaultPage)}
+	a.minFirstRaise = min(int64(w.pageSize+w.pageSize/2)+c.handles.cost(false), c.opts.Memory/4)
 	defer a.release()
 	for i, k := range keys {
 		if err := c.pythonValue(&w, a, string(k), i < len(keys)-1); err != nil {
@@ -206,7 +199,7 @@ func (c *conn) pythonValue(w *frameWriter, a *allowance, key string, more bool) 
 			return errors.Join(w.stream(v.rest, r, more), v.rest.Close())
 		}
 	}
-	limit := int(c.server.opts.Memory / 4)
+	limit := int(c.opts.Memory / 4)
 	data, tooLong, err := readUpTo(v.rest, v.buf, limit, a)
 	if err == nil && tooLong {
 		err = fmt.Errorf("%w: the value has more than %d bytes, a quarter of the server's memory, and its store cannot read it twice", partd.ErrTooLarge, limit)
@@ -249,12 +242,12 @@ func (c *conn) lengthOf(r io.Reader) (int64, error) {
 		return 0, err
 	}
 	defer c.tenant.turns.release()
-	return io.Copy(progress{c}, r)
+	return io.Copy(sentCounter{c}, r)
 }
 
-type progress struct{ *conn }
+type sentCounter struct{ *conn }
 
-func (p progress) Write(b []byte) (int, error) {
+func (p sentCounter) Write(b []byte) (int, error) {
 	p.account.sent.Add(int64(len(b)))
 	return len(b), p.ctx.Err() // stop if the connection has ended
 }

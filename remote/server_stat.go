@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"context"
 	"errors"
 	"sync/atomic"
 	"time"
@@ -21,52 +22,21 @@ type statistics struct {
 	duration      time.Duration
 }
 
-func (c *conn) stat(r request, _ *decoder) (fill, error) {
-	return func(a *answer) error {
-		m := &c.space.statistics
-		if err := m.counting.acquire(c.ctx); err != nil {
-			return err
-		}
-		defer m.counting.release()
-		changes, begin := m.changes.Load(), time.Now()
-		if changes != m.changesBefore || begin.Sub(m.countedAt) > 10*m.duration {
-			st, err := partd.Stat(c.ctx, c.space.store)
-			if err != nil {
-				return err
-			}
-			m.stats, m.changesBefore, m.countedAt, m.duration = st, changes, time.Now(), time.Since(begin)
-		}
-		for _, n := range []int64{m.stats.Keys, m.stats.Bytes, m.stats.Memory, m.stats.Disk} {
-			a.u64(uint64(n))
-		}
-		if r.flags&flagCount != 0 {
-			a.u64(c.space.changes.Load())
-		}
-		return nil
-	}, nil
-}
-
-// verify answers with the result of a check of the store. The server runs only one check at a time,
-// because a check reads the whole store.
-func (c *conn) verify(a *answer) error {
-	if err := c.server.checking.acquire(c.ctx); err != nil {
-		return err
+// get returns the statistics of store, and counts them if necessary.
+func (m *statistics) get(ctx context.Context, store partd.Partd) (partd.Stats, error) {
+	if err := m.counting.acquire(ctx); err != nil {
+		return partd.Stats{}, err
 	}
-	defer c.server.checking.release()
-	checked, err := partd.Check(c.ctx, c.space.store)
-	if err != nil && !errors.As(err, new(*partd.CorruptError)) || c.ctx.Err() != nil {
-		return err
+	defer m.counting.release()
+	changes, begin := m.changes.Load(), time.Now()
+	if changes != m.changesBefore || begin.Sub(m.countedAt) > 10*m.duration {
+		st, err := partd.Stat(ctx, store)
+		if err != nil {
+			return partd.Stats{}, err
+		}
+		m.stats, m.changesBefore, m.countedAt, m.duration = st, changes, time.Now(), time.Since(begin)
 	}
-	a.u64(uint64(checked.Records))
-	a.u64(uint64(checked.Segments))
-	list := damages(err)
-	a.u32(uint32(len(list)))
-	for _, d := range list {
-		a.buf = appendText(a.buf, truncate(publicPath(d.Path)))
-		a.u64(uint64(d.Offset))
-		a.buf = appendText(a.buf, truncate(publicText(d.Err.Error(), d)))
-	}
-	return nil
+	return m.stats, nil
 }
 
 // damages returns all CorruptErrors in a check's error. It converts other errors to a CorruptError
