@@ -8,11 +8,14 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// This file has the queue of requests for memory. Each message and each large answer asks for its
-// memory with take. A request that fits is granted at once. Otherwise it waits in the list of its
-// tenant and demand, and is granted when memory is given back. While requests wait, tick runs ten
-// times a second: it fails requests that waited too long, and evicts connections to make room.
-// server_eviction.go decides which request is next, what it may take, and who is evicted for it.
+// This file has the queue of requests for memory. A message of one piece announces its length, and
+// asks once for that much memory (admission). A message of several pieces (frames) asks again for each
+// one, while it holds the memory of those before (growth). An answer asks while it is made (finish).
+//
+// A request that fits is granted at once. Otherwise it waits in the list of its tenant and demand, and
+// is granted when memory is given back. While requests wait, tick runs ten times a second: it fails
+// requests that waited too long, and evicts connections to make room. server_eviction.go decides which
+// request is next, what it may take, and who is evicted for it.
 
 const (
 	evictAfter       = 200 * time.Millisecond // how long a request waits before connections are evicted for it

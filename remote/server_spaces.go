@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/go-partd/partd"
 )
@@ -101,4 +102,34 @@ func (s *spaces) close(ctx context.Context) error {
 		return nil
 	}
 	return s.namespaces.Close(ctx)
+}
+
+// statistics caches the last answer to stat, because some stores must read everything to compute
+// the answer. A change by this server invalidates the answer. Because other processes may also
+// change the store, the answer also expires after ten times the time that computing it took.
+type statistics struct {
+	changes  atomic.Uint64 // number of finished changes
+	counting semaphore     // held while computing the answer
+
+	stats         partd.Stats
+	changesBefore uint64 // value of changes when computing stats began
+	countedAt     time.Time
+	duration      time.Duration
+}
+
+// get returns the statistics of store, and counts them if necessary.
+func (m *statistics) get(ctx context.Context, store partd.Partd) (partd.Stats, error) {
+	if err := m.counting.acquire(ctx); err != nil {
+		return partd.Stats{}, err
+	}
+	defer m.counting.release()
+	changes, begin := m.changes.Load(), time.Now()
+	if changes != m.changesBefore || begin.Sub(m.countedAt) > 10*m.duration {
+		st, err := partd.Stat(ctx, store)
+		if err != nil {
+			return partd.Stats{}, err
+		}
+		m.stats, m.changesBefore, m.countedAt, m.duration = st, changes, time.Now(), time.Since(begin)
+	}
+	return m.stats, nil
 }
