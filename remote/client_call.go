@@ -122,10 +122,3 @@ func (t *callTable) loseSession() {
 	}
 	t.ops.renew()
 }
-
-// takeConfirmedPops returns the pops that the server may forget, and removes them.
-func (t *callTable) takeConfirmedPops() []partd.Tag {
-	tags := t.confirmedPops
-	t.confirmedPops = nil
-	return tags
-}

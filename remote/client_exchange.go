@@ -113,7 +113,10 @@ func (x *exchange) do(ctx context.Context, k *call) error {
 		return err
 	}
 	for {
-		err := x.startAndWait(ctx, k)
+		err := x.start(ctx, k)
+		if err == nil {
+			err = x.wait(ctx, k)
+		}
 		if errors.Is(err, ErrLost) && ctx.Err() != nil {
 			return canceled.Err(ctx) // the end of ctx may have broken the connection
 		}
@@ -122,13 +125,6 @@ func (x *exchange) do(ctx context.Context, k *call) error {
 		}
 		k.mustRenumber, k.finished, k.sendCount, k.done = false, false, 0, make(chan struct{})
 	}
-}
-
-func (x *exchange) startAndWait(ctx context.Context, k *call) error {
-	if err := x.start(ctx, k); err != nil {
-		return err
-	}
-	return x.wait(ctx, k)
 }
 
 func (x *exchange) simpleCall(ctx context.Context, op operation) error {

@@ -94,7 +94,8 @@ func (x *exchange) addConfirmation(k *call) *link {
 // confirmPops tells the server which results of pops it may delete. l.writeToken must be held.
 func (x *exchange) confirmPops(ctx context.Context, l *link) {
 	x.mu.Lock()
-	ids := x.calls.takeConfirmedPops()
+	ids := x.calls.confirmedPops
+	x.calls.confirmedPops = nil
 	x.mu.Unlock()
 	for _, id := range ids {
 		k := newCall(opPopDone)

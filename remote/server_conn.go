@@ -1,10 +1,17 @@
 package remote
 
 import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
 	"net"
 	"sync"
+	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/server/zmtp"
 )
 
 // conn is a connection of the server. Its goroutine reads messages and applies changes in the
@@ -23,9 +30,14 @@ type conn struct {
 
 func newConn(s *Server, nc net.Conn, id uint64) *conn {
 	c := &conn{server: s, pageSize: minPage}
-	c.transport = transport{id: id, opts: &s.opts, meters: &s.meters, budget: &s.budget, base: s.base}
-	c.transport.init(nc)
-	c.access = access{peer: &c.transport, logins: &s.logins, recorder: &s.recorder, space: s.space}
+	t := &c.transport
+	t.nc, t.id, t.openedAt, t.reads = nc, id, time.Now(), make(semaphore, maxReads)
+	t.opts, t.meters, t.budget, t.base = &s.opts, &s.meters, &s.budget, s.base
+	t.lastUsed.Store(t.openedAt.UnixNano())
+	t.ctx, t.cancel = context.WithCancel(s.base)
+	t.tenant = s.budget.enter(peerOf(nc))
+	t.account = s.budget.newAccount(t.tenant, s.opts.StallTimeout, t.evict)
+	c.access = access{peer: t, logins: &s.logins, recorder: &s.recorder, space: s.space}
 	c.access.enterSpace = func(name string) (*space, error) {
 		p, err := s.spaces.enter(name)
 		if err == nil {
@@ -33,9 +45,9 @@ func newConn(s *Server, nc net.Conn, id uint64) *conn {
 		}
 		return p, err
 	}
-	c.sessions = connSessions{peer: &c.transport, closeHolder: s.closeHolder}
+	c.sessions = connSessions{peer: t, closeHolder: s.closeHolder}
 	h := &c.handles
-	h.table, h.tenant, h.space, h.open = &s.handles, c.tenant, s.space, map[uint64]*openHandle{}
+	h.table, h.tenant, h.space, h.open = &s.handles, t.tenant, s.space, map[uint64]*openHandle{}
 	return c
 }
 
@@ -53,4 +65,99 @@ func (c *conn) newAnswer() *answerBuilder {
 	// Reserve the memory of the store's reader together with the memory of the data.
 	a.minFirstRaise = int64(a.pageSize+a.pageSize/2) + c.handles.cost(false)
 	return a
+}
+
+func (c *conn) run() {
+	defer c.server.forget(c)
+	err := c.serve()
+	// Wait before canceling ctx, so that answers in progress are still sent.
+	if c.server.isClosing() {
+		c.running.Wait()
+	}
+	c.cancel()
+	_ = c.nc.Close() // ignore the error: the connection is no longer needed
+	c.running.Wait()
+	c.handles.close()
+	c.space.sessions.leave(&c.sessions)
+	c.server.spaces.leave(c.space)
+	c.leave()
+	switch {
+	case err == nil, errors.Is(err, io.EOF), errors.Is(err, errClosing), errors.Is(err, net.ErrClosed):
+		c.opts.Logger.Debug("connection ended", "peer", peerName(c.nc), "reason", err)
+	default:
+		c.meters.faultyConns.Add(1)
+		c.opts.Logger.Warn("connection closed", "peer", peerName(c.nc), "error", err)
+	}
+}
+
+func (c *conn) serve() error {
+	buffered, err := c.handshake()
+	c.server.mu.Lock()
+	c.server.removeHandshaking(c)
+	c.server.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	o := c.opts
+	maxMessage := o.messageLimit()
+	if o.Authorizer != nil && !c.listener.Trusted {
+		maxMessage = minMessage // until the client is authenticated
+	}
+	c.reader = zmtp.NewReader(c.nc, buffered, zmtp.ReaderOptions{
+		MaxMessage: maxMessage, MaxFrames: int(o.Memory / frameMemory), Idle: o.IdleTimeout, Stall: o.StallTimeout, Budget: &c.transport,
+		Wait: func() error {
+			if c.server.isClosing() {
+				return errClosing
+			}
+			return nil
+		},
+		Command: func(body []byte) error {
+			pong, err := zmtp.Pong(body)
+			if err != nil || pong == nil {
+				return err
+			}
+			return c.write(pong)
+		},
+	})
+	c.budget.mu.Lock()
+	c.account.received = c.reader.BytesReceived
+	c.budget.mu.Unlock()
+	defer c.reader.Close()
+	for {
+		frames, err := c.reader.Next()
+		if err != nil {
+			if err := c.refuse(err); err != nil {
+				return err
+			}
+			continue
+		}
+		c.lastUsed.Store(time.Now().UnixNano())
+		if c.server.crowded.Load() {
+			c.tenant.takeTurn()
+		}
+		if isRequest(frames[0]) {
+			err = c.request(frames)
+		} else {
+			err = c.handlePython(frames)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// handshake does the TLS handshake, if the listener uses TLS, and then the ZMTP handshake. It
+// returns bytes that the peer sent after the handshake.
+func (c *conn) handshake() (buffered []byte, err error) {
+	timeout := c.opts.HandshakeTimeout
+	if s, ok := c.nc.(*tls.Conn); ok {
+		ctx, cancel := context.WithTimeout(c.ctx, timeout)
+		defer cancel()
+		if err := s.HandshakeContext(ctx); err != nil {
+			c.meters.failedTLS.Add(1)
+			return nil, fmt.Errorf("cannot establish TLS: %w", err)
+		}
+		timeout = max(timeout-time.Since(c.openedAt), time.Millisecond)
+	}
+	return zmtp.Open(c.nc, zmtp.Router, timeout)
 }

@@ -32,14 +32,6 @@ type transport struct {
 	writeMu sync.Mutex // locked before the mu of quotas
 }
 
-func (t *transport) init(nc net.Conn) {
-	t.nc, t.openedAt, t.reads = nc, time.Now(), make(semaphore, maxReads)
-	t.lastUsed.Store(t.openedAt.UnixNano())
-	t.ctx, t.cancel = context.WithCancel(t.base)
-	t.tenant = t.budget.enter(peerOf(nc))
-	t.account = t.budget.newAccount(t.tenant, t.opts.StallTimeout, t.evict)
-}
-
 // leave gives back what the connection uses.
 func (t *transport) leave() {
 	t.account.close()
