@@ -52,7 +52,9 @@ func newConn(s *Server, nc net.Conn, id uint64) *conn {
 }
 
 func (c *conn) newAnswer() *answerBuilder {
-	a := &answerBuilder{allowance: *c.newAllowance(), builder: newBuilder(), pageSize: c.budget.pageSize(c.pageSize)}
+	a := &answerBuilder{
+		allowance: allowance{account: c.account, ctx: c.ctx}, builder: newBuilder(), pageSize: c.budget.pageSize(c.pageSize),
+	}
 	if cap(a.buf) > freeBytes {
 		// The recycled buffer may be larger than this answer needs, and a slow peer could
 		// tie it up for a long time.

@@ -170,22 +170,47 @@ func (c *conn) pythonGet(keys [][]byte) error {
 	c.writeMu.Lock()
 	defer c.writeMu.Unlock()
 	a := c.newAllowance()
-	w := frameWriter{c: c, pageSize: c.budget.pageSize(defaultPage)}
+	w := frameWriter{out: &c.transport, space: c.space, pageSize: c.budget.pageSize(defaultPage)}
 	a.minFirstRaise = min(int64(w.pageSize+w.pageSize/2)+c.handles.cost(false), c.opts.Memory/4)
 	defer a.release()
 	for i, k := range keys {
-		if err := c.pythonValue(&w, a, string(k), i < len(keys)-1); err != nil {
+		if err := w.storedValue(a, string(k), i < len(keys)-1); err != nil {
 			return err
 		}
 	}
 	return w.flush()
 }
 
-// pythonValue writes one value as a frame. A frame begins with its length, so pythonValue reads a
+// frameWriter collects small frames and writes them together.
+type frameWriter struct {
+	out      *transport
+	space    *space
+	buf      []byte
+	value    []byte // buffer for a value
+	pageSize int    // longer values are streamed if their readers can rewind
+}
+
+const batchSize = 64 << 10
+
+func (w *frameWriter) frame(body []byte, more bool) error {
+	w.buf = zmtp.AppendHeader(w.buf, len(body), more)
+	if len(body) > batchSize {
+		err := w.out.writeLocked(w.buf, body)
+		w.buf = w.buf[:0]
+		return err
+	}
+	w.buf = append(w.buf, body...)
+	if len(w.buf) < batchSize {
+		return nil
+	}
+	return w.flush()
+}
+
+// storedValue writes one value as a frame. A frame begins with its length, so storedValue reads a
 // large value twice, the first time to learn its length. If the reader cannot be rewound, it reads
 // the value into memory.
-func (c *conn) pythonValue(w *frameWriter, a *allowance, key string, more bool) error {
-	v, err := c.space.readValue(c.ctx, key, w.value[:0], w.pageSize, a)
+func (w *frameWriter) storedValue(a *allowance, key string, more bool) error {
+	v, err := w.space.readValue(w.out.ctx, key, w.value[:0], w.pageSize, a)
 	if err != nil {
 		return err
 	}
@@ -199,7 +224,7 @@ func (c *conn) pythonValue(w *frameWriter, a *allowance, key string, more bool) 
 			return errors.Join(w.stream(v.rest, r, more), v.rest.Close())
 		}
 	}
-	limit := int(c.opts.Memory / 4)
+	limit := int(w.out.opts.Memory / 4)
 	data, tooLong, err := readUpTo(v.rest, v.buf, limit, a)
 	if err == nil && tooLong {
 		err = fmt.Errorf("%w: the value has more than %d bytes, a quarter of the server's memory, and its store cannot read it twice", partd.ErrTooLarge, limit)
@@ -210,42 +235,18 @@ func (c *conn) pythonValue(w *frameWriter, a *allowance, key string, more bool) 
 	return w.frame(data, more)
 }
 
-// frameWriter collects small frames and writes them together.
-type frameWriter struct {
-	c        *conn
-	buf      []byte
-	value    []byte // buffer for a value
-	pageSize int    // longer values are streamed if their readers can rewind
-}
-
-const batchSize = 64 << 10
-
-func (w *frameWriter) frame(body []byte, more bool) error {
-	w.buf = zmtp.AppendHeader(w.buf, len(body), more)
-	if len(body) > batchSize {
-		err := w.c.writeLocked(w.buf, body)
-		w.buf = w.buf[:0]
-		return err
-	}
-	w.buf = append(w.buf, body...)
-	if len(w.buf) < batchSize {
-		return nil
-	}
-	return w.flush()
-}
-
 // lengthOf reads r to its end and returns the number of bytes. That can take long, so lengthOf
 // waits for one of the tenant's permits for slow operations, and counts the bytes as sent, so that
 // the connection does not look stalled.
-func (c *conn) lengthOf(r io.Reader) (int64, error) {
-	if err := c.tenant.turns.acquire(c.ctx); err != nil {
+func (w *frameWriter) lengthOf(r io.Reader) (int64, error) {
+	if err := w.out.tenant.turns.acquire(w.out.ctx); err != nil {
 		return 0, err
 	}
-	defer c.tenant.turns.release()
-	return io.Copy(sentCounter{c}, r)
+	defer w.out.tenant.turns.release()
+	return io.Copy(sentCounter{w.out}, r)
 }
 
-type sentCounter struct{ *conn }
+type sentCounter struct{ *transport }
 
 func (p sentCounter) Write(b []byte) (int, error) {
 	p.account.sent.Add(int64(len(b)))
@@ -255,7 +256,7 @@ func (p sentCounter) Write(b []byte) (int, error) {
 // stream writes a frame with the content of a reader, which it reads twice. rewinder is the same
 // reader as r.
 func (w *frameWriter) stream(r io.Reader, rewinder storekit.Rewinder, more bool) error {
-	size, err := w.c.lengthOf(r)
+	size, err := w.lengthOf(r)
 	if err == nil {
 		err = rewinder.Rewind()
 	}
@@ -268,7 +269,7 @@ func (w *frameWriter) stream(r io.Reader, rewinder storekit.Rewinder, more bool)
 	}
 	for size > 0 {
 		n, err := r.Read(w.value[:min(size, int64(len(w.value)))])
-		if err := w.c.writeLocked(w.value[:n]); err != nil {
+		if err := w.out.writeLocked(w.value[:n]); err != nil {
 			return err
 		}
 		size -= int64(n)
@@ -283,7 +284,7 @@ func (w *frameWriter) flush() error {
 	if len(w.buf) == 0 {
 		return nil
 	}
-	err := w.c.writeLocked(w.buf)
+	err := w.out.writeLocked(w.buf)
 	w.buf = w.buf[:0]
 	return err
 }
