@@ -26,7 +26,7 @@ func TestLargeMessagesTogether(t *testing.T) {
 	}
 	multiFrame := message(frames...)
 	var wg sync.WaitGroup
-	requireWithin(t, 15*time.Second, "all messages", func() error {
+	requireWithin(t, time.Minute, "all messages", func() error {
 		for i := range 8 {
 			wg.Go(func() {
 				c := dial(t, url, nil)
