@@ -33,7 +33,7 @@ func (s *Server) admit(nc net.Conn, o ServeOptions) {
 		return
 	}
 	if victim != nil {
-		s.forgetLocked(victim)
+		s.removeConn(victim)
 	}
 	s.meters.acceptedConns.Add(1)
 	s.conns[c] = struct{}{}
@@ -59,7 +59,7 @@ func (s *Server) evictOne() {
 	s.mu.Lock()
 	victim := s.leastUseful(heaviest, false)
 	if victim != nil {
-		s.forgetLocked(victim)
+		s.removeConn(victim)
 	}
 	s.mu.Unlock()
 	if victim != nil {
@@ -118,10 +118,11 @@ func (s *Server) removeHandshaking(c *conn) {
 func (s *Server) forget(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.forgetLocked(c)
+	s.removeConn(c)
 }
 
-func (s *Server) forgetLocked(c *conn) {
+// removeConn removes a connection from the lists. mu must be held.
+func (s *Server) removeConn(c *conn) {
 	s.removeHandshaking(c)
 	if _, isOpen := s.conns[c]; isOpen {
 		delete(s.conns, c)

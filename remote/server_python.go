@@ -195,7 +195,7 @@ const batchSize = 64 << 10
 func (w *frameWriter) frame(body []byte, more bool) error {
 	w.buf = zmtp.AppendHeader(w.buf, len(body), more)
 	if len(body) > batchSize {
-		err := w.out.writeLocked(w.buf, body)
+		err := w.out.writeParts(w.buf, body)
 		w.buf = w.buf[:0]
 		return err
 	}
@@ -269,7 +269,7 @@ func (w *frameWriter) stream(r io.Reader, rewinder storekit.Rewinder, more bool)
 	}
 	for size > 0 {
 		n, err := r.Read(w.value[:min(size, int64(len(w.value)))])
-		if err := w.out.writeLocked(w.value[:n]); err != nil {
+		if err := w.out.writeParts(w.value[:n]); err != nil {
 			return err
 		}
 		size -= int64(n)
@@ -284,7 +284,7 @@ func (w *frameWriter) flush() error {
 	if len(w.buf) == 0 {
 		return nil
 	}
-	err := w.out.writeLocked(w.buf)
+	err := w.out.writeParts(w.buf)
 	w.buf = w.buf[:0]
 	return err
 }

@@ -64,10 +64,11 @@ const bytesPerDeadline = 512 << 10
 func (t *transport) write(parts ...[]byte) error {
 	t.writeMu.Lock()
 	defer t.writeMu.Unlock()
-	return t.writeLocked(parts...)
+	return t.writeParts(parts...)
 }
 
-func (t *transport) writeLocked(parts ...[]byte) error {
+// writeParts is write for callers that hold writeMu.
+func (t *transport) writeParts(parts ...[]byte) error {
 	for len(parts) > 0 {
 		if err := t.writeStep(cutPieces(&parts, bytesPerDeadline)); err != nil {
 			t.abort()
