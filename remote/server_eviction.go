@@ -52,7 +52,8 @@ func (q *quotas) findHeaviest(r resource, t *tenant, n int64) *tenant {
 const slowAfter = time.Second
 
 // Connections: the tenant with the most connections gives way. Connections that never sent a request
-// go first, then the connection that was idle longest.
+// go first, then the connection that was idle longest. If too many connections are in their handshake,
+// the oldest handshake of the tenant with the most gives way (oldestHandshake in server_admit.go).
 
 // connUse is what a connection is used for.
 type connUse struct {
@@ -82,7 +83,9 @@ func (u *connUse) isLessUseful(v *connUse) bool {
 	return u.lastUsed.Load() < v.lastUsed.Load()
 }
 
-// Readers and listings: the tenant with the most gives way, with the least recently used.
+// Readers and listings: the tenant with the most gives way, with the least recently used. While memory
+// is short, idle readers of all tenants are closed (reap); while too many stores are open, those outside
+// the default namespace (endIdle in server_handles.go).
 
 // readerToClose returns whose reader must be closed so that t can open one, and how long the reader
 // must have been idle. A tenant's only reader gives way like one of t's own, until t has waited long.
@@ -97,6 +100,8 @@ func (q *quotas) readerToClose(full resource, t *tenant, waitedLong bool) (owner
 }
 
 // Sessions: the tenant with the most sessions gives way, with one that was never used or is not open.
+// Without such a session, its connection with the most sessions is closed (reserve, closeHolder), unless
+// the tenant needs the session for itself.
 
 // oldest returns the session to forget first, or nil. A session that is open on a connection must be
 // unused for slowAfter.
