@@ -45,17 +45,17 @@ func (c *Client) Delete(ctx context.Context, keys ...string) error {
 func (c *Client) Drop(ctx context.Context) error { return c.change(ctx, opDrop, nil, nil) }
 
 // change sends a change until the server answers. The server applies it once.
-func (c *Client) change(ctx context.Context, op operation, entries []partd.Entry, keys []string) error {
+func (x *exchange) change(ctx context.Context, op operation, entries []partd.Entry, keys []string) error {
 	k, err := newChange(op, entries, keys)
 	if err != nil {
 		return err
 	}
 	k.isNumbered = true
 	k.crc = checksum(k.op, k.body()...)
-	if err = c.do(ctx, k); err == nil {
+	if err = x.do(ctx, k); err == nil {
 		k.recycle()
 	}
-	return c.wrapError(k.op.String(), err)
+	return x.wrapError(k.op.String(), err)
 }
 
 func newChange(op operation, entries []partd.Entry, keys []string) (*call, error) {
@@ -133,7 +133,7 @@ func (c *Client) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 	k.u64(0)
 	k.buf = appendKeys(k.buf, keys)
 	if err := c.do(ctx, k); err != nil {
-		c.confirmPop(k)
+		c.addConfirmation(k)
 		return nil, c.wrapError("pop", err)
 	}
 	result, more := k.reply, k.replyFlags&flagMore != 0
@@ -153,26 +153,15 @@ func (c *Client) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 	if err != nil {
 		return nil, c.badReply("pop", fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err))
 	}
-	if l := c.confirmPop(k); l != nil {
+	if l := c.addConfirmation(k); l != nil {
 		select {
 		case l.writeToken <- struct{}{}:
-			c.dropPops(ctx, l)
+			c.confirmPops(ctx, l)
 			<-l.writeToken
 		default: // another call is being written; the next call sends the confirmation
 		}
 	}
 	return values, nil
-}
-
-// confirmPop records that the server may delete a pop's result, and returns the current connection.
-// The client tells the server before it sends its next call.
-func (c *Client) confirmPop(k *call) *link {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if k.session != 0 { // the pop was sent
-		c.droppedPops = append(c.droppedPops, partd.Tag{Session: k.session, Number: k.seq})
-	}
-	return c.link
 }
 
 func parsePopped(result []byte, keys int) ([][]byte, error) {
@@ -186,18 +175,4 @@ func parsePopped(result []byte, keys int) ([][]byte, error) {
 		values = append(values, d.take(d.u64()))
 	}
 	return values, d.end()
-}
-
-// dropPops tells the server which results of pops it may delete. l.writeToken must be held.
-func (c *Client) dropPops(ctx context.Context, l *link) {
-	c.mu.Lock()
-	ids := c.droppedPops
-	c.droppedPops = nil
-	c.mu.Unlock()
-	for _, id := range ids {
-		k := newCall(opPopDone)
-		k.session, k.seq = id.Session, id.Number
-		_ = l.send(ctx, k) // the link's reader detects errors
-		k.recycle()
-	}
 }

@@ -2,161 +2,32 @@ package remote
 
 import (
 	"context"
-	"crypto/tls"
-	"errors"
 	"fmt"
 	"net"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/internal/server/zmtp"
 )
 
+// link is one connection to the server. The exchange reads its replies.
 type link struct {
-	client *Client
 	nc     net.Conn
 	reader *zmtp.Reader
+	proofs *proofs // the client's
 
 	// writeToken is a lock for writing to nc. Acquire it before a call's writeMu.
 	writeToken chan struct{}
 	dead       atomic.Bool
 	done       chan struct{} // closed when the goroutine that reads replies has ended
 
-	useful bool // the connection has delivered an answer; guarded by the client's mu
+	useful bool // the connection has delivered an answer; guarded by the mu of exchange
 
 	instance   uint64 // identifies the server process
 	maxMessage int64
 	pageSize   int
-}
-
-// maxReply is the maximum length of a reply, in bytes: a page, the headers of its items and one key.
-const maxReply = defaultPage + 1<<20
-
-// connect opens a connection and returns it with its writeToken held.
-func (c *Client) connect(ctx context.Context) (*link, error) {
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
-	defer cancel()
-	nc, err := c.dial(ctx)
-	if err != nil {
-		return nil, err
-	}
-	stop := context.AfterFunc(ctx, func() { hangUp(nc) }) // makes the handshake fail
-	l, err := c.open(nc)
-	if !stop() && err == nil {
-		err = canceled.Err(ctx)
-	}
-	if err != nil {
-		hangUp(nc)
-		return nil, errors.Join(err, canceled.Err(ctx))
-	}
-	go l.readLoop()
-	return l, nil
-}
-
-func (c *Client) dialNet(ctx context.Context) (net.Conn, error) {
-	dialer := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 6}}
-	nc, err := dialer.DialContext(ctx, c.addr.network, c.addr.address)
-	if err != nil {
-		return nil, err
-	}
-	if !c.addr.secure {
-		if err := c.checkTokenExposure(nc.RemoteAddr()); err != nil {
-			hangUp(nc)
-			return nil, err
-		}
-		return nc, nil
-	}
-	s := tls.Client(nc, c.tls)
-	if err := s.HandshakeContext(ctx); err != nil {
-		hangUp(nc)
-		return nil, fmt.Errorf("cannot establish TLS: %w", err)
-	}
-	return s, nil
-}
-
-// checkTokenExposure returns an error if others could read the token on its way to the server.
-func (c *Client) checkTokenExposure(addr net.Addr) error {
-	if c.opts.Token == "" || c.opts.InsecureToken || !IsExposed(addr) {
-		return nil
-	}
-	return fmt.Errorf("%w: the token was not sent, because others could read it over tcp://: use tls:// (or insecure=true, if nobody can eavesdrop on the network)", errRefused)
-}
-
-func (c *Client) open(nc net.Conn) (*link, error) {
-	buffered, err := zmtp.Open(nc, zmtp.Dealer, dialTimeout)
-	if errors.Is(err, zmtp.ErrLibzmq) {
-		return nil, fmt.Errorf("%w: %w", errHello, err)
-	}
-	if err != nil {
-		return nil, err
-	}
-	if err := nc.SetDeadline(time.Now().Add(dialTimeout)); err != nil {
-		return nil, err
-	}
-	l := &link{client: c, nc: nc, writeToken: make(chan struct{}, 1), done: make(chan struct{})}
-	l.writeToken <- struct{}{}
-	l.reader = zmtp.NewReader(nc, buffered, zmtp.ReaderOptions{
-		MaxMessage: maxReply, MaxFrames: 16, Stall: defaultStall,
-		Command: l.command,
-	})
-	c.mu.Lock()
-	session := c.ops.session
-	var token partd.SessionToken
-	if p := c.proofs[session]; p != nil {
-		p.link, token = l, p.token
-	}
-	c.mu.Unlock()
-	k := newCall(opHello)
-	k.u16(protocolVersion)
-	k.u16(protocolVersion)
-	k.u32(defaultPage)
-	k.u64(session)
-	k.buf = append(k.buf, token[:]...)
-	k.buf = appendText(k.buf, c.opts.Namespace)
-	k.buf = appendText(k.buf, c.opts.Token)
-	k.number = 1
-	if err := l.write(k.parts()); err != nil {
-		return nil, err
-	}
-	frame, _, err := l.reader.NextFrame()
-	if err != nil {
-		return nil, err
-	}
-	if err := l.parseHello(frame); err != nil {
-		return nil, err
-	}
-	return l, nc.SetDeadline(time.Time{})
-}
-
-// errHello means that the server speaks another protocol or version. Reconnecting does not help.
-var errHello = errors.New("the server does not answer like a partd server")
-
-// errRefused means that the server rejected the client, or that the client must not send its
-// token. Reconnecting does not help.
-var errRefused = errors.New("refused")
-
-func (l *link) parseHello(frame []byte) error {
-	r, body, err := parseReply(frame)
-	if err != nil {
-		return fmt.Errorf("%w: %w", errHello, err)
-	}
-	if r.status != statusOK {
-		err := parseError(body, "hello", l.client.url)
-		if errors.Is(err, ErrBusy) {
-			return err
-		}
-		return fmt.Errorf("%w: %w", errRefused, err)
-	}
-	d := &decoder{b: body}
-	version, _ := d.u32(), d.u32()
-	l.instance, l.maxMessage, l.pageSize = d.u64(), int64(d.u64()), int(d.u32())
-	_ = d.u32() // maximum number of handles
-	if d.err != nil || version != protocolVersion || l.maxMessage < minMessage || l.pageSize < 1 || l.pageSize > defaultPage {
-		return fmt.Errorf("%w: version %d, messages of %d bytes, pages of %d", errHello, version, l.maxMessage, l.pageSize)
-	}
-	return nil
 }
 
 // command answers a PING with a PONG, unless another goroutine is writing a message: that message
@@ -195,7 +66,7 @@ func (l *link) write(parts [][]byte) error {
 const sendGrace = 100 * time.Millisecond
 
 // send writes a call. The caller must hold l.writeToken. After an error, or if writing is not
-// finished within sendGrace after the end of ctx, send breaks the connection, because the server
+// finished within sendGrace after ctx is done, send breaks the connection, because the server
 // cannot use an incomplete message. The client then resends its other calls.
 func (l *link) send(ctx context.Context, k *call) error {
 	if ctx.Done() != nil {
@@ -210,14 +81,23 @@ func (l *link) send(ctx context.Context, k *call) error {
 		})
 		defer stop()
 	}
-	err := l.sendToken(k)
-	if err == nil {
-		err = l.write(k.parts())
-	}
+	err := l.writeCall(k)
 	if err != nil {
 		l.abort()
 	}
 	return err
+}
+
+// writeCall writes a call, after the token of its session if the server does not have that yet.
+func (l *link) writeCall(k *call) error {
+	if token, ok := l.proofs.present(k.session, l); ok {
+		enter := newSessionRequest(k.session, token)
+		defer enter.recycle()
+		if err := l.write(enter.parts()); err != nil {
+			return err
+		}
+	}
+	return l.write(k.parts())
 }
 
 // notify sends a request and ignores the answer. It waits for other writers until ctx ends.
@@ -239,26 +119,52 @@ func (l *link) checkSize(k *call) error {
 	return nil
 }
 
-func (l *link) readLoop() {
-	err := l.readReplies()
-	l.abort()
-	l.reader.Close()
-	l.client.handleLoss(l, err)
-	close(l.done)
+// proof is the token of a session, and the last connection over which it was presented. A
+// server rejects requests for a session whose token it has not seen.
+type proof struct {
+	token partd.SessionToken
+	link  *link
 }
 
-func (l *link) readReplies() error {
-	for {
-		frame, owned, err := l.reader.NextFrame()
-		if err != nil {
-			return err
-		}
-		r, body, err := parseReply(frame)
-		if err != nil {
-			return fmt.Errorf("cannot decode the server's answer: %w", err)
-		}
-		if err := l.client.handleReply(l, r, body, owned); err != nil {
-			return err
-		}
+// proofs holds the session tokens that a client may use.
+type proofs struct {
+	mu        sync.Mutex // locked last
+	bySession map[uint64]*proof
+}
+
+// store adds the token of a session, which was issued or presented over l.
+func (p *proofs) store(session uint64, token partd.SessionToken, l *link) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.bySession[session] = &proof{token, l}
+}
+
+// remove forgets the token of a session.
+func (p *proofs) remove(session uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.bySession, session)
+}
+
+// token returns the token of a session.
+func (p *proofs) token(session uint64) (token partd.SessionToken, known bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if f := p.bySession[session]; f != nil {
+		return f.token, true
 	}
+	return token, false
+}
+
+// present returns the token that must precede a request for a session over l. It returns false if
+// the token is unknown, or was already presented over l.
+func (p *proofs) present(session uint64, l *link) (token partd.SessionToken, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f := p.bySession[session]
+	if f == nil || f.link == l {
+		return token, false
+	}
+	f.link = l
+	return f.token, true
 }

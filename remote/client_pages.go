@@ -14,7 +14,7 @@ import (
 // yields an error that wraps [ErrLost].
 func (c *Client) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 	return func(yield func(partd.KeyInfo, error) bool) {
-		listPages(ctx, c, newCall(opKeys), 8+2, func(d *decoder) partd.KeyInfo {
+		listPages(ctx, &c.exchange, newCall(opKeys), 8+2, func(d *decoder) partd.KeyInfo {
 			size := d.u64()
 			return partd.KeyInfo{Key: d.key(), Size: int64(size)}
 		}, yield)
@@ -34,13 +34,13 @@ func (c *Client) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.
 	return c.scan(ctx, part, parts)
 }
 
-func (c *Client) scan(ctx context.Context, part, parts int) iter.Seq2[partd.Chunk, error] {
+func (x *exchange) scan(ctx context.Context, part, parts int) iter.Seq2[partd.Chunk, error] {
 	return func(yield func(partd.Chunk, error) bool) {
 		k := newCall(opScan)
 		k.u32(uint32(part))
 		k.u32(uint32(parts))
 		key := ""
-		listPages(ctx, c, k, 1+8+4+2, func(d *decoder) partd.Chunk {
+		listPages(ctx, x, k, 1+8+4+2, func(d *decoder) partd.Chunk {
 			chunk := partd.Chunk{Last: d.bool(), Offset: int64(d.u64())}
 			n := d.u32()
 			if k := d.take(uint64(d.u16())); string(k) != key {
@@ -54,7 +54,7 @@ func (c *Client) scan(ctx context.Context, part, parts int) iter.Seq2[partd.Chun
 
 // listPages sends k, a request for a listing, and yields the items. item decodes an item, which
 // has at least minSize bytes.
-func listPages[V any](ctx context.Context, c *Client, k *call, minSize int, item func(d *decoder) V, yield func(V, error) bool) {
+func listPages[V any](ctx context.Context, c *exchange, k *call, minSize int, item func(d *decoder) V, yield func(V, error) bool) {
 	var zero V
 	op := k.op
 	if err := c.do(ctx, k); err != nil {
@@ -68,7 +68,7 @@ func listPages[V any](ctx context.Context, c *Client, k *call, minSize int, item
 		yield(zero, c.badReply(op.String(), d.err))
 		return
 	}
-	pages := c.newPager(ctx, opNext, k.link, handle)
+	pages := newPager(ctx, c, opNext, k.link, handle)
 	defer pages.close()
 	for {
 		d := &decoder{b: page}
@@ -100,7 +100,7 @@ func listPages[V any](ctx context.Context, c *Client, k *call, minSize int, item
 // pager reads the pages of a handle: a reader or listing that is open on the server. It requests
 // each page early, while its caller still uses the previous page.
 type pager struct {
-	c        *Client
+	c        *exchange
 	ctx      context.Context
 	op       operation    // opRead or opNext
 	link     *link        // the handle's connection
@@ -116,7 +116,7 @@ const keepInterval = handleIdle / 4
 
 // newPager returns a pager of a handle. The handle stays open until ctx ends, the pager is closed,
 // or the last page is read.
-func (c *Client) newPager(ctx context.Context, op operation, via *link, handle uint64) pager {
+func newPager(ctx context.Context, c *exchange, op operation, via *link, handle uint64) pager {
 	p := pager{c: c, ctx: ctx, op: op, link: via, handle: handle, stopped: new(atomic.Bool)}
 	if handle != 0 {
 		p.keepOpen()
@@ -184,7 +184,7 @@ func (p *pager) close() {
 		return
 	}
 	if p.pending != nil {
-		p.pending.forget(p.c)
+		p.c.forget(p.pending)
 		p.pending = nil
 	}
 	ctx, cancel := context.WithTimeout(p.c.life, closeTimeout)

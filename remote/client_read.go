@@ -1,15 +1,12 @@
 package remote
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/base/canceled"
-	"github.com/go-partd/partd/internal/base/storeerror"
 	"github.com/go-partd/partd/storekit"
 )
 
@@ -42,20 +39,8 @@ func (c *Client) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 	return values, nil
 }
 
-func (c *Client) checkUsable(ctx context.Context) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.calls == nil {
-		return storeerror.ErrNotOpened
-	}
-	if c.closed {
-		return partd.ErrClosed
-	}
-	return canceled.Err(ctx)
-}
-
 // getBatch returns the values of as many of the first keys as fit in a reply.
-func (c *Client) getBatch(ctx context.Context, keys []string) ([][]byte, error) {
+func (x *exchange) getBatch(ctx context.Context, keys []string) ([][]byte, error) {
 	n, size := 0, 0
 	for n < len(keys) && (n == 0 || size+len(keys[n]) <= maxKeysLen) {
 		size += 2 + len(keys[n])
@@ -63,7 +48,7 @@ func (c *Client) getBatch(ctx context.Context, keys []string) ([][]byte, error) 
 	}
 	k := newCall(opGet)
 	k.buf = appendKeys(k.buf, keys[:n])
-	if err := c.do(ctx, k); err != nil {
+	if err := x.do(ctx, k); err != nil {
 		return nil, err
 	}
 	d := &decoder{b: k.reply}
@@ -77,22 +62,18 @@ func (c *Client) getBatch(ctx context.Context, keys []string) ([][]byte, error) 
 		if size == largeValue {
 			handle := d.u64()
 			if err := d.end(); err != nil || len(values) > 0 {
-				return nil, c.badReply("get", err)
+				return nil, x.badReply("get", err)
 			}
-			r := &reader{key: keys[0], pages: c.newPager(ctx, opRead, k.link, handle)}
+			r := &valueReader{key: keys[0], pages: newPager(ctx, x, opRead, k.link, handle)}
 			v, err := io.ReadAll(r)
 			return [][]byte{v}, errors.Join(err, r.Close())
 		}
 		values = append(values, d.take(uint64(size)))
 	}
 	if err := d.end(); err != nil {
-		return nil, c.badReply("get", err)
+		return nil, x.badReply("get", err)
 	}
 	return values, nil
-}
-
-func (c *Client) badReply(op string, err error) error {
-	return &partd.Error{Op: op, Path: c.url, Err: fmt.Errorf("cannot decode the server's reply: %w", cmp.Or(err, errors.New("it does not match the request")))}
 }
 
 // Open returns a reader of the key's current value. If the connection breaks, Read
@@ -111,10 +92,11 @@ func (c *Client) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	if d.err != nil || (handle != 0) != (k.replyFlags&flagMore != 0) {
 		return nil, c.badReply("open", d.err)
 	}
-	return &reader{key: key, data: d.b, pages: c.newPager(ctx, opRead, k.link, handle)}, nil
+	return &valueReader{key: key, data: d.b, pages: newPager(ctx, &c.exchange, opRead, k.link, handle)}, nil
 }
 
-type reader struct {
+// valueReader reads the value of a key.
+type valueReader struct {
 	key    string
 	pages  pager
 	data   []byte // received but not yet returned
@@ -122,7 +104,7 @@ type reader struct {
 	err    error
 }
 
-func (r *reader) Read(p []byte) (int, error) {
+func (r *valueReader) Read(p []byte) (int, error) {
 	if r.closed {
 		return 0, r.wrapError(partd.ErrClosed)
 	}
@@ -146,69 +128,18 @@ func (r *reader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-func (r *reader) wrapError(err error) error {
+func (r *valueReader) wrapError(err error) error {
 	if errors.As(err, new(*partd.Error)) {
 		return err
 	}
 	return &partd.Error{Op: "read", Key: r.key, HasKey: true, Path: r.pages.c.url, Err: err}
 }
 
-func (r *reader) Close() error {
+func (r *valueReader) Close() error {
 	if !r.closed {
 		r.closed = true
 		r.data = nil
 		r.pages.close()
 	}
 	return nil
-}
-
-// Flush flushes the server's store, as [partd.Flush] does.
-func (c *Client) Flush(ctx context.Context) error { return c.simpleCall(ctx, opFlush) }
-
-// Sync makes all acknowledged changes durable, so that they survive a power failure of the server's
-// machine.
-func (c *Client) Sync(ctx context.Context) error { return c.simpleCall(ctx, opSync) }
-
-func (c *Client) simpleCall(ctx context.Context, op operation) error {
-	k := newCall(op)
-	err := c.do(ctx, k)
-	if err == nil {
-		k.recycle()
-	}
-	return c.wrapError(op.String(), err)
-}
-
-// Stat returns the statistics of the server's store.
-func (c *Client) Stat(ctx context.Context) (partd.Stats, error) {
-	k := newCall(opStat)
-	k.flags |= flagCount
-	if err := c.do(ctx, k); err != nil {
-		return partd.Stats{}, c.wrapError("stat", err)
-	}
-	d := &decoder{b: k.reply}
-	st := partd.Stats{Keys: int64(d.u64()), Bytes: int64(d.u64()), Memory: int64(d.u64()), Disk: int64(d.u64()), Changes: int64(d.u64())}
-	if err := d.end(); err != nil {
-		return partd.Stats{}, c.badReply("stat", err)
-	}
-	return st, nil
-}
-
-// Check makes the server verify all checksums of its store. Its error joins a [partd.CorruptError]
-// for each damaged place in the server's files.
-func (c *Client) Check(ctx context.Context) (partd.CheckResult, error) {
-	k := newCall(opVerify)
-	if err := c.do(ctx, k); err != nil {
-		return partd.CheckResult{}, c.wrapError("verify", err)
-	}
-	d := &decoder{b: k.reply}
-	result := partd.CheckResult{Records: int64(d.u64()), Segments: int64(d.u64())}
-	var errs []error
-	for range d.count(4+8+4, 0) {
-		file, offset, text := d.text(), int64(d.u64()), d.text()
-		errs = append(errs, &partd.CorruptError{Path: file, Offset: offset, Err: errors.New(text)})
-	}
-	if err := d.end(); err != nil {
-		return partd.CheckResult{}, c.badReply("verify", err)
-	}
-	return result, c.wrapError("verify", errors.Join(errs...))
 }

@@ -15,6 +15,37 @@ import (
 	"github.com/go-partd/partd/internal/base/canceled"
 )
 
+const (
+	firstBackoff = 10 * time.Millisecond
+	lastBackoff  = time.Second
+)
+
+// outage describes how connections have failed since the last answer arrived.
+type outage struct {
+	since   time.Time     // zero if the last connection delivered an answer
+	backoff time.Duration // pause before the next attempt to connect
+	err     error         // error of the last connection that delivered no answer
+}
+
+// record records that a connection failed without delivering an answer.
+func (o *outage) record(err error) {
+	o.err = err
+	if o.since.IsZero() { // no pause after the first failure, which may be accidental
+		o.since = time.Now()
+		return
+	}
+	o.backoff = min(max(firstBackoff, 2*o.backoff), lastBackoff)
+}
+
+// pause returns how long to wait before connecting, or an error if the client must give up.
+func (o *outage) pause(retryFor time.Duration) (time.Duration, error) {
+	if !o.since.IsZero() && (time.Since(o.since) > retryFor || errors.Is(o.err, errHello) || errors.Is(o.err, errRefused)) {
+		return 0, o.err
+	}
+	// Add jitter, because many clients can lose the server at the same time.
+	return o.backoff/2 + rand.N(o.backoff/2+1), nil
+}
+
 // attempt is an attempt to connect, shared by all calls that wait for it.
 type attempt struct {
 	done chan struct{}
@@ -22,81 +53,66 @@ type attempt struct {
 }
 
 // startAttempt starts to reconnect, or returns the attempt in progress. mu must be held.
-func (c *Client) startAttempt() *attempt {
-	if c.attempt == nil {
-		c.attempt = &attempt{done: make(chan struct{})}
-		go c.reconnect(c.attempt)
+func (x *exchange) startAttempt() *attempt {
+	if x.attempt == nil {
+		x.attempt = &attempt{done: make(chan struct{})}
+		go x.reconnect(x.attempt)
 	}
-	return c.attempt
+	return x.attempt
 }
 
 // reconnect connects, resends unanswered calls, and then admits new calls. A connection that ends
 // before it delivers an answer counts as a failed attempt. Otherwise the client would forever resend
 // a request that makes the server hang up.
-func (c *Client) reconnect(current *attempt) {
+func (x *exchange) reconnect(current *attempt) {
 	for {
-		wait, err := c.nextPause()
+		x.mu.Lock()
+		wait, err := x.outage.pause(x.opts.RetryFor)
+		x.mu.Unlock()
 		if err != nil {
-			c.giveUp(current, err)
+			x.giveUp(current, err)
 			return
 		}
 		select {
 		case <-time.After(wait):
-		case <-c.life.Done():
-			c.giveUp(current, partd.ErrClosed)
+		case <-x.life.Done():
+			x.giveUp(current, partd.ErrClosed)
 			return
 		}
-		if err = c.connectAndResend(c.life, current); err == nil {
+		if err = x.connectAndResend(x.life, current); err == nil {
 			return
 		}
-		c.opts.Logger.Debug("cannot connect", "server", c.url, "error", err)
-		c.mu.Lock()
-		c.recordUseless(err)
-		c.mu.Unlock()
+		x.opts.Logger.Debug("cannot connect", "server", x.url, "error", err)
+		x.mu.Lock()
+		x.outage.record(err)
+		x.mu.Unlock()
 	}
-}
-
-// nextPause returns how long to wait before connecting, or an error if the client must give up.
-func (c *Client) nextPause() (wait time.Duration, err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.uselessSince.IsZero() && (time.Since(c.uselessSince) > c.opts.RetryFor || errors.Is(c.linkErr, errHello) || errors.Is(c.linkErr, errRefused)) {
-		return 0, c.linkErr
-	}
-	// Add jitter, because many clients can lose the server at the same time.
-	return c.backoff/2 + rand.N(c.backoff/2+1), nil
-}
-
-// recordUseless records that a connection failed without delivering an answer. mu must be held.
-func (c *Client) recordUseless(err error) {
-	c.linkErr = err
-	if c.uselessSince.IsZero() { // no pause after the first failure, which may be accidental
-		c.uselessSince = time.Now()
-		return
-	}
-	c.backoff = min(max(firstBackoff, 2*c.backoff), lastBackoff)
 }
 
 // connectAndResend makes one attempt to connect and to resend all unanswered calls.
-func (c *Client) connectAndResend(ctx context.Context, current *attempt) error {
+func (x *exchange) connectAndResend(ctx context.Context, current *attempt) error {
 	if err := canceled.Err(ctx); err != nil {
 		return err
 	}
-	l, err := c.connect(ctx)
+	x.mu.Lock()
+	session := x.calls.ops.session
+	x.mu.Unlock()
+	l, err := x.connect(ctx, session, &x.proofs)
 	if err != nil {
 		return err
 	}
-	c.handleRestart(l)
-	c.mu.Lock()
-	unanswered := slices.SortedFunc(maps.Values(c.calls), func(a, b *call) int { return cmp.Compare(a.number, b.number) })
-	c.mu.Unlock()
+	go x.readReplies(l)
+	x.handleRestart(l)
+	x.mu.Lock()
+	unanswered := slices.SortedFunc(maps.Values(x.calls.unanswered), func(a, b *call) int { return cmp.Compare(a.number, b.number) })
+	x.mu.Unlock()
 	for _, k := range unanswered {
-		if err := c.resend(l, k); err != nil {
+		if err := x.resend(l, k); err != nil {
 			<-l.done
 			return err
 		}
 	}
-	if err := c.useLink(l); err != nil {
+	if err := x.useLink(l); err != nil {
 		return err
 	}
 	close(current.done)
@@ -105,17 +121,17 @@ func (c *Client) connectAndResend(ctx context.Context, current *attempt) error {
 
 // resend resends a call over a new connection. It replaces an abandoned change by an empty change with
 // the same number, because the server rejects changes that follow a missing number.
-func (c *Client) resend(l *link, k *call) error {
+func (x *exchange) resend(l *link, k *call) error {
 	k.writeMu.Lock()
 	defer k.writeMu.Unlock()
-	c.mu.Lock()
-	if k.finished || c.calls[k.number] != k {
-		c.mu.Unlock()
+	x.mu.Lock()
+	if k.finished || x.calls.unanswered[k.number] != k {
+		x.mu.Unlock()
 		return nil
 	}
 	if err := l.checkSize(k); err != nil && !k.abandoned { // the new server process has a lower limit
-		c.refuseResend(k, err)
-		c.mu.Unlock()
+		x.calls.settle(k, k.lostError(err))
+		x.mu.Unlock()
 		return nil
 	}
 	k.sendCount++
@@ -124,9 +140,9 @@ func (c *Client) resend(l *link, k *call) error {
 	if k.isPop {
 		k.flags |= flagResent
 	}
-	c.mu.Unlock()
+	x.mu.Unlock()
 	if !abandoned {
-		return l.send(c.life, k)
+		return l.send(x.life, k)
 	}
 	empty := newCall(opAppend)
 	defer empty.recycle()
@@ -134,101 +150,122 @@ func (c *Client) resend(l *link, k *call) error {
 	empty.op, empty.flags = opAppend, 0
 	empty.u32(0)
 	empty.crc = checksum(opAppend, empty.body()...)
-	return l.send(c.life, empty)
-}
-
-// refuseResend ends a call that cannot be sent again. mu must be held.
-func (c *Client) refuseResend(k *call, err error) {
-	if k.isNumbered || k.isPop || k.op.isChange() {
-		err = fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err)
-	}
-	if k.isNumbered {
-		c.ops.handleReply(c, k, err)
-		return
-	}
-	c.complete(k, err)
+	return l.send(x.life, empty)
 }
 
 // useLink makes new calls use a connection, and releases its writeToken.
-func (c *Client) useLink(l *link) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+func (x *exchange) useLink(l *link) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
 	if l.dead.Load() {
 		return errors.New("the connection broke immediately")
 	}
-	c.link, c.instance, c.maxMessage, c.attempt = l, l.instance, l.maxMessage, nil
+	x.link, x.instance, x.maxMessage, x.attempt = l, l.instance, l.maxMessage, nil
 	<-l.writeToken
 	return nil
 }
 
-// Instance returns the number of times that the client has reached a new server process, not
-// counting the first. The number grows before the client handles the first answer of the new
-// process, which may have another store.
-func (c *Client) Instance() uint64 {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.restarts
-}
-
 // handleRestart ends the session if it was lost with the previous server process.
-func (c *Client) handleRestart(l *link) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if l.instance != c.instance && !c.ops.storeKeeps {
-		for _, k := range c.calls {
-			if k.isNumbered {
-				c.complete(k, fmt.Errorf("%w: the server was restarted, and its store does not remember what it applied", partd.ErrUnknownOutcome))
-			}
-		}
-		c.ops.renew()
+func (x *exchange) handleRestart(l *link) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if l.instance != x.instance && !x.calls.ops.storeKeeps {
+		x.calls.loseSession()
 	}
-	if l.instance != c.instance {
-		c.restarts++
+	if l.instance != x.instance {
+		x.restarts++
 	}
-	c.instance = l.instance
+	x.instance = l.instance
 }
 
-func (c *Client) giveUp(current *attempt, err error) {
-	if c.life.Err() != nil {
+func (x *exchange) giveUp(current *attempt, err error) {
+	if x.life.Err() != nil {
 		err = partd.ErrClosed
 	} else {
-		c.opts.Logger.Warn("gave up connecting", "server", c.url, "error", err)
+		x.opts.Logger.Warn("gave up connecting", "server", x.url, "error", err)
 		err = fmt.Errorf("no connection to the server: %w", err)
 	}
-	c.mu.Lock()
+	x.mu.Lock()
 	current.err = err
-	c.attempt = nil
-	c.uselessSince, c.backoff = time.Time{}, 0
+	x.attempt = nil
+	x.outage = outage{}
 	close(current.done)
-	c.mu.Unlock()
-	c.failAll(err)
+	x.mu.Unlock()
+	x.failAll(err)
+}
+
+// readReplies completes the calls that are answered over a connection, until it breaks.
+func (x *exchange) readReplies(l *link) {
+	var err error
+	for err == nil {
+		err = x.readReply(l)
+	}
+	l.abort()
+	l.reader.Close()
+	x.handleLoss(l, err)
+	close(l.done)
+}
+
+func (x *exchange) readReply(l *link) error {
+	frame, owned, err := l.reader.NextFrame()
+	if err != nil {
+		return err
+	}
+	r, body, err := parseReply(frame)
+	if err != nil {
+		return fmt.Errorf("cannot decode the server's answer: %w", err)
+	}
+	return x.handleReply(l, r, body, owned)
+}
+
+// handleReply completes the call that a reply belongs to. If owned is true, the call may keep body
+// without copying it. After an error, the connection must end.
+func (x *exchange) handleReply(l *link, r reply, body []byte, owned bool) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	l.useful, x.outage = true, outage{}
+	k := x.calls.unanswered[r.number]
+	if k == nil {
+		return nil // abandoned
+	}
+	if k.op != r.op && !k.abandoned {
+		return fmt.Errorf("the server answered %s with %s", k.op, r.op)
+	}
+	var err error
+	if r.status != statusOK {
+		err = parseError(body, k.op.String(), x.url)
+	} else {
+		if !owned {
+			body = slices.Clone(body)
+		}
+		k.reply, k.replyFlags = body, r.flags
+	}
+	if !k.isNumbered && k.op.isChange() && k.sendCount > 1 && errors.Is(err, partd.ErrSessionExpired) {
+		err = fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err) // the first send may have been applied
+	}
+	x.calls.settle(k, err)
+	return nil
 }
 
 // handleLoss handles the end of a connection. If calls wait for answers, it starts to reconnect.
-func (c *Client) handleLoss(l *link, err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.link != l {
+func (x *exchange) handleLoss(l *link, err error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.link != l {
 		return // no calls were sent over l
 	}
 	if err == io.EOF {
 		err = io.ErrUnexpectedEOF // io.EOF would look like the end of a value
 	}
-	c.link = nil
+	x.link = nil
 	if !l.useful {
-		c.recordUseless(err)
+		x.outage.record(err)
 	}
-	for _, k := range c.calls {
-		if k.boundLink == l && k.op.isChange() {
-			c.complete(k, fmt.Errorf("%w: the connection broke: %w", partd.ErrUnknownOutcome, err))
-		} else if k.boundLink == l {
-			c.complete(k, fmt.Errorf("%w (the connection broke: %w)", ErrLost, err))
-		}
-	}
-	if !c.closed {
-		c.opts.Logger.Debug("connection lost", "server", c.url, "error", err, "unanswered", len(c.calls))
-		if len(c.calls) > 0 {
-			c.startAttempt()
+	x.calls.failBound(l, err)
+	if !x.closed {
+		x.opts.Logger.Debug("connection lost", "server", x.url, "error", err, "unanswered", len(x.calls.unanswered))
+		if len(x.calls.unanswered) > 0 {
+			x.startAttempt()
 		}
 	}
 }

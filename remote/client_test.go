@@ -219,17 +219,17 @@ func TestCloseIsBounded(t *testing.T) {
 
 // TestReconnectingHasJitter checks that clients of a server do not all reconnect at the same time.
 func TestReconnectingHasJitter(t *testing.T) {
-	c := &Client{opts: ClientOptions{RetryFor: time.Hour}, backoff: lastBackoff}
+	o := outage{backoff: lastBackoff}
 	waits := map[time.Duration]bool{}
 	for range 100 {
-		wait, err := c.nextPause()
+		wait, err := o.pause(time.Hour)
 		must(t, err)
 		if waits[wait] = true; wait < lastBackoff/2 || wait > lastBackoff {
-			t.Errorf("nextPause = %v, want %v to %v", wait, lastBackoff/2, lastBackoff)
+			t.Errorf("pause = %v, want %v to %v", wait, lastBackoff/2, lastBackoff)
 		}
 	}
 	if len(waits) < 50 {
-		t.Errorf("100 calls of nextPause returned %d different durations, want at least 50", len(waits))
+		t.Errorf("100 calls of pause returned %d different durations, want at least 50", len(waits))
 	}
 }
 

@@ -24,7 +24,7 @@ type Server struct {
 	spaces   spaces
 	opts     ServerOptions
 	instance uint64 // identifies this server process
-	quotas   quotas
+	budget   budget
 	handles  handleTable
 	crowded  atomic.Bool // set while more than turnThreshold connections are open
 	checking semaphore   // limits checksum verification to one request at a time
@@ -66,14 +66,16 @@ func NewServer(store partd.Partd, opts *ServerOptions) (*Server, error) {
 		checking: make(semaphore, 1), closeRequested: make(chan struct{}), done: make(chan struct{}),
 		listeners: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{},
 	}
-	s.quotas.init(&o)
-	s.spaces.named = map[string]*space{}
-	s.handles = handleTable{quotas: &s.quotas, patience: o.StallTimeout}
-	s.quotas.queue.reap = s.handles.reap
+	s.budget.init(&o)
+	s.handles = handleTable{budget: &s.budget, patience: o.StallTimeout}
+	s.budget.reap = s.handles.reap
 	if o.Namespaces != nil {
 		o.Namespaces.WhenFull(s.handles.endIdle)
 	}
-	s.space = newSpace("", store, o.SpaceLimit, s)
+	s.spaces.quotas, s.spaces.incarnation = &s.budget.quotas, uint32(s.instance>>32)
+	s.spaces.namespaces, s.spaces.named = o.Namespaces, map[string]*space{}
+	s.space = s.spaces.newSpace("", store, o.SpaceLimit)
+	s.spaces.defaultSpace = s.space
 	s.base, s.cancel = context.WithCancel(context.Background())
 	return s, nil
 }
@@ -196,7 +198,7 @@ func (s *Server) shutDown(ctx context.Context) error {
 	}
 	<-finished
 	s.cancel()
-	errs = append(errs, s.closeSpaces(context.WithoutCancel(ctx)), closeStore(context.WithoutCancel(ctx), s.store))
+	errs = append(errs, s.spaces.close(context.WithoutCancel(ctx)), closeStore(context.WithoutCancel(ctx), s.store))
 	return errors.Join(errs...)
 }
 
@@ -221,4 +223,23 @@ func closeStore(ctx context.Context, store partd.Partd) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// dropGrace is how long readers may continue after a drop.
+const dropGrace = 10 * time.Second
+
+// recordChange handles the outcome of a change. After a drop or on a full disk, it closes
+// readers that keep deleted files on disk.
+func (s *Server) recordChange(p *space, change partd.Change, err error) {
+	if p == s.space && errors.Is(err, partd.ErrNeedsReopen) { // Namespaces reopens the stores of other namespaces
+		s.meters.needsReopen.Store(&err)
+	}
+	switch {
+	case err == nil && change == partd.ChangeDrop:
+		now := time.Now()
+		p.dropped.Store(now.UnixNano())
+		time.AfterFunc(dropGrace, func() { s.handles.closeDropped(p, now, dropGrace/2) })
+	case errors.Is(err, syscall.ENOSPC):
+		s.handles.closeDropped(p, time.Unix(0, p.dropped.Load()), 0)
+	}
 }

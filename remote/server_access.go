@@ -5,12 +5,13 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io/fs"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/go-partd/partd/internal/base/textfmt"
+	"github.com/go-partd/partd/internal/server/audit"
+	"github.com/go-partd/partd/internal/server/ratelimit"
 )
 
 // Rights are the rights of a user in a namespace.
@@ -79,123 +80,131 @@ type ServeOptions struct {
 	Trusted bool
 }
 
-// errDenied is the answer to every client that lacks a right. It does not depend on the reason, so
-// that it does not reveal whether a user, a token or a namespace exists. The log has the reason.
-var errDenied = fmt.Errorf("the credential is missing, wrong, or without the right to do this here (%w)", fs.ErrPermission)
-
+// access is who the client of a connection is, what it may do, and in which namespace. Only the
+// conn's goroutine uses it.
 type access struct {
+	peer       *transport
+	listener   ServeOptions
+	logins     *ratelimit.Logins
+	recorder   *audit.Recorder
+	enterSpace func(namespace string) (*space, error)
+
 	user           Identity
-	authenticated  bool // the credential was accepted, or none is needed
-	trusted        bool // no credential is needed although the server has users
-	namespaceFixed bool // the connection's namespace can no longer change
+	authenticated  bool   // the credential was accepted, or none is needed
+	trusted        bool   // no credential is needed although the server has users
+	namespaceFixed bool   // the connection's namespace can no longer change
+	namespace      string // "" until namespaceFixed is set
+	space          *space // the default space until namespaceFixed is set
 }
 
-func (c *conn) rights() Rights { return c.rightsIn(c.namespace) }
+func (a *access) rights() Rights { return a.rightsIn(a.namespace) }
 
-func (c *conn) rightsIn(namespace string) Rights {
-	a := c.server.opts.Authorizer
+func (a *access) rightsIn(namespace string) Rights {
+	users := a.peer.opts.Authorizer
 	switch {
-	case a == nil:
+	case users == nil:
 		return AllRights
-	case c.access.authenticated && !c.access.trusted:
-		return a.Rights(c.access.user, namespace)
-	case c.serveOptions.Trusted:
+	case a.authenticated && !a.trusted:
+		return users.Rights(a.user, namespace)
+	case a.listener.Trusted:
 		return dataRights
 	}
 	return 0
 }
 
 // requireRights returns an error unless the connection has at least one of the required rights.
-func (c *conn) requireRights(required Rights, action string) error {
-	if c.rights()&required != 0 {
+func (a *access) requireRights(required Rights, action string) error {
+	if a.rights()&required != 0 {
 		return nil
 	}
-	if action == opFlush.String() && c.rights() != 0 { // no attack: partd.Close flushes, also for clients that only read
+	if action == opFlush.String() && a.rights() != 0 { // no attack: partd.Close flushes, also for clients that only read
 		return errDenied
 	}
-	c.server.meters.deniedRequests.Add(1)
-	c.server.opts.Logger.Warn("refused", "operation", action, "user", c.access.user.User, "namespace", c.namespace,
-		"peer", peerName(c.nc), "reason", "the user lacks the right "+required.String())
+	a.peer.meters.deniedRequests.Add(1)
+	a.peer.opts.Logger.Warn("refused", "operation", action, "user", a.user.User, "namespace", a.namespace,
+		"peer", peerName(a.peer.nc), "reason", "the user lacks the right "+required.String())
 	return errDenied
 }
 
 // authenticate checks a client's credential, and sets the connection's namespace, which cannot
 // change afterwards.
-func (c *conn) authenticate(namespace, credential string) error {
-	if c.serveOptions.Namespace != "" && namespace == "" {
-		namespace = c.serveOptions.Namespace
+func (a *access) authenticate(namespace, credential string) error {
+	if a.listener.Namespace != "" && namespace == "" {
+		namespace = a.listener.Namespace
 	}
 	var user Identity
-	a := c.server.opts.Authorizer
+	users := a.peer.opts.Authorizer
 	var certificate *x509.Certificate
-	if s, ok := c.nc.(*tls.Conn); ok && len(s.ConnectionState().VerifiedChains) > 0 {
+	if s, ok := a.peer.nc.(*tls.Conn); ok && len(s.ConnectionState().VerifiedChains) > 0 {
 		certificate = s.ConnectionState().PeerCertificates[0]
 	}
-	trusted := a != nil && c.serveOptions.Trusted && credential == "" && certificate == nil
+	trusted := users != nil && a.listener.Trusted && credential == "" && certificate == nil
 	switch {
-	case a == nil && credential != "":
+	case users == nil && credential != "":
 		return fmt.Errorf("this server has no users, but the client sent a credential: %w", errors.ErrUnsupported)
-	case a != nil && !trusted:
+	case users != nil && !trusted:
 		isGuess := credential != "" || certificate == nil
-		if isGuess && !c.server.logins.MayTry(c.tenant.name, credential) {
-			c.server.meters.wrongCredentials.Add(1)
-			c.server.opts.Logger.Warn("a credential was not checked: too many wrong ones have come from this address", "peer", peerName(c.nc))
+		if isGuess && !a.logins.MayTry(a.peer.tenant.name, credential) {
+			a.peer.meters.wrongCredentials.Add(1)
+			a.peer.opts.Logger.Warn("a credential was not checked: too many wrong ones have come from this address", "peer", peerName(a.peer.nc))
 			return fmt.Errorf("%w (too many wrong credentials have come from this address)", ErrBusy)
 		}
 		var err error
-		if user, err = a.Authenticate(credential, certificate); err == nil && a.Rights(user, namespace) == 0 {
+		user, err = users.Authenticate(credential, certificate)
+		if err == nil && users.Rights(user, namespace) == 0 {
 			err = fmt.Errorf("user %s has no rights in the namespace", user.User)
 		}
 		if err != nil {
-			return c.rejectCredential(namespace, err)
+			return a.rejectCredential(namespace, err)
 		}
-		c.server.logins.RecordSuccess(credential)
+		a.logins.RecordSuccess(credential)
 	}
-	if c.serveOptions.Namespace != "" && namespace != c.serveOptions.Namespace {
-		return c.rejectCredential(namespace, fmt.Errorf("the address serves only the namespace %s", c.serveOptions.Namespace))
+	if a.listener.Namespace != "" && namespace != a.listener.Namespace {
+		return a.rejectCredential(namespace, fmt.Errorf("the address serves only the namespace %s", a.listener.Namespace))
 	}
-	if namespace != "" && c.server.opts.Namespaces == nil {
+	if namespace != "" && a.peer.opts.Namespaces == nil {
 		return errNoNamespaces(namespace)
 	}
-	if c.access.namespaceFixed && (namespace != c.namespace || user != c.access.user) {
+	if a.namespaceFixed && (namespace != a.namespace || user != a.user) {
 		return fmt.Errorf("%w: a connection cannot change its user or namespace: open another one", ErrBadRequest)
 	}
-	c.access.user, c.access.authenticated, c.access.trusted = user, true, trusted
-	c.reader.SetMaxMessage(c.server.opts.messageLimit())
-	return c.bind(namespace)
+	a.user, a.authenticated, a.trusted = user, true, trusted
+	a.peer.reader.SetMaxMessage(a.peer.opts.messageLimit())
+	return a.bind(namespace)
 }
 
 const guessPause = 250 * time.Millisecond
 
 // rejectCredential logs and counts a wrong credential, pauses, and returns the error for the client.
-func (c *conn) rejectCredential(namespace string, cause error) error {
-	c.server.meters.wrongCredentials.Add(1)
-	c.server.logins.RecordFailure(c.tenant.name)
-	c.server.opts.Logger.Warn("refused", "operation", opHello.String(), "namespace", truncate(namespace), "peer", peerName(c.nc), "reason", cause)
+func (a *access) rejectCredential(namespace string, cause error) error {
+	a.peer.meters.wrongCredentials.Add(1)
+	a.logins.RecordFailure(a.peer.tenant.name)
+	a.peer.opts.Logger.Warn("refused", "operation", opHello.String(), "namespace", truncate(namespace), "peer", peerName(a.peer.nc), "reason", cause)
 	select {
 	case <-time.After(guessPause):
-	case <-c.ctx.Done():
+	case <-a.peer.ctx.Done():
 	}
 	return errDenied
 }
 
 // If the client has not chosen a namespace, bindDefault binds the connection to the listener's
 // namespace, or to the default one if the listener has none.
-func (c *conn) bindDefault() error {
-	if c.access.namespaceFixed || c.rights() == 0 {
+func (a *access) bindDefault() error {
+	if a.namespaceFixed || a.rights() == 0 {
 		return nil // requireRights will refuse the request
 	}
-	return c.bind(c.serveOptions.Namespace)
+	return a.bind(a.listener.Namespace)
 }
 
 // bind sets the connection's namespace, which cannot change afterwards.
-func (c *conn) bind(namespace string) error {
-	if !c.access.namespaceFixed {
-		p, err := c.server.enterSpace(namespace)
-		if err != nil {
-			return err
-		}
-		c.access.namespaceFixed, c.namespace, c.space, c.handles.space = true, namespace, p, p
+func (a *access) bind(namespace string) error {
+	if a.namespaceFixed {
+		return nil
 	}
+	p, err := a.enterSpace(namespace)
+	if err != nil {
+		return err
+	}
+	a.namespaceFixed, a.namespace, a.space = true, namespace, p
 	return nil
 }

@@ -3,7 +3,6 @@ package remote
 import (
 	"net"
 	"slices"
-	"time"
 )
 
 // turnThreshold is the number of connections above which the connections of a tenant take turns:
@@ -14,8 +13,8 @@ const turnThreshold = 32
 // the most connections. At most a quarter of MaxConnections may be in their handshake.
 func (s *Server) admit(nc net.Conn, o ServeOptions) {
 	c := newConn(s, nc, s.lastID.Add(1))
-	c.serveOptions = o
-	heaviest := s.quotas.heaviest(connections, c.tenant, 1)
+	c.listener = o
+	heaviest := s.budget.findHeaviest(connections, c.tenant, 1)
 	s.mu.Lock()
 	var victim *conn
 	full := len(s.conns) >= s.opts.MaxConnections
@@ -34,11 +33,11 @@ func (s *Server) admit(nc net.Conn, o ServeOptions) {
 		return
 	}
 	if victim != nil {
-		s.forgetLocked(victim)
+		s.removeConn(victim)
 	}
 	s.meters.acceptedConns.Add(1)
 	s.conns[c] = struct{}{}
-	s.quotas.add(c.tenant, connections, 1)
+	s.budget.add(c.tenant, connections, 1)
 	s.crowded.Store(len(s.conns) > turnThreshold)
 	s.handshaking = append(s.handshaking, c)
 	s.running.Go(c.run)
@@ -51,17 +50,16 @@ func (s *Server) admit(nc net.Conn, o ServeOptions) {
 func (c *conn) discard() {
 	c.cancel()
 	hangUp(c.nc)
-	c.account.close()
-	c.server.quotas.leave(c.tenant)
+	c.leave()
 }
 
 // evictOne closes a connection when the process has run out of file descriptors.
 func (s *Server) evictOne() {
-	heaviest := s.quotas.heaviest(connections, new(tenant), 1)
+	heaviest := s.budget.findHeaviest(connections, new(tenant), 1)
 	s.mu.Lock()
 	victim := s.leastUseful(heaviest, false)
 	if victim != nil {
-		s.forgetLocked(victim)
+		s.removeConn(victim)
 	}
 	s.mu.Unlock()
 	if victim != nil {
@@ -69,26 +67,15 @@ func (s *Server) evictOne() {
 	}
 }
 
-// leastUseful returns which of owner's connections to evict, or nil. It prefers connections that never
-// sent a request, then the connection that was idle longest. If sameTenant is true, the connection
-// is evicted for another connection of owner, so it must have been idle for a while. mu must be
-// held.
+// leastUseful returns which of owner's connections to evict, or nil. If sameTenant is true, the
+// connection is evicted for another connection of owner. mu must be held.
 func (s *Server) leastUseful(owner *tenant, sameTenant bool) *conn {
-	now := time.Now().UnixNano()
 	var best *conn
 	for c := range s.conns {
-		if c.tenant != owner {
+		if c.tenant != owner || sameTenant && !c.givesWay(s.opts.HandshakeTimeout) {
 			continue
 		}
-		idle, hasRequested := time.Duration(now-c.lastUsed.Load()), c.hasRequested.Load()
-		minIdle := min(slowAfter, s.opts.HandshakeTimeout)
-		if hasRequested {
-			minIdle = 10 * s.opts.HandshakeTimeout
-		}
-		if sameTenant && (idle < minIdle || c.account.working.Load() > 0 || len(c.reads) > 0) {
-			continue
-		}
-		if best == nil || !hasRequested && best.hasRequested.Load() || hasRequested == best.hasRequested.Load() && c.lastUsed.Load() < best.lastUsed.Load() {
+		if best == nil || c.isLessUseful(&best.connUse) {
 			best = c
 		}
 	}
@@ -116,7 +103,8 @@ func (s *Server) oldestHandshake() *conn {
 	counts := map[*tenant]int{}
 	var heaviest *tenant
 	for _, c := range s.handshaking {
-		if counts[c.tenant]++; heaviest == nil || counts[c.tenant] > counts[heaviest] {
+		counts[c.tenant]++
+		if heaviest == nil || counts[c.tenant] > counts[heaviest] {
 			heaviest = c.tenant
 		}
 	}
@@ -130,14 +118,15 @@ func (s *Server) removeHandshaking(c *conn) {
 func (s *Server) forget(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.forgetLocked(c)
+	s.removeConn(c)
 }
 
-func (s *Server) forgetLocked(c *conn) {
+// removeConn removes a connection from the lists. mu must be held.
+func (s *Server) removeConn(c *conn) {
 	s.removeHandshaking(c)
 	if _, isOpen := s.conns[c]; isOpen {
 		delete(s.conns, c)
-		s.quotas.add(c.tenant, connections, -1)
+		s.budget.add(c.tenant, connections, -1)
 		s.crowded.Store(len(s.conns) > turnThreshold)
 	}
 }

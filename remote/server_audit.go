@@ -10,35 +10,35 @@ import (
 )
 
 // audit writes a line about a request to the audit log. The line contains no keys, values or credentials.
-func (c *conn) audit(e audit.Entry, arrived time.Time, number uint64, err error) {
-	r := &c.server.recorder
+func (a *access) audit(e audit.Entry, arrived time.Time, number uint64, err error) {
+	r := a.recorder
 	if r.Out == nil {
 		return
 	}
-	e.Host, e.RequestID = peerName(c.nc), fmt.Sprint(c.id, "-", number)
+	e.Host, e.RequestID = peerName(a.peer.nc), fmt.Sprint(a.peer.id, "-", number)
 	switch {
 	case err == nil:
 		e.Outcome = audit.OK
 	case errors.Is(err, errDenied), errors.Is(err, errClose):
 		e.Outcome = audit.Denied
-	case c.ctx.Err() != nil && isCancelled(err), errors.Is(err, errSuperseded):
+	case a.peer.ctx.Err() != nil && isCancelled(err), errors.Is(err, errSuperseded):
 		e.Outcome = audit.Unanswered
 	default:
 		e.Outcome = audit.Failed
 	}
-	isStranger := err != nil && e.User == "" && c.server.opts.Authorizer != nil && !c.serveOptions.Trusted
-	r.Record(e, arrived, c.tenant.name, isStranger)
+	isStranger := err != nil && e.User == "" && a.peer.opts.Authorizer != nil && !a.listener.Trusted
+	r.Record(e, arrived, a.peer.tenant.name, isStranger)
 }
 
 // auditRequest writes a line about a request of a Go client. User and namespace are those at its arrival.
-func (c *conn) auditRequest(r request, sent int, err error) {
+func (a *access) auditRequest(r request, sent int, err error) {
 	switch r.op {
 	case opPing, opKeepHandle, opCloseHandle:
 		return // these neither read nor change data
 	case opHello:
-		r.user, r.namespace = c.access.user.User, c.namespace
+		r.user, r.namespace = a.user.User, a.namespace
 	}
-	c.audit(audit.Entry{
+	a.audit(audit.Entry{
 		User: r.user, Namespace: r.namespace, Operation: r.op.String(), Keys: r.keys, Received: r.received, Sent: int64(sent),
 	}, r.arrived, r.number, err)
 }
@@ -57,8 +57,8 @@ func (op operation) keysIn(body []byte) int64 {
 }
 
 // auditPython writes a line about a request of a Python client.
-func (c *conn) auditPython(command string, frames [][]byte, arrived time.Time, sent int64, err error) {
-	e := audit.Entry{User: c.access.user.User, Namespace: c.namespace, Operation: command, Keys: int64(len(frames) - 1), Sent: sent}
+func (a *access) auditPython(command string, frames [][]byte, arrived time.Time, sent int64, err error) {
+	e := audit.Entry{User: a.user.User, Namespace: a.namespace, Operation: command, Keys: int64(len(frames) - 1), Sent: sent}
 	switch command {
 	case "syn":
 		return
@@ -73,5 +73,5 @@ func (c *conn) auditPython(command string, frames [][]byte, arrived time.Time, s
 	for _, f := range frames {
 		e.Received += int64(len(f))
 	}
-	c.audit(e, arrived, 0, err)
+	a.audit(e, arrived, 0, err)
 }

@@ -14,14 +14,14 @@ import (
 )
 
 func (s *Server) memoryUsed() int64 {
-	s.quotas.mu.Lock()
-	defer s.quotas.mu.Unlock()
-	return s.quotas.used[memory]
+	s.budget.mu.Lock()
+	defer s.budget.mu.Unlock()
+	return s.budget.used[memory]
 }
 
 // takeAll takes all memory of a server. The returned function gives it back.
 func takeAll(t *testing.T, s *Server) (giveBack func()) {
-	a := s.quotas.open(s.quotas.enter("another"), time.Minute, func() {})
+	a := s.budget.newAccount(s.budget.enter("another"), time.Minute, func() {})
 	must(t, a.take(t.Context(), s.opts.Memory, finish))
 	return func() { a.give(s.opts.Memory) }
 }
@@ -55,14 +55,14 @@ func TestStoppedHolderIsEvicted(t *testing.T) {
 		q := newQuotas(16 << 20)
 		evicted := make(chan struct{})
 		var holder *account
-		holder = q.open(q.enter("holder"), time.Minute, func() {
+		holder = q.newAccount(q.enter("holder"), time.Minute, func() {
 			close(evicted)
 			holder.give(12 << 20)
 		})
 		must(t, holder.take(t.Context(), 12<<20, admission))
 		holder.sent.Add(6 << 20)
 		ctx, cancel := context.WithTimeout(t.Context(), timeout)
-		if err := q.open(q.enter(name), time.Minute, func() {}).take(ctx, 8<<20, admission); err != nil {
+		if err := q.newAccount(q.enter(name), time.Minute, func() {}).take(ctx, 8<<20, admission); err != nil {
 			t.Errorf("take for peer %s: %v", name, err)
 		}
 		cancel()
@@ -79,11 +79,11 @@ func TestSlowHolderIsNotEvicted(t *testing.T) {
 	t.Parallel()
 	q := newQuotas(16 << 20)
 	sender := q.enter("peer")
-	holder := q.open(sender, time.Minute, func() { t.Error("the connection was evicted") })
+	holder := q.newAccount(sender, time.Minute, func() { t.Error("the connection was evicted") })
 	must(t, holder.take(t.Context(), 12<<20, admission))
 	ctx, cancel := context.WithCancel(t.Context())
 	got := make(chan error, 1)
-	go func() { got <- q.open(sender, time.Minute, func() {}).take(ctx, 8<<20, admission) }()
+	go func() { got <- q.newAccount(sender, time.Minute, func() {}).take(ctx, 8<<20, admission) }()
 	for range 75 {
 		time.Sleep(40 * time.Millisecond)
 		holder.sent.Add(slowBytes / 5)

@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/go-partd/partd"
@@ -19,66 +17,57 @@ import (
 // conn is a connection of the server. Its goroutine reads messages and applies changes in the
 // order of arrival. A few other goroutines answer requests that only read, which can take longer.
 type conn struct {
-	server   *Server
-	nc       net.Conn
-	id       uint64 // increases with each connection
-	openedAt time.Time
+	transport
+	access
+	server *Server
 
-	serveOptions ServeOptions
-	access       access // used only by the conn's goroutine
-	namespace    string // "" until access.namespaceFixed is set
-	space        *space // the default space until access.namespaceFixed is set
-
-	tenant       *tenant      // the peer, which may have other connections
-	account      *account     // counts the memory that the connection holds
-	lastUsed     atomic.Int64 // time of the last message, in nanoseconds
-	hasRequested atomic.Bool  // a request other than hello has arrived
-
-	ctx    context.Context // context of requests that only read; ends with the connection
-	cancel context.CancelFunc
-	reader *zmtp.Reader
-
-	writeMu sync.Mutex // locked before the mu of quotas
-
-	reads        semaphore // limits the requests that are answered in other goroutines
-	running      sync.WaitGroup
-	handles      handles
-	openSessions map[uint64]*session // used only by the conn's goroutine
-	sessionCount atomic.Int64        // length of openSessions
-	entries      []partd.Entry       // reused to decode changes
-	pageSize     int                 // approximate maximum size of a reply
+	running  sync.WaitGroup
+	handles  handles
+	sessions connSessions
+	entries  []partd.Entry // reused to decode changes
+	pageSize int           // approximate maximum size of a reply
 }
 
 func newConn(s *Server, nc net.Conn, id uint64) *conn {
-	c := &conn{server: s, nc: nc, id: id, openedAt: time.Now(), pageSize: minPage, space: s.space, reads: make(semaphore, maxReads)}
-	c.lastUsed.Store(c.openedAt.UnixNano())
-	c.ctx, c.cancel = context.WithCancel(s.base)
-	c.tenant = s.quotas.enter(peerOf(nc))
-	c.account = s.quotas.open(c.tenant, s.opts.StallTimeout, c.evict)
+	c := &conn{server: s, pageSize: minPage}
+	t := &c.transport
+	t.nc, t.id, t.openedAt, t.reads = nc, id, time.Now(), make(semaphore, maxReads)
+	t.opts, t.meters, t.budget, t.base = &s.opts, &s.meters, &s.budget, s.base
+	t.lastUsed.Store(t.openedAt.UnixNano())
+	t.ctx, t.cancel = context.WithCancel(s.base)
+	t.tenant = s.budget.enter(peerOf(nc))
+	t.account = s.budget.newAccount(t.tenant, s.opts.StallTimeout, t.evict)
+	c.access = access{peer: t, logins: &s.logins, recorder: &s.recorder, space: s.space}
+	c.access.enterSpace = func(name string) (*space, error) {
+		p, err := s.spaces.enter(name)
+		if err == nil {
+			c.handles.space = p
+		}
+		return p, err
+	}
+	c.sessions = connSessions{peer: t, closeHolder: s.closeHolder}
 	h := &c.handles
-	h.table, h.tenant, h.space, h.open = &s.handles, c.tenant, s.space, map[uint64]*handle{}
+	h.table, h.tenant, h.space, h.open = &s.handles, t.tenant, s.space, map[uint64]*openHandle{}
 	return c
 }
 
-func peerName(nc net.Conn) string {
-	if a := nc.RemoteAddr(); a != nil && a.String() != "" && a.String() != "@" {
-		return a.String()
+func (c *conn) newAnswer() *answerBuilder {
+	a := &answerBuilder{
+		allowance: allowance{account: c.account, ctx: c.ctx}, builder: newBuilder(), pageSize: c.budget.pageSize(c.pageSize),
 	}
-	return "local"
+	if cap(a.buf) > freeBytes {
+		// The recycled buffer may be larger than this answer needs, and a slow peer could
+		// tie it up for a long time.
+		if c.Crowded() {
+			a.builder = builder{buf: make([]byte, headRoom, 4<<10)}
+		} else {
+			a.force(int64(cap(a.buf)))
+		}
+	}
+	// Reserve the memory of the store's reader together with the memory of the data.
+	a.minFirstRaise = int64(a.pageSize+a.pageSize/2) + c.handles.cost(false)
+	return a
 }
-
-func (c *conn) abort() {
-	c.cancel()
-	hangUp(c.nc) // the connection's goroutine then fails to read, and ends
-}
-
-func (c *conn) evict() {
-	c.server.meters.evictedConns.Add(1)
-	c.server.opts.Logger.Warn("connection closed: other peers need its memory or its slot", "peer", peerName(c.nc))
-	c.abort()
-}
-
-var errClosing = errors.New("the server is closing")
 
 func (c *conn) run() {
 	defer c.server.forget(c)
@@ -91,16 +80,15 @@ func (c *conn) run() {
 	_ = c.nc.Close() // ignore the error: the connection is no longer needed
 	c.running.Wait()
 	c.handles.close()
-	c.space.sessions.leave(c)
-	c.server.leaveSpace(c.space)
-	c.account.close()
-	c.server.quotas.leave(c.tenant)
+	c.space.sessions.leave(&c.sessions)
+	c.server.spaces.leave(c.space)
+	c.leave()
 	switch {
 	case err == nil, errors.Is(err, io.EOF), errors.Is(err, errClosing), errors.Is(err, net.ErrClosed):
-		c.server.opts.Logger.Debug("connection ended", "peer", peerName(c.nc), "reason", err)
+		c.opts.Logger.Debug("connection ended", "peer", peerName(c.nc), "reason", err)
 	default:
-		c.server.meters.faultyConns.Add(1)
-		c.server.opts.Logger.Warn("connection closed", "peer", peerName(c.nc), "error", err)
+		c.meters.faultyConns.Add(1)
+		c.opts.Logger.Warn("connection closed", "peer", peerName(c.nc), "error", err)
 	}
 }
 
@@ -112,13 +100,13 @@ func (c *conn) serve() error {
 	if err != nil {
 		return err
 	}
-	o := &c.server.opts
+	o := c.opts
 	maxMessage := o.messageLimit()
-	if o.Authorizer != nil && !c.serveOptions.Trusted {
+	if o.Authorizer != nil && !c.listener.Trusted {
 		maxMessage = minMessage // until the client is authenticated
 	}
 	c.reader = zmtp.NewReader(c.nc, buffered, zmtp.ReaderOptions{
-		MaxMessage: maxMessage, MaxFrames: int(o.Memory / frameMemory), Idle: o.IdleTimeout, Stall: o.StallTimeout, Budget: c,
+		MaxMessage: maxMessage, MaxFrames: int(o.Memory / frameMemory), Idle: o.IdleTimeout, Stall: o.StallTimeout, Budget: &c.transport,
 		Wait: func() error {
 			if c.server.isClosing() {
 				return errClosing
@@ -133,9 +121,9 @@ func (c *conn) serve() error {
 			return c.write(pong)
 		},
 	})
-	c.server.quotas.mu.Lock()
+	c.budget.mu.Lock()
 	c.account.received = c.reader.BytesReceived
-	c.server.quotas.mu.Unlock()
+	c.budget.mu.Unlock()
 	defer c.reader.Close()
 	for {
 		frames, err := c.reader.Next()
@@ -163,60 +151,15 @@ func (c *conn) serve() error {
 // handshake does the TLS handshake, if the listener uses TLS, and then the ZMTP handshake. It
 // returns bytes that the peer sent after the handshake.
 func (c *conn) handshake() (buffered []byte, err error) {
-	timeout := c.server.opts.HandshakeTimeout
+	timeout := c.opts.HandshakeTimeout
 	if s, ok := c.nc.(*tls.Conn); ok {
 		ctx, cancel := context.WithTimeout(c.ctx, timeout)
 		defer cancel()
 		if err := s.HandshakeContext(ctx); err != nil {
-			c.server.meters.failedTLS.Add(1)
+			c.meters.failedTLS.Add(1)
 			return nil, fmt.Errorf("cannot establish TLS: %w", err)
 		}
 		timeout = max(timeout-time.Since(c.openedAt), time.Millisecond)
 	}
 	return zmtp.Open(c.nc, zmtp.Router, timeout)
-}
-
-// bytesPerDeadline is the number of bytes after which write sets a new deadline.
-const bytesPerDeadline = 512 << 10
-
-// write writes to the peer. It fails if, during StallTimeout, the peer reads neither 512 KiB in total
-// nor 16 KiB per second. An error ends the connection.
-func (c *conn) write(parts ...[]byte) error {
-	c.writeMu.Lock()
-	defer c.writeMu.Unlock()
-	return c.writeLocked(parts...)
-}
-
-func (c *conn) writeLocked(parts ...[]byte) error {
-	for len(parts) > 0 {
-		if err := c.writeStep(cutPieces(&parts, bytesPerDeadline)); err != nil {
-			c.abort()
-			return err
-		}
-	}
-	return nil
-}
-
-func (c *conn) writeStep(step net.Buffers) error {
-	timeout := c.server.opts.StallTimeout
-	_, isTLS := c.nc.(*tls.Conn)
-	if isTLS { // a TLS connection is unusable after a missed deadline, so allow enough time for the whole step
-		size := 0
-		for _, p := range step {
-			size += len(p)
-		}
-		timeout += time.Duration(size) * time.Second / zmtp.MinRate
-	}
-	for {
-		if err := c.nc.SetWriteDeadline(time.Now().Add(timeout)); err != nil {
-			return err
-		}
-		n, err := step.WriteTo(c.nc) // removes the written bytes from step
-		c.account.sent.Add(n)
-		c.server.meters.bytesSent.Add(n)
-		slow := !isTLS && errors.Is(err, os.ErrDeadlineExceeded) && float64(n) >= timeout.Seconds()*zmtp.MinRate
-		if !slow {
-			return err
-		}
-	}
 }

@@ -1,33 +1,28 @@
 package remote
 
 import (
-	"context"
 	"errors"
-	"log/slog"
+	"fmt"
+	"io/fs"
 	"net"
-	"path/filepath"
-	"strings"
 	"syscall"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/server/zmtp"
-	"github.com/go-partd/partd/storekit"
 )
 
-// logFault logs a failed request: at level ERROR if the store failed, or at peerLevel if the peer
-// caused the failure.
-func (c *conn) logFault(peerLevel slog.Level, message string, err error, more ...any) {
-	level := slog.LevelError
-	if isPeerFault(err) || c.server.base.Err() != nil {
-		level = peerLevel
-	} else {
-		c.server.meters.storeErrors.Add(1)
-	}
-	if isCancelled(err) || errors.Is(err, errDenied) {
-		level = slog.LevelDebug // the client disconnected, the server is stopping, or the refusal is already logged
-	}
-	c.server.opts.Logger.Log(context.Background(), level, message, append(more, "peer", peerName(c.nc), "error", err)...)
-}
+// Errors that end a request or a connection, besides those that a client recognizes.
+var (
+	errCommand    = errors.New("unknown command")
+	errFrames     = errors.New("wrong number of frames")
+	errClose      = fmt.Errorf("closing the server is not allowed (%w)", fs.ErrPermission)
+	errClosing    = errors.New("the server is closing")
+	errSuperseded = errors.New("the session continues on a newer connection")
+
+	// errDenied is the answer to every client that lacks a right. It does not depend on the reason, so
+	// that it does not reveal whether a user, a token or a namespace exists. The log has the reason.
+	errDenied = fmt.Errorf("the credential is missing, wrong, or without the right to do this here (%w)", fs.ErrPermission)
+)
 
 func isPeerFault(err error) bool {
 	if isCancelled(err) {
@@ -48,25 +43,4 @@ func isPeerFault(err error) bool {
 		}
 	}
 	return false
-}
-
-// publicText removes the directories of the files in err from text, which is err's message or a
-// part of that message. Clients must not see these directories; the log has the full paths.
-func publicText(text string, err error) string {
-	for _, path := range storekit.ErrorPaths(err) {
-		for _, dir := range []string{path, filepath.Dir(path)} {
-			if dir != "" && dir != "." && dir != "/" {
-				text = strings.ReplaceAll(text, dir+"/", "")
-			}
-		}
-		text = strings.ReplaceAll(text, path, publicPath(path))
-	}
-	return text
-}
-
-func publicPath(path string) string {
-	if path == "" {
-		return ""
-	}
-	return filepath.Base(path)
 }

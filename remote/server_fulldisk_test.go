@@ -73,7 +73,7 @@ func TestDropAfterExpiredSession(t *testing.T) {
 	_, url := serve(t, store, nil)
 	c := dial(t, url, nil)
 	must(t, c.Append(ctx, entry("k", "v")))
-	must(t, store.EndSession(ctx, c.ops.session))
+	must(t, store.EndSession(ctx, c.calls.ops.session))
 	must(t, c.Drop(ctx))
 	v, err := store.Get(ctx, "k")
 	if must(t, err); len(v[0]) > 0 {

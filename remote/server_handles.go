@@ -7,24 +7,22 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
-	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/storekit"
 )
 
 // handleTable holds the open readers and listings of all connections. It limits their
 // number, and closes idle ones.
 type handleTable struct {
-	quotas *quotas
+	budget *budget
 
 	patience time.Duration
 	evicted  atomic.Int64
 
 	mu        sync.Mutex // locked after the mu of a handle
-	open      list.List  // of *handle, the least recently used first
-	waiting   list.List  // of *handle, in order of arrival
+	open      list.List  // of *openHandle, the least recently used first
+	waiting   list.List  // of *openHandle, in order of arrival
 	lastGrant time.Time  // when a handle was last admitted
 }
 
@@ -37,13 +35,13 @@ type handles struct {
 	tenant *tenant
 	space  *space
 	mu     sync.Mutex // locked after the mu of a handle
-	open   map[uint64]*handle
+	open   map[uint64]*openHandle
 	lastID uint64
 	closed bool
 }
 
-// handle is an open reader or listing.
-type handle struct {
+// openHandle is an open reader or listing.
+type openHandle struct {
 	owner    *handles
 	id       uint64
 	bytes    int64 // memory of the reader
@@ -53,7 +51,7 @@ type handle struct {
 
 	mu       sync.Mutex // held while a page is read; locked before the other mutexes
 	lastPage uint64     // number of the last page read
-	nextPage func(a *answer) (more bool, err error)
+	nextPage func(a *answerBuilder) (more bool, err error)
 	close    func() error
 	ended    bool
 	timer    *time.Timer
@@ -61,8 +59,8 @@ type handle struct {
 
 // add opens a handle for the second and later pages. page adds a page to an answer, and closer
 // closes the reader or listing.
-func (h *handles) add(ctx context.Context, listing bool, page func(a *answer) (bool, error), closer func() error) (id uint64, err error) {
-	n := &handle{owner: h, nextPage: page, close: closer, opened: time.Now(), bytes: h.cost(listing)}
+func (h *handles) add(ctx context.Context, listing bool, page func(a *answerBuilder) (bool, error), closer func() error) (id uint64, err error) {
+	n := &openHandle{owner: h, nextPage: page, close: closer, opened: time.Now(), bytes: h.cost(listing)}
 	h.mu.Lock()
 	h.lastID++
 	n.id = h.lastID
@@ -91,8 +89,7 @@ func (h *handles) add(ctx context.Context, listing bool, page func(a *answer) (b
 // admit adds a handle to the table. At a limit, it evicts an idle handle or waits until one ends.
 // The handles of a tenant are admitted in order of arrival. A handle fails if it has waited longer
 // than the table's patience, and no handle of any tenant was admitted during that time.
-func (t *handleTable) admit(ctx context.Context, n *handle) error {
-	l, s := t.quotas, n.owner.tenant
+func (t *handleTable) admit(ctx context.Context, n *openHandle) error {
 	t.mu.Lock()
 	place, begin := t.waiting.PushBack(n), time.Now()
 	t.mu.Unlock()
@@ -104,15 +101,12 @@ func (t *handleTable) admit(ctx context.Context, n *handle) error {
 	for {
 		lastGrant, isNext := t.isNext(place)
 		if isNext {
-			full, ok := l.tryHandle(s, n.bytes)
+			full, ok := t.budget.tryHandle(n.owner.tenant, n.bytes)
 			if ok {
 				break
 			}
-			owner, requester := l.heaviest(full, s, 1), s
-			if l.hasOneHandle(owner) && time.Since(begin) < t.patience/2 {
-				requester = owner // a peer's only handle is evicted like one of the requester's own: if it is idle
-			}
-			if t.evict(t.leastUsed(owner, requester)) {
+			owner, minIdle := t.budget.readerToClose(full, n.owner.tenant, time.Since(begin) >= t.patience/2)
+			if t.evict(t.leastUsed(owner, minIdle)) {
 				continue
 			}
 		}
@@ -138,7 +132,7 @@ func (t *handleTable) isNext(place *list.Element) (lastGrant time.Time, isNext b
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for e := place.Prev(); e != nil; e = e.Prev() {
-		if e.Value.(*handle).owner.tenant == place.Value.(*handle).owner.tenant {
+		if e.Value.(*openHandle).owner.tenant == place.Value.(*openHandle).owner.tenant {
 			return t.lastGrant, false
 		}
 	}
@@ -146,28 +140,28 @@ func (t *handleTable) isNext(place *list.Element) (lastGrant time.Time, isNext b
 }
 
 // find returns the first handle that matches, or nil. It begins with the least recently used one.
-func (t *handleTable) find(match func(n *handle, idle time.Duration) bool) *handle {
+func (t *handleTable) find(match func(n *openHandle, idle time.Duration) bool) *openHandle {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for e := t.open.Front(); e != nil; e = e.Next() {
-		if n := e.Value.(*handle); match(n, time.Since(n.lastUsed)) {
+		if n := e.Value.(*openHandle); match(n, time.Since(n.lastUsed)) {
 			return n
 		}
 	}
 	return nil
 }
 
-// leastUsed returns the least recently used handle of owner, or of any tenant if owner is nil.
-// If owner is the requester, the handle must have been idle for slowAfter. leastUsed returns nil if
-// no handle qualifies.
-func (t *handleTable) leastUsed(owner, requester *tenant) *handle {
-	return t.find(func(n *handle, idle time.Duration) bool {
-		return (owner == nil || n.owner.tenant == owner) && idle > 0 && (owner != requester || idle >= slowAfter)
+// leastUsed returns the least recently used handle of owner, or of any tenant if owner is nil. The
+// handle must not be in use, and must have been idle for minIdle. leastUsed returns nil if no handle
+// qualifies.
+func (t *handleTable) leastUsed(owner *tenant, minIdle time.Duration) *openHandle {
+	return t.find(func(n *openHandle, idle time.Duration) bool {
+		return (owner == nil || n.owner.tenant == owner) && idle > 0 && idle >= minIdle
 	})
 }
 
 // evict closes a handle in favor of other peers. It returns false if n is nil or no longer open.
-func (t *handleTable) evict(n *handle) bool {
+func (t *handleTable) evict(n *openHandle) bool {
 	if n == nil || !n.owner.remove(n.id) {
 		return false
 	}
@@ -177,21 +171,21 @@ func (t *handleTable) evict(n *handle) bool {
 
 // reap closes the least recently used handle to free memory, unless it was used within
 // slowAfter.
-func (t *handleTable) reap() { t.evict(t.leastUsed(nil, nil)) }
+func (t *handleTable) reap() { t.evict(t.leastUsed(nil, slowAfter)) }
 
 // endIdle closes the least recently used handle outside the default namespace, unless it was used
 // within slowAfter. Idle handles keep stores open, which can prevent other stores from being opened.
 func (t *handleTable) endIdle() {
-	t.evict(t.find(func(n *handle, idle time.Duration) bool { return n.owner.space.name != "" && idle > slowAfter }))
+	t.evict(t.find(func(n *openHandle, idle time.Duration) bool { return n.owner.space.name != "" && idle > slowAfter }))
 }
 
 // closeDropped closes handles that were opened before the store was dropped, because they keep
 // deleted files on disk. It spares handles that were used within minIdle.
 func (t *handleTable) closeDropped(p *space, before time.Time, minIdle time.Duration) {
-	var toClose []*handle
+	var toClose []*openHandle
 	t.mu.Lock()
 	for e := t.open.Front(); e != nil; e = e.Next() {
-		if n := e.Value.(*handle); n.owner.space == p && n.opened.Before(before) && time.Since(n.lastUsed) >= minIdle {
+		if n := e.Value.(*openHandle); n.owner.space == p && n.opened.Before(before) && time.Since(n.lastUsed) >= minIdle {
 			toClose = append(toClose, n)
 		}
 	}
@@ -201,31 +195,13 @@ func (t *handleTable) closeDropped(p *space, before time.Time, minIdle time.Dura
 	}
 }
 
-// dropGrace is how long readers may continue after a drop.
-const dropGrace = 10 * time.Second
-
-// recordChange handles the outcome of a change. After a drop or on a full disk, it closes
-// readers that keep deleted files on disk.
-func (s *Server) recordChange(p *space, change partd.Change, err error) {
-	if p == s.space && errors.Is(err, partd.ErrNeedsReopen) { // Namespaces reopens the stores of other namespaces
-		s.meters.needsReopen.Store(&err)
-	}
-	switch {
-	case err == nil && change == partd.ChangeDrop:
-		now := time.Now()
-		p.dropped.Store(now.UnixNano())
-		time.AfterFunc(dropGrace, func() { s.handles.closeDropped(p, now, dropGrace/2) })
-	case errors.Is(err, syscall.ENOSPC):
-		s.handles.closeDropped(p, time.Unix(0, p.dropped.Load()), 0)
-	}
-}
-
 // markUsed records that a handle was used or, if open is false, that it was closed. The handle
 // cannot be evicted until protection has passed.
-func (t *handleTable) markUsed(n *handle, open bool, protection time.Duration) {
+func (t *handleTable) markUsed(n *openHandle, open bool, protection time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if n.lastUsed = time.Now().Add(protection); open {
+	n.lastUsed = time.Now().Add(protection)
+	if open {
 		t.open.MoveToBack(n.place)
 	} else {
 		t.open.Remove(n.place)
@@ -234,7 +210,7 @@ func (t *handleTable) markUsed(n *handle, open bool, protection time.Duration) {
 
 // read adds the next page of a handle to an answer. The page number must be one more than in the
 // previous call, because pages are not kept.
-func (h *handles) read(a *answer, id, pageNumber uint64) error {
+func (h *handles) read(a *answerBuilder, id, pageNumber uint64) error {
 	h.mu.Lock()
 	n := h.open[id]
 	h.mu.Unlock()
@@ -252,7 +228,7 @@ func (h *handles) read(a *answer, id, pageNumber uint64) error {
 	if n.bytes > int64(a.pageSize) {
 		// Few such handles fit in memory, and theirs is already charged. Readers that wait for a
 		// handle may hold the rest, so this page must not wait for memory behind new readers.
-		a.initial, a.continues = int64(a.pageSize+a.pageSize/2), true
+		a.minFirstRaise, a.continues = int64(a.pageSize+a.pageSize/2), true
 	}
 	more, err := n.nextPage(a)
 	h.table.markUsed(n, true, 0)
@@ -269,14 +245,14 @@ func (h *handles) read(a *answer, id, pageNumber uint64) error {
 	return err
 }
 
-func (n *handle) closeReader() error {
+func (n *openHandle) closeReader() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.end()
 }
 
 // end closes the handle's reader. mu must be held.
-func (n *handle) end() error {
+func (n *openHandle) end() error {
 	if n.ended {
 		return nil
 	}
@@ -285,7 +261,7 @@ func (n *handle) end() error {
 		n.timer.Stop()
 	}
 	n.owner.table.markUsed(n, false, 0)
-	n.owner.table.quotas.dropHandle(n.owner.tenant, n.bytes)
+	n.owner.table.budget.dropHandle(n.owner.tenant, n.bytes)
 	return n.close()
 }
 
@@ -328,5 +304,5 @@ func (h *handles) cost(listing bool) int64 {
 	if listing {
 		readerCost = listingCost
 	}
-	return min(readerCost, h.table.quotas.limit[handleBytes])
+	return min(readerCost, h.table.budget.limit[handleBytes])
 }

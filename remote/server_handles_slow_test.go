@@ -65,7 +65,8 @@ func TestSlowConsumersKeepTheirListing(t *testing.T) {
 		must(t, store.Append(ctx, entries...))
 		s, err := NewServer(store, nil)
 		must(t, err)
-		c := &Client{url: "tcp://pipe:1", calls: map[uint64]*call{}, opts: ClientOptions{RetryFor: defaultRetry}}
+		c, err := newClient("tcp://pipe:1", nil)
+		must(t, err)
 		c.dial = func(context.Context) (net.Conn, error) {
 			ours, theirs := net.Pipe()
 			s.admit(newQueued(theirs), ServeOptions{})

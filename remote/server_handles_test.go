@@ -15,14 +15,14 @@ import (
 func TestHandleLife(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
-		var q quotas
+		var q budget
 		q.init(&ServerOptions{Memory: 16 << 20, MaxConnections: 10, MaxHandles: 10})
-		table := &handleTable{quotas: &q}
+		table := &handleTable{budget: &q}
 		peer := q.enter("peer")
-		h := handles{table: table, tenant: peer, space: &space{store: partd.NewDict()}, open: map[uint64]*handle{}}
-		idle := func() bool { return table.leastUsed(nil, peer) != nil }
+		h := handles{table: table, tenant: peer, space: &space{store: partd.NewDict()}, open: map[uint64]*openHandle{}}
+		idle := func() bool { return table.leastUsed(nil, 0) != nil }
 		var closed atomic.Int32 // several timers close handles at once
-		id, err := h.add(ctx, false, func(*answer) (bool, error) {
+		id, err := h.add(ctx, false, func(*answerBuilder) (bool, error) {
 			time.Sleep(time.Second)
 			if idle() {
 				t.Error("a handle counts as idle while its page is read")
@@ -30,12 +30,12 @@ func TestHandleLife(t *testing.T) {
 			return true, nil
 		}, func() error { closed.Add(1); return nil })
 		must(t, err)
-		must(t, h.read(&answer{}, id, 1))
+		must(t, h.read(&answerBuilder{}, id, 1))
 		time.Sleep(time.Second)
 		if !idle() {
 			t.Error("a handle does not count as idle after its page was read")
 		}
-		if err := h.read(&answer{}, id, 1); !errors.Is(err, ErrLost) {
+		if err := h.read(&answerBuilder{}, id, 1); !errors.Is(err, ErrLost) {
 			t.Errorf("reading a page again = %v, want ErrLost", err)
 		}
 		_, err = h.add(ctx, false, nil, func() error { closed.Add(1); return nil })
@@ -56,23 +56,23 @@ func TestHandleLife(t *testing.T) {
 // admitted.
 func TestWaitingHandleStaysOpen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var q quotas
+		var q budget
 		q.init(&ServerOptions{Memory: 16 << 20, MaxConnections: 10, MaxHandles: 1})
-		table := &handleTable{quotas: &q, patience: time.Minute}
+		table := &handleTable{budget: &q, patience: time.Minute}
 		peer := q.enter("peer")
-		h := handles{table: table, tenant: peer, space: &space{store: partd.NewDict()}, open: map[uint64]*handle{}}
+		h := handles{table: table, tenant: peer, space: &space{store: partd.NewDict()}, open: map[uint64]*openHandle{}}
 		closer := func() error { return nil }
-		first, err := h.add(t.Context(), false, func(*answer) (bool, error) {
+		first, err := h.add(t.Context(), false, func(*answerBuilder) (bool, error) {
 			time.Sleep(3 * slowAfter)
 			return false, nil
 		}, closer)
 		must(t, err)
-		go func() { _ = h.read(&answer{}, first, 1) }()
+		go func() { _ = h.read(&answerBuilder{}, first, 1) }()
 		synctest.Wait()
 		begin := time.Now()
 		_, err = h.add(t.Context(), false, nil, closer)
 		must(t, err)
-		if waited := time.Since(begin); waited < slowAfter || table.leastUsed(nil, nil) != nil {
+		if waited := time.Since(begin); waited < slowAfter || table.leastUsed(nil, slowAfter) != nil {
 			t.Errorf("after a wait of %v, the new handle counts as idle; want a wait of at least %v, and a handle that is not idle", waited, slowAfter)
 		}
 		h.close()

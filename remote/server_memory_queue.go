@@ -1,49 +1,90 @@
 package remote
 
 import (
-	"container/list"
+	"context"
 	"fmt"
 	"time"
+
+	"github.com/go-partd/partd"
 )
 
-// queue holds requests waiting for memory.
-type queue struct {
-	waiting    int
-	arrivals   uint64               // number of requests so far
-	tenants    map[*tenant]struct{} // tenants with waiting requests
-	elder      *account             // the one growing account that may always grow further, or nil
-	grownBytes int64                // bytes held by the other growing accounts
-	lastGrant  time.Time
-	isTicking  bool // a timer will call tick
+// This file has the queue of requests for memory. A message of one piece announces its length, and
+// asks once for that much memory (admission). A message of several pieces (frames) asks again for each
+// one, while it holds the memory of those before (growth). An answer asks while it is made (finish).
+//
+// A request that fits is granted at once. Otherwise it waits in the list of its tenant and demand, and
+// is granted when memory is given back. While requests wait, tick runs ten times a second: it fails
+// requests that waited too long, and evicts connections to make room. server_eviction.go decides which
+// request is next, what it may take, and who is evicted for it.
 
-	accounts map[*account]struct{}
-	reap     func() // closes the least recently used reader
+const (
+	evictAfter       = 200 * time.Millisecond // how long a request waits before connections are evicted for it
+	tickInterval     = 100 * time.Millisecond // time between ticks while requests wait
+	maxEvictionDepth = 16                     // how many requests of a tenant's queue a tick also makes room for
+)
+
+// take reserves bytes of memory for the account, and waits until they are available. The tenant
+// with the least memory is served first, and each tenant's requests are granted in order of arrival.
+// A request fails if it has waited longer than the account's patience (its time limit) and the
+// server has granted no request of any account during that time.
+func (a *account) take(ctx context.Context, bytes int64, d demand) error {
+	b := a.budget
+	maximum := b.limit[memory]
+	if d != finish {
+		maximum -= b.reservedBytes()
+	}
+	w := &waiter{account: a, bytes: bytes, demand: d, since: time.Now(), done: make(chan struct{})}
+	b.mu.Lock()
+	if total := a.message + bytes; total > maximum { // waiting would not help
+		b.mu.Unlock()
+		return fmt.Errorf("%w: the request needs %d bytes, and the server's memory allows %d: split the request", partd.ErrTooLarge, total, maximum)
+	}
+	b.enqueue(w)
+	b.grant()
+	b.startTicking()
+	b.mu.Unlock()
+	select {
+	case <-w.done: // granted at once, so this is no wait that the statistics count
+		return w.err
+	default:
+	}
+	b.wait(ctx, w)
+	b.waitCount.Add(1)
+	b.waitNanos.Add(int64(time.Since(w.since)))
+	return w.err
 }
 
-type waiter struct {
-	account  *account
-	arrival  uint64
-	position *list.Element // position in the tenant's list for the demand
-	bytes    int64
-	demand   demand
-	since    time.Time
-	done     chan struct{} // closed when the request is granted or fails
-	err      error
+// wait waits until a request is granted or fails. When ctx is done, the request fails.
+func (b *budget) wait(ctx context.Context, w *waiter) {
+	select {
+	case <-w.done:
+		return
+	case <-ctx.Done():
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	select {
+	case <-w.done: // granted while the lock was not held
+	default:
+		b.giveUp(w)
+		b.grant() // other requests may have waited for this one
+	}
 }
 
 // giveUp removes a waiting request, which then fails with ErrBusy. mu must be held.
-func (l *quotas) giveUp(w *waiter) {
-	w.err = fmt.Errorf("%w: the request needs %d more bytes of memory, and %d of %d bytes are in use", ErrBusy, w.bytes, l.used[memory], l.limit[memory])
-	l.dequeue(w)
+func (b *budget) giveUp(w *waiter) {
+	w.err = fmt.Errorf("%w: the request needs %d more bytes of memory, and %d of %d bytes are in use", ErrBusy, w.bytes, b.used[memory], b.limit[memory])
+	b.dequeue(w)
 }
 
-func (l *quotas) enqueue(w *waiter) {
-	q, s := &l.queue, w.account.tenant
+// enqueue adds a request to the lists. mu must be held.
+func (b *budget) enqueue(w *waiter) {
+	q, t := &b.queue, w.account.tenant
 	q.arrivals++
 	w.arrival = q.arrivals
-	w.position = s.waiting[w.demand].PushBack(w)
-	s.waiterCount++
-	q.tenants[s] = struct{}{}
+	w.position = t.waiting[w.demand].PushBack(w)
+	t.waiterCount++
+	q.tenants[t] = struct{}{}
 	q.waiting++
 	w.account.waiting++
 	if w.demand == growth {
@@ -51,11 +92,13 @@ func (l *quotas) enqueue(w *waiter) {
 	}
 }
 
-func (l *quotas) dequeue(w *waiter) {
-	q, s := &l.queue, w.account.tenant
-	s.waiting[w.demand].Remove(w.position)
-	if s.waiterCount--; s.waiterCount == 0 {
-		delete(q.tenants, s)
+// dequeue removes a request from the lists, and ends its wait. mu must be held.
+func (b *budget) dequeue(w *waiter) {
+	q, t := &b.queue, w.account.tenant
+	t.waiting[w.demand].Remove(w.position)
+	t.waiterCount--
+	if t.waiterCount == 0 {
+		delete(q.tenants, t)
 	}
 	q.waiting--
 	w.account.waiting--
@@ -65,212 +108,110 @@ func (l *quotas) dequeue(w *waiter) {
 	close(w.done)
 }
 
-// tick runs periodically while requests wait. It fails requests that have waited too long, grants
-// requests that fit, and evicts accounts to make room for each tenant's next request.
-func (l *quotas) tick() {
-	var victims []*account
-	l.mu.Lock()
-	q := &l.queue
-	for a := range q.accounts {
-		// Ignore progress of less than slowBytes: the data may only be in the system's
-		// socket buffers, although the peer reads nothing.
-		a.idleTicks++
-		if p := a.progress(); p-a.lastProgress >= slowBytes {
-			a.lastProgress, a.idleTicks = p, 0
-		}
-	}
-	for s := range q.tenants {
-		for d := range demands {
-			for e := s.waiting[d].Front(); e != nil; {
-				w := e.Value.(*waiter)
-				e = e.Next()
-				if now := time.Now(); now.Sub(w.since) <= w.account.patience || now.Sub(q.lastGrant) <= w.account.patience {
-					break // the other requests arrived even later
-				}
-				l.giveUp(w)
-			}
-		}
-	}
-	l.grant()
-	waiting := q.waiting > 0
-	for s := range q.tenants {
-		if w := l.next(s); w != nil && time.Since(w.since) > evictAfter {
-			need := w.bytes
-			for e, i := s.waiting[admission].Front(), 0; e != nil && i < maxLookahead; e, i = e.Next(), i+1 {
-				need += e.Value.(*waiter).bytes // also make room for the next requests
-				victims = append(victims, l.pickVictim(w, need))
-			}
-			victims = append(victims, l.pickVictim(w, need))
-		}
-		if e := s.waiting[growth].Front(); e != nil && !l.mayGrow(e.Value.(*waiter)) {
-			victims = append(victims, l.pickElder(e.Value.(*waiter)))
-		}
-	}
-	if q.isTicking = waiting; waiting {
-		time.AfterFunc(tickInterval, l.tick)
-	}
-	l.mu.Unlock()
-	if waiting {
-		q.reap()
-	}
-	for _, a := range victims {
-		if a != nil {
-			a.evict()
-		}
-	}
-}
-
 // grant grants waiting requests until one does not fit. mu must be held.
-func (l *quotas) grant() {
+func (b *budget) grant() {
 	for {
 		var next *waiter
-		for s := range l.queue.tenants {
-			if w := l.next(s); w != nil && (next == nil || l.isGrantedBefore(w, next)) {
+		for t := range b.queue.tenants {
+			if w := b.next(t); w != nil && (next == nil || b.isGrantedBefore(w, next)) {
 				next = w
 			}
 		}
-		if next == nil || l.used[memory]+next.bytes > l.ceiling(next) {
+		if next == nil || b.used[memory]+next.bytes > b.ceiling(next) {
 			return
 		}
-		l.queue.lastGrant = time.Now()
-		l.dequeue(next)
+		b.queue.lastGrant = time.Now()
+		b.dequeue(next)
 		if next.demand == growth {
-			l.markGrowing(next.account)
+			b.markGrowing(next.account)
 		}
-		l.charge(next.account, next.bytes)
+		b.charge(next.account, next.bytes)
 	}
 }
 
-// next returns the request of a tenant to grant next, or nil. Requests with the demand finish come
-// first, then the elder's request, and then the oldest request. The elder precedes older requests
-// because other accounts may wait for the elder. mu must be held.
-func (l *quotas) next(s *tenant) *waiter {
-	firstOf := func(d demand) *waiter {
-		if e := s.waiting[d].Front(); e != nil {
-			return e.Value.(*waiter)
+// startTicking makes tick run if requests wait. mu must be held.
+func (b *budget) startTicking() {
+	if b.queue.waiting == 0 || b.queue.isTicking {
+		return
+	}
+	b.queue.isTicking = true
+	for a := range b.accounts {
+		a.restartIdleTime()
+	}
+	time.AfterFunc(tickInterval, b.tick)
+}
+
+// tick runs periodically while requests wait. It fails requests that have waited too long, grants
+// requests that fit, and evicts accounts to make room for each tenant's next request.
+func (b *budget) tick() {
+	b.mu.Lock()
+	b.countIdleTime()
+	b.failLate()
+	b.grant()
+	victims := b.pickVictims()
+	waiting := b.queue.waiting > 0
+	b.queue.isTicking = waiting
+	if waiting {
+		time.AfterFunc(tickInterval, b.tick)
+	}
+	b.mu.Unlock()
+	if waiting {
+		b.reap()
+	}
+	for _, a := range victims {
+		a.evict()
+	}
+}
+
+// countIdleTime adds a tick to the idle time of all accounts without progress. mu must be held.
+func (b *budget) countIdleTime() {
+	for a := range b.accounts {
+		// Ignore progress of less than slowBytes: the data may only be in the system's
+		// socket buffers, although the peer reads nothing.
+		a.idleTicks++
+		if a.progress()-a.lastProgress >= slowBytes {
+			a.restartIdleTime()
 		}
-		return nil
 	}
-	if w := firstOf(finish); w != nil {
-		return w
-	}
-	if e := l.queue.elder; e != nil && e.tenant == s && e.growth != nil {
-		return e.growth
-	}
-	w, g := firstOf(admission), firstOf(growth)
-	if g != nil && l.mayGrow(g) && (w == nil || g.arrival < w.arrival) {
-		return g
-	}
-	return w
 }
 
-// isGrantedBefore reports whether w comes before other, a request of another tenant. Requests with
-// the demand finish come first, then requests of the tenant that holds less memory. mu must be
-// held.
-func (l *quotas) isGrantedBefore(w, other *waiter) bool {
-	if a, b := w.demand == finish, other.demand == finish; a != b {
-		return a
-	}
-	if a, b := w.account.tenant.used[memory], other.account.tenant.used[memory]; a != b {
-		return a < b
-	}
-	return w.arrival < other.arrival
-}
-
-// ceiling returns the total usage up to which w may be granted. If other connections of w's tenant
-// hold much memory, the ceiling is lower, so that some memory remains free for other tenants. mu must
-// be held.
-func (l *quotas) ceiling(w *waiter) int64 {
-	a, limit := w.account, l.limit[memory]
-	if w.demand != finish {
-		limit -= l.reserve()
-	}
-	if w.demand == admission && a.tenant.used[memory]-a.heldBytes > l.limit[memory]/8 {
-		limit -= l.limit[memory] / 8
-	}
-	return limit
-}
-
-// mayGrow reports whether w, a request with the demand growth, may be granted without preventing the
-// elder's message from finishing. The elder may need more than half of the memory, and cannot use
-// three eighths: the reserve, an eighth for the connections' next messages, and an eighth for messages
-// that have just begun. So all other growing accounts share a sixteenth. mu must be held.
-func (l *quotas) mayGrow(w *waiter) bool {
-	q := &l.queue
-	if q.elder == nil || q.elder == w.account {
-		return true
-	}
-	grownBytes := q.grownBytes + w.bytes
-	if !w.account.growing {
-		grownBytes += w.account.heldBytes
-	}
-	return grownBytes <= l.limit[memory]/16
-}
-
-// pickVictim returns the account to evict to free need bytes for w, or nil. Among the accounts of
-// the heaviest tenant, it picks the one without progress for the longest time. The account must have
-// been idle for more than maxIdleTicks if that tenant is w's own, or if its only reader holds most of
-// its memory and w has not waited for long. pickVictim spares accounts whose answer the server is making, and
-// accounts of w's tenant if all idle ones together hold too little for w. If all accounts wait,
-// pickVictim picks the account of w's tenant with the most recent progress. mu must be held.
-func (l *quotas) pickVictim(w *waiter, need int64) (victim *account) {
-	requester := w.account.tenant
-	heaviest := l.heaviestLocked(memory, requester, w.bytes)
-	pendingFree, idleBytes := int64(0), int64(0)
-	allWait := true
-	maxIdle := maxIdleTicks
-	isReader := heaviest.used[openHandles] == 1 && heaviest.used[handleBytes] > heaviest.used[memory]/2
-	if heaviest != requester && (!isReader || time.Since(w.since) > w.account.patience/2) {
-		maxIdle = -1
-	}
-	var latest *account
-	for a := range l.queue.accounts {
-		if a.evicted {
-			pendingFree += a.heldBytes
-			continue
-		}
-		if a.heldBytes == 0 || a == w.account {
-			continue
-		}
-		allWait = allWait && a.waiting > 0
-		if a.tenant != heaviest || a.working.Load() > 0 || a.filling.Load() > 0 && a.waiting == 0 || heaviest == requester && a.waiting > 0 {
-			if a.tenant == requester && a.waiting > 0 && (latest == nil || a.idleTicks < latest.idleTicks) {
-				latest = a
+// failLate fails requests that have waited too long. mu must be held.
+func (b *budget) failLate() {
+	for t := range b.queue.tenants {
+		for d := range demands {
+			for e := t.waiting[d].Front(); e != nil; {
+				w := e.Value.(*waiter)
+				e = e.Next()
+				now := time.Now()
+				if now.Sub(w.since) <= w.account.patience || now.Sub(b.queue.lastGrant) <= w.account.patience {
+					break // the other requests arrived even later
+				}
+				b.giveUp(w)
 			}
-			continue
-		}
-		if a.idleTicks > maxIdleTicks {
-			idleBytes += a.heldBytes
-		}
-		if a.idleTicks > maxIdle {
-			victim, maxIdle = a, a.idleTicks
 		}
 	}
-	free := min(l.ceiling(w), l.limit[memory]-l.reserve()) - l.used[memory] + pendingFree
-	switch {
-	case victim == nil && allWait:
-		victim = latest
-	case heaviest == requester && w.bytes > free+idleBytes:
-		return nil
-	}
-	if victim == nil || need <= free {
-		return nil
-	}
-	victim.evicted = true
-	return victim
 }
 
-// pickElder returns the elder if it must be evicted so that w can grow. Otherwise it returns nil. mu
-// must be held.
-func (l *quotas) pickElder(w *waiter) *account {
-	e := l.queue.elder
-	requester := w.account.tenant
-	if e.evicted || e.waiting > 0 || e.working.Load() > 0 || time.Since(w.since) < evictAfter {
-		return nil
+// pickVictims returns the accounts to evict now. mu must be held.
+func (b *budget) pickVictims() (victims []*account) {
+	add := func(a *account) {
+		if a != nil {
+			a.evicted = true
+			victims = append(victims, a)
+		}
 	}
-	if slow := e.idleTicks > maxIdleTicks; !slow && (e.tenant == requester || l.heaviestLocked(memory, requester, w.bytes) != e.tenant) {
-		return nil
+	for t := range b.queue.tenants {
+		if w := b.next(t); w != nil && time.Since(w.since) > evictAfter {
+			need := w.bytes
+			for e, i := t.waiting[admission].Front(), 0; e != nil && i < maxEvictionDepth; e, i = e.Next(), i+1 {
+				need += e.Value.(*waiter).bytes // also make room for the next requests
+				add(b.pickVictim(w, need))
+			}
+			add(b.pickVictim(w, need))
+		}
+		if e := t.waiting[growth].Front(); e != nil && !b.mayGrow(e.Value.(*waiter)) {
+			add(b.pickElder(e.Value.(*waiter)))
+		}
 	}
-	e.evicted = true
-	return e
+	return victims
 }

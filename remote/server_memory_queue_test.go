@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/go-partd/partd"
@@ -25,7 +26,7 @@ func TestLargeMessagesTogether(t *testing.T) {
 	}
 	multiFrame := message(frames...)
 	var wg sync.WaitGroup
-	requireWithin(t, 15*time.Second, "all messages", func() error {
+	requireWithin(t, time.Minute, "all messages", func() error {
 		for i := range 8 {
 			wg.Go(func() {
 				c := dial(t, url, nil)
@@ -73,6 +74,7 @@ func sendUnfinishedMessages(t *testing.T, s *Server, url string, size int) {
 
 // TestUnfinishedMessages checks that clients are served while one peer holds all memory with
 // unfinished messages: clients of another peer soon, and clients from the same address eventually.
+// TestTurnBehindUnfinishedMessages checks how long the latter wait.
 func TestUnfinishedMessages(t *testing.T) {
 	ctx := context.Background()
 	s, url := serve(t, partd.NewDict(), &ServerOptions{Memory: 32 << 20, MaxMessage: 4 << 20})
@@ -82,6 +84,50 @@ func TestUnfinishedMessages(t *testing.T) {
 		sendUnfinishedMessages(t, s, url, 3<<20)
 		requireWithin(t, 2*time.Second, "an append by another peer", func() error { return honest.Append(ctx, large) })
 		requireWithin(t, 2*time.Second, "a get by another peer", func() error { _, err := honest.Get(ctx, "k"); return err })
-		requireWithin(t, 10*time.Second, "an append from the same address", func() error { return sameAddress.Append(ctx, large) })
+		must(t, sameAddress.Append(ctx, large))
 	}
+}
+
+// TestTurnBehindUnfinishedMessages checks how long a connection waits for memory behind connections
+// of its peer whose messages never end. As many as fit in memory hold it until they have been idle
+// for slowTimeout. They are then evicted together, and the next ones in the queue get the memory.
+func TestTurnBehindUnfinishedMessages(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const size, stuck = 3 << 20, 21
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		q := newQuotas(32 << 20)
+		sender := q.enter("peer")
+		for round := range 3 {
+			for range stuck {
+				var a *account
+				evicted := make(chan struct{})
+				a = q.newAccount(sender, time.Minute, func() { close(evicted) })
+				go func() {
+					if a.take(ctx, size, admission) != nil {
+						return // the test has ended
+					}
+					select {
+					case <-evicted:
+					case <-ctx.Done():
+					}
+					a.give(size)
+					a.close()
+				}()
+			}
+			synctest.Wait()
+			q.mu.Lock()
+			holders, waiting := q.used[memory]/size, q.queue.waiting
+			q.mu.Unlock()
+			begin := time.Now()
+			honest := q.newAccount(sender, time.Minute, func() { t.Error("the honest connection was evicted") })
+			must(t, honest.take(t.Context(), size, admission))
+			turns := time.Duration(waiting)/time.Duration(holders) + 1
+			if waited, limit := time.Since(begin), turns*(slowTimeout+3*tickInterval); waited > limit {
+				t.Errorf("round %d: a request behind %d others of its peer, of which %d fit, waited %v, want at most %v", round, waiting, holders, waited, limit)
+			}
+			honest.give(size)
+			honest.close()
+		}
+	})
 }

@@ -19,10 +19,6 @@ type service struct {
 	prepare func(c *conn, r request, d *decoder) (fill, error)
 }
 
-// fill builds the body of an answer. Unless the operation's cost is immediate, fill must not use
-// the request's body, because the next message may overwrite it.
-type fill func(a *answer) error
-
 // cost estimates how long an answer takes. It decides which goroutine builds the answer.
 type cost uint8
 
@@ -61,8 +57,8 @@ var services = [lastOperation + 1]service{
 	opVerify:      {RightRead, concurrent, false, withoutBody((*conn).verify)},
 	opNamespaces:  {RightAdmin, inTurn, false, (*conn).namespaces},
 	opStat:        {RightRead, inTurn, false, (*conn).stat},
-	opFlush:       {RightAppend | RightChange, inTurn, false, withoutBody(func(c *conn, _ *answer) error { return partd.Flush(c.ctx, c.space.store) })},
-	opSync:        {RightAppend | RightChange, inTurn, false, withoutBody(func(c *conn, _ *answer) error { return partd.Sync(c.ctx, c.space.store) })},
+	opFlush:       {RightAppend | RightChange, inTurn, false, withoutBody(func(c *conn, _ *answerBuilder) error { return partd.Flush(c.ctx, c.space.store) })},
+	opSync:        {RightAppend | RightChange, inTurn, false, withoutBody(func(c *conn, _ *answerBuilder) error { return partd.Sync(c.ctx, c.space.store) })},
 }
 
 // service returns the service of an operation. For an unknown operation, it returns a service whose
@@ -77,30 +73,30 @@ func (op operation) service() service {
 }
 
 // withoutBody returns the prepare function of an operation whose request has no body.
-func withoutBody(f func(c *conn, a *answer) error) func(*conn, request, *decoder) (fill, error) {
+func withoutBody(f func(c *conn, a *answerBuilder) error) func(*conn, request, *decoder) (fill, error) {
 	return func(c *conn, _ request, _ *decoder) (fill, error) {
-		return func(a *answer) error { return f(c, a) }, nil
+		return func(a *answerBuilder) error { return f(c, a) }, nil
 	}
 }
 
 func (c *conn) ping(_ request, d *decoder) (fill, error) {
 	body := d.remaining()
-	return func(a *answer) error { a.appendData(body); return nil }, nil
+	return func(a *answerBuilder) error { a.appendData(body); return nil }, nil
 }
 
 func (c *conn) readHandle(_ request, d *decoder) (fill, error) {
 	id, pageNumber := d.u64(), d.u64()
-	return func(a *answer) error { return c.handles.read(a, id, pageNumber) }, nil
+	return func(a *answerBuilder) error { return c.handles.read(a, id, pageNumber) }, nil
 }
 
 func (c *conn) keepHandle(_ request, d *decoder) (fill, error) {
 	id := d.u64()
-	return func(*answer) error { c.handles.keep(id); return nil }, nil
+	return func(*answerBuilder) error { c.handles.keep(id); return nil }, nil
 }
 
 func (c *conn) closeHandle(_ request, d *decoder) (fill, error) {
 	id := d.u64()
-	return func(*answer) error { c.handles.remove(id); return nil }, nil
+	return func(*answerBuilder) error { c.handles.remove(id); return nil }, nil
 }
 
 // hello authenticates the client and tells it the server's limits. If the request names a session
@@ -113,7 +109,7 @@ func (c *conn) hello(_ request, d *decoder) (fill, error) {
 	}
 	pageSize, session, token := d.u32(), d.u64(), d.token()
 	namespace, credential := d.text(), d.text()
-	return func(a *answer) error {
+	return func(a *answerBuilder) error {
 		if err := c.authenticate(namespace, credential); err != nil {
 			return err
 		}
@@ -133,7 +129,7 @@ func (c *conn) hello(_ request, d *decoder) (fill, error) {
 }
 
 func (c *conn) enter(session uint64, token partd.SessionToken) error {
-	err := c.space.sessions.enter(c.ctx, c, session, token)
+	err := c.space.sessions.enter(c.ctx, &c.sessions, c.user.User, session, token)
 	if err == nil {
 		c.space.pops.enter(session)
 	}
@@ -165,14 +161,14 @@ func implements[Ability any](store partd.Partd) bool {
 // connection to use it.
 func (c *conn) beginSession(_ request, d *decoder) (fill, error) {
 	id, token := d.u64(), d.token()
-	return func(a *answer) error {
+	return func(a *answerBuilder) error {
 		if id != 0 {
 			return c.enter(id, token)
 		}
 		if err := c.tenant.turns.acquire(c.ctx); err != nil {
 			return err
 		}
-		x, token, err := c.space.sessions.issue(c.server.base, c)
+		x, token, err := c.space.sessions.issue(c.base, &c.sessions, c.user.User)
 		c.tenant.turns.release()
 		if err != nil {
 			return err
@@ -186,5 +182,5 @@ func (c *conn) beginSession(_ request, d *decoder) (fill, error) {
 }
 
 func (c *conn) endSession(r request, _ *decoder) (fill, error) {
-	return func(*answer) error { return c.space.sessions.end(c.server.base, c, r.session) }, nil
+	return func(*answerBuilder) error { return c.space.sessions.end(c.base, &c.sessions, r.session) }, nil
 }

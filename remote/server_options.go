@@ -2,11 +2,14 @@ package remote
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"time"
+
+	"github.com/go-partd/partd"
 )
 
 // ServerOptions configures [NewServer]. Nil and zero values mean the defaults.
@@ -123,3 +126,32 @@ func (o *ServerOptions) withDefaults() (ServerOptions, error) {
 	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
 	return c, nil
 }
+
+// Namespaces manages a server's stores, except the default one.
+type Namespaces interface {
+	// Acquire returns the store of a namespace, for use until done is called. If the namespace
+	// does not exist, the store is empty, and its first change creates the namespace. Acquire
+	// may be called again for a namespace in use.
+	Acquire(name string) (store partd.Partd, done func())
+	// SpaceLimit returns the limit of a namespace, or nil for no limit.
+	SpaceLimit(name string) SpaceLimit
+	// List returns the first namespaces whose names are greater than after, at most limit.
+	List(ctx context.Context, after string, limit int) ([]NamespaceInfo, error)
+	// WhenFull registers endIdle, which closes an idle reader. Readers keep stores open. So if the
+	// maximum number of stores is open, Namespaces calls endIdle before it opens another one.
+	WhenFull(endIdle func())
+	// Close closes all stores.
+	Close(ctx context.Context) error
+}
+
+// NamespaceInfo describes a namespace.
+type NamespaceInfo struct {
+	Name      string
+	DiskBytes int64     // size of its files
+	LastUsed  time.Time // approximate
+}
+
+const (
+	maxSessions     = 4096 // sessions that the server remembers
+	maxConnSessions = 1024 // open sessions of one connection
+)

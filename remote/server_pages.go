@@ -3,22 +3,17 @@ package remote
 import (
 	"fmt"
 	"iter"
-	"math"
 	"slices"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/storekit"
 )
 
-// largeValue takes the place of a value's length in an answer to get. It means that a handle
-// follows, through which the client must read the value.
-const largeValue = math.MaxUint32
-
 // get answers with as many values as fit in a page, at least one. For a value that is larger than a
 // page, it answers with a handle.
 func (c *conn) get(_ request, d *decoder) (fill, error) {
 	keys := d.keys()
-	return func(a *answer) error {
+	return func(a *answerBuilder) error {
 		count := a.reserveU32()
 		for i, key := range keys {
 			remaining := a.pageSize - a.size()
@@ -59,7 +54,7 @@ func (c *conn) get(_ request, d *decoder) (fill, error) {
 	}, nil
 }
 
-func closeRest(v value) error {
+func closeRest(v loadedValue) error {
 	if v.rest == nil {
 		return nil
 	}
@@ -69,7 +64,7 @@ func closeRest(v value) error {
 // open answers with the first page of a value, and a handle if there is more.
 func (c *conn) open(_ request, d *decoder) (fill, error) {
 	key := d.key()
-	return func(a *answer) error {
+	return func(a *answerBuilder) error {
 		id := len(a.buf)
 		a.u64(0)
 		v, err := c.space.readValue(c.ctx, key, a.buf, a.pageSize, &a.allowance)
@@ -100,11 +95,11 @@ func (c *conn) open(_ request, d *decoder) (fill, error) {
 }
 
 // addValue opens a handle for the rest of a value.
-func (c *conn) addValue(v value) (id uint64, err error) {
+func (c *conn) addValue(v loadedValue) (id uint64, err error) {
 	// Until the handle is closed, count the data as memory that the connection uses.
 	pending := c.newAllowance()
 	pending.force(int64(len(v.data)))
-	page := func(a *answer) (bool, error) {
+	page := func(a *answerBuilder) (bool, error) {
 		if len(v.data) > 0 {
 			n := min(len(v.data), a.pageSize)
 			a.appendData(v.data[:n:n])
@@ -129,7 +124,7 @@ func (c *conn) addValue(v value) (id uint64, err error) {
 
 // addHandle is handles.add. While it waits, the answer holds the memory of its reader, which is not
 // the peer's fault, so the connection is not evicted.
-func (c *conn) addHandle(listing bool, page func(a *answer) (bool, error), closer func() error) (id uint64, err error) {
+func (c *conn) addHandle(listing bool, page func(a *answerBuilder) (bool, error), closer func() error) (id uint64, err error) {
 	c.account.working.Add(1)
 	defer c.account.working.Add(-1)
 	return c.handles.add(c.ctx, listing, page, closer)
@@ -137,10 +132,10 @@ func (c *conn) addHandle(listing bool, page func(a *answer) (bool, error), close
 
 // answerListing answers with the first page of the listing seq, and a handle if there is more. item
 // adds *v to the answer. If only a part of it fits, item leaves the rest in *v and returns false.
-func answerListing[V any](c *conn, a *answer, seq iter.Seq2[V, error], item func(a *answer, v *V) (done bool)) error {
+func answerListing[V any](c *conn, a *answerBuilder, seq iter.Seq2[V, error], item func(a *answerBuilder, v *V) (done bool)) error {
 	id := len(a.buf)
 	a.u64(0)
-	if err := a.raise(c.handles.cost(true) + uncharged); err != nil {
+	if err := a.raise(c.handles.cost(true) + freeBytes); err != nil {
 		return err
 	}
 	if err := c.tenant.turns.acquire(c.ctx); err != nil {
@@ -149,7 +144,7 @@ func answerListing[V any](c *conn, a *answer, seq iter.Seq2[V, error], item func
 	next, stop := iter.Pull2(seq)
 	var v V
 	hasItem := false
-	page := func(a *answer) (bool, error) {
+	page := func(a *answerBuilder) (bool, error) {
 		count, n := a.reserveU32(), uint32(0)
 		for a.size() < a.pageSize {
 			if !hasItem {
@@ -187,8 +182,8 @@ func answerListing[V any](c *conn, a *answer, seq iter.Seq2[V, error], item func
 	return nil
 }
 
-func (c *conn) openKeys(a *answer) error {
-	return answerListing(c, a, partd.Keys(c.ctx, c.space.store), func(a *answer, k *partd.KeyInfo) bool {
+func (c *conn) openKeys(a *answerBuilder) error {
+	return answerListing(c, a, partd.Keys(c.ctx, c.space.store), func(a *answerBuilder, k *partd.KeyInfo) bool {
 		a.u64(uint64(k.Size))
 		a.buf = appendKey(a.buf, k.Key)
 		return true
@@ -201,8 +196,8 @@ func (c *conn) scan(_ request, d *decoder) (fill, error) {
 	if err := storekit.CheckPart(part, parts); d.err == nil && err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrBadRequest, err)
 	}
-	return func(a *answer) error {
-		return answerListing(c, a, partd.ScanPart(c.ctx, c.space.store, part, parts), func(a *answer, k *partd.Chunk) bool {
+	return func(a *answerBuilder) error {
+		return answerListing(c, a, partd.ScanPart(c.ctx, c.space.store, part, parts), func(a *answerBuilder, k *partd.Chunk) bool {
 			n := min(len(k.Data), max(a.pageSize-a.size(), 1))
 			last := n == len(k.Data)
 			if len(a.buf) > a.pageSize/8 { // allocate a whole page now, instead of copying the buffer at each growth

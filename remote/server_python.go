@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"slices"
 	"strings"
@@ -18,19 +17,13 @@ import (
 // ack is the answer to every successful request from a Python client.
 var ack = [...]byte{0, 3, 'a', 'c', 'k'}
 
-var (
-	errCommand = errors.New("unknown command")
-	errFrames  = errors.New("wrong number of frames")
-	errClose   = fmt.Errorf("closing the server is not allowed (%w)", fs.ErrPermission)
-)
-
 // handlePython answers a message of Python's protocol. If it returns an error, the connection must
 // end. It answers a failed request with a frame "error: …", followed by ack. Python's client reads
 // a pending ack at the start of each call. So its next call reads the error frame, and raises an
 // error; the call after that reads ack, and continues.
 func (c *conn) handlePython(frames [][]byte) error {
 	command, args := string(frames[0][:min(len(frames[0]), 16)]), frames[1:]
-	m, arrived := &c.server.meters.python[slices.Index(pythonCommands[:], command)+1], time.Now()
+	m, arrived := &c.meters.python[slices.Index(pythonCommands[:], command)+1], time.Now()
 	for _, f := range frames {
 		m.received.Add(int64(len(f)))
 	}
@@ -77,7 +70,7 @@ func (c *conn) checkPythonRights(command string) error {
 	needs, known := pythonRights[command]
 	switch {
 	case command == "close":
-		if c.server.opts.AllowClose && c.rights() != 0 || c.server.opts.Authorizer != nil && c.rightsIn("")&RightAdmin != 0 {
+		if c.opts.AllowClose && c.rights() != 0 || c.opts.Authorizer != nil && c.rightsIn("")&RightAdmin != 0 {
 			return nil
 		}
 		return errClose
@@ -111,7 +104,7 @@ func (c *conn) refuse(cause error) error {
 	if command != "append" && command != "iset" && command != "delete" || c.rights() == 0 {
 		return cause
 	}
-	if err := c.reader.Skip(maxSkipped * c.server.opts.messageLimit()); err != nil {
+	if err := c.reader.Skip(maxSkipped * c.opts.messageLimit()); err != nil {
 		return errors.Join(cause, err)
 	}
 	return c.pythonError(command, cause)
@@ -177,22 +170,47 @@ func (c *conn) pythonGet(keys [][]byte) error {
 	c.writeMu.Lock()
 	defer c.writeMu.Unlock()
 	a := c.newAllowance()
-	w := frameWriter{c: c, pageSize: c.server.quotas.pageSize(defaultPage)}
-	a.initial = min(int64(w.pageSize+w.pageSize/2)+c.handles.cost(false), c.server.opts.Memory/4)
+	w := frameWriter{out: &c.transport, space: c.space, pageSize: c.budget.pageSize(defaultPage)}
+	a.minFirstRaise = min(int64(w.pageSize+w.pageSize/2)+c.handles.cost(false), c.opts.Memory/4)
 	defer a.release()
 	for i, k := range keys {
-		if err := c.pythonValue(&w, a, string(k), i < len(keys)-1); err != nil {
+		if err := w.storedValue(a, string(k), i < len(keys)-1); err != nil {
 			return err
 		}
 	}
 	return w.flush()
 }
 
-// pythonValue writes one value as a frame. A frame begins with its length, so pythonValue reads a
+// frameWriter collects small frames and writes them together.
+type frameWriter struct {
+	out      *transport
+	space    *space
+	buf      []byte
+	value    []byte // buffer for a value
+	pageSize int    // longer values are streamed if their readers can rewind
+}
+
+const batchSize = 64 << 10
+
+func (w *frameWriter) frame(body []byte, more bool) error {
+	w.buf = zmtp.AppendHeader(w.buf, len(body), more)
+	if len(body) > batchSize {
+		err := w.out.writeParts(w.buf, body)
+		w.buf = w.buf[:0]
+		return err
+	}
+	w.buf = append(w.buf, body...)
+	if len(w.buf) < batchSize {
+		return nil
+	}
+	return w.flush()
+}
+
+// storedValue writes one value as a frame. A frame begins with its length, so storedValue reads a
 // large value twice, the first time to learn its length. If the reader cannot be rewound, it reads
 // the value into memory.
-func (c *conn) pythonValue(w *frameWriter, a *allowance, key string, more bool) error {
-	v, err := c.space.readValue(c.ctx, key, w.value[:0], w.pageSize, a)
+func (w *frameWriter) storedValue(a *allowance, key string, more bool) error {
+	v, err := w.space.readValue(w.out.ctx, key, w.value[:0], w.pageSize, a)
 	if err != nil {
 		return err
 	}
@@ -206,7 +224,7 @@ func (c *conn) pythonValue(w *frameWriter, a *allowance, key string, more bool) 
 			return errors.Join(w.stream(v.rest, r, more), v.rest.Close())
 		}
 	}
-	limit := int(c.server.opts.Memory / 4)
+	limit := int(w.out.opts.Memory / 4)
 	data, tooLong, err := readUpTo(v.rest, v.buf, limit, a)
 	if err == nil && tooLong {
 		err = fmt.Errorf("%w: the value has more than %d bytes, a quarter of the server's memory, and its store cannot read it twice", partd.ErrTooLarge, limit)
@@ -217,44 +235,20 @@ func (c *conn) pythonValue(w *frameWriter, a *allowance, key string, more bool) 
 	return w.frame(data, more)
 }
 
-// frameWriter collects small frames and writes them together.
-type frameWriter struct {
-	c        *conn
-	buf      []byte
-	value    []byte // buffer for a value
-	pageSize int    // longer values are streamed if their readers can rewind
-}
-
-const batchSize = 64 << 10
-
-func (w *frameWriter) frame(body []byte, more bool) error {
-	w.buf = zmtp.AppendHeader(w.buf, len(body), more)
-	if len(body) > batchSize {
-		err := w.c.writeLocked(w.buf, body)
-		w.buf = w.buf[:0]
-		return err
-	}
-	w.buf = append(w.buf, body...)
-	if len(w.buf) < batchSize {
-		return nil
-	}
-	return w.flush()
-}
-
 // lengthOf reads r to its end and returns the number of bytes. That can take long, so lengthOf
 // waits for one of the tenant's permits for slow operations, and counts the bytes as sent, so that
 // the connection does not look stalled.
-func (c *conn) lengthOf(r io.Reader) (int64, error) {
-	if err := c.tenant.turns.acquire(c.ctx); err != nil {
+func (w *frameWriter) lengthOf(r io.Reader) (int64, error) {
+	if err := w.out.tenant.turns.acquire(w.out.ctx); err != nil {
 		return 0, err
 	}
-	defer c.tenant.turns.release()
-	return io.Copy(progress{c}, r)
+	defer w.out.tenant.turns.release()
+	return io.Copy(sentCounter{w.out}, r)
 }
 
-type progress struct{ *conn }
+type sentCounter struct{ *transport }
 
-func (p progress) Write(b []byte) (int, error) {
+func (p sentCounter) Write(b []byte) (int, error) {
 	p.account.sent.Add(int64(len(b)))
 	return len(b), p.ctx.Err() // stop if the connection has ended
 }
@@ -262,7 +256,7 @@ func (p progress) Write(b []byte) (int, error) {
 // stream writes a frame with the content of a reader, which it reads twice. rewinder is the same
 // reader as r.
 func (w *frameWriter) stream(r io.Reader, rewinder storekit.Rewinder, more bool) error {
-	size, err := w.c.lengthOf(r)
+	size, err := w.lengthOf(r)
 	if err == nil {
 		err = rewinder.Rewind()
 	}
@@ -275,7 +269,7 @@ func (w *frameWriter) stream(r io.Reader, rewinder storekit.Rewinder, more bool)
 	}
 	for size > 0 {
 		n, err := r.Read(w.value[:min(size, int64(len(w.value)))])
-		if err := w.c.writeLocked(w.value[:n]); err != nil {
+		if err := w.out.writeParts(w.value[:n]); err != nil {
 			return err
 		}
 		size -= int64(n)
@@ -290,7 +284,7 @@ func (w *frameWriter) flush() error {
 	if len(w.buf) == 0 {
 		return nil
 	}
-	err := w.c.writeLocked(w.buf)
+	err := w.out.writeParts(w.buf)
 	w.buf = w.buf[:0]
 	return err
 }

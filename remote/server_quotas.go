@@ -6,10 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
-	"runtime/debug"
 	"sync"
-	"sync/atomic"
-	"time"
 
 	"github.com/go-partd/partd/internal/base/canceled"
 )
@@ -25,6 +22,22 @@ const (
 	knownSessions                 // sessions that the server remembers
 	popBytes                      // bytes of retained results of Pop
 	resources
+)
+
+// demand is the purpose of a request for memory. It determines how much must remain free.
+type demand int
+
+const (
+	// admission is for a message that needs no more memory afterwards to arrive completely.
+	admission demand = iota
+	// growth is for a message whose frames each announce their own length. Such a message holds
+	// memory while it waits for the memory of its next frame. The server limits the total memory of
+	// such messages, so that at least one of them can finish: the elder's (see markGrowing).
+	growth
+	// finish is for answering a message. Answers free memory when they complete, so the server keeps a
+	// reserve for them.
+	finish
+	demands
 )
 
 // tenant is a peer (an address, or the user of a Unix socket) with its use of resources.
@@ -45,153 +58,84 @@ type tenant struct {
 	sessions forgettable // guarded by sessions.mu
 }
 
-// quotas divides the server's resources fairly among tenants. While a resource lasts, each tenant
-// gets what it requests. Once the resource is exhausted, a tenant with less than its fair share
-// evicts something of the heaviest tenant, which holds the most of the resource.
+// forgettable lists the sessions of a tenant that the server may forget, oldest first.
+type forgettable struct {
+	unused     list.List // never used, and not open on any connection
+	openUnused list.List // never used, but open on a connection
+	closedUsed list.List // used, and not open on any connection
+}
+
+// quotas counts what each tenant holds of the server's resources, and limits the totals.
 type quotas struct {
 	limit [resources]int64
 
 	mu      sync.Mutex // locked last, after any other mutex of the server
 	used    [resources]int64
 	tenants map[string]*tenant
-	queue   queue // requests for memory
-
-	waitCount, waitNanos atomic.Int64 // number of waits for memory, and their total duration in nanoseconds
-
-	inUse          atomic.Int64 // copy of used[memory] that is read without mu
-	peak           int64        // recent maximum of used[memory]
-	releasePending bool         // a timer will call releaseMemory
 }
 
-func (l *quotas) init(o *ServerOptions) {
-	l.limit = [resources]int64{
+func (q *quotas) init(o *ServerOptions) {
+	q.limit = [resources]int64{
 		memory: o.Memory, connections: int64(o.MaxConnections), openHandles: int64(o.MaxHandles),
 		handleBytes: o.Memory / 4, knownSessions: maxSessions, popBytes: o.Memory / 4,
 	}
-	l.tenants = map[string]*tenant{}
-	l.queue = queue{accounts: map[*account]struct{}{}, tenants: map[*tenant]struct{}{}}
+	q.tenants = map[string]*tenant{}
 }
 
-// isCrowded reports whether more than an eighth of the memory is in use.
-func (l *quotas) isCrowded() bool { return l.inUse.Load() > l.limit[memory]/8 }
-
-// releaseAfter is how long memory use must stay low before releaseMemory returns memory to the
-// operating system.
-const releaseAfter = 2 * time.Second
-
-// releaseMemory returns memory to the operating system after a period of high use. Otherwise the
-// process might keep it until a garbage collection minutes later.
-func (l *quotas) releaseMemory() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.releasePending = l.peak > l.limit[memory]/8; l.releasePending {
-		l.peak = l.used[memory]
-		time.AfterFunc(releaseAfter, l.releaseMemory)
-		return
+// enter returns the tenant with a name for another connection. The connection must call leave when
+// it ends.
+func (q *quotas) enter(name string) *tenant {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	t := q.tenants[name]
+	if t == nil {
+		t = &tenant{name: name, turns: make(semaphore, maxTurns), large: make(semaphore, 1)}
+		q.tenants[name] = t
 	}
-	go debug.FreeOSMemory()
+	t.refs++
+	return t
 }
 
-// pageSize returns the page size for answers, at most maxSize. The size decreases as memory fills up.
-// Otherwise the pages of many slow clients could use all memory.
-func (l *quotas) pageSize(maxSize int) int {
-	unused := l.limit[memory]*3/8 - l.inUse.Load()
-	return min(maxSize, max(int(unused/8), minPage))
-}
-
-func (l *quotas) enter(name string) *tenant {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	s := l.tenants[name]
-	if s == nil {
-		s = &tenant{name: name, turns: make(semaphore, maxTurns), large: make(semaphore, 1)}
-		l.tenants[name] = s
-	}
-	s.refs++
-	return s
-}
-
-func (l *quotas) leave(s *tenant) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	s.refs--
-	l.forget(s)
+func (q *quotas) leave(t *tenant) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	t.refs--
+	q.forget(t)
 }
 
 // forget removes a tenant if it has no connection and holds nothing. mu must be held.
-func (l *quotas) forget(s *tenant) {
-	if s.refs == 0 && s.used == [resources]int64{} {
-		delete(l.tenants, s.name)
+func (q *quotas) forget(t *tenant) {
+	if t.refs == 0 && t.used == [resources]int64{} {
+		delete(q.tenants, t.name)
 	}
 }
 
-// add adds n, which may be negative, to the amount that a tenant holds, even beyond the limit.
-func (l *quotas) add(s *tenant, r resource, n int64) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.addLocked(s, r, n)
-}
-
-func (l *quotas) addLocked(s *tenant, r resource, n int64) {
-	l.used[r] += n
-	s.used[r] += n
-	if r == memory {
-		l.inUse.Store(l.used[r])
-		if l.peak = max(l.peak, l.used[r]); l.peak > l.limit[r]/8 && !l.releasePending {
-			l.releasePending = true
-			time.AfterFunc(releaseAfter, l.releaseMemory)
-		}
-	}
+// count adds n, which may be negative, to the amount that a tenant holds, even beyond the limit. mu
+// must be held. For memory, use budget.addMemory.
+func (q *quotas) count(t *tenant, r resource, n int64) {
+	q.used[r] += n
+	t.used[r] += n
 	if n < 0 {
-		l.forget(s)
-		if r == memory {
-			l.grant()
-		}
+		q.forget(t)
 	}
+}
+
+// add is count for callers that do not hold mu.
+func (q *quotas) add(t *tenant, r resource, n int64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.count(t, r, n)
 }
 
 // tryAdd is like add, but adds nothing and returns false if that would exceed the limit.
-func (l *quotas) tryAdd(s *tenant, r resource, n int64) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.used[r]+n > l.limit[r] {
+func (q *quotas) tryAdd(t *tenant, r resource, n int64) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.used[r]+n > q.limit[r] {
 		return false
 	}
-	l.addLocked(s, r, n)
+	q.count(t, r, n)
 	return true
-}
-
-// tryHandle adds a reader or a listing, or returns the exhausted resource. If no other handle is
-// open, tryHandle ignores the limit of handleBytes.
-func (l *quotas) tryHandle(s *tenant, bytes int64) (full resource, ok bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	switch {
-	case l.used[openHandles] >= l.limit[openHandles]:
-		return openHandles, false
-	case l.used[openHandles] > 0 && l.used[handleBytes]+bytes > l.limit[handleBytes]:
-		return handleBytes, false
-	}
-	l.addHandle(s, 1, bytes)
-	return 0, true
-}
-
-func (l *quotas) hasOneHandle(s *tenant) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return s.used[openHandles] == 1
-}
-
-func (l *quotas) dropHandle(s *tenant, bytes int64) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.addHandle(s, -1, -bytes)
-}
-
-func (l *quotas) addHandle(s *tenant, n, bytes int64) {
-	l.addLocked(s, handleBytes, bytes)
-	l.addLocked(s, memory, bytes)
-	l.addLocked(s, openHandles, n)
 }
 
 // messagesPerTurn is the number of messages after which a tenant yields to the scheduler.
@@ -200,16 +144,17 @@ const messagesPerTurn = 8
 // takeTurn waits until a connection of the tenant may handle its next message. It limits the number
 // of the tenant's goroutines in the scheduler's queue. Otherwise the other tenants would wait for
 // hundreds of goroutines of one tenant.
-func (s *tenant) takeTurn() {
-	s.turnMu.Lock()
-	defer s.turnMu.Unlock()
-	if s.messageCount++; s.messageCount%messagesPerTurn == 0 {
+func (t *tenant) takeTurn() {
+	t.turnMu.Lock()
+	defer t.turnMu.Unlock()
+	t.messageCount++
+	if t.messageCount%messagesPerTurn == 0 {
 		runtime.Gosched()
 	}
 }
 
 // manyKeys is the number of keys above which a change counts as large. A large change keeps a
-// processor busy for long, so each tenant may run only one at a time.
+// processor busy for a long time, so each tenant may run only one at a time.
 const manyKeys = 1 << 14
 
 // maxTurns is the maximum number of concurrent slow operations of a tenant, for example listings
@@ -224,31 +169,6 @@ func (p semaphore) acquire(ctx context.Context) error {
 }
 
 func (p semaphore) release() { <-p }
-
-// heaviest returns the tenant that must give up some of r so that s can get n more: the tenant that
-// holds the most. It returns s itself if n more would exceed the fair share of s, or make s the
-// heaviest.
-func (l *quotas) heaviest(r resource, s *tenant, n int64) *tenant {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.heaviestLocked(r, s, n)
-}
-
-func (l *quotas) heaviestLocked(r resource, s *tenant, n int64) *tenant {
-	heaviest, holders := s, int64(1)
-	for _, o := range l.tenants {
-		if o != s && o.used[r] > 0 {
-			holders++
-		}
-		if o.used[r] > heaviest.used[r] {
-			heaviest = o
-		}
-	}
-	if s.used[r]+n > max(l.limit[r]/holders, 1) || s.used[r]+n > heaviest.used[r] {
-		return s
-	}
-	return heaviest
-}
 
 // peerOf returns the name of a connection's tenant: the user of a Unix socket, or an address. An
 // IPv6 address stands for its /64 network, because one host usually controls all of it.

@@ -9,10 +9,10 @@ import (
 	"time"
 )
 
-func newQuotas(limit int64) *quotas {
-	q := new(quotas)
+func newQuotas(limit int64) *budget {
+	q := new(budget)
 	q.init(&ServerOptions{Memory: limit, MaxConnections: 10, MaxHandles: 10})
-	q.queue.reap = func() {}
+	q.reap = func() {}
 	return q
 }
 
@@ -58,7 +58,7 @@ func TestMemoryForSmallPeer(t *testing.T) {
 	defer cancel()
 	greedy := q.enter("greedy")
 	for range 100 {
-		a := q.open(greedy, time.Minute, func() {})
+		a := q.newAccount(greedy, time.Minute, func() {})
 		go func() { _ = a.take(ctx, 1<<20, admission) }() // most of these wait until the test ends
 	}
 	for {
@@ -72,7 +72,7 @@ func TestMemoryForSmallPeer(t *testing.T) {
 	}
 	shortCtx, stop := context.WithTimeout(t.Context(), 2*time.Second)
 	defer stop()
-	must(t, q.open(q.enter("honest"), time.Minute, func() {}).take(shortCtx, 6<<20, admission))
+	must(t, q.newAccount(q.enter("honest"), time.Minute, func() {}).take(shortCtx, 6<<20, admission))
 }
 
 // TestOneAnswerPerConnectionWaits checks that only one answer of a connection waits for memory at
@@ -82,14 +82,14 @@ func TestOneAnswerPerConnectionWaits(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	sender := q.enter("peer")
-	open := func() *account { return q.open(sender, time.Minute, func() {}) }
+	open := func() *account { return q.newAccount(sender, time.Minute, func() {}) }
 	holder := open()
 	must(t, holder.take(ctx, 6<<20, admission))
 	startAnswers := func(a *account, n int) (granted chan struct{}) {
 		granted = make(chan struct{}, n)
 		for range n {
 			go func() {
-				share := &allowance{account: a, ctx: ctx, initial: 6 << 20}
+				share := &allowance{account: a, ctx: ctx, minFirstRaise: 6 << 20}
 				if share.raise(1<<20) == nil {
 					granted <- struct{}{}
 				}
@@ -115,7 +115,9 @@ func TestOneAnswerPerConnectionWaits(t *testing.T) {
 	awaitWaiting(2)
 	holder.give(6 << 20)
 	<-firstGranted
-	q.add(sender, memory, -6<<20) // the first answer is finished
+	q.mu.Lock()
+	q.addMemory(sender, -6<<20) // the first answer is finished
+	q.mu.Unlock()
 	select {
 	case <-secondGranted:
 	case <-firstGranted:

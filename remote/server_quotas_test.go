@@ -117,7 +117,7 @@ func TestConnectionWaitingForMemoryIsInUse(t *testing.T) {
 		ours, theirs := net.Pipe()
 		c := newConn(s, theirs, 1)
 		go io.Copy(io.Discard, ours)
-		other := s.quotas.open(s.quotas.enter("other"), time.Minute, func() {})
+		other := s.budget.newAccount(s.budget.enter("other"), time.Minute, func() {})
 		other.force(s.opts.Memory)
 		done := make(chan error, 1)
 		go func() { done <- requestNext(c) }()
@@ -125,9 +125,9 @@ func TestConnectionWaitingForMemoryIsInUse(t *testing.T) {
 			if len(done) > 0 {
 				t.Fatalf("%s did not wait for memory", name)
 			}
-			s.quotas.mu.Lock()
+			s.budget.mu.Lock()
 			waiting = c.account.waiting
-			s.quotas.mu.Unlock()
+			s.budget.mu.Unlock()
 			runtime.Gosched()
 		}
 		if !c.hasRequested.Load() || name != "get" && c.account.working.Load() == 0 {
@@ -188,9 +188,9 @@ func TestHandleShares(t *testing.T) {
 
 // openHandles returns the number of open readers and listings.
 func (s *Server) openHandles() int64 {
-	s.quotas.mu.Lock()
-	defer s.quotas.mu.Unlock()
-	return s.quotas.used[openHandles]
+	s.budget.mu.Lock()
+	defer s.budget.mu.Unlock()
+	return s.budget.used[openHandles]
 }
 
 // scanFiles is the number of files that a Scan of a partd.File keeps open.
@@ -283,11 +283,11 @@ func TestSocketUsersArePeers(t *testing.T) {
 	go s.Serve(t.Context(), l)
 	c := dial(t, URL(l.Addr()), nil)
 	must(t, c.simpleCall(t.Context(), opPing))
-	s.quotas.mu.Lock()
+	s.budget.mu.Lock()
 	user := fmt.Sprint("user ", os.Getuid())
-	if runtime.GOOS == "linux" && s.quotas.tenants[user] == nil {
+	if runtime.GOOS == "linux" && s.budget.tenants[user] == nil {
 		t.Errorf("the server has no tenant %q", user)
 	}
-	s.quotas.mu.Unlock()
+	s.budget.mu.Unlock()
 	must(t, errors.Join(c.Close(), s.Shutdown(t.Context())))
 }

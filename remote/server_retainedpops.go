@@ -1,10 +1,7 @@
 package remote
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"io"
 	"math"
 	"slices"
 	"sync"
@@ -113,6 +110,16 @@ func (p *retainedPops) drop(r *popResult) {
 	}
 }
 
+// find returns the result of a pop, which may still be running, or nil.
+func (p *retainedPops) find(session, number uint64) *popResult {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s := p.sessions[session]; s != nil {
+		return s.results[number]
+	}
+	return nil
+}
+
 // acknowledge forgets the result of a pop, which the client has confirmed.
 func (p *retainedPops) acknowledge(session, number uint64) {
 	p.mu.Lock()
@@ -128,26 +135,6 @@ func (p *retainedPops) retain(r *popResult, bytes int64) {
 	p.keptBytes += bytes
 	r.session.bytes += bytes
 	p.quotas.add(r.tenant, popBytes, bytes)
-}
-
-// mustWait reports whether results must be confirmed before the session may pop more. The limit on
-// all retained bytes is lower for a tenant that retains more. The limit is higher for a tenant or a
-// session that retains nothing, so that other tenants and sessions cannot block it. mu must be
-// held.
-func (p *retainedPops) mustWait(s *popSession, owner *tenant) bool {
-	p.quotas.mu.Lock()
-	ownBytes, allBytes := owner.used[popBytes], p.quotas.used[popBytes]
-	p.quotas.mu.Unlock()
-	limit := p.limit()
-	switch {
-	case ownBytes == 0:
-		limit = 2 * p.limit()
-	case s.bytes == 0:
-		limit = p.limit() + p.limit()/2
-	default:
-		limit -= ownBytes
-	}
-	return len(s.results) >= maxPops || allBytes > limit
 }
 
 // empty reports whether no result is retained and no pop is running.
@@ -188,7 +175,7 @@ func (p *retainedPops) claim(owner *tenant, session, number uint64, resent bool)
 	if number <= s.highest || resent && s.lostResult {
 		return nil, fmt.Errorf("session %d: pop %d: its result is no longer kept: %w", session, number, partd.ErrUnknownOutcome)
 	}
-	if p.mustWait(s, owner) {
+	if len(s.results) >= maxPops || p.quotas.popsMustWait(owner, s.bytes) {
 		return nil, fmt.Errorf("%w: the client has not confirmed %d pops of this session, and the server retains %d bytes of popped values", ErrBusy, len(s.results), p.keptBytes)
 	}
 	s.highest = number
@@ -220,7 +207,8 @@ func (p *retainedPops) finish(session, number uint64, r *popResult, values [][]b
 func (r *popResult) retain(values [][]byte) {
 	size := headRoom + 4 // the exact capacity, because the buffer is not charged
 	for _, v := range values {
-		if size += 8; len(v) < byRef {
+		size += 8
+		if len(v) < byRef {
 			size += len(v)
 		}
 	}
@@ -235,7 +223,7 @@ func (r *popResult) retain(values [][]byte) {
 }
 
 // wait waits for the result, and answers with the page that begins at offset.
-func (r *popResult) wait(a *answer, offset uint64) error {
+func (r *popResult) wait(a *answerBuilder, offset uint64) error {
 	if err := canceled.Wait(a.ctx, r.done); err != nil {
 		return err
 	}
@@ -253,83 +241,30 @@ func (r *popResult) wait(a *answer, offset uint64) error {
 	return nil
 }
 
-// pop records a pop, in the order of arrival. The returned function runs the pop, concurrently with
-// other requests.
-func (c *conn) pop(r request, d *decoder) (fill, error) {
-	s := c.space
-	instance, keys, allowance := d.u64(), d.keys(), d.allowance
-	switch {
-	case d.end() != nil:
-		return nil, nil // conn.request will return the error
-	case r.session == 0:
-		return nil, fmt.Errorf("%w: a pop without a session", ErrBadRequest)
-	case instance != c.server.instance:
-		return nil, fmt.Errorf("pop %d: the server has been restarted since the client sent it: %w", r.seq, partd.ErrUnknownOutcome)
-	}
-	s.sessions.use(c.openSessions[r.session])
-	result, err := s.pops.claim(c.tenant, r.session, r.seq, r.flags&flagResent != 0)
-	if err != nil {
-		return nil, err
-	}
-	return func(a *answer) error {
-		result.once.Do(func() {
-			values, err := s.popValues(c.server.base, allowance, keys)
-			s.pops.finish(r.session, r.seq, result, values, err)
-		})
-		return result.wait(a, 0)
-	}, nil
+// lostPops remembers the sessions for which the server dropped a pop's result before the client
+// confirmed that result. If such a session resends a pop whose result the server does not have, the
+// pop may already have run. In any other session, such a pop has never arrived before.
+type lostPops struct {
+	mu       sync.Mutex // locked after the mu of retainedPops
+	sessions map[uint64]struct{}
+	tooMany  bool // there are too many sessions to remember them individually
 }
 
-func (c *conn) popRead(r request, d *decoder) (fill, error) {
-	offset := d.u64()
-	return func(a *answer) error {
-		p := &c.space.pops
-		p.mu.Lock()
-		var result *popResult
-		if s := p.sessions[r.session]; s != nil {
-			result = s.results[r.seq]
-		}
-		p.mu.Unlock()
-		if result == nil {
-			return fmt.Errorf("pop %d: its result is no longer kept: %w", r.seq, partd.ErrUnknownOutcome)
-		}
-		return result.wait(a, offset)
-	}, nil
-}
-
-func (c *conn) popDone(r request, _ *decoder) (fill, error) {
-	return func(*answer) error { c.space.pops.acknowledge(r.session, r.seq); return nil }, nil
-}
-
-// popValues pops values from the store, and charges their memory to allowance. If the store can
-// stream values, they may be too large for memory, so popValues measures them first.
-func (s *space) popValues(ctx context.Context, allowance *allowance, keys []string) ([][]byte, error) {
-	if _, ok := s.store.(partd.Opener); ok {
-		remaining := s.pops.limit()
-		for _, k := range keys {
-			n, err := s.valueSize(ctx, k, remaining)
-			if err != nil {
-				return nil, err
-			}
-			if remaining -= n; remaining < 0 {
-				return nil, fmt.Errorf("%w: the values of %d keys together have more than %d bytes, a quarter of the server's memory: pop fewer keys, or read them with Open and delete them",
-					partd.ErrTooLarge, len(keys), s.pops.limit())
-			}
-		}
-		if err := allowance.raise(allowance.total + uncharged + s.pops.limit() - remaining); err != nil {
-			return nil, err
-		}
+func (l *lostPops) add(session uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.sessions == nil {
+		l.sessions = map[uint64]struct{}{}
 	}
-	defer s.changes.Add(1)
-	return partd.Pop(ctx, s.store, keys...)
+	l.sessions[session] = struct{}{}
+	if len(l.sessions) > maxSessions {
+		l.sessions, l.tooMany = nil, true
+	}
 }
 
-// valueSize returns the length of a value, or limit+1 if it is longer than limit.
-func (s *space) valueSize(ctx context.Context, key string, limit int64) (int64, error) {
-	r, err := partd.Open(ctx, s.store, key)
-	if err != nil {
-		return 0, err
-	}
-	n, err := io.Copy(io.Discard, io.LimitReader(r, limit+1))
-	return n, errors.Join(err, r.Close())
+func (l *lostPops) contains(session uint64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, lost := l.sessions[session]
+	return lost || l.tooMany
 }

@@ -136,7 +136,7 @@ func TestPopCountsAsUse(t *testing.T) {
 	must(t, err)
 	s.sessions.mu.Lock()
 	defer s.sessions.mu.Unlock()
-	if x := s.sessions.table[c.ops.session]; x == nil || !x.used || x.list != nil {
+	if x := s.sessions.table[c.calls.ops.session]; x == nil || !x.used || x.list != nil {
 		t.Errorf("after a pop, the session counts as unused: %+v", x)
 	}
 }
@@ -266,7 +266,7 @@ func TestResentPopOfForgottenSession(t *testing.T) {
 	}()
 	<-store.blocked
 	c.mu.Lock()
-	session := c.ops.session
+	session := c.calls.ops.session
 	c.mu.Unlock()
 	s.space.pops.end(session)
 	p.Cut()

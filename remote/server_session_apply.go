@@ -12,26 +12,26 @@ import (
 
 // apply applies an operation of a session exactly once. If the error wraps errSuperseded, the
 // client has abandoned this connection, and the caller must close it.
-func (s *sessions) apply(ctx context.Context, c *conn, tag partd.Tag, op partd.Operation) (applied bool, err error) {
+func (s *sessions) apply(ctx context.Context, c *connSessions, tag partd.Tag, op partd.Operation) (applied bool, err error) {
 	if tag.Number == 0 {
 		return false, fmt.Errorf("%w: operations of a session are numbered from 1", ErrBadRequest)
 	}
-	x := c.openSessions[tag.Session]
+	x := c.open[tag.Session]
 	if x == nil {
 		return false, sessiontab.ExpiredError(tag.Session)
 	}
 	s.use(x)
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.owner > c.id {
+	if x.owner > c.peer.id {
 		return false, errSuperseded
 	}
-	x.owner = c.id
+	x.owner = c.peer.id
 	do := func() (bool, error) { return x.applyTo(ctx, s, c, tag, op) }
 	// An operation may already have been applied if it is resent, or if its session began on another
 	// server and has not applied anything here. Do not check the limit for such an operation: the
 	// limit could reject an operation that was applied.
-	if resent := !x.counted || tag.Number <= x.applied; resent {
+	if !x.counted || tag.Number <= x.applied {
 		applied, err = do()
 	} else {
 		applied, err = withinLimit(s.limit, op, do)
@@ -44,7 +44,7 @@ func (s *sessions) apply(ctx context.Context, c *conn, tag partd.Tag, op partd.O
 
 // applyTo applies an operation exactly once. The keeper, which is the store or the server's memory,
 // knows what was already applied. mu must be held.
-func (x *session) applyTo(ctx context.Context, s *sessions, c *conn, tag partd.Tag, op partd.Operation) (applied bool, err error) {
+func (x *knownSession) applyTo(ctx context.Context, s *sessions, c *connSessions, tag partd.Tag, op partd.Operation) (applied bool, err error) {
 	applied, err = s.currentKeeper().Apply(ctx, tag, op)
 	if errors.Is(err, partd.ErrSessionExpired) {
 		s.forget(c, x)
@@ -53,7 +53,7 @@ func (x *session) applyTo(ctx context.Context, s *sessions, c *conn, tag partd.T
 }
 
 // use records that a session has been used, so that unused sessions are forgotten before it.
-func (s *sessions) use(x *session) {
+func (s *sessions) use(x *knownSession) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !x.used {

@@ -19,20 +19,20 @@ import (
 // sessions applies numbered operations exactly once. A connection can use only sessions that it has
 // begun, or whose token it has presented.
 type sessions struct {
-	space  *space
+	pops   *retainedPops // of the same store
 	store  partd.Partd
 	limit  SpaceLimit // nil if nothing limits the store
 	quotas *quotas
 	secret [16]byte // for tokens that the server issues
 
-	mu     *sync.Mutex         // shared by all spaces; locked after the mu of a session
-	table  map[uint64]*session // known sessions, by number
-	keeper partd.Applier       // remembers which operations were applied: the store or, if it cannot, memory
+	mu     *sync.Mutex              // shared by all spaces; locked after the mu of a session
+	table  map[uint64]*knownSession // known sessions, by number
+	keeper partd.Applier            // remembers which operations were applied: the store or, if it cannot, memory
 	memory memorySessions
 }
 
-// session is the server's record of a session.
-type session struct {
+// knownSession is the server's record of a session.
+type knownSession struct {
 	id     uint64
 	home   *sessions // the sessions of the same store
 	tenant *tenant
@@ -55,12 +55,18 @@ type session struct {
 	applied uint64 // highest number of an operation that may have been applied
 }
 
+// connSessions holds the sessions that a connection may use. Only the conn's goroutine uses it.
+type connSessions struct {
+	peer        *transport
+	open        map[uint64]*knownSession // by number
+	closeHolder func(owner *tenant)      // closes a connection of owner with many sessions
+}
+
 // init initializes the sessions of a space. Sessions in memory are numbered from incarnation<<32.
 // incarnation differs between server processes, so a new process reuses no number.
-func (s *sessions) init(p *space, limit SpaceLimit, l *quotas, mu *sync.Mutex, incarnation uint32) {
-	store := p.store
-	s.space, s.store, s.limit, s.quotas, s.mu = p, store, limit, l, mu
-	s.table = map[uint64]*session{}
+func (s *sessions) init(store partd.Partd, pops *retainedPops, limit SpaceLimit, q *quotas, mu *sync.Mutex, incarnation uint32) {
+	s.store, s.pops, s.limit, s.quotas, s.mu = store, pops, limit, q, mu
+	s.table = map[uint64]*knownSession{}
 	s.memory = memorySessions{store: store, lastIssued: uint64(incarnation) << 32, table: map[uint64]*memorySession{}}
 	var canKeep bool
 	if s.keeper, canKeep = store.(partd.Applier); !canKeep {
@@ -70,14 +76,14 @@ func (s *sessions) init(p *space, limit SpaceLimit, l *quotas, mu *sync.Mutex, i
 }
 
 // issue begins a session, and returns it with its token.
-func (s *sessions) issue(ctx context.Context, c *conn) (x *session, token partd.SessionToken, err error) {
+func (s *sessions) issue(ctx context.Context, c *connSessions, user string) (x *knownSession, token partd.SessionToken, err error) {
 	if err := s.reserve(ctx, c); err != nil {
 		return nil, token, err
 	}
-	x = &session{home: s, tenant: c.tenant, begun: time.Now(), counted: true}
+	x = &knownSession{home: s, tenant: c.peer.tenant, begun: time.Now(), counted: true}
 	defer func() {
 		if err != nil {
-			s.quotas.add(c.tenant, knownSessions, -1)
+			s.quotas.add(c.peer.tenant, knownSessions, -1)
 		}
 	}()
 	keeper := s.currentKeeper()
@@ -86,7 +92,7 @@ func (s *sessions) issue(ctx context.Context, c *conn) (x *session, token partd.
 	// If the store is a Client, its server counts all sessions against one connection. If
 	// there are too many, end a session and retry.
 	for errors.Is(err, ErrBusy) {
-		if ended, e := s.endForgettable(ctx, s.quotas.heaviest(knownSessions, c.tenant, 0)); !ended || e != nil {
+		if ended, e := s.endForgettable(ctx, s.quotas.findHeaviest(knownSessions, c.peer.tenant, 0)); !ended || e != nil {
 			break
 		}
 		x.id, err = keeper.NewSession(ctx)
@@ -114,7 +120,7 @@ func (s *sessions) issue(ctx context.Context, c *conn) (x *session, token partd.
 	s.table[x.id] = x
 	s.open(c, x)
 	s.mu.Unlock()
-	return x, tokenFor(c.access.user.User, token), nil
+	return x, tokenFor(user, token), nil
 }
 
 // token returns the token of a session from the store or, if the store issues no tokens, a token
@@ -172,22 +178,22 @@ func (s *sessions) currentKeeper() partd.Applier {
 }
 
 // open records that a connection may use a session. mu must be held.
-func (s *sessions) open(c *conn, x *session) {
-	if c.openSessions == nil {
-		c.openSessions = map[uint64]*session{}
+func (s *sessions) open(c *connSessions, x *knownSession) {
+	if c.open == nil {
+		c.open = map[uint64]*knownSession{}
 	}
-	c.openSessions[x.id] = x
-	c.sessionCount.Store(int64(len(c.openSessions)))
+	c.open[x.id] = x
+	c.peer.sessionCount.Store(int64(len(c.open)))
 	x.conns++
 	s.placeInList(x)
 }
 
 // enter permits a connection to use a session whose token the connection presents.
-func (s *sessions) enter(ctx context.Context, c *conn, id uint64, token partd.SessionToken) error {
-	if id == 0 || c.openSessions[id] != nil {
+func (s *sessions) enter(ctx context.Context, c *connSessions, user string, id uint64, token partd.SessionToken) error {
+	if id == 0 || c.open[id] != nil {
 		return nil
 	}
-	if err := s.check(ctx, c.access.user.User, id, token); err != nil {
+	if err := s.check(ctx, user, id, token); err != nil {
 		return err
 	}
 	s.mu.Lock()
@@ -204,9 +210,9 @@ func (s *sessions) enter(ctx context.Context, c *conn, id uint64, token partd.Se
 			return err
 		}
 		if x = s.table[id]; x != nil { // another connection entered the session in the meantime
-			s.quotas.add(c.tenant, knownSessions, -1)
+			s.quotas.add(c.peer.tenant, knownSessions, -1)
 		} else {
-			x = &session{id: id, home: s, tenant: c.tenant, begun: time.Now(), used: true}
+			x = &knownSession{id: id, home: s, tenant: c.peer.tenant, begun: time.Now(), used: true}
 			s.table[id] = x
 		}
 	}
@@ -215,13 +221,13 @@ func (s *sessions) enter(ctx context.Context, c *conn, id uint64, token partd.Se
 }
 
 // end forgets a session that is open on the connection.
-func (s *sessions) end(ctx context.Context, c *conn, id uint64) error {
-	x := c.openSessions[id]
+func (s *sessions) end(ctx context.Context, c *connSessions, id uint64) error {
+	x := c.open[id]
 	if x == nil {
 		return nil
 	}
 	x.ended.Store(true)
-	s.space.pops.end(id)
+	s.pops.end(id)
 	s.forget(c, x)
 	s.mu.Lock()
 	s.remove(x)
@@ -239,20 +245,18 @@ func (s *sessions) close() {
 	}
 }
 
-func (s *sessions) leave(c *conn) {
-	for _, x := range c.openSessions {
+func (s *sessions) leave(c *connSessions) {
+	for _, x := range c.open {
 		s.forget(c, x)
 	}
 }
 
 // forget records that a connection no longer uses a session.
-func (s *sessions) forget(c *conn, x *session) {
+func (s *sessions) forget(c *connSessions, x *knownSession) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(c.openSessions, x.id)
-	c.sessionCount.Store(int64(len(c.openSessions)))
+	delete(c.open, x.id)
+	c.peer.sessionCount.Store(int64(len(c.open)))
 	x.conns--
 	s.placeInList(x)
 }
-
-var errSuperseded = errors.New("the session continues on a newer connection")

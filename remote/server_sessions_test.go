@@ -33,7 +33,7 @@ func TestTooManySessions(t *testing.T) {
 			c, idle := dial(t, url, nil), dial(t, url, nil)
 			must(t, c.Append(ctx, entry("k", "1")))
 			must(t, idle.Append(ctx, entry("k", "2")))
-			original := c.ops.session
+			original := c.calls.ops.session
 			l := idle.link
 			l.abort()
 			<-l.done
@@ -50,7 +50,7 @@ func TestTooManySessions(t *testing.T) {
 			}
 			must(t, c.Append(ctx, entry("k", "3")))
 			must(t, idle.Append(ctx, entry("k", "4")))
-			if c.ops.session != original {
+			if c.calls.ops.session != original {
 				t.Error("the server forgot a session in use")
 			}
 			v, err := c.Get(ctx, "k")
@@ -93,18 +93,18 @@ func TestGuessedSession(t *testing.T) {
 			victim, attacker := dial(t, url, nil), dial(t, url, nil)
 			must(t, victim.Append(ctx, entry("k", "1"), entry("p", "popped")))
 			for n := uint64(2); n < 4; n++ {
-				_, err := attacker.Apply(ctx, partd.Tag{Session: victim.ops.session, Number: n}, partd.Operation{Entries: []partd.Entry{entry("x", "evil")}})
+				_, err := attacker.Apply(ctx, partd.Tag{Session: victim.calls.ops.session, Number: n}, partd.Operation{Entries: []partd.Entry{entry("x", "evil")}})
 				if !errors.Is(err, partd.ErrSessionExpired) {
 					t.Errorf("Apply of operation %d in another client's session = %v, want ErrSessionExpired", n, err)
 				}
 			}
-			if err := attacker.CheckSession(ctx, victim.ops.session, partd.SessionToken{1}); !errors.Is(err, partd.ErrSessionExpired) {
+			if err := attacker.CheckSession(ctx, victim.calls.ops.session, partd.SessionToken{1}); !errors.Is(err, partd.ErrSessionExpired) {
 				t.Errorf("CheckSession with a wrong token = %v, want ErrSessionExpired", err)
 			}
-			must(t, attacker.EndSession(ctx, victim.ops.session)) // has no effect
+			must(t, attacker.EndSession(ctx, victim.calls.ops.session)) // has no effect
 			must(t, victim.Append(ctx, entry("k", "2")))
 			k := newCall(opPop)
-			k.session, k.seq = victim.ops.session, 1
+			k.session, k.seq = victim.calls.ops.session, 1
 			k.u64(attacker.instance)
 			k.buf = appendKeys(k.buf, []string{"p"})
 			if err := attacker.do(ctx, k); err == nil {
@@ -115,7 +115,7 @@ func TestGuessedSession(t *testing.T) {
 				t.Errorf("the victim popped %q, want popped", v[0])
 			}
 			read := newCall(opPopRead)
-			read.session, read.seq = victim.ops.session, 1
+			read.session, read.seq = victim.calls.ops.session, 1
 			read.u64(0)
 			if err := attacker.do(ctx, read); err == nil {
 				t.Error("the attacker could read the victim's popped value")
@@ -240,7 +240,7 @@ func TestAbortedRequests(t *testing.T) {
 			t.Errorf("%s on an aborted connection was answered with %d bytes, %v, want an error and no answer", label, n, err)
 		}
 		c.account.close()
-		s.quotas.leave(c.tenant)
+		s.budget.leave(c.tenant)
 	}
 }
 

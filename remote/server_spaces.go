@@ -11,30 +11,6 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// Namespaces manages a server's stores, except the default one.
-type Namespaces interface {
-	// Acquire returns the store of a namespace, for use until done is called. If the namespace
-	// does not exist, the store is empty, and its first change creates the namespace. Acquire
-	// may be called again for a namespace in use.
-	Acquire(name string) (store partd.Partd, done func())
-	// SpaceLimit returns the limit of a namespace, or nil for no limit.
-	SpaceLimit(name string) SpaceLimit
-	// List returns the first namespaces whose names are greater than after, at most limit.
-	List(ctx context.Context, after string, limit int) ([]NamespaceInfo, error)
-	// WhenFull registers endIdle, which closes an idle reader. Readers keep stores open. So if the
-	// maximum number of stores is open, Namespaces calls endIdle before it opens another one.
-	WhenFull(endIdle func())
-	// Close closes all stores.
-	Close(ctx context.Context) error
-}
-
-// NamespaceInfo describes a namespace.
-type NamespaceInfo struct {
-	Name      string
-	DiskBytes int64     // size of its files
-	LastUsed  time.Time // approximate
-}
-
 // space is the store of one namespace, with the server's state for it.
 type space struct {
 	name     string
@@ -48,41 +24,46 @@ type space struct {
 	refs int    // number of connections; guarded by the mu of spaces
 }
 
-func newSpace(name string, store partd.Partd, limit SpaceLimit, s *Server) *space {
-	p := &space{name: name, store: store, statistics: statistics{counting: make(semaphore, 1)}}
-	p.sessions.init(p, limit, &s.quotas, &s.spaces.sessions, uint32(s.instance>>32))
-	p.pops.init(&s.quotas, &s.spaces.lost)
-	return p
-}
-
 // spaces are the namespaces that connections use, and the namespaces with results of pops that a
 // client has not confirmed.
 type spaces struct {
-	sessions sync.Mutex // guards the sessions of all spaces, because a tenant's lists contain sessions of several spaces
-	lost     lostPops
-	mu       sync.Mutex
-	named    map[string]*space
+	sessions    sync.Mutex // guards the sessions of all spaces, because a tenant's lists contain sessions of several spaces
+	lost        lostPops
+	quotas      *quotas
+	incarnation uint32 // differs between server processes; see sessions.init
+
+	namespaces   Namespaces // nil if the server has only the default space
+	defaultSpace *space
+	mu           sync.Mutex
+	named        map[string]*space
 }
 
-// enterSpace returns the space of a namespace. The connection must call leaveSpace when it ends.
-func (s *Server) enterSpace(name string) (*space, error) {
+func (s *spaces) newSpace(name string, store partd.Partd, limit SpaceLimit) *space {
+	p := &space{name: name, store: store, statistics: statistics{counting: make(semaphore, 1)}}
+	p.sessions.init(store, &p.pops, limit, s.quotas, &s.sessions, s.incarnation)
+	p.pops.init(s.quotas, &s.lost)
+	return p
+}
+
+// enter returns the space of a namespace. The connection must call leave when it ends.
+func (s *spaces) enter(name string) (*space, error) {
 	if name == "" {
-		return s.space, nil
+		return s.defaultSpace, nil
 	}
-	if s.opts.Namespaces == nil {
+	if s.namespaces == nil {
 		return nil, errNoNamespaces(name)
 	}
 	if err := CheckNamespace(name); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrBadRequest, err)
 	}
-	s.spaces.mu.Lock()
-	defer s.spaces.mu.Unlock()
-	p := s.spaces.named[name]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.named[name]
 	if p == nil {
-		store, done := s.opts.Namespaces.Acquire(name)
-		p = newSpace(name, store, s.opts.Namespaces.SpaceLimit(name), s)
+		store, done := s.namespaces.Acquire(name)
+		p = s.newSpace(name, store, s.namespaces.SpaceLimit(name))
 		p.done = done
-		s.spaces.named[name] = p
+		s.named[name] = p
 	}
 	p.refs++
 	return p, nil
@@ -92,95 +73,63 @@ func errNoNamespaces(name string) error {
 	return fmt.Errorf("this server has no namespaces, but the client asked for %q: %w", truncate(name), errors.ErrUnsupported)
 }
 
-// leaveSpace records that a connection of p has ended, and forgets unused spaces.
-func (s *Server) leaveSpace(p *space) {
-	if p == s.space {
+// leave records that a connection of p has ended, and forgets unused spaces.
+func (s *spaces) leave(p *space) {
+	if p == s.defaultSpace {
 		return
 	}
-	s.spaces.mu.Lock()
-	defer s.spaces.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	p.refs--
-	for name, p := range s.spaces.named {
+	for name, p := range s.named {
 		if p.refs == 0 && p.pops.empty() {
-			delete(s.spaces.named, name)
+			delete(s.named, name)
 			p.sessions.close()
 			p.done()
 		}
 	}
 }
 
-// closeSpaces drops all results of pops, and closes the stores of all namespaces except the default.
-func (s *Server) closeSpaces(ctx context.Context) error {
-	s.pops.close()
-	s.spaces.mu.Lock()
-	for _, p := range s.spaces.named {
+// close drops all results of pops, and closes the stores of all namespaces except the default.
+func (s *spaces) close(ctx context.Context) error {
+	s.defaultSpace.pops.close()
+	s.mu.Lock()
+	for _, p := range s.named {
 		p.pops.close()
 	}
-	s.spaces.mu.Unlock()
-	if s.opts.Namespaces == nil {
+	s.mu.Unlock()
+	if s.namespaces == nil {
 		return nil
 	}
-	return s.opts.Namespaces.Close(ctx)
+	return s.namespaces.Close(ctx)
 }
 
-const listPageSize = 500
+// statistics caches the last answer to stat, because some stores must read everything to compute
+// the answer. A change by this server invalidates the answer. Because other processes may also
+// change the store, the answer also expires after ten times the time that computing it took.
+type statistics struct {
+	changes  atomic.Uint64 // number of finished changes
+	counting semaphore     // held while computing the answer
 
-func (c *conn) namespaces(_ request, d *decoder) (fill, error) {
-	lastName := d.text()
-	return func(a *answer) error {
-		if c.server.opts.Namespaces == nil {
-			return fmt.Errorf("this server has no namespaces: %w", errors.ErrUnsupported)
-		}
-		var visible []NamespaceInfo
-		for more := true; more && len(visible) == 0; {
-			list, err := c.server.opts.Namespaces.List(c.ctx, lastName, listPageSize)
-			if err != nil {
-				return err
-			}
-			for _, info := range list {
-				lastName = info.Name
-				if auth := c.server.opts.Authorizer; auth == nil || auth.Rights(c.access.user, info.Name)&RightAdmin != 0 {
-					visible = append(visible, info)
-				}
-			}
-			if more = len(list) == listPageSize; more && len(visible) > 0 {
-				a.flags |= flagMore
-			}
-		}
-		if lastName = ""; len(visible) > 0 {
-			lastName = visible[len(visible)-1].Name // tell the client no name that it may not see
-		}
-		a.buf = appendText(a.buf, lastName)
-		a.u32(uint32(len(visible)))
-		for _, info := range visible {
-			a.buf = appendText(a.buf, info.Name)
-			a.u64(uint64(info.DiskBytes))
-			a.u64(uint64(info.LastUsed.Unix()))
-		}
-		return nil
-	}, nil
+	stats         partd.Stats
+	changesBefore uint64 // value of changes when computing stats began
+	countedAt     time.Time
+	duration      time.Duration
 }
 
-// Namespaces lists the server's namespaces where the user has the right admin,
-// except the default one.
-func (c *Client) Namespaces(ctx context.Context) ([]NamespaceInfo, error) {
-	var all []NamespaceInfo
-	for lastName, more := "", true; more; {
-		k := newCall(opNamespaces)
-		k.buf = appendText(k.buf, lastName)
-		if err := c.do(ctx, k); err != nil {
-			return nil, c.wrapError("namespaces", err)
-		}
-		d := &decoder{b: k.reply}
-		next, n := d.text(), d.u32()
-		for ; n > 0 && d.err == nil; n-- {
-			all = append(all, NamespaceInfo{Name: d.text(), DiskBytes: int64(d.u64()), LastUsed: time.Unix(int64(d.u64()), 0)})
-		}
-		if err := d.end(); err != nil {
-			return nil, c.wrapError("namespaces", fmt.Errorf("%w: %w", ErrBadRequest, err))
-		}
-		more = k.replyFlags&flagMore != 0 && next > lastName
-		lastName = next
+// get returns the statistics of store, and counts them if necessary.
+func (m *statistics) get(ctx context.Context, store partd.Partd) (partd.Stats, error) {
+	if err := m.counting.acquire(ctx); err != nil {
+		return partd.Stats{}, err
 	}
-	return all, nil
+	defer m.counting.release()
+	changes, begin := m.changes.Load(), time.Now()
+	if changes != m.changesBefore || begin.Sub(m.countedAt) > 10*m.duration {
+		st, err := partd.Stat(ctx, store)
+		if err != nil {
+			return partd.Stats{}, err
+		}
+		m.stats, m.changesBefore, m.countedAt, m.duration = st, changes, time.Now(), time.Since(begin)
+	}
+	return m.stats, nil
 }

@@ -2,41 +2,18 @@ package remote
 
 import (
 	"errors"
-	"sync/atomic"
-	"time"
+	"fmt"
 
 	"github.com/go-partd/partd"
 )
 
-// statistics caches the last answer to stat, because some stores must read everything to compute
-// the answer. A change by this server invalidates the answer. Because other processes may also
-// change the store, the answer also expires after ten times the time that computing it took.
-type statistics struct {
-	changes  atomic.Uint64 // number of finished changes
-	counting semaphore     // held while computing the answer
-
-	stats         partd.Stats
-	changesBefore uint64 // value of changes when computing stats began
-	countedAt     time.Time
-	duration      time.Duration
-}
-
 func (c *conn) stat(r request, _ *decoder) (fill, error) {
-	return func(a *answer) error {
-		m := &c.space.statistics
-		if err := m.counting.acquire(c.ctx); err != nil {
+	return func(a *answerBuilder) error {
+		st, err := c.space.statistics.get(c.ctx, c.space.store)
+		if err != nil {
 			return err
 		}
-		defer m.counting.release()
-		changes, begin := m.changes.Load(), time.Now()
-		if changes != m.changesBefore || begin.Sub(m.countedAt) > 10*m.duration {
-			st, err := partd.Stat(c.ctx, c.space.store)
-			if err != nil {
-				return err
-			}
-			m.stats, m.changesBefore, m.countedAt, m.duration = st, changes, time.Now(), time.Since(begin)
-		}
-		for _, n := range []int64{m.stats.Keys, m.stats.Bytes, m.stats.Memory, m.stats.Disk} {
+		for _, n := range []int64{st.Keys, st.Bytes, st.Memory, st.Disk} {
 			a.u64(uint64(n))
 		}
 		if r.flags&flagCount != 0 {
@@ -48,7 +25,7 @@ func (c *conn) stat(r request, _ *decoder) (fill, error) {
 
 // verify answers with the result of a check of the store. The server runs only one check at a time,
 // because a check reads the whole store.
-func (c *conn) verify(a *answer) error {
+func (c *conn) verify(a *answerBuilder) error {
 	if err := c.server.checking.acquire(c.ctx); err != nil {
 		return err
 	}
@@ -88,4 +65,44 @@ func damages(err error) []*partd.CorruptError {
 		return damages(errors.Unwrap(err))
 	}
 	return []*partd.CorruptError{{Path: "?", Offset: -1, Err: err}}
+}
+
+const listPageSize = 500
+
+func (c *conn) namespaces(_ request, d *decoder) (fill, error) {
+	lastName := d.text()
+	return func(a *answerBuilder) error {
+		if c.opts.Namespaces == nil {
+			return fmt.Errorf("this server has no namespaces: %w", errors.ErrUnsupported)
+		}
+		var visible []NamespaceInfo
+		for more := true; more && len(visible) == 0; {
+			list, err := c.opts.Namespaces.List(c.ctx, lastName, listPageSize)
+			if err != nil {
+				return err
+			}
+			for _, info := range list {
+				lastName = info.Name
+				if auth := c.opts.Authorizer; auth == nil || auth.Rights(c.user, info.Name)&RightAdmin != 0 {
+					visible = append(visible, info)
+				}
+			}
+			more = len(list) == listPageSize
+			if more && len(visible) > 0 {
+				a.flags |= flagMore
+			}
+		}
+		lastName = ""
+		if len(visible) > 0 {
+			lastName = visible[len(visible)-1].Name // tell the client no name that it may not see
+		}
+		a.buf = appendText(a.buf, lastName)
+		a.u32(uint32(len(visible)))
+		for _, info := range visible {
+			a.buf = appendText(a.buf, info.Name)
+			a.u64(uint64(info.DiskBytes))
+			a.u64(uint64(info.LastUsed.Unix()))
+		}
+		return nil
+	}, nil
 }

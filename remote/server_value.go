@@ -3,13 +3,14 @@ package remote
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 
 	"github.com/go-partd/partd"
 )
 
-// value is a whole value or its first bytes.
-type value struct {
+// loadedValue is a whole value or its first bytes.
+type loadedValue struct {
 	data []byte        // a part of buf, or of the store's own memory
 	buf  []byte        // the caller's buffer, possibly reallocated
 	rest io.ReadCloser // the rest of the value; nil if data is the whole value
@@ -17,16 +18,16 @@ type value struct {
 
 // readValue appends the first bytes of a value, at most limit, to buf. If the store cannot stream
 // values, readValue returns the whole value in the store's own memory instead.
-func (s *space) readValue(ctx context.Context, key string, buf []byte, limit int, a *allowance) (value, error) {
+func (s *space) readValue(ctx context.Context, key string, buf []byte, limit int, a *allowance) (loadedValue, error) {
 	opener, ok := s.store.(partd.Opener)
 	if !ok {
 		return s.getValue(ctx, key, buf, limit, a)
 	}
-	if a.account.quotas.isCrowded() {
+	if a.account.budget.isCrowded() {
 		// Take memory before opening the reader, because a request must not keep a reader open
 		// while it waits for memory.
-		if err := a.raise(uncharged + 1); err != nil {
-			return value{}, err
+		if err := a.raise(freeBytes + 1); err != nil {
+			return loadedValue{}, err
 		}
 	}
 	r, err := opener.Open(ctx, key)
@@ -34,14 +35,14 @@ func (s *space) readValue(ctx context.Context, key string, buf []byte, limit int
 		return s.getValue(ctx, key, buf, limit, a)
 	}
 	if err != nil {
-		return value{}, err
+		return loadedValue{}, err
 	}
 	start := len(buf)
 	buf, more, err := readUpTo(r, buf, limit, a)
 	if err != nil {
-		return value{}, errors.Join(err, r.Close())
+		return loadedValue{}, errors.Join(err, r.Close())
 	}
-	v := value{data: buf[start:], buf: buf}
+	v := loadedValue{data: buf[start:], buf: buf}
 	if more {
 		v.rest = r
 		return v, nil
@@ -51,9 +52,9 @@ func (s *space) readValue(ctx context.Context, key string, buf []byte, limit int
 
 // getValue gets a whole value. It can charge the value's memory only afterwards, because only then
 // is its size known. If the memory in use then exceeds the budget, later calls wait for memory.
-func (s *space) getValue(ctx context.Context, key string, buf []byte, limit int, a *allowance) (value, error) {
-	if err := a.raise(uncharged + 1); err != nil {
-		return value{}, err
+func (s *space) getValue(ctx context.Context, key string, buf []byte, limit int, a *allowance) (loadedValue, error) {
+	if err := a.raise(freeBytes + 1); err != nil {
+		return loadedValue{}, err
 	}
 	if d, ok := s.store.(*partd.Dict); ok {
 		if v, ok, err := copyValue(ctx, d, key, buf, limit, a); ok || err != nil {
@@ -62,33 +63,33 @@ func (s *space) getValue(ctx context.Context, key string, buf []byte, limit int,
 	}
 	values, err := s.store.Get(ctx, key)
 	if err != nil {
-		return value{}, err
+		return loadedValue{}, err
 	}
 	a.force(int64(cap(buf) + len(values[0])))
-	return value{data: values[0], buf: buf}, nil
+	return loadedValue{data: values[0], buf: buf}, nil
 }
 
 // copyValue appends a whole value to buf, because buffers are reused and Get allocates new memory. It
 // returns false if the value is longer than limit, or if buf would become too large to be reused.
-func copyValue(ctx context.Context, d *partd.Dict, key string, buf []byte, limit int, a *allowance) (v value, ok bool, err error) {
+func copyValue(ctx context.Context, d *partd.Dict, key string, buf []byte, limit int, a *allowance) (v loadedValue, ok bool, err error) {
 	for start := len(buf); ; {
 		dst := buf[start:min(cap(buf), start+limit)]
 		length, err := d.CopyValue(ctx, dst, key)
 		switch {
 		case err != nil:
-			return value{}, false, err
+			return loadedValue{}, false, err
 		case length <= int64(len(dst)):
 			buf = buf[:start+int(length)]
-			return value{data: buf[start:], buf: buf}, true, nil
+			return loadedValue{data: buf[start:], buf: buf}, true, nil
 		case length > int64(min(limit, keepBuffer-start)):
-			return value{}, false, nil
+			return loadedValue{}, false, nil
 		}
 		size := cap(buf)
 		for size < start+int(length) {
 			size = nextSize(size)
 		}
 		if err := a.raise(int64(cap(buf) + size)); err != nil {
-			return value{}, false, err
+			return loadedValue{}, false, err
 		}
 		buf = append(make([]byte, 0, size), buf...)
 	}
@@ -130,4 +131,38 @@ func readUpTo(r io.Reader, buf []byte, limit int, a *allowance) (out []byte, mor
 		}
 	}
 	return buf, true, nil
+}
+
+// popValues pops values from the store, and charges their memory to allowance. If the store can
+// stream values, they may be too large for memory, so popValues measures them first.
+func (s *space) popValues(ctx context.Context, allowance *allowance, keys []string) ([][]byte, error) {
+	if _, ok := s.store.(partd.Opener); ok {
+		remaining := s.pops.limit()
+		for _, k := range keys {
+			n, err := s.valueSize(ctx, k, remaining)
+			if err != nil {
+				return nil, err
+			}
+			remaining -= n
+			if remaining < 0 {
+				return nil, fmt.Errorf("%w: the values of %d keys together have more than %d bytes, a quarter of the server's memory: pop fewer keys, or read them with Open and delete them",
+					partd.ErrTooLarge, len(keys), s.pops.limit())
+			}
+		}
+		if err := allowance.raise(allowance.total + freeBytes + s.pops.limit() - remaining); err != nil {
+			return nil, err
+		}
+	}
+	defer s.changes.Add(1)
+	return partd.Pop(ctx, s.store, keys...)
+}
+
+// valueSize returns the length of a value, or limit+1 if it is longer than limit.
+func (s *space) valueSize(ctx context.Context, key string, limit int64) (int64, error) {
+	r, err := partd.Open(ctx, s.store, key)
+	if err != nil {
+		return 0, err
+	}
+	n, err := io.Copy(io.Discard, io.LimitReader(r, limit+1))
+	return n, errors.Join(err, r.Close())
 }

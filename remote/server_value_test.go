@@ -85,14 +85,14 @@ func TestValuesOfAnswersAreCharged(t *testing.T) {
 	unused.recycle()
 	a := c.newAnswer()
 	defer a.drop()
-	a.initial = 0 // reserve nothing in advance
+	a.minFirstRaise = 0 // reserve nothing in advance
 	f, err := c.get(request{}, &decoder{b: appendKeys(nil, keys)})
 	must(t, err)
 	must(t, f(a))
 	for _, when := range []string{"before", "while"} {
-		if a.size() < count*size || s.memoryUsed() < count*size-uncharged || cap(a.buf) > keepBuffer {
+		if a.size() < count*size || s.memoryUsed() < count*size-freeBytes || cap(a.buf) > keepBuffer {
 			t.Errorf("%s it is written, an answer of %d bytes has %d bytes charged and a buffer of %d, want at least %d, %d and at most %d",
-				when, a.size(), s.memoryUsed(), cap(a.buf), count*size, count*size-uncharged, keepBuffer)
+				when, a.size(), s.memoryUsed(), cap(a.buf), count*size, count*size-freeBytes, keepBuffer)
 		}
 		a.parts(reply{})
 	}
@@ -114,7 +114,7 @@ func TestCopiedValuesAreCharged(t *testing.T) {
 		if !ok || err != nil || len(v.data) != size {
 			t.Errorf("copyValue = %v, %v with %d bytes, want %d", ok, err, len(v.data), size)
 		}
-		if n, want := s.memoryUsed()-before, int64(cap(v.buf)+cap(buf)); n < want-uncharged {
+		if n, want := s.memoryUsed()-before, int64(cap(v.buf)+cap(buf)); n < want-freeBytes {
 			t.Errorf("copyValue charges %d bytes for buffers of %d bytes", n, want)
 		}
 		a.release()
@@ -131,19 +131,19 @@ func TestAnswerBuffersAreCharged(t *testing.T) {
 	c := pipedConn(t, s)
 	large := 0
 	for i := range 200 {
-		s.quotas.inUse.Store(int64((i+1)%2) * s.opts.Memory)
+		s.budget.inUse.Store(int64((i+1)%2) * s.opts.Memory)
 		_ = newBuilder() // removes the last answer's buffer from the pool, so that newAnswer does not get it
 		unused := builder{buf: make([]byte, 0, 1<<20)}
 		unused.recycle()
 		a := c.newAnswer()
-		if cap(a.buf) > uncharged {
+		if cap(a.buf) > freeBytes {
 			large++
-			if s.memoryUsed() < int64(cap(a.buf)-uncharged) {
+			if s.memoryUsed() < int64(cap(a.buf)-freeBytes) {
 				t.Fatalf("an answer has a buffer of %d bytes, but only %d bytes are charged", cap(a.buf), s.memoryUsed())
 			}
 		}
-		if i%2 == 0 && cap(a.buf) > uncharged {
-			t.Fatalf("with little memory, an empty answer has a buffer of %d bytes, want at most %d", cap(a.buf), uncharged)
+		if i%2 == 0 && cap(a.buf) > freeBytes {
+			t.Fatalf("with little memory, an empty answer has a buffer of %d bytes, want at most %d", cap(a.buf), freeBytes)
 		}
 		a.drop()
 	}

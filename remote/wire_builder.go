@@ -108,3 +108,10 @@ func cutPieces(pieces *[][]byte, n int) (head [][]byte) {
 	}
 	return head
 }
+
+func appendBool(b []byte, v bool) []byte {
+	if v {
+		return append(b, 1)
+	}
+	return append(b, 0)
+}

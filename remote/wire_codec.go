@@ -137,13 +137,6 @@ func (d *decoder) key() string { return string(d.take(uint64(d.u16()))) }
 
 func (d *decoder) text() string { return string(d.take(uint64(d.u32()))) }
 
-func appendBool(b []byte, v bool) []byte {
-	if v {
-		return append(b, 1)
-	}
-	return append(b, 0)
-}
-
 func appendKey(b []byte, key string) []byte {
 	return append(binary.LittleEndian.AppendUint16(b, uint16(len(key))), key...)
 }

@@ -7,9 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/storekit"
 )
 
 var (
@@ -48,16 +51,6 @@ var errorsByCode = [...]error{
 }
 
 const codeCorrupt = 7
-
-// maxErrorText is the maximum length of an error's text on the wire, in bytes.
-const maxErrorText = 4 << 10
-
-func truncate(s string) string {
-	if len(s) > maxErrorText {
-		return s[:maxErrorText] + "…"
-	}
-	return s
-}
 
 // appendError appends an encoded error: its codes; then operation, key and path of a
 // [partd.Error]; its text; then path and offset of a [partd.CorruptError].
@@ -142,4 +135,25 @@ func parseError(body []byte, op, address string) error {
 
 func isCancelled(err error) bool {
 	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+}
+
+// publicText removes the directories of the files in err from text, which is err's message or a
+// part of that message. Clients must not see these directories; the log has the full paths.
+func publicText(text string, err error) string {
+	for _, path := range storekit.ErrorPaths(err) {
+		for _, dir := range []string{path, filepath.Dir(path)} {
+			if dir != "" && dir != "." && dir != "/" {
+				text = strings.ReplaceAll(text, dir+"/", "")
+			}
+		}
+		text = strings.ReplaceAll(text, path, publicPath(path))
+	}
+	return text
+}
+
+func publicPath(path string) string {
+	if path == "" {
+		return ""
+	}
+	return filepath.Base(path)
 }

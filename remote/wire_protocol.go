@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"math"
 	"time"
 
 	"github.com/go-partd/partd"
@@ -162,3 +163,7 @@ func checksum(op operation, body ...[]byte) uint32 {
 	}
 	return crc
 }
+
+// largeValue takes the place of a value's length in an answer to get. It means that a handle
+// follows, through which the client must read the value.
+const largeValue = math.MaxUint32

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"testing"
 	"time"
@@ -121,10 +120,8 @@ func FuzzReply(f *testing.F) {
 	f.Fuzz(func(t *testing.T, status, flags uint8, body []byte) {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
 		defer cancel()
-		c := &Client{
-			url: "test", calls: map[uint64]*call{}, proofs: map[uint64]*proof{},
-			opts: ClientOptions{RetryFor: time.Millisecond, Logger: slog.New(slog.DiscardHandler)},
-		}
+		c, err := newClient("tcp://pipe:1", &ClientOptions{RetryFor: time.Millisecond})
+		must(t, err)
 		c.dial = func(context.Context) (net.Conn, error) {
 			ours, theirs := net.Pipe()
 			go serveFixedReply(newQueued(theirs), status, flags, body)

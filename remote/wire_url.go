@@ -90,3 +90,13 @@ func IsExposed(a net.Addr) bool {
 	ip := net.ParseIP(host)
 	return err != nil || ip == nil || !ip.IsLoopback()
 }
+
+// maxErrorText is the maximum length of an error's text on the wire, in bytes.
+const maxErrorText = 4 << 10
+
+func truncate(s string) string {
+	if len(s) > maxErrorText {
+		return s[:maxErrorText] + "…"
+	}
+	return s
+}

@@ -10,8 +10,8 @@ import (
 
 // TestRepliesToChanges checks a client's session, numbers and errors after changes that failed.
 func TestRepliesToChanges(t *testing.T) {
-	newClient := func(changes int) (*Client, []*call) {
-		c := &Client{calls: map[uint64]*call{}}
+	newClient := func(changes int) (*callTable, []*call) {
+		c := &callTable{unanswered: map[uint64]*call{}}
 		c.ops.session, c.ops.next, c.ops.unanswered = 1, uint64(changes+1), changes
 		calls := make([]*call, changes)
 		for i := range calls {
@@ -24,19 +24,19 @@ func TestRepliesToChanges(t *testing.T) {
 	}
 	c, calls := newClient(3)
 	for _, k := range calls {
-		c.ops.handleReply(c, k, syscall.ENOSPC)
+		c.settle(k, syscall.ENOSPC)
 	}
 	if c.ops.next != 1 || c.ops.session != 1 {
 		t.Errorf("after three failures, the next change has the number %d in session %d, want 1 in 1", c.ops.next, c.ops.session)
 	}
 	c, calls = newClient(1)
-	c.ops.handleReply(c, calls[0], partd.ErrUnknownOutcome)
+	c.settle(calls[0], partd.ErrUnknownOutcome)
 	if c.ops.session != 0 {
 		t.Error("the client uses its session after a change of unknown outcome")
 	}
 	c, calls = newClient(1)
 	calls[0].sendCount = 2
-	c.ops.handleReply(c, calls[0], partd.ErrSessionExpired)
+	c.settle(calls[0], partd.ErrSessionExpired)
 	if !errors.Is(calls[0].err, partd.ErrUnknownOutcome) || calls[0].mustRenumber {
 		t.Errorf("a change that was sent twice and found its session expired: error %v, want ErrUnknownOutcome", calls[0].err)
 	}
