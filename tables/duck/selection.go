@@ -63,7 +63,7 @@ func (q *query) addResult(st prepared, result *arrow.Schema) {
 // described its result, or if DuckDB may be faster or may compare or return values in another way.
 func (q *query) selectRows(ctx context.Context, st prepared) (array.RecordReader, error) {
 	s := st.selection
-	if s == nil || st.result == nil || st.shape != shapeOf(q.tables) || q.o.Target != nil || q.o.Memory != 0 || q.e.isClosed() {
+	if s == nil || st.result == nil || st.shape != shapeOf(q.tables) || q.o.Target != nil || q.o.Memory != 0 || q.e.pool.isClosed() {
 		return nil, nil
 	}
 	t := q.tables[0]
