@@ -14,8 +14,8 @@ type lease struct {
 	db  database.Runner
 	key string // identifies the statements that the database can run (database.Job.Key); "" if the database has run none yet
 
-	wasIdle   bool          // whether the database was idle before this statement
 	prepared  chan struct{} // closed when the database is prepared for its next statement; nil if it has no process
+	wasIdle   bool          // whether the database was idle before this statement
 	hasGrown  bool          // whether the database's process has grown by more than smallGrowth
 	idleSince time.Time     // when a used database became idle
 }
