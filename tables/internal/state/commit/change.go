@@ -55,6 +55,7 @@ type Change struct {
 	// would add a snapshot.
 	Unfolded bool
 
+	base  *table.Table // the state for which the first attempt applies the steps; nil means that the attempt loads it
 	steps []PreparedStep
 	modes Mode // union of the steps' modes
 }
@@ -98,7 +99,7 @@ func (s *Tables) Commit(ctx context.Context, hooks []icecat.TxHook, changes ...*
 		// Fold first: rows already in the tail were put before this change, so they must be committed before the
 		// change.
 		if c.steps[0].Mode&Deletes == 0 && c.modes&Folds == 0 && !c.Unfolded {
-			_, err := c.fold(ctx, afterAllPuts)
+			_, _, err := c.fold(ctx, afterAllPuts)
 			if c.modes&Replaces != 0 && (errors.As(err, new(*schema.Error)) || errors.Is(err, icecat.ErrContent)) {
 				// Rows in the tail cannot be folded, but the change replaces them anyway.
 				discarded[c], err = err, nil
@@ -296,7 +297,10 @@ func (a *Attempt) apply(ctx context.Context, steps []PreparedStep, removesTail b
 // and mayBeDamaged is true.
 func (a *Attempt) loadBase(ctx context.Context, record *icecat.Change, mayBeDamaged bool) (_ *table.Table, err error) {
 	cat := a.tables.Catalog
-	record.Base, err = cat.Load(ctx, record.Namespace, record.Name)
+	record.Base, a.base = a.base, nil // after a conflict, load the table again
+	if record.Base == nil {
+		record.Base, err = a.tables.load(ctx, record.Namespace, record.Name)
+	}
 	switch {
 	case errors.Is(err, icecat.ErrNotFound):
 		record.Base = nil

@@ -235,7 +235,7 @@ func (s *Tables) AcquirePinned(n icecat.TableName) (_ *Entry, release func(), er
 
 // load returns the table's current state, and updates the entry from it. e.mu must be held.
 func (e *Entry) load(ctx context.Context) (*table.Table, error) {
-	t, err := e.tables.Catalog.Load(ctx, e.Namespace, e.Name)
+	t, err := e.tables.load(ctx, e.Namespace, e.Name)
 	if errors.Is(err, icecat.ErrNotFound) {
 		e.detach()
 		return nil, err
@@ -244,4 +244,17 @@ func (e *Entry) load(ctx context.Context) (*table.Table, error) {
 		return t, err
 	}
 	return t, e.setState(ctx, t)
+}
+
+// advance sets the entry's state to the table after, which a commit of the table before returned. If the entry has seen
+// another state in the meantime, advance loads the table. e.mu must be held.
+func (e *Entry) advance(ctx context.Context, before, after *table.Table) error {
+	switch e.state.location {
+	case after.MetadataLocation():
+		return nil
+	case before.MetadataLocation():
+		return e.setState(ctx, after)
+	}
+	_, err := e.load(ctx)
+	return err
 }

@@ -174,7 +174,7 @@ func (s *Tables) Recover(ctx context.Context, t *tail.Store) error {
 
 // loadUUID returns a table, or nil if it does not exist or has another UUID.
 func (s *Tables) loadUUID(ctx context.Context, n icecat.TableName, uuid string) (*table.Table, error) {
-	t, err := s.Catalog.Load(ctx, n.Namespace, n.Name)
+	t, err := s.load(ctx, n.Namespace, n.Name)
 	if errors.Is(err, icecat.ErrNotFound) || err == nil && t.Metadata().TableUUID().String() != uuid {
 		return nil, nil
 	}

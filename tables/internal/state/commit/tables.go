@@ -19,6 +19,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/apache/iceberg-go/table"
+
 	"github.com/go-partd/partd/tables/internal/files/icecat"
 	"github.com/go-partd/partd/tables/internal/state/tail"
 )
@@ -63,6 +65,8 @@ type Tables struct {
 	// Appending is held for reading by appends to the tail, and for writing to block appends.
 	Appending sync.RWMutex
 
+	load func(ctx context.Context, namespace, name string) (*table.Table, error) // Catalog.Load; tests count its calls
+
 	mu      sync.Mutex
 	entries map[icecat.TableName]*Entry
 	pins    map[*pin]struct{}
@@ -76,7 +80,7 @@ type Tables struct {
 // NewTables returns the tables of a catalog. Call Recover to attach a tail.
 func NewTables(o Options) *Tables {
 	return &Tables{
-		Options: o, entries: map[icecat.TableName]*Entry{}, pins: map[*pin]struct{}{},
+		Options: o, load: o.Catalog.Load, entries: map[icecat.TableName]*Entry{}, pins: map[*pin]struct{}{},
 		folds: make(chan *Entry, 1024), done: make(chan struct{}),
 	}
 }
