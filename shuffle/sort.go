@@ -170,7 +170,8 @@ func intEncoder[K any](size uintptr, signed bool) func(dst []byte, k K) []byte {
 	shift := 64 - 8*size
 	return func(dst []byte, k K) []byte {
 		var x uint64
-		switch p := unsafe.Pointer(&k); size {
+		p := unsafe.Pointer(&k)
+		switch size {
 		case 8:
 			return extsort.AppendUint(dst, *(*uint64)(p)^flip)
 		case 4:

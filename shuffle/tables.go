@@ -170,7 +170,8 @@ func (t *sharedTable[T]) flush() error {
 func (s *tables[T]) finish(t *sharedTable[T]) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if t.feeds--; t.feeds > 0 {
+	t.feeds--
+	if t.feeds > 0 {
 		return t.err
 	}
 	s.openTables = slices.DeleteFunc(s.openTables, func(o *sharedTable[T]) bool { return o == t })

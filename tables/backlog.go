@@ -17,7 +17,8 @@ type Backlog struct {
 
 // Backlog returns the backlog of all tables. It leaves out tables whose rows in the tail cannot be read.
 func (s *Store) Backlog() (b Backlog) {
-	if s = s.orUnopened(); s.tail != nil {
+	s = s.orUnopened()
+	if s.tail != nil {
 		b.Rows, b.Bytes, b.Oldest = s.tail.Size()
 	}
 	return b
@@ -37,7 +38,8 @@ func (s *Store) DiskSpace() (free, total int64, err error) {
 	dir := s.local
 	if free, err = disk.Free(dir); err == nil && s.opts.TailDir != "" {
 		var tailFree int64
-		if tailFree, err = disk.Free(filepath.Dir(s.opts.TailDir)); tailFree < free {
+		tailFree, err = disk.Free(filepath.Dir(s.opts.TailDir))
+		if tailFree < free {
 			free, dir = tailFree, filepath.Dir(s.opts.TailDir)
 		}
 	}

@@ -75,7 +75,8 @@ func (s *Store) copyTo(ctx context.Context, op string, to *Store, names Buckets,
 		if len(buckets) == 0 {
 			return &notFoundError{"the store has no buckets"}
 		}
-		if _, err = s.snapshot(ctx, buckets, c.snapshot); errors.Is(err, ErrDamaged) {
+		_, err = s.snapshot(ctx, buckets, c.snapshot)
+		if errors.Is(err, ErrDamaged) {
 			c.damaged, err = append(c.damaged, err), nil
 		}
 		if err == nil {

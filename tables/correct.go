@@ -139,7 +139,8 @@ func (n *newRows) write(ctx context.Context, w *rewrite, src *datafile.Source, d
 		return err
 	}
 	defer rules.Close()
-	if n.recheck = rules.WholeTable(); n.recheck {
+	n.recheck = rules.WholeTable()
+	if n.recheck {
 		w.Allowed = commit.NoChanges
 	}
 	checkAndCount := func(b arrow.RecordBatch) error {

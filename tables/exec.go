@@ -194,7 +194,8 @@ func (x *execution) locate(ctx context.Context) (err error) {
 		if len(names) > 1 {
 			return fmt.Errorf("tables %q and %q differ only in case: write the name exactly", names[0], names[1])
 		}
-		if x.exists = len(names) == 1; x.exists {
+		x.exists = len(names) == 1
+		if x.exists {
 			x.result.Table = names[0]
 		}
 	}

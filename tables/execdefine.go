@@ -39,7 +39,8 @@ func (x *execution) define(ctx context.Context) (err error) {
 	switch {
 	case x.o.DryRun:
 	case st.Verb == sqlwrite.CreateBucket:
-		if err = b.Create(ctx, nil); st.IfNotExists && errors.Is(err, ErrExists) {
+		err = b.Create(ctx, nil)
+		if st.IfNotExists && errors.Is(err, ErrExists) {
 			err = nil
 		}
 	case st.Verb == sqlwrite.DropBucket:

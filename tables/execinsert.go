@@ -146,7 +146,8 @@ func (x *execution) insertedRows(ctx context.Context, query string) (array.Recor
 				}
 			}
 			r.Release()
-			if r = nil; next == total {
+			r = nil
+			if next == total {
 				return
 			}
 			if r, next, err = open(next); err != nil {
@@ -191,7 +192,8 @@ func (x *execution) put(ctx context.Context, rows array.RecordReader, m PutMode,
 		}
 		err = counted.Err()
 	} else {
-		if o.ID = x.o.ID; o.ID != "" && x.st.Values == nil {
+		o.ID = x.o.ID
+		if o.ID != "" && x.st.Values == nil {
 			o.rows, o.checksum = &counted.Rows, x.checksum()
 		}
 		x.result.Version, err = x.table.Put(ctx, counted, m, o)

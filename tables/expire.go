@@ -45,7 +45,8 @@ func (s *Store) Expire(ctx context.Context, o *MaintainOptions) (_ MaintainResul
 			}
 			meta, err := commit.MetadataOf(tx)
 			if err == nil {
-				if r.Versions = len(cur.Metadata().Snapshots()) - len(meta.Snapshots()); r.Versions == 0 {
+				r.Versions = len(cur.Metadata().Snapshots()) - len(meta.Snapshots())
+				if r.Versions == 0 {
 					err = commit.ErrNothing
 				}
 			}

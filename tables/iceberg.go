@@ -258,7 +258,8 @@ func (s *Store) compileDirs() *regexp.Regexp {
 	for _, dir := range dirs {
 		resolved, _ := filepath.EvalSymlinks(dir)
 		for _, root := range []string{strings.TrimPrefix(dir, "file://"), resolved} {
-			if root = strings.TrimRight(root, `/\`); strings.ContainsAny(root, `/\`) {
+			root = strings.TrimRight(root, `/\`)
+			if strings.ContainsAny(root, `/\`) {
 				quoted := strconv.Quote(root)
 				roots = append(roots, regexp.QuoteMeta(root), regexp.QuoteMeta(quoted[1:len(quoted)-1]), regexp.QuoteMeta((&url.URL{Path: root}).EscapedPath()))
 			}

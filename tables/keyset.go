@@ -116,7 +116,8 @@ func (k *keySet) find(hash uint64, key []byte) int64 {
 		record := k.chunks[uint32(slot)>>keyChunkBits-1][slot&(keyChunkBytes-1):]
 		row, n := binary.Uvarint(record)
 		length, m := binary.Uvarint(record[n:])
-		if record = record[n+m:]; length == uint64(len(key)) && string(record[:length]) == string(key) {
+		record = record[n+m:]
+		if length == uint64(len(key)) && string(record[:length]) == string(key) {
 			return int64(row)
 		}
 	}

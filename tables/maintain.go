@@ -112,7 +112,8 @@ func (s *Store) Fold(ctx context.Context, o *MaintainOptions) (MaintainResult, e
 }
 
 func fold(ctx context.Context, e entry) (r MaintainResult, err error) {
-	if r.Rows, err = e.Fold(ctx); r.Rows > 0 {
+	r.Rows, err = e.Fold(ctx)
+	if r.Rows > 0 {
 		r.Tables = 1
 	}
 	return r, err

@@ -34,7 +34,8 @@ func (s *Store) locate(ctx context.Context, dir string, cat *icecat.Options) (ca
 	} else if err := s.openBucket(ctx, dir, cat); err != nil {
 		return "", err
 	}
-	switch catalog := s.opts.Catalog; {
+	catalog := s.opts.Catalog
+	switch {
 	case strings.HasPrefix(catalog, "postgres://"), strings.HasPrefix(catalog, "postgresql://"):
 		cat.Database = catalog
 	case strings.Contains(catalog, "://"):

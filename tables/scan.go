@@ -218,7 +218,8 @@ func (r *reader) plan(columns []string) (err error) {
 			return cmp.Or(err, errNoLookup)
 		}
 	case r.maxLookup > 0:
-		if r.files, r.closeFiles, err = scan.ReadFew(r.ctx, files, r.maxLookup); r.files == nil {
+		r.files, r.closeFiles, err = scan.ReadFew(r.ctx, files, r.maxLookup)
+		if r.files == nil {
 			return cmp.Or(err, errNoLookup)
 		}
 		return nil

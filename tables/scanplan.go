@@ -253,10 +253,12 @@ func (p *ScanPlan) Select(ctx context.Context, columns []string, where *filter.E
 	}
 	r := v.reader(ctx)
 	r.closeFiles = func() {}
-	if r.recycle, r.maxLookup = recycle, maxRows; where != nil {
+	r.recycle, r.maxLookup = recycle, maxRows
+	if where != nil {
 		r.filters = append(r.filters, where)
 	}
-	switch err := r.plan(columns); {
+	err := r.plan(columns)
+	switch {
 	case errors.Is(err, errNoLookup):
 		return nil, nil
 	case err != nil:

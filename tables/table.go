@@ -111,7 +111,8 @@ func (t *Table) update(ctx context.Context, op string, f func(*Txn) error) error
 	}
 	var err error
 	for range commit.MaxAttempts {
-		if err = t.store().Update(ctx, f); !errors.Is(err, commit.ErrStale) {
+		err = t.store().Update(ctx, f)
+		if !errors.Is(err, commit.ErrStale) {
 			break
 		}
 	}

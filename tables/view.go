@@ -74,7 +74,8 @@ func (v *view) read(ctx context.Context, n tableName, withRows bool) error {
 	if meta.TableUUID().String() != t.uuid {
 		return fmt.Errorf("the table was deleted and created again: open it again: %w", ErrNotFound)
 	}
-	if v.snapshot = meta.SnapshotByID(t.oldID); v.snapshot == nil {
+	v.snapshot = meta.SnapshotByID(t.oldID)
+	if v.snapshot == nil {
 		return errExpired(*t.old)
 	}
 	if v.snapshot.SchemaID != nil {

@@ -64,7 +64,8 @@ func (p *preparedCache) index(s statement) int {
 // add adds or replaces a statement. If the caller's statements, or all statements, then exceed a limit,
 // add drops the least recently used of them.
 func (p *preparedCache) add(st prepared) {
-	if st.lastUsed, st.size = time.Now(), st.estimateSize(); st.size > maxPreparedBytes/8 {
+	st.lastUsed, st.size = time.Now(), st.estimateSize()
+	if st.size > maxPreparedBytes/8 {
 		return
 	}
 	p.mu.Lock()

@@ -88,7 +88,8 @@ func (q *query) resolve(ctx context.Context, sql string, names []database.Name) 
 		}
 		t.schema = cmp.Or(t.schema, mainSchema)
 		var opened *tables.Table
-		if t.isTarget = q.o.Target != nil && n.Catalog == "" && n.Schema == tables.TargetSchema; t.isTarget {
+		t.isTarget = q.o.Target != nil && n.Catalog == "" && n.Schema == tables.TargetSchema
+		if t.isTarget {
 			t.bucket, t.table = q.o.Target.Bucket, q.o.Target.Table
 		} else if t.bucket, t.table, opened, err = q.find(ctx, n, state); err != nil {
 			return resolved, database.ErrorAt(sql, n.Offset, err)
@@ -189,7 +190,8 @@ const fileIndex, fileRow = "file_index", "file_row_number"
 
 func (q *query) bind(ctx context.Context, t *boundTable, table *tables.Table) (err error) {
 	target := q.o.Target
-	switch isSame := target != nil && (t.catalog == "" || t.catalog == database.Catalog) && t.bucket == target.Bucket && t.table == target.Table; {
+	isSame := target != nil && (t.catalog == "" || t.catalog == database.Catalog) && t.bucket == target.Bucket && t.table == target.Table
+	switch {
 	case t.isTarget || isSame:
 		if q.target == nil {
 			q.target, err = target.Plan(ctx)
@@ -307,7 +309,8 @@ func (t *boundTable) columnList(prefix string) string {
 	viewColumns := t.viewColumns()
 	columns := make([]string, len(viewColumns))
 	for i, c := range viewColumns {
-		if columns[i] = prefix + sqltext.Name(c.name); slices.Contains(t.plan.NaN, c.name) {
+		columns[i] = prefix + sqltext.Name(c.name)
+		if slices.Contains(t.plan.NaN, c.name) {
 			columns[i] = "greatest(" + columns[i] + ") AS " + sqltext.Name(c.name)
 		}
 	}
@@ -395,7 +398,8 @@ func (q *query) replaceShow(ctx context.Context, sql string) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		if size += len(i.Bucket) + len(i.Name) + 64; len(rows) == maxTables || size > maxBytes {
+		size += len(i.Bucket) + len(i.Name) + 64
+		if len(rows) == maxTables || size > maxBytes {
 			return "", fmt.Errorf("SHOW lists at most %d tables, or %d bytes of names: use SHOW TABLES for a single bucket", maxTables, maxBytes)
 		}
 		rows = append(rows, []any{i.Bucket, i.Name, i.Rows, i.Bytes, i.Version, i.Updated.Truncate(time.Microsecond)})

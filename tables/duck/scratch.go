@@ -163,7 +163,8 @@ func (f *scratchFile) release() {
 	s := f.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if f.refs--; f.refs == 0 && f.mark == "" {
+	f.refs--
+	if f.refs == 0 && f.mark == "" {
 		f.remove()
 	}
 	s.sweep()

@@ -28,10 +28,12 @@ const maxSelectRows = 2 * rowGroupRows
 // findStatement returns the cached statement with the given SQL, or a cached Selection with the same template. Otherwise,
 // found is false, and the result contains only the key.
 func (q *query) findStatement(key statement) (st prepared, found bool) {
-	if st, found = q.e.statements.find(key); !found {
+	st, found = q.e.statements.find(key)
+	if !found {
 		q.template = key
 		q.template.sql, q.literals = sqlwrite.CutLiterals(key.sql)
-		if st, found = q.e.statements.find(q.template); !found {
+		st, found = q.e.statements.find(q.template)
+		if !found {
 			st.statement = key
 		}
 	}
@@ -135,7 +137,8 @@ func (q *query) counted(result *arrow.Schema) array.RecordReader {
 	}
 	count := int64(0)
 	for _, f := range plan.Files {
-		if count += f.Rows; f.Rows < 0 || count < 0 {
+		count += f.Rows
+		if f.Rows < 0 || count < 0 {
 			return nil // a manifest from another program can contain any count
 		}
 	}
@@ -204,7 +207,8 @@ func (q *query) condition(s *database.Selection, indices map[string]int) (where 
 
 // literalOf returns the first value of an array if it is a whole number or a text. Otherwise, its Value is not a number.
 func literalOf(a arrow.Array) (l sqlwrite.Literal) {
-	if _, l.IsText = a.(array.StringLike); l.IsText || arrow.IsInteger(a.DataType().ID()) {
+	_, l.IsText = a.(array.StringLike)
+	if l.IsText || arrow.IsInteger(a.DataType().ID()) {
 		l.Value, l.IsText = a.ValueStr(0), l.IsText && a.IsValid(0)
 	}
 	return l

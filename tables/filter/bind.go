@@ -115,7 +115,8 @@ func plainType(t arrow.DataType) arrow.DataType {
 // kindOf returns the kind of literals with which columns of type t are compared, and the kind's description.
 // If columns of the type cannot be compared, the description is "".
 func kindOf(t arrow.DataType) (kind literalKind, name string) {
-	switch id := t.ID(); {
+	id := t.ID()
+	switch {
 	case id == arrow.BOOL:
 		return literalBool, "true or false"
 	case arrow.IsInteger(id), arrow.IsFloating(id), arrow.IsDecimal(id), id == arrow.DURATION:
@@ -260,7 +261,8 @@ func unitsPerSecond(u arrow.TimeUnit) *big.Rat {
 // without an offset from UTC is in zone. If zone is "", text with an offset is an error.
 func since1970(l literal, units *big.Rat, zone string) (*big.Rat, error) {
 	tm, offset, err := ParseTime(l.text)
-	switch isUTC := strings.HasSuffix(l.text, utcOffset); {
+	isUTC := strings.HasSuffix(l.text, utcOffset)
+	switch {
 	case err != nil:
 		return nil, err
 	case offset && zone == "" && !isUTC:

@@ -21,7 +21,8 @@ func (c *Condition) outcomesOf(rows int, column func(name string) arrow.Array) (
 		defer a.Release()
 		if n.op == opNull {
 			for i := range out {
-				if out[i] = fails; a.IsNull(i) {
+				out[i] = fails
+				if a.IsNull(i) {
 					out[i] = holds
 				}
 			}
@@ -124,7 +125,8 @@ func (n *boundNode) compare(out []outcomes, column arrow.Array) {
 	case *array.String:
 		if n.op == opLike {
 			for i := range out {
-				if out[i] = fails; n.like.matches(a.Value(i)) {
+				out[i] = fails
+				if n.like.matches(a.Value(i)) {
 					out[i] = holds
 				}
 			}
@@ -192,7 +194,8 @@ func compareEach[T comparable](n *boundNode, out []outcomes, column func(int) T,
 		set[literal(v)] = true
 	}
 	for i := range out {
-		if out[i] = fails; set[column(i)] {
+		out[i] = fails
+		if set[column(i)] {
 			out[i] = holds
 		}
 	}

@@ -68,7 +68,8 @@ func asShootsError(err error) error {
 	var f *failure
 	switch {
 	case errors.As(err, &f):
-		if e.kind = f.kind; e.code == codes.Internal {
+		e.kind = f.kind
+		if e.code == codes.Internal {
 			e.code = codes.InvalidArgument
 		}
 	case errors.Is(err, tables.ErrNotFound):

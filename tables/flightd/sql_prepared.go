@@ -94,7 +94,8 @@ func (s *sqlServer) DoPutPreparedStatementQuery(ctx context.Context, cmd flights
 	var out bytes.Buffer
 	w := ipc.NewWriter(&out, ipc.WithSchema(in.Schema()))
 	for in.Next() {
-		switch b := in.RecordBatch(); {
+		b := in.RecordBatch()
+		switch {
 		case b.NumRows() == 0:
 			continue
 		case in.rows > 1:

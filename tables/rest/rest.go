@@ -231,7 +231,8 @@ func (h *handler) token(q *request) error {
 	switch q.PostForm.Get("grant_type") {
 	case grantCredentials:
 		var basic bool
-		if _, token, basic = q.BasicAuth(); !basic {
+		_, token, basic = q.BasicAuth()
+		if !basic {
 			token = q.PostForm.Get("client_secret")
 		}
 	case grantExchange:

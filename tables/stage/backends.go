@@ -113,7 +113,8 @@ func (s *dirBackend) get(ctx context.Context, key string) (i storedInfo, err err
 	if err != nil {
 		return i, err
 	}
-	if i.Info, err = parseInfo(values[0], key); i.Info != nil && err == nil {
+	i.Info, err = parseInfo(values[0], key)
+	if i.Info != nil && err == nil {
 		err = json.Unmarshal(values[0], &i)
 	}
 	if err != nil {

@@ -140,7 +140,8 @@ func (c *combination) join(on []string) (string, error) {
 			hasName := func(g arrow.Field) bool { return g.Name == f.Name }
 			columns = append(columns, fmt.Sprintf("s%d.%s", i, sqltext.Name(f.Name)))
 			if slices.ContainsFunc(c.fields, hasName) {
-				if f.Name += "_" + s.Name; slices.ContainsFunc(c.fields, hasName) {
+				f.Name += "_" + s.Name
+				if slices.ContainsFunc(c.fields, hasName) {
 					return "", &tables.SchemaError{Column: f.Name, Err: errors.New("the result would have two columns with this name")}
 				}
 			}

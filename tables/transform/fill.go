@@ -164,7 +164,8 @@ func (f *fillScan) endPass() error {
 }
 
 func (f *fillScan) moveTo(bin int64) (err error) {
-	if f.bin = bin; bin <= f.lastBin {
+	f.bin = bin
+	if bin <= f.lastBin {
 		f.label, err = f.bins.startOf(bin)
 	}
 	return err

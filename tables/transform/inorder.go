@@ -39,7 +39,8 @@ func (q *resampling) inOrder(ctx context.Context, s *tables.Store, from TableNam
 		if len(columnFunctions[i]) == 0 {
 			continue
 		}
-		if w.gatherers[i] = newGatherer(c.Type, columnFunctions[i]); w.gatherers[i] == nil {
+		w.gatherers[i] = newGatherer(c.Type, columnFunctions[i])
+		if w.gatherers[i] == nil {
 			return nil, nil
 		}
 		if containsOther(columnFunctions[i], momentFunctions) {

@@ -91,7 +91,8 @@ func timeMetadata(source arrow.Field, t arrow.DataType) (m arrow.Metadata) {
 		return m
 	}
 	from, hasUnit := source.Type.(*arrow.TimestampType)
-	switch to, _ := t.(*arrow.TimestampType); {
+	to, _ := t.(*arrow.TimestampType)
+	switch {
 	case note.As == "dtype" && hasUnit:
 		text = strings.Replace(text, "datetime64["+from.Unit.String()+",", "datetime64["+to.Unit.String()+",", 1)
 	case note.As != "arrow":

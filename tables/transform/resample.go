@@ -36,7 +36,8 @@ func Resample(ctx context.Context, s *tables.Store, o *ResampleOptions) (result 
 		}
 		result.TargetRows, err = put(ctx, s, r, o.Target, o.Mode, nil)
 		r.Release()
-		if result.SourceRows = q.sourceRows; !errors.Is(err, errNeedsSQL) {
+		result.SourceRows = q.sourceRows
+		if !errors.Is(err, errNeedsSQL) {
 			return result, err
 		}
 	}
@@ -63,7 +64,8 @@ func Resampled(ctx context.Context, s *tables.Store, o *ResampleOptions) (_ arra
 	for ; hasNext; hasNext = r.Next() {
 		r.RecordBatch().Retain()
 		buffered = append(buffered, r.RecordBatch())
-		if bytes += util.TotalRecordSize(r.RecordBatch()); !q.lateFallback || bytes > maxBuffered {
+		bytes += util.TotalRecordSize(r.RecordBatch())
+		if !q.lateFallback || bytes > maxBuffered {
 			break
 		}
 	}
@@ -244,7 +246,8 @@ func (q *resampling) query(ctx context.Context, s *tables.Store, from TableName)
 			return nil, err
 		}
 		fits := bounds[0] == q.first && bounds[1] < q.bins.shiftsEnd
-		if q.first, q.last, q.sourceRows, q.hasTimes = bounds[0], bounds[1], bounds[2], true; !fits {
+		q.first, q.last, q.sourceRows, q.hasTimes = bounds[0], bounds[1], bounds[2], true
+		if !fits {
 			rows.Release()
 			return nil, nil
 		}

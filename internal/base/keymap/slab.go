@@ -65,7 +65,8 @@ func (s *Slab) Append(c *Chain, p []byte) {
 	for {
 		n := min(len(p), int(c.unused))
 		s.fill(c, p[:n])
-		if p = p[n:]; len(p) == 0 {
+		p = p[n:]
+		if len(p) == 0 {
 			return
 		}
 		s.grow(c, len(p))

@@ -200,7 +200,8 @@ func (s *Set) release(e *entry, long bool) {
 // endLease undoes lease. If the store is then idle, endLease inserts it into the list idle, which is
 // sorted by the time of last use. mu must be held.
 func (s *Set) endLease(e *entry) {
-	if e.leases--; e.leases > 0 {
+	e.leases--
+	if e.leases > 0 {
 		return
 	}
 	p := s.idle.Back()

@@ -135,7 +135,8 @@ func (e *Engine) OpenWriter() error {
 // StartReading begins reading, after which no writer can be opened. It returns an error if a
 // writer is still open. Mu must be held.
 func (e *Engine) StartReading() error {
-	switch err := e.ErrLocked(); {
+	err := e.ErrLocked()
+	switch {
 	case err != nil:
 		return err
 	case e.Reading:

@@ -135,7 +135,8 @@ func (g *engine) gatherDistinct(ctx context.Context) (err error) {
 
 func (g *engine) verify(out tally) error {
 	in := g.numbers.Stats()
-	switch read := g.job.Tally.Records; {
+	read := g.job.Tally.Records
+	switch {
 	case in.Records != read:
 		return fmt.Errorf("%d records were read, but %d were aggregated", read, in.Records)
 	case out.records != read:

@@ -165,7 +165,8 @@ func (w warehouse) checkExists() error {
 		return nil
 	}
 	if strings.Contains(dir, "://") {
-		if dir = *w.catalog; dir == "" {
+		dir = *w.catalog
+		if dir == "" {
 			return nil // opening the store fails, because a cloud bucket needs --catalog
 		}
 	}

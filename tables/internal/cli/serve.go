@@ -246,7 +246,8 @@ func (c *serveConfig) icebergOptions() (rest.Options, error) {
 	case err != nil:
 		return o, err
 	case lender != nil:
-		if o.Storage = lender.Settings(); c.restRole != "" {
+		o.Storage = lender.Settings()
+		if c.restRole != "" {
 			o.Lend = lender.Lend
 		}
 	case c.restRole != "":

@@ -169,10 +169,12 @@ type isolatedFile struct {
 
 func (a *isolatedFile) nextBatch(ctx context.Context) (arrow.RecordBatch, error) {
 	b, err := a.batches.Next()
-	if err = a.explain(ctx, err); b == nil || err != nil {
+	err = a.explain(ctx, err)
+	if b == nil || err != nil {
 		return nil, err
 	}
-	if a.remaining -= b.NumRows() * b.NumCols(); a.remaining < 0 {
+	a.remaining -= b.NumRows() * b.NumCols()
+	if a.remaining < 0 {
 		err = fmt.Errorf("%s: %w: the file has far more values than bytes, such as columns that contain only nulls: split it into smaller files", a.in.Name, partd.ErrTooLarge)
 	} else if _, err = a.checker.Check(ctx, b); err != nil {
 		err = fmt.Errorf("%s: %w", a.in.Name, err)

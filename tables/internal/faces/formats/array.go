@@ -58,11 +58,13 @@ func (a *arrayReader) convert(c byte) byte {
 	case isSpace, a.depth == 0 && !a.hasValue && c != '[': // also a byte order mark
 		return ' '
 	case c == '[' || c == '{':
-		if a.depth++; a.depth == 1 && !a.hasValue {
+		a.depth++
+		if a.depth == 1 && !a.hasValue {
 			return ' '
 		}
 	case c == ']' || c == '}':
-		if a.depth--; a.depth == 0 && c == ']' && (a.hasValue || !a.isLater) {
+		a.depth--
+		if a.depth == 0 && c == ']' && (a.hasValue || !a.isLater) {
 			a.isClosed = true
 			return '\n'
 		}

@@ -62,7 +62,8 @@ const maxExactInt = 1 << 53
 // needs nanoseconds.
 func kindsOfText(s []byte) (k kinds, nanos bool) {
 	k = kindText
-	switch c := s[0]; {
+	c := s[0]
+	switch {
 	case isBool(s):
 		k |= kindBool
 	case isNonFinite(s):

@@ -24,7 +24,8 @@ func (l *lines) next() ([]byte, error) {
 		line, remaining, _ := bytes.Cut(l.remaining, []byte("\n"))
 		l.remaining = remaining
 		l.line++
-		if line = bytes.TrimSpace(line); len(line) > 0 {
+		line = bytes.TrimSpace(line)
+		if len(line) > 0 {
 			return line, nil
 		}
 	}

@@ -174,7 +174,8 @@ func appendText(out []byte, a arrow.Array, i int) []byte {
 }
 
 func appendJSON(out []byte, a arrow.Array, i int) (_ []byte, err error) {
-	if a, i = unpack(a, i); isNull(a, i) {
+	a, i = unpack(a, i)
+	if isNull(a, i) {
 		return append(out, "null"...), nil
 	}
 	switch a := a.(type) {
@@ -246,7 +247,8 @@ func appendObject(out []byte, a *array.Struct, i int, names []string) (_ []byte,
 // appendFloat appends a float. It quotes NaN and infinities, and writes large floats with an exponent. Without an
 // exponent, readers would take a large float for an integer that a float cannot represent exactly.
 func appendFloat(out []byte, f float64, bits int) []byte {
-	switch a := math.Abs(f); {
+	a := math.Abs(f)
+	switch {
 	case math.IsNaN(f) || math.IsInf(f, 0):
 		return append(strconv.AppendFloat(append(out, '"'), f, 'g', -1, bits), '"')
 	case a < 1<<24 && a >= 1e-6 || bits == 64 && a < 1e15 && a >= 1e-6:

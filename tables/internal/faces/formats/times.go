@@ -60,7 +60,8 @@ func parseMoment(s []byte) (m moment, ok bool) {
 	if rest[0] != 'T' && rest[0] != ' ' {
 		return m, false
 	}
-	if rest, ok = m.readClock(rest[1:]); !ok {
+	rest, ok = m.readClock(rest[1:])
+	if !ok {
 		return m, false
 	}
 	return m, len(rest) == 0 || m.readOffset(rest)
@@ -124,7 +125,8 @@ func (m *moment) readOffset(s []byte) (ok bool) {
 		if colons && n > 0 {
 			s = s[1:]
 		}
-		if parts[n], s, ok = parseDigits(s, 2); !ok || len(s) > 0 && colons != (s[0] == ':') {
+		parts[n], s, ok = parseDigits(s, 2)
+		if !ok || len(s) > 0 && colons != (s[0] == ':') {
 			return false
 		}
 	}
@@ -174,7 +176,8 @@ func parseDuration(s []byte, unit arrow.TimeUnit) (int64, bool) {
 	number, inputUnit := bytes.TrimRight(s, "smun"), unit
 	if len(number) < len(s) {
 		unitIndex := slices.Index(unitNames, string(s[len(number):]))
-		if inputUnit = arrow.TimeUnit(unitIndex); unitIndex < 0 {
+		inputUnit = arrow.TimeUnit(unitIndex)
+		if unitIndex < 0 {
 			return 0, false
 		}
 	}

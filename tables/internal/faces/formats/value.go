@@ -169,7 +169,8 @@ func (a *adder) invalid(text []byte) error {
 	hint := ""
 	switch t := a.Type().(type) {
 	case *arrow.TimestampType:
-		if hint = ", such as 2026-01-31T23:59:59"; t.TimeZone != "" {
+		hint = ", such as 2026-01-31T23:59:59"
+		if t.TimeZone != "" {
 			hint += "Z or 2026-01-31T23:59:59+01:00"
 		}
 	case *arrow.Date32Type:

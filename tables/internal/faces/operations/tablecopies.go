@@ -110,7 +110,8 @@ func withProgress(name, command string, do func(ctx context.Context, s *tables.S
 					}
 					return
 				}
-				if p.Bytes = meter.Bytes(); !yield(p, nil) {
+				p.Bytes = meter.Bytes()
+				if !yield(p, nil) {
 					cancel()
 					<-done
 					return

@@ -62,7 +62,8 @@ func Note(ctx context.Context, bucket, sql string, names ...string) {
 	defer e.mu.Unlock()
 	e.Bucket, e.SQL = cmp.Or(Shorten(bucket), e.Bucket), cmp.Or(Shorten(sql), e.SQL)
 	for _, name := range names {
-		if name = Shorten(name); name != "" && len(e.Tables) < maxNoted && !slices.Contains(e.Tables, name) {
+		name = Shorten(name)
+		if name != "" && len(e.Tables) < maxNoted && !slices.Contains(e.Tables, name) {
 			e.Tables = append(e.Tables, name)
 		}
 	}

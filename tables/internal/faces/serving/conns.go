@@ -172,7 +172,8 @@ func (c *Connections) admit(conn net.Conn) net.Conn {
 	case c.strangers >= max(4, c.limit/4):
 		victim = c.pickVictim(func(o *connection) bool { return !o.isKnown })
 	case len(c.open) >= c.limit:
-		if victim = c.pickVictim(func(*connection) bool { return true }); victim == nil {
+		victim = c.pickVictim(func(*connection) bool { return true })
+		if victim == nil {
 			victim = c.pickGreediest(u.Open + 2)
 		}
 	default:

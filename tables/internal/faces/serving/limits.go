@@ -265,7 +265,8 @@ func (l *Limiter) count(c *call, n int) {
 
 // count adds n to an entry, and removes the entry if it becomes 0, so that the map holds only active callers.
 func count(m map[string]int, key string, n int) {
-	if m[key] += n; m[key] == 0 {
+	m[key] += n
+	if m[key] == 0 {
 		delete(m, key)
 	}
 }

@@ -91,7 +91,8 @@ func (q *Request) Serve(name string, open bool, maxOpenBody int64, isSpecific fu
 		limit = q.limits.open
 	}
 	var ok bool
-	if q.release, ok = limit.Acquire(q.RemoteAddr, cancel); !ok {
+	q.release, ok = limit.Acquire(q.RemoteAddr, cancel)
+	if !ok {
 		panicked = false
 		return tooMany("requests")
 	}

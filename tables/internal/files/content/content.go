@@ -128,7 +128,8 @@ func (v *Verifier) checkDataFile(ctx context.Context, t *table.Table, d iceberg.
 // it does not support the column's type.
 func comparePlain(column *pqschema.Column, bound, value []byte) int {
 	_, decimal := column.LogicalType().(pqschema.DecimalLogicalType)
-	switch t := column.PhysicalType(); {
+	t := column.PhysicalType()
+	switch {
 	case t == parquet.Types.ByteArray || t == parquet.Types.FixedLenByteArray:
 		if !decimal {
 			return bytes.Compare(bound, value)

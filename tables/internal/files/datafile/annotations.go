@@ -56,7 +56,8 @@ type unannotatedFile struct {
 }
 
 func (f *unannotatedFile) Write(b []byte) (int, error) {
-	if f.lastWrites = append(f.lastWrites, bytes.Clone(b)); len(f.lastWrites) > 3 {
+	f.lastWrites = append(f.lastWrites, bytes.Clone(b))
+	if len(f.lastWrites) > 3 {
 		if _, err := f.FileWriter.Write(f.lastWrites[0]); err != nil {
 			return 0, err
 		}

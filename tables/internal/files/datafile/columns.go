@@ -66,7 +66,8 @@ func (f *file) columns(ctx context.Context, base *pqarrow.FileReader, g group, r
 			}
 		}
 		if i < maxCoded {
-			if c.dictionarySizes[i] = f.dictionarySize(g, &c.fields[i], w.Field.Type); c.dictionarySizes[i] > 0 {
+			c.dictionarySizes[i] = f.dictionarySize(g, &c.fields[i], w.Field.Type)
+			if c.dictionarySizes[i] > 0 {
 				fields.Fields[index] = withDictionaryType(c.fields[i])
 			}
 		}

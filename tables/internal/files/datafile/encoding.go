@@ -85,7 +85,8 @@ func (e columnEncoding) withCodec(sample []byte) columnEncoding {
 		}
 		return len(c.EncodeLevel(nil, sample, zstdLevel))
 	}
-	switch zstd, snappy := size(compress.Codecs.Zstd), size(compress.Codecs.Snappy); {
+	zstd, snappy := size(compress.Codecs.Zstd), size(compress.Codecs.Snappy)
+	switch {
 	case 5*zstd > 3*len(sample):
 	case 2*zstd < snappy || 5*snappy > 3*len(sample):
 		e.codec = compress.Codecs.Zstd

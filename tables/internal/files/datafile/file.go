@@ -81,7 +81,8 @@ func (s *Scan) open(ctx context.Context, source File) (f *file, err error) {
 	if f.conditionReader, err = pqarrow.NewFileReader(f.parsed, pqarrow.ArrowReadProperties{}, recycled); err != nil {
 		return f, err
 	}
-	if f.reader = f.conditionReader; !s.Recycle {
+	f.reader = f.conditionReader
+	if !s.Recycle {
 		f.reader, err = pqarrow.NewFileReader(f.parsed, pqarrow.ArrowReadProperties{}, memory.DefaultAllocator)
 		if err != nil {
 			return f, err
@@ -90,7 +91,8 @@ func (s *Scan) open(ctx context.Context, source File) (f *file, err error) {
 	firstRow := int64(0)
 	for i := range f.parsed.NumRowGroups() {
 		g := group{number: i, first: firstRow, rows: f.parsed.MetaData().RowGroup(i).NumRows()}
-		if firstRow += g.rows; g.rows < 0 {
+		firstRow += g.rows
+		if g.rows < 0 {
 			return f, errors.New("a row group has a negative row count")
 		}
 		if g.rows > 0 && firstRow > f.skip && (s.Where == nil && s.MayMatch == nil || f.mayMatch(g)) {

@@ -89,7 +89,8 @@ func (p *plain) split(page pqfile.DataPage) (levels, values []byte, ok bool) {
 			return nil, nil, false
 		}
 		n := int64(binary.LittleEndian.Uint32(data))
-		if data = data[4:]; n > int64(len(data)) {
+		data = data[4:]
+		if n > int64(len(data)) {
 			return nil, nil, false
 		}
 		return data[:n], data[n:], true

@@ -129,7 +129,8 @@ func (s *Scan) ReadFew(ctx context.Context, files []File, maxRows int64) (rows i
 		}
 		opened = append(opened, f)
 		for _, g := range f.groups {
-			if maxRows -= g.rows; maxRows < 0 || !f.isSmall(ctx, g) {
+			maxRows -= g.rows
+			if maxRows < 0 || !f.isSmall(ctx, g) {
 				closeFiles()
 				return nil, nil, nil
 			}

@@ -36,7 +36,8 @@ func stringDictionaryOf(a arrow.Array) *stringDictionary {
 		v := value(i)
 		n, ok := codeOf[string(v)]
 		if !ok {
-			if size += 4 + len(v); size > dictionaryBytes || len(t.values) > a.Len()/2 {
+			size += 4 + len(v)
+			if size > dictionaryBytes || len(t.values) > a.Len()/2 {
 				return nil
 			}
 			n = int32(len(t.values))
@@ -164,7 +165,8 @@ func (f *file) visitDictionary(g group, leaf int, visit func(n int64, text []byt
 	}
 	for entries := page.Data(); len(entries) >= 4; {
 		n := uint64(binary.LittleEndian.Uint32(entries))
-		if entries = entries[4:]; n > uint64(len(entries)) || !visit(int64(page.NumValues()), entries[:n]) {
+		entries = entries[4:]
+		if n > uint64(len(entries)) || !visit(int64(page.NumValues()), entries[:n]) {
 			return 0
 		}
 		entries = entries[n:]
@@ -245,7 +247,8 @@ func decode(a arrow.Array) (arrow.Array, error) {
 	}
 	indices := make([]int, a.Len())
 	for i, code := range codes.Indices().(*array.Int32).Int32Values() {
-		if indices[i] = int(code); a.IsNull(i) {
+		indices[i] = int(code)
+		if a.IsNull(i) {
 			indices[i] = -1
 		}
 	}

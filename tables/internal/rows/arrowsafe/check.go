@@ -77,7 +77,8 @@ const lookInterval = 1 << 18 // units of work between two looks at the context, 
 
 // work counts n units of work. It returns false if the walk must stop.
 func (w *walk) work(n int) bool {
-	if w.sinceLook += int64(n); w.sinceLook >= lookInterval {
+	w.sinceLook += int64(n)
+	if w.sinceLook >= lookInterval {
 		w.sinceLook = 0
 		w.fail(canceled.Err(w.ctx))
 	}

@@ -102,7 +102,8 @@ func (c *unreadThrift) schema() error {
 			missing--
 			path += parent.pathLen + 1
 		}
-		if missing += int(children); !ok || children < 0 || missing >= int(n)-i {
+		missing += int(children)
+		if !ok || children < 0 || missing >= int(n)-i {
 			return errFooter
 		}
 		if children == 0 {
@@ -207,7 +208,8 @@ func pageAt(in io.ReaderAt, at int64) (p Page, length int64, ok bool) {
 		b := make(unreadThrift, size)
 		n, _ := in.ReadAt(b, at) // the rest of the file may be shorter
 		b = b[:n]
-		if p, length, ok = b.page(); ok {
+		p, length, ok = b.page()
+		if ok {
 			length += int64(n - len(b))
 		} else if n < size {
 			break
@@ -330,7 +332,8 @@ func (c *unreadThrift) eachField(value func(id int16, kind byte) bool) bool {
 		if !ok || head == 0 {
 			return ok
 		}
-		if id += int16(head >> 4); head>>4 == 0 { // the ID follows as a separate number
+		id += int16(head >> 4)
+		if head>>4 == 0 { // the ID follows as a separate number
 			var n int32
 			n, ok = c.varint32()
 			id = int16(n)
@@ -355,7 +358,8 @@ func (c *unreadThrift) skipElements(depth int) bool {
 // listHeader returns the number and the kind of a list's elements. ok is false if there are fewer bytes than elements.
 func (c *unreadThrift) listHeader() (n uint64, kind byte, ok bool) {
 	head, ok := c.readByte()
-	if n = uint64(head >> 4); ok && n == 15 {
+	n = uint64(head >> 4)
+	if ok && n == 15 {
 		n, ok = c.uvarint()
 	}
 	return n, head & 15, ok && n <= uint64(len(*c))

@@ -61,7 +61,8 @@ func (c *cursor) next(minLength int64) (n int64, nulls bool, err error) {
 	}
 	at := c.nodesAt + flatbuffers.UOffsetT(16*c.node)
 	c.node++
-	if n = c.int64(at); n > maxLength {
+	n = c.int64(at)
+	if n > maxLength {
 		return 0, false, fmt.Errorf("%d values are over the limit of %d: %w", n, int64(maxLength), partd.ErrTooLarge)
 	}
 	if n < 0 || n < minLength {
@@ -86,7 +87,8 @@ func (c *cursor) nextBuffer() (int64, error) {
 	if offset < 0 || length < 0 || offset > size || length > size-offset {
 		return 0, fmt.Errorf("%w: a buffer of %d bytes at offset %d exceeds the body of %d bytes", errMessage, length, offset, size)
 	}
-	if c.referred += length; c.referred > size {
+	c.referred += length
+	if c.referred > size {
 		return 0, fmt.Errorf("%w: its buffers share bytes", errMessage)
 	}
 	if !c.compressed {

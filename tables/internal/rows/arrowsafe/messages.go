@@ -142,7 +142,8 @@ func (m *Messages) checkDictionary(d *description, body []byte) error {
 		m.dictionarySizes[id] = 0
 	}
 	m.dictionarySizes[id] += size
-	if m.dictionaryBytes += size; m.dictionaryBytes > m.limit {
+	m.dictionaryBytes += size
+	if m.dictionaryBytes > m.limit {
 		return fmt.Errorf("the dictionaries take %d bytes, over the limit of %d: %w", m.dictionaryBytes, m.limit, partd.ErrTooLarge)
 	}
 	return nil

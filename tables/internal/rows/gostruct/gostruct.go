@@ -98,7 +98,8 @@ func columnOf(t reflect.Type, tag string, depth int) (typ arrow.DataType, nullab
 	if depth == 0 {
 		return nil, false, errors.New("its types are nested too deeply, or recursive")
 	}
-	switch kind := t.Kind(); {
+	kind := t.Kind()
+	switch {
 	case kind == reflect.Pointer || isSQLNull(t):
 		var elem reflect.Type
 		if kind == reflect.Pointer {

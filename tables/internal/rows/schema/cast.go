@@ -70,7 +70,8 @@ func ConvertArray(a arrow.Array, to arrow.DataType) (arrow.Array, error) {
 	case *array.Dictionary:
 		indices := make([]int, a.Len())
 		for i := range indices {
-			if indices[i] = -1; a.IsValid(i) {
+			indices[i] = -1
+			if a.IsValid(i) {
 				indices[i] = from.GetValueIndex(i)
 			}
 		}

@@ -135,7 +135,8 @@ func (c *Caster) Cast(batch arrow.RecordBatch) (arrow.RecordBatch, error) {
 		if result != batch {
 			defer result.Release()
 		}
-		if batch = result; !batch.Schema().Equal(c.migratedSchema) {
+		batch = result
+		if !batch.Schema().Equal(c.migratedSchema) {
 			return nil, fmt.Errorf("the migration function returned columns %v instead of %v", batch.Schema(), c.migratedSchema)
 		}
 	}

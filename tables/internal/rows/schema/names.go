@@ -62,20 +62,23 @@ func checkPath(path string, t arrow.DataType, paths map[string]bool) (reason str
 	}
 	switch t := decodedType(t).(type) {
 	case *arrow.MapType:
-		if reason = checkPath(path+".key", t.KeyType(), paths); reason == "" {
+		reason = checkPath(path+".key", t.KeyType(), paths)
+		if reason == "" {
 			reason = checkPath(path+".value", t.ItemType(), paths)
 		}
 	case *arrow.StructType:
 		names := map[string]bool{}
 		for _, f := range t.Fields() {
-			if reason = checkName("field's name "+strconv.Quote(f.Name), f.Name); reason != "" {
+			reason = checkName("field's name "+strconv.Quote(f.Name), f.Name)
+			if reason != "" {
 				return reason
 			}
 			if names[f.Name] {
 				return fmt.Sprintf("the column has two fields named %q", f.Name)
 			}
 			names[f.Name] = true
-			if reason = checkPath(path+"."+f.Name, f.Type, paths); reason != "" {
+			reason = checkPath(path+"."+f.Name, f.Type, paths)
+			if reason != "" {
 				return reason
 			}
 		}

@@ -142,7 +142,8 @@ func ReadableByID(n pqschema.Node) bool {
 	}
 	fields := group
 	if list := isList(group); list || group.LogicalType().Equals(pqschema.MapLogicalType{}) {
-		if fields, ok = group.Field(0).(*pqschema.GroupNode); !ok || list && (fields.NumFields() != 1 || fields.Name() == "array" || fields.Name() == group.Name()+"_tuple") {
+		fields, ok = group.Field(0).(*pqschema.GroupNode)
+		if !ok || list && (fields.NumFields() != 1 || fields.Name() == "array" || fields.Name() == group.Name()+"_tuple") {
 			return false
 		}
 	}

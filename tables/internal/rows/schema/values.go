@@ -86,7 +86,8 @@ func validTexts(a *array.String) bool {
 		return false
 	}
 	for _, start := range offsets {
-		if start -= offsets[0]; int(start) < len(text) && !utf8.RuneStart(text[start]) {
+		start -= offsets[0]
+		if int(start) < len(text) && !utf8.RuneStart(text[start]) {
 			return false
 		}
 	}

@@ -98,7 +98,8 @@ func (in Input) mergeBlocks(ctx context.Context, rule Rule, blocks Batches) Batc
 			}
 			r, err := spillRows(func(yield func(arrow.RecordBatch, error) bool) { yield(b, nil) })
 			if err == nil {
-				if runs = append(runs, r); len(runs) == maxRuns {
+				runs = append(runs, r)
+				if len(runs) == maxRuns {
 					if r, err = spillRows(Merge(ctx, All, 0, sources()...)); err == nil {
 						for _, r := range runs {
 							r.close()

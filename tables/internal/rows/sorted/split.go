@@ -70,7 +70,8 @@ func (s *Splitter) Part(count Counter) Batches {
 			if n == 0 {
 				return
 			}
-			if s.remaining = nil; n < b.NumRows() {
+			s.remaining = nil
+			if n < b.NumRows() {
 				s.remaining = b.NewSlice(n, b.NumRows())
 				head := b.NewSlice(0, n)
 				b.Release()

@@ -178,7 +178,8 @@ func (d *Database) schema(n duckdb.IdxT, column func(duckdb.IdxT) (string, duckd
 	var hugeInts []int
 	for i := range names {
 		names[i], types[i] = column(duckdb.IdxT(i))
-		switch id := duckdb.GetTypeId(types[i]); id {
+		id := duckdb.GetTypeId(types[i])
+		switch id {
 		case duckdb.TypeInvalid, duckdb.TypeAny:
 			if types[i].Ptr != nil {
 				if err := checkConvertible(types[i]); err == nil && id == duckdb.TypeInvalid || err != nil && !strings.Contains(err.Error(), "UNKNOWN") {

@@ -52,7 +52,8 @@ func (c *chunks) fetch() (chunk duckdb.DataChunk) {
 		return chunk
 	}
 	chunk = duckdb.FetchChunk(c.result)
-	if c.ended = chunk.Ptr == nil || duckdb.DataChunkGetSize(chunk) == 0; c.ended {
+	c.ended = chunk.Ptr == nil || duckdb.DataChunkGetSize(chunk) == 0
+	if c.ended {
 		duckdb.DestroyDataChunk(&chunk)
 	}
 	return chunk
@@ -91,7 +92,8 @@ func (c *chunks) size(chunk duckdb.DataChunk) (rows duckdb.IdxT, text int, ok bo
 	if c.types == nil || chunk.Ptr == nil {
 		return 0, 0, false
 	}
-	if rows = duckdb.DataChunkGetSize(chunk); rows > smallRows {
+	rows = duckdb.DataChunkGetSize(chunk)
+	if rows > smallRows {
 		return rows, 0, false
 	}
 	for _, i := range c.texts {

@@ -19,7 +19,8 @@ func zeroNulls(d arrow.ArrayData, parentValid []byte) {
 	buffers, valid := d.Buffers(), parentValid
 	if len(buffers) > 0 && buffers[0] != nil && bitutil.CountSetBits(buffers[0].Bytes(), d.Offset(), d.Len()) < d.Len() {
 		validity := buffers[0].Bytes()
-		if valid = validity; d.Offset() > 0 || parentValid != nil {
+		valid = validity
+		if d.Offset() > 0 || parentValid != nil {
 			valid = newBitmap(d.Len(), func(row int) bool {
 				return bitutil.BitIsSet(validity, d.Offset()+row) && (parentValid == nil || bitutil.BitIsSet(parentValid, row))
 			})
@@ -46,7 +47,8 @@ func zeroNulls(d arrow.ArrayData, parentValid []byte) {
 		if valid[row/8]&(1<<(row%8)) != 0 {
 			continue
 		}
-		switch i := d.Offset() + row; bits {
+		i := d.Offset() + row
+		switch bits {
 		case 1:
 			bitutil.ClearBit(values, i)
 		case 64:

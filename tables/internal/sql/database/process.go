@@ -198,7 +198,8 @@ func (r *processRows) Next() (arrow.RecordBatch, error) {
 func (r *processRows) Messages() iter.Seq2[arrowsafe.Message, error] {
 	return func(yield func(arrowsafe.Message, error) bool) {
 		for m, err := range r.batches.Messages() {
-			if err = cmp.Or(canceled.Err(r.ctx), statementError(r.d.p.ExplainError(err))); !yield(m, err) || err != nil {
+			err = cmp.Or(canceled.Err(r.ctx), statementError(r.d.p.ExplainError(err)))
+			if !yield(m, err) || err != nil {
 				return
 			}
 		}

@@ -107,7 +107,8 @@ func selectionOf(tree any) *Selection {
 func columnOf(node, table any) (column string, ok bool) {
 	fields, ok := fieldsOf(node, columnNode, "alias", "column_names")
 	names, _ := fields[1].([]any)
-	if ok = ok && (len(names) == 1 || len(names) == 2 && names[0] == table); ok {
+	ok = ok && (len(names) == 1 || len(names) == 2 && names[0] == table)
+	if ok {
 		column, ok = names[len(names)-1].(string)
 	}
 	return column, ok

@@ -50,7 +50,8 @@ func (d *Database) stream(ctx context.Context, sql string) (_ *stream, err error
 	if err := canceled.Err(ctx); err != nil {
 		return nil, err
 	}
-	if s.chunks.result = s.result; d.mergesChunks {
+	s.chunks.result = s.result
+	if d.mergesChunks {
 		s.chunks.mergeSmall()
 	}
 	s.options = duckdb.ResultGetArrowOptions(&s.result)

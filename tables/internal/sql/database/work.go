@@ -48,7 +48,8 @@ func serveStatements(c *worker.Conn) error {
 				reuse = w.d.Reuse()
 			}
 			reuse.Growth = worker.Growth()
-			if err = c.Send(reuse); reuse.IsPossible {
+			err = c.Send(reuse)
+			if reuse.IsPossible {
 				w.d.PrepareAgain()
 			}
 		case m.Job != nil:

@@ -131,7 +131,8 @@ func (e *Entry) append(ctx context.Context, frame tail.Frame, a *appendAttempt) 
 		e.mu.Lock()
 		defer e.mu.Unlock()
 	}
-	if a.changed = e.state.location != a.location || e.bucketRules != a.rules; a.changed {
+	a.changed = e.state.location != a.location || e.bucketRules != a.rules
+	if a.changed {
 		return nil
 	}
 	if e.log == nil {

@@ -269,7 +269,8 @@ func (a *Attempt) apply(ctx context.Context, steps []PreparedStep, removesTail b
 		if i >= len(all)-len(steps) {
 			applied = append(applied, p)
 		}
-		if cur = nil; meta != nil {
+		cur = nil
+		if meta != nil {
 			cur = a.Table(meta)
 		}
 		if p.IO != nil {

@@ -56,7 +56,8 @@ func (e *Entry) Release() {
 	defer e.mu.Unlock()
 	e.tables.mu.Lock() // so that Acquire does not return the entry while it is removed
 	defer e.tables.mu.Unlock()
-	if e.refs--; e.refs == 0 && len(e.tables.entries) > maxEntries && (e.log == nil || e.tables.Tail.Retire(e.log)) {
+	e.refs--
+	if e.refs == 0 && len(e.tables.entries) > maxEntries && (e.log == nil || e.tables.Tail.Retire(e.log)) {
 		delete(e.tables.entries, e.TableName)
 	}
 }
@@ -90,7 +91,8 @@ func (e *Entry) View(ctx context.Context, withRows bool) (t *table.Table, d *def
 		return t, d, rows, err
 	}
 	rows.key = e.state.location + " " + rows.Fingerprint
-	if rows.Rows, rows.Replaces, rows.Deduped = e.log.Cached(rows.key); !rows.Deduped {
+	rows.Rows, rows.Replaces, rows.Deduped = e.log.Cached(rows.key)
+	if !rows.Deduped {
 		rows.Rows, err = e.readTail(ctx, t.Metadata(), lastEpoch)
 	}
 	if err == nil {

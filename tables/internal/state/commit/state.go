@@ -138,7 +138,8 @@ func (s *Tables) Recover(ctx context.Context, t *tail.Store) error {
 		if t == nil && err == nil {
 			// Another program created, renamed or deleted the table, so search all tables for the UUID.
 			if byUUID == nil {
-				if byUUID, damaged = s.Catalog.UUIDs(ctx); damaged != nil && !errors.Is(damaged, icecat.ErrContent) {
+				byUUID, damaged = s.Catalog.UUIDs(ctx)
+				if damaged != nil && !errors.Is(damaged, icecat.ErrContent) {
 					return 0, false, damaged
 				}
 			}
@@ -165,7 +166,8 @@ func (s *Tables) Recover(ctx context.Context, t *tail.Store) error {
 		return err
 	}
 	for uuid, e := range entries {
-		if e.log = logs[uuid]; e.log != nil || e.hasUnreadRows() {
+		e.log = logs[uuid]
+		if e.log != nil || e.hasUnreadRows() {
 			s.entries[e.TableName] = e
 		}
 	}

@@ -154,7 +154,8 @@ func (c *manifestCheck) checkEntry(ctx context.Context, s *table.Snapshot, m ice
 		err = nil
 	}
 	if referenced := f.ReferencedDataFile(); referenced != nil && err == nil {
-		if err = c.catalog.CheckWithin(c.newMeta.Location(), *referenced); errors.Is(err, fs.ErrNotExist) { // the data file may since have been replaced
+		err = c.catalog.CheckWithin(c.newMeta.Location(), *referenced)
+		if errors.Is(err, fs.ErrNotExist) { // the data file may since have been replaced
 			err = nil
 		}
 	}

@@ -30,7 +30,8 @@ func (l *Log) Append(ctx context.Context, f Frame, timestamp time.Time) (receipt
 	}
 	var e *epoch
 	if n := len(l.epochs); n > 0 && l.epochs[n-1].number == l.current {
-		if e = l.epochs[n-1]; e.schema != f.schema && !e.schema.Equal(f.schema) {
+		e = l.epochs[n-1]
+		if e.schema != f.schema && !e.schema.Equal(f.schema) {
 			e = nil
 			l.current++ // an epoch has only one schema
 		}

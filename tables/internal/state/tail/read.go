@@ -170,7 +170,8 @@ func (l *Log) RowsBy(after, upTo int64, moment time.Time) (rows int64, last, nex
 	defer l.mu.Unlock()
 	for _, e := range l.epochs {
 		for _, c := range e.counts {
-			switch t := time.UnixMilli(c.millis).UTC(); {
+			t := time.UnixMilli(c.millis).UTC()
+			switch {
 			case e.number <= after || e.number > upTo:
 			case t.After(moment):
 				return rows, last, t
