@@ -24,8 +24,8 @@ func (s *Store) Backlog() (b Backlog) {
 	return b
 }
 
-// DiskSpace returns the free and total bytes of the disk with the tail, or of the disk with the catalog if that disk has
-// less space. The error wraps [errors.ErrUnsupported] if the operating system does not report them.
+// DiskSpace returns the free and total bytes of the disk with the tail, or of the disk with the catalog if that disk
+// has less space. The error wraps [errors.ErrUnsupported] if the operating system does not report them.
 func (s *Store) DiskSpace() (free, total int64, err error) {
 	s = s.orUnopened()
 	disk, ok := vfs.FS(vfs.OS{}).(interface {

@@ -76,7 +76,8 @@ type evolvedColumns struct {
 	pandas         pandasNames
 }
 
-// evolve returns the columns of a table after the given changes, or an error if a change is not possible or not allowed.
+// evolve returns the columns of a table after the given changes, or an error if a change is not possible or not
+// allowed.
 func evolve(meta table.Metadata, changes []ColumnChange) (*evolvedColumns, error) {
 	def, err := definition.FromMetadata(meta)
 	if err != nil {

@@ -63,7 +63,8 @@ func (x *execution) columnChange(ctx context.Context) (*ColumnChange, error) {
 		return nil, err
 	}
 	c := &ColumnChange{Op: ColumnOp(st.Change), Column: st.Column, To: st.Rename}
-	i := slices.IndexFunc(columns.Fields(), func(f arrow.Field) bool { return strings.EqualFold(f.Name, st.Column) }) // DuckDB ignores case
+	// DuckDB ignores case
+	i := slices.IndexFunc(columns.Fields(), func(f arrow.Field) bool { return strings.EqualFold(f.Name, st.Column) })
 	if i >= 0 {
 		c.Column = columns.Field(i).Name
 	}

@@ -61,7 +61,8 @@ func (x *execution) resultNames(ctx context.Context, query string) (names []stri
 	if err != nil {
 		return nil, err
 	}
-	if d.Result.NumFields() == 1 && d.Result.Field(0).Name == "unknown" && x.st.HasParameters { // DuckDB does not describe parameters without a type
+	// DuckDB does not describe parameters without a type
+	if d.Result.NumFields() == 1 && d.Result.Field(0).Name == "unknown" && x.st.HasParameters {
 		if d, err = x.describe(ctx, sqlwrite.NullParameters(query)); err != nil {
 			return nil, err
 		}

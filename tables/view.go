@@ -111,8 +111,8 @@ func withView[T any](ctx context.Context, t *Table, op string, f func(*view) (T,
 	return result, nil
 }
 
-// pinnedView returns t's state with the tail's rows, deduplicated. The rows and the table's files exist until the caller calls
-// release.
+// pinnedView returns t's state with the tail's rows, deduplicated. The rows and the table's files exist until the
+// caller calls release.
 func (t *Table) pinnedView(ctx context.Context) (v *view, release func(), err error) {
 	unpin, err := t.store().commits.Pin()
 	if err != nil {

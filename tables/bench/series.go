@@ -127,7 +127,8 @@ func (b *bench) measureOurSeries(appendedRows int, sync bool) (*results, error) 
 		series := &tables.Settings{Time: "at"}
 		base, err := b.readParquet("base")
 		if err == nil {
-			err = b.put(s, "series", &tables.PutOptions{Settings: series}, base...) // not with the file's schema, which has other metadata
+			// not with the file's schema, which has other metadata
+			err = b.put(s, "series", &tables.PutOptions{Settings: series}, base...)
 		}
 		if err != nil {
 			return err

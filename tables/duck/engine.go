@@ -102,7 +102,8 @@ func (e *Engine) Query(ctx context.Context, s *tables.Store, sql string, o *tabl
 		return err
 	}
 	err = q.tryColumns(ctx, j, start)
-	if database.NeedsMemory(err) && q.hasGrown && ctx.Err() == nil { // memory that earlier statements freed can be fragmented: try a new database
+	// memory that earlier statements freed can be fragmented: try a new database
+	if database.NeedsMemory(err) && q.hasGrown && ctx.Err() == nil {
 		key := q.key
 		if err = q.acquireDatabase(ctx, ""); err == nil {
 			q.key = key

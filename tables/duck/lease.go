@@ -11,8 +11,9 @@ import (
 
 // lease is a database that one statement uses, or that is idle.
 type lease struct {
-	db  database.Runner
-	key string // identifies the statements that the database can run (database.Job.Key); "" if the database has run none yet
+	db database.Runner
+	// identifies the statements that the database can run (database.Job.Key); "" if the database has run none yet
+	key string
 
 	prepared  chan struct{} // closed when the database is prepared for its next statement; nil if it has no process
 	wasIdle   bool          // whether the database was idle before this statement

@@ -28,10 +28,11 @@ type statement struct{ caller, bucket, sql string }
 // tables keep their columns. Each execution resolves the table names again, with the rights of the caller.
 type prepared struct {
 	statement
-	names       []database.Name
-	shape       [sha256.Size]byte   // hash of the tables' columns when the statement was described
-	selection   *database.Selection // nil if the statement needs DuckDB; its literals are not used, because other statements share it
-	result      *arrow.Schema       // the result's columns; a Selection that has run has them without a description
+	names []database.Name
+	shape [sha256.Size]byte // hash of the tables' columns when the statement was described
+	// nil if the statement needs DuckDB; its literals are not used, because other statements share it
+	selection   *database.Selection
+	result      *arrow.Schema // the result's columns; a Selection that has run has them without a description
 	description *tables.QueryDescription
 	size        int // size in bytes, from estimateSize
 	lastUsed    time.Time

@@ -144,7 +144,8 @@ func (q *query) parseNames(ctx context.Context, sql string) (names []database.Na
 		return err
 	}
 	err = q.retryIfDead(ctx, parse)
-	if q.key != "" && database.NeedsMemory(err) && ctx.Err() == nil { // an earlier statement may have lowered the database's memory limit
+	// an earlier statement may have lowered the database's memory limit
+	if q.key != "" && database.NeedsMemory(err) && ctx.Err() == nil {
 		if err = q.acquireDatabase(ctx, ""); err == nil {
 			err = q.retryIfDead(ctx, parse)
 		}
@@ -164,14 +165,15 @@ func (q *query) retryIfDead(ctx context.Context, f func() error) error {
 	return err
 }
 
-// prepare returns the job for the query's statement, which can read only the statement's tables. If the query has no database
-// that can run the job, prepare acquires one.
+// prepare returns the job for the query's statement, which can read only the statement's tables. If the query has no
+// database that can run the job, prepare acquires one.
 func (q *query) prepare(ctx context.Context, describeOnly bool) (*database.Job, error) {
 	q.awaitPermit(ctx)
 	limit := min(q.e.opts.Memory, q.e.share())
 	if q.e.opts.Total != 0 {
 		maximum := q.e.opts.Memory
-		if q.hasPermit { // the limit must be the same whether the caller's other statements are just beginning or ending
+		// the limit must be the same whether the caller's other statements are just beginning or ending
+		if q.hasPermit {
 			maximum /= 2
 		}
 		q.memory = q.e.borrow(maximum)

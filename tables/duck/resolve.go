@@ -41,7 +41,8 @@ type boundTable struct {
 	index         int          // position in query.tables
 	isPrivate     bool         // whether only this statement reads extraRows
 	isTarget      bool         // whether the view has tables.FileColumn and tables.RowColumn
-	emptyFile     string       // path of a file without rows, which readFunction adds to a single large file; "" if no file is large
+	// path of a file without rows, which readFunction adds to a single large file; "" if no file is large
+	emptyFile string
 }
 
 func (t *boundTable) String() string { return sqltext.Qualified(t.bucket, t.table) }
@@ -327,13 +328,15 @@ func (t *boundTable) readFunction(files []tables.PlannedFile) string {
 		paths[i] = sqltext.Text(f.Path)
 		rows += max(f.Rows, 0) // a manifest from another program may contain a negative count
 	}
-	if len(files) == 1 && isLarge(files[0]) { // with a schema, DuckDB reads a single file in one thread, so add an empty file
+	// with a schema, DuckDB reads a single file in one thread, so add an empty file
+	if len(files) == 1 && isLarge(files[0]) {
 		paths = append(paths, sqltext.Text(t.emptyFile))
 	}
 	viewColumns := t.viewColumns()
 	columns := make([]string, len(viewColumns)) // a slice, because a Go map would lose the order of columns
 	for i, c := range viewColumns {
-		definition, _ := json.Marshal(map[string]any{"name": c.name, "type": c.sql, "default_value": nil}) // encoding strings cannot fail
+		// encoding strings cannot fail
+		definition, _ := json.Marshal(map[string]any{"name": c.name, "type": c.sql, "default_value": nil})
 		columns[i] = fmt.Sprintf("%q:%s", c.id, definition)
 	}
 	return "read_parquet([" + strings.Join(paths, ",") + "], schema=" + sqltext.Text("{"+strings.Join(columns, ",")+"}") +

@@ -23,8 +23,8 @@ import (
 )
 
 // scratch manages temporary files. Some are Parquet files with rows that DuckDB cannot read from a table's own files.
-// Others contain bitmaps of deleted rows. A file for a table's tail (the rows not yet in data files) is reused until the
-// tail changes, and a file of bitmaps until the table's files change.
+// Others contain bitmaps of deleted rows. A file for a table's tail (the rows not yet in data files) is reused until
+// the tail changes, and a file of bitmaps until the table's files change.
 type scratch struct {
 	dir string
 
@@ -50,8 +50,8 @@ type scratchFile struct {
 	err     error
 }
 
-// rowsOf returns a file with the rows of the plan's tail if mark is plan.TailMark, or with all rows of the table if mark
-// is "". The caller must release the file.
+// rowsOf returns a file with the rows of the plan's tail if mark is plan.TailMark, or with all rows of the table if
+// mark is "". The caller must release the file.
 func (s *scratch) rowsOf(ctx context.Context, plan *tables.ScanPlan, mark string) (*scratchFile, error) {
 	return s.file(ctx, plan.UUID, mark, func(f *scratchFile) error { return f.writeRows(ctx, plan, mark != "") })
 }
@@ -144,7 +144,8 @@ func (s *scratch) emptyFile() (string, error) {
 	if s.empty != "" {
 		return s.empty, nil
 	}
-	id := arrow.NewMetadata([]string{"PARQUET:field_id"}, []string{"2147483647"}) // larger than any Iceberg ID, so no column matches
+	// larger than any Iceberg ID, so no column matches
+	id := arrow.NewMetadata([]string{"PARQUET:field_id"}, []string{"2147483647"})
 	column := arrow.Field{Name: "none", Type: arrow.PrimitiveTypes.Int32, Nullable: true, Metadata: id}
 	var file bytes.Buffer
 	w, err := pqarrow.NewFileWriter(arrow.NewSchema([]arrow.Field{column}, nil), &file, nil, pqarrow.DefaultWriterProps())
@@ -245,8 +246,8 @@ func (f *scratchFile) writeRows(ctx context.Context, plan *tables.ScanPlan, tail
 	return errors.Join(err, r.Err(), w.Close())
 }
 
-// makePartsOptional makes all fields of nested columns nullable, because files of other programs can contain nulls in fields
-// that do not allow nulls. The writer would move the values of such fields to other rows.
+// makePartsOptional makes all fields of nested columns nullable, because files of other programs can contain nulls in
+// fields that do not allow nulls. The writer would move the values of such fields to other rows.
 func makePartsOptional(columns *arrow.Schema) *arrow.Schema {
 	fields := columns.Fields()
 	for i := range fields {

@@ -28,7 +28,8 @@ type boundNode struct {
 	otherType arrow.DataType
 }
 
-// value is a literal or a bound, converted to the type in which a column is compared. Only the field for this type is set.
+// value is a literal or a bound, converted to the type in which a column is compared. Only the field for this type is
+// set.
 type value struct {
 	integer int64 // for bools, integers, dates and times
 	float   float64
@@ -70,8 +71,8 @@ func bind(n *node, columns *arrow.Schema) (*boundNode, error) {
 	return out, nil
 }
 
-// columnTypes returns t, the type of a column's values, and typ, the type in which the values are compared. typ is nil if
-// they cannot be compared.
+// columnTypes returns t, the type of a column's values, and typ, the type in which the values are compared. typ is nil
+// if they cannot be compared.
 func (n *node) columnTypes(column string, columns *arrow.Schema) (t, typ arrow.DataType, err error) {
 	indices := columns.FieldIndices(column)
 	if len(indices) != 1 {
@@ -250,7 +251,8 @@ func timeValue(l literal, t, typ arrow.DataType) (*big.Rat, error) {
 	case *arrow.Time64Type:
 		return sinceMidnight(l, typ.Unit)
 	}
-	return sinceMidnight(l, arrow.Nanosecond) // the column is stored as integers, because Iceberg has no nanosecond times of day
+	// the column is stored as integers, because Iceberg has no nanosecond times of day
+	return sinceMidnight(l, arrow.Nanosecond)
 }
 
 func unitsPerSecond(u arrow.TimeUnit) *big.Rat {

@@ -58,7 +58,8 @@ func columnAs(column func(string) arrow.Array, name string, typ arrow.DataType, 
 	return converted, nil
 }
 
-// isEncoded reports whether a column is dictionary-encoded, with 32-bit codes and a dictionary of type typ without nulls.
+// isEncoded reports whether a column is dictionary-encoded, with 32-bit codes and a dictionary of type typ without
+// nulls.
 func isEncoded(a arrow.Array, typ arrow.DataType) bool {
 	d, ok := a.(*array.Dictionary)
 	if !ok || d.Dictionary().NullN() > 0 || !arrow.TypeEqual(d.Dictionary().DataType(), typ) {

@@ -21,7 +21,8 @@ type pattern struct {
 	prefix string // the text before the first % or _
 }
 
-// bindLike parses values[0], the pattern of the operator "like". values[1], if it exists, is the escape character for % and _.
+// bindLike parses values[0], the pattern of the operator "like". values[1], if it exists, is the escape character for %
+// and _.
 func (b *boundNode) bindLike(values []literal) error {
 	if b.typ.ID() != arrow.STRING {
 		return errors.New("like applies only to text columns")

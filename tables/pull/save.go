@@ -165,7 +165,8 @@ func readFrame(r array.RecordReader) (f frame, err error) {
 	columns := arrow.NewSchema(fields, nil)
 	builder := array.NewRecordBuilder(memory.DefaultAllocator, columns)
 	defer builder.Release()
-	batches := []arrow.RecordBatch{builder.NewRecordBatch()} // Start with an empty batch: sorted.Block needs at least one.
+	// Start with an empty batch: sorted.Block needs at least one.
+	batches := []arrow.RecordBatch{builder.NewRecordBatch()}
 	defer func() { take.Release(batches) }()
 	size := int64(0)
 	for r.Next() {

@@ -80,7 +80,8 @@ type endpoint struct {
 	writes       bool   // needs the right to write, and counts against the limit on puts
 	mustExist    bool   // requires that the namespace in the path exists
 	handle       func(*request) error
-	inNamespace  func(*request, *tables.Bucket) error // set instead of handle if the path contains a namespace; called with the namespace's bucket
+	// set instead of handle if the path contains a namespace; called with the namespace's bucket
+	inNamespace func(*request, *tables.Bucket) error
 }
 
 // pattern returns the endpoint's pattern for the router, without the specification's prefix, which the

@@ -85,7 +85,8 @@ func hashGo(d digest, name string, text []byte) error {
 	for _, group := range f.Comments {
 		for _, c := range group.List {
 			if cgo || strings.HasPrefix(c.Text, "//go:") {
-				d.add(c.Text, strconv.Itoa(nodesBefore(f, c.Pos()))) // The number identifies the node that the directive applies to.
+				// The number identifies the node that the directive applies to.
+				d.add(c.Text, strconv.Itoa(nodesBefore(f, c.Pos())))
 			}
 		}
 	}

@@ -160,7 +160,8 @@ func (b *bins) sql(t string) string {
 	return fmt.Sprintf("((%s + (%d)) // %d)::BIGINT", position, constant-b.origin+b.roundUp(), b.binLength())
 }
 
-// roundUp returns the number to add before a division by binLength, so that the division rounds up if labelsAtEnd is set.
+// roundUp returns the number to add before a division by binLength, so that the division rounds up if labelsAtEnd is
+// set.
 func (b *bins) roundUp() int64 {
 	if b.labelsAtEnd {
 		return b.binLength() - 1

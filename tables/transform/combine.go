@@ -149,7 +149,8 @@ func (c *combination) join(on []string) (string, error) {
 		}
 	}
 	for i := range columns {
-		columns[i] += fmt.Sprintf(" AS c%d", i) // Number the columns, because SQL does not allow names that differ only in case.
+		// Number the columns, because SQL does not allow names that differ only in case.
+		columns[i] += fmt.Sprintf(" AS c%d", i)
 	}
 	return "SELECT " + strings.Join(columns, ", ") + " FROM " + from, nil
 }

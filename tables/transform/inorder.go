@@ -65,7 +65,8 @@ func (q *resampling) inOrder(ctx context.Context, s *tables.Store, from TableNam
 	if err != nil {
 		return nil, err
 	}
-	backward := q.bins.nanos == 0 && q.bins.zone != time.UTC // When clocks are set back across midnight, times return to an earlier bin.
+	// When clocks are set back across midnight, times return to an earlier bin.
+	backward := q.bins.nanos == 0 && q.bins.zone != time.UTC
 	q.lateFallback = backward || !w.ordered || w.keptColumns > 0
 	return arrowsafe.Reader(q.schema, func(yield func(arrow.RecordBatch, error) bool) {
 		w.yield, w.out = yield, array.NewRecordBuilder(memory.DefaultAllocator, q.schema)
@@ -156,7 +157,8 @@ const (
 
 func (w *orderedResampling) add(b arrow.RecordBatch) error {
 	w.sourceRows += b.NumRows()
-	if !w.ordered && b.Column(0).NullN() > 0 { // Null times come first only if the table's settings guarantee the order.
+	// Null times come first only if the table's settings guarantee the order.
+	if !w.ordered && b.Column(0).NullN() > 0 {
 		return errNeedsSQL
 	}
 	times, err := w.timesOf(b.Column(0))

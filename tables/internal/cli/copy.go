@@ -46,8 +46,8 @@ type copying struct {
 	in        operations.Copying
 }
 
-// newCopying adds the flags to cmd. dir and copyDir are the names of the flags for the locations of the tables and of the
-// copies. If dir is "", the command reads only the copies.
+// newCopying adds the flags to cmd. dir and copyDir are the names of the flags for the locations of the tables and of
+// the copies. If dir is "", the command reads only the copies.
 func newCopying(a *app, cmd *cobra.Command, dir, copyDir, copyUsage string) *copying {
 	c := &copying{a: a, copyDir: copyDir, rate: cliutil.Size{Min: 1}}
 	c.copies = storeFlag(cmd, copyDir, copyUsage+"; with --server, its name in the server's --backup-dir")

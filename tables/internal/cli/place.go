@@ -132,8 +132,8 @@ type warehouse struct {
 	cacheSize                    *cliutil.Size
 }
 
-// Default directories of serve and of the other commands. serveDir is also the default of the shoots program, which serve can
-// replace.
+// Default directories of serve and of the other commands. serveDir is also the default of the shoots program, which
+// serve can replace.
 const (
 	commandsDir = "partd-tables"
 	serveDir    = "buckets"

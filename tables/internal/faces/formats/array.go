@@ -7,8 +7,8 @@ import (
 	"io"
 )
 
-// arrayReader turns a JSON array into JSON lines, one for each element. It does not parse the elements, and leaves errors
-// in the text for the reader of the lines.
+// arrayReader turns a JSON array into JSON lines, one for each element. It does not parse the elements, and leaves
+// errors in the text for the reader of the lines.
 type arrayReader struct {
 	r        *bufio.Reader
 	depth    int  // number of open arrays and objects

@@ -65,8 +65,8 @@ func newCSVWriter(w io.Writer, schema *arrow.Schema) (*textWriter, error) {
 	return t, err
 }
 
-// appendField appends a CSV field that is not null. It also quotes values that start with white space, or with the first byte
-// of a byte order mark.
+// appendField appends a CSV field that is not null. It also quotes values that start with white space, or with the
+// first byte of a byte order mark.
 func appendField(line []byte, index int, value []byte) []byte {
 	if index > 0 {
 		line = append(line, ',')

@@ -34,8 +34,8 @@ func parseDigits(s []byte, n int) (v int64, rest []byte, ok bool) {
 	return v, s[n:], true
 }
 
-// parseMoment parses a date, optionally followed by T or a space, a time of day, and a UTC offset. A year has at least four digits and
-// can be negative.
+// parseMoment parses a date, optionally followed by T or a space, a time of day, and a UTC offset. A year has at least
+// four digits and can be negative.
 func parseMoment(s []byte) (m moment, ok bool) {
 	rest, negative := bytes.CutPrefix(s, []byte("-"))
 	width := bytes.IndexByte(rest, '-')
@@ -148,7 +148,8 @@ func (m *moment) ticks(unit arrow.TimeUnit) (int64, bool) {
 	return v, m.nanos%nanos == 0 && floor == seconds && v-floor*perSecond == fraction
 }
 
-// parseTimestamp parses a timestamp that is a whole number of units. The text must have a UTC offset if and only if hasZone is true.
+// parseTimestamp parses a timestamp that is a whole number of units. The text must have a UTC offset if and only if
+// hasZone is true.
 func parseTimestamp(s []byte, unit arrow.TimeUnit, hasZone bool) (int64, bool) {
 	m, ok := parseMoment(s)
 	if !ok || m.hasOffset != hasZone {
@@ -208,7 +209,8 @@ func appendClock(out []byte, v int64, unit arrow.TimeUnit) []byte {
 	return out
 }
 
-// appendTime appends a time with as many fractional digits as it needs. If hasZone is true, it also appends the UTC offset.
+// appendTime appends a time with as many fractional digits as it needs. If hasZone is true, it also appends the UTC
+// offset.
 func appendTime(out []byte, t time.Time, hasZone bool) []byte {
 	layout := "2006-01-02T15:04:05.999999999"
 	if _, offset := t.Zone(); hasZone && offset%60 != 0 {

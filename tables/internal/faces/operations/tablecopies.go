@@ -55,8 +55,8 @@ type Copying struct {
 	Copies *tables.Store `json:"-"` // the store in Dir; nil if Verify repairs nothing
 }
 
-// CopyProgress is one of many answers. While the operation runs, there is an answer each second. The results come last, except
-// findings.
+// CopyProgress is one of many answers. While the operation runs, there is an answer each second. The results come last,
+// except findings.
 type CopyProgress struct {
 	Bytes    int64                `json:"bytes"` // read so far
 	Finding  *tables.Finding      `json:"finding,omitempty"`

@@ -133,8 +133,9 @@ func (c *Connections) Hosts() map[string]HostUsage {
 	return hosts
 }
 
-// Listener wraps l so that its connections count against the limits. At a limit, it closes strangers or idle connections first.
-// SetState must report which connections are idle. For gRPC, Connections learns this as a stats.Handler.
+// Listener wraps l so that its connections count against the limits. At a limit, it closes strangers or idle
+// connections first. SetState must report which connections are idle. For gRPC, Connections learns this as a
+// stats.Handler.
 func (c *Connections) Listener(l net.Listener) net.Listener { return &listener{l, c} }
 
 type listener struct {

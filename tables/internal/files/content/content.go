@@ -76,7 +76,8 @@ func cause(err error) error {
 	return err
 }
 
-// checkDataFile compares a data file's size, row count and statistics with its manifest entry. It also reads delete files.
+// checkDataFile compares a data file's size, row count and statistics with its manifest entry. It also reads delete
+// files.
 func (v *Verifier) checkDataFile(ctx context.Context, t *table.Table, d iceberg.DataFile) error {
 	err := checkSize(v.Catalog, d.FilePath(), d.FileSizeBytes())
 	if err == nil && d.ContentType() != iceberg.EntryContentData {

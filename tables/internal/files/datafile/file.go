@@ -51,7 +51,8 @@ type group struct {
 	index       *metadata.RowGroupPageIndexReader // page index, which is loaded when the rows are read; can be nil
 }
 
-// recoverPanic converts a panic to an error, because the Parquet library panics on some damaged files. It must be deferred.
+// recoverPanic converts a panic to an error, because the Parquet library panics on some damaged files. It must be
+// deferred.
 func (f *file) recoverPanic(err *error) {
 	if p := recover(); p != nil {
 		*err = &partd.CorruptError{Path: f.name, Offset: -1, Err: fmt.Errorf("the Parquet data cannot be read: %v", p)}
@@ -221,7 +222,8 @@ func (f *file) size(g group, columns []Column) (n int64) {
 			addLeaves(&f.reader.Manifest.Fields[i], leaves)
 			for leaf := range leaves {
 				if chunk, err := f.parsed.MetaData().RowGroup(g.number).ColumnChunk(leaf); err == nil {
-					n += min(max(chunk.TotalUncompressedSize(), 8*g.rows, 0), 1<<40) // limited because a damaged file can claim any size
+					// limited because a damaged file can claim any size
+					n += min(max(chunk.TotalUncompressedSize(), 8*g.rows, 0), 1<<40)
 				}
 			}
 		}

@@ -25,7 +25,8 @@ type groupReader struct {
 
 	conditionColumns, otherColumns []Column
 	condition, other               *columns
-	columnIndex                    []int // for each result column, its index in conditionColumns, followed by otherColumns
+	// for each result column, its index in conditionColumns, followed by otherColumns
+	columnIndex []int
 }
 
 func (f *file) readGroup(ctx context.Context, g group, yield func(arrow.RecordBatch, error) bool) error {

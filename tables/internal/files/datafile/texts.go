@@ -141,8 +141,8 @@ func (f *file) dictionarySize(g group, field *pqarrow.SchemaField, typ arrow.Dat
 	return n
 }
 
-// visitDictionary calls visit for each string in a column's dictionary until visit returns false. It returns the dictionary's
-// length n, or 0 if visit returned false or there is no dictionary.
+// visitDictionary calls visit for each string in a column's dictionary until visit returns false. It returns the
+// dictionary's length n, or 0 if visit returned false or there is no dictionary.
 func (f *file) visitDictionary(g group, leaf int, visit func(n int64, text []byte) bool) int {
 	rowGroup := f.parsed.RowGroup(g.number)
 	chunk, err := rowGroup.MetaData().ColumnChunk(leaf)
@@ -189,8 +189,8 @@ func (s *Scan) batchBytes() int64 {
 	return min(maxBatchBytes, max(minBatchBytes, s.Memory/int64(2*s.Workers*(maxAhead+1))))
 }
 
-// stepRows returns the number of rows to decode at a time, so that their strings take at most batchBytes. A short file with a
-// dictionary can contain gigabytes of strings.
+// stepRows returns the number of rows to decode at a time, so that their strings take at most batchBytes. A short file
+// with a dictionary can contain gigabytes of strings.
 func (f *file) stepRows(g group, leaves map[int]*chunkPages) int64 {
 	width, limit := int64(0), f.scan.batchBytes() // width is the estimated size of a row in bytes
 	for leaf, pages := range leaves {

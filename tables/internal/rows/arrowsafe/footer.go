@@ -118,7 +118,8 @@ func (c *unreadThrift) schema() error {
 	return nil
 }
 
-// node reads a node, and returns its name's length and its number of children. It hides a logical type unknown to arrow-go.
+// node reads a node, and returns its name's length and its number of children. It hides a logical type unknown to
+// arrow-go.
 func (c *unreadThrift) node() (name int, children int32, ok bool) {
 	original := *c
 	ok = c.eachField(func(id int16, kind byte) bool {
@@ -185,8 +186,8 @@ type Page struct {
 	Size, Values, Encoding int32 // Size is the number of bytes after decompression
 }
 
-// Pages calls visit for each page in a range of a Parquet file, until visit returns false. It returns false if a header is
-// incomplete, or if arrow-go could take other bytes as the next header.
+// Pages calls visit for each page in a range of a Parquet file, until visit returns false. It returns false if a header
+// is incomplete, or if arrow-go could take other bytes as the next header.
 func Pages(in io.ReaderAt, from, to int64, visit func(Page) bool) bool {
 	for from < to {
 		p, length, ok := pageAt(in, from)
@@ -265,8 +266,8 @@ func (c *unreadThrift) page() (p Page, length int64, ok bool) {
 	return p, int64(compressed), ok && compressed >= 0 && p.Size >= 0 && p.Values >= 0
 }
 
-// MayBeDictionary reports whether the page at an offset of a Parquet file may be a dictionary page. It returns true if the
-// page's header is damaged.
+// MayBeDictionary reports whether the page at an offset of a Parquet file may be a dictionary page. It returns true if
+// the page's header is damaged.
 func MayBeDictionary(in io.ReaderAt, at int64) bool {
 	p, _, ok := pageAt(in, at)
 	return !ok || p.IsDictionary

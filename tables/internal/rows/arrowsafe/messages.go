@@ -120,7 +120,8 @@ func (m *Messages) recordTypes(f arrow.Field, described field) error {
 	return nil
 }
 
-// checkDictionary checks a dictionary's values. They count against the limit until a dictionary with the same ID replaces it.
+// checkDictionary checks a dictionary's values. They count against the limit until a dictionary with the same ID
+// replaces it.
 func (m *Messages) checkDictionary(d *description, body []byte) error {
 	id := d.header.GetInt64Slot(firstSlot, 0)
 	dt, ok := m.valueTypes[id]

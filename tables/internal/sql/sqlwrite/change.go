@@ -136,7 +136,8 @@ func (p *parser) expression(to int) (string, error) {
 		last := p.upper(i - 1)
 		switch p.upper(i) {
 		case "(":
-			if slices.Contains(queryWords[:len(queryWords)-1], p.upper(i+1)) { // in a subquery, * means the tables of the subquery
+			// in a subquery, * means the tables of the subquery
+			if slices.Contains(queryWords[:len(queryWords)-1], p.upper(i+1)) {
 				i = p.close(i)
 			}
 		case "*":

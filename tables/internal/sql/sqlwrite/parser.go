@@ -67,8 +67,8 @@ func (p *parser) wrap(i int, err error) error {
 }
 
 // find looks for words in the tokens with the indices from to to-1, and returns the index of the first. If it finds
-// none, it returns to. It ignores words in brackets or CASE, words after a dot, which are names, and FROM in IS DISTINCT
-// FROM.
+// none, it returns to. It ignores words in brackets or CASE, words after a dot, which are names, and FROM in IS
+// DISTINCT FROM.
 func (p *parser) find(from, to int, words ...string) int {
 	for i := from; i < to; i++ {
 		t := p.tokens[i]

@@ -117,8 +117,8 @@ func (e *Entry) readTail(ctx context.Context, meta table.Metadata, upTo int64) (
 	return rows, nil
 }
 
-// renameColumns converts a batch with one of the table's older schemas: it renames columns to their current names, and drops
-// removed columns. Other batches are returned unchanged. It takes ownership of the batch.
+// renameColumns converts a batch with one of the table's older schemas: it renames columns to their current names, and
+// drops removed columns. Other batches are returned unchanged. It takes ownership of the batch.
 func renameColumns(meta table.Metadata, batch arrow.RecordBatch) (arrow.RecordBatch, error) {
 	for _, oldSchema := range slices.Backward(meta.Schemas()) {
 		stored, err := schema.StoredSchema(oldSchema)

@@ -53,7 +53,8 @@ func (e *Entry) foldAll(ctx context.Context, moment time.Time) (*table.Table, er
 }
 
 // fold is Fold for callers that hold the lock e.Commits. It also returns the table if the fold changed the table. Rows
-// that were put by the given moment get a snapshot of their own. fold retries if the table's schema changes concurrently.
+// that were put by the given moment get a snapshot of their own. fold retries if the table's schema changes
+// concurrently.
 func (e *Entry) fold(ctx context.Context, moment time.Time) (rows int64, t *table.Table, err error) {
 	if e.tables.Tail == nil || e.tables.ReadOnly {
 		return 0, nil, nil
@@ -165,7 +166,8 @@ func (e *Entry) startFold(ctx context.Context, moment time.Time) (*foldInput, er
 	return f, err
 }
 
-// commitFold returns the number of rows that it folded, and the new table, or nil if the table already contains the rows.
+// commitFold returns the number of rows that it folded, and the new table, or nil if the table already contains the
+// rows.
 func (e *Entry) commitFold(ctx context.Context, f *foldInput) (rows int64, t *table.Table, err error) {
 	defer func() { f.IO.RemoveFailed(err) }()
 	batch, err := concat(f.rows, f.Definition.Stored)
@@ -303,8 +305,8 @@ func concat(rows []arrow.RecordBatch, stored *arrow.Schema) (arrow.RecordBatch, 
 }
 
 // FoldUntil returns the table, after it has folded all rows in the tail if some of them were put by the given moment. A
-// snapshot then contains exactly the rows that were put by the moment. pending reports that FoldUntil could not fold the
-// rows, because the store is read-only. oldest and updated are the times of the first and last row in the tail.
+// snapshot then contains exactly the rows that were put by the moment. pending reports that FoldUntil could not fold
+// the rows, because the store is read-only. oldest and updated are the times of the first and last row in the tail.
 func (e *Entry) FoldUntil(ctx context.Context, moment time.Time) (t *table.Table, pending bool, oldest, updated time.Time, err error) {
 	t, oldest, updated, err = e.tailTimes(ctx)
 	if err != nil || oldest.IsZero() || oldest.After(moment) || e.tables.ReadOnly {
@@ -337,7 +339,8 @@ func (e *Entry) LockCommits(ctx context.Context) error {
 	return canceled.Wait(ctx, locked)
 }
 
-// tailTimes returns the table, and the times of the oldest and newest rows in its tail, or zero times if the tail is empty.
+// tailTimes returns the table, and the times of the oldest and newest rows in its tail, or zero times if the tail is
+// empty.
 func (e *Entry) tailTimes(ctx context.Context) (t *table.Table, oldest, updated time.Time, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

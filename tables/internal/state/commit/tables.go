@@ -2,8 +2,8 @@
 // the catalog accepts the result. It also writes the steps' files, and folds the tail. The tail is a log of small
 // appends; a fold moves the tail's rows to the table's files.
 //
-// Locks must be acquired in this order: [Tables.Appending]; [Entry.Commits] of all tables of the change, in the order of
-// their names; Entry.mu, in the same order; Tables.mu.
+// Locks must be acquired in this order: [Tables.Appending]; [Entry.Commits] of all tables of the change, in the order
+// of their names; Entry.mu, in the same order; Tables.mu.
 //
 // docs/dev/invariants.md lists what must hold (C1 to C11).
 package commit

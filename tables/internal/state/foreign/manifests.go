@@ -68,8 +68,9 @@ type manifestCheck struct {
 
 	hasDeletes bool // whether a new manifest has delete files
 
-	checked map[string]iceberg.ManifestFile // manifests, keyed by path, that were already checked, or that were in the table before the commit
-	budget  *icecat.Budget                  // remaining budget for reading manifests
+	// manifests, keyed by path, that were already checked, or that were in the table before the commit
+	checked map[string]iceberg.ManifestFile
+	budget  *icecat.Budget // remaining budget for reading manifests
 }
 
 func (c *manifestCheck) checkList(ctx context.Context, s *table.Snapshot) error {

@@ -177,7 +177,8 @@ func (p *Step) ApplyUpdates(cur *table.Table) (meta table.Metadata, err error) {
 	case err == nil:
 		return meta, nil
 	case cur != nil && slices.ContainsFunc(p.Change.Updates, func(u table.Update) bool { return u.Action() == table.UpdateAddSnapshot }):
-		return nil, fmt.Errorf("%w: %w", ErrRequirement, err) // the client may have prepared the update for an older table state
+		// the client may have prepared the update for an older table state
+		return nil, fmt.Errorf("%w: %w", ErrRequirement, err)
 	}
 	return nil, &definition.ArgumentError{Err: err}
 }
