@@ -162,12 +162,12 @@ func hitsQueryList() []string {
 	return all[:len(all)-1]
 }
 
-// withTextColumns returns the query sql with all columns converted to text, which is empty for NULL.
+// withTextColumns returns sql, with every column converted to text, which is empty for NULL.
 func withTextColumns(sql string) string {
 	return "SELECT coalesce(COLUMNS(*)::VARCHAR, '') FROM (" + sql + ")"
 }
 
-// compareHits runs each query several times with each contender, in turns. It returns the answers
+// compareHits runs each query several times with each contender, alternating between them. It returns the answers
 // of the first contender, and an error if another contender's answers differ.
 func (b *bench) compareHits(all []*contender) (answers []answer, err error) {
 	for i, sql := range hitsQueryList() {

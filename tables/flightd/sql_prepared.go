@@ -28,7 +28,7 @@ func (s *sqlServer) CreatePreparedStatement(ctx context.Context, r flightsql.Act
 	}
 	result.Handle, err = st.handle()
 	result.ParameterSchema, result.IsUpdate = declaredParameters(d.Parameters), &isWrite
-	if !isWrite { // a driver for JDBC takes a statement with a dataset schema for a query
+	if !isWrite { // JDBC drivers treat a statement that has a dataset schema as a query
 		result.DatasetSchema = d.Result
 	}
 	return result, err

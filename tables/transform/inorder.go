@@ -141,7 +141,7 @@ type orderedResampling struct {
 	hasRows      bool    // a row was visited
 	lastTime     int64   // time of the last visited row
 	bin          int64   // index of the current bin
-	sameBinUntil int64   // end of the times that are surely in the current bin
+	sameBinUntil int64   // times before this one are known to be in the current bin
 	binRows      int64   // rows in the current bin
 
 	out        *array.RecordBuilder // the result's columns except the labels
@@ -157,7 +157,7 @@ const (
 
 func (w *orderedResampling) add(b arrow.RecordBatch) error {
 	w.sourceRows += b.NumRows()
-	// Null times come first only if the table's settings guarantee the order.
+	// Without a guaranteed order, null times can be anywhere in the batch.
 	if !w.ordered && b.Column(0).NullN() > 0 {
 		return errNeedsSQL
 	}

@@ -100,7 +100,8 @@ func newJSONWriter(w io.Writer, schema *arrow.Schema) (*textWriter, error) {
 	}}, nil
 }
 
-// unpack returns the array and index of the value inside a dictionary, run or extension other than a UUID.
+// unpack follows dictionary, run-end-encoded and extension arrays, except UUIDs, to the array and index that hold
+// value i of a.
 func unpack(a arrow.Array, i int) (arrow.Array, int) {
 	for {
 		switch typed := a.(type) {

@@ -64,7 +64,7 @@ type Options struct {
 	// subdirectory whose name the client chooses. "" means that the server makes no copies.
 	BackupDir string
 
-	// StoreObserver is the store's Observer, which must be a result of NewOperations. The metrics include its counts.
+	// StoreObserver is the store's Observer, which must come from NewOperations. The metrics include its counts.
 	// Nil leaves the counts out.
 	StoreObserver tables.Observer
 
