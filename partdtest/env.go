@@ -223,7 +223,8 @@ func breakOut[T any](items iter.Seq2[T, error], stop func(n int, item T) bool) e
 		if err != nil {
 			return err
 		}
-		if n++; stop(n, item) {
+		n++
+		if stop(n, item) {
 			break
 		}
 	}

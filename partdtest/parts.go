@@ -82,7 +82,8 @@ func (e *env) keysByPart(parts int) [][]string {
 // partsMax scans the maximum number of parts, in random order. If the store is slow, partsMax stops
 // early, and does not check that it has seen all keys.
 func partsMax(e *env) {
-	const timeLimit = 5 * time.Second // the scan stops after a fifth of this limit if it has scanned less than a fifth of the parts
+	// the scan stops after a fifth of this limit if it has scanned less than a fifth of the parts
+	const timeLimit = 5 * time.Second
 	for _, k := range numberedKeys(30) {
 		e.append(entry(k, k))
 	}

@@ -106,7 +106,8 @@ func scanNested(e *env) {
 			if err != nil {
 				return err
 			}
-			if n++; n%40 != 1 {
+			n++
+			if n%40 != 1 {
 				continue
 			}
 			if err := compareScan(e.ctx, e.store, e.model); err != nil {

@@ -120,7 +120,8 @@ func WaitCommitted(ctx context.Context, store partd.Partd, o *WaitOptions) (*Com
 func (o *WaitOptions) missing(c *Committed) (*MissingError, error) {
 	m := &MissingError{Committed: len(c.winners)}
 	if o.Count > 0 {
-		if m.Expected = o.Count; m.Committed > m.Expected {
+		m.Expected = o.Count
+		if m.Committed > m.Expected {
 			return nil, fmt.Errorf("waiting for %d tasks: %d have committed, more than expected", m.Expected, m.Committed)
 		}
 		if m.Committed == m.Expected {

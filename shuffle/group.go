@@ -49,7 +49,8 @@ func (g *Grouper[T, K]) Groups() iter.Seq2[Group[K, T], error] {
 		defer sc.close()
 		proceed := true
 		err := g.eachGroup(sc, func(group Group[K, T]) error {
-			if proceed = yield(group, nil); !proceed {
+			proceed = yield(group, nil)
+			if !proceed {
 				return errGroupPassed
 			}
 			return nil
@@ -88,7 +89,8 @@ func (r *groupReader[T]) next() bool {
 			r.sc.empty <- r.b // never blocks: the channel has room for all batches
 		}
 		var ok bool
-		if r.b, ok = <-from; !ok {
+		r.b, ok = <-from
+		if !ok {
 			r.b = nil
 			r.err = r.sc.err
 			return false

@@ -19,9 +19,10 @@ type recordBlock struct {
 
 // batch holds blocks for a reader. It contains copies of all data.
 type batch struct {
-	data         []byte
-	blocks       []blockOffsets
-	continuation chan *batch // delivers the next batches with records of the last key; nil if all its records are in this batch
+	data   []byte
+	blocks []blockOffsets
+	// delivers the next batches with records of the last key; nil if all its records are in this batch
+	continuation chan *batch
 }
 
 // blockOffsets describes a block by offsets into batch.data.
@@ -47,8 +48,9 @@ type scanner struct {
 	ctx       context.Context
 	batchSize int
 
-	current      *batch
-	continuation chan *batch  // where to send current if that batch begins within a group (the records of a key); else nil
+	current *batch
+	// where to send current if that batch begins within a group (the records of a key); else nil
+	continuation chan *batch
 	items        items        // divides a value into records
 	hashed       []byte       // the bytes that are hashed for a record: the key's length, the key, and the record
 	output       ledger.Count // counts and hashes the records that were read

@@ -65,20 +65,18 @@ func (s *Sorter[T]) Feed() (*Feed[T], error) {
 // Sorted yields the records in order. Close all feeds before calling it. Call it once.
 func (s *Sorter[T]) Sorted() iter.Seq2[T, error] { return s.firstRecords(math.MaxInt64) }
 
-// firstRecords yields the first n records. To verify the other records, it reads them too.
+// firstRecords yields the first n records.
 func (s *Sorter[T]) firstRecords(n int64) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var zero T
-		remaining := n
 		tally := s.meter.newOutTally()
 		defer tally.end()
-		for b, err := range orZero(s.sorter).Sorted() {
+		for b, err := range orZero(s.sorter).First(n) {
 			if err != nil {
 				yield(zero, err)
 				return
 			}
-			for i := range int(min(int64(b.Len()), remaining)) {
-				remaining--
+			for i := range b.Len() {
 				v, err := s.codec.Decode(b.Record(i))
 				if err != nil {
 					yield(zero, fmt.Errorf("decoding a record: %w", err))
@@ -172,7 +170,8 @@ func intEncoder[K any](size uintptr, signed bool) func(dst []byte, k K) []byte {
 	shift := 64 - 8*size
 	return func(dst []byte, k K) []byte {
 		var x uint64
-		switch p := unsafe.Pointer(&k); size {
+		p := unsafe.Pointer(&k)
+		switch size {
 		case 8:
 			return extsort.AppendUint(dst, *(*uint64)(p)^flip)
 		case 4:

@@ -22,8 +22,9 @@ type spool struct {
 	store    partd.Partd
 	ownStore *logstore.Store // the same store, if the spool created it; otherwise nil
 
-	batchSize int          // maximum bytes that a feed appends in one batch
-	input     ledger.Count // counts and hashes all records; the hashed bytes are key length, key, encoding length and encoding
+	batchSize int // maximum bytes that a feed appends in one batch
+	// counts and hashes all records; the hashed bytes are key length, key, encoding length and encoding
+	input ledger.Count
 }
 
 // Limits of the batch that a feed appends. The store may require smaller batches.

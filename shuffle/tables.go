@@ -83,14 +83,15 @@ type sharedTable[T any] struct {
 	busy    bool // put is running, or has panicked
 }
 
-// errPanicked is returned by calls that follow a panic of the caller's code.
+// errPanicked is returned by calls that follow a panic in the caller's code.
 var errPanicked = errors.New("a function of the caller has panicked, and records were lost: start the job again")
 
 const maxPending = 256
 
-// feed returns a feed. encode appends a record's key. adder returns a function that adds a record
-// v to its key's state in the table.
-func (s *tables[T]) feed(encode func(dst []byte, v T) ([]byte, error), adder func(*hashagg.Table) func(v *T, state []uint64, isNew bool) error) (*Feed[T], error) {
+// feed returns a feed that adds records to a new table while there are fewer tables than threads, and otherwise to the
+// table with the fewest feeds. encode appends the key of v to dst. newPut is called once per table, and returns the
+// function that adds a record to the state of its key.
+func (s *tables[T]) feed(encode func(dst []byte, v T) ([]byte, error), newPut func(*hashagg.Table) func(v *T, state []uint64, isNew bool) error) (*Feed[T], error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t := &sharedTable[T]{limit: 1, encode: encode}
@@ -99,8 +100,8 @@ func (s *tables[T]) feed(encode func(dst []byte, v T) ([]byte, error), adder fun
 		if err != nil {
 			return nil, err
 		}
-		t.table, t.put = table, adder(table)
-		// Collect records only if the caller cannot modify them after Add.
+		t.table, t.put = table, newPut(table)
+		// Batch records only if T holds no pointers: otherwise, the caller could modify a record between Add and flush.
 		if consistsOf(reflect.TypeFor[T](), func(k reflect.Kind) bool { return k == reflect.String || isPlainKind(k) }) {
 			t.limit = maxPending
 		}
@@ -170,7 +171,8 @@ func (t *sharedTable[T]) flush() error {
 func (s *tables[T]) finish(t *sharedTable[T]) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if t.feeds--; t.feeds > 0 {
+	t.feeds--
+	if t.feeds > 0 {
 		return t.err
 	}
 	s.openTables = slices.DeleteFunc(s.openTables, func(o *sharedTable[T]) bool { return o == t })

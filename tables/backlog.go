@@ -17,14 +17,15 @@ type Backlog struct {
 
 // Backlog returns the backlog of all tables. It leaves out tables whose rows in the tail cannot be read.
 func (s *Store) Backlog() (b Backlog) {
-	if s = s.orUnopened(); s.tail != nil {
+	s = s.orUnopened()
+	if s.tail != nil {
 		b.Rows, b.Bytes, b.Oldest = s.tail.Size()
 	}
 	return b
 }
 
-// DiskSpace returns the free and total bytes of the disk with the tail, or of the disk with the catalog if that disk has
-// less space. The error wraps [errors.ErrUnsupported] if the operating system does not report them.
+// DiskSpace returns the free and total bytes of the disk with the tail, or of the disk with the catalog if that disk
+// has less space. The error wraps [errors.ErrUnsupported] if the operating system does not report them.
 func (s *Store) DiskSpace() (free, total int64, err error) {
 	s = s.orUnopened()
 	disk, ok := vfs.FS(vfs.OS{}).(interface {
@@ -37,7 +38,8 @@ func (s *Store) DiskSpace() (free, total int64, err error) {
 	dir := s.local
 	if free, err = disk.Free(dir); err == nil && s.opts.TailDir != "" {
 		var tailFree int64
-		if tailFree, err = disk.Free(filepath.Dir(s.opts.TailDir)); tailFree < free {
+		tailFree, err = disk.Free(filepath.Dir(s.opts.TailDir))
+		if tailFree < free {
 			free, dir = tailFree, filepath.Dir(s.opts.TailDir)
 		}
 	}

@@ -11,9 +11,9 @@ import (
 // copies all buckets. In the other store, the backup is a snapshot of these buckets with the given name. Backup sends
 // only files whose content is not in an earlier backup.
 //
-// An interrupted backup is not listed; the next backup resumes it. If the other store already has a backup of that name,
-// or a table in one of these buckets that is not from a backup, Backup copies nothing and returns an error that wraps
-// ErrExists. To delete a backup, delete its snapshots.
+// An interrupted backup is not listed; the next backup resumes it. If the other store already has a backup of that
+// name, or a table in one of these buckets that is not from a backup, Backup copies nothing and returns an error that
+// wraps ErrExists. To delete a backup, delete its snapshots.
 func (s *Store) Backup(ctx context.Context, to *Store, name string, buckets ...string) ([]CopiedTable, error) {
 	return s.copyTo(ctx, "backup", to, buckets, func(c *copyJob, buckets []*Bucket) error {
 		if err := checkName("snapshot", name); err != nil {

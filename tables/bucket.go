@@ -39,7 +39,8 @@ func (s *Store) DeleteBucket(ctx context.Context, name string, contents bool) (e
 			if err != nil {
 				return err
 			}
-			if names = append(names, info.Name); !contents {
+			names = append(names, info.Name)
+			if !contents {
 				return fmt.Errorf("%w: it contains the table %q", ErrNotEmpty, info.Name)
 			}
 		}

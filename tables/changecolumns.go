@@ -34,7 +34,8 @@ func (d *difference) compareColumns() error {
 	haveCommon := false
 	for _, id := range slices.Sorted(maps.Keys(fields)) {
 		f, exists := from.FindFieldByID(id)
-		_, isKept := latest.FindFieldByID(id) // a column change makes no version, so copies of d.from can lack columns of d.from
+		// a column change makes no version, so copies of d.from can lack columns of d.from
+		_, isKept := latest.FindFieldByID(id)
 		if isBackward && !(exists && isKept) {
 			return fmt.Errorf("column %q was dropped after this version", names[id])
 		}

@@ -28,8 +28,8 @@ type ChangesOptions struct {
 	// none, or if Keys is empty but not nil, an update is a delete and an insert.
 	Keys []string
 
-	// UUID is the UUID that the table must have. Set it to Changes.UUID of the previous call to detect that the table was
-	// deleted and created again. "" accepts every table.
+	// UUID is the UUID that the table must have. Set it to Changes.UUID of the previous call to detect that the table
+	// was deleted and created again. "" accepts every table.
 	UUID string
 }
 
@@ -51,9 +51,9 @@ const (
 // has. A row that was added and deleted in between does not appear, and a compaction changes nothing. A nil since,
 // AtVersion(0), a zero time or an empty snapshot name selects the empty table. The caller must release the reader.
 //
-// Unless t is pinned to a state, Changes first moves the tail's rows into files; in a read-only Store, it leaves out rows
-// in the tail. If the tail has rows, Changes can wait until a running put ends. To avoid a deadlock, the reader that is
-// passed to a put must not call Changes for the same table.
+// Unless t is pinned to a state, Changes first moves the tail's rows into files; in a read-only Store, it leaves out
+// rows in the tail. If the tail has rows, Changes can wait until a running put ends. To avoid a deadlock, the reader
+// that is passed to a put must not call Changes for the same table.
 //
 // The result has the columns of t's state, followed by the column _change, which contains ChangeInsert, ChangeDelete,
 // ChangeUpdateBefore or ChangeUpdateAfter. If the table has a column with this name in any case, the new column's name
@@ -69,10 +69,9 @@ const (
 // partd.ErrTooLarge if a row needs more than that: a bool in a list, for example, needs 2 bytes in the comparison.
 //
 // The error wraps ErrNotFound if since has expired, if the table was deleted and created again, if the states have no
-// common column, or if a column of t's state cannot hold all values of since, has the name of another column of since, or
-// was dropped and brought back by a restore or by an older t: then start again with a nil since. For tables of Iceberg's
-// format version 1, which have no version numbers, the error wraps
-// [errors.ErrUnsupported].
+// common column, or if a column of t's state cannot hold all values of since, has the name of another column of since,
+// or was dropped and brought back by a restore or by an older t: then start again with a nil since. For tables of
+// Iceberg's format version 1, which have no version numbers, the error wraps [errors.ErrUnsupported].
 func (t *Table) Changes(ctx context.Context, since At, o *ChangesOptions) (*Changes, error) {
 	ctx, end := t.store().opts.begin(ctx, "changes", t.Bucket().Name(), t.Name())
 	d, err := t.difference(ctx, since, cmp.Or(o, new(ChangesOptions)))

@@ -114,7 +114,8 @@ func (e entry) prepareCompaction(ctx context.Context, t *table.Table) (step *com
 	return step, nil
 }
 
-// hadInt32Columns reports whether any schema of the table has a 32-bit integer column, which may since have been widened.
+// hadInt32Columns reports whether any schema of the table has a 32-bit integer column, which may since have been
+// widened.
 func hadInt32Columns(meta table.Metadata) bool {
 	return slices.ContainsFunc(meta.Schemas(), func(s *iceberg.Schema) bool {
 		stored, err := schema.StoredSchema(s)

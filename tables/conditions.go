@@ -3,7 +3,8 @@ package tables
 import "github.com/go-partd/partd/tables/filter"
 
 // Condition selects rows, for [ScanOptions.Filter] and DeleteRows. The functions below build conditions from values;
-// filter.Parse builds them from text. An operation returns an error if a condition contains a value without order (NaN).
+// filter.Parse builds them from text. An operation returns an error if a condition contains a value without order
+// (NaN).
 type Condition = filter.Expr
 
 // Eq selects rows whose column equals v.

@@ -67,7 +67,8 @@ func (s *Store) copyTo(ctx context.Context, op string, to *Store, names Buckets,
 		var buckets []*Bucket
 		for _, ns := range namespaces {
 			b := s.Bucket(bucketOf(ns))
-			if err := s.cat.DropSnapshots(ctx, ns, &c.snapshot); err != nil { // an interrupted copy may have left a snapshot
+			// an interrupted copy may have left a snapshot
+			if err := s.cat.DropSnapshots(ctx, ns, &c.snapshot); err != nil {
 				return err
 			}
 			buckets = append(buckets, b)
@@ -75,7 +76,8 @@ func (s *Store) copyTo(ctx context.Context, op string, to *Store, names Buckets,
 		if len(buckets) == 0 {
 			return &notFoundError{"the store has no buckets"}
 		}
-		if _, err = s.snapshot(ctx, buckets, c.snapshot); errors.Is(err, ErrDamaged) {
+		_, err = s.snapshot(ctx, buckets, c.snapshot)
+		if errors.Is(err, ErrDamaged) {
 			c.damaged, err = append(c.damaged, err), nil
 		}
 		if err == nil {
@@ -89,8 +91,8 @@ func (s *Store) copyTo(ctx context.Context, op string, to *Store, names Buckets,
 	return c.results, err
 }
 
-// dropWorkSnapshots deletes temporary snapshots from before a moment, unless a copy of this process may use them. A copy
-// leaves its snapshot if its process is killed.
+// dropWorkSnapshots deletes temporary snapshots from before a moment, unless a copy of this process may use them. A
+// copy leaves its snapshot if its process is killed.
 func (s *Store) dropWorkSnapshots(ctx context.Context, before time.Time) error {
 	if s.opts.ReadOnly {
 		return nil

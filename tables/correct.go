@@ -42,9 +42,9 @@ type RangeOptions struct {
 	TimeColumn string
 }
 
-// ReplaceRange replaces the rows with times in [from, to) with the rows of r, in one commit. Like DeleteRows, it rewrites
-// only files that contain replaced rows. A zero time means no bound. If a row of r is outside the range or has no time,
-// ReplaceRange returns an error. It reads r to the end and does not release it.
+// ReplaceRange replaces the rows with times in [from, to) with the rows of r, in one commit. Like DeleteRows, it
+// rewrites only files that contain replaced rows. A zero time means no bound. If a row of r is outside the range or has
+// no time, ReplaceRange returns an error. It reads r to the end and does not release it.
 func (t *Table) ReplaceRange(ctx context.Context, from, to time.Time, r array.RecordReader, o *RangeOptions) (_ RewriteResult, err error) {
 	defer wrapError(&err, "replace a range of", t.Bucket().Name(), t.Name())
 	if from.IsZero() && to.IsZero() {
@@ -99,9 +99,10 @@ func (t *Table) ReplaceRange(ctx context.Context, from, to time.Time, r array.Re
 
 // newRows are the rows that a rewrite adds. They are written only once, even if the commit is retried.
 type newRows struct {
-	basis   *commit.Basis // table state that the rows were written for; nil until they are written
-	recheck bool          // whether a retry must check the rows again, because a rule compares them with all rows of the table
-	rows    int64         // number of rows read so far
+	basis *commit.Basis // table state that the rows were written for; nil until they are written
+	// whether a retry must check the rows again, because a rule compares them with all rows of the table
+	recheck bool
+	rows    int64 // number of rows read so far
 
 	written int64 // number of rows written, without dropped duplicates
 }
@@ -139,7 +140,8 @@ func (n *newRows) write(ctx context.Context, w *rewrite, src *datafile.Source, d
 		return err
 	}
 	defer rules.Close()
-	if n.recheck = rules.WholeTable(); n.recheck {
+	n.recheck = rules.WholeTable()
+	if n.recheck {
 		w.Allowed = commit.NoChanges
 	}
 	checkAndCount := func(b arrow.RecordBatch) error {

@@ -22,8 +22,8 @@ import (
 // larger dictionary is read as plain values.
 const maxDictionary = 64 << 10
 
-// withDictionaries returns put, the schema of rows, with the dictionaries of the first batch added. Readers then get the
-// same dictionary values in the same order, even values that no row contains.
+// withDictionaries returns put, the schema of rows, with the dictionaries of the first batch added. Readers then get
+// the same dictionary values in the same order, even values that no row contains.
 func withDictionaries(put *arrow.Schema, rows datafile.Rows) *arrow.Schema {
 	src, ok := rows.(*datafile.Source)
 	if !ok || len(src.Batches) == 0 && !src.IsWhole() {

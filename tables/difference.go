@@ -106,7 +106,8 @@ func (d *difference) setKeys(requested []string) error {
 			return err
 		}
 	}
-	if d.keys = requested; requested == nil {
+	d.keys = requested
+	if requested == nil {
 		d.keys = d.to.def.Settings.Order()
 		if slices.ContainsFunc(d.keys, func(name string) bool { return !d.to.def.Stored.HasField(name) }) {
 			d.keys = nil // an older state can have other names

@@ -52,9 +52,9 @@ var (
 	ErrTxnDone = errors.New("the transaction has ended")
 )
 
-// MomentError is the error for a time that AtTime cannot select exactly, because no version contains exactly the rows of that
-// moment: a fold has moved earlier and later rows into one version, the version has expired, or the time is before the
-// table's first version or in the future. It wraps ErrNotFound.
+// MomentError is the error for a time that AtTime cannot select exactly, because no version contains exactly the rows
+// of that moment: a fold has moved earlier and later rows into one version, the version has expired, or the time is
+// before the table's first version or in the future. It wraps ErrNotFound.
 type MomentError struct {
 	Time          time.Time // the selected time
 	Before, After time.Time // the nearest times that can be selected; zero if there are none

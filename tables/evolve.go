@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/state/definition"
+	"github.com/go-partd/partd/tables/internal/state/rules"
 )
 
 // ColumnChange is a change to one column of a table.
@@ -63,108 +64,159 @@ func changesOf(needed []definition.Change) (changes []ColumnChange) {
 // evolvedColumns describes a table's columns after changes have been applied.
 type evolvedColumns struct {
 	before     *definition.Definition
+	rules      []rules.Rule
 	shape      *schema.Shape
 	oldIndexes []int // for each column, its index before the changes, or -1 if it is new
 	rewrites   bool  // whether files must be rewritten, because Iceberg does not allow the type change
+
+	// Columns after the changes so far, in the table's schema, the put schema and the schema of readers.
+	fields         []iceberg.NestedField
+	columns, types []arrow.Field
+	lastID         int
+	pandas         pandasNames
 }
 
-// evolve returns the columns of a table after the given changes, or an error if a change is not possible or not allowed.
+// evolve returns the columns of a table after the given changes, or an error if a change is not possible or not
+// allowed.
 func evolve(meta table.Metadata, changes []ColumnChange) (*evolvedColumns, error) {
 	def, err := definition.FromMetadata(meta)
 	if err != nil {
 		return nil, err
 	}
-	rules, err := def.Rules()
+	ruleList, err := def.Rules()
 	if err != nil {
 		return nil, err
 	}
 	cur := meta.CurrentSchema()
-	fields, columns, types := slices.Clone(cur.Fields()), def.Put.Fields(), def.Logical.Fields()
-	ev := &evolvedColumns{before: def}
-	lastID := meta.LastColumnID()
-	for i := range fields {
+	ev := &evolvedColumns{
+		before: def, rules: ruleList, lastID: meta.LastColumnID(), pandas: pandasNames{},
+		fields: slices.Clone(cur.Fields()), columns: def.Put.Fields(), types: def.Logical.Fields(),
+	}
+	for i := range ev.fields {
 		ev.oldIndexes = append(ev.oldIndexes, i)
 	}
-	pandas := pandasNames{}
-	indexOf := func(name string) int {
-		return slices.IndexFunc(fields, func(f iceberg.NestedField) bool { return f.Name == name })
-	}
 	for _, c := range changes {
-		if err := checkAllowed(def.Settings.Evolution, c); err != nil {
+		if err := ev.change(cur, c); err != nil {
 			return nil, err
 		}
-		index := indexOf(c.Column)
-		if (index >= 0) == (c.Op == AddColumn) {
-			return nil, schema.Errorf(c.Column, "cannot %s the column: the table's columns are %q", c.Op, schema.Names(def.Logical))
-		}
-		if c.Op == RenameColumn || c.Op == DropColumn {
-			for i, name := range def.Settings.Order() {
-				if f, ok := cur.FindFieldByName(name); ok && f.ID == fields[index].ID && c.Op == DropColumn {
-					setting := "keys"
-					if i == 0 && def.Settings.Time != "" {
-						setting = "time"
-					}
-					return nil, schema.Errorf(c.Column, "the table's setting %s names the column: change the setting first", setting)
-				}
-			}
-			for _, r := range rules {
-				if slices.Contains(r.Names(), c.Column) {
-					return nil, schema.Errorf(c.Column, "the rule %q uses the column: remove the rule first", r.Name)
-				}
-			}
-		}
-		var f arrow.Field
-		var newField iceberg.NestedField
-		if c.Op == AddColumn || c.Op == WidenColumn {
-			if f, newField, err = c.column(lastID); err != nil {
-				return nil, err
-			}
-		}
-		switch c.Op {
-		case AddColumn:
-			lastID = max(lastID, highestID(newField))
-			fields, columns, types, ev.oldIndexes = append(fields, newField), append(columns, f), append(types, f), append(ev.oldIndexes, -1)
-		case RenameColumn:
-			if c.To == "" || indexOf(c.To) >= 0 {
-				return nil, schema.Errorf(c.Column, "cannot rename the column to %q: the name is empty or already in use", c.To)
-			}
-			fields[index].Name, columns[index].Name, types[index].Name = c.To, c.To, c.To
-			pandas[c.Column] = c.To
-		case DropColumn:
-			fields, columns, types = slices.Delete(fields, index, index+1), slices.Delete(columns, index, index+1), slices.Delete(types, index, index+1)
-			ev.oldIndexes = slices.Delete(ev.oldIndexes, index, index+1)
-		case WidenColumn:
-			if !schema.CanWiden(types[index].Type, f.Type) {
-				return nil, schema.Errorf(c.Column, "cannot widen type %s to %s: integers can become larger integers or float64, floats larger floats, and null any type", types[index].Type, f.Type)
-			}
-			// Replace the column with a new column, for which existing files have no values.
-			if types[index].Type.ID() == arrow.NULL {
-				lastID = max(lastID, highestID(newField))
-				fields[index], columns[index], types[index], ev.oldIndexes[index] = newField, f, f, -1
-				break
-			}
-			oldType, err := schema.StoredType(types[index].Type)
-			if err != nil {
-				return nil, err
-			}
-			ev.rewrites = ev.rewrites || arrow.IsInteger(oldType.ID()) && newField.Type.Equals(iceberg.PrimitiveTypes.Float64)
-			// Record the Arrow type in Doc, because several Arrow types can have the same stored type.
-			fields[index].Type, fields[index].Doc = newField.Type, f.Type.String()
-			columns[index].Type, types[index].Type = f.Type, f.Type
-		}
 	}
-	if len(columns) == 0 {
+	if len(ev.columns) == 0 {
 		return nil, schema.Errorf(changes[len(changes)-1].Column, "cannot drop the table's only column")
 	}
-	if err := schema.CheckNames(arrow.NewSchema(columns, nil)); err != nil {
+	if err := schema.CheckNames(arrow.NewSchema(ev.columns, nil)); err != nil {
 		return nil, err
 	}
-	metadata, err := pandas.rename(def.Put.Metadata())
+	metadata, err := ev.pandas.rename(def.Put.Metadata())
 	if err != nil {
 		return nil, err
 	}
-	ev.shape, err = schema.ShapeOf(iceberg.NewSchemaWithIdentifiers(cur.ID, cur.IdentifierFieldIDs, fields...), arrow.NewSchema(columns, &metadata), meta.LastColumnID())
+	evolved := iceberg.NewSchemaWithIdentifiers(cur.ID, cur.IdentifierFieldIDs, ev.fields...)
+	ev.shape, err = schema.ShapeOf(evolved, arrow.NewSchema(ev.columns, &metadata), meta.LastColumnID())
 	return ev, err
+}
+
+func (ev *evolvedColumns) indexOf(name string) int {
+	return slices.IndexFunc(ev.fields, func(f iceberg.NestedField) bool { return f.Name == name })
+}
+
+// change applies one change. cur is the table's schema before all changes.
+func (ev *evolvedColumns) change(cur *iceberg.Schema, c ColumnChange) error {
+	if err := checkAllowed(ev.before.Settings.Evolution, c); err != nil {
+		return err
+	}
+	i := ev.indexOf(c.Column)
+	if (i >= 0) == (c.Op == AddColumn) {
+		return schema.Errorf(c.Column, "cannot %s the column: the table's columns are %q", c.Op, schema.Names(ev.before.Logical))
+	}
+	switch c.Op {
+	case AddColumn:
+		return ev.add(c)
+	case WidenColumn:
+		return ev.widen(c, i)
+	}
+	if err := ev.checkUnused(cur, c, ev.fields[i].ID); err != nil {
+		return err
+	}
+	if c.Op == DropColumn {
+		ev.drop(i)
+		return nil
+	}
+	return ev.rename(c, i)
+}
+
+// checkUnused returns an error if a setting or rule uses the column that c drops or renames.
+func (ev *evolvedColumns) checkUnused(cur *iceberg.Schema, c ColumnChange, id int) error {
+	settings := ev.before.Settings
+	for i, name := range settings.Order() {
+		f, ok := cur.FindFieldByName(name)
+		if c.Op != DropColumn || !ok || f.ID != id {
+			continue
+		}
+		setting := "keys"
+		if i == 0 && settings.Time != "" {
+			setting = "time"
+		}
+		return schema.Errorf(c.Column, "the table's setting %s names the column: change the setting first", setting)
+	}
+	for _, r := range ev.rules {
+		if slices.Contains(r.Names(), c.Column) {
+			return schema.Errorf(c.Column, "the rule %q uses the column: remove the rule first", r.Name)
+		}
+	}
+	return nil
+}
+
+func (ev *evolvedColumns) add(c ColumnChange) error {
+	f, stored, err := c.column(ev.lastID)
+	if err != nil {
+		return err
+	}
+	ev.lastID = max(ev.lastID, highestID(stored))
+	ev.fields, ev.oldIndexes = append(ev.fields, stored), append(ev.oldIndexes, -1)
+	ev.columns, ev.types = append(ev.columns, f), append(ev.types, f)
+	return nil
+}
+
+func (ev *evolvedColumns) drop(i int) {
+	ev.fields, ev.oldIndexes = slices.Delete(ev.fields, i, i+1), slices.Delete(ev.oldIndexes, i, i+1)
+	ev.columns, ev.types = slices.Delete(ev.columns, i, i+1), slices.Delete(ev.types, i, i+1)
+}
+
+func (ev *evolvedColumns) rename(c ColumnChange, i int) error {
+	if c.To == "" || ev.indexOf(c.To) >= 0 {
+		return schema.Errorf(c.Column, "cannot rename the column to %q: the name is empty or already in use", c.To)
+	}
+	ev.fields[i].Name, ev.columns[i].Name, ev.types[i].Name = c.To, c.To, c.To
+	ev.pandas[c.Column] = c.To
+	return nil
+}
+
+func (ev *evolvedColumns) widen(c ColumnChange, i int) error {
+	f, stored, err := c.column(ev.lastID)
+	if err != nil {
+		return err
+	}
+	from := ev.types[i].Type
+	if !schema.CanWiden(from, f.Type) {
+		return schema.Errorf(c.Column, "cannot widen type %s to %s: integers can become larger integers or float64, "+
+			"floats larger floats, and null any type", from, f.Type)
+	}
+	if from.ID() == arrow.NULL { // Replace the column with a new column, for which existing files have no values.
+		ev.lastID = max(ev.lastID, highestID(stored))
+		ev.fields[i], ev.columns[i], ev.types[i], ev.oldIndexes[i] = stored, f, f, -1
+		return nil
+	}
+	oldType, err := schema.StoredType(from)
+	if err != nil {
+		return err
+	}
+	if arrow.IsInteger(oldType.ID()) && stored.Type.Equals(iceberg.PrimitiveTypes.Float64) {
+		ev.rewrites = true
+	}
+	// Record the Arrow type in Doc, because several Arrow types can have the same stored type.
+	ev.fields[i].Type, ev.fields[i].Doc = stored.Type, f.Type.String()
+	ev.columns[i].Type, ev.types[i].Type = f.Type, f.Type
+	return nil
 }
 
 // caster returns a Caster that converts rows from the old columns, in the types that readers see, to the new columns.

@@ -21,21 +21,24 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/rules"
 )
 
-// evolveStep changes a table's schema. In the same commit, it moves the tail's rows into files, because the tail must not
-// contain rows with an old schema.
+// evolveStep changes a table's schema. In the same commit, it moves the tail's rows into files, because the tail must
+// not contain rows with an old schema.
 type evolveStep struct {
 	commit.Basis // the table before the step
 	e            entry
-	allowedBy    definition.Evolution // the table's setting when the change was allowed; if the setting differs at the commit, the commit fails
-	shape        *schema.Shape        // the new columns
-	props        iceberg.Properties   // properties to set; can be nil
+	// the table's setting when the change was allowed; if the setting differs at the commit, the commit fails
+	allowedBy definition.Evolution
+	shape     *schema.Shape      // the new columns
+	props     iceberg.Properties // properties to set; can be nil
 
 	// The remaining fields are used only if the step rewrites files.
-	caster   *schema.Caster // converts rows, in the types that readers see, to the new columns; nil if no files are rewritten
-	check    *rules.Check   // checks the converted rows against the table's rules; can be nil
-	written  []iceberg.DataFile
-	replaced []iceberg.DataFile // the files to replace; not used if Allowed is OnlyAdditions, because then all files are replaced
-	read     map[string]bool    // paths of the files that the step has read
+	// converts rows, in the types that readers see, to the new columns; nil if no files are rewritten
+	caster  *schema.Caster
+	check   *rules.Check // checks the converted rows against the table's rules; can be nil
+	written []iceberg.DataFile
+	// the files to replace; not used if Allowed is OnlyAdditions, because then all files are replaced
+	replaced []iceberg.DataFile
+	read     map[string]bool // paths of the files that the step has read
 }
 
 func (p *evolveStep) apply(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
@@ -64,7 +67,8 @@ func (p *evolveStep) applyRewrite(ctx context.Context, a *commit.Attempt, cur *t
 	if err == nil && current != nil && p.Allowed == commit.OnlyAdditions {
 		replaced, err = datafile.Files(ctx, cur)
 	}
-	if err == nil && current != nil && *current != *p.Base { // files were added after the step read the table: rewrite these files too
+	// files were added after the step read the table: rewrite these files too
+	if err == nil && current != nil && *current != *p.Base {
 		newFiles, err = p.rewriteFiles(ctx, cur, meta, a.IO, p.read)
 	}
 	if err != nil {

@@ -33,8 +33,8 @@ type ExecOptions struct {
 	// ID makes INSERT, UPDATE, DELETE, MERGE, TRUNCATE and CREATE TABLE idempotent: if a statement with this ID was
 	// already applied to the table, Exec changes nothing and returns the same number of rows. See PutOptions.ID. If the
 	// ID belongs to a different statement, Exec returns an ArgumentError; it does not compare the rows of INSERT …
-	// VALUES. Other statements ignore ID, so a second DROP TABLE fails, for example. If the statement runs once for each
-	// row of the parameters, "#" and the number of the row are appended to ID, and count as part of its length.
+	// VALUES. Other statements ignore ID, so a second DROP TABLE fails, for example. If the statement runs once for
+	// each row of the parameters, "#" and the number of the row are appended to ID, and count as part of its length.
 	ID string
 
 	// Memory limits the memory of the statement's query; see QueryOptions.Memory.
@@ -194,7 +194,8 @@ func (x *execution) locate(ctx context.Context) (err error) {
 		if len(names) > 1 {
 			return fmt.Errorf("tables %q and %q differ only in case: write the name exactly", names[0], names[1])
 		}
-		if x.exists = len(names) == 1; x.exists {
+		x.exists = len(names) == 1
+		if x.exists {
 			x.result.Table = names[0]
 		}
 	}
@@ -277,7 +278,8 @@ func (x *execution) checksum() string {
 	h := sha256.New()
 	_, _ = io.WriteString(h, x.sql)
 	if x.o.Parameters != nil {
-		if values, err := x.o.Parameters.MarshalJSON(); err == nil { // parameters that JSON cannot represent are not compared
+		// parameters that JSON cannot represent are not compared
+		if values, err := x.o.Parameters.MarshalJSON(); err == nil {
 			_, _ = h.Write(values)
 		}
 	}

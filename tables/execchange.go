@@ -188,7 +188,8 @@ func (c *rowChange) run(ctx context.Context, begin func(context.Context) (*ScanP
 	o := x.queryOptions()
 	o.Target = &Target{Bucket: x.result.Bucket, Table: x.result.Table, Alias: x.st.Alias, Plan: func(ctx context.Context) (*ScanPlan, error) {
 		p, err := begin(ctx)
-		if err == nil && !slices.Equal(columns, x.s.sqlColumns(c.w.def.Logical, c.w.def.Stored)) { // the columns were changed concurrently
+		// the columns were changed concurrently
+		if err == nil && !slices.Equal(columns, x.s.sqlColumns(c.w.def.Logical, c.w.def.Stored)) {
 			p.Close()
 			err = commit.ErrStale
 		}

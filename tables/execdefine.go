@@ -39,7 +39,8 @@ func (x *execution) define(ctx context.Context) (err error) {
 	switch {
 	case x.o.DryRun:
 	case st.Verb == sqlwrite.CreateBucket:
-		if err = b.Create(ctx, nil); st.IfNotExists && errors.Is(err, ErrExists) {
+		err = b.Create(ctx, nil)
+		if st.IfNotExists && errors.Is(err, ErrExists) {
 			err = nil
 		}
 	case st.Verb == sqlwrite.DropBucket:
@@ -62,7 +63,8 @@ func (x *execution) columnChange(ctx context.Context) (*ColumnChange, error) {
 		return nil, err
 	}
 	c := &ColumnChange{Op: ColumnOp(st.Change), Column: st.Column, To: st.Rename}
-	i := slices.IndexFunc(columns.Fields(), func(f arrow.Field) bool { return strings.EqualFold(f.Name, st.Column) }) // DuckDB ignores case
+	// DuckDB ignores case
+	i := slices.IndexFunc(columns.Fields(), func(f arrow.Field) bool { return strings.EqualFold(f.Name, st.Column) })
 	if i >= 0 {
 		c.Column = columns.Field(i).Name
 	}

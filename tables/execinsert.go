@@ -61,7 +61,8 @@ func (x *execution) resultNames(ctx context.Context, query string) (names []stri
 	if err != nil {
 		return nil, err
 	}
-	if d.Result.NumFields() == 1 && d.Result.Field(0).Name == "unknown" && x.st.HasParameters { // DuckDB does not describe parameters without a type
+	// DuckDB does not describe parameters without a type
+	if d.Result.NumFields() == 1 && d.Result.Field(0).Name == "unknown" && x.st.HasParameters {
 		if d, err = x.describe(ctx, sqlwrite.NullParameters(query)); err != nil {
 			return nil, err
 		}
@@ -146,7 +147,8 @@ func (x *execution) insertedRows(ctx context.Context, query string) (array.Recor
 				}
 			}
 			r.Release()
-			if r = nil; next == total {
+			r = nil
+			if next == total {
 				return
 			}
 			if r, next, err = open(next); err != nil {
@@ -191,7 +193,8 @@ func (x *execution) put(ctx context.Context, rows array.RecordReader, m PutMode,
 		}
 		err = counted.Err()
 	} else {
-		if o.ID = x.o.ID; o.ID != "" && x.st.Values == nil {
+		o.ID = x.o.ID
+		if o.ID != "" && x.st.Values == nil {
 			o.rows, o.checksum = &counted.Rows, x.checksum()
 		}
 		x.result.Version, err = x.table.Put(ctx, counted, m, o)

@@ -52,7 +52,8 @@ func (c *rowChange) addRows(ctx context.Context, result array.RecordReader, dele
 	defer src.Release()
 	var added newRows
 	err = added.write(ctx, c.w, src, deletes, func(context.Context, arrow.RecordBatch) error { return nil })
-	if merged := added.rows - added.written; err == nil && merged > 0 { // the table's rule for duplicates dropped some new rows
+	// the table's rule for duplicates dropped some new rows
+	if merged := added.rows - added.written; err == nil && merged > 0 {
 		err = &series.DuplicateError{Count: merged}
 	}
 	return err
@@ -159,8 +160,8 @@ func (r *rowReader) read(b arrow.RecordBatch, yield func(arrow.RecordBatch) bool
 	return nil
 }
 
-// yieldRows yields the new rows of action k. It takes the values that the action sets from the rows of b with the indices from
-// to to-1. For an UPDATE, it copies all other values from the given rows of file number index.
+// yieldRows yields the new rows of action k. It takes the values that the action sets from the rows of b with the
+// indices from to to-1. For an UPDATE, it copies all other values from the given rows of file number index.
 func (r *rowReader) yieldRows(b arrow.RecordBatch, from, to, k, index int, rows []int64, yield func(arrow.RecordBatch) bool) error {
 	def, a := r.w.def, r.query.Actions[k]
 	values, err := r.castValues(b, from, to, k)

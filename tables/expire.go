@@ -14,8 +14,8 @@ import (
 )
 
 // Expire removes old versions, and files that no version of any table needs, such as files from failed commits and
-// deleted tables. A file must have been unused for the grace period before Expire removes it. Expire also removes temporary
-// snapshots of interrupted copies and backups after the grace period.
+// deleted tables. A file must have been unused for the grace period before Expire removes it. Expire also removes
+// temporary snapshots of interrupted copies and backups after the grace period.
 func (s *Store) Expire(ctx context.Context, o *MaintainOptions) (_ MaintainResult, err error) {
 	s = s.orUnopened()
 	defer wrapOnce(&err, &OpError{Op: "expire", Dir: s.dir})
@@ -45,7 +45,8 @@ func (s *Store) Expire(ctx context.Context, o *MaintainOptions) (_ MaintainResul
 			}
 			meta, err := commit.MetadataOf(tx)
 			if err == nil {
-				if r.Versions = len(cur.Metadata().Snapshots()) - len(meta.Snapshots()); r.Versions == 0 {
+				r.Versions = len(cur.Metadata().Snapshots()) - len(meta.Snapshots())
+				if r.Versions == 0 {
 					err = commit.ErrNothing
 				}
 			}

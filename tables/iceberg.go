@@ -247,7 +247,8 @@ func (s *Store) WithoutDir(text string) string {
 	if s.dirsPattern == nil {
 		return text
 	}
-	return s.dirsPattern.ReplaceAllString(s.dirsPattern.ReplaceAllString(text, "$1…$2"), "$1…$2") // twice, because matches overlap if one character is between them
+	// twice, because matches overlap if one character is between them
+	return s.dirsPattern.ReplaceAllString(s.dirsPattern.ReplaceAllString(text, "$1…$2"), "$1…$2")
 }
 
 // compileDirs returns a pattern that matches the directories that clients must not learn, or nil if there are none.
@@ -258,7 +259,8 @@ func (s *Store) compileDirs() *regexp.Regexp {
 	for _, dir := range dirs {
 		resolved, _ := filepath.EvalSymlinks(dir)
 		for _, root := range []string{strings.TrimPrefix(dir, "file://"), resolved} {
-			if root = strings.TrimRight(root, `/\`); strings.ContainsAny(root, `/\`) {
+			root = strings.TrimRight(root, `/\`)
+			if strings.ContainsAny(root, `/\`) {
 				quoted := strconv.Quote(root)
 				roots = append(roots, regexp.QuoteMeta(root), regexp.QuoteMeta(quoted[1:len(quoted)-1]), regexp.QuoteMeta((&url.URL{Path: root}).EscapedPath()))
 			}
@@ -267,6 +269,7 @@ func (s *Store) compileDirs() *regexp.Regexp {
 	if len(roots) == 0 {
 		return nil
 	}
-	slices.SortFunc(roots, func(a, b string) int { return len(b) - len(a) }) // because the first root that matches applies
+	// because the first root that matches applies
+	slices.SortFunc(roots, func(a, b string) int { return len(b) - len(a) })
 	return regexp.MustCompile(`(^|[^\w/.%-])(?:file:(?://)?)?(?:` + strings.Join(roots, "|") + `)($|[^\pL\pN_])`)
 }

@@ -63,7 +63,8 @@ func (k *keySet) close() {
 }
 
 // add adds the keys of a batch. rowsBefore is the number of rows in earlier batches. It returns an error if a key is
-// null and k.nullKeys is false, or if the same key is already in memory. findRows detects repeated keys in the temporary file.
+// null and k.nullKeys is false, or if the same key is already in memory. findRows detects repeated keys in the
+// temporary file.
 func (k *keySet) add(b arrow.RecordBatch, rowsBefore int64) error {
 	columns := schema.Columns(b, k.columns)
 	for i, c := range columns {
@@ -116,7 +117,8 @@ func (k *keySet) find(hash uint64, key []byte) int64 {
 		record := k.chunks[uint32(slot)>>keyChunkBits-1][slot&(keyChunkBytes-1):]
 		row, n := binary.Uvarint(record)
 		length, m := binary.Uvarint(record[n:])
-		if record = record[n+m:]; length == uint64(len(key)) && string(record[:length]) == string(key) {
+		record = record[n+m:]
+		if length == uint64(len(key)) && string(record[:length]) == string(key) {
 			return int64(row)
 		}
 	}
@@ -233,7 +235,8 @@ func (k *keySet) eachKey(columns []arrow.Array, from, to int, visit func(row int
 			block.keys = k.appendKey(block.keys, columns, i)
 			block.rows[n], block.ends[n], block.hashes[n] = i, len(block.keys), maphash.Bytes(k.seed, block.keys[first:])
 			if len(k.slots) > 0 {
-				slot |= k.slots[uint32(block.hashes[n])&uint32(len(k.slots)-1)] // reading the slots early lets their cache misses overlap
+				// reading the slots early lets their cache misses overlap
+				slot |= k.slots[uint32(block.hashes[n])&uint32(len(k.slots)-1)]
 			}
 			n++
 		}

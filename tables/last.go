@@ -60,14 +60,16 @@ func (r *reader) limitToLastFiles(n int64) error {
 		}
 		r.from = max(0, to-step)
 		var rows int64
-		if useCounts = useCounts && !datafile.HasDeletes(tasks[r.from]); useCounts {
+		useCounts = useCounts && !datafile.HasDeletes(tasks[r.from])
+		if useCounts {
 			rows, err = datafile.RowsOf(r.ctx, r.t, tasks[r.from])
 		} else {
 			rows, err = count(&noTail, r.from, to)
 		}
 		total += rows
 	}
-	if r.skip = max(0, total-n); useCounts && r.from < len(tasks) {
+	r.skip = max(0, total-n)
+	if useCounts && r.from < len(tasks) {
 		r.skip, r.skipInFile = 0, r.skip
 	}
 	return err

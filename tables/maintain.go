@@ -112,7 +112,8 @@ func (s *Store) Fold(ctx context.Context, o *MaintainOptions) (MaintainResult, e
 }
 
 func fold(ctx context.Context, e entry) (r MaintainResult, err error) {
-	if r.Rows, err = e.Fold(ctx); r.Rows > 0 {
+	r.Rows, err = e.Fold(ctx)
+	if r.Rows > 0 {
 		r.Tables = 1
 	}
 	return r, err
@@ -121,11 +122,12 @@ func fold(ctx context.Context, e entry) (r MaintainResult, err error) {
 // maintainWorkers is the maximum number of tables that are maintained concurrently. A fold mostly waits for syncs.
 const maintainWorkers = 4
 
-// maxFailed is the number of tables that can fail before maintain ends early, because the store itself may be the cause.
+// maxFailed is the number of tables that can fail before maintain ends early, because the store itself may be the
+// cause.
 const maxFailed = 100
 
-// maintain calls f for each table that o selects, and returns the sum of the results. It skips tables for which f fails,
-// and reports them at the end. The error wraps ErrDamaged if all failures do.
+// maintain calls f for each table that o selects, and returns the sum of the results. It skips tables for which f
+// fails, and reports them at the end. The error wraps ErrDamaged if all failures do.
 func (s *Store) maintain(ctx context.Context, op string, o *MaintainOptions, f func(context.Context, entry) (MaintainResult, error)) (_ MaintainResult, err error) {
 	defer wrapOnce(&err, &OpError{Op: op, Dir: s.dir})
 	o = cmp.Or(o, new(MaintainOptions))
@@ -184,8 +186,8 @@ func (s *Store) forEach(ctx context.Context, op string, tables []tableName, f fu
 	return sum, cmp.Or(err, errors.Join(damaged...))
 }
 
-// selectTables returns the tables that o selects. To fold whole buckets, it returns only the tables in memory, because all
-// tables with rows in the tail are in memory.
+// selectTables returns the tables that o selects. To fold whole buckets, it returns only the tables in memory, because
+// all tables with rows in the tail are in memory.
 func (o *MaintainOptions) selectTables(ctx context.Context, op string, tables *commit.Tables) (names []tableName, err error) {
 	if o.Tables != nil {
 		if len(o.Buckets) != 1 {

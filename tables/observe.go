@@ -29,7 +29,8 @@ type Operation struct {
 	// fold, compact or expire.
 	Name string
 
-	// Bucket and Table are "" if the operation can concern several tables. For query and exec, Bucket is the option Bucket.
+	// Bucket and Table are "" if the operation can concern several tables. For query and exec, Bucket is the option
+	// Bucket.
 	Bucket, Table string
 }
 

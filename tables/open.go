@@ -22,8 +22,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/tail"
 )
 
-// locate sets s.dir, s.local and the locations in cat. If dir is a URL, it opens the object-store bucket. It returns the
-// directory for a catalog that is not in PostgreSQL.
+// locate sets s.dir, s.local and the locations in cat. If dir is a URL, it opens the object-store bucket. It returns
+// the directory for a catalog that is not in PostgreSQL.
 func (s *Store) locate(ctx context.Context, dir string, cat *icecat.Options) (catalogDir string, err error) {
 	inBucket := strings.Contains(dir, "://")
 	if !inBucket {
@@ -34,7 +34,8 @@ func (s *Store) locate(ctx context.Context, dir string, cat *icecat.Options) (ca
 	} else if err := s.openBucket(ctx, dir, cat); err != nil {
 		return "", err
 	}
-	switch catalog := s.opts.Catalog; {
+	catalog := s.opts.Catalog
+	switch {
 	case strings.HasPrefix(catalog, "postgres://"), strings.HasPrefix(catalog, "postgresql://"):
 		cat.Database = catalog
 	case strings.Contains(catalog, "://"):

@@ -27,12 +27,13 @@ type DuplicateError struct {
 
 func (e *DuplicateError) Error() string { return (*series.DuplicateError)(e).Error() }
 
-// Put writes the rows of r to the table, and returns the version that contains them. If a small append goes to the tail,
-// that is the version of the next fold, which AtVersion folds first. Put reads r to the end and does not release it.
+// Put writes the rows of r to the table, and returns the version that contains them. If a small append goes to the
+// tail, that is the version of the next fold, which AtVersion folds first. Put reads r to the end and does not release
+// it.
 //
-// If a commit of another process takes that version before the fold, reading it is an error that names the version with the
-// rows. If a concurrent change replaces all rows before the fold, the version is not found. Put with an ID that was already
-// applied returns a version that contains the rows unless a later change removed them.
+// If a commit of another process takes that version before the fold, reading it is an error that names the version with
+// the rows. If a concurrent change replaces all rows before the fold, the version is not found. Put with an ID that was
+// already applied returns a version that contains the rows unless a later change removed them.
 //
 // If r is a reader from arrow-go or this module that has already been read to the end, Put returns an error. If r is a
 // custom reader without rows, such as an empty queue, Put adds no rows.
@@ -90,8 +91,8 @@ func (t *Table) Put(ctx context.Context, r array.RecordReader, m PutMode, o *Put
 	return 0, fmt.Errorf("%w: %w", ErrConflict, commit.ErrStale)
 }
 
-// putInTail appends rows to the tail, and creates the table if it is missing. It returns commit.ErrNeedsCommit if the rows
-// must be written to files instead.
+// putInTail appends rows to the tail, and creates the table if it is missing. It returns commit.ErrNeedsCommit if the
+// rows must be written to files instead.
 func (e entry) putInTail(ctx context.Context, src *datafile.Source, o PutOptions) (Version, error) {
 	v, exists, err := e.Append(ctx, src, o.ID, o.checkMissing)
 	if err != nil || exists {
@@ -141,8 +142,8 @@ func (o *PutOptions) check(m PutMode) (PutOptions, error) {
 	return opts, err
 }
 
-// checkMissing handles the table columns that an append lacks: it returns an error if o.AllColumns is set, and otherwise
-// sets *o.MissingColumns.
+// checkMissing handles the table columns that an append lacks: it returns an error if o.AllColumns is set, and
+// otherwise sets *o.MissingColumns.
 func (o *PutOptions) checkMissing(c *schema.Caster) error {
 	missing := c.Missing()
 	if o.AllColumns && len(missing) > 0 {
@@ -279,8 +280,8 @@ func (p *putStep) tailMode() commit.Mode {
 	return commit.Plain
 }
 
-// isEmptyAppend reports whether the put, which is not part of a statement, appends no rows. Its ID is not recorded, so that a
-// later put with the same ID loses no rows.
+// isEmptyAppend reports whether the put, which is not part of a statement, appends no rows. Its ID is not recorded, so
+// that a later put with the same ID loses no rows.
 func (p *putStep) isEmptyAppend() bool {
 	return p.mode == PutAppend && len(p.files) == 0 && p.opts.rows == nil
 }

@@ -48,8 +48,8 @@ type QueryOptions struct {
 	// table's rows. If it is false, such timestamps are rounded to microseconds.
 	Nanoseconds bool
 
-	// KeepsNanoseconds makes the query fail if such timestamps, in columns that it names, are not whole microseconds. Only
-	// Exec sets it.
+	// KeepsNanoseconds makes the query fail if such timestamps, in columns that it names, are not whole microseconds.
+	// Only Exec sets it.
 	KeepsNanoseconds bool
 
 	// Recycle allows the engine to reuse the memory of released batches, as in ScanOptions. If it is false, values of
@@ -131,8 +131,8 @@ func WithBuckets(ctx context.Context, buckets []string) context.Context {
 	return context.WithValue(ctx, allowedBucketsKey{}, buckets)
 }
 
-// CheckAccess returns an error that wraps fs.ErrPermission if WithBuckets excluded the bucket. An Engine must call it for
-// each bucket that a statement uses.
+// CheckAccess returns an error that wraps fs.ErrPermission if WithBuckets excluded the bucket. An Engine must call it
+// for each bucket that a statement uses.
 func CheckAccess(ctx context.Context, bucket string) error {
 	if allowed, ok := ctx.Value(allowedBucketsKey{}).([]string); ok && !slices.Contains(allowed, bucket) {
 		return fmt.Errorf("SQL statements cannot access tables of bucket %q here: %w", bucket, fs.ErrPermission)

@@ -26,8 +26,8 @@ const catalogFile = "catalog.db"
 func (s *Store) ReadOnly() bool { return s.orUnopened().opts.ReadOnly }
 
 // SeesTail reports whether reads return rows that are only in a tail. A read-only Store sees the rows that were in the
-// writer's tail when the Store was opened, unless Options.NoTail is set. The writer's tail must be in a directory on this
-// machine, or be Options.Tail.
+// writer's tail when the Store was opened, unless Options.NoTail is set. The writer's tail must be in a directory on
+// this machine, or be Options.Tail.
 func (s *Store) SeesTail() bool { return s.orUnopened().tail != nil }
 
 // openCopies copies the tail and the catalog to a temporary directory, and makes the Store read the copies, because
@@ -103,7 +103,8 @@ func catalogFingerprint(ctx context.Context, dir string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if age := time.Since(i.ModTime()); age >= 0 && age < mtimeGranularity { // another write now might not change the modification time
+	// another write now might not change the modification time
+	if age := time.Since(i.ModTime()); age >= 0 && age < mtimeGranularity {
 		if err := canceled.Wait(ctx, time.After(mtimeGranularity-age)); err != nil {
 			return "", err
 		}
@@ -115,9 +116,9 @@ func catalogFingerprint(ctx context.Context, dir string) (string, error) {
 // mtimeGranularity is longer than the granularity of modification times on any file system.
 const mtimeGranularity = 20 * time.Millisecond
 
-// tailFingerprint returns a value that changes when a log store changes its manifest or starts another write-ahead file;
-// see docs/dev/format.md. As long as the value is the same, the store's files only grow, so a copy of them can be opened like
-// the store after a crash.
+// tailFingerprint returns a value that changes when a log store changes its manifest or starts another write-ahead
+// file; see docs/dev/format.md. As long as the value is the same, the store's files only grow, so a copy of them can be
+// opened like the store after a crash.
 func tailFingerprint(dir string) (string, error) {
 	fingerprint, err := os.ReadFile(filepath.Join(dir, "MANIFEST"))
 	for n := range 3 {
@@ -127,8 +128,8 @@ func tailFingerprint(dir string) (string, error) {
 	return string(fingerprint), err
 }
 
-// tailFiles returns the names of a log store's files in copying order: write-ahead files come before the files that they
-// refer to.
+// tailFiles returns the names of a log store's files in copying order: write-ahead files come before the files that
+// they refer to.
 func tailFiles(dir string) (names []string, err error) {
 	entries, err := os.ReadDir(dir)
 	for _, e := range entries {

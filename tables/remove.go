@@ -118,7 +118,8 @@ func (w *rewrite) remove(ctx context.Context, deletes *deletePredicate) error {
 	return nil
 }
 
-// keepsArrivalOrder reports whether rows with the same time and keys can exist, and must stay in their order of arrival.
+// keepsArrivalOrder reports whether rows with the same time and keys can exist, and must stay in their order of
+// arrival.
 func (w *rewrite) keepsArrivalOrder() bool {
 	return w.def.Order != nil && !w.def.Order.HasRule()
 }
@@ -142,9 +143,9 @@ func (w *rewrite) checkArrivalOrder(ctx context.Context, cur *table.Table) error
 	return err
 }
 
-// groupFiles groups the files to rewrite; each group becomes one file. Rows with the same time and keys must stay in their
-// order of arrival, but the new files come after all other files. If the table can have rows with the same time and keys,
-// a group therefore includes all later files that overlap one of its files.
+// groupFiles groups the files to rewrite; each group becomes one file. Rows with the same time and keys must stay in
+// their order of arrival, but the new files come after all other files. If the table can have rows with the same time
+// and keys, a group therefore includes all later files that overlap one of its files.
 func (w *rewrite) groupFiles(ctx context.Context, touched []table.FileScanTask, dropped map[string]bool) (groups [][]table.FileScanTask, err error) {
 	if !w.keepsArrivalOrder() {
 		for _, task := range touched {

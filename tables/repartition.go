@@ -74,7 +74,8 @@ func (e entry) partition(ctx context.Context, by Partition) (result PartitionRes
 		}
 		defer func() { step.IO.RemoveFailed(failure) }()
 		result.setPeriods(step.cut)
-		if result.FilesBefore, result.FilesAfter = len(step.result.OldDataFiles), len(step.result.NewDataFiles); result.FilesBefore > 0 {
+		result.FilesBefore, result.FilesAfter = len(step.result.OldDataFiles), len(step.result.NewDataFiles)
+		if result.FilesBefore > 0 {
 			steps = append(steps, commit.PreparedStep{IO: step.IO, Apply: step.apply})
 		}
 	}

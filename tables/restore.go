@@ -14,11 +14,12 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/commit"
 )
 
-// Restore restores the bucket from a snapshot, in one commit: its metadata and all its tables, with their rows, columns,
-// settings and metadata. It deletes tables created after the snapshot. If names are given, it restores only those tables.
+// Restore restores the bucket from a snapshot, in one commit: its metadata and all its tables, with their rows,
+// columns, settings and metadata. It deletes tables created after the snapshot. If names are given, it restores only
+// those tables.
 //
-// An existing table gets a new version with the snapshot's rows, and keeps its older versions. A deleted table is created
-// again. Appends to the tail wait until Restore returns.
+// An existing table gets a new version with the snapshot's rows, and keeps its older versions. A deleted table is
+// created again. Appends to the tail wait until Restore returns.
 func (b *Bucket) Restore(ctx context.Context, snapshot string, names ...string) (err error) {
 	defer wrapError(&err, "restore", b.Name(), "")
 	if snapshot == "" {
@@ -56,7 +57,8 @@ func (b *Bucket) Restore(ctx context.Context, snapshot string, names ...string) 
 			return err
 		}
 		if _, planErr := planRestore(ctx, b.store().commits, ns, snapshot, names); planErr != nil || errors.Is(err, ErrDamaged) {
-			return cmp.Or(snapshotNotFound(planErr), err) // the snapshot was deleted concurrently, and perhaps its files as well
+			// the snapshot was deleted concurrently, and perhaps its files as well
+			return cmp.Or(snapshotNotFound(planErr), err)
 		}
 	}
 	return ErrConflict

@@ -27,7 +27,9 @@ type restoreStep struct {
 
 	copied *content.Copy // the copied data files if the table comes from another store; otherwise nil
 	copyOf string        // result of Store.key for the original table's metadata, if copied is set
-	base   *string       // metadata location that the table must have at the commit; "" means that the table must not exist, and nil allows any
+	// metadata location that the table must have at the commit; "" means that the table must not exist, and nil allows
+	// any
+	base *string
 }
 
 func (r *restoreStep) apply(_ context.Context, a *commit.Attempt, cur *table.Table) (_ table.Metadata, err error) {
@@ -76,8 +78,8 @@ func (r *restoreStep) apply(_ context.Context, a *commit.Attempt, cur *table.Tab
 	return r.withRows(a, meta)
 }
 
-// columnsRestoredProperty is the property with the version of the last restore that brought back columns. Files of earlier
-// versions can have values for these columns.
+// columnsRestoredProperty is the property with the version of the last restore that brought back columns. Files of
+// earlier versions can have values for these columns.
 const columnsRestoredProperty = "partd.columns-restored"
 
 // newMetadata returns metadata for a new table like source, but without rows. The new table has another UUID, because
@@ -98,7 +100,8 @@ func withColumns(meta, source table.Metadata) (table.Metadata, error) {
 	columns, order := *source.CurrentSchema(), source.SortOrder()
 	updates := []table.Update{
 		table.NewAddSchemaUpdate(&columns), table.NewSetCurrentSchemaUpdate(-1),
-		table.NewAddSortOrderUpdate(&order), table.NewSetDefaultSortOrderUpdate(-1), // data files of source refer to source's sort order
+		// data files of source refer to source's sort order
+		table.NewAddSortOrderUpdate(&order), table.NewSetDefaultSortOrderUpdate(-1),
 	}
 	if source.Version() > meta.Version() {
 		updates = append([]table.Update{table.NewUpgradeFormatVersionUpdate(source.Version())}, updates...)

@@ -21,8 +21,8 @@ const (
 	readBatchRows  = 1 << 10 // number of rows that RowsOf converts at a time
 )
 
-// SchemaOf returns the columns for the struct type T, one for each exported field, including fields of embedded structs.
-// A field's tag can rename or omit the column, or set the type of a time:
+// SchemaOf returns the columns for the struct type T, one for each exported field, including fields of embedded
+// structs. A field's tag can rename or omit the column, or set the type of a time:
 //
 //	type Trade struct {
 //		At    time.Time `arrow:"at,timestamp[ns, tz=UTC]"`
@@ -35,7 +35,8 @@ const (
 //		Cache any `arrow:"-"`
 //	}
 //
-// By default, a time is truncated to microseconds and stored in UTC. A column is nullable only if its field can be null.
+// By default, a time is truncated to microseconds and stored in UTC. A column is nullable only if its field can be
+// null.
 func SchemaOf[T any]() (*arrow.Schema, error) {
 	s, err := gostruct.ForType(reflect.TypeFor[T]())
 	if err != nil {
@@ -146,7 +147,8 @@ func (t *Table) Batches(ctx context.Context, o *ScanOptions) iter.Seq2[arrow.Rec
 	}
 }
 
-// BatchesOf yields the batches of a reader, such as a query's result, and then releases the reader; see [Table.Batches].
+// BatchesOf yields the batches of a reader, such as a query's result, and then releases the reader; see
+// [Table.Batches].
 func BatchesOf(r array.RecordReader) iter.Seq2[arrow.RecordBatch, error] {
 	used := false
 	return func(yield func(arrow.RecordBatch, error) bool) {

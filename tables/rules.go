@@ -185,9 +185,9 @@ func (t *Txn) EditRules(bucket, name string, e RuleEdit) error {
 	return nil
 }
 
-// ruleCheck returns a Check that applies the rules of the table and its bucket to new rows, or nil if there are no rules.
-// newSchema is the schema of the new rows. If old is not nil, rules can also compare the new rows with the rows of old,
-// except the rows that match the predicate deleted.
+// ruleCheck returns a Check that applies the rules of the table and its bucket to new rows, or nil if there are no
+// rules. newSchema is the schema of the new rows. If old is not nil, rules can also compare the new rows with the rows
+// of old, except the rows that match the predicate deleted.
 func (e entry) ruleCheck(ctx context.Context, d *definition.Definition, newSchema *arrow.Schema, old *table.Table, deleted *deletePredicate) (*rules.Check, error) {
 	ruleList, err := e.Rules(ctx, d)
 	if err != nil {
@@ -202,8 +202,9 @@ func (e entry) ruleCheck(ctx context.Context, d *definition.Definition, newSchem
 	return rules.NewCheck(ctx, ruleList, newSchema, d.Stored, d.Logical, o)
 }
 
-// readExcept calls each with the rows in a table's files, in the stored types. It omits the rows that match the predicate
-// deleted, and the files whose paths are in skip. It may also omit rows that do not match where.
+// readExcept calls each with the rows in a table's files, in the stored types. It leaves out the
+// rows selected by the deleted predicate, and the files whose paths are in skip. The where expression is only a hint:
+// rows that do not satisfy it may or may not be passed to each.
 func (e entry) readExcept(ctx context.Context, t *table.Table, deleted *deletePredicate, skip map[string]bool, columns []string, where *filter.Expr, each func(arrow.RecordBatch) error) error {
 	r, err := e.reader(ctx, t)
 	if err != nil {

@@ -23,7 +23,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/series"
 )
 
-// Scan returns a reader of the table's rows at the time of the call. To end the scan, the caller must release the reader.
+// Scan returns a reader of the table's rows at the time of the call. To end the scan, the caller must release the
+// reader.
 func (t *Table) Scan(ctx context.Context, o *ScanOptions) (array.RecordReader, error) {
 	o = cmp.Or(o, new(ScanOptions))
 	ctx, end := t.store().opts.begin(ctx, "scan", t.Bucket().Name(), t.Name())
@@ -108,16 +109,19 @@ type reader struct {
 	limit     int64        // maximum number of further rows; -1 means no limit
 	skip      int64        // number of rows to skip at the start
 	recycle   bool         // reuse the memory of released batches
-	maxLookup int64        // if positive, plan returns errNoLookup if more rows of files can match; ignored if the table has an order
+	// if positive, plan returns errNoLookup if more rows of files can match; ignored if the table has an order
+	maxLookup int64
 
-	skipFiles  map[string]bool  // paths of files to omit
-	deleted    datafile.Deleted // rows to omit; ignored if series is set
-	from, to   int              // read only files with indices in [from, to), if the table has no order; to = 0 means no end
-	skipInFile int64            // number of rows to skip in the first of these files
+	skipFiles map[string]bool  // paths of files to omit
+	deleted   datafile.Deleted // rows to omit; ignored if series is set
+	// read only files with indices in [from, to), if the table has no order; to = 0 means no end
+	from, to   int
+	skipInFile int64 // number of rows to skip in the first of these files
 
-	files        iter.Seq2[arrow.RecordBatch, error] // the files' rows; in an ordered table, merged with the tail's rows; nil if there are no files
-	closeFiles   func()                              // ends a lookup; see maxLookup
-	readingFiles bool                                // whether storedBatches is yielding rows of files
+	// the files' rows; in an ordered table, merged with the tail's rows; nil if there are no files
+	files        iter.Seq2[arrow.RecordBatch, error]
+	closeFiles   func() // ends a lookup; see maxLookup
+	readingFiles bool   // whether storedBatches is yielding rows of files
 }
 
 // reader returns a reader of v. The caller must call plan before batches.
@@ -218,7 +222,8 @@ func (r *reader) plan(columns []string) (err error) {
 			return cmp.Or(err, errNoLookup)
 		}
 	case r.maxLookup > 0:
-		if r.files, r.closeFiles, err = scan.ReadFew(r.ctx, files, r.maxLookup); r.files == nil {
+		r.files, r.closeFiles, err = scan.ReadFew(r.ctx, files, r.maxLookup)
+		if r.files == nil {
 			return cmp.Or(err, errNoLookup)
 		}
 		return nil
@@ -261,7 +266,8 @@ func (r *reader) batches(yield func(arrow.RecordBatch, error) bool) {
 	r.storedBatches(func(b arrow.RecordBatch, err error) bool {
 		var out arrow.RecordBatch
 		if err = cmp.Or(err, canceled.Err(r.ctx)); err == nil {
-			out, err = r.convert(b, r.readingFiles && r.series == nil) // in a table without an order, the scan of files applies the filter
+			// in a table without an order, the scan of files applies the filter
+			out, err = r.convert(b, r.readingFiles && r.series == nil)
 		}
 		if b != nil {
 			b.Release()

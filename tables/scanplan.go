@@ -46,8 +46,8 @@ type ScanPlan struct {
 	// Overlaps set. Nil means that Tail replaces no rows.
 	KeyColumns []string
 
-	// NaN names the columns in which floats, at any depth of nesting, may be NaN. The bounds in Parquet files ignore NaN,
-	// so a reader that orders NaN like a number must not skip rows by the bounds of these columns.
+	// NaN names the columns in which floats, at any depth of nesting, may be NaN. The bounds in Parquet files ignore
+	// NaN, so a reader that orders NaN like a number must not skip rows by the bounds of these columns.
 	NaN []string
 
 	// NeedsScan means that the table cannot be read directly from Files, because rows are marked as deleted, a column
@@ -189,8 +189,8 @@ func floatsOf(f iceberg.NestedField, ids []int) []int {
 	return ids
 }
 
-// nestedChanged reports whether a file can name nested fields differently from the current schema, or lack a column that
-// has a default value. Iceberg's writers rename nested fields whose names are not identifiers.
+// nestedChanged reports whether a file can name nested fields differently from the current schema, or lack a column
+// that has a default value. Iceberg's writers rename nested fields whose names are not identifiers.
 func nestedChanged(current *iceberg.Schema, schemas []*iceberg.Schema) bool {
 	sanitized, err := iceberg.SanitizeColumnNames(current)
 	if err != nil {
@@ -215,8 +215,8 @@ func nestedChanged(current *iceberg.Schema, schemas []*iceberg.Schema) bool {
 	return false
 }
 
-// Rows returns a reader of all rows in the types of Stored, with the tail's rows last. The caller must release the reader
-// before Close.
+// Rows returns a reader of all rows in the types of Stored, with the tail's rows last. The caller must release the
+// reader before Close.
 func (p *ScanPlan) Rows(ctx context.Context) (array.RecordReader, error) {
 	var rows iter.Seq2[arrow.RecordBatch, error]
 	if p.changes != nil {
@@ -240,12 +240,11 @@ func (p *ScanPlan) Rows(ctx context.Context) (array.RecordReader, error) {
 	}, func() {}), nil
 }
 
-// Select returns a reader of the rows that satisfy a condition. Nil means all rows. The reader has the named columns, in
-// the types of Schema. Its rows are in the order of Files and Tail, or in the order of Rows if NeedsScan is set. If
-// maxRows is positive and Select would have to examine more rows of Files, or if Files contain large pages or texts that need
-// much memory, it returns nil. See ScanOptions for recycle.
-// The caller must release the reader before Close. Select ignores KeyColumns, and must not be used for a plan of
-// ChangesPlan.
+// Select returns a reader of the rows that satisfy a condition. Nil means all rows. The reader has the named columns,
+// in the types of Schema. Its rows are in the order of Files and Tail, or in the order of Rows if NeedsScan is set. If
+// maxRows is positive and Select would have to examine more rows of Files, or if Files contain large pages or texts
+// that need much memory, it returns nil. See ScanOptions for recycle. The caller must release the reader before Close.
+// Select ignores KeyColumns, and must not be used for a plan of ChangesPlan.
 func (p *ScanPlan) Select(ctx context.Context, columns []string, where *filter.Expr, maxRows int64, recycle bool) (array.RecordReader, error) {
 	v := *p.view
 	if !p.NeedsScan {
@@ -253,10 +252,12 @@ func (p *ScanPlan) Select(ctx context.Context, columns []string, where *filter.E
 	}
 	r := v.reader(ctx)
 	r.closeFiles = func() {}
-	if r.recycle, r.maxLookup = recycle, maxRows; where != nil {
+	r.recycle, r.maxLookup = recycle, maxRows
+	if where != nil {
 		r.filters = append(r.filters, where)
 	}
-	switch err := r.plan(columns); {
+	err := r.plan(columns)
+	switch {
 	case errors.Is(err, errNoLookup):
 		return nil, nil
 	case err != nil:
@@ -265,8 +266,9 @@ func (p *ScanPlan) Select(ctx context.Context, columns []string, where *filter.E
 	return arrowsafe.Reader(r.schema, r.batches, r.closeFiles), nil
 }
 
-// DeletedRows returns a bitmap for each file in Files: bit i%64 of element i/64 is set if row i is marked as deleted. Each
-// bitmap ends at the last deleted row. If the bitmaps need more than maxBytes, DeletedRows returns nil and no error.
+// DeletedRows returns a bitmap for each file in Files: bit i%64 of element i/64 is set if row i is marked as deleted.
+// Each bitmap ends at the last deleted row. If the bitmaps need more than maxBytes, DeletedRows returns nil and no
+// error.
 func (p *ScanPlan) DeletedRows(ctx context.Context, maxBytes int64) ([][]uint64, error) {
 	tasks, err := p.view.tasks(ctx)
 	if err != nil {
@@ -282,8 +284,8 @@ func (p *ScanPlan) DeletedRows(ctx context.Context, maxBytes int64) ([][]uint64,
 	return bitmaps, nil
 }
 
-// Parts returns the number of parts for [ScanOptions.Part]: at least one, and about one per data file. All parts must be
-// scanned at the same version or snapshot.
+// Parts returns the number of parts for [ScanOptions.Part]: at least one, and about one per data file. All parts must
+// be scanned at the same version or snapshot.
 func (t *Table) Parts(ctx context.Context) (int, error) {
 	return withView(ctx, t, "count the parts of", func(v *view) (int, error) {
 		cuts, paths, err := v.parts(ctx)

@@ -159,9 +159,9 @@ func (t *Table) loadSnapshot(ctx context.Context) (*table.Table, error) {
 	return t.store().cat.LoadAt(ctx, namespaceOf(t.b.Name()), t.name, l.Location)
 }
 
-// Versions returns the table's versions that can be read, oldest first. Rows in the tail, from any number of puts, are one
-// version, which reading it folds. A read-only Store leaves out this version, because it cannot fold. Versions also leaves out
-// a number that another process took although a put had returned it.
+// Versions returns the table's versions that can be read, oldest first. Rows in the tail, from any number of puts, are
+// one version, which reading it folds. A read-only Store leaves out this version, because it cannot fold. Versions also
+// leaves out a number that another process took although a put had returned it.
 func (t *Table) Versions(ctx context.Context) ([]VersionInfo, error) {
 	return withView(ctx, t, "list the versions of", func(v *view) (versions []VersionInfo, _ error) {
 		info, err := t.Info(ctx)

@@ -43,7 +43,8 @@ type Table struct {
 	oldID int64    // ID of the selected version's snapshot
 	uuid  string   // the table's UUID when old was selected, to detect that the table was created again
 
-	snapshot, location string // the selected snapshot, and the location of the table's metadata in the snapshot; "" if no snapshot is selected
+	// the selected snapshot, and the location of the table's metadata in the snapshot; "" if no snapshot is selected
+	snapshot, location string
 }
 
 // Table returns the table with the given name, whether or not it exists. The first put creates a missing table. If the
@@ -111,7 +112,8 @@ func (t *Table) update(ctx context.Context, op string, f func(*Txn) error) error
 	}
 	var err error
 	for range commit.MaxAttempts {
-		if err = t.store().Update(ctx, f); !errors.Is(err, commit.ErrStale) {
+		err = t.store().Update(ctx, f)
+		if !errors.Is(err, commit.ErrStale) {
 			break
 		}
 	}
@@ -124,7 +126,8 @@ func (t *Table) Delete(ctx context.Context) error {
 	return t.update(ctx, "delete", func(txn *Txn) error { return txn.Delete(t.Bucket().Name(), t.Name()) })
 }
 
-// Schema returns the columns in the types that readers see: as they were put, but without encodings such as dictionaries.
+// Schema returns the columns in the types that readers see: as they were put, but without encodings such as
+// dictionaries.
 func (t *Table) Schema(ctx context.Context) (*arrow.Schema, error) {
 	return withView(ctx, t, "read the schema of", func(v *view) (*arrow.Schema, error) { return v.def.Logical, nil })
 }

@@ -61,8 +61,8 @@ const (
 
 // Options configures a store. Nil or the zero value selects the defaults.
 type Options struct {
-	// OpenBucket opens the object-store bucket at a URL. If it is nil, Open accepts only directories. For s3 and gs, use
-	// cloud.OpenBucket from package objstore/cloud. If the bucket is an io.Closer, the Store closes it.
+	// OpenBucket opens the object-store bucket at a URL. If it is nil, Open accepts only directories. For s3 and gs,
+	// use cloud.OpenBucket from package objstore/cloud. If the bucket is an io.Closer, the Store closes it.
 	OpenBucket func(ctx context.Context, url string) (objstore.Bucket, error)
 
 	// Catalog is the location of the catalog. With the URL of a PostgreSQL database (postgres://…), several processes
@@ -149,8 +149,8 @@ const (
 type PutOptions struct {
 	// ID makes the put idempotent: if a put with this ID was already applied to the table, this put changes nothing. It
 	// has at most 255 bytes; "" means no ID. IDs are remembered for at least [IDAge] while the table exists; Expire
-	// removes older IDs. The ID of an append without rows is not remembered. A put with the same ID in the tail of another
-	// Store is detected only when its rows are folded into files; from then on, the rows count only once.
+	// removes older IDs. The ID of an append without rows is not remembered. A put with the same ID in the tail of
+	// another Store is detected only when its rows are folded into files; from then on, the rows count only once.
 	ID string
 
 	// Over makes a PutReplace replace only the rows of this version. Rows put later stay, and come before the new rows;
@@ -174,7 +174,8 @@ type PutOptions struct {
 	rows     *int64 // if not nil, the number of rows that have been put, which is recorded with ID
 	checksum string // of the SQL statement that puts rows; recorded too
 
-	basis *table.Table // if not nil, a PutReplace fails with commit.ErrStale if the table's rows have changed since this state
+	// if not nil, a PutReplace fails with commit.ErrStale if the table's rows have changed since this state
+	basis *table.Table
 }
 
 // ScanOptions configures a scan. Nil or the zero value reads everything.

@@ -17,8 +17,8 @@ import (
 
 // UpsertOptions configures Upsert. Nil or the zero value selects the defaults.
 type UpsertOptions struct {
-	// Keys are the columns that identify rows. Nil means the time and key columns in the table's settings. If the settings
-	// have a rule for duplicates, no other columns are allowed.
+	// Keys are the columns that identify rows. Nil means the time and key columns in the table's settings. If the
+	// settings have a rule for duplicates, no other columns are allowed.
 	Keys []string
 
 	NullKeys       bool      // treat null keys as equal to each other, as pandas does, instead of rejecting them
@@ -28,17 +28,17 @@ type UpsertOptions struct {
 
 // Upsert puts rows in one commit: each row replaces the rows with the same values in the key columns, or is added if no
 // row matches. Like DeleteRows, Upsert rewrites only files that contain replaced rows. If a key is null (unless
-// o.NullKeys is set) or occurs twice in r, Upsert returns an error. It adds and widens columns if the table's evolution setting allows it. It reads r to the
-// end and does not release it.
+// o.NullKeys is set) or occurs twice in r, Upsert returns an error. It adds and widens columns if the table's evolution
+// setting allows it. It reads r to the end and does not release it.
 //
 // A quarter of Options.Memory suffices for the keys of about 1.5 million integers by default. If the keys need more,
 // Upsert sorts the keys of r and of the table in temporary files. It then returns an error that wraps partd.ErrTooLarge
 // if a key of r needs more than about a 160th of Options.Memory, or if the table has a unique rule with InTable set.
 //
 // While Upsert writes files, others can append to the table. Rows that are appended during the upsert stay, even if
-// their keys are in r, as if they were appended after it. If the table has a time column but no rule for duplicates, and
-// the times of these rows overlap the times of rows that Upsert writes, Upsert starts again. Large appends in the same
-// process wait instead if the table has a rule for duplicates or a unique rule with InTable set, if Upsert changes
+// their keys are in r, as if they were appended after it. If the table has a time column but no rule for duplicates,
+// and the times of these rows overlap the times of rows that Upsert writes, Upsert starts again. Large appends in the
+// same process wait instead if the table has a rule for duplicates or a unique rule with InTable set, if Upsert changes
 // columns, or if it starts again.
 func (t *Table) Upsert(ctx context.Context, r array.RecordReader, o *UpsertOptions) (_ RewriteResult, err error) {
 	defer wrapError(&err, "upsert into", t.Bucket().Name(), t.Name())
@@ -58,7 +58,8 @@ func (t *Table) Upsert(ctx context.Context, r array.RecordReader, o *UpsertOptio
 		if o != nil && len(o.Keys) > 0 {
 			keys = o.Keys
 		}
-		if err := checkKeys(w.def.Stored, keys); err != nil { // check before evolve adds columns: keys must be existing columns
+		// check before evolve adds columns: keys must be existing columns
+		if err := checkKeys(w.def.Stored, keys); err != nil {
 			return err
 		}
 		if err := w.evolve(src.Schema); err != nil {

@@ -59,8 +59,8 @@ type VerifyResult struct {
 
 // Verify reads every file of the selected tables and compares each file with its checksum in the catalog. It checks all
 // metadata files, manifest lists, manifests and data files of all existing versions and snapshots. The row count and
-// values of a Parquet file must match the count and bounds in its manifest. Verify also reads delete files. It does not check the tail, because
-// Open checks it.
+// values of a Parquet file must match the count and bounds in its manifest. Verify also reads delete files. It does not
+// check the tail, because Open checks it.
 //
 // Verify does not return an error for a damaged file; it calls Report instead.
 func (s *Store) Verify(ctx context.Context, o *VerifyOptions) (VerifyResult, error) {

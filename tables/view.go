@@ -74,7 +74,8 @@ func (v *view) read(ctx context.Context, n tableName, withRows bool) error {
 	if meta.TableUUID().String() != t.uuid {
 		return fmt.Errorf("the table was deleted and created again: open it again: %w", ErrNotFound)
 	}
-	if v.snapshot = meta.SnapshotByID(t.oldID); v.snapshot == nil {
+	v.snapshot = meta.SnapshotByID(t.oldID)
+	if v.snapshot == nil {
 		return errExpired(*t.old)
 	}
 	if v.snapshot.SchemaID != nil {
@@ -110,8 +111,8 @@ func withView[T any](ctx context.Context, t *Table, op string, f func(*view) (T,
 	return result, nil
 }
 
-// pinnedView returns t's state with the tail's rows, deduplicated. The rows and the table's files exist until the caller calls
-// release.
+// pinnedView returns t's state with the tail's rows, deduplicated. The rows and the table's files exist until the
+// caller calls release.
 func (t *Table) pinnedView(ctx context.Context) (v *view, release func(), err error) {
 	unpin, err := t.store().commits.Pin()
 	if err != nil {

@@ -38,7 +38,7 @@ type contenderRuns struct {
 	isWrong bool   // an output was wrong, or the contender is partd and failed
 }
 
-// measure runs the contenders of a job in turns.
+// measure runs the contenders of a job, alternating between them.
 func (f *flags) measure(ctx context.Context, src *input, j job, peers map[string]string) ([]*contenderRuns, error) {
 	var results []*contenderRuns
 	for _, c := range j.contenders {

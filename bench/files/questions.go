@@ -167,7 +167,7 @@ func (q *question) gawk(_ *flags, src *input, outDir string) *exec.Cmd {
 	return script(`gawk -b -F, -v OFS=, -v OFMT=%.17g "$3" "$1" > "$2"/result.csv`, src.tables[0].path, outDir, program)
 }
 
-// miller computes all aggregates of all columns, and then cuts out the requested ones, because
+// miller computes all aggregates of all columns, and then keeps only the requested ones, because
 // Miller cannot aggregate each column differently.
 func (q *question) miller(_ *flags, src *input, outDir string) *exec.Cmd {
 	var functions, columns, selected []string

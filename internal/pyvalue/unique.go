@@ -147,7 +147,8 @@ func (u *Unique) chargeAll(elements []any) error {
 }
 
 func (u *Unique) spend(n int) error {
-	if u.Work -= int64(n); u.Work < 0 {
+	u.Work -= int64(n)
+	if u.Work < 0 {
 		return ErrTooMuchWork
 	}
 	return nil

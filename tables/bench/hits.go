@@ -173,7 +173,7 @@ func withTextColumns(sql string) string {
 	return "SELECT coalesce(COLUMNS(*)::VARCHAR, '') FROM (" + sql + ")"
 }
 
-// compareHits runs each query several times, alternating between the contenders. It returns the answers
+// compareHits runs each query several times with each contender, alternating between them. It returns the answers
 // of the first contender, and an error if another contender's answers differ.
 func (b *hitsBench) compareHits(all []*contender) (answers []answer, err error) {
 	for i, sql := range hitsQueryList() {

@@ -134,7 +134,8 @@ func (b *seriesBench) measureOurSeries(appendedRows int, sync bool) (*results, e
 		series := &tables.Settings{Time: "at"}
 		base, err := b.readParquet("base")
 		if err == nil {
-			err = b.put(s, "series", &tables.PutOptions{Settings: series}, base...) // not with the file's schema, which has other metadata
+			// not with the file's schema, which has other metadata
+			err = b.put(s, "series", &tables.PutOptions{Settings: series}, base...)
 		}
 		if err != nil {
 			return err

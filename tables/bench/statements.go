@@ -75,7 +75,8 @@ func (b *statementsBench) withPoints(n int, f func(port int) error) error {
 	if err := b.writeRows(batch); err != nil {
 		return err
 	}
-	engine := &duck.Options{TempDir: b.dir, Memory: 512 << 20, Total: 2 << 30, Processes: true} // as partd-tables serve --memory 4GiB
+	// as partd-tables serve --memory 4GiB
+	engine := &duck.Options{TempDir: b.dir, Memory: 512 << 20, Total: 2 << 30, Processes: true}
 	return b.withSQL(engine, tables.Options{}, func(s *tables.Store) error {
 		if err := b.put(s, "points", nil, batch); err != nil {
 			return err

@@ -49,10 +49,10 @@ type Options struct {
 	// released. 0 means [DefaultQueries].
 	Queries int
 
-	// Processes runs each query in a separate process, which executes this program. So main must call [RunWorker] first.
-	// The process is killed when the query's context ends. The process's memory is limited to the query's share plus a
-	// fixed amount (see docs/sql.md), and a crash affects no other query. On Windows, New returns an error that wraps
-	// errors.ErrUnsupported.
+	// Processes runs each query in a separate process, which executes this program. So main must call [RunWorker]
+	// first. The process is killed when the query's context ends. The process's memory is limited to the query's share
+	// plus a fixed amount (see docs/sql.md), and a crash affects no other query. On Windows, New returns an error that
+	// wraps errors.ErrUnsupported.
 	Processes bool
 }
 

@@ -10,7 +10,6 @@ import (
 	"iter"
 	"runtime"
 	"sync"
-	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -25,35 +24,23 @@ import (
 
 // Engine is a tables.Engine that runs DuckDB. It is safe for concurrent use.
 type Engine struct {
-	opts    Options
-	temp    *tempdir.Set
-	dir     string
-	slots   chan struct{} // has one element for each running query
-	shared  chan struct{} // has one element for each statement with a permit of awaitShared
-	scratch scratch
-
+	opts       Options
+	temp       *tempdir.Set
+	dir        string
+	slots      chan struct{} // has one element for each running query
+	pool       *pool
+	scratch    scratch
 	statements preparedCache
 
-	background    sync.WaitGroup
-	closed        context.Context // canceled by Close
-	markClosed    context.CancelFunc
 	mu            sync.Mutex
-	idle          idleDatabases
-	recycling     []recycling
-	hasTimer      bool      // whether a timer will call removeCold
-	borrowedBytes int64     // bytes that queries borrowed from the shared half of Options.Total
-	lastShared    time.Time // when awaitShared last gave a permit
-	openCount     int       // databases opened so far, for directory names
-	pending       int       // databases that recycle is opening or reopening
-
-	recyclingWait time.Duration // how long awaitRecycling waits; tests raise it
+	borrowedBytes int64 // bytes that queries borrowed from the shared half of Options.Total
 }
 
 var _ tables.Engine = (*Engine)(nil)
 
 // New returns an engine, which several stores can share.
 func New(o *Options) (*Engine, error) {
-	e := &Engine{opts: *cmp.Or(o, new(Options)), recyclingWait: 10 * time.Millisecond}
+	e := &Engine{opts: *cmp.Or(o, new(Options))}
 	e.opts.Memory = cmp.Or(e.opts.Memory, DefaultMemory)
 	e.opts.Threads = cmp.Or(e.opts.Threads, runtime.GOMAXPROCS(0))
 	e.opts.MaxTemp = cmp.Or(e.opts.MaxTemp, DefaultMaxTemp)
@@ -73,9 +60,8 @@ func New(o *Options) (*Engine, error) {
 		return nil, fmt.Errorf("tables: SQL options: TempDir: %w", err)
 	}
 	e.slots = make(chan struct{}, e.opts.Queries)
-	e.shared = make(chan struct{}, max(maxIdle/2, runtime.GOMAXPROCS(0)/2))
-	e.closed, e.markClosed = context.WithCancel(context.Background())
 	e.scratch.dir = e.dir
+	e.pool = newPool(e)
 	return e, nil
 }
 
@@ -84,15 +70,9 @@ func (e *Engine) Close() error {
 	if e == nil {
 		return nil
 	}
-	e.mu.Lock()
-	if e.isClosed() {
-		e.mu.Unlock()
+	if !e.pool.close() {
 		return nil
 	}
-	e.markClosed()
-	e.mu.Unlock()
-	e.background.Wait()
-	e.idle.close()
 	return e.temp.Close()
 }
 
@@ -122,7 +102,8 @@ func (e *Engine) Query(ctx context.Context, s *tables.Store, sql string, o *tabl
 		return err
 	}
 	err = q.tryColumns(ctx, j, start)
-	if database.NeedsMemory(err) && q.hasGrown && ctx.Err() == nil { // memory that earlier statements freed can be fragmented: try a new database
+	// memory that earlier statements freed can be fragmented: try a new database
+	if database.NeedsMemory(err) && q.hasGrown && ctx.Err() == nil {
 		key := q.key
 		if err = q.acquireDatabase(ctx, ""); err == nil {
 			q.key = key

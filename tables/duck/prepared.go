@@ -28,10 +28,11 @@ type statement struct{ caller, bucket, sql string }
 // tables keep their columns. Each execution resolves the table names again, with the rights of the caller.
 type prepared struct {
 	statement
-	names       []database.Name
-	shape       [sha256.Size]byte   // hash of the tables' columns when the statement was described
-	selection   *database.Selection // nil if the statement needs DuckDB; its literals are not used, because other statements share it
-	result      *arrow.Schema       // the result's columns; a Selection that has run has them without a description
+	names []database.Name
+	shape [sha256.Size]byte // hash of the tables' columns when the statement was described
+	// nil if the statement needs DuckDB; its literals are not used, because other statements share it
+	selection   *database.Selection
+	result      *arrow.Schema // the result's columns; a Selection that has run has them without a description
 	description *tables.QueryDescription
 	size        int // size in bytes, from estimateSize
 	lastUsed    time.Time
@@ -64,7 +65,8 @@ func (p *preparedCache) index(s statement) int {
 // add adds or replaces a statement. If the caller's statements, or all statements, then exceed a limit,
 // add drops the least recently used of them.
 func (p *preparedCache) add(st prepared) {
-	if st.lastUsed, st.size = time.Now(), st.estimateSize(); st.size > maxPreparedBytes/8 {
+	st.lastUsed, st.size = time.Now(), st.estimateSize()
+	if st.size > maxPreparedBytes/8 {
 		return
 	}
 	p.mu.Lock()

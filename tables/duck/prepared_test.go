@@ -52,26 +52,26 @@ func openCounting(t *testing.T) (s *tables.Store, record func() *[]string) {
 	})
 	s = tablestest.Open(t, &tables.Options{Engine: e, FoldAge: -1})
 	for range maxIdle {
-		db, err := e.open(t.Context())
+		db, err := e.pool.opener.open(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		e.idle = append(e.idle, lease{db: db})
+		e.pool.idle = append(e.pool.idle, lease{db: db})
 	}
 	return s, func() *[]string {
-		e.mu.Lock()
-		defer e.mu.Unlock()
-		for e.pending > 0 { // wait for databases that are being opened
-			e.mu.Unlock()
+		e.pool.mu.Lock()
+		defer e.pool.mu.Unlock()
+		for e.pool.opening > 0 { // wait for databases that are being opened
+			e.pool.mu.Unlock()
 			time.Sleep(time.Millisecond)
-			e.mu.Lock()
+			e.pool.mu.Lock()
 		}
 		calls := new([]string)
-		for i, d := range e.idle {
+		for i, d := range e.pool.idle {
 			if c, ok := d.db.(countingRunner); ok {
 				d.db = c.Runner
 			}
-			e.idle[i].db = countingRunner{d.db, calls}
+			e.pool.idle[i].db = countingRunner{d.db, calls}
 		}
 		return calls
 	}

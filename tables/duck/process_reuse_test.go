@@ -44,14 +44,14 @@ func newEngine(t *testing.T, o *Options) (*Engine, *tables.Store) {
 }
 
 // grownLeases returns the idle databases whose processes have grown.
-func (e *Engine) grownLeases() idleDatabases {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return slices.DeleteFunc(slices.Clone(e.idle), func(d lease) bool { return !d.hasGrown })
+func (e *Engine) grownLeases() leases {
+	e.pool.mu.Lock()
+	defer e.pool.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(e.pool.idle), func(d lease) bool { return !d.hasGrown })
 }
 
 // waitForGrown waits until the number of idle databases whose processes have grown is count.
-func waitForGrown(t *testing.T, e *Engine, count int) idleDatabases {
+func waitForGrown(t *testing.T, e *Engine, count int) leases {
 	t.Helper()
 	for deadline := time.Now().Add(4*warmPeriod + 10*time.Second); ; time.Sleep(time.Millisecond) {
 		all := e.grownLeases()
@@ -68,7 +68,7 @@ func waitForGrown(t *testing.T, e *Engine, count int) idleDatabases {
 // process ends once it is idle.
 func TestWarmProcess(t *testing.T) {
 	e, s := newEngine(t, &Options{Processes: true})
-	e.recyclingWait = time.Minute // on a busy machine, preparing a process for its next statement takes long
+	e.pool.prepareWait = time.Minute // on a busy machine, preparing a process for its next statement takes long
 	if err := run(t, s, growing); err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +82,7 @@ func TestWarmProcess(t *testing.T) {
 		t.Error("a statement ran in another process, want the warm one")
 	}
 	waitForGrown(t, e, 0)
-	e.background.Wait()
+	e.pool.background.Wait()
 	if first.IsAlive() {
 		t.Error("the process is still alive although it was idle")
 	}
@@ -118,7 +118,7 @@ func TestWarmProcessesHaveALimit(t *testing.T) {
 	if err := run(t, s, strings.Replace(growing, "2000000", "500000", 1)); err != nil {
 		t.Fatal(err)
 	}
-	e.background.Wait()
+	e.pool.background.Wait()
 	cancel()
 	<-done
 	if kept.Load() {
@@ -143,13 +143,13 @@ func TestWarmProcessLacksMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	waitForGrown(t, e, 1)
-	e.mu.Lock()
-	for i, d := range e.idle {
+	e.pool.mu.Lock()
+	for i, d := range e.pool.idle {
 		if d.hasGrown {
-			e.idle[i].db = failing{d.db}
+			e.pool.idle[i].db = failing{d.db}
 		}
 	}
-	e.mu.Unlock()
+	e.pool.mu.Unlock()
 	if err := run(t, s, growing); err != nil {
 		t.Fatalf("the statement failed: %v", err)
 	}

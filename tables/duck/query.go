@@ -24,26 +24,27 @@ import (
 const threadMemory = 128 << 20
 
 type query struct {
-	e       *Engine
-	store   *tables.Store
-	o       tables.QueryOptions
-	lease   // db is nil until acquireDatabase
-	tables  []*boundTable
-	target  *tables.ScanPlan // result of QueryOptions.Target's Plan; nil before the call
-	hasSlot bool             // whether the query occupies one of Engine.slots
-	memory  int64            // bytes borrowed by Engine.borrow
-	shared  bool             // whether the query has a permit of Engine.awaitShared
+	e      *Engine
+	store  *tables.Store
+	o      tables.QueryOptions
+	lease  // db is nil until acquireDatabase
+	tables []*boundTable
+	target *tables.ScanPlan // result of QueryOptions.Target's Plan; nil before the call
+	memory int64            // bytes borrowed by Engine.borrow
 
-	sql       string             // the statement
-	template  statement          // sql without literals; unset if the cache has sql itself
-	literals  []sqlwrite.Literal // the literals that template lacks
-	hasWaited bool               // whether awaitShared was called
+	hasSlot   bool // whether the query occupies one of Engine.slots
+	hasWaited bool // whether awaitPermit was called
+	hasPermit bool // whether the query has one of the pool's permits
+
+	sql      string             // the statement
+	template statement          // sql without literals; unset if the cache has sql itself
+	literals []sqlwrite.Literal // the literals that template lacks
 }
 
-// awaitShared calls Engine.awaitShared before the query's first use of a database.
-func (q *query) awaitShared(ctx context.Context) {
+// awaitPermit waits for a permit before the query's first use of a database.
+func (q *query) awaitPermit(ctx context.Context) {
 	if !q.hasWaited {
-		q.hasWaited, q.shared = true, q.e.awaitShared(ctx)
+		q.hasWaited, q.hasPermit = true, q.e.pool.permits.await(ctx)
 	}
 }
 
@@ -58,23 +59,28 @@ func (q *query) close() {
 	if q.hasSlot {
 		<-q.e.slots // last, because the resources released above count against the limits
 	}
-	q.isShared = q.shared
 	if q.db != nil {
-		q.e.giveBack(q.lease)
-	} else if q.shared {
-		<-q.e.shared
+		q.e.pool.give(q.lease, q.hasPermit)
+	} else if q.hasPermit {
+		q.e.pool.permits.end()
 	}
 }
 
-// acquireDatabase gives back the query's database, if any, and leases a database that has run no statements yet, or
-// only statements with the given key (see lease.key).
+// acquireDatabase gives back the query's database, if any, and leases a database that can run statements with the key.
 func (q *query) acquireDatabase(ctx context.Context, key string) error {
 	if q.db != nil {
 		q.db.Finish()
-		q.e.giveBack(q.lease)
+		q.e.pool.give(q.lease, false)
 		q.db, q.wasIdle = nil, false
 	}
-	lease, err := q.e.acquireDatabase(ctx, key, q.shared)
+	c := alone
+	if worker.HasOtherJobs(ctx) {
+		c = crowded
+		if q.hasPermit {
+			c = sharing
+		}
+	}
+	lease, err := q.e.pool.take(ctx, key, c)
 	if err != nil {
 		return err
 	}
@@ -116,7 +122,7 @@ func (q *query) open(ctx context.Context, sql string, o *tables.QueryOptions) (s
 	q.sql = sql
 	st, found := q.findStatement(statement{worker.Caller(ctx), q.o.Bucket, sql})
 	if st.result == nil { // otherwise, the statement may need no database
-		q.awaitShared(ctx)
+		q.awaitPermit(ctx)
 	}
 	if !found {
 		names, err := q.parseNames(ctx, sql)
@@ -138,7 +144,8 @@ func (q *query) parseNames(ctx context.Context, sql string) (names []database.Na
 		return err
 	}
 	err = q.retryIfDead(ctx, parse)
-	if q.key != "" && database.NeedsMemory(err) && ctx.Err() == nil { // an earlier statement may have lowered the database's memory limit
+	// an earlier statement may have lowered the database's memory limit
+	if q.key != "" && database.NeedsMemory(err) && ctx.Err() == nil {
 		if err = q.acquireDatabase(ctx, ""); err == nil {
 			err = q.retryIfDead(ctx, parse)
 		}
@@ -158,14 +165,15 @@ func (q *query) retryIfDead(ctx context.Context, f func() error) error {
 	return err
 }
 
-// prepare returns the job for the query's statement, which can read only the statement's tables. If the query has no database
-// that can run the job, prepare acquires one.
+// prepare returns the job for the query's statement, which can read only the statement's tables. If the query has no
+// database that can run the job, prepare acquires one.
 func (q *query) prepare(ctx context.Context, describeOnly bool) (*database.Job, error) {
-	q.awaitShared(ctx)
+	q.awaitPermit(ctx)
 	limit := min(q.e.opts.Memory, q.e.share())
 	if q.e.opts.Total != 0 {
 		maximum := q.e.opts.Memory
-		if q.shared { // the limit must be the same whether the caller's other statements are just beginning or ending
+		// the limit must be the same whether the caller's other statements are just beginning or ending
+		if q.hasPermit {
 			maximum /= 2
 		}
 		q.memory = q.e.borrow(maximum)

@@ -41,7 +41,8 @@ type boundTable struct {
 	index         int          // position in query.tables
 	isPrivate     bool         // whether only this statement reads extraRows
 	isTarget      bool         // whether the view has tables.FileColumn and tables.RowColumn
-	emptyFile     string       // path of a file without rows, which readFunction adds to a single large file; "" if no file is large
+	// path of a file without rows, which readFunction adds to a single large file; "" if no file is large
+	emptyFile string
 }
 
 func (t *boundTable) String() string { return sqltext.Qualified(t.bucket, t.table) }
@@ -88,7 +89,8 @@ func (q *query) resolve(ctx context.Context, sql string, names []database.Name) 
 		}
 		t.schema = cmp.Or(t.schema, mainSchema)
 		var opened *tables.Table
-		if t.isTarget = q.o.Target != nil && n.Catalog == "" && n.Schema == tables.TargetSchema; t.isTarget {
+		t.isTarget = q.o.Target != nil && n.Catalog == "" && n.Schema == tables.TargetSchema
+		if t.isTarget {
 			t.bucket, t.table = q.o.Target.Bucket, q.o.Target.Table
 		} else if t.bucket, t.table, opened, err = q.find(ctx, n, state); err != nil {
 			return resolved, database.ErrorAt(sql, n.Offset, err)
@@ -189,7 +191,8 @@ const fileIndex, fileRow = "file_index", "file_row_number"
 
 func (q *query) bind(ctx context.Context, t *boundTable, table *tables.Table) (err error) {
 	target := q.o.Target
-	switch isSame := target != nil && (t.catalog == "" || t.catalog == database.Catalog) && t.bucket == target.Bucket && t.table == target.Table; {
+	isSame := target != nil && (t.catalog == "" || t.catalog == database.Catalog) && t.bucket == target.Bucket && t.table == target.Table
+	switch {
 	case t.isTarget || isSame:
 		if q.target == nil {
 			q.target, err = target.Plan(ctx)
@@ -307,7 +310,8 @@ func (t *boundTable) columnList(prefix string) string {
 	viewColumns := t.viewColumns()
 	columns := make([]string, len(viewColumns))
 	for i, c := range viewColumns {
-		if columns[i] = prefix + sqltext.Name(c.name); slices.Contains(t.plan.NaN, c.name) {
+		columns[i] = prefix + sqltext.Name(c.name)
+		if slices.Contains(t.plan.NaN, c.name) {
 			columns[i] = "greatest(" + columns[i] + ") AS " + sqltext.Name(c.name)
 		}
 	}
@@ -324,13 +328,15 @@ func (t *boundTable) readFunction(files []tables.PlannedFile) string {
 		paths[i] = sqltext.Text(f.Path)
 		rows += max(f.Rows, 0) // a manifest from another program may contain a negative count
 	}
-	if len(files) == 1 && isLarge(files[0]) { // with a schema, DuckDB reads a single file in one thread, so add an empty file
+	// with a schema, DuckDB reads a single file in one thread, so add an empty file
+	if len(files) == 1 && isLarge(files[0]) {
 		paths = append(paths, sqltext.Text(t.emptyFile))
 	}
 	viewColumns := t.viewColumns()
 	columns := make([]string, len(viewColumns)) // a slice, because a Go map would lose the order of columns
 	for i, c := range viewColumns {
-		definition, _ := json.Marshal(map[string]any{"name": c.name, "type": c.sql, "default_value": nil}) // encoding strings cannot fail
+		// encoding strings cannot fail
+		definition, _ := json.Marshal(map[string]any{"name": c.name, "type": c.sql, "default_value": nil})
 		columns[i] = fmt.Sprintf("%q:%s", c.id, definition)
 	}
 	return "read_parquet([" + strings.Join(paths, ",") + "], schema=" + sqltext.Text("{"+strings.Join(columns, ",")+"}") +
@@ -395,7 +401,8 @@ func (q *query) replaceShow(ctx context.Context, sql string) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		if size += len(i.Bucket) + len(i.Name) + 64; len(rows) == maxTables || size > maxBytes {
+		size += len(i.Bucket) + len(i.Name) + 64
+		if len(rows) == maxTables || size > maxBytes {
 			return "", fmt.Errorf("SHOW lists at most %d tables, or %d bytes of names: use SHOW TABLES for a single bucket", maxTables, maxBytes)
 		}
 		rows = append(rows, []any{i.Bucket, i.Name, i.Rows, i.Bytes, i.Version, i.Updated.Truncate(time.Microsecond)})

@@ -23,35 +23,35 @@ import (
 )
 
 // scratch manages temporary files. Some are Parquet files with rows that DuckDB cannot read from a table's own files.
-// Others contain bitmaps of deleted rows. A file for a table's tail (the rows not yet in data files) is reused until the
-// tail changes, and a file of bitmaps until the table's files change.
+// Others contain bitmaps of deleted rows. A file for a table's tail (the rows not yet in data files) is reused until
+// the tail changes, and a file of bitmaps until the table's files change.
 type scratch struct {
 	dir string
 
-	mu    sync.Mutex
-	count int
-	files []*scratchFile // reusable files, least recently used first
-	empty string         // path of the file without rows, once it is written
+	mu        sync.Mutex
+	created   int            // number of files created so far, for their names
+	files     []*scratchFile // reusable files, least recently used first
+	emptyPath string         // path of a Parquet file with no rows, or "" before the first use
 }
 
-// maxScratch limits the number of reusable files. Each file has a few MiB.
+// maxScratch limits the number of reusable files. Each file is a few MiB.
 const maxScratch = 32
 
 type scratchFile struct {
 	s       *scratch
 	path    string
-	table   string // the table's UUID, and the kind of content
+	key     string // the table's UUID, plus " deletes" for a file of bitmaps
 	mark    string // ScanPlan.TailMark or DeletesMark of the content; "" if the file cannot be reused
 	rows    int64
-	bitmaps []database.Bitmap // of the deleted rows in each table file; nil if too large, or if the content is rows
+	bitmaps []database.Bitmap // places of the data files' bitmaps; nil if they were too large, or if the file holds rows
 	refs    int               // number of queries that use the file
-	spilled spill.Writer
+	out     spill.Writer
 	written chan struct{} // closed after the file was written, or err was set
 	err     error
 }
 
-// rowsOf returns a file with the rows of the plan's tail if mark is plan.TailMark, or with all rows of the table if mark
-// is "". The caller must release the file.
+// rowsOf returns a file with the rows of the plan's tail if mark is plan.TailMark, or with all rows of the table if
+// mark is "". The caller must release the file.
 func (s *scratch) rowsOf(ctx context.Context, plan *tables.ScanPlan, mark string) (*scratchFile, error) {
 	return s.file(ctx, plan.UUID, mark, func(f *scratchFile) error { return f.writeRows(ctx, plan, mark != "") })
 }
@@ -72,16 +72,16 @@ func (s *scratch) deletedRows(ctx context.Context, plan *tables.ScanPlan, maxByt
 			content := arrow.Uint64Traits.CastToBytes(bitmaps[i])
 			f.bitmaps = append(f.bitmaps, database.Bitmap{Offset: offset, Bytes: int64(len(content))})
 			offset += int64(len(content))
-			_, err = f.spilled.Write(content)
+			_, err = f.out.Write(content)
 		}
-		return errors.Join(err, f.spilled.Close())
+		return errors.Join(err, f.out.Close())
 	})
 }
 
 // file returns the file with the given mark. If the mark is "" or no file has it, it creates a file and calls write to
 // fill it.
-func (s *scratch) file(ctx context.Context, table, mark string, write func(*scratchFile) error) (*scratchFile, error) {
-	f, isNew := s.acquire(table, mark)
+func (s *scratch) file(ctx context.Context, key, mark string, write func(*scratchFile) error) (*scratchFile, error) {
+	f, isNew := s.acquire(key, mark)
 	if isNew {
 		f.err = write(f)
 		close(f.written)
@@ -101,13 +101,13 @@ func (s *scratch) file(ctx context.Context, table, mark string, write func(*scra
 	s.mu.Unlock()
 	f.release()
 	if !isNew && ctx.Err() == nil {
-		return s.file(ctx, table, mark, write) // perhaps only the other query, which was writing the file, was canceled
+		return s.file(ctx, key, mark, write) // perhaps only the other query, which was writing the file, was canceled
 	}
 	return nil, err
 }
 
 // acquire returns the file that has the given mark, or else a new file that the caller must write.
-func (s *scratch) acquire(table, mark string) (_ *scratchFile, isNew bool) {
+func (s *scratch) acquire(key, mark string) (_ *scratchFile, isNew bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i, f := range s.files {
@@ -117,8 +117,9 @@ func (s *scratch) acquire(table, mark string) (_ *scratchFile, isNew bool) {
 			return f, false
 		}
 	}
-	s.count++
-	f := &scratchFile{s: s, path: filepath.Join(s.dir, fmt.Sprintf("rows-%d.parquet", s.count)), table: table, mark: mark, refs: 1, written: make(chan struct{})}
+	s.created++
+	path := filepath.Join(s.dir, fmt.Sprintf("rows-%d.parquet", s.created))
+	f := &scratchFile{s: s, path: path, key: key, mark: mark, refs: 1, written: make(chan struct{})}
 	if mark != "" {
 		s.files = append(s.files, f)
 	}
@@ -141,10 +142,11 @@ func (f *scratchFile) hasBitmaps(maxBytes int64) bool {
 func (s *scratch) emptyFile() (string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.empty != "" {
-		return s.empty, nil
+	if s.emptyPath != "" {
+		return s.emptyPath, nil
 	}
-	id := arrow.NewMetadata([]string{"PARQUET:field_id"}, []string{"2147483647"}) // larger than any Iceberg ID, so no column matches
+	// larger than any Iceberg ID, so no column matches
+	id := arrow.NewMetadata([]string{"PARQUET:field_id"}, []string{"2147483647"})
 	column := arrow.Field{Name: "none", Type: arrow.PrimitiveTypes.Int32, Nullable: true, Metadata: id}
 	var file bytes.Buffer
 	w, err := pqarrow.NewFileWriter(arrow.NewSchema([]arrow.Field{column}, nil), &file, nil, pqarrow.DefaultWriterProps())
@@ -155,7 +157,7 @@ func (s *scratch) emptyFile() (string, error) {
 	if err := errors.Join(w.Close(), os.WriteFile(path, file.Bytes(), 0o600)); err != nil {
 		return "", err
 	}
-	s.empty = path
+	s.emptyPath = path
 	return path, nil
 }
 
@@ -163,7 +165,8 @@ func (f *scratchFile) release() {
 	s := f.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if f.refs--; f.refs == 0 && f.mark == "" {
+	f.refs--
+	if f.refs == 0 && f.mark == "" {
 		f.remove()
 	}
 	s.sweep()
@@ -176,8 +179,8 @@ func (s *scratch) sweep() {
 	var kept []*scratchFile
 	for i := len(s.files) - 1; i >= 0; i-- {
 		f := s.files[i]
-		stale := f.mark == "" || newest[f.table] || len(kept) >= maxScratch
-		newest[f.table] = true
+		stale := f.mark == "" || newest[f.key] || len(kept) >= maxScratch
+		newest[f.key] = true
 		switch {
 		case !stale:
 			kept = append([]*scratchFile{f}, kept...)
@@ -193,12 +196,12 @@ func (s *scratch) sweep() {
 // remove removes the file. s.mu must be held.
 func (f *scratchFile) remove() {
 	_ = os.Remove(f.path)
-	f.spilled.Release()
+	f.out.Release()
 }
 
 func (f *scratchFile) create() error {
 	file, err := os.OpenFile(f.path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	f.spilled = spill.Writer{WriteCloser: file, Quota: &spill.Process}
+	f.out = spill.Writer{WriteCloser: file, Quota: &spill.Process}
 	return err
 }
 
@@ -211,9 +214,9 @@ func (f *scratchFile) writeRows(ctx context.Context, plan *tables.ScanPlan, tail
 	// Write no statistics: they would ignore NaN, and would save little in files that are small or read once.
 	properties := parquet.NewWriterProperties(parquet.WithDictionaryDefault(false), parquet.WithVersion(parquet.V2_LATEST), parquet.WithStats(false))
 	columns := makePartsOptional(plan.Stored)
-	w, err := pqarrow.NewFileWriter(columns, &f.spilled, properties, pqarrow.NewArrowWriterProperties())
+	w, err := pqarrow.NewFileWriter(columns, &f.out, properties, pqarrow.NewArrowWriterProperties())
 	if err != nil {
-		return errors.Join(err, f.spilled.Close())
+		return errors.Join(err, f.out.Close())
 	}
 	write := func(b arrow.RecordBatch) error {
 		if err := canceled.Err(ctx); err != nil {
@@ -244,8 +247,8 @@ func (f *scratchFile) writeRows(ctx context.Context, plan *tables.ScanPlan, tail
 	return errors.Join(err, r.Err(), w.Close())
 }
 
-// makePartsOptional makes all fields of nested columns nullable, because files of other programs can contain nulls in fields
-// that do not allow nulls. The writer would move the values of such fields to other rows.
+// makePartsOptional makes all fields of nested columns nullable, because files of other programs can contain nulls in
+// fields that do not allow nulls. The writer would move the values of such fields to other rows.
 func makePartsOptional(columns *arrow.Schema) *arrow.Schema {
 	fields := columns.Fields()
 	for i := range fields {

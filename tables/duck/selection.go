@@ -25,13 +25,15 @@ import (
 // more rows faster, in a process that yields to other statements.
 const maxSelectRows = 2 * rowGroupRows
 
-// findStatement returns the cached statement with the given SQL, or a cached Selection with the same template. Otherwise,
-// found is false, and the result contains only the key.
+// findStatement returns the cached statement with the given SQL, or a cached Selection with the same template.
+// Otherwise, found is false, and the result contains only the key.
 func (q *query) findStatement(key statement) (st prepared, found bool) {
-	if st, found = q.e.statements.find(key); !found {
+	st, found = q.e.statements.find(key)
+	if !found {
 		q.template = key
 		q.template.sql, q.literals = sqlwrite.CutLiterals(key.sql)
-		if st, found = q.e.statements.find(q.template); !found {
+		st, found = q.e.statements.find(q.template)
+		if !found {
 			st.statement = key
 		}
 	}
@@ -63,11 +65,12 @@ func (q *query) addResult(st prepared, result *arrow.Schema) {
 // described its result, or if DuckDB may be faster or may compare or return values in another way.
 func (q *query) selectRows(ctx context.Context, st prepared) (array.RecordReader, error) {
 	s := st.selection
-	if s == nil || st.result == nil || st.shape != shapeOf(q.tables) || q.o.Target != nil || q.o.Memory != 0 || q.e.isClosed() {
+	if s == nil || st.result == nil || st.shape != shapeOf(q.tables) || q.o.Target != nil || q.o.Memory != 0 || q.e.pool.isClosed() {
 		return nil, nil
 	}
 	t := q.tables[0]
-	if t.catalog == database.Changes || t.copied || t.plan.OnlyDeletes || t.plan.KeyColumns != nil { // the last two have another order in DuckDB
+	// the last two have another order in DuckDB
+	if t.catalog == database.Changes || t.copied || t.plan.OnlyDeletes || t.plan.KeyColumns != nil {
 		return nil, nil
 	}
 	indices := make(map[string]int, len(t.columns)) // by name in lower case
@@ -135,7 +138,8 @@ func (q *query) counted(result *arrow.Schema) array.RecordReader {
 	}
 	count := int64(0)
 	for _, f := range plan.Files {
-		if count += f.Rows; f.Rows < 0 || count < 0 {
+		count += f.Rows
+		if f.Rows < 0 || count < 0 {
 			return nil // a manifest from another program can contain any count
 		}
 	}
@@ -158,9 +162,9 @@ func (t *boundTable) isReadAs(column int, described arrow.DataType) bool {
 	return arrow.TypeEqual(typ, stored) || arrow.IsSignedInteger(typ.ID())
 }
 
-// condition returns the condition of a Selection, with the literals and parameters of the query. ok is false unless each
-// of them is a whole number or a text that is a possible value of its column. indices contains the index of each column,
-// by its name in lower case.
+// condition returns the condition of a Selection, with the literals and parameters of the query. ok is false unless
+// each of them is a whole number or a text that is a possible value of its column. indices contains the index of each
+// column, by its name in lower case.
 func (q *query) condition(s *database.Selection, indices map[string]int) (where *filter.Expr, ok bool) {
 	literals, parameters := q.literals, []arrow.Array{}
 	if q.o.Parameters != nil {
@@ -202,9 +206,11 @@ func (q *query) condition(s *database.Selection, indices map[string]int) (where 
 	return where, true
 }
 
-// literalOf returns the first value of an array if it is a whole number or a text. Otherwise, its Value is not a number.
+// literalOf returns the first value of an array if it is a whole number or a text. Otherwise, its Value is not a
+// number.
 func literalOf(a arrow.Array) (l sqlwrite.Literal) {
-	if _, l.IsText = a.(array.StringLike); l.IsText || arrow.IsInteger(a.DataType().ID()) {
+	_, l.IsText = a.(array.StringLike)
+	if l.IsText || arrow.IsInteger(a.DataType().ID()) {
 		l.Value, l.IsText = a.ValueStr(0), l.IsText && a.IsValid(0)
 	}
 	return l

@@ -44,7 +44,8 @@ func columnsOf(plan *tables.ScanPlan) ([]column, error) {
 	return columns, nil
 }
 
-// sqlTypes maps Arrow types to DuckDB types. It contains the types that have one DuckDB type, whatever their parameters.
+// sqlTypes maps Arrow types to DuckDB types. It contains the types that have one DuckDB type, whatever their
+// parameters.
 var sqlTypes = map[arrow.Type]string{
 	arrow.NULL: "BOOLEAN", arrow.BOOL: "BOOLEAN",
 	arrow.INT8: "TINYINT", arrow.INT16: "SMALLINT", arrow.INT32: "INTEGER", arrow.INT64: "BIGINT", arrow.DURATION: "BIGINT",

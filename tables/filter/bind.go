@@ -28,7 +28,8 @@ type boundNode struct {
 	otherType arrow.DataType
 }
 
-// value is a literal or a bound, converted to the type in which a column is compared. Only the field for this type is set.
+// value is a literal or a bound, converted to the type in which a column is compared. Only the field for this type is
+// set.
 type value struct {
 	integer int64 // for bools, integers, dates and times
 	float   float64
@@ -70,8 +71,8 @@ func bind(n *node, columns *arrow.Schema) (*boundNode, error) {
 	return out, nil
 }
 
-// columnTypes returns t, the type of a column's values, and typ, the type in which the values are compared. typ is nil if
-// they cannot be compared.
+// columnTypes returns t, the type of a column's values, and typ, the type in which the values are compared. typ is nil
+// if they cannot be compared.
 func (n *node) columnTypes(column string, columns *arrow.Schema) (t, typ arrow.DataType, err error) {
 	indices := columns.FieldIndices(column)
 	if len(indices) != 1 {
@@ -115,7 +116,8 @@ func plainType(t arrow.DataType) arrow.DataType {
 // kindOf returns the kind of literals with which columns of type t are compared, and the kind's description.
 // If columns of the type cannot be compared, the description is "".
 func kindOf(t arrow.DataType) (kind literalKind, name string) {
-	switch id := t.ID(); {
+	id := t.ID()
+	switch {
 	case id == arrow.BOOL:
 		return literalBool, "true or false"
 	case arrow.IsInteger(id), arrow.IsFloating(id), arrow.IsDecimal(id), id == arrow.DURATION:
@@ -249,7 +251,8 @@ func timeValue(l literal, t, typ arrow.DataType) (*big.Rat, error) {
 	case *arrow.Time64Type:
 		return sinceMidnight(l, typ.Unit)
 	}
-	return sinceMidnight(l, arrow.Nanosecond) // the column is stored as integers, because Iceberg has no nanosecond times of day
+	// the column is stored as integers, because Iceberg has no nanosecond times of day
+	return sinceMidnight(l, arrow.Nanosecond)
 }
 
 func unitsPerSecond(u arrow.TimeUnit) *big.Rat {
@@ -260,7 +263,8 @@ func unitsPerSecond(u arrow.TimeUnit) *big.Rat {
 // without an offset from UTC is in zone. If zone is "", text with an offset is an error.
 func since1970(l literal, units *big.Rat, zone string) (*big.Rat, error) {
 	tm, offset, err := ParseTime(l.text)
-	switch isUTC := strings.HasSuffix(l.text, utcOffset); {
+	isUTC := strings.HasSuffix(l.text, utcOffset)
+	switch {
 	case err != nil:
 		return nil, err
 	case offset && zone == "" && !isUTC:

@@ -42,7 +42,8 @@ func (n *boundNode) outcomesWithin(b Bounds) (out outcomes) {
 		}
 		return out
 	case opAll, opNone:
-		if out = holds; n.op == opNone {
+		out = holds
+		if n.op == opNone {
 			out = fails
 		}
 	case opLike:
@@ -127,12 +128,14 @@ func decodeBound(t arrow.DataType, bound []byte) (v value, ok bool) {
 	case arrow.STRING, arrow.BINARY:
 		return value{text: string(bound)}, bound != nil
 	case arrow.INT32, arrow.INT64, arrow.DATE32, arrow.TIME64, arrow.TIMESTAMP:
-		if v.integer = int64(bits); len(bound) == 4 {
+		v.integer = int64(bits)
+		if len(bound) == 4 {
 			v.integer = int64(int32(bits))
 		}
 		return v, isNumber
 	case arrow.FLOAT32, arrow.FLOAT64:
-		if v.float = math.Float64frombits(bits); len(bound) == 4 {
+		v.float = math.Float64frombits(bits)
+		if len(bound) == 4 {
 			v.float = float64(math.Float32frombits(uint32(bits)))
 		}
 		return v, isNumber && !math.IsNaN(v.float)

@@ -162,7 +162,8 @@ func literalOf(v any) (literal, error) {
 		return literal{}, fmt.Errorf("a duration such as %s cannot be compared: use a number in the column's units", v)
 	}
 	var text string
-	switch r := reflect.ValueOf(v); {
+	r := reflect.ValueOf(v)
+	switch {
 	case r.Kind() == reflect.Bool:
 		return literal{kind: literalBool, text: strconv.FormatBool(r.Bool())}, nil
 	case r.Kind() == reflect.String:

@@ -121,7 +121,8 @@ func rationalOf(a arrow.Array, row int) (r *big.Rat, special float64) {
 		return new(big.Rat).SetFrac(d.Value(row).BigInt(), new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(scale)), nil)), 0
 	}
 	if f := floatsOf(a); f != nil {
-		if r = new(big.Rat).SetFloat64(f(row)); r == nil {
+		r = new(big.Rat).SetFloat64(f(row))
+		if r == nil {
 			return nil, f(row)
 		}
 		return r, 0

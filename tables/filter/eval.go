@@ -21,7 +21,8 @@ func (c *Condition) outcomesOf(rows int, column func(name string) arrow.Array) (
 		defer a.Release()
 		if n.op == opNull {
 			for i := range out {
-				if out[i] = fails; a.IsNull(i) {
+				out[i] = fails
+				if a.IsNull(i) {
 					out[i] = holds
 				}
 			}
@@ -57,7 +58,8 @@ func columnAs(column func(string) arrow.Array, name string, typ arrow.DataType, 
 	return converted, nil
 }
 
-// isEncoded reports whether a column is dictionary-encoded, with 32-bit codes and a dictionary of type typ without nulls.
+// isEncoded reports whether a column is dictionary-encoded, with 32-bit codes and a dictionary of type typ without
+// nulls.
 func isEncoded(a arrow.Array, typ arrow.DataType) bool {
 	d, ok := a.(*array.Dictionary)
 	if !ok || d.Dictionary().NullN() > 0 || !arrow.TypeEqual(d.Dictionary().DataType(), typ) {
@@ -124,7 +126,8 @@ func (n *boundNode) compare(out []outcomes, column arrow.Array) {
 	case *array.String:
 		if n.op == opLike {
 			for i := range out {
-				if out[i] = fails; n.like.matches(a.Value(i)) {
+				out[i] = fails
+				if n.like.matches(a.Value(i)) {
 					out[i] = holds
 				}
 			}
@@ -192,7 +195,8 @@ func compareEach[T comparable](n *boundNode, out []outcomes, column func(int) T,
 		set[literal(v)] = true
 	}
 	for i := range out {
-		if out[i] = fails; set[column(i)] {
+		out[i] = fails
+		if set[column(i)] {
 			out[i] = holds
 		}
 	}

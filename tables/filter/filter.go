@@ -134,7 +134,8 @@ const (
 	opNone // false where the column is not null
 )
 
-// node is a node of an expression's syntax tree. It has parts if op is opAnd, opOr or opNot; otherwise, it tests column.
+// node is a node of an expression's syntax tree. It has parts if op is opAnd, opOr or opNot; otherwise, it tests
+// column.
 type node struct {
 	op     operator
 	parts  []*node

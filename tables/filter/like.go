@@ -21,7 +21,8 @@ type pattern struct {
 	prefix string // the text before the first % or _
 }
 
-// bindLike parses values[0], the pattern of the operator "like". values[1], if it exists, is the escape character for % and _.
+// bindLike parses values[0], the pattern of the operator "like". values[1], if it exists, is the escape character for %
+// and _.
 func (b *boundNode) bindLike(values []literal) error {
 	if b.typ.ID() != arrow.STRING {
 		return errors.New("like applies only to text columns")
@@ -29,7 +30,8 @@ func (b *boundNode) bindLike(values []literal) error {
 	escape := rune(-1)
 	if len(values) > 1 {
 		var size int
-		if escape, size = utf8.DecodeRuneInString(values[1].text); size != len(values[1].text) || size == 0 {
+		escape, size = utf8.DecodeRuneInString(values[1].text)
+		if size != len(values[1].text) || size == 0 {
 			return errors.New("the text after escape must be a single character")
 		}
 	}
@@ -38,7 +40,8 @@ func (b *boundNode) bindLike(values []literal) error {
 		c := all[0]
 		switch {
 		case c == escape:
-			if all = all[1:]; len(all) == 0 {
+			all = all[1:]
+			if len(all) == 0 {
 				return errors.New("the pattern ends with the escape character")
 			}
 			c = all[0]

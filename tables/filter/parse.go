@@ -89,7 +89,8 @@ func (p *parser) parseChain(keyword string, op operator, part func() *node) *nod
 // parseFactor parses "not" and another factor, an expression in parentheses, or a comparison.
 func (p *parser) parseFactor() *node {
 	n := &node{op: opNot, offset: p.token.offset}
-	if p.depth++; p.depth > maxDepth {
+	p.depth++
+	if p.depth > maxDepth {
 		p.fail(&SyntaxError{p.token.offset, fmt.Sprintf("parentheses and not are nested more than %d levels deep", maxDepth)})
 	}
 	defer func() { p.depth-- }()
@@ -151,7 +152,8 @@ func (p *parser) parseComparison() *node {
 	default:
 		n.op = p.parseSign()
 		isName := p.token.kind == tokenName && !reserved[strings.ToLower(p.token.text)]
-		if n.isColumn = isName || p.token.kind == tokenQuoted; n.isColumn {
+		n.isColumn = isName || p.token.kind == tokenQuoted
+		if n.isColumn {
 			n.other = p.parseColumn()
 		} else {
 			n.values = []literal{p.parseLiteral()}

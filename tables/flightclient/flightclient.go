@@ -110,7 +110,8 @@ func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]strin
 
 func (bearer) RequireTransportSecurity() bool { return false }
 
-// serverError is an error from the server. If errorByCode has an error for the status code, serverError wraps that error.
+// serverError is an error from the server. If errorByCode has an error for the status code, serverError wraps that
+// error.
 type serverError struct {
 	text    string
 	wrapped error

@@ -174,7 +174,8 @@ func (s *Server) resample(ctx context.Context, c *resampleInput) (any, error) {
 		Source: transform.TableName{Bucket: c.SourceBucket, Name: c.Source},
 		Target: transform.TableName{Bucket: c.TargetBucket, Name: c.Target}, Mode: mode,
 	}
-	if o.SQL = c.SQL; c.SQL == "" {
+	o.SQL = c.SQL
+	if c.SQL == "" {
 		o.Rule, o.TimeColumn, o.TimeIndex = c.Rule, c.TimeCol, true
 		o.Functions = slices.DeleteFunc(strings.Split(c.Function, ","), func(s string) bool { return strings.TrimSpace(s) == "" })
 	}

@@ -18,8 +18,8 @@ import (
 
 var errStopping = status.Error(codes.Unavailable, "the server is shutting down: run the command again later, and it continues")
 
-// runCopying runs an operation that copies or verifies files. It runs one at a time, because each reads as fast as the disk
-// allows. A shutdown does not wait for it.
+// runCopying runs an operation that copies or verifies files. It runs one at a time, because each reads as fast as the
+// disk allows. A shutdown does not wait for it.
 func (s *Server) runCopying(ctx context.Context, o *operations.Entry, in *operations.Copying, answer func(any) error) (err error) {
 	if onlyReads := o == operations.Backups.Entry || o == operations.Verify.Entry && in.Dir == ""; !onlyReads {
 		if err := serving.RequireWrite(ctx); err != nil {
@@ -60,7 +60,8 @@ func (s *Server) openCopies(ctx context.Context, name string, create bool) (*tab
 		return nil, status.Errorf(codes.InvalidArgument, "%.200q cannot be the name of a directory in the server's --backup-dir: "+
 			"use up to 100 letters, digits, and the characters . _ - (but not . or - first)", name)
 	}
-	if err := checkBackupDir(s.opts.BackupDir, s.store.Dir()); err != nil { // it may have been replaced since the server started
+	// it may have been replaced since the server started
+	if err := checkBackupDir(s.opts.BackupDir, s.store.Dir()); err != nil {
 		return nil, err
 	}
 	dir := filepath.Join(s.opts.BackupDir, name)
@@ -74,8 +75,8 @@ func (s *Server) openCopies(ctx context.Context, name string, create bool) (*tab
 	return tables.Open(ctx, dir, &tables.Options{FoldAge: -1, Sync: true, Memory: max(minMemory, s.opts.Memory/16), Logger: s.opts.Logger})
 }
 
-// checkBackupDir returns an error unless the directory for copies exists, and neither contains the tables' directory nor is in it.
-// Otherwise, the removal of unused files could remove copies.
+// checkBackupDir returns an error unless the directory for copies exists, and neither contains the tables' directory
+// nor is in it. Otherwise, the removal of unused files could remove copies.
 func checkBackupDir(backupDir, dir string) error {
 	abs, err := filepath.Abs(backupDir)
 	if err == nil {

@@ -29,8 +29,8 @@ import (
 
 // Options configures New. A zero field means its default; a nil *Options means all defaults.
 type Options struct {
-	// Secret signs the tokens that every call must carry, until Server.SetSecrets replaces it. If it is nil, anyone who can
-	// connect may do anything.
+	// Secret signs the tokens that every call must carry, until Server.SetSecrets replaces it. If it is nil, anyone who
+	// can connect may do anything.
 	Secret []byte
 
 	TLS *tls.Config // nil means no TLS
@@ -39,32 +39,33 @@ type Options struct {
 
 	MaxMessage int // the largest message accepted, in bytes (default 256 MiB)
 
-	// Memory limits the memory for messages, in bytes (default 1 GiB). It must be at least twice MaxMessage. Decompressed
-	// rows may use a quarter of it. Above the limit, the newest call of the host with the most message bytes fails.
+	// Memory limits the memory for messages, in bytes (default 1 GiB). It must be at least twice MaxMessage.
+	// Decompressed rows may use a quarter of it. Above the limit, the newest call of the host with the most message
+	// bytes fails.
 	Memory int64
 
-	// Queries and Puts limit how many queries and puts run at the same time (default 16 each). One connection may use at
-	// most a quarter of each limit, and one host three quarters.
+	// Queries and Puts limit how many queries and puts run at the same time (default 16 each). One connection may use
+	// at most a quarter of each limit, and one host three quarters.
 	Queries, Puts int
 
-	// Connections limits the number of connections (default 1024). At the limit, the server closes an idle connection of
-	// the host with the most connections before it accepts a new one.
+	// Connections limits the number of connections (default 1024). At the limit, the server closes an idle connection
+	// of the host with the most connections before it accepts a new one.
 	Connections int
 
 	IdleTimeout time.Duration // how long a call may wait for its client to send or receive a message (default 30 s)
 	CallTimeout time.Duration // how long a call may take in total (default 1 h)
 	Grace       time.Duration // how long running calls may continue after the server begins to shut down (default 10 s)
 
-	// BackupDir is the directory for the copies that clients with an admin token may request. Each copy is in a subdirectory
-	// whose name the client chooses. "" means that the server makes no copies.
+	// BackupDir is the directory for the copies that clients with an admin token may request. Each copy is in a
+	// subdirectory whose name the client chooses. "" means that the server makes no copies.
 	BackupDir string
 
-	// StoreObserver is the store's Observer, which must be a result of NewOperations. The server's metrics include its
+	// StoreObserver is the store's Observer, which must come from NewOperations. The server's metrics include its
 	// counts. Nil leaves the counts out.
 	StoreObserver tables.Observer
 
-	// Audit receives a line of JSON for each call that ended: who called what. docs/security.md lists its fields. It must not
-	// block. Nil means no audit log.
+	// Audit receives a line of JSON for each call that ended: who called what. docs/security.md lists its fields. It
+	// must not block. Nil means no audit log.
 	Audit io.Writer
 
 	Logger *slog.Logger // nil means no logging
@@ -96,8 +97,9 @@ func NewNamedToken(secret []byte, name string, r Rights, ttl time.Duration, buck
 	return serving.NewNamedToken(secret, name, serving.Rights(r), ttl, buckets...)
 }
 
-// Server serves a store of tables. Its Core is for the handlers of packages page and rest, which share the server's tokens,
-// limits and metrics. Its method Metrics returns an http.Handler that serves the metrics in Prometheus's format.
+// Server serves a store of tables. Its Core is for the handlers of packages page and rest, which share the server's
+// tokens, limits and metrics. Its method Metrics returns an http.Handler that serves the metrics in Prometheus's
+// format.
 type Server struct {
 	flight.FlightServer // for Flight SQL
 	*serving.Core
@@ -182,7 +184,8 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	defer forceStop.Stop()
 	s.grpc.GracefulStop()
 	s.running.Wait()
-	if err := <-serveErr; err != nil && !errors.Is(err, grpc.ErrServerStopped) { // ErrServerStopped means that the shutdown began before s.grpc.Serve was called
+	// ErrServerStopped means that the shutdown began before s.grpc.Serve was called
+	if err := <-serveErr; err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 		return err
 	}
 	return nil

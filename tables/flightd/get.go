@@ -20,7 +20,8 @@ import (
 // DoGet sends the rows for a ticket.
 func (s *Server) DoGet(t *flight.Ticket, st flight.FlightService_DoGetServer) error {
 	serving.NoteRequest(st.Context(), "", t.Ticket)
-	switch keys := keySchema(t.Ticket); {
+	keys := keySchema(t.Ticket)
+	switch {
 	case keys != nil:
 		return flight.NewRecordWriter(st, ipc.WithSchema(keys)).Close()
 	case isSQL(t.Ticket):

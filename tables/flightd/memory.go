@@ -24,8 +24,9 @@ import (
 // pool, so it counts a message's buffers before the message is complete.
 type budget struct {
 	mem.BufferPool
-	*serving.Memory              // bytes of buffers and of messages that are being processed
-	requestBytes    atomic.Int64 // the bytes of Memory that belong to requests without rows; limited to a quarter of Limit
+	*serving.Memory // bytes of buffers and of messages that are being processed
+	// the bytes of Memory that belong to requests without rows; limited to a quarter of Limit
+	requestBytes atomic.Int64
 
 	buffers sync.Map // *countedBuffer by address
 
@@ -52,7 +53,8 @@ func (b *budget) Get(n int) *[]byte {
 			b.Add(-p.size)
 		}
 	}, p)
-	if lostBuffer, exists := b.buffers.Swap(key, p); exists { // a lost buffer had the same address, and its cleanup has not run
+	// a lost buffer had the same address, and its cleanup has not run
+	if lostBuffer, exists := b.buffers.Swap(key, p); exists {
 		b.Add(-lostBuffer.(*countedBuffer).size)
 	}
 	b.Add(p.size)
@@ -86,8 +88,8 @@ func (b *budget) cancelCall(v *watchedStream) {
 	b.calls = slices.DeleteFunc(b.calls, func(o *watchedStream) bool { return o == v })
 }
 
-// expect records the size of the message arriving on w, so that cancelHeaviest can choose the call to cancel. It does not add the
-// size to the total: Get adds each buffer as it arrives.
+// expect records the size of the message arriving on w, so that cancelHeaviest can choose the call to cancel. It does
+// not add the size to the total: Get adds each buffer as it arrives.
 func (b *budget) expect(w *watchedStream, n int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -157,8 +159,9 @@ func (b *budget) remove(w *watchedStream) {
 func (s *Server) tidy(ctx context.Context) {
 	const (
 		interval = 2 * time.Second
-		minFreed = 64 << 20  // memory growth, in bytes, that is worth collecting
-		minLost  = 512 << 10 // size of lost buffers, in bytes, that is worth collecting; an idle server has no other counted buffers
+		minFreed = 64 << 20 // memory growth, in bytes, that is worth collecting
+		// size of lost buffers, in bytes, that is worth collecting; an idle server has no other counted buffers
+		minLost = 512 << 10
 	)
 	tick := time.NewTicker(interval)
 	defer tick.Stop()

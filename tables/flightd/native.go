@@ -90,7 +90,8 @@ func (s *Server) nativePut(command []byte, stream flight.FlightService_DoPutServ
 		return err
 	}
 	var result operations.CorrectionAnswer
-	switch b := s.store.Bucket(c.Bucket); {
+	b := s.store.Bucket(c.Bucket)
+	switch {
 	case c.Range != nil:
 		result.RewriteResult, err = b.Table(c.Name).ReplaceRange(ctx, c.Range.From, c.Range.To, in, &tables.RangeOptions{TimeColumn: c.Range.TimeColumn})
 	case c.Upsert != nil:

@@ -94,7 +94,8 @@ func (w *watchedStream) messageLimits(m any) (size int, timeout time.Duration) {
 		size = maxAction
 	case *flight.FlightData:
 		// A client without admin rights can send only the parameters of statements, so the small limit suffices.
-		if timeout = o.IdleTimeout; serving.RequireAdmin(w.ctx) == nil {
+		timeout = o.IdleTimeout
+		if serving.RequireAdmin(w.ctx) == nil {
 			return o.MaxMessage, timeout
 		}
 	}
@@ -156,7 +157,8 @@ func (w *watchedStream) nextSize(limit int) (int, error) {
 
 // receiveError adds a status code to a transport error, unless err is io.EOF or has a code already.
 func receiveError(err error) error {
-	switch _, hasCode := status.FromError(err); {
+	_, hasCode := status.FromError(err)
+	switch {
 	case err == io.EOF || hasCode: //nolint:errorlint // gRPC's own code also compares this way
 		return err
 	case errors.Is(err, io.ErrUnexpectedEOF):

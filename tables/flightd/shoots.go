@@ -55,8 +55,8 @@ func (e *shootsError) Unwrap() error { return e.err }
 // GRPCStatus returns the status under which the server's metrics count the error.
 func (e *shootsError) GRPCStatus() *status.Status { return status.New(e.code, e.Error()) }
 
-// asShootsError returns err in the form that clients of shoots read. If err already has a status, for example because of
-// missing rights, or if a disk is full, asShootsError returns an error with a status instead.
+// asShootsError returns err in the form that clients of shoots read. If err already has a status, for example because
+// of missing rights, or if a disk is full, asShootsError returns an error with a status instead.
 func asShootsError(err error) error {
 	if err == nil {
 		return nil
@@ -68,7 +68,8 @@ func asShootsError(err error) error {
 	var f *failure
 	switch {
 	case errors.As(err, &f):
-		if e.kind = f.kind; e.code == codes.Internal {
+		e.kind = f.kind
+		if e.code == codes.Internal {
 			e.code = codes.InvalidArgument
 		}
 	case errors.Is(err, tables.ErrNotFound):
@@ -180,7 +181,8 @@ func (s *Server) info(ctx context.Context, d *flight.FlightDescriptor, c rowsCom
 		}
 		return newInfo(d, c, q.Result, -1, -1)
 	}
-	rows, err := table.Scan(ctx, &tables.ScanOptions{Dictionaries: true, Limit: 1}) // Dictionaries affects the schema, so it must be the same as in get
+	// Dictionaries affects the schema, so it must be the same as in get
+	rows, err := table.Scan(ctx, &tables.ScanOptions{Dictionaries: true, Limit: 1})
 	if err != nil {
 		return nil, err
 	}

@@ -39,7 +39,8 @@ func newSQLServer(core *serving.Core, store *tables.Store) *sqlServer {
 func (s *sqlServer) CancelFlightInfo(_ context.Context, r *flight.CancelFlightInfoRequest) (flight.CancelFlightInfoResult, error) {
 	canceled := false
 	for _, e := range r.GetInfo().GetEndpoint() {
-		ticket, err := flightsql.GetStatementQueryTicket(&flight.Ticket{Ticket: e.GetTicket().GetTicket()}) // the endpoint's ticket may be nil
+		// the endpoint's ticket may be nil
+		ticket, err := flightsql.GetStatementQueryTicket(&flight.Ticket{Ticket: e.GetTicket().GetTicket()})
 		if err != nil {
 			return flight.CancelFlightInfoResult{}, status.Errorf(codes.InvalidArgument, "the ticket is not for a query: %v", err)
 		}

@@ -79,7 +79,8 @@ func streamRows(ctx context.Context, schema *arrow.Schema, fill func(add func(..
 					b.Field(i).AppendNull()
 				}
 			}
-			if n++; n == batchRows {
+			n++
+			if n == batchRows {
 				return flush()
 			}
 			return nil

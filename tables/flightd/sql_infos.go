@@ -88,7 +88,7 @@ func sqlInfos(readOnly bool) map[flightsql.SqlInfo]any {
 	return infos
 }
 
-// knownInfos is a request for SQL infos without unknown ids. On an unknown id, the library would fail.
+// knownInfos is a GetSqlInfo request without the unknown IDs, for which the library would return an error.
 type knownInfos []uint32
 
 func (ids knownInfos) GetInfo() []uint32 { return ids }

@@ -41,7 +41,8 @@ func (u *upload) Schema() *arrow.Schema { return u.schema }
 // Next reads the next batch, checks it, and waits for the memory that it needs.
 func (u *upload) Next() bool {
 	u.memory.unreserve(u.extraBytes)
-	if u.extraBytes = 0; u.err != nil || !u.MessageReader.Next() {
+	u.extraBytes = 0
+	if u.err != nil || !u.MessageReader.Next() {
 		return false
 	}
 	b := u.RecordBatch()
@@ -54,7 +55,8 @@ func (u *upload) Next() bool {
 	if u.err != nil {
 		return false
 	}
-	if u.err = u.reserve(extra); u.err != nil {
+	u.err = u.reserve(extra)
+	if u.err != nil {
 		return false
 	}
 	u.rows += b.NumRows()

@@ -28,7 +28,7 @@ func (s *sqlServer) CreatePreparedStatement(ctx context.Context, r flightsql.Act
 	}
 	result.Handle, err = st.handle()
 	result.ParameterSchema, result.IsUpdate = declaredParameters(d.Parameters), &isWrite
-	if !isWrite { // a driver for JDBC takes a statement with a dataset schema for a query
+	if !isWrite { // JDBC drivers treat a statement that has a dataset schema as a query
 		result.DatasetSchema = d.Result
 	}
 	return result, err
@@ -94,7 +94,8 @@ func (s *sqlServer) DoPutPreparedStatementQuery(ctx context.Context, cmd flights
 	var out bytes.Buffer
 	w := ipc.NewWriter(&out, ipc.WithSchema(in.Schema()))
 	for in.Next() {
-		switch b := in.RecordBatch(); {
+		b := in.RecordBatch()
+		switch {
 		case b.NumRows() == 0:
 			continue
 		case in.rows > 1:

@@ -171,8 +171,8 @@ func (s *sqlServer) query(ctx context.Context, st statement) (_ array.RecordRead
 	}, nil
 }
 
-// statementHandle returns the handle of the statement in a ticket, and whether the ticket is a prepared statement. If the
-// ticket contains no statement, such as a request about the catalog, ok is false.
+// statementHandle returns the handle of the statement in a ticket, and whether the ticket is a prepared statement. If
+// the ticket contains no statement, such as a request about the catalog, ok is false.
 func statementHandle(t *flight.Ticket) (handle []byte, prepared, ok bool) {
 	var a anypb.Any
 	if proto.Unmarshal(t.Ticket, &a) != nil {

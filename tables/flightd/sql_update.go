@@ -67,8 +67,8 @@ func (s *sqlServer) DoPutCommandStatementUpdate(ctx context.Context, cmd flights
 	return s.exec(ctx, st, nil)
 }
 
-// DoPutPreparedStatementUpdate runs a prepared statement with the rows of the stream as parameters. If the stream has no
-// columns, it uses the parameters in the handle, if any.
+// DoPutPreparedStatementUpdate runs a prepared statement with the rows of the stream as parameters. If the stream has
+// no columns, it uses the parameters in the handle, if any.
 func (s *sqlServer) DoPutPreparedStatementUpdate(ctx context.Context, cmd flightsql.PreparedStatementUpdate, r flight.MessageReader) (int64, error) {
 	st, err := parseStatement(cmd.GetPreparedStatementHandle())
 	if err != nil {
@@ -126,7 +126,8 @@ func (u *upload) readAll() (_ arrow.RecordBatch, err error) {
 	return take.Concat(batches)
 }
 
-// changedRows is the schema of the answer to a statement that writes. Its metadata distinguishes it from a SELECT's result.
+// changedRows is the schema of the answer to a statement that writes. Its metadata distinguishes it from a SELECT's
+// result.
 var changedRows = arrow.NewSchema([]arrow.Field{{Name: "rows", Type: arrow.PrimitiveTypes.Int64}}, new(arrow.MetadataFrom(map[string]string{"partd.changed_rows": "1"})))
 
 // execAndSendCount runs the statement of a ticket, which writes, and sends one row with the number of rows changed. A

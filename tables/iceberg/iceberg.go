@@ -22,7 +22,8 @@ type LoadOptions struct {
 	// Every is the minimum interval between folds: if the newest version is younger, Load does not fold.
 	Every time.Duration
 
-	// Admit, if not nil, is called before a fold, and can delay or reject the fold. When Load returns, it calls release.
+	// Admit, if not nil, is called before a fold, and can delay or reject the fold. When Load returns, it calls
+	// release.
 	Admit func(context.Context) (release func(), err error)
 }
 

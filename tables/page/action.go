@@ -271,7 +271,8 @@ func (c *command) metadata(a *actionJSON) {
 	names := []string{a.Table}
 	for _, key := range slices.Sorted(maps.Keys(a.Set)) {
 		value, err := json.Marshal(a.Set[key])
-		if c.err = errors.Join(c.err, err); strings.Contains(key, "=") {
+		c.err = errors.Join(c.err, err)
+		if strings.Contains(key, "=") {
 			c.err = errors.Join(c.err, invalid("the command line cannot set key %q: it contains =", key))
 		}
 		names = append(names, key+"="+string(value))

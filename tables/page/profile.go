@@ -29,7 +29,8 @@ type topJSON struct {
 
 // numberSQL returns SQL that converts a column of type t to a number, or "" if that is impossible.
 func numberSQL(t arrow.DataType, column string) string {
-	switch id := t.ID(); {
+	id := t.ID()
+	switch {
 	case arrow.IsInteger(id), arrow.IsDecimal(id), arrow.IsFloating(id):
 		return column + "::DOUBLE"
 	case id == arrow.TIMESTAMP, id == arrow.DATE32, id == arrow.DATE64:
@@ -115,7 +116,8 @@ func (h *handler) profile(q *request) error {
 	if err := errors.Join(err, errors.Join(errs[:]...)); err != nil {
 		return err
 	}
-	if out.Exact = out.Distinct <= maxExact; out.Exact {
+	out.Exact = out.Distinct <= maxExact
+	if out.Exact {
 		exact, err := h.queryTexts(q, v, "SELECT count(DISTINCT "+c+")"+v.from(""), nil)
 		if err != nil {
 			return err

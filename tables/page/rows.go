@@ -30,7 +30,8 @@ type view struct {
 	sql    string    // a statement that replaces the table, or ""
 	before tables.At // earlier state for comparisons in sql
 	filter string
-	source string            // what the statement for the rows selects from: a subquery of keepNanoseconds, or "" for the table
+	// what the statement for the rows selects from: a subquery of keepNanoseconds, or "" for the table
+	source string
 	star   string            // select list of the statement for the rows, from keepNanoseconds; "" means *
 	exact  map[string]string // for each column with exact nanoseconds, the name of the exact column in source
 	keys   []sortKey         // sort keys: none, or all columns, so that only equal rows compare as equal

@@ -83,12 +83,14 @@ func (c *pgConn) ExecContext(ctx context.Context, q string, args []driver.NamedV
 func (c *pgConn) QueryContext(ctx context.Context, q string, args []driver.NamedValue) (driver.Rows, error) {
 	rows, err := c.Conn.QueryContext(ctx, numberPlaceholders(q), args)
 	if err != nil && !c.connector.writes && ctx.Err() == nil && c.Conn.Conn().IsClosed() {
-		return nil, driver.ErrBadConn // makes database/sql retry on another connection, for example after a restart of the server
+		// makes database/sql retry on another connection, for example after a restart of the server
+		return nil, driver.ErrBadConn
 	}
 	return rows, err
 }
 
-// numberPlaceholders replaces SQLite's placeholders ? and ?2 with PostgreSQL's $1 and $2. q has no other question marks.
+// numberPlaceholders replaces SQLite's placeholders ? and ?2 with PostgreSQL's $1 and $2. q has no other question
+// marks.
 func numberPlaceholders(q string) string {
 	var b strings.Builder
 	for n := 1; ; n++ {
@@ -119,7 +121,8 @@ func (c *pgConn) BeginTx(ctx context.Context, o driver.TxOptions) (driver.Tx, er
 		err = errors.Join(err, tx.Rollback())
 	}
 	if err != nil && ctx.Err() == nil && c.Conn.Conn().IsClosed() {
-		return nil, driver.ErrBadConn // makes database/sql retry on another connection, which is safe because nothing was written
+		// makes database/sql retry on another connection, which is safe because nothing was written
+		return nil, driver.ErrBadConn
 	}
 	return tx, err
 }

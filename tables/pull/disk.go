@@ -183,7 +183,8 @@ func (d *disk) expired(o oldVersion) bool {
 func (d *disk) pin(manifest string, delta int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.pins[manifest] += delta; d.pins[manifest] == 0 {
+	d.pins[manifest] += delta
+	if d.pins[manifest] == 0 {
 		delete(d.pins, manifest)
 	}
 }

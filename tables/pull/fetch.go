@@ -38,7 +38,8 @@ type client struct {
 // waiting for a response's headers.
 func newHTTPClient(config *tls.Config, timeout time.Duration) *http.Client {
 	return &http.Client{
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // A redirect could send the token elsewhere.
+		// A redirect could send the token elsewhere.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport: &http.Transport{
 			TLSClientConfig: config.Clone(), DisableCompression: true, MaxResponseHeaderBytes: 64 << 10,
 			DialContext:         (&net.Dialer{Timeout: timeout}).DialContext,

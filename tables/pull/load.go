@@ -115,7 +115,8 @@ func (n *Node) findNewest(ctx context.Context, name string) (record, uint64, err
 	if err != nil {
 		return record{}, 0, err
 	}
-	held := n.reg.heldVersion(key) // Read this before the record: otherwise a concurrent Save would make the record look lost.
+	// Read this before the record: otherwise a concurrent Save would make the record look lost.
+	held := n.reg.heldVersion(key)
 	e := n.reg.table(key)
 	byVersion := func(a, b record) int { return cmp.Compare(a.Version, b.Version) }
 	best := slices.MaxFunc([]record{e.record, h.record, n.reg.newestKnown(key)}, byVersion)

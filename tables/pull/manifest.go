@@ -215,7 +215,8 @@ func (m *manifest) interval(from, to time.Time) interval {
 		times.lo = series.Tick(from, t)
 	}
 	if !to.IsZero() {
-		if times.hi = series.Tick(to, t); times.hi > math.MinInt64 {
+		times.hi = series.Tick(to, t)
+		if times.hi > math.MinInt64 {
 			times.hi--
 		}
 	}

@@ -112,7 +112,8 @@ func (r *natsBucket) bucket(ctx context.Context) (jetstream.KeyValue, error) {
 		if strings.Count(r.opts.Registry, ",") >= 2 {
 			c.Replicas = 3
 		}
-		if kv, err = js.CreateKeyValue(ctx, c); errors.Is(err, jetstream.ErrBucketExists) {
+		kv, err = js.CreateKeyValue(ctx, c)
+		if errors.Is(err, jetstream.ErrBucketExists) {
 			kv, err = js.KeyValue(ctx, bucketName)
 		}
 	}

@@ -34,10 +34,11 @@ type registry struct {
 	nats  *natsBucket
 	start time.Time // creation time; each heartbeat carries the time elapsed since then
 
-	mu      sync.Mutex
-	copy    *registryCopy
-	known   map[string]record // newest known versions, by table key; only tables about which this process has asked all nodes
-	changed chan struct{}     // closed and replaced at each change
+	mu   sync.Mutex
+	copy *registryCopy
+	// newest known versions, by table key; only tables about which this process has asked all nodes
+	known   map[string]record
+	changed chan struct{} // closed and replaced at each change
 }
 
 type registryCopy struct {
@@ -158,7 +159,8 @@ func (r *registry) apply(c *registryCopy, e jetstream.KeyValueEntry) {
 			if t.Name != "" && keyOf(t.Name) == parts[1] && t.Version == 0 {
 				delete(r.known, parts[1]) // Forget removed the table
 			}
-			t.record = record{} // The record is lost, but keep its revision: a node that has the table needs it to restore the record.
+			// The record is lost, but keep its revision: a node that has the table needs it to restore the record.
+			t.record = record{}
 		}
 		c.tables[parts[1]] = t
 		if _, asked := r.known[parts[1]]; asked {

@@ -87,7 +87,8 @@ func (n *Node) restoreTable(ctx context.Context, from content.Bucket, saved reco
 	case err == nil && current == saved:
 		err = n.adopt(ctx, saved)
 	case err == nil:
-		existing, err2 := n.manifest(ctx, current) // The error does not matter: it means that no live node has the manifest.
+		// The error does not matter: it means that no live node has the manifest.
+		existing, err2 := n.manifest(ctx, current)
 		if err2 == nil && slices.Equal(existing.files, m.files) && existing.schema.Equal(m.schema) {
 			return current.Version, n.adopt(ctx, current)
 		}

@@ -130,7 +130,8 @@ func (n *Node) commit(ctx context.Context, rec record, revision uint64) error {
 		return err
 	}
 	if n.reg.sync(ctx, n.opts.SyncTimeout) == nil {
-		switch e := n.reg.table(keyOf(rec.Name)); {
+		e := n.reg.table(keyOf(rec.Name))
+		switch {
 		case e.record == rec:
 			return nil
 		case e.Version == rec.Version:
@@ -157,13 +158,15 @@ func readFrame(r array.RecordReader) (f frame, err error) {
 	for i := range fields {
 		fields[i].Nullable = true
 	}
-	if f.time = slices.IndexFunc(fields, func(f arrow.Field) bool { return isTime(f.Type) }); f.time < 0 {
+	f.time = slices.IndexFunc(fields, func(f arrow.Field) bool { return isTime(f.Type) })
+	if f.time < 0 {
 		return f, errors.New("the rows have no time column: one column must be a timestamp or a date32")
 	}
 	columns := arrow.NewSchema(fields, nil)
 	builder := array.NewRecordBuilder(memory.DefaultAllocator, columns)
 	defer builder.Release()
-	batches := []arrow.RecordBatch{builder.NewRecordBatch()} // Start with an empty batch: sorted.Block needs at least one.
+	// Start with an empty batch: sorted.Block needs at least one.
+	batches := []arrow.RecordBatch{builder.NewRecordBatch()}
 	defer func() { take.Release(batches) }()
 	size := int64(0)
 	for r.Next() {
@@ -172,7 +175,8 @@ func readFrame(r array.RecordReader) (f frame, err error) {
 			return f, err
 		}
 		batches = append(batches, b)
-		if size += util.TotalRecordSize(b); size > MaxFrame {
+		size += util.TotalRecordSize(b)
+		if size > MaxFrame {
 			return f, fmt.Errorf("the rows need more than %d bytes of memory: save them in parts: %w", MaxFrame, partd.ErrTooLarge)
 		}
 	}

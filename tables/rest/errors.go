@@ -87,7 +87,8 @@ func problemOf(err error) *problem {
 		p.Code, p.Type = http.StatusServiceUnavailable, "ServiceUnavailableException"
 		return p
 	}
-	switch st := status.Convert(serving.Status(err)); st.Code() {
+	st := status.Convert(serving.Status(err))
+	switch st.Code() {
 	case codes.ResourceExhausted:
 		p.Code, p.Type, p.Message = http.StatusServiceUnavailable, "SlowDownException", st.Message()
 	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled:
@@ -112,7 +113,8 @@ func (h *handler) icebergMessage(err error) string {
 	if op.Table != "" {
 		kind, name = "Table", name+"."+op.Table
 	}
-	switch cause := op.Err.Error(); { // longer messages are more specific, and stay unchanged
+	cause := op.Err.Error()
+	switch { // longer messages are more specific, and stay unchanged
 	case cause == tables.ErrNotFound.Error():
 		return kind + " does not exist: " + name
 	case cause == tables.ErrExists.Error() && op.Op != "rename":

@@ -219,7 +219,8 @@ func (h *handler) namespaceProperties(q *request, b *tables.Bucket) error {
 	}
 	updated, removed, missing := []string{}, []string{}, []string{}
 	for k := range in.Updates {
-		if updated = append(updated, k); slices.Contains(in.Removals, k) {
+		updated = append(updated, k)
+		if slices.Contains(in.Removals, k) {
 			return &problem{Code: http.StatusUnprocessableEntity, Type: "UnprocessableEntityException", Message: "the property " + strconv.Quote(k) + " is in both updates and removals"}
 		}
 	}

@@ -80,7 +80,8 @@ type endpoint struct {
 	writes       bool   // needs the right to write, and counts against the limit on puts
 	mustExist    bool   // requires that the namespace in the path exists
 	handle       func(*request) error
-	inNamespace  func(*request, *tables.Bucket) error // set instead of handle if the path contains a namespace; called with the namespace's bucket
+	// set instead of handle if the path contains a namespace; called with the namespace's bucket
+	inNamespace func(*request, *tables.Bucket) error
 }
 
 // pattern returns the endpoint's pattern for the router, without the specification's prefix, which the
@@ -231,7 +232,8 @@ func (h *handler) token(q *request) error {
 	switch q.PostForm.Get("grant_type") {
 	case grantCredentials:
 		var basic bool
-		if _, token, basic = q.BasicAuth(); !basic {
+		_, token, basic = q.BasicAuth()
+		if !basic {
 			token = q.PostForm.Get("client_secret")
 		}
 	case grantExchange:

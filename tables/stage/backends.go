@@ -113,7 +113,8 @@ func (s *dirBackend) get(ctx context.Context, key string) (i storedInfo, err err
 	if err != nil {
 		return i, err
 	}
-	if i.Info, err = parseInfo(values[0], key); i.Info != nil && err == nil {
+	i.Info, err = parseInfo(values[0], key)
+	if i.Info != nil && err == nil {
 		err = json.Unmarshal(values[0], &i)
 	}
 	if err != nil {
@@ -136,7 +137,8 @@ func (s *dirBackend) load(ctx context.Context, key string) (arrow.Table, error) 
 	if err != nil {
 		return nil, err
 	}
-	verified := make(chan error, 1) // The data is read twice at the same time, because the checksum would delay a single read.
+	// The data is read twice at the same time, because the checksum would delay a single read.
+	verified := make(chan error, 1)
 	go func() { verified <- s.verify(ctx, i) }()
 	t, err := readTable(arrowvalue.Read(ctx, s.Partd, i.Data, arrowvalue.DefaultLimit))
 	if damage := <-verified; damage != nil {
@@ -262,7 +264,8 @@ func (s *dirBackend) sweep(ctx context.Context) error {
 		}
 		unreferenced, err := isUnreferenced() // without the lock, because most data is in use
 		if err == nil && unreferenced {
-			err = s.results.ifUnlocked(ctx, key, func() error { // A writer of the data holds the lock until it has set the info.
+			// A writer of the data holds the lock until it has set the info.
+			err = s.results.ifUnlocked(ctx, key, func() error {
 				if unreferenced, err := isUnreferenced(); err != nil || !unreferenced {
 					return err
 				}

@@ -99,7 +99,8 @@ func (r *Results) sweepAll(ctx context.Context) error {
 		for _, e := range entries {
 			path := r.path(dir, e.Name())
 			if dir == locksDir {
-				err = r.ifUnused(ctx, e.Name(), func() error { return nil }) // Releasing the lock removes the lock file.
+				// Releasing the lock removes the lock file.
+				err = r.ifUnused(ctx, e.Name(), func() error { return nil })
 			} else if len(e.Name()) < keyLen { // not a result but hashes.RANDOM
 				err = r.ifUnused(ctx, hashesLock, func() error { return os.RemoveAll(path) })
 			} else {

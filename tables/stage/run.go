@@ -117,7 +117,8 @@ func (x *run) validInfo(ctx context.Context, w *work) (*Info, error) {
 	if err != nil {
 		return nil, err
 	}
-	if i = w.withTTL(i); i == nil || i.expired(x.now()) {
+	i = w.withTTL(i)
+	if i == nil || i.expired(x.now()) {
 		return nil, fs.ErrNotExist
 	}
 	return i, nil

@@ -85,7 +85,8 @@ func hashGo(d digest, name string, text []byte) error {
 	for _, group := range f.Comments {
 		for _, c := range group.List {
 			if cgo || strings.HasPrefix(c.Text, "//go:") {
-				d.add(c.Text, strconv.Itoa(nodesBefore(f, c.Pos()))) // The number identifies the node that the directive applies to.
+				// The number identifies the node that the directive applies to.
+				d.add(c.Text, strconv.Itoa(nodesBefore(f, c.Pos())))
 			}
 		}
 	}
@@ -112,7 +113,8 @@ func nodesBefore(f *ast.File, pos token.Pos) (n int) {
 // hashTree hashes a syntax tree. For a position, it hashes only whether the position is set, because this
 // distinguishes f(a...) from f(a), and an alias from a type definition.
 func hashTree(w io.Writer, v reflect.Value) {
-	switch t := v.Type(); {
+	t := v.Type()
+	switch {
 	case t == reflect.TypeFor[*ast.CommentGroup]() || v.Kind() == reflect.Map: // the only maps are scopes, which are nil
 	case t == reflect.TypeFor[token.Pos]():
 		fmt.Fprintf(w, "%t,", v.Int() != int64(token.NoPos))

@@ -130,7 +130,8 @@ func (b *bins) findShifts(first, last int64) error {
 			b.shiftsEnd = s.until
 			return nil
 		}
-		if second = next; len(b.shifts) > maxShifts {
+		second = next
+		if len(b.shifts) > maxShifts {
 			return fmt.Errorf("rule %q: the UTC offset of %s changes more than %d times between the first time and the last", b.text, b.zone, maxShifts)
 		}
 	}
@@ -159,7 +160,8 @@ func (b *bins) sql(t string) string {
 	return fmt.Sprintf("((%s + (%d)) // %d)::BIGINT", position, constant-b.origin+b.roundUp(), b.binLength())
 }
 
-// roundUp returns the number to add before a division by binLength, so that the division rounds up if labelsAtEnd is set.
+// roundUp returns the number to add before a division by binLength, so that the division rounds up if labelsAtEnd is
+// set.
 func (b *bins) roundUp() int64 {
 	if b.labelsAtEnd {
 		return b.binLength() - 1
@@ -268,7 +270,8 @@ func newBins(r *rule, t arrow.DataType) (*bins, arrow.DataType, error) {
 	for r.nanos%int64(label.Unit.Multiplier()) != 0 { // A bin length that is finer than the times needs finer labels.
 		label.Unit++
 	}
-	if b.label = int64(time.Second / label.Unit.Multiplier()); b.label > b.second {
+	b.label = int64(time.Second / label.Unit.Multiplier())
+	if b.label > b.second {
 		b.second = b.label
 	}
 	return b, label, nil

@@ -140,7 +140,8 @@ func (c *combination) join(on []string) (string, error) {
 			hasName := func(g arrow.Field) bool { return g.Name == f.Name }
 			columns = append(columns, fmt.Sprintf("s%d.%s", i, sqltext.Name(f.Name)))
 			if slices.ContainsFunc(c.fields, hasName) {
-				if f.Name += "_" + s.Name; slices.ContainsFunc(c.fields, hasName) {
+				f.Name += "_" + s.Name
+				if slices.ContainsFunc(c.fields, hasName) {
 					return "", &tables.SchemaError{Column: f.Name, Err: errors.New("the result would have two columns with this name")}
 				}
 			}
@@ -148,7 +149,8 @@ func (c *combination) join(on []string) (string, error) {
 		}
 	}
 	for i := range columns {
-		columns[i] += fmt.Sprintf(" AS c%d", i) // Number the columns, because SQL does not allow names that differ only in case.
+		// Number the columns, because SQL does not allow names that differ only in case.
+		columns[i] += fmt.Sprintf(" AS c%d", i)
 	}
 	return "SELECT " + strings.Join(columns, ", ") + " FROM " + from, nil
 }

@@ -83,11 +83,12 @@ type fillScan struct {
 // binFiller computes the values of bins from the rows that a fillScan visits.
 type binFiller interface {
 	begin(columns []arrow.Array) error // starts a batch of rows with these columns
-	fill(row int)                      // fills the next bin; row is the index in the batch of the first row at or after the bin's label
-	row(row int)                       // visits a row, after all bins with labels up to the row's time are filled
-	flush() error                      // emits the filled bins
-	end() error                        // ends the batch
-	restart()                          // starts the second pass over all rows
+	// fills the next bin; row is the index in the batch of the first row at or after the bin's label
+	fill(row int)
+	row(row int)  // visits a row, after all bins with labels up to the row's time are filled
+	flush() error // emits the filled bins
+	end() error   // ends the batch
+	restart()     // starts the second pass over all rows
 }
 
 func (f *fillScan) add(b arrow.RecordBatch) error {
@@ -164,7 +165,8 @@ func (f *fillScan) endPass() error {
 }
 
 func (f *fillScan) moveTo(bin int64) (err error) {
-	if f.bin = bin; bin <= f.lastBin {
+	f.bin = bin
+	if bin <= f.lastBin {
 		f.label, err = f.bins.startOf(bin)
 	}
 	return err

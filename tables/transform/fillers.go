@@ -20,7 +20,8 @@ type rowFiller struct {
 	*fillScan
 	columns  []arrow.Array // columns of the current batch of rows
 	previous []arrow.Array // last row of the previous batch, or nulls for the first batch
-	rows     []int         // for each bin, the row that fills it: 0 is previous, i+1 is row i of the batch, -1 means none
+	// for each bin, the row that fills it: 0 is previous, i+1 is row i of the batch, -1 means none
+	rows []int
 }
 
 func (n *rowFiller) begin(columns []arrow.Array) error {

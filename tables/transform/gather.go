@@ -15,10 +15,11 @@ import (
 
 // gatherer accumulates a bin's values of one column, for all functions of the column.
 type gatherer interface {
-	setBatch(c arrow.Array)                                      // sets the batch that add reads
-	add(from, to int)                                            // adds rows [from, to) of the batch to the bin
-	begin()                                                      // starts the next bin
-	putter(function string, to array.Builder) (put func() error) // returns put, which appends the bin's result, or null, to a builder
+	setBatch(c arrow.Array) // sets the batch that add reads
+	add(from, to int)       // adds rows [from, to) of the batch to the bin
+	begin()                 // starts the next bin
+	// returns put, which appends the bin's result, or null, to a builder
+	putter(function string, to array.Builder) (put func() error)
 }
 
 // Functions, grouped by the values that a gatherer must compute for them. Each list from extremeFunctions to

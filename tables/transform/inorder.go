@@ -39,7 +39,8 @@ func (q *resampling) inOrder(ctx context.Context, s *tables.Store, from TableNam
 		if len(columnFunctions[i]) == 0 {
 			continue
 		}
-		if w.gatherers[i] = newGatherer(c.Type, columnFunctions[i]); w.gatherers[i] == nil {
+		w.gatherers[i] = newGatherer(c.Type, columnFunctions[i])
+		if w.gatherers[i] == nil {
 			return nil, nil
 		}
 		if containsOther(columnFunctions[i], momentFunctions) {
@@ -64,7 +65,8 @@ func (q *resampling) inOrder(ctx context.Context, s *tables.Store, from TableNam
 	if err != nil {
 		return nil, err
 	}
-	backward := q.bins.nanos == 0 && q.bins.zone != time.UTC // When clocks are set back across midnight, times return to an earlier bin.
+	// When clocks are set back across midnight, times return to an earlier bin.
+	backward := q.bins.nanos == 0 && q.bins.zone != time.UTC
 	q.lateFallback = backward || !w.ordered || w.keptColumns > 0
 	return arrowsafe.Reader(q.schema, func(yield func(arrow.RecordBatch, error) bool) {
 		w.yield, w.out = yield, array.NewRecordBuilder(memory.DefaultAllocator, q.schema)
@@ -139,7 +141,7 @@ type orderedResampling struct {
 	hasRows      bool    // a row was visited
 	lastTime     int64   // time of the last visited row
 	bin          int64   // index of the current bin
-	sameBinUntil int64   // end of the times that are surely in the current bin
+	sameBinUntil int64   // times before this one are known to be in the current bin
 	binRows      int64   // rows in the current bin
 
 	out        *array.RecordBuilder // the result's columns except the labels
@@ -155,7 +157,8 @@ const (
 
 func (w *orderedResampling) add(b arrow.RecordBatch) error {
 	w.sourceRows += b.NumRows()
-	if !w.ordered && b.Column(0).NullN() > 0 { // Null times come first only if the table's settings guarantee the order.
+	// Without a guaranteed order, null times can be anywhere in the batch.
+	if !w.ordered && b.Column(0).NullN() > 0 {
 		return errNeedsSQL
 	}
 	times, err := w.timesOf(b.Column(0))

@@ -205,7 +205,8 @@ func median[T number](values []T) float64 {
 	if len(values)%2 > 0 {
 		return float64(values[half])
 	}
-	return float64(slices.Max(values[:half]))*0.5 + float64(values[half])*0.5 // the same formula as DuckDB's, for equal rounding
+	// the same formula as DuckDB's, for equal rounding
+	return float64(slices.Max(values[:half]))*0.5 + float64(values[half])*0.5
 }
 
 const sortThreshold = 16 // shorter slices are sorted directly

@@ -91,7 +91,8 @@ func timeMetadata(source arrow.Field, t arrow.DataType) (m arrow.Metadata) {
 		return m
 	}
 	from, hasUnit := source.Type.(*arrow.TimestampType)
-	switch to, _ := t.(*arrow.TimestampType); {
+	to, _ := t.(*arrow.TimestampType)
+	switch {
 	case note.As == "dtype" && hasUnit:
 		text = strings.Replace(text, "datetime64["+from.Unit.String()+",", "datetime64["+to.Unit.String()+",", 1)
 	case note.As != "arrow":
@@ -100,104 +101,137 @@ func timeMetadata(source arrow.Field, t arrow.DataType) (m arrow.Metadata) {
 	return arrow.NewMetadata([]string{extraKey}, []string{text})
 }
 
+// pandasNotes adapts the source's pandas metadata to the result.
+type pandasNotes struct {
+	q          *resampling
+	targets    map[string][]string // names of result columns, by name of the source column
+	isTimeKept bool                // whether the time column keeps its type
+	isRenamed  bool                // whether the result has columns with other names
+	hasIndex   bool                // whether the time column is an index of the source; set by updatePandas
+}
+
 // pandasMetadata returns the source's pandas metadata, reduced to the time column and the result columns that have the
 // same type as their source columns.
 func (q *resampling) pandasMetadata(source *arrow.Schema) arrow.Metadata {
-	targets := map[string][]string{} // names of result columns, by name of the source column
-	targets[q.timeColumn] = []string{q.timeColumn}
+	n := &pandasNotes{q: q, targets: map[string][]string{q.timeColumn: {q.timeColumn}}}
 	timeField, err := field(source, q.timeColumn)
-	isTimeKept := err == nil && arrow.TypeEqual(timeField.Type, q.schema.Field(0).Type)
-	renamed := false
+	n.isTimeKept = err == nil && arrow.TypeEqual(timeField.Type, q.schema.Field(0).Type)
 	for _, a := range q.aggregates {
-		if a.function != "size" && functions[a.function].keepsType() {
-			name := q.columns[a.column].Name
-			targets[name] = append(targets[name], a.field.Name)
+		if a.function == "size" {
+			n.isRenamed = true
+			continue
 		}
-		renamed = renamed || a.function == "size" || a.field.Name != q.columns[a.column].Name
+		name := q.columns[a.column].Name
+		if functions[a.function].keepsType() {
+			n.targets[name] = append(n.targets[name], a.field.Name)
+		}
+		n.isRenamed = n.isRenamed || a.field.Name != name
 	}
-	metadata, m, hasIndex := map[string]string{}, source.Metadata(), false
-	update := func(key string, change func(map[string]any)) {
-		text, _ := m.GetValue(key)
-		var value map[string]any
-		if json.Unmarshal([]byte(text), &value) != nil || value == nil { // Another program may have written invalid metadata.
-			if key != pandasKey || !q.timeIndex {
-				return
-			}
-			value = map[string]any{"columns": []any{}, "column_indexes": []any{}}
+	metadata := map[string]string{}
+	update := func(key string, value map[string]any, change func(map[string]any)) {
+		if value == nil {
+			return
 		}
 		change(value)
 		if b, err := json.Marshal(value); err == nil {
 			metadata[key] = string(b)
 		}
 	}
-	update(pandasKey, func(value map[string]any) {
-		indexColumns, _ := value["index_columns"].([]any)
-		if hasIndex = slices.Contains(indexColumns, any(q.timeColumn)); hasIndex {
-			indexColumns = []any{q.timeColumn} // without the other levels of a MultiIndex, which are columns of the result
-		} else {
-			indexColumns = []any{}
-		}
-		value["index_columns"] = indexColumns
-		if renamed { // The new names are strings, even if the old ones were not.
-			value["column_indexes"] = []any{}
-		}
-		columns, hasColumns := value["columns"].([]any)
-		kept := []any{}
-		for _, c := range columns {
-			c, _ := c.(map[string]any)
-			name, _ := c["field_name"].(string)
-			for _, to := range targets[name] {
-				copied := map[string]any{} // not maps.Clone, which returns nil if another program wrote null
-				maps.Copy(copied, c)
-				if to != name {
-					copied["name"], copied["field_name"] = to, to
-				}
-				if name == q.timeColumn && !isTimeKept {
-					maps.Copy(copied, q.timeTypes())
-				}
-				kept = append(kept, copied)
-			}
-		}
-		if q.timeIndex {
-			value["index_columns"] = []any{q.timeColumn}
-			if !slices.ContainsFunc(kept, func(c any) bool { return c.(map[string]any)["field_name"] == q.timeColumn }) {
-				entry := q.timeTypes()
-				entry["name"], entry["field_name"] = q.timeColumn, q.timeColumn
-				kept = append(kept, entry)
-			}
-		}
-		if hasColumns || q.timeIndex {
-			value["columns"] = kept
-		}
-	})
-	update(extraKey, func(value map[string]any) {
-		delete(value, "freq") // freq describes the source's times, not the bins.
-		if renamed {
-			delete(value, "labels")
-		}
-		if !hasIndex || !isTimeKept {
-			delete(value, "index")
-		}
-		if !hasIndex || renamed {
-			delete(value, "series")
-		}
-		types, _ := value["dtypes"].(map[string]any)
-		names, _ := value["arrow"].([]any)
-		kept, arrows := map[string]any{}, []string{}
-		for from, to := range targets {
-			for _, name := range to {
-				if t, ok := types[from]; ok && (isTimeKept || from != q.timeColumn) {
-					kept[name] = t
-				}
-				if slices.Contains(names, any(from)) {
-					arrows = append(arrows, name)
-				}
-			}
-		}
-		slices.Sort(arrows)
-		value["dtypes"], value["arrow"] = kept, arrows
-	})
+	pandas := notesIn(source, pandasKey)
+	if pandas == nil && q.timeIndex {
+		pandas = map[string]any{"columns": []any{}, "column_indexes": []any{}}
+	}
+	update(pandasKey, pandas, n.updatePandas)
+	update(extraKey, notesIn(source, extraKey), n.updateExtra)
 	return arrow.MetadataFrom(metadata)
+}
+
+// notesIn returns the object with a key in the metadata of s. It returns nil if there is none, or if another program
+// wrote invalid metadata.
+func notesIn(s *arrow.Schema, key string) (value map[string]any) {
+	m := s.Metadata()
+	text, _ := m.GetValue(key)
+	if json.Unmarshal([]byte(text), &value) != nil {
+		return nil
+	}
+	return value
+}
+
+// updatePandas changes the metadata that pandas writes.
+func (n *pandasNotes) updatePandas(value map[string]any) {
+	timeColumn := n.q.timeColumn
+	indexColumns, _ := value["index_columns"].([]any)
+	n.hasIndex = slices.Contains(indexColumns, any(timeColumn))
+	// Omit the other levels of a MultiIndex, which are columns of the result.
+	indexColumns = []any{}
+	if n.hasIndex || n.q.timeIndex {
+		indexColumns = []any{timeColumn}
+	}
+	value["index_columns"] = indexColumns
+	if n.isRenamed { // The new names are strings, even if the old ones were not.
+		value["column_indexes"] = []any{}
+	}
+	columns, hasColumns := value["columns"].([]any)
+	kept := n.keptColumns(columns)
+	isTime := func(c any) bool { return c.(map[string]any)["field_name"] == timeColumn }
+	if n.q.timeIndex && !slices.ContainsFunc(kept, isTime) {
+		entry := n.q.timeTypes()
+		entry["name"], entry["field_name"] = timeColumn, timeColumn
+		kept = append(kept, entry)
+	}
+	if hasColumns || n.q.timeIndex {
+		value["columns"] = kept
+	}
+}
+
+// keptColumns returns the entries of the columns that keep their type, with their new names.
+func (n *pandasNotes) keptColumns(columns []any) []any {
+	kept := []any{}
+	for _, c := range columns {
+		c, _ := c.(map[string]any)
+		name, _ := c["field_name"].(string)
+		for _, to := range n.targets[name] {
+			copied := map[string]any{} // not maps.Clone, which returns nil if another program wrote null
+			maps.Copy(copied, c)
+			if to != name {
+				copied["name"], copied["field_name"] = to, to
+			}
+			if name == n.q.timeColumn && !n.isTimeKept {
+				maps.Copy(copied, n.q.timeTypes())
+			}
+			kept = append(kept, copied)
+		}
+	}
+	return kept
+}
+
+// updateExtra changes the metadata that partd_go writes.
+func (n *pandasNotes) updateExtra(value map[string]any) {
+	delete(value, "freq") // freq describes the source's times, not the bins.
+	if n.isRenamed {
+		delete(value, "labels")
+	}
+	if !n.hasIndex || !n.isTimeKept {
+		delete(value, "index")
+	}
+	if !n.hasIndex || n.isRenamed {
+		delete(value, "series")
+	}
+	types, _ := value["dtypes"].(map[string]any)
+	names, _ := value["arrow"].([]any)
+	kept, arrows := map[string]any{}, []string{}
+	for from, targets := range n.targets {
+		for _, name := range targets {
+			if t, ok := types[from]; ok && (n.isTimeKept || from != n.q.timeColumn) {
+				kept[name] = t
+			}
+			if slices.Contains(names, any(from)) {
+				arrows = append(arrows, name)
+			}
+		}
+	}
+	slices.Sort(arrows)
+	value["dtypes"], value["arrow"] = kept, arrows
 }
 
 // timeTypes returns the types of the time column in pandas metadata.

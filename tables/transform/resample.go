@@ -36,7 +36,8 @@ func Resample(ctx context.Context, s *tables.Store, o *ResampleOptions) (result 
 		}
 		result.TargetRows, err = put(ctx, s, r, o.Target, o.Mode, nil)
 		r.Release()
-		if result.SourceRows = q.sourceRows; !errors.Is(err, errNeedsSQL) {
+		result.SourceRows = q.sourceRows
+		if !errors.Is(err, errNeedsSQL) {
 			return result, err
 		}
 	}
@@ -63,7 +64,8 @@ func Resampled(ctx context.Context, s *tables.Store, o *ResampleOptions) (_ arra
 	for ; hasNext; hasNext = r.Next() {
 		r.RecordBatch().Retain()
 		buffered = append(buffered, r.RecordBatch())
-		if bytes += util.TotalRecordSize(r.RecordBatch()); !q.lateFallback || bytes > maxBuffered {
+		bytes += util.TotalRecordSize(r.RecordBatch())
+		if !q.lateFallback || bytes > maxBuffered {
 			break
 		}
 	}
@@ -84,7 +86,8 @@ func Resampled(ctx context.Context, s *tables.Store, o *ResampleOptions) (_ arra
 			}
 		}
 		for b, err := range arrowsafe.Batches(r) {
-			if errors.Is(err, errNeedsSQL) { // After the first bins, the only possible cause is a time that SQL cannot represent either.
+			// After the first bins, the only possible cause is a time that SQL cannot represent either.
+			if errors.Is(err, errNeedsSQL) {
 				err = q.bins.labelError()
 			}
 			if !yield(b, opError("resample", o.Source, err)) {
@@ -244,7 +247,8 @@ func (q *resampling) query(ctx context.Context, s *tables.Store, from TableName)
 			return nil, err
 		}
 		fits := bounds[0] == q.first && bounds[1] < q.bins.shiftsEnd
-		if q.first, q.last, q.sourceRows, q.hasTimes = bounds[0], bounds[1], bounds[2], true; !fits {
+		q.first, q.last, q.sourceRows, q.hasTimes = bounds[0], bounds[1], bounds[2], true
+		if !fits {
 			rows.Release()
 			return nil, nil
 		}
@@ -264,7 +268,8 @@ func (q *resampling) query(ctx context.Context, s *tables.Store, from TableName)
 
 // bounds reads the earliest and the latest time.
 func (q *resampling) bounds(ctx context.Context, s *tables.Store, from TableName) error {
-	timeColumn := sqltext.Name(q.timeColumn) // For a bare column, the engine takes min and max from statistics; for an expression, it would read all rows.
+	// For a bare column, the engine takes min and max from statistics; for an expression, it would read all rows.
+	timeColumn := sqltext.Name(q.timeColumn)
 	sql := fmt.Sprintf("SELECT %s, %s, count(*), count(%s) FROM %s", q.epochSQL("min("+timeColumn+")"), q.epochSQL("max("+timeColumn+")"), timeColumn, sqltext.Name(from.Name))
 	r, err := s.Query(ctx, sql, &tables.QueryOptions{Bucket: from.Bucket, Nanoseconds: isZonedNanos(q.schema.Field(0))})
 	if err != nil {

@@ -8,12 +8,13 @@ import (
 )
 
 const (
-	unitShift  = 6                                   // chunks are multiples of 64 bytes
-	blockShift = 20                                  // chunks come from blocks of up to 1 MiB
-	unitBits   = blockShift - unitShift              // number of low bits of a Ref: the unit's index in its block
-	unitMask   = 1<<unitBits - 1                     // mask of the unit's index in a Ref
-	headerLen  = 8                                   // bytes before a chunk's data: next chunk and class
-	maxClass   = 17 - unitShift                      // class of the largest chunks, 128 KiB, for keys of up to 65,535 bytes
+	unitShift  = 6                      // chunks are multiples of 64 bytes
+	blockShift = 20                     // chunks come from blocks of up to 1 MiB
+	unitBits   = blockShift - unitShift // number of low bits of a Ref: the unit's index in its block
+	unitMask   = 1<<unitBits - 1        // mask of the unit's index in a Ref
+	headerLen  = 8                      // bytes before a chunk's data: next chunk and class
+	// class of the largest chunks, 128 KiB, for keys of up to 65,535 bytes
+	maxClass   = 17 - unitShift
 	growClass  = 16 - unitShift                      // class of the largest chunks of growing strings, 64 KiB
 	classes    = maxClass + 1                        // number of classes
 	firstBlock = 1 << (unitShift + 8)                // 16 KiB, so that a small store stays small
@@ -65,7 +66,8 @@ func (s *Slab) Append(c *Chain, p []byte) {
 	for {
 		n := min(len(p), int(c.unused))
 		s.fill(c, p[:n])
-		if p = p[n:]; len(p) == 0 {
+		p = p[n:]
+		if len(p) == 0 {
 			return
 		}
 		s.grow(c, len(p))

@@ -31,7 +31,8 @@ func ShellQuote(arg string) string {
 	var b strings.Builder
 	b.WriteString("$'")
 	for i := range len(arg) {
-		switch c := arg[i]; {
+		c := arg[i]
+		switch {
 		case c == '\'' || c == '\\':
 			b.WriteByte('\\')
 			b.WriteByte(c)

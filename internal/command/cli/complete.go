@@ -127,7 +127,8 @@ func completeAggregates(cmd *cobra.Command, f *inputFlags) {
 		if open := strings.LastIndexByte(prefix, '('); open > strings.LastIndexByte(prefix, ')') { // inside an aggregate's parentheses
 			suffix := ")"
 			spec, err := aggregate.Parse(prefix[strings.LastIndexByte(prefix[:open], ',')+1:open] + "(x,0)")
-			if err == nil && spec[0].Field == "x" && !strings.Contains(prefix[open:], ",") { // the first of two arguments
+			// the first of two arguments
+			if err == nil && spec[0].Field == "x" && !strings.Contains(prefix[open:], ",") {
 				suffix = ","
 			}
 			before := prefix[:strings.LastIndexAny(prefix, "(,")+1]

@@ -144,7 +144,8 @@ func (j *shuffleRun) compare(ctx context.Context) (err error) {
 	}
 	t := &j.tally
 	j.stage = differs
-	switch growth := j.statsAfter.Bytes - j.statsBefore.Bytes; {
+	growth := j.statsAfter.Bytes - j.statsBefore.Bytes
+	switch {
 	case !t.Accounted():
 		return filejobs.CheckTally(t)
 	case t.Records != j.appended || t.RecordBytes != j.bytes:

@@ -45,7 +45,8 @@ func newSplit(a *app) *cobra.Command {
 	fs.Var(&maxSize, "max-file-size", "continue in another file when a file reaches this `SIZE`")
 	out := directoryFlags(cmd, "by default that of the input", "write to a directory that is not empty, and replace files of the same names")
 	in := fileCommand(a, cmd, out, func() (filejobs.Engine, error) {
-		switch o.MaxSize = maxSize.Bytes; {
+		o.MaxSize = maxSize.Bytes
+		switch {
 		case o.By == "":
 			return nil, cliutil.Usagef("--by is missing: set it to the fields whose values name the files")
 		case o.Dir == "":

@@ -39,8 +39,19 @@ func (j *shuffleRun) summary() error {
 	}
 	t := &j.tally
 	return writeResult(j.app.out, *j.flags.asJSON, summaryRecord{
-		j.url, j.appended, j.bytes, j.statsAfter.Keys, len(j.in.Files), t.ReadBytes, t.HeaderBytes,
-		t.BlankLines, t.BadRecords, t.AddedNewlines, j.seconds, j.proof.result, keysJSON(j.largest),
+		Store:         j.url,
+		Records:       j.appended,
+		Bytes:         j.bytes,
+		Keys:          j.statsAfter.Keys,
+		Files:         len(j.in.Files),
+		ReadBytes:     t.ReadBytes,
+		HeaderBytes:   t.HeaderBytes,
+		BlankLines:    t.BlankLines,
+		BadRecords:    t.BadRecords,
+		AddedNewlines: t.AddedNewlines,
+		Seconds:       j.seconds,
+		Proof:         j.proof.result,
+		Largest:       keysJSON(j.largest),
 	}, j.writeSummary)
 }
 
@@ -81,7 +92,7 @@ func (j *shuffleRun) writeSummary(w io.Writer) {
 	fmt.Fprintf(w, "\nread them back\n  %s\n  %s\n", j.app.commandLine("get"+store+keyArgument(j.largest[0])), j.app.commandLine("keys"+store))
 }
 
-// notes warns about likely mistakes.
+// notes returns warnings about likely mistakes.
 func (j *shuffleRun) notes() []string {
 	var notes []string
 	const minRecords = 1000 // with fewer records, unique keys are not unusual

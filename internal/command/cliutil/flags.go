@@ -15,10 +15,14 @@ import (
 
 // Env describes the environment variables that set a program's flags.
 type Env struct {
-	Prefix     string              // prefix of all variable names, such as PARTD_
-	Excludes   map[string][]string // for each flag, such as "dir" or, of one command, "copy dir", the flags that exclude it: if one is on the command line, the flag's variable is ignored
-	Lists      []string            // flags that can be repeated: their variables hold values separated by spaces
-	PerCommand []string            // flags, such as "group top", that have another meaning in other commands: their variables include the command's name
+	Prefix string // prefix of all variable names, such as PARTD_
+	// for each flag, such as "dir" or, of one command, "copy dir", the flags that exclude it: if one is on the command
+	// line, the flag's variable is ignored
+	Excludes map[string][]string
+	Lists    []string // flags that can be repeated: their variables hold values separated by spaces
+	// flags, such as "group top", that have another meaning in other commands: their variables include the command's
+	// name
+	PerCommand []string
 }
 
 // Variable returns the name of a flag's environment variable.

@@ -52,7 +52,8 @@ flag or variable, so that a container's probe needs no arguments.`,
 				}
 			}
 			path := map[bool]string{true: "/healthz", false: "/readyz"}[live]
-			client := &http.Client{Transport: transport, Timeout: timeout} // without a proxy, because the server is near
+			// without a proxy, because the server is near
+			client := &http.Client{Transport: transport, Timeout: timeout}
 			r, err := client.Get(strings.TrimSuffix(url, "/") + path)
 			if err != nil {
 				return err

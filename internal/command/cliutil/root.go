@@ -72,7 +72,8 @@ func setArgCounts(root *cobra.Command) {
 			continue
 		}
 		minArgs, maxArgs, missing := argCounts(cmd.Use)
-		if cmd.Args = CheckArgCount(minArgs, maxArgs, missing); maxArgs == 0 && cmd.ValidArgsFunction == nil {
+		cmd.Args = CheckArgCount(minArgs, maxArgs, missing)
+		if maxArgs == 0 && cmd.ValidArgsFunction == nil {
 			cmd.ValidArgsFunction = cobra.NoFileCompletions
 		}
 	}

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Build returns the version of the program, which is "devel" unless a release was built, and the commit that it was built
-// from, which is "unknown" if Go did not record one. A server shows both as the labels of a metric.
+// Build returns the version of the program, which is "devel" unless a release was built, and the commit that it was
+// built from, which is "unknown" if Go did not record one. A server shows both as the labels of a metric.
 func Build() (version, commit string) { return build(buildInfo()) }
 
 func build(info *debug.BuildInfo) (version, commit string) {

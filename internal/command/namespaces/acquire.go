@@ -29,6 +29,34 @@ const minIdleTime = 10 * time.Millisecond
 // endIdlePoll is the interval at which a waiting operation ends idle reads, which keep stores open.
 const endIdlePoll = 50 * time.Millisecond
 
+// turn is an operation's place in the queue of operations that wait to open a store.
+type turn struct {
+	s      *Set
+	name   string        // of the operation's namespace
+	ticket *list.Element // in Set.queue; nil if the operation is not in the queue
+}
+
+func (t *turn) enterQueue() {
+	if t.ticket == nil {
+		t.ticket = t.s.queue.PushBack(t.name)
+	}
+}
+
+func (t *turn) leaveQueue() {
+	if t.ticket != nil {
+		t.s.queue.Remove(t.ticket)
+		t.ticket = nil
+		t.s.announce()
+	}
+}
+
+// wait says when an operation tries again to use its store.
+type wait struct {
+	changed <-chan struct{}
+	retry   <-chan time.Time // can be nil
+	endIdle func()           // ends idle reads; nil if that is not necessary
+}
+
 // acquireStore opens the store of a namespace if necessary, and returns it. The store stays open
 // until release is called. If the namespace does not exist and create is false, the store is nil.
 // If long is true, the caller may use the store for longer than one operation.
@@ -37,77 +65,82 @@ func (s *Set) acquireStore(ctx context.Context, name string, create, long bool) 
 	defer deadline.Stop()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var ticket *list.Element // this operation's element in queue, or nil
-	leaveQueue := func() {
-		if ticket != nil {
-			s.queue.Remove(ticket)
-			ticket = nil
-			s.announce()
-		}
-	}
-	defer leaveQueue()
+	t := &turn{s: s, name: name}
+	defer t.leaveQueue()
 	for {
 		if s.closed {
 			return nil, nil, fmt.Errorf("namespace %s: %w", name, partd.ErrClosed)
 		}
 		e := s.entry(name)
-		var wait <-chan struct{}
-		var retry <-chan time.Time
-		var endIdle func()
-		switch {
-		case e.changing != nil:
-			leaveQueue() // opening or closing can take long, so do not block other operations
-			wait = e.changing
-		case e.store != nil && s.mustWait(e):
-			wait = s.freed // do not use the store: it must become idle, so that a waiting operation can replace it
-		case e.store != nil:
+		isOpen := e.changing == nil && e.store != nil
+		if isOpen && !s.mustWait(e) {
 			s.lease(e)
 			if long {
 				e.longUses++
 			}
 			return e.store, func() { s.release(e, long) }, nil
-		case !create && !s.exists(name):
+		}
+		if e.changing == nil && !isOpen && !create && !s.exists(name) {
 			s.forget(e)
 			return nil, func() {}, nil
-		case s.queue.Len() > 0 && s.queue.Front() != ticket:
-			wait = s.freed
-			if ticket == nil {
-				ticket = s.queue.PushBack(name)
-			}
-		default:
-			victim, retryIn := s.pickVictim()
-			if retryIn <= 0 {
-				leaveQueue()
-				if err := s.open(ctx, e, victim); err != nil {
-					return nil, nil, err
-				}
-				continue
-			}
-			wait, retry = s.freed, time.After(retryIn)
-			if ticket == nil {
-				ticket = s.queue.PushBack(name)
-			}
-			if s.idle.Len() == 0 {
-				endIdle = s.endIdle
-			}
 		}
-		s.mu.Unlock()
-		if endIdle != nil {
-			endIdle()
-		}
-		select {
-		case <-wait:
-		case <-retry:
-		case <-ctx.Done():
-			err = canceled.Err(ctx)
-		case <-deadline.C:
-			err = fmt.Errorf("%w: all %d stores that can be open for namespaces are in use", remote.ErrBusy, s.opts.MaxOpen)
-		}
-		s.mu.Lock()
+		w, err := t.tryOpen(ctx, e)
 		if err != nil {
+			return nil, nil, err
+		}
+		if w.changed == nil {
+			continue
+		}
+		if err := s.await(ctx, w, deadline.C); err != nil {
 			s.forget(e)
 			return nil, nil, err
 		}
+	}
+}
+
+// tryOpen opens the store of e if it is the operation's turn. Otherwise, it returns what to wait for. mu must be held.
+func (t *turn) tryOpen(ctx context.Context, e *entry) (wait, error) {
+	s := t.s
+	if e.changing != nil {
+		t.leaveQueue() // opening or closing can take long, so do not block other operations
+		return wait{changed: e.changing}, nil
+	}
+	if e.store != nil { // do not use the store: it must become idle, so that a waiting operation can replace it
+		return wait{changed: s.freed}, nil
+	}
+	if s.queue.Len() > 0 && s.queue.Front() != t.ticket {
+		t.enterQueue()
+		return wait{changed: s.freed}, nil
+	}
+	victim, retryIn := s.pickVictim()
+	if retryIn <= 0 {
+		t.leaveQueue()
+		return wait{}, s.open(ctx, e, victim)
+	}
+	t.enterQueue()
+	w := wait{changed: s.freed, retry: time.After(retryIn)}
+	if s.idle.Len() == 0 {
+		w.endIdle = s.endIdle
+	}
+	return w, nil
+}
+
+// await waits without holding mu, which must be held.
+func (s *Set) await(ctx context.Context, w wait, deadline <-chan time.Time) error {
+	s.mu.Unlock()
+	defer s.mu.Lock()
+	if w.endIdle != nil {
+		w.endIdle()
+	}
+	select {
+	case <-w.changed:
+		return nil
+	case <-w.retry:
+		return nil
+	case <-ctx.Done():
+		return canceled.Err(ctx)
+	case <-deadline:
+		return fmt.Errorf("%w: all %d stores that can be open for namespaces are in use", remote.ErrBusy, s.opts.MaxOpen)
 	}
 }
 
@@ -167,7 +200,8 @@ func (s *Set) release(e *entry, long bool) {
 // endLease undoes lease. If the store is then idle, endLease inserts it into the list idle, which is
 // sorted by the time of last use. mu must be held.
 func (s *Set) endLease(e *entry) {
-	if e.leases--; e.leases > 0 {
+	e.leases--
+	if e.leases > 0 {
 		return
 	}
 	p := s.idle.Back()

@@ -157,7 +157,8 @@ func (s *Set) Acquire(name string) (store partd.Partd, done func()) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		e := s.entries[name]
-		if e.users--; e.users == 0 {
+		e.users--
+		if e.users == 0 {
 			s.touch(e)
 		}
 		s.forget(e)
@@ -188,7 +189,8 @@ func (s *Set) announce() {
 // held; open unlocks it while it opens the store.
 func (s *Set) open(ctx context.Context, e, victim *entry) error {
 	e.changing = make(chan struct{})
-	if s.openCount++; victim != nil {
+	s.openCount++
+	if victim != nil {
 		s.close(ctx, victim)
 	}
 	s.mu.Unlock()

@@ -38,7 +38,8 @@ func readAccess(c *config, log *slog.Logger) (*access, error) {
 	return a, nil
 }
 
-// reload reads users and certificates again, and opens the audit log again. If a file is invalid, its previous contents stay in use.
+// reload reads users and certificates again, and opens the audit log again. If a file is invalid, its previous contents
+// stay in use.
 func (a *access) reload(log *slog.Logger) {
 	if a.users == nil && a.certificates == nil && a.audit == nil {
 		log.Info("SIGHUP: nothing to reload; send SIGTERM to stop the server")

@@ -128,7 +128,8 @@ func (s Scheme) TuplePath(key string) (path string, ok bool) {
 // TupleKey returns the key of the tuple whose file is at path; if path is not the path of a tuple,
 // ok is false.
 func (s Scheme) TupleKey(path string) (key string, ok bool) {
-	if key, ok = s.join(strings.Split(path, "/"), tupleSep); len(key) > maxTuple {
+	key, ok = s.join(strings.Split(path, "/"), tupleSep)
+	if len(key) > maxTuple {
 		return "", false
 	}
 	return key, ok

@@ -231,14 +231,16 @@ func (l *Limits) measure() figures {
 		f.pending = l.Pending()
 	}
 	if l.MinFree > 0 {
-		if f.free, errs[0] = l.Free(); errs[0] != nil {
+		f.free, errs[0] = l.Free()
+		if errs[0] != nil {
 			f.free = -1
 		}
 	}
 	if l.MaxBytes > 0 {
 		f.used, errs[1] = l.Used()
 	}
-	if f.err = errors.Join(errs[:]...); f.err != nil {
+	f.err = errors.Join(errs[:]...)
+	if f.err != nil {
 		f.err = fmt.Errorf("cannot measure the space in use: %w", f.err)
 	}
 	f.measuredAt = time.Now()

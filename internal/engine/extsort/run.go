@@ -58,7 +58,8 @@ func (s *Sorter) fill(r *run, next func() (*head, bool, error)) error {
 			return err
 		}
 		if r.Blocks() != blocks {
-			if blocks = r.Blocks(); s.Ctx.Err() != nil {
+			blocks = r.Blocks()
+			if s.Ctx.Err() != nil {
 				return s.Err()
 			}
 		}

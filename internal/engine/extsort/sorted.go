@@ -3,6 +3,7 @@ package extsort
 import (
 	"encoding/binary"
 	"iter"
+	"math"
 	"slices"
 
 	"github.com/go-partd/partd/internal/base/ledger"
@@ -103,7 +104,10 @@ func (b *Block) count() ledger.Count {
 // Sorted yields all records in order. All writers must be closed. A block is valid until the next
 // iteration. Sorted can be ranged over only once. After the last block, it yields an error if the
 // output has another record count or checksum than the input.
-func (s *Sorter) Sorted() iter.Seq2[*Block, error] {
+func (s *Sorter) Sorted() iter.Seq2[*Block, error] { return s.First(math.MaxInt64) }
+
+// First is like Sorted, but yields only the first n records. To verify the other records, it reads them too.
+func (s *Sorter) First(n int64) iter.Seq2[*Block, error] {
 	return func(yield func(*Block, error) bool) {
 		cursors, err := s.prepare()
 		if err != nil {
@@ -116,7 +120,9 @@ func (s *Sorter) Sorted() iter.Seq2[*Block, error] {
 		var output ledger.Count
 		for b := range out.full {
 			output.Add(b.count())
-			if !yield(b, nil) {
+			b.ends = b.ends[:min(n, int64(len(b.ends)))]
+			n -= int64(len(b.ends))
+			if len(b.ends) > 0 && !yield(b, nil) {
 				return
 			}
 			b.Data, b.ends = b.Data[:0], b.ends[:0]

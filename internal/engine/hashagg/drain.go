@@ -37,7 +37,8 @@ func (t *Table) AllowBypass() { t.bypassAt = bypassEntries }
 func (t *Table) startBypass() {
 	t.bypassLeft = bypassFactor * recheckEntries
 	t.bypassAt = recheckEntries
-	if t.rechecksLeft--; t.rechecksLeft < 0 {
+	t.rechecksLeft--
+	if t.rechecksLeft < 0 {
 		t.rechecksLeft = smallRechecks
 	}
 	if t.rechecksLeft == 0 {

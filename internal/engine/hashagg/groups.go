@@ -52,7 +52,8 @@ func (a *Aggregator) verify() error {
 	a.Mu.Lock()
 	defer a.Mu.Unlock()
 	input := totals{records: a.stats.Records, keySum: a.stats.KeySum}
-	switch err := a.ErrLocked(); {
+	err := a.ErrLocked()
+	switch {
 	case err != nil:
 		return err
 	case input.records != a.output.records:

@@ -52,7 +52,8 @@ func (t *Table) GetStates(keys [][]byte, handle func(first int, states [][]uint6
 		for i, key := range group {
 			pos := int(candidates[i]) - 1
 			if pos < 0 || resets != t.resets || string(t.key(pos)) != string(key) {
-				if pos = t.find(hashes[i], key); pos < 0 {
+				pos = t.find(hashes[i], key)
+				if pos < 0 {
 					// A new key can empty the table, so the earlier states must be complete.
 					if len(states) > 0 {
 						handle(from+handled, states)

@@ -144,7 +144,8 @@ func (t *Table) entry(hash uint64, key []byte) (pos int, isNew bool, err error) 
 			return 0, false, t.fail(err)
 		}
 	}
-	if pos = t.find(hash, key); pos < 0 {
+	pos = t.find(hash, key)
+	if pos < 0 {
 		if pos, err = t.insert(hash, key); err != nil {
 			return 0, false, err
 		}

@@ -117,7 +117,8 @@ func (t *Table) addPiece(w *writer, n int) (fits bool, err error) {
 	w.records = 0
 	size := wordBytes << t.shift
 	records := t.records + len(t.writers)*(size/minEntry)
-	if n = max(n, size); t.bytes+int64(n)+indexBytes(records) > t.memory || len(t.pieces)+2 > 1<<(32-t.shift) {
+	n = max(n, size)
+	if t.bytes+int64(n)+indexBytes(records) > t.memory || len(t.pieces)+2 > 1<<(32-t.shift) {
 		return false, nil
 	}
 	mem, err := offheap.Allocate(n)
@@ -182,7 +183,8 @@ func (t *Table) homeSlot(hash uint64) int {
 }
 
 func (t *Table) nextSlot(slot int) int {
-	if slot++; slot < len(t.index) {
+	slot++
+	if slot < len(t.index) {
 		return slot
 	}
 	return 0

@@ -88,7 +88,8 @@ type join struct {
 func (j *join) run() error {
 	for !j.left.done || !j.right.done {
 		var err error
-		switch c := j.compare(); {
+		c := j.compare()
+		switch {
 		case c < 0:
 			err = j.passKey(j.left, j.Kind.LeftUnmatched(), &j.stats.LeftUnmatched, func(r []byte) error { return j.emitRow(r, nil) })
 		case c > 0:
@@ -140,7 +141,8 @@ func (j *join) passKey(c *cursor, emits bool, count *int64, row func([]byte) err
 
 func (j *join) emitRow(left, right []byte) error {
 	const checkInterval = 1 << 14
-	if j.stats.Rows++; j.stats.Rows%checkInterval == 0 && j.ctx.Err() != nil {
+	j.stats.Rows++
+	if j.stats.Rows%checkInterval == 0 && j.ctx.Err() != nil {
 		return canceled.Err(j.ctx)
 	}
 	return j.emit(left, right)
@@ -199,7 +201,8 @@ func (j *join) fill() (more bool, n int64, err error) {
 		h.data = append(h.data, j.left.record...)
 		h.ends = append(h.ends, len(h.data))
 		n++
-		if more, err = j.left.nextOfKey(); !more || err != nil || int64(len(h.data)+entryBytes*len(h.ends)) >= limit {
+		more, err = j.left.nextOfKey()
+		if !more || err != nil || int64(len(h.data)+entryBytes*len(h.ends)) >= limit {
 			return more, n, err
 		}
 	}

@@ -226,7 +226,8 @@ func parseFooter(b []byte, off int64) (g Layout, ledger []byte, err error) {
 		}
 		flags, n := le.Uint16(b[24:]), int(le.Uint16(b[26:]))
 		h := HotRun{Hash: le.Uint64(b), Off: le.Uint32(b[8:]), Len: le.Uint32(b[12:]), Bytes: int64(le.Uint64(b[16:])), Resets: flags&1 != 0, Deleted: flags&2 != 0}
-		if b = b[28:]; n > len(b) || uint64(h.Off)+uint64(h.Len) > end || h.Bytes < 0 || h.Bytes > maxBytes {
+		b = b[28:]
+		if n > len(b) || uint64(h.Off)+uint64(h.Len) > end || h.Bytes < 0 || h.Bytes > maxBytes {
 			return g, nil, bad
 		}
 		h.Key = bytes.Clone(b[:n])

@@ -56,9 +56,9 @@ type Engine struct {
 	stop    context.CancelCauseFunc // ends Ctx
 }
 
-// Start checks the exported fields, and sets zero fields to their defaults. Memory must be at
-// least parts times [MinMemory]; 0 parts means one for each thread. activity, such as "sorting",
-// is for errors. The end of ctx stops the engine.
+// Start checks the exported fields, and sets zero fields to their defaults. Memory is
+// divided into parts, one per thread if parts is 0, each of which needs [MinMemory]. Errors name the
+// activity, such as "sorting". The engine stops when ctx is done.
 func (e *Engine) Start(ctx context.Context, activity string, parts int) error {
 	e.Memory = cmp.Or(e.Memory, DefaultMemory)
 	e.Threads = cmp.Or(e.Threads, runtime.GOMAXPROCS(0))
@@ -135,7 +135,8 @@ func (e *Engine) OpenWriter() error {
 // StartReading begins reading, after which no writer can be opened. It returns an error if a
 // writer is still open. Mu must be held.
 func (e *Engine) StartReading() error {
-	switch err := e.ErrLocked(); {
+	err := e.ErrLocked()
+	switch {
 	case err != nil:
 		return err
 	case e.Reading:

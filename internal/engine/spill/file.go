@@ -71,7 +71,8 @@ func (f *File) makeRoom(n int) error {
 		return fmt.Errorf("a record of %d bytes in a temporary file: %w", n, partd.ErrTooLarge)
 	}
 	err := f.Flush()
-	if n = max(n, f.limit); n > cap(f.Buf) {
+	n = max(n, f.limit)
+	if n > cap(f.Buf) {
 		f.Buf = make([]byte, 0, n)
 	}
 	return err
@@ -120,7 +121,8 @@ func (f *File) Drop(n int) {
 	if n < len(f.blocks) {
 		end = f.blocks[n].offset
 	}
-	if end -= end % freeUnit; end > f.freed {
+	end -= end % freeUnit
+	if end > f.freed {
 		if p, ok := f.file.(vfs.Puncher); ok {
 			_ = p.Punch(f.freed, end-f.freed)
 		}

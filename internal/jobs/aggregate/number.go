@@ -52,7 +52,8 @@ func ParseNumber(text []byte) (Number, bool) {
 		}
 		point = i
 	}
-	switch n := len(digits); {
+	n := len(digits)
+	switch {
 	case n == 0 || n > 19 || point < 0 && n > 18 || point >= 0 && n == 1:
 		return parseGeneral(text, digits, negative)
 	case point < 0:
@@ -221,7 +222,8 @@ func appendMillionths(dst []byte, f float64) ([]byte, bool) {
 		dst = append(dst, '-')
 	}
 	dst = strconv.AppendInt(dst, m/million, 10)
-	if m %= million; m == 0 {
+	m %= million
+	if m == 0 {
 		return dst, true
 	}
 	dst = append(dst, ".000000"...)

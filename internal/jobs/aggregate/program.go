@@ -142,7 +142,8 @@ func (p *Program) Append(dst []byte, i int, state []uint64, records uint64) ([]b
 	s, index := &p.specs[i], p.stateIndexes[i]
 	var n Number
 	ok := false
-	switch w := state[index.first:]; {
+	w := state[index.first:]
+	switch {
 	case s.Func == Count && s.Field == "":
 		return strconv.AppendUint(dst, records, 10), nil
 	case s.Func == Count:
@@ -150,7 +151,8 @@ func (p *Program) Append(dst []byte, i int, state []uint64, records uint64) ([]b
 	case s.Func == Sum:
 		n, ok = decodeSum(w)
 	case s.Func == Mean:
-		if n, ok = decodeSum(w); ok {
+		n, ok = decodeSum(w)
+		if ok {
 			n = Float(n.Float64() / float64(state[index.count]))
 		}
 	case s.Func == Min, s.Func == Max:

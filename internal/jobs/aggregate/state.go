@@ -86,7 +86,8 @@ func setExtreme(s []uint64, n Number, sign int) {
 		head = hasFloats
 	}
 	replace := false
-	switch _ = s[1]; {
+	_ = s[1]
+	switch {
 	case s[0] != head || n.Float:
 		order := 1
 		if s[0] != 0 {
@@ -247,7 +248,8 @@ func (p pairs) correlation() float64 {
 // case. It ignores spaces around them.
 func ParseBool(text []byte) (value, ok bool) {
 	var lower [5]byte
-	if text = bytes.Trim(text, " "); len(text) > len(lower) {
+	text = bytes.Trim(text, " ")
+	if len(text) > len(lower) {
 		return false, false
 	}
 	for i, c := range text {

@@ -25,7 +25,8 @@ func (p *Program) NewValues(n int) *Values {
 func (p *Program) Parse(v *Values, i int, texts [][]byte) int {
 	for col, c := range p.checks {
 		text, ok := texts[col], true
-		if v.Present[col][i] = len(text) > 0; len(text) > 0 {
+		v.Present[col][i] = len(text) > 0
+		if len(text) > 0 {
 			v.Numbers[col][i], ok = c.parse(text)
 		}
 		if !ok {
@@ -59,7 +60,8 @@ func (p *Program) ParseColumn(v *Values, first, col int, data []byte, from, to [
 	numbers, present := v.Numbers[col][first:first+len(from)], v.Present[col][first:first+len(from)]
 	for i, start := range from {
 		end := to[i]
-		if present[i] = end > start; end == start {
+		present[i] = end > start
+		if end == start {
 			continue
 		}
 		ok := false

@@ -220,7 +220,8 @@ func (j *Job) IsTyped() bool {
 // is true if field i is a JSON number, true or false.
 func (j *Job) KeyBy(buf []byte, fields [][]byte, bare []bool) (key, grown []byte) {
 	if !j.IsTyped() {
-		if bare = nil; len(fields) == 1 {
+		bare = nil
+		if len(fields) == 1 {
 			return fields[0], buf
 		}
 	}

@@ -249,7 +249,8 @@ func (e *joinEngine) report(j *Job, stats mergejoin.Stats, sums [2]ledger.Sum128
 	j.Inputs.Files = append(j.Inputs.Files, right.Inputs.Files...)
 	j.Inputs.BytesRead.Add(right.Inputs.BytesRead.Load())
 	if j.Inputs.Size >= 0 {
-		if j.Inputs.Size += right.Inputs.Size; right.Inputs.Size < 0 {
+		j.Inputs.Size += right.Inputs.Size
+		if right.Inputs.Size < 0 {
 			j.Inputs.Size = -1
 		}
 	}

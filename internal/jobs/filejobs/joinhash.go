@@ -180,7 +180,8 @@ func (h *joinHash) finish(j *Job, probes []*joinProbe) error {
 	var tasks sync.WaitGroup
 	for i, p := range probes {
 		tasks.Go(func() {
-			if errs[i] = p.finish(i, len(probes)); errs[i] != nil {
+			errs[i] = p.finish(i, len(probes))
+			if errs[i] != nil {
 				j.cancel(canceled.Failure(errs[i]))
 			}
 		})

@@ -74,7 +74,8 @@ func (s *joinSide) findColumns() {
 	}
 	s.columns = records.Members(s.job.Tally.First)
 	for i, f := range s.fields {
-		if s.keys[i] = slices.Index(s.columns, f.Name); s.keys[i] < 0 {
+		s.keys[i] = slices.Index(s.columns, f.Name)
+		if s.keys[i] < 0 {
 			s.keys[i] = len(s.columns)
 			s.columns = append(s.columns, f.Name)
 		}
@@ -130,7 +131,8 @@ func (s *joinSide) appendKeyOf(w *joinWorker, b *records.Block) (key []byte, ok 
 		w.keyFields = append(w.keyFields, b.Fields...)
 	} else {
 		w.maxFields = max(w.maxFields, len(b.Fields))
-		if w.keyFields, ok = s.selectKeyFields(w.keyFields, b); !ok {
+		w.keyFields, ok = s.selectKeyFields(w.keyFields, b)
+		if !ok {
 			return nil, false
 		}
 	}
@@ -173,7 +175,8 @@ func (s *joinSide) storedForm(w *joinWorker, record []byte, keyFields, fields []
 		return record
 	}
 	var ok bool
-	if w.buf, ok = s.appendCopied(w.buf[:0], record, keyFields); ok {
+	w.buf, ok = s.appendCopied(w.buf[:0], record, keyFields)
+	if ok {
 		return w.buf
 	}
 	if !s.splitsAllFields {

@@ -77,7 +77,8 @@ func (w *joinWriter) setFields(s *joinSide, rec []byte) (err error) {
 	if s.isRight {
 		p = &w.fromRight
 	}
-	if p.exists = rec != nil; p.exists {
+	p.exists = rec != nil
+	if p.exists {
 		p.key, p.others, err = s.fieldsOf(&s.workers[w.worker], rec)
 	} else {
 		p.others, err = s.missingFields(&s.workers[w.worker])

@@ -46,7 +46,8 @@ func (f *firstKeys) add(key []byte) bool {
 }
 
 func (f *firstKeys) addBytes(n int) {
-	if f.bytes += int64(n); f.bytes > f.maxBytes {
+	f.bytes += int64(n)
+	if f.bytes > f.maxBytes {
 		f.disabled, f.keys = true, nil
 	}
 }
@@ -127,7 +128,8 @@ func (s *seenKeys) state(key []byte) (state []uint64, isNew bool, err error) {
 	if !s.canStore(key) {
 		return nil, false, s.discardIfDisabled()
 	}
-	if state, isNew, err = s.table.Get(key); isNew {
+	state, isNew, err = s.table.Get(key)
+	if isNew {
 		s.addedKeys++
 	}
 	return state, isNew, err

@@ -134,7 +134,8 @@ func (c *converter) write(w io.Writer, data []byte) error {
 	c.out = c.out[:0]
 	c.splitter.Feed(data, true)
 	for {
-		switch kind := c.splitter.Next(); kind {
+		kind := c.splitter.Next()
+		switch kind {
 		case records.More:
 			_, err := w.Write(c.out)
 			return err

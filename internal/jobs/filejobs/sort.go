@@ -148,7 +148,8 @@ func (s *sortEngine) appendKey(key []byte, fields [][]byte) ([]byte, int) {
 			key = append(key, MissingNumber)
 		case o.Numeric:
 			var ok bool
-			if key, ok = extsort.AppendDecimal(append(key, PresentNumber), bytes.Trim(f, " ")); !ok {
+			key, ok = extsort.AppendDecimal(append(key, PresentNumber), bytes.Trim(f, " "))
+			if !ok {
 				return key, i
 			}
 		case i == len(fields)-1 && !o.Desc:
@@ -179,7 +180,8 @@ func (s *sortEngine) examine(worker int, fields [][]byte) {
 		if stats.examined == maxSeen || stats.notNumeric || s.orders[i].Numeric || len(v) == 0 {
 			continue
 		}
-		if stats.examined++; stats.examined == 1 {
+		stats.examined++
+		if stats.examined == 1 {
 			stats.length = len(v)
 		}
 		_, ok := aggregate.ParseNumber(v)

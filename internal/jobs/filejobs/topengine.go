@@ -18,7 +18,9 @@ import (
 const MaxTop = 1 << 20
 
 // FirstSorter selects the n records whose keys come first in sort order. Each worker remembers the
-// n first keys, and drops records with later keys. The remaining records are sorted.
+// n first keys, and drops records with later keys. The remaining records are sorted. Unlike shuffle's
+// Top, it holds no records: the sorter must receive them by block, so that equal keys keep their order
+// and an error names the line.
 type FirstSorter struct {
 	n       int
 	firsts  []*firstKeys // one for each worker
@@ -100,21 +102,18 @@ func (t *topEngine) runRecords(ctx context.Context, j *Job) error {
 // WriteFirst calls write with the first n sorted records, and drops the others. It checks that the
 // written and the dropped records add up to total, and reports these numbers.
 func (t *FirstSorter) WriteFirst(j *Job, total int64, subject string, write func(rec []byte) error) error {
-	for b, err := range t.sorter.Sorted() {
+	for b, err := range t.sorter.First(int64(t.n)) {
 		if err != nil {
 			return err
 		}
 		for i := range b.Len() {
-			if t.written == int64(t.n) {
-				t.dropped++
-				continue
-			}
 			t.written++
 			if err := write(b.Record(i)); err != nil {
 				return err
 			}
 		}
 	}
+	t.dropped = t.sorter.Stats().Records - t.written
 	for _, f := range t.firsts {
 		t.dropped += f.dropped
 	}

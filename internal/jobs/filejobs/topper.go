@@ -177,7 +177,8 @@ func (t *topPerEngine) write(j *Job) (groups int64, err error) {
 				group = append(group[:0], key[:extsort.TextLen(key)]...)
 				groups, n = groups+1, 0
 			}
-			if n++; n > t.n {
+			n++
+			if n > t.n {
 				t.dropped++
 				continue
 			}

@@ -82,7 +82,8 @@ func (g *engine) gatherDistinct(ctx context.Context) (err error) {
 	}
 	defer func() { err = filejobs.JoinErrors(err, w.Close()) }()
 	counts, err := g.job.NewAggregator(ctx, hashagg.Options{
-		Memory: 3 * g.shareSize, Threads: 1, Words: len(g.pairs), // this reuses the memory of g.numbers, which is closed
+		// this reuses the memory of g.numbers, which is closed
+		Memory: 3 * g.shareSize, Threads: 1, Words: len(g.pairs),
 		Merge: func(dst, src []uint64) {
 			for i, n := range src {
 				dst[i] += n
@@ -135,7 +136,8 @@ func (g *engine) gatherDistinct(ctx context.Context) (err error) {
 
 func (g *engine) verify(out tally) error {
 	in := g.numbers.Stats()
-	switch read := g.job.Tally.Records; {
+	read := g.job.Tally.Records
+	switch {
 	case in.Records != read:
 		return fmt.Errorf("%d records were read, but %d were aggregated", read, in.Records)
 	case out.records != read:

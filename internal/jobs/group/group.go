@@ -75,7 +75,8 @@ func (g *engine) Plan(j *filejobs.Job) error {
 			return err
 		}
 		g.specColumns = append(g.specColumns, columns)
-		switch column := columns.First; {
+		column := columns.First
+		switch {
 		case s.Func == aggregate.Distinct:
 			g.distinctColumns = appendNew(g.distinctColumns, column)
 		case s.Func == aggregate.Mode:
@@ -160,7 +161,8 @@ func (g *engine) divideMemory(memory filejobs.Memory, threads *int) error {
 		return g.sorterMemory >= extsort.MinMemory && g.shareSize >= minShare && 3*g.shareSize >= hashagg.MinMemory*int64(threads) && entries >= int64(state+minKey) && g.maxKeyLen >= minKey
 	}
 	for !isEnough(memory, *threads) {
-		if *threads--; *threads > 0 {
+		*threads--
+		if *threads > 0 {
 			continue
 		}
 		for !isEnough(memory, 1) {

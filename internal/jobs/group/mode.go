@@ -89,7 +89,8 @@ func (c *countedColumn) count(v output.Value, sameKey bool) {
 	if !sameKey {
 		c.runLen, c.isMode, c.isJSON = 0, false, v.JSON
 	}
-	if c.runLen++; c.runLen <= c.maxRunLen {
+	c.runLen++
+	if c.runLen <= c.maxRunLen {
 		return
 	}
 	c.maxRunLen = c.runLen

@@ -131,7 +131,8 @@ func (r *rowBuilder) findQuantiles() error {
 				return err
 			}
 			q := &r.quantiles[k]
-			if q.rank, q.exists = r.g.program.Rank(k, r.words); q.exists {
+			q.rank, q.exists = r.g.program.Rank(k, r.words)
+			if q.exists {
 				pending = append(pending, q)
 			}
 		}

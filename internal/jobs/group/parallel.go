@@ -48,7 +48,8 @@ func (b *rowBatch) Write(p []byte) (n int, err error) {
 func (b *rowBatch) build(r *rowBuilder) {
 	// Most batches are smaller than the limit, so building rarely waits for writing.
 	b.limit = max(2*len(b.parts.Data), minRowBytes)
-	if b.err = r.addBlock(&b.parts, b); b.err == nil {
+	b.err = r.addBlock(&b.parts, b)
+	if b.err == nil {
 		b.err = r.end(b)
 	}
 	b.ready <- true
@@ -56,7 +57,8 @@ func (b *rowBatch) build(r *rowBuilder) {
 
 func (b *rowBatch) write(handle func(rows []byte, err error)) {
 	for last := false; !last; {
-		if last = <-b.ready; last {
+		last = <-b.ready
+		if last {
 			handle(b.rows, b.err)
 		} else {
 			handle(b.rows, nil)
@@ -150,7 +152,8 @@ func (g *engine) fillBatches(ctx context.Context, failed *atomic.Bool, free chan
 		for last > 0 && block.SameKey(last-1) {
 			last--
 		}
-		if last = max(last-1, 0); last > 0 {
+		last = max(last-1, 0)
+		if last > 0 {
 			b.parts.AppendRange(block, 0, last)
 			send(b)
 			b = <-free

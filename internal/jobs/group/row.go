@@ -150,7 +150,8 @@ func (r *rowBuilder) addAggregated(key, rec []byte) error {
 	if l <= 0 {
 		return errPart
 	}
-	if rec = rec[l:]; r.g.sortsParts() {
+	rec = rec[l:]
+	if r.g.sortsParts() {
 		key = rec
 	} else if len(rec) > 0 {
 		return errPart

@@ -43,7 +43,8 @@ func (t *topWriter) plan(specs []aggregate.Spec, names []string) error {
 	if t.By != "" {
 		var name string
 		name, t.order = filejobs.OrderedField(t.By, names)
-		if t.byIndex = slices.Index(names, name); t.byIndex < 0 || t.order.Numeric {
+		t.byIndex = slices.Index(names, name)
+		if t.byIndex < 0 || t.order.Numeric {
 			return filejobs.OptionErrorf("--top-by %q is not an aggregate of --agg%s: use one of %s, and add :asc for the smallest", t.By, textfmt.Hint(name, names), strings.Join(names, ", "))
 		}
 	}

@@ -104,7 +104,8 @@ func (g *engine) addBlock(b *records.Block) (err error) {
 			}
 		}
 		if w.byColumns && single == 0 {
-			if single = w.addColumns(b, limit); single == 0 {
+			single = w.addColumns(b, limit)
+			if single == 0 {
 				continue
 			}
 		}
@@ -191,7 +192,8 @@ func (g *engine) wrongValue(value []byte, col int) error {
 	_, isNumber := aggregate.ParseNumber(value)
 	_, isBool := aggregate.ParseBool(value)
 	for i, s := range g.specs {
-		switch p := g.specColumns[i]; {
+		p := g.specColumns[i]
+		switch {
 		case p.First != col && p.Second != col:
 		case s.NeedsNumbers() && !isNumber:
 			return fmt.Errorf("%s needs a number, not %s", s.Text, filejobs.QuoteShort(value))

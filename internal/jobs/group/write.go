@@ -163,7 +163,8 @@ func (r *rowBuilder) fill() error {
 			}
 			*v = output.Value{Text: r.lists[i].buf, JSON: true}
 		case s.StoresValues():
-			if *v = r.texts[i].Value; v.Missing {
+			*v = r.texts[i].Value
+			if v.Missing {
 				v.Text = nil
 			}
 		case s.Func == aggregate.Mode:
@@ -189,7 +190,8 @@ func (r *rowBuilder) fill() error {
 // nothing if there is no result.
 func (r *rowBuilder) appendResult(dst []byte, i int) ([]byte, error) {
 	g := r.g
-	switch q := &r.quantiles[i]; {
+	q := &r.quantiles[i]
+	switch {
 	case g.specs[i].Func == aggregate.Distinct:
 		return strconv.AppendUint(dst, r.distinct[slices.Index(g.distinctColumns, g.specColumns[i].First)], 10), nil
 	case g.specs[i].Func != aggregate.Quantile:

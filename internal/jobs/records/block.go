@@ -215,7 +215,8 @@ func (o *blockOrder) merge(r *result) {
 	if r.bad != nil && o.tally.FirstBad == nil {
 		o.tally.FirstBad = &Error{r.name, o.linesBefore + r.badLine, r.bad}
 	}
-	if o.err = r.err; o.err != nil {
+	o.err = r.err
+	if o.err != nil {
 		if r.errLine > 0 {
 			o.err = &Error{r.name, o.linesBefore + r.errLine, r.err}
 		}

@@ -43,7 +43,8 @@ func (s *Splitter) nextQuoted() Kind {
 		if i < len(data) && data[i] == '"' {
 			from := i + 1
 			to := 0
-			if to, doubled = closingQuote(data, from); to < 0 {
+			to, doubled = closingQuote(data, from)
+			if to < 0 {
 				return s.unclosedKind(data[:i])
 			}
 			field, quoted, i = data[from:to], true, to+1
@@ -62,7 +63,8 @@ func (s *Splitter) nextQuoted() Kind {
 		} else {
 			isLast = true
 		}
-		switch suffix := data[i:end]; {
+		suffix := data[i:end]
+		switch {
 		case !quoted:
 			field = suffix
 			if k := len(field) - 1; isLast && k >= 0 && field[k] == '\r' {

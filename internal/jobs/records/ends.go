@@ -113,7 +113,8 @@ func (s *Splitter) findEnds() bool {
 	to := min(s.pos+endsWindow, len(s.buf))
 	if s.layout.Format == CSV {
 		s.hasQuoteBefore(to)
-		if to = min(to, s.quote); to == s.quote && bytes.IndexByte(s.buf[s.pos:to], '\n') < 0 {
+		to = min(to, s.quote)
+		if to == s.quote && bytes.IndexByte(s.buf[s.pos:to], '\n') < 0 {
 			return false // the next record contains the quote
 		}
 	}

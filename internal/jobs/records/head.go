@@ -26,7 +26,8 @@ func (r *reader) begin(eof bool) (bool, error) {
 		r.start = from
 		return true, nil
 	}
-	switch kind := s.findHeader(rest, eof); {
+	kind := s.findHeader(rest, eof)
+	switch {
 	case kind == More && !eof:
 		return false, nil
 	case kind == More: // the file has only empty lines, which a worker will count

@@ -30,7 +30,8 @@ func (s *Splitter) findFlat(line []byte) bool {
 			return false
 		}
 		rest = skipBlanks(rest[1:])
-		if n = PlainValue(rest); n == 0 {
+		n = PlainValue(rest)
+		if n == 0 {
 			return false
 		}
 		if isRequested, duplicate := s.storeMember(name, rest[:n]); duplicate || !isRequested && s.exclusive {

@@ -30,7 +30,8 @@ func (s *Splitter) parseObject(line []byte) Kind {
 	if len(s.fields) == 0 {
 		return Data
 	}
-	if s.Err = s.findMembers(line); s.Err != nil {
+	s.Err = s.findMembers(line)
+	if s.Err != nil {
 		return Bad
 	}
 	return s.decodeValues()
@@ -44,7 +45,8 @@ func (s *Splitter) decodeValues() Kind {
 		}
 	}
 	for i, f := range s.fields {
-		if s.Values[i], s.Err = s.textOf(f, s.Values[i]); s.Err != nil {
+		s.Values[i], s.Err = s.textOf(f, s.Values[i])
+		if s.Err != nil {
 			return Bad
 		}
 	}
@@ -144,7 +146,8 @@ func halfSurrogate(text []byte) bool {
 	for len(text) > 0 {
 		unit, n := rune(0), 1
 		if text[0] == '\\' {
-			if n = 2; text[1] == 'u' {
+			n = 2
+			if text[1] == 'u' {
 				n = 6
 				v, _ := strconv.ParseUint(string(text[2:6]), 16, 16)
 				unit = rune(v)
@@ -216,7 +219,8 @@ func valueLen(data []byte) int {
 		case '{', '[':
 			depth++
 		case '}', ']':
-			if depth--; depth == 0 {
+			depth--
+			if depth == 0 {
 				return i + 1
 			}
 			if depth < 0 { // the end of the enclosing object

@@ -82,7 +82,8 @@ func fieldFromEnd(line []byte, skip int) ([]byte, int) {
 func (s *Splitter) separatedField(line []byte, i int) ([]byte, int) {
 	if i < 0 {
 		// Search from the left, because separators can overlap: the only "aa" in "aaa" is the first.
-		if i += bytes.Count(line, s.sep) + 1; i < 0 {
+		i += bytes.Count(line, s.sep) + 1
+		if i < 0 {
 			return nil, bytes.Count(line, s.sep) + 1
 		}
 	}

@@ -63,7 +63,8 @@ func FormatOf(name string) compress.Format { return extensions[strings.ToLower(f
 // CheckName returns an error if a name has the extension of a format that NewWriter does not
 // support.
 func CheckName(name string) error {
-	switch ext := strings.ToLower(filepath.Ext(name)); ext {
+	ext := strings.ToLower(filepath.Ext(name))
+	switch ext {
 	case ".xz", ".lzma", ".br", ".z", ".sz", ".7z", ".zip", ".rar", ".tar", ".parquet":
 		return fmt.Errorf("%s: cannot write files ending in %s: use one of %s", name, ext, Extensions)
 	}

@@ -74,7 +74,8 @@ func (r *reader) value(depth int) (v any, err error) {
 		return nil, err
 	}
 	remaining := r.remaining
-	switch kind := msgp.NextType(r.remaining); kind {
+	kind := msgp.NextType(r.remaining)
+	switch kind {
 	case msgp.NilType:
 		remaining, err = msgp.ReadNilBytes(remaining)
 	case msgp.BoolType:
@@ -97,7 +98,8 @@ func (r *reader) value(depth int) (v any, err error) {
 			return nil, err
 		}
 		isNew := false
-		if v, isNew = r.texts.Of(b); isNew && !utf8.Valid(b) {
+		v, isNew = r.texts.Of(b)
+		if isNew && !utf8.Valid(b) {
 			return nil, fmt.Errorf("a str that is not UTF-8: %.40q", b)
 		}
 	case msgp.BinType:
@@ -131,7 +133,8 @@ func (r *reader) readHeader(kind msgp.Type) (n uint64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	if r.missing += n; r.missing > uint64(len(remaining)) {
+	r.missing += n
+	if r.missing > uint64(len(remaining)) {
 		return 0, fmt.Errorf("%d values are announced, but only %d bytes are left: %w", r.missing, len(remaining), msgp.ErrShortBytes)
 	}
 	r.remaining = remaining

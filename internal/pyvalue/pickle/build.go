@@ -28,7 +28,8 @@ func (b *builder) buildNode(n *node) error {
 	case beingBuilt:
 		return fmt.Errorf("a %s that contains itself", kindNames[n.kind])
 	}
-	if b.depth++; b.depth > pyvalue.MaxDepth {
+	b.depth++
+	if b.depth > pyvalue.MaxDepth {
 		return tooDeep()
 	}
 	n.state = beingBuilt
@@ -52,7 +53,8 @@ func (b *builder) buildNode(n *node) error {
 	if size > MaxElements {
 		return fmt.Errorf("more than %d elements, counting shared containers once for each reference", MaxElements)
 	}
-	if depth++; depth > pyvalue.MaxDepth {
+	depth++
+	if depth > pyvalue.MaxDepth {
 		return tooDeep()
 	}
 	b.depth--

@@ -229,7 +229,8 @@ func (r *reader) applyReduce() error {
 		return errors.New("REDUCE (a call) with arguments that bytearray does not accept")
 	}
 	// Unlike Python's own pickles, a hostile pickle could copy a large value again and again.
-	if r.copied += len(content); r.copied > len(r.data) {
+	r.copied += len(content)
+	if r.copied > len(r.data) {
 		return errors.New("the calls of bytearray copy more bytes than the pickle has")
 	}
 	r.push(pyvalue.ByteArray(append([]byte{}, content...)))

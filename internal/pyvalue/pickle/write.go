@@ -86,7 +86,8 @@ func (w *writer) writeContainer(v any, asKey bool) error {
 		}
 		return w.writeValue(c, asKey)
 	}
-	if w.depth++; w.depth > pyvalue.MaxDepth {
+	w.depth++
+	if w.depth > pyvalue.MaxDepth {
 		return fmt.Errorf("nested more than %d levels deep, or a value that contains itself", pyvalue.MaxDepth)
 	}
 	defer func() { w.depth-- }()

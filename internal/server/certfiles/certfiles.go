@@ -139,7 +139,8 @@ func (c *Certificates) current() *tls.Config {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if time.Since(c.checkedAt) > checkInterval {
-		if c.checkedAt = time.Now(); c.fileStates() != c.states {
+		c.checkedAt = time.Now()
+		if c.fileStates() != c.states {
 			c.reloadLocked()
 		}
 	}

@@ -69,7 +69,8 @@ func (r *Reader) readGreeting() error {
 				return r.wrapEOF(err)
 			}
 		}
-		switch c := r.buf[i]; {
+		c := r.buf[i]
+		switch {
 		case i == 0 && c != 0xff:
 			return protocolErrorf("the first byte of the greeting is %#02x, not 0xff", c)
 		case i == 9 && c != 0x7f:

@@ -133,7 +133,8 @@ func (r *Reader) NextFrame() (body []byte, owned bool, err error) {
 		return nil, false, protocolErrorf("a message of several frames, where only one is allowed")
 	}
 	// Leave the buffer to the caller if most of it is a large frame.
-	if owned = len(frames[0]) > max(firstGrowth, len(r.buf)/2); owned {
+	owned = len(frames[0]) > max(firstGrowth, len(r.buf)/2)
+	if owned {
 		r.replaceBuffer(smallBuffer)
 	}
 	return frames[0], owned, nil
@@ -152,7 +153,8 @@ func (r *Reader) begin() {
 		r.pos, r.end = 0, 0
 	}
 	clear(r.frames) // release the buffers that the frames refer to
-	if r.frames = r.frames[:0]; cap(r.frames) > firstGrowth/frameBytes {
+	r.frames = r.frames[:0]
+	if cap(r.frames) > firstGrowth/frameBytes {
 		r.frames = nil
 	}
 	maxKept := keepBuffer

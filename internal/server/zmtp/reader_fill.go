@@ -43,7 +43,8 @@ func (r *Reader) fill(missing int, last bool) error {
 // the buffer when this deadline passes.
 func (r *Reader) setDeadline() (mustShrink bool, err error) {
 	var deadline time.Time
-	switch partial := r.partialBytes(); {
+	partial := r.partialBytes()
+	switch {
 	case partial > 0 && r.opts.Stall > 0:
 		if r.stepStart.IsZero() || partial-r.stepBytesBefore >= stepSize {
 			r.stepStart, r.stepBytesBefore = time.Now(), partial

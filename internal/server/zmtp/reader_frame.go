@@ -9,7 +9,8 @@ import (
 // parseHeader returns the flags of the next frame, the length n of its body, and the length of its
 // header. It does not consume the header.
 func (r *Reader) parseHeader() (flags byte, n, header int, err error) {
-	if r.headerCount++; r.headerCount%framesPerTurn == 0 {
+	r.headerCount++
+	if r.headerCount%framesPerTurn == 0 {
 		runtime.Gosched() // let others run: a buffer full of empty frames takes long to process
 	}
 	for {
@@ -53,7 +54,8 @@ func (r *Reader) readFrame() (body []byte, flags byte, err error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	if r.frameCount++; r.frameCount > r.opts.MaxFrames {
+	r.frameCount++
+	if r.frameCount > r.opts.MaxFrames {
 		return nil, 0, fmt.Errorf("%w: it has more than %d frames", ErrTooLarge, r.opts.MaxFrames)
 	}
 	for {

@@ -33,8 +33,8 @@ const (
 	blockSize         = 1 << 20
 )
 
-// WriteCSV writes a header and rows with the columns id, key, v1, v2 and text, with 100 to 110 bytes a row. The same options
-// give the same bytes.
+// WriteCSV writes a header and rows with the columns id, key, v1, v2 and text, with 100 to 110 bytes a row. The same
+// options give the same bytes.
 func WriteCSV(w io.Writer, o CSVOptions) error {
 	if o.Rows < 0 || o.Keys < 1 {
 		return fmt.Errorf("%d rows of %d keys: use at least 0 rows and 1 key", o.Rows, o.Keys)

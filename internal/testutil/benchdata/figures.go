@@ -43,8 +43,8 @@ func Median(x []float64) float64 {
 	return (x[(len(x)-1)/2] + x[len(x)/2]) / 2
 }
 
-// AppendFigures appends figures to the file at path as lines of JSON. docs/plots/draw draws plots from them, and TestFigures
-// writes tables. It does nothing if path is empty.
+// AppendFigures appends figures to the file at path as lines of JSON. docs/plots/draw draws plots from them, and
+// TestFigures writes tables. It does nothing if path is empty.
 func AppendFigures(path string, figures ...Figure) (err error) {
 	if path == "" {
 		return nil

@@ -23,7 +23,8 @@ type Report struct {
 	HonestRequests int64         // correctly answered requests of an honest peer
 	Slowest        time.Duration // the longest time for three honest requests and, sometimes, a new connection
 	LongestStall   time.Duration // the longest time for which this machine did not run a ready goroutine
-	MissingValues  int64         // values of the honest peer that other peers removed; mutated requests can do this by chance
+	// values of the honest peer that other peers removed; mutated requests can do this by chance
+	MissingValues int64
 }
 
 // Run holds n conversations with the server, concurrency at a time. They are mutations of honest

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// Gateway is a process of versitygw, which serves S3 from a directory. It has one bucket, "bucket", whose objects are files in
-// a subdirectory of Dir.
+// Gateway is a process of versitygw, which serves S3 from a directory. It has one bucket, "bucket", whose objects are
+// files in a subdirectory of Dir.
 type Gateway struct {
 	Dir, Addr string
 	mu        sync.Mutex

@@ -1,6 +1,6 @@
-// Package procs is for tests and benchmarks that start other processes. It runs and kills the test binary itself in one of
-// its roles, servers, an S3 gateway, and PostgreSQL. It finds the peers: programs in Python, JavaScript and Java with which
-// partd is compared or tested, and which the script .ci/peers installs.
+// Package procs is for tests and benchmarks that start other processes. It runs and kills the test binary itself in one
+// of its roles, servers, an S3 gateway, and PostgreSQL. It finds the peers: programs in Python, JavaScript and Java
+// with which partd is compared or tested, and which the script .ci/peers installs.
 package procs
 
 import (
@@ -21,8 +21,8 @@ import (
 // roleEnv is the environment variable that makes a test binary play a role.
 const roleEnv = "PARTD_TEST_ROLE"
 
-// Roles maps the names of the roles that a test binary can play to their main functions. These get the arguments of Command.
-// If a function returns nil, the process exits with code 0, else with code 1 after it printed the error.
+// Roles maps the names of the roles that a test binary can play to their main functions. These get the arguments of
+// Command. If a function returns nil, the process exits with code 0, else with code 1 after it printed the error.
 type Roles map[string]func(args []string) error
 
 // Program makes a role of the main function of a program, which returns an exit code.
@@ -129,8 +129,8 @@ func Start(t testing.TB, cmd *exec.Cmd) *Process {
 	return p
 }
 
-// Line reads a line of the process's output, without its line break. ok is false if the process has ended. An incomplete
-// line, which a killed process may leave, is not returned.
+// Line reads a line of the process's output, without its line break. ok is false if the process has ended. An
+// incomplete line, which a killed process may leave, is not returned.
 func (p *Process) Line() (line string, ok bool) {
 	line, err := p.out.ReadString('\n')
 	return strings.TrimSuffix(line, "\n"), err == nil
@@ -163,8 +163,8 @@ func (p *Process) Ask(line string) (answer string, ok bool) {
 	return p.Line()
 }
 
-// KillAfter kills the process after a time, but does not wait for it. Output that it has written can still be read. The caller
-// may stop the timer. KillAfter may be called concurrently with the other methods.
+// KillAfter kills the process after a time, but does not wait for it. Output that it has written can still be read. The
+// caller may stop the timer. KillAfter may be called concurrently with the other methods.
 func (p *Process) KillAfter(d time.Duration) *time.Timer {
 	return time.AfterFunc(d, func() { _ = p.Cmd.Process.Kill() }) // fails if the process has ended
 }
@@ -175,7 +175,8 @@ func (p *Process) Kill() {
 	_ = p.wait()
 }
 
-// Wait waits until the process has ended. Its output must have been read. The error has the process's standard error output.
+// Wait waits until the process has ended. Its output must have been read. The error has the process's standard error
+// output.
 func (p *Process) Wait() error {
 	err := p.wait()
 	if err != nil {

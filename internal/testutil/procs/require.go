@@ -41,8 +41,8 @@ func LookPath(t testing.TB, program string) string {
 	return path
 }
 
-// Strace returns a command that runs cmd and its children under strace with flags, which writes the calls to the file output.
-// It calls Skip if strace is missing.
+// Strace returns a command that runs cmd and its children under strace with flags, which writes the calls to the file
+// output. It calls Skip if strace is missing.
 func Strace(t testing.TB, cmd *exec.Cmd, output string, flags ...string) *exec.Cmd {
 	t.Helper()
 	traced := exec.Command(LookPath(t, "strace"), append(append([]string{"-f", "-qq", "-y", "-o", output}, flags...), cmd.Args...)...)
@@ -50,7 +50,8 @@ func Strace(t testing.TB, cmd *exec.Cmd, output string, flags ...string) *exec.C
 	return traced
 }
 
-// SkipUntraced calls Skip if the standard error output of a command of Strace says that the kernel does not permit tracing.
+// SkipUntraced calls Skip if the standard error output of a command of Strace says that the kernel does not permit
+// tracing.
 func SkipUntraced(t testing.TB, stderr string) {
 	t.Helper()
 	if strings.Contains(stderr, "ptrace") {

@@ -111,7 +111,8 @@ func (p *Server) HasExited() bool {
 	}
 }
 
-// Stop sends SIGTERM and waits until the process has exited. After the timeout it kills the process and returns an error.
+// Stop sends SIGTERM and waits until the process has exited. After the timeout it kills the process and returns an
+// error.
 func (p *Server) Stop(timeout time.Duration) error {
 	if err := p.Signal(syscall.SIGTERM); err != nil {
 		return fmt.Errorf("SIGTERM: %w: %s", err, p.Stderr())

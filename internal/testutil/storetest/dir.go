@@ -1,4 +1,5 @@
-// Package storetest has helpers for tests of stores that package partdtest does not have, because they are not for users.
+// Package storetest has helpers for tests of stores that package partdtest does not have, because they are not for
+// users.
 package storetest
 
 import (

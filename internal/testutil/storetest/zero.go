@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// CheckZero calls every method of the values with a context and zero arguments, which must cause errors. It fails the test if a
-// method panics, does not return, or has an error result and returns nil for it. The methods in
-// mayReturnNil may return nil; "*" stands for all methods.
+// CheckZero calls every method of the values with a context and zero arguments, which must cause errors. It fails the
+// test if a method panics, does not return, or has an error result and returns nil for it. The methods in mayReturnNil
+// may return nil; "*" stands for all methods.
 func CheckZero(t *testing.T, values map[string]any, mayReturnNil ...string) {
 	t.Helper()
 	for name, zero := range values {
@@ -26,7 +26,8 @@ func CheckZero(t *testing.T, values map[string]any, mayReturnNil ...string) {
 				defer watchdog.Stop()
 				v := v
 				if v.Kind() == reflect.Pointer && !v.IsNil() && v.Elem().IsZero() {
-					v = reflect.New(v.Type().Elem()) // call each method on a new value: a panic in another one may have left a mutex locked
+					// call each method on a new value: a panic in another one may have left a mutex locked
+					v = reflect.New(v.Type().Elem())
 				}
 				err, fails := call(t.Context(), v.Method(i))
 				if errors.Is(err, context.DeadlineExceeded) {

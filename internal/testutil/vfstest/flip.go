@@ -27,7 +27,8 @@ func (f *Flip) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, erro
 
 func (f flipFile) ReadAt(p []byte, off int64) (int, error) {
 	n, err := f.File.ReadAt(p, off)
-	if f.fs.Calls++; f.fs.Calls == f.fs.Target && n > 0 {
+	f.fs.Calls++
+	if f.fs.Calls == f.fs.Target && n > 0 {
 		p[n/2] ^= 4
 	}
 	return n, err

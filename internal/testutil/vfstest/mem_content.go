@@ -88,7 +88,8 @@ func (c *content) writablePage(i int64) *page {
 	if need := i + 1 - int64(len(c.pages)); need > 0 {
 		c.pages = append(c.pages, make([]*page, need)...)
 	}
-	switch p := c.pages[i]; {
+	p := c.pages[i]
+	switch {
 	case p == nil:
 		c.pages[i] = &page{owner: c.owner}
 	case p.owner != c.owner:

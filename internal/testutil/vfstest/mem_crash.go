@@ -153,7 +153,8 @@ func (m *Mem) namesAfterCrash(rnd *rand.Rand) func(dir *inode) map[string]*inode
 // chooseSurvivors chooses which changes survive: none, all, a prefix, or random ones that do not depend
 // on a lost change. Call the returned function for each index of pending in increasing order.
 func chooseSurvivors(rnd *rand.Rand, pending []nameChange) func(i int) bool {
-	switch first := 0; rnd.IntN(4) {
+	first := 0
+	switch rnd.IntN(4) {
 	case 0:
 		return func(int) bool { return false }
 	case 1:

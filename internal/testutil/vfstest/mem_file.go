@@ -137,7 +137,8 @@ func (f *memFile) Punch(off, n int64) error {
 	if err := f.check("fallocate", true, off); err != nil {
 		return err
 	}
-	if n = min(n, f.node.current.size-off); n > 0 {
+	n = min(n, f.node.current.size-off)
+	if n > 0 {
 		f.mem.write(f.node, make([]byte, n), off)
 		f.node.current.punch(off, n)
 	}

@@ -46,12 +46,13 @@ type copying struct {
 	in        operations.Copying
 }
 
-// newCopying adds the flags to cmd. dir and copyDir are the names of the flags for the locations of the tables and of the
-// copies. If dir is "", the command reads only the copies.
+// newCopying adds the flags to cmd. dir and copyDir are the names of the flags for the locations of the tables and of
+// the copies. If dir is "", the command reads only the copies.
 func newCopying(a *app, cmd *cobra.Command, dir, copyDir, copyUsage string) *copying {
 	c := &copying{a: a, copyDir: copyDir, rate: cliutil.Size{Min: 1}}
 	c.copies = storeFlag(cmd, copyDir, copyUsage+"; with --server, its name in the server's --backup-dir")
-	if c.p.warehouse.dir = new(string); dir != "" {
+	c.p.warehouse.dir = new(string)
+	if dir != "" {
 		c.p = storeFlag(cmd, dir, "the `DIR` of the tables")
 		c.p.bucket = cmd.Flags().String("bucket", "", allBucketsUsage)
 		cmd.Flags().Var(&c.rate, "rate", "read at most this `SIZE` a second, such as 20MB (default: no limit)")
@@ -83,7 +84,8 @@ func (c *copying) run(ctx context.Context, o operations.CopyOperation, f func(op
 		if *c.copies.catalog != "" {
 			return cliutil.Usagef("--%s-catalog and --server cannot be combined", c.copyDir)
 		}
-		if c.in.Dir = *c.copies.dir; c.p.dirFlag != nil && !c.p.dirFlag.Changed && strings.ContainsAny(c.in.Dir, `/\`) {
+		c.in.Dir = *c.copies.dir
+		if c.p.dirFlag != nil && !c.p.dirFlag.Changed && strings.ContainsAny(c.in.Dir, `/\`) {
 			return cliutil.Usagef("--%s=%s cannot be the name of a directory in the --backup-dir of the server %s: to use no server, set --%s",
 				c.copyDir, c.in.Dir, *c.p.server, c.p.dirFlag.Name)
 		}
@@ -101,7 +103,8 @@ func (c *copying) run(ctx context.Context, o operations.CopyOperation, f func(op
 	}
 	return withStore(from, false, func(source *tables.Store) error {
 		return withStore(to, o.Entry != operations.Verify.Entry && o.Entry != operations.Backups.Entry, func(target *tables.Store) error {
-			if c.in.Copies = target; isRestore {
+			c.in.Copies = target
+			if isRestore {
 				c.in.Copies, source = source, target
 			}
 			return each(backend{Target: operations.Target{Store: cmp.Or(source, target)}})

@@ -71,7 +71,8 @@ func parseColumnChange(op tables.ColumnOp, text string) (tables.ColumnChange, er
 	if colon < 0 {
 		return c, cliutil.Usagef("--%s %q has no colon: write NAME:%s", op, text, map[bool]string{true: "NEW", false: "TYPE"}[op == tables.RenameColumn])
 	}
-	if c.Column, c.To = body[:colon], text[colon+1:]; op != tables.RenameColumn {
+	c.Column, c.To = body[:colon], text[colon+1:]
+	if op != tables.RenameColumn {
 		c.To, c.Type = "", tables.ColumnType(c.To)
 	}
 	return c, nil

@@ -35,7 +35,8 @@ func formatFlag(cmd *cobra.Command) *string {
 	return format
 }
 
-// rangeFlags adds the flags --from and --to with these usage texts. Call the returned function after the flags are parsed.
+// rangeFlags adds the flags --from and --to with these usage texts. Call the returned function after the flags are
+// parsed.
 func rangeFlags(cmd *cobra.Command, from, to string) func() (from, to time.Time, err error) {
 	texts := []*string{cmd.Flags().String("from", "", from), cmd.Flags().String("to", "", to)}
 	return func() (_, _ time.Time, err error) {
@@ -102,7 +103,8 @@ func (o *rowOutput) scan(ctx context.Context, p location, name string, at tables
 	})
 }
 
-// write writes a reader's rows, and releases r. r and err are the results of opening r; if err is set, write returns err.
+// write writes a reader's rows, and releases r. r and err are the results of opening r; if err is set, write returns
+// err.
 func (o *rowOutput) write(ctx context.Context, r array.RecordReader, err error) error {
 	if err != nil {
 		return err

@@ -143,7 +143,8 @@ func (s source) open(ctx context.Context, bytesRead *atomic.Int64) (array.Record
 			}
 			ok := true
 			for b, err := range arrowsafe.Batches(r) {
-				if ok = yield(b, err) && err == nil; !ok {
+				ok = yield(b, err) && err == nil
+				if !ok {
 					break
 				}
 			}

@@ -57,7 +57,8 @@ func printRecords[T any](out io.Writer, asJSON bool, write func(record func(T) e
 	w := tabwriter.NewWriter(buffered, 0, 0, 2, ' ', 0)
 	var names []string
 	for _, f := range reflect.VisibleFields(reflect.TypeFor[T]()) {
-		if !strings.Contains(f.Tag.Get("json"), ",") { // fields with omitempty come last, get no title, and are printed only if they are set
+		// fields with omitempty come last, get no title, and are printed only if they are set
+		if !strings.Contains(f.Tag.Get("json"), ",") {
 			names = append(names, strings.ToUpper(f.Tag.Get("json")))
 		}
 	}

@@ -14,7 +14,8 @@ import (
 func maintenanceCommand(a *app, cmd *cobra.Command, o operations.Operation[tables.MaintainOptions, tables.MaintainResult], in *tables.MaintainOptions, report func(tables.MaintainResult) string) *cobra.Command {
 	p := locationFlags(cmd, allBucketsUsage)
 	return operationCommand(cmd, p, o, func(args []string) (*tables.MaintainOptions, error) {
-		if in.Buckets = p.requestedBuckets(cmd); len(args) > 0 {
+		in.Buckets = p.requestedBuckets(cmd)
+		if len(args) > 0 {
 			in.Buckets, in.Tables = tables.Buckets{*p.bucket}, args
 		}
 		return in, nil

@@ -132,8 +132,8 @@ type warehouse struct {
 	cacheSize                    *cliutil.Size
 }
 
-// Default directories of serve and of the other commands. serveDir is also the default of the shoots program, which serve can
-// replace.
+// Default directories of serve and of the other commands. serveDir is also the default of the shoots program, which
+// serve can replace.
 const (
 	commandsDir = "partd-tables"
 	serveDir    = "buckets"
@@ -165,7 +165,8 @@ func (w warehouse) checkExists() error {
 		return nil
 	}
 	if strings.Contains(dir, "://") {
-		if dir = *w.catalog; dir == "" {
+		dir = *w.catalog
+		if dir == "" {
 			return nil // opening the store fails, because a cloud bucket needs --catalog
 		}
 	}

@@ -42,7 +42,8 @@ func bucketFlag(cmd *cobra.Command, name string) *string {
 	return url
 }
 
-// backupCommand makes cmd copy tables to or from a named backup. flagName is the name of the flag for the backup's location.
+// backupCommand makes cmd copy tables to or from a named backup. flagName is the name of the flag for the backup's
+// location.
 func backupCommand(a *app, cmd *cobra.Command, flagName, verb string, copyTables func(ctx context.Context, n *pull.Node, b objstore.Bucket, name string, args []string) ([]pull.Copied, error)) *cobra.Command {
 	url, name := bucketFlag(cmd, flagName), nameFlag(cmd)
 	return new(pullConfig).command(cmd, func(ctx context.Context, n *pull.Node, args []string) error {

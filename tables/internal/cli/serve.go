@@ -89,11 +89,12 @@ func newServe(a *app) *cobra.Command {
 	return cmd
 }
 
-// minFoldTime is the time that the shutdown always allows for writing small appends to files, even after --drain-timeout.
+// minFoldTime is the time that the shutdown always allows for writing small appends to files, even after
+// --drain-timeout.
 const minFoldTime = 500 * time.Millisecond
 
-// serve runs the server until ctx is canceled, or an authorized client stops it. It calls onHangup with the function that
-// reloads the secrets.
+// serve runs the server until ctx is canceled, or an authorized client stops it. It calls onHangup with the function
+// that reloads the secrets.
 func (c *serveConfig) serve(ctx context.Context, a *app, onHangup func(reload func())) (err error) {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -167,7 +168,8 @@ func (c *serveConfig) serve(ctx context.Context, a *app, onHangup func(reload fu
 		return err
 	}
 	catalog := rest.Handler(server.Core, store, iceberg)
-	httpCtx, cancelHTTP := context.WithCancel(context.WithoutCancel(ctx)) // not canceled with ctx, so that the health check can report the shutdown
+	// not canceled with ctx, so that the health check can report the shutdown
+	httpCtx, cancelHTTP := context.WithCancel(context.WithoutCancel(ctx))
 	httpErrs := make(chan error, len(httpListeners))
 	stopHTTP := sync.OnceValue(func() (err error) {
 		cancelHTTP()
@@ -221,7 +223,8 @@ func (c *serveConfig) serve(ctx context.Context, a *app, onHangup func(reload fu
 	if err := server.Serve(ctx, l); err != nil {
 		return err
 	}
-	if err := stopHTTP(); err != nil { // stop HTTP before the fold, because HTTP calls can commit, and the fold waits for commits
+	// stop HTTP before the fold, because HTTP calls can commit, and the fold waits for commits
+	if err := stopHTTP(); err != nil {
 		return nil // the deferred stopHTTP returns err again
 	}
 	foldCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(minFoldTime, server.RemainingGrace()))
@@ -246,7 +249,8 @@ func (c *serveConfig) icebergOptions() (rest.Options, error) {
 	case err != nil:
 		return o, err
 	case lender != nil:
-		if o.Storage = lender.Settings(); c.restRole != "" {
+		o.Storage = lender.Settings()
+		if c.restRole != "" {
 			o.Lend = lender.Lend
 		}
 	case c.restRole != "":
@@ -302,7 +306,8 @@ func (c *serveConfig) listenFlight() (net.Listener, error) {
 	return c.listenAt("--listen", net.JoinHostPort(c.hostName, strconv.Itoa(c.portNumber)))
 }
 
-// listenAt listens on an address. It returns an error if other machines can reach the address and would have full access.
+// listenAt listens on an address. It returns an error if other machines can reach the address and would have full
+// access.
 func (c *serveConfig) listenAt(flag, address string) (net.Listener, error) {
 	l, err := net.Listen("tcp", address)
 	if err != nil {

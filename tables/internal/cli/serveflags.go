@@ -137,7 +137,8 @@ func (c *serveConfig) validate(cmd *cobra.Command) error {
 	if len(secrets) > 0 {
 		c.options.Secret = secrets[0]
 	}
-	switch o := &c.options; {
+	o := &c.options
+	switch {
 	case o.Secret != nil && o.TLS == nil && c.scheme != unixScheme && !c.insecure:
 		return cliutil.Usagef("without TLS, anyone who sees the traffic can read the tokens: use --tls-cert and --tls-key, or --insecure")
 	case (c.secondSecretFile != "" || c.revokedFile != "") && o.Secret == nil:
@@ -195,7 +196,8 @@ func (c *serveConfig) parseAddress(cmd *cobra.Command) error {
 	if secure != (scheme == "grpc+tls") {
 		return cliutil.Usagef("--listen %q: use grpc+tls:// with --tls-cert and --tls-key, and grpc:// without", c.listen)
 	}
-	if c.scheme = scheme + "://"; c.scheme == unixScheme {
+	c.scheme = scheme + "://"
+	if c.scheme == unixScheme {
 		c.hostName = target
 		return nil
 	}
@@ -258,7 +260,8 @@ func (c *serveConfig) setSecrets(server *flightd.Server) error {
 	return server.SetSecrets(secrets, revoked)
 }
 
-// reload reads the secrets and certificates again, and opens the audit log again. If a file is invalid, its previous contents stay in use.
+// reload reads the secrets and certificates again, and opens the audit log again. If a file is invalid, its previous
+// contents stay in use.
 func (c *serveConfig) reload(server *flightd.Server) {
 	log := c.options.Logger
 	if err := c.setSecrets(server); err != nil {

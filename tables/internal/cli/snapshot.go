@@ -63,7 +63,8 @@ func newSnapshotCreate(a *app) *cobra.Command {
 	return operationCommand(cmd, p, operations.TakeSnapshot, func(args []string) (*operations.Snapshot, error) {
 		snapshot := &operations.Snapshot{Bucket: *p.bucket}
 		if len(args) > 0 {
-			if snapshot.Name = args[0]; snapshot.Name == "" {
+			snapshot.Name = args[0]
+			if snapshot.Name == "" {
 				return nil, cliutil.Usagef("the name of the snapshot is empty")
 			}
 		}

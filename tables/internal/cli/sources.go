@@ -62,8 +62,8 @@ const (
 	pystoreSnapshots = "_snapshots"
 )
 
-// pystoreSources lists the tables of a pystore store. The item DIR/COLLECTION/ITEM/*.parquet becomes the table ITEM in the
-// bucket COLLECTION. The items of a snapshot, DIR/COLLECTION/_snapshots/SNAPSHOT/ITEM/*.parquet, go to the bucket
+// pystoreSources lists the tables of a pystore store. The item DIR/COLLECTION/ITEM/*.parquet becomes the table ITEM in
+// the bucket COLLECTION. The items of a snapshot, DIR/COLLECTION/_snapshots/SNAPSHOT/ITEM/*.parquet, go to the bucket
 // COLLECTION@SNAPSHOT.
 func pystoreSources(dir string) ([]source, error) {
 	collections, err := subdirectories(dir)
@@ -123,7 +123,8 @@ func pystoreItems(dir, bucket string) ([]source, error) {
 	return sources, nil
 }
 
-// pystoreItemMetadata returns an item's metadata. It renames _updated, because a table has its own time of the last change.
+// pystoreItemMetadata returns an item's metadata. It renames _updated, because a table has its own time of the last
+// change.
 func pystoreItemMetadata(path string) (tables.Metadata, error) {
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -36,8 +36,8 @@ const (
 	// processOverhead is what a process needs besides its data, in bytes: thread stacks and code.
 	processOverhead = 64 << 20
 
-	// A file may contain freeValues values, plus valuesPerByte values for each byte of the file. Without this limit, a few
-	// bytes could claim any number of values, all of them null or equal.
+	// A file may contain freeValues values, plus valuesPerByte values for each byte of the file. Without this limit, a
+	// few bytes could claim any number of values, all of them null or equal.
 	valuesPerByte           = 256
 	valuesPerCompressedByte = 16 << 10 // for Parquet and Arrow files, which compress values
 )
@@ -45,8 +45,8 @@ const (
 // freeValues is the number of values that a file of any size may contain. It is a variable because tests replace it.
 var freeValues int64 = 1 << 24
 
-// NewIsolatedReader returns a reader that uses memory bytes for all concurrent reads. Each file gets half of the remaining
-// memory, but at least 64 MiB.
+// NewIsolatedReader returns a reader that uses memory bytes for all concurrent reads. Each file gets half of the
+// remaining memory, but at least 64 MiB.
 func NewIsolatedReader(memory int64) *IsolatedReader { return &IsolatedReader{memory: memory} }
 
 func (a *IsolatedReader) reserve() (n int64) {
@@ -72,9 +72,9 @@ type task struct {
 	Memory int64
 }
 
-// readSmall reads and checks a small file in this process, because starting a separate process takes a hundred times as long. It
-// returns an error if the file is large, damaged or Parquet, or needs much memory. Then only a separate process may read it. The
-// caller must release the batches, even after an error.
+// readSmall reads and checks a small file in this process, because starting a separate process takes a hundred times as
+// long. It returns an error if the file is large, damaged or Parquet, or needs much memory. Then only a separate
+// process may read it. The caller must release the batches, even after an error.
 func (in *Input) readSmall(ctx context.Context, fileSize int64) (batches []arrow.RecordBatch, columns *arrow.Schema, err error) {
 	const maxSize, memory = 64 << 10, 4 << 20
 	if in.Format == Parquet || fileSize > maxSize {
@@ -100,8 +100,8 @@ func (in *Input) readSmall(ctx context.Context, fileSize int64) (batches []arrow
 	return batches, r.Schema(), r.Err()
 }
 
-// Read reads a file and checks the batches. It reads files in a separate process, except small ones that need little memory.
-// Where package worker is unsupported, it is [Input.Read].
+// Read reads a file and checks the batches. It reads files in a separate process, except small ones that need little
+// memory. Where package worker is unsupported, it is [Input.Read].
 func (a *IsolatedReader) Read(ctx context.Context, in *Input) (array.RecordReader, error) {
 	in.IsUncompressed = true
 	if !worker.Supported {
@@ -169,10 +169,12 @@ type isolatedFile struct {
 
 func (a *isolatedFile) nextBatch(ctx context.Context) (arrow.RecordBatch, error) {
 	b, err := a.batches.Next()
-	if err = a.explain(ctx, err); b == nil || err != nil {
+	err = a.explain(ctx, err)
+	if b == nil || err != nil {
 		return nil, err
 	}
-	if a.remaining -= b.NumRows() * b.NumCols(); a.remaining < 0 {
+	a.remaining -= b.NumRows() * b.NumCols()
+	if a.remaining < 0 {
 		err = fmt.Errorf("%s: %w: the file has far more values than bytes, such as columns that contain only nulls: split it into smaller files", a.in.Name, partd.ErrTooLarge)
 	} else if _, err = a.checker.Check(ctx, b); err != nil {
 		err = fmt.Errorf("%s: %w", a.in.Name, err)

@@ -7,8 +7,8 @@ import (
 	"io"
 )
 
-// arrayReader turns a JSON array into JSON lines, one for each element. It does not parse the elements, and leaves errors
-// in the text for the reader of the lines.
+// arrayReader turns a JSON array into JSON lines, one for each element. It does not parse the elements, and leaves
+// errors in the text for the reader of the lines.
 type arrayReader struct {
 	r        *bufio.Reader
 	depth    int  // number of open arrays and objects
@@ -58,11 +58,13 @@ func (a *arrayReader) convert(c byte) byte {
 	case isSpace, a.depth == 0 && !a.hasValue && c != '[': // also a byte order mark
 		return ' '
 	case c == '[' || c == '{':
-		if a.depth++; a.depth == 1 && !a.hasValue {
+		a.depth++
+		if a.depth == 1 && !a.hasValue {
 			return ' '
 		}
 	case c == ']' || c == '}':
-		if a.depth--; a.depth == 0 && c == ']' && (a.hasValue || !a.isLater) {
+		a.depth--
+		if a.depth == 0 && c == ']' && (a.hasValue || !a.isLater) {
 			a.isClosed = true
 			return '\n'
 		}

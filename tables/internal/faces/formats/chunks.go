@@ -22,8 +22,8 @@ var (
 	fewColumns = 1 << 10 // files with more columns are processed one chunk at a time
 )
 
-// text is a text file divided into chunks of whole records. A chunk is called used when forEachChunk's callback has returned for
-// it and for all earlier chunks.
+// text is a text file divided into chunks of whole records. A chunk is called used when forEachChunk's callback has
+// returned for it and for all earlier chunks.
 type text struct {
 	in     *Input
 	r      io.Reader
@@ -88,8 +88,8 @@ func (t *text) nextChunk(ctx context.Context) (chunk, error) {
 	return c, nil
 }
 
-// fill reads more data into block. It reads a record that is longer than a chunk only after all earlier chunks are used, so that
-// only one such record is in memory.
+// fill reads more data into block. It reads a record that is longer than a chunk only after all earlier chunks are
+// used, so that only one such record is in memory.
 func (t *text) fill(ctx context.Context) error {
 	if len(t.block) > maxRecordSize {
 		return fmt.Errorf("%s, line %d: %w: the record is larger than %d MiB", t.in.Name, t.linesBefore+1, partd.ErrTooLarge, maxRecordSize>>20)
@@ -121,8 +121,8 @@ func (t *text) fill(ctx context.Context) error {
 	return nil
 }
 
-// forEachChunk calls f for each chunk, in up to workers goroutines. If f must act in file order, it waits until chunk.turn is
-// closed. An error cancels all calls; forEachChunk returns the first error in file order.
+// forEachChunk calls f for each chunk, in up to workers goroutines. If f must act in file order, it waits until
+// chunk.turn is closed. An error cancels all calls; forEachChunk returns the first error in file order.
 func (t *text) forEachChunk(ctx context.Context, workers int, f func(context.Context, chunk) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

@@ -73,7 +73,8 @@ func (c *csvRows) line() int64 { return c.linesBefore + c.split.Line }
 func (c *csvRows) next() error {
 	for {
 		c.isBlank = false
-		switch kind := c.split.Next(); {
+		kind := c.split.Next()
+		switch {
 		case kind == records.Header:
 			return nil
 		case kind == records.Data:
@@ -86,7 +87,8 @@ func (c *csvRows) next() error {
 			}
 			return nil
 		case kind == records.Blank:
-			if c.isBlank = len(c.names) == 1; c.isBlank {
+			c.isBlank = len(c.names) == 1
+			if c.isBlank {
 				return nil
 			}
 		case kind == records.More:

@@ -93,7 +93,8 @@ type Input struct {
 	Format Format
 	Sep    string // separator of CSV fields, a single byte; "" means a comma
 
-	// Known has columns whose types are not inferred, such as the target table's columns. It can be nil. Only text formats use it.
+	// Known has columns whose types are not inferred, such as the target table's columns. It can be nil. Only text
+	// formats use it.
 	Known *arrow.Schema
 	// IsUncompressed refuses compressed text, because a short file can contain any amount of text.
 	IsUncompressed bool
@@ -119,8 +120,8 @@ func (in *Input) Read(ctx context.Context) (array.RecordReader, error) {
 	return nil, fmt.Errorf("%s: cannot read format %q: the formats are %s", in.Name, in.Format, strings.Join(Names, ", "))
 }
 
-// batches returns a reader of the batches that generate yields; generate must release its own references to them. If a library
-// panics on a damaged file, the reader returns an error. Releasing the reader calls end.
+// batches returns a reader of the batches that generate yields; generate must release its own references to them. If a
+// library panics on a damaged file, the reader returns an error. Releasing the reader calls end.
 func (in *Input) batches(ctx context.Context, schema *arrow.Schema, end func(), generate func(yield func(arrow.RecordBatch) bool) error) array.RecordReader {
 	return arrowsafe.Reader(schema, func(yield func(arrow.RecordBatch, error) bool) {
 		stopped, yielding := false, false
@@ -294,7 +295,8 @@ func withoutParquetIDs(schema *arrow.Schema) *arrow.Schema {
 	return arrow.NewSchema(fields, &metadata)
 }
 
-// readArrow reads an Arrow stream or an Arrow file. A file is a stream with a magic string before it and a footer after it.
+// readArrow reads an Arrow stream or an Arrow file. A file is a stream with a magic string before it and a footer after
+// it.
 func (in *Input) readArrow(ctx context.Context) (array.RecordReader, error) {
 	const magic = "ARROW1\x00\x00"
 	buffered := &endRecorder{Reader: bufio.NewReaderSize(in.withCounter(in.File), 1<<20)}
@@ -337,7 +339,8 @@ func (in *Input) readArrow(ctx context.Context) (array.RecordReader, error) {
 	}), nil
 }
 
-// endRecorder records whether the input was read to its end. After a complete Arrow file's stream, the footer remains unread.
+// endRecorder records whether the input was read to its end. After a complete Arrow file's stream, the footer remains
+// unread.
 type endRecorder struct {
 	*bufio.Reader
 	reachedEnd bool

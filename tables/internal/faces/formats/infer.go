@@ -62,7 +62,8 @@ const maxExactInt = 1 << 53
 // needs nanoseconds.
 func kindsOfText(s []byte) (k kinds, nanos bool) {
 	k = kindText
-	switch c := s[0]; {
+	c := s[0]
+	switch {
 	case isBool(s):
 		k |= kindBool
 	case isNonFinite(s):
@@ -91,7 +92,8 @@ func kindsOfNumber(s []byte) kinds {
 	if integerDigits > 1 && digits[0] == '0' {
 		return 0
 	}
-	if rest := digits[integerDigits:]; integerDigits > 0 && integerDigits < 16 { // fast path for most numbers, which are below maxExactInt
+	// fast path for most numbers, which are below maxExactInt
+	if rest := digits[integerDigits:]; integerDigits > 0 && integerDigits < 16 {
 		if len(rest) == 0 && string(s) != "-0" {
 			return kindInt | kindFloat
 		}
@@ -228,7 +230,8 @@ func schemaOf(columns []*column, known *arrow.Schema) (*arrow.Schema, error) {
 
 // field returns the nested column called name, and adds it if it does not exist. index is its likely index.
 func (c *column) field(name []byte, index int) (*column, error) {
-	if index < len(c.fields) && c.fields[index].name == string(name) { // Most lines have their members in the same order.
+	// Most lines have their members in the same order.
+	if index < len(c.fields) && c.fields[index].name == string(name) {
 		return c.fields[index], nil
 	}
 	if existing := c.byName[string(name)]; existing != nil {

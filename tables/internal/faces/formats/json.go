@@ -24,7 +24,8 @@ func (l *lines) next() ([]byte, error) {
 		line, remaining, _ := bytes.Cut(l.remaining, []byte("\n"))
 		l.remaining = remaining
 		l.line++
-		if line = bytes.TrimSpace(line); len(line) > 0 {
+		line = bytes.TrimSpace(line)
+		if len(line) > 0 {
 			return line, nil
 		}
 	}
@@ -160,7 +161,8 @@ type jsonReader struct {
 	invalid    bool  // the JSON is invalid; the remaining text is then dropped
 }
 
-// readJSON calls read for the value in text. If text is not valid JSON, it returns encoding/json's error instead of read's.
+// readJSON calls read for the value in text. If text is not valid JSON, it returns encoding/json's error instead of
+// read's.
 func readJSON(text []byte, read func(*jsonReader) error) error {
 	j := &jsonReader{remaining: text}
 	err := read(j)
@@ -236,8 +238,8 @@ func (j *jsonReader) string(n int) ([]byte, error) {
 	return text, nil
 }
 
-// more advances to the next element of an array or member of an object. After the last one, it skips the byte end and returns
-// false.
+// more advances to the next element of an array or member of an object. After the last one, it skips the byte end and
+// returns false.
 func (j *jsonReader) more(end byte) bool {
 	first := j.justOpened
 	j.justOpened = false

@@ -42,8 +42,8 @@ func isBool(s []byte) bool {
 // maxDecimalDigits is the maximum precision of decimals.
 const maxDecimalDigits = 38
 
-// parseFloat parses a float with the given number of bits. It rounds numbers with a fraction or an exponent, and rejects
-// integers that the float cannot represent exactly.
+// parseFloat parses a float with the given number of bits. It rounds numbers with a fraction or an exponent, and
+// rejects integers that the float cannot represent exactly.
 func parseFloat(s []byte, bits int) (float64, bool) {
 	f, err := strconv.ParseFloat(string(s), bits)
 	if err != nil || records.PlainValue(s) < len(s) && bytes.ContainsAny(s, "_xX") {
@@ -79,7 +79,8 @@ func parseFloat16(s []byte) (float16.Num, bool) {
 	return half, ok && math.IsInf(roundTripped, 0) == math.IsInf(f, 0) && (!isInteger || roundTripped == f)
 }
 
-// decimalParser returns a function that adds decimals. It rejects values with more fractional digits than the type's scale.
+// decimalParser returns a function that adds decimals. It rejects values with more fractional digits than the type's
+// scale.
 func decimalParser(b array.Builder, t arrow.DecimalType) func([]byte) bool {
 	return func(s []byte) bool {
 		digits, ok := scaleDecimal(s, int(t.GetScale()), int(t.GetPrecision()))
@@ -104,8 +105,8 @@ func decimalParser(b array.Builder, t arrow.DecimalType) func([]byte) bool {
 	}
 }
 
-// scaleDecimal returns the signed digits of the number in s times 10^scale. It returns false if s is not a number, or the result
-// is not an integer with at most precision digits.
+// scaleDecimal returns the signed digits of the number in s times 10^scale. It returns false if s is not a number, or
+// the result is not an integer with at most precision digits.
 func scaleDecimal(s []byte, scale, precision int) (digits string, ok bool) {
 	number, exponent, scientific := strings.Cut(strings.ToLower(string(s)), "e")
 	if scientific {

@@ -65,8 +65,8 @@ func newCSVWriter(w io.Writer, schema *arrow.Schema) (*textWriter, error) {
 	return t, err
 }
 
-// appendField appends a CSV field that is not null. It also quotes values that start with white space, or with the first byte
-// of a byte order mark.
+// appendField appends a CSV field that is not null. It also quotes values that start with white space, or with the
+// first byte of a byte order mark.
 func appendField(line []byte, index int, value []byte) []byte {
 	if index > 0 {
 		line = append(line, ',')
@@ -100,7 +100,8 @@ func newJSONWriter(w io.Writer, schema *arrow.Schema) (*textWriter, error) {
 	}}, nil
 }
 
-// unpack returns the array and index of the value inside a dictionary, run or extension other than a UUID.
+// unpack follows dictionary, run-end-encoded and extension arrays, except UUIDs, to the array and index that hold
+// value i of a.
 func unpack(a arrow.Array, i int) (arrow.Array, int) {
 	for {
 		switch typed := a.(type) {
@@ -174,7 +175,8 @@ func appendText(out []byte, a arrow.Array, i int) []byte {
 }
 
 func appendJSON(out []byte, a arrow.Array, i int) (_ []byte, err error) {
-	if a, i = unpack(a, i); isNull(a, i) {
+	a, i = unpack(a, i)
+	if isNull(a, i) {
 		return append(out, "null"...), nil
 	}
 	switch a := a.(type) {
@@ -246,7 +248,8 @@ func appendObject(out []byte, a *array.Struct, i int, names []string) (_ []byte,
 // appendFloat appends a float. It quotes NaN and infinities, and writes large floats with an exponent. Without an
 // exponent, readers would take a large float for an integer that a float cannot represent exactly.
 func appendFloat(out []byte, f float64, bits int) []byte {
-	switch a := math.Abs(f); {
+	a := math.Abs(f)
+	switch {
 	case math.IsNaN(f) || math.IsInf(f, 0):
 		return append(strconv.AppendFloat(append(out, '"'), f, 'g', -1, bits), '"')
 	case a < 1<<24 && a >= 1e-6 || bits == 64 && a < 1e15 && a >= 1e-6:

@@ -34,8 +34,8 @@ func parseDigits(s []byte, n int) (v int64, rest []byte, ok bool) {
 	return v, s[n:], true
 }
 
-// parseMoment parses a date, optionally followed by T or a space, a time of day, and a UTC offset. A year has at least four digits and
-// can be negative.
+// parseMoment parses a date, optionally followed by T or a space, a time of day, and a UTC offset. A year has at least
+// four digits and can be negative.
 func parseMoment(s []byte) (m moment, ok bool) {
 	rest, negative := bytes.CutPrefix(s, []byte("-"))
 	width := bytes.IndexByte(rest, '-')
@@ -60,7 +60,8 @@ func parseMoment(s []byte) (m moment, ok bool) {
 	if rest[0] != 'T' && rest[0] != ' ' {
 		return m, false
 	}
-	if rest, ok = m.readClock(rest[1:]); !ok {
+	rest, ok = m.readClock(rest[1:])
+	if !ok {
 		return m, false
 	}
 	return m, len(rest) == 0 || m.readOffset(rest)
@@ -124,7 +125,8 @@ func (m *moment) readOffset(s []byte) (ok bool) {
 		if colons && n > 0 {
 			s = s[1:]
 		}
-		if parts[n], s, ok = parseDigits(s, 2); !ok || len(s) > 0 && colons != (s[0] == ':') {
+		parts[n], s, ok = parseDigits(s, 2)
+		if !ok || len(s) > 0 && colons != (s[0] == ':') {
 			return false
 		}
 	}
@@ -146,7 +148,8 @@ func (m *moment) ticks(unit arrow.TimeUnit) (int64, bool) {
 	return v, m.nanos%nanos == 0 && floor == seconds && v-floor*perSecond == fraction
 }
 
-// parseTimestamp parses a timestamp that is a whole number of units. The text must have a UTC offset if and only if hasZone is true.
+// parseTimestamp parses a timestamp that is a whole number of units. The text must have a UTC offset if and only if
+// hasZone is true.
 func parseTimestamp(s []byte, unit arrow.TimeUnit, hasZone bool) (int64, bool) {
 	m, ok := parseMoment(s)
 	if !ok || m.hasOffset != hasZone {
@@ -174,7 +177,8 @@ func parseDuration(s []byte, unit arrow.TimeUnit) (int64, bool) {
 	number, inputUnit := bytes.TrimRight(s, "smun"), unit
 	if len(number) < len(s) {
 		unitIndex := slices.Index(unitNames, string(s[len(number):]))
-		if inputUnit = arrow.TimeUnit(unitIndex); unitIndex < 0 {
+		inputUnit = arrow.TimeUnit(unitIndex)
+		if unitIndex < 0 {
 			return 0, false
 		}
 	}
@@ -205,7 +209,8 @@ func appendClock(out []byte, v int64, unit arrow.TimeUnit) []byte {
 	return out
 }
 
-// appendTime appends a time with as many fractional digits as it needs. If hasZone is true, it also appends the UTC offset.
+// appendTime appends a time with as many fractional digits as it needs. If hasZone is true, it also appends the UTC
+// offset.
 func appendTime(out []byte, t time.Time, hasZone bool) []byte {
 	layout := "2006-01-02T15:04:05.999999999"
 	if _, offset := t.Zone(); hasZone && offset%60 != 0 {

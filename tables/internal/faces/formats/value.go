@@ -11,14 +11,16 @@ import (
 	"github.com/google/uuid"
 )
 
-// adder parses values and adds them to a column or a nested field. It rejects values that the type cannot represent exactly.
+// adder parses values and adds them to a column or a nested field. It rejects values that the type cannot represent
+// exactly.
 type adder struct {
 	array.Builder
 	nullable bool
 
-	addText      func([]byte) bool // parses and adds a value; returns false if the type cannot represent it; nil for nested types
-	bareKind     byte              // kind of JSON value that the type accepts besides strings; 0 means none
-	acceptsEmpty bool              // an empty string is a value, not null
+	// parses and adds a value; returns false if the type cannot represent it; nil for nested types
+	addText      func([]byte) bool
+	bareKind     byte // kind of JSON value that the type accepts besides strings; 0 means none
+	acceptsEmpty bool // an empty string is a value, not null
 
 	fields *fields // adds the fields of structs and map entries; nil for other types
 	elem   *adder  // adds the elements of lists; nil for other types
@@ -169,7 +171,8 @@ func (a *adder) invalid(text []byte) error {
 	hint := ""
 	switch t := a.Type().(type) {
 	case *arrow.TimestampType:
-		if hint = ", such as 2026-01-31T23:59:59"; t.TimeZone != "" {
+		hint = ", such as 2026-01-31T23:59:59"
+		if t.TimeZone != "" {
 			hint += "Z or 2026-01-31T23:59:59+01:00"
 		}
 	case *arrow.Date32Type:

@@ -82,7 +82,8 @@ func (t *tableWriter) Write(b arrow.RecordBatch) error {
 	for i := range int(b.NumRows()) {
 		for k, column := range b.Columns() {
 			column, i := unpack(column, i)
-			if cells[k] = "∅"; isNull(column, i) {
+			cells[k] = "∅"
+			if isNull(column, i) {
 				continue
 			}
 			value, err := appendValue(nil, column, i)

@@ -120,7 +120,7 @@ var (
 	Clean    = transformation("clean", transform.Clean)
 )
 
-// Operations for maintenance.
+// Maintenance operations.
 var (
 	Fold    = maintenance("fold", (*tables.Store).Fold)
 	Compact = maintenance("compact", (*tables.Store).Compact)

@@ -116,7 +116,8 @@ func withoutAnswer[In any](e Entry, do func(context.Context, *tables.Store, *In)
 	return withAnswer(e, func(ctx context.Context, s *tables.Store, in *In) (None, error) { return None{}, do(ctx, s, in) })
 }
 
-// Server is a client of a server that runs operations. Do sends an input as JSON to a Flight action, and yields the answers.
+// Server is a client of a server that runs operations. Do sends an input as JSON to a Flight action, and yields the
+// answers.
 type Server interface {
 	Do(ctx context.Context, action string, input any) iter.Seq2[[]byte, error]
 }

@@ -55,8 +55,8 @@ type Copying struct {
 	Copies *tables.Store `json:"-"` // the store in Dir; nil if Verify repairs nothing
 }
 
-// CopyProgress is one of many answers. While the operation runs, there is an answer each second. The results come last, except
-// findings.
+// CopyProgress is one of many answers. While the operation runs, there is an answer each second. The results come last,
+// except findings.
 type CopyProgress struct {
 	Bytes    int64                `json:"bytes"` // read so far
 	Finding  *tables.Finding      `json:"finding,omitempty"`
@@ -110,7 +110,8 @@ func withProgress(name, command string, do func(ctx context.Context, s *tables.S
 					}
 					return
 				}
-				if p.Bytes = meter.Bytes(); !yield(p, nil) {
+				p.Bytes = meter.Bytes()
+				if !yield(p, nil) {
 					cancel()
 					<-done
 					return

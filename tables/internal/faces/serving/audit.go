@@ -17,8 +17,9 @@ import (
 )
 
 const (
-	maxNoted   = 16      // tables in a line of the audit log
-	maxRequest = 2 << 20 // bytes of a request that is decoded for the audit log, because decoding needs many times as much memory
+	maxNoted = 16 // tables in a line of the audit log
+	// bytes of a request that is decoded for the audit log, because decoding needs many times as much memory
+	maxRequest = 2 << 20
 )
 
 // auditEntry is a call's line of the audit log while the call runs.
@@ -52,7 +53,8 @@ func RequestID(ctx context.Context) string {
 	return ""
 }
 
-// Note adds the tables and the statement that the call of ctx uses to its line of the audit log. Empty strings add nothing.
+// Note adds the tables and the statement that the call of ctx uses to its line of the audit log. Empty strings add
+// nothing.
 func Note(ctx context.Context, bucket, sql string, names ...string) {
 	e := entryOf(ctx)
 	if e == nil {
@@ -62,14 +64,15 @@ func Note(ctx context.Context, bucket, sql string, names ...string) {
 	defer e.mu.Unlock()
 	e.Bucket, e.SQL = cmp.Or(Shorten(bucket), e.Bucket), cmp.Or(Shorten(sql), e.SQL)
 	for _, name := range names {
-		if name = Shorten(name); name != "" && len(e.Tables) < maxNoted && !slices.Contains(e.Tables, name) {
+		name = Shorten(name)
+		if name != "" && len(e.Tables) < maxNoted && !slices.Contains(e.Tables, name) {
 			e.Tables = append(e.Tables, name)
 		}
 	}
 }
 
-// NoteRequest is like Note, for a request in JSON. It ignores requests that are not JSON, or too long. If action is not "",
-// it becomes part of the operation's name.
+// NoteRequest is like Note, for a request in JSON. It ignores requests that are not JSON, or too long. If action is not
+// "", it becomes part of the operation's name.
 func NoteRequest(ctx context.Context, action string, request []byte) {
 	e := entryOf(ctx)
 	if e == nil {
@@ -81,8 +84,9 @@ func NoteRequest(ctx context.Context, action string, request []byte) {
 		e.mu.Unlock()
 	}
 	var in struct {
-		Bucket, SQL                                         string
-		Name, Names, Table, Tables, Source, Sources, Target any // names, lists of names, or objects with a bucket and a name
+		Bucket, SQL string
+		// names, lists of names, or objects with a bucket and a name
+		Name, Names, Table, Tables, Source, Sources, Target any
 	}
 	if len(request) <= maxRequest {
 		_ = json.Unmarshal(request, &in) // decodes the other fields even if one has another type

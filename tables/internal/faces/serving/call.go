@@ -26,9 +26,11 @@ type call struct {
 	entry *auditEntry // nil without an audit log
 
 	cancel                       context.CancelCauseFunc
-	timeLimit                    *time.Timer  // cancels the call after Options.CallTimeout
-	holdsQuerySlot, holdsPutSlot atomic.Bool  // whether the call holds a slot of queries, or of puts
-	sendingSince                 atomic.Int64 // when the call began to wait for its client to receive a message, in Unix nanoseconds; 0 if the call is not waiting
+	timeLimit                    *time.Timer // cancels the call after Options.CallTimeout
+	holdsQuerySlot, holdsPutSlot atomic.Bool // whether the call holds a slot of queries, or of puts
+	// when the call began to wait for its client to receive a message, in Unix nanoseconds; 0 if the call is not
+	// waiting
+	sendingSince atomic.Int64
 }
 
 type callKey struct{}
@@ -108,8 +110,9 @@ func Sending(ctx context.Context, f func() error) error {
 	return f()
 }
 
-// execution is work of a call that can be canceled by id. A client that knows an id may cancel that execution, because only
-// the client that chose or received the id knows it. The limits on concurrent calls also limit the number of executions.
+// execution is work of a call that can be canceled by id. A client that knows an id may cancel that execution, because
+// only the client that chose or received the id knows it. The limits on concurrent calls also limit the number of
+// executions.
 type execution struct {
 	id     string
 	cancel context.CancelCauseFunc
@@ -148,8 +151,8 @@ func (s *Core) Cancel(id string) (canceled bool) {
 	return canceled
 }
 
-// RecordEnd counts a call that has ended. If the call failed, RecordEnd logs it: as an error if a disk is full, and as a
-// warning if the server is otherwise at fault. The log has the paths that WithoutPaths removes from clients' errors.
+// RecordEnd counts a call that has ended. If the call failed, RecordEnd logs it: as an error if a disk is full, and as
+// a warning if the server is otherwise at fault. The log has the paths that WithoutPaths removes from clients' errors.
 func (s *Core) RecordEnd(ctx context.Context, method string, start time.Time, err error) {
 	code := status.Code(err)
 	method = path.Base(method)

@@ -133,8 +133,9 @@ func (c *Connections) Hosts() map[string]HostUsage {
 	return hosts
 }
 
-// Listener wraps l so that its connections count against the limits. At a limit, it closes strangers or idle connections first.
-// SetState must report which connections are idle. For gRPC, Connections learns this as a stats.Handler.
+// Listener wraps l so that its connections count against the limits. At a limit, it closes strangers or idle
+// connections first. SetState must report which connections are idle. For gRPC, Connections learns this as a
+// stats.Handler.
 func (c *Connections) Listener(l net.Listener) net.Listener { return &listener{l, c} }
 
 type listener struct {
@@ -172,7 +173,8 @@ func (c *Connections) admit(conn net.Conn) net.Conn {
 	case c.strangers >= max(4, c.limit/4):
 		victim = c.pickVictim(func(o *connection) bool { return !o.isKnown })
 	case len(c.open) >= c.limit:
-		if victim = c.pickVictim(func(*connection) bool { return true }); victim == nil {
+		victim = c.pickVictim(func(*connection) bool { return true })
+		if victim == nil {
 			victim = c.pickGreediest(u.Open + 2)
 		}
 	default:

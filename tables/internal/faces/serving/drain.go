@@ -7,7 +7,8 @@ import "time"
 const drainTime = 500 * time.Millisecond
 
 // Drain closes connections until the returned function is called: those without a running call, and those of
-// strangers, even if they have begun a request. Without it, a shutdown would wait seconds for clients that send nothing.
+// strangers, even if they have begun a request. Without it, a shutdown would wait seconds for clients that send
+// nothing.
 func (c *Connections) Drain() (stop func()) {
 	done := make(chan struct{})
 	go func() {

@@ -41,7 +41,8 @@ func (s *Core) WithoutPaths(text string, err error) string {
 	paths := storekit.ErrorPaths(err)
 	if e := (*exec.Error)(nil); errors.As(err, &e) {
 		paths = append(paths, e.Name)
-		slices.SortStableFunc(paths, func(a, b string) int { return len(b) - len(a) }) // longest first, as ErrorPaths returns them
+		// longest first, as ErrorPaths returns them
+		slices.SortStableFunc(paths, func(a, b string) int { return len(b) - len(a) })
 	}
 	for _, path := range paths {
 		if strings.ContainsAny(path, `/\`) {

@@ -73,7 +73,8 @@ func NewToken(secret []byte, r Rights, server string, ttl time.Duration, buckets
 
 var namePattern = regexp.MustCompile(`^[A-Za-z0-9_.@-]{1,64}$`)
 
-// NewNamedToken is like NewToken, for a token with a name. Logs show the name, limits count by it, and it can be revoked.
+// NewNamedToken is like NewToken, for a token with a name. Logs show the name, limits count by it, and it can be
+// revoked.
 func NewNamedToken(secret []byte, name string, r Rights, ttl time.Duration, buckets ...string) (string, error) {
 	if !namePattern.MatchString(name) {
 		return "", fmt.Errorf("the name %.80q is invalid: a name has 1 to 64 letters, digits, '-', '_', '.' and '@'", name)
@@ -103,8 +104,8 @@ type credentials struct {
 	revoked []string // names whose tokens are refused
 }
 
-// SetSecrets replaces the secrets with which tokens may be signed, and the names of revoked tokens. It affects calls that
-// begin afterwards; running calls continue. Whether the server requires tokens was decided by Options.Secret.
+// SetSecrets replaces the secrets with which tokens may be signed, and the names of revoked tokens. It affects calls
+// that begin afterwards; running calls continue. Whether the server requires tokens was decided by Options.Secret.
 func (s *Core) SetSecrets(secrets [][]byte, revoked []string) error {
 	c := &credentials{revoked: revoked}
 	for _, secret := range secrets {
@@ -136,7 +137,8 @@ func (s *Core) Verify(address, token string) (Caller, error) {
 	var c claims
 	valid := s.credentials.Load()
 	key := func(t *jwt.Token) (any, error) {
-		if names, ok := t.Header["crit"]; ok { // RFC 7515 forbids accepting a token with an extension that is not understood
+		// RFC 7515 forbids accepting a token with an extension that is not understood
+		if names, ok := t.Header["crit"]; ok {
 			return nil, fmt.Errorf("the token's header lists critical extensions, and none is supported: %.100v", names)
 		}
 		return valid.secrets, nil
@@ -164,7 +166,8 @@ func (s *Core) Verify(address, token string) (Caller, error) {
 	return Caller{r, c.Buckets, c.ExpiresAt.Time, c.Subject, user, s.opts.ReadOnly}, nil
 }
 
-// Bearer verifies the bearer token in the request's Authorization header, or fallback if the header contains no bearer token.
+// Bearer verifies the bearer token in the request's Authorization header, or fallback if the header contains no bearer
+// token.
 func (s *Core) Bearer(r *http.Request, fallback string) (Caller, error) {
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if !strings.EqualFold(scheme, "Bearer") {

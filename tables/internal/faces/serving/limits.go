@@ -53,10 +53,11 @@ const (
 type Limiter struct {
 	name                    string
 	slots, PerHost, perConn int
-	Spare                   int           // slots reserved for hosts and users without a running call
-	patience                time.Duration // how long a call waits before it fails if its connection is stuck (see isStuck)
-	yieldTime               time.Duration // how long a call waits before another call is canceled for it
-	SettleTime              time.Duration // how long a call runs before it can be canceled for another call
+	Spare                   int // slots reserved for hosts and users without a running call
+	// how long a call waits before it fails if its connection is stuck (see isStuck)
+	patience   time.Duration
+	yieldTime  time.Duration // how long a call waits before another call is canceled for it
+	SettleTime time.Duration // how long a call runs before it can be canceled for another call
 
 	mu      sync.Mutex
 	running map[*call]*slot
@@ -72,7 +73,8 @@ type slot struct {
 type waiter struct {
 	*call
 	granted chan struct{} // closed when the call gets its slot
-	since   time.Time     // start of yieldTime: the arrival of the call, or one second after another call was canceled for it
+	// start of yieldTime: the arrival of the call, or one second after another call was canceled for it
+	since time.Time
 }
 
 func newLimiter(name string, slots int, patience, yieldTime, settleTime time.Duration) *Limiter {
@@ -265,7 +267,8 @@ func (l *Limiter) count(c *call, n int) {
 
 // count adds n to an entry, and removes the entry if it becomes 0, so that the map holds only active callers.
 func count(m map[string]int, key string, n int) {
-	if m[key] += n; m[key] == 0 {
+	m[key] += n
+	if m[key] == 0 {
 		delete(m, key)
 	}
 }

@@ -56,7 +56,8 @@ func (s *Core) registerMetrics() {
 	}
 }
 
-// ShowBuild adds the metric partd_build_info, whose labels say which build of the server runs. It must be called only once.
+// ShowBuild adds the metric partd_build_info, whose labels say which build of the server runs. It must be called only
+// once.
 func (s *Core) ShowBuild(version, commit string) {
 	promauto.With(s.registry).NewGaugeVec(prometheus.GaugeOpts{Name: "partd_build_info", Help: "Always 1; the labels say which build of the server runs."},
 		[]string{"version", "commit", "goversion"}).WithLabelValues(version, commit, runtime.Version()).Set(1)

@@ -91,7 +91,8 @@ func (q *Request) Serve(name string, open bool, maxOpenBody int64, isSpecific fu
 		limit = q.limits.open
 	}
 	var ok bool
-	if q.release, ok = limit.Acquire(q.RemoteAddr, cancel); !ok {
+	q.release, ok = limit.Acquire(q.RemoteAddr, cancel)
+	if !ok {
 		panicked = false
 		return tooMany("requests")
 	}
@@ -124,9 +125,9 @@ func WriteJSON(w http.ResponseWriter, timeout time.Duration, code int, v any, fa
 }
 
 // Charge raises the memory reserved for the request to n bytes in total, until the request ends. All requests
-// together may reserve a quarter of Options.Memory. If too little is free, Charge waits for other requests to end.
-// It never refuses the oldest request with reserved bytes. Otherwise, requests that raise n could all wait for each
-// other.
+// together may reserve a quarter of Options.Memory. If too little is free, Charge waits for other requests to end,
+// and fails after a third of q.Idle. The oldest request that holds a reservation is always granted more, so that
+// requests that raise their reservations cannot deadlock.
 func (q *Request) Charge(n int64) error {
 	for deadline := time.Now().Add(q.Idle / 3); !q.limits.tryCharge(q, n); {
 		if time.Now().After(deadline) {
@@ -178,17 +179,17 @@ func tooMany(requests string) error {
 // MaxLargeRequests until it ends, because decoding a body takes several times its size in memory.
 func (q *Request) Limited(limit, large int64) io.Reader {
 	b := http.MaxBytesReader(q.W, q.Body, limit)
-	return io.MultiReader(io.LimitReader(b, large), &largeBodyEnd{b, q})
+	return io.MultiReader(io.LimitReader(b, large), &largeBodyRest{b, q})
 }
 
-// largeBodyEnd reads the rest of a body after the bytes that a small body may have. The first read
+// largeBodyRest reads the part of a body beyond the small-body limit. The first read
 // counts the request against MaxLargeRequests.
-type largeBodyEnd struct {
+type largeBodyRest struct {
 	io.Reader
 	q *Request // nil after the first read
 }
 
-func (l *largeBodyEnd) Read(p []byte) (int, error) {
+func (l *largeBodyRest) Read(p []byte) (int, error) {
 	n, err := l.Reader.Read(p)
 	if q := l.q; q != nil && n > 0 {
 		releaseLarge, ok := q.limits.large.Acquire(q.RemoteAddr, nil)

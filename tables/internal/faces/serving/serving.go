@@ -1,6 +1,6 @@
 // Package serving has what the servers of all protocols share: tokens and rights, limits, the accounting of connections
-// and memory, metrics and the log. Packages flightd, page and rest use one Core, so that a client cannot evade a limit by
-// using several protocols.
+// and memory, metrics and the log. Packages flightd, page and rest use one Core, so that a client cannot evade a limit
+// by using several protocols.
 package serving
 
 import (
@@ -35,8 +35,8 @@ const (
 
 // Options configures a server. A zero field means its default; a nil *Options means all defaults.
 type Options struct {
-	// Secret signs the tokens that every call must carry, until SetSecrets replaces it. If it is nil, anyone who can connect
-	// may do anything.
+	// Secret signs the tokens that every call must carry, until SetSecrets replaces it. If it is nil, anyone who can
+	// connect may do anything.
 	Secret []byte
 
 	TLS *tls.Config // nil means no TLS
@@ -60,15 +60,16 @@ type Options struct {
 	CallTimeout time.Duration // how long a call may take in total
 	Grace       time.Duration // how long running calls may continue after the server begins to shut down
 
-	// BackupDir is the directory for the copies that clients with an admin token may request. Each copy is in a subdirectory
-	// whose name the client chooses. "" means that the server makes no copies.
+	// BackupDir is the directory for the copies that clients with an admin token may request. Each copy is in a
+	// subdirectory whose name the client chooses. "" means that the server makes no copies.
 	BackupDir string
 
-	// StoreObserver is the store's Observer, which must be a result of NewOperations. The metrics include its counts.
+	// StoreObserver is the store's Observer, which must come from NewOperations. The metrics include its counts.
 	// Nil leaves the counts out.
 	StoreObserver tables.Observer
 
-	// Audit receives a line of JSON for each call that ended: who called what. It must not block. Nil means no audit log.
+	// Audit receives a line of JSON for each call that ended: who called what. It must not block. Nil means no audit
+	// log.
 	Audit io.Writer
 
 	Logger *slog.Logger // nil means no logging
@@ -176,8 +177,8 @@ type Memory struct {
 	used atomic.Int64
 }
 
-// Add counts n bytes, which may be negative. When the total crosses the limit, and again at each further sixteenth of the
-// limit, Add calls Overflow.
+// Add counts n bytes, which may be negative. When the total crosses the limit, and again at each further sixteenth of
+// the limit, Add calls Overflow.
 func (m *Memory) Add(n int64) {
 	total, step := m.used.Add(n), m.Limit/16+1
 	if n > 0 && total > m.Limit && (total-n <= m.Limit || (total-m.Limit)/step != (total-n-m.Limit)/step) {

@@ -33,7 +33,8 @@ type FS struct {
 	key      string          // prefix of the files' keys in the cache
 	ctx      context.Context // canceled by Close
 	cancel   context.CancelFunc
-	uploads  *semaphore.Weighted                                                      // limits the memory of uploads, in bytes
+	// limits the memory of uploads, in bytes
+	uploads  *semaphore.Weighted
 	expected func(name string) (size int64, hash xxh3.Uint128, known bool, err error) // the function passed to Expect
 
 	mu      sync.Mutex
@@ -266,8 +267,8 @@ func (w *newFile) Close() error {
 	return err
 }
 
-// upload creates the object. If the object already exists with the same content, upload succeeds: names are unique, so an
-// earlier attempt created the object, and only the response was lost.
+// upload creates the object. If the object already exists with the same content, upload succeeds: names are unique, so
+// an earlier attempt created the object, and only the response was lost.
 func (w *newFile) upload() error {
 	info, err := w.Info()
 	if err != nil {

@@ -175,7 +175,8 @@ func (c *Cache) ensureCopy(key string, check func(path string) error, fetch func
 		c.mu.Lock()
 		previous, isVerified := c.verified[key]
 		c.mu.Unlock()
-		if isVerified = isVerified && previous.size == info.Size(); !isVerified {
+		isVerified = isVerified && previous.size == info.Size()
+		if !isVerified {
 			err = check(path)
 		}
 		if err == nil {
@@ -210,14 +211,16 @@ func (c *Cache) Pin(key string, check func(path string) error, fetch func(*os.Fi
 		if err != nil {
 			return "", func() {}, err
 		}
-		if p = c.addPin(key, &pin{path: link}); p.path != link { // Another goroutine has just pinned the key.
+		p = c.addPin(key, &pin{path: link})
+		if p.path != link { // Another goroutine has just pinned the key.
 			_ = os.Remove(link)
 		}
 	}
 	return p.path, sync.OnceFunc(func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		if p.refs--; p.refs == 0 {
+		p.refs--
+		if p.refs == 0 {
 			delete(c.pins, key)
 			_ = os.Remove(p.path) // If this fails, the link is removed with the process's directory.
 		}

@@ -76,7 +76,8 @@ func cause(err error) error {
 	return err
 }
 
-// checkDataFile compares a data file's size, row count and statistics with its manifest entry. It also reads delete files.
+// checkDataFile compares a data file's size, row count and statistics with its manifest entry. It also reads delete
+// files.
 func (v *Verifier) checkDataFile(ctx context.Context, t *table.Table, d iceberg.DataFile) error {
 	err := checkSize(v.Catalog, d.FilePath(), d.FileSizeBytes())
 	if err == nil && d.ContentType() != iceberg.EntryContentData {
@@ -128,7 +129,8 @@ func (v *Verifier) checkDataFile(ctx context.Context, t *table.Table, d iceberg.
 // it does not support the column's type.
 func comparePlain(column *pqschema.Column, bound, value []byte) int {
 	_, decimal := column.LogicalType().(pqschema.DecimalLogicalType)
-	switch t := column.PhysicalType(); {
+	t := column.PhysicalType()
+	switch {
 	case t == parquet.Types.ByteArray || t == parquet.Types.FixedLenByteArray:
 		if !decimal {
 			return bytes.Compare(bound, value)

@@ -49,7 +49,8 @@ type Verifier struct {
 	Catalog *icecat.Catalog
 	Result  Result
 
-	CheckDeletes func(context.Context, *table.Table, iceberg.DataFile) error // returns an error if a delete file cannot be read
+	// returns an error if a delete file cannot be read
+	CheckDeletes func(context.Context, *table.Table, iceberg.DataFile) error
 
 	// Repair returns the content for a damaged or missing file, for example from a backup. The content is used only if
 	// it matches the catalog's checksum. If Repair is nil, files are only verified.
@@ -230,7 +231,8 @@ func (v *Verifier) verifyVersion(ctx context.Context, name Table, t *table.Table
 		}
 		err = parallel.Each(ctx, slices.Values(entries), 0, func(ctx context.Context, e iceberg.ManifestEntry) error {
 			d := e.DataFile()
-			// The key includes what this manifest says about the file. If another manifest says something else, both are checked.
+			// The key includes what this manifest says about the file. If another manifest says something else, both
+			// are checked.
 			key := fmt.Sprint(d.FilePath(), d.FileSizeBytes(), d.Count(), d.LowerBoundValues(), d.UpperBoundValues())
 			if offset := d.ContentOffset(); offset != nil { // a file can have several deletion vectors
 				key += fmt.Sprint(" ", *offset)

@@ -15,7 +15,8 @@ import (
 )
 
 // Iceberg's int and long columns are plain INT32 and INT64. The Parquet library adds annotations with their bit width.
-// Because of the annotations, Spark cannot read an int column that was widened to long. DuckDB and iceberg-go write them.
+// Because of the annotations, Spark cannot read an int column that was widened to long. DuckDB and iceberg-go write
+// them.
 
 // removeWidths removes the width annotations of 32- and 64-bit integers, and reports whether there were any.
 func removeWidths(footer *metadata.FileMetaData) (removed bool) {
@@ -27,8 +28,8 @@ func removeWidths(footer *metadata.FileMetaData) (removed bool) {
 	return removed
 }
 
-// HasWidths reports whether a file has width annotations, as files from DuckDB and from programs that use iceberg-go do.
-// Files from Spark and pyiceberg do not.
+// HasWidths reports whether a file has width annotations, as files from DuckDB and from programs that use iceberg-go
+// do. Files from Spark and pyiceberg do not.
 func HasWidths(ctx context.Context, t *table.Table, task table.FileScanTask) (hasWidths bool, err error) {
 	err = withFile(ctx, t, task, func(f *file) {
 		columns := f.parsed.MetaData().Schema
@@ -56,7 +57,8 @@ type unannotatedFile struct {
 }
 
 func (f *unannotatedFile) Write(b []byte) (int, error) {
-	if f.lastWrites = append(f.lastWrites, bytes.Clone(b)); len(f.lastWrites) > 3 {
+	f.lastWrites = append(f.lastWrites, bytes.Clone(b))
+	if len(f.lastWrites) > 3 {
 		if _, err := f.FileWriter.Write(f.lastWrites[0]); err != nil {
 			return 0, err
 		}
@@ -103,8 +105,8 @@ func footerStart(b []byte) int {
 	return len(b) - footerEnd - int(binary.LittleEndian.Uint32(b[len(b)-footerEnd:]))
 }
 
-// replaceFooter replaces the footer at the end of b, the last bytes of a file, with a footer that is not longer. It writes
-// zeros before the footer to keep the file's size, which the library has already recorded.
+// replaceFooter replaces the footer at the end of b, the last bytes of a file, with a footer that is not longer. It
+// writes zeros before the footer to keep the file's size, which the library has already recorded.
 func replaceFooter(b []byte, footer *metadata.FileMetaData) ([]byte, error) {
 	var encoded bytes.Buffer
 	if _, err := footer.WriteTo(&encoded, nil); err != nil {

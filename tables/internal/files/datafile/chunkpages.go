@@ -17,8 +17,9 @@ import (
 
 // chunkPages describes the pages of a column chunk. It comes from the pages' headers, because footers can be wrong.
 type chunkPages struct {
-	memory  int64 // approximate memory to decode a batch, in bytes
-	longest int64 // length of the longest value in pages with the encoding DELTA_BYTE_ARRAY, or maxBatchBytes if it is longer
+	memory int64 // approximate memory to decode a batch, in bytes
+	// length of the longest value in pages with the encoding DELTA_BYTE_ARRAY, or maxBatchBytes if it is longer
+	longest int64
 }
 
 // pagesOf describes the pages of a column chunk. It returns an error if a page is too large.
@@ -104,8 +105,8 @@ func (w *window) add(values, size int64) {
 	w.largest = max(w.largest, w.size)
 }
 
-// longestValue returns the length of the longest value in a column chunk, or maxBatchBytes if it is longer. It decodes one value
-// at a time.
+// longestValue returns the length of the longest value in a column chunk, or maxBatchBytes if it is longer. It decodes
+// one value at a time.
 func (f *file) longestValue(ctx context.Context, g group, leaf int) (longest int64, err error) {
 	defer f.recoverPanic(&err)
 	column, err := f.parsed.RowGroup(g.number).Column(leaf)

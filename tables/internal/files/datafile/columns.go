@@ -26,7 +26,8 @@ type columns struct {
 	readers         []*pqarrow.ColumnReader // nil for a column that the file lacks
 	fields          []pqarrow.SchemaField   // the columns as they are in the file
 	dictionarySizes []int                   // number of strings in the dictionary; 0 if the column is not read as codes
-	plain           []*plain                // if plain[i] is not nil, it reads column i instead of readers[i], which then stays at the first row
+	// if plain[i] is not nil, it reads column i instead of readers[i], which then stays at the first row
+	plain []*plain
 }
 
 // columns returns a reader of some columns of a row group, based on one of the file's readers. Only the first maxCoded
@@ -50,7 +51,8 @@ func (f *file) columns(ctx context.Context, base *pqarrow.FileReader, g group, r
 	reader.Props.PreAllocBinaryData = f.size(g, requested) <= maxHeldBytes
 	allLeaves := map[int]*chunkPages{}
 	for i, w := range requested {
-		if err := canceled.Err(ctx); err != nil { // the library takes time in proportion to the file's columns for each one
+		// the library takes time in proportion to the file's columns for each one
+		if err := canceled.Err(ctx); err != nil {
 			return c, err
 		}
 		index := f.fieldIndex(w)
@@ -60,13 +62,15 @@ func (f *file) columns(ctx context.Context, base *pqarrow.FileReader, g group, r
 		c.fields[i] = f.reader.Manifest.Fields[index]
 		leaves := map[int]bool{}
 		addLeaves(&c.fields[i], leaves)
-		for leaf := range leaves { // Check first: the library's reader of structs starts goroutines, whose panics cannot be recovered.
+		// Check first: the library's reader of structs starts goroutines, whose panics cannot be recovered.
+		for leaf := range leaves {
 			if allLeaves[leaf], err = f.checkChunk(ctx, g, leaf); err != nil {
 				return c, err
 			}
 		}
 		if i < maxCoded {
-			if c.dictionarySizes[i] = f.dictionarySize(g, &c.fields[i], w.Field.Type); c.dictionarySizes[i] > 0 {
+			c.dictionarySizes[i] = f.dictionarySize(g, &c.fields[i], w.Field.Type)
+			if c.dictionarySizes[i] > 0 {
 				fields.Fields[index] = withDictionaryType(c.fields[i])
 			}
 		}

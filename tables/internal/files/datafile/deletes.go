@@ -123,7 +123,8 @@ var errDeletesTooLarge = fmt.Errorf("the table's delete files need more than %d 
 
 // addBytes adds n to d.bytes, and returns an error if the sum exceeds maxDeleteBytes. d.mu must be held.
 func (d *deleteReader) addBytes(n int64) error {
-	if d.bytes += n; d.bytes > maxDeleteBytes {
+	d.bytes += n
+	if d.bytes > maxDeleteBytes {
 		return errDeletesTooLarge
 	}
 	return nil
@@ -198,7 +199,8 @@ func (d *deleteReader) rowsOf(ctx context.Context, f iceberg.DataFile, dataFile 
 			}
 			deleted.Set(uint64(rows.Value(i)))
 			if block := rows.Value(i) / blockRows; block != lastBlock {
-				if size += blockBytes; lastBlock == noBlock || block>>16 != lastBlock>>16 {
+				size += blockBytes
+				if lastBlock == noBlock || block>>16 != lastBlock>>16 {
 					size += bitmapBytes
 				}
 				lastBlock = block
@@ -235,7 +237,8 @@ func (d *deleteReader) keysOf(ctx context.Context, f iceberg.DataFile) (*deleted
 		var key []byte
 		size := int64(0)
 		for i := range int(b.NumRows()) {
-			if key = appendNullable(key[:0], b.Columns(), i); !deleted.keys[string(key)] {
+			key = appendNullable(key[:0], b.Columns(), i)
+			if !deleted.keys[string(key)] {
 				deleted.keys[string(key)] = true
 				size += entryBytes + int64(len(key))
 			}

@@ -21,7 +21,9 @@ import (
 
 const (
 	dictionaryBytes = 1 << 20 // maximum size of a dictionary in bytes
-	maxIndexedBytes = 256     // maximum average size of a column's values, in bytes, for a page index; with larger values, the index would be large
+	// maximum average size of a column's values, in bytes, for a page index; with larger values, the index would be
+	// large
+	maxIndexedBytes = 256
 	zstdLevel       = 1
 )
 
@@ -37,7 +39,8 @@ type encoder struct {
 	buffer     *tailBuffer
 	groups     int
 	nans       map[int]int64 // number of NaN values in each floating-point leaf column
-	unbounded  []chunk       // column chunks with NaN, or with a maximum that is too long for the footer; their bounds must be removed
+	// column chunks with NaN, or with a maximum that is too long for the footer; their bounds must be removed
+	unbounded []chunk
 }
 
 // chunk identifies a column of a row group.
@@ -228,13 +231,17 @@ func (e *encoder) bytesWritten() int64 {
 	return e.flat.TotalBytesWritten()
 }
 
-// The library limits only the bytes of a page. But 131,072 delta-encoded values can take only 6 KB, and a reader that needs a
-// few of them would have to decode all. So writePages also limits the rows of a page.
+// The library limits only the bytes of a page. But 131,072 delta-encoded values can take only 6 KB, and a reader that
+// needs a few of them would have to decode all. So writePages also limits the rows of a page.
 const (
-	pageBytes       = 256 << 10 // bytes
-	pageRows        = 8 << 10   // rows of a page in files without nested columns; few, so that a reader with a page index decodes few unneeded values
-	nestedPageBytes = 64 << 10  // bytes of a page in files with nested columns: pageRows does not limit them, and a larger page could contain most of a row group
-	pageCheckValues = 1024      // the library checks the page size after this number of values
+	pageBytes = 256 << 10 // bytes
+	// rows of a page in files without nested columns; few, so that a reader with a page index decodes few unneeded
+	// values
+	pageRows = 8 << 10
+	// bytes of a page in files with nested columns: pageRows does not limit them, and a larger page could contain most
+	// of a row group
+	nestedPageBytes = 64 << 10
+	pageCheckValues = 1024 // the library checks the page size after this number of values
 )
 
 // pager declares a method that the library's column writers have, but their interface lacks.

@@ -10,8 +10,9 @@ import (
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 )
 
-// columnEncoding is the encoding of a column in a row group; see docs/dev/tables-speed.md. Recent versions of all readers that the
-// docs name can decode it: for example, Spark's vectorized Iceberg reader supports delta encodings since Iceberg 1.10.
+// columnEncoding is the encoding of a column in a row group; see docs/dev/tables-speed.md. Recent versions of all
+// readers that the docs name can decode it: for example, Spark's vectorized Iceberg reader supports delta encodings
+// since Iceberg 1.10.
 type columnEncoding struct {
 	encoding   parquet.Encoding // the encoding if there is no dictionary
 	dictionary bool
@@ -85,7 +86,8 @@ func (e columnEncoding) withCodec(sample []byte) columnEncoding {
 		}
 		return len(c.EncodeLevel(nil, sample, zstdLevel))
 	}
-	switch zstd, snappy := size(compress.Codecs.Zstd), size(compress.Codecs.Snappy); {
+	zstd, snappy := size(compress.Codecs.Zstd), size(compress.Codecs.Snappy)
+	switch {
 	case 5*zstd > 3*len(sample):
 	case 2*zstd < snappy || 5*snappy > 3*len(sample):
 		e.codec = compress.Codecs.Zstd
@@ -144,7 +146,8 @@ func width(a arrow.Array) int64 {
 	}
 }
 
-// integerDecoder returns a function that converts a value's bytes to an integer, or nil for types that are not stored as integers.
+// integerDecoder returns a function that converts a value's bytes to an integer, or nil for types that are not stored
+// as integers.
 func integerDecoder(a arrow.Array) func([]byte) int64 {
 	int32Of := func(b []byte) int64 { return int64(int32(binary.LittleEndian.Uint32(b))) }
 	int64Of := func(b []byte) int64 { return int64(binary.LittleEndian.Uint64(b)) }
@@ -164,7 +167,8 @@ func integerDecoder(a arrow.Array) func([]byte) int64 {
 	return nil
 }
 
-// everyPageHasValues reports whether every page has a non-null value. The delta encoder fills other pages with old data.
+// everyPageHasValues reports whether every page has a non-null value. The delta encoder fills other pages with old
+// data.
 func everyPageHasValues(a arrow.Array, pageValues int) bool {
 	if a.NullN() == 0 {
 		return true

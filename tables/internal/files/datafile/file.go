@@ -51,7 +51,8 @@ type group struct {
 	index       *metadata.RowGroupPageIndexReader // page index, which is loaded when the rows are read; can be nil
 }
 
-// recoverPanic converts a panic to an error, because the Parquet library panics on some damaged files. It must be deferred.
+// recoverPanic converts a panic to an error, because the Parquet library panics on some damaged files. It must be
+// deferred.
 func (f *file) recoverPanic(err *error) {
 	if p := recover(); p != nil {
 		*err = &partd.CorruptError{Path: f.name, Offset: -1, Err: fmt.Errorf("the Parquet data cannot be read: %v", p)}
@@ -81,7 +82,8 @@ func (s *Scan) open(ctx context.Context, source File) (f *file, err error) {
 	if f.conditionReader, err = pqarrow.NewFileReader(f.parsed, pqarrow.ArrowReadProperties{}, recycled); err != nil {
 		return f, err
 	}
-	if f.reader = f.conditionReader; !s.Recycle {
+	f.reader = f.conditionReader
+	if !s.Recycle {
 		f.reader, err = pqarrow.NewFileReader(f.parsed, pqarrow.ArrowReadProperties{}, memory.DefaultAllocator)
 		if err != nil {
 			return f, err
@@ -90,7 +92,8 @@ func (s *Scan) open(ctx context.Context, source File) (f *file, err error) {
 	firstRow := int64(0)
 	for i := range f.parsed.NumRowGroups() {
 		g := group{number: i, first: firstRow, rows: f.parsed.MetaData().RowGroup(i).NumRows()}
-		if firstRow += g.rows; g.rows < 0 {
+		firstRow += g.rows
+		if g.rows < 0 {
 			return f, errors.New("a row group has a negative row count")
 		}
 		if g.rows > 0 && firstRow > f.skip && (s.Where == nil && s.MayMatch == nil || f.mayMatch(g)) {
@@ -219,7 +222,8 @@ func (f *file) size(g group, columns []Column) (n int64) {
 			addLeaves(&f.reader.Manifest.Fields[i], leaves)
 			for leaf := range leaves {
 				if chunk, err := f.parsed.MetaData().RowGroup(g.number).ColumnChunk(leaf); err == nil {
-					n += min(max(chunk.TotalUncompressedSize(), 8*g.rows, 0), 1<<40) // limited because a damaged file can claim any size
+					// limited because a damaged file can claim any size
+					n += min(max(chunk.TotalUncompressedSize(), 8*g.rows, 0), 1<<40)
 				}
 			}
 		}

@@ -11,8 +11,8 @@ import (
 // the file, counted from 0, inherits the ID FirstRowID+n. A nil FirstRowID means that the rows have no IDs yet.
 type Lineage struct{ FirstRowID, Sequence *int64 }
 
-// inherit returns the values of column c for the kept rows of a step. In Iceberg's columns for lineage, it replaces nulls
-// with the inherited values. It may release values. f.lineage.FirstRowID must not be nil.
+// inherit returns the values of column c for the kept rows of a step. In Iceberg's columns for lineage, it replaces
+// nulls with the inherited values. It may release values. f.lineage.FirstRowID must not be nil.
 func (f *file) inherit(c Column, values arrow.Array, st *step, groupStart int64) arrow.Array {
 	if f.lineage.Sequence == nil || values.NullN() == 0 {
 		return values

@@ -34,7 +34,7 @@ func countNaN(a arrow.Array) (n int64) {
 
 // tailBuffer forwards writes until hold is called. After that, it buffers them.
 type tailBuffer struct {
-	io.Writer // embedded to hide the method Close, which the library would call
+	io.Writer // embedded to hide its Close method, which the library would call
 	tail      *bytes.Buffer
 }
 

@@ -14,9 +14,9 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 
-// plain reads a column without nulls from pages that store values as they are in memory. It copies whole pages, which is
-// faster than the library's decoding of each value. If a page has another format or is damaged, plain gives up. The type
-// columns then reads the column again from the first row with the library's reader, which reports any error.
+// plain reads a column without nulls from pages that store values as they are in memory. It copies whole pages, which
+// is faster than the library's decoding of each value. If a page has another format or is damaged, plain gives up. The
+// type columns then reads the column again from the first row with the library's reader, which reports any error.
 type plain struct {
 	pages    pqfile.PageReader
 	dataType arrow.DataType
@@ -89,7 +89,8 @@ func (p *plain) split(page pqfile.DataPage) (levels, values []byte, ok bool) {
 			return nil, nil, false
 		}
 		n := int64(binary.LittleEndian.Uint32(data))
-		if data = data[4:]; n > int64(len(data)) {
+		data = data[4:]
+		if n > int64(len(data)) {
 			return nil, nil, false
 		}
 		return data[:n], data[n:], true

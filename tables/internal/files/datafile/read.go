@@ -9,14 +9,9 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 
-	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/rows/take"
 )
-
-// maxHeldBytes limits the decoded size of the condition's columns that stay in memory until the rows to keep are
-// known.
-const maxHeldBytes = 32 << 20
 
 // step is a range of rows of a row group that are read together.
 type step struct {
@@ -32,130 +27,6 @@ func (f *file) rows(ctx context.Context, g group) iter.Seq2[arrow.RecordBatch, e
 			yield(nil, fmt.Errorf("file %s: %w", f.name, err))
 		}
 	}
-}
-
-// readGroup reads the condition's columns first, and the other columns only where rows are kept.
-func (f *file) readGroup(ctx context.Context, g group, yield func(arrow.RecordBatch, error) bool) error {
-	conditionColumns := slices.Clone(f.scan.ConditionColumns)
-	if f.deletes != nil {
-		conditionColumns = append(conditionColumns, f.deletes.Columns...)
-	}
-	var otherColumns []Column
-	var columnIndex []int // for each result column, its index in the concatenation of conditionColumns and otherColumns
-	for _, c := range f.scan.Columns {
-		id, _ := idOf(c.IDs)
-		i := slices.IndexFunc(conditionColumns, func(l Column) bool {
-			other, _ := idOf(l.IDs)
-			return other == id
-		})
-		if i < 0 {
-			i = len(conditionColumns) + len(otherColumns)
-			otherColumns = append(otherColumns, c)
-		}
-		columnIndex = append(columnIndex, i)
-	}
-	spans, err := f.spans(&g)
-	if err != nil || len(spans) == 0 {
-		return err
-	}
-	conditionReader, err := f.columns(ctx, f.conditionReader, g, conditionColumns, len(f.scan.ConditionColumns))
-	if err != nil {
-		return err
-	}
-	defer conditionReader.release()
-	nextStep := func() (st step, err error) {
-		if err := canceled.Err(ctx); err != nil {
-			return st, err
-		}
-		st.span = spans[0]
-		if st.to = min(st.to, st.from+conditionReader.maxRows); st.to == spans[0].to {
-			spans = spans[1:]
-		} else {
-			spans[0].from = st.to
-		}
-		if err = conditionReader.seek(st.from); err == nil {
-			st.conditionArrays, err = conditionReader.next(st.rows())
-		}
-		if err != nil {
-			return st, err
-		}
-		if err = f.chooseRows(&st, g.first+st.from); err == nil && st.isEmpty {
-			conditionReader.releaseArrays(st.conditionArrays)
-		}
-		return st, err
-	}
-	var heldSteps []step // steps with matching rows
-	canHold := len(otherColumns) > 0 && len(conditionColumns) > 0 && f.size(g, conditionColumns) <= maxHeldBytes
-	for size := int64(0); canHold && len(spans) > 0 && size <= maxHeldBytes; {
-		st, err := nextStep()
-		if err != nil {
-			return err
-		}
-		if !st.isEmpty {
-			heldSteps = append(heldSteps, st)
-			for _, a := range st.conditionArrays {
-				size += bufferBytes(a.Data())
-			}
-		}
-	}
-	if len(heldSteps) == 0 && len(spans) == 0 {
-		return nil
-	}
-	otherReader, err := f.columns(ctx, f.reader, g, otherColumns, len(otherColumns))
-	if err != nil {
-		return err
-	}
-	defer otherReader.release()
-	schema := f.scan.Schema()
-	for len(heldSteps) > 0 || len(spans) > 0 {
-		var st step
-		if len(heldSteps) > 0 {
-			st, heldSteps = heldSteps[0], heldSteps[1:]
-		} else if st, err = nextStep(); err != nil {
-			return err
-		}
-		if st.isEmpty {
-			continue
-		}
-		if st.rows() > otherReader.maxRows {
-			heldSteps = append(st.split(otherReader.maxRows), heldSteps...)
-			conditionReader.releaseArrays(st.conditionArrays)
-			continue
-		}
-		keptSpan := st.keptSpan()
-		if err := otherReader.seek(keptSpan.from); err != nil {
-			return err
-		}
-		otherArrays, err := otherReader.next(keptSpan.rows())
-		if err != nil {
-			return err
-		}
-		columns := make([]arrow.Array, len(columnIndex))
-		for i, index := range columnIndex {
-			if index < len(conditionColumns) {
-				columns[i], err = st.keptValues(st.conditionArrays[index], st.span)
-			} else {
-				columns[i], err = st.keptValues(otherArrays[index-len(conditionColumns)], keptSpan)
-			}
-			if err != nil {
-				return fmt.Errorf("column %q: %w", schema.Field(i).Name, err)
-			}
-			if f.lineage.FirstRowID != nil {
-				columns[i] = f.inherit(f.scan.Columns[i], columns[i], &st, g.first)
-			}
-		}
-		b := array.NewRecordBatch(schema, columns, st.count())
-		if st.keptRows != nil || f.scan.Recycle { // Releasing is safe: b has copies of the kept values, or its own references to the arrays.
-			conditionReader.releaseArrays(st.conditionArrays)
-		}
-		if f.scan.Recycle {
-			otherReader.releaseArrays(otherArrays)
-		}
-		if !yield(b, nil) {
-			return nil
-		}
-	}
-	return canceled.Err(ctx)
 }
 
 // chooseRows determines which rows of a step to keep, according to the condition and the deletes.

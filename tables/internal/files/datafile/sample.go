@@ -9,8 +9,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 )
 
-// A sample has runs of adjacent rows, for estimating deltas and compression, and spread rows, for estimating the number of
-// distinct values.
+// A sample has runs of adjacent rows, for estimating deltas and compression, and spread rows, for estimating the number
+// of distinct values.
 const (
 	sampleRunCount   = 4
 	sampleRunRows    = 2*deltaBlock + 1
@@ -40,8 +40,8 @@ func sample(a arrow.Array, value func(int) []byte) (runs [][][]byte, spread [][]
 	return runs, rowsOf(0, rows, rows/sampleSpreadRows)
 }
 
-// estimateDistinct estimates the number of distinct values in a column. It needs both parts of a sample, because values can repeat
-// in adjacent rows but not in the whole column, and vice versa.
+// estimateDistinct estimates the number of distinct values in a column. It needs both parts of a sample, because values
+// can repeat in adjacent rows but not in the whole column, and vice versa.
 func estimateDistinct(values int, runs [][][]byte, spread [][]byte) float64 {
 	distinct, hashSeed := map[uint64]bool{}, maphash.MakeSeed()
 	add := func(run [][]byte) {
@@ -76,9 +76,9 @@ func estimateDistinct(values int, runs [][][]byte, spread [][]byte) float64 {
 	return estimate
 }
 
-// countDistinct estimates the number of distinct values in a column of 4-byte or 8-byte values. The error is below 1 % in a full
-// row group, and a few percent in 2,000 rows. It sets a bit for the hash of each value, and then counts the bits: linear counting,
-// by Whang, Vander-Zanden and Taylor (1990). It returns estimate for values of other sizes.
+// countDistinct estimates the number of distinct values in a column of 4-byte or 8-byte values. The error is below 1 %
+// in a full row group, and a few percent in 2,000 rows. It sets a bit for the hash of each value, and then counts the
+// bits: linear counting, by Whang, Vander-Zanden and Taylor (1990). It returns estimate for values of other sizes.
 func countDistinct(a arrow.Array, size int, estimate float64) float64 {
 	data := a.Data().Buffers()[1].Bytes()[a.Data().Offset()*size:]
 	switch size {
@@ -109,8 +109,8 @@ func countHashes[T uint32 | uint64](a arrow.Array, values []T) float64 {
 	return min(math.Round(-m*math.Log(1-float64(ones)/m)), float64(a.Len()))
 }
 
-// indexBits estimates the average size of an index into a dictionary of n values, in bits. Parquet stores indexes with a
-// fixed width, except that 8 or more equal indexes in a row can be stored once, with their count.
+// indexBits estimates the average size of an index into a dictionary of n values, in bits. Parquet stores indexes with
+// a fixed width, except that 8 or more equal indexes in a row can be stored once, with their count.
 func indexBits(runs [][][]byte, n float64) float64 {
 	values, changes := 0, 0
 	for _, run := range runs {

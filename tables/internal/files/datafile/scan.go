@@ -1,9 +1,9 @@
 // Package datafile reads and writes a table's Parquet files, and lists the files of a version.
 //
-// A file's columns are found by their Iceberg field IDs, which do not change when a column is renamed, moved or widened. If
-// a file lacks a column, the column's values are null or its default. If a column has a narrower type in a file, its values
-// are widened without loss. A condition's columns are read first; the other columns are read only if a row matches. This
-// package chooses the leaf columns to decode and the rows to keep, and arrow-go decodes them.
+// A file's columns are found by their Iceberg field IDs, which do not change when a column is renamed, moved or
+// widened. If a file lacks a column, the column's values are null or its default. If a column has a narrower type in a
+// file, its values are widened without loss. A condition's columns are read first; the other columns are read only if a
+// row matches. This package chooses the leaf columns to decode and the rows to keep, and arrow-go decodes them.
 package datafile
 
 import (
@@ -45,8 +45,8 @@ func idOf(f arrow.Field) (int, bool) {
 // Deletes marks the deleted rows of a file.
 type Deletes struct {
 	Columns []Column // columns that MarkDeleted needs
-	// MarkDeleted sets keep[i] to false if row firstRow+i of the file is deleted. columns has the values of Columns for the
-	// rows of keep.
+	// MarkDeleted sets keep[i] to false if row firstRow+i of the file is deleted. columns has the values of Columns for
+	// the rows of keep.
 	MarkDeleted func(firstRow int64, keep []bool, columns []arrow.Array) error
 }
 
@@ -68,8 +68,8 @@ type Scan struct {
 	Columns          []Column
 	Where            *filter.Condition // nil selects all rows
 	ConditionColumns []Column          // the columns of Where, in the same order
-	// MayMatch reports whether rows with the given column bounds can match, and whether they can fail to match. If it is
-	// nil, Where decides.
+	// MayMatch reports whether rows with the given column bounds can match, and whether they can fail to match. If it
+	// is nil, Where decides.
 	MayMatch func(column func(name string) filter.Bounds) (mayHold, mayFail bool)
 	Names    map[int][]string // further names of fields, by ID, for files without IDs; can be nil
 	Rows     int64            // maximum number of rows per batch
@@ -129,7 +129,8 @@ func (s *Scan) ReadFew(ctx context.Context, files []File, maxRows int64) (rows i
 		}
 		opened = append(opened, f)
 		for _, g := range f.groups {
-			if maxRows -= g.rows; maxRows < 0 || !f.isSmall(ctx, g) {
+			maxRows -= g.rows
+			if maxRows < 0 || !f.isSmall(ctx, g) {
 				closeFiles()
 				return nil, nil, nil
 			}
@@ -144,8 +145,8 @@ func (s *Scan) ReadFew(ctx context.Context, files []File, maxRows int64) (rows i
 	}, closeFiles, nil
 }
 
-// AreSmall reports whether reading any row group that can match takes little memory. It opens only files that it has not seen
-// before.
+// AreSmall reports whether reading any row group that can match takes little memory. It opens only files that it has
+// not seen before.
 func (s *Scan) AreSmall(ctx context.Context, files []File) (bool, error) {
 	columns, remembers := "", s.Small != nil && s.Where == nil // a condition excludes row groups
 	for _, c := range s.Columns {
@@ -288,8 +289,8 @@ func (s *Scan) readConcurrently(ctx context.Context, files []File, yield func(ar
 // BatchRows is the maximum number of rows in a batch. Larger batches need buffers that are slow to allocate.
 const BatchRows = 1 << 15
 
-// NewScan returns a scan of a table's files. It reads the named columns of schema s in their stored types, or all columns
-// if columns is nil.
+// NewScan returns a scan of a table's files. It reads the named columns of schema s in their stored types, or all
+// columns if columns is nil.
 func NewScan(ctx context.Context, t *table.Table, s *iceberg.Schema, columns []string, where *filter.Condition) (*Scan, error) {
 	fs, err := t.FS(ctx)
 	if err != nil {

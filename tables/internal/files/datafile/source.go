@@ -45,7 +45,8 @@ func Gather(r array.RecordReader, maxBytes int64) (src *Source, err error) {
 	// once, Gather returns errWasRead.
 	hadBatchBefore := hasCurrentRows(r)
 	defer func() { // Read the schema last, because some readers know it only after the first Next.
-		if src.Schema = r.Schema(); src.Schema == nil && err == nil {
+		src.Schema = r.Schema()
+		if src.Schema == nil && err == nil {
 			err = errors.New("the rows have no columns")
 		}
 	}()
@@ -70,7 +71,8 @@ func Gather(r array.RecordReader, maxBytes int64) (src *Source, err error) {
 		}
 		batch.Retain()
 		src.Batches = append(src.Batches, batch)
-		if size += SizeOf(batch); size >= maxBytes {
+		size += SizeOf(batch)
+		if size >= maxBytes {
 			src.remaining = r
 			return src, nil
 		}
@@ -156,8 +158,9 @@ func (c *byteCounter) Write(b []byte) (int, error) {
 // keep the readers in memory.
 var endedReaders sync.Map // of weak.Pointer[byte]
 
-// hasCurrentRows reports whether a reader's current batch has rows. If it has rows before a put's first Next, the caller has
-// already read from the reader. For readers of other modules, which may not allow RecordBatch before Next, it returns false.
+// hasCurrentRows reports whether a reader's current batch has rows. If it has rows before a put's first Next, the
+// caller has already read from the reader. For readers of other modules, which may not allow RecordBatch before Next,
+// it returns false.
 func hasCurrentRows(r array.RecordReader) bool {
 	if identity(r) == nil {
 		return false

@@ -36,7 +36,8 @@ func stringDictionaryOf(a arrow.Array) *stringDictionary {
 		v := value(i)
 		n, ok := codeOf[string(v)]
 		if !ok {
-			if size += 4 + len(v); size > dictionaryBytes || len(t.values) > a.Len()/2 {
+			size += 4 + len(v)
+			if size > dictionaryBytes || len(t.values) > a.Len()/2 {
 				return nil
 			}
 			n = int32(len(t.values))
@@ -140,8 +141,8 @@ func (f *file) dictionarySize(g group, field *pqarrow.SchemaField, typ arrow.Dat
 	return n
 }
 
-// visitDictionary calls visit for each string in a column's dictionary until visit returns false. It returns the dictionary's
-// length n, or 0 if visit returned false or there is no dictionary.
+// visitDictionary calls visit for each string in a column's dictionary until visit returns false. It returns the
+// dictionary's length n, or 0 if visit returned false or there is no dictionary.
 func (f *file) visitDictionary(g group, leaf int, visit func(n int64, text []byte) bool) int {
 	rowGroup := f.parsed.RowGroup(g.number)
 	chunk, err := rowGroup.MetaData().ColumnChunk(leaf)
@@ -164,7 +165,8 @@ func (f *file) visitDictionary(g group, leaf int, visit func(n int64, text []byt
 	}
 	for entries := page.Data(); len(entries) >= 4; {
 		n := uint64(binary.LittleEndian.Uint32(entries))
-		if entries = entries[4:]; n > uint64(len(entries)) || !visit(int64(page.NumValues()), entries[:n]) {
+		entries = entries[4:]
+		if n > uint64(len(entries)) || !visit(int64(page.NumValues()), entries[:n]) {
 			return 0
 		}
 		entries = entries[n:]
@@ -187,8 +189,8 @@ func (s *Scan) batchBytes() int64 {
 	return min(maxBatchBytes, max(minBatchBytes, s.Memory/int64(2*s.Workers*(maxAhead+1))))
 }
 
-// stepRows returns the number of rows to decode at a time, so that their strings take at most batchBytes. A short file with a
-// dictionary can contain gigabytes of strings.
+// stepRows returns the number of rows to decode at a time, so that their strings take at most batchBytes. A short file
+// with a dictionary can contain gigabytes of strings.
 func (f *file) stepRows(g group, leaves map[int]*chunkPages) int64 {
 	width, limit := int64(0), f.scan.batchBytes() // width is the estimated size of a row in bytes
 	for leaf, pages := range leaves {
@@ -245,7 +247,8 @@ func decode(a arrow.Array) (arrow.Array, error) {
 	}
 	indices := make([]int, a.Len())
 	for i, code := range codes.Indices().(*array.Int32).Int32Values() {
-		if indices[i] = int(code); a.IsNull(i) {
+		indices[i] = int(code)
+		if a.IsNull(i) {
 			indices[i] = -1
 		}
 	}

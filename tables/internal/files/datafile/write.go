@@ -67,7 +67,8 @@ func Write(ctx context.Context, t *table.Table, stored *arrow.Schema, rows sorte
 	return w.files, err
 }
 
-// hasForeignTypes reports whether columns have types that only other programs create and only Iceberg's library can write.
+// hasForeignTypes reports whether columns have types that only other programs create and only Iceberg's library can
+// write.
 func hasForeignTypes(columns *arrow.Schema) bool {
 	return schema.ContainsType(arrow.StructOf(columns.Fields()...), func(t arrow.DataType) bool {
 		e, ok := t.(arrow.ExtensionType)

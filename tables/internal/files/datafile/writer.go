@@ -123,7 +123,8 @@ func (w *writer) release() {
 }
 
 func (w *writer) openFile() (err error) {
-	w.path = w.locations.NewDataLocation(fmt.Sprintf("00000-%d-%s-%05d.parquet", len(w.files), w.id, len(w.files)+1)) // see compareNames
+	// see compareNames
+	w.path = w.locations.NewDataLocation(fmt.Sprintf("00000-%d-%s-%05d.parquet", len(w.files), w.id, len(w.files)+1))
 	if w.output, err = w.fs.Create(w.path); err == nil {
 		w.file, err = newEncoder(w.output, w.arrow, w.small)
 	}

@@ -19,8 +19,8 @@ func NewReader(r io.Reader, size, limit int64) (*ipc.Reader, error) {
 	return ipc.NewReaderFromMessageReader(newStream(r, min(size, limit), limit, mem), ipc.WithAllocator(mem))
 }
 
-// Bounded returns an allocator that panics if its memory would exceed limit bytes. Arrow's reader of streams returns the
-// panic as an error.
+// Bounded returns an allocator that panics if its memory would exceed limit bytes. Arrow's reader of streams returns
+// the panic as an error.
 func Bounded(limit int64) memory.Allocator { return &bounded{limit: limit} }
 
 type bounded struct {

@@ -21,9 +21,9 @@ type Checker struct {
 	dictionaries map[arrow.ArrayData]bool // dictionaries of the last batch, which need no second check
 }
 
-// Check validates all offsets, indices and texts in a batch. If rows share values, for example through a dictionary, the
-// batch grows when each row gets its own copy. Check returns that growth in bytes, and rejects the batch if the growth
-// exceeds c.Limit. Check takes time in proportion to the batch's size and c.Limit, and stops when ctx ends.
+// Check validates all offsets, indices and texts in a batch. If rows share values, for example through a dictionary,
+// the batch grows when each row gets its own copy. Check returns that growth in bytes, and rejects the batch if the
+// growth exceeds c.Limit. Check takes time in proportion to the batch's size and c.Limit, and stops when ctx ends.
 func (c *Checker) Check(ctx context.Context, batch arrow.RecordBatch) (growth int64, err error) {
 	i := 0
 	defer func() {
@@ -77,7 +77,8 @@ const lookInterval = 1 << 18 // units of work between two looks at the context, 
 
 // work counts n units of work. It returns false if the walk must stop.
 func (w *walk) work(n int) bool {
-	if w.sinceLook += int64(n); w.sinceLook >= lookInterval {
+	w.sinceLook += int64(n)
+	if w.sinceLook >= lookInterval {
 		w.sinceLook = 0
 		w.fail(canceled.Err(w.ctx))
 	}
@@ -98,7 +99,8 @@ func (w *walk) mayContinue() bool {
 	return w.work(0)
 }
 
-// validate validates an array, its children and its dictionary. Each part of a loop is short, so that the walk can stop.
+// validate validates an array, its children and its dictionary. Each part of a loop is short, so that the walk can
+// stop.
 func (w *walk) validate(d arrow.ArrayData) {
 	const partRows = 1 << 16
 	dt, shallow := storageType(d.DataType()), withoutChildren(d)
@@ -142,7 +144,8 @@ func (w *walk) isNew(dictionary *array.Data) bool {
 	return !known || len(dictionary.Children()) > 0 || dictionary.DataType().Layout().HasDict
 }
 
-// sumViews compares the sum of the lengths of an array's views with the limit: a few bytes can refer to many long texts.
+// sumViews compares the sum of the lengths of an array's views with the limit: a few bytes can refer to many long
+// texts.
 func (w *walk) sumViews(a arrow.Array) {
 	views, ok := a.(*array.BinaryView)
 	for i := 0; ok && i < views.Len() && w.work(1); i++ {
@@ -202,9 +205,9 @@ func (w *walk) isText(b []byte) bool {
 	return len(b) > short && !w.work(len(b)) || utf8.Valid(b)
 }
 
-// withoutChildren returns an array whose validation reads only the array itself: its children and its dictionary contain
-// only nulls, and its texts are binary values. withoutChildren also adds buffers that streams omit, and removes the run
-// that some writers put into an empty run-end-encoded array.
+// withoutChildren returns an array whose validation reads only the array itself: its children and its dictionary
+// contain only nulls, and its texts are binary values. withoutChildren also adds buffers that streams omit, and removes
+// the run that some writers put into an empty run-end-encoded array.
 func withoutChildren(d arrow.ArrayData) arrow.ArrayData {
 	dt, buffers, children := storageType(d.DataType()), d.Buffers(), make([]arrow.ArrayData, len(d.Children()))
 	for i, child := range d.Children() {
@@ -230,7 +233,8 @@ func withoutChildren(d arrow.ArrayData) arrow.ArrayData {
 	case *arrow.FixedSizeListType:
 		dt = arrow.FixedSizeListOf(t.Len(), arrow.Null)
 	case *arrow.StructType:
-		dt, children = arrow.StructOf(), nil // with children, the validation would take time in proportion to their number squared
+		// with children, the validation would take time in proportion to their number squared
+		dt, children = arrow.StructOf(), nil
 	case arrow.UnionType:
 		fields := t.Fields()
 		for i := range fields {

@@ -143,7 +143,8 @@ func (d *description) readFields(t flatbuffers.Table, slot flatbuffers.VOffsetT,
 	if err != nil {
 		return nil, err
 	}
-	if d.fields += n; d.fields > maxFields {
+	d.fields += n
+	if d.fields > maxFields {
 		return nil, fmt.Errorf("%w: more than %d fields", errSchemaMessage, maxFields)
 	}
 	fields := make([]field, n)

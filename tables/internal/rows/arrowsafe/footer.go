@@ -102,7 +102,8 @@ func (c *unreadThrift) schema() error {
 			missing--
 			path += parent.pathLen + 1
 		}
-		if missing += int(children); !ok || children < 0 || missing >= int(n)-i {
+		missing += int(children)
+		if !ok || children < 0 || missing >= int(n)-i {
 			return errFooter
 		}
 		if children == 0 {
@@ -117,7 +118,8 @@ func (c *unreadThrift) schema() error {
 	return nil
 }
 
-// node reads a node, and returns its name's length and its number of children. It hides a logical type unknown to arrow-go.
+// node reads a node, and returns its name's length and its number of children. It hides a logical type unknown to
+// arrow-go.
 func (c *unreadThrift) node() (name int, children int32, ok bool) {
 	original := *c
 	ok = c.eachField(func(id int16, kind byte) bool {
@@ -184,8 +186,8 @@ type Page struct {
 	Size, Values, Encoding int32 // Size is the number of bytes after decompression
 }
 
-// Pages calls visit for each page in a range of a Parquet file, until visit returns false. It returns false if a header is
-// incomplete, or if arrow-go could take other bytes as the next header.
+// Pages calls visit for each page in a range of a Parquet file, until visit returns false. It returns false if a header
+// is incomplete, or if arrow-go could take other bytes as the next header.
 func Pages(in io.ReaderAt, from, to int64, visit func(Page) bool) bool {
 	for from < to {
 		p, length, ok := pageAt(in, from)
@@ -207,7 +209,8 @@ func pageAt(in io.ReaderAt, at int64) (p Page, length int64, ok bool) {
 		b := make(unreadThrift, size)
 		n, _ := in.ReadAt(b, at) // the rest of the file may be shorter
 		b = b[:n]
-		if p, length, ok = b.page(); ok {
+		p, length, ok = b.page()
+		if ok {
 			length += int64(n - len(b))
 		} else if n < size {
 			break
@@ -263,8 +266,8 @@ func (c *unreadThrift) page() (p Page, length int64, ok bool) {
 	return p, int64(compressed), ok && compressed >= 0 && p.Size >= 0 && p.Values >= 0
 }
 
-// MayBeDictionary reports whether the page at an offset of a Parquet file may be a dictionary page. It returns true if the
-// page's header is damaged.
+// MayBeDictionary reports whether the page at an offset of a Parquet file may be a dictionary page. It returns true if
+// the page's header is damaged.
 func MayBeDictionary(in io.ReaderAt, at int64) bool {
 	p, _, ok := pageAt(in, at)
 	return !ok || p.IsDictionary
@@ -330,7 +333,8 @@ func (c *unreadThrift) eachField(value func(id int16, kind byte) bool) bool {
 		if !ok || head == 0 {
 			return ok
 		}
-		if id += int16(head >> 4); head>>4 == 0 { // the ID follows as a separate number
+		id += int16(head >> 4)
+		if head>>4 == 0 { // the ID follows as a separate number
 			var n int32
 			n, ok = c.varint32()
 			id = int16(n)
@@ -355,7 +359,8 @@ func (c *unreadThrift) skipElements(depth int) bool {
 // listHeader returns the number and the kind of a list's elements. ok is false if there are fewer bytes than elements.
 func (c *unreadThrift) listHeader() (n uint64, kind byte, ok bool) {
 	head, ok := c.readByte()
-	if n = uint64(head >> 4); ok && n == 15 {
+	n = uint64(head >> 4)
+	if ok && n == 15 {
 		n, ok = c.uvarint()
 	}
 	return n, head & 15, ok && n <= uint64(len(*c))

@@ -18,16 +18,20 @@ const (
 	version4       = 3        // format version 4
 	version5       = 4        // format version 5, in which unions no longer have bitmaps
 
-	maxLength = 1 << 38 // maximum number of values of an array; limited so that no product in this file overflows, such as maxLength × maxWidth
+	// maximum number of values of an array; limited so that no product in this file overflows, such as maxLength ×
+	// maxWidth
+	maxLength = 1 << 38
 )
 
 // cursor iterates over the lengths and buffers of a batch, depth-first, column by column.
 type cursor struct {
-	bytes                          []byte               // the batch's description
-	node, nodes                    int                  // index of the next array, and number of arrays
-	buffer, buffers                int                  // index of the next buffer, and number of buffers
-	count, counts                  int                  // index of the next view column's buffer count, and number of such counts
-	nodesAt, buffersAt, variadicAt flatbuffers.UOffsetT // positions in bytes of the lists of arrays, buffers and buffer counts
+	bytes           []byte // the batch's description
+	node, nodes     int    // index of the next array, and number of arrays
+	buffer, buffers int    // index of the next buffer, and number of buffers
+	// index of the next view column's buffer count, and number of such counts
+	count, counts int
+	// positions in bytes of the lists of arrays, buffers and buffer counts
+	nodesAt, buffersAt, variadicAt flatbuffers.UOffsetT
 	body                           []byte
 	compressed                     bool
 	version                        int16
@@ -61,7 +65,8 @@ func (c *cursor) next(minLength int64) (n int64, nulls bool, err error) {
 	}
 	at := c.nodesAt + flatbuffers.UOffsetT(16*c.node)
 	c.node++
-	if n = c.int64(at); n > maxLength {
+	n = c.int64(at)
+	if n > maxLength {
 		return 0, false, fmt.Errorf("%d values are over the limit of %d: %w", n, int64(maxLength), partd.ErrTooLarge)
 	}
 	if n < 0 || n < minLength {
@@ -86,7 +91,8 @@ func (c *cursor) nextBuffer() (int64, error) {
 	if offset < 0 || length < 0 || offset > size || length > size-offset {
 		return 0, fmt.Errorf("%w: a buffer of %d bytes at offset %d exceeds the body of %d bytes", errMessage, length, offset, size)
 	}
-	if c.referred += length; c.referred > size {
+	c.referred += length
+	if c.referred > size {
 		return 0, fmt.Errorf("%w: its buffers share bytes", errMessage)
 	}
 	if !c.compressed {
@@ -124,7 +130,8 @@ func (c *cursor) charge(n int64) error {
 	return nil
 }
 
-// lastKnownType is the last type whose Layout was compared with Arrow's specification. Compare newer types before raising it.
+// lastKnownType is the last type whose Layout was compared with Arrow's specification. Compare newer types before
+// raising it.
 const lastKnownType = arrow.DECIMAL64
 
 // column checks the next array and its children. The array must have the type dt and at least minLength values.
@@ -133,7 +140,8 @@ func (c *cursor) column(dt arrow.DataType, minLength int64, depth int) error {
 		return fmt.Errorf("%w: arrays are nested %d levels deep", errMessage, depth)
 	}
 	dt = storageType(dt)
-	if dt.ID() > lastKnownType || dt.ID() == arrow.RUN_END_ENCODED && c.version < version5 { // before version 5, Arrow's loader would expect a bitmap that run-end-encoded arrays lack
+	// before version 5, Arrow's loader would expect a bitmap that run-end-encoded arrays lack
+	if dt.ID() > lastKnownType || dt.ID() == arrow.RUN_END_ENCODED && c.version < version5 {
 		return fmt.Errorf("%w: a column has the unsupported type %s", errMessage, dt)
 	}
 	variadic, err := c.variadic(dt)

@@ -120,7 +120,8 @@ func (m *Messages) recordTypes(f arrow.Field, described field) error {
 	return nil
 }
 
-// checkDictionary checks a dictionary's values. They count against the limit until a dictionary with the same ID replaces it.
+// checkDictionary checks a dictionary's values. They count against the limit until a dictionary with the same ID
+// replaces it.
 func (m *Messages) checkDictionary(d *description, body []byte) error {
 	id := d.header.GetInt64Slot(firstSlot, 0)
 	dt, ok := m.valueTypes[id]
@@ -142,7 +143,8 @@ func (m *Messages) checkDictionary(d *description, body []byte) error {
 		m.dictionarySizes[id] = 0
 	}
 	m.dictionarySizes[id] += size
-	if m.dictionaryBytes += size; m.dictionaryBytes > m.limit {
+	m.dictionaryBytes += size
+	if m.dictionaryBytes > m.limit {
 		return fmt.Errorf("the dictionaries take %d bytes, over the limit of %d: %w", m.dictionaryBytes, m.limit, partd.ErrTooLarge)
 	}
 	return nil

@@ -8,7 +8,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 )
 
-// Reader returns a reader that yields batches and releases them. It calls onRelease when its last reference is released.
+// Reader returns a reader that yields batches and releases them. It calls onRelease when its last reference is
+// released.
 func Reader(schema *arrow.Schema, batches iter.Seq2[arrow.RecordBatch, error], onRelease func()) array.RecordReader {
 	r := &reader{RecordReader: array.ReaderFromIter(schema, batches), schema: schema, onRelease: onRelease}
 	r.references.Store(1)

@@ -121,7 +121,8 @@ func (w *walk) sizes(a arrow.Array) (sum func(from, to int) int64) {
 func (w *walk) sumEach(size func(int) int64) func(from, to int) int64 {
 	return func(from, to int) (total int64) {
 		for i := from; i < to && w.visit(); i++ {
-			if total += size(i); total > w.limit {
+			total += size(i)
+			if total > w.limit {
 				w.fail(w.tooLarge())
 			}
 		}

@@ -57,7 +57,8 @@ func (s *stream) next(body *memory.Buffer) (head []byte, err error) {
 			return nil, err
 		}
 	}
-	switch length := int64(int32(binary.LittleEndian.Uint32(word[:]))); {
+	length := int64(int32(binary.LittleEndian.Uint32(word[:])))
+	switch {
 	case length == 0:
 		return nil, io.EOF
 	case length > 0 && length <= min(s.size, maxDescription):

@@ -64,7 +64,8 @@ func parseStruct(t reflect.Type, depth int) (*Struct, error) {
 	return s, nil
 }
 
-// addFields returns the columns of struct type t. index leads from the outermost struct to t, as in reflect's FieldByIndex.
+// addFields returns the columns of struct type t. index leads from the outermost struct to t, as in reflect's
+// FieldByIndex.
 func (s *Struct) addFields(t reflect.Type, index []int, depth int) (columns []arrow.Field, err error) {
 	for i := range t.NumField() {
 		f := t.Field(i)
@@ -98,7 +99,8 @@ func columnOf(t reflect.Type, tag string, depth int) (typ arrow.DataType, nullab
 	if depth == 0 {
 		return nil, false, errors.New("its types are nested too deeply, or recursive")
 	}
-	switch kind := t.Kind(); {
+	kind := t.Kind()
+	switch {
 	case kind == reflect.Pointer || isSQLNull(t):
 		var elem reflect.Type
 		if kind == reflect.Pointer {

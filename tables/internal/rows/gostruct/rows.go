@@ -35,7 +35,7 @@ func (s *Struct) ReadRows(batch arrow.RecordBatch, firstRow int, into reflect.Va
 	return nil
 }
 
-// setValue sets v, which must be addressable, to the value in a row of a column.
+// setValue sets v, which must be addressable and zero, to the value in a row of a column. A null leaves v unchanged.
 func setValue(v reflect.Value, column arrow.Array, row int) error {
 	kind := v.Kind()
 	isNullable := kind == reflect.Struct && isSQLNull(v.Type())

@@ -38,8 +38,8 @@ func ConvertNamed(batch arrow.RecordBatch, to *arrow.Schema) (arrow.RecordBatch,
 	return convert(batch, to, func(_ int, f arrow.Field) []int { return batch.Schema().FieldIndices(f.Name) })
 }
 
-// convert converts a batch to a schema. indicesOf returns the indices of a schema's column in the batch; convert uses the first, or
-// nulls if there are none.
+// convert converts a batch to a schema. indicesOf returns the indices of a schema's column in the batch; convert uses
+// the first, or nulls if there are none.
 func convert(batch arrow.RecordBatch, to *arrow.Schema, indicesOf func(int, arrow.Field) []int) (arrow.RecordBatch, error) {
 	columns := make([]arrow.Array, to.NumFields())
 	defer releaseAll(columns)
@@ -57,8 +57,8 @@ func convert(batch arrow.RecordBatch, to *arrow.Schema, indicesOf func(int, arro
 	return array.NewRecordBatch(to, columns, batch.NumRows()), nil
 }
 
-// ConvertArray converts an array to a wider or narrower form of its type. It shares buffers where possible. Values under null lists
-// are dropped.
+// ConvertArray converts an array to a wider or narrower form of its type. It shares buffers where possible. Values
+// under null lists are dropped.
 func ConvertArray(a arrow.Array, to arrow.DataType) (arrow.Array, error) {
 	if arrow.TypeEqual(a.DataType(), to) && !hasHiddenValues(a) {
 		a.Retain()
@@ -70,7 +70,8 @@ func ConvertArray(a arrow.Array, to arrow.DataType) (arrow.Array, error) {
 	case *array.Dictionary:
 		indices := make([]int, a.Len())
 		for i := range indices {
-			if indices[i] = -1; a.IsValid(i) {
+			indices[i] = -1
+			if a.IsValid(i) {
 				indices[i] = from.GetValueIndex(i)
 			}
 		}
@@ -361,7 +362,8 @@ func mapValues[V any](a valueArray[V], b array.Builder, add func(V)) arrow.Array
 	return b.NewArray()
 }
 
-// convertEach converts value by value where Arrow's library has no conversion or a wrong one. For other types, it returns nil.
+// convertEach converts value by value where Arrow's library has no conversion or a wrong one. For other types, it
+// returns nil.
 func convertEach(a arrow.Array, to arrow.DataType) (result arrow.Array, err error) {
 	builder := array.NewBuilder(allocator, to)
 	switch b := builder.(type) {

@@ -9,16 +9,18 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 )
 
-// Caster converts batches with one schema to the columns of a table. It matches columns by name, fills missing columns with
-// nulls, and widens numbers as Iceberg allows.
+// Caster converts batches with one schema to the columns of a table. It matches columns by name, fills missing columns
+// with nulls, and widens numbers as Iceberg allows.
 type Caster struct {
 	From *arrow.Schema // schema of the batches
 	To   *arrow.Schema // stored types of the table
 
-	stored        *arrow.Schema    // From's columns, with the types that tables store
-	sourceIndices []int            // for each column of To, its index in stored, or -1 if missing
-	exactTypes    []arrow.DataType // for each column of To, a logical type that must represent its values exactly; nil means no check
-	nullTypes     []arrow.DataType // for each column of To, the type that says which nested fields can be null; nil allows all nulls
+	stored        *arrow.Schema // From's columns, with the types that tables store
+	sourceIndices []int         // for each column of To, its index in stored, or -1 if missing
+	// for each column of To, a logical type that must represent its values exactly; nil means no check
+	exactTypes []arrow.DataType
+	// for each column of To, the type that says which nested fields can be null; nil allows all nulls
+	nullTypes []arrow.DataType
 
 	migrate        func(arrow.RecordBatch) (arrow.RecordBatch, error) // if not nil, applied to each batch first
 	migratedSchema *arrow.Schema                                      // schema of migrate's results
@@ -56,7 +58,8 @@ func NewCaster(from, to *arrow.Schema) (*Caster, error) {
 	return c, nil
 }
 
-// NewPutCaster is like NewCaster, but the Caster also rejects values that the logical types, which readers see, cannot represent exactly.
+// NewPutCaster is like NewCaster, but the Caster also rejects values that the logical types, which readers see, cannot
+// represent exactly.
 func NewPutCaster(putSchema, to, logical *arrow.Schema) (*Caster, error) {
 	c, err := NewCaster(putSchema, to)
 	if err != nil {
@@ -81,8 +84,8 @@ func NewPutCaster(putSchema, to, logical *arrow.Schema) (*Caster, error) {
 	return c, nil
 }
 
-// NewColumnsCaster returns a Caster from a table's rows, in logical types, to new columns. sourceIndices has each new column's old index,
-// or -1 if the column is added.
+// NewColumnsCaster returns a Caster from a table's rows, in logical types, to new columns. sourceIndices has each new
+// column's old index, or -1 if the column is added.
 func NewColumnsCaster(logical, stored, to *arrow.Schema, sourceIndices []int) *Caster {
 	return &Caster{From: logical, To: to, stored: stored, sourceIndices: sourceIndices}
 }
@@ -108,7 +111,8 @@ func (c *Caster) WithMigration(from *arrow.Schema, migrate func(arrow.RecordBatc
 // KeepsRows reports whether Cast returns one row for each row of a batch, in the same order.
 func (c *Caster) KeepsRows() bool { return c.migrate == nil }
 
-// CanPromote reports whether the type of a stored column can change: by Iceberg's type promotion, or from integers to float64.
+// CanPromote reports whether the type of a stored column can change: by Iceberg's type promotion, or from integers to
+// float64.
 func CanPromote(from, to arrow.DataType) bool {
 	switch from.ID() {
 	case arrow.INT32:
@@ -135,7 +139,8 @@ func (c *Caster) Cast(batch arrow.RecordBatch) (arrow.RecordBatch, error) {
 		if result != batch {
 			defer result.Release()
 		}
-		if batch = result; !batch.Schema().Equal(c.migratedSchema) {
+		batch = result
+		if !batch.Schema().Equal(c.migratedSchema) {
 			return nil, fmt.Errorf("the migration function returned columns %v instead of %v", batch.Schema(), c.migratedSchema)
 		}
 	}
@@ -176,8 +181,8 @@ func (c *Caster) column(batch arrow.RecordBatch, i int) (arrow.Array, error) {
 	if !f.Nullable && stored.NullN() > 0 {
 		return nil, &Error{f.Name, errors.New("the column contains a null, which the table does not allow")}
 	}
-	// The array now has a type that tables store (see StoredType), or contains durations, which tables store as int64. The
-	// table's type is the same or a wider number type (see CanPromote), so this conversion only widens numbers.
+	// The array now has a type that tables store (see StoredType), or contains durations, which tables store as int64.
+	// The table's type is the same or a wider number type (see CanPromote), so this conversion only widens numbers.
 	a, err := ConvertArray(stored, f.Type)
 	if err != nil {
 		return nil, &Error{f.Name, err}
@@ -225,8 +230,8 @@ func convertExactly(a arrow.Array, typ arrow.DataType) (arrow.Array, error) {
 	return converted, nil
 }
 
-// FromSQL returns the schema of a query's rows after [CastSQL]: columns of a table have the table's types, some of which
-// SQL lacks.
+// FromSQL returns the schema of a query's rows after [CastSQL]: columns of a table have the table's types, some of
+// which SQL lacks.
 func FromSQL(result, columns *arrow.Schema) *arrow.Schema {
 	fields := result.Fields()
 	for i, f := range fields {
@@ -261,11 +266,13 @@ func releaseAll(columns []arrow.Array) {
 	}
 }
 
-// CastStored converts a batch that was stored with an older schema to the schema to. The caller must release the result.
+// CastStored converts a batch that was stored with an older schema to the schema to. The caller must release the
+// result.
 func CastStored(batch arrow.RecordBatch, to *arrow.Schema) (arrow.RecordBatch, error) {
 	fields, columns := batch.Schema().Fields(), slices.Clone(batch.Columns())
 	for i, a := range columns {
-		if a.Len() > 0 && a.NullN() == a.Len() { // Nulls are valid in every type, and the column's type may have changed.
+		// Nulls are valid in every type, and the column's type may have changed.
+		if a.Len() > 0 && a.NullN() == a.Len() {
 			fields[i].Type, columns[i] = arrow.Null, array.NewNull(a.Len())
 		}
 	}

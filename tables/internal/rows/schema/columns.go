@@ -17,7 +17,8 @@ func StoredSchema(s *iceberg.Schema) (*arrow.Schema, error) {
 	return table.SchemaToArrowSchema(s, nil, false, false)
 }
 
-// CheckReadable returns an error that names the first column that cannot be read, because it contains Iceberg's variant type.
+// CheckReadable returns an error that names the first column that cannot be read, because it contains Iceberg's variant
+// type.
 func CheckReadable(stored *arrow.Schema) error {
 	for _, f := range stored.Fields() {
 		if ContainsType(f.Type, isVariant) {

@@ -2,16 +2,17 @@ package schema
 
 import "github.com/apache/arrow-go/v18/arrow"
 
-// meanings names what a type's values mean if the stored type does not show it: durations, for example, are stored as int64.
+// meanings names what a type's values mean if the stored type does not show it: durations, for example, are stored as
+// int64.
 var meanings = map[arrow.Type]string{
 	arrow.DURATION: "duration",
 	arrow.TIME32:   "time of day",
 	arrow.TIME64:   "time of day",
 }
 
-// CanPut reports whether values of one type can be put into a column of another. The stored types must be compatible, and the
-// meaning must be the same, also within nested types. A [Caster] rejects individual values that the column's type cannot
-// represent exactly.
+// CanPut reports whether values of one type can be put into a column of another. The stored types must be compatible,
+// and the meaning must be the same, also within nested types. A [Caster] rejects individual values that the column's
+// type cannot represent exactly.
 func CanPut(from, to arrow.DataType) bool {
 	a, err := StoredType(from)
 	b, err2 := StoredType(to)

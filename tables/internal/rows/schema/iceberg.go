@@ -14,8 +14,8 @@ const PropertyPrefix = "partd.arrow-schema."
 // Property returns the name of the property with the put schema for a schema ID.
 func Property(schemaID int) string { return fmt.Sprintf("%s%d", PropertyPrefix, schemaID) }
 
-// PutSchema returns the column types that puts gave a table, from the property's value. If another program created the schema,
-// property is "", and PutSchema returns the stored types.
+// PutSchema returns the column types that puts gave a table, from the property's value. If another program created the
+// schema, property is "", and PutSchema returns the stored types.
 func PutSchema(stored *arrow.Schema, property string) (*arrow.Schema, error) {
 	if property == "" {
 		return stored, nil
@@ -55,7 +55,8 @@ func NewShape(putSchema *arrow.Schema, lastID int) (*Shape, error) {
 	return ShapeOf(columns, putSchema, lastID)
 }
 
-// ShapeOf returns the shape with the given columns. putSchema has their types as put, and lastID becomes the shape's LastID.
+// ShapeOf returns the shape with the given columns. putSchema has their types as put, and lastID becomes the shape's
+// LastID.
 func ShapeOf(columns *iceberg.Schema, putSchema *arrow.Schema, lastID int) (*Shape, error) {
 	stored, err := StoredSchema(columns)
 	if err != nil {
@@ -65,7 +66,8 @@ func ShapeOf(columns *iceberg.Schema, putSchema *arrow.Schema, lastID int) (*Sha
 	return &Shape{columns, stored, property, lastID}, err
 }
 
-// HasNanoseconds reports whether columns contain timestamps in nanoseconds. These require version 3 of the Iceberg format.
+// HasNanoseconds reports whether columns contain timestamps in nanoseconds. These require version 3 of the Iceberg
+// format.
 func HasNanoseconds(s *arrow.Schema) bool {
 	return ContainsType(arrow.StructOf(s.Fields()...), func(t arrow.DataType) bool {
 		timestamp, ok := t.(*arrow.TimestampType)

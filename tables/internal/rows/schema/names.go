@@ -14,8 +14,8 @@ import (
 // reservedColumns are the columns that Iceberg itself adds to tables.
 var reservedColumns = []string{iceberg.RowIDColumnName, iceberg.LastUpdatedSequenceNumberColumnName}
 
-// CheckNames returns an error if Iceberg's metadata cannot store the name of a column or nested field. The error is an [Error]
-// that wraps [RefusedColumns].
+// CheckNames returns an error if Iceberg's metadata cannot store the name of a column or nested field. The error is an
+// [Error] that wraps [RefusedColumns].
 func CheckNames(schema *arrow.Schema) error {
 	paths, columns := map[string]bool{}, map[string]bool{}
 	for _, f := range schema.Fields() {
@@ -50,8 +50,8 @@ func checkName(subject, name string) string {
 	return ""
 }
 
-// checkPath returns why Iceberg cannot distinguish two fields of a type, or "" if it can. Iceberg identifies a field by the names
-// on its path, joined by dots.
+// checkPath returns why Iceberg cannot distinguish two fields of a type, or "" if it can. Iceberg identifies a field by
+// the names on its path, joined by dots.
 func checkPath(path string, t arrow.DataType, paths map[string]bool) (reason string) {
 	if paths[path] {
 		return fmt.Sprintf("Iceberg would call two fields %q: rename one", path)
@@ -62,20 +62,23 @@ func checkPath(path string, t arrow.DataType, paths map[string]bool) (reason str
 	}
 	switch t := decodedType(t).(type) {
 	case *arrow.MapType:
-		if reason = checkPath(path+".key", t.KeyType(), paths); reason == "" {
+		reason = checkPath(path+".key", t.KeyType(), paths)
+		if reason == "" {
 			reason = checkPath(path+".value", t.ItemType(), paths)
 		}
 	case *arrow.StructType:
 		names := map[string]bool{}
 		for _, f := range t.Fields() {
-			if reason = checkName("field's name "+strconv.Quote(f.Name), f.Name); reason != "" {
+			reason = checkName("field's name "+strconv.Quote(f.Name), f.Name)
+			if reason != "" {
 				return reason
 			}
 			if names[f.Name] {
 				return fmt.Sprintf("the column has two fields named %q", f.Name)
 			}
 			names[f.Name] = true
-			if reason = checkPath(path+"."+f.Name, f.Type, paths); reason != "" {
+			reason = checkPath(path+"."+f.Name, f.Type, paths)
+			if reason != "" {
 				return reason
 			}
 		}

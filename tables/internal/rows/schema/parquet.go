@@ -15,8 +15,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
 )
 
-// OpenParquet opens an untrusted Parquet file after checking its footer. It reads columns with unsupported logical types in their
-// physical types.
+// OpenParquet opens an untrusted Parquet file after checking its footer. It reads columns with unsupported logical
+// types in their physical types.
 func OpenParquet(in parquet.ReaderAtSeeker, options ...file.ReadOption) (*file.Reader, error) {
 	footer, size, err := arrowsafe.Footer(in)
 	if err != nil {
@@ -57,7 +57,8 @@ func init() {
 	}
 }
 
-// boundedZstd decompresses at most as many bytes as fit in the destination. The library's codec would allocate any number.
+// boundedZstd decompresses at most as many bytes as fit in the destination. The library's codec would allocate any
+// number.
 type boundedZstd struct {
 	compress.Codec
 	compress.StreamingCodec
@@ -68,12 +69,13 @@ func (c boundedZstd) DecodeWithError(dst, src []byte) ([]byte, error) {
 	return c.decoder.DecodeAll(src, dst[:0])
 }
 
-// codec decompresses an empty input to an empty output. Some writers mark a page of nulls as compressed but leave its values
-// empty.
+// codec decompresses an empty input to an empty output. Some writers mark a page of nulls as compressed but leave its
+// values empty.
 type codec struct {
 	compress.Codec
 	compress.StreamingCodec
-	hasLength bool // whether compressed data starts with the length of the data; the library would allocate that many bytes
+	// whether compressed data starts with the length of the data; the library would allocate that many bytes
+	hasLength bool
 }
 
 func (c codec) DecodeWithError(dst, src []byte) ([]byte, error) {
@@ -86,10 +88,10 @@ func (c codec) DecodeWithError(dst, src []byte) ([]byte, error) {
 	return compress.Decode(c.Codec, dst, src)
 }
 
-// withReadableTypes returns a Parquet file's schema in a form that arrow-go reads correctly: JSON and enums are strings, and
-// every list has three levels. By the format's backward-compatibility rules, a repeated group whose only field is repeated is
-// itself the element; arrow-go would take the field as the element. A required group around the element prevents this, and
-// changes neither the columns nor their levels.
+// withReadableTypes returns a Parquet file's schema in a form that arrow-go reads correctly: JSON and enums are
+// strings, and every list has three levels. By the format's backward-compatibility rules, a repeated group whose only
+// field is repeated is itself the element; arrow-go would take the field as the element. A required group around the
+// element prevents this, and changes neither the columns nor their levels.
 func withReadableTypes(s *pqschema.Schema) (*pqschema.Schema, error) {
 	root, err := readableNode(s.Root())
 	if err != nil || root == pqschema.Node(s.Root()) {
@@ -133,7 +135,8 @@ func readableNode(n pqschema.Node) (pqschema.Node, error) {
 	return groupNode(group, group.Name(), group.RepetitionType(), fields)
 }
 
-// ReadableByID reports whether a reader that finds fields by ID, and reads only three-level lists, finds all values of a field.
+// ReadableByID reports whether a reader that finds fields by ID, and reads only three-level lists, finds all values of
+// a field.
 func ReadableByID(n pqschema.Node) bool {
 	group, ok := n.(*pqschema.GroupNode)
 	repeats := n.RepetitionType() == parquet.Repetitions.Repeated
@@ -142,7 +145,8 @@ func ReadableByID(n pqschema.Node) bool {
 	}
 	fields := group
 	if list := isList(group); list || group.LogicalType().Equals(pqschema.MapLogicalType{}) {
-		if fields, ok = group.Field(0).(*pqschema.GroupNode); !ok || list && (fields.NumFields() != 1 || fields.Name() == "array" || fields.Name() == group.Name()+"_tuple") {
+		fields, ok = group.Field(0).(*pqschema.GroupNode)
+		if !ok || list && (fields.NumFields() != 1 || fields.Name() == "array" || fields.Name() == group.Name()+"_tuple") {
 			return false
 		}
 	}

@@ -36,8 +36,8 @@ func checkRequired(column string, a arrow.Array, t arrow.DataType) error {
 	return nil
 }
 
-// CheckNestedNulls returns an error that names a nested field that is null but must not be. Parquet's writer would move the values of
-// such fields to other rows (arrow-go 18.8).
+// CheckNestedNulls returns an error that names a nested field that is null but must not be. Parquet's writer would move
+// the values of such fields to other rows (arrow-go 18.8).
 func CheckNestedNulls(rows arrow.RecordBatch) error {
 	for i, f := range rows.Schema().Fields() {
 		if err := checkRequired(f.Name, rows.Column(i), f.Type); err != nil {
@@ -61,7 +61,8 @@ func children(a arrow.Array) []arrow.Array {
 	return nil
 }
 
-// hasForbiddenNull reports whether a has a null in a nested field that cannot be null in t. It also counts nulls under a null parent.
+// hasForbiddenNull reports whether a has a null in a nested field that cannot be null in t. It also counts nulls under
+// a null parent.
 func hasForbiddenNull(a arrow.Array, t arrow.DataType) bool {
 	for i, child := range children(a) {
 		if f := unwrap(t).(arrow.NestedType).Fields()[i]; !f.Nullable && child.NullN() > 0 || hasForbiddenNull(child, f.Type) {

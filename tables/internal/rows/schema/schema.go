@@ -1,5 +1,5 @@
-// Package schema maintains a table's columns in three type systems, and casts rows between them: the put types, the types that
-// Iceberg stores, and the logical types that readers see.
+// Package schema maintains a table's columns in three type systems, and casts rows between them: the put types, the
+// types that Iceberg stores, and the logical types that readers see.
 //
 // A column of a type that Iceberg lacks is stored with a wider type ([Stored]). The table's properties contain the
 // original schema ([Encode]). Readers see the original types, except for encodings such as dictionaries
@@ -66,8 +66,8 @@ func (e *Error) Unwrap() error { return e.Err }
 // As lets errors.As find e as the corresponding type of package tables.
 func (e *Error) As(target any) bool { return publicerror.As(e, target) }
 
-// Stored returns the schema that a table uses to store columns with the types of putSchema. The error is an [Error]; it wraps
-// [RefusedColumns] if columns cannot be stored.
+// Stored returns the schema that a table uses to store columns with the types of putSchema. The error is an [Error]; it
+// wraps [RefusedColumns] if columns cannot be stored.
 func Stored(putSchema *arrow.Schema) (*arrow.Schema, error) {
 	if putSchema.NumFields() == 0 {
 		return nil, errors.New("the schema has no columns")
@@ -177,8 +177,8 @@ func StoredType(t arrow.DataType) (arrow.DataType, error) {
 	return nil, fmt.Errorf("no Iceberg type can store %s", t)
 }
 
-// RestorePutTypes returns a table's columns with the types of putSchema. A column that another program has added or changed keeps its stored
-// type.
+// RestorePutTypes returns a table's columns with the types of putSchema. A column that another program has added or
+// changed keeps its stored type.
 func RestorePutTypes(stored, putSchema *arrow.Schema) *arrow.Schema {
 	fields := make([]arrow.Field, stored.NumFields())
 	for i, f := range stored.Fields() {
@@ -271,7 +271,8 @@ func MapLeaves(t arrow.DataType, f func(arrow.DataType) arrow.DataType) arrow.Da
 	}, f)
 }
 
-// mapFields returns t with its direct fields replaced by the results of mapField. For a type without fields, it returns mapLeaf(t).
+// mapFields returns t with its direct fields replaced by the results of mapField. For a type without fields, it returns
+// mapLeaf(t).
 func mapFields(t arrow.DataType, mapField func(arrow.Field) arrow.Field, mapLeaf func(arrow.DataType) arrow.DataType) arrow.DataType {
 	switch t := t.(type) {
 	case *arrow.MapType:
@@ -296,8 +297,8 @@ func mapFields(t arrow.DataType, mapField func(arrow.Field) arrow.Field, mapLeaf
 	return mapLeaf(t)
 }
 
-// Alike reports whether two types are equal apart from metadata, nullability, and the field names of lists and maps, which differ
-// between Iceberg and Parquet. UUIDs are equal to other 16-byte values.
+// Alike reports whether two types are equal apart from metadata, nullability, and the field names of lists and maps,
+// which differ between Iceberg and Parquet. UUIDs are equal to other 16-byte values.
 func Alike(a, b arrow.DataType) bool {
 	a, b = uuidBytes(a), uuidBytes(b)
 	if a.ID() != b.ID() {

@@ -13,8 +13,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/float16"
 )
 
-// CheckArray returns an error if a column has values that its type forbids: strings that are not UTF-8, decimals with too many digits,
-// or dates with a time of day.
+// CheckArray returns an error if a column has values that its type forbids: strings that are not UTF-8, decimals with
+// too many digits, or dates with a time of day.
 func CheckArray(a arrow.Array) error {
 	switch a := a.(type) {
 	case array.StringLike:
@@ -86,14 +86,16 @@ func validTexts(a *array.String) bool {
 		return false
 	}
 	for _, start := range offsets {
-		if start -= offsets[0]; int(start) < len(text) && !utf8.RuneStart(text[start]) {
+		start -= offsets[0]
+		if int(start) < len(text) && !utf8.RuneStart(text[start]) {
 			return false
 		}
 	}
 	return true
 }
 
-// ToFloat16 returns the nearest float16. Arrow's own conversion truncates digits, and turns the smallest numbers into zero.
+// ToFloat16 returns the nearest float16. Arrow's own conversion truncates digits, and turns the smallest numbers into
+// zero.
 func ToFloat16(f float64) float16.Num {
 	const minExponent = -14 // exponent of the smallest normal numbers; all smaller numbers have the same spacing
 	a := math.Abs(f)

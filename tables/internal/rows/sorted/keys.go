@@ -47,7 +47,8 @@ func (k keys) inOrder(n int) bool {
 func keysOf(batch arrow.RecordBatch, columns []int) (keys, error) {
 	all := make(keys, len(columns))
 	for i, index := range columns {
-		if all[i] = keyColumn(batch.Column(index)); all[i] == nil {
+		all[i] = keyColumn(batch.Column(index))
+		if all[i] == nil {
 			return nil, fmt.Errorf("column %q of type %s has no order", batch.ColumnName(index), batch.Column(index).DataType())
 		}
 	}

@@ -165,7 +165,8 @@ func (m *merge) run(ctx context.Context) error {
 		if err := m.applyRule(c, end); err != nil {
 			return err
 		}
-		if c.row = end; int64(end) < c.batch.NumRows() {
+		c.row = end
+		if int64(end) < c.batch.NumRows() {
 			heap.Fix(&m.open, 0)
 			continue
 		}

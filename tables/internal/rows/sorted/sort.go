@@ -32,8 +32,8 @@ func Sort(ctx context.Context, rule Rule, in Input) Batches {
 }
 
 // Parts calls f with one or two parts of the rows, each sorted and with the rule applied. The first part has
-// the leading blocks that are already in order, and needs no temporary file. The second part has the rest. Unless f fails, it
-// must read all rows of a part.
+// the leading blocks that are already in order, and needs no temporary file. The second part has the rest. Unless f
+// fails, it must read all rows of a part.
 func Parts(ctx context.Context, rule Rule, in Input, f func(Batches) error) error {
 	parts := NewSplitter(in.blocks())
 	defer parts.Close()
@@ -98,7 +98,8 @@ func (in Input) mergeBlocks(ctx context.Context, rule Rule, blocks Batches) Batc
 			}
 			r, err := spillRows(func(yield func(arrow.RecordBatch, error) bool) { yield(b, nil) })
 			if err == nil {
-				if runs = append(runs, r); len(runs) == maxRuns {
+				runs = append(runs, r)
+				if len(runs) == maxRuns {
 					if r, err = spillRows(Merge(ctx, All, 0, sources()...)); err == nil {
 						for _, r := range runs {
 							r.close()

@@ -47,14 +47,15 @@ func (s *Splitter) Peek() (arrow.RecordBatch, error) {
 	return s.remaining, s.err
 }
 
-// A Counter returns how many rows at the start of a batch belong to the current part, and whether the part is then complete.
+// A Counter returns how many rows at the start of a batch belong to the current part, and whether the part is then
+// complete.
 type Counter func(arrow.RecordBatch) (n int64, complete bool)
 
 // AllRows is the Counter of a part with all remaining rows.
 func AllRows(b arrow.RecordBatch) (n int64, complete bool) { return b.NumRows(), false }
 
-// Part yields the rows of the next part. The part ends when count reports that the part is complete, or before the first
-// row that count does not include.
+// Part yields the rows of the next part. The part ends when count reports that the part is complete, or before the
+// first row that count does not include.
 func (s *Splitter) Part(count Counter) Batches {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		for {
@@ -70,7 +71,8 @@ func (s *Splitter) Part(count Counter) Batches {
 			if n == 0 {
 				return
 			}
-			if s.remaining = nil; n < b.NumRows() {
+			s.remaining = nil
+			if n < b.NumRows() {
 				s.remaining = b.NewSlice(n, b.NumRows())
 				head := b.NewSlice(0, n)
 				b.Release()
@@ -92,7 +94,8 @@ func AtMost(maxRows int64) Counter {
 	}
 }
 
-// Chunks divides batches into batches with exactly rows rows; the last may have fewer. If rows is 0, it changes nothing.
+// Chunks divides batches into batches with exactly rows rows; the last may have fewer. If rows is 0, it changes
+// nothing.
 func Chunks(batches Batches, rows int64) Batches {
 	if rows <= 0 {
 		return batches
@@ -100,8 +103,8 @@ func Chunks(batches Batches, rows int64) Batches {
 	return joinParts(batches, func() Counter { return AtMost(rows) }, take.Concat)
 }
 
-// joinParts divides batches into parts, and yields the result of join for the batches of each part. newCount returns the
-// argument of Part for the next part.
+// joinParts divides batches into parts, and yields the result of join for the batches of each part. newCount returns
+// the argument of Part for the next part.
 func joinParts(batches Batches, newCount func() Counter, join func([]arrow.RecordBatch) (arrow.RecordBatch, error)) Batches {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		parts := NewSplitter(batches)

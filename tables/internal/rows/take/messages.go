@@ -60,8 +60,8 @@ func mergeBatches(schema *arrow.Schema, batches []arrow.RecordBatch, rows int64)
 	return []arrow.RecordBatch{array.NewRecordBatch(schema, joined.Columns(), rows)}
 }
 
-// partBytes is the approximate maximum size of a message, in bytes. A message of up to 1 MiB fits into a buffer of gRPC's
-// pool, and into the CPU caches. Many gRPC programs reject more than 4 MiB by default.
+// partBytes is the approximate maximum size of a message, in bytes. A message of up to 1 MiB fits into a buffer of
+// gRPC's pool, and into the CPU caches. Many gRPC programs reject more than 4 MiB by default.
 const partBytes = 960 << 10
 
 // Parts splits a batch into pieces of about partBytes or less. Each piece is valid until the next one.

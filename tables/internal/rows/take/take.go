@@ -125,7 +125,8 @@ func buildRows(a arrow.Array, indices []int, buffers []*memory.Buffer, children 
 		if row >= 0 && (!hasNulls || a.IsValid(row)) {
 			continue
 		}
-		if nulls++; bits == nil {
+		nulls++
+		if bits == nil {
 			bits = make([]byte, bitutil.BytesForBits(int64(len(indices))))
 			bitutil.SetBitsTo(bits, 0, int64(len(indices)), true)
 		}

@@ -239,7 +239,8 @@ func timestamp(t *arrow.TimestampType, v int64) (duckdb.Value, error) {
 	case arrow.Second:
 		return duckdb.CreateTimestampS(duckdb.NewTimestampS(v)), nil
 	case arrow.Millisecond:
-		if micros, err := toMicros(t.Unit, v); err == nil { // prefer microseconds, because DuckDB casts them to all other units
+		// prefer microseconds, because DuckDB casts them to all other units
+		if micros, err := toMicros(t.Unit, v); err == nil {
 			return duckdb.CreateTimestamp(duckdb.NewTimestamp(micros)), nil
 		}
 		return duckdb.CreateTimestampMS(duckdb.NewTimestampMS(v)), nil

@@ -36,8 +36,9 @@ type Database struct {
 	stopWatching func() // stops watching the context of CancelWith; nil if no context is watched
 }
 
-// maxStatements is the maximum number of statements that a database runs. All their connections must be opened before the database is
-// confined, because each connection needs the setting errors_as_json, which cannot be changed afterwards.
+// maxStatements is the maximum number of statements that a database runs. All their connections must be opened before
+// the database is confined, because each connection needs the setting errors_as_json, which cannot be changed
+// afterwards.
 const maxStatements = 64
 
 // Options limits a database's resources.
@@ -46,8 +47,8 @@ type Options struct {
 	Threads         int
 }
 
-// Open opens a database that is not confined yet, and uses dir for data beyond the memory limit. It applies the settings that all queries
-// share; confinement applies the settings of one query.
+// Open opens a database that is not confined yet, and uses dir for data beyond the memory limit. It applies the
+// settings that all queries share; confinement applies the settings of one query.
 func Open(o *Options, dir string) (_ *Database, err error) {
 	d := &Database{dir: dir}
 	defer func() {
@@ -88,16 +89,17 @@ var errNoMemory = errors.New("cannot open an in-memory DuckDB database")
 
 func bytesText(n int64) string { return fmt.Sprintf("'%d bytes'", n) }
 
-// Catalogs that can precede a bucket's name. Catalog is for tools that require a catalog name. For statements that compare
-// two states, Before contains the earlier state of each table, and Changes contains the changes since that state.
+// Catalogs that can precede a bucket's name. Catalog is for tools that require a catalog name. For statements that
+// compare two states, Before contains the earlier state of each table, and Changes contains the changes since that
+// state.
 const (
 	Catalog = "partd"
 	Before  = "before"
 	Changes = "changes"
 )
 
-// confinement returns the SQL statements that confine a database: they revoke access to everything except a job's files. They do not define
-// the job's views, because jobs with the same confinement can have different views.
+// confinement returns the SQL statements that confine a database: they revoke access to everything except a job's
+// files. They do not define the job's views, because jobs with the same confinement can have different views.
 func confinement(j *Job) []string {
 	memory := j.Memory
 	for i := range j.Keep {
@@ -178,7 +180,8 @@ func (d *Database) schema(n duckdb.IdxT, column func(duckdb.IdxT) (string, duckd
 	var hugeInts []int
 	for i := range names {
 		names[i], types[i] = column(duckdb.IdxT(i))
-		switch id := duckdb.GetTypeId(types[i]); id {
+		id := duckdb.GetTypeId(types[i])
+		switch id {
 		case duckdb.TypeInvalid, duckdb.TypeAny:
 			if types[i].Ptr != nil {
 				if err := checkConvertible(types[i]); err == nil && id == duckdb.TypeInvalid || err != nil && !strings.Contains(err.Error(), "UNKNOWN") {

@@ -23,7 +23,8 @@ const outOfMemory = "Out of Memory"
 // OutOfMemoryError returns the error for a statement that ran out of memory, with advice for the user.
 func OutOfMemoryError(err error) error {
 	advice := memoryAdvice
-	if strings.Contains(err.Error(), "failed to offload") { // DuckDB's words if its temporary files have reached their limit
+	// DuckDB's words if its temporary files have reached their limit
+	if strings.Contains(err.Error(), "failed to offload") {
 		advice = spillAdvice
 	}
 	return fmt.Errorf("%s error: %w: %s", outOfMemory, err, advice)

@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// macros define functions of DataFusion that DuckDB lacks or defines differently. docs/sql.md lists the remaining differences. A macro
-// does not know the types of its arguments. Macros that accept both numbers and text therefore convert x to text, and treat it as a
-// number if it looks like one.
+// macros define functions of DataFusion that DuckDB lacks or defines differently. docs/sql.md lists the remaining
+// differences. A macro does not know the types of its arguments. Macros that accept both numbers and text therefore
+// convert x to text, and treat it as a number if it looks like one.
 var macros = []string{
 	`CREATE MACRO partd_months(stride) AS 12 * date_part('year', CAST(stride AS INTERVAL)) + date_part('month', CAST(stride AS INTERVAL))`,
 	// time_bucket ignores the day of the month in the origin, so date_bin computes bins of months itself.
@@ -48,9 +48,10 @@ var macros = []string{
 		ELSE regexp_replace(p[1], '^DECIMAL\((\d+),(\d+)\)$', 'Decimal128(\1, \2)') END || replace(p[2], '[]', ')'))[1]`,
 }
 
-// guards replace DuckDB functions that can exhaust memory, run for years without checking for interrupts, or overflow the stack. DuckDB
-// matches LIKE patterns recursively, with one level per wildcard. The guards convert patterns with more than two wildcards to regular
-// expressions, which take linear time; DuckDB still pushes down simpler constant patterns. When you change a guard, note:
+// guards replace DuckDB functions that can exhaust memory, run for years without checking for interrupts, or overflow
+// the stack. DuckDB matches LIKE patterns recursively, with one level per wildcard. The guards convert patterns with
+// more than two wildcards to regular expressions, which take linear time; DuckDB still pushes down simpler constant
+// patterns. When you change a guard, note:
 //   - DuckDB evaluates even constant CASE branches that it does not take, so check arguments within each call.
 //   - DuckDB compiles a regular expression again for each row if the pattern contains a call of error.
 //   - If a pattern is a parameter, DuckDB infers its type from the casts and from strlen, which, unlike length, accepts only text.

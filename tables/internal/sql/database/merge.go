@@ -8,8 +8,8 @@ import (
 	duckdb "github.com/duckdb/duckdb-go-bindings"
 )
 
-// chunks yields a result's chunks. It merges small chunks, which selective conditions produce, because converting a chunk
-// to Arrow takes microseconds even if the chunk has a single row.
+// chunks yields a result's chunks. It merges small chunks, which selective conditions produce, because converting a
+// chunk to Arrow takes microseconds even if the chunk has a single row.
 type chunks struct {
 	result duckdb.Result
 	types  []duckdb.LogicalType   // types of the columns; nil if chunks must not be merged
@@ -23,10 +23,12 @@ const (
 	vectorRows    = 2048      // maximum number of rows of a chunk
 	smallRows     = 256       // chunks with at most this number of rows are merged
 	maxMergedText = 256 << 10 // maximum size of the texts in a merged chunk, in bytes
-	maxMergedCols = 256       // maximum number of columns of a merged chunk, which allocates up to 32 KiB for each column
+	// maximum number of columns of a merged chunk, which allocates up to 32 KiB for each column
+	maxMergedCols = 256
 )
 
-// mergeSmall makes next merge small chunks, unless the result has many columns, or nested columns, whose sizes are unknown.
+// mergeSmall makes next merge small chunks, unless the result has many columns, or nested columns, whose sizes are
+// unknown.
 func (c *chunks) mergeSmall() {
 	n := duckdb.ColumnCount(&c.result)
 	if n > maxMergedCols {
@@ -52,7 +54,8 @@ func (c *chunks) fetch() (chunk duckdb.DataChunk) {
 		return chunk
 	}
 	chunk = duckdb.FetchChunk(c.result)
-	if c.ended = chunk.Ptr == nil || duckdb.DataChunkGetSize(chunk) == 0; c.ended {
+	c.ended = chunk.Ptr == nil || duckdb.DataChunkGetSize(chunk) == 0
+	if c.ended {
 		duckdb.DestroyDataChunk(&chunk)
 	}
 	return chunk
@@ -91,7 +94,8 @@ func (c *chunks) size(chunk duckdb.DataChunk) (rows duckdb.IdxT, text int, ok bo
 	if c.types == nil || chunk.Ptr == nil {
 		return 0, 0, false
 	}
-	if rows = duckdb.DataChunkGetSize(chunk); rows > smallRows {
+	rows = duckdb.DataChunkGetSize(chunk)
+	if rows > smallRows {
 		return rows, 0, false
 	}
 	for _, i := range c.texts {

@@ -9,8 +9,9 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/bitutil"
 )
 
-// zeroNulls zeroes the stored values of an array where the array or one of its parents is null. In these places, DuckDB leaves old
-// memory contents, such as addresses or values from other statements. parentValid is the parents' validity bitmap, or nil.
+// zeroNulls zeroes the stored values of an array where the array or one of its parents is null. In these places, DuckDB
+// leaves old memory contents, such as addresses or values from other statements. parentValid is the parents' validity
+// bitmap, or nil.
 func zeroNulls(d arrow.ArrayData, parentValid []byte) {
 	dataType := d.DataType()
 	if e, ok := dataType.(arrow.ExtensionType); ok {
@@ -19,7 +20,8 @@ func zeroNulls(d arrow.ArrayData, parentValid []byte) {
 	buffers, valid := d.Buffers(), parentValid
 	if len(buffers) > 0 && buffers[0] != nil && bitutil.CountSetBits(buffers[0].Bytes(), d.Offset(), d.Len()) < d.Len() {
 		validity := buffers[0].Bytes()
-		if valid = validity; d.Offset() > 0 || parentValid != nil {
+		valid = validity
+		if d.Offset() > 0 || parentValid != nil {
 			valid = newBitmap(d.Len(), func(row int) bool {
 				return bitutil.BitIsSet(validity, d.Offset()+row) && (parentValid == nil || bitutil.BitIsSet(parentValid, row))
 			})
@@ -46,7 +48,8 @@ func zeroNulls(d arrow.ArrayData, parentValid []byte) {
 		if valid[row/8]&(1<<(row%8)) != 0 {
 			continue
 		}
-		switch i := d.Offset() + row; bits {
+		i := d.Offset() + row
+		switch bits {
 		case 1:
 			bitutil.ClearBit(values, i)
 		case 64:

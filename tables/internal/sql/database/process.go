@@ -129,7 +129,8 @@ func (d *Process) Start(ctx context.Context, j *Job) (Rows, error) {
 	return &processRows{ctx, d, batches}, nil
 }
 
-// Finish ends the process if its statement has not ended. In both cases, no file is open afterwards, so files can be removed.
+// Finish ends the process if its statement has not ended. In both cases, no file is open afterwards, so files can be
+// removed.
 func (d *Process) Finish() {
 	if stopped := d.stopWatching == nil || d.stopWatching(); !stopped || !d.hasEnded {
 		d.p.Close()
@@ -194,11 +195,13 @@ func (r *processRows) Next() (arrow.RecordBatch, error) {
 	return batch, statementError(r.d.p.ExplainError(err))
 }
 
-// Messages yields the result as encoded Arrow messages, as an alternative to Next. Each message is valid until the next.
+// Messages yields the result as encoded Arrow messages, as an alternative to Next. Each message is valid until the
+// next.
 func (r *processRows) Messages() iter.Seq2[arrowsafe.Message, error] {
 	return func(yield func(arrowsafe.Message, error) bool) {
 		for m, err := range r.batches.Messages() {
-			if err = cmp.Or(canceled.Err(r.ctx), statementError(r.d.p.ExplainError(err))); !yield(m, err) || err != nil {
+			err = cmp.Or(canceled.Err(r.ctx), statementError(r.d.p.ExplainError(err)))
+			if !yield(m, err) || err != nil {
 				return
 			}
 		}

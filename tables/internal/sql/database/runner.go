@@ -18,7 +18,8 @@ import (
 // Runner runs statements in a database, in this process or in a separate one.
 type Runner interface {
 	IsAlive() bool
-	Ready(ctx context.Context) error       // waits until the database is open; call it before TableNames, Describe and Start
+	// waits until the database is open; call it before TableNames, Describe and Start
+	Ready(ctx context.Context) error
 	CancelWith(ctx context.Context)        // cancels the statement when ctx ends, until Finish
 	TableNames(sql string) ([]Name, error) // returns the names of the statement's tables
 	Describe(*Job) (result, parameters *arrow.Schema, err error)
@@ -94,7 +95,8 @@ func (d *Database) CancelWith(ctx context.Context) { d.stopWatching = interruptW
 // run: DuckDB assumes that these functions depend only on their arguments.
 var currentTime = regexp.MustCompile(`(?i)\b(age|(current_)?local(time|timestamp))\b`)
 
-// begin confines the database, defines a job's views and prepares its statement. It skips what an earlier job has already done.
+// begin confines the database, defines a job's views and prepares its statement. It skips what an earlier job has
+// already done.
 func (d *Database) begin(j *Job) error {
 	d.isIncomplete = true
 	if key := j.Key(); d.confinedKey == "" || d.confinedKey != key {

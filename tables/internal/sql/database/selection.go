@@ -12,8 +12,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/sql/sqlwrite"
 )
 
-// Selection is a statement that only selects columns of one table, or counts its rows. A scan of the table can answer it
-// without DuckDB.
+// Selection is a statement that only selects columns of one table, or counts its rows. A scan of the table can answer
+// it without DuckDB.
 type Selection struct {
 	Columns   []string   // columns of the result, in any case; nil means all columns
 	CountsAll bool       // the result is the number of all rows
@@ -55,8 +55,8 @@ const (
 	valueNode       = `{"is_null":false,"type":{"id":%q,"type_info":null}}`
 )
 
-// fieldsOf returns the named fields of a node. It reports whether all other fields except the position are equal to want,
-// which is JSON with sorted keys.
+// fieldsOf returns the named fields of a node. It reports whether all other fields except the position are equal to
+// want, which is JSON with sorted keys.
 func fieldsOf(node any, want string, names ...string) ([]any, bool) {
 	m, _ := node.(map[string]any)
 	others, values := maps.Clone(m), make([]any, len(names))
@@ -107,7 +107,8 @@ func selectionOf(tree any) *Selection {
 func columnOf(node, table any) (column string, ok bool) {
 	fields, ok := fieldsOf(node, columnNode, "alias", "column_names")
 	names, _ := fields[1].([]any)
-	if ok = ok && (len(names) == 1 || len(names) == 2 && names[0] == table); ok {
+	ok = ok && (len(names) == 1 || len(names) == 2 && names[0] == table)
+	if ok {
 		column, ok = names[len(names)-1].(string)
 	}
 	return column, ok

@@ -74,7 +74,8 @@ var explainPattern = regexp.MustCompile(`(?is)^(\s|--[^\n]*\n|/\*.*?\*/)*EXPLAIN
 
 const explainPrefix = "EXPLAIN "
 
-// explainLength returns the length of the start of a statement up to and including EXPLAIN and spaces, or 0 without EXPLAIN.
+// explainLength returns the length of the start of a statement up to and including EXPLAIN and spaces, or 0 without
+// EXPLAIN.
 func explainLength(sql string) int { return len(explainPattern.FindString(sql)) }
 
 func (d *Database) parse(sql string) ([]byte, error) {
@@ -98,8 +99,8 @@ func (d *Database) parse(sql string) ([]byte, error) {
 	return notFinite.ReplaceAll([]byte(duckdb.StringTData(tree)), []byte(`"value":null`)), nil
 }
 
-// notFinite matches infinite constants and NaN, which DuckDB writes although JSON has no such numbers. It matches nothing
-// within a string, where each quote follows a backslash.
+// notFinite matches infinite constants and NaN, which DuckDB writes although JSON has no such numbers. It matches
+// nothing within a string, where each quote follows a backslash.
 var notFinite = regexp.MustCompile(`"value":-?(Infinity|NaN)`)
 
 type walker struct {
@@ -115,10 +116,12 @@ type walker struct {
 var (
 	tableFunctions = []string{"range", "generate_series", "unnest", "json_each", "json_tree", "repeat"}
 	tableRefs      = []string{"BASE_TABLE", "SUBQUERY", "JOIN", "TABLE_FUNCTION", "EXPRESSION_LIST", "EMPTY", "PIVOT", "COLUMN_DATA", "SHOW_REF"}
-	showTypes      = []string{"DESCRIBE", "SUMMARY"} // describe a statement or a table; other types list DuckDB's objects
+	// describe a statement or a table; other types list DuckDB's objects
+	showTypes = []string{"DESCRIBE", "SUMMARY"}
 )
 
-// forbiddenFunctions lists functions that show settings, the environment or the definitions of views, or that can crash the process.
+// forbiddenFunctions lists functions that show settings, the environment or the definitions of views, or that can crash
+// the process.
 var forbiddenFunctions = []string{
 	"current_setting", "getenv", "getvariable", "json_serialize_plan", "write_log", "get_block_size", "nextval", "currval",
 	"stats", "query", "query_table", "seq_scan",

@@ -50,7 +50,8 @@ func (d *Database) stream(ctx context.Context, sql string) (_ *stream, err error
 	if err := canceled.Err(ctx); err != nil {
 		return nil, err
 	}
-	if s.chunks.result = s.result; d.mergesChunks {
+	s.chunks.result = s.result
+	if d.mergesChunks {
 		s.chunks.mergeSmall()
 	}
 	s.options = duckdb.ResultGetArrowOptions(&s.result)
@@ -135,8 +136,8 @@ func (s *stream) Next() (arrow.RecordBatch, error) {
 	return convertHugeInts(batch, s.shown)
 }
 
-// checkRange returns an error if an array contains a value that Arrow's types do not have. Infinite dates and timestamps are
-// not among them: in Arrow, they are the highest and lowest ones, which tables can contain.
+// checkRange returns an error if an array contains a value that Arrow's types do not have. Infinite dates and
+// timestamps are not among them: in Arrow, they are the highest and lowest ones, which tables can contain.
 func checkRange(a arrow.Array) error {
 	switch a := a.(type) {
 	case *array.Time64:

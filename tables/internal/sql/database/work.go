@@ -15,16 +15,16 @@ const sqlWorker worker.Kind = "sql"
 
 func init() { worker.Handle(sqlWorker, serveStatements) }
 
-// processOverhead returns how many bytes a process may use beyond its statement's limit, for memory that DuckDB does not count: thread
-// stacks of 8 MiB each, Go's threads, plans, and values in transit.
+// processOverhead returns how many bytes a process may use beyond its statement's limit, for memory that DuckDB does
+// not count: thread stacks of 8 MiB each, Go's threads, plans, and values in transit.
 func processOverhead(o *Options) int64 { return 80<<20 + int64(o.Threads)*8<<20 }
 
-// maxGrowth is how many bytes a process may grow after opening its first database. A process that has grown by more than
-// this does not open another database.
+// maxGrowth is how many bytes a process may grow after opening its first database. A process that has grown by more
+// than this does not open another database.
 const maxGrowth = 32 << 20
 
-// serveStatements answers the requests of a [Process], one after another: it opens a database, returns the names of a statement's tables,
-// and describes or runs the statement.
+// serveStatements answers the requests of a [Process], one after another: it opens a database, returns the names of a
+// statement's tables, and describes or runs the statement.
 func serveStatements(c *worker.Conn) error {
 	w := &session{c: c}
 	defer w.close()
@@ -48,7 +48,8 @@ func serveStatements(c *worker.Conn) error {
 				reuse = w.d.Reuse()
 			}
 			reuse.Growth = worker.Growth()
-			if err = c.Send(reuse); reuse.IsPossible {
+			err = c.Send(reuse)
+			if reuse.IsPossible {
 				w.d.PrepareAgain()
 			}
 		case m.Job != nil:

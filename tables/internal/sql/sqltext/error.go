@@ -26,7 +26,8 @@ func (e *Error) Unwrap() error { return e.Err }
 // As lets errors.As find e as the corresponding type of package tables.
 func (e *Error) As(target any) bool { return publicerror.As(e, target) }
 
-// DiskFull is the text of an error that wraps [syscall.ENOSPC]. The original error came from DuckDB or from another process.
+// DiskFull is the text of an error that wraps [syscall.ENOSPC]. The original error came from DuckDB or from another
+// process.
 type DiskFull string
 
 func (e DiskFull) Error() string { return string(e) }

@@ -1,5 +1,5 @@
-// Package sqltext quotes names and texts for SQL, and defines the error of an SQL statement. The worker processes that run
-// statements use it too, but do not import package tables.
+// Package sqltext quotes names and texts for SQL, and defines the error of an SQL statement. The worker processes that
+// run statements use it too, but do not import package tables.
 package sqltext
 
 import "strings"

@@ -24,7 +24,8 @@ func (p *parser) insert(st *Statement) (err error) {
 			return err
 		}
 	}
-	if st.ByName = p.accept("BY", "NAME"); !st.ByName {
+	st.ByName = p.accept("BY", "NAME")
+	if !st.ByName {
 		p.accept("BY", "POSITION")
 	}
 	if p.accept("DEFAULT", "VALUES") {
@@ -132,9 +133,11 @@ func (p *parser) where(st *Statement) (err error) {
 // as by *, it returns an error, because the query has more columns than the table.
 func (p *parser) expression(to int) (string, error) {
 	for i := p.pos; i < to; i++ {
-		switch last := p.upper(i - 1); p.upper(i) {
+		last := p.upper(i - 1)
+		switch p.upper(i) {
 		case "(":
-			if slices.Contains(queryWords[:len(queryWords)-1], p.upper(i+1)) { // in a subquery, * means the tables of the subquery
+			// in a subquery, * means the tables of the subquery
+			if slices.Contains(queryWords[:len(queryWords)-1], p.upper(i+1)) {
 				i = p.close(i)
 			}
 		case "*":
@@ -190,7 +193,8 @@ func (p *parser) assignments(end int) (set []Assignment, err error) {
 		} else if a.Value, err = p.expression(comma); err != nil {
 			return nil, err
 		}
-		if set = append(set, a); comma == end {
+		set = append(set, a)
+		if comma == end {
 			return set, nil
 		}
 		p.pos++

@@ -10,7 +10,8 @@ import (
 func (p *parser) definition(st *Statement, verb string) error {
 	start := p.pos
 	st.OrReplace = verb == "CREATE" && p.accept("OR", "REPLACE")
-	switch what := p.next(); {
+	what := p.next()
+	switch {
 	case what == "TABLE":
 		st.Verb = verb + " TABLE"
 	case what == "SCHEMA" && verb != "ALTER" && !st.OrReplace:
@@ -69,7 +70,8 @@ func (p *parser) createTable(st *Statement) (err error) {
 		if err != nil {
 			return err
 		}
-		if st.Types = append(st.Types, c); p.accept(")") {
+		st.Types = append(st.Types, c)
+		if p.accept(")") {
 			break
 		}
 		if err := p.expect(","); err != nil {
@@ -120,7 +122,8 @@ func (p *parser) alter(st *Statement) (err error) {
 		return err
 	}
 	changes := map[string]string{"ADD": "add", "DROP": "drop", "RENAME": "rename", "ALTER": "widen"}
-	if st.Change = changes[p.next()]; st.Change == "" {
+	st.Change = changes[p.next()]
+	if st.Change == "" {
 		p.pos--
 		return p.expected("ADD, DROP, RENAME or ALTER")
 	}

@@ -41,7 +41,8 @@ func lex(sql string) ([]token, error) {
 			continue
 		}
 		t := token{start: i, depth: len(open), questions: questions}
-		if t.kind, n = scan(sql[i:]); n < 0 {
+		t.kind, n = scan(sql[i:])
+		if n < 0 {
 			return nil, errorAt(sql, i, "a quote is not closed")
 		}
 		t.end = i + n
@@ -104,7 +105,8 @@ func spaceLength(s string) int {
 				i++
 			case "*/":
 				i++
-				if depth--; depth == 0 {
+				depth--
+				if depth == 0 {
 					return i + 1
 				}
 			}
@@ -119,7 +121,8 @@ func scan(s string) (kind, int) {
 	if len(s) > 1 && s[1] == '\'' && strings.ContainsRune("eE", rune(s[0])) {
 		return text, quotedLength(s, 2, '\'', true)
 	}
-	switch c := s[0]; {
+	c := s[0]
+	switch {
 	case c == '\'':
 		return text, quotedLength(s, 1, c, false)
 	case c == '"':

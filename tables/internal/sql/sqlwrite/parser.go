@@ -67,8 +67,8 @@ func (p *parser) wrap(i int, err error) error {
 }
 
 // find looks for words in the tokens with the indices from to to-1, and returns the index of the first. If it finds
-// none, it returns to. It ignores words in brackets or CASE, words after a dot, which are names, and FROM in IS DISTINCT
-// FROM.
+// none, it returns to. It ignores words in brackets or CASE, words after a dot, which are names, and FROM in IS
+// DISTINCT FROM.
 func (p *parser) find(from, to int, words ...string) int {
 	for i := from; i < to; i++ {
 		t := p.tokens[i]
@@ -114,7 +114,8 @@ func (p *parser) name() (string, error) {
 		switch t.kind {
 		case quoted:
 			p.pos++
-			if s = strings.ReplaceAll(s[1:len(s)-1], `""`, `"`); s == "" {
+			s = strings.ReplaceAll(s[1:len(s)-1], `""`, `"`)
+			if s == "" {
 				return "", p.wrap(p.pos-1, errors.New("a name is empty"))
 			}
 			return s, nil
@@ -172,7 +173,8 @@ func (p *parser) target(st *Statement) (err error) {
 		if err != nil {
 			return err
 		}
-		if parts = append(parts, part); !p.accept(".") {
+		parts = append(parts, part)
+		if !p.accept(".") {
 			break
 		}
 	}
@@ -214,7 +216,8 @@ func (p *parser) with() (string, error) {
 		if open == len(p.tokens) {
 			return "", p.expected("a query in brackets after AS")
 		}
-		if p.pos = p.close(open) + 1; !p.accept(",") {
+		p.pos = p.close(open) + 1
+		if !p.accept(",") {
 			return p.text(start, p.pos), nil
 		}
 	}

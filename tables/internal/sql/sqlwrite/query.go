@@ -181,8 +181,9 @@ type Change struct {
 
 // ChangeAction says what happens to a row.
 type ChangeAction struct {
-	Kind   string // Update, Delete or Insert
-	Values []int  // indices of the new values that the action uses; the other columns keep their values, or are null in a new row
+	Kind string // Update, Delete or Insert
+	// indices of the new values that the action uses; the other columns keep their values, or are null in a new row
+	Values []int
 }
 
 // ChangeQuery returns the query of a DELETE, UPDATE or MERGE on a table with the given columns. target is the name of
@@ -286,8 +287,8 @@ func (st *Statement) ChangeQuery(target string, columns []Column, sourceColumns 
 	return c, nil
 }
 
-// source returns the WITH clause of a MERGE's query, and the source. If the query uses a subquery twice, it is evaluated
-// only once, because a second evaluation could return other rows.
+// source returns the WITH clause of a MERGE's query, and the source. If the query uses a subquery twice, it is
+// evaluated only once, because a second evaluation could return other rows.
 func (st *Statement) source() (with, source string, err error) {
 	with, source = st.with(), st.From
 	tokens, err := lex(source)

@@ -26,7 +26,8 @@ const (
 	socketFD = 3
 	fileFD   = 4
 
-	writeBuffer = 4 << 20 // bytes of the worker's socket buffer; enough to produce a batch while the previous one is sent
+	// bytes of the worker's socket buffer; enough to produce a batch while the previous one is sent
+	writeBuffer = 4 << 20
 )
 
 // Process is the server's side of a worker.

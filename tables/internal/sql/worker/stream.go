@@ -25,7 +25,8 @@ func (c *Conn) SendBatches(r array.RecordReader) error {
 	w := ipc.NewWriter(buffered, ipc.WithSchema(r.Schema()))
 	var err error
 	for part := range take.Rebatch(r) {
-		batch := array.NewRecordBatch(r.Schema(), part.Columns(), part.NumRows()) // the writer rejects a batch whose fields have other metadata
+		// the writer rejects a batch whose fields have other metadata
+		batch := array.NewRecordBatch(r.Schema(), part.Columns(), part.NumRows())
 		err = cmp.Or(w.Write(batch), buffered.Flush())
 		batch.Release()
 		if err != nil {

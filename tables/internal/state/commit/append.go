@@ -23,9 +23,9 @@ import (
 // table.
 const maxChanges = 2
 
-// Append adds the rows of the put with the given ID to the tail, the log of small appends. It does nothing if the table does
-// not exist or the put was already applied. checkFit can reject the conversion of the rows to the table's columns. version is
-// the version whose snapshot will contain the rows; see newVersion.
+// Append adds the rows of the put with the given ID to the tail, the log of small appends. It does nothing if the table
+// does not exist or the put was already applied. checkFit can reject the conversion of the rows to the table's columns.
+// version is the version whose snapshot will contain the rows; see newVersion.
 func (e *Entry) Append(ctx context.Context, src *datafile.Source, id string, checkFit func(*schema.Caster) error) (version int64, exists bool, err error) {
 	for attempts := 0; ; attempts++ {
 		e.tables.Appending.RLock()
@@ -99,8 +99,8 @@ func (e *Entry) encodeRows(ctx context.Context, src *datafile.Source, checkFit f
 	return frame, true, err
 }
 
-// prepareAppend copies the table's current state to a. It reports whether the append can proceed: the table must exist, its
-// tail must not be full, and the put must not have been applied before. It locks e.mu unless a.holdsLock.
+// prepareAppend copies the table's current state to a. It reports whether the append can proceed: the table must exist,
+// its tail must not be full, and the put must not have been applied before. It locks e.mu unless a.holdsLock.
 func (e *Entry) prepareAppend(ctx context.Context, a *appendAttempt) (canProceed bool, err error) {
 	if !a.holdsLock {
 		e.mu.Lock()
@@ -131,7 +131,8 @@ func (e *Entry) append(ctx context.Context, frame tail.Frame, a *appendAttempt) 
 		e.mu.Lock()
 		defer e.mu.Unlock()
 	}
-	if a.changed = e.state.location != a.location || e.bucketRules != a.rules; a.changed {
+	a.changed = e.state.location != a.location || e.bucketRules != a.rules
+	if a.changed {
 		return nil
 	}
 	if e.log == nil {
@@ -153,9 +154,9 @@ func (e *Entry) append(ctx context.Context, frame tail.Frame, a *appendAttempt) 
 	return nil
 }
 
-// cast checks the rows in memory, and returns them in the column types of the table's files. It returns ErrNeedsCommit if the
-// put changes columns, or if the rows must be compared with the table's existing rows. A nil checkFit means that the table
-// has no rows yet. The caller must release the result.
+// cast checks the rows in memory, and returns them in the column types of the table's files. It returns ErrNeedsCommit
+// if the put changes columns, or if the rows must be compared with the table's existing rows. A nil checkFit means that
+// the table has no rows yet. The caller must release the result.
 func (e *Entry) cast(ctx context.Context, src *datafile.Source, d *definition.Definition, ruleList []rules.Rule, checkFit func(*schema.Caster) error) (rows []arrow.RecordBatch, err error) {
 	if d.Order != nil && d.Order.Rule == definition.RefuseDuplicate {
 		return nil, ErrNeedsCommit
@@ -199,8 +200,8 @@ func (e *Entry) cast(ctx context.Context, src *datafile.Source, d *definition.De
 	return rows, nil
 }
 
-// Create creates a table whose first rows are in the tail, and will be in version 1. If the table already exists, Create returns
-// ErrStale.
+// Create creates a table whose first rows are in the tail, and will be in version 1. If the table already exists,
+// Create returns ErrStale.
 func (e *Entry) Create(ctx context.Context, src *datafile.Source, meta table.Metadata, id string, metadata map[string]any) error {
 	e.tables.Appending.RLock()
 	defer e.tables.Appending.RUnlock()
@@ -230,7 +231,8 @@ func (e *Entry) Create(ctx context.Context, src *datafile.Source, meta table.Met
 			_, err = log.Append(ctx, frame, time.Now())
 		}
 		if err == nil {
-			err = e.tables.Tail.Flush(ctx) // even without Options.Sync, the rows must be durable before the table exists
+			// even without Options.Sync, the rows must be durable before the table exists
+			err = e.tables.Tail.Flush(ctx)
 		}
 	}
 	if err == nil {

@@ -23,8 +23,9 @@ import (
 // MaxAttempts is how often a commit is tried if it conflicts with other commits.
 const MaxAttempts = 100
 
-// Step is one step of a change to a table. It returns the table's metadata after the step, or nil to delete the table. cur is
-// nil if the table does not exist. A Step must not write data files, because it is called again for each attempt to commit.
+// Step is one step of a change to a table. It returns the table's metadata after the step, or nil to delete the table.
+// cur is nil if the table does not exist. A Step must not write data files, because it is called again for each attempt
+// to commit.
 type Step func(ctx context.Context, a *Attempt, cur *table.Table) (table.Metadata, error)
 
 // Mode is a set of flags that describe how a step uses the table and its tail.
@@ -35,8 +36,9 @@ const (
 	Exclusive Mode = 1 << iota // appends to the tail wait from the step until the commit
 	Replaces                   // the step replaces the rows in the tail
 	Folds                      // the step writes the tail's rows to files
-	Deletes                    // the step uses neither the current table nor the tail's rows, so it works even if the table is damaged
-	Restores                   // the step does not use the current table, so it works even if the table is damaged
+	// the step uses neither the current table nor the tail's rows, so it works even if the table is damaged
+	Deletes
+	Restores // the step does not use the current table, so it works even if the table is damaged
 )
 
 // PreparedStep is a step whose data files are written.
@@ -55,6 +57,7 @@ type Change struct {
 	// would add a snapshot.
 	Unfolded bool
 
+	base  *table.Table // the state for which the first attempt applies the steps; nil means that the attempt loads it
 	steps []PreparedStep
 	modes Mode // union of the steps' modes
 }
@@ -98,7 +101,7 @@ func (s *Tables) Commit(ctx context.Context, hooks []icecat.TxHook, changes ...*
 		// Fold first: rows already in the tail were put before this change, so they must be committed before the
 		// change.
 		if c.steps[0].Mode&Deletes == 0 && c.modes&Folds == 0 && !c.Unfolded {
-			_, err := c.fold(ctx, afterAllPuts)
+			_, _, err := c.fold(ctx, afterAllPuts)
 			if c.modes&Replaces != 0 && (errors.As(err, new(*schema.Error)) || errors.Is(err, icecat.ErrContent)) {
 				// Rows in the tail cannot be folded, but the change replaces them anyway.
 				discarded[c], err = err, nil
@@ -117,8 +120,9 @@ func (s *Tables) Commit(ctx context.Context, hooks []icecat.TxHook, changes ...*
 	return err
 }
 
-// Commit commits steps that change the entry's table, and returns the new table, or nil if nothing changed. The caller must
-// hold the lock e.Commits. If the steps need the tail's rows, the caller must first have folded these rows into the table.
+// Commit commits steps that change the entry's table, and returns the new table, or nil if nothing changed. The caller
+// must hold the lock e.Commits. If the steps need the tail's rows, the caller must first have folded these rows into
+// the table.
 func (e *Entry) Commit(ctx context.Context, steps ...PreparedStep) (*table.Table, error) {
 	c := &Change{Entry: e}
 	for _, p := range steps {
@@ -160,13 +164,14 @@ type Attempt struct {
 	Now     time.Time
 	Damaged bool // the table exists but is damaged
 
-	initial     *table.Table   // state before the steps; nil if the table did not exist
-	tailDone    bool           // whether a step has called TailFiles
-	hasTailRows bool           // whether TailFiles found rows in the tail
-	inline      bool           // whether the metadata is stored in the catalog's database, so that its file need not be synced
-	versions    []int64        // the versions that puts of the rows in the tail returned, in order
-	epoch       *int64         // last epoch (numbered part of the tail) whose rows the change removes; nil if none
-	record      *icecat.Change // nil if there is nothing to commit
+	initial     *table.Table // state before the steps; nil if the table did not exist
+	tailDone    bool         // whether a step has called TailFiles
+	hasTailRows bool         // whether TailFiles found rows in the tail
+	// whether the metadata is stored in the catalog's database, so that its file need not be synced
+	inline   bool
+	versions []int64        // the versions that puts of the rows in the tail returned, in order
+	epoch    *int64         // last epoch (numbered part of the tail) whose rows the change removes; nil if none
+	record   *icecat.Change // nil if there is nothing to commit
 }
 
 func (s *Tables) tryCommit(ctx context.Context, hooks []icecat.TxHook, changes []*Change) (err error) {
@@ -210,8 +215,8 @@ func (s *Tables) tryCommit(ctx context.Context, hooks []icecat.TxHook, changes [
 	return nil
 }
 
-// prepare applies the steps to the table's current state. If all steps that replace or fold the tail's rows do nothing, these
-// rows stay in the tail.
+// prepare applies the steps to the table's current state. If all steps that replace or fold the tail's rows do nothing,
+// these rows stay in the tail.
 func (a *Attempt) prepare(ctx context.Context) error {
 	usesTail := func(p PreparedStep) bool { return p.Mode&(Replaces|Folds) != 0 }
 	applied, err := a.apply(ctx, a.steps, a.modes&(Replaces|Folds) != 0)
@@ -225,7 +230,8 @@ func (a *Attempt) prepare(ctx context.Context) error {
 	return err
 }
 
-// apply applies steps, and returns the steps that made a change. If removesTail is true, the change removes the tail's rows.
+// apply applies steps, and returns the steps that made a change. If removesTail is true, the change removes the tail's
+// rows.
 func (a *Attempt) apply(ctx context.Context, steps []PreparedStep, removesTail bool) (applied []PreparedStep, err error) {
 	e := a.Entry
 	if a.modes&Folds != 0 {
@@ -268,14 +274,16 @@ func (a *Attempt) apply(ctx context.Context, steps []PreparedStep, removesTail b
 		if i >= len(all)-len(steps) {
 			applied = append(applied, p)
 		}
-		if cur = nil; meta != nil {
+		cur = nil
+		if meta != nil {
 			cur = a.Table(meta)
 		}
 		if p.IO != nil {
 			record.IOs = append([]*icecat.FileIO{p.IO}, record.IOs...)
 		}
 	}
-	if len(applied) == 0 || cur == nil && record.Base == nil && !a.Damaged { // no step did anything, or the table did not exist and still does not exist
+	// no step did anything, or the table did not exist and still does not exist
+	if len(applied) == 0 || cur == nil && record.Base == nil && !a.Damaged {
 		return applied, nil
 	}
 	if cur != nil {
@@ -292,11 +300,14 @@ func (a *Attempt) apply(ctx context.Context, steps []PreparedStep, removesTail b
 	return applied, nil
 }
 
-// loadBase loads the table to change into record and a. It returns nil if the table does not exist, or if the table is damaged
-// and mayBeDamaged is true.
+// loadBase loads the table to change into record and a. It returns nil if the table does not exist, or if the table is
+// damaged and mayBeDamaged is true.
 func (a *Attempt) loadBase(ctx context.Context, record *icecat.Change, mayBeDamaged bool) (_ *table.Table, err error) {
 	cat := a.tables.Catalog
-	record.Base, err = cat.Load(ctx, record.Namespace, record.Name)
+	record.Base, a.base = a.base, nil // after a conflict, load the table again
+	if record.Base == nil {
+		record.Base, err = a.tables.load(ctx, record.Namespace, record.Name)
+	}
 	switch {
 	case errors.Is(err, icecat.ErrNotFound):
 		record.Base = nil
@@ -332,7 +343,8 @@ func (e *Entry) Series(t *table.Table) (*series.Series, error) {
 	return series.ForTable(t, e.tables.Memory)
 }
 
-// AddPutID adds a put's ID to the change. It returns ErrNothing if a put with this ID was already applied. cur can be nil.
+// AddPutID adds a put's ID to the change. It returns ErrNothing if a put with this ID was already applied. cur can be
+// nil.
 func (a *Attempt) AddPutID(ctx context.Context, cur *table.Table, id string) error {
 	if slices.ContainsFunc(a.IDs, func(prior icecat.PutID) bool { return prior.ID == id }) {
 		return ErrNothing
@@ -380,8 +392,8 @@ func asConflict(err error) error {
 	return err
 }
 
-// finish stores the commit's result in the change. If the change is not Plain, finish also updates the entry, and e.mu must
-// be held.
+// finish stores the commit's result in the change. If the change is not Plain, finish also updates the entry, and e.mu
+// must be held.
 func (a *Attempt) finish(ctx context.Context) error {
 	record := a.record
 	if record == nil || record.New == nil {
@@ -398,7 +410,8 @@ func (a *Attempt) finish(ctx context.Context) error {
 		return a.deleteLog(ctx)
 	}
 	var err error
-	if record.Base != nil && record.Base.Metadata().TableUUID() != record.New.TableUUID() { // the table was deleted and created again
+	// the table was deleted and created again
+	if record.Base != nil && record.Base.Metadata().TableUUID() != record.New.TableUUID() {
 		err = a.deleteLog(ctx)
 	} else if a.epoch != nil {
 		err = a.log.Forget(ctx, *a.epoch)

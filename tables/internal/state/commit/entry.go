@@ -56,7 +56,8 @@ func (e *Entry) Release() {
 	defer e.mu.Unlock()
 	e.tables.mu.Lock() // so that Acquire does not return the entry while it is removed
 	defer e.tables.mu.Unlock()
-	if e.refs--; e.refs == 0 && len(e.tables.entries) > maxEntries && (e.log == nil || e.tables.Tail.Retire(e.log)) {
+	e.refs--
+	if e.refs == 0 && len(e.tables.entries) > maxEntries && (e.log == nil || e.tables.Tail.Retire(e.log)) {
 		delete(e.tables.entries, e.TableName)
 	}
 }
@@ -90,7 +91,8 @@ func (e *Entry) View(ctx context.Context, withRows bool) (t *table.Table, d *def
 		return t, d, rows, err
 	}
 	rows.key = e.state.location + " " + rows.Fingerprint
-	if rows.Rows, rows.Replaces, rows.Deduped = e.log.Cached(rows.key); !rows.Deduped {
+	rows.Rows, rows.Replaces, rows.Deduped = e.log.Cached(rows.key)
+	if !rows.Deduped {
 		rows.Rows, err = e.readTail(ctx, t.Metadata(), lastEpoch)
 	}
 	if err == nil {
@@ -115,8 +117,8 @@ func (e *Entry) readTail(ctx context.Context, meta table.Metadata, upTo int64) (
 	return rows, nil
 }
 
-// renameColumns converts a batch with one of the table's older schemas: it renames columns to their current names, and drops
-// removed columns. Other batches are returned unchanged. It takes ownership of the batch.
+// renameColumns converts a batch with one of the table's older schemas: it renames columns to their current names, and
+// drops removed columns. Other batches are returned unchanged. It takes ownership of the batch.
 func renameColumns(meta table.Metadata, batch arrow.RecordBatch) (arrow.RecordBatch, error) {
 	for _, oldSchema := range slices.Backward(meta.Schemas()) {
 		stored, err := schema.StoredSchema(oldSchema)
@@ -235,7 +237,7 @@ func (s *Tables) AcquirePinned(n icecat.TableName) (_ *Entry, release func(), er
 
 // load returns the table's current state, and updates the entry from it. e.mu must be held.
 func (e *Entry) load(ctx context.Context) (*table.Table, error) {
-	t, err := e.tables.Catalog.Load(ctx, e.Namespace, e.Name)
+	t, err := e.tables.load(ctx, e.Namespace, e.Name)
 	if errors.Is(err, icecat.ErrNotFound) {
 		e.detach()
 		return nil, err
@@ -244,4 +246,17 @@ func (e *Entry) load(ctx context.Context) (*table.Table, error) {
 		return t, err
 	}
 	return t, e.setState(ctx, t)
+}
+
+// advance sets the entry's state to the table after, which a commit of the table before returned. If the entry has seen
+// another state in the meantime, advance loads the table. e.mu must be held.
+func (e *Entry) advance(ctx context.Context, before, after *table.Table) error {
+	switch e.state.location {
+	case after.MetadataLocation():
+		return nil
+	case before.MetadataLocation():
+		return e.setState(ctx, after)
+	}
+	_, err := e.load(ctx)
+	return err
 }

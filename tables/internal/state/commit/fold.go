@@ -28,7 +28,8 @@ func (e *Entry) Fold(ctx context.Context) (int64, error) {
 		return 0, err
 	}
 	defer e.Commits.Unlock()
-	return e.fold(ctx, afterAllPuts)
+	rows, _, err := e.fold(ctx, afterAllPuts)
+	return rows, err
 }
 
 // afterAllPuts is later than every put.
@@ -40,29 +41,31 @@ func (e *Entry) FoldAll(ctx context.Context) (*table.Table, error) {
 }
 
 func (e *Entry) foldAll(ctx context.Context, moment time.Time) (*table.Table, error) {
-	if _, err := e.fold(ctx, moment); err != nil {
-		return nil, err
+	_, t, err := e.fold(ctx, moment)
+	if t != nil || err != nil {
+		return t, err
 	}
-	t, err := e.Current(ctx)
+	t, err = e.Current(ctx)
 	if err == nil && t == nil {
 		err = ErrNotFound
 	}
 	return t, err
 }
 
-// fold is Fold for callers that hold the lock e.Commits. Rows that were put by the given moment get a snapshot of their own. fold
-// retries if the table's schema changes concurrently.
-func (e *Entry) fold(ctx context.Context, moment time.Time) (rows int64, err error) {
+// fold is Fold for callers that hold the lock e.Commits. It also returns the table if the fold changed the table. Rows
+// that were put by the given moment get a snapshot of their own. fold retries if the table's schema changes
+// concurrently.
+func (e *Entry) fold(ctx context.Context, moment time.Time) (rows int64, t *table.Table, err error) {
 	if e.tables.Tail == nil || e.tables.ReadOnly {
-		return 0, nil
+		return 0, nil, nil
 	}
 	ctx, endFold := e.tables.Folding(ctx, e.TableName)
 	defer func() { endFold(rows, err) }()
 	err = RetryStale(MaxAttempts, func() error {
-		rows, err = e.foldOnce(ctx, moment)
+		rows, t, err = e.foldOnce(ctx, moment)
 		return err
 	})
-	return rows, err
+	return rows, t, err
 }
 
 // foldInput describes the rows that a fold writes to files: the rows in the tail's epochs (numbered parts) up to epoch.
@@ -85,10 +88,11 @@ type foldPart struct {
 	files        []iceberg.DataFile
 }
 
-func (e *Entry) foldOnce(ctx context.Context, moment time.Time) (folded int64, err error) {
+// foldOnce loads the table only once, unless another process commits to it during the fold.
+func (e *Entry) foldOnce(ctx context.Context, moment time.Time) (folded int64, t *table.Table, err error) {
 	unpin, err := e.tables.Pin()
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	defer unpin()
 	f, err := e.startFold(ctx, moment)
@@ -98,25 +102,28 @@ func (e *Entry) foldOnce(ctx context.Context, moment time.Time) (folded int64, e
 		e.foldedEpoch = 0
 	}()
 	if err != nil || f == nil {
-		return 0, err
+		return 0, nil, err
 	}
 	defer take.Release(f.rows)
 	if len(f.rows) > 0 { // if no rows remain, another process has already added the puts' rows to the table
-		if folded, err = e.commitFold(ctx, f); err != nil {
-			return 0, err
+		if folded, t, err = e.commitFold(ctx, f); err != nil {
+			return 0, nil, err
 		}
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if folded > 0 {
-		if _, err := e.load(ctx); err != nil {
-			return 0, err
-		}
+	if t != nil {
+		err = e.advance(ctx, f.t, t)
+	} else if folded > 0 { // an earlier fold was committed
+		_, err = e.load(ctx)
+	}
+	if err != nil {
+		return 0, nil, err
 	}
 	if e.log == nil {
-		return folded, nil
+		return folded, t, nil
 	}
-	return folded, e.log.Forget(ctx, f.epoch)
+	return folded, t, e.log.Forget(ctx, f.epoch)
 }
 
 // startFold ends the tail's current epoch, and returns the rows to fold, or nil if there are none.
@@ -159,11 +166,13 @@ func (e *Entry) startFold(ctx context.Context, moment time.Time) (*foldInput, er
 	return f, err
 }
 
-func (e *Entry) commitFold(ctx context.Context, f *foldInput) (rows int64, err error) {
+// commitFold returns the number of rows that it folded, and the new table, or nil if the table already contains the
+// rows.
+func (e *Entry) commitFold(ctx context.Context, f *foldInput) (rows int64, t *table.Table, err error) {
 	defer func() { f.IO.RemoveFailed(err) }()
 	batch, err := concat(f.rows, f.Definition.Stored)
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	rows = batch.NumRows()
 	start := int64(0)
@@ -179,11 +188,12 @@ func (e *Entry) commitFold(ctx context.Context, f *foldInput) (rows int64, err e
 	}
 	batch.Release() // the commit does not need the rows
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
-	c := &Change{Entry: e}
+	c := &Change{Entry: e, base: f.t}
 	c.Add(Plain, f.IO, f.apply)
-	return rows, e.tables.commitWithRetry(ctx, nil, c)
+	err = e.tables.commitWithRetry(ctx, nil, c)
+	return rows, c.Result, err
 }
 
 func (f *foldInput) apply(ctx context.Context, a *Attempt, cur *table.Table) (table.Metadata, error) {
@@ -295,8 +305,8 @@ func concat(rows []arrow.RecordBatch, stored *arrow.Schema) (arrow.RecordBatch, 
 }
 
 // FoldUntil returns the table, after it has folded all rows in the tail if some of them were put by the given moment. A
-// snapshot then contains exactly the rows that were put by the moment. pending reports that FoldUntil could not fold the
-// rows, because the store is read-only. oldest and updated are the times of the first and last row in the tail.
+// snapshot then contains exactly the rows that were put by the moment. pending reports that FoldUntil could not fold
+// the rows, because the store is read-only. oldest and updated are the times of the first and last row in the tail.
 func (e *Entry) FoldUntil(ctx context.Context, moment time.Time) (t *table.Table, pending bool, oldest, updated time.Time, err error) {
 	t, oldest, updated, err = e.tailTimes(ctx)
 	if err != nil || oldest.IsZero() || oldest.After(moment) || e.tables.ReadOnly {
@@ -329,7 +339,8 @@ func (e *Entry) LockCommits(ctx context.Context) error {
 	return canceled.Wait(ctx, locked)
 }
 
-// tailTimes returns the table, and the times of the oldest and newest rows in its tail, or zero times if the tail is empty.
+// tailTimes returns the table, and the times of the oldest and newest rows in its tail, or zero times if the tail is
+// empty.
 func (e *Entry) tailTimes(ctx context.Context) (t *table.Table, oldest, updated time.Time, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -44,9 +44,9 @@ func changes(meta table.Metadata) (all []change) {
 	return all
 }
 
-// SnapshotAt returns the snapshot that contains exactly the rows that readers saw at a moment. If there is none, it returns
-// the nearest moments before and after for which there is one; a zero time means that there is no such moment. oldest is the
-// time of the oldest row that is only in the tail, or zero.
+// SnapshotAt returns the snapshot that contains exactly the rows that readers saw at a moment. If there is none, it
+// returns the nearest moments before and after for which there is one; a zero time means that there is no such moment.
+// oldest is the time of the oldest row that is only in the tail, or zero.
 func SnapshotAt(meta table.Metadata, moment, oldest time.Time) (s *table.Snapshot, before, after time.Time) {
 	all := changes(meta)
 	end := int64(math.MaxInt64) // the first millisecond with a later change

@@ -22,8 +22,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/parallel"
 )
 
-// AddSnapshot returns meta with a new current snapshot that consists of the given manifests. It writes the manifest list.
-// The snapshot's time is the current time, because readers cannot see the snapshot before.
+// AddSnapshot returns meta with a new current snapshot that consists of the given manifests. It writes the manifest
+// list. The snapshot's time is the current time, because readers cannot see the snapshot before.
 func (a *Attempt) AddSnapshot(meta table.Metadata, id int64, summary *table.Summary, manifests []iceberg.ManifestFile) (table.Metadata, error) {
 	schemaID := meta.CurrentSchema().ID
 	s := &table.Snapshot{
@@ -87,9 +87,9 @@ func (a *Attempt) create(meta table.Metadata, name string) (location string, w i
 // scan of the new version decodes these entries. Scans skip manifests with only deleted entries.
 const maxDeleted = 100
 
-// ReplaceAll replaces all files of t, a table of the attempt. It reads the old manifests once, and usually writes a single
-// manifest. ReplaceFiles reads the old manifests twice, and writes at least two. It also needs a list of the old files,
-// which takes another pass over the manifests.
+// ReplaceAll replaces all files of t, a table of the attempt. It reads the old manifests once, and usually writes a
+// single manifest. ReplaceFiles reads the old manifests twice, and writes at least two. It also needs a list of the old
+// files, which takes another pass over the manifests.
 func (a *Attempt) ReplaceAll(ctx context.Context, t *table.Table, files []iceberg.DataFile) (table.Metadata, error) {
 	meta, err := a.replaceAll(ctx, t, files)
 	if meta != nil || err != nil {

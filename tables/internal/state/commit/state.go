@@ -138,7 +138,8 @@ func (s *Tables) Recover(ctx context.Context, t *tail.Store) error {
 		if t == nil && err == nil {
 			// Another program created, renamed or deleted the table, so search all tables for the UUID.
 			if byUUID == nil {
-				if byUUID, damaged = s.Catalog.UUIDs(ctx); damaged != nil && !errors.Is(damaged, icecat.ErrContent) {
+				byUUID, damaged = s.Catalog.UUIDs(ctx)
+				if damaged != nil && !errors.Is(damaged, icecat.ErrContent) {
 					return 0, false, damaged
 				}
 			}
@@ -165,7 +166,8 @@ func (s *Tables) Recover(ctx context.Context, t *tail.Store) error {
 		return err
 	}
 	for uuid, e := range entries {
-		if e.log = logs[uuid]; e.log != nil || e.hasUnreadRows() {
+		e.log = logs[uuid]
+		if e.log != nil || e.hasUnreadRows() {
 			s.entries[e.TableName] = e
 		}
 	}
@@ -174,7 +176,7 @@ func (s *Tables) Recover(ctx context.Context, t *tail.Store) error {
 
 // loadUUID returns a table, or nil if it does not exist or has another UUID.
 func (s *Tables) loadUUID(ctx context.Context, n icecat.TableName, uuid string) (*table.Table, error) {
-	t, err := s.Catalog.Load(ctx, n.Namespace, n.Name)
+	t, err := s.load(ctx, n.Namespace, n.Name)
 	if errors.Is(err, icecat.ErrNotFound) || err == nil && t.Metadata().TableUUID().String() != uuid {
 		return nil, nil
 	}

@@ -2,8 +2,8 @@
 // the catalog accepts the result. It also writes the steps' files, and folds the tail. The tail is a log of small
 // appends; a fold moves the tail's rows to the table's files.
 //
-// Locks must be acquired in this order: [Tables.Appending]; [Entry.Commits] of all tables of the change, in the order of
-// their names; Entry.mu, in the same order; Tables.mu.
+// Locks must be acquired in this order: [Tables.Appending]; [Entry.Commits] of all tables of the change, in the order
+// of their names; Entry.mu, in the same order; Tables.mu.
 //
 // docs/dev/invariants.md lists what must hold (C1 to C11).
 package commit
@@ -18,6 +18,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/internal/files/icecat"
 	"github.com/go-partd/partd/tables/internal/state/tail"
@@ -63,6 +65,8 @@ type Tables struct {
 	// Appending is held for reading by appends to the tail, and for writing to block appends.
 	Appending sync.RWMutex
 
+	load func(ctx context.Context, namespace, name string) (*table.Table, error) // Catalog.Load; tests count its calls
+
 	mu      sync.Mutex
 	entries map[icecat.TableName]*Entry
 	pins    map[*pin]struct{}
@@ -76,7 +80,7 @@ type Tables struct {
 // NewTables returns the tables of a catalog. Call Recover to attach a tail.
 func NewTables(o Options) *Tables {
 	return &Tables{
-		Options: o, entries: map[icecat.TableName]*Entry{}, pins: map[*pin]struct{}{},
+		Options: o, load: o.Catalog.Load, entries: map[icecat.TableName]*Entry{}, pins: map[*pin]struct{}{},
 		folds: make(chan *Entry, 1024), done: make(chan struct{}),
 	}
 }

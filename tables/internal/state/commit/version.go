@@ -40,8 +40,8 @@ func (e *Entry) IsPending(ctx context.Context, version int64) (bool, error) {
 	return slices.Contains(e.log.Versions(e.state.folded, lastEpoch), version), nil
 }
 
-// reserve prepares the commit of a change to cur: its snapshots do not take a version that an append returned. If the change is
-// Plain, concurrent appends return versions after these snapshots.
+// reserve prepares the commit of a change to cur: its snapshots do not take a version that an append returned. If the
+// change is Plain, concurrent appends return versions after these snapshots.
 func (a *Attempt) reserve(cur *table.Table) (*table.Table, error) {
 	if cur == nil || a.tables.Tail == nil || cur.Metadata().Version() < 2 {
 		return cur, nil
@@ -85,7 +85,8 @@ func (a *Attempt) skipVersions(t *table.Table, last int64) (*table.Table, error)
 	return a.Table(meta), nil
 }
 
-// EditMetadata returns a copy of meta with other values for fields of its JSON form. It removes fields whose value is nil.
+// EditMetadata returns a copy of meta with other values for fields of its JSON form. It removes fields whose value is
+// nil.
 func EditMetadata(meta table.Metadata, values map[string]any) (table.Metadata, error) {
 	b, err := json.Marshal(meta)
 	if err != nil {
@@ -109,8 +110,9 @@ func EditMetadata(meta table.Metadata, values map[string]any) (table.Metadata, e
 	return table.ParseMetadataBytes(b)
 }
 
-// describe marks the attempt's last snapshot if the attempt added several snapshots, or removed rows from the tail: no reader saw
-// the table in a state between them. No later snapshot gets a version that puts of the removed rows returned.
+// describe marks the attempt's last snapshot if the attempt added several snapshots, or removed rows from the tail: no
+// reader saw the table in a state between them. No later snapshot gets a version that puts of the removed rows
+// returned.
 func (a *Attempt) describe(meta table.Metadata) (table.Metadata, error) {
 	if a.initial == nil || a.initial.Metadata().TableUUID() != meta.TableUUID() {
 		return meta, nil
@@ -181,8 +183,8 @@ func number(s *table.Snapshot, property string) (n int64, ok bool) {
 	return n, err == nil
 }
 
-// SnapshotOf returns the snapshot of a version, or nil if there is none: the snapshot with that number, or the one with the
-// rows of the puts that returned it. If these are two snapshots, SnapshotOf returns an error.
+// SnapshotOf returns the snapshot of a version, or nil if there is none: the snapshot with that number, or the one with
+// the rows of the puts that returned it. If these are two snapshots, SnapshotOf returns an error.
 func SnapshotOf(meta table.Metadata, version int64) (found *table.Snapshot, err error) {
 	name := strconv.FormatInt(version, 10)
 	for _, s := range meta.Snapshots() {

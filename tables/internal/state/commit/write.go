@@ -24,12 +24,14 @@ import (
 
 // WriteInput describes rows to check and write.
 type WriteInput struct {
-	Rows         datafile.Rows
-	Caster       *schema.Caster                // nil means that the rows are already in the column types of files; Write then ignores Rules and Check
-	Rules        *rules.Check                  // rule checks, which Write closes; nil means no rules
-	Check        func(arrow.RecordBatch) error // an additional check of each batch; can be nil
-	Moved        bool                          // the rows end with Iceberg's columns for lineage, which Write keeps
-	Acknowledged bool                          // earlier puts of the rows succeeded, so duplicates must not be rejected now
+	Rows datafile.Rows
+	// nil means that the rows are already in the column types of files; Write then ignores Rules and Check
+	Caster *schema.Caster
+	Rules  *rules.Check                  // rule checks, which Write closes; nil means no rules
+	Check  func(arrow.RecordBatch) error // an additional check of each batch; can be nil
+	Moved  bool                          // the rows end with Iceberg's columns for lineage, which Write keeps
+	// earlier puts of the rows succeeded, so duplicates must not be rejected now
+	Acknowledged bool
 }
 
 // storedRows returns acknowledged rows that are already in the column types of files, such as rows from the tail.
@@ -58,8 +60,8 @@ func (e *Entry) Write(ctx context.Context, t *table.Table, fileIO *icecat.FileIO
 	return files, err
 }
 
-// TailFiles writes the tail's rows as files of a table with the metadata dest. caster converts the rows from the types that
-// users see; nil means no conversion. The change must have the mode Folds.
+// TailFiles writes the tail's rows as files of a table with the metadata dest. caster converts the rows from the types
+// that users see; nil means no conversion. The change must have the mode Folds.
 func (a *Attempt) TailFiles(ctx context.Context, cur *table.Table, dest table.Metadata, caster *schema.Caster, rules *rules.Check) ([]iceberg.DataFile, error) {
 	if a.tailDone || a.log == nil {
 		return nil, nil
@@ -99,8 +101,8 @@ func (a *Attempt) TailFiles(ctx context.Context, cur *table.Table, dest table.Me
 	return a.Write(ctx, a.Table(dest), a.IO, w)
 }
 
-// cast checks the rows, and yields them in the column types of files. Columns of order must not contain nulls. Without a Caster,
-// cast yields the rows unchecked.
+// cast checks the rows, and yields them in the column types of files. Columns of order must not contain nulls. Without
+// a Caster, cast yields the rows unchecked.
 func (w WriteInput) cast(ctx context.Context, order *definition.Order) sorted.Batches {
 	if w.Caster == nil {
 		return arrowsafe.Batches(w.Rows)
@@ -154,8 +156,8 @@ func (w WriteInput) castBatch(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 	return array.NewRecordBatch(schema.AddLineage(batch.Schema()), append(batch.Columns(), all[own:]...), b.NumRows()), nil
 }
 
-// AddOrdered adds the files of an append, applies the table's rule for duplicate rows, and sets properties. acknowledged means
-// that the put of the rows already succeeded, so duplicates must not be rejected.
+// AddOrdered adds the files of an append, applies the table's rule for duplicate rows, and sets properties.
+// acknowledged means that the put of the rows already succeeded, so duplicates must not be rejected.
 func (a *Attempt) AddOrdered(ctx context.Context, cur *table.Table, added []iceberg.DataFile, props iceberg.Properties, acknowledged bool) (table.Metadata, error) {
 	s, err := a.Series(cur)
 	if err != nil {

@@ -15,7 +15,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/rules"
 )
 
-// Definition is the parsed metadata of a table. It is immutable, and tables with equal columns and settings may share it.
+// Definition is the parsed metadata of a table. It is immutable, and tables with equal columns and settings may share
+// it.
 type Definition struct {
 	Columns *iceberg.Schema
 	Put     *arrow.Schema // the types of the columns as put

@@ -64,7 +64,8 @@ func (e Evolution) ChangesFor(putSchema, columns *arrow.Schema) (changes []Chang
 		if err := schema.CheckValues(f, columns.Field(indices[0])); err != nil {
 			return nil, err
 		}
-		switch t := columns.Field(indices[0]).Type; {
+		t := columns.Field(indices[0]).Type
+		switch {
 		case schema.Alike(f.Type, t), (e == "" || mayWiden) && f.Type.ID() == arrow.NULL:
 		case (e == "" || mayWiden) && t.ID() == arrow.NULL:
 			changes = append(changes, Change{WidenColumn, f})

@@ -22,11 +22,12 @@ func newProperties(sc *arrow.Schema) iceberg.Properties {
 		version = "3"
 	}
 	return iceberg.Properties{
-		"format-version":                          version,
-		table.ManifestMergeEnabledKey:             "true",
-		table.ParquetCompressionKey:               Compression("").codec(),
-		"write.parquet.row-group-size-bytes":      "33554432",
-		table.ParquetRowGroupLimitKey:             "131072", // smaller than the default, because a reader of a few rows decodes a whole row group
+		"format-version":                     version,
+		table.ManifestMergeEnabledKey:        "true",
+		table.ParquetCompressionKey:          Compression("").codec(),
+		"write.parquet.row-group-size-bytes": "33554432",
+		// smaller than the default, because a reader of a few rows decodes a whole row group
+		table.ParquetRowGroupLimitKey:             "131072",
 		table.WriteTargetFileSizeBytesKey:         strconv.Itoa(FileBytes),
 		table.MetadataDeleteAfterCommitEnabledKey: "false",
 	}
@@ -63,7 +64,8 @@ func Reshape(meta table.Metadata, sh *schema.Shape) (table.Metadata, error) {
 	return table.UpdateTableMetadata(meta, []table.Update{table.NewSetPropertiesUpdate(property)}, "")
 }
 
-// WithSettings returns meta with the settings s, after checking them against the columns; nil means the current settings.
+// WithSettings returns meta with the settings s, after checking them against the columns; nil means the current
+// settings.
 func WithSettings(meta table.Metadata, s *Settings) (table.Metadata, error) {
 	props := iceberg.Properties{}
 	if s != nil {

@@ -44,7 +44,8 @@ type Settings struct {
 
 var settingNames = []string{"time", "keys", "on_duplicate", "partition", "evolution", "compression"}
 
-// storedSettings is like Settings, but accepts unknown JSON keys, which a later version of this module may have written.
+// storedSettings is like Settings, but accepts unknown JSON keys, which a later version of this module may have
+// written.
 type storedSettings Settings
 
 // UnmarshalJSON rejects unknown keys, which are probably misspelled.

@@ -32,11 +32,12 @@ const (
 	maxNewSnapshots = 10_000
 	maxDefinitions  = 100 // new schemas, partition specs and sort orders
 
-	maxClockLead = time.Minute // how far a writer's clock may be ahead of ours; a snapshot from the future would block later commits
+	// how far a writer's clock may be ahead of ours; a snapshot from the future would block later commits
+	maxClockLead = time.Minute
 )
 
-// checkChange returns an error if another engine's change is not allowed, for example because it refers to files outside
-// the table or alters reserved properties.
+// checkChange returns an error if another engine's change is not allowed, for example because it refers to files
+// outside the table or alters reserved properties.
 func (p *Step) checkChange(ctx context.Context, oldMeta, newMeta table.Metadata) error {
 	invalid := func(format string, args ...any) error {
 		return &definition.ArgumentError{Err: fmt.Errorf(format, args...)}
@@ -135,8 +136,8 @@ func checkProperties(oldMeta, newMeta table.Metadata, isRegistration bool) error
 	return nil
 }
 
-// redirectsReaders reports whether an engine may take a table's property as its own configuration: for example, pyiceberg
-// loads the class in py-io-impl, and sends keys to s3.endpoint.
+// redirectsReaders reports whether an engine may take a table's property as its own configuration: for example,
+// pyiceberg loads the class in py-io-impl, and sends keys to s3.endpoint.
 func redirectsReaders(property string) bool {
 	name := strings.ToLower(property)
 	prefix, _, hasPrefix := strings.Cut(name, ".")
@@ -214,7 +215,8 @@ func (p *Step) checkWithin(location, file string) error {
 	return asClientError(p.Catalog.CheckWithin(location, file))
 }
 
-// asClientError converts an error for a missing or forbidden file to an ArgumentError, because the client named the file.
+// asClientError converts an error for a missing or forbidden file to an ArgumentError, because the client named the
+// file.
 func asClientError(err error) error {
 	if errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist) {
 		return &definition.ArgumentError{Err: errors.New(err.Error())}

@@ -68,8 +68,9 @@ type manifestCheck struct {
 
 	hasDeletes bool // whether a new manifest has delete files
 
-	checked map[string]iceberg.ManifestFile // manifests, keyed by path, that were already checked, or that were in the table before the commit
-	budget  *icecat.Budget                  // remaining budget for reading manifests
+	// manifests, keyed by path, that were already checked, or that were in the table before the commit
+	checked map[string]iceberg.ManifestFile
+	budget  *icecat.Budget // remaining budget for reading manifests
 }
 
 func (c *manifestCheck) checkList(ctx context.Context, s *table.Snapshot) error {
@@ -154,7 +155,8 @@ func (c *manifestCheck) checkEntry(ctx context.Context, s *table.Snapshot, m ice
 		err = nil
 	}
 	if referenced := f.ReferencedDataFile(); referenced != nil && err == nil {
-		if err = c.catalog.CheckWithin(c.newMeta.Location(), *referenced); errors.Is(err, fs.ErrNotExist) { // the data file may since have been replaced
+		err = c.catalog.CheckWithin(c.newMeta.Location(), *referenced)
+		if errors.Is(err, fs.ErrNotExist) { // the data file may since have been replaced
 			err = nil
 		}
 	}

@@ -47,7 +47,8 @@ type Step struct {
 func (p *Step) TailMode(oldMeta, newMeta table.Metadata) commit.Mode {
 	sameColumns := oldMeta.CurrentSchema().ID == newMeta.CurrentSchema().ID && oldMeta.DefaultPartitionSpec() == newMeta.DefaultPartitionSpec() && oldMeta.DefaultSortOrder() == newMeta.DefaultSortOrder()
 	s := newMeta.CurrentSnapshot()
-	switch added := len(newSnapshots(oldMeta, newMeta)) > 0; {
+	added := len(newSnapshots(oldMeta, newMeta)) > 0
+	switch {
 	case sameColumns:
 		return commit.Plain
 	case !added:
@@ -75,7 +76,8 @@ func (p *Step) Apply(ctx context.Context, a *commit.Attempt, cur *table.Table) (
 		if err != nil {
 			return nil, err
 		}
-		if oldMeta = base.Metadata(); base != cur {
+		oldMeta = base.Metadata()
+		if base != cur {
 			if meta, err = p.ApplyUpdates(base); err != nil {
 				return nil, err
 			}
@@ -94,7 +96,8 @@ func (p *Step) Apply(ctx context.Context, a *commit.Attempt, cur *table.Table) (
 
 // If the change alters the columns, foldIfNeeded moves the tail's rows into files with the old columns.
 func (p *Step) foldIfNeeded(ctx context.Context, a *commit.Attempt, cur *table.Table, newMeta table.Metadata) (*table.Table, error) {
-	switch mode := p.TailMode(cur.Metadata(), newMeta); {
+	mode := p.TailMode(cur.Metadata(), newMeta)
+	switch {
 	case mode != p.Mode: // the commit would remove rows from the tail that it does not write, or the reverse
 		return nil, fmt.Errorf("%w: the columns were changed concurrently", ErrRequirement)
 	case mode == commit.Folds:
@@ -174,7 +177,8 @@ func (p *Step) ApplyUpdates(cur *table.Table) (meta table.Metadata, err error) {
 	case err == nil:
 		return meta, nil
 	case cur != nil && slices.ContainsFunc(p.Change.Updates, func(u table.Update) bool { return u.Action() == table.UpdateAddSnapshot }):
-		return nil, fmt.Errorf("%w: %w", ErrRequirement, err) // the client may have prepared the update for an older table state
+		// the client may have prepared the update for an older table state
+		return nil, fmt.Errorf("%w: %w", ErrRequirement, err)
 	}
 	return nil, &definition.ArgumentError{Err: err}
 }
@@ -212,7 +216,8 @@ func schemaFirst(updates table.Updates) (reordered table.Updates) {
 			schemaEnd++
 			continue
 		}
-		if reordered = append(reordered, u); u.Action() == table.UpdateAddSchema {
+		reordered = append(reordered, u)
+		if u.Action() == table.UpdateAddSchema {
 			schemaEnd = len(reordered)
 		}
 	}

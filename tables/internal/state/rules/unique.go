@@ -112,8 +112,9 @@ func valueText(a arrow.Array, i int) string {
 	return strings.Clone(a.ValueStr(i)) // a clone, because the rows are released before the text is used
 }
 
-// tableRange returns a condition for the table's rows between the lowest and the highest key of the put. It returns nil if a
-// condition cannot express that, for example because of NaN, or because keys of this type do not sort like its values.
+// tableRange returns a condition for the table's rows between the lowest and the highest key of the put. It returns nil
+// if a condition cannot express that, for example because of NaN, or because keys of this type do not sort like its
+// values.
 func (u *uniqueKeys) tableRange() *filter.Expr {
 	if !sorted.KeysInOrder(u.firstField.Type) {
 		return nil

@@ -44,8 +44,8 @@ func (s *Series) Dedup(ctx context.Context, existing []*File, added []iceberg.Da
 	if len(existing) == 0 || s.Merging() == sorted.All {
 		return added, nil, nil
 	}
-	// With KeepFirst, existing rows hide new duplicates; with KeepLast, new rows hide existing ones. Files with hidden rows
-	// are rewritten.
+	// With KeepFirst, existing rows hide new duplicates; with KeepLast, new rows hide existing ones. Files with hidden
+	// rows are rewritten.
 	hiding, hidden := existing, written
 	if s.Rule == definition.KeepLast {
 		hiding, hidden = written, existing

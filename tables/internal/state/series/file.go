@@ -121,14 +121,15 @@ func (s *Series) withSortOrder(files []iceberg.DataFile) ([]iceberg.DataFile, er
 	return result, nil
 }
 
-// OverlappingGroups divides files, which must be listed in the order of arrival, into groups of overlapping files. The groups are
-// in the order of their times, and each lists its files in the order of arrival. If a file begins at the last time of a file
-// that arrived earlier, the two do not overlap. OverlappingGroups sets the arrival of the files.
+// OverlappingGroups divides files, which must be listed in the order of arrival, into groups of overlapping files. The
+// groups are in the order of their times, and each lists its files in the order of arrival. If a file begins at the
+// last time of a file that arrived earlier, the two do not overlap. OverlappingGroups sets the arrival of the files.
 func OverlappingGroups(files []*File) (groups [][]*File) {
 	for i, f := range files {
 		f.arrival = i
 	}
-	// Files with the same first time stay in the order of arrival: if the first of them need not be merged, the rest need not either.
+	// Files with the same first time stay in the order of arrival: if the first of them need not be merged, the rest
+	// need not either.
 	byTime := slices.SortedStableFunc(slices.Values(files), func(a, b *File) int { return cmp.Compare(a.Low(), b.Low()) })
 	for i := 0; i < len(byTime); {
 		start, high, latest := i, byTime[i].High(), byTime[i].arrival
@@ -146,8 +147,8 @@ func sortByArrival(files []*File) {
 }
 
 // Groups divides files into groups to merge into files of about target bytes. Each group consists of one or more of the
-// OverlappingGroups, and lists its files in the order of arrival. A merged file counts as the newest: its rows follow other
-// files' rows with the same time.
+// OverlappingGroups, and lists its files in the order of arrival. A merged file counts as the newest: its rows follow
+// other files' rows with the same time.
 func (s *Series) Groups(cutter *Cutter, files []*File, target int64) (groups [][]*File) {
 	var groupEnd, groupHigh int64 // end of the last group's last period, and the last group's highest time
 	canGrow := false              // files can still be added to the last group

@@ -71,7 +71,8 @@ func (s *Series) lastRowsStart(ctx context.Context, minRows int64, tail []arrow.
 func latestStart(groups []rowGroup, minRows int64) int64 {
 	slices.SortFunc(groups, func(a, b rowGroup) int { return cmp.Compare(b.lowest, a.lowest) })
 	for _, group := range groups {
-		if minRows -= group.rows; minRows <= 0 {
+		minRows -= group.rows
+		if minRows <= 0 {
 			return group.lowest
 		}
 	}

@@ -55,8 +55,9 @@ func (s *Series) tail(batch arrow.RecordBatch, keys []int) sorted.Source {
 	return sorted.Source{Keys: keys, Bounds: s.BatchBounds(batch), Batches: sorted.Single(batch)}
 }
 
-// DedupTail joins and sorts the tail (rows not in files yet), and applies the table's rule for duplicates. For KeepFirst, it also
-// removes rows that files already have. replaces reports whether the remaining rows can replace rows in files.
+// DedupTail joins and sorts the tail (rows not in files yet), and applies the table's rule for duplicates. For
+// KeepFirst, it also removes rows that files already have. replaces reports whether the remaining rows can replace rows
+// in files.
 func (s *Series) DedupTail(ctx context.Context, rows []arrow.RecordBatch) (_ arrow.RecordBatch, replaces bool, err error) {
 	keys := s.keys(rows[0].Schema())
 	block, err := sorted.Block(rows, keys)
@@ -85,8 +86,8 @@ func (s *Series) DedupTail(ctx context.Context, rows []arrow.RecordBatch) (_ arr
 	return remaining, false, err
 }
 
-// keySources returns the key columns of files' rows within bounds, as sources for a merge. If hide is true, the merge applies
-// its rule to these rows but does not output them.
+// keySources returns the key columns of files' rows within bounds, as sources for a merge. If hide is true, the merge
+// applies its rule to these rows but does not output them.
 func (s *Series) keySources(ctx context.Context, files []*File, bounds *sorted.Bounds, hide bool) ([]sorted.Source, error) {
 	p := s.project(s.Names)
 	var where *filter.Condition
@@ -106,9 +107,9 @@ func (s *Series) keySources(ctx context.Context, files []*File, bounds *sorted.B
 	return sources, nil
 }
 
-// Scan yields the named columns of the rows that can match where, which can be nil. It merges the files with the tail (rows not
-// in files yet); tail and replaces must come from DedupTail. neededRows limits how far Scan reads ahead; -1 means that all rows
-// may be needed. If recycle is true, Scan reuses the memory of released batches.
+// Scan yields the named columns of the rows that can match where, which can be nil. It merges the files with the tail
+// (rows not in files yet); tail and replaces must come from DedupTail. neededRows limits how far Scan reads ahead; -1
+// means that all rows may be needed. If recycle is true, Scan reuses the memory of released batches.
 func (s *Series) Scan(ctx context.Context, names []string, where *filter.Condition, tail []arrow.RecordBatch, replaces bool, neededRows int64, recycle bool) (sorted.Batches, error) {
 	p := s.project(names)
 	p.readAhead, p.neededRows, p.recycle = neededRows < 0, max(neededRows, 0), recycle
@@ -136,8 +137,8 @@ func (s *Series) Scan(ctx context.Context, names []string, where *filter.Conditi
 
 const trimBlockRows = 1 << 12
 
-// trimTail drops blocks of trimBlockRows rows at both ends of tail if, according to their times, none of their rows match
-// where.
+// trimTail drops blocks of trimBlockRows rows at both ends of tail if, according to their times, none of their rows
+// match where.
 func (s *Series) trimTail(tail arrow.RecordBatch, where *filter.Condition) arrow.RecordBatch {
 	rows := tail.NumRows()
 	if where == nil || s.BatchBounds(tail) == nil {

@@ -1,5 +1,6 @@
-// Package series reads and writes tables whose rows are ordered by time. It merges files with the tail (recent appends that
-// are not in files yet), removes duplicates by the table's rule, divides files by time periods, and finds the last rows.
+// Package series reads and writes tables whose rows are ordered by time. It merges files with the tail (recent appends
+// that are not in files yet), removes duplicates by the table's rule, divides files by time periods, and finds the last
+// rows.
 package series
 
 import (
@@ -106,8 +107,8 @@ func (s *Series) merge(ctx context.Context, rule sorted.Rule, sources ...sorted.
 	return sorted.Merge(ctx, rule, s.memory/4, sources...)
 }
 
-// TimeRange returns a condition for rows with from ≤ time < to. A zero time means no bound; without bounds, it returns nil.
-// name is the time column; "" means the first column of a time type.
+// TimeRange returns a condition for rows with from ≤ time < to. A zero time means no bound; without bounds, it returns
+// nil. name is the time column; "" means the first column of a time type.
 func TimeRange(columns *arrow.Schema, name string, from, to time.Time) (*filter.Expr, error) {
 	if from.IsZero() && to.IsZero() {
 		return nil, nil

@@ -25,7 +25,8 @@ func (s *Series) boundsFilter(b *sorted.Bounds, columns *arrow.Schema) (*filter.
 	return TimeRange(columns, s.Names[0], s.time(b.Lowest), to)
 }
 
-// time converts n, in the unit of the time column, to a time. It returns the zero time if no condition can express the time.
+// time converts n, in the unit of the time column, to a time. It returns the zero time if no condition can express the
+// time.
 func (s *Series) time(n int64) time.Time {
 	t := s.timeType()
 	if t.ID() == arrow.DATE32 && n > math.MaxInt32 {
@@ -78,8 +79,8 @@ func (s *Series) BatchBounds(batch arrow.RecordBatch) *sorted.Bounds {
 	return &sorted.Bounds{Lowest: TimeAt(times, 0), Highest: TimeAt(times, times.Len()-1)}
 }
 
-// TimeAt returns the time in a row as a number in the column's unit. For a null, which only other programs write, it returns
-// the lowest int64.
+// TimeAt returns the time in a row as a number in the column's unit. For a null, which only other programs write, it
+// returns the lowest int64.
 func TimeAt(times arrow.Array, row int) int64 {
 	if times.IsNull(row) {
 		return math.MinInt64

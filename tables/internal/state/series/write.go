@@ -74,8 +74,8 @@ func (s *Series) Write(ctx context.Context, rows sorted.Batches) ([]iceberg.Data
 	}
 }
 
-// Rewrite merges the rows of files by a rule, and writes them as files of dest. If change is not nil, each file's rows pass
-// through it before the merge.
+// Rewrite merges the rows of files by a rule, and writes them as files of dest. If change is not nil, each file's rows
+// pass through it before the merge.
 func (s *Series) Rewrite(ctx context.Context, files []*File, dest *Series, rule sorted.Rule, change func(sorted.Batches) sorted.Batches) ([]iceberg.DataFile, error) {
 	s, dest = s.withLineage(), dest.withLineage()
 	p := s.project(nil)

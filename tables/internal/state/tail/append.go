@@ -18,7 +18,8 @@ type Receipt struct {
 	pos   uint64 // the append's number, counted over all tables of the Store
 }
 
-// Append adds a frame to the log, with the given time or that of the previous frame, whichever is later. If the outcome is unknown, the next call of a method of the log reads the store again.
+// Append adds a frame to the log, with the given time or that of the previous frame, whichever is later. If the outcome
+// is unknown, the next call of a method of the log reads the store again.
 func (l *Log) Append(ctx context.Context, f Frame, timestamp time.Time) (receipt Receipt, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -30,7 +31,8 @@ func (l *Log) Append(ctx context.Context, f Frame, timestamp time.Time) (receipt
 	}
 	var e *epoch
 	if n := len(l.epochs); n > 0 && l.epochs[n-1].number == l.current {
-		if e = l.epochs[n-1]; e.schema != f.schema && !e.schema.Equal(f.schema) {
+		e = l.epochs[n-1]
+		if e.schema != f.schema && !e.schema.Equal(f.schema) {
 			e = nil
 			l.current++ // an epoch has only one schema
 		}
@@ -69,7 +71,8 @@ func (l *Log) Append(ctx context.Context, f Frame, timestamp time.Time) (receipt
 	return Receipt{l, e, l.pos}, nil
 }
 
-// Sync waits until the append is durable, if the tail was opened with syncs. If the sync fails, the append's outcome is unknown.
+// Sync waits until the append is durable, if the tail was opened with syncs. If the sync fails, the append's outcome is
+// unknown.
 func (a Receipt) Sync(ctx context.Context) error {
 	if a.log == nil {
 		return nil
@@ -158,7 +161,8 @@ func (l *Log) IsEmpty() bool {
 	return len(l.epochs) == 0
 }
 
-// EndEpoch ends the current epoch, and returns the number of the last epoch with rows. ok is false if no epoch has rows.
+// EndEpoch ends the current epoch, and returns the number of the last epoch with rows. ok is false if no epoch has
+// rows.
 func (l *Log) EndEpoch(ctx context.Context) (last int64, ok bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

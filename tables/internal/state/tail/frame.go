@@ -41,12 +41,13 @@ type frame struct {
 	messages  []byte
 }
 
-// Encoder encodes frames. It reuses its IPC writer for frames with the same schema, because creating a writer allocates about
-// as much memory as encoding one row.
+// Encoder encodes frames. It reuses its IPC writer for frames with the same schema, because creating a writer allocates
+// about as much memory as encoding one row.
 type Encoder struct {
-	schema        *arrow.Schema
-	w             *ipc.Writer
-	skippedSchema bool         // whether WritePayload has dropped w's schema message; Frame.bytes adds a schema message where needed
+	schema *arrow.Schema
+	w      *ipc.Writer
+	// whether WritePayload has dropped w's schema message; Frame.bytes adds a schema message where needed
+	skippedSchema bool
 	buf           bytes.Buffer // the frame being encoded
 }
 
@@ -73,8 +74,8 @@ func (e *Encoder) WritePayload(p ipc.Payload) error {
 
 func (e *Encoder) Close() error { return nil }
 
-// Encode returns the frame for an append of batches. The schema must not contain dictionary types. The put's id can be empty.
-// The encoder must not be used after an error.
+// Encode returns the frame for an append of batches. The schema must not contain dictionary types. The put's id can be
+// empty. The encoder must not be used after an error.
 func (e *Encoder) Encode(schema *arrow.Schema, batches []arrow.RecordBatch, id string) (Frame, error) {
 	if e.schema != schema {
 		e.schema, e.skippedSchema = schema, false
@@ -100,8 +101,8 @@ func (e *Encoder) Encode(schema *arrow.Schema, batches []arrow.RecordBatch, id s
 	return Frame{schema: schema, v: v, head: frameHeaderLen + len(id)}, nil
 }
 
-// bytes returns the bytes to store, which include the time and the version. The first frame of an epoch also includes the
-// schema.
+// bytes returns the bytes to store, which include the time and the version. The first frame of an epoch also includes
+// the schema.
 func (f Frame) bytes(isFirst bool, timestamp time.Time) ([]byte, error) {
 	v := f.v
 	if isFirst {

@@ -46,8 +46,8 @@ type epoch struct {
 	ids   map[string]time.Time
 	stale bool // whether the value must be read again before the next use, because the store may contain other appends
 
-	// If inMemory is true, the rows are also in memory, with a total size of memBytes: first the decoded batches, then the
-	// pending messages, which are not decoded yet.
+	// If inMemory is true, the rows are also in memory, with a total size of memBytes: first the decoded batches, then
+	// the pending messages, which are not decoded yet.
 	inMemory bool
 	memBytes int64
 	batches  []arrow.RecordBatch

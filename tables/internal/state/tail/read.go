@@ -112,8 +112,8 @@ func (l *Log) refresh(ctx context.Context) error {
 	return nil
 }
 
-// Size returns the row count and the byte size of the epochs numbered from after+1 on, and the time of their oldest append.
-// updated is the time of the log's last append.
+// Size returns the row count and the byte size of the epochs numbered from after+1 on, and the time of their oldest
+// append. updated is the time of the log's last append.
 func (l *Log) Size(after int64) (rows, bytes int64, oldest, updated time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -163,14 +163,15 @@ func (l *Log) Versions(after, upTo int64) (versions []int64) {
 	return slices.Compact(versions)
 }
 
-// RowsBy returns the number of rows of the epochs from after+1 to upTo that were put by the given moment, the time of the
-// last of these rows, and the time of the next row. A time is zero if there is no such row.
+// RowsBy returns the number of rows of the epochs from after+1 to upTo that were put by the given moment, the time of
+// the last of these rows, and the time of the next row. A time is zero if there is no such row.
 func (l *Log) RowsBy(after, upTo int64, moment time.Time) (rows int64, last, next time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, e := range l.epochs {
 		for _, c := range e.counts {
-			switch t := time.UnixMilli(c.millis).UTC(); {
+			t := time.UnixMilli(c.millis).UTC()
+			switch {
 			case e.number <= after || e.number > upTo:
 			case t.After(moment):
 				return rows, last, t
@@ -265,8 +266,9 @@ func decode(messages ...[]byte) (schema *arrow.Schema, batches []arrow.RecordBat
 	return r.Schema(), batches, nil
 }
 
-// merge concatenates batches at the end of the list, so that each batch is at least twice as long as the next one. Repeated
-// calls thus copy each row only a logarithmic number of times. merge releases the batches that it concatenates.
+// merge concatenates batches at the end of the list, so that each batch is at least twice as long as the next one.
+// Repeated calls thus copy each row only a logarithmic number of times. merge releases the batches that it
+// concatenates.
 func merge(batches []arrow.RecordBatch) ([]arrow.RecordBatch, error) {
 	start := len(batches) - 1
 	for sum := int64(0); start >= 0; start-- {

@@ -1,9 +1,10 @@
 // Package tail stores small appends to tables in a partd store. Later, a fold moves the rows to the tables' files.
 //
-// The rows of a table are under the keys "<table uuid>/<epoch>", with epochs numbered from 0. A fold ends the current epoch,
-// so that later appends use the next key. It writes the rows of ended epochs to files, and adds the files to the table. The
-// same commit sets a table property to the last folded epoch, so every row is either in the files or in a later epoch. Then
-// the fold deletes the folded keys. The property's name contains the tail's ID, because other tails number their own epochs.
+// The rows of a table are under the keys "<table uuid>/<epoch>", with epochs numbered from 0. A fold ends the current
+// epoch, so that later appends use the next key. It writes the rows of ended epochs to files, and adds the files to the
+// table. The same commit sets a table property to the last folded epoch, so every row is either in the files or in a
+// later epoch. Then the fold deletes the folded keys. The property's name contains the tail's ID, because other tails
+// number their own epochs.
 //
 // docs/dev/invariants.md lists what must hold for tables (C1 to C11).
 package tail
@@ -50,8 +51,8 @@ const Unknown = -2
 // idLen is the length of a UUID in text form.
 const idLen = 36
 
-// Open returns the tail in p, which must be empty or already contain the tail of the warehouse with this ID. syncs says whether
-// appends are synced before they are acknowledged. memory limits the size, in bytes, of rows kept in memory.
+// Open returns the tail in p, which must be empty or already contain the tail of the warehouse with this ID. syncs says
+// whether appends are synced before they are acknowledged. memory limits the size, in bytes, of rows kept in memory.
 func Open(ctx context.Context, p partd.Partd, warehouse string, syncs bool, memory int64) (_ *Store, err error) {
 	s := &Store{p: p, sync: syncs, memory: memory, logs: map[string]*Log{}, unclaimed: map[string][]int64{}}
 	defer func() {
@@ -126,9 +127,9 @@ func (s *Store) Folded(properties map[string]string) int64 {
 	return n
 }
 
-// Recover returns the logs in the store, by table UUID. owner reports whether a table still exists, and returns its last folded
-// epoch. Recover deletes folded epochs and the epochs of deleted tables. If a table's last folded epoch is Unknown, or its
-// epochs cannot be read, Recover leaves the epochs to a later Claim.
+// Recover returns the logs in the store, by table UUID. owner reports whether a table still exists, and returns its
+// last folded epoch. Recover deletes folded epochs and the epochs of deleted tables. If a table's last folded epoch is
+// Unknown, or its epochs cannot be read, Recover leaves the epochs to a later Claim.
 func (s *Store) Recover(ctx context.Context, owner func(uuid string) (folded int64, exists bool, err error)) (map[string]*Log, error) {
 	folded := map[string]int64{}
 	var obsolete []string

@@ -11,7 +11,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// MemTail is a store for the tail (rows not yet in data files) in memory. It simulates a store on disk whose operations are durable when they return.
+// MemTail is a store for the tail (rows not yet in data files) in memory. It simulates a store on disk whose operations
+// are durable when they return.
 type MemTail struct {
 	mu     sync.Mutex
 	Values map[string][]byte

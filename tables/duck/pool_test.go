@@ -28,9 +28,9 @@ func TestFewDatabases(t *testing.T) {
 				t.Fatal(err)
 			}
 			state := func() (openCount, idle int, hasUsed bool) {
-				e.mu.Lock()
-				defer e.mu.Unlock()
-				return e.openCount, len(e.idle), slices.ContainsFunc(e.idle, func(one lease) bool { return one.key != "" })
+				e.pool.mu.Lock()
+				defer e.pool.mu.Unlock()
+				return int(e.pool.opener.count.Load()), len(e.pool.idle), slices.ContainsFunc(e.pool.idle, func(one lease) bool { return one.key != "" })
 			}
 			const statements = 12
 			for range statements {
@@ -61,36 +61,36 @@ func TestFewDatabases(t *testing.T) {
 	}
 }
 
-// TestIdle tests the methods choose and add of idleDatabases.
-func TestIdle(t *testing.T) {
-	var idle idleDatabases
+// TestLeases tests choose and add.
+func TestLeases(t *testing.T) {
+	var idle leases
 	for _, key := range []string{"", "a", "", "b", ""} {
 		idle = append(idle, lease{key: key})
 	}
 	for _, c := range []struct {
-		key                 string
-		hasOthers, isShared bool
-		want                int
+		key   string
+		class class
+		want  int
 	}{
-		{"a", false, false, 1},
-		{"b", false, false, 3},
-		{"c", false, false, 0},
-		{"", false, false, 0},
-		{anyKey, false, false, 3},
-		{anyKey, true, false, 0},
-		{"a", true, false, 0},
-		{anyKey, true, true, 3},
-		{"a", true, true, 1},
-		{"c", true, true, 0},
+		{"a", alone, 1},
+		{"b", alone, 3},
+		{"c", alone, 0},
+		{"", alone, 0},
+		{anyKey, alone, 3},
+		{anyKey, crowded, 0},
+		{"a", crowded, 0},
+		{anyKey, sharing, 3},
+		{"a", sharing, 1},
+		{"c", sharing, 0},
 	} {
-		if got := idle.choose(c.key, c.hasOthers, c.isShared); got != c.want {
-			t.Errorf("choose(%q, %v, %v) = %d, want %d", c.key, c.hasOthers, c.isShared, got, c.want)
+		if got := idle.choose(c.key, c.class); got != c.want {
+			t.Errorf("choose(%q, %v) = %d, want %d", c.key, c.class, got, c.want)
 		}
 	}
-	if got := idle[:maxIdle/2].choose("c", true, true); got != -1 {
+	if got := idle[:maxIdle/2].choose("c", sharing); got != -1 {
 		t.Errorf("choose for a caller with other statements = %d, want -1 because all unused databases are reserved", got)
 	}
-	if got := (idleDatabases{{key: "a"}, {key: "b"}, {}, {}}).choose("c", true, true); got != -1 {
+	if got := (leases{{key: "a"}, {key: "b"}, {}, {}}).choose("c", sharing); got != -1 {
 		t.Errorf("choose with two unused databases for a caller with other statements = %d, want -1", got)
 	}
 	idle = idle[:0]
@@ -123,28 +123,28 @@ func TestIdle(t *testing.T) {
 	}
 }
 
-// TestAwaitShared checks that statements wait for others of their caller that have just begun, but not for long ones.
-func TestAwaitShared(t *testing.T) {
+// TestPermits checks that statements wait for others of their caller that have just begun, but not for long ones.
+func TestPermits(t *testing.T) {
 	e, err := New(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer e.Close()
 	ctx := worker.WithCaller(t.Context(), "a", func() bool { return true })
-	for range cap(e.shared) {
-		if !e.awaitShared(ctx) {
+	for range cap(e.pool.permits.held) {
+		if !e.pool.permits.await(ctx) {
 			t.Fatal("a statement has no permit, although permits are free")
 		}
 	}
-	time.AfterFunc(maxWait/10, func() { <-e.shared })
-	e.lastShared = time.Now().Add(time.Hour) // wait for any time
-	if !e.awaitShared(ctx) {
+	time.AfterFunc(maxWait/10, func() { <-e.pool.permits.held })
+	e.pool.permits.last = time.Now().Add(time.Hour) // wait for any time
+	if !e.pool.permits.await(ctx) {
 		t.Error("a statement did not wait for a permit")
 	}
 	const age = time.Hour
-	e.lastShared = time.Now().Add(-age)
+	e.pool.permits.last = time.Now().Add(-age)
 	start := time.Now()
-	if e.awaitShared(ctx) || time.Since(start) >= maxWait {
+	if e.pool.permits.await(ctx) || time.Since(start) >= maxWait {
 		t.Errorf("a statement waited %v for statements that began %v ago, want no wait", time.Since(start), age)
 	}
 }

@@ -1,0 +1,229 @@
+//go:build (cgo && (linux || darwin) && (amd64 || arm64)) || (cgo && windows && amd64)
+
+package duck
+
+import (
+	"context"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/sql/database"
+	"github.com/go-partd/partd/tables/internal/sql/worker"
+)
+
+// A worker process keeps the memory that its statements used, which makes its next statement faster. A process that
+// has grown by more than smallGrowth is replaced between one and two warmPeriods after its last statement.
+const (
+	smallGrowth = 32 << 20
+	warmPeriod  = 2 * time.Second
+)
+
+// maxIdle limits the number of databases that are kept for later statements. Opening a new database takes 20 ms of CPU
+// time and 3 MB, or 100 ms in a separate process. At most half of the kept databases are used: a used database has run
+// a statement, and can now run only statements on the same tables in the same state.
+const maxIdle = 4
+
+// pool lends databases to statements, and keeps some of them for later statements.
+type pool struct {
+	opener      *opener
+	maxGrowth   int64         // bytes by which a process may grow and be used again
+	slots       chan struct{} // Engine.slots
+	prepareWait time.Duration // how long take waits for a database that is being prepared; tests raise it
+	permits     permits
+
+	background sync.WaitGroup
+	closed     context.Context // canceled by close
+	markClosed context.CancelFunc
+
+	mu        sync.Mutex
+	idle      leases
+	preparing leases // databases that are being prepared for their next statement
+	opening   int    // number of databases that replace is opening
+	hasTimer  bool   // whether a timer will call replaceCold
+}
+
+func newPool(e *Engine) *pool {
+	p := &pool{
+		opener:      newOpener(&e.opts, e.dir),
+		maxGrowth:   e.share(),
+		slots:       e.slots,
+		prepareWait: 10 * time.Millisecond,
+		permits:     permits{held: make(chan struct{}, max(maxIdle/2, runtime.GOMAXPROCS(0)/2))},
+	}
+	p.closed, p.markClosed = context.WithCancel(context.Background())
+	return p
+}
+
+// take leases a database that has run no statements yet, or only statements with the given key (see lease.key).
+func (p *pool) take(ctx context.Context, key string, c class) (lease, error) {
+	if c != crowded {
+		p.awaitPrepared(ctx, key)
+	}
+	for {
+		p.mu.Lock()
+		var l lease
+		if i := p.idle.choose(key, c); i >= 0 && !p.isClosed() {
+			l = p.idle.remove(i)
+			l.wasIdle = true
+		}
+		excess := p.removeExcess()
+		p.mu.Unlock()
+		excess.close()
+		if l.db == nil {
+			break
+		}
+		if l.db.IsAlive() {
+			return l, nil
+		}
+		l.db.Close()
+	}
+	if c != crowded { // open it with normal priority, so that it can be reused
+		ctx = worker.WithCaller(ctx, "", func() bool { return false })
+	}
+	if p.isClosed() {
+		return lease{}, tables.ErrClosed
+	}
+	db, err := p.opener.open(ctx)
+	return lease{db: db}, err
+}
+
+// If the only used database that can run a statement with the given key is still being prepared, awaitPrepared waits
+// for it briefly. Preparing takes a millisecond or two. An unused database would have to read the files' footers again.
+func (p *pool) awaitPrepared(ctx context.Context, key string) {
+	canRun := func(l lease) bool { return l.canRun(key) }
+	p.mu.Lock()
+	i := slices.IndexFunc(p.preparing, canRun)
+	if i < 0 || slices.ContainsFunc(p.idle, canRun) {
+		p.mu.Unlock()
+		return
+	}
+	prepared := p.preparing[i].prepared
+	p.mu.Unlock()
+	select {
+	case <-prepared:
+	case <-ctx.Done():
+	case <-time.After(p.prepareWait):
+	}
+}
+
+// give ends a lease. The database becomes idle or is closed. If hasPermit, give then ends a permit.
+func (p *pool) give(l lease, hasPermit bool) {
+	if !p.opener.hasProcesses {
+		p.prepare(l, hasPermit)
+		return
+	}
+	// Prepare it in the background, because preparing waits for the database's process.
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.isClosed() {
+		l.db.Close()
+		return
+	}
+	l.prepared = make(chan struct{})
+	p.preparing = append(p.preparing, l)
+	p.background.Go(func() { p.prepare(l, hasPermit) })
+}
+
+// prepare makes a database idle if it can run another statement.
+func (p *pool) prepare(l lease, hasPermit bool) {
+	if hasPermit {
+		defer p.permits.end()
+	}
+	var reuse database.Reuse
+	if l.key != "" {
+		reuse = l.db.Reuse()
+	}
+	l.hasGrown, l.idleSince = reuse.Growth > smallGrowth, time.Now()
+	isReusable := reuse.IsPossible && (!l.hasGrown || reuse.Growth <= p.maxGrowth)
+	p.mu.Lock()
+	if l.prepared != nil {
+		close(l.prepared) // wakes the waiters, which then block until mu is released
+		p.preparing = slices.DeleteFunc(p.preparing, func(other lease) bool { return other.prepared == l.prepared })
+	}
+	if p.isClosed() {
+		p.mu.Unlock()
+		l.db.Close()
+		return
+	}
+	surplus := l.db
+	if isReusable {
+		surplus = p.idle.add(l, p.opening)
+		p.startTimer()
+	}
+	excess := p.removeExcess()
+	p.replace(surplus)
+	p.mu.Unlock()
+	excess.close()
+}
+
+// replace closes old, unless it is nil. If fewer than maxIdle databases are idle, replace reopens old, or opens one, in
+// the background, because opening takes longer than a small statement. mu must be held, and the pool must be open.
+func (p *pool) replace(old database.Runner) {
+	if len(p.idle)+p.opening >= maxIdle {
+		if old != nil {
+			p.background.Go(old.Close)
+		}
+		return
+	}
+	p.opening++
+	dir := p.opener.newDir()
+	p.background.Go(func() {
+		unused := p.opener.openUnused(p.closed, old, dir)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.opening--
+		if unused != nil {
+			p.idle = append(p.idle, lease{db: unused})
+		}
+	})
+}
+
+// removeExcess limits the memory of idle databases whose processes have grown. It removes the oldest of these databases
+// until their number plus the number of running statements is at most Options.Queries. mu must be held.
+func (p *pool) removeExcess() leases {
+	excess := len(p.slots) + p.idle.grown() - cap(p.slots)
+	return p.idle.removeGrown(func(lease) bool {
+		excess--
+		return excess >= 0
+	})
+}
+
+// replaceCold replaces idle databases whose processes have grown and have run no statement for warmPeriod.
+func (p *pool) replaceCold() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.isClosed() {
+		return
+	}
+	for _, l := range p.idle.removeGrown(func(l lease) bool { return time.Since(l.idleSince) >= warmPeriod }) {
+		p.replace(l.db)
+	}
+	p.hasTimer = false
+	p.startTimer()
+}
+
+// startTimer makes replaceCold run after warmPeriod if an idle database's process has grown. mu must be held.
+func (p *pool) startTimer() {
+	if !p.hasTimer && p.idle.grown() > 0 {
+		p.hasTimer = true
+		time.AfterFunc(warmPeriod, p.replaceCold)
+	}
+}
+
+func (p *pool) isClosed() bool { return p.closed.Err() != nil }
+
+// close closes the idle databases, and reports whether the pool was open.
+func (p *pool) close() bool {
+	p.mu.Lock()
+	wasOpen := !p.isClosed()
+	p.markClosed()
+	p.mu.Unlock()
+	if wasOpen {
+		p.background.Wait()
+		p.idle.close()
+	}
+	return wasOpen
+}

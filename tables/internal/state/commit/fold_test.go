@@ -1,0 +1,133 @@
+package commit
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/tables/internal/files/datafile"
+	"github.com/go-partd/partd/tables/internal/files/icecat"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
+	"github.com/go-partd/partd/tables/internal/state/definition"
+	"github.com/go-partd/partd/tables/internal/state/tail"
+)
+
+var foldColumns = arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}}, nil)
+
+func foldRow() *datafile.Source {
+	b := array.NewRecordBuilder(memory.DefaultAllocator, foldColumns)
+	b.Field(0).(*array.Int64Builder).Append(1)
+	return &datafile.Source{Schema: foldColumns, Batches: []arrow.RecordBatch{b.NewRecordBatch()}}
+}
+
+// openEntry returns the table of a process that has its own tail, and a counter of the loads of tables.
+func openEntry(t *testing.T, cat *icecat.Catalog, process string) (e *Entry, loads *int) {
+	t.Helper()
+	s := NewTables(Options{
+		Catalog: cat, FoldBytes: 1 << 20, FoldAge: -1, Memory: 64 << 20,
+		Logger:   slog.New(slog.NewTextHandler(io.Discard, nil)),
+		BucketOf: func(namespace string) string { return namespace },
+		Folding: func(ctx context.Context, _ icecat.TableName) (context.Context, func(int64, error)) {
+			return ctx, func(int64, error) {}
+		},
+	})
+	loads = new(int)
+	s.load = func(ctx context.Context, namespace, name string) (*table.Table, error) {
+		*loads++
+		return cat.Load(ctx, namespace, name)
+	}
+	rows, err := tail.Open(t.Context(), partd.NewDict(), process, false, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Recover(t.Context(), rows); err != nil {
+		t.Fatal(err)
+	}
+	if e, err = s.Acquire(icecat.TableName{Namespace: "b", Name: "t"}); err != nil {
+		t.Fatal(err)
+	}
+	return e, loads
+}
+
+func appendRow(t *testing.T, e *Entry) {
+	t.Helper()
+	if _, _, err := e.Append(t.Context(), foldRow(), "", func(*schema.Caster) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestFoldLoadsOnce checks that a fold loads its table once, or twice if another process commits during the fold, and
+// that it then keeps the rows of the other process.
+func TestFoldLoadsOnce(t *testing.T) {
+	ctx := t.Context()
+	cat, err := icecat.Open(ctx, t.TempDir(), icecat.Options{FS: vfs.OS{}, CacheBytes: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cat.Close()
+	e, loads := openEntry(t, cat, "one")
+	shape, err := schema.NewShape(foldColumns, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	meta, err := definition.NewMetadata(shape, cat.NewLocation(), nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Create(ctx, foldRow(), meta, "", nil); err != nil {
+		t.Fatal(err)
+	}
+	expect := func(got *table.Table, rows int64) {
+		t.Helper()
+		l, err := cat.Get(ctx, "b", "t")
+		if err != nil || l.Rows != rows {
+			t.Fatalf("the table has %d rows, error %v; want %d rows", l.Rows, err, rows)
+		}
+		newest, err := cat.Location(ctx, "b", "t")
+		if err != nil || got.MetadataLocation() != newest || e.state.location != newest {
+			t.Errorf("after a fold to %s (error %v), the result is %s, and the entry's state %s", newest, err, got.MetadataLocation(), e.state.location)
+		}
+	}
+	for rows := int64(1); rows <= 3; rows++ {
+		*loads = 0
+		e.Commits.Lock()
+		folded, err := e.FoldAll(ctx)
+		e.Commits.Unlock()
+		if err != nil || *loads != 1 {
+			t.Fatalf("a fold loaded its table %d times, error %v; want once", *loads, err)
+		}
+		expect(folded, rows)
+		appendRow(t, e)
+	}
+
+	*loads = 0
+	f, err := e.startFold(ctx, time.Now())
+	if err != nil || f == nil {
+		t.Fatalf("startFold returned %v, error %v; want rows", f, err)
+	}
+	other, _ := openEntry(t, cat, "two")
+	appendRow(t, other)
+	if n, err := other.Fold(ctx); n != 1 || err != nil {
+		t.Fatalf("another process folded %d rows, error %v; want 1", n, err)
+	}
+	_, folded, err := e.commitFold(ctx, f)
+	if err != nil || *loads != 2 {
+		t.Fatalf("a fold with a conflict loaded its table %d times, error %v; want twice", *loads, err)
+	}
+	e.mu.Lock()
+	err = e.advance(ctx, f.t, folded)
+	e.mu.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	expect(folded, 5)
+}
