@@ -11,7 +11,7 @@ import (
 )
 
 // TestFileKeepsPromises runs the conformance suite, which needs many files and syncs. Therefore, stores with options
-// run only its state machine, unless PARTD_REQUIRE_ALL is set.
+// run only its state machine, unless PARTD_ALL_LAYERS is set.
 func TestFileKeepsPromises(t *testing.T) {
 	for name, opts := range map[string]*partd.FileOptions{
 		"plain":      nil,
@@ -43,9 +43,9 @@ func TestFileKeepsPromises(t *testing.T) {
 				InternalNames: []string{".lock", "%undo", "%sessions", "%tmp", "%2Elock", "%", "%h", "%k", "%25undo"},
 				LargeValue:    8 << 20,
 			}
-			all := os.Getenv("PARTD_REQUIRE_ALL") != ""
+			all := os.Getenv("PARTD_ALL_LAYERS") != ""
 			if !all {
-				run.MachineRuns = 25
+				run.MachineRuns = 15
 			}
 			if opts != nil && opts.Sync { // each operation waits for the disk
 				run.MachineRuns, run.Pieces = 5, 5

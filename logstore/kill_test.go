@@ -104,6 +104,7 @@ func lastPiece(v []byte) (start, n int) {
 // TestKill checks that a writer that is killed at random times does not lose, tear or duplicate
 // an append. PARTD_KILLS is the number of kills, 20 by default.
 func TestKill(t *testing.T) {
+	t.Parallel()
 	kills := 20
 	if testing.Short() {
 		kills = 3

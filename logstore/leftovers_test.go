@@ -75,7 +75,7 @@ func TestFailedOpenFreesMemory(t *testing.T) {
 // TestFalseRecordLength checks that Open does not allocate as much memory as a wrong length in a
 // record header claims.
 func TestFalseRecordLength(t *testing.T) {
-	const claim = 1500 << 20
+	const claim = 1100 << 20
 	for name, crc := range map[string]uint32{
 		"wrong checksum":    1,
 		"checksum of zeros": crcOfZeros(claim),
@@ -94,7 +94,7 @@ func TestFalseRecordLength(t *testing.T) {
 				t.Fatal(err)
 			}
 			copyDir(t, dir, copied)
-			must(t, os.Truncate(walName(copied, 0), 1600<<20))
+			must(t, os.Truncate(walName(copied, 0), 1200<<20))
 			must(t, s.Close())
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)

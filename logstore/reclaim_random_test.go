@@ -31,6 +31,7 @@ func (d *unsteadyDisk) Free(string) (int64, error) {
 // TestReclaimDuringFailures reclaims space while goroutines make changes, some of which fail
 // because the disk is full. No acknowledged data may be lost.
 func TestReclaimDuringFailures(t *testing.T) {
+	t.Parallel()
 	for seed := range uint64(6) {
 		t.Logf("seed %d", seed)
 		mem := vfstest.NewMem()

@@ -294,7 +294,7 @@ func (r *crashRun) run(ops int) error {
 
 // TestCrashes checks that a crash does not lose, tear or duplicate an acknowledged operation.
 func TestCrashes(t *testing.T) {
-	want := crashCount(t, 10_000)
+	want := crashCount(t, 5000)
 	if procs.RaceEnabled {
 		want = min(want, 2000)
 	}
@@ -323,7 +323,7 @@ func TestCrashes(t *testing.T) {
 		"write wal-", "write seg-", "write blob-", "write MANIFEST.tmp", "sync wal-", "sync seg-", "sync blob-", "sync MANIFEST.tmp",
 		"rename MANIFEST.tmp", "syncdir store", "open wal-", "open seg-", "remove wal-", "remove seg-", "truncate wal-",
 	} {
-		if crashedAt[call] == 0 && want >= 10_000 {
+		if crashedAt[call] == 0 && want >= 5000 {
 			t.Errorf("no crash before a call %q, want some", call)
 		}
 	}

@@ -15,6 +15,7 @@ import (
 // writer must exit with an error that says what failed, and everything that it acknowledged must be
 // in the store.
 func TestSystemCallFaults(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		call, errno, message string
 		sync                 bool

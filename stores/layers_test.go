@@ -131,13 +131,15 @@ func TestGroupOverLayers(t *testing.T) {
 }
 
 // TestFallbacks runs partdtest on stores with few abilities, for which partd's functions have
-// fallbacks. With a layer above, it runs only the state machine unless PARTD_REQUIRE_ALL is set.
+// fallbacks. It runs the whole suite on one of them, on each of them if PARTD_REQUIRE_ALL is set, and
+// also with layers above if PARTD_ALL_LAYERS is set. Otherwise, it runs only the state machine.
 func TestFallbacks(t *testing.T) {
 	for _, abilities := range []string{"keys", "keys and open", "keys and scan"} {
 		for _, layer := range []string{"nothing", "zstd", "buffer"} {
 			t.Run(layer+" over "+abilities, func(t *testing.T) {
 				run := partdtest.StateMachine
-				if layer == "nothing" || os.Getenv("PARTD_REQUIRE_ALL") != "" {
+				isPlain := layer == "nothing" && (abilities == "keys" || os.Getenv("PARTD_REQUIRE_ALL") != "")
+				if isPlain || os.Getenv("PARTD_ALL_LAYERS") != "" {
 					run = partdtest.Run
 				}
 				run(t, func(t *testing.T) partd.Partd {

@@ -249,7 +249,7 @@ func TestKeepsPromises(t *testing.T) {
 	}, &partdtest.Options{Require: []partdtest.Ability{
 		partdtest.CanSet, partdtest.CanDelete, partdtest.CanPop, partdtest.CanList, partdtest.CanOpen,
 		partdtest.CanScan, partdtest.CanFlush, partdtest.CanSync, partdtest.CanStat, partdtest.CanClose,
-	}, Without: []partdtest.Ability{partdtest.CanApply}})
+	}, Without: []partdtest.Ability{partdtest.CanApply}, MachineRuns: 15})
 }
 
 func Example() {
