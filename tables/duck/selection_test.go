@@ -23,9 +23,9 @@ import (
 
 // TestRandomSelections runs statements that can need no DuckDB. Each must return the same schema and rows, in the same
 // order unless the table has keys, as DuckDB, which must run statements with the option Memory. PARTD_TABLES_RANDOM_SEED sets the seed,
-// and PARTD_TABLES_RANDOM_STATEMENTS divided by 90 is the number of rounds.
+// and PARTD_TABLES_RANDOM_STATEMENTS divided by 180 is the number of rounds.
 func TestRandomSelections(t *testing.T) {
-	rounds := procs.Number(t, "PARTD_TABLES_RANDOM_STATEMENTS", 180) / 90
+	rounds := procs.Number(t, "PARTD_TABLES_RANDOM_STATEMENTS", 180) / 180
 	seed := randomSeed(t)
 	kinds := execKinds()
 	delete(kinds, "remote") // reads files as all others
