@@ -49,11 +49,13 @@ func TestPageCache(t *testing.T) {
 			t.Fatalf("10 s after Prefetch, %d bytes are cached, want %d", cached(), ahead)
 		}
 	}
-	if err := freeMemory(f, int(n)); err != nil {
-		t.Skip(err)
-	}
-	if got := f.Evicted(0, n); got != n {
-		t.Errorf("after the system freed memory, Evicted() = %d, want %d", got, n)
+	for deadline := time.Now().Add(10 * time.Second); f.Evicted(0, n) < n; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("10 s after the system began to free memory, Evicted() = %d, want %d", f.Evicted(0, n), n)
+		}
+		if err := freeMemory(f, int(n)); err != nil { // it may omit pages that the system uses at the moment
+			t.Skip(err)
+		}
 	}
 	if err := f.Punch(0, n); err != nil {
 		t.Skip(err)
