@@ -101,7 +101,7 @@ func (s *tables[T]) feed(encode func(dst []byte, v T) ([]byte, error), newPut fu
 			return nil, err
 		}
 		t.table, t.put = table, newPut(table)
-		// Batch records only if T holds no pointers: otherwise, the caller could modify a record between Add and flush.
+		// Batch records only if they consist of strings and plain values, which the caller cannot modify after Add.
 		if consistsOf(reflect.TypeFor[T](), func(k reflect.Kind) bool { return k == reflect.String || isPlainKind(k) }) {
 			t.limit = maxPending
 		}

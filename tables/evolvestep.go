@@ -32,6 +32,7 @@ type evolveStep struct {
 	props     iceberg.Properties // properties to set; can be nil
 
 	// The remaining fields are used only if the step rewrites files.
+
 	// converts rows, in the types that readers see, to the new columns; nil if no files are rewritten
 	caster  *schema.Caster
 	check   *rules.Check // checks the converted rows against the table's rules; can be nil
