@@ -70,7 +70,7 @@ func (batch *bufferBatch) hash(seed maphash.Seed, entries []Entry) {
 	}
 }
 
-// needs returns an upper bound of the memory that a batch uses, in bytes. If the bound exceeds
+// needs returns an upper bound on the memory that a batch uses, in bytes. If the bound exceeds
 // limit, the result can be any number above limit. needs assumes that all keys are new. It detects
 // repeated keys only in a large batch; in a small one, it counts them several times.
 func (batch *bufferBatch) needs(entries []Entry, valueBytes, limit int64) int64 {

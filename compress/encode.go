@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	shareBytes       = 32 << 10 // minimum size of a share's values, in bytes; only the last share may be smaller
+	shareBytes       = 32 << 10 // minimum size of a share, in bytes of values; only the last share of a batch may be smaller
 	maxPooled        = 4 << 20  // capacity, in bytes, of the largest buffer that is reused
 	maxPooledEntries = 16 << 10 // capacity of the longest list of entries that is reused
 )
@@ -28,7 +28,7 @@ type batch struct {
 	buffers []([]byte) // compressed values; one buffer for each goroutine
 }
 
-type share struct{ start, end int } // range of entries that one goroutine compresses
+type share struct{ start, end int } // range of entries that a goroutine compresses before it takes another share
 
 // span locates a compressed value: buffers[buffer][start:end].
 type span struct{ buffer, start, end int }

@@ -22,15 +22,16 @@ type zstdCodec struct {
 
 const (
 	// zstdWindow is the window size of written frames, and the maximum for frames that
-	// are read. RFC 8878 recommends that every decoder supports 8 MiB.
+	// are read. RFC 8878 recommends that every decoder support 8 MiB.
 	zstdWindow = 8 << 20
 	// zstdRatio is the maximum number of decompressed bytes for each compressed byte: a
 	// block of 128 KiB takes at least 4 bytes.
-	zstdRatio   = 128 << 10 / 4
-	zstdUnsized = 256 // maximum content length of frames that encode writes without a size
-	// zstdWhole is the maximum decompressed size of a piece that one call of the library decodes. The
-	// call does not stop when a context ends.
-	zstdWhole = 32 << 20
+	zstdRatio = 128 << 10 / 4
+	// zstdMaxUnsized is the maximum decompressed size of a frame in which encode stores no size.
+	zstdMaxUnsized = 256
+	// zstdMaxWhole is the maximum decompressed size of a piece that is decoded with a single library
+	// call. Such a call ignores the cancellation of a context.
+	zstdMaxWhole = 32 << 20
 )
 
 func newZstd(o *Options, limit int64) (codec, error) {
@@ -68,9 +69,9 @@ func (c *zstdCodec) decode(ctx context.Context, dst, content []byte) ([]byte, er
 	}
 	capacity := int(claimed)
 	if claimed == unknownSize {
-		capacity = int(min(zstdUnsized, c.limit))
+		capacity = int(min(zstdMaxUnsized, c.limit))
 	}
-	if capacity > zstdWhole {
+	if capacity > zstdMaxWhole {
 		return c.decodeStream(ctx, slices.Grow(dst, capacity), content, claimed)
 	}
 	decoder, err := c.decoder()

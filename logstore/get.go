@@ -14,7 +14,7 @@ import (
 // get reads keys without releasing mu, so that the caller can write a change that
 // depends on their values. mu must be held.
 func (vs *views) get(ctx context.Context, keys []string, withValues bool) ([][]byte, []bool, error) {
-	v, err := vs.ofRange(0, math.MaxUint64)
+	v, err := vs.viewOfRange(0, math.MaxUint64)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -50,7 +50,7 @@ type lookup struct {
 func (v *view) get(ctx context.Context, keys []string, values [][]byte, exists []bool) error {
 	refs := make([]keyRef, len(keys))
 	for i, k := range keys {
-		refs[i] = keyRef{v.from.format.Hash(k), i}
+		refs[i] = keyRef{v.views.format.Hash(k), i}
 	}
 	slices.SortFunc(refs, func(a, b keyRef) int { return cmp.Compare(a.hash, b.hash) })
 	bits := v.finestBits()
@@ -92,7 +92,7 @@ func (v *view) get(ctx context.Context, keys []string, values [][]byte, exists [
 		// Count as wasted the bytes that would not have been read from a single segment.
 		useful := readCost + max(mergedRange, sizeOf(v.segments)>>maxBits)
 		if wasted := g.cost - groups*useful; wasted > 0 {
-			v.from.segments.wasted.Add(wasted)
+			v.views.segments.wasted.Add(wasted)
 		}
 	}
 	return nil
@@ -121,17 +121,17 @@ func (g *getter) readGroup(keys []string, refs []keyRef) error {
 	} else {
 		lookups = g.indexKeys(keys, refs, lookups)
 	}
-	for i := range g.v.sources() {
+	for i := range g.v.sourceCount() {
 		readRange := false
 		for _, l := range lookups {
-			hot := g.v.hotFor(i, l.hash, []byte(l.key))
+			hot := g.v.findHotRun(i, l.hash, []byte(l.key))
 			if hot == nil {
 				readRange = true
 				continue
 			}
 			g.cost += readCost
 			if err := g.read(g.v.segments[i].openHotRun(&g.run, hot), l, nil); err != nil {
-				return g.v.runError(i, err)
+				return g.v.locateError(i, err)
 			}
 		}
 		if !readRange {
@@ -144,7 +144,7 @@ func (g *getter) readGroup(keys []string, refs []keyRef) error {
 			single = lookups[0]
 		}
 		if err := g.read(src, single, g.byKey); err != nil {
-			return g.v.runError(i, err)
+			return g.v.locateError(i, err)
 		}
 	}
 	return nil

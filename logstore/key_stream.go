@@ -46,7 +46,7 @@ func (v *view) newKeyStream(key []byte, hash uint64, ledger *Ledger) (*keyStream
 
 // findStart finds the key's last Set or Delete.
 func (ks *keyStream) findStart() error {
-	for i := ks.view.sources() - 1; i >= 0; i-- {
+	for i := ks.view.sourceCount() - 1; i >= 0; i-- {
 		if i < len(ks.view.segments) && ks.view.segments[i].ledger.Marks == 0 {
 			continue
 		}
@@ -63,7 +63,7 @@ func (ks *keyStream) findStart() error {
 			return nil
 		})
 		if err != nil {
-			return ks.view.runError(i, err)
+			return ks.view.locateError(i, err)
 		}
 		if hasReset {
 			return nil
@@ -104,7 +104,7 @@ func (ks *keyStream) step() (b []byte, visible bool, err error) {
 		}
 		return b, visible, err
 	}
-	if ks.source == ks.view.sources() {
+	if ks.source == ks.view.sourceCount() {
 		return nil, false, io.EOF
 	}
 	if !ks.started {
@@ -118,7 +118,7 @@ func (ks *keyStream) step() (b []byte, visible bool, err error) {
 		return nil, false, nil
 	}
 	if err != nil {
-		return nil, false, ks.view.runError(ks.source, err)
+		return nil, false, ks.view.locateError(ks.source, err)
 	}
 	if string(e.Key) != string(ks.key) {
 		if ks.inHotRun {

@@ -38,9 +38,9 @@ func (m *merging) newMerge(ctx context.Context, first, end int, readAll bool) *m
 	}
 	j := &mergeJob{merging: m, ctx: ctx, listIndex: first, inputBytes: bytes, reclaims: readAll}
 	if readAll {
-		j.view, j.first, j.end, j.hasOldest = m.views.ofSegments(m.segments.list), first, end, true
+		j.view, j.first, j.end, j.hasOldest = m.views.viewOfSegments(m.segments.list), first, end, true
 	} else {
-		j.view, j.end, j.hasOldest = m.views.ofSegments(inputs), len(inputs), first == 0
+		j.view, j.end, j.hasOldest = m.views.viewOfSegments(inputs), len(inputs), first == 0
 	}
 	j.plan()
 	m.bytes, m.memory = bytes, 2*j.limit+j.limit/2+2*segment.WriteSize

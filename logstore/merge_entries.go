@@ -117,7 +117,7 @@ func (j *mergeJob) dropDead(each func(func(e *segment.Entry) error) error, f fun
 // hi, in order. It omits the keys in j.hot, which get separate runs.
 func (j *mergeJob) eachEntryIn(first, end int, lo, hi uint64, f func(e *segment.Entry) error) error {
 	visit := func(i int) error {
-		return j.view.runError(i, j.er.Each(&j.src, func(e *segment.Entry) error {
+		return j.view.locateError(i, j.er.Each(&j.src, func(e *segment.Entry) error {
 			if h := j.format.HashBytes(e.Key); h < lo || h > hi || segment.FindHot(j.hot, h, e.Key) != nil {
 				return nil
 			}
@@ -163,7 +163,7 @@ func (j *mergeJob) eachOfKey(h *segment.HotRun, first, end int, f func(e *segmen
 			return f(e)
 		})
 		if err != nil {
-			return j.view.runError(i, err)
+			return j.view.locateError(i, err)
 		}
 	}
 	return nil

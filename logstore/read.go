@@ -38,7 +38,7 @@ func (s *Store) lookUp(ctx context.Context, op string, keys []string, values [][
 		hi = lo
 	}
 	s.mu.Lock()
-	v, err := s.views.ofRange(lo, hi)
+	v, err := s.views.viewOfRange(lo, hi)
 	s.mu.Unlock()
 	if err != nil {
 		return s.opError(op, err)
@@ -73,7 +73,7 @@ func (s *Store) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	}
 	hash := s.format.Hash(key)
 	s.mu.Lock()
-	v, err := s.views.ofRange(hash, hash)
+	v, err := s.views.viewOfRange(hash, hash)
 	s.mu.Unlock()
 	if err != nil {
 		return nil, r.fail("open", err)
@@ -117,14 +117,14 @@ func (s *Store) flushedView(ctx context.Context, lo, hi uint64) (*view, error) {
 		if s.tables.spares > 0 {
 			return nil, err // slow readers already use the maximum number of tables
 		}
-		v, viewErr := s.views.ofRange(lo, hi) // the data can be read even on a full disk
+		v, viewErr := s.views.viewOfRange(lo, hi) // the data can be read even on a full disk
 		if viewErr == nil && len(v.tables) > 0 {
 			v.slowReader = true
 			s.tables.slowReaders++
 		}
 		return v, viewErr
 	}
-	return s.views.ofSegments(s.segments.list), nil
+	return s.views.viewOfSegments(s.segments.list), nil
 }
 
 func (s *Store) scanView(ctx context.Context) (*view, error) {
@@ -133,7 +133,7 @@ func (s *Store) scanView(ctx context.Context) (*view, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.views.ofRange(allHashes.lo, allHashes.hi)
+	return s.views.viewOfRange(allHashes.lo, allHashes.hi)
 }
 
 type keyReader struct {

@@ -86,7 +86,7 @@ func (rc *reclaimer) sweepBlobs(
 	rc.locks.mu.Unlock()
 	for len(oldFiles) > 0 {
 		var victims []*dataFile
-		var values int64 // upper bound of the number of values in victims
+		var values int64 // upper bound on the number of values in victims
 		for len(oldFiles) > 0 && (values < limit || len(victims) == 0) {
 			f := oldFiles[0]
 			oldFiles = oldFiles[1:]
@@ -118,7 +118,7 @@ func (rc *reclaimer) sweep(ctx context.Context, files *fileSet, victims []*dataF
 		rc.locks.mu.Unlock()
 		return nil
 	}
-	j := &mergeJob{merging: rc.merging, ctx: ctx, view: rc.views.ofSegments(rc.segments.list)}
+	j := &mergeJob{merging: rc.merging, ctx: ctx, view: rc.views.viewOfSegments(rc.segments.list)}
 	rc.locks.mu.Unlock()
 	extents := map[uint32][]extent{}
 	for _, f := range victims {

@@ -86,7 +86,7 @@ func (rc *reclaimer) measureWaste(ctx context.Context, oldFiles []*dataFile, lik
 		return nil, err
 	}
 	start := time.Now()
-	v := rc.views.ofSegments(rc.segments.list)
+	v := rc.views.viewOfSegments(rc.segments.list)
 	j := &mergeJob{
 		merging: rc.merging, ctx: ctx,
 		view: v, end: len(v.segments), hasOldest: true, inputBytes: sizeOf(v.segments),

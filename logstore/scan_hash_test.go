@@ -98,7 +98,7 @@ func TestScanHeavyHash(t *testing.T) {
 }
 
 func TestSortByHash(t *testing.T) {
-	var counts [2][1 << maxDigit]uint32
+	var counts [2][1 << maxDigitBits]uint32
 	rapid.Check(t, func(t *rapid.T) {
 		r := hashRange{rapid.Uint64().Draw(t, "lo"), rapid.Uint64().Draw(t, "hi")}
 		if r.lo > r.hi {

@@ -25,10 +25,10 @@ func (w *scanWorker) openSource(i int, r hashRange) (src segment.Source, read ha
 		return seg.openRanges(&w.reader, r.lo, r.hi), read
 	}
 	t := &w.sc.v.tables[i-len(w.sc.v.segments)]
-	widen(t.t.bits)
+	widen(t.table.bits)
 	var blocks [][]byte
-	for p := segment.RangeIndex(r.lo, t.t.bits); p <= segment.RangeIndex(r.hi, t.t.bits); p++ {
-		blocks = append(blocks, t.t.blocksOf(t.parts[p-t.base])...)
+	for p := segment.RangeIndex(r.lo, t.table.bits); p <= segment.RangeIndex(r.hi, t.table.bits); p++ {
+		blocks = append(blocks, t.table.blocksOf(t.parts[p-t.base])...)
 	}
 	return &segment.BlockList{Blocks: blocks}, read
 }
@@ -43,7 +43,7 @@ func (w *scanWorker) load(r hashRange) error {
 		}
 	}
 	w.loaded, w.interval, w.truncated = w.arena[:0], r, false
-	for i := range w.sc.v.sources() {
+	for i := range w.sc.v.sourceCount() {
 		src, read := w.openSource(i, r)
 		var err error
 		// A segment's ranges contain few entries of streamed keys, which collect skips.
@@ -62,7 +62,7 @@ func (w *scanWorker) load(r hashRange) error {
 			return nil
 		}
 		if err != nil {
-			return w.sc.v.runError(i, err)
+			return w.sc.v.locateError(i, err)
 		}
 	}
 	return nil
@@ -151,7 +151,7 @@ func (w *scanWorker) emitStream(key []byte, hash uint64) error {
 // of all if after is nil, and reports whether there are greater keys. It omits streamed keys. If
 // there is no such key, it returns nil.
 func (w *scanWorker) nextKey(hash uint64, after []byte) (next []byte, hasMore bool, err error) {
-	for i := range w.sc.v.sources() {
+	for i := range w.sc.v.sourceCount() {
 		err := w.eachEntryIn(i, hashRange{hash, hash}, func(e *segment.Entry, _ uint64) error {
 			if w.isStreamed(hash, e.Key) || after != nil && bytes.Compare(e.Key, after) <= 0 || next != nil && bytes.Equal(e.Key, next) {
 				return nil
@@ -163,7 +163,7 @@ func (w *scanWorker) nextKey(hash uint64, after []byte) (next []byte, hasMore bo
 			return nil
 		})
 		if err != nil {
-			return nil, false, w.sc.v.runError(i, err)
+			return nil, false, w.sc.v.locateError(i, err)
 		}
 	}
 	return next, hasMore, nil
@@ -173,7 +173,7 @@ func (w *scanWorker) nextKey(hash uint64, after []byte) (next []byte, hasMore bo
 // of segments contain their sizes.
 func (w *scanWorker) emitSize(key []byte, hash uint64) error {
 	size := keySize{deleted: true}
-	for i := range w.sc.v.sources() {
+	for i := range w.sc.v.sourceCount() {
 		src, hot := w.sc.v.keySource(i, hash, key, &w.reader)
 		if hot != nil {
 			if hot.Resets {
@@ -193,7 +193,7 @@ func (w *scanWorker) emitSize(key []byte, hash uint64) error {
 			return size.add(e)
 		})
 		if err != nil {
-			return w.sc.v.runError(i, err)
+			return w.sc.v.locateError(i, err)
 		}
 	}
 	if size.deleted {

@@ -128,8 +128,8 @@ func (sc *scanner) rangeSize(i int) int64 {
 	}
 	for i := range sc.v.tables {
 		t := &sc.v.tables[i]
-		for p := segment.RangeIndex(lo, t.t.bits); p <= segment.RangeIndex(hi, t.t.bits); p++ {
-			n += int64(t.parts[p-t.base].size) >> (max(sc.bits, t.t.bits) - t.t.bits)
+		for p := segment.RangeIndex(lo, t.table.bits); p <= segment.RangeIndex(hi, t.table.bits); p++ {
+			n += int64(t.parts[p-t.base].size) >> (max(sc.bits, t.table.bits) - t.table.bits)
 		}
 	}
 	return n

@@ -8,7 +8,7 @@ import (
 	"github.com/go-partd/partd/internal/engine/segment"
 )
 
-// entryRef refers to a loaded entry. It contains all that sorting and copying need.
+// entryRef refers to a loaded entry. It contains everything that sorting and copying need.
 type entryRef struct {
 	hash       uint64
 	keyAndKind uint32 // offset of the key << 2 | kind of the entry
@@ -38,17 +38,17 @@ func (r *entryRef) value(data []byte) []byte {
 //
 // Two radix passes sort by the leading bits. After that, only entries with equal leading bits can
 // be out of order.
-func sortByHash(refs, spare []entryRef, r hashRange, counts *[2][1 << maxDigit]uint32) (sorted, other []entryRef) {
-	digit := min(max((bits.Len(uint(len(refs)))+4)/2, 4), maxDigit)
-	shift := max(bits.Len64(r.hi-r.lo)-2*digit, 0)
-	mask := uint64(1)<<digit - 1
+func sortByHash(refs, spare []entryRef, r hashRange, counts *[2][1 << maxDigitBits]uint32) (sorted, other []entryRef) {
+	digitBits := min(max((bits.Len(uint(len(refs)))+4)/2, 4), maxDigitBits)
+	shift := max(bits.Len64(r.hi-r.lo)-2*digitBits, 0)
+	mask := uint64(1)<<digitBits - 1
 	for i := range counts {
 		clear(counts[i][:mask+1])
 	}
 	for i := range refs {
 		lead := (refs[i].hash - r.lo) >> shift
 		counts[0][lead&mask]++
-		counts[1][lead>>digit&mask]++
+		counts[1][lead>>digitBits&mask]++
 	}
 	for pass := range counts {
 		c := &counts[pass]
@@ -56,9 +56,9 @@ func sortByHash(refs, spare []entryRef, r hashRange, counts *[2][1 << maxDigit]u
 		for i := range c[:mask+1] {
 			c[i], pos = pos, pos+c[i]
 		}
-		passShift := shift + pass*digit
+		passShift := shift + pass*digitBits
 		for i := range refs {
-			d := (refs[i].hash - r.lo) >> passShift & mask & (1<<maxDigit - 1)
+			d := (refs[i].hash - r.lo) >> passShift & mask & (1<<maxDigitBits - 1)
 			spare[c[d]] = refs[i]
 			c[d]++
 		}
@@ -68,7 +68,7 @@ func sortByHash(refs, spare []entryRef, r hashRange, counts *[2][1 << maxDigit]u
 	return refs, spare
 }
 
-const maxDigit = 11
+const maxDigitBits = 11 // maximum size of a digit of the radix sort
 
 // sortLowBits sorts refs by hash. They must already be sorted by (hash-lo) >> shift.
 func sortLowBits(refs []entryRef, lo uint64, shift int) {
@@ -90,12 +90,13 @@ func sortLowBits(refs []entryRef, lo uint64, shift int) {
 }
 
 // grouping groups a worker's loaded entries by key. It sorts references to the entries by hash.
-// Sorting was faster than a hash table, and makes the order of keys depend only on their hashes.
+// Sorting was faster than a hash table in benchmarks, and makes the order of keys depend only on
+// their hashes.
 type grouping struct {
 	loaded    []byte
-	interval  hashRange // interval of everything loaded
-	truncated bool      // the interval has more entries than loaded; the last loaded entry may be incomplete
+	interval  hashRange // range of the loaded hashes
+	truncated bool      // the interval has more entries than were loaded; the last loaded entry may be incomplete
 
 	refs, spare []entryRef
-	counts      [2][1 << maxDigit]uint32
+	counts      [2][1 << maxDigitBits]uint32
 }

@@ -34,7 +34,7 @@ func (s *Store) Verify(ctx context.Context) (readable Ledger, err error) {
 		t := &v.tables[i]
 		var l Ledger
 		for p := range t.parts {
-			c.report(c.checkEntries(t.t.source(t.parts[p]), nil, &l))
+			c.report(c.checkEntries(t.table.source(t.parts[p]), nil, &l))
 		}
 		if err := t.ledger.Diff(l); err != nil {
 			c.report(&partd.CorruptError{Path: s.dir, Offset: -1, Err: fmt.Errorf("data not yet in a segment: %w", err)})

@@ -22,7 +22,7 @@ type views struct {
 
 // view is the content of the store at one moment. The caller must close it.
 type view struct {
-	from       *views
+	views      *views // created the view
 	files      *fileSet
 	version    *version
 	segments   []*storedSegment
@@ -32,7 +32,7 @@ type view struct {
 
 // tableView is a table at the time of the view.
 type tableView struct {
-	t      *memtable
+	table  *memtable
 	base   int    // number of the first part in parts
 	parts  []part // copies of consecutive parts of the table
 	ledger Ledger
@@ -42,31 +42,31 @@ type tableView struct {
 func (v *view) releaseTables() {
 	if v.slowReader {
 		v.slowReader = false
-		v.from.tables.slowReaders--
+		v.views.tables.slowReaders--
 	}
 }
 
-// close releases the view's tables and files. mu must not be held: see release.
+// close releases the view's tables and files. Store.mu must not be held.
 func (v *view) close() error {
-	v.from.mu.Lock()
-	defer v.from.mu.Unlock()
+	v.views.mu.Lock()
+	defer v.views.mu.Unlock()
 	return v.release()
 }
 
-// release is like close, but mu must be held.
+// release is like close, but Store.mu must be held.
 func (v *view) release() error {
 	for _, t := range v.tables {
-		v.from.tables.release(t.t)
+		v.views.tables.release(t.table)
 	}
 	v.tables = nil
 	v.releaseTables()
-	v.from.segments.release(v.version)
+	v.views.segments.release(v.version)
 	return v.files.release()
 }
 
-// sources returns the number of the view's sources: the segments, followed by the tables, in the
-// order in which their entries were written. Functions identify a source by its index.
-func (v *view) sources() int { return len(v.segments) + len(v.tables) }
+// sourceCount returns the number of sources in the view. A source is a segment or a table. Sources
+// are numbered from 0: first the segments, then the tables, from the oldest to the newest.
+func (v *view) sourceCount() int { return len(v.segments) + len(v.tables) }
 
 func (v *view) ledger() Ledger {
 	l := ledgerOf(v.segments)
@@ -76,19 +76,20 @@ func (v *view) ledger() Ledger {
 	return l
 }
 
-// keySource returns the entries of the key's hot run in a source, and the run's description. If
-// there is no such run, hot is nil, and src has the entries of the key's whole range.
+// keySource returns the entries in a source that may belong to a key. If the source has a hot run
+// for the key, these are the entries of the run, and hot describes it. Otherwise hot is nil, and src
+// has all entries of the hash range that contains the key.
 func (v *view) keySource(
 	source int, hash uint64, key []byte, r *segment.Reader,
 ) (src segment.Source, hot *segment.HotRun) {
-	if h := v.hotFor(source, hash, key); h != nil {
+	if h := v.findHotRun(source, hash, key); h != nil {
 		return v.segments[source].openHotRun(r, h), h
 	}
 	return v.rangeSource(source, hash, r), nil
 }
 
-// hotFor returns the key's hot run in a source, or nil.
-func (v *view) hotFor(source int, hash uint64, key []byte) *segment.HotRun {
+// findHotRun returns the key's hot run in a source, or nil.
+func (v *view) findHotRun(source int, hash uint64, key []byte) *segment.HotRun {
 	if source >= len(v.segments) {
 		return nil
 	}
@@ -96,11 +97,12 @@ func (v *view) hotFor(source int, hash uint64, key []byte) *segment.HotRun {
 }
 
 func (t *tableView) source(hash uint64) segment.Source {
-	return t.t.source(t.parts[segment.RangeIndex(hash, t.t.bits)-t.base])
+	return t.table.source(t.parts[segment.RangeIndex(hash, t.table.bits)-t.base])
 }
 
-// runError adds the source's file to err if err means that an entry could not be decoded.
-func (v *view) runError(source int, err error) error {
+// locateError adds the segment's file and position to err if source is a segment and err means that
+// an entry could not be decoded. It returns other errors unchanged.
+func (v *view) locateError(source int, err error) error {
 	if err != segment.ErrBadEntry && err != segment.ErrShortEntry {
 		return err
 	}
@@ -126,15 +128,15 @@ func (v *view) appendBlob(dst []byte, encoded []byte) ([]byte, error) {
 	return dst, err
 }
 
-// ofSegments returns a view of the given segments, without memtables. mu must be held.
-func (vs *views) ofSegments(segments []*storedSegment) *view {
+// viewOfSegments returns a view of the given segments, without tables. mu must be held.
+func (vs *views) viewOfSegments(segments []*storedSegment) *view {
 	vs.catalog.files.refs.Add(1)
-	return &view{from: vs, files: vs.catalog.files, version: vs.segments.acquire(), segments: segments}
+	return &view{views: vs, files: vs.catalog.files, version: vs.segments.acquire(), segments: segments}
 }
 
-// ofRange returns a view of the keys with hashes in [lo, hi]. mu must be held. The
+// viewOfRange returns a view of the keys with hashes in [lo, hi]. mu must be held. The
 // caller must close the view.
-func (vs *views) ofRange(lo, hi uint64) (*view, error) {
+func (vs *views) viewOfRange(lo, hi uint64) (*view, error) {
 	if vs.directory == nil {
 		return nil, storeerror.ErrNotOpened
 	}
@@ -144,7 +146,7 @@ func (vs *views) ofRange(lo, hi uint64) (*view, error) {
 	if vs.tables.walErr != nil {
 		return nil, vs.tables.walErr
 	}
-	v := vs.ofSegments(vs.segments.list)
+	v := vs.viewOfSegments(vs.segments.list)
 	for _, t := range vs.tables.inUse() {
 		if t.size == 0 {
 			continue
@@ -163,7 +165,7 @@ func (v *view) finestBits() uint8 {
 		finest = max(finest, seg.Bits)
 	}
 	for _, t := range v.tables {
-		finest = max(finest, t.t.bits)
+		finest = max(finest, t.table.bits)
 	}
 	return finest
 }
@@ -180,8 +182,8 @@ func (v *view) rangeSource(source int, hash uint64, r *segment.Reader) segment.S
 // copyTables copies the view's part of each table to the heap, and releases the table. The view must
 // have exactly one part of each table. copyTables skips large parts.
 func (v *view) copyTables() {
-	v.from.mu.Lock()
-	defer v.from.mu.Unlock()
+	v.views.mu.Lock()
+	defer v.views.mu.Unlock()
 	large := false
 	for i := range v.tables {
 		t := &v.tables[i]
@@ -189,13 +191,13 @@ func (v *view) copyTables() {
 			large = true
 			continue
 		}
-		c := &memtable{chunkSize: max(t.parts[0].size, 1), bits: t.t.bits}
-		for _, b := range t.t.blocksOf(t.parts[0]) {
+		c := &memtable{chunkSize: max(t.parts[0].size, 1), bits: t.table.bits}
+		for _, b := range t.table.blocksOf(t.parts[0]) {
 			c.arena = append(c.arena, b...)
 		}
 		c.refs.Store(math.MaxInt32 / 2) // never released, because it is on the heap
-		v.from.tables.release(t.t)
-		*t = tableView{t: c, base: t.base, parts: []part{{size: len(c.arena), chunks: []uint32{0}}}}
+		v.views.tables.release(t.table)
+		*t = tableView{table: c, base: t.base, parts: []part{{size: len(c.arena), chunks: []uint32{0}}}}
 	}
 	if !large {
 		v.releaseTables()
@@ -223,7 +225,7 @@ func (v *view) scanBits(limit int64) uint8 {
 	}
 	for i := range v.tables {
 		for _, p := range v.tables[i].parts {
-			add(v.tables[i].t.bits, int64(p.size))
+			add(v.tables[i].table.bits, int64(p.size))
 		}
 	}
 	bits := v.finestBits()

@@ -59,7 +59,7 @@ func (t *table) canHold(entries int, bytes int64) bool {
 // maxHead is the maximum length of an entry before its key.
 const maxHead = 6
 
-// cost returns the number of entries that a value needs, and an upper bound of their encoded length.
+// cost returns the number of entries that a value needs, and an upper bound on their encoded length.
 func cost(keyLen, valueLen int) (entries int, bytes int64) {
 	entries = max((valueLen+segment.MaxInline-1)/segment.MaxInline, 1)
 	return entries, int64(entries*(maxHead+keyLen) + valueLen)
@@ -117,7 +117,7 @@ func (t *table) encode(
 	return dst.b, err
 }
 
-// maxEncodedSize returns an upper bound of the length of encode's result for a table of the given
+// maxEncodedSize returns an upper bound on the length of encode's result for a table of the given
 // size.
 func maxEncodedSize(size int64) int64 {
 	const block, perRange = 64 << 10, 12 + 4

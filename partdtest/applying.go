@@ -173,8 +173,8 @@ func applySessions(e *env) {
 	e.want("sessions do not affect each other", model{"a": want})
 }
 
-// concurrentApplyOfOne calls Apply with the same operation in several goroutines at once.
-func concurrentApplyOfOne(e *env) {
+// concurrentApplyOfOneNumber calls Apply with the same operation in several goroutines at once.
+func concurrentApplyOfOneNumber(e *env) {
 	const clients = 4
 	session := e.newSession()
 	want := ""
@@ -212,7 +212,7 @@ func concurrentApply(e *env) {
 			op := partd.Operation{Entries: []partd.Entry{entry("shared", piece), entry(fmt.Sprint("own ", c), piece)}}
 			for attempt := range 2 {
 				if applied, err := partd.Apply(e.ctx, e.store, tag, op); err != nil || applied != (attempt == 0) {
-					return fmt.Errorf("operation %d, attempt %d: Apply returned %v, %w", n+1, attempt+1, applied, err)
+					return fmt.Errorf("operation %d, attempt %d: Apply returned %v and error %v, want %v", n+1, attempt+1, applied, err, attempt == 0)
 				}
 			}
 		}

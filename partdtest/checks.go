@@ -100,7 +100,7 @@ func checks() []check {
 		{"apply-expired-session", CanApply, applyExpired},
 		{"apply-drop-keeps-sessions", CanApply, applyDrop},
 		{"apply-sessions-are-separate", CanApply, applySessions},
-		{"concurrent-apply-of-one-number", CanApply, concurrentApplyOfOne},
+		{"concurrent-apply-of-one-number", CanApply, concurrentApplyOfOneNumber},
 		{"concurrent-apply", CanApply, concurrentApply},
 		{"apply-reopen", CanApply, applyReopen},
 		{"reopen", "", reopenRepeatedly},

@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// script returns a command that runs a shell pipeline. The pipeline uses args as "$1", "$2" and so
+// script returns a command that runs a shell pipeline. The pipeline gets args as "$1", "$2" and so
 // on, so that file names need no escaping.
 func script(text string, args ...string) *exec.Cmd {
 	cmd := exec.Command("sh", append([]string{"-c", text, "sh"}, args...)...)
@@ -19,8 +19,9 @@ func script(text string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// sortCommand returns the command line of a stable sort with the memory limit of the flags. key
-// contains sort's options -t and -k. Temporary files go to the directory $2, an argument of script.
+// sortCommand returns the command line of a stable sort within the memory limit of f. key contains
+// sort's options -t and -k. Temporary files go to $2, so the second argument of script must be a
+// directory.
 func (f *flags) sortCommand(key string) string {
 	return fmt.Sprintf("sort -s -S%dM --parallel=%d -T \"$2\" %s", int64(f.memory)>>20, f.threads, key)
 }
@@ -46,8 +47,8 @@ func gnuSort(f *flags, src *input, outDir string) *exec.Cmd {
 	return script(text+` > "$2"/result`+src.extension(), src.path, outDir)
 }
 
-// sortAwk sorts the rows by key, and writes each key's rows to a file. In the file's name, it
-// replaces the key's slashes.
+// sortAwk returns a command that sorts the rows by key, and writes each key's rows to a file. The
+// file is named after the key, with %2F in place of slashes.
 func sortAwk(f *flags, src *input, outDir string) *exec.Cmd {
 	const program = `
 $(n) "" != k || NR == 1 {

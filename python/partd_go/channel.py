@@ -131,7 +131,7 @@ class Channel:
                 raise failure(
                     ConnectionFailed, wire.NAMES[op], self.settings.url,
                     f"no connection for {now - start:.0f} seconds ({cause})",
-                    "check that the server runs, and its address",
+                    "check that the server is running, and that its address is correct",
                 ) from cause  # fmt: skip
             time.sleep(wait * random.uniform(0.5, 1))
             wait = min(max(0.01, 2 * wait), 1.0)

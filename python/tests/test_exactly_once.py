@@ -282,7 +282,7 @@ def test_store_without_sessions(tmp_path, kind):
 def test_no_server(tmp_path):
     client = partd_go.Client(f"ipc://{tmp_path}/none", retry_for=0.3)
     for call in (lambda: client.get("x"), lambda: client.append({"x": b""}), lambda: list(client.keys())):
-        with pytest.raises(partd_go.ConnectionFailed, match="check that the server runs"):
+        with pytest.raises(partd_go.ConnectionFailed, match="check that the server is running"):
             call()
     with pytest.raises(partd_go.TimedOut):
         partd_go.Client(f"ipc://{tmp_path}/none", timeout=0.2).append({"x": b""})

@@ -55,7 +55,7 @@ var userPattern = regexp.MustCompile(`^[A-Za-z0-9_.@-]{1,64}$`)
 
 const maxToken = 128
 
-// NewGrant returns a new token and a grant for that token. The token is stored nowhere. If byCert
+// NewGrant returns a new token and a grant for that token. The token is not stored anywhere. If byCert
 // is true, NewGrant returns a grant for a certificate, and no token.
 //
 // A token has 256 random bits, so nobody can guess it. Therefore a fast hash is safe.
@@ -78,7 +78,7 @@ func hashOf(salt [16]byte, token string) [32]byte {
 
 func (g Grant) check() error {
 	if !userPattern.MatchString(g.User) {
-		return fmt.Errorf("user %q: a name has 1 to 64 letters, digits, '-', '_', '.' and '@'", g.User)
+		return fmt.Errorf("user %q: a name must consist of 1 to 64 letters, digits, '-', '_', '.' and '@'", g.User)
 	}
 	if g.Namespace == AllNamespaces || g.Namespace == DefaultNamespace {
 		return nil
@@ -86,7 +86,7 @@ func (g Grant) check() error {
 	return remote.CheckNamespace(g.Namespace)
 }
 
-const header = "# Users of partd-server: name, namespace (* all, . the default one), rights, salt, hash of the token.\n"
+const fileHeader = "# Users of partd-server: name, namespace (* all, . the default one), rights, salt, hash of the token.\n"
 
 func (g Grant) String() string {
 	proof := "- certificate"
@@ -96,7 +96,7 @@ func (g Grant) String() string {
 	return strings.Join([]string{g.User, g.Namespace, g.Rights.String(), proof}, " ")
 }
 
-// maxFile is the maximum size of a file of users, in bytes: about 20,000 users.
+// maxFile is the maximum size of a users file, in bytes: about 20,000 users.
 const maxFile = 4 << 20
 
 // Read reads the grants in a file.
@@ -192,7 +192,7 @@ func Edit(name string, change func([]Grant) ([]Grant, error)) (err error) {
 	if grants, err = change(grants); err != nil {
 		return err
 	}
-	text := []byte(header)
+	text := []byte(fileHeader)
 	for _, g := range grants {
 		text = append(text, g.String()+"\n"...)
 	}

@@ -75,7 +75,7 @@ func TestUsers(t *testing.T) {
 	}
 	identity, err := u.Authenticate(defaultToken, nil)
 	must(t, err)
-	must(t, os.WriteFile(file, []byte(header+"bob . read\n"), 0o600))
+	must(t, os.WriteFile(file, []byte(fileHeader+"bob . read\n"), 0o600))
 	if err := u.Reload(); err == nil || u.Rights(identity, "") != remote.AllRights {
 		t.Errorf("Reload of a damaged file = %v, and the user has the rights %v, want an error and all rights", err, u.Rights(identity, ""))
 	}

@@ -55,7 +55,8 @@ func (n *boundNode) compareColumns(out []outcomes, a, b arrow.Array) {
 	}
 }
 
-// intsOf returns a function for the values of a column of integers, dates or times, or nil for other columns.
+// intsOf returns a function that returns the value at a row of a column of integers, dates or times. It returns nil for
+// other columns.
 func intsOf(a arrow.Array) func(int) int64 {
 	switch a := a.(type) {
 	case *array.Int32:

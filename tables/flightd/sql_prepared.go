@@ -35,7 +35,7 @@ func (s *sqlServer) CreatePreparedStatement(ctx context.Context, r flightsql.Act
 }
 
 // declaredParameters returns the schema that clients see for a statement's parameters. Clients may bind values of
-// other types. The schema suits Apache's JDBC driver, which sends times in milliseconds whatever their unit in the
+// other types. The schema suits Apache's JDBC driver, which sends times in milliseconds regardless of their unit in the
 // schema. The driver cannot bind a value to a parameter of type null, so such a parameter becomes a string, which SQL
 // casts to any type.
 func declaredParameters(parameters *arrow.Schema) *arrow.Schema {
@@ -82,7 +82,7 @@ func (s *sqlServer) DoPutPreparedStatementQuery(ctx context.Context, cmd flights
 	if err != nil {
 		return nil, err
 	}
-	release, err := serving.AcquireQuery(ctx) // because decoding and checking take time
+	release, err := serving.AcquireQuery(ctx) // decoding and checking the parameters takes as much as a query
 	if err != nil {
 		return nil, serving.Status(err)
 	}
@@ -99,10 +99,10 @@ func (s *sqlServer) DoPutPreparedStatementQuery(ctx context.Context, cmd flights
 		case b.NumRows() == 0:
 			continue
 		case in.rows > 1:
-			return nil, status.Error(codes.InvalidArgument, "a query takes a single row of parameters: for several rows, bind and run it once for each")
+			return nil, status.Error(codes.InvalidArgument, "a query accepts a single row of parameters: bind and run the query once for each row")
 		default:
 			if err := w.Write(b); err != nil {
-				return nil, status.Errorf(codes.InvalidArgument, "the parameters cannot be encoded: %v", err)
+				return nil, status.Errorf(codes.InvalidArgument, "cannot encode the parameters: %v", err)
 			}
 		}
 		if out.Len() > maxParameters {
@@ -113,7 +113,7 @@ func (s *sqlServer) DoPutPreparedStatementQuery(ctx context.Context, cmd flights
 		return nil, serving.Status(in.Err())
 	}
 	if in.rows == 0 {
-		return nil, status.Error(codes.InvalidArgument, "the parameters have no row: a query takes a single row")
+		return nil, status.Error(codes.InvalidArgument, "the parameters have no row: a query needs a single row of parameters")
 	}
 	if err := w.Close(); err != nil {
 		return nil, err

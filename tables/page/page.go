@@ -15,10 +15,10 @@ import (
 )
 
 const (
-	maxBody     = 1 << 20  // maximum size of a JSON body, in bytes
-	largeBody   = 64 << 10 // larger JSON bodies count against MaxLargeRequests, because decoding multiplies their size
-	maxOpenBody = 16 << 10 // maximum size of a body without a token
-	maxFailures = 1000     // maximum number of failures that a handler stores
+	maxBody       = 1 << 20  // maximum size of a JSON body, in bytes
+	largeBody     = 64 << 10 // larger JSON bodies count against MaxLargeRequests, because decoding multiplies their size
+	maxPublicBody = 16 << 10 // maximum size of the body of a request without a token
+	maxFailures   = 1000     // number of newest failures that a handler stores for GET /api/query/{id}/error
 )
 
 // Options configures Handler.
@@ -39,7 +39,7 @@ type handler struct {
 	failures []failure // oldest first
 }
 
-// Handler returns a handler that serves the page for a store. server is the Core of a flightd.Server of the same store.
+// Handler returns a handler that serves the page for a store. server is the Core of a flightd.Server for the same store.
 // Requests from the page need the same tokens as Flight calls, and count against the same limits.
 func Handler(server *serving.Core, store *tables.Store, o Options) http.Handler {
 	h := &handler{server: server, store: store, opts: server.Options(), url: o.URL, requests: server.NewRequests()}
@@ -141,7 +141,7 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, e endpoint) {
 	}
 	isSpecific := func(err error) bool { return errors.As(err, new(*problem)) }
 	defer func() { q.unregister() }() // even if the handler panics
-	err = q.Serve(e.name, e.isPublic, maxOpenBody, isSpecific, func() error {
+	err = q.Serve(e.name, e.isPublic, maxPublicBody, isSpecific, func() error {
 		v := q.URL.Query()
 		serving.Note(q.Ctx, v.Get("bucket"), v.Get("sql"), v.Get("table"))
 		return e.handle(q)

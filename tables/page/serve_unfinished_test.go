@@ -71,8 +71,8 @@ func TestUnfinishedSignIns(t *testing.T) {
 			t.Errorf("headers of 40 KB: got status %d, want 431", a.StatusCode)
 		}
 	}
-	if status, err := s.signIn("127.0.0.1", token+strings.Repeat("x", maxOpenBody)); err != nil || status != http.StatusRequestEntityTooLarge {
-		t.Errorf("sign-in with a token of more than %d bytes: got %d, error %v, want status 413", maxOpenBody, status, err)
+	if status, err := s.signIn("127.0.0.1", token+strings.Repeat("x", maxPublicBody)); err != nil || status != http.StatusRequestEntityTooLarge {
+		t.Errorf("sign-in with a token of more than %d bytes: got %d, error %v, want status 413", maxPublicBody, status, err)
 	}
 }
 

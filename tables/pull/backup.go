@@ -84,7 +84,7 @@ func Backups(ctx context.Context, b objstore.Bucket) (all []BackupInfo, err erro
 }
 
 // Backup copies the newest version of every table to a bucket, under the given name. It first fetches the
-// files that are missing in this directory. It reuses files that earlier backups sent to the bucket. If verify
+// files that are missing from this directory. It reuses files that earlier backups sent to the bucket. If verify
 // is true, Backup reads the reused files and replaces damaged ones, and checks the files that it sends.
 //
 // An interrupted backup is not listed, but the next backup reuses its files. If a backup of that name

@@ -132,7 +132,7 @@ func TestCluster(t *testing.T) {
 	})
 	for row := range saved {
 		if !strings.Contains("\n"+text, "\n"+row+"\n") {
-			t.Errorf("the acknowledged row %q is missing in %q", row, text)
+			t.Errorf("the acknowledged row %q is missing from %q", row, text)
 		}
 	}
 }

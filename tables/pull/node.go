@@ -12,7 +12,7 @@ type Node struct {
 	env
 	reg *registry
 	*client
-	versions
+	versionReader
 	server      *http.Server
 	verifyMu    sync.Mutex // one Verify at a time
 	extendBelow int64      // Save may add rows to a file that has fewer rows than this; smallRows, except in tests

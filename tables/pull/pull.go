@@ -65,7 +65,7 @@ func Open(ctx context.Context, dir string, o *Options) (_ *Node, err error) {
 		return nil, err
 	}
 	n.client = &client{env: &n.env, http: newHTTPClient(n.opts.TLS, n.opts.Lease)}
-	n.versions = versions{env: &n.env, client: n.client} // also for the server, which starts before the registry
+	n.versionReader = versionReader{env: &n.env, client: n.client} // also for the server, which starts before the registry
 	if n.opts.Listen != "" {
 		l, err := n.listen(ctx)
 		if err != nil {
@@ -78,7 +78,7 @@ func Open(ctx context.Context, dir string, o *Options) (_ *Node, err error) {
 		_ = n.Close()
 		return nil, err
 	}
-	n.versions.reg = n.reg
+	n.versionReader.reg = n.reg
 	ctx, n.stop = context.WithCancel(context.WithoutCancel(ctx))
 	n.background.Go(func() { n.reg.run(ctx) })
 	return n, nil

@@ -18,8 +18,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
-// versions reads versions of tables, and fetches the files that are missing or damaged in this directory.
-type versions struct {
+// versionReader reads versions of tables from the node's directory. It first fetches files that are missing or damaged.
+type versionReader struct {
 	*env
 	client *client
 	reg    *registry
@@ -31,8 +31,8 @@ type version struct {
 	*manifest // nil if the table does not exist
 }
 
-// fetchVersion fetches the files of a version that have rows in [from, to) and are missing in this directory.
-func (v *versions) fetchVersion(ctx context.Context, r record, from, to time.Time) (fetched version, times interval, err error) {
+// fetchVersion fetches the files of a version that have rows in [from, to) and are missing from the node's directory.
+func (v *versionReader) fetchVersion(ctx context.Context, r record, from, to time.Time) (fetched version, times interval, err error) {
 	fetched.record = r
 	if fetched.manifest, err = v.manifest(ctx, r); err != nil {
 		return fetched, times, err
@@ -49,8 +49,8 @@ func (v *versions) fetchVersion(ctx context.Context, r record, from, to time.Tim
 	})
 }
 
-// manifest returns a version's manifest, and fetches it if it is missing.
-func (v *versions) manifest(ctx context.Context, r record) (*manifest, error) {
+// manifest returns a version's manifest, which it fetches if the node's directory lacks it.
+func (v *versionReader) manifest(ctx context.Context, r record) (*manifest, error) {
 	b, err := readAll(v.open(ctx, r, r.manifestFile()))
 	if err != nil {
 		return nil, err
@@ -59,7 +59,7 @@ func (v *versions) manifest(ctx context.Context, r record) (*manifest, error) {
 }
 
 // rows yields a file's rows with times in an interval. It checks the file's hash first.
-func (v *versions) rows(ctx context.Context, m *manifest, r record, f dataFile, times interval) func(func(arrow.RecordBatch, error) bool) {
+func (v *versionReader) rows(ctx context.Context, m *manifest, r record, f dataFile, times interval) func(func(arrow.RecordBatch, error) bool) {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		file, err := v.open(ctx, r, f.Named)
 		if err != nil {
@@ -85,7 +85,7 @@ func (v *versions) rows(ctx context.Context, m *manifest, r record, f dataFile, 
 }
 
 // open opens a file of version r, and first fetches it if it is missing or damaged.
-func (v *versions) open(ctx context.Context, r record, f content.Named) (*os.File, error) {
+func (v *versionReader) open(ctx context.Context, r record, f content.Named) (*os.File, error) {
 	file, err := v.disk.Open(f)
 	if err != nil {
 		if err = v.refetch(ctx, r, f, err); err == nil {
@@ -96,13 +96,13 @@ func (v *versions) open(ctx context.Context, r record, f content.Named) (*os.Fil
 }
 
 // refetch fetches a file that could not be opened because of cause.
-func (v *versions) refetch(ctx context.Context, r record, f content.Named, cause error) error {
+func (v *versionReader) refetch(ctx context.Context, r record, f content.Named, cause error) error {
 	return v.replace(r.Name, f, cause, func() error { return v.client.fetch(ctx, f, v.reg.peers(r)) })
 }
 
 // replace calls fetch for a missing or damaged file. cause is the error from opening the
 // file. If the file is neither missing nor damaged, replace returns cause.
-func (v *versions) replace(table string, f content.Named, cause error, fetch func() error) error {
+func (v *versionReader) replace(table string, f content.Named, cause error, fetch func() error) error {
 	damaged := errors.Is(cause, content.ErrDamaged)
 	if !damaged && !errors.Is(cause, fs.ErrNotExist) {
 		return cause

@@ -16,9 +16,9 @@ import (
 )
 
 const (
-	maxBody     = 16 << 20  // maximum size of a JSON body, in bytes
-	largeBody   = 256 << 10 // larger bodies count against serving.MaxLargeRequests
-	maxOpenBody = 64 << 10  // maximum size of a body without a token
+	maxBody       = 16 << 20  // maximum size of a JSON body, in bytes
+	largeBody     = 256 << 10 // larger bodies count against serving.MaxLargeRequests
+	maxPublicBody = 64 << 10  // maximum size of the body of a request without a token
 )
 
 // Options configures Handler.
@@ -36,7 +36,7 @@ type Options struct {
 	Lend func(ctx context.Context, location string, write bool) (map[string]string, error)
 }
 
-// Handler returns a handler that serves a store's catalog at /v1/. server is the Core of a flightd.Server of the same
+// Handler returns a handler that serves a store's catalog at /v1/. server is the Core of a flightd.Server for the same
 // store. Requests need the same tokens as Flight calls, and count against the same limits.
 func Handler(server *serving.Core, store *tables.Store, o Options) http.Handler {
 	h := &handler{server: server, store: store, opts: server.Options(), rest: o, requests: server.NewRequests()}
@@ -163,7 +163,7 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, e endpoint) {
 		}
 	}
 	isSpecific := func(err error) bool { return errors.As(err, new(*problem)) || errors.Is(err, partd.ErrUnknownOutcome) }
-	err = q.Serve("iceberg-"+e.name, e.open, maxOpenBody, isSpecific, func() error {
+	err = q.Serve("iceberg-"+e.name, e.open, maxPublicBody, isSpecific, func() error {
 		serving.Note(q.Ctx, q.PathValue("namespace"), "", q.PathValue("table"))
 		return h.run(q, e)
 	})

@@ -132,7 +132,7 @@ func TestTokens(t *testing.T) {
 	if a := firstOf(form(400, false, "grant_type", "password")); a["error"] != "unsupported_grant_type" {
 		t.Errorf("unsupported grant type: got %v, want unsupported_grant_type", a)
 	}
-	form(400, false, "grant_type", strings.Repeat("x", maxOpenBody))
+	form(400, false, "grant_type", strings.Repeat("x", maxPublicBody))
 	admin.send("POST", "namespaces", `{"namespace": ["a"]}`, 200)
 	admin.create("a", "t")
 	reader := c.withToken(flightd.Read)

@@ -105,7 +105,7 @@ func (n *rowFiller) end() error {
 	return nil
 }
 
-// maxValueSize returns an upper bound for the bytes of the largest value in a.
+// maxValueSize returns an upper bound on the size of the largest value in a, in bytes.
 func maxValueSize(a arrow.Array) (size int64) {
 	switch a := a.(type) {
 	case array.BinaryLike:

@@ -20,9 +20,9 @@ import (
 
 // Limits that keep completion fast.
 const (
-	maxCompletions = 1000
-	completionTime = time.Second
-	completionHead = 1 << 20 // number of bytes of a file to search for a header
+	maxCompletions    = 1000
+	completionTimeout = time.Second
+	maxHeaderSearch   = 1 << 20 // size of the beginning of a file that is searched for a header, in bytes
 )
 
 // completeStore completes the URL of a store: first prefixes such as "zstd+" and the scheme, then
@@ -78,7 +78,7 @@ func completeKeys(url *string, base64Keys *bool) cobra.CompletionFunc {
 		if env.Apply(cmd) != nil {
 			return nil, keysOnly
 		}
-		ctx, cancel := context.WithTimeout(cmd.Context(), completionTime)
+		ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
 		defer cancel()
 		store, err := openReading(ctx, *url)
 		if err != nil {
@@ -157,7 +157,7 @@ func columnsOf(cmd *cobra.Command, files []string, f *inputFlags) []string {
 	if err != nil || !layout.HasHeader() {
 		return nil
 	}
-	columns, err := filejobs.Columns(files[0], layout, completionHead)
+	columns, err := filejobs.Columns(files[0], layout, maxHeaderSearch)
 	if err != nil {
 		return nil
 	}

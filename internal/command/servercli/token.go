@@ -55,7 +55,7 @@ func newTokenAdd(s streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "add NAME",
 		Short: "Add a user, or another token, and print the token",
-		Long: `Add a token for a user and print it. It is stored nowhere else. RIGHTS are any of
+		Long: `Add a token for a user and print it. It is not stored anywhere else. RIGHTS are any of
   read    read, list keys, look at sizes, verify
   append  append and set once
   change  set, delete, pop and drop

@@ -37,7 +37,7 @@ func (f *Finder) readAhead(keys [][]byte) {
 func (f *Finder) prefetch(slot uint64) {
 	if slot != 0 {
 		entry := f.entryAt(int(uint32(slot)))
-		_, _, n := entryOf(entry)
+		_, _, n := splitEntry(entry)
 		f.sink += uint64(entry[n-1])
 	}
 }
@@ -47,7 +47,7 @@ func (f *Finder) insert(p *piece) {
 	for pos := 0; pos < p.used; {
 		keys = keys[:0]
 		for len(keys) < BatchSize && pos < p.used {
-			key, _, n := entryOf(p.mem[pos:])
+			key, _, n := splitEntry(p.mem[pos:])
 			f.positions[len(keys)] = p.position + pos/wordBytes
 			keys = append(keys, key)
 			pos += roundUp(n)
@@ -116,7 +116,7 @@ func (t *Table) Each(position int, handle func(record []byte) error) error {
 	remaining := int(atomic.LoadUint64(headOf(t.entryAt(position))) &^ matchedBit >> 32)
 	for ; position != 0; remaining-- {
 		entry := t.entryAt(position)
-		_, record, _ := entryOf(entry)
+		_, record, _ := splitEntry(entry)
 		if err := handle(record); err != nil {
 			return err
 		}
@@ -130,8 +130,9 @@ func (t *Table) Each(position int, handle func(record []byte) error) error {
 
 var errListLength = fmt.Errorf("%w: the number of records in a key's list differs from the number added", ledger.ErrNotVerified)
 
-// EachInPart calls handle for each record in one of several parts of the table, from 0 to parts-1,
-// and returns their count. matched reports whether MarkMatched was called for the record's key.
+// EachInPart calls handle for each record in a part of the table, and returns the number of those
+// records. Parts are numbered from 0 to parts-1. matched reports whether MarkMatched was called for
+// the record's key.
 func (t *Table) EachInPart(part, parts int, handle func(record []byte, matched bool) error) (count ledger.Count, err error) {
 	f := Finder{Table: t}
 	index := t.index[len(t.index)*part/parts : len(t.index)*(part+1)/parts]
@@ -148,7 +149,7 @@ func (t *Table) EachInPart(part, parts int, handle func(record []byte, matched b
 		word, n := atomic.LoadUint64(headOf(t.entryAt(first))), 0
 		for position := first; position != 0; n++ {
 			entry := t.entryAt(position)
-			_, record, end := entryOf(entry)
+			_, record, end := splitEntry(entry)
 			count.AddRecord(entry[wordBytes:end])
 			if err := handle(record, word&matchedBit != 0); err != nil {
 				return count, err

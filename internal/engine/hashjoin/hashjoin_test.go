@@ -178,7 +178,7 @@ func TestLossIsDetected(t *testing.T) {
 			eachErr = t.Each(first, func([]byte) error { return nil })
 		},
 		"a byte is changed": func(t *Table, first int) {
-			_, record, _ := entryOf(t.entryAt(first))
+			_, record, _ := splitEntry(t.entryAt(first))
 			record[0]++
 		},
 	} {

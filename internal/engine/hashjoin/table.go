@@ -143,7 +143,7 @@ func (t *Table) MoveTo(handle func(key, record []byte) error) error {
 	var count ledger.Count
 	for _, p := range t.pieces {
 		for pos := 0; pos < p.used; {
-			key, record, n := entryOf(p.mem[pos:])
+			key, record, n := splitEntry(p.mem[pos:])
 			count.AddRecord(p.mem[pos+wordBytes : pos+n])
 			if err := handle(key, record); err != nil {
 				return err
@@ -194,7 +194,7 @@ func (t *Table) slotHasKey(slot, hash uint64, key []byte) bool {
 	if slot>>32 != hash>>32 {
 		return false
 	}
-	other, _, _ := entryOf(t.entryAt(int(uint32(slot))))
+	other, _, _ := splitEntry(t.entryAt(int(uint32(slot))))
 	return string(other) == string(key)
 }
 
@@ -205,8 +205,8 @@ func (t *Table) entryAt(position int) []byte {
 // headOf returns the first word of an entry, which must begin at a multiple of eight bytes.
 func headOf(entry []byte) *uint64 { return (*uint64)(unsafe.Pointer(&entry[0])) }
 
-// entryOf returns the key and record of an entry, and its size in bytes.
-func entryOf(entry []byte) (key, record []byte, n int) {
+// splitEntry returns the key and record of an entry, and its size in bytes.
+func splitEntry(entry []byte) (key, record []byte, n int) {
 	k, r, i := int(entry[wordBytes]), int(entry[wordBytes+1]), wordBytes+2
 	if k|r >= 0x80 { // a length has more than one byte
 		k, r, i = longLengths(entry)

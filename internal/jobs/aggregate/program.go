@@ -28,10 +28,10 @@ type stateIndex struct {
 
 // step updates an aggregate's words in a state with a value of a column.
 type step struct {
-	kind   stepKind
-	col    int
-	second int // second column, for functions of pairs
-	first  int // index of the first word in the state
+	kind      stepKind
+	col       int
+	secondCol int // second column, for functions of pairs
+	first     int // index of the first word in the state
 }
 
 type stepKind uint8
@@ -54,8 +54,8 @@ var stepWords = [...]int{
 // Columns holds the indexes of a spec's first and second column, or -1.
 type Columns struct{ First, Second int }
 
-// NewProgram returns a program for specs, whose values are in the given columns. For specs without
-// a state of fixed size (see Spec.StoresValues), the program only checks values.
+// NewProgram returns a program that computes specs. columns[i] holds the columns of specs[i]. If a
+// spec has no fixed-size state (see Spec.StoresValues), the program only checks its values.
 func NewProgram(specs []Spec, columns []Columns) *Program {
 	p := &Program{specs: specs, stateIndexes: make([]stateIndex, len(specs))}
 	for i, s := range specs {
@@ -93,10 +93,11 @@ func NewProgram(specs []Spec, columns []Columns) *Program {
 	return p
 }
 
-// addStep adds a step, unless the program already has it, and returns the index of its first word.
+// addStep adds a step, unless the program already has it, and returns the index of the step's
+// first word in the state.
 func (p *Program) addStep(kind stepKind, c Columns) int {
 	for _, s := range p.steps {
-		if s.kind == kind && s.col == c.First && s.second == c.Second {
+		if s.kind == kind && s.col == c.First && s.secondCol == c.Second {
 			return s.first
 		}
 	}
@@ -106,29 +107,29 @@ func (p *Program) addStep(kind stepKind, c Columns) int {
 	return s.first
 }
 
-// Merge adds the state src to dst.
+// Merge merges the state src into dst.
 func (p *Program) Merge(dst, src []uint64) {
 	for _, s := range p.steps {
-		d, o := dst[s.first:], src[s.first:]
+		into, from := dst[s.first:], src[s.first:]
 		switch s.kind {
 		case stepCount:
-			d[0] += o[0]
+			into[0] += from[0]
 		case stepSum:
-			mergeSum(d, o)
+			mergeSum(into, from)
 		case stepMin:
-			if o[0] != 0 {
-				setExtreme(d, decodeExtreme(o), -1)
+			if from[0] != 0 {
+				setExtreme(into, decodeExtreme(from), -1)
 			}
 		case stepMax:
-			if o[0] != 0 {
-				setExtreme(d, decodeExtreme(o), 1)
+			if from[0] != 0 {
+				setExtreme(into, decodeExtreme(from), 1)
 			}
 		case stepSpread:
-			mergeSpread(d, o)
+			mergeSpread(into, from)
 		case stepPairs:
-			mergePairs(d, o)
+			mergePairs(into, from)
 		case stepBooleans:
-			d[0] |= o[0]
+			into[0] |= from[0]
 		}
 	}
 }
@@ -136,7 +137,7 @@ func (p *Program) Merge(dst, src []uint64) {
 // ErrRange means that a result exceeds the range of float64.
 var ErrRange = errors.New("the numbers are too large: the result, or an intermediate result, exceeds the range of a 64-bit float (1.8e308)")
 
-// Append appends the result of spec i for a group. records is the number of the group's records. If
+// Append appends the result of spec i for a group. records is the number of records in the group. If
 // there is no result, for example because all values are missing, Append returns dst unchanged.
 func (p *Program) Append(dst []byte, i int, state []uint64, records uint64) ([]byte, error) {
 	s, index := &p.specs[i], p.stateIndexes[i]

@@ -127,7 +127,7 @@ func (p *Program) Add(states [][]uint64, v *Values, first int) {
 				}
 			}
 		case stepPairs:
-			other, isPresent := v.Numbers[s.second][first:first+len(states)], v.Present[s.second][first:first+len(states)]
+			other, isPresent := v.Numbers[s.secondCol][first:first+len(states)], v.Present[s.secondCol][first:first+len(states)]
 			for i, state := range states {
 				if present[i] && isPresent[i] {
 					addToPairs(state[s.first:], other[i].Float64(), numbers[i].Float64())

@@ -180,6 +180,6 @@ func (l *Log) write(batch []byte) {
 		l.torn = n > 0 && batch[n-1] != '\n'
 	}
 	if lost := l.lost.Swap(0) + int64(bytes.Count(batch[n:], []byte{'\n'})); lost > 0 {
-		l.log.Error("requests are missing in the audit log, because it cannot be written or is too slow", "lost", lost, "error", err)
+		l.log.Error("requests are missing from the audit log, because it cannot be written or is too slow", "lost", lost, "error", err)
 	}
 }

@@ -21,7 +21,7 @@ class NotFound(Error, LookupError):
 
 
 class MomentError(NotFound):
-    """No version contains exactly the rows of a time (see tables/docs/snapshots.md). before and after are the nearest times
+    """No version contains exactly the rows that the table had at a time (see tables/docs/snapshots.md). before and after are the nearest times
     that can be selected, or None."""
 
     before: datetime.datetime | None = None
@@ -39,7 +39,7 @@ class MissingColumns(UserWarning):
     """Warns that appended rows lack columns of the table, which become null."""
 
 
-_UNAVAILABLE = "check that the server runs, and its address"
+_UNAVAILABLE = "check that the server is running, and that its address is correct"
 _CLASSES: tuple[tuple[type[Exception], type[Error], str], ...] = (
     (flight.FlightUnavailableError, ConnectionFailed, _UNAVAILABLE),
     (flight.FlightUnauthenticatedError, Refused, "pass a token that is signed with the server's secret"),
@@ -56,7 +56,7 @@ _KINDS = {"FileNotFoundError": NotFound, "FileExistsError": Exists}
 _MESSAGE = re.compile(r"^(?:.*?, with message: )?(?:tables: )?(.*?)(?:\.? (?:gRPC client debug context|Client context|Detail): .*)?$", re.S)
 # Matches the text of tables.MomentError. The groups are the selected time, and the nearest exact moments.
 _MOMENT = re.compile(r"exactly the rows of ([^ ]+Z)(?:: the nearest exact moments are ([^ ]+Z)(?: and ([^ ]+Z))?)?")
-_CHECK_OR_REPEAT = "check whether it was applied, or repeat it with the same id"
+_CHECK_OR_REPEAT = "check whether the change was applied, or repeat the call with the same id"
 
 
 def convert_error(error: Exception, op: str, url: str, is_write: bool = False, timeout: float | None = None) -> Error:
@@ -96,9 +96,9 @@ def convert_error(error: Exception, op: str, url: str, is_write: bool = False, t
 def _moment_error(error: Error, moment: re.Match[str]) -> Error:
     time, *nearest = [time_of(text) for text in moment.groups() if text]
     assert isinstance(error, MomentError)
-    for at in nearest:
-        if at <= time:
-            error.before = at
+    for candidate in nearest:
+        if candidate <= time:
+            error.before = candidate
         else:
-            error.after = at
+            error.after = candidate
     return error

@@ -14,17 +14,17 @@ from .server import IGNORED_ENV_PREFIXES, program
 
 _FORMATS = {".parquet": "parquet", ".pq": "parquet", ".arrow": "arrow", ".feather": "arrow", ".ipc": "arrow", ".arrows": "stream",
             ".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}  # fmt: skip
-_PACKED = (".gz", ".gzip", ".zst", ".zstd", ".bz2", ".bzip2", ".lz4")  # partd-tables unpacks text
+_COMPRESSED = (".gz", ".gzip", ".zst", ".zstd", ".bz2", ".bzip2", ".lz4")  # extensions of compressed text files, which partd-tables decompresses
 
 
 def reader(path: str | os.PathLike[str], schema: pa.Schema | None = None) -> pa.RecordBatchReader:
-    """Returns a reader of a file's rows. Columns of CSV and JSON get the types that schema has for their names, or otherwise types
-    that fit all values."""
+    """Returns a reader of a file's rows. A CSV or JSON column has the type that schema gives for its name, or otherwise a
+    type that fits all of its values."""
     name = os.fspath(path)
-    stem, ending = os.path.splitext(name)
-    format = _FORMATS.get((os.path.splitext(stem)[1] if ending.lower() in _PACKED else ending).lower())
+    stem, extension = os.path.splitext(name)
+    format = _FORMATS.get((os.path.splitext(stem)[1] if extension.lower() in _COMPRESSED else extension).lower())
     if format is None:
-        raise Misuse(f"{name}: the format is not clear from the name: rename it to end with one of {', '.join(_FORMATS)}")
+        raise Misuse(f"{name}: the name does not show the format: rename the file to end with one of {', '.join(_FORMATS)}")
     try:
         if format in ("csv", "tsv", "jsonl"):
             return _convert(name, format, schema)
@@ -32,7 +32,7 @@ def reader(path: str | os.PathLike[str], schema: pa.Schema | None = None) -> pa.
             return pa.ipc.open_stream(name)
         if format == "arrow":
             file = pa.ipc.open_file(pa.memory_map(name))
-            return pa.RecordBatchReader.from_batches(file.schema, (file.get_batch(at) for at in range(file.num_record_batches)))
+            return pa.RecordBatchReader.from_batches(file.schema, (file.get_batch(i) for i in range(file.num_record_batches)))
         import pyarrow.parquet as parquet
 
         rows = parquet.ParquetFile(name)
@@ -42,7 +42,7 @@ def reader(path: str | os.PathLike[str], schema: pa.Schema | None = None) -> pa.
 
 
 def _convert(name: str, format: str, schema: pa.Schema | None) -> pa.RecordBatchReader:
-    """Returns a reader of a text file's rows. It runs `partd-tables convert`, which sends the first row after it has read the whole file."""
+    """Returns a reader of a text file's rows. It runs `partd-tables convert`, which sends rows only after it has read the whole file."""
     with open(name, "rb"):
         pass  # fails if the file cannot be read
     command = [program(), "convert", "--from", format, "--format", "arrow"]

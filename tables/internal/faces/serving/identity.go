@@ -77,7 +77,7 @@ var namePattern = regexp.MustCompile(`^[A-Za-z0-9_.@-]{1,64}$`)
 // revoked.
 func NewNamedToken(secret []byte, name string, r Rights, ttl time.Duration, buckets ...string) (string, error) {
 	if !namePattern.MatchString(name) {
-		return "", fmt.Errorf("the name %.80q is invalid: a name has 1 to 64 letters, digits, '-', '_', '.' and '@'", name)
+		return "", fmt.Errorf("the name %.80q is invalid: a name must consist of 1 to 64 letters, digits, '-', '_', '.' and '@'", name)
 	}
 	return claims{RegisteredClaims: jwt.RegisteredClaims{Subject: name}, Buckets: buckets}.sign(secret, r, ttl)
 }

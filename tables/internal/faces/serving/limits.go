@@ -144,9 +144,9 @@ func (l *Limiter) wait(ctx context.Context, w *waiter) error {
 	}
 }
 
-// If w has waited for yieldTime, endFor cancels a call of a host or user with more slots. It chooses, from the host and
-// user with the most slots, the newest call that has run for settleTime. If that call does not end, a later endFor
-// cancels another call.
+// endFor cancels a call for w if w has waited for yieldTime, and another host or user has more slots than w's host or
+// user. It chooses the newest call of the host and user with the most slots, but no call that has run for less than
+// SettleTime. If that call does not end, a later endFor cancels another one.
 func (l *Limiter) endFor(w *waiter) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -185,8 +185,8 @@ func (l *Limiter) hasOtherCalls(c *call) bool {
 	return l.used[c.host] > ownSlots && l.used[userKey(c)] > ownSlots
 }
 
-// excess compares two hosts, or two users. It returns how many more slots name would have than other after other got
-// one more slot. If name equals other, it returns 0.
+// excess compares two hosts, or two users. It returns how many more slots name would have than other if other got one
+// more slot. If name equals other, it returns 0.
 func (l *Limiter) excess(name, other string) int {
 	if name == other {
 		return 0

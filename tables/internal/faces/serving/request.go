@@ -64,11 +64,11 @@ func (p *Requests) New(w http.ResponseWriter, r *http.Request) *Request {
 	return q
 }
 
-// Serve runs do if the limits allow it, and records the request in the metrics under name. If open
-// is true, the request needs no token, its body is limited to maxOpenBody bytes, and the limits may
+// Serve runs do if the limits allow it, and records the request in the metrics under name. If isPublic
+// is true, the request needs no token, its body is limited to maxPublicBody bytes, and the limits may
 // cancel it in favor of another request. If the request was canceled and do fails, Serve returns the
 // cause of the cancellation, unless isSpecific returns true for do's error.
-func (q *Request) Serve(name string, open bool, maxOpenBody int64, isSpecific func(error) bool, do func() error) (err error) {
+func (q *Request) Serve(name string, isPublic bool, maxPublicBody int64, isSpecific func(error) bool, do func() error) (err error) {
 	var end func(error)
 	q.Ctx, end = q.limits.s.Begin(q.Context(), &q.Caller, q.RemoteAddr, name)
 	if id := RequestID(q.Ctx); id != "" {
@@ -82,9 +82,9 @@ func (q *Request) Serve(name string, open bool, maxOpenBody int64, isSpecific fu
 		end(err)
 	}()
 	limit, cancel := q.limits.All, context.CancelFunc(nil) // a request with a token cannot be canceled
-	if open {
+	if isPublic {
 		q.Idle = min(q.Idle, openTimeout)
-		q.Body = http.MaxBytesReader(q.W, q.Body, maxOpenBody)
+		q.Body = http.MaxBytesReader(q.W, q.Body, maxPublicBody)
 		q.Ctx, cancel = context.WithTimeout(q.Ctx, openTimeout)
 		defer cancel()
 		defer context.AfterFunc(q.Ctx, func() { _ = q.Control.SetReadDeadline(time.Now()) })()

@@ -148,15 +148,15 @@ func (c *Cache) WithCopy(key string, check func(path string) error, fetch func(*
 		}
 	}
 	// Other processes evict the copy too quickly, so use a private one.
-	temp, err := c.fetch(fetch)
+	temp, err := c.fetchTemp(fetch)
 	if err != nil {
 		return err
 	}
 	return errors.Join(use(temp), os.Remove(temp))
 }
 
-// fetch calls fetch with a temporary file, and returns the file's path.
-func (c *Cache) fetch(fetch func(*os.File) error) (string, error) {
+// fetchTemp creates a temporary file, fills it with fetch, and returns its path.
+func (c *Cache) fetchTemp(fetch func(*os.File) error) (string, error) {
 	f, err := c.Temp()
 	if err != nil {
 		return "", err
@@ -182,7 +182,7 @@ func (c *Cache) ensureCopy(key string, check func(path string) error, fetch func
 		if err == nil {
 			if !isVerified || time.Since(previous.verifiedAt) > time.Minute {
 				now := time.Now()
-				_ = os.Chtimes(path, now, now) // If this fails, the copy may be evicted earlier.
+				_ = os.Chtimes(path, now, now) // If this fails, the copy may be evicted sooner.
 				c.markVerified(key, info)
 			}
 			return nil
@@ -192,7 +192,7 @@ func (c *Cache) ensureCopy(key string, check func(path string) error, fetch func
 		return err
 	}
 	_, err, _ = c.flights.Do(key, func() (any, error) {
-		temp, err := c.fetch(fetch)
+		temp, err := c.fetchTemp(fetch)
 		if err != nil {
 			return nil, err
 		}
@@ -222,7 +222,7 @@ func (c *Cache) Pin(key string, check func(path string) error, fetch func(*os.Fi
 		p.refs--
 		if p.refs == 0 {
 			delete(c.pins, key)
-			_ = os.Remove(p.path) // If this fails, the link is removed with the process's directory.
+			_ = os.Remove(p.path) // If this fails, the link stays until the process's directory is removed.
 		}
 	}), nil
 }

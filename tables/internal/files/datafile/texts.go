@@ -175,7 +175,7 @@ func (f *file) visitDictionary(g group, leaf int, visit func(n int64, text []byt
 }
 
 const (
-	maxBatchBytes = 4 << 20 // upper bound of batchBytes
+	maxBatchBytes = 4 << 20 // upper bound on batchBytes
 	minBatchBytes = 64 << 10
 )
 
@@ -210,14 +210,14 @@ func (f *file) stepRows(g group, leaves map[int]*chunkPages) int64 {
 		default:
 			continue
 		}
-		values := max(chunk.NumValues()/g.rows, 1) // more than one in lists
+		values := max(chunk.NumValues()/g.rows, 1) // values per row: more than one if the column is a list
 		width += max(longest*min(values, limit), chunk.TotalUncompressedSize()/g.rows)
 		width = min(width, limit)
 	}
 	return max(1, min(f.scan.Rows, limit/max(width, 1)))
 }
 
-// withDictionaryType returns field with a dictionary type. The library then reads the column as codes.
+// withDictionaryType returns field with a dictionary type. The Parquet library then reads the column as codes.
 func withDictionaryType(field pqarrow.SchemaField) pqarrow.SchemaField {
 	dictionaryField := *field.Field
 	dictionaryField.Type = &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int32, ValueType: dictionaryField.Type}
@@ -227,12 +227,12 @@ func withDictionaryType(field pqarrow.SchemaField) pqarrow.SchemaField {
 
 // checkCodes returns an error unless the dictionary has dictionarySize strings and contains all codes.
 func checkCodes(a arrow.Array, dictionarySize int) error {
-	all := a.(*array.Dictionary)
-	if n := all.Dictionary().Len(); n != dictionarySize {
+	column := a.(*array.Dictionary)
+	if n := column.Dictionary().Len(); n != dictionarySize {
 		return fmt.Errorf("the dictionary has %d strings instead of %d: the file is damaged", n, dictionarySize)
 	}
-	for i, code := range all.Indices().(*array.Int32).Int32Values() {
-		if uint32(code) >= uint32(dictionarySize) && all.IsValid(i) {
+	for i, code := range column.Indices().(*array.Int32).Int32Values() {
+		if uint32(code) >= uint32(dictionarySize) && column.IsValid(i) {
 			return fmt.Errorf("code %d is outside the dictionary of %d strings: the file is damaged", code, dictionarySize)
 		}
 	}
