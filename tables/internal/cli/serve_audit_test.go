@@ -162,13 +162,13 @@ func TestServeAuditLog(t *testing.T) {
 			t.Errorf("the audit log contains %q", hidden)
 		}
 	}
-	for range 100 {
-		_ = drain(stranger.Scan(t.Context(), "b", "t", nil, nil))
-	}
-	_ = put(ann)
-	if e := line("DoPut"); e.LeftOut < 50 {
-		t.Errorf("after 100 calls of a stranger, the next line says that %d were left out, want most of them", e.LeftOut)
-	}
+	waitUntil(t, "the log leaves out fewer than 50 of 100 calls of a stranger", func() bool { // on a busy machine, they may take seconds
+		for range 100 {
+			_ = drain(stranger.Scan(t.Context(), "b", "t", nil, nil))
+		}
+		_ = put(ann)
+		return line("DoPut").LeftOut >= 50
+	})
 	mustSucceed(t, os.Rename(file, file+".1"))
 	mustSucceed(t, cmd.Process.Signal(syscall.SIGHUP))
 	waitUntil(t, "the server writes no new file after SIGHUP", func() bool {
