@@ -81,7 +81,8 @@ type ServeOptions struct {
 }
 
 // access is who the client of a connection is, what it may do, and in which namespace. Only the
-// conn's goroutine uses it.
+// conn's goroutine changes it. Answers in other goroutines read space, which is fixed before they
+// start, and user.
 type access struct {
 	peer       *transport
 	listener   ServeOptions
