@@ -81,7 +81,7 @@ func encodeValues(values any) (s storedColumn, err error) {
 		return storedColumn{dtype: npy.DType{Kind: 'O'}, objects: v}, nil
 	case Texts:
 		if v.Null != nil && len(v.Null) != len(v.Values) {
-			return s, fmt.Errorf("Values has length %d, but Null has length %d", len(v.Values), len(v.Null))
+			return s, fmt.Errorf("field Values has length %d, but Null has length %d", len(v.Values), len(v.Null))
 		}
 		s, err = encodeValues(v.objects())
 		if s.pandasDtype = pickle.Call("pandas", "StringDtype"); !v.NA {
