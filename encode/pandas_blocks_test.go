@@ -74,7 +74,7 @@ func TestPandasWriteErrors(t *testing.T) {
 		"category 2 occurs twice":                              {Columns: []Column{{"a", Categorical{[]int32{0}, []any{"x", []byte("x"), "x"}, false}}}},
 		"category 1 occurs twice":                              {Columns: []Column{{"a", Categorical{[]int32{0}, []int8{7, 7}, false}}}},
 		"categories: names of type list":                       {Columns: []Column{{"a", Categorical{[]int32{0}, []any{[]any{}}, false}}}},
-		"column a: Values has length 2, but Null has length 1": {Columns: []Column{{"a", Texts{[]string{"a", "b"}, []bool{true}, false}}}},
+		"column a: field Values has length 2, but Null has length 1": {Columns: []Column{{"a", Texts{[]string{"a", "b"}, []bool{true}, false}}}},
 		"element 1 has the code 1, but there are":              {Columns: []Column{{"a", Categorical{[]int32{0, 1}, []int64{7}, false}}}},
 		"column a: categories: ":                               {Columns: []Column{{"a", Categorical{[]int32{0}, []chan int{nil}, false}}}},
 		"index: a CategoricalIndex is not supported":           {Columns: []Column{{"a", []int64{1}}}, Index: Column{nil, Categorical{[]int32{0}, []int64{1}, false}}},
