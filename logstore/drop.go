@@ -84,7 +84,7 @@ func (s *Store) forgetFiles() {
 	oldFiles := s.catalog.files
 	s.catalog.files, s.segments.list = newFileSet(), nil
 	s.sealer.file, s.sealer.probe = nil, cacheProbe{}
-	s.blobs.mu.Lock() // reclaimSpace may use blobs.file in the background
+	s.blobs.mu.Lock() // reclaimer.run may use blobs.file in the background
 	s.blobs.file = nil
 	s.blobs.mu.Unlock()
 	s.reclaim.start(&s.segments, s.catalog.files, s.tables.bits)

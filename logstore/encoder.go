@@ -9,7 +9,8 @@ import (
 	"github.com/go-partd/partd/internal/engine/segment"
 )
 
-// encoder encodes operations into batches. Its fields do not change after Open, so no lock guards them.
+// encoder encodes operations into batches. Its fields do not change while the store is writable, so no
+// lock guards them. If Open found the disk full, batches is nil until a Drop makes the store writable.
 type encoder struct {
 	format    *segment.Format
 	tables    *memtables

@@ -14,7 +14,7 @@ type keyStream struct {
 	hash uint64
 
 	// Position of the key's last Set or Delete. Earlier entries do not belong to the value:
-	// those in sources before startSource (see view.sources), and the key's first startEntry
+	// those in sources before startSource (see view.sourceCount), and the key's first startEntry
 	// entries in startSource.
 	startSource, startEntry int
 	exists                  bool // the key exists after the entries read so far

@@ -199,7 +199,7 @@ func (j *mergeJob) replaceManifest(doomed []*dataFile, cuts []fileCut) error {
 	return nil
 }
 
-// forgetWaste updates s.reclaim and the store's size after a merge. mu must be held.
+// forgetWaste updates j.reclaim and the size of the store after a merge. mu must be held.
 func (j *mergeJob) forgetWaste() {
 	r := j.reclaim
 	for _, g := range j.inputs() {

@@ -62,7 +62,7 @@ func (s *Store) Close() error {
 	if s.dir == "" {
 		return nil
 	}
-	// Flush before stopMerging, because the new segment may start a merge. If the flush fails,
+	// Flush before background.stop, because the new segment may start a merge. If the flush fails,
 	// finish flushes again and returns the error.
 	if !s.opts.ReadOnly && s.temp == nil {
 		_ = s.Flush(context.Background())

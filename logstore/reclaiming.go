@@ -16,7 +16,7 @@ type reclaiming struct {
 	parts       []suspicion // possibly dead bytes of each part of the hash space
 	deadShare   float64     // expected fraction of the possibly dead bytes that are dead
 	mustMeasure bool        // measure as soon as no reader uses merged segments
-	failures    int         // consecutive failures of reclaimSpace
+	failures    int         // consecutive failures of reclaimer.run
 	nextTime    time.Time   // earliest time of a retry. If a measurement is expected to find few dead bytes, it also waits
 	hasTimer    bool        // a timer is set for nextTime
 

@@ -13,7 +13,7 @@ func (w *scanWorker) isStreamed(hash uint64, key []byte) bool {
 	return segment.FindHot(w.streamedKeys, hash, key) != nil
 }
 
-// openSource returns the entries of source i (see view.sources) in the source's ranges that
+// openSource returns the entries of source i (see view.sourceCount) in the source's ranges that
 // overlap r. read is the interval of hashes in these ranges, which may be wider than r.
 func (w *scanWorker) openSource(i int, r hashRange) (src segment.Source, read hashRange) {
 	widen := func(bits uint8) {

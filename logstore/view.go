@@ -171,7 +171,7 @@ func (v *view) finestBits() uint8 {
 }
 
 // rangeSource returns the entries of a source in the range to which hash belongs. For a segment,
-// rangeSource omits the entries of hot keys. Sources are numbered as in view.sources.
+// rangeSource omits the entries of hot keys. For the numbers of sources, see sourceCount.
 func (v *view) rangeSource(source int, hash uint64, r *segment.Reader) segment.Source {
 	if source >= len(v.segments) {
 		return v.tables[source-len(v.segments)].source(hash)

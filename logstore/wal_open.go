@@ -115,7 +115,7 @@ func (l *writeAhead) checkNewest(r *walReader) error {
 		if errors.Is(err, errNoRecord) {
 			info, err := f.Info()
 			if err != nil || info.Size > 0 {
-				return err // wal.open has checked that the file contains no records
+				return err // open has checked that the file contains no records
 			}
 			reason = errors.New("it is empty")
 		} else if err != nil {

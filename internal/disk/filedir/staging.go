@@ -91,7 +91,6 @@ func (s *staging) replaceFile(name string, value []byte) error {
 
 // writeKeyFile stores a key that is too long for a file name in a separate file. name is the name
 // of the file for the key's value. Call writeKeyFile before creating the file for the value.
-// write writes value to a new temporary file.
 func (s *staging) writeKeyFile(key, name string) error {
 	keyName, ok := names.KeyFile(name)
 	if !ok {
