@@ -242,7 +242,7 @@ def test_files(tables, tmp_path):
     assert len(tables.get("a.csv")) == 3
     with pytest.raises(FileNotFoundError):
         tables.put("none", tmp_path / "none.csv")
-    with pytest.raises(ValueError, match="the format is not clear"):
+    with pytest.raises(ValueError, match="the name does not show the format"):
         tables.put("none", tmp_path / "a.txt")
     (tmp_path / "bad.csv").write_text("a,b\n" + "1,2\n" * 100_000 + "1,2,3\n")
     (tmp_path / "bad.parquet").write_bytes((tmp_path / "a.parquet").read_bytes()[:-9])
