@@ -7,12 +7,12 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
 // pandasPeers are environments of .ci/peers: pandas 2 with compression packages, and pandas 3 without.
@@ -31,23 +31,10 @@ var pandasPrograms = map[string]*pandasProgram{} // by environment
 // withPandas runs a test in each environment.
 func withPandas(t *testing.T, peers []string, test func(t *testing.T, p *pandasProgram)) {
 	t.Helper()
-	dir := os.Getenv("PARTD_PEERS")
-	if dir == "" {
-		cache, err := os.UserCacheDir()
-		must(t, err)
-		dir = filepath.Join(cache, "partd-peers")
-	}
 	for _, peer := range peers {
 		t.Run(peer, func(t *testing.T) {
-			python := filepath.Join(dir, peer, "bin", "python")
-			if _, err := os.Stat(python); err != nil {
-				if os.Getenv("PARTD_REQUIRE_ALL") != "" {
-					t.Fatalf("PARTD_REQUIRE_ALL is set, and this test needs %s: run .ci/peers to create it", python)
-				}
-				t.Skipf("this test needs %s: run .ci/peers to create it", python)
-			}
 			if pandasPrograms[peer] == nil {
-				pandasPrograms[peer] = startPandas(t, python)
+				pandasPrograms[peer] = startPandas(t, procs.Python(t, peer))
 			}
 			test(t, pandasPrograms[peer])
 		})

@@ -189,17 +189,7 @@ func gzipFile(t *testing.T, file string) string {
 // duckDB runs statements in DuckDB, if it is installed (see .ci/peers).
 func duckDB(t *testing.T, statements string) {
 	t.Helper()
-	dir := os.Getenv("PARTD_PEERS")
-	if cache, err := os.UserCacheDir(); dir == "" && err == nil {
-		dir = filepath.Join(cache, "partd-peers")
-	}
-	python := filepath.Join(dir, "duckdb", "bin", "python")
-	if _, err := os.Stat(python); err != nil {
-		if os.Getenv("PARTD_REQUIRE_ALL") != "" {
-			t.Fatalf("PARTD_REQUIRE_ALL is set: %v: run .ci/peers to install it", err)
-		}
-		t.Skipf("%v: run .ci/peers to install it", err)
-	}
+	python := procs.Python(t, "duckdb")
 	if text, err := exec.Command(python, "-c", "import duckdb, sys; duckdb.sql(sys.argv[1])", statements).CombinedOutput(); err != nil {
 		t.Fatalf("DuckDB statements %s: %v\n%s", statements, err, text)
 	}
