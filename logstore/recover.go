@@ -18,6 +18,11 @@ func (j *journal) recoverWrite(storeExists bool) error {
 			return err
 		}
 		epoch = max(epoch, j.wal.lastEpoch) + 1
+		if j.durable.Load() {
+			if err := j.catalog.syncRecovered(live); err != nil {
+				return err
+			}
+		}
 	}
 	t := <-j.tables.free
 	wal, err := j.recoverInto(t, live, epoch)
@@ -67,11 +72,6 @@ func (j *journal) recoverInto(t *memtable, live []*walReader, epoch uint64) (_ *
 	})
 	if err != nil {
 		return nil, err
-	}
-	if j.durable.Load() && len(live) > 0 {
-		if err := j.catalog.syncRecovered(live); err != nil {
-			return nil, err
-		}
 	}
 	slot, reuse, err := j.wal.nextSlot(live, j.seq)
 	if err != nil {
@@ -158,8 +158,9 @@ func (j *journal) addRecord(b *batch, entries []byte) error {
 	return nil
 }
 
-// syncRecovered syncs data that a killed process may not have synced. It must run before the next
-// write-ahead file is created, whose header says how many records the earlier files have.
+// syncRecovered syncs data that a killed process may not have synced. It must run before a write-ahead
+// file is created or reused: the file's header says how many records the earlier files have, and a
+// power loss could restore an earlier manifest, which needs the reused file.
 func (c *catalog) syncRecovered(live []*walReader) error {
 	return c.syncExclusive(func() error {
 		if err := c.syncData(c.files); err != nil {
