@@ -9,31 +9,31 @@ import (
 // the last Delete, unless older segments contain entries of the key.
 
 // findResets fills j.resets with the keys that were set or deleted and have hashes from lo to hi.
-// It returns errTooMuch if these keys need more than limit bytes of memory.
+// It returns errRangeTooLarge if these keys need more than limit bytes of memory.
 func (j *mergeJob) findResets(lo, hi uint64, limit int64) error {
 	return j.collectResets(limit, func(first, end int, f func(e *segment.Entry) error) error {
 		return j.eachEntryIn(first, end, lo, hi, f)
 	})
 }
 
-// collectResets fills j.resets with the keys that were set or deleted. It calls each with a range
-// [first, end) of the view's segments; each must call f for the entries to consider in that range.
-// If the keys need more than limit bytes of memory, collectResets returns errTooMuch.
-func (j *mergeJob) collectResets(limit int64, each func(first, end int, f func(e *segment.Entry) error) error) error {
+// collectResets fills j.resets with the keys that were set or deleted. The function iterate must
+// call f for each entry to consider in the segments [first, end) of the view.
+// If the keys need more than limit bytes of memory, collectResets returns errRangeTooLarge.
+func (j *mergeJob) collectResets(limit int64, iterate func(first, end int, f func(e *segment.Entry) error) error) error {
 	j.resets = map[string]*keyReset{}
 	var bytes int64
 	for i := j.first; i < len(j.view.segments); i++ {
 		if j.view.segments[i].ledger.Marks == 0 {
 			continue
 		}
-		err := each(i, i+1, func(e *segment.Entry) error {
+		err := iterate(i, i+1, func(e *segment.Entry) error {
 			if e.Kind != segment.KindSet && e.Kind != segment.KindDelete {
 				return nil
 			}
 			r := j.resets[string(e.Key)]
 			if r == nil {
 				if bytes += resetCost + int64(len(e.Key)); bytes > limit {
-					return errTooMuch
+					return errRangeTooLarge
 				}
 				r = &keyReset{hasOlder: !j.hasOldest}
 				j.resets[string(e.Key)] = r
@@ -48,7 +48,7 @@ func (j *mergeJob) collectResets(limit int64, each func(first, end int, f func(e
 	if len(j.resets) == 0 || j.first == 0 {
 		return nil
 	}
-	return each(0, j.first, func(e *segment.Entry) error {
+	return iterate(0, j.first, func(e *segment.Entry) error {
 		if r := j.resets[string(e.Key)]; r != nil {
 			r.hasOlder = true
 		}
@@ -77,15 +77,15 @@ func (j *mergeJob) eachLive(lo, hi uint64, f func(e *segment.Entry) error) error
 	return j.dropDead(func(f func(e *segment.Entry) error) error { return j.eachEntryIn(j.first, j.end, lo, hi, f) }, f)
 }
 
-// dropDead calls f for each live entry that the function each yields, and adds the dead entries to
-// j.dropped.
-func (j *mergeJob) dropDead(each func(func(e *segment.Entry) error) error, f func(e *segment.Entry) error) error {
+// dropDead adds the dead entries to j.dropped, and calls f for the live ones. The function iterate
+// must call its argument for all merged entries.
+func (j *mergeJob) dropDead(iterate func(func(e *segment.Entry) error) error, f func(e *segment.Entry) error) error {
 	for _, r := range j.resets {
 		r.passedCount = 0
 	}
 	var dropped Ledger
 	freed := map[uint32]int64{}
-	err := each(func(e *segment.Entry) error {
+	err := iterate(func(e *segment.Entry) error {
 		if !j.isDead(e) {
 			return f(e)
 		}
@@ -104,7 +104,7 @@ func (j *mergeJob) dropDead(each func(func(e *segment.Entry) error) error, f fun
 		return j.view.files.addEntry(&dropped, e)
 	})
 	if err != nil {
-		return err // leave j.dropped unchanged: after errTooMuch, the caller retries with smaller intervals
+		return err // leave j.dropped unchanged: after errRangeTooLarge, the caller retries with smaller intervals
 	}
 	j.dropped.Add(dropped)
 	for file, n := range freed {

@@ -88,8 +88,8 @@ func (j *mergeJob) writeHot(h *segment.HotRun) error {
 	if err != nil {
 		return err
 	}
-	each := func(f func(e *segment.Entry) error) error { return j.eachOfKey(h, j.first, j.end, f) }
-	err = j.dropDead(each, func(e *segment.Entry) error {
+	iterate := func(f func(e *segment.Entry) error) error { return j.eachOfKey(h, j.first, j.end, f) }
+	err = j.dropDead(iterate, func(e *segment.Entry) error {
 		if j.w.Size() > j.maxLen {
 			if size.encodedLen > 0 {
 				endRun()

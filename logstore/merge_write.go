@@ -89,7 +89,7 @@ func (j *mergeJob) writeRangeGroup(first, end int) error {
 	if err == nil {
 		loaded, err = j.load(lo, hi)
 	}
-	if err == errTooMuch {
+	if err == errRangeTooLarge {
 		if end-first == 1 {
 			return j.stream(first)
 		}
@@ -132,13 +132,13 @@ func (j *mergeJob) writeRangeGroup(first, end int) error {
 	return nil
 }
 
-// load loads the live entries with hashes from lo to hi, in order. It returns errTooMuch if they
-// do not fit into memory.
+// load loads the live entries with hashes from lo to hi, in order. It returns errRangeTooLarge if
+// they do not fit into memory.
 func (j *mergeJob) load(lo, hi uint64) ([]byte, error) {
 	loaded := j.arenas[0][:0]
 	err := j.eachLive(lo, hi, func(e *segment.Entry) error {
 		if len(loaded)+len(e.Raw) > cap(loaded) {
-			return errTooMuch
+			return errRangeTooLarge
 		}
 		loaded = append(loaded, e.Raw...)
 		return nil

@@ -27,7 +27,7 @@ func (m *measurement) measureInterval(lo, hi uint64) error {
 		limit = math.MaxInt64
 	}
 	err := j.findResets(lo, hi, limit)
-	if err == errTooMuch {
+	if err == errRangeTooLarge {
 		mid := lo + (hi-lo)/2
 		if err := m.measureInterval(lo, mid); err != nil {
 			return err

@@ -57,7 +57,7 @@ func (w *scanWorker) load(r hashRange) error {
 				return w.loadBlock(e.Raw)
 			})
 		}
-		if err == errTooMuch {
+		if err == errRangeTooLarge {
 			w.truncated = true
 			return nil
 		}
@@ -69,14 +69,14 @@ func (w *scanWorker) load(r hashRange) error {
 }
 
 // loadBlock appends a block of encoded entries to loaded. An entry may continue in the next block.
-// If the block does not fit, loadBlock appends its beginning and returns errTooMuch.
+// If the block does not fit, loadBlock appends its beginning and returns errRangeTooLarge.
 func (w *scanWorker) loadBlock(b []byte) error {
 	if err := canceled.Err(w.sc.ctx); err != nil {
 		return err
 	}
 	if free := cap(w.loaded) - len(w.loaded); len(b) > free {
 		w.loaded = append(w.loaded, b[:free]...)
-		return errTooMuch
+		return errRangeTooLarge
 	}
 	w.loaded = append(w.loaded, b...)
 	return nil
@@ -147,9 +147,9 @@ func (w *scanWorker) emitStream(key []byte, hash uint64) error {
 	return nil
 }
 
-// nextKey returns the smallest key with the given hash that is greater than after, or the smallest
-// of all if after is nil, and reports whether there are greater keys. It omits streamed keys. If
-// there is no such key, it returns nil.
+// nextKey returns the smallest key with the given hash that is greater than after, or nil if there
+// is none. If after is nil, it returns the smallest key with that hash. hasMore reports whether
+// greater keys exist. nextKey omits streamed keys.
 func (w *scanWorker) nextKey(hash uint64, after []byte) (next []byte, hasMore bool, err error) {
 	for i := range w.sc.v.sourceCount() {
 		err := w.eachEntryIn(i, hashRange{hash, hash}, func(e *segment.Entry, _ uint64) error {

@@ -86,8 +86,8 @@ func packRanges(first, count int, rangeSize func(r int) int64, limit int64) (end
 	return end
 }
 
-// errTooMuch means that a range of hashes exceeds the memory limit.
-var errTooMuch = errors.New("the range exceeds the memory limit")
+// errRangeTooLarge means that a range of hashes exceeds the memory limit.
+var errRangeTooLarge = errors.New("the range exceeds the memory limit")
 
 func wrongRangeError(key []byte) error {
 	return fmt.Errorf("key %s is in the wrong range", storekit.QuoteKey(string(key)))

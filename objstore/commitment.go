@@ -51,7 +51,7 @@ func (c *commitment) createOnce(ctx context.Context, name string, data []byte) e
 	err := c.bucket.Create(ctx, name, data)
 	switch {
 	case err == nil || errors.Is(err, fs.ErrExist):
-	case !isDefinite(err):
+	case !isOutcomeKnown(err):
 		c.isUnknown = true
 	default: // the bucket refused the request, but check whether the object exists nonetheless
 		_, readErr := c.readPart(ctx, name, 0, 1)

@@ -15,7 +15,7 @@ import (
 	"github.com/go-partd/partd/internal/engine/segment"
 )
 
-// objects reads and creates the store's objects in the bucket, and repeats requests that failed. Its
+// objects reads and creates the store's objects in the bucket, and retries failed requests. Its
 // fields do not change after Open.
 type objects struct {
 	bucket Bucket
@@ -88,7 +88,7 @@ func Retry(
 			sawDamage, lastDone, deadline = false, *progress, time.Now().Add(limit)
 		}
 		switch {
-		case err == nil || isDefinite(err):
+		case err == nil || isOutcomeKnown(err):
 			return err
 		case ctx.Err() != nil:
 			return errors.Join(canceled.Err(ctx), err)
@@ -106,8 +106,8 @@ func Retry(
 	}
 }
 
-// isDefinite reports whether the outcome of a failed request is known, so retrying is useless.
-func isDefinite(err error) bool {
+// isOutcomeKnown reports whether the outcome of a failed request is known, so retrying is useless.
+func isOutcomeKnown(err error) bool {
 	return errors.Is(err, fs.ErrExist) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrRefused)
 }
 

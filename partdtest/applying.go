@@ -111,7 +111,7 @@ func applyInvalid(e *env) {
 	e.expectRejected(tag, partd.Operation{Change: partd.ChangeSet}, nil)
 	e.expectRejected(tag, partd.Operation{Change: partd.ChangeSet, Entries: []partd.Entry{entry("a", "1"), entry("b", "1")}}, nil)
 	e.expectRejected(tag, partd.Operation{Change: 99}, nil)
-	if applied, err := partd.Apply(cancelledFor(e.ctx), e.store, tag, appendOp("a", "1")); applied || !isCancelledError(err) {
+	if applied, err := partd.Apply(cancelledContext(e.ctx), e.store, tag, appendOp("a", "1")); applied || !isCancelledError(err) {
 		e.Fatalf("Apply with a cancelled context returned %v, %v", applied, err)
 	}
 	e.want("after rejected operations", nil)

@@ -161,7 +161,7 @@ func partCancelled(e *env) {
 		}
 		return 0
 	})
-	err := each("ScanPart", partd.ScanPart(cancelledFor(e.ctx), e.store, 0, 2), func(partd.Chunk) error {
+	err := each("ScanPart", partd.ScanPart(cancelledContext(e.ctx), e.store, 0, 2), func(partd.Chunk) error {
 		return errors.New("a chunk despite the cancelled context")
 	})
 	if !isCancelledError(err) {

@@ -27,7 +27,7 @@ func getTwice(e *env) {
 	values := e.checkGet("a", "b", "a", "missing", "missing", "a")
 	clear(values[0])
 	if string(values[2]) != "one" || string(values[5]) != "one" {
-		e.Fatalf("Get of a key several times returned the same memory, but each value belongs to the caller")
+		e.Fatalf("Get returned the same memory twice for a repeated key, but the caller owns each value")
 	}
 }
 
@@ -35,7 +35,7 @@ func getNothing(e *env) {
 	for range 2 {
 		values, err := e.store.Get(e.ctx)
 		if err != nil || len(values) != 0 {
-			e.Fatalf("Get of no keys returned %q, %v", values, err)
+			e.Fatalf("Get without keys returned %q, %v", values, err)
 		}
 		e.append(entry("a", "1"))
 	}
@@ -60,7 +60,7 @@ func getOwnership(e *env) {
 	e.append(entry("a", "more"))
 	for _, v := range values {
 		if string(v[:10]) != repeat("!", 10) {
-			e.Fatalf("the result of Get belongs to the caller, but an Append changed it")
+			e.Fatalf("an Append changed the result of Get, but the caller owns it")
 		}
 	}
 	e.check("after another Append")
@@ -79,7 +79,7 @@ func appendOrder(e *env) {
 // another goroutine's operation had failed.
 var errSibling = fmt.Errorf("another goroutine's operation failed: %w", partd.ErrUnknownOutcome)
 
-func cancelledFor(parent context.Context) context.Context {
+func cancelledContext(parent context.Context) context.Context {
 	ctx, cancel := context.WithCancelCause(parent)
 	cancel(errSibling)
 	return ctx
@@ -93,9 +93,9 @@ func isCancelledError(err error) bool {
 }
 
 func cancelledChanges(e *env) {
-	ctx := cancelledFor(e.ctx)
+	ctx := cancelledContext(e.ctx)
 	e.append(entry("a", "1"))
-	rule := "with a cancelled context must fail with context.Canceled and the cause, and without the cause's ErrUnknownOutcome"
+	rule := "with a cancelled context must fail with an error that wraps context.Canceled and the cause, but not the ErrUnknownOutcome in the cause"
 	e.expectFailures(rule, isCancelledError, []operation{
 		{"Append", func() error { return e.store.Append(ctx, entry("a", "2"), entry("b", "3")) }},
 		{"Set", func() error { return partd.Set(ctx, e.store, "a", []byte("4")) }},
@@ -109,7 +109,7 @@ func cancelledChanges(e *env) {
 // cancelledReads checks reads with a cancelled context. The reads may ignore the context and
 // succeed.
 func cancelledReads(e *env) {
-	ctx := cancelledFor(e.ctx)
+	ctx := cancelledContext(e.ctx)
 	e.append(entry("a", "1"), entry("b", repeat("b", 100_000)))
 	reads := []func() error{
 		func() error { return compare(ctx, e.store, nil, e.model) },
@@ -123,7 +123,7 @@ func cancelledReads(e *env) {
 	}
 	for _, read := range reads {
 		if err := read(); err != nil && !isCancelledError(err) {
-			e.Errorf("a read with a cancelled context must fail with context.Canceled and the cause, or be correct: %v", err)
+			e.Errorf("a read with a cancelled context must succeed, or fail with an error that wraps context.Canceled and the cause: %v", err)
 		}
 	}
 	e.check("after cancelled reads")

@@ -106,7 +106,7 @@ func (t *handleTable) admit(ctx context.Context, n *openHandle) error {
 				break
 			}
 			owner, minIdle := t.budget.readerToClose(full, n.owner.tenant, time.Since(begin) >= t.patience/2)
-			if t.evict(t.leastUsed(owner, minIdle)) {
+			if t.evict(t.leastRecentlyUsed(owner, minIdle)) {
 				continue
 			}
 		}
@@ -151,10 +151,10 @@ func (t *handleTable) find(match func(n *openHandle, idle time.Duration) bool) *
 	return nil
 }
 
-// leastUsed returns the least recently used handle of owner, or of any tenant if owner is nil. The
-// handle must not be in use, and must have been idle for minIdle. leastUsed returns nil if no handle
-// qualifies.
-func (t *handleTable) leastUsed(owner *tenant, minIdle time.Duration) *openHandle {
+// leastRecentlyUsed returns the least recently used handle of owner, or of any tenant if owner is
+// nil. The handle must not be in use, and must have been idle for minIdle. leastRecentlyUsed returns
+// nil if no handle qualifies.
+func (t *handleTable) leastRecentlyUsed(owner *tenant, minIdle time.Duration) *openHandle {
 	return t.find(func(n *openHandle, idle time.Duration) bool {
 		return (owner == nil || n.owner.tenant == owner) && idle > 0 && idle >= minIdle
 	})
@@ -171,7 +171,7 @@ func (t *handleTable) evict(n *openHandle) bool {
 
 // reap closes the least recently used handle to free memory, unless it was used within
 // slowAfter.
-func (t *handleTable) reap() { t.evict(t.leastUsed(nil, slowAfter)) }
+func (t *handleTable) reap() { t.evict(t.leastRecentlyUsed(nil, slowAfter)) }
 
 // endIdle closes the least recently used handle outside the default namespace, unless it was used
 // within slowAfter. Idle handles keep stores open, which can prevent other stores from being opened.
@@ -226,8 +226,9 @@ func (h *handles) read(a *answerBuilder, id, pageNumber uint64) error {
 	h.table.markUsed(n, true, handleIdle) // prevent eviction during the read
 	n.lastPage = pageNumber
 	if n.bytes > int64(a.pageSize) {
-		// Few such handles fit in memory, and theirs is already charged. Readers that wait for a
-		// handle may hold the rest, so this page must not wait for memory behind new readers.
+		// Few handles with such large pages fit in memory, and the budget already includes their
+		// bytes. Readers that wait for a handle may hold the rest of the memory, so this page must
+		// not wait behind new readers.
 		a.minFirstRaise, a.continues = int64(a.pageSize+a.pageSize/2), true
 	}
 	more, err := n.nextPage(a)

@@ -20,7 +20,7 @@ func TestHandleLife(t *testing.T) {
 		table := &handleTable{budget: &q}
 		peer := q.enter("peer")
 		h := handles{table: table, tenant: peer, space: &space{store: partd.NewDict()}, open: map[uint64]*openHandle{}}
-		idle := func() bool { return table.leastUsed(nil, 0) != nil }
+		idle := func() bool { return table.leastRecentlyUsed(nil, 0) != nil }
 		var closed atomic.Int32 // several timers close handles at once
 		id, err := h.add(ctx, false, func(*answerBuilder) (bool, error) {
 			time.Sleep(time.Second)
@@ -72,7 +72,7 @@ func TestWaitingHandleStaysOpen(t *testing.T) {
 		begin := time.Now()
 		_, err = h.add(t.Context(), false, nil, closer)
 		must(t, err)
-		if waited := time.Since(begin); waited < slowAfter || table.leastUsed(nil, slowAfter) != nil {
+		if waited := time.Since(begin); waited < slowAfter || table.leastRecentlyUsed(nil, slowAfter) != nil {
 			t.Errorf("after a wait of %v, the new handle counts as idle; want a wait of at least %v, and a handle that is not idle", waited, slowAfter)
 		}
 		h.close()

@@ -48,7 +48,7 @@ func (x *execution) define(ctx context.Context) (err error) {
 	case st.Verb == sqlwrite.DropTable:
 		err = x.table.Delete(ctx)
 	case st.Column == "":
-		err = x.table.Rename(ctx, b, st.Rename)
+		err = x.table.Rename(ctx, b, st.NewName)
 	case c != nil:
 		err = x.table.Evolve(ctx, *c)
 	}
@@ -62,7 +62,7 @@ func (x *execution) columnChange(ctx context.Context) (*ColumnChange, error) {
 	if err != nil || st.Column == "" {
 		return nil, err
 	}
-	c := &ColumnChange{Op: ColumnOp(st.Change), Column: st.Column, To: st.Rename}
+	c := &ColumnChange{Op: ColumnOp(st.Change), Column: st.Column, To: st.NewName}
 	// DuckDB ignores case
 	i := slices.IndexFunc(columns.Fields(), func(f arrow.Field) bool { return strings.EqualFold(f.Name, st.Column) })
 	if i >= 0 {
@@ -71,7 +71,7 @@ func (x *execution) columnChange(ctx context.Context) (*ColumnChange, error) {
 	if st.IfColumn && (i >= 0) == (c.Op == AddColumn) {
 		return nil, nil
 	}
-	if len(st.Types) > 0 {
+	if len(st.NewColumns) > 0 {
 		types, err := x.typesOf(ctx)
 		if err != nil {
 			return nil, err

@@ -300,7 +300,7 @@ func (x *execution) typesOf(ctx context.Context) (*arrow.Schema, error) {
 	if err != nil {
 		return nil, err
 	}
-	types, err := x.typeNames(ctx, &sqlwrite.Statement{Types: x.s.sqlColumns(schema.WithoutEncodings(columns), stored)})
+	types, err := x.typeNames(ctx, &sqlwrite.Statement{NewColumns: x.s.sqlColumns(schema.WithoutEncodings(columns), stored)})
 	for i, name := range types {
 		if listSize.ReplaceAllString(declared[i], "[]") != listSize.ReplaceAllString(name, "[]") {
 			return nil, schema.Errorf(fields[i].Name, "tables have no type %s: use another type, such as %s", declared[i], name)

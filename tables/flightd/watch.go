@@ -124,7 +124,7 @@ type watchedStream struct {
 
 type streamKey struct{}
 
-// streamOf returns the stream of the call of ctx.
+// streamOf returns the stream of ctx's call.
 func streamOf(ctx context.Context) *watchedStream {
 	return ctx.Value(streamKey{}).(*watchedStream) //nolint:forcetypeassert // the context of every call has one
 }

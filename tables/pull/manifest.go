@@ -116,8 +116,8 @@ func (m *manifest) encode(w io.Writer) (err error) {
 	return err
 }
 
-// readManifest decodes and validates b, the manifest of the record want. Another node may have
-// forged b. A forged manifest cannot exhaust memory: each valid line is longer than its decoded
+// readManifest decodes the manifest b, and checks that it is valid and belongs to the record want.
+// Another node may have forged b. A forged manifest cannot exhaust memory: each valid line is longer than its decoded
 // form, so the result is smaller than b.
 func readManifest(b []byte, want record) (*manifest, error) {
 	m := &manifest{}
@@ -199,7 +199,8 @@ func isTime(t arrow.DataType) bool {
 
 var errNoTime = errors.New("the time column contains a null: every row needs a time")
 
-func firstFrom(times arrow.Array, from int64) int {
+// indexFrom returns the index of the first time that is not before from. The times must be sorted.
+func indexFrom(times arrow.Array, from int64) int {
 	return sort.Search(times.Len(), func(i int) bool { return series.TimeAt(times, i) >= from })
 }
 
@@ -233,9 +234,9 @@ func (t interval) rows(b arrow.RecordBatch, column int) (arrow.RecordBatch, erro
 	if times.NullN() > 0 {
 		return nil, errNoTime
 	}
-	first, end := firstFrom(times, t.lo), times.Len()
+	first, end := indexFrom(times, t.lo), times.Len()
 	if t.hi < math.MaxInt64 {
-		end = firstFrom(times, t.hi+1)
+		end = indexFrom(times, t.hi+1)
 	}
 	return b.NewSlice(int64(first), int64(max(first, end))), nil
 }

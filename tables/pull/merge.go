@@ -39,7 +39,7 @@ func (n *Node) merge(ctx context.Context, base version, added frame) (*manifest,
 	for i := -1; i < len(base.files); i++ {
 		end := times.Len() // end of the new rows before the next file
 		if i+1 < len(base.files) {
-			end = firstFrom(times, base.files[i+1].Min)
+			end = indexFrom(times, base.files[i+1].Min)
 		}
 		if i >= 0 && start == end { // no new rows before the next file
 			next.files = append(next.files, base.files[i])

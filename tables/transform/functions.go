@@ -97,7 +97,7 @@ func (f FunctionCalls) parse() (calls []functionCall, columns []string, err erro
 	if len(f) == 0 {
 		return nil, nil, &tables.ArgumentError{Err: fmt.Errorf("no function given: use one of %s", strings.Join(Functions, ", "))}
 	}
-	general := ""
+	withoutColumn := ""
 	for _, text := range f {
 		name, column, hasColumn := strings.Cut(text, "(")
 		column, isClosed := strings.CutSuffix(column, ")")
@@ -109,14 +109,14 @@ func (f FunctionCalls) parse() (calls []functionCall, columns []string, err erro
 		case slices.Contains(fillFunctions, name) && (len(f) > 1 || hasColumn):
 			return nil, nil, &tables.ArgumentError{Err: fmt.Errorf("%s must be the only function because it fills bins from adjacent rows: name it without a column, and remove the other functions", name)}
 		case !hasColumn && name != "size":
-			general = name
+			withoutColumn = name
 		case hasColumn && !slices.Contains(columns, column):
 			columns = append(columns, column)
 		}
 		calls = append(calls, functionCall{name, column})
 	}
-	if columns != nil && general != "" {
-		return nil, nil, &tables.ArgumentError{Err: fmt.Errorf("%[1]s needs a column, because other functions have one: write %[1]s(COLUMN)", general)}
+	if columns != nil && withoutColumn != "" {
+		return nil, nil, &tables.ArgumentError{Err: fmt.Errorf("%[1]s needs a column, because other functions have one: write %[1]s(COLUMN)", withoutColumn)}
 	}
 	return calls, columns, nil
 }

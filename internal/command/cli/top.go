@@ -13,13 +13,13 @@ records equal in F, the first in the input are written. :n compares numbers, and
 :asc writes the smallest values, as in --by price:n:asc. Separate several fields
 by commas. Missing values come last, or first with :asc.
 
-With --per G the first N records of each value of the field G, or of several
-fields, are written, group by group, in the order of G as bytes. Records without
-G form a group.
+With --per G, write the first N records for each value of the field G, or of
+several fields. The groups are sorted by G, compared as bytes. Records without G
+form a group.
 
-With --frequent F records are counted by the value of F, or of several fields,
-and the N most frequent values are written with their counts, as F,count. Among
-equally frequent values, those that are smaller as bytes come first.
+With --frequent F, count the records for each value of F, or of several fields,
+and write the N most frequent values with their counts, as F,count. Equally
+frequent values are sorted as bytes.
 
 N may be large, and the number of values is not limited: data that does not fit
 in memory goes to temporary files.

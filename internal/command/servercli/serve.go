@@ -19,8 +19,8 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// filesOfStore is the number of files that a store with little data has open.
-const filesOfStore = 64
+// storeFiles is the number of files that a store with little data keeps open.
+const storeFiles = 64
 
 // serve runs the server until ctx ends, an authorized client ends it, or it fails.
 func serve(ctx context.Context, c *config, s streams) (err error) {
@@ -48,7 +48,7 @@ func serve(ctx context.Context, c *config, s streams) (err error) {
 			_ = l.Close() // usually fails, because ServeWith has closed the listener
 		}
 	}()
-	cliutil.WarnFileLimit(log, c.MaxConnections, adminhttp.MaxConnections+filesOfStore)
+	cliutil.WarnFileLimit(log, c.MaxConnections, adminhttp.MaxConnections+storeFiles)
 	adminServer := &admin{started: time.Now()}
 	if c.http != "" {
 		l, err := listenAdmin(c)

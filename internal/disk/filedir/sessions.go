@@ -76,8 +76,8 @@ func (s *slot) seal(synced bool, boot uint64) *slot {
 	return s
 }
 
-// isValid reports whether the slot has a correct checksum, and was synced or written since the
-// system started.
+// isValid reports whether the slot has a correct checksum, and either was synced or was
+// written since the system started.
 func (s *slot) isValid(boot uint64) bool {
 	if crc32.Checksum(s[:slotSumOffset], castagnoli) != binary.LittleEndian.Uint32(s[slotSumOffset:]) {
 		return false
@@ -86,7 +86,7 @@ func (s *slot) isValid(boot uint64) bool {
 	return s.synced() || slotBoot != 0 && slotBoot == boot
 }
 
-// sessionFile is the file "%sessions", which stays open while the lock is kept.
+// sessionFile is the file "%sessions", which stays open while the lock is held.
 type sessionFile struct {
 	*env
 	tree  *tree
@@ -146,8 +146,8 @@ func (t *sessionFile) writeSlot(i uint64, s *slot) error {
 	return nil
 }
 
-// unseal marks a synced slot as unsynced, so that the slot is not valid if a power loss loses the
-// following, unsynced writes.
+// unseal marks a synced slot as unsynced, so that it becomes invalid if a power loss
+// destroys the unsynced writes that follow.
 func (t *sessionFile) unseal(i uint64, s *slot) error {
 	if err := t.writeSlot(i, s.seal(false, t.boot)); err != nil {
 		return err

@@ -118,10 +118,10 @@ type head struct {
 
 // code describes where a key differs from a base key, which is smaller or equal. Keys are compared
 // as eight-byte words, padded with zeros. Of two keys with the same base, the key with more common
-// words is smaller. If both keys have equally many common words, the key with the smaller word is
+// words is smaller. If both have the same number of common words, the key with the smaller word is
 // smaller.
 type code struct {
-	common int    // number of words at the beginning that are equal to the base's
+	common int    // number of leading words that equal the base's
 	word   uint64 // next word of the key
 }
 
@@ -131,8 +131,8 @@ const (
 	wholeKey    = math.MaxInt     // the key equals the base
 )
 
-// codeOf returns the code of key relative to base. common is a number of words at the beginning
-// that are known to be equal.
+// codeOf returns the code of key relative to base. common is a number of leading words that
+// are known to be equal.
 func codeOf(key, base []byte, common int) code {
 	i := 8 * common
 	if i == 0 { // fast path: the first word decides most comparisons

@@ -90,9 +90,9 @@ func (in *Inputs) ResolveFields(flag, list string, layout records.Layout) ([]rec
 }
 
 func (in *Inputs) FieldError(flag, value string, layout records.Layout, err error) error {
-	isOption := in.Columns == nil || errors.Is(err, records.ErrFieldZero)
+	isFlagWrong := in.Columns == nil || errors.Is(err, records.ErrFieldZero)
 	err = fmt.Errorf("--%s %q in %s (read as %s): %w%s", flag, value, in.Files[0].Name, layout.Format, err, in.SeparatorHint(layout))
-	if isOption {
+	if isFlagWrong {
 		return &OptionError{err}
 	}
 	return err
@@ -124,12 +124,12 @@ func (j *Job) FieldName(f records.Field) string {
 const (
 	endMissing = iota + 1
 	EndText
-	endBare // a JSON number, true or false
+	endBare // a JSON number or boolean
 )
 
 // AppendKey encodes fields as a key that sorts by the first field, then the second, and so on. A
-// NUL inside a field is followed by 255. bare[i] is true if field i is a JSON number, true or
-// false; bare is nil if types do not matter.
+// NUL inside a field is followed by 255. bare[i] is true if field i is a JSON number or
+// boolean; bare is nil if types do not matter.
 func AppendKey(dst []byte, fields [][]byte, bare []bool) []byte {
 	for i, f := range fields {
 		end := byte(EndText)

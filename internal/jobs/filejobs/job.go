@@ -217,7 +217,7 @@ func (j *Job) IsTyped() bool {
 }
 
 // KeyBy returns a key for the given fields, and buf, to which it may have appended the key. bare[i]
-// is true if field i is a JSON number, true or false.
+// is true if field i is a JSON number or boolean.
 func (j *Job) KeyBy(buf []byte, fields [][]byte, bare []bool) (key, grown []byte) {
 	if !j.IsTyped() {
 		bare = nil

@@ -48,7 +48,7 @@ type countedColumn struct {
 	values    uint64       // number of values so far
 	runLen    uint64       // number of values in the current run of equal values
 	maxRunLen uint64       // largest runLen so far
-	isJSON    bool         // the first value of the current run is bare JSON (a number, true or false)
+	isJSON    bool         // the first value of the current run is bare JSON (a number or boolean)
 	isMode    bool         // the current value is the mode
 	mode      output.Value // the most frequent value so far
 }

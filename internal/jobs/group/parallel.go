@@ -71,8 +71,8 @@ func (b *rowBatch) write(handle func(rows []byte, err error)) {
 	b.parts.Reset()
 }
 
-// writeParallel builds rows in several goroutines, and writes them in key order. There must be no
-// quantiles.
+// writeParallel builds rows in several goroutines, and writes them in key order. The job must
+// not compute quantiles.
 func (g *engine) writeParallel(ctx context.Context, r *rowBuilder) (err error) {
 	j := g.job
 	workers := min(j.Threads, runtime.GOMAXPROCS(0), maxRowWorkers)
@@ -81,16 +81,16 @@ func (g *engine) writeParallel(ctx context.Context, r *rowBuilder) (err error) {
 	for range batches {
 		free <- &rowBatch{ready: make(chan bool, 1), written: make(chan struct{})}
 	}
-	rows := []*rowBuilder{r}
-	for len(rows) < workers {
-		row, err := newRowBuilder(g, j) // without quantiles, a rowBuilder holds nothing to release after an error
+	builders := []*rowBuilder{r}
+	for len(builders) < workers {
+		builder, err := newRowBuilder(g, j) // without quantiles, a rowBuilder holds nothing to release after an error
 		if err != nil {
 			return err
 		}
-		rows = append(rows, row)
+		builders = append(builders, builder)
 	}
 	var building, writing sync.WaitGroup
-	for _, r := range rows {
+	for _, r := range builders {
 		building.Go(func() {
 			for b := range pending {
 				b.build(r)
@@ -124,10 +124,10 @@ func (g *engine) writeParallel(ctx context.Context, r *rowBuilder) (err error) {
 	building.Wait()
 	close(ordered)
 	writing.Wait()
-	for _, row := range rows[1:] {
-		r.tally.add(row.tally)
-		r.rowBytes += row.rowBytes
-		err = filejobs.JoinErrors(err, row.close())
+	for _, builder := range builders[1:] {
+		r.tally.add(builder.tally)
+		r.rowBytes += builder.rowBytes
+		err = filejobs.JoinErrors(err, builder.close())
 	}
 	if failure != nil {
 		return failure

@@ -216,7 +216,7 @@ const (
 )
 
 // encodeStored encodes a record's stored values. Before a value of n bytes, it writes 2n+1, or 2n+2
-// if the value is bare JSON (a number, true or false). For a missing value, it writes only 0.
+// if the value is bare JSON (a number or boolean). For a missing value, it writes only 0.
 func (w *worker) encodeStored(values [][]byte, bare []bool) []byte {
 	rec := append(w.recordBuf[:0], storedPart)
 	for _, col := range w.g.storedColumns {

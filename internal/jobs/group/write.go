@@ -186,7 +186,7 @@ func (r *rowBuilder) fill() error {
 	return nil
 }
 
-// appendResult appends the result of spec i, which is a number, true or false. It appends
+// appendResult appends the result of spec i, which is a number or boolean. It appends
 // nothing if there is no result.
 func (r *rowBuilder) appendResult(dst []byte, i int) ([]byte, error) {
 	g := r.g

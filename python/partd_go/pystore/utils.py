@@ -36,7 +36,7 @@ def get_path(*args: str) -> Path:
 
 
 def set_path(path: str | os.PathLike[str] | None = None) -> Path:
-    """Sets and creates the directory of the stores. It stops the servers of stores in other directories."""
+    """Sets the directory of the stores, and creates it if necessary. Stops the servers of stores in other directories."""
     global _path
     if path is not None and "://" in os.fspath(path):
         url = urllib.parse.urlsplit(os.fspath(path))
@@ -84,10 +84,10 @@ def _find_open(key: tuple[int, str]) -> Tables | None:
     return connection_
 
 
-def release(selects: Any = lambda store: True) -> None:
-    """Stops the servers of the stores for which selects returns true."""
+def release(matches: Any = lambda store: True) -> None:
+    """Stops the servers of the stores for which matches returns true."""
     with _lock:
-        closing = [(key, _open.pop(key)) for key in list(_open) if key[0] == os.getpid() and selects(key[1])]
+        closing = [(key, _open.pop(key)) for key in list(_open) if key[0] == os.getpid() and matches(key[1])]
     for _, store_tables in closing:
         store_tables.close()
 
@@ -103,13 +103,13 @@ def delete_store(store: str) -> bool:
         raise Misuse(f"{store!r} is not the name of a store: list_stores() returns the names")
     if not path.exists():
         raise Misuse(f"Store '{store}' does not exist: list_stores() returns the stores")
-    release(lambda known: Path(known) == path)
+    release(lambda other: Path(other) == path)
     shutil.rmtree(path)
     return True
 
 
 def delete_stores() -> bool:
-    release(lambda known: get_path() in Path(known).parents)
+    release(lambda store: get_path() in Path(store).parents)
     shutil.rmtree(get_path())
     return True
 

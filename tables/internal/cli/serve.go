@@ -36,7 +36,7 @@ import (
 const serveHelp = `Serve the tables of a directory or cloud bucket over Arrow Flight: to clients of Flight SQL (ADBC, JDBC,
 Grafana), to clients of shoots (a Python server), and to any other Flight client; see docs/flight.md.
 With --http, also serve a page for browsers, and its API; see docs/http.md. The same address serves,
-below /iceberg, an Iceberg REST catalog for Spark, Trino, DuckDB, pyiceberg and others, with the
+under /iceberg, an Iceberg REST catalog for Spark, Trino, DuckDB, pyiceberg and others, with the
 same tokens; --rest serves it at a separate address. See docs/rest.md.
 
 With a secret, every call needs a token that is signed with the secret (see "partd-tables token"),
@@ -47,11 +47,11 @@ can reach if it has neither a secret nor TLS. --insecure allows both.
 Other users of this machine cannot read the files that the server creates: files have mode 0640
 and directories 0750, or less if the umask says so.
 
-At SIGHUP, the server reads the secrets, the revoked names and the certificate again, and opens
-the audit log again.
+On SIGHUP, the server reloads the secrets, the revoked names and the certificate, and reopens
+the audit log.
 
-When the server is ready, it prints the line "ready URL". SIGTERM, SIGINT and the action
-shutdown stop it gracefully: it finishes running calls, and folds small appends.
+When the server is ready, it prints the line "ready URL". SIGTERM, SIGINT and the
+shutdown action stop it gracefully: it finishes running calls, and writes small appends to files.
 
 The server also accepts the flags of shoots, --port, --host, --bucket_dir, --cert_file, --key_file
 and --secret, and its variables SHOOTS_PORT, SHOOTS_HOST, SHOOTS_BUCKET_DIR, SHOOTS_CERT_FILE,
@@ -79,8 +79,8 @@ func newServe(a *app) *cobra.Command {
 			if _, err := os.Stat(filepath.Join(commandsDir, "catalog.db")); err == nil && *c.dir == serveDir && !cmd.Flags().Changed("dir") {
 				c.options.Logger.Warn("the tables in "+commandsDir+" are not served: to serve them, use --dir "+commandsDir, "dir", serveDir)
 			}
-			const filesOfStore = 128 // files that stores and worker processes have open
-			cliutil.WarnFileLimit(c.options.Logger, c.options.Connections, filesOfStore)
+			const storeFiles = 128 // files that stores and worker processes keep open
+			cliutil.WarnFileLimit(c.options.Logger, c.options.Connections, storeFiles)
 			defer restrictNewFiles()()
 			return c.serve(cmd.Context(), a, startReloading)
 		},
@@ -103,7 +103,7 @@ func (c *serveConfig) serve(ctx context.Context, a *app, onHangup func(reload fu
 	if err != nil {
 		return err
 	}
-	defer l.Close() //nolint:errcheck // the server usually has closed it
+	defer l.Close() //nolint:errcheck // the server has usually closed it
 	httpListeners := map[string]net.Listener{}
 	for flag, address := range map[string]string{"--http": c.http, "--rest": c.rest, "--health": c.health} {
 		if address == "" {
@@ -116,7 +116,7 @@ func (c *serveConfig) serve(ctx context.Context, a *app, onHangup func(reload fu
 		if httpListeners[flag], err = listen(flag, address); err != nil {
 			return err
 		}
-		defer httpListeners[flag].Close() //nolint:errcheck // the server usually has closed it
+		defer httpListeners[flag].Close() //nolint:errcheck // the server has usually closed it
 	}
 	debug.SetMemoryLimit(2 * c.memory.Bytes)
 	const minMemory = 16 << 20 // minimum memory of a query; all queries together may use a quarter of --memory

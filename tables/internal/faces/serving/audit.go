@@ -29,7 +29,7 @@ type auditEntry struct {
 	read, changed int64 // rows
 }
 
-// newEntry returns the entry of a call, or nil without an audit log.
+// newEntry returns the audit entry of a call, or nil if there is no audit log.
 func (s *Core) newEntry(c *Caller, address string) *auditEntry {
 	if s.recorder.Out == nil {
 		return nil
@@ -37,7 +37,7 @@ func (s *Core) newEntry(c *Caller, address string) *auditEntry {
 	return &auditEntry{Entry: audit.Entry{RequestID: rand.Text()[:16], User: c.Name, Host: address}}
 }
 
-// entryOf returns the entry of the call of ctx, or nil without an audit log.
+// entryOf returns the audit entry of ctx's call, or nil if there is no audit log.
 func entryOf(ctx context.Context) *auditEntry {
 	if c, ok := ctx.Value(callKey{}).(*call); ok {
 		return c.entry
@@ -45,7 +45,7 @@ func entryOf(ctx context.Context) *auditEntry {
 	return nil
 }
 
-// RequestID returns the id of the call of ctx in the audit log, or "" without an audit log.
+// RequestID returns the ID of ctx's call in the audit log, or "" if there is no audit log.
 func RequestID(ctx context.Context) string {
 	if e := entryOf(ctx); e != nil {
 		return e.RequestID
@@ -53,8 +53,7 @@ func RequestID(ctx context.Context) string {
 	return ""
 }
 
-// Note adds the tables and the statement that the call of ctx uses to its line of the audit log. Empty strings add
-// nothing.
+// Note records the tables and the statement of ctx's call, for its line of the audit log. It ignores empty strings.
 func Note(ctx context.Context, bucket, sql string, names ...string) {
 	e := entryOf(ctx)
 	if e == nil {
@@ -89,7 +88,7 @@ func NoteRequest(ctx context.Context, action string, request []byte) {
 		Name, Names, Table, Tables, Source, Sources, Target any
 	}
 	if len(request) <= maxRequest {
-		_ = json.Unmarshal(request, &in) // decodes the other fields even if one has another type
+		_ = json.Unmarshal(request, &in) // decodes the other fields even if one has the wrong type
 	}
 	var names []string
 	var collect func(v any)
@@ -128,7 +127,7 @@ func noteOperation(ctx context.Context, op tables.Operation, out tables.Outcome,
 	}
 }
 
-// audit writes the line of a call that has ended.
+// audit writes the audit log's line for a call that has ended.
 func (s *Core) audit(c *call, method string, start time.Time, code codes.Code, err error) {
 	if c.entry == nil {
 		return

@@ -53,7 +53,7 @@ func (s *Core) NewCall(ctx context.Context, c *Caller, address string) (context.
 	return ctx, func(err error) { newCall.timeLimit.Stop(); newCall.cancel(err) }
 }
 
-// RemoveTimeLimit exempts the call of ctx from Options.CallTimeout.
+// RemoveTimeLimit exempts ctx's call from Options.CallTimeout.
 func RemoveTimeLimit(ctx context.Context) {
 	if c, ok := ctx.Value(callKey{}).(*call); ok {
 		c.timeLimit.Stop()
@@ -73,7 +73,7 @@ func HostOf(address string) string {
 	return host
 }
 
-// RequireWrite returns an error unless the call of ctx may change tables.
+// RequireWrite returns an error unless ctx's call may change tables.
 func RequireWrite(ctx context.Context) error {
 	if c, ok := ctx.Value(callKey{}).(*call); ok && c.readOnly {
 		return status.Error(codes.PermissionDenied, tables.ErrReadOnly.Error())
@@ -81,7 +81,7 @@ func RequireWrite(ctx context.Context) error {
 	return RequireAdmin(ctx)
 }
 
-// RequireAdmin returns an error unless the call of ctx has the rights of an admin.
+// RequireAdmin returns an error unless ctx's call has the rights of an admin.
 func RequireAdmin(ctx context.Context) error {
 	if c, ok := ctx.Value(callKey{}).(*call); !ok || c.rights < Admin {
 		return status.Error(codes.PermissionDenied, "the token allows reading only; this call needs an admin token")

@@ -14,7 +14,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/sql/worker"
 )
 
-// AcquireQuery waits until the call of ctx may run a query, which takes one of the server's query slots. The caller
+// AcquireQuery waits until ctx's call may run a query, which takes one of the server's query slots. The caller
 // must call release after the last row has been sent. Further calls with the same ctx take no further slot.
 func AcquireQuery(ctx context.Context) (release func(), err error) {
 	c, ok := ctx.Value(callKey{}).(*call)

@@ -38,7 +38,7 @@ var (
 	errShare     = &cause{codes.ResourceExhausted, "the call was canceled in favor of other users: its user or its address had more calls running; run fewer at a time, or try again later"}
 )
 
-// WithCause returns the cause if the server canceled the call of ctx, and otherwise err. If err is nil, it returns nil.
+// WithCause returns the cause if the server canceled ctx's call, and otherwise err. If err is nil, it returns nil.
 func WithCause(ctx context.Context, err error) error {
 	if c, ok := context.Cause(ctx).(*cause); ok && err != nil {
 		return c

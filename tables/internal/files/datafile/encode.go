@@ -29,8 +29,8 @@ const (
 
 // encoder writes a file's row groups, and chooses the encodings of each row group.
 type encoder struct {
-	columns *pqschema.Schema
-	small   bool // compress every column with zstd
+	columns     *pqschema.Schema
+	compressAll bool // compress every column with zstd
 	// The library reads properties at the beginning and the end of a row group, so they must not change in between.
 	properties *parquet.WriterProperties
 	flat       *pqfile.Writer      // for files without nested columns; the columns are encoded concurrently
@@ -48,9 +48,9 @@ type chunk struct{ group, leaf int }
 
 var arrowProperties = pqarrow.NewArrowWriterProperties()
 
-func newEncoder(out io.Writer, columns *arrow.Schema, small bool) (e *encoder, err error) {
+func newEncoder(out io.Writer, columns *arrow.Schema, compressAll bool) (e *encoder, err error) {
 	initial := []parquet.WriterProperty{parquet.WithPageIndexEnabled(true), parquet.WithStoreDecimalAsInteger(true)}
-	e = &encoder{small: small, properties: parquet.NewWriterProperties(initial...), buffer: &tailBuffer{Writer: out}, nans: map[int]int64{}}
+	e = &encoder{compressAll: compressAll, properties: parquet.NewWriterProperties(initial...), buffer: &tailBuffer{Writer: out}, nans: map[int]int64{}}
 	if e.columns, err = pqarrow.ToParquet(columns, e.properties, arrowProperties); err != nil {
 		return nil, err
 	}
@@ -133,7 +133,7 @@ func (e *encoder) chooseEncodings(ctx context.Context, rows arrow.RecordBatch) (
 	encodings = make([]columnEncoding, len(leaves))
 	nans := make([]int64, len(leaves))
 	err = forEachColumn(ctx, len(leaves), func(i int) error {
-		encodings[i] = encodingOf(leaves[i], e.flat != nil, batchValues, e.small)
+		encodings[i] = encodingOf(leaves[i], e.flat != nil, batchValues, e.compressAll)
 		nans[i] = countNaN(leaves[i])
 		return nil
 	})
@@ -231,15 +231,15 @@ func (e *encoder) bytesWritten() int64 {
 	return e.flat.TotalBytesWritten()
 }
 
-// The library limits only the bytes of a page. But 131,072 delta-encoded values can take only 6 KB, and a reader that
-// needs a few of them would have to decode all. So writePages also limits the rows of a page.
+// The library limits only the size of a page in bytes. But 131,072 delta-encoded values can take only 6 KB, and a
+// reader that needs a few of them would have to decode all. So writePages also limits the rows of a page.
 const (
-	pageBytes = 256 << 10 // bytes
-	// rows of a page in files without nested columns; few, so that a reader with a page index decodes few unneeded
-	// values
+	pageBytes = 256 << 10
+	// maximum rows of a page in files without nested columns; small, so that a reader with a page index decodes few
+	// unneeded values
 	pageRows = 8 << 10
-	// bytes of a page in files with nested columns: pageRows does not limit them, and a larger page could contain most
-	// of a row group
+	// pageBytes for files with nested columns, to which pageRows does not apply; a larger page could contain most of a
+	// row group
 	nestedPageBytes = 64 << 10
 	pageCheckValues = 1024 // the library checks the page size after this number of values
 )
@@ -249,16 +249,16 @@ type pager interface{ FlushCurrentPage() error }
 
 var _ pager = (*pqfile.ByteArrayColumnChunkWriter)(nil)
 
-// writePages writes a column of a row group in pages of at most rows rows.
-func (e *encoder) writePages(ctx context.Context, writer pqfile.ColumnChunkWriter, a arrow.Array, nullable bool, rows int) error {
+// writePages writes a column of a row group in pages of at most maxRows rows.
+func (e *encoder) writePages(ctx context.Context, writer pqfile.ColumnChunkWriter, a arrow.Array, nullable bool, maxRows int) error {
 	pages, ok := writer.(pager)
 	if !ok {
 		return errors.New("the library's column writer cannot end a page early")
 	}
 	ctx = pqarrow.NewArrowWriteContext(ctx, &arrowProperties)
 	levels := e.levels(a, nullable)
-	for start := 0; start < a.Len(); start += rows {
-		end := min(start+rows, a.Len())
+	for start := 0; start < a.Len(); start += maxRows {
+		end := min(start+maxRows, a.Len())
 		var pageLevels []int16
 		if levels != nil {
 			pageLevels = levels[start:end]

@@ -26,11 +26,11 @@ const (
 	maxSampleBytes  = 16 << 10 // maximum size of a sample, in bytes
 )
 
-// encodingOf chooses the encoding for an array. flat means that the file has no nested columns, and small means that
-// every column is compressed with zstd. The library checks the page size after every pageValues values.
-func encodingOf(a arrow.Array, flat bool, pageValues int, small bool) columnEncoding {
+// encodingOf chooses the encoding for an array. flat means that the file has no nested columns, and compressAll means
+// that every column is compressed with zstd. The library checks the page size after every pageValues values.
+func encodingOf(a arrow.Array, flat bool, pageValues int, compressAll bool) columnEncoding {
 	e := columnEncoding{encoding: parquet.Encodings.Plain, codec: compress.Codecs.Uncompressed}
-	if small {
+	if compressAll {
 		e.codec = compress.Codecs.Zstd
 	}
 	values := a.Len() - a.NullN()

@@ -180,7 +180,7 @@ const (
 )
 
 // batchBytes returns the approximate limit for the decoded strings of a batch, in bytes. It applies separately to the
-// condition's columns and to the others. With this limit, all batches that are decoded ahead fit into the scan's
+// condition's columns and to the others. With this limit, all batches that are decoded ahead fit in the scan's
 // memory.
 func (s *Scan) batchBytes() int64 {
 	if s.Workers < 2 {

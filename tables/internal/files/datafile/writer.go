@@ -26,7 +26,7 @@ type writer struct {
 	arrow     *arrow.Schema
 
 	groupRows, groupBytes, fileBytes int64
-	small                            bool // compress every column with zstd
+	compressAll                      bool // compress every column with zstd
 
 	pending     []arrow.RecordBatch // rows of the next row group
 	rows, bytes int64               // number and size of the pending rows
@@ -47,7 +47,7 @@ func (w *writer) prepare() (err error) {
 	w.groupBytes = min(int64(properties.GetInt(table.ParquetRowGroupSizeBytesKey, int(table.ParquetRowGroupSizeBytesDefault))), maxGroupBytes)
 	switch properties.Get(table.ParquetCompressionKey, "") {
 	case "zstd", "gzip", "brotli": // codecs that are slower than Snappy
-		w.small = true
+		w.compressAll = true
 	}
 	if w.fileBytes == 0 {
 		w.fileBytes = int64(properties.GetInt(table.WriteTargetFileSizeBytesKey, table.WriteTargetFileSizeBytesDefault))
@@ -126,7 +126,7 @@ func (w *writer) openFile() (err error) {
 	// see compareNames
 	w.path = w.locations.NewDataLocation(fmt.Sprintf("00000-%d-%s-%05d.parquet", len(w.files), w.id, len(w.files)+1))
 	if w.output, err = w.fs.Create(w.path); err == nil {
-		w.file, err = newEncoder(w.output, w.arrow, w.small)
+		w.file, err = newEncoder(w.output, w.arrow, w.compressAll)
 	}
 	return err
 }

@@ -40,7 +40,8 @@ type Options struct {
 	Committing func(done bool)
 }
 
-// Catalog is an open catalog: its parts, and the commits that change several of them. It is safe for concurrent use.
+// Catalog is an open catalog. Its embedded types manage the parts of the catalog, and its own methods commit changes to
+// several parts. It is safe for concurrent use.
 type Catalog struct {
 	id string
 	*database

@@ -64,13 +64,13 @@ func (p *parser) createTable(st *Statement) (err error) {
 	end := p.close(p.pos - 1)
 	for {
 		if slices.Contains(constraints, p.peek(0)) {
-			return p.wrap(p.pos, errConstraint)
+			return p.wrap(p.pos, errColumnConstraint)
 		}
 		c, err := p.columnType(end)
 		if err != nil {
 			return err
 		}
-		st.Types = append(st.Types, c)
+		st.NewColumns = append(st.NewColumns, c)
 		if p.accept(")") {
 			break
 		}
@@ -104,7 +104,7 @@ func (p *parser) sqlType(end int) (string, error) {
 		case t.depth == depth && t.upper == ",":
 			return p.text(start, p.pos), nil
 		case t.depth == depth && slices.Contains(constraints, t.upper):
-			return "", p.wrap(p.pos, errConstraint)
+			return "", p.wrap(p.pos, errColumnConstraint)
 		case t.kind == parameter || t.kind == symbol && !strings.Contains("()[],", t.upper):
 			return "", p.expected("a type")
 		}
@@ -118,7 +118,7 @@ func (p *parser) sqlType(end int) (string, error) {
 // alter parses the change of ALTER TABLE.
 func (p *parser) alter(st *Statement) (err error) {
 	if p.accept("RENAME", "TO") {
-		st.Rename, err = p.name()
+		st.NewName, err = p.name()
 		return err
 	}
 	changes := map[string]string{"ADD": "add", "DROP": "drop", "RENAME": "rename", "ALTER": "widen"}
@@ -128,7 +128,7 @@ func (p *parser) alter(st *Statement) (err error) {
 		return p.expected("ADD, DROP, RENAME or ALTER")
 	}
 	if slices.Contains(constraints, p.peek(0)) {
-		return p.wrap(p.pos, errConstraint)
+		return p.wrap(p.pos, errColumnConstraint)
 	}
 	p.accept("COLUMN")
 	st.IfColumn = st.Change == "add" && p.accept("IF", "NOT", "EXISTS") || st.Change == "drop" && p.accept("IF", "EXISTS")
@@ -138,12 +138,12 @@ func (p *parser) alter(st *Statement) (err error) {
 	switch st.Change {
 	case "rename":
 		if err = p.expect("TO"); err == nil {
-			st.Rename, err = p.name()
+			st.NewName, err = p.name()
 		}
 		return err
 	case "widen":
 		if p.peek(0) == "SET" && p.peek(1) != "DATA" || p.peek(0) == "DROP" {
-			return p.wrap(p.pos, errConstraint)
+			return p.wrap(p.pos, errColumnConstraint)
 		}
 		p.accept("SET", "DATA")
 		if err = p.expect("TYPE"); err != nil {
@@ -152,7 +152,7 @@ func (p *parser) alter(st *Statement) (err error) {
 	case "drop":
 		return nil
 	}
-	st.Types = []Column{{Name: st.Column}}
-	st.Types[0].Type, err = p.sqlType(len(p.tokens))
+	st.NewColumns = []Column{{Name: st.Column}}
+	st.NewColumns[0].Type, err = p.sqlType(len(p.tokens))
 	return err
 }

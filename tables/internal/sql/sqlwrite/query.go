@@ -409,10 +409,10 @@ func (st *Statement) sourceName() (string, error) {
 	return st.From[tokens[last].start:tokens[last].end], nil
 }
 
-// TypesQuery returns a query without rows whose columns are st.Types.
+// TypesQuery returns a query without rows whose columns are st.NewColumns.
 func (st *Statement) TypesQuery() string {
 	var columns []string
-	for _, c := range st.Types {
+	for _, c := range st.NewColumns {
 		columns = append(columns, c.cast("")+" AS "+sqltext.Name(c.Name))
 	}
 	return "SELECT " + strings.Join(columns, ", ") + " WHERE false"

@@ -9,7 +9,7 @@ import (
 
 func TestRefused(t *testing.T) {
 	transaction := "there are no transactions: each statement is one commit; connect with autocommit"
-	constraint := "only names and types: use rules to check values (docs/evolve.md)"
+	constraint := "a column has only a name and a type: use rules to check values (docs/evolve.md)"
 	returning := "RETURNING is not supported: a change returns its number of rows"
 	conflict := "tables have no unique index: use MERGE INTO"
 	for sql, want := range map[string]string{

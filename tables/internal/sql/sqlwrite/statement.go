@@ -33,7 +33,7 @@ type Statement struct {
 	Schema string // the table's bucket as written, or the name of the bucket that the statement creates or drops
 	Table  string
 	Alias  string // the name that expressions use for the table
-	With   string // the WITH clause of UPDATE, DELETE or MERGE, including the word WITH; Query contains that of INSERT
+	With   string // the WITH clause of UPDATE, DELETE or MERGE, including the word WITH; for INSERT, it is part of Query
 
 	IfExists, IfNotExists, OrReplace, Cascade bool
 
@@ -44,8 +44,8 @@ type Statement struct {
 	Query   string     // query of INSERT or CREATE TABLE AS; "" if INSERT has VALUES, or CREATE TABLE has columns
 	Values  [][]string // rows of INSERT … VALUES; "" means DEFAULT, and an empty row means DEFAULT VALUES
 
-	Types  []Column // columns of CREATE TABLE, or the column that ALTER TABLE adds or changes
-	Rename string   // new name of the table, or of the column Column
+	NewColumns []Column // columns of CREATE TABLE, or the column that ALTER TABLE adds or changes
+	NewName    string   // new name of the table, or of the column Column
 
 	Column   string // column that ALTER TABLE adds, drops, renames or changes; "" if it renames the table
 	Change   string // what ALTER TABLE does to Column: "add", "drop", "rename" or "widen"
@@ -81,11 +81,11 @@ const (
 )
 
 var (
-	errTransaction = errors.New("there are no transactions: each statement is one commit; connect with autocommit")
-	errSeveral     = errors.New("only one statement is allowed")
-	errReturning   = errors.New("RETURNING is not supported: a change returns its number of rows")
-	errConflict    = errors.New("tables have no unique index: use MERGE INTO")
-	errConstraint  = errors.New("only names and types: use rules to check values (docs/evolve.md)")
+	errTransaction      = errors.New("there are no transactions: each statement is one commit; connect with autocommit")
+	errMultiple         = errors.New("only one statement is allowed")
+	errReturning        = errors.New("RETURNING is not supported: a change returns its number of rows")
+	errConflict         = errors.New("tables have no unique index: use MERGE INTO")
+	errColumnConstraint = errors.New("a column has only a name and a type: use rules to check values (docs/evolve.md)")
 )
 
 // MaxSQL is the maximum length of a statement, in bytes.
@@ -135,7 +135,7 @@ func Parse(sql string) (*Statement, error) {
 	st := &Statement{}
 	for i, t := range tokens {
 		if t.upper == ";" {
-			return nil, p.wrap(i, errSeveral)
+			return nil, p.wrap(i, errMultiple)
 		}
 		if t.kind == quoted && strings.EqualFold(sql[t.start:t.end], sqltext.Name(TargetSchema)) {
 			return nil, p.wrap(i, fmt.Errorf("%s is a reserved name", sql[t.start:t.end]))

@@ -200,8 +200,8 @@ func (e *Entry) cast(ctx context.Context, src *datafile.Source, d *definition.De
 	return rows, nil
 }
 
-// Create creates a table whose first rows are in the tail, and will be in version 1. If the table already exists,
-// Create returns ErrStale.
+// Create creates a table and puts its first rows in the tail, as version 1. If the table already exists, Create
+// returns ErrStale.
 func (e *Entry) Create(ctx context.Context, src *datafile.Source, meta table.Metadata, id string, metadata map[string]any) error {
 	e.tables.Appending.RLock()
 	defer e.tables.Appending.RUnlock()
