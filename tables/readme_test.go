@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
 // textBetween returns the text of a page between the first occurrence of start and the next occurrence of end.
@@ -52,11 +54,7 @@ func TestReadmeCommand(t *testing.T) {
 // TestReadmeTour checks that the commands in the README, the tour and other pages run as written, and print the
 // output shown there.
 func TestReadmeTour(t *testing.T) {
-	bin, dir, readmeDir := t.TempDir(), t.TempDir(), t.TempDir()
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", bin, "./cmd/partd-tables")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("building partd-tables failed: %v\n%s", err, out)
-	}
+	bin, dir, readmeDir := filepath.Dir(tabletest.Program(t)), t.TempDir(), t.TempDir()
 	for _, name := range []string{"birdstrikes.csv", "airports.csv"} {
 		path, err := filepath.Abs(filepath.Join("..", "testdata", name))
 		if err != nil {
