@@ -1,7 +1,6 @@
 package tabletest
 
 import (
-	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
@@ -14,7 +13,6 @@ func Program(t testing.TB) string {
 	// Linking takes several seconds. Unlike "go build", "go run" keeps the linked program in the build cache,
 	// so that the other packages' tests only need to find it there.
 	cmd := exec.CommandContext(t.Context(), "go", "run", "-exec", `sh -c 'ln -s "$0" `+dir+`'`, "github.com/go-partd/partd/tables/cmd/partd-tables")
-	cmd.Env = append(os.Environ(), "GOWORK=off")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("building partd-tables failed: %v\n%s", err, out)
 	}
