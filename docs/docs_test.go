@@ -265,11 +265,20 @@ func TestDocs(t *testing.T) {
 	t.Run("names", func(t *testing.T) { checkNames(t, programDir) })
 }
 
+// buildCommands returns a directory with the programs that pages run. TestMain makes partd and partd-server of links to
+// the test binary.
 func buildCommands(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	if out, err := exec.Command("go", "build", "-o", dir, "./cmd/partd", "./cmd/partd-server", "./examples/tasks").CombinedOutput(); err != nil {
-		t.Fatalf("building the commands: %v\n%s", err, out)
+	program, err := os.Executable()
+	for _, name := range []string{"partd", "partd-server"} {
+		err = errors.Join(err, os.Symlink(program, filepath.Join(dir, name)))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("go", "build", "-o", dir, "./examples/tasks").CombinedOutput(); err != nil {
+		t.Fatalf("building the example: %v\n%s", err, out)
 	}
 	return dir
 }

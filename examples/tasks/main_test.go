@@ -14,15 +14,29 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/command/servercli"
 	"github.com/go-partd/partd/internal/testutil/procs"
 )
+
+// TestMain makes the test binary act as the example if it is run by the name tasks.
+func TestMain(m *testing.M) {
+	if filepath.Base(os.Args[0]) == "tasks" {
+		main()
+		return
+	}
+	procs.Roles{"server": procs.Program(servercli.Main)}.Main(m)
+}
 
 // TestScripts runs the scripts as the README does, and compares their output with the output of
 // the system's tools. It kills the first attempt of some tasks.
 func TestScripts(t *testing.T) {
 	bin := t.TempDir()
-	if out, err := exec.Command("go", "build", "-o", bin, ".", "../../cmd/partd-server").CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
+	program, err := os.Executable()
+	if err == nil {
+		err = os.Symlink(program, bin+"/tasks")
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 	wd, err := os.Getwd()
 	if err != nil {
@@ -69,7 +83,7 @@ exec %[2]s/tasks "$@"
 				var processes []*procs.Server
 				var addresses []string
 				for range servers {
-					p, err := procs.StartServer(t.Context(), exec.Command(bin+"/partd-server", "--listen", "tcp://127.0.0.1:0", "--store", "log:"+t.TempDir()+"/data"), 1)
+					p, err := procs.StartServer(t.Context(), procs.Command("server", "--listen", "tcp://127.0.0.1:0", "--store", "log:"+t.TempDir()+"/data"), 1)
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -143,7 +157,7 @@ func TestInvalidArguments(t *testing.T) {
 func writeLines(t *testing.T, name string, seed uint64) {
 	rnd := rand.New(rand.NewPCG(seed, 1))
 	var text strings.Builder
-	for i := range 5000 {
+	for i := range 2000 {
 		fmt.Fprintf(&text, "w%d of%d x%d\n", rnd.IntN(20_000), rnd.IntN(100), i)
 	}
 	if err := os.WriteFile(name, []byte(text.String()), 0o600); err != nil {

@@ -132,7 +132,7 @@ func writeTexts(t *testing.T, n int) (files []string, counts map[string]int) {
 	counts = map[string]int{}
 	for i := range n {
 		var text strings.Builder
-		for j := range 20_000 {
+		for j := range 5000 {
 			word := fmt.Sprintf("Word%d", int(rnd.ExpFloat64()*300))
 			counts[strings.ToLower(word)]++
 			text.WriteString(word)

@@ -157,7 +157,7 @@ func TestReadme(t *testing.T) {
 		return string(out), err
 	}
 	dir := t.TempDir()
-	if out, err := run(dir, files); err != nil || !strings.Contains(out, "100000 words, ") {
+	if out, err := run(dir, files); err != nil || !strings.Contains(out, "25000 words, ") {
 		t.Fatalf("the README's commands: %v\n%s", err, out)
 	}
 	if out, err := run(dir, files); err == nil || !strings.Contains(out, "the server already has counts") || strings.Contains(out, " words, ") {

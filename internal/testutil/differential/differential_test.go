@@ -17,22 +17,30 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/go-partd/partd/internal/command/cli"
 )
 
 var (
-	duration  = flag.Duration("duration", 3*time.Second, "how long to run")
-	seed      = flag.Uint64("seed", 1, "seed of the first run; each later run uses the next one")
-	faultyEnv = "PARTD_DIFFERENTIAL_FAULTY"
+	duration = flag.Duration("duration", time.Second, "how long to run")
+	seed     = flag.Uint64("seed", rand.Uint64N(1e9), "seed of the first run; each later run uses the next one")
+
+	programEnv = "PARTD_DIFFERENTIAL_PROGRAM"
+	faultyEnv  = "PARTD_DIFFERENTIAL_FAULTY"
 )
 
-// If faultyEnv is set, TestMain acts as a faulty partd: it runs the real partd, and then removes the
-// last line of an uncompressed output file.
+// If programEnv is set, TestMain acts as partd. If faultyEnv is set too, it acts as a faulty partd: it runs partd, and
+// then removes the last line of an uncompressed output file.
 func TestMain(m *testing.M) {
-	program := os.Getenv(faultyEnv)
-	if program == "" {
+	if os.Getenv(programEnv) == "" {
 		os.Exit(m.Run())
 	}
-	out, err := exec.Command(program, os.Args[1:]...).Output()
+	if os.Getenv(faultyEnv) == "" {
+		os.Exit(cli.Main(os.Args[1:]))
+	}
+	cmd := exec.Command(os.Args[0], os.Args[1:]...)
+	cmd.Env = append(os.Environ(), faultyEnv+"=")
+	out, err := cmd.Output()
 	if err == nil {
 		_, err = os.Stdout.Write(out)
 	}
@@ -49,7 +57,8 @@ func TestMain(m *testing.M) {
 	}
 }
 
-func buildPartd(t *testing.T) string {
+func requirePackers(t *testing.T) {
+	t.Helper()
 	for _, packer := range packers {
 		if _, err := exec.LookPath(packer); err != nil {
 			if os.Getenv("PARTD_REQUIRE_ALL") != "" {
@@ -58,25 +67,22 @@ func buildPartd(t *testing.T) string {
 			t.Skip(packer, " is not installed")
 		}
 	}
-	program := filepath.Join(t.TempDir(), "partd")
-	if out, err := exec.Command("go", "build", "-o", program, "github.com/go-partd/partd/cmd/partd").CombinedOutput(); err != nil {
-		t.Fatalf("building partd: %v\n%s", err, out)
-	}
-	return program
 }
 
 // TestDifferential checks that commands on random inputs write the same output as the model.
 func TestDifferential(t *testing.T) {
-	if err := compareCommands(buildPartd(t), *seed, *duration); err != nil {
+	requirePackers(t)
+	if err := compareCommands(*seed, *duration); err != nil {
 		t.Fatal(err)
 	}
 }
 
 // TestFaultIsDetected checks that a missing line is reported as a difference.
 func TestFaultIsDetected(t *testing.T) {
-	t.Setenv(faultyEnv, buildPartd(t))
+	requirePackers(t)
+	t.Setenv(faultyEnv, "1")
 	t.Setenv("TMPDIR", t.TempDir()) // compareCommands keeps the input that shows the difference
-	if err := compareCommands(os.Args[0], 1, time.Minute); err == nil || !strings.Contains(err.Error(), "rows, want") {
+	if err := compareCommands(1, time.Minute); err == nil || !strings.Contains(err.Error(), "rows, want") {
 		t.Errorf("compareCommands() error = %v, want one about the number of rows", err)
 	}
 }
@@ -95,7 +101,7 @@ func TestEqualComparesExactNumbersExactly(t *testing.T) {
 }
 
 // compareCommands compares commands until the duration has passed, at least once.
-func compareCommands(program string, seed uint64, duration time.Duration) error {
+func compareCommands(seed uint64, duration time.Duration) error {
 	dir, err := os.MkdirTemp("", "partd-differential-")
 	if err != nil {
 		return err
@@ -106,7 +112,7 @@ func compareCommands(program string, seed uint64, duration time.Duration) error 
 		if err := os.Mkdir(work, 0o777); err != nil {
 			return err
 		}
-		r := &run{Rand: rand.New(rand.NewPCG(seed, 0)), dir: work, program: program}
+		r := &run{Rand: rand.New(rand.NewPCG(seed, 0)), dir: work}
 		command, err := r.tryCommand()
 		if err != nil {
 			return fmt.Errorf("--seed %d, in %s:\npartd %s\n%w", seed, work, strings.Join(r.args, " "), err)
@@ -123,8 +129,8 @@ func compareCommands(program string, seed uint64, duration time.Duration) error 
 // run is one command on one input.
 type run struct {
 	*rand.Rand
-	dir, program string
-	args         []string // arguments of partd
+	dir  string
+	args []string // arguments of partd
 }
 
 func (r *run) maybe(probability float64) bool { return r.Float64() < probability }
@@ -148,13 +154,14 @@ func pack(name, data string, flags string) (string, error) {
 
 func (r *run) partd(args ...string) (string, error) {
 	r.args = args
-	cmd := exec.Command(r.program, args...)
+	cmd := exec.Command(os.Args[0], args...)
 	cmd.Dir = r.dir
 	for _, v := range os.Environ() {
 		if !strings.HasPrefix(v, "PARTD_") || strings.HasPrefix(v, faultyEnv) {
 			cmd.Env = append(cmd.Env, v)
 		}
 	}
+	cmd.Env = append(cmd.Env, programEnv+"=1")
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
