@@ -27,9 +27,9 @@ func allocatedBytes(f func()) int64 {
 	return int64(after.TotalAlloc - before.TotalAlloc)
 }
 
-// makeBombs returns small pieces that decompress to 256 MiB or 8 MiB of zeros.
+// makeBombs returns small pieces that decompress to 64 MiB or 8 MiB of zeros.
 func makeBombs(t *testing.T) map[string][]byte {
-	const size = 256 << 20
+	const size = 64 << 20
 	zeros := make([]byte, size)
 	bombs := map[string][]byte{}
 	for _, format := range Formats() {

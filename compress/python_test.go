@@ -4,42 +4,38 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/compress/blosc"
+	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
 // python is Debian's Python, which finds the packages python3-partd, python3-snappy and python3-blosc.
 const python = "/usr/bin/python3"
 
+// interpreter starts a Python that all tests share.
+var interpreter = sync.OnceValues(func() (*procs.Interpreter, error) {
+	return procs.StartPython(python, "partd", "snappy", "blosc")
+})
+
 func needsPython(t *testing.T) {
 	t.Helper()
-	out, err := exec.Command(python, "-c", "import partd, snappy, blosc").CombinedOutput()
-	if err == nil {
-		return
+	if _, err := interpreter(); err != nil {
+		procs.Skip(t, "needs python3-partd, python3-snappy and python3-blosc under %s: %v", python, err)
 	}
-	text := fmt.Sprintf("needs python3-partd, python3-snappy and python3-blosc under %s: %v %s", python, err, out)
-	if os.Getenv("PARTD_REQUIRE_ALL") != "" {
-		t.Fatal(text)
-	}
-	t.Skip(text)
 }
 
 func runPython(t *testing.T, script string, args ...string) string {
 	t.Helper()
-	var stderr bytes.Buffer
-	cmd := exec.Command(python, append([]string{"-c", script}, args...)...)
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("python: %v\n%s", err, stderr.String())
-	}
-	return string(out)
+	p, err := interpreter()
+	must(t, err)
+	out, err := p.Run(script, args...)
+	must(t, err)
+	return out
 }
 
 // pieces returns values to append one after another, as Python expressions and as bytes.

@@ -174,9 +174,9 @@ func TestLimitSplitsValues(t *testing.T) {
 	}
 }
 
-// TestStreamsInBoundedMemory checks that Open, Scan and Keys do not hold a piece of 32 MiB in memory.
+// TestStreamsInBoundedMemory checks that Open, Scan and Keys do not hold a piece of 24 MiB in memory.
 func TestStreamsInBoundedMemory(t *testing.T) {
-	const size = 32 << 20
+	const size = 24 << 20
 	for _, format := range []Format{S2, Zstd, LZ4, Zlib, Gzip} {
 		file, err := partd.OpenFile(t.TempDir(), nil)
 		must(t, err)

@@ -7,12 +7,12 @@ import (
 	"math"
 	"net"
 	"os"
-	"os/exec"
-	"strings"
+	"sync"
 	"testing"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/compress"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/logstore"
 	"github.com/go-partd/partd/remote"
 )
@@ -97,27 +97,24 @@ func must(t testing.TB, err error) {
 // python is Debian's Python, which finds Debian's packages.
 const python = "/usr/bin/python3"
 
-// needsPython skips a test if Python's modules are absent, or fails it if PARTD_REQUIRE_ALL is set.
-func needsPython(t *testing.T, modules ...string) {
-	t.Helper()
-	out, err := exec.Command(python, "-c", "import "+strings.Join(modules, ", ")).CombinedOutput()
-	if err == nil {
-		return
-	}
-	if os.Getenv("PARTD_REQUIRE_ALL") != "" {
-		t.Fatalf("PARTD_REQUIRE_ALL is set, and this test needs %v of %s: %s", modules, python, out)
-	}
-	t.Skipf("this test needs %v of %s", modules, python)
-}
+// interpreter starts a Python that all tests share.
+var interpreter = sync.OnceValues(func() (*procs.Interpreter, error) {
+	return procs.StartPython(python, "partd", "numpy", "msgpack", "snappy", "blosc", "zmq")
+})
 
-// runPython runs a script of testdata and returns its output.
-func runPython(t *testing.T, script string, args ...string) string {
+// runInterop runs testdata/interop.py and returns its output. It skips the test if Python's modules are absent, or
+// fails it if PARTD_REQUIRE_ALL is set.
+func runInterop(t *testing.T, args ...string) string {
 	t.Helper()
-	out, err := exec.Command(python, append([]string{"testdata/" + script}, args...)...).CombinedOutput()
+	p, err := interpreter()
 	if err != nil {
-		t.Fatalf("%s %v: %v\n%s", script, args, err, out)
+		procs.Skip(t, "needs Python's partd with its requirements under %s: %v", python, err)
 	}
-	return string(out)
+	script, err := os.ReadFile("testdata/interop.py")
+	must(t, err)
+	out, err := p.Run(string(script), args...)
+	must(t, err)
+	return out
 }
 
 // removeAfterTests lists directories that several tests share.

@@ -122,7 +122,6 @@ var bigArrays = []func(*testing.T, partd.Partd, bool){
 // forEachStore runs a test over a directory and over a server. dir is the directory or the server's URL.
 func forEachStore(t *testing.T, test func(t *testing.T, inner partd.Partd, dir string)) {
 	t.Helper()
-	needsPython(t, "partd", "numpy", "msgpack", "snappy", "blosc", "zmq")
 	t.Run("File", func(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), "store")
 		test(t, openFile(t, dir), dir)
@@ -148,7 +147,7 @@ func pythonReadsGo(t *testing.T, inner partd.Partd, dir string) {
 	for _, a := range bigArrays {
 		a(t, inner, true)
 	}
-	if out := runPython(t, "interop.py", "check", dir); out != "done\n" {
+	if out := runInterop(t, "check", dir); out != "done\n" {
 		t.Fatalf("interop.py check printed %s", out)
 	}
 }
@@ -156,7 +155,7 @@ func pythonReadsGo(t *testing.T, inner partd.Partd, dir string) {
 func TestGoReadsPython(t *testing.T) { forEachStore(t, goReadsPython) }
 
 func goReadsPython(t *testing.T, inner partd.Partd, dir string) {
-	runPython(t, "interop.py", "write", dir)
+	runInterop(t, "write", dir)
 	for key, s := range pythonStores(t, inner) {
 		got, err := s.store.Get(t.Context(), key)
 		must(t, err)
@@ -191,7 +190,7 @@ func goReadsPython(t *testing.T, inner partd.Partd, dir string) {
 func TestPythonAndGoAppendInTurn(t *testing.T) { forEachStore(t, pythonAndGoAppendInTurn) }
 
 func pythonAndGoAppendInTurn(t *testing.T, inner partd.Partd, dir string) {
-	runPython(t, "interop.py", "write", dir)
+	runInterop(t, "write", dir)
 	for key, s := range pythonStores(t, inner) {
 		must(t, s.store.Append(ctx, Entry[[]any]{key, []any{"from Go"}}))
 		got, err := s.store.Get(ctx, key)
@@ -212,7 +211,6 @@ func pythonAndGoAppendInTurn(t *testing.T, inner partd.Partd, dir string) {
 }
 
 func TestFloat16AgainstNumPy(t *testing.T) {
-	needsPython(t, "partd", "numpy")
 	dir := filepath.Join(t.TempDir(), "store")
 	inner := openFile(t, dir)
 	halves, widened := make([]Float16, 1<<16), make([]float32, 1<<16)
@@ -230,7 +228,7 @@ func TestFloat16AgainstNumPy(t *testing.T) {
 	ctx := t.Context()
 	must(t, NewNumPy[Float16](inner).Append(ctx, Entry[[]Float16]{"all", halves}, Entry[[]Float16]{"rounded", toFloat16s(singles...)}))
 	must(t, NewNumPy[float32](inner).Append(ctx, Entry[[]float32]{"widened", widened}, Entry[[]float32]{"singles", singles}))
-	if out := runPython(t, "interop.py", "halves", dir); out != "done\n" {
+	if out := runInterop(t, "halves", dir); out != "done\n" {
 		t.Fatalf("interop.py halves printed %s", out)
 	}
 }

@@ -279,7 +279,7 @@ func TestAbandonedChangeIsNotResent(t *testing.T) {
 		nc, err := dialNet(ctx)
 		return lossyConn{nc, lose}, err
 	}
-	l := c.link
+	l := currentLink(c)
 	l.abort() // the next connection is a lossyConn
 	<-l.done
 	must(t, c.Append(ctx, entry("k", "first ")))
@@ -294,4 +294,11 @@ func TestAbandonedChangeIsNotResent(t *testing.T) {
 	if must(t, err); string(values[0]) != "first third" {
 		t.Errorf("the store has %q, want the first and the third value", values[0])
 	}
+}
+
+// currentLink returns a client's connection, which a reconnection replaces.
+func currentLink(c *Client) *link {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.link
 }

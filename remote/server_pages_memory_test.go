@@ -34,7 +34,7 @@ func TestReadersShareLittleMemory(t *testing.T) {
 				}
 				read := func() error {
 					key, piece := fmt.Sprint("k", i), bytes.Repeat([]byte{byte(i), 1, 2}, 1<<20)
-					for n := range 3 {
+					for n := range 2 {
 						if err := c.Append(ctx, partd.Entry{Key: key, Value: piece}); err != nil {
 							return fmt.Errorf("append %d: %w", n, err)
 						}

@@ -76,7 +76,7 @@ func TestConnectionShares(t *testing.T) {
 	_, url := serve(t, partd.NewDict(), &ServerOptions{MaxConnections: 20})
 	worker := dial(t, url, nil)
 	must(t, worker.Append(ctx, entry("k", "1")))
-	first := worker.link
+	first := currentLink(worker)
 	for range 25 {
 		p := rawPeer(t, url)
 		go p.Write(joinBytes(greeting(), ready("DEALER"), message("syn")))
@@ -94,7 +94,7 @@ func TestConnectionShares(t *testing.T) {
 		}
 	})
 	must(t, worker.Append(ctx, entry("k", "4")))
-	if worker.link != first {
+	if currentLink(worker) != first {
 		t.Error("the server closed the connection that sends requests instead of an unused one")
 	}
 }

@@ -48,7 +48,7 @@ func TestPopThatNeverArrived(t *testing.T) {
 		nc, err := dialNet(ctx)
 		return lossyConn{nc, lose}, err
 	}
-	l := c.link
+	l := currentLink(c)
 	l.abort() // the next connections work normally
 	<-l.done
 	for _, value := range []string{"first", "second", "third"} {

@@ -77,7 +77,7 @@ func TestChainServesManyClients(t *testing.T) {
 				t.Fatalf("Append by client %d: %v", i, err)
 			}
 			if !endsSession {
-				l := c.link
+				l := currentLink(c)
 				l.abort()
 				<-l.done
 			}

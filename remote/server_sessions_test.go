@@ -34,7 +34,7 @@ func TestTooManySessions(t *testing.T) {
 			must(t, c.Append(ctx, entry("k", "1")))
 			must(t, idle.Append(ctx, entry("k", "2")))
 			original := c.calls.ops.session
-			l := idle.link
+			l := currentLink(idle)
 			l.abort()
 			<-l.done
 			for range 11 {
@@ -178,9 +178,9 @@ func TestSupersededConnection(t *testing.T) {
 	must(t, newer.CheckSession(ctx, session, token))
 	must(t, apply(newer, ctx, 2))
 	// The server closes the older connection, and the client sends the operation over a new one.
-	l := older.link
+	l := currentLink(older)
 	must(t, apply(older, ctx, 3))
-	if older.link == l {
+	if currentLink(older) == l {
 		t.Error("the server applied an operation over the older connection")
 	}
 	v, err := newer.Get(ctx, "k")

@@ -171,7 +171,7 @@ func TestAddServer(t *testing.T) {
 	newURL := c.url() + "/three"
 	source := open(t, oldURL)
 	want, random := map[string]string{}, rand.NewChaCha8([32]byte{1})
-	for i := range 96 {
+	for i := range 64 {
 		value := make([]byte, 512<<10)
 		_, _ = random.Read(value)
 		want[fmt.Sprint("key ", i)] = string(value)
@@ -205,7 +205,7 @@ func TestAddServer(t *testing.T) {
 				case <-time.After(time.Millisecond):
 					stats, statErr := partd.Stat(ctx, target)
 					must(t, statErr)
-					if !killed && stats.Bytes > 0 && stats.Bytes < 40<<20 {
+					if !killed && stats.Bytes > 0 && stats.Bytes < 24<<20 {
 						kill(cmd)
 						killed = true
 					}
@@ -227,7 +227,7 @@ func TestAddServer(t *testing.T) {
 			t.Errorf("every copy finished before %s could be killed", name)
 		}
 		next, output := startCopy(newURL, "--replace")
-		if err := next.Wait(); err != nil || !strings.Contains(output.String(), "keys      96\n") {
+		if err := next.Wait(); err != nil || !strings.Contains(output.String(), "keys      64\n") {
 			t.Fatalf("the copy with --replace ended with %v: %s", err, output)
 		}
 		for label, store := range map[string]partd.Partd{"source": source, "target": target} {

@@ -222,11 +222,8 @@ func (l lossyStore) ScanPart(ctx context.Context, part, parts int) iter.Seq2[par
 // run in two processes under the same name, and servers are also killed. The committed data must equal the data
 // that one undisturbed process would write. PARTD_KILLS=100 repeats the test 100 times.
 func TestKillWorkers(t *testing.T) {
-	runs := 2
-	if testing.Short() {
-		runs = 1
-	}
-	runs = procs.Kills(t, runs)
+	runs := procs.Kills(t, 1)
+	rnd := procs.Rand(t)
 	want := map[string][]string{}
 	var names []string
 	for i := range killedTasks {
@@ -240,7 +237,7 @@ func TestKillWorkers(t *testing.T) {
 	}
 	equalContents := func(got map[string][]string) bool { return maps.EqualFunc(got, want, slices.Equal) }
 	for i := range 2 * runs { // with one server, and with three servers that share the keys
-		url, stop := runWithKills(t, uint64(i), 1+i%2*2)
+		url, stop := runWithKills(t, rnd.Uint64(), 1+i%2*2)
 		store, err := stores.Open(t.Context(), url)
 		if err != nil {
 			t.Fatal(err)

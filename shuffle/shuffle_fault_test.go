@@ -86,7 +86,7 @@ func TestCancel(t *testing.T) {
 	goroutines := runtime.NumGoroutine()
 	stopped := errors.New("stopped")
 	failures := 0
-	for range 8 {
+	for range 4 {
 		for name, run := range operations(in, o) {
 			ctx, cancel := context.WithCancelCause(t.Context())
 			timer := time.AfterFunc(time.Duration(rand.IntN(60))*time.Millisecond, func() { cancel(stopped) })
