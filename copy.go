@@ -108,10 +108,10 @@ func (c *copier) run(ctx context.Context) error {
 
 func (c *copier) checkEmpty(ctx context.Context) error {
 	for _, err := range Keys(ctx, c.to) {
-		if err == nil {
-			err = fmt.Errorf("%s already has keys", c.target)
+		if err != nil {
+			return err
 		}
-		return err
+		return fmt.Errorf("%s already has keys", c.target)
 	}
 	return nil
 }

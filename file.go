@@ -320,10 +320,11 @@ func (f *File) SessionToken(ctx context.Context, session uint64) (SessionToken, 
 	var token SessionToken
 	err := f.write(ctx, "session token", func(tx filedir.Tx) error {
 		secret, err := tx.SessionSecret(session)
-		if err == nil {
-			token = SessionToken(sessiontab.NewToken(secret, session))
+		if err != nil {
+			return err
 		}
-		return err
+		token = SessionToken(sessiontab.NewToken(secret, session))
+		return nil
 	})
 	return token, err
 }

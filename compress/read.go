@@ -116,10 +116,11 @@ func (s *Store) newScan(ctx context.Context, stored iter.Seq2[partd.Chunk, error
 // Errors name the operation op.
 func (c *scan) nextKey(op string) error {
 	err := c.keys.Next()
-	if err == nil {
-		c.value.start(c.ctx, op, c.keys.Key, c.keys.Data)
+	if err != nil {
+		return err
 	}
-	return err
+	c.value.start(c.ctx, op, c.keys.Key, c.keys.Data)
+	return nil
 }
 
 // Scan yields the chunks of all decompressed values. A chunk's data is valid until the

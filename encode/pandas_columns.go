@@ -104,10 +104,11 @@ func (s *PandasColumns) encodeColumn(key string, c Column) (elements, dtype part
 		return elements, dtype, nil
 	}
 	list, err := s.objects.Encode(frame.Begin(nil), stored.objects)
-	if err == nil {
-		elements.Value = frame.End(list, 0)
+	if err != nil {
+		return elements, dtype, err
 	}
-	return elements, dtype, err
+	elements.Value = frame.End(list, 0)
+	return elements, dtype, nil
 }
 
 func columnKey(key string, name any) string { return fmt.Sprint(key, "-|-", name) }

@@ -79,9 +79,10 @@ func (a array) values(data []byte, objects []any) (any, error) {
 		return decodeTexts(objects, a.pandasDtype)
 	case name == "DatetimeTZDtype" && a.dtype.Size == 8:
 		unit, zone, err := unitAndZoneOf(a.pandasDtype)
-		if err == nil {
-			err = checkUnit(unit)
+		if err != nil {
+			return Times{unit, zone, npy.DecodeFixed[int64](a.dtype, data)}, err
 		}
+		err = checkUnit(unit)
 		return Times{unit, zone, npy.DecodeFixed[int64](a.dtype, data)}, err
 	}
 	for _, t := range fixedTypes {

@@ -125,10 +125,11 @@ func (fs *fileSet) addBlob(l *Ledger, key, encoded []byte, use func(b []byte) er
 		piece.Add(b)
 		return use(b)
 	})
-	if err == nil {
-		l.AddPiece(&piece)
+	if err != nil {
+		return err
 	}
-	return err
+	l.AddPiece(&piece)
+	return nil
 }
 
 func ignoreData([]byte) error { return nil }

@@ -82,10 +82,11 @@ func (enc *encoder) maxEncodedLen(entries []partd.Entry) int64 {
 
 func (enc *encoder) takeBatch(ctx context.Context) (*batch, error) {
 	b, err := canceled.Receive(ctx, enc.batches)
-	if err == nil {
-		b.reset()
+	if err != nil {
+		return b, err
 	}
-	return b, err
+	b.reset()
+	return b, nil
 }
 
 func (enc *encoder) putBatch(b *batch) {

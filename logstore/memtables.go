@@ -84,10 +84,11 @@ func (ts *memtables) tryTake() (*memtable, error) {
 		return nil, nil
 	}
 	t, err := newTable(ts.bytes)
-	if err == nil {
-		ts.spares++
+	if err != nil {
+		return t, err
 	}
-	return t, err
+	ts.spares++
+	return t, nil
 }
 
 // put makes an empty table available again. It frees spares that are no longer needed.

@@ -168,10 +168,11 @@ func (j *mergeJob) stream(p int) error {
 		}
 		return j.put(e)
 	})
-	if err == nil {
-		j.w.EndRange(p)
+	if err != nil {
+		return err
 	}
-	return err
+	j.w.EndRange(p)
+	return nil
 }
 
 // scatterEntries copies entries to dst, grouped by the bucket that bucketOf returns and otherwise

@@ -46,10 +46,11 @@ func (w *scanWorker) send() error {
 		return nil
 	}
 	err := canceled.Send(w.sc.ctx, w.out, w.batch)
-	if err == nil {
-		w.batch = nil
+	if err != nil {
+		return err
 	}
-	return err
+	w.batch = nil
+	return nil
 }
 
 // beginKey begins a key. addValue must follow for each piece of its value, and then endKey.
@@ -101,10 +102,11 @@ func (w *scanWorker) endChunk(last bool) {
 
 func (w *scanWorker) emitKeySize(key []byte, size int64) error {
 	b, err := w.reserve(len(key))
-	if err == nil {
-		b.add(key, scanItem{size: size})
+	if err != nil {
+		return err
 	}
-	return err
+	b.add(key, scanItem{size: size})
+	return nil
 }
 
 // readBlob adds a large value to the ledger, and passes its blocks to use.

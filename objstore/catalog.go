@@ -132,10 +132,11 @@ func (c *catalog) addRecord(ctx context.Context, b []byte) error {
 	default:
 		err = c.applyRecord(r, logName(c.nextNumber))
 	}
-	if err == nil {
-		c.nextNumber++
+	if err != nil {
+		return err
 	}
-	return err
+	c.nextNumber++
+	return nil
 }
 
 // applyMembers applies the records that a group names (see wait.go). It skips records that were already

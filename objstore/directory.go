@@ -179,10 +179,11 @@ func (d *Directory) list(ctx context.Context, prefix, after string) (objects []O
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
-		if err == nil {
-			objects = append(objects, Object{name, info.Size(), info.ModTime()})
+		if err != nil {
+			return err
 		}
-		return err
+		objects = append(objects, Object{name, info.Size(), info.ModTime()})
+		return nil
 	})
 	slices.SortFunc(objects, func(a, b Object) int { return strings.Compare(a.Name, b.Name) })
 	return objects, err

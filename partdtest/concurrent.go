@@ -138,9 +138,10 @@ func appendWhileReading(e *env) {
 	if e.suite.can[CanOpen] {
 		readers = append(readers, func() error {
 			v, err := openAll(e.ctx, e.store, sharedKey(1), 300)
-			if err == nil {
-				_, err = checkPieces("Open of "+sharedKey(1), v)
+			if err != nil {
+				return err
 			}
+			_, err = checkPieces("Open of "+sharedKey(1), v)
 			return err
 		})
 	}

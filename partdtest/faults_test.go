@@ -90,7 +90,7 @@ func TestFaultsAreCaught(t *testing.T) {
 		{"ignores the context", "cancelled-context-changes-nothing", "context.Canceled"},
 		{"returns no cause", "cancelled-context-changes-nothing", "and the cause"},
 		{"returns only the cause", "cancelled-context-changes-nothing", "context.Canceled"},
-		{"adopts the cause's outcome", "cancelled-context-changes-nothing", "without the cause's ErrUnknownOutcome"},
+		{"adopts the cause's outcome", "cancelled-context-changes-nothing", "not the ErrUnknownOutcome in the cause"},
 		{"loses under concurrency", "concurrent-append concurrent-append-while-reading", "lost"},
 		{"tears under concurrency", "concurrent-append-while-reading concurrent-append", "does not begin a whole append"},
 		{"ignores Drop", "drop", "after Drop"},

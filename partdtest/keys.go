@@ -69,10 +69,11 @@ func keyTooLong(e *env) {
 		{"Pop", func() error { _, err := partd.Pop(e.ctx, e.store, "a", long); return err }},
 		{"Open", func() error {
 			r, err := partd.Open(e.ctx, e.store, long)
-			if err == nil {
-				_ = r.Close()
+			if err != nil {
+				return err
 			}
-			return err
+			_ = r.Close()
+			return nil
 		}},
 	})
 }

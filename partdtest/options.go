@@ -124,8 +124,8 @@ func probeApply(ctx context.Context, store partd.Partd) error {
 		return errors.ErrUnsupported
 	}
 	session, err := applier.NewSession(ctx)
-	if err == nil {
-		err = applier.EndSession(ctx, session)
+	if err != nil {
+		return err
 	}
-	return err
+	return applier.EndSession(ctx, session)
 }

@@ -72,9 +72,10 @@ func checkSequence(pieces []piece, fromStart bool) (map[int]int, error) {
 // parsePart parses a value that may lack its first pieces. Each writer's numbers must be consecutive.
 func parsePart(value []byte) ([]piece, error) {
 	pieces, err := parsePieces(value)
-	if err == nil {
-		_, err = checkSequence(pieces, false)
+	if err != nil {
+		return pieces, err
 	}
+	_, err = checkSequence(pieces, false)
 	return pieces, err
 }
 

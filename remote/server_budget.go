@@ -228,12 +228,13 @@ func (a *account) addWaits(n int) {
 // takeMessage takes memory for a message, which is held until the request is answered.
 func (a *account) takeMessage(ctx context.Context, bytes int64, d demand) error {
 	err := a.take(ctx, bytes, d)
-	if err == nil {
-		a.budget.mu.Lock()
-		defer a.budget.mu.Unlock()
-		a.message += bytes
+	if err != nil {
+		return err
 	}
-	return err
+	a.budget.mu.Lock()
+	defer a.budget.mu.Unlock()
+	a.message += bytes
+	return nil
 }
 
 func (a *account) giveMessage(bytes int64) {

@@ -40,10 +40,11 @@ func newConn(s *Server, nc net.Conn, id uint64) *conn {
 	c.access = access{peer: t, logins: &s.logins, recorder: &s.recorder, space: s.space}
 	c.access.enterSpace = func(name string) (*space, error) {
 		p, err := s.spaces.enter(name)
-		if err == nil {
-			c.handles.space = p
+		if err != nil {
+			return p, err
 		}
-		return p, err
+		c.handles.space = p
+		return p, nil
 	}
 	c.sessions = connSessions{peer: t, closeHolder: s.closeHolder}
 	h := &c.handles

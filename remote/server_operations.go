@@ -130,10 +130,11 @@ func (c *conn) hello(_ request, d *decoder) (fill, error) {
 
 func (c *conn) enter(session uint64, token partd.SessionToken) error {
 	err := c.space.sessions.enter(c.ctx, &c.sessions, c.user.User, session, token)
-	if err == nil {
-		c.space.pops.enter(session)
+	if err != nil {
+		return err
 	}
-	return err
+	c.space.pops.enter(session)
+	return nil
 }
 
 // abilities returns a set of bits, one for each optional interface that the store implements. A

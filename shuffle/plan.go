@@ -158,9 +158,10 @@ func marshalPlan(t reflect.Type) *plan {
 		},
 		decode: func(data []byte, p unsafe.Pointer) ([]byte, error) {
 			b, rest, err := cut(data)
-			if err == nil {
-				err = reflect.NewAt(t, p).Interface().(encoding.BinaryUnmarshaler).UnmarshalBinary(b)
+			if err != nil {
+				return rest, err
 			}
+			err = reflect.NewAt(t, p).Interface().(encoding.BinaryUnmarshaler).UnmarshalBinary(b)
 			return rest, err
 		},
 	}

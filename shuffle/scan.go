@@ -178,8 +178,9 @@ func (sc *scanner) send() error {
 	}
 	sc.current.continuation = sc.continuation
 	err := canceled.Send(sc.ctx, target, sc.current)
-	if err == nil {
-		sc.current = nil
+	if err != nil {
+		return err
 	}
-	return err
+	sc.current = nil
+	return nil
 }

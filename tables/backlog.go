@@ -43,8 +43,9 @@ func (s *Store) DiskSpace() (free, total int64, err error) {
 			free, dir = tailFree, filepath.Dir(s.opts.TailDir)
 		}
 	}
-	if err == nil {
-		total, err = disk.Capacity(dir)
+	if err != nil {
+		return free, total, err
 	}
+	total, err = disk.Capacity(dir)
 	return free, total, err
 }

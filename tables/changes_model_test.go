@@ -639,7 +639,7 @@ func TestChangesModel(t *testing.T) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
 			m := newChangesModel(t, seed)
-			for range 40 {
+			for range tabletest.Rounds(t, "PARTD_MODEL_STEPS", 28) {
 				m.step()
 				if m.rnd.IntN(2) == 0 {
 					m.remember()

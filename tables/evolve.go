@@ -300,10 +300,10 @@ func (t *Table) SetEvolution(ctx context.Context, e Evolution) error {
 func (t *Txn) Evolve(bucket, name string, changes ...ColumnChange) (err error) {
 	defer wrapError(&err, "evolve", bucket, name)
 	c, err := t.existing(bucket, name)
-	if err == nil {
-		err = t.evolve(c, changes)
+	if err != nil {
+		return err
 	}
-	return err
+	return t.evolve(c, changes)
 }
 
 func (t *Txn) evolve(c *txnChange, changes []ColumnChange) error {

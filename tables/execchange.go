@@ -103,12 +103,13 @@ func (x *execution) describeChange(ctx context.Context) (*QueryDescription, erro
 	o := x.queryOptions()
 	o.Target = &Target{Bucket: x.result.Bucket, Table: x.result.Table, Alias: x.st.Alias, Plan: func(ctx context.Context) (*ScanPlan, error) {
 		p, err := x.table.ScanPlan(ctx)
-		if err == nil {
-			for i := range p.Files { // files that overlap the tail have no positions
-				p.Files[i].Overlaps = false
-			}
+		if err != nil {
+			return p, err
 		}
-		return p, err
+		for i := range p.Files { // files that overlap the tail have no positions
+			p.Files[i].Overlaps = false
+		}
+		return p, nil
 	}}
 	d, err := x.s.opts.Engine.Describe(ctx, x.s, q.SQL, o)
 	return d, withoutPosition(err)

@@ -121,9 +121,10 @@ func (x *execution) insertedRows(ctx context.Context, query string) (array.Recor
 		} else {
 			q, to, err = x.partQuery(ctx, from, max(1, total*maxSetBytes/int64(len(query))))
 		}
-		if err == nil {
-			r, err = x.query(ctx, q, &o)
+		if err != nil {
+			return r, to, err
 		}
+		r, err = x.query(ctx, q, &o)
 		return r, to, err
 	}
 	r, next, err := open(0)

@@ -44,11 +44,12 @@ func (s *Store) Expire(ctx context.Context, o *MaintainOptions) (_ MaintainResul
 				return nil, err
 			}
 			meta, err := commit.MetadataOf(tx)
-			if err == nil {
-				r.Versions = len(cur.Metadata().Snapshots()) - len(meta.Snapshots())
-				if r.Versions == 0 {
-					err = commit.ErrNothing
-				}
+			if err != nil {
+				return meta, err
+			}
+			r.Versions = len(cur.Metadata().Snapshots()) - len(meta.Snapshots())
+			if r.Versions == 0 {
+				err = commit.ErrNothing
 			}
 			return meta, err
 		}})

@@ -48,11 +48,11 @@ func TestArrivalWithinPut(t *testing.T) {
 		defer s.Close() //nolint:errcheck // nothing is lost
 		o := &tables.PutOptions{Settings: &tables.Settings{Time: time}}
 		var rows []tick
-		for i := range int64(240_000) {
-			rows = append(rows, tick{1 + i/90_000, fmt.Sprintf("%x%x%x%x%x%x%x%x", rand.Uint64(), rand.Uint64(), rand.Uint64(), rand.Uint64(), rand.Uint64(), rand.Uint64(), rand.Uint64(), rand.Uint64()), i, 0})
+		for i := range int64(120_000) {
+			rows = append(rows, tick{1 + i/45_000, fmt.Sprintf("%x%x%x%x%x%x%x%x", rand.Uint64(), rand.Uint64(), rand.Uint64(), rand.Uint64(), rand.Uint64(), rand.Uint64(), rand.Uint64(), rand.Uint64()), i, 0})
 		}
 		for i := range int64(10_000) {
-			rows = append(rows, tick{i % 4, "late", 240_000 + i, 0})
+			rows = append(rows, tick{i % 4, "late", 120_000 + i, 0})
 		}
 		tabletest.PutRows(t, s.Bucket("b"), name, ticksOf(rows, 1000), tables.PutAppend, o)
 		table := s.Bucket("b").Table(name)

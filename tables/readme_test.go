@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
 // textBetween returns the text of a page between the first occurrence of start and the next occurrence of end.
@@ -41,8 +43,8 @@ func shell(t *testing.T, dir, script string, env ...string) string {
 // TestReadmeCommand checks that the first command in the README prints the output shown there.
 func TestReadmeCommand(t *testing.T) {
 	script, tests, _ := strings.Cut(textBetween(t, "README.md", "From this directory:\n\n```sh\n", "```"), "\n")
-	if !strings.HasPrefix(script, "GOWORK=off go run ") || tests != "GOWORK=off go test ./...\n" {
-		t.Fatalf("README.md shows the commands %q and %q, want go run and go test with GOWORK=off", script, tests)
+	if !strings.HasPrefix(script, "go run ") || tests != "go test ./...\n" {
+		t.Fatalf("README.md shows the commands %q and %q, want go run and go test", script, tests)
 	}
 	if got, want := shell(t, ".", script), textBetween(t, "README.md", "and prints\n\n```\n", "```"); got != want {
 		t.Errorf("README.md: %s printed\n%s\nwant\n%s", script, got, want)
@@ -52,12 +54,7 @@ func TestReadmeCommand(t *testing.T) {
 // TestReadmeTour checks that the commands in the README, the tour and other pages run as written, and print the
 // output shown there.
 func TestReadmeTour(t *testing.T) {
-	bin, dir, readmeDir := t.TempDir(), t.TempDir(), t.TempDir()
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", bin, "./cmd/partd-tables")
-	build.Env = append(os.Environ(), "GOWORK=off")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("building partd-tables failed: %v\n%s", err, out)
-	}
+	bin, dir, readmeDir := filepath.Dir(tabletest.Program(t)), t.TempDir(), t.TempDir()
 	for _, name := range []string{"birdstrikes.csv", "airports.csv"} {
 		path, err := filepath.Abs(filepath.Join("..", "testdata", name))
 		if err != nil {

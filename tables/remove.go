@@ -181,10 +181,11 @@ func (w *rewrite) groupFiles(ctx context.Context, touched []table.FileScanTask, 
 // scanOf returns a scan of the columns of deletes. It reads only row groups that can contain rows to delete.
 func (w *rewrite) scanOf(ctx context.Context, deletes *deletePredicate) (*datafile.Scan, error) {
 	scan, err := datafile.NewScan(ctx, w.t, w.t.Schema(), deletes.columns, nil)
-	if err == nil {
-		scan.MayMatch = deletes.mayMatch
+	if err != nil {
+		return scan, err
 	}
-	return scan, err
+	scan.MayMatch = deletes.mayMatch
+	return scan, nil
 }
 
 // containsDeleted reports whether a file contains rows to delete.
@@ -211,10 +212,11 @@ func (w *rewrite) rewriteGroup(ctx context.Context, group []table.FileScanTask, 
 	dropDeleted := sorted.MapBatches(func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 		defer b.Release()
 		kept, err := deletes.remaining(b)
-		if err == nil {
-			w.result.Deleted += b.NumRows() - kept.NumRows()
+		if err != nil {
+			return kept, err
 		}
-		return kept, err
+		w.result.Deleted += b.NumRows() - kept.NumRows()
+		return kept, nil
 	})
 	if deletes.hasPositions() { // reading the files already omits the rows
 		dropDeleted = func(rows sorted.Batches) sorted.Batches { return rows }

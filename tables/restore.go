@@ -123,9 +123,10 @@ func (t *Txn) restore(n tableName, l icecat.Listed) error {
 		return nil
 	}
 	source, err := t.s.cat.LoadAt(t.ctx, n.Namespace, n.Name, l.Location)
-	if err == nil {
-		step := &restoreStep{source: source, meta: l.Metadata, uuid: uuid.NewString(), location: t.s.cat.NewLocation()}
-		c.Add(commit.Restores|commit.Replaces, nil, step.apply)
+	if err != nil {
+		return err
 	}
-	return err
+	step := &restoreStep{source: source, meta: l.Metadata, uuid: uuid.NewString(), location: t.s.cat.NewLocation()}
+	c.Add(commit.Restores|commit.Replaces, nil, step.apply)
+	return nil
 }

@@ -33,10 +33,11 @@ func runOne(spec, data string) error {
 		}
 	}
 	f, err := runFormat(format, text, value, batch, total)
-	if err == nil {
-		fmt.Println(f.bytes, f.appendSeconds, f.appendCPU, f.getSeconds, f.sum)
+	if err != nil {
+		return err
 	}
-	return err
+	fmt.Println(f.bytes, f.appendSeconds, f.appendCPU, f.getSeconds, f.sum)
+	return nil
 }
 
 // runFormat appends values of value bytes in batches, until they have total bytes, and then reads

@@ -58,10 +58,10 @@ func run(ctx context.Context, args []string) (err error) {
 	switch args[0] {
 	case "begin":
 		for key, err := range partd.Keys(ctx, store) {
-			if err == nil {
-				err = fmt.Errorf("the server already has counts, in %s: another run would add to them; \"partd drop --store %s\" removes the counts", key.Key, *server)
+			if err != nil {
+				return err
 			}
-			return err
+			return fmt.Errorf("the server already has counts, in %s: another run would add to them; \"partd drop --store %s\" removes the counts", key.Key, *server)
 		}
 		return nil
 	case "map":

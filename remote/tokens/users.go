@@ -72,10 +72,11 @@ func (u *Users) Reload() error {
 		return nil
 	}
 	grants, err := Read(u.file)
-	if err == nil {
-		u.replace(grants)
+	if err != nil {
+		return err
 	}
-	return err
+	u.replace(grants)
+	return nil
 }
 
 func (u *Users) current() *lookup {

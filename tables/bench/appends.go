@@ -85,9 +85,10 @@ func (b *appendsBench) measureBulk() error {
 	var reading float64
 	appending, err := b.medianInStore(nil, func(s *tables.Store) (elapsed float64, err error) {
 		elapsed, err = seconds(func() error { return b.put(s, "t", nil, batch) })
-		if err == nil {
-			reading, err = b.median(func() error { return b.scan(s) })
+		if err != nil {
+			return elapsed, err
 		}
+		reading, err = b.median(func() error { return b.scan(s) })
 		return elapsed, err
 	})
 	if err != nil {

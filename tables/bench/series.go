@@ -234,11 +234,12 @@ func diskUse(dir string) (bytes int64, files int, err error) {
 			return err
 		}
 		info, err := d.Info()
-		if err == nil {
-			bytes += info.Sys().(*syscall.Stat_t).Blocks * 512
-			files++
+		if err != nil {
+			return err
 		}
-		return err
+		bytes += info.Sys().(*syscall.Stat_t).Blocks * 512
+		files++
+		return nil
 	})
 	return bytes, files, err
 }

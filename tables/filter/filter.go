@@ -174,8 +174,9 @@ func (e *Expr) boundFor(schema *arrow.Schema) (*Condition, error) {
 		return last.condition, nil
 	}
 	c, err := e.Bind(schema)
-	if err == nil {
-		e.bound.Store(&boundCondition{schema, c})
+	if err != nil {
+		return c, err
 	}
-	return c, err
+	e.bound.Store(&boundCondition{schema, c})
+	return c, nil
 }

@@ -24,14 +24,15 @@ import (
 
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
-// greedyDuration returns the duration of TestGreedyClients from PARTD_GREEDY, or 6 s if that is not set. Use 10m for
+// greedyDuration returns the duration of TestGreedyClients from PARTD_GREEDY, or 3 s if that is not set. Use 10m for
 // a full run.
 func greedyDuration(t *testing.T) time.Duration {
 	s := os.Getenv("PARTD_GREEDY")
 	if s == "" {
-		return 6 * time.Second
+		return 3 * time.Second
 	}
 	d, err := time.ParseDuration(s)
 	if err != nil {
@@ -62,13 +63,7 @@ type greedyServer struct {
 // serveGreedy builds partd-tables and starts a server.
 func serveGreedy(t *testing.T) *greedyServer {
 	t.Helper()
-	program := filepath.Join(t.TempDir(), "partd-tables")
-	build := exec.Command("go", "build", "-o", program, "../cmd/partd-tables")
-	build.Env = append(os.Environ(), "GOWORK=off")
-	if output, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build partd-tables: %v\n%s", err, output)
-	}
-	return (&greedyServer{program: program}).start(t)
+	return (&greedyServer{program: tabletest.Program(t)}).start(t)
 }
 
 // start starts another server of the program, in a new directory.

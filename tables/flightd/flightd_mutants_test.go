@@ -121,7 +121,7 @@ func mutate(r *rand.Rand, original []byte) []byte {
 // TestMutants checks that calls with invalid arguments return an answer or an error, use bounded memory, and do
 // not stop the server.
 func TestMutants(t *testing.T) {
-	n := 20_000
+	n := 8_000
 	if text := os.Getenv("PARTD_MUTANTS"); text != "" {
 		var err error
 		if n, err = strconv.Atoi(text); err != nil {

@@ -208,12 +208,13 @@ func (d *disk) sweep(records []record) error {
 			return err // without the manifest, sweep could remove files that are in use
 		}
 		m, err := readManifest(b, r)
-		if err == nil {
-			for _, f := range m.files {
-				used[f.Hash] = true
-			}
+		if err != nil {
+			return err
 		}
-		return err
+		for _, f := range m.files {
+			used[f.Hash] = true
+		}
+		return nil
 	}
 	return d.withLock(func() error {
 		err := d.heads(func(_ string, h head) error {

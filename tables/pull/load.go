@@ -88,9 +88,10 @@ func (n *Node) fetchBase(ctx context.Context, name string) (v version, revision 
 	if errors.Is(err, ErrNotFound) {
 		return v, revision, nil
 	}
-	if err == nil {
-		v, _, err = n.fetchVersion(ctx, newest, time.Time{}, time.Time{})
+	if err != nil {
+		return v, revision, err
 	}
+	v, _, err = n.fetchVersion(ctx, newest, time.Time{}, time.Time{})
 	return v, revision, err
 }
 

@@ -139,9 +139,10 @@ func (x *run) load(ctx context.Context, w *work) error {
 		return err
 	}
 	b, err := tableBytes(t)
-	if err == nil {
-		w.value, err = w.codec.decode(b)
+	if err != nil {
+		return err
 	}
+	w.value, err = w.codec.decode(b)
 	return err
 }
 

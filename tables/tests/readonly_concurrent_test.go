@@ -121,7 +121,7 @@ func TestReadOnlyDuringWrites(t *testing.T) {
 			t.Setenv("TMPDIR", t.TempDir())
 			dir := t.TempDir()
 			printed, kill := startChild(t, "write", dir, &o)
-			for range 12 {
+			for range 6 {
 				acknowledged := printed.Load()
 				if got, seesTail := readOnlyRows(t, dir, o); got < acknowledged || seesTail == o.NoTail {
 					t.Fatalf("read %d rows, want at least %d; SeesTail = %v, want %v", got, acknowledged, seesTail, !o.NoTail)

@@ -31,9 +31,10 @@ was mounted.`,
 		if errors.As(err, new(*stores.URLError)) {
 			return cliutil.UsageError{Err: err}
 		}
-		if err == nil {
-			_, err = fmt.Fprintf(a.out, "%s is one of the servers again, with an empty store\n", args[0])
+		if err != nil {
+			return err
 		}
+		_, err = fmt.Fprintf(a.out, "%s is one of the servers again, with an empty store\n", args[0])
 		return err
 	}
 	return cmd

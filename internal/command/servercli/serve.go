@@ -97,10 +97,11 @@ func serve(ctx context.Context, c *config, s streams) (err error) {
 	log.Info("stopping: flushing the store, finishing the requests in progress, then closing the store", "drain_timeout", c.DrainTimeout)
 	// The flush may take any time. Only a second signal or --stop-timeout ends the process earlier.
 	err = errors.Join(err, server.Shutdown(context.WithoutCancel(ctx)))
-	if err == nil {
-		log.Info("ended")
+	if err != nil {
+		return err
 	}
-	return err
+	log.Info("ended")
+	return nil
 }
 
 // newServer returns a server of store, with its limits and namespaces. The server closes store.

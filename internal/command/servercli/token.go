@@ -115,9 +115,10 @@ func newTokenRotate(s streams) *cobra.Command {
 				token = newToken
 				return append(grants, g), err
 			})
-			if err == nil {
-				_, err = fmt.Fprintln(s.out, token)
+			if err != nil {
+				return err
 			}
+			_, err = fmt.Fprintln(s.out, token)
 			return err
 		}),
 	}

@@ -230,8 +230,9 @@ func (j *journal) empty() error {
 		return nil
 	}
 	err := j.file.Truncate(0)
-	if err == nil {
-		j.size = 0
+	if err != nil {
+		return err
 	}
-	return err
+	j.size = 0
+	return nil
 }

@@ -16,13 +16,14 @@ func (d *Dir) listAll(ctx context.Context, matches func(name string) bool) (*nam
 	}
 	defer d.end()
 	list, err := d.tree.listFiles(true, matches)
-	if err == nil {
-		memory := int64(cap(list.bytes) + 8*cap(list.ends))
-		if matches == nil || memory > d.listMemory.Load() {
-			d.listMemory.Store(memory)
-		}
+	if err != nil {
+		return list, err
 	}
-	return list, err
+	memory := int64(cap(list.bytes) + 8*cap(list.ends))
+	if matches == nil || memory > d.listMemory.Load() {
+		d.listMemory.Store(memory)
+	}
+	return list, nil
 }
 
 // ReaderMemory estimates, in bytes, the memory of an open reader and of another listing of all

@@ -39,11 +39,12 @@ const (
 
 func (s *Sorter) addSlot() error {
 	mem, err := offheap.AllocateSmallPages(s.sizes.slot)
-	if err == nil {
-		m := &slot{mem: mem}
-		s.slots, s.free = append(s.slots, m), append(s.free, m)
+	if err != nil {
+		return err
 	}
-	return err
+	m := &slot{mem: mem}
+	s.slots, s.free = append(s.slots, m), append(s.free, m)
+	return nil
 }
 
 func (m *slot) hasRoom(bytes, records int) bool {

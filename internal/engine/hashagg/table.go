@@ -292,10 +292,11 @@ func (t *Table) Close() error {
 	a.stats.KeySum += t.input.keySum
 	t.input = totals{}
 	err := t.err
-	if err == nil {
-		t.err = fmt.Errorf("the table: %w", spill.ErrClosed)
+	if err != nil {
+		return err
 	}
-	return err
+	t.err = fmt.Errorf("the table: %w", spill.ErrClosed)
+	return nil
 }
 
 // States returns the result of NewStates for this table.

@@ -132,20 +132,22 @@ func (j *Job) execute(parent context.Context, e Engine) error {
 // the sorter's output includes the keys.
 func (j *Job) NewSorter(ctx context.Context, memory int64, keepKeys bool) (*extsort.Sorter, error) {
 	s, err := extsort.New(ctx, &extsort.Options{Memory: memory, Threads: j.Threads, Temp: j.TempSet, KeepKeys: keepKeys})
-	if err == nil {
-		j.CloseLater(s.Close)
+	if err != nil {
+		return s, err
 	}
-	return s, err
+	j.CloseLater(s.Close)
+	return s, nil
 }
 
 // NewAggregator returns an aggregator that the job closes after the engine has finished.
 func (j *Job) NewAggregator(ctx context.Context, o hashagg.Options) (*hashagg.Aggregator, error) {
 	o.Temp = j.TempSet
 	a, err := hashagg.New(ctx, o)
-	if err == nil {
-		j.CloseLater(a.Close)
+	if err != nil {
+		return a, err
 	}
-	return a, err
+	j.CloseLater(a.Close)
+	return a, nil
 }
 
 // Read reads the input, and calls handle from several goroutines. If handle fails, Read cancels ctx

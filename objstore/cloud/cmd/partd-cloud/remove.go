@@ -38,10 +38,11 @@ there, and all stores below it. Nobody may use them meanwhile. This cannot be un
 			defer func() { err = errors.Join(err, c.Close()) }()
 		}
 		n, err := removeAll(cmd.Context(), bucket)
-		if err == nil {
-			fmt.Printf("deleted %d objects\n", n)
+		if err != nil {
+			return err
 		}
-		return err
+		fmt.Printf("deleted %d objects\n", n)
+		return nil
 	}
 	return cmd
 }

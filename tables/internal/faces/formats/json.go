@@ -271,8 +271,9 @@ func (j *jsonReader) member() (name []byte, more bool, err error) {
 	if err == nil && kind != jsonString {
 		err = errInvalidJSON
 	}
-	if err == nil {
-		j.expect(':')
+	if err != nil {
+		return name, true, err
 	}
-	return name, true, err
+	j.expect(':')
+	return name, true, nil
 }

@@ -227,10 +227,10 @@ func (b Bucket) Open(ctx context.Context, f Named, offset int64) (io.ReadCloser,
 func (b Bucket) Replace(ctx context.Context, f Named, data []byte) error {
 	name := b.Prefix + f.Hash
 	err := b.retry(ctx, 0, func(ctx context.Context) error { return b.Delete(ctx, name) })
-	if err == nil {
-		err = b.Create(ctx, name, data)
+	if err != nil {
+		return err
 	}
-	return err
+	return b.Create(ctx, name, data)
 }
 
 // Check reads a file, and returns an error unless the content is intact.

@@ -191,9 +191,10 @@ func (v *Verifier) VerifyState(ctx context.Context, name Table, l icecat.State) 
 func (v *Verifier) verifyMetadata(ctx context.Context, name Table, location string) (meta table.Metadata, ok bool, err error) {
 	ok, err = v.verifyFile(ctx, name, location, location, func() error {
 		b, err := v.fileIO.ReadFile(location)
-		if err == nil {
-			meta, err = table.ParseMetadataBytes(b)
+		if err != nil {
+			return err
 		}
+		meta, err = table.ParseMetadataBytes(b)
 		return err
 	})
 	return meta, ok, err

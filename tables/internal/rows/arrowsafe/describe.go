@@ -113,9 +113,10 @@ func SchemaMessage(stream []byte) (message []byte, err error) {
 	}
 	message = stream[:messageHead+int(binary.LittleEndian.Uint32(stream[4:]))]
 	d, err := describe(message[messageHead:])
-	if err == nil {
-		_, err = d.schema()
+	if err != nil {
+		return message, err
 	}
+	_, err = d.schema()
 	return message, err
 }
 

@@ -37,10 +37,11 @@ func ForType(t reflect.Type) (*Struct, error) {
 		return s.(*Struct), nil
 	}
 	s, err := parseStruct(t, maxDepth)
-	if err == nil {
-		structs.Store(t, s)
+	if err != nil {
+		return s, err
 	}
-	return s, err
+	structs.Store(t, s)
+	return s, nil
 }
 
 func parseStruct(t reflect.Type, depth int) (*Struct, error) {

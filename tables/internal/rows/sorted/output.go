@@ -63,10 +63,11 @@ func (o *output) flush() error {
 		batch, err = joinRuns(o.runs)
 	}
 	o.drop()
-	if err == nil {
-		o.stopped = !o.yield(batch, nil)
+	if err != nil {
+		return err
 	}
-	return err
+	o.stopped = !o.yield(batch, nil)
+	return nil
 }
 
 func (o *output) drop() {

@@ -112,12 +112,13 @@ func (s *Tables) Commit(ctx context.Context, hooks []icecat.TxHook, changes ...*
 		}
 	}
 	err := s.commitWithRetry(ctx, hooks, changes...)
-	if err == nil {
-		for c, err := range discarded {
-			s.Logger.Warn("discarded unreadable rows in the tail, because a change replaced them", "table", c.Name, "err", err)
-		}
+	if err != nil {
+		return err
 	}
-	return err
+	for c, err := range discarded {
+		s.Logger.Warn("discarded unreadable rows in the tail, because a change replaced them", "table", c.Name, "err", err)
+	}
+	return nil
 }
 
 // Commit commits steps that change the entry's table, and returns the new table, or nil if nothing changed. The caller

@@ -95,9 +95,10 @@ func (e *Entry) View(ctx context.Context, withRows bool) (t *table.Table, d *def
 	if !rows.Deduped {
 		rows.Rows, err = e.readTail(ctx, t.Metadata(), lastEpoch)
 	}
-	if err == nil {
-		rows.Rows, err = castTail(rows.Rows, d.Stored)
+	if err != nil {
+		return t, d, rows, err
 	}
+	rows.Rows, err = castTail(rows.Rows, d.Stored)
 	return t, d, rows, err
 }
 

@@ -195,8 +195,9 @@ func (e *Entry) deleteLog(ctx context.Context) error {
 		return nil
 	}
 	err := e.tables.Tail.Discard(ctx, e.log)
-	if err == nil {
-		e.log = nil
+	if err != nil {
+		return err
 	}
-	return err
+	e.log = nil
+	return nil
 }

@@ -60,10 +60,11 @@ func FromMetadata(meta table.Metadata) (*Definition, error) {
 		}
 	}
 	d, err := parse(columns, k)
-	if err == nil {
-		cache.all = pushFront(cache.all, d)
+	if err != nil {
+		return d, err
 	}
-	return d, err
+	cache.all = pushFront(cache.all, d)
+	return d, nil
 }
 
 // ForSchema is like FromMetadata, for an older schema of the table. If that schema lacks a column of the table's order,

@@ -99,10 +99,10 @@ func (p *Step) checkUUIDUnused(ctx context.Context, newMeta table.Metadata) erro
 	if errors.Is(err, icecat.ErrNotFound) {
 		return nil
 	}
-	if err == nil {
-		err = fmt.Errorf("a table with this UUID %w", icecat.ErrExists)
+	if err != nil {
+		return err
 	}
-	return err
+	return fmt.Errorf("a table with this UUID %w", icecat.ErrExists)
 }
 
 // checkProperties returns an error if the change sets properties that place files outside the table. Unless the
@@ -166,9 +166,10 @@ func checkRegistered(meta table.Metadata) error {
 			return err
 		}
 		d, err := definition.FromMetadata(meta)
-		if err == nil {
-			_, err = d.Rules()
+		if err != nil {
+			return err
 		}
+		_, err = d.Rules()
 		return err
 	})
 }

@@ -69,9 +69,10 @@ func Open(ctx context.Context, p partd.Partd, warehouse string, syncs bool, memo
 			if err == nil && k.Key == identityKey {
 				continue
 			}
-			if err == nil {
-				err = fmt.Errorf("the tail's store is not empty, but contains the key %s: use an empty store", storekit.QuoteKey(k.Key))
+			if err != nil {
+				return nil, err
 			}
+			err = fmt.Errorf("the tail's store is not empty, but contains the key %s: use an empty store", storekit.QuoteKey(k.Key))
 			return nil, err
 		}
 		if err := p.Append(ctx, partd.Entry{Key: identityKey, Value: []byte(warehouse + " " + uuid.NewString())}); err != nil {

@@ -41,9 +41,10 @@ func MakeTPC(ctx context.Context, kind string, scale float64, dir string, answer
 		return nil, fmt.Errorf("%w: %s", err, out)
 	}
 	text, err := os.ReadFile(filepath.Join(dir, "queries.json"))
-	if err == nil {
-		err = json.Unmarshal(text, &queries)
+	if err != nil {
+		return queries, err
 	}
+	err = json.Unmarshal(text, &queries)
 	return queries, err
 }
 

@@ -1,0 +1,22 @@
+package tabletest
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// Program returns the path of the program partd-tables. Its directory contains nothing else.
+func Program(t testing.TB) string {
+	t.Helper()
+	dir := t.TempDir()
+	// Linking takes several seconds. Unlike "go build", "go run" keeps the linked program in the build cache,
+	// so that the other packages' tests only need to find it there.
+	cmd := exec.CommandContext(t.Context(), "go", "run", "-exec", `sh -c 'ln -s "$0" `+dir+`'`, "github.com/go-partd/partd/tables/cmd/partd-tables")
+	cmd.Env = append(os.Environ(), "GOWORK=off")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("building partd-tables failed: %v\n%s", err, out)
+	}
+	return filepath.Join(dir, "partd-tables")
+}
