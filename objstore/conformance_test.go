@@ -1,6 +1,7 @@
 package objstore
 
 import (
+	"flag"
 	"io"
 	"testing"
 
@@ -71,6 +72,8 @@ func TestKeepsPromises(t *testing.T) {
 			}
 			if c.disk {
 				opts.MachineRuns = 10
+			} else if checks := flag.Lookup("rapid.checks"); checks.Value.String() == checks.DefValue {
+				opts.MachineRuns = 20
 			}
 			partdtest.Run(t, newStore, opts)
 		})

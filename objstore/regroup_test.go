@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
 // optionVariants returns the options of the two ways to read a store: in several passes over the bucket, and by
@@ -43,8 +44,15 @@ func readPart(ctx context.Context, s *Store, part, parts int) (content []string,
 
 // TestRegroupEqualsPasses checks that reading in passes and regrouping on disk yield the content of a Dict,
 // from any store: with Sets and Deletes, keys larger than memory, segments of any size, and any hash.
+// PARTD_REGROUPS is the number of stores, and PARTD_REGROUP_SEED the seed of the first one.
 func TestRegroupEqualsPasses(t *testing.T) {
-	for seed := range uint64(12) {
+	count := 4 // one for each combination of options below
+	if procs.RaceEnabled {
+		count = 1
+	}
+	first := procs.Number(t, "PARTD_REGROUP_SEED", rand.IntN(1_000_000))
+	for i := range procs.Number(t, "PARTD_REGROUPS", count) {
+		seed := uint64(first + i)
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			random := rand.New(rand.NewPCG(seed, 41))
 			h := hooks{maxInline: []int64{-1, 1 << 10}[seed%2], rangeBytes: 1 << (8 + random.IntN(24))}

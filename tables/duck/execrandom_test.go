@@ -89,7 +89,7 @@ func randomSeed(t *testing.T) uint64 {
 // TestRandomExec runs random statements with Exec and in plain DuckDB. The rows and the numbers of changed rows must be
 // equal. PARTD_TABLES_RANDOM_STATEMENTS sets the number of statements, and PARTD_TABLES_RANDOM_SEED the seed.
 func TestRandomExec(t *testing.T) {
-	n := procs.Number(t, "PARTD_TABLES_RANDOM_STATEMENTS", 180)
+	n := procs.Number(t, "PARTD_TABLES_RANDOM_STATEMENTS", 90)
 	seed := randomSeed(t)
 	kinds := execKinds()
 	for _, kind := range slices.Sorted(maps.Keys(kinds)) {
@@ -100,13 +100,14 @@ func TestRandomExec(t *testing.T) {
 				kind.open = func(t *testing.T) *tables.Store { return newStore(t, nil) }
 			}
 			s, p := kind.open(t), newPlainDuckDB(t)
-			for done := 0; done < n/len(kinds); done += 20 {
+			perTable := min(20, n/len(kinds))
+			for done := 0; done < n/len(kinds); done += perTable {
 				r.newTable()
 				both(t, s, p, "CREATE OR REPLACE TABLE t ("+r.columns()+")")
 				if kind.configure != nil {
 					kind.configure(t, s, s.Bucket("b").Table("t"))
 				}
-				for range 20 {
+				for range perTable {
 					both(t, s, p, r.statement())
 					foldOrCompact(t, s, r)
 					if kind.between != nil {

@@ -62,7 +62,7 @@ func almostEqual(t *testing.T, a, b string) bool {
 // variables as for TestResampleLikePandas.
 func TestResampleInOrderLikeSQL(t *testing.T) {
 	seed, rounds := seedAndRounds(t)
-	rounds *= 40
+	rounds *= 20
 	random := rand.New(rand.NewPCG(seed, 1))
 	engine, noSQL, noTimeColumn := newStore(t), withoutSQL(t), withoutSQL(t)
 	names := slices.Sorted(maps.Keys(binLengths))

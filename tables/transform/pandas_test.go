@@ -173,9 +173,6 @@ func writeArrow(t *testing.T, path string, schema *arrow.Schema, batches ...arro
 func TestResampleLikePandas(t *testing.T) {
 	python := procs.Python(t, "pandas")
 	seed, rounds := seedAndRounds(t)
-	if os.Getenv("PARTD_RESAMPLE_ROUNDS") == "" {
-		rounds = 2
-	}
 	random := rand.New(rand.NewPCG(seed, 0))
 	s, dir := newStore(t), t.TempDir()
 	var cases []map[string]any

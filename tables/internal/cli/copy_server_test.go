@@ -129,14 +129,12 @@ func TestServerBackupUnderLoad(t *testing.T) {
 	for i := range all {
 		running.Go(func() { all[i].run(ctx, t, listen, int64(i)) })
 	}
-	file, err := program()
-	mustSucceed(t, err)
 	partial := func() bool { // whether a backup has begun to copy files
 		files, _ := filepath.Glob(filepath.Join(backups, "daily", "data", "*", "data", "*"))
 		return len(files) > 0
 	}
 	backup := func(name string, flags ...string) *exec.Cmd {
-		return exec.Command(file, append([]string{"backup", "--server", listen, "--to", "daily", "--name", name}, flags...)...)
+		return program(t, append([]string{"backup", "--server", listen, "--to", "daily", "--name", name}, flags...)...)
 	}
 	time.Sleep(time.Second)
 	client := backup("killed", "--rate", "1MB")

@@ -21,9 +21,6 @@ import (
 // TestServeAlerts brings a server into each state that an alert is for, and checks with the server's own metrics that
 // these alerts fire, and no others.
 func TestServeAlerts(t *testing.T) {
-	if _, err := program(); err != nil {
-		t.Fatal(err)
-	}
 	disk, address := vfstest.Mount(t, "tmpfs", 64<<20), "localhost:"+freePort(t)
 	dir := filepath.Join(disk, "house")
 	cmd, _ := startServer(t, "--listen", "grpc://localhost:0", "--http", address, "--dir", dir, "--max-queries", "1", "--idle-timeout", "900ms")

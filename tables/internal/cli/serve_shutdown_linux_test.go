@@ -46,9 +46,6 @@ func TestServeStopsQuickly(t *testing.T) {
 // TestServeFullDisk fills the disk of a server. It must not be ready until there is space again. If it is stopped while
 // the disk is full, it must end without an error, because no row is lost.
 func TestServeFullDisk(t *testing.T) {
-	if _, err := program(); err != nil {
-		t.Fatal(err)
-	}
 	disk, address := vfstest.Mount(t, "tmpfs", 64<<20), "localhost:"+freePort(t)
 	dir := filepath.Join(disk, "house")
 	args := []string{"--listen", "grpc://localhost:0", "--http", address, "--dir", dir}

@@ -19,31 +19,39 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/go-partd/partd/internal/command/cliutil"
 	"github.com/go-partd/partd/internal/testutil/procs"
+	"github.com/go-partd/partd/tables/internal/sql/worker"
 )
 
-var program = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "partd-tables")
-	if err != nil {
-		return "", err
+const programEnv = "PARTD_TEST_PROGRAM"
+
+// TestMain makes the test binary act as partd-tables if programEnv is set.
+func TestMain(m *testing.M) {
+	worker.Main()
+	if os.Getenv(programEnv) != "" {
+		os.Exit(Main(os.Args[1:]))
 	}
-	file := filepath.Join(dir, "partd-tables")
-	cmd := exec.Command("go", "build", "-o", file, "../../cmd/partd-tables")
-	cmd.Stderr = os.Stderr
-	return file, cmd.Run()
-})
+	os.Exit(m.Run())
+}
+
+// program returns partd-tables with the given arguments.
+func program(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	file, err := os.Executable()
+	mustSucceed(t, err)
+	cmd := exec.Command(file, args...)
+	cmd.Env = append(os.Environ(), programEnv+"=1")
+	return cmd
+}
 
 // startServer starts a server process. It returns the process and the URL that it prints.
 func startServer(t *testing.T, args ...string) (*exec.Cmd, *url.URL) {
 	t.Helper()
-	file, err := program()
-	mustSucceed(t, err)
-	cmd := exec.Command(file, append([]string{"serve"}, args...)...)
+	cmd := program(t, append([]string{"serve"}, args...)...)
 	out, err := cmd.StdoutPipe()
 	mustSucceed(t, err)
 	cmd.Stderr = t.Output()
@@ -90,28 +98,18 @@ func certificate(t *testing.T) (cert, key string) {
 	return cert, key
 }
 
-// TestShootsClient checks that the shoots client gets the same results from this server as from shoots'
-// server, without TLS, and with TLS and tokens. Then it stops the server, which must exit with 0.
+// TestShootsClient checks that the shoots client gets the same results from this server as from shoots' server, with TLS
+// and tokens. Then it stops the server, which must exit with 0.
 func TestShootsClient(t *testing.T) {
 	cert, key := certificate(t)
 	secret := filepath.Join(t.TempDir(), "secret")
 	mustSucceed(t, os.WriteFile(secret, []byte("a secret of 32 bytes or more, of words\n"), 0o600))
-	for name, c := range map[string]struct{ flags, peer []string }{
-		"plain": {[]string{"--listen", "grpc://localhost:0"}, nil},
-		"tls": {
-			[]string{"--listen", "grpc+tls://localhost:0", "--tls-cert", cert, "--tls-key", key, "--secret-file", secret},
-			[]string{cert, key, "a secret of 32 bytes or more, of words"},
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			cmd, u := startServer(t, append(c.flags, "--dir", filepath.Join(t.TempDir(), "buckets"))...)
-			if out := python(t, "shoots", "shoots_serve_peer.py", append([]string{u.Port(), freePort(t), t.TempDir()}, c.peer...)...); strings.TrimSpace(out) != "" {
-				t.Errorf("the comparison with shoots printed differences:\n%s", out)
-			}
-			if err := cmd.Wait(); err != nil {
-				t.Error(err)
-			}
-		})
+	cmd, u := startServer(t, "--listen", "grpc+tls://localhost:0", "--tls-cert", cert, "--tls-key", key, "--secret-file", secret, "--dir", filepath.Join(t.TempDir(), "buckets"))
+	if out := python(t, "shoots", "shoots_serve_peer.py", u.Port(), freePort(t), t.TempDir(), cert, key, "a secret of 32 bytes or more, of words"); strings.TrimSpace(out) != "" {
+		t.Errorf("the comparison with shoots printed differences:\n%s", out)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -120,11 +118,10 @@ func TestShootsClient(t *testing.T) {
 func TestShootsSuite(t *testing.T) {
 	script, err := filepath.Abs(filepath.Join("testdata", "shoots_suite.py"))
 	mustSucceed(t, err)
-	file, err := program()
-	mustSucceed(t, err)
 	cert, key := certificate(t)
-	cmd := exec.CommandContext(t.Context(), procs.Python(t, "shoots"), "-W", "ignore", script, file, cert, key, freePort(t), freePort(t), freePort(t))
-	cmd.Dir = t.TempDir()
+	server := program(t)
+	cmd := exec.CommandContext(t.Context(), procs.Python(t, "shoots"), "-W", "ignore", script, server.Path, cert, key, freePort(t), freePort(t), freePort(t))
+	cmd.Dir, cmd.Env = t.TempDir(), server.Env
 	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "Ran 91 tests") {
 		t.Fatalf("the tests of shoots failed: %v\n%s", err, out)
 	}
@@ -195,13 +192,11 @@ func TestServeStops(t *testing.T) {
 // TestServeWarnsOfOtherTables checks that a server that uses its own default directory warns if the default directory
 // of the other commands contains tables, because users may expect the server to serve them.
 func TestServeWarnsOfOtherTables(t *testing.T) {
-	file, err := program()
-	mustSucceed(t, err)
 	t.Chdir(t.TempDir())
 	warns := func(args ...string) bool {
 		t.Helper()
 		// The server stops on its own, because its standard input is the null device.
-		out, err := exec.Command(file, append([]string{"serve", "--listen", "grpc://localhost:0", "--exit-on-stdin-close"}, args...)...).CombinedOutput()
+		out, err := program(t, append([]string{"serve", "--listen", "grpc://localhost:0", "--exit-on-stdin-close"}, args...)...).CombinedOutput()
 		if err != nil || !strings.Contains(string(out), "ready ") {
 			t.Fatalf("the server did not become ready: error %v, output %s", err, out)
 		}
@@ -225,12 +220,10 @@ func TestServeWarnsOfOtherTables(t *testing.T) {
 // TestServeHTTPAndToken checks that the server reports its state over HTTP, that it prints a valid token, and
 // that its log contains no secret.
 func TestServeHTTPAndToken(t *testing.T) {
-	file, err := program()
-	mustSucceed(t, err)
 	const secret = "a secret that nobody may read"
 	cert, key := certificate(t)
 	admin := "localhost:" + freePort(t)
-	cmd := exec.Command(file, "serve", "--listen", "grpc+tls://localhost:0", "--dir", t.TempDir(), "--tls-cert", cert, "--tls-key", key,
+	cmd := program(t, "serve", "--listen", "grpc+tls://localhost:0", "--dir", t.TempDir(), "--tls-cert", cert, "--tls-key", key,
 		"--secret-file", writeTemp(t, "secret", secret+"\n"), "--print-token", "--http", admin)
 	out, err := cmd.StdoutPipe()
 	mustSucceed(t, err)

@@ -157,7 +157,7 @@ type harness struct {
 	peers  map[string]*peer
 }
 
-// TestDifferential makes random runs for PARTD_DIFF_SECONDS, starting with seed PARTD_DIFF_SEED.
+// TestDifferential makes random runs for PARTD_DIFF_SECONDS, starting with seed PARTD_DIFF_SEED, or a random one.
 func TestDifferential(t *testing.T) {
 	engine, err := duck.New(&duck.Options{Threads: 2})
 	if err != nil {
@@ -184,7 +184,7 @@ func TestDifferential(t *testing.T) {
 		}
 		return
 	}
-	seconds, first, maxFailures := intFromEnv(t, "PARTD_DIFF_SECONDS", 10), intFromEnv(t, "PARTD_DIFF_SEED", 1), intFromEnv(t, "PARTD_DIFF_FAILURES", 3)
+	seconds, first, maxFailures := intFromEnv(t, "PARTD_DIFF_SECONDS", 6), intFromEnv(t, "PARTD_DIFF_SEED", rand.IntN(1_000_000)), intFromEnv(t, "PARTD_DIFF_FAILURES", 3)
 	end, failed := time.Now().Add(time.Duration(seconds)*time.Second), 0
 	for seed := uint64(first); failed < maxFailures && (seed == uint64(first) || time.Now().Before(end)); seed++ {
 		spec := runSpec{seed: seed, Seed: fmt.Sprint(seed), MaxRows: math.MaxInt32}

@@ -71,7 +71,7 @@ func TestConflicts(t *testing.T) {
 	if err := o.putRow(name, 0); err != nil {
 		t.Fatal(err)
 	}
-	total := intFromEnv("PARTD_CONFLICTS", 200)
+	total := intFromEnv("PARTD_CONFLICTS", 80)
 	var next, conflicts atomic.Int64
 	nextValue := func() (int64, bool) {
 		n := next.Add(1)

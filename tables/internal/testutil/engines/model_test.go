@@ -283,7 +283,7 @@ func TestEnginesAgree(t *testing.T) {
 	}
 	seed := uint64(intFromEnv("PARTD_SEED", os.Getpid()))
 	t.Logf("PARTD_SEED=%d", seed)
-	steps := intFromEnv("PARTD_STEPS", 25)
+	steps := intFromEnv("PARTD_STEPS", 12)
 	for round := range intFromEnv("PARTD_ROUNDS", 2) {
 		m.rand = rand.New(rand.NewPCG(seed, uint64(round))) //nolint:gosec // a test's
 		m.table, m.columns, m.rows, m.partitionField, m.wasPartitioned, m.hasColumnGap, m.added, m.next = fmt.Sprintf("model.t%d", round), []column{{"n", "long"}, {"k", "string"}, {"v", "double"}}, nil, "", false, false, 0, 0

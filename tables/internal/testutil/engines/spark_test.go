@@ -209,6 +209,7 @@ func TestSpark(t *testing.T) {
 	for _, kind := range []string{"spark", "pyiceberg", "duckdb"} {
 		engines[kind] = s.engine(t, kind)
 	}
+	t.Run("changes", func(t *testing.T) { s.testChanges(t, engines["spark"]) })
 	t.Run("types", func(t *testing.T) { s.testColumnTypes(t, client, engines["spark"], engines["pyiceberg"]) })
 	for name, create := range map[string]string{
 		"replaced":  "CREATE TABLE $t (k string, n int) USING iceberg",
