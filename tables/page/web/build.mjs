@@ -1,17 +1,18 @@
-// Builds the page into ../dist. Builds are reproducible, so that the committed files can be compared
-// with a new build.
+// Builds the page into the given directory, or into ../dist. Builds are reproducible, so that the
+// committed files can be compared with a new build.
 import { build } from "esbuild";
 import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { gunzipSync, gzipSync } from "node:zlib";
 
-const dist = "../dist";
+const committed = "../dist";
+const dist = process.argv[2] ?? committed;
 const maxCompressedBytes = 1_000_000;
 const permissive = new Set(["MIT", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "0BSD"]);
 
 // Compressors differ between machines, so an unchanged file keeps its compressed form.
-const compressedFiles = readdirSync(dist).filter((file) => file.endsWith(".gz")).map((file) => readFileSync(`${dist}/${file}`));
+const compressedFiles = readdirSync(committed).filter((file) => file.endsWith(".gz")).map((file) => readFileSync(`${committed}/${file}`));
 rmSync(dist, { recursive: true, force: true });
-mkdirSync(dist);
+mkdirSync(dist, { recursive: true });
 const { metafile } = await build({
   entryPoints: { page: "src/main.tsx" },
   bundle: true,
