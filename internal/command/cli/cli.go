@@ -107,6 +107,9 @@ var env = &cliutil.Env{
 	PerCommand: []string{"group top"}, // PARTD_TOP, the number of keys that stat shows, must not limit groups
 }
 
+// Root returns the commands, for manual pages.
+func Root() *cobra.Command { return newRoot(&app{name: "partd"}) }
+
 func newRoot(a *app) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "partd",

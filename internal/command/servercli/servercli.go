@@ -98,6 +98,9 @@ const examples = `  partd-server
   partd-server --listen tls://:7077 --tls-cert cert.pem --tls-key key.pem --tokens-file users
   partd-server --store 'log:/data/partd?sync=true' --memory 2GiB --log-format json`
 
+// Root returns the commands, for manual pages.
+func Root() *cobra.Command { return newRoot(nil, streams{}) }
+
 func newRoot(set *stores.Set, s streams) *cobra.Command {
 	c := &config{stores: set}
 	root := &cobra.Command{

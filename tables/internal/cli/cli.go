@@ -75,6 +75,9 @@ later, by fold or by a program that has the directory open. Until then, only
 partd-tables and Go programs see them. Only one process at a time can open a directory.
 To write from many machines, use --dir s3://BUCKET/PREFIX and a PostgreSQL --catalog.`
 
+// Root returns the commands, for manual pages.
+func Root() *cobra.Command { return newRoot(&app{}) }
+
 func newRoot(a *app) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "partd-tables",

@@ -1,0 +1,53 @@
+package objstore
+
+import (
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/go-partd/partd"
+)
+
+// writeVersion is set by packaging/versions only.
+var writeVersion = flag.String("write-version", "", "write the store of this version into testdata/versions, instead of reading those of all versions")
+
+// TestReleasedVersions opens, reads and changes the store that each released version wrote into a bucket. With
+// --write-version, it writes the store instead.
+func TestReleasedVersions(t *testing.T) {
+	use := func(dir string, want string) {
+		bucket, err := OpenDirectory(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := Open(t.Context(), bucket, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		values, err := s.Get(t.Context(), "k", "deleted")
+		if err != nil || string(values[0]) != want || len(values[1]) != 0 {
+			t.Errorf("%s: Get returned %q, %v, want %q and nothing", dir, values, err, want)
+		}
+		err = s.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("piece")}, partd.Entry{Key: "deleted", Value: []byte("piece")})
+		if err := errors.Join(err, partd.Delete(t.Context(), s, "deleted"), s.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if *writeVersion != "" {
+		use(filepath.Join("../testdata/versions", *writeVersion, "objstore"), "")
+		return
+	}
+	versions, err := filepath.Glob("../testdata/versions/v*/objstore")
+	if err != nil || len(versions) == 0 {
+		t.Fatalf("testdata/versions has the stores %q, error %v, want at least one", versions, err)
+	}
+	for _, version := range versions {
+		dir := t.TempDir()
+		if err := os.CopyFS(dir, os.DirFS(version)); err != nil {
+			t.Fatal(err)
+		}
+		use(dir, "piece")
+		use(dir, "piecepiece")
+	}
+}

@@ -1,0 +1,231 @@
+package tables_test
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/go-partd/partd/encode"
+	"github.com/go-partd/partd/objstore"
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/pull"
+	"github.com/go-partd/partd/tables/stage"
+)
+
+// writeVersion is set by packaging/versions only.
+var writeVersion = flag.String("write-version", "", "write the tables of this version into testdata/versions, instead of reading those of all versions")
+
+type trade struct {
+	Time  time.Time
+	Sym   string
+	Price float64
+}
+
+// trades returns a trade on day n of 2026.
+func trades(n int) []trade {
+	return []trade{{time.Date(2026, 1, n, 0, 0, 0, 0, time.UTC), "BRK.B", float64(n)}}
+}
+
+func putTrades(t *testing.T, table *tables.Table, n int) {
+	t.Helper()
+	rows, err := tables.Records(trades(n))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Release()
+	if _, err := table.Put(t.Context(), rows, tables.PutAppend, nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func readTrades(t *testing.T, table *tables.Table, want ...int) {
+	t.Helper()
+	var got []int
+	for row, err := range tables.Rows[trade](t.Context(), table, nil) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if row.Sym != "BRK.B" || row.Time.Day() != int(row.Price) {
+			t.Errorf("%s has the row %v", table.Name(), row)
+		}
+		got = append(got, int(row.Price))
+	}
+	if slices.Sort(got); !slices.Equal(got, want) {
+		t.Errorf("%s has trades on the days %v, want %v", table.Name(), got, want)
+	}
+}
+
+func openTables(t *testing.T, dir string) *tables.Store {
+	t.Helper()
+	s, err := tables.Open(t.Context(), dir, &tables.Options{FoldAge: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// startNode returns a node in dir with a new registry, so that the node must register its tables again.
+func startNode(t *testing.T, dir string) *pull.Node {
+	t.Helper()
+	registry, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), NoSigs: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	registry.Start()
+	t.Cleanup(func() { registry.Shutdown(); registry.WaitForShutdown() })
+	if !registry.ReadyForConnections(time.Minute) {
+		t.Fatal("the registry did not start")
+	}
+	n, err := pull.Open(t.Context(), dir, &pull.Options{Registry: registry.ClientURL(), Listen: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func saveTrades(t *testing.T, n *pull.Node, day int) {
+	t.Helper()
+	rows, err := tables.Records(trades(day))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Release()
+	if _, err := n.Save(t.Context(), "trades", rows); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func loadTrades(t *testing.T, n *pull.Node, want int64) {
+	t.Helper()
+	rows, err := n.Load(t.Context(), "trades", time.Time{}, time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Release()
+	var got int64
+	for rows.Next() {
+		got += rows.RecordBatch().NumRows()
+	}
+	if rows.Err() != nil || got != want {
+		t.Errorf("the node has %d rows, error %v, want %d", got, rows.Err(), want)
+	}
+}
+
+func openBackups(t *testing.T, dir string) objstore.Bucket {
+	t.Helper()
+	b, err := objstore.OpenDirectory(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// runStage returns the stored words, or those that it stores.
+func runStage(t *testing.T, dir string, words ...string) []string {
+	t.Helper()
+	results, err := stage.Open(dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := func(context.Context, *stage.Inputs) ([]string, error) { return words, nil }
+	got, err := stage.Define("words", run, stage.Spec[[]string]{Version: "1", Cache: true, Codec: encode.JSON[[]string](), CodecName: "json"}).Run(t.Context(), results)
+	if err := errors.Join(err, results.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+// TestReleasedVersions opens, reads and changes what each released version wrote: tables with rows in files and in the
+// tail, a backup of them, the results of stages, and a node of package pull with its backup. With --write-version, it
+// writes them instead.
+func TestReleasedVersions(t *testing.T) {
+	if *writeVersion != "" {
+		writeTables(t, filepath.Join("../../testdata/versions", *writeVersion, "tables"))
+		return
+	}
+	versions, err := filepath.Glob("../../testdata/versions/v*")
+	if err != nil || len(versions) == 0 {
+		t.Fatalf("testdata/versions has the versions %q, error %v, want at least one", versions, err)
+	}
+	for _, version := range versions {
+		t.Run(filepath.Base(version), func(t *testing.T) {
+			dir := t.TempDir()
+			if err := os.CopyFS(dir, os.DirFS(filepath.Join(version, "tables"))); err != nil {
+				t.Fatal(err)
+			}
+			for n := 3; n <= 4; n++ { // the second time, after today's program has changed them
+				s := openTables(t, filepath.Join(dir, "store"))
+				b := s.Bucket("b")
+				putTrades(t, b.Table("trades"), n)
+				readTrades(t, b.Table("trades"), []int{1, 2, 3, 4}[:n]...)
+				before, err := b.Table("trades").At(t.Context(), tables.AtSnapshot("before"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				readTrades(t, before, 1)
+				metadata, err := b.Table("trades").Metadata(t.Context())
+				if err != nil || metadata["exchange"] != "nyse" {
+					t.Errorf("the table has the metadata %v, error %v", metadata, err)
+				}
+				if _, err := s.Fold(t.Context(), nil); err != nil {
+					t.Fatal(err)
+				}
+				if result, err := s.Verify(t.Context(), nil); err != nil {
+					t.Errorf("Verify returned %+v, %v", result, err)
+				}
+				if err := s.Close(); err != nil {
+					t.Fatal(err)
+				}
+
+				node := startNode(t, filepath.Join(dir, "pull"))
+				saveTrades(t, node, n-1)
+				loadTrades(t, node, int64(n-1))
+				if err := node.Close(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			backup, restored := openTables(t, filepath.Join(dir, "backup")), openTables(t, t.TempDir())
+			if _, err := restored.RestoreFrom(t.Context(), backup, "monday"); err != nil {
+				t.Fatal(err)
+			}
+			readTrades(t, restored.Bucket("b").Table("trades"), 1, 2)
+			node := startNode(t, t.TempDir())
+			if _, err := node.Restore(t.Context(), openBackups(t, filepath.Join(dir, "pull-backup")), "monday"); err != nil {
+				t.Fatal(err)
+			}
+			loadTrades(t, node, 1)
+			if err := errors.Join(backup.Close(), restored.Close(), node.Close()); err != nil {
+				t.Fatal(err)
+			}
+			if got := runStage(t, filepath.Join(dir, "stage"), "computed again"); !slices.Equal(got, []string{"kept"}) {
+				t.Errorf("the stage returned %q, want the kept result", got)
+			}
+		})
+	}
+}
+
+func writeTables(t *testing.T, dir string) {
+	t.Helper()
+	s, backup := openTables(t, filepath.Join(dir, "store")), openTables(t, filepath.Join(dir, "backup"))
+	b := s.Bucket("b")
+	putTrades(t, b.Table("trades"), 1)
+	_, foldErr := s.Fold(t.Context(), nil)
+	_, snapshotErr := b.Snapshot(t.Context(), "before")
+	metadataErr := b.Table("trades").SetMetadata(t.Context(), tables.Metadata{"exchange": "nyse"})
+	putTrades(t, b.Table("trades"), 2) // stays in the tail
+	_, backupErr := s.Backup(t.Context(), backup, "monday")
+	node := startNode(t, filepath.Join(dir, "pull"))
+	saveTrades(t, node, 1)
+	_, nodeErr := node.Backup(t.Context(), openBackups(t, filepath.Join(dir, "pull-backup")), "monday", false)
+	runStage(t, filepath.Join(dir, "stage"), "kept")
+	if err := errors.Join(foldErr, snapshotErr, metadataErr, backupErr, nodeErr, s.Close(), backup.Close(), node.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
