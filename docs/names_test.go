@@ -12,7 +12,7 @@ import (
 var (
 	command  = regexp.MustCompile("(?m)(?:^|`)(partd|partd-server)((?: token [a-z]+| [a-z]+)?)( [^`\n]*)")
 	flagName = regexp.MustCompile(`--[a-z][a-z-]*`)
-	folder   = regexp.MustCompile(`\bgo (?:run|test|install)\b[^\n` + "`" + `]* \./([a-z][\w/-]*)`)
+	folder   = regexp.MustCompile(`\bgo (?:run|test|install)\b(?: -C (\w+))?[^\n` + "`" + `]* \./([a-z][\w/-]*)`)
 	pageLink = regexp.MustCompile(`(?:\]\(|<(?:img|source) [^>]*src(?:set)?=")([\w./-]+\.[a-z]+)(?:#[\w-]*)?[)"]`)
 )
 
@@ -45,7 +45,7 @@ func checkNames(t *testing.T, programs string) {
 			}
 		}
 		for _, m := range folder.FindAllStringSubmatch(string(data), -1) {
-			if _, err := os.Stat(m[1]); err != nil {
+			if _, err := os.Stat(filepath.Join(m[1], m[2])); err != nil {
 				t.Errorf("%s: %s: %v", page, m[0], err)
 			}
 		}

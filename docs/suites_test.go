@@ -179,7 +179,7 @@ func TestProof(t *testing.T) {
 		{
 			"damage on disk causes an error, never wrong data",
 			command("each bit of each file of a log store is flipped, and each file cut at each length", "go test -run TestEveryBitAndCut ./logstore"),
-			command("objects of a bucket are changed, cut and removed", "cd objstore && GOWORK=off go test -run TestDamagedObjects ."),
+			command("objects of a bucket are changed, cut and removed", "cd objstore && go test -run TestDamagedObjects ."),
 		},
 		{
 			"many processes share one directory",
@@ -233,7 +233,7 @@ func TestProof(t *testing.T) {
 			found++
 		}
 	}
-	table += fmt.Sprintf("| the tests notice when the code breaks | %d planted bugs, of which tests find %d; each survivor has a reason (`go run ./bench/mutants`) |\n", len(finders), found)
+	table += fmt.Sprintf("| the tests notice when the code breaks | %d planted bugs, of which tests find %d; each survivor has a reason (`go run -C bench ./mutants`) |\n", len(finders), found)
 	table += "\n[invariants.md](dev/invariants.md) lists what each store and table must always hold, and which test guards it.\n"
 	dates := []string{}
 	for _, r := range results {

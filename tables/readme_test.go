@@ -41,8 +41,8 @@ func shell(t *testing.T, dir, script string, env ...string) string {
 // TestReadmeCommand checks that the first command in the README prints the output shown there.
 func TestReadmeCommand(t *testing.T) {
 	script, tests, _ := strings.Cut(textBetween(t, "README.md", "From this directory:\n\n```sh\n", "```"), "\n")
-	if !strings.HasPrefix(script, "GOWORK=off go run ") || tests != "GOWORK=off go test ./...\n" {
-		t.Fatalf("README.md shows the commands %q and %q, want go run and go test with GOWORK=off", script, tests)
+	if !strings.HasPrefix(script, "go run ") || tests != "go test ./...\n" {
+		t.Fatalf("README.md shows the commands %q and %q, want go run and go test", script, tests)
 	}
 	if got, want := shell(t, ".", script), textBetween(t, "README.md", "and prints\n\n```\n", "```"); got != want {
 		t.Errorf("README.md: %s printed\n%s\nwant\n%s", script, got, want)
@@ -54,7 +54,6 @@ func TestReadmeCommand(t *testing.T) {
 func TestReadmeTour(t *testing.T) {
 	bin, dir, readmeDir := t.TempDir(), t.TempDir(), t.TempDir()
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", bin, "./cmd/partd-tables")
-	build.Env = append(os.Environ(), "GOWORK=off")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("building partd-tables failed: %v\n%s", err, out)
 	}

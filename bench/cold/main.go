@@ -3,7 +3,7 @@
 // cache, so a store larger than the limit is written to the disk and read from it. It needs root
 // and a memory cgroup (version 1 or 2).
 //
-//	go run ./bench/cold --gb 2,8,20 --limit 512MiB
+//	go run -C bench ./cold --gb 2,8,20 --limit 512MiB
 //
 // Each job is a separate process. Python's partd and DuckDB generate their own entries, and check
 // only lengths.

@@ -1,6 +1,6 @@
 // Command core compares Dict with a Go map of slices, and File and Buffer with Python's partd.
 //
-//	go run ./bench/core
+//	go run -C bench ./core
 //
 // Each row of the table compares two programs. They take turns, and each run is a separate
 // process. The ratio compares their medians.

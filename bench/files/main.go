@@ -2,10 +2,10 @@
 // DataFusion and Python's partd. The programs take turns on the same input, and their outputs are
 // compared. Run it from the root of the repository:
 //
-//	go run ./bench/files                                    # all jobs, more than an hour
-//	go run ./bench/files --jobs sort,sum --keys 1000 --rounds 3
-//	go run ./bench/files --file list.txt --by=-1 --jobs sort
-//	go run ./bench/files --jobs questions
+//	go run -C bench ./files                                    # all jobs, more than an hour
+//	go run -C bench ./files --jobs sort,sum --keys 1000 --rounds 3
+//	go run -C bench ./files --file list.txt --by=-1 --jobs sort
+//	go run -C bench ./files --jobs questions
 //
 // The jobs are: shuffle into a store; split into one file per key; sort by key; sum and
 // count per key; group all values of each key; and the ten groupings and five joins of the

@@ -2,7 +2,7 @@
 // and 100 to 110 bytes per row. The same flags yield the same file. Run it from the root of
 // the repository:
 //
-//	go run ./bench/gencsv --rows 5800000 --keys 1000 -o rows.csv
+//	go run -C bench ./gencsv --rows 5800000 --keys 1000 -o rows.csv
 package main
 
 import (

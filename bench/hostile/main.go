@@ -1,8 +1,8 @@
 // Command hostile attacks partd-server with millions of malformed conversations, while an
 // honest client sends requests.
 //
-//	go run ./bench/hostile --conversations 1000000
-//	go run ./bench/hostile --mode readers
+//	go run -C bench ./hostile --conversations 1000000
+//	go run -C bench ./hostile --mode readers
 //
 // The exit code is 1 if the server crashed, used over 64 MiB more memory than when idle, or
 // let the honest client wait for more than a second.

@@ -1,9 +1,9 @@
 // Command layers compares the compressing layers of this module with those of Python's partd,
 // each on a Dict. It can also measure all formats on real data.
 //
-//	go run ./bench/layers                               # compare with Python
-//	go run ./bench/layers -codecs                       # all formats, on testdata/birdstrikes.csv
-//	go run ./bench/layers -codecs -contents Contents-amd64
+//	go run -C bench ./layers                               # compare with Python
+//	go run -C bench ./layers -codecs                       # all formats, on testdata/birdstrikes.csv
+//	go run -C bench ./layers -codecs -contents Contents-amd64
 //
 // In the comparison, the two programs take turns, and each run is a separate process. A run reads
 // back the appended data and prints a checksum, which must be the same for both programs. The ratio

@@ -1,7 +1,7 @@
 // Command logstore compares package logstore with other stores: 256 hash files, with and without a
 // minimal write-ahead log; and Pebble with the fastest known settings:
 //
-//	go run ./bench/logstore --keys 1000000 --bytes 3GiB
+//	go run -C bench ./logstore --keys 1000000 --bytes 3GiB
 //
 // The stores take turns, and the ratios are medians over the rounds. Each run checks all values
 // after its timed part, and is a separate process, except with --scan.

@@ -2,8 +2,8 @@
 // lists to the source, one at a time, runs the tests that should find it, and compares the result
 // with the baseline in the list. It uses go test -overlay, so it changes no source file.
 //
-//	go run ./bench/mutants
-//	go run ./bench/mutants --only 'filedir-.*' --update
+//	go run -C bench ./mutants
+//	go run -C bench ./mutants --only 'filedir-.*' --update
 //
 // The exit code is 1 if a mutant survives although its baseline is "found", if a mutant cannot be
 // applied or compiled, or if the tests fail without a mutant. A test that takes too long has found
@@ -166,7 +166,7 @@ func runTests(dir, names, goflags string, limit time.Duration) (output string, e
 	cmd := exec.CommandContext(ctx, "go", "test", "-count=1", "-vet=off", "-failfast", "-v", "-timeout", limit.String(), "-run", "^("+names+")$", ".")
 	cmd.Dir = dir
 	cmd.WaitDelay = time.Second
-	cmd.Env = append(os.Environ(), "GOWORK=off", "GOFLAGS="+os.Getenv("GOFLAGS")+goflags)
+	cmd.Env = append(os.Environ(), "GOFLAGS="+os.Getenv("GOFLAGS")+goflags)
 	out, err := cmd.CombinedOutput()
 	if err == nil && !startedTest.Match(out) { // go test succeeds
 		err = fmt.Errorf("no test in %s matches %s", dir, names)

@@ -1,13 +1,13 @@
 // Command remote compares partd-server with the server of Python's partd, over loopback. The
 // clients wait for the acknowledgment of every append.
 //
-//	go run ./bench/remote
-//	go run ./bench/remote --json --only "1,000 keys"
+//	go run -C bench ./remote
+//	go run -C bench ./remote --json --only "1,000 keys"
 //
 // The two servers of a row take turns, and the ratio compares their medians. If Python's partd is
 // not installed, its column is empty.
 //
-//	go run ./bench/remote --only "four readers"
+//	go run -C bench ./remote --only "four readers"
 //
 // compares four processes that each read a quarter of a server's keys with one process
 // that reads all keys, and with four processes that each read all keys.

@@ -48,7 +48,6 @@ func buildExample(t *testing.T, bin, name string) {
 	file := filepath.Join(t.TempDir(), "overlay.json")
 	must(t, os.WriteFile(file, overlay, 0o600))
 	cmd := exec.Command("go", "build", "-overlay", file, "-o", filepath.Join(bin, name), "./cmd/example-"+name)
-	cmd.Env = append(os.Environ(), "GOWORK=off")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("building the example: %v\n%s", err, out)
 	}

@@ -190,9 +190,7 @@ func TestGCSEmulator(t *testing.T) {
 
 // TestDependencies checks that package cloud depends on no packages that make a program large.
 func TestDependencies(t *testing.T) {
-	cmd := exec.Command("go", "list", "-deps", ".")
-	cmd.Env = append(os.Environ(), "GOWORK=off")
-	out, err := cmd.Output()
+	out, err := exec.Command("go", "list", "-deps", ".").Output()
 	must(t, err)
 	packages := strings.Fields(string(out))
 	for _, heavy := range []string{"google.golang.org/grpc", "google.golang.org/protobuf", "go.opentelemetry.io/", "github.com/envoyproxy/"} {

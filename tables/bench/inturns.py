@@ -1,6 +1,6 @@
 """Compares two builds of partd-tables, which take turns: `select *` and `select 1` over Flight SQL, and a get.
 
-    cd tables && GOWORK=off go build -o /tmp/new ./cmd/partd-tables   # and /tmp/old from another commit
+    cd tables && go build -o /tmp/new ./cmd/partd-tables   # and /tmp/old from another commit
     "${XDG_CACHE_HOME:-$HOME/.cache}/partd-peers/adbc/bin/python" bench/inturns.py /tmp/old /tmp/new
 
 Prints the medians of seven rounds (--rounds), and the second build's time divided by the first build's time.

@@ -4,13 +4,13 @@
 // pystore and ArcticDB, on the same data in one run. It prints the medians of --rounds runs.
 // Ratios are more meaningful than times.
 //
-//	cd tables && GOWORK=off go run ./bench
-//	cd tables && GOWORK=off go run ./bench --only bulk,resample,series --rows 10000000 --series-rows 10000000
-//	cd tables && GOWORK=off go run ./bench --only hits --hits-rows 10000000 --figures hits.jsonl
-//	cd tables && GOWORK=off go run ./bench --only stream --stream-rows 300000
-//	cd tables && GOWORK=off go run ./bench --only upsert --upsert-rows 1000000 --rounds 1
-//	cd tables && GOWORK=off go run ./bench --only tpc
-//	cd tables && GOWORK=off go run ./bench --only statements,fetch --fetch-rows 60000000 --rounds 3
+//	cd tables && go run ./bench
+//	cd tables && go run ./bench --only bulk,resample,series --rows 10000000 --series-rows 10000000
+//	cd tables && go run ./bench --only hits --hits-rows 10000000 --figures hits.jsonl
+//	cd tables && go run ./bench --only stream --stream-rows 300000
+//	cd tables && go run ./bench --only upsert --upsert-rows 1000000 --rounds 1
+//	cd tables && go run ./bench --only tpc
+//	cd tables && go run ./bench --only statements,fetch --fetch-rows 60000000 --rounds 3
 package main
 
 import (

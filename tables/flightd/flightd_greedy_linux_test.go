@@ -64,7 +64,6 @@ func serveGreedy(t *testing.T) *greedyServer {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "partd-tables")
 	build := exec.Command("go", "build", "-o", program, "../cmd/partd-tables")
-	build.Env = append(os.Environ(), "GOWORK=off")
 	if output, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build partd-tables: %v\n%s", err, output)
 	}

@@ -29,8 +29,12 @@ func ExitOnError(err error) {
 	}
 }
 
-// ParseFlags parses the flags, and exits with code 2 if other arguments follow them.
+// ParseFlags parses the flags, and exits with code 2 if other arguments follow them. Because "go run -C bench" changes
+// the working directory, but not PWD, ParseFlags changes back to the directory of the caller, to which paths are relative.
 func ParseFlags() {
+	if dir := os.Getenv("PWD"); dir != "" {
+		ExitOnError(os.Chdir(dir))
+	}
 	flag.Parse()
 	if flag.NArg() > 0 {
 		fmt.Fprintf(os.Stderr, "%s: unexpected argument %q\n", filepath.Base(os.Args[0]), flag.Arg(0))

@@ -1,7 +1,6 @@
 package layering
 
 import (
-	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -12,7 +11,6 @@ import (
 func CheckWeight(t *testing.T, path string, max int, unwanted ...string) {
 	t.Helper()
 	cmd := exec.Command("go", "list", "-deps", path)
-	cmd.Env = append(os.Environ(), "GOWORK=off") // users of the module do not have the workspace
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatalf("%v: %v", cmd, err)

@@ -34,7 +34,6 @@ var program = sync.OnceValues(func() (string, error) {
 	}
 	file := filepath.Join(dir, "partd-tables")
 	cmd := exec.Command("go", "build", "-o", file, "../../cmd/partd-tables")
-	cmd.Env = append(os.Environ(), "GOWORK=off")
 	cmd.Stderr = os.Stderr
 	return file, cmd.Run()
 })

@@ -4,7 +4,6 @@ import { execFileSync } from "node:child_process";
 export default function build() {
   execFileSync("go", ["build", "-o", "web/test-results-bin/partd-tables", "../cmd/partd-tables"], {
     cwd: "..",
-    env: { ...process.env, GOWORK: "off" },
     stdio: "inherit",
   });
 }
