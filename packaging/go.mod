@@ -7,6 +7,7 @@ require (
 	github.com/go-partd/partd v0.0.0
 	github.com/go-partd/partd/tables v0.0.0
 	github.com/spf13/cobra v1.10.2
+	golang.org/x/mod v0.42.0
 )
 
 require (

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import time
@@ -29,15 +30,22 @@ _RARELY_USED = ("cloud.google.com", "crypto/tls", "crypto/x509", "database/sql",
            "github.com/twmb", "go.opentelemetry.io", "go.yaml.in", "golang.org/x/crypto", "golang.org/x/oauth2", "golang.org/x/text", "google.golang.org/api",
            "google.golang.org/genproto", "google.golang.org/protobuf", "gopkg.in",
            *(f"github.com/apache/arrow-go/v18/arrow/{name}" for name in ("compute", "extensions", "flight/gen", "scalar")))  # fmt: skip
+VERSION = "0.1.0.dev0"  # packaging/release replaces it in its copy of the sources, as in pyproject.toml
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 
 
 def build(wheel: str, out: Path, *packages: str, cwd: Path, cgo: bool) -> None:
     """Builds packages into the directory out."""
     out.mkdir(parents=True, exist_ok=True)
+    if built := os.environ.get("PARTD_PROGRAMS"):  # a directory of packaging/release
+        for package in packages:
+            shutil.copy(Path(built, os.environ["GOARCH"], package.rpartition("/")[2]), out)
+        return
     say(f"{wheel}: building {', '.join(package.rpartition('/')[2] for package in packages)} with Go, which can take minutes")
     start = time.monotonic()
-    flags = "-s -w -funcalign=16"
+    flags = "-s -w -buildid= -funcalign=16"
+    if "dev" not in VERSION:
+        flags += f" -X=github.com/go-partd/partd/internal/command/cliutil.release=v{VERSION}"
     if cgo and sys.platform == "linux":  # leave out DuckDB's symbols, which only loadable extensions need
         flags += " -extldflags=-Wl,--no-export-dynamic,--gc-sections"
     # grpcnotrace drops gRPC's debug pages, whose templates would keep every method in the program.
@@ -45,6 +53,14 @@ def build(wheel: str, out: Path, *packages: str, cwd: Path, cgo: bool) -> None:
     go("build", "-trimpath", "-tags=grpcnotrace", *no_inlining, f"-ldflags={flags}", "-o", f"{out}{os.sep}", *packages, cwd=cwd, CGO_ENABLED="1" if cgo else "0")
     size = sum((out / package.rpartition("/")[2]).stat().st_size for package in packages if os.name != "nt")
     say(f"{wheel}: built in {time.monotonic() - start:.0f} seconds, {size / 1e6:.0f} MB")
+
+
+def version() -> str:
+    """Returns the version of the package, with the commit if this is a clone."""
+    if "dev" not in VERSION or not Path(__file__).parents[1].joinpath(".git").exists():
+        return VERSION
+    run = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=Path(__file__).parent, stdout=subprocess.PIPE, text=True)
+    return f"{VERSION}+g{run.stdout.strip()}" if run.returncode == 0 else VERSION
 
 
 def say(text: str) -> None:

@@ -29,6 +29,7 @@ from .pages import Chunk, Namespace
 from .server import Server, serve
 
 if TYPE_CHECKING:
+    __version__: str
     from .arrow import Arrow
 
 __all__ = [
@@ -44,4 +45,11 @@ def __getattr__(name: str) -> Any:
             from .arrow import Arrow
 
         return Arrow
+    if name == "__version__":
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version("partd-go")
+        except PackageNotFoundError:
+            return "devel"  # imported from a clone
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -37,6 +37,8 @@ type Options struct {
 
 	ReadOnly bool // reject all changes, even with an admin token
 
+	Version string // the version that the server tells its clients
+
 	MaxMessage int // the largest message accepted, in bytes (default 256 MiB)
 
 	// Memory limits the memory for messages, in bytes (default 1 GiB). It must be at least twice MaxMessage.

@@ -26,7 +26,7 @@ type sqlServer struct {
 func newSQLServer(core *serving.Core, store *tables.Store) *sqlServer {
 	s := &sqlServer{core: core, store: store}
 	s.Alloc = memory.DefaultAllocator
-	for id, value := range sqlInfos(core.Options().ReadOnly) {
+	for id, value := range sqlInfos(core.Options().ReadOnly, core.Options().Version) {
 		if err := s.RegisterSqlInfo(id, value); err != nil {
 			panic(err) // a programming error: the value has an unsupported type
 		}

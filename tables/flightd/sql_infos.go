@@ -1,8 +1,8 @@
 package flightd
 
 import (
+	"cmp"
 	"context"
-	"runtime/debug"
 	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -12,14 +12,10 @@ import (
 )
 
 // sqlInfos returns a value for every SQL info, because Apache's JDBC driver fails if a value is missing.
-func sqlInfos(readOnly bool) map[flightsql.SqlInfo]any {
-	version := "unknown"
-	if b, ok := debug.ReadBuildInfo(); ok {
-		version = b.Main.Version
-	}
+func sqlInfos(readOnly bool, version string) map[flightsql.SqlInfo]any {
 	infos := map[flightsql.SqlInfo]any{
 		flightsql.SqlInfoFlightSqlServerName:         "partd-tables",
-		flightsql.SqlInfoFlightSqlServerVersion:      version,
+		flightsql.SqlInfoFlightSqlServerVersion:      cmp.Or(version, "unknown"),
 		flightsql.SqlInfoFlightSqlServerArrowVersion: arrow.PkgVersion,
 		flightsql.SqlInfoFlightSqlServerReadOnly:     readOnly,
 

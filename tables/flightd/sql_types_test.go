@@ -87,7 +87,7 @@ func TestSQLTypesOfParameters(t *testing.T) {
 
 // TestSQLInfosAreComplete checks that every id of GetSqlInfo has a value, because drivers fail if a value is missing.
 func TestSQLInfosAreComplete(t *testing.T) {
-	known := sqlInfos(false)
+	known := sqlInfos(false, "")
 	for id, name := range pb.SqlInfo_name {
 		if known[flightsql.SqlInfo(id)] == nil {
 			t.Error("sqlInfos has no value for", name)

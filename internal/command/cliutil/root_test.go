@@ -19,12 +19,12 @@ func TestVersionNamesCommit(t *testing.T) {
 	const commit = "0123456789abcdef0123456789abcdef01234567"
 	built := " " + runtime.Version() + " " + runtime.GOOS + "/" + runtime.GOARCH
 	for want, info := range map[string]debug.BuildInfo{
-		"p version (devel)":                         {},
-		"p version v1.2.3":                          {Main: debug.Module{Version: "v1.2.3"}},
-		"p version (devel) 0123456789ab":            {Main: debug.Module{Version: "(devel)"}, Settings: settings(commit, "false")},
-		"p version v1.2.3 0123456789ab":             {Main: debug.Module{Version: "v1.2.3"}, Settings: settings(commit, "false")},
-		"p version v1.2.3+dirty 0123456789ab+dirty": {Main: debug.Module{Version: "v1.2.3+dirty"}, Settings: settings(commit, "true")},
-		"p version (devel) abc":                     {Settings: settings("abc", "")},
+		"p version devel":                     {},
+		"p version v1.2.3":                    {Main: debug.Module{Version: "v1.2.3"}},
+		"p version devel 0123456789ab":        {Main: debug.Module{Version: "(devel)"}, Settings: settings(commit, "false")},
+		"p version v1.2.3 0123456789ab":       {Main: debug.Module{Version: "v1.2.3"}, Settings: settings(commit, "false")},
+		"p version v1.2.3 0123456789ab+dirty": {Main: debug.Module{Version: "v1.2.3+dirty"}, Settings: settings(commit, "true")},
+		"p version devel abc":                 {Settings: settings("abc", "")},
 	} {
 		if got := describe("p", &info); got != want+built {
 			t.Errorf("describe = %q, want %q", got, want+built)
@@ -39,6 +39,7 @@ func TestBuild(t *testing.T) {
 		"devel unknown":            {},
 		"devel 0123456789ab":       {Main: debug.Module{Version: "v0.0.0-20300131100000-0123456789ab"}, Settings: commit},
 		"devel 0123456789ab+dirty": {Main: debug.Module{Version: "(devel)"}, Settings: append(commit, debug.BuildSetting{Key: "vcs.modified", Value: "true"})},
+		"devel fedcba987654":       {Main: debug.Module{Version: "v0.1.1-0.20300131100000-fedcba987654"}},
 		"v1.2.3 0123456789ab":      {Main: debug.Module{Version: "v1.2.3"}, Settings: commit},
 		"v1.2.3-rc.1 0123456789ab": {Main: debug.Module{Version: "v1.2.3-rc.1+dirty"}, Settings: commit},
 	} {

@@ -2,29 +2,39 @@ package cliutil
 
 import (
 	"cmp"
+	"regexp"
 	"runtime"
 	"runtime/debug"
 	"strings"
 )
 
+// release is the version of a program that was built from a release's source distribution for Python, or "": the
+// linker sets it. Other programs have the version of the main module, which Go records.
+var release string
+
+// pseudoVersion matches the versions that Go makes for commits without a release, such as
+// v0.1.1-0.20300131100000-0123456789ab.
+var pseudoVersion = regexp.MustCompile(`[-.]\d{14}-([0-9a-f]{12})$`)
+
 // Build returns the version of the program, which is "devel" unless a release was built, and the commit that it was
-// built from, which is "unknown" if Go did not record one. A server shows both as the labels of a metric.
+// built from, which is "unknown" if Go did not record one. All programs show this version, as do the servers' metrics.
 func Build() (version, commit string) { return build(buildInfo()) }
 
 func build(info *debug.BuildInfo) (version, commit string) {
-	version, _, _ = strings.Cut(info.Main.Version, "+")
-	// Go makes versions such as v0.0.0-20300131100000-0123456789ab for commits without a release.
-	if version == "" || version == "(devel)" || strings.HasPrefix(version, "v0.0.0-") {
-		version = "devel"
+	version, _, _ = strings.Cut(cmp.Or(release, info.Main.Version), "+")
+	commit = commitOf(info)
+	if m := pseudoVersion.FindStringSubmatch(version); m != nil {
+		version, commit = "", cmp.Or(commit, m[1])
 	}
-	return version, cmp.Or(commitOf(info), "unknown")
+	return cmp.Or(strings.TrimPrefix(version, "(devel)"), "devel"), cmp.Or(commit, "unknown")
 }
 
 func version(program string) string { return describe(program, buildInfo()) }
 
 func describe(program string, info *debug.BuildInfo) string {
-	words := []string{program, "version", cmp.Or(info.Main.Version, "(devel)")}
-	if commit := commitOf(info); commit != "" {
+	version, commit := build(info)
+	words := []string{program, "version", version}
+	if commit != "unknown" {
 		words = append(words, commit)
 	}
 	return strings.Join(append(words, runtime.Version(), runtime.GOOS+"/"+runtime.GOARCH), " ")

@@ -70,7 +70,7 @@ func (quirks) Alloc() memory.Allocator                     { return memory.Defau
 func (quirks) GetMetadata(code adbc.InfoCode) any {
 	return map[adbc.InfoCode]any{
 		adbc.InfoDriverName: "ADBC Flight SQL Driver - Go", adbc.InfoDriverVersion: unknown, adbc.InfoDriverArrowVersion: unknown, adbc.InfoDriverADBCVersion: adbc.AdbcVersion1_1_0,
-		adbc.InfoVendorName: "partd-tables", adbc.InfoVendorVersion: "(devel)", adbc.InfoVendorArrowVersion: arrow.PkgVersion,
+		adbc.InfoVendorName: "partd-tables", adbc.InfoVendorVersion: "unknown", adbc.InfoVendorArrowVersion: arrow.PkgVersion,
 	}[code]
 }
 

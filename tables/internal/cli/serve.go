@@ -154,11 +154,16 @@ func (c *serveConfig) serve(ctx context.Context, a *app, onHangup func(reload fu
 	}
 	c.options.ReadOnly = store.ReadOnly()
 	c.options.Memory, c.options.MaxMessage = c.memory.Bytes, int(c.maxMessage.Bytes)
+	version, commit := cliutil.Build()
+	c.options.Version = version
+	if version == "devel" {
+		c.options.Version += " " + commit
+	}
 	server, err := flightd.New(store, &c.options)
 	if err != nil {
 		return err
 	}
-	server.ShowBuild(cliutil.Build())
+	server.ShowBuild(version, commit)
 	if err := c.setSecrets(server); err != nil {
 		return err
 	}

@@ -43,6 +43,8 @@ type Options struct {
 
 	ReadOnly bool // reject all changes, even with an admin token
 
+	Version string // the version that the server tells its clients
+
 	MaxMessage int // the largest message accepted, in bytes
 
 	// Memory limits the memory for messages, in bytes. Decompressed rows may use a quarter of it. Above the limit, the
