@@ -104,8 +104,12 @@ func (c *conn) closeHandle(_ request, d *decoder) (fill, error) {
 func (c *conn) hello(_ request, d *decoder) (fill, error) {
 	// Check the versions first, because they determine the layout of the other fields.
 	if lowest, highest := d.u16(), d.u16(); d.err == nil && (lowest > protocolVersion || highest < protocolVersion) {
-		return nil, fmt.Errorf("%w: the client speaks versions %d to %d of the protocol, the server %d: install the same version of partd on both sides",
-			ErrBadRequest, lowest, highest, protocolVersion)
+		version, side := lowest, "server"
+		if highest < protocolVersion {
+			version, side = highest, "client"
+		}
+		return nil, fmt.Errorf("%w: the client speaks version %d of the protocol, but the server version %d: upgrade the %s",
+			ErrBadRequest, version, protocolVersion, side)
 	}
 	pageSize, session, token := d.u32(), d.u64(), d.token()
 	namespace, credential := d.text(), d.text()

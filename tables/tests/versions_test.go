@@ -170,9 +170,9 @@ func TestReleasedVersions(t *testing.T) {
 					t.Fatal(err)
 				}
 				readTrades(t, before, 1)
-				metadata, err := b.Table("trades").Metadata(t.Context())
-				if err != nil || metadata["exchange"] != "nyse" {
-					t.Errorf("the table has the metadata %v, error %v", metadata, err)
+				info, err := b.Table("trades").Info(t.Context())
+				if err != nil || info.Metadata["exchange"] != "nyse" {
+					t.Errorf("the table has the metadata %v, error %v", info.Metadata, err)
 				}
 				if _, err := s.Fold(t.Context(), nil); err != nil {
 					t.Fatal(err)

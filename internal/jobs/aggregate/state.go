@@ -108,6 +108,9 @@ func decodeExtreme(s []uint64) Number {
 	return Number{Float: s[0]&hasFloats != 0, Lo: s[1], Hi: uint64(int64(s[0]) >> 2)}
 }
 
+// The conversions of products to float64 below keep Go from fusing a product with a sum, which would change the last
+// bits of results on arm64.
+
 // The words of a spread are the count of the numbers, their mean, and the sum of their squared
 // distances from the mean (Welford's method). Spreads are merged with the method of Chan, Golub
 // and LeVeque.
@@ -119,7 +122,7 @@ func addToSpread(s []uint64, x float64) {
 	d := x - mean
 	mean += d / float64(s[0])
 	s[1] = math.Float64bits(mean)
-	s[2] = math.Float64bits(math.Float64frombits(s[2]) + d*(x-mean))
+	s[2] = math.Float64bits(math.Float64frombits(s[2]) + float64(d*(x-mean)))
 }
 
 func mergeSpread(dst, src []uint64) {
@@ -179,9 +182,9 @@ func addToPairs(s []uint64, x, y float64) {
 	dx, dy := x-p.x, y-p.y
 	p.x += dx / p.n
 	p.y += dy / p.n
-	p.xx += dx * (x - p.x)
-	p.yy += dy * (y - p.y)
-	p.xy += dx * (y - p.y)
+	p.xx += float64(dx * (x - p.x))
+	p.yy += float64(dy * (y - p.y))
+	p.xy += float64(dx * (y - p.y))
 	p.store(s)
 }
 
@@ -222,7 +225,7 @@ func pairsResult(f Func, s []uint64) (float64, bool) {
 	case RegrSlope:
 		return slope, p.xx != 0
 	case RegrIntercept:
-		return p.y - slope*p.x, p.xx != 0
+		return p.y - float64(slope*p.x), p.xx != 0
 	}
 	if p.yy == 0 && isFinite(p.xx) { // all pairs lie on the line
 		return 1, p.xx != 0
