@@ -96,7 +96,7 @@ func TestClientKeepsPromises(t *testing.T) {
 				t.Cleanup(func() { _ = c.Close() })
 				return c
 			}
-			partdtest.Run(t, newClient, &partdtest.Options{Require: abilities, MachineRuns: 3, Pieces: 60, LargeValue: 5 << 20})
+			partdtest.Run(t, newClient, &partdtest.Options{Require: abilities, MachineRuns: 1, Pieces: 20, LargeValue: 5 << 20})
 		})
 	}
 }

@@ -189,13 +189,16 @@ func TestLongKeyOfWideGroup(t *testing.T) {
 }
 
 // TestGroupByColumns checks that groups are the same if records are split by columns, one by one because of distinct,
-// or partly one by one because of quotes. The summaries and the errors for bad records must be the same too.
+// or partly one by one because of quotes. The summaries and the errors for bad records must be the same too. PARTD_MODELS
+// is the number of random inputs; eight have every kind.
 func TestGroupByColumns(t *testing.T) {
+	t.Parallel()
 	const (
 		by         = "k2,k1"
 		aggregates = "count,count(s),sum(x),mean(x),min(x),max(x),stddev(x),corr(x,y),sum(y),median(y),bool_or(b)"
 	)
-	for seed := range uint64(16) {
+	first, n := uint64(procs.Rand(t).Uint32()), procs.Number(t, "PARTD_MODELS", 8)
+	for seed := first; seed < first+uint64(n); seed++ {
 		r := rand.New(rand.NewPCG(seed, 40))
 		sep, format := ",", "csv"
 		if seed%2 == 1 {

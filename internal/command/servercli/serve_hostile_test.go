@@ -15,7 +15,7 @@ const memoryAboveIdle = 64 << 20
 
 // TestHostileConversations runs random conversations, while an honest peer must be served.
 func TestHostileConversations(t *testing.T) {
-	n := procs.Number(t, "PARTD_CONVERSATIONS", 10_000)
+	n := procs.Number(t, "PARTD_CONVERSATIONS", 4000)
 	p := start(t, "--store", "log:"+t.TempDir()+"?memory=16MiB", "--memory", "64MiB", "--max-message", "1MiB")
 	network, address := p.Address()
 	idle, _, err := procs.Memory(p.Pid())

@@ -201,7 +201,7 @@ func (p pythonPeer) Delete(_ context.Context, keys ...string) error {
 
 // TestLinearizable checks that operations on each store are linearizable, over both protocols and over cut connections.
 func TestLinearizable(t *testing.T) {
-	histories := procs.Number(t, "PARTD_HISTORIES", 400)
+	histories := procs.Number(t, "PARTD_HISTORIES", 200)
 	for _, c := range []struct {
 		store string
 		cuts  bool

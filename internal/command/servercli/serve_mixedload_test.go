@@ -103,7 +103,7 @@ func (n *tenant) check(ctx context.Context) error {
 // not grow after the first third of the time, and it must recover at the end. PARTD_MIXED sets the duration; waits and usage are checked only if it is at least a minute.
 func TestMixedLoad(t *testing.T) {
 	require(t, runtime.GOOS == "linux", "Linux's /proc, to measure the server's resources")
-	duration, greedy := 4*time.Second, 40
+	duration, greedy := 2*time.Second, 40
 	if s := os.Getenv("PARTD_MIXED"); s != "" {
 		var err error
 		if duration, err = time.ParseDuration(s); err != nil {

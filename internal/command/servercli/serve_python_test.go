@@ -26,7 +26,8 @@ func runPython(t testing.TB, interpreter, script string, args ...string) string 
 	return string(out)
 }
 
-// TestPythonClient runs a script with Python partd's client against this server and Python partd's server.
+// TestPythonClient runs a script with Python partd's client. TestGoClientOfPythonServer runs the same script with Python
+// partd's server, so that it checks the script too.
 func TestPythonClient(t *testing.T) {
 	t.Parallel()
 	py := requirePython(t, "partd, zmq")
@@ -34,12 +35,6 @@ func TestPythonClient(t *testing.T) {
 		"default": func(t *testing.T) *procs.Server { return start(t, "--store", "log:"+t.TempDir()+"/data") },
 		"buffer": func(t *testing.T) *procs.Server {
 			return start(t, "--store", "buffer+file:"+t.TempDir()+"/data?memory=64MiB")
-		},
-		"Python's server": func(t *testing.T) *procs.Server {
-			p, err := procs.StartServer(context.Background(), exec.Command(py, "testdata/server.py"), 1)
-			must(t, err)
-			t.Cleanup(p.Kill)
-			return p
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -51,9 +46,7 @@ func TestPythonClient(t *testing.T) {
 				t.Fatalf("the script's output %q is not JSON: %v", out, err)
 			}
 			t.Logf("seconds: %v", seconds)
-			if name != "Python's server" {
-				stop(t, p)
-			}
+			stop(t, p)
 		})
 	}
 }

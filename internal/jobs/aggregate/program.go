@@ -216,7 +216,7 @@ func (p *Program) AppendQuantile(dst []byte, i int, r Rank, number, next Number)
 	}
 	a, b := number.Float64(), next.Float64()
 	result := a + float64((b-a)*r.fraction) // float64 prevents a fused operation
-	if !isFinite(result) { // b-a has overflowed
+	if !isFinite(result) {                  // b-a has overflowed
 		result = float64(a*(1-r.fraction)) + float64(b*r.fraction)
 	}
 	return p.specs[i].appendNumber(dst, Float(result))
