@@ -37,9 +37,10 @@ _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 def build(wheel: str, out: Path, *packages: str, cwd: Path, cgo: bool) -> None:
     """Builds packages into the directory out."""
     out.mkdir(parents=True, exist_ok=True)
-    if built := os.environ.get("PARTD_PROGRAMS"):  # a directory of packaging/release
+    if built := os.environ.get("PARTD_PROGRAMS"):  # packaging/release sets it
         for package in packages:
-            shutil.copy(Path(built, os.environ["GOARCH"], package.rpartition("/")[2]), out)
+            shutil.copy(Path(built, package.rpartition("/")[2]), out)
+        shutil.copytree(Path(built, "licences"), out / "licences", dirs_exist_ok=True)
         return
     say(f"{wheel}: building {', '.join(package.rpartition('/')[2] for package in packages)} with Go, which can take minutes")
     start = time.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,10 @@ class GoProgram(BuildHookInterface):  # type: ignore[type-arg]
             return
         out = Path(self.directory, "bin")
         gobuild.build("partd-go-tables", out, "./cmd/partd-tables", cwd=HERE.parent.parent / "tables", cgo=True)
-        build_data["force_include"][str(out / "partd-tables")] = "partd_go_tables/_bin/partd-tables"
+        build_data["force_include"].update({str(path): f"partd_go_tables/_bin/{path.name}" for path in out.iterdir()})
         build_data["pure_python"] = False
-        build_data["tag"] = gobuild.tag("2_36")  # needs glibc 2.36, as in Debian 12
+        static = "PARTD_PROGRAMS" in os.environ
+        build_data["tag"] = gobuild.tag("2_17", "musllinux_1_1") if static else gobuild.tag("2_36")  # otherwise needs glibc 2.36, as in Debian 12
 
     def clean(self, versions: list[str]) -> None:
         Path(self.directory, "bin", "partd-tables").unlink(missing_ok=True)
