@@ -24,7 +24,7 @@ import (
 )
 
 // writeVersion is set by packaging/versions only.
-var writeVersion = flag.String("write-version", "", "write the stores of this version into testdata/versions, instead of reading those of all versions")
+var writeVersion = flag.String("write-version", "", "write stores into this directory, instead of reading those in testdata/versions")
 
 // versionKind is a kind of store in testdata/versions. change appends, and read returns all the data.
 type versionKind struct {
@@ -148,7 +148,7 @@ func init() {
 // Each must behave like a store that today's program wrote. With --write-version, it writes the stores instead.
 func TestVersions(t *testing.T) {
 	if *writeVersion != "" {
-		writeVersions(t, filepath.Join("testdata/versions", *writeVersion, "root"))
+		writeVersions(t, filepath.Join(*writeVersion, "root"))
 		return
 	}
 	for _, dir := range versionDirs(t) {

@@ -11,7 +11,7 @@ import (
 )
 
 // writeVersion is set by packaging/versions only.
-var writeVersion = flag.String("write-version", "", "write the store of this version into testdata/versions, instead of reading those of all versions")
+var writeVersion = flag.String("write-version", "", "write a store into this directory, instead of reading those in testdata/versions")
 
 // TestReleasedVersions opens, reads and changes the store that each released version wrote into a bucket. With
 // --write-version, it writes the store instead.
@@ -35,7 +35,7 @@ func TestReleasedVersions(t *testing.T) {
 		}
 	}
 	if *writeVersion != "" {
-		use(filepath.Join("../testdata/versions", *writeVersion, "objstore"), "")
+		use(filepath.Join(*writeVersion, "objstore"), "")
 		return
 	}
 	versions, err := filepath.Glob("../testdata/versions/v*/objstore")

@@ -138,7 +138,7 @@ func TestInvalidHello(t *testing.T) {
 		wantErr error
 		text    string
 	}{
-		{append([]byte{1, 0, 1, 0}, make([]byte, 12)...), ErrBadRequest, "versions 1 to 1"},
+		{append([]byte{1, 0, 1, 0}, make([]byte, 12)...), ErrBadRequest, "the client speaks version 1 of the protocol"},
 		{joinBytes([]byte{2, 0, 2, 0}, tail, appendText(nil, "job"), appendText(nil, "")), errors.ErrUnsupported, `"job"`},
 		{joinBytes([]byte{2, 0, 2, 0}, tail, appendText(nil, ""), appendText(nil, "secret")), errors.ErrUnsupported, "credential"},
 		{joinBytes([]byte{2, 0, 2, 0}, tail), ErrBadRequest, "incomplete"},

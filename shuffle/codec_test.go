@@ -148,7 +148,14 @@ func FuzzDecode(f *testing.F) {
 		}
 		b, err := c.Encode(nil, v)
 		must(t, err)
-		if second, err := c.Decode(b); err != nil || !reflect.DeepEqual(second, v) {
+		second, err := c.Decode(b)
+		// A damaged encoding can set bits in a time.Time that its methods ignore.
+		_, offset := v.at.Zone()
+		_, secondOffset := second.at.Zone()
+		if second.at.Equal(v.at) && secondOffset == offset {
+			second.at = v.at
+		}
+		if err != nil || !reflect.DeepEqual(second, v) {
 			t.Errorf("after a second encoding, %+v decodes to %v, error %v; want the same value", v, second, err)
 		}
 	})

@@ -50,13 +50,17 @@ func TestMetrics(t *testing.T) {
 	if address == nil {
 		t.Fatalf("the log does not contain the address of the HTTP server: %s", p.Stderr())
 	}
-	r, err := http.Get(address[1] + "/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := io.ReadAll(r.Body)
-	if err = errors.Join(err, r.Body.Close()); err != nil || r.Header.Get("Content-Type") != metrics.ContentType {
-		t.Fatalf("reading /metrics: error %v, headers %v, want the content type %s", err, r.Header, metrics.ContentType)
+	var text []byte
+	counted := regexp.MustCompile(`_count\{[^}]*"append"[^}]*\} 5\n`)
+	for end := time.Now().Add(30 * time.Second); !counted.Match(text) && time.Now().Before(end); { // counts may follow the replies
+		r, err := http.Get(address[1] + "/metrics")
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err = io.ReadAll(r.Body)
+		if err = errors.Join(err, r.Body.Close()); err != nil || r.Header.Get("Content-Type") != metrics.ContentType {
+			t.Fatalf("reading /metrics: error %v, headers %v, want the content type %s", err, r.Header, metrics.ContentType)
+		}
 	}
 	families, err := new(expfmt.TextParser).TextToMetricFamilies(strings.NewReader(string(text)))
 	if err != nil {

@@ -22,7 +22,7 @@ from polars.io.plugins import register_io_source
 
 import partd_go.tables
 
-SECONDS, SEED = float(os.environ.get("PARTD_CHAINS", "8")), int(os.environ.get("PARTD_CHAINS_SEED", "1"))
+SECONDS, SEED = float(os.environ.get("PARTD_CHAINS", "3")), int(os.environ.get("PARTD_CHAINS_SEED", "1"))
 ROWS = 400
 ERRORS = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
 EVAL = {"pl": pl, "datetime": datetime, "zoneinfo": zoneinfo, "Decimal": decimal.Decimal, "nan": float("nan"), "inf": float("inf")}

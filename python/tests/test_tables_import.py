@@ -121,7 +121,7 @@ def test_import_differential(tmp_path) -> None:
         import duckdb
     except ImportError:
         duckdb = None
-    seed, end, compared, refused = int(os.environ.get("PARTD_IMPORT_SEED", "1")), time.monotonic() + float(os.environ.get("PARTD_IMPORT_SECONDS", "5")), 0, 0
+    seed, end, compared, refused = int(os.environ.get("PARTD_IMPORT_SEED", "1")), time.monotonic() + float(os.environ.get("PARTD_IMPORT_SECONDS", "2")), 0, 0
     while compared == 0 or time.monotonic() < end:
         r = random.Random(seed)
         name = str(tmp_path / r.choice(["x.jsonl", "x.json", "x.csv", "x.tsv"]))

@@ -20,9 +20,9 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.mark.skipif(not WHEEL, reason="needs PARTD_WHEEL, the built wheel")
 def test_fresh_environment(tmp_path):
-    venv.create(tmp_path / "env", with_pip=True)
+    venv.create(tmp_path / "env")
     bin = tmp_path / "env" / "bin"
-    subprocess.run([bin / "pip", "install", "--quiet", "--no-index", WHEEL], check=True)
+    pip("--python", str(tmp_path / "env"), "install", "--no-index", WHEEL, cwd=tmp_path)
     code, want = re.findall(r"^```(?:python|text)\n(.*?)^```$", (ROOT / "README.md").read_text(), re.M | re.S)[:2]
     env = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PATH")}
     result = subprocess.run([bin / "python", "-c", code], check=True, capture_output=True, text=True, env=env, cwd=tmp_path)
@@ -52,9 +52,12 @@ def test_source_distribution(tmp_path):
     with tarfile.open(packed) as archive:
         archive.extractall(tmp_path, filter="data")
     (root,) = tmp_path.glob("partd_go-*/")
-    go_env = {**env, "GOWORK": "off", "CGO_ENABLED": "0"}
+    template = "{{.ImportPath}} {{.GoFiles}} {{.EmbedFiles}} {{.SFiles}}"
     for system in ("linux", "darwin", "windows"):
-        subprocess.run(["go", "vet", "./cmd/partd-server"], check=True, cwd=root / "go", env={**go_env, "GOOS": system})
+        go_env = {**env, "GOWORK": "off", "CGO_ENABLED": "0", "GOOS": system}
+        command = ["go", "list", "-deps", "-f", template, "./cmd/partd", "./cmd/partd-server"]
+        packed, ours = (subprocess.run(command, check=True, cwd=cwd, env=go_env, capture_output=True).stdout for cwd in (root / "go", ROOT.parent))
+        assert packed == ours and b"cmd/partd-server [" in ours, system
 
 
 FAKE_GO = """#!/bin/sh

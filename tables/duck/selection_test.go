@@ -26,7 +26,7 @@ import (
 // sets the seed, and PARTD_TABLES_RANDOM_STATEMENTS divided by 180 is the number of rounds. Without the latter, fewer
 // statements follow each change of the table.
 func TestRandomSelections(t *testing.T) {
-	rounds, statements := 1, 3
+	rounds, statements := 1, 5
 	if n := procs.Number(t, "PARTD_TABLES_RANDOM_STATEMENTS", 0); n > 0 {
 		rounds, statements = n/180, 8
 	}

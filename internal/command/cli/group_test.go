@@ -192,6 +192,7 @@ func TestLongKeyOfWideGroup(t *testing.T) {
 // or partly one by one because of quotes. The summaries and the errors for bad records must be the same too. PARTD_MODELS
 // is the number of random inputs; eight have every kind.
 func TestGroupByColumns(t *testing.T) {
+	t.Parallel()
 	const (
 		by         = "k2,k1"
 		aggregates = "count,count(s),sum(x),mean(x),min(x),max(x),stddev(x),corr(x,y),sum(y),median(y),bool_or(b)"

@@ -110,6 +110,7 @@ func addBallast(rows [][]string, byKeys bool) [][]string {
 // pipes and compressed files. It also checks which engine --json reports. Each kind of join has flags
 // in half of the cases. For inputs that do not fit in memory, it runs two random kinds or, if PARTD_MODELS is set, all.
 func TestJoinModel(t *testing.T) {
+	t.Parallel()
 	l, r := joinInputs(600, 1)
 	smallLeft, smallRight := joinInputs(30, 0)
 	heavyLeft, heavyRight, wideRight := addBallast(l, true), addBallast(r, true), addBallast(r, false)
@@ -203,6 +204,7 @@ func duckDB(t *testing.T, statements string) {
 
 // TestJoinLikeDuckDB compares the rows of partd join with those of DuckDB's joins.
 func TestJoinLikeDuckDB(t *testing.T) {
+	t.Parallel()
 	abs := func(name string) string {
 		path, err := filepath.Abs(filepath.Join("..", "..", "..", "testdata", name))
 		if err != nil {

@@ -70,6 +70,7 @@ var shapes = []benchdata.CSVOptions{
 // TestSortModel sorts files larger than the memory, and compares the result with a stable sort of a slice. It sorts each
 // file by one random list of keys or, if PARTD_MODELS is set, by each list.
 func TestSortModel(t *testing.T) {
+	t.Parallel()
 	rnd := procs.Rand(t)
 	for _, shape := range shapes {
 		file, rows := rowsFile(t, shape)
@@ -148,6 +149,7 @@ const modelAggregates = "count,sum(v1),sum(v2),mean(v2),min(v1),max(v1),stddev(v
 // TestGroupModel groups files larger than the memory, and compares the result with a map. Sums of floats
 // must be exact to the last two bits, deviations to 1e-9.
 func TestGroupModel(t *testing.T) {
+	t.Parallel()
 	for _, shape := range shapes {
 		file, rows := rowsFile(t, shape)
 		groups := map[string][][]string{}
@@ -179,6 +181,7 @@ func approxEqual(a, b string, tolerance float64) bool {
 // TestDistinctAndTopModel checks that the results of distinct and top on files larger than the memory equal those of
 // maps and slices.
 func TestDistinctAndTopModel(t *testing.T) {
+	t.Parallel()
 	for _, shape := range shapes {
 		file, rows := rowsFile(t, shape)
 		var want [][]string
@@ -216,6 +219,7 @@ func TestDistinctAndTopModel(t *testing.T) {
 
 // TestSplitModel checks that each file that split writes has the rows of its key in input order.
 func TestSplitModel(t *testing.T) {
+	t.Parallel()
 	file, rows := rowsFile(t, benchdata.CSVOptions{Rows: 150_000, Keys: 500, Dist: "zipf", Seed: 9, Quoted: true})
 	want := map[string][][]string{}
 	for _, r := range rows {

@@ -65,9 +65,7 @@ func TestMonitoring(t *testing.T) {
 	if out, err := exec.Command("promtool", "test", "rules", dir+"alerts_test.yml").CombinedOutput(); err != nil {
 		t.Errorf("promtool test rules alerts_test.yml: %v: %s", err, out)
 	}
-	for _, name := range []string{"partd-server.json", "partd-tables.json"} {
-		checkExpressions(t, dir+name)
-	}
+	checkExpressions(t, dir+"partd-server.json", dir+"partd-tables.json")
 }
 
 // checkAlertPages checks that each alert has a unit test with an alert that fires, and that a page says the alert's
@@ -99,11 +97,15 @@ func checkAlertPages(t *testing.T, dir string) {
 	}
 }
 
-// checkExpressions makes promtool parse a dashboard's expressions, with Grafana's variables replaced.
-func checkExpressions(t *testing.T, file string) {
+// checkExpressions makes promtool parse the expressions of dashboards, with Grafana's variables replaced.
+func checkExpressions(t *testing.T, files ...string) {
 	t.Helper()
-	text, err := os.ReadFile(file)
-	must(t, err)
+	var text []byte
+	for _, file := range files {
+		board, err := os.ReadFile(file)
+		must(t, err)
+		text = append(text, board...)
+	}
 	rules := "groups:\n- name: dashboard\n  rules:\n"
 	for _, m := range regexp.MustCompile(`"expr": ("[^\n]*")`).FindAllStringSubmatch(string(text), -1) {
 		var expr string
@@ -115,6 +117,6 @@ func checkExpressions(t *testing.T, file string) {
 	path := t.TempDir() + "/rules.yml"
 	must(t, os.WriteFile(path, []byte(rules), 0o600))
 	if out, err := exec.Command("promtool", "check", "rules", "--lint=none", path).CombinedOutput(); err != nil {
-		t.Errorf("promtool rejects an expression of %s: %v: %s", file, err, out)
+		t.Errorf("promtool rejects an expression of %s: %v: %s", files, err, out)
 	}
 }

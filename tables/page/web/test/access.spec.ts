@@ -18,9 +18,9 @@ interface Finding {
   id: string;
   nodes: { target: string[]; failureSummary: string }[];
 }
-async function findings(page: Page): Promise<string[]> {
+async function findings(page: Page, options = {}): Promise<string[]> {
   await page.evaluate(axe);
-  const found = await page.evaluate(() => (window as unknown as { axe: { run: () => Promise<{ violations: Finding[] }> } }).axe.run());
+  const found = await page.evaluate((o) => (window as unknown as { axe: { run: (o: object) => Promise<{ violations: Finding[] }> } }).axe.run(o), options);
   return found.violations.flatMap((v) => v.nodes.map((n) => `${v.id}: ${n.target.join(" ")}: ${n.failureSummary}`));
 }
 
@@ -51,15 +51,13 @@ const views: Record<string, [string, (page: Page) => Promise<unknown>]> = {
 };
 for (const [name, [address, ready]] of Object.entries(views)) {
   test(`axe reports no violations: ${name}`, async ({ page }) => {
-    for (const colorScheme of ["light", "dark"] as const) {
-      await page.emulateMedia({ colorScheme });
-      await page.goto("about:blank");
-      await page.goto(`${server.url}/${address}`);
-      await ready(page);
-      await expect(page.getByText("Loading…")).toHaveCount(0);
-      expect(await findings(page), `${name}, ${colorScheme}`).toEqual([]);
-      await expect(page.getByRole("heading", { level: 1 })).toHaveCount(1);
-    }
+    await page.goto(`${server.url}/${address}`);
+    await ready(page);
+    await expect(page.getByText("Loading…")).toHaveCount(0);
+    expect(await findings(page), `${name}, light`).toEqual([]);
+    await expect(page.getByRole("heading", { level: 1 })).toHaveCount(1);
+    await page.emulateMedia({ colorScheme: "dark" });
+    expect(await findings(page, { runOnly: ["color-contrast"] }), `${name}, dark`).toEqual([]);
   });
 }
 

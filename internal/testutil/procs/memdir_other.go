@@ -1,0 +1,6 @@
+//go:build !linux
+
+package procs
+
+// TempInMemory does nothing, because only Linux has /dev/shm.
+func TempInMemory() {}
