@@ -87,7 +87,10 @@ func TestSQLTypesOfParameters(t *testing.T) {
 
 // TestSQLInfosAreComplete checks that every id of GetSqlInfo has a value, because drivers fail if a value is missing.
 func TestSQLInfosAreComplete(t *testing.T) {
-	known := sqlInfos(false, "")
+	known := sqlInfos(false, "v1.2.3")
+	if version := known[flightsql.SqlInfoFlightSqlServerVersion]; version != "v1.2.3" {
+		t.Errorf("the server's version is %v, want v1.2.3", version)
+	}
 	for id, name := range pb.SqlInfo_name {
 		if known[flightsql.SqlInfo(id)] == nil {
 			t.Error("sqlInfos has no value for", name)
