@@ -1,12 +1,8 @@
 package encode
 
 import (
-	"bufio"
 	"errors"
-	"fmt"
-	"io"
 	"os"
-	"os/exec"
 	"reflect"
 	"strings"
 	"testing"
@@ -18,12 +14,11 @@ import (
 // pandasPeers are environments of .ci/peers: pandas 2 with compression packages, and pandas 3 without.
 var pandasPeers = []string{"python", "dask"}
 
-// pandasProgram is a running blocks.py. Importing pandas takes seconds, so the tests share it.
+// pandasProgram runs blocks.py in a Python that the tests share, because importing pandas takes seconds.
 type pandasProgram struct {
+	python   *procs.Interpreter
 	packages string // names of the environment's compression packages
 	written  string // directory with the results of the command write
-	in       io.Writer
-	out      *bufio.Reader
 }
 
 var pandasPrograms = map[string]*pandasProgram{} // by environment
@@ -41,17 +36,11 @@ func withPandas(t *testing.T, peers []string, test func(t *testing.T, p *pandasP
 	}
 }
 
-// startPandas starts blocks.py, which ends when the test program closes its input by exiting.
 func startPandas(t *testing.T, python string) *pandasProgram {
 	t.Helper()
-	cmd := exec.Command(python, "testdata/blocks.py", "serve")
-	cmd.Stderr = os.Stderr
-	in, err := cmd.StdinPipe()
+	interpreter, err := procs.StartPython(python, "pandas", "partd")
 	must(t, err)
-	out, err := cmd.StdoutPipe()
-	must(t, err)
-	must(t, cmd.Start())
-	p := &pandasProgram{in: in, out: bufio.NewReader(out)}
+	p := &pandasProgram{python: interpreter}
 	p.packages = p.run(t, "has")
 	p.written, err = os.MkdirTemp("", "partd-pandas-")
 	must(t, err)
@@ -63,19 +52,13 @@ func startPandas(t *testing.T, python string) *pandasProgram {
 // run runs a command of blocks.py, and returns its output.
 func (p *pandasProgram) run(t *testing.T, args ...string) string {
 	t.Helper()
-	_, err := fmt.Fprintln(p.in, strings.Join(args, "\t"))
+	script, err := os.ReadFile("testdata/blocks.py")
 	must(t, err)
-	var output strings.Builder
-	for {
-		line, err := p.out.ReadString('\n')
-		if err != nil || line == "failed\n" {
-			t.Fatalf("blocks.py %v: %v\n%s%s", args, err, &output, line)
-		}
-		if line == "done\n" {
-			return output.String()
-		}
-		output.WriteString(line)
+	output, err := p.python.Run(string(script), args...)
+	if err != nil {
+		t.Fatalf("blocks.py %v: %v\n%s", args, err, output)
 	}
+	return output
 }
 
 func pandasStore(t *testing.T, dir, packages string) *Store[DataFrame] {

@@ -1,6 +1,5 @@
 """Implements the Python side of pandas_test.go, with the real partd and pandas.
 
-blocks.py serve               runs the commands below, one from each line of the input; tabs separate arguments.
 blocks.py has                 prints which of blosc, snappy and msgpack are installed, and the pandas version.
 blocks.py write DIR           writes each frame in two appends, and the frames that Go refuses to read.
 blocks.py check DIR           compares the frames that Go wrote with the originals.
@@ -13,7 +12,6 @@ import decimal
 import importlib.util
 import sys
 import time
-import traceback
 
 import numpy as np
 import pandas as pd
@@ -185,19 +183,8 @@ def has():
     print(*[m for m in ("blosc", "snappy", "msgpack") if importlib.util.find_spec(m)], pd.__version__)
 
 
-def serve():
-    for line in sys.stdin:
-        try:
-            main(*line.rstrip("\n").split("\t"))
-        except Exception:
-            traceback.print_exc(file=sys.stdout)
-            print("failed")
-        sys.stdout.flush()
-
-
 def main(what, *args):
     globals()[what.replace("-", "_")](*args)
-    print("done")
 
 
 main(*sys.argv[1:])
