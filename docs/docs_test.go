@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/logstore"
 	"github.com/go-partd/partd/shards"
 	"github.com/go-partd/partd/stores"
@@ -270,13 +271,7 @@ func TestDocs(t *testing.T) {
 func buildCommands(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	program, err := os.Executable()
-	for _, name := range []string{"partd", "partd-server"} {
-		err = errors.Join(err, os.Symlink(program, filepath.Join(dir, name)))
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	procs.Link(t, dir, "partd", "partd-server")
 	if out, err := exec.Command("go", "build", "-o", dir, "./examples/tasks").CombinedOutput(); err != nil {
 		t.Fatalf("building the example: %v\n%s", err, out)
 	}

@@ -3,22 +3,17 @@ package docs_test
 
 import (
 	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/go-partd/partd/internal/command/cli"
 	"github.com/go-partd/partd/internal/command/servercli"
+	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
 // TestMain runs the tests in the root of the repository, because pages name paths from there. The test binary acts as
 // partd or partd-server if it is run by that name.
 func TestMain(m *testing.M) {
-	switch filepath.Base(os.Args[0]) {
-	case "partd":
-		os.Exit(cli.Main(os.Args[1:]))
-	case "partd-server":
-		os.Exit(servercli.Main(os.Args[1:]))
-	}
+	procs.Roles{"partd": procs.Program(cli.Main), "partd-server": procs.Program(servercli.Main)}.Play()
 	if err := os.Chdir(".."); err != nil {
 		panic(err)
 	}

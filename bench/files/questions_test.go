@@ -9,13 +9,12 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/internal/command/cli"
+	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
 // TestMain makes the test binary act as partd if it is run by that name.
 func TestMain(m *testing.M) {
-	if filepath.Base(os.Args[0]) == "partd" {
-		os.Exit(cli.Main(os.Args[1:]))
-	}
+	procs.Roles{"partd": procs.Program(cli.Main)}.Play()
 	os.Exit(m.Run())
 }
 
@@ -23,16 +22,9 @@ func TestMain(m *testing.M) {
 func smallTables(t *testing.T) flags {
 	t.Helper()
 	dir := t.TempDir()
-	program, err := os.Executable()
-	partd := filepath.Join(dir, "partd")
-	if err == nil {
-		err = os.Symlink(program, partd)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	procs.Link(t, dir, "partd")
 	f := defaults()
-	f.rows, f.groups, f.seed, f.memory, f.threads, f.partd, f.dir = 10_000, 10, 7, 16<<20, 2, partd, dir
+	f.rows, f.groups, f.seed, f.memory, f.threads, f.partd, f.dir = 10_000, 10, 7, 16<<20, 2, filepath.Join(dir, "partd"), dir
 	return f
 }
 

@@ -18,26 +18,17 @@ import (
 	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
-// TestMain makes the test binary act as the example if it is run by the name tasks.
+// TestMain makes the test binary act as the example or the server.
 func TestMain(m *testing.M) {
-	if filepath.Base(os.Args[0]) == "tasks" {
-		main()
-		return
-	}
-	procs.Roles{"server": procs.Program(servercli.Main)}.Main(m)
+	example := func([]string) error { main(); return nil }
+	procs.Roles{"tasks": example, "server": procs.Program(servercli.Main)}.Main(m)
 }
 
 // TestScripts runs the scripts as the README does, and compares their output with the output of
 // the system's tools. It kills the first attempt of some tasks.
 func TestScripts(t *testing.T) {
 	bin := t.TempDir()
-	program, err := os.Executable()
-	if err == nil {
-		err = os.Symlink(program, bin+"/tasks")
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	procs.Link(t, bin, "tasks")
 	wd, err := os.Getwd()
 	if err != nil {
 		t.Fatal(err)

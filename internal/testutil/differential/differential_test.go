@@ -19,42 +19,35 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/internal/command/cli"
+	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
 var (
 	duration = flag.Duration("duration", time.Second, "how long to run")
 	seed     = flag.Uint64("seed", rand.Uint64N(1e9), "seed of the first run; each later run uses the next one")
-
-	programEnv = "PARTD_DIFFERENTIAL_PROGRAM"
-	faultyEnv  = "PARTD_DIFFERENTIAL_FAULTY"
 )
 
-// If programEnv is set, TestMain acts as partd. If faultyEnv is set too, it acts as a faulty partd: it runs partd, and
-// then removes the last line of an uncompressed output file.
 func TestMain(m *testing.M) {
-	if os.Getenv(programEnv) == "" {
-		os.Exit(m.Run())
-	}
-	if os.Getenv(faultyEnv) == "" {
-		os.Exit(cli.Main(os.Args[1:]))
-	}
-	cmd := exec.Command(os.Args[0], os.Args[1:]...)
-	cmd.Env = append(os.Environ(), faultyEnv+"=")
-	out, err := cmd.Output()
+	procs.Roles{"partd": procs.Program(cli.Main), "faulty": runFaulty}.Play()
+	os.Exit(m.Run())
+}
+
+// runFaulty runs partd, and then removes the last line of an uncompressed output file.
+func runFaulty(args []string) error {
+	out, err := procs.Command("partd", args...).Output()
 	if err == nil {
 		_, err = os.Stdout.Write(out)
 	}
-	if i := slices.Index(os.Args, "-o"); err == nil && i > 0 && packers[filepath.Ext(os.Args[i+1])] == "" {
-		var data []byte
-		if data, err = os.ReadFile(os.Args[i+1]); err == nil {
-			last := strings.LastIndexByte(strings.TrimSuffix(string(data), "\n"), '\n') + 1
-			err = os.WriteFile(os.Args[i+1], data[:last], 0o666)
-		}
+	i := slices.Index(args, "-o")
+	if err != nil || i < 0 || packers[filepath.Ext(args[i+1])] != "" {
+		return err
 	}
+	data, err := os.ReadFile(args[i+1])
 	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+		return err
 	}
+	last := strings.LastIndexByte(strings.TrimSuffix(string(data), "\n"), '\n') + 1
+	return os.WriteFile(args[i+1], data[:last], 0o666)
 }
 
 func requirePackers(t *testing.T) {
@@ -72,7 +65,7 @@ func requirePackers(t *testing.T) {
 // TestDifferential checks that commands on random inputs write the same output as the model.
 func TestDifferential(t *testing.T) {
 	requirePackers(t)
-	if err := compareCommands(*seed, *duration); err != nil {
+	if err := compareCommands("partd", *seed, *duration); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -80,9 +73,8 @@ func TestDifferential(t *testing.T) {
 // TestFaultIsDetected checks that a missing line is reported as a difference.
 func TestFaultIsDetected(t *testing.T) {
 	requirePackers(t)
-	t.Setenv(faultyEnv, "1")
 	t.Setenv("TMPDIR", t.TempDir()) // compareCommands keeps the input that shows the difference
-	if err := compareCommands(1, time.Minute); err == nil || !strings.Contains(err.Error(), "rows, want") {
+	if err := compareCommands("faulty", 1, time.Minute); err == nil || !strings.Contains(err.Error(), "rows, want") {
 		t.Errorf("compareCommands() error = %v, want one about the number of rows", err)
 	}
 }
@@ -100,8 +92,8 @@ func TestEqualComparesExactNumbersExactly(t *testing.T) {
 	}
 }
 
-// compareCommands compares commands until the duration has passed, at least once.
-func compareCommands(seed uint64, duration time.Duration) error {
+// compareCommands compares commands of the program in a role with the model until the duration has passed, at least once.
+func compareCommands(role string, seed uint64, duration time.Duration) error {
 	dir, err := os.MkdirTemp("", "partd-differential-")
 	if err != nil {
 		return err
@@ -112,7 +104,7 @@ func compareCommands(seed uint64, duration time.Duration) error {
 		if err := os.Mkdir(work, 0o777); err != nil {
 			return err
 		}
-		r := &run{Rand: rand.New(rand.NewPCG(seed, 0)), dir: work}
+		r := &run{Rand: rand.New(rand.NewPCG(seed, 0)), dir: work, role: role}
 		command, err := r.tryCommand()
 		if err != nil {
 			return fmt.Errorf("--seed %d, in %s:\npartd %s\n%w", seed, work, strings.Join(r.args, " "), err)
@@ -129,8 +121,8 @@ func compareCommands(seed uint64, duration time.Duration) error {
 // run is one command on one input.
 type run struct {
 	*rand.Rand
-	dir  string
-	args []string // arguments of partd
+	dir, role string
+	args      []string // arguments of partd
 }
 
 func (r *run) maybe(probability float64) bool { return r.Float64() < probability }
@@ -154,14 +146,11 @@ func pack(name, data string, flags string) (string, error) {
 
 func (r *run) partd(args ...string) (string, error) {
 	r.args = args
-	cmd := exec.Command(os.Args[0], args...)
+	cmd := procs.Command(r.role, args...)
 	cmd.Dir = r.dir
-	for _, v := range os.Environ() {
-		if !strings.HasPrefix(v, "PARTD_") || strings.HasPrefix(v, faultyEnv) {
-			cmd.Env = append(cmd.Env, v)
-		}
-	}
-	cmd.Env = append(cmd.Env, programEnv+"=1")
+	cmd.Env = slices.DeleteFunc(cmd.Env, func(v string) bool {
+		return strings.HasPrefix(v, "PARTD_") && !strings.HasPrefix(v, "PARTD_TEST_")
+	})
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()

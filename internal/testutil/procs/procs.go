@@ -5,6 +5,7 @@ package procs
 
 import (
 	"bufio"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -33,9 +35,13 @@ func Program(run func(args []string) int) func([]string) error {
 	}
 }
 
-// Play plays the role for which Command started this process, and exits. Otherwise, it returns. TestMain must call it.
+// Play plays the role for which Command or a name made by Link started this process, and exits. Otherwise, it returns.
+// TestMain must call it.
 func (r Roles) Play() {
-	name := os.Getenv(roleEnv)
+	name := filepath.Base(os.Args[0])
+	if r[name] == nil {
+		name = os.Getenv(roleEnv)
+	}
 	if name == "" {
 		return
 	}
@@ -70,6 +76,18 @@ func Command(role string, args ...string) *exec.Cmd {
 	cmd := exec.Command(os.Args[0], args...)
 	cmd.Env = append(os.Environ(), roleEnv+"="+role)
 	return cmd
+}
+
+// Link makes a symbolic link to this test binary in dir for each role, so that scripts can run the roles by their names.
+func Link(t testing.TB, dir string, roles ...string) {
+	t.Helper()
+	program, err := os.Executable()
+	for _, role := range roles {
+		err = errors.Join(err, os.Symlink(program, filepath.Join(dir, role)))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // KillSelf ends this process as kill -9 does.

@@ -134,7 +134,7 @@ func TestServerBackupUnderLoad(t *testing.T) {
 		return len(files) > 0
 	}
 	backup := func(name string, flags ...string) *exec.Cmd {
-		return program(t, append([]string{"backup", "--server", listen, "--to", "daily", "--name", name}, flags...)...)
+		return program(append([]string{"backup", "--server", listen, "--to", "daily", "--name", name}, flags...)...)
 	}
 	time.Sleep(time.Second)
 	client := backup("killed", "--rate", "1MB")

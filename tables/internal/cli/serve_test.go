@@ -27,31 +27,19 @@ import (
 	"github.com/go-partd/partd/tables/internal/sql/worker"
 )
 
-const programEnv = "PARTD_TEST_PROGRAM"
-
-// TestMain makes the test binary act as partd-tables if programEnv is set.
 func TestMain(m *testing.M) {
 	worker.Main()
-	if os.Getenv(programEnv) != "" {
-		os.Exit(Main(os.Args[1:]))
-	}
+	procs.Roles{"partd-tables": procs.Program(Main)}.Play()
 	os.Exit(m.Run())
 }
 
 // program returns partd-tables with the given arguments.
-func program(t *testing.T, args ...string) *exec.Cmd {
-	t.Helper()
-	file, err := os.Executable()
-	mustSucceed(t, err)
-	cmd := exec.Command(file, args...)
-	cmd.Env = append(os.Environ(), programEnv+"=1")
-	return cmd
-}
+func program(args ...string) *exec.Cmd { return procs.Command("partd-tables", args...) }
 
 // startServer starts a server process. It returns the process and the URL that it prints.
 func startServer(t *testing.T, args ...string) (*exec.Cmd, *url.URL) {
 	t.Helper()
-	cmd := program(t, append([]string{"serve"}, args...)...)
+	cmd := program(append([]string{"serve"}, args...)...)
 	out, err := cmd.StdoutPipe()
 	mustSucceed(t, err)
 	cmd.Stderr = t.Output()
@@ -119,7 +107,7 @@ func TestShootsSuite(t *testing.T) {
 	script, err := filepath.Abs(filepath.Join("testdata", "shoots_suite.py"))
 	mustSucceed(t, err)
 	cert, key := certificate(t)
-	server := program(t)
+	server := program()
 	cmd := exec.CommandContext(t.Context(), procs.Python(t, "shoots"), "-W", "ignore", script, server.Path, cert, key, freePort(t), freePort(t), freePort(t))
 	cmd.Dir, cmd.Env = t.TempDir(), server.Env
 	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "Ran 91 tests") {
@@ -196,7 +184,7 @@ func TestServeWarnsOfOtherTables(t *testing.T) {
 	warns := func(args ...string) bool {
 		t.Helper()
 		// The server stops on its own, because its standard input is the null device.
-		out, err := program(t, append([]string{"serve", "--listen", "grpc://localhost:0", "--exit-on-stdin-close"}, args...)...).CombinedOutput()
+		out, err := program(append([]string{"serve", "--listen", "grpc://localhost:0", "--exit-on-stdin-close"}, args...)...).CombinedOutput()
 		if err != nil || !strings.Contains(string(out), "ready ") {
 			t.Fatalf("the server did not become ready: error %v, output %s", err, out)
 		}
@@ -223,7 +211,7 @@ func TestServeHTTPAndToken(t *testing.T) {
 	const secret = "a secret that nobody may read"
 	cert, key := certificate(t)
 	admin := "localhost:" + freePort(t)
-	cmd := program(t, "serve", "--listen", "grpc+tls://localhost:0", "--dir", t.TempDir(), "--tls-cert", cert, "--tls-key", key,
+	cmd := program("serve", "--listen", "grpc+tls://localhost:0", "--dir", t.TempDir(), "--tls-cert", cert, "--tls-key", key,
 		"--secret-file", writeTemp(t, "secret", secret+"\n"), "--print-token", "--http", admin)
 	out, err := cmd.StdoutPipe()
 	mustSucceed(t, err)
