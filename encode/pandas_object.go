@@ -80,10 +80,9 @@ func (a array) values(data []byte, objects []any) (any, error) {
 	case name == "DatetimeTZDtype" && a.dtype.Size == 8:
 		unit, zone, err := unitAndZoneOf(a.pandasDtype)
 		if err != nil {
-			return Times{unit, zone, npy.DecodeFixed[int64](a.dtype, data)}, err
+			return nil, err
 		}
-		err = checkUnit(unit)
-		return Times{unit, zone, npy.DecodeFixed[int64](a.dtype, data)}, err
+		return Times{unit, zone, npy.DecodeFixed[int64](a.dtype, data)}, checkUnit(unit)
 	}
 	for _, t := range fixedTypes {
 		if name == "" && t.dtype.Kind == a.dtype.Kind && t.dtype.Size == a.dtype.Size {

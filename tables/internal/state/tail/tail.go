@@ -72,8 +72,7 @@ func Open(ctx context.Context, p partd.Partd, warehouse string, syncs bool, memo
 			if err != nil {
 				return nil, err
 			}
-			err = fmt.Errorf("the tail's store is not empty, but contains the key %s: use an empty store", storekit.QuoteKey(k.Key))
-			return nil, err
+			return nil, fmt.Errorf("the tail's store is not empty, but contains the key %s: use an empty store", storekit.QuoteKey(k.Key))
 		}
 		if err := p.Append(ctx, partd.Entry{Key: identityKey, Value: []byte(warehouse + " " + uuid.NewString())}); err != nil {
 			return nil, err
