@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -139,6 +140,14 @@ until [ -s /mnt/ready ]; do sleep 0.1; done
 		{"docs/series.md", series, "at about 128 MB.\n\n", "chosen, and why:\n\n"},
 	} {
 		got := shell(t, c.dir, textBetween(t, c.page, c.beforeCommands+"```sh\n", "```"), path)
+		if c.page == "docs/pull.md" { // other tests' nodes on this machine have tables in the same registry
+			got = regexp.MustCompile(`(?m)^.*\tversion .*\n`).ReplaceAllStringFunc(got, func(line string) string {
+				if strings.HasPrefix(line, "prices\t") {
+					return line
+				}
+				return ""
+			})
+		}
 		if want := textBetween(t, c.page, c.beforeOutput+"```\n", "```"); got != want {
 			t.Errorf("the commands in %s printed\n%s\nwant\n%s", c.page, got, want)
 		}

@@ -66,7 +66,7 @@ func parseText(t arrow.DataType, text string) (string, error) {
 		return "", err
 	}
 	a := b.NewArray()
-	if a.Len() != 1 || a.IsNull(0) {
+	if a.Len() != 1 || isNull(a, 0) {
 		return "", nil
 	}
 	out, err := appendValue(nil, a, 0)
