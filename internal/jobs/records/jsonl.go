@@ -11,7 +11,7 @@ import (
 )
 
 func (s *Splitter) parseObject(line []byte) Kind {
-	line = bytes.TrimSpace(line)
+	line = trimJSON(line)
 	if len(line) == 0 {
 		return Blank
 	}
@@ -94,7 +94,7 @@ func members(object []byte) iter.Seq2[[]byte, []byte] {
 // Members returns the member names of a record that Read has validated, or nil if the record is
 // empty.
 func Members(record []byte) []string {
-	line := bytes.TrimSpace(record)
+	line := trimJSON(record)
 	if len(line) == 0 {
 		return nil
 	}
@@ -182,14 +182,26 @@ func decodeString(body []byte) []byte {
 	return []byte(text)
 }
 
+// trimJSON removes JSON's white space from both ends. bytes.TrimSpace would remove more characters, such as \v, which are
+// not valid around an object.
+func trimJSON(data []byte) []byte {
+	data = skipSpace(data)
+	for len(data) > 0 && isJSONSpace(data[len(data)-1]) {
+		data = data[:len(data)-1]
+	}
+	return data
+}
+
 func skipSpace(data []byte) []byte {
 	for i, c := range data {
-		if c != ' ' && c != '\t' && c != '\r' && c != '\n' {
+		if !isJSONSpace(c) {
 			return data[i:]
 		}
 	}
 	return nil
 }
+
+func isJSONSpace(c byte) bool { return c == ' ' || c == '\t' || c == '\r' || c == '\n' }
 
 // stringLen returns the length of the JSON string at the beginning of data, including its
 // quotes.
