@@ -179,6 +179,7 @@ func TestErrorPositions(t *testing.T) {
 		{fileOf(t, "x.csv", "a\n\""+strings.Repeat("x", maxRecordSize+1<<20)), "the record is larger than 64 MiB"},
 		{&Input{Name: "k.csv", File: fileOf(t, "k.csv", "a\n1\n300\n").File, Format: CSV, Known: known}, `k.csv, line 3: column "a": "300" is not a valid int8`},
 		{fileOf(t, "x.jsonl", "{\"a\":1}\n[1]\n"), "x.jsonl, line 2: each line must be a JSON object"},
+		{fileOf(t, "x.jsonl", " {\"a\":1}\t\r\n\v{\"a\":1}\n"), "x.jsonl, line 2: each line must be a JSON object"},
 		{fileOf(t, "x.jsonl", "{\"a\":1}\n\n{\"a\":\n"), "x.jsonl, line 3: unexpected end of JSON input"},
 		{fileOf(t, "x.jsonl", "{\"a\":1} {}\n"), "x.jsonl, line 1: invalid character '{' after"},
 		{fileOf(t, "x.jsonl", "{\"a\":1}\n{\"a\":\"x\"}\n"), `x.jsonl: column "a": up to line 2, the values have several types`},

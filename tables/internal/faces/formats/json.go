@@ -24,7 +24,7 @@ func (l *lines) next() ([]byte, error) {
 		line, remaining, _ := bytes.Cut(l.remaining, []byte("\n"))
 		l.remaining = remaining
 		l.line++
-		line = bytes.TrimSpace(line)
+		line = bytes.Trim(line, " \t\r") // TrimSpace would remove more than JSON's white space
 		if len(line) > 0 {
 			return line, nil
 		}
