@@ -123,6 +123,8 @@ func checkConformance(t *testing.T, kind storeKind, layers string) {
 	}
 	if os.Getenv(allLayers) != "" {
 		run = partdtest.Run
+	} else {
+		opts.Parts = 2000
 	}
 	run(t, func(t *testing.T) partd.Partd { return open(t, t.TempDir()) }, opts)
 }
