@@ -135,7 +135,7 @@ func TestJoinModel(t *testing.T) {
 		"both large, left piped":  {heavyLeft, heavyRight, [2]string{"piped " + heavyLFile, heavyRFile}, "sort"},
 		"both large, right piped": {heavyLeft, heavyRight, [2]string{heavyLFile, "piped " + heavyRFile}, "sort"},
 		"both large, compressed":  {heavyLeft, heavyRight, [2]string{packedL, packedR}, "sort"},
-		"compressed, left small":  {l, heavyRight, [2]string{lFile, packedR}, "hash"},
+		"compressed, left small":  {l, heavyRight, [2]string{gzipFile(t, lFile), packedR}, "hash"},
 	} {
 		indexes := rnd.Perm(len(joinKinds))
 		if len(c.left)+len(c.right) > 1300 && os.Getenv("PARTD_MODELS") == "" {

@@ -50,7 +50,7 @@ func TestBypassOfNewKeys(t *testing.T) {
 	table, err := a.Table()
 	must(t, err)
 	table.AllowBypass()
-	const records = 1_500_000
+	const records = 3_000_000
 	var sums [records / 2]uint64 // by key
 	var hashes uint64
 	table.DrainTo(func() error {
