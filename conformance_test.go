@@ -7,10 +7,13 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/compress"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/logstore"
 	"github.com/go-partd/partd/partdtest"
 	"github.com/go-partd/partd/remote"
 )
+
+func TestMain(m *testing.M) { procs.Main(m) }
 
 // dictAbilities lists the abilities that all stores in this file must have.
 var dictAbilities = []partdtest.Ability{

@@ -20,6 +20,8 @@ import (
 // unchecked lists the formats without a checksum, in which a flipped bit may go unnoticed.
 var unchecked = []Format{Snappy, Blosc}
 
+func TestMain(m *testing.M) { procs.Main(m) }
+
 func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {

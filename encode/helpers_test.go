@@ -122,6 +122,8 @@ var removeAfterTests []string
 
 // TestMain runs fewer rounds of each model than rapid's default. -rapid.checks=1000 runs more.
 func TestMain(m *testing.M) {
+	procs.CollectLess()
+	procs.TempInMemory()
 	flag.Parse()
 	isSet := false
 	flag.Visit(func(f *flag.Flag) { isSet = isSet || f.Name == "rapid.checks" })

@@ -19,6 +19,8 @@ import (
 // TestMain can make the test program a writer, which gets the store's directory, and then perhaps the maximum number of
 // batches and the word "sync".
 func TestMain(m *testing.M) {
+	procs.CollectLess()
+	procs.TempInMemory()
 	procs.Roles{"writer": killWriter}.Main(m)
 }
 

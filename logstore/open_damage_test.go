@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -17,24 +18,27 @@ import (
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
-// TestEveryBitAndCut flips every bit of every file, and truncates every file to every length.
+// TestEveryBitAndCut flips bits of every byte of every file, or all bits if PARTD_FAULTS is set, and truncates every file to
+// every length.
 // Reads must return correct data or an error. Only the last record of a torn log may be
 // missing, and the store must report that.
 func TestEveryBitAndCut(t *testing.T) {
 	mem, want, withoutLast := smallKilledStore(t)
 	names := []string{manifestName, "wal-0", "wal-1", "wal-2", "seg-00000001", "blob-00000002", "seg-00000002", "blob-00000001"}
-	damagedFiles := 0
+	damagedFiles, rnd := 0, procs.Rand(t)
 	for _, name := range names {
 		size := fileSize(mem, crashDir+"/"+name)
 		if size == 0 {
 			continue
 		}
 		damagedFiles++
-		step := int64(1)
+		bitStep, step := int64(5), int64(1)
 		if testing.Short() || procs.RaceEnabled {
-			step = 7
+			bitStep, step = 7, 7
+		} else if os.Getenv("PARTD_FAULTS") != "" {
+			bitStep = 1
 		}
-		for bit := int64(0); bit < size*8; bit += step {
+		for bit := rnd.Int64N(bitStep); bit < size*8; bit += bitStep {
 			checkDamaged(t, mem, want, withoutLast, fmt.Sprintf("%s, bit %d", name, bit), func(m *vfstest.Mem) {
 				changeByte(t, m, crashDir+"/"+name, bit/8, func(b byte) byte { return b ^ 1<<(bit%8) })
 			})

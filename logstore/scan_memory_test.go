@@ -65,7 +65,7 @@ func TestScanMemoryOfLongKeys(t *testing.T) {
 	ctx := t.Context()
 	s := openWith(t, t.TempDir(), &Options{Memory: MinMemory}, hooks{fs: osFS})
 	defer s.Close()
-	const keys, limit = 4000, 48 << 20
+	const keys, limit = 2500, 48 << 20
 	longKey := strings.Repeat("k", 50_000)
 	for i := range keys {
 		must(t, s.Append(ctx, partd.Entry{Key: fmt.Sprintf("%08d", i) + longKey, Value: []byte("v")}))

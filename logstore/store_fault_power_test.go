@@ -23,6 +23,7 @@ func TestFaultThenPowerLoss(t *testing.T) {
 	synced := 0
 	for _, opts := range []*Options{{}, {Sync: true}} {
 		start, before := faultStart(t, opts)
+		seen := readings{}
 		for i, step := range faultSteps() {
 			if step.name == "close" {
 				continue // a closed store cannot be synced
@@ -37,7 +38,7 @@ func TestFaultThenPowerLoss(t *testing.T) {
 				for _, errno := range errnosPerCall {
 					mem := start.KillClone()
 					fault := &vfstest.Fault{Call: n, Err: errno, ShortWrite: n%3 == 0}
-					if checkPowerLossAfterFault(t, mem, opts, fault, step, before, after) {
+					if checkPowerLossAfterFault(t, mem, opts, fault, step, before, after, seen) {
 						synced++
 					}
 					hit = fault.Hit()
@@ -53,7 +54,7 @@ func TestFaultThenPowerLoss(t *testing.T) {
 // checkPowerLossAfterFault runs step with one injected fault, calls Sync, and simulates power
 // failures. It checks that the reopened store has a content that step's error allows, and reports
 // whether Sync succeeded.
-func checkPowerLossAfterFault(t *testing.T, mem *vfstest.Mem, opts *Options, fault *vfstest.Fault, step faultStep, before, after map[string][]byte) bool {
+func checkPowerLossAfterFault(t *testing.T, mem *vfstest.Mem, opts *Options, fault *vfstest.Fault, step faultStep, before, after map[string][]byte, seen readings) bool {
 	t.Helper()
 	enabled := make(chan struct{}, 1)
 	fault.Match = func(vfstest.Op, string) bool { return len(enabled) == 1 }
@@ -79,15 +80,8 @@ func checkPowerLossAfterFault(t *testing.T, mem *vfstest.Mem, opts *Options, fau
 		allowed = append(allowed, after)
 	}
 	if fault.Hit() && errors.Is(err, partd.ErrUnknownOutcome) && !maps.EqualFunc(before, after, bytes.Equal) {
-		h.fs = mem.KillClone()
-		killed, e := openHooked(crashDir, opts, h)
-		if e != nil {
-			t.Fatal(e)
-		}
-		got, e := contents(killed)
-		if e = errors.Join(e, killed.Close()); e != nil {
-			t.Fatal(e)
-		}
+		got, e := seen.read(mem.KillClone(), opts)
+		must(t, e)
 		// The store cannot know whether a failed rename took effect, so it may report an unknown
 		// outcome even if the rename had no effect.
 		if !maps.EqualFunc(got, after, bytes.Equal) && !strings.HasPrefix(desc, "rename ") {
@@ -103,14 +97,9 @@ func checkPowerLossAfterFault(t *testing.T, mem *vfstest.Mem, opts *Options, fau
 		if seed > 0 {
 			rnd = rand.New(rand.NewPCG(uint64(fault.Call), seed))
 		}
-		h.fs = mem.Crash(rnd)
-		crashed, e := openHooked(crashDir, opts, h)
+		got, e := seen.read(mem.Crash(rnd), opts)
 		if e != nil {
-			t.Fatalf("%s, Sync option %t, %s failed (%v), then Sync returned %v: opening the store after a power failure: %v", step.name, opts.Sync, desc, err, syncErr, e)
-		}
-		got, e := contents(crashed)
-		if e = errors.Join(e, crashed.Close()); e != nil {
-			t.Fatal(e)
+			t.Fatalf("%s, Sync option %t, %s failed (%v), then Sync returned %v: after a power failure: %v", step.name, opts.Sync, desc, err, syncErr, e)
 		}
 		isAllowed := false
 		for _, m := range allowed {

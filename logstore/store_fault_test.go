@@ -29,6 +29,28 @@ func contents(s *Store) (map[string][]byte, error) {
 	return got, nil
 }
 
+// readings remembers the contents of stores, because many faults and crashes leave the same files.
+type readings map[uint64]map[string][]byte
+
+// read opens a store on mem, and returns its content. If a store on equal files was read before, it may only return
+// what that contained.
+func (r readings) read(mem *vfstest.Mem, opts *Options) (map[string][]byte, error) {
+	sum := mem.Sum(lockName) // the lock file names the time
+	if got, ok := r[sum]; ok {
+		return got, nil
+	}
+	s, err := openHooked(crashDir, opts, crashHooksOn(mem))
+	if err != nil {
+		return nil, fmt.Errorf("opening the store: %w", err)
+	}
+	got, err := contents(s)
+	if err := errors.Join(err, s.Close()); err != nil {
+		return nil, err
+	}
+	r[sum] = got
+	return got, nil
+}
+
 var (
 	longValue  = bytes.Repeat([]byte("long "), 60)  // inline
 	largeValue = bytes.Repeat([]byte("large"), 200) // a blob in a store with crashHooks
@@ -130,6 +152,7 @@ func TestEveryFault(t *testing.T) {
 	tryAll := os.Getenv("PARTD_FAULTS") != ""
 	for _, opts := range []*Options{{}, {Sync: true}} {
 		start, before := faultStart(t, opts)
+		seen := readings{}
 		for _, step := range faultSteps() {
 			for i, persists := range []bool{false, true} {
 				t.Run(fmt.Sprintf("sync=%v/%s/persists=%v", opts.Sync, step.name, persists), func(t *testing.T) {
@@ -142,7 +165,7 @@ func TestEveryFault(t *testing.T) {
 						}
 						for _, errno := range errnosPerCall {
 							fault := &vfstest.Fault{Call: n, Err: errno, Persists: persists, ShortWrite: true}
-							hit = runWithFault(t, start.KillClone(), opts, fault, step, before, after)
+							hit = runWithFault(t, start.KillClone(), opts, fault, step, before, after, seen)
 						}
 					}
 				})
@@ -152,7 +175,7 @@ func TestEveryFault(t *testing.T) {
 }
 
 // runWithFault injects one fault, and reports whether it occurred.
-func runWithFault(t *testing.T, mem *vfstest.Mem, opts *Options, fault *vfstest.Fault, step faultStep, before, after map[string][]byte) bool {
+func runWithFault(t *testing.T, mem *vfstest.Mem, opts *Options, fault *vfstest.Fault, step faultStep, before, after map[string][]byte, seen readings) bool {
 	t.Helper()
 	enabled := make(chan struct{}, 1) // contains a value while calls may fail
 	fault.Match = func(vfstest.Op, string) bool { return len(enabled) == 1 }
@@ -173,9 +196,8 @@ func runWithFault(t *testing.T, mem *vfstest.Mem, opts *Options, fault *vfstest.
 	if err != nil && !errors.Is(err, fault.Err) {
 		t.Fatalf("fault in call %d: error %v, want an error that wraps the fault", fault.Call, err)
 	}
-	check := func(label string, s *Store) {
+	check := func(label string, got map[string][]byte, e error) {
 		t.Helper()
-		got, e := contents(s)
 		if e != nil {
 			t.Fatalf("fault in call %d, reading %s after the error %v: %v", fault.Call, label, err, e)
 		}
@@ -187,17 +209,10 @@ func runWithFault(t *testing.T, mem *vfstest.Mem, opts *Options, fault *vfstest.
 		t.Fatalf("fault in call %d, %s after the error %v: the content has %d keys, and is not the state before or after the operation", fault.Call, label, err, len(got))
 	}
 	if step.name != "close" {
-		check("the same store", s)
-		killed := mem.KillClone()
-		h.fs = killed
-		k, e := openHooked(crashDir, opts, h)
-		if e != nil {
-			t.Fatalf("fault in call %d, opening the store after the error %v and a kill: %v", fault.Call, err, e)
-		}
-		check("the store after a kill", k)
-		if e := k.Close(); e != nil {
-			t.Fatal(e)
-		}
+		got, e := contents(s)
+		check("the same store", got, e)
+		got, e = seen.read(mem.KillClone(), opts)
+		check("the store after a kill", got, e)
 		needsReopen := s.checkPoisoned() != nil
 		if e := s.Append(t.Context(), partd.Entry{Key: "z", Value: []byte("z")}); needsReopen != errors.Is(e, partd.ErrNeedsReopen) || !needsReopen && e != nil {
 			t.Fatalf("fault in call %d: after the error %v, Append returns %v, want nil or a refusal until the store is reopened", fault.Call, err, e)
@@ -214,15 +229,8 @@ func runWithFault(t *testing.T, mem *vfstest.Mem, opts *Options, fault *vfstest.
 	if n := mem.OpenCount(); n != 0 {
 		t.Fatalf("fault in call %d: %d files are still open after Close", fault.Call, n)
 	}
-	h.fs = mem
-	s, e := openHooked(crashDir, opts, h)
-	if e != nil {
-		t.Fatalf("fault in call %d, reopening the store after the error %v: %v", fault.Call, err, e)
-	}
-	check("the reopened store", s)
-	if e := s.Close(); e != nil {
-		t.Fatal(e)
-	}
+	got, e := seen.read(mem, opts)
+	check("the reopened store", got, e)
 	return fault.Hit()
 }
 
@@ -230,6 +238,7 @@ func runWithFault(t *testing.T, mem *vfstest.Mem, opts *Options, fault *vfstest.
 func TestFaultWhileOpening(t *testing.T) {
 	for _, opts := range []*Options{{}, {Sync: true}, {ReadOnly: true}} {
 		start, want := faultStart(t, &Options{Sync: opts.Sync})
+		seen := readings{}
 		for n := int64(1); ; n++ {
 			mem := start.KillClone()
 			fault := &vfstest.Fault{Call: n, Err: syscall.EIO, ShortWrite: true}
@@ -245,16 +254,10 @@ func TestFaultWhileOpening(t *testing.T) {
 			if open := mem.OpenCount(); open != 0 {
 				t.Fatalf("fault in call %d: %d files are still open", n, open)
 			}
-			h.fs = mem
-			s, err = openHooked(crashDir, nil, h)
-			if err != nil {
-				t.Fatalf("fault in call %d: reopening the store: %v", n, err)
-			}
-			got, err := contents(s)
+			got, err := seen.read(mem, nil)
 			if err != nil || !maps.EqualFunc(got, want, bytes.Equal) {
-				t.Fatalf("fault in call %d: Scan returned error %v and %d keys, want %d keys as before", n, err, len(got), len(want))
+				t.Fatalf("fault in call %d: reading the store again returned error %v and %d keys, want %d keys as before", n, err, len(got), len(want))
 			}
-			must(t, s.Close())
 			if !fault.Hit() {
 				break
 			}

@@ -79,8 +79,8 @@ func (e *env) keysByPart(parts int) [][]string {
 	return keys
 }
 
-// partsMax scans the maximum number of parts, in random order. If the store is slow, partsMax stops
-// early, and does not check that it has seen all keys.
+// partsMax scans the maximum number of parts, or as many of them as Options.Parts says, in random order. If the store is
+// slow, partsMax stops early, and does not check that it has seen all keys.
 func partsMax(e *env) {
 	// the scan stops after a fifth of this limit if it has scanned less than a fifth of the parts
 	const timeLimit = 5 * time.Second
@@ -88,6 +88,9 @@ func partsMax(e *env) {
 		e.append(entry(k, k))
 	}
 	order := rand.New(rand.NewPCG(1, 2)).Perm(partd.MaxParts)
+	if n := e.suite.opts.Parts; n > 0 {
+		order = rand.Perm(partd.MaxParts)[:n]
+	}
 	scanned, start := 0, time.Now()
 	indexes := func(yield func(int) bool) {
 		for _, part := range order {

@@ -10,10 +10,13 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
 // TestMain keeps package rapid from saving and shrinking the failures that these tests provoke.
 func TestMain(m *testing.M) {
+	procs.CollectLess()
 	flag.Parse()
 	for name, value := range map[string]string{"rapid.nofailfile": "true", "rapid.shrinktime": "0s"} {
 		if err := flag.Set(name, value); err != nil {

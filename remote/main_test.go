@@ -1,7 +1,6 @@
 package remote
 
 import (
-	"os"
 	"testing"
 
 	"github.com/go-partd/partd/internal/testutil/procs"
@@ -9,5 +8,5 @@ import (
 
 func TestMain(m *testing.M) {
 	procs.AllowParallel()
-	os.Exit(m.Run())
+	procs.Main(m)
 }

@@ -13,6 +13,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	procs.CollectLess()
+	procs.TempInMemory()
 	procs.Roles{"server": procs.Program(servercli.Main), "partd": procs.Program(cli.Main)}.Main(m)
 }
 

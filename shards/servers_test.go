@@ -37,7 +37,7 @@ func TestServersKeepPromises(t *testing.T) {
 			partdtest.CanSet, partdtest.CanDelete, partdtest.CanList, partdtest.CanOpen, partdtest.CanScan,
 			partdtest.CanFlush, partdtest.CanSync, partdtest.CanStat, partdtest.CanClose,
 		},
-		MachineRuns: 3, Pieces: 60,
+		MachineRuns: 3, Pieces: 60, Parts: 2000, // TestKeepsPromises can scan more
 	})
 }
 

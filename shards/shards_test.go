@@ -111,6 +111,9 @@ func TestKeepsPromises(t *testing.T) {
 				return open(t, dirs[store])
 			},
 		}
+		if os.Getenv("PARTD_ALL_LAYERS") == "" {
+			o.Parts = 2000
+		}
 		run := partdtest.StateMachine
 		if os.Getenv("PARTD_REQUIRE_ALL") != "" {
 			run = partdtest.Run

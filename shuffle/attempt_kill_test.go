@@ -23,6 +23,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	procs.CollectLess()
+	procs.TempInMemory()
 	procs.Roles{"server": procs.Program(servercli.Main), "worker": runTask}.Main(m)
 }
 

@@ -145,7 +145,7 @@ func TestMemory(t *testing.T) {
 func peakOf(t *testing.T, name string) int64 {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], "-test.run=^TestMemory$")
-	cmd.Env = append(os.Environ(), childEnv+"="+name)
+	cmd.Env = append(os.Environ(), childEnv+"="+name, "GOGC=100")
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("the child process for %s: %v\n%s", name, err, out)

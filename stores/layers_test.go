@@ -10,10 +10,13 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/compress"
 	"github.com/go-partd/partd/encode"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/partdtest"
 	"github.com/go-partd/partd/remote"
 	"github.com/go-partd/partd/shuffle"
 )
+
+func TestMain(m *testing.M) { procs.Main(m) }
 
 func must(t testing.TB, err error) {
 	t.Helper()
@@ -138,6 +141,10 @@ func TestFallbacks(t *testing.T) {
 		for _, layer := range []string{"nothing", "zstd", "buffer"} {
 			t.Run(layer+" over "+abilities, func(t *testing.T) {
 				run := partdtest.StateMachine
+				parts := 0
+				if abilities != "keys" && os.Getenv("PARTD_ALL_LAYERS") == "" {
+					parts = 2000
+				}
 				isPlain := layer == "nothing" && (abilities == "keys" || os.Getenv("PARTD_REQUIRE_ALL") != "")
 				if isPlain || os.Getenv("PARTD_ALL_LAYERS") != "" {
 					run = partdtest.Run
@@ -146,7 +153,7 @@ func TestFallbacks(t *testing.T) {
 					return layers[layer].addLayer(t, partialStores[abilities](partd.NewDict()))
 				}, &partdtest.Options{
 					Require:     []partdtest.Ability{partdtest.CanList, partdtest.CanScan, partdtest.CanStat},
-					MachineRuns: 5, LargeValue: 1 << 20,
+					MachineRuns: 5, LargeValue: 1 << 20, Parts: parts,
 				})
 			})
 		}

@@ -242,9 +242,9 @@ func TestSizes(t *testing.T) {
 }
 
 func TestKeepsPromises(t *testing.T) {
-	runs := 15
+	runs, parts := 15, 2000
 	if os.Getenv("PARTD_ALL_LAYERS") != "" {
-		runs = 0 // the default, or -rapid.checks
+		runs, parts = 0, 0 // the default, or -rapid.checks
 	}
 	partdtest.Run(t, func(t *testing.T) partd.Partd {
 		store, err := Open(context.Background(), "buffer+file:"+t.TempDir()+"/s?memory=64KiB")
@@ -253,7 +253,7 @@ func TestKeepsPromises(t *testing.T) {
 	}, &partdtest.Options{Require: []partdtest.Ability{
 		partdtest.CanSet, partdtest.CanDelete, partdtest.CanPop, partdtest.CanList, partdtest.CanOpen,
 		partdtest.CanScan, partdtest.CanFlush, partdtest.CanSync, partdtest.CanStat, partdtest.CanClose,
-	}, Without: []partdtest.Ability{partdtest.CanApply}, MachineRuns: runs})
+	}, Without: []partdtest.Ability{partdtest.CanApply}, MachineRuns: runs, Parts: parts})
 }
 
 func Example() {

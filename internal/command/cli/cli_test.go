@@ -26,6 +26,7 @@ func TestMain(m *testing.M) {
 		os.Exit(Main(os.Args[1:]))
 	}
 	procs.AllowParallel()
+	procs.CollectLess()
 	procs.TempInMemory()
 	testscript.Main(m, map[string]func(){"partd": func() { os.Exit(Main(os.Args[1:])) }})
 }

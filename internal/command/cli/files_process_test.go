@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -45,6 +46,26 @@ func feed(t *testing.T, args []string, more ...string) (cmd *exec.Cmd, in io.Wri
 	return cmd, in, dir, stderr
 }
 
+var (
+	rowsMu     sync.Mutex
+	rowsByKeys = map[int64][]byte{}
+)
+
+// manyRows returns a file of 150,000 rows with a number of different keys, which must not be modified.
+func manyRows(t *testing.T, keys int64) []byte {
+	t.Helper()
+	rowsMu.Lock()
+	defer rowsMu.Unlock()
+	if rowsByKeys[keys] == nil {
+		var b bytes.Buffer
+		if err := benchdata.WriteCSV(&b, benchdata.CSVOptions{Rows: 150_000, Keys: keys, Seed: 1}); err != nil {
+			t.Fatal(err)
+		}
+		rowsByKeys[keys] = b.Bytes()
+	}
+	return rowsByKeys[keys]
+}
+
 // leftoverFiles returns the names of all files in directories and below.
 func leftoverFiles(t *testing.T, dirs ...string) (names []string) {
 	t.Helper()
@@ -75,7 +96,7 @@ func TestInterruptFiles(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		if err := benchdata.WriteCSV(in, benchdata.CSVOptions{Rows: 150_000, Keys: 1000, Seed: 1}); err != nil {
+		if _, err := in.Write(manyRows(t, 1000)); err != nil {
 			t.Fatal(err)
 		}
 		if len(leftoverFiles(t, out)) != 1 || len(leftoverFiles(t, tmp)) == 0 {
@@ -102,7 +123,7 @@ func TestKillFiles(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		if err := benchdata.WriteCSV(in, benchdata.CSVOptions{Rows: 150_000, Keys: 1000, Seed: 1}); err != nil {
+		if _, err := in.Write(manyRows(t, 1000)); err != nil {
 			t.Fatal(err)
 		}
 		if err := cmd.Process.Kill(); err != nil {
@@ -137,13 +158,9 @@ func TestKillFiles(t *testing.T) {
 // TestBrokenPipeFiles checks that a command whose output is no longer read exits without a message and leaves no
 // temporary data.
 func TestBrokenPipeFiles(t *testing.T) {
-	var rows bytes.Buffer
-	if err := benchdata.WriteCSV(&rows, benchdata.CSVOptions{Rows: 150_000, Keys: 150_000, Seed: 1}); err != nil {
-		t.Fatal(err)
-	}
 	for name, args := range fileCommands {
 		cmd, _, tmp, stderr := feed(t, args)
-		cmd.Stdin = bytes.NewReader(rows.Bytes())
+		cmd.Stdin = bytes.NewReader(manyRows(t, 150_000))
 		if quiet, err := leaveEarly(t, cmd); !quiet || stderr.Len() > 0 {
 			t.Errorf("%s with a reader that stops early: %v, stderr %s; want an end by SIGPIPE without a message", name, err, stderr)
 		}
@@ -225,13 +242,9 @@ func TestInterruptBeforeInput(t *testing.T) {
 // TestInterruptOutput checks that Ctrl-C ends a command that waits for a reader of its output.
 func TestInterruptOutput(t *testing.T) {
 	t.Parallel()
-	var rows bytes.Buffer
-	if err := benchdata.WriteCSV(&rows, benchdata.CSVOptions{Rows: 150_000, Keys: 150_000, Seed: 1}); err != nil {
-		t.Fatal(err)
-	}
 	for name, args := range fileCommands {
 		cmd, _, tmp, stderr := feed(t, args)
-		cmd.Stdin = bytes.NewReader(rows.Bytes())
+		cmd.Stdin = bytes.NewReader(manyRows(t, 150_000))
 		stdout, err := cmd.StdoutPipe()
 		if err != nil {
 			t.Fatal(err)
@@ -264,7 +277,7 @@ func TestInterruptSplit(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		if err := benchdata.WriteCSV(in, benchdata.CSVOptions{Rows: 150_000, Keys: 1000, Seed: 1}); err != nil {
+		if _, err := in.Write(manyRows(t, 1000)); err != nil {
 			t.Fatal(err)
 		}
 		if len(leftoverFiles(t, dir)) == 0 || len(leftoverFiles(t, tmp)) == 0 {

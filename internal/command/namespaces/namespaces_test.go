@@ -15,9 +15,12 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/logstore"
 	"github.com/go-partd/partd/partdtest"
 )
+
+func TestMain(m *testing.M) { procs.Main(m) }
 
 func open(t testing.TB, dir string, maxOpen int, ttl time.Duration, opened *atomic.Int64) *Set {
 	t.Helper()

@@ -17,6 +17,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	procs.CollectLess()
 	procs.TempInMemory()
 	procs.Roles{"server": procs.Program(servercli.Main), "partd": procs.Program(cli.Main)}.Main(m)
 }

@@ -19,7 +19,11 @@ import (
 
 const fileKillKeys = 40
 
-func TestMain(m *testing.M) { procs.Roles{"writer": appendUntilKilled}.Main(m) }
+func TestMain(m *testing.M) {
+	procs.CollectLess()
+	procs.TempInMemory()
+	procs.Roles{"writer": appendUntilKilled}.Main(m)
+}
 
 // appendUntilKilled appends numbered batches, and prints each number once the batch is acknowledged. Its arguments are the
 // directory, a seed, the number of the first batch, and options.

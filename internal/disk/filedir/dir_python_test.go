@@ -14,25 +14,31 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/filedir"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/internal/testutil/storetest"
 )
 
 // filePython is Debian's Python, which uses the packages python3-partd and python3-locket.
 const filePython = "/usr/bin/python3"
 
+// fileInterpreter starts a Python that all tests share.
+var fileInterpreter = sync.OnceValues(func() (*procs.Interpreter, error) { return procs.StartPython(filePython, "partd") })
+
 func fileNeedsPython(t *testing.T) {
 	t.Helper()
-	err := exec.Command(filePython, "-c", "import partd").Run()
+	_, err := fileInterpreter()
 	fileRequire(t, err == nil, "python3-partd under "+filePython)
 }
 
 func filePythonRun(t testing.TB, script string, args ...string) string {
 	t.Helper()
-	out, err := exec.Command(filePython, append([]string{"-c", script}, args...)...).CombinedOutput()
+	p, err := fileInterpreter()
+	must(t, err)
+	out, err := p.Run(script, args...)
 	if err != nil {
-		t.Errorf("the Python script failed: %v\n%s", err, out)
+		t.Errorf("the Python script failed: %v", err)
 	}
-	return string(out)
+	return out
 }
 
 // filePlainKeys are keys that have the same file name in Go and Python.
@@ -98,7 +104,7 @@ func TestFilePythonAndGoTogether(t *testing.T) {
 	var wg sync.WaitGroup
 	for w := range writers {
 		wg.Go(func() {
-			filePythonRun(t, `
+			out, err := exec.Command(filePython, "-c", `
 import sys, partd
 p = partd.File(sys.argv[1])
 name, batches, keys = sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
@@ -106,7 +112,10 @@ for n in range(batches):
     p.append({'k%d' % k: ('<%s %d %s>' % (name, n, 'x' * (k * k * 50))).encode() for k in range(keys)})
     got = p.get('k1').decode()
     assert got.startswith('<') and got.endswith('>'), got
-`, dir, fmt.Sprint("py", w), fmt.Sprint(batches), fmt.Sprint(keys))
+`, dir, fmt.Sprint("py", w), fmt.Sprint(batches), fmt.Sprint(keys)).CombinedOutput()
+			if err != nil {
+				t.Errorf("the Python script failed: %v\n%s", err, out)
+			}
 		})
 		// Each goroutine has its own store, so it locks like a separate process.
 		wg.Go(func() {
@@ -220,7 +229,10 @@ p.append({'longer': b'py', 'again': b'py'})
 
 func TestFilePandasColumns(t *testing.T) {
 	fileNeedsPython(t)
-	fileRequire(t, exec.Command(filePython, "-c", "import pandas").Run() == nil, "python3-pandas under "+filePython)
+	python, err := fileInterpreter()
+	must(t, err)
+	_, err = python.Run("import pandas")
+	fileRequire(t, err == nil, "python3-pandas under "+filePython)
 	dir, copied := t.TempDir(), t.TempDir()
 	frame := `
 import sys, partd, pandas

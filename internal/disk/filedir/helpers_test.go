@@ -260,6 +260,17 @@ func fileMapEntries(m map[string]string) []partd.Entry {
 	return partd.Entries(values)
 }
 
+// fileSeen records the file systems that a test has checked, because many cuts and crashes leave the same files.
+type fileSeen map[uint64]bool
+
+// isNew reports whether the files of mem differ from those of earlier calls.
+func (s fileSeen) isNew(mem *vfstest.Mem) bool {
+	sum := mem.Sum()
+	isNew := !s[sum]
+	s[sum] = true
+	return isNew
+}
+
 // fileFilled returns a file system with a closed store whose content is fileStart.
 func fileFilled(t *testing.T, opts *partd.FileOptions) *vfstest.Mem {
 	t.Helper()

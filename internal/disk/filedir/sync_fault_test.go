@@ -82,7 +82,7 @@ func fileSyncAfterFault(t *testing.T, opts *partd.FileOptions, synced bool, faul
 	t.Helper()
 	mem := vfstest.NewMem()
 	enabled, syncFailed := false, false
-	f := fileOpen(t, vfstest.Inject(mem, func(op vfstest.Op, name string) error {
+	f, err := storetest.OpenDir(vfstest.Inject(mem, func(op vfstest.Op, name string) error {
 		if !enabled {
 			return nil
 		}
@@ -90,6 +90,7 @@ func fileSyncAfterFault(t *testing.T, opts *partd.FileOptions, synced bool, faul
 		syncFailed = syncFailed || err != nil && (op == vfstest.OpSync || op == vfstest.OpSyncDir)
 		return err
 	}), fileMemDir, opts, fileNoKeptLock)
+	must(t, err)
 	for _, e := range fileMapEntries(fileStart) {
 		if err := f.Append(t.Context(), e); err != nil {
 			t.Fatal(err)
@@ -101,7 +102,7 @@ func fileSyncAfterFault(t *testing.T, opts *partd.FileOptions, synced bool, faul
 		}
 	}
 	enabled = true
-	err := step.do(t.Context(), f)
+	err = step.do(t.Context(), f)
 	enabled = false
 	failf := func(format string, args ...any) {
 		t.Helper()
@@ -132,7 +133,7 @@ func fileSyncAfterFault(t *testing.T, opts *partd.FileOptions, synced bool, faul
 	if syncErr != nil {
 		return hit
 	}
-	rnd := rand.New(rand.NewPCG(uint64(fault.Call), 1))
+	rnd, seen := rand.New(rand.NewPCG(uint64(fault.Call), 1)), fileSeen{}
 	for i := range 6 {
 		if i == 0 {
 			mem.ZeroLostPages = fault.Call%2 == 0
@@ -140,6 +141,9 @@ func fileSyncAfterFault(t *testing.T, opts *partd.FileOptions, synced bool, faul
 		crashed := mem.Crash(rnd)
 		if i == 5 {
 			crashed = mem.Crash(nil)
+		}
+		if !seen.isNew(crashed) {
+			continue
 		}
 		g, openErr := storetest.OpenDir(crashed, fileMemDir, opts, filedir.Hooks{KeepLock: -1, Boot: 99})
 		if openErr != nil {

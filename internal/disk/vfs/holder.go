@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 	"unicode"
 )
@@ -14,6 +15,8 @@ import (
 // line is text for people. The second line distinguishes the process from a later one with the same
 // PID. Holder trusts a note only while its process runs, because a killed process leaves its note.
 
+var ownStart = sync.OnceValue(func() string { return processStart(os.Getpid()) })
+
 // RecordHolder writes a note to a lock file which says that this process holds the lock.
 func RecordHolder(fsys FS, name string) error {
 	host, err := os.Hostname()
@@ -21,7 +24,7 @@ func RecordHolder(fsys FS, name string) error {
 		host = "an-unknown-host"
 	}
 	return writeNote(fsys, name, fmt.Sprintf("process %d on %s (%s, since %s)\n%s\n",
-		os.Getpid(), host, filepath.Base(os.Args[0]), time.Now().UTC().Format(time.RFC3339), processStart(os.Getpid())))
+		os.Getpid(), host, filepath.Base(os.Args[0]), time.Now().UTC().Format(time.RFC3339), ownStart()))
 }
 
 // ClearHolder removes the note from a lock file. Call it before releasing the lock.

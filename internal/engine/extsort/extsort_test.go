@@ -11,7 +11,10 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/internal/disk/tempdir"
+	"github.com/go-partd/partd/internal/testutil/procs"
 )
+
+func TestMain(m *testing.M) { procs.Main(m) }
 
 func must(t testing.TB, err error) {
 	t.Helper()

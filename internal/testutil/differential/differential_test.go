@@ -29,7 +29,7 @@ var (
 
 func TestMain(m *testing.M) {
 	procs.Roles{"partd": procs.Program(cli.Main), "faulty": runFaulty}.Play()
-	os.Exit(m.Run())
+	procs.Main(m)
 }
 
 // runFaulty runs partd, and then removes the last line of an uncompressed output file.

@@ -1,0 +1,23 @@
+package procs
+
+import (
+	"os"
+	"runtime/debug"
+	"testing"
+)
+
+// CollectLess makes garbage collections rarer, because they take half of the time of tests that allocate much and keep
+// little. A TestMain calls it. It does nothing in a process that plays a role, or if GOGC is set. Tests that measure the
+// heap set their own percentage.
+func CollectLess() {
+	if os.Getenv(roleEnv) == "" && os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(400)
+	}
+}
+
+// Main is the body of the TestMain of a package whose tests play no roles and do not test the disk.
+func Main(m *testing.M) {
+	CollectLess()
+	TempInMemory()
+	os.Exit(m.Run())
+}
