@@ -260,7 +260,7 @@ func TestChangesMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	put("new")
-	defer debug.SetGCPercent(debug.SetGCPercent(10))
+	defer debug.SetGCPercent(debug.SetGCPercent(5)) // little garbage adds to the measured memory
 	runtime.GC()
 	var stats runtime.MemStats
 	runtime.ReadMemStats(&stats)
