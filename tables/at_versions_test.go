@@ -223,7 +223,7 @@ func TestVersionsModel(t *testing.T) {
 	t.Parallel()
 	seed := uint64(tabletest.Rounds(t, "PARTD_VERSIONS_SEED", 1))
 	exact, refused, read := 0, 0, 0
-	for round := range tabletest.Rounds(t, "PARTD_VERSIONS_ROUNDS", 4) {
+	for round := range tabletest.Rounds(t, "PARTD_VERSIONS_ROUNDS", 2) {
 		t.Logf("seed %d", seed+uint64(round))
 		dir := t.TempDir()
 		m := &versionsModel{

@@ -169,7 +169,7 @@ func TestChangesAfterExpire(t *testing.T) {
 	s := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true, Memory: 1 << 20})
 	b := s.Bucket("")
 	for i, prefix := range []string{"old", "new"} {
-		tabletest.PutRows(t, b, "t", longRows(prefix, 0, rows), []tables.PutMode{tables.PutAppend, tables.PutReplace}[i], nil)
+		tabletest.PutRows(t, b, "t", longRows(prefix, 1, 0, rows), []tables.PutMode{tables.PutAppend, tables.PutReplace}[i], nil)
 	}
 	open := func() *tables.Changes {
 		t.Helper()
@@ -180,7 +180,7 @@ func TestChangesAfterExpire(t *testing.T) {
 		return r
 	}
 	complete, early := open(), open()
-	tabletest.PutRows(t, b, "t", longRows("newer", 0, 1), tables.PutReplace, nil)
+	tabletest.PutRows(t, b, "t", longRows("newer", 1, 0, 1), tables.PutReplace, nil)
 	if _, err := s.Expire(ctx, &tables.MaintainOptions{Grace: -1, Keep: 1}); err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package tables_test
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 
@@ -53,7 +54,9 @@ func TestEvolutionOfPuts(t *testing.T) {
 		}},
 	} {
 		for e, want := range c.want {
-			for _, mode := range []string{"tail", "commits", "folded"} {
+			modes := []string{"tail", "commits", "folded"}
+			rand.Shuffle(3, func(i, j int) { modes[i], modes[j] = modes[j], modes[i] })
+			for _, mode := range modes[:tabletest.Rounds(t, "PARTD_EVOLVE_MODES", 1)] {
 				t.Run(fmt.Sprintf("%s/%s/%s", c.put, e, mode), func(t *testing.T) {
 					dir := t.TempDir()
 					s := tabletest.Open(t, dir, &tables.Options{NoTail: mode == "commits", FoldAge: -1})

@@ -209,8 +209,11 @@ func TestNullTypeReplaced(t *testing.T) {
 		typed := bucketWithoutTail(t)
 		tabletest.PutRows(t, typed, "t", tabletest.JSONRows(t, columns, row), tables.PutAppend, nil)
 		_, wantRow, _ := strings.Cut(tabletest.TableText(t, typed, "t", nil), " | ")
-		for j, e := range []tables.Evolution{"", tables.Strict, tables.AddOnly, tables.Compatible, tables.Flexible} {
-			mode := []string{"put", "upsert", "evolve"}[(i+j)%3]
+		for j, e := range []tables.Evolution{"", tables.Compatible, tables.Flexible, tables.Strict, tables.AddOnly} {
+			if j < 3 && i%3 != j || j >= 3 && i%2 != j%2 { // an evolution treats all types alike
+				continue
+			}
+			mode := []string{"put", "upsert", "evolve"}[(i/3+j)%3]
 			t.Run(fmt.Sprintf("%s/%s/%s", typ, e, mode), func(t *testing.T) {
 				s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
 				b := s.Bucket("b")

@@ -10,7 +10,8 @@ import (
 	_ "github.com/go-partd/partd/tables/postgres" // registers catalogs at postgres://…
 )
 
-// TestModelOnPostgresAndS3 runs TestModel's operations on a bucket with the catalog in PostgreSQL.
+// TestModelOnPostgresAndS3 runs TestModel's operations on a bucket with the catalog in PostgreSQL. PARTD_REMOTE_STEPS sets
+// how many operations.
 func TestModelOnPostgresAndS3(t *testing.T) {
 	w := tabletest.StartWarehouse(t)
 	for seed := range uint64(2) {
@@ -22,7 +23,7 @@ func TestModelOnPostgresAndS3(t *testing.T) {
 		if seed == 0 {
 			o.TailDir = t.TempDir() + "/tail"
 		}
-		(&model{dir: url, opts: o}).run(t, seed, 100)
+		(&model{dir: url, opts: o}).run(t, seed, tabletest.Rounds(t, "PARTD_REMOTE_STEPS", 50))
 		s := tabletest.Open(t, url, &o)
 		if findings, r := tabletest.VerifyAll(t, s, tables.VerifyOptions{}); len(findings) > 0 || r.Files == 0 {
 			t.Errorf("Verify reported %+v with result %+v, want no findings and Files above 0", findings, r)
@@ -34,7 +35,7 @@ func TestModelOnPostgresAndS3(t *testing.T) {
 func TestModelOnPostgres(t *testing.T) {
 	s := procs.StartPostgres(t)
 	dir := t.TempDir()
-	(&model{dir: dir, opts: tables.Options{Catalog: s.URL(), FoldBytes: 3000, FoldAge: -1}}).run(t, 3, 150)
+	(&model{dir: dir, opts: tables.Options{Catalog: s.URL(), FoldBytes: 3000, FoldAge: -1}}).run(t, 3, tabletest.Rounds(t, "PARTD_REMOTE_STEPS", 75))
 	o := &tables.Options{Catalog: s.URL()}
 	if other, err := tables.Open(t.Context(), t.TempDir(), o); err == nil {
 		other.Close()

@@ -202,7 +202,7 @@ func TestModel(t *testing.T) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
 			m := &model{kills: true, dir: t.TempDir(), opts: tables.Options{FoldBytes: 4000, FoldAge: -1, Memory: 1 << 20, NoTail: seed%4 == 3}}
-			m.run(t, seed, tabletest.Rounds(t, "PARTD_SERIES_STEPS", 600)/4)
+			m.run(t, seed, tabletest.Rounds(t, "PARTD_SERIES_STEPS", 440)/4)
 		})
 	}
 }

@@ -116,7 +116,7 @@ func correctedRows(t *testing.T, b *tables.Bucket) (rows []correctedRow) {
 func TestConcurrentCorrections(t *testing.T) {
 	t.Parallel()
 	rng := rand.New(rand.NewPCG(1, 2))
-	for round := range tabletest.Rounds(t, "PARTD_CORRECTIONS", 40) {
+	for round := range tabletest.Rounds(t, "PARTD_CORRECTIONS", 20) {
 		dir := t.TempDir()
 		s := tabletest.Open(t, dir, &tables.Options{FoldBytes: 1, FoldAge: time.Millisecond})
 		other := tabletest.Open(t, dir, &tables.Options{FoldBytes: 1, NoTail: true})

@@ -2,7 +2,6 @@ package tables_test
 
 import (
 	"fmt"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -15,7 +14,10 @@ import (
 
 // TestForeignSeries checks that pyiceberg reads a corrected, partitioned table, and that rows it appends are read in order.
 func TestForeignSeries(t *testing.T) {
-	python := procs.Python(t, "pyiceberg")
+	python, err := procs.StartPython(procs.Python(t, "pyiceberg"), "pyarrow", "pyiceberg.catalog")
+	if err != nil {
+		t.Fatal(err)
+	}
 	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
 	b := s.Bucket("b")
 	o := &tables.PutOptions{Settings: &tables.Settings{Time: "ts", Keys: []string{"k"}, OnDuplicate: tables.KeepLast, Partition: tables.PartitionDay}}
@@ -41,8 +43,8 @@ if sys.argv[2] == "append":
 `
 	pyiceberg := func(want, action string) {
 		t.Helper()
-		out, err := exec.Command(python, "-c", script, s.Dir(), action).Output()
-		if err != nil || strings.TrimSpace(string(out)) != want {
+		out, err := python.Run(script, s.Dir(), action)
+		if err != nil || strings.TrimSpace(out) != want {
 			t.Errorf("pyiceberg printed\n%s\nwant\n%s\nerror: %v", out, want, err)
 		}
 	}

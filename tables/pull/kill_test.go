@@ -23,6 +23,7 @@ import (
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/objstore"
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	_ "github.com/go-partd/partd/tables/internal/testutil/tabletest" // its ballast
 )
 
 const killLease = 2 * time.Second

@@ -19,6 +19,7 @@ import (
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/objstore/cloud"
 	"github.com/go-partd/partd/tables"
+	_ "github.com/go-partd/partd/tables/internal/testutil/tabletest" // its ballast
 	"github.com/go-partd/partd/tables/stage"
 )
 

@@ -47,6 +47,7 @@ func readWriteChild(args []string) error {
 			return err
 		}
 		fmt.Println(n + 1)
+		time.Sleep(2 * time.Millisecond) // leaves the processor to the reader
 	}
 }
 
@@ -121,7 +122,7 @@ func TestReadOnlyDuringWrites(t *testing.T) {
 			t.Setenv("TMPDIR", t.TempDir())
 			dir := t.TempDir()
 			printed, kill := startChild(t, "write", dir, &o)
-			for range 6 {
+			for range procs.Kills(t, 6) {
 				acknowledged := printed.Load()
 				if got, seesTail := readOnlyRows(t, dir, o); got < acknowledged || seesTail == o.NoTail {
 					t.Fatalf("read %d rows, want at least %d; SeesTail = %v, want %v", got, acknowledged, seesTail, !o.NoTail)

@@ -19,6 +19,7 @@ import (
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/faces/formats"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
+	_ "github.com/go-partd/partd/tables/internal/testutil/tabletest" // its ballast
 	"github.com/go-partd/partd/tables/tablestest"
 )
 
