@@ -20,6 +20,7 @@ temp_root = Path(tempfile.mkdtemp())
 sys.path.insert(0, str(temp_root))
 os.environ["PYTHONPATH"] = os.pathsep.join([str(temp_root), os.environ.get("PYTHONPATH", "")])
 sys.dont_write_bytecode = True
+os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
 stage_module = importlib.import_module(f"{module_name}.stage")
 stage = stage_module.stage
 RECORD_RUN = "    with open(os.environ['HOME'] + '/ran', 'a') as f: f.write('%s')\n"

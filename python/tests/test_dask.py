@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import logging
 import os
@@ -84,10 +85,15 @@ def assert_same(got: pd.DataFrame, want: pd.DataFrame, by: list[str]) -> None:
     (pd.testing.assert_series_equal if got.ndim == 1 else pd.testing.assert_frame_equal)(got, want)
 
 
-@pytest.fixture(scope="module")
-def expected() -> dict[str, pd.DataFrame]:
+@functools.cache
+def expected_frames() -> dict[str, pd.DataFrame]:
     # dask's own "tasks" preserves the order of rows, as partd does.
     return {name: df.compute(scheduler="threads") for name, df, _ in computations("tasks")}
+
+
+@pytest.fixture
+def expected() -> dict[str, pd.DataFrame]:
+    return expected_frames()
 
 
 @pytest.fixture(scope="module")
@@ -101,9 +107,18 @@ def cluster() -> Iterator[LocalCluster]:
 
 
 def check_all(expected: dict[str, pd.DataFrame], scheduler: str | None = None) -> None:
+    check(expected, [*expected] if scheduler != "processes" else ["merge"], scheduler)  # starting processes takes seconds
+
+
+def check_some(expected: dict[str, pd.DataFrame]) -> None:
+    """Is like check_all if PARTD_KILLS is set. Otherwise, it compares only a few computations."""
+    check(expected, [*expected] if "PARTD_KILLS" in os.environ else ["shuffle to fewer partitions", "set_index", "merge"])
+
+
+def check(expected: dict[str, pd.DataFrame], names: list[str], scheduler: str | None = None) -> None:
     for name, df, by in computations("partd"):
-        if scheduler == "processes" and name != "merge":
-            continue  # starting processes takes seconds
+        if name not in names:
+            continue
         assert "partd-write" in str(list(df.optimize().dask)), f"{name} does not shuffle through partd"
         assert_same(df.compute(scheduler=scheduler), expected[name], by)
 
@@ -123,7 +138,7 @@ def server_url(request: pytest.FixtureRequest, url: str) -> str | None:
 
 def test_same_as_dask_distributed(expected: dict[str, pd.DataFrame], cluster: LocalCluster, server_url: str | None) -> None:
     with Client(cluster), partd_go.dask.use(server_url, compression="zstd") as used:
-        check_all(expected)
+        (check_all if server_url else check_some)(expected)
         wait_until_empty(used.store)
 
 

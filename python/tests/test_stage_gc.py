@@ -24,6 +24,7 @@ def directory(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     return tmp_path
 
 
@@ -210,12 +211,13 @@ def test_gc_leaves_locked_results(clock):
 
 
 def test_gc_while_stages_run():
-    """Processes get the right results while gc() keeps removing them."""
+    """Processes get the right results while gc() keeps removing them. PARTD_GC_ROUNDS is the number of results of each."""
+    rounds = int(os.environ.get("PARTD_GC_ROUNDS", "25"))
     load(
         "def made(n):\n    @stage(cache=True, ttl=0.05)\n    def one():\n        return pandas.DataFrame({'a': range(n)})\n"
         "    @stage(rows=one, cache=True)\n    def two(rows):\n        return rows\n    return two\n"
     )
-    program = "import pipe\nfor i in range(25):\n    n = 1000 + i % 3\n    assert len(pipe.made(n)()) == n\n"
+    program = f"import pipe\nfor i in range({rounds}):\n    n = 1000 + i % 3\n    assert len(pipe.made(n)()) == n\n"
     path = os.pathsep.join([os.getcwd(), str(Path(partd_go.__file__).parent.parent)])
     running = [subprocess.Popen([sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": path}) for _ in range(2)]
     removed = []

@@ -92,6 +92,7 @@ def storage(request, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     storage = TablesStorage(request.getfixturevalue("server").url) if request.param == "tables" else ServerStorage(request.getfixturevalue("url"))
     set_directory("here", **storage.options)
     yield storage

@@ -7,6 +7,10 @@ import (
 	"testing"
 )
 
+// If this variable is set, which images for containers often do, each Python process compiles all modules that it
+// imports: more than a second for pandas.
+func init() { _ = os.Unsetenv("PYTHONDONTWRITEBYTECODE") }
+
 // PythonPath returns the path of a peer's Python interpreter. If the peer is not installed, it also returns an error.
 func PythonPath(peer string) (string, error) { return find(peer, "bin", "python") }
 

@@ -14,6 +14,7 @@ top = Path(tempfile.mkdtemp())
 sys.path.insert(0, str(top))
 os.environ["PYTHONPATH"] = os.pathsep.join([str(top), os.environ.get("PYTHONPATH", "")])
 sys.dont_write_bytecode = True
+os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
 
 
 def write(path, text, time=1_000_000_000):

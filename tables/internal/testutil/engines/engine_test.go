@@ -20,7 +20,7 @@ import (
 func python(t testing.TB) (file string, env []string) {
 	t.Helper()
 	file = procs.Python(t, "engines")
-	return file, append(os.Environ(), "PYTHONDONTWRITEBYTECODE=1", "DAFT_ANALYTICS_ENABLED=0", "POLARS_MAX_THREADS=2", "PYICEBERG_MAX_WORKERS=4")
+	return file, append(os.Environ(), "DAFT_ANALYTICS_ENABLED=0", "POLARS_MAX_THREADS=2", "PYICEBERG_MAX_WORKERS=4")
 }
 
 type record map[string]any
