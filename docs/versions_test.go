@@ -92,6 +92,14 @@ func changeInSession(ctx context.Context, store partd.Partd, n int) error {
 	return err
 }
 
+func readSession(ctx context.Context, store partd.Partd) (string, error) {
+	values, err := store.Get(ctx, "k") // the number of the session differs
+	if err != nil {
+		return "", err
+	}
+	return string(values[0]), nil
+}
+
 // changeBytes appends small and large values to keys with all kinds of file names, and replaces and deletes a key.
 func changeBytes(ctx context.Context, store partd.Partd, n int) error {
 	text := fmt.Sprintf("piece %d\n", n)
@@ -139,8 +147,8 @@ var versionKinds = map[string]versionKind{
 	"log-s2":        {openURL("log:%s?memory=4MiB&compression=s2"), changeBytes, readBytes},
 	"log-zstd":      {openURL("log:%s?memory=4MiB&compression=zstd"), changeBytes, readBytes},
 	"log-killed":    {openURL("log:%s?memory=4MiB"), changeBytes, readBytes},
-	"file-session":  {openFile, changeInSession, readBytes},
-	"log-session":   {openURL("log:%s?memory=4MiB"), changeInSession, readBytes},
+	"file-session":  {openFile, changeInSession, readSession},
+	"log-session":   {openURL("log:%s?memory=4MiB"), changeInSession, readSession},
 	"namespaces":    {openNamespace, changeBytes, readBytes},
 	"shards":        {openFileShards, changeBytes, readBytes},
 	"python":        codecKind(encode.Python(), []any{int64(1), "text"}),
