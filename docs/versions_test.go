@@ -9,12 +9,15 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/compress"
 	"github.com/go-partd/partd/encode"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/logstore"
 	"github.com/go-partd/partd/remote"
 	"github.com/go-partd/partd/remote/tokens"
@@ -49,6 +52,52 @@ func openFileShards(dir string) (partd.Partd, error) {
 		return nil, err
 	}
 	return shards.New([]string{"first", "second"}, []partd.Partd{first, second})
+}
+
+// namespace is the client of a namespace of a server. Close stops the server.
+type namespace struct {
+	*remote.Client
+	server *procs.Server
+}
+
+func openNamespace(dir string) (partd.Partd, error) {
+	server, err := procs.StartServer(context.Background(), procs.Command("partd-server", "--store", "log:"+dir+"?memory=4MiB", "--listen", "tcp://127.0.0.1:0"), 1)
+	if err != nil {
+		return nil, err
+	}
+	client, err := remote.Dial(context.Background(), server.URL(), &remote.ClientOptions{Namespace: "team"})
+	return namespace{client, server}, err
+}
+
+func (n namespace) Close() error { return errors.Join(n.Client.Close(), n.server.Stop(time.Minute)) }
+
+// changeInSession repeats change n-1 of a session, and applies change n.
+func changeInSession(ctx context.Context, store partd.Partd, n int) error {
+	s := store.(partd.Applier)
+	if n == 1 {
+		session, err := s.NewSession(ctx)
+		if err := errors.Join(err, partd.Set(ctx, store, "session", []byte(strconv.FormatUint(session, 10)))); err != nil {
+			return err
+		}
+	}
+	values, err := store.Get(ctx, "session")
+	if err != nil {
+		return err
+	}
+	session, err := strconv.ParseUint(string(values[0]), 10, 64)
+	for number := max(1, n-1); number <= n && err == nil; number++ {
+		op := partd.Operation{Change: partd.ChangeAppend, Entries: []partd.Entry{{Key: "k", Value: []byte{byte(number)}}}}
+		_, err = s.Apply(ctx, partd.Tag{Session: session, Number: uint64(number)}, op)
+	}
+	return err
+}
+
+func readSession(ctx context.Context, store partd.Partd) (string, error) {
+	values, err := store.Get(ctx, "k") // the number of the session differs
+	if err != nil {
+		return "", err
+	}
+	return string(values[0]), nil
 }
 
 // changeBytes appends small and large values to keys with all kinds of file names, and replaces and deletes a key.
@@ -98,6 +147,9 @@ var versionKinds = map[string]versionKind{
 	"log-s2":        {openURL("log:%s?memory=4MiB&compression=s2"), changeBytes, readBytes},
 	"log-zstd":      {openURL("log:%s?memory=4MiB&compression=zstd"), changeBytes, readBytes},
 	"log-killed":    {openURL("log:%s?memory=4MiB"), changeBytes, readBytes},
+	"file-session":  {openFile, changeInSession, readSession},
+	"log-session":   {openURL("log:%s?memory=4MiB"), changeInSession, readSession},
+	"namespaces":    {openNamespace, changeBytes, readBytes},
 	"shards":        {openFileShards, changeBytes, readBytes},
 	"python":        codecKind(encode.Python(), []any{int64(1), "text"}),
 	"pickle":        codecKind(encode.Pickle(), []any{int64(1), "text"}),

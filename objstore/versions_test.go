@@ -25,9 +25,9 @@ func TestReleasedVersions(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		values, err := s.Get(t.Context(), "k", "deleted")
-		if err != nil || string(values[0]) != want || len(values[1]) != 0 {
-			t.Errorf("%s: Get returned %q, %v, want %q and nothing", dir, values, err, want)
+		values, err := s.Get(t.Context(), "k", "deleted", "grouped")
+		if err != nil || string(values[0]) != want || len(values[1]) != 0 || string(values[2]) != want[:min(len(want), len("piece"))] {
+			t.Errorf("%s: Get returned %q, %v, want %q, nothing and the beginning of %q", dir, values, err, want, want)
 		}
 		err = s.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("piece")}, partd.Entry{Key: "deleted", Value: []byte("piece")})
 		if err := errors.Join(err, partd.Delete(t.Context(), s, "deleted"), s.Close()); err != nil {
@@ -35,7 +35,13 @@ func TestReleasedVersions(t *testing.T) {
 		}
 	}
 	if *writeVersion != "" {
-		use(filepath.Join(*writeVersion, "objstore"), "")
+		dir := filepath.Join(*writeVersion, "objstore")
+		use(dir, "")
+		bucket, err := OpenDirectory(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		appendAndFlush(t, contendedStore(t, bucket, Options{}, nil), "grouped", "piece")
 		return
 	}
 	versions, err := filepath.Glob("../testdata/versions/v*/objstore")

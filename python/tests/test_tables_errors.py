@@ -16,7 +16,7 @@ flight = pytest.importorskip("pyarrow.flight")
 
 import partd_go
 from partd_go.errors import not_started
-from partd_go.tables import Violation, connect, server
+from partd_go.tables import Violation, connect, connection, server
 from partd_go.tables.errors import convert_error
 
 JARGON = ("rpc error", "code =", "visitor", "gRPC", "grpc", "goroutine", "mend what it says", "nil", "SET memory_limit")
@@ -148,6 +148,12 @@ def test_kind_of_server_error():
     }.items():
         assert type(convert_error(flight.FlightServerError(text), "put", "u")) in (kind, partd_go.Error), text
         assert isinstance(convert_error(flight.FlightServerError(text), "put", "u"), kind)
+
+
+def test_newer_client(tables, monkeypatch):
+    monkeypatch.setattr(connection, "_PROTOCOL", (b"partd-protocol", b"2"))
+    with pytest.raises(partd_go.Error, match="the client speaks version 2 of the protocol, but the server version 1: upgrade the server"):
+        connect(tables.url).list()
 
 
 def test_not_started():

@@ -15,6 +15,7 @@ import (
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
 // timedRows returns rows of randomRows, each with a random full hour of the given days of November 2026. firstDay
@@ -51,11 +52,11 @@ func TestOrderedDeletes(t *testing.T) {
 			put(timedRows(r, 2000, 2*day, 2))
 			fold(t, s)
 		}
-		f := foreign{t, s, "b", name}
-		f.mergeOnRead(2 + i%2)
+		f := tabletest.NewEngine(t, s, "b", name)
+		f.MergeOnRead(2 + i%2)
 		for range 2 {
 			from := r.Int64N(800)
-			f.delete(iceberg.NewAnd(iceberg.GreaterThanEqual(iceberg.Reference("k"), from), iceberg.LessThan(iceberg.Reference("k"), from+200)))
+			f.Delete(iceberg.NewAnd(iceberg.GreaterThanEqual(iceberg.Reference("k"), from), iceberg.LessThan(iceberg.Reference("k"), from+200)))
 			wantAsScanned(t, s, name, nil)
 			put(timedRows(r, 500, 1, 2)) // these rows stay in the tail
 			wantAsScanned(t, s, name, nil)
@@ -75,11 +76,11 @@ func TestDeletesBefore(t *testing.T) {
 		s := newStore(t, &duck.Options{Processes: processes})
 		put(t, s, "b", "t", numbers(0, 1000))
 		fold(t, s)
-		f := foreign{t, s, "b", "t"}
-		f.mergeOnRead(3)
+		f := tabletest.NewEngine(t, s, "b", "t")
+		f.MergeOnRead(3)
 		var states []tables.At // state i lacks rows 0 to i
 		for i := range int64(3) {
-			f.delete(iceberg.EqualTo(iceberg.Reference("k"), i))
+			f.Delete(iceberg.EqualTo(iceberg.Reference("k"), i))
 			versions, err := s.Bucket("b").Table("t").Versions(t.Context())
 			if err != nil {
 				t.Fatal(err)
@@ -87,7 +88,7 @@ func TestDeletesBefore(t *testing.T) {
 			states = append(states, tables.AtVersion(versions[len(versions)-1].Version))
 		}
 		snapshot(t, s, "b", "snapshot")
-		f.delete(iceberg.EqualTo(iceberg.Reference("k"), int64(3)))
+		f.Delete(iceberg.EqualTo(iceberg.Reference("k"), int64(3)))
 		for range 2 {
 			for i, state := range states {
 				expect(t, s, "SELECT min(k), count(*) FROM b.t", &tables.QueryOptions{At: state}, fmt.Sprintf("%d|%d", i+1, 999-i))
@@ -107,9 +108,9 @@ func TestDeletesInRowGroups(t *testing.T) {
 	s := newStore(t, nil)
 	put(t, s, "b", "t", numbers(0, n))
 	fold(t, s)
-	f := foreign{t, s, "b", "t"}
-	f.mergeOnRead(2)
-	tasks := f.files()
+	f := tabletest.NewEngine(t, s, "b", "t")
+	f.MergeOnRead(2)
+	tasks := f.Files()
 	if len(tasks) != 1 {
 		t.Fatalf("got %d files, want 1", len(tasks))
 	}
@@ -118,7 +119,7 @@ func TestDeletesInRowGroups(t *testing.T) {
 	for row := int64(0); row < n; row += 3 {
 		paths, positions = append(paths, tasks[0].File.FilePath()), append(positions, row)
 	}
-	f.addPositions(paths, positions)
+	addPositions(t, f, paths, positions)
 	for from := int64(0); from < n; from += 57_000 {
 		want := []string{}
 		for k := from; len(want) < 4; k++ {
@@ -142,9 +143,9 @@ func TestDeletesOfTables(t *testing.T) {
 		name := fmt.Sprint("t", i)
 		put(t, s, "b", name, numbers(0, n))
 		fold(t, s)
-		f := foreign{t, s, "b", name}
-		f.mergeOnRead(2)
-		f.delete(iceberg.GreaterThan(iceberg.Reference("k"), int64(9)))
+		f := tabletest.NewEngine(t, s, "b", name)
+		f.MergeOnRead(2)
+		f.Delete(iceberg.GreaterThan(iceberg.Reference("k"), int64(9)))
 		parts = append(parts, "SELECT k FROM b."+name)
 	}
 	// The bitmap of one table takes a quarter of the memory.

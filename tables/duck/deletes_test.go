@@ -4,7 +4,6 @@ package duck_test
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -19,95 +18,11 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 	"github.com/apache/iceberg-go"
-	icebergio "github.com/apache/iceberg-go/io"
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables"
-	partdiceberg "github.com/go-partd/partd/tables/iceberg"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
-
-// foreign commits to a table as another program would.
-type foreign struct {
-	t            testing.TB
-	s            *tables.Store
-	bucket, name string
-}
-
-// files returns the table's files.
-func (f foreign) files() []table.FileScanTask {
-	f.t.Helper()
-	loaded, err := f.LoadTable(f.t.Context(), nil)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	tasks, err := loaded.Scan().PlanFiles(f.t.Context())
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	return tasks
-}
-
-func (f foreign) LoadTable(ctx context.Context, ident table.Identifier) (*table.Table, error) {
-	t, err := partdiceberg.Load(ctx, f.s.Bucket(f.bucket).Table(f.name), nil)
-	if err != nil {
-		return nil, err
-	}
-	return table.New(ident, t.Metadata(), t.MetadataLocation(), icebergio.LoadFSFunc(nil, t.MetadataLocation()), f), nil
-}
-
-func (f foreign) CommitTable(ctx context.Context, _ table.Identifier, r []table.Requirement, u []table.Update) (table.Metadata, string, error) {
-	changed, err := partdiceberg.Commit(ctx, f.s, partdiceberg.Change{Bucket: f.bucket, Table: f.name, Requirements: r, Updates: u})
-	if err != nil {
-		return nil, "", err
-	}
-	return changed[0].Metadata(), changed[0].MetadataLocation(), nil
-}
-
-func (f foreign) commit(do func(*table.Transaction) error) {
-	f.t.Helper()
-	t, err := f.LoadTable(f.t.Context(), table.Identifier{f.bucket, f.name})
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	tx := t.NewTransaction()
-	if err = do(tx); err == nil {
-		_, err = tx.Commit(f.t.Context())
-	}
-	if err != nil {
-		f.t.Fatal(err)
-	}
-}
-
-// mergeOnRead makes later deletes write delete files: position delete files in format version 2, and deletion vectors
-// in version 3.
-func (f foreign) mergeOnRead(version int) {
-	f.t.Helper()
-	f.commit(func(tx *table.Transaction) error {
-		if version > 2 {
-			if err := tx.UpgradeFormatVersion(version); err != nil {
-				return err
-			}
-		}
-		return tx.SetProperties(iceberg.Properties{table.WriteDeleteModeKey: table.WriteModeMergeOnRead})
-	})
-}
-
-func (f foreign) delete(where iceberg.BooleanExpression) {
-	f.t.Helper()
-	f.commit(func(tx *table.Transaction) error { return tx.Delete(f.t.Context(), where, nil) })
-}
-
-// deleteEqual deletes the rows that equal a row in the columns with the given IDs.
-func (f foreign) deleteEqual(rows arrow.RecordBatch, ids ...int) {
-	f.t.Helper()
-	f.commit(func(tx *table.Transaction) error {
-		files, err := tx.WriteEqualityDeletes(f.t.Context(), ids, func(yield func(arrow.RecordBatch, error) bool) { yield(rows, nil) })
-		if err != nil {
-			return err
-		}
-		return tx.NewRowDelta(nil).AddDeletes(files...).Commit(f.t.Context())
-	})
-}
 
 var deletedColumns = arrow.NewSchema([]arrow.Field{
 	{Name: "k", Type: arrow.PrimitiveTypes.Int64, Nullable: true}, {Name: "s", Type: arrow.BinaryTypes.String, Nullable: true}, {Name: "x", Type: arrow.PrimitiveTypes.Float64, Nullable: true},
@@ -199,21 +114,21 @@ func TestDeletes(t *testing.T) {
 	s := newStore(t, nil)
 	for round := range 2 {
 		name := fmt.Sprint("t", round)
-		f := foreign{t, s, "b", name}
+		f := tabletest.NewEngine(t, s, "b", name)
 		for range 3 {
 			put(t, s, "b", name, randomRows(r, 1+r.IntN(3000)))
 			fold(t, s)
 		}
-		f.mergeOnRead(2 + round%2)
+		f.MergeOnRead(2 + round%2)
 		for step := range 4 {
 			switch kind := (step + round) % 4; kind {
 			case 0, 1:
 				from := r.Int64N(900)
-				f.delete(iceberg.NewAnd(iceberg.GreaterThanEqual(iceberg.Reference("k"), from), iceberg.LessThan(iceberg.Reference("k"), from+r.Int64N(200))))
+				f.Delete(iceberg.NewAnd(iceberg.GreaterThanEqual(iceberg.Reference("k"), from), iceberg.LessThan(iceberg.Reference("k"), from+r.Int64N(200))))
 			case 2:
-				f.deleteEqual(withColumns(randomRows(r, 1), "s"), 2)
+				f.DeleteEqual(withColumns(randomRows(r, 1), "s"), 2)
 			case 3:
-				f.deleteEqual(withColumns(randomRows(r, 300), "k", "s"), 1, 2)
+				f.DeleteEqual(withColumns(randomRows(r, 300), "k", "s"), 1, 2)
 			}
 			if !readsFiles(t, s, name, nil) {
 				t.Errorf("SQL copies all rows of %s, want it to read the files", name)
@@ -248,9 +163,9 @@ func TestDeletesNeedCopy(t *testing.T) {
 		`{"k":1,"File_Row_Number":7}{"k":2,"File_Row_Number":0}{"k":3,"File_Row_Number":1}`)
 	put(t, s, "b", "t", b)
 	fold(t, s)
-	f := foreign{t, s, "b", "t"}
-	f.mergeOnRead(2)
-	f.delete(iceberg.EqualTo(iceberg.Reference("k"), int64(2)))
+	f := tabletest.NewEngine(t, s, "b", "t")
+	f.MergeOnRead(2)
+	f.Delete(iceberg.EqualTo(iceberg.Reference("k"), int64(2)))
 	if readsFiles(t, s, "t", nil) {
 		t.Error("SQL reads the files of a table with the column File_Row_Number, want a copy")
 	}
@@ -259,9 +174,9 @@ func TestDeletesNeedCopy(t *testing.T) {
 	const n = 2_200_000
 	put(t, s, "b", "large", numbers(0, n))
 	fold(t, s)
-	f.name = "large"
-	f.mergeOnRead(2)
-	f.delete(iceberg.GreaterThan(iceberg.Reference("k"), int64(9)))
+	f = tabletest.NewEngine(t, s, "b", "large")
+	f.MergeOnRead(2)
+	f.Delete(iceberg.GreaterThan(iceberg.Reference("k"), int64(9)))
 	for memory, want := range map[int64]bool{n/8*4 - 100: false, n/8*4 + 100: true} {
 		o := &tables.QueryOptions{Memory: memory}
 		if got := readsFiles(t, s, "large", o); got != want {
@@ -274,8 +189,8 @@ func TestDeletesNeedCopy(t *testing.T) {
 
 // addPositions adds a position delete file that deletes row positions[i] of the data file paths[i]. It does not check
 // them.
-func (f foreign) addPositions(paths []string, positions []int64) {
-	f.t.Helper()
+func addPositions(t *testing.T, f tabletest.Engine, paths []string, positions []int64) {
+	t.Helper()
 	id := func(id string) arrow.Metadata { return arrow.NewMetadata([]string{"PARQUET:field_id"}, []string{id}) }
 	columns := arrow.NewSchema([]arrow.Field{{Name: "file_path", Type: arrow.BinaryTypes.String, Metadata: id("2147483546")}, {Name: "pos", Type: arrow.PrimitiveTypes.Int64, Metadata: id("2147483545")}}, nil)
 	b := array.NewRecordBuilder(memory.DefaultAllocator, columns)
@@ -288,14 +203,14 @@ func (f foreign) addPositions(paths []string, positions []int64) {
 		err = errors.Join(w.Write(b.NewRecordBatch()), w.Close())
 	}
 	if err != nil {
-		f.t.Fatal(err)
+		t.Fatal(err)
 	}
-	f.commit(func(tx *table.Transaction) error {
-		t, err := f.LoadTable(f.t.Context(), nil)
+	f.Commit(func(tx *table.Transaction) error {
+		loaded, err := f.LoadTable(t.Context(), nil)
 		if err != nil {
 			return err
 		}
-		path := t.Location() + "/data/deletes.parquet"
+		path := loaded.Location() + "/data/deletes.parquet"
 		if err := os.WriteFile(strings.TrimPrefix(path, "file://"), file.Bytes(), 0o600); err != nil {
 			return err
 		}
@@ -303,7 +218,7 @@ func (f foreign) addPositions(paths []string, positions []int64) {
 		if err != nil {
 			return err
 		}
-		return tx.NewRowDelta(nil).AddDeletes(d.Build()).Commit(f.t.Context())
+		return tx.NewRowDelta(nil).AddDeletes(d.Build()).Commit(t.Context())
 	})
 }
 
@@ -315,16 +230,16 @@ func TestHostilePositions(t *testing.T) {
 	for _, name := range []string{"t", "other"} {
 		put(t, s, "b", name, numbers(0, 10))
 		fold(t, s)
-		f := foreign{t, s, "b", name}
-		f.mergeOnRead(2)
-		tasks := f.files()
+		f := tabletest.NewEngine(t, s, "b", name)
+		f.MergeOnRead(2)
+		tasks := f.Files()
 		if len(tasks) != 1 {
 			t.Fatalf("got %d files, want 1", len(tasks))
 		}
 		paths[name] = tasks[0].File.FilePath()
 	}
 	own := paths["t"]
-	foreign{t, s, "b", "t"}.addPositions(
+	addPositions(t, tabletest.NewEngine(t, s, "b", "t"),
 		[]string{own, own, own, own, own, own, paths["other"], "/etc/passwd"},
 		[]int64{3, 3, 10, 1 << 40, -1, math.MaxInt64, 5, 0})
 	expect(t, s, "SELECT count(*), sum(k) FROM b.t", nil, "9|42")

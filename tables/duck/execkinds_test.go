@@ -14,6 +14,7 @@ import (
 	"github.com/go-partd/partd/objstore"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 	_ "github.com/go-partd/partd/tables/postgres" // registers catalogs at postgres://…
 )
 
@@ -50,13 +51,15 @@ func execKinds() map[string]execKind {
 		}},
 		"remote": {open: remoteExecStore},
 		"with deletion vectors": {
-			configure: func(t *testing.T, s *tables.Store, _ *tables.Table) { foreign{t, s, "b", "t"}.mergeOnRead(3) },
-			between:   deleteAsIceberg,
+			configure: func(t *testing.T, s *tables.Store, _ *tables.Table) {
+				tabletest.NewEngine(t, s, "b", "t").MergeOnRead(3)
+			},
+			between: deleteAsIceberg,
 		},
 		"ordered with delete files": {
 			configure: func(t *testing.T, s *tables.Store, table *tables.Table) {
 				withSettings(tables.Settings{Time: "ts"})(t, s, table)
-				foreign{t, s, "b", "t"}.mergeOnRead(2)
+				tabletest.NewEngine(t, s, "b", "t").MergeOnRead(2)
 			},
 			between: deleteAsIceberg,
 		},
@@ -91,7 +94,7 @@ func deleteAsIceberg(t *testing.T, s *tables.Store, p *plainDuckDB, r *randomSta
 	fold(t, s)
 	first := r.Int32N(int32(r.next + 1))
 	id := iceberg.Reference("id") // not k: iceberg-go misses rows of files with nulls in the column
-	foreign{t, s, "b", "t"}.delete(iceberg.NewAnd(iceberg.GreaterThanEqual(id, first), iceberg.LessThan(id, first+4)))
+	tabletest.NewEngine(t, s, "b", "t").Delete(iceberg.NewAnd(iceberg.GreaterThanEqual(id, first), iceberg.LessThan(id, first+4)))
 	where := fmt.Sprintf("id BETWEEN %d AND %d", first, first+3)
 	if _, err := p.exec("DELETE FROM t WHERE " + where); err != nil {
 		t.Fatal(err)

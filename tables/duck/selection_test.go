@@ -19,6 +19,7 @@ import (
 
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
 // TestRandomSelections runs statements that can need no DuckDB. Each must return the same schema and rows, in the same
@@ -67,20 +68,20 @@ func TestRandomSelections(t *testing.T) {
 					}
 				}
 			}
-			other := foreign{t, s, "b", "t"}
+			other := tabletest.NewEngine(t, s, "b", "t")
 			keys := arrow.NewSchema([]arrow.Field{nullable("id", arrow.PrimitiveTypes.Int64), nullable("ts", &arrow.TimestampType{Unit: arrow.Microsecond})}, nil)
 			sameKeys := jsonBatch(t, keys, `{"id":-5,"ts":"2026-01-01 00:00:00"}`) // as a row inserted below
 			for _, change := range []func(){
 				func() { fold(t, s) },
-				func() { other.delete(iceberg.LessThan(iceberg.Reference("id"), int32(3))) }, // rewrites files, or writes delete files
+				func() { other.Delete(iceberg.LessThan(iceberg.Reference("id"), int32(3))) }, // rewrites files, or writes delete files
 				exec("ALTER TABLE t ADD COLUMN added INTEGER"), exec("ALTER TABLE t RENAME k TO K2"), exec("INSERT INTO t (id, added, ts) VALUES (-5, 7, '2026-01-01')"), exec("ALTER TABLE t ALTER id TYPE BIGINT"),
 				exec("INSERT INTO t (id, ts) SELECT id, ts FROM t"), // duplicate keys
 				func() { fold(t, s) },
 				func() { put(t, s, "b", "t", sameKeys) },
 				exec(`ALTER TABLE t ADD COLUMN nested STRUCT("a b" INTEGER)`), // NeedsScan
 				func() {
-					other.mergeOnRead(3)
-					other.commit(func(tx *table.Transaction) error {
+					other.MergeOnRead(3)
+					other.Commit(func(tx *table.Transaction) error {
 						return tx.UpdateSchema(true, false).AddColumn([]string{"with_default"}, iceberg.PrimitiveTypes.Int32, "", false, iceberg.NewLiteral(int32(7))).Commit()
 					})
 				},

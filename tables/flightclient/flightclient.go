@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"strconv"
 
 	"github.com/apache/arrow-go/v18/arrow/flight"
 	"google.golang.org/grpc"
@@ -22,6 +23,7 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/faces/operations"
 )
 
 // DefaultPort is the port used if a URL has none.
@@ -74,9 +76,7 @@ func Dial(server string, o *Options) (*Client, error) {
 	port := cmp.Or(u.Port(), DefaultPort)
 	opts := []grpc.DialOption{
 		grpc.WithTransportCredentials(creds), grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
-	}
-	if o.Token != "" {
-		opts = append(opts, grpc.WithPerRPCCredentials(bearer(o.Token)))
+		grpc.WithPerRPCCredentials(callHeaders(o.Token)),
 	}
 	c, err := flight.NewClientWithMiddleware(net.JoinHostPort(u.Hostname(), port), nil, nil, opts...)
 	if err != nil {
@@ -100,15 +100,19 @@ func (c *Client) conn() (flight.Client, error) {
 	return c.flight, nil
 }
 
-// bearer is a token that is sent with each call. Dial ensures that such calls are encrypted, unless
-// Options.Insecure is set or the server is on this machine.
-type bearer string
+// callHeaders is a token or "". Its headers are sent with each call. Dial ensures that a call with a token is encrypted,
+// unless Options.Insecure is set or the server is on this machine.
+type callHeaders string
 
-func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
-	return map[string]string{"authorization": "Bearer " + string(b)}, nil
+func (token callHeaders) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
+	headers := map[string]string{operations.ProtocolHeader: strconv.Itoa(operations.ProtocolVersion)}
+	if token != "" {
+		headers["authorization"] = "Bearer " + string(token)
+	}
+	return headers, nil
 }
 
-func (bearer) RequireTransportSecurity() bool { return false }
+func (callHeaders) RequireTransportSecurity() bool { return false }
 
 // serverError is an error from the server. If errorByCode has an error for the status code, serverError wraps that
 // error.

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow/flight"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/faces/operations"
@@ -66,6 +68,8 @@ func (s *Server) DoAction(in *flight.Action, st flight.FlightService_DoActionSer
 	}
 	a, ok := actions[in.Type]
 	switch {
+	case !ok && strings.HasPrefix(in.Type, "partd."):
+		return status.Errorf(codes.Unimplemented, "this server does not know the action %.40q: upgrade the server", in.Type)
 	case !ok:
 		return s.FlightServer.DoAction(in, st)
 	case in.Type == "ping":

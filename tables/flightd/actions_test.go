@@ -118,7 +118,7 @@ func TestOperations(t *testing.T) {
 			}
 		}
 	}
-	if _, err := doAction(admin, client, "partd.nothing", "{}"); status.Code(err) == codes.OK {
-		t.Error("the unknown action partd.nothing succeeded")
+	if _, err := doAction(admin, client, "partd.nothing", "{}"); status.Code(err) != codes.Unimplemented || !strings.Contains(err.Error(), "upgrade the server") {
+		t.Errorf("the unknown action partd.nothing: error %v, want Unimplemented and advice", err)
 	}
 }

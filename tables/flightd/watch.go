@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime/debug"
+	"strconv"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow/flight"
@@ -13,6 +14,7 @@ import (
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
+	"github.com/go-partd/partd/tables/internal/faces/operations"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
 )
 
@@ -32,12 +34,26 @@ func addressOf(ctx context.Context) string {
 	return ""
 }
 
+// checkProtocol refuses a call if its client speaks a later version of the protocol. Clients of other projects send no
+// version.
+func checkProtocol(ctx context.Context) error {
+	for _, version := range metadata.ValueFromIncomingContext(ctx, operations.ProtocolHeader) {
+		if n, err := strconv.Atoi(version); err != nil || n > operations.ProtocolVersion {
+			return status.Errorf(codes.Unimplemented, "the client speaks version %.20s of the protocol, but the server version %d: upgrade the server", version, operations.ProtocolVersion)
+		}
+	}
+	return nil
+}
+
 // beginCall authenticates a call. It returns the call's context, and a function that ends the call.
 func (s *Server) beginCall(ctx context.Context, method string) (context.Context, context.CancelCauseFunc, error) {
 	var c serving.Caller
 	var err error
 	if method != handshakeMethod {
 		c, err = s.identify(ctx)
+	}
+	if err == nil {
+		err = checkProtocol(ctx)
 	}
 	ctx, end := s.NewCall(ctx, &c, addressOf(ctx))
 	if id := serving.RequestID(ctx); id != "" {

@@ -211,4 +211,21 @@ func TestInvalidManifests(t *testing.T) {
 			t.Errorf("the second file begins %d after the first: error %v, want valid: %v", step, err, valid)
 		}
 	}
+	var b bytes.Buffer
+	m.Format = 2
+	must(t, m.encode(&b))
+	if _, err := readManifest(b.Bytes(), rec); err == nil || !strings.Contains(err.Error(), "format 2, which this program does not know: upgrade this node") {
+		t.Errorf("a manifest in format 2: error %v, want advice", err)
+	}
+}
+
+// TestNewerNode sends a request in version 2 of the protocol to a node that knows version 1 only.
+func TestNewerNode(t *testing.T) {
+	t.Parallel()
+	_, url := startRegistry(t)
+	n := openNode(t, t.TempDir(), Options{Registry: url})
+	err := n.client.askJSON(t.Context(), http.MethodGet, n.Address()+strings.Replace(headPath, "/v1/", "/v2/", 1)+keyOf("x"), maxRecord, new(record))
+	if errors.Is(err, errAbsent) || err == nil || !strings.Contains(err.Error(), "does not know this request: upgrade this node") {
+		t.Errorf("a request in version 2: error %v, want advice", err)
+	}
 }

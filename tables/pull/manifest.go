@@ -70,6 +70,7 @@ type manifest struct {
 }
 
 type header struct {
+	Format  int    `json:"format,omitempty"` // 0 is the only format; later ones will have a number
 	Name    string `json:"name"`
 	Version int64  `json:"version"`
 	Time    string `json:"time"` // name of the time column
@@ -128,6 +129,9 @@ func readManifest(b []byte, want record) (*manifest, error) {
 	}
 	if err := json.Unmarshal(lines.Bytes(), &m.header); err != nil {
 		return nil, fmt.Errorf("decoding the manifest's header: %w", err)
+	}
+	if m.Format != 0 {
+		return nil, fmt.Errorf("the manifest has format %d, which this program does not know: upgrade this node", m.Format)
 	}
 	if m.Name != want.Name || m.Version != want.Version {
 		return nil, fmt.Errorf("the manifest describes version %d of %q, but the record describes version %d of %q", m.Version, m.Name, want.Version, want.Name)

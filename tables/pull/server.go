@@ -11,6 +11,7 @@ import (
 	"time"
 )
 
+// The paths begin with the version of the protocol between nodes.
 const (
 	filePath   = "/v1/files/"
 	headPath   = "/v1/heads/"
@@ -33,6 +34,9 @@ func newServer(s *fileServer) *http.Server {
 	mux.HandleFunc("GET "+filePath+"{hash}", s.serveFile)
 	mux.HandleFunc("GET "+headPath+"{key}", s.serveHead)
 	mux.HandleFunc("POST "+verifyPath, s.serveVerify)
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { // not 404, which means that this node has no copy
+		http.Error(w, "this node does not know this request: upgrade this node", http.StatusNotImplemented)
+	})
 	slots := make(chan struct{}, maxServed)
 	return &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -4,17 +4,22 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"testing"
 	"time"
 
+	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
 	"github.com/nats-io/nats-server/v2/server"
 
 	"github.com/go-partd/partd/encode"
 	"github.com/go-partd/partd/objstore"
 	"github.com/go-partd/partd/tables"
+	partdiceberg "github.com/go-partd/partd/tables/iceberg"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 	"github.com/go-partd/partd/tables/pull"
 	"github.com/go-partd/partd/tables/stage"
 )
@@ -122,6 +127,29 @@ func loadTrades(t *testing.T, n *pull.Node, want int64) {
 	}
 }
 
+// writeIceberg writes a table of trades on the days 1 to 3, which another program partitioned by months. That program has
+// deleted day 2, with position deletes in Iceberg's format version 2, and with deletion vectors in version 3.
+func writeIceberg(t *testing.T, s *tables.Store, version int) {
+	t.Helper()
+	columns := iceberg.NewSchema(0, iceberg.NestedField{ID: 1, Name: "Time", Type: iceberg.PrimitiveTypes.TimestampTz, Required: true},
+		iceberg.NestedField{ID: 2, Name: "Sym", Type: iceberg.PrimitiveTypes.String, Required: true}, iceberg.NestedField{ID: 3, Name: "Price", Type: iceberg.PrimitiveTypes.Float64, Required: true})
+	months := iceberg.NewPartitionSpec(iceberg.PartitionField{SourceIDs: []int{1}, FieldID: 1000, Name: "month", Transform: iceberg.MonthTransform{}})
+	meta, err := partdiceberg.NewMetadata(s, columns, &months, table.UnsortedSortOrder, nil)
+	name := fmt.Sprint("v", version)
+	if err == nil {
+		_, err = partdiceberg.Commit(t.Context(), s, partdiceberg.Change{Bucket: "b", Table: name, New: meta})
+	}
+	for day := 1; day <= 3 && err == nil; day++ {
+		putTrades(t, s.Bucket("b").Table(name), day)
+	}
+	if _, foldErr := s.Fold(t.Context(), nil); errors.Join(err, foldErr) != nil {
+		t.Fatal(errors.Join(err, foldErr))
+	}
+	engine := tabletest.NewEngine(t, s, "b", name)
+	engine.MergeOnRead(version)
+	engine.Delete(iceberg.EqualTo(iceberg.Reference("Price"), 2.0))
+}
+
 func openBackups(t *testing.T, dir string) objstore.Bucket {
 	t.Helper()
 	b, err := objstore.OpenDirectory(dir)
@@ -147,7 +175,7 @@ func runStage(t *testing.T, dir string, words ...string) []string {
 }
 
 // TestReleasedVersions opens, reads and changes what each released version wrote: tables with rows in files and in the
-// tail, a backup of them, the results of stages, and a node of package pull with its backup. With --write-version, it
+// tail, tables that another program partitioned and deleted rows from, a backup of them, the results of stages, and a node of package pull with its backup. With --write-version, it
 // writes them instead.
 func TestReleasedVersions(t *testing.T) {
 	if *writeVersion != "" {
@@ -184,7 +212,14 @@ func TestReleasedVersions(t *testing.T) {
 				if result, err := s.Verify(t.Context(), nil); err != nil {
 					t.Errorf("Verify returned %+v, %v", result, err)
 				}
-				if err := s.Close(); err != nil {
+				deletes := openTables(t, filepath.Join(dir, "iceberg"))
+				for _, name := range []string{"v2", "v3"} {
+					putTrades(t, deletes.Bucket("b").Table(name), n+1)
+					readTrades(t, deletes.Bucket("b").Table(name), []int{1, 3, 4, 5}[:n]...)
+				}
+				_, foldErr := deletes.Fold(t.Context(), nil)
+				_, verifyErr := deletes.Verify(t.Context(), nil)
+				if err := errors.Join(foldErr, verifyErr, deletes.Close(), s.Close()); err != nil {
 					t.Fatal(err)
 				}
 
@@ -225,11 +260,14 @@ func writeTables(t *testing.T, dir string) {
 	metadataErr := b.Table("trades").SetMetadata(t.Context(), tables.Metadata{"exchange": "nyse"})
 	putTrades(t, b.Table("trades"), 2) // stays in the tail
 	_, backupErr := s.Backup(t.Context(), backup, "monday")
+	deletes := openTables(t, filepath.Join(dir, "iceberg"))
+	writeIceberg(t, deletes, 2)
+	writeIceberg(t, deletes, 3)
 	node := startNode(t, filepath.Join(dir, "pull"))
 	saveTrades(t, node, 1)
 	_, nodeErr := node.Backup(t.Context(), openBackups(t, filepath.Join(dir, "pull-backup")), "monday", false)
 	runStage(t, filepath.Join(dir, "stage"), "kept")
-	if err := errors.Join(foldErr, snapshotErr, metadataErr, backupErr, nodeErr, s.Close(), backup.Close(), node.Close()); err != nil {
+	if err := errors.Join(foldErr, snapshotErr, metadataErr, backupErr, nodeErr, s.Close(), deletes.Close(), backup.Close(), node.Close()); err != nil {
 		t.Fatal(err)
 	}
 }

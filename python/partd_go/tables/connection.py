@@ -25,6 +25,7 @@ from .server import Server
 _grpc_process: int | None = None  # ID of the process that uses gRPC
 # Actions that are safe to repeat. partd.lock is safe, because an unused lock expires.
 _READS = {"partd.lock", "partd.tables", "partd.describe", "partd.buckets", "partd.versions", "partd.settings", "partd.rules", "partd.snapshots"}
+_PROTOCOL = (b"partd-protocol", b"1")  # as ProtocolVersion in tables/internal/faces/operations/wire.go
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 _GROUP_BYTES = 16 << 20  # _read_batches returns when it has batches of this total size
 _GROUP_TIME = 0.03  # _read_batches returns the batches so far after this time, in seconds
@@ -50,7 +51,7 @@ class Connection:
             self._flight = flight.connect(url, tls_root_certs=tls_ca)
         except pa.ArrowException as error:
             raise convert_error(error, "connect", url) from error
-        self._headers = [(b"authorization", b"Bearer " + token.encode())] if token else []
+        self._headers = [_PROTOCOL, *([(b"authorization", b"Bearer " + token.encode())] if token else [])]
         self._arguments = (url, token, tls_ca, timeout, progress, server.arguments if server else None)
         _connected.add(self)
         _known[self._arguments] = self

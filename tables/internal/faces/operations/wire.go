@@ -20,6 +20,13 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
 )
 
+// ProtocolVersion is the version of the calls that clients send. They send it as ProtocolHeader, and a server refuses a
+// later version than its own. It must be increased if servers of released versions would ignore or misread a new field.
+const (
+	ProtocolVersion = 1
+	ProtocolHeader  = "partd-protocol"
+)
+
 // Calls: the values of "partd" in a Flight ticket or in the command of a put.
 const (
 	ScanCall     = "scan"
