@@ -96,11 +96,10 @@ function drawing({ points, chart: { kind, x, y, by } }: Drawn, width: number, he
     histogram: () => rectY(points, { ...common, x: undefined, x1: "x", x2: "x2", fill: colour, insetLeft: 1 }),
   };
   const legend = names.length > 1 ? placed(names, width) : [];
-  const legendHeight = legend.length ? legend[legend.length - 1].top + 8 : 0;
   const svg = plot({
     width,
     height,
-    marginTop: 26 + legendHeight, // Plot writes the title of the y axis above the axis, so below the legend
+    marginTop: (legend.at(-1)?.top ?? 12) + 14,
     marginLeft: 70,
     marginBottom: slanted ? 110 : 42,
     style: { background: "transparent", fontSize: "11px", overflow: "visible" },
@@ -119,9 +118,10 @@ function drawing({ points, chart: { kind, x, y, by } }: Drawn, width: number, he
   return svg;
 }
 
-// placed returns the places of the legend's entries, in lines that are at most width pixels wide.
+// placed returns the places of the legend's entries, in lines that are at most width pixels wide. They are below the title
+// of the y axis, which Plot writes at the top.
 function placed(names: string[], width: number): { name: string; left: number; top: number }[] {
-  let [left, top] = [70, 14];
+  let [left, top] = [70, 32];
   return names.map((name) => {
     const entryWidth = name.length * 7 + 28;
     if (left + entryWidth > width && left > 70) [left, top] = [70, top + 18];
