@@ -3,10 +3,12 @@ package page
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/engine/spill"
@@ -40,6 +42,9 @@ func (h *handler) put(q *request) error {
 	input := &formats.Input{Name: "the body", Format: formats.Format(p.Get("format")), Sep: p.Get("sep")}
 	if !slices.Contains(formats.Names, string(input.Format)) {
 		return invalid("format is %.40q: it must be one of %q", input.Format, formats.Names)
+	}
+	if name := p.Get("file"); name != "" {
+		input.Name = fmt.Sprintf("%.100s", strings.ToValidUTF8(name, "\ufffd")) // for errors
 	}
 	o := &tables.PutOptions{ID: p.Get("id")}
 	keys, err := parseNames("keys", p.Get("keys"))

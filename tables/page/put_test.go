@@ -46,7 +46,8 @@ func TestPut(t *testing.T) {
 	for want, body := range map[string]string{
 		`line 3: column \"y\": the text is not valid UTF-8`: "x,y\n1,a\n2,caf\xe9\n", "decompress it first, with gzip -d": "\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03",
 	} {
-		s.wantPost("/api/put?format=csv&table=unread", body, 400, want)
+		s.wantPost("/api/put?format=csv&table=unread", body, 400, want, "the body")
+		s.wantPost("/api/put?format=csv&table=unread&file=mine.csv", body, 400, want, "mine.csv")
 		s.wantGet("/api/rows?table=unread", 404)
 	}
 	s.wantPost(putPath("csv", "&mode=replace&sep=%3B&time=at&keys=x,%22a,b%22"), "x;a,b;at\n2;q;2026-01-02\n7;p;2026-01-01\n", 200, `"rows":2`)

@@ -4,6 +4,7 @@
 import { barY, dot, lineY, plot, rectY, ruleY } from "@observablehq/plot";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { query } from "./api";
+import { Clock } from "./clock";
 import { count, quoted } from "./common";
 import { type Rows, narrowed, stateOf, type Statement } from "./rows";
 import { type Change, type ChartArgs, kinds, type Look } from "./state";
@@ -94,11 +95,11 @@ function drawing({ points, chart: { kind, x, y, by } }: Drawn, width: number, he
     bar: () => barY(points, { ...common, fill: colour }),
     histogram: () => rectY(points, { ...common, x: undefined, x1: "x", x2: "x2", fill: colour, insetLeft: 1 }),
   };
-  const legendHeight = names.length > 1 ? Math.ceil((names.join("").length * 7 + names.length * 28) / (width - 80)) * 18 : 0;
+  const legend = names.length > 1 ? placed(names, width) : [];
   const svg = plot({
     width,
     height,
-    marginTop: 26 + legendHeight,
+    marginTop: (legend.at(-1)?.top ?? 12) + 14,
     marginLeft: 70,
     marginBottom: slanted ? 110 : 42,
     style: { background: "transparent", fontSize: "11px", overflow: "visible" },
@@ -110,15 +111,23 @@ function drawing({ points, chart: { kind, x, y, by } }: Drawn, width: number, he
   // The page does not need Plot's style sheet, and the page's Content-Security-Policy would block it.
   for (const style of svg.querySelectorAll("style")) style.remove();
   svg.setAttribute("aria-hidden", "true"); // the parent element has a label
-  let [left, top] = [70, 14];
   const scale = (svg as unknown as { scale: (name: string) => { apply: (name: string) => string } | undefined }).scale("color");
-  for (const name of legendHeight ? names : []) {
-    const itemWidth = name.length * 7 + 28;
-    if (left + itemWidth > width && left > 70) [left, top] = [70, top + 18];
+  for (const { name, left, top } of legend) {
     svg.append(shape("rect", { x: left, y: top - 9, width: 10, height: 10, rx: 2, fill: scale?.apply(name) ?? accent }), shape("text", { x: left + 15, y: top, "text-anchor": "start" }, name));
-    left += itemWidth;
   }
   return svg;
+}
+
+// placed returns the places of the legend's entries, in lines that are at most width pixels wide. They are below the title
+// of the y axis, which Plot writes at the top.
+function placed(names: string[], width: number): { name: string; left: number; top: number }[] {
+  let [left, top] = [70, 32];
+  return names.map((name) => {
+    const entryWidth = name.length * 7 + 28;
+    if (left + entryWidth > width && left > 70) [left, top] = [70, top + 18];
+    left += entryWidth;
+    return { name, left: left - entryWidth, top };
+  });
 }
 
 function shape(name: string, attributes: Record<string, string | number>, content = ""): SVGElement {
@@ -168,6 +177,7 @@ export function Chart({ rows, source, look, set }: { rows: Rows; source: Stateme
 
   const host = useRef<HTMLDivElement>(null);
   const [drawn, setDrawn] = useState<Drawn>();
+  const [busy, setBusy] = useState(false);
   const [error, setError] = useState("");
   const [redraws, setRedraws] = useState(0);
   const key = JSON.stringify([source, look.filter, chart, drawable]);
@@ -175,7 +185,8 @@ export function Chart({ rows, source, look, set }: { rows: Rows; source: Stateme
     if (!drawable) return;
     const abort = new AbortController();
     const sql = sampling(narrowed(source.sql, look.filter, null), chart, time, xIsCategory, Math.max(200, Math.min(2000, host.current!.clientWidth - 90)), 400);
-    draw(source, chart, sql, time, abort.signal).then((d) => (setDrawn(d), setError("")), (err: Error) => abort.signal.aborted || setError(err.message));
+    setBusy(true);
+    draw(source, chart, sql, time, abort.signal).then((d) => (setDrawn(d), setError("")), (err: Error) => abort.signal.aborted || setError(err.message)).then(() => abort.signal.aborted || setBusy(false));
     return () => abort.abort();
   }, [key]);
   useEffect(() => {
@@ -205,7 +216,7 @@ export function Chart({ rows, source, look, set }: { rows: Rows; source: Stateme
     </label>
   );
   const limits = drawn && [
-    drawn.series > maxSeries && `${maxSeries} of ${count(drawn.series)} colours`,
+    drawn.series > maxSeries && `${maxSeries} of ${count(drawn.series)} series`,
     drawn.points.length >= maxDots && `${count(maxDots)} points`,
     kind === "bar" && drawn.bars > maxBars && `${maxBars} of ${count(drawn.bars)} bars`,
   ].filter(Boolean).join(" and ");
@@ -219,11 +230,12 @@ export function Chart({ rows, source, look, set }: { rows: Rows; source: Stateme
         {kind !== "histogram" && y.length < Math.min(6, numbers.length) && choose("and", "", numbers.filter((n) => !y.includes(n)), "–", (name) => name && change({ y: [...y, name] }))}
         {choose("Colour", chart.by, columns, "–", (name) => change({ by: name }))}
         <span class="space" />
-        {drawn && <small>{count(drawn.rows)} rows{limits && `, ${limits} are drawn`}</small>}
+        {busy && <><progress aria-label="computing the chart" /> <small role="status">Computing… <Clock key={key} /></small></>}
+        {drawn && !busy && <small>{count(drawn.rows)} rows{limits && `, ${limits} are drawn`}</small>}
         {drawn && (["svg", "png"] as const).map((k) => <button onClick={() => save(host.current!.querySelector("svg")!, k, description)}>{k.toUpperCase()}</button>)}
       </div>
       {error && <p class="error" role="alert">{error}</p>}
-      {drawable ? <div class="plot" ref={host} role="img" aria-label={description} aria-busy={!drawn} /> : <p class="empty">A chart needs rows and a column of numbers.</p>}
+      {drawable ? <div class="plot" ref={host} role="img" aria-label={description} aria-busy={busy} /> : <p class="empty">A chart needs rows and a column of numbers.</p>}
     </div>
   );
 }

@@ -41,7 +41,8 @@ export function href(view: string, args: Record<string, string | number | string
 export const bucketName = (bucket: string) => bucket || "default";
 export const count = (n: number) => n.toLocaleString("en");
 export const rowsOf = (n: number) => `${count(n)} ${n === 1 ? "row" : "rows"}`;
-export const when = (time: string) => time.slice(0, 19).replace("T", " ");
+// when spells a time in UTC to the second, as the command line does.
+export const when = (time: string) => `${time.slice(0, 19)}Z`;
 export const quoted = (name: string) => `"${name.replaceAll('"', '""')}"`;
 
 // marked replaces invisible characters that change the text direction with visible codes, because a name with such

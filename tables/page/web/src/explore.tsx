@@ -8,6 +8,8 @@ import { type Change, indexOfPosition, type Look, sorted } from "./state";
 
 type Set = (change: Change) => void;
 
+export const notApplied = "The filter was not applied.";
+
 export function Filter({ value, error, set }: { value: string; error?: Error; set: Set }) {
   const input = useRef<HTMLInputElement>(null);
   const [typed, setTyped] = useState(value);

@@ -270,7 +270,7 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn, say }: Props) 
                     role="columnheader"
                     aria-colindex={i + 1}
                     aria-sort={onSort && order}
-                    title={`${name.slice(0, 300)}\n${type}`}
+                    title={`${name.slice(0, 300)}\n${typeName(type)}`}
                     class={`cell${isNumber(type) ? " num" : ""}${active.row === -1 && active.column === i ? " active" : ""}`}
                     style={px({ left: offsets[i], width: columnWidths[i] })}
                     onClick={() => (setActive({ row: -1, column: i }), onSort?.(name))}

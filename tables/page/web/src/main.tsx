@@ -124,7 +124,7 @@ function Page({ session, leave }: { session: Session; leave: () => void }) {
           e.preventDefault();
           if (session.rights === "admin") setForm({ name: "put", args: { bucket: "", file } });
         }}>
-          {tree ? <TreeView app={app} searching={!!search} more={more} current={location.hash} /> : !error && <p class="empty">Loading…</p>}
+          {tree ? <TreeView app={app} searching={!!search} lost={!!error} more={more} current={location.hash} /> : !error && <p class="empty">Loading…</p>}
         </div>
         <div class="edge" role="separator" aria-orientation="vertical" aria-label="width of the sidebar" tabIndex={0} aria-valuenow={sidebarWidth} aria-valuemin={180} aria-valuemax={600} onPointerDown={drag} onKeyDown={(e) => {
           const step = e.key === "ArrowLeft" ? -16 : e.key === "ArrowRight" ? 16 : 0;

@@ -17,6 +17,7 @@ export function PutDialog({ app, args, close }: { app: App; args: FormArgs; clos
   const [error, setError] = useState("");
   const stop = useRef(new AbortController());
   const id = useRef(crypto.randomUUID());
+  const proposed = useRef(""); // the table name that the last file gave
   const set = (part: Partial<typeof values>) => setValues((v) => ({ ...v, ...part }));
   const { table, mode, format } = values;
   const text = format === "csv" || format === "tsv" || format === "jsonl";
@@ -32,7 +33,9 @@ export function PutDialog({ app, args, close }: { app: App; args: FormArgs; clos
     if (!file) return;
     id.current = crypto.randomUUID(); // the server applies only one put with an id, so another file needs another id
     const [, stem, ending] = /^(.*?)(?:\.(csv|tsv|tab|parquet|jsonl|ndjson|json|arrow))?$/is.exec(plainName(file))!;
-    setValues((v) => ({ ...v, table: v.table || stem, format: ending ? (otherEndings[ending.toLowerCase()] ?? ending.toLowerCase()) : v.format, encoding: "", sep: "" }));
+    const before = proposed.current;
+    proposed.current = stem;
+    setValues((v) => ({ ...v, table: !v.table || v.table === before ? stem : v.table, format: ending ? (otherEndings[ending.toLowerCase()] ?? ending.toLowerCase()) : v.format, encoding: "", sep: "" }));
     setError("");
   }, [file]);
   useEffect(() => {
@@ -64,7 +67,7 @@ export function PutDialog({ app, args, close }: { app: App; args: FormArgs; clos
     setError("");
     setSent(0);
     try {
-      await put({ ...params, id: id.current }, await plain(file, text ? encoding : "utf-8"), stop.current.signal, setSent);
+      await put({ ...params, id: id.current, file: file.name }, await plain(file, text ? encoding : "utf-8"), stop.current.signal, setSent);
       location.hash = href("table", { bucket, table });
       app.reload();
       close();

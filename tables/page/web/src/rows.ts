@@ -166,6 +166,7 @@ export class ResultRows implements Rows {
   running = true;
   error?: Error;
   cancelled = false;
+  declined = false; // whether the user did not confirm a statement that writes
   written?: Written; // the result of a statement that writes
   readonly id = crypto.randomUUID();
   readonly started = performance.now();
@@ -207,7 +208,7 @@ export class ResultRows implements Rows {
   close(outcome?: Written | Error) {
     this.error = outcome instanceof Error ? outcome : undefined;
     this.written = outcome instanceof Error ? undefined : outcome;
-    this.cancelled = !outcome;
+    this.cancelled = this.declined = !outcome;
     this.changed();
   }
 

@@ -2,10 +2,11 @@
 // the last statement that ran and the view of its rows, so that Back and links restore both.
 import { useEffect, useReducer, useRef, useState } from "preact/hooks";
 import { ApiError } from "./api";
+import { Clock } from "./clock";
 import { type App, bucketName, count, href, useKept } from "./common";
 import { useCompletion } from "./complete";
 import { editor, type Editor } from "./editor";
-import { Explore, Filter, Switch } from "./explore";
+import { Explore, Filter, notApplied, Switch } from "./explore";
 import { ResultRows, standsAlone, type Statement } from "./rows";
 import { after, type Change, readLook, writeLook } from "./state";
 import { Downloads, ProfilePane } from "./table";
@@ -252,7 +253,9 @@ export function SqlPage({ app, args, visible }: { app: App; args: URLSearchParam
         </div>
       )}
       {result && !result.error && !result.running && !alone && <div class="bar"><Filter value={look.filter} error={failed} set={set} /></div>}
-      {result?.error ? (
+      {write ? (
+        <p class="empty">The statement waits for your confirmation.</p>
+      ) : result?.error ? (
         <div class="split"><p class="error" role="alert">{error?.line ? <b>Line {error.line}, column {error.column}: </b> : null}{result.error.message}</p></div>
       ) : !result ? (
         <p class="empty">Write a SELECT and run it: <kbd>Ctrl</kbd> <kbd>Enter</kbd>. Names are completed as you type; <kbd>Ctrl</kbd> <kbd>Space</kbd> shows the choices.</p>
@@ -273,11 +276,11 @@ export function SqlPage({ app, args, visible }: { app: App; args: URLSearchParam
           say={setNote}
           profile={(column) => <ProfilePane key={column} args={{ ...downloadArgs, filter: look.filter, column }} close={() => set({ profile: null })} />}
         >
-          {result.cancelled && !result.count && <p class="empty over">Cancelled.</p>}
+          {result.cancelled && !result.count && <p class="empty over">{result.declined ? "Nothing was changed." : "Cancelled."}</p>}
         </Explore>
       )}
       <div class="status" role="status">
-        {running ? <>Running… <Clock since={running.started} />{count(running.count)} rows</> : !result || result.error || result.written ? "" : result.cancelled ? `Cancelled after ${seconds(result.elapsed)}. ${count(result.count)} rows were received.` : result.cut ? <b>Only {result.cut} are shown. Download the result to get all rows.</b> : `${count(result.count)} rows in ${seconds(result.elapsed)}`}
+        {running ? <>Running… <Clock since={running.started} />{count(running.count)} rows</> : !result || result.error || result.written ? "" : failed ? notApplied : result.declined ? "The statement was not run." : result.cancelled ? `Cancelled after ${seconds(result.elapsed)}. ${count(result.count)} rows were received.` : result.cut ? <b>Only {result.cut} are shown. Download the result to get all rows.</b> : `${count(result.count)} rows in ${seconds(result.elapsed)}`}
         {note && <span class="note">{note}</span>}
       </div>
       {write && (
@@ -304,15 +307,6 @@ function goTo(address: string) {
 }
 const readQuery = () => new URLSearchParams(location.hash.split("?")[1]).get("q");
 const seconds = (ms: number) => `${(ms / 1000).toFixed(2)} s`;
-
-function Clock({ since }: { since: number }) {
-  const [, tick] = useReducer((n: number) => n + 1, 0);
-  useEffect(() => {
-    const timer = setInterval(() => tick(0), 100);
-    return () => clearInterval(timer);
-  }, []);
-  return <span class="clock" role="timer">{((performance.now() - since) / 1000).toFixed(1)} s</span>;
-}
 
 function plan(rows: ResultRows): string {
   const parts: string[] = [];

@@ -3,7 +3,7 @@ import { useEffect, useMemo, useReducer, useState } from "preact/hooks";
 import { address, get, type Profile, type Table, type Tree } from "./api";
 import { type App, bucketName, count, csv, href, quoted, readRoute, shown, size, useLoaded, when } from "./common";
 import { difference } from "./duckdb";
-import { Explore, Filter, Switch } from "./explore";
+import { Explore, Filter, notApplied, Switch } from "./explore";
 import { TableRows } from "./rows";
 import { after, type Change, readLook, writeLook } from "./state";
 import { instant } from "./values";
@@ -93,7 +93,7 @@ export function TablePage({ app, args }: { app: App; args: URLSearchParams }) {
         {visible.ready && !visible.count && <p class="empty over">{filter ? "No row matches the filter." : "The table has no rows. To add rows, drop a file on its bucket."}</p>}
       </Explore>
       <div class="status" role="status">
-        {visible !== rows && !rows.error ? "Loading…" : visible.ready ? `${count(visible.count)} rows${filter ? " match" : ""}` : rows.error ? "" : "Loading…"}
+        {filtered ? notApplied : visible !== rows && !rows.error ? "Loading…" : visible.ready ? `${count(visible.count)} rows${filter ? " match" : ""}` : rows.error ? "" : "Loading…"}
         {note && <span class="note">{note}</span>}
         {userMetadata.length > 0 && <bdi class="meta">{userMetadata.map(([k, v]) => `${k}=${typeof v === "string" ? v : JSON.stringify(v)}`).join("  ").slice(0, 300)}</bdi>}
       </div>
@@ -115,7 +115,7 @@ export function ProfilePane({ args, close }: { args: Record<string, string | und
   const bars = p?.histogram?.map((b) => b.count) ?? p?.top?.map((t) => t.count) ?? [];
   const maxCount = Math.max(1, ...bars);
   const time = p && /^(timestamp|date)/.test(p.type);
-  const edge = (n: number) => (time ? instant(n).replace("T", " ").replace(/:[^:]*$/, "") : String(Number(n.toPrecision(6))));
+  const edge = (n: number) => (time ? instant(n).replace(/:[^:]*$/, "") : String(Number(n.toPrecision(6))));
   return (
     <aside class="profile" aria-label="profile of a column">
       <header><bdi>{shown(args.column ?? "")}</bdi><button class="quiet" aria-label="close the profile" onClick={close}>✕</button></header>

@@ -20,11 +20,12 @@ const idOf = (bucket: string, table: string) => `t/${JSON.stringify([bucket, tab
 interface Props {
   app: App;
   searching: boolean;
+  lost: boolean; // whether the tree could not be loaded
   more: () => void;
   current: string;
 }
 
-export function TreeView({ app, searching, more, current }: Props) {
+export function TreeView({ app, searching, lost, more, current }: Props) {
   const [open, setOpen] = useState<Record<string, boolean>>({});
   const [tables, setTables] = useState<Record<string, Table | string>>({});
   const [active, setActive] = useState("");
@@ -137,7 +138,9 @@ export function TreeView({ app, searching, more, current }: Props) {
   }
 
   if (app.tree && !nodes.length) {
-    return <p class="empty">{searching ? "No table contains all of these words in its name or metadata." : "No tables yet. Drop a CSV or Parquet file here, or use the button above."}</p>;
+    if (lost) return null; // the page shows the error
+    const empty = app.session.rights === "admin" ? "No tables yet. Drop a CSV or Parquet file here, or use the button above." : "There are no tables that you may read.";
+    return <p class="empty">{searching ? "No table contains all of these words in its name or metadata." : empty}</p>;
   }
   return (
     <>

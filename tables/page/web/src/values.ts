@@ -1,6 +1,6 @@
 // Formats a cell's value as a short string. It reads Arrow's buffers directly, so that only the beginning
 // of a large cell is decoded, and times keep all digits.
-import { DataType, type Decimal, type Field, RecordBatch, type Time, TimeUnit, type Timestamp, Type, Vector } from "apache-arrow";
+import { DataType, type Decimal, type Field, type Float, RecordBatch, type Time, TimeUnit, type Timestamp, Type, Vector } from "apache-arrow";
 
 const maxChars = 300;
 const decoder = new TextDecoder();
@@ -55,6 +55,8 @@ function valid(vector: Vector, row: number, chars: number): Cell {
       return { text: timestamp(BigInt(data.values[row]), perSecond[(type as Time).unit], false).slice(11) };
     case Type.Decimal:
       return { text: decimal(vector.get(row) as Uint32Array, (type as Decimal).scale) };
+    case Type.Float:
+      return { text: float(vector.get(row) as number, significantDigits[(type as Float).precision]) };
     case Type.Interval:
       return { text: interval(vector.get(row) as Int32Array) };
     case Type.List:
@@ -95,7 +97,7 @@ function timestamp(value: bigint, unit: bigint, zone: boolean): string {
   const rest = value - second * unit;
   const digits = String(unit).length - 1;
   const fraction = rest ? `.${String(rest).padStart(digits, "0").replace(/0+$/, "")}` : "";
-  return instant(Number(second) * 1000).slice(0, -5).replace("T", " ") + fraction + (zone ? "Z" : "");
+  return instant(Number(second) * 1000).slice(0, -5) + fraction + (zone ? "Z" : "");
 }
 
 function decimal(words: Uint32Array, scale: number): string {
@@ -122,7 +124,40 @@ function interval(parts: Int32Array): string {
   return `${text}${nanos < 0n ? "-" : ""}${two(seconds / 3600n)}:${two((seconds / 60n) % 60n)}:${two(seconds % 60n)}${rest}`;
 }
 
-export const typeName = (type: DataType) => String(type).toLowerCase().replace("<microsecond", "[us").replace("<nanosecond", "[ns").replace("<millisecond", "[ms").replace("<second", "[s").replace(/>$/, (end) => (/^(time|timestamp|date)/i.test(String(type)) ? "]" : end)).replace("<day]", "");
+const significantDigits = [5, 9, 17]; // that tell all values of float16, float32 and float64 apart
+
+// float formats a number with the fewest digits that tell it apart from all others of its type.
+function float(value: number, digits: number): string {
+  if (Object.is(value, -0)) return "-0";
+  if (digits === 17 || !Number.isFinite(value)) return String(value);
+  for (let n = 1; n < digits; n++) {
+    const short = Number(value.toPrecision(n));
+    if (digits === 9 ? Math.fround(short) === value : short === value) return String(short);
+  }
+  return String(Number(value.toPrecision(digits)));
+}
+
+const unitNames = ["s", "ms", "us", "ns"]; // by TimeUnit
+
+// typeName spells a type as the server and the command line do.
+export function typeName(type: DataType): string {
+  if (DataType.isInt(type)) return `${type.isSigned ? "" : "u"}int${type.bitWidth}`;
+  if (DataType.isFloat(type)) return `float${16 << type.precision}`;
+  if (DataType.isDecimal(type)) return `decimal${type.bitWidth === 256 ? "256" : ""}(${type.precision}, ${type.scale})`;
+  if (DataType.isTimestamp(type)) return `timestamp[${unitNames[type.unit]}${type.timezone ? `, tz=${type.timezone}` : ""}]`;
+  if (DataType.isDate(type)) return type.unit ? "date64" : "date32";
+  if (DataType.isTime(type)) return `time${type.bitWidth}[${unitNames[type.unit]}]`;
+  if (DataType.isDuration(type)) return `duration[${unitNames[type.unit]}]`;
+  if (DataType.isList(type)) return `list<${typeOfField(type.children[0], ", nullable")}>`;
+  if (DataType.isStruct(type)) return `struct<${type.children.map((f) => typeOfField(f, " nullable")).join(", ")}>`;
+  if (DataType.isMap(type)) {
+    const [key, value] = (type.children[0].type as DataType).children as Field[];
+    return `map<${typeName(key.type)}, ${typeName(value.type)}${value.nullable ? ", items_nullable" : ""}>`;
+  }
+  return String(type).toLowerCase().replace(/^large(?=utf8|binary)/, "large_");
+}
+
+const typeOfField = (field: Field, nullable: string) => `${field.name}: ${typeName(field.type)}${field.nullable ? nullable : ""}`;
 
 // nested formats a list, map or struct, with its values formatted like cells.
 function nested(vector: Vector, row: number, chars: number): string {

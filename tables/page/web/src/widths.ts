@@ -1,6 +1,6 @@
 // Widths of the grid's columns, in pixels, measured with the browser's own text rendering.
 import type { Rows } from "./rows";
-import { cell, isNumber, isTime } from "./values";
+import { cell, isNumber, isTime, typeName } from "./values";
 
 const maxTextWidth = 360;
 const minWidth = 72;
@@ -31,7 +31,8 @@ export const gutterWidth = (rows: Rows) => Math.max(40, textWidth(rows.count.toL
 // initialWidths makes each column wide enough for its name and the cells of the first rows.
 export function initialWidths(rows: Rows): number[] {
   return rows.fields.map((field, column) => {
-    let width = Math.min(maxTextWidth, textWidth(field.name.slice(0, 100), "600 13px") + headPadding);
+    const head = Math.max(textWidth(field.name.slice(0, 100), "600 13px"), textWidth(typeName(field.type).slice(0, 100), "11.5px"));
+    let width = Math.min(maxTextWidth, head + headPadding);
     for (let row = 0; row < Math.min(rows.count, 30); row++) {
       const position = rows.at(row);
       if (!position) continue;

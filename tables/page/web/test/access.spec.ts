@@ -98,6 +98,16 @@ test("signing out removes the queries of the previous user", async ({ page }) =>
     await page.getByRole("link", { name: "SQL", exact: true }).click();
     await page.getByRole("button", { name: "History" }).click();
     await expect(page.getByText("my own")).toHaveCount(0);
+    // A reader cannot put a file, so the page does not ask for one.
+    await page.getByRole("button", { name: "Sign out" }).click();
+    guarded.token = guarded.readToken();
+    await page.goto(guarded.url);
+    await signIn();
+    await expect(page.getByText("There are no tables that you may read.")).toBeVisible();
+    await guarded.kill();
+    await page.getByRole("button", { name: "Reload the tables" }).click();
+    await expect(page.getByRole("alert")).toContainText("does not respond");
+    await expect(page.getByText("There are no tables")).toHaveCount(0);
   } finally {
     await guarded.stop();
   }

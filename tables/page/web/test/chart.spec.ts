@@ -36,7 +36,20 @@ test("a line chart has a line for each value of a column or each of several colu
   await expect(svg).toContainText("price, volume");
   await choose(page, "Colour", "sym");
   await expect(svg).toContainText("S6 · volume");
-  await expect(page.getByText(/10 of 14 colours are drawn/)).toBeVisible();
+  await expect(page.getByText(/10 of 14 series are drawn/)).toBeVisible();
+  // The legend is below the title of the axis.
+  const tops = await svg.locator("> text").evaluateAll((all) => all.map((e) => e.getBoundingClientRect().top));
+  const title = (await svg.locator("text", { hasText: "price, volume" }).boundingBox())!;
+  expect(title.y + title.height).toBeLessThanOrEqual(Math.min(...tops) + 1);
+  // While the server computes another chart, the page says so.
+  let go = () => {};
+  const held = new Promise<void>((done) => (go = done));
+  await page.route("**/api/query", (route) => held.then(() => route.continue()));
+  await choose(page, "Chart", "scatter");
+  await expect(page.getByRole("progressbar", { name: "computing the chart" })).toBeVisible();
+  go();
+  await expect(page.getByRole("progressbar")).toHaveCount(0);
+  await expect(page.getByRole("img", { name: "scatter chart" })).toHaveAttribute("aria-busy", "false");
 });
 
 test("the server returns the minimum and maximum of each pixel, computed from all rows", async ({ page }) => {

@@ -39,7 +39,7 @@ test("a grid of any number of rows scrolls to its end, sorts and filters", async
   await expect(table).toBeVisible();
   const start = Date.now();
   await table.click();
-  await expect(page.getByRole("gridcell", { name: "2024-01-01 00:00:00" })).toBeVisible();
+  await expect(page.getByRole("gridcell", { name: "2024-01-01T00:00:00" })).toBeVisible();
   const firstMs = Date.now() - start;
   const grid = page.getByRole("grid");
   await expect(grid).toHaveAttribute("aria-rowcount", String(rows + 1));
@@ -73,6 +73,8 @@ test("a grid of any number of rows scrolls to its end, sorts and filters", async
   await page.getByRole("searchbox", { name: "Filter" }).fill("sym = ");
   await page.keyboard.press("Enter");
   await expect(page.getByRole("alert")).toBeVisible();
+  await expect(page.getByText("The filter was not applied.")).toBeVisible();
+  await expect(page.getByText("rows match")).toHaveCount(0);
   if (large) {
     console.log(`the first of ${rows} rows were shown after ${firstMs} ms, and the last ones after ${lastMs} ms`);
     expect(firstMs).toBeLessThan(500);

@@ -94,6 +94,29 @@ test("Latin-1 and compressed files are converted, and the command shows how", as
   await expect(dialog.getByRole("alert")).toContainText("not valid UTF-8");
 });
 
+test("the table's name follows the file until it is changed, and wide previews scroll", async ({ page }) => {
+  await page.setViewportSize({ width: 390, height: 800 });
+  await page.goto(server.url);
+  await page.getByRole("region", { name: "home" }).getByRole("button", { name: "Put a file…" }).click();
+  const dialog = page.getByRole("dialog");
+  const name = dialog.getByLabel("Table", { exact: true });
+  await choose(page, "first.csv", `${Array.from({ length: 80 }, (_, i) => `column${i}`).join(",")}\n`);
+  await expect(name).toHaveValue("first");
+  const preview = dialog.getByRole("region", { name: "preview" });
+  await expect.poll(() => preview.evaluate((e) => e.scrollWidth > e.clientWidth)).toBe(true);
+  expect(await dialog.evaluate((e) => e.scrollWidth > e.clientWidth)).toBe(false);
+  await choose(page, "second.csv", "a,b\n1\n");
+  await expect(name).toHaveValue("second");
+  await dialog.getByRole("button", { name: "Put" }).click();
+  await expect(dialog.getByRole("alert")).toContainText("second.csv, line 2: the record has 1 field");
+  await name.fill("mine");
+  await choose(page, "third.csv", "a\n1\n");
+  await expect(dialog.locator(".command")).toContainText("third.csv");
+  await expect(name).toHaveValue("mine");
+  // Lines of the command break only between words.
+  expect(await dialog.locator(".command span").evaluateAll((words) => words.filter((w) => w.textContent!.startsWith("--") && w.getBoundingClientRect().height > 30).length)).toBe(0);
+});
+
 test("in a window 390 pixels wide, home shows the tree", async ({ page }) => {
   await server.put("b", "quotes", "a\n1\n");
   await page.setViewportSize({ width: 390, height: 800 });

@@ -1,1 +1,0 @@
-import{f as a,g as b,h as c,i as d}from"./chunk-BNZ3VAJR.js";import"./chunk-IENLPLBS.js";import"./chunk-UMQWHZHR.js";import"./chunk-LHASNSRJ.js";import"./chunk-OOJM4CTU.js";export{d as BucketPage,b as Downloads,c as ProfilePane,a as TablePage};
