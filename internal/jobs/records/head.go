@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strconv"
 
 	"github.com/go-partd/partd"
@@ -158,7 +159,7 @@ func DataInFirstRecord(data []byte, l Layout, columns []string) int {
 // Start is the beginning of a file.
 type Start struct {
 	Columns []string // column names in the header, or nil
-	Header  []byte   // header with its newline
+	Header  []byte   // header with its newline, and with all columns
 	Read    []byte   // all bytes that were read, including the header
 }
 
@@ -183,7 +184,11 @@ func ReadStart(name string, f io.Reader, layout Layout, maxRecord int) (*Start, 
 		}
 		s := NewSplitter(layout, nil, nil)
 		if kind := s.findHeader(bytes.TrimPrefix(head, []byte(byteOrderMark)), err != nil); kind == Header {
-			return &Start{s.Columns, s.Record, head}, nil
+			header := s.Record
+			if layout.RowNames {
+				header = slices.Concat([]byte(RowNamesColumn), layout.Separator(), header)
+			}
+			return &Start{s.Columns, header, head}, nil
 		} else if kind == Broken || kind == Bad {
 			return nil, &Error{name, s.Line, s.Err}
 		}
@@ -205,7 +210,11 @@ func (s *Splitter) findHeader(data []byte, complete bool) Kind {
 	s.Begin()
 	s.Feed(data, complete)
 	for {
-		if kind := s.Next(); kind != Blank {
+		kind := s.Next()
+		if kind == Header && s.layout.RowNames {
+			s.Columns = slices.Insert(s.Columns, 0, RowNamesColumn)
+		}
+		if kind != Blank {
 			return kind
 		}
 	}
