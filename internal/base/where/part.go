@@ -2,6 +2,7 @@ package where
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"maps"
 	"math/big"
@@ -48,7 +49,7 @@ func ParsePart(text string) (*Part, string, error) {
 	part := &Part{}
 	p.parsePart(part)
 	if p.err != nil {
-		return nil, text, p.err
+		return nil, text, errors.New(strings.TrimPrefix(p.err.Error(), "filter: "))
 	}
 	part.Text = text[:p.nextOffset]
 	return part, text[p.nextOffset:], nil

@@ -68,7 +68,7 @@ func runFiles(cmd *cobra.Command, a *app, names []string, in *inputFlags, out *o
 	bar := progress.Start(a.err, in.showsProgress(a))
 	defer bar.Stop()
 	result, err := filejobs.Run(cmd.Context(), &filejobs.Options{
-		Files: names, Output: *out.output, Force: *out.force, In: a.in, Out: a.out, From: from, To: to, SkipBad: *in.skipBad,
+		Files: names, Output: *out.output, Force: *out.force, In: a.in, Out: a.out, From: from, To: to, SkipBad: *in.skipBad, Where: *in.where, Columns: *in.columns,
 		Memory: filejobs.Memory(in.memory.Bytes), Threads: *in.threads, Temp: temp, Bar: bar,
 	}, e)
 	bar.Stop()

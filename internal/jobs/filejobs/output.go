@@ -89,13 +89,16 @@ type converter struct {
 // newConverter writes the header, and returns a converter for a job's records. It must be called
 // after the input was read: the columns of JSON lines are the members of the first record.
 func newConverter(j *Job, w io.Writer) (*converter, error) {
+	header, columns := j.Inputs.header, j.Inputs.Columns
+	if j.selection.Replaces() {
+		header, columns = j.selection.Header, j.selection.Columns
+	}
 	if j.To == j.From {
-		_, err := w.Write(j.Inputs.header)
+		_, err := w.Write(header)
 		return &converter{}, err
 	}
-	columns := j.Inputs.Columns
 	c := &converter{isJSON: j.From.Format == records.JSONL}
-	if c.isJSON {
+	if c.isJSON && !j.selection.Replaces() {
 		columns = records.Members(j.Tally.First)
 	}
 	c.splitter = allFields(j.From, columns)
@@ -113,16 +116,17 @@ func newConverter(j *Job, w io.Writer) (*converter, error) {
 	return c, err
 }
 
-// allFields returns a splitter that returns all fields of a record. JSON lines may lack some.
-func allFields(layout records.Layout, columns []string) *records.Splitter {
+// allFields returns a splitter that returns all fields of a record, and then parts. JSON lines may lack
+// some.
+func allFields(layout records.Layout, columns []string, parts ...records.Field) *records.Splitter {
 	if layout.Format != records.JSONL {
-		return records.NewFieldSplitter(layout, columns)
+		return records.NewFieldSplitter(layout, columns, parts...)
 	}
 	var members []records.Field
 	for _, name := range columns {
 		members = append(members, records.Field{Name: name, Optional: true})
 	}
-	return records.NewMemberSplitter(members)
+	return records.NewMemberSplitter(append(members, parts...))
 }
 
 func (c *converter) write(w io.Writer, data []byte) error {

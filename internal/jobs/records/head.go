@@ -13,14 +13,15 @@ import (
 	"github.com/go-partd/partd"
 )
 
-const byteOrderMark = "\uFEFF"
+// ByteOrderMark can precede the content of a file in UTF-8.
+const ByteOrderMark = "\uFEFF"
 
 // begin skips the byte order mark and the header of the file whose beginning is in r.block. If
 // r.block ends within the header, begin returns false and must be called again with more data. eof
 // reports whether r.block contains the file's end.
 func (r *reader) begin(eof bool) (bool, error) {
 	s, t := r.splitter, &r.tally
-	rest := bytes.TrimPrefix(r.block[r.start:], []byte(byteOrderMark))
+	rest := bytes.TrimPrefix(r.block[r.start:], []byte(ByteOrderMark))
 	from := len(r.block) - len(rest)
 	if !r.cfg.Layout.HasHeader() {
 		t.HeaderBytes += int64(from - r.start)
@@ -92,7 +93,7 @@ func checkPlain(head []byte) error {
 // The file can still end with a newline that an editor has added. head is the beginning of the
 // file.
 func checkEndings(head []byte, l Layout) error {
-	line, rest, hasNewline := bytes.Cut(bytes.TrimPrefix(head, []byte(byteOrderMark)), newline)
+	line, rest, hasNewline := bytes.Cut(bytes.TrimPrefix(head, []byte(ByteOrderMark)), newline)
 	line = bytes.TrimRight(line, "\r")
 	crIndex, quoted := -1, false
 	for i, c := range line {
@@ -143,7 +144,7 @@ func DataInFirstRecord(data []byte, l Layout, columns []string) int {
 	isOther, hasNumber, isRepeated := make([]bool, len(columns)), make([]bool, len(columns)), make([]bool, len(columns))
 	s := NewFieldSplitter(l, columns)
 	s.Begin()
-	s.Feed(bytes.TrimPrefix(data, []byte(byteOrderMark)), false)
+	s.Feed(bytes.TrimPrefix(data, []byte(ByteOrderMark)), false)
 	for kind := s.Next(); kind != More && kind != Broken; kind = s.Next() {
 		for i := 0; kind == Data && i < len(columns); i++ {
 			if v := s.Values[i]; len(v) > 0 {
@@ -183,7 +184,7 @@ func ReadStart(name string, f io.Reader, layout Layout, maxRecord int) (*Start, 
 			return &Start{Read: head}, nil
 		}
 		s := NewSplitter(layout, nil, nil)
-		if kind := s.findHeader(bytes.TrimPrefix(head, []byte(byteOrderMark)), err != nil); kind == Header {
+		if kind := s.findHeader(bytes.TrimPrefix(head, []byte(ByteOrderMark)), err != nil); kind == Header {
 			header := s.Record
 			if layout.RowNames {
 				header = slices.Concat([]byte(RowNamesColumn), layout.Separator(), header)
