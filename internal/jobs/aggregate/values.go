@@ -65,10 +65,9 @@ func (p *Program) ParseColumn(v *Values, first, col int, data []byte, from, to [
 			continue
 		}
 		ok := false
-		if check.number && !check.boolean && end-start <= 8 && int(start)+8 <= len(data) {
-			numbers[i], ok = parseShort(binary.LittleEndian.Uint64(data[start:]), end-start)
-		}
-		if !ok {
+		if check.number && !check.boolean {
+			numbers[i], ok = ParseAt(data, start, end)
+		} else {
 			numbers[i], ok = check.parse(data[start:end])
 		}
 		if !ok {
@@ -76,6 +75,17 @@ func (p *Program) ParseColumn(v *Values, first, col int, data []byte, from, to [
 		}
 	}
 	return true
+}
+
+// ParseAt is a faster ParseNumber for data[from:to].
+func ParseAt(data []byte, from, to uint32) (n Number, ok bool) {
+	if to-from-1 < 8 && int(from)+8 <= len(data) {
+		n, ok = parseShort(binary.LittleEndian.Uint64(data[from:]), to-from)
+	}
+	if !ok {
+		n, ok = ParseNumber(data[from:to])
+	}
+	return n, ok
 }
 
 const (

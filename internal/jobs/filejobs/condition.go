@@ -9,6 +9,7 @@ import (
 
 	"github.com/go-partd/partd/internal/base/where"
 	"github.com/go-partd/partd/internal/jobs/aggregate"
+	"github.com/go-partd/partd/internal/jobs/records"
 )
 
 // condition is a node of a condition on the fields of a record. Fields are text, unless they are
@@ -22,6 +23,8 @@ type condition struct {
 	kind    valueKind
 	text    []byte
 	number  aggregate.Number
+	float   float64 // the number, if isExact is set
+	isExact bool
 	time    where.Time
 	pattern *where.Pattern
 	in      map[string]bool // for In on text; on other kinds, In is an Or of comparisons
@@ -40,13 +43,14 @@ func (k valueKind) String() string {
 	return [...]string{"text", "a number", "a date or time such as 2026-01-31 23:59:59", "true or false"}[k]
 }
 
-// truth is the result of a condition, which is unknown if a field is missing.
+// truth is the result of a condition.
 type truth uint8
 
 const (
-	no truth = iota
-	unknown
+	no      truth = iota
+	unknown       // a field is missing
 	yes
+	invalid // a field is not of the kind with which it is compared
 )
 
 // newCondition compiles a condition. fieldOf returns the index of a column.
@@ -129,6 +133,7 @@ func (c *condition) setValue(l where.Literal) error {
 	ok := true
 	if c.kind == isNumber {
 		c.number, ok = aggregate.ParseNumber(c.text)
+		c.float, c.isExact = c.number.ExactFloat64()
 	}
 	if !ok {
 		return fmt.Errorf("filter: position %d: %.40s is beyond the range of a 64-bit float", l.Offset+1, l)
@@ -139,59 +144,155 @@ func (c *condition) setValue(l where.Literal) error {
 // holds reports whether the condition is true for a record's fields. It returns an error if a field
 // is neither missing nor of the kind with which it is compared.
 func (c *condition) holds(fields [][]byte) (bool, error) {
-	t, err := c.test(fields)
-	return t == yes, err
+	t, leaf := c.test(fields)
+	if t == invalid {
+		return false, fmt.Errorf("--where compares %q with %v, but the field is %s", leaf.name, leaf.kind, QuoteShort(fields[leaf.field]))
+	}
+	return t == yes, nil
 }
 
-func (c *condition) test(fields [][]byte) (truth, error) {
+// test tests a record's fields. It returns the part of the condition that is invalid.
+func (c *condition) test(fields [][]byte) (t truth, bad *condition) {
 	switch c.op {
 	case where.Not:
-		t, err := c.parts[0].test(fields)
-		return yes - t, err
+		t, bad = c.parts[0].test(fields)
+		return negate[t], bad
 	case where.And, where.Or:
-		result, end := yes, no // end is the result that other parts cannot change
-		if c.op == where.Or {
-			result, end = no, yes
-		}
-		for _, part := range c.parts {
-			t, err := part.test(fields)
-			if t == end || err != nil {
-				return t, err
+		table := joined[c.op]
+		for i, part := range c.parts {
+			next, leaf := part.test(fields)
+			if i == 0 {
+				t = next
 			}
-			if t == unknown {
-				result = unknown
+			if t = table[t][next]; t == invalid && bad == nil {
+				bad = leaf
 			}
 		}
-		return result, nil
+		return t, bad
 	}
-	value := fields[c.field]
+	var other []byte
+	if c.other >= 0 {
+		other = fields[c.other]
+	}
+	return c.testValue(fields[c.field], other), c
+}
+
+// testValue tests a field, which is compared with the field other if c.other is not negative.
+func (c *condition) testValue(value, other []byte) truth {
 	switch {
 	case c.op == where.Null:
-		return truthOf(len(value) == 0), nil
-	case len(value) == 0 || c.other >= 0 && len(fields[c.other]) == 0:
-		return unknown, nil
+		return truthOf(len(value) == 0)
+	case len(value) == 0 || c.other >= 0 && len(other) == 0:
+		return unknown
 	case c.op == where.Like:
-		return truthOf(c.pattern.Matches(unsafe.String(unsafe.SliceData(value), len(value)))), nil
+		return truthOf(c.pattern.Matches(unsafe.String(unsafe.SliceData(value), len(value))))
 	case c.op == where.In:
-		return truthOf(c.in[string(value)]), nil
+		return truthOf(c.in[string(value)])
 	}
-	order, ok := c.compare(value, fields)
+	order, ok := c.compare(value, other)
 	if !ok {
-		return no, fmt.Errorf("--where compares %q with %v, but the field is %s", c.name, c.kind, QuoteShort(value))
+		return invalid
 	}
-	switch c.op {
-	case where.Eq:
-		return truthOf(order == 0), nil
-	case where.Ne:
-		return truthOf(order != 0), nil
-	case where.Lt:
-		return truthOf(order < 0), nil
-	case where.Le:
-		return truthOf(order <= 0), nil
-	case where.Gt:
-		return truthOf(order > 0), nil
+	return outcomes[c.op][order+1]
+}
+
+// outcomes has the results of comparisons whose left side is less, equal or greater.
+var outcomes = map[where.Operator][3]truth{
+	where.Eq: {no, yes, no}, where.Ne: {yes, no, yes}, where.Lt: {yes, no, no},
+	where.Le: {yes, yes, no}, where.Gt: {no, no, yes}, where.Ge: {no, yes, yes},
+}
+
+var negate = [4]truth{yes, unknown, no, invalid}
+
+// joined has the results of and and or, by the results of both sides. If the left side decides, the right
+// side may be invalid.
+var joined = map[where.Operator]*[4][4]truth{
+	where.And: {
+		no:      {no, no, no, no},
+		unknown: {no, unknown, unknown, invalid},
+		yes:     {no, unknown, yes, invalid},
+		invalid: {invalid, invalid, invalid, invalid},
+	},
+	where.Or: {
+		no:      {no, unknown, yes, invalid},
+		unknown: {unknown, unknown, yes, invalid},
+		yes:     {yes, yes, yes, yes},
+		invalid: {invalid, invalid, invalid, invalid},
+	},
+}
+
+// testColumns tests records split by columns from index n on, one for each element of out. Column own+f of
+// columns has the condition's field f.
+func (c *condition) testColumns(columns *records.Columns, own, n int, out []truth) {
+	if len(c.parts) > 0 {
+		c.parts[0].testColumns(columns, own, n, out)
+		if c.op == where.Not {
+			for i, t := range out {
+				out[i] = negate[t]
+			}
+			return
+		}
+		table := joined[c.op]
+		next := make([]truth, len(out))
+		for _, part := range c.parts[1:] {
+			part.testColumns(columns, own, n, next)
+			for i, t := range next {
+				out[i] = table[out[i]][t]
+			}
+		}
+		return
 	}
-	return truthOf(order >= 0), nil
+	data := columns.Data
+	from, to := columns.From[own+c.field][n:n+len(out)], columns.To[own+c.field][n:n+len(out)]
+	result := outcomes[c.op]
+	switch {
+	case c.kind == isNumber && c.isExact:
+		for i, start := range from {
+			x, ok := aggregate.ParseAt(data, start, to[i])
+			f, isExact := x.ExactFloat64()
+			switch {
+			case start == to[i]:
+				out[i] = unknown
+			case !ok:
+				out[i] = invalid
+			case isExact:
+				out[i] = result[compareFloats(f, c.float)+1]
+			default:
+				out[i] = result[x.Compare(c.number)+1]
+			}
+		}
+	case c.kind == isText && c.other < 0 && (c.op == where.Eq || c.op == where.Ne):
+		for i, start := range from {
+			switch value := data[start:to[i]]; {
+			case len(value) == 0:
+				out[i] = unknown
+			case string(value) == string(c.text):
+				out[i] = result[1]
+			default:
+				out[i] = result[0]
+			}
+		}
+	default:
+		var other []byte
+		for i, start := range from {
+			if c.other >= 0 {
+				other = data[columns.From[own+c.other][n+i]:columns.To[own+c.other][n+i]]
+			}
+			out[i] = c.testValue(data[start:to[i]], other)
+		}
+	}
+}
+
+// compareFloats is cmp.Compare without NaN.
+func compareFloats(a, b float64) int {
+	order := 0
+	if a > b {
+		order = 1
+	}
+	if a < b {
+		order = -1
+	}
+	return order
 }
 
 func truthOf(b bool) truth {
@@ -203,9 +304,8 @@ func truthOf(b bool) truth {
 
 // compare compares a value with the condition's. It returns false if the value is not of the
 // required kind. Two fields are compared as numbers if both are numbers, and otherwise as text.
-func (c *condition) compare(value []byte, fields [][]byte) (order int, ok bool) {
+func (c *condition) compare(value, other []byte) (order int, ok bool) {
 	if c.other >= 0 {
-		other := fields[c.other]
 		x, okX := aggregate.ParseNumber(value)
 		y, okY := aggregate.ParseNumber(other)
 		if okX && okY {
@@ -216,6 +316,9 @@ func (c *condition) compare(value []byte, fields [][]byte) (order int, ok bool) 
 	switch c.kind {
 	case isNumber:
 		x, ok := aggregate.ParseNumber(value)
+		if f, isExact := x.ExactFloat64(); isExact && c.isExact {
+			return cmp.Compare(f, c.float), ok
+		}
 		return x.Compare(c.number), ok
 	case isTime:
 		t, ok := where.TimeOf(value)

@@ -113,6 +113,18 @@ func (s *Selection) Selector(maxRecord int) func() *records.Selector {
 		sel := &records.Selector{Fields: s.fields, MaxRecord: maxRecord / 4}
 		if s.condition != nil {
 			sel.Keep = s.condition.holds
+			var truths []truth
+			sel.KeepColumns = func(c *records.Columns, own, n int, keep []bool) (valid int) {
+				truths = slices.Grow(truths[:0], len(keep))[:len(keep)]
+				s.condition.testColumns(c, own, n, truths)
+				for i, t := range truths {
+					if t == invalid {
+						return i
+					}
+					keep[i] = t == yes
+				}
+				return len(keep)
+			}
 		}
 		if s.names != nil {
 			sel.Write = s.newWriter()

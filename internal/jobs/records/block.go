@@ -17,6 +17,7 @@ type Block struct {
 
 	splitter   *Splitter
 	selector   *Selector
+	keep       []bool // memory for selectColumns
 	data       []byte // the records; a part of buf
 	buf        []byte
 	offset     int64 // total size of the records and empty lines before the block

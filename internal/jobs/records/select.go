@@ -2,6 +2,7 @@ package records
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/go-partd/partd"
 )
@@ -12,6 +13,10 @@ type Selector struct {
 
 	// Keep reports whether to keep a record. nil keeps all. If it returns an error, the record is bad.
 	Keep func(fields [][]byte) (bool, error)
+
+	// KeepColumns sets keep for the records in c from index n on. Column own+f has the selector's field f. It returns
+	// the index in keep of the first record that Keep must report as bad, or the length of keep.
+	KeepColumns func(c *Columns, own, n int, keep []bool) (valid int)
 
 	// Write appends the record that replaces a record, with its line ending. nil replaces no record.
 	Write func(dst []byte, fields [][]byte) ([]byte, error)
@@ -71,51 +76,52 @@ func (b *Block) selectRecord() Kind {
 // firstEnd. If Next must report a record as bad, it returns to that record, and ok is false.
 func (b *Block) selectColumns(c *Columns, n, k, start, firstEnd int) (kept int, ok bool) {
 	s, e := b.splitter, &b.splitter.ends
-	out := n
-	for i := range k {
-		end := e.base + int(e.positions[firstEnd+(i+1)*s.fieldCount-1]) + 1
-		keep, err := b.selectInColumns(c, n+i)
-		if err != nil {
-			s.pos, s.lines = start, s.lines-int64(k-i)
-			e.lineIndex -= k - i
-			e.firstEnd -= (k - i) * s.fieldCount
-			return out - n, false
+	valid := k
+	b.keep = slices.Grow(b.keep[:0], k)[:k]
+	if b.selector != nil {
+		valid = b.selector.KeepColumns(c, len(s.fields)-len(b.selector.Fields), n, b.keep)
+	}
+	// beginOf returns the index in the data at which record i begins.
+	beginOf := func(i int) int {
+		if i == 0 {
+			return start
 		}
+		return e.base + int(e.positions[firstEnd+i*s.fieldCount-1]) + 1
+	}
+	out := n
+	for i := 0; i < valid; i++ {
 		switch {
-		case !keep:
+		case b.selector != nil && !b.keep[i]:
 			b.tally.Dropped++
-			b.tally.DroppedBytes += int64(end - start)
+			b.tally.DroppedBytes += int64(beginOf(i+1) - beginOf(i))
+			continue
+		case !s.cutColumns(c, n+i):
+			valid = i
+			continue
 		case out < n+i:
 			for f := range c.From {
 				c.From[f][out], c.To[f][out] = c.From[f][n+i], c.To[f][n+i]
 			}
-			out++
-		default:
-			out++
 		}
-		start = end
+		out++
 	}
-	return out - n, true
+	if valid == k {
+		return out - n, true
+	}
+	s.pos, s.lines = beginOf(valid), s.lines-int64(k-valid)
+	e.lineIndex -= k - valid
+	e.firstEnd -= (k - valid) * s.fieldCount
+	return out - n, false
 }
 
-// selectInColumns reports whether to keep record i of c, and cuts the parts of its fields.
-func (b *Block) selectInColumns(c *Columns, i int) (bool, error) {
-	s := b.splitter
-	if sel := b.selector; sel != nil && sel.Keep != nil {
-		own := len(s.fields) - len(sel.Fields)
-		for f := own; f < len(s.fields); f++ {
-			s.Values[f] = c.Data[c.From[f][i]:c.To[f][i]]
-		}
-		if keep, err := sel.Keep(s.Values[own:len(s.fields)]); !keep || err != nil {
-			return false, err
-		}
-	}
+// cutColumns cuts the parts of record i of c. It returns false if a value cannot be cut.
+func (s *Splitter) cutColumns(c *Columns, i int) bool {
 	for _, f := range s.parts {
 		from, to, err := s.fields[f].Part.Of(c.Data[c.From[f][i]:c.To[f][i]])
 		if err != nil {
-			return false, err
+			return false
 		}
 		c.From[f][i], c.To[f][i] = c.From[f][i]+uint32(from), c.From[f][i]+uint32(to)
 	}
-	return true, nil
+	return true
 }
