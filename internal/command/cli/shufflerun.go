@@ -56,7 +56,7 @@ func (j *shuffleRun) run(ctx context.Context, names []string) (err error) {
 	if cfg.Fields, err = j.in.ResolveFields("by", *j.flags.by, j.layout); err != nil {
 		return err
 	}
-	selection, err := j.in.Select(j.layout, *j.flags.where, *j.flags.columns)
+	selection, err := j.in.Select(j.layout, j.layout, *j.flags.where, *j.flags.columns)
 	if err != nil {
 		return err
 	}

@@ -97,8 +97,8 @@ func (in *Inputs) numberColumns(l records.Layout) {
 }
 
 // Select is like the function Select, with errors that name the first file.
-func (in *Inputs) Select(layout records.Layout, condition, columns string) (*Selection, error) {
-	s, err := Select(layout, in.Columns, condition, columns)
+func (in *Inputs) Select(layout, to records.Layout, condition, columns string) (*Selection, error) {
+	s, err := Select(layout, to, in.Columns, condition, columns)
 	if e := (*selectError)(nil); errors.As(err, &e) {
 		return nil, in.FieldError(e.flag, e.value, layout, e.err)
 	}

@@ -102,7 +102,7 @@ func Run(ctx context.Context, o *Options, e Engine) (_ *Result, err error) {
 	if s, ok := e.(Selecter); ok {
 		condition, columns = s.Selects(o)
 	}
-	if j.selection, err = j.Inputs.Select(j.From, condition, columns); err != nil {
+	if j.selection, err = j.Inputs.Select(j.From, j.To, condition, columns); err != nil {
 		return nil, err
 	}
 	if j.From.HasHeader() && j.Inputs.Columns == nil {

@@ -37,7 +37,7 @@ func (o *joinOutput) begin() (err error) {
 	if options := &o.job.Options; options.Where != "" || options.Columns != "" {
 		layout := o.job.To
 		layout.NoHeader = layout.NoHeader || o.names == nil
-		if o.selection, err = Select(layout, o.names, options.Where, options.Columns); err != nil {
+		if o.selection, err = Select(layout, layout, o.names, options.Where, options.Columns); err != nil {
 			return &OptionError{err}
 		}
 		if o.selection.Replaces() {

@@ -89,16 +89,17 @@ type converter struct {
 // newConverter writes the header, and returns a converter for a job's records. It must be called
 // after the input was read: the columns of JSON lines are the members of the first record.
 func newConverter(j *Job, w io.Writer) (*converter, error) {
-	header, columns := j.Inputs.header, j.Inputs.Columns
-	if j.selection.Replaces() {
-		header, columns = j.selection.Header, j.selection.Columns
-	}
-	if j.To == j.From {
-		_, err := w.Write(header)
+	if j.selection.Replaces() { // reading has converted the records
+		_, err := w.Write(j.selection.Header)
 		return &converter{}, err
 	}
+	if j.To == j.From {
+		_, err := w.Write(j.Inputs.header)
+		return &converter{}, err
+	}
+	columns := j.Inputs.Columns
 	c := &converter{isJSON: j.From.Format == records.JSONL}
-	if c.isJSON && !j.selection.Replaces() {
+	if c.isJSON {
 		columns = records.Members(j.Tally.First)
 	}
 	c.splitter = allFields(j.From, columns)

@@ -3,7 +3,9 @@ package filejobs
 import (
 	"fmt"
 	"slices"
+	"strings"
 
+	"github.com/go-partd/partd/internal/base/textfmt"
 	"github.com/go-partd/partd/internal/base/where"
 	"github.com/go-partd/partd/internal/jobs/output"
 	"github.com/go-partd/partd/internal/jobs/records"
@@ -12,20 +14,20 @@ import (
 // Selection is the result of --where and --columns: the records to keep, and the columns to keep of
 // them.
 type Selection struct {
-	Columns []string // names of the kept columns; nil if they have no names or all are kept
-	Header  []byte   // header with the kept columns
+	Header []byte // header with the kept columns
 
-	layout      records.Layout
+	layout, to  records.Layout  // layouts of the records, and of the records that replace them
 	fields      []records.Field // the condition's fields, and then the kept columns
 	whereFields int             // number of the condition's fields
 	condition   *condition      // nil keeps all records
-	names       []string        // names of the kept columns for messages; nil keeps all columns
+	names       []string        // names of the kept columns; nil keeps all columns
 }
 
 // Select compiles a condition and a list of columns. Both may be "". columns are the names of the
-// columns of records with the layout, or nil if they have none.
-func Select(layout records.Layout, columns []string, condition, list string) (*Selection, error) {
-	s := &Selection{layout: layout}
+// columns of records with the layout, or nil if they have none. Records that are replaced by some of
+// their columns get the layout to.
+func Select(layout, to records.Layout, columns []string, condition, list string) (*Selection, error) {
+	s := &Selection{layout: layout, to: to}
 	if layout.HasHeader() && len(columns) == 0 { // all files are empty
 		return s, nil
 	}
@@ -42,13 +44,10 @@ func Select(layout records.Layout, columns []string, condition, list string) (*S
 	}
 	for _, f := range fields {
 		s.names = append(s.names, nameOf(f, layout, columns))
-		f.Optional, f.Raw = true, layout.Format == records.JSONL && f.Part == nil
+		f.Optional, f.Raw = true, layout.Format == records.JSONL && to.Format == records.JSONL && f.Part == nil
 		s.fields = append(s.fields, f)
 	}
-	if columns != nil || layout.Format == records.JSONL {
-		s.Columns = s.names
-	}
-	rows, err := output.NewRows(layout, s.names)
+	rows, err := output.NewRows(to, s.names)
 	if err == nil {
 		s.Header, err = rows.AppendHeader(nil)
 	}
@@ -134,7 +133,7 @@ func (s *Selection) Selector(maxRecord int) func() *records.Selector {
 }
 
 func (s *Selection) newWriter() func(dst []byte, fields [][]byte) ([]byte, error) {
-	rows, _ := output.NewRows(s.layout, s.names) // Select has checked the names
+	rows, _ := output.NewRows(s.to, s.names) // Select has checked the names
 	row := make([]output.Value, len(s.names))
 	return func(dst []byte, fields [][]byte) ([]byte, error) {
 		for i, f := range s.fields[s.whereFields:] {
@@ -150,16 +149,16 @@ func (j *Job) OrderColumns(names []string) (order []int, _ []string, err error) 
 	if j.Options.Columns == "" {
 		return nil, names, nil
 	}
-	fields, err := ResolveFields(j.Options.Columns, records.Layout{Format: records.CSV}, names)
-	if err == nil && slices.ContainsFunc(fields, func(f records.Field) bool { return f.Part != nil }) {
-		err = fmt.Errorf("a part of a column can be a field of --by, but not a column of its result")
-	}
+	list, err := splitNames(j.Options.Columns, names)
 	if err != nil {
 		return nil, nil, OptionErrorf("--columns: %w", err)
 	}
-	var selected []string
-	for _, f := range fields {
-		order, selected = append(order, f.Index), append(selected, names[f.Index])
+	for _, name := range list {
+		i := slices.Index(names, name)
+		if i < 0 {
+			return nil, nil, OptionErrorf("--columns: the output has no column %q%s; its columns are %s", name, textfmt.Hint(name, names), strings.Join(names, ", "))
+		}
+		order = append(order, i)
 	}
-	return order, selected, nil
+	return order, list, nil
 }
