@@ -167,8 +167,8 @@ func (g *Guard) check(bytes int64) error {
 	}
 	if l.MaxBytes > 0 && f.used+f.pending+unmeasured > l.MaxBytes {
 		needs := f.used + f.pending + unmeasured
-		return fmt.Errorf("%w: the store needs %s, counting data not yet written out, which is %s more than its quota of %s: delete or drop something, or raise the quota",
-			syscall.EDQUOT, size(needs), size(needs-l.MaxBytes), size(l.MaxBytes))
+		return fmt.Errorf("%w: the store needs %s, counting data not yet written out, and its quota allows %s, which is %s less: delete or drop something, or raise the quota",
+			syscall.EDQUOT, size(needs), size(l.MaxBytes), size(needs-l.MaxBytes))
 	}
 	if l.MinFree > 0 && f.free-f.pending-unmeasured < l.MinFree && f.free >= 0 {
 		return fmt.Errorf("%w: the disk has %s free; this change and data not yet written out may need %s, and %s must stay free: free space on the disk, delete or drop something, or lower the reserve",
