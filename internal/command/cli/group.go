@@ -80,6 +80,8 @@ func newGroup(a *app) *cobra.Command {
 		Example: `  partd group --by "Origin State" birdstrikes.csv
   partd group --by user,day --agg "count,sum(bytes)" -o out.csv log-*.csv.gz
   partd group --by user --agg "sum(bytes),count" --top 10 log.csv
+  partd group --by "before(path, '/', -1),day(time)" --where "size > 0" files.csv
+  partd group --by user --agg "sum(bytes)" --sort-by "sum(bytes)" --desc log.csv
   partd group --by id --agg "median(v),quantile(v,0.9),regr_r2(v,w)" points.csv
   partd group --by 2 --no-header --agg "mean(4),list(1)" --to-format jsonl a.csv`,
 	}
