@@ -197,7 +197,7 @@ func (c *condition) testValue(value, other []byte) truth {
 }
 
 // outcomes has the results of comparisons whose left side is less, equal or greater.
-var outcomes = map[where.Operator][3]truth{
+var outcomes = [where.Operators][3]truth{
 	where.Eq: {no, yes, no}, where.Ne: {yes, no, yes}, where.Lt: {yes, no, no},
 	where.Le: {yes, yes, no}, where.Gt: {no, no, yes}, where.Ge: {no, yes, yes},
 }
@@ -206,7 +206,7 @@ var negate = [4]truth{yes, unknown, no, invalid}
 
 // joined has the results of and and or, by the results of both sides. If the left side decides, the right
 // side may be invalid.
-var joined = map[where.Operator]*[4][4]truth{
+var joined = [where.Operators]*[4][4]truth{
 	where.And: {
 		no:      {no, no, no, no},
 		unknown: {no, unknown, unknown, invalid},

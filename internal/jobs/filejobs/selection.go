@@ -113,16 +113,17 @@ func (s *Selection) Selector(maxRecord int) func() *records.Selector {
 		if s.condition != nil {
 			sel.Keep = s.condition.holds
 			var truths []truth
-			sel.KeepColumns = func(c *records.Columns, own, n int, keep []bool) (valid int) {
+			sel.KeepColumns = func(c *records.Columns, own, n int, keep []bool) (kept, valid int) {
 				truths = slices.Grow(truths[:0], len(keep))[:len(keep)]
 				s.condition.testColumns(c, own, n, truths)
 				for i, t := range truths {
 					if t == invalid {
-						return i
+						return kept, i
 					}
 					keep[i] = t == yes
+					kept += int(t / yes)
 				}
-				return len(keep)
+				return kept, len(keep)
 			}
 		}
 		if s.names != nil {

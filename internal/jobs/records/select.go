@@ -15,8 +15,9 @@ type Selector struct {
 	Keep func(fields [][]byte) (bool, error)
 
 	// KeepColumns sets keep for the records in c from index n on. Column own+f has the selector's field f. It returns
-	// the index in keep of the first record that Keep must report as bad, or the length of keep.
-	KeepColumns func(c *Columns, own, n int, keep []bool) (valid int)
+	// the number of records to keep, and the index in keep of the first record that Keep must report as bad, or the
+	// length of keep.
+	KeepColumns func(c *Columns, own, n int, keep []bool) (kept, valid int)
 
 	// Write appends the record that replaces a record, with its line ending. nil replaces no record.
 	Write func(dst []byte, fields [][]byte) ([]byte, error)
@@ -77,9 +78,12 @@ func (b *Block) selectRecord() Kind {
 func (b *Block) selectColumns(c *Columns, n, k, start, firstEnd int) (kept int, ok bool) {
 	s, e := b.splitter, &b.splitter.ends
 	valid := k
-	b.keep = slices.Grow(b.keep[:0], k)[:k]
 	if b.selector != nil {
-		valid = b.selector.KeepColumns(c, len(s.fields)-len(b.selector.Fields), n, b.keep)
+		b.keep = slices.Grow(b.keep[:0], k)[:k]
+		kept, valid = b.selector.KeepColumns(c, len(s.fields)-len(b.selector.Fields), n, b.keep)
+		if kept == k && s.parts == nil {
+			return k, true
+		}
 	}
 	// beginOf returns the index in the data at which record i begins.
 	beginOf := func(i int) int {
