@@ -1,6 +1,7 @@
 package filter
 
 import (
+	"errors"
 	"fmt"
 	"math/big"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/decimal128"
 	"github.com/apache/arrow-go/v18/arrow/float16"
 
+	"github.com/go-partd/partd/internal/base/where"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
@@ -21,7 +23,7 @@ type boundNode struct {
 	name   string         // name of the column
 	typ    arrow.DataType // type in which the column is compared; nil if it cannot be compared
 	values []value
-	like   *pattern // for opLike
+	like   *where.Pattern // for where.Like
 
 	isColumn  bool // whether the column is compared with the column otherName instead of values
 	otherName string
@@ -41,39 +43,39 @@ type value struct {
 const maxNamed = 30
 
 func bind(n *node, columns *arrow.Schema) (*boundNode, error) {
-	out := &boundNode{op: n.op, name: n.column}
-	for _, part := range n.parts {
+	out := &boundNode{op: n.Op, name: n.Column}
+	for _, part := range n.Parts {
 		bound, err := bind(part, columns)
 		if err != nil {
 			return nil, err
 		}
 		out.parts = append(out.parts, bound)
 	}
-	if len(n.parts) > 0 {
+	if len(n.Parts) > 0 {
 		return out, nil
 	}
 	var err error
 	var t arrow.DataType
-	if t, out.typ, err = n.columnTypes(n.column, columns); err != nil || n.op == opNull {
+	if t, out.typ, err = columnTypes(n, n.Column, columns); err != nil || n.Op == where.Null {
 		return out, err
 	}
-	if !n.isColumn {
+	if !n.IsColumn {
 		return out, out.bindValues(n, t)
 	}
 	var other arrow.DataType
-	if other, out.otherType, err = n.columnTypes(n.other, columns); err != nil {
+	if other, out.otherType, err = columnTypes(n, n.Other, columns); err != nil {
 		return nil, err
 	}
-	out.isColumn, out.otherName = true, n.other
+	out.isColumn, out.otherName = true, n.Other
 	if !canCompare(out.typ, out.otherType) {
-		return nil, fmt.Errorf("filter: position %d: column %q of type %s and column %q of type %s cannot be compared", n.offset+1, n.column, t, n.other, other)
+		return nil, fmt.Errorf("filter: position %d: column %q of type %s and column %q of type %s cannot be compared", n.Offset+1, n.Column, t, n.Other, other)
 	}
 	return out, nil
 }
 
 // columnTypes returns t, the type of a column's values, and typ, the type in which the values are compared. typ is nil
 // if they cannot be compared.
-func (n *node) columnTypes(column string, columns *arrow.Schema) (t, typ arrow.DataType, err error) {
+func columnTypes(n *node, column string, columns *arrow.Schema) (t, typ arrow.DataType, err error) {
 	indices := columns.FieldIndices(column)
 	if len(indices) != 1 {
 		var names []string
@@ -84,11 +86,11 @@ func (n *node) columnTypes(column string, columns *arrow.Schema) (t, typ arrow.D
 			names = append(names, "…")
 		}
 		hint := ""
-		if n.isColumn && column == n.other {
+		if n.IsColumn && column == n.Other {
 			hint = "; put text in single quotes"
 		}
 		return nil, nil, fmt.Errorf("filter: position %d: %d columns have the name %q; the columns are %s%s",
-			n.offset+1, len(indices), column, strings.Join(names, ", "), hint)
+			n.Offset+1, len(indices), column, strings.Join(names, ", "), hint)
 	}
 	t = plainType(columns.Field(indices[0]).Type)
 	if stored, err := schema.StoredType(t); err == nil && !arrow.IsNested(stored.ID()) {
@@ -115,16 +117,16 @@ func plainType(t arrow.DataType) arrow.DataType {
 
 // kindOf returns the kind of literals with which columns of type t are compared, and the kind's description.
 // If columns of the type cannot be compared, the description is "".
-func kindOf(t arrow.DataType) (kind literalKind, name string) {
+func kindOf(t arrow.DataType) (kind where.Kind, name string) {
 	id := t.ID()
 	switch {
 	case id == arrow.BOOL:
-		return literalBool, "true or false"
+		return where.Bool, "true or false"
 	case arrow.IsInteger(id), arrow.IsFloating(id), arrow.IsDecimal(id), id == arrow.DURATION:
-		return literalNumber, "a number"
+		return where.Number, "a number"
 	case arrow.IsBaseBinary(id), id == arrow.STRING_VIEW, id == arrow.BINARY_VIEW,
 		slices.Contains([]arrow.Type{arrow.DATE32, arrow.DATE64, arrow.TIMESTAMP, arrow.TIME32, arrow.TIME64}, id):
-		return literalText, "text in single quotes"
+		return where.Text, "text in single quotes"
 	}
 	return 0, ""
 }
@@ -132,23 +134,23 @@ func kindOf(t arrow.DataType) (kind literalKind, name string) {
 func (b *boundNode) bindValues(n *node, t arrow.DataType) error {
 	want, name := kindOf(t)
 	if b.typ == nil || name == "" {
-		return fmt.Errorf("filter: position %d: column %q has type %s, which supports only is null and is not null", n.offset+1, n.column, t)
+		return fmt.Errorf("filter: position %d: column %q has type %s, which supports only is null and is not null", n.Offset+1, n.Column, t)
 	}
-	if n.op == opLike {
-		if err := b.bindLike(n.values); err != nil {
-			return fmt.Errorf("filter: position %d: column %q has type %s: %w", n.offset+1, n.column, t, err)
+	if n.Op == where.Like {
+		if err := b.bindLike(n.Values); err != nil {
+			return fmt.Errorf("filter: position %d: column %q has type %s: %w", n.Offset+1, n.Column, t, err)
 		}
 		return nil
 	}
-	for _, l := range n.values {
-		if l.kind != want {
-			return fmt.Errorf("filter: position %d: column %q has type %s: compare it with %s, not with %.40s", l.offset+1, n.column, t, name, l)
+	for _, l := range n.Values {
+		if l.Kind != want {
+			return fmt.Errorf("filter: position %d: column %q has type %s: compare it with %s, not with %.40s", l.Offset+1, n.Column, t, name, l)
 		}
 		if err := b.bindValue(l, t); err != nil {
-			return fmt.Errorf("filter: position %d: column %q has type %s: %w", l.offset+1, n.column, t, err)
+			return fmt.Errorf("filter: position %d: column %q has type %s: %w", l.Offset+1, n.Column, t, err)
 		}
 	}
-	if b.op == opIn && len(b.values) == 0 {
+	if b.op == where.In && len(b.values) == 0 {
 		b.op = opNone
 	}
 	return nil
@@ -158,15 +160,15 @@ func (b *boundNode) bindValue(l literal, t arrow.DataType) error {
 	var v value
 	switch b.typ.(type) {
 	case *arrow.StringType, *arrow.BinaryType:
-		v.text = l.text
+		v.text = l.Text
 	case *arrow.Float32Type:
-		f, _ := l.number.Float32()
+		f, _ := l.Number.Float32()
 		if t.ID() == arrow.FLOAT16 { // round the literal to float16, because the column is compared as float32
 			f = float16.New(f).Float32()
 		}
 		v.float = float64(f)
 	case *arrow.Float64Type:
-		v.float, _ = l.number.Float64()
+		v.float, _ = l.Number.Float64()
 	default:
 		exact, err := rational(l, t, b.typ)
 		if err != nil {
@@ -182,16 +184,16 @@ func (b *boundNode) bindValue(l literal, t arrow.DataType) error {
 // rational returns a literal's exact value, in units of typ, the type in which a column of type t is compared.
 func rational(l literal, t, typ arrow.DataType) (*big.Rat, error) {
 	switch {
-	case l.kind == literalText:
+	case l.Kind == where.Text:
 		return timeValue(l, t, typ)
-	case l.kind == literalBool:
-		return big.NewRat(int64(toInt(l.text == "true")), 1), nil
+	case l.Kind == where.Bool:
+		return big.NewRat(int64(toInt(l.Text == "true")), 1), nil
 	}
 	if d, ok := typ.(*arrow.Decimal128Type); ok {
 		scale := new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(d.Scale)), nil)
-		return new(big.Rat).Mul(l.number, new(big.Rat).SetInt(scale)), nil
+		return new(big.Rat).Mul(l.Number, new(big.Rat).SetInt(scale)), nil
 	}
-	return l.number, nil
+	return l.Number, nil
 }
 
 // bindExact adds r to the node's values, for a column whose values are whole numbers. If r is not a whole number, or
@@ -202,20 +204,20 @@ func (b *boundNode) bindExact(r *big.Rat) {
 	v, inRange := wholeValue(floor, b.typ)
 	switch {
 	case inRange && r.IsInt():
-	case b.op == opIn:
+	case b.op == where.In:
 		return
-	case b.op == opEq:
+	case b.op == where.Eq:
 		b.op = opNone
-	case b.op == opNe:
+	case b.op == where.Ne:
 		b.op = opAll
-	case !inRange && (floor.Sign() > 0) == (b.op == opLt || b.op == opLe):
+	case !inRange && (floor.Sign() > 0) == (b.op == where.Lt || b.op == where.Le):
 		b.op = opAll
 	case !inRange:
 		b.op = opNone
-	case b.op == opLt:
-		b.op = opLe
-	case b.op == opGe:
-		b.op = opGt
+	case b.op == where.Lt:
+		b.op = where.Le
+	case b.op == where.Ge:
+		b.op = where.Gt
 	}
 	b.values = append(b.values, v)
 }
@@ -262,8 +264,8 @@ func unitsPerSecond(u arrow.TimeUnit) *big.Rat {
 // since1970 converts a date or time to a number of units since 1970; units is the number of units per second. Text
 // without an offset from UTC is in zone. If zone is "", text with an offset is an error.
 func since1970(l literal, units *big.Rat, zone string) (*big.Rat, error) {
-	tm, offset, err := ParseTime(l.text)
-	isUTC := strings.HasSuffix(l.text, utcOffset)
+	tm, offset, err := ParseTime(l.Text)
+	isUTC := strings.HasSuffix(l.Text, utcOffset)
 	switch {
 	case err != nil:
 		return nil, err
@@ -301,25 +303,24 @@ func inZone(clock time.Time, zone string) (moment time.Time, err error) {
 
 // ParseTime parses a date or time in the syntax of expressions, and reports whether the text has an offset from
 // UTC. Without an offset, the result has the text's date and time in UTC.
-func ParseTime(text string) (at time.Time, offset bool, err error) {
-	for _, layout := range []string{"2006-01-02", "2006-01-02 15:04:05", "2006-01-02T15:04:05", "2006-01-02 15:04", "2006-01-02T15:04"} {
-		if at, err = time.Parse(layout, text); err == nil {
-			return at, false, nil
-		}
-		if at, err = time.Parse(layout+"Z07:00", text); err == nil {
-			return at, true, nil
-		}
-	}
-	return at, false, fmt.Errorf("'%.60s' is not a date or time: write, for example, '2026-01-31' or '2026-01-31 23:59:59.999'", text)
-}
+func ParseTime(text string) (at time.Time, offset bool, err error) { return where.ParseTime(text) }
 
 func sinceMidnight(l literal, u arrow.TimeUnit) (*big.Rat, error) {
 	for _, layout := range []string{"15:04:05", "15:04"} {
-		if at, err := time.Parse(layout, l.text); err == nil {
+		if at, err := time.Parse(layout, l.Text); err == nil {
 			midnight := time.Date(at.Year(), at.Month(), at.Day(), 0, 0, 0, 0, time.UTC)
 			nanos := big.NewRat(int64(at.Sub(midnight)), 1e9)
 			return nanos.Mul(nanos, unitsPerSecond(u)), nil
 		}
 	}
 	return nil, fmt.Errorf("%.60s is not a time of day: write, for example, '23:59:59.999'", l)
+}
+
+// bindLike parses the values of the operator "like".
+func (b *boundNode) bindLike(values []literal) (err error) {
+	if b.typ.ID() != arrow.STRING {
+		return errors.New("like applies only to text columns")
+	}
+	b.like, err = where.ParsePattern(values)
+	return err
 }

@@ -3,8 +3,11 @@ package filter
 import (
 	"encoding/binary"
 	"math"
+	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
+
+	"github.com/go-partd/partd/internal/base/where"
 )
 
 // Bounds describes the values of a column in a group of rows. All values are between Min and Max, which need not be
@@ -33,7 +36,7 @@ func (n *boundNode) outcomesWithin(b Bounds) (out outcomes) {
 		return holds | fails | unknown // the bounds of two columns are not compared
 	}
 	switch n.op {
-	case opNull:
+	case where.Null:
 		if nulls {
 			out |= holds
 		}
@@ -46,8 +49,8 @@ func (n *boundNode) outcomesWithin(b Bounds) (out outcomes) {
 		if n.op == opNone {
 			out = fails
 		}
-	case opLike:
-		out = n.like.outcomesWithin(b)
+	case where.Like:
+		out = likeWithin(n.like.Prefix, b)
 	default:
 		out = n.compareBounds(b)
 	}
@@ -62,7 +65,7 @@ func (n *boundNode) outcomesWithin(b Bounds) (out outcomes) {
 
 // compareBounds returns the possible outcomes of the comparison n for non-null values between the bounds.
 func (n *boundNode) compareBounds(b Bounds) (out outcomes) {
-	if n.op == opIn {
+	if n.op == where.In {
 		out = fails
 	}
 	for _, v := range n.values {
@@ -73,7 +76,7 @@ func (n *boundNode) compareBounds(b Bounds) (out outcomes) {
 		may[greater] = !okAbove || above == greater
 		may[same] = (!okBelow || below != greater) && (!okAbove || above != less)
 		may[unordered] = arrow.IsFloating(n.typ.ID())
-		if n.op == opIn {
+		if n.op == where.In {
 			if may[same] {
 				out |= holds
 			}
@@ -141,4 +144,15 @@ func decodeBound(t arrow.DataType, bound []byte) (v value, ok bool) {
 		return v, isNumber && !math.IsNaN(v.float)
 	}
 	return v, false
+}
+
+// likeWithin returns the possible outcomes for strings between the bounds of the operator "like", whose pattern begins
+// with prefix.
+func likeWithin(prefix string, b Bounds) outcomes {
+	tooSmall := b.Max != nil && string(b.Max) < prefix
+	tooLarge := b.Min != nil && string(b.Min) > prefix && !strings.HasPrefix(string(b.Min), prefix)
+	if tooSmall || tooLarge {
+		return fails
+	}
+	return holds | fails
 }

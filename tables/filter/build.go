@@ -14,6 +14,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 
+	"github.com/go-partd/partd/internal/base/where"
 	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
 
@@ -23,18 +24,14 @@ func Quoted(column string) string { return sqltext.Name(column) }
 // Compare returns an expression that compares a column with a value. sign is one of = != < <= > >=. value is written as
 // in an expression, but without quotes.
 func Compare(column arrow.Field, sign, value string) (*Expr, error) {
-	l := literal{kind: literalText, text: value}
+	l := literal{Kind: where.Text, Text: value}
 	if t := column.Type.ID(); arrow.IsInteger(t) || arrow.IsFloating(t) || arrow.IsDecimal(t) || t == arrow.DURATION {
-		parsed, end, err := nextToken(value, 0)
-		if err == nil && (parsed.kind != tokenLiteral || strings.TrimSpace(value[end:]) != "") {
-			err = &SyntaxError{0, fmt.Sprintf("%q is not a number", value)}
+		var err error
+		if l, err = where.ParseNumber(value); err != nil {
+			return nil, syntaxError(err)
 		}
-		if err != nil {
-			return nil, err
-		}
-		l = parsed.value
 	}
-	op, ok := comparisons[sign]
+	op, ok := where.Comparisons[sign]
 	if !ok {
 		return nil, &SyntaxError{0, fmt.Sprintf("%q is not a comparison: use =, !=, <, <=, > or >=", sign)}
 	}
@@ -42,26 +39,26 @@ func Compare(column arrow.Field, sign, value string) (*Expr, error) {
 }
 
 func compare(column, sign string, op operator, l literal) *Expr {
-	return &Expr{text: Quoted(column) + " " + sign + " " + l.String(), root: &node{op: op, column: column, values: []literal{l}}}
+	return &Expr{text: Quoted(column) + " " + sign + " " + l.String(), root: &node{Op: op, Column: column, Values: []literal{l}}}
 }
 
 // IsNull returns an expression that is true where a column is null.
 func IsNull(column string) *Expr {
-	return &Expr{text: Quoted(column) + " is null", root: &node{op: opNull, column: column}}
+	return &Expr{text: Quoted(column) + " is null", root: &node{Op: where.Null, Column: column}}
 }
 
 // Not returns an expression that is true where e is false. If e is nil, the result's Bind and Filter return an error.
 func Not(e *Expr) *Expr {
 	if e == nil {
-		return &Expr{text: "not ()", root: &node{op: opNot}, err: errors.New("filter: Not(nil) is not supported: pass a condition to Not")}
+		return &Expr{text: "not ()", root: &node{Op: where.Not}, err: errors.New("filter: Not(nil) is not supported: pass a condition to Not")}
 	}
-	return &Expr{text: "not (" + e.text + ")", root: &node{op: opNot, parts: []*node{e.root}}, err: e.err}
+	return &Expr{text: "not (" + e.text + ")", root: &node{Op: where.Not, Parts: []*node{e.root}}, err: e.err}
 }
 
 // And returns an expression that is true where all of its arguments are true. Nil arguments are true for all
 // rows. If all arguments are nil, And returns nil.
 func And(exprs ...*Expr) *Expr {
-	return combine("and", opAnd, slices.DeleteFunc(slices.Clone(exprs), func(e *Expr) bool { return e == nil }))
+	return combine("and", where.And, slices.DeleteFunc(slices.Clone(exprs), func(e *Expr) bool { return e == nil }))
 }
 
 // Or returns an expression that is true where any of its arguments is true. If an argument is nil or there are no
@@ -70,7 +67,7 @@ func Or(exprs ...*Expr) *Expr {
 	if slices.Contains(exprs, nil) {
 		return nil
 	}
-	return combine("or", opOr, exprs)
+	return combine("or", where.Or, exprs)
 }
 
 func combine(word string, op operator, exprs []*Expr) *Expr {
@@ -80,9 +77,9 @@ func combine(word string, op operator, exprs []*Expr) *Expr {
 	case 1:
 		return exprs[0]
 	}
-	out, texts := &Expr{root: &node{op: op}}, make([]string, len(exprs))
+	out, texts := &Expr{root: &node{Op: op}}, make([]string, len(exprs))
 	for i, e := range exprs {
-		out.root.parts, texts[i] = append(out.root.parts, e.root), "("+e.text+")"
+		out.root.Parts, texts[i] = append(out.root.Parts, e.root), "("+e.text+")"
 		out.err = cmp.Or(out.err, e.err)
 	}
 	out.text = strings.Join(texts, " "+word+" ")
@@ -125,15 +122,15 @@ func In[V Value](column string, values ...V) *Expr {
 	if len(values) == 0 {
 		return And(IsNull(column), Not(IsNull(column)))
 	}
-	e := &Expr{root: &node{op: opIn, column: column}}
+	e := &Expr{root: &node{Op: where.In, Column: column}}
 	texts := make([]string, len(values))
 	for i, v := range values {
 		element := compareWith(column, "=", v)
 		if element.err != nil {
 			return element
 		}
-		e.root.values = append(e.root.values, element.root.values...)
-		texts[i] = element.root.values[0].String()
+		e.root.Values = append(e.root.Values, element.root.Values...)
+		texts[i] = element.root.Values[0].String()
 	}
 	e.text = Quoted(column) + " in (" + strings.Join(texts, ", ") + ")"
 	return e
@@ -145,11 +142,11 @@ func Like(column, pattern string) *Expr { return compareWith(column, "like", pat
 func compareWith(column, sign string, v any) *Expr {
 	l, err := literalOf(v)
 	if err != nil { // the result carries err, which Bind will return; its text has ? in place of the value
-		return &Expr{text: Quoted(column) + " " + sign + " ?", root: &node{column: column}, err: fmt.Errorf("filter: column %q: %w", column, err)}
+		return &Expr{text: Quoted(column) + " " + sign + " ?", root: &node{Column: column}, err: fmt.Errorf("filter: column %q: %w", column, err)}
 	}
-	op := opLike
+	op := where.Like
 	if sign != "like" {
-		op = comparisons[sign]
+		op = where.Comparisons[sign]
 	}
 	return compare(column, sign, op, l)
 }
@@ -157,7 +154,7 @@ func compareWith(column, sign string, v any) *Expr {
 func literalOf(v any) (literal, error) {
 	switch v := v.(type) {
 	case time.Time:
-		return literal{kind: literalText, text: TimeText(v)}, nil
+		return literal{Kind: where.Text, Text: TimeText(v)}, nil
 	case time.Duration:
 		return literal{}, fmt.Errorf("a duration such as %s cannot be compared: use a number in the column's units", v)
 	}
@@ -165,12 +162,12 @@ func literalOf(v any) (literal, error) {
 	r := reflect.ValueOf(v)
 	switch {
 	case r.Kind() == reflect.Bool:
-		return literal{kind: literalBool, text: strconv.FormatBool(r.Bool())}, nil
+		return literal{Kind: where.Bool, Text: strconv.FormatBool(r.Bool())}, nil
 	case r.Kind() == reflect.String:
 		if !utf8.ValidString(r.String()) {
 			return literal{}, fmt.Errorf("%.40q is not valid UTF-8", r.String())
 		}
-		return literal{kind: literalText, text: r.String()}, nil
+		return literal{Kind: where.Text, Text: r.String()}, nil
 	case r.CanInt():
 		text = strconv.FormatInt(r.Int(), 10)
 	case r.CanUint():
@@ -182,7 +179,7 @@ func literalOf(v any) (literal, error) {
 	if !ok {
 		return literal{}, fmt.Errorf("%s cannot be compared", text)
 	}
-	return literal{kind: literalNumber, text: text, number: number}, nil
+	return literal{Kind: where.Number, Text: text, Number: number}, nil
 }
 
 // utcOffset marks a text as a time in UTC for every column, also for columns without a time zone.

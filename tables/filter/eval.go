@@ -8,6 +8,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/decimal128"
 
+	"github.com/go-partd/partd/internal/base/where"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
@@ -19,7 +20,7 @@ func (c *Condition) outcomesOf(rows int, column func(name string) arrow.Array) (
 			return nil, err
 		}
 		defer a.Release()
-		if n.op == opNull {
+		if n.op == where.Null {
 			for i := range out {
 				out[i] = fails
 				if a.IsNull(i) {
@@ -124,10 +125,10 @@ func (n *boundNode) compare(out []outcomes, column arrow.Array) {
 	case *array.Decimal128:
 		compareEach(n, out, a.Value, func(v value) decimal128.Num { return v.decimal }, compareDecimals)
 	case *array.String:
-		if n.op == opLike {
+		if n.op == where.Like {
 			for i := range out {
 				out[i] = fails
-				if n.like.matches(a.Value(i)) {
+				if n.like.Matches(a.Value(i)) {
 					out[i] = holds
 				}
 			}
@@ -147,33 +148,33 @@ func compareSlice[T ~int32 | ~int64 | ~float32 | ~float64](n *boundNode, out []o
 		}
 		return T(v.integer)
 	}
-	if n.op == opIn {
+	if n.op == where.In {
 		compareEach(n, out, func(i int) T { return column[i] }, literal, nil)
 		return
 	}
 	v := literal(n.values[0])
 	switch n.op { // The loops avoid branches, because the CPU would often mispredict them: fails-1 is holds.
-	case opEq:
+	case where.Eq:
 		for i, c := range column {
 			out[i] = fails - outcomes(toInt(c == v))
 		}
-	case opNe:
+	case where.Ne:
 		for i, c := range column {
 			out[i] = fails - outcomes(toInt(c != v))
 		}
-	case opLt:
+	case where.Lt:
 		for i, c := range column {
 			out[i] = fails - outcomes(toInt(c < v))
 		}
-	case opLe:
+	case where.Le:
 		for i, c := range column {
 			out[i] = fails - outcomes(toInt(c <= v))
 		}
-	case opGt:
+	case where.Gt:
 		for i, c := range column {
 			out[i] = fails - outcomes(toInt(c > v))
 		}
-	case opGe:
+	case where.Ge:
 		for i, c := range column {
 			out[i] = fails - outcomes(toInt(c >= v))
 		}
@@ -183,7 +184,7 @@ func compareSlice[T ~int32 | ~int64 | ~float32 | ~float64](n *boundNode, out []o
 // compareEach compares each row of a column with the node's values, and stores the outcomes in out. literal converts a
 // value to T.
 func compareEach[T comparable](n *boundNode, out []outcomes, column func(int) T, literal func(value) T, order func(a, b T) int) {
-	if n.op != opIn {
+	if n.op != where.In {
 		v, outcomeByOrder := literal(n.values[0]), outcomeOf[n.op]
 		for i := range out {
 			out[i] = outcomeByOrder[order(column(i), v)]
@@ -265,9 +266,9 @@ const (
 
 // outcomeOf maps each operator to its outcomes, indexed by the result of comparing two values.
 var outcomeOf = map[operator][4]outcomes{
-	opEq: {fails, holds, fails, fails}, opNe: {holds, fails, holds, holds},
-	opLt: {holds, fails, fails, fails}, opLe: {holds, holds, fails, fails},
-	opGt: {fails, fails, holds, fails}, opGe: {fails, holds, holds, fails},
+	where.Eq: {fails, holds, fails, fails}, where.Ne: {holds, fails, holds, holds},
+	where.Lt: {holds, fails, fails, fails}, where.Le: {holds, holds, fails, fails},
+	where.Gt: {fails, fails, holds, fails}, where.Ge: {fails, holds, holds, fails},
 }
 
 // outcomes returns a node's outcomes for each row or group of rows. leaf must return the outcomes of a node without
@@ -280,7 +281,7 @@ func (n *boundNode) outcomes(leaf func(*boundNode) ([]outcomes, error)) ([]outco
 	if err != nil {
 		return nil, err
 	}
-	if n.op == opNot {
+	if n.op == where.Not {
 		for i, a := range all {
 			all[i] = notOutcomes(a)
 		}
@@ -291,7 +292,7 @@ func (n *boundNode) outcomes(leaf func(*boundNode) ([]outcomes, error)) ([]outco
 		if err != nil {
 			return nil, err
 		}
-		if n.op == opAnd {
+		if n.op == where.And {
 			for i, b := range partOutcomes {
 				all[i] = andOutcomes(all[i], b)
 			}

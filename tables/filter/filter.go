@@ -12,12 +12,14 @@ package filter
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync/atomic"
 
 	"github.com/apache/arrow-go/v18/arrow"
 
+	"github.com/go-partd/partd/internal/base/where"
 	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 
@@ -27,8 +29,22 @@ type SyntaxError struct {
 	Msg    string
 }
 
-func (e *SyntaxError) Error() string {
-	return fmt.Sprintf("filter: position %d: %s", e.Offset+1, e.Msg)
+func (e *SyntaxError) Error() string { return (*where.SyntaxError)(e).Error() }
+
+// Parse parses an expression. Its error is a [*SyntaxError].
+func Parse(text string) (*Expr, error) {
+	root, err := where.Parse(text)
+	if err != nil {
+		return nil, syntaxError(err)
+	}
+	return &Expr{text: text, root: root}, nil
+}
+
+func syntaxError(err error) error {
+	if e := (*where.SyntaxError)(nil); errors.As(err, &e) {
+		return (*SyntaxError)(e)
+	}
+	return err
 }
 
 // Expr is an expression, such as the filter of a scan. It is safe for concurrent use.
@@ -49,23 +65,7 @@ func (e *Expr) Columns() []string {
 	if e == nil {
 		return nil
 	}
-	return e.root.columns(nil)
-}
-
-func (n *node) columns(to []string) []string {
-	for _, part := range n.parts {
-		to = part.columns(to)
-	}
-	if len(n.parts) > 0 {
-		return to
-	}
-	if !slices.Contains(to, n.column) {
-		to = append(to, n.column)
-	}
-	if n.isColumn && !slices.Contains(to, n.other) {
-		to = append(to, n.other)
-	}
-	return to
+	return e.root.Columns(nil)
 }
 
 // Condition is an expression bound to a schema. Nil and the zero value are true for all rows. A Condition is safe for
@@ -115,38 +115,17 @@ func (e *Expr) String() string {
 	return e.text
 }
 
-type operator int
-
-const (
-	opAnd operator = iota
-	opOr
-	opNot
-	opEq
-	opNe
-	opLt
-	opLe
-	opGt
-	opGe
-	opIn
-	opLike
-	opNull
-	opAll  // true where the column is not null
-	opNone // false where the column is not null
+type (
+	node     = where.Node
+	literal  = where.Literal
+	operator = where.Operator
 )
 
-// node is a node of an expression's syntax tree. It has parts if op is opAnd, opOr or opNot; otherwise, it tests
-// column.
-type node struct {
-	op     operator
-	parts  []*node
-	column string
-
-	isColumn bool // whether column is compared with the column other instead of values
-	other    string
-
-	values []literal
-	offset int
-}
+// Operators of bound nodes, besides those of nodes.
+const (
+	opAll  = where.Operators + iota // true where the column is not null
+	opNone                          // false where the column is not null
+)
 
 // Filter returns the rows of a batch where the expression is true. The caller must release the result.
 func (e *Expr) Filter(_ context.Context, batch arrow.RecordBatch) (arrow.RecordBatch, error) {

@@ -104,6 +104,7 @@ on files, and let the command read its output with "--format csv -".`
 var env = &cliutil.Env{
 	Prefix:     "PARTD_",
 	Excludes:   map[string][]string{"append": {"replace"}, "replace": {"append"}},
+	Ignored:    []string{"PARTD_SERVER_", "PARTD_TABLES_", "PARTD_TOKEN", "PARTD_TEST_", "PARTD_REQUIRE_ALL"},
 	PerCommand: []string{"group top"}, // PARTD_TOP, the number of keys that stat shows, must not limit groups
 }
 

@@ -24,6 +24,7 @@ func newDistinct(a *app) *cobra.Command {
 		Long:  distinctHelp + formatsHelp,
 		Example: `  partd distinct log-1.csv log-2.csv
   partd distinct --by user -o first-visits.csv visits-*.csv.gz
+  partd distinct --columns user,day visits.csv
   partd distinct --by=-1 list.txt`,
 	}
 	by := cmd.Flags().String("by", "", "compare these `FIELDS`, separated by commas (default: the whole record)")

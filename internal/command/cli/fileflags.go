@@ -21,6 +21,8 @@ const maxThreads = 256
 type inputFlags struct {
 	format, sep, progress *string
 	noHeader, skipBad     *bool
+	rowNames              *bool
+	where, columns        *string
 	asJSON, quiet         *bool
 	memory                *cliutil.Size
 	threads               *int
@@ -33,6 +35,9 @@ func newInputFlags(cmd *cobra.Command, jsonUsage, manyFormats string) inputFlags
 		format:      fs.String("format", "", "read files in this `FORMAT`:  "+records.FormatNames),
 		noHeader:    fs.Bool("no-header", false, "treat the first record of csv and tsv as data"),
 		sep:         fs.String("sep", "", "split fields of text and csv at this `STRING` (csv: one byte; \\t is a tab)"),
+		rowNames:    fs.Bool("row-names", false, "name the first column of csv and tsv row_names, because the header lacks its name, as in files of R"),
+		where:       fs.String("where", "", "read only records for which this `CONDITION` is true, such as \"size > 9 and kind != 'x'\""),
+		columns:     fs.String("columns", "", "write these `COLUMNS`, in this order, separated by commas"),
 		skipBad:     fs.Bool("skip-bad", false, "skip and count bad records"),
 		memory:      memoryFlag(fs),
 		threads:     fs.Int("threads", runtime.GOMAXPROCS(0), "use `N` threads"),
@@ -42,6 +47,8 @@ func newInputFlags(cmd *cobra.Command, jsonUsage, manyFormats string) inputFlags
 		manyFormats: manyFormats,
 	}
 	cliutil.Complete(cmd, "format", "csv", "tsv", "jsonl", "text")
+	completeFields(cmd, "columns", &f)
+	completeCondition(cmd, &f)
 	return f
 }
 
@@ -63,10 +70,10 @@ func (f *inputFlags) showsProgress(a *app) bool {
 // layout determines the layout of files from the flags and the file extensions. It ignores
 // extensions for compression, such as .gz.
 func (f *inputFlags) layout(files []string) (records.Layout, error) {
-	// In a separator, \t means a tab, which is hard to type, and \\ means a backslash.
-	l := records.Layout{NoHeader: *f.noHeader, Sep: strings.NewReplacer(`\\`, `\`, `\t`, "\t").Replace(*f.sep)}
-	if strings.Contains(strings.NewReplacer(`\\`, "", `\t`, "").Replace(*f.sep), `\`) {
-		return l, cliutil.Usagef(`--sep: %q has a backslash: write \t for a tab, or \\ for a backslash`, *f.sep)
+	l := records.Layout{NoHeader: *f.noHeader, RowNames: *f.rowNames}
+	var err error
+	if l.Sep, err = parseSeparator("sep", *f.sep); err != nil {
+		return l, err
 	}
 	if *f.format != "" {
 		var err error
@@ -97,7 +104,19 @@ func (f *inputFlags) layout(files []string) (records.Layout, error) {
 	if l.NoHeader && (l.Format == records.JSONL || l.Format == records.Text) {
 		return l, cliutil.Usagef("--no-header is only for csv and tsv: %s never has a header", l.Format)
 	}
+	if l.RowNames && !l.HasHeader() {
+		return l, cliutil.Usagef("--row-names is only for csv and tsv with a header")
+	}
 	return l, nil
+}
+
+// parseSeparator returns the separator that a flag names: \t means a tab, which is hard to type, and \\ means a
+// backslash.
+func parseSeparator(flag, text string) (string, error) {
+	if strings.Contains(strings.NewReplacer(`\\`, "", `\t`, "").Replace(text), `\`) {
+		return "", cliutil.Usagef(`--%s: %q has a backslash: write \t for a tab, or \\ for a backslash`, flag, text)
+	}
+	return strings.NewReplacer(`\\`, `\`, `\t`, "\t").Replace(text), nil
 }
 
 // tempDirs returns the directories for temporary data. Each value of --tmp can list several
@@ -127,6 +146,7 @@ func tempDirs(lists []string) (dirs []string, err error) {
 type outputFlags struct {
 	toDirectory      bool // the command writes files to a directory, and has no --output
 	output, toFormat *string
+	toSep            *string
 	force, stats     *bool
 	tmp              *[]string
 }
@@ -145,6 +165,7 @@ func directoryFlags(cmd *cobra.Command, toFormat, force string) outputFlags {
 		toDirectory: true,
 		output:      new(string),
 		toFormat:    fs.String("to-format", "", "write this `FORMAT`: "+records.FormatNames+"; "+toFormat),
+		toSep:       fs.String("to-sep", "", "separate fields of text and csv by this `STRING` (default: that of the input in the same format)"),
 		force:       fs.Bool("force", false, force),
 		stats:       fs.Bool("stats", false, "show a summary, and the proof that no record is missing"),
 		tmp:         fs.StringArray("tmp", nil, "put temporary data into `DIR` (default: $TMPDIR); repeat it, or separate several by colons"),
@@ -168,10 +189,22 @@ func (f *outputFlags) toLayout(in records.Layout) (records.Layout, error) {
 	if strings.EqualFold(filepath.Ext(zfile.TrimName(*f.output)), ".json") && format != records.JSONL && *f.toFormat == "" {
 		return in, cliutil.Usagef("%s: %s would be written to a file with a JSON name: name it .jsonl, or set --to-format", *f.output, format)
 	}
-	if format == in.Format {
-		return in, nil
+	sep, err := parseSeparator("to-sep", *f.toSep)
+	if err != nil {
+		return in, err
 	}
-	return records.Layout{Format: format, NoHeader: !in.HasHeader() && in.Format != records.JSONL}, nil
+	l := in
+	if format != in.Format {
+		l = records.Layout{Format: format, NoHeader: !in.HasHeader() && in.Format != records.JSONL}
+	}
+	if sep == "" || sep == string(l.Separator()) {
+		return l, nil
+	}
+	l.Sep = sep
+	if err := l.Check(); err != nil {
+		return l, cliutil.Usagef("--to-sep: %w", err)
+	}
+	return l, nil
 }
 
 func (f *outputFlags) toStdout() bool {

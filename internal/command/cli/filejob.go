@@ -15,8 +15,18 @@ import (
 	"github.com/go-partd/partd/internal/jobs/group"
 )
 
+// selectionHelp describes --where, --columns and parts of columns.
+const selectionHelp = `
+
+--where keeps only records for which a condition is true, such as "size > 9 and
+kind in ('a', 'b') and not (city is null)". A field that is compared with a
+number or a date must be one, or missing, which no comparison selects. --columns
+writes some columns, in the given order. A field of --by can be a part of a
+column: before(x, '/') or after(x, '/') a separator, or the Nth, as in before(x,
+'/', -1) for the last; prefix(x, N) of N characters; day(x), month(x) of a date.`
+
 // formatsHelp describes input and output in the help of commands on files.
-const formatsHelp = `
+const formatsHelp = selectionHelp + `
 
 Input: the extension of a file's name gives its format (.csv; .tsv, .tab;
 .jsonl, .ndjson; otherwise text). --format overrides it. To read standard input,
@@ -68,7 +78,7 @@ func runFiles(cmd *cobra.Command, a *app, names []string, in *inputFlags, out *o
 	bar := progress.Start(a.err, in.showsProgress(a))
 	defer bar.Stop()
 	result, err := filejobs.Run(cmd.Context(), &filejobs.Options{
-		Files: names, Output: *out.output, Force: *out.force, In: a.in, Out: a.out, From: from, To: to, SkipBad: *in.skipBad,
+		Files: names, Output: *out.output, Force: *out.force, In: a.in, Out: a.out, From: from, To: to, SkipBad: *in.skipBad, Where: *in.where, Columns: *in.columns,
 		Memory: filejobs.Memory(in.memory.Bytes), Threads: *in.threads, Temp: temp, Bar: bar,
 	}, e)
 	bar.Stop()

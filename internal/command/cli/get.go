@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 
 	"github.com/spf13/cobra"
@@ -17,7 +18,7 @@ func newGet(a *app) *cobra.Command {
 		Short: "Write the values of keys",
 		Long: `Write the values of the keys to standard output, unchanged, in the given order,
 and with nothing between them. A key that was never appended to has an empty
-value, which is not an error.`,
+value, which is not an error; a note says so.`,
 		Example: `  partd get California
   partd get --store log:photos cat > cat.jpg
   partd get -- -starts-with-a-dash`,
@@ -25,8 +26,12 @@ value, which is not an error.`,
 	return keysCommand(cmd, withReading, func(ctx context.Context, store partd.Partd, keys []string) error {
 		buf := make([]byte, 1<<20)
 		for _, key := range keys {
-			if err := copyValue(ctx, a.out, store, key, buf); err != nil {
+			n, err := copyValue(ctx, a.out, store, key, buf)
+			if err != nil {
 				return err
+			}
+			if n == 0 {
+				fmt.Fprintf(a.err, "partd: note: the store has no value of the key %q\n", key)
 			}
 		}
 		return nil
@@ -49,24 +54,25 @@ func keysCommand(cmd *cobra.Command, with func(context.Context, string, func(par
 	return cmd
 }
 
-func copyValue(ctx context.Context, w io.Writer, store partd.Partd, key string, buf []byte) (err error) {
+func copyValue(ctx context.Context, w io.Writer, store partd.Partd, key string, buf []byte) (size int64, err error) {
 	r, err := partd.Open(ctx, store, key)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
 	for {
 		if err := canceled.Err(ctx); err != nil {
-			return err
+			return size, err
 		}
 		n, readErr := r.Read(buf)
 		if _, err := w.Write(buf[:n]); err != nil {
-			return err
+			return size, err
 		}
+		size += int64(n)
 		if readErr == io.EOF {
-			return nil
+			return size, nil
 		} else if readErr != nil {
-			return readErr
+			return size, readErr
 		}
 	}
 }

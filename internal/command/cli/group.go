@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"cmp"
+
 	"github.com/spf13/cobra"
 
 	"github.com/go-partd/partd/internal/command/cliutil"
@@ -78,6 +80,8 @@ func newGroup(a *app) *cobra.Command {
 		Example: `  partd group --by "Origin State" birdstrikes.csv
   partd group --by user,day --agg "count,sum(bytes)" -o out.csv log-*.csv.gz
   partd group --by user --agg "sum(bytes),count" --top 10 log.csv
+  partd group --by "before(path, '/', -1),day(time)" --where "size > 0" files.csv
+  partd group --by user --agg "sum(bytes)" --sort-by "sum(bytes)" --desc log.csv
   partd group --by id --agg "median(v),quantile(v,0.9),regr_r2(v,w)" points.csv
   partd group --by 2 --no-header --agg "mean(4),list(1)" --to-format jsonl a.csv`,
 	}
@@ -85,12 +89,18 @@ func newGroup(a *app) *cobra.Command {
 	aggregates := cmd.Flags().String("agg", "count", "compute this `LIST` of aggregates, such as count,sum(x)")
 	n := cmd.Flags().Int("top", 0, "write only the `N` groups with the largest value of an aggregate")
 	topBy := cmd.Flags().String("top-by", "", "rank groups for --top by this `AGGREGATE` of --agg; add :asc for the smallest (default: the first one)")
+	sortBy := cmd.Flags().String("sort-by", "", "sort the groups by this `AGGREGATE` of --agg (default: by the fields of --by)")
+	desc := cmd.Flags().Bool("desc", false, "sort by --sort-by in descending order")
 	in := fileCommand(a, cmd, newOutputFlags(cmd), func() (filejobs.Engine, error) {
 		if *by == "" {
 			return nil, cliutil.Usagef("--by is missing: set it to the fields to group by")
 		}
-		top := group.Top{N: *n, By: *topBy}
+		top := group.Top{N: *n, By: cmp.Or(*topBy, *sortBy), Desc: *desc}
 		switch {
+		case *sortBy != "" && *n > 0:
+			return nil, cliutil.Usagef("--sort-by and --top cannot be used together: --top sorts by --top-by")
+		case *desc && *sortBy == "":
+			return nil, cliutil.Usagef("--desc needs --sort-by, the aggregate to sort by")
 		case *topBy != "" && *n == 0:
 			return nil, cliutil.Usagef("--top-by needs --top N, the number of groups")
 		case cmd.Flags().Changed("top") && *n < 1 || *n > filejobs.MaxTop:

@@ -40,6 +40,8 @@ null or no member in jsonl) in any field matches nothing, like NULL in SQL.
 A row has the fields of --on, named as in LEFT, then the other fields of LEFT,
 then those of RIGHT. A name that is already used gets the suffix "_right".
 
+--where and --columns apply to the rows.
+
 If the smaller file fits in about three quarters of --memory, it is kept in
 memory, and rows are written while the other file is read. Otherwise both files
 are sorted. --stats says which of these was done.
@@ -64,6 +66,7 @@ func newJoin(a *app) *cobra.Command {
 		Long:  joinHelp + formatsHelp,
 		Example: `  partd join --on user orders.csv users.csv
   partd join --on "Origin State=state" --how left strikes.csv states.csv
+  partd join --on "before(path, '/')=dir" --columns dir,owner f.csv owners.csv
   partd join --on 1 --how anti --no-header --format csv new.csv -`,
 		Args: checkJoinFiles,
 	}

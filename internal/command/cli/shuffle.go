@@ -64,8 +64,9 @@ func newShuffle(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "shuffle --by FIELD [flags] [--] FILE…",
 		Short: "Split files by the value of a field into a store",
-		Long:  shuffleHelp,
+		Long:  shuffleHelp + selectionHelp,
 		Example: `  partd shuffle --by "Origin State" birdstrikes.csv
+  partd shuffle --by "before(path, '/')" --columns path,size files.csv
   partd shuffle --by user --replace --store log:users events-*.jsonl
   partd shuffle --by=-1 --format text --store 'log:out?compression=zstd' list.txt
   zcat log.csv.gz | partd shuffle --by 3 --no-header --format csv -`,

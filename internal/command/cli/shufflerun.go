@@ -56,6 +56,11 @@ func (j *shuffleRun) run(ctx context.Context, names []string) (err error) {
 	if cfg.Fields, err = j.in.ResolveFields("by", *j.flags.by, j.layout); err != nil {
 		return err
 	}
+	selection, err := j.in.Select(j.layout, j.layout, *j.flags.where, *j.flags.columns)
+	if err != nil {
+		return err
+	}
+	cfg.Selector = selection.Selector(cfg.MaxRecord)
 	if j.store, err = j.app.open(ctx, j.url, options); err != nil {
 		return err
 	}

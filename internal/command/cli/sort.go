@@ -33,6 +33,7 @@ func newSort(a *app) *cobra.Command {
 		Long:  sortHelp + formatsHelp,
 		Example: `  partd sort --by "Origin State" birdstrikes.csv
   partd sort --by "size:n:desc,name" -o sorted.csv.zst part-*.csv
+  partd sort --by size:n --where "kind = 'go'" --columns path,size files.csv
   partd sort --by 3:n --no-header --format tsv --memory 1GiB -`,
 	}
 	by := cmd.Flags().String("by", "", "sort by these `FIELDS`, separated by commas, each with :n, :desc or both")

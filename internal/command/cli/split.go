@@ -32,9 +32,10 @@ func newSplit(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "split --by F[,F…] --dir DIR [flags] [--] FILE…",
 		Short: "Write a file for each value of a field",
-		Long:  splitHelp,
+		Long:  splitHelp + selectionHelp,
 		Example: `  partd split --by "Origin State" --dir states birdstrikes.csv
   partd split --by user,day --dir users --max-file-size 100MiB log-*.csv.gz
+  partd split --by "month(time)" --columns time,user --dir months log.csv
   partd split --by=-1 --no-header --format tsv --dir parts --force -`,
 	}
 	fs := cmd.Flags()

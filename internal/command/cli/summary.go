@@ -25,6 +25,7 @@ type summaryRecord struct {
 	HeaderBytes   int64       `json:"header_bytes"`
 	BlankLines    int64       `json:"blank_lines"`
 	BadRecords    int64       `json:"bad_records"`
+	Filtered      int64       `json:"filtered_records,omitempty"`
 	AddedNewlines int64       `json:"added_newlines"`
 	Seconds       float64     `json:"seconds"`
 	Proof         string      `json:"proof,omitempty"`
@@ -48,6 +49,7 @@ func (j *shuffleRun) summary() error {
 		HeaderBytes:   t.HeaderBytes,
 		BlankLines:    t.BlankLines,
 		BadRecords:    t.BadRecords,
+		Filtered:      t.Dropped,
 		AddedNewlines: t.AddedNewlines,
 		Seconds:       j.seconds,
 		Proof:         j.proof.result,
@@ -65,6 +67,9 @@ func (j *shuffleRun) writeSummary(w io.Writer) {
 	}
 	if t.BlankLines > 0 {
 		skipped = append(skipped, textfmt.Plural(t.BlankLines, "empty line"))
+	}
+	if t.Dropped > 0 {
+		skipped = append(skipped, textfmt.Plural(t.Dropped, "record")+" by --where")
 	}
 	if t.BadRecords > 0 {
 		skipped = append(skipped, textfmt.Plural(t.BadRecords, "bad record"))

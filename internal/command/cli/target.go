@@ -49,7 +49,7 @@ const (
 func (t *target) prepare(ctx context.Context, bar *progress.Bar, store, bottom partd.Partd, check func() error) error {
 	for _, err := range partd.Keys(ctx, bottom) {
 		if err == nil && !t.add && !t.replace {
-			err = fmt.Errorf("the store %s already has keys: use --append to add to them, or --replace to drop them first", t.url)
+			err = fmt.Errorf("the store %s already has keys: use --replace to drop them first, --append to add to them, or another %s", t.url, map[string]string{"store": "--store", "target": "--to"}[t.words.store])
 		}
 		if err == nil {
 			err = check()

@@ -33,6 +33,7 @@ func newTop(a *app) *cobra.Command {
 		Long:  topHelp + formatsHelp,
 		Example: `  partd top --by "size:n" files.csv
   partd top -n 2 --per id6 --by v3:n measured.csv
+  partd top -n 5 --frequent "after(file, '.', -1)" --where "size > 0" files.csv
   partd top -n 100 --frequent "Origin State" birdstrikes.csv
   partd top -n 3 --by 2:n:asc --no-header --format csv -`,
 	}

@@ -2,6 +2,7 @@ package cliutil
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/go-partd/partd/internal/base/progress"
+	"github.com/go-partd/partd/internal/base/textfmt"
 )
 
 // Env describes the environment variables that set a program's flags.
@@ -23,6 +25,22 @@ type Env struct {
 	// flags, such as "group top", that have another meaning in other commands: their variables include the command's
 	// name
 	PerCommand []string
+	Ignored    []string // prefixes of variables of other programs; nil turns off notes about unknown variables
+}
+
+// warnUnknown writes a note about each variable that has the prefix but belongs to no flag of the program.
+func (e *Env) warnUnknown(root *cobra.Command, w io.Writer) {
+	var known []string
+	for _, cmd := range append(root.Commands(), root) {
+		cmd.Flags().VisitAll(func(f *pflag.Flag) { known = append(known, e.VariableOf(cmd, f.Name)) })
+	}
+	for _, variable := range os.Environ() {
+		name, value, _ := strings.Cut(variable, "=")
+		isIgnored := slices.ContainsFunc(e.Ignored, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
+		if strings.HasPrefix(name, e.Prefix) && value != "" && !isIgnored && !slices.Contains(known, name) {
+			fmt.Fprintf(w, "%s: note: no flag has the environment variable %s%s\n", root.Name(), name, textfmt.Hint(name, known))
+		}
+	}
 }
 
 // Variable returns the name of a flag's environment variable.

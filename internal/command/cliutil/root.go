@@ -40,6 +40,9 @@ Exit codes: ` + p.ExitCodes
 	}
 	setArgCounts(root)
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
+		if p.Env.Ignored != nil {
+			p.Env.warnUnknown(root, p.Err)
+		}
 		err := p.Env.Apply(cmd)
 		p.Started = err == nil
 		return err

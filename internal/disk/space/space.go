@@ -166,8 +166,9 @@ func (g *Guard) check(bytes int64) error {
 		unmeasured *= 2
 	}
 	if l.MaxBytes > 0 && f.used+f.pending+unmeasured > l.MaxBytes {
-		return fmt.Errorf("%w: the store needs %s, counting data not yet written out, and its quota allows %s: delete or drop something, or raise the quota",
-			syscall.EDQUOT, size(f.used+f.pending+unmeasured), size(l.MaxBytes))
+		needs := f.used + f.pending + unmeasured
+		return fmt.Errorf("%w: the store needs %s, counting data not yet written out, and its quota allows %s, which is %s less: delete or drop something, or raise the quota",
+			syscall.EDQUOT, size(needs), size(l.MaxBytes), size(needs-l.MaxBytes))
 	}
 	if l.MinFree > 0 && f.free-f.pending-unmeasured < l.MinFree && f.free >= 0 {
 		return fmt.Errorf("%w: the disk has %s free; this change and data not yet written out may need %s, and %s must stay free: free space on the disk, delete or drop something, or lower the reserve",

@@ -2,6 +2,7 @@ package aggregate
 
 import (
 	"encoding/binary"
+	"math"
 	"math/bits"
 )
 
@@ -68,7 +69,11 @@ func (p *Program) ParseColumn(v *Values, first, col int, data []byte, from, to [
 		if check.number && !check.boolean && end-start <= 8 && int(start)+8 <= len(data) {
 			numbers[i], ok = parseShort(binary.LittleEndian.Uint64(data[start:]), end-start)
 		}
-		if !ok {
+		switch {
+		case ok:
+		case check.number && !check.boolean:
+			numbers[i], ok = ParseAt(data, start, end)
+		default:
 			numbers[i], ok = check.parse(data[start:end])
 		}
 		if !ok {
@@ -76,6 +81,24 @@ func (p *Program) ParseColumn(v *Values, first, col int, data []byte, from, to [
 		}
 	}
 	return true
+}
+
+// ParseAt is a faster ParseNumber for data[from:to].
+func ParseAt(data []byte, from, to uint32) (n Number, ok bool) {
+	if to-from-1 < 8 && int(from)+8 <= len(data) {
+		word := binary.LittleEndian.Uint64(data[from:])
+		if negative := byte(word) == '-' && to-from > 1; !negative {
+			n, ok = parseShort(word, to-from)
+		} else if n, ok = parseShort(word>>8, to-from-1); ok && n.Float {
+			n = Float(-math.Float64frombits(n.Lo))
+		} else if ok {
+			n = Int(n.Lo, true)
+		}
+	}
+	if !ok {
+		n, ok = ParseNumber(data[from:to])
+	}
+	return n, ok
 }
 
 const (

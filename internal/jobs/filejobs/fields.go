@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/go-partd/partd/internal/base/where"
 	"github.com/go-partd/partd/internal/jobs/output"
 	"github.com/go-partd/partd/internal/jobs/records"
 )
@@ -19,7 +20,23 @@ func splitNames(list string, columns []string) ([]string, error) {
 	}
 	var names []string
 	for rest, more := list, true; more; {
-		quoted := ""
+		quoted := wholeName(rest, columns)
+		rest = rest[len(quoted):]
+		part, after, err := where.ParsePart(rest)
+		if err != nil {
+			return nil, err
+		}
+		if part != nil && quoted == "" {
+			quoted, rest = part.Text, after
+		}
+		if before, right, ok := strings.Cut(rest, "="); ok && !strings.Contains(before, ",") { // F=G of --on
+			if part, after, err = where.ParsePart(right); part != nil {
+				quoted, rest = quoted+before+"="+part.Text, after
+			}
+			if err != nil {
+				return nil, err
+			}
+		}
 		if strings.HasPrefix(rest, `"`) {
 			end := closingQuote(rest)
 			if end < 0 {
@@ -35,6 +52,17 @@ func splitNames(list string, columns []string) ([]string, error) {
 		names = append(names, quoted+plain)
 	}
 	return names, nil
+}
+
+// wholeName returns the longest column name at the beginning of list that ends where a name can end, or "".
+func wholeName(list string, columns []string) (name string) {
+	for _, c := range columns {
+		rest, ok := strings.CutPrefix(list, c)
+		if ok && len(c) > len(name) && (rest == "" || rest[0] == ',' || rest[0] == ':') {
+			name = c
+		}
+	}
+	return name
 }
 
 // closingQuote returns the index of the closing quote in text, which starts with a quote, or
@@ -107,14 +135,19 @@ func (j *Job) ResolveFields(flag, list string) ([]records.Field, error) {
 	return fields, err
 }
 
-func (j *Job) FieldName(f records.Field) string {
+// FieldName returns the name of a field in the output.
+func (j *Job) FieldName(f records.Field) string { return nameOf(f, j.From, j.Inputs.Columns) }
+
+func nameOf(f records.Field, layout records.Layout, columns []string) string {
 	switch {
-	case j.From.Format == records.JSONL:
+	case f.Part != nil:
+		return f.Part.Text
+	case layout.Format == records.JSONL:
 		return f.Name
 	case f.Index < 0:
 		return fmt.Sprint(f.Index)
-	case f.Index < len(j.Inputs.Columns):
-		return j.Inputs.Columns[f.Index]
+	case f.Index < len(columns):
+		return columns[f.Index]
 	}
 	return fmt.Sprint(f.Index + 1)
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 
@@ -78,6 +79,32 @@ func Columns(name string, layout records.Layout, limit int) ([]string, error) {
 	return start.Columns, nil
 }
 
+// numberColumns names the columns of records without names by their numbers, as JSON lines need names.
+func (in *Inputs) numberColumns(l records.Layout) {
+	if l.HasHeader() || l.Format == records.JSONL {
+		return
+	}
+	s := records.NewFieldSplitter(l, nil)
+	s.Feed(bytes.TrimPrefix(append(in.firstBytes[:len(in.firstBytes):len(in.firstBytes)], '\n'), []byte(records.ByteOrderMark)), true)
+	for kind := s.Next(); kind == records.Data || kind == records.Blank; kind = s.Next() {
+		for i := range s.Values {
+			in.Columns = append(in.Columns, strconv.Itoa(i+1))
+		}
+		if kind == records.Data {
+			return
+		}
+	}
+}
+
+// Select is like the function Select, with errors that name the first file.
+func (in *Inputs) Select(layout, to records.Layout, condition, columns string) (*Selection, error) {
+	s, err := Select(layout, to, in.Columns, condition, columns)
+	if e := (*selectError)(nil); errors.As(err, &e) {
+		return nil, in.FieldError(e.flag, e.value, layout, e.err)
+	}
+	return s, err
+}
+
 // SeparatorHint returns a hint for the end of a message if the first line has a single field,
 // which suggests that the separator is wrong. Otherwise it returns "".
 func (in *Inputs) SeparatorHint(l records.Layout) string {
@@ -107,6 +134,9 @@ func (in *Inputs) SeparatorHint(l records.Layout) string {
 // Warnings warns if the records have one field, but would have more with another separator, or if the
 // header looks like data.
 func (in *Inputs) Warnings(l records.Layout) []string {
+	if !l.HasHeader() {
+		return nil
+	}
 	if i := records.DataInFirstRecord(in.firstBytes, l, in.Columns); i >= 0 {
 		return []string{fmt.Sprintf("%s: the first record was read as the header, but its field %d, %q, looks like data: if it is data, add --no-header",
 			in.Files[0].Name, i+1, in.Columns[i])}
@@ -128,12 +158,13 @@ func (in *Inputs) SkipHint(err error, l records.Layout) error {
 // CheckSkipped returns an error if every record was bad, or every record except the one that
 // determined the number of fields.
 func (in *Inputs) CheckSkipped(t *records.Tally, l records.Layout) error {
-	isOnlyFirst := t.Records == 1 && l.NoHeader
-	if t.BadRecords == 0 || t.Records > 0 && !isOnlyFirst {
+	valid := t.Records + t.Dropped
+	isOnlyFirst := valid == 1 && l.NoHeader
+	if t.BadRecords == 0 || valid > 0 && !isOnlyFirst {
 		return nil
 	}
-	valid := map[bool]string{true: "only the first", false: "no"}[isOnlyFirst]
-	return fmt.Errorf("%s record is valid%s, and %s; the first: %v", valid, in.SeparatorHint(l), textfmt.Plural(t.BadRecords, "bad record"), t.FirstBad)
+	subject := map[bool]string{true: "only the first", false: "no"}[isOnlyFirst]
+	return fmt.Errorf("%s record is valid%s, and %s; the first: %v", subject, in.SeparatorHint(l), textfmt.Plural(t.BadRecords, "bad record"), t.FirstBad)
 }
 
 // openContext is like open, but returns an error when ctx ends, even if open waits for a pipe.

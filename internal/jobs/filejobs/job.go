@@ -30,6 +30,8 @@ type Options struct {
 	Out      io.Writer
 	From, To records.Layout // layouts of the input and of the output
 	SkipBad  bool           // skip and count bad records
+	Where    string         // condition on the records to read, or on the rows of a join; "" keeps all
+	Columns  string         // columns to write, separated by commas; "" writes all
 	Memory   Memory
 	Threads  int // maximum number of threads; a job with little memory uses fewer
 	Temp     []string
@@ -65,12 +67,19 @@ type Engine interface {
 	Run(ctx context.Context, j *Job) error
 }
 
+// Selecter is an engine that applies the condition or the columns to its own rows.
+type Selecter interface {
+	// Selects returns the condition and the columns that apply to the input's records.
+	Selects(o *Options) (where, columns string)
+}
+
 // Job is one execution of an engine.
 type Job struct {
 	Options
 	Result
 	Ctx         context.Context // the context of the whole job
 	TempSet     *tempdir.Set
+	selection   *Selection // nil keeps all records
 	sink        *sink
 	writesFiles bool // the engine writes its files itself, so sink is nil
 	current     *Job // the job whose input is being read; a join has a second job for its right side
@@ -84,6 +93,16 @@ func Run(ctx context.Context, o *Options, e Engine) (_ *Result, err error) {
 	j.current = j
 	j.Threads = min(j.Threads, j.Memory.threads())
 	if j.Inputs, err = OpenInputs(ctx, j.In, j.Files, j.From, j.Memory.MaxRecord()); err != nil {
+		return nil, err
+	}
+	if j.To.Format == records.JSONL {
+		j.Inputs.numberColumns(j.From)
+	}
+	condition, columns := o.Where, o.Columns
+	if s, ok := e.(Selecter); ok {
+		condition, columns = s.Selects(o)
+	}
+	if j.selection, err = j.Inputs.Select(j.From, j.To, condition, columns); err != nil {
 		return nil, err
 	}
 	if j.From.HasHeader() && j.Inputs.Columns == nil {
@@ -108,6 +127,9 @@ func Run(ctx context.Context, o *Options, e Engine) (_ *Result, err error) {
 	}
 	j.Seconds = time.Since(start).Seconds()
 	j.Notes = append(j.Notes, j.Inputs.Warnings(j.From)...)
+	if j.Tally.Dropped > 0 {
+		j.Report("filtered_records", "filtered", j.Tally.Dropped)
+	}
 	return &j.Result, nil
 }
 
@@ -160,7 +182,7 @@ func (j *Job) Read(ctx context.Context, fields []records.Field, handle func(*rec
 func (j *Job) readConfig(ctx context.Context, cfg records.Config, handle func(*records.Block) error) error {
 	cfg = records.Config{
 		Layout: j.From, Fields: cfg.Fields, AllFields: cfg.AllFields, Columns: j.Inputs.Columns, SkipBad: j.SkipBad,
-		Block: j.Memory.Block(), MaxRecord: j.Memory.MaxRecord(), Workers: j.Threads,
+		Block: j.Memory.Block(), MaxRecord: j.Memory.MaxRecord(), Workers: j.Threads, Selector: j.selection.Selector(j.Memory.MaxRecord()),
 	}
 	var err error
 	j.Tally, err = records.Read(ctx, j.Inputs.Files, cfg, func(b *records.Block) error {
@@ -264,7 +286,12 @@ func ReportLongKey(b *records.Block, n, limit int) {
 		hashagg.ErrTooLarge, n, limit))
 }
 
-func (j *Job) engineMemory() int64 { return j.Memory.ForEngine(j.Threads) }
+func (j *Job) engineMemory() int64 {
+	if j.selection.Replaces() { // each thread has a buffer for the new records of a block
+		return j.Memory.ForEngine(2 * j.Threads)
+	}
+	return j.Memory.ForEngine(j.Threads)
+}
 
 // Memory is the amount of memory that a job may use, in bytes.
 type Memory int64

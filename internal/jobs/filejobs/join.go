@@ -10,6 +10,7 @@ import (
 	"github.com/dustin/go-humanize"
 
 	"github.com/go-partd/partd/internal/base/ledger"
+	"github.com/go-partd/partd/internal/base/where"
 	"github.com/go-partd/partd/internal/engine/hashjoin"
 	"github.com/go-partd/partd/internal/engine/mergejoin"
 	"github.com/go-partd/partd/internal/jobs/output"
@@ -47,6 +48,9 @@ func (e *joinEngine) Plan(j *Job) error {
 	if right.Inputs, err = OpenInputs(j.Ctx, j.In, right.Files, right.From, j.Memory.MaxRecord()); err != nil {
 		return err
 	}
+	if j.To.Format == records.JSONL {
+		right.Inputs.numberColumns(right.From)
+	}
 	leftColumns, rightColumns, err := e.splitOn(j.Inputs.Columns, right.Inputs.Columns)
 	if err != nil {
 		return err
@@ -64,22 +68,26 @@ func (e *joinEngine) Plan(j *Job) error {
 	}
 	if e.Kind.Pairs() && (e.left.isUnnamed() || e.right.isUnnamed()) {
 		j.To.NoHeader = true
-		if j.To.Format == records.JSONL {
-			return OptionErrorf("--to-format jsonl: jsonl needs column names, but the input has no header")
-		}
 	}
 	for _, s := range []*joinSide{e.left, e.right} {
-		// The columns of JSON lines are known only after the first record was read. If a semi or
-		// anti join converts a file without a header to JSON lines, the missing column names are
-		// an error only if there is a record.
-		s.lateColumns = e.left.isJSON() || e.right.isJSON() || !e.Kind.Pairs() && s.isUnnamed() && j.To.Format == records.JSONL
+		// The columns of JSON lines are known only after the first record was read.
+		s.lateColumns = e.left.isJSON() || e.right.isJSON()
 		from := s.job.From
 		hasQuotes := from.Format == records.CSV && bytes.IndexByte(s.job.Inputs.firstBytes, '"') >= 0 // later records probably also contain quotes
-		s.canCopyFields = (from.Format == records.CSV || from.Format == records.TSV) && from.Format == j.To.Format && from.Sep == j.To.Sep
-		s.splitsAllFields = e.Kind.Pairs() && !s.isJSON() && (s.isUnnamed() || !s.lateColumns && (!s.canCopyFields || hasQuotes))
+		s.canCopyFields = (from.Format == records.CSV || from.Format == records.TSV) && from.Format == j.To.Format && from.Sep == j.To.Sep && s.parts == nil
+		s.splitsAllFields = e.Kind.Pairs() && !s.isJSON() && (s.isUnnamed() || s.parts != nil || !s.lateColumns && (!s.canCopyFields || hasQuotes))
 	}
 	e.output = &joinOutput{job: j, left: e.left, right: e.right}
 	return nil
+}
+
+// Selects applies the condition and the columns to the left side's records if they are the rows. Otherwise,
+// joinOutput applies them to the rows.
+func (e *joinEngine) Selects(o *Options) (where, columns string) {
+	if e.Kind.Pairs() {
+		return "", ""
+	}
+	return o.Where, o.Columns
 }
 
 // splitOn splits the value of --on. A column name can contain an equals sign.
@@ -94,7 +102,11 @@ func (e *joinEngine) splitOn(left, right []string) (leftColumns, rightColumns []
 	}
 	for _, name := range names {
 		l, r := name, name
-		if before, after, ok := strings.Cut(name, "="); ok && !(contains(left, name) && contains(right, name)) {
+		if part, rest, _ := where.ParsePart(name); part != nil && strings.HasPrefix(rest, "=") {
+			l, r = part.Text, rest[1:]
+		} else if part != nil && rest == "" {
+			l = part.Text
+		} else if before, after, ok := strings.Cut(name, "="); ok && !(contains(left, name) && contains(right, name)) {
 			l, r = before, after
 			for i := range name { // use the first = that separates two column names
 				if name[i] == '=' && contains(left, name[:i]) && contains(right, name[i+1:]) {
@@ -238,6 +250,7 @@ func (e *joinEngine) nameColumns(j *Job, s *joinSide) (err error) {
 	if s.rows, err = output.NewRows(j.To, names); err != nil {
 		return OptionErrorf("--to-format %s: %w", j.To.Format, err)
 	}
+	e.output.names = names
 	return nil
 }
 
@@ -254,13 +267,14 @@ func (e *joinEngine) report(j *Job, stats mergejoin.Stats, sums [2]ledger.Sum128
 			j.Inputs.Size = -1
 		}
 	}
-	j.Report("rows", "rows", stats.Rows)
+	j.Report("rows", "rows", stats.Rows-e.output.dropped)
 	j.Report("left_records", "left", l)
 	j.Report("right_records", "right", r)
 	j.Report("left_alone", "", stats.LeftUnmatched)
 	j.Report("right_alone", "", stats.RightUnmatched)
 	j.Report("proof", "proof", fmt.Sprintf("%s and %s records in, the same numbers joined; their hashes add up to %v and %v, in and out",
 		humanize.Comma(l), humanize.Comma(r), sums[0], sums[1]))
+	j.Tally.Dropped += e.output.dropped
 	j.Lines = append(j.Lines, engine)
 	j.Report("runs", "", runs)
 	j.Report("temporary_bytes", "temporary", written)

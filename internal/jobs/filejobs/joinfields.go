@@ -97,7 +97,7 @@ func (s *joinSide) appendFields(dst []byte, w *joinWorker, fields [][]byte, reco
 	var bare []bool
 	if fields == nil {
 		if w.splitter == nil {
-			w.splitter = allFields(s.job.From, s.columns)
+			w.splitter = s.allFields()
 		}
 		w.splitter.Feed(record, true)
 		if kind := w.splitter.Next(); kind != records.Data {

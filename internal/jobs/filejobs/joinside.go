@@ -24,12 +24,13 @@ type joinSide struct {
 	matchEmpty bool            // missing and empty keys match each other
 	fields     []records.Field // the key fields, which --on names
 
-	columns          []string // column names, nil if the columns are unnamed
-	keys             []int    // indexes of fields in columns; a negative index counts from the end
-	firstOtherColumn int      // output index of this side's first column that is not a key column
-	canCopyFields    bool     // fields without quotes can be copied to the output
-	splitsAllFields  bool     // reading splits a record into all of its fields
-	lateColumns      bool     // the columns are known only after a record was read, so records are stored unchanged
+	parts            []records.Field // the key fields that are parts of columns, which follow all other columns
+	columns          []string        // column names, nil if the columns are unnamed
+	keys             []int           // indexes of fields in columns; a negative index counts from the end
+	firstOtherColumn int             // output index of this side's first column that is not a key column
+	canCopyFields    bool            // fields without quotes can be copied to the output
+	splitsAllFields  bool            // reading splits a record into all of its fields
+	lateColumns      bool            // the columns are known only after a record was read, so records are stored unchanged
 	rows             *output.Rows
 	workers          []joinWorker
 }
@@ -54,12 +55,24 @@ func (e *joinEngine) newSide(j *Job, names []string) (*joinSide, error) {
 		}
 		f.Optional = true
 		s.fields, s.keys = append(s.fields, f), append(s.keys, f.Index)
+		if f.Part != nil {
+			s.parts = append(s.parts, f)
+		}
+	}
+	for i, part := 0, 0; i < len(s.fields); i++ { // count the parts, and other fields before them, from the end
+		switch n := len(s.parts); {
+		case s.fields[i].Part != nil:
+			s.keys[i] = part - n
+			part++
+		case s.keys[i] < 0:
+			s.keys[i] -= n
+		}
 	}
 	return s, nil
 }
 
 func (s *joinSide) isUnnamed() bool {
-	return s.job.From.Format != records.JSONL && !s.job.From.HasHeader()
+	return s.job.From.Format != records.JSONL && s.job.Inputs.Columns == nil && !s.job.From.HasHeader()
 }
 
 func (s *joinSide) isJSON() bool { return s.job.From.Format == records.JSONL }
@@ -69,17 +82,31 @@ func (s *joinSide) findColumns() {
 	if s.columns == nil && !s.isUnnamed() {
 		s.columns = []string{}
 	}
-	if !s.isJSON() {
-		return
-	}
-	s.columns = records.Members(s.job.Tally.First)
-	for i, f := range s.fields {
-		s.keys[i] = slices.Index(s.columns, f.Name)
-		if s.keys[i] < 0 {
-			s.keys[i] = len(s.columns)
-			s.columns = append(s.columns, f.Name)
+	if s.isJSON() {
+		s.columns = records.Members(s.job.Tally.First)
+		for i, f := range s.fields {
+			s.keys[i] = slices.Index(s.columns, f.Name)
+			if s.keys[i] < 0 && f.Part == nil {
+				s.keys[i] = len(s.columns)
+				s.columns = append(s.columns, f.Name)
+			}
 		}
 	}
+	if s.columns == nil {
+		return
+	}
+	s.columns = slices.Clip(s.columns)
+	for i, f := range s.fields {
+		if f.Part != nil {
+			s.keys[i] = len(s.columns)
+			s.columns = append(s.columns, f.Part.Text)
+		}
+	}
+}
+
+// allFields returns a splitter that returns the fields of a record in the order of s.columns.
+func (s *joinSide) allFields() *records.Splitter {
+	return allFields(s.job.From, s.columns[:max(len(s.columns)-len(s.parts), 0)], s.parts...)
 }
 
 // keyNames returns the names of the key columns, or nil if they are unnamed.
@@ -118,7 +145,7 @@ func (s *joinSide) otherCount() int {
 func (s *joinSide) readWith(ctx context.Context, handle func(*records.Block) error) error {
 	cfg := records.Config{Fields: s.fields}
 	if s.splitsAllFields {
-		cfg = records.Config{AllFields: true}
+		cfg = records.Config{AllFields: true, Fields: s.parts}
 	}
 	return s.job.readConfig(ctx, cfg, handle)
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/internal/jobs/output"
+	"github.com/go-partd/partd/internal/jobs/records"
 )
 
 // joinOutput writes the rows of a join, from several goroutines.
@@ -17,6 +18,10 @@ type joinOutput struct {
 	mu         sync.Mutex
 	converter  *converter // for semi and anti joins, which write the left side's records
 	headerSize int        // in bytes
+
+	names     []string   // names of the columns, or nil
+	selection *Selection // of rows, which are pairs of records; nil keeps all
+	dropped   int64      // number of rows that are not selected
 }
 
 // begin writes the header. The columns of both sides must be known.
@@ -28,6 +33,16 @@ func (o *joinOutput) begin() (err error) {
 	header, err := o.right.rows.AppendHeader(nil)
 	if err != nil {
 		return err
+	}
+	if options := &o.job.Options; options.Where != "" || options.Columns != "" {
+		layout := o.job.To
+		layout.NoHeader = layout.NoHeader || o.names == nil
+		if o.selection, err = Select(layout, layout, o.names, options.Where, options.Columns); err != nil {
+			return &OptionError{err}
+		}
+		if o.selection.Replaces() {
+			header = o.selection.Header
+		}
 	}
 	o.headerSize, err = o.job.sink.Write(header)
 	return err
@@ -42,6 +57,10 @@ type joinWriter struct {
 	fromRight   sideFields
 	buf         []byte
 	rows, bytes int64
+
+	splitter *records.Splitter // splits rows if there is a selection
+	selector *records.Selector
+	replaced []byte // a row with the selected columns
 }
 
 type sideFields struct {
@@ -100,7 +119,43 @@ func (w *joinWriter) writeRow() (err error) {
 		w.buf = append(append(append(w.buf, key...), leftFields...), rightFields...)
 		w.buf = w.right.rows.AppendEnd(w.buf)
 	}
+	if !w.selection.isAll() {
+		if err := w.selectRow(from); err != nil {
+			return err
+		}
+	}
 	return w.endRow(from)
+}
+
+// selectRow removes the row that begins at index from of w.buf if it is not selected, and otherwise all columns that are
+// not selected.
+func (w *joinWriter) selectRow(from int) error {
+	if w.selector == nil {
+		w.selector = w.selection.Selector(w.job.Memory.MaxRecord())()
+		w.splitter = records.NewSplitter(w.selection.layout, w.selection.fields, w.names)
+	}
+	w.splitter.Feed(w.buf[from:], true)
+	keep, fields := true, w.splitter.Values
+	var err error
+	if w.splitter.Next() != records.Data {
+		err = w.splitter.Err
+	} else if w.selector.Keep != nil {
+		keep, err = w.selector.Keep(fields)
+	}
+	if keep && err == nil && w.selector.Write != nil {
+		w.replaced, err = w.selector.Write(w.replaced[:0], fields)
+		w.buf = append(w.buf[:from], w.replaced...)
+	}
+	if err != nil {
+		return fmt.Errorf("the row %s: %w", QuoteShort(trimNewline(w.buf[from:])), err)
+	}
+	if !keep {
+		w.buf = w.buf[:from]
+		w.mu.Lock()
+		w.dropped++
+		w.mu.Unlock()
+	}
+	return nil
 }
 
 // writeWhole writes a record of the left side as a row of a semi or anti join.

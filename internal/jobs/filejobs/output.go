@@ -89,6 +89,10 @@ type converter struct {
 // newConverter writes the header, and returns a converter for a job's records. It must be called
 // after the input was read: the columns of JSON lines are the members of the first record.
 func newConverter(j *Job, w io.Writer) (*converter, error) {
+	if j.selection.Replaces() { // reading has converted the records
+		_, err := w.Write(j.selection.Header)
+		return &converter{}, err
+	}
 	if j.To == j.From {
 		_, err := w.Write(j.Inputs.header)
 		return &converter{}, err
@@ -113,16 +117,17 @@ func newConverter(j *Job, w io.Writer) (*converter, error) {
 	return c, err
 }
 
-// allFields returns a splitter that returns all fields of a record. JSON lines may lack some.
-func allFields(layout records.Layout, columns []string) *records.Splitter {
+// allFields returns a splitter that returns all fields of a record, and then parts. JSON lines may lack
+// some.
+func allFields(layout records.Layout, columns []string, parts ...records.Field) *records.Splitter {
 	if layout.Format != records.JSONL {
-		return records.NewFieldSplitter(layout, columns)
+		return records.NewFieldSplitter(layout, columns, parts...)
 	}
 	var members []records.Field
 	for _, name := range columns {
 		members = append(members, records.Field{Name: name, Optional: true})
 	}
-	return records.NewMemberSplitter(members)
+	return records.NewMemberSplitter(append(members, parts...))
 }
 
 func (c *converter) write(w io.Writer, data []byte) error {

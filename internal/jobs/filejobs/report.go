@@ -59,10 +59,10 @@ func CheckMembers(t *records.Tally) error {
 	if outer, _, ok := strings.Cut(name, "."); ok && slices.Contains(members, outer) {
 		hint = fmt.Sprintf(" (only members of the outermost object are fields, not members of %q)", outer)
 	}
-	if t.Records == 0 {
+	if t.Records == 0 && t.FirstBad != nil {
 		hint = fmt.Sprintf("; the first bad record: %v", t.FirstBad)
 	}
-	return fmt.Errorf("none of the %s read has a member %q%s", textfmt.Plural(t.Records+t.BadRecords, "record"), name, hint)
+	return fmt.Errorf("none of the %s read has a member %q%s", textfmt.Plural(t.Records+t.Dropped+t.BadRecords, "record"), name, hint)
 }
 
 // SameCause reports whether two errors have the same system error number.

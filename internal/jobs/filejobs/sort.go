@@ -126,7 +126,8 @@ func (s *sortEngine) setSortKey(b *records.Block, r *sortRecord) (bool, error) {
 	key, badIndex := s.appendKey(r.buf, fields)
 	r.key, r.buf = key, key
 	if badIndex >= 0 {
-		b.MarkBad(fmt.Errorf("field %d of --by must be a number, not %s", badIndex+1, QuoteShort(fields[badIndex])))
+		name, _ := OrderedField(s.names[badIndex], nil)
+		b.MarkBad(fmt.Errorf("field %s of --by must be a number, not %s", QuoteShort([]byte(name)), QuoteShort(fields[badIndex])))
 	}
 	return badIndex < 0, nil
 }

@@ -31,7 +31,7 @@ type FirstSorter struct {
 
 // Open makes t select n records of a single worker, and returns the writer for them.
 func (t *FirstSorter) Open(ctx context.Context, j *Job, n int, memory int64) (_ *extsort.Writer, err error) {
-	t.n, t.firsts = n, []*firstKeys{{n: n, maxBytes: memory / 2}}
+	t.n, t.firsts = n, []*firstKeys{{n: n, maxBytes: memory / 2, disabled: n > MaxTop}}
 	if t.sorter, err = j.NewSorter(ctx, memory/2, false); err != nil {
 		return nil, err
 	}
@@ -62,6 +62,14 @@ func Top(by string, n int) Engine {
 // Frequent returns an engine that writes the n most frequent values of the fields listed in by.
 func Frequent(by string, n int) Engine {
 	return &topEngine{FirstSorter: FirstSorter{n: n}, frequent: by}
+}
+
+// Selects leaves the columns to [Frequent], which writes rows of its own.
+func (t *topEngine) Selects(o *Options) (where, columns string) {
+	if t.frequent != "" {
+		return o.Where, ""
+	}
+	return o.Where, o.Columns
 }
 
 func (t *topEngine) Plan(j *Job) (err error) {
@@ -217,7 +225,11 @@ func (t *topEngine) writeCounts(j *Job) error {
 	for _, f := range t.fields {
 		names = append(names, j.FieldName(f))
 	}
-	rows, err := output.NewRows(j.To, append(names, "count"))
+	order, names, err := j.OrderColumns(append(names, "count"))
+	if err != nil {
+		return err
+	}
+	rows, err := output.NewRows(j.To, names)
 	if err != nil {
 		return fmt.Errorf("--to-format %s: %w", j.To.Format, err)
 	}
@@ -232,7 +244,7 @@ func (t *topEngine) writeCounts(j *Job) error {
 		count := ^binary.BigEndian.Uint64(rec)
 		row := j.AppendKeyValues(nil, rec[8:], len(t.fields))
 		row = append(row, output.Value{Text: strconv.AppendUint(nil, count, 10), JSON: true})
-		if out, err = rows.Append(out[:0], row); err == nil {
+		if out, err = rows.Append(out[:0], output.Reorder(row, order)); err == nil {
 			_, err = j.sink.Write(out)
 		}
 		return err

@@ -23,7 +23,9 @@ type engine struct {
 	by, aggregates string
 	job            *filejobs.Job
 
-	names           []string // column names of the output
+	names           []string // names of the fields and the aggregates
+	order           []int    // indexes of the columns to write in names; nil writes all
+	outputNames     []string // names of the columns to write
 	specs           []aggregate.Spec
 	specColumns     []aggregate.Columns // the input columns of each spec
 	fields          []records.Field
@@ -51,6 +53,9 @@ type engine struct {
 func New(by, aggregates string, top Top) filejobs.Engine {
 	return &engine{by: by, aggregates: aggregates, top: topWriter{Top: top}}
 }
+
+// Selects leaves the columns to the rows of groups.
+func (g *engine) Selects(o *filejobs.Options) (where, columns string) { return o.Where, "" }
 
 func (g *engine) Plan(j *filejobs.Job) error {
 	g.job = j
@@ -86,6 +91,9 @@ func (g *engine) Plan(j *filejobs.Job) error {
 		case s.StoresValues():
 			g.storedColumns = appendNew(g.storedColumns, column)
 		}
+	}
+	if g.order, g.outputNames, err = j.OrderColumns(g.names); err != nil {
+		return err
 	}
 	if err := g.top.plan(g.specs, g.names[g.keyCount:]); err != nil {
 		return err

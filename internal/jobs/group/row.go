@@ -48,7 +48,7 @@ type storedText struct {
 }
 
 func newRowBuilder(g *engine, j *filejobs.Job) (*rowBuilder, error) {
-	rows, err := output.NewRows(j.To, g.names)
+	rows, err := output.NewRows(j.To, g.outputNames)
 	if err != nil {
 		return nil, fmt.Errorf("--to-format %s: %w", j.To.Format, err)
 	}
@@ -83,7 +83,7 @@ func newRowBuilder(g *engine, j *filejobs.Job) (*rowBuilder, error) {
 	}
 	// Text can need quotes; numbers, true and false never do.
 	mayBeText := func(s aggregate.Spec) bool { return s.StoresValues() || s.NeedsSorting() }
-	if g.top.N == 0 && !slices.ContainsFunc(g.specs, mayBeText) {
+	if g.top.N == 0 && g.order == nil && !slices.ContainsFunc(g.specs, mayBeText) {
 		r.plain = rows.Plain()
 	}
 	return r, nil

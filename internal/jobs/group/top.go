@@ -2,6 +2,7 @@ package group
 
 import (
 	"context"
+	"math"
 	"slices"
 	"strings"
 
@@ -13,10 +14,12 @@ import (
 
 // Top selects the groups to write: the N groups with the largest values of the aggregate
 // By, or with the smallest values if By ends in ":asc". If By is "", the first aggregate is
-// used. If N is 0, all groups are written, in key order.
+// used. If N is 0, all groups are written: in key order or, if By is set, in ascending order of By, or in descending
+// order if Desc is set or By ends in ":desc".
 type Top struct {
-	N  int
-	By string
+	N    int
+	By   string
+	Desc bool
 }
 
 // topWriter sorts the rows of the groups that may be among the first N. It is an io.Writer; each
@@ -32,12 +35,16 @@ type topWriter struct {
 }
 
 func (t *topWriter) plan(specs []aggregate.Spec, names []string) error {
-	if t.N == 0 {
+	flag, sorts := "top", t.N == 0
+	if sorts && t.By == "" {
 		return nil
+	}
+	if sorts {
+		flag, t.N = "sort", math.MaxInt
 	}
 	for _, s := range specs {
 		if s.Func == aggregate.List {
-			return filejobs.OptionErrorf("--top needs rows that fit in memory, but %s can be larger: remove it from --agg", s.Text)
+			return filejobs.OptionErrorf("--%s needs rows that fit in memory, but %s can be larger: remove it from --agg", strings.Replace(flag, "sort", "sort-by", 1), s.Text)
 		}
 	}
 	if t.By != "" {
@@ -45,8 +52,11 @@ func (t *topWriter) plan(specs []aggregate.Spec, names []string) error {
 		name, t.order = filejobs.OrderedField(t.By, names)
 		t.byIndex = slices.Index(names, name)
 		if t.byIndex < 0 || t.order.Numeric {
-			return filejobs.OptionErrorf("--top-by %q is not an aggregate of --agg%s: use one of %s, and add :asc for the smallest", t.By, textfmt.Hint(name, names), strings.Join(names, ", "))
+			return filejobs.OptionErrorf("--%s-by %q is not an aggregate of --agg%s: use one of %s, and add %s", flag, t.By, textfmt.Hint(name, names), strings.Join(names, ", "), map[string]string{"top": ":asc for the smallest", "sort": ":desc for descending order"}[flag])
 		}
+	}
+	if sorts {
+		t.order.Asc = t.order.Asc || !t.order.Desc && !t.Desc
 	}
 	s := specs[t.byIndex]
 	t.order.Numeric = s.Func != aggregate.Mode && !s.StoresValues() && !s.NeedsBooleans()

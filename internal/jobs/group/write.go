@@ -205,14 +205,18 @@ func (r *rowBuilder) appendResult(dst []byte, i int) ([]byte, error) {
 // writeFields writes the row. Lists that do not fit in memory are written in pieces.
 func (r *rowBuilder) writeFields(w io.Writer) (err error) {
 	r.outBuf = r.outBuf[:0]
-	for i := range r.row {
+	for i := range r.g.outputNames {
 		if r.outBuf, err = r.rows.AppendStart(r.outBuf, i); err != nil {
 			return err
 		}
-		if k := i - r.g.keyCount; k >= 0 && r.lists[k] != nil && r.lists[k].size > 0 {
+		column := i // index in r.row
+		if r.g.order != nil {
+			column = r.g.order[i]
+		}
+		if k := column - r.g.keyCount; k >= 0 && r.lists[k] != nil && r.lists[k].size > 0 {
 			err = r.streamList(w, i, r.lists[k])
 		} else {
-			r.outBuf, err = r.rows.AppendField(r.outBuf, i, &r.row[i])
+			r.outBuf, err = r.rows.AppendField(r.outBuf, i, &r.row[column])
 		}
 		if err != nil {
 			return err

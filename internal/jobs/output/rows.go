@@ -110,6 +110,18 @@ func (r *Rows) AppendHeader(dst []byte) ([]byte, error) {
 	return r.Append(dst, row)
 }
 
+// Reorder returns the values of row with the given indexes. A nil order returns row.
+func Reorder(row []Value, order []int) []Value {
+	if order == nil {
+		return row
+	}
+	selected := make([]Value, len(order))
+	for i, index := range order {
+		selected[i] = row[index]
+	}
+	return selected
+}
+
 // Append appends a row. If the format cannot represent a field, the error names the field.
 func (r *Rows) Append(dst []byte, row []Value) ([]byte, error) {
 	var err error

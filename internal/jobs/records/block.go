@@ -16,6 +16,8 @@ type Block struct {
 	Seq      int64    // index of the block, in input order
 
 	splitter   *Splitter
+	selector   *Selector
+	keep       []bool // memory for selectColumns
 	data       []byte // the records; a part of buf
 	buf        []byte
 	offset     int64 // total size of the records and empty lines before the block
@@ -52,17 +54,24 @@ func (b *Block) Next() bool {
 	}
 	s := b.splitter
 	for {
-		kind := s.Next()
+		kind := s.split()
 		n := int64(len(s.Record))
+		if kind == Data {
+			b.Record, b.Fields, b.Unquoted = s.Record, s.Values, s.Bare
+			kind = b.selectRecord()
+		}
 		switch kind {
 		case Data:
 			b.tally.Records++
-			b.tally.RecordBytes += n
-			b.Record, b.Fields, b.Unquoted = s.Record, s.Values, s.Bare
+			b.tally.RecordBytes += int64(len(b.Record))
+			b.tally.DroppedBytes += n - int64(len(b.Record))
 			if b.first == nil && s.layout.Format == JSONL {
 				b.first = s.Record
 			}
 			return true
+		case Dropped:
+			b.tally.Dropped++
+			b.tally.DroppedBytes += n
 		case Blank:
 			b.tally.BlankLines++
 			b.tally.BlankBytes += n
@@ -117,7 +126,7 @@ func (b *Block) Tally() (records, bytes int64) { return b.tally.Records, b.tally
 // Offset returns the total size, over all inputs, of the records and empty lines before the current
 // record.
 func (b *Block) Offset() int64 {
-	return b.offset + int64(b.splitter.pos-len(b.Record))
+	return b.offset + int64(b.splitter.pos-len(b.splitter.Record))
 }
 
 // WaitForEarlier waits until all earlier blocks have been handled.

@@ -23,34 +23,48 @@ func NewColumns(fields, n int) *Columns {
 // of the block. It does not set Record and Fields.
 func (b *Block) NextColumns(c *Columns, limit int) int {
 	s := b.splitter
-	b.beforeColumns = blockMark{s.pos, s.lines, b.tally.Records, b.tally.RecordBytes}
-	if b.err != nil || s.requested == nil || s.fieldCount < 2 || len(s.buf) > math.MaxUint32 {
+	b.beforeColumns = blockMark{s.pos, s.lines, b.tally}
+	if b.err != nil || s.requested == nil || s.fieldCount < 2 || len(s.buf) > math.MaxUint32 || b.selector != nil && b.selector.Write != nil {
 		return 0
 	}
+	for len(c.From) < len(s.fields) {
+		c.From, c.To = append(c.From, make([]uint32, len(c.From[0]))), append(c.To, make([]uint32, len(c.To[0])))
+	}
 	c.Data = s.buf
+	dropped := b.tally.DroppedBytes
 	n := 0
 	for n < limit && s.findEnds() {
+		start, firstEnd := s.pos, s.ends.firstEnd
 		k := s.nextColumns(c, n, limit)
 		if k == 0 {
 			break
 		}
-		n += k
+		if b.selector == nil && s.parts == nil {
+			n += k
+			continue
+		}
+		kept, ok := b.selectColumns(c, n, k, start, firstEnd)
+		n += kept
+		if !ok {
+			break
+		}
 	}
 	b.tally.Records += int64(n)
-	b.tally.RecordBytes += int64(s.pos - b.beforeColumns.pos)
+	b.tally.RecordBytes += int64(s.pos-b.beforeColumns.pos) - (b.tally.DroppedBytes - dropped)
 	return n
 }
 
 // blockMark is a position in a block.
 type blockMark struct {
-	pos                        int
-	lines, records, recordSize int64
+	pos   int
+	lines int64
+	tally Tally
 }
 
 // UndoColumns undoes the last call of NextColumns, so that Next returns its records.
 func (b *Block) UndoColumns() {
 	s, m := b.splitter, b.beforeColumns
-	s.pos, s.lines, b.tally.Records, b.tally.RecordBytes = m.pos, m.lines, m.records, m.recordSize
+	s.pos, s.lines, b.tally = m.pos, m.lines, m.tally
 	s.ends.lineIndex = len(s.ends.lines) // discard the ends of later records
 }
 

@@ -44,7 +44,7 @@ func referenceCSV(data string) (records []string, fields [][]string, err error) 
 func compareCSV(t *testing.T, data string, block int) {
 	t.Helper()
 	wantRecords, wantFields, refErr := referenceCSV(data)
-	if errors.Is(refErr, csv.ErrBareQuote) || strings.HasPrefix(data, byteOrderMark) || strings.Contains(data, "\r\r") {
+	if errors.Is(refErr, csv.ErrBareQuote) || strings.HasPrefix(data, ByteOrderMark) || strings.Contains(data, "\r\r") {
 		// Unlike encoding/csv, we treat a quote inside an unquoted field as data, and skip a byte order
 		// mark. encoding/csv sometimes drops both CRs of "\r\r\n".
 		return

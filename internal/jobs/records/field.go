@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/go-partd/partd/internal/base/textfmt"
+	"github.com/go-partd/partd/internal/base/where"
 )
 
 // Field identifies a field of a record.
@@ -15,6 +16,9 @@ type Field struct {
 	Name     string // JSONL: member name
 	Index    int    // other formats: index from 0, or from the end (-1 is the last)
 	Optional bool   // JSONL: the member can be missing or null
+	Raw      bool   // JSONL: the value is returned as JSON, and can be of any kind
+
+	Part *where.Part // the part of the value to return; nil returns all of it
 }
 
 func (f Field) purpose() string {
@@ -28,9 +32,23 @@ func (f Field) purpose() string {
 var ErrFieldZero = errors.New("there is no field 0: fields are numbered from 1, or from the end (-1 is the last)")
 
 // Resolve returns the field that by identifies. by is the exact name of a column or, if no column
-// has that name, a number from 1, or from the end (-1 is the last). columns are the names in the
-// header, or nil if there is no header.
+// has that name, a number from 1, or from the end (-1 is the last), or a part of a column. columns are
+// the names in the header, or nil if there is no header.
 func (l Layout) Resolve(by string, columns []string) (Field, error) {
+	if !slices.Contains(columns, by) {
+		part, rest, err := where.ParsePart(by)
+		if err == nil && part != nil && rest != "" {
+			err = fmt.Errorf("%q follows the closing parenthesis", rest)
+		}
+		if err != nil {
+			return Field{}, err
+		}
+		if part != nil {
+			f, err := l.Resolve(part.Column, columns)
+			f.Part = part
+			return f, err
+		}
+	}
 	if l.Format == JSONL {
 		return Field{Name: by}, nil
 	}

@@ -7,19 +7,21 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strconv"
 
 	"github.com/go-partd/partd"
 )
 
-const byteOrderMark = "\uFEFF"
+// ByteOrderMark can precede the content of a file in UTF-8.
+const ByteOrderMark = "\uFEFF"
 
 // begin skips the byte order mark and the header of the file whose beginning is in r.block. If
 // r.block ends within the header, begin returns false and must be called again with more data. eof
 // reports whether r.block contains the file's end.
 func (r *reader) begin(eof bool) (bool, error) {
 	s, t := r.splitter, &r.tally
-	rest := bytes.TrimPrefix(r.block[r.start:], []byte(byteOrderMark))
+	rest := bytes.TrimPrefix(r.block[r.start:], []byte(ByteOrderMark))
 	from := len(r.block) - len(rest)
 	if !r.cfg.Layout.HasHeader() {
 		t.HeaderBytes += int64(from - r.start)
@@ -91,7 +93,7 @@ func checkPlain(head []byte) error {
 // The file can still end with a newline that an editor has added. head is the beginning of the
 // file.
 func checkEndings(head []byte, l Layout) error {
-	line, rest, hasNewline := bytes.Cut(bytes.TrimPrefix(head, []byte(byteOrderMark)), newline)
+	line, rest, hasNewline := bytes.Cut(bytes.TrimPrefix(head, []byte(ByteOrderMark)), newline)
 	line = bytes.TrimRight(line, "\r")
 	crIndex, quoted := -1, false
 	for i, c := range line {
@@ -142,7 +144,7 @@ func DataInFirstRecord(data []byte, l Layout, columns []string) int {
 	isOther, hasNumber, isRepeated := make([]bool, len(columns)), make([]bool, len(columns)), make([]bool, len(columns))
 	s := NewFieldSplitter(l, columns)
 	s.Begin()
-	s.Feed(bytes.TrimPrefix(data, []byte(byteOrderMark)), false)
+	s.Feed(bytes.TrimPrefix(data, []byte(ByteOrderMark)), false)
 	for kind := s.Next(); kind != More && kind != Broken; kind = s.Next() {
 		for i := 0; kind == Data && i < len(columns); i++ {
 			if v := s.Values[i]; len(v) > 0 {
@@ -158,7 +160,7 @@ func DataInFirstRecord(data []byte, l Layout, columns []string) int {
 // Start is the beginning of a file.
 type Start struct {
 	Columns []string // column names in the header, or nil
-	Header  []byte   // header with its newline
+	Header  []byte   // header with its newline, and with all columns
 	Read    []byte   // all bytes that were read, including the header
 }
 
@@ -182,8 +184,12 @@ func ReadStart(name string, f io.Reader, layout Layout, maxRecord int) (*Start, 
 			return &Start{Read: head}, nil
 		}
 		s := NewSplitter(layout, nil, nil)
-		if kind := s.findHeader(bytes.TrimPrefix(head, []byte(byteOrderMark)), err != nil); kind == Header {
-			return &Start{s.Columns, s.Record, head}, nil
+		if kind := s.findHeader(bytes.TrimPrefix(head, []byte(ByteOrderMark)), err != nil); kind == Header {
+			header := s.Record
+			if layout.RowNames {
+				header = slices.Concat([]byte(RowNamesColumn), layout.Separator(), header)
+			}
+			return &Start{s.Columns, header, head}, nil
 		} else if kind == Broken || kind == Bad {
 			return nil, &Error{name, s.Line, s.Err}
 		}
@@ -205,7 +211,11 @@ func (s *Splitter) findHeader(data []byte, complete bool) Kind {
 	s.Begin()
 	s.Feed(data, complete)
 	for {
-		if kind := s.Next(); kind != Blank {
+		kind := s.Next()
+		if kind == Header && s.layout.RowNames {
+			s.Columns = slices.Insert(s.Columns, 0, RowNamesColumn)
+		}
+		if kind != Blank {
 			return kind
 		}
 	}

@@ -114,6 +114,9 @@ func (s *Splitter) textOf(f Field, value []byte) ([]byte, error) {
 		}
 		return nil, fmt.Errorf("member %q is missing", f.Name)
 	}
+	if f.Raw {
+		return value, nil
+	}
 	switch value[0] {
 	case '"':
 		text := value[1 : len(value)-1]

@@ -22,12 +22,14 @@ type Input struct {
 type Config struct {
 	Layout    Layout
 	Fields    []Field  // fields to return for each record
-	AllFields bool     // return all fields, in order, instead of Fields; not for JSON lines
+	AllFields bool     // return all fields, in order, before Fields, which must be parts; not for JSON lines
 	Columns   []string // header that every input must have, or nil
 	Block     int      // size of a block in bytes, at least 16
 	MaxRecord int      // maximum length of a record in bytes, at least Block
 	Workers   int      // number of goroutines that split and handle blocks, at least 1
 	SkipBad   bool     // count bad records and continue
+
+	Selector func() *Selector // returns the selector of a worker; nil selects all records unchanged
 }
 
 func (c *Config) workers() int { return max(c.Workers, 1) }
@@ -47,6 +49,8 @@ type Tally struct {
 	FirstBad      error // error of the first skipped bad record
 	Records       int64 // valid records
 	RecordBytes   int64
+	Dropped       int64   // records that the selector dropped
+	DroppedBytes  int64   // bytes of the input that the selector dropped, less those that it added
 	First         []byte  // JSON lines: the first valid record
 	Absent        []Field // JSON lines: requested fields that no record has
 	AddedNewlines int64   // newlines that were missing at the end of files
@@ -54,7 +58,7 @@ type Tally struct {
 
 // Accounted reports whether the counts add up to the number of bytes read.
 func (t *Tally) Accounted() bool {
-	return t.ReadBytes+t.AddedNewlines == t.HeaderBytes+t.BlankBytes+t.BadBytes+t.RecordBytes
+	return t.ReadBytes+t.AddedNewlines == t.HeaderBytes+t.BlankBytes+t.BadBytes+t.RecordBytes+t.DroppedBytes
 }
 
 // Add adds the counts of o to t. If t has no FirstBad, Add also copies the FirstBad of o.
@@ -68,6 +72,8 @@ func (t *Tally) Add(o *Tally) {
 	t.BadBytes += o.BadBytes
 	t.Records += o.Records
 	t.RecordBytes += o.RecordBytes
+	t.Dropped += o.Dropped
+	t.DroppedBytes += o.DroppedBytes
 	t.AddedNewlines += o.AddedNewlines
 }
 
@@ -95,9 +101,15 @@ func Read(ctx context.Context, inputs []Input, cfg Config, handle func(*Block) e
 	var wg sync.WaitGroup
 	splitters := make([]*Splitter, cfg.workers())
 	for w := range splitters {
-		splitters[w] = NewSplitter(cfg.Layout, cfg.Fields, cfg.Columns)
+		var selector *Selector
+		fields := cfg.Fields
+		if cfg.Selector != nil {
+			selector = cfg.Selector()
+			fields = slices.Concat(fields, selector.Fields)
+		}
+		splitters[w] = NewSplitter(cfg.Layout, fields, cfg.Columns)
 		splitters[w].allFields = cfg.AllFields
-		wg.Go(func() { r.work(ctx, w, splitters[w], handle) })
+		wg.Go(func() { r.work(ctx, w, splitters[w], selector, handle) })
 	}
 	wg.Wait()
 	o.mu.Lock() // the reader may still be running
@@ -113,7 +125,7 @@ func Read(ctx context.Context, inputs []Input, cfg Config, handle func(*Block) e
 	// changes r.tally.
 	o.tally.Add(&r.tally)
 	sawRecord := func(s *Splitter) bool { return s.sawRecord }
-	for i, f := range cfg.Fields {
+	for i, f := range splitters[0].fields {
 		seen := func(s *Splitter) bool { return s.seenFields[i] }
 		if slices.ContainsFunc(splitters, sawRecord) && !slices.ContainsFunc(splitters, seen) {
 			o.tally.Absent = append(o.tally.Absent, f)
@@ -123,7 +135,7 @@ func Read(ctx context.Context, inputs []Input, cfg Config, handle func(*Block) e
 }
 
 // work calls handle for blocks from fullBlocks, until the channel is closed or a block fails.
-func (r *reader) work(ctx context.Context, worker int, splitter *Splitter, handle func(*Block) error) {
+func (r *reader) work(ctx context.Context, worker int, splitter *Splitter, selector *Selector, handle func(*Block) error) {
 	for {
 		var b *Block
 		select {
@@ -133,6 +145,7 @@ func (r *reader) work(ctx context.Context, worker int, splitter *Splitter, handl
 		if b == nil {
 			return
 		}
+		b.selector = selector
 		b.begin(worker, splitter)
 		end := b.end(handle(b))
 		r.order.addResult(end)

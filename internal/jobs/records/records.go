@@ -58,7 +58,11 @@ type Layout struct {
 	Format   Format
 	NoHeader bool   // CSV and TSV: the first record is data
 	Sep      string // separator; "" means a comma for CSV and white space for text
+	RowNames bool   // CSV and TSV: the header lacks a name for the first column, which becomes RowNamesColumn
 }
+
+// RowNamesColumn is the name of the first column if the header has none.
+const RowNamesColumn = "row_names"
 
 // HasHeader reports whether the first record of a file names the columns.
 func (l Layout) HasHeader() bool {

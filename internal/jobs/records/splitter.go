@@ -12,12 +12,13 @@ import (
 type Kind uint8
 
 const (
-	More   Kind = iota // the data contains no further complete record
-	Data               // a record with its fields
-	Header             // the header: see Columns
-	Blank              // an empty line
-	Bad                // an invalid record: see Err
-	Broken             // the rest of the file cannot be split: see Err
+	More    Kind = iota // the data contains no further complete record
+	Data                // a record with its fields
+	Header              // the header: see Columns
+	Blank               // an empty line
+	Bad                 // an invalid record: see Err
+	Broken              // the rest of the file cannot be split: see Err
+	Dropped             // a valid record that the selector drops; only inside this package
 )
 
 // Splitter splits data into records and their fields. Its results are valid until the next Feed.
@@ -32,6 +33,7 @@ type Splitter struct {
 
 	layout     Layout
 	fields     []Field
+	parts      []int            // indexes of fields that are parts
 	seenFields []bool           // JSON lines: true for each field that was in a record, even as null
 	byName     map[string][]int // JSON lines: indexes of fields by name; nil for a few fields
 	sawRecord  bool             // JSON lines: there was a valid record
@@ -74,13 +76,18 @@ func NewSplitter(layout Layout, fields []Field, columns []string) *Splitter {
 	if layout.Format == JSONL {
 		s.byName = indexFields(fields)
 	}
+	for i, f := range fields {
+		if f.Part != nil {
+			s.parts = append(s.parts, i)
+		}
+	}
 	return s
 }
 
-// NewFieldSplitter returns a splitter that returns all fields of each record. For JSON lines, it
-// returns the records without fields.
-func NewFieldSplitter(layout Layout, columns []string) *Splitter {
-	s := NewSplitter(layout, nil, columns)
+// NewFieldSplitter returns a splitter that returns all fields of each record, and then parts. For
+// JSON lines, it returns the records without fields.
+func NewFieldSplitter(layout Layout, columns []string, parts ...Field) *Splitter {
+	s := NewSplitter(layout, parts, columns)
 	s.allFields = true
 	return s
 }
@@ -111,6 +118,30 @@ func (s *Splitter) Pos() int { return s.pos }
 
 // Next splits the next record.
 func (s *Splitter) Next() Kind {
+	kind := s.split()
+	if kind == Data && s.parts != nil {
+		kind = s.cutParts()
+	}
+	return kind
+}
+
+// cutParts replaces the values of the fields that are parts.
+func (s *Splitter) cutParts() Kind {
+	first := len(s.Values) - len(s.fields) // the number of all fields, if they are requested
+	for _, i := range s.parts {
+		v := s.Values[first+i]
+		from, to, err := s.fields[i].Part.Of(v)
+		if err != nil {
+			s.Err = err
+			return Bad
+		}
+		s.Values[first+i], s.Bare[i] = v[from:to], false
+	}
+	return Data
+}
+
+// split is like Next, without cutting parts.
+func (s *Splitter) split() Kind {
 	s.Line = s.lines + 1
 	if s.requested != nil && !s.atHeader && s.nextPlain() {
 		return Data
@@ -184,6 +215,10 @@ func (s *Splitter) splitPlain(line []byte) Kind {
 // must be known.
 func (s *Splitter) resolveFields() bool {
 	s.requested = make([]requestedField, 0, len(s.fields))
+	first := 0 // slot of the first of s.fields
+	if s.allFields {
+		first = s.fieldCount
+	}
 	for slot, f := range s.fields {
 		i := f.Index
 		if i < 0 {
@@ -193,13 +228,13 @@ func (s *Splitter) resolveFields() bool {
 			s.requested = nil
 			return false
 		}
-		s.requested = append(s.requested, requestedField{i, slot})
+		s.requested = append(s.requested, requestedField{i, first + slot})
 	}
 	if s.allFields {
 		for i := range s.fieldCount {
 			s.requested = append(s.requested, requestedField{i, i})
 		}
-		s.Values, s.Quoted = newFields(s.fieldCount), newFlags(s.fieldCount)
+		s.Values, s.Quoted = newFields(s.fieldCount+len(s.fields)), newFlags(s.fieldCount+len(s.fields))
 	}
 	slices.SortFunc(s.requested, func(a, b requestedField) int { return a.index - b.index })
 	return true
@@ -219,6 +254,9 @@ func (s *Splitter) setCount(n int) bool {
 		subject = "the first record has"
 	}
 	s.Err = fmt.Errorf("the record has %s, but %s %d", textfmt.Plural(int64(n), "field"), subject, s.fieldCount)
+	if n == s.fieldCount+1 && s.layout.HasHeader() && !s.layout.RowNames {
+		s.Err = fmt.Errorf("%w (if each record begins with a name, as in files of R, add --row-names)", s.Err)
+	}
 	return false
 }
 
@@ -243,9 +281,9 @@ func (s *Splitter) missingField(n int) Kind {
 // reserve returns an empty slice of the arena with capacity for n bytes. To keep the bytes until the
 // next Feed, call commit.
 func (s *Splitter) reserve(n int) []byte {
-	const minSize = 16 << 10
+	const minSize, maxSize = 16 << 10, 1 << 20
 	if cap(s.arena)-len(s.arena) < n {
-		s.arena = make([]byte, 0, max(minSize, n))
+		s.arena = make([]byte, 0, max(minSize, n, min(2*cap(s.arena), maxSize)))
 	}
 	return s.arena[len(s.arena):]
 }

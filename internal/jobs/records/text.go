@@ -13,6 +13,17 @@ func (s *Splitter) splitText(line []byte) Kind {
 	}
 	if s.allFields {
 		s.splitAllText(line)
+		n := len(s.Values)
+		for _, f := range s.fields {
+			i := f.Index
+			if i < 0 {
+				i += n
+			}
+			if i < 0 || i >= n {
+				return s.missingField(n)
+			}
+			s.Values = append(s.Values, s.Values[i])
+		}
 		return Data
 	}
 	for slot, f := range s.fields {

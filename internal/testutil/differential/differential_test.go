@@ -183,7 +183,13 @@ func (r *run) tryCommand() (command string, err error) {
 	case "split":
 		return command, r.split(in, flags)
 	}
+	if r.maybe(0.3) {
+		flags = append(flags, "--where", r.filterRows(in))
+	}
 	j := r.plan(command, in)
+	if r.maybe(0.3) && len(j.args) > 1 { // distinct without --by compares the selected columns
+		j.selectColumns(r)
+	}
 	outFormat := in.format
 	if j.canHold("tsv", in.noHeader) && r.maybe(0.3) {
 		outFormat = "tsv"

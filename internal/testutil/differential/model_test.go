@@ -99,6 +99,57 @@ func (r *run) plan(command string, in *input) *job {
 	return j
 }
 
+// filterRows removes some of the input's rows, and returns the condition for the others.
+func (r *run) filterRows(in *input) string {
+	c := r.IntN(len(in.names))
+	column := `"` + strings.ReplaceAll(in.names[c], `"`, `""`) + `"`
+	condition, keeps := column+" is not null", func(c cell) bool { return c.text != "" }
+	if r.maybe(0.5) && len(in.rows) > 0 {
+		text := strings.ReplaceAll(pick(r, in.rows...)[c].text, "\x00", "") // arguments cannot contain NUL
+		condition = column + " is null or not " + column + " > '" + strings.ReplaceAll(text, "'", "''") + "'"
+		keeps = func(c cell) bool { return c.text <= text }
+	}
+	var rows [][]cell
+	var raw []string
+	for i, row := range in.rows {
+		if keeps(row[c]) {
+			rows, raw = append(rows, row), append(raw, in.raw[i])
+		}
+	}
+	if len(rows) == 0 {
+		return column + " is null or " + column + " is not null"
+	}
+	in.rows, in.raw = rows, raw
+	return condition
+}
+
+// selectColumns limits the job to some of its columns.
+func (j *job) selectColumns(r *run) {
+	order := r.Perm(len(j.names))[:1+r.IntN(len(j.names))]
+	selected := pickAll(j.names, order)
+	list := make([]string, len(order))
+	for i, name := range selected {
+		list[i] = `"` + strings.ReplaceAll(name, `"`, `""`) + `"`
+	}
+	j.args = append(j.args, "--columns", strings.Join(list, ","))
+	limit := func(rows func(bool) [][]cell) func(bool) [][]cell {
+		return func(typed bool) (limited [][]cell) {
+			for _, row := range rows(typed) {
+				var cells []cell
+				for _, c := range order {
+					cells = append(cells, row[c])
+				}
+				limited = append(limited, cells)
+			}
+			return limited
+		}
+	}
+	j.names, j.rows = selected, limit(j.rows)
+	if j.unlimitedRows != nil {
+		j.unlimitedRows = limit(j.unlimitedRows)
+	}
+}
+
 func pickAll(names []string, cols []int) (chosen []string) {
 	for _, c := range cols {
 		chosen = append(chosen, names[c])

@@ -1,4 +1,4 @@
-package filter
+package where
 
 import (
 	"fmt"
@@ -6,8 +6,6 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
-
-	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
 
 type tokenKind int
@@ -23,31 +21,8 @@ const (
 type token struct {
 	kind   tokenKind
 	text   string
-	value  literal
+	value  Literal
 	offset int
-}
-
-type literalKind int
-
-const (
-	literalText literalKind = iota
-	literalNumber
-	literalBool
-)
-
-// literal is a value in an expression.
-type literal struct {
-	kind   literalKind
-	text   string // the words true and false are in lower case
-	number *big.Rat
-	offset int
-}
-
-func (l literal) String() string {
-	if l.kind == literalText {
-		return sqltext.Text(l.text)
-	}
-	return l.text
 }
 
 // maxDigits is the maximum length of a number without its exponent. Together with the limit of 3 digits for the
@@ -70,7 +45,7 @@ func nextToken(text string, at int) (token, int, error) {
 		}
 		t.kind, t.text = tokenQuoted, content
 		if c == '\'' {
-			t.kind, t.value = tokenLiteral, literal{kind: literalText, text: content, offset: at}
+			t.kind, t.value = tokenLiteral, Literal{Kind: Text, Text: content, Offset: at}
 		}
 		return t, end, nil
 	case c == '_' || unicode.IsLetter(c):
@@ -78,7 +53,7 @@ func nextToken(text string, at int) (token, int, error) {
 		end := len(text) - len(strings.TrimLeftFunc(text[at:], isInName))
 		t.kind, t.text = tokenName, text[at:end]
 		if word := strings.ToLower(t.text); word == "true" || word == "false" {
-			t.kind, t.value = tokenLiteral, literal{kind: literalBool, text: word, offset: at}
+			t.kind, t.value = tokenLiteral, Literal{Kind: Bool, Text: word, Offset: at}
 		}
 		return t, end, nil
 	case c >= '0' && c <= '9' || c == '-' || c == '+' || c == '.':
@@ -128,6 +103,6 @@ func readNumber(text string, at int) (token, int, error) {
 	if !ok {
 		return t, 0, syntaxErr
 	}
-	t.value = literal{kind: literalNumber, text: t.text, number: value, offset: at}
+	t.value = Literal{Kind: Number, Text: t.text, Number: value, Offset: at}
 	return t, end, nil
 }

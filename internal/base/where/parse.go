@@ -1,4 +1,4 @@
-package filter
+package where
 
 import (
 	"fmt"
@@ -19,7 +19,7 @@ type parser struct {
 }
 
 // Parse parses an expression. Its error is a [*SyntaxError].
-func Parse(text string) (*Expr, error) {
+func Parse(text string) (*Node, error) {
 	if len(text) > maxText {
 		return nil, &SyntaxError{maxText, fmt.Sprintf("the expression has %d bytes: the limit is %d", len(text), maxText)}
 	}
@@ -32,7 +32,7 @@ func Parse(text string) (*Expr, error) {
 	if p.err != nil {
 		return nil, p.err
 	}
-	return &Expr{text: text, root: root}, nil
+	return root, nil
 }
 
 func (p *parser) fail(err error) {
@@ -70,25 +70,25 @@ func (p *parser) skip(w string) bool {
 	return found
 }
 
-func (p *parser) parseExpression() *node {
-	return p.parseChain("or", opOr, func() *node { return p.parseChain("and", opAnd, p.parseFactor) })
+func (p *parser) parseExpression() *Node {
+	return p.parseChain("or", Or, func() *Node { return p.parseChain("and", And, p.parseFactor) })
 }
 
 // parseChain parses one or more operands, separated by a keyword, as a single node. part parses one operand.
-func (p *parser) parseChain(keyword string, op operator, part func() *node) *node {
-	n := &node{op: op, offset: p.token.offset, parts: []*node{part()}}
+func (p *parser) parseChain(keyword string, op Operator, part func() *Node) *Node {
+	n := &Node{Op: op, Offset: p.token.offset, Parts: []*Node{part()}}
 	for p.skip(keyword) {
-		n.parts = append(n.parts, part())
+		n.Parts = append(n.Parts, part())
 	}
-	if len(n.parts) == 1 {
-		return n.parts[0]
+	if len(n.Parts) == 1 {
+		return n.Parts[0]
 	}
 	return n
 }
 
 // parseFactor parses "not" and another factor, an expression in parentheses, or a comparison.
-func (p *parser) parseFactor() *node {
-	n := &node{op: opNot, offset: p.token.offset}
+func (p *parser) parseFactor() *Node {
+	n := &Node{Op: Not, Offset: p.token.offset}
 	p.depth++
 	if p.depth > maxDepth {
 		p.fail(&SyntaxError{p.token.offset, fmt.Sprintf("parentheses and not are nested more than %d levels deep", maxDepth)})
@@ -96,7 +96,7 @@ func (p *parser) parseFactor() *node {
 	defer func() { p.depth-- }()
 	switch {
 	case p.skip("not"):
-		n.parts = []*node{p.parseFactor()}
+		n.Parts = []*Node{p.parseFactor()}
 		return n
 	case p.skip("("):
 		n := p.parseExpression()
@@ -109,22 +109,22 @@ func (p *parser) parseFactor() *node {
 }
 
 var (
-	comparisons = map[string]operator{"=": opEq, "==": opEq, "!=": opNe, "<>": opNe, "<": opLt, "<=": opLe, ">": opGt, ">=": opGe}
-	mirror      = map[operator]operator{opEq: opEq, opNe: opNe, opLt: opGt, opLe: opGe, opGt: opLt, opGe: opLe}
+	Comparisons = map[string]Operator{"=": Eq, "==": Eq, "!=": Ne, "<>": Ne, "<": Lt, "<=": Le, ">": Gt, ">=": Ge}
+	mirror      = map[Operator]Operator{Eq: Eq, Ne: Ne, Lt: Gt, Le: Ge, Gt: Lt, Ge: Le}
 	reserved    = map[string]bool{"and": true, "or": true, "not": true, "in": true, "is": true, "null": true}
 )
 
-func (p *parser) parseComparison() *node {
-	n := &node{offset: p.token.offset}
+func (p *parser) parseComparison() *Node {
+	n := &Node{Offset: p.token.offset}
 	if p.token.kind == tokenLiteral { // for example 100 < price
-		n.values = []literal{p.parseLiteral()}
-		n.op = mirror[p.parseSign()]
-		n.column = p.parseColumn()
+		n.Values = []Literal{p.parseLiteral()}
+		n.Op = mirror[p.parseSign()]
+		n.Column = p.parseColumn()
 		return n
 	}
-	n.column = p.parseColumn()
+	n.Column = p.parseColumn()
 	if p.skip("is") {
-		n.op = opNull
+		n.Op = Null
 		isNegated := p.skip("not")
 		if !p.skip("null") {
 			p.failExpected("null")
@@ -134,36 +134,36 @@ func (p *parser) parseComparison() *node {
 	isNegated := p.skip("not")
 	switch {
 	case p.skip("in"):
-		n.op = opIn
+		n.Op = In
 		p.parseList(n)
 	case p.skip("like"):
-		n.op, n.values = opLike, []literal{p.parseQuoted()}
+		n.Op, n.Values = Like, []Literal{p.parseQuoted()}
 		if p.skip("escape") {
-			n.values = append(n.values, p.parseQuoted())
+			n.Values = append(n.Values, p.parseQuoted())
 		}
 	case p.skip("between"):
 		low := p.parseLiteral()
 		if !p.skip("and") {
 			p.failExpected("and")
 		}
-		n = between(n.column, low, p.parseLiteral(), n.offset)
+		n = between(n.Column, low, p.parseLiteral(), n.Offset)
 	case isNegated:
 		p.failExpected("in, like or between")
 	default:
-		n.op = p.parseSign()
+		n.Op = p.parseSign()
 		isName := p.token.kind == tokenName && !reserved[strings.ToLower(p.token.text)]
-		n.isColumn = isName || p.token.kind == tokenQuoted
-		if n.isColumn {
-			n.other = p.parseColumn()
+		n.IsColumn = isName || p.token.kind == tokenQuoted
+		if n.IsColumn {
+			n.Other = p.parseColumn()
 		} else {
-			n.values = []literal{p.parseLiteral()}
+			n.Values = []Literal{p.parseLiteral()}
 		}
 	}
 	return negateIf(isNegated, n)
 }
 
-func (p *parser) parseSign() operator {
-	op, ok := comparisons[p.token.text]
+func (p *parser) parseSign() Operator {
+	op, ok := Comparisons[p.token.text]
 	if p.token.kind != tokenSign || !ok {
 		p.failExpected("a comparison: =, !=, <, <=, >, >=, [not] in, [not] like, [not] between, is [not] null")
 	}
@@ -180,7 +180,7 @@ func (p *parser) parseColumn() string {
 	return name
 }
 
-func (p *parser) parseLiteral() literal {
+func (p *parser) parseLiteral() Literal {
 	value := p.token.value
 	switch {
 	case p.token.kind == tokenLiteral:
@@ -193,36 +193,36 @@ func (p *parser) parseLiteral() literal {
 	return value
 }
 
-func (p *parser) parseQuoted() literal {
-	if p.token.kind != tokenLiteral || p.token.value.kind != literalText {
+func (p *parser) parseQuoted() Literal {
+	if p.token.kind != tokenLiteral || p.token.value.Kind != Text {
 		p.failExpected("text in single quotes")
 	}
 	return p.parseLiteral()
 }
 
 // between returns a node that tests whether a column is at least low and at most high.
-func between(column string, low, high literal, offset int) *node {
-	part := func(op operator, l literal) *node {
-		return &node{op: op, column: column, values: []literal{l}, offset: offset}
+func between(column string, low, high Literal, offset int) *Node {
+	part := func(op Operator, l Literal) *Node {
+		return &Node{Op: op, Column: column, Values: []Literal{l}, Offset: offset}
 	}
-	return &node{op: opAnd, parts: []*node{part(opGe, low), part(opLe, high)}, offset: offset}
+	return &Node{Op: And, Parts: []*Node{part(Ge, low), part(Le, high)}, Offset: offset}
 }
 
-func negateIf(negate bool, n *node) *node {
+func negateIf(negate bool, n *Node) *Node {
 	if negate {
-		return &node{op: opNot, parts: []*node{n}, offset: n.offset}
+		return &Node{Op: Not, Parts: []*Node{n}, Offset: n.Offset}
 	}
 	return n
 }
 
-// parseList parses the list of values after the keyword "in" into n.values.
-func (p *parser) parseList(n *node) {
+// parseList parses the list of values after the keyword "in" into n.Values.
+func (p *parser) parseList(n *Node) {
 	for sep := "("; p.err == nil; sep = "," {
 		if !p.skip(sep) {
 			p.failExpected(fmt.Sprintf("%q", sep))
 			return
 		}
-		n.values = append(n.values, p.parseLiteral())
+		n.Values = append(n.Values, p.parseLiteral())
 		if p.skip(")") {
 			return
 		}

@@ -1,0 +1,183 @@
+package where
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"math/big"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// Part is a part of a column's values, such as before(path, '/').
+type Part struct {
+	Text   string // the part as it was written
+	Column string
+	cuts   []cut // in the order in which they are applied
+}
+
+// cut shortens a value.
+type cut struct {
+	function string
+	sep      []byte // for before and after
+	n        int    // number of the separator, counted from the end if negative; for other functions, the number of characters
+}
+
+// usages says how to call each function.
+var usages = map[string]string{
+	"before": "before(column, 'separator'), or before(column, 'separator', N) for the Nth, or -1 for the last",
+	"after":  "after(column, 'separator'), or after(column, 'separator', N) for the Nth, or -1 for the last",
+	"prefix": "prefix(column, N) for the first N characters",
+	"day":    "day(column)",
+	"month":  "month(column)",
+}
+
+// Functions returns the names of the functions of parts.
+func Functions() []string { return slices.Sorted(maps.Keys(usages)) }
+
+// ParsePart parses a part at the beginning of text, and returns the rest of text. It returns nil if text does not begin
+// with the name of a function and a parenthesis.
+func ParsePart(text string) (*Part, string, error) {
+	name, _, _ := strings.Cut(text, "(")
+	if len(name) == len(text) || usages[name] == "" {
+		return nil, text, nil
+	}
+	p := &parser{text: text[:min(len(text), maxText)]}
+	p.advance()
+	part := &Part{}
+	p.parsePart(part)
+	if p.err != nil {
+		return nil, text, errors.New(strings.TrimPrefix(p.err.Error(), "filter: "))
+	}
+	part.Text = text[:p.nextOffset]
+	return part, text[p.nextOffset:], nil
+}
+
+// parsePart parses a call of a function, except its closing parenthesis, which is then the next token.
+func (p *parser) parsePart(part *Part) {
+	p.depth++
+	defer func() { p.depth-- }()
+	c := cut{function: p.token.text, n: 1}
+	usage := usages[c.function]
+	if p.depth > maxDepth {
+		p.fail(&SyntaxError{p.token.offset, fmt.Sprintf("functions are nested more than %d levels deep", maxDepth)})
+	}
+	p.advance()
+	p.skip("(")
+	rest := strings.TrimLeft(p.text[p.nextOffset:], " ")
+	switch {
+	case p.token.kind == tokenName && usages[p.token.text] != "" && strings.HasPrefix(rest, "("):
+		p.parsePart(part)
+		p.advance()
+	case p.token.kind == tokenLiteral && p.token.value.Kind == Number: // the number of a column
+		part.Column = p.token.text
+		p.advance()
+	default:
+		part.Column = p.parseColumn()
+	}
+	switch c.function {
+	case "day":
+		c.n = len("2006-01-02")
+	case "month":
+		c.n = len("2006-01")
+	case "before", "after":
+		p.expect(",", usage)
+		c.sep = []byte(p.token.value.Text)
+		if p.token.kind == tokenQuoted {
+			c.sep = []byte(p.token.text)
+		}
+		if len(c.sep) == 0 || p.token.kind != tokenQuoted && (p.token.kind != tokenLiteral || p.token.value.Kind != Text) {
+			p.failExpected("a separator in quotes: " + usage)
+		}
+		p.advance()
+		if p.skip(",") {
+			c.n = p.parseCount(usage)
+		}
+	case "prefix":
+		p.expect(",", usage)
+		if c.n = p.parseCount(usage); c.n < 0 {
+			p.failExpected("a positive number: " + usage)
+		}
+	}
+	if p.token.kind != tokenSign || p.token.text != ")" {
+		p.failExpected(`")": ` + usage)
+	}
+	part.cuts = append(part.cuts, c)
+}
+
+func (p *parser) expect(sign, usage string) {
+	if !p.skip(sign) {
+		p.failExpected(fmt.Sprintf("%q: %s", sign, usage))
+	}
+}
+
+// parseCount parses an integer other than 0.
+func (p *parser) parseCount(usage string) int {
+	const maxCount = 1 << 30
+	n := p.token.value.Number
+	if n == nil || !n.IsInt() || n.Sign() == 0 || new(big.Int).Abs(n.Num()).Cmp(big.NewInt(maxCount)) > 0 {
+		p.failExpected("a whole number: " + usage)
+		return 1
+	}
+	p.advance()
+	return int(n.Num().Int64())
+}
+
+// Of returns the part of value as value[from:to]. It returns an error if a date is required, but value is neither a date
+// nor empty.
+func (p *Part) Of(value []byte) (from, to int, err error) {
+	to = len(value)
+	for i := range p.cuts {
+		c, v := &p.cuts[i], value[from:to]
+		switch c.function {
+		case "before":
+			if k := c.find(v); k >= 0 {
+				to = from + k
+			}
+		case "after":
+			if k := c.find(v); k >= 0 {
+				from += k + len(c.sep)
+			} else {
+				from = to
+			}
+		case "prefix":
+			end := 0
+			for n := 0; n < c.n && end < len(v); n++ {
+				_, size := utf8.DecodeRune(v[end:])
+				end += size
+			}
+			to = from + end
+		default: // day and month
+			if _, rest, ok := cutDate(v); len(v) > 0 && (!ok || len(rest) > 0 && isDigit(rest[0])) {
+				return from, to, fmt.Errorf("%s needs a date such as 2026-01-31, not %.40q", p.Text, value)
+			} else if len(v) > 0 {
+				to = from + c.n
+			}
+		}
+	}
+	return from, to, nil
+}
+
+// find returns the index of the cut's separator in value, or -1.
+func (c *cut) find(value []byte) int {
+	if c.n < 0 {
+		end := len(value)
+		for n := c.n; n < 0 && end >= 0; n++ {
+			end = bytes.LastIndex(value[:end], c.sep)
+		}
+		return end
+	}
+	start := 0
+	for n := 1; ; n++ {
+		k := bytes.Index(value[start:], c.sep)
+		if k < 0 {
+			return -1
+		}
+		if n == c.n {
+			return start + k
+		}
+		start += k + len(c.sep)
+	}
+}

@@ -1,0 +1,126 @@
+package where
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+func TestParts(t *testing.T) {
+	for _, c := range [][3]string{ // part, value, want
+		{`before(p, '/')`, "a/b/c", "a"},
+		{`before(p, "/", 2)`, "a/b/c", "a/b"},
+		{`before(p, '/', 3)`, "a/b/c", "a/b/c"},
+		{`before(p, '/', -1)`, "a/b/c", "a/b"},
+		{`before(p, '/', -3)`, "a/b/c", "a/b/c"},
+		{`after(p, '/')`, "a/b/c", "b/c"},
+		{`after(p, '/', -1)`, "a/b/c", "c"},
+		{`after(p, '/', -1)`, "abc", ""},
+		{`after(p, '/', 3)`, "a/b/c", ""},
+		{`before(p, '::')`, "a:::b", "a"},
+		{`before(p, '::', -1)`, "a:::b", "a:"},
+		{`after( "p q" ,'::')`, "a:::b", ":b"},
+		{`prefix(3, 2)`, "äöü", "äö"},
+		{`prefix(-1, 2)`, "\xff\xfe\xfd", "\xff\xfe"},
+		{`prefix(p, 9)`, "abc", "abc"},
+		{`day(t)`, "2026-01-31T10:00:00Z", "2026-01-31"},
+		{`day(t)`, "2024-02-29", "2024-02-29"},
+		{`month(t)`, "2026-01-31 10:00", "2026-01"},
+		{`day(t)`, "", ""},
+		{`before(after(p, '/'), '.')`, "x/y.go", "y"},
+		{`month(prefix(after(p, '['), 10))`, "h [2026-01-31]", "2026-01"},
+	} {
+		p, rest, err := ParsePart(c[0] + ":n,x")
+		if err != nil || p.Text != c[0] || rest != ":n,x" {
+			t.Fatalf("ParsePart(%s) = %v, %q, %v", c[0], p, rest, err)
+		}
+		from, to, err := p.Of([]byte(c[1]))
+		if got := c[1][from:to]; err != nil || got != c[2] {
+			t.Errorf("%s of %q = %q, %v, want %q", c[0], c[1], got, err, c[2])
+		}
+	}
+	for _, value := range []string{"x", "2026-02-29", "2026-13-01", "2026-1-31", "2026-01-311", "26-01-31"} {
+		p, _, _ := ParsePart("day(t)")
+		if _, _, err := p.Of([]byte(value)); err == nil || !strings.Contains(err.Error(), "day(t) needs a date") {
+			t.Errorf("day(t) of %q: error %v, want one", value, err)
+		}
+	}
+	for _, text := range []string{"day", "days(t)", "count", "(day(t))", "sum(day(t))", ""} {
+		if p, rest, err := ParsePart(text); p != nil || rest != text || err != nil {
+			t.Errorf("ParsePart(%q) = %v, %q, %v, want no part", text, p, rest, err)
+		}
+	}
+}
+
+func TestPartErrors(t *testing.T) {
+	for text, want := range map[string]string{
+		"day(":             `position 5: expected a column name`,
+		"day(t":            `position 6: expected ")": day(column), found the end`,
+		"day(t, 1)":        `position 6: expected ")"`,
+		"before(p)":        `position 9: expected ",": before(column, 'separator')`,
+		"before(p, '')":    `expected a separator in quotes`,
+		"before(p, x)":     `expected a separator in quotes`,
+		"after(p, 'x', 0)": `expected a whole number`,
+		"prefix(p, -1)":    `expected a positive number`,
+		"prefix(p, 1.5)":   `expected a whole number`,
+		"prefix(p, 1e99)":  `expected a whole number`,
+		"prefix(and, 1)":   `expected a column name`,
+		"day('t')":         `expected a column name`,
+		"day(t;)":          `unexpected ';'`,
+		strings.Repeat("day(", 200) + "t" + strings.Repeat(")", 200): `nested more than 100 levels`,
+	} {
+		if _, _, err := ParsePart(text); err == nil || !strings.Contains(err.Error(), want) || strings.HasPrefix(err.Error(), "filter") {
+			t.Errorf("ParsePart(%.40q): error %v, want %q", text, err, want)
+		}
+	}
+	if _, err := Parse(strings.Repeat("not ", 200) + "a = 1"); err == nil || !strings.Contains(err.Error(), "100 levels") {
+		t.Errorf("Parse of 200 nested nots: error %v, want one about the depth", err)
+	}
+	if _, err := Parse("a = '" + strings.Repeat("x", maxText) + "'"); err == nil || !strings.Contains(err.Error(), "the limit is") {
+		t.Errorf("Parse of a large text: error %v, want one about its size", err)
+	}
+}
+
+// FuzzParse checks that no text makes the parsers panic, and that an error of a condition is in the text.
+func FuzzParse(f *testing.F) {
+	for _, s := range []string{
+		"a > 1 and b in ('x', 'y') or not (c is null)", `"a b" between 1 and 2e3`, "x like 'a%' escape '!'", "1 < x", "((((",
+		`before(a, "/", -1):n`, "prefix(day(t), 3)", "after(x,'", "month(", "a = '2026-01-31", "x in (", "not", "\xff = \x00",
+	} {
+		f.Add(s, "a/b 2026-01-31")
+	}
+	f.Fuzz(func(t *testing.T, text, value string) {
+		if n, err := Parse(text); err == nil {
+			n.Columns(nil)
+		} else if e := err.(*SyntaxError); e.Offset < 0 || e.Offset > len(text) {
+			t.Errorf("Parse(%q): the error is at offset %d", text, e.Offset)
+		}
+		p, rest, err := ParsePart(text)
+		if p == nil || err != nil {
+			return
+		}
+		if p.Text+rest != text {
+			t.Errorf("ParsePart(%q) = %q and %q", text, p.Text, rest)
+		}
+		if from, to, err := p.Of([]byte(value)); err == nil && (from < 0 || from > to || to > len(value)) {
+			t.Errorf("%s of %q is from %d to %d", p.Text, value, from, to)
+		}
+	})
+}
+
+// FuzzTimeOf checks that TimeOf and ParseTime agree.
+func FuzzTimeOf(f *testing.F) {
+	for _, s := range []string{
+		"2026-01-31", "2026-01-31 23:59:59", "2024-02-29T00:00:00", "0000-02-29", "1900-02-29", "2026-01-31 24:00:00", "2026-01-31 1:02:03",
+		"2026-01-31T10:00:00.5+01:00", "2026-01-31 10:00Z", "0001-01-01", "9999-12-31 23:59:60", "2026-00-10", "2026-01-00", "2026-01-31x00:00:00",
+	} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		got, ok := TimeOf([]byte(text))
+		at, _, err := ParseTime(text)
+		if ok != (err == nil) || ok && fmt.Sprint(got) != fmt.Sprint(Time{at.Unix(), int64(at.Nanosecond())}) {
+			t.Errorf("TimeOf(%q) = %v, %t, want %v, %v", text, got, ok, at, err)
+		}
+	})
+}

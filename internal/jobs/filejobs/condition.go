@@ -1,0 +1,331 @@
+package filejobs
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"slices"
+	"unsafe"
+
+	"github.com/go-partd/partd/internal/base/where"
+	"github.com/go-partd/partd/internal/jobs/aggregate"
+	"github.com/go-partd/partd/internal/jobs/records"
+)
+
+// condition is a node of a condition on the fields of a record. Fields are text, unless they are
+// compared with numbers, dates, true or false.
+type condition struct {
+	op      where.Operator
+	parts   []*condition
+	field   int
+	name    string // the field's column
+	other   int    // field to compare with instead of a value, or -1
+	kind    valueKind
+	text    []byte
+	number  aggregate.Number
+	float   float64 // the number, if isExact is set
+	isExact bool
+	time    where.Time
+	pattern *where.Pattern
+	in      map[string]bool // for In on text; on other kinds, In is an Or of comparisons
+}
+
+type valueKind uint8
+
+const (
+	isText valueKind = iota
+	isNumber
+	isTime
+	isBool
+)
+
+func (k valueKind) String() string {
+	return [...]string{"text", "a number", "a date or time such as 2026-01-31 23:59:59", "true or false"}[k]
+}
+
+// truth is the result of a condition.
+type truth uint8
+
+const (
+	no      truth = iota
+	unknown       // a field is missing
+	yes
+	invalid // a field is not of the kind with which it is compared
+)
+
+// newCondition compiles a condition. fieldOf returns the index of a column.
+func newCondition(n *where.Node, fieldOf func(n *where.Node, column string) (int, error)) (c *condition, err error) {
+	c = &condition{op: n.Op, name: n.Column, other: -1}
+	for _, part := range n.Parts {
+		child, err := newCondition(part, fieldOf)
+		if err != nil {
+			return nil, err
+		}
+		c.parts = append(c.parts, child)
+	}
+	if len(n.Parts) > 0 {
+		return c, nil
+	}
+	if c.field, err = fieldOf(n, n.Column); err != nil {
+		return nil, err
+	}
+	switch {
+	case n.IsColumn:
+		c.other, err = fieldOf(n, n.Other)
+	case n.Op == where.Like:
+		if c.pattern, err = where.ParsePattern(n.Values); err != nil {
+			err = fmt.Errorf("filter: position %d: %w", n.Offset+1, err)
+		}
+	case n.Op != where.Null:
+		err = c.setValues(n.Values)
+	}
+	return c, err
+}
+
+// setValues sets the values with which the field is compared.
+func (c *condition) setValues(values []where.Literal) error {
+	kinds := make([]valueKind, len(values))
+	for i, l := range values {
+		_, isDate := where.TimeOf([]byte(l.Text))
+		switch {
+		case l.Kind == where.Number:
+			kinds[i] = isNumber
+		case l.Kind == where.Bool:
+			kinds[i] = isBool
+		case isDate:
+			kinds[i] = isTime
+		}
+	}
+	if slices.Max(kinds) == isTime && slices.Min(kinds) == isText {
+		clear(kinds) // a list of dates and other text is text
+	}
+	for i, l := range values {
+		if kinds[i] != kinds[0] {
+			return fmt.Errorf("filter: position %d: column %q is compared with %v and %v", l.Offset+1, c.name, kinds[0], kinds[i])
+		}
+	}
+	c.kind = kinds[0]
+	if c.op == where.In && c.kind == isText {
+		c.in = map[string]bool{}
+		for _, l := range values {
+			c.in[l.Text] = true
+		}
+		return nil
+	}
+	if c.op == where.In {
+		leaf := *c
+		leaf.op, c.op = where.Eq, where.Or
+		for _, l := range values {
+			part := leaf
+			c.parts = append(c.parts, &part)
+			if err := part.setValue(l); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return c.setValue(values[0])
+}
+
+func (c *condition) setValue(l where.Literal) error {
+	c.text = []byte(l.Text)
+	c.time, _ = where.TimeOf(c.text)
+	ok := true
+	if c.kind == isNumber {
+		c.number, ok = aggregate.ParseNumber(c.text)
+		c.float, c.isExact = c.number.ExactFloat64()
+	}
+	if !ok {
+		return fmt.Errorf("filter: position %d: %.40s is beyond the range of a 64-bit float", l.Offset+1, l)
+	}
+	return nil
+}
+
+// holds reports whether the condition is true for a record's fields. It returns an error if a field
+// is neither missing nor of the kind with which it is compared.
+func (c *condition) holds(fields [][]byte) (bool, error) {
+	t, leaf := c.test(fields)
+	if t == invalid {
+		return false, fmt.Errorf("--where compares %q with %v, but the field is %s", leaf.name, leaf.kind, QuoteShort(fields[leaf.field]))
+	}
+	return t == yes, nil
+}
+
+// test tests a record's fields. It returns the part of the condition that is invalid.
+func (c *condition) test(fields [][]byte) (t truth, bad *condition) {
+	switch c.op {
+	case where.Not:
+		t, bad = c.parts[0].test(fields)
+		return negate[t], bad
+	case where.And, where.Or:
+		table := joined[c.op]
+		for i, part := range c.parts {
+			next, leaf := part.test(fields)
+			if i == 0 {
+				t = next
+			}
+			if t = table[t][next]; t == invalid && bad == nil {
+				bad = leaf
+			}
+		}
+		return t, bad
+	}
+	var other []byte
+	if c.other >= 0 {
+		other = fields[c.other]
+	}
+	return c.testValue(fields[c.field], other), c
+}
+
+// testValue tests a field, which is compared with the field other if c.other is not negative.
+func (c *condition) testValue(value, other []byte) truth {
+	switch {
+	case c.op == where.Null:
+		return truthOf(len(value) == 0)
+	case len(value) == 0 || c.other >= 0 && len(other) == 0:
+		return unknown
+	case c.op == where.Like:
+		return truthOf(c.pattern.Matches(unsafe.String(unsafe.SliceData(value), len(value))))
+	case c.op == where.In:
+		return truthOf(c.in[string(value)])
+	}
+	order, ok := c.compare(value, other)
+	if !ok {
+		return invalid
+	}
+	return outcomes[c.op][order+1]
+}
+
+// outcomes has the results of comparisons whose left side is less, equal or greater.
+var outcomes = [where.Operators][3]truth{
+	where.Eq: {no, yes, no}, where.Ne: {yes, no, yes}, where.Lt: {yes, no, no},
+	where.Le: {yes, yes, no}, where.Gt: {no, no, yes}, where.Ge: {no, yes, yes},
+}
+
+var negate = [4]truth{yes, unknown, no, invalid}
+
+// joined has the results of and and or, by the results of both sides. If the left side decides, the right
+// side may be invalid.
+var joined = [where.Operators]*[4][4]truth{
+	where.And: {
+		no:      {no, no, no, no},
+		unknown: {no, unknown, unknown, invalid},
+		yes:     {no, unknown, yes, invalid},
+		invalid: {invalid, invalid, invalid, invalid},
+	},
+	where.Or: {
+		no:      {no, unknown, yes, invalid},
+		unknown: {unknown, unknown, yes, invalid},
+		yes:     {yes, yes, yes, yes},
+		invalid: {invalid, invalid, invalid, invalid},
+	},
+}
+
+// testColumns tests records split by columns from index n on, one for each element of out. Column own+f of
+// columns has the condition's field f.
+func (c *condition) testColumns(columns *records.Columns, own, n int, out []truth) {
+	if len(c.parts) > 0 {
+		c.parts[0].testColumns(columns, own, n, out)
+		if c.op == where.Not {
+			for i, t := range out {
+				out[i] = negate[t]
+			}
+			return
+		}
+		table := joined[c.op]
+		next := make([]truth, len(out))
+		for _, part := range c.parts[1:] {
+			part.testColumns(columns, own, n, next)
+			for i, t := range next {
+				out[i] = table[out[i]][t]
+			}
+		}
+		return
+	}
+	data := columns.Data
+	from, to := columns.From[own+c.field][n:n+len(out)], columns.To[own+c.field][n:n+len(out)]
+	result := outcomes[c.op]
+	switch {
+	case c.kind == isNumber && c.isExact:
+		for i, start := range from {
+			x, ok := aggregate.ParseAt(data, start, to[i])
+			f, isExact := x.ExactFloat64()
+			switch {
+			case start == to[i]:
+				out[i] = unknown
+			case !ok:
+				out[i] = invalid
+			case isExact:
+				out[i] = result[compareFloats(f, c.float)+1]
+			default:
+				out[i] = result[x.Compare(c.number)+1]
+			}
+		}
+	case c.kind == isText && c.other < 0 && (c.op == where.Eq || c.op == where.Ne):
+		for i, start := range from {
+			switch value := data[start:to[i]]; {
+			case len(value) == 0:
+				out[i] = unknown
+			case string(value) == string(c.text):
+				out[i] = result[1]
+			default:
+				out[i] = result[0]
+			}
+		}
+	default:
+		var other []byte
+		for i, start := range from {
+			if c.other >= 0 {
+				other = data[columns.From[own+c.other][n+i]:columns.To[own+c.other][n+i]]
+			}
+			out[i] = c.testValue(data[start:to[i]], other)
+		}
+	}
+}
+
+// compareFloats is cmp.Compare without NaN.
+func compareFloats(a, b float64) int {
+	order := 0
+	if a > b {
+		order = 1
+	}
+	if a < b {
+		order = -1
+	}
+	return order
+}
+
+func truthOf(b bool) truth {
+	if b {
+		return yes
+	}
+	return no
+}
+
+// compare compares a value with the condition's. It returns false if the value is not of the
+// required kind. Two fields are compared as numbers if both are numbers, and otherwise as text.
+func (c *condition) compare(value, other []byte) (order int, ok bool) {
+	if c.other >= 0 {
+		x, okX := aggregate.ParseNumber(value)
+		y, okY := aggregate.ParseNumber(other)
+		if okX && okY {
+			return x.Compare(y), true
+		}
+		return bytes.Compare(value, other), true
+	}
+	switch c.kind {
+	case isNumber:
+		x, ok := aggregate.ParseNumber(value)
+		if f, isExact := x.ExactFloat64(); isExact && c.isExact {
+			return cmp.Compare(f, c.float), ok
+		}
+		return x.Compare(c.number), ok
+	case isTime:
+		t, ok := where.TimeOf(value)
+		return cmp.Or(cmp.Compare(t.Seconds, c.time.Seconds), cmp.Compare(t.Nanos, c.time.Nanos)), ok
+	case isBool:
+		b, ok := aggregate.ParseBool(value)
+		return cmp.Compare(truthOf(b), truthOf(c.text[0] == 't')), ok
+	}
+	return bytes.Compare(value, c.text), true
+}

@@ -1,0 +1,165 @@
+package filejobs
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/go-partd/partd/internal/base/textfmt"
+	"github.com/go-partd/partd/internal/base/where"
+	"github.com/go-partd/partd/internal/jobs/output"
+	"github.com/go-partd/partd/internal/jobs/records"
+)
+
+// Selection is the result of --where and --columns: the records to keep, and the columns to keep of
+// them.
+type Selection struct {
+	Header []byte // header with the kept columns
+
+	layout, to  records.Layout  // layouts of the records, and of the records that replace them
+	fields      []records.Field // the condition's fields, and then the kept columns
+	whereFields int             // number of the condition's fields
+	condition   *condition      // nil keeps all records
+	names       []string        // names of the kept columns; nil keeps all columns
+}
+
+// Select compiles a condition and a list of columns. Both may be "". columns are the names of the
+// columns of records with the layout, or nil if they have none. Records that are replaced by some of
+// their columns get the layout to.
+func Select(layout, to records.Layout, columns []string, condition, list string) (*Selection, error) {
+	s := &Selection{layout: layout, to: to}
+	if layout.HasHeader() && len(columns) == 0 { // all files are empty
+		return s, nil
+	}
+	if err := s.setCondition(columns, condition); err != nil {
+		return nil, err
+	}
+	s.whereFields = len(s.fields)
+	if list == "" {
+		return s, nil
+	}
+	fields, err := ResolveFields(list, layout, columns)
+	if err != nil {
+		return nil, &selectError{"columns", list, err}
+	}
+	for _, f := range fields {
+		s.names = append(s.names, nameOf(f, layout, columns))
+		f.Optional, f.Raw = true, layout.Format == records.JSONL && to.Format == records.JSONL && f.Part == nil
+		s.fields = append(s.fields, f)
+	}
+	rows, err := output.NewRows(to, s.names)
+	if err == nil {
+		s.Header, err = rows.AppendHeader(nil)
+	}
+	if err != nil {
+		return nil, &selectError{"columns", list, err}
+	}
+	return s, nil
+}
+
+// selectError is an error in the value of a flag.
+type selectError struct {
+	flag, value string
+	err         error
+}
+
+func (e *selectError) Error() string { return fmt.Sprintf("--%s %q: %v", e.flag, e.value, e.err) }
+
+func (e *selectError) Unwrap() error { return e.err }
+
+func (s *Selection) setCondition(columns []string, text string) error {
+	if text == "" {
+		return nil
+	}
+	root, err := where.Parse(text)
+	if err != nil {
+		return OptionErrorf("--where: %w", err)
+	}
+	s.condition, err = newCondition(root, func(n *where.Node, column string) (int, error) {
+		f, err := s.layout.Resolve(column, columns)
+		if err != nil {
+			if n.IsColumn && column == n.Other {
+				err = fmt.Errorf("%w; put text in single quotes", err)
+			}
+			return 0, &selectError{"where", text, err}
+		}
+		f.Optional = true
+		if i := slices.Index(s.fields, f); i >= 0 {
+			return i, nil
+		}
+		s.fields = append(s.fields, f)
+		return len(s.fields) - 1, nil
+	})
+	if _, isField := err.(*selectError); err != nil && !isField {
+		return OptionErrorf("--where: %w", err)
+	}
+	return err
+}
+
+// isAll reports whether the selection keeps all records unchanged.
+func (s *Selection) isAll() bool { return s == nil || s.condition == nil && s.names == nil }
+
+// Replaces reports whether the selection replaces records by some of their columns.
+func (s *Selection) Replaces() bool { return s != nil && s.names != nil }
+
+// Selector returns a function for [records.Config], or nil if the selection keeps all records unchanged.
+// maxRecord is the maximum length of a record.
+func (s *Selection) Selector(maxRecord int) func() *records.Selector {
+	if s.isAll() {
+		return nil
+	}
+	return func() *records.Selector {
+		sel := &records.Selector{Fields: s.fields, MaxRecord: maxRecord / 4}
+		if s.condition != nil {
+			sel.Keep = s.condition.holds
+			var truths []truth
+			sel.KeepColumns = func(c *records.Columns, own, n int, keep []bool) (kept, valid int) {
+				truths = slices.Grow(truths[:0], len(keep))[:len(keep)]
+				s.condition.testColumns(c, own, n, truths)
+				for i, t := range truths {
+					if t == invalid {
+						return kept, i
+					}
+					keep[i] = t == yes
+					kept += int(t / yes)
+				}
+				return kept, len(keep)
+			}
+		}
+		if s.names != nil {
+			sel.Write = s.newWriter()
+		}
+		return sel
+	}
+}
+
+func (s *Selection) newWriter() func(dst []byte, fields [][]byte) ([]byte, error) {
+	rows, _ := output.NewRows(s.to, s.names) // Select has checked the names
+	row := make([]output.Value, len(s.names))
+	return func(dst []byte, fields [][]byte) ([]byte, error) {
+		for i, f := range s.fields[s.whereFields:] {
+			row[i] = output.Value{Text: fields[s.whereFields+i], Missing: fields[s.whereFields+i] == nil, JSON: f.Raw}
+		}
+		return rows.Append(dst, row)
+	}
+}
+
+// OrderColumns returns the indexes of the columns to write, of those with the given names. It returns
+// nil for all columns.
+func (j *Job) OrderColumns(names []string) (order []int, _ []string, err error) {
+	if j.Options.Columns == "" {
+		return nil, names, nil
+	}
+	list, err := splitNames(j.Options.Columns, names)
+	if err != nil {
+		return nil, nil, OptionErrorf("--columns: %w", err)
+	}
+	for _, name := range list {
+		i := slices.Index(names, name)
+		if i < 0 {
+			return nil, nil, OptionErrorf("--columns: the output has no column %q%s; its columns are %s", name, textfmt.Hint(name, names), strings.Join(names, ", "))
+		}
+		order = append(order, i)
+	}
+	return order, list, nil
+}
