@@ -132,7 +132,8 @@ def _signatures(function: Callable[..., Any], inputs: dict[str, Any]) -> tuple[i
     unknown = inputs.keys() - signature.parameters.keys()
     if unknown and not any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values()):
         raise Misuse(f"{name} has no parameter {', '.join(sorted(unknown))}: a stage's function gets each input by its name")
-    return signature, signature.replace(parameters=[parameter for key, parameter in signature.parameters.items() if key not in inputs])
+    remaining = [parameter for key, parameter in signature.parameters.items() if key not in inputs]
+    return signature, signature.replace(parameters=remaining, return_annotation=signature.empty)
 
 
 class _Run:

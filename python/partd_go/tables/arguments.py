@@ -33,9 +33,9 @@ def text(value: Any, argument: str) -> str:
 
 
 def whole(value: Any, argument: str) -> int:
-    """Returns a whole number, which can be NumPy's."""
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool):
-        raise Misuse(f"{argument} is {value!r:.80}: pass a whole number")
+    """Returns a whole number that is not negative. It can be NumPy's."""
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 0:
+        raise Misuse(f"{argument} is {value!r:.80}: pass a whole number from 0")
     return int(value)
 
 
@@ -54,9 +54,12 @@ def parameters(values: Any) -> str:
 def _parameter(value: Any, argument: str) -> pa.Array:
     if isinstance(value, enum.Enum):
         value = value.value
-    if type(value).__module__ == "numpy" and value.dtype.kind not in "mM":  # item() of a time in nanoseconds is an int
-        value = value.item()
-    if isinstance(value, int) and not -_MAX_INT <= value < _MAX_INT and len(str(abs(value))) <= _MAX_DIGITS:
+    if type(value).__module__ == "numpy":
+        if value.dtype.kind not in "mM":  # item() of a time in nanoseconds is an int
+            value = value.item()
+        elif value != value:
+            value = None  # NaT
+    if isinstance(value, int) and not -_MAX_INT <= value < _MAX_INT and abs(value) < 10**_MAX_DIGITS:
         return pa.array([decimal.Decimal(value)], pa.decimal128(_MAX_DIGITS, 0))
     try:
         return pa.array([value], from_pandas=True)

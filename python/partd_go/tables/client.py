@@ -23,8 +23,9 @@ from ..shown import Summary, Shown, size
 from . import arguments, files, progress
 from . import filters as filtering
 from .calls import to_json
-from .connection import Connection, check_not_forked
+from .connection import check_not_forked
 from .errors import MissingColumns, NotFound
+from .operations import Operations
 from .results import MODES, Changes, Data, Described, Mode, Query, Read, Resampled, Since, State, Time, Version, since_state, state, time_of
 from .server import location_of, open_server, server_flags
 
@@ -52,7 +53,7 @@ _CHANGED_ROWS = b"partd.changed_rows"  # metadata key of the answer to a stateme
 _STATEMENT = b"type.googleapis.com/arrow.flight.protocol.sql.TicketStatementQuery"
 
 
-class Tables(Connection, Shown):
+class Tables(Operations, Shown):
     """The tables at a server. Several threads may use it until close().
 
     A bucket is a namespace of tables; by default, tables are in the bucket "". timeout limits each call, in seconds,
@@ -114,6 +115,7 @@ class Tables(Connection, Shown):
         settings apply to a new table, for example {"time": "when", "on_duplicate": "keep_last"}. If appended rows lack
         columns of the table, the columns are null, and missing ("warn", "error" or "ignore") says how to report this.
         """
+        arguments.text(name, "name")
         if mode not in MODES:
             raise Misuse(f"mode {mode!r}: write one of {', '.join(MODES)}")
         if missing not in ("warn", "error", "ignore"):
@@ -130,6 +132,8 @@ class Tables(Connection, Shown):
             data = files.reader(data, table_schema)
         rows = to_stream(data)
         op = f"put {name!r}"
+        if not rows.schema.names:
+            raise Misuse(f"{op}: the table has no columns: pass at least one, or an index with a name")
         command = to_json(call, op)
         failed: Errors = []
         def pieces() -> Iterator[pa.RecordBatch]:
@@ -227,6 +231,8 @@ class Tables(Connection, Shown):
         are in UTC. The server ends the call when no reference to the reader remains: to stop early, del it, because close()
         does not end the call.
         """
+        if limit is not None and last is not None:
+            raise Misuse("pass only one of limit and last")
         selection = state(version, at, snapshot)
         call: dict[str, Any] = {"partd": "scan", "bucket": bucket, "name": name, **selection, "part": part, "dictionaries": True}
         call.update({key: arguments.whole(n, key) or 1 for key, n in (("limit", limit), ("last", last)) if n is not None})

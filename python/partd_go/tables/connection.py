@@ -104,9 +104,12 @@ class Connection:
                         error.args = (f"{error}: did you mean {similar[0]!r}?",)
             raise
 
-    def _open(self) -> Any:
+    def _check_open(self) -> None:
         if not self._finalizer.alive:
             raise failure(Closed, "call", self.url, "the client is closed", "connect again")
+
+    def _open(self) -> Any:
+        self._check_open()
         check_not_forked(self.url)
         if isinstance(self._server, SharedServer) and self._server.ended():
             with self._restarting:
