@@ -27,6 +27,7 @@ class SharedProcess(Process):
     _ignored_env_prefixes: tuple[str, ...] = ()
     _start_timeout = START_TIMEOUT
     _connection: socket.socket | None = None
+    _sockets_path = b""
 
     def __init__(self, directory: str | os.PathLike[str], key: str) -> None:
         super().__init__()
@@ -128,6 +129,7 @@ class SharedProcess(Process):
             path, _, description = file.read(1 << 16).partition(b"\0")
         if os.lstat(os.path.dirname(path)).st_uid != os.getuid():
             raise PermissionError(f"{os.fsdecode(path)} belongs to another user")
+        self._sockets_path = os.path.dirname(path)
         connection = socket.socket(socket.AF_UNIX)
         try:
             connection.settimeout(self._start_timeout)
@@ -167,8 +169,11 @@ class SharedProcess(Process):
             connection.settimeout(_STOP_TIMEOUT)
             try:
                 connection.shutdown(socket.SHUT_WR)
-                while connection.recv(4096):
-                    pass
+                with connection.makefile("rb") as messages:
+                    stopped = messages.read() == b"stopped\n"
+                deadline = time.monotonic() + _STOP_TIMEOUT
+                while stopped and os.path.exists(self._sockets_path) and time.monotonic() < deadline:
+                    time.sleep(_POLL / 10)  # the program's shell removes the sockets when the program has exited
             except TimeoutError as error:
                 raise failure(NoServer, "close", self.directory, f"the server did not end within {_STOP_TIMEOUT:.0f} seconds") from error
             except OSError:

@@ -35,7 +35,7 @@ def text(value: Any, argument: str) -> str:
 def whole(value: Any, argument: str) -> int:
     """Returns a whole number that is not negative. It can be NumPy's."""
     if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 0:
-        raise Misuse(f"{argument} is {value!r:.80}: pass a whole number from 0")
+        raise Misuse(f"{argument} is {value!r:.80}: pass a whole number that is not negative")
     return int(value)
 
 

@@ -27,7 +27,7 @@ type sharedNode struct{}
 // JSON string, or "". If the node is closed during a call, the call has no answer. The last program's connection is
 // closed after the node, so that the program can wait until the node is closed.
 func sharePull(ctx context.Context, n *pull.Node, s *sharing) error {
-	defer s.release()
+	defer s.release("")
 	s.wait(ctx, func(ctx context.Context, c net.Conn) { serveCall(ctx, n, c) })
 	return n.Close()
 }

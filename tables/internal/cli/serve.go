@@ -104,7 +104,7 @@ func (c *serveConfig) serve(ctx context.Context, a *app, onHangup func(reload fu
 		if programs, err = listenShare(c.share); err != nil {
 			return err
 		}
-		defer programs.release() // after the store is closed
+		defer programs.release("stopped\n") // after the store is closed
 	}
 	l, err := c.listenFlight()
 	if err != nil {

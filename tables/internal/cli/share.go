@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"sync"
@@ -72,12 +73,13 @@ func (s *sharing) wait(ctx context.Context, serve func(context.Context, net.Conn
 	}
 }
 
-// release closes the remaining connections, after the server has stopped. Programs wait for this.
-func (s *sharing) release() {
+// release sends message to the remaining programs, and disconnects them, after the server has stopped. They wait for this.
+func (s *sharing) release(message string) {
 	_ = s.listener.Close()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.connections {
+		_, _ = io.WriteString(c, message)
 		_ = c.Close()
 	}
 }
