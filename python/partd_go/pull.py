@@ -145,8 +145,8 @@ class PullFrame(SharedProcess, Shown):
             if reply is None and command != "save":
                 reply = self._ask(op, call)  # the node was killed: try once more, with a new one
             if reply is None:
-                kind = UnknownOutcome if command == "save" else NoServer
-                raise failure(kind, op, self.directory, "the node was killed during the call", "repeat the call")
+                killed = UnknownOutcome if command == "save" else NoServer
+                raise failure(killed, op, self.directory, "the node was killed during the call", "repeat the call")
             if reply:
                 cause = _CAUSE.sub("", reply.strip(), count=1)
                 kind = next((kind for text, kind in _KINDS if text in cause), Misuse if _REFUSED.search(cause) else Error)

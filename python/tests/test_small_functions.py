@@ -80,7 +80,7 @@ def test_duplicates_within_appended_rows(monkeypatch, handling, want):
     monkeypatch.setattr(c, "item", lambda name: stored)
     monkeypatch.setattr(c, "_between", lambda item, data: pd.DataFrame(index=pd.Index([2], name="t")))
 
-    def keep(item, data, mode, to, keep=None, upsert=None):
+    def keep(item, data, mode, to, keep=None, upsert=None, null_keys=False):
         put.update((data if keep is None else data[keep])["v"].to_dict())
         assert data.index.is_unique or keep is not None
 
