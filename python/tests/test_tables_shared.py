@@ -159,7 +159,7 @@ def test_restarted_at_once(tmp_path):
 
 def test_killed_server(tmp_path):
     """After the server was killed, the next call of each handle uses a new one."""
-    with connect(tmp_path) as one, connect(tmp_path) as two, notebook(tmp_path) as other:
+    with connect(tmp_path, memory="1GiB") as one, connect(tmp_path) as two, notebook(tmp_path) as other:
         other.run("tables = connect(directory)")
         one.put("q", ROW)
         before = one.url

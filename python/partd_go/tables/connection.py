@@ -114,7 +114,7 @@ class Connection:
         if isinstance(self._server, SharedServer) and self._server.ended():
             with self._restarting:
                 if self._server.ended():
-                    self._server.restart()
+                    self._server._connect_or_start()
                     self.url = self._server.url
                     self._connect()
         return self._flights[-1]

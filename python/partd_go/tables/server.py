@@ -102,13 +102,9 @@ class SharedServer(SharedProcess):
         return [os.fsencode(" ".join(self._flags))]
 
     def _check_description(self, description: bytes) -> None:
-        if self._flags and description != self._description()[0]:
+        if self._flags and self._connection is None and description != self._description()[0]:  # after a restart, any options are fine
             running = f"other options ({os.fsdecode(description)})" if description else "the default options"
             raise Misuse(f"{self.directory} is already open with {running}: close it in all programs first, or pass the same options")
-
-    def restart(self) -> None:
-        """Connects again, after the server has ended."""
-        self._connect_or_start()
 
     def shutdown(self) -> None:
         self.close()
