@@ -140,7 +140,7 @@ class SharedProcess(Process):
                     raise PermissionError(f"the program at {os.fsdecode(path)} belongs to another user")
             with connection.makefile("rb", 0) as reply:
                 url = reply.readline()
-            if not url:
+            if b"://" not in url:
                 raise ConnectionResetError("the server is ending")
             self._check_description(description)
             connection.settimeout(None)

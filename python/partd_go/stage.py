@@ -81,9 +81,12 @@ class Stage(Shown, Generic[R]):
     def _summary(self) -> Summary:
         kept = "not kept"
         if self.cache:
-            local, storage = storage_of(self.directory)
-            format, where = ("parquet or pickle", local.base) if isinstance(storage, Directory) else ("parquet", storage.url)
-            kept = f"kept as {self.format or format} in {where}"
+            try:
+                local, storage = storage_of(self.directory)
+                format, where = ("parquet or pickle", local.base) if isinstance(storage, Directory) else ("parquet", storage.url)
+                kept = f"kept as {self.format or format} in {where}"
+            except Misuse as error:
+                kept = str(error)
         inputs = [(name, "file", os.fspath(path)) for name, path in self.files.items()]
         inputs += [(name, "stage", ancestor.name) for name, ancestor in self.ancestors.items()]
         return f"Stage {self.name}{self.signature}, {kept}", ("input", "type", "source"), inputs
