@@ -233,6 +233,7 @@ def test_settings_metadata_and_rules(tables):
         assert _own(tables.metadata(name)) == {}
     tables.edit_rules("ohlc", [{"name": "positive", "kind": "range", "column": "n", "min": "0"}])
     assert [rule["name"] for rule in tables.rules("ohlc")] == ["positive"] and tables.rules() == []
+    tables.set_settings("ohlc", {"evolution": "flexible"})
     with pytest.raises(Misuse, match="positive"):
         tables.put("ohlc", pd.DataFrame({"n": [-5], "sym": ["A"]}, DAYS[:1]), "append", missing="ignore")
     tables.edit_rules("ohlc", remove="positive")
