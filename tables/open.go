@@ -157,7 +157,7 @@ func (s *Store) lock(path string) error {
 		return err
 	}
 	if !locked {
-		return fmt.Errorf("the tail is %w by %s: close it there, set Options.ReadOnly, or give this Store its own tail", ErrInUse, vfs.Holder(s.hooks.FS, path))
+		return fmt.Errorf("the tail is %w by %s: close it there, or open the tables read-only", ErrInUse, vfs.Holder(s.hooks.FS, path))
 	}
 	_ = vfs.RecordHolder(s.hooks.FS, path) // an error does not matter: the holder is only named in messages
 	s.closers = append(s.closers, func() error {

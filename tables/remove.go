@@ -44,7 +44,7 @@ func (w *rewrite) where(cond *filter.Expr) (*deletePredicate, error) {
 	}
 	c, err := cond.Bind(w.def.Logical)
 	if err != nil {
-		return nil, err
+		return nil, &ArgumentError{err}
 	}
 	return &deletePredicate{mayMatch: c.May, columns: c.Columns, matches: func(b arrow.RecordBatch) ([]bool, error) {
 		return c.Holds(int(b.NumRows()), func(name string) arrow.Array { return b.Column(b.Schema().FieldIndices(name)[0]) })

@@ -66,9 +66,9 @@ func (t *Table) scan(ctx context.Context, o *ScanOptions) (_ array.RecordReader,
 	case o.ChunkRows < 0:
 		return nil, fmt.Errorf("option ChunkRows is %d: it must not be negative", o.ChunkRows)
 	case o.Limit < 0 || o.Last < 0:
-		return nil, fmt.Errorf("option Limit is %d and Last is %d: they must not be negative", o.Limit, o.Last)
+		return nil, &ArgumentError{fmt.Errorf("option Limit is %d and Last is %d: they must not be negative", o.Limit, o.Last)}
 	case o.Limit > 0 && o.Last > 0:
-		return nil, errors.New("options Limit and Last cannot be combined")
+		return nil, &ArgumentError{errors.New("options Limit and Last cannot be combined")}
 	case o.Last > 0:
 		if err := r.limitToLast(o.Last); err != nil {
 			return nil, err
@@ -184,7 +184,7 @@ func (r *reader) plan(columns []string) (err error) {
 	if len(r.filters) > 0 {
 		r.filter = filter.And(r.filters...)
 		if where, err = r.filter.Bind(r.def.Logical); err != nil {
-			return err
+			return &ArgumentError{err}
 		}
 	}
 	maxRows := int64(-1) // maximum number of rows to read; -1 if unknown because of a filter

@@ -103,7 +103,7 @@ def failure(kind: type[Error], op: str, url: str, problem: str, advice: str = ""
 # The causes of a server's failure to start: words in its output, the error class, and the advice.
 _CAUSES: tuple[tuple[tuple[str, ...], type[Error], str], ...] = (
     (("no space left", "disk quota exceeded", "disk is full"), NoSpace, SPACE),
-    (("in use by another", "in use by process"), NoServer, "close it there, or connect to the server that has it open"),
+    (("in use by another", "in use by process"), NoServer, "connect to the server that has it open"),
     (("read-only", "permission denied", "readonly"), NoServer, "give a directory that this user can write to, or open tables with read_only=True"),
     (("no such file",), NoServer, "check the path"),
     (("flag", "--"), NoServer, "run the program with --help to see its flags"),

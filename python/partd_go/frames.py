@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -102,11 +103,27 @@ def _from_pandas(data: Any, nested: bool, keep_dictionaries: bool, store_range_i
     except SchemaMismatch as error:
         raise SchemaMismatch(f"names of columns, such as {labels[0]!r:.80}, of type {labels.dtype} cannot be stored: {error}") from error
     pandas_metadata = json.loads(schema.metadata[b"pandas"])
+    field_names = schema.names
     if is_range:
         pandas_metadata["index_columns"][0].update(start=index.start, stop=index.stop, step=index.step)
-    fields = [pa.field(name, array.type, metadata=_metadata(column_note)) for name, array, column_note in zip(schema.names, arrays, notes)]
+    elif None in index.names:
+        levels_named = [None if text is None else field for field, text in zip(field_names[len(labels) :], texts)]
+        field_names[len(labels) :] = pandas_metadata["index_columns"] = index_names(levels_named, field_names[: len(labels)])
+        for column, name in zip(pandas_metadata["columns"][len(labels) :], pandas_metadata["index_columns"]):
+            column["field_name"] = name
+    fields = [pa.field(name, array.type, metadata=_metadata(column_note)) for name, array, column_note in zip(field_names, arrays, notes)]
     metadata = {b"pandas": json.dumps(pandas_metadata)} | ({NOTE: json.dumps(note)} if note else {})
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata))
+
+
+def index_names(names: Sequence[Any], columns: Iterable[Any]) -> list[Any]:
+    """Returns the names of the columns for the levels of an index. As in pandas' reset_index, an unnamed index is "index", or
+    "level_0" if a column has that name, and an unnamed level of several is "level_" with its number."""
+    used, found = {*names, *columns}, list(names)
+    for level, name in enumerate(names):
+        candidates = [*(["index"] if len(names) == 1 else []), f"level_{level}", f"__index_level_{level}__"]
+        found[level] = next(candidate for candidate in candidates if candidate not in used) if name is None else name
+    return found
 
 
 def _to_lists(labels: Any) -> Any:

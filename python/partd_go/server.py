@@ -68,6 +68,7 @@ class Process:
     """A server started by this process. It runs until close(), or until this process ends or is killed."""
 
     _process: subprocess.Popen[bytes] | None = None
+    _verify = "partd verify"  # the command that checks the store
     url = ""
 
     def __init__(self) -> None:
@@ -80,17 +81,17 @@ class Process:
 
     def _start(
         self, store: str, command: list[str], logs: str, ignored_prefixes: str | tuple[str, ...],
-        timeout: float = START_TIMEOUT, shared: bool = False,
+        timeout: float = START_TIMEOUT, shared: bool = False, inherited: tuple[int, ...] = (),
     ) -> str:  # fmt: skip
         """Starts a command, which must print the line "ready URL" before the timeout, and returns the URL.
 
         The server does not inherit environment variables whose names begin with one of ignored_prefixes. A shared server
-        outlives this process, and must stop by itself."""
+        outlives this process, and must stop by itself. It inherits the file descriptors inherited."""
         script, extra_flags = (_RUN_SHARED, ()) if shared else (_RUN, ("--exit-on-stdin-close",))
         with open(os.path.join(logs, "log"), "w+b") as log:
             self._process = subprocess.Popen(
                 ["/bin/sh", "-c", script, "sh", *self._directories, "--", *command, *extra_flags],
-                stdin=subprocess.DEVNULL if shared else subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True,
+                stdin=subprocess.DEVNULL if shared else subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True, pass_fds=inherited,
                 env={name: value for name, value in os.environ.items() if not name.startswith(ignored_prefixes)},
             )  # fmt: skip
             _servers.add(self)
@@ -138,11 +139,11 @@ class Process:
         except BaseException as error:
             self._kill()
             if isinstance(error, subprocess.TimeoutExpired):
-                raise failure(NoServer, "serve", self.url, f"the server did not stop within {_STOP_TIMEOUT:.0f} seconds", "check its store with partd verify") from error
+                raise failure(NoServer, "serve", self.url, f"the server did not stop within {_STOP_TIMEOUT:.0f} seconds", f"check its store with {self._verify}") from error
             raise
         if code:
             self._kill()
-            raise failure(NoServer, "serve", self.url, f"the server ended with exit code {code}", "check its store with partd verify")
+            raise failure(NoServer, "serve", self.url, f"the server ended with exit code {code}", f"check its store with {self._verify}")
 
     def _close_pipes(self) -> None:
         """Closes the server's standard input, which makes the server stop."""

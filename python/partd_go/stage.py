@@ -24,16 +24,15 @@ import os
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from pathlib import Path
-from types import FunctionType
+from types import FunctionType, MethodType
 from typing import Any, Generic, TypeVar, overload
 
-from . import stagekept
 from .errors import Misuse
 from .shown import Summary, Shown
 from .stagecode import Code, record_sources
-from .stagefiles import Damaged, Kept
+from .stagefiles import Damaged, Directory, Kept
 from .stageformats import EXECUTE_NOTHING, methods, read, write
 from .stagekept import IDENTITY, gc, set_directory, storage_of
 
@@ -44,15 +43,15 @@ R = TypeVar("R")
 
 class Stage(Shown, Generic[R]):
     """A function with its raw files and ancestor stages. A call returns the kept result, if there is one. Otherwise it
-    computes or reads the ancestors' results, and runs the function. Arguments of the call are passed to the function, and
-    are part of the result's key."""
+    computes or reads the ancestors' results, and runs the function. Arguments of the call are passed to the function. With
+    the function's defaults, they are part of the result's key."""
 
     def __init__(
         self, function: Callable[..., R], cache: bool, format: str | None, directory: Any, inputs: dict[str, Any],
         ttl: float | datetime.timedelta | None = None,
     ):  # fmt: skip
         if not hasattr(function, "__qualname__"):
-            raise Misuse(f"stage must decorate a function with a name, not {function!r}")
+            raise Misuse(f"stage must decorate a function with a name, not {function!r}: write a function with def, and pass arguments when you call the stage")
         functools.update_wrapper(self, function)
         self.function = function
         self.cache = cache
@@ -71,6 +70,7 @@ class Stage(Shown, Generic[R]):
                 raise Misuse(f"{self.name}: {name} is a {type(value).__name__}: pass the path of a file, or a stage")
         if cache and format not in (None, "parquet"):
             methods(format)
+        self._parameters, self.signature = _signatures(function, inputs)
         if isinstance(function, FunctionType):
             record_sources(function.__code__.co_filename)  # now, because the file may change later
 
@@ -79,21 +79,64 @@ class Stage(Shown, Generic[R]):
         return f"{self.function.__module__}.{self.function.__qualname__}".replace("/", "_")
 
     def _summary(self) -> Summary:
-        storage = f"kept as {self.format} in {self.directory or getattr(stagekept._shared, 'url', 'the default directory of stages')}" if self.cache else "not kept"
+        kept = "not kept"
+        if self.cache:
+            try:
+                local, storage = storage_of(self.directory)
+                format, where = ("parquet or pickle", local.base) if isinstance(storage, Directory) else ("parquet", storage.url)
+                kept = f"kept as {self.format or format} in {where}"
+            except Misuse as error:
+                kept = str(error)
         inputs = [(name, "file", os.fspath(path)) for name, path in self.files.items()]
-        return f"Stage {self.name}, {storage}", ("input", "type", "source"), inputs + [(name, "stage", ancestor.name) for name, ancestor in self.ancestors.items()]
+        inputs += [(name, "stage", ancestor.name) for name, ancestor in self.ancestors.items()]
+        return f"Stage {self.name}{self.signature}, {kept}", ("input", "type", "source"), inputs
 
-    def key(self, *args: Any) -> str:
-        """Returns the hash of everything that the result depends on: code, format, contents of raw files, keys of ancestors, and args."""
-        return _Run(self).key(self, args)
+    def key(self, *args: Any, **options: Any) -> str:
+        """Returns the hash of everything that the result depends on: code, format, contents of raw files, keys of ancestors, and
+        the arguments."""
+        return _Run(self).key(self, self._bind(args, options))
+
+    def _bind(self, args: tuple[Any, ...], options: dict[str, Any]) -> inspect.BoundArguments:
+        """Returns the arguments of a call, with the defaults. They do not contain files and results of ancestors."""
+        try:
+            bound = self.signature.bind(*args, **options)
+        except TypeError as error:
+            inputs = ", ".join([*self.files, *self.ancestors])
+            note = f" (the stage itself passes {inputs})" if inputs else ""
+            raise Misuse(f"{self.name}{self.signature}: {error}{note}") from None
+        bound.apply_defaults()
+        return bound
+
+    def _call(self, call: inspect.BoundArguments, inputs: dict[str, Any]) -> R:
+        """Calls the function with the arguments of a call, and with the inputs by name."""
+        bound, names = self._parameters.bind_partial(), self._parameters.parameters.keys()
+        bound.arguments.update(call.arguments | {name: value for name, value in inputs.items() if name in names})
+        return self.function(*bound.args, **bound.kwargs, **{name: value for name, value in inputs.items() if name not in names})
 
     def _stage_inputs(self) -> Any:
         """Returns the inputs of this stage. If another stage's function calls this stage, they are part of that stage's key."""
         return {name: _content(path) for name, path in self.files.items()}, self.ancestors, self.format if self.cache else ""
 
-    def __call__(self, *args: Any) -> R:
-        result: R = _Run(self).result(self, args)
+    def __call__(self, *args: Any, **options: Any) -> R:
+        result: R = _Run(self).result(self, self._bind(args, options))
         return result
+
+
+def _signatures(function: Callable[..., Any], inputs: dict[str, Any]) -> tuple[inspect.Signature, inspect.Signature]:
+    """Returns the signature of a function, and that of its stage, without the parameters that files and ancestors fill."""
+    name = function.__qualname__
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # a function that is not written in Python
+        signature = inspect.signature(lambda *args, **options: None)
+    owner, first = name.rpartition(".")[0], next(iter(signature.parameters), "")
+    if isinstance(function, MethodType) or owner and not owner.endswith("<locals>") and first in ("self", "cls"):
+        raise Misuse(f"{name} is a method, which cannot be a stage: write a function outside of a class, and pass it the values that it needs")
+    unknown = inputs.keys() - signature.parameters.keys()
+    if unknown and not any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values()):
+        raise Misuse(f"{name} has no parameter {', '.join(sorted(unknown))}: a stage's function gets each input by its name")
+    remaining = [parameter for key, parameter in signature.parameters.items() if key not in inputs]
+    return signature, signature.replace(parameters=remaining, return_annotation=signature.empty)
 
 
 class _Run:
@@ -101,6 +144,7 @@ class _Run:
 
     def __init__(self, target: Stage[Any]):
         self.keys: dict[Stage[Any], str] = {}
+        self.calls: dict[Stage[Any], inspect.BoundArguments] = {}
         self.ttls: dict[Stage[Any], float] = {}  # shortest ttl of the stage and its ancestors
         self.expires: dict[Stage[Any], float] = {}  # times at which results expire
         self.results: dict[Stage[Any], Any] = {}
@@ -115,11 +159,13 @@ class _Run:
                     visited.add(ancestor)
                     pending.append(ancestor)
 
-    def key(self, s: Stage[Any], args: tuple[Any, ...] = ()) -> str:
+    def key(self, s: Stage[Any], call: inspect.BoundArguments | None = None) -> str:
         if s not in self.keys:
+            self.calls[s] = call = call or s._bind((), {})
             self.stats[s] = _stats(s)
             closure = inspect.getclosurevars(s.function).nonlocals if isinstance(s.function, FunctionType) else {}
-            identifiers = ["3", s.name, s.format if s.cache else "", Code().of([args, closure])]
+            arguments = [call.args, call.kwargs, closure] if call.kwargs else [call.args, closure]
+            identifiers = ["3", s.name, s.format if s.cache else "", Code().of(arguments)]
             parts = [Code().of(s.function)]
             for name, path in sorted(s.files.items()):
                 identifiers += [name, os.fspath(path)]
@@ -132,23 +178,29 @@ class _Run:
             self.ttls[s] = min([s.ttl, *(self.ttls[ancestor] for ancestor in s.ancestors.values())])
         return self.keys[s]
 
-    def result(self, s: Stage[Any], args: tuple[Any, ...] = ()) -> Any:
+    def result(self, s: Stage[Any], call: inspect.BoundArguments | None = None) -> Any:
         if s not in self.results:
-            self.key(s, args)
-            self.results[s] = self.stored_result(s, args) if s.cache else self.compute(s, args)
+            self.key(s, call)
+            self.results[s] = self.stored_result(s) if s.cache else self.compute(s)
         result = self.results[s]
-        # A stage's function may modify its inputs. So if several stages use a result, each gets a copy.
-        return copy.deepcopy(result) if self.uses.get(s, 0) > 1 else result
+        if self.uses.get(s, 0) <= 1:
+            return result
+        try:
+            return copy.deepcopy(result)  # several stages use the result, and a stage's function may modify its inputs
+        except Exception as error:
+            raise Misuse(f"{s.name} returned a {type(result).__name__} to several stages, which cannot be copied ({error}): return a list or a table") from error
 
-    def compute(self, s: Stage[Any], args: tuple[Any, ...]) -> Any:
+    def compute(self, s: Stage[Any]) -> Any:
         inputs = {name: self.result(ancestor) for name, ancestor in s.ancestors.items()}
         self.expires[s] = min([time.time() + s.ttl, *(self.expires[ancestor] for ancestor in s.ancestors.values())])
-        result = s.function(*args, **s.files, **inputs)
+        result = s._call(self.calls[s], {**s.files, **inputs})
+        if isinstance(result, (Generator, AsyncGenerator, Coroutine)):
+            raise Misuse(f"{s.name} returned a {type(result).__name__}, which can be read only once: return a list or a table")
         if _stats(s) != self.stats[s]:
             raise RuntimeError(f"{s.name}: a raw file changed during the run, so the result is not kept: call it again")
         return result
 
-    def stored_result(self, s: Stage[Any], args: tuple[Any, ...]) -> Any:
+    def stored_result(self, s: Stage[Any]) -> Any:
         local, storage = storage_of(s.directory)
         if storage is not local and s.format not in (None, "pickle", *EXECUTE_NOTHING):
             raise Misuse(f"{s.name}: reading a shared result as {s.format} could run another user's code: use parquet, csv or pickle")
@@ -162,7 +214,7 @@ class _Run:
         with local.locked(s.name, key), shared_lock:
             local.sweep(s.name, key)
             if not self.load(storage, s, locked=True):
-                result = self.compute(s, args)
+                result = self.compute(s)
                 with tempfile.TemporaryDirectory(prefix=f".{key}-", dir=directory) as temp_directory:
                     written = write(s.name, result, Path(temp_directory, key), s.format if storage is local else s.format or "parquet")
                     self.results[s] = read(written, written.suffix[1:])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import warnings
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,11 @@ def write(name: str, result: Any, path: Path, format: str | None) -> Path:
     if path.suffix == ".parquet":
         pass
     elif path.suffix == ".pickle":
-        pandas.to_pickle(result, path)
+        try:
+            pandas.to_pickle(result, path)
+        except (AttributeError, TypeError, pickle.PicklingError) as error:
+            kind = type(result).__name__
+            raise Misuse(f"{name} returned a {kind}, which cannot be pickled ({error}): return a table or plain values, or leave out cache=True") from error
     elif not isinstance(result, pandas.DataFrame):
         kind = type(result).__name__
         raise Misuse(f"{name} returned a {kind}: return a DataFrame, use format='pickle', or leave out cache=True")

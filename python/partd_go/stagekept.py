@@ -50,7 +50,7 @@ def storage_of(path: str | os.PathLike[str] | None) -> tuple[Directory, Director
     base = path or _directory or os.environ.get("PARTD_STAGES") or Path.home() / ".partd_stages"
     if re.match(r"[a-z][a-z0-9+.-]+:/", os.fspath(base)):
         raise Misuse(f"{base} is a URL: pass a directory on this machine, and set_directory(tables=connect(…)) for results elsewhere")
-    local = Directory(Path(base))
+    local = Directory(Path(base).expanduser())
     return local, local if path else _shared or local
 
 

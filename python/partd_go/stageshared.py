@@ -9,7 +9,6 @@ import hashlib
 import io
 import json
 import math
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from .errors import Corrupt, Error, TimedOut, failure
+from .errors import Corrupt, TimedOut, failure
 from .stagefiles import Kept
 from .stageformats import read
 from .tables.errors import NotFound
@@ -70,28 +69,15 @@ class InTables:
 
     @contextlib.contextmanager
     def locked(self, stage: str, key: str, wait: bool = True) -> Iterator[bool]:
-        """Holds a lock at the server, and renews it until the block ends."""
-        try:
-            (lease,) = self.tables._ask("partd.lock", None if wait else 1.0, bucket=self.bucket, name=key, seconds=_LEASE)
-        except TimedOut:
-            if wait:
-                raise
-            yield False
-            return
-        stop = threading.Event()
-
-        def renew() -> None:
-            while not stop.wait(_LEASE / 3):
-                with contextlib.suppress(Error):  # if renewing fails, another process may compute the result too, which does no harm
-                    self.tables._ask("partd.lock", _LEASE / 3, lease=lease["lease"])
-
-        threading.Thread(target=renew, name="partd stage", daemon=True).start()
-        try:
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(self.tables.lock(key, self.bucket, seconds=_LEASE, timeout=None if wait else 1.0))
+            except TimedOut:
+                if wait:
+                    raise
+                yield False
+                return
             yield True
-        finally:
-            stop.set()
-            with contextlib.suppress(Error):  # if unlocking fails, the lock expires by itself
-                self.tables._ask("partd.unlock", lease=lease["lease"])
 
 
 class InStore:

@@ -59,6 +59,13 @@ def test_links(page):
         assert (page.parent / link).exists(), link
 
 
+@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs" / "tour.md"], ids=lambda page: page.name)
+def test_one_line_installs_all(page):
+    """pip builds what a line names, even if an earlier line has built it."""
+    for commands in re.findall(r"^```sh\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL):
+        assert commands.count("pip install") <= 1, commands
+
+
 def test_every_page_is_named():
     assert {page.name for page in PAGES[1:]} == set(re.findall(r"\(docs/([^)#]+\.md)", PAGES[0].read_text()))
 

@@ -131,10 +131,59 @@ def test_invalid_frames(nodes, name):
     for wrong in (prices().assign(when=1), prices().rename(columns={"price": 0})):
         with pytest.raises(ValueError, match="rename"):
             one.save(name, wrong)
-    with pytest.raises(partd_go.Error, match="two rows have the time"):
+    with pytest.raises(partd_go.Misuse, match="two rows have the time"):
         one.save(name, pd.concat([prices(), prices()]))
+    null = prices().set_axis(pd.DatetimeIndex([pd.NaT, *prices().index[1:]], name="when"))
+    with pytest.raises(partd_go.Misuse, match="the time column contains a null"):
+        one.save(name, null)
+    with pytest.raises(partd_go.Misuse, match="the name has 0 bytes"):
+        one.save("", prices())
     with pytest.raises(NotFound):
         one.load(name)
+
+
+def test_refused_by_the_table(nodes, name):
+    """Rows that do not fit the table are a Misuse, and change nothing."""
+    one, two = nodes
+    one.save(name, prices())
+    for wrong in (prices().assign(price="text"), prices().rename_axis("day"), prices(zone="Europe/Oslo")):
+        with pytest.raises(partd_go.Misuse, match="column"):
+            two.save(name, wrong)
+    assert_equal(two.load(name), prices(), check_freq=False)
+
+
+def test_other_node_left(tmp_path, name):
+    """After the only node with the newest version left, a node loads its own version if max_staleness allows that."""
+    options = {"sync_timeout": 5, "flags": ("--lease=2s",)}
+    with pullframe((), tmp_path / "two", max_staleness=3600, **options) as two, pullframe((), tmp_path / "strict", **options) as strict:
+        with pullframe((), tmp_path / "one", **options) as one:
+            one.save(name, prices())
+            for node in (two, strict):
+                assert_equal(node.load(name), prices(), check_freq=False)
+            one.save(name, prices(6))
+        with pytest.raises(SyncFailed):
+            strict.load(name)
+        assert_equal(two.load(name), prices(), check_freq=False)
+        with pytest.raises(NotFound):
+            two.load(f"{name} of nobody")
+        with pullframe((), tmp_path / "one", **options):
+            assert_equal(two.load(name), prices(6), check_freq=False)
+
+
+def test_unnamed_index(nodes, name):
+    """An unnamed index is the column index. A frame whose index has that name keeps it."""
+    one, two = nodes
+    for label in (None, "index"):
+        frame = prices().rename_axis(label)
+        one.save(f"{name} {label}", frame)
+        assert two.load(f"{name} {label}").index.name == label
+        command = [two._program, "pull", "get", "--format=csv", *two._flags, "--", f"{name} {label}"]
+        assert subprocess.run(command, check=True, capture_output=True, text=True).stdout.startswith("index,")
+        one.save(f"{name} {label}", frame[:1])
+        assert_equal(two.load(f"{name} {label}"), frame, check_freq=False)
+    clash = prices().rename(columns={"price": "index"}).rename_axis(None)
+    one.save(name, clash)
+    assert_equal(two.load(name), clash, check_freq=False)
 
 
 def test_conflict(nodes, name):
@@ -184,7 +233,7 @@ def test_closed_node(tmp_path, name):
     pf.close()
     wait_until_gone(program)
     assert pf.ended()
-    with pytest.raises(partd_go.errors.NoServer, match="closed"):
+    with pytest.raises(partd_go.Closed, match="the node is closed: call pullframe"):
         pf.load(name)
 
 
@@ -312,7 +361,7 @@ def test_forked(tmp_path, name):
     if child == 0:
         try:
             pf.load(name)
-        except partd_go.errors.NoServer:
+        except partd_go.Closed:
             os.write(write, b"closed")
         time.sleep(60)
         os._exit(0)

@@ -122,7 +122,7 @@ def test_reads_only_needed_columns(collection, monkeypatch):
     collection.append("x", prices(104)[98:], duplicate_handling="keep_first")
     with pytest.raises(pystore.DataIntegrityError):
         collection.append("x", prices(104)[98:], duplicate_handling="error")
-    assert asked == [["__index_level_0__"]] * 3 and len(collection.item("x").to_pandas()) == 104
+    assert asked == [["index"]] * 3 and len(collection.item("x").to_pandas()) == 104
 
 
 def test_series(collection):

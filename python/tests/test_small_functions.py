@@ -80,7 +80,7 @@ def test_duplicates_within_appended_rows(monkeypatch, handling, want):
     monkeypatch.setattr(c, "item", lambda name: stored)
     monkeypatch.setattr(c, "_between", lambda item, data: pd.DataFrame(index=pd.Index([2], name="t")))
 
-    def keep(item, data, mode, to, keep=None, upsert=None):
+    def keep(item, data, mode, to, keep=None, upsert=None, null_keys=False):
         put.update((data if keep is None else data[keep])["v"].to_dict())
         assert data.index.is_unique or keep is not None
 
@@ -135,7 +135,8 @@ def test_first_commit_and_first_copy_of_a_batch_count():
 def test_pull_loads_the_end_too(monkeypatch):
     sink, calls = io.BytesIO(), []
     times = pd.DatetimeIndex(["2026-01-01"], tz="UTC")
-    table = pa.table({"__index__": times, "v": [1]})
+    table = pa.table({"index": times, "v": [1]})
+    table = table.cast(table.schema.set(0, table.schema.field(0).with_metadata(pull._UNNAMED)))
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
     node = pull.PullFrame.__new__(pull.PullFrame)

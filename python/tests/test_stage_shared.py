@@ -286,7 +286,7 @@ def test_gc_does_not_wait_for_locks(storage, clock):
     pipe = load(options=", ttl=100")
     pipe.one()
     clock(200)
-    shared, begun = partd_go.stage.stagekept._shared, time.monotonic()
+    shared, begun = partd_go.stagekept._shared, time.monotonic()
     with shared.locked("pipe.one", pipe.one.key()):
         assert isinstance(storage, ServerStorage) or gc() == []
     pipe.one()
@@ -299,7 +299,7 @@ def test_repr(storage, monkeypatch):
     assert storage.options[next(iter(storage.options))].url in repr(load().one)
     set_directory(None)
     monkeypatch.setenv("PARTD_STAGES", "s3://bucket")
-    assert "the default directory of stages" in repr(load().one)
+    assert "s3://bucket is a URL: pass a directory" in repr(load().one)
 
 
 def wait_until_ran(times):

@@ -67,7 +67,7 @@ def _server_pid(group):
 @contextlib.contextmanager
 def stopped_server(tables):
     """Suspends the server, so that it does not reply."""
-    group = os.getpgid(tables._server._process.pid)
+    group = tables._server._process.pid
     os.killpg(group, signal.SIGSTOP)
     try:
         while "T" not in subprocess.run(["ps", "-o", "stat=", "-p", _server_pid(group)], capture_output=True, text=True).stdout:

@@ -83,9 +83,8 @@ def test_read_only(tables, tmp_path, explicit):
     tables = connect(place)
     tables.put("t", pd.DataFrame({"n": range(10)}))
     tables.put("t", pd.DataFrame({"n": [10]}), "append")
-    os.killpg(os.getpgid(tables._server._process.pid), 9)
-    with pytest.raises(partd_go.NoServer):
-        tables.close()
+    os.killpg(tables._server._process.pid, 9)
+    tables.close()
     code = f"""
 import os, partd_go, pandas
 from partd_go.tables import connect

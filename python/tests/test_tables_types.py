@@ -301,7 +301,7 @@ def test_resampled_finer_index(tables, unit, zone):
         several = rows.set_index(pd.Index(range(len(rows)), name="n"), append=True)
         pd.testing.assert_frame_equal(resampled(tables, "finer", several, rule, "sum", stored=FULL, columns=["v"]), want, check_freq=False, check_index_type=False)
         tables.put("unnamed", rows.rename_axis(None), "replace")
-        got = tables.resampled("unnamed", rule, "__index_level_0__", "sum")
+        got = tables.resampled("unnamed", rule, "index", "sum")
         pd.testing.assert_frame_equal(got, want.rename_axis(None), check_freq=False, check_index_type=False)
     days = frame.set_axis(pd.Index([datetime.date(2024, 1, day) for day in (1, 2, 3)], name="when"))
     got = resampled(tables, "days", days, "12h", "sum")

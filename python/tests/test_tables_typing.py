@@ -25,7 +25,7 @@ def test_checker(checker, tmp_path):
     program, *flags = CHECKERS[checker]
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
-    wrong = ('opened.get("t", as_="numpy")', 'opened.get("t", colums=["a"])', 'opened.get("t", as_="polars").iloc', 'opened.put("t", 7)')
+    wrong = ('opened.sql("SELECT ?", [1])', 'opened.get("t", columns=1)', 'opened.get("t", as_="numpy")', 'opened.get("t", colums=["a"])', 'opened.get("t", as_="polars").iloc', 'opened.put("t", 7)')
     (tmp_path / "right.py").write_text(PROGRAM.read_text())
     (tmp_path / "wrong.py").write_text(PROGRAM.read_text() + "".join(f"    {line}\n" for line in wrong))
     run = subprocess.run([f"{TYPES}/bin/{program}", *flags, "right.py", "wrong.py"], cwd=tmp_path, env=env, capture_output=True, text=True)

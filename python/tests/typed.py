@@ -14,7 +14,7 @@ import partd_go.tables
 from partd_go import Arrow, Client, pystore
 from partd_go.pull import PullFrame
 from partd_go.stage import Stage, stage
-from partd_go.tables import AsyncTables, Described, Table, Tables, Version
+from partd_go.tables import AsyncTables, Described, Snapshot, Table, Tables, Version
 
 
 def synchronous(tables: Tables) -> None:
@@ -41,6 +41,17 @@ def synchronous(tables: Tables) -> None:
     assert_type(tables.resample("t", "u", "1D"), tuple[int, int])
     assert_type(tables.resampled("t", "1D", "when"), pd.DataFrame)
     assert_type(tables.resampled("t", "1D", "when", ["min"], columns=["a"], as_="arrow"), pa.Table)
+    assert_type(tables.get("t", columns="a"), pd.DataFrame)
+    assert_type(tables.put("t", pd.Series([1]), upsert="a"), int)
+    assert_type([*tables], list[str])
+    assert_type("t" in tables, bool)
+    assert_type(tables.snapshots(), list[Snapshot])
+    assert_type(tables.snapshots()[0].time, datetime.datetime)
+    assert_type(tables.delete_rows("t", "a > 1"), int)
+    assert_type(tables.fold("t"), dict[str, int])
+    tables.set_settings("t", {"evolution": "add_only"})
+    with tables.lock("job"):
+        pass
     assert_type(tables["t"], Table)
     assert_type(tables["t"].get(), pd.DataFrame)
     assert_type(tables["t"].get(as_="polars"), pl.DataFrame)
@@ -54,6 +65,7 @@ async def asynchronous(tables: AsyncTables) -> None:
     assert_type(await tables.sql("SELECT 1", as_="arrow"), pa.Table)
     assert_type(await tables.put("t", pd.DataFrame(), "append"), int)
     assert_type(await tables.versions("t"), list[Version])
+    assert_type(await tables.snapshots(), list[Snapshot])
     async for batch in tables.scan("t"):
         assert_type(batch, pa.RecordBatch)
 
@@ -92,6 +104,7 @@ def one() -> int:
 assert_type(clean, Stage[pd.DataFrame])
 assert_type(clean(), pd.DataFrame)
 assert_type(total(), float)
+assert_type(total.key(), str)
 assert_type(one(), int)
 
 

@@ -21,7 +21,7 @@ func Combine(ctx context.Context, s *tables.Store, o *CombineOptions) (result Re
 	o = cmp.Or(o, new(CombineOptions))
 	defer func() { err = opError("combine", o.Target, err) }()
 	if len(o.Sources) < 2 {
-		return Result{}, errors.New("at least two sources are needed")
+		return Result{}, &tables.ArgumentError{Err: errors.New("at least two sources are needed")}
 	}
 	c := &combination{}
 	for _, from := range o.Sources {

@@ -13,10 +13,11 @@ with extra("tables"):
     from .asynchronous import AsyncTables, connect_async
     from .client import Table, Tables, connect
     from .errors import Exists, MissingColumns, MomentError, NotFound, Violation
+    from .operations import Snapshot
     from .results import Changes, Described, Version
     from .server import Server, serve
 
 __all__ = [
-    "AsyncTables", "Changes", "Described", "Exists", "MissingColumns", "MomentError", "NotFound", "Server", "Table", "Tables", "Version",
+    "AsyncTables", "Changes", "Described", "Exists", "MissingColumns", "MomentError", "NotFound", "Server", "Snapshot", "Table", "Tables", "Version",
     "Violation", "connect", "connect_async", "serve",
 ]  # fmt: skip

@@ -41,6 +41,7 @@ class AsyncTables:
         self._threads = concurrent.futures.ThreadPoolExecutor(_THREADS, "partd-tables")
 
     async def _run(self, call: Callable[[], R]) -> R:
+        self.tables._check_open()
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
     async def __aenter__(self) -> AsyncTables:
@@ -58,6 +59,12 @@ class AsyncTables:
     delete, buckets, delete_bucket = _in_thread(Tables.delete), _in_thread(Tables.buckets), _in_thread(Tables.delete_bucket)
     resample, combine, action = _in_thread(Tables.resample), _in_thread(Tables.combine), _in_thread(Tables.action)
     resampled, changes = _in_thread(Tables.resampled), _in_thread(Tables.changes)
+    snapshot, snapshots, restore = _in_thread(Tables.snapshot), _in_thread(Tables.snapshots), _in_thread(Tables.restore)
+    delete_snapshots, delete_rows, evolve = _in_thread(Tables.delete_snapshots), _in_thread(Tables.delete_rows), _in_thread(Tables.evolve)
+    settings, set_settings = _in_thread(Tables.settings), _in_thread(Tables.set_settings)
+    metadata, set_metadata = _in_thread(Tables.metadata), _in_thread(Tables.set_metadata)
+    rules, edit_rules = _in_thread(Tables.rules), _in_thread(Tables.edit_rules)
+    fold, compact, expire = _in_thread(Tables.fold), _in_thread(Tables.compact), _in_thread(Tables.expire)
 
     @overload
     async def get(self, name: str, bucket: str = "", *, as_: Literal["pandas"] = "pandas", **read: Unpack[Read]) -> pandas.DataFrame: ...

@@ -8,7 +8,7 @@ import math
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -25,22 +25,34 @@ _GRACE = 0.5  # extra seconds after the timeout, so that Flight can report the t
 _CANCEL_WAIT = 0.5  # maximum time that cancel blocks its caller, in seconds
 
 
-def to_json(call: dict[str, Any], op: str) -> bytes:
-    """Returns a call's fields as JSON. The error for NaN and infinity, which JSON lacks, names the field."""
+def to_json(call: Mapping[str, Any], op: str) -> bytes:
+    """Returns a call's fields as JSON. The error for a value that JSON lacks, such as NaN, names the field."""
+    for key in ("bucket", "name"):
+        if not isinstance(value := call.get(key, ""), str):
+            raise Misuse(f"{op}: {key} is a {type(value).__name__}: write it as text, and pass other arguments by name, such as columns= and params=")
     try:
-        return json.dumps(call, allow_nan=False).encode()
-    except ValueError:
-        for name, value in _numbers(call, ""):
-            if not math.isfinite(value):
+        return json.dumps(call, allow_nan=False, default=_of_numpy).encode()
+    except (TypeError, ValueError) as error:
+        for name, value in _leaves(call, ""):
+            if isinstance(value, float) and not math.isfinite(value):
                 raise Misuse(f"{op}: {name} is {value}, which JSON cannot represent: write None or a text") from None
-        raise
+            if not isinstance(value, (str, int, float, type(None))) and not hasattr(value, "tolist"):
+                raise Misuse(f"{op}: {name} is a {type(value).__name__}, which JSON cannot represent: write text, numbers, lists or dicts") from None
+        raise Misuse(f"{op}: {error}") from None
 
 
-def _numbers(value: Any, name: str) -> Iterator[tuple[str, float]]:
-    for key, part in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, tuple)) else ():
-        yield from _numbers(part, f"{name}[{key!r}]" if name else str(key))
-    if isinstance(value, float):
+def _of_numpy(value: Any) -> Any:
+    if type(value).__module__ != "numpy":
+        raise TypeError(type(value).__name__)
+    return value.tolist()
+
+
+def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, tuple)) else None
+    if parts is None:
         yield name, value
+    for key, part in parts or ():
+        yield from _leaves(part, f"{name}[{key!r}]" if name else str(key))
 
 
 class Call:

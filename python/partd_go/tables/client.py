@@ -20,13 +20,14 @@ from ..errors import Error, Misuse, failure
 from ..frames import As, from_arrow, index_of, to_arrow, to_stream
 from ..server import START_TIMEOUT
 from ..shown import Summary, Shown, size
-from . import files, progress
+from . import arguments, files, progress
 from . import filters as filtering
 from .calls import to_json
-from .connection import Connection, check_not_forked
+from .connection import check_not_forked
 from .errors import MissingColumns, NotFound
+from .operations import Operations
 from .results import MODES, Changes, Data, Described, Mode, Query, Read, Resampled, Since, State, Time, Version, since_state, state, time_of
-from .server import Server, server_flags
+from .server import location_of, open_server, server_flags
 
 if TYPE_CHECKING:
     import dask.dataframe
@@ -52,7 +53,7 @@ _CHANGED_ROWS = b"partd.changed_rows"  # metadata key of the answer to a stateme
 _STATEMENT = b"type.googleapis.com/arrow.flight.protocol.sql.TicketStatementQuery"
 
 
-class Tables(Connection, Shown):
+class Tables(Operations, Shown):
     """The tables at a server. Several threads may use it until close().
 
     A bucket is a namespace of tables; by default, tables are in the bucket "". timeout limits each call, in seconds,
@@ -66,11 +67,28 @@ class Tables(Connection, Shown):
         self.close()
 
     def __getitem__(self, name: str) -> Table:
-        return Table(self, name)
+        return self.table(name)
+
+    def __iter__(self) -> Iterator[str]:
+        """Yields the names of the tables that are in no bucket."""
+        return iter(self.list())
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name in self.list(pattern=re.sub(r"([][*?\\])", r"\\\1", name))
+
+    def __len__(self) -> int:
+        return len(self.list())
+
+    def __bool__(self) -> bool:
+        return True  # a connection, even to no tables
+
+    def _ipython_key_completions_(self) -> Names:
+        return self.list()
 
     def table(self, name: str, bucket: str = "", **selection: Unpack[State]) -> Table:
         """Returns a handle to the current state of a table, or to an earlier one. tables["trades"] is short for table("trades")."""
-        return Table(self, name, bucket, **selection)
+        arguments.text(name, "name")
+        return Table(self, name, arguments.text(bucket, "bucket"), **selection)
 
     def _summary(self) -> Summary:
         location = self._server.directory if self._server else self.url
@@ -85,7 +103,7 @@ class Tables(Connection, Shown):
 
     def put(
         self, name: str, data: Data, mode: Mode = "error", bucket: str = "", *, id: str = "",
-        metadata: Mapping[str, Any] | None = None, settings: Mapping[str, Any] | None = None, upsert: Sequence[str] | None = None,
+        metadata: Mapping[str, Any] | None = None, settings: Mapping[str, Any] | None = None, upsert: str | Sequence[str] | None = None,
         null_keys: bool = False, missing: Missing = "warn", timeout: float | None = None,
     ) -> int:  # fmt: skip
         """Puts a table as one atomic change, and returns the version that contains it. A RecordBatchReader, or another source of
@@ -97,6 +115,7 @@ class Tables(Connection, Shown):
         settings apply to a new table, for example {"time": "when", "on_duplicate": "keep_last"}. If appended rows lack
         columns of the table, the columns are null, and missing ("warn", "error" or "ignore") says how to report this.
         """
+        arguments.text(name, "name")
         if mode not in MODES:
             raise Misuse(f"mode {mode!r}: write one of {', '.join(MODES)}")
         if missing not in ("warn", "error", "ignore"):
@@ -104,7 +123,7 @@ class Tables(Connection, Shown):
         call: dict[str, Any] = {"partd": "put", "bucket": bucket, "name": name, "mode": MODES.index(mode), "id": id}
         call["whole"] = (mode == "append" or upsert is not None) and missing == "error"
         if upsert is not None:
-            call["upsert"] = {"keys": list(upsert), "null_keys": null_keys}
+            call["upsert"] = {"keys": arguments.names(upsert, "upsert"), "null_keys": null_keys}
         call.update({key: value for key, value in (("metadata", metadata), ("settings", settings)) if value is not None})
         if isinstance(data, (str, os.PathLike)):
             table_schema = None
@@ -113,6 +132,8 @@ class Tables(Connection, Shown):
             data = files.reader(data, table_schema)
         rows = to_stream(data)
         op = f"put {name!r}"
+        if not rows.schema.names:
+            raise Misuse(f"{op}: the table has no columns: pass at least one, or an index with a name")
         command = to_json(call, op)
         failed: Errors = []
         def pieces() -> Iterator[pa.RecordBatch]:
@@ -195,10 +216,10 @@ class Tables(Connection, Shown):
 
     def get_many(self, names: Iterable[str], bucket: str = "", *, as_: As = "pandas", **read: Unpack[Read]) -> Any:
         """Calls get() for several tables, a few at a time, and returns the results by name."""
-        return _call_each(names, lambda name: self.get(name, bucket, as_=cast(Any, as_), **read))
+        return _call_each(arguments.names(names, "names"), lambda name: self.get(name, bucket, as_=cast(Any, as_), **read))
 
     def scan(
-        self, name: str, bucket: str = "", *, columns: Sequence[str] | None = None, where: str | filtering.Filters | None = None,
+        self, name: str, bucket: str = "", *, columns: str | Sequence[str] | None = None, where: str | filtering.Filters | None = None,
         limit: int | None = None, last: int | None = None, version: int | None = None, at: Time | None = None, snapshot: str = "",
         part: int = 0, index: bool = False, timeout: float | None = None,
     ) -> pa.RecordBatchReader:  # fmt: skip
@@ -210,24 +231,27 @@ class Tables(Connection, Shown):
         are in UTC. The server ends the call when no reference to the reader remains: to stop early, del it, because close()
         does not end the call.
         """
+        if limit is not None and last is not None:
+            raise Misuse("pass only one of limit and last")
         selection = state(version, at, snapshot)
         call: dict[str, Any] = {"partd": "scan", "bucket": bucket, "name": name, **selection, "part": part, "dictionaries": True}
-        call.update({key: n or 1 for key, n in (("limit", limit), ("last", last)) if n is not None})
+        call.update({key: arguments.whole(n, key) or 1 for key, n in (("limit", limit), ("last", last)) if n is not None})
+        columns = None if columns is None else arguments.names(columns, "columns")
         if (index and columns is not None) or not isinstance(where, (str, type(None))):
             index_columns = index_of(self.describe(name, bucket, version=version, at=at, snapshot=snapshot, timeout=timeout)["schema"])
             columns = [*columns, *(index_columns if index else ())] if columns is not None else None
-            where = where if isinstance(where, (str, type(None))) else filtering.text([*where], index_columns)
+            where = where if isinstance(where, (str, type(None))) else filtering.text(where, index_columns)
         if columns is not None:
             call["columns"] = list(dict.fromkeys(columns))
         if where:
             call["where"] = where
         reads_all = self._shows_progress() and (where, limit, last, part) == (None, None, None, 0)
         total = self._ask("partd.describe", timeout, bucket=bucket, name=name, **selection)[0]["info"]["Rows"] if reads_all else limit
-        rows = self._rows(json.dumps(call).encode(), f"get {name!r}", timeout, total)
+        rows = self._rows(call, f"get {name!r}", timeout, total)
         return pa.RecordBatchReader.from_batches(rows.schema, []) if 0 in (limit, last) else rows
 
     def changes(
-        self, name: str, bucket: str = "", *, since: int | Time | None = None, since_snapshot: str = "", keys: Sequence[str] | None = None,
+        self, name: str, bucket: str = "", *, since: int | Time | None = None, since_snapshot: str = "", keys: str | Sequence[str] | None = None,
         uuid: str = "", as_: As = "pandas", version: int | None = None, at: Time | None = None, snapshot: str = "",
         timeout: float | None = None,
     ) -> Changes:  # fmt: skip
@@ -240,8 +264,8 @@ class Tables(Connection, Shown):
         """
         call = {"partd": "changes", "bucket": bucket, "name": name, "uuid": uuid, **state(version, at, snapshot), **since_state(since, since_snapshot)}
         if keys is not None:
-            call["keys"] = list(keys)
-        rows = self._rows(json.dumps(call).encode(), f"changes of {name!r}", timeout)
+            call["keys"] = arguments.names(keys, "keys")
+        rows = self._rows(call, f"changes of {name!r}", timeout)
         metadata = rows.schema.metadata or {}
         if b"partd.version" not in metadata:  # an older server sends all rows
             rows.close()
@@ -267,7 +291,7 @@ class Tables(Connection, Shown):
         return lazy.Dataset(self._source(name, bucket, where, selection))
 
     def scan_dask(
-        self, name: str, bucket: str = "", *, columns: Sequence[str] | None = None, where: str | filtering.Filters | None = None,
+        self, name: str, bucket: str = "", *, columns: str | Sequence[str] | None = None, where: str | filtering.Filters | None = None,
         **selection: Unpack[State],
     ) -> dask.dataframe.DataFrame:  # fmt: skip
         """Returns a dask DataFrame with a partition for each part of the table. Workers read the parts from the server,
@@ -280,7 +304,7 @@ class Tables(Connection, Shown):
         from . import lazy
 
         if not isinstance(where, (str, type(None))):
-            where = filtering.text([*where], index_of(self.describe(name, bucket, **selection)["schema"]))
+            where = filtering.text(where, index_of(self.describe(name, bucket, **selection)["schema"]))
         return lazy.Source(self, name, bucket, where, {**selection})
 
     @overload
@@ -312,13 +336,8 @@ class Tables(Connection, Shown):
         """
         call = {"sql": statement, "bucket": bucket, "write_id": id, **state(version, at, snapshot), **since_state(since, since_snapshot)}
         if params is not None:
-            values = params if isinstance(params, Mapping) else {str(position): value for position, value in enumerate(params, 1)}
-            row = pa.table({name: pa.array([value]) for name, value in values.items()})
-            sink = pa.BufferOutputStream()
-            with pa.ipc.new_stream(sink, row.schema) as writer:
-                writer.write_table(row)
-            call["parameters"] = base64.b64encode(sink.getvalue()).decode()
-        ticket = _protobuf_field(1, _STATEMENT) + _protobuf_field(2, _protobuf_field(1, json.dumps(call).encode()))
+            call["parameters"] = arguments.parameters(params)
+        ticket = _protobuf_field(1, _STATEMENT) + _protobuf_field(2, _protobuf_field(1, to_json(call, "sql")))
         rows = self._rows(ticket, "sql", timeout, is_write=not id and _MAY_WRITE.search(statement) is not None)
         if _CHANGED_ROWS in (rows.schema.metadata or ()):
             return rows.read_all()[0][0].as_py()
@@ -350,7 +369,7 @@ class Tables(Connection, Shown):
 
     def delete(self, *names: str, bucket: str = "", timeout: float | None = None) -> None:
         """Deletes tables, or none of them if one is missing."""
-        self._ask("partd.delete", timeout, bucket=bucket, names=names)
+        self._ask("partd.delete", timeout, bucket=bucket, names=arguments.names(names, "delete"))
 
     def buckets(self, *, timeout: float | None = None) -> Names:
         """Returns the names of the buckets, except "", which holds the tables without a bucket."""
@@ -362,7 +381,7 @@ class Tables(Connection, Shown):
 
     def resample(
         self, source: str, target: str, rule: str = "", time_col: str = "", how: Functions = "mean", *,
-        columns: Sequence[str] | None = None, sql: str = "", mode: Mode = "append", bucket: str = "", target_bucket: str | None = None,
+        columns: str | Sequence[str] | None = None, sql: str = "", mode: Mode = "append", bucket: str = "", target_bucket: str | None = None,
         timeout: float | None = None,
     ) -> tuple[int, int]:  # fmt: skip
         """Puts the aggregates of a table by time bins, or the rows of the SELECT sql, into the table target. rule is the length
@@ -391,21 +410,21 @@ class Tables(Connection, Shown):
 
     def resampled(
         self, source: str, rule: str, time_col: str, how: Functions = "mean", *, as_: As = "pandas",
-        columns: Sequence[str] | None = None, bucket: str = "", timeout: float | None = None,
+        columns: str | Sequence[str] | None = None, bucket: str = "", timeout: float | None = None,
     ) -> Any:  # fmt: skip
         """Returns the rows that resample() would put, without putting them."""
         call = {"partd": "resample", "Source": {"Bucket": bucket, "Name": source}, **_resample_body(rule, time_col, how, columns)}
-        return from_arrow(self._rows(json.dumps(call).encode(), f"resample {source!r}", timeout).read_all(), as_)
+        return from_arrow(self._rows(call, f"resample {source!r}", timeout).read_all(), as_)
 
     def combine(
-        self, sources: Sequence[str | tuple[str, str]], target: str, how: str = "union", on: Sequence[str] = (), *,
+        self, sources: Sequence[str | tuple[str, str]], target: str, how: str = "union", on: str | Sequence[str] = (), *,
         mode: Mode = "error", bucket: str = "", timeout: float | None = None,
     ) -> tuple[int, int]:  # fmt: skip
         """Puts the concatenated rows of several tables, or their join on columns, into the table target. (bucket, name)
         names a source in another bucket. It returns the number of source rows and of rows put."""
-        qualified = [(bucket, source) if isinstance(source, str) else source for source in sources]
+        qualified = [(bucket, source) if isinstance(source, str) else source for source in ([sources] if isinstance(sources, str) else sources)]
         (reply,) = self._ask(
-            "partd.combine", timeout, Sources=[{"Bucket": source_bucket, "Name": name} for source_bucket, name in qualified], How=how, On=[*on],
+            "partd.combine", timeout, Sources=[{"Bucket": source_bucket, "Name": name} for source_bucket, name in qualified], How=how, On=arguments.names(on, "on"),
             Mode=MODES.index(mode), Target={"Bucket": bucket, "Name": target},
         )  # fmt: skip
         return reply["SourceRows"], reply["TargetRows"]
@@ -477,9 +496,10 @@ class Table(Shown):
         return self.tables.dataset(self.name, self.bucket, **self.state)
 
 
-def _resample_body(rule: str, time_col: str, how: Functions, columns: Sequence[str] | None) -> dict[str, Any]:
+def _resample_body(rule: str, time_col: str, how: Functions, columns: str | Sequence[str] | None) -> dict[str, Any]:
     """Returns the fields that select the aggregates in a resample request."""
-    return {"Rule": rule, "TimeColumn": time_col, "Functions": _function_calls(how), "Columns": columns}
+    listed = None if columns is None else arguments.names(columns, "columns")
+    return {"Rule": rule, "TimeColumn": time_col, "Functions": _function_calls(how), "Columns": listed}
 
 
 def _function_calls(how: Functions) -> list[str]:
@@ -519,8 +539,9 @@ def connect(
     catalog: str | os.PathLike[str] | None = None, progress: bool | None = None,
 ) -> Tables:  # fmt: skip
     """Connects to tables at grpc://HOST:PORT or grpc+tls://HOST:PORT, in a directory, or at s3://BUCKET/PREFIX or
-    gs://BUCKET/PREFIX. For a directory or a bucket, it starts a server on a socket that only this user can open. The
-    server stops when the client is closed.
+    gs://BUCKET/PREFIX. For a directory or a bucket, it starts a server on a socket that only this user can open. All
+    clients of this user on this machine share the server of a directory; it stops when the last one is closed. If it was
+    killed, the next call starts it again.
 
     tls_ca is a PEM file, or its text, with the authorities that may sign the server's certificate (default: the system's).
     timeout limits each call, in seconds (default: no limit). progress shows a bar for long puts, gets and scans if tqdm
@@ -531,7 +552,7 @@ def connect(
     cannot write there. start_timeout limits the server's start, in seconds. flags are flags of `partd-tables serve`.
     catalog is a directory, or postgres://HOST/DATABASE. Tables in a bucket need one: see docs/warehouses.md of the tables module.
     """
-    location = os.fspath(url_or_dir)
+    location = location_of(url_or_dir)
     check_not_forked(location)
     scheme = urllib.parse.urlsplit(location).scheme if "://" in location else ""
     if scheme not in ("", "s3", "gs") and not scheme.startswith("grpc"):
@@ -540,6 +561,6 @@ def connect(
         if flags or memory is not None or read_only or catalog is not None:
             raise Misuse(f"flags, memory, read_only and catalog do not apply to the server {location}: pass them only with a directory or a bucket")
         return Tables(location, token=token, tls_ca=tls_ca, timeout=timeout, progress=progress)
-    catalog_flags = () if catalog is None else ("--catalog", os.fspath(catalog))
-    server = Server(location, flags=(*server_flags(memory, read_only), *catalog_flags, *flags), start_timeout=start_timeout)
+    catalog_flags = () if catalog is None else ("--catalog", location_of(catalog))
+    server = open_server(location, (*server_flags(memory, read_only), *catalog_flags, *flags), start_timeout)
     return Tables(server.url, server=server, timeout=timeout, progress=progress)

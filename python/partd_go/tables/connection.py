@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import difflib
 import functools
 import json
 import os
+import threading
 import time
 import urllib.parse
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.flight as flight
 
-from ..errors import Closed, Refused, failure
+from ..errors import Closed, Error, Refused, failure
 from . import progress
 from .calls import Call, to_json
-from .errors import convert_error
+from .errors import NotFound, convert_error
 from .results import Json
-from .server import Server
+from .server import Server, SharedServer, open_server
 
 _grpc_process: int | None = None  # ID of the process that uses gRPC
 # Actions that are safe to repeat. partd.lock is safe, because an unused lock expires.
@@ -29,6 +32,7 @@ _PROTOCOL = (b"partd-protocol", b"1")  # as ProtocolVersion in tables/internal/f
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 _GROUP_BYTES = 16 << 20  # _read_batches returns when it has batches of this total size
 _GROUP_TIME = 0.03  # _read_batches returns the batches so far after this time, in seconds
+_HINT_TIMEOUT = 2.0  # timeout of the search for a similar name, in seconds
 _MAX_REOPENED = 8  # maximum number of connections that are kept open for unpickled handles
 
 
@@ -36,7 +40,7 @@ class Connection:
     """A connection to a table server. Several threads may use it. A pickle of it contains the token; unpickling connects again."""
 
     def __init__(
-        self, url: str, *, token: str | None = None, tls_ca: str | None = None, server: Server | None = None, timeout: float | None = None,
+        self, url: str, *, token: str | None = None, tls_ca: str | None = None, server: Server | SharedServer | None = None, timeout: float | None = None,
         progress: bool | None = None,
     ):  # fmt: skip
         check_not_forked(url)
@@ -47,25 +51,33 @@ class Connection:
         if tls_ca and "-----BEGIN" not in tls_ca:
             with open(tls_ca) as file:
                 tls_ca = file.read()
-        try:
-            self._flight = flight.connect(url, tls_root_certs=tls_ca)
-        except pa.ArrowException as error:
-            raise convert_error(error, "connect", url) from error
+        self._token, self._tls_ca = token, tls_ca
         self._headers = [_PROTOCOL, *([(b"authorization", b"Bearer " + token.encode())] if token else [])]
-        self._arguments = (url, token, tls_ca, timeout, progress, server.arguments if server else None)
+        self._restarting = threading.Lock()
+        self._flights: list[Any] = []  # connections to the current server, and before it to servers that were killed
+        self._finalizer = weakref.finalize(self, _finish, self._flights, server, os.getpid())
+        self._connect()
         _connected.add(self)
+
+    def _connect(self) -> None:
+        try:
+            self._flights.append(flight.connect(self.url, tls_root_certs=self._tls_ca))
+        except pa.ArrowException as error:
+            raise convert_error(error, "connect", self.url) from error
+        arguments = self._server.arguments if self._server else None
+        self._arguments = (self.url, self._token, self._tls_ca, self._timeout, self._progress, arguments)
         _known[self._arguments] = self
-        self._finalizer = weakref.finalize(self, _finish, self._flight, server, os.getpid())
 
     def __reduce__(self) -> Any:
         return _reconnect, (type(self), self._arguments)
 
     def ended(self) -> bool:
-        """Reports whether the server that connect() started has exited, for example because it was killed."""
+        """Reports whether the server that connect() started has exited, for example because it was killed. The next call starts
+        the server of a directory again."""
         return self._server is not None and self._server.ended()
 
     def close(self) -> None:
-        """Closes the connection. A server that connect() started writes all data and stops."""
+        """Closes the connection. If no other client uses the directory's server, it writes all data and stops."""
         self._finalizer()
 
     def action(self, kind: str, /, timeout: float | None = None, **body: Any) -> list[Json]:
@@ -75,15 +87,38 @@ class Connection:
 
     def _ask(self, kind: str, /, timeout: float | None = None, **body: Any) -> list[Any]:
         action = flight.Action(kind, to_json(body, kind))
-        with self._call(kind, timeout, is_write=kind not in _READS) as call:
+        with self._hint(body), self._call(kind, timeout, is_write=kind not in _READS) as call:
             answers = call.wait(lambda: [*call.client.do_action(action, call.options)])
         return [json.loads(answer.body.to_pybytes()) for answer in answers]
 
-    def _open(self) -> Any:
+    @contextlib.contextmanager
+    def _hint(self, body: Mapping[str, Any]) -> Iterator[None]:
+        """Adds the most similar name to the error for a table that does not exist."""
+        try:
+            yield
+        except NotFound as error:
+            bucket, name = (body.get(key, "") for key in ("bucket", "name"))
+            if name:
+                with contextlib.suppress(Error):
+                    known = [table["Name"] for table in self._ask("partd.tables", _HINT_TIMEOUT, bucket=bucket, filter={})]
+                    if name not in known and (similar := difflib.get_close_matches(name, known, 1)):
+                        error.args = (f"{error}: did you mean {similar[0]!r}?",)
+            raise
+
+    def _check_open(self) -> None:
         if not self._finalizer.alive:
             raise failure(Closed, "call", self.url, "the client is closed", "connect again")
+
+    def _open(self) -> Any:
+        self._check_open()
         check_not_forked(self.url)
-        return self._flight
+        if isinstance(self._server, SharedServer) and self._server.ended():
+            with self._restarting:
+                if self._server.ended():
+                    self._server._connect_or_start()
+                    self.url = self._server.url
+                    self._connect()
+        return self._flights[-1]
 
     def _call(self, op: str, timeout: float | None, is_write: bool = False) -> Call:
         return Call(self._open(), op, self.url, self._headers, self._timeout if timeout is None else timeout, is_write)
@@ -92,12 +127,13 @@ class Connection:
         return progress.is_watched() if self._progress is None else self._progress
 
     def _rows(
-        self, ticket: bytes, op: str, timeout: float | None, total: int | None = None, is_write: bool = False
+        self, ticket: dict[str, Any] | bytes, op: str, timeout: float | None, total: int | None = None, is_write: bool = False
     ) -> pa.RecordBatchReader:
-        """Returns a reader of the batches that a Flight ticket selects. total is the number of rows for the progress bar, if known.
+        """Returns a reader of the batches that a Flight ticket selects, or a call that becomes one. total is the number of rows for the progress bar, if known.
         For is_write, see Call."""
-        with self._call(op, timeout, is_write=is_write) as call:
-            reader = call.wait(call.client.do_get, flight.Ticket(ticket), call.options)
+        encoded = ticket if isinstance(ticket, bytes) else to_json(ticket, op)
+        with self._hint({} if isinstance(ticket, bytes) else ticket), self._call(op, timeout, is_write=is_write) as call:
+            reader = call.wait(call.client.do_get, flight.Ticket(encoded), call.options)
             schema = reader.schema
 
         def batches() -> Iterator[pa.RecordBatch]:
@@ -129,10 +165,11 @@ def check_not_forked(url: str) -> None:
         raise failure(Closed, "call", url, reason, 'start processes with multiprocessing\'s "spawn" or "forkserver"')
 
 
-def _finish(connection: Any, server: Server | None, process: int) -> None:
+def _finish(connections: list[Any], server: Server | SharedServer | None, process: int) -> None:
     if process != os.getpid():
-        return  # the connection and the server belong to the parent process
-    connection.close()
+        return  # the connections and the server belong to the parent process
+    for connection in connections:
+        connection.close()
     if server is not None:
         server.shutdown()
 
@@ -157,8 +194,7 @@ def _reopen(kind: Any, arguments: Any) -> Connection:
     url, token, tls_ca, timeout, progress, server_arguments = arguments
     server = None
     if server_arguments is not None and not os.path.exists(url.removeprefix("grpc+unix://")):  # the server has ended, so start another
-        directory, flags, start_timeout = server_arguments
-        server = Server(directory, flags=flags, start_timeout=start_timeout)
+        server = open_server(*server_arguments)
         url = server.url
     connection: Connection = kind(url, token=token, tls_ca=tls_ca, server=server, timeout=timeout, progress=progress)
     return connection
@@ -167,7 +203,8 @@ def _reopen(kind: Any, arguments: Any) -> Connection:
 def _leave_to_parent() -> None:
     """Keeps connections open in a forked process, because closing would wait for gRPC threads that do not exist there."""
     for tables in _connected:
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(tables._flight))
+        for connection in tables._flights:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
 
 
 if hasattr(os, "register_at_fork"):

@@ -51,7 +51,9 @@ _CLASSES: tuple[tuple[type[Exception], type[Error], str], ...] = (
     (pa.ArrowTypeError, SchemaMismatch, ""),
     (pa.ArrowInvalid, Violation, ""),
 )  # fmt: skip
-_KINDS = {"FileNotFoundError": NotFound, "FileExistsError": Exists}
+_PUTS = ("put ", "partd.combine", "partd.resample")  # operations with a mode
+_MODES = 'pass mode="append" to add the rows, or mode="replace" to replace all rows'
+_KINDS: dict[str, type[Error]] = {"FileNotFoundError": NotFound, "FileExistsError": Exists}
 # Matches a Flight error's text. The group is the server's message, without the text that gRPC and Flight add before and after it.
 _MESSAGE = re.compile(r"^(?:.*?, with message: )?(?:tables: )?(.*?)(?:\.? (?:gRPC client debug context|Client context|Detail): .*)?$", re.S)
 # Matches the text of tables.MomentError. The groups are the selected time, and the nearest exact moments.
@@ -79,10 +81,9 @@ def convert_error(error: Exception, op: str, url: str, is_write: bool = False, t
         detail = json.loads(getattr(error, "extra_info", b"") or b"{}")
     except ValueError:
         detail = {}
-    if kind := _KINDS.get(detail.get("type", "")):
-        return failure(kind, op, url, problem)
-    if "already exists" in str(error)[:80]:
-        return failure(Exists, op, url, problem)
+    kind = _KINDS.get(detail.get("type", ""), Exists if "already exists" in str(error)[:80] else None)
+    if kind is not None:
+        return failure(kind, op, url, problem, _MODES if kind is Exists and op.startswith(_PUTS) else "")
     for flight_class, kind, advice in _CLASSES:
         if isinstance(error, flight_class):
             if kind is ConnectionFailed and is_write and "failed to connect" not in str(error):

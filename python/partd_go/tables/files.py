@@ -20,7 +20,7 @@ _COMPRESSED = (".gz", ".gzip", ".zst", ".zstd", ".bz2", ".bzip2", ".lz4")  # ext
 def reader(path: str | os.PathLike[str], schema: pa.Schema | None = None) -> pa.RecordBatchReader:
     """Returns a reader of a file's rows. A CSV or JSON column has the type that schema gives for its name, or otherwise a
     type that fits all of its values."""
-    name = os.fspath(path)
+    name = os.path.expanduser(os.fspath(path))
     stem, extension = os.path.splitext(name)
     format = _FORMATS.get((os.path.splitext(stem)[1] if extension.lower() in _COMPRESSED else extension).lower())
     if format is None:

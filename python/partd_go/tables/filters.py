@@ -6,7 +6,8 @@ import datetime
 import enum
 import math
 import numbers
-from collections.abc import Sequence
+import uuid
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..errors import Misuse
@@ -19,12 +20,15 @@ def quoted(column: str) -> str:
     return '"' + column.replace('"', '""') + '"'
 
 
-def text(filters: Filters, index: list[str] | None = None) -> str:
+def text(filters: Any, index: list[str] | None = None) -> str:
     """Returns the text of filters. The conditions (column, operator, value) of a list are joined by "and". If filters is a
     list of such lists, these are joined by "or".
 
     index has the names of the frame's index columns. If there is only one, the filter may call it "index".
     """
+    if not isinstance(filters, (list, tuple, set, frozenset)):
+        raise Misuse(f"where is a {type(filters).__name__}: write a text such as 'price > 1', or [(column, operator, value), ...]")
+    filters = [*filters]
     if not filters:
         raise Misuse("filters are empty: write [(column, operator, value), ...]")
     if isinstance(filters[0], (list, set)):
@@ -38,12 +42,16 @@ def condition(part: Any, index: Sequence[str] = ()) -> str:
         sign = _OPERATORS[operator]
     except (KeyError, TypeError, ValueError):
         raise Misuse(f"a filter {part!r}: write (column, operator, value), with one of {', '.join(_OPERATORS)}") from None
+    if not isinstance(column, str):
+        raise Misuse(f"a filter {part!r:.80}: the column {column!r} is a {type(column).__name__}: write its name as text")
     if column == "index" and len(index) == 1:
         column = index[0]
     name = quoted(column)
     never = f"{name} is null and {name} is not null"
     if not sign.endswith("in"):
         return never if _is_null(value) else f"{name} {sign} {_value(value)}"
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        raise Misuse(f"a filter {part!r:.80}: the value of {operator!r} is a {type(value).__name__}: pass a list")
     values = list(value)
     listed = ", ".join(_value(one) for one in values if not _is_null(one))
     parts = [f"{name} {sign} ({listed})"] if listed else [f"{name} is not null"] if sign == "not in" else []
@@ -75,4 +83,6 @@ def _value(value: Any) -> str:
         value = f"{value}-00:00"
     if isinstance(value, (datetime.date, datetime.time)):  # includes pandas' Timestamp
         value = value.isoformat()
+    if not isinstance(value, (str, uuid.UUID)):
+        raise Misuse(f"a filter by {value!r:.80}, a {type(value).__name__}, is not possible: write text, a number, a date or a time")
     return "'" + str(value).replace("'", "''") + "'"

@@ -117,12 +117,12 @@ class Part:
     def __init__(self, tables: Reader, name: str, bucket: str, options: dict[str, Any]):
         self.tables, self.name, self.bucket, self.options = tables, name, bucket, options
 
-    def __call__(self, part: int, columns: Sequence[str] | None = None) -> Any:
+    def __call__(self, part: int, columns: str | Sequence[str] | None = None) -> Any:
         return self.tables.get(self.name, self.bucket, columns=columns, part=part, **self.options)
 
 
 def scan_dask(
-    tables: Reader, name: str, bucket: str, columns: Sequence[str] | None, where: Any, state: dict[str, Any]
+    tables: Reader, name: str, bucket: str, columns: str | Sequence[str] | None, where: Any, state: dict[str, Any]
 ) -> dask.dataframe.DataFrame:
     """Returns a dask DataFrame with a partition for each part of one version. If small appends are not yet in a version,
     it first makes the server fold them (move them into files); without the permission to do so, all rows are one partition."""

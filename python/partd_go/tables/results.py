@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias,
 import pyarrow as pa
 
 from ..errors import Misuse
+from . import arguments
 
 if TYPE_CHECKING:
     import pandas
@@ -74,7 +75,7 @@ class State(TypedDict, total=False):
 class Read(State, total=False):
     """The options of scan()."""
 
-    columns: Sequence[str] | None
+    columns: str | Sequence[str] | None
     where: str | list[Any] | None
     limit: int | None
     last: int | None
@@ -87,7 +88,7 @@ class Since(State, total=False):
 
     since: int | Time | None
     since_snapshot: str
-    keys: Sequence[str] | None
+    keys: str | Sequence[str] | None
     uuid: str
     timeout: float | None
 
@@ -104,7 +105,7 @@ class Query(State, total=False):
 class Resampled(TypedDict, total=False):
     """The options of resampled()."""
 
-    columns: Sequence[str] | None
+    columns: str | Sequence[str] | None
     bucket: str
     timeout: float | None
 
@@ -117,7 +118,7 @@ def state(version: int | None, at: Time | None, snapshot: str) -> dict[str, Any]
         moment = datetime.datetime.fromisoformat(at.replace("Z", "+00:00")) if isinstance(at, str) else at
         moment = moment if moment.tzinfo else moment.replace(tzinfo=datetime.timezone.utc)
         return {"time": moment.isoformat()}
-    return {**({} if version is None else {"version": version}), **({"snapshot": snapshot} if snapshot else {})}
+    return {**({} if version is None else {"version": arguments.whole(version, "version")}), **({"snapshot": snapshot} if snapshot else {})}
 
 
 def since_state(since: int | Time | None, snapshot: str) -> dict[str, Any]:

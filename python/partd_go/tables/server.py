@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
 import subprocess
 from pathlib import Path
 
-from ..errors import Error, NoServer, failure, not_started
+from ..errors import Error, Misuse, NoServer, failure, not_started
 from ..server import START_TIMEOUT, Process, find
+from ..shared import SharedProcess
 
 Pem = str | bytes | os.PathLike[str]  # a file, or its content
 IGNORED_ENV_PREFIXES = ("PARTD_TABLES_", "SHOOTS_")  # prefixes of environment variables that partd-tables does not inherit
@@ -32,6 +34,8 @@ def _write_private(directory: str, name: str, text: str) -> str:
 class Server(Process):
     """A running `partd-tables serve` process."""
 
+    _verify = "partd-tables verify"
+
     def __init__(
         self, directory: str | os.PathLike[str], listen: str = "", *, secret: str | None = None, flags: tuple[str, ...] = (),
         start_timeout: float = START_TIMEOUT, tls: tuple[Pem | None, Pem | None] = (None, None),
@@ -39,8 +43,7 @@ class Server(Process):
         super().__init__()
         self._program = program()
         self._secret = ""
-        location = os.fspath(directory)
-        self.directory = directory = location if "://" in location else os.path.abspath(location)
+        self.directory = directory = location_of(directory)
         self.arguments = directory, flags, start_timeout
         try:
             private_dir = self._sockets()
@@ -78,6 +81,50 @@ class Server(Process):
         except NoServer:
             if "://" in self.directory or os.path.exists(self.directory):  # if the directory was deleted, nothing is lost
                 raise
+
+
+class SharedServer(SharedProcess):
+    """A handle to the server of a directory, which all handles of this user on this machine share."""
+
+    _exclusive, _ignored_env_prefixes = True, IGNORED_ENV_PREFIXES
+
+    def __init__(self, directory: str, flags: tuple[str, ...] = (), start_timeout: float = START_TIMEOUT):
+        machine = hashlib.sha256(os.uname().nodename.encode()).hexdigest()[:8]
+        super().__init__(directory, f"server-{os.getuid()}-{machine}")
+        self.arguments = directory, flags, start_timeout
+        self._program, self._flags, self._start_timeout = program(), flags, start_timeout
+        self._connect_or_start()
+
+    def _command(self, sockets: str) -> list[str]:
+        return [self._program, "serve", "--dir", self.directory, "--listen", f"grpc+unix://{sockets}/socket", *self._flags]
+
+    def _description(self) -> list[bytes]:
+        return [os.fsencode(" ".join(self._flags))]
+
+    def _check_description(self, description: bytes) -> None:
+        if self._flags and self._connection is None and description != self._description()[0]:  # after a restart, any options are fine
+            running = f"other options ({os.fsdecode(description)})" if description else "the default options"
+            raise Misuse(f"{self.directory} is already open with {running}: close it in all programs first, or pass the same options")
+
+    def shutdown(self) -> None:
+        self.close()
+
+
+def open_server(location: str, flags: tuple[str, ...], start_timeout: float) -> Server | SharedServer:
+    """Returns a handle to the server of a directory. A bucket, and a directory that is only read or that several servers can
+    have open, gets a server for this handle only."""
+    existing = location
+    while not os.path.exists(existing) and existing != os.path.dirname(existing):
+        existing = os.path.dirname(existing)
+    if "://" in location or not {"--no-tail", "--read-only"}.isdisjoint(flags) or not os.access(existing, os.W_OK):
+        return Server(location, flags=flags, start_timeout=start_timeout)
+    return SharedServer(location, flags, start_timeout)
+
+
+def location_of(url_or_dir: str | os.PathLike[str]) -> str:
+    """Returns a URL unchanged, and a directory as an absolute path. ~ is the user's home directory."""
+    location = os.fspath(url_or_dir)
+    return location if "://" in location else os.path.abspath(os.path.expanduser(location))
 
 
 def serve(

@@ -6,15 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"net/url"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/go-partd/partd/internal/command/cliutil"
 	"github.com/go-partd/partd/internal/server/certfiles"
-	"github.com/go-partd/partd/remote"
 	"github.com/go-partd/partd/tables/internal/faces/formats"
 	"github.com/go-partd/partd/tables/pull"
 )
@@ -67,6 +65,10 @@ func (c *pullConfig) command(cmd *cobra.Command, f func(ctx context.Context, n *
 	return cmd
 }
 
+func (c *pullConfig) stalenessFlag(fs *pflag.FlagSet) {
+	fs.DurationVar(&c.options.MaxStaleness, "max-staleness", 0, "if no node answers, accept a local version that is no older than this `DURATION`")
+}
+
 // validate checks the flags, and sets c.options from the flags and from the files that the flags name.
 func (c *pullConfig) validate() error {
 	if c.options.SyncTimeout <= 0 || c.options.Lease <= 0 || c.options.MaxStaleness < 0 {
@@ -110,11 +112,12 @@ it prints the line "ready URL".`,
 	fs.StringVar(&c.options.Advertise, "advertise", "", "`HOST:PORT` at which other nodes reach this one (default: the address of --listen)")
 	exitOnStdinClose := fs.Bool("exit-on-stdin-close", false, "stop when the standard input closes, for example because the parent process ended")
 	fs.StringVar(&c.share, "share", "", "share the node with this user's programs at the Unix socket `PATH`, until the last one disconnects")
+	c.stalenessFlag(fs)
 	return c.command(cmd, func(ctx context.Context, n *pull.Node, _ []string) (err error) {
-		var l net.Listener
+		var programs *sharing
 		if c.share != "" {
-			if l, err = remote.Listen("ipc://" + url.PathEscape(c.share)); err != nil {
-				return fmt.Errorf("--share: %w", err)
+			if programs, err = listenShare(c.share); err != nil {
+				return err
 			}
 		}
 		if _, err := fmt.Fprintf(a.out, "ready %s\n", n.Address()); err != nil {
@@ -128,8 +131,8 @@ it prints the line "ready URL".`,
 				stop()
 			}()
 		}
-		if l != nil {
-			return sharePull(ctx, n, l)
+		if programs != nil {
+			return sharePull(ctx, n, programs)
 		}
 		<-ctx.Done()
 		return nil
@@ -175,7 +178,7 @@ func newPullGet(a *app) *cobra.Command {
 	stats := fs.Bool("stats", false, "write to the standard error, as JSON, how many requests were sent to other nodes and to the registry")
 	parseRange := rangeFlags(cmd, "write only rows at or after this `TIME`", "write only rows before this `TIME`")
 	out := outputFlags(a, cmd)
-	fs.DurationVar(&c.options.MaxStaleness, "max-staleness", 0, "if no node answers, accept a local version that is no older than this `DURATION`")
+	c.stalenessFlag(fs)
 	return c.command(cmd, func(ctx context.Context, n *pull.Node, args []string) error {
 		from, to, err := parseRange()
 		if err = errors.Join(err, out.chooseFormat()); err != nil {

@@ -99,6 +99,13 @@ func (c *serveConfig) serve(ctx context.Context, a *app, onHangup func(reload fu
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	log := c.options.Logger
+	var programs *sharing
+	if c.share != "" {
+		if programs, err = listenShare(c.share); err != nil {
+			return err
+		}
+		defer programs.release("stopped\n") // after the store is closed
+	}
 	l, err := c.listenFlight()
 	if err != nil {
 		return err
@@ -220,6 +227,15 @@ func (c *serveConfig) serve(ctx context.Context, a *app, onHangup func(reload fu
 		go func() {
 			_, _ = io.Copy(io.Discard, a.in)
 			stop(errors.New("the standard input was closed"))
+		}()
+	}
+	if programs != nil {
+		go func() {
+			programs.wait(ctx, func(_ context.Context, program net.Conn) {
+				fmt.Fprintln(program, c.url(l.Addr())) //nolint:errcheck // Copy then fails, too
+				_, _ = io.Copy(io.Discard, program)
+			})
+			stop(errors.New("the last program disconnected"))
 		}()
 	}
 	if err := c.announce(a.out, l, log); err != nil {

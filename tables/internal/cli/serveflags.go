@@ -27,6 +27,7 @@ type serveConfig struct {
 	health                                 string
 	restRole                               string
 	secretFile, secondSecretFile, secret   string
+	share                                  string
 	revokedFile, auditFile, logFormat      string
 	port                                   int
 	maxMessage, memory, maxSpill           cliutil.Size
@@ -64,6 +65,7 @@ func (c *serveConfig) addFlags(cmd *cobra.Command) {
 	fl.BoolVar(&c.insecure, "insecure", false, "allow a secret without TLS, and remote clients without a secret or TLS")
 	fl.BoolVar(&c.printToken, "print-token", false, "print an admin token, valid for a year, on the line before the ready line")
 	fl.BoolVar(&c.exitOnStdinClose, "exit-on-stdin-close", false, "stop when the standard input closes, for example because the parent process ended")
+	fl.StringVar(&c.share, "share", "", "run for this user's programs that connect to the Unix socket `PATH`, and stop when the last one disconnects")
 	fl.BoolVar(&c.readOnly, "read-only", false, "serve the current state of the tables, and change nothing; always set for a directory that cannot be written")
 	fl.StringVar(&o.BackupDir, "backup-dir", "", "let clients with an admin token back up and copy the tables into subdirectories of this `DIR`, and restore from them (default: off)")
 	fl.BoolVar(&c.noTail, "no-tail", false, "commit each put separately, which takes some milliseconds, so that other processes can also use the directory")

@@ -56,7 +56,8 @@ func (e Evolution) ChangesFor(putSchema, columns *arrow.Schema) (changes []Chang
 		indices := columns.FieldIndices(f.Name)
 		if len(indices) == 0 {
 			if !mayAdd {
-				return nil, schema.Errorf(f.Name, "it has type %s, but the table has no such column; its columns are %q", f.Type, schema.Names(columns))
+				return nil, schema.Errorf(f.Name, "it has type %s, but the table has no such column; its columns are %q%s: "+
+					"leave it out, or set the table's evolution to %q, which lets puts add columns", f.Type, schema.Names(columns), e.reason(), AddOnly)
 			}
 			changes = append(changes, Change{AddColumn, f})
 			continue

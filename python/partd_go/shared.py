@@ -1,0 +1,195 @@
+"""Connects to a server that all processes of this user on this machine share, and starts it if it is not running.
+
+The files of a server NAME are in its directory: .NAME contains the path of the server's Unix socket. .NAME.lock is locked
+while a process connects. If only one server can have the directory open, the server keeps .NAME.alive locked.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from .errors import Error, NoServer, failure, not_started
+from .server import _STOP_TIMEOUT, START_TIMEOUT, Process, _servers
+
+_POLL = 0.02  # seconds between attempts to connect while another server ends or starts
+
+
+class SharedProcess(Process):
+    """A handle to a server program that ends when its last connection is closed. The connection of this handle keeps it running."""
+
+    _exclusive = False  # whether only one server can have the directory open
+    _ignored_env_prefixes: tuple[str, ...] = ()
+    _start_timeout = START_TIMEOUT
+    _connection: socket.socket | None = None
+    _sockets_path = b""
+
+    def __init__(self, directory: str | os.PathLike[str], key: str) -> None:
+        super().__init__()
+        self.directory, self._key = os.path.abspath(os.path.expanduser(directory)), key
+        _servers.add(self)
+
+    def _command(self, sockets: str) -> list[str]:
+        """Returns the command of a new server, whose sockets are in a directory."""
+        raise NotImplementedError
+
+    def _connect_or_start(self) -> None:
+        """Connects to the directory's server, and starts it if no process of this user has done so."""
+        import fcntl
+
+        try:
+            os.makedirs(self.directory, 0o750, exist_ok=True)
+            with _open_own(Path(f"{self._address()}.lock"), "ab") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                try:
+                    self._reconnect()
+                finally:
+                    fcntl.flock(lock, fcntl.LOCK_UN)  # while a forked process has the file open, closing it does not unlock it
+        except Error:
+            raise
+        except OSError as error:
+            raise not_started(self.directory, error) from error
+
+    def _reconnect(self) -> None:
+        deadline = time.monotonic() + self._start_timeout
+        while True:
+            try:
+                connection = self._connect()
+                break
+            except OSError:
+                pass
+            if self._start_program():
+                connection = self._connect()
+                break
+            if time.monotonic() > deadline:
+                problem = f"the previous server has not stopped within {self._start_timeout:g} seconds"
+                raise failure(NoServer, "serve", self.directory, problem, "pass a longer start_timeout")
+            time.sleep(_POLL)
+        old, self._connection = self._connection, connection
+        if old is not None:
+            old.close()
+
+    def _start_program(self) -> bool:
+        """Starts the server's program, after writing the path of its socket to a file. Returns False if another server
+        still has the directory open."""
+        import fcntl
+
+        if not self._exclusive:
+            self._start_locked(())
+            return True
+        with _open_own(Path(f"{self._address()}.alive"), "ab") as alive:
+            try:
+                fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            self._start_locked((alive.fileno(),))  # the program inherits the lock
+        return True
+
+    def _start_locked(self, inherited: tuple[int, ...]) -> None:
+        self._process, self._directories = None, []
+        try:
+            directory = self._sockets()
+            new = Path(f"{self._address()}.new")
+            new.unlink(missing_ok=True)
+            with _open_own(new, "xb") as file:
+                file.write(b"\0".join([os.fsencode(f"{directory}/share"), *self._description()]))
+            new.replace(self._address())
+            command = [*self._command(directory), f"--share={directory}/share"]
+            self._start(self.directory, command, directory, self._ignored_env_prefixes, self._start_timeout, shared=True, inherited=inherited)
+            super()._close_pipes()
+            assert self._process
+            self._process.wait()  # waits only for the shell that started the program; the program itself runs on
+        except BaseException:
+            # Hide the connection from _kill, which would close it. Without a connection, the next call would report that the
+            # server is closed, instead of trying again.
+            connection, self._connection = self._connection, None
+            self._kill()
+            self._connection = connection
+            raise
+
+    def _description(self) -> list[bytes]:
+        """Returns what other handles must know about the server that this handle starts: one text, or none."""
+        return []
+
+    def _check_description(self, description: bytes) -> None:
+        """Raises Misuse if this handle cannot share a running server."""
+
+    def _address(self) -> Path:
+        return Path(self.directory, f".{self._key}")
+
+    def _connect(self) -> socket.socket:
+        """Connects to the server, and reads its URL. The program must belong to this user: another user could have created a
+        socket at an old socket's path."""
+        with _open_own(self._address(), "rb") as file:
+            path, _, description = file.read(1 << 16).partition(b"\0")
+        if os.lstat(os.path.dirname(path)).st_uid != os.getuid():
+            raise PermissionError(f"{os.fsdecode(path)} belongs to another user")
+        self._sockets_path = os.path.dirname(path)
+        connection = socket.socket(socket.AF_UNIX)
+        try:
+            connection.settimeout(self._start_timeout)
+            connection.connect(path)
+            if sys.platform == "linux":
+                _, user, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+                if user != os.getuid():
+                    raise PermissionError(f"the program at {os.fsdecode(path)} belongs to another user")
+            with connection.makefile("rb", 0) as reply:
+                url = reply.readline()
+            if b"://" not in url:
+                raise ConnectionResetError("the server is ending")
+            self._check_description(description)
+            connection.settimeout(None)
+        except BaseException:
+            connection.close()
+            raise
+        self.url = os.fsdecode(url.rstrip())
+        return connection
+
+    def ended(self) -> bool:
+        """Reports whether this handle is closed, or its server has ended."""
+        connection = self._connection
+        try:
+            return connection is None or not connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
+    def close(self) -> None:
+        """Closes the connection. If no other handle uses the server, close waits until the server has stopped."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        with connection:
+            connection.settimeout(_STOP_TIMEOUT)
+            try:
+                connection.shutdown(socket.SHUT_WR)
+                with connection.makefile("rb") as messages:
+                    stopped = messages.read() == b"stopped\n"
+                deadline = time.monotonic() + _STOP_TIMEOUT
+                while stopped and os.path.exists(self._sockets_path) and time.monotonic() < deadline:
+                    time.sleep(_POLL / 10)  # the program's shell removes the sockets when the program has exited
+            except TimeoutError as error:
+                raise failure(NoServer, "close", self.directory, f"the server did not end within {_STOP_TIMEOUT:.0f} seconds") from error
+            except OSError:
+                pass  # the server was killed
+
+    def _close_pipes(self) -> None:
+        super()._close_pipes()
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def _open_own(path: Path, mode: str) -> Any:
+    """Opens a file. It rejects links and other users' files, because other users may be able to write to the directory."""
+    file = open(path, mode, opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600))
+    if os.fstat(file.fileno()).st_uid != os.getuid():
+        file.close()
+        raise PermissionError(f"{path} belongs to another user: ask them to remove it, or use another directory")
+    return file

@@ -1,0 +1,67 @@
+"""Converts arguments of calls. An argument of a wrong type raises Misuse with the argument's name."""
+
+from __future__ import annotations
+
+import base64
+import decimal
+import enum
+import numbers
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from ..errors import Misuse
+
+_MAX_INT = 2**63
+_MAX_DIGITS = 38
+
+
+def names(value: str | Iterable[str], argument: str) -> list[str]:
+    """Returns a list of names. A text is one name."""
+    listed = [value] if isinstance(value, str) or not isinstance(value, Iterable) else list(value)
+    for name in listed:
+        if not isinstance(name, str):
+            raise Misuse(f"{argument}: {name!r:.80} is a {type(name).__name__}: write names as text")
+    return listed
+
+
+def text(value: Any, argument: str) -> str:
+    if not isinstance(value, str):
+        raise Misuse(f"{argument} is a {type(value).__name__}: pass text")
+    return value
+
+
+def whole(value: Any, argument: str) -> int:
+    """Returns a whole number that is not negative. It can be NumPy's."""
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 0:
+        raise Misuse(f"{argument} is {value!r:.80}: pass a whole number that is not negative")
+    return int(value)
+
+
+def parameters(values: Any) -> str:
+    """Returns the values for the parameters of a statement, as one row of an Arrow stream in base64."""
+    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+        raise Misuse(f"params is a {type(values).__name__}: pass a list with a value for each ?, or a dict with a value for each $name")
+    named = values if isinstance(values, Mapping) else {str(position): value for position, value in enumerate(values, 1)}
+    row = pa.table({name: _parameter(value, f"parameter {name}") for name, value in named.items()})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, row.schema) as writer:
+        writer.write_table(row)
+    return base64.b64encode(sink.getvalue()).decode()
+
+
+def _parameter(value: Any, argument: str) -> pa.Array:
+    if isinstance(value, enum.Enum):
+        value = value.value
+    if type(value).__module__ == "numpy":
+        if value.dtype.kind not in "mM":  # item() of a time in nanoseconds is an int
+            value = value.item()
+        elif value != value:
+            value = None  # NaT
+    if isinstance(value, int) and not -_MAX_INT <= value < _MAX_INT and abs(value) < 10**_MAX_DIGITS:
+        return pa.array([decimal.Decimal(value)], pa.decimal128(_MAX_DIGITS, 0))
+    try:
+        return pa.array([value], from_pandas=True)
+    except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
+        raise Misuse(f"{argument}, {value!r:.80} of type {type(value).__name__}, cannot be passed to SQL: {error}") from None

@@ -1,0 +1,289 @@
+"""Tests what users of notebooks and shells try first: names, texts in place of lists, parameters, errors, and operations."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import decimal
+import threading
+
+import pytest
+
+pytest.importorskip("partd_go_tables", reason="needs the partd-go-tables wheel")
+import numpy as np
+import pandas as pd
+import polars
+import pyarrow as pa
+
+import partd_go
+from partd_go import Closed, Misuse, TimedOut
+from partd_go.tables import Exists, NotFound, connect, connect_async
+
+DAYS = pd.date_range("2024-01-01", periods=4)
+
+
+@pytest.fixture(scope="module")
+def shared_tables(tmp_path_factory):
+    with connect(tmp_path_factory.mktemp("notebook")) as tables:
+        yield tables
+
+
+@pytest.fixture
+def tables(shared_tables):
+    shared_tables.put("ohlc", pd.DataFrame({"n": [1, 2, 3, 4], "sym": list("ABAB")}, DAYS), "replace")
+    yield shared_tables
+    shared_tables.delete(*shared_tables)
+
+
+def test_names(tables):
+    tables.put("a*b[c]?\\d", pd.DataFrame({"n": [1]}))
+    tables.put("aXb", pd.DataFrame({"n": [1]}), bucket="B")
+    assert list(tables) == [*iter(tables)] == tables.list() == ["a*b[c]?\\d", "ohlc"] and len(tables) == 2
+    for name in tables:
+        assert name in tables
+    for name in ("a*b", "*", "aXb", "", "[", "\\", 7, None, "ohlc\0"):
+        assert name not in tables, name
+    assert tables._ipython_key_completions_() == [*tables]
+    tables.delete_bucket("B", tables=True)
+
+
+def test_empty_connection_is_true(tmp_path):
+    with connect(tmp_path) as tables:
+        assert len(tables) == 0 and list(tables) == [] and tables
+
+
+def test_suggestions(tables):
+    tables.put("trades", pd.DataFrame({"n": [1]}), bucket="NYSE")
+    for call in (tables["olhc"].get, tables["olhc"].describe, lambda: len(tables["olhc"]), lambda: tables.get("olhc"), lambda: tables.scan("olhc"),
+                 lambda: tables.versions("olhc"), lambda: tables.changes("olhc"), lambda: tables.scan_polars("olhc")):  # fmt: skip
+        with pytest.raises(NotFound, match="did you mean 'ohlc'"):
+            call()
+    with pytest.raises(NotFound, match="did you mean 'trades'"):
+        tables.get("trade", "NYSE")
+    for name, bucket in (("zzz", ""), ("ohlc", "NYSE"), ("ohlc", "no bucket")):
+        with pytest.raises(NotFound) as caught:
+            tables.get(name, bucket)
+        assert "did you mean" not in str(caught.value)
+    with pytest.raises(NotFound) as caught:
+        tables.get("ohlc", snapshot="none")
+    assert "did you mean" not in str(caught.value)
+    assert "did you mean 'ohlc'" in repr(tables["olhc"])
+    tables.delete_bucket("NYSE", tables=True)
+
+
+def test_text_in_place_of_a_list(tables):
+    assert list(tables.get("ohlc", columns="sym")) == ["sym"] and list(tables["ohlc"].get(columns=pd.Index(["n"]))) == ["n"]
+    tables.put("ohlc", pd.DataFrame({"n": [9], "sym": ["A"]}, DAYS[:1]), upsert="index")
+    assert tables.get("ohlc")["n"].tolist() == [9, 2, 3, 4]
+    assert tables.changes("ohlc", keys="index").rows["_change"].tolist() == ["insert"] * 4
+    assert list(tables.get_many("ohlc")) == ["ohlc"]
+    assert tables.resampled("ohlc", "2D", "index", "max", columns="n")["n"].tolist() == [9, 4]
+    assert tables.combine(["ohlc", "ohlc"], "joined", "join", "n") == (8, 4)
+    assert list(tables.scan_dask("ohlc", columns="n").compute()) == ["n"] if _has_dask() else True
+
+
+def _has_dask():
+    with contextlib.suppress(ImportError):
+        import dask.dataframe  # noqa: F401
+
+        return True
+    return False
+
+
+def test_numpy_numbers(tables):
+    assert len(tables.get("ohlc", limit=np.int64(2))) == 2 and len(tables.get("ohlc", last=np.uint8(1))) == 1
+    version = tables.put("ohlc", pd.DataFrame({"n": [1]}), "replace", metadata={"a": np.float64(1.5), "b": np.array([1, 2])})
+    assert len(tables.get("ohlc", version=np.int64(version))) == 1 and {**tables.metadata("ohlc"), "a": 1.5, "b": [1, 2]} == tables.metadata("ohlc")
+
+
+PARAMETERS = {
+    "None": (None, None), "NaT": (pd.NaT, None), "NA": (pd.NA, None), "NumPy's NaT": (np.datetime64("NaT"), None),
+    "float32": (np.float32(1.5), 1.5), "int8": (np.int8(3), 3), "bool_": (np.bool_(True), True), "str_": (np.str_("a"), "a"),
+    "datetime64": (np.datetime64("2024-01-01T00:00:00.123456789"), pd.Timestamp("2024-01-01 00:00:00.123456789")),
+    "Timestamp": (pd.Timestamp("2024-01-01"), pd.Timestamp("2024-01-01")),
+    "63 bits": (2**63, decimal.Decimal(2**63)), "64 bits": (-(2**64), decimal.Decimal(-(2**64))), "38 digits": (10**38 - 1, decimal.Decimal(10**38 - 1)),
+}  # fmt: skip
+
+
+def test_parameters(tables):
+    names = {f"p{position}": value for position, (value, _) in enumerate(PARAMETERS.values())}
+    row = tables.sql("SELECT " + ", ".join(f"${name} AS {name}" for name in names), params=names, as_="arrow").to_pylist()[0]
+    for (what, (_, expected)), got in zip(PARAMETERS.items(), row.values()):
+        assert got == expected, what
+    assert tables.sql("SELECT ? + ? AS n", params=np.array([1, 2]))["n"].tolist() == [3]
+
+
+JARGON = ("Options", "Store", "json:", "unmarshal", "Go ", "nil", "partd verify")
+MISUSES = {
+    "columns": (lambda tables: tables.get("ohlc", columns=[0]), "columns: 0 is a int"),
+    "limit": (lambda tables: tables.get("ohlc", limit="1"), "limit is '1'"),
+    "negative": (lambda tables: tables.get("ohlc", last=-1), "last is -1"),
+    "both": (lambda tables: tables.get("ohlc", limit=1, last=1), "only one of limit and last"),
+    "version": (lambda tables: tables.get("ohlc", version=1.0), "version is 1.0"),
+    "bucket": (lambda tables: tables.get("ohlc", ["n"]), "bucket is a list.*columns="),
+    "params as bucket": (lambda tables: tables.sql("SELECT ?", [1]), "bucket is a list.*params="),
+    "name": (lambda tables: tables.get(7), "name is a int"),
+    "handle": (lambda tables: tables[7], "name is a int"),
+    "put": (lambda tables: tables.put(7, pd.DataFrame({"n": [1]})), "name is a int"),
+    "params": (lambda tables: tables.sql("SELECT ?", params="A"), "params is a str"),
+    "one param": (lambda tables: tables.sql("SELECT ?", params=7), "params is a int"),
+    "39 digits": (lambda tables: tables.sql("SELECT ?", params=[10**38]), "parameter 1, 10000.* of type int"),
+    "period": (lambda tables: tables.sql("SELECT $x", params={"x": pd.Period("2024")}), "parameter x, Period"),
+    "object": (lambda tables: tables.sql("SELECT ?", params=[object()]), "parameter 1, <object"),
+    "where": (lambda tables: tables.get("ohlc", where=5), "where is a int"),
+    "where's dict": (lambda tables: tables.get("ohlc", where={"n": 1}), "where is a dict"),
+    "where's tuple": (lambda tables: tables.get("ohlc", where=("n", ">", 1)), "write .column, operator, value"),
+    "type in where": (lambda tables: tables.get("ohlc", where=[("n", "=", "x")]), "compare it with a number"),
+    "type in text": (lambda tables: tables.get("ohlc", where="sym > 7"), "text in single quotes"),
+    "type of delete": (lambda tables: tables.delete_rows("ohlc", "sym > 7"), "text in single quotes"),
+    "text of in": (lambda tables: tables.get("ohlc", where=[("sym", "in", "AB")]), "'in' is a str: pass a list"),
+    "number of in": (lambda tables: tables.get("ohlc", where=[("n", "in", 5)]), "'in' is a int: pass a list"),
+    "column in where": (lambda tables: tables.get("ohlc", where=[(0, "=", 1)]), "column 0 is a int"),
+    "value in where": (lambda tables: tables.get("ohlc", where=[("n", "=", pd.Period("2024"))]), "Period.*is not possible"),
+    "lazy where": (lambda tables: tables.scan_polars("ohlc", where=5), "where is a int"),
+    "empty": (lambda tables: tables.put("e", pd.DataFrame()), "put 'e': the table has no columns"),
+    "empty polars": (lambda tables: tables.put("e", polars.DataFrame()), "put 'e': the table has no columns"),
+    "column": (lambda tables: tables.put("ohlc", pa.table({"m": [1]}), "append"), 'evolution to "add_only"'),
+    "wider": (lambda tables: tables.put("ohlc", pa.table({"n": [1.5]}), "append", missing="ignore"), 'evolution to "compatible"'),
+    "metadata": (lambda tables: tables.put("m", pa.table({"n": [1]}), metadata={"day": datetime.date(2024, 1, 1)}), r"metadata\['day'\] is a date"),
+    "sources": (lambda tables: tables.combine("ohlc", "both"), "at least two sources"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("misuse", MISUSES)
+def test_misuse(tables, misuse):
+    call, message = MISUSES[misuse]
+    with pytest.raises(Misuse, match=message) as caught:
+        call(tables)
+    assert not any(word in str(caught.value).replace(tables.url, "") for word in JARGON)
+
+
+def test_existing_table(tables):
+    for call in (lambda: tables.put("ohlc", pa.table({"n": [1]})), lambda: tables.combine(["ohlc", "ohlc"], "ohlc")):
+        with pytest.raises(Exists, match='mode="append".*mode="replace"'):
+            call()
+    tables.snapshot("taken")
+    with pytest.raises(Exists) as caught:
+        tables.snapshot("taken")
+    assert "mode" not in str(caught.value)
+    tables.delete_snapshots("taken")
+
+
+def test_closed(tmp_path):
+    async def use_closed():
+        tables = await connect_async(tmp_path)
+        await tables.close()
+        await tables.list()
+
+    with pytest.raises(Closed, match="connect again"):
+        asyncio.run(use_closed())
+
+
+def test_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.csv").write_text("n\n1\n")
+    with connect("~/market") as tables:
+        tables.put("q", "~/rows.csv")
+        assert list(tables.get("q").n) == [1] and (tmp_path / "market" / "catalog.db").exists() and not (tmp_path / "~").exists()
+
+
+def test_unnamed_index(tables):
+    assert tables["ohlc"].schema.names == ["n", "sym", "index"] == tables.get("ohlc", as_="polars").columns
+    got = tables.get("ohlc", columns=["n"], where="index > '2024-01-02'")
+    assert got.index.name is None and got["n"].tolist() == [3, 4] == tables.get("ohlc", where=[("index", ">", DAYS[1])])["n"].tolist()
+    assert tables.sql('SELECT max("index") AS day FROM ohlc')["day"].tolist() == [DAYS[-1]]
+    tables.put("timed", pd.DataFrame({"n": [1]}, DAYS[:1]), settings={"time": "index"})
+    assert tables.settings("timed")["time"] == "index"
+    clash = pd.DataFrame({"index": [1, 2]}, index=["x", "y"])
+    levels = pd.DataFrame({"n": [1, 2]}, pd.MultiIndex.from_tuples([(1, "a"), (2, "b")], names=[None, "z"]))
+    for name, frame, columns in (("clash", clash, ["index", "level_0"]), ("levels", levels, ["n", "level_0", "z"])):
+        tables.put(name, frame)
+        assert tables[name].schema.names == columns
+        pd.testing.assert_frame_equal(tables.get(name), frame)
+
+
+def test_snapshots(tables):
+    before = tables.get("ohlc")
+    tables.snapshot("before")
+    tables.put("ohlc", pa.table({"n": [1]}), "replace")
+    tables.put("new", pa.table({"n": [1]}))
+    (snapshot,) = tables.snapshots()
+    assert (snapshot.name, snapshot.tables, snapshot.metadata) == ("before", 1, {}) and snapshot.time <= datetime.datetime.now(datetime.timezone.utc)
+    pd.testing.assert_frame_equal(tables.get("ohlc", snapshot="before"), before, check_freq=False)
+    tables.restore("before", "ohlc")
+    pd.testing.assert_frame_equal(tables.get("ohlc"), before, check_freq=False)
+    tables.delete_snapshots("before")
+    assert tables.snapshots() == [] and tables.snapshots("no bucket") == []
+
+
+def test_settings_metadata_and_rules(tables):
+    tables.set_settings("ohlc", {"time": "index", "evolution": "add_only"})
+    tables.set_settings("ohlc", {"keys": ["sym"]})
+    assert tables.settings("ohlc") == {"time": "index", "keys": ["sym"], "evolution": "add_only"}
+    tables.put("ohlc", pd.DataFrame({"n": [5], "sym": ["A"], "x": [1.5]}, DAYS[:1]), "append")
+    tables.evolve("ohlc", {"op": "add", "column": "note", "type": "utf8"})
+    assert {"x", "note"} < {*tables["ohlc"].schema.names}
+    for name in ("ohlc", ""):
+        tables.set_metadata(name, {"a": 1, "b": [2]})
+        tables.set_metadata(name, {"c": "3"}, remove="a")
+        assert _own(tables.metadata(name)) == {"b": [2], "c": "3"}
+        tables.set_metadata(name, replace=True)
+        assert _own(tables.metadata(name)) == {}
+    tables.edit_rules("ohlc", [{"name": "positive", "kind": "range", "column": "n", "min": "0"}])
+    assert [rule["name"] for rule in tables.rules("ohlc")] == ["positive"] and tables.rules() == []
+    tables.set_settings("ohlc", {"evolution": "flexible"})
+    with pytest.raises(Misuse, match="positive"):
+        tables.put("ohlc", pd.DataFrame({"n": [-5], "sym": ["A"]}, DAYS[:1]), "append", missing="ignore")
+    tables.edit_rules("ohlc", remove="positive")
+    assert tables.rules("ohlc") == []
+
+
+def _own(metadata):
+    """Returns metadata without the keys that the server sets."""
+    return {key: value for key, value in metadata.items() if not key.startswith("_")}
+
+
+def test_upkeep(tables):
+    for _ in range(3):
+        tables.put("ohlc", pd.DataFrame({"n": [5], "sym": ["A"]}, DAYS[:1]), "append")
+    assert tables.fold("ohlc")["Rows"] >= 3 and tables.fold()["Rows"] == 0
+    assert tables.delete_rows("ohlc", "n = 5") == 3 and len(tables.get("ohlc")) == 4
+    tables.compact("ohlc")
+    assert tables.expire("ohlc", older_than=datetime.timedelta(hours=1))["Versions"] == 0
+    assert tables.expire("ohlc")["Versions"] > 0 and len(tables.versions("ohlc")) == 1
+
+
+def test_lock(tables):
+    with tables.lock("job", seconds=1.0):
+        with pytest.raises(TimedOut), tables.lock("job", timeout=1.5):  # longer than the lease, which the holder renews
+            pass
+        with tables.lock("another", timeout=10):
+            pass
+    entered = threading.Event()
+
+    def enter():
+        with tables.lock("job"):
+            entered.set()
+
+    threading.Thread(target=enter, daemon=True).start()
+    assert entered.wait(10)
+
+
+def test_async_operations(tmp_path):
+    async def use():
+        async with await connect_async(tmp_path) as tables:
+            await tables.put("q", pa.table({"n": [1, 2]}))
+            await tables.snapshot("s")
+            assert await tables.delete_rows("q", "n = 1") == 1
+            return [found.name for found in await tables.snapshots()], len(await tables.get("q", snapshot="s"))
+
+    assert asyncio.run(use()) == (["s"], 2)
+
+
+def test_message_of_a_directory_in_use(tmp_path):
+    """The error for a directory that a server has open says so, without the names of Go's options."""
+    with partd_go.tables.serve(tmp_path, port=0), pytest.raises(partd_go.NoServer, match="in use by process .*connect to the server") as caught:
+        connect(tmp_path)
+    assert not any(word in str(caught.value) for word in JARGON)

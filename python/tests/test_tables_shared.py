@@ -1,0 +1,298 @@
+"""Tests that all clients of a directory share its server, in one process and in several, across kills of clients and servers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("partd_go_tables", reason="needs the partd-go-tables wheel")
+import pyarrow as pa
+
+import partd_go
+from partd_go.tables import connect
+from partd_go.tables.server import Server, SharedServer
+
+ROW = pa.table({"n": [1]})
+
+# Another notebook: it runs the statements that it reads, and answers each with a line.
+NOTEBOOK = """
+import os, sys
+import pyarrow as pa
+from partd_go.tables import connect
+print("started", flush=True)
+for line in sys.stdin:
+    exec(line)
+    print("done", flush=True)
+"""
+
+
+class Notebook:
+    """A process that runs Python statements."""
+
+    def __init__(self, directory):
+        code = NOTEBOOK.replace("for line", f"directory = {str(directory)!r}\nfor line")
+        self.process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout.readline() == "started\n"
+
+    def send(self, statement):
+        self.process.stdin.write(statement + "\n")
+        self.process.stdin.flush()
+
+    def run(self, statement):
+        self.send(statement)
+        return self.receive()
+
+    def receive(self):
+        return "".join(iter(self.process.stdout.readline, "done\n"))
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdin.close()
+        self.process.stdout.close()
+
+
+@contextlib.contextmanager
+def notebook(directory):
+    opened = Notebook(directory)
+    try:
+        yield opened
+    finally:
+        opened.kill()
+
+
+def sockets(tables):
+    """Returns the directory of a server's sockets, which is removed when the server has ended."""
+    return Path(tables.url.removeprefix("grpc+unix://")).parent
+
+
+def kill_server(directory):
+    """Kills the server of a directory."""
+    servers = subprocess.run(["pgrep", "-f", f"^[^ ]*partd-tables serve --dir {directory} "], capture_output=True, text=True).stdout.split()
+    for pid in servers:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)
+    return len(servers)
+
+
+def wait_until(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_one_process(tmp_path, monkeypatch):
+    """Running a cell again makes another handle. Closing one does not close the others, and the last one stops the server."""
+    monkeypatch.chdir(tmp_path)
+    first = connect("market")
+    first.put("q", ROW)
+    second, third = connect("market/"), connect(tmp_path / "market", timeout=60)
+    assert first.url == second.url == third.url and second._server._process is None
+    first.close()
+    second.put("q", ROW, "append")
+    with pytest.raises(partd_go.Closed):
+        first.list()
+    third.close()
+    assert len(second.get("q")) == 2 and sockets(second).exists()
+    second.close()
+    wait_until(lambda: not sockets(second).exists())
+    assert [path.name for path in (tmp_path / "market").iterdir() if path.stat().st_mode & 0o077 and path.name.startswith(".")] == []
+    subprocess.run([first._server._program, "get", "q", "--dir", "market"], check=True, capture_output=True)  # the directory is free
+
+
+def test_concurrent_handles(tmp_path):
+    opened, lock = [], threading.Lock()
+
+    def open_one():
+        tables = connect(tmp_path)
+        with lock:
+            opened.append(tables)
+
+    threads = [threading.Thread(target=open_one) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(opened) == 6 and len({tables.url for tables in opened}) == 1
+    for tables in opened:
+        tables.close()
+
+
+def test_another_notebook(tmp_path):
+    """Another process uses the running server, which stays when the process that started it is killed."""
+    with notebook(tmp_path) as starter:
+        url = starter.run("tables = connect(directory); tables.put('q', pa.table({'n': [1]})); print(tables.url)").strip()
+        with connect(tmp_path) as tables:
+            assert tables.url == url and tables.list() == ["q"]
+            tables.put("q", ROW, "append")
+            assert starter.run("print(len(tables['q']))") == "2\n"
+            starter.kill()
+            tables.put("q", ROW, "append")
+            assert len(tables["q"]) == 3 and tables.url == url
+
+
+def test_restarted_at_once(tmp_path):
+    """A client that connects while the server of a killed client is ending gets a server with all its rows."""
+    with notebook(tmp_path) as helper:
+        for count in range(1, 5):
+            helper.run("tables = connect(directory); tables.put('q', pa.table({'n': range(1000)}), 'append')")
+            if count % 2:
+                helper.send("tables.close()")
+            else:
+                helper.kill()
+                helper.__init__(tmp_path)
+            with connect(tmp_path) as tables:
+                assert len(tables["q"]) == 1000 * count
+            if count % 2:
+                helper.receive()
+
+
+def test_killed_server(tmp_path):
+    """After the server was killed, the next call of each handle uses a new one."""
+    with connect(tmp_path, memory="1GiB") as one, connect(tmp_path) as two, notebook(tmp_path) as other:
+        other.run("tables = connect(directory)")
+        one.put("q", ROW)
+        before = one.url
+        assert not one.ended() and kill_server(tmp_path) == 1
+        wait_until(one.ended)
+        assert two.list() == ["q"]
+        two.put("q", ROW, "append")
+        assert len(one["q"]) == 2 and one.url == two.url != before and not one.ended()
+        assert other.run("print(len(tables['q']), tables.url)") == f"2 {one.url}\n"
+        kill_server(tmp_path)
+        two.close()  # raises nothing: the server wrote each row before it answered
+        with connect(tmp_path) as three:
+            assert len(three["q"]) == len(one["q"]) == 2
+
+
+def test_threads_after_kill(tmp_path):
+    with connect(tmp_path) as tables:
+        tables.put("q", ROW)
+        kill_server(tmp_path)
+        wait_until(tables.ended)
+        lengths = []
+        threads = [threading.Thread(target=lambda: lengths.append(len(tables["q"]))) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert lengths == [1] * 6 and kill_server(tmp_path) == 1
+
+
+def test_failed_restart(tmp_path, monkeypatch):
+    """If the server cannot start again, the call says so, and the next call tries again."""
+    with connect(tmp_path) as tables:
+        tables.put("q", ROW)
+        kill_server(tmp_path)
+        wait_until(tables.ended)
+        monkeypatch.setattr(tables._server, "_flags", ("--no-such-flag",))
+        with pytest.raises(partd_go.NoServer, match="no-such-flag"):
+            tables.list()
+        monkeypatch.undo()
+        assert tables.list() == ["q"]
+
+
+def test_options(tmp_path):
+    """A client accepts the options of a running server, unless it asks for other ones."""
+    with connect(tmp_path, memory="1GiB") as tables:
+        with connect(tmp_path) as same, connect(tmp_path, memory="1GiB") as equal:
+            assert same.url == equal.url == tables.url
+        with pytest.raises(partd_go.Misuse, match=r"is already open with other options \(--memory 1GiB\): close it in all programs"):
+            connect(tmp_path, memory="2GiB")
+        tables.put("q", ROW)
+        with connect(tmp_path, read_only=True) as reader:
+            assert type(reader._server) is Server and reader.url != tables.url and reader.list() == ["q"]
+    with connect(tmp_path), pytest.raises(partd_go.Misuse, match="already open with the default options"):
+        connect(tmp_path, memory="2GiB")
+    with connect(tmp_path, memory="2GiB"), connect(tmp_path) as tables:
+        assert type(tables._server) is SharedServer and "2GiB" in " ".join(tables._server._address().read_text().split("\0")[1:])
+
+
+@pytest.mark.parametrize("held", ["address", "directory"])
+def test_slow_end(tmp_path, monkeypatch, held):
+    """A client waits for a server that is ending, but not longer than start_timeout."""
+    import fcntl
+
+    with connect(tmp_path) as tables:
+        address = tables._server._address()
+    with open(f"{address}.alive") as alive:
+        fcntl.flock(alive, fcntl.LOCK_EX)
+        if held == "address":
+            threading.Timer(0.5, fcntl.flock, (alive, fcntl.LOCK_UN)).start()
+            start = time.monotonic()
+            with connect(tmp_path):
+                assert time.monotonic() - start >= 0.5
+        else:
+            with pytest.raises(partd_go.NoServer, match="has not stopped within 0.2 seconds: pass a longer start_timeout"):
+                connect(tmp_path, start_timeout=0.2)
+
+
+# A notebook that puts rows until it is killed. It writes the number of each acknowledged row to a file.
+PUTTING = """
+import sys
+import pyarrow as pa
+import partd_go
+from partd_go.tables import connect
+directory, name, acknowledged = sys.argv[1:]
+tables = connect(directory)
+with open(acknowledged, "a+b", buffering=0) as file:
+    file.seek(0)
+    n = file.read().count(b"\\n")
+    while True:
+        try:
+            tables.put("q", pa.table({"who": [name], "n": [n]}), "append", id=f"{name} {n}")
+        except (partd_go.ConnectionFailed, partd_go.UnknownOutcome):
+            continue
+        file.write(b"%d\\n" % n)
+        n += 1
+"""
+
+
+def test_kills(tmp_path):
+    """Two notebooks put rows, while each of them and the server are killed at any moment. No acknowledged row is lost, and none is
+    there twice."""
+    chosen, running, directory = random.Random(7), {}, tmp_path / "market"
+
+    def acknowledged(name):
+        path = tmp_path / name
+        return len(path.read_text().splitlines()) if path.exists() else 0
+
+    def start(name):
+        running[name] = subprocess.Popen([sys.executable, "-c", PUTTING, directory, name, tmp_path / name])
+
+    def stop(name):
+        running[name].kill()
+        running.pop(name).wait()
+
+    for name in "ab":
+        start(name)
+    for round in range(6):
+        if round % 3 == 2:
+            before = {name: acknowledged(name) for name in "ab"}
+            wait_until(lambda: all(acknowledged(name) > before[name] for name in "ab"))
+        time.sleep(chosen.uniform(0, 1))
+        victim = "server" if round % 3 == 2 else chosen.choice("ab")
+        if victim == "server":
+            assert kill_server(directory) == 1
+        else:
+            stop(victim)
+            start(victim)
+    before = {name: acknowledged(name) for name in "ab"}
+    wait_until(lambda: all(acknowledged(name) > before[name] + 2 for name in "ab"))
+    for name in "ab":
+        stop(name)
+    with connect(directory) as tables:
+        rows = tables.get("q", as_="arrow").to_pylist()
+    for name in "ab":
+        numbers, count = sorted(row["n"] for row in rows if row["who"] == name), acknowledged(name)
+        assert numbers in (list(range(count)), list(range(count + 1)))

@@ -1,0 +1,76 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd/tables"
+)
+
+// TestServeShare checks that a shared server tells programs its URL, runs until the last one disconnects, and closes the
+// last connection only after it has closed the directory.
+func TestServeShare(t *testing.T) {
+	t.Parallel()
+	dir, err := os.MkdirTemp("", "partd") // the path of a socket must be short
+	mustSucceed(t, err)
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	cmd, url := startServer(t, "--listen", "grpc+unix://"+filepath.Join(dir, "s"), "--share", filepath.Join(dir, "share"), "--dir", filepath.Join(dir, "d"))
+	connect := func() (*net.UnixConn, *bufio.Reader) {
+		c, err := net.Dial("unix", filepath.Join(dir, "share"))
+		mustSucceed(t, err)
+		t.Cleanup(func() { _ = c.Close() })
+		r := bufio.NewReader(c)
+		if line, err := r.ReadString('\n'); err != nil || line != url.String()+"\n" {
+			t.Fatalf("first line = %q, error %v, want %s", line, err, url)
+		}
+		return c.(*net.UnixConn), r
+	}
+	first, firstReader := connect()
+	last, lastReader := connect()
+	mustSucceed(t, first.CloseWrite())
+	if _, err := firstReader.ReadByte(); err != io.EOF {
+		t.Errorf("read by the first program after it disconnected: error %v, want io.EOF, without a message", err)
+	}
+	mustSucceed(t, last.SetReadDeadline(time.Now().Add(100*time.Millisecond)))
+	if _, err := lastReader.ReadByte(); !os.IsTimeout(err) {
+		t.Errorf("read by the last program: error %v, want a timeout, because the server still runs", err)
+	}
+	mustSucceed(t, last.SetReadDeadline(time.Time{}))
+	mustSucceed(t, last.CloseWrite())
+	if text, err := io.ReadAll(lastReader); err != nil || string(text) != "stopped\n" {
+		t.Errorf("the last program read %q, error %v, want stopped", text, err)
+	}
+	store, err := tables.Open(t.Context(), filepath.Join(dir, "d"), nil)
+	if err != nil {
+		t.Fatalf("Open after the last connection was closed: %v", err)
+	}
+	mustSucceed(t, store.Close())
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("the server exited with %v, want 0", err)
+	}
+}
+
+// TestShareEnding checks that a program that connects after the last one has disconnected gets no URL.
+func TestShareEnding(t *testing.T) {
+	t.Parallel()
+	dir, err := os.MkdirTemp("", "partd")
+	mustSucceed(t, err)
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	s, err := listenShare(filepath.Join(dir, "share"))
+	mustSucceed(t, err)
+	s.ending = true
+	late, err := net.Dial("unix", filepath.Join(dir, "share"))
+	mustSucceed(t, err)
+	defer late.Close() //nolint:errcheck // only read
+	s.wait(t.Context(), func(context.Context, net.Conn) { t.Error("the late program was served") })
+	s.release("")
+	if _, err := late.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("read: error %v, want io.EOF", err)
+	}
+}

@@ -1,0 +1,85 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/go-partd/partd/remote"
+)
+
+// connectTimeout is how long a shared server waits for the first program to connect.
+const connectTimeout = time.Minute
+
+// sharing keeps a server running for programs of this user, until the last program disconnects from a Unix socket.
+type sharing struct {
+	listener net.Listener
+
+	mu          sync.Mutex
+	connections map[net.Conn]bool
+	ending      bool // the last program has disconnected
+}
+
+// listenShare listens on the Unix socket path of the flag --share.
+func listenShare(path string) (*sharing, error) {
+	l, err := remote.Listen("ipc://" + url.PathEscape(path))
+	if err != nil {
+		return nil, fmt.Errorf("--share: %w", err)
+	}
+	return &sharing{listener: l, connections: map[net.Conn]bool{}}, nil
+}
+
+// wait returns when the last program has disconnected, or when ctx is canceled. It calls serve for each connection, and
+// closes the connection afterwards, except the last one: release closes that.
+func (s *sharing) wait(ctx context.Context, serve func(context.Context, net.Conn)) {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	context.AfterFunc(ctx, func() { _ = s.listener.Close() })
+	timer := time.AfterFunc(connectTimeout, stop)
+	for {
+		c, err := s.listener.Accept()
+		if err != nil && ctx.Err() == nil && !errors.Is(err, net.ErrClosed) {
+			time.Sleep(50 * time.Millisecond) // for example, too many open files
+			continue
+		}
+		if err != nil {
+			return
+		}
+		timer.Stop()
+		s.mu.Lock()
+		s.connections[c] = true
+		ending := s.ending
+		s.mu.Unlock()
+		if ending { // the program reads no URL, and so starts another server
+			return
+		}
+		go func() {
+			serve(ctx, c)
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if len(s.connections) == 1 {
+				s.ending = true
+				stop()
+				return
+			}
+			delete(s.connections, c)
+			_ = c.Close()
+		}()
+	}
+}
+
+// release sends message to the remaining programs, and disconnects them, after the server has stopped. They wait for this.
+func (s *sharing) release(message string) {
+	_ = s.listener.Close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.connections {
+		_, _ = io.WriteString(c, message)
+		_ = c.Close()
+	}
+}
