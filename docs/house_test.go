@@ -72,7 +72,7 @@ var partdLayering = layering.Layering{Module: module, Root: "partd", MayUseTesti
 	}},
 	{Name: "helpers for layers", Packages: map[string][]string{
 		"internal/layer": nil,
-		"storekit":       nil,
+		"storekit":       {module + "/internal/layer"},
 	}},
 	{Name: "the root", Packages: map[string][]string{
 		".": {"github.com/gofrs/flock"},

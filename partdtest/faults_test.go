@@ -32,7 +32,7 @@ func openFaulty(fault string) func(t *testing.T) partd.Partd {
 
 func reopen(_ *testing.T, store partd.Partd) partd.Partd { return reopened(store) }
 
-var allAbilities = []Ability{CanSet, CanDelete, CanPop, CanList, CanOpen, CanScan, CanFlush, CanSync, CanStat, CanApply, CanClose}
+var allAbilities = []Ability{CanSet, CanDelete, CanPop, CanList, CanHas, CanOpen, CanScan, CanFlush, CanSync, CanStat, CanApply, CanClose}
 
 func TestReferencePasses(t *testing.T) {
 	Run(t, openFaulty(""), &Options{Reopen: reopen, Require: allAbilities})
