@@ -11,7 +11,6 @@ import (
 	"math/bits"
 
 	"github.com/go-partd/partd/internal/base/canceled"
-	"github.com/go-partd/partd/internal/base/ledger"
 )
 
 // A store's optional abilities are interfaces, each followed by a function that works on any store.
@@ -296,9 +295,10 @@ type CheckResult struct {
 	Records  int64 // number of records ever appended or set
 	Segments int64 // number of complete data segments
 
-	// Sum is the sum of the hashes of all records, modulo 2^128. The hash of a record is xxh3-128
-	// of (uvarint length of the key, key, value). Sum is nil if the store does not compute it.
-	Sum *ledger.Sum128
+	// Sum is the sum of the hashes of all records, modulo 2^128: its high and its low 64 bits. The
+	// hash of a record is xxh3-128 of (uvarint length of the key, key, value). Sum is nil if the store
+	// does not compute it.
+	Sum *[2]uint64
 }
 
 // Checker is a store that can verify its data against checksums.

@@ -2,8 +2,6 @@ package shuffle
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"iter"
 	"unsafe"
 
@@ -53,10 +51,10 @@ type Aggregator[T, K, A any] struct {
 // NewAggregator returns an aggregator. The caller must close it.
 func NewAggregator[T, K, A any](ctx context.Context, key func(T) K, acc Accumulator[T, A], o *Options[T]) (*Aggregator[T, K, A], error) {
 	if key == nil || acc.Add == nil || acc.Merge == nil {
-		return nil, errors.New("a function is nil: pass a key function, and an accumulator with Add and Merge")
+		return nil, argumentErrorf("a function is nil: pass a key function, and an accumulator with Add and Merge")
 	}
 	if (acc.Codec.Encode == nil) != (acc.Codec.Decode == nil) {
-		return nil, errors.New("the accumulator's codec has only one of Encode and Decode: set both")
+		return nil, argumentErrorf("the accumulator's codec has only one of Encode and Decode: set both")
 	}
 	codec, err := newKeyCodec[K]()
 	if err != nil {
@@ -88,7 +86,7 @@ func (a *Aggregator[T, K, A]) chooseStorage(o *hashagg.Options) error {
 		var err error
 		var flat bool
 		if a.acc.Codec, flat, err = newCodec[A](false); err != nil {
-			return fmt.Errorf("the accumulator: %w", codecTypeError[A](err))
+			return codecTypeError[A](err)
 		}
 		if flat && a.acc.Size == nil && wordsOf[A]() <= maxInlineWords {
 			a.inline = true
@@ -127,7 +125,7 @@ func (a *Aggregator[T, K, A]) Feed() (*Feed[T], error) {
 func (a *Aggregator[T, K, A]) Results() iter.Seq2[Result[K, A], error] {
 	return results(&a.tables, func(g hashagg.Group) (r Result[K, A], size int, err error) {
 		if r.Key, err = a.codec.Decode(g.Key); err != nil {
-			return r, 0, fmt.Errorf("decoding a key: %w", err)
+			return r, 0, errorf("decoding a key: %w", err)
 		}
 		if a.inline {
 			r.Value = *inWords[A](g.State)

@@ -2,8 +2,6 @@ package shuffle
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"iter"
 
 	"github.com/go-partd/partd/encode"
@@ -53,7 +51,7 @@ func NewDeduplicator[T any](ctx context.Context, o *Options[T]) (*Deduplicator[T
 // caller must close the deduplicator.
 func NewDeduplicatorBy[T, K any](ctx context.Context, key func(T) K, o *Options[T]) (*Deduplicator[T], error) {
 	if key == nil {
-		return nil, errors.New("the key function is nil: pass a function, or use Distinct")
+		return nil, argumentErrorf("the key function is nil: pass a function, or use Distinct")
 	}
 	keys, err := newKeyCodec[K]()
 	if err != nil {
@@ -87,7 +85,7 @@ func (d *Deduplicator[T]) Feed() (*Feed[T], error) {
 				return nil
 			}
 			if record, err = d.codec.Encode(record[:0], *v); err != nil {
-				return fmt.Errorf("encoding a record: %w", err)
+				return errorf("encoding a record: %w", err)
 			}
 			list.put(state, record)
 			return nil
@@ -103,7 +101,7 @@ func (d *Deduplicator[T]) Records() iter.Seq2[T, error] {
 			record = g.States.(*firstRecords).get(g.State)
 		}
 		if v, err = d.codec.Decode(record); err != nil {
-			err = fmt.Errorf("decoding a record: %w", err)
+			err = errorf("decoding a record: %w", err)
 		}
 		return v, len(record), err
 	})

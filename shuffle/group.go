@@ -3,8 +3,6 @@ package shuffle
 import (
 	"context"
 	"encoding/binary"
-	"errors"
-	"fmt"
 	"iter"
 
 	"github.com/go-partd/partd/encode"
@@ -100,7 +98,7 @@ func (r *groupReader[T]) next() bool {
 	return false
 }
 
-var errGroupPassed = errors.New("a group's values can be read only until the next group is requested")
+var errGroupPassed = errorf("a group's values can be read only until the next group is requested")
 
 // values yields the remaining records of the current key.
 func (r *groupReader[T]) values() iter.Seq2[T, error] {
@@ -145,7 +143,7 @@ func (r *groupReader[T]) record() (v T, err error) {
 	v, err = r.codec.Decode(r.block.records[l:end])
 	r.block.records = r.block.records[end:]
 	if err != nil {
-		return v, fmt.Errorf("decoding a record: %w", err)
+		return v, errorf("decoding a record: %w", err)
 	}
 	r.tally.count(int(n))
 	return v, nil

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"iter"
 
 	"github.com/zeebo/xxh3"
@@ -56,10 +55,10 @@ type Partitions[T, K any] struct{ keyed[T, K] }
 // NewPartitions returns empty partitions, which accept records; see [Partition].
 func NewPartitions[T, K any](ctx context.Context, n int, key func(T) K, o *Options[T]) (*Partitions[T, int], error) {
 	if n < 1 || n > maxPartitions {
-		return nil, fmt.Errorf("%d partitions: use 1 to %d", n, maxPartitions)
+		return nil, argumentErrorf("%d partitions: use 1 to %d", n, maxPartitions)
 	}
 	if key == nil {
-		return nil, errors.New("the key function is nil: pass a function")
+		return nil, argumentErrorf("the key function is nil: pass a function")
 	}
 	keyCodec, err := newKeyCodec[K]()
 	if err != nil {
@@ -72,7 +71,7 @@ func NewPartitions[T, K any](ctx context.Context, n int, key func(T) K, o *Optio
 	k.keyCodec = encode.ValueCodec[int]{
 		Encode: func(dst []byte, number int) ([]byte, error) {
 			if number < 0 || number >= n {
-				return dst, fmt.Errorf("there is no partition %d: use 0 to %d", number, n-1)
+				return dst, argumentErrorf("there is no partition %d: use 0 to %d", number, n-1)
 			}
 			return binary.BigEndian.AppendUint32(dst, uint32(number)), nil
 		},
@@ -129,7 +128,7 @@ func (p *Partitions[T, K]) Records(key K) iter.Seq2[T, error] {
 		}
 		k, err := p.keyCodec.Encode(nil, key)
 		if err != nil {
-			yield(zero, fmt.Errorf("encoding a key: %w", err))
+			yield(zero, errorf("encoding a key: %w", err))
 			return
 		}
 		tally := p.meter.newOutTally()
@@ -139,7 +138,7 @@ func (p *Partitions[T, K]) Records(key K) iter.Seq2[T, error] {
 			return records.add(string(k), data, last, func(_, record []byte) error {
 				v, err := p.codec.Decode(record)
 				if err != nil {
-					return fmt.Errorf("decoding a record: %w", err)
+					return errorf("decoding a record: %w", err)
 				}
 				tally.count(len(record))
 				if !yield(v, nil) {

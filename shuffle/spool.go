@@ -61,7 +61,7 @@ func checkEmpty(ctx context.Context, store partd.Partd) error {
 		if err != nil {
 			return err
 		}
-		return errors.New("option Store: the store already has keys: drop them first, or use an empty store")
+		return argumentErrorf("option Store: the store already has keys: drop them first, or use an empty store")
 	}
 	return nil
 }
@@ -170,7 +170,7 @@ type keyed[T, K any] struct {
 
 func newKeyed[T, K any](ctx context.Context, key func(T) K, o *Options[T]) (k keyed[T, K], err error) {
 	if key == nil {
-		return k, errors.New("the key function is nil: pass a function")
+		return k, argumentErrorf("the key function is nil: pass a function")
 	}
 	keyCodec, err := newKeyCodec[K]()
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 
 // CheckAliases fails the test for each exported alias of a public package to a type of an internal package, because
 // go doc shows neither the fields nor the methods of such a type. exceptions lists allowed aliases with their package's
-// path, such as logstore.Ledger.
+// path, such as encode.PyTuple.
 func (l *Layering) CheckAliases(t *testing.T, exceptions ...string) {
 	var found []string
 	for _, p := range l.list(t, "linux") {
