@@ -71,8 +71,10 @@ var partdLayering = layering.Layering{Module: module, Root: "partd", MayUseTesti
 		"internal/engine/spill":     nil,
 	}},
 	{Name: "helpers for layers", Packages: map[string][]string{
+		"storekit": nil,
+	}},
+	{Name: "a store that fails", Packages: map[string][]string{
 		"internal/layer": nil,
-		"storekit":       {module + "/internal/layer"},
 	}},
 	{Name: "the root", Packages: map[string][]string{
 		".": {"github.com/gofrs/flock"},

@@ -41,7 +41,7 @@ func Aggregate[T, K, A any](ctx context.Context, in iter.Seq2[T, error], key fun
 
 // Aggregator aggregates the records fed to it.
 type Aggregator[T, K, A any] struct {
-	tables[T]
+	tables tables[T]
 	key    func(T) K
 	acc    Accumulator[T, A]
 	codec  encode.ValueCodec[K]
@@ -72,7 +72,7 @@ func NewAggregator[T, K, A any](ctx context.Context, key func(T) K, acc Accumula
 	if err := a.chooseStorage(&engine); err != nil {
 		return nil, err
 	}
-	if err := a.start(ctx, c, engine); err != nil {
+	if err := a.tables.start(ctx, c, engine); err != nil {
 		return nil, err
 	}
 	return a, nil
@@ -104,7 +104,7 @@ func (a *Aggregator[T, K, A]) chooseStorage(o *hashagg.Options) error {
 // Options.Threads, some wait for each other.
 func (a *Aggregator[T, K, A]) Feed() (*Feed[T], error) {
 	encode := func(dst []byte, v T) ([]byte, error) { return a.codec.Encode(dst, a.key(v)) }
-	return a.feed(encode, func(t *hashagg.Table) func(v *T, state []uint64, isNew bool) error {
+	return a.tables.feed(encode, func(t *hashagg.Table) func(v *T, state []uint64, isNew bool) error {
 		if a.inline {
 			return func(v *T, state []uint64, _ bool) error {
 				a.acc.Add(inWords[A](state), *v)
@@ -120,6 +120,13 @@ func (a *Aggregator[T, K, A]) Feed() (*Feed[T], error) {
 		}
 	})
 }
+
+// Stats returns statistics about the work done so far.
+func (a *Aggregator[T, K, A]) Stats() Stats { return a.tables.stats() }
+
+// Close stops the work and removes all temporary data. No feed and no loop over results may be in
+// use.
+func (a *Aggregator[T, K, A]) Close() error { return a.tables.close() }
 
 // Results yields the results. Close all feeds before calling it. Call it once.
 func (a *Aggregator[T, K, A]) Results() iter.Seq2[Result[K, A], error] {

@@ -21,9 +21,9 @@ func DistinctBy[T, K any](ctx context.Context, in iter.Seq2[T, error], key func(
 
 // Deduplicator accepts records, and keeps one of several equal records.
 type Deduplicator[T any] struct {
-	tables[T]
-	key   func(dst []byte, v T) ([]byte, error) // appends a record's key; if nil, the encoded record is the key
-	codec encode.ValueCodec[T]
+	tables tables[T]
+	key    func(dst []byte, v T) ([]byte, error) // appends a record's key; if nil, the encoded record is the key
+	codec  encode.ValueCodec[T]
 }
 
 // NewDeduplicator returns a deduplicator that works like [Distinct]. The caller must close
@@ -40,7 +40,7 @@ func NewDeduplicator[T any](ctx context.Context, o *Options[T]) (*Deduplicator[T
 		}
 	}
 	d := &Deduplicator[T]{codec: c.Codec}
-	if err := d.start(ctx, c, hashagg.Options{}); err != nil {
+	if err := d.tables.start(ctx, c, hashagg.Options{}); err != nil {
 		return nil, err
 	}
 	return d, nil
@@ -63,7 +63,7 @@ func NewDeduplicatorBy[T, K any](ctx context.Context, key func(T) K, o *Options[
 	}
 	d := &Deduplicator[T]{codec: c.Codec}
 	d.key = func(dst []byte, v T) ([]byte, error) { return keys.Encode(dst, key(v)) }
-	if err := d.start(ctx, c, hashagg.Options{Words: 2, NewStates: func() hashagg.States { return new(firstRecords) }}); err != nil {
+	if err := d.tables.start(ctx, c, hashagg.Options{Words: 2, NewStates: func() hashagg.States { return new(firstRecords) }}); err != nil {
 		return nil, err
 	}
 	return d, nil
@@ -73,11 +73,11 @@ func NewDeduplicatorBy[T, K any](ctx context.Context, key func(T) K, o *Options[
 // Options.Threads, some wait for each other.
 func (d *Deduplicator[T]) Feed() (*Feed[T], error) {
 	if d.key == nil {
-		return d.feed(d.codec.Encode, func(*hashagg.Table) func(*T, []uint64, bool) error {
+		return d.tables.feed(d.codec.Encode, func(*hashagg.Table) func(*T, []uint64, bool) error {
 			return func(*T, []uint64, bool) error { return nil }
 		})
 	}
-	return d.feed(d.key, func(t *hashagg.Table) func(v *T, state []uint64, isNew bool) error {
+	return d.tables.feed(d.key, func(t *hashagg.Table) func(v *T, state []uint64, isNew bool) error {
 		var record []byte
 		list := t.States().(*firstRecords)
 		return func(v *T, state []uint64, isNew bool) (err error) {
@@ -92,6 +92,13 @@ func (d *Deduplicator[T]) Feed() (*Feed[T], error) {
 		}
 	})
 }
+
+// Stats returns statistics about the work done so far.
+func (d *Deduplicator[T]) Stats() Stats { return d.tables.stats() }
+
+// Close stops the work and removes all temporary data. No feed and no loop over results may be in
+// use.
+func (d *Deduplicator[T]) Close() error { return d.tables.close() }
 
 // Records yields the distinct records. Close all feeds before calling it. Call it once.
 func (d *Deduplicator[T]) Records() iter.Seq2[T, error] {

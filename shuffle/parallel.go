@@ -114,20 +114,8 @@ func parallel(ctx context.Context, n int, work func(context.Context) error) erro
 	return errors.Join(errs...)
 }
 
-// ForEach calls use for each group, in no particular order, from at most n goroutines; 0
-// means GOMAXPROCS. Options.Memory further limits the goroutines, for example to 128 with
-// 256 MiB, and to 4 with 8 MiB. A group can be read until use returns. Close all feeds
-// before calling ForEach.
-//
-// ForEach returns when all goroutines have ended. After the first error, or when ctx ends, it
-// cancels the contexts passed to use, and calls use for no further group. ForEach returns
-// this error joined with errors of the other goroutines. A panic in use propagates to
-// ForEach's caller.
-//
-// An additional goroutine reads groups ahead, into up to an eighth of Options.Memory. Groups in
-// this memory are processed concurrently. A group that does not fit delays the next groups until
-// use has read it.
-func (k *keyed[T, K]) ForEach(ctx context.Context, n int, use func(context.Context, Group[K, T]) error) error {
+// forEach implements the methods ForEach.
+func (k *keyed[T, K]) forEach(ctx context.Context, n int, use func(context.Context, Group[K, T]) error) error {
 	n, err := goroutineCount(n)
 	if err != nil {
 		return err

@@ -32,15 +32,12 @@ func (s *tables[T]) start(ctx context.Context, c config[T], o hashagg.Options) (
 	return err
 }
 
-// Stats returns statistics about the work done so far.
-func (s *tables[T]) Stats() Stats {
+func (s *tables[T]) stats() Stats {
 	t := orZero(s.engine).Stats()
 	return Stats{Records: t.Records, Groups: t.Groups, Spilled: t.Written}
 }
 
-// Close stops the work and removes all temporary data. No feed and no loop over results
-// may be in use.
-func (s *tables[T]) Close() error { return errors.Join(orZero(s.engine).Close(), s.temp.Close()) }
+func (s *tables[T]) close() error { return errors.Join(orZero(s.engine).Close(), s.temp.Close()) }
 
 // results yields the result of decode for each group. decode also returns the size in bytes that
 // [Progress] counts as output. Call results once.
