@@ -86,7 +86,8 @@ const maxPooled = 4 << 20
 
 // valueReader decompresses a stored value, piece by piece.
 type valueReader struct {
-	store *Store
+	store  *Store
+	stored nexter
 	source
 	pieceOffset int64 // offset of the current piece's frame
 	pieceLen    int64 // length of the current piece's content
@@ -103,25 +104,29 @@ func (s *Store) decompress(ctx context.Context, _ string, stored io.Reader) io.R
 	r, ok := s.readers.Get().(*valueReader)
 	if !ok {
 		r = &valueReader{store: s}
+		r.next = func() ([]byte, error) { return r.stored.Next() }
 	}
-	r.start(ctx, stored.(nexter).Next)
+	r.stored, r.err = stored.(nexter), nil
+	r.source = source{ctx: ctx, next: r.next, joined: r.joined[:0]}
 	return r
 }
 
 // nexter is a reader of a layer; see [storekit.Hooks].
 type nexter interface{ Next() ([]byte, error) }
 
-// start prepares r for reading another value. next returns the value's stored bytes, part by part,
-// as source.next does.
-func (r *valueReader) start(ctx context.Context, next func() ([]byte, error)) {
-	r.stop()
-	r.err = nil
-	r.source = source{ctx: ctx, next: next, joined: r.source.joined[:0]}
-}
-
 // Close makes r available for another value.
 func (r *valueReader) Close() error {
-	r.start(nil, nil)
+	if r.stream != nil {
+		_ = r.stream.Close() // cannot fail: it only reads
+		r.stream = nil
+	}
+	r.stored, r.ctx, r.undelivered = nil, nil, nil
+	if cap(r.buffer) > maxPooled {
+		r.buffer = nil
+	}
+	if cap(r.joined) > maxPooled {
+		r.joined = nil
+	}
 	r.store.readers.Put(r)
 	return nil
 }
@@ -134,20 +139,6 @@ func (r *valueReader) ReadAll() ([]byte, error) {
 		return nil, err
 	}
 	return r.store.decompressValue(r.ctx, stored)
-}
-
-func (r *valueReader) stop() {
-	if r.stream != nil {
-		_ = r.stream.Close() // cannot fail: it only reads
-		r.stream = nil
-	}
-	r.undelivered = nil
-	if cap(r.buffer) > maxPooled {
-		r.buffer = nil
-	}
-	if cap(r.joined) > maxPooled {
-		r.joined = nil
-	}
 }
 
 // nextPiece reads the header of the next frame. It returns io.EOF at the end of the value.

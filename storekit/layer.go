@@ -26,7 +26,8 @@ type Hooks struct {
 	// stored.
 	In func(ctx context.Context, key string, dst, value []byte) ([]byte, error)
 	// Out returns a reader of a key's value, given a reader of the key's stored bytes: the concatenated
-	// results of In. If the reader is an io.Closer, the layer closes it when nobody reads on.
+	// results of In. If the reader is an io.Closer, the layer closes it when nobody reads on. It must not
+	// use stored after that.
 	//
 	// To be faster, the reader may have a method Size() (int64, error), which returns the length of the
 	// value without delivering it, and ReadAll() ([]byte, error) for values in memory. stored has a method
@@ -46,6 +47,7 @@ type Layer struct {
 	store   partd.Partd
 	batches sync.Pool // holds *batch values
 	windows sync.Pool // holds *[]byte values of windowBytes each
+	streams sync.Pool // holds *stream values
 }
 
 // NewLayer returns a layer over a store. Closing the layer closes the store. If store is nil, every
@@ -224,10 +226,11 @@ func (l *Layer) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 	return func(yield func(partd.KeyInfo, error) bool) {
 		scratch := l.getWindow()
 		defer l.windows.Put(scratch)
+		s := &stream{layer: l, ctx: ctx, op: "keys"}
 		for v, err := range partd.Values(partd.Scan(ctx, l.inner())) {
 			info := partd.KeyInfo{Key: v.Key}
 			if err == nil {
-				info.Size, err = l.size(ctx, v, (*scratch)[:windowBytes])
+				info.Size, err = s.size(v, (*scratch)[:windowBytes])
 			}
 			if err != nil {
 				yield(partd.KeyInfo{}, err)

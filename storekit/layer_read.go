@@ -23,7 +23,7 @@ func (l *Layer) getWindow() *[]byte {
 	return new(make([]byte, 0, windowBytes))
 }
 
-// stream reads one value through Out.
+// stream reads values through Out, one after another.
 type stream struct {
 	layer   *Layer
 	ctx     context.Context
@@ -31,6 +31,10 @@ type stream struct {
 	stored  watched
 	value   io.Reader // the reader of Out
 	err     error     // first error, or io.EOF at the end
+
+	// Sources, of which stored uses at most one. They are fields to avoid allocations.
+	scanned partd.Value
+	memory  memory
 }
 
 // source reads stored bytes.
@@ -61,10 +65,15 @@ func (w *watched) Next() ([]byte, error) {
 	return data, err
 }
 
-func (l *Layer) open(ctx context.Context, op, key string, stored source) *stream {
-	s := &stream{layer: l, ctx: ctx, op: op, key: key, stored: watched{source: stored}}
-	s.value = l.hooks.Out(ctx, key, &s.stored)
-	return s
+// open begins to read a value. The caller must close the previous one.
+func (s *stream) open(key string, stored source) {
+	s.key, s.stored, s.err = key, watched{source: stored}, nil
+	s.value = s.layer.hooks.Out(s.ctx, key, &s.stored)
+}
+
+func (s *stream) openScanned(v partd.Value) {
+	s.scanned = v
+	s.open(v.Key, &s.scanned)
 }
 
 func (s *stream) close() {
@@ -156,8 +165,17 @@ func (l *Layer) readAll(ctx context.Context, op string, keys []string, stored []
 }
 
 func (l *Layer) readValue(ctx context.Context, op, key string, stored []byte) (value []byte, err error) {
-	s := l.open(ctx, op, key, (*memory)(&stored))
-	defer s.close()
+	s, ok := l.streams.Get().(*stream)
+	if !ok {
+		s = new(stream)
+	}
+	s.layer, s.ctx, s.op, s.memory = l, ctx, op, stored
+	s.open(key, &s.memory)
+	defer func() {
+		s.close()
+		*s = stream{}
+		l.streams.Put(s)
+	}()
 	if r, ok := s.value.(interface{ ReadAll() ([]byte, error) }); ok {
 		value, err = r.ReadAll()
 		return value, s.check(err)
@@ -175,8 +193,8 @@ func (l *Layer) readValue(ctx context.Context, op, key string, stored []byte) (v
 }
 
 // size returns the length of a value. It reads the value into scratch if the reader of Out cannot tell.
-func (l *Layer) size(ctx context.Context, v partd.Value, scratch []byte) (size int64, err error) {
-	s := l.open(ctx, "keys", v.Key, v)
+func (s *stream) size(v partd.Value, scratch []byte) (size int64, err error) {
+	s.openScanned(v)
 	defer s.close()
 	if r, ok := s.value.(interface{ Size() (int64, error) }); ok {
 		size, err = r.Size()
@@ -203,12 +221,13 @@ func (l *Layer) readChunks(ctx context.Context, stored iter.Seq2[partd.Chunk, er
 			l.windows.Put(current)
 			l.windows.Put(ahead)
 		}()
+		s := &stream{layer: l, ctx: ctx, op: "scan"}
 		for v, err := range partd.Values(stored) {
 			if err != nil {
 				yield(partd.Chunk{}, err)
 				return
 			}
-			s := l.open(ctx, "scan", v.Key, v)
+			s.openScanned(v)
 			goesOn := s.yieldChunks(current, ahead, yield)
 			s.close()
 			if !goesOn {
@@ -252,8 +271,8 @@ func (l *Layer) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	if err != nil || l.hooks.Out == nil {
 		return inner, err
 	}
-	o := &openReader{inner: inner, window: l.getWindow()}
-	o.stream = l.open(ctx, "open", key, o.stored())
+	o := &openReader{inner: inner, window: l.getWindow(), stream: stream{layer: l, ctx: ctx, op: "open"}}
+	o.stream.open(key, o.stored())
 	return o, nil
 }
 
@@ -263,7 +282,7 @@ type openReader struct {
 	mu     sync.Mutex
 	inner  io.ReadCloser
 	window *[]byte // nil after Close
-	stream *stream
+	stream stream
 }
 
 // opened is the source of an openReader.
@@ -305,7 +324,7 @@ func (o *openReader) Rewind() error {
 		return err
 	}
 	o.stream.close()
-	o.stream = o.stream.layer.open(o.stream.ctx, o.stream.op, o.stream.key, o.stored())
+	o.stream.open(o.stream.key, o.stored())
 	return nil
 }
 
