@@ -134,6 +134,7 @@ func TestAliases(t *testing.T) {
 func TestWeight(t *testing.T) {
 	layering.CheckWeight(t, "./encode", 175, "net", "crypto/tls", "testing")
 	layering.CheckWeight(t, ".", 140, "net", "crypto/tls", "testing")
+	layering.CheckWeight(t, "./stores", 250, "net/http", "testing")
 	layering.CheckWeight(t, "./logstore", 155, "net", "crypto/tls", "testing")
 }
 
