@@ -65,7 +65,7 @@ func TestErrorsNameTheirStore(t *testing.T) {
 		{"Buffer", zeroErr},
 		{"zstd layer", layer.Append(canceledCtx, entry)},
 		{"zstd layer", damagedErr},
-		{"compression layer", new(compress.Store).Append(t.Context(), entry)},
+		{"layer", new(compress.Store).Append(t.Context(), entry)},
 	} {
 		var e *partd.Error
 		if !errors.As(c.err, &e) || e.Path != c.store || !strings.Contains(c.err.Error(), c.store) {

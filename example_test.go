@@ -1,6 +1,7 @@
 package partd_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -8,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/frame"
 )
 
 // check panics if err is not nil. A real program would return the error instead.
@@ -82,4 +84,23 @@ func ExampleNewBuffer() {
 	data, err := os.ReadFile(filepath.Join(dir, "fruit"))
 	fmt.Printf("%s %v\n", data, err)
 	// Output: apple <nil>
+}
+
+// A chunk of a scan can end within a record. Values turns the chunks of each key into a reader, here of frames.
+func ExampleValues() {
+	ctx := context.Background()
+	store := partd.NewDict()
+	long := bytes.Repeat([]byte("long "), 100_000) // longer than a chunk
+	check(store.Append(ctx, partd.Entry{Key: "a", Value: frame.Append(frame.Append(nil, long), []byte("short"))}))
+
+	for value, err := range partd.Values(partd.ScanPart(ctx, store, 0, 1)) {
+		check(err)
+		for record, err := range frame.Read(value, 0) {
+			check(err)
+			fmt.Println(value.Key, len(record))
+		}
+	}
+	// Output:
+	// a 500000
+	// a 5
 }

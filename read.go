@@ -11,14 +11,14 @@ import (
 	"math/bits"
 
 	"github.com/go-partd/partd/internal/base/canceled"
-	"github.com/go-partd/partd/internal/base/ledger"
 )
 
 // A store's optional abilities are interfaces, each followed by a function that works on any store.
-// If the store lacks the ability, the function uses other methods instead. If that is impossible,
-// it returns an error that wraps errors.ErrUnsupported. A layer implements every ability that reads
-// or changes values by calling these functions on the store beneath it. So the layer supports whatever
-// that store supports. As finds the other abilities of the store beneath.
+// If the store lacks the method, or the method returns an error that wraps errors.ErrUnsupported and
+// has no effect, the function uses other methods instead. If that is impossible, it returns such an
+// error. A layer implements every ability that reads or changes values by calling these functions on
+// the store beneath it, as storekit.Layer does. So the layer supports whatever that store supports.
+// As finds the other abilities of the store beneath.
 
 // KeyInfo describes a key.
 type KeyInfo struct {
@@ -50,7 +50,9 @@ type Opener interface {
 // reads the whole value with Get.
 func Open(ctx context.Context, store Partd, key string) (io.ReadCloser, error) {
 	if s, ok := store.(Opener); ok {
-		return s.Open(ctx, key)
+		if r, err := s.Open(ctx, key); !errors.Is(err, errors.ErrUnsupported) {
+			return r, err
+		}
 	}
 	if store == nil {
 		return nil, unsupportedError("open", store)
@@ -62,7 +64,8 @@ func Open(ctx context.Context, store Partd, key string) (io.ReadCloser, error) {
 	return io.NopCloser(bytes.NewReader(values[0])), nil
 }
 
-// Chunk is a piece of a key's value, as yielded by Scan.
+// Chunk is a piece of a key's value, as yielded by Scan. It can begin and end anywhere, even within what
+// one Append added or within a record: [Values] turns chunks into readers of whole values.
 type Chunk struct {
 	Key    string
 	Offset int64  // position of Data in the value, in bytes
@@ -82,10 +85,11 @@ type Scanner interface {
 // Scan yields every key with its whole value; see [Scanner]. If the store is not a Scanner,
 // Scan lists the keys and opens one after another, which does not yield a snapshot.
 func Scan(ctx context.Context, store Partd) iter.Seq2[Chunk, error] {
+	otherwise := scanByOpen(ctx, store, 0, 1)
 	if s, ok := store.(Scanner); ok {
-		return s.Scan(ctx)
+		return unlessUnsupported(s.Scan(ctx), otherwise)
 	}
-	return scanByOpen(ctx, store, 0, 1)
+	return otherwise
 }
 
 // MaxParts is the maximum number of parts that [ScanPart] divides a store into.
@@ -102,7 +106,7 @@ type PartScanner interface {
 }
 
 // ScanPart yields the keys of one part of a store with their whole values, so that
-// several readers can share a scan; see [PartScanner]. The keys, bytes and checksums of all
+// several readers can share a scan; see [PartScanner] and, to read records, [Values]. The keys, bytes and checksums of all
 // parts add up to the whole store's.
 //
 // If the store cannot scan parts, ScanPart scans everything and skips the other parts. If it
@@ -112,24 +116,48 @@ func ScanPart(ctx context.Context, store Partd, part, parts int) iter.Seq2[Chunk
 	if err := checkPart(part, parts); err != nil {
 		return failed[Chunk](err)
 	}
+	otherwise := filterPart(ctx, store, part, parts)
 	if s, ok := store.(PartScanner); ok {
-		return s.ScanPart(ctx, part, parts)
+		return unlessUnsupported(s.ScanPart(ctx, part, parts), otherwise)
 	}
+	return otherwise
+}
+
+// filterPart scans one part of a store that cannot scan parts.
+func filterPart(ctx context.Context, store Partd, part, parts int) iter.Seq2[Chunk, error] {
 	if parts == 1 {
 		return Scan(ctx, store)
 	}
-	if _, scans := store.(Scanner); !scans {
-		return scanByOpen(ctx, store, part, parts)
+	otherwise := scanByOpen(ctx, store, part, parts)
+	s, ok := store.(Scanner)
+	if !ok {
+		return otherwise
 	}
-	return func(yield func(Chunk, error) bool) {
+	return unlessUnsupported(func(yield func(Chunk, error) bool) {
 		inPart := false
-		for c, err := range Scan(ctx, store) {
+		for c, err := range s.Scan(ctx) {
 			if err == nil && c.Offset == 0 { // the key's first chunk
 				inPart = keyPart(c.Key, parts) == part
 			}
 			if (err != nil || inPart) && !yield(c, err) {
 				return
 			}
+		}
+	}, otherwise)
+}
+
+// unlessUnsupported yields chunks. If they begin with an error that wraps errors.ErrUnsupported, it
+// yields the chunks of otherwise instead.
+func unlessUnsupported(chunks, otherwise iter.Seq2[Chunk, error]) iter.Seq2[Chunk, error] {
+	return func(yield func(Chunk, error) bool) {
+		begun, unsupported := false, false
+		chunks(func(c Chunk, err error) bool {
+			unsupported = err != nil && !begun && errors.Is(err, errors.ErrUnsupported)
+			begun = true
+			return !unsupported && yield(c, err)
+		})
+		if unsupported {
+			otherwise(yield)
 		}
 	}
 }
@@ -241,7 +269,9 @@ type Statter interface {
 // Stat counts keys and bytes; see [Statter]. If the store is not a Statter, Stat lists the keys.
 func Stat(ctx context.Context, store Partd) (Stats, error) {
 	if s, ok := store.(Statter); ok {
-		return s.Stat(ctx)
+		if st, err := s.Stat(ctx); !errors.Is(err, errors.ErrUnsupported) {
+			return st, err
+		}
 	}
 	if _, ok := store.(Lister); !ok {
 		return Stats{}, unsupportedError("stat", store)
@@ -265,9 +295,10 @@ type CheckResult struct {
 	Records  int64 // number of records ever appended or set
 	Segments int64 // number of complete data segments
 
-	// Sum is the sum of the hashes of all records, modulo 2^128. The hash of a record is xxh3-128
-	// of (uvarint length of the key, key, value). Sum is nil if the store does not compute it.
-	Sum *ledger.Sum128
+	// Sum is the sum of the hashes of all records, modulo 2^128: its high and its low 64 bits. The
+	// hash of a record is xxh3-128 of (uvarint length of the key, key, value). Sum is nil if the store
+	// does not compute it.
+	Sum *[2]uint64
 }
 
 // Checker is a store that can verify its data against checksums.
@@ -323,7 +354,9 @@ type Haser interface {
 // If the value is empty, Has lists all keys, because an existing key can have an empty value.
 func Has(ctx context.Context, store Partd, key string) (bool, error) {
 	if s, ok := store.(Haser); ok {
-		return s.HasKey(ctx, key)
+		if exists, err := s.HasKey(ctx, key); !errors.Is(err, errors.ErrUnsupported) {
+			return exists, err
+		}
 	}
 	r, err := Open(ctx, store, key)
 	if err != nil {

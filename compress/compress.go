@@ -102,14 +102,16 @@ type Options struct {
 }
 
 // Store is a layer that compresses the values of another store. It supports every
-// operation that the underlying store supports.
+// operation that the underlying store supports, which holds compressed bytes. If a value is
+// damaged, Pop removes nothing. Keys and Stat must read all values, because the underlying
+// store knows only compressed sizes. If the format is Zlib, Gzip or BZ2, which do not store
+// the sizes, they even decompress the values.
 type Store struct {
-	inner   partd.Partd
+	storekit.Layer
 	format  Format
 	codec   codec
 	limit   int64
-	batches sync.Pool // holds *batch values
-	windows sync.Pool // holds *[]byte values of windowBytes each
+	readers sync.Pool // holds *valueReader values
 }
 
 // New returns a layer over inner. Closing the layer closes inner.
@@ -129,19 +131,18 @@ func New(inner partd.Partd, format Format, opts *Options) (*Store, error) {
 	if err != nil {
 		return fail(err)
 	}
-	return &Store{inner: inner, format: format, codec: codec, limit: limit}, nil
+	s := &Store{format: format, codec: codec, limit: limit}
+	s.Layer = storekit.NewLayer(inner, storekit.Hooks{Name: string(format), In: s.compress, Out: s.decompress})
+	return s, nil
 }
 
 // ReaderMemory returns the maximum memory in bytes that an open reader and a listing need,
 // including the memory of the underlying store.
 func (s *Store) ReaderMemory() (reader, listing int64) {
-	reader, listing = storekit.ReaderMemory(s.innerStore())
+	reader, listing = storekit.ReaderMemory(s.Unwrap())
 	layerBytes := formats[s.format].readerBytes
 	return reader + layerBytes, listing + layerBytes
 }
 
 // Format returns the layer's format.
 func (s *Store) Format() Format { return s.format }
-
-// Unwrap returns the underlying store, which holds compressed bytes.
-func (s *Store) Unwrap() partd.Partd { return s.inner }

@@ -6,7 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
-	"runtime"
+	"slices"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/frame"
@@ -14,39 +14,14 @@ import (
 )
 
 // corruptError returns the error for damage in the frame at offset of a stored value.
-func (s *Store) corruptError(op, key string, offset int64, err error) error {
-	return &partd.Error{Op: op, Key: key, HasKey: true, Path: s.name(), Err: &partd.CorruptError{
+func (s *Store) corruptError(offset int64, err error) error {
+	return &partd.CorruptError{
 		Path: "the value, stored in frames of " + string(s.format) + ",", Offset: offset, Err: err,
-	}}
+	}
 }
 
-// endedError returns an error if ctx has ended.
-func (s *Store) endedError(ctx context.Context, op, key string) error {
-	if err := canceled.Err(ctx); err != nil {
-		return &partd.Error{Op: op, Key: key, HasKey: true, Path: s.name(), Err: err}
-	}
-	return nil
-}
-
-func (s *Store) decompress(ctx context.Context, op string, keys []string, stored [][]byte) ([][]byte, error) {
-	total := 0
-	for _, v := range stored {
-		total += len(v)
-	}
-	values := make([][]byte, len(stored))
-	workers := min(len(stored), total/shareBytes, runtime.GOMAXPROCS(0))
-	err := s.parallelDo(ctx, op, workers, len(stored), func(_, i int) (err error) {
-		values[i], err = s.decompressValue(ctx, op, keys[i], stored[i])
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return values, nil
-}
-
-func (s *Store) decompressValue(ctx context.Context, op, key string, stored []byte) ([]byte, error) {
-	size, err := s.claimedSize(ctx, op, key, stored)
+func (s *Store) decompressValue(ctx context.Context, stored []byte) ([]byte, error) {
+	size, err := s.claimedSize(ctx, stored)
 	if err != nil {
 		return nil, err
 	}
@@ -54,7 +29,7 @@ func (s *Store) decompressValue(ctx context.Context, op, key string, stored []by
 	// hold more.
 	const typicalRatio = 32
 	value := make([]byte, 0, min(size, typicalRatio*int64(len(stored))))
-	err = s.eachPiece(ctx, op, key, stored, func(content []byte) (err error) {
+	err = s.eachPiece(ctx, stored, func(content []byte) (err error) {
 		value, err = s.codec.decode(ctx, value, content)
 		return err
 	})
@@ -66,8 +41,8 @@ func (s *Store) decompressValue(ctx context.Context, op, key string, stored []by
 
 // claimedSize returns the sum of the decompressed sizes in the headers of a value's pieces. Pieces
 // without a size count as 0. It returns an error unless all frames are whole.
-func (s *Store) claimedSize(ctx context.Context, op, key string, stored []byte) (size int64, err error) {
-	err = s.eachPiece(ctx, op, key, stored, func(content []byte) error {
+func (s *Store) claimedSize(ctx context.Context, stored []byte) (size int64, err error) {
+	err = s.eachPiece(ctx, stored, func(content []byte) error {
 		n, err := s.codec.measure(content[:min(headBytes, len(content))], int64(len(content)))
 		size += max(n, 0) // unknownSize is negative
 		return err
@@ -76,7 +51,7 @@ func (s *Store) claimedSize(ctx context.Context, op, key string, stored []byte) 
 }
 
 // eachPiece calls f for the content of each frame of a stored value.
-func (s *Store) eachPiece(ctx context.Context, op, key string, stored []byte, f func(content []byte) error) error {
+func (s *Store) eachPiece(ctx context.Context, stored []byte, f func(content []byte) error) error {
 	offset := int64(0)
 	for content, err := range frame.Split(stored) {
 		switch {
@@ -88,11 +63,11 @@ func (s *Store) eachPiece(ctx context.Context, op, key string, stored []byte, f 
 				err = pieceError(len(content), err)
 			}
 		}
-		if err := s.endedError(ctx, op, key); err != nil {
+		if err := canceled.Err(ctx); err != nil {
 			return err
 		}
 		if err != nil {
-			return s.corruptError(op, key, offset, err)
+			return s.corruptError(offset, err)
 		}
 		offset += frame.HeaderLen + int64(len(content))
 	}
@@ -106,10 +81,13 @@ func pieceError[N int | int64](length N, err error) error {
 	return fmt.Errorf("a piece of %d bytes: %w", length, err)
 }
 
+// maxPooled is the capacity, in bytes, of the largest buffer that is reused.
+const maxPooled = 4 << 20
+
 // valueReader decompresses a stored value, piece by piece.
 type valueReader struct {
-	store   *Store
-	op, key string
+	store  *Store
+	stored nexter
 	source
 	pieceOffset int64 // offset of the current piece's frame
 	pieceLen    int64 // length of the current piece's content
@@ -121,26 +99,46 @@ type valueReader struct {
 	err         error         // first error, or io.EOF at the end
 }
 
-// start prepares r for reading another value. next returns the value's stored bytes, part by part,
-// as source.next does.
-func (r *valueReader) start(ctx context.Context, op, key string, next func() ([]byte, error)) {
-	r.stop()
-	r.op, r.key, r.err = op, key, nil
-	r.source = source{ctx: ctx, next: next, joined: r.source.joined[:0]}
+// decompress returns a *valueReader of a stored value, which the layer closes.
+func (s *Store) decompress(ctx context.Context, _ string, stored io.Reader) io.Reader {
+	r, ok := s.readers.Get().(*valueReader)
+	if !ok {
+		r = &valueReader{store: s}
+		r.next = func() ([]byte, error) { return r.stored.Next() }
+	}
+	r.stored, r.err = stored.(nexter), nil
+	r.source = source{ctx: ctx, next: r.next, joined: r.joined[:0]}
+	return r
 }
 
-func (r *valueReader) stop() {
+// nexter is a reader of a layer; see [storekit.Hooks].
+type nexter interface{ Next() ([]byte, error) }
+
+// Close makes r available for another value.
+func (r *valueReader) Close() error {
 	if r.stream != nil {
 		_ = r.stream.Close() // cannot fail: it only reads
 		r.stream = nil
 	}
-	r.undelivered = nil
+	r.stored, r.ctx, r.undelivered = nil, nil, nil
 	if cap(r.buffer) > maxPooled {
 		r.buffer = nil
 	}
 	if cap(r.joined) > maxPooled {
 		r.joined = nil
 	}
+	r.store.readers.Put(r)
+	return nil
+}
+
+// ReadAll returns the decompressed value. The layer calls it only for stored values in memory, which
+// next returns as a whole.
+func (r *valueReader) ReadAll() ([]byte, error) {
+	stored, err := r.next()
+	if err != nil && err != io.EOF {
+		return nil, err
+	}
+	return r.store.decompressValue(r.ctx, stored)
 }
 
 // nextPiece reads the header of the next frame. It returns io.EOF at the end of the value.
@@ -149,7 +147,7 @@ func (r *valueReader) nextPiece() error {
 	header, err := r.peek(frame.HeaderLen)
 	switch {
 	case err != nil:
-		return cmp.Or(r.store.endedError(r.ctx, r.op, r.key), err)
+		return cmp.Or(canceled.Err(r.ctx), err)
 	case len(header) == 0:
 		return io.EOF
 	case len(header) < frame.HeaderLen:
@@ -170,14 +168,14 @@ func (r *valueReader) nextPiece() error {
 }
 
 func (r *valueReader) corruptError(err error) error {
-	return r.store.corruptError(r.op, r.key, r.pieceOffset, err)
+	return r.store.corruptError(r.pieceOffset, err)
 }
 
 // readError returns the error for a failure to decompress the current piece: the error of
 // the context if it has ended, the error of the underlying store if reading failed, and a
 // corruptError otherwise.
 func (r *valueReader) readError(err error) error {
-	if err := r.store.endedError(r.ctx, r.op, r.key); err != nil {
+	if err := canceled.Err(r.ctx); err != nil {
 		return err
 	}
 	switch {
@@ -238,7 +236,7 @@ func (r *valueReader) readAhead() error {
 // Read reads the decompressed value.
 func (r *valueReader) Read(dst []byte) (int, error) {
 	if r.err == nil {
-		r.err = r.store.endedError(r.ctx, r.op, r.key)
+		r.err = canceled.Err(r.ctx)
 	}
 	for len(dst) > 0 && r.err == nil {
 		switch {
@@ -281,9 +279,9 @@ func (r *valueReader) readStream(dst []byte) int {
 	return n
 }
 
-// measure reads the value and returns its decompressed size. It decompresses only pieces
-// that do not store their size, into scratch.
-func (r *valueReader) measure(scratch []byte) (int64, error) {
+// Size reads the value and returns its decompressed size. It decompresses only pieces that do
+// not store their size.
+func (r *valueReader) Size() (int64, error) {
 	size := int64(0)
 	for {
 		err := r.nextPiece()
@@ -307,8 +305,9 @@ func (r *valueReader) measure(scratch []byte) (int64, error) {
 		if r.stream, err = r.store.codec.stream(&r.piece, n); err != nil {
 			return 0, r.readError(err)
 		}
+		r.buffer = slices.Grow(r.buffer[:0], chunkBytes)
 		for r.stream != nil && r.err == nil {
-			size += int64(r.readStream(scratch))
+			size += int64(r.readStream(r.buffer[:chunkBytes]))
 		}
 		if r.err != nil {
 			return 0, r.err

@@ -50,7 +50,7 @@ func fuzzDecode(f *testing.F, format Format, newStdReader func(io.Reader) (io.Re
 			return
 		}
 		stored := frame.Append(frame.Append(frame.Append(nil, goodPiece), content), goodPiece)
-		must(t, partd.Set(t.Context(), s.inner, "k", stored))
+		must(t, partd.Set(t.Context(), s.Unwrap(), "k", stored))
 		values := map[string][]byte{}
 		errs := map[string]error{}
 		for method, read := range readMethods(s) {

@@ -87,7 +87,7 @@ func TestApply(t *testing.T) {
 			continue
 		}
 		for i, e := range r.op.Entries {
-			value, err := s.decompressValue(t.Context(), "test", e.Key, e.Value)
+			value, err := s.decompressValue(t.Context(), e.Value)
 			if err != nil || e.Key != op.Entries[i].Key || !bytes.Equal(value, op.Entries[i].Value) {
 				t.Errorf("Apply(%+v): entry %d has the key %q and decompresses to %d bytes, %v, want the original entry", op, i, e.Key, len(value), err)
 			}
@@ -110,7 +110,7 @@ func TestPooledStateIsNotShared(t *testing.T) {
 			}
 			damaged := frame.Append(nil, pack(t, format, randomText(5000)))
 			damaged = damaged[:len(damaged)-5]
-			must(t, partd.Set(t.Context(), s.inner, "damaged", damaged))
+			must(t, partd.Set(t.Context(), s.Unwrap(), "damaged", damaged))
 			var wg sync.WaitGroup
 			for g := range 6 {
 				wg.Go(func() {

@@ -13,6 +13,17 @@ import (
 	"github.com/go-partd/partd/storekit"
 )
 
+// windows reads stored bytes as storekit.Layer does.
+type windows struct {
+	io.Reader
+	window []byte
+}
+
+func (w windows) Next() ([]byte, error) {
+	n, err := w.Read(w.window)
+	return w.window[:n], err
+}
+
 // TestReadingCopiesLittle checks that readers copy each stored byte only a few times before they decompress it, whatever
 // the sizes of the pieces and of the reads from the underlying store.
 func TestReadingCopiesLittle(t *testing.T) {
@@ -24,7 +35,7 @@ func TestReadingCopiesLittle(t *testing.T) {
 	random := rand.NewChaCha8([32]byte{})
 	_, _ = random.Read(value)
 	for _, format := range Formats() {
-		for _, pieceSize := range []int{500, windowBytes + 1, total} {
+		for _, pieceSize := range []int{500, chunkBytes + 1, total} {
 			for name, inner := range map[string]partd.Partd{"dict": partd.NewDict(), "file": file} {
 				s := newStore(t, inner, format, nil)
 				length := min(total, 1000*pieceSize)
@@ -36,12 +47,13 @@ func TestReadingCopiesLittle(t *testing.T) {
 				}
 				// Incompressible data takes up to a quarter more space. Growing memory copies each byte up to four times.
 				limit := int64(length) * 6
-				r, err := s.Open(t.Context(), "k")
+				r, err := partd.Open(t.Context(), inner, "k")
 				must(t, err)
-				if n, err := io.Copy(io.Discard, r); err != nil || n != int64(length) {
+				value := s.decompress(t.Context(), "k", windows{r, make([]byte, chunkBytes)}).(*valueReader)
+				if n, err := io.Copy(io.Discard, value); err != nil || n != int64(length) {
 					t.Fatalf("reading returned %d bytes, %v, want %d", n, err, length)
 				}
-				if copied := r.(*openReader).value.copied; copied > limit {
+				if copied := value.copied; copied > limit {
 					t.Errorf("%s on %s: reading %d bytes in pieces of %d copied %d, want at most %d", format, name, length, pieceSize, copied, limit)
 				}
 				must(t, errors.Join(r.Close(), s.Drop(t.Context())))

@@ -292,7 +292,7 @@ func freeAddress(t *testing.T) string {
 // appears in one of the test files listed below, which compile and run it.
 func TestDocsGo(t *testing.T) {
 	var source string
-	for _, name := range []string{"docs/docs_test.go", "shuffle/example_test.go", "shuffle/example_join_test.go", "encode/example_test.go"} {
+	for _, name := range []string{"docs/docs_test.go", "shuffle/example_test.go", "shuffle/example_join_test.go", "encode/example_test.go", "storekit/layer_example_test.go"} {
 		text, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)

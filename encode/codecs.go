@@ -175,12 +175,12 @@ func concatAny[T any](t reflect.Type, pieces []T) (joined T) {
 // becomes a list, and a map becomes a dict sorted by key. The codecs also accept named types, but
 // not structs. Values must not contain themselves, and can be nested up to 1,000 levels deep.
 type (
-	PyTuple     = pyvalue.Tuple     // Python's tuple
-	PyDict      = pyvalue.Dict      // Python's dict: its items in insertion order
-	PyItem      = pyvalue.Item      // key of a PyDict with its value
-	PySet       = pyvalue.Set       // Python's set
-	PyFrozenSet = pyvalue.FrozenSet // Python's frozenset
-	PyByteArray = pyvalue.ByteArray // Python's bytearray
+	PyTuple     = pyvalue.Tuple     // []any: Python's tuple
+	PyDict      = pyvalue.Dict      // []PyItem: Python's dict, its items in insertion order
+	PyItem      = pyvalue.Item      // struct{ Key, Value any }: an item of a PyDict
+	PySet       = pyvalue.Set       // []any: Python's set
+	PyFrozenSet = pyvalue.FrozenSet // []any: Python's frozenset
+	PyByteArray = pyvalue.ByteArray // []byte: Python's bytearray
 )
 
 // Pickle is the codec of Python's partd.Pickle: pickled lists of plain values. It writes

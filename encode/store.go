@@ -3,12 +3,10 @@ package encode
 import (
 	"context"
 	"errors"
-	"io"
 	"iter"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/frame"
-	"github.com/go-partd/partd/internal/layer"
 )
 
 // Get returns the joined value of each key, in the order requested. For a key that does
@@ -152,37 +150,23 @@ func (s *Store[T]) ScanPart(ctx context.Context, part, parts int) iter.Seq2[Grou
 
 func (s *Store[T]) groups(chunks iter.Seq2[partd.Chunk, error]) iter.Seq2[Group[T], error] {
 	return func(yield func(Group[T], error) bool) {
-		r, stop := layer.NewReader(chunks, "")
-		defer stop()
-		defer func() { r.Keys++ }() // invalidates the last key's Values
-		for r.Next() == nil {
-			if !yield(Group[T]{r.Key, s.values(r)}, nil) {
+		for v, err := range partd.Values(chunks) {
+			g := Group[T]{Key: v.Key}
+			if err == nil {
+				g.Values = s.values(v)
+			}
+			if !yield(g, err) {
 				return
 			}
-		}
-		if r.Err != io.EOF {
-			yield(Group[T]{}, r.Err)
 		}
 	}
 }
 
-var errScanAdvanced = errors.New("the values of a key can be read only before the next key")
-
-func (s *Store[T]) values(r *layer.Reader) iter.Seq2[T, error] {
-	key, keyNumber := r.Key, r.Keys
+func (s *Store[T]) values(stored partd.Value) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
-		decode := func(data []byte) (v T, err error) {
-			if keyNumber != r.Keys {
-				return v, errScanAdvanced
-			}
-			return s.codec.Decode(data)
-		}
-		err := errScanAdvanced
-		if keyNumber == r.Keys {
-			err = eachPiece(frame.Read(r, partd.MaxValueLen), decode, func(v T) bool { return yield(v, nil) })
-		}
+		err := eachPiece(frame.Read(stored, partd.MaxValueLen), s.codec.Decode, func(v T) bool { return yield(v, nil) })
 		if err != nil && !errors.Is(err, errStopped) {
-			yield(*new(T), keyError("scan", key, err))
+			yield(*new(T), keyError("scan", stored.Key, err))
 		}
 	}
 }

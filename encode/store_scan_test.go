@@ -120,8 +120,8 @@ func TestScanSkipsValues(t *testing.T) {
 	for i, g := range groups {
 		n := 0
 		for v, err := range g.Values {
-			if n++; !errors.Is(err, errScanAdvanced) {
-				t.Errorf("after the scan, Values of key %q yields %q, %v, want errScanAdvanced", g.Key, v, err)
+			if n++; !strings.Contains(fmt.Sprint(err), "only before the next key") {
+				t.Errorf("after the scan, Values of key %q yields %q, %v, want an error about the next key", g.Key, v, err)
 			}
 		}
 		if n != 1 && i < 19 { // the scan did not move on from the last key
@@ -134,8 +134,8 @@ func TestScanSkipsValues(t *testing.T) {
 	must(t, err)
 	steps := 0
 	for _, err := range g.Values {
-		if steps++; steps == 2 && !errors.Is(err, errScanAdvanced) {
-			t.Errorf("a value after the scan has advanced = %v, want errScanAdvanced", err)
+		if steps++; steps == 2 && !strings.Contains(fmt.Sprint(err), "only before the next key") {
+			t.Errorf("a value after the scan has advanced = %v, want an error about the next key", err)
 		}
 		_, _, _ = next()
 	}

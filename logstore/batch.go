@@ -8,6 +8,7 @@ import (
 	"github.com/zeebo/xxh3"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/base/ledger"
 	"github.com/go-partd/partd/internal/engine/segment"
 )
 
@@ -20,7 +21,7 @@ type batch struct {
 	parts     []uint32
 	hashes    []uint64
 	blobs     []segment.BlobRef // blobs written for this batch
-	ledger    Ledger
+	ledger    entryLedger
 	maxBlobNo uint32 // highest number of a blob file that an entry refers to
 	crc       uint32 // checksum of the entries
 }
@@ -36,7 +37,7 @@ func (b *batch) reset() {
 	}
 	b.buf = b.buf[:recordPrefix]
 	b.offsets, b.parts, b.hashes, b.blobs = b.offsets[:0], b.parts[:0], b.hashes[:0], b.blobs[:0]
-	b.ledger = Ledger{}
+	b.ledger = entryLedger{}
 	b.maxBlobNo = 0
 }
 
@@ -129,6 +130,6 @@ func (b *batch) addShort(entries []partd.Entry, hashes []uint64, partBits uint8,
 		parts = append(parts, uint32(hashes[i]>>(64-partBits)))
 	}
 	b.buf, b.offsets, b.parts = buf, offsets, parts
-	b.ledger.Add(Ledger{Pieces: int64(n), Bytes: bytes, Sum: Sum128{Hi: sumHi, Lo: sumLo}})
+	b.ledger.Add(entryLedger{Pieces: int64(n), Bytes: bytes, Sum: ledger.Sum128{Hi: sumHi, Lo: sumLo}})
 	return n
 }

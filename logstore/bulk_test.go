@@ -66,7 +66,7 @@ func TestLargePop(t *testing.T) {
 				t.Fatalf("Pop returned %q for key %d; want %q for key 7, and nothing for other keys", v, i, want)
 			}
 		}
-		var l Ledger
+		var l entryLedger
 		for _, seg := range s.segments.list {
 			l.Add(seg.ledger)
 		}

@@ -232,7 +232,7 @@ func (c *catalog) lockForReaders() {
 
 // commitSegments adds segments and their ledger to the manifest. edit makes additional changes to
 // the manifest.
-func (c *catalog) commitSegments(segments []*storedSegment, ledger Ledger, edit func(m *manifest)) error {
+func (c *catalog) commitSegments(segments []*storedSegment, ledger entryLedger, edit func(m *manifest)) error {
 	if c.durable.Load() {
 		if err := c.syncExclusive(func() error { return c.syncData(c.files) }); err != nil {
 			return err

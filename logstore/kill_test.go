@@ -168,7 +168,7 @@ func checkKilled(t *testing.T, dir string, acked int64, kill int) {
 			t.Fatalf("kill %d: after %d batches, key %s is wrong: it has %d bytes, exists: %t", kill, count, name, len(v), exists)
 		}
 	}
-	if _, err := s.Verify(t.Context()); err != nil {
+	if _, err := s.verify(t.Context()); err != nil {
 		t.Fatalf("kill %d: Verify: %v", kill, err)
 	}
 	if int64(count) < acked+1 {

@@ -17,7 +17,7 @@ func TestLedger(t *testing.T) {
 		mustAppend(t, s, k, v)
 	}
 	must(t, s.Flush(t.Context()))
-	ledger, err := s.Verify(t.Context())
+	ledger, err := s.verify(t.Context())
 	if err != nil || ledger.Pieces != 3 || ledger.Bytes != 27 {
 		t.Fatalf("Verify() = %+v, %v, want 3 pieces and 27 bytes", ledger, err)
 	}
@@ -37,7 +37,7 @@ func TestLedger(t *testing.T) {
 	if _, err := contents(s); !errors.As(err, &corrupt) || !strings.Contains(err.Error(), "ledger") {
 		t.Fatalf("Scan of swapped values: error %v, want a CorruptError about the ledger", err)
 	}
-	if _, err := s.Verify(t.Context()); !errors.As(err, &corrupt) || corrupt.Path != "/s/seg-00000001" {
+	if _, err := s.verify(t.Context()); !errors.As(err, &corrupt) || corrupt.Path != "/s/seg-00000001" {
 		t.Fatalf("Verify of swapped values: error %v, want a CorruptError for the segment file", err)
 	}
 	must(t, s.Close())
@@ -48,11 +48,11 @@ func TestScanComparesLedgers(t *testing.T) {
 	s, _ := rangesStore(t, scanHooks(vfstest.NewMem()))
 	defer s.Close()
 	right := s.segments.list[0].ledger
-	for name, change := range map[string]func(l *Ledger){
-		"lost piece":       func(l *Ledger) { l.Pieces++ },
-		"duplicated piece": func(l *Ledger) { l.Pieces-- },
-		"changed piece":    func(l *Ledger) { l.Sum.Lo++ },
-		"lost reset":       func(l *Ledger) { l.Marks++ },
+	for name, change := range map[string]func(l *entryLedger){
+		"lost piece":       func(l *entryLedger) { l.Pieces++ },
+		"duplicated piece": func(l *entryLedger) { l.Pieces-- },
+		"changed piece":    func(l *entryLedger) { l.Sum.Lo++ },
+		"lost reset":       func(l *entryLedger) { l.Marks++ },
 	} {
 		change(&s.segments.list[0].ledger)
 		for _, parts := range []int{0, 1} {

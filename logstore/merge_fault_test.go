@@ -238,7 +238,7 @@ func TestMergeOfDamage(t *testing.T) {
 	}
 	mustAppend(t, s, "k", "v")
 	var corrupt *partd.CorruptError
-	if _, err := s.Verify(context.Background()); !errors.As(err, &corrupt) {
+	if _, err := s.verify(context.Background()); !errors.As(err, &corrupt) {
 		t.Errorf("Verify: error %v, want a CorruptError", err)
 	}
 	must(t, s.Close())

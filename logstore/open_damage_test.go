@@ -184,7 +184,7 @@ func TestMissingBlobFileIsDamage(t *testing.T) {
 			return err
 		},
 		"Verify": func() error {
-			_, err := s.Verify(t.Context())
+			_, err := s.verify(t.Context())
 			return err
 		},
 	} {

@@ -134,7 +134,7 @@ func TestChurn(t *testing.T) {
 			t.Errorf("Get(%s) = %d bytes, want %d; error %v", k, len(v[0]), want, err)
 		}
 	}
-	if readable, err := c.s.Verify(t.Context()); err != nil || readable.Bytes < c.liveBytes {
+	if readable, err := c.s.verify(t.Context()); err != nil || readable.Bytes < c.liveBytes {
 		t.Errorf("Verify counts %d bytes, want at least %d; error %v", readable.Bytes, c.liveBytes, err)
 	}
 	must(t, c.s.Close())

@@ -111,7 +111,7 @@ func TestReclaimInterrupted(t *testing.T) {
 			if err != nil || !maps.EqualFunc(got, wanted, bytes.Equal) {
 				t.Fatalf("%[2]s at call %[1]d: the reopened store has wrong contents: %[3]d keys, want %[4]d; error %[5]v", call, end, len(got), len(wanted), err)
 			}
-			_, err = s.Verify(t.Context())
+			_, err = s.verify(t.Context())
 			if err := errors.Join(err, s.Close()); err != nil {
 				t.Fatalf("%[2]s at call %[1]d: Verify or Close of the reopened store: %[3]v", call, end, err)
 			}

@@ -115,7 +115,7 @@ func TestReclaimFault(t *testing.T) {
 					if got, err := contents(s); err != nil || !maps.EqualFunc(got, want, bytes.Equal) {
 						t.Fatalf("%s: the store has wrong contents: %d keys, want %d; error %v", desc, len(got), len(want), err)
 					}
-					if _, err := s.Verify(t.Context()); err != nil {
+					if _, err := s.verify(t.Context()); err != nil {
 						t.Fatalf("%s: Verify: %v", desc, err)
 					}
 				}

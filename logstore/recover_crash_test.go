@@ -202,7 +202,7 @@ func (r *crashRun) checkCrash() error {
 		}
 		got[c.Key] = append(got[c.Key], c.Data...)
 	}
-	_, err = s.Verify(context.Background())
+	_, err = s.verify(context.Background())
 	_, droppedEntries := s.ledgers()
 	r.droppedEntries += droppedEntries.Pieces
 	if err := errors.Join(err, s.Close()); err != nil {

@@ -22,7 +22,7 @@ func (s *Store) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
 // ScanPart is like Scan, but yields only the keys of one part, and reads little else. Parts are
 // ranges of key hashes, so they stay the same when the store is flushed, merged or reopened.
 // ScanPart verifies checksums, but not the ledger, which covers the whole store. Only
-// [Store.Scan], part 0 of 1, and [Store.Verify] detect missing records.
+// [Store.Scan], part 0 of 1, and [Store.Check] detect missing records.
 func (s *Store) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.Chunk, error] {
 	if err := storekit.CheckPart(part, parts); err != nil {
 		return func(yield func(partd.Chunk, error) bool) { yield(partd.Chunk{}, err) }

@@ -9,7 +9,7 @@ type scanWorker struct {
 	sc     *scanner
 	free   chan *scanBatch
 	out    chan *scanBatch // batches of the current partition
-	ledger Ledger
+	ledger entryLedger
 	reader segment.Reader
 	arena  []byte
 	grouping

@@ -204,7 +204,7 @@ func TestPartLedgers(t *testing.T) {
 	s, _ := rangesStore(t, h)
 	defer s.Close()
 	for _, parts := range []int{1, 2, 3, 7, 64} {
-		var sum Ledger
+		var sum entryLedger
 		for p := range parts {
 			v, err := s.scanView(t.Context())
 			must(t, err)
@@ -222,7 +222,7 @@ func TestPartLedgers(t *testing.T) {
 			sum.Add(sc.ledger())
 			must(t, sc.close())
 		}
-		var storeLedger Ledger
+		var storeLedger entryLedger
 		for _, seg := range s.segments.list {
 			storeLedger.Add(seg.ledger)
 		}

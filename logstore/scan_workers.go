@@ -72,7 +72,7 @@ func (sc *scanRun) verify() error {
 	return nil
 }
 
-func (sc *scanRun) ledger() (l Ledger) {
+func (sc *scanRun) ledger() (l entryLedger) {
 	for _, w := range sc.workers {
 		l.Add(w.ledger)
 	}

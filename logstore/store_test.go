@@ -59,7 +59,7 @@ func mustAppend(t *testing.T, s *Store, key, value string) {
 
 func mustVerify(t *testing.T, s *Store) {
 	t.Helper()
-	_, err := s.Verify(t.Context())
+	_, err := s.verify(t.Context())
 	must(t, err)
 }
 
@@ -255,7 +255,7 @@ func TestMetrics(t *testing.T) {
 
 func TestZeroValues(t *testing.T) {
 	storetest.CheckZero(t, map[string]any{"Store": new(Store)}, "Close")
-	storetest.CheckZero(t, map[string]any{"Ledger": Ledger{}, "Compression": Compression(200)}, "*")
+	storetest.CheckZero(t, map[string]any{"entryLedger": entryLedger{}, "Compression": Compression(200)}, "*")
 	errorOf := func(_ any, err error) error { return err }
 	storetest.CheckErrors(t, map[string]func() error{
 		"Open without a directory": func() error { return errorOf(Open("", nil)) },

@@ -11,9 +11,9 @@ import (
 	"github.com/go-partd/partd/storekit"
 )
 
-// Verify reads all data, and verifies all checksums and ledgers. It continues after damage, and
+// verify reads all data, and verifies all checksums and ledgers. It continues after damage, and
 // joins all errors. readable is the ledger of all readable data.
-func (s *Store) Verify(ctx context.Context) (readable Ledger, err error) {
+func (s *Store) verify(ctx context.Context) (readable entryLedger, err error) {
 	if ctx.Err() != nil {
 		return readable, s.opError("verify", canceled.Err(ctx))
 	}
@@ -32,7 +32,7 @@ func (s *Store) Verify(ctx context.Context) (readable Ledger, err error) {
 	}
 	for i := range v.tables {
 		t := &v.tables[i]
-		var l Ledger
+		var l entryLedger
 		for p := range t.parts {
 			c.report(c.checkEntries(t.table.source(t.parts[p]), nil, &l))
 		}
@@ -45,10 +45,11 @@ func (s *Store) Verify(ctx context.Context) (readable Ledger, err error) {
 	return readable, s.opError("verify", errors.Join(c.errs...))
 }
 
-// Check implements [partd.Checker] by calling Verify.
+// Check reads all data, and verifies all checksums; see [partd.Checker]. Its result is about all
+// readable data.
 func (s *Store) Check(ctx context.Context) (partd.CheckResult, error) {
-	ledger, err := s.Verify(ctx)
-	return partd.CheckResult{Records: ledger.Pieces, Segments: int64(s.SegmentCount()), Sum: &ledger.Sum}, err
+	l, err := s.verify(ctx)
+	return partd.CheckResult{Records: l.Pieces, Segments: int64(s.SegmentCount()), Sum: &[2]uint64{l.Sum.Hi, l.Sum.Lo}}, err
 }
 
 // SegmentCount returns the number of segments.
@@ -78,8 +79,8 @@ func (c *checker) report(err error) {
 }
 
 // verifySegment checks a segment, and returns the ledger of its readable entries.
-func (c *checker) verifySegment(ctx context.Context, seg *storedSegment) (Ledger, error) {
-	var l Ledger
+func (c *checker) verifySegment(ctx context.Context, seg *storedSegment) (entryLedger, error) {
+	var l entryLedger
 	for r := range len(seg.Offsets) - 1 {
 		if ctx.Err() != nil {
 			return l, canceled.Err(ctx)
@@ -108,7 +109,7 @@ func (c *checker) verifySegment(ctx context.Context, seg *storedSegment) (Ledger
 
 // checkHotRun checks a hot key's run against its description in the footer, which Keys and
 // Stat rely on.
-func (c *checker) checkHotRun(seg *storedSegment, i int, l *Ledger) error {
+func (c *checker) checkHotRun(seg *storedSegment, i int, l *entryLedger) error {
 	h := &seg.Hot[i]
 	name := storekit.QuoteKey(string(h.Key))
 	if h.Hash != c.s.format.HashBytes(h.Key) {
@@ -142,7 +143,7 @@ func (c *checker) locate(seg *storedSegment, off int64, err error) error {
 	return seg.file.Corrupt(seg.Start+off, err)
 }
 
-func (c *checker) checkEntries(src segment.Source, check func(e *segment.Entry) error, l *Ledger) error {
+func (c *checker) checkEntries(src segment.Source, check func(e *segment.Entry) error, l *entryLedger) error {
 	return segment.EachEntry(src, func(e *segment.Entry) error {
 		if check != nil {
 			if err := check(e); err != nil {

@@ -60,7 +60,7 @@ func TestVerifyHotRuns(t *testing.T) {
 			}
 			must(t, err)
 			defer s.Close()
-			ledger, err := s.Verify(t.Context())
+			ledger, err := s.verify(t.Context())
 			if test.verify != "" {
 				wantCorrupt(t, err, test.verify)
 				return

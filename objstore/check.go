@@ -13,7 +13,8 @@ import (
 // Check reads the log and all committed segments, and verifies all checksums and ledgers;
 // see [partd.Checker].
 func (s *Store) Check(ctx context.Context) (partd.CheckResult, error) {
-	result := partd.CheckResult{Sum: new(ledger.Sum128)}
+	result := partd.CheckResult{Sum: new([2]uint64)}
+	var sum ledger.Sum128
 	if _, err := s.flushAndRefresh(ctx); err != nil && !errors.As(err, new(*partd.CorruptError)) {
 		return result, s.errorf("verify", err)
 	}
@@ -34,8 +35,9 @@ func (s *Store) Check(ctx context.Context) (partd.CheckResult, error) {
 		errs = append(errs, err)
 		result.Segments++
 		result.Records += g.ledger.Pieces
-		result.Sum.Add(g.ledger.Sum)
+		sum.Add(g.ledger.Sum)
 	}
+	*result.Sum = [2]uint64{sum.Hi, sum.Lo}
 	return result, errors.Join(errs...)
 }
 

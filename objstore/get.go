@@ -5,11 +5,11 @@ import (
 	"context"
 	"errors"
 	"io"
+	"iter"
 	"slices"
 	"sync/atomic"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/layer"
 	"github.com/go-partd/partd/storekit"
 )
 
@@ -135,20 +135,23 @@ func (s *Store) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, &partd.Error{Op: "open", Key: key, HasKey: true, Err: err}
 	}
-	values, stop := layer.NewReader(func(yield func(partd.Chunk, error) bool) {
+	next, stop := iter.Pull2(partd.Values(func(yield func(partd.Chunk, error) bool) {
 		sc := &scanner{view: v, closed: &s.closed, groups: groups{format: s.format}}
 		if err := sc.streamKey(ctx, sc.eachEntry, []byte(key), yield); err != nil && !errors.Is(err, errStop) {
 			yield(partd.Chunk{}, &partd.Error{Op: "read", Key: key, HasKey: true, Err: err})
 		}
-	}, "")
-	return &valueReader{storeClosed: &s.closed, values: values, stop: stop}, nil
+	}))
+	return &valueReader{storeClosed: &s.closed, next: next, stop: stop}, nil
 }
 
 // valueReader reads the value of a single key.
 type valueReader struct {
 	storeClosed *atomic.Bool
-	values      *layer.Reader
+	next        func() (partd.Value, error, bool) // starts the scan of the key
 	stop        func()
+	value       partd.Value
+	started     bool
+	err         error // first error, or io.EOF at the end
 	closed      bool
 }
 
@@ -158,16 +161,21 @@ func (r *valueReader) Read(p []byte) (int, error) {
 		return 0, partd.ErrClosed
 	case len(p) == 0:
 		return 0, nil
-	case r.values.Keys == 0: // the scan has not begun
-		if err := r.values.Next(); err != nil {
-			return 0, err
+	case !r.started:
+		r.started = true
+		var ok bool
+		if r.value, r.err, ok = r.next(); !ok {
+			r.err = io.EOF
 		}
 	}
-	n, err := r.values.Read(p)
-	if err != nil {
+	n := 0
+	if r.err == nil {
+		n, r.err = r.value.Read(p)
+	}
+	if r.err != nil {
 		r.stop() // end the scan even if the caller does not call Close
 	}
-	return n, err
+	return n, r.err
 }
 
 func (r *valueReader) Close() error {

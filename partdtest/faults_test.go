@@ -32,7 +32,7 @@ func openFaulty(fault string) func(t *testing.T) partd.Partd {
 
 func reopen(_ *testing.T, store partd.Partd) partd.Partd { return reopened(store) }
 
-var allAbilities = []Ability{CanSet, CanDelete, CanPop, CanList, CanOpen, CanScan, CanFlush, CanSync, CanStat, CanApply, CanClose}
+var allAbilities = []Ability{CanSet, CanDelete, CanPop, CanList, CanHas, CanOpen, CanScan, CanFlush, CanSync, CanStat, CanApply, CanClose}
 
 func TestReferencePasses(t *testing.T) {
 	Run(t, openFaulty(""), &Options{Reopen: reopen, Require: allAbilities})
@@ -116,7 +116,6 @@ func TestFaultsAreCaught(t *testing.T) {
 		{"Keys has wrong sizes", "stat", "has size"},
 		{"Keys duplicates", "slash state-machine", "twice"},
 		{"Keys locks", "keys-body-uses-store", "deadlock"},
-		{"lists and claims Scan", "abilities", "falls back to Keys"},
 		{"Scan hides empty values", "scan-chunks set-empty-creates-a-key", "must be one chunk, not 0"},
 		{"Scan misses Last", "scan-chunks slash state-machine", "Last chunk"},
 		{"Scan has Last twice", "scan-chunks value-large", "again after its Last"},

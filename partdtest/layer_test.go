@@ -120,7 +120,7 @@ func TestForgetfulLayers(t *testing.T) {
 		recorded := &failures{messages: map[string]string{}, ran: map[string]bool{}}
 		check := &recorder{t: t, failures: recorded}
 		check.runInGoroutine(func(t tester) { newSuite(nil, nil).checkLayers(t, layer) })
-		if m := recorded.messages[""]; name == "" && m != "" || name != "" && !strings.Contains(m, "implement "+name+",") {
+		if m := recorded.messages[""]; name == "" && m != "" || name != "" && !strings.Contains(m, "implement "+name+" ") {
 			t.Errorf("the check of a layer without %q failed with %q", name, m)
 		}
 	}
@@ -143,7 +143,7 @@ func TestLayerWithoutAbility(t *testing.T) {
 		want    string // part of the failure
 	}{
 		{"an excused layer", lacking(), []Ability{CanSync}, ""},
-		{"a layer that lacks another ability", lacking(), []Ability{CanApply}, "implement Syncer,"},
+		{"a layer that lacks another ability", lacking(), []Ability{CanApply}, "implement Syncer "},
 		{"a layer that lacks nothing", full(), []Ability{CanSync}, "the store can sync, but Options.Without lists it"},
 		{"a layer over nothing", fullLayer{newReference(""), nil, nil}, nil, "Unwrap of partdtest.fullLayer returned nil"},
 	} {

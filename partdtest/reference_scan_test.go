@@ -2,7 +2,6 @@ package partdtest
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"hash/fnv"
 	"io"
@@ -63,10 +62,6 @@ func (r *reference) ScanPart(ctx context.Context, part, parts int) iter.Seq2[par
 
 func (r *reference) scan(ctx context.Context, wanted func(key string) bool) iter.Seq2[partd.Chunk, error] {
 	return func(yield func(partd.Chunk, error) bool) {
-		if r.fault == "lists and claims Scan" {
-			yield(partd.Chunk{}, errors.ErrUnsupported)
-			return
-		}
 		values, err := r.snapshot(ctx)
 		if err != nil {
 			yield(partd.Chunk{}, err)

@@ -2,8 +2,6 @@ package shuffle
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"iter"
 	"unsafe"
 
@@ -43,7 +41,7 @@ func Aggregate[T, K, A any](ctx context.Context, in iter.Seq2[T, error], key fun
 
 // Aggregator aggregates the records fed to it.
 type Aggregator[T, K, A any] struct {
-	tables[T]
+	tables tables[T]
 	key    func(T) K
 	acc    Accumulator[T, A]
 	codec  encode.ValueCodec[K]
@@ -53,10 +51,10 @@ type Aggregator[T, K, A any] struct {
 // NewAggregator returns an aggregator. The caller must close it.
 func NewAggregator[T, K, A any](ctx context.Context, key func(T) K, acc Accumulator[T, A], o *Options[T]) (*Aggregator[T, K, A], error) {
 	if key == nil || acc.Add == nil || acc.Merge == nil {
-		return nil, errors.New("a function is nil: pass a key function, and an accumulator with Add and Merge")
+		return nil, argumentErrorf("a function is nil: pass a key function, and an accumulator with Add and Merge")
 	}
 	if (acc.Codec.Encode == nil) != (acc.Codec.Decode == nil) {
-		return nil, errors.New("the accumulator's codec has only one of Encode and Decode: set both")
+		return nil, argumentErrorf("the accumulator's codec has only one of Encode and Decode: set both")
 	}
 	codec, err := newKeyCodec[K]()
 	if err != nil {
@@ -74,7 +72,7 @@ func NewAggregator[T, K, A any](ctx context.Context, key func(T) K, acc Accumula
 	if err := a.chooseStorage(&engine); err != nil {
 		return nil, err
 	}
-	if err := a.start(ctx, c, engine); err != nil {
+	if err := a.tables.start(ctx, c, engine); err != nil {
 		return nil, err
 	}
 	return a, nil
@@ -88,7 +86,7 @@ func (a *Aggregator[T, K, A]) chooseStorage(o *hashagg.Options) error {
 		var err error
 		var flat bool
 		if a.acc.Codec, flat, err = newCodec[A](false); err != nil {
-			return fmt.Errorf("the accumulator: %w", codecTypeError[A](err))
+			return codecTypeError[A](err)
 		}
 		if flat && a.acc.Size == nil && wordsOf[A]() <= maxInlineWords {
 			a.inline = true
@@ -106,7 +104,7 @@ func (a *Aggregator[T, K, A]) chooseStorage(o *hashagg.Options) error {
 // Options.Threads, some wait for each other.
 func (a *Aggregator[T, K, A]) Feed() (*Feed[T], error) {
 	encode := func(dst []byte, v T) ([]byte, error) { return a.codec.Encode(dst, a.key(v)) }
-	return a.feed(encode, func(t *hashagg.Table) func(v *T, state []uint64, isNew bool) error {
+	return a.tables.feed(encode, func(t *hashagg.Table) func(v *T, state []uint64, isNew bool) error {
 		if a.inline {
 			return func(v *T, state []uint64, _ bool) error {
 				a.acc.Add(inWords[A](state), *v)
@@ -123,11 +121,18 @@ func (a *Aggregator[T, K, A]) Feed() (*Feed[T], error) {
 	})
 }
 
+// Stats returns statistics about the work done so far.
+func (a *Aggregator[T, K, A]) Stats() Stats { return a.tables.stats() }
+
+// Close stops the work and removes all temporary data. No feed and no loop over results may be in
+// use.
+func (a *Aggregator[T, K, A]) Close() error { return a.tables.close() }
+
 // Results yields the results. Close all feeds before calling it. Call it once.
 func (a *Aggregator[T, K, A]) Results() iter.Seq2[Result[K, A], error] {
 	return results(&a.tables, func(g hashagg.Group) (r Result[K, A], size int, err error) {
 		if r.Key, err = a.codec.Decode(g.Key); err != nil {
-			return r, 0, fmt.Errorf("decoding a key: %w", err)
+			return r, 0, errorf("decoding a key: %w", err)
 		}
 		if a.inline {
 			r.Value = *inWords[A](g.State)

@@ -18,9 +18,6 @@ import (
 // maxTaskName is the maximum length of the name of a task or an attempt, in bytes.
 const maxTaskName = 1024
 
-// ErrCommitted is wrapped by the error of [Begin] if the task has already committed.
-var ErrCommitted = errors.New("the task has already committed")
-
 // Writer is one attempt at a task. A task writes a part of the data that many processes write to
 // one store. An attempt's data counts only after its Commit, and only if no other attempt at
 // the task committed first. So you can restart a dead worker as another attempt, or start a
@@ -64,7 +61,7 @@ func Begin(ctx context.Context, store partd.Partd, task, attempt string) (*Write
 			return err
 		}
 		winner, _, err := cut(rest)
-		return errors.Join(err, fmt.Errorf("%s: %w", attemptText(task, string(winner)), ErrCommitted))
+		return errors.Join(err, errorf("%s: %w", attemptText(task, string(winner)), ErrCommitted))
 	})
 	if err != nil {
 		return nil, err
@@ -74,7 +71,7 @@ func Begin(ctx context.Context, store partd.Partd, task, attempt string) (*Write
 
 func checkName(subject, name string) error {
 	if name == "" || len(name) > maxTaskName {
-		return fmt.Errorf("the name of the %s has %d bytes: use 1 to %d", subject, len(name), maxTaskName)
+		return argumentErrorf("the name of the %s has %d bytes: use 1 to %d", subject, len(name), maxTaskName)
 	}
 	return nil
 }
@@ -119,7 +116,7 @@ func (w *Writer) Append(ctx context.Context, entries ...partd.Entry) error {
 		w.buf = nil
 	}
 	if err != nil {
-		err = fmt.Errorf("%s, batch %d: %w", attemptText(w.Task, w.Attempt), w.batches+1, err)
+		err = errorf("%s, batch %d: %w", attemptText(w.Task, w.Attempt), w.batches+1, err)
 		if errors.Is(err, partd.ErrUnknownOutcome) {
 			w.brokenErr = fmt.Errorf("%w: this attempt cannot continue: begin another attempt", err)
 		}
@@ -139,16 +136,16 @@ func (w *Writer) Commit(ctx context.Context) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.committed {
-		return fmt.Errorf("%s: already committed: %w", attemptText(w.Task, w.Attempt), ErrClosed)
+		return errorf("%s: already committed: %w", attemptText(w.Task, w.Attempt), ErrClosed)
 	}
 	if errors.Is(w.brokenErr, partd.ErrUnknownOutcome) {
 		return w.brokenErr
 	}
 	record := Commit{Task: w.Task, Attempt: w.Attempt, Batches: w.batches, Checksum: checksumOf(w.count)}
 	// The commit may reach the store even if announce fails, so reject further batches.
-	w.brokenErr = fmt.Errorf("%s: a commit was already tried: %w", attemptText(w.Task, w.Attempt), ErrClosed)
+	w.brokenErr = errorf("%s: a commit was already tried: %w", attemptText(w.Task, w.Attempt), ErrClosed)
 	if err := announce(ctx, w.store, appendCommit(nil, record)); err != nil {
-		return fmt.Errorf("committing %s: %w", attemptText(w.Task, w.Attempt), err)
+		return errorf("committing %s: %w", attemptText(w.Task, w.Attempt), err)
 	}
 	w.committed = true
 	return nil

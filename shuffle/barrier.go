@@ -3,7 +3,6 @@ package shuffle
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -83,7 +82,7 @@ const (
 func WaitCommitted(ctx context.Context, store partd.Partd, o *WaitOptions) (*Committed, error) {
 	opts := *cmp.Or(o, new(WaitOptions))
 	if opts.Count < 0 || (opts.Count > 0) == (len(opts.Tasks) > 0) {
-		return nil, errors.New("waiting for tasks: set either Tasks or a positive Count")
+		return nil, argumentErrorf("waiting for tasks: set either Tasks or a positive Count")
 	}
 	if opts.Timeout > 0 {
 		var cancel context.CancelFunc
@@ -103,7 +102,7 @@ func WaitCommitted(ctx context.Context, store partd.Partd, o *WaitOptions) (*Com
 				return c, nil
 			}
 		case ctx.Err() == nil:
-			return nil, fmt.Errorf("waiting for tasks: %w", err)
+			return nil, errorf("waiting for tasks: %w", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -122,7 +121,7 @@ func (o *WaitOptions) missing(c *Committed) (*MissingError, error) {
 	if o.Count > 0 {
 		m.Expected = o.Count
 		if m.Committed > m.Expected {
-			return nil, fmt.Errorf("waiting for %d tasks: %d have committed, more than expected", m.Expected, m.Committed)
+			return nil, errorf("waiting for %d tasks: %d have committed, more than expected", m.Expected, m.Committed)
 		}
 		if m.Committed == m.Expected {
 			return nil, nil
@@ -141,7 +140,7 @@ func (o *WaitOptions) missing(c *Committed) (*MissingError, error) {
 		return m, nil
 	}
 	if i := slices.IndexFunc(c.winners, func(w Commit) bool { return !expected[w.Task] }); i >= 0 {
-		return nil, fmt.Errorf("task %s has committed, but is not one of the %d expected tasks", storekit.QuoteKey(c.winners[i].Task), m.Expected)
+		return nil, errorf("task %s has committed, but is not one of the %d expected tasks", storekit.QuoteKey(c.winners[i].Task), m.Expected)
 	}
 	return nil, nil
 }

@@ -31,7 +31,7 @@ func codecTypeError[T any](err error) error {
 		return nil
 	}
 	t := reflect.TypeFor[T]()
-	return fmt.Errorf("no default codec for %v: %w: pass encode.Gob[%v]() or encode.JSON[%v]() as its codec", t, err, t, t)
+	return argumentErrorf("no default codec for %v: %w: pass encode.Gob[%v]() or encode.JSON[%v]() as its codec", t, err, t, t)
 }
 
 // newKeyCodec returns the codec of keys, for which the options have no codec.
@@ -43,7 +43,7 @@ func newKeyCodec[K any]() (c encode.ValueCodec[K], err error) {
 }
 
 func keyTypeError(t reflect.Type, err error) error {
-	return fmt.Errorf("keys of type %v: %w: return an array or a struct without such parts, or a string, such as the bytes of encode.JSON or encode.Gob", t, err)
+	return argumentErrorf("keys of type %v: %w: return an array or a struct without such parts, or a string, such as the bytes of encode.JSON or encode.Gob", t, err)
 }
 
 // newCodec returns the default codec. flat reports whether an encoding is a copy of the value's

@@ -3,7 +3,6 @@ package shuffle
 import (
 	"context"
 	"errors"
-	"fmt"
 	"iter"
 	"sync"
 
@@ -78,7 +77,7 @@ func (c *Committed) Scan(ctx context.Context) iter.Seq2[partd.Entry, error] {
 func (c *Committed) ScanPart(ctx context.Context, part, parts int, sum *Checksum) iter.Seq2[partd.Entry, error] {
 	if sum == nil {
 		return func(yield func(partd.Entry, error) bool) {
-			yield(partd.Entry{}, errors.New("reading a part without a checksum: pass a *Checksum, so that the parts can be verified"))
+			yield(partd.Entry{}, argumentErrorf("reading a part without a checksum: pass a *Checksum, so that the parts can be verified"))
 		}
 	}
 	return c.scan(ctx, part, parts, sum)
@@ -119,7 +118,7 @@ func (c *Committed) Verify(sums ...Checksum) error {
 		got.Add(s.count())
 	}
 	if err := want.Compare(got); err != nil {
-		return fmt.Errorf("the pieces of %d tasks: %w", len(c.winners), err)
+		return errorf("the pieces of %d tasks: %w", len(c.winners), err)
 	}
 	return nil
 }
@@ -228,7 +227,7 @@ func (r *scanPass) total() Checksum {
 func (r *scanPass) verify() error {
 	for i, w := range r.winners {
 		if err := w.count().Compare(r.counts[i]); err != nil {
-			return fmt.Errorf("the pieces of %s: %w", attemptText(w.Task, w.Attempt), err)
+			return errorf("the pieces of %s: %w", attemptText(w.Task, w.Attempt), err)
 		}
 	}
 	return nil

@@ -2,8 +2,6 @@ package shuffle
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"iter"
 
 	"github.com/go-partd/partd/encode"
@@ -23,9 +21,9 @@ func DistinctBy[T, K any](ctx context.Context, in iter.Seq2[T, error], key func(
 
 // Deduplicator accepts records, and keeps one of several equal records.
 type Deduplicator[T any] struct {
-	tables[T]
-	key   func(dst []byte, v T) ([]byte, error) // appends a record's key; if nil, the encoded record is the key
-	codec encode.ValueCodec[T]
+	tables tables[T]
+	key    func(dst []byte, v T) ([]byte, error) // appends a record's key; if nil, the encoded record is the key
+	codec  encode.ValueCodec[T]
 }
 
 // NewDeduplicator returns a deduplicator that works like [Distinct]. The caller must close
@@ -42,7 +40,7 @@ func NewDeduplicator[T any](ctx context.Context, o *Options[T]) (*Deduplicator[T
 		}
 	}
 	d := &Deduplicator[T]{codec: c.Codec}
-	if err := d.start(ctx, c, hashagg.Options{}); err != nil {
+	if err := d.tables.start(ctx, c, hashagg.Options{}); err != nil {
 		return nil, err
 	}
 	return d, nil
@@ -53,7 +51,7 @@ func NewDeduplicator[T any](ctx context.Context, o *Options[T]) (*Deduplicator[T
 // caller must close the deduplicator.
 func NewDeduplicatorBy[T, K any](ctx context.Context, key func(T) K, o *Options[T]) (*Deduplicator[T], error) {
 	if key == nil {
-		return nil, errors.New("the key function is nil: pass a function, or use Distinct")
+		return nil, argumentErrorf("the key function is nil: pass a function, or use Distinct")
 	}
 	keys, err := newKeyCodec[K]()
 	if err != nil {
@@ -65,7 +63,7 @@ func NewDeduplicatorBy[T, K any](ctx context.Context, key func(T) K, o *Options[
 	}
 	d := &Deduplicator[T]{codec: c.Codec}
 	d.key = func(dst []byte, v T) ([]byte, error) { return keys.Encode(dst, key(v)) }
-	if err := d.start(ctx, c, hashagg.Options{Words: 2, NewStates: func() hashagg.States { return new(firstRecords) }}); err != nil {
+	if err := d.tables.start(ctx, c, hashagg.Options{Words: 2, NewStates: func() hashagg.States { return new(firstRecords) }}); err != nil {
 		return nil, err
 	}
 	return d, nil
@@ -75,11 +73,11 @@ func NewDeduplicatorBy[T, K any](ctx context.Context, key func(T) K, o *Options[
 // Options.Threads, some wait for each other.
 func (d *Deduplicator[T]) Feed() (*Feed[T], error) {
 	if d.key == nil {
-		return d.feed(d.codec.Encode, func(*hashagg.Table) func(*T, []uint64, bool) error {
+		return d.tables.feed(d.codec.Encode, func(*hashagg.Table) func(*T, []uint64, bool) error {
 			return func(*T, []uint64, bool) error { return nil }
 		})
 	}
-	return d.feed(d.key, func(t *hashagg.Table) func(v *T, state []uint64, isNew bool) error {
+	return d.tables.feed(d.key, func(t *hashagg.Table) func(v *T, state []uint64, isNew bool) error {
 		var record []byte
 		list := t.States().(*firstRecords)
 		return func(v *T, state []uint64, isNew bool) (err error) {
@@ -87,13 +85,20 @@ func (d *Deduplicator[T]) Feed() (*Feed[T], error) {
 				return nil
 			}
 			if record, err = d.codec.Encode(record[:0], *v); err != nil {
-				return fmt.Errorf("encoding a record: %w", err)
+				return errorf("encoding a record: %w", err)
 			}
 			list.put(state, record)
 			return nil
 		}
 	})
 }
+
+// Stats returns statistics about the work done so far.
+func (d *Deduplicator[T]) Stats() Stats { return d.tables.stats() }
+
+// Close stops the work and removes all temporary data. No feed and no loop over results may be in
+// use.
+func (d *Deduplicator[T]) Close() error { return d.tables.close() }
 
 // Records yields the distinct records. Close all feeds before calling it. Call it once.
 func (d *Deduplicator[T]) Records() iter.Seq2[T, error] {
@@ -103,7 +108,7 @@ func (d *Deduplicator[T]) Records() iter.Seq2[T, error] {
 			record = g.States.(*firstRecords).get(g.State)
 		}
 		if v, err = d.codec.Decode(record); err != nil {
-			err = fmt.Errorf("decoding a record: %w", err)
+			err = errorf("decoding a record: %w", err)
 		}
 		return v, len(record), err
 	})

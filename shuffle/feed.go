@@ -3,7 +3,6 @@ package shuffle
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"io"
 	"iter"
 	"sync"
@@ -27,10 +26,10 @@ func newFeed[T any](t *tally, appendKey, encode func(dst []byte, v T) ([]byte, e
 	var key, record []byte
 	return &Feed[T]{mu: new(sync.Mutex), tally: t, finish: finish, add: func(v T) (err error) {
 		if key, err = appendKey(key[:0], v); err != nil {
-			return fmt.Errorf("encoding a key: %w", err)
+			return errorf("encoding a key: %w", err)
 		}
 		if record, err = encode(record[:0], v); err != nil {
-			return fmt.Errorf("encoding a record: %w", err)
+			return errorf("encoding a record: %w", err)
 		}
 		t.add(len(record))
 		return put(key, record)
@@ -83,7 +82,7 @@ func (f *Feed[T]) close() (closed bool, err error) {
 	}
 	f.closed = true
 	err = errors.Join(f.err, f.finish())
-	f.err = cmp.Or(f.err, fmt.Errorf("a feed of records: %w", ErrClosed))
+	f.err = cmp.Or(f.err, errorf("a feed of records: %w", ErrClosed))
 	return true, err
 }
 
@@ -110,7 +109,7 @@ func feedAll[T any](open func() (*Feed[T], error), in iter.Seq2[T, error]) (err 
 
 func orFailing[T any](seq iter.Seq2[T, error]) iter.Seq2[T, error] {
 	if seq == nil {
-		return func(yield func(T, error) bool) { yield(*new(T), errors.New("the iterator of records is nil")) }
+		return func(yield func(T, error) bool) { yield(*new(T), argumentErrorf("the iterator of records is nil")) }
 	}
 	return seq
 }

@@ -3,8 +3,6 @@ package shuffle
 import (
 	"context"
 	"encoding/binary"
-	"errors"
-	"fmt"
 	"iter"
 
 	"github.com/go-partd/partd/encode"
@@ -27,7 +25,7 @@ func GroupBy[T, K any](ctx context.Context, in iter.Seq2[T, error], key func(T) 
 }
 
 // Grouper groups the records fed to it.
-type Grouper[T, K any] struct{ keyed[T, K] }
+type Grouper[T, K any] struct{ keyed keyed[T, K] }
 
 // NewGrouper returns a grouper. The caller must close it.
 func NewGrouper[T, K any](ctx context.Context, key func(T) K, o *Options[T]) (*Grouper[T, K], error) {
@@ -38,17 +36,44 @@ func NewGrouper[T, K any](ctx context.Context, key func(T) K, o *Options[T]) (*G
 	return &Grouper[T, K]{k}, nil
 }
 
+// Feed returns a feed, which needs half a MiB of additional memory.
+func (g *Grouper[T, K]) Feed() (*Feed[T], error) { return g.keyed.feed() }
+
+// ForEach calls use for each group, in no particular order, from at most n goroutines; 0
+// means GOMAXPROCS. Options.Memory further limits the goroutines, for example to 128 with
+// 256 MiB, and to 4 with 8 MiB. A group can be read until use returns. Close all feeds
+// before calling ForEach.
+//
+// ForEach returns when all goroutines have ended. After the first error, or when ctx ends, it
+// cancels the contexts passed to use, and calls use for no further group. ForEach returns
+// this error joined with errors of the other goroutines. A panic in use propagates to
+// ForEach's caller.
+//
+// An additional goroutine reads groups ahead, into up to an eighth of Options.Memory. Groups in
+// this memory are processed concurrently. A group that does not fit delays the next groups until
+// use has read it.
+func (g *Grouper[T, K]) ForEach(ctx context.Context, n int, use func(context.Context, Group[K, T]) error) error {
+	return g.keyed.forEach(ctx, n, use)
+}
+
+// Stats counts the records of all closed feeds, and the groups yielded so far.
+func (g *Grouper[T, K]) Stats() Stats { return g.keyed.stats() }
+
+// Close stops the work and removes all temporary data. No feed and no loop over results may be in
+// use.
+func (g *Grouper[T, K]) Close() error { return g.keyed.close() }
+
 // Groups yields the groups. Close all feeds before calling it. Call it once.
 func (g *Grouper[T, K]) Groups() iter.Seq2[Group[K, T], error] {
 	return func(yield func(Group[K, T], error) bool) {
-		if err := orZero(g.spool).startReading(); err != nil {
+		if err := orZero(g.keyed.spool).startReading(); err != nil {
 			yield(Group[K, T]{}, err)
 			return
 		}
-		sc := g.spool.scan(1)
+		sc := g.keyed.spool.scan(1)
 		defer sc.close()
 		proceed := true
-		err := g.eachGroup(sc, func(group Group[K, T]) error {
+		err := g.keyed.eachGroup(sc, func(group Group[K, T]) error {
 			proceed = yield(group, nil)
 			if !proceed {
 				return errGroupPassed
@@ -100,7 +125,7 @@ func (r *groupReader[T]) next() bool {
 	return false
 }
 
-var errGroupPassed = errors.New("a group's values can be read only until the next group is requested")
+var errGroupPassed = errorf("a group's values can be read only until the next group is requested")
 
 // values yields the remaining records of the current key.
 func (r *groupReader[T]) values() iter.Seq2[T, error] {
@@ -145,7 +170,7 @@ func (r *groupReader[T]) record() (v T, err error) {
 	v, err = r.codec.Decode(r.block.records[l:end])
 	r.block.records = r.block.records[end:]
 	if err != nil {
-		return v, fmt.Errorf("decoding a record: %w", err)
+		return v, errorf("decoding a record: %w", err)
 	}
 	r.tally.count(int(n))
 	return v, nil

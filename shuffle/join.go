@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"iter"
 	"reflect"
 	"unsafe"
@@ -81,9 +80,9 @@ func NewJoiner[L, R, K any](ctx context.Context, leftKey func(L) K, rightKey fun
 	opts := *cmp.Or(o, new(JoinOptions[L, R]))
 	switch {
 	case leftKey == nil || rightKey == nil:
-		return nil, errors.New("a key function is nil: pass a function for each side")
+		return nil, argumentErrorf("a key function is nil: pass a function for each side")
 	case opts.Kind > AntiJoin:
-		return nil, fmt.Errorf("option Kind is %d: there is no such join", opts.Kind)
+		return nil, argumentErrorf("option Kind is %d: there is no such join", opts.Kind)
 	}
 	appendKey, err := newJoinKey[K]()
 	if err != nil {
@@ -164,7 +163,7 @@ func (j *Joiner[L, R, K]) Rows() iter.Seq2[Joined[L, R], error] {
 				row.Right, err = j.rightCodec.Decode(right)
 			}
 			if err != nil {
-				return fmt.Errorf("decoding a record: %w", err)
+				return errorf("decoding a record: %w", err)
 			}
 			if !yield(row, nil) {
 				return errStopped

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"iter"
 	"runtime"
 	"sync"
@@ -31,10 +30,10 @@ type Feeder[T any] interface {
 func FeedAll[T any](ctx context.Context, f Feeder[T], n int, seqs ...iter.Seq2[T, error]) error {
 	n, err := goroutineCount(n)
 	if err != nil {
-		return fmt.Errorf("feeding: %w", err)
+		return err
 	}
 	if f == nil {
-		return errors.New("the Feeder is nil: pass a Sorter, a Grouper or another Feeder")
+		return argumentErrorf("the Feeder is nil: pass a Sorter, a Grouper or another Feeder")
 	}
 	var nextSeq atomic.Int64
 	return parallel(ctx, min(n, len(seqs)), func(ctx context.Context) (err error) {
@@ -66,7 +65,7 @@ const maxGoroutines = 1 << 10
 func goroutineCount(n int) (int, error) {
 	switch {
 	case n < 0 || n > maxGoroutines:
-		return 0, fmt.Errorf("%d goroutines: use 1 to %d, or 0 for one per processor", n, maxGoroutines)
+		return 0, argumentErrorf("%d goroutines: use 1 to %d, or 0 for one per processor", n, maxGoroutines)
 	case n == 0:
 		return runtime.GOMAXPROCS(0), nil
 	}
@@ -115,26 +114,14 @@ func parallel(ctx context.Context, n int, work func(context.Context) error) erro
 	return errors.Join(errs...)
 }
 
-// ForEach calls use for each group, in no particular order, from at most n goroutines; 0
-// means GOMAXPROCS. Options.Memory further limits the goroutines, for example to 128 with
-// 256 MiB, and to 4 with 8 MiB. A group can be read until use returns. Close all feeds
-// before calling ForEach.
-//
-// ForEach returns when all goroutines have ended. After the first error, or when ctx ends, it
-// cancels the contexts passed to use, and calls use for no further group. ForEach returns
-// this error joined with errors of the other goroutines. A panic in use propagates to
-// ForEach's caller.
-//
-// An additional goroutine reads groups ahead, into up to an eighth of Options.Memory. Groups in
-// this memory are processed concurrently. A group that does not fit delays the next groups until
-// use has read it.
-func (k *keyed[T, K]) ForEach(ctx context.Context, n int, use func(context.Context, Group[K, T]) error) error {
+// forEach implements the methods ForEach.
+func (k *keyed[T, K]) forEach(ctx context.Context, n int, use func(context.Context, Group[K, T]) error) error {
 	n, err := goroutineCount(n)
 	if err != nil {
-		return fmt.Errorf("reading groups: %w", err)
+		return err
 	}
 	if use == nil {
-		return errors.New("reading groups: the function use is nil")
+		return argumentErrorf("reading groups: the function use is nil")
 	}
 	if err := orZero(k.spool).startReading(); err != nil {
 		return err
@@ -172,7 +159,7 @@ func (k *keyed[T, K]) eachGroup(sc *scanner, use func(Group[K, T]) error) error 
 		r.group++
 		key, err := k.keyCodec.Decode(r.block.key)
 		if err != nil {
-			return fmt.Errorf("decoding a key: %w", err)
+			return errorf("decoding a key: %w", err)
 		}
 		k.groups.Add(1)
 		if err := use(Group[K, T]{key, r.values()}); err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"iter"
 
 	"github.com/zeebo/xxh3"
@@ -51,15 +50,15 @@ func feedPartitions[T, K any](p *Partitions[T, K], newErr error, in iter.Seq2[T,
 
 // Partitions holds records divided by key. When all feeds are closed, partitions can be read
 // in any order, any number of times, by several goroutines.
-type Partitions[T, K any] struct{ keyed[T, K] }
+type Partitions[T, K any] struct{ keyed keyed[T, K] }
 
 // NewPartitions returns empty partitions, which accept records; see [Partition].
 func NewPartitions[T, K any](ctx context.Context, n int, key func(T) K, o *Options[T]) (*Partitions[T, int], error) {
 	if n < 1 || n > maxPartitions {
-		return nil, fmt.Errorf("%d partitions: use 1 to %d", n, maxPartitions)
+		return nil, argumentErrorf("%d partitions: use 1 to %d", n, maxPartitions)
 	}
 	if key == nil {
-		return nil, errors.New("the key function is nil: pass a function")
+		return nil, argumentErrorf("the key function is nil: pass a function")
 	}
 	keyCodec, err := newKeyCodec[K]()
 	if err != nil {
@@ -72,7 +71,7 @@ func NewPartitions[T, K any](ctx context.Context, n int, key func(T) K, o *Optio
 	k.keyCodec = encode.ValueCodec[int]{
 		Encode: func(dst []byte, number int) ([]byte, error) {
 			if number < 0 || number >= n {
-				return dst, fmt.Errorf("there is no partition %d: use 0 to %d", number, n-1)
+				return dst, argumentErrorf("there is no partition %d: use 0 to %d", number, n-1)
 			}
 			return binary.BigEndian.AppendUint32(dst, uint32(number)), nil
 		},
@@ -99,17 +98,32 @@ func NewPartitionsBy[T, K any](ctx context.Context, key func(T) K, o *Options[T]
 	return &Partitions[T, K]{k}, nil
 }
 
+// Feed returns a feed, which needs half a MiB of additional memory.
+func (p *Partitions[T, K]) Feed() (*Feed[T], error) { return p.keyed.feed() }
+
+// ForEach calls use for each key's records, as [Grouper.ForEach] does.
+func (p *Partitions[T, K]) ForEach(ctx context.Context, n int, use func(context.Context, Group[K, T]) error) error {
+	return p.keyed.forEach(ctx, n, use)
+}
+
+// Stats counts the records of all closed feeds, and the groups yielded so far.
+func (p *Partitions[T, K]) Stats() Stats { return p.keyed.stats() }
+
+// Close stops the work and removes all temporary data. No feed and no loop over results may be in
+// use.
+func (p *Partitions[T, K]) Close() error { return p.keyed.close() }
+
 // Keys yields the keys of all partitions with records, in no particular order.
 func (p *Partitions[T, K]) Keys() iter.Seq2[K, error] {
 	return func(yield func(K, error) bool) {
-		if err := orZero(p.spool).startReading(); err != nil {
+		if err := orZero(p.keyed.spool).startReading(); err != nil {
 			yield(*new(K), err)
 			return
 		}
-		for info, err := range partd.Keys(p.spool.engine.Ctx, p.spool.store) {
+		for info, err := range partd.Keys(p.keyed.spool.engine.Ctx, p.keyed.spool.store) {
 			var k K
 			if err == nil {
-				k, err = p.keyCodec.Decode([]byte(info.Key))
+				k, err = p.keyed.keyCodec.Decode([]byte(info.Key))
 			}
 			if !yield(k, err) || err != nil {
 				return
@@ -123,23 +137,23 @@ func (p *Partitions[T, K]) Keys() iter.Seq2[K, error] {
 func (p *Partitions[T, K]) Records(key K) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var zero T
-		if err := orZero(p.spool).startReading(); err != nil {
+		if err := orZero(p.keyed.spool).startReading(); err != nil {
 			yield(zero, err)
 			return
 		}
-		k, err := p.keyCodec.Encode(nil, key)
+		k, err := p.keyed.keyCodec.Encode(nil, key)
 		if err != nil {
-			yield(zero, fmt.Errorf("encoding a key: %w", err))
+			yield(zero, errorf("encoding a key: %w", err))
 			return
 		}
-		tally := p.meter.newOutTally()
+		tally := p.keyed.meter.newOutTally()
 		defer tally.end()
 		var records items
-		err = readValue(p.spool.engine.Ctx, p.spool.store, string(k), func(data []byte, last bool) error {
+		err = readValue(p.keyed.spool.engine.Ctx, p.keyed.spool.store, string(k), func(data []byte, last bool) error {
 			return records.add(string(k), data, last, func(_, record []byte) error {
-				v, err := p.codec.Decode(record)
+				v, err := p.keyed.codec.Decode(record)
 				if err != nil {
-					return fmt.Errorf("decoding a record: %w", err)
+					return errorf("decoding a record: %w", err)
 				}
 				tally.count(len(record))
 				if !yield(v, nil) {
@@ -156,10 +170,10 @@ func (p *Partitions[T, K]) Records(key K) iter.Seq2[T, error] {
 
 // Verify reads all partitions and compares their records with the input.
 func (p *Partitions[T, K]) Verify() error {
-	if err := orZero(p.spool).startReading(); err != nil {
+	if err := orZero(p.keyed.spool).startReading(); err != nil {
 		return err
 	}
-	sc := p.spool.scan(1)
+	sc := p.keyed.spool.scan(1)
 	defer sc.close()
 	r := groupReader[T]{sc: sc}
 	for r.next() {

@@ -97,7 +97,10 @@ func (sc *scanner) read() error {
 	if err := sc.send(); err != nil {
 		return err
 	}
-	return sc.s.input.Compare(sc.output)
+	if err := sc.s.input.Compare(sc.output); err != nil {
+		return errorf("%w", err)
+	}
+	return nil
 }
 
 // addChunk adds the complete records of a chunk to the current batch, as a block.

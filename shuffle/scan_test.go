@@ -24,17 +24,17 @@ func TestReadAheadOfTinyGroups(t *testing.T) {
 		}
 	})
 	must(t, err)
-	must(t, g.spool.startReading())
+	must(t, g.keyed.spool.startReading())
 	const readers = 32
-	sc := g.spool.scan(readers)
+	sc := g.keyed.spool.scan(readers)
 	defer sc.close()
 	readAhead := 0
 	for range 2*readers + 1 { // receives all batches, because none is given back
 		b := <-sc.full
 		readAhead += cap(b.data) + cap(b.blocks)*blockOffsetsSize
 	}
-	if readAhead > int(g.spool.engine.Memory) {
-		t.Errorf("the scanner's batches use %d bytes, want at most %d", readAhead, g.spool.engine.Memory)
+	if readAhead > int(g.keyed.spool.engine.Memory) {
+		t.Errorf("the scanner's batches use %d bytes, want at most %d", readAhead, g.keyed.spool.engine.Memory)
 	}
 }
 

@@ -37,15 +37,12 @@ package shuffle
 
 import (
 	"cmp"
-	"errors"
-	"fmt"
 	"iter"
 	"runtime"
 	"time"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/encode"
-	"github.com/go-partd/partd/internal/base/ledger"
 	"github.com/go-partd/partd/internal/disk/tempdir"
 	"github.com/go-partd/partd/internal/engine/spill"
 )
@@ -89,14 +86,6 @@ type Stats struct {
 	Spilled int64 // bytes written to temporary files by sorting and aggregating
 }
 
-var (
-	// ErrNotVerified is wrapped by the error for output that does not match the input.
-	ErrNotVerified = ledger.ErrNotVerified
-	// ErrClosed is wrapped by the error for using a value after Close, or a value that no
-	// constructor returned. It wraps [partd.ErrClosed].
-	ErrClosed = spill.ErrClosed
-)
-
 type config[T any] struct {
 	Options[T] // all options except Store have their defaults filled in
 	temp       *tempdir.Set
@@ -118,7 +107,7 @@ func (o *Options[T]) oneThread() *Options[T] {
 // resolveNoStore is like resolve, but rejects a Store.
 func (o *Options[T]) resolveNoStore() (config[T], error) {
 	if o != nil && o.Store != nil {
-		return config[T]{}, errors.New("option Store: only GroupBy and Partition use a store")
+		return config[T]{}, argumentErrorf("option Store: only GroupBy and Partition use a store")
 	}
 	return o.resolve()
 }
@@ -132,9 +121,9 @@ func (o *Options[T]) resolve() (c config[T], err error) {
 	c.Threads = cmp.Or(c.Threads, runtime.GOMAXPROCS(0))
 	switch {
 	case c.Memory < MinMemory:
-		return c, fmt.Errorf("option Memory is %d bytes: it must be at least %d", c.Memory, MinMemory)
+		return c, argumentErrorf("option Memory is %d bytes: it must be at least %d", c.Memory, MinMemory)
 	case c.Threads < 0:
-		return c, fmt.Errorf("option Threads is %d: it must be positive", c.Threads)
+		return c, argumentErrorf("option Threads is %d: it must be positive", c.Threads)
 	}
 	c.Memory = max(c.Memory, int64(c.Threads+1)<<20)
 	if c.Codec, err = o.codec(); err != nil {
@@ -148,7 +137,7 @@ func (o *Options[T]) codec() (encode.ValueCodec[T], error) {
 	c := o.orDefault().Codec
 	switch {
 	case (c.Encode == nil) != (c.Decode == nil):
-		return c, errors.New("option Codec has only one of Encode and Decode: set both")
+		return c, argumentErrorf("option Codec has only one of Encode and Decode: set both")
 	case c.Encode == nil:
 		return DefaultCodec[T]()
 	}

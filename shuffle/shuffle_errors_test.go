@@ -97,3 +97,76 @@ func lastError[T any](seq iter.Seq2[T, error]) (err error) {
 	}
 	return err
 }
+
+// TestErrorsNameShuffle checks that errors begin with the package's name, wrap a sentinel, and count what the caller has
+// opened: feeds, even if several of them share a table.
+func TestErrorsNameShuffle(t *testing.T) {
+	ctx := t.Context()
+	identity := func(s string) string { return s }
+	by := shuffle.By(shuffle.Asc(identity))
+	options := func(change func(o *shuffle.Options[string])) *shuffle.Options[string] {
+		o := *minMemory[string](t)
+		o.Threads = 2
+		change(&o)
+		return &o
+	}
+	valid := options(func(*shuffle.Options[string]) {})
+	_, noMemory := shuffle.NewGrouper(ctx, identity, options(func(o *shuffle.Options[string]) { o.Memory = 1 }))
+	_, noThreads := shuffle.NewDeduplicator(ctx, options(func(o *shuffle.Options[string]) { o.Threads = -1 }))
+	_, noKey := shuffle.NewSorter(ctx, nil, valid)
+	_, noFunction := shuffle.NewAggregator[string, string](ctx, nil, counts, valid)
+	_, noCodec := shuffle.DefaultCodec[map[string]int]()
+	_, noName := shuffle.Begin(ctx, partd.NewDict(), "", "")
+	_, noTasks := shuffle.WaitCommitted(ctx, partd.NewDict(), nil)
+	full := partd.NewDict()
+	must(t, full.Append(ctx, partd.Entry{Key: "k", Value: []byte("1")}))
+	_, notEmpty := shuffle.NewGrouper(ctx, identity, options(func(o *shuffle.Options[string]) { o.Store = full }))
+	for name, err := range map[string]error{
+		"memory": noMemory, "threads": noThreads, "no sort key": noKey, "no function": noFunction, "no codec": noCodec, "no name": noName,
+		"no tasks": noTasks, "a store with keys": notEmpty, "goroutines": shuffle.FeedAll[string](ctx, nil, -1),
+	} {
+		checkShuffleError(t, name, err, shuffle.ErrArgument, "")
+	}
+
+	sorter, err1 := shuffle.NewSorter(ctx, by, valid)
+	distinct, err2 := shuffle.NewDeduplicator(ctx, valid)
+	groups, err3 := shuffle.NewGrouper(ctx, identity, valid)
+	must(t, errors.Join(err1, err2, err3))
+	for name, c := range map[string]struct {
+		feeder interface {
+			Feed() (*shuffle.Feed[string], error)
+			Close() error
+		}
+		results func() error
+	}{
+		"sort":     {sorter, func() error { return lastError(sorter.Sorted()) }},
+		"distinct": {distinct, func() error { return lastError(distinct.Records()) }},
+		"group":    {groups, func() error { return lastError(groups.Groups()) }},
+	} {
+		var feeds []*shuffle.Feed[string]
+		for range 5 {
+			f, err := c.feeder.Feed()
+			must(t, err)
+			feeds = append(feeds, f)
+		}
+		checkShuffleError(t, name, c.results(), shuffle.ErrOpenFeeds, "not closed: 5")
+		for _, f := range feeds {
+			must(t, f.Close())
+		}
+		if name == "distinct" {
+			must(t, c.results())
+			checkShuffleError(t, name+", a second time", c.results(), nil, "only once")
+		}
+		must(t, c.feeder.Close())
+		if _, err := c.feeder.Feed(); name != "sort" { // a sorter returns its first error again
+			checkShuffleError(t, name+", closed", err, shuffle.ErrClosed, "closed")
+		}
+	}
+}
+
+func checkShuffleError(t *testing.T, name string, err, want error, text string) {
+	t.Helper()
+	if err == nil || want != nil && !errors.Is(err, want) || !strings.HasPrefix(err.Error(), "shuffle: ") || !strings.Contains(err.Error(), text) {
+		t.Errorf("%s: error = %v, want one that begins with shuffle:, has %q, and wraps %v", name, err, text, want)
+	}
+}

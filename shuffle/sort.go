@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"iter"
 	"math"
 	"reflect"
@@ -79,7 +78,7 @@ func (s *Sorter[T]) firstRecords(n int64) iter.Seq2[T, error] {
 			for i := range b.Len() {
 				v, err := s.codec.Decode(b.Record(i))
 				if err != nil {
-					yield(zero, fmt.Errorf("decoding a record: %w", err))
+					yield(zero, errorf("decoding a record: %w", err))
 					return
 				}
 				tally.count(len(b.Record(i)))
@@ -197,11 +196,11 @@ func appendKeys[T any](dst []byte, keys []Key[T], v T) []byte {
 
 func checkKeys[T any](keys []Key[T]) error {
 	if len(keys) == 0 {
-		return fmt.Errorf("there is no sort key: pass at least one, such as shuffle.By(shuffle.Asc(…))")
+		return argumentErrorf("there is no sort key: pass at least one, such as shuffle.By(shuffle.Asc(…))")
 	}
 	for i := range keys {
 		if keys[i].appendTo == nil {
-			return fmt.Errorf("sort key %d is empty: create it with Asc or Desc, and a function that is not nil", i+1)
+			return argumentErrorf("sort key %d is empty: create it with Asc or Desc, and a function that is not nil", i+1)
 		}
 	}
 	return nil

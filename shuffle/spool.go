@@ -61,7 +61,7 @@ func checkEmpty(ctx context.Context, store partd.Partd) error {
 		if err != nil {
 			return err
 		}
-		return errors.New("option Store: the store already has keys: drop them first, or use an empty store")
+		return argumentErrorf("option Store: the store already has keys: drop them first, or use an empty store")
 	}
 	return nil
 }
@@ -158,7 +158,7 @@ func (s *spool) close() error {
 	return errors.Join(err, s.engine.Temp.Close())
 }
 
-// keyed stores records under their keys. Grouper and Partitions embed it.
+// keyed stores records under their keys. Grouper and Partitions use it.
 type keyed[T, K any] struct {
 	appendKey func(dst []byte, v T) ([]byte, error)
 	codec     encode.ValueCodec[T]
@@ -170,7 +170,7 @@ type keyed[T, K any] struct {
 
 func newKeyed[T, K any](ctx context.Context, key func(T) K, o *Options[T]) (k keyed[T, K], err error) {
 	if key == nil {
-		return k, errors.New("the key function is nil: pass a function")
+		return k, argumentErrorf("the key function is nil: pass a function")
 	}
 	keyCodec, err := newKeyCodec[K]()
 	if err != nil {
@@ -187,8 +187,7 @@ func newKeyed[T, K any](ctx context.Context, key func(T) K, o *Options[T]) (k ke
 	return k, err
 }
 
-// Feed returns a feed, which needs half a MiB of additional memory.
-func (k *keyed[T, K]) Feed() (*Feed[T], error) {
+func (k *keyed[T, K]) feed() (*Feed[T], error) {
 	f, err := orZero(k.spool).feed()
 	if err != nil {
 		return nil, err
@@ -198,14 +197,11 @@ func (k *keyed[T, K]) Feed() (*Feed[T], error) {
 	return feed, nil
 }
 
-// Stats counts the records of all closed feeds, and the groups yielded so far.
-func (k *keyed[T, K]) Stats() Stats {
+func (k *keyed[T, K]) stats() Stats {
 	s := orZero(k.spool)
 	s.engine.Mu.Lock()
 	defer s.engine.Mu.Unlock()
 	return Stats{Records: s.input.Records, Groups: orZero(k.groups).Load()}
 }
 
-// Close stops the work and removes all temporary data. No feed and no loop over results
-// may be in use.
-func (k *keyed[T, K]) Close() error { return orZero(k.spool).close() }
+func (k *keyed[T, K]) close() error { return orZero(k.spool).close() }

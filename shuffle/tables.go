@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-partd/partd/internal/disk/tempdir"
 	"github.com/go-partd/partd/internal/engine/hashagg"
+	"github.com/go-partd/partd/internal/engine/spill"
 )
 
 // tables assigns the hash tables of a [hashagg.Aggregator] to feeds. A new feed shares a table
@@ -31,20 +32,27 @@ func (s *tables[T]) start(ctx context.Context, c config[T], o hashagg.Options) (
 	return err
 }
 
-// Stats returns statistics about the work done so far.
-func (s *tables[T]) Stats() Stats {
+func (s *tables[T]) stats() Stats {
 	t := orZero(s.engine).Stats()
 	return Stats{Records: t.Records, Groups: t.Groups, Spilled: t.Written}
 }
 
-// Close stops the work and removes all temporary data. No feed and no loop over results
-// may be in use.
-func (s *tables[T]) Close() error { return errors.Join(orZero(s.engine).Close(), s.temp.Close()) }
+func (s *tables[T]) close() error { return errors.Join(orZero(s.engine).Close(), s.temp.Close()) }
 
 // results yields the result of decode for each group. decode also returns the size in bytes that
 // [Progress] counts as output. Call results once.
 func results[T, R any](s *tables[T], decode func(hashagg.Group) (r R, size int, err error)) iter.Seq2[R, error] {
 	return func(yield func(R, error) bool) {
+		s.mu.Lock()
+		feeds := 0
+		for _, t := range s.openTables {
+			feeds += t.feeds
+		}
+		s.mu.Unlock()
+		if feeds > 0 && orZero(s.engine).Err() == nil {
+			yield(*new(R), spill.OpenWritersError(feeds)) // the engine counts tables, which feeds share
+			return
+		}
 		tally := s.meter.newOutTally()
 		defer tally.end()
 		for g, err := range orZero(s.engine).Groups() {
@@ -84,7 +92,7 @@ type sharedTable[T any] struct {
 }
 
 // errPanicked is returned by calls that follow a panic in the caller's code.
-var errPanicked = errors.New("a function of the caller has panicked, and records were lost: start the job again")
+var errPanicked = errorf("a function of the caller has panicked, and records were lost: start the job again")
 
 const maxPending = 256
 

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"iter"
 	"slices"
 	"sync"
@@ -29,7 +28,7 @@ type Top[T any] struct {
 // NewTop returns a Top that works like [TopK]. The caller must close it.
 func NewTop[T any](ctx context.Context, k int, keys []Key[T], o *Options[T]) (*Top[T], error) {
 	if k < 0 {
-		return nil, fmt.Errorf("k is %d: it must be at least 0", k)
+		return nil, argumentErrorf("k is %d: it must be at least 0", k)
 	}
 	if err := checkKeys(keys); err != nil {
 		return nil, err
@@ -101,7 +100,7 @@ func (f *topFeed[T]) put(v T) error {
 	data, err := f.t.sorter.codec.Encode(f.data, v)
 	if err != nil {
 		f.data = f.data[:c.key]
-		return fmt.Errorf("encoding a record: %w", err)
+		return errorf("encoding a record: %w", err)
 	}
 	f.data = data
 	c.end = len(f.data)

@@ -75,25 +75,30 @@ func Append[T any](ctx context.Context, t *Table, rows []T) (Version, error) {
 
 // Rows yields the rows of a scan, by default with only the columns that T has; see [SchemaOf]. The table's integer,
 // float and time types can differ from the types of the fields if the values fit. A null is an error if its field
-// cannot be null.
+// cannot be null. If a field does not fit its column, the error names the table and the field, and matches
+// [*SchemaError].
 func Rows[T any](ctx context.Context, t *Table, o *ScanOptions) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var zero T
-		columns, err := SchemaOf[T]()
+		typ := reflect.TypeFor[T]()
+		s, err := gostruct.ForType(typ)
 		if err != nil {
-			yield(zero, t.error("scan", err))
+			yield(zero, t.error("scan", &ArgumentError{Err: err}))
 			return
 		}
 		scan := *cmp.Or(o, new(ScanOptions))
 		if scan.Columns == nil {
-			scan.Columns = schema.Names(columns)
+			scan.Columns = schema.Names(s.Schema)
 		}
 		r, err := t.Scan(ctx, &scan)
 		if err != nil {
-			yield(zero, err)
+			yield(zero, s.Explain(typ, err))
 			return
 		}
 		for row, err := range RowsOf[T](r) {
+			if err != nil && !errors.As(err, new(*OpError)) {
+				err = t.error("scan", err)
+			}
 			if !yield(row, err) {
 				return
 			}

@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"iter"
 	"math"
 	"reflect"
 	"strings"
@@ -474,4 +475,38 @@ func TestDateOutOfRange(t *testing.T) {
 			t.Errorf("Append of a date in year %d: error = %v, want success: %v", year, err, ok)
 		}
 	}
+}
+
+// TestRowsNameTheField checks that the error for a field that does not fit its column names the table and the field, and
+// matches SchemaError, wherever it is found.
+func TestRowsNameTheField(t *testing.T) {
+	table := tabletest.Open(t, t.TempDir(), nil).Bucket("").Table("trades")
+	if _, err := tables.Append(t.Context(), table, []struct{ Host string }{{"a"}}); err != nil {
+		t.Fatal(err)
+	}
+	type misnamed struct{ Hosts string }
+	type mistyped struct{ Host time.Time }
+	onlyHost := &tables.ScanOptions{Columns: []string{"Host"}}
+	for name, err := range map[string]error{
+		"field Hosts of tables_test.misnamed": firstError(tables.Rows[misnamed](t.Context(), table, nil)),
+		"field Hosts of":                      firstError(tables.Rows[misnamed](t.Context(), table, onlyHost)),
+		"field Host of tables_test.mistyped":  firstError(tables.Rows[mistyped](t.Context(), table, nil)),
+	} {
+		var schemaErr *tables.SchemaError
+		if !errors.As(err, &schemaErr) || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), "trades") || strings.Count(err.Error(), "tables: ") != 1 {
+			t.Errorf("error = %v, want a SchemaError with %q and the table's name", err, name)
+		}
+	}
+	if _, err := tables.SchemaOf[struct{ C chan int }](); !errors.As(err, new(*tables.SchemaError)) || !strings.Contains(err.Error(), "field C") {
+		t.Errorf("SchemaOf a channel: error = %v, want a SchemaError with field C", err)
+	}
+}
+
+func firstError[T any](rows iter.Seq2[T, error]) error {
+	for _, err := range rows {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -1,4 +1,4 @@
-// Package layer contains what layers over a store share.
+// Package layer provides a store that fails, for layers that were created without a store.
 package layer
 
 import (

@@ -198,11 +198,11 @@ func (p *shuffleProof) compare(ctx context.Context, records int64, sum ledger.Su
 	if err != nil {
 		return err
 	}
-	want := *p.before.Sum
+	want, got := ledger.Sum128{Hi: p.before.Sum[0], Lo: p.before.Sum[1]}, ledger.Sum128{Hi: result.Sum[0], Lo: result.Sum[1]}
 	want.Add(sum)
-	if result.Records != p.before.Records+records || *result.Sum != want {
+	if result.Records != p.before.Records+records || got != want {
 		return fmt.Errorf("the store has %d records with the checksum %v, want %d with the checksum %v",
-			result.Records, result.Sum, p.before.Records+records, want)
+			result.Records, got, p.before.Records+records, want)
 	}
 	p.result = fmt.Sprintf("%s records in, the same number read back; the hashes of all keys and records add up to %v, in and out", humanize.Comma(records), sum)
 	return nil

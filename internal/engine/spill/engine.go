@@ -25,9 +25,22 @@ const (
 // [partd.ErrClosed].
 var ErrClosed error = closedError{}
 
+// ErrOpenWriters is matched by each OpenWritersError.
+var ErrOpenWriters = errors.New("feeds are open")
+
+// OpenWritersError is the error for reading while writers are open. It is their number.
+type OpenWritersError int
+
+func (e OpenWritersError) Error() string {
+	return fmt.Sprintf("shuffle: feeds that are not closed: %d: close them before reading", int(e))
+}
+
+// Is reports whether target is ErrOpenWriters.
+func (OpenWritersError) Is(target error) bool { return target == ErrOpenWriters }
+
 // ErrNotOpened is the error for using a zero value instead of the result of a constructor. It
 // wraps ErrClosed.
-var ErrNotOpened = fmt.Errorf("it is a zero value: call its constructor: %w", ErrClosed)
+var ErrNotOpened = fmt.Errorf("shuffle: it is a zero value: call its constructor: %w", ErrClosed)
 
 // closedError wraps partd.ErrClosed, but its message does not mention a store.
 type closedError struct{}
@@ -126,7 +139,7 @@ func (e *Engine) OpenWriter() error {
 		return err
 	}
 	if e.Reading {
-		return fmt.Errorf("writing after reading began: %w", ErrClosed)
+		return fmt.Errorf("shuffle: writing after reading began: %w", ErrClosed)
 	}
 	e.Writers++
 	return nil
@@ -140,9 +153,9 @@ func (e *Engine) StartReading() error {
 	case err != nil:
 		return err
 	case e.Reading:
-		return errors.New("the results can be read only once")
+		return errors.New("shuffle: the results can be read only once")
 	case e.Writers > 0:
-		return fmt.Errorf("%d writers are not closed: close them before reading", e.Writers)
+		return OpenWritersError(e.Writers)
 	}
 	e.Reading = true
 	return nil
@@ -157,7 +170,7 @@ func (e *Engine) Close(release func() error) error {
 		return nil
 	}
 	e.closed = true
-	e.FailLocked(ErrClosed)
+	e.FailLocked(fmt.Errorf("shuffle: %w", ErrClosed))
 	e.Mu.Unlock()
 	e.Tasks.Wait()
 	err := release()

@@ -12,9 +12,10 @@ import (
 	"testing"
 )
 
-// CheckAliases fails the test for each exported alias of a public package to a type of an internal package, because
-// go doc shows neither the fields nor the methods of such a type. exceptions lists allowed aliases with their package's
-// path, such as logstore.Ledger.
+// CheckAliases fails the test for each exported alias or field of a public package whose type is in an internal package,
+// because go doc shows neither the fields nor the methods of such a type. It also fails for an exported type that embeds an
+// unexported generic one. exceptions lists allowed aliases with their package's
+// path, such as encode.PyTuple.
 func (l *Layering) CheckAliases(t *testing.T, exceptions ...string) {
 	var found []string
 	for _, p := range l.list(t, "linux") {
@@ -27,14 +28,14 @@ func (l *Layering) CheckAliases(t *testing.T, exceptions ...string) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, alias := range internalAliases(f) {
+			for _, alias := range hiddenTypes(f) {
 				found = append(found, name+"."+alias)
 			}
 		}
 	}
 	for _, alias := range found {
 		if !slices.Contains(exceptions, alias) {
-			t.Errorf("%s is an alias to a type of an internal package: declare the type, and convert it", alias)
+			t.Errorf("go doc does not show the type of %s: declare a type instead of an alias to an internal package, and a field instead of an embedded generic type", alias)
 		}
 	}
 	for _, exception := range exceptions {
@@ -44,8 +45,8 @@ func (l *Layering) CheckAliases(t *testing.T, exceptions ...string) {
 	}
 }
 
-// internalAliases returns the names of a file's exported aliases to types of internal packages.
-func internalAliases(f *ast.File) (aliases []string) {
+// hiddenTypes returns the names of a file's exported types, and of fields, that go doc does not explain.
+func hiddenTypes(f *ast.File) (names []string) {
 	internal := map[string]bool{} // names under which the file imports internal packages
 	for _, i := range f.Imports {
 		importPath, _ := strconv.Unquote(i.Path.Value)
@@ -62,18 +63,54 @@ func internalAliases(f *ast.File) (aliases []string) {
 		}
 		for _, s := range decl.Specs {
 			spec, ok := s.(*ast.TypeSpec)
-			if !ok || !spec.Assign.IsValid() || !spec.Name.IsExported() {
+			if !ok || !spec.Name.IsExported() {
 				continue
 			}
-			ast.Inspect(spec.Type, func(n ast.Node) bool {
-				if sel, ok := n.(*ast.SelectorExpr); ok {
-					if x, ok := sel.X.(*ast.Ident); ok && internal[x.Name] {
-						aliases = append(aliases, spec.Name.Name)
+			if spec.Assign.IsValid() && refersTo(spec.Type, internal) {
+				names = append(names, spec.Name.Name)
+			}
+			fields, ok := spec.Type.(*ast.StructType)
+			if !ok {
+				continue
+			}
+			for _, f := range fields.Fields.List {
+				if len(f.Names) == 0 && isUnexportedGeneric(f.Type) {
+					names = append(names, spec.Name.Name)
+				}
+				for _, n := range f.Names {
+					if n.IsExported() && refersTo(f.Type, internal) {
+						names = append(names, spec.Name.Name+"."+n.Name)
 					}
 				}
-				return true
-			})
+			}
 		}
 	}
-	return aliases
+	return names
+}
+
+// refersTo reports whether a type refers to a package in internal, by the package's name in the file.
+func refersTo(t ast.Expr, internal map[string]bool) (found bool) {
+	ast.Inspect(t, func(n ast.Node) bool {
+		if sel, ok := n.(*ast.SelectorExpr); ok {
+			x, ok := sel.X.(*ast.Ident)
+			found = found || ok && internal[x.Name]
+		}
+		return true
+	})
+	return found
+}
+
+// isUnexportedGeneric reports whether an embedded type is an unexported instance of a generic type. Go doc shows it, and
+// its methods with a wrong receiver.
+func isUnexportedGeneric(t ast.Expr) bool {
+	switch g := t.(type) {
+	case *ast.IndexExpr:
+		t = g.X
+	case *ast.IndexListExpr:
+		t = g.X
+	default:
+		return false
+	}
+	name, ok := t.(*ast.Ident)
+	return ok && !name.IsExported()
 }

@@ -17,13 +17,13 @@ import (
 
 // storeFlag adds a flag for the location of tables, and a flag for their catalog. name is the name of the first flag.
 func storeFlag(cmd *cobra.Command, name, usage string) location {
-	defaultDir, catalog := "", name+"-catalog"
+	dir, catalog := "", name+"-catalog"
 	if name == "dir" {
-		defaultDir, catalog = "partd-tables", "catalog"
+		dir, catalog = defaultDir, "catalog"
 	}
 	fl := cmd.Flags()
 	p := location{warehouse: warehouse{
-		dir:     fl.String(name, defaultDir, usage+", or s3://BUCKET/PREFIX or gs://BUCKET/PREFIX"),
+		dir:     fl.String(name, dir, usage+", or s3://BUCKET/PREFIX or gs://BUCKET/PREFIX"),
 		catalog: fl.String(catalog, "", "`URL` of the catalog, postgres://HOST/DATABASE, or its directory (default: in DIR)"),
 		tail:    new(string), cacheDir: new(string), cacheSize: &cliutil.Size{Bytes: tables.DefaultCacheSize},
 	}}

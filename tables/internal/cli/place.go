@@ -37,7 +37,7 @@ type location struct {
 
 // directoryFlags adds the flags for the location of tables, except --bucket.
 func directoryFlags(cmd *cobra.Command) location {
-	p := location{warehouse: warehouseFlags(cmd.Flags(), commandsDir)}
+	p := location{warehouse: warehouseFlags(cmd.Flags())}
 	cliutil.Must(cmd.MarkFlagDirname("dir"))
 	p.serverFlags(cmd, "dir")
 	return p
@@ -132,16 +132,12 @@ type warehouse struct {
 	cacheSize                    *cliutil.Size
 }
 
-// Default directories of serve and of the other commands. serveDir is also the default of the shoots program, which
-// serve can replace.
-const (
-	commandsDir = "partd-tables"
-	serveDir    = "buckets"
-)
+// defaultDir is the default of --dir.
+const defaultDir = "partd-tables"
 
-func warehouseFlags(fl *pflag.FlagSet, dir string) warehouse {
+func warehouseFlags(fl *pflag.FlagSet) warehouse {
 	w := warehouse{
-		dir:       fl.String("dir", dir, "`DIR` of the tables, or s3://BUCKET/PREFIX or gs://BUCKET/PREFIX (docs/warehouses.md)"),
+		dir:       fl.String("dir", defaultDir, "`DIR` of the tables, or s3://BUCKET/PREFIX or gs://BUCKET/PREFIX (docs/warehouses.md)"),
 		catalog:   fl.String("catalog", "", "`URL` of the catalog, postgres://HOST/DATABASE, or its directory (default: in DIR)"),
 		tail:      fl.String("tail", "", "`DIR` for small appends until they are moved into data files (default: in the tables' DIR; for a cloud bucket none: each append is committed at once)"),
 		cacheDir:  fl.String("cache-dir", "", "`DIR` for local copies of a cloud bucket's files (default: in the user's cache directory)"),

@@ -9,8 +9,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"runtime/debug"
 	"strconv"
 	"sync"
@@ -55,8 +53,9 @@ shutdown action stop it gracefully: it finishes running calls, and writes small 
 
 The server also accepts the flags of shoots, --port, --host, --bucket_dir, --cert_file, --key_file
 and --secret, and its variables SHOOTS_PORT, SHOOTS_HOST, SHOOTS_BUCKET_DIR, SHOOTS_CERT_FILE,
-SHOOTS_KEY_FILE and SHOOTS_SECRET (the secret itself). A flag overrides its
-PARTD_TABLES_ variable, which overrides the variable of shoots (in shoots, variables override flags).`
+SHOOTS_KEY_FILE and SHOOTS_SECRET (the secret itself). With one of them, the default directory is
+shoots' own, buckets. A flag overrides its PARTD_TABLES_ variable, which overrides the variable of
+shoots (in shoots, variables override flags).`
 
 func newServe(a *app) *cobra.Command {
 	c := new(serveConfig)
@@ -75,9 +74,6 @@ func newServe(a *app) *cobra.Command {
 			c.options.Logger = cliutil.NewLog(c.logFormat, a.err)
 			if err := c.validate(cmd); err != nil {
 				return err
-			}
-			if _, err := os.Stat(filepath.Join(commandsDir, "catalog.db")); err == nil && *c.dir == serveDir && !cmd.Flags().Changed("dir") {
-				c.options.Logger.Warn("the tables in "+commandsDir+" are not served: to serve them, use --dir "+commandsDir, "dir", serveDir)
 			}
 			const storeFiles = 128 // files that stores and worker processes keep open
 			cliutil.WarnFileLimit(c.options.Logger, c.options.Connections, storeFiles)

@@ -177,32 +177,32 @@ func TestServeStops(t *testing.T) {
 	}
 }
 
-// TestServeWarnsOfOtherTables checks that a server that uses its own default directory warns if the default directory
-// of the other commands contains tables, because users may expect the server to serve them.
-func TestServeWarnsOfOtherTables(t *testing.T) {
+// TestServeDefaultDir checks that serve has the same default directory as the other commands, and that of shoots with a
+// flag or a variable of shoots. It warns if only the other of the two directories contains tables.
+func TestServeDefaultDir(t *testing.T) {
 	t.Chdir(t.TempDir())
-	warns := func(args ...string) bool {
+	serve := func(wantDir string, wantWarning bool, args ...string) {
 		t.Helper()
 		// The server stops on its own, because its standard input is the null device.
-		out, err := program(append([]string{"serve", "--listen", "grpc://localhost:0", "--exit-on-stdin-close"}, args...)...).CombinedOutput()
+		out, err := program(append([]string{"serve", "--exit-on-stdin-close"}, args...)...).CombinedOutput()
 		if err != nil || !strings.Contains(string(out), "ready ") {
 			t.Fatalf("the server did not become ready: error %v, output %s", err, out)
 		}
-		return strings.Contains(string(out), "--dir partd-tables")
-	}
-	if warns("--dir", "before") {
-		t.Error("the server warns about tables that do not exist")
+		if _, err := os.Stat(filepath.Join(wantDir, "catalog.db")); err != nil || strings.Contains(string(out), "are not served: to serve them, use --dir ") != wantWarning {
+			t.Errorf("serve %q: want tables in %s (%v) and a warning: %v; output %s", args, wantDir, err, wantWarning, out)
+		}
 	}
 	mustRun(t, "", "put", "t", writeTemp(t, "t.csv", "a\n1\n"))
-	if !warns() {
-		t.Error("the server does not warn about the other tables")
-	}
-	if !warns() {
-		t.Error("the server does not warn again after it created its directory")
-	}
-	if warns("--dir", "partd-tables") || warns("--dir", "buckets") {
-		t.Error("the server warns although --dir is set")
-	}
+	serve("partd-tables", false, "--listen", "grpc://localhost:0")
+	serve("buckets", true, "--port", "0")
+	serve("buckets", false, "--port", "0")
+	mustSucceed(t, os.Rename("partd-tables", "renamed"))
+	serve("renamed", false, "--listen", "grpc://localhost:0", "--dir", "renamed")
+	serve("partd-tables", true, "--listen", "grpc://localhost:0")
+	mustSucceed(t, os.Rename("buckets", "moved"))
+	t.Setenv("SHOOTS_HOST", "localhost")
+	t.Setenv("SHOOTS_PORT", "0")
+	serve("buckets", true)
 }
 
 // TestServeHTTPAndToken checks that the server reports its state over HTTP, that it prints a valid token, and

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -53,7 +54,7 @@ func (c *serveConfig) addFlags(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	o := &c.options
 	fl.StringVar(&c.listen, "listen", "grpc://localhost:8081", "`URL` to listen on: grpc://HOST:PORT or grpc+tls://HOST:PORT (port 0 picks a free one), or grpc+unix:///PATH for a socket that only this user can open")
-	c.warehouse = warehouseFlags(fl, serveDir)
+	c.warehouse = warehouseFlags(fl)
 	fl.StringVar(&c.cert, "tls-cert", "", "`FILE` with the certificate and its intermediates, in PEM; read again after a change")
 	fl.StringVar(&c.key, "tls-key", "", "`FILE` with the certificate's key, in PEM")
 	fl.StringVar(&c.secretFile, "secret-file", "", "`FILE` with the secret that signs tokens (default: clients need no token); read again at SIGHUP, like the next two")
@@ -89,7 +90,7 @@ func (c *serveConfig) addFlags(cmd *cobra.Command) {
 	fl.DurationVar(&o.Grace, "drain-timeout", serving.DefaultGrace, "maximum `DURATION` for running calls to finish when the server stops")
 	fl.IntVar(&c.port, "port", 8081, "")
 	fl.StringVar(&c.host, "host", "localhost", "")
-	fl.StringVar(c.dir, "bucket_dir", serveDir, "")
+	fl.StringVar(c.dir, "bucket_dir", defaultDir, "")
 	fl.StringVar(&c.cert, "cert_file", "", "")
 	fl.StringVar(&c.key, "key_file", "", "")
 	fl.StringVar(&c.secret, "secret", "", "")
@@ -115,6 +116,14 @@ func defaultMemory() int64 {
 func (c *serveConfig) validate(cmd *cobra.Command) error {
 	if err := c.applyShootsVariables(cmd); err != nil {
 		return err
+	}
+	if isSet := cmd.Flags().Changed; !isSet("dir") && !isSet("bucket_dir") {
+		for name := range shootsToServeFlag {
+			if isSet(name) {
+				*c.dir = shootsDir
+			}
+		}
+		c.warnOfOtherTables()
 	}
 	if (c.cert == "") != (c.key == "") {
 		return cliutil.Usagef("--tls-cert and --tls-key must be used together")
@@ -158,6 +167,21 @@ func (c *serveConfig) validate(cmd *cobra.Command) error {
 	}
 	c.maxMessage.Bytes = min(c.maxMessage.Bytes, c.memory.Bytes/2)
 	return nil
+}
+
+// shootsDir is the default directory of shoots, and of serve if one of shoots' flags or variables is set.
+const shootsDir = "buckets"
+
+// warnOfOtherTables warns if the other of the two default directories contains tables, and this one does not.
+func (c *serveConfig) warnOfOtherTables() {
+	other := shootsDir
+	if *c.dir == shootsDir {
+		other = defaultDir
+	}
+	hasTables := func(dir string) bool { _, err := os.Stat(filepath.Join(dir, "catalog.db")); return err == nil }
+	if hasTables(other) && !hasTables(*c.dir) {
+		c.options.Logger.Warn("the tables in "+other+" are not served: to serve them, use --dir "+other, "dir", *c.dir)
+	}
 }
 
 // applyShootsVariables sets flags from the environment variables of shoots, unless they are already set.

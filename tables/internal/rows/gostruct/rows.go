@@ -23,16 +23,30 @@ func (s *Struct) ReadRows(batch arrow.RecordBatch, firstRow int, into reflect.Va
 		name := s.Schema.Field(i).Name
 		columnIndex, err := schema.ColumnIndex(batch.Schema(), name)
 		if err != nil {
-			return err
+			return s.Explain(into.Type().Elem(), err)
 		}
 		column := batch.Column(columnIndex)
 		for row := range into.Len() {
 			if err := setValue(field(into.Index(row), index), column, firstRow+row); err != nil {
-				return schema.Errorf(name, "row %d of a batch: %w", firstRow+row+1, err)
+				return s.Explain(into.Type().Elem(), schema.Errorf(name, "row %d of a batch: %w", firstRow+row+1, err))
 			}
 		}
 	}
 	return nil
+}
+
+// Explain adds the field of t, the struct's type, to a new error about the field's column.
+func (s *Struct) Explain(t reflect.Type, err error) error {
+	var e *schema.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	for i, index := range s.index {
+		if s.Schema.Field(i).Name == e.Column {
+			e.Err = fmt.Errorf("field %s of %s: %w", t.FieldByIndex(index).Name, t, e.Err)
+		}
+	}
+	return err
 }
 
 // setValue sets v, which must be addressable and zero, to the value in a row of a column. A null leaves v unchanged.
