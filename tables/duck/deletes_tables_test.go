@@ -136,7 +136,7 @@ func TestDeletesInRowGroups(t *testing.T) {
 // TestDeletesOfTables reads several tables in one statement. All bitmaps of deleted rows together can take at most a
 // quarter of the statement's memory, so the rows of the last tables are copied.
 func TestDeletesOfTables(t *testing.T) {
-	const n, count = 2_200_000, 4
+	const n, count = 1_000_000, 4
 	s := newStore(t, nil)
 	var parts []string
 	for i := range count {

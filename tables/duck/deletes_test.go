@@ -171,7 +171,7 @@ func TestDeletesNeedCopy(t *testing.T) {
 	}
 	expect(t, s, "SELECT k, file_row_number FROM b.t ORDER BY k", nil, "1|7", "3|1")
 
-	const n = 2_200_000
+	const n = 1_000_000
 	put(t, s, "b", "large", numbers(0, n))
 	fold(t, s)
 	f = tabletest.NewEngine(t, s, "b", "large")

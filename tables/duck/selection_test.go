@@ -25,9 +25,9 @@ import (
 // TestRandomSelections runs statements that can need no DuckDB. Each must return the same schema and rows, in the same
 // order unless the table has keys, as DuckDB, which must run statements with an unusual comment. PARTD_TABLES_RANDOM_SEED
 // sets the seed, and PARTD_TABLES_RANDOM_STATEMENTS divided by 180 is the number of rounds. Without the latter, fewer
-// statements follow each change of the table.
+// statements follow each change of the table, and none runs in a process.
 func TestRandomSelections(t *testing.T) {
-	rounds, statements := 1, 5
+	rounds, statements := 1, 3
 	if n := procs.Number(t, "PARTD_TABLES_RANDOM_STATEMENTS", 0); n > 0 {
 		rounds, statements = n/180, 8
 	}
@@ -35,6 +35,9 @@ func TestRandomSelections(t *testing.T) {
 	kinds := execKinds()
 	delete(kinds, "remote") // reads files as all others
 	delete(kinds, "ruled")  // reads files as plain
+	if statements < 8 {
+		delete(kinds, "in processes")
+	}
 	kinds["keep first"] = execKind{configure: withSettings(tables.Settings{Time: "ts", Keys: []string{"id"}, OnDuplicate: tables.KeepFirst})}
 	for _, kind := range slices.Sorted(maps.Keys(kinds)) {
 		t.Run(kind, func(t *testing.T) {

@@ -38,14 +38,13 @@ func postQuery(ctx context.Context, address, sql string) (string, error) {
 	return fmt.Sprint(a.StatusCode, " ", string(text)), err
 }
 
-// startTwelve starts twelve statements that cannot be interrupted and run until ctx ends. It returns their
-// processes.
-func startTwelve(t *testing.T, ctx context.Context, cmd *exec.Cmd, address string) []int {
+// startEight starts eight statements that cannot be interrupted and run until ctx ends. It returns their processes.
+func startEight(t *testing.T, ctx context.Context, cmd *exec.Cmd, address string) []int {
 	t.Helper()
-	for range 12 {
+	for range 8 {
 		go func() { _, _ = postQuery(ctx, address, uninterruptible) }()
 	}
-	waitUntil(t, "fewer than twelve statements are running", func() bool { return len(procs.Children(cmd.Process.Pid)) >= 12 })
+	waitUntil(t, "fewer than eight statements are running", func() bool { return len(procs.Children(cmd.Process.Pid)) >= 8 })
 	time.Sleep(time.Second) // wait until all statements have begun
 	return procs.Children(cmd.Process.Pid)
 }
@@ -60,9 +59,9 @@ func startHTTPServer(t *testing.T, args ...string) (*exec.Cmd, string) {
 // TestServeUninterruptible runs statements that cannot be interrupted. After their clients have disconnected, they
 // must use no more resources. Statements that still run must not prevent the server from stopping.
 func TestServeUninterruptible(t *testing.T) {
-	cmd, address := startHTTPServer(t, "--drain-timeout", "2s")
+	cmd, address := startHTTPServer(t, "--drain-timeout", "1s")
 	clientCtx, disconnect := context.WithCancel(t.Context())
-	startTwelve(t, clientCtx, cmd, address)
+	startEight(t, clientCtx, cmd, address)
 	disconnect()
 	const spares = 4
 	waitUntil(t, "processes of disconnected clients are still running", func() bool { return len(procs.Children(cmd.Process.Pid)) <= spares })
@@ -70,11 +69,11 @@ func TestServeUninterruptible(t *testing.T) {
 	if text, err := postQuery(t.Context(), address, "SELECT 1"); err != nil || !strings.HasPrefix(text, "200") || time.Since(start) > 5*time.Second {
 		t.Errorf("SELECT 1 = %q, %v after %v, want status 200 within 5 s", text, err, time.Since(start))
 	}
-	running := startTwelve(t, t.Context(), cmd, address)
+	running := startEight(t, t.Context(), cmd, address)
 	mustSucceed(t, cmd.Process.Signal(syscall.SIGTERM))
 	start = time.Now()
-	if err := cmd.Wait(); err != nil || time.Since(start) > 4*time.Second { // 1 s more than documented, for slow machines
-		t.Errorf("the server stopped after %v with error %v, want no error within 4 s", time.Since(start), err)
+	if err := cmd.Wait(); err != nil || time.Since(start) > 3*time.Second { // 1 s more than documented, for slow machines
+		t.Errorf("the server stopped after %v with error %v, want no error within 3 s", time.Since(start), err)
 	}
 	t.Logf("stopped after %v", time.Since(start))
 	waitUntilGone(t, running)
@@ -120,7 +119,7 @@ func TestServeFoldsAfterHTTP(t *testing.T) {
 
 func TestServeKilled(t *testing.T) {
 	cmd, address := startHTTPServer(t)
-	running := startTwelve(t, t.Context(), cmd, address)
+	running := startEight(t, t.Context(), cmd, address)
 	mustSucceed(t, cmd.Process.Kill())
 	_ = cmd.Wait()
 	waitUntilGone(t, running)

@@ -273,14 +273,22 @@ func (m *model) check(readers []string) {
 	}
 }
 
-// TestEnginesAgree checks that all readers see the same rows, whichever engine changes a table.
+// TestEnginesAgree checks that all readers see the same rows, whichever engine changes a table. The subtests share the
+// engines, because starting them takes longer than most of the statements.
 func TestEnginesAgree(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
-	m := &model{t: t, engines: map[string]*engine{}, flight: s.flightClient(t)}
+	client, engines := s.flightClient(t), map[string]*engine{}
 	for _, kind := range []string{"pyiceberg", "polars", "daft", "duckdb", "spark"} {
-		m.engines[kind] = s.engine(t, kind)
+		engines[kind] = s.engine(t, kind)
 	}
+	t.Run("model", func(t *testing.T) { testModel(t, &model{t: t, engines: engines, flight: client}) })
+	t.Run("put", func(t *testing.T) { testPutVisible(t, client, engines) })
+	s.testSpark(t, client, engines)
+}
+
+// testModel makes random changes with each engine, and compares all readers with a model.
+func testModel(t *testing.T, m *model) {
 	seed := uint64(intFromEnv("PARTD_SEED", os.Getpid()))
 	t.Logf("PARTD_SEED=%d", seed)
 	steps := intFromEnv("PARTD_STEPS", 12)

@@ -201,14 +201,8 @@ func (x *sparkTable) testReplacements(create string) {
 	x.spark("DROP TABLE $t")
 }
 
-// TestSpark alternates Spark statements with puts, and checks after each one that all readers see the same rows.
-func TestSpark(t *testing.T) {
-	t.Parallel()
-	s := serve(t)
-	client, engines := s.flightClient(t), map[string]*engine{}
-	for _, kind := range []string{"spark", "pyiceberg", "duckdb"} {
-		engines[kind] = s.engine(t, kind)
-	}
+// testSpark alternates Spark statements with puts, and checks after each one that all readers see the same rows.
+func (s *server) testSpark(t *testing.T, client *flightClient, engines map[string]*engine) {
 	t.Run("changes", func(t *testing.T) { s.testChanges(t, engines["spark"]) })
 	t.Run("types", func(t *testing.T) { s.testColumnTypes(t, client, engines["spark"], engines["pyiceberg"]) })
 	for name, create := range map[string]string{
