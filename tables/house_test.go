@@ -20,7 +20,7 @@ var tablesLayering = layering.Layering{
 	Layers: []layering.Layer{
 		{Name: "for tests", Packages: map[string][]string{
 			"bench":                       {"internal/testutil/tabletest", "github.com/duckdb/duckdb-go-bindings", "google.golang.org/grpc", "google.golang.org/grpc/credentials/insecure"},
-			"internal/testutil/tabletest": {"github.com/jackc/pgx", "modernc.org/sqlite"},
+			"internal/testutil/tabletest": {"github.com/apache/iceberg-go", "github.com/jackc/pgx", "modernc.org/sqlite"},
 		}},
 		{Name: "programs", Packages: map[string][]string{
 			"cmd/partd-tables":  nil,

@@ -40,7 +40,7 @@ def find(program: str, directory: Path | None = None, wheel: str = "partd-go") -
     """Returns the path of a program: in directory (default: this wheel's directory), or otherwise on the PATH."""
     wheel_path = (directory or _BIN) / (program + (".exe" if sys.platform == "win32" else ""))
     path = str(wheel_path) if os.access(wheel_path, os.X_OK) else shutil.which(program)
-    if path is None:
+    if path is None or os.path.realpath(path) == os.path.realpath(sys.argv[0]):  # the wheel's own script of this name
         raise failure(
             NoServer, f"run {program}", str(wheel_path), "this installation lacks the program",
             f"install Go, then {wheel} with pip, or put {program} on the PATH",

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -61,9 +62,11 @@ func listenAdmin(c *config) (net.Listener, error) {
 	return l, err
 }
 
-func (a *admin) serve(l net.Listener, profiles bool, log *slog.Logger) (stop func()) {
-	h := adminhttp.WithStatus(adminhttp.Handler(a.ready, http.HandlerFunc(a.metrics)))
-	if profiles {
+func (a *admin) serve(l net.Listener, c *config, log *slog.Logger) (stop func()) {
+	version, commit := cliutil.Build()
+	h := adminhttp.WithStatus(adminhttp.Handler(a.ready, http.HandlerFunc(a.metrics)),
+		"store "+remote.RedactURL(c.store), "listening on "+strings.Join(c.listen, ", "), "version "+version+" ("+commit+")")
+	if c.pprof {
 		h = adminhttp.WithProfiles(h)
 	}
 	log.Info("serving health and metrics", "address", "http://"+l.Addr().String())

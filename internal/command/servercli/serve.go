@@ -55,7 +55,7 @@ func serve(ctx context.Context, c *config, s streams) (err error) {
 		if err != nil {
 			return err
 		}
-		defer adminServer.serve(l, c.pprof, log)()
+		defer adminServer.serve(l, c, log)()
 	}
 	store, err := openStore(ctx, c)
 	if err != nil {

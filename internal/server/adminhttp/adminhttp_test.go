@@ -50,7 +50,12 @@ func TestServe(t *testing.T) {
 }
 
 func TestStatus(t *testing.T) {
-	h := WithStatus(Handler(func() error { return nil }, nil))
+	h := WithStatus(Handler(func() error { return nil }, nil), "store log:<b>", "version devel")
+	page := httptest.NewRecorder()
+	h.ServeHTTP(page, httptest.NewRequest(http.MethodGet, "/", nil))
+	if want := "store log:&lt;b&gt; · version devel"; !strings.Contains(page.Body.String(), want) {
+		t.Errorf("the page lacks %q", want)
+	}
 	for path, want := range map[string]string{"/": "text/html; charset=utf-8", "/healthz": "text/plain; charset=utf-8", "/nothing": "text/plain; charset=utf-8"} {
 		out := httptest.NewRecorder()
 		h.ServeHTTP(out, httptest.NewRequest(http.MethodGet, path, nil))
