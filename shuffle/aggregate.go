@@ -86,7 +86,7 @@ func (a *Aggregator[T, K, A]) chooseStorage(o *hashagg.Options) error {
 		var err error
 		var flat bool
 		if a.acc.Codec, flat, err = newCodec[A](false); err != nil {
-			return codecTypeError[A](err)
+			return codecTypeError[A]("the accumulator, ", err)
 		}
 		if flat && a.acc.Size == nil && wordsOf[A]() <= maxInlineWords {
 			a.inline = true

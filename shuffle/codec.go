@@ -22,16 +22,16 @@ import (
 // error that names the type. Set [encode.Gob] or [encode.JSON] for records of such a type.
 func DefaultCodec[T any]() (encode.ValueCodec[T], error) {
 	c, _, err := newCodec[T](false)
-	return c, codecTypeError[T](err)
+	return c, codecTypeError[T]("", err)
 }
 
-// codecTypeError says what to do if newCodec returned an error.
-func codecTypeError[T any](err error) error {
+// codecTypeError says what to do if newCodec returned an error. of is "", or says what the type is for.
+func codecTypeError[T any](of string, err error) error {
 	if err == nil {
 		return nil
 	}
 	t := reflect.TypeFor[T]()
-	return argumentErrorf("no default codec for %v: %w: pass encode.Gob[%v]() or encode.JSON[%v]() as its codec", t, err, t, t)
+	return argumentErrorf("no default codec for %s%v: %w: pass encode.Gob[%v]() or encode.JSON[%v]() as its codec", of, t, err, t, t)
 }
 
 // newKeyCodec returns the codec of keys, for which the options have no codec.

@@ -36,7 +36,7 @@ func NewDeduplicator[T any](ctx context.Context, o *Options[T]) (*Deduplicator[T
 	// Encodings are compared, so equal values need equal encodings.
 	if o.orDefault().Codec.Encode == nil {
 		if c.Codec, _, err = newCodec[T](true); err != nil {
-			return nil, codecTypeError[T](err)
+			return nil, codecTypeError[T]("", err)
 		}
 	}
 	d := &Deduplicator[T]{codec: c.Codec}
