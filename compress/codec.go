@@ -12,13 +12,13 @@ type codec interface {
 	// encode appends the compressed form of src to dst. src must not be empty. Neither
 	// encode nor decode retains its arguments or result.
 	encode(dst, src []byte) ([]byte, error)
-	// decode appends the decompressed content of a piece to dst. It allocates at most the
-	// memory that the piece can fill, and not much more than the codec's limit. It stops when ctx
-	// ends, except within a Snappy block, which the library decodes as a whole.
+	// decode appends the decompressed content of a piece to dst. It never allocates more
+	// memory than the piece can fill, or much more than the codec's limit. It stops when ctx is
+	// done, except within a Snappy block, which the library decodes as a whole.
 	decode(ctx context.Context, dst, content []byte) ([]byte, error)
-	// measure returns the decompressed size according to the header of a compressed piece
-	// of total bytes, or unknownSize. header must hold the first headBytes bytes of the
-	// piece, or all of it.
+	// measure returns the decompressed size that the header of a compressed piece claims, or
+	// unknownSize. header must hold the first headBytes bytes of the piece, or all of it.
+	// total is the size of the compressed piece.
 	measure(header []byte, total int64) (int64, error)
 	// stream returns a reader that decompresses the piece in parts, or nil if the codec
 	// can only decompress whole pieces. claimed is the result of measure.
@@ -46,13 +46,14 @@ func wrongSizeError(size, claimed int64) error {
 	return fmt.Errorf("the data decompresses to %d bytes, but its header claims %d", size, claimed)
 }
 
-// checkClaim returns n, the decompressed length that a header claims. It returns an error
-// if n exceeds limit, or if compressed bytes cannot hold n bytes at the maximum ratio.
-func checkClaim(n uint64, compressed, ratio, limit int64) (int64, error) {
+// checkClaim returns n, the decompressed length that the header of a piece claims. It returns
+// an error if n exceeds limit, or if n is too large for the compressed length of the piece.
+// maxRatio is the format's maximum compression ratio.
+func checkClaim(n uint64, compressed, maxRatio, limit int64) (int64, error) {
 	if n > uint64(limit) {
 		return 0, fmt.Errorf("%w: its header claims %d bytes, the limit is %d", errTooLong, n, limit)
 	}
-	if n > uint64(compressed)*uint64(ratio)+uint64(ratio) {
+	if n > uint64(compressed)*uint64(maxRatio)+uint64(maxRatio) {
 		return 0, fmt.Errorf("its header claims %d bytes, more than %d compressed bytes can hold", n, compressed)
 	}
 	return int64(n), nil

@@ -65,11 +65,11 @@ func (s *Store) drop(ctx context.Context, tag partd.Tag) (applied bool, err erro
 	s.forgetFiles()
 	resumeErr := s.resumeWrites(t)
 	if s.mustResume = resumeErr != nil; s.mustResume {
-		// The store is dropped, so the call succeeds.
+		// The store has been dropped, so the call succeeds.
 		if s.checkPoisoned() == nil {
 			s.fullErr.CompareAndSwap(nil, &resumeErr)
 		}
-		s.log.Warn("logstore: the store is dropped, but cannot accept changes", "dir", s.dir, "err", resumeErr)
+		s.log.Warn("logstore: the store was dropped, but cannot accept changes", "dir", s.dir, "err", resumeErr)
 	}
 	return true, nil
 }

@@ -51,10 +51,10 @@ func tableShape(n int64) (partBits uint8, chunkSize int) {
 	return min(uint8(bits.Len64(uint64(parts))-1), 12), chunkSize
 }
 
-func newTable(n int64) (*memtable, error) {
-	partBits, chunkSize := tableShape(n)
-	n = n / int64(chunkSize) * int64(chunkSize)
-	arena, err := offheap.Allocate(int(n))
+func newTable(size int64) (*memtable, error) {
+	partBits, chunkSize := tableShape(size)
+	size = size / int64(chunkSize) * int64(chunkSize)
+	arena, err := offheap.Allocate(int(size))
 	if err != nil {
 		return nil, err
 	}
@@ -64,9 +64,9 @@ func newTable(n int64) (*memtable, error) {
 	}, nil
 }
 
-// resize replaces the arena of an empty table by one of n bytes.
-func (t *memtable) resize(n int64) error {
-	arena, err := offheap.Allocate(int(n / int64(t.chunkSize) * int64(t.chunkSize)))
+// resize replaces the arena of an empty table with one of the given size.
+func (t *memtable) resize(size int64) error {
+	arena, err := offheap.Allocate(int(size / int64(t.chunkSize) * int64(t.chunkSize)))
 	if err != nil {
 		return err
 	}
@@ -97,18 +97,18 @@ func (t *memtable) fits(b *batch) bool {
 	}
 	needed := 0 // count exactly, because space is scarce
 	for i := range b.offsets {
-		p := b.parts[i]
+		partNo := b.parts[i]
 		n := int32(len(b.entryAt(i)))
-		if t.fitScratch[p] == 0 {
-			t.fitScratch[p] = int32(t.parts[p].size & (t.chunkSize - 1))
-			if t.fitScratch[p] == 0 {
+		if t.fitScratch[partNo] == 0 {
+			t.fitScratch[partNo] = int32(t.parts[partNo].size & (t.chunkSize - 1))
+			if t.fitScratch[partNo] == 0 {
 				needed++
 			}
 		}
-		oldSize := t.fitScratch[p]
+		oldSize := t.fitScratch[partNo]
 		newSize := oldSize + n
 		needed += (int(newSize)+t.chunkSize-1)/t.chunkSize - max((int(oldSize)+t.chunkSize-1)/t.chunkSize, 1)
-		t.fitScratch[p] = newSize
+		t.fitScratch[partNo] = newSize
 	}
 	for i := range b.offsets {
 		t.fitScratch[b.parts[i]] = 0
@@ -117,15 +117,15 @@ func (t *memtable) fits(b *batch) bool {
 }
 
 // insert adds an encoded batch, which must fit. Consecutive entries go to distant addresses, so
-// almost every copy would wait for memory. So that these waits overlap, insert first touches the
+// almost every copy would wait for memory. To let these waits overlap, insert first touches the
 // cache lines that a group of entries will write.
 func (t *memtable) insert(b *batch) {
 	const group = 32
 	mask := t.chunkSize - 1
 	for start := 0; start < len(b.offsets); start += group {
 		end := min(start+group, len(b.offsets))
-		for _, n := range b.parts[start:end] {
-			p := &t.parts[n]
+		for _, partNo := range b.parts[start:end] {
+			p := &t.parts[partNo]
 			pos := p.tail + p.size&mask
 			t.touched += t.arena[min(pos+64, len(t.arena)-1)] + t.arena[min(pos+128, len(t.arena)-1)]
 		}

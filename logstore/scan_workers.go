@@ -24,22 +24,22 @@ func (ss *scans) run(ctx context.Context, v *view, req scanRequest) *scanRun {
 	sc := &scanRun{scanner: scanner{scanRequest: req, scans: ss, v: v}}
 	sc.ctx, sc.cancel = context.WithCancel(ctx)
 	sc.memory = ss.take(req.parts)
-	memory := cmp.Or(sc.memory, min(2*ss.readBytes, minWorkerBytes))
-	sc.bits = v.scanBits(memory / 16)
+	usable := cmp.Or(sc.memory, min(2*ss.readBytes, minWorkerBytes))
+	sc.bits = v.scanBits(usable / 16)
 	sc.nextRange = segment.RangeIndex(req.hashes.lo, sc.bits)
 	maxWorkers, workerBytes := sc.workerNeeds()
-	if memory < int64(maxWorkers)*workerBytes && sc.memory > 0 {
+	if usable < int64(maxWorkers)*workerBytes && sc.memory > 0 {
 		ss.mu.Lock()
 		sc.lent = ss.tables.lend(ss.maxBatch)
 		ss.mu.Unlock()
-		memory += sc.lent
+		usable += sc.lent
 	}
-	workers := cmp.Or(ss.hooks.scanWorkers, int(max(min(int64(maxWorkers), memory/workerBytes), 1)))
-	memory /= int64(workers)
+	workers := cmp.Or(ss.hooks.scanWorkers, int(max(min(int64(maxWorkers), usable/workerBytes), 1)))
+	memoryPerWorker := usable / int64(workers)
 	// A worker uses three quarters of its memory for loaded data, and one quarter for two
 	// references to each entry: in refs and in spare.
-	sc.loadBytes = min(memory/4*3, maxEntryOffset)
-	sc.maxRefs = max(int(memory/4/(2*entryRefLen)), 8)
+	sc.loadBytes = min(memoryPerWorker/4*3, maxEntryOffset)
+	sc.maxRefs = max(int(memoryPerWorker/4/(2*entryRefLen)), 8)
 	sc.batchBytes = max(min(maxBatchBytes, int(sc.loadBytes/8), maxTotalBatchBytes/(2*workers)), 64<<10)
 	if ss.hooks.batchBytes > 0 {
 		sc.batchBytes = ss.hooks.batchBytes
@@ -57,7 +57,8 @@ func (ss *scans) run(ctx context.Context, v *view, req scanRequest) *scanRun {
 	return sc
 }
 
-// verify compares the data read with the store's ledger. Call it after consuming all partitions.
+// verify checks the data that the workers read against the store's ledger. Call it after consuming
+// all partitions.
 func (sc *scanRun) verify() error {
 	sc.wg.Wait()
 	if !sc.exhausted {

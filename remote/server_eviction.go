@@ -83,12 +83,13 @@ func (u *connUse) isLessUseful(v *connUse) bool {
 	return u.lastUsed.Load() < v.lastUsed.Load()
 }
 
-// Readers and listings: the tenant with the most gives way, with the least recently used. While memory
-// is short, idle readers of all tenants are closed (reap); while too many stores are open, those outside
-// the default namespace (endIdle in server_handles.go).
+// Readers and listings: the tenant that has the most loses its least recently used one. While memory is
+// short, reap closes idle readers of all tenants. While too many stores are open, endIdle closes idle
+// readers outside the default namespace. Both are in server_handles.go.
 
-// readerToClose returns whose reader must be closed so that t can open one, and how long the reader
-// must have been idle. A tenant's only reader gives way like one of t's own, until t has waited long.
+// readerToClose returns the tenant that must lose a reader so that t can open one, and how long the
+// reader must have been idle. t's own readers must have been idle for slowAfter. So must another
+// tenant's only reader, unless t has waited long.
 func (q *quotas) readerToClose(full resource, t *tenant, waitedLong bool) (owner *tenant, minIdle time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -99,9 +100,9 @@ func (q *quotas) readerToClose(full resource, t *tenant, waitedLong bool) (owner
 	return owner, 0
 }
 
-// Sessions: the tenant with the most sessions gives way, with one that was never used or is not open.
-// Without such a session, its connection with the most sessions is closed (reserve, closeHolder), unless
-// the tenant needs the session for itself.
+// Sessions: the tenant with the most sessions loses a session that was never used or is not open. If it
+// has no such session, reserve closes its connection with the most sessions, unless the new session is
+// for the same tenant.
 
 // oldest returns the session to forget first, or nil. A session that is open on a connection must be
 // unused for slowAfter.
@@ -111,15 +112,15 @@ func (f *forgettable) oldest() *knownSession {
 		if first == nil {
 			continue
 		}
-		x := first.Value.(*knownSession)
-		if l != &f.openUnused || time.Since(x.begun) >= slowAfter {
-			return x
+		session := first.Value.(*knownSession)
+		if l != &f.openUnused || time.Since(session.begun) >= slowAfter {
+			return session
 		}
 	}
 	return nil
 }
 
-// Results of Pop: nobody is evicted, because a result exists nowhere else.
+// Results of Pop are never evicted, because a result exists nowhere else.
 
 // popsMustWait reports whether results must be confirmed before a session may pop more. The limit on
 // all retained bytes is lower for a tenant that retains more. The limit is higher for a tenant or a
@@ -139,7 +140,8 @@ func (q *quotas) popsMustWait(owner *tenant, sessionBytes int64) bool {
 	return q.used[popBytes] > limit
 }
 
-// Memory: requests wait in server_memory_queue.go. Below, mu must be held.
+// Memory: server_memory_queue.go keeps the waiting requests. mu must be held when calling the functions
+// below.
 
 // A connection that holds memory must transfer slowBytes within slowTimeout. Otherwise it may be
 // evicted in favor of another connection of the same tenant.
@@ -149,9 +151,9 @@ const (
 	maxIdleTicks = int(slowTimeout / tickInterval) // counted in ticks, because a busy machine delays ticks
 )
 
-// next returns the request of a tenant to grant next, or nil. Requests with the demand finish come
+// next returns the request of a tenant to grant next, or nil. Requests whose demand is finish come
 // first, then the elder's request, and then the oldest request. The elder precedes older requests
-// because other accounts may wait for the elder.
+// because other accounts may be waiting for it.
 func (b *budget) next(t *tenant) *waiter {
 	firstOf := func(d demand) *waiter {
 		if e := t.waiting[d].Front(); e != nil {

@@ -19,9 +19,10 @@ var (
 	errClosing    = errors.New("the server is closing")
 	errSuperseded = errors.New("the session continues on a newer connection")
 
-	// errDenied is the answer to every client that lacks a right. It does not depend on the reason, so
-	// that it does not reveal whether a user, a token or a namespace exists. The log has the reason.
-	errDenied = fmt.Errorf("the credential is missing, wrong, or without the right to do this here (%w)", fs.ErrPermission)
+	// errDenied is the answer to every client without the necessary right. It does not depend on the
+	// reason, so that it does not reveal whether a user, a token or a namespace exists. The log states
+	// the reason.
+	errDenied = fmt.Errorf("the credential is missing or wrong, or lacks the right to do this here (%w)", fs.ErrPermission)
 )
 
 func isPeerFault(err error) bool {
@@ -29,7 +30,9 @@ func isPeerFault(err error) bool {
 		return true
 	}
 	if !errors.As(err, new(*partd.Error)) && (errors.Is(err, partd.ErrUnknownOutcome) || errors.As(err, new(*net.OpError))) {
-		return true // a bare ErrUnknownOutcome: the result of a pop is no longer kept; a net.OpError: the connection broke
+		// A bare ErrUnknownOutcome means that the result of a pop is no longer kept. A net.OpError means
+		// that the connection broke.
+		return true
 	}
 	if errors.As(err, new(*limitError)) {
 		return errors.Is(err, syscall.EDQUOT) // a full quota is the client's fault; a full disk is not

@@ -129,7 +129,7 @@ func (b *budget) grant() {
 	}
 }
 
-// startTicking makes tick run if requests wait. mu must be held.
+// startTicking starts periodic calls of tick if requests are waiting. mu must be held.
 func (b *budget) startTicking() {
 	if b.queue.waiting == 0 || b.queue.isTicking {
 		return

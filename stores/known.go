@@ -50,7 +50,7 @@ func stores() []store {
 		{
 			name: "file", usage: "file:DIR", hasLocation: true, help: "a directory with a file per key",
 			options: []option{
-				sync(), {"files", countKind(), "a quarter of the process's limit on open files", "maximum number of open files"}, tempOption(),
+				syncOption(), {"files", countKind(), "a quarter of the process's limit on open files", "maximum number of open files"}, tempOption(),
 			},
 			open: func(_ context.Context, dir string, o options) (partd.Partd, error) {
 				if temp := o.text("temp", ""); temp != "" {
@@ -70,7 +70,7 @@ func stores() []store {
 			name: "log", usage: "log:DIR", hasLocation: true, help: "a directory of segments, fast with any number of keys",
 			options: []option{
 				{"memory", sizeKind(), "256MiB", "maximum memory of the store"},
-				sync(),
+				syncOption(),
 				{"compression", parsedKind("none|s2|zstd", logstore.ParseCompression), "none", "compression of new data"},
 				{"readonly", boolKind(), "false", "open for reading only; other readers are allowed"},
 				tempOption(),
@@ -101,7 +101,7 @@ func stores() []store {
 	}
 }
 
-func sync() option {
+func syncOption() option {
 	return option{"sync", boolKind(), "false", "acknowledged changes survive a power loss"}
 }
 
@@ -111,10 +111,10 @@ func tempOption() option {
 
 // serverStore returns the scheme for a server's store. The exists function of the scheme returns
 // true for every location, because opening such a store creates nothing.
-func serverStore(scheme, usage, help string, more ...option) store {
+func serverStore(scheme, usage, help string, extra ...option) store {
 	return store{
 		name: scheme, usage: usage, help: help, hasLocation: true, isRemote: true,
-		options: append([]option{{"token-file", fileKind(), "$PARTD_TOKEN", "file with the client's token"}}, more...),
+		options: append([]option{{"token-file", fileKind(), "$PARTD_TOKEN", "file with the client's token"}}, extra...),
 		open: func(ctx context.Context, location string, o options) (partd.Partd, error) {
 			opts, err := clientOptions(scheme, o)
 			if err != nil {

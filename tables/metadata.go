@@ -16,8 +16,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/commit"
 )
 
-// Metadata is the user's metadata of a table or a bucket. Values are anything that JSON can represent. When read back,
-// they have the types that encoding/json decodes into an any, except that numbers are json.Number, to avoid rounding.
+// Metadata is a user's metadata for a table or a bucket. Values can be anything that JSON can represent. When read
+// back, they have the types that encoding/json uses for an any, except that numbers are json.Number, to avoid rounding.
 type Metadata map[string]any
 
 // UnmarshalJSON reads a JSON object.

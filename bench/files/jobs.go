@@ -14,7 +14,7 @@ type job struct {
 	title      string
 	contenders []contender
 	goal       goal
-	// question is the question of the db-benchmark that the job answers; nil for other jobs.
+	// question is the db-benchmark question that the job answers, or nil.
 	question *question
 }
 

@@ -55,7 +55,7 @@ func main() {
 	appends, upsert, sql, flight := appendsBench{bench: b}, upsertBench{bench: b}, sqlBench{b}, flightBench{b}
 	series, writers, statements := seriesBench{bench: b}, writersBench{b}, statementsBench{bench: b}
 	hits, tpc := hitsBench{bench: b}, tpcBench{bench: b}
-	parts := map[string]func() error{
+	benchmarks := map[string]func() error{
 		"one": appends.measureOne, "many": appends.measureMany, "growing": appends.measureGrowing,
 		"bulk": appends.measureBulk, "upsert": upsert.measureUpsert, "stream": appends.measureStream,
 		"sql": sql.measureSQL, "resample": series.measureResample, "flight": flight.measureFlight,
@@ -75,19 +75,19 @@ func main() {
 	flag.Float64Var(&tpc.tpcScale, "tpc-scale", 0.05, "scale factor of TPC-H and TPC-DS")
 	flag.StringVar(&b.figures, "figures", "", "add the medians to this `file`, in the format of docs/plots/draw")
 	flag.Parse()
-	if err := b.run(*only, parts); err != nil {
+	if err := b.run(*only, benchmarks); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func (b *bench) run(only string, parts map[string]func() error) (err error) {
+func (b *bench) run(names string, benchmarks map[string]func() error) (err error) {
 	if b.dir, err = os.MkdirTemp("", "tables-bench-"); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
-	for name := range strings.SplitSeq(only, ",") {
-		run, ok := parts[name]
+	for name := range strings.SplitSeq(names, ",") {
+		run, ok := benchmarks[name]
 		if !ok {
 			return fmt.Errorf("unknown benchmark %q: --help lists all benchmarks", name)
 		}
@@ -111,7 +111,7 @@ func (b *bench) withStore(o *tables.Options, f func(*tables.Store) error) (err e
 	return errors.Join(f(s), s.Close())
 }
 
-// withSQL is like withStore, and gives the store an engine for SQL.
+// withSQL is like withStore, but gives the store an SQL engine.
 func (b *bench) withSQL(engineOptions *duck.Options, o tables.Options, f func(*tables.Store) error) (err error) {
 	engine, err := duck.New(engineOptions)
 	if err != nil {
@@ -122,7 +122,7 @@ func (b *bench) withSQL(engineOptions *duck.Options, o tables.Options, f func(*t
 	return b.withStore(&o, f)
 }
 
-// seconds calls f and returns its time.
+// seconds calls f and returns how long it took.
 func seconds(f func() error) (float64, error) {
 	start := time.Now()
 	err := f()

@@ -18,7 +18,7 @@ const (
 	maxBody       = 1 << 20  // maximum size of a JSON body, in bytes
 	largeBody     = 64 << 10 // larger JSON bodies count against MaxLargeRequests, because decoding multiplies their size
 	maxPublicBody = 16 << 10 // maximum size of the body of a request without a token
-	maxFailures   = 1000     // number of newest failures that a handler stores for GET /api/query/{id}/error
+	maxFailures   = 1000     // number of recent failures that a handler keeps for GET /api/query/{id}/error
 )
 
 // Options configures Handler.

@@ -42,9 +42,9 @@ func (h *bareFiles) Scan(handle func(key string, b []byte, isFirst bool) error) 
 	})
 }
 
-// eachGroup calls use for the entries of each hash in the content of a file. An entry's offset is
-// its position in data.
-func (h *hashFiles) eachGroup(use func(data []byte, group []bareRef) error) error {
+// eachGroup calls handle with each group of entries in a file that have the same hash. data is the
+// file's content, and an entry's offset is its position in data.
+func (h *hashFiles) eachGroup(handle func(data []byte, group []bareRef) error) error {
 	var refs, spare []bareRef
 	return h.eachFile(func(data []byte) error {
 		if len(data) > math.MaxUint32 {
@@ -52,11 +52,13 @@ func (h *hashFiles) eachGroup(use func(data []byte, group []bareRef) error) erro
 		}
 		refs = refs[:0]
 		for offset := 0; offset < len(data); {
-			v, a := binary.Uvarint(data[offset:])
-			k, c := binary.Uvarint(data[offset+a:])
-			keyAt := offset + a + c
-			refs = append(refs, bareRef{xxh3.Hash(data[keyAt : keyAt+int(k)]), uint32(offset + a), uint32(v)})
-			offset = keyAt + int(k) + int(v)
+			dataLen, n := binary.Uvarint(data[offset:])
+			keyLenAt := offset + n
+			keyLen, n := binary.Uvarint(data[keyLenAt:])
+			keyAt := keyLenAt + n
+			dataAt := keyAt + int(keyLen)
+			refs = append(refs, bareRef{xxh3.Hash(data[keyAt:dataAt]), uint32(keyLenAt), uint32(dataLen)})
+			offset = dataAt + int(dataLen)
 		}
 		if cap(spare) < len(refs) {
 			spare = make([]bareRef, cap(refs))
@@ -67,7 +69,7 @@ func (h *hashFiles) eachGroup(use func(data []byte, group []bareRef) error) erro
 			for end < len(refs) && refs[end].hash == refs[start].hash {
 				end++
 			}
-			if err := use(data, refs[start:end]); err != nil {
+			if err := handle(data, refs[start:end]); err != nil {
 				return err
 			}
 			start = end
@@ -76,8 +78,8 @@ func (h *hashFiles) eachGroup(use func(data []byte, group []bareRef) error) erro
 	})
 }
 
-// streamedFiles reads hash files with little memory: it passes entries on from the file's content,
-// without a second copy.
+// streamedFiles reads hash files with little memory: it passes on entries directly from the file's
+// content, without a second copy.
 type streamedFiles struct{ *hashFiles }
 
 func (h *streamedFiles) Scan(handle func(key string, b []byte, isFirst bool) error) error {
@@ -106,17 +108,17 @@ func (h *streamedFiles) Scan(handle func(key string, b []byte, isFirst bool) err
 // sortBare sorts refs by hash, using spare as working memory. Two passes of radix sort order them
 // by the first bits after the byte that selects the file, and insertion sort does the rest.
 func sortBare(refs, spare []bareRef) (sorted, unused []bareRef) {
-	digit := max((bits.Len(uint(len(refs)))+4)/2, 4)
-	for shift := 56 - 2*digit; shift < 56; shift += digit {
-		starts := make([]int, 1<<digit+1)
+	digitBits := max((bits.Len(uint(len(refs)))+4)/2, 4)
+	for shift := 56 - 2*digitBits; shift < 56; shift += digitBits {
+		starts := make([]int, 1<<digitBits+1)
 		for i := range refs {
-			starts[refs[i].hash>>shift&(1<<digit-1)+1]++
+			starts[refs[i].hash>>shift&(1<<digitBits-1)+1]++
 		}
 		for i := 1; i < len(starts); i++ {
 			starts[i] += starts[i-1]
 		}
 		for i := range refs {
-			d := refs[i].hash >> shift & (1<<digit - 1)
+			d := refs[i].hash >> shift & (1<<digitBits - 1)
 			spare[starts[d]] = refs[i]
 			starts[d]++
 		}

@@ -44,7 +44,7 @@ func newSplit(a *app) *cobra.Command {
 	fs.StringVar(&o.By, "by", "", "write a file for each value of these `FIELDS`, separated by commas")
 	fs.StringVar(&o.Dir, "dir", "", "write the files to the directory `DIR`")
 	fs.Var(&maxSize, "max-file-size", "continue in another file when a file reaches this `SIZE`")
-	out := directoryFlags(cmd, "by default that of the input", "write to a directory that is not empty, and replace files of the same names")
+	out := directoryFlags(cmd, "by default that of the input", "write to a directory that is not empty, and replace files with the same names")
 	in := fileCommand(a, cmd, out, func() (filejobs.Engine, error) {
 		o.MaxSize = maxSize.Bytes
 		switch {

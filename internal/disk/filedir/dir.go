@@ -100,7 +100,7 @@ func Open(fsys vfs.FS, dir string, opts Options) (*Dir, error) {
 	return d, nil
 }
 
-// connect gives each part the parts that it needs.
+// connect creates the parts, and gives each one pointers to the other parts that it uses.
 func (d *Dir) connect() {
 	e := &d.env
 	d.cache = cache{env: e, byKey: make(map[string]*keyFile)}
@@ -115,10 +115,10 @@ func (d *Dir) connect() {
 
 // finishOpen does the work of Open that requires the lock.
 func (d *Dir) finishOpen() error {
-	folded, err := d.fs.Info(d.path(".LOCK"))
+	upperInfo, err := d.fs.Info(d.path(".LOCK"))
 	switch {
 	case err == nil:
-		d.tree.scheme.FoldsCase = folded.SameFile(d.lock.info)
+		d.tree.scheme.FoldsCase = upperInfo.SameFile(d.lock.info)
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	}

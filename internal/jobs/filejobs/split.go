@@ -22,7 +22,7 @@ type SplitOptions struct {
 	MaxSize int64  // maximum size of a file in bytes; 0 means no limit
 }
 
-// splitEngine runs [Split]. It sorts the records by key: then only one file is open at a time.
+// splitEngine runs [Split]. It sorts the records by key, so that only one file is open at a time.
 type splitEngine struct {
 	SplitOptions
 	fields []records.Field
@@ -42,7 +42,7 @@ func (s *splitEngine) Plan(j *Job) (err error) {
 		return err
 	}
 	if !empty && !j.Force {
-		return fmt.Errorf("the directory %s is not empty: add --force to write there anyway and replace files of the same names", s.Dir)
+		return fmt.Errorf("the directory %s is not empty: add --force to write there anyway and replace files with the same names", s.Dir)
 	}
 	s.exists = exists
 	return nil
@@ -88,7 +88,7 @@ func (s *splitEngine) Run(ctx context.Context, j *Job) (err error) {
 	}
 	stats := sorter.Stats()
 	if w.records != j.Tally.Records || w.bytes != j.Tally.RecordBytes && j.To == j.From {
-		return fmt.Errorf("%d records of %d bytes were read, but %d of %d bytes were written", j.Tally.Records, j.Tally.RecordBytes, w.records, w.bytes)
+		return fmt.Errorf("%d records (%d bytes) were read, but %d records (%d bytes) were written", j.Tally.Records, j.Tally.RecordBytes, w.records, w.bytes)
 	}
 	if w.written != w.expected {
 		return fmt.Errorf("%d bytes were written to the files instead of %d", w.written, w.expected)

@@ -83,8 +83,8 @@ def _family(data_type: pa.DataType) -> str | None:
 
 
 def _comparison(op: str, left: Tree, right: Tree) -> Tree:
-    """Returns the tree of a comparison of a column with a value, or None if it cannot be converted. The value is ("value",
-    value). The column is ("column", name), or ("coarse", name) for a time column that is cast to a coarser unit."""
+    """Returns the tree for a comparison between a column and a value, or None if it cannot be converted. A value is ("value",
+    value). A column is ("column", name), or ("coarse", name) if it is a time column cast to a coarser unit."""
     if left and right and left[0] == "value":
         op, left, right = _MIRRORED[op], right, left
     if not left or not right or right[0] != "value" or left[0] not in ("column", "coarse"):
@@ -94,14 +94,14 @@ def _comparison(op: str, left: Tree, right: Tree) -> Tree:
         return op, name, value
     if op == "!=" or not pa.types.is_timestamp(value.type) or not value.is_valid:
         return None
-    down, up = (pa.scalar(value.value + offset, value.type) for offset in (-1, 1))
-    return "and", [(sign, name, bound) for sign, bound in ((">=", down), ("<=", up)) if op[0] in ("=", sign[0])]
+    lower, upper = (pa.scalar(value.value + offset, value.type) for offset in (-1, 1))
+    return "and", [(sign, name, bound) for sign, bound in ((">=", lower), ("<=", upper)) if op[0] in ("=", sign[0])]
 
 
 def _combine(op: str, parts: list[Tree]) -> Tree:
     if op in ("and", "or"):
-        flags = [("=", part[1], pa.scalar(True)) if part and part[0] == "column" else part for part in parts]
-        return op, [None if part and part[0] in ("value", "coarse") else part for part in flags]
+        conditions = [("=", part[1], pa.scalar(True)) if part and part[0] == "column" else part for part in parts]
+        return op, [None if part and part[0] in ("value", "coarse") else part for part in conditions]
     if op in ("null", "valid"):
         return (op, parts[0][1]) if parts[0] and parts[0][0] == "column" else None
     return _comparison(op, *parts) if len(parts) == 2 else None
@@ -109,13 +109,13 @@ def _combine(op: str, parts: list[Tree]) -> Tree:
 
 def of_arrow(expression: Any) -> tuple[Tree, set[str] | None]:
     """Returns the tree of a pyarrow expression and the set of its columns, or None for each that is unknown. An expression
-    can be inspected only in its pickled form: a batch with the values, whose metadata lists the calls word by word."""
+    can be inspected only in its pickled form: a batch that holds the values. The batch's metadata lists the calls in order."""
     try:
         batch = pa.ipc.open_file(expression.__reduce__()[1][0]).get_batch(0)
-        shown = batch.schema.to_string(truncate_metadata=False, show_field_metadata=False)
-        words = re.findall(r"^(call|end|field_ref|nested_field_ref|literal|options): '(.*)'$", shown, re.MULTILINE)
+        schema_text = batch.schema.to_string(truncate_metadata=False, show_field_metadata=False)
+        words = re.findall(r"^(call|end|field_ref|nested_field_ref|literal|options): '(.*)'$", schema_text, re.MULTILINE)
         names = {name for kind, name in words if kind == "field_ref"}
-        if len(shown.partition("-- schema metadata --")[2].splitlines()) - 1 == len(words) and not any("'" in name for name in names):
+        if len(schema_text.partition("-- schema metadata --")[2].splitlines()) - 1 == len(words) and not any("'" in name for name in names):
             return _combine("and", [_from_arrow(words[::-1], batch)]), names  # otherwise a column name contains a line break or a quote
     except (pa.ArrowException, AttributeError, IndexError, KeyError, TypeError, ValueError):
         pass  # another pyarrow version pickles differently
@@ -142,7 +142,7 @@ def _from_arrow(words: list[tuple[str, str]], batch: pa.RecordBatch) -> Tree:
     words.pop()
     if word == "is_in" and parts[0] and parts[0][0] == "column":
         return "in", parts[0][1], list(options["value_set"].values)
-    if word == "if_else":  # DuckDB's form of "a null is in no list"
+    if word == "if_else":  # DuckDB wraps is_in this way so that a null is in no list
         return _combine("and", parts[:2]) if parts[2] and parts[2][0] == "value" and not parts[2][1].is_valid else None
     if word == "invert" and parts[0] and parts[0][0] in ("null", "valid"):
         return "valid" if parts[0][0] == "null" else "null", parts[0][1]

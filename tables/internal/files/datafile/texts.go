@@ -34,21 +34,21 @@ func stringDictionaryOf(a arrow.Array) *stringDictionary {
 			continue
 		}
 		v := value(i)
-		n, ok := codeOf[string(v)]
+		code, ok := codeOf[string(v)]
 		if !ok {
 			size += 4 + len(v)
 			if size > dictionaryBytes || len(t.values) > a.Len()/2 {
 				return nil
 			}
-			n = int32(len(t.values))
-			codeOf[string(v)], t.values = n, append(t.values, v)
+			code = int32(len(t.values))
+			codeOf[string(v)], t.values = code, append(t.values, v)
 		}
-		t.codes[i] = n
+		t.codes[i] = code
 	}
 	return t
 }
 
-// write writes a column of a row group in pages, as dictionary and codes. a is the column as strings.
+// write writes a column of a row group in pages, as a dictionary and codes. a is the column as strings.
 func (t *stringDictionary) write(writer pqfile.ColumnChunkWriter, a arrow.Array, levels []int16) error {
 	encoder, ok := writer.CurrentEncoder().(interface{ PutDictionary(arrow.Array) error })
 	pages, hasPages := writer.(pager)
@@ -80,12 +80,12 @@ func (t *stringDictionary) write(writer pqfile.ColumnChunkWriter, a arrow.Array,
 			return err
 		}
 		var minValue, maxValue []byte
-		for i, n := range t.codes[start:end] {
-			if lastPage[n] == page || pageCodes.IsNull(i) {
+		for i, code := range t.codes[start:end] {
+			if lastPage[code] == page || pageCodes.IsNull(i) {
 				continue
 			}
-			lastPage[n] = page
-			v := t.values[n]
+			lastPage[code] = page
+			v := t.values[code]
 			if minValue == nil || bytes.Compare(v, minValue) < 0 {
 				minValue = v
 			}

@@ -103,7 +103,7 @@ func CompareBools(a, b bool) int {
 	return 1
 }
 
-// nullable is the part of arrow.Array that finds nulls.
+// nullable is the part of arrow.Array that reports nulls.
 type nullable interface {
 	IsNull(i int) bool
 	NullN() int
@@ -134,7 +134,7 @@ func widen[T ~int32 | ~int16 | ~int8](a nullable, narrow []T) *ints {
 
 func (c *ints) compare(i int, other column, j int) int {
 	o := other.(*ints)
-	if n, values := compareNulls(c, i, o, j); !values {
+	if n, bothValid := compareNulls(c, i, o, j); !bothValid {
 		return n
 	}
 	return cmp.Compare(c.values[i], o.values[j])

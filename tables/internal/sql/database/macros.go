@@ -51,22 +51,22 @@ var macros = []string{
 // guards replace DuckDB functions that can exhaust memory, run for years without checking for interrupts, or overflow
 // the stack. DuckDB matches LIKE patterns recursively, with one level per wildcard. The guards convert patterns with
 // more than two wildcards to regular expressions, which take linear time; DuckDB still pushes down simpler constant
-// patterns. When you change a guard, note:
-//   - DuckDB evaluates even constant CASE branches that it does not take, so check arguments within each call.
-//   - DuckDB compiles a regular expression again for each row if the pattern contains a call of error.
+// patterns. When changing a guard, note that:
+//   - DuckDB evaluates constant CASE branches even if it does not take them, so check arguments within each call.
+//   - DuckDB recompiles a regular expression for each row if the pattern contains a call to error.
 //   - If a pattern is a parameter, DuckDB infers its type from the casts and from strlen, which, unlike length, accepts only text.
 var guards = []string{
 	`CREATE MACRO partd_wilds(p) AS strlen(p) - strlen(replace(p, '%', ''))`,
 	`CREATE MACRO partd_wild(p) AS partd_wilds(p) > 2`,
-	`CREATE MACRO partd_bounded(p) AS CASE WHEN partd_wilds(p) <= 100 THEN CAST(p AS VARCHAR) END`,
-	`CREATE MACRO partd_few(p) AS CASE WHEN NOT partd_wild(p) THEN CAST(p AS VARCHAR) END`,
-	`CREATE MACRO partd_like(s, p) AS CASE WHEN partd_wilds(p) > 100 THEN error('LIKE accepts at most 100 wildcards %')
-		ELSE regexp_full_match(s, replace(replace(regexp_escape(partd_bounded(p)), '\%', '.*'), '_', '.'), 's') END`,
-	`CREATE MACRO "~~"(s, p) AS CASE WHEN partd_wild(p) THEN partd_like(s, p) ELSE system.main."~~"(s, partd_few(p)) END`,
-	`CREATE MACRO "!~~"(s, p) AS CASE WHEN partd_wild(p) THEN NOT partd_like(s, p) ELSE system.main."!~~"(s, partd_few(p)) END`,
-	`CREATE MACRO "~~*"(s, p) AS CASE WHEN partd_wild(p) THEN partd_like(lower(s), lower(p)) ELSE system.main."~~*"(s, partd_few(p)) END`,
-	`CREATE MACRO "!~~*"(s, p) AS CASE WHEN partd_wild(p) THEN NOT partd_like(lower(s), lower(p)) ELSE system.main."!~~*"(s, partd_few(p)) END`,
-	`CREATE MACRO "~~~"(s, p) AS system.main."~~~"(s, CASE WHEN strlen(p) - strlen(replace(p, '*', '')) > 2 THEN error('GLOB accepts at most two wildcards *: use regexp_matches') ELSE CAST(p AS VARCHAR) END)`,
+	`CREATE MACRO partd_if_bounded(p) AS CASE WHEN partd_wilds(p) <= 100 THEN CAST(p AS VARCHAR) END`,
+	`CREATE MACRO partd_if_few(p) AS CASE WHEN NOT partd_wild(p) THEN CAST(p AS VARCHAR) END`,
+	`CREATE MACRO partd_like(s, p) AS CASE WHEN partd_wilds(p) > 100 THEN error('LIKE accepts at most 100 wildcards (%)')
+		ELSE regexp_full_match(s, replace(replace(regexp_escape(partd_if_bounded(p)), '\%', '.*'), '_', '.'), 's') END`,
+	`CREATE MACRO "~~"(s, p) AS CASE WHEN partd_wild(p) THEN partd_like(s, p) ELSE system.main."~~"(s, partd_if_few(p)) END`,
+	`CREATE MACRO "!~~"(s, p) AS CASE WHEN partd_wild(p) THEN NOT partd_like(s, p) ELSE system.main."!~~"(s, partd_if_few(p)) END`,
+	`CREATE MACRO "~~*"(s, p) AS CASE WHEN partd_wild(p) THEN partd_like(lower(s), lower(p)) ELSE system.main."~~*"(s, partd_if_few(p)) END`,
+	`CREATE MACRO "!~~*"(s, p) AS CASE WHEN partd_wild(p) THEN NOT partd_like(lower(s), lower(p)) ELSE system.main."!~~*"(s, partd_if_few(p)) END`,
+	`CREATE MACRO "~~~"(s, p) AS system.main."~~~"(s, CASE WHEN strlen(p) - strlen(replace(p, '*', '')) > 2 THEN error('GLOB accepts at most two wildcards (*): use regexp_matches') ELSE CAST(p AS VARCHAR) END)`,
 	guardEscape("like_escape"), guardEscape("not_like_escape"), guardEscape("ilike_escape"), guardEscape("not_ilike_escape"),
 	`CREATE MACRO partd_count(n, size) AS CASE WHEN CAST(n AS HUGEINT) * size > 65536 THEN error('a length must not exceed 65536 bytes or elements') ELSE n END`,
 	`CREATE MACRO repeat(x, n) AS system.main.repeat(x, partd_count(n, strlen(CAST(x AS VARCHAR))))`,
@@ -76,7 +76,8 @@ var guards = []string{
 	guardResize("list_resize"), guardResize("array_resize"),
 }
 
-// guardedFunctions lists the functions that guards replace. A call with a schema would bypass the guards.
+// guardedFunctions lists the functions that guards replace. Statements may not call them with a schema, because that
+// would bypass the guards.
 var guardedFunctions = []string{"~~", "!~~", "~~*", "!~~*", "~~~", "repeat", "lpad", "rpad", "bitstring", "list_resize", "array_resize"}
 
 // maxNestedMacros limits the nesting of macros. Before DuckDB checks for interrupts, it copies an argument to each of
@@ -93,7 +94,7 @@ var macroNames = func() map[string]bool {
 }()
 
 func guardEscape(name string) string {
-	return `CREATE MACRO ` + name + `(s, p, e) AS system.main.` + name + `(s, CASE WHEN partd_wild(p) THEN error('LIKE with ESCAPE accepts at most two wildcards %: use regexp_matches') ELSE CAST(p AS VARCHAR) END, e)`
+	return `CREATE MACRO ` + name + `(s, p, e) AS system.main.` + name + `(s, CASE WHEN partd_wild(p) THEN error('LIKE with ESCAPE accepts at most two wildcards (%): use regexp_matches') ELSE CAST(p AS VARCHAR) END, e)`
 }
 
 func guardResize(name string) string {

@@ -62,7 +62,7 @@ type Tables struct {
 	Options
 	Tail *tail.Store // nil if there is no tail
 
-	// Appending is held for reading by appends to the tail, and for writing to block appends.
+	// Appends to the tail hold Appending for reading. A goroutine that holds it for writing blocks appends.
 	Appending sync.RWMutex
 
 	load func(ctx context.Context, namespace, name string) (*table.Table, error) // Catalog.Load; tests count its calls

@@ -61,7 +61,7 @@ func (l *Log) readEpoch(ctx context.Context, e *epoch) ([]arrow.RecordBatch, err
 				return nil, err
 			}
 			v = remaining
-			if f.id != "" && (seenIDs[f.id] || !e.hasID(f.id)) { // skip the append, as add did
+			if f.id != "" && (seenIDs[f.id] || !e.hasID(f.id)) { // add skipped this append
 				f.messages = nil
 				if f.schema {
 					f.messages = schemaBytes
@@ -74,7 +74,7 @@ func (l *Log) readEpoch(ctx context.Context, e *epoch) ([]arrow.RecordBatch, err
 		return batches, err
 	}
 	messages := e.pending
-	if len(e.batches) > 0 { // the pending messages do not begin with the schema: it was decoded with the batches
+	if len(e.batches) > 0 { // e.pending lacks the schema, which was already decoded with e.batches
 		messages = append([][]byte{schemaBytes}, messages...)
 	}
 	_, batches, err := decode(messages...)
@@ -112,7 +112,7 @@ func (l *Log) refresh(ctx context.Context) error {
 	return nil
 }
 
-// Size returns the row count and the byte size of the epochs numbered from after+1 on, and the time of their oldest
+// Size returns the row count and the byte size of the epochs whose numbers exceed after, and the time of their oldest
 // append. updated is the time of the log's last append.
 func (l *Log) Size(after int64) (rows, bytes int64, oldest, updated time.Time) {
 	l.mu.Lock()
