@@ -48,7 +48,7 @@ func (k *bufferKey) isAvailable(ticket uint32, exclusive bool) bool {
 // isIdle reports whether a key can be flushed without waiting for an operation.
 func (k *bufferKey) isIdle() bool { return k.size > 0 && k.state == 0 && k.ticket == 0 }
 
-// older reports whether ticket a was given before b. Tickets wrap around.
+// older reports whether ticket a was issued before b. Tickets wrap around.
 func older(a, b uint32) bool { return int32(a-b) < 0 }
 
 func (x *bufferIndex) find(key string) keymap.ID { return x.Find(keymap.Hash(x.seed, key), key) }

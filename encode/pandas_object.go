@@ -22,9 +22,9 @@ type array struct {
 	pandasDtype *pickle.Object // dtype of the pandas array, or nil for a NumPy array
 }
 
-// column returns row i of an array of count rows, as the Values of a Column. pandas stores
-// several columns of one dtype as the rows of an array. An array of one dimension is one
-// row.
+// column returns column i of the count columns in an array, as the Values of a Column. pandas
+// stores several columns of one dtype as the rows of a two-dimensional array. A
+// one-dimensional array is a single column.
 func (a array) column(i, count int) (any, error) {
 	length := len(a.objects)
 	if a.dtype.Kind != 'O' {
@@ -93,7 +93,7 @@ func (a array) values(data []byte, objects []any) (any, error) {
 }
 
 func decodeTexts(objects []any, dtype *pickle.Object) (Texts, error) {
-	t := Texts{Values: make([]string, len(objects)), NA: isNA(dtype)}
+	t := Texts{Values: make([]string, len(objects)), NA: usesNA(dtype)}
 	for i, v := range objects {
 		switch v := v.(type) {
 		case string:
@@ -101,15 +101,15 @@ func decodeTexts(objects []any, dtype *pickle.Object) (Texts, error) {
 		case nil, float64, pickle.Global: // None, nan, NA
 			t.setMissing(i)
 		default:
-			return t, fmt.Errorf("element %d is a %s", i, pyvalue.Name(v))
+			return t, fmt.Errorf("element %d is a %s, not a string", i, pyvalue.Name(v))
 		}
 	}
 	return t, nil
 }
 
-// isNA reports whether the missing values of a StringDtype are pandas.NA. If they are nan
+// usesNA reports whether the missing values of a StringDtype are pandas.NA. If they are nan
 // instead, the dtype's second argument is nan.
-func isNA(dtype *pickle.Object) bool {
+func usesNA(dtype *pickle.Object) bool {
 	if len(dtype.Args) < 2 {
 		return true
 	}
@@ -141,7 +141,7 @@ func arrowTexts(o *pickle.Object) (t Texts, err error) {
 		return t, fmt.Errorf("the Arrow type %s is not supported", shortText(arrowType.Args[0]))
 	}
 	valid, offsets, buffer := bufferOf(buffers[0]), bufferOf(buffers[1]), bufferOf(buffers[2])
-	t.NA = isNA(dtype)
+	t.NA = usesNA(dtype)
 	if length == 0 {
 		return t, nil
 	}

@@ -17,7 +17,7 @@ type sequentialReader struct {
 	off int64
 }
 
-// ReadAt implements io.ReaderAt. If the connection breaks, it does not return io.EOF.
+// ReadAt implements io.ReaderAt. If the connection breaks, it returns an error other than io.EOF.
 func (b *sequentialReader) ReadAt(p []byte, off int64) (n int, err error) {
 	if off != b.off {
 		return 0, errOutOfRange
@@ -34,7 +34,7 @@ func (b *sequentialReader) ReadAt(p []byte, off int64) (n int, err error) {
 	return n, err
 }
 
-// open returns a reader of the hash ranges [first, end) of a segment. It makes one request, unless the
+// open returns a reader for the hash ranges [first, end) of a segment. It makes one request, unless the
 // segment is cached in memory.
 func (v view) open(ctx context.Context, g *committedSegment, first, end int) (*segment.Reader, io.Closer, error) {
 	start, stop := g.Start+int64(g.Offsets[first]), g.Start+int64(g.Offsets[end])
@@ -54,8 +54,9 @@ func (v view) open(ctx context.Context, g *committedSegment, first, end int) (*s
 	return r, b.r, nil
 }
 
-// read calls use with a reader of the hash ranges [first, end) of a segment. If the request or use fails, read
-// calls use again, until a time limit. If progress is not nil, use may increase *progress to restart the limit.
+// read opens the hash ranges [first, end) of a segment, and passes their reader to use. If the request or use
+// fails, read repeats both, until a time limit expires. If progress is not nil, use may increase *progress to
+// restart the limit.
 func (v view) read(
 	ctx context.Context, g *committedSegment, first, end int, progress *int, use func(*segment.Reader) error,
 ) error {
@@ -80,7 +81,7 @@ func (v view) load(ctx context.Context, g *committedSegment, first, end int, b [
 		b = b[:start]
 		return segment.EachBlock(r, func(block []byte) error {
 			if len(b)+len(block) > cap(b) { // b must not grow, because it is part of an arena
-				return r.Corrupt("the decoded blocks are longer than their stored data")
+				return r.Corrupt("the entries are larger than the blocks that contain them")
 			}
 			b = append(b, block...)
 			return nil

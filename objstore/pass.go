@@ -13,7 +13,7 @@ type pass struct {
 }
 
 // run executes passes. It loads the next pass while process handles the previous one. A pass with
-// stream runs alone, because it needs all memory.
+// stream runs alone, because it needs all of the memory.
 func (sc *scanner) run(
 	ctx context.Context, nextPass func() *pass, process func(context.Context, *loadedInterval) error,
 ) error {

@@ -99,8 +99,9 @@ func (d *dialer) badReply(op string, err error) error {
 // maxReply is the maximum length of a reply, in bytes: a page, the headers of its items and one key.
 const maxReply = defaultPage + 1<<20
 
-// connect opens a connection on which session may be used, and returns it with its writeToken held.
-func (d *dialer) connect(ctx context.Context, session uint64, known *proofs) (*link, error) {
+// connect opens a connection over which requests may use session, and returns it with its writeToken
+// held.
+func (d *dialer) connect(ctx context.Context, session uint64, p *proofs) (*link, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	nc, err := d.dial(ctx)
@@ -108,7 +109,7 @@ func (d *dialer) connect(ctx context.Context, session uint64, known *proofs) (*l
 		return nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { hangUp(nc) }) // makes the handshake fail
-	l, err := d.open(nc, session, known)
+	l, err := d.open(nc, session, p)
 	if !stop() && err == nil {
 		err = canceled.Err(ctx)
 	}
@@ -148,7 +149,7 @@ func (d *dialer) checkTokenExposure(addr net.Addr) error {
 	return fmt.Errorf("%w: the token was not sent, because others could read it over tcp://: use tls:// (or insecure=true, if nobody can eavesdrop on the network)", errRefused)
 }
 
-func (d *dialer) open(nc net.Conn, session uint64, known *proofs) (*link, error) {
+func (d *dialer) open(nc net.Conn, session uint64, p *proofs) (*link, error) {
 	buffered, err := zmtp.Open(nc, zmtp.Dealer, dialTimeout)
 	if errors.Is(err, zmtp.ErrLibzmq) {
 		return nil, fmt.Errorf("%w: %w", errHello, err)
@@ -159,13 +160,13 @@ func (d *dialer) open(nc net.Conn, session uint64, known *proofs) (*link, error)
 	if err := nc.SetDeadline(time.Now().Add(dialTimeout)); err != nil {
 		return nil, err
 	}
-	l := &link{nc: nc, proofs: known, writeToken: make(chan struct{}, 1), done: make(chan struct{})}
+	l := &link{nc: nc, proofs: p, writeToken: make(chan struct{}, 1), done: make(chan struct{})}
 	l.writeToken <- struct{}{}
 	l.reader = zmtp.NewReader(nc, buffered, zmtp.ReaderOptions{
 		MaxMessage: maxReply, MaxFrames: 16, Stall: defaultStall,
 		Command: l.command,
 	})
-	token, _ := known.present(session, l)
+	token, _ := p.present(session, l)
 	k := newCall(opHello)
 	k.u16(protocolVersion)
 	k.u16(protocolVersion)

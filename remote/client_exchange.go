@@ -118,7 +118,7 @@ func (x *exchange) do(ctx context.Context, k *call) error {
 			err = x.wait(ctx, k)
 		}
 		if errors.Is(err, ErrLost) && ctx.Err() != nil {
-			return canceled.Err(ctx) // the end of ctx may have broken the connection
+			return canceled.Err(ctx) // the cancellation of ctx may have broken the connection
 		}
 		if err != nil || !k.mustRenumber {
 			return err

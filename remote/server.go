@@ -40,7 +40,7 @@ type Server struct {
 	closeOnce      sync.Once
 	closeRequested chan struct{}
 
-	mu           sync.Mutex // locked before the mu of quotas
+	mu           sync.Mutex // locked before quotas.mu
 	closing      bool
 	done         chan struct{} // closed when Shutdown begins
 	listeners    map[net.Listener]struct{}

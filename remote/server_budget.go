@@ -20,14 +20,15 @@ type budget struct {
 	elder          *account // the one growing account that may always grow further, or nil
 	grownBytes     int64    // bytes held by the other growing accounts
 
-	// Read without mu.
+	// These can be read without mu.
 	inUse                atomic.Int64 // copy of used[memory]
 	waitCount, waitNanos atomic.Int64 // number of waits for memory, and their total duration in nanoseconds
 
 	reap func() // closes the least recently used reader
 }
 
-// queue holds requests waiting for memory. The tenants have the lists; the mu of quotas guards all.
+// queue describes the requests waiting for memory. The requests themselves are in the tenants' lists.
+// quotas.mu guards both.
 type queue struct {
 	waiting   int
 	arrivals  uint64               // number of requests so far
@@ -40,7 +41,7 @@ type queue struct {
 type waiter struct {
 	account  *account
 	arrival  uint64
-	position *list.Element // position in the tenant's list for the demand
+	position *list.Element // position in the tenant's list of requests with this demand
 	bytes    int64
 	demand   demand
 	since    time.Time
@@ -54,21 +55,21 @@ type account struct {
 	tenant   *tenant
 	patience time.Duration // how long a request for memory may wait
 	evict    func()        // closes the connection
-	received func() int64  // returns the bytes that have arrived; the mu of quotas guards the field
+	received func() int64  // returns the bytes that have arrived; the field is guarded by quotas.mu
 	sent     atomic.Int64  // bytes that the peer has received
 	working  atomic.Int32  // number of running changes, which cannot be interrupted
-	filling  atomic.Int32  // number of answers that the server is making, which the peer cannot hasten
+	filling  atomic.Int32  // number of answers in preparation, which the peer cannot speed up
 
 	waitPermit semaphore // held by the one answer that may wait for memory
 
-	// The fields below are guarded by the mu of quotas.
+	// The fields below are guarded by quotas.mu.
 	heldBytes    int64
-	message      int64   // the part of heldBytes for messages whose requests are not yet answered
+	message      int64   // bytes held for messages whose requests are not yet answered; included in heldBytes
 	lastProgress int64   // value of progress() when it last grew by slowBytes, or when the account last got memory
 	idleTicks    int     // number of ticks since lastProgress was set
 	growing      bool    // holds memory for a message with more frames to come (see growth)
-	waiting      int     // number of waiting requests for memory, plus the sum passed to addWaits
-	growth       *waiter // the waiting request with the demand growth, or nil
+	waiting      int     // number of waiting requests for memory, plus other reasons to wait (see addWaits)
+	growth       *waiter // the waiting request whose demand is growth, or nil
 	evicted      bool
 }
 

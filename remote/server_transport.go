@@ -29,7 +29,7 @@ type transport struct {
 	cancel context.CancelFunc
 	reader *zmtp.Reader
 
-	writeMu sync.Mutex // locked before the mu of quotas
+	writeMu sync.Mutex // locked before quotas.mu
 }
 
 // leave gives back what the connection uses.

@@ -153,9 +153,9 @@ func (b *budget) remove(w *watchedStream) {
 }
 
 // tidy collects garbage while the server is idle, if memory has grown a lot since the last collection or if there are
-// lost buffers (see countedBuffer). Without tidy, lost buffers would count against the limit for long: in an idle
-// server, Go collects garbage only every two minutes. tidy runs each collection twice, because a sync.Pool keeps its
-// values during the first collection.
+// lost buffers (see countedBuffer). Without tidy, lost buffers would count against the limit for a long time: in an
+// idle server, Go collects garbage only every two minutes. tidy runs each collection twice, because a sync.Pool keeps
+// its values during the first collection.
 func (s *Server) tidy(ctx context.Context) {
 	const (
 		interval = 2 * time.Second

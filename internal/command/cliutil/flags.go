@@ -18,12 +18,12 @@ import (
 // Env describes the environment variables that set a program's flags.
 type Env struct {
 	Prefix string // prefix of all variable names, such as PARTD_
-	// for each flag, such as "dir" or, of one command, "copy dir", the flags that exclude it: if one is on the command
-	// line, the flag's variable is ignored
+	// Excludes maps a flag, such as "dir" (or "copy dir", for one command's flag), to the flags that exclude it. If
+	// one of these is on the command line, the flag's variable is ignored.
 	Excludes map[string][]string
 	Lists    []string // flags that can be repeated: their variables hold values separated by spaces
-	// flags, such as "group top", that have another meaning in other commands: their variables include the command's
-	// name
+	// PerCommand lists flags, such as "group top", that have a different meaning in other commands. Their variables
+	// include the command's name.
 	PerCommand []string
 	Ignored    []string // prefixes of variables of other programs; nil turns off notes about unknown variables
 }
@@ -38,7 +38,7 @@ func (e *Env) warnUnknown(root *cobra.Command, w io.Writer) {
 		name, value, _ := strings.Cut(variable, "=")
 		isIgnored := slices.ContainsFunc(e.Ignored, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
 		if strings.HasPrefix(name, e.Prefix) && value != "" && !isIgnored && !slices.Contains(known, name) {
-			fmt.Fprintf(w, "%s: note: no flag has the environment variable %s%s\n", root.Name(), name, textfmt.Hint(name, known))
+			fmt.Fprintf(w, "%s: note: no flag uses the environment variable %s%s\n", root.Name(), name, textfmt.Hint(name, known))
 		}
 	}
 }

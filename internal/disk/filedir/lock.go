@@ -46,20 +46,20 @@ type dirLock struct {
 	keepUntil time.Time // when to release a kept lock
 	lastUsed  time.Time
 	keeper    *time.Timer   // releases a kept lock
-	orphan    chan struct{} // contains a value while a goroutine whose caller has given up holds turn: see wait
+	orphan    chan struct{} // holds a value while a goroutine whose caller gave up has Dir.turn (see wait)
 }
 
 var errLockLost = errors.New("the file .lock was removed or replaced while it was locked, so another process may have written at the same time")
 
 // keep keeps an exclusive lock for the next operation. It returns false if the lock must be released.
 func (l *dirLock) keep() bool {
-	keep := cmp.Or(l.Hooks.KeepLock, keepLock)
-	if l.mode != exclusive || keep <= 0 {
+	keepFor := cmp.Or(l.Hooks.KeepLock, keepLock)
+	if l.mode != exclusive || keepFor <= 0 {
 		return false
 	}
 	l.lastUsed = time.Now()
 	if l.keepUntil.IsZero() {
-		l.keepUntil = l.lastUsed.Add(keep)
+		l.keepUntil = l.lastUsed.Add(keepFor)
 		l.keeper.Reset(idleLock)
 	}
 	return true
@@ -115,8 +115,8 @@ func (l *dirLock) take(ctx context.Context, want lockMode) (abandoned bool, err 
 	return false, err
 }
 
-// wait waits for the lock. If ctx ends first, abandoned is true: a goroutine then still waits
-// for the lock, and will release it and Dir.turn.
+// wait waits for the lock. If ctx ends first, abandoned is true: a goroutine then keeps waiting for
+// the lock, and will release it and Dir.turn.
 func (l *dirLock) wait(ctx context.Context, write bool) (abandoned bool, err error) {
 	if ctx.Done() == nil {
 		return false, l.file.Lock(write)

@@ -133,7 +133,8 @@ func appendName(rec []byte, name string) []byte {
 	return append(rec, name...)
 }
 
-// appendFile appends the span of a file to remove or to rename.
+// appendFile appends the span of a file that an operation removes or renames: its name, inode, size
+// and modification time.
 func appendFile(rec []byte, name string, info vfs.Info) []byte {
 	rec = appendName(rec, name)
 	rec = binary.LittleEndian.AppendUint64(rec, info.Ino)
@@ -146,15 +147,15 @@ func pieceEnd(off int64) int64 { return (off/pieceSize + 1) * pieceSize }
 
 // pieceSums computes the checksum of each piece of a stream of bytes.
 type pieceSums struct {
-	off  int64
-	sum  uint32
-	open bool // the current piece has bytes
+	off      int64
+	sum      uint32
+	hasBytes bool // the current piece has bytes
 }
 
 func (s *pieceSums) add(rec, p []byte) []byte {
 	for len(p) > 0 {
 		n := min(int64(len(p)), pieceEnd(s.off)-s.off)
-		s.sum, s.open = crc32.Update(s.sum, castagnoli, p[:n]), true
+		s.sum, s.hasBytes = crc32.Update(s.sum, castagnoli, p[:n]), true
 		s.off += n
 		p = p[n:]
 		if s.off%pieceSize == 0 {
@@ -165,16 +166,17 @@ func (s *pieceSums) add(rec, p []byte) []byte {
 }
 
 func (s *pieceSums) finish(rec []byte) []byte {
-	if !s.open {
+	if !s.hasBytes {
 		return rec
 	}
 	rec = binary.LittleEndian.AppendUint32(rec, s.sum)
-	s.sum, s.open = 0, false
+	s.sum, s.hasBytes = 0, false
 	return rec
 }
 
-// matchEnd returns where the file's bytes stop matching those of the append. This is the end of the
-// append, the end of the file, or an offset where an interrupted write may have ended.
+// matchEnd returns the offset up to which the file's bytes match the append. Unless that is the end
+// of the append or of the file, it rounds down to the start of a piece or of the append, because an
+// interrupted write may have ended there.
 func (s *span) matchEnd(file vfs.File, size int64) (int64, error) {
 	stored := make([]byte, min(int64(len(s.inline)), size-s.oldSize))
 	if err := readFull(file, stored, s.oldSize); err != nil {

@@ -44,7 +44,7 @@ func (r *run) add(h *head, sameKey bool) error {
 	return nil
 }
 
-// fill adds the records that next returns to r, and finishes r when next returns nil.
+// fill adds to r the records that next returns, and finishes r when next returns nil.
 func (s *Sorter) fill(r *run, next func() (*head, bool, error)) error {
 	for blocks := 0; ; {
 		h, sameKey, err := next()
@@ -111,9 +111,9 @@ func (r *runReader) nextBlock() ([]byte, error) {
 	if r.returned == r.run.Blocks() {
 		return nil, nil
 	}
-	f := <-r.ready
+	result := <-r.ready
 	r.returned++
-	return f.block, f.err
+	return result.block, result.err
 }
 
 // reduceRuns ensures that memory suffices to merge all runs together. To free memory, it writes

@@ -105,9 +105,8 @@ func (m *merger) prepare() error {
 	return nil
 }
 
-// planMemory sets partitionsPerGroup, threads and the size of tables. A disk takes as long for a
-// small read as for a large one, so small partitions are merged together, in fewer and larger
-// tables.
+// planMemory sets partitionsPerGroup, threads and the tables' size. A small read takes a disk about
+// as long as a large one, so small partitions are merged together, in fewer and larger tables.
 func (m *merger) planMemory() error {
 	const readSize = 128 << 10 // minimum size of a read in bytes
 	const maxPerGroup = 8      // maximum of partitionsPerGroup

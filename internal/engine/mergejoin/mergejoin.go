@@ -91,15 +91,15 @@ func (j *join) run() error {
 		c := j.compare()
 		switch {
 		case c < 0:
-			err = j.passKey(j.left, j.Kind.LeftUnmatched(), &j.stats.LeftUnmatched, func(r []byte) error { return j.emitRow(r, nil) })
+			err = j.consumeKey(j.left, j.Kind.LeftUnmatched(), &j.stats.LeftUnmatched, func(r []byte) error { return j.emitRow(r, nil) })
 		case c > 0:
-			err = j.passKey(j.right, j.Kind.RightUnmatched(), &j.stats.RightUnmatched, func(r []byte) error { return j.emitRow(nil, r) })
+			err = j.consumeKey(j.right, j.Kind.RightUnmatched(), &j.stats.RightUnmatched, func(r []byte) error { return j.emitRow(nil, r) })
 		case j.Kind.Pairs():
 			err = j.emitPairs()
 		default:
 			var matched int64
-			if err = j.passKey(j.left, j.Kind == Semi, &matched, func(r []byte) error { return j.emitRow(r, nil) }); err == nil {
-				err = j.passKey(j.right, false, &matched, nil)
+			if err = j.consumeKey(j.left, j.Kind == Semi, &matched, func(r []byte) error { return j.emitRow(r, nil) }); err == nil {
+				err = j.consumeKey(j.right, false, &matched, nil)
 			}
 		}
 		if err != nil {
@@ -118,14 +118,14 @@ func (j *join) compare() int {
 	case j.left.done:
 		return 1
 	case len(j.right.key) == 0 && !j.MatchEmpty:
-		return 1 // an empty key matches nothing; process the right records with it first
+		return 1 // an empty key matches nothing: first process the right records that have it
 	}
 	return bytes.Compare(j.left.key, j.right.key)
 }
 
-// passKey counts the records of one side with the current key. If emits is set, it calls row for
+// consumeKey counts the records of one side with the current key. If emits is set, it calls row for
 // each of them.
-func (j *join) passKey(c *cursor, emits bool, count *int64, row func([]byte) error) error {
+func (j *join) consumeKey(c *cursor, emits bool, count *int64, row func([]byte) error) error {
 	for {
 		*count++
 		if emits {
@@ -133,7 +133,7 @@ func (j *join) passKey(c *cursor, emits bool, count *int64, row func([]byte) err
 				return err
 			}
 		}
-		if more, err := c.nextOfKey(); !more {
+		if more, err := c.nextWithSameKey(); !more {
 			return err
 		}
 	}
@@ -150,23 +150,23 @@ func (j *join) emitRow(left, right []byte) error {
 
 func (j *join) emitPairs() error {
 	oldRows := j.stats.Rows
-	leftRemaining, lefts, err := j.fill()
+	leftRemaining, leftCount, err := j.fill()
 	if err != nil {
 		return err
 	}
-	var rights int64
+	var rightCount int64
 	if !leftRemaining {
 		for unfinished := true; unfinished; {
-			rights++
+			rightCount++
 			if err := j.pairWithHeld(j.right.record); err != nil {
 				return err
 			}
-			if unfinished, err = j.right.nextOfKey(); err != nil {
+			if unfinished, err = j.right.nextWithSameKey(); err != nil {
 				return err
 			}
 		}
 	} else {
-		if rights, err = j.spillRight(); err != nil {
+		if rightCount, err = j.spillRight(); err != nil {
 			return err
 		}
 		for {
@@ -180,11 +180,11 @@ func (j *join) emitPairs() error {
 			if leftRemaining, n, err = j.fill(); err != nil {
 				return err
 			}
-			lefts += n
+			leftCount += n
 		}
 	}
-	if n := j.stats.Rows - oldRows; n != lefts*rights {
-		return fmt.Errorf("%w: %d left and %d right records have the same key, but %d pairs were written", ledger.ErrNotVerified, lefts, rights, n)
+	if n := j.stats.Rows - oldRows; n != leftCount*rightCount {
+		return fmt.Errorf("%w: %d left and %d right records have the same key, but %d pairs were written", ledger.ErrNotVerified, leftCount, rightCount, n)
 	}
 	return nil
 }
@@ -201,7 +201,7 @@ func (j *join) fill() (more bool, n int64, err error) {
 		h.data = append(h.data, j.left.record...)
 		h.ends = append(h.ends, len(h.data))
 		n++
-		more, err = j.left.nextOfKey()
+		more, err = j.left.nextWithSameKey()
 		if !more || err != nil || int64(len(h.data)+entryBytes*len(h.ends)) >= limit {
 			return more, n, err
 		}
@@ -231,7 +231,7 @@ func (j *join) spillRight() (n int64, err error) {
 			return n, err
 		}
 		j.file.Buf = append(binary.AppendUvarint(j.file.Buf, uint64(len(r))), r...)
-		if more, err = j.right.nextOfKey(); err != nil {
+		if more, err = j.right.nextWithSameKey(); err != nil {
 			return n, err
 		}
 	}
@@ -311,8 +311,8 @@ func (c *cursor) advance() error {
 	return nil
 }
 
-// nextOfKey advances to the next record, and reports whether it has the same key.
-func (c *cursor) nextOfKey() (bool, error) {
+// nextWithSameKey advances to the next record, and reports whether it has the same key.
+func (c *cursor) nextWithSameKey() (bool, error) {
 	if err := c.advance(); err != nil || c.done {
 		return false, err
 	}

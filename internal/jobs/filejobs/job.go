@@ -67,9 +67,10 @@ type Engine interface {
 	Run(ctx context.Context, j *Job) error
 }
 
-// Selecter is an engine that applies the condition or the columns to its own rows.
+// Selecter is an engine that applies the condition or the columns (or both) to the rows that it
+// produces, instead of to the input's records.
 type Selecter interface {
-	// Selects returns the condition and the columns that apply to the input's records.
+	// Selects returns the condition and the columns that still apply to the input's records.
 	Selects(o *Options) (where, columns string)
 }
 

@@ -76,7 +76,7 @@ func members(object []byte) iter.Seq2[[]byte, []byte] {
 			n := stringLen(rest)
 			name := rest[1 : n-1]
 			if bytes.IndexByte(name, '\\') >= 0 {
-				name = decodeString(name)
+				name = unmarshalString(name)
 			}
 			rest = skipSpace(skipSpace(rest[n:])[1:])
 			n = valueLen(rest)
@@ -141,10 +141,10 @@ func (s *Splitter) textOf(f Field, value []byte) ([]byte, error) {
 	return value, nil
 }
 
-// halfSurrogate reports whether text, a JSON string without its quotes, contains only half of an
-// escaped surrogate pair. Decoding would replace every such half by the same character, and so make
-// different keys equal.
-func halfSurrogate(text []byte) bool {
+// hasLoneSurrogate reports whether text, a JSON string without its quotes, contains only half of an
+// escaped surrogate pair. Decoding would replace every such half with the same character, which
+// would make different keys equal.
+func hasLoneSurrogate(text []byte) bool {
 	high := false // whether the previous escape was the first half of a pair
 	for len(text) > 0 {
 		unit, n := rune(0), 1
@@ -169,13 +169,13 @@ func halfSurrogate(text []byte) bool {
 // DecodeString decodes body, a valid JSON string without its quotes. It returns false if the result
 // would not be valid Unicode.
 func DecodeString(body []byte) ([]byte, bool) {
-	if !utf8.Valid(body) || halfSurrogate(body) {
+	if !utf8.Valid(body) || hasLoneSurrogate(body) {
 		return nil, false
 	}
-	return decodeString(body), true
+	return unmarshalString(body), true
 }
 
-func decodeString(body []byte) []byte {
+func unmarshalString(body []byte) []byte {
 	quoted := make([]byte, 0, len(body)+2)
 	quoted = append(append(append(quoted, '"'), body...), '"')
 	var text string

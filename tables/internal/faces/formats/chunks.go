@@ -22,7 +22,7 @@ var (
 	fewColumns = 1 << 10 // files with more columns are processed one chunk at a time
 )
 
-// text is a text file divided into chunks of whole records. A chunk is called used when forEachChunk's callback has
+// text is a text file divided into chunks of whole records. A chunk counts as used once forEachChunk's callback has
 // returned for it and for all earlier chunks.
 type text struct {
 	in     *Input

@@ -62,7 +62,8 @@ func ByName(name string) (Format, error) {
 	return "", fmt.Errorf("%s: the file name does not indicate the format: set --format to one of %s", name, strings.Join(Names, ", "))
 }
 
-// InputByName is like ByName for a file to read, which may also be compressed, separated by tabs, or a JSON array.
+// InputByName returns the format of a file to read. Unlike ByName, it also knows the extensions of compressed files,
+// tab-separated files and JSON arrays.
 func InputByName(name string) (Format, error) {
 	name = zfile.TrimName(name)
 	switch strings.ToLower(filepath.Ext(name)) {
@@ -96,7 +97,7 @@ type Input struct {
 	// Known has columns whose types are not inferred, such as the target table's columns. It can be nil. Only text
 	// formats use it.
 	Known *arrow.Schema
-	// IsUncompressed refuses compressed text, because a short file can contain any amount of text.
+	// IsUncompressed makes Read reject compressed text, because a small compressed file can expand to any size.
 	IsUncompressed bool
 	// Memory limits the memory of the rows, in bytes. 0 means no limit for text, and the default for Arrow.
 	Memory int64
@@ -121,8 +122,8 @@ func (in *Input) Read(ctx context.Context) (array.RecordReader, error) {
 }
 
 // batches returns a reader of the batches that generate yields; generate must release its own references to them. If a
-// library panics on a damaged file, the reader returns an error. Releasing the reader calls end.
-func (in *Input) batches(ctx context.Context, schema *arrow.Schema, end func(), generate func(yield func(arrow.RecordBatch) bool) error) array.RecordReader {
+// library panics on a damaged file, the reader returns an error. Releasing the reader calls onRelease.
+func (in *Input) batches(ctx context.Context, schema *arrow.Schema, onRelease func(), generate func(yield func(arrow.RecordBatch) bool) error) array.RecordReader {
 	return arrowsafe.Reader(schema, func(yield func(arrow.RecordBatch, error) bool) {
 		stopped, yielding := false, false
 		err := func() (err error) {
@@ -144,7 +145,7 @@ func (in *Input) batches(ctx context.Context, schema *arrow.Schema, end func(), 
 		if err = errors.Join(err, canceled.Err(ctx)); err != nil && (!stopped || ctx.Err() != nil) {
 			yield(nil, err)
 		}
-	}, end)
+	}, onRelease)
 }
 
 func (in *Input) withCounter(r io.Reader) io.Reader {

@@ -40,7 +40,7 @@ func (m *Messages) Check(head, body []byte) (err error) {
 	case err != nil:
 		return err
 	case (d.kind == typeSchema) != (m.schema == nil):
-		return fmt.Errorf("%w: a stream must begin with its only schema", errMessage)
+		return fmt.Errorf("%w: a stream must contain exactly one schema, at its beginning", errMessage)
 	}
 	switch d.kind {
 	case typeSchema:
@@ -93,7 +93,7 @@ func (m *Messages) recordTypes(f arrow.Field, described field) error {
 	if described.encoded {
 		encoded, ok := dt.(*arrow.DictionaryType)
 		if !ok {
-			return fmt.Errorf("%w: it has a dictionary for the type %v", errSchemaMessage, dt)
+			return fmt.Errorf("%w: it declares a dictionary, but its type is %v", errSchemaMessage, dt)
 		}
 		dt = storageType(encoded.ValueType)
 		m.valueTypes[described.dictionary] = dt

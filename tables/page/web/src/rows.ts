@@ -10,7 +10,7 @@ export interface Rows {
   count: number;
   // at returns the batch that contains a row, and the row's index there, or undefined if the row is not loaded.
   at(row: number): { batch: RecordBatch; index: number } | undefined;
-  // want loads the rows from first to last, because they are visible.
+  // want loads the rows from first to last, which are now visible.
   want(first: number, last: number): void;
 }
 

@@ -85,7 +85,7 @@ export function SqlPage({ app, args, visible }: { app: App; args: URLSearchParam
       setCurrent(found.id);
     } else if (!tab.sql.trim() && wanted.sql) {
       change(wanted);
-      showInEditor(wanted.sql); // without waiting for the next rendering: Ctrl+Enter must already run this statement
+      showInEditor(wanted.sql); // now, not at the next render, so that Ctrl+Enter already runs this statement
     } else if (tabs.length >= maxTabs) setNote(`at most ${maxTabs} tabs: close one first`);
     else {
       keep([...tabs, { ...wanted, id }]);
