@@ -116,11 +116,13 @@ func ScanPart(ctx context.Context, store Partd, part, parts int) iter.Seq2[Chunk
 	if err := checkPart(part, parts); err != nil {
 		return failed[Chunk](err)
 	}
-	otherwise := filterPart(ctx, store, part, parts)
-	if s, ok := store.(PartScanner); ok {
-		return unlessUnsupported(s.ScanPart(ctx, part, parts), otherwise)
+	s, ok := store.(PartScanner)
+	if !ok {
+		return filterPart(ctx, store, part, parts)
 	}
-	return otherwise
+	return unlessUnsupported(s.ScanPart(ctx, part, parts), func(yield func(Chunk, error) bool) {
+		filterPart(ctx, store, part, parts)(yield) // only now, because it may call s.Scan
+	})
 }
 
 // filterPart scans one part of a store that cannot scan parts.

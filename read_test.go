@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -73,6 +74,32 @@ func TestFallbackOpensOnlyThePart(t *testing.T) {
 type scanOnlyStore struct {
 	partd.Partd
 	partd.Scanner
+}
+
+// eagerStore counts the calls of its methods, like a store that opens a snapshot in them.
+type eagerStore struct {
+	*partd.Dict
+	scans, parts int
+}
+
+func (e *eagerStore) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
+	e.scans++
+	return e.Dict.Scan(ctx)
+}
+
+func (e *eagerStore) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.Chunk, error] {
+	e.parts++
+	return e.Dict.ScanPart(ctx, part, parts)
+}
+
+// TestScanPartCallsOneMethod checks that ScanPart does not call Scan of a store that can scan parts.
+func TestScanPartCallsOneMethod(t *testing.T) {
+	for _, parts := range []int{1, 2} {
+		store := &eagerStore{Dict: partd.NewDict()}
+		if keysOfPart(t, store, 0, parts); store.scans != 0 || store.parts != 1 {
+			t.Errorf("ScanPart of part 0 of %d called Scan %d times and ScanPart %d times, want 0 and 1", parts, store.scans, store.parts)
+		}
+	}
 }
 
 // TestPartsNeverChange checks that keys stay in the same parts, because processes of different versions can share a store.

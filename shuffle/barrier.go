@@ -49,7 +49,7 @@ type MissingError struct {
 }
 
 func (e *MissingError) Error() string {
-	text := fmt.Sprintf("waiting for tasks: %d of %d have committed", e.Committed, e.Expected)
+	text := fmt.Sprintf("shuffle: waiting for tasks: %d of %d have committed", e.Committed, e.Expected)
 	const maxListed = 10
 	if n := len(e.Missing); n > 0 {
 		names := make([]string, min(n, maxListed))

@@ -27,7 +27,7 @@ func TestWaitCommitted(t *testing.T) {
 		start := time.Now()
 		store.gets.Store(0)
 		_, err := WaitCommitted(t.Context(), store, &WaitOptions{Tasks: listed, Timeout: time.Minute})
-		if !errors.As(err, &missing) || !slices.Equal(missing.Missing, []string{"b"}) || missing.Committed != 1 || !errors.Is(err, context.DeadlineExceeded) {
+		if !errors.As(err, &missing) || !slices.Equal(missing.Missing, []string{"b"}) || missing.Committed != 1 || !errors.Is(err, context.DeadlineExceeded) || !strings.HasPrefix(err.Error(), "shuffle: ") {
 			t.Errorf("WaitCommitted() error = %v, want a MissingError for task b", err)
 		}
 		if elapsed := time.Since(start); elapsed != time.Minute || store.gets.Load() > 70 {

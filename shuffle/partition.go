@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"iter"
 
 	"github.com/zeebo/xxh3"
@@ -71,7 +72,7 @@ func NewPartitions[T, K any](ctx context.Context, n int, key func(T) K, o *Optio
 	k.keyCodec = encode.ValueCodec[int]{
 		Encode: func(dst []byte, number int) ([]byte, error) {
 			if number < 0 || number >= n {
-				return dst, argumentErrorf("there is no partition %d: use 0 to %d", number, n-1)
+				return dst, argumentError{fmt.Errorf("there is no partition %d: use 0 to %d", number, n-1)} // Records adds the prefix
 			}
 			return binary.BigEndian.AppendUint32(dst, uint32(number)), nil
 		},

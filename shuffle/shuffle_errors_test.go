@@ -3,6 +3,7 @@ package shuffle_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"iter"
 	"strings"
@@ -127,6 +128,15 @@ func TestErrorsNameShuffle(t *testing.T) {
 	} {
 		checkShuffleError(t, name, err, shuffle.ErrArgument, "")
 	}
+
+	parts, err := shuffle.Partition(ctx, shuffle.Values("a"), 4, identity, valid)
+	must(t, err)
+	noPartition := lastError(parts.Records(4))
+	checkShuffleError(t, "no partition", noPartition, shuffle.ErrArgument, "there is no partition 4")
+	if strings.Count(fmt.Sprint(noPartition), "shuffle: ") != 1 {
+		t.Errorf("the error %v has the prefix twice", noPartition)
+	}
+	must(t, parts.Close())
 
 	sorter, err1 := shuffle.NewSorter(ctx, by, valid)
 	distinct, err2 := shuffle.NewDeduplicator(ctx, valid)

@@ -23,11 +23,12 @@ type Hooks struct {
 	Name string
 	// In returns what to store when value is appended or set: value itself, or bytes that it appends to
 	// dst, which is empty. In must not change or retain value. If the operation fails later, nothing is
-	// stored.
+	// stored. The result for an empty append is not stored either, because an empty append changes nothing.
 	In func(ctx context.Context, key string, dst, value []byte) ([]byte, error)
 	// Out returns a reader of a key's value, given a reader of the key's stored bytes: the concatenated
-	// results of In. If the reader is an io.Closer, the layer closes it when nobody reads on. It must not
-	// use stored after that.
+	// results of In. If the key does not exist, stored is empty, and the reader must return io.EOF. If the
+	// reader is an io.Closer, the layer closes it when nobody reads on. It must not use stored after that,
+	// so Close must stop any goroutine of the reader.
 	//
 	// To be faster, the reader may have a method Size() (int64, error), which returns the length of the
 	// value without delivering it, and ReadAll() ([]byte, error) for values in memory. stored has a method
@@ -73,26 +74,26 @@ func (l *Layer) unsupportedError(op string) error {
 
 // Append adds each entry's value to the end of its key's value.
 func (l *Layer) Append(ctx context.Context, entries ...partd.Entry) error {
-	return l.write(ctx, "append", entries, func(stored []partd.Entry) error { return l.inner().Append(ctx, stored...) })
+	return l.write(ctx, "append", true, entries, func(stored []partd.Entry) error { return l.inner().Append(ctx, stored...) })
 }
 
 // Set replaces the value of a key. An empty value is stored as In returns it.
 func (l *Layer) Set(ctx context.Context, key string, value []byte) error {
-	return l.write(ctx, "set", []partd.Entry{{Key: key, Value: value}}, func(stored []partd.Entry) error {
+	return l.write(ctx, "set", false, []partd.Entry{{Key: key, Value: value}}, func(stored []partd.Entry) error {
 		return partd.Set(ctx, l.inner(), key, stored[0].Value)
 	})
 }
 
 // SetOnce sets a key unless it exists.
 func (l *Layer) SetOnce(ctx context.Context, key string, value []byte) error {
-	return l.write(ctx, "set once", []partd.Entry{{Key: key, Value: value}}, func(stored []partd.Entry) error {
+	return l.write(ctx, "set once", false, []partd.Entry{{Key: key, Value: value}}, func(stored []partd.Entry) error {
 		return partd.SetOnce(ctx, l.inner(), key, stored[0].Value)
 	})
 }
 
 // Apply applies a numbered operation exactly once; see [partd.Applier].
 func (l *Layer) Apply(ctx context.Context, tag partd.Tag, op partd.Operation) (applied bool, err error) {
-	err = l.write(ctx, "apply", op.Entries, func(stored []partd.Entry) error {
+	err = l.write(ctx, "apply", op.Change == partd.ChangeAppend, op.Entries, func(stored []partd.Entry) error {
 		op.Entries = stored
 		applied, err = partd.Apply(ctx, l.inner(), tag, op)
 		return err

@@ -228,18 +228,17 @@ func (l *Layer) readChunks(ctx context.Context, stored iter.Seq2[partd.Chunk, er
 				return
 			}
 			s.openScanned(v)
-			goesOn := s.yieldChunks(current, ahead, yield)
-			s.close()
-			if !goesOn {
+			if !s.yieldChunks(current, ahead, yield) {
 				return
 			}
 		}
 	}
 }
 
-// yieldChunks yields the value in chunks. It returns false if the scan must end. It reads one chunk
-// ahead, to know which chunk is the last. current and ahead hold the two.
+// yieldChunks yields the value in chunks, and closes it. It returns false if the scan must end. It reads one
+// chunk ahead, to know which chunk is the last. current and ahead hold the two.
 func (s *stream) yieldChunks(current, ahead *[]byte, yield func(partd.Chunk, error) bool) bool {
+	defer s.close() // even if yield panics
 	offset := int64(0)
 	data, err := s.fill((*current)[:0])
 	for {

@@ -223,3 +223,65 @@ func TestErrorsOfHooks(t *testing.T) {
 		t.Errorf("Get of a zero Layer = %v, want an error", err)
 	}
 }
+
+// TestLayerIgnoresEmptyAppends checks that an empty append creates no key and changes none, even if In adds bytes to every
+// value.
+func TestLayerIgnoresEmptyAppends(t *testing.T) {
+	ctx := t.Context()
+	dict := partd.NewDict()
+	l := storekit.NewLayer(dict, storekit.Hooks{In: func(_ context.Context, _ string, dst, value []byte) ([]byte, error) {
+		return append(append(append(dst, '<'), value...), '>'), nil
+	}})
+	session, err := l.NewSession(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries := []partd.Entry{{Key: "none"}, {Key: "k", Value: []byte("1")}, {Key: "k"}, {Key: "k", Value: []byte("2")}}
+	_, applyErr := l.Apply(ctx, partd.Tag{Session: session, Number: 1}, partd.Operation{Entries: entries})
+	if err := errors.Join(applyErr, l.Append(ctx, entries...), l.Set(ctx, "set", nil)); err != nil {
+		t.Fatal(err)
+	}
+	values, err := dict.Get(ctx, "k", "set")
+	if err != nil || string(values[0]) != "<1><2><1><2>" || string(values[1]) != "<>" {
+		t.Errorf("the store has %q, %v, want <1><2><1><2> and <>", values, err)
+	}
+	if exists, err := dict.HasKey(ctx, "none"); exists || err != nil {
+		t.Errorf("after empty appends, HasKey = %v, %v, want false", exists, err)
+	}
+}
+
+type closeCounter struct {
+	io.Reader
+	closed *int
+}
+
+func (c closeCounter) Close() error {
+	*c.closed++
+	return nil
+}
+
+// TestScanClosesReaders checks that a scan closes the reader of each value once, even if the caller's loop panics.
+func TestScanClosesReaders(t *testing.T) {
+	closed := 0
+	l := storekit.NewLayer(partd.NewDict(), storekit.Hooks{Out: func(_ context.Context, _ string, stored io.Reader) io.Reader {
+		return closeCounter{stored, &closed}
+	}})
+	if err := l.Append(t.Context(), partd.Entry{Key: "a", Value: []byte("1")}, partd.Entry{Key: "b", Value: []byte("2")}); err != nil {
+		t.Fatal(err)
+	}
+	for _, err := range l.Scan(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if closed != 2 {
+		t.Errorf("a scan of two keys closed %d readers, want 2", closed)
+	}
+	func() {
+		defer func() { _ = recover() }()
+		l.Scan(t.Context())(func(partd.Chunk, error) bool { panic("in the loop") })
+	}()
+	if closed != 3 {
+		t.Errorf("after a panic, %d readers are closed, want 3", closed)
+	}
+}

@@ -28,8 +28,8 @@ type batch struct {
 type share struct{ start, end int } // range of entries that a goroutine passes to In before it takes another share
 
 // write passes the values of entries through In, several of them in parallel, and calls store with the
-// results, which are valid until store returns.
-func (l *Layer) write(ctx context.Context, op string, entries []partd.Entry, store func([]partd.Entry) error) error {
+// results, which are valid until store returns. isAppend reports whether store appends them.
+func (l *Layer) write(ctx context.Context, op string, isAppend bool, entries []partd.Entry, store func([]partd.Entry) error) error {
 	if _, err := CheckEntries(op, entries); err != nil {
 		return err
 	}
@@ -55,6 +55,9 @@ func (l *Layer) write(ctx context.Context, op string, entries []partd.Entry, sto
 			b.entries[i].Key = entries[i].Key
 			if b.entries[i].Value, err = l.passIn(ctx, op, entries[i], &b.buffers[w]); err != nil {
 				return err
+			}
+			if isAppend && len(entries[i].Value) == 0 {
+				b.entries[i].Value = nil // even if In adds a header
 			}
 		}
 		return nil
