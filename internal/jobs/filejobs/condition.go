@@ -96,7 +96,7 @@ func (c *condition) setValues(values []where.Literal) error {
 			kinds[i] = isTime
 		}
 	}
-	if slices.Max(kinds) == isTime && slices.Min(kinds) == isText {
+	if slices.Max(kinds) == isTime && slices.Min(kinds) == isText && !slices.Contains(kinds, isNumber) {
 		clear(kinds) // a list of dates and other text is text
 	}
 	for i, l := range values {

@@ -84,8 +84,12 @@ func (in *Inputs) numberColumns(l records.Layout) {
 	if l.HasHeader() || l.Format == records.JSONL {
 		return
 	}
+	data := bytes.TrimPrefix(in.firstBytes, []byte(records.ByteOrderMark))
+	if len(in.firstBytes) < records.StartSize { // the file's last newline may be missing
+		data = append(data[:len(data):len(data)], '\n')
+	}
 	s := records.NewFieldSplitter(l, nil)
-	s.Feed(bytes.TrimPrefix(append(in.firstBytes[:len(in.firstBytes):len(in.firstBytes)], '\n'), []byte(records.ByteOrderMark)), true)
+	s.Feed(data, len(in.firstBytes) < records.StartSize)
 	for kind := s.Next(); kind == records.Data || kind == records.Blank; kind = s.Next() {
 		for i := range s.Values {
 			in.Columns = append(in.Columns, strconv.Itoa(i+1))

@@ -68,3 +68,18 @@ func TestProofs(t *testing.T) {
 	}
 	j.ReportSorter(extsort.Stats{Records: 3})
 }
+
+// TestNumberColumns checks that a first record that is longer than the bytes read does not give a wrong number of columns.
+func TestNumberColumns(t *testing.T) {
+	for _, c := range []struct {
+		text string
+		want int
+	}{
+		{"a,b\n1,2\n", 2}, {"\n\na,b", 2}, {"\uFEFFa\n", 1}, {"", 0}, {strings.Repeat("x,", records.StartSize/2), 0},
+	} {
+		in := &Inputs{firstBytes: []byte(c.text)}
+		if in.numberColumns(records.Layout{Format: records.CSV, NoHeader: true}); len(in.Columns) != c.want {
+			t.Errorf("numberColumns after %.20q: %d columns, want %d", c.text, len(in.Columns), c.want)
+		}
+	}
+}

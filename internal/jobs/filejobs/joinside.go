@@ -54,6 +54,9 @@ func (e *joinEngine) newSide(j *Job, names []string) (*joinSide, error) {
 			return nil, j.Inputs.FieldError("on", name, j.From, err)
 		}
 		f.Optional = true
+		if f.Index < 0 {
+			f.Index += len(j.Inputs.Columns) // rows in JSON lines need the column's name
+		}
 		s.fields, s.keys = append(s.fields, f), append(s.keys, f.Index)
 		if f.Part != nil {
 			s.parts = append(s.parts, f)

@@ -3,9 +3,12 @@ package filejobs
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 
 	"github.com/go-partd/partd/internal/base/canceled"
+	"github.com/go-partd/partd/internal/base/textfmt"
 	"github.com/go-partd/partd/internal/jobs/output"
 	"github.com/go-partd/partd/internal/jobs/records"
 )
@@ -34,11 +37,15 @@ func (o *joinOutput) begin() (err error) {
 	if err != nil {
 		return err
 	}
-	if options := &o.job.Options; options.Where != "" || options.Columns != "" {
+	isEmpty := o.names != nil && len(o.names) == 0 // no side has even a header
+	if options := &o.job.Options; (options.Where != "" || options.Columns != "") && !isEmpty {
 		layout := o.job.To
 		layout.NoHeader = layout.NoHeader || o.names == nil
 		if o.selection, err = Select(layout, layout, o.names, options.Where, options.Columns); err != nil {
 			return &OptionError{err}
+		}
+		if err := o.checkMembers(o.selection.fields); err != nil {
+			return err
 		}
 		if o.selection.Replaces() {
 			header = o.selection.Header
@@ -46,6 +53,21 @@ func (o *joinOutput) begin() (err error) {
 	}
 	o.headerSize, err = o.job.sink.Write(header)
 	return err
+}
+
+// checkMembers returns an error if rows in JSON lines lack one of the fields. It accepts all names if a side has JSON
+// lines without records, because its members are unknown.
+func (o *joinOutput) checkMembers(fields []records.Field) error {
+	isEmpty := func(s *joinSide) bool { return s.isJSON() && s.job.Tally.First == nil }
+	if o.job.To.Format != records.JSONL || isEmpty(o.left) || isEmpty(o.right) {
+		return nil
+	}
+	for _, f := range fields {
+		if !slices.Contains(o.names, f.Name) {
+			return OptionErrorf("--where or --columns: the rows have no column %q%s; their columns are %s", f.Name, textfmt.Hint(f.Name, o.names), strings.Join(o.names, ", "))
+		}
+	}
+	return nil
 }
 
 // joinWriter builds and writes the rows of a join in one goroutine.

@@ -1,6 +1,7 @@
 package filejobs
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -77,6 +78,12 @@ func (s *Selection) setCondition(columns []string, text string) error {
 	}
 	s.condition, err = newCondition(root, func(n *where.Node, column string) (int, error) {
 		f, err := s.layout.Resolve(column, columns)
+		switch {
+		case s.layout.Format == records.JSONL:
+			f, err = records.Field{Name: column}, nil // a member can have the name of a part
+		case err == nil && f.Part != nil:
+			err = errors.New("a condition tests whole columns, not parts of them")
+		}
 		if err != nil {
 			if n.IsColumn && column == n.Other {
 				err = fmt.Errorf("%w; put text in single quotes", err)

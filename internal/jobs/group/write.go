@@ -217,6 +217,9 @@ func (r *rowBuilder) writeFields(w io.Writer) (err error) {
 			err = r.streamList(w, i, r.lists[k])
 		} else {
 			r.outBuf, err = r.rows.AppendField(r.outBuf, i, &r.row[column])
+			if err == nil && len(r.g.outputNames) == 1 && len(r.row[column].Text) == 0 {
+				r.outBuf, err = r.rows.AppendEmptyRow(r.outBuf)
+			}
 		}
 		if err != nil {
 			return err

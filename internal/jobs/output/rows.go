@@ -133,15 +133,24 @@ func (r *Rows) Append(dst []byte, row []Value) ([]byte, error) {
 			return dst, err
 		}
 	}
-	if len(row) == 1 && len(row[0].Text) == 0 { // do not write an empty line, because readers may skip it
-		switch {
-		case r.layout.Format == records.CSV:
-			dst = append(dst, `""`...)
-		case r.layout.Format == records.TSV && r.layout.NoHeader:
-			return dst, r.cannotWrite(0, errors.New("it is empty, which tsv with one column and no header cannot represent"))
+	if len(row) == 1 && len(row[0].Text) == 0 {
+		if dst, err = r.AppendEmptyRow(dst); err != nil {
+			return dst, err
 		}
 	}
 	return r.AppendEnd(dst), nil
+}
+
+// AppendEmptyRow appends the representation of a row whose only field is empty. The caller must have appended the field.
+// It prevents an empty line, which readers may skip.
+func (r *Rows) AppendEmptyRow(dst []byte) ([]byte, error) {
+	switch {
+	case r.layout.Format == records.CSV:
+		dst = append(dst, `""`...)
+	case r.layout.Format == records.TSV && r.layout.NoHeader:
+		return dst, r.cannotWrite(0, errors.New("it is empty, which tsv with one column and no header cannot represent"))
+	}
+	return dst, nil
 }
 
 // AppendStart appends the bytes that precede field i in the format.

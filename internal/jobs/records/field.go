@@ -73,6 +73,10 @@ func (l Layout) Resolve(by string, columns []string) (Field, error) {
 		return Field{Index: first}, nil
 	}
 	switch {
+	case err == nil && n > 0 && l.Format == Text: // columns are those of the first record; others can have more or fewer
+		return Field{Index: n - 1}, nil
+	case err == nil && n < 0 && l.Format == Text:
+		return Field{Index: n}, nil
 	case err != nil && columns != nil:
 		return Field{}, fmt.Errorf("no column is named %q%s; the columns are %s", by, textfmt.Hint(by, columns), listColumns(columns))
 	case err != nil && l.HasHeader(): // columns is nil because all files are empty: accept any name

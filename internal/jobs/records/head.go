@@ -164,12 +164,14 @@ type Start struct {
 	Read    []byte   // all bytes that were read, including the header
 }
 
+// StartSize is the number of bytes that [ReadStart] reads, unless the header is longer or the input is shorter.
+const StartSize = 64 << 10
+
 // ReadStart reads the beginning of an input, including the header if the layout has one. It returns
 // an error if the input is not plain text. maxRecord is the maximum length of the header in bytes.
 func ReadStart(name string, f io.Reader, layout Layout, maxRecord int) (*Start, error) {
-	const first = 64 << 10
 	var head []byte
-	for size := first; ; size = min(4*size, maxRecord+1) {
+	for size := StartSize; ; size = min(4*size, maxRecord+1) {
 		n := len(head)
 		head = append(make([]byte, 0, size+1), head...)[:size]
 		m, err := io.ReadFull(f, head[n:])

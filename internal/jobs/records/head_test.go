@@ -79,6 +79,8 @@ func TestResolve(t *testing.T) {
 		{bare, "2", nil, Field{Index: 1}, ""},
 		{bare, "a", nil, Field{}, `without a header, a field must be a number from 1, or from the end (-1 is the last), not "a"`},
 		{jsonl, "7", nil, Field{Name: "7"}, ""},
+		{Layout{Format: Text}, "-2", []string{"1", "2", "3"}, Field{Index: -2}, ""}, // other records can have more or fewer fields
+		{Layout{Format: Text}, "5", []string{"1", "2", "3"}, Field{Index: 4}, ""},
 	} {
 		got, err := c.l.Resolve(c.by, c.columns)
 		if text := ""; got != c.want || err != nil && err.Error() != c.err || err == nil && c.err != text {

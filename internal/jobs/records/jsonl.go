@@ -44,10 +44,14 @@ func (s *Splitter) decodeValues() Kind {
 			s.seenFields[i], s.Bare[i] = true, v[0] != '"'
 		}
 	}
+	s.lateErr = nil
 	for i, f := range s.fields {
 		s.Values[i], s.Err = s.textOf(f, s.Values[i])
-		if s.Err != nil {
+		switch {
+		case s.Err != nil && i >= s.lateFields:
 			return Bad
+		case s.lateErr == nil:
+			s.lateErr = s.Err
 		}
 	}
 	return Data

@@ -109,6 +109,9 @@ func Read(ctx context.Context, inputs []Input, cfg Config, handle func(*Block) e
 		}
 		splitters[w] = NewSplitter(cfg.Layout, fields, cfg.Columns)
 		splitters[w].allFields = cfg.AllFields
+		if selector != nil {
+			splitters[w].lateFields = len(cfg.Fields)
+		}
 		wg.Go(func() { r.work(ctx, w, splitters[w], selector, handle) })
 	}
 	wg.Wait()

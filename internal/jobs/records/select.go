@@ -25,8 +25,8 @@ type Selector struct {
 	MaxRecord int // maximum total size of the fields that Write receives, in bytes
 }
 
-// selectRecord applies the selector to the current record, and then cuts the fields' parts, so that a
-// dropped record cannot be bad.
+// selectRecord applies the selector to the current record. Only then does it check the other fields and cut the fields'
+// parts, so that a dropped record cannot be bad.
 func (b *Block) selectRecord() Kind {
 	s, sel := b.splitter, b.selector
 	var own int // number of fields besides the selector's
@@ -43,6 +43,10 @@ func (b *Block) selectRecord() Kind {
 		if !keep {
 			return Dropped
 		}
+	}
+	if s.lateErr != nil {
+		s.Err = s.lateErr
+		return Bad
 	}
 	if s.parts != nil {
 		if kind := s.cutParts(); kind != Data {

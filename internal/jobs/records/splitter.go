@@ -38,6 +38,8 @@ type Splitter struct {
 	byName     map[string][]int // JSON lines: indexes of fields by name; nil for a few fields
 	sawRecord  bool             // JSON lines: there was a valid record
 	allFields  bool             // CSV, TSV and text: all fields are requested
+	lateFields int              // JSON lines: number of leading fields whose errors only set lateErr
+	lateErr    error            // JSON lines: the first error in these fields of the record
 	exclusive  bool             // JSON lines: a record with a member that was not requested is bad
 	sep        []byte           // field separator
 	fieldCount int              // CSV and TSV: number of fields in each record, 0 until it is known
