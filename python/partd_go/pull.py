@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["AllSyncFailed", "Conflict", "NoResourceAvailable", "NotFound", "PullFrame", "SyncFailed", "pullframe"]
 
-_UNNAMED = {NOTE: b'{"unnamed": true}'}  # metadata of the column of an unnamed index
 _CAUSE = re.compile(r'^.*?pull: \w+ "(?:[^"\\]|\\.)*": ', re.S)  # the text before an error's cause
 _REFUSED = re.compile('column "|the name |the time column|no time column|two rows have the time')  # causes that the caller can change
 
@@ -102,7 +101,9 @@ class PullFrame(SharedProcess, Shown):
         rows = to_arrow(df, keep_dictionaries=False).replace_schema_metadata()  # a node does not store dictionaries
         rows = rows.select([df.shape[1], *range(df.shape[1])]).rename_columns([index, *df.columns])
         if df.index.name is None:
-            rows = rows.cast(rows.schema.set(0, rows.schema.field(0).with_metadata(_UNNAMED)))
+            field = rows.schema.field(0)
+            note = json.dumps({**_note(field), "unnamed": True})  # the note may have the time zone
+            rows = rows.cast(rows.schema.set(0, field.with_metadata({**(field.metadata or {}), NOTE: note})))
         with tempfile.NamedTemporaryFile() as file:
             with pa.ipc.new_file(file, rows.schema) as writer:
                 writer.write_table(rows)
@@ -123,7 +124,7 @@ class PullFrame(SharedProcess, Shown):
             rows = pa.ipc.open_stream(file).read_all()
         index = next(field for field in rows.schema if pa.types.is_timestamp(field.type))
         frame = from_arrow(rows, "pandas").set_index(index.name)
-        return frame.rename_axis(index=None) if (index.metadata or {}).get(NOTE) == _UNNAMED[NOTE] else frame
+        return frame.rename_axis(index=None) if _note(index).get("unnamed") else frame
 
     def _summary(self) -> Summary:
         title = f"PullFrame in {self.directory}"
@@ -177,6 +178,12 @@ class PullFrame(SharedProcess, Shown):
             except ConnectionError:
                 return None
         return str(json.loads(answer)) if answer.endswith(b"\n") else None
+
+
+def _note(field: pa.Field) -> dict[str, Any]:
+    """Returns the note of a column. The note of an unnamed index has the key unnamed."""
+    note: dict[str, Any] = json.loads((field.metadata or {}).get(NOTE, b"{}"))
+    return note
 
 
 def _text(time: Any) -> str:

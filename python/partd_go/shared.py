@@ -113,7 +113,7 @@ class SharedProcess(Process):
             raise
 
     def _description(self) -> list[bytes]:
-        """Returns what other handles must know about the server that this handle starts: one text, or none."""
+        """Returns what other handles must know about the server that this handle starts."""
         return []
 
     def _check_description(self, description: bytes) -> None:
@@ -154,11 +154,13 @@ class SharedProcess(Process):
         """Reports whether this handle is closed, or its server has ended."""
         connection = self._connection
         try:
-            return connection is None or not connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            if connection is not None:
+                connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)  # reads "stopped" if the server ended by itself, or nothing if it was killed
         except BlockingIOError:
             return False
         except OSError:
-            return True
+            pass
+        return True
 
     def close(self) -> None:
         """Closes the connection. If no other handle uses the server, close waits until the server has stopped."""

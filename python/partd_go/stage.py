@@ -109,7 +109,7 @@ class Stage(Shown, Generic[R]):
 
     def _call(self, call: inspect.BoundArguments, inputs: dict[str, Any]) -> R:
         """Calls the function with the arguments of a call, and with the inputs by name."""
-        bound, names = self._parameters.bind_partial(), self._parameters.parameters.keys()
+        bound, names = self._parameters.bind_partial(), _named(self._parameters)
         bound.arguments.update(call.arguments | {name: value for name, value in inputs.items() if name in names})
         return self.function(*bound.args, **bound.kwargs, **{name: value for name, value in inputs.items() if name not in names})
 
@@ -126,17 +126,22 @@ def _signatures(function: Callable[..., Any], inputs: dict[str, Any]) -> tuple[i
     """Returns the signature of a function, and that of its stage, without the parameters that files and ancestors fill."""
     name = function.__qualname__
     try:
-        signature = inspect.signature(function)
+        signature = inspect.signature(function, follow_wrapped=False)  # a decorator's function may have other parameters
     except ValueError:  # a function that is not written in Python
         signature = inspect.signature(lambda *args, **options: None)
     owner, first = name.rpartition(".")[0], next(iter(signature.parameters), "")
     if isinstance(function, MethodType) or owner and not owner.endswith("<locals>") and first in ("self", "cls"):
         raise Misuse(f"{name} is a method, which cannot be a stage: write a function outside of a class, and pass it the values that it needs")
-    unknown = inputs.keys() - signature.parameters.keys()
+    unknown = inputs.keys() - _named(signature)
     if unknown and not any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values()):
         raise Misuse(f"{name} has no parameter {', '.join(sorted(unknown))}: a stage's function gets each input by its name")
-    remaining = [parameter for key, parameter in signature.parameters.items() if key not in inputs]
+    remaining = [parameter for key, parameter in signature.parameters.items() if key not in inputs.keys() & _named(signature)]
     return signature, signature.replace(parameters=remaining, return_annotation=signature.empty)
+
+
+def _named(signature: inspect.Signature) -> set[str]:
+    """Returns the names of the parameters, except *args and **kwargs."""
+    return {key for key, parameter in signature.parameters.items() if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)}
 
 
 class _Run:

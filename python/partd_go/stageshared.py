@@ -39,8 +39,8 @@ class InTables:
 
     def find(self, stage: str, key: str) -> Kept | None:
         with contextlib.suppress(NotFound):
-            table = self.tables.describe(key, self.bucket)
-            return _parse_info((table["Metadata"] or {}).get(_INFO), key)
+            (table,) = self.tables._ask("partd.describe", bucket=self.bucket, name=key, hint=False)
+            return _parse_info((table["info"]["Metadata"] or {}).get(_INFO), key)
         return None
 
     def read(self, kept: Kept, format: str | None) -> Any:

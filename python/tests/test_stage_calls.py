@@ -48,6 +48,25 @@ def variadic(first=0, *others, **named):
     return first, others, named
 
 
+def with_keywords(function):
+    @functools.wraps(function)
+    def call(**inputs):
+        return function(2, **inputs)
+
+    return call
+
+
+@stage(rows=rows)
+@with_keywords
+def decorated(factor, rows):
+    return [row * factor for row in rows]
+
+
+@stage(named=rows)
+def named_like_keywords(**named):
+    return named
+
+
 def record_run():
     with open("ran", "a") as file:
         file.write("x")
@@ -70,6 +89,7 @@ def test_keywords_and_defaults():
     assert with_defaults() == with_defaults(2) == with_defaults(factor=2) == [2, 4, 6] and user() == 12 and run_count() == 1
     assert with_defaults(3) == [3, 6, 9] and run_count() == 1
     assert variadic() == (0, (), {"rows": [1, 2, 3]})
+    assert decorated() == [2, 4, 6] and named_like_keywords(x=1) == {"x": 1, "named": [1, 2, 3]}
     assert variadic(1, 2, 3, x=4) == (1, (2, 3), {"x": 4, "rows": [1, 2, 3]})
 
 

@@ -7,6 +7,7 @@ import contextlib
 import datetime
 import decimal
 import threading
+import time
 
 import pytest
 
@@ -18,7 +19,7 @@ import pyarrow as pa
 
 import partd_go
 from partd_go import Closed, Misuse, TimedOut
-from partd_go.tables import Exists, NotFound, connect, connect_async
+from partd_go.tables import Exists, NotFound, arguments, connect, connect_async
 
 DAYS = pd.date_range("2024-01-01", periods=4)
 
@@ -68,6 +69,9 @@ def test_suggestions(tables):
     with pytest.raises(NotFound) as caught:
         tables.get("ohlc", snapshot="none")
     assert "did you mean" not in str(caught.value)
+    with pytest.raises(NotFound) as caught:
+        tables.restore("olhc")  # a snapshot, not a table
+    assert "did you mean" not in str(caught.value)
     assert "did you mean 'ohlc'" in repr(tables["olhc"])
     tables.delete_bucket("NYSE", tables=True)
 
@@ -94,6 +98,7 @@ def _has_dask():
 def test_numpy_numbers(tables):
     assert len(tables.get("ohlc", limit=np.int64(2))) == 2 and len(tables.get("ohlc", last=np.uint8(1))) == 1
     version = tables.put("ohlc", pd.DataFrame({"n": [1]}), "replace", metadata={"a": np.float64(1.5), "b": np.array([1, 2])})
+    assert len(tables.changes("ohlc", since=np.int64(version)).rows) == 0
     assert len(tables.get("ohlc", version=np.int64(version))) == 1 and {**tables.metadata("ohlc"), "a": 1.5, "b": [1, 2]} == tables.metadata("ohlc")
 
 
@@ -112,6 +117,8 @@ def test_parameters(tables):
     for (what, (_, expected)), got in zip(PARAMETERS.items(), row.values()):
         assert got == expected, what
     assert tables.sql("SELECT ? + ? AS n", params=np.array([1, 2]))["n"].tolist() == [3]
+    assert [arguments._parameter(np.array(values), "p").to_pylist() for values in ([1, 2], [5])] == [[[1, 2]], [[5]]]
+    assert [arguments._parameter(nan, "p").null_count for nan in (float("nan"), np.float64("nan"), pd.NaT)] == [0, 0, 1]
 
 
 JARGON = ("Options", "Store", "json:", "unmarshal", "Go ", "nil", "partd verify")
@@ -147,6 +154,7 @@ MISUSES = {
     "column": (lambda tables: tables.put("ohlc", pa.table({"m": [1]}), "append"), 'evolution to "add_only"'),
     "wider": (lambda tables: tables.put("ohlc", pa.table({"n": [1.5]}), "append", missing="ignore"), 'evolution to "compatible"'),
     "metadata": (lambda tables: tables.put("m", pa.table({"n": [1]}), metadata={"day": datetime.date(2024, 1, 1)}), r"metadata\['day'\] is a date"),
+    "time in metadata": (lambda tables: tables.set_metadata("ohlc", {"t": np.datetime64("2024-01-01", "ns")}), r"set\['t'\] is a datetime64"),
     "sources": (lambda tables: tables.combine("ohlc", "both"), "at least two sources"),
 }  # fmt: skip
 
@@ -252,10 +260,16 @@ def test_upkeep(tables):
     assert tables.delete_rows("ohlc", "n = 5") == 3 and len(tables.get("ohlc")) == 4
     tables.compact("ohlc")
     assert tables.expire("ohlc", older_than=datetime.timedelta(hours=1))["Versions"] == 0
-    assert tables.expire("ohlc")["Versions"] > 0 and len(tables.versions("ohlc")) == 1
+    assert tables.expire("ohlc")["Versions"] == 0  # the default keeps a week
+    assert tables.expire("ohlc", older_than=datetime.timedelta())["Versions"] > 0 and len(tables.versions("ohlc")) == 1
 
 
-def test_lock(tables):
+def test_lock(tables, monkeypatch):
+    asked, ask = [], tables._ask
+    monkeypatch.setattr(tables, "_ask", lambda kind, *args, **body: asked.append(kind) or ask(kind, *args, **body))
+    with tables.lock("default", seconds=0):
+        time.sleep(0.2)
+    assert asked == ["partd.lock", "partd.unlock"]
     with tables.lock("job", seconds=1.0):
         with pytest.raises(TimedOut), tables.lock("job", timeout=1.5):  # longer than the lease, which the holder renews
             pass

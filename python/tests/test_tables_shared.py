@@ -75,12 +75,12 @@ def sockets(tables):
     return Path(tables.url.removeprefix("grpc+unix://")).parent
 
 
-def kill_server(directory):
-    """Kills the server of a directory."""
+def kill_server(directory, kind=signal.SIGKILL):
+    """Kills the server of a directory, or sends it another signal."""
     servers = subprocess.run(["pgrep", "-f", f"^[^ ]*partd-tables serve --dir {directory} "], capture_output=True, text=True).stdout.split()
     for pid in servers:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(int(pid), signal.SIGKILL)
+            os.kill(int(pid), kind)
     return len(servers)
 
 
@@ -165,7 +165,7 @@ def test_killed_server(tmp_path):
         before = one.url
         assert not one.ended() and kill_server(tmp_path) == 1
         wait_until(one.ended)
-        assert two.list() == ["q"]
+        assert two.list() == ["q"] and "1GiB" in two._server._address().read_text()  # the new server has the options of the first
         two.put("q", ROW, "append")
         assert len(one["q"]) == 2 and one.url == two.url != before and not one.ended()
         assert other.run("print(len(tables['q']), tables.url)") == f"2 {one.url}\n"
@@ -173,6 +173,16 @@ def test_killed_server(tmp_path):
         two.close()  # raises nothing: the server wrote each row before it answered
         with connect(tmp_path) as three:
             assert len(three["q"]) == len(one["q"]) == 2
+
+
+def test_stopped_server(tmp_path):
+    """After the server stopped because of a signal, the next call of each handle uses a new one."""
+    with connect(tmp_path) as one, connect(tmp_path) as two:
+        one.put("q", ROW)
+        before = one.url
+        assert kill_server(tmp_path, signal.SIGTERM) == 1
+        wait_until(lambda: one.ended() and two.ended())
+        assert len(two["q"]) == len(one["q"]) == 1 and one.url == two.url != before
 
 
 def test_threads_after_kill(tmp_path):

@@ -54,7 +54,9 @@ def parameters(values: Any) -> str:
 def _parameter(value: Any, argument: str) -> pa.Array:
     if isinstance(value, enum.Enum):
         value = value.value
-    if type(value).__module__ == "numpy":
+    if type(value).__name__ in ("NaTType", "NAType"):
+        value = None  # but NaN stays a number
+    elif type(value).__module__ == "numpy" and getattr(value, "ndim", 1) == 0:  # an array is a list
         if value.dtype.kind not in "mM":  # item() of a time in nanoseconds is an int
             value = value.item()
         elif value != value:
@@ -62,6 +64,6 @@ def _parameter(value: Any, argument: str) -> pa.Array:
     if isinstance(value, int) and not -_MAX_INT <= value < _MAX_INT and abs(value) < 10**_MAX_DIGITS:
         return pa.array([decimal.Decimal(value)], pa.decimal128(_MAX_DIGITS, 0))
     try:
-        return pa.array([value], from_pandas=True)
+        return pa.array([value])
     except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
         raise Misuse(f"{argument}, {value!r:.80} of type {type(value).__name__}, cannot be passed to SQL: {error}") from None

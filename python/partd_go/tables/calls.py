@@ -36,15 +36,21 @@ def to_json(call: Mapping[str, Any], op: str) -> bytes:
         for name, value in _leaves(call, ""):
             if isinstance(value, float) and not math.isfinite(value):
                 raise Misuse(f"{op}: {name} is {value}, which JSON cannot represent: write None or a text") from None
-            if not isinstance(value, (str, int, float, type(None))) and not hasattr(value, "tolist"):
+            if not isinstance(value, (str, int, float, type(None))) and not _is_numpy(value):
                 raise Misuse(f"{op}: {name} is a {type(value).__name__}, which JSON cannot represent: write text, numbers, lists or dicts") from None
         raise Misuse(f"{op}: {error}") from None
 
 
 def _of_numpy(value: Any) -> Any:
-    if type(value).__module__ != "numpy":
+    if not _is_numpy(value):
         raise TypeError(type(value).__name__)
     return value.tolist()
+
+
+def _is_numpy(value: Any) -> bool:
+    """Reports whether value is of NumPy, and no time: tolist returns an int for a time in nanoseconds."""
+    dtype = getattr(value, "dtype", None)
+    return type(value).__module__ == "numpy" and dtype is not None and dtype.kind not in "mM"
 
 
 def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:

@@ -33,6 +33,7 @@ _LOCAL = ("localhost", "127.0.0.1", "::1")
 _GROUP_BYTES = 16 << 20  # _read_batches returns when it has batches of this total size
 _GROUP_TIME = 0.03  # _read_batches returns the batches so far after this time, in seconds
 _HINT_TIMEOUT = 2.0  # timeout of the search for a similar name, in seconds
+_MAX_HINTED = 1000  # maximum number of names that are compared, because a comparison can take 0.1 ms
 _MAX_REOPENED = 8  # maximum number of connections that are kept open for unpickled handles
 
 
@@ -85,9 +86,10 @@ class Connection:
         returns its results. docs/dev/tables-wire.md lists the actions."""
         return self._ask(kind, timeout, **body)
 
-    def _ask(self, kind: str, /, timeout: float | None = None, **body: Any) -> list[Any]:
+    def _ask(self, kind: str, /, timeout: float | None = None, *, hint: bool = True, **body: Any) -> list[Any]:
         action = flight.Action(kind, to_json(body, kind))
-        with self._hint(body), self._call(kind, timeout, is_write=kind not in _READS) as call:
+        names_snapshot = kind in ("partd.restore", "partd.delete_snapshots")
+        with self._hint({} if names_snapshot or not hint else body), self._call(kind, timeout, is_write=kind not in _READS) as call:
             answers = call.wait(lambda: [*call.client.do_action(action, call.options)])
         return [json.loads(answer.body.to_pybytes()) for answer in answers]
 
@@ -101,7 +103,7 @@ class Connection:
             if name:
                 with contextlib.suppress(Error):
                     known = [table["Name"] for table in self._ask("partd.tables", _HINT_TIMEOUT, bucket=bucket, filter={})]
-                    if name not in known and (similar := difflib.get_close_matches(name, known, 1)):
+                    if name not in known and len(known) <= _MAX_HINTED and (similar := difflib.get_close_matches(name, known, 1)):
                         error.args = (f"{error}: did you mean {similar[0]!r}?",)
             raise
 
@@ -114,6 +116,7 @@ class Connection:
         check_not_forked(self.url)
         if isinstance(self._server, SharedServer) and self._server.ended():
             with self._restarting:
+                self._check_open()  # another thread may have closed the client in the meantime
                 if self._server.ended():
                     self._server._connect_or_start()
                     self.url = self._server.url

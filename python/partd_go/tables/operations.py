@@ -101,9 +101,10 @@ class Operations(Connection):
         return self._maintain("partd.compact", names, bucket, timeout)
 
     def expire(
-        self, *names: str, bucket: str = "", older_than: datetime.timedelta = datetime.timedelta(), keep: int = 1, timeout: float | None = None
+        self, *names: str, bucket: str = "", older_than: datetime.timedelta = datetime.timedelta(days=7), keep: int = 1, timeout: float | None = None
     ) -> dict[str, int]:
-        """Removes versions of tables older than older_than, except the newest keep and those in snapshots, and their files."""
+        """Removes versions of tables (default: of all tables of the bucket) older than older_than, except the newest keep and those in
+        snapshots, and their files."""
         age = int(older_than.total_seconds() * 1e9)
         return self._maintain("partd.expire", names, bucket, timeout, OlderThan=age, Keep=keep)
 
@@ -116,12 +117,12 @@ class Operations(Connection):
         """Holds a lock at the server in a with block: with tables.lock("daily job"). It excludes all other clients, and raises
         TimedOut if it does not get the lock before the timeout. If this process is killed, the lock ends after seconds."""
         (granted,) = self._ask("partd.lock", timeout, bucket=bucket, name=name, seconds=seconds)
-        stop = threading.Event()
+        stop, interval = threading.Event(), granted["seconds"] / 3  # for seconds=0, the server chooses
 
         def renew() -> None:
-            while not stop.wait(seconds / 3):
+            while not stop.wait(interval):
                 with contextlib.suppress(Error):  # the lock may have expired, or the server may have ended
-                    self._ask("partd.lock", seconds / 3, lease=granted["lease"])
+                    self._ask("partd.lock", interval, lease=granted["lease"])
 
         threading.Thread(target=renew, name="partd lock", daemon=True).start()
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import numbers
 import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias, TypedDict
@@ -125,7 +126,7 @@ def since_state(since: int | Time | None, snapshot: str) -> dict[str, Any]:
     """Returns the field of a request that selects the earlier state to compare with, or {} for the empty table."""
     if since is not None and snapshot:
         raise Misuse("pass only one of since and since_snapshot")
-    is_version = isinstance(since, int)
+    is_version = isinstance(since, numbers.Integral)
     selected = state(since if is_version else None, None if is_version else since, snapshot)  # type: ignore[arg-type]
     return {"since": selected} if selected else {}
 

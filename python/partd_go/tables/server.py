@@ -99,11 +99,16 @@ class SharedServer(SharedProcess):
         return [self._program, "serve", "--dir", self.directory, "--listen", f"grpc+unix://{sockets}/socket", *self._flags]
 
     def _description(self) -> list[bytes]:
-        return [os.fsencode(" ".join(self._flags))]
+        return [os.fsencode(flag) for flag in self._flags]
 
     def _check_description(self, description: bytes) -> None:
-        if self._flags and self._connection is None and description != self._description()[0]:  # after a restart, any options are fine
-            running = f"other options ({os.fsdecode(description)})" if description else "the default options"
+        if self._connection is not None:
+            return  # after a restart, any options are fine
+        running_flags = tuple(os.fsdecode(description).split("\0")) if description else ()
+        if not self._flags:
+            self._flags = running_flags  # so that a restart by this handle keeps the options, such as the catalog
+        elif running_flags != self._flags:
+            running = f"other options ({' '.join(running_flags)})" if description else "the default options"
             raise Misuse(f"{self.directory} is already open with {running}: close it in all programs first, or pass the same options")
 
     def shutdown(self) -> None:
