@@ -43,7 +43,7 @@ def synchronous(tables: Tables) -> None:
     assert_type(tables.resampled("t", "1D", "when", ["min"], columns=["a"], as_="arrow"), pa.Table)
     assert_type(tables.get("t", columns="a"), pd.DataFrame)
     assert_type(tables.put("t", pd.Series([1]), upsert="a"), int)
-    assert_type([*tables], list[str])
+    assert_type(list(tables), list[str])
     assert_type("t" in tables, bool)
     assert_type(tables.snapshots(), list[Snapshot])
     assert_type(tables.snapshots()[0].time, datetime.datetime)
