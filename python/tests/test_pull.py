@@ -17,6 +17,7 @@ import uuid
 from pathlib import Path
 
 import pytest
+import pytz
 
 pytest.importorskip("partd_go_tables", reason="needs the partd-go-tables wheel")
 import numpy as np
@@ -181,7 +182,7 @@ def test_unnamed_index(nodes, name):
         assert subprocess.run(command, check=True, capture_output=True, text=True).stdout.startswith("index,")
         one.save(f"{name} {label}", frame[:1])
         assert_equal(two.load(f"{name} {label}"), frame, check_freq=False)
-    zoned = prices(zone="dateutil/Europe/Berlin", index=None)
+    zoned = prices(zone=pytz.timezone("Europe/Berlin"), index=None)
     one.save(f"{name} zoned", zoned)
     assert_equal(two.load(f"{name} zoned"), zoned, check_freq=False)
     clash = prices().rename(columns={"price": "index"}).rename_axis(None)
