@@ -80,7 +80,7 @@ class Operations(Connection):
         """Adds rules, such as {"name": "positive", "kind": "range", "column": "price", "min": "0"}, and predefined sets of rules,
         "time_series" or "prices". remove, disable and enable are names of rules."""
         named = {"sets": sets, "remove": remove, "disable": disable, "enable": enable}
-        edit = {key: to_names(value, key) for key, value in named.items()}
+        edit: dict[str, Any] = {key: to_names(value, key) for key, value in named.items()}
         self._ask("partd.edit_rules", timeout, bucket=bucket, name=name, add=[{**rule} for rule in add], time=time, **edit)
 
     def delete_rows(self, name: str, where: str, bucket: str = "", *, timeout: float | None = None) -> int:
@@ -108,7 +108,7 @@ class Operations(Connection):
         age = int(older_than.total_seconds() * 1e9)
         return self._maintain("partd.expire", names, bucket, timeout, OlderThan=age, Keep=keep)
 
-    def _maintain(self, kind: str, names: Sequence[str], bucket: str, timeout: float | None, **options: int) -> dict[str, int]:
+    def _maintain(self, kind: str, names: Sequence[str], bucket: str, timeout: float | None, **options: Any) -> dict[str, int]:
         (done,) = self._ask(kind, timeout, Bucket=bucket, Tables=to_names(names, kind) or None, **options)
         return dict(done)
 
