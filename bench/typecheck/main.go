@@ -1,6 +1,5 @@
-// Command typecheck checks the types of a module's packages for another platform, without cgo, and with --tests those of
-// the tests, too. It reads the source of all imported packages, so it needs a small part of the time in which go build or
-// go vet would compile them.
+// Command typecheck checks the types of a module's packages for another platform, without cgo. With --tests, it also checks
+// the tests. It reads the source of all imported packages, and is much faster than go build and go vet, which compile them.
 //
 //	go run -C bench ./typecheck [--tests] GOOS DIRECTORY...
 package main
@@ -44,7 +43,7 @@ func main() {
 type listed struct {
 	ImportPath, Dir string
 	GoFiles         []string
-	ImportMap       map[string]string // from import paths in the source to those of test variants and vendored packages
+	ImportMap       map[string]string // from an import path in the source to the path of a test variant or vendored package
 	Module          *struct {
 		Main      bool
 		GoVersion string
@@ -65,7 +64,7 @@ func check(dir, goos string, tests bool) error {
 		return err
 	}
 	c := checker{files: token.NewFileSet(), checked: map[string]*types.Package{"unsafe": types.Unsafe}}
-	for list := json.NewDecoder(out); ; { // go list prints each package after those that it imports
+	for list := json.NewDecoder(out); ; { // go list prints a package after the packages that it imports
 		var p listed
 		err := list.Decode(&p)
 		if err == io.EOF {

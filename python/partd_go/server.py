@@ -36,11 +36,12 @@ exit $code
 _RUN_SHARED = f"({_RUN}) &"  # outlives the process that started it
 
 
-def find(program: str, directory: Path | None = None, wheel: str = "partd-go") -> str:
-    """Returns the path of a program: in directory (default: this wheel's directory), or otherwise on the PATH."""
+def find(program: str, directory: Path | None = None, wheel: str = "partd-go", script: str | None = None) -> str:
+    """Returns the path of a program: in directory (default: this wheel's directory), or otherwise on the PATH. script is the
+    wheel's own script of this name, which only starts the program."""
     wheel_path = (directory or _BIN) / (program + (".exe" if sys.platform == "win32" else ""))
     path = str(wheel_path) if os.access(wheel_path, os.X_OK) else shutil.which(program)
-    if path is None or os.path.realpath(path) == os.path.realpath(sys.argv[0]):  # the wheel's own script of this name
+    if path is None or (script and os.path.realpath(path) == os.path.realpath(script)):
         raise failure(
             NoServer, f"run {program}", str(wheel_path), "this installation lacks the program",
             f"install Go, then {wheel} with pip, or put {program} on the PATH",
@@ -58,7 +59,7 @@ def run_server() -> None:
 
 def _exec(program: str) -> None:
     try:
-        path = find(program)
+        path = find(program, script=sys.argv[0])
     except NoServer as error:
         sys.exit(str(error))
     os.execv(path, [program, *sys.argv[1:]])

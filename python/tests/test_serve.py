@@ -104,6 +104,17 @@ def test_program_is_missing(monkeypatch, tmp_path):
         partd_go.server.run_partd()
 
 
+def test_script_does_not_start_itself(tmp_path, monkeypatch):
+    """Without its program, the wheel's own script on the PATH is not taken for the program."""
+    script = tmp_path / "partd-server"
+    script.write_text("#!/bin/sh\n")
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert partd_go.server.find("partd-server", tmp_path / "none") == str(script)
+    with pytest.raises(partd_go.NoServer, match="lacks the program"):
+        partd_go.server.find("partd-server", tmp_path / "none", script=str(script))
+
+
 def test_server_does_not_start(temp_directory, tmp_path):
     (tmp_path / "file").write_text("no store")
     with pytest.raises(partd_go.NoServer, match="did not start: .*file"):

@@ -38,13 +38,13 @@ var status string
 // WithStatus returns a handler that also serves a status page at /. The page shows facts, such as the store and the
 // version, and reads the metrics of partd-server from /metrics.
 func WithStatus(h http.Handler, facts ...string) http.Handler {
-	page := strings.Replace(status, "<!-- facts -->", html.EscapeString(strings.Join(facts, " · ")), 1)
+	page := []byte(strings.Replace(status, "<!-- facts -->", html.EscapeString(strings.Join(facts, " · ")), 1))
 	mux := http.NewServeMux()
 	mux.Handle("/", h)
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		w.Header().Set("Content-Security-Policy", "default-src 'none'; connect-src 'self'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; frame-ancestors 'none'")
-		_, _ = w.Write([]byte(page)) // the client may have disconnected
+		_, _ = w.Write(page) // the client may have disconnected
 	})
 	return mux
 }
