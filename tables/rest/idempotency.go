@@ -108,7 +108,7 @@ func (q *request) willReplyTable() {
 // replay answers the request from the record of its key. It reports whether there is a record, or whether looking for
 // one failed.
 func (h *handler) replay(q *request, b *tables.Bucket) (answered bool, err error) {
-	k, err := h.catalog().Key(q.Ctx, q.key.ID)
+	k, err := h.catalog().Key(q.Ctx, q.key.ID, q.key.Fingerprint)
 	switch {
 	case err != nil || k == nil:
 		return err != nil, err

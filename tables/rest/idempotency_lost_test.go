@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -136,13 +137,13 @@ func resend(t testing.TB, r *http.Request, body []byte, urls func(attempt int) s
 func TestLostAnswers(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	k := newKeyedClient(c)
-	dropped := 0
+	var dropped atomic.Int64
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		must(t, err)
 		code, out := resend(t, r, body, func(int) string { return c.url })
 		if rand.IntN(3) > 0 {
-			dropped++
+			dropped.Add(1)
 			panic(http.ErrAbortHandler)
 		}
 		w.WriteHeader(code)
@@ -156,10 +157,10 @@ func TestLostAnswers(t *testing.T) {
 		k.cycle()
 	}
 	k.check()
-	if dropped < k.cycles {
-		t.Errorf("the proxy dropped %d answers to %d requests, want more", dropped, k.cycles*requestsPerCycle)
+	if dropped.Load() < int64(k.cycles) {
+		t.Errorf("the proxy dropped %d answers to %d requests, want more", dropped.Load(), k.cycles*requestsPerCycle)
 	}
-	t.Logf("%d requests, %d answers dropped", k.cycles*requestsPerCycle, dropped)
+	t.Logf("%d requests, %d answers dropped", k.cycles*requestsPerCycle, dropped.Load())
 }
 
 // killWriter kills the process instead of sending an answer.

@@ -68,10 +68,11 @@ func (t *transaction) recordKey() {
 // already, it returns ErrKeyExists.
 func (d *database) AddKey(ctx context.Context) error { return d.inTx(ctx, (*transaction).recordKey) }
 
-// Key returns the recorded key with an ID, or nil if there is none.
-func (d *database) Key(ctx context.Context, id string) (*Key, error) {
+// Key returns the recorded key with an ID, or nil if there is none. If its fingerprint is another one, the answer, which
+// may be large, is left out.
+func (d *database) Key(ctx context.Context, id, fingerprint string) (*Key, error) {
 	k := &Key{ID: id}
-	err := d.reads.QueryRowContext(ctx, selectKey, id).Scan(&k.Fingerprint, &k.Scope, &k.Status, &k.Answer, &k.UUID, &k.Location)
+	err := d.reads.QueryRowContext(ctx, selectKey, id, fingerprint).Scan(&k.Fingerprint, &k.Scope, &k.Status, &k.Answer, &k.UUID, &k.Location)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
 	}

@@ -28,7 +28,7 @@ func TestKeys(t *testing.T) {
 	}
 	known := func(ids ...string) (found string) {
 		for _, id := range ids {
-			k, err := c.Key(context.Background(), id)
+			k, err := c.Key(context.Background(), id, "")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -90,7 +90,7 @@ func TestKeysOfOldCatalog(t *testing.T) {
 		if err := c.CreateNamespace(ctx, "ns", nil); !errors.Is(err, want) {
 			t.Errorf("CreateNamespace: %v, want %v", err, want)
 		}
-		if k, err := c.Key(t.Context(), fmt.Sprint(want)); (k != nil) != (want == nil) || err != nil {
+		if k, err := c.Key(t.Context(), fmt.Sprint(want), ""); (k != nil) != (want == nil) || err != nil {
 			t.Errorf("after %v, the key is %v, error %v", want, k, err)
 		}
 	}

@@ -127,7 +127,7 @@ const (
 		AND location NOT IN (SELECT metadata_location FROM partd_snapshot_tables)`
 	deleteInfo = `DELETE FROM partd_tables WHERE uuid=? OR namespace=? AND name=?`
 	insertInfo = `INSERT INTO partd_tables VALUES (?,?,?,?,?,?,?,?,?,?)`
-	selectKey  = `SELECT fingerprint, scope, status, answer, uuid, location FROM partd_keys WHERE id=?`
+	selectKey  = `SELECT fingerprint, scope, status, CASE WHEN fingerprint=?2 THEN answer ELSE '' END, uuid, location FROM partd_keys WHERE id=?1`
 	insertKey  = `INSERT INTO partd_keys VALUES (?1,?2,?3,(SELECT COALESCE(MAX(number), 0)+1 FROM partd_keys WHERE scope=?3),?4,?5,?6,?7,?8) ON CONFLICT DO NOTHING`
 	trimKeys   = `DELETE FROM partd_keys WHERE scope=?1 AND number<=(SELECT MAX(number) FROM partd_keys WHERE scope=?1)-?2`
 	upsertFile = `INSERT INTO partd_files VALUES (?,?,?,?)
