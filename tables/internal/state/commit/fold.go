@@ -52,8 +52,8 @@ func (e *Entry) foldAll(ctx context.Context, moment time.Time) (*table.Table, er
 	return t, err
 }
 
-// fold is Fold for callers that hold the lock e.Commits. It also returns the table if the fold changed the table. Rows
-// that were put by the given moment get a snapshot of their own. fold retries if the table's schema changes
+// fold is Fold for callers that hold e.Commits. It also returns the table if the fold changed the table. Rows
+// that were put by the given moment get their own snapshot. fold retries if the table's schema changes
 // concurrently.
 func (e *Entry) fold(ctx context.Context, moment time.Time) (rows int64, t *table.Table, err error) {
 	if e.tables.Tail == nil || e.tables.ReadOnly {
