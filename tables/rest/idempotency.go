@@ -39,7 +39,8 @@ func (h *handler) once(q *request, b *tables.Bucket, handle func() error) error 
 		return err
 	}
 	q.key = &icecat.Key{ID: id.String(), Status: http.StatusNoContent, Scope: hash(q.Caller.User(), q.URL.Path)}
-	q.key.Fingerprint = hash(q.Caller.User(), q.Method, q.URL.Path, q.URL.RawQuery, string(body))
+	bodySum := sha256.Sum256(body)
+	q.key.Fingerprint = hash(q.Caller.User(), q.Method, q.URL.EscapedPath(), q.URL.RawQuery, string(bodySum[:]))
 	end, err := h.turns.begin(q.Ctx, q.key.ID, h.opts.Patience())
 	if err != nil {
 		return err
