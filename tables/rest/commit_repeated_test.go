@@ -100,11 +100,16 @@ func TestRepeatedCreation(t *testing.T) {
 	m, err := table.ParseMetadataBytes(meta)
 	must(t, err)
 	updates := []any{
-		object{"action": "assign-uuid", "uuid": m.TableUUID()}, object{"action": "upgrade-format-version", "format-version": 2},
-		object{"action": "add-schema", "schema": json.RawMessage(schemaN), "last-column-id": 1}, object{"action": "set-current-schema", "schema-id": -1},
-		object{"action": "add-spec", "spec": object{"spec-id": 0, "fields": []any{}}}, object{"action": "set-default-spec", "spec-id": -1},
-		object{"action": "add-sort-order", "sort-order": object{"order-id": 0, "fields": []any{}}}, object{"action": "set-default-sort-order", "sort-order-id": -1},
-		object{"action": "set-location", "location": m.Location()}, object{"action": "set-properties", "updates": object{"k": "v"}},
+		object{"action": "assign-uuid", "uuid": m.TableUUID()},
+		object{"action": "upgrade-format-version", "format-version": 2},
+		object{"action": "add-schema", "schema": json.RawMessage(schemaN), "last-column-id": 1},
+		object{"action": "set-current-schema", "schema-id": -1},
+		object{"action": "add-spec", "spec": object{"spec-id": 0, "fields": []any{}}},
+		object{"action": "set-default-spec", "spec-id": -1},
+		object{"action": "add-sort-order", "sort-order": object{"order-id": 0, "fields": []any{}}},
+		object{"action": "set-default-sort-order", "sort-order-id": -1},
+		object{"action": "set-location", "location": m.Location()},
+		object{"action": "set-properties", "updates": object{"k": "v"}},
 	}
 	create := object{"requirements": []any{object{"type": "assert-create"}}, "updates": updates}
 	c.send("POST", "namespaces/ns/tables/t", create, 200)

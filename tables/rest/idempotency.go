@@ -26,6 +26,9 @@ import (
 // once: a repetition gets an equivalent answer.
 const keyHeader = "Idempotency-Key"
 
+// maxError limits the size of a recorded error, in bytes, because errors can quote the request.
+const maxError = 16 << 10
+
 // once runs handle, which answers a request with an idempotency key. If the key is recorded already, it answers from the
 // record instead. A successful change records the key in its own transaction. Afterwards, once records errors that
 // a repetition would get again.
@@ -56,9 +59,9 @@ func (h *handler) once(q *request, b *tables.Bucket, handle func() error) error 
 	}
 	if p := h.publicProblem(err); isFinal(p.Code) {
 		q.key.Status, q.key.Scope = p.Code, hash(q.Caller.User())
-		if text, err := json.Marshal(p); err == nil {
+		// If an error is not recorded, a repetition runs the request again, and gets the same error.
+		if text, err := json.Marshal(p); err == nil && len(text) <= maxError {
 			q.key.Answer = string(text)
-			// If this fails, a repetition runs the request again, and gets the same error.
 			_ = h.catalog().AddKey(context.WithoutCancel(q.Ctx))
 		}
 	}

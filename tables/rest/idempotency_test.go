@@ -14,6 +14,7 @@ import (
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/flightd"
 	partdiceberg "github.com/go-partd/partd/tables/iceberg"
+	"github.com/go-partd/partd/tables/internal/state/foreign"
 )
 
 func newKey() string { return uuid.Must(uuid.NewV7()).String() }
@@ -224,6 +225,17 @@ func TestKeyRules(t *testing.T) {
 	c.sendKey(key, "GET", "namespaces/ns/tables/t", nil, 200)
 	c.sendKey(key, "POST", "namespaces/ns/views", object{}, 406)
 	c.sendKey("1", "POST", "namespaces/ns/tables/t/metrics", object{"report-type": "scan-report"}, 204)
+	c.send("POST", "namespaces", object{"namespace": []string{"ns/tables/t"}}, 200)
+	key = newKey()
+	c.sendKey(key, "DELETE", "namespaces/ns%2Ftables%2Ft", nil, 204)
+	c.sendKey(key, "DELETE", "namespaces/ns/tables/t", nil, 422) // another path, although both look alike without escapes
+	for size, want := range map[int]bool{1: true, maxError: false} {
+		key = newKey()
+		c.sendKey(key, "POST", "namespaces/ns/tables/t", object{"requirements": []any{object{"type": strings.Repeat("x", size)}}, "updates": []any{}}, 400)
+		if k, err := foreign.CatalogOf(c.store).Key(c.Context(), key, ""); (k != nil) != want || err != nil {
+			t.Errorf("an error with %d bytes of the request has the record %v, error %v", size, k, err)
+		}
+	}
 	for code, want := range map[int]bool{200: false, 400: true, 401: false, 403: false, 404: true, 408: false, 409: true, 419: false, 422: true, 429: false, 500: false, 503: false} {
 		if isFinal(code) != want {
 			t.Errorf("isFinal(%d) is %v, want %v", code, !want, want)

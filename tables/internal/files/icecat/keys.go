@@ -45,8 +45,8 @@ func KeyHooks(ctx context.Context) []TxHook {
 	return []TxHook{(*transaction).recordKey}
 }
 
-// recordKey records the key of the transaction's context, if there is one. It forgets expired keys, and the oldest keys
-// of a scope with too many.
+// recordKey records the key of the transaction's context, if there is one. It forgets the oldest keys of a scope with too
+// many, and some expired keys.
 func (t *transaction) recordKey() {
 	k, _ := t.ctx.Value(keyContext{}).(*Key)
 	if k == nil {
@@ -57,7 +57,7 @@ func (t *transaction) recordKey() {
 		k.UUID, k.Location = t.changes[0].New.TableUUID().String(), t.changes[0].Result.MetadataLocation()
 	}
 	now := time.Now()
-	t.exec(`DELETE FROM partd_keys WHERE at_ms<?`, now.Add(-KeyLifetime-time.Hour).UnixMilli())
+	t.exec(forgetKeys, now.Add(-KeyLifetime-time.Hour).UnixMilli())
 	if t.exec(insertKey, k.ID, k.Fingerprint, k.Scope, now.UnixMilli(), k.Status, k.Answer, k.UUID, k.Location) == 0 && t.err == nil {
 		t.err = ErrKeyExists
 	}
@@ -71,6 +71,9 @@ func (d *database) AddKey(ctx context.Context) error { return d.inTx(ctx, (*tran
 // Key returns the recorded key with an ID, or nil if there is none. If its fingerprint is another one, the answer, which
 // may be large, is left out.
 func (d *database) Key(ctx context.Context, id, fingerprint string) (*Key, error) {
+	if d.readOnly { // Nothing can be recorded, and an old catalog has no table of keys.
+		return nil, nil
+	}
 	k := &Key{ID: id}
 	err := d.reads.QueryRowContext(ctx, selectKey, id, fingerprint).Scan(&k.Fingerprint, &k.Scope, &k.Status, &k.Answer, &k.UUID, &k.Location)
 	if errors.Is(err, sql.ErrNoRows) {

@@ -80,6 +80,10 @@ func TestKeysOfOldCatalog(t *testing.T) {
 	if _, err := c.writes.ExecContext(t.Context(), `DROP TABLE partd_keys`); err != nil {
 		t.Fatal(err)
 	}
+	c.database.readOnly = true
+	if k, err := c.Key(t.Context(), "a", ""); k != nil || err != nil {
+		t.Errorf("a reader got the key %v, error %v, want none", k, err)
+	}
 	if err := c.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -93,5 +97,45 @@ func TestKeysOfOldCatalog(t *testing.T) {
 		if k, err := c.Key(t.Context(), fmt.Sprint(want), ""); (k != nil) != (want == nil) || err != nil {
 			t.Errorf("after %v, the key is %v, error %v", want, k, err)
 		}
+	}
+}
+
+// TestExpiredKeys checks that a transaction after a pause, in which many keys expired, forgets only some of them.
+func TestExpiredKeys(t *testing.T) {
+	c, err := Open(t.Context(), t.TempDir(), Options{FS: vfs.OS{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close() //nolint:errcheck // nothing is pending
+	if err := c.inTx(t.Context(), func(tx *transaction) {
+		for i := range 250 {
+			tx.exec(insertKey, fmt.Sprint(i), "", "one", i, 204, "", "", "")
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []int{151, 52, 3, 4} {
+		if err := c.AddKey(WithKey(t.Context(), &Key{ID: fmt.Sprint("new", i)})); err != nil {
+			t.Fatal(err)
+		}
+		if ids, err := c.strings(t.Context(), `SELECT id FROM partd_keys`); len(ids) != want || err != nil {
+			t.Errorf("after insertion %d, there are %d keys, error %v, want %d", i+1, len(ids), err, want)
+		}
+	}
+}
+
+// TestKeyOfMissingNamespace checks that dropping a namespace records the key even if another transaction has just dropped
+// the namespace.
+func TestKeyOfMissingNamespace(t *testing.T) {
+	c, err := Open(t.Context(), t.TempDir(), Options{FS: vfs.OS{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close() //nolint:errcheck // nothing is pending
+	if err := c.DropNamespace(WithKey(t.Context(), &Key{ID: "a"}), "ns"); err != nil {
+		t.Fatal(err)
+	}
+	if k, err := c.Key(t.Context(), "a", ""); k == nil || err != nil {
+		t.Errorf("the key is %v, error %v, want that it is recorded", k, err)
 	}
 }

@@ -23,7 +23,8 @@ func (n namespaces) HasNamespace(ctx context.Context, namespace string) (bool, e
 // DropNamespace drops a namespace unless it contains tables or snapshots.
 func (n namespaces) DropNamespace(ctx context.Context, namespace string) error {
 	return n.inTx(ctx, func(t *transaction) {
-		if t.exec(deleteNamespace, namespace) > 0 {
+		t.exec(deleteNamespace, namespace)
+		if len(t.strings(selectNamespace, namespace)) == 0 { // also if another transaction dropped it first
 			t.recordKey()
 		}
 	})

@@ -129,6 +129,8 @@ const (
 	insertInfo = `INSERT INTO partd_tables VALUES (?,?,?,?,?,?,?,?,?,?)`
 	selectKey  = `SELECT fingerprint, scope, status, CASE WHEN fingerprint=?2 THEN answer ELSE '' END, uuid, location FROM partd_keys WHERE id=?1`
 	insertKey  = `INSERT INTO partd_keys VALUES (?1,?2,?3,(SELECT COALESCE(MAX(number), 0)+1 FROM partd_keys WHERE scope=?3),?4,?5,?6,?7,?8) ON CONFLICT DO NOTHING`
+	// The limit keeps a transaction short after a pause in which many keys expired.
+	forgetKeys = `DELETE FROM partd_keys WHERE id IN (SELECT id FROM partd_keys WHERE at_ms<? ORDER BY at_ms LIMIT 100)`
 	trimKeys   = `DELETE FROM partd_keys WHERE scope=?1 AND number<=(SELECT MAX(number) FROM partd_keys WHERE scope=?1)-?2`
 	upsertFile = `INSERT INTO partd_files VALUES (?,?,?,?)
 		ON CONFLICT (path) DO UPDATE SET uuid=excluded.uuid, size=excluded.size, xxh3=excluded.xxh3`
