@@ -125,8 +125,14 @@ func (h *handler) replay(q *request, b *tables.Bucket) (answered bool, err error
 		}
 		return true, p
 	case k.Answer != "" && strings.HasSuffix(q.URL.Path, "/tables"): // the metadata of a staged table
-		var staged struct{ Location string }
+		var staged struct {
+			Location string
+			UUID     string `json:"table-uuid"`
+		}
 		if err := json.Unmarshal([]byte(k.Answer), &staged); err != nil {
+			return true, err
+		}
+		if _, err := h.current(q, staged.UUID); err != nil && !errors.Is(err, icecat.ErrNotFound) {
 			return true, err
 		}
 		return true, h.replyTable(q, b, "", staged.Location, json.RawMessage(k.Answer))
@@ -143,9 +149,7 @@ func (h *handler) replay(q *request, b *tables.Bucket) (answered bool, err error
 func (h *handler) replayTable(q *request, b *tables.Bucket, k *icecat.Key) error {
 	name, err := tableName{b, q.PathValue("table")}, error(nil)
 	if k.UUID != "" { // otherwise the commit changed nothing
-		var current icecat.TableName
-		current, err = h.catalog().ByUUID(q.Ctx, k.UUID)
-		name = tableName{h.store.BucketOf(current.Namespace), current.Name}
+		name, err = h.current(q, k.UUID)
 	}
 	var t *table.Table
 	switch {
@@ -157,9 +161,6 @@ func (h *handler) replayTable(q *request, b *tables.Bucket, k *icecat.Key) error
 			return notFound("NoSuchTableException", "the request succeeded, but the table was dropped later, and its files were removed")
 		}
 	case err == nil:
-		if err := q.Caller.CheckAccess(serving.Read, name.bucket.Name()); err != nil {
-			return err
-		}
 		if err := q.chargeTables(false, name); err != nil {
 			return err
 		}
@@ -169,6 +170,16 @@ func (h *handler) replayTable(q *request, b *tables.Bucket, k *icecat.Key) error
 		return err
 	}
 	return h.replyCommitted(q, b, t)
+}
+
+// current returns the name of the table with a UUID, which the caller must be allowed to read.
+func (h *handler) current(q *request, uuid string) (tableName, error) {
+	n, err := h.catalog().ByUUID(q.Ctx, uuid)
+	if err != nil {
+		return tableName{}, err
+	}
+	b := h.store.BucketOf(n.Namespace)
+	return tableName{b, n.Name}, q.Caller.CheckAccess(serving.Read, b.Name())
 }
 
 // turns lets one request at a time run for each idempotency key.

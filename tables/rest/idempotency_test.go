@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/apache/iceberg-go/table"
 	"github.com/google/uuid"
 
 	"github.com/go-partd/partd/tables"
@@ -240,6 +242,29 @@ func TestKeyRules(t *testing.T) {
 		if isFinal(code) != want {
 			t.Errorf("isFinal(%d) is %v, want %v", code, !want, want)
 		}
+	}
+}
+
+// TestKeyOfMovedTable checks that a caller gets no answer, and no credentials, for a table that was moved to a bucket that
+// the token does not cover.
+func TestKeyOfMovedTable(t *testing.T) {
+	lend := func(context.Context, string, bool) (map[string]string, error) { return map[string]string{"k": "v"}, nil }
+	admin := serve(t, t.TempDir(), flightd.Options{Secret: secret}, Options{Lend: lend}).withToken(flightd.Admin)
+	admin.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
+	c := admin.withToken(flightd.Admin, "ns")
+	for _, stage := range []bool{false, true} {
+		key, body := newKey(), object{"name": "t", "schema": json.RawMessage(schemaN), "stage-create": stage}
+		created := c.sendKey(key, "POST", "namespaces/ns/tables", body, 200)
+		if stage {
+			meta, err := json.Marshal(created["metadata"])
+			must(t, err)
+			m, err := table.ParseMetadataBytes(meta)
+			must(t, err)
+			_, err = partdiceberg.Commit(t.Context(), c.store, partdiceberg.Change{Bucket: "ns", Table: "t", New: m})
+			must(t, err)
+		}
+		must(t, c.store.Bucket("ns").Table("t").Rename(t.Context(), c.store.Bucket("other"), fmt.Sprint(stage)))
+		c.sendKey(key, "POST", "namespaces/ns/tables", body, 403, "does not cover bucket")
 	}
 }
 
