@@ -35,7 +35,7 @@ export function Switch({ look, set }: { look: Look; set: Set }) {
   return (
     <span class="joined" role="group" aria-label="show as">
       <button type="button" aria-pressed={!look.chart} onClick={() => set({ chart: null })}>Grid</button>
-      <button type="button" aria-pressed={!!look.chart} onClick={() => set({ chart: look.chart ?? { kind: "line", x: "", y: [], by: "" } })}>Chart</button>
+      <button type="button" aria-pressed={!!look.chart} onClick={() => set({ chart: look.chart ?? { kind: "line", x: "", y: [], by: "" }, profile: null })}>Chart</button>
     </span>
   );
 }
