@@ -381,13 +381,14 @@ class Tables(Operations, Shown):
 
     def resample(
         self, source: str, target: str, rule: str = "", time_col: str = "", how: Functions = "mean", *,
-        columns: str | Sequence[str] | None = None, sql: str = "", mode: Mode = "append", bucket: str = "", target_bucket: str | None = None,
-        timeout: float | None = None,
+        columns: str | Sequence[str] | None = None, by: str | Sequence[str] | None = None, sql: str = "", mode: Mode = "append", bucket: str = "",
+        target_bucket: str | None = None, timeout: float | None = None,
     ) -> tuple[int, int]:  # fmt: skip
         """Puts the aggregates of a table by time bins, or the rows of the SELECT sql, into the table target. rule is the length
         of a bin, a pandas offset such as "5min". how names one or several functions, or is a dict from columns to functions,
-        such as {"open": "first", "high": "max"}. It returns the number of source rows (0 for a SELECT) and of rows put."""
-        call: dict[str, Any] = {"SQL": sql} if sql else _resample_body(rule, time_col, how, columns)
+        such as {"open": "first", "high": "max"}. by names columns by which rows are grouped, by default the table's keys; []
+        means none. It returns the number of source rows (0 for a SELECT) and of rows put."""
+        call: dict[str, Any] = {"SQL": sql} if sql else _resample_body(rule, time_col, how, columns, by)
         target_ = {"Bucket": bucket if target_bucket is None else target_bucket, "Name": target}
         source_ = {"Bucket": bucket, "Name": source}
         (reply,) = self._ask("partd.resample", timeout, Source=source_, Target=target_, Mode=MODES.index(mode), **call)
@@ -410,10 +411,10 @@ class Tables(Operations, Shown):
 
     def resampled(
         self, source: str, rule: str, time_col: str, how: Functions = "mean", *, as_: As = "pandas",
-        columns: str | Sequence[str] | None = None, bucket: str = "", timeout: float | None = None,
+        columns: str | Sequence[str] | None = None, by: str | Sequence[str] | None = None, bucket: str = "", timeout: float | None = None,
     ) -> Any:  # fmt: skip
         """Returns the rows that resample() would put, without putting them."""
-        call = {"partd": "resample", "Source": {"Bucket": bucket, "Name": source}, **_resample_body(rule, time_col, how, columns)}
+        call = {"partd": "resample", "Source": {"Bucket": bucket, "Name": source}, **_resample_body(rule, time_col, how, columns, by)}
         return from_arrow(self._rows(call, f"resample {source!r}", timeout).read_all(), as_)
 
     def combine(
@@ -496,10 +497,12 @@ class Table(Shown):
         return self.tables.dataset(self.name, self.bucket, **self.state)
 
 
-def _resample_body(rule: str, time_col: str, how: Functions, columns: str | Sequence[str] | None) -> dict[str, Any]:
+def _resample_body(
+    rule: str, time_col: str, how: Functions, columns: str | Sequence[str] | None, by: str | Sequence[str] | None
+) -> dict[str, Any]:
     """Returns the fields that select the aggregates in a resample request."""
-    listed = None if columns is None else arguments.names(columns, "columns")
-    return {"Rule": rule, "TimeColumn": time_col, "Functions": _function_calls(how), "Columns": listed}
+    named = {key: None if value is None else arguments.names(value, key.lower()) for key, value in (("Columns", columns), ("By", by))}
+    return {"Rule": rule, "TimeColumn": time_col, "Functions": _function_calls(how), **named}
 
 
 def _function_calls(how: Functions) -> list[str]:
