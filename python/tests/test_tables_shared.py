@@ -372,5 +372,5 @@ def test_killed_server_and_rows_that_are_read_once(tmp_path):
         assert len(tables["q"]) == 1
         tables.put("q", ROW, "append", id="once")
         assert len(tables["q"]) == 2
-        with pytest.raises(partd_go.errors.Misuse, match="an upsert has no mode, id, metadata or settings"):
+        with pytest.raises(partd_go.errors.Misuse, match="an upsert has no mode, id, metadata or settings: leave these out"):
             tables.put("q", ROW, upsert="n", id="x")

@@ -124,7 +124,7 @@ class Tables(Operations, Shown):
         call["whole"] = (mode == "append" or upsert is not None) and missing == "error"
         if upsert is not None:
             if mode == "replace" or id or metadata is not None or settings is not None:
-                raise Misuse(f"put {name!r}: an upsert has no mode, id, metadata or settings: leave them out (to repeat an upsert changes nothing more)")
+                raise Misuse(f"put {name!r}: an upsert has no mode, id, metadata or settings: leave these out (repeating an upsert needs no id)")
             call["upsert"] = {"keys": arguments.names(upsert, "upsert"), "null_keys": null_keys}
         call.update({key: value for key, value in (("metadata", metadata), ("settings", settings)) if value is not None})
         if isinstance(data, (str, os.PathLike)):

@@ -57,7 +57,7 @@ _KINDS: dict[str, type[Error]] = {"FileNotFoundError": NotFound, "FileExistsErro
 # Matches a Flight error's text. The group is the server's message, without the text that gRPC and Flight add before and after it.
 _MESSAGE = re.compile(r"^(?:.*?, with message: )?(?:tables: )?(.*?)(?:\.? (?:gRPC client debug context|Client context|Detail): .*)?$", re.S)
 # Matches the text of tables.MomentError. The groups are the selected time, and the nearest exact moments.
-_MOMENT = re.compile(r"exactly the rows of ([^ ]+Z)(?:: the nearest exact moments are ([^ ]+Z)(?: and ([^ ]+Z))?)?")
+_MOMENT = re.compile(r"exactly the rows of ([^ ]+Z)(?:: the table was created[^:]*)?(?:: the nearest exact moments are ([^ ]+Z)(?: and ([^ ]+Z))?)?")
 CHECK, REPEAT, REPEAT_ID = "check whether the change was applied", "repeat the call", "repeat the call with the same id"
 
 
