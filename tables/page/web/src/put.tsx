@@ -6,7 +6,7 @@ import { beginning, type Beginning, encodings, isPacked, plain, plainName, separ
 import { Dialog, modes, shell, split } from "./forms";
 
 const formats = ["csv", "tsv", "parquet", "jsonl", "arrow"];
-const otherEndings: Record<string, string> = { tab: "tsv", json: "jsonl", ndjson: "jsonl", feather: "arrow" };
+const otherEndings: Record<string, string> = { tab: "tsv", json: "jsonl", ndjson: "jsonl", pq: "parquet", feather: "arrow" };
 
 export function PutDialog({ app, args, close }: { app: App; args: FormArgs; close: () => void }) {
   const [[file, ...rest], setFiles] = useState(args.files ?? []);
@@ -33,7 +33,7 @@ export function PutDialog({ app, args, close }: { app: App; args: FormArgs; clos
   useEffect(() => {
     if (!file) return;
     id.current = crypto.randomUUID(); // the server applies only one put with an id, so another file needs another id
-    const [, stem, ending] = /^(.*?)(?:\.(csv|tsv|tab|parquet|jsonl|ndjson|json|arrow|feather))?$/is.exec(plainName(file))!;
+    const [, stem, ending] = /^(.*?)(?:\.(csv|tsv|tab|parquet|pq|jsonl|ndjson|json|arrow|feather))?$/is.exec(plainName(file))!;
     const before = proposed.current;
     proposed.current = stem;
     setValues((v) => ({ ...v, table: !v.table || v.table === before ? stem : v.table, format: ending ? (otherEndings[ending.toLowerCase()] ?? ending.toLowerCase()) : v.format, encoding: "", sep: "" }));
@@ -95,7 +95,7 @@ export function PutDialog({ app, args, close }: { app: App; args: FormArgs; clos
       <label>
         <span>File</span>
         <span class="file">
-          <input type="file" multiple accept=".csv,.tsv,.tab,.parquet,.jsonl,.ndjson,.json,.arrow,.feather,.gz" onChange={(e) => e.currentTarget.files?.length && setFiles([...e.currentTarget.files])} />
+          <input type="file" multiple accept=".csv,.tsv,.tab,.parquet,.pq,.jsonl,.ndjson,.json,.arrow,.feather,.gz" onChange={(e) => e.currentTarget.files?.length && setFiles([...e.currentTarget.files])} />
           {file && <small><bdi>{shown(file.name)}</bdi> · {size(file.size)}{rest.length > 0 && `, then ${count(rest.length)} more`}</small>}
         </span>
       </label>
