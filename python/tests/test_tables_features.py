@@ -378,3 +378,16 @@ def test_bucket(tmp_path, monkeypatch):
         gateway_process.wait()
     with pytest.raises(ValueError, match="catalog"):
         partd_go.tables.connect("grpc://localhost:1", catalog="c")
+
+
+def test_progress_in_a_notebook_without_widgets():
+    """tqdm does not warn that ipywidgets are missing."""
+    pytest.importorskip("tqdm")
+    code = """
+import sys, types
+sys.modules["IPython"] = types.SimpleNamespace(get_ipython=lambda: None)
+sys.modules["ipykernel.zmqshell"] = sys.modules["ipywidgets"] = None
+from partd_go.tables import progress
+assert list(progress.with_bar(iter([]), "x", 0)) == []
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stderr == ""
