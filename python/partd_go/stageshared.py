@@ -48,12 +48,14 @@ class InTables:
             rows = self.tables.get(kept.key, self.bucket, as_="arrow")
         except NotFound as error:
             raise FileNotFoundError(kept.key) from error
+        if not rows.num_rows:  # removed in the meantime, except its hash
+            raise FileNotFoundError(kept.key)
         columns = rows.columns if rows.schema.types in ([pa.binary()], [pa.large_binary()]) else []
         pieces = (piece.as_buffer() for column in columns for chunk in column.chunks for piece in chunk if piece.is_valid)
         return _result(b"".join(pieces), kept, format, self.url)
 
-    def put(self, stage: str, key: str, expires: float, written: Path) -> None:
-        info, data = _pack(stage, expires, written)
+    def put(self, stage: str, key: str, expires: float, written: Path, content: str) -> None:
+        info, data = _pack(stage, expires, written, content)
         rows = pa.table({"data": pa.array([data[at : at + _PIECE] for at in range(0, len(data), _PIECE)], pa.large_binary())})
         self.tables.put(key, rows, "replace", self.bucket, metadata={_INFO: info})
 
@@ -61,10 +63,14 @@ class InTables:
         tables = self.tables._ask("partd.tables", bucket=self.bucket, filter={})
         return (kept for table in tables if (kept := _parse_info((table["Metadata"] or {}).get(_INFO), table["Name"])))
 
-    def remove(self, kept: Kept) -> bool:
+    def remove(self, kept: Kept, keep_hash: bool = False) -> bool:
         if self.find(kept.stage, kept.key) != kept:
             return False
-        self.tables.delete(kept.key, bucket=self.bucket)
+        if keep_hash:
+            empty = pa.table({"data": pa.array([], pa.large_binary())})
+            self.tables.put(kept.key, empty, "replace", self.bucket, metadata={_INFO: _info(kept._replace(removed=True))})
+        else:
+            self.tables.delete(kept.key, bucket=self.bucket)
         return True
 
     @contextlib.contextmanager
@@ -94,8 +100,8 @@ class InStore:
     def read(self, kept: Kept, format: str | None) -> Any:
         return _result(kept.at, kept, format, self.url)
 
-    def put(self, stage: str, key: str, expires: float, written: Path) -> None:
-        info, data = _pack(stage, expires, written)
+    def put(self, stage: str, key: str, expires: float, written: Path, content: str) -> None:
+        info, data = _pack(stage, expires, written, content)
         self.store.delete(f"pystage/{key}")
         self.store.iset(f"pystage/{key}", info.encode() + b"\n" + data)
 
@@ -103,10 +109,12 @@ class InStore:
         starts = (chunk for chunk in self.store.scan_chunks() if chunk.offset == 0 and chunk.key.startswith("pystage/"))
         return (kept for chunk in starts if (kept := _parse_info(chunk.data.partition(b"\n")[0], chunk.key[len("pystage/") :])))
 
-    def remove(self, kept: Kept) -> bool:
+    def remove(self, kept: Kept, keep_hash: bool = False) -> bool:
         if (current := self.find(kept.stage, kept.key)) is None or current.made != kept.made:
             return False
         self.store.delete(f"pystage/{kept.key}")
+        if keep_hash:
+            self.store.iset(f"pystage/{kept.key}", _info(kept._replace(removed=True)).encode() + b"\n")
         return True
 
     @contextlib.contextmanager
@@ -114,18 +122,24 @@ class InStore:
         yield True  # a store has no locks, so machines may compute the same result twice
 
 
-def _pack(stage: str, expires: float, written: Path) -> tuple[str, bytes]:
+def _pack(stage: str, expires: float, written: Path, content: str) -> tuple[str, bytes]:
     """Returns the description of a result, and the bytes to keep: the checksum and the result."""
     data = written.read_bytes()
     made = min(time.time(), math.nextafter(expires, 0))  # _parse_info rejects a result that was made after its expiry
-    return json.dumps([stage, made, expires, len(data)]), hashlib.sha256(data).digest() + data
+    return _info(Kept(stage, "", made, expires, len(data), content=content)), hashlib.sha256(data).digest() + data
+
+
+def _info(kept: Kept) -> str:
+    return json.dumps([kept.stage, kept.made, kept.expires, 0 if kept.removed else kept.bytes, kept.content, kept.removed])
 
 
 def _parse_info(text: Any, key: str, at: Any = None) -> Kept | None:
     """Parses a result's description. It returns None if text is not a description."""
     try:
-        stage, made, expires, size = json.loads(text)
-        return Kept(stage, key, float(made), float(expires), int(size), at) if isinstance(stage, str) and made < expires else None
+        stage, made, expires, size, *hashed = json.loads(text)  # earlier versions have no hash
+        content, removed = hashed or ("", False)
+        kept = Kept(stage, key, float(made), float(expires), int(size), at, "", str(content), bool(removed))
+        return kept if isinstance(stage, str) and made < expires else None
     except Exception:
         return None
 
