@@ -274,6 +274,36 @@ def test_result_that_expires_while_computed(storage):
     assert [(kept.key, kept.why) for kept in gc()] == [(one.key(), "expired")] and storage.names() == []
 
 
+def test_early_cutoff(storage):
+    """If the code of a stage changes, but not its result, later stages do not run on any machine, even after gc."""
+    for value, runs in (("1", "one two"), ("3 - 2", "one"), ("2 - 1", "one")):
+        pipe = load(f"pandas.DataFrame({{'a': [{value}]}})")
+        switch_machine(storage)
+        assert list(pipe.two().a) == [1] and pop_runs() == runs
+        switch_machine(storage)
+        assert {step.action for step in pipe.two.explain()} == {"kept"}
+        (old,) = [kept for kept in partd_go.stagekept._shared.all() if kept.key == pipe.one.key()]
+        assert partd_go.stagekept._shared.remove(old, keep_hash=True)
+        assert list(pipe.two().a) == [1] and pop_runs() == ""
+        assert [step.action for step in pipe.two.explain()] == ["skipped", "kept"]
+    assert sorted(kept.why for kept in gc(max_bytes=0)) == ["over max_bytes"]  # two; gc removes the old hashes of one
+    assert sorted(storage.names()) == sorted([pipe.one.key(), pipe.two.key()])
+    assert list(pipe.two().a) == [1] and pop_runs() == "one two"
+
+
+def test_removed_while_read(storage):
+    """If gc removes a result between the look-up and the read, the stage computes it again."""
+    one = load().one
+    one()
+    shared = partd_go.stagekept._shared
+    kept = shared.find("pipe.one", one.key())
+    shared.remove(kept, keep_hash=True)
+    if isinstance(storage, TablesStorage):
+        with pytest.raises(FileNotFoundError):
+            shared.read(kept, None)
+    assert list(one().a) == [1] and pop_runs() == "one one"
+
+
 def start(storage, directory, lease="30"):
     program = f"import partd_go, partd_go.stage as s, partd_go.stageshared as shared\nshared._LEASE = {lease}\n"
     program += f"import partd_go.tables, pipe\ns.set_directory({directory!r}, {storage.options_code})\nprint(len(pipe.one()))"
