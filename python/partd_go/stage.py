@@ -33,7 +33,7 @@ from .errors import Misuse
 from .shown import Summary, Shown
 from .stagecode import Code, record_sources
 from .stagefiles import Damaged, Directory, Kept
-from .stageformats import EXECUTE_NOTHING, methods, read, write
+from .stageformats import EXECUTE_NOTHING, digest, methods, read, result_hash, write
 from .stagekept import IDENTITY, PART, gc, set_directory, storage_of
 
 __all__ = ["Kept", "Stage", "Step", "gc", "set_directory", "stage"]
@@ -205,8 +205,8 @@ class _Run:
         arguments = [call.args, call.kwargs, closure] if call.kwargs else [call.args, closure]
         files = sorted(s.files.items())
         paths = [word for name, path in files for word in (name, os.fspath(path))]
-        identity = _hash(["3", s.name, s.format if s.cache else "", Code().of(arguments), *paths, *identities])
-        self.inputs[s] = identity, _hash(Code().of(s.function)), _hash([_content(path) for _, path in files])
+        identity = digest(["3", s.name, s.format if s.cache else "", Code().of(arguments), *paths, *identities])
+        self.inputs[s] = identity, digest(Code().of(s.function)), digest([_content(path) for _, path in files])
 
     def key(self, s: Stage[Any]) -> str:
         if s not in self.keys:
@@ -214,7 +214,7 @@ class _Run:
             contents = [(name, self.content(ancestor)) for name, ancestor in ancestors]
             self.ttls[s] = min([s.ttl, *(self.ttls[ancestor] for _, ancestor in ancestors if not self.is_known(ancestor))])
             identity, code, files = self.inputs[s]
-            self.keys[s] = identity[:IDENTITY] + code[:PART] + files[:PART] + _hash([self.inputs[s], contents])[: -IDENTITY - 2 * PART]
+            self.keys[s] = identity[:IDENTITY] + code[:PART] + files[:PART] + digest([self.inputs[s], contents])[: -IDENTITY - 2 * PART]
         return self.keys[s]
 
     def content(self, s: Stage[Any]) -> str:
@@ -323,7 +323,7 @@ class _Run:
                 with tempfile.TemporaryDirectory(prefix=f".{key}-", dir=directory) as temp_directory:
                     written = write(s.name, result, Path(temp_directory, key), s.format if storage is local else s.format or "parquet")
                     self.results[s] = read(written, written.suffix[1:])
-                    content = _hash([written.suffix, _content(written)]) if written.suffix[1:] in EXECUTE_NOTHING else ""
+                    content = result_hash(written.suffix[1:], _content(written))
                     storage.put(s.name, key, self.expires[s], written, content)
                     self.check(s, content)
         return self.results[s]
@@ -345,10 +345,6 @@ class _Run:
             return False
         self.check(s, stored.content)
         return True
-
-
-def _hash(words: Any) -> str:
-    return hashlib.sha256(repr(words).encode()).hexdigest()
 
 
 def _content(path: Any) -> str:

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from .errors import Corrupt, TimedOut, failure
 from .stagefiles import Kept
-from .stageformats import read
+from .stageformats import read, result_hash
 from .tables.errors import NotFound
 
 if TYPE_CHECKING:
@@ -52,7 +52,12 @@ class InTables:
             raise FileNotFoundError(kept.key)
         columns = rows.columns if rows.schema.types in ([pa.binary()], [pa.large_binary()]) else []
         pieces = (piece.as_buffer() for column in columns for chunk in column.chunks for piece in chunk if piece.is_valid)
-        return _result(b"".join(pieces), kept, format, self.url)
+        try:
+            return _result(b"".join(pieces), kept, format, self.url)
+        except Corrupt as error:
+            if self.find(kept.stage, kept.key) == kept:
+                raise
+            raise FileNotFoundError(kept.key) from error  # replaced since the description was read
 
     def put(self, stage: str, key: str, expires: float, written: Path, content: str) -> None:
         info, data = _pack(stage, expires, written, content)
@@ -150,6 +155,8 @@ def _result(data: bytes | memoryview, kept: Kept, format: str | None, url: str) 
         content = memoryview(data)[_SUM:]
         if hashlib.sha256(content).digest() != data[:_SUM]:
             raise ValueError("the checksum differs")
+        if kept.content not in ("", result_hash(format or "parquet", data[:_SUM].hex())):
+            raise ValueError("it has another hash than its description")
         return read(pa.BufferReader(content) if format in (None, "parquet") else io.BytesIO(content), format or "parquet")
     except Exception as error:
         problem = f"the result of {kept.stage} under {kept.key} is damaged, or not {format or 'parquet'}: {error}"

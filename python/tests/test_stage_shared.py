@@ -254,7 +254,8 @@ def test_ttl_and_gc(storage, clock):
     load().two()  # the results were kept with a ttl, and have expired
     assert pop_runs() == "one two"
     pipe = load("pandas.DataFrame({'a': [2]})")
-    assert sorted(r.why for r in gc(max_bytes=1)) == ["over max_bytes"] * 2 and storage.names() == []
+    assert sorted(r.why for r in gc(max_bytes=1)) == ["over max_bytes"] * 2
+    assert {kept.removed for kept in partd_go.stagekept._shared.all()} == {True}
     pipe.two()
     load("pandas.DataFrame({'a': [3]})", ", ttl=10").two()
     assert sorted((r.stage, r.why) for r in gc()) == [("pipe.one", "superseded"), ("pipe.two", "superseded")]
@@ -302,6 +303,22 @@ def test_removed_while_read(storage):
         with pytest.raises(FileNotFoundError):
             shared.read(kept, None)
     assert list(one().a) == [1] and pop_runs() == "one one"
+
+
+def test_result_with_another_hash(storage):
+    """A stage does not use a result that has another hash than its description, because the keys of later stages contain the hash.
+    If the result was replaced after the stage had read the description, the stage reads the new result."""
+    pipe = load()
+    pipe.two()
+    shared, key = partd_go.stagekept._shared, pipe.one.key()
+    old = shared.find("pipe.one", key)
+    pd.DataFrame({"a": [2]}).to_parquet("other.parquet")
+    shared.put("pipe.one", key, float("inf"), Path("other.parquet"), "0" * 64)
+    if isinstance(storage, TablesStorage):
+        with pytest.raises(FileNotFoundError):
+            shared.read(old, "parquet")
+    with pytest.raises(partd_go.Corrupt, match="another hash than its description"):
+        pipe.one()
 
 
 def start(storage, directory, lease="30"):
