@@ -247,9 +247,10 @@ class _Run:
 
     def explain(self) -> list[Step]:
         unknown: set[Stage[Any]] = set()  # stages whose keys or results are unknown until they or their ancestors run
-        needed, steps = {self.target}, {}
+        steps: dict[Stage[Any], Step] = {}
+        needed = {self.target: "runs"}  # whether the stages that need a result run, or may run
         for s in self.inputs:
-            if names := [name for name, ancestor in s.ancestors.items() if ancestor in unknown]:
+            if names := [ancestor.name for ancestor in s.ancestors.values() if ancestor in unknown]:
                 steps[s] = Step(s.name, "may run", f"if the result of {' or '.join(names)} differs")
                 unknown.add(s)
                 continue
@@ -263,9 +264,10 @@ class _Run:
                 unknown.update([s] if s.format in (None, *EXECUTE_NOTHING) else [])
         for s in reversed(self.inputs):
             if steps[s].action == "skipped":
-                steps[s] = steps[s]._replace(action="runs") if s in needed else steps[s]._replace(why="no stage that runs needs its result")
-            if steps[s].action in ("runs", "may run"):
-                needed.update(s.ancestors.values())
+                steps[s] = steps[s]._replace(action=needed[s]) if s in needed else steps[s]._replace(why="no stage that runs needs its result")
+            for ancestor in s.ancestors.values():
+                if steps[s].action == "runs" or steps[s].action == "may run" and ancestor not in needed:
+                    needed[ancestor] = steps[s].action
         return list(steps.values())
 
     def why(self, s: Stage[Any]) -> str:

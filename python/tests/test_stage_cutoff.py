@@ -69,7 +69,7 @@ def test_rename_in_first_of_ten(format):
     chain(FIRST % ("x", "x"), options)()
     assert pop_runs() == " ".join(f"s{n}" for n in range(10))
     last = chain(FIRST % ("y", "y"), options)
-    steps = [("pipe.s0", "runs", "its code changed")] + [(f"pipe.s{n}", "may run", "if the result of rows differs") for n in range(1, 10)]
+    steps = [("pipe.s0", "runs", "its code changed")] + [(f"pipe.s{n}", "may run", f"if the result of pipe.s{n - 1} differs") for n in range(1, 10)]
     assert last.explain() == steps and pop_runs() == ""
     last()
     assert pop_runs() == "s0"
@@ -108,8 +108,13 @@ def test_explain_names_the_change():
     size = define("size", "return len(rows)", "rows=read", "")
     last = define("last", "return pandas.DataFrame({'a': [size]})", "size=size")
     pipe = load(read % 1000 + size + last)
-    assert [step[1:] for step in pipe.last.explain()] == [("runs", "it never ran")] + [("may run", f"if the result of {name} differs") for name in ("rows", "size")]
+    assert [step[1:] for step in pipe.last.explain()] == [("runs", "it never ran")] + [("may run", f"if the result of {name} differs") for name in ("pipe.read", "pipe.size")]
     pipe.last()
+    with_constant = load(read % 1000 + define("size", "return 1", "", "") + define("last", "return 0", "rows=read, size=size"))
+    Path("in.csv").write_text("a\n3\n")
+    assert [step.action for step in with_constant.last.explain()] == ["runs", "may run", "may run"]
+    Path("in.csv").write_text("a\n1\n")
+    pipe = load(read % 1000 + size + last)
     assert pipe.last.explain()[1] == ("pipe.size", "skipped", "no stage that runs needs its result")
     Path("in.csv").write_text("a\n1\n2\n")
     assert pipe.read.explain() == [("pipe.read", "runs", "a raw file changed")]
