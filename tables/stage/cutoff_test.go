@@ -14,6 +14,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 
+	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/encode"
 	"github.com/go-partd/partd/tables/stage"
 )
@@ -246,5 +247,64 @@ func TestCutoffKinds(t *testing.T) {
 		if _, err := c.s.Run(t.Context(), r); err != nil || ran != c.want {
 			t.Errorf("%s: the last stage ran %d times, error %v, want %d", c.name, ran, err, c.want)
 		}
+	}
+}
+
+// replacingStore is a store in which another program replaces a result after its info is read for the second time.
+type replacingStore struct {
+	*partd.File
+	info    string // key of the info
+	replace func()
+	reads   int
+}
+
+func (s *replacingStore) Get(ctx context.Context, keys ...string) ([][]byte, error) {
+	values, err := s.File.Get(ctx, keys...)
+	if keys[0] == s.info {
+		if s.reads++; s.reads == 2 {
+			s.replace()
+		}
+	}
+	return values, err
+}
+
+// TestReplacedDuringLoad checks that a stage does not use the data of a new result with the key for the old one.
+func TestReplacedDuringLoad(t *testing.T) {
+	var runs runCounter
+	dir := t.TempDir()
+	r, second := open(t, dir, nil), open(t, dir, nil)
+	last := changing(&runs, "1")
+	if _, err := last.Run(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	results, err := r.List(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	stage.WrapStore(r, func(s partd.Partd) partd.Partd {
+		store := &replacingStore{File: s.(*partd.File)}
+		for _, i := range results {
+			path := infoPath(t, dir, i.Key, "info")
+			if i.Stage == "one" {
+				store.info = "stage/" + i.Key + "/info"
+				store.replace = func() {
+					if err := os.Remove(path); err != nil {
+						t.Error(err)
+					}
+					if _, err := last.Run(t.Context(), second); err != nil {
+						t.Error(err)
+					}
+				}
+			} else if err := os.Remove(path); err != nil {
+				t.Error(err)
+			}
+		}
+		return store
+	})
+	if rows, err := last.Run(t.Context(), r); err != nil || fmt.Sprint(valuesOf(rows)) != "[2 2]" {
+		t.Errorf("Run = %v, %v, want the new result", rows, err)
+	}
+	if results, err := r.List(t.Context()); err != nil || len(results) != 4 {
+		t.Errorf("the store has %d results, error %v, want 4: none with the key for the old result", len(results), err)
 	}
 }
