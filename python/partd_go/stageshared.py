@@ -48,8 +48,6 @@ class InTables:
             rows = self.tables.get(kept.key, self.bucket, as_="arrow")
         except NotFound as error:
             raise FileNotFoundError(kept.key) from error
-        if not rows.num_rows:  # removed in the meantime, except its hash
-            raise FileNotFoundError(kept.key)
         columns = rows.columns if rows.schema.types in ([pa.binary()], [pa.large_binary()]) else []
         pieces = (piece.as_buffer() for column in columns for chunk in column.chunks for piece in chunk if piece.is_valid)
         try:

@@ -139,7 +139,7 @@ def test_pull_loads_the_end_too(monkeypatch):
     sink, calls = io.BytesIO(), []
     times = pd.DatetimeIndex(["2026-01-01"], tz="UTC")
     table = pa.table({"index": times, "v": [1]})
-    table = table.cast(table.schema.set(0, table.schema.field(0).with_metadata(pull._UNNAMED)))
+    table = table.cast(table.schema.set(0, table.schema.field(0).with_metadata({pull.NOTE: b'{"unnamed": true}'})))
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
     node = pull.PullFrame.__new__(pull.PullFrame)
