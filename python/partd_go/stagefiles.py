@@ -52,29 +52,31 @@ class Directory:
 
     def read(self, kept: Kept, format: str | None) -> Any:
         path: Path = kept.at
-        if format is None and path.suffix == ".pickle" and os.name == "posix" and path.stat().st_uid not in (0, os.getuid()):
-            problem = f"{kept.stage}: {path} belongs to another user, and reading it may run their code"
-            raise PermissionError(f"{problem}: pass format='pickle' to trust it, or remove it")
         name = _RESULT.fullmatch(path.name)
         if not name or not name[3] or path.suffix[1:] not in ([format] if format else ["parquet", "pickle"]):
             raise FileNotFoundError(path)  # an earlier version wrote no checksum
         try:
-            is_intact = name[3] == _checksum(path, kept.key)
+            with open(path, "rb") as file:  # open it once, because another user could replace it after the checks
+                if format is None and path.suffix == ".pickle" and os.name == "posix" and os.fstat(file.fileno()).st_uid not in (0, os.getuid()):
+                    problem = f"{kept.stage}: {path} belongs to another user, and reading it may run their code"
+                    raise PermissionError(f"{problem}: pass format='pickle' to trust it, or remove it")
+                if name[3] != _checksum(file, kept.key):
+                    raise Damaged
+                file.seek(0)
+                return read(file if path.suffix == ".pickle" else path, path.suffix[1:])
         except OSError as error:  # for example EMFILE and EACCES, which are no damage
-            if error.errno != errno.EIO:
-                raise
-            is_intact = False
-        if not is_intact:
-            raise Damaged
-        return read(path, path.suffix[1:])
+            if error.errno == errno.EIO:
+                raise Damaged from error
+            raise
 
     def put(self, stage: str, key: str, expires: float, written: Path, content: str) -> None:
-        path = self._path(stage, key, expires, f".{_checksum(written, key)}", content, written.suffix)
+        with open(written, "rb") as file:
+            path = self._path(stage, key, expires, f".{_checksum(file, key)}", content, written.suffix)
         os.utime(written, (now := time.time(), now))  # a file server's clock may differ from this machine's, which decides about expiry
         os.replace(written, path)
         for old_path in path.parent.glob(f"{key}*"):
             if old_path != path:
-                old_path.unlink()
+                old_path.unlink(missing_ok=True)
         sync(path.parent)
 
     def _path(self, stage: str, key: str, expires: float, checksum: str, content: str, suffix: str) -> Path:
@@ -135,12 +137,11 @@ class Directory:
             time.sleep(0.001)
 
 
-def _checksum(path: Path, key: str) -> str:
+def _checksum(file: Any, key: str) -> str:
     """Returns the CRC-32 checksum of a key and a file. SHA-256 would double the time of reading a pickle."""
     checksum = zlib.crc32(key.encode())
-    with open(path, "rb") as f:
-        while piece := f.read(1 << 20):
-            checksum = zlib.crc32(piece, checksum)
+    while piece := file.read(1 << 20):
+        checksum = zlib.crc32(piece, checksum)
     return f"{checksum:08x}"
 
 

@@ -183,6 +183,22 @@ def test_pickle_of_another_user(directory):
         pipe.one()
 
 
+def test_pickle_replaced_after_check(directory, monkeypatch):
+    """A stage reads the pickle that it has checked, even if another user replaces it in the meantime."""
+    pipe = load("@stage(cache=True)\ndef one():\n    return {1}\n")
+    pipe.one()
+    (kept,) = (directory / ".partd_stages" / "pipe.one").iterdir()
+    checksum = partd_go.stagefiles._checksum
+
+    def replace(file, key):
+        pd.to_pickle({2}, directory / "other.pickle")
+        os.replace(directory / "other.pickle", kept)
+        return checksum(file, key)
+
+    monkeypatch.setattr(partd_go.stagefiles, "_checksum", replace)
+    assert pipe.one() == {1}
+
+
 @pytest.mark.parametrize(
     "options, body, error, message",
     [
