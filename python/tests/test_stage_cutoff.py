@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import subprocess
 import sys
@@ -10,36 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
+from pipelines import child_env, directory, load, pop_runs  # noqa: F401
 
 import partd_go.stage
 from partd_go.stage import gc, stage
 
 pd = pytest.importorskip("pandas")
-ROOT = str(Path(partd_go.__file__).parent.parent)
-
-
-@pytest.fixture(autouse=True)
-def directory(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
-    return tmp_path
-
-
-def load(text):
-    sys.modules.pop("pipe", None)
-    Path("pipe.py").write_text("import pandas, random\nfrom pathlib import Path\nfrom partd_go.stage import stage\n" + text)
-    importlib.invalidate_caches()
-    return importlib.import_module("pipe")
-
-
-def pop_runs():
-    path = Path("ran")
-    names = sorted(path.read_text().split()) if path.exists() else []
-    path.unlink(missing_ok=True)
-    return " ".join(names)
 
 
 def define(name, body, inputs="", options="cache=True"):
@@ -59,7 +34,7 @@ def chain(first, options="cache=True"):
 
 def in_new_process():
     program = "import pipe; print(len(pipe.s9()))"
-    done = subprocess.run([sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": os.pathsep.join([os.getcwd(), ROOT])}, check=True, capture_output=True)
+    done = subprocess.run([sys.executable, "-c", program], env=child_env(), check=True, capture_output=True)
     return int(done.stdout)
 
 
@@ -201,7 +176,7 @@ def test_killed_while_removing(moment):
     pipe.two()
     pop_runs()
     program = f"import os\nfrom partd_go.stage import gc\n{moment} = lambda *_: os.kill(os.getpid(), 9)\ngc(max_bytes=0)\n"
-    assert subprocess.run([sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": ROOT}).returncode == -9
+    assert subprocess.run([sys.executable, "-c", program], env=child_env()).returncode == -9
     assert list(pipe.two().a) == [1] and pop_runs() == ""
     assert sorted(kept.why for kept in gc(max_bytes=0) if "killed" not in kept.why) == ["over max_bytes"] * 2
     assert [path.suffix for path in Path(".partd_stages").rglob("*") if path.is_file()] == [".removed"] * 2

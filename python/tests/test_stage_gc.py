@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import importlib
 import os
 import subprocess
 import sys
@@ -11,21 +10,12 @@ import time
 from pathlib import Path
 
 import pytest
+from pipelines import child_env, directory, load, pop_runs, record_run  # noqa: F401
 
 import partd_go.stage
 from partd_go.stage import gc
 
 pd = pytest.importorskip("pandas")
-
-
-@pytest.fixture(autouse=True)
-def directory(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
-    return tmp_path
 
 
 @pytest.fixture
@@ -34,24 +24,6 @@ def clock(monkeypatch):
     real, ahead = time.time, [0.0]
     monkeypatch.setattr(time, "time", lambda: real() + ahead[0])
     return lambda seconds: ahead.__setitem__(0, ahead[0] + seconds)
-
-
-def load(text, name="pipe"):
-    sys.modules.pop(name, None)
-    Path(f"{name}.py").write_text("import pandas, time\nfrom pathlib import Path\nfrom partd_go.stage import stage\n" + text)
-    importlib.invalidate_caches()
-    return importlib.import_module(name)
-
-
-def record_run(name):
-    return f"    with open('ran', 'a') as f:\n        f.write('{name} ')\n"
-
-
-def pop_runs():
-    path = Path("ran")
-    names = sorted(path.read_text().split()) if path.exists() else []
-    path.unlink(missing_ok=True)
-    return " ".join(names)
 
 
 def pipe(ttl="", two="", cache="cache=True", body="rows"):
@@ -179,8 +151,7 @@ def test_gc_removes_leftovers_of_killed_processes(directory):
     program = (
         "import os, partd_go.stage as s, pipe\ns.write = lambda name, result, path, format: (path.write_bytes(b'half'), os.kill(os.getpid(), 9))\npipe.one()"
     )
-    path = os.pathsep.join([os.getcwd(), str(Path(partd_go.__file__).parent.parent)])
-    assert subprocess.run([sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": path}).returncode == -9
+    assert subprocess.run([sys.executable, "-c", program], env=child_env()).returncode == -9
     kept = directory / ".partd_stages" / "pipe.one"
     others = [kept / "mine.parquet", kept / ".mine", directory / ".partd_stages" / "file"]
     for other in others:
@@ -218,8 +189,7 @@ def test_gc_while_stages_run():
         "    @stage(rows=one, cache=True)\n    def two(rows):\n        return rows\n    return two\n"
     )
     program = f"import pipe\nfor i in range({rounds}):\n    n = 1000 + i % 3\n    assert len(pipe.made(n)()) == n\n"
-    path = os.pathsep.join([os.getcwd(), str(Path(partd_go.__file__).parent.parent)])
-    running = [subprocess.Popen([sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": path}) for _ in range(2)]
+    running = [subprocess.Popen([sys.executable, "-c", program], env=child_env()) for _ in range(2)]
     removed = []
     while any(process.poll() is None for process in running):
         removed += gc(max_bytes=0)

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
+from pipelines import directory, pop_runs, record_run  # noqa: F401
 
 import partd_go
 import partd_go.stage
@@ -86,13 +87,8 @@ def server(tmp_path_factory):
 
 
 @pytest.fixture(params=["tables", "store"])
-def storage(request, tmp_path, monkeypatch):
+def storage(request, directory):
     """Sets shared storage for all stages, and yields it."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     storage = TablesStorage(request.getfixturevalue("server").url) if request.param == "tables" else ServerStorage(request.getfixturevalue("url"))
     set_directory("here", **storage.options)
     yield storage
@@ -110,17 +106,6 @@ def clock(monkeypatch):
 def switch_machine(storage):
     """Simulates another machine, with its own directory."""
     set_directory(f"machine-{len(list(Path().glob('machine-*')))}", **storage.options)
-
-
-def record_run(name):
-    return f"    with open('ran', 'a') as f:\n        f.write('{name} ')\n"
-
-
-def pop_runs():
-    path = Path("ran")
-    names = sorted(path.read_text().split()) if path.exists() else []
-    path.unlink(missing_ok=True)
-    return " ".join(names)
 
 
 def load(body="pandas.DataFrame({'a': [1]})", options="", before=""):
@@ -389,8 +374,6 @@ def test_bucket(tmp_path, monkeypatch):
         pytest.skip("needs PARTD_VERSITYGW, the program versitygw")
     import partd_go.tables
 
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
