@@ -10,19 +10,16 @@ import os
 import tempfile
 import time
 import warnings
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping
 from pathlib import Path
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from .errors import Misuse
 from .stagecode import Code
 from .stagefiles import Damaged, Kept
 from .stageformats import EXECUTE_NOTHING, digest, read, result_hash, write
 from .stagekept import IDENTITY, PART, storage_of
-
-if TYPE_CHECKING:
-    from .stage import Stage
 
 T = TypeVar("T")
 _MAX_ATTEMPTS = 10  # attempts of a run during which results of its stages change
@@ -36,6 +33,24 @@ class Step(NamedTuple):
     why: str
 
 
+class Runnable(Protocol):
+    """What a run needs of a stage."""
+
+    function: Callable[..., Any]
+    cache: bool
+    format: str | None
+    directory: Any
+    ttl: float
+    files: dict[str, Any]
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def ancestors(self) -> Mapping[str, Runnable]: ...
+    def _bind(self, args: tuple[Any, ...], options: dict[str, Any]) -> inspect.BoundArguments: ...
+    def _call(self, call: inspect.BoundArguments, inputs: dict[str, Any]) -> Any: ...
+
+
 class _Changed(Exception):
     """A result differs from the one that the keys of later stages contain."""
 
@@ -43,21 +58,21 @@ class _Changed(Exception):
 class Run:
     """One call of a stage. It runs the stage and each of its ancestors at most once, unless a result changes during the run."""
 
-    def __init__(self, target: Stage[Any], call: inspect.BoundArguments):
+    def __init__(self, target: Runnable, call: inspect.BoundArguments):
         self.target = target
-        self.inputs: dict[Stage[Any], tuple[str, str, str]] = {}  # hashes of the stage's identity, code and raw files; ancestors first
-        self.calls: dict[Stage[Any], inspect.BoundArguments] = {}
-        self.uses: dict[Stage[Any], int] = {}  # number of stages whose functions get the stage's result
-        self.stats: dict[Stage[Any], list[tuple[int, ...]]] = {}  # size, times and inode of the stage's raw files before the run
+        self.inputs: dict[Runnable, tuple[str, str, str]] = {}  # hashes of the stage's identity, code and raw files; ancestors first
+        self.calls: dict[Runnable, inspect.BoundArguments] = {}
+        self.uses: dict[Runnable, int] = {}  # number of stages whose functions get the stage's result
+        self.stats: dict[Runnable, list[tuple[int, ...]]] = {}  # size, times and inode of the stage's raw files before the run
         self.hash_inputs(target, call)
         self.begin()
 
     def begin(self) -> None:
-        self.keys: dict[Stage[Any], str] = {}
-        self.contents: dict[Stage[Any], str] = {}  # what stands for the stage's result in the keys of later stages
-        self.ttls: dict[Stage[Any], float] = {}  # shortest ttl of the stage, and of ancestors whose keys are part of its key
-        self.expires: dict[Stage[Any], float] = {}  # times at which results expire
-        self.results: dict[Stage[Any], Any] = {}
+        self.keys: dict[Runnable, str] = {}
+        self.contents: dict[Runnable, str] = {}  # what stands for the stage's result in the keys of later stages
+        self.ttls: dict[Runnable, float] = {}  # shortest ttl of the stage, and of ancestors whose keys are part of its key
+        self.expires: dict[Runnable, float] = {}  # times at which results expire
+        self.results: dict[Runnable, Any] = {}
 
     def repeat(self, method: Callable[[], T]) -> T:
         """Calls a method until no result changes during the call."""
@@ -68,7 +83,7 @@ class Run:
                 self.begin()
         raise RuntimeError(f"{self.target.name}: a result of its ancestors changed in each of {_MAX_ATTEMPTS} attempts: raise its ttl, or stop what removes it")
 
-    def hash_inputs(self, s: Stage[Any], call: inspect.BoundArguments) -> None:
+    def hash_inputs(self, s: Runnable, call: inspect.BoundArguments) -> None:
         """Hashes what the keys of a stage and its ancestors depend on, except results."""
         identities = []
         for name, ancestor in sorted(s.ancestors.items()):
@@ -84,7 +99,7 @@ class Run:
         identity = digest(["3", s.name, s.format if s.cache else "", Code().of(arguments), *paths, *identities])
         self.inputs[s] = identity, digest(Code().of(s.function)), digest([content_hash(path) for _, path in files])
 
-    def key(self, s: Stage[Any]) -> str:
+    def key(self, s: Runnable) -> str:
         if s not in self.keys:
             ancestors = sorted(s.ancestors.items())
             contents = [(name, self.content(ancestor)) for name, ancestor in ancestors]
@@ -93,7 +108,7 @@ class Run:
             self.keys[s] = identity[:IDENTITY] + code[:PART] + files[:PART] + digest([self.inputs[s], contents])[: -IDENTITY - 2 * PART]
         return self.keys[s]
 
-    def content(self, s: Stage[Any]) -> str:
+    def content(self, s: Runnable) -> str:
         """Returns the hash of the stage's result, which gc keeps. If the result is kept in a format that does not determine its value,
         or not at all, content returns the stage's key instead."""
         if s not in self.contents:
@@ -105,25 +120,25 @@ class Run:
                 self.value(s)
         return self.contents[s]
 
-    def is_known(self, s: Stage[Any]) -> bool:
+    def is_known(self, s: Runnable) -> bool:
         """Reports whether later stages depend on the hash of the stage's result, and not on its key."""
         return self.contents[s] != self.keys[s]
 
-    def check(self, s: Stage[Any], content: str) -> None:
+    def check(self, s: Runnable, content: str) -> None:
         if self.contents.setdefault(s, content or self.key(s)) != (content or self.key(s)):
             raise _Changed
 
-    def find(self, s: Stage[Any]) -> Kept | None:
+    def find(self, s: Runnable) -> Kept | None:
         """Returns the description of the stage's result, unless the result has expired. gc may have removed the result."""
         kept = storage_of(s.directory)[1].find(s.name, self.key(s))
         return kept if kept and self.expiry(s, kept) > time.time() else None
 
-    def expiry(self, s: Stage[Any], kept: Kept) -> float:
+    def expiry(self, s: Runnable, kept: Kept) -> float:
         return min(kept.expires, kept.made + self.ttls[s])
 
     def explain(self) -> list[Step]:
-        unknown: set[Stage[Any]] = set()  # stages whose keys or results are unknown until they or their ancestors run
-        steps: dict[Stage[Any], Step] = {}
+        unknown: set[Runnable] = set()  # stages whose keys or results are unknown until they or their ancestors run
+        steps: dict[Runnable, Step] = {}
         needed = {self.target: "runs"}  # whether the stages that need a result run, or may run
         for s in self.inputs:
             if names := [ancestor.name for ancestor in s.ancestors.values() if ancestor in unknown]:
@@ -146,7 +161,7 @@ class Run:
                     needed[ancestor] = steps[s].action
         return list(steps.values())
 
-    def why(self, s: Stage[Any]) -> str:
+    def why(self, s: Runnable) -> str:
         """Compares the key of a stage that runs with the newest one of the same name, input names and arguments."""
         key = self.key(s)
         same = [kept for kept in storage_of(s.directory)[1].all() if kept.stage == s.name and kept.key[:IDENTITY] == key[:IDENTITY]]
@@ -158,7 +173,7 @@ class Run:
         changed = [part for part, start, end in zip(parts, ends, ends[1:]) if old[start:end] != key[start:end]]
         return f"{' and '.join(changed[:-1] or changed)} changed" if old != key else "its result expired"  # the last digits depend on everything
 
-    def result(self, s: Stage[Any]) -> Any:
+    def result(self, s: Runnable) -> Any:
         result = self.value(s)
         if self.uses.get(s, 0) <= 1:
             return result
@@ -167,13 +182,13 @@ class Run:
         except Exception as error:
             raise Misuse(f"{s.name} returned a {type(result).__name__} to several stages, which cannot be copied ({error}): return a list or a table") from error
 
-    def value(self, s: Stage[Any]) -> Any:
+    def value(self, s: Runnable) -> Any:
         if s not in self.results:
             self.key(s)
             self.results[s] = self.stored_result(s) if s.cache else self.compute(s)
         return self.results[s]
 
-    def compute(self, s: Stage[Any]) -> Any:
+    def compute(self, s: Runnable) -> Any:
         inputs = {name: self.result(ancestor) for name, ancestor in s.ancestors.items()}
         self.expires[s] = min([time.time() + s.ttl, *(self.expires[a] for a in s.ancestors.values() if not self.is_known(a))])
         result = s._call(self.calls[s], {**s.files, **inputs})
@@ -183,7 +198,7 @@ class Run:
             raise RuntimeError(f"{s.name}: a raw file changed during the run, so the result is not kept: call it again")
         return result
 
-    def stored_result(self, s: Stage[Any]) -> Any:
+    def stored_result(self, s: Runnable) -> Any:
         local, storage = storage_of(s.directory)
         if storage is not local and s.format not in (None, "pickle", *EXECUTE_NOTHING):
             raise Misuse(f"{s.name}: reading a shared result as {s.format} could run another user's code: use parquet, csv or pickle")
@@ -206,7 +221,7 @@ class Run:
                     self.check(s, content)
         return self.results[s]
 
-    def load(self, storage: Any, s: Stage[Any], locked: bool = False) -> bool:
+    def load(self, storage: Any, s: Runnable, locked: bool = False) -> bool:
         """Reads the kept result into self.results, and reports whether it exists and has not expired. With the key's lock,
         it warns about a damaged result and removes it."""
         stored = self.find(s)
@@ -233,6 +248,6 @@ def content_hash(path: Any) -> str:
     return content.hexdigest()
 
 
-def _stats(s: Stage[Any]) -> list[tuple[int, ...]]:
+def _stats(s: Runnable) -> list[tuple[int, ...]]:
     stats = (os.stat(path) for path in s.files.values())
     return [(i.st_size, i.st_mtime_ns, i.st_ctime_ns, i.st_ino) for i in stats]
