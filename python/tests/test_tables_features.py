@@ -272,6 +272,15 @@ def read(pickled):
     return subprocess.run([sys.executable, "-c", READ], input=pickled, capture_output=True, check=True).stdout.decode().split()
 
 
+def test_equal_handles_stay_distinct(tmp_path):
+    """In one process, a pickled handle is the same handle again, even if another one has the same arguments."""
+    with partd_go.tables.connect(tmp_path) as first, partd_go.tables.connect(tmp_path) as second:
+        first.put("q", pa.table({"n": [1, 2]}))
+        assert [pickle.loads(pickle.dumps(handle)) is handle for handle in (first, second)] == [True, True]
+        pickle.loads(pickle.dumps(second)).close()
+        assert len(first.get("q")) == 2 and read(pickle.dumps(first)) == ["2", first.url]
+
+
 def test_pickled(tmp_path):
     """Unpickling a handle returns the same handle in this process. In other processes, it connects to the same server, or to a
     new one if that has stopped."""

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import difflib
 import functools
+import itertools
 import json
 import os
 import threading
@@ -69,9 +70,11 @@ class Connection:
             self._flights.append(flight.connect(self.url, tls_root_certs=self._tls_ca))
         except pa.ArrowException as error:
             raise convert_error(error, "connect", self.url) from error
-        arguments = self._server.arguments if self._server else None
-        self._arguments = (self.url, self._token, self._tls_ca, self._timeout, self._progress, arguments)
-        _known[self._arguments] = self
+        arguments = self.url, self._token, self._tls_ca, self._timeout, self._progress, self._server.arguments if self._server else None
+        numbers = itertools.count()  # tell apart the handles of this process with the same arguments
+        while _known.setdefault(numbered := (*arguments, next(numbers)), self) is not self:
+            pass
+        self._arguments = numbered
 
     def __reduce__(self) -> Any:
         return _reconnect, (type(self), self._arguments)
@@ -234,7 +237,7 @@ def _reconnect(kind: Any, arguments: Any) -> Connection:
 
 @functools.lru_cache(_MAX_REOPENED)
 def _reopen(kind: Any, arguments: Any) -> Connection:
-    url, token, tls_ca, timeout, progress, server_arguments = arguments
+    url, token, tls_ca, timeout, progress, server_arguments, _ = arguments
     server = None
     if server_arguments is not None and not os.path.exists(url.removeprefix("grpc+unix://")):  # the server has ended, so start another
         server = open_server(*server_arguments)
