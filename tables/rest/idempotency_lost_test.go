@@ -3,6 +3,7 @@ package rest
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -239,12 +240,22 @@ func TestKeyKill(t *testing.T) {
 }
 
 // TestKeyTwoServers checks that a request that two servers with one PostgreSQL catalog receive at the same time runs once.
+// An earlier version has created the catalog, without a table of keys.
 func TestKeyTwoServers(t *testing.T) {
 	pg, dir := procs.StartPostgres(t), t.TempDir()
+	open := func(readOnly bool) *tables.Store {
+		store, err := tables.Open(t.Context(), dir, &tables.Options{Catalog: pg.URL(), NoTail: true, ReadOnly: readOnly})
+		must(t, err)
+		return store
+	}
+	must(t, open(false).Close())
+	db, err := sql.Open("pgx", pg.URL())
+	must(t, err)
+	_, err = db.ExecContext(t.Context(), `DROP TABLE partd_keys`)
+	must(t, errors.Join(err, db.Close(), open(true).Close()))
 	var servers []*catalog
 	for range 2 {
-		store, err := tables.Open(t.Context(), dir, &tables.Options{Catalog: pg.URL(), NoTail: true})
-		must(t, err)
+		store := open(false)
 		server, err := flightd.New(store, nil)
 		must(t, err)
 		h := httptest.NewServer(Handler(server.Core, store, Options{}))

@@ -82,17 +82,14 @@ func TestKeyOfMovedTable(t *testing.T) {
 
 // TestKeyConcurrently checks that only one of several simultaneous requests with the same key is run.
 func TestKeyConcurrently(t *testing.T) {
-	c := serveTables(t, "t")
+	c := serveTables(t)
 	for round := range 20 {
-		key, body := newKey(), c.appendCommit(c.load("ns", "t"), int64(round))
+		key, body := newKey(), object{"name": fmt.Sprint(round), "schema": json.RawMessage(schemaN)}
 		var all sync.WaitGroup
 		for range 8 {
-			all.Go(func() { c.sendKey(key, "POST", "namespaces/ns/tables/t", body, 200) })
+			all.Go(func() { c.sendKey(key, "POST", "namespaces/ns/tables", body, 200) })
 		}
 		all.Wait()
-	}
-	if got := len(c.rows("ns", "t")); got != 20 {
-		t.Errorf("got %d rows, want 20", got)
 	}
 }
 
