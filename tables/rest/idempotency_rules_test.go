@@ -110,3 +110,29 @@ func TestKeyPatience(t *testing.T) {
 		t.Errorf("%d keys are in use after the last request, want 0", len(s.running))
 	}
 }
+
+// TestKeyWaitersTakeNoSlot checks that requests that wait for another one with the same key do not delay other users.
+func TestKeyWaitersTakeNoSlot(t *testing.T) {
+	block := make(chan struct{})
+	lend := func(context.Context, string, bool) (map[string]string, error) { <-block; return nil, nil }
+	c := serve(t, t.TempDir(), flightd.Options{Secret: secret, Puts: 8}, Options{Lend: lend}).withToken(flightd.Admin)
+	c.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
+	key, body := newKey(), `{"name":"t","schema":`+schemaN+`}`
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			r := c.request("POST", "namespaces/ns/tables", strings.NewReader(body))
+			r.Header.Set(keyHeader, key)
+			r.Header.Set("X-Iceberg-Access-Delegation", "vended-credentials")
+			c.do(r, 200)
+		})
+	}
+	time.Sleep(300 * time.Millisecond) // until all of them wait
+	start := time.Now()
+	c.withToken(flightd.Admin, "x").send("POST", "namespaces", object{"namespace": []string{"x"}}, 200)
+	if d := time.Since(start); d > 3*time.Second {
+		t.Errorf("another user waited for %v, want at most 3s", d)
+	}
+	close(block)
+	all.Wait()
+}

@@ -187,11 +187,6 @@ func (h *handler) run(q *request, e endpoint) error {
 		if err := q.Caller.CheckAccess(right); err != nil { // fail before the endpoint reads the body
 			return err
 		}
-		release, err := serving.AcquirePut(q.Ctx)
-		if err != nil {
-			return err
-		}
-		defer release()
 	}
 	if e.inNamespace == nil {
 		return h.runOnce(q, e, nil, func() error { return e.handle(q) })
@@ -217,12 +212,24 @@ func (h *handler) run(q *request, e endpoint) error {
 	})
 }
 
-// runOnce calls once if the request changes the catalog and has an idempotency key, and otherwise handle.
+// runOnce calls handle, or once if the request changes the catalog and has an idempotency key. A request that waits for
+// another one with the same key takes no slot for puts.
 func (h *handler) runOnce(q *request, e endpoint, b *tables.Bucket, handle func() error) error {
-	if e.writes && len(q.Header.Values(keyHeader)) > 0 {
-		return h.once(q, b, handle)
+	if !e.writes {
+		return handle()
 	}
-	return handle()
+	change := func() error {
+		release, err := serving.AcquirePut(q.Ctx)
+		if err != nil {
+			return err
+		}
+		defer release()
+		return handle()
+	}
+	if len(q.Header.Values(keyHeader)) > 0 {
+		return h.once(q, b, change)
+	}
+	return change()
 }
 
 func unauthorized(err error) error {
