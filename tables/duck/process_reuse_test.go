@@ -92,6 +92,7 @@ func TestWarmProcess(t *testing.T) {
 // grown is at most Options.Queries, and that a process that has grown by more than its share is not kept.
 func TestWarmProcessesHaveALimit(t *testing.T) {
 	e, s := newEngine(t, &Options{Processes: true, Queries: 1})
+	e.pool.prepareWait = time.Minute // as in TestWarmProcess
 	if err := run(t, s, growing); err != nil {
 		t.Fatal(err)
 	}
