@@ -16,7 +16,10 @@ import (
 	"github.com/go-partd/partd/shuffle"
 )
 
-func TestMain(m *testing.M) { procs.Main(m) }
+func TestMain(m *testing.M) {
+	procs.AllowParallel()
+	procs.Main(m)
+}
 
 func must(t testing.TB, err error) {
 	t.Helper()
