@@ -17,7 +17,7 @@ import (
 // decide which runs pay, and bound the work that a conflict can waste.
 const (
 	minRunFiles  = 6       // fewer files are merged only to drop deleted rows
-	maxRunFiles  = 1000    // maximum number of files in a run
+	maxRunFiles  = 500     // maximum number of files in a run, so that its commit does not delay others
 	alwaysMerged = 1 << 20 // files up to this size, in bytes, are merged with any newer files
 	minDeleted   = 0.3     // share of deleted rows from which a file is rewritten
 )

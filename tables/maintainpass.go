@@ -252,7 +252,7 @@ func (s *Store) maintainTable(ctx context.Context, n tableName, o *MaintainOptio
 	switch {
 	case err != nil:
 		next = time.Now().Add(min(time.Minute<<min(c.failures, 10), maxPause))
-		c.failures, c.reason = c.failures+1, err.Error()
+		c.failures, c.reason = c.failures+1, s.WithoutDir(err.Error())
 		log.Warn("cannot maintain a table", "err", err, "failures", c.failures, "retry", next.Format(time.RFC3339))
 	case reason == "" && r == (MaintainResult{}):
 		c.failures, c.seen = 0, hash
@@ -447,7 +447,7 @@ func (t *Table) Maintenance(ctx context.Context) (state MaintenanceState, err er
 	defer m.mu.Unlock()
 	state.UnusedBytes = m.unused[s.cat.TableDir(cur.Location())]
 	if m.err != nil {
-		state.Reason = m.err.Error()
+		state.Reason = s.WithoutDir(m.err.Error())
 	}
 	if c := m.tables[n]; c != nil {
 		state.Last, state.Reason = c.last, c.reason
