@@ -100,6 +100,7 @@ func open(ctx context.Context, dir string, o *Options, h hooks) (_ *Store, err e
 		if err := s.openTail(ctx); err != nil {
 			return nil, err
 		}
+		s.care.holder = s.tail.ID() // so that a restarted server still has its lease
 	}
 	if !s.opts.ReadOnly {
 		s.commits.Run()
