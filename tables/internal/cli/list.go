@@ -194,16 +194,17 @@ Column types are the Arrow types that were put.`,
 	asJSON := cmd.Flags().Bool("json", false, "write one JSON object")
 	at := stateFlags(cmd)
 	return p.command(cmd, func(ctx context.Context, s backend, args []string) error {
+		var maintenance *tables.MaintenanceState
+		if at() == nil {
+			if state, err := operations.Maintenance.Do(ctx, s.Target, &operations.Table{Bucket: *p.bucket, Name: args[0]}); err == nil {
+				maintenance = &state
+			}
+		}
 		info, schema, err := s.Describe(ctx, *p.bucket, args[0], at())
 		if err != nil {
 			return err
 		}
-		line := describeLine{newTableLine(info), []columnLine{}, info.Metadata, []string{}, nil}
-		if at() == nil {
-			if state, err := operations.Maintenance.Do(ctx, s.Target, &operations.Table{Bucket: *p.bucket, Name: args[0]}); err == nil {
-				line.Maintenance = &state
-			}
-		}
+		line := describeLine{newTableLine(info), []columnLine{}, info.Metadata, []string{}, maintenance}
 		if line.Metadata == nil {
 			line.Metadata = tables.Metadata{}
 		}
