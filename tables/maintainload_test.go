@@ -78,7 +78,7 @@ func TestMaintainDuringWrites(t *testing.T) {
 		for _, name := range names {
 			work.Go(func() { // deletes a row now and then
 				for !isDone() {
-					time.Sleep(50 * time.Millisecond)
+					time.Sleep(10 * time.Millisecond)
 					mu.Lock()
 					n := int64(-1)
 					for row := range acknowledged[name] {
