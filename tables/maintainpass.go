@@ -144,13 +144,17 @@ func (s *Store) takeLease(ctx context.Context) (_ context.Context, release func(
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)
-		for {
+		for failures := 0; ; {
 			select {
 			case <-held.Done():
 				return
 			case <-time.After(leaseTime / 3):
 			}
-			if ok, err := s.cat.TakeLease(held, leaseName, s.care.holder, leaseTime); err != nil || !ok {
+			ok, err := s.cat.TakeLease(held, leaseName, s.care.holder, leaseTime)
+			if failures++; err == nil && ok {
+				failures = 0
+			}
+			if failures == 2 { // the lease is about to end
 				cancel(fmt.Errorf("lost the lease of the maintenance: %w", cmp.Or(err, ErrInUse)))
 			}
 		}

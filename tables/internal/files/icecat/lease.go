@@ -2,6 +2,7 @@ package icecat
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -23,6 +24,9 @@ func (d *database) TakeLease(ctx context.Context, name, holder string, duration 
 			t.putInfo("lease "+name, fmt.Sprintf("%d %s", now.Add(duration).UnixMilli(), holder))
 		}
 	})
+	if errors.Is(wrapConflict(err), ErrConflict) { // somebody else tries at the same time
+		return false, nil
+	}
 	return ok && err == nil, err
 }
 
