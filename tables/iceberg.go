@@ -58,6 +58,11 @@ func (t *Table) loadIceberg(ctx context.Context, o *foreign.LoadOptions) (loaded
 		return nil, err
 	}
 	cat := t.store().cat
+	defer func() {
+		if err == nil {
+			t.store().care.noteLoad(n)
+		}
+	}()
 	if loaded, err = cat.Load(ctx, n.Namespace, n.Name); err != nil || o == nil || !o.Fold || t.store().opts.ReadOnly || loaded.Properties()[FoldOnLoadProperty] == "false" {
 		return loaded, notFound(err)
 	}

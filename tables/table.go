@@ -191,7 +191,7 @@ func (t *Table) error(op string, err error) error {
 
 // unopened returns a closed Store, all of whose operations fail. It takes the place of a nil or zero Store.
 var unopened = sync.OnceValue(func() *Store {
-	s := &Store{hooks: hooks{FS: vfs.OS{}}, cat: icecat.Unopened()}
+	s := &Store{hooks: hooks{FS: vfs.OS{}}, cat: icecat.Unopened(), care: newMaintenance()}
 	s.opts, _ = (*Options)(nil).withDefaults() // the defaults are valid
 	s.commits = commit.NewTables(commit.Options{Catalog: s.cat, BucketOf: bucketOf, Logger: s.opts.Logger})
 	s.commits.Close()

@@ -48,7 +48,7 @@ class Operations(Connection):
         self._ask("partd.restore", timeout, bucket=bucket, name=snapshot, tables=to_names(tables, "restore"))
 
     def settings(self, name: str, bucket: str = "", *, timeout: float | None = None) -> dict[str, Json]:
-        """Returns a table's settings: time, keys, on_duplicate, partition, evolution and compression."""
+        """Returns a table's settings: time, keys, on_duplicate, partition, evolution, compression, maintenance, keep_versions, keep_age."""
         (found,) = self._ask("partd.settings", timeout, bucket=bucket, name=name)
         return {key: value for key, value in found.items() if value}
 
