@@ -188,7 +188,7 @@ func TestProof(t *testing.T) {
 		{
 			"each change is applied exactly once",
 			step("cuts", "PARTD_CUTS", "%s connections between client and server cut at random bytes"),
-			step("serverkills", "PARTD_KILLS", "%s killed servers"), step("attempts", "PARTD_KILLS", "%s runs in which workers are killed"), step("pullkills", "PARTD_KILLS", "%s rounds in which programs that save and load are killed"),
+			step("serverkills", "PARTD_KILLS", "%s killed servers"), step("restkeys", "PARTD_ANSWERS", "%s REST requests whose answers are dropped"), step("attempts", "PARTD_KILLS", "%s runs in which workers are killed"), step("pullkills", "PARTD_KILLS", "%s rounds in which programs that save and load are killed"),
 		},
 		{
 			"each append and each get takes effect at one moment",

@@ -46,6 +46,7 @@ func init() {
 	foreign.NewMetadata = func(s any, columns *iceberg.Schema, spec *iceberg.PartitionSpec, order table.SortOrder, props iceberg.Properties) (table.Metadata, error) {
 		return s.(*Store).newIceberg(columns, spec, order, props)
 	}
+	foreign.CatalogOf = func(s any) *icecat.Catalog { return s.(*Store).orUnopened().cat }
 	foreign.ReadMetadata = func(ctx context.Context, s any, location string, admit func(int64) error) (table.Metadata, error) {
 		return foreign.Read(ctx, s.(*Store).orUnopened().cat, location, admit)
 	}
@@ -188,10 +189,12 @@ func (s *Store) commitIceberg(ctx context.Context, changes []foreign.Change) (re
 		return nil, err
 	}
 	for _, c := range pending {
-		results = append(results, c.Result)
-		if c.Result == nil {
-			results[len(results)-1] = c.cur
+		if c.Result == nil { // the commit changed nothing, perhaps because it repeats an earlier one
+			if c.Result, err = s.cat.Load(ctx, c.Namespace, c.Name); err != nil {
+				return nil, notFound(err)
+			}
 		}
+		results = append(results, c.Result)
 	}
 	return results, nil
 }
@@ -217,6 +220,9 @@ func (t *Txn) addIceberg(change *foreign.Change) (*txnChange, error) {
 			return e.readExcept(ctx, t, nil, skip, columns, where, each)
 		},
 		Normalize: func(m map[string]any) (map[string]any, error) { return Metadata(m).normalize() },
+	}
+	if p.IsApplied(c.cur) {
+		return c, nil
 	}
 	if err := p.CheckRequirements(c.cur); err != nil {
 		return nil, err

@@ -57,7 +57,7 @@ func (s *Store) Update(ctx context.Context, f func(*Txn) error) (err error) {
 }
 
 func (s *Store) update(ctx context.Context, f func(*Txn) error) (err error) {
-	t := &Txn{s: s, ctx: ctx, changes: map[tableName]*txnChange{}}
+	t := &Txn{s: s, ctx: ctx, changes: map[tableName]*txnChange{}, hooks: icecat.KeyHooks(ctx)}
 	defer func() {
 		t.ended = true // also if f panics
 		for _, c := range t.order {

@@ -44,13 +44,22 @@ func (h *handler) commitTable(q *request, b *tables.Bucket) error {
 	if err := q.chargeTables(true, tableName{b, change.Table}); err != nil {
 		return err
 	}
+	q.willReplyTable()
 	committed, err := partdiceberg.Commit(q.Ctx, h.store, change)
 	if err != nil {
 		return err
 	}
-	location := committed[0].MetadataLocation()
+	return h.replyCommitted(q, b, committed[0])
+}
+
+// replyCommitted answers a request that committed, created or registered the table t.
+func (h *handler) replyCommitted(q *request, b *tables.Bucket, t *table.Table) error {
+	location := t.MetadataLocation()
 	q.W.Header().Set("ETag", etag(location, false))
-	return q.reply(http.StatusOK, map[string]any{"metadata-location": location, "metadata": committed[0].Metadata()})
+	if q.PathValue("table") == "" {
+		return h.replyTable(q, b, location, t.Location(), t.Metadata())
+	}
+	return q.reply(http.StatusOK, map[string]any{"metadata-location": location, "metadata": t.Metadata()})
 }
 
 func (h *handler) commitTransaction(q *request) error {

@@ -123,9 +123,14 @@ func (h *handler) icebergMessage(err error) string {
 	return ""
 }
 
-func (h *handler) fail(w http.ResponseWriter, err error) {
+// publicProblem returns the problem that clients receive for an error.
+func (h *handler) publicProblem(err error) *problem {
 	p := problemOf(err)
-	p = &problem{h.server.WithoutPaths(cmp.Or(h.icebergMessage(err), p.Message), err), p.Type, p.Code}
+	return &problem{h.server.WithoutPaths(cmp.Or(h.icebergMessage(err), p.Message), err), p.Type, p.Code}
+}
+
+func (h *handler) fail(w http.ResponseWriter, err error) {
+	p := h.publicProblem(err)
 	w.Header().Del("ETag")
 	switch p.Code {
 	case http.StatusServiceUnavailable:
@@ -153,17 +158,12 @@ func (q *request) reply(code int, v any) error {
 	return nil
 }
 
-// parse decodes a JSON body into v, and ignores unknown fields. It waits for memory before it reads a
-// large body, which counts against serving.MaxLargeRequests until the request ends.
+// parse decodes a JSON body into v, and ignores unknown fields.
 func (q *request) parse(v any) error {
 	if contentType := q.Header.Get("Content-Type"); contentType != "" && !strings.HasPrefix(contentType, "application/json") {
 		return &problem{Code: http.StatusUnsupportedMediaType, Type: "BadRequestException", Message: "the body must be application/json"}
 	}
-	body := q.Limited(maxBody, largeBody)
-	b, err := io.ReadAll(io.LimitReader(body, largeBody))
-	if err == nil && len(b) == largeBody {
-		b, err = q.readLarge(b, body)
-	}
+	b, err := q.readBody()
 	if err != nil {
 		return err
 	}
@@ -177,6 +177,21 @@ func (q *request) parse(v any) error {
 		return invalid("the body is not valid JSON for this endpoint: %v", err)
 	}
 	return nil
+}
+
+// readBody returns the body. It waits for memory before it reads a large body, which counts against
+// serving.MaxLargeRequests until the request ends.
+func (q *request) readBody() (b []byte, err error) {
+	if q.body != nil {
+		return q.body, nil
+	}
+	body := q.Limited(maxBody, largeBody)
+	b, err = io.ReadAll(io.LimitReader(body, largeBody))
+	if err == nil && len(b) == largeBody {
+		b, err = q.readLarge(b, body)
+	}
+	q.body = b
+	return b, err
 }
 
 // readLarge reads the rest of a body that begins with b, and returns the whole body. It fails if the body

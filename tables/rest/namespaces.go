@@ -154,13 +154,17 @@ func (h *handler) createNamespace(q *request) error {
 	if err != nil {
 		return err
 	}
-	if err := b.Create(q.Ctx, toMetadata(in.Properties)); err != nil {
-		return err
-	}
 	if in.Properties == nil {
 		in.Properties = map[string]string{}
 	}
-	return q.reply(http.StatusOK, map[string]any{"namespace": in.Namespace, "properties": in.Properties})
+	answer := map[string]any{"namespace": in.Namespace, "properties": in.Properties}
+	if err := q.willReply(http.StatusOK, answer); err != nil {
+		return err
+	}
+	if err := b.Create(q.Ctx, toMetadata(in.Properties)); err != nil {
+		return err
+	}
+	return q.reply(http.StatusOK, answer)
 }
 
 func toMetadata(props map[string]string) tables.Metadata {
@@ -231,8 +235,12 @@ func (h *handler) namespaceProperties(q *request, b *tables.Bucket) error {
 			missing = append(missing, k)
 		}
 	}
+	answer := map[string]any{"updated": updated, "removed": removed, "missing": missing}
+	if err := q.willReply(http.StatusOK, answer); err != nil {
+		return err
+	}
 	if err := b.ChangeMetadata(q.Ctx, tables.MetadataChange{Set: toMetadata(in.Updates), Remove: removed}); err != nil {
 		return err
 	}
-	return q.reply(http.StatusOK, map[string]any{"updated": updated, "removed": removed, "missing": missing})
+	return q.reply(http.StatusOK, answer)
 }

@@ -5,6 +5,7 @@ package rest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -13,6 +14,7 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
+	"github.com/go-partd/partd/tables/internal/files/icecat"
 )
 
 const (
@@ -39,7 +41,7 @@ type Options struct {
 // Handler returns a handler that serves a store's catalog at /v1/. server is the Core of a flightd.Server for the same
 // store. Requests need the same tokens as Flight calls, and count against the same limits.
 func Handler(server *serving.Core, store *tables.Store, o Options) http.Handler {
-	h := &handler{server: server, store: store, opts: server.Options(), rest: o, requests: server.NewRequests()}
+	h := &handler{server: server, store: store, opts: server.Options(), rest: o, requests: server.NewRequests(), turns: turns{running: map[string]chan struct{}{}}}
 	mux := http.NewServeMux()
 	for _, e := range h.endpoints() {
 		mux.HandleFunc(e.pattern(), func(w http.ResponseWriter, r *http.Request) { h.serve(w, r, e) })
@@ -70,6 +72,7 @@ type handler struct {
 	requests   *serving.Requests
 	reports    atomic.Int64 // number of reports received from engines
 	lastReport atomic.Int64 // when a report was last logged, in Unix seconds
+	turns      turns
 }
 
 type endpoint struct {
@@ -144,12 +147,17 @@ func (h *handler) config(q *request) error {
 			endpoints = append(endpoints, e.method+" "+e.path)
 		}
 	}
-	return q.reply(http.StatusOK, map[string]any{"defaults": map[string]string{}, "overrides": map[string]string{}, "endpoints": endpoints})
+	return q.reply(http.StatusOK, map[string]any{
+		"defaults": map[string]string{}, "overrides": map[string]string{}, "endpoints": endpoints,
+		"idempotency-key-lifetime": fmt.Sprintf("PT%dH", int(icecat.KeyLifetime.Hours())),
+	})
 }
 
 type request struct {
 	*serving.Request
-	cost int64 // memory for decoding the body, in bytes; set by parse
+	body []byte      // set by readBody
+	cost int64       // memory for decoding the body, in bytes; set by parse
+	key  *icecat.Key // the request's idempotency key; nil if it has none
 }
 
 func (h *handler) serve(w http.ResponseWriter, r *http.Request, e endpoint) {
@@ -186,7 +194,7 @@ func (h *handler) run(q *request, e endpoint) error {
 		defer release()
 	}
 	if e.inNamespace == nil {
-		return e.handle(q)
+		return h.runOnce(q, e, nil, func() error { return e.handle(q) })
 	}
 	namespace := strings.Split(q.PathValue("namespace"), separator)
 	var b *tables.Bucket
@@ -196,13 +204,25 @@ func (h *handler) run(q *request, e endpoint) error {
 	} else {
 		b, err = h.bucketFor(q, right, namespace)
 	}
-	if err == nil && e.mustExist {
-		err = checkExists(q, b)
-	}
 	if err != nil {
 		return err
 	}
-	return e.inNamespace(q, b)
+	return h.runOnce(q, e, b, func() error {
+		if e.mustExist {
+			if err := checkExists(q, b); err != nil {
+				return err
+			}
+		}
+		return e.inNamespace(q, b)
+	})
+}
+
+// runOnce calls once if the request changes the catalog and has an idempotency key, and otherwise handle.
+func (h *handler) runOnce(q *request, e endpoint, b *tables.Bucket, handle func() error) error {
+	if e.writes && len(q.Header.Values(keyHeader)) > 0 {
+		return h.once(q, b, handle)
+	}
+	return handle()
 }
 
 func unauthorized(err error) error {

@@ -71,21 +71,34 @@ func (h *handler) createTable(q *request, b *tables.Bucket) error {
 		return err
 	}
 	if in.Stage {
-		if err := partdiceberg.Stage(q.Ctx, b.Table(in.Name), meta); err != nil {
-			return err
-		}
-		return h.replyTable(q, b, "", meta.Location(), meta)
+		return h.stage(q, b.Table(in.Name), meta)
 	}
 	return h.create(q, b, partdiceberg.Change{Bucket: b.Name(), Table: in.Name, New: meta})
 }
 
 func (h *handler) create(q *request, b *tables.Bucket, c partdiceberg.Change) error {
+	q.willReplyTable()
 	created, err := partdiceberg.Commit(q.Ctx, h.store, c)
 	if err != nil {
 		return err
 	}
-	q.W.Header().Set("ETag", etag(created[0].MetadataLocation(), false))
-	return h.replyTable(q, b, created[0].MetadataLocation(), created[0].Location(), created[0].Metadata())
+	return h.replyCommitted(q, b, created[0])
+}
+
+// stage prepares the creation of a table, which a later commit completes.
+func (h *handler) stage(q *request, t *tables.Table, meta table.Metadata) error {
+	if err := partdiceberg.Stage(q.Ctx, t, meta); err != nil {
+		return err
+	}
+	if q.key != nil {
+		if err := q.willReply(http.StatusOK, meta); err != nil {
+			return err
+		}
+		if err := h.catalog().AddKey(q.Ctx); err != nil {
+			return err
+		}
+	}
+	return h.replyTable(q, t.Bucket(), "", meta.Location(), meta)
 }
 
 type tableName struct {

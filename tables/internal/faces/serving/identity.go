@@ -37,6 +37,9 @@ type Caller struct {
 	readOnly bool // whether the server rejects changes, whatever the rights are
 }
 
+// User returns a text that identifies the token's user, or "" if the server requires no tokens.
+func (c *Caller) User() string { return c.user }
+
 // CheckAccess returns an error that wraps fs.ErrPermission unless the caller has right r in all of the buckets.
 func (c *Caller) CheckAccess(r Rights, buckets ...string) error {
 	if c.readOnly && r > Read {

@@ -49,6 +49,7 @@ func (c *Catalog) Commit(ctx context.Context, hooks []TxHook, changes ...*Change
 	}
 	// From here on, the commit cannot be canceled.
 	err := c.inTx(context.WithoutCancel(ctx), func(t *transaction) {
+		t.changes = changes
 		for _, hook := range hooks {
 			hook(t)
 		}
@@ -218,6 +219,7 @@ func (c *Catalog) Rename(ctx context.Context, from, to TableName) error {
 			t.reindex(to, meta[0])
 		}
 		t.exec(renameInPartdTables, to.Namespace, to.Name, from.Namespace, from.Name)
+		t.recordKey()
 	})
 }
 

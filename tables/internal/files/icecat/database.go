@@ -39,9 +39,10 @@ type database struct {
 
 // transaction runs the statements of a database transaction. After a statement has failed, further calls do nothing.
 type transaction struct {
-	ctx context.Context
-	tx  *sql.Tx
-	err error
+	ctx     context.Context
+	tx      *sql.Tx
+	changes []*Change // changes of tables that Catalog.Commit applies
+	err     error
 }
 
 // openSQLite opens the database in a directory. It returns a pool with one connection for writing, and a pool for reading.

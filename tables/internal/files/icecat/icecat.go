@@ -125,18 +125,20 @@ func (c *Catalog) prepare(ctx context.Context) (err error) {
 		return err
 	}
 	defer tx.Rollback() //nolint:errcheck // does nothing after a Commit
-	missing := append(slices.Clone(schema), sqliteTriggers...)
+	missing := slices.Concat(schema, sqliteTriggers, keysSchema)
 	if c.postgres {
 		if missing, err = postgresSchema(ctx, tx); err != nil {
 			return err
 		}
 	}
-	if isReader && len(missing) > 0 {
+	if isReader && len(missing) > len(keysSchema) {
 		return fmt.Errorf("the catalog contains no tables: %w", fs.ErrNotExist)
 	}
 	t := &transaction{ctx: ctx, tx: tx}
 	for _, q := range missing {
-		t.exec(q)
+		if !isReader { // A reader needs no keys.
+			t.exec(q)
+		}
 	}
 	location := cmp.Or(c.root, c.dir)
 	for key, value := range map[string]string{"format": "2", "made-in": location, "id": uuid.NewString()} {

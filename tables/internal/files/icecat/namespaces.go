@@ -22,7 +22,11 @@ func (n namespaces) HasNamespace(ctx context.Context, namespace string) (bool, e
 
 // DropNamespace drops a namespace unless it contains tables or snapshots.
 func (n namespaces) DropNamespace(ctx context.Context, namespace string) error {
-	return n.inTx(ctx, func(t *transaction) { t.exec(deleteNamespace, namespace) })
+	return n.inTx(ctx, func(t *transaction) {
+		if t.exec(deleteNamespace, namespace) > 0 {
+			t.recordKey()
+		}
+	})
 }
 
 // Property returns a namespace's property, or "" if it is not set.
@@ -55,6 +59,7 @@ func (n namespaces) CreateNamespace(ctx context.Context, namespace string, metad
 		for k, v := range Properties(metadata) {
 			t.exec(insertProperty, namespace, k, v)
 		}
+		t.recordKey()
 	})
 }
 

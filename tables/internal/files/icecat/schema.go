@@ -3,6 +3,7 @@ package icecat
 import (
 	"context"
 	"database/sql"
+	"slices"
 	"strings"
 )
 
@@ -52,6 +53,15 @@ var schema = []string{
 		uuid TEXT, rows INTEGER, bytes INTEGER, files INTEGER, version INTEGER, updated_ms INTEGER, metadata TEXT,
 		PRIMARY KEY (namespace, snapshot, name)) WITHOUT ROWID`,
 	`CREATE TABLE IF NOT EXISTS partd_info (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID`,
+}
+
+// keysSchema creates the table of idempotency keys, which catalogs of earlier versions lack. Each scope numbers its keys.
+var keysSchema = []string{
+	`CREATE TABLE IF NOT EXISTS partd_keys (
+		id TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, scope TEXT NOT NULL, number INTEGER NOT NULL, at_ms INTEGER NOT NULL,
+		status INTEGER NOT NULL, answer TEXT NOT NULL, uuid TEXT NOT NULL, location TEXT NOT NULL) WITHOUT ROWID`,
+	`CREATE INDEX IF NOT EXISTS partd_keys_number ON partd_keys (scope, number)`,
+	`CREATE INDEX IF NOT EXISTS partd_keys_time ON partd_keys (at_ms)`,
 }
 
 var sqliteTriggers = []string{
@@ -117,6 +127,9 @@ const (
 		AND location NOT IN (SELECT metadata_location FROM partd_snapshot_tables)`
 	deleteInfo = `DELETE FROM partd_tables WHERE uuid=? OR namespace=? AND name=?`
 	insertInfo = `INSERT INTO partd_tables VALUES (?,?,?,?,?,?,?,?,?,?)`
+	selectKey  = `SELECT fingerprint, scope, status, CASE WHEN fingerprint=?2 THEN answer ELSE '' END, uuid, location FROM partd_keys WHERE id=?1`
+	insertKey  = `INSERT INTO partd_keys VALUES (?1,?2,?3,(SELECT COALESCE(MAX(number), 0)+1 FROM partd_keys WHERE scope=?3),?4,?5,?6,?7,?8) ON CONFLICT DO NOTHING`
+	trimKeys   = `DELETE FROM partd_keys WHERE scope=?1 AND number<=(SELECT MAX(number) FROM partd_keys WHERE scope=?1)-?2`
 	upsertFile = `INSERT INTO partd_files VALUES (?,?,?,?)
 		ON CONFLICT (path) DO UPDATE SET uuid=excluded.uuid, size=excluded.size, xxh3=excluded.xxh3`
 )
@@ -132,15 +145,20 @@ var postgresTriggers = []string{
 	`CREATE TRIGGER partd_renamed AFTER UPDATE OF table_namespace, table_name ON iceberg_tables FOR EACH ROW EXECUTE FUNCTION partd_unlist()`,
 }
 
-// postgresSchema returns the statements that create the tables in one transaction, or none if partd_info exists.
-func postgresSchema(ctx context.Context, tx *sql.Tx) ([]string, error) {
-	var exists bool
-	if err := tx.QueryRowContext(ctx, `SELECT to_regclass('partd_info') IS NOT NULL`).Scan(&exists); err != nil || exists {
+// postgresSchema returns the statements that create the missing tables in one transaction.
+func postgresSchema(ctx context.Context, tx *sql.Tx) (statements []string, err error) {
+	var exists, hasKeys bool
+	if err := tx.QueryRowContext(ctx, `SELECT to_regclass('partd_info') IS NOT NULL, to_regclass('partd_keys') IS NOT NULL`).Scan(&exists, &hasKeys); err != nil {
 		return nil, err
 	}
-	var statements []string
-	for _, q := range schema {
-		statements = append(statements, postgresTypes.Replace(q))
+	if !exists {
+		statements = append(slices.Clone(schema), postgresTriggers...)
 	}
-	return append(statements, postgresTriggers...), nil
+	if !hasKeys {
+		statements = append(statements, keysSchema...)
+	}
+	for i, q := range statements {
+		statements[i] = postgresTypes.Replace(q)
+	}
+	return statements, nil
 }

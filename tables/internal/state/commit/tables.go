@@ -5,7 +5,7 @@
 // Locks must be acquired in this order: [Tables.Appending]; [Entry.Commits] of all tables of the change, in the order
 // of their names; Entry.mu, in the same order; Tables.mu.
 //
-// docs/dev/invariants.md lists what must hold (C1 to C11).
+// docs/dev/invariants.md lists what must hold (C1 to C12).
 package commit
 
 import (

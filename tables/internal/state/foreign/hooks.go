@@ -8,6 +8,8 @@ import (
 
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd/tables/internal/files/icecat"
 )
 
 // LoadOptions has the fields of iceberg.LoadOptions, so that a *iceberg.LoadOptions can be converted.
@@ -26,12 +28,13 @@ type Change struct {
 	Registered    bool
 }
 
-// These functions implement the functions of package iceberg. The initialization of package tables sets them. Their
-// parameter t is a *tables.Table, and s is a *tables.Store.
+// These functions implement the functions of package iceberg; package rest uses CatalogOf. The initialization of package
+// tables sets them. Their parameter t is a *tables.Table, and s is a *tables.Store.
 var (
 	Load         func(ctx context.Context, t any, o *LoadOptions) (*table.Table, error)
 	Stage        func(ctx context.Context, t any, meta table.Metadata) error
 	Commit       func(ctx context.Context, s any, changes []Change) ([]*table.Table, error)
 	NewMetadata  func(s any, columns *iceberg.Schema, spec *iceberg.PartitionSpec, order table.SortOrder, props iceberg.Properties) (table.Metadata, error)
+	CatalogOf    func(s any) *icecat.Catalog
 	ReadMetadata func(ctx context.Context, s any, location string, admit func(n int64) error) (table.Metadata, error)
 )

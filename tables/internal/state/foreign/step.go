@@ -2,6 +2,7 @@ package foreign
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -59,7 +60,35 @@ func (p *Step) TailMode(oldMeta, newMeta table.Metadata) commit.Mode {
 	return commit.Exclusive
 }
 
+// IsApplied reports whether cur, which can be nil, already has all snapshots that the change adds, with the same manifest
+// lists. The client then repeats a commit, because it has not received the answer.
+func (p *Step) IsApplied(cur *table.Table) bool {
+	if cur == nil || p.Change.New != nil {
+		return false
+	}
+	applied := false
+	for _, u := range p.Change.Updates {
+		if u.Action() != table.UpdateAddSnapshot {
+			continue
+		}
+		var added struct{ Snapshot *table.Snapshot } // JSON, because the library does not export the update's type
+		text, err := json.Marshal(u)
+		if err != nil || json.Unmarshal(text, &added) != nil || added.Snapshot == nil {
+			return false
+		}
+		s := cur.Metadata().SnapshotByID(added.Snapshot.SnapshotID)
+		if s == nil || s.ManifestList == "" || s.ManifestList != added.Snapshot.ManifestList {
+			return false
+		}
+		applied = true
+	}
+	return applied
+}
+
 func (p *Step) Apply(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
+	if p.IsApplied(cur) {
+		return nil, commit.ErrNothing
+	}
 	if err := p.CheckRequirements(cur); err != nil {
 		return nil, err
 	}

@@ -6,7 +6,7 @@
 // later epoch. Then the fold deletes the folded keys. The property's name contains the tail's ID, because other tails
 // number their own epochs.
 //
-// docs/dev/invariants.md lists what must hold for tables (C1 to C11).
+// docs/dev/invariants.md lists what must hold for tables (C1 to C12).
 package tail
 
 import (

@@ -1,0 +1,202 @@
+package rest
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/apache/iceberg-go/table"
+	"github.com/google/uuid"
+
+	"github.com/go-partd/partd/tables"
+	partdiceberg "github.com/go-partd/partd/tables/iceberg"
+	"github.com/go-partd/partd/tables/internal/faces/serving"
+	"github.com/go-partd/partd/tables/internal/files/icecat"
+	"github.com/go-partd/partd/tables/internal/state/foreign"
+)
+
+// keyHeader is the header of a request that the client may repeat. The request with this key changes the catalog at most
+// once: a repetition gets an equivalent answer.
+const keyHeader = "Idempotency-Key"
+
+// once runs handle, which answers a request with an idempotency key. If the key is recorded already, it answers from the
+// record instead. A successful change records the key in its own transaction. Afterwards, once records errors that
+// a repetition would get again.
+func (h *handler) once(q *request, b *tables.Bucket, handle func() error) error {
+	id, err := uuid.Parse(q.Header.Get(keyHeader))
+	if err != nil || len(q.Header.Get(keyHeader)) != 36 || id.Version() != 7 || id.Variant() != uuid.RFC4122 {
+		return invalid("the header %s is %.80q: it must be a UUID of version 7, such as %s", keyHeader, q.Header.Get(keyHeader), uuid.Must(uuid.NewV7()))
+	}
+	body, err := q.readBody()
+	if err != nil {
+		return err
+	}
+	q.key = &icecat.Key{ID: id.String(), Status: http.StatusNoContent, Scope: hash(q.Caller.User(), q.URL.Path)}
+	q.key.Fingerprint = hash(q.Caller.User(), q.Method, q.URL.Path, q.URL.RawQuery, string(body))
+	end, err := h.turns.begin(q.Ctx, q.key.ID, h.opts.Patience())
+	if err != nil {
+		return err
+	}
+	defer end()
+	if answered, err := h.replay(q, b); answered {
+		return err
+	}
+	q.Ctx = icecat.WithKey(q.Ctx, q.key)
+	err = handle()
+	if err == nil {
+		return nil
+	}
+	if p := h.publicProblem(err); isFinal(p.Code) {
+		q.key.Status, q.key.Scope = p.Code, hash(q.Caller.User())
+		if text, err := json.Marshal(p); err == nil {
+			q.key.Answer = string(text)
+			// If this fails, a repetition runs the request again, and gets the same error.
+			_ = h.catalog().AddKey(context.WithoutCancel(q.Ctx))
+		}
+	}
+	// Another server may have answered a request with this key in the meantime, or the outcome of the commit was unknown.
+	if answered, err := h.replay(q, b); answered {
+		return err
+	}
+	return err
+}
+
+// hash returns a checksum of texts, as 32 hexadecimal digits.
+func hash(texts ...string) string {
+	h := sha256.New()
+	for _, text := range texts {
+		_, _ = fmt.Fprintf(h, "%d %s", len(text), text)
+	}
+	return hex.EncodeToString(h.Sum(nil)[:16])
+}
+
+// isFinal reports whether repeating a request that failed with an HTTP status would give the same error.
+func isFinal(code int) bool {
+	switch code {
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusRequestTimeout, 419, http.StatusTooManyRequests:
+		return false
+	}
+	return code >= 400 && code < 500
+}
+
+func (h *handler) catalog() *icecat.Catalog { return foreign.CatalogOf(h.store) }
+
+// willReply sets what a repetition of the request is answered, before the request changes the catalog.
+func (q *request) willReply(code int, v any) error {
+	if q.key == nil {
+		return nil
+	}
+	text, err := json.Marshal(v)
+	q.key.Status, q.key.Answer = code, string(text)
+	return err
+}
+
+// willReplyTable is like willReply for an answer that contains the metadata that the request commits.
+func (q *request) willReplyTable() {
+	if q.key != nil {
+		q.key.Status = http.StatusOK
+	}
+}
+
+// replay answers the request from the record of its key. It reports whether there is a record, or whether looking for
+// one failed.
+func (h *handler) replay(q *request, b *tables.Bucket) (answered bool, err error) {
+	k, err := h.catalog().Key(q.Ctx, q.key.ID, q.key.Fingerprint)
+	switch {
+	case err != nil || k == nil:
+		return err != nil, err
+	case k.Fingerprint != q.key.Fingerprint:
+		return true, &problem{Code: http.StatusUnprocessableEntity, Type: "UnprocessableEntityException", Message: "the " + keyHeader + " was used for another request: send a new key with each new request"}
+	case k.Status >= 400:
+		p := new(problem)
+		if err := json.Unmarshal([]byte(k.Answer), p); err != nil {
+			return true, err
+		}
+		return true, p
+	case k.Answer != "" && strings.HasSuffix(q.URL.Path, "/tables"): // the metadata of a staged table
+		var staged struct{ Location string }
+		if err := json.Unmarshal([]byte(k.Answer), &staged); err != nil {
+			return true, err
+		}
+		return true, h.replyTable(q, b, "", staged.Location, json.RawMessage(k.Answer))
+	case k.Answer != "":
+		return true, q.reply(k.Status, json.RawMessage(k.Answer))
+	case k.Status == http.StatusNoContent:
+		return true, q.reply(k.Status, nil)
+	}
+	return true, h.replayTable(q, b, k)
+}
+
+// replayTable answers with the current metadata of the table that a request with key k committed. If the table was
+// dropped since, it answers with the metadata that the request committed.
+func (h *handler) replayTable(q *request, b *tables.Bucket, k *icecat.Key) error {
+	name, err := tableName{b, q.PathValue("table")}, error(nil)
+	if k.UUID != "" { // otherwise the commit changed nothing
+		var current icecat.TableName
+		current, err = h.catalog().ByUUID(q.Ctx, k.UUID)
+		name = tableName{h.store.BucketOf(current.Namespace), current.Name}
+	}
+	var t *table.Table
+	switch {
+	case errors.Is(err, icecat.ErrNotFound):
+		if err := q.charge(icecat.CostPerByte * maxBody); err != nil {
+			return err
+		}
+		if t, err = h.catalog().LoadAt(q.Ctx, "", "", k.Location); errors.Is(err, icecat.ErrContent) {
+			return notFound("NoSuchTableException", "the request succeeded, but the table was dropped later, and its files were removed")
+		}
+	case err == nil:
+		if err := q.Caller.CheckAccess(serving.Read, name.bucket.Name()); err != nil {
+			return err
+		}
+		if err := q.chargeTables(false, name); err != nil {
+			return err
+		}
+		t, err = partdiceberg.Load(q.Ctx, name.bucket.Table(name.name), nil)
+	}
+	if err != nil {
+		return err
+	}
+	return h.replyCommitted(q, b, t)
+}
+
+// turns lets one request at a time run for each idempotency key.
+type turns struct {
+	mu      sync.Mutex
+	running map[string]chan struct{} // closed when the request ends
+}
+
+// begin waits until no other request with the key runs. When the request ends, the caller must call end.
+func (t *turns) begin(ctx context.Context, id string, patience time.Duration) (end func(), err error) {
+	timeout := time.After(patience)
+	for {
+		t.mu.Lock()
+		earlier, busy := t.running[id]
+		if !busy {
+			done := make(chan struct{})
+			t.running[id] = done
+			t.mu.Unlock()
+			return func() {
+				t.mu.Lock()
+				defer t.mu.Unlock()
+				delete(t.running, id)
+				close(done)
+			}, nil
+		}
+		t.mu.Unlock()
+		select {
+		case <-earlier:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-timeout:
+			return nil, &problem{Code: http.StatusServiceUnavailable, Type: "ServiceUnavailableException", Message: "a request with this " + keyHeader + " is still running: repeat the request later"}
+		}
+	}
+}
