@@ -150,7 +150,7 @@ func (p *Part) Of(value []byte) (from, to int, err error) {
 			}
 			to = from + end
 		default: // day and month
-			if _, rest, ok := cutDate(v); len(v) > 0 && (!ok || len(rest) > 0 && isDigit(rest[0])) {
+			if len(v) > 0 && !beginsWithDate(v) {
 				return from, to, fmt.Errorf("%s needs a date such as 2026-01-31, not %.40q", p.Text, value)
 			} else if len(v) > 0 {
 				to = from + c.n
