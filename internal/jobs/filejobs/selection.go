@@ -1,7 +1,6 @@
 package filejobs
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -77,20 +76,14 @@ func (s *Selection) setCondition(columns []string, text string) error {
 		return OptionErrorf("--where: %w", err)
 	}
 	s.condition, err = newCondition(root, func(n *where.Node, column string) (int, error) {
-		f, err := s.layout.Resolve(column, columns)
-		switch {
-		case s.layout.Format == records.JSONL:
-			f, err = records.Field{Name: column}, nil // a member can have the name of a part
-		case err == nil && f.Part != nil:
-			err = errors.New("a condition tests whole columns, not parts of them")
-		}
+		f, err := s.layout.ResolveColumn(column, columns)
 		if err != nil {
 			if n.IsColumn && column == n.Other {
 				err = fmt.Errorf("%w; put text in single quotes", err)
 			}
 			return 0, &selectError{"where", text, err}
 		}
-		f.Optional = true
+		f.Optional, f.Nested = true, n.Op == where.Null
 		if i := slices.Index(s.fields, f); i >= 0 {
 			return i, nil
 		}
@@ -161,12 +154,13 @@ func (j *Job) OrderColumns(names []string) (order []int, _ []string, err error) 
 	if err != nil {
 		return nil, nil, OptionErrorf("--columns: %w", err)
 	}
-	for _, name := range list {
-		i := slices.Index(names, name)
+	chosen := make([]string, len(list))
+	for k, name := range list {
+		i := slices.Index(names, name.text)
 		if i < 0 {
-			return nil, nil, OptionErrorf("--columns: the output has no column %q%s; its columns are %s", name, textfmt.Hint(name, names), strings.Join(names, ", "))
+			return nil, nil, OptionErrorf("--columns: the output has no column %q%s; its columns are %s", name.text, textfmt.Hint(name.text, names), strings.Join(names, ", "))
 		}
-		order = append(order, i)
+		order, chosen[k] = append(order, i), name.text
 	}
-	return order, list, nil
+	return order, chosen, nil
 }

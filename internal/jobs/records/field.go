@@ -17,6 +17,7 @@ type Field struct {
 	Index    int    // other formats: index from 0, or from the end (-1 is the last)
 	Optional bool   // JSONL: the member can be missing or null
 	Raw      bool   // JSONL: the value is returned as JSON, and can be of any kind
+	Nested   bool   // JSONL: the value can be an object or an array, which is returned as JSON
 
 	Part *where.Part // the part of the value to return; nil returns all of it
 }
@@ -49,6 +50,11 @@ func (l Layout) Resolve(by string, columns []string) (Field, error) {
 			return f, err
 		}
 	}
+	return l.ResolveColumn(by, columns)
+}
+
+// ResolveColumn is like Resolve, but by cannot be a part of a column.
+func (l Layout) ResolveColumn(by string, columns []string) (Field, error) {
 	if l.Format == JSONL {
 		return Field{Name: by}, nil
 	}
