@@ -28,7 +28,7 @@ func CompareColumn(data []byte, from, to []uint32, x Number, c Comparison, out [
 				sign = 1
 			}
 			// Most columns have integers, for which inlined code is faster than shortDigits.
-			digits := word >> (8 * sign) << ((64 - 8*(n-uint32(sign))) & 63) | zeros>>(8*(n-uint32(sign)))
+			digits := word>>(8*sign)<<((64-8*(n-uint32(sign)))&63) | zeros>>(8*(n-uint32(sign)))
 			ok := areDigits(digits) && n > uint32(sign)
 			if ok {
 				digits = combineDigits(digits)

@@ -23,8 +23,6 @@ type condition struct {
 	kind    valueKind
 	text    []byte
 	number  aggregate.Number
-	float   float64 // the number, if isExact is set
-	isExact bool
 	time    where.Time
 	pattern *where.Pattern
 	in      map[string]bool // for In on text; on other kinds, In is an Or of comparisons
@@ -133,7 +131,6 @@ func (c *condition) setValue(l where.Literal) error {
 	ok := true
 	if c.kind == isNumber {
 		c.number, ok = aggregate.ParseNumber(c.text)
-		c.float, c.isExact = c.number.ExactFloat64()
 	}
 	if !ok {
 		return fmt.Errorf("filter: position %d: %.40s is beyond the range of a 64-bit float", l.Offset+1, l)
@@ -291,9 +288,6 @@ func (c *condition) compare(value, other []byte) (order int, ok bool) {
 	switch c.kind {
 	case isNumber:
 		x, ok := aggregate.ParseNumber(value)
-		if f, isExact := x.ExactFloat64(); isExact && c.isExact {
-			return cmp.Compare(f, c.float), ok
-		}
 		return x.Compare(c.number), ok
 	case isTime:
 		t, ok := where.TimeOf(value)
