@@ -56,8 +56,8 @@ func (f *bufferFlusher) run() {
 				case index.hasDoubtfulKey():
 					err = errInDoubt
 				default:
-					// Nothing is left to flush. The operations that still run will wake the Appends
-					// that wait for space.
+					// Nothing is left to flush. The operations still running will wake the Appends
+					// waiting for space.
 					f.isFlushing = false
 					f.pins.mu.Unlock()
 					return

@@ -17,7 +17,7 @@ type bufferGate struct {
 	isOpen    bool // NewBuffer created the Buffer
 	activeOps int
 	changed   chan struct{} // closed and replaced to wake waiting operations
-	waiters   int           // operations that wait for changed
+	waiters   int           // number of operations waiting for changed
 	isBlocked bool          // Drop or Close runs alone, so no other operation may begin
 	isClosing bool          // only Close may begin
 	closed    bool
@@ -123,7 +123,7 @@ type pinnedKey struct {
 	repeated         bool // the key occurs earlier in the list of held keys
 }
 
-// bufferWait records the keys that an operation waits for.
+// bufferWait records the keys that an operation is waiting for.
 type bufferWait struct {
 	ticket     uint32
 	queuedKeys []string // keys for which this operation set its ticket; an older ticket may have replaced it since

@@ -14,7 +14,7 @@ import (
 
 // PandasColumns stores DataFrames as Python's partd.PandasColumns does: each column is an
 // array under its own key, so columns can be read selectively. As in Python, key
-// K-|-NAME holds the column NAME of key K. The index, the columns' names and the index's
+// K-|-NAME holds column NAME of key K. The index, the columns' names and the index's
 // name are stored like columns called .index, .columns and .index-name.
 //
 // PandasColumns rejects [Texts], [Categorical] and times with a zone, because Python's

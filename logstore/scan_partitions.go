@@ -37,7 +37,7 @@ type scanner struct {
 	maxRefs    int   // maximum entries that a worker groups at a time
 	batchBytes int   // maximum size of batches, and target size of partitions
 
-	partitions     chan *scanPartition // in the order of their hashes
+	partitions     chan *scanPartition // in order of their hashes
 	runningWorkers atomic.Int32
 	wg             sync.WaitGroup
 
@@ -101,7 +101,7 @@ func (sc *scanner) workerNeeds() (workers int, bytes int64) {
 // maxPrefetch is the maximum number of bytes that a scan prefetches at a time.
 const maxPrefetch = 8 << 20
 
-// prefetch begins to read the ranges that the next partitions need, so that the disk gets many
+// prefetch starts to read the ranges that the next partitions need, so that the disk gets many
 // reads at once, each of several adjacent ranges. When workers reach ranges that were prefetched,
 // it prefetches those after them. sc.mu must be held.
 func (sc *scanner) prefetch(lastRange int) {

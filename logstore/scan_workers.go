@@ -11,7 +11,7 @@ import (
 
 // A scan divides the hashes into partitions that are small enough for grouping in the
 // processor's cache. Several workers process partitions, but the consumer receives the results
-// in the order of the partitions.
+// in partition order.
 
 // scanRun is a scan with its workers.
 type scanRun struct {

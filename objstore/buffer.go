@@ -16,7 +16,7 @@ type buffer struct {
 	mu          ctxMutex // guards the fields below
 	active      *table
 	spare       *table      // the previous table, which is being encoded or already empty
-	pending     []*piece    // in the order of the appends
+	pending     []*piece    // in append order
 	pendingFull atomic.Bool // too many pieces are pending, so the next Append must flush first; read without mu
 	uploads     uploads
 }

@@ -12,7 +12,7 @@ import (
 type loadedInterval struct {
 	interval
 	arena    []byte
-	sections []section // in the order of the log
+	sections []section // in log order
 	err      error
 }
 
@@ -28,7 +28,7 @@ func (l *loadedInterval) release() {
 	l.arena = nil
 }
 
-// groups collects the entries of an interval of hashes by key, in the order of the log. It can be
+// groups collects the entries of an interval of hashes by key, in log order. It can be
 // reused for another interval.
 type groups struct {
 	format *segment.Format

@@ -40,7 +40,7 @@ type pileFile struct {
 	reserved  int64 // bytes reserved of scanDisk
 }
 
-// pile contains the entries of an interval of hashes, in the order of the log. They are stored in
+// pile contains the entries of an interval of hashes, in log order. They are stored in
 // sections (lengths in bytes, integers little-endian):
 //
 //	index of the segment (4) · length of the entries (4) · entries
@@ -90,9 +90,9 @@ func (sp *pileFile) close() error {
 	return sp.file.Close()
 }
 
-// batches returns a function that returns the next batch to read from the bucket, in the order of
-// the log. A batch contains all entries that one or more segments have in the interval, or, if a
-// single segment has too many, some of that segment's entries.
+// batches returns a function that returns the next batch to read from the bucket, in log order. A
+// batch contains all entries that one or more segments have in the interval, or, if a single
+// segment has too many, some of that segment's entries.
 func (sp *pileFile) batches() func() *pass {
 	sc, limit := sp.sc, sp.sc.batchBytes()
 	nextSegment, startHash := 0, sp.lo

@@ -8,7 +8,7 @@ import (
 	"github.com/go-partd/partd/internal/engine/segment"
 )
 
-// table buffers entries in the order of the appends.
+// table buffers entries in append order.
 type table struct {
 	arena  []byte
 	used   int

@@ -14,8 +14,8 @@ import (
 // into equal subintervals and measures them. Each further pass loads adjacent subintervals that
 // together fit in memory. A key that does not fit is streamed to the consumer.
 
-// source is a function that calls f for the entries of an interval of hashes, in the order of the
-// log. number is the index of the entry's segment in the view.
+// source is a function that calls f for the entries of an interval of hashes, in log order. number
+// is the index of the entry's segment in the view.
 type source func(ctx context.Context, iv interval, f entryFunc) error
 
 type entryFunc func(number int, e *segment.Entry, hash uint64) error

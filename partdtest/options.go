@@ -36,7 +36,7 @@ type Options struct {
 	// Require lists abilities that the store must have.
 	Require []Ability
 	// Without lists abilities that a layer lacks on purpose: it has no method for them, or the method
-	// returns errors.ErrUnsupported. A layer is a store with the method Unwrap. It must have every other
+	// returns errors.ErrUnsupported. A layer is a store with an Unwrap method. It must have every other
 	// ability of the store beneath it, unless partd.As finds the ability there. To check all abilities,
 	// open the layer over a store that has many, such as logstore.
 	Without []Ability

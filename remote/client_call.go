@@ -18,10 +18,10 @@ type call struct {
 	instanceOffset int   // offset of the server process's number in a pop's body
 	boundLink      *link // the only connection that may be used; nil means any
 
-	// writeMu is held while the body is being written. Lock it before the mu of exchange.
+	// writeMu is held while the body is being written. Lock it before exchange.mu.
 	writeMu sync.Mutex
 
-	// The mu of exchange guards the fields below until done is closed.
+	// exchange.mu guards the fields below until done is closed.
 	sendCount    int   // number of connections over which the call was sent
 	link         *link // the last connection over which the call was sent
 	abandoned    bool  // the caller no longer waits
@@ -58,7 +58,7 @@ func (k *call) lostError(cause error) error {
 	return cause
 }
 
-// callTable holds the calls that wait for answers, and numbers them. The mu of exchange guards it.
+// callTable holds the calls waiting for answers, and numbers them. It is guarded by exchange.mu.
 type callTable struct {
 	unanswered    map[uint64]*call // by number
 	lastNumber    uint64           // number of the last call

@@ -22,7 +22,7 @@ type exchange struct {
 	life       context.Context // ends when the client is closed
 	cancelLife context.CancelFunc
 
-	mu         sync.Mutex // locked after a link's writeToken and a call's writeMu, before the mu of proofs
+	mu         sync.Mutex // locked after a link's writeToken and a call's writeMu, before proofs.mu
 	closed     bool
 	link       *link    // nil while there is no connection
 	attempt    *attempt // the attempt to connect that is in progress, or nil

@@ -23,7 +23,7 @@ type link struct {
 	dead       atomic.Bool
 	done       chan struct{} // closed when the goroutine that reads replies has ended
 
-	useful bool // the connection has delivered an answer; guarded by the mu of exchange
+	useful bool // the connection has delivered an answer; guarded by exchange.mu
 
 	instance   uint64 // identifies the server process
 	maxMessage int64

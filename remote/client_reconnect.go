@@ -46,7 +46,7 @@ func (o *outage) pause(retryFor time.Duration) (time.Duration, error) {
 	return o.backoff/2 + rand.N(o.backoff/2+1), nil
 }
 
-// attempt is an attempt to connect, shared by all calls that wait for it.
+// attempt is an attempt to connect, shared by all calls waiting for it.
 type attempt struct {
 	done chan struct{}
 	err  error // valid once done is closed
@@ -247,7 +247,8 @@ func (x *exchange) handleReply(l *link, r reply, body []byte, owned bool) error 
 	return nil
 }
 
-// handleLoss handles the end of a connection. If calls wait for answers, it starts to reconnect.
+// handleLoss handles the end of a connection. If calls are waiting for answers, it starts to
+// reconnect.
 func (x *exchange) handleLoss(l *link, err error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()

@@ -7,7 +7,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// opSequence is the client's session and the numbers of its changes. The mu of exchange guards it.
+// opSequence is the client's session and the numbers of its changes. It is guarded by exchange.mu.
 //
 // If a change fails, its number stays free, and the server rejects all changes that were sent after
 // the failed one. The client then waits until all sent changes are answered, and sends the rejected

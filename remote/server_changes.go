@@ -81,7 +81,7 @@ func (c *conn) parseChange(change operation, body []byte, allowance *allowance) 
 	return op, nil
 }
 
-// pop records a pop, in the order of arrival. The returned function runs the pop, concurrently with
+// pop records a pop, in order of arrival. The returned function runs the pop, concurrently with
 // other requests.
 func (c *conn) pop(r request, d *decoder) (fill, error) {
 	s := c.space

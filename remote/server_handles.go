@@ -20,7 +20,7 @@ type handleTable struct {
 	patience time.Duration
 	evicted  atomic.Int64
 
-	mu        sync.Mutex // locked after the mu of a handle
+	mu        sync.Mutex // locked after openHandle.mu
 	open      list.List  // of *openHandle, the least recently used first
 	waiting   list.List  // of *openHandle, in order of arrival
 	lastGrant time.Time  // when a handle was last admitted
@@ -34,7 +34,7 @@ type handles struct {
 	table  *handleTable
 	tenant *tenant
 	space  *space
-	mu     sync.Mutex // locked after the mu of a handle
+	mu     sync.Mutex // locked after openHandle.mu
 	open   map[uint64]*openHandle
 	lastID uint64
 	closed bool
@@ -227,7 +227,7 @@ func (h *handles) read(a *answerBuilder, id, pageNumber uint64) error {
 	n.lastPage = pageNumber
 	if n.bytes > int64(a.pageSize) {
 		// Few handles with such large pages fit in memory, and the budget already includes their
-		// bytes. Readers that wait for a handle may hold the rest of the memory, so this page must
+		// bytes. Readers waiting for a handle may hold the rest of the memory, so this page must
 		// not wait behind new readers.
 		a.minFirstRaise, a.continues = int64(a.pageSize+a.pageSize/2), true
 	}

@@ -13,13 +13,13 @@ import (
 // one, while it holds the memory of those before (growth). An answer asks while it is made (finish).
 //
 // A request that fits is granted at once. Otherwise it waits in the list of its tenant and demand, and
-// is granted when memory is given back. While requests wait, tick runs ten times a second: it fails
-// requests that waited too long, and evicts connections to make room. server_eviction.go decides which
-// request is next, what it may take, and who is evicted for it.
+// is granted when memory is given back. While requests are waiting, tick runs ten times a second: it
+// fails requests that waited too long, and evicts connections to make room. server_eviction.go decides
+// which request is next, what it may take, and who is evicted for it.
 
 const (
 	evictAfter       = 200 * time.Millisecond // how long a request waits before connections are evicted for it
-	tickInterval     = 100 * time.Millisecond // time between ticks while requests wait
+	tickInterval     = 100 * time.Millisecond // time between ticks while requests are waiting
 	maxEvictionDepth = 16                     // how many requests of a tenant's queue a tick also makes room for
 )
 
@@ -141,8 +141,8 @@ func (b *budget) startTicking() {
 	time.AfterFunc(tickInterval, b.tick)
 }
 
-// tick runs periodically while requests wait. It fails requests that have waited too long, grants
-// requests that fit, and evicts accounts to make room for each tenant's next request.
+// tick runs periodically while requests are waiting. It fails requests that have waited too long,
+// grants requests that fit, and evicts accounts to make room for each tenant's next request.
 func (b *budget) tick() {
 	b.mu.Lock()
 	b.countIdleTime()

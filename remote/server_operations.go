@@ -15,7 +15,7 @@ type service struct {
 	// anySession permits requests for a session that is not open on the connection.
 	anySession bool
 	// prepare decodes the request and returns the function that answers it. Requests are
-	// prepared in the order of arrival.
+	// prepared in order of arrival.
 	prepare func(c *conn, r request, d *decoder) (fill, error)
 }
 

@@ -157,8 +157,8 @@ func (p *retainedPops) close() {
 	}
 }
 
-// claim records a pop before it runs. It must be called in the order of the pops. If resent is true,
-// the pop may have arrived before.
+// claim records a pop before it runs. It must be called in the order in which pops arrive. If
+// resent is true, the pop may have arrived before.
 func (p *retainedPops) claim(owner *tenant, session, number uint64, resent bool) (r *popResult, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -245,7 +245,7 @@ func (r *popResult) wait(a *answerBuilder, offset uint64) error {
 // confirmed that result. If such a session resends a pop whose result the server does not have, the
 // pop may already have run. In any other session, such a pop has never arrived before.
 type lostPops struct {
-	mu       sync.Mutex // locked after the mu of retainedPops
+	mu       sync.Mutex // locked after retainedPops.mu
 	sessions map[uint64]struct{}
 	tooMany  bool // there are too many sessions to remember them individually
 }

@@ -71,7 +71,7 @@ type memorySessions struct {
 	table      map[uint64]*memorySession
 }
 
-// memorySession is guarded by the mu of the session.
+// memorySession is guarded by knownSession.mu.
 type memorySession struct {
 	last      sessiontab.Operation // last operation applied
 	uncertain error                // error of last if its outcome is unknown

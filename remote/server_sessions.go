@@ -25,7 +25,7 @@ type sessions struct {
 	quotas *quotas
 	secret [16]byte // for tokens that the server issues
 
-	mu     *sync.Mutex              // shared by all spaces; locked after the mu of a session
+	mu     *sync.Mutex              // shared by all spaces; locked after knownSession.mu
 	table  map[uint64]*knownSession // known sessions, by number
 	keeper partd.Applier            // remembers which operations were applied: the store or, if it cannot, memory
 	memory memorySessions
@@ -38,14 +38,14 @@ type knownSession struct {
 	tenant *tenant
 	ended  atomic.Bool // the client has ended the session, perhaps over another connection
 
-	// The mu of sessions guards these fields.
+	// These fields are guarded by sessions.mu.
 	conns int  // number of connections that have the session open
 	used  bool // an operation or a pop may have used the session
 	begun time.Time
 	place *list.Element // position in list
 	list  *list.List    // one of the tenant's lists; nil if the session must be kept
 
-	// mu is held while an operation is applied, and locked before the mu of sessions.
+	// mu is held while an operation is applied, and locked before sessions.mu.
 	mu sync.Mutex
 	// owner is the id of the newest connection that has used the session. Operations from older
 	// connections are rejected, because the client has abandoned those connections.

@@ -21,7 +21,7 @@ type space struct {
 	dropped atomic.Int64 // time of the last drop, in nanoseconds
 
 	done func() // from Namespaces.Acquire
-	refs int    // number of connections; guarded by the mu of spaces
+	refs int    // number of connections; guarded by spaces.mu
 }
 
 // spaces are the namespaces that connections use, and the namespaces with results of pops that a

@@ -77,7 +77,7 @@ func (r *reader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Keys yields each key once with its size, shard by shard in the order of the shards' names.
+// Keys yields each key once with its size, shard by shard, in order of the shards' names.
 func (s *Shards) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 	return func(yield func(partd.KeyInfo, error) bool) {
 		listAll(ctx, s, "keys", s.wholeShards(), func(store partd.Partd, _ share) iter.Seq2[partd.KeyInfo, error] {
@@ -140,7 +140,7 @@ func (s *Shards) sharesOf(part, parts int) (shares []share) {
 	return shares
 }
 
-// listAll yields all items that the function items returns for the shares, except the shard lists.
+// listAll yields all items that the items function returns for the shares, except the shard lists.
 // It replaces each stored key with the caller's key; key returns a pointer to an item's key.
 func listAll[V any](ctx context.Context, s *Shards, op string, shares []share,
 	items func(partd.Partd, share) iter.Seq2[V, error], key func(*V) *string, yield func(V, error) bool,

@@ -15,7 +15,7 @@ import (
 	"github.com/go-partd/partd/internal/engine/extsort"
 )
 
-// Sort yields records in the order of keys. Records with equal keys keep their input order.
+// Sort yields records sorted by keys. Records with equal keys keep their input order.
 func Sort[T any](ctx context.Context, in iter.Seq2[T, error], keys []Key[T], o *Options[T]) iter.Seq2[T, error] {
 	return pipe(in, func() (*Sorter[T], error) { return NewSorter(ctx, keys, o) }, (*Sorter[T]).Feed, (*Sorter[T]).Sorted)
 }

@@ -9,13 +9,13 @@ import (
 	"sync"
 )
 
-// TopK yields the first k records in the order of keys. Records with equal keys keep their
+// TopK sorts records by keys, and yields the first k. Records with equal keys keep their
 // input order. TopK discards records early if they cannot be among the first k.
 func TopK[T any](ctx context.Context, in iter.Seq2[T, error], k int, keys []Key[T], o *Options[T]) iter.Seq2[T, error] {
 	return pipe(in, func() (*Top[T], error) { return NewTop(ctx, k, keys, o) }, (*Top[T]).Feed, (*Top[T]).Records)
 }
 
-// Top accepts records and keeps the first k of them in the order of the keys.
+// Top accepts records and keeps the k that sort first by the keys.
 type Top[T any] struct {
 	k                 int64
 	sorter            *Sorter[T]

@@ -65,7 +65,7 @@ func (w *watched) Next() ([]byte, error) {
 	return data, err
 }
 
-// open begins to read a value. The caller must close the previous one.
+// open starts to read a value. The caller must close the previous one.
 func (s *stream) open(key string, stored source) {
 	s.key, s.stored, s.err = key, watched{source: stored}, nil
 	s.value = s.layer.hooks.Out(s.ctx, key, &s.stored)

@@ -102,7 +102,7 @@ func Open(ctx context.Context, url string) (partd.Partd, error) {
 	return OpenWithDefaults(ctx, url, nil)
 }
 
-// OpenWithDefaults is like Open, with defaults for options that the URL omits. A default
+// OpenWithDefaults is like Open, but uses defaults for options that the URL omits. A default
 // applies to every layer and store that has an option of that name.
 func OpenWithDefaults(ctx context.Context, url string, defaults map[string]string) (partd.Partd, error) {
 	return NewSet().Open(ctx, url, defaults)

@@ -3,6 +3,7 @@ package tables_test
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -46,17 +47,24 @@ func TestAtTimeOfRowsInTheTail(t *testing.T) {
 	afterRow2 := pause()
 	tabletest.Put(t, b, "t", tables.PutAppend, 3)
 	pause()
+	afterRow3 := time.Now()
+	wantRowsAt(b, afterRow3, 1, 2, 3) // folds all rows; earlier moments stay exact
 	wantRowsAt(b, afterRow1, 1)
-	wantRowsAt(b, time.Now(), 1, 2, 3)
-	wantRowsAt(b, afterRow1, 1)
-	// Reading at time.Now() has folded rows 2 and 3 into one version.
-	_, err := b.Table("t").At(t.Context(), tables.AtTime(afterRow2))
+	wantRowsAt(b, afterRow2, 1, 2)
+	tabletest.Put(t, b, "t", tables.PutAppend, 4)
+	afterRow4 := pause()
+	tabletest.Put(t, b, "t", tables.PutAppend, 5)
+	pause()
+	if _, err := s.Fold(t.Context(), nil); err != nil { // rows 4 and 5 become one version
+		t.Fatal(err)
+	}
+	_, err := b.Table("t").At(t.Context(), tables.AtTime(afterRow4))
 	var moment *tables.MomentError
 	if !errors.As(err, &moment) || !errors.Is(err, tables.ErrNotFound) {
 		t.Fatalf("At a moment between two folded rows: error %v, want a MomentError", err)
 	}
-	wantRowsAt(b, moment.Before, 1)
-	wantRowsAt(b, moment.After, 1, 2, 3)
+	wantRowsAt(b, moment.Before, 1, 2, 3)
+	wantRowsAt(b, moment.After, 1, 2, 3, 4, 5)
 	tabletest.Put(t, b, "t", tables.PutReplace, 9)
 	pause()
 	wantRowsAt(b, time.Now(), 9)
@@ -87,6 +95,37 @@ func TestAtTimeOfRowsInTheTail(t *testing.T) {
 	readOnly := tabletest.Open(t, dir, &tables.Options{ReadOnly: true})
 	wantRowsAt(readOnly.Bucket(""), now, 9, 10, 11)
 	wantRowsAt(readOnly.Bucket(""), afterRow1, 1)
+}
+
+// TestManyMoments checks that each of many moments can be read, in any order, until there are more puts in the tail than a
+// read of a moment keeps apart; then the moment itself can still be read.
+func TestManyMoments(t *testing.T) {
+	for puts, isExact := range map[int]bool{50: true, 60: false} {
+		b := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1}).Bucket("")
+		var moments []time.Time
+		for i := range puts {
+			tabletest.Put(t, b, "t", tables.PutAppend, int64(i))
+			moments = append(moments, time.Now())
+			time.Sleep(2 * time.Millisecond)
+		}
+		exact := 0
+		for _, i := range append([]int{30}, rand.Perm(puts)...) {
+			table, err := b.Table("t").At(t.Context(), tables.AtTime(moments[i]))
+			if errors.As(err, new(*tables.MomentError)) {
+				continue
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if ns, err := tabletest.ReadAll(t.Context(), table, nil); err != nil || len(ns) != i+1 {
+				t.Fatalf("after put %d of %d: %d rows, error %v", i, puts, len(ns), err)
+			}
+			exact++
+		}
+		if isExact != (exact == puts+1) || exact < 3 {
+			t.Errorf("%d of the moments after %d puts can be read", exact-1, puts)
+		}
+	}
 }
 
 // TestAtTimeDuringPuts checks, while rows are put, that AtTime excludes later rows and always yields the same rows.

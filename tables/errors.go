@@ -73,6 +73,9 @@ func (e *MomentError) Error() string {
 	if len(nearest) == 0 {
 		return text
 	}
+	if e.Before.IsZero() {
+		text += ": the table was created later, or its older versions have expired"
+	}
 	return text + ": the nearest exact moments are " + strings.Join(nearest, " and ")
 }
 

@@ -81,7 +81,7 @@ func duckdbPartition(f *flags, src *input, outDir string) *exec.Cmd {
 		", HEADER, PARTITION_BY (part)"))
 }
 
-// duckdbRowsAsText is like duckdbRows, but all columns have the type VARCHAR.
+// duckdbRowsAsText is like duckdbRows, but all columns have type VARCHAR.
 func duckdbRowsAsText(src *input) string {
 	textOnly := *src
 	textOnly.sumNumber = 0

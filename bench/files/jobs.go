@@ -22,7 +22,7 @@ type job struct {
 type contender struct {
 	peer  string // name in --peers, or "partd"
 	label string // name in the table
-	// command returns the command, which writes to the directory outDir.
+	// command returns the command, which writes to outDir.
 	command func(f *flags, src *input, outDir string) *exec.Cmd
 	// read adds the output to a grouping. It is nil for questions.
 	read func(src *input, outDir string, g *grouping) error

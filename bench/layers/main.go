@@ -34,7 +34,7 @@ const uniform = "v"
 // row is one comparison: a layer, and values of one size.
 type row struct {
 	format  compress.Format
-	peer    string // the class of Python's partd, or "" if there is none
+	peer    string // the class in Python's partd, or "" if it has none
 	value   int    // bytes of a value
 	batch   int    // values per Append
 	total   int    // bytes of all values
@@ -69,8 +69,8 @@ func rows() []row {
 
 func main() {
 	data := flag.String("data", "testdata/birdstrikes.csv", "`file` to cut values from")
-	codecs := flag.Bool("codecs", false, "write the table of all formats, measured on real data")
-	contents := flag.String("contents", "", "with -codecs: another text `file`, such as Debian's list Contents-amd64, uncompressed")
+	codecs := flag.Bool("codecs", false, "instead, write a Markdown table that compares all formats on real data")
+	contents := flag.String("contents", "", "with -codecs, an additional text `file` to measure, such as Debian's Contents-amd64 (uncompressed)")
 	program.Compare(func(run string) error { return runOne(run, *data) }, func(rounds int, only string) error {
 		if *codecs {
 			return writeTable(*data, *contents, rounds)
@@ -79,16 +79,16 @@ func main() {
 	})
 }
 
-func compare(data, filter string, rounds int) error {
+func compare(dataFile, filter string, rounds int) error {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "over Dict\tvalues of\tappend, MB/s\t(range)\tPython\tratio\tper CPU-s, MB\tPython\tget, MB/s\tPython\tratio\ttarget")
+	fmt.Fprintln(w, "format (over Dict)\tvalue size\tappend, MB/s\t(range)\tPython\tratio\tper CPU-s, MB\tPython\tget, MB/s\tPython\tratio\ttarget")
 	for _, r := range rows() {
 		if !strings.Contains(string(r.format), filter) {
 			continue
 		}
-		measurements := []func() (figures, error){func() (figures, error) { return measure(r, data, false) }}
+		measurements := []func() (figures, error){func() (figures, error) { return measure(r, dataFile, false) }}
 		if r.peer != "" {
-			measurements = append(measurements, func() (figures, error) { return measure(r, data, true) })
+			measurements = append(measurements, func() (figures, error) { return measure(r, dataFile, true) })
 		}
 		results, err := program.InTurns(rounds, measurements...)
 		if err != nil {
@@ -97,23 +97,23 @@ func compare(data, filter string, rounds int) error {
 		ours, peers := results[0], slices.Concat(results[1:]...)
 		for _, f := range slices.Concat(ours, peers) {
 			if f.sum != ours[0].sum {
-				return fmt.Errorf("the values of %s have the checksum %s in one run, and %s in another run or in Python", r.format, ours[0].sum, f.sum)
+				return fmt.Errorf("the values of %s have checksum %s in one run, but %s in another run or in Python", r.format, ours[0].sum, f.sum)
 			}
 		}
-		a, c, g := program.MedianOf(ours, figures.append), program.MedianOf(ours, figures.perCPU), program.MedianOf(ours, figures.get)
+		appendRate, cpuRate, getRate := program.MedianOf(ours, figures.append), program.MedianOf(ours, figures.perCPU), program.MedianOf(ours, figures.get)
 		slices.SortFunc(ours, func(a, b figures) int { return cmp.Compare(a.append(), b.append()) })
 		suffix := ""
 		if r.uniform {
 			suffix = ", one repeated letter"
 		}
-		fmt.Fprintf(w, "%s\t%d B%s\t%.0f\t(%.0f-%.0f)", r.format, r.value, suffix, a, ours[0].append(), ours[len(ours)-1].append())
+		fmt.Fprintf(w, "%s\t%d B%s\t%.0f\t(%.0f-%.0f)", r.format, r.value, suffix, appendRate, ours[0].append(), ours[len(ours)-1].append())
 		if len(peers) == 0 {
-			fmt.Fprintf(w, "\t-\t-\t%.0f\t-\t%.0f\t-\t-\t%s\n", c, g, r.target)
+			fmt.Fprintf(w, "\t-\t-\t%.0f\t-\t%.0f\t-\t-\t%s\n", cpuRate, getRate, r.target)
 			continue
 		}
-		pa, pc, pg := program.MedianOf(peers, figures.append), program.MedianOf(peers, figures.perCPU), program.MedianOf(peers, figures.get)
+		peerAppendRate, peerCPURate, peerGetRate := program.MedianOf(peers, figures.append), program.MedianOf(peers, figures.perCPU), program.MedianOf(peers, figures.get)
 		fmt.Fprintf(w, "\t%.0f\t%.1f\t%.0f\t%.0f\t%.0f\t%.0f\t%.1f\t%s\n",
-			pa, a/pa, c, pc, g, pg, g/pg, r.target)
+			peerAppendRate, appendRate/peerAppendRate, cpuRate, peerCPURate, getRate, peerGetRate, getRate/peerGetRate, r.target)
 	}
 	return w.Flush()
 }
@@ -121,23 +121,23 @@ func compare(data, filter string, rounds int) error {
 type figures struct {
 	bytes, appendSeconds, getSeconds float64
 	appendCPU                        float64 // CPU seconds
-	sum                              string  // CRC-32 of all values, in the order of keys
+	sum                              string  // CRC-32 of all values, in key order
 }
 
 func (f figures) append() float64 { return f.bytes / f.appendSeconds / 1e6 }
 func (f figures) perCPU() float64 { return f.bytes / f.appendCPU / 1e6 }
 func (f figures) get() float64    { return f.bytes / f.getSeconds / 1e6 }
 
-func measure(r row, data string, peer bool) (figures, error) {
+func measure(r row, dataFile string, peer bool) (figures, error) {
 	args := []string{string(r.format), strconv.Itoa(r.value), strconv.Itoa(r.batch), strconv.Itoa(r.total)}
 	if r.uniform {
-		data = uniform
+		dataFile = uniform
 	}
-	cmd := program.Self("-data", data, "-run", strings.Join(args, " "))
+	cmd := program.Self("-data", dataFile, "-run", strings.Join(args, " "))
 	if peer {
 		args[0] = r.peer
 		var err error
-		if cmd, err = program.Python("partd, snappy, blosc", append([]string{"-c", peerPython, data}, args...)...); err != nil {
+		if cmd, err = program.Python("partd, snappy, blosc", append([]string{"-c", peerPython, dataFile}, args...)...); err != nil {
 			return figures{}, err
 		}
 	}

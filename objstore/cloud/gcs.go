@@ -121,7 +121,7 @@ func (b *gcs) send(r *http.Request) (*http.Response, error) {
 }
 
 // request makes a request without a body for an object, or for the bucket if name is empty. byteRange is the
-// value of the header Range, or empty.
+// value of the Range header, or empty.
 func (b *gcs) request(ctx context.Context, method, name string, query url.Values, byteRange string) (*http.Response, error) {
 	path := b.api + "b/" + url.PathEscape(b.bucket) + "/o"
 	if name != "" {

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["AllSyncFailed", "Conflict", "NoResourceAvailable", "NotFound", "PullFrame", "SyncFailed", "pullframe"]
 
 _CAUSE = re.compile(r'^.*?pull: \w+ "(?:[^"\\]|\\.)*": ', re.S)  # the text before an error's cause
-_REFUSED = re.compile('column "|the name |the time column|no time column|two rows have the time')  # causes that the caller can change
+_REFUSED = re.compile('(?<!manifest.s )column "|the name |the time column|no time column|two rows have the time')  # causes that the caller can change
 
 
 class SyncFailed(Error, ConnectionError):

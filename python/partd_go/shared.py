@@ -163,7 +163,8 @@ class SharedProcess(Process):
         return True
 
     def close(self) -> None:
-        """Closes the connection. If no other handle uses the server, close waits until the server has stopped."""
+        """Closes the connection. If no other handle uses the server, close waits until the server has stopped. It raises NoServer if
+        the server failed, unless the directory was deleted, so that nothing is lost."""
         connection, self._connection = self._connection, None
         if connection is None:
             return
@@ -172,14 +173,17 @@ class SharedProcess(Process):
             try:
                 connection.shutdown(socket.SHUT_WR)
                 with connection.makefile("rb") as messages:
-                    stopped = messages.read() == b"stopped\n"
+                    message = messages.read()
                 deadline = time.monotonic() + _STOP_TIMEOUT
-                while stopped and os.path.exists(self._sockets_path) and time.monotonic() < deadline:
+                while message and os.path.exists(self._sockets_path) and time.monotonic() < deadline:
                     time.sleep(_POLL / 10)  # the program's shell removes the sockets when the program has exited
             except TimeoutError as error:
                 raise failure(NoServer, "close", self.directory, f"the server did not end within {_STOP_TIMEOUT:.0f} seconds") from error
             except OSError:
-                pass  # the server was killed
+                return  # the server was killed
+        if message.startswith(b"failed: ") and os.path.exists(self.directory):
+            problem = message.decode(errors="replace").strip()
+            raise failure(NoServer, "close", self.directory, f"the server {problem}", f"check its store with {self._verify}")
 
     def _close_pipes(self) -> None:
         super()._close_pipes()

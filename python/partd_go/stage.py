@@ -13,30 +13,24 @@ total()
 
 from __future__ import annotations
 
-import contextlib
-import copy
 import datetime
 import functools
-import hashlib
 import inspect
 import math
 import os
-import tempfile
-import time
-import warnings
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
-from pathlib import Path
+from collections.abc import Callable
 from types import FunctionType, MethodType
 from typing import Any, Generic, TypeVar, overload
 
 from .errors import Misuse
 from .shown import Summary, Shown
-from .stagecode import Code, record_sources
-from .stagefiles import Damaged, Directory, Kept
-from .stageformats import EXECUTE_NOTHING, methods, read, write
-from .stagekept import IDENTITY, gc, set_directory, storage_of
+from .stagecode import record_sources
+from .stagefiles import Directory, Kept
+from .stageformats import methods
+from .stagekept import gc, set_directory, storage_of
+from .stagerun import Run, Step, content_hash
 
-__all__ = ["Kept", "Stage", "gc", "set_directory", "stage"]
+__all__ = ["Kept", "Stage", "Step", "gc", "set_directory", "stage"]
 
 R = TypeVar("R")
 
@@ -92,9 +86,14 @@ class Stage(Shown, Generic[R]):
         return f"Stage {self.name}{self.signature}, {kept}", ("input", "type", "source"), inputs
 
     def key(self, *args: Any, **options: Any) -> str:
-        """Returns the hash of everything that the result depends on: code, format, contents of raw files, keys of ancestors, and
-        the arguments."""
-        return _Run(self).key(self, self._bind(args, options))
+        """Returns the hash of everything that the result depends on: code, format, contents of raw files, results of ancestors,
+        and the arguments. It runs ancestors whose results are unknown."""
+        run = Run(self, self._bind(args, options))
+        return run.repeat(lambda: run.key(self))
+
+    def explain(self, *args: Any, **options: Any) -> list[Step]:
+        """Returns what a call would do with the stage and each of its ancestors, ancestors first. It runs no stage."""
+        return Run(self, self._bind(args, options)).explain()
 
     def _bind(self, args: tuple[Any, ...], options: dict[str, Any]) -> inspect.BoundArguments:
         """Returns the arguments of a call, with the defaults. They do not contain files and results of ancestors."""
@@ -115,10 +114,11 @@ class Stage(Shown, Generic[R]):
 
     def _stage_inputs(self) -> Any:
         """Returns the inputs of this stage. If another stage's function calls this stage, they are part of that stage's key."""
-        return {name: _content(path) for name, path in self.files.items()}, self.ancestors, self.format if self.cache else ""
+        return {name: content_hash(path) for name, path in self.files.items()}, self.ancestors, self.format if self.cache else ""
 
     def __call__(self, *args: Any, **options: Any) -> R:
-        result: R = _Run(self).result(self, self._bind(args, options))
+        run = Run(self, self._bind(args, options))
+        result: R = run.repeat(lambda: run.result(self))
         return result
 
 
@@ -142,119 +142,6 @@ def _signatures(function: Callable[..., Any], inputs: dict[str, Any]) -> tuple[i
 def _named(signature: inspect.Signature) -> set[str]:
     """Returns the names of the parameters, except *args and **kwargs."""
     return {key for key, parameter in signature.parameters.items() if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)}
-
-
-class _Run:
-    """One call of a stage. It runs the stage and each of its ancestors at most once."""
-
-    def __init__(self, target: Stage[Any]):
-        self.keys: dict[Stage[Any], str] = {}
-        self.calls: dict[Stage[Any], inspect.BoundArguments] = {}
-        self.ttls: dict[Stage[Any], float] = {}  # shortest ttl of the stage and its ancestors
-        self.expires: dict[Stage[Any], float] = {}  # times at which results expire
-        self.results: dict[Stage[Any], Any] = {}
-        self.uses: dict[Stage[Any], int] = {}  # number of stages whose functions get the stage's result
-        self.stats: dict[Stage[Any], list[tuple[int, ...]]] = {}  # size, times and inode of the stage's raw files before the run
-        visited = {target}
-        pending = [target]
-        while pending:
-            for ancestor in pending.pop().ancestors.values():
-                self.uses[ancestor] = self.uses.get(ancestor, 0) + 1
-                if ancestor not in visited:
-                    visited.add(ancestor)
-                    pending.append(ancestor)
-
-    def key(self, s: Stage[Any], call: inspect.BoundArguments | None = None) -> str:
-        if s not in self.keys:
-            self.calls[s] = call = call or s._bind((), {})
-            self.stats[s] = _stats(s)
-            closure = inspect.getclosurevars(s.function).nonlocals if isinstance(s.function, FunctionType) else {}
-            arguments = [call.args, call.kwargs, closure] if call.kwargs else [call.args, closure]
-            identifiers = ["3", s.name, s.format if s.cache else "", Code().of(arguments)]
-            parts = [Code().of(s.function)]
-            for name, path in sorted(s.files.items()):
-                identifiers += [name, os.fspath(path)]
-                parts += [_content(path)]
-            for name, ancestor in sorted(s.ancestors.items()):
-                identifiers += [name, self.key(ancestor)[:IDENTITY]]
-                parts += [self.key(ancestor)]
-            identity = hashlib.sha256(repr(identifiers).encode()).hexdigest()
-            self.keys[s] = identity[:IDENTITY] + hashlib.sha256(repr([identity, *parts]).encode()).hexdigest()[IDENTITY:]
-            self.ttls[s] = min([s.ttl, *(self.ttls[ancestor] for ancestor in s.ancestors.values())])
-        return self.keys[s]
-
-    def result(self, s: Stage[Any], call: inspect.BoundArguments | None = None) -> Any:
-        if s not in self.results:
-            self.key(s, call)
-            self.results[s] = self.stored_result(s) if s.cache else self.compute(s)
-        result = self.results[s]
-        if self.uses.get(s, 0) <= 1:
-            return result
-        try:
-            return copy.deepcopy(result)  # several stages use the result, and a stage's function may modify its inputs
-        except Exception as error:
-            raise Misuse(f"{s.name} returned a {type(result).__name__} to several stages, which cannot be copied ({error}): return a list or a table") from error
-
-    def compute(self, s: Stage[Any]) -> Any:
-        inputs = {name: self.result(ancestor) for name, ancestor in s.ancestors.items()}
-        self.expires[s] = min([time.time() + s.ttl, *(self.expires[ancestor] for ancestor in s.ancestors.values())])
-        result = s._call(self.calls[s], {**s.files, **inputs})
-        if isinstance(result, (Generator, AsyncGenerator, Coroutine)):
-            raise Misuse(f"{s.name} returned a {type(result).__name__}, which can be read only once: return a list or a table")
-        if _stats(s) != self.stats[s]:
-            raise RuntimeError(f"{s.name}: a raw file changed during the run, so the result is not kept: call it again")
-        return result
-
-    def stored_result(self, s: Stage[Any]) -> Any:
-        local, storage = storage_of(s.directory)
-        if storage is not local and s.format not in (None, "pickle", *EXECUTE_NOTHING):
-            raise Misuse(f"{s.name}: reading a shared result as {s.format} could run another user's code: use parquet, csv or pickle")
-        key, directory = self.keys[s], local.base / s.name
-        directory.mkdir(parents=True, exist_ok=True)
-        # Without a lock file, nobody is computing the result, so reading it needs no lock. If a killed process left the
-        # lock file, the code below reads the result.
-        if not (directory / f".{key}.lock").exists() and self.load(storage, s):
-            return self.results[s]
-        shared_lock = contextlib.nullcontext(True) if storage is local else storage.locked(s.name, key)
-        with local.locked(s.name, key), shared_lock:
-            local.sweep(s.name, key)
-            if not self.load(storage, s, locked=True):
-                result = self.compute(s)
-                with tempfile.TemporaryDirectory(prefix=f".{key}-", dir=directory) as temp_directory:
-                    written = write(s.name, result, Path(temp_directory, key), s.format if storage is local else s.format or "parquet")
-                    self.results[s] = read(written, written.suffix[1:])
-                    storage.put(s.name, key, self.expires[s], written)
-        return self.results[s]
-
-    def load(self, storage: Any, s: Stage[Any], locked: bool = False) -> bool:
-        """Reads the kept result into self.results, and reports whether it exists and has not expired. With the key's lock,
-        it warns about a damaged result and removes it."""
-        stored = storage.find(s.name, self.keys[s])
-        if stored is None or (expires := min(stored.expires, stored.made + self.ttls[s])) <= time.time():
-            return False
-        try:
-            self.results[s], self.expires[s] = storage.read(stored, s.format), expires
-        except FileNotFoundError:  # removed in the meantime
-            return False
-        except Damaged:
-            if locked:
-                storage.remove(stored)  # before the warning, which may be an error
-                warnings.warn(f"{s.name}: its kept result {stored.at} is damaged: it is removed and computed again", RuntimeWarning, stacklevel=2)
-            return False
-        return True
-
-
-def _content(path: Any) -> str:
-    content = hashlib.sha256()
-    with open(path, "rb") as f:
-        while piece := f.read(1 << 20):
-            content.update(piece)
-    return content.hexdigest()
-
-
-def _stats(s: Stage[Any]) -> list[tuple[int, ...]]:
-    stats = (os.stat(path) for path in s.files.values())
-    return [(i.st_size, i.st_mtime_ns, i.st_ctime_ns, i.st_ino) for i in stats]
 
 
 @overload

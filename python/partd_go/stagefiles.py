@@ -8,6 +8,7 @@ import math
 import os
 import re
 import shutil
+import tempfile
 import time
 import zlib
 from collections.abc import Iterator
@@ -16,7 +17,8 @@ from typing import Any, NamedTuple
 
 from .stageformats import read, sync
 
-_RESULT = re.compile(r"([0-9a-f]{64})(?:-(\d+))?(?:\.([0-9a-f]{8}))?\.\w+")
+_RESULT = re.compile(r"([0-9a-f]{64})(?:-(\d+))?(?:\.([0-9a-f]{8}))?(?:\.([0-9a-f]{64}))?\.\w+")
+_REMOVED = ".removed"  # suffix of the empty files that keep the hashes of removed results
 
 
 class Damaged(Exception):
@@ -33,54 +35,67 @@ class Kept(NamedTuple):
     bytes: int
     at: Any = None  # the path of the result's file, or the result itself if it is kept at a partd-server
     why: str = ""  # the reason for its removal
+    content: str = ""  # the hash of the result, if its format determines its value
+    removed: bool = False  # whether only the hash is kept
 
 
 class Directory:
-    """Keeps results as files, in a directory for each stage. The names are KEY.CHECKSUM.FORMAT, or
-    KEY-EXPIRES.CHECKSUM.FORMAT, where EXPIRES is in milliseconds since 1970. Locks and unfinished results are hidden files."""
+    """Keeps results as files, in a directory for each stage. The names are KEY[-EXPIRES].CHECKSUM[.HASH].FORMAT, where EXPIRES is
+    in milliseconds since 1970, and KEY[-EXPIRES][.HASH].removed. Locks and unfinished results are hidden files."""
 
     def __init__(self, base: Path):
         self.base = base
 
     def find(self, stage: str, key: str) -> Kept | None:
         results = (kept for path in (self.base / stage).glob(f"{key}*") if (kept := _parse(path)))
-        return max(results, key=lambda kept: kept.made, default=None)
+        return max(results, key=lambda kept: (kept.made, not kept.removed), default=None)
 
     def read(self, kept: Kept, format: str | None) -> Any:
         path: Path = kept.at
-        if format is None and path.suffix == ".pickle" and os.name == "posix" and path.stat().st_uid not in (0, os.getuid()):
-            problem = f"{kept.stage}: {path} belongs to another user, and reading it may run their code"
-            raise PermissionError(f"{problem}: pass format='pickle' to trust it, or remove it")
         name = _RESULT.fullmatch(path.name)
         if not name or not name[3] or path.suffix[1:] not in ([format] if format else ["parquet", "pickle"]):
             raise FileNotFoundError(path)  # an earlier version wrote no checksum
         try:
-            is_intact = name[3] == _checksum(path, kept.key)
+            with open(path, "rb") as file:  # open it once, because another user could replace it after the checks
+                if format is None and path.suffix == ".pickle" and os.name == "posix" and os.fstat(file.fileno()).st_uid not in (0, os.getuid()):
+                    problem = f"{kept.stage}: {path} belongs to another user, and reading it may run their code"
+                    raise PermissionError(f"{problem}: pass format='pickle' to trust it, or remove it")
+                if name[3] != _checksum(file, kept.key):
+                    raise Damaged
+                file.seek(0)
+                return read(file if path.suffix == ".pickle" else path, path.suffix[1:])
         except OSError as error:  # for example EMFILE and EACCES, which are no damage
-            if error.errno != errno.EIO:
-                raise
-            is_intact = False
-        if not is_intact:
-            raise Damaged
-        return read(path, path.suffix[1:])
+            if error.errno == errno.EIO:
+                raise Damaged from error
+            raise
 
-    def put(self, stage: str, key: str, expires: float, written: Path) -> None:
-        expiry = f"-{math.floor(expires * 1000)}" if expires < math.inf else ""
-        path = self.base / stage / f"{key}{expiry}.{_checksum(written, key)}{written.suffix}"
+    def put(self, stage: str, key: str, expires: float, written: Path, content: str) -> None:
+        with open(written, "rb") as file:
+            path = self._path(stage, key, expires, f".{_checksum(file, key)}", content, written.suffix)
         os.utime(written, (now := time.time(), now))  # a file server's clock may differ from this machine's, which decides about expiry
         os.replace(written, path)
         for old_path in path.parent.glob(f"{key}*"):
             if old_path != path:
-                old_path.unlink()
+                old_path.unlink(missing_ok=True)
         sync(path.parent)
+
+    def _path(self, stage: str, key: str, expires: float, checksum: str, content: str, suffix: str) -> Path:
+        expiry = f"-{math.floor(expires * 1000)}" if expires < math.inf else ""
+        return self.base / stage / f"{key}{expiry}{checksum}{content and '.'}{content}{suffix}"
 
     def all(self) -> Iterator[Kept]:
         return (kept for path in self.base.glob("*/*") if (kept := _parse(path)))
 
-    def remove(self, kept: Kept) -> bool:
+    def remove(self, kept: Kept, keep_hash: bool = False) -> bool:
         """Removes a result, unless it has been replaced, and reports whether it did. The caller must hold the key's lock."""
         if _parse(kept.at) != kept:
             return False
+        if keep_hash:
+            path = self._path(kept.stage, kept.key, kept.expires, "", kept.content, _REMOVED)
+            with tempfile.TemporaryDirectory(prefix=f".{kept.key}-", dir=path.parent) as temp_directory:
+                (empty := Path(temp_directory, kept.key)).touch()
+                os.utime(empty, (kept.made, kept.made))
+                os.replace(empty, path)
         os.unlink(kept.at)
         return True
 
@@ -122,12 +137,11 @@ class Directory:
             time.sleep(0.001)
 
 
-def _checksum(path: Path, key: str) -> str:
+def _checksum(file: Any, key: str) -> str:
     """Returns the CRC-32 checksum of a key and a file. SHA-256 would double the time of reading a pickle."""
     checksum = zlib.crc32(key.encode())
-    with open(path, "rb") as f:
-        while piece := f.read(1 << 20):
-            checksum = zlib.crc32(piece, checksum)
+    while piece := file.read(1 << 20):
+        checksum = zlib.crc32(piece, checksum)
     return f"{checksum:08x}"
 
 
@@ -138,4 +152,6 @@ def _parse(path: Path) -> Kept | None:
     except FileNotFoundError:  # removed in the meantime
         return None
     expires = int(match[2]) / 1000 if match and match[2] else math.inf
-    return Kept(path.parent.name, match[1], stat.st_mtime, expires, stat.st_size, path) if match else None
+    if not match:
+        return None
+    return Kept(path.parent.name, match[1], stat.st_mtime, expires, stat.st_size, path, content=match[4] or "", removed=path.suffix == _REMOVED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
 import warnings
@@ -10,7 +11,16 @@ from typing import Any
 
 from .errors import Misuse, extra
 
-EXECUTE_NOTHING = ("parquet", "csv")  # formats that cannot run code when they are read
+EXECUTE_NOTHING = ("parquet", "csv")  # formats that cannot run code when they are read, so that the bytes determine the value
+
+
+def digest(words: Any) -> str:
+    return hashlib.sha256(repr(words).encode()).hexdigest()
+
+
+def result_hash(format: str, checksum: str) -> str:
+    """Returns the hash of a result for the keys of later stages, or "" if the bytes of the format do not determine the value."""
+    return digest([format, checksum]) if format in EXECUTE_NOTHING else ""
 
 
 def methods(format: str) -> tuple[Any, Any]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .tables import Tables
 
 IDENTITY = 16  # number of a key's first digits that depend only on the stage's name, input names and arguments, not on code and contents
+PART = 8  # number of the next digits that depend only on the code, and of those that depend only on the contents of raw files
 _UNFINISHED = re.compile(r"\.([0-9a-f]{64})(?:-.*|\.lock)")
 
 _directory: Path | None = None
@@ -57,20 +58,21 @@ def storage_of(path: str | os.PathLike[str] | None) -> tuple[Directory, Director
 def gc(directory: str | os.PathLike[str] | None = None, *, max_bytes: float = math.inf) -> list[Kept]:
     """Removes old results, and returns them with the reasons. It removes expired results, results that have been replaced
     by a newer one of the same stage, input names and arguments, and then the oldest results until max_bytes remain. It
-    also removes temporary files of killed processes. It never waits, and skips results that a process is computing."""
+    keeps the hashes of the last ones, so that the keys of later stages stay known. It also removes temporary files of
+    killed processes. It never waits, and skips results that a process is computing."""
     removed: list[Kept] = []
-    identities: set[tuple[str, str]] = set()
+    newest: dict[tuple[str, str], Kept] = {}
     total, now, (local, storage) = 0, time.time(), storage_of(directory)
-    for kept in sorted(storage.all(), key=lambda kept: kept.made, reverse=True):
-        identity = kept.stage, kept.key[:IDENTITY]
-        reason = "expired" if kept.expires <= now else "superseded" if identity in identities else ""
-        identities.add(identity)
-        if not reason:
+    for kept in sorted(storage.all(), key=lambda kept: (kept.made, not kept.removed), reverse=True):
+        first = newest.setdefault((kept.stage, kept.key[:IDENTITY]), kept)
+        is_superseded = first is not kept and not (kept.removed and first.key == kept.key)  # a killed gc leaves a result and its hash
+        reason = "expired" if kept.expires <= now else "superseded" if is_superseded else ""
+        if keep_hash := not reason:
             total += kept.bytes
-            reason = "over max_bytes" if total > max_bytes else ""
+            reason = "over max_bytes" if total > max_bytes and not kept.removed else ""
         if reason:
             with storage.locked(kept.stage, kept.key, wait=False) as acquired:
-                if acquired and storage.remove(kept):
+                if acquired and storage.remove(kept, keep_hash) and not kept.removed:
                     removed.append(kept._replace(why=reason))
     for stage, key in {(path.parent.name, match[1]) for path in local.base.glob("*/.*") if (match := _UNFINISHED.fullmatch(path.name))}:
         with local.locked(stage, key, wait=False) as acquired:

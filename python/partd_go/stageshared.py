@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from .errors import Corrupt, TimedOut, failure
 from .stagefiles import Kept
-from .stageformats import read
+from .stageformats import read, result_hash
 from .tables.errors import NotFound
 
 if TYPE_CHECKING:
@@ -50,10 +50,15 @@ class InTables:
             raise FileNotFoundError(kept.key) from error
         columns = rows.columns if rows.schema.types in ([pa.binary()], [pa.large_binary()]) else []
         pieces = (piece.as_buffer() for column in columns for chunk in column.chunks for piece in chunk if piece.is_valid)
-        return _result(b"".join(pieces), kept, format, self.url)
+        try:
+            return _result(b"".join(pieces), kept, format, self.url)
+        except Corrupt as error:
+            if self.find(kept.stage, kept.key) == kept:
+                raise
+            raise FileNotFoundError(kept.key) from error  # replaced since the description was read
 
-    def put(self, stage: str, key: str, expires: float, written: Path) -> None:
-        info, data = _pack(stage, expires, written)
+    def put(self, stage: str, key: str, expires: float, written: Path, content: str) -> None:
+        info, data = _pack(stage, expires, written, content)
         rows = pa.table({"data": pa.array([data[at : at + _PIECE] for at in range(0, len(data), _PIECE)], pa.large_binary())})
         self.tables.put(key, rows, "replace", self.bucket, metadata={_INFO: info})
 
@@ -61,10 +66,14 @@ class InTables:
         tables = self.tables._ask("partd.tables", bucket=self.bucket, filter={})
         return (kept for table in tables if (kept := _parse_info((table["Metadata"] or {}).get(_INFO), table["Name"])))
 
-    def remove(self, kept: Kept) -> bool:
+    def remove(self, kept: Kept, keep_hash: bool = False) -> bool:
         if self.find(kept.stage, kept.key) != kept:
             return False
-        self.tables.delete(kept.key, bucket=self.bucket)
+        if keep_hash:
+            empty = pa.table({"data": pa.array([], pa.large_binary())})
+            self.tables.put(kept.key, empty, "replace", self.bucket, metadata={_INFO: _info(kept._replace(removed=True))})
+        else:
+            self.tables.delete(kept.key, bucket=self.bucket)
         return True
 
     @contextlib.contextmanager
@@ -94,8 +103,8 @@ class InStore:
     def read(self, kept: Kept, format: str | None) -> Any:
         return _result(kept.at, kept, format, self.url)
 
-    def put(self, stage: str, key: str, expires: float, written: Path) -> None:
-        info, data = _pack(stage, expires, written)
+    def put(self, stage: str, key: str, expires: float, written: Path, content: str) -> None:
+        info, data = _pack(stage, expires, written, content)
         self.store.delete(f"pystage/{key}")
         self.store.iset(f"pystage/{key}", info.encode() + b"\n" + data)
 
@@ -103,10 +112,12 @@ class InStore:
         starts = (chunk for chunk in self.store.scan_chunks() if chunk.offset == 0 and chunk.key.startswith("pystage/"))
         return (kept for chunk in starts if (kept := _parse_info(chunk.data.partition(b"\n")[0], chunk.key[len("pystage/") :])))
 
-    def remove(self, kept: Kept) -> bool:
+    def remove(self, kept: Kept, keep_hash: bool = False) -> bool:
         if (current := self.find(kept.stage, kept.key)) is None or current.made != kept.made:
             return False
         self.store.delete(f"pystage/{kept.key}")
+        if keep_hash:
+            self.store.iset(f"pystage/{kept.key}", _info(kept._replace(removed=True)).encode() + b"\n")
         return True
 
     @contextlib.contextmanager
@@ -114,18 +125,24 @@ class InStore:
         yield True  # a store has no locks, so machines may compute the same result twice
 
 
-def _pack(stage: str, expires: float, written: Path) -> tuple[str, bytes]:
+def _pack(stage: str, expires: float, written: Path, content: str) -> tuple[str, bytes]:
     """Returns the description of a result, and the bytes to keep: the checksum and the result."""
     data = written.read_bytes()
     made = min(time.time(), math.nextafter(expires, 0))  # _parse_info rejects a result that was made after its expiry
-    return json.dumps([stage, made, expires, len(data)]), hashlib.sha256(data).digest() + data
+    return _info(Kept(stage, "", made, expires, len(data), content=content)), hashlib.sha256(data).digest() + data
+
+
+def _info(kept: Kept) -> str:
+    return json.dumps([kept.stage, kept.made, kept.expires, 0 if kept.removed else kept.bytes, kept.content, kept.removed])
 
 
 def _parse_info(text: Any, key: str, at: Any = None) -> Kept | None:
     """Parses a result's description. It returns None if text is not a description."""
     try:
-        stage, made, expires, size = json.loads(text)
-        return Kept(stage, key, float(made), float(expires), int(size), at) if isinstance(stage, str) and made < expires else None
+        stage, made, expires, size, *hashed = json.loads(text)  # earlier versions have no hash
+        content, removed = hashed or ("", False)
+        kept = Kept(stage, key, float(made), float(expires), int(size), at, "", str(content), bool(removed))
+        return kept if isinstance(stage, str) and made < expires else None
     except Exception:
         return None
 
@@ -136,6 +153,8 @@ def _result(data: bytes | memoryview, kept: Kept, format: str | None, url: str) 
         content = memoryview(data)[_SUM:]
         if hashlib.sha256(content).digest() != data[:_SUM]:
             raise ValueError("the checksum differs")
+        if kept.content not in ("", result_hash(format or "parquet", data[:_SUM].hex())):
+            raise ValueError("it has another hash than its description")
         return read(pa.BufferReader(content) if format in (None, "parquet") else io.BytesIO(content), format or "parquet")
     except Exception as error:
         problem = f"the result of {kept.stage} under {kept.key} is damaged, or not {format or 'parquet'}: {error}"

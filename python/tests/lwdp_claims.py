@@ -154,10 +154,6 @@ def ttl():
     return pop_runs() == "11"
 
 
-def decorator_without_arguments():
-    return (stage(lambda: 1)(), stage()(lambda: 2)()) == (1, 2)
-
-
 def call_with_arguments():
     return stage(lambda x: x + 1)(2) == 3
 
@@ -217,10 +213,6 @@ def non_frame_results():
     return [load(ONE % ("cache=True", "7")).one() for _ in range(2)] == [7, 7] and pop_runs() == "1"
 
 
-def keeps_function_name():
-    return stage(file_types).__name__ == "file_types"
-
-
 def inputs_named_like_options():
     for path in ("a.csv", "b.csv"):
         Path(path).write_text("a")
@@ -235,8 +227,8 @@ def default_cache_path():
 for case in (
     decorator_import, without_cache_directory, readme_example, file_types, reruns_only_changed_branch, last_stage_runs_all, hash_ignores_formatting,
     change_reaches_dependent_stages, caching_is_optional, cache_formats, second_run_reads_cache, cache_in_other_stores, raw_file_in_s3, ttl,
-    decorator_without_arguments, call_with_arguments, has_hash_path, lists_ancestors, cache_class, stages_run_concurrently, logs_messages,
-    missing_file, path_objects, constant_inputs, non_frame_results, keeps_function_name, inputs_named_like_options, default_cache_path,
+    call_with_arguments, has_hash_path, lists_ancestors, cache_class, stages_run_concurrently, logs_messages,
+    missing_file, path_objects, constant_inputs, non_frame_results, inputs_named_like_options, default_cache_path,
 ):  # fmt: skip
     if child := os.fork():  # each case has a process with its own workers
         print(f"{case.__name__}: {'no' if os.waitpid(child, 0)[1] else 'yes'}", flush=True)

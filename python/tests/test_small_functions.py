@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import socket
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,8 +14,10 @@ import pytest
 pa = pytest.importorskip("pyarrow")
 pytest.importorskip("xxhash")
 pytest.importorskip("dask")
+import partd_go
 from partd_go import pull
 from partd_go.dask import attempts, blocks, files
+from partd_go.shared import SharedProcess
 from partd_go.pystore import collection, memory, schema_evolution, transactions
 from partd_go.tables import filters
 
@@ -136,7 +139,7 @@ def test_pull_loads_the_end_too(monkeypatch):
     sink, calls = io.BytesIO(), []
     times = pd.DatetimeIndex(["2026-01-01"], tz="UTC")
     table = pa.table({"index": times, "v": [1]})
-    table = table.cast(table.schema.set(0, table.schema.field(0).with_metadata(pull._UNNAMED)))
+    table = table.cast(table.schema.set(0, table.schema.field(0).with_metadata({pull.NOTE: b'{"unnamed": true}'})))
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
     node = pull.PullFrame.__new__(pull.PullFrame)
@@ -144,3 +147,22 @@ def test_pull_loads_the_end_too(monkeypatch):
     frame = node.load("x", start=pd.Timestamp("2026-01-01"), end=pd.Timestamp("2026-01-02 01:00", tz="Europe/Berlin"))
     assert calls == [["--format=arrow", "--from=2026-01-01T00:00:00+00:00", "--to=2026-01-02T00:00:00.000000001+00:00", "--", "x"]]
     assert frame.index.name is None and list(frame["v"]) == [1]
+
+
+def test_failure_of_a_server_that_stops(tmp_path):
+    """close() reports that the server could not stop properly, unless its directory was deleted."""
+    for directory, message, error in ((tmp_path, b"failed: disk full\n", True), (tmp_path, b"stopped\n", False), (tmp_path / "deleted", b"failed: x\n", False)):
+        handle = SharedProcess(directory, "server")
+        handle._connection, server = socket.socketpair()
+        with server:
+            server.sendall(message)
+            server.shutdown(socket.SHUT_WR)
+            if error:
+                with pytest.raises(partd_go.NoServer, match="the server failed: disk full.*partd verify"):
+                    handle.close()
+            handle.close()
+
+
+def test_damaged_manifest_is_not_misuse():
+    assert pull._REFUSED.search('column "price" has a type that tables cannot store')
+    assert not pull._REFUSED.search('the manifest\'s column "price" is not a time column')

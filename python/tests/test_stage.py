@@ -12,40 +12,12 @@ import warnings
 from pathlib import Path
 
 import pytest
+from pipelines import child_env, directory, load, pop_runs, record_run  # noqa: F401
 
 import partd_go.stage
 
 pd = pytest.importorskip("pandas")
 CASES = Path(__file__).parent.parent.parent / "tables" / "stage" / "testdata" / "cases.py"
-
-
-@pytest.fixture(autouse=True)
-def directory(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
-    return tmp_path
-
-
-def load(text, name="pipe"):
-    for n in (name, "helpers"):
-        sys.modules.pop(n, None)
-    Path(f"{name}.py").write_text("import pandas\nfrom pathlib import Path\nfrom partd_go.stage import stage\n" + text)
-    importlib.invalidate_caches()
-    return importlib.import_module(name)
-
-
-def record_run(name):
-    return f"    with open('ran', 'a') as f:\n        f.write('{name} ')\n"
-
-
-def pop_runs():
-    path = Path("ran")
-    names = sorted(path.read_text().split()) if path.exists() else []
-    path.unlink(missing_ok=True)
-    return " ".join(names)
 
 
 PIPE = (
@@ -183,6 +155,22 @@ def test_pickle_of_another_user(directory):
         pipe.one()
 
 
+def test_pickle_replaced_after_check(directory, monkeypatch):
+    """A stage reads the pickle that it has checked, even if another user replaces it in the meantime."""
+    pipe = load("@stage(cache=True)\ndef one():\n    return {1}\n")
+    pipe.one()
+    (kept,) = (directory / ".partd_stages" / "pipe.one").iterdir()
+    checksum = partd_go.stagefiles._checksum
+
+    def replace(file, key):
+        pd.to_pickle({2}, directory / "other.pickle")
+        os.replace(directory / "other.pickle", kept)
+        return checksum(file, key)
+
+    monkeypatch.setattr(partd_go.stagefiles, "_checksum", replace)
+    assert pipe.one() == {1}
+
+
 @pytest.mark.parametrize(
     "options, body, error, message",
     [
@@ -312,8 +300,7 @@ SLOW = (
 
 def start():
     program = "import pipe; print(len(pipe.one()))"
-    path = os.pathsep.join([os.getcwd(), str(Path(partd_go.__file__).parent.parent)])
-    return subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path})
+    return subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=child_env())
 
 
 @pytest.mark.parametrize("killed", [False, True])

@@ -7,18 +7,12 @@ import threading
 from pathlib import Path
 
 import pytest
+from pipelines import directory  # noqa: F401
 
 from partd_go import Misuse
 from partd_go.stage import set_directory, stage
 
 pd = pytest.importorskip("pandas")
-
-
-@pytest.fixture(autouse=True)
-def directory(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    return tmp_path
 
 
 @stage

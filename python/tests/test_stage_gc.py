@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import importlib
 import os
 import subprocess
 import sys
@@ -11,21 +10,12 @@ import time
 from pathlib import Path
 
 import pytest
+from pipelines import child_env, directory, load, pop_runs, record_run  # noqa: F401
 
 import partd_go.stage
 from partd_go.stage import gc
 
 pd = pytest.importorskip("pandas")
-
-
-@pytest.fixture(autouse=True)
-def directory(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
-    return tmp_path
 
 
 @pytest.fixture
@@ -36,30 +26,15 @@ def clock(monkeypatch):
     return lambda seconds: ahead.__setitem__(0, ahead[0] + seconds)
 
 
-def load(text, name="pipe"):
-    sys.modules.pop(name, None)
-    Path(f"{name}.py").write_text("import pandas, time\nfrom pathlib import Path\nfrom partd_go.stage import stage\n" + text)
-    importlib.invalidate_caches()
-    return importlib.import_module(name)
-
-
-def record_run(name):
-    return f"    with open('ran', 'a') as f:\n        f.write('{name} ')\n"
-
-
-def pop_runs():
-    path = Path("ran")
-    names = sorted(path.read_text().split()) if path.exists() else []
-    path.unlink(missing_ok=True)
-    return " ".join(names)
-
-
 def pipe(ttl="", two="", cache="cache=True", body="rows"):
     return load(
         f"@stage(cache=True{ttl})\ndef one():\n{record_run('one')}    return pandas.DataFrame({{'a': [1]}})\n"
         f"@stage(rows=one, {cache}{two})\ndef two(rows):\n{record_run('two')}    return {body}\n"
         f"@stage(rows=two, cache=True)\ndef three(rows):\n{record_run('three')}    return rows\n"
     )
+
+
+PICKLE = ", format='pickle'"  # results of later stages expire with a pickle
 
 
 def files():
@@ -84,29 +59,26 @@ def test_ttl(clock):
 
 @pytest.mark.parametrize("cache", ["cache=True", "cache=False"])
 def test_dependent_results_expire(clock, cache):
-    pipe(", ttl=100", ", ttl=1000", cache).three()
-    assert pop_runs() == "one three two"
-    clock(60)
-    pipe(", ttl=100", ", ttl=1000", cache).three()
-    assert pop_runs() == ""
-    clock(60)
-    pipe(", ttl=100", ", ttl=1000", cache).three()
-    assert pop_runs() == "one three two"
+    """Results that depend on a pickle expire with it, even if a stage between them keeps nothing."""
+    for after, runs in ((0, "one three two"), (60, ""), (60, "one three two")):
+        clock(after)
+        pipe(", ttl=100" + PICKLE, ", ttl=1000" + PICKLE, cache).three()
+        assert pop_runs() == runs
 
 
 def test_ttl_changes(clock):
-    pipe().three()
+    pipe(PICKLE, PICKLE).three()
     clock(60)
-    pipe(", ttl=100").three()
+    pipe(PICKLE + ", ttl=100", PICKLE).three()
     assert pop_runs() == "one three two"
     clock(60)
-    pipe(", ttl=100").three()  # a shorter ttl also applies to results that were kept forever
+    pipe(PICKLE + ", ttl=100", PICKLE).three()  # a shorter ttl also applies to results that were kept forever
     assert pop_runs() == "one three two"
     clock(120)
-    pipe().three()  # results that were kept with a ttl expire even for stages without one
+    pipe(PICKLE, PICKLE).three()  # results that were kept with a ttl expire even for stages without one
     assert pop_runs() == "one three two"
     clock(1e8)
-    pipe(", ttl=0").three()
+    pipe(PICKLE + ", ttl=0", PICKLE).three()
     assert pop_runs() == ""
 
 
@@ -128,7 +100,7 @@ def test_ttl_for_ever(ttl):
 
 
 def test_gc_removes_expired_results(clock):
-    pipe_ = pipe(", ttl=100", ", ttl=50")
+    pipe_ = pipe(", ttl=100", ", ttl=50, format='pickle'")
     pipe_.three()
     assert gc() == [] and files() == ["one", "three", "two"]
     clock(60)
@@ -177,10 +149,9 @@ def test_gc_by_size():
 def test_gc_removes_leftovers_of_killed_processes(directory):
     one = load("import os, signal\n@stage(cache=True)\ndef one():\n    return pandas.DataFrame({'a': [1]})\n").one
     program = (
-        "import os, partd_go.stage as s, pipe\ns.write = lambda name, result, path, format: (path.write_bytes(b'half'), os.kill(os.getpid(), 9))\npipe.one()"
+        "import os, partd_go.stagerun as s, pipe\ns.write = lambda name, result, path, format: (path.write_bytes(b'half'), os.kill(os.getpid(), 9))\npipe.one()"
     )
-    path = os.pathsep.join([os.getcwd(), str(Path(partd_go.__file__).parent.parent)])
-    assert subprocess.run([sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": path}).returncode == -9
+    assert subprocess.run([sys.executable, "-c", program], env=child_env()).returncode == -9
     kept = directory / ".partd_stages" / "pipe.one"
     others = [kept / "mine.parquet", kept / ".mine", directory / ".partd_stages" / "file"]
     for other in others:
@@ -218,14 +189,13 @@ def test_gc_while_stages_run():
         "    @stage(rows=one, cache=True)\n    def two(rows):\n        return rows\n    return two\n"
     )
     program = f"import pipe\nfor i in range({rounds}):\n    n = 1000 + i % 3\n    assert len(pipe.made(n)()) == n\n"
-    path = os.pathsep.join([os.getcwd(), str(Path(partd_go.__file__).parent.parent)])
-    running = [subprocess.Popen([sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": path}) for _ in range(2)]
+    running = [subprocess.Popen([sys.executable, "-c", program], env=child_env()) for _ in range(2)]
     removed = []
     while any(process.poll() is None for process in running):
         removed += gc(max_bytes=0)
     assert [process.returncode for process in running] == [0, 0] and removed
     gc(max_bytes=0)
-    assert not [p for p in Path(".partd_stages").rglob("*") if p.is_file()]
+    assert not [p for p in Path(".partd_stages").rglob("*") if p.is_file() and p.suffix != ".removed"]
 
 
 @pytest.mark.parametrize("rows", ["{'a': [None, float('nan'), 'a']}", "{'a': [1, 2]}, index=pandas.Index([None, float('nan')], dtype=object)", "{'a': [1]}, index=[None]"])

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-
-import partd_go.stage
+from pipelines import child_env, directory  # noqa: F401
 
 REACHED = {
     "a partial": "g = functools.partial(f, 1)\nuse = lambda: g()",
@@ -49,15 +47,6 @@ MODULE = (
 )
 
 
-@pytest.fixture(autouse=True)
-def directory(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
-    return tmp_path
-
-
 def load(text, n):
     for name in ("pipe", "helpers"):
         sys.modules.pop(name, None)
@@ -80,9 +69,8 @@ def test_key_depends_on_reachable_code(name):
 def test_order_of_sets():
     """A key is the same in each process, although each iterates sets in a different order."""
     load("class A: pass\nheld = A()\nheld.names = {*'abcdef'}\nexec('def g(x): return x in {*()} or x in {\"a\", \"b\", \"c\"}')\ndef use(): return g(held)", 1)
-    path = os.pathsep.join([os.getcwd(), str(Path(partd_go.stage.__file__).parent.parent)])
     run = [sys.executable, "-c", "import pipe; print(pipe.one.key())"]
-    keys = [subprocess.run(run, env={**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": s}, check=True, capture_output=True).stdout for s in "1234"]
+    keys = [subprocess.run(run, env={**child_env(), "PYTHONHASHSEED": s}, check=True, capture_output=True).stdout for s in "1234"]
     assert len(set(keys)) == 1
 
 

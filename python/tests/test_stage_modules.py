@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from pipelines import directory  # noqa: F401
 
 pytest.importorskip("pandas")
 
@@ -22,16 +23,6 @@ IMPORT_FAR = "import far.mod as h\n"
 USE = "def use(m): return m.C\n"
 ONE = "@stage(cache=True)\ndef one():\n"
 VARS = ONE + "    return vars(%s)['C']\n"
-
-
-@pytest.fixture(autouse=True)
-def directory(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
-    return tmp_path
 
 
 def run_one(directory, text, **values):

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
+from pipelines import directory, pop_runs, record_run  # noqa: F401
 
 import partd_go
 import partd_go.stage
@@ -86,13 +87,8 @@ def server(tmp_path_factory):
 
 
 @pytest.fixture(params=["tables", "store"])
-def storage(request, tmp_path, monkeypatch):
+def storage(request, directory):
     """Sets shared storage for all stages, and yields it."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     storage = TablesStorage(request.getfixturevalue("server").url) if request.param == "tables" else ServerStorage(request.getfixturevalue("url"))
     set_directory("here", **storage.options)
     yield storage
@@ -110,17 +106,6 @@ def clock(monkeypatch):
 def switch_machine(storage):
     """Simulates another machine, with its own directory."""
     set_directory(f"machine-{len(list(Path().glob('machine-*')))}", **storage.options)
-
-
-def record_run(name):
-    return f"    with open('ran', 'a') as f:\n        f.write('{name} ')\n"
-
-
-def pop_runs():
-    path = Path("ran")
-    names = sorted(path.read_text().split()) if path.exists() else []
-    path.unlink(missing_ok=True)
-    return " ".join(names)
 
 
 def load(body="pandas.DataFrame({'a': [1]})", options="", before=""):
@@ -254,7 +239,8 @@ def test_ttl_and_gc(storage, clock):
     load().two()  # the results were kept with a ttl, and have expired
     assert pop_runs() == "one two"
     pipe = load("pandas.DataFrame({'a': [2]})")
-    assert sorted(r.why for r in gc(max_bytes=1)) == ["over max_bytes"] * 2 and storage.names() == []
+    assert sorted(r.why for r in gc(max_bytes=1)) == ["over max_bytes"] * 2
+    assert {kept.removed for kept in partd_go.stagekept._shared.all()} == {True}
     pipe.two()
     load("pandas.DataFrame({'a': [3]})", ", ttl=10").two()
     assert sorted((r.stage, r.why) for r in gc()) == [("pipe.one", "superseded"), ("pipe.two", "superseded")]
@@ -272,6 +258,52 @@ def test_result_that_expires_while_computed(storage):
     one()
     assert pop_runs() == "one one" and storage.names() == [one.key()]
     assert [(kept.key, kept.why) for kept in gc()] == [(one.key(), "expired")] and storage.names() == []
+
+
+def test_early_cutoff(storage):
+    """If the code of a stage changes, but not its result, later stages do not run on any machine, even after gc."""
+    for value, runs in (("1", "one two"), ("3 - 2", "one"), ("2 - 1", "one")):
+        pipe = load(f"pandas.DataFrame({{'a': [{value}]}})")
+        switch_machine(storage)
+        assert list(pipe.two().a) == [1] and pop_runs() == runs
+        switch_machine(storage)
+        assert {step.action for step in pipe.two.explain()} == {"kept"}
+        (old,) = [kept for kept in partd_go.stagekept._shared.all() if kept.key == pipe.one.key()]
+        assert partd_go.stagekept._shared.remove(old, keep_hash=True)
+        assert list(pipe.two().a) == [1] and pop_runs() == ""
+        assert [step.action for step in pipe.two.explain()] == ["skipped", "kept"]
+    assert sorted(kept.why for kept in gc(max_bytes=0)) == ["over max_bytes"]  # two; gc removes the old hashes of one
+    assert sorted(storage.names()) == sorted([pipe.one.key(), pipe.two.key()])
+    assert list(pipe.two().a) == [1] and pop_runs() == "one two"
+
+
+def test_removed_while_read(storage):
+    """If gc removes a result between the look-up and the read, the stage computes it again."""
+    one = load().one
+    one()
+    shared = partd_go.stagekept._shared
+    kept = shared.find("pipe.one", one.key())
+    shared.remove(kept, keep_hash=True)
+    if isinstance(storage, TablesStorage):
+        with pytest.raises(FileNotFoundError):
+            shared.read(kept, None)
+    assert list(one().a) == [1] and pop_runs() == "one one"
+
+
+def test_result_with_another_hash(storage):
+    """A stage does not use a result that has another hash than its description, because the keys of later stages contain the hash.
+    If the result was replaced after the stage had read the description, the stage reads the new result."""
+    pipe = load()
+    pipe.two()
+    shared, key = partd_go.stagekept._shared, pipe.one.key()
+    old = shared.find("pipe.one", key)
+    pd.DataFrame({"a": [2]}).to_parquet("other.parquet")
+    shared.put("pipe.one", key, float("inf"), Path("other.parquet"), "0" * 64)
+    if isinstance(storage, TablesStorage):
+        with pytest.raises(FileNotFoundError):
+            shared.read(old, "parquet")
+    with pytest.raises(partd_go.Corrupt, match="another hash than its description"):
+        pipe.one()
 
 
 def start(storage, directory, lease="30"):
@@ -342,8 +374,6 @@ def test_bucket(tmp_path, monkeypatch):
         pytest.skip("needs PARTD_VERSITYGW, the program versitygw")
     import partd_go.tables
 
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

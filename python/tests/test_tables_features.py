@@ -109,7 +109,7 @@ def test_versions(tables):
         assert tables.get("q", at=at, as_="arrow")["a"].to_pylist() == [1]
     assert tables.sql("SELECT sum(a) AS s FROM q", at=between).s[0] == 1 and tables.describe("q", at=between)["Rows"] == 1
     assert list(tables.get("q", version=1).a) == [1] and len(tables.table("q", version=1)) == 1
-    with pytest.raises(MomentError, match="nearest exact moments") as caught:
+    with pytest.raises(MomentError, match="the table was created later, or its older versions have expired: the nearest exact moments are 20") as caught:
         tables.get("q", at="2001-01-01")
     assert caught.value.before is None and list(tables.get("q", at=caught.value.after).a) == [1]
     with pytest.raises(ValueError, match="only one of"):
@@ -272,6 +272,15 @@ def read(pickled):
     return subprocess.run([sys.executable, "-c", READ], input=pickled, capture_output=True, check=True).stdout.decode().split()
 
 
+def test_equal_handles_stay_distinct(tmp_path):
+    """In one process, a pickled handle is the same handle again, even if another one has the same arguments."""
+    with partd_go.tables.connect(tmp_path) as first, partd_go.tables.connect(tmp_path) as second:
+        first.put("q", pa.table({"n": [1, 2]}))
+        assert [pickle.loads(pickle.dumps(handle)) is handle for handle in (first, second)] == [True, True]
+        pickle.loads(pickle.dumps(second)).close()
+        assert len(first.get("q")) == 2 and read(pickle.dumps(first)) == ["2", first.url]
+
+
 def test_pickled(tmp_path):
     """Unpickling a handle returns the same handle in this process. In other processes, it connects to the same server, or to a
     new one if that has stopped."""
@@ -378,3 +387,16 @@ def test_bucket(tmp_path, monkeypatch):
         gateway_process.wait()
     with pytest.raises(ValueError, match="catalog"):
         partd_go.tables.connect("grpc://localhost:1", catalog="c")
+
+
+def test_progress_in_a_notebook_without_widgets():
+    """tqdm does not warn that ipywidgets are missing."""
+    pytest.importorskip("tqdm")
+    code = """
+import sys, types
+sys.modules["IPython"] = types.SimpleNamespace(get_ipython=lambda: None)
+sys.modules["ipykernel.zmqshell"] = sys.modules["ipywidgets"] = None
+from partd_go.tables import progress
+assert list(progress.with_bar(iter([]), "x", 0)) == []
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stderr == ""

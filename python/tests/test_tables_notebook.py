@@ -261,7 +261,10 @@ def test_upkeep(tables):
     tables.compact("ohlc")
     assert tables.expire("ohlc", older_than=datetime.timedelta(hours=1))["Versions"] == 0
     assert tables.expire("ohlc")["Versions"] == 0  # the default keeps a week
-    assert tables.expire("ohlc", older_than=datetime.timedelta())["Versions"] > 0 and len(tables.versions("ohlc")) == 1
+    expired = tables.expire("ohlc", older_than=datetime.timedelta())
+    assert expired["Versions"] > 0 and len(tables.versions("ohlc")) == 1 and expired["FilesRemoved"] == 0 < expired["FilesWaiting"]
+    expired = tables.expire("ohlc", grace=datetime.timedelta())
+    assert expired["FilesRemoved"] > 0 == expired["FilesWaiting"] and len(tables.get("ohlc")) == 4
 
 
 def test_lock(tables, monkeypatch):

@@ -194,3 +194,24 @@ def test_random_resamples(tables):
             raise AssertionError(f"{case}: {why}\n{frame}")
         count += 1
     print(count, "compared with seed", seed)
+
+
+def test_groups_by_keys_as_pandas_does(tables):
+    """A table with keys has bars of its own for each key, as with groupby(keys).resample, unless by= names other columns."""
+    times = pd.date_range("2024-01-31 22:10", periods=400, freq="7min", tz="America/New_York")
+    random_numbers = np.random.default_rng(3)
+    frame = pd.DataFrame({"at": times, "sym": random_numbers.choice(list("ABC"), 400), "price": random_numbers.random(400), "size": 1})
+    frame = frame[(frame["sym"] != "B") | (frame.index > 100)].reset_index(drop=True)
+    tables.put("keyed", frame, settings={"time": "at", "keys": ["sym"]})
+    for rule in ("15min", "h", "D", "W", "ME"):
+        for by, keys in ((None, ["sym"]), ("size", ["size"]), (["size", "sym"], ["size", "sym"])):
+            got = tables.resampled("keyed", rule, "at", {"price": ["first", "max", "mean"]}, by=by)
+            groups = frame.set_index("at").groupby(keys)["price"].resample(rule)
+            expected = groups.agg(["first", "max", "mean"]).add_prefix("price_").reset_index().sort_values(["at", *keys], ignore_index=True)
+            pd.testing.assert_frame_equal(got, expected[got.columns], check_dtype=False)
+    mixed = tables.resampled("keyed", "D", "at", "sum", columns="size", by=[])
+    assert mixed["size"].tolist() == frame.set_index("at")["size"].resample("D").sum().tolist()
+    assert tables.resample("keyed", "hours", "h", "at", {"price": "last"})[1] == len(tables.get("hours"))
+    assert tables.settings("hours")["keys"] == ["sym"]
+    with pytest.raises(partd_go.errors.Misuse, match="ffill cannot group by \"sym\": put the rows of one group into a table first"):
+        tables.resampled("keyed", "h", "at", "ffill")

@@ -338,3 +338,71 @@ def test_kills(tmp_path):
     for name in "ab":
         numbers, count = sorted(row["n"] for row in rows if row["who"] == name), acknowledged(name)
         assert numbers in (list(range(count)), list(range(count + 1)))
+
+
+def test_killed_server_is_not_noticed(tmp_path):
+    """While the server of a directory is killed, calls that can be repeated succeed: reads, puts and statements with an id, which
+    are applied once, and upserts. The error of any other change says that its outcome is unknown."""
+    stop, failed, done = threading.Event(), [], {"get": 0, "put": 0, "sql": 0, "upsert": 0, "list": 0, "plain": 0}
+    big = pa.table({"n": range(300_000)})
+    with connect(tmp_path) as tables:
+        for name in ("put", "sql", "plain"):
+            tables.put(name, ROW)
+        tables.put("get", big)
+        tables.put("upsert", pa.table({"k": range(1000), "n": [0] * 1000}))
+        calls = {
+            "get": lambda n: len(tables.get("get", as_="arrow")) == len(big) or failed.append("a get lost rows"),
+            "put": lambda n: tables.put("put", big.slice(0, 20_000), "append", id=f"put {n}"),
+            "sql": lambda n: tables.sql(f"INSERT INTO sql VALUES ({n})", id=f"sql {n}"),
+            "upsert": lambda n: tables.put("upsert", pa.table({"k": [n % 1000], "n": [n]}), upsert="k"),
+            "list": lambda n: tables.list(),
+            "plain": lambda n: tables.put("plain", ROW, "append"),
+        }
+
+        def repeat(name):
+            while not stop.is_set():
+                try:
+                    calls[name](done[name])
+                except partd_go.UnknownOutcome as error:
+                    if name != "plain" or "check whether the change was applied; with id=, a put can be repeated" not in str(error):
+                        failed.append(error)
+                except Exception as error:
+                    failed.append(error)
+                done[name] += 1
+
+        threads = [threading.Thread(target=repeat, args=(name,)) for name in calls]
+        for thread in threads:
+            thread.start()
+        for _ in range(4):
+            before = dict(done)
+            wait_until(lambda: failed or all(done[name] > before[name] for name in calls))
+            time.sleep(random.random() / 2)
+            kill_server(tmp_path)
+        stop.set()
+        for thread in threads:
+            thread.join()
+        assert failed == []
+        assert len(tables["put"]) == 1 + 20_000 * done["put"] and len(tables["sql"]) == 1 + done["sql"]
+        assert len(tables["upsert"]) == 1000
+
+
+def test_killed_server_and_rows_that_are_read_once(tmp_path):
+    """The rows of a reader cannot be sent again, so the error says what to do."""
+    with connect(tmp_path) as tables:
+        tables.put("q", ROW)
+
+        def rows():
+            yield from ROW.to_batches()
+            kill_server(tmp_path)
+            for _ in range(500):
+                time.sleep(0.01)
+                yield from ROW.to_batches()
+
+        for options, advice in (({"id": "once"}, "repeat the call with the same id$"), ({}, "check whether the change was applied; with id=")):
+            with pytest.raises(partd_go.UnknownOutcome, match=advice):
+                tables.put("q", pa.RecordBatchReader.from_batches(ROW.schema, rows()), "append", **options)
+        assert len(tables["q"]) == 1
+        tables.put("q", ROW, "append", id="once")
+        assert len(tables["q"]) == 2
+        with pytest.raises(partd_go.errors.Misuse, match="an upsert has no mode, id, metadata or settings: leave these out"):
+            tables.put("q", ROW, upsert="n", id="x")

@@ -25,7 +25,7 @@ type boundNode struct {
 	values []value
 	like   *where.Pattern // for where.Like
 
-	isColumn  bool // whether the column is compared with the column otherName instead of values
+	isColumn  bool // whether the column is compared with column otherName instead of values
 	otherName string
 	otherType arrow.DataType
 }

@@ -73,7 +73,7 @@ func intsOf(a arrow.Array) func(int) int64 {
 	return nil
 }
 
-// floatsOf is like intsOf, for a column of floats.
+// floatsOf is like intsOf, but for a column of floats.
 func floatsOf(a arrow.Array) func(int) float64 {
 	switch a := a.(type) {
 	case *array.Float32:

@@ -140,7 +140,7 @@ func (n *boundNode) compare(out []outcomes, column arrow.Array) {
 	}
 }
 
-// compareSlice is like compareEach, for columns whose values are stored in a slice.
+// compareSlice is like compareEach, but for columns whose values are stored in a slice.
 func compareSlice[T ~int32 | ~int64 | ~float32 | ~float64](n *boundNode, out []outcomes, column []T) {
 	literal := func(v value) T {
 		if arrow.IsFloating(n.typ.ID()) {

@@ -121,7 +121,7 @@ type (
 	operator = where.Operator
 )
 
-// Operators of bound nodes, besides those of nodes.
+// Operators that only bound nodes have.
 const (
 	opAll  = where.Operators + iota // true where the column is not null
 	opNone                          // false where the column is not null

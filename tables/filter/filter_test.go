@@ -165,7 +165,7 @@ func TestExactNumbers(t *testing.T) {
 func TestSyntaxErrors(t *testing.T) {
 	deep := strings.Repeat("(", 101) + "a = 1" + strings.Repeat(")", 101)
 	for text, want := range map[string]string{
-		"": "position 1: expected a column name", "a": "position 2: expected a comparison", "a =": "position 4: expected a number",
+		"": "position 1: expected a column name", "a": "position 2: expected a comparison: =", "Cost Total > 3": "position 6: expected a comparison (a column name with spaces needs double quotes): =", "a =": "position 4: expected a number",
 		"a = 'x": "position 5: the quote ' is not closed", "a = null": "position 5: a comparison with null", "a = 1 b": `position 7: expected "and", "or" or the end, found "b"`,
 		"a in 1": `position 6: expected "("`, "a in (1": `expected ","`, "a in ()": "position 7: expected a number", "a not 1": "position 7: expected in",
 		"a is 1": "position 6: expected null", "(a = 1": `position 7: expected ")"`, "a ; b": `unexpected ';'`,

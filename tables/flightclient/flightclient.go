@@ -153,7 +153,7 @@ func (c *Client) convertError(ctx context.Context, err error) error {
 	return canceled.Explain(ctx, &serverError{text, errorByCode[s.Code()]})
 }
 
-// changeError is like convertError, for a call that sent a change: if the server did not answer, the
+// changeError is like convertError, but for a call that sent a change: if the server did not answer, the
 // error also wraps partd.ErrUnknownOutcome.
 func (c *Client) changeError(ctx context.Context, err error) error {
 	switch status.Code(err) {

@@ -56,7 +56,7 @@ type Options struct {
 
 	IdleTimeout time.Duration // how long a call may wait for its client to send or receive a message (default 30 s)
 	CallTimeout time.Duration // how long a call may take in total (default 1 h)
-	Grace       time.Duration // how long running calls may continue after the server begins to shut down (default 10 s)
+	Grace       time.Duration // how long running calls may continue after the server starts to shut down (default 10 s)
 
 	// BackupDir is the directory for the copies that clients with an admin token may request. Each copy is in a
 	// subdirectory whose name the client chooses. "" means that the server makes no copies.
@@ -93,7 +93,7 @@ func NewToken(secret []byte, r Rights, server string, ttl time.Duration, buckets
 	return serving.NewToken(secret, serving.Rights(r), server, ttl, buckets...)
 }
 
-// NewNamedToken is like NewToken, for a token with a name. Logs show the name, limits count by it, and
+// NewNamedToken is like NewToken, but for a token with a name. Logs show the name, limits count by it, and
 // [Server.SetSecrets] can revoke it.
 func NewNamedToken(secret []byte, name string, r Rights, ttl time.Duration, buckets ...string) (string, error) {
 	return serving.NewNamedToken(secret, name, serving.Rights(r), ttl, buckets...)

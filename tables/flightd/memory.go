@@ -31,9 +31,9 @@ type budget struct {
 	buffers sync.Map // *countedBuffer by address
 
 	mu       sync.Mutex
-	calls    []*watchedStream // calls that have received data, in the order of their first messages
+	calls    []*watchedStream // calls that have received data, in order of their first messages
 	rowsUsed int64            // the bytes of Memory that belong to decompressed rows
-	waiting  []*putRows       // puts that wait for memory, in the order of arrival
+	waiting  []*putRows       // puts waiting for memory, in order of arrival
 	patience time.Duration    // how long a put may wait for memory for its rows
 }
 
@@ -230,7 +230,7 @@ func (r *putRows) limit() int64 {
 	return r.budget.Limit / 4
 }
 
-// reserve waits until n bytes are free. Puts get memory in the order of their calls of reserve.
+// reserve waits until n bytes are free. Puts get memory in the order in which they call reserve.
 func (r *putRows) reserve(n int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -155,7 +155,7 @@ func (s *Server) nativeAction(o *operations.Entry, body []byte, stream flight.Fl
 }
 
 const (
-	maxLeases    = 10_000 // limit on the number of leases plus the number of calls that wait for a lock
+	maxLeases    = 10_000 // limit on the number of leases plus the number of calls waiting for a lock
 	defaultLease = 30 * time.Second
 	maxLease     = time.Hour
 )
@@ -163,7 +163,7 @@ const (
 // leases contains the locks that clients hold. A lease expires unless the client renews it.
 type leases struct {
 	mu    sync.Mutex
-	count int // leases, and calls that wait for a lock
+	count int // leases, and calls waiting for a lock
 	byID  map[string]*lease
 }
 

@@ -28,8 +28,8 @@ type upload struct {
 }
 
 func newUpload(ctx context.Context, r flight.MessageReader) (*upload, error) {
-	rows := streamOf(ctx).rows
-	u := &upload{MessageReader: r, ctx: ctx, checker: arrowsafe.Checker{Limit: rows.limit()}, schema: r.Schema(), memory: rows}
+	memory := streamOf(ctx).rows
+	u := &upload{MessageReader: r, ctx: ctx, checker: arrowsafe.Checker{Limit: memory.limit()}, schema: r.Schema(), memory: memory}
 	if u.schema == nil {
 		return nil, status.Errorf(codes.InvalidArgument, "the stream has no schema: %v", r.Err())
 	}
@@ -91,11 +91,11 @@ func (s *sqlServer) DoPutCommandStatementIngest(ctx context.Context, cmd flights
 	if err := serving.RequireWrite(ctx); err != nil {
 		return 0, err
 	}
-	end, err := serving.AcquirePut(ctx)
+	endPut, err := serving.AcquirePut(ctx)
 	if err != nil {
 		return 0, serving.Status(err)
 	}
-	defer end()
+	defer endPut()
 	mode, mustExist, err := ingestMode(cmd)
 	if err != nil {
 		return 0, err

@@ -19,7 +19,7 @@ type answers struct {
 
 	mu    sync.Mutex
 	bytes int64            // unsent bytes of all calls
-	calls []*watchedStream // the calls with unsent bytes, in the order of their first unsent messages
+	calls []*watchedStream // the calls with unsent bytes, in order of their first unsent messages
 }
 
 type answer struct {

@@ -33,6 +33,7 @@ type actionJSON struct {
 	Time         string                  `json:"time"`
 	Functions    transform.FunctionCalls `json:"functions"`
 	Columns      []string                `json:"columns"`
+	By           []string                `json:"by"`
 	SQL          string                  `json:"sql"`
 	ID           string                  `json:"id"`
 	DryRun       bool                    `json:"dry_run"`
@@ -92,11 +93,14 @@ var actions = []action{
 	}),
 	newAction(operations.Resample, func(a *actionJSON) (*transform.ResampleOptions, error) {
 		return &transform.ResampleOptions{
-			Source: a.source(a.Source), Target: a.target(), SQL: a.SQL, Rule: a.Rule, TimeColumn: a.Time, Functions: a.Functions, Columns: a.Columns,
+			Source: a.source(a.Source), Target: a.target(), SQL: a.SQL, Rule: a.Rule, TimeColumn: a.Time, Functions: a.Functions, Columns: a.Columns, By: a.By,
 			Mode: operations.PutModes[a.Mode],
 		}, nil
 	}, rowCounts, func(c *command, a *actionJSON) {
-		c.targetFlags(a).flag("rule", a.Rule).flag("time", a.Time).list("func", a.Functions).list("columns", a.Columns).flag("sql", a.SQL)
+		c.targetFlags(a).flag("rule", a.Rule).flag("time", a.Time).list("func", a.Functions).list("columns", a.Columns).list("by", a.By).flag("sql", a.SQL)
+		if a.By != nil && len(a.By) == 0 {
+			c.add("--by", "")
+		}
 		c.names(a.Source, a.Target)
 	}),
 	newAction(operations.Combine, func(a *actionJSON) (*transform.CombineOptions, error) {

@@ -65,15 +65,22 @@ func (v *view) rowsSQL(condition string) string {
 	return "SELECT " + cmp.Or(v.star, "*") + v.rowsFrom(condition) + v.order(false)
 }
 
+// restoreZones returns r with the table's time zones. SQL returns all times with a zone in UTC.
 func (v *view) restoreZones(r array.RecordReader) array.RecordReader {
 	fields := r.Schema().Fields()
 	for i, f := range v.schema.Fields() {
-		if v.exact[f.Name] == "" {
-			continue
+		zoned, _ := f.Type.(*arrow.TimestampType)
+		got, _ := fields[i].Type.(*arrow.TimestampType)
+		if v.exact[f.Name] != "" {
+			stored, _ := schema.StoredType(f.Type) // keepNanoseconds has checked the error
+			fields[i].Type = schema.Restore(fields[i].Type, stored, schema.IsZonedNanos)
+		} else if zoned != nil && got != nil && got.TimeZone != "" {
+			fields[i].Type = &arrow.TimestampType{Unit: got.Unit, TimeZone: zoned.TimeZone}
 		}
-		stored, _ := schema.StoredType(f.Type) // keepNanoseconds has checked the error
-		fields[i].Type = schema.Restore(fields[i].Type, stored, schema.IsZonedNanos)
 	}
 	to := arrow.NewSchema(fields, nil)
+	if to.Equal(r.Schema()) {
+		return r
+	}
 	return arrowsafe.Reader(to, arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return schema.Convert(b, to) }), r.Release)
 }

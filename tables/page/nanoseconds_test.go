@@ -9,7 +9,10 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/arrow-go/v18/parquet/file"
+	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/flightd"
@@ -111,5 +114,47 @@ func TestNanosecondsWithZone(t *testing.T) {
 			}
 		}
 		s.wantGet("/api/rows?"+url.Values{"bucket": {"B"}, "table": {table}, "filter": {"k = 1\nAND wrong = 2"}}.Encode(), 400, `"line":2`)
+	}
+}
+
+// TestKeepsZones checks that the rows of a table keep its time zones, in the grid and in downloads.
+func TestKeepsZones(t *testing.T) {
+	s := serve(t, flightd.Options{})
+	columns := arrow.NewSchema([]arrow.Field{
+		{Name: "here", Type: &arrow.TimestampType{Unit: arrow.Microsecond, TimeZone: "America/New_York"}, Nullable: true},
+		{Name: "utc", Type: &arrow.TimestampType{Unit: arrow.Microsecond, TimeZone: "UTC"}, Nullable: true},
+		{Name: "plain", Type: &arrow.TimestampType{Unit: arrow.Microsecond}, Nullable: true},
+	}, nil)
+	text := `{"here":"2023-01-31 01:02:03Z","utc":"2023-01-31 01:02:03Z","plain":"2023-01-31 01:02:03"}`
+	batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, columns, strings.NewReader("["+text+"]"))
+	must(t, err)
+	r, err := array.NewRecordReader(columns, []arrow.RecordBatch{batch})
+	must(t, err)
+	if _, err := s.store.Bucket("B").Table("t").Put(t.Context(), r, tables.PutError, nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"rows?bucket=B&table=t", "rows?bucket=B&table=t&sort=-here&filter=here+%3E+%272020-01-01%27", "download?bucket=B&table=t&format=parquet", "download?bucket=B&table=t&format=arrow"} {
+		_, body := s.get("/api/" + path)
+		var got *arrow.Schema
+		if strings.Contains(path, "parquet") {
+			file, err := file.NewParquetReader(strings.NewReader(body))
+			must(t, err)
+			reader, err := pqarrow.NewFileReader(file, pqarrow.ArrowReadProperties{}, memory.DefaultAllocator)
+			must(t, err)
+			got, err = reader.Schema()
+			must(t, err)
+		} else {
+			stream, err := ipc.NewReader(strings.NewReader(body))
+			must(t, err)
+			got = stream.Schema()
+		}
+		for i, f := range columns.Fields() {
+			if got := got.Field(i).Type; !arrow.TypeEqual(got, f.Type) {
+				t.Errorf("%s: column %s has type %s, want %s", path, f.Name, got, f.Type)
+			}
+		}
+	}
+	if _, got := s.get("/api/download?bucket=B&table=t&format=csv"); got != "here,utc,plain\n2023-01-30T20:02:03-05:00,2023-01-31T01:02:03Z,2023-01-31T01:02:03\n" {
+		t.Errorf("the CSV file is %q, want times with the offset of their zone", got)
 	}
 }

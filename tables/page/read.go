@@ -51,8 +51,8 @@ type treePosition struct {
 	Table  string `json:"table"`
 }
 
-func intParam(v url.Values, name string, defaultValue, minimum, maximum int64) (int64, error) {
-	text := v.Get(name)
+func intParam(params url.Values, name string, defaultValue, minimum, maximum int64) (int64, error) {
+	text := params.Get(name)
 	if text == "" {
 		return defaultValue, nil
 	}
@@ -64,18 +64,18 @@ func intParam(v url.Values, name string, defaultValue, minimum, maximum int64) (
 }
 
 func (h *handler) tree(q *request) error {
-	v := q.URL.Query()
-	remaining, err := intParam(v, "limit", 1000, 1, 10_000)
+	params := q.URL.Query()
+	remaining, err := intParam(params, "limit", 1000, 1, 10_000)
 	if err != nil {
 		return err
 	}
-	after := treePosition{v.Get("after_bucket"), v.Get("after")}
-	words := strings.Fields(strings.ToLower(v.Get("search")))
-	f := &tables.Filter{Snapshot: v.Get("snapshot")}
-	if f.Snapshot != "" && !v.Has("bucket") {
+	after := treePosition{params.Get("after_bucket"), params.Get("after")}
+	words := strings.Fields(strings.ToLower(params.Get("search")))
+	f := &tables.Filter{Snapshot: params.Get("snapshot")}
+	if f.Snapshot != "" && !params.Has("bucket") {
 		return invalid("snapshot= requires bucket=, because each bucket has its own snapshots")
 	}
-	if err := checkNames(v.Get("bucket"), f.Snapshot); err != nil {
+	if err := checkNames(params.Get("bucket"), f.Snapshot); err != nil {
 		return err
 	}
 	var buckets []string
@@ -83,7 +83,7 @@ func (h *handler) tree(q *request) error {
 		if err != nil {
 			return err
 		}
-		if name >= after.Bucket && (!v.Has("bucket") || name == v.Get("bucket")) && q.Caller.CheckAccess(serving.Read, name) == nil {
+		if name >= after.Bucket && (!params.Has("bucket") || name == params.Get("bucket")) && q.Caller.CheckAccess(serving.Read, name) == nil {
 			buckets = append(buckets, name)
 		}
 	}
@@ -95,11 +95,11 @@ func (h *handler) tree(q *request) error {
 	for _, name := range buckets {
 		b := bucketJSON{Name: name, Tables: []tableJSON{}, Snapshots: []snapshotJSON{}}
 		isNew := name != after.Bucket || after.Table == "" // whether the bucket was not on an earlier page
-		for i, err := range h.store.Bucket(name).Tables(q.Ctx, f) {
+		for info, err := range h.store.Bucket(name).Tables(q.Ctx, f) {
 			switch {
 			case err != nil:
 				return err
-			case name == after.Bucket && i.Name <= after.Table || !matches(i, words):
+			case name == after.Bucket && info.Name <= after.Table || !matches(info, words):
 				continue
 			case remaining == 0:
 				out.Next = &after
@@ -107,8 +107,8 @@ func (h *handler) tree(q *request) error {
 			if out.Next != nil {
 				break
 			}
-			remaining, after = remaining-1, treePosition{name, i.Name}
-			b.Tables = append(b.Tables, tableJSON{i.Name, i.Rows, i.Bytes, i.Version, i.Updated, i.Metadata})
+			remaining, after = remaining-1, treePosition{name, info.Name}
+			b.Tables = append(b.Tables, tableJSON{info.Name, info.Rows, info.Bytes, info.Version, info.Updated, info.Metadata})
 		}
 		if isNew {
 			if b.Snapshots, err = h.snapshots(q, name); err != nil {
@@ -126,12 +126,12 @@ func (h *handler) tree(q *request) error {
 }
 
 // matches reports whether every word occurs in the table's names or metadata.
-func matches(i tables.TableInfo, words []string) bool {
+func matches(info tables.TableInfo, words []string) bool {
 	if len(words) == 0 {
 		return true
 	}
-	text := []string{i.Bucket, i.Name}
-	for key, value := range i.Metadata {
+	text := []string{info.Bucket, info.Name}
+	for key, value := range info.Metadata {
 		text = append(text, fmt.Sprintf("%s=%v", key, value))
 	}
 	joined := strings.ToLower(strings.Join(text, "\n"))
@@ -170,8 +170,8 @@ func (h *handler) selectTable(q *request) (*tableState, error) {
 	if s.bucket, s.name, err = q.names(); err != nil {
 		return nil, err
 	}
-	v := q.URL.Query()
-	if s.at, err = parseState(v.Get("version"), v.Get("snapshot")); err != nil {
+	params := q.URL.Query()
+	if s.at, err = parseState(params.Get("version"), params.Get("snapshot")); err != nil {
 		return nil, err
 	}
 	if s.table, err = h.store.Bucket(s.bucket).Table(s.name).At(q.Ctx, s.at); err != nil {
@@ -200,7 +200,7 @@ func (h *handler) table(q *request) error {
 	if err != nil {
 		return err
 	}
-	i, err := s.table.Info(q.Ctx)
+	info, err := s.table.Info(q.Ctx)
 	if err != nil {
 		return err
 	}
@@ -213,7 +213,7 @@ func (h *handler) table(q *request) error {
 		Versions  []versionJSON   `json:"versions"`
 		Snapshots []snapshotJSON  `json:"snapshots"`
 		Settings  tables.Settings `json:"settings"`
-	}{Bucket: s.bucket, Table: s.name, tableJSON: tableJSON{i.Name, i.Rows, i.Bytes, i.Version, i.Updated, i.Metadata}, Columns: []columnJSON{}, Versions: []versionJSON{}}
+	}{Bucket: s.bucket, Table: s.name, tableJSON: tableJSON{info.Name, info.Rows, info.Bytes, info.Version, info.Updated, info.Metadata}, Columns: []columnJSON{}, Versions: []versionJSON{}}
 	for _, f := range s.schema.Fields() {
 		out.Columns = append(out.Columns, columnJSON{f.Name, f.Type.String(), f.Nullable})
 	}

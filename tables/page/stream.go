@@ -58,7 +58,7 @@ func (h *handler) stream(q *request, f formats.Format, sql string, o *tables.Que
 	if err != nil {
 		return asClientError(adjustLine(err, linesAbove))
 	}
-	if v != nil && v.exact != nil {
+	if v != nil {
 		r = v.restoreZones(r)
 	}
 	defer r.Release()

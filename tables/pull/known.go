@@ -92,8 +92,8 @@ func (r *registry) forget(ctx context.Context, name string, revision uint64) err
 	return nil
 }
 
-// peers returns up to maxAsked other live nodes: first those with version rec, in random
-// order.
+// peers returns up to maxAsked other live nodes in random order, except that nodes with rec's
+// version come first.
 func (r *registry) peers(rec record) []peer {
 	r.mu.Lock()
 	defer r.mu.Unlock()

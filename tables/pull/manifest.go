@@ -48,7 +48,7 @@ func keyOf(name string) string {
 
 func (r record) manifestFile() content.Named { return content.Named{Hash: r.Manifest, Size: r.Size} }
 
-// holderValue returns the value of the key h.KEY.ID if directory ID has version r.
+// holderValue returns the value of key h.KEY.ID if directory ID has version r.
 func (r record) holderValue() string { return fmt.Sprintf("%d %s", r.Version, r.Manifest) }
 
 // check validates a record from outside this process, for the table with this key.

@@ -71,7 +71,7 @@ func (r *natsBucket) close() {
 }
 
 // watch calls f with the last entry of every key, then once with nil, and after that with each change,
-// in the order of their commits. It returns when ctx ends. It returns an error if it may have missed a
+// in commit order. It returns when ctx ends. It returns an error if it may have missed a
 // change; the caller must then start a new watch.
 func (r *natsBucket) watch(ctx context.Context, f func(jetstream.KeyValueEntry)) error {
 	if r.opts.Registry == "" && !r.conn.IsConnected() {

@@ -26,7 +26,7 @@ import (
 //
 // KEY is keyOf a table's name, and ID the random ID of a node's directory.
 //
-// Changes arrive in the order of their commits. So a process that sees its own
+// Changes arrive in commit order. So a process that sees its own
 // heartbeat has seen all earlier changes.
 type registry struct {
 	*env
@@ -214,7 +214,7 @@ func validAddress(address string, secured bool) bool {
 // processID returns an ID that this process uses to recognize its own heartbeats.
 func (r *registry) processID() string { return fmt.Sprintf("%p-%d", r, r.start.UnixNano()) }
 
-// announce wakes the goroutines that wait for a change of the copy. mu must be held.
+// announce wakes the goroutines waiting for a change of the copy. mu must be held.
 func (r *registry) announce() {
 	close(r.changed)
 	r.changed = make(chan struct{})

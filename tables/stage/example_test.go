@@ -117,7 +117,7 @@ func ExampleOptions() {
 	// Output:
 	// numbers runs: "it never ran"
 	// 3
-	// numbers kept: ""
+	// numbers kept: "its inputs have not changed"
 	// 3 <nil>
 }
 

@@ -8,11 +8,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
 
 	"github.com/go-partd/partd/internal/disk/vfs"
 )
@@ -122,6 +127,38 @@ func hashFile(path string) (sum string, err error) {
 	h := sha256.New()
 	_, err = io.Copy(h, f)
 	return hex.EncodeToString(h.Sum(nil)), errors.Join(err, f.Close())
+}
+
+// hashResult returns the hash of a result: of a folder's names, permissions and contents, or otherwise of the table's Arrow
+// stream. The kind is the result's type and codec, because the same bytes may be different values.
+func hashResult(kind string, t arrow.Table, folder string) (string, error) {
+	d := newDigest(kind)
+	if folder != "" {
+		err := filepath.WalkDir(folder, func(path string, e fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			name, err1 := filepath.Rel(folder, path)
+			info, err2 := e.Info()
+			sum := ""
+			if err = errors.Join(err1, err2); err == nil && !e.IsDir() {
+				sum, err = hashFile(path)
+			}
+			if err == nil {
+				d.add(name, info.Mode().String(), sum)
+			}
+			return err
+		})
+		return d.sum(), err
+	}
+	w, r := ipc.NewWriter(d, ipc.WithSchema(t.Schema())), array.NewTableReader(t, batchRows)
+	defer r.Release()
+	var err error
+	for err == nil && r.Next() {
+		err = w.Write(r.RecordBatch())
+	}
+	err = errors.Join(err, r.Err(), w.Close())
+	return d.sum(), err
 }
 
 func matchFiles(patterns []string) (files []string, err error) {

@@ -12,7 +12,7 @@ import (
 // GCOptions configures GC. With the zero value or nil, GC removes only expired results.
 type GCOptions struct {
 	TTL  time.Duration // also remove results that are at least this old; 0 disables this
-	Live []Any         // last stages of pipelines whose current results GC keeps, whatever their age
+	Live []Any         // last stages of pipelines whose results GC keeps, whatever their age, if they are or may be current
 }
 
 // GCResult counts the results that GC removed and kept.
@@ -26,23 +26,28 @@ type GCResult struct {
 // of removed tables stay in the store of tables until the store's Expire removes them.
 func (r *Results) GC(ctx context.Context, o *GCOptions) (result GCResult, err error) {
 	o = cmp.Or(o, new(GCOptions))
-	keep := map[string]bool{}
-	for _, last := range o.Live {
-		stages, err := r.keysOf(last.node())
-		if err != nil {
-			return result, err
-		}
-		for _, k := range stages {
-			keep[k.key] = true
-		}
-	}
 	results, err := r.backend.list(ctx)
 	if err != nil {
 		return result, err
 	}
+	keep, byKey, mayBeCurrent := map[string]bool{}, map[string]*Info{}, map[string]bool{}
+	for _, i := range results {
+		byKey[i.Key] = i
+	}
+	for _, last := range o.Live {
+		stages, err := r.hashInputs(last.node())
+		if err != nil {
+			return result, err
+		}
+		r.setKnownKeys(stages, byKey)
+		for _, k := range stages {
+			keep[k.key] = true
+			mayBeCurrent[k.name] = mayBeCurrent[k.name] || k.key == ""
+		}
+	}
 	isOld := func(i *Info) bool { return i.expired(r.now()) || o.TTL > 0 && r.now().Sub(i.Created) >= o.TTL }
 	for _, i := range results {
-		if keep[i.Key] || !isOld(i) {
+		if keep[i.Key] || mayBeCurrent[i.Stage] || !isOld(i) {
 			keep[i.Key] = true
 			for _, key := range i.Ancestors {
 				keep[key] = true

@@ -243,7 +243,11 @@ func plan(t testing.TB, r *stage.Results, s *stage.Stage[result]) string {
 	}
 	var lines []string
 	for _, s := range steps {
-		lines = append(lines, strings.TrimSpace(fmt.Sprintf("%s %s %s", s.Stage, s.Action, s.Why)))
+		line := fmt.Sprintf("%s %s", s.Stage, s.Action)
+		if s.Action == stage.Runs || s.Action == stage.MayRun {
+			line += " " + s.Why
+		}
+		lines = append(lines, line)
 	}
 	return strings.Join(lines, "; ")
 }

@@ -19,13 +19,14 @@ const (
 // stageKey is a stage with its key and the inputs of the key.
 type stageKey struct {
 	*node
-	key          string
+	key          string            // empty until the contents of all ancestors are known
+	content      string            // what stands for the result in keys of later stages; see setContent
 	parts        map[string]string // each input of the key with its value, or in most cases with a hash of the value
 	ancestorKeys []string          // keys of all ancestors, sorted
 	files        []string
 	hashStart    time.Time // when hashing started
 	hashes       map[string]fileHash
-	ttl          time.Duration // shortest TTL of the stage and its ancestors; 0 means none
+	ttl          time.Duration // shortest TTL of the stage and of ancestors whose keys are in its key; 0 means none
 }
 
 // withTTL returns a copy of i that expires as early as k.ttl requires, because a program with a longer TTL may
@@ -39,38 +40,61 @@ func (k *stageKey) withTTL(i *Info) *Info {
 	return &copied
 }
 
-// keysOf computes the keys of all stages of a pipeline, ancestors first.
-func (r *Results) keysOf(last *node) (keys []*stageKey, err error) {
+// setContent sets the content of a stage: the hash of its result, or its key if the result has no hash. info is nil if the
+// result is not stored.
+func (k *stageKey) setContent(i *Info) {
+	if k.content = k.key; i != nil && i.Content != "" {
+		k.content = i.Content
+	}
+}
+
+// setKnownKeys computes the keys of those stages whose ancestors have stored results, and the contents of stored results.
+func (r *Results) setKnownKeys(stages []*stageKey, stored map[string]*Info) {
+	byNode := map[*node]*stageKey{}
+	for _, k := range stages {
+		byNode[k.node] = k
+		if slices.ContainsFunc(k.ancestors, func(a *node) bool { return byNode[a].content == "" }) {
+			continue
+		}
+		k.setKey(func(a *node) *stageKey { return byNode[a] })
+		if i := k.withTTL(stored[k.key]); !k.cache || i != nil && !i.expired(r.now()) {
+			k.setContent(i)
+		}
+	}
+}
+
+// hashInputs hashes what the keys of all stages of a pipeline depend on, except results, ancestors first.
+func (r *Results) hashInputs(last *node) (keys []*stageKey, err error) {
 	if r == nil || r.backend == nil {
 		return nil, &Error{"hash", last.name, errors.New("the Results were not opened: use a value that Open returned")}
 	}
-	byNode, byName := map[*node]*stageKey{}, map[string]*node{}
+	visited, byName := map[*node]bool{}, map[string]*node{}
 	var visit func(n *node) error
 	visit = func(n *node) error {
-		if byNode[n] != nil {
+		if visited[n] {
 			return nil
 		}
+		visited[n] = true
 		for _, a := range n.ancestors {
 			if err := visit(a); err != nil {
 				return err
 			}
 		}
-		k, err := r.keyOf(n, byNode)
+		k, err := r.hashStage(n)
 		if err == nil && byName[n.name] != nil {
 			err = errors.New("another stage of the pipeline has the same name")
 		}
 		if err != nil {
 			return &Error{"hash", n.name, err}
 		}
-		byName[n.name], byNode[n] = n, k
+		byName[n.name] = n
 		keys = append(keys, k)
 		return nil
 	}
 	return keys, errors.Join(visit(last), r.hashes.save(r))
 }
 
-// keyOf computes the key of a stage. ancestors must contain the keys of the stage's ancestors.
-func (r *Results) keyOf(n *node, ancestors map[*node]*stageKey) (k *stageKey, err error) {
+func (r *Results) hashStage(n *node) (k *stageKey, err error) {
 	if n.err != nil {
 		return nil, n.err
 	}
@@ -111,22 +135,27 @@ func (r *Results) keyOf(n *node, ancestors map[*node]*stageKey) (k *stageKey, er
 		}
 		k.parts["file "+f] = k.hashes[f].Sum
 	}
-	for _, a := range n.ancestors {
-		k.parts["stage "+a.name] = ancestors[a].key
-		if ttl := ancestors[a].ttl; ttl > 0 && (k.ttl == 0 || ttl < k.ttl) {
-			k.ttl = ttl
+	return k, nil
+}
+
+// setKey computes the key of a stage. The contents of its ancestors must be known.
+func (k *stageKey) setKey(keyOf func(*node) *stageKey) {
+	for _, n := range k.ancestors {
+		a := keyOf(n)
+		k.parts["stage "+a.name] = a.content
+		if a.content == a.key && a.ttl > 0 && (k.ttl == 0 || a.ttl < k.ttl) {
+			k.ttl = a.ttl
 		}
-		k.ancestorKeys = append(append(k.ancestorKeys, ancestors[a].key), ancestors[a].ancestorKeys...)
+		k.ancestorKeys = append(append(k.ancestorKeys, a.key), a.ancestorKeys...)
 	}
 	slices.Sort(k.ancestorKeys)
 	k.ancestorKeys = slices.Compact(k.ancestorKeys)
-	key := newDigest(n.name)
+	key := newDigest(k.name)
 	for _, name := range slices.Sorted(maps.Keys(k.parts)) {
 		key.add(name, k.parts[name])
 	}
 	key.add(k.files...) // The order of Inputs.Files matters too.
 	k.key = key.sum()
-	return k, nil
 }
 
 // checkParam returns an error unless the format %#v represents a value completely. It appends to types the

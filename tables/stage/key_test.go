@@ -17,10 +17,11 @@ func keyOf(t testing.TB, n *node) *stageKey {
 	}
 	defer r.Close()
 	n.name, n.version, n.result = "x", "1", tableType
-	k, err := r.keyOf(n, nil)
+	k, err := r.hashStage(n)
 	if err != nil {
 		t.Fatal(err)
 	}
+	k.setKey(nil)
 	return k
 }
 

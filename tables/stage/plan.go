@@ -14,6 +14,7 @@ type Action string
 // The possible actions.
 const (
 	Runs    Action = "runs"
+	MayRun  Action = "may run" // the stage runs if the result of an ancestor that runs differs from the stored one
 	Kept    Action = "kept"    // the result is stored
 	Skipped Action = "skipped" // the result is neither stored nor needed
 )
@@ -21,14 +22,14 @@ const (
 // Step is the plan for one stage.
 type Step struct {
 	Stage  string
-	Key    string
+	Key    string // empty if an ancestor must run before the key is known
 	Action Action
-	Why    string // the reason to run, such as the names of changed inputs
+	Why    string // the reason, such as the names of changed inputs
 }
 
 // Plan returns what Run would do with each stage, ancestors first. It runs no stage.
 func (s *Stage[T]) Plan(ctx context.Context, r *Results) ([]Step, error) {
-	stages, err := r.keysOf(s.n)
+	stages, err := r.hashInputs(s.n)
 	if err != nil {
 		return nil, err
 	}
@@ -43,18 +44,31 @@ func (s *Stage[T]) Plan(ctx context.Context, r *Results) ([]Step, error) {
 			newest[i.Stage] = i
 		}
 	}
-	needed := map[*node]bool{s.n: true}
+	r.setKnownKeys(stages, byKey)
+	unknown := map[*node]bool{}
+	for _, k := range stages {
+		unknown[k.node] = k.content == ""
+	}
+	needed := map[*node]Action{s.n: Runs} // whether the stages that need a result run, or may run
 	steps := make([]Step, len(stages))
 	for n, k := range slices.Backward(stages) {
 		step := Step{Stage: k.name, Key: k.key, Action: Runs}
 		i := k.withTTL(byKey[k.key])
 		switch {
-		case k.cache && i != nil && !i.expired(r.now()):
-			step.Action = Kept
-		case !needed[k.node]:
-			step.Action = Skipped
+		case k.key == "":
+			var names []string
+			for _, a := range k.ancestors {
+				if unknown[a] {
+					names = append(names, a.name)
+				}
+			}
+			step.Action, step.Why = MayRun, "if the result of "+strings.Join(names, " or ")+" differs"
+		case k.cache && k.content != "":
+			step.Action, step.Why = Kept, "its inputs have not changed"
+		case needed[k.node] == "":
+			step.Action, step.Why = Skipped, "no stage that runs needs its result"
 		case !k.cache:
-			step.Why = "its result is not cached"
+			step.Action, step.Why = needed[k.node], "its result is not cached"
 		case i != nil:
 			step.Why = fmt.Sprintf("its result expired at %s", i.Expires.Format("2006-01-02 15:04:05Z07:00"))
 		case newest[k.name] == nil:
@@ -62,9 +76,9 @@ func (s *Stage[T]) Plan(ctx context.Context, r *Results) ([]Step, error) {
 		default:
 			step.Why = describeChanges(newest[k.name].Parts, k.parts)
 		}
-		if step.Action == Runs {
-			for _, a := range k.ancestors {
-				needed[a] = true
+		for _, a := range k.ancestors {
+			if step.Action == Runs || step.Action == MayRun && needed[a] == "" {
+				needed[a] = step.Action
 			}
 		}
 		steps[n] = step

@@ -1,6 +1,7 @@
 package stage
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,8 +17,12 @@ import (
 	"github.com/go-partd/partd/internal/base/canceled"
 )
 
-// maxAttempts limits how often a run tries to load a result that other processes remove.
+// maxAttempts limits how often a run tries to load a result that other processes remove, and how often it starts again
+// after a result changed.
 const maxAttempts = 10
+
+// errChanged means that a result differs from the one whose hash is part of the keys of later stages.
+var errChanged = errors.New("the stored result changed during the run: raise its TTL, or stop the program that removes it")
 
 type run struct {
 	*Results
@@ -32,6 +37,9 @@ type run struct {
 // work is the execution of a stage in a run.
 type work struct {
 	*stageKey
+	keyOnce, contentOnce sync.Once
+	keyErr, contentErr   error
+
 	once     sync.Once
 	value    any
 	expires  time.Time // latest expiry time of results that are computed from value; zero means no limit
@@ -43,31 +51,81 @@ type work struct {
 // ancestors whose results are needed but not stored. If a stage fails, Run cancels the contexts of
 // the other stages and returns an [*Error] that wraps the failed function's error.
 func (s *Stage[T]) Run(ctx context.Context, r *Results) (t T, err error) {
-	stages, err := r.keysOf(s.n)
-	if err != nil {
-		return t, err
-	}
-	ctx, fail := context.WithCancelCause(ctx)
-	defer fail(nil)
-	x := &run{Results: r, works: map[*node]*work{}, slots: make(chan struct{}, r.parallel), cancel: fail}
-	for _, k := range stages {
-		x.works[k.node] = &work{stageKey: k, err: &Error{"run", k.name, errors.New("the function called runtime.Goexit")}}
-	}
+	x := &run{Results: r}
 	defer func() {
 		for _, unlock := range x.unlocks {
 			err = errors.Join(err, unlock())
 		}
 	}()
-	w := x.result(ctx, s.n)
-	if w.err != nil {
-		var first *Error // The first failed stage canceled all others.
-		if errors.As(context.Cause(ctx), &first) {
-			return t, first
+	for range maxAttempts {
+		var value any
+		if value, err = x.attempt(ctx, s.n); err == nil {
+			t, _ = value.(T) // if the value is nil, T is an interface, and t remains nil
 		}
-		return t, w.err
+		if !errors.Is(err, errChanged) {
+			return t, err
+		}
 	}
-	t, _ = w.value.(T) // if the value is nil, T is an interface, and t remains nil
-	return t, nil
+	return t, err
+}
+
+// attempt returns the result of a pipeline. The error wraps errChanged if a result changed meanwhile.
+func (x *run) attempt(ctx context.Context, last *node) (any, error) {
+	stages, err := x.hashInputs(last)
+	if err != nil {
+		return nil, err
+	}
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	x.works, x.slots, x.cancel = map[*node]*work{}, make(chan struct{}, x.parallel), fail
+	for _, k := range stages {
+		exited := &Error{"run", k.name, errors.New("the function called runtime.Goexit")}
+		x.works[k.node] = &work{stageKey: k, err: exited, keyErr: exited, contentErr: exited}
+	}
+	w := x.result(ctx, last)
+	var first *Error // The first failed stage canceled all others.
+	if w.err != nil && errors.As(context.Cause(ctx), &first) {
+		return nil, first
+	}
+	return w.value, w.err
+}
+
+// findKey computes the key of a stage, once per attempt. It runs ancestors whose results are unknown.
+func (x *run) findKey(ctx context.Context, w *work) error {
+	w.keyOnce.Do(func() {
+		errs := make([]error, len(w.ancestors))
+		var g sync.WaitGroup
+		for n, a := range w.ancestors {
+			g.Go(func() { errs[n] = x.findContent(ctx, x.works[a]) })
+		}
+		g.Wait()
+		err := errors.Join(errs...)
+		if err == nil {
+			w.setKey(func(a *node) *stageKey { return x.works[a].stageKey })
+		}
+		w.keyErr = err
+	})
+	return w.keyErr
+}
+
+// findContent finds the content of a stage, once per attempt. It reads no value, and runs the stage only if its result is not
+// stored.
+func (x *run) findContent(ctx context.Context, w *work) error {
+	w.contentOnce.Do(func() {
+		err := x.findKey(ctx, w)
+		if err == nil && !w.cache {
+			w.setContent(nil)
+		} else if err == nil {
+			var i *Info
+			if i, err = x.validInfo(ctx, w); err == nil {
+				w.setContent(i)
+			} else if errors.Is(err, fs.ErrNotExist) {
+				err = x.result(ctx, w.node).err
+			}
+		}
+		w.contentErr = wrap("cache", w, err)
+	})
+	return w.contentErr
 }
 
 // result loads or computes a stage's result, once per run, and returns the work with the result or error.
@@ -79,10 +137,10 @@ func (x *run) result(ctx context.Context, n *node) *work {
 				x.cancel(w.err)
 			}
 		}()
-		var err error
-		if n.cache {
+		err := x.findKey(ctx, w)
+		if err == nil && n.cache {
 			err = x.loadOrCompute(ctx, w)
-		} else {
+		} else if err == nil {
 			w.value, w.expires, err = x.compute(ctx, w, "")
 		}
 		w.err = err
@@ -124,19 +182,29 @@ func (x *run) validInfo(ctx context.Context, w *work) (*Info, error) {
 	return i, nil
 }
 
+// load loads a stage's stored result. The error wraps errChanged if it differs from the one that keys depend on.
 func (x *run) load(ctx context.Context, w *work) error {
 	i, err := x.validInfo(ctx, w)
 	if err != nil {
 		return err
+	}
+	known := w.content
+	if w.setContent(i); known != "" && known != w.content {
+		return errChanged
 	}
 	w.expires = i.Expires
 	if w.result == folderType {
 		return x.useFolder(ctx, w, x.folder(i))
 	}
 	t, err := x.backend.load(ctx, w.key)
-	if err != nil || w.codec == nil {
-		w.value = t
+	if err != nil {
 		return err
+	}
+	if now, err := x.validInfo(ctx, w); err != nil || !now.Created.Equal(i.Created) {
+		return cmp.Or(err, errChanged) // another process has replaced the result
+	}
+	if w.value = t; w.codec == nil {
+		return nil
 	}
 	b, err := tableBytes(t)
 	if err != nil {
@@ -200,6 +268,10 @@ func (x *run) computeStored(ctx context.Context, w *work) (err error) {
 	t, err := x.asTable(w, value, folder)
 	if err == nil && folder != "" {
 		err = x.moveToFolder(i, folder)
+		folder = x.folder(i)
+	}
+	if err == nil {
+		i.Content, err = hashResult(w.parts["result"], t, folder)
 	}
 	if err != nil {
 		return err
@@ -250,8 +322,8 @@ func (x *run) asTable(w *work, value any, folder string) (arrow.Table, error) {
 	return bytesTable(b), err
 }
 
-// compute runs a stage with the results of its ancestors. The result expires no later than the ancestors'
-// results.
+// compute runs a stage with the results of its ancestors. The result expires no later than the results of ancestors
+// whose keys, and not the hashes of their results, are part of the stage's key.
 func (x *run) compute(ctx context.Context, w *work, folder string) (value any, expires time.Time, err error) {
 	var g sync.WaitGroup
 	for _, a := range w.ancestors {
@@ -264,7 +336,9 @@ func (x *run) compute(ctx context.Context, w *work, folder string) (value any, e
 			return nil, expires, err
 		}
 		in.values[a] = x.works[a].value
-		expires = earlier(expires, x.works[a].expires)
+		if x.works[a].content == x.works[a].key {
+			expires = earlier(expires, x.works[a].expires)
+		}
 	}
 	if err := canceled.Send(ctx, x.slots, struct{}{}); err != nil {
 		return nil, expires, wrap("run", w, err)

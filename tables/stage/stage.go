@@ -3,8 +3,9 @@
 // A stage is a named function of raw files, parameters and the results of other stages. Running the
 // last stage runs whatever is missing: a shared ancestor once, and independent stages concurrently.
 // The result of a stage with [Spec].Cache is stored under a key, and computed again only when the key
-// changes. The key is a hash of the stage's code, its parameters, the content of its files, the keys
-// of its ancestors, and the storage format.
+// changes. The key is a hash of the stage's code, its parameters, the content of its files, the results
+// of its ancestors, and the storage format. So after a change of a stage's code, later stages run only if the
+// stage's result differs. An ancestor without Cache counts with its key, because its result is unknown until it runs.
 //
 // A result is an [arrow.Table], a [Folder] of files, or a value with a codec. It is stored
 // in a directory or in a store of tables; see [Options].
@@ -139,11 +140,13 @@ type Spec[T any] struct {
 	Cache bool
 
 	// TTL limits how long a result remains valid after it was computed, even if the program that stored
-	// it had a longer TTL. Results computed from it expire no later. 0 means no limit.
+	// it had a longer TTL. 0 means no limit. After it, the stage runs again, and later stages only if the result
+	// differs. The TTL of a stage without Cache also limits the results computed from it.
 	TTL time.Duration
 
 	// Codec encodes results that are neither tables nor folders. CodecName is part of the key: change
-	// it when the codec's format changes.
+	// it when the codec's format changes. Encode should return the same bytes for equal values; otherwise,
+	// later stages run more often than necessary.
 	Codec     encode.ValueCodec[T]
 	CodecName string
 }

@@ -33,8 +33,8 @@ func TestBackends(t *testing.T) {
 func testStored(t *testing.T, newOptions func(testing.TB) *stage.Options) {
 	o, recipe, dir := newOptions(t), newRecipe(t), t.TempDir()
 	r := open(t, dir, o)
-	if got := plan(t, r, recipe.pipeline()); strings.Count(got, "it never ran") != 4 {
-		t.Errorf("the first plan is %s, want all four stages to run", got)
+	if got := plan(t, r, recipe.pipeline()); got != "load runs it never ran; double may run if the result of load differs; text may run if the result of load differs; last may run if the result of double or text differs" {
+		t.Errorf("the first plan is %s, want the first stage to run, and the others if results differ", got)
 	}
 	if got := run(t, r, recipe.pipeline()); got != wantResult {
 		t.Errorf("the first run returned %s, want %s", got, wantResult)

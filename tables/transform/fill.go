@@ -62,7 +62,7 @@ FROM (SELECT %[5]s FROM %[3]s), (SELECT range AS pass FROM range(%[6]d)) WHERE t
 	}, rows.Release), nil
 }
 
-// fillScan visits rows and bin labels in the order of their times.
+// fillScan visits rows and bin labels in time order.
 type fillScan struct {
 	output
 	filler   binFiller

@@ -38,6 +38,11 @@ func extensionMetadata(m arrow.Metadata) arrow.Metadata {
 // dictionary, it makes min and max compare by the order of the categories.
 func (q *resampling) findDictionaries(source *arrow.Schema) (*arrow.Schema, error) {
 	var out []arrow.Field
+	for _, by := range q.by {
+		if f, err := field(source, by.Name); err == nil && f.Type.ID() == arrow.DICTIONARY {
+			out = append(out, f)
+		}
+	}
 	for i, a := range q.aggregates {
 		if a.function == "size" || !functions[a.function].keepsType() {
 			continue
@@ -114,6 +119,9 @@ type pandasNotes struct {
 // same type as their source columns.
 func (q *resampling) pandasMetadata(source *arrow.Schema) arrow.Metadata {
 	n := &pandasNotes{q: q, targets: map[string][]string{q.timeColumn: {q.timeColumn}}}
+	for _, by := range q.by {
+		n.targets[by.Name] = []string{by.Name}
+	}
 	timeField, err := field(source, q.timeColumn)
 	n.isTimeKept = err == nil && arrow.TypeEqual(timeField.Type, q.schema.Field(0).Type)
 	for _, a := range q.aggregates {

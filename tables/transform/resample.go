@@ -29,12 +29,16 @@ func Resample(ctx context.Context, s *tables.Store, o *ResampleOptions) (result 
 	if err != nil {
 		return result, err
 	}
+	target := s.Bucket(o.Target.Bucket).Table(o.Target.Name)
+	if _, err := target.Settings(ctx); !errors.Is(err, tables.ErrNotFound) {
+		q.settings = nil // an existing table keeps its settings
+	}
 	for _, inOrder := range []bool{true, false} {
 		r, err := q.rows(ctx, s, o, inOrder)
 		if err != nil {
 			return result, err
 		}
-		result.TargetRows, err = put(ctx, s, r, o.Target, o.Mode, nil)
+		result.TargetRows, err = put(ctx, s, r, o.Target, o.Mode, &tables.PutOptions{Settings: q.settings})
 		r.Release()
 		result.SourceRows = q.sourceRows
 		if !errors.Is(err, errNeedsSQL) {
@@ -111,7 +115,7 @@ func (q *resampling) rows(ctx context.Context, s *tables.Store, o *ResampleOptio
 		return s.Query(ctx, o.SQL, &tables.QueryOptions{Bucket: o.Source.Bucket})
 	case q.fillFunction() != "":
 		r, err = q.fill(ctx, s, o.Source)
-	case inOrder:
+	case inOrder && len(q.by) == 0:
 		r, err = q.inOrder(ctx, s, o.Source)
 	}
 	for n := 0; r == nil && err == nil; n++ {
@@ -134,6 +138,8 @@ type resampling struct {
 	timeColumn    string
 	timeIndex     bool // the time column becomes pandas' index
 	columns       []arrow.Field
+	by            []arrow.Field    // the columns by which rows are grouped
+	settings      *tables.Settings // of a new target; nil if there are none
 	aggregates    []aggregate
 	schema        *arrow.Schema // the result's schema, without dictionaries
 	dictionaries  *arrow.Schema // the result's dictionary columns
@@ -179,9 +185,12 @@ func newResampling(ctx context.Context, s *tables.Store, o *ResampleOptions) (*r
 	if named != nil && o.Columns != nil {
 		return nil, &tables.ArgumentError{Err: fmt.Errorf("functions that name columns, such as %q, cannot be combined with Columns: remove either", o.Functions[0])}
 	}
+	if err := q.groupBy(ctx, table, source, o.By); err != nil {
+		return nil, err
+	}
 	if o.Columns == nil && named == nil {
 		for _, f := range source.Fields() {
-			if f.Name != o.TimeColumn {
+			if f.Name != o.TimeColumn && !slices.ContainsFunc(q.by, func(by arrow.Field) bool { return by.Name == f.Name }) {
 				q.columns = append(q.columns, f)
 			}
 		}
@@ -205,17 +214,54 @@ func newResampling(ctx context.Context, s *tables.Store, o *ResampleOptions) (*r
 	if q.dictionaries, err = q.findDictionaries(asPut); err != nil {
 		return nil, err
 	}
+	if fill := q.fillFunction(); fill != "" && len(q.by) > 0 {
+		return nil, &tables.ArgumentError{Err: fmt.Errorf("%[1]s cannot group by %[2]q: put the rows of one group into a table first, with SQL such as SELECT * FROM %[3]s WHERE %[2]s = …",
+			fill, q.by[0].Name, sqltext.Name(o.Source.Name))}
+	}
 	fields := []arrow.Field{{Name: timeField.Name, Type: label, Nullable: true, Metadata: timeMetadata(timeField, label)}}
+	added := slices.Clone(q.by)
 	for _, a := range q.aggregates {
-		if slices.ContainsFunc(fields, func(f arrow.Field) bool { return f.Name == a.field.Name }) {
-			return nil, &tables.SchemaError{Column: a.field.Name, Err: errors.New("the result would have two columns with this name")}
+		added = append(added, a.field)
+	}
+	for _, f := range added {
+		if slices.ContainsFunc(fields, func(other arrow.Field) bool { return other.Name == f.Name }) {
+			return nil, &tables.SchemaError{Column: f.Name, Err: errors.New("the result would have two columns with this name: choose other columns, or group by none")}
 		}
-		fields = append(fields, a.field)
+		fields = append(fields, f)
 	}
 	q.schema = arrow.NewSchema(fields, nil)
 	notes := q.pandasMetadata(source)
 	q.schema = arrow.NewSchema(fields, &notes)
 	return q, nil
+}
+
+// groupBy sets q.by. Nil names mean the table's keys.
+func (q *resampling) groupBy(ctx context.Context, table *tables.Table, source *arrow.Schema, names []string) error {
+	settings, err := table.Settings(ctx)
+	if err != nil {
+		return err
+	}
+	if names == nil {
+		names = settings.Keys
+	}
+	var keys []string
+	for _, name := range names {
+		f, err := field(source, name)
+		if err == nil {
+			err = checkExact(f)
+		}
+		if err != nil {
+			return err
+		}
+		q.by = append(q.by, f)
+		if slices.Contains(settings.Keys, name) {
+			keys = append(keys, name)
+		}
+	}
+	if len(keys) == len(names) && keys != nil {
+		q.settings = &tables.Settings{Time: q.timeColumn, Keys: keys}
+	}
+	return nil
 }
 
 // query returns the result of the SQL statement. Its bins depend on the earliest and the latest time, which
@@ -304,18 +350,27 @@ func (q *resampling) innerSQL() string {
 		}
 		inner += fmt.Sprintf(", %s AS c%d", x, i)
 	}
+	for i, f := range q.by {
+		inner += fmt.Sprintf(", %s AS g%d", sqltext.Name(f.Name), i)
+	}
 	return inner
 }
 
 // sql returns the statement for query. Its columns are a bin's index, the earliest and the latest time, the
-// number of source rows, and the aggregates.
+// number of source rows, the groups' columns, and the aggregates.
 func (q *resampling) sql(table string) string {
 	inner, order := q.innerSQL(), ""
 	if needsOrder(q.aggregates) {
 		inner += ", row_number() OVER () AS r"
 		order = ", t::HUGEINT * 1099511627776 + r AS k" // 2^40, because no table has more rows
 	}
-	var in, out strings.Builder
+	var in, out, groups, places, sameGroup strings.Builder
+	for i := range q.by {
+		fmt.Fprintf(&groups, ", g%d", i)
+		fmt.Fprintf(&out, ", s.g%d", i)
+		fmt.Fprintf(&places, ", %d", i+5) // after the first four columns
+		fmt.Fprintf(&sameGroup, " AND s.g%[1]d IS NOT DISTINCT FROM f.g%[1]d", i)
+	}
 	for i, a := range q.aggregates {
 		fmt.Fprintf(&in, ", %s AS a%d", a.sql, i)
 		value := fmt.Sprint("a", i)
@@ -328,12 +383,16 @@ func (q *resampling) sql(table string) string {
 	for strings.EqualFold(bins, table) {
 		bins += "_"
 	}
+	slots := fmt.Sprintf("range((SELECT max(b) + 1 FROM %s))", bins)
+	if len(q.by) > 0 {
+		slots = fmt.Sprintf("(SELECT unnest(range(min(b), max(b) + 1)) AS range%[2]s FROM %[1]s GROUP BY ALL)", bins, groups.String())
+	}
 	return fmt.Sprintf(`WITH %[1]s AS MATERIALIZED (
-SELECT %[2]s AS b, min(t) AS lo, max(t) AS hi%[3]s
-FROM (SELECT *%[4]s FROM (SELECT %[5]s FROM %[6]s)) WHERE t IS NOT NULL GROUP BY 1)
+SELECT %[2]s AS b%[8]s, min(t) AS lo, max(t) AS hi%[3]s
+FROM (SELECT *%[4]s FROM (SELECT %[5]s FROM %[6]s)) WHERE t IS NOT NULL GROUP BY 1%[8]s)
 SELECT range AS bin, (SELECT min(lo) FROM %[1]s) AS lo, (SELECT max(hi) FROM %[1]s) AS hi, (SELECT count(*) FROM %[6]s) AS n%[7]s
-FROM range((SELECT max(b) + 1 FROM %[1]s)) LEFT JOIN %[1]s ON range = b ORDER BY 1`,
-		bins, q.bins.sql("t"), in.String(), order, inner, sqltext.Name(table), out.String())
+FROM %[9]s s LEFT JOIN %[1]s f ON range = b%[10]s ORDER BY 1%[11]s`,
+		bins, q.bins.sql("t"), in.String(), order, inner, sqltext.Name(table), out.String(), groups.String(), slots, sameGroup.String(), places.String())
 }
 
 func (q *resampling) batch(b arrow.RecordBatch) (arrow.RecordBatch, error) {

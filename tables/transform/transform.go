@@ -61,6 +61,11 @@ type ResampleOptions struct {
 	Functions FunctionCalls
 	// Columns are the columns to aggregate; nil means all except TimeColumn, or the columns that Functions name.
 	Columns []string
+	// By names columns by which the rows are grouped: the result has bins for each combination of their values, from
+	// its first time to its last, in the order of the times. The columns follow the time column. Nil means the key
+	// columns in the source's settings, and an empty list means none. A target that is created has the time column, and
+	// those of the columns that are keys of the source, in its settings.
+	By []string
 
 	Mode tables.PutMode
 }

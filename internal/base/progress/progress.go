@@ -37,7 +37,7 @@ type step struct {
 // nothing.
 const interval = 250 * time.Millisecond
 
-// Start begins to show progress, if show is true.
+// Start shows progress until Stop, if show is true.
 func Start(w io.Writer, show bool) *Bar {
 	b := &Bar{w: w, stop: make(chan struct{})}
 	if show {
@@ -46,10 +46,10 @@ func Start(w io.Writer, show bool) *Bar {
 	return b
 }
 
-// Count begins a step that processes total bytes, or an unknown number if total is -1. done returns
-// the number of bytes processed so far.
-func (b *Bar) Count(total int64, done func() int64) {
-	b.step.Store(&step{time.Now(), func(elapsed time.Duration) string { return Line(done(), total, elapsed) }})
+// Count begins a step that processes total bytes, or an unknown number if total is -1. bytesDone
+// returns the number of bytes processed so far.
+func (b *Bar) Count(total int64, bytesDone func() int64) {
+	b.step.Store(&step{time.Now(), func(elapsed time.Duration) string { return Line(bytesDone(), total, elapsed) }})
 }
 
 // Wait begins a step without a known length. remaining returns the number of bytes in memory that
@@ -82,8 +82,8 @@ func (b *Bar) run() {
 			}
 			return
 		case <-tick.C:
-			if p := b.step.Load(); p != nil {
-				fmt.Fprint(b.w, "\r"+p.line(time.Since(p.start))+"\x1b[K")
+			if s := b.step.Load(); s != nil {
+				fmt.Fprint(b.w, "\r"+s.line(time.Since(s.start))+"\x1b[K")
 				isShown = true
 			}
 		}

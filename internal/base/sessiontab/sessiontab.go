@@ -18,7 +18,7 @@ import (
 // Table maps sessions to values. The zero value is empty.
 type Table[V any] struct {
 	byID   map[uint64]*list.Element // values are *entry[V]
-	unused list.List                // unused sessions, in the order of Add
+	unused list.List                // unused sessions, in the order in which they were added
 	used   list.List                // other sessions, the most recently used last
 }
 

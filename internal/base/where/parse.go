@@ -165,7 +165,11 @@ func (p *parser) parseComparison() *Node {
 func (p *parser) parseSign() Operator {
 	op, ok := Comparisons[p.token.text]
 	if p.token.kind != tokenSign || !ok {
-		p.failExpected("a comparison: =, !=, <, <=, >, >=, [not] in, [not] like, [not] between, is [not] null")
+		place := ""
+		if p.token.kind == tokenName {
+			place = " (a column name with spaces needs double quotes)"
+		}
+		p.failExpected("a comparison" + place + ": =, !=, <, <=, >, >=, [not] in, [not] like, [not] between, is [not] null")
 	}
 	p.advance()
 	return op

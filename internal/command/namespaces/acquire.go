@@ -17,7 +17,7 @@ import (
 // maxWait is how long an operation waits until its store can be opened.
 const maxWait = 20 * time.Second
 
-// minOpenTime is how long a store stays open even if an operation waits to open another store.
+// minOpenTime is how long a store stays open even if an operation is waiting to open another store.
 // After that time, new operations on the store wait, so that it becomes idle and can be closed.
 // They do not wait if the store has a long read, because the store would not become idle soon.
 const minOpenTime = 50 * time.Millisecond
@@ -29,7 +29,7 @@ const minIdleTime = 10 * time.Millisecond
 // endIdlePoll is the interval at which a waiting operation ends idle reads, which keep stores open.
 const endIdlePoll = 50 * time.Millisecond
 
-// turn is an operation's place in the queue of operations that wait to open a store.
+// turn is an operation's place in the queue of operations waiting to open a store.
 type turn struct {
 	s      *Set
 	name   string        // of the operation's namespace

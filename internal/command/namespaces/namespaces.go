@@ -58,7 +58,7 @@ type Set struct {
 	entries   map[string]*entry // namespaces that are in use or whose store is open
 	openCount int               // number of stores that are open, being opened or being closed
 	idle      list.List         // entries (*entry) of open stores that are not in use, by time of last use
-	queue     list.List         // for each operation that waits to open a store: the name of the namespace
+	queue     list.List         // for each operation waiting to open a store: the name of the namespace
 	freed     chan struct{}     // closed when a store may have become idle or closed
 	closed    bool
 	endIdle   func() // set by WhenFull; may be nil
@@ -179,7 +179,7 @@ func (s *Set) touch(e *entry) {
 	_ = os.Chtimes(s.path(e.name), e.touchedAt, e.touchedAt) // ignore the error: the namespace only expires earlier
 }
 
-// announce wakes all goroutines that wait for a store to become idle or closed. mu must be held.
+// announce wakes all goroutines waiting for a store to become idle or closed. mu must be held.
 func (s *Set) announce() {
 	close(s.freed)
 	s.freed = make(chan struct{})

@@ -10,7 +10,7 @@ import (
 	"github.com/go-partd/partd/remote/tokens"
 )
 
-// access holds the users, the certificates and the audit log. SIGHUP makes the server read or open them again.
+// access holds the users, the certificates and the audit log. SIGHUP makes the server reload or reopen them.
 type access struct {
 	users        *tokens.Users           // nil if there are no users
 	certificates *certfiles.Certificates // nil without TLS
@@ -38,7 +38,7 @@ func readAccess(c *config, log *slog.Logger) (*access, error) {
 	return a, nil
 }
 
-// reload reads users and certificates again, and opens the audit log again. If a file is invalid, its previous contents
+// reload reloads users and certificates, and reopens the audit log. If a file is invalid, its previous contents
 // stay in use.
 func (a *access) reload(log *slog.Logger) {
 	if a.users == nil && a.certificates == nil && a.audit == nil {

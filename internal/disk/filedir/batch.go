@@ -33,7 +33,7 @@ type batch struct {
 	cache     *cache
 	tree      *tree
 	staging   *staging
-	touched   []*keyFile // the batch's files, in the order of their first entries
+	touched   []*keyFile // the batch's files, in order of their first entries
 	nextEntry []int      // for each entry, the index of the key's next entry, or -1
 	record    []byte
 	scratch   []byte

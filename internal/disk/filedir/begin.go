@@ -69,7 +69,7 @@ func (d *Dir) releaseIdleLock() {
 }
 
 // takeLock takes the directory's lock, unless the previous operation kept it. If abandoned is true,
-// ctx has ended, and the caller must not release d.turn: the goroutine that still waits for the
+// ctx has ended, and the caller must not release d.turn: the goroutine still waiting for the
 // lock will release it.
 func (d *Dir) takeLock(ctx context.Context, write bool) (abandoned bool, err error) {
 	if d.lock.mode == exclusive {

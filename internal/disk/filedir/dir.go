@@ -138,7 +138,7 @@ func (d *Dir) Close() error {
 		err := d.closeAll()
 		<-d.turn
 		return err
-	case <-d.lock.orphan: // a goroutine that waits for the lock holds turn, and will close everything
+	case <-d.lock.orphan: // a goroutine waiting for the lock holds turn, and will close everything
 		return nil
 	}
 }

@@ -25,7 +25,7 @@ type Group struct {
 	duration time.Duration // duration of the last sync
 }
 
-// round is one sync, led by one of the callers that wait for it.
+// round is one sync, led by one of the callers waiting for it.
 type round struct {
 	done chan struct{}
 	upTo uint64 // err applies to positions up to upTo
@@ -43,7 +43,7 @@ func (g *Group) MarkSynced(upTo uint64) {
 
 // Wait waits until position pos is synced. One of the concurrent callers calls its function sync
 // for all. sync must return the last position written before the sync began, even after an error.
-// All callers that wait for a position up to upTo return the same error. But if the context of
+// All callers waiting for a position up to upTo return the same error. But if the context of
 // sync's caller has ended, the other callers try again.
 func (g *Group) Wait(ctx context.Context, pos uint64, sync func(context.Context) (upTo uint64, err error)) error {
 	if g.Synced() >= pos {

@@ -15,14 +15,14 @@ var _ SpaceReporter = OS{}
 // not block.
 const NoFollow = syscall.O_NOFOLLOW | syscall.O_NONBLOCK
 
-// OpenFileLimit returns the maximum number of open files of the process, or 0 if it is unknown.
+// OpenFileLimit returns the maximum number of files that the process can have open, or 0 if it is unknown.
 func OpenFileLimit() int {
-	const unlimited = 1 << 20
+	const maximum = 1 << 20 // returned if the process has no limit or a higher one
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return 0
 	}
-	return int(min(limit.Cur, unlimited))
+	return int(min(limit.Cur, maximum))
 }
 
 func (OS) NewLock(name string) Lock { return osLock{flock.New(name, flock.SetPermissions(0o666))} }
@@ -43,13 +43,14 @@ func (f osFile) Info() (Info, error) {
 	return infoOf(&st), nil
 }
 
-// Free returns the free space of a directory's disk in bytes, without the blocks reserved for root.
+// Free returns the free space, in bytes, on the disk that contains a directory. It excludes the
+// blocks reserved for root.
 func (OS) Free(dir string) (int64, error) {
 	free, _, err := diskSpace(dir)
 	return free, err
 }
 
-// Capacity returns the total size of a directory's disk in bytes.
+// Capacity returns the total size, in bytes, of the disk that contains a directory.
 func (OS) Capacity(dir string) (int64, error) {
 	_, total, err := diskSpace(dir)
 	return total, err
@@ -63,26 +64,26 @@ func diskSpace(dir string) (free, total int64, err error) {
 	return int64(st.Bavail) * int64(st.Bsize), int64(st.Blocks) * int64(st.Bsize), nil
 }
 
-type osLock struct{ l *flock.Flock }
+type osLock struct{ flock *flock.Flock }
 
 func (l osLock) TryLock(exclusive bool) (bool, error) {
 	if exclusive {
-		return l.l.TryLock()
+		return l.flock.TryLock()
 	}
-	return l.l.TryRLock()
+	return l.flock.TryRLock()
 }
 
 func (l osLock) Lock(exclusive bool) error {
 	if exclusive {
-		return l.l.Lock()
+		return l.flock.Lock()
 	}
-	return l.l.RLock()
+	return l.flock.RLock()
 }
 
-func (l osLock) Unlock() error { return l.l.Unlock() }
+func (l osLock) Unlock() error { return l.flock.Unlock() }
 
 func (l osLock) Info() (Info, error) {
-	fi, err := l.l.Stat()
+	fi, err := l.flock.Stat()
 	if err != nil {
 		return Info{}, err
 	}

@@ -46,9 +46,9 @@ type Puncher interface {
 // Cacher is a File in the page cache of the operating system. Its methods never wait for the disk on
 // purpose, and are hints: the system may ignore them.
 type Cacher interface {
-	// Prefetch begins to read a range into the cache.
+	// Prefetch starts to read a range into the cache.
 	Prefetch(off, n int64)
-	// WriteBack begins to write the changed pages of a range to the disk. It omits a page at the end
+	// WriteBack starts to write the changed pages of a range to the disk. It omits a page at the end
 	// that is only partly in the range.
 	WriteBack(off, n int64)
 	// Evict removes a range from the cache, except pages that are not yet on the disk.

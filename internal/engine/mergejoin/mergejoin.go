@@ -59,9 +59,9 @@ type Stats struct {
 	Spilled        int64 // bytes of records that were written to a file
 }
 
-// Join joins the records of two sorters, which must have the option KeepKeys. All their writers
-// must be closed. Join calls emit for each row, with nil in place of a missing record. The records
-// are valid until emit returns.
+// Join joins the records of two sorters, which must have been created with KeepKeys. All their
+// writers must be closed. Join calls emit for each row, with nil in place of a missing record. The
+// records are valid until emit returns.
 func Join(ctx context.Context, left, right *extsort.Sorter, o Options, emit func(left, right []byte) error) (_ Stats, err error) {
 	j := &join{Options: o, ctx: ctx, emit: emit, left: newCursor(left), right: newCursor(right), held: held{data: []byte{}}}
 	defer func() {

@@ -49,29 +49,29 @@ func AppendEntryHead(b []byte, kind Kind, key string, valueLen int) []byte {
 // ParseEntry decodes the entry at the start of b. If b ends within the entry, it returns
 // ErrShortEntry.
 func ParseEntry(b []byte) (e Entry, err error) {
-	v, n := binary.Uvarint(b)
-	k, m := uint64(0), 0
-	if n > 0 {
-		k, m = binary.Uvarint(b[n:])
+	valueHead, keyLenAt := binary.Uvarint(b)
+	keyLen, keyLenSize := uint64(0), 0
+	if keyLenAt > 0 {
+		keyLen, keyLenSize = binary.Uvarint(b[keyLenAt:])
 	}
-	if n <= 0 || m <= 0 {
-		if n < 0 || m < 0 || len(b) >= 2*binary.MaxVarintLen64 {
+	if keyLenAt <= 0 || keyLenSize <= 0 {
+		if keyLenAt < 0 || keyLenSize < 0 || len(b) >= 2*binary.MaxVarintLen64 {
 			return e, ErrBadEntry
 		}
 		return e, ErrShortEntry
 	}
-	kind, valueLen := Kind(v&3), v>>2
-	if k > partd.MaxKeyLen || valueLen > MaxInline ||
+	kind, valueLen := Kind(valueHead&3), valueHead>>2
+	if keyLen > partd.MaxKeyLen || valueLen > MaxInline ||
 		kind == KindDelete && valueLen != 0 || kind == KindBlob && valueLen != BlobRefLen {
 		return e, ErrBadEntry
 	}
-	end := n + m + int(k) + int(valueLen)
+	keyStart := keyLenAt + keyLenSize
+	valueStart := keyStart + int(keyLen)
+	end := valueStart + int(valueLen)
 	if end > len(b) {
 		return e, ErrShortEntry
 	}
-	keyStart := n + m
-	valueStart := keyStart + int(k)
-	return Entry{Kind: kind, Key: b[keyStart:valueStart], Value: b[valueStart:end], Raw: b[:end], HashStart: n}, nil
+	return Entry{Kind: kind, Key: b[keyStart:valueStart], Value: b[valueStart:end], Raw: b[:end], HashStart: keyLenAt}, nil
 }
 
 // ParseShort is a fast alternative to ParseEntry for the entry at offset off, if it is an
@@ -82,15 +82,16 @@ func ParseShort(b []byte, off int) (kind Kind, keyStart, valueStart, end int, ok
 		return 0, 0, 0, 0, false
 	}
 	head := binary.LittleEndian.Uint32(b[off:])
-	v, k, n := int(head&0x7f), int(head>>8&0xff), 2
+	valueHead, keyLen, lengthsSize := int(head&0x7f), int(head>>8&0xff), 2
 	if head&0x80 != 0 {
-		v, k, n = v|int(head>>8&0xff)<<7, int(head>>16&0xff), 3 // two bytes encode v; if there are more, ok is false
+		// Two bytes encode valueHead. If there are more, ok is false.
+		valueHead, keyLen, lengthsSize = valueHead|int(head>>8&0xff)<<7, int(head>>16&0xff), 3
 	}
-	keyStart = off + n
-	valueStart = keyStart + k
-	end = valueStart + v>>2
-	ok = head&0x8080 != 0x8080 && k < 0x80 && v&3 <= int(KindSet) && end <= len(b)
-	return Kind(v & 3), keyStart, valueStart, end, ok
+	keyStart = off + lengthsSize
+	valueStart = keyStart + keyLen
+	end = valueStart + valueHead>>2
+	ok = head&0x8080 != 0x8080 && keyLen < 0x80 && valueHead&3 <= int(KindSet) && end <= len(b)
+	return Kind(valueHead & 3), keyStart, valueStart, end, ok
 }
 
 // ValueLen returns the length of the value, even if the value is in a blob file.
@@ -108,15 +109,15 @@ type Source interface {
 	Next() ([]byte, error)
 }
 
-// EachBlock calls use for each block of src. The block is valid only during the call.
-func EachBlock(src Source, use func(b []byte) error) error {
+// EachBlock calls handle for each block of src. The block is valid only during the call.
+func EachBlock(src Source, handle func(b []byte) error) error {
 	for {
 		b, err := src.Next()
 		if err == io.EOF {
 			return nil
 		}
 		if err == nil {
-			err = use(b)
+			err = handle(b)
 		}
 		if err != nil {
 			return err
@@ -129,7 +130,7 @@ type EntryReader struct {
 	Src   Source
 	buf   []byte // unread bytes
 	carry []byte // memory for buf if an entry spans blocks
-	tmp   []byte
+	next  []byte // memory for the next carry
 }
 
 // Next returns the next entry, or io.EOF at the end. The entry is valid until the next call.
@@ -149,9 +150,9 @@ func (r *EntryReader) Next() (Entry, error) {
 			return e, ErrBadEntry
 		}
 		restLen := len(r.buf)
-		// Save the unread bytes, because Src.Next may overwrite them. Use tmp, because buf may
+		// Save the unread bytes, because Src.Next may overwrite them. Use next, because buf may
 		// share memory with carry.
-		r.tmp = append(r.tmp[:0], r.buf...)
+		r.next = append(r.next[:0], r.buf...)
 		block, err := r.Src.Next()
 		if err == io.EOF {
 			if restLen > 0 {
@@ -166,8 +167,8 @@ func (r *EntryReader) Next() (Entry, error) {
 			r.buf = block
 			continue
 		}
-		r.tmp = append(r.tmp, block...)
-		r.tmp, r.carry = r.carry, r.tmp
+		r.next = append(r.next, block...)
+		r.next, r.carry = r.carry, r.next
 		r.buf = r.carry
 	}
 }

@@ -197,7 +197,7 @@ func parseFooter(b []byte, off int64) (g Layout, ledger []byte, err error) {
 	hot := le.Uint32(b[8:])
 	hasRaw := b[13]
 	ledger = b[16:footerFixedLen]
-	maxBytes := int64(le.Uint64(ledger[8:])) // the field Bytes of the Ledger
+	maxBytes := int64(le.Uint64(ledger[8:])) // the Ledger's Bytes
 	b = b[footerFixedLen:]
 	if g.Bits > 16 || hasRaw > 1 || g.Start < HeaderLen || g.Start > off {
 		return g, nil, bad

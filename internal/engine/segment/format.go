@@ -35,7 +35,7 @@ func (f *Format) Hash(key string) uint64 {
 	return xxh3.HashStringSeed(key, f.Seed)
 }
 
-// HashBytes is like Hash, for a byte slice.
+// HashBytes is like Hash, but for a byte slice.
 func (f *Format) HashBytes(key []byte) uint64 {
 	if f.KeyHash != nil {
 		return f.KeyHash(string(key))

@@ -143,7 +143,7 @@ func (r *reader) run() (any, error) {
 				err = fmt.Errorf("protocol %d: only protocols 4 and 5 are supported", version)
 			}
 		case opFrame:
-			var n uint64 // the frame's length, which is ignored
+			var n uint64 // the frame's length, which is checked but not used
 			if n, err = r.number(op); err == nil && n > uint64(len(r.data)-r.offset) {
 				err = fmt.Errorf("a frame of %d bytes, but only %d follow: %w", n, len(r.data)-r.offset, errTruncated)
 			}

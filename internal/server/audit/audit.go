@@ -77,9 +77,9 @@ func (r *Recorder) Record(e Entry, start time.Time, peer string, isStranger bool
 }
 
 const (
-	maxQueue  = 4096     // lines that wait to be written
-	maxBatch  = 64 << 10 // bytes after which waiting lines are written
-	closeTime = time.Second
+	maxQueue     = 4096     // lines waiting to be written
+	maxBatch     = 64 << 10 // number of bytes at which write stops adding lines
+	closeTimeout = time.Second
 )
 
 // Log writes lines in the background, so that requests never wait for the disk. If lines are lost, the server's log
@@ -92,7 +92,7 @@ type Log struct {
 	quit, done chan struct{}
 	reopen     atomic.Bool
 	lost       atomic.Int64
-	torn       bool // the file ends within a line
+	torn       bool // the file ends with an incomplete line
 }
 
 // Open opens an audit log. The name "-" means stderr.
@@ -109,18 +109,18 @@ func Open(name string, stderr io.Writer, log *slog.Logger) (*Log, error) {
 	return l, nil
 }
 
-// openFile opens the file. A named pipe that nobody reads is an error, because opening it would wait.
+// openFile opens the file. If it is a named pipe without a reader, openFile fails instead of blocking.
 func openFile(name string) (*os.File, error) {
 	return os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_APPEND|syscall.O_NONBLOCK, 0o600)
 }
 
-// Write queues a line, or discards it if too many lines wait. It never fails.
+// Write queues a line, or discards it if too many lines are waiting. It never fails.
 func (l *Log) Write(line []byte) (int, error) {
 	select {
 	case l.lines <- bytes.Clone(line):
 	default:
 		if l.lost.Add(1) == 1 { // not in this goroutine, because the server's log may block as well
-			go l.log.Error("the audit log is not written fast enough: lines are lost", "file", l.name)
+			go l.log.Error("the audit log is not written fast enough: lines are being lost", "file", l.name)
 		}
 	}
 	return len(line), nil
@@ -135,7 +135,7 @@ func (l *Log) Close() error {
 	select {
 	case <-l.done:
 		return nil
-	case <-time.After(closeTime):
+	case <-time.After(closeTimeout):
 		return errors.New("the last lines of the audit log were not written in time: " + l.name)
 	}
 }
@@ -158,14 +158,15 @@ func (l *Log) run() {
 	}
 }
 
-// write writes a line, and other waiting lines with it.
-func (l *Log) write(batch []byte) {
+// write writes a line, along with other waiting lines.
+func (l *Log) write(line []byte) {
+	batch := line
 	for len(l.lines) > 0 && len(batch) < maxBatch {
 		batch = append(batch, <-l.lines...)
 	}
 	if old, ok := l.out.(*os.File); l.reopen.Swap(false) && ok && l.name != "-" {
 		if f, err := openFile(l.name); err != nil {
-			l.log.Error("cannot open the audit log again: the previous file stays in use", "error", err)
+			l.log.Error("cannot reopen the audit log: the previous file stays in use", "error", err)
 		} else {
 			_ = old.Close()
 			l.out, l.torn = f, false

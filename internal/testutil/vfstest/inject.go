@@ -89,7 +89,7 @@ func (f *Fault) Check(op Op, name string) error {
 // Calls returns the number of calls counted so far.
 func (f *Fault) Calls() int64 { return f.calls.Load() }
 
-// Hit reports whether the call with the number f.Call was made.
+// Hit reports whether call number f.Call was made.
 func (f *Fault) Hit() bool { return f.Call > 0 && f.calls.Load() >= f.Call }
 
 // Inject returns a file system that calls fault before each call, with the call's kind and the file

@@ -64,14 +64,13 @@ def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
 class Call:
     """A call to a server. Its with block converts Flight's errors to partd_go's.
 
-    If another exception, such as KeyboardInterrupt, ends the block, the server cancels the call. is_write means that the call
-    changes data and is not safe to repeat, so an error must say if the outcome is unknown.
+    If another exception, such as KeyboardInterrupt, ends the block, the server cancels the call. For if_unknown, see convert_error.
     """
 
     def __init__(
-        self, client: Any, op: str, url: str, headers: Sequence[tuple[bytes, bytes]], timeout: float | None, is_write: bool
+        self, client: Any, op: str, url: str, headers: Sequence[tuple[bytes, bytes]], timeout: float | None, if_unknown: str
     ):
-        self.client, self._op, self._url, self._headers, self._timeout, self._is_write = client, op, url, headers, timeout, is_write
+        self.client, self._op, self._url, self._headers, self._timeout, self._if_unknown = client, op, url, headers, timeout, if_unknown
         self._id, self.abandoned, self._running = secrets.token_hex(16), False, 0
         self._deadline = None if timeout is None else time.monotonic() + timeout + _GRACE
         self.options = flight.FlightCallOptions(timeout=timeout, headers=[*headers, (b"partd-call", self._id.encode())])
@@ -81,7 +80,7 @@ class Call:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, (pa.ArrowException, KeyError, OSError)):
-            raise convert_error(error, self._op, self._url, self._is_write, self._timeout) from error
+            raise convert_error(error, self._op, self._url, self._if_unknown, self._timeout) from error
         if error is not None:
             self.cancel()
 

@@ -22,9 +22,9 @@ from ..server import START_TIMEOUT
 from ..shown import Summary, Shown, size
 from . import arguments, files, progress
 from . import filters as filtering
-from .calls import to_json
+from .calls import Call, to_json
 from .connection import check_not_forked
-from .errors import MissingColumns, NotFound
+from .errors import CHECK, REPEAT, REPEAT_ID, MissingColumns, NotFound
 from .operations import Operations
 from .results import MODES, Changes, Data, Described, Mode, Query, Read, Resampled, Since, State, Time, Version, since_state, state, time_of
 from .server import location_of, open_server, server_flags
@@ -123,6 +123,8 @@ class Tables(Operations, Shown):
         call: dict[str, Any] = {"partd": "put", "bucket": bucket, "name": name, "mode": MODES.index(mode), "id": id}
         call["whole"] = (mode == "append" or upsert is not None) and missing == "error"
         if upsert is not None:
+            if mode == "replace" or id or metadata is not None or settings is not None:
+                raise Misuse(f"put {name!r}: an upsert has no mode, id, metadata or settings: leave these out (repeating an upsert needs no id)")
             call["upsert"] = {"keys": arguments.names(upsert, "upsert"), "null_keys": null_keys}
         call.update({key: value for key, value in (("metadata", metadata), ("settings", settings)) if value is not None})
         if isinstance(data, (str, os.PathLike)):
@@ -166,9 +168,16 @@ class Tables(Operations, Shown):
                 writer.close()  # raises the server's error, if there is one
                 raise
 
+        flight_call: Call
+        if_unknown = REPEAT if upsert is not None else REPEAT_ID if id else f"{CHECK}; with id=, a put can be repeated"
+
+        def attempt() -> pa.Buffer | None:
+            nonlocal flight_call
+            with self._call(op, timeout, if_unknown) as flight_call:
+                return flight_call.wait(send)
+
         try:
-            with self._call(op, timeout, is_write=not id) as flight_call:
-                reply = flight_call.wait(send)
+            reply = self._repeat(attempt, bool(id) or upsert is not None) if isinstance(rows, pa.Table) else attempt()
         except Error:
             if failed:  # the source of the rows failed
                 raise failed[0] from None
@@ -199,7 +208,7 @@ class Tables(Operations, Shown):
 
         For pandas, the index is always included, and a table that was put as a Series comes back as a Series.
         """
-        return from_arrow(self.scan(name, bucket, index=as_ == "pandas", **read).read_all(), as_)
+        return from_arrow(self._repeat(lambda: self.scan(name, bucket, index=as_ == "pandas", **read).read_all()), as_)
 
     @overload
     def get_many(
@@ -265,12 +274,11 @@ class Tables(Operations, Shown):
         call = {"partd": "changes", "bucket": bucket, "name": name, "uuid": uuid, **state(version, at, snapshot), **since_state(since, since_snapshot)}
         if keys is not None:
             call["keys"] = arguments.names(keys, "keys")
-        rows = self._rows(call, f"changes of {name!r}", timeout)
+        rows = self._repeat(lambda: self._rows(call, f"changes of {name!r}", timeout).read_all())
         metadata = rows.schema.metadata or {}
         if b"partd.version" not in metadata:  # an older server sends all rows
-            rows.close()
             raise NotImplementedError("the server does not support changes: upgrade the server")
-        return Changes(from_arrow(rows.read_all(), as_), int(metadata[b"partd.version"]), metadata[b"partd.uuid"].decode())
+        return Changes(from_arrow(rows, as_), int(metadata[b"partd.version"]), metadata[b"partd.uuid"].decode())
 
     def scan_polars(
         self, name: str, bucket: str = "", *, where: str | filtering.Filters | None = None, **selection: Unpack[State]
@@ -338,10 +346,11 @@ class Tables(Operations, Shown):
         if params is not None:
             call["parameters"] = arguments.parameters(params)
         ticket = _protobuf_field(1, _STATEMENT) + _protobuf_field(2, _protobuf_field(1, to_json(call, "sql")))
-        rows = self._rows(ticket, "sql", timeout, is_write=not id and _MAY_WRITE.search(statement) is not None)
+        if_unknown = (REPEAT_ID if id else CHECK) if _MAY_WRITE.search(statement) else ""
+        rows = self._repeat(lambda: self._rows(ticket, "sql", timeout, None, if_unknown, bool(id)).read_all(), bool(id))
         if _CHANGED_ROWS in (rows.schema.metadata or ()):
-            return rows.read_all()[0][0].as_py()
-        return from_arrow(rows.read_all(), as_)
+            return rows[0][0].as_py()
+        return from_arrow(rows, as_)
 
     def list(
         self, bucket: str = "", pattern: str = "", *, metadata: Mapping[str, Any] | None = None, snapshot: str = "",
@@ -381,13 +390,14 @@ class Tables(Operations, Shown):
 
     def resample(
         self, source: str, target: str, rule: str = "", time_col: str = "", how: Functions = "mean", *,
-        columns: str | Sequence[str] | None = None, sql: str = "", mode: Mode = "append", bucket: str = "", target_bucket: str | None = None,
-        timeout: float | None = None,
+        columns: str | Sequence[str] | None = None, by: str | Sequence[str] | None = None, sql: str = "", mode: Mode = "append", bucket: str = "",
+        target_bucket: str | None = None, timeout: float | None = None,
     ) -> tuple[int, int]:  # fmt: skip
         """Puts the aggregates of a table by time bins, or the rows of the SELECT sql, into the table target. rule is the length
         of a bin, a pandas offset such as "5min". how names one or several functions, or is a dict from columns to functions,
-        such as {"open": "first", "high": "max"}. It returns the number of source rows (0 for a SELECT) and of rows put."""
-        call: dict[str, Any] = {"SQL": sql} if sql else _resample_body(rule, time_col, how, columns)
+        such as {"open": "first", "high": "max"}. by names columns by which rows are grouped, by default the table's keys; []
+        means none. It returns the number of source rows (0 for a SELECT) and of rows put."""
+        call: dict[str, Any] = {"SQL": sql} if sql else _resample_body(rule, time_col, how, columns, by)
         target_ = {"Bucket": bucket if target_bucket is None else target_bucket, "Name": target}
         source_ = {"Bucket": bucket, "Name": source}
         (reply,) = self._ask("partd.resample", timeout, Source=source_, Target=target_, Mode=MODES.index(mode), **call)
@@ -410,11 +420,11 @@ class Tables(Operations, Shown):
 
     def resampled(
         self, source: str, rule: str, time_col: str, how: Functions = "mean", *, as_: As = "pandas",
-        columns: str | Sequence[str] | None = None, bucket: str = "", timeout: float | None = None,
+        columns: str | Sequence[str] | None = None, by: str | Sequence[str] | None = None, bucket: str = "", timeout: float | None = None,
     ) -> Any:  # fmt: skip
         """Returns the rows that resample() would put, without putting them."""
-        call = {"partd": "resample", "Source": {"Bucket": bucket, "Name": source}, **_resample_body(rule, time_col, how, columns)}
-        return from_arrow(self._rows(call, f"resample {source!r}", timeout).read_all(), as_)
+        call = {"partd": "resample", "Source": {"Bucket": bucket, "Name": source}, **_resample_body(rule, time_col, how, columns, by)}
+        return from_arrow(self._repeat(lambda: self._rows(call, f"resample {source!r}", timeout).read_all()), as_)
 
     def combine(
         self, sources: Sequence[str | tuple[str, str]], target: str, how: str = "union", on: str | Sequence[str] = (), *,
@@ -496,10 +506,12 @@ class Table(Shown):
         return self.tables.dataset(self.name, self.bucket, **self.state)
 
 
-def _resample_body(rule: str, time_col: str, how: Functions, columns: str | Sequence[str] | None) -> dict[str, Any]:
+def _resample_body(
+    rule: str, time_col: str, how: Functions, columns: str | Sequence[str] | None, by: str | Sequence[str] | None
+) -> dict[str, Any]:
     """Returns the fields that select the aggregates in a resample request."""
-    listed = None if columns is None else arguments.names(columns, "columns")
-    return {"Rule": rule, "TimeColumn": time_col, "Functions": _function_calls(how), "Columns": listed}
+    named = {key: None if value is None else arguments.names(value, key.lower()) for key, value in (("Columns", columns), ("By", by))}
+    return {"Rule": rule, "TimeColumn": time_col, "Functions": _function_calls(how), **named}
 
 
 def _function_calls(how: Functions) -> list[str]:

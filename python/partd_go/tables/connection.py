@@ -4,33 +4,41 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import difflib
 import functools
+import itertools
 import json
 import os
 import threading
 import time
 import urllib.parse
 import weakref
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.flight as flight
 
-from ..errors import Closed, Refused, failure
+from ..errors import Closed, ConnectionFailed, Error, Refused, UnknownOutcome, failure
 from . import progress
 from .calls import Call, to_json
-from .errors import convert_error
+from .errors import CHECK, NotFound, convert_error
 from .results import Json
 from .server import Server, SharedServer, open_server
+
+T = TypeVar("T")
 
 _grpc_process: int | None = None  # ID of the process that uses gRPC
 # Actions that are safe to repeat. partd.lock is safe, because an unused lock expires.
 _READS = {"partd.lock", "partd.tables", "partd.describe", "partd.buckets", "partd.versions", "partd.settings", "partd.rules", "partd.snapshots"}
 _PROTOCOL = (b"partd-protocol", b"1")  # as ProtocolVersion in tables/internal/faces/operations/wire.go
 _LOCAL = ("localhost", "127.0.0.1", "::1")
+_KILL_TIME = 0.5  # time between the ends of the connections of a killed server, in seconds
 _GROUP_BYTES = 16 << 20  # _read_batches returns when it has batches of this total size
 _GROUP_TIME = 0.03  # _read_batches returns the batches so far after this time, in seconds
+_HINT_TIMEOUT = 2.0  # timeout of the search for a similar name, in seconds
+_MAX_HINTED = 1000  # maximum number of names that are compared, because a comparison can take 0.1 ms
+_ATTEMPTS = 3  # how often a call is made whose server is killed each time
 _MAX_REOPENED = 8  # maximum number of connections that are kept open for unpickled handles
 
 
@@ -62,9 +70,11 @@ class Connection:
             self._flights.append(flight.connect(self.url, tls_root_certs=self._tls_ca))
         except pa.ArrowException as error:
             raise convert_error(error, "connect", self.url) from error
-        arguments = self._server.arguments if self._server else None
-        self._arguments = (self.url, self._token, self._tls_ca, self._timeout, self._progress, arguments)
-        _known[self._arguments] = self
+        arguments = self.url, self._token, self._tls_ca, self._timeout, self._progress, self._server.arguments if self._server else None
+        numbers = itertools.count()  # tell apart the handles of this process with the same arguments
+        while _known.setdefault(numbered := (*arguments, next(numbers)), self) is not self:
+            pass
+        self._arguments = numbered
 
     def __reduce__(self) -> Any:
         return _reconnect, (type(self), self._arguments)
@@ -83,11 +93,30 @@ class Connection:
         returns its results. docs/dev/tables-wire.md lists the actions."""
         return self._ask(kind, timeout, **body)
 
-    def _ask(self, kind: str, /, timeout: float | None = None, **body: Any) -> list[Any]:
+    def _ask(self, kind: str, /, timeout: float | None = None, *, hint: bool = True, **body: Any) -> list[Any]:
         action = flight.Action(kind, to_json(body, kind))
-        with self._call(kind, timeout, is_write=kind not in _READS) as call:
-            answers = call.wait(lambda: [*call.client.do_action(action, call.options)])
-        return [json.loads(answer.body.to_pybytes()) for answer in answers]
+        names_snapshot = kind in ("partd.restore", "partd.delete_snapshots")
+
+        def ask() -> list[Any]:
+            with self._call(kind, timeout, "" if kind in _READS else CHECK) as call:
+                return call.wait(lambda: [*call.client.do_action(action, call.options)])
+
+        with self._hint({} if names_snapshot or not hint else body):
+            return [json.loads(answer.body.to_pybytes()) for answer in self._repeat(ask)]
+
+    @contextlib.contextmanager
+    def _hint(self, body: Mapping[str, Any]) -> Iterator[None]:
+        """Adds the most similar name to the error for a table that does not exist."""
+        try:
+            yield
+        except NotFound as error:
+            bucket, name = (body.get(key, "") for key in ("bucket", "name"))
+            if name and "did you mean" not in str(error):
+                with contextlib.suppress(Error):
+                    known = [table["Name"] for table in self._ask("partd.tables", _HINT_TIMEOUT, bucket=bucket, filter={})]
+                    if name not in known and len(known) <= _MAX_HINTED and (similar := difflib.get_close_matches(name, known, 1)):
+                        error.args = (f"{error}: did you mean {similar[0]!r}?",)
+            raise
 
     def _check_open(self) -> None:
         if not self._finalizer.alive:
@@ -105,21 +134,53 @@ class Connection:
                     self._connect()
         return self._flights[-1]
 
-    def _call(self, op: str, timeout: float | None, is_write: bool = False) -> Call:
-        return Call(self._open(), op, self.url, self._headers, self._timeout if timeout is None else timeout, is_write)
+    def _call(self, op: str, timeout: float | None, if_unknown: str = "") -> Call:
+        return Call(self._open(), op, self.url, self._headers, self._timeout if timeout is None else timeout, if_unknown)
+
+    def _repeat(self, call: Callable[[], T], changes_once: bool = False) -> T:
+        """Runs call, and again if the server of a directory is killed meanwhile: the next call starts it again. A change whose
+        outcome is unknown is repeated only if changes_once says that the server then applies it once."""
+        for _ in range(_ATTEMPTS - 1):
+            servers = len(self._flights)
+            try:
+                return call()
+            except ConnectionFailed:
+                if not self._was_killed(servers):
+                    raise
+            except UnknownOutcome:
+                if not changes_once or not self._was_killed(servers):
+                    raise
+        return call()
+
+    def _was_killed(self, servers: int) -> bool:
+        """Reports whether the last of servers, a number of servers so far, was killed. Its connections end almost at the same time."""
+        deadline = time.monotonic() + _KILL_TIME
+        while isinstance(self._server, SharedServer) and self._finalizer.alive:
+            if len(self._flights) > servers or self._server.ended():
+                return True
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.01)
+        return False
 
     def _shows_progress(self) -> bool:
         return progress.is_watched() if self._progress is None else self._progress
 
     def _rows(
-        self, ticket: dict[str, Any] | bytes, op: str, timeout: float | None, total: int | None = None, is_write: bool = False
+        self, ticket: dict[str, Any] | bytes, op: str, timeout: float | None, total: int | None = None, if_unknown: str = "",
+        changes_once: bool = False,
     ) -> pa.RecordBatchReader:
         """Returns a reader of the batches that a Flight ticket selects, or a call that becomes one. total is the number of rows for the progress bar, if known.
-        For is_write, see Call."""
+        For if_unknown see convert_error, and for changes_once see _repeat."""
         encoded = ticket if isinstance(ticket, bytes) else to_json(ticket, op)
-        with self._call(op, timeout, is_write=is_write) as call:
-            reader = call.wait(call.client.do_get, flight.Ticket(encoded), call.options)
-            schema = reader.schema
+
+        def start() -> tuple[Call, Any, pa.Schema]:
+            with self._call(op, timeout, if_unknown) as call:
+                reader = call.wait(call.client.do_get, flight.Ticket(encoded), call.options)
+                return call, reader, reader.schema
+
+        with self._hint({} if isinstance(ticket, bytes) else ticket):
+            call, reader, schema = self._repeat(start, changes_once)
 
         def batches() -> Iterator[pa.RecordBatch]:
             with call:
@@ -176,7 +237,7 @@ def _reconnect(kind: Any, arguments: Any) -> Connection:
 
 @functools.lru_cache(_MAX_REOPENED)
 def _reopen(kind: Any, arguments: Any) -> Connection:
-    url, token, tls_ca, timeout, progress, server_arguments = arguments
+    url, token, tls_ca, timeout, progress, server_arguments, _ = arguments
     server = None
     if server_arguments is not None and not os.path.exists(url.removeprefix("grpc+unix://")):  # the server has ended, so start another
         server = open_server(*server_arguments)

@@ -57,12 +57,13 @@ _KINDS: dict[str, type[Error]] = {"FileNotFoundError": NotFound, "FileExistsErro
 # Matches a Flight error's text. The group is the server's message, without the text that gRPC and Flight add before and after it.
 _MESSAGE = re.compile(r"^(?:.*?, with message: )?(?:tables: )?(.*?)(?:\.? (?:gRPC client debug context|Client context|Detail): .*)?$", re.S)
 # Matches the text of tables.MomentError. The groups are the selected time, and the nearest exact moments.
-_MOMENT = re.compile(r"exactly the rows of ([^ ]+Z)(?:: the nearest exact moments are ([^ ]+Z)(?: and ([^ ]+Z))?)?")
-_CHECK_OR_REPEAT = "check whether the change was applied, or repeat the call with the same id"
+_MOMENT = re.compile(r"exactly the rows of ([^ ]+Z)(?:: the table was created[^:]*)?(?:: the nearest exact moments are ([^ ]+Z)(?: and ([^ ]+Z))?)?")
+CHECK, REPEAT, REPEAT_ID = "check whether the change was applied", "repeat the call", "repeat the call with the same id"
 
 
-def convert_error(error: Exception, op: str, url: str, is_write: bool = False, timeout: float | None = None) -> Error:
-    """Returns this package's error for a Flight error, based on the error's type and the server's text."""
+def convert_error(error: Exception, op: str, url: str, if_unknown: str = "", timeout: float | None = None) -> Error:
+    """Returns this package's error for a Flight error, based on the error's type and the server's text. For a change,
+    if_unknown says what to do if its outcome is unknown."""
     match = _MESSAGE.match(str(error))
     problem = match[1] if match else str(error)
     if moment := _MOMENT.search(problem):
@@ -76,7 +77,7 @@ def convert_error(error: Exception, op: str, url: str, is_write: bool = False, t
     timed_out = isinstance(error, (flight.FlightTimedOutError, flight.FlightCancelledError))  # if the server reaches the timeout first, it cancels the call
     if timed_out and timeout is not None and "than the server allows" not in problem and "client sent" not in problem and "client received" not in problem:
         problem = f"no answer within {timeout:g} seconds"
-        return failure(UnknownOutcome, op, url, problem, _CHECK_OR_REPEAT) if is_write else failure(TimedOut, op, url, problem, "pass a longer timeout")
+        return failure(UnknownOutcome, op, url, problem, if_unknown) if if_unknown else failure(TimedOut, op, url, problem, "pass a longer timeout")
     try:
         detail = json.loads(getattr(error, "extra_info", b"") or b"{}")
     except ValueError:
@@ -86,10 +87,9 @@ def convert_error(error: Exception, op: str, url: str, is_write: bool = False, t
         return failure(kind, op, url, problem, _MODES if kind is Exists and op.startswith(_PUTS) else "")
     for flight_class, kind, advice in _CLASSES:
         if isinstance(error, flight_class):
-            if kind is ConnectionFailed and is_write and "failed to connect" not in str(error):
-                return failure(UnknownOutcome, op, url, problem, _CHECK_OR_REPEAT)
-            if is_write and (kind is TimedOut or "canceled in favor of other users" in problem):  # the server may still apply the change
-                return failure(UnknownOutcome, op, url, problem, _CHECK_OR_REPEAT)
+            lost = kind is ConnectionFailed and "failed to connect" not in str(error)
+            if if_unknown and (lost or kind is TimedOut or "canceled in favor of other users" in problem):  # the server may still apply the change
+                return failure(UnknownOutcome, op, url, problem, if_unknown)
             return failure(kind, op, url, problem, advice)
     return failure(Violation if detail else Error, op, url, problem)
 

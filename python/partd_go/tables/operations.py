@@ -105,12 +105,14 @@ class Operations(Connection):
         return self._maintain("partd.compact", names, bucket, timeout)
 
     def expire(
-        self, *names: str, bucket: str = "", older_than: datetime.timedelta = datetime.timedelta(days=7), keep: int = 1, timeout: float | None = None
-    ) -> dict[str, int]:
+        self, *names: str, bucket: str = "", older_than: datetime.timedelta = datetime.timedelta(days=7), keep: int = 1,
+        grace: datetime.timedelta = datetime.timedelta(days=1), timeout: float | None = None,
+    ) -> dict[str, int]:  # fmt: skip
         """Removes versions of tables (default: of all tables of the bucket) older than older_than, except the newest keep and those in
-        snapshots, and their files."""
-        age = int(older_than.total_seconds() * 1e9)
-        return self._maintain("partd.expire", names, bucket, timeout, OlderThan=age, Keep=keep)
+        snapshots, and the files that have been unused for the time grace. If no other program uses the directory or bucket, and no
+        read is running, grace can be timedelta(0)."""
+        age, unused = (int(limit.total_seconds() * 1e9) for limit in (older_than, grace))
+        return self._maintain("partd.expire", names, bucket, timeout, OlderThan=age, Keep=keep, Grace=unused or -1)
 
     def _maintain(self, kind: str, names: Sequence[str], bucket: str, timeout: float | None, **options: Any) -> dict[str, int]:
         (done,) = self._ask(kind, timeout, Bucket=bucket, Tables=to_names(names, kind) or None, **options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import warnings
 from collections.abc import Iterator
 
 import pyarrow as pa
@@ -21,7 +22,9 @@ def with_bar(batches: Iterator[pa.RecordBatch], label: str, rows: int | None) ->
     if importlib.util.find_spec("tqdm") is None:
         yield from batches
         return
-    from tqdm.auto import tqdm
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # in a notebook without ipywidgets, tqdm warns, and then shows a bar of text
+        from tqdm.auto import tqdm
 
     with tqdm(total=rows, desc=label, unit=" rows", unit_scale=True, delay=_DELAY, leave=False) as bar:
         for batch in batches:

@@ -107,6 +107,7 @@ class Resampled(TypedDict, total=False):
     """The options of resampled()."""
 
     columns: str | Sequence[str] | None
+    by: str | Sequence[str] | None
     bucket: str
     timeout: float | None
 

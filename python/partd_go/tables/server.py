@@ -87,7 +87,7 @@ class Server(Process):
 class SharedServer(SharedProcess):
     """A handle to the server of a directory, which all handles of this user on this machine share."""
 
-    _exclusive, _ignored_env_prefixes = True, IGNORED_ENV_PREFIXES
+    _exclusive, _ignored_env_prefixes, _verify = True, IGNORED_ENV_PREFIXES, Server._verify
 
     def __init__(self, directory: str, flags: tuple[str, ...] = (), start_timeout: float = START_TIMEOUT):
         machine = hashlib.sha256(os.uname().nodename.encode()).hexdigest()[:8]

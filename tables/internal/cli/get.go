@@ -114,7 +114,7 @@ func suggestForce(err error) error {
 	return err
 }
 
-// writeRows writes the rows of r to out. For the format Arrow, stream selects Arrow's stream format instead of its file
+// writeRows writes the rows of r to out. For Arrow, stream selects Arrow's stream format instead of its file
 // format.
 func writeRows(out io.Writer, format formats.Format, r array.RecordReader, stream bool) error {
 	w, err := formats.NewWriter(format, out, r.Schema(), stream)

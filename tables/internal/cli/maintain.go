@@ -54,14 +54,20 @@ func newExpire(a *app) *cobra.Command {
 		Use:   "expire [flags] [--] [NAME…]",
 		Short: "Remove old versions and unused files",
 		Long: `Remove versions older than --older-than, except the newest --keep of each table, and
-remove files that have been unused for a day. Until then, running readers may still need
-them.`,
+remove files that have been unused for the time --grace. Until then, readers in other
+processes may still need them.`,
 		Example: "  partd-tables expire --older-than 720h --keep 10",
 	}, operations.Expire, o, func(r tables.MaintainResult) string {
 		return fmt.Sprintf("%d versions expired, %d files removed (%d bytes), %d unused files remain for now", r.Versions, r.FilesRemoved, r.BytesRemoved, r.FilesWaiting)
 	})
 	cmd.Flags().DurationVar(&o.OlderThan, "older-than", 7*24*time.Hour, "expire versions that are older than this `AGE`, such as 720h")
 	cmd.Flags().IntVar(&o.Keep, "keep", 1, "keep the newest `N` versions, whatever their age")
+	cmd.Flags().DurationVar(&o.Grace, "grace", 24*time.Hour, "remove files that have been unused for `AGE`; 0 if no other process uses the directory")
+	cmd.PreRun = func(*cobra.Command, []string) {
+		if o.Grace == 0 {
+			o.Grace = -1 // because 0 means the default
+		}
+	}
 	return cmd
 }
 

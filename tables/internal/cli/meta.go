@@ -43,17 +43,17 @@ func parseAssignments(args []string) (tables.Metadata, error) {
 func newMetaGet(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "get [flags] [--] [NAME]",
-		Short:   "Write the metadata of a table, or of a bucket",
-		Long:    `Write the metadata of a table or, without NAME, of the bucket.`,
+		Short:   "Print the metadata of a table or a bucket",
+		Long:    `Print the metadata of a table or, without NAME, of the bucket.`,
 		Example: "  partd-tables meta get AAPL --bucket NASDAQ\n  partd-tables meta get --bucket NASDAQ --json",
 	}
 	p := locationFlags(cmd, tableBucketUsage)
-	at := stateFlags(cmd)
+	state := stateFlags(cmd)
 	asJSON := cmd.Flags().Bool("json", false, "write one JSON object")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx := cmd.Context()
-		if at() != nil && len(args) == 0 {
-			return cliutil.Usagef("--version and --snapshot need a NAME: for a bucket's metadata, use snapshot list")
+		if state() != nil && len(args) == 0 {
+			return cliutil.Usagef("--version and --snapshot need a NAME: for the metadata of a bucket in a snapshot, use snapshot list")
 		}
 		return p.withBackend(ctx, false, func(s backend) (err error) {
 			var m tables.Metadata
@@ -61,7 +61,7 @@ func newMetaGet(a *app) *cobra.Command {
 				m, err = operations.BucketMetadata.Do(ctx, s.Target, &operations.Bucket{Bucket: *p.bucket})
 			} else {
 				var info tables.TableInfo
-				info, _, err = s.Describe(ctx, *p.bucket, args[0], at())
+				info, _, err = s.Describe(ctx, *p.bucket, args[0], state())
 				m = info.Metadata
 			}
 			if err != nil {
@@ -86,7 +86,7 @@ func newMetaGet(a *app) *cobra.Command {
 func newMetaSet(_ *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "set [flags] [--] [NAME] KEY=VALUE…",
-		Short: "Change the metadata of a table, or of a bucket",
+		Short: "Change the metadata of a table or a bucket",
 		Long: `Set metadata of a table or, with --of-bucket, of the bucket. With --of-bucket, a missing
 bucket is created, even without KEY=VALUE.`,
 		Example: `  partd-tables meta set AAPL source=feed lots=100 --bucket NASDAQ
@@ -96,12 +96,12 @@ bucket is created, even without KEY=VALUE.`,
 	}
 	p := locationFlags(cmd, tableBucketUsage)
 	fs := cmd.Flags()
-	bucket := fs.Bool("of-bucket", false, "change the metadata of the bucket itself, not of a table")
+	ofBucket := fs.Bool("of-bucket", false, "change the metadata of the bucket itself, not of a table")
 	remove := fs.StringArray("remove", nil, "remove a `KEY`")
 	replace := fs.Bool("replace", false, "remove all other keys")
 	return operationCommand(cmd, p, operations.ChangeMetadata, func(args []string) (*operations.Metadata, error) {
 		metadata := &operations.Metadata{Bucket: *p.bucket}
-		if !*bucket {
+		if !*ofBucket {
 			if len(args) == 0 || args[0] == "" {
 				return nil, cliutil.Usagef("name a table, or use --of-bucket")
 			}
@@ -111,7 +111,7 @@ bucket is created, even without KEY=VALUE.`,
 		if err != nil {
 			return nil, err
 		}
-		if len(values) == 0 && len(*remove) == 0 && !*replace && !*bucket {
+		if len(values) == 0 && len(*remove) == 0 && !*replace && !*ofBucket {
 			return nil, cliutil.Usagef("nothing to change: use KEY=VALUE, --remove KEY or --replace")
 		}
 		metadata.MetadataChange = tables.MetadataChange{Set: values, Remove: *remove, Replace: *replace}

@@ -100,7 +100,7 @@ func (c *serveConfig) serve(ctx context.Context, a *app, onHangup func(reload fu
 		if programs, err = listenShare(c.share); err != nil {
 			return err
 		}
-		defer programs.release("stopped\n") // after the store is closed
+		defer func() { programs.release(endMessage(err)) }() // after the store is closed
 	}
 	l, err := c.listenFlight()
 	if err != nil {

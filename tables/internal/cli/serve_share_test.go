@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -53,6 +54,26 @@ func TestServeShare(t *testing.T) {
 	mustSucceed(t, store.Close())
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("the server exited with %v, want 0", err)
+	}
+}
+
+// TestShareFailed checks that the last program learns why the server failed while it stopped.
+func TestShareFailed(t *testing.T) {
+	dir, err := os.MkdirTemp("", "partd") // the path of a socket must be short
+	mustSucceed(t, err)
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	cmd, _ := startServer(t, "--listen", "grpc+unix://"+filepath.Join(dir, "s"), "--share", filepath.Join(dir, "share"), "--dir", filepath.Join(dir, "d"))
+	c, err := net.Dial("unix", filepath.Join(dir, "share"))
+	mustSucceed(t, err)
+	defer c.Close() //nolint:errcheck // only read
+	r := bufio.NewReader(c)
+	_, err = r.ReadString('\n')
+	mustSucceed(t, err)
+	mustSucceed(t, os.RemoveAll(filepath.Join(dir, "d")))
+	mustSucceed(t, c.(*net.UnixConn).CloseWrite())
+	text, err := io.ReadAll(r)
+	if exit := cmd.Wait(); err != nil || exit == nil || !strings.HasPrefix(string(text), "failed: ") {
+		t.Errorf("the server exited with %v, and the last program read %q, error %v, want the reason of the failure", exit, text, err)
 	}
 }
 

@@ -286,7 +286,7 @@ func (c *serveConfig) setSecrets(server *flightd.Server) error {
 	return server.SetSecrets(secrets, revoked)
 }
 
-// reload reads the secrets and certificates again, and opens the audit log again. If a file is invalid, its previous
+// reload reloads the secrets and certificates, and reopens the audit log. If a file is invalid, its previous
 // contents stay in use.
 func (c *serveConfig) reload(server *flightd.Server) {
 	log := c.options.Logger

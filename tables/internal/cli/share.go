@@ -73,6 +73,14 @@ func (s *sharing) wait(ctx context.Context, serve func(context.Context, net.Conn
 	}
 }
 
+// endMessage returns the message for the programs that wait for the end of a server, which ended with err.
+func endMessage(err error) string {
+	if err != nil {
+		return fmt.Sprintf("failed: %v\n", err)
+	}
+	return "stopped\n"
+}
+
 // release sends message to the remaining programs, and disconnects them, after the server has stopped. They wait for this.
 func (s *sharing) release(message string) {
 	_ = s.listener.Close()

@@ -62,7 +62,7 @@ const (
 	pystoreSnapshots = "_snapshots"
 )
 
-// pystoreSources lists the tables of a pystore store. The item DIR/COLLECTION/ITEM/*.parquet becomes the table ITEM in
+// pystoreSources lists the tables of a pystore store. The item DIR/COLLECTION/ITEM/*.parquet becomes table ITEM in
 // the bucket COLLECTION. The items of a snapshot, DIR/COLLECTION/_snapshots/SNAPSHOT/ITEM/*.parquet, go to the bucket
 // COLLECTION@SNAPSHOT.
 func pystoreSources(dir string) ([]source, error) {

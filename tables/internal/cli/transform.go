@@ -96,6 +96,7 @@ A function can name its column, as in "max(high)". The first column of the resul
 	fs.StringVar(&o.TimeColumn, "time", "", "time `COLUMN`")
 	fs.StringSliceVar((*[]string)(&o.Functions), "func", nil, "aggregate `FUNCTIONS`, separated by commas")
 	columns := fs.String("columns", "", "`COLUMNS` to aggregate, separated by commas (default: all)")
+	by := fs.String("by", "", "`COLUMNS` to group by, separated by commas, or \"\" for none (default: the table's keys)")
 	fs.StringVar(&o.SQL, "sql", "", "put the result of this `SELECT` statement instead")
 	cliutil.Complete(cmd, "func", transform.Functions...)
 	out := outputFlags(a, cmd)
@@ -108,6 +109,10 @@ A function can name its column, as in "max(high)". The first column of the resul
 		}
 		o.Source, o.Target, o.Mode = t.source(args[0]), t.target(cmd, args[len(args)-1]), mode
 		o.Columns, err = columnNames("columns", *columns)
+		if fs.Changed("by") && err == nil {
+			o.By, err = columnNames("by", *by)
+			o.By = append([]string{}, o.By...) // not nil
+		}
 		return o, err
 	}
 	putResult := transformCommand(t, cmd, operations.Resample, input).RunE

@@ -77,7 +77,7 @@ func appendField(line []byte, index int, value []byte) []byte {
 	return append(append(append(line, '"'), bytes.ReplaceAll(value, []byte(`"`), []byte(`""`))...), '"')
 }
 
-// newJSONWriter returns a writer of JSON lines: an object per row, with its members in the order of the columns.
+// newJSONWriter returns a writer of JSON lines: an object per row, with its members in column order.
 func newJSONWriter(w io.Writer, schema *arrow.Schema) (*textWriter, error) {
 	names := make([][]byte, schema.NumFields())
 	for k, f := range schema.Fields() {

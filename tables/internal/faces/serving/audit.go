@@ -70,8 +70,8 @@ func Note(ctx context.Context, bucket, sql string, names ...string) {
 	}
 }
 
-// NoteRequest is like Note, for a request in JSON. It ignores requests that are not JSON, or too long. If action is not
-// "", it becomes part of the operation's name.
+// NoteRequest is like Note, but for a request in JSON. It ignores requests that are not JSON, or too long. If action is
+// not "", it becomes part of the operation's name.
 func NoteRequest(ctx context.Context, action string, request []byte) {
 	e := entryOf(ctx)
 	if e == nil {

@@ -73,7 +73,7 @@ func NewToken(secret []byte, r Rights, server string, ttl time.Duration, buckets
 
 var namePattern = regexp.MustCompile(`^[A-Za-z0-9_.@-]{1,64}$`)
 
-// NewNamedToken is like NewToken, for a token with a name. Logs show the name, limits count by it, and it can be
+// NewNamedToken is like NewToken, but for a token with a name. Logs show the name, limits count by it, and it can be
 // revoked.
 func NewNamedToken(secret []byte, name string, r Rights, ttl time.Duration, buckets ...string) (string, error) {
 	if !namePattern.MatchString(name) {

@@ -31,7 +31,7 @@ func (c *call) attachTo(ctx context.Context) context.Context {
 	return worker.WithCaller(ctx, c.host+" "+c.user, func() bool { return c.queries.hasOtherCalls(c) || c.puts.hasOtherCalls(c) })
 }
 
-// AcquirePut is like AcquireQuery, for calls that write rows.
+// AcquirePut is like AcquireQuery, but for calls that write rows.
 func AcquirePut(ctx context.Context) (release func(), err error) {
 	c, ok := ctx.Value(callKey{}).(*call)
 	if !ok {

@@ -35,7 +35,7 @@ type Requests struct {
 
 	mu       sync.Mutex
 	charged  int64      // bytes that Charge counted, for all requests
-	chargers []*Request // requests with charged bytes, in the order of their first Charge
+	chargers []*Request // requests with charged bytes, in order of their first Charge
 }
 
 // NewRequests returns the limits for an HTTP handler that runs in the same process as s.

@@ -60,7 +60,7 @@ type Options struct {
 
 	IdleTimeout time.Duration // how long a call may wait for its client to send or receive a message
 	CallTimeout time.Duration // how long a call may take in total
-	Grace       time.Duration // how long running calls may continue after the server begins to shut down
+	Grace       time.Duration // how long running calls may continue after the server starts to shut down
 
 	// BackupDir is the directory for the copies that clients with an admin token may request. Each copy is in a
 	// subdirectory whose name the client chooses. "" means that the server makes no copies.

@@ -12,7 +12,7 @@ import (
 	"github.com/go-partd/partd/internal/base/canceled"
 )
 
-// Merge yields the rows of sources in the order of their keys, and applies rule to rows with equal keys. All
+// Merge yields the rows of sources in key order, and applies rule to rows with equal keys. All
 // sources without Hides must have the same columns. If the open sources would use more than memory bytes, Merge
 // first merges some of them through temporary files.
 func Merge(ctx context.Context, rule Rule, memory int64, sources ...Source) Batches {
@@ -35,7 +35,7 @@ func Merge(ctx context.Context, rule Rule, memory int64, sources ...Source) Batc
 
 type merge struct {
 	rule    Rule
-	pending []*cursor // sources that are not open yet, in the order of their lowest values
+	pending []*cursor // sources that are not open yet, in order of their lowest values
 	open    cursors
 	out     output
 

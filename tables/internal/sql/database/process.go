@@ -23,7 +23,7 @@ import (
 
 // Process is a Runner with a database in a separate process, which runs serveStatements.
 type Process struct {
-	p             *worker.Process
+	worker        *worker.Process
 	dir           string // the database's directory for data beyond the memory limit
 	maxBatchBytes int64
 	stopWatching  func() bool // stops watching the context of CancelWith; false means that the process was killed
@@ -55,58 +55,58 @@ type description struct{ Result, Parameters []byte }
 
 // OpenProcess opens a database in a separate process.
 func OpenProcess(ctx context.Context, o *Options, dir string) (*Process, error) {
-	p, err := worker.Start(ctx, sqlWorker, nil)
+	w, err := worker.Start(ctx, sqlWorker, nil)
 	if err != nil {
 		return nil, err
 	}
-	d := &Process{p: p, dir: dir, maxBatchBytes: o.Memory + processOverhead(o)}
-	if err := p.Send(message{Open: &openRequest{*o, dir}}); err != nil {
-		d.Close()
-		return nil, statementError(p.ExplainError(err))
+	p := &Process{worker: w, dir: dir, maxBatchBytes: o.Memory + processOverhead(o)}
+	if err := w.Send(message{Open: &openRequest{*o, dir}}); err != nil {
+		p.Close()
+		return nil, statementError(w.ExplainError(err))
 	}
-	return d, nil
+	return p, nil
 }
 
-func (d *Process) IsAlive() bool { return d.p.IsAlive() }
+func (p *Process) IsAlive() bool { return p.worker.IsAlive() }
 
-func (d *Process) CancelWith(ctx context.Context) { d.stopWatching = d.p.KillWith(ctx) }
+func (p *Process) CancelWith(ctx context.Context) { p.stopWatching = p.worker.KillWith(ctx) }
 
-func (d *Process) call(request, response any) error {
-	err := d.p.Send(request)
+func (p *Process) call(request, response any) error {
+	err := p.worker.Send(request)
 	if err == nil {
-		err = d.p.Receive(response)
+		err = p.worker.Receive(response)
 	}
-	return statementError(d.p.ExplainError(err))
+	return statementError(p.worker.ExplainError(err))
 }
 
-func (d *Process) Ready(ctx context.Context) error {
-	if d.isOpen {
+func (p *Process) Ready(ctx context.Context) error {
+	if p.isOpen {
 		return nil
 	}
-	defer d.p.KillWith(ctx)()
-	return statementError(d.p.ExplainError(d.p.Receive(&d.isOpen)))
+	defer p.worker.KillWith(ctx)()
+	return statementError(p.worker.ExplainError(p.worker.Receive(&p.isOpen)))
 }
 
-func (d *Process) TableNames(sql string) (names []Name, err error) {
-	err = d.call(message{Names: sql}, &names)
-	d.hasEnded = true
+func (p *Process) TableNames(sql string) (names []Name, err error) {
+	err = p.call(message{Names: sql}, &names)
+	p.hasEnded = true
 	return names, err
 }
 
-func (d *Process) Describe(j *Job) (result, parameters *arrow.Schema, err error) {
+func (p *Process) Describe(j *Job) (result, parameters *arrow.Schema, err error) {
 	var answer description
-	d.hasEnded = false
-	if err := d.call(message{Job: &jobMessage{Job: *j, Describe: true}}, &answer); err != nil {
+	p.hasEnded = false
+	if err := p.call(message{Job: &jobMessage{Job: *j, Describe: true}}, &answer); err != nil {
 		return nil, nil, err
 	}
-	d.hasEnded = true
+	p.hasEnded = true
 	if result, err = worker.ParseSchema(answer.Result); err == nil {
 		parameters, err = worker.ParseSchema(answer.Parameters)
 	}
 	return result, parameters, err
 }
 
-func (d *Process) Start(ctx context.Context, j *Job) (Rows, error) {
+func (p *Process) Start(ctx context.Context, j *Job) (Rows, error) {
 	m := &jobMessage{Job: *j}
 	if j.Parameters != nil {
 		var b bytes.Buffer
@@ -116,71 +116,71 @@ func (d *Process) Start(ctx context.Context, j *Job) (Rows, error) {
 		}
 		m.Parameters = b.Bytes()
 	}
-	d.hasEnded = false
-	err := d.p.Send(message{Job: m})
+	p.hasEnded = false
+	err := p.worker.Send(message{Job: m})
 	var batches *worker.Batches
 	if err == nil {
-		batches, err = d.p.ReceiveBatches(d.maxBatchBytes)
+		batches, err = p.worker.ReceiveBatches(p.maxBatchBytes)
 	}
 	if err != nil {
-		d.hasEnded = true
-		return nil, statementError(d.p.ExplainError(err))
+		p.hasEnded = true
+		return nil, statementError(p.worker.ExplainError(err))
 	}
-	return &processRows{ctx, d, batches}, nil
+	return &processRows{ctx, p, batches}, nil
 }
 
-// Finish ends the process if its statement has not ended. In both cases, no file is open afterwards, so files can be
+// Finish ends the process if its statement has not ended. Either way, no file is open afterwards, so files can be
 // removed.
-func (d *Process) Finish() {
-	if stopped := d.stopWatching == nil || d.stopWatching(); !stopped || !d.hasEnded {
-		d.p.Close()
+func (p *Process) Finish() {
+	if stopped := p.stopWatching == nil || p.stopWatching(); !stopped || !p.hasEnded {
+		p.worker.Close()
 	}
 }
 
-func (d *Process) Reuse() (r Reuse) {
-	if !d.prepareNext(message{Again: true}, &r) {
+func (p *Process) Reuse() (r Reuse) {
+	if !p.prepareNext(message{Again: true}, &r) {
 		return Reuse{}
 	}
-	d.isOpen = r.IsPossible
+	p.isOpen = r.IsPossible
 	return r
 }
 
 // Reopen makes the process open a new database in dir.
-func (d *Process) Reopen(o *Options, dir string) bool {
-	if !d.prepareNext(message{Open: &openRequest{*o, dir}}, &d.isOpen) || !d.isOpen {
+func (p *Process) Reopen(o *Options, dir string) bool {
+	if !p.prepareNext(message{Open: &openRequest{*o, dir}}, &p.isOpen) || !p.isOpen {
 		return false
 	}
-	_ = os.RemoveAll(d.dir) // errors do not matter, because Engine.Close removes remaining files
-	d.dir = dir
+	_ = os.RemoveAll(p.dir) // errors do not matter, because Engine.Close removes remaining files
+	p.dir = dir
 	return true
 }
 
 // prepareNext asks the process to prepare for another statement, and reports whether it received the response.
-func (d *Process) prepareNext(m message, response any) bool {
+func (p *Process) prepareNext(m message, response any) bool {
 	const timeout = 2 * time.Second
-	if !d.IsAlive() {
+	if !p.IsAlive() {
 		return false
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	d.CancelWith(ctx)
-	d.isOpen = false
-	if d.call(m, response) != nil || !d.stopWatching() {
+	p.CancelWith(ctx)
+	p.isOpen = false
+	if p.call(m, response) != nil || !p.stopWatching() {
 		return false
 	}
-	d.stopWatching = nil
+	p.stopWatching = nil
 	return true
 }
 
 // Close ends the process.
-func (d *Process) Close() {
-	d.p.Close()
-	_ = os.RemoveAll(d.dir) // errors do not matter, because Engine.Close removes remaining files
+func (p *Process) Close() {
+	p.worker.Close()
+	_ = os.RemoveAll(p.dir) // errors do not matter, because Engine.Close removes remaining files
 }
 
 type processRows struct {
 	ctx     context.Context // Start's context, stored because the methods of Rows take none
-	d       *Process
+	process *Process
 	batches *worker.Batches
 }
 
@@ -191,8 +191,8 @@ func (r *processRows) Next() (arrow.RecordBatch, error) {
 		return nil, err
 	}
 	batch, err := r.batches.Next()
-	r.d.hasEnded = batch == nil
-	return batch, statementError(r.d.p.ExplainError(err))
+	r.process.hasEnded = batch == nil
+	return batch, statementError(r.process.worker.ExplainError(err))
 }
 
 // Messages yields the result as encoded Arrow messages, as an alternative to Next. Each message is valid until the
@@ -200,12 +200,12 @@ func (r *processRows) Next() (arrow.RecordBatch, error) {
 func (r *processRows) Messages() iter.Seq2[arrowsafe.Message, error] {
 	return func(yield func(arrowsafe.Message, error) bool) {
 		for m, err := range r.batches.Messages() {
-			err = cmp.Or(canceled.Err(r.ctx), statementError(r.d.p.ExplainError(err)))
+			err = cmp.Or(canceled.Err(r.ctx), statementError(r.process.worker.ExplainError(err)))
 			if !yield(m, err) || err != nil {
 				return
 			}
 		}
-		r.d.hasEnded = true
+		r.process.hasEnded = true
 	}
 }
 

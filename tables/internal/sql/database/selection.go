@@ -15,7 +15,7 @@ import (
 // Selection is a statement that only selects columns of one table, or counts its rows. A scan of the table can answer
 // it without DuckDB.
 type Selection struct {
-	Columns   []string   // columns of the result, in any case; nil means all columns
+	Columns   []string   // columns of the result, in upper or lower case; nil means all columns
 	CountsAll bool       // the result is the number of all rows
 	Where     []Equality // all of them must hold; at most 16
 
@@ -25,7 +25,7 @@ type Selection struct {
 // Equality is a condition that a column equals a literal or, if IsParameter is set, a parameter. The parameters of a
 // Selection are $1, $2 and so on, in the order of their conditions.
 type Equality struct {
-	Column      string // in any case
+	Column      string // in upper or lower case
 	IsParameter bool
 	Literal     sqlwrite.Literal
 }
@@ -69,7 +69,8 @@ func fieldsOf(node any, want string, names ...string) ([]any, bool) {
 	return values, err == nil && string(text) == want
 }
 
-// selectionOf returns the Selection of a statement's parse tree, or nil if the statement does anything else.
+// selectionOf returns the Selection of a statement's parse tree, or nil if the statement does more than a Selection
+// can describe.
 func selectionOf(tree any) *Selection {
 	statement, isStatement := fieldsOf(tree, "{}", "node", "named_param_map")
 	query, isSelect := fieldsOf(statement[0], selectNode, "select_list", "from_table", "where_clause")
@@ -78,10 +79,11 @@ func selectionOf(tree any) *Selection {
 	if !isStatement || !isSelect || !isTable || len(results) == 0 {
 		return nil
 	}
-	table, s := from[0], &Selection{} // the name in qualified columns
+	table := from[0] // the name that qualifies columns: the alias, or else the table's name
 	if table == "" {
 		table = from[1]
 	}
+	s := &Selection{}
 	_, isStar := fieldsOf(results[0], starNode)
 	_, isCount := fieldsOf(results[0], countNode, "alias")
 	switch {
@@ -103,7 +105,7 @@ func selectionOf(tree any) *Selection {
 	return s
 }
 
-// columnOf returns the name of a column if a node is a reference to a column of the table.
+// columnOf returns the name of the column that a node refers to. ok is false if the node is not a column of the table.
 func columnOf(node, table any) (column string, ok bool) {
 	fields, ok := fieldsOf(node, columnNode, "alias", "column_names")
 	names, _ := fields[1].([]any)

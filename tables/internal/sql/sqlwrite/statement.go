@@ -45,7 +45,7 @@ type Statement struct {
 	Values  [][]string // rows of INSERT … VALUES; "" means DEFAULT, and an empty row means DEFAULT VALUES
 
 	NewColumns []Column // columns of CREATE TABLE, or the column that ALTER TABLE adds or changes
-	NewName    string   // new name of the table, or of the column Column
+	NewName    string   // new name of the table, or of column Column
 
 	Column   string // column that ALTER TABLE adds, drops, renames or changes; "" if it renames the table
 	Change   string // what ALTER TABLE does to Column: "add", "drop", "rename" or "widen"

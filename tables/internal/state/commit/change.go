@@ -122,7 +122,7 @@ func (s *Tables) Commit(ctx context.Context, hooks []icecat.TxHook, changes ...*
 }
 
 // Commit commits steps that change the entry's table, and returns the new table, or nil if nothing changed. The caller
-// must hold the lock e.Commits. If the steps need the tail's rows, the caller must first have folded these rows into
+// must hold e.Commits. If the steps need the tail's rows, the caller must first have folded these rows into
 // the table.
 func (e *Entry) Commit(ctx context.Context, steps ...PreparedStep) (*table.Table, error) {
 	c := &Change{Entry: e}

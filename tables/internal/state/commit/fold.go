@@ -17,6 +17,7 @@ import (
 	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
 	"github.com/go-partd/partd/tables/internal/rows/take"
+	"github.com/go-partd/partd/tables/internal/state/tail"
 )
 
 // Fold moves the table's rows from the tail to files, and returns their number.
@@ -52,9 +53,8 @@ func (e *Entry) foldAll(ctx context.Context, moment time.Time) (*table.Table, er
 	return t, err
 }
 
-// fold is Fold for callers that hold the lock e.Commits. It also returns the table if the fold changed the table. Rows
-// that were put by the given moment get a snapshot of their own. fold retries if the table's schema changes
-// concurrently.
+// fold is Fold for callers that hold e.Commits. It also returns the table if the fold changed the table. The rows that
+// were put by the given moment get their own snapshot. fold retries if the table's schema changes concurrently.
 func (e *Entry) fold(ctx context.Context, moment time.Time) (rows int64, t *table.Table, err error) {
 	if e.tables.Tail == nil || e.tables.ReadOnly {
 		return 0, nil, nil
@@ -81,11 +81,28 @@ type foldInput struct {
 	versions []int64 // the versions that the puts returned, in order; none if Iceberg's format does not number versions
 }
 
-// foldPart describes rows of consecutive puts.
+// foldPart is rows of consecutive puts. The last part has all remaining rows, whatever its Rows.
 type foldPart struct {
-	rows         int64     // 0 for the last part, which has all remaining rows
-	oldest, last time.Time // times of the first and last put
-	files        []iceberg.DataFile
+	tail.Span
+	files []iceberg.DataFile
+}
+
+// maxMoments is the maximum number of snapshots that a read of a past moment makes.
+const maxMoments = 50
+
+// partsFor divides the rows to fold for a reader of a moment. Each put gets a part, so that other moments can be read
+// later, too. If there are more than maxMoments puts, there is one part for the puts by the moment, and one for the rest.
+func partsFor(puts []tail.Span, moment time.Time) (parts []foldPart) {
+	for i, p := range puts {
+		isMoment := i > 0 && p.First.After(moment) && !puts[i-1].First.After(moment)
+		if i == 0 || isMoment || len(puts) <= maxMoments && moment != afterAllPuts {
+			parts = append(parts, foldPart{Span: p})
+			continue
+		}
+		last := &parts[len(parts)-1]
+		last.Rows, last.Last = last.Rows+p.Rows, p.Last
+	}
+	return parts
 }
 
 // foldOnce loads the table only once, unless another process commits to it during the fold.
@@ -149,13 +166,8 @@ func (e *Entry) startFold(ctx context.Context, moment time.Time) (*foldInput, er
 	}
 	f := &foldInput{t: t, epoch: last, ids: e.log.IDs(e.state.folded, last)}
 	f.versions = e.log.Versions(e.state.folded, last)
-	_, _, oldest, _ := e.log.Size(e.state.folded)
-	before, beforeTime, next := e.log.RowsBy(e.state.folded, last, moment)
-	_, f.updated, _ = e.log.RowsBy(e.state.folded, last, afterAllPuts)
-	f.parts = []foldPart{{oldest: oldest, last: f.updated}}
-	if before > 0 && !next.IsZero() {
-		f.parts = []foldPart{{rows: before, oldest: oldest, last: beforeTime}, {oldest: next, last: f.updated}}
-	}
+	f.parts = partsFor(e.log.Spans(e.state.folded, last), moment)
+	f.updated = f.parts[len(f.parts)-1].Last
 	// Appends during the fold get versions after those of the fold.
 	e.foldedEpoch = last + 1
 	parts := int64(len(f.parts))
@@ -177,7 +189,7 @@ func (e *Entry) commitFold(ctx context.Context, f *foldInput) (rows int64, t *ta
 	rows = batch.NumRows()
 	start := int64(0)
 	for i := 0; i < len(f.parts) && err == nil; i++ {
-		end := start + f.parts[i].rows
+		end := start + f.parts[i].Rows
 		if i == len(f.parts)-1 {
 			end = rows
 		}
@@ -220,7 +232,7 @@ func (f *foldInput) apply(ctx context.Context, a *Attempt, cur *table.Table) (ta
 		return nil, err
 	}
 	for i, p := range f.parts {
-		props := iceberg.Properties{rowsFrom: millis(p.oldest), rowsUntil: millis(p.last)}
+		props := iceberg.Properties{rowsFrom: millis(p.First), rowsUntil: millis(p.Last)}
 		if i == len(f.parts)-1 {
 			maps.Copy(props, a.tables.epochProperty(f.epoch))
 			maps.Copy(props, promised(f.versions, cur.Metadata().LastSequenceNumber()+1))
@@ -257,12 +269,12 @@ func (p *foldPart) backdate(a *Attempt, cur *table.Table, meta table.Metadata, p
 	if meta.CurrentSnapshot() == nil {
 		return meta, nil
 	}
-	timestamp := p.last
+	timestamp := p.Last
 	if latest := time.Now().Add(-time.Second); timestamp.After(latest) {
 		timestamp = latest
 	}
 	snapshot := *meta.CurrentSnapshot()
-	snapshot.TimestampMs = min(snapshot.TimestampMs, max(timestamp.UnixMilli(), p.oldest.UnixMilli(), base.LastUpdatedMillis()))
+	snapshot.TimestampMs = min(snapshot.TimestampMs, max(timestamp.UnixMilli(), p.First.UnixMilli(), base.LastUpdatedMillis()))
 	return table.UpdateTableMetadata(base, []table.Update{
 		table.NewSetPropertiesUpdate(props), table.NewAddSnapshotUpdate(&snapshot),
 		table.NewSetSnapshotRefUpdate(table.MainBranch, snapshot.SnapshotID, table.BranchRef, -1, -1, -1),

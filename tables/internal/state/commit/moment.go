@@ -15,7 +15,7 @@ type change struct {
 	first, last int64
 }
 
-// changes returns the changes of a table, in the order of its commits.
+// changes returns the changes of a table, in commit order.
 func changes(meta table.Metadata) (all []change) {
 	var previous *table.Snapshot
 	newest := int64(math.MinInt64)

@@ -24,7 +24,7 @@ type Definition struct {
 	Logical *arrow.Schema // the types that readers get: Put without encodings such as dictionaries
 
 	Settings Settings
-	Order    *Order                       // nil if rows are in the order of arrival
+	Order    *Order                       // nil if rows are in order of arrival
 	Rules    func() ([]rules.Rule, error) // the table's own rules
 
 	key     key
@@ -67,8 +67,8 @@ func FromMetadata(meta table.Metadata) (*Definition, error) {
 	return d, nil
 }
 
-// ForSchema is like FromMetadata, for an older schema of the table. If that schema lacks a column of the table's order,
-// Order is nil.
+// ForSchema is like FromMetadata, but for an older schema of the table. If that schema lacks a column of the table's
+// order, Order is nil.
 func ForSchema(meta table.Metadata, columns *iceberg.Schema) (*Definition, error) {
 	current, err := FromMetadata(meta)
 	if err != nil || columns.ID == current.Columns.ID {
@@ -85,7 +85,8 @@ func ForSchema(meta table.Metadata, columns *iceberg.Schema) (*Definition, error
 	return d, nil
 }
 
-// withTypes returns a Definition that has only columns. property is the table property that records the types as put.
+// withTypes returns a Definition that has only columns. property is the value of the table property that records the
+// columns' types in the put.
 func withTypes(columns *iceberg.Schema, property string) (d *Definition, err error) {
 	d = &Definition{Columns: columns}
 	if d.Stored, err = schema.StoredSchema(columns); err != nil {
@@ -140,7 +141,7 @@ func (d *Definition) StoredWithIDs() (_ *arrow.Schema, err error) {
 
 type cachedCaster struct {
 	putSchema *arrow.Schema
-	cast      *schema.Caster
+	caster    *schema.Caster
 	changes   []Change
 }
 
@@ -151,7 +152,7 @@ func (d *Definition) Caster(putSchema *arrow.Schema) (*schema.Caster, []Change, 
 	defer d.mu.Unlock()
 	for _, c := range d.casters {
 		if c.putSchema == putSchema || c.putSchema.Equal(putSchema) {
-			return c.cast, c.changes, nil
+			return c.caster, c.changes, nil
 		}
 	}
 	if err := schema.CheckReadable(d.Stored); err != nil {
@@ -166,12 +167,12 @@ func (d *Definition) Caster(putSchema *arrow.Schema) (*schema.Caster, []Change, 
 		return nil, nil, err
 	}
 	if len(c.changes) == 0 {
-		if c.cast, err = schema.NewPutCaster(putSchema, d.Stored, d.Logical); err != nil {
+		if c.caster, err = schema.NewPutCaster(putSchema, d.Stored, d.Logical); err != nil {
 			return nil, nil, err
 		}
 	}
 	d.casters = pushFront(d.casters, c)
-	return c.cast, c.changes, nil
+	return c.caster, c.changes, nil
 }
 
 // pushFront returns item followed by items, up to maxCached items.

@@ -105,7 +105,7 @@ func (c Compression) codec() string {
 // SettingsProperty is the table property that contains the settings.
 const SettingsProperty = "partd.settings"
 
-// ParseSettings parses the value of the property SettingsProperty.
+// ParseSettings parses the value of SettingsProperty.
 func ParseSettings(text string) (s Settings, err error) {
 	if text != "" {
 		if err := json.Unmarshal([]byte(text), (*storedSettings)(&s)); err != nil {
@@ -115,7 +115,7 @@ func ParseSettings(text string) (s Settings, err error) {
 	return s, nil
 }
 
-// property returns the value of the property SettingsProperty, after checking the settings against a table's columns.
+// property returns the value of SettingsProperty, after checking the settings against a table's columns.
 func (s Settings) property(schema *arrow.Schema) (string, error) {
 	if err := errors.Join(s.Evolution.Check(), s.CheckPartition(), checkKnown("compression", s.Compression, CompressFast, CompressSmall), s.checkOrder(schema)); err != nil {
 		return "", &ArgumentError{fmt.Errorf("settings: %w", err)}

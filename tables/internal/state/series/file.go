@@ -36,7 +36,7 @@ func (f *File) Low() int64 { return cmp.Or(f.Bounds, &anyTimes).Lowest }
 // High returns the highest time that the file can contain.
 func (f *File) High() int64 { return cmp.Or(f.Bounds, &anyTimes).Highest }
 
-// Files returns the version's files, in the order of their arrival.
+// Files returns the version's files, in order of arrival.
 func (s *Series) Files(ctx context.Context) (files []*File, err error) {
 	if s.table.CurrentSnapshot() == nil {
 		return nil, nil
@@ -121,14 +121,14 @@ func (s *Series) withSortOrder(files []iceberg.DataFile) ([]iceberg.DataFile, er
 	return result, nil
 }
 
-// OverlappingGroups divides files, which must be listed in the order of arrival, into groups of overlapping files. The
-// groups are in the order of their times, and each lists its files in the order of arrival. If a file begins at the
+// OverlappingGroups divides files, which must be listed in order of arrival, into groups of overlapping files. The
+// groups are in time order, and each lists its files in order of arrival. If a file begins at the
 // last time of a file that arrived earlier, the two do not overlap. OverlappingGroups sets the arrival of the files.
 func OverlappingGroups(files []*File) (groups [][]*File) {
 	for i, f := range files {
 		f.arrival = i
 	}
-	// Files with the same first time stay in the order of arrival: if the first of them need not be merged, the rest
+	// Files with the same first time stay in order of arrival: if the first of them need not be merged, the rest
 	// need not either.
 	byTime := slices.SortedStableFunc(slices.Values(files), func(a, b *File) int { return cmp.Compare(a.Low(), b.Low()) })
 	for i := 0; i < len(byTime); {
@@ -147,7 +147,7 @@ func sortByArrival(files []*File) {
 }
 
 // Groups divides files into groups to merge into files of about target bytes. Each group consists of one or more of the
-// OverlappingGroups, and lists its files in the order of arrival. A merged file counts as the newest: its rows follow
+// OverlappingGroups, and lists its files in order of arrival. A merged file counts as the newest: its rows follow
 // other files' rows with the same time.
 func (s *Series) Groups(cutter *Cutter, files []*File, target int64) (groups [][]*File) {
 	var groupEnd, groupHigh int64 // end of the last group's last period, and the last group's highest time

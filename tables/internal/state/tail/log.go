@@ -182,7 +182,7 @@ func (l *Log) drop(e *epoch) {
 	e.inMemory, e.memBytes, e.batches, e.pending = false, 0, nil, nil
 }
 
-// Forget removes the epochs up to the number upTo. If deleting a key fails, a later Recover deletes it.
+// Forget removes the epochs up to and including upTo. If deleting a key fails, a later Recover deletes it.
 func (l *Log) Forget(ctx context.Context, upTo int64) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

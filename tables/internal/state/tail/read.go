@@ -163,24 +163,30 @@ func (l *Log) Versions(after, upTo int64) (versions []int64) {
 	return slices.Compact(versions)
 }
 
-// RowsBy returns the number of rows of the epochs from after+1 to upTo that were put by the given moment, the time of
-// the last of these rows, and the time of the next row. A time is zero if there is no such row.
-func (l *Log) RowsBy(after, upTo int64, moment time.Time) (rows int64, last, next time.Time) {
+// Span describes rows of consecutive puts.
+type Span struct {
+	Rows        int64
+	First, Last time.Time // times of the first and last put
+}
+
+// Spans returns the rows of the epochs from after+1 to upTo, divided by the millisecond of their put.
+func (l *Log) Spans(after, upTo int64) (spans []Span) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, e := range l.epochs {
+		if e.number <= after || e.number > upTo {
+			continue
+		}
 		for _, c := range e.counts {
 			t := time.UnixMilli(c.millis).UTC()
-			switch {
-			case e.number <= after || e.number > upTo:
-			case t.After(moment):
-				return rows, last, t
-			default:
-				rows, last = rows+c.rows, t
+			if n := len(spans); n > 0 && !t.After(spans[n-1].Last) {
+				spans[n-1].Rows += c.rows
+				continue
 			}
+			spans = append(spans, Span{c.rows, t, t})
 		}
 	}
-	return rows, last, next
+	return spans
 }
 
 // cachedResult is a result that a reader computed from the log's rows, for later readers.

@@ -85,8 +85,10 @@ async function draw(source: Statement, chart: ChartArgs, sql: string, time: bool
 function drawing({ points, chart: { kind, x, y, by } }: Drawn, width: number, height: number, accent: string): SVGSVGElement {
   const names = [...new Set(points.map((p) => p.s))].sort();
   const colour = names.length > 1 ? "s" : accent;
-  const labels = kind === "bar" ? points.map((p) => String(p.x)) : [];
-  const slanted = new Set(labels).size > 12;
+  const labels = kind === "bar" ? [...new Set(points.map((p) => String(p.x)))] : [];
+  const labelRoom = (width - 90) / labels.length; // in pixels
+  const slanted = labels.length > 12 || Math.max(0, ...labels.map((label) => Math.min(label.length, 18))) * 7 + 6 > labelRoom;
+  const everyLabel = Math.ceil(14 / labelRoom); // only each of so many bars has a label
   const title = kind === "histogram" ? "rows" : `${kind === "bar" ? "sum of " : ""}${y.join(", ")}`;
   const common = { x: "x", y: "y", tip: true };
   const marks = {
@@ -104,7 +106,7 @@ function drawing({ points, chart: { kind, x, y, by } }: Drawn, width: number, he
     marginBottom: slanted ? 110 : 42,
     style: { background: "transparent", fontSize: "11px", overflow: "visible" },
     color: { domain: names, scheme: "observable10", label: by || "value" },
-    x: { label: x, ...(kind === "bar" && { type: "band", domain: [...new Set(labels)], tickRotate: slanted ? -45 : 0, tickFormat: (t: string) => (t.length > 18 ? `${t.slice(0, 17)}…` : t) }) },
+    x: { label: x, ...(kind === "bar" && { type: "band", domain: labels, ticks: labels.filter((_, i) => i % everyLabel === 0), tickRotate: slanted ? -45 : 0, tickFormat: (t: string) => (t.length > 18 ? `${t.slice(0, 17)}…` : t) }) },
     y: { label: title, grid: true },
     marks: [kind === "bar" || kind === "histogram" ? ruleY([0]) : null, marks[kind]()],
   }) as SVGSVGElement;

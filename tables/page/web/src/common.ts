@@ -19,7 +19,7 @@ export interface FormArgs {
   bucket: string;
   table?: string;
   snapshot?: string;
-  file?: File;
+  files?: File[]; // put one after the other
 }
 
 // The view and its state are in the part of the address after #, which the browser does not send to the server.

@@ -77,7 +77,7 @@ export function editor(host: HTMLElement, text: string, changed: (text: string) 
         autocompletion(),
         highlightActiveLine(),
         EditorView.lineWrapping,
-        placeholder("SELECT … FROM a table in the tree.  Press Ctrl+Enter to run it."),
+        placeholder(`SELECT … FROM a table in the tree.${matchMedia("(pointer: coarse)").matches ? "" : "  Press Ctrl+Enter to run it."}`),
         EditorView.contentAttributes.of({ "aria-label": "SQL statement" }),
         language.of(names({})),
         syntaxHighlighting(colours),

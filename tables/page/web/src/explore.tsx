@@ -14,6 +14,8 @@ export function Filter({ value, error, set }: { value: string; error?: Error; se
   const input = useRef<HTMLInputElement>(null);
   const [typed, setTyped] = useState(value);
   useEffect(() => setTyped(value), [value]);
+  // words is a pair of words where the parser failed, which may be a column name with a space.
+  const words = (at: number) => (at > 0 && /syntax error/i.test(error!.message) ? [/[A-Za-z_]\w* +$/.exec(value.slice(0, at)), /^[A-Za-z_]\w*/.exec(value.slice(at))] : []);
   const at = error instanceof ApiError && error.line ? indexOfPosition(value, error.line, error.column ?? 1) : -1;
   useEffect(() => {
     if (at < 0 || input.current!.value.trim() !== value) return;
@@ -26,7 +28,7 @@ export function Filter({ value, error, set }: { value: string; error?: Error; se
     <form class="filter" onSubmit={(e) => (e.preventDefault(), set({ filter: typed.trim() }))}>
       <input ref={input} class="grow mono" type="search" aria-label="Filter: an SQL condition" aria-invalid={!!error} aria-errormessage={error && "filter-error"} placeholder="Filter: price > 100 AND sym = 'A'" value={typed} onInput={(e) => setTyped(e.currentTarget.value)} />
       <button>Filter</button>
-      {error && <p class="error" role="alert" id="filter-error">{at >= 0 && <b>At <code>{value.slice(at, at + 40) || "the end"}</code>: </b>}{error.message}</p>}
+      {error && <p class="error" role="alert" id="filter-error">{at >= 0 && <b>At <code>{value.slice(at, at + 40) || "the end"}</code>: </b>}{error.message}{words(at).length && words(at).every(Boolean) ? ` (write a column name with spaces in double quotes: "${words(at).join("")}")` : ""}</p>}
     </form>
   );
 }
@@ -35,7 +37,7 @@ export function Switch({ look, set }: { look: Look; set: Set }) {
   return (
     <span class="joined" role="group" aria-label="show as">
       <button type="button" aria-pressed={!look.chart} onClick={() => set({ chart: null })}>Grid</button>
-      <button type="button" aria-pressed={!!look.chart} onClick={() => set({ chart: look.chart ?? { kind: "line", x: "", y: [], by: "" } })}>Chart</button>
+      <button type="button" aria-pressed={!!look.chart} onClick={() => set({ chart: look.chart ?? { kind: "line", x: "", y: [], by: "" }, profile: null })}>Chart</button>
     </span>
   );
 }

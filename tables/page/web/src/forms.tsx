@@ -122,8 +122,8 @@ export function Dialog(props: DialogProps) {
         <header><h2>{props.title}</h2>{props.where !== undefined && <small>in <bdi>{props.where}</bdi></small>}</header>
         {props.children}
         <figure><figcaption>Equivalent command</figcaption><pre class="command"><code>{props.command.split(" ").map((word, i) => <>{i ? " " : ""}<span>{word}</span></>)}</code></pre></figure>
-        {props.error && <p class="error" role="alert">{props.error}</p>}
         <footer>
+          {props.error && <p class="error" role="alert">{props.error}</p>}
           <button type="button" ref={closer} onClick={() => box.current!.close()}>{props.busy && props.cancels ? "Cancel" : "Close"}</button>
           <button class={props.bad ? "main stop" : "main"} disabled={props.busy}>{props.busy ? "Working…" : props.button}</button>
         </footer>

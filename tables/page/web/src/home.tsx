@@ -17,7 +17,7 @@ export function HomePage({ app }: { app: App }) {
     newest ? [`The row count of ${shown(newest.name, 40)}`, `SELECT count(*) AS rows\nFROM ${name}`] : ["The days of a month", "SELECT day::DATE AS day, dayname(day) AS name\nFROM range(DATE '2024-02-01', DATE '2024-03-01', INTERVAL 1 DAY) t(day)"],
     ["A curve to draw as a chart", "SELECT i AS x, sin(i / 20.0) AS wave\nFROM range(400) t(i)"],
   ];
-  const put = (file?: File) => app.dialog("put", { bucket: "", file });
+  const put = (files?: File[]) => app.dialog("put", { bucket: "", files });
   return (
     <section class="view home" aria-label="home">
       <h1>Tables</h1>
@@ -46,7 +46,7 @@ export function HomePage({ app }: { app: App }) {
           <div class={isDragOver ? "drop over" : "drop"} onDragOver={(e) => (e.preventDefault(), setDragOver(true))} onDragLeave={() => setDragOver(false)} onDrop={(e) => {
             e.preventDefault();
             setDragOver(false);
-            if (e.dataTransfer?.files[0]) put(e.dataTransfer.files[0]);
+            if (e.dataTransfer?.files.length) put([...e.dataTransfer.files]);
           }}>
             <p>Drop a file here: CSV, Parquet, JSON lines or Arrow.</p>
             <button class="main" onClick={() => put()}>Put a file…</button> <button onClick={() => app.dialog("bucket", { bucket: "" })}>Create a bucket…</button>

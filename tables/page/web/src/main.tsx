@@ -119,10 +119,10 @@ function Page({ session, leave }: { session: Session; leave: () => void }) {
         </div>
         {error && <p class="error" role="alert">{error}</p>}
         <div class="scroll" onDragOver={(e) => e.preventDefault()} onDrop={(e) => {
-          const file = e.dataTransfer?.files[0];
-          if (e.defaultPrevented || !file) return e.preventDefault();
+          const files = [...(e.dataTransfer?.files ?? [])];
+          if (e.defaultPrevented || !files.length) return e.preventDefault();
           e.preventDefault();
-          if (session.rights === "admin") setForm({ name: "put", args: { bucket: "", file } });
+          if (session.rights === "admin") setForm({ name: "put", args: { bucket: "", files } });
         }}>
           {tree ? <TreeView app={app} searching={!!search} lost={!!error} more={more} current={location.hash} /> : !error && <p class="empty">Loading…</p>}
         </div>

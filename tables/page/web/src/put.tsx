@@ -1,15 +1,15 @@
 // The form that puts a file into a table, in an existing or a new bucket.
 import { useEffect, useRef, useState } from "preact/hooks";
-import { address, get, post, put, type Table } from "./api";
-import { type App, bucketName, csv, type FormArgs, href, shown, size } from "./common";
+import { address, ApiError, get, post, put, type Table } from "./api";
+import { type App, bucketName, count, csv, type FormArgs, href, shown, size } from "./common";
 import { beginning, type Beginning, encodings, isPacked, plain, plainName, separators } from "./files";
 import { Dialog, modes, shell, split } from "./forms";
 
 const formats = ["csv", "tsv", "parquet", "jsonl", "arrow"];
-const otherEndings: Record<string, string> = { tab: "tsv", json: "jsonl", ndjson: "jsonl" };
+const otherEndings: Record<string, string> = { tab: "tsv", json: "jsonl", ndjson: "jsonl", pq: "parquet", feather: "arrow" };
 
 export function PutDialog({ app, args, close }: { app: App; args: FormArgs; close: () => void }) {
-  const [file, setFile] = useState(args.file);
+  const [[file, ...rest], setFiles] = useState(args.files ?? []);
   const [values, setValues] = useState({ bucket: args.bucket, table: args.table ?? "", mode: "error", format: "csv", encoding: "", sep: "", time: "", keys: "" });
   const [detected, setDetected] = useState<Beginning>();
   const [command, setCommand] = useState(" ");
@@ -21,6 +21,7 @@ export function PutDialog({ app, args, close }: { app: App; args: FormArgs; clos
   const set = (part: Partial<typeof values>) => setValues((v) => ({ ...v, ...part }));
   const { table, mode, format } = values;
   const text = format === "csv" || format === "tsv" || format === "jsonl";
+  const previewColumns = Math.min(50, Math.max(0, ...(detected?.rows.map((row) => row.length) ?? [])));
   const columns = format === "csv" || format === "tsv" ? (detected?.rows[0] ?? []) : [];
   const encoding = values.encoding || detected?.encoding || "utf-8";
   const sep = values.sep || detected?.sep || ",";
@@ -32,7 +33,7 @@ export function PutDialog({ app, args, close }: { app: App; args: FormArgs; clos
   useEffect(() => {
     if (!file) return;
     id.current = crypto.randomUUID(); // the server applies only one put with an id, so another file needs another id
-    const [, stem, ending] = /^(.*?)(?:\.(csv|tsv|tab|parquet|jsonl|ndjson|json|arrow))?$/is.exec(plainName(file))!;
+    const [, stem, ending] = /^(.*?)(?:\.(csv|tsv|tab|parquet|pq|jsonl|ndjson|json|arrow|feather))?$/is.exec(plainName(file))!;
     const before = proposed.current;
     proposed.current = stem;
     setValues((v) => ({ ...v, table: !v.table || v.table === before ? stem : v.table, format: ending ? (otherEndings[ending.toLowerCase()] ?? ending.toLowerCase()) : v.format, encoding: "", sep: "" }));
@@ -68,11 +69,17 @@ export function PutDialog({ app, args, close }: { app: App; args: FormArgs; clos
     setSent(0);
     try {
       await put({ ...params, id: id.current, file: file.name }, await plain(file, text ? encoding : "utf-8"), stop.current.signal, setSent);
-      location.hash = href("table", { bucket, table });
       app.reload();
+      if (rest.length) {
+        if (mode !== "append") proposed.current = table; // the next file must not replace this table
+        setFiles(rest);
+        return setSent(undefined);
+      }
+      location.hash = href("table", { bucket, table });
       close();
     } catch (err) {
-      setError((err as Error).message);
+      const exists = err instanceof ApiError && err.status === 409 && mode === "error";
+      setError(exists ? "The table already exists: choose append or replace above, or another name." : (err as Error).message);
       setSent(undefined);
     }
   }
@@ -88,8 +95,8 @@ export function PutDialog({ app, args, close }: { app: App; args: FormArgs; clos
       <label>
         <span>File</span>
         <span class="file">
-          <input type="file" accept=".csv,.parquet,.jsonl,.arrow,.gz" onChange={(e) => e.currentTarget.files?.[0] && setFile(e.currentTarget.files[0])} />
-          {file && <small><bdi>{shown(file.name)}</bdi> · {size(file.size)}</small>}
+          <input type="file" multiple accept=".csv,.tsv,.tab,.parquet,.pq,.jsonl,.ndjson,.json,.arrow,.feather,.gz" onChange={(e) => e.currentTarget.files?.length && setFiles([...e.currentTarget.files])} />
+          {file && <small><bdi>{shown(file.name)}</bdi> · {size(file.size)}{rest.length > 0 && `, then ${count(rest.length)} more`}</small>}
         </span>
       </label>
       {field("Bucket", "bucket", { list: "buckets", placeholder: `${bucketName("")}; a new name creates a bucket` })}
@@ -104,7 +111,7 @@ export function PutDialog({ app, args, close }: { app: App; args: FormArgs; clos
       {!!detected?.rows.length && (
         <div class="preview" tabIndex={0} role="region" aria-label="preview">
           <table>
-            {detected.rows.map((row, i) => <tr>{row.slice(0, 50).map((c) => (i || format === "jsonl" ? <td><bdi>{shown(c, 60)}</bdi></td> : <th scope="col"><bdi>{shown(c, 60)}</bdi></th>))}</tr>)}
+            {detected.rows.map((row, i) => <tr>{Array.from({ length: previewColumns }, (_, k) => row[k] ?? "").map((c) => (i || format === "jsonl" ? <td><bdi>{shown(c, 60)}</bdi></td> : <th scope="col"><bdi>{shown(c, 60)}</bdi></th>))}</tr>)}
           </table>
         </div>
       )}

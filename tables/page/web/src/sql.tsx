@@ -258,7 +258,7 @@ export function SqlPage({ app, args, visible }: { app: App; args: URLSearchParam
       ) : result?.error ? (
         <div class="split"><p class="error" role="alert">{error?.line ? <b>Line {error.line}, column {error.column}: </b> : null}{result.error.message}</p></div>
       ) : !result ? (
-        <p class="empty">Write a SELECT and run it: <kbd>Ctrl</kbd> <kbd>Enter</kbd>. Names are completed as you type; <kbd>Ctrl</kbd> <kbd>Space</kbd> shows the choices.</p>
+        <p class="empty">Write a SELECT and run it<span class="keys">: <kbd>Ctrl</kbd> <kbd>Enter</kbd></span>. Names are completed as you type<span class="keys">; <kbd>Ctrl</kbd> <kbd>Space</kbd> shows the choices</span>.</p>
       ) : result.written ? (
         <p class="empty">{said(result.written)}</p>
       ) : result.fields[0]?.name === "explain_key" ? (

@@ -1,5 +1,5 @@
 // Shows the views of a table and of a bucket.
-import { useEffect, useMemo, useReducer, useState } from "preact/hooks";
+import { useEffect, useMemo, useReducer, useRef, useState } from "preact/hooks";
 import { address, get, type Profile, type Table, type Tree } from "./api";
 import { type App, bucketName, count, csv, href, quoted, readRoute, shown, size, useLoaded, when } from "./common";
 import { difference } from "./duckdb";
@@ -111,13 +111,19 @@ export function Downloads({ args }: { args: Record<string, string | number | und
 }
 
 export function ProfilePane({ args, close }: { args: Record<string, string | undefined>; close: () => void }) {
+  const pane = useRef<HTMLElement>(null);
+  useEffect(() => {
+    const escape = (e: KeyboardEvent) => e.key === "Escape" && !e.defaultPrevented && pane.current?.offsetParent && !document.querySelector("dialog[open]") && close();
+    addEventListener("keydown", escape);
+    return () => removeEventListener("keydown", escape);
+  }, [close]);
   const { value: p, error } = useLoaded(JSON.stringify(args), (signal) => get<Profile>("profile", args, signal));
   const bars = p?.histogram?.map((b) => b.count) ?? p?.top?.map((t) => t.count) ?? [];
   const maxCount = Math.max(1, ...bars);
   const time = p && /^(timestamp|date)/.test(p.type);
   const edge = (n: number) => (time ? instant(n).replace(/:[^:]*$/, "") : String(Number(n.toPrecision(6))));
   return (
-    <aside class="profile" aria-label="profile of a column">
+    <aside class="profile" ref={pane} aria-label="profile of a column">
       <header><bdi>{shown(args.column ?? "")}</bdi><button class="quiet" aria-label="close the profile" onClick={close}>✕</button></header>
       {error && <p class="error" role="alert">{error.message}</p>}
       {args.filter && <p class="faint">Only rows that match the filter are counted.</p>}
@@ -166,8 +172,8 @@ export function BucketPage({ app, args }: { app: App; args: URLSearchParams }) {
   return (
     <section class="view" aria-label={`bucket ${bucketName(bucket)}`} onDragOver={(e) => e.preventDefault()} onDrop={(e) => {
       e.preventDefault();
-      const file = e.dataTransfer?.files[0];
-      if (file && admin) app.dialog("put", { bucket, file });
+      const files = [...(e.dataTransfer?.files ?? [])];
+      if (files.length && admin) app.dialog("put", { bucket, files });
     }}>
       <div class="title"><h1><bdi>{shown(bucketName(bucket))}</bdi></h1>{snapshot && <span class="chip">snapshot <bdi>{shown(snapshot)}</bdi> <a href={href("bucket", { bucket })}>now</a></span>}</div>
       {admin && (

@@ -133,8 +133,8 @@ export function TreeView({ app, searching, lost, more, current }: Props) {
   function onDrop(event: DragEvent, bucket: string) {
     event.preventDefault();
     setOver(null);
-    const file = event.dataTransfer?.files[0];
-    if (file) app.dialog("put", { bucket, file });
+    const files = [...(event.dataTransfer?.files ?? [])];
+    if (files.length) app.dialog("put", { bucket, files });
   }
 
   if (app.tree && !nodes.length) {

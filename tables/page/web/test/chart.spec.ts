@@ -87,3 +87,38 @@ test("the number of bars and bins is limited, with a notice, and a scatter chart
   await expect(page.getByText("294 rows")).toBeVisible();
   await expect.poll(() => page.locator('.plot svg [aria-label="dot"] circle').count()).toBeGreaterThan(100);
 });
+
+test("in a window of a phone, labels of bars do not overlap, and a profile makes room for the chart", async ({ page }) => {
+  await page.setViewportSize({ width: 390, height: 844 });
+  for (const n of [7, 40]) {
+    await chart(page, `SELECT 'category ' || i AS name, i AS n FROM range(${n}) t(i)`);
+    await expect(page.locator('.plot svg [aria-label="bar"] rect')).toHaveCount(n);
+    const lefts = await page.locator('.plot svg [aria-label="x-axis tick label"] text').evaluateAll((all) => all.map((e) => e.getBoundingClientRect().right));
+    expect(lefts.length).toBeGreaterThan(6);
+    for (let i = 1; i < lefts.length; i++) expect(lefts[i] - lefts[i - 1]).toBeGreaterThan(11);
+    // Labels side by side are slanted, so that each is higher than wide lines of text.
+    expect(await page.locator('.plot svg [aria-label="x-axis tick label"] text').first().evaluate((e) => e.getBoundingClientRect().height)).toBeGreaterThan(30);
+  }
+  await page.goto(`${server.url}/#/table?bucket=NYSE&table=trades`);
+  const profile = page.getByRole("complementary", { name: "profile of a column" });
+  for (const close of ["Escape", "Chart"]) {
+    await page.getByRole("button", { name: "profile of id" }).click();
+    await expect(profile).toBeVisible();
+    if (close === "Chart") await page.getByRole("button", { name: "Chart", exact: true }).dispatchEvent("click");
+    else await page.keyboard.press(close);
+    await expect(profile).toHaveCount(0);
+  }
+});
+
+test.describe("with touch", () => {
+  test.use({ hasTouch: true, isMobile: true, viewport: { width: 390, height: 844 } });
+  test("icons are large, and no key is named", async ({ page }) => {
+    await page.goto(`${server.url}/#/table?bucket=NYSE&table=trades`);
+    const icon = (await page.getByRole("button", { name: "profile of id" }).boundingBox())!;
+    expect(Math.min(icon.width, icon.height)).toBeGreaterThanOrEqual(32);
+    await page.goto(`${server.url}/#/sql`);
+    await expect(page.getByText("Write a SELECT and run it")).toBeVisible();
+    await expect(page.getByText("Ctrl")).toHaveCount(2);
+    for (const key of await page.getByText("Ctrl").all()) await expect(key).toBeHidden();
+  });
+});

@@ -70,6 +70,9 @@ test("a grid of any number of rows scrolls to its end, sorts and filters", async
   await page.keyboard.press("Enter");
   await expect(page.getByText("10 rows match")).toBeVisible();
   await expect(page.getByRole("gridcell", { name: "66", exact: true })).toBeVisible();
+  await page.getByRole("searchbox", { name: "Filter" }).fill("Cost Total > 3");
+  await page.keyboard.press("Enter");
+  await expect(page.getByRole("alert")).toContainText('column name with spaces in double quotes: "Cost Total"');
   await page.getByRole("searchbox", { name: "Filter" }).fill("sym = ");
   await page.keyboard.press("Enter");
   await expect(page.getByRole("alert")).toBeVisible();

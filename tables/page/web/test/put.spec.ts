@@ -127,3 +127,32 @@ test("in a window 390 pixels wide, home shows the tree", async ({ page }) => {
   await expect(page.getByRole("gridcell").first()).toBeVisible();
   await expect(page.getByRole("tree")).toBeHidden();
 });
+
+test("in a window of a phone, several files are put one after the other, and errors are visible", async ({ page }) => {
+  await server.put("", "quotes", "a\n1\n");
+  await page.setViewportSize({ width: 390, height: 844 });
+  await page.goto(server.url);
+  await page.getByRole("region", { name: "home" }).getByRole("button", { name: "Put a file…" }).click();
+  const dialog = page.getByRole("dialog");
+  const input = dialog.locator("input[type=file]");
+  await input.setInputFiles([file("quotes.csv", "a,b,c\n1,2\n3,4,5\n"), file("more.ndjson", '{"x": 7}\n')]);
+  await expect(dialog.getByText("then 1 more")).toBeVisible();
+  await expect(dialog.getByRole("region", { name: "preview" }).getByRole("cell")).toHaveText(["1", "2", "", "3", "4", "5"]);
+  const put = dialog.getByRole("button", { name: "Put" });
+  const alert = dialog.getByRole("alert");
+  for (const [mode, error] of [["error", "The table already exists: choose append or replace above"], ["replace", "line 2: the record has 2 fields"]]) {
+    await dialog.getByLabel("If the table exists").selectOption(mode);
+    await put.click();
+    await expect(alert).toContainText(error);
+    await expect(alert).toBeInViewport({ ratio: 1 });
+    await expect(put).toBeInViewport({ ratio: 1 });
+    const [box, footer] = [(await alert.boundingBox())!, (await put.boundingBox())!];
+    expect(box.y + box.height).toBeLessThanOrEqual(footer.y);
+  }
+  await input.setInputFiles([file("quotes.tsv", "a\n2\n"), file("more.ndjson", '{"x": 7}\n')]);
+  await put.click();
+  await expect(dialog.getByLabel("Table", { exact: true })).toHaveValue("more");
+  await expect(dialog.getByLabel("Format")).toHaveValue("jsonl");
+  await put.click();
+  await expect(page.getByRole("gridcell")).toHaveText(["7"]);
+});

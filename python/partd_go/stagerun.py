@@ -1,0 +1,253 @@
+"""Runs a stage and its ancestors, unless their results are kept, and explains what a run would do."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import hashlib
+import inspect
+import os
+import tempfile
+import time
+import warnings
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping
+from pathlib import Path
+from types import FunctionType
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+from .errors import Misuse
+from .stagecode import Code
+from .stagefiles import Damaged, Kept
+from .stageformats import EXECUTE_NOTHING, digest, read, result_hash, write
+from .stagekept import IDENTITY, PART, storage_of
+
+T = TypeVar("T")
+_MAX_ATTEMPTS = 10  # attempts of a run during which results of its stages change
+
+
+class Step(NamedTuple):
+    """What a call would do with a stage: "runs", "may run", "kept" or "skipped", and why."""
+
+    stage: str
+    action: str
+    why: str
+
+
+class Runnable(Protocol):
+    """What a run needs of a stage."""
+
+    function: Callable[..., Any]
+    cache: bool
+    format: str | None
+    directory: Any
+    ttl: float
+    files: dict[str, Any]
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def ancestors(self) -> Mapping[str, Runnable]: ...
+    def _bind(self, args: tuple[Any, ...], options: dict[str, Any]) -> inspect.BoundArguments: ...
+    def _call(self, call: inspect.BoundArguments, inputs: dict[str, Any]) -> Any: ...
+
+
+class _Changed(Exception):
+    """A result differs from the one that the keys of later stages contain."""
+
+
+class Run:
+    """One call of a stage. It runs the stage and each of its ancestors at most once, unless a result changes during the run."""
+
+    def __init__(self, target: Runnable, call: inspect.BoundArguments):
+        self.target = target
+        self.inputs: dict[Runnable, tuple[str, str, str]] = {}  # hashes of the stage's identity, code and raw files; ancestors first
+        self.calls: dict[Runnable, inspect.BoundArguments] = {}
+        self.uses: dict[Runnable, int] = {}  # number of stages whose functions get the stage's result
+        self.stats: dict[Runnable, list[tuple[int, ...]]] = {}  # size, times and inode of the stage's raw files before the run
+        self.hash_inputs(target, call)
+        self.begin()
+
+    def begin(self) -> None:
+        self.keys: dict[Runnable, str] = {}
+        self.contents: dict[Runnable, str] = {}  # what stands for the stage's result in the keys of later stages
+        self.ttls: dict[Runnable, float] = {}  # shortest ttl of the stage, and of ancestors whose keys are part of its key
+        self.expires: dict[Runnable, float] = {}  # times at which results expire
+        self.results: dict[Runnable, Any] = {}
+
+    def repeat(self, method: Callable[[], T]) -> T:
+        """Calls a method until no result changes during the call."""
+        for _ in range(_MAX_ATTEMPTS):
+            try:
+                return method()
+            except _Changed:
+                self.begin()
+        raise RuntimeError(f"{self.target.name}: a result of its ancestors changed in each of {_MAX_ATTEMPTS} attempts: raise its ttl, or stop what removes it")
+
+    def hash_inputs(self, s: Runnable, call: inspect.BoundArguments) -> None:
+        """Hashes what the keys of a stage and its ancestors depend on, except results."""
+        identities = []
+        for name, ancestor in sorted(s.ancestors.items()):
+            self.uses[ancestor] = self.uses.get(ancestor, 0) + 1
+            if ancestor not in self.inputs:
+                self.hash_inputs(ancestor, ancestor._bind((), {}))
+            identities += [name, self.inputs[ancestor][0][:IDENTITY]]
+        self.calls[s], self.stats[s] = call, _stats(s)
+        closure = inspect.getclosurevars(s.function).nonlocals if isinstance(s.function, FunctionType) else {}
+        arguments = [call.args, call.kwargs, closure] if call.kwargs else [call.args, closure]
+        files = sorted(s.files.items())
+        paths = [word for name, path in files for word in (name, os.fspath(path))]
+        identity = digest(["3", s.name, s.format if s.cache else "", Code().of(arguments), *paths, *identities])
+        self.inputs[s] = identity, digest(Code().of(s.function)), digest([content_hash(path) for _, path in files])
+
+    def key(self, s: Runnable) -> str:
+        if s not in self.keys:
+            ancestors = sorted(s.ancestors.items())
+            contents = [(name, self.content(ancestor)) for name, ancestor in ancestors]
+            self.ttls[s] = min([s.ttl, *(self.ttls[ancestor] for _, ancestor in ancestors if not self.is_known(ancestor))])
+            identity, code, files = self.inputs[s]
+            self.keys[s] = identity[:IDENTITY] + code[:PART] + files[:PART] + digest([self.inputs[s], contents])[: -IDENTITY - 2 * PART]
+        return self.keys[s]
+
+    def content(self, s: Runnable) -> str:
+        """Returns the hash of the stage's result, which gc keeps. If the result is kept in a format that does not determine its value,
+        or not at all, content returns the stage's key instead."""
+        if s not in self.contents:
+            if not s.cache or s.format not in (None, *EXECUTE_NOTHING):
+                self.contents[s] = self.key(s)
+            elif kept := self.find(s):
+                self.contents[s] = kept.content or self.key(s)
+            else:
+                self.value(s)
+        return self.contents[s]
+
+    def is_known(self, s: Runnable) -> bool:
+        """Reports whether later stages depend on the hash of the stage's result, and not on its key."""
+        return self.contents[s] != self.keys[s]
+
+    def check(self, s: Runnable, content: str) -> None:
+        if self.contents.setdefault(s, content or self.key(s)) != (content or self.key(s)):
+            raise _Changed
+
+    def find(self, s: Runnable) -> Kept | None:
+        """Returns the description of the stage's result, unless the result has expired. gc may have removed the result."""
+        kept = storage_of(s.directory)[1].find(s.name, self.key(s))
+        return kept if kept and self.expiry(s, kept) > time.time() else None
+
+    def expiry(self, s: Runnable, kept: Kept) -> float:
+        return min(kept.expires, kept.made + self.ttls[s])
+
+    def explain(self) -> list[Step]:
+        unknown: set[Runnable] = set()  # stages whose keys or results are unknown until they or their ancestors run
+        steps: dict[Runnable, Step] = {}
+        needed = {self.target: "runs"}  # whether the stages that need a result run, or may run
+        for s in self.inputs:
+            if names := [ancestor.name for ancestor in s.ancestors.values() if ancestor in unknown]:
+                steps[s] = Step(s.name, "may run", f"if the result of {' or '.join(names)} differs")
+                unknown.add(s)
+                continue
+            kept = self.find(s) if s.cache else None
+            if kept and not kept.removed:
+                steps[s] = Step(s.name, "kept", "its inputs have not changed")
+            elif kept or not s.cache:
+                steps[s] = Step(s.name, "skipped", "its result was removed" if kept else "its result is not kept")
+            else:
+                steps[s] = Step(s.name, "runs", self.why(s))
+                unknown.update([s] if s.format in (None, *EXECUTE_NOTHING) else [])
+        for s in reversed(self.inputs):
+            if steps[s].action == "skipped":
+                steps[s] = steps[s]._replace(action=needed[s]) if s in needed else steps[s]._replace(why="no stage that runs needs its result")
+            for ancestor in s.ancestors.values():
+                if steps[s].action == "runs" or steps[s].action == "may run" and ancestor not in needed:
+                    needed[ancestor] = steps[s].action
+        return list(steps.values())
+
+    def why(self, s: Runnable) -> str:
+        """Compares the key of a stage that runs with the newest one of the same name, input names and arguments."""
+        key = self.key(s)
+        same = [kept for kept in storage_of(s.directory)[1].all() if kept.stage == s.name and kept.key[:IDENTITY] == key[:IDENTITY]]
+        if not same:
+            return "it never ran"
+        old = max(same, key=lambda kept: (kept.key == key, kept.made)).key
+        parts = "its code", "a raw file", "an ancestor's result"
+        ends = IDENTITY, IDENTITY + PART, IDENTITY + 2 * PART, len(key)
+        changed = [part for part, start, end in zip(parts, ends, ends[1:]) if old[start:end] != key[start:end]]
+        return f"{' and '.join(changed[:-1] or changed)} changed" if old != key else "its result expired"  # the last digits depend on everything
+
+    def result(self, s: Runnable) -> Any:
+        result = self.value(s)
+        if self.uses.get(s, 0) <= 1:
+            return result
+        try:
+            return copy.deepcopy(result)  # several stages use the result, and a stage's function may modify its inputs
+        except Exception as error:
+            raise Misuse(f"{s.name} returned a {type(result).__name__} to several stages, which cannot be copied ({error}): return a list or a table") from error
+
+    def value(self, s: Runnable) -> Any:
+        if s not in self.results:
+            self.key(s)
+            self.results[s] = self.stored_result(s) if s.cache else self.compute(s)
+        return self.results[s]
+
+    def compute(self, s: Runnable) -> Any:
+        inputs = {name: self.result(ancestor) for name, ancestor in s.ancestors.items()}
+        self.expires[s] = min([time.time() + s.ttl, *(self.expires[a] for a in s.ancestors.values() if not self.is_known(a))])
+        result = s._call(self.calls[s], {**s.files, **inputs})
+        if isinstance(result, (Generator, AsyncGenerator, Coroutine)):
+            raise Misuse(f"{s.name} returned a {type(result).__name__}, which can be read only once: return a list or a table")
+        if _stats(s) != self.stats[s]:
+            raise RuntimeError(f"{s.name}: a raw file changed during the run, so the result is not kept: call it again")
+        return result
+
+    def stored_result(self, s: Runnable) -> Any:
+        local, storage = storage_of(s.directory)
+        if storage is not local and s.format not in (None, "pickle", *EXECUTE_NOTHING):
+            raise Misuse(f"{s.name}: reading a shared result as {s.format} could run another user's code: use parquet, csv or pickle")
+        key, directory = self.keys[s], local.base / s.name
+        directory.mkdir(parents=True, exist_ok=True)
+        # Without a lock file, nobody is computing the result, so reading it needs no lock. If a killed process left the
+        # lock file, the code below reads the result.
+        if not (directory / f".{key}.lock").exists() and self.load(storage, s):
+            return self.results[s]
+        shared_lock = contextlib.nullcontext(True) if storage is local else storage.locked(s.name, key)
+        with local.locked(s.name, key), shared_lock:
+            local.sweep(s.name, key)
+            if not self.load(storage, s, locked=True):
+                result = self.compute(s)
+                with tempfile.TemporaryDirectory(prefix=f".{key}-", dir=directory) as temp_directory:
+                    written = write(s.name, result, Path(temp_directory, key), s.format if storage is local else s.format or "parquet")
+                    self.results[s] = read(written, written.suffix[1:])
+                    content = result_hash(written.suffix[1:], content_hash(written))
+                    storage.put(s.name, key, self.expires[s], written, content)
+                    self.check(s, content)
+        return self.results[s]
+
+    def load(self, storage: Any, s: Runnable, locked: bool = False) -> bool:
+        """Reads the kept result into self.results, and reports whether it exists and has not expired. With the key's lock,
+        it warns about a damaged result and removes it."""
+        stored = self.find(s)
+        if stored is None or stored.removed:
+            return False
+        try:
+            self.results[s], self.expires[s] = storage.read(stored, s.format), self.expiry(s, stored)
+        except FileNotFoundError:  # removed in the meantime
+            return False
+        except Damaged:
+            if locked:
+                storage.remove(stored)  # before the warning, which may be an error
+                warnings.warn(f"{s.name}: its kept result {stored.at} is damaged: it is removed and computed again", RuntimeWarning, stacklevel=2)
+            return False
+        self.check(s, stored.content)
+        return True
+
+
+def content_hash(path: Any) -> str:
+    content = hashlib.sha256()
+    with open(path, "rb") as f:
+        while piece := f.read(1 << 20):
+            content.update(piece)
+    return content.hexdigest()
+
+
+def _stats(s: Runnable) -> list[tuple[int, ...]]:
+    stats = (os.stat(path) for path in s.files.values())
+    return [(i.st_size, i.st_mtime_ns, i.st_ctime_ns, i.st_ino) for i in stats]
