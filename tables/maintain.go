@@ -199,7 +199,7 @@ func (o *MaintainOptions) selectTables(ctx context.Context, op string, tables *c
 		ns := namespaceOf(o.Buckets[0])
 		for _, name := range o.Tables {
 			if _, err := tables.Catalog.Location(ctx, ns, name); err != nil {
-				return nil, fmt.Errorf("table %q: %w", name, notFound(err))
+				return nil, &OpError{Op: op, Bucket: o.Buckets[0], Table: name, Err: notFound(ctx, tables.Catalog, tableName{Namespace: ns, Name: name}, err)}
 			}
 			names = append(names, tableName{Namespace: ns, Name: name})
 		}

@@ -23,8 +23,6 @@ type condition struct {
 	kind    valueKind
 	text    []byte
 	number  aggregate.Number
-	float   float64 // the number, if isExact is set
-	isExact bool
 	time    where.Time
 	pattern *where.Pattern
 	in      map[string]bool // for In on text; on other kinds, In is an Or of comparisons
@@ -44,7 +42,7 @@ func (k valueKind) String() string {
 }
 
 // truth is the result of a condition.
-type truth uint8
+type truth = byte
 
 const (
 	no      truth = iota
@@ -133,7 +131,6 @@ func (c *condition) setValue(l where.Literal) error {
 	ok := true
 	if c.kind == isNumber {
 		c.number, ok = aggregate.ParseNumber(c.text)
-		c.float, c.isExact = c.number.ExactFloat64()
 	}
 	if !ok {
 		return fmt.Errorf("filter: position %d: %.40s is beyond the range of a 64-bit float", l.Offset+1, l)
@@ -246,21 +243,8 @@ func (c *condition) testColumns(columns *records.Columns, own, n int, out []trut
 	from, to := columns.From[own+c.field][n:n+len(out)], columns.To[own+c.field][n:n+len(out)]
 	result := outcomes[c.op]
 	switch {
-	case c.kind == isNumber && c.isExact:
-		for i, start := range from {
-			x, ok := aggregate.ParseAt(data, start, to[i])
-			f, isExact := x.ExactFloat64()
-			switch {
-			case start == to[i]:
-				out[i] = unknown
-			case !ok:
-				out[i] = invalid
-			case isExact:
-				out[i] = result[compareFloats(f, c.float)+1]
-			default:
-				out[i] = result[x.Compare(c.number)+1]
-			}
-		}
+	case c.kind == isNumber:
+		aggregate.CompareColumn(data, from, to, c.number, aggregate.Comparison{Less: result[0], Equal: result[1], Greater: result[2], Missing: unknown, Invalid: invalid}, out)
 	case c.kind == isText && c.other < 0 && (c.op == where.Eq || c.op == where.Ne):
 		for i, start := range from {
 			switch value := data[start:to[i]]; {
@@ -281,18 +265,6 @@ func (c *condition) testColumns(columns *records.Columns, own, n int, out []trut
 			out[i] = c.testValue(data[start:to[i]], other)
 		}
 	}
-}
-
-// compareFloats is cmp.Compare without NaN.
-func compareFloats(a, b float64) int {
-	order := 0
-	if a > b {
-		order = 1
-	}
-	if a < b {
-		order = -1
-	}
-	return order
 }
 
 func truthOf(b bool) truth {
@@ -316,9 +288,6 @@ func (c *condition) compare(value, other []byte) (order int, ok bool) {
 	switch c.kind {
 	case isNumber:
 		x, ok := aggregate.ParseNumber(value)
-		if f, isExact := x.ExactFloat64(); isExact && c.isExact {
-			return cmp.Compare(f, c.float), ok
-		}
 		return x.Compare(c.number), ok
 	case isTime:
 		t, ok := where.TimeOf(value)

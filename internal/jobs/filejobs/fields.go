@@ -12,26 +12,36 @@ import (
 	"github.com/go-partd/partd/internal/jobs/records"
 )
 
-// splitNames splits a list of fields, such as the value of --by, at its commas. A name that
-// contains a comma must be quoted as in CSV. A list that equals a column name is one field.
-func splitNames(list string, columns []string) ([]string, error) {
-	if slices.Contains(columns, list) {
-		return []string{list}, nil
+// fieldName is a name in a list of fields.
+type fieldName struct {
+	text     string
+	isQuoted bool // the name is that of a column, and not a part of a column
+}
+
+func (n fieldName) resolve(layout records.Layout, columns []string) (records.Field, error) {
+	if n.isQuoted {
+		return layout.ResolveColumn(n.text, columns)
 	}
-	var names []string
+	return layout.Resolve(n.text, columns)
+}
+
+// splitNames splits a list of fields, such as the value of --by, at its commas. A name that
+// contains a comma can be quoted as in CSV.
+func splitNames(list string, columns []string) ([]fieldName, error) {
+	var names []fieldName
 	for rest, more := list, true; more; {
-		quoted := wholeName(rest, columns)
-		rest = rest[len(quoted):]
+		name := fieldName{text: wholeName(rest, columns)}
+		rest = rest[len(name.text):]
 		part, after, err := where.ParsePart(rest)
 		if err != nil {
 			return nil, err
 		}
-		if part != nil && quoted == "" {
-			quoted, rest = part.Text, after
+		if part != nil && name.text == "" {
+			name.text, rest = part.Text, after
 		}
 		if before, right, ok := strings.Cut(rest, "="); ok && !strings.Contains(before, ",") { // F=G of --on
 			if part, after, err = where.ParsePart(right); part != nil {
-				quoted, rest = quoted+before+"="+part.Text, after
+				name.text, rest = name.text+before+"="+part.Text, after
 			}
 			if err != nil {
 				return nil, err
@@ -42,23 +52,29 @@ func splitNames(list string, columns []string) ([]string, error) {
 			if end < 0 {
 				return nil, fmt.Errorf("the list of fields %q contains an unclosed quote", list)
 			}
-			quoted, rest = strings.ReplaceAll(rest[1:end], `""`, `"`), rest[end+1:]
+			name = fieldName{strings.ReplaceAll(rest[1:end], `""`, `"`), true}
+			rest = rest[end+1:]
 		}
 		var plain string
 		plain, rest, more = strings.Cut(rest, ",")
-		if quoted+plain == "" && (more || len(names) > 0) {
+		if name.text += plain; name.text == "" && (more || len(names) > 0) {
 			return nil, fmt.Errorf("the list of fields %q contains an empty name", list)
 		}
-		names = append(names, quoted+plain)
+		names = append(names, name)
 	}
 	return names, nil
 }
 
-// wholeName returns the longest column name at the beginning of list that ends where a name can end, or "".
+// wholeName returns the longest column name at the beginning of list that ends where a name can end, or "". Names whose
+// parts between commas are all columns must be quoted.
 func wholeName(list string, columns []string) (name string) {
+	isNoColumn := func(part string) bool { return !slices.Contains(columns, part) }
 	for _, c := range columns {
 		rest, ok := strings.CutPrefix(list, c)
-		if ok && len(c) > len(name) && (rest == "" || rest[0] == ',' || rest[0] == ':') {
+		if !ok || len(c) <= len(name) || rest != "" && rest[0] != ',' && rest[0] != ':' {
+			continue
+		}
+		if !strings.Contains(c, ",") || slices.ContainsFunc(strings.Split(c, ","), isNoColumn) {
 			name = c
 		}
 	}
@@ -88,7 +104,7 @@ func ResolveFields(list string, layout records.Layout, columns []string) ([]reco
 	}
 	var fields []records.Field
 	for _, name := range names {
-		f, err := layout.Resolve(name, columns)
+		f, err := name.resolve(layout, columns)
 		if err != nil {
 			return nil, err
 		}

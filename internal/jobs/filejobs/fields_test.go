@@ -13,18 +13,23 @@ import (
 )
 
 func TestSplitNames(t *testing.T) {
-	columns := []string{"a", "b,c", "d\"e", "a,b"}
+	columns := []string{"a", "b,c", "d\"e", "a,b", "c", "c,a"}
 	for list, want := range map[string][]string{
 		"a": {"a"}, "a,2,-1": {"a", "2", "-1"}, `"b,c",a`: {"b,c", "a"}, `"d""e"`: {`d"e`}, `"b,c":n:desc,a`: {"b,c:n:desc", "a"},
-		"a,b": {"a,b"}, `x"y`: {`x"y`}, "": {""},
+		"a,b": {"a,b"}, "a,b,c": {"a,b", "c"}, "c,a": {"c", "a"}, "c,a,b": {"c", "a,b"}, `"c,a",b`: {"c,a", "b"}, `x"y`: {`x"y`}, "": {""},
 	} {
-		if got, err := splitNames(list, columns); err != nil || !slices.Equal(got, want) {
+		names, err := splitNames(list, columns)
+		var got []string
+		for _, name := range names {
+			got = append(got, name.text)
+		}
+		if err != nil || !slices.Equal(got, want) {
 			t.Errorf("splitNames(%q) = %q, %v, want %q", list, got, err, want)
 		}
 	}
 	for _, list := range []string{`"a`, "a,,b", ",a", "a,", `""",a`} {
 		if got, err := splitNames(list, columns); err == nil {
-			t.Errorf("splitNames(%q) = %q, want an error", list, got)
+			t.Errorf("splitNames(%q) = %v, want an error", list, got)
 		}
 	}
 }
