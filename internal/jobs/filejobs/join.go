@@ -97,6 +97,9 @@ func (e *joinEngine) splitOn(left, right []string) (leftNames, rightNames []fiel
 		return []fieldName{{text: e.On}}, []fieldName{{text: e.On}}, nil
 	}
 	names, err := splitNames(e.On, nil)
+	if err == nil {
+		err = refuseAliases(names)
+	}
 	if err != nil {
 		return nil, nil, OptionErrorf("--on: %w", err)
 	}

@@ -1,6 +1,7 @@
 package filejobs
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -38,12 +39,12 @@ func Select(layout, to records.Layout, columns []string, condition, list string)
 	if list == "" {
 		return s, nil
 	}
-	fields, err := ResolveFields(list, layout, columns)
+	fields, elements, err := resolveNamed(list, layout, columns)
 	if err != nil {
 		return nil, &selectError{"columns", list, err}
 	}
-	for _, f := range fields {
-		s.names = append(s.names, nameOf(f, layout, columns))
+	for i, f := range fields {
+		s.names = append(s.names, cmp.Or(elements[i].alias, nameOf(f, layout, columns)))
 		f.Optional, f.Raw = true, layout.Format == records.JSONL && to.Format == records.JSONL && f.Part == nil
 		s.fields = append(s.fields, f)
 	}
@@ -160,7 +161,7 @@ func (j *Job) OrderColumns(names []string) (order []int, _ []string, err error) 
 		if i < 0 {
 			return nil, nil, OptionErrorf("--columns: the output has no column %q%s; its columns are %s", name.text, textfmt.Hint(name.text, names), strings.Join(names, ", "))
 		}
-		order, chosen[k] = append(order, i), name.text
+		order, chosen[k] = append(order, i), cmp.Or(name.alias, name.text)
 	}
 	return order, chosen, nil
 }
