@@ -72,7 +72,7 @@ func (s *Selection) setCondition(columns []string, text string) error {
 	if text == "" {
 		return nil
 	}
-	root, err := where.Parse(text)
+	root, err := where.ParseWithParts(text)
 	if err != nil {
 		return OptionErrorf("--where: %w", err)
 	}
