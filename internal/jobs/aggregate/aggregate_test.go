@@ -81,8 +81,8 @@ func TestNumbers(t *testing.T) {
 	}
 }
 
-// checkShort checks that parseShort accepts a short number unless it has a sign or an exponent, and then returns the
-// same number as ParseNumber, whatever follows the text.
+// checkShort checks that ParseAt returns the same number as ParseNumber, and that shortDigits accepts a number unless it
+// has a plus sign or an exponent, whatever follows the text.
 func checkShort(t *testing.T, text string) {
 	t.Helper()
 	if len(text) == 0 || len(text) > 8 {
@@ -90,14 +90,16 @@ func checkShort(t *testing.T, text string) {
 	}
 	want, isNumber := ParseNumber([]byte(text))
 	for _, rest := range []string{"\x00\x00\x00\x00\x00\x00\x00", "1.2,3.4", "\n-.\xff456"} {
-		n, ok := parseShort(binary.LittleEndian.Uint64([]byte(text+rest)), uint32(len(text)))
-		if ok && (!isNumber || n != want) || !ok && isNumber && !strings.ContainsAny(text, " +-eE") {
-			t.Fatalf("parseShort(%q) = %v, %v, but ParseNumber returns %v, %v", text, n, ok, want, isNumber)
+		data := []byte(text + rest)
+		n, ok := ParseAt(data, 0, uint32(len(text)))
+		_, _, _, isShort := shortDigits(binary.LittleEndian.Uint64(data), uint32(len(text)))
+		if ok != isNumber || n != want || isShort && !isNumber || !isShort && isNumber && !strings.ContainsAny(text, " +eE") {
+			t.Fatalf("ParseAt(%q) = %v, %v, %v, but ParseNumber returns %v, %v", text, n, ok, isShort, want, isNumber)
 		}
 	}
 }
 
-// TestShortNumbers compares parseShort with ParseNumber.
+// TestShortNumbers compares ParseAt with ParseNumber.
 func TestShortNumbers(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 8))
 	const letters = "0123456789012345678901234567890123456789......-+e /:\x00\xb0\xff"

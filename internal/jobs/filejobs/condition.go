@@ -46,7 +46,7 @@ func (k valueKind) String() string {
 }
 
 // truth is the result of a condition.
-type truth uint8
+type truth = byte
 
 const (
 	no      truth = iota
@@ -264,21 +264,8 @@ func (c *condition) testColumns(columns *records.Columns, own, n int, out []trut
 	from, to := columns.From[own+c.field][n:n+len(out)], columns.To[own+c.field][n:n+len(out)]
 	result := outcomes[c.op]
 	switch {
-	case c.part == nil && c.kind == isNumber && c.isExact:
-		for i, start := range from {
-			x, ok := aggregate.ParseAt(data, start, to[i])
-			f, isExact := x.ExactFloat64()
-			switch {
-			case start == to[i]:
-				out[i] = unknown
-			case !ok:
-				out[i] = invalid
-			case isExact:
-				out[i] = result[compareFloats(f, c.float)+1]
-			default:
-				out[i] = result[x.Compare(c.number)+1]
-			}
-		}
+	case c.part == nil && c.kind == isNumber:
+		aggregate.CompareColumn(data, from, to, c.number, aggregate.Comparison{Less: result[0], Equal: result[1], Greater: result[2], Missing: unknown, Invalid: invalid}, out)
 	case c.part == nil && c.kind == isText && c.other < 0 && (c.op == where.Eq || c.op == where.Ne):
 		for i, start := range from {
 			switch value := data[start:to[i]]; {
@@ -308,18 +295,6 @@ func cutPart(part *where.Part, value []byte) ([]byte, error) {
 	}
 	from, to, err := part.Of(value)
 	return value[from:to], err
-}
-
-// compareFloats is cmp.Compare without NaN.
-func compareFloats(a, b float64) int {
-	order := 0
-	if a > b {
-		order = 1
-	}
-	if a < b {
-		order = -1
-	}
-	return order
 }
 
 func truthOf(b bool) truth {

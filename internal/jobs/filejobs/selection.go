@@ -1,6 +1,7 @@
 package filejobs
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"slices"
@@ -117,14 +118,16 @@ func (s *Selection) Selector(maxRecord int) func() *records.Selector {
 			sel.KeepColumns = func(c *records.Columns, own, n int, keep []bool) (kept, valid int) {
 				truths = slices.Grow(truths[:0], len(keep))[:len(keep)]
 				s.condition.testColumns(c, own, n, truths)
-				for i, t := range truths {
-					if t == invalid {
-						return kept, i
-					}
-					keep[i] = t == yes
-					kept += int(t / yes)
+				if valid = bytes.IndexByte(truths, invalid); valid < 0 {
+					valid = len(truths)
 				}
-				return kept, len(keep)
+				if kept = bytes.Count(truths, []byte{yes}); kept == len(truths) {
+					return kept, valid
+				}
+				for i, t := range truths {
+					keep[i] = t == yes
+				}
+				return kept, valid
 			}
 		}
 		if s.names != nil {
