@@ -13,6 +13,7 @@ import (
 	"github.com/go-partd/partd/internal/command/cliutil"
 	"github.com/go-partd/partd/internal/jobs/filejobs"
 	"github.com/go-partd/partd/internal/jobs/group"
+	"github.com/go-partd/partd/internal/jobs/records"
 )
 
 // selectionHelp describes --where, --columns and parts of columns.
@@ -50,19 +51,19 @@ func fileCommand(a *app, cmd *cobra.Command, out outputFlags, engine func() (fil
 		if err != nil {
 			return err
 		}
-		return runFiles(cmd, a, args, &in, &out, e)
+		if err := in.check(cmd); err != nil {
+			return err
+		}
+		from, err := in.layout(args)
+		if err != nil {
+			return err
+		}
+		return runFiles(cmd, a, args, from, &in, &out, e)
 	}
 	return &in
 }
 
-func runFiles(cmd *cobra.Command, a *app, names []string, in *inputFlags, out *outputFlags, e filejobs.Engine) error {
-	if err := in.check(cmd); err != nil {
-		return err
-	}
-	from, err := in.layout(names)
-	if err != nil {
-		return err
-	}
+func runFiles(cmd *cobra.Command, a *app, names []string, from records.Layout, in *inputFlags, out *outputFlags, e filejobs.Engine) error {
 	to, err := out.toLayout(from)
 	if err != nil {
 		return err
