@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"maps"
 	"math/big"
-	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -33,9 +31,6 @@ var usages = map[string]string{
 	"day":    "day(column)",
 	"month":  "month(column)",
 }
-
-// Functions returns the names of the functions of parts.
-func Functions() []string { return slices.Sorted(maps.Keys(usages)) }
 
 // ParsePart parses a part at the beginning of text, and returns the rest of text. It returns nil if text does not begin
 // with the name of a function and a parenthesis.

@@ -48,7 +48,6 @@ func newInputFlags(cmd *cobra.Command, jsonUsage, manyFormats string) inputFlags
 	}
 	cliutil.Complete(cmd, "format", "csv", "tsv", "jsonl", "text")
 	completeFields(cmd, "columns", &f)
-	completeCondition(cmd, &f)
 	return f
 }
 

@@ -96,6 +96,16 @@ func checkShort(t *testing.T, text string) {
 		if ok != isNumber || n != want || isShort && !isNumber || !isShort && isNumber && !strings.ContainsAny(text, " +eE") {
 			t.Fatalf("ParseAt(%q) = %v, %v, %v, but ParseNumber returns %v, %v", text, n, ok, isShort, want, isNumber)
 		}
+		for _, limit := range []Number{Int(5, true), Int(0, false), Float(1.5), Int(1<<60+1, false)} {
+			result, out := byte('x'), make([]byte, 1)
+			if isNumber {
+				result = "<=>"[want.Compare(limit)+1]
+			}
+			CompareColumn(data, []uint32{0}, []uint32{uint32(len(text))}, limit, Comparison{'<', '=', '>', '0', 'x'}, out)
+			if out[0] != result {
+				t.Fatalf("CompareColumn(%q) with %v is %c, want %c", text, limit, out[0], result)
+			}
+		}
 	}
 }
 

@@ -23,7 +23,18 @@ func CompareColumn(data []byte, from, to []uint32, x Number, c Comparison, out [
 			continue
 		}
 		if n <= 8 && int(start)+8 <= len(data) && isExact {
-			sign, digits, decimals, ok := shortDigits(binary.LittleEndian.Uint64(data[start:]), n)
+			word, sign, decimals := binary.LittleEndian.Uint64(data[start:]), uint64(0), -1
+			if byte(word) == '-' {
+				sign = 1
+			}
+			// Most columns have integers, for which inlined code is faster than shortDigits.
+			digits := word>>(8*sign)<<((64-8*(n-uint32(sign)))&63) | zeros>>(8*(n-uint32(sign)))
+			ok := areDigits(digits) && n > uint32(sign)
+			if ok {
+				digits = combineDigits(digits)
+			} else {
+				sign, digits, decimals, ok = shortDigits(word, n)
+			}
 			if ok {
 				f := float64(int64(digits)) // a uint64 would be converted with a branch
 				if decimals > 0 {

@@ -121,14 +121,22 @@ func shortDigits(word uint64, n uint32) (sign, digits uint64, decimals int, ok b
 		word = word>>shift>>8<<8<<shift | word&(1<<shift-1)<<8
 	}
 	word |= zeros >> (8 * n)
-	const upper = 0xf0 * eachByte
-	if n == 0 || word&upper|(word+6*eachByte)&upper>>4 != 0x33*eachByte {
+	if n == 0 || !areDigits(word) {
 		return 0, 0, 0, false
 	}
-	// Combine pairs of digits, then pairs of pairs, then both halves.
+	return sign, combineDigits(word), decimals, true
+}
+
+func areDigits(word uint64) bool {
+	const upper = 0xf0 * eachByte
+	return word&upper|(word+6*eachByte)&upper>>4 == 0x33*eachByte
+}
+
+// combineDigits combines pairs of digits, then pairs of pairs, then both halves.
+func combineDigits(word uint64) uint64 {
 	word = word & (0x0f * eachByte) * (10<<8 + 1) >> 8
 	word = word & 0x00ff00ff00ff00ff * (100<<16 + 1) >> 16
-	return sign, word & 0x0000ffff0000ffff * (10000<<32 + 1) >> 32, decimals, true
+	return word & 0x0000ffff0000ffff * (10000<<32 + 1) >> 32
 }
 
 // Add adds the records with index first and the following indexes to the states of their groups.

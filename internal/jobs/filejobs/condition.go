@@ -25,8 +25,6 @@ type condition struct {
 	kind    valueKind
 	text    []byte
 	number  aggregate.Number
-	float   float64 // the number, if isExact is set
-	isExact bool
 	time    where.Time
 	pattern *where.Pattern
 	in      map[string]bool // for In on text; on other kinds, In is an Or of comparisons
@@ -138,7 +136,6 @@ func (c *condition) setValue(l where.Literal) error {
 	ok := true
 	if c.kind == isNumber {
 		c.number, ok = aggregate.ParseNumber(c.text)
-		c.float, c.isExact = c.number.ExactFloat64()
 	}
 	if !ok {
 		return fmt.Errorf("filter: position %d: %.40s is beyond the range of a 64-bit float", l.Offset+1, l)
@@ -318,9 +315,6 @@ func (c *condition) compare(value, other []byte) (order int, ok bool) {
 	switch c.kind {
 	case isNumber:
 		x, ok := aggregate.ParseNumber(value)
-		if f, isExact := x.ExactFloat64(); isExact && c.isExact {
-			return cmp.Compare(f, c.float), ok
-		}
 		return x.Compare(c.number), ok
 	case isTime:
 		t, ok := where.TimeOf(value)

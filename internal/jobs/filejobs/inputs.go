@@ -104,11 +104,7 @@ func (in *Inputs) numberColumns(l records.Layout) {
 
 // Select is like the function Select, with errors that name the first file.
 func (in *Inputs) Select(layout, to records.Layout, condition, columns string) (*Selection, error) {
-	s, err := Select(layout, to, in.Columns, condition, columns)
-	if e := (*selectError)(nil); errors.As(err, &e) {
-		return nil, in.FieldError(e.flag, e.value, layout, e.err)
-	}
-	return s, err
+	return Select(layout, to, in.Columns, condition, columns, func(flag, value string, err error) error { return in.FieldError(flag, value, layout, err) })
 }
 
 // SeparatorHint returns a hint for the end of a message if the first line has a single field,

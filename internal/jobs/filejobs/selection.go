@@ -27,13 +27,13 @@ type Selection struct {
 
 // Select compiles a condition and a list of columns. Both may be "". columns are the names of the
 // columns of records with the layout, or nil if they have none. Records that are replaced by some of
-// their columns get the layout to.
-func Select(layout, to records.Layout, columns []string, condition, list string) (*Selection, error) {
+// their columns get the layout to. fail returns the error for a value of a flag.
+func Select(layout, to records.Layout, columns []string, condition, list string, fail func(flag, value string, err error) error) (*Selection, error) {
 	s := &Selection{layout: layout, to: to}
 	if layout.HasHeader() && len(columns) == 0 { // all files are empty
 		return s, nil
 	}
-	if err := s.setCondition(columns, condition); err != nil {
+	if err := s.setCondition(columns, condition, fail); err != nil {
 		return nil, err
 	}
 	s.whereFields = len(s.fields)
@@ -42,7 +42,7 @@ func Select(layout, to records.Layout, columns []string, condition, list string)
 	}
 	fields, elements, err := resolveNamed(list, layout, columns)
 	if err != nil {
-		return nil, &selectError{"columns", list, err}
+		return nil, fail("columns", list, err)
 	}
 	for i, f := range fields {
 		s.names = append(s.names, cmp.Or(elements[i].alias, nameOf(f, layout, columns)))
@@ -54,22 +54,12 @@ func Select(layout, to records.Layout, columns []string, condition, list string)
 		s.Header, err = rows.AppendHeader(nil)
 	}
 	if err != nil {
-		return nil, &selectError{"columns", list, err}
+		return nil, fail("columns", list, err)
 	}
 	return s, nil
 }
 
-// selectError is an error in the value of a flag.
-type selectError struct {
-	flag, value string
-	err         error
-}
-
-func (e *selectError) Error() string { return fmt.Sprintf("--%s %q: %v", e.flag, e.value, e.err) }
-
-func (e *selectError) Unwrap() error { return e.err }
-
-func (s *Selection) setCondition(columns []string, text string) error {
+func (s *Selection) setCondition(columns []string, text string, fail func(flag, value string, err error) error) error {
 	if text == "" {
 		return nil
 	}
@@ -77,13 +67,15 @@ func (s *Selection) setCondition(columns []string, text string) error {
 	if err != nil {
 		return OptionErrorf("--where: %w", err)
 	}
+	var fieldErr error
 	s.condition, err = newCondition(root, func(n *where.Node, column string) (int, error) {
 		f, err := s.layout.ResolveColumn(column, columns)
 		if err != nil {
 			if n.IsColumn && column == n.Other {
 				err = fmt.Errorf("%w; put text in single quotes", err)
 			}
-			return 0, &selectError{"where", text, err}
+			fieldErr = fail("where", text, err)
+			return 0, fieldErr
 		}
 		f.Optional, f.Nested = true, n.Op == where.Null
 		if i := slices.Index(s.fields, f); i >= 0 {
@@ -92,10 +84,10 @@ func (s *Selection) setCondition(columns []string, text string) error {
 		s.fields = append(s.fields, f)
 		return len(s.fields) - 1, nil
 	})
-	if _, isField := err.(*selectError); err != nil && !isField {
+	if err != nil && fieldErr == nil {
 		return OptionErrorf("--where: %w", err)
 	}
-	return err
+	return fieldErr
 }
 
 // isAll reports whether the selection keeps all records unchanged.

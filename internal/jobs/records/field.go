@@ -55,7 +55,10 @@ func (l Layout) Resolve(by string, columns []string) (Field, error) {
 
 // ResolveColumn is like Resolve, but by cannot be a part of a column.
 func (l Layout) ResolveColumn(by string, columns []string) (Field, error) {
-	if l.Format == JSONL {
+	switch {
+	case l.Format == JSONL && columns != nil && !slices.Contains(columns, by):
+		return Field{}, noColumn(by, columns)
+	case l.Format == JSONL:
 		return Field{Name: by}, nil
 	}
 	first := slices.Index(columns, by)
@@ -84,7 +87,7 @@ func (l Layout) ResolveColumn(by string, columns []string) (Field, error) {
 	case err == nil && n < 0 && l.Format == Text:
 		return Field{Index: n}, nil
 	case err != nil && columns != nil:
-		return Field{}, fmt.Errorf("no column is named %q%s; the columns are %s", by, textfmt.Hint(by, columns), listColumns(columns))
+		return Field{}, noColumn(by, columns)
 	case err != nil && l.HasHeader(): // columns is nil because all files are empty: accept any name
 		return Field{}, nil
 	case err != nil:
@@ -97,6 +100,10 @@ func (l Layout) ResolveColumn(by string, columns []string) (Field, error) {
 		return Field{Index: n}, nil
 	}
 	return Field{Index: position}, nil
+}
+
+func noColumn(by string, columns []string) error {
+	return fmt.Errorf("no column is named %q%s; the columns are %s", by, textfmt.Hint(by, columns), listColumns(columns))
 }
 
 func listColumns(columns []string) string {

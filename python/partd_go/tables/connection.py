@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import difflib
 import functools
 import json
 import os
@@ -12,16 +11,16 @@ import threading
 import time
 import urllib.parse
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.flight as flight
 
-from ..errors import Closed, Error, Refused, failure
+from ..errors import Closed, Refused, failure
 from . import progress
 from .calls import Call, to_json
-from .errors import NotFound, convert_error
+from .errors import convert_error
 from .results import Json
 from .server import Server, SharedServer, open_server
 
@@ -32,8 +31,6 @@ _PROTOCOL = (b"partd-protocol", b"1")  # as ProtocolVersion in tables/internal/f
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 _GROUP_BYTES = 16 << 20  # _read_batches returns when it has batches of this total size
 _GROUP_TIME = 0.03  # _read_batches returns the batches so far after this time, in seconds
-_HINT_TIMEOUT = 2.0  # timeout of the search for a similar name, in seconds
-_MAX_HINTED = 1000  # maximum number of names that are compared, because a comparison can take 0.1 ms
 _MAX_REOPENED = 8  # maximum number of connections that are kept open for unpickled handles
 
 
@@ -86,26 +83,11 @@ class Connection:
         returns its results. docs/dev/tables-wire.md lists the actions."""
         return self._ask(kind, timeout, **body)
 
-    def _ask(self, kind: str, /, timeout: float | None = None, *, hint: bool = True, **body: Any) -> list[Any]:
+    def _ask(self, kind: str, /, timeout: float | None = None, **body: Any) -> list[Any]:
         action = flight.Action(kind, to_json(body, kind))
-        names_snapshot = kind in ("partd.restore", "partd.delete_snapshots")
-        with self._hint({} if names_snapshot or not hint else body), self._call(kind, timeout, is_write=kind not in _READS) as call:
+        with self._call(kind, timeout, is_write=kind not in _READS) as call:
             answers = call.wait(lambda: [*call.client.do_action(action, call.options)])
         return [json.loads(answer.body.to_pybytes()) for answer in answers]
-
-    @contextlib.contextmanager
-    def _hint(self, body: Mapping[str, Any]) -> Iterator[None]:
-        """Adds the most similar name to the error for a table that does not exist."""
-        try:
-            yield
-        except NotFound as error:
-            bucket, name = (body.get(key, "") for key in ("bucket", "name"))
-            if name:
-                with contextlib.suppress(Error):
-                    known = [table["Name"] for table in self._ask("partd.tables", _HINT_TIMEOUT, bucket=bucket, filter={})]
-                    if name not in known and len(known) <= _MAX_HINTED and (similar := difflib.get_close_matches(name, known, 1)):
-                        error.args = (f"{error}: did you mean {similar[0]!r}?",)
-            raise
 
     def _check_open(self) -> None:
         if not self._finalizer.alive:
@@ -135,7 +117,7 @@ class Connection:
         """Returns a reader of the batches that a Flight ticket selects, or a call that becomes one. total is the number of rows for the progress bar, if known.
         For is_write, see Call."""
         encoded = ticket if isinstance(ticket, bytes) else to_json(ticket, op)
-        with self._hint({} if isinstance(ticket, bytes) else ticket), self._call(op, timeout, is_write=is_write) as call:
+        with self._call(op, timeout, is_write=is_write) as call:
             reader = call.wait(call.client.do_get, flight.Ticket(encoded), call.options)
             schema = reader.schema
 
