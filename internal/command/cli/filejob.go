@@ -22,9 +22,10 @@ const selectionHelp = `
 --where keeps only records for which a condition is true, such as "size > 9 and
 kind in ('a', 'b') and not (city is null)". A field that is compared with a
 number or a date must be one, or missing, which no comparison selects. --columns
-writes some columns, in the given order. A field of --by can be a part of a
-column: before(x, '/') or after(x, '/') a separator, or the Nth, as in before(x,
-'/', -1) for the last; prefix(x, N) of N characters; day(x), month(x) of a date.`
+writes some columns, in the given order, and can rename them, as in "x as y". A
+field of --by or --where can be a part of a column: before(x, '/') or after(x,
+'/') a separator, or the Nth, as in before(x, '/', -1) for the last; prefix(x, N)
+of N characters; day(x), month(x) of a date, as it is written.`
 
 // formatsHelp describes input and output in the help of commands on files.
 const formatsHelp = selectionHelp + `
