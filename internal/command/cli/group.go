@@ -79,7 +79,7 @@ func newGroup(a *app) *cobra.Command {
 		Short: "Aggregate the records of each value of a field",
 		Long:  groupHelp + formatsHelp,
 		Example: `  partd group --by "Origin State" birdstrikes.csv
-  partd group --by user,day --agg "count,sum(bytes) as total" -o out.csv log-*.csv.gz
+  partd group --by user,day --agg "count,sum(bytes) as b" -o out.csv log-*.csv.gz
   partd group --by user --agg "sum(bytes),count" --top 10 log.csv
   partd group --by "before(path, '/', -1),day(time)" --where "size > 0" files.csv
   partd group --by user --agg "sum(bytes)" --sort-by "sum(bytes)" --desc log.csv
