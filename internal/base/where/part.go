@@ -61,9 +61,8 @@ func (p *parser) parsePart(part *Part) {
 	}
 	p.advance()
 	p.skip("(")
-	rest := strings.TrimLeft(p.text[p.nextOffset:], " ")
 	switch {
-	case p.token.kind == tokenName && usages[p.token.text] != "" && strings.HasPrefix(rest, "("):
+	case p.startsPart():
 		p.parsePart(part)
 		p.advance()
 	case p.token.kind == tokenLiteral && p.token.value.Kind == Number: // the number of a column
@@ -100,6 +99,11 @@ func (p *parser) parsePart(part *Part) {
 		p.failExpected(`")": ` + usage)
 	}
 	part.cuts = append(part.cuts, c)
+}
+
+// startsPart reports whether the next token is a function's name before a parenthesis.
+func (p *parser) startsPart() bool {
+	return p.token.kind == tokenName && usages[p.token.text] != "" && strings.HasPrefix(strings.TrimLeft(p.text[p.nextOffset:], " "), "(")
 }
 
 func (p *parser) expect(sign, usage string) {

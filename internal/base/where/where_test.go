@@ -76,6 +76,14 @@ func TestPartErrors(t *testing.T) {
 			t.Errorf("ParsePart(%.40q): error %v, want %q", text, err, want)
 		}
 	}
+	for _, text := range []string{"day(t) = '2026-01-31'", "1 < before(t, '/')", "t = month(u)"} {
+		if _, err := Parse(text); err == nil || !strings.Contains(err.Error(), "(…) is possible only in partd's commands on files") {
+			t.Errorf("Parse(%q): error %v, want one that names the function", text, err)
+		}
+	}
+	if n, err := Parse("day = 1 and before = day"); err != nil {
+		t.Errorf("Parse of columns with names of functions: %v, %v", n, err)
+	}
 	if _, err := Parse(strings.Repeat("not ", 200) + "a = 1"); err == nil || !strings.Contains(err.Error(), "100 levels") {
 		t.Errorf("Parse of 200 nested nots: error %v, want one about the depth", err)
 	}

@@ -51,6 +51,11 @@ func (e *joinEngine) Plan(j *Job) error {
 	if j.To.Format == records.JSONL {
 		right.Inputs.numberColumns(right.From)
 	}
+	for _, side := range [][2]*Job{{j, right}, {right, j}} {
+		if other := side[1]; other.From.HasHeader() && len(other.Inputs.Columns) > 1 {
+			side[0].Inputs.otherSep = string(other.From.Separator())
+		}
+	}
 	leftColumns, rightColumns, err := e.splitOn(j.Inputs.Columns, right.Inputs.Columns)
 	if err != nil {
 		return err
@@ -97,6 +102,9 @@ func (e *joinEngine) splitOn(left, right []string) (leftNames, rightNames []fiel
 		return []fieldName{{text: e.On}}, []fieldName{{text: e.On}}, nil
 	}
 	names, err := splitNames(e.On, nil)
+	if err == nil {
+		err = refuseAliases(names)
+	}
 	if err != nil {
 		return nil, nil, OptionErrorf("--on: %w", err)
 	}

@@ -2,6 +2,7 @@ package filejobs
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -39,12 +40,12 @@ func Select(layout, to records.Layout, columns []string, condition, list string,
 	if list == "" {
 		return s, nil
 	}
-	fields, err := ResolveFields(list, layout, columns)
+	fields, elements, err := resolveNamed(list, layout, columns)
 	if err != nil {
 		return nil, fail("columns", list, err)
 	}
-	for _, f := range fields {
-		s.names = append(s.names, nameOf(f, layout, columns))
+	for i, f := range fields {
+		s.names = append(s.names, cmp.Or(elements[i].alias, nameOf(f, layout, columns)))
 		f.Optional, f.Raw = true, layout.Format == records.JSONL && to.Format == records.JSONL && f.Part == nil
 		s.fields = append(s.fields, f)
 	}
@@ -62,7 +63,7 @@ func (s *Selection) setCondition(columns []string, text string, fail func(flag, 
 	if text == "" {
 		return nil
 	}
-	root, err := where.Parse(text)
+	root, err := where.ParseWithParts(text)
 	if err != nil {
 		return OptionErrorf("--where: %w", err)
 	}
@@ -155,7 +156,7 @@ func (j *Job) OrderColumns(names []string) (order []int, _ []string, err error) 
 		if i < 0 {
 			return nil, nil, OptionErrorf("--columns: the output has no column %q%s; its columns are %s", name.text, textfmt.Hint(name.text, names), strings.Join(names, ", "))
 		}
-		order, chosen[k] = append(order, i), name.text
+		order, chosen[k] = append(order, i), cmp.Or(name.alias, name.text)
 	}
 	return order, chosen, nil
 }

@@ -50,6 +50,9 @@ func OrderedField(text string, columns []string) (name string, o FieldOrder) {
 
 func (s *sortEngine) Plan(j *Job) error {
 	names, err := splitNames(s.by, j.Inputs.Columns)
+	if err == nil {
+		err = refuseAliases(names)
+	}
 	if err != nil {
 		return OptionErrorf("--by: %w", err)
 	}
