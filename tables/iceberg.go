@@ -192,7 +192,7 @@ func (s *Store) commitIceberg(ctx context.Context, changes []foreign.Change) (re
 	for _, c := range pending {
 		if c.Result == nil { // the commit changed nothing, perhaps because it repeats an earlier one
 			if c.Result, err = s.cat.Load(ctx, c.Namespace, c.Name); err != nil {
-				return nil, notFound(err)
+				return nil, notFound(ctx, s.cat, c.TableName, err)
 			}
 		}
 		results = append(results, c.Result)

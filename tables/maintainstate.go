@@ -114,10 +114,10 @@ func (t *Table) Maintenance(ctx context.Context) (state MaintenanceState, err er
 	s := t.store()
 	cur, err := s.cat.Load(ctx, n.Namespace, n.Name)
 	if err != nil {
-		return state, notFound(err)
+		return state, notFound(ctx, s.cat, n, err)
 	}
 	if state.MetadataBytes, err = s.cat.MetadataSize(ctx, n.Namespace, n.Name); err != nil {
-		return state, notFound(err)
+		return state, notFound(ctx, s.cat, n, err)
 	}
 	settings, err := definition.SettingsOf(cur.Metadata())
 	if err != nil {
