@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -239,6 +240,11 @@ func TestDocs(t *testing.T) {
 			dir, address := t.TempDir(), freeAddress(t)
 			replacer := strings.NewReplacer("127.0.0.1:7077", address, "127.0.0.1:7078", freeAddress(t), "127.0.0.1:7079", freeAddress(t), "partd=DIR", "partd="+root)
 			if err := os.Symlink(filepath.Join(root, "testdata"), filepath.Join(dir, "testdata")); err != nil {
+				t.Fatal(err)
+			}
+			// In a workspace, the packages of this module need not be compiled again for the page's module.
+			work := fmt.Sprintf("go %s\nuse (\n.\n%q\n)\n", strings.TrimPrefix(runtime.Version(), "go"), root)
+			if err := os.WriteFile(filepath.Join(dir, "go.work"), []byte(work), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)

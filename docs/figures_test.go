@@ -44,7 +44,6 @@ var storeComparisons = []comparison{
 
 var tableComparisons = []comparison{
 	{"append a row", "tables", "append 1 row, acknowledged", 0, "tables", nil},
-	{"append a row and sync", "tables", "append 1 row to one table, synced; writers: 1", 0, "tables", nil},
 	{"append a row and sync, per row of 8 concurrent writers", "tables", "append 1 row to one table, synced; writers: 8", 0, "tables", nil},
 	{"append 10 rows of 105 columns and sync", "tables", "append 10 rows of 105 columns, synced", 0, "tables", nil},
 	{"append a million rows at once", "tables", "append 1000000 rows at once", 0, "tables", nil},

@@ -82,12 +82,12 @@ func TestKeepsPromises(t *testing.T) {
 				newDir = func(t *testing.T) string { return t.TempDir() }
 				opts.Dir = func(s partd.Partd) string { return dirs[s] }
 				if !runAll {
-					opts.MachineRuns = 20 // a disk is slow
+					opts.MachineRuns, opts.Parts = 20, 16_000 // a disk is slow
 				}
 			} else {
 				c.h.fs = vfstest.NewMem()
 				if !runAll {
-					opts.Parts = 2000 // the default store scans more
+					opts.MachineRuns, opts.Parts = 50, 2000 // the default store scans more
 				}
 			}
 			run(t, func(t *testing.T) partd.Partd { return openIn(t, newDir(t)) }, opts)

@@ -11,7 +11,7 @@ import (
 
 // TestFootersWithinMemory checks that the index of many segments stays within its limit, for many keys and hot keys.
 func TestFootersWithinMemory(t *testing.T) {
-	const total = 160 << 20
+	const total = 80 << 20
 	for _, size := range []int{1000, 9000} { // the second size makes every key hot
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			ctx := t.Context()

@@ -55,19 +55,36 @@ func (e *env) must(label string, err error) {
 
 func (e *env) append(entries ...partd.Entry) {
 	e.Helper()
-	e.must("Append", e.store.Append(e.ctx, entries...))
+	values := make([]string, len(entries))
+	for i := range entries {
+		values[i] = string(entries[i].Value)
+	}
 	e.model.append(entries...)
+	e.must("Append", e.store.Append(e.ctx, entries...))
+	for i, value := range values {
+		e.mustKeep("Append", entries[i].Value, value)
+	}
+}
+
+// mustKeep checks that a call has not changed a value that it received.
+func (e *env) mustKeep(call string, value []byte, before string) {
+	e.Helper()
+	e.must(call+" must not change the values that it receives", differenceError("afterwards", value, before))
 }
 
 func (e *env) set(key, value string) {
 	e.Helper()
-	e.must("Set", partd.Set(e.ctx, e.store, key, []byte(value)))
+	passed := []byte(value)
+	e.must("Set", partd.Set(e.ctx, e.store, key, passed))
+	e.mustKeep("Set", passed, value)
 	e.model[key] = value
 }
 
 func (e *env) setOnce(key, value string) {
 	e.Helper()
-	e.must("SetOnce", partd.SetOnce(e.ctx, e.store, key, []byte(value)))
+	passed := []byte(value)
+	e.must("SetOnce", partd.SetOnce(e.ctx, e.store, key, passed))
+	e.mustKeep("SetOnce", passed, value)
 	if _, exists := e.model[key]; !exists {
 		e.model[key] = value
 	}

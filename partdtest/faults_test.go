@@ -73,6 +73,7 @@ func TestFaultsAreCaught(t *testing.T) {
 		{"repeats an append", "append-order concurrent-append state-machine", "want"},
 		{"prepends", "append-order key-twice-in-a-batch value-of-many-pieces concurrent-append state-machine", "appends in order"},
 		{"keeps the caller's key", "slice-changed-after-append", "reused the memory of a key"},
+		{"changes the caller's values", "append-order state-machine", `must not change the values that it receives: afterwards: 1 bytes, want 1; the first difference is at byte 0: "\xcf", want "0"`},
 		{"keeps the caller's slice", "slice-changed-after-append state-machine", "reused the slices"},
 		{"returns its own memory", "get-result-ownership state-machine", "changed the result of Get"},
 		{"returns the same memory twice", "get-same-key-twice", "same memory"},

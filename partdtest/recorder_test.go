@@ -17,6 +17,7 @@ import (
 // TestMain keeps package rapid from saving and shrinking the failures that these tests provoke.
 func TestMain(m *testing.M) {
 	procs.CollectLess()
+	procs.AllowParallel()
 	flag.Parse()
 	for name, value := range map[string]string{"rapid.nofailfile": "true", "rapid.shrinktime": "0s"} {
 		if err := flag.Set(name, value); err != nil {

@@ -114,6 +114,9 @@ func (r *reference) Append(ctx context.Context, entries ...partd.Entry) error {
 		case r.fault == "drops an append" && r.disk.opCount%19 == 0,
 			r.fault == "drops a key's second entry in a batch" && i > 0 && entries[i-1].Key == e.Key:
 			continue
+		case r.fault == "changes the caller's values" && len(e.Value) > 0:
+			e.Value = slices.Clone(e.Value)
+			entries[i].Value[0] ^= 0xff
 		case r.fault == "repeats an append" && r.disk.opCount%19 == 0:
 			r.disk.values[key] = append(r.disk.values[key], e.Value...)
 		case r.fault == "prepends":

@@ -78,7 +78,7 @@ func TestClientKeepsPromises(t *testing.T) {
 				return dial(t, url, nil)
 			}
 			opts := &partdtest.Options{Require: abilities, MachineRuns: 5, Pieces: 60, LargeValue: defaultPage + 1<<20}
-			if name != "dict" && os.Getenv("PARTD_ALL_LAYERS") == "" {
+			if os.Getenv("PARTD_ALL_LAYERS") == "" {
 				opts.Parts = 2000
 			}
 			if name != "dict" && os.Getenv("PARTD_REQUIRE_ALL") == "" {

@@ -263,6 +263,23 @@ func TestNoServer(t *testing.T) {
 	}
 }
 
+// TestProtocolVersions greets the server in other versions of the protocol. The error must say which side to upgrade.
+func TestProtocolVersions(t *testing.T) {
+	_, url := serve(t, partd.NewDict(), nil)
+	c := dial(t, url, nil)
+	for version, want := range map[uint16]string{
+		protocolVersion + 1: "speaks version 3 of the protocol, but the server version 2: upgrade the server",
+		protocolVersion - 1: "speaks version 1 of the protocol, but the server version 2: upgrade the client",
+	} {
+		k := newCall(opHello)
+		k.u16(version) // the lowest and the highest version
+		k.u16(version)
+		if err := c.do(t.Context(), k); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("a hello of version %d = %v, want %q", version, err, want)
+		}
+	}
+}
+
 // TestAbandonedChangeIsNotResent loses a change together with its connection. Its caller gives up
 // before the client reconnects. The client must not send the change late, but must send later ones.
 func TestAbandonedChangeIsNotResent(t *testing.T) {

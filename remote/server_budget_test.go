@@ -26,7 +26,8 @@ func takeAll(t *testing.T, s *Server) (giveBack func()) {
 	return func() { a.give(s.opts.Memory) }
 }
 
-// TestStuckReaders checks that a get is answered while connections that requested a large value read nothing.
+// TestStuckReaders checks that a get is answered without waiting for memory while connections that requested a large
+// value read nothing. A busy machine may need several seconds.
 func TestStuckReaders(t *testing.T) {
 	ctx := t.Context()
 	store, err := partd.OpenFile(t.TempDir(), nil)
@@ -37,12 +38,15 @@ func TestStuckReaders(t *testing.T) {
 	for range 60 {
 		openPeer(t, url).send(message("get", "large"))
 	}
-	for begin := time.Now(); s.memoryUsed() < s.opts.Memory/2 && time.Since(begin) < 2*time.Second; {
+	for begin := time.Now(); s.memoryUsed() < s.opts.Memory*3/8 && time.Since(begin) < 2*time.Second; {
 		time.Sleep(time.Millisecond)
 	}
 	for range 5 {
-		requireWithin(t, 3*time.Second, "a get from the same address", func() error { _, err := sameAddress.Get(ctx, "small"); return err })
-		requireWithin(t, time.Second, "a get from another address", func() error { _, err := otherAddress.Get(ctx, "small"); return err })
+		requireWithin(t, time.Minute, "a get from the same address", func() error { _, err := sameAddress.Get(ctx, "small"); return err })
+		requireWithin(t, time.Minute, "a get from another address", func() error { _, err := otherAddress.Get(ctx, "small"); return err })
+		if n := s.budget.waitCount.Load(); n > 0 {
+			t.Fatalf("%d requests waited for memory, want none", n)
+		}
 	}
 }
 

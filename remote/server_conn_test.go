@@ -141,6 +141,7 @@ func TestPeerThatNeverReads(t *testing.T) {
 
 // TestTooManyConnections checks that a new connection replaces an unused one, or is closed if all are in use.
 func TestTooManyConnections(t *testing.T) {
+	t.Parallel()
 	_, url := serve(t, partd.NewDict(), &ServerOptions{MaxConnections: 3, HandshakeTimeout: 500 * time.Millisecond})
 	silent := openPeer(t, url)
 	time.Sleep(600 * time.Millisecond)

@@ -76,14 +76,15 @@ func sendUnfinishedMessages(t *testing.T, s *Server, url string, size int) {
 // unfinished messages: clients of another peer soon, and clients from the same address eventually.
 // TestTurnBehindUnfinishedMessages checks how long the latter wait.
 func TestUnfinishedMessages(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	s, url := serve(t, partd.NewDict(), &ServerOptions{Memory: 32 << 20, MaxMessage: 4 << 20})
 	honest, sameAddress := dialFrom(t, url, "127.0.0.2"), dial(t, url, nil)
 	large := partd.Entry{Key: "k", Value: make([]byte, 3<<20)}
 	for range 2 {
 		sendUnfinishedMessages(t, s, url, 3<<20)
-		requireWithin(t, 2*time.Second, "an append by another peer", func() error { return honest.Append(ctx, large) })
-		requireWithin(t, 2*time.Second, "a get by another peer", func() error { _, err := honest.Get(ctx, "k"); return err })
+		requireWithin(t, 5*time.Second, "an append by another peer", func() error { return honest.Append(ctx, large) })
+		requireWithin(t, 5*time.Second, "a get by another peer", func() error { _, err := honest.Get(ctx, "k"); return err })
 		must(t, sameAddress.Append(ctx, large))
 	}
 }

@@ -72,6 +72,7 @@ func requireWithin(t testing.TB, d time.Duration, label string, f func() error) 
 // TestConnectionShares checks that other peers are admitted although one peer has all connections, and that this
 // peer gets another connection once some of its connections are idle.
 func TestConnectionShares(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	_, url := serve(t, partd.NewDict(), &ServerOptions{MaxConnections: 20})
 	worker := dial(t, url, nil)

@@ -141,6 +141,25 @@ func TestPopCountsAsUse(t *testing.T) {
 	}
 }
 
+// TestPopIsConfirmed checks that the server deletes a pop's result once the client has received it.
+func TestPopIsConfirmed(t *testing.T) {
+	s, url := serve(t, partd.NewDict(), nil)
+	c := dial(t, url, nil)
+	must(t, c.Append(t.Context(), entry("k", "v")))
+	_, err := c.Pop(t.Context(), "k")
+	must(t, err)
+	retained := func() int64 {
+		s.pops.mu.Lock()
+		defer s.pops.mu.Unlock()
+		return s.pops.keptBytes
+	}
+	for end := time.Now().Add(10 * time.Second); retained() > 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("10 s after a pop, the server still retains %d bytes", retained())
+		}
+	}
+}
+
 // TestForgottenPops checks that no pop runs twice, even if its session was forgotten after the first time.
 func TestForgottenPops(t *testing.T) {
 	q := quotas{tenants: map[string]*tenant{}, limit: [resources]int64{popBytes: 1 << 20}}

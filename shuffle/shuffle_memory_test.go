@@ -21,7 +21,7 @@ import (
 
 const childEnv = "PARTD_TEST_SHUFFLE"
 
-// memoryOps are the operations that child processes run. The records of each operation are 16 times
+// memoryOps are the operations that child processes run. The records of each operation are 8 times
 // as large as its memory.
 var memoryOps = map[string]func(ctx context.Context, in iter.Seq2[wideRecord, error], o *shuffle.Options[wideRecord]) error{
 	"sort": func(ctx context.Context, in iter.Seq2[wideRecord, error], o *shuffle.Options[wideRecord]) error {
@@ -94,7 +94,7 @@ type wideRecord struct {
 
 const (
 	wideMemory      = 8 << 20
-	wideRecordCount = 16 * wideMemory / 112
+	wideRecordCount = 8 * wideMemory / 112
 )
 
 func wideInput(yield func(wideRecord, error) bool) {

@@ -60,7 +60,8 @@ func TestLayersKeepPromises(t *testing.T) {
 			if name == "transforms" {
 				run = partdtest.Run
 			}
-			run(t, open, &partdtest.Options{Require: all, LargeValue: 300 << 10, Pieces: 40, MachineRuns: 5})
+			// The tests of logstore scan more parts of the store under the layer.
+			run(t, open, &partdtest.Options{Require: all, LargeValue: 300 << 10, Pieces: 40, MachineRuns: 5, Parts: 2000})
 		})
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-var abilityValues = map[string]string{"a": "one", "b": strings.Repeat("two", 90_000), "": "no key"}
+var abilityValues = map[string]string{"a": "one", "b": strings.Repeat("two", 30_000), "": "no key"}
 
 func fillSome(t *testing.T, store partd.Partd) {
 	t.Helper()

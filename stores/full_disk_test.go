@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -80,7 +81,7 @@ var largeChanges = []fullChange{
 		if strings.Contains(f.url, "+") {
 			return syscall.ENOSPC // they fit if they are compressed
 		}
-		return f.appendMany(1_200_000, 1)
+		return f.appendMany(200_000, 1)
 	}},
 	{"set", "", mustFail, func(f *diskTest) error { return partd.Set(f.ctx, f.store, "key 1", tooMuch()) }},
 	{"set once", "", mustFail, func(f *diskTest) error { return partd.SetOnce(f.ctx, f.store, "unknown", tooMuch()) }},
@@ -98,11 +99,14 @@ var largeChanges = []fullChange{
 
 // TestFullDisk checks each store on each kind of disk. A change that does not fit must fail without
 // effect, say so, and use no space. A store on a full disk must be readable and dropped, and
-// a log: store also opened. When there is space again, the store must work, and contain everything
+// a log: store also opened. Layers use one kind of disk, unless PARTD_ALL_LAYERS is set. When there is space again, the store must work, and contain everything
 // that it acknowledged.
 func TestFullDisk(t *testing.T) {
 	for _, kind := range vfstest.Kinds {
 		for scheme, options := range fullStores {
+			if kind == "tmpfs" && strings.Contains(scheme, "+") && os.Getenv("PARTD_ALL_LAYERS") == "" {
+				continue // the store under the layers writes the files
+			}
 			t.Run(fmt.Sprintf("%s/%s/%v", kind, scheme, strings.Contains(options, "sync")), func(t *testing.T) {
 				t.Parallel()
 				dir := vfstest.Mount(t, kind, 16<<20)
@@ -305,15 +309,21 @@ func (f *diskTest) checkFull(op string, err error) {
 	}
 }
 
-// randomBytes returns n bytes that do not compress.
-func randomBytes(n int) []byte {
-	b := make([]byte, n)
-	rand.NewChaCha8([32]byte{byte(n), byte(n >> 8), byte(n >> 16)}).Read(b)
+// random returns bytes that do not compress, and do not fit on the disk.
+var random = sync.OnceValue(func() []byte {
+	b := make([]byte, 18<<20)
+	rand.NewChaCha8([32]byte{}).Read(b)
 	return b
+})
+
+// randomBytes returns the last n random bytes, so values of different sizes begin differently.
+func randomBytes(n int) []byte {
+	b := random()
+	return b[len(b)-n:]
 }
 
 // tooMuch returns a value that does not fit on the disk.
-var tooMuch = sync.OnceValue(func() []byte { return randomBytes(18 << 20) })
+func tooMuch() []byte { return random() }
 
 // keep notes the value of a key unless err is set, and returns err.
 func (f *diskTest) keep(key string, value []byte, err error) error {
@@ -345,7 +355,7 @@ func (f *diskTest) appendOldAndNew(n int) error {
 func (f *diskTest) appendMany(keys, n int) error {
 	entries := make([]partd.Entry, keys)
 	for i := range entries {
-		entries[i] = partd.Entry{Key: fmt.Sprintf("many %016d", i), Value: randomBytes(n)}
+		entries[i] = partd.Entry{Key: fmt.Sprintf("many %0100d", i), Value: randomBytes(n)}
 	}
 	return f.store.Append(f.ctx, entries...)
 }

@@ -81,7 +81,7 @@ func (t *Table) At(ctx context.Context, selectors ...At) (_ *Table, err error) {
 	}
 	cur, err := b.store().cat.Load(ctx, n.Namespace, n.Name)
 	if err != nil {
-		return nil, notFound(err)
+		return nil, notFound(ctx, b.store().cat, n, err)
 	}
 	t = b.Table(t.name)
 	if a.version == nil && a.time.IsZero() {
@@ -122,11 +122,11 @@ func (s *Store) version(ctx context.Context, n tableName, v Version) (*table.Sna
 		_, err = e.Fold(ctx)
 	}
 	if err != nil {
-		return nil, nil, notFound(err)
+		return nil, nil, notFound(ctx, s.cat, n, err)
 	}
 	t, err := s.cat.Load(ctx, n.Namespace, n.Name)
 	if err != nil {
-		return nil, nil, notFound(err)
+		return nil, nil, notFound(ctx, s.cat, n, err)
 	}
 	snap, err := snapshotOf(t.Metadata(), v)
 	return snap, t, err
@@ -153,7 +153,7 @@ func (b *Bucket) snapshotAt(ctx context.Context, n tableName, moment time.Time) 
 	defer e.Release()
 	t, pending, oldest, updated, err := e.FoldUntil(ctx, moment)
 	if err != nil {
-		return nil, notFound(err)
+		return nil, notFound(ctx, b.store().cat, n, err)
 	}
 	if pending && b.s.opts.Catalog != "" {
 		return nil, fmt.Errorf("%w: rows put before that time are still in the tail of another Store: wait until that Store folds them", ErrReadOnly)

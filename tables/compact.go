@@ -10,6 +10,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 	"github.com/apache/iceberg-go/table/compaction"
 
+	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/tables/internal/files/datafile"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
@@ -38,15 +39,29 @@ func (e entry) compact(ctx context.Context) (r MaintainResult, err error) {
 	if err != nil || t == nil || t.CurrentSnapshot() == nil {
 		return r, err
 	}
-	step, err := e.prepareCompaction(ctx, t)
+	return e.commitCompaction(ctx, t, e.prepareAll)
+}
+
+// commitCompaction replaces the files that prepare has merged.
+func (e entry) commitCompaction(ctx context.Context, t *table.Table, prepare func(context.Context, *table.Table, *compactStep) error) (r MaintainResult, err error) {
+	step, err := e.prepareCompaction(ctx, t, prepare)
 	if err != nil || len(step.result.OldDataFiles) == 0 {
 		return r, err
 	}
-	e.Commits.Lock()
+	defer func() { step.IO.RemoveFailed(err) }()
+	// Wait for a statement that changes rows, because it would have to start again if its files were replaced.
+	if err := canceled.Send(ctx, e.Changing, struct{}{}); err != nil {
+		return r, err
+	}
+	defer func() { <-e.Changing }()
+	if err := e.LockCommits(ctx); err != nil {
+		return r, err
+	}
 	defer e.Commits.Unlock()
-	_, err = e.Commit(ctx, commit.PreparedStep{IO: step.IO, Apply: step.apply})
-	step.IO.RemoveFailed(err)
-	return MaintainResult{Tables: 1, FilesBefore: len(step.result.OldDataFiles), FilesAfter: len(step.result.NewDataFiles)}, err
+	if _, err = e.Commit(ctx, commit.PreparedStep{IO: step.IO, Apply: step.apply}); err != nil {
+		return r, err
+	}
+	return MaintainResult{Tables: 1, FilesBefore: len(step.result.OldDataFiles), FilesAfter: len(step.result.NewDataFiles)}, nil
 }
 
 // compactStep replaces files with new ones that contain the same rows.
@@ -57,28 +72,33 @@ type compactStep struct {
 	cut    *series.Cutter // divides rows among files by period; nil if the table has no periods
 }
 
-// prepareCompaction writes the compacted files of a table, which must have a snapshot.
-func (e entry) prepareCompaction(ctx context.Context, t *table.Table) (step *compactStep, err error) {
+// prepareCompaction returns a step for the files that prepare writes. The table must have a snapshot.
+func (e entry) prepareCompaction(ctx context.Context, t *table.Table, prepare func(context.Context, *table.Table, *compactStep) error) (step *compactStep, err error) {
 	step = &compactStep{seq: t.CurrentSnapshot().SequenceNumber}
 	if step.Basis, err = commit.BasisOf(t, commit.OnlyAdditions, e.s.cat.NewIO()); err != nil {
 		return nil, err
 	}
 	fileIO := step.IO // the deferred call cannot use step, because returning an error sets step to nil
 	defer func() { fileIO.RemoveFailed(err) }()
-	def := step.Definition
-	if schema.CheckReadable(def.Stored) != nil {
+	if schema.CheckReadable(step.Definition.Stored) != nil {
 		return step, nil // this package cannot read all columns; the engine that wrote them can compact the table
 	}
+	return step, prepare(ctx, t, step)
+}
+
+// prepareAll merges all files that are smaller than they should be.
+func (e entry) prepareAll(ctx context.Context, t *table.Table, step *compactStep) error {
+	def := step.Definition
 	writer, stored := e.Staged(t.Metadata(), step.IO), def.WithLineage(t.Metadata().Version()).Stored
 	if def.Order != nil {
-		return step, e.mergeInOrder(ctx, writer, step)
+		return e.mergeInOrder(ctx, writer, step)
 	}
 	cfg := compaction.DefaultConfig()
 	cfg.TargetFileSizeBytes = definition.FileBytes
 	cfg.MinFileSizeBytes, cfg.MaxFileSizeBytes, cfg.MinInputFiles = cfg.TargetFileSizeBytes*3/4, cfg.TargetFileSizeBytes*9/5, 2
 	plan, err := compaction.Analyze(ctx, t, cfg)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	var groups [][]table.FileScanTask
 	merged := map[string]bool{}
@@ -91,14 +111,14 @@ func (e entry) prepareCompaction(ctx context.Context, t *table.Table) (step *com
 	if hadInt32Columns(t.Metadata()) {
 		tasks, err := datafile.Tasks(ctx, t)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		for _, task := range tasks {
 			if merged[task.File.FilePath()] {
 				continue
 			}
 			if stale, err := datafile.HasWidths(ctx, t, task); err != nil {
-				return nil, err
+				return err
 			} else if stale {
 				groups = append(groups, []table.FileScanTask{task})
 			}
@@ -107,11 +127,11 @@ func (e entry) prepareCompaction(ctx context.Context, t *table.Table) (step *com
 	for _, tasks := range groups {
 		files, err := datafile.Write(ctx, writer, stored, datafile.ReadRows(ctx, t, tasks, nil), cfg.TargetFileSizeBytes)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		step.add(tasks, files)
 	}
-	return step, nil
+	return nil
 }
 
 // hadInt32Columns reports whether any schema of the table has a 32-bit integer column, which may since have been

@@ -55,13 +55,13 @@ func (t *Table) difference(ctx context.Context, since At, o *ChangesOptions) (_ 
 	case sinceErr != nil:
 		return nil, sinceErr
 	case o.UUID != "" && o.UUID != uuid.String(), d.from != nil && d.from.t.Metadata().TableUUID() != uuid:
-		return nil, fmt.Errorf("start again with all rows (since version 0), because the table was deleted and created again: earlier version %w", ErrNotFound)
+		return nil, fmt.Errorf("start again with all rows (since version 0), because the table was deleted and created again: the earlier version %w", ErrNotFound)
 	case d.to.version() == 0 && d.to.t.CurrentSnapshot() != nil:
 		return nil, fmt.Errorf("%w: Iceberg's format version 1 does not number a table's versions: upgrade the table to format version 2 with another program, and put rows once", errors.ErrUnsupported)
 	}
 	if d.from != nil {
 		if err := d.compareColumns(); err != nil {
-			return nil, fmt.Errorf("start again with all rows (since version 0), because %w: earlier version with these columns %w", err, ErrNotFound)
+			return nil, fmt.Errorf("start again with all rows (since version 0), because %w: an earlier version with these columns %w", err, ErrNotFound)
 		}
 	}
 	return d, d.setKeys(o.Keys)
@@ -93,7 +93,7 @@ func (t *Table) foldedView(ctx context.Context) (*view, error) {
 			_, err = e.Fold(ctx)
 		}
 		if err != nil {
-			return nil, notFound(err)
+			return nil, notFound(ctx, t.store().cat, n, err)
 		}
 	}
 	return t.view(ctx, false)

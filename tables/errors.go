@@ -1,11 +1,13 @@
 package tables
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/base/textfmt"
 	"github.com/go-partd/partd/storekit"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
 	"github.com/go-partd/partd/tables/internal/rows/publicerror"
@@ -147,7 +149,21 @@ type OpError struct {
 }
 
 func (e *OpError) Error() string {
+	missing, isMissing := e.Err.(*missingTableError)
 	var b strings.Builder
+	switch {
+	case isMissing || e.Err == ErrNotFound && e.Table != "":
+		b.WriteString("tables: table " + storekit.QuoteKey(e.Table) + " " + ErrNotFound.Error())
+		if e.Bucket != "" {
+			b.WriteString(" in bucket " + storekit.QuoteKey(e.Bucket))
+		}
+		if isMissing {
+			b.WriteString(missing.hint)
+		}
+		return b.String()
+	case e.Err == ErrNotFound && e.Bucket != "":
+		return "tables: bucket " + storekit.QuoteKey(e.Bucket) + " " + ErrNotFound.Error()
+	}
 	b.WriteString("tables: " + e.Op)
 	if e.Dir != "" {
 		b.WriteString(" " + e.Dir)
@@ -163,6 +179,27 @@ func (e *OpError) Error() string {
 
 // Unwrap returns e.Err.
 func (e *OpError) Unwrap() error { return e.Err }
+
+// missingTableError is ErrNotFound for a table, with a hint such as (did you mean "trades"?), or "".
+type missingTableError struct{ hint string }
+
+func (e *missingTableError) Error() string { return ErrNotFound.Error() + e.hint }
+func (e *missingTableError) Unwrap() error { return ErrNotFound }
+
+// missingTable returns the error for a table that does not exist.
+func missingTable(ctx context.Context, cat *icecat.Catalog, n tableName) error {
+	const maxNames = 1000
+	names, _ := cat.Names(ctx, n.Namespace, "", maxNames) // an error only means that there is no hint
+	return &missingTableError{textfmt.Hint(n.Name, names)}
+}
+
+// notFound returns the result of missingTable if err is the catalog's error for a missing table, and otherwise err.
+func notFound(ctx context.Context, cat *icecat.Catalog, n tableName, err error) error {
+	if errors.Is(err, icecat.ErrNotFound) {
+		return missingTable(ctx, cat, n)
+	}
+	return err
+}
 
 // wrapError wraps *err in an OpError, unless *err is nil.
 func wrapError(err *error, op, bucket, table string) {

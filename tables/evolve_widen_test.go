@@ -140,7 +140,7 @@ func TestUpsertDuringChanges(t *testing.T) {
 		"made strict":                {func(b *tables.Bucket) error { return b.Table("t").SetEvolution(t.Context(), tables.Strict) }, false, `column "v": it has type float64`},
 		"append to the tail":         {put(oldColumns, `{"k":2,"v":3}`), true, wide + " | 1,1 | 2,0.5 | 2,3"},
 		"append of a value that float64 cannot represent": {put("k int64; v int64", `{"k":3,"v":9007199254740993}`), false, `column "v"`},
-		"deleted table": {func(b *tables.Bucket) error { return b.Delete(t.Context(), "t") }, false, "not found"},
+		"deleted table": {func(b *tables.Bucket) error { return b.Delete(t.Context(), "t") }, false, "does not exist"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var store *tables.Store

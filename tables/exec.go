@@ -223,7 +223,7 @@ func (x *execution) run(ctx context.Context) error {
 			if x.st.IfExists {
 				return nil
 			}
-			return ErrNotFound
+			return missingTable(ctx, x.s.cat, tableName{Namespace: namespaceOf(x.result.Bucket), Name: x.result.Table})
 		}
 	}
 	switch x.st.Verb {

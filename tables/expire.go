@@ -10,6 +10,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/tables/internal/files/icecat"
 	"github.com/go-partd/partd/tables/internal/state/commit"
 )
 
@@ -31,33 +32,8 @@ func (s *Store) Expire(ctx context.Context, o *MaintainOptions) (_ MaintainResul
 	if refsErr != nil && !errors.Is(refsErr, ErrDamaged) {
 		return MaintainResult{}, refsErr
 	}
-	r, err := s.maintain(ctx, "expire", o, func(ctx context.Context, e entry) (r MaintainResult, err error) {
-		e.Commits.Lock()
-		defer e.Commits.Unlock()
-		t, err := e.Commit(ctx, commit.PreparedStep{Apply: func(_ context.Context, _ *commit.Attempt, cur *table.Table) (table.Metadata, error) {
-			if cur == nil {
-				return nil, commit.ErrNothing // the table was deleted concurrently
-			}
-			tx := cur.NewTransaction()
-			err := tx.ExpireSnapshots(table.WithOlderThan(o.OlderThan), table.WithRetainLast(max(1, o.Keep)), table.WithPostCommit(false))
-			if err != nil {
-				return nil, err
-			}
-			meta, err := commit.MetadataOf(tx)
-			if err != nil {
-				return meta, err
-			}
-			r.Versions = len(cur.Metadata().Snapshots()) - len(meta.Snapshots())
-			if r.Versions == 0 {
-				err = commit.ErrNothing
-			}
-			return meta, err
-		}})
-		if t == nil {
-			return MaintainResult{}, err
-		}
-		r.Tables = 1
-		return r, err
+	r, err := s.maintain(ctx, "expire", o, func(ctx context.Context, e entry) (MaintainResult, error) {
+		return e.expire(ctx, o.OlderThan, max(1, o.Keep))
 	})
 	var failed *OpError
 	if errors.As(err, &failed) && (failed.Table == "" || errors.Is(err, ErrClosed) || errors.Is(err, partd.ErrUnknownOutcome)) {
@@ -67,10 +43,51 @@ func (s *Store) Expire(ctx context.Context, o *MaintainOptions) (_ MaintainResul
 		return r, &OpError{Op: "expire", Dir: s.dir, Err: fmt.Errorf("no file was removed, because a damaged table's files are unknown: repair the table first: %w", cmp.Or(err, refsErr))}
 	}
 	// If tables failed for other reasons, Sweep still finds the files that they need.
-	swept, sweepErr := s.cat.Sweep(ctx, grace, used, func() time.Time { _, since := s.commits.Pinned(); return since })
-	if sweepErr == nil {
-		sweepErr = s.cat.ForgetPuts(ctx, time.Now().Add(-IDAge))
-	}
+	swept, sweepErr := s.sweep(ctx, grace, used)
 	r.FilesRemoved, r.BytesRemoved, r.FilesWaiting = swept.Files, swept.Bytes, swept.Waiting
 	return r, errors.Join(err, sweepErr)
+}
+
+// sweep removes unused files and old IDs of puts. For files in recentlyUsed, the grace period starts again.
+func (s *Store) sweep(ctx context.Context, grace time.Duration, recentlyUsed map[string]struct{}) (icecat.SweepResult, error) {
+	swept, err := s.cat.Sweep(ctx, grace, recentlyUsed, func() time.Time { _, since := s.commits.Pinned(); return since })
+	if err == nil {
+		err = s.cat.ForgetPuts(ctx, time.Now().Add(-IDAge))
+	}
+	return swept, err
+}
+
+// expire removes the versions that are older than an age, except the newest.
+func (e entry) expire(ctx context.Context, olderThan time.Duration, keep int) (r MaintainResult, err error) {
+	if err := e.LockCommits(ctx); err != nil {
+		return r, err
+	}
+	defer e.Commits.Unlock()
+	t, err := e.Commit(ctx, commit.PreparedStep{Apply: func(_ context.Context, _ *commit.Attempt, cur *table.Table) (meta table.Metadata, err error) {
+		if cur == nil {
+			return nil, commit.ErrNothing // the table was deleted concurrently
+		}
+		if meta, r.Versions, err = withoutOldVersions(cur, olderThan, keep); err == nil && r.Versions == 0 {
+			err = commit.ErrNothing
+		}
+		return meta, err
+	}})
+	if t == nil {
+		return MaintainResult{}, err
+	}
+	r.Tables = 1
+	return r, err
+}
+
+// withoutOldVersions returns t's metadata without the versions that expire would remove, and their number.
+func withoutOldVersions(t *table.Table, olderThan time.Duration, keep int) (table.Metadata, int, error) {
+	tx := t.NewTransaction()
+	if err := tx.ExpireSnapshots(table.WithOlderThan(olderThan), table.WithRetainLast(keep), table.WithPostCommit(false)); err != nil {
+		return nil, 0, err
+	}
+	meta, err := commit.MetadataOf(tx)
+	if err != nil {
+		return nil, 0, err
+	}
+	return meta, len(t.Metadata().Snapshots()) - len(meta.Snapshots()), nil
 }

@@ -59,8 +59,13 @@ func (t *Table) loadIceberg(ctx context.Context, o *foreign.LoadOptions) (loaded
 		return nil, err
 	}
 	cat := t.store().cat
+	defer func() {
+		if err == nil {
+			t.store().care.noteLoad(n)
+		}
+	}()
 	if loaded, err = cat.Load(ctx, n.Namespace, n.Name); err != nil || o == nil || !o.Fold || t.store().opts.ReadOnly || loaded.Properties()[FoldOnLoadProperty] == "false" {
-		return loaded, notFound(err)
+		return loaded, notFound(ctx, cat, n, err)
 	}
 	if s := loaded.CurrentSnapshot(); s != nil && o.Every > 0 && time.Since(time.UnixMilli(s.TimestampMs)) < o.Every {
 		return loaded, nil
@@ -84,7 +89,7 @@ func (t *Table) loadIceberg(ctx context.Context, o *foreign.LoadOptions) (loaded
 		return nil, err
 	}
 	loaded, err = cat.Load(ctx, n.Namespace, n.Name)
-	return loaded, notFound(err)
+	return loaded, notFound(ctx, cat, n, err)
 }
 
 // MetadataSize returns the size of the table's JSON metadata, in bytes. Load of package iceberg needs several times as
@@ -95,8 +100,9 @@ func (t *Table) MetadataSize(ctx context.Context) (_ int64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	size, err := t.store().cat.MetadataSize(ctx, n.Namespace, n.Name)
-	return size, notFound(err)
+	cat := t.store().cat
+	size, err := cat.MetadataSize(ctx, n.Namespace, n.Name)
+	return size, notFound(ctx, cat, n, err)
 }
 
 // IcebergNames returns the sorted names of the bucket's tables: at most limit names, all greater than after.
@@ -133,7 +139,7 @@ func (t *Table) Rename(ctx context.Context, to *Bucket, newName string) (err err
 	}
 	s := t.store()
 	if err := s.cat.Rename(ctx, n, target); err != nil {
-		return notFound(err)
+		return notFound(ctx, s.cat, n, err)
 	}
 	// Update both names' entries in memory, so that the table's rows in the tail appear under the new name.
 	return errors.Join(s.commits.Refresh(ctx, n), s.commits.Refresh(ctx, target))
@@ -186,7 +192,7 @@ func (s *Store) commitIceberg(ctx context.Context, changes []foreign.Change) (re
 	for _, c := range pending {
 		if c.Result == nil { // the commit changed nothing, perhaps because it repeats an earlier one
 			if c.Result, err = s.cat.Load(ctx, c.Namespace, c.Name); err != nil {
-				return nil, notFound(err)
+				return nil, notFound(ctx, s.cat, c.TableName, err)
 			}
 		}
 		results = append(results, c.Result)

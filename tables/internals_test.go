@@ -2,8 +2,11 @@ package tables
 
 import (
 	"context"
+	"strconv"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/internal/files/content"
@@ -50,7 +53,7 @@ func (s *Store) Tail() *tail.Store        { return s.tail }
 func (s *Store) Opts() *Options           { return &s.opts }
 func (s *Store) HooksInUse() *Hooks       { return &s.hooks }
 
-func (s *Store) Maintain(ctx context.Context, op string, o *MaintainOptions, f func(context.Context, Entry) (MaintainResult, error)) (MaintainResult, error) {
+func (s *Store) MaintainEach(ctx context.Context, op string, o *MaintainOptions, f func(context.Context, Entry) (MaintainResult, error)) (MaintainResult, error) {
 	return s.maintain(ctx, op, o, f)
 }
 
@@ -97,3 +100,33 @@ func (o *Options) Begin(ctx context.Context, name, bucket, table string) (contex
 
 func (s *keySet) Find(hash uint64, key []byte) int64     { return s.find(hash, key) }
 func (s *keySet) Insert(hash uint64, record []byte) bool { return s.insert(hash, record) }
+
+// PayingRun returns the start and length of the run that maintenance would merge, of files with the given sizes in
+// bytes, or 0, 0. The target size of files is 128 MiB.
+func PayingRun(sizes []int64, suffixOnly bool) (start, n int) {
+	var tasks []table.FileScanTask
+	for i, size := range sizes {
+		b, err := iceberg.NewDataFileBuilder(*iceberg.UnpartitionedSpec, iceberg.EntryContentData, strconv.Itoa(i), iceberg.ParquetFile, nil, nil, nil, 1, size)
+		if err != nil {
+			panic(err)
+		}
+		tasks = append(tasks, table.FileScanTask{File: b.Build(), DataSequenceNumber: new(int64(i + 1))})
+	}
+	run := runLimits{96 << 20, 512 << 20, suffixOnly}.payingRun(tasks)
+	if run == nil {
+		return 0, 0
+	}
+	return int(*run[0].DataSequenceNumber) - 1, len(run)
+}
+
+// RetryMaintenanceAt sets when a table of the default bucket is maintained again after a failure.
+func (s *Store) RetryMaintenanceAt(name string, at time.Time) {
+	s.care.state(tableName{Namespace: namespaceOf(""), Name: name}).retry = at
+}
+
+// PostponedSince sets since when engines have postponed the compaction of a table of the default bucket.
+func (s *Store) PostponedSince(name string, at time.Time) {
+	s.care.state(tableName{Namespace: namespaceOf(""), Name: name}).waiting = at
+}
+
+func LoadIceberg(ctx context.Context, t *Table) (*table.Table, error) { return t.loadIceberg(ctx, nil) }

@@ -22,15 +22,18 @@ var errNoBucket = errors.New("option Tables is set without a bucket: set option 
 // IDAge is the minimum time for which the ID of a put is remembered.
 const IDAge = 30 * 24 * time.Hour
 
-// MaintainOptions configures Fold, Compact and Expire. Nil or the zero value selects all tables.
+// MaintainOptions configures Fold, Compact, Expire and Maintain. Nil or the zero value selects all tables.
 type MaintainOptions struct {
 	Buckets Buckets  `json:"Bucket"`
 	Tables  []string // table names, which require exactly one bucket in Buckets; nil selects all tables
 
-	// OlderThan is the minimum age of the versions that Expire removes; 0 means any age.
+	// OlderThan is the minimum age of the versions that Expire removes; 0 means any age. For Maintain, OlderThan and Keep
+	// apply to tables whose settings do not say what to keep; if both are 0, Maintain expires no version of these tables.
 	OlderThan time.Duration
 	// Keep is how many of the newest versions Expire keeps regardless of their age. 0 means 1.
 	Keep int
+	// Requested makes Maintain care only for tables with the setting MaintenanceOn, and remove no unused files.
+	Requested bool `json:",omitempty"`
 	// Grace is how long a file must have been unused before Expire removes it, because another process may still read
 	// or commit the file. 0 means 24 hours. A negative value means no grace period; then no other process may use the
 	// directory.
@@ -81,15 +84,15 @@ func (b Buckets) namespaces(ctx context.Context, cat *icecat.Catalog) (namespace
 	return namespaces, nil
 }
 
-// MaintainResult counts what Fold, Compact or Expire did.
+// MaintainResult counts what Fold, Compact, Expire or Maintain did.
 type MaintainResult struct {
 	Tables       int   // tables changed
 	Rows         int64 // rows that Fold moved from the tail
-	FilesBefore  int   // files replaced by Compact
-	FilesAfter   int   // files that Compact wrote to replace them
+	FilesBefore  int   // files replaced by Compact or Maintain
+	FilesAfter   int   // files that were written to replace them
 	Versions     int   // versions expired
-	FilesRemoved int   // files removed by Expire
-	BytesRemoved int64 // total size of the files removed by Expire
+	FilesRemoved int   // unused files removed
+	BytesRemoved int64 // total size of these files
 	FilesWaiting int   // unused files that are still in their grace period
 }
 
@@ -196,7 +199,7 @@ func (o *MaintainOptions) selectTables(ctx context.Context, op string, tables *c
 		ns := namespaceOf(o.Buckets[0])
 		for _, name := range o.Tables {
 			if _, err := tables.Catalog.Location(ctx, ns, name); err != nil {
-				return nil, fmt.Errorf("table %q: %w", name, notFound(err))
+				return nil, &OpError{Op: op, Bucket: o.Buckets[0], Table: name, Err: notFound(ctx, tables.Catalog, tableName{Namespace: ns, Name: name}, err)}
 			}
 			names = append(names, tableName{Namespace: ns, Name: name})
 		}

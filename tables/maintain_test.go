@@ -136,7 +136,7 @@ func foldFreesTailSpace(t *testing.T, background bool) {
 		t.Fatalf("before the fold, the tail has %d bytes, want at least 5 MiB for this test", n)
 	}
 	if background {
-		if _, err := s.Maintain(t.Context(), "fold", nil, tables.Fold); err != nil { // like a fold in the background, which does not free space
+		if _, err := s.MaintainEach(t.Context(), "fold", nil, tables.Fold); err != nil { // like a fold in the background, which does not free space
 			t.Fatal(err)
 		}
 	}

@@ -26,7 +26,7 @@ type Observer interface {
 // Operation identifies an operation for an Observer.
 type Operation struct {
 	// Name is put, scan, changes, query, exec, update (a transaction), rewrite (DeleteRows, ReplaceRange or Upsert),
-	// fold, compact or expire.
+	// fold, compact, expire or maintain (of one table).
 	Name string
 
 	// Bucket and Table are "" if the operation can concern several tables. For query and exec, Bucket is the option

@@ -99,7 +99,7 @@ func (e entry) putInTail(ctx context.Context, src *datafile.Source, o PutOptions
 		return Version(v), err
 	}
 	if o.MustExist {
-		return 0, ErrNotFound
+		return 0, missingTable(ctx, e.s.cat, e.TableName)
 	}
 	created, err := e.s.newTable(src.Schema, src, o.Settings.definition())
 	if err == nil {

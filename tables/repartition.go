@@ -68,7 +68,7 @@ func (e entry) partition(ctx context.Context, by Partition) (result PartitionRes
 		if err != nil {
 			return result, err
 		}
-		step, err := e.prepareCompaction(ctx, e.Staged(meta, e.s.cat.NewIO()))
+		step, err := e.prepareCompaction(ctx, e.Staged(meta, e.s.cat.NewIO()), e.prepareAll)
 		if err != nil {
 			return result, err
 		}

@@ -145,7 +145,7 @@ func editRules(oldText string, e *RuleEdit, s definition.Settings, columns *arro
 	text, err := edit.Apply(ruleList, s.Time, s.Keys, columns)
 	var missing rules.MissingError
 	if errors.As(err, &missing) {
-		return "", fmt.Errorf("rule %q: %w", string(missing), ErrNotFound)
+		return "", fmt.Errorf("rule %q %w", string(missing), ErrNotFound)
 	}
 	if err != nil {
 		return "", &ArgumentError{Err: err}

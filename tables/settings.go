@@ -27,6 +27,13 @@ type Settings struct {
 	Partition   Partition   `json:"partition,omitempty"`    // length of the periods; each file has rows of one period
 	Evolution   Evolution   `json:"evolution,omitempty"`    // the column changes that the table allows
 	Compression Compression `json:"compression,omitempty"`  // the compression of new files
+
+	// Maintenance is MaintenanceOn or MaintenanceOff; "" means that the caller of Maintain decides.
+	Maintenance string `json:"maintenance,omitempty"`
+	// KeepVersions and KeepAge let Maintain expire versions: it keeps at least the newest KeepVersions, and all that are
+	// younger than KeepAge, a duration such as "720h". If both are zero, the options of Maintain decide.
+	KeepVersions int    `json:"keep_versions,omitempty"`
+	KeepAge      string `json:"keep_age,omitempty"`
 }
 
 // UnmarshalJSON reads a JSON object, and rejects unknown keys.
@@ -45,11 +52,12 @@ func (s *Settings) definition() *definition.Settings {
 	return &definition.Settings{
 		Time: s.Time, Keys: s.Keys, OnDuplicate: definition.OnDuplicate(s.OnDuplicate), Partition: definition.Partition(s.Partition),
 		Evolution: definition.Evolution(s.Evolution), Compression: definition.Compression(s.Compression),
+		Maintenance: s.Maintenance, KeepVersions: s.KeepVersions, KeepAge: s.KeepAge,
 	}
 }
 
 func settingsOf(d definition.Settings) Settings {
-	return Settings{d.Time, d.Keys, OnDuplicate(d.OnDuplicate), Partition(d.Partition), Evolution(d.Evolution), Compression(d.Compression)}
+	return Settings{d.Time, d.Keys, OnDuplicate(d.OnDuplicate), Partition(d.Partition), Evolution(d.Evolution), Compression(d.Compression), d.Maintenance, d.KeepVersions, d.KeepAge}
 }
 
 // OnDuplicate is a rule for duplicates: rows with the same time and keys.
@@ -97,6 +105,12 @@ type Compression string
 const (
 	CompressFast  Compression = "fast"  // Snappy, zstd or no compression, chosen for each column
 	CompressSmall Compression = "small" // zstd for every column
+)
+
+// Values of Settings.Maintenance.
+const (
+	MaintenanceOn  = definition.MaintenanceOn  // Maintain cares for the table, even if its option Requested is set
+	MaintenanceOff = definition.MaintenanceOff // Maintain leaves the table alone
 )
 
 // Settings returns the table's current settings.

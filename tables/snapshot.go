@@ -27,7 +27,10 @@ func snapshotNotFound(err error) error {
 	if errors.Is(err, icecat.ErrNoSnapshot) {
 		return errNoSnapshot
 	}
-	return notFound(err)
+	if errors.Is(err, icecat.ErrNotFound) {
+		return ErrNotFound
+	}
+	return err
 }
 
 var errNoSnapshot = &notFoundError{"the bucket has no snapshot of that name"}

@@ -27,6 +27,7 @@ type Store struct {
 	cat     *icecat.Catalog
 	tail    *tail.Store // nil if there is no tail
 	commits *commit.Tables
+	care    *maintenance
 	closers closers
 
 	dirsOnce    sync.Once
@@ -64,7 +65,7 @@ func Open(ctx context.Context, dir string, o *Options) (*Store, error) {
 }
 
 func open(ctx context.Context, dir string, o *Options, h hooks) (_ *Store, err error) {
-	s := &Store{hooks: h}
+	s := &Store{hooks: h, care: newMaintenance()}
 	defer func() {
 		if err != nil {
 			err = &OpError{Op: "open", Dir: cmp.Or(s.dir, dir), Err: errors.Join(err, s.closers.closeAll())}
@@ -99,6 +100,7 @@ func open(ctx context.Context, dir string, o *Options, h hooks) (_ *Store, err e
 		if err := s.openTail(ctx); err != nil {
 			return nil, err
 		}
+		s.care.holder = s.tail.ID() // so that a restarted server still has its lease
 	}
 	if !s.opts.ReadOnly {
 		s.commits.Run()

@@ -152,7 +152,7 @@ func (t *Table) Info(ctx context.Context) (TableInfo, error) {
 	}
 	l, err := t.store().cat.Get(ctx, n.Namespace, n.Name)
 	if err != nil {
-		return TableInfo{}, t.error("describe", notFound(err))
+		return TableInfo{}, t.error("describe", notFound(ctx, t.store().cat, n, err))
 	}
 	i, err := currentInfo(ctx, t.store().commits, l)
 	err = cmp.Or(err, l.Damaged)
@@ -164,17 +164,9 @@ func (t *Table) Info(ctx context.Context) (TableInfo, error) {
 		}
 	}
 	if err != nil {
-		return TableInfo{}, t.error("describe", notFound(err))
+		return TableInfo{}, t.error("describe", notFound(ctx, t.store().cat, n, err))
 	}
 	return i, nil
-}
-
-// notFound returns ErrNotFound if err is the catalog's error for a missing table, and otherwise err.
-func notFound(err error) error {
-	if errors.Is(err, icecat.ErrNotFound) {
-		return ErrNotFound
-	}
-	return err
 }
 
 // check returns the table's name in the catalog, or an error if the bucket's or the table's name is invalid.
@@ -191,7 +183,7 @@ func (t *Table) error(op string, err error) error {
 
 // unopened returns a closed Store, all of whose operations fail. It takes the place of a nil or zero Store.
 var unopened = sync.OnceValue(func() *Store {
-	s := &Store{hooks: hooks{FS: vfs.OS{}}, cat: icecat.Unopened()}
+	s := &Store{hooks: hooks{FS: vfs.OS{}}, cat: icecat.Unopened(), care: newMaintenance()}
 	s.opts, _ = (*Options)(nil).withDefaults() // the defaults are valid
 	s.commits = commit.NewTables(commit.Options{Catalog: s.cat, BucketOf: bucketOf, Logger: s.opts.Logger})
 	s.commits.Close()

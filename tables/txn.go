@@ -213,7 +213,7 @@ func (t *Txn) existing(bucket, name string) (*txnChange, error) {
 	}
 	c, err := t.change(n)
 	if err == nil && c.cur == nil {
-		err = ErrNotFound
+		err = missingTable(t.ctx, t.s.cat, n)
 	}
 	return c, err
 }

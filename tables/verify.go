@@ -114,7 +114,7 @@ func (s *Store) verify(ctx context.Context, v *content.Verifier, o *VerifyOption
 		}
 		for _, name := range o.Tables {
 			if !names[name] {
-				return fmt.Errorf("table %q: %w", name, ErrNotFound)
+				return fmt.Errorf("table %q in bucket %q %w", name, bucketOf(ns), missingTable(ctx, s.cat, tableName{Namespace: ns, Name: name}))
 			}
 		}
 		v.Result.Tables += len(names)

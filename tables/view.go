@@ -2,7 +2,6 @@ package tables
 
 import (
 	"context"
-	"fmt"
 	"sync"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -64,7 +63,7 @@ func (v *view) read(ctx context.Context, n tableName, withRows bool) error {
 	}
 	defer e.Release()
 	if v.t, v.def, v.tail, err = e.View(ctx, withRows && t.old == nil); err != nil {
-		return notFound(err)
+		return notFound(ctx, t.store().cat, n, err)
 	}
 	v.rows = v.tail.Rows // empty for an old version
 	if t.old == nil {
@@ -72,7 +71,7 @@ func (v *view) read(ctx context.Context, n tableName, withRows bool) error {
 	}
 	meta := v.t.Metadata()
 	if meta.TableUUID().String() != t.uuid {
-		return fmt.Errorf("the table was deleted and created again: open it again: %w", ErrNotFound)
+		return &notFoundError{"the table was deleted and created again: open it again"}
 	}
 	v.snapshot = meta.SnapshotByID(t.oldID)
 	if v.snapshot == nil {

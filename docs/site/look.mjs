@@ -1,6 +1,6 @@
 // Opens pages in a browser: in light colours in a wide window, and in dark colours in a window
 // of a phone's width. It fails if axe reports a serious or critical fault, if a page is wider
-// than the window, requests another host or lacks a file, or if the site's search finds nothing.
+// than the window, cuts code, requests another host or lacks a file, or if the site's search finds nothing.
 //
 //   node docs/site/look.mjs build/site/dev                    all pages in this folder
 //   node docs/site/look.mjs build/site/dev docs/cli.html URL  only these pages
@@ -18,9 +18,9 @@ const { chromium } = require("@playwright/test");
 const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
 const shots = process.env.PARTD_SITE_SHOTS;
 const looks = [
-  { colorScheme: "light", viewport: { width: 1280, height: 900 } },
+  { colorScheme: "light", viewport: { width: 1366, height: 900 } },
   { colorScheme: "dark", viewport: { width: 390, height: 844 } },
-  ...(shots ? [{ colorScheme: "dark", viewport: { width: 1280, height: 900 } }, { colorScheme: "light", viewport: { width: 390, height: 844 } }] : []),
+  ...(shots ? [{ colorScheme: "dark", viewport: { width: 1366, height: 900 } }, { colorScheme: "light", viewport: { width: 390, height: 844 } }] : []),
 ];
 
 const site = resolve(process.argv[2]);
@@ -40,6 +40,8 @@ async function look(page, address, { colorScheme, viewport }) {
   const { width } = viewport;
   const pageWidth = await page.evaluate(() => document.documentElement.scrollWidth);
   if (pageWidth > width) report(`is ${pageWidth} pixels wide`);
+  const cut = await page.evaluate(() => [...document.querySelectorAll("pre > code")].find((c) => c.scrollWidth > c.clientWidth && !/auto|scroll/.test(getComputedStyle(c).overflowX))?.textContent);
+  if (cut) report(`cuts a code block that does not scroll: ${cut.slice(0, 60)}`);
   await page.evaluate(axe);
   const { violations } = await page.evaluate(() => axe.run({ preload: false, resultTypes: ["violations"] }));
   for (const v of violations.filter((v) => ["serious", "critical"].includes(v.impact))) {

@@ -30,7 +30,7 @@ c.append({"a": b"2"})
 step("down")
 c.append({"a": b"3"})
 step(c.get("a").decode())
-c.socket.setsockopt(zmq.RCVTIMEO, 4000)
+c.socket.setsockopt(zmq.RCVTIMEO, 2000)
 try:
     print("answer", c.get("a"), flush=True)
 except zmq.Again:

@@ -127,13 +127,14 @@ class Channel:
                     TimedOut, wire.NAMES[op], self.settings.url, "no answer within the timeout",
                     "check whether the server is busy, or give the client a longer timeout",
                 ) from cause  # fmt: skip
-            if now + wait > start + self.settings.retry_for:
+            left = start + self.settings.retry_for - now
+            if left <= 0:
                 raise failure(
                     ConnectionFailed, wire.NAMES[op], self.settings.url,
-                    f"no connection for {now - start:.0f} seconds ({cause})",
+                    f"no connection for {now - start:.{1 if now - start < 10 else 0}f} seconds ({cause})",
                     "check that the server is running, and that its address is correct",
                 ) from cause  # fmt: skip
-            time.sleep(wait * random.uniform(0.5, 1))
+            time.sleep(min(wait * random.uniform(0.5, 1), left))
             wait = min(max(0.01, 2 * wait), 1.0)
 
     def _check_certificate(self, op: int, error: Exception) -> None:

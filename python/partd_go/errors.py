@@ -100,11 +100,13 @@ def failure(kind: type[Error], op: str, url: str, problem: str, advice: str = ""
     return error
 
 
+_READ_ONLY = ", or open tables with read_only=True"
+
 # The causes of a server's failure to start: words in its output, the error class, and the advice.
 _CAUSES: tuple[tuple[tuple[str, ...], type[Error], str], ...] = (
     (("no space left", "disk quota exceeded", "disk is full"), NoSpace, SPACE),
     (("in use by another", "in use by process"), NoServer, "connect to the server that has it open"),
-    (("read-only", "permission denied", "readonly"), NoServer, "give a directory that this user can write to, or open tables with read_only=True"),
+    (("read-only", "permission denied", " readonly"), NoServer, "give a directory that this user can write to" + _READ_ONLY),
     (("no such file",), NoServer, "check the path"),
     (("flag", "--"), NoServer, "run the program with --help to see its flags"),
 )  # fmt: skip
@@ -117,6 +119,8 @@ def not_started(store: str, output: object) -> Error:
         ((kind, advice) for patterns, kind, advice in _CAUSES if any(pattern in text.lower() for pattern in patterns)),
         (NoServer, "run the program in a terminal to see all its output"),
     )
+    if ":" in store:  # the URL of a store, and not a directory of tables
+        advice = advice.removesuffix(_READ_ONLY)
     return failure(kind, "serve", store, f"the server did not start: {text}", advice)
 
 

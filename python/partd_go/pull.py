@@ -52,7 +52,7 @@ _KINDS: tuple[tuple[str, type[Error]], ...] = (
     ("no other node could supply the missing data", SyncFailed),
     ("another node saved the table at the same time", Conflict),
     ("outcome is unknown", UnknownOutcome),
-    ("not found", NotFound),
+    ("does not exist", NotFound),
     ("save them in parts", TooLarge),
 )
 

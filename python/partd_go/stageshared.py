@@ -39,7 +39,7 @@ class InTables:
 
     def find(self, stage: str, key: str) -> Kept | None:
         with contextlib.suppress(NotFound):
-            (table,) = self.tables._ask("partd.describe", bucket=self.bucket, name=key, hint=False)
+            (table,) = self.tables._ask("partd.describe", bucket=self.bucket, name=key)
             return _parse_info((table["info"]["Metadata"] or {}).get(_INFO), key)
         return None
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+import re
 import subprocess
 import sys
 import threading
 import time
 import tracemalloc
+from pathlib import Path
 
 import pytest
 
@@ -259,3 +261,8 @@ def test_missing_package_names_the_extra(code, package, extra):
     code = f"import sys; sys.modules[{package!r}] = None; import partd_go; {code}"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert run.stderr.splitlines()[-1] == f"ModuleNotFoundError: {package} is not installed: pip install 'partd-go[{extra}]'"
+
+
+def test_extra_of_dask_has_local_clusters():
+    extras = (Path(__file__).parents[1] / "pyproject.toml").read_text()
+    assert re.search(r'^dask = \["dask\[dataframe,distributed\]', extras, re.MULTILINE)

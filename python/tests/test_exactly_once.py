@@ -282,8 +282,10 @@ def test_store_without_sessions(tmp_path, kind):
 def test_no_server(tmp_path):
     client = partd_go.Client(f"ipc://{tmp_path}/none", retry_for=0.3)
     for call in (lambda: client.get("x"), lambda: client.append({"x": b""}), lambda: list(client.keys())):
-        with pytest.raises(partd_go.ConnectionFailed, match="check that the server is running"):
+        start = time.monotonic()
+        with pytest.raises(partd_go.ConnectionFailed, match=r"no connection for 0\.[3-9] seconds .*check that the server is running"):
             call()
+        assert time.monotonic() - start >= 0.3
     with pytest.raises(partd_go.TimedOut):
         partd_go.Client(f"ipc://{tmp_path}/none", timeout=0.2).append({"x": b""})
 

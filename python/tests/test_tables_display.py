@@ -22,7 +22,7 @@ def test_tables(tmp_path):
         assert "<td>b/ten</td>" in tables._repr_html_()
         title, _, *columns = repr(tables["ten"]).splitlines()
         assert title.startswith("<Table ten: 10 rows, 2 columns, ") and [column.split() for column in columns] == [["n", "int64"], ["t", "string"]]
-        assert "not found" in repr(tables["none"]) and len(tables["ten"]) == 10
+        assert "does not exist" in repr(tables["none"]) and len(tables["ten"]) == 10
         tables.put("<b>", pa.table({"n": [1]}))
         assert "<td>&lt;b&gt;</td>" in tables._repr_html_()
         for n in range(30):

@@ -162,10 +162,13 @@ def test_not_started():
         ("error: the tail is in use by process 7 on host", partd_go.NoServer, "connect to the server that has it"),
         (PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/d"), partd_go.NoServer, "can write"),
         ("unknown flag: --x", partd_go.NoServer, "--help"),
+        ('store "log:/no/x?readonly=true": stat /no/x: no such file or directory', partd_go.NoServer, "check the path"),
         ("it broke", partd_go.NoServer, "in a terminal"),
     ):
         error = not_started("/d", output)
         assert type(error) is kind and advice in str(error) and str(output) in str(error)
+    denied = "open /x: permission denied"
+    assert "open tables with read_only" in str(not_started("/d", denied)) and str(not_started("log:/x", denied)).endswith("can write to")
 
 
 

@@ -58,9 +58,9 @@ def test_suggestions(tables):
     tables.put("trades", pd.DataFrame({"n": [1]}), bucket="NYSE")
     for call in (tables["olhc"].get, tables["olhc"].describe, lambda: len(tables["olhc"]), lambda: tables.get("olhc"), lambda: tables.scan("olhc"),
                  lambda: tables.versions("olhc"), lambda: tables.changes("olhc"), lambda: tables.scan_polars("olhc")):  # fmt: skip
-        with pytest.raises(NotFound, match="did you mean 'ohlc'"):
+        with pytest.raises(NotFound, match='did you mean "ohlc"'):
             call()
-    with pytest.raises(NotFound, match="did you mean 'trades'"):
+    with pytest.raises(NotFound, match='did you mean "trades"'):
         tables.get("trade", "NYSE")
     for name, bucket in (("zzz", ""), ("ohlc", "NYSE"), ("ohlc", "no bucket")):
         with pytest.raises(NotFound) as caught:
@@ -72,7 +72,7 @@ def test_suggestions(tables):
     with pytest.raises(NotFound) as caught:
         tables.restore("olhc")  # a snapshot, not a table
     assert "did you mean" not in str(caught.value)
-    assert "did you mean 'ohlc'" in repr(tables["olhc"])
+    assert 'did you mean "ohlc"' in repr(tables["olhc"])
     tables.delete_bucket("NYSE", tables=True)
 
 

@@ -199,6 +199,38 @@ def test_threads_after_kill(tmp_path):
         assert lengths == [1] * 6 and kill_server(tmp_path) == 1
 
 
+def test_lock_after_kill(tmp_path):
+    """A lock excludes other clients again soon after its server was killed. If another client is faster, the block says so."""
+    with connect(tmp_path) as one, connect(tmp_path) as two:
+        with one.lock("job"):
+            kill_server(tmp_path)
+            wait_until(lambda: one.ended() or two.ended())
+            wait_until(lambda: not one.ended())  # the lock's thread has started a new server
+            time.sleep(0.3)
+            with pytest.raises(partd_go.TimedOut), two.lock("job", timeout=0.5):
+                pass
+        with two.lock("job", timeout=5):
+            pass
+
+
+def test_password_is_hidden(tmp_path, monkeypatch):
+    """The file of a shared server contains no password of a catalog. Other handles use the server, but cannot start it again."""
+    flags = ("--catalog", "postgres://user:s3cret@localhost/db?sslpassword=s3cret&sslmode=disable")
+    command = SharedServer._command
+    monkeypatch.setattr(SharedServer, "_command", lambda self, sockets: [a for a in command(self, sockets) if a not in flags])  # there is no PostgreSQL
+    one, same, other = SharedServer(str(tmp_path), flags), SharedServer(str(tmp_path), flags), SharedServer(str(tmp_path))
+    assert one.url == same.url == other.url and "s3cret" not in one._address().read_text()
+    with pytest.raises(partd_go.Misuse, match=r"open with other options \(--catalog postgres://user:\(hidden\)@localhost/db\?sslpassword=\(hidden\)&sslmode=disable\)"):
+        SharedServer(str(tmp_path), ("--memory", "1GiB"))
+    kill_server(tmp_path)
+    wait_until(other.ended)
+    with pytest.raises(partd_go.Misuse, match="connect again with them"):
+        other._connect_or_start()
+    one._connect_or_start()
+    for handle in (one, same, other):
+        handle.close()
+
+
 def test_failed_restart(tmp_path, monkeypatch):
     """If the server cannot start again, the call says so, and the next call tries again."""
     with connect(tmp_path) as tables:

@@ -21,7 +21,7 @@ func TestErrorPositions(t *testing.T) {
 		"SELECT\n  'ä', fooo\nFROM trades":                   `line 2, column 8: Binder error: Referenced column "fooo" not found`,
 		"SELECT k +\nFROM trades":                            "line 2, column 1: Parser error: syntax error at or near \"FROM\"",
 		"SELECT nofunc(k) FROM trades":                       "line 1, column 8: Catalog error: Scalar Function with name nofunc does not exist!",
-		"SELECT k\nFROM   tradse":                            `line 2, column 8: table "b"."tradse" (did you mean "trades"?): not found`,
+		"SELECT k\nFROM   tradse":                            `line 2, column 8: table "b"."tradse" does not exist (did you mean "trades"?)`,
 		"SELECT CAST(s AS INT) FROM trades":                  "Could not convert string 's0' to INT32",
 		"SELECT k, read_it(k) FROM read_csv('x')":            `line 1, column 27: table function "read_csv" is not available`,
 		"SELECT $1 + 1":                                      "the statement has 1 parameters, but no values were given",

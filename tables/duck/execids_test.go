@@ -118,7 +118,7 @@ func TestExecRefused(t *testing.T) {
 		"UPDATE t SET s = t":                                    "is a whole row",
 		"DELETE FROM t USING t AS u WHERE k = 1":                "Ambiguous",
 		"DELETE FROM t USING t AS u UNION ALL SELECT 99, 99, 0": "UNION does not fit here",
-		"DELETE FROM nothere":                                   "not found",
+		"DELETE FROM nothere":                                   "does not exist",
 		"ALTER TABLE t ADD COLUMN K INT":                        "cannot add the column",
 		"ALTER TABLE t ALTER x TYPE INT":                        "cannot widen the column",
 		"ALTER TABLE t RENAME x TO y":                           "cannot rename the column",

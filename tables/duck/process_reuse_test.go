@@ -92,6 +92,7 @@ func TestWarmProcess(t *testing.T) {
 // grown is at most Options.Queries, and that a process that has grown by more than its share is not kept.
 func TestWarmProcessesHaveALimit(t *testing.T) {
 	e, s := newEngine(t, &Options{Processes: true, Queries: 1})
+	e.pool.prepareWait = time.Minute // as in TestWarmProcess
 	if err := run(t, s, growing); err != nil {
 		t.Fatal(err)
 	}
@@ -100,8 +101,13 @@ func TestWarmProcessesHaveALimit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := len(e.grownLeases()); got != 0 || first.IsAlive() {
+	if got := len(e.grownLeases()); got != 0 {
 		t.Errorf("%d idle processes have grown while a statement has the only slot, want none", got)
+	}
+	for end := time.Now().Add(time.Minute); first.IsAlive(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the process that had grown is still alive a minute after another statement took its slot")
+		}
 	}
 	r.Release()
 

@@ -165,7 +165,7 @@ func (q *query) find(ctx context.Context, n database.Name, state tables.At) (buc
 			return "", "", nil, missing // this error says whether the snapshot exists
 		}
 		missingTable := &boundTable{bucket: bucket, table: n.Table}
-		return "", "", nil, fmt.Errorf("table %v%s: %w", missingTable, textfmt.Hint(n.Table, names), tables.ErrNotFound)
+		return "", "", nil, fmt.Errorf("table %v %w%s", missingTable, tables.ErrNotFound, textfmt.Hint(n.Table, names))
 	case 1:
 		opened, err = q.store.Bucket(matches[0].bucket).Table(matches[0].table).At(ctx, state)
 		return matches[0].bucket, matches[0].table, opened, err

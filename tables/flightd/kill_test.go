@@ -102,7 +102,7 @@ func TestKill(t *testing.T) {
 				c := dialTest(t, address)
 				for {
 					counts, err := readCounts(t.Context(), c, name(i))
-					if err != nil && !strings.Contains(err.Error(), "not found") {
+					if err != nil && !strings.Contains(err.Error(), "does not exist") {
 						return
 					}
 					if err := checkComplete(counts); err != nil {
@@ -127,7 +127,7 @@ func TestKill(t *testing.T) {
 	total := 0
 	for i := range clients {
 		counts, err := readCounts(t.Context(), c, name(i))
-		if err != nil && (len(acknowledged[i]) > 0 || !strings.Contains(err.Error(), "not found")) {
+		if err != nil && (len(acknowledged[i]) > 0 || !strings.Contains(err.Error(), "does not exist")) {
 			t.Fatal(err)
 		}
 		if err := checkComplete(counts); err != nil {

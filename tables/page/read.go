@@ -213,6 +213,8 @@ func (h *handler) table(q *request) error {
 		Versions  []versionJSON   `json:"versions"`
 		Snapshots []snapshotJSON  `json:"snapshots"`
 		Settings  tables.Settings `json:"settings"`
+
+		Maintenance *tables.MaintenanceState `json:"maintenance"` // null for an older state
 	}{Bucket: s.bucket, Table: s.name, tableJSON: tableJSON{info.Name, info.Rows, info.Bytes, info.Version, info.Updated, info.Metadata}, Columns: []columnJSON{}, Versions: []versionJSON{}}
 	for _, f := range s.schema.Fields() {
 		out.Columns = append(out.Columns, columnJSON{f.Name, f.Type.String(), f.Nullable})
@@ -225,6 +227,10 @@ func (h *handler) table(q *request) error {
 	var snapshotsErr, settingsErr error
 	out.Snapshots, snapshotsErr = h.snapshots(q, s.bucket)
 	out.Settings, settingsErr = s.table.Settings(q.Ctx)
+	if v := q.URL.Query(); v.Get("version")+v.Get("snapshot") == "" {
+		state, stateErr := h.store.Bucket(s.bucket).Table(s.name).Maintenance(q.Ctx)
+		out.Maintenance, err = &state, errors.Join(err, stateErr)
+	}
 	if err = errors.Join(err, snapshotsErr, settingsErr, q.Caller.CheckAccess(serving.Read, s.bucket)); err != nil {
 		return err
 	}

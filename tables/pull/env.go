@@ -92,7 +92,13 @@ type Error struct {
 	Err      error // the cause
 }
 
-func (e *Error) Error() string { return fmt.Sprintf("pull: %s %q: %v", e.Op, e.Name, e.Err) }
+func (e *Error) Error() string {
+	cause := e.Err.Error()
+	if e.Err == ErrNotFound {
+		cause = "the table " + cause
+	}
+	return fmt.Sprintf("pull: %s %q: %s", e.Op, e.Name, cause)
+}
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }

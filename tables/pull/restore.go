@@ -24,7 +24,7 @@ func (n *Node) Restore(ctx context.Context, from objstore.Bucket, name string, t
 	source := backupBucket(from)
 	b, err := source.Read(ctx, backupObject(name), maxManifest)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("no backup has this name: %w", ErrNotFound)
+		return nil, fmt.Errorf("the backup %w", ErrNotFound)
 	}
 	var listing backup
 	if err == nil {
@@ -35,7 +35,7 @@ func (n *Node) Restore(ctx context.Context, from objstore.Bucket, name string, t
 	}
 	for _, t := range tables {
 		if !slices.ContainsFunc(listing.Tables, func(r entry) bool { return r.Name == t }) {
-			return nil, fmt.Errorf("the backup has no table %q: %w", t, ErrNotFound)
+			return nil, fmt.Errorf("table %q %w in the backup", t, ErrNotFound)
 		}
 	}
 	for _, r := range listing.Tables {

@@ -115,7 +115,7 @@ func (h *handler) icebergMessage(err error) string {
 	}
 	cause := op.Err.Error()
 	switch { // longer messages are more specific, and stay unchanged
-	case cause == tables.ErrNotFound.Error():
+	case strings.HasPrefix(cause, tables.ErrNotFound.Error()): // without the hint at a similar name
 		return kind + " does not exist: " + name
 	case cause == tables.ErrExists.Error() && op.Op != "rename":
 		return kind + " already exists: " + name

@@ -83,7 +83,7 @@ func TestObserver(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]float64{
-		"partd.tables.duration put ": 1, "partd.tables.duration scan ": 1, "partd.tables.duration update not found (file does not exist)": 1,
+		"partd.tables.duration put ": 1, "partd.tables.duration scan ": 1, "partd.tables.duration update does not exist": 1,
 		"partd.tables.rows put": 2, "partd.tables.rows scan": 2, "partd.tables.rows update": 0,
 	} {
 		if got, exists := counts[name]; !exists || got != want {

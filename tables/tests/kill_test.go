@@ -44,6 +44,8 @@ func killChild(args []string) error {
 			_, err = s.Fold(ctx, nil)
 		case "compact":
 			_, err = s.Compact(ctx, nil)
+		case "maintain":
+			_, err = s.Maintain(ctx, &tables.MaintainOptions{Keep: 2, Grace: -1})
 		case "expire":
 			_, err = s.Expire(ctx, &tables.MaintainOptions{Grace: -1})
 		}
@@ -106,7 +108,7 @@ func killRound(t *testing.T, dir string, rnd *rand.Rand, acknowledged rowsByTabl
 	p.KillAfter(time.Duration(rnd.IntN(200)) * time.Millisecond)
 	for {
 		name := []string{"a", "b"}[rnd.IntN(2)]
-		op := []string{"append", "append", "append", "append", "append", "replace", "fold", "compact", "expire"}[rnd.IntN(9)]
+		op := []string{"append", "append", "append", "append", "append", "replace", "fold", "compact", "expire", "maintain"}[rnd.IntN(10)]
 		count := int64(1 + rnd.IntN(3))
 		if rnd.IntN(6) == 0 {
 			count = 150 // too many rows for the tail: written directly to a file

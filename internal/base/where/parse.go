@@ -15,15 +15,21 @@ type parser struct {
 	token      token // next token
 	nextOffset int   // offset after the next token
 	depth      int
+	parts      bool  // whether parts of columns can be compared
 	err        error // the first error; after an error, token is always tokenEnd
 }
 
-// Parse parses an expression. Its error is a [*SyntaxError].
-func Parse(text string) (*Node, error) {
+// Parse parses an expression without parts of columns. Its error is a [*SyntaxError].
+func Parse(text string) (*Node, error) { return parse(text, false) }
+
+// ParseWithParts is like Parse, but accepts parts of columns.
+func ParseWithParts(text string) (*Node, error) { return parse(text, true) }
+
+func parse(text string, parts bool) (*Node, error) {
 	if len(text) > maxText {
 		return nil, &SyntaxError{maxText, fmt.Sprintf("the expression has %d bytes: the limit is %d", len(text), maxText)}
 	}
-	p := &parser{text: text}
+	p := &parser{text: text, parts: parts}
 	p.advance()
 	root := p.parseExpression()
 	if p.token.kind != tokenEnd {
@@ -119,10 +125,10 @@ func (p *parser) parseComparison() *Node {
 	if p.token.kind == tokenLiteral { // for example 100 < price
 		n.Values = []Literal{p.parseLiteral()}
 		n.Op = mirror[p.parseSign()]
-		n.Column = p.parseColumn()
+		n.Column, n.Part = p.parseOperand()
 		return n
 	}
-	n.Column = p.parseColumn()
+	n.Column, n.Part = p.parseOperand()
 	if p.skip("is") {
 		n.Op = Null
 		isNegated := p.skip("not")
@@ -146,7 +152,7 @@ func (p *parser) parseComparison() *Node {
 		if !p.skip("and") {
 			p.failExpected("and")
 		}
-		n = between(n.Column, low, p.parseLiteral(), n.Offset)
+		n = between(*n, low, p.parseLiteral())
 	case isNegated:
 		p.failExpected("in, like or between")
 	default:
@@ -154,7 +160,7 @@ func (p *parser) parseComparison() *Node {
 		isName := p.token.kind == tokenName && !reserved[strings.ToLower(p.token.text)]
 		n.IsColumn = isName || p.token.kind == tokenQuoted
 		if n.IsColumn {
-			n.Other = p.parseColumn()
+			n.Other, n.OtherPart = p.parseOperand()
 		} else {
 			n.Values = []Literal{p.parseLiteral()}
 		}
@@ -173,6 +179,24 @@ func (p *parser) parseSign() Operator {
 	}
 	p.advance()
 	return op
+}
+
+// parseOperand parses a column, or a part of one.
+func (p *parser) parseOperand() (column string, part *Part) {
+	if !p.startsPart() {
+		return p.parseColumn(), nil
+	}
+	start := p.token
+	if !p.parts {
+		p.fail(&SyntaxError{start.offset, start.text + "(…) is possible only in partd's commands on files: compare the column " +
+			"itself, as in t >= '2026-01-31' and t < '2026-02-01', or like 'a/%'"})
+		return "", nil
+	}
+	part = &Part{}
+	p.parsePart(part)
+	part.Text = p.text[start.offset:p.nextOffset]
+	p.advance()
+	return part.Column, part
 }
 
 func (p *parser) parseColumn() string {
@@ -204,12 +228,12 @@ func (p *parser) parseQuoted() Literal {
 	return p.parseLiteral()
 }
 
-// between returns a node that tests whether a column is at least low and at most high.
-func between(column string, low, high Literal, offset int) *Node {
-	part := func(op Operator, l Literal) *Node {
-		return &Node{Op: op, Column: column, Values: []Literal{l}, Offset: offset}
-	}
-	return &Node{Op: And, Parts: []*Node{part(Ge, low), part(Le, high)}, Offset: offset}
+// between returns a node that tests whether the column of n is at least low and at most high.
+func between(n Node, low, high Literal) *Node {
+	atLeast, atMost := n, n
+	atLeast.Op, atLeast.Values = Ge, []Literal{low}
+	atMost.Op, atMost.Values = Le, []Literal{high}
+	return &Node{Op: And, Parts: []*Node{&atLeast, &atMost}, Offset: n.Offset}
 }
 
 func negateIf(negate bool, n *Node) *Node {

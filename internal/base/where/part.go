@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"maps"
 	"math/big"
-	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -33,9 +31,6 @@ var usages = map[string]string{
 	"day":    "day(column)",
 	"month":  "month(column)",
 }
-
-// Functions returns the names of the functions of parts.
-func Functions() []string { return slices.Sorted(maps.Keys(usages)) }
 
 // ParsePart parses a part at the beginning of text, and returns the rest of text. It returns nil if text does not begin
 // with the name of a function and a parenthesis.
@@ -66,9 +61,8 @@ func (p *parser) parsePart(part *Part) {
 	}
 	p.advance()
 	p.skip("(")
-	rest := strings.TrimLeft(p.text[p.nextOffset:], " ")
 	switch {
-	case p.token.kind == tokenName && usages[p.token.text] != "" && strings.HasPrefix(rest, "("):
+	case p.startsPart():
 		p.parsePart(part)
 		p.advance()
 	case p.token.kind == tokenLiteral && p.token.value.Kind == Number: // the number of a column
@@ -105,6 +99,11 @@ func (p *parser) parsePart(part *Part) {
 		p.failExpected(`")": ` + usage)
 	}
 	part.cuts = append(part.cuts, c)
+}
+
+// startsPart reports whether the next token is a function's name before a parenthesis.
+func (p *parser) startsPart() bool {
+	return p.token.kind == tokenName && usages[p.token.text] != "" && strings.HasPrefix(strings.TrimLeft(p.text[p.nextOffset:], " "), "(")
 }
 
 func (p *parser) expect(sign, usage string) {
@@ -150,7 +149,7 @@ func (p *Part) Of(value []byte) (from, to int, err error) {
 			}
 			to = from + end
 		default: // day and month
-			if _, rest, ok := cutDate(v); len(v) > 0 && (!ok || len(rest) > 0 && isDigit(rest[0])) {
+			if len(v) > 0 && !beginsWithDate(v) {
 				return from, to, fmt.Errorf("%s needs a date such as 2026-01-31, not %.40q", p.Text, value)
 			} else if len(v) > 0 {
 				to = from + c.n

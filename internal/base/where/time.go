@@ -1,46 +1,110 @@
 package where
 
 import (
+	"bytes"
 	"fmt"
+	"strings"
 	"time"
 )
-
-// ParseTime parses a date or time in the syntax of expressions, and reports whether the text has an offset from
-// UTC. Without an offset, the result has the text's date and time in UTC.
-func ParseTime(text string) (at time.Time, offset bool, err error) {
-	for _, layout := range []string{"2006-01-02", "2006-01-02 15:04:05", "2006-01-02T15:04:05", "2006-01-02 15:04", "2006-01-02T15:04"} {
-		if at, err = time.Parse(layout, text); err == nil {
-			return at, false, nil
-		}
-		if at, err = time.Parse(layout+"Z07:00", text); err == nil {
-			return at, true, nil
-		}
-	}
-	return at, false, fmt.Errorf("'%.60s' is not a date or time: write, for example, '2026-01-31' or '2026-01-31 23:59:59.999'", text)
-}
 
 // Time is a moment.
 type Time struct{ Seconds, Nanos int64 } // since 1970 in UTC
 
-// TimeOf is a faster ParseTime. It returns false if the text is not a date or time.
-func TimeOf(text []byte) (Time, bool) {
-	if t, ok := fastTime(text); ok {
-		return t, true
+// ParseTime parses a date or time in the syntax of expressions, and reports whether the text has an offset from
+// UTC. Without an offset, the result has the text's date and time in UTC.
+func ParseTime(text string) (at time.Time, offset bool, err error) {
+	t, offset, ok := scanTime([]byte(text))
+	if !ok {
+		return at, false, fmt.Errorf("'%.60s' is not a date or time: write, for example, '2026-01-31' or '2026-01-31 23:59:59.999'", text)
 	}
-	at, _, err := ParseTime(string(text))
-	return Time{at.Unix(), int64(at.Nanosecond())}, err == nil
+	return time.Unix(t.Seconds, t.Nanos).UTC(), offset, nil
 }
 
-// fastTime parses a date, optionally with a time of day in whole seconds.
-func fastTime(text []byte) (Time, bool) {
+// TimeOf is like ParseTime, but does not report offsets. It returns false if the text is not a date or time.
+func TimeOf(text []byte) (Time, bool) {
+	t, _, ok := scanTime(text)
+	return t, ok
+}
+
+// scanTime scans a date, which may be followed by a time of day: T or a space, hours, minutes and optionally seconds,
+// which may have decimals. The offset from UTC is Z or hours and minutes.
+func scanTime(text []byte) (at Time, offset, ok bool) {
 	days, rest, ok := cutDate(text)
-	if t := rest; len(t) == len(" 23:59:59") && ok && (t[0] == ' ' || t[0] == 'T') && t[3] == ':' && t[6] == ':' {
-		h, okH := twoDigits(t[1:])
-		m, okM := twoDigits(t[4:])
-		s, okS := twoDigits(t[7:])
-		return Time{Seconds: int64(days)*86400 + int64(h*3600+m*60+s)}, okH && okM && okS && h < 24 && m < 60 && s < 60
+	if !ok {
+		return at, false, false
 	}
-	return Time{Seconds: int64(days) * 86400}, ok && len(rest) == 0
+	at.Seconds = int64(days) * 86400
+	if len(rest) > 0 && (rest[0] == 'T' || rest[0] == ' ') {
+		var seconds int
+		clock := rest[1:]
+		if rest[0] == ' ' {
+			clock = bytes.TrimLeft(clock, " ")
+		}
+		if seconds, at.Nanos, rest, ok = cutClock(clock); !ok {
+			return at, false, false
+		}
+		at.Seconds += int64(seconds)
+	}
+	switch {
+	case len(rest) == 0:
+		return at, false, true
+	case len(rest) == 1 && rest[0] == 'Z':
+		return at, true, true
+	case len(rest) != len("+07:00") || rest[0] != '+' && rest[0] != '-' || rest[3] != ':':
+		return at, false, false
+	}
+	h, okH := twoDigits(rest[1:])
+	m, okM := twoDigits(rest[4:])
+	east := int64(h*3600 + m*60)
+	if rest[0] == '-' {
+		east = -east
+	}
+	at.Seconds -= east
+	return at, true, okH && okM && h <= 24 && m <= 60 // as package time
+}
+
+// cutClock cuts a time of day such as 23:59:59.999 from the beginning of text. Seconds and their decimals can be missing,
+// and an hour can have one digit.
+func cutClock(text []byte) (seconds int, nanos int64, rest []byte, ok bool) {
+	if len(text) < len("9:05") || !isDigit(text[0]) {
+		return 0, 0, text, false
+	}
+	h, text := int(text[0]-'0'), text[1:]
+	if isDigit(text[0]) {
+		h, text = 10*h+int(text[0]-'0'), text[1:]
+	}
+	if len(text) < len(":05") || text[0] != ':' {
+		return 0, 0, text, false
+	}
+	m, ok := twoDigits(text[1:])
+	if text = text[3:]; !ok || h > 23 || m > 59 || len(text) < len(":09") || text[0] != ':' {
+		return h*3600 + m*60, 0, text, ok && h <= 23 && m <= 59
+	}
+	s, ok := twoDigits(text[1:])
+	text = text[3:]
+	if len(text) > 1 && (text[0] == '.' || text[0] == ',') && isDigit(text[1]) {
+		digits := 0
+		for text = text[1:]; len(text) > 0 && isDigit(text[0]); text = text[1:] {
+			if digits < 9 {
+				nanos, digits = 10*nanos+int64(text[0]-'0'), digits+1
+			}
+		}
+		for ; digits < 9; digits++ {
+			nanos *= 10
+		}
+	}
+	return h*3600 + m*60 + s, nanos, text, ok && s <= 59
+}
+
+// beginsWithDate reports whether text is a date or time, or begins with a date, a separator, and hours and minutes.
+func beginsWithDate(text []byte) bool {
+	_, rest, ok := cutDate(text)
+	if ok && len(rest) > 0 && strings.IndexByte(" T+_", rest[0]) >= 0 {
+		_, _, _, ok = cutClock(rest[1:])
+		return ok
+	}
+	_, _, ok = scanTime(text)
+	return ok
 }
 
 // cutDate cuts a date such as 2026-01-31 from the beginning of text. It returns the number of days since 1970, and the

@@ -44,9 +44,11 @@ type Node struct {
 	Op     Operator
 	Parts  []*Node
 	Column string
+	Part   *Part // the part of Column to test; nil means all of it
 
-	IsColumn bool // whether Column is compared with the column Other instead of Values
-	Other    string
+	IsColumn  bool // whether Column is compared with the column Other instead of Values
+	Other     string
+	OtherPart *Part
 
 	Values []Literal
 	Offset int

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestParts(t *testing.T) {
@@ -26,6 +27,8 @@ func TestParts(t *testing.T) {
 		{`day(t)`, "2026-01-31T10:00:00Z", "2026-01-31"},
 		{`day(t)`, "2024-02-29", "2024-02-29"},
 		{`month(t)`, "2026-01-31 10:00", "2026-01"},
+		{`day(t)`, "2026-01-31+10:00:00.123", "2026-01-31"},
+		{`day(t)`, "2026-01-31 10:00:00 +0100", "2026-01-31"},
 		{`day(t)`, "", ""},
 		{`before(after(p, '/'), '.')`, "x/y.go", "y"},
 		{`month(prefix(after(p, '['), 10))`, "h [2026-01-31]", "2026-01"},
@@ -39,7 +42,7 @@ func TestParts(t *testing.T) {
 			t.Errorf("%s of %q = %q, %v, want %q", c[0], c[1], got, err, c[2])
 		}
 	}
-	for _, value := range []string{"x", "2026-02-29", "2026-13-01", "2026-1-31", "2026-01-311", "26-01-31"} {
+	for _, value := range []string{"x", "2026-02-29", "2026-13-01", "2026-1-31", "2026-01-311", "26-01-31", "2026-01-31junk", "2026-01-31 junk", "2026-01-31T25:00"} {
 		p, _, _ := ParsePart("day(t)")
 		if _, _, err := p.Of([]byte(value)); err == nil || !strings.Contains(err.Error(), "day(t) needs a date") {
 			t.Errorf("day(t) of %q: error %v, want one", value, err)
@@ -72,6 +75,14 @@ func TestPartErrors(t *testing.T) {
 		if _, _, err := ParsePart(text); err == nil || !strings.Contains(err.Error(), want) || strings.HasPrefix(err.Error(), "filter") {
 			t.Errorf("ParsePart(%.40q): error %v, want %q", text, err, want)
 		}
+	}
+	for _, text := range []string{"day(t) = '2026-01-31'", "1 < before(t, '/')", "t = month(u)"} {
+		if _, err := Parse(text); err == nil || !strings.Contains(err.Error(), "(…) is possible only in partd's commands on files") {
+			t.Errorf("Parse(%q): error %v, want one that names the function", text, err)
+		}
+	}
+	if n, err := Parse("day = 1 and before = day"); err != nil {
+		t.Errorf("Parse of columns with names of functions: %v, %v", n, err)
 	}
 	if _, err := Parse(strings.Repeat("not ", 200) + "a = 1"); err == nil || !strings.Contains(err.Error(), "100 levels") {
 		t.Errorf("Parse of 200 nested nots: error %v, want one about the depth", err)
@@ -108,19 +119,46 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// FuzzTimeOf checks that TimeOf and ParseTime agree.
+// FuzzTimeOf checks that TimeOf and ParseTime accept the same text as package time.
 func FuzzTimeOf(f *testing.F) {
 	for _, s := range []string{
 		"2026-01-31", "2026-01-31 23:59:59", "2024-02-29T00:00:00", "0000-02-29", "1900-02-29", "2026-01-31 24:00:00", "2026-01-31 1:02:03",
 		"2026-01-31T10:00:00.5+01:00", "2026-01-31 10:00Z", "0001-01-01", "9999-12-31 23:59:60", "2026-00-10", "2026-01-00", "2026-01-31x00:00:00",
+		"2026-01-31 10:00:00,123456789012-23:59", "2026-01-31Z", "2026-01-31+24:60", "2026-01-31 10:00.5", "2026-01-31T1:00:00.Z", "2026-01-31 10:00:00+0100",
 	} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		got, ok := TimeOf([]byte(text))
-		at, _, err := ParseTime(text)
+		at, offset, err := parseTime(text)
+		if parsed, hasOffset, parseErr := ParseTime(text); (parseErr == nil) != (err == nil) || err == nil && (hasOffset != offset || !parsed.Equal(at)) {
+			t.Errorf("ParseTime(%q) = %v, %t, %v, want %v, %t, %v", text, parsed, hasOffset, parseErr, at, offset, err)
+		}
 		if ok != (err == nil) || ok && fmt.Sprint(got) != fmt.Sprint(Time{at.Unix(), int64(at.Nanosecond())}) {
 			t.Errorf("TimeOf(%q) = %v, %t, want %v, %v", text, got, ok, at, err)
 		}
 	})
+}
+
+// parseTime is ParseTime with package time.
+func parseTime(text string) (at time.Time, offset bool, err error) {
+	for _, layout := range []string{"2006-01-02", "2006-01-02 15:04:05", "2006-01-02T15:04:05", "2006-01-02 15:04", "2006-01-02T15:04"} {
+		if at, err = time.Parse(layout, text); err == nil {
+			return at, false, nil
+		}
+		if at, err = time.Parse(layout+"Z07:00", text); err == nil {
+			return at, true, nil
+		}
+	}
+	return at, false, err
+}
+
+func BenchmarkTimeOf(b *testing.B) {
+	for _, text := range []string{"2026-01-31", "2026-01-31 10:00:00", "2026-01-31T10:00:00Z", "2026-01-31T10:00:00.123+01:00"} {
+		b.Run(text, func(b *testing.B) {
+			for b.Loop() {
+				TimeOf([]byte(text))
+			}
+		})
+	}
 }

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -117,22 +116,6 @@ func completeFields(cmd *cobra.Command, flag string, f *inputFlags) {
 			names = append(names, before+c)
 		}
 		return names, namesOnly
-	}))
-}
-
-// completeCondition registers completion of the last column name of --where.
-func completeCondition(cmd *cobra.Command, f *inputFlags) {
-	const noSpace = cobra.ShellCompDirectiveNoSpace | cobra.ShellCompDirectiveNoFileComp
-	cliutil.Must(cmd.RegisterFlagCompletionFunc("where", func(cmd *cobra.Command, files []string, prefix string) ([]string, cobra.ShellCompDirective) {
-		before := prefix[:strings.LastIndexAny(prefix, " (")+1]
-		var names []string
-		for _, c := range columnsOf(cmd, files, f) {
-			if strings.ContainsFunc(c, func(r rune) bool { return r != '_' && !unicode.IsLetter(r) && !unicode.IsDigit(r) }) {
-				c = `"` + strings.ReplaceAll(c, `"`, `""`) + `"`
-			}
-			names = append(names, before+c)
-		}
-		return names, noSpace
 	}))
 }
 

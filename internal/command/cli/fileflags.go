@@ -48,7 +48,6 @@ func newInputFlags(cmd *cobra.Command, jsonUsage, manyFormats string) inputFlags
 	}
 	cliutil.Complete(cmd, "format", "csv", "tsv", "jsonl", "text")
 	completeFields(cmd, "columns", &f)
-	completeCondition(cmd, &f)
 	return f
 }
 
@@ -108,6 +107,31 @@ func (f *inputFlags) layout(files []string) (records.Layout, error) {
 		return l, cliutil.Usagef("--row-names is only for csv and tsv with a header")
 	}
 	return l, nil
+}
+
+// joinLayouts returns the layouts of the two files of a join. If only one of their names says a format, that file has
+// this format, and --format is for the other file; so is --sep, unless the file is csv.
+func (f *inputFlags) joinLayouts(files []string) (left, right records.Layout, err error) {
+	both := [2]inputFlags{*f, *f}
+	named := [2]records.Format{}
+	for i, file := range files {
+		named[i] = records.FormatOf(zfile.TrimName(file))
+	}
+	for i := range files {
+		if named[i] == records.Text || named[1-i] != records.Text || *f.format == "" {
+			continue
+		}
+		format, sep, noHeader := "", *f.sep, *f.noHeader && named[i] != records.JSONL
+		if named[i] != records.CSV {
+			sep = ""
+		}
+		both[i].format, both[i].sep, both[i].noHeader = &format, &sep, &noHeader
+	}
+	if left, err = both[0].layout(files[:1]); err != nil {
+		return left, right, err
+	}
+	right, err = both[1].layout(files[1:])
+	return left, right, err
 }
 
 // parseSeparator returns the separator that a flag names: \t means a tab, which is hard to type, and \\ means a

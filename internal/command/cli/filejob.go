@@ -13,6 +13,7 @@ import (
 	"github.com/go-partd/partd/internal/command/cliutil"
 	"github.com/go-partd/partd/internal/jobs/filejobs"
 	"github.com/go-partd/partd/internal/jobs/group"
+	"github.com/go-partd/partd/internal/jobs/records"
 )
 
 // selectionHelp describes --where, --columns and parts of columns.
@@ -21,9 +22,10 @@ const selectionHelp = `
 --where keeps only records for which a condition is true, such as "size > 9 and
 kind in ('a', 'b') and not (city is null)". A field that is compared with a
 number or a date must be one, or missing, which no comparison selects. --columns
-writes some columns, in the given order. A field of --by can be a part of a
-column: before(x, '/') or after(x, '/') a separator, or the Nth, as in before(x,
-'/', -1) for the last; prefix(x, N) of N characters; day(x), month(x) of a date.`
+writes some columns, in the given order, and can rename them, as in "x as y". A
+field of --by or --where can be a part of a column: before(x, '/') or after(x,
+'/') a separator, or the Nth, as in before(x, '/', -1) for the last; prefix(x, N)
+of N characters; day(x), month(x) of a date, as it is written.`
 
 // formatsHelp describes input and output in the help of commands on files.
 const formatsHelp = selectionHelp + `
@@ -50,19 +52,19 @@ func fileCommand(a *app, cmd *cobra.Command, out outputFlags, engine func() (fil
 		if err != nil {
 			return err
 		}
-		return runFiles(cmd, a, args, &in, &out, e)
+		if err := in.check(cmd); err != nil {
+			return err
+		}
+		from, err := in.layout(args)
+		if err != nil {
+			return err
+		}
+		return runFiles(cmd, a, args, from, &in, &out, e)
 	}
 	return &in
 }
 
-func runFiles(cmd *cobra.Command, a *app, names []string, in *inputFlags, out *outputFlags, e filejobs.Engine) error {
-	if err := in.check(cmd); err != nil {
-		return err
-	}
-	from, err := in.layout(names)
-	if err != nil {
-		return err
-	}
+func runFiles(cmd *cobra.Command, a *app, names []string, from records.Layout, in *inputFlags, out *outputFlags, e filejobs.Engine) error {
 	to, err := out.toLayout(from)
 	if err != nil {
 		return err

@@ -111,9 +111,20 @@ func TestFullDiskFiles(t *testing.T) {
 			if exitCode(t, err) != cliutil.ExitFailed || !strings.HasPrefix(string(text), "partd: no space left on device: ") || strings.Count(string(text), "\n") != 1 {
 				t.Errorf("%s with a full disk for the %s: %v, output %s; want exit code 1 and one line about the space", name, label, err, text)
 			}
+			if strings.Contains(string(text), "set --tmp to a directory on a disk with more space") != (label == "temporary data") {
+				t.Errorf("%s with a full disk for the %s: output %s; want advice about --tmp only for temporary data", name, label, text)
+			}
 			if names := leftoverFiles(t, disk, roomyDisk); names != nil {
 				t.Errorf("%s with a full disk for the %s leaves the files %v", name, label, names)
 			}
+		}
+	}
+	for flag, dirs := range map[string][2]string{"tmp": {disk, roomyDisk}, "dir": {roomyDisk, disk}} {
+		cmd := program(t, "split", "--by", "2", "--format", "csv", "--memory=16MiB", "--tmp", dirs[0], "--dir", filepath.Join(dirs[1], "new"), "-")
+		cmd.Stdin = bytes.NewReader(rows.Bytes())
+		want := "partd: no space left on device: set --" + flag + " to a directory on a disk with more space: "
+		if text, err := cmd.CombinedOutput(); exitCode(t, err) != cliutil.ExitFailed || !strings.HasPrefix(string(text), want) {
+			t.Errorf("split with a full disk: %v, output %s; want %s", err, text, want)
 		}
 	}
 }

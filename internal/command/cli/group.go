@@ -17,7 +17,8 @@ of groups is not limited: data that does not fit in memory goes to temporary
 files.
 
 Aggregates are separated by commas; x and y are names or numbers of fields.
-Arguments are written as in CSV: quote a name that has a comma.
+A name in double quotes is a column, as in sum("a, b"); "as NAME" names the
+result, as in sum(x) as total, or sum(x) as "the total".
 
 Counts
   count        number of records; count(x): number of records with an x
@@ -78,7 +79,7 @@ func newGroup(a *app) *cobra.Command {
 		Short: "Aggregate the records of each value of a field",
 		Long:  groupHelp + formatsHelp,
 		Example: `  partd group --by "Origin State" birdstrikes.csv
-  partd group --by user,day --agg "count,sum(bytes)" -o out.csv log-*.csv.gz
+  partd group --by user,day --agg "count,sum(bytes) as b" -o out.csv log-*.csv.gz
   partd group --by user --agg "sum(bytes),count" --top 10 log.csv
   partd group --by "before(path, '/', -1),day(time)" --where "size > 0" files.csv
   partd group --by user --agg "sum(bytes)" --sort-by "sum(bytes)" --desc log.csv

@@ -40,7 +40,8 @@ null or no member in jsonl) in any field matches nothing, like NULL in SQL.
 A row has the fields of --on, named as in LEFT, then the other fields of LEFT,
 then those of RIGHT. A name that is already used gets the suffix "_right".
 
---where and --columns apply to the rows.
+--where and --columns apply to the rows. If the name of one file says its format,
+and that of the other file does not, --format is for the other file.
 
 If the smaller file fits in about three quarters of --memory, it is kept in
 memory, and rows are written while the other file is read. Otherwise both files
@@ -83,11 +84,14 @@ func newJoin(a *app) *cobra.Command {
 		case kind < 0:
 			return cliutil.Usagef("--how %q is unknown: use one of %s", *kindName, strings.Join(joinKinds, ", "))
 		}
-		right, err := in.layout(files[1:])
+		if err := in.check(cmd); err != nil {
+			return err
+		}
+		left, right, err := in.joinLayouts(files)
 		if err != nil {
 			return err
 		}
-		return runFiles(cmd, a, files[:1], &in, &out, filejobs.Join(filejobs.JoinOptions{
+		return runFiles(cmd, a, files[:1], left, &in, &out, filejobs.Join(filejobs.JoinOptions{
 			On: *fields, Kind: mergejoin.Kind(kind), MatchEmpty: *matchEmpty, Right: files[1], RightFrom: right,
 		}))
 	}

@@ -20,7 +20,10 @@ import (
 	"github.com/go-partd/partd/partdtest"
 )
 
-func TestMain(m *testing.M) { procs.Main(m) }
+func TestMain(m *testing.M) {
+	procs.AllowParallel()
+	procs.Main(m)
+}
 
 func open(t testing.TB, dir string, maxOpen int, ttl time.Duration, opened *atomic.Int64) *Set {
 	t.Helper()

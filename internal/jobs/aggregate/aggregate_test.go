@@ -1,6 +1,7 @@
 package aggregate
 
 import (
+	"cmp"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -14,7 +15,8 @@ import (
 )
 
 func TestParse(t *testing.T) {
-	specs, err := Parse(`count, sum(a), mean(b c),min(x:b),max(f(x)),list(a,b),median(a,b),quantile(x, 0.25),regr_slope("d,e",x y),every(x),corr(f"g,x)`)
+	specs, err := Parse(`count, sum(a), mean(b c),min(x:b),max(f(x)),list(a,b),median(a,b),quantile(x, 0.25),regr_slope("d,e",x y),every(x),corr(f"g,x),` +
+		`sum("a, b"),mean("sum(x)") as m,count as "n, all",min("x:b":b),quantile(before(p,','),.5),corr( "y" , x) AS r`)
 	want := []Spec{
 		{Func: Count, Text: "count"},
 		{Func: Sum, Field: "a", Text: "sum(a)"},
@@ -24,9 +26,18 @@ func TestParse(t *testing.T) {
 		{Func: List, Field: "a,b", Text: "list(a,b)"},
 		{Func: Quantile, Field: "a,b", Fraction: 0.5, Text: "median(a,b)"},
 		{Func: Quantile, Field: "x", Fraction: 0.25, Text: "quantile(x, 0.25)"},
-		{Func: RegrSlope, Field: "d,e", Second: "x y", Text: `regr_slope("d,e",x y)`},
+		{Func: RegrSlope, Field: "d,e", IsQuoted: true, Second: "x y", Text: `regr_slope("d,e",x y)`},
 		{Func: BoolAnd, Field: "x", Text: "every(x)"},
 		{Func: Corr, Field: `f"g`, Second: "x", Text: `corr(f"g,x)`},
+		{Func: Sum, Field: "a, b", IsQuoted: true, Text: `sum("a, b")`},
+		{Func: Mean, Field: "sum(x)", IsQuoted: true, Text: `mean("sum(x)")`, Name: "m"},
+		{Func: Count, Text: "count", Name: "n, all"},
+		{Func: Min, Field: "x:b", IsQuoted: true, Bytes: true, Text: `min("x:b":b)`},
+		{Func: Quantile, Field: "before(p,',')", Fraction: 0.5, Text: "quantile(before(p,','),.5)"},
+		{Func: Corr, Field: "y", IsQuoted: true, Second: "x", Text: `corr( "y" , x)`, Name: "r"},
+	}
+	for i := range want {
+		want[i].Name = cmp.Or(want[i].Name, want[i].Text)
 	}
 	if err != nil || !slices.Equal(specs, want) {
 		t.Errorf("Parse = %+v, %v, want %+v", specs, err, want)
@@ -37,6 +48,7 @@ func TestParse(t *testing.T) {
 		"medain(x)": `did you mean "median"?`, "quantil(x,0.5)": `did you mean "quantile"?`, "regr_slop(y,x)": `did you mean "regr_slope"?`,
 		"corr(x)": "for example corr(y,x)", "corr(,x)": "two fields", "corr(x,y,z)": "quote a name that contains a comma", "corr": "two fields", "quantile(x)": "for example quantile(x,0.9)",
 		"quantile(x,2)": "from 0 to 1", "quantile(x,nan)": "from 0 to 1", "quantile(x,p)": `not "p"`, "median()": "needs a field",
+		"sum(x) as": "nor as NAME", "sum(x) as ,count": `"as" needs a name`, `sum(x) as "a`: `"as" needs a name`, "sum(x) a": "nor as NAME", "count a": "a comma is missing", `sum("x":b)`: "only min and max",
 	} {
 		if _, err := Parse(list); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("Parse(%q) = %v, want an error with %q", list, err, want)
@@ -69,8 +81,8 @@ func TestNumbers(t *testing.T) {
 	}
 }
 
-// checkShort checks that parseShort accepts a short number unless it has a sign or an exponent, and then returns the
-// same number as ParseNumber, whatever follows the text.
+// checkShort checks that ParseAt returns the same number as ParseNumber, and that shortDigits accepts a number unless it
+// has a plus sign or an exponent, whatever follows the text.
 func checkShort(t *testing.T, text string) {
 	t.Helper()
 	if len(text) == 0 || len(text) > 8 {
@@ -78,14 +90,26 @@ func checkShort(t *testing.T, text string) {
 	}
 	want, isNumber := ParseNumber([]byte(text))
 	for _, rest := range []string{"\x00\x00\x00\x00\x00\x00\x00", "1.2,3.4", "\n-.\xff456"} {
-		n, ok := parseShort(binary.LittleEndian.Uint64([]byte(text+rest)), uint32(len(text)))
-		if ok && (!isNumber || n != want) || !ok && isNumber && !strings.ContainsAny(text, " +-eE") {
-			t.Fatalf("parseShort(%q) = %v, %v, but ParseNumber returns %v, %v", text, n, ok, want, isNumber)
+		data := []byte(text + rest)
+		n, ok := ParseAt(data, 0, uint32(len(text)))
+		_, _, _, isShort := shortDigits(binary.LittleEndian.Uint64(data), uint32(len(text)))
+		if ok != isNumber || n != want || isShort && !isNumber || !isShort && isNumber && !strings.ContainsAny(text, " +eE") {
+			t.Fatalf("ParseAt(%q) = %v, %v, %v, but ParseNumber returns %v, %v", text, n, ok, isShort, want, isNumber)
+		}
+		for _, limit := range []Number{Int(5, true), Int(0, false), Float(1.5), Int(1<<60+1, false)} {
+			result, out := byte('x'), make([]byte, 1)
+			if isNumber {
+				result = "<=>"[want.Compare(limit)+1]
+			}
+			CompareColumn(data, []uint32{0}, []uint32{uint32(len(text))}, limit, Comparison{'<', '=', '>', '0', 'x'}, out)
+			if out[0] != result {
+				t.Fatalf("CompareColumn(%q) with %v is %c, want %c", text, limit, out[0], result)
+			}
 		}
 	}
 }
 
-// TestShortNumbers compares parseShort with ParseNumber.
+// TestShortNumbers compares ParseAt with ParseNumber.
 func TestShortNumbers(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 8))
 	const letters = "0123456789012345678901234567890123456789......-+e /:\x00\xb0\xff"

@@ -3,7 +3,7 @@
 package aggregate
 
 import (
-	"encoding/csv"
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/go-partd/partd/internal/base/textfmt"
+	"github.com/go-partd/partd/internal/base/where"
 )
 
 // Func is an aggregate function.
@@ -86,91 +87,142 @@ type Spec struct {
 	Second   string  // second field, for a function of pairs of values
 	Fraction float64 // for Quantile, from 0 to 1
 	Bytes    bool    // Min and Max compare bytes, not numbers
-	Text     string  // the spec as the user wrote it; it names the output column
+	Text     string  // the spec as the user wrote it, without "as" and the name after it
+	Name     string  // name of the output column
+
+	IsQuoted, IsSecondQuoted bool // Field and Second are columns, and not parts of columns
 }
 
-// Parse parses a comma-separated list of aggregates, such as "count,sum(x)". The text in
-// parentheses is a field or, for some functions, two arguments in CSV format. min(x:b) and
-// max(x:b) compare bytes.
+// Parse parses a comma-separated list of aggregates, such as "count,sum(x) as total". An argument in double quotes is the
+// name of a column. min(x:b) and max(x:b) compare bytes.
 func Parse(list string) ([]Spec, error) {
 	var specs []Spec
-	for rest := list; ; {
+	for rest, more := list, true; more; {
 		rest = strings.TrimLeft(rest, " ")
-		i := strings.IndexAny(rest, "(,")
-		if i < 0 {
-			i = len(rest)
+		name := rest
+		if i := strings.IndexAny(rest, "(, "); i >= 0 {
+			name = rest[:i]
 		}
-		s := Spec{Text: strings.TrimRight(rest[:i], " ")}
-		name := s.Text
 		f, ok := funcs[name]
 		if !ok {
 			hint := textfmt.Hint(name, slices.Sorted(maps.Keys(funcs)))
 			return nil, fmt.Errorf("unknown aggregate %q in %q%s: use %s", name, list, hint, Names)
 		}
-		s.Func = f
-		if i < len(rest) && rest[i] == '(' {
-			n := closingParen(rest[i+1:])
-			if n < 0 {
-				return nil, fmt.Errorf("the closing parenthesis of %q is missing", rest)
+		s, after := Spec{Func: f}, rest[len(name):]
+		var args []argument
+		if call, ok := strings.CutPrefix(strings.TrimLeft(after, " "), "("); ok {
+			if args, after, ok = cutArguments(call, s.IsPaired() || f == Quantile && name != "median"); !ok {
+				return nil, fmt.Errorf("the closing parenthesis of %q is missing, or neither a comma nor as NAME follows it", rest)
 			}
-			s.Field, s.Text = rest[i+1:i+1+n], rest[:i+n+2]
-			i += n + 2
 		}
-		field, isBytes := strings.CutSuffix(s.Field, ":b")
-		switch {
-		case f == Quantile && name != "median", s.IsPaired():
-			if err := s.splitArguments(name); err != nil {
-				return nil, err
-			}
-		case s.Field == "" && (f != Count || strings.HasSuffix(s.Text, ")")):
-			return nil, fmt.Errorf("%s needs a field, for example %s(x)", s.Text, name)
-		case name == "median":
-			s.Fraction = 0.5
-		case isBytes && (f == Min || f == Max):
-			s.Field, s.Bytes = field, true
+		s.Text = rest[:len(rest)-len(after)]
+		if err := s.setArguments(name, args); err != nil {
+			return nil, err
 		}
+		element, alias, next, hasNext, err := where.CutElement(after)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", s.Text, err)
+		}
+		if element = strings.TrimLeft(element, " "); element != "" {
+			return nil, fmt.Errorf("a comma is missing before %q in %q", element, list)
+		}
+		s.Name = cmp.Or(alias, s.Text)
 		specs = append(specs, s)
-		rest = strings.TrimLeft(rest[i:], " ")
-		if rest == "" {
-			return specs, nil
-		}
-		if rest[0] != ',' {
-			return nil, fmt.Errorf("a comma is missing before %q in %q", rest, list)
-		}
-		rest = rest[1:]
+		rest, more = next, hasNext
 	}
+	return specs, nil
 }
 
-// splitArguments splits s.Field, which holds two arguments. name is the function's name.
-func (s *Spec) splitArguments(name string) error {
-	r := csv.NewReader(strings.NewReader(s.Field))
-	r.LazyQuotes, r.TrimLeadingSpace = true, true
-	args, err := r.Read()
-	if s.Func == Quantile && (err != nil || len(args) != 2) {
+// argument is an argument of a function.
+type argument struct {
+	text              string
+	isQuoted, isBytes bool // isBytes: ":b" follows the quoted name
+}
+
+// cutArguments cuts arguments and the closing parenthesis from the beginning of text. Unless splits is set, there is one
+// argument, which can contain commas. It returns false if the parenthesis is missing.
+func cutArguments(text string, splits bool) (args []argument, rest string, ok bool) {
+	for rest = "," + text; strings.HasPrefix(rest, ","); {
+		var arg argument
+		arg, rest = cutArgument(rest[1:], splits)
+		args = append(args, arg)
+	}
+	rest, ok = strings.CutPrefix(rest, ")")
+	return args, rest, ok
+}
+
+// cutArgument cuts an argument and the spaces after it. It returns no rest if the closing parenthesis is missing.
+func cutArgument(text string, splits bool) (arg argument, rest string) {
+	isEnd := func() bool {
+		rest = strings.TrimLeft(rest, " ")
+		return strings.HasPrefix(rest, ")") || splits && strings.HasPrefix(rest, ",")
+	}
+	trimmed := strings.TrimLeft(text, " ")
+	if arg.text, rest, arg.isQuoted = where.CutQuoted(trimmed); arg.isQuoted {
+		rest, arg.isBytes = strings.CutPrefix(rest, ":b")
+		if isEnd() {
+			return arg, rest
+		}
+	}
+	var part *where.Part
+	if part, rest, _ = where.ParsePart(trimmed); part != nil && isEnd() {
+		return argument{text: part.Text}, rest
+	}
+	if splits {
+		text = trimmed
+	}
+	end := closingParen(text)
+	if end < 0 {
+		return argument{}, ""
+	}
+	if comma := strings.IndexByte(text[:end], ','); splits && comma >= 0 {
+		end = comma
+	}
+	return argument{text: text[:end]}, text[end:]
+}
+
+// setArguments sets the fields of s that depend on the arguments. name is the function's name.
+func (s *Spec) setArguments(name string, args []argument) error {
+	isPair := len(args) == 2 && args[0].text != "" && args[1].text != ""
+	switch {
+	case s.Func == Quantile && name == "median":
+		s.Fraction = 0.5
+	case s.Func == Quantile && !isPair:
 		return fmt.Errorf("%s needs a field and a fraction, for example %s(x,0.9); quote a name that contains a comma", s.Text, name)
-	}
-	if err != nil || len(args) != 2 || args[0] == "" || args[1] == "" {
+	case s.Func == Quantile:
+		var err error
+		if s.Fraction, err = strconv.ParseFloat(args[1].text, 64); err != nil || !(s.Fraction >= 0 && s.Fraction <= 1) {
+			return fmt.Errorf("%s: the fraction must be a number from 0 to 1, not %q", s.Text, args[1].text)
+		}
+	case s.IsPaired() && !isPair:
 		return fmt.Errorf("%s needs two fields, for example %s(y,x); quote a name that contains a comma", s.Text, name)
+	case s.IsPaired():
+		s.Second, s.IsSecondQuoted = args[1].text, args[1].isQuoted
 	}
-	s.Field = args[0]
-	if s.IsPaired() {
-		s.Second = args[1]
+	if len(args) == 0 && s.Func == Count {
 		return nil
 	}
-	s.Fraction, err = strconv.ParseFloat(args[1], 64)
-	if err != nil || !(s.Fraction >= 0 && s.Fraction <= 1) {
-		return fmt.Errorf("%s: the fraction must be a number from 0 to 1, not %q", s.Text, args[1])
+	if len(args) == 0 || args[0].text == "" {
+		return fmt.Errorf("%s needs a field, for example %s(x)", s.Text, name)
+	}
+	s.Field, s.IsQuoted, s.Bytes = args[0].text, args[0].isQuoted, args[0].isBytes
+	comparesBytes := s.Func == Min || s.Func == Max
+	if field, isBytes := strings.CutSuffix(s.Field, ":b"); isBytes && !s.IsQuoted && comparesBytes {
+		s.Field, s.Bytes = field, true
+	}
+	if s.Bytes && !comparesBytes {
+		return fmt.Errorf("%s: only min and max accept :b", s.Text)
 	}
 	return nil
 }
 
 // closingParen returns the index of the parenthesis that ends the arguments, or -1. A field name
-// can contain parentheses, so the parenthesis that ends the arguments must precede a comma or the
+// can contain parentheses, so the parenthesis that ends the arguments must precede a comma, " as " or the
 // end.
 func closingParen(text string) int {
 	for i := range len(text) {
 		if text[i] == ')' {
-			if after := strings.TrimLeft(text[i+1:], " "); after == "" || after[0] == ',' {
+			if after := strings.TrimLeft(text[i+1:], " "); after == "" || after[0] == ',' || where.IndexAs(text[i+1:]) == 0 {
 				return i
 			}
 		}

@@ -66,14 +66,9 @@ func (p *Program) ParseColumn(v *Values, first, col int, data []byte, from, to [
 			continue
 		}
 		ok := false
-		if check.number && !check.boolean && end-start <= 8 && int(start)+8 <= len(data) {
-			numbers[i], ok = parseShort(binary.LittleEndian.Uint64(data[start:]), end-start)
-		}
-		switch {
-		case ok:
-		case check.number && !check.boolean:
+		if check.number && !check.boolean {
 			numbers[i], ok = ParseAt(data, start, end)
-		default:
+		} else {
 			numbers[i], ok = check.parse(data[start:end])
 		}
 		if !ok {
@@ -84,21 +79,17 @@ func (p *Program) ParseColumn(v *Values, first, col int, data []byte, from, to [
 }
 
 // ParseAt is a faster ParseNumber for data[from:to].
-func ParseAt(data []byte, from, to uint32) (n Number, ok bool) {
+func ParseAt(data []byte, from, to uint32) (Number, bool) {
 	if to-from-1 < 8 && int(from)+8 <= len(data) {
-		word := binary.LittleEndian.Uint64(data[from:])
-		if negative := byte(word) == '-' && to-from > 1; !negative {
-			n, ok = parseShort(word, to-from)
-		} else if n, ok = parseShort(word>>8, to-from-1); ok && n.Float {
-			n = Float(-math.Float64frombits(n.Lo))
-		} else if ok {
-			n = Int(n.Lo, true)
+		sign, digits, decimals, ok := shortDigits(binary.LittleEndian.Uint64(data[from:]), to-from)
+		switch {
+		case ok && decimals < 0:
+			return Int(digits, sign > 0), true
+		case ok: // the quotient is the nearest float, as in ParseNumber
+			return Float(math.Float64frombits(math.Float64bits(float64(int64(digits))/exactPowers[decimals]) | sign<<63)), true
 		}
 	}
-	if !ok {
-		n, ok = ParseNumber(data[from:to])
-	}
-	return n, ok
+	return ParseNumber(data[from:to])
 }
 
 const (
@@ -108,12 +99,19 @@ const (
 	zeros    = '0' * eachByte
 )
 
-// parseShort parses a number of n digits, 1 to 8 and with or without a point. Its text is in the n
-// lowest bytes of word, in little-endian order. It returns false for any other text, which
+// shortDigits parses a number of n bytes, 1 to 8: digits with or without a minus sign and a point. Its text is in the n
+// lowest bytes of word, in little-endian order. It returns 1 as the sign of a negative number, the digits as an integer,
+// and the number of digits after the point, or -1 without a point. It returns false for any other text, which
 // ParseNumber may accept.
-func parseShort(word uint64, n uint32) (Number, bool) {
+func shortDigits(word uint64, n uint32) (sign, digits uint64, decimals int, ok bool) {
+	if byte(word) == '-' {
+		sign = 1
+	}
+	if word, n = word>>(8*sign), n-uint32(sign); n == 0 {
+		return 0, 0, 0, false
+	}
 	word <<= (64 - 8*n) & 63 // move the text to the highest bytes
-	decimals := -1
+	decimals = -1
 	other := word ^ points
 	if found := (other - eachByte) &^ other & highBits; found != 0 {
 		shift := bits.TrailingZeros64(found) &^ 7 // position of the point
@@ -123,18 +121,22 @@ func parseShort(word uint64, n uint32) (Number, bool) {
 		word = word>>shift>>8<<8<<shift | word&(1<<shift-1)<<8
 	}
 	word |= zeros >> (8 * n)
-	const upper = 0xf0 * eachByte
-	if n == 0 || word&upper|(word+6*eachByte)&upper>>4 != 0x33*eachByte {
-		return Number{}, false
+	if n == 0 || !areDigits(word) {
+		return 0, 0, 0, false
 	}
-	// Combine pairs of digits, then pairs of pairs, then both halves.
+	return sign, combineDigits(word), decimals, true
+}
+
+func areDigits(word uint64) bool {
+	const upper = 0xf0 * eachByte
+	return word&upper|(word+6*eachByte)&upper>>4 == 0x33*eachByte
+}
+
+// combineDigits combines pairs of digits, then pairs of pairs, then both halves.
+func combineDigits(word uint64) uint64 {
 	word = word & (0x0f * eachByte) * (10<<8 + 1) >> 8
 	word = word & 0x00ff00ff00ff00ff * (100<<16 + 1) >> 16
-	word = word & 0x0000ffff0000ffff * (10000<<32 + 1) >> 32
-	if decimals < 0 {
-		return Number{Lo: word}, true
-	}
-	return Float(float64(word) / exactPowers[decimals]), true // the nearest float, as in ParseNumber
+	return word & 0x0000ffff0000ffff * (10000<<32 + 1) >> 32
 }
 
 // Add adds the records with index first and the following indexes to the states of their groups.

@@ -18,13 +18,13 @@ type condition struct {
 	op      where.Operator
 	parts   []*condition
 	field   int
-	name    string // the field's column
+	name    string // the field's column, or the part of it
 	other   int    // field to compare with instead of a value, or -1
+	part    *where.Part
+	ofOther *where.Part // the part of other to compare with
 	kind    valueKind
 	text    []byte
 	number  aggregate.Number
-	float   float64 // the number, if isExact is set
-	isExact bool
 	time    where.Time
 	pattern *where.Pattern
 	in      map[string]bool // for In on text; on other kinds, In is an Or of comparisons
@@ -44,7 +44,7 @@ func (k valueKind) String() string {
 }
 
 // truth is the result of a condition.
-type truth uint8
+type truth = byte
 
 const (
 	no      truth = iota
@@ -55,7 +55,10 @@ const (
 
 // newCondition compiles a condition. fieldOf returns the index of a column.
 func newCondition(n *where.Node, fieldOf func(n *where.Node, column string) (int, error)) (c *condition, err error) {
-	c = &condition{op: n.Op, name: n.Column, other: -1}
+	c = &condition{op: n.Op, name: n.Column, other: -1, part: n.Part, ofOther: n.OtherPart}
+	if n.Part != nil {
+		c.name = n.Part.Text
+	}
 	for _, part := range n.Parts {
 		child, err := newCondition(part, fieldOf)
 		if err != nil {
@@ -133,7 +136,6 @@ func (c *condition) setValue(l where.Literal) error {
 	ok := true
 	if c.kind == isNumber {
 		c.number, ok = aggregate.ParseNumber(c.text)
-		c.float, c.isExact = c.number.ExactFloat64()
 	}
 	if !ok {
 		return fmt.Errorf("filter: position %d: %.40s is beyond the range of a 64-bit float", l.Offset+1, l)
@@ -146,7 +148,14 @@ func (c *condition) setValue(l where.Literal) error {
 func (c *condition) holds(fields [][]byte) (bool, error) {
 	t, leaf := c.test(fields)
 	if t == invalid {
-		return false, fmt.Errorf("--where compares %q with %v, but the field is %s", leaf.name, leaf.kind, QuoteShort(fields[leaf.field]))
+		value, err := cutPart(leaf.part, fields[leaf.field])
+		if err == nil && leaf.other >= 0 {
+			_, err = cutPart(leaf.ofOther, fields[leaf.other])
+		}
+		if err != nil {
+			return false, err
+		}
+		return false, fmt.Errorf("--where compares %q with %v, but the field is %s", leaf.name, leaf.kind, QuoteShort(value))
 	}
 	return t == yes, nil
 }
@@ -179,7 +188,13 @@ func (c *condition) test(fields [][]byte) (t truth, bad *condition) {
 
 // testValue tests a field, which is compared with the field other if c.other is not negative.
 func (c *condition) testValue(value, other []byte) truth {
+	value, err := cutPart(c.part, value)
+	if err == nil {
+		other, err = cutPart(c.ofOther, other)
+	}
 	switch {
+	case err != nil:
+		return invalid
 	case c.op == where.Null:
 		return truthOf(len(value) == 0)
 	case len(value) == 0 || c.other >= 0 && len(other) == 0:
@@ -246,22 +261,9 @@ func (c *condition) testColumns(columns *records.Columns, own, n int, out []trut
 	from, to := columns.From[own+c.field][n:n+len(out)], columns.To[own+c.field][n:n+len(out)]
 	result := outcomes[c.op]
 	switch {
-	case c.kind == isNumber && c.isExact:
-		for i, start := range from {
-			x, ok := aggregate.ParseAt(data, start, to[i])
-			f, isExact := x.ExactFloat64()
-			switch {
-			case start == to[i]:
-				out[i] = unknown
-			case !ok:
-				out[i] = invalid
-			case isExact:
-				out[i] = result[compareFloats(f, c.float)+1]
-			default:
-				out[i] = result[x.Compare(c.number)+1]
-			}
-		}
-	case c.kind == isText && c.other < 0 && (c.op == where.Eq || c.op == where.Ne):
+	case c.part == nil && c.kind == isNumber:
+		aggregate.CompareColumn(data, from, to, c.number, aggregate.Comparison{Less: result[0], Equal: result[1], Greater: result[2], Missing: unknown, Invalid: invalid}, out)
+	case c.part == nil && c.kind == isText && c.other < 0 && (c.op == where.Eq || c.op == where.Ne):
 		for i, start := range from {
 			switch value := data[start:to[i]]; {
 			case len(value) == 0:
@@ -283,16 +285,13 @@ func (c *condition) testColumns(columns *records.Columns, own, n int, out []trut
 	}
 }
 
-// compareFloats is cmp.Compare without NaN.
-func compareFloats(a, b float64) int {
-	order := 0
-	if a > b {
-		order = 1
+// cutPart returns the part of a value. If part is nil, it returns the value.
+func cutPart(part *where.Part, value []byte) ([]byte, error) {
+	if part == nil {
+		return value, nil
 	}
-	if a < b {
-		order = -1
-	}
-	return order
+	from, to, err := part.Of(value)
+	return value[from:to], err
 }
 
 func truthOf(b bool) truth {
@@ -316,9 +315,6 @@ func (c *condition) compare(value, other []byte) (order int, ok bool) {
 	switch c.kind {
 	case isNumber:
 		x, ok := aggregate.ParseNumber(value)
-		if f, isExact := x.ExactFloat64(); isExact && c.isExact {
-			return cmp.Compare(f, c.float), ok
-		}
 		return x.Compare(c.number), ok
 	case isTime:
 		t, ok := where.TimeOf(value)

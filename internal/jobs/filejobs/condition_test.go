@@ -13,7 +13,7 @@ import (
 
 func conditionOf(t *testing.T, text string, columns ...string) *condition {
 	t.Helper()
-	root, err := where.Parse(text)
+	root, err := where.ParseWithParts(text)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,6 +34,19 @@ func TestConditions(t *testing.T) {
 		{"x > 9", "10", "", yes},
 		{"x > '9'", "10", "", no},
 		{"x > 0.1", "0.1", "", no},
+		{"day(x) = '2026-06-01'", "2026-06-01T23:00:00Z", "", yes},
+		{"'2026-06-02' > day(x)", "2026-06-02", "", no},
+		{"month(x) in ('2026-05', '2026-06')", "2026-06-30 10:00", "", yes},
+		{"day(x) is null", "", "", yes},
+		{"day(x) != '2026-06-01'", "June", "", invalid},
+		{"day(x) is null", "June", "", invalid},
+		{"x = day(y)", "2026-06-01", "2026-06-01T10:00:00+02:00", yes},
+		{"x = day(y)", "2026-06-01", "June", invalid},
+		{"after(x, '.') is null", "a.", "", yes},
+		{"before(after(x, '/'), '.', -1) like 'b%'", "a/b.c.d", "", yes},
+		{"before(x, ':') > 7", "8:a", "", yes},
+		{"before(x, ':') between 7 and 8", "9:8", "", no},
+		{"not before(x, ':') = 'a'", "b:a", "", yes},
 		{"x >= 18446744073709551617", "18446744073709551616", "", no},
 		{"x < 18446744073709551617", "18446744073709551616.0", "", yes},
 		{"x != 1", "", "", unknown},

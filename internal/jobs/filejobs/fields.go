@@ -2,6 +2,7 @@ package filejobs
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -12,89 +13,107 @@ import (
 	"github.com/go-partd/partd/internal/jobs/records"
 )
 
-// splitNames splits a list of fields, such as the value of --by, at its commas. A name that
-// contains a comma must be quoted as in CSV. A list that equals a column name is one field.
-func splitNames(list string, columns []string) ([]string, error) {
-	if slices.Contains(columns, list) {
-		return []string{list}, nil
+// fieldName is a name in a list of fields.
+type fieldName struct {
+	text     string
+	isQuoted bool   // the name is that of a column, and not a part of a column
+	alias    string // the name in the output, or ""
+}
+
+func (n fieldName) resolve(layout records.Layout, columns []string) (records.Field, error) {
+	if n.isQuoted {
+		return layout.ResolveColumn(n.text, columns)
 	}
-	var names []string
+	return layout.Resolve(n.text, columns)
+}
+
+// splitNames splits a list of fields, such as the value of --by, at its commas. A name that
+// contains a comma can be quoted as in CSV.
+func splitNames(list string, columns []string) ([]fieldName, error) {
+	var names []fieldName
 	for rest, more := list, true; more; {
-		quoted := wholeName(rest, columns)
-		rest = rest[len(quoted):]
+		name := fieldName{text: wholeName(rest, columns)}
+		rest = rest[len(name.text):]
 		part, after, err := where.ParsePart(rest)
 		if err != nil {
 			return nil, err
 		}
-		if part != nil && quoted == "" {
-			quoted, rest = part.Text, after
+		if part != nil && name.text == "" {
+			name.text, rest = part.Text, after
 		}
 		if before, right, ok := strings.Cut(rest, "="); ok && !strings.Contains(before, ",") { // F=G of --on
 			if part, after, err = where.ParsePart(right); part != nil {
-				quoted, rest = quoted+before+"="+part.Text, after
+				name.text, rest = name.text+before+"="+part.Text, after
 			}
 			if err != nil {
 				return nil, err
 			}
 		}
-		if strings.HasPrefix(rest, `"`) {
-			end := closingQuote(rest)
-			if end < 0 {
-				return nil, fmt.Errorf("the list of fields %q contains an unclosed quote", list)
-			}
-			quoted, rest = strings.ReplaceAll(rest[1:end], `""`, `"`), rest[end+1:]
+		if quoted, after, ok := where.CutQuoted(rest); ok {
+			name, rest = fieldName{text: quoted, isQuoted: true}, after
+		} else if strings.HasPrefix(rest, `"`) {
+			return nil, fmt.Errorf("the list of fields %q contains an unclosed quote", list)
 		}
 		var plain string
-		plain, rest, more = strings.Cut(rest, ",")
-		if quoted+plain == "" && (more || len(names) > 0) {
+		if plain, name.alias, rest, more, err = where.CutElement(rest); err != nil {
+			return nil, err
+		}
+		if name.text += plain; name.text == "" && (more || len(names) > 0) {
 			return nil, fmt.Errorf("the list of fields %q contains an empty name", list)
 		}
-		names = append(names, quoted+plain)
+		names = append(names, name)
 	}
 	return names, nil
 }
 
-// wholeName returns the longest column name at the beginning of list that ends where a name can end, or "".
+// wholeName returns the longest column name at the beginning of list that ends where a name can end, or "". Names whose
+// parts between commas are all columns must be quoted.
 func wholeName(list string, columns []string) (name string) {
+	isNoColumn := func(part string) bool { return !slices.Contains(columns, part) }
 	for _, c := range columns {
 		rest, ok := strings.CutPrefix(list, c)
-		if ok && len(c) > len(name) && (rest == "" || rest[0] == ',' || rest[0] == ':') {
+		if !ok || len(c) <= len(name) || rest != "" && rest[0] != ',' && rest[0] != ':' && where.IndexAs(rest) != 0 {
+			continue
+		}
+		if !strings.Contains(c, ",") || slices.ContainsFunc(strings.Split(c, ","), isNoColumn) {
 			name = c
 		}
 	}
 	return name
 }
 
-// closingQuote returns the index of the closing quote in text, which starts with a quote, or
-// -1. A doubled quote stands for a quote in the text.
-func closingQuote(text string) int {
-	for i := 1; i < len(text); i++ {
-		switch {
-		case text[i] != '"':
-		case i+1 < len(text) && text[i+1] == '"':
-			i++
-		default:
-			return i
+// refuseAliases returns an error if a name has an alias.
+func refuseAliases(names []fieldName) error {
+	for _, name := range names {
+		if name.alias != "" {
+			return fmt.Errorf("%q cannot be renamed here: use as in --columns (if %q is a column's name, quote it)", name.text, name.text+" as "+name.alias)
 		}
 	}
-	return -1
+	return nil
 }
 
-// ResolveFields returns the fields named in a comma-separated list.
+// ResolveFields returns the fields named in a comma-separated list, which cannot rename them.
 func ResolveFields(list string, layout records.Layout, columns []string) ([]records.Field, error) {
-	names, err := splitNames(list, columns)
-	if err != nil {
-		return nil, err
+	fields, names, err := resolveNamed(list, layout, columns)
+	if err == nil {
+		err = refuseAliases(names)
 	}
-	var fields []records.Field
+	return fields, err
+}
+
+// resolveNamed returns the fields named in a list, and their names.
+func resolveNamed(list string, layout records.Layout, columns []string) (fields []records.Field, names []fieldName, err error) {
+	if names, err = splitNames(list, columns); err != nil {
+		return nil, nil, err
+	}
 	for _, name := range names {
-		f, err := layout.Resolve(name, columns)
+		f, err := name.resolve(layout, columns)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		fields = append(fields, f)
 	}
-	return fields, nil
+	return fields, names, nil
 }
 
 // AppendCSV appends fields as a CSV record, without a line ending.
@@ -135,8 +154,18 @@ func (j *Job) ResolveFields(flag, list string) ([]records.Field, error) {
 	return fields, err
 }
 
-// FieldName returns the name of a field in the output.
-func (j *Job) FieldName(f records.Field) string { return nameOf(f, j.From, j.Inputs.Columns) }
+// ResolveColumns is like ResolveFields, but also returns the names of the fields in the output.
+func (j *Job) ResolveColumns(flag, list string) (fields []records.Field, names []string, err error) {
+	fields, elements, err := resolveNamed(list, j.From, j.Inputs.Columns)
+	if err != nil {
+		return nil, nil, j.Inputs.FieldError(flag, list, j.From, err)
+	}
+	for i := range fields {
+		fields[i].Optional = true
+		names = append(names, cmp.Or(elements[i].alias, nameOf(fields[i], j.From, j.Inputs.Columns)))
+	}
+	return fields, names, nil
+}
 
 func nameOf(f records.Field, layout records.Layout, columns []string) string {
 	switch {

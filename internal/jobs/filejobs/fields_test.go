@@ -13,18 +13,27 @@ import (
 )
 
 func TestSplitNames(t *testing.T) {
-	columns := []string{"a", "b,c", "d\"e", "a,b"}
+	columns := []string{"a", "b,c", "d\"e", "a,b", "c", "c,a", "x as y"}
 	for list, want := range map[string][]string{
 		"a": {"a"}, "a,2,-1": {"a", "2", "-1"}, `"b,c",a`: {"b,c", "a"}, `"d""e"`: {`d"e`}, `"b,c":n:desc,a`: {"b,c:n:desc", "a"},
-		"a,b": {"a,b"}, `x"y`: {`x"y`}, "": {""},
+		"a,b": {"a,b"}, "a,b,c": {"a,b", "c"}, "c,a": {"c", "a"}, "c,a,b": {"c", "a,b"}, `"c,a",b`: {"c,a", "b"}, `x"y`: {`x"y`}, "": {""},
+		`a as x,"b,c" as "y, z",c AS v`: {"a/x", "b,c/y, z", "c/v"}, "x as y,x as y as z": {"x as y", "x as y/z"},
 	} {
-		if got, err := splitNames(list, columns); err != nil || !slices.Equal(got, want) {
+		names, err := splitNames(list, columns)
+		var got []string
+		for _, name := range names {
+			if name.alias != "" {
+				name.text += "/" + name.alias
+			}
+			got = append(got, name.text)
+		}
+		if err != nil || !slices.Equal(got, want) {
 			t.Errorf("splitNames(%q) = %q, %v, want %q", list, got, err, want)
 		}
 	}
-	for _, list := range []string{`"a`, "a,,b", ",a", "a,", `""",a`} {
+	for _, list := range []string{`"a`, "a,,b", ",a", "a,", `""",a`, "a as ", `a as "x`, `a as "x" y`} {
 		if got, err := splitNames(list, columns); err == nil {
-			t.Errorf("splitNames(%q) = %q, want an error", list, got)
+			t.Errorf("splitNames(%q) = %v, want an error", list, got)
 		}
 	}
 }

@@ -31,6 +31,8 @@ type Inputs struct {
 	BytesRead  atomic.Int64 // bytes read, before decompression
 	header     []byte
 	firstBytes []byte // the beginning of the first file that is not empty
+
+	otherSep string // separator of the other file of a join, if --sep cannot be set for both; otherwise ""
 }
 
 // OpenInputs checks that each file is readable, and that all have the same header. It reads
@@ -102,11 +104,7 @@ func (in *Inputs) numberColumns(l records.Layout) {
 
 // Select is like the function Select, with errors that name the first file.
 func (in *Inputs) Select(layout, to records.Layout, condition, columns string) (*Selection, error) {
-	s, err := Select(layout, to, in.Columns, condition, columns)
-	if e := (*selectError)(nil); errors.As(err, &e) {
-		return nil, in.FieldError(e.flag, e.value, layout, e.err)
-	}
-	return s, err
+	return Select(layout, to, in.Columns, condition, columns, func(flag, value string, err error) error { return in.FieldError(flag, value, layout, err) })
 }
 
 // SeparatorHint returns a hint for the end of a message if the first line has a single field,
@@ -128,8 +126,13 @@ func (in *Inputs) SeparatorHint(l records.Layout) string {
 		return ""
 	}
 	for _, sep := range []string{";", "\t", "|", ","} {
+		shown := textfmt.ShellQuote(strings.ReplaceAll(sep, "\t", `\t`))
+		if strings.Contains(line, sep) && in.otherSep != "" {
+			return fmt.Sprintf(" (wrong separator? the other file has %q: first rewrite this file, for example by partd sort --by 1 --format csv --sep %s --to-sep %s)",
+				in.otherSep, shown, textfmt.ShellQuote(strings.ReplaceAll(in.otherSep, "\t", `\t`)))
+		}
 		if strings.Contains(line, sep) {
-			return fmt.Sprintf(" (wrong separator? try %s%s)", flags, textfmt.ShellQuote(strings.ReplaceAll(sep, "\t", `\t`)))
+			return fmt.Sprintf(" (wrong separator? try %s%s)", flags, shown)
 		}
 	}
 	return ""

@@ -8,7 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
 	"time"
 
 	"github.com/go-partd/partd"
@@ -124,6 +128,7 @@ func Run(ctx context.Context, o *Options, e Engine) (_ *Result, err error) {
 	defer func() { err = JoinErrors(err, j.TempSet.Close()) }()
 	start := time.Now()
 	if err := j.execute(ctx, e); err != nil {
+		err = adviseSpace(err, "set --tmp to a directory on a disk with more space", j.Temp...)
 		return nil, j.current.Inputs.SkipHint(err, j.current.From)
 	}
 	j.Seconds = time.Since(start).Seconds()
@@ -285,6 +290,20 @@ func AdviseMemory(err error) error {
 func ReportLongKey(b *records.Block, n, limit int) {
 	b.Fail(fmt.Errorf("%w: the key fields have %d bytes, but the limit is %d; increase --memory (the limit can reach 1 MiB)",
 		hashagg.ErrTooLarge, n, limit))
+}
+
+// adviseSpace returns err, with advice if the disk of the temporary files in one of dirs is full.
+func adviseSpace(err error, advice string, dirs ...string) error {
+	p, ok := errors.AsType[*fs.PathError](err)
+	if !ok || !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT) {
+		return err
+	}
+	for _, dir := range dirs {
+		if strings.HasPrefix(p.Path, filepath.Join(dir, "partd-tmp-")) {
+			return fmt.Errorf("%s: %w", advice, err)
+		}
+	}
+	return err
 }
 
 func (j *Job) engineMemory() int64 {

@@ -51,6 +51,11 @@ func (e *joinEngine) Plan(j *Job) error {
 	if j.To.Format == records.JSONL {
 		right.Inputs.numberColumns(right.From)
 	}
+	for _, side := range [][2]*Job{{j, right}, {right, j}} {
+		if other := side[1]; other.From.HasHeader() && len(other.Inputs.Columns) > 1 {
+			side[0].Inputs.otherSep = string(other.From.Separator())
+		}
+	}
 	leftColumns, rightColumns, err := e.splitOn(j.Inputs.Columns, right.Inputs.Columns)
 	if err != nil {
 		return err
@@ -91,33 +96,36 @@ func (e *joinEngine) Selects(o *Options) (where, columns string) {
 }
 
 // splitOn splits the value of --on. A column name can contain an equals sign.
-func (e *joinEngine) splitOn(left, right []string) (leftColumns, rightColumns []string, err error) {
+func (e *joinEngine) splitOn(left, right []string) (leftNames, rightNames []fieldName, err error) {
 	contains := slices.Contains[[]string]
 	if contains(left, e.On) && contains(right, e.On) {
-		return []string{e.On}, []string{e.On}, nil
+		return []fieldName{{text: e.On}}, []fieldName{{text: e.On}}, nil
 	}
 	names, err := splitNames(e.On, nil)
+	if err == nil {
+		err = refuseAliases(names)
+	}
 	if err != nil {
 		return nil, nil, OptionErrorf("--on: %w", err)
 	}
 	for _, name := range names {
 		l, r := name, name
-		if part, rest, _ := where.ParsePart(name); part != nil && strings.HasPrefix(rest, "=") {
-			l, r = part.Text, rest[1:]
-		} else if part != nil && rest == "" {
-			l = part.Text
-		} else if before, after, ok := strings.Cut(name, "="); ok && !(contains(left, name) && contains(right, name)) {
-			l, r = before, after
-			for i := range name { // use the first = that separates two column names
-				if name[i] == '=' && contains(left, name[:i]) && contains(right, name[i+1:]) {
-					l, r = name[:i], name[i+1:]
+		part, rest, _ := where.ParsePart(name.text)
+		switch before, after, hasEquals := strings.Cut(name.text, "="); {
+		case part != nil && !name.isQuoted && strings.HasPrefix(rest, "="):
+			l.text, r.text = part.Text, rest[1:]
+		case hasEquals && !(contains(left, name.text) && contains(right, name.text)) && (part == nil || name.isQuoted):
+			l.text, r = before, fieldName{text: after}
+			for i := range name.text { // use the first = that separates two column names
+				if name.text[i] == '=' && contains(left, name.text[:i]) && contains(right, name.text[i+1:]) {
+					l.text, r.text = name.text[:i], name.text[i+1:]
 					break
 				}
 			}
 		}
-		leftColumns, rightColumns = append(leftColumns, l), append(rightColumns, r)
+		leftNames, rightNames = append(leftNames, l), append(rightNames, r)
 	}
-	return leftColumns, rightColumns, nil
+	return leftNames, rightNames, nil
 }
 
 func (e *joinEngine) Run(ctx context.Context, j *Job) error {

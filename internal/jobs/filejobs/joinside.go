@@ -46,12 +46,12 @@ type joinWorker struct {
 	_             [64]byte // keeps workers, which are adjacent, in different cache lines
 }
 
-func (e *joinEngine) newSide(j *Job, names []string) (*joinSide, error) {
+func (e *joinEngine) newSide(j *Job, names []fieldName) (*joinSide, error) {
 	s := &joinSide{job: j, kind: e.Kind, matchEmpty: e.MatchEmpty, workers: make([]joinWorker, j.Threads)}
 	for _, name := range names {
-		f, err := j.From.Resolve(name, j.Inputs.Columns)
+		f, err := name.resolve(j.From, j.Inputs.Columns)
 		if err != nil {
-			return nil, j.Inputs.FieldError("on", name, j.From, err)
+			return nil, j.Inputs.FieldError("on", name.text, j.From, err)
 		}
 		f.Optional = true
 		if f.Index < 0 {

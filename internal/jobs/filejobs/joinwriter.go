@@ -3,12 +3,9 @@ package filejobs
 import (
 	"context"
 	"fmt"
-	"slices"
-	"strings"
 	"sync"
 
 	"github.com/go-partd/partd/internal/base/canceled"
-	"github.com/go-partd/partd/internal/base/textfmt"
 	"github.com/go-partd/partd/internal/jobs/output"
 	"github.com/go-partd/partd/internal/jobs/records"
 )
@@ -41,10 +38,12 @@ func (o *joinOutput) begin() (err error) {
 	if options := &o.job.Options; (options.Where != "" || options.Columns != "") && !isEmpty {
 		layout := o.job.To
 		layout.NoHeader = layout.NoHeader || o.names == nil
-		if o.selection, err = Select(layout, layout, o.names, options.Where, options.Columns); err != nil {
-			return &OptionError{err}
+		names := o.names
+		if lacksMembers := func(s *joinSide) bool { return s.isJSON() && s.job.Tally.First == nil }; lacksMembers(o.left) || lacksMembers(o.right) {
+			names = nil // the members of JSON lines without records are unknown
 		}
-		if err := o.checkMembers(o.selection.fields); err != nil {
+		fail := func(flag, value string, err error) error { return OptionErrorf("--%s %q: %w", flag, value, err) }
+		if o.selection, err = Select(layout, layout, names, options.Where, options.Columns, fail); err != nil {
 			return err
 		}
 		if o.selection.Replaces() {
@@ -53,21 +52,6 @@ func (o *joinOutput) begin() (err error) {
 	}
 	o.headerSize, err = o.job.sink.Write(header)
 	return err
-}
-
-// checkMembers returns an error if rows in JSON lines lack one of the fields. It accepts all names if a side has JSON
-// lines without records, because its members are unknown.
-func (o *joinOutput) checkMembers(fields []records.Field) error {
-	isEmpty := func(s *joinSide) bool { return s.isJSON() && s.job.Tally.First == nil }
-	if o.job.To.Format != records.JSONL || isEmpty(o.left) || isEmpty(o.right) {
-		return nil
-	}
-	for _, f := range fields {
-		if !slices.Contains(o.names, f.Name) {
-			return OptionErrorf("--where or --columns: the rows have no column %q%s; their columns are %s", f.Name, textfmt.Hint(f.Name, o.names), strings.Join(o.names, ", "))
-		}
-	}
-	return nil
 }
 
 // joinWriter builds and writes the rows of a join in one goroutine.

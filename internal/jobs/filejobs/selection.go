@@ -1,7 +1,8 @@
 package filejobs
 
 import (
-	"errors"
+	"bytes"
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -26,25 +27,25 @@ type Selection struct {
 
 // Select compiles a condition and a list of columns. Both may be "". columns are the names of the
 // columns of records with the layout, or nil if they have none. Records that are replaced by some of
-// their columns get the layout to.
-func Select(layout, to records.Layout, columns []string, condition, list string) (*Selection, error) {
+// their columns get the layout to. fail returns the error for a value of a flag.
+func Select(layout, to records.Layout, columns []string, condition, list string, fail func(flag, value string, err error) error) (*Selection, error) {
 	s := &Selection{layout: layout, to: to}
 	if layout.HasHeader() && len(columns) == 0 { // all files are empty
 		return s, nil
 	}
-	if err := s.setCondition(columns, condition); err != nil {
+	if err := s.setCondition(columns, condition, fail); err != nil {
 		return nil, err
 	}
 	s.whereFields = len(s.fields)
 	if list == "" {
 		return s, nil
 	}
-	fields, err := ResolveFields(list, layout, columns)
+	fields, elements, err := resolveNamed(list, layout, columns)
 	if err != nil {
-		return nil, &selectError{"columns", list, err}
+		return nil, fail("columns", list, err)
 	}
-	for _, f := range fields {
-		s.names = append(s.names, nameOf(f, layout, columns))
+	for i, f := range fields {
+		s.names = append(s.names, cmp.Or(elements[i].alias, nameOf(f, layout, columns)))
 		f.Optional, f.Raw = true, layout.Format == records.JSONL && to.Format == records.JSONL && f.Part == nil
 		s.fields = append(s.fields, f)
 	}
@@ -53,54 +54,40 @@ func Select(layout, to records.Layout, columns []string, condition, list string)
 		s.Header, err = rows.AppendHeader(nil)
 	}
 	if err != nil {
-		return nil, &selectError{"columns", list, err}
+		return nil, fail("columns", list, err)
 	}
 	return s, nil
 }
 
-// selectError is an error in the value of a flag.
-type selectError struct {
-	flag, value string
-	err         error
-}
-
-func (e *selectError) Error() string { return fmt.Sprintf("--%s %q: %v", e.flag, e.value, e.err) }
-
-func (e *selectError) Unwrap() error { return e.err }
-
-func (s *Selection) setCondition(columns []string, text string) error {
+func (s *Selection) setCondition(columns []string, text string, fail func(flag, value string, err error) error) error {
 	if text == "" {
 		return nil
 	}
-	root, err := where.Parse(text)
+	root, err := where.ParseWithParts(text)
 	if err != nil {
 		return OptionErrorf("--where: %w", err)
 	}
+	var fieldErr error
 	s.condition, err = newCondition(root, func(n *where.Node, column string) (int, error) {
-		f, err := s.layout.Resolve(column, columns)
-		switch {
-		case s.layout.Format == records.JSONL:
-			f, err = records.Field{Name: column}, nil // a member can have the name of a part
-		case err == nil && f.Part != nil:
-			err = errors.New("a condition tests whole columns, not parts of them")
-		}
+		f, err := s.layout.ResolveColumn(column, columns)
 		if err != nil {
 			if n.IsColumn && column == n.Other {
 				err = fmt.Errorf("%w; put text in single quotes", err)
 			}
-			return 0, &selectError{"where", text, err}
+			fieldErr = fail("where", text, err)
+			return 0, fieldErr
 		}
-		f.Optional = true
+		f.Optional, f.Nested = true, n.Op == where.Null
 		if i := slices.Index(s.fields, f); i >= 0 {
 			return i, nil
 		}
 		s.fields = append(s.fields, f)
 		return len(s.fields) - 1, nil
 	})
-	if _, isField := err.(*selectError); err != nil && !isField {
+	if err != nil && fieldErr == nil {
 		return OptionErrorf("--where: %w", err)
 	}
-	return err
+	return fieldErr
 }
 
 // isAll reports whether the selection keeps all records unchanged.
@@ -123,14 +110,16 @@ func (s *Selection) Selector(maxRecord int) func() *records.Selector {
 			sel.KeepColumns = func(c *records.Columns, own, n int, keep []bool) (kept, valid int) {
 				truths = slices.Grow(truths[:0], len(keep))[:len(keep)]
 				s.condition.testColumns(c, own, n, truths)
-				for i, t := range truths {
-					if t == invalid {
-						return kept, i
-					}
-					keep[i] = t == yes
-					kept += int(t / yes)
+				if valid = bytes.IndexByte(truths, invalid); valid < 0 {
+					valid = len(truths)
 				}
-				return kept, len(keep)
+				if kept = bytes.Count(truths, []byte{yes}); kept == len(truths) {
+					return kept, valid
+				}
+				for i, t := range truths {
+					keep[i] = t == yes
+				}
+				return kept, valid
 			}
 		}
 		if s.names != nil {
@@ -161,12 +150,13 @@ func (j *Job) OrderColumns(names []string) (order []int, _ []string, err error) 
 	if err != nil {
 		return nil, nil, OptionErrorf("--columns: %w", err)
 	}
-	for _, name := range list {
-		i := slices.Index(names, name)
+	chosen := make([]string, len(list))
+	for k, name := range list {
+		i := slices.Index(names, name.text)
 		if i < 0 {
-			return nil, nil, OptionErrorf("--columns: the output has no column %q%s; its columns are %s", name, textfmt.Hint(name, names), strings.Join(names, ", "))
+			return nil, nil, OptionErrorf("--columns: the output has no column %q%s; its columns are %s", name.text, textfmt.Hint(name.text, names), strings.Join(names, ", "))
 		}
-		order = append(order, i)
+		order, chosen[k] = append(order, i), cmp.Or(name.alias, name.text)
 	}
-	return order, list, nil
+	return order, chosen, nil
 }

@@ -50,27 +50,31 @@ func OrderedField(text string, columns []string) (name string, o FieldOrder) {
 
 func (s *sortEngine) Plan(j *Job) error {
 	names, err := splitNames(s.by, j.Inputs.Columns)
+	if err == nil {
+		err = refuseAliases(names)
+	}
 	if err != nil {
 		return OptionErrorf("--by: %w", err)
 	}
-	for _, text := range names {
-		name, order := OrderedField(text, j.Inputs.Columns)
-		f, err := j.From.Resolve(name, j.Inputs.Columns)
+	for _, name := range names {
+		text := name.text
+		var order FieldOrder
+		name.text, order = OrderedField(text, j.Inputs.Columns)
+		f, err := name.resolve(j.From, j.Inputs.Columns)
 		if err != nil {
-			if strings.Contains(name, ":") {
+			if strings.Contains(name.text, ":") {
 				err = fmt.Errorf("%w (only :n, :asc and :desc may follow a field name)", err)
 			}
 			return j.Inputs.FieldError("by", text, j.From, err)
 		}
 		f.Optional = true
 		order.Desc = order.Desc || s.descending && !order.Asc
-		s.fields, s.orders = append(s.fields, f), append(s.orders, order)
+		s.fields, s.orders, s.names = append(s.fields, f), append(s.orders, order), append(s.names, text)
 	}
 	s.stats = make([][]fieldStats, j.Threads)
 	for i := range s.stats {
 		s.stats[i] = make([]fieldStats, len(names))
 	}
-	s.names = names
 	return nil
 }
 

@@ -84,7 +84,7 @@ func (s *splitEngine) Run(ctx context.Context, j *Job) (err error) {
 	}
 	j.Bar.Wait("writing the files", nil)
 	if err := w.writeAll(ctx, sorter); err != nil {
-		return JoinErrors(err, w.end())
+		return JoinErrors(adviseSpace(err, "set --dir to a directory on a disk with more space", dir), w.end())
 	}
 	stats := sorter.Stats()
 	if w.records != j.Tally.Records || w.bytes != j.Tally.RecordBytes && j.To == j.From {

@@ -48,6 +48,7 @@ type topEngine struct {
 
 	frequent string // the value of by for Frequent, "" for Top
 	fields   []records.Field
+	names    []string // names of the fields in the output
 	counts   *hashagg.Aggregator
 	tables   []*hashagg.Table
 	keys     [][]byte
@@ -77,7 +78,7 @@ func (t *topEngine) Plan(j *Job) (err error) {
 		return t.sorting.Plan(j)
 	}
 	t.keys = make([][]byte, j.Threads)
-	t.fields, err = j.ResolveFields("frequent", t.frequent)
+	t.fields, t.names, err = j.ResolveColumns("frequent", t.frequent)
 	return err
 }
 
@@ -221,11 +222,7 @@ func (t *topEngine) sortCounts(j *Job) (err error) {
 }
 
 func (t *topEngine) writeCounts(j *Job) error {
-	var names []string
-	for _, f := range t.fields {
-		names = append(names, j.FieldName(f))
-	}
-	order, names, err := j.OrderColumns(append(names, "count"))
+	order, names, err := j.OrderColumns(append(t.names, "count"))
 	if err != nil {
 		return err
 	}

@@ -63,18 +63,15 @@ func (g *engine) Plan(j *filejobs.Job) error {
 	if g.specs, err = aggregate.Parse(g.aggregates); err != nil {
 		return filejobs.OptionErrorf("--agg: %w", err)
 	}
-	if g.fields, err = j.ResolveFields("by", g.by); err != nil {
+	if g.fields, g.names, err = j.ResolveColumns("by", g.by); err != nil {
 		return err
 	}
 	g.keyCount = len(g.fields)
-	for _, f := range g.fields {
-		g.names = append(g.names, j.FieldName(f))
-	}
 	for _, s := range g.specs {
-		g.names = append(g.names, s.Text)
+		g.names = append(g.names, s.Name)
 		var columns aggregate.Columns
-		if columns.First, err = g.addValueColumn(s.Field, s.Text); err == nil {
-			columns.Second, err = g.addValueColumn(s.Second, s.Text)
+		if columns.First, err = g.addValueColumn(s.Field, s.IsQuoted, s.Text); err == nil {
+			columns.Second, err = g.addValueColumn(s.Second, s.IsSecondQuoted, s.Text)
 		}
 		if err != nil {
 			return err
@@ -95,7 +92,7 @@ func (g *engine) Plan(j *filejobs.Job) error {
 	if g.order, g.outputNames, err = j.OrderColumns(g.names); err != nil {
 		return err
 	}
-	if err := g.top.plan(g.specs, g.names[g.keyCount:]); err != nil {
+	if err := g.top.plan(g.specs); err != nil {
 		return err
 	}
 	g.valueCount = len(g.fields) - g.keyCount
@@ -105,11 +102,15 @@ func (g *engine) Plan(j *filejobs.Job) error {
 
 // addValueColumn returns the index of a field among the values, or -1 if field is "". It adds the
 // field if it is new.
-func (g *engine) addValueColumn(field, text string) (int, error) {
+func (g *engine) addValueColumn(field string, isQuoted bool, text string) (int, error) {
 	if field == "" {
 		return -1, nil
 	}
-	f, err := g.job.From.Resolve(field, g.job.Inputs.Columns)
+	resolve := g.job.From.Resolve
+	if isQuoted {
+		resolve = g.job.From.ResolveColumn
+	}
+	f, err := resolve(field, g.job.Inputs.Columns)
 	if err != nil {
 		return -1, g.job.Inputs.FieldError("agg", text, g.job.From, err)
 	}

@@ -34,7 +34,7 @@ type topWriter struct {
 	key     []byte
 }
 
-func (t *topWriter) plan(specs []aggregate.Spec, names []string) error {
+func (t *topWriter) plan(specs []aggregate.Spec) error {
 	flag, sorts := "top", t.N == 0
 	if sorts && t.By == "" {
 		return nil
@@ -42,16 +42,19 @@ func (t *topWriter) plan(specs []aggregate.Spec, names []string) error {
 	if sorts {
 		flag, t.N = "sort", math.MaxInt
 	}
+	var names, known []string // known has the name and the text of each spec
 	for _, s := range specs {
+		names, known = append(names, s.Name), append(known, s.Name, s.Text)
 		if s.Func == aggregate.List {
 			return filejobs.OptionErrorf("--%s needs rows that fit in memory, but %s can be larger: remove it from --agg", strings.Replace(flag, "sort", "sort-by", 1), s.Text)
 		}
 	}
 	if t.By != "" {
 		var name string
-		name, t.order = filejobs.OrderedField(t.By, names)
-		t.byIndex = slices.Index(names, name)
-		if t.byIndex < 0 || t.order.Numeric {
+		name, t.order = filejobs.OrderedField(t.By, known)
+		i := slices.Index(known, name)
+		t.byIndex = i / 2
+		if i < 0 || t.order.Numeric {
 			return filejobs.OptionErrorf("--%s-by %q is not an aggregate of --agg%s: use one of %s, and add %s", flag, t.By, textfmt.Hint(name, names), strings.Join(names, ", "), map[string]string{"top": ":asc for the smallest", "sort": ":desc for descending order"}[flag])
 		}
 	}

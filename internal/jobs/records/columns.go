@@ -82,8 +82,14 @@ func (s *Splitter) nextColumns(c *Columns, n, limit int) int {
 	}
 	base := uint32(e.base)
 	ends := e.positions[e.firstEnd : e.firstEnd+k*s.fieldCount]
-	for _, w := range s.requested {
+	for r, w := range s.requested {
 		from, to := c.From[w.slot][n:n+k], c.To[w.slot][n:n+k]
+		if r > 0 && s.requested[r-1].index == w.index {
+			same := s.requested[r-1].slot
+			copy(from, c.From[same][n:])
+			copy(to, c.To[same][n:])
+			continue
+		}
 		from[0] = uint32(s.pos)
 		if w.index > 0 {
 			from[0] = base + ends[w.index-1] + 1

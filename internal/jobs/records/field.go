@@ -17,6 +17,7 @@ type Field struct {
 	Index    int    // other formats: index from 0, or from the end (-1 is the last)
 	Optional bool   // JSONL: the member can be missing or null
 	Raw      bool   // JSONL: the value is returned as JSON, and can be of any kind
+	Nested   bool   // JSONL: the value can be an object or an array, which is returned as JSON
 
 	Part *where.Part // the part of the value to return; nil returns all of it
 }
@@ -49,7 +50,15 @@ func (l Layout) Resolve(by string, columns []string) (Field, error) {
 			return f, err
 		}
 	}
-	if l.Format == JSONL {
+	return l.ResolveColumn(by, columns)
+}
+
+// ResolveColumn is like Resolve, but by cannot be a part of a column.
+func (l Layout) ResolveColumn(by string, columns []string) (Field, error) {
+	switch {
+	case l.Format == JSONL && columns != nil && !slices.Contains(columns, by):
+		return Field{}, noColumn(by, columns)
+	case l.Format == JSONL:
 		return Field{Name: by}, nil
 	}
 	first := slices.Index(columns, by)
@@ -78,7 +87,7 @@ func (l Layout) Resolve(by string, columns []string) (Field, error) {
 	case err == nil && n < 0 && l.Format == Text:
 		return Field{Index: n}, nil
 	case err != nil && columns != nil:
-		return Field{}, fmt.Errorf("no column is named %q%s; the columns are %s", by, textfmt.Hint(by, columns), listColumns(columns))
+		return Field{}, noColumn(by, columns)
 	case err != nil && l.HasHeader(): // columns is nil because all files are empty: accept any name
 		return Field{}, nil
 	case err != nil:
@@ -91,6 +100,10 @@ func (l Layout) Resolve(by string, columns []string) (Field, error) {
 		return Field{Index: n}, nil
 	}
 	return Field{Index: position}, nil
+}
+
+func noColumn(by string, columns []string) error {
+	return fmt.Errorf("no column is named %q%s; the columns are %s", by, textfmt.Hint(by, columns), listColumns(columns))
 }
 
 func listColumns(columns []string) string {

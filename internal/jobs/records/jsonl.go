@@ -137,10 +137,11 @@ func (s *Splitter) textOf(f Field, value []byte) ([]byte, error) {
 			return nil, nil
 		}
 		return nil, fmt.Errorf("member %q is null", f.Name)
-	case '{':
-		return nil, fmt.Errorf("member %q is an object, not a %s", f.Name, f.purpose())
-	case '[':
-		return nil, fmt.Errorf("member %q is an array, not a %s", f.Name, f.purpose())
+	case '{', '[':
+		if !f.Nested {
+			kind := map[byte]string{'{': "object", '[': "array"}[value[0]]
+			return nil, fmt.Errorf("member %q is an %s, not a %s", f.Name, kind, f.purpose())
+		}
 	}
 	return value, nil
 }

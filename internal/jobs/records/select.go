@@ -16,7 +16,7 @@ type Selector struct {
 
 	// KeepColumns sets keep for the records in c from index n on. Column own+f has the selector's field f. It returns
 	// the number of records to keep, and the index in keep of the first record that Keep must report as bad, or the
-	// length of keep.
+	// length of keep. If all records are to be kept, it does not set keep.
 	KeepColumns func(c *Columns, own, n int, keep []bool) (kept, valid int)
 
 	// Write appends the record that replaces a record, with its line ending. nil replaces no record.
@@ -81,13 +81,14 @@ func (b *Block) selectRecord() Kind {
 // firstEnd. If Next must report a record as bad, it returns to that record, and ok is false.
 func (b *Block) selectColumns(c *Columns, n, k, start, firstEnd int) (kept int, ok bool) {
 	s, e := b.splitter, &b.splitter.ends
-	valid := k
+	valid, drops := k, false
 	if b.selector != nil {
 		b.keep = slices.Grow(b.keep[:0], k)[:k]
 		kept, valid = b.selector.KeepColumns(c, len(s.fields)-len(b.selector.Fields), n, b.keep)
 		if kept == k && s.parts == nil {
 			return k, true
 		}
+		drops = kept < k
 	}
 	// beginOf returns the index in the data at which record i begins.
 	beginOf := func(i int) int {
@@ -99,7 +100,7 @@ func (b *Block) selectColumns(c *Columns, n, k, start, firstEnd int) (kept int, 
 	out := n
 	for i := 0; i < valid; i++ {
 		switch {
-		case b.selector != nil && !b.keep[i]:
+		case drops && !b.keep[i]:
 			b.tally.Dropped++
 			b.tally.DroppedBytes += int64(beginOf(i+1) - beginOf(i))
 			continue

@@ -111,7 +111,7 @@ class Connection:
             yield
         except NotFound as error:
             bucket, name = (body.get(key, "") for key in ("bucket", "name"))
-            if name:
+            if name and "did you mean" not in str(error):
                 with contextlib.suppress(Error):
                     known = [table["Name"] for table in self._ask("partd.tables", _HINT_TIMEOUT, bucket=bucket, filter={})]
                     if name not in known and len(known) <= _MAX_HINTED and (similar := difflib.get_close_matches(name, known, 1)):

@@ -5,13 +5,17 @@ from __future__ import annotations
 import contextlib
 import datetime
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from ..errors import Error
+from ..errors import Error, failure
 from .arguments import names as to_names
 from .connection import Connection
+from .errors import NotFound
 from .results import Json, time_of
+
+_POLL = 0.1  # seconds between checks whether the server of a lock has ended
 
 T = TypeVar("T")
 Names = str | Sequence[str]
@@ -48,7 +52,7 @@ class Operations(Connection):
         self._ask("partd.restore", timeout, bucket=bucket, name=snapshot, tables=to_names(tables, "restore"))
 
     def settings(self, name: str, bucket: str = "", *, timeout: float | None = None) -> dict[str, Json]:
-        """Returns a table's settings: time, keys, on_duplicate, partition, evolution and compression."""
+        """Returns a table's settings: time, keys, on_duplicate, partition, evolution, compression, maintenance, keep_versions, keep_age."""
         (found,) = self._ask("partd.settings", timeout, bucket=bucket, name=name)
         return {key: value for key, value in found.items() if value}
 
@@ -117,19 +121,33 @@ class Operations(Connection):
     @contextlib.contextmanager
     def lock(self, name: str, bucket: str = "", *, seconds: float = 30.0, timeout: float | None = None) -> Iterator[None]:
         """Holds a lock at the server in a with block: with tables.lock("daily job"). It excludes all other clients, and raises
-        TimedOut if it does not get the lock before the timeout. If this process is killed, the lock ends after seconds."""
-        (granted,) = self._ask("partd.lock", timeout, bucket=bucket, name=name, seconds=seconds)
+        TimedOut if it does not get the lock before the timeout. If this process is killed, the lock ends after seconds. If the
+        server starts again, the lock is taken again at once; if another client was faster, the block's end raises Error."""
+        wanted = {"bucket": bucket, "name": name, "seconds": seconds}
+        (granted,) = self._ask("partd.lock", timeout, **wanted)
         stop, interval = threading.Event(), granted["seconds"] / 3  # for seconds=0, the server chooses
 
         def renew() -> None:
-            while not stop.wait(interval):
-                with contextlib.suppress(Error):  # the lock may have expired, or the server may have ended
-                    self._ask("partd.lock", interval, lease=granted["lease"])
+            renewed = time.monotonic()
+            while not stop.wait(min(interval, _POLL)):
+                if time.monotonic() - renewed < interval and not self.ended():
+                    continue
+                renewed = time.monotonic()
+                with contextlib.suppress(Error):  # the server may have ended
+                    try:
+                        self._ask("partd.lock", interval, lease=granted["lease"])
+                    except NotFound:  # the server released the lock when it ended
+                        granted["lease"] = ""
+                        granted.update(self._ask("partd.lock", interval, **wanted)[0])
 
-        threading.Thread(target=renew, name="partd lock", daemon=True).start()
+        renewer = threading.Thread(target=renew, name="partd lock", daemon=True)
+        renewer.start()
         try:
             yield
         finally:
             stop.set()
+            renewer.join(interval)
             with contextlib.suppress(Error):  # if unlocking fails, the lock expires by itself
                 self._ask("partd.unlock", lease=granted["lease"])
+        if not granted["lease"]:
+            raise failure(Error, "lock", self.url, f"the lock {name!r} was lost when the server ended", "another client may have held it meanwhile")

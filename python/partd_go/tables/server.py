@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -96,10 +97,12 @@ class SharedServer(SharedProcess):
         self._connect_or_start()
 
     def _command(self, sockets: str) -> list[str]:
+        if any(_HIDDEN in flag for flag in self._flags):
+            raise Misuse(f"the server of {self.directory} has ended, and only the handle that started it knows its options: connect again with them")
         return [self._program, "serve", "--dir", self.directory, "--listen", f"grpc+unix://{sockets}/socket", *self._flags]
 
     def _description(self) -> list[bytes]:
-        return [os.fsencode(flag) for flag in self._flags]
+        return [os.fsencode(flag) for flag in _without_passwords(self._flags)]
 
     def _check_description(self, description: bytes) -> None:
         if self._connection is not None:
@@ -107,12 +110,21 @@ class SharedServer(SharedProcess):
         running_flags = tuple(os.fsdecode(description).split("\0")) if description else ()
         if not self._flags:
             self._flags = running_flags  # so that a restart by this handle keeps the options, such as the catalog
-        elif running_flags != self._flags:
+        elif running_flags != _without_passwords(self._flags):
             running = f"other options ({' '.join(running_flags)})" if description else "the default options"
             raise Misuse(f"{self.directory} is already open with {running}: close it in all programs first, or pass the same options")
 
     def shutdown(self) -> None:
         self.close()
+
+
+_HIDDEN = "(hidden)"
+_PASSWORD = re.compile(r"(?<=://)([^/?#@:]*):[^/?#@]*@|([?&]\w*password=)[^&]*", re.I)
+
+
+def _without_passwords(flags: tuple[str, ...]) -> tuple[str, ...]:
+    """Returns flags without the passwords of URLs, such as the catalog's. Files and messages must not contain them."""
+    return tuple(_PASSWORD.sub(lambda m: f"{m[2]}{_HIDDEN}" if m[2] else f"{m[1]}:{_HIDDEN}@", flag) for flag in flags)
 
 
 def open_server(location: str, flags: tuple[str, ...], start_timeout: float) -> Server | SharedServer:

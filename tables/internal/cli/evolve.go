@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -189,6 +190,10 @@ func settingsFlags(cmd *cobra.Command) func(*tables.Settings) bool {
 	cliutil.Complete(cmd, "on-duplicate", string(tables.KeepAll), string(tables.KeepFirst), string(tables.KeepLast), string(tables.RefuseDuplicate))
 	compression := fs.String("compression", "", "whether new files are compressed for speed or for size: the `KIND` is fast (the default) or small")
 	cliutil.Complete(cmd, "compression", string(tables.CompressFast), string(tables.CompressSmall))
+	maintenance := fs.String("maintenance", "", "whether a server maintains the table: `CHOICE` is on or off (default: see serve --maintain)")
+	cliutil.Complete(cmd, "maintenance", tables.MaintenanceOn, tables.MaintenanceOff)
+	keepVersions := fs.Int("keep-versions", 0, "let a server expire versions, except the newest `N`")
+	keepAge := fs.String("keep-age", "", "let a server expire versions that are older than this `AGE`, such as 720h")
 	return func(s *tables.Settings) bool {
 		if fs.Changed("time") {
 			s.Time = *timeColumn
@@ -202,7 +207,16 @@ func settingsFlags(cmd *cobra.Command) func(*tables.Settings) bool {
 		if fs.Changed("compression") {
 			s.Compression = tables.Compression(*compression)
 		}
-		return fs.Changed("time") || fs.Changed("key") || fs.Changed("on-duplicate") || fs.Changed("compression")
+		if fs.Changed("maintenance") {
+			s.Maintenance = *maintenance
+		}
+		if fs.Changed("keep-versions") {
+			s.KeepVersions = *keepVersions
+		}
+		if fs.Changed("keep-age") {
+			s.KeepAge = *keepAge
+		}
+		return slices.ContainsFunc([]string{"time", "key", "on-duplicate", "compression", "maintenance", "keep-versions", "keep-age"}, fs.Changed)
 	}
 }
 

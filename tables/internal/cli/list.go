@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -177,24 +178,33 @@ type describeLine struct {
 	Schema     []columnLine    `json:"schema"`
 	Metadata   tables.Metadata `json:"metadata"`
 	Partitions []string        `json:"partitions"`
+
+	Maintenance *tables.MaintenanceState `json:"maintenance,omitempty"` // nil for an older state, and from an older server
 }
 
 func newDescribe(a *app) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:     "describe [flags] [--] NAME",
-		Short:   "Show the size, columns and metadata of a table",
-		Long:    `Show a table's size, columns and metadata. Column types are the Arrow types that were put.`,
+		Use:   "describe [flags] [--] NAME",
+		Short: "Show the size, columns and metadata of a table",
+		Long: `Show a table's size, columns, metadata and maintenance (see "partd-tables serve --help").
+Column types are the Arrow types that were put.`,
 		Example: "  partd-tables describe AAPL --bucket NASDAQ --json",
 	}
 	p := locationFlags(cmd, tableBucketUsage)
 	asJSON := cmd.Flags().Bool("json", false, "write one JSON object")
 	at := stateFlags(cmd)
 	return p.command(cmd, func(ctx context.Context, s backend, args []string) error {
+		var maintenance *tables.MaintenanceState
+		if at() == nil {
+			if state, err := operations.Maintenance.Do(ctx, s.Target, &operations.Table{Bucket: *p.bucket, Name: args[0]}); err == nil {
+				maintenance = &state
+			}
+		}
 		info, schema, err := s.Describe(ctx, *p.bucket, args[0], at())
 		if err != nil {
 			return err
 		}
-		line := describeLine{newTableLine(info), []columnLine{}, info.Metadata, []string{}}
+		line := describeLine{newTableLine(info), []columnLine{}, info.Metadata, []string{}, maintenance}
 		if line.Metadata == nil {
 			line.Metadata = tables.Metadata{}
 		}
@@ -217,6 +227,15 @@ func printDescription(out io.Writer, line describeLine) error {
 	t := reflect.ValueOf(line.tableLine)
 	for i := range t.NumField() - 1 { // the last field, Damaged, is empty, because describing a damaged table fails
 		facts = append(facts, fact{t.Type().Field(i).Tag.Get("json"), fmt.Sprint(t.Field(i))})
+	}
+	if m := line.Maintenance; m != nil {
+		facts = append(facts, fact{"small_files", fmt.Sprint(m.SmallFiles)}, fact{"versions", fmt.Sprint(m.Versions)},
+			fact{"metadata_bytes", fmt.Sprint(m.MetadataBytes)}, fact{"unused_bytes", fmt.Sprint(m.UnusedBytes)})
+		for name, value := range map[string]string{"maintained": timeText(m.Last), "next_attempt": timeText(m.Next), "not_maintained": m.Reason} {
+			if value != "" && value != timeText(time.Time{}) {
+				facts = append(facts, fact{name, value})
+			}
+		}
 	}
 	for _, k := range slices.Sorted(maps.Keys(line.Metadata)) {
 		facts = append(facts, fact{"metadata " + k, metadataText(line.Metadata[k])})

@@ -170,7 +170,7 @@ func TestRemoteErrors(t *testing.T) {
 	}{
 		{"put x " + birdstrikes + " --token-file " + read, cliutil.ExitFailed, "reading only"},
 		{"resample x y --sql x --token-file " + read, cliutil.ExitFailed, "reading only"},
-		{"resample x --rule s --time t --func size --token-file " + read, cliutil.ExitFailed, "not found"},
+		{"resample x --rule s --time t --func size --token-file " + read, cliutil.ExitFailed, "does not exist"},
 		{"delete x --token-file " + read, cliutil.ExitFailed, "reading only"},
 		{"fold --token-file " + read, cliutil.ExitFailed, "reading only"},
 		{"list", cliutil.ExitFailed, url},

@@ -66,7 +66,7 @@ func TestPullShare(t *testing.T) {
 	if output, errText := call("get", "--", name); output != rows || errText != "" {
 		t.Errorf("get: output %q, error %q, want %q", output, errText, rows)
 	}
-	if _, errText := call("get", "--", name+" missing"); !strings.Contains(errText, "not found") {
+	if _, errText := call("get", "--", name+" missing"); !strings.Contains(errText, "does not exist") {
 		t.Errorf("get of a missing table: error %q, want not found", errText)
 	}
 	if _, errText := call("get", "--nonsense"); !strings.Contains(errText, "nonsense") {

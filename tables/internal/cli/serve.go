@@ -51,6 +51,11 @@ the audit log.
 When the server is ready, it prints the line "ready URL". SIGTERM, SIGINT and the
 shutdown action stop it gracefully: it finishes running calls, and writes small appends to files.
 
+Every minute, the server maintains the tables: it merges small files where that pays, and removes files
+that nothing has needed for a day. It expires versions only with --keep-versions, --keep-age or the
+settings of a table (see "partd-tables settings"). --maintain=false turns this off, except for tables
+with the setting maintenance=on.
+
 The server also accepts the flags of shoots, --port, --host, --bucket_dir, --cert_file, --key_file
 and --secret, and its variables SHOOTS_PORT, SHOOTS_HOST, SHOOTS_BUCKET_DIR, SHOOTS_CERT_FILE,
 SHOOTS_KEY_FILE and SHOOTS_SECRET (the secret itself). With one of them, the default directory is
@@ -148,6 +153,8 @@ func (c *serveConfig) serve(ctx context.Context, a *app, onHangup func(reload fu
 		}
 		err = errors.Join(err, closeErr)
 	}()
+	stopMaintenance := c.startMaintenance(ctx, store)
+	defer stopMaintenance()
 	if c.auditFile != "" {
 		if c.audit, err = audit.Open(c.auditFile, a.err, log); err != nil {
 			return cliutil.Usagef("--audit-log: %w", err)
@@ -240,6 +247,7 @@ func (c *serveConfig) serve(ctx context.Context, a *app, onHangup func(reload fu
 	if err := server.Serve(ctx, l); err != nil {
 		return err
 	}
+	stopMaintenance()
 	// stop HTTP before the fold, because HTTP calls can commit, and the fold waits for commits
 	if err := stopHTTP(); err != nil {
 		return nil // the deferred stopHTTP returns err again

@@ -23,7 +23,7 @@ import (
 func TestServeAlerts(t *testing.T) {
 	disk, address := vfstest.Mount(t, "tmpfs", 64<<20), "localhost:"+freePort(t)
 	dir := filepath.Join(disk, "house")
-	cmd, _ := startServer(t, "--listen", "grpc://localhost:0", "--http", address, "--dir", dir, "--max-queries", "1", "--idle-timeout", "900ms")
+	cmd, _ := startServer(t, "--listen", "grpc://localhost:0", "--http", address, "--dir", dir, "--max-queries", "1", "--idle-timeout", "900ms", "--maintain=false")
 	post := func(path, body string) int {
 		code, _ := fetch(t, address, path, strings.NewReader(body))
 		return code

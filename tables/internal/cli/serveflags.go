@@ -33,8 +33,9 @@ type serveConfig struct {
 	port                                   int
 	maxMessage, memory, maxSpill           cliutil.Size
 	insecure, printToken, exitOnStdinClose bool
-	noTail, readOnly                       bool
-	foldEvery                              time.Duration
+	noTail, readOnly, maintain             bool
+	foldEvery, maintainEvery, keepAge      time.Duration
+	keepVersions                           int
 
 	certificates *certfiles.Certificates // nil without TLS
 	audit        *audit.Log              // nil without --audit-log
@@ -74,6 +75,10 @@ func (c *serveConfig) addFlags(cmd *cobra.Command) {
 	fl.StringVar(&c.health, "health", "", "serve only /healthz, /readyz and /metrics on `ADDR`, without a token or TLS, for probes that must not reach the tables (default: off)")
 	fl.StringVar(&c.rest, "rest", "", "serve an Iceberg REST catalog on `ADDR`, such as localhost:8181, in addition to the path /iceberg on the --http address (default: off)")
 	fl.DurationVar(&c.foldEvery, "rest-fold-every", 0, "when an engine loads a table, write its small appends to files if the newest version is at least this `DURATION` old; 0 means always")
+	fl.BoolVar(&c.maintain, "maintain", true, "merge small files, and remove files that nothing needs, in the background")
+	fl.IntVar(&c.keepVersions, "keep-versions", 0, "expire versions, except the newest `N` of each table (default: keep all; settings of tables override this)")
+	fl.DurationVar(&c.keepAge, "keep-age", 0, "expire versions that are older than this `DURATION`, such as 720h (default: keep all; settings of tables override this)")
+	fl.DurationVar(&c.maintainEvery, "maintain-every", time.Minute, "")
 	fl.StringVar(&c.restRole, "rest-role", "", "give engines temporary keys of the role `ARN`, each valid for an hour and for the files of one table (default: engines use their own keys)")
 	c.maxMessage = cliutil.Size{Bytes: serving.DefaultMaxMessage, Min: 1 << 20}
 	c.memory = cliutil.Size{Bytes: defaultMemory(), Min: 64 << 20}
@@ -97,6 +102,7 @@ func (c *serveConfig) addFlags(cmd *cobra.Command) {
 	for name := range shootsToServeFlag {
 		cliutil.Must(fl.MarkHidden(name))
 	}
+	cliutil.Must(fl.MarkHidden("maintain-every"))
 }
 
 // defaultMemory returns the default of --memory for this machine or container, in bytes.
@@ -160,6 +166,8 @@ func (c *serveConfig) validate(cmd *cobra.Command) error {
 		return cliutil.Usagef("--max-message %s is more than half of --memory: use at least --memory %s", c.maxMessage.String(), cliutil.FormatSize(2*c.maxMessage.Bytes))
 	case o.Queries < 1 || o.Puts < 1 || o.Connections < 1:
 		return cliutil.Usagef("--max-queries, --max-puts and --max-connections must be at least 1")
+	case c.keepVersions < 0 || c.keepAge < 0 || c.maintainEvery <= 0:
+		return cliutil.Usagef("--keep-versions and --keep-age must not be negative")
 	case c.foldEvery < 0:
 		return cliutil.Usagef("--rest-fold-every must not be negative")
 	case o.IdleTimeout <= 0 || o.CallTimeout <= 0 || o.Grace <= 0:

@@ -71,7 +71,7 @@ func TestTransformCommands(t *testing.T) {
 		{"resample trades x --rule 10s --time at --func avg", cliutil.ExitFailed, `unknown function "avg"`},
 		{"resample trades x --rule 10x --time at --func size", cliutil.ExitFailed, `unknown unit x`},
 		{"resample trades x --rule 1s --time sym --func size", cliutil.ExitFailed, `column "sym": it has type`},
-		{"resample none x --rule 1s --time at --func size", cliutil.ExitFailed, "not found"},
+		{"resample none x --rule 1s --time at --func size", cliutil.ExitFailed, "does not exist"},
 		{"combine trades names x --how beside", cliutil.ExitFailed, "union or join"},
 		{"combine trades x", cliutil.ExitUsage, "two or more SOURCEs"},
 		{"clean trades", cliutil.ExitFailed, "nothing to remove"},

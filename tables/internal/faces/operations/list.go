@@ -41,6 +41,12 @@ var (
 			return d, err
 		})
 
+	// Maintenance says what the store's maintenance has done to a table, and what it has left undone.
+	Maintenance = withAnswer(Entry{Name: "maintenance", Command: "describe"},
+		func(ctx context.Context, s *tables.Store, in *Table) (tables.MaintenanceState, error) {
+			return s.Bucket(in.Bucket).Table(in.Name).Maintenance(ctx)
+		})
+
 	Versions = tableProperty("versions", (*tables.Table).Versions)
 
 	Delete = withoutAnswer(Entry{Name: "delete", Writes: true, Slots: PutSlot, Page: true, Command: "delete"},

@@ -50,6 +50,14 @@ func (s *Core) registerMetrics() {
 		}
 		return 0
 	})
+	gauge("maintenance_failing", "Tables whose last maintenance failed.", func() float64 { return float64(s.store.MaintenanceSummary().Failing) })
+	gauge("maintenance_last_seconds", "Time since the last pass of maintenance, or NaN if there was none.", func() float64 {
+		if last := s.store.MaintenanceSummary().Last; !last.IsZero() {
+			return max(0, time.Since(last).Seconds())
+		}
+		return math.NaN()
+	})
+	gauge("unused_bytes", "Bytes of files that nothing needs and that maintenance will remove.", func() float64 { return float64(s.store.MaintenanceSummary().UnusedBytes) })
 	for name, l := range map[string]*Limiter{"queries": s.Queries, "puts": s.Puts} {
 		gauge(name+"_running", "Running "+name+".", func() float64 { running, _ := l.Counts(); return running })
 		gauge(name+"_waiting", "Waiting "+name+".", func() float64 { _, waiting := l.Counts(); return waiting })

@@ -39,7 +39,22 @@ func (p puts) PutsApplied(ctx context.Context, uuid string, ids ...string) (appl
 	return applied, nil
 }
 
-// ForgetPuts deletes the IDs of puts that were acknowledged before cutoff.
+// ForgetPuts deletes the IDs of puts that were acknowledged before cutoff. It deletes them in small transactions, so that
+// commits do not wait long.
 func (p puts) ForgetPuts(ctx context.Context, cutoff time.Time) error {
-	return p.inTx(ctx, func(t *transaction) { t.exec(`DELETE FROM partd_puts WHERE at_ms<?`, cutoff.UnixMilli()) })
+	const q = `SELECT uuid || ' ' || id FROM partd_puts WHERE (uuid, id) > (?,?) ORDER BY uuid, id LIMIT 5000`
+	for uuid, id := "", ""; ; {
+		page, err := p.strings(ctx, q, uuid, id)
+		if err != nil || len(page) == 0 {
+			return err
+		}
+		lastUUID, lastID, _ := strings.Cut(page[len(page)-1], " ")
+		err = p.inTx(ctx, func(t *transaction) {
+			t.exec(`DELETE FROM partd_puts WHERE (uuid, id) > (?,?) AND (uuid, id) <= (?,?) AND at_ms<?`, uuid, id, lastUUID, lastID, cutoff.UnixMilli())
+		})
+		if err != nil {
+			return err
+		}
+		uuid, id = lastUUID, lastID
+	}
 }

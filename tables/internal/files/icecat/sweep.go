@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,6 +18,8 @@ type SweepResult struct {
 	Files   int
 	Bytes   int64
 	Waiting int // number of unused files that are still in their grace period
+
+	WaitingBytes map[string]int64 // total sizes of these files, by the path of their table's directory
 }
 
 // sweeper removes unused files.
@@ -48,18 +51,23 @@ func (sw *sweeper) Sweep(ctx context.Context, grace time.Duration, recentlyUsed 
 	}
 	// Call oldestStart first: a writer that ends while the references are read may commit a listed file that they lack.
 	start, oldest := time.Now(), oldestStart()
-	referenced, err := sw.References(ctx)
+	refs, err := sw.references(ctx)
 	if err != nil {
 		return SweepResult{}, err
 	}
-	for path := range referenced {
+	for path := range refs.paths {
 		delete(files, path)
+	}
+	for path := range files {
+		if refs.keepAll[sw.tableDir(path)] {
+			delete(files, path)
+		}
 	}
 	firstSeen, err := sw.recordOrphans(ctx, files, recentlyUsed, start)
 	if err != nil {
 		return SweepResult{}, err
 	}
-	var s SweepResult
+	s := SweepResult{WaitingBytes: map[string]int64{}}
 	dirs := map[string]bool{}
 	for path, seen := range firstSeen {
 		// Someone may have set the wall clock. Therefore also compare the age of the record with the running time of the
@@ -67,6 +75,7 @@ func (sw *sweeper) Sweep(ctx context.Context, grace time.Duration, recentlyUsed 
 		if seen.Add(max(grace, 0)).After(start) || oldest.Before(seen) || start.Sub(seen) < start.Sub(oldest) {
 			if files[path] != emptyDir {
 				s.Waiting++
+				s.WaitingBytes[sw.tableDir(path)] += files[path]
 			}
 			continue
 		}
@@ -143,21 +152,46 @@ func (sw *sweeper) listFiles(ctx context.Context) (map[string]int64, error) {
 
 // References returns all files that tables and snapshots refer to.
 func (sw *sweeper) References(ctx context.Context) (map[string]struct{}, error) {
-	refs := references{sw.warehouse, sw.loader.reader, map[string]struct{}{}}
+	refs, err := sw.references(ctx)
+	return refs.paths, err
+}
+
+func (sw *sweeper) references(ctx context.Context) (references, error) {
+	refs := references{sw.warehouse, sw.loader.reader, map[string]struct{}{}, map[string]bool{}}
 	// Read the snapshots before and after the tables, because snapshots can be taken in between, or restored and deleted.
 	if err := sw.addPinned(ctx, refs); err != nil {
-		return nil, err
+		return references{}, err
 	}
 	if err := sw.listings.eachTable(ctx, func(_ TableName, t *table.Table) error { return refs.addAll(t) }); err != nil {
-		return nil, err
+		return references{}, err
 	}
-	return refs.paths, sw.addPinned(ctx, refs)
+	return refs, sw.addPinned(ctx, refs)
 }
 
 type references struct {
 	warehouse *warehouse
 	reader    *FileIO
 	paths     map[string]struct{}
+	keepAll   map[string]bool // directories of tables with gc.enabled=false, whose files must all be kept
+}
+
+// TableDir returns the path of the directory of a table with a location, or "" if it is outside the warehouse.
+func (w *warehouse) TableDir(location string) string {
+	path, err := w.local(location)
+	if err != nil {
+		return ""
+	}
+	return w.tableDir(path + "/")
+}
+
+// tableDir returns the path of the table's directory that contains a file.
+func (w *warehouse) tableDir(path string) string {
+	root := w.dir + "/data/"
+	name, _, ok := strings.Cut(strings.TrimPrefix(path, root), "/")
+	if !ok {
+		return ""
+	}
+	return root + name
 }
 
 func (r references) add(location string) bool {
@@ -187,6 +221,9 @@ func (r references) has(location string) bool {
 func (r references) addAll(t *table.Table) error {
 	r.add(t.MetadataLocation())
 	meta := t.Metadata()
+	if !meta.Properties().GetBool(table.GCEnabledKey, table.GCEnabledDefault) {
+		r.keepAll[r.warehouse.TableDir(t.Location())] = true
+	}
 	for s := range meta.Statistics() {
 		r.add(s.StatisticsPath)
 	}
@@ -224,8 +261,8 @@ func (r references) addVersion(s *table.Snapshot) error {
 // recordOrphans replaces the recorded orphans (unused files) with files. It returns the time at which each was first recorded.
 func (sw *sweeper) recordOrphans(ctx context.Context, files map[string]int64, recentlyUsed map[string]struct{}, now time.Time) (map[string]time.Time, error) {
 	firstSeen := make(map[string]time.Time, len(files))
-	return firstSeen, sw.inTx(ctx, func(t *transaction) {
-		var outdated []string
+	var outdated, added []string
+	err := sw.inTx(ctx, func(t *transaction) {
 		t.err = query(ctx, t.tx, func(rows *sql.Rows) error {
 			var path string
 			var millis int64
@@ -241,13 +278,24 @@ func (sw *sweeper) recordOrphans(ctx context.Context, files map[string]int64, re
 		for _, path := range outdated {
 			t.exec(`DELETE FROM partd_orphans WHERE path=?`, path)
 		}
-		for path := range files {
-			if _, recorded := firstSeen[path]; !recorded {
-				firstSeen[path] = now
-				t.exec(`INSERT INTO partd_orphans VALUES (?,?)`, path, now.UnixMilli()+1)
-			}
-		}
 	})
+	for path := range files {
+		if _, recorded := firstSeen[path]; !recorded {
+			added = append(added, path)
+		}
+	}
+	for chunk := range slices.Chunk(added, 1000) { // so that commits do not wait long
+		if err != nil {
+			break
+		}
+		err = sw.inTx(ctx, func(t *transaction) {
+			for _, path := range chunk {
+				firstSeen[path] = now
+				t.exec(`INSERT INTO partd_orphans VALUES (?,?) ON CONFLICT DO NOTHING`, path, now.UnixMilli()+1)
+			}
+		})
+	}
+	return firstSeen, err
 }
 
 // forgetFile deletes the records of a file before its removal. unused is false if a commit or Protect has put the file back

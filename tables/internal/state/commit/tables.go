@@ -11,7 +11,6 @@ package commit
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
 	"maps"
@@ -27,7 +26,7 @@ import (
 
 var (
 	// ErrNotFound is wrapped by the error for a missing table.
-	ErrNotFound = fmt.Errorf("not found (%w)", fs.ErrNotExist)
+	ErrNotFound error = notFoundError{}
 	// ErrReadOnly is wrapped by the error for a change to tables that are open only for reading.
 	ErrReadOnly = icecat.ErrReadOnly
 	// ErrConflict is wrapped by the error for a commit that failed repeatedly because of conflicts.
@@ -40,6 +39,12 @@ var (
 	// ErrNothing means that a step has nothing to do.
 	ErrNothing = errors.New("there is nothing to do")
 )
+
+// notFoundError is the type of ErrNotFound, whose message follows a table's name.
+type notFoundError struct{}
+
+func (notFoundError) Error() string { return "does not exist" }
+func (notFoundError) Unwrap() error { return fs.ErrNotExist }
 
 // Options configures Tables.
 type Options struct {

@@ -40,9 +40,36 @@ type Settings struct {
 	Evolution Evolution `json:"evolution,omitempty"`
 	// Compression applies to files written from now on.
 	Compression Compression `json:"compression,omitempty"`
+
+	Maintenance  string `json:"maintenance,omitempty"`   // MaintenanceOn, MaintenanceOff or ""
+	KeepVersions int    `json:"keep_versions,omitempty"` // number of versions that maintenance keeps
+	KeepAge      string `json:"keep_age,omitempty"`      // age up to which maintenance keeps versions, as a Go duration
 }
 
-var settingNames = []string{"time", "keys", "on_duplicate", "partition", "evolution", "compression"}
+// Values of Settings.Maintenance. "" means that the server decides.
+const (
+	MaintenanceOn  = "on"
+	MaintenanceOff = "off"
+)
+
+// Keep returns the limits for expiring versions. If both are 0, the table does not set them.
+func (s Settings) Keep() (versions int, age time.Duration) {
+	age, _ = time.ParseDuration(s.KeepAge) // checkMaintenance has rejected invalid ages
+	return s.KeepVersions, age
+}
+
+func (s Settings) checkMaintenance() error {
+	err := checkKnown("maintenance", s.Maintenance, MaintenanceOn, MaintenanceOff)
+	if age, parseErr := time.ParseDuration(s.KeepAge); s.KeepAge != "" && (parseErr != nil || age <= 0) {
+		err = fmt.Errorf("keep_age is %q: use a positive duration such as 720h", s.KeepAge)
+	}
+	if s.KeepVersions < 0 {
+		err = fmt.Errorf("keep_versions is %d: it must not be negative", s.KeepVersions)
+	}
+	return err
+}
+
+var settingNames = []string{"time", "keys", "on_duplicate", "partition", "evolution", "compression", "maintenance", "keep_versions", "keep_age"}
 
 // storedSettings is like Settings, but accepts unknown JSON keys, which a later version of this module may have
 // written.
@@ -117,7 +144,7 @@ func ParseSettings(text string) (s Settings, err error) {
 
 // property returns the value of SettingsProperty, after checking the settings against a table's columns.
 func (s Settings) property(schema *arrow.Schema) (string, error) {
-	if err := errors.Join(s.Evolution.Check(), s.CheckPartition(), checkKnown("compression", s.Compression, CompressFast, CompressSmall), s.checkOrder(schema)); err != nil {
+	if err := errors.Join(s.Evolution.Check(), s.CheckPartition(), checkKnown("compression", s.Compression, CompressFast, CompressSmall), s.checkMaintenance(), s.checkOrder(schema)); err != nil {
 		return "", &ArgumentError{fmt.Errorf("settings: %w", err)}
 	}
 	b, err := json.Marshal(s)

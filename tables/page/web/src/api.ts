@@ -41,6 +41,7 @@ export interface Table extends Omit<TreeTable, "name"> {
   versions: { version: number; time: string; operation: string; rows: number; current: boolean }[];
   snapshots: Snapshot[] | null;
   settings: { time?: string; keys?: string[] } | null;
+  maintenance: { files: number; small_files: number; versions: number; metadata_bytes: number; unused_bytes: number; last?: string; next?: string; reason?: string } | null;
 }
 export interface Profile {
   column: string;

@@ -64,7 +64,7 @@ export function TablePage({ app, args }: { app: App; args: URLSearchParams }) {
           </select>
         )}
         {isOld && <span class="chip">{name.version ? `version ${name.version}` : `snapshot ${name.snapshot}`} <a href={href("table", { bucket: name.bucket, table: name.table })}>newest</a></span>}
-        <small>{table.value ? `${count(table.value.rows)} rows · ${size(table.value.bytes)} · version ${table.value.version} · ${when(table.value.updated)}` : " "}</small>
+        <small title={maintained(table.value?.maintenance)}>{table.value ? `${count(table.value.rows)} rows · ${size(table.value.bytes)} · version ${table.value.version} · ${when(table.value.updated)}` : " "}</small>
       </div>
       <div class="bar">
         <Filter value={filter} error={filtered} set={set} />
@@ -99,6 +99,16 @@ export function TablePage({ app, args }: { app: App; args: URLSearchParams }) {
       </div>
     </section>
   );
+}
+
+// maintained describes the state of a table's maintenance.
+function maintained(m: Table["maintenance"] | undefined) {
+  if (!m) return undefined;
+  const facts = [`${count(m.files)} files, ${count(m.small_files)} of them small`, `${count(m.versions)} versions, ${size(m.metadata_bytes)} of metadata`];
+  if (m.unused_bytes) facts.push(`${size(m.unused_bytes)} in files that nothing needs`);
+  if (m.last) facts.push(`maintained ${when(m.last)}`);
+  if (m.reason) facts.push(`not maintained: ${m.reason}${m.next ? `; next attempt ${when(m.next)}` : ""}`);
+  return facts.join("\n");
 }
 
 export function Downloads({ args }: { args: Record<string, string | number | undefined> }) {

@@ -1,4 +1,4 @@
-package tempdir_test
+package stores_test
 
 import (
 	"context"

@@ -1,4 +1,4 @@
-package partd_test
+package stores_test
 
 import (
 	"context"
@@ -74,8 +74,8 @@ func TestErrorsNameTheirStore(t *testing.T) {
 	}
 }
 
-// TestZeroValues checks that methods of zero values return errors and do not panic.
-func TestZeroValues(t *testing.T) {
+// TestZeroValuesOfAllPackages checks that methods of zero values return errors and do not panic.
+func TestZeroValuesOfAllPackages(t *testing.T) {
 	storetest.CheckZero(t, map[string]any{
 		"Dict": new(partd.Dict), "File": new(partd.File), "Buffer": new(partd.Buffer),
 		"logstore.Store": new(logstore.Store), "compress.Store": new(compress.Store),

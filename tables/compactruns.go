@@ -1,0 +1,187 @@
+package tables
+
+import (
+	"context"
+	"slices"
+
+	"github.com/apache/iceberg-go/table"
+	"github.com/apache/iceberg-go/table/compaction"
+
+	"github.com/go-partd/partd/tables/internal/files/datafile"
+	"github.com/go-partd/partd/tables/internal/rows/sorted"
+	"github.com/go-partd/partd/tables/internal/state/definition"
+	"github.com/go-partd/partd/tables/internal/state/series"
+)
+
+// A run is a list of files, consecutive in the order of arrival, that maintenance merges in one commit. These limits
+// decide which runs pay, and bound the work that a conflict can waste.
+const (
+	minRunFiles  = 6       // fewer files are merged only to drop deleted rows
+	maxRunFiles  = 500     // maximum number of files in a run, so that its commit does not delay others
+	alwaysMerged = 1 << 20 // files up to this size, in bytes, are merged with any newer files
+	minDeleted   = 0.3     // share of deleted rows from which a file is rewritten
+)
+
+// runLimits are the limits that depend on the table's target size of files.
+type runLimits struct {
+	large      int64 // size, in bytes, from which a file is not small
+	total      int64 // maximum size of a run, in bytes
+	suffixOnly bool  // only the newest files can be merged; otherwise their rows would change places with newer rows
+}
+
+func limitsOf(t *table.Table) runLimits {
+	target := int64(t.Properties().GetInt(table.WriteTargetFileSizeBytesKey, definition.FileBytes))
+	return runLimits{large: target * 3 / 4, total: 4 * target}
+}
+
+// payingRun returns the newest run of files that pays to merge, or nil if there is none. The files must be in the order
+// of arrival. A run grows towards older files while they are at most twice as large as the newer files together, so
+// that each row is rewritten only a few times in its life.
+func (l runLimits) payingRun(files []table.FileScanTask) []table.FileScanTask {
+	for end := len(files); end > 0; {
+		last := files[end-1]
+		if !l.suffixOnly && last.File.FileSizeBytes() >= l.large && !isMostlyDeleted(last) {
+			end--
+			continue
+		}
+		start, size, deleted := end-1, last.File.FileSizeBytes(), isMostlyDeleted(last)
+		for start > 0 && end-start < maxRunFiles {
+			f := files[start-1]
+			n := f.File.FileSizeBytes()
+			isDeleted := isMostlyDeleted(f)
+			if size+n > l.total || !isDeleted && (n > max(2*size, alwaysMerged) || !l.suffixOnly && n >= l.large) {
+				break
+			}
+			start, size, deleted = start-1, size+n, deleted || isDeleted
+		}
+		// The merged file gets the sequence number of the newest file, so all files with this number must be included.
+		for end < len(files) && sequence(files[end]) == sequence(files[end-1]) {
+			end++
+		}
+		if end-start >= minRunFiles || deleted {
+			return files[start:end]
+		}
+		if l.suffixOnly {
+			return nil
+		}
+		end = start
+	}
+	return nil
+}
+
+func sequence(f table.FileScanTask) int64 {
+	if f.DataSequenceNumber == nil {
+		return 0
+	}
+	return *f.DataSequenceNumber
+}
+
+// isMostlyDeleted reports whether other engines have deleted many of a file's rows.
+func isMostlyDeleted(f table.FileScanTask) bool {
+	if !datafile.HasDeletes(f) {
+		return false
+	}
+	var rows int64
+	files := slices.Concat(f.DeletionVectorFiles, f.DeleteFiles, f.EqualityDeleteFiles)
+	for _, d := range files {
+		rows += d.Count()
+	}
+	return len(files) >= 5 || float64(rows) >= minDeleted*float64(f.File.Count())
+}
+
+// prepareRun writes the merged files of one run that pays, unless may returns false for it.
+func (e entry) prepareRun(ctx context.Context, t *table.Table, step *compactStep, may func(run []table.FileScanTask) bool) error {
+	def, l := step.Definition, limitsOf(t)
+	writer := e.Staged(t.Metadata(), step.IO)
+	tasks, err := datafile.Tasks(ctx, t)
+	if err != nil {
+		return err
+	}
+	if def.Order != nil {
+		return e.prepareOrderedRun(ctx, writer, step, tasks, may)
+	}
+	lists := [][]table.FileScanTask{tasks}
+	if spec := t.Spec(); !spec.IsUnpartitioned() {
+		// Package compaction divides the files by partition.
+		all := compaction.Config{TargetFileSizeBytes: l.total, MinFileSizeBytes: l.large, MaxFileSizeBytes: l.total, MinInputFiles: 1, DeleteFileThreshold: 1, PackingLookback: compaction.DefaultPackingLookback}
+		plan, err := all.PlanCompaction(tasks)
+		if err != nil {
+			return err
+		}
+		lists = nil
+		for _, g := range plan.Groups {
+			lists = append(lists, datafile.InOrder(g.Tasks))
+		}
+	}
+	l.suffixOnly = t.Metadata().Version() < 2
+	for _, list := range lists {
+		run := l.payingRun(list)
+		if run == nil {
+			continue
+		}
+		if !may(run) {
+			return nil
+		}
+		if t.Metadata().Version() > 1 {
+			step.seq = sequence(run[len(run)-1]) // the rows stay between older and newer rows
+		}
+		files, err := datafile.Write(ctx, writer, def.WithLineage(t.Metadata().Version()).Stored, datafile.ReadRows(ctx, t, run, nil), 0)
+		if err != nil {
+			return err
+		}
+		step.add(run, files)
+		return nil
+	}
+	return nil
+}
+
+// prepareOrderedRun is prepareRun for an ordered table. It merges the newest files of a group of small or overlapping
+// files.
+func (e entry) prepareOrderedRun(ctx context.Context, writer *table.Table, step *compactStep, tasks []table.FileScanTask, may func(run []table.FileScanTask) bool) (err error) {
+	const memoryShare = 4 // puts and queries need the rest of the memory
+	s, l := series.New(step.Definition, writer, e.s.opts.Memory/memoryShare), limitsOf(writer)
+	l.suffixOnly = true
+	if step.cut, err = s.NewCutter(ctx); err != nil {
+		return err
+	}
+	var files []*series.File
+	for _, task := range tasks {
+		f := s.File(task)
+		f.Stale = isMostlyDeleted(task)
+		files = append(files, f)
+	}
+	for _, group := range s.Groups(step.cut, files, l.large*4/3) {
+		var inGroup []table.FileScanTask
+		for _, f := range group {
+			inGroup = append(inGroup, f.Task)
+		}
+		run := l.payingRun(inGroup)
+		if run == nil {
+			continue
+		}
+		if !may(run) {
+			return nil
+		}
+		written, err := s.Rewrite(ctx, group[len(group)-len(run):], s, sorted.All, nil)
+		if err != nil {
+			return err
+		}
+		step.add(run, written)
+		return nil
+	}
+	return nil
+}
+
+// countFiles returns the number of a table's data files, and how many of them are small.
+func countFiles(ctx context.Context, t *table.Table) (all, small int, err error) {
+	if t.CurrentSnapshot() == nil {
+		return 0, 0, nil
+	}
+	files, err := datafile.Files(ctx, t)
+	for _, f := range files {
+		if f.FileSizeBytes() < limitsOf(t).large {
+			small++
+		}
+	}
+	return len(files), small, err
+}

@@ -1,0 +1,65 @@
+package icecat
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// TakeLease takes or extends the lease with a name for a holder. It returns false if another holder has the lease. An
+// end that is much later than d from now is ignored, because somebody has set the clock back.
+func (d *database) TakeLease(ctx context.Context, name, holder string, duration time.Duration) (ok bool, err error) {
+	err = d.inTx(ctx, func(t *transaction) {
+		now := time.Now()
+		var other string
+		var end int64
+		for _, v := range t.strings(`SELECT value FROM partd_info WHERE key=?`, "lease "+name) {
+			if _, err := fmt.Sscan(v, &end, &other); err != nil {
+				other = "" // a later version may have another format
+			}
+		}
+		left := time.UnixMilli(end).Sub(now)
+		if ok = other == "" || other == holder || left <= 0 || left > 2*duration; ok {
+			t.putInfo("lease "+name, fmt.Sprintf("%d %s", now.Add(duration).UnixMilli(), holder))
+		}
+	})
+	if errors.Is(wrapConflict(err), ErrConflict) { // somebody else tries at the same time
+		return false, nil
+	}
+	return ok && err == nil, err
+}
+
+// DropLease ends a lease that the holder has.
+func (d *database) DropLease(ctx context.Context, name, holder string) error {
+	return d.inTx(ctx, func(t *transaction) {
+		t.exec(`DELETE FROM partd_info WHERE key=? AND value LIKE ?`, "lease "+name, "% "+holder)
+	})
+}
+
+// Moment returns the time that SetMoment recorded under a name, or the zero time.
+func (d *database) Moment(ctx context.Context, name string) (time.Time, error) {
+	text, err := d.firstString(ctx, `SELECT value FROM partd_info WHERE key=?`, "time "+name)
+	if err != nil || text == "" {
+		return time.Time{}, err
+	}
+	return time.Parse(time.RFC3339, text)
+}
+
+// SetMoment records a time under a name.
+func (d *database) SetMoment(ctx context.Context, name string, at time.Time) error {
+	return d.inTx(ctx, func(t *transaction) { t.putInfo("time "+name, at.UTC().Format(time.RFC3339)) })
+}
+
+func (t *transaction) putInfo(key, value string) {
+	t.exec(`INSERT INTO partd_info VALUES (?,?) ON CONFLICT (key) DO UPDATE SET value=excluded.value`, key, value)
+}
+
+// Checkpoint moves the database's write-ahead log into its main file, as far as readers permit without waiting.
+func (d *database) Checkpoint(ctx context.Context) error {
+	if d.postgres {
+		return nil // the server does so
+	}
+	_, err := d.writes.ExecContext(ctx, `PRAGMA wal_checkpoint(PASSIVE)`)
+	return err
+}

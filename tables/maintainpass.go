@@ -1,0 +1,329 @@
+package tables
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"time"
+
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd/tables/internal/files/icecat"
+	"github.com/go-partd/partd/tables/internal/state/commit"
+	"github.com/go-partd/partd/tables/internal/state/definition"
+)
+
+// Times of the maintenance.
+const (
+	leaseTime   = time.Minute      // a killed process blocks passes of others for this long
+	sweepEvery  = 6 * time.Hour    // how often unused files are looked for
+	maxPause    = 6 * time.Hour    // longest pause before a table is tried again after failures
+	tableTime   = 5 * time.Minute  // how long a pass compacts one table, before it goes on to the next
+	engineTime  = 30 * time.Second // how long an engine that has loaded a table may prepare a commit undisturbed
+	engineLimit = 10 * time.Minute // how long engines can postpone a compaction
+	expireEvery = time.Hour        // how often a few versions are expired; many are expired at once
+	leaseName   = "maintenance"    // in the catalog
+	sweepName   = "maintenance swept"
+)
+
+// Maintain runs one pass of maintenance over the tables that o selects. It merges the small files of a table if that
+// pays, in several commits of limited size, and keeps the order of the rows. Every six hours, it also removes files that
+// nothing has needed for the grace period, and old IDs of puts.
+//
+// Versions expire only if o.OlderThan, o.Keep or the table's settings say so: Maintain keeps a version that is among
+// the newest Keep or younger than OlderThan. It also keeps what the table's Iceberg properties history.expire.* keep,
+// and expires nothing if gc.enabled is false.
+//
+// Only one process maintains a catalog at a time: if another does, the error wraps ErrInUse. Maintain waits for commits
+// of others, and gives way: it starts again if they change the files that it merges. If a table fails, Maintain goes on
+// with the others, and tries the table again in a later pass, after a pause that doubles with each failure. Call it about
+// once a minute.
+func (s *Store) Maintain(ctx context.Context, o *MaintainOptions) (r MaintainResult, err error) {
+	s = s.orUnopened()
+	defer wrapOnce(&err, &OpError{Op: "maintain", Dir: s.dir})
+	o = cmp.Or(o, new(MaintainOptions))
+	if o.OlderThan < 0 || o.Keep < 0 {
+		return r, fmt.Errorf("option OlderThan is %v and Keep is %d: they must not be negative", o.OlderThan, o.Keep)
+	}
+	unpin, err := s.commits.Pin()
+	if err != nil {
+		return r, err
+	}
+	unpin() // Pin was only called to check that the store is open
+	if s.opts.ReadOnly {
+		return r, ErrReadOnly
+	}
+	m := s.care
+	if !m.running.TryLock() {
+		return r, fmt.Errorf("the maintenance is %w: another pass is running", ErrInUse)
+	}
+	defer m.running.Unlock()
+	defer func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.last, m.err = time.Now(), err
+	}()
+	ctx, release, err := s.takeLease(ctx)
+	if err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, release()) }()
+	tables, err := o.selectTables(ctx, "maintain", s.commits)
+	if err != nil {
+		return r, err
+	}
+	m.forget(tables, o)
+	var failed []error
+	for _, n := range tables {
+		if !m.isDue(n) {
+			continue
+		}
+		sum, err := s.maintainTable(ctx, n, o)
+		r.add(sum)
+		if ctx.Err() != nil || errors.Is(err, ErrClosed) {
+			return r, cmp.Or(context.Cause(ctx), err)
+		}
+		if err != nil && len(failed) < maxFailed {
+			failed = append(failed, &OpError{Op: "maintain", Bucket: bucketOf(n.Namespace), Table: n.Name, Err: err})
+		}
+	}
+	if !o.Requested {
+		failed = append(failed, s.sweepIfDue(ctx, o, &r))
+	}
+	return r, errors.Join(failed...)
+}
+
+// takeLease takes the lease of the maintenance, and renews it until release is called. If that fails, it cancels the
+// context that it returns.
+func (s *Store) takeLease(ctx context.Context) (_ context.Context, release func() error, err error) {
+	ok, err := s.cat.TakeLease(ctx, leaseName, s.care.holder, leaseTime)
+	if err == nil && !ok {
+		err = fmt.Errorf("the maintenance is %w: another process maintains the tables", ErrInUse)
+	}
+	if err != nil {
+		return ctx, nil, err
+	}
+	held, cancel := context.WithCancelCause(ctx)
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for failures := 0; ; {
+			select {
+			case <-held.Done():
+				return
+			case <-time.After(leaseTime / 3):
+			}
+			ok, err := s.cat.TakeLease(held, leaseName, s.care.holder, leaseTime)
+			if failures++; err == nil && ok {
+				failures = 0
+			}
+			if failures == 2 { // the lease is about to end
+				cancel(fmt.Errorf("lost the lease of the maintenance: %w", cmp.Or(err, ErrInUse)))
+			}
+		}
+	}()
+	return held, func() error {
+		cancel(nil)
+		<-stopped
+		return s.cat.DropLease(context.WithoutCancel(ctx), leaseName, s.care.holder)
+	}, nil
+}
+
+// maintainTable maintains one table, logs what it did, and updates the table's state.
+func (s *Store) maintainTable(ctx context.Context, n tableName, o *MaintainOptions) (r MaintainResult, err error) {
+	m := s.care
+	location, err := s.cat.Location(ctx, n.Namespace, n.Name)
+	if errors.Is(err, icecat.ErrNotFound) {
+		return r, nil // deleted in the meantime
+	}
+	if err != nil {
+		return r, err
+	}
+	c := m.state(n)
+	hash := maphash.String(m.seed, fmt.Sprint(location, o.Keep, o.OlderThan, o.Requested))
+	m.mu.Lock()
+	isSeen := c.seen == hash && (c.expiring.IsZero() || time.Since(c.expiring) < expireEvery)
+	m.mu.Unlock()
+	if isSeen {
+		return r, nil
+	}
+	e, release, err := s.acquire(n)
+	if err != nil {
+		return r, err
+	}
+	defer release()
+	start := time.Now()
+	var reason string
+	next := start.Add(-1)
+	ctx, end := s.opts.begin(ctx, "maintain", bucketOf(n.Namespace), n.Name)
+	r, reason, err = e.care(ctx, c, o)
+	end(Outcome{Err: err})
+	if ctx.Err() != nil {
+		return r, err
+	}
+	log := s.opts.Logger.With("bucket", bucketOf(n.Namespace), "table", n.Name)
+	if r != (MaintainResult{}) {
+		log.Info("table maintained", "files_before", r.FilesBefore, "files_after", r.FilesAfter, "versions_expired", r.Versions, "seconds", time.Since(start).Seconds())
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c.reason, c.seen = reason, 0
+	switch {
+	case err != nil:
+		next = time.Now().Add(min(time.Minute<<min(c.failures, 10), maxPause))
+		c.failures, c.reason = c.failures+1, s.WithoutDir(err.Error())
+		log.Warn("cannot maintain a table", "err", err, "failures", c.failures, "retry", next.Format(time.RFC3339))
+	case reason == "" && r == (MaintainResult{}):
+		c.failures, c.seen = 0, hash
+	default:
+		c.failures = 0
+	}
+	if r != (MaintainResult{}) {
+		c.last = time.Now()
+	}
+	c.retry = next
+	return r, err
+}
+
+// care compacts the table and expires its versions, as far as that pays. reason says why it left work undone, or is "".
+func (e entry) care(ctx context.Context, c *careState, o *MaintainOptions) (sum MaintainResult, reason string, err error) {
+	t, err := e.Current(ctx)
+	if err != nil || t == nil || t.CurrentSnapshot() == nil {
+		return sum, "", err
+	}
+	settings, err := definition.SettingsOf(t.Metadata())
+	if err != nil || settings.Maintenance == MaintenanceOff || o.Requested && settings.Maintenance != MaintenanceOn {
+		return sum, "", err
+	}
+	for start, stale := time.Now(), 0; time.Since(start) < tableTime && reason == ""; {
+		began := time.Now()
+		var r MaintainResult
+		r, reason, err = e.compactRun(ctx, t, c)
+		sum.add(r)
+		switch {
+		case errors.Is(err, commit.ErrStale):
+			if stale++; stale == 3 {
+				reason = "other commits to the table replace the files that are being merged"
+			}
+		case err != nil:
+			return sum, "", err
+		case r.FilesBefore == 0 && reason == "":
+			reason = "done"
+		}
+		if t, err = e.Current(ctx); err != nil || t == nil || t.CurrentSnapshot() == nil {
+			return sum, "", err
+		}
+		if reason == "" { // leave half of the time to others
+			select {
+			case <-ctx.Done():
+				return sum, "", context.Cause(ctx)
+			case <-time.After(time.Since(began)):
+			}
+		}
+	}
+	if reason == "done" {
+		reason = ""
+	}
+	r, waits, err := e.expireIfDue(ctx, t, settings, c, o)
+	sum.add(r)
+	sum.Tables = min(sum.Tables, 1)
+	return sum, cmp.Or(reason, waits), err
+}
+
+// compactRun merges one run of files if it pays, and nothing prevents it. The error wraps commit.ErrStale if another
+// commit was faster.
+func (e entry) compactRun(ctx context.Context, t *table.Table, c *careState) (r MaintainResult, reason string, err error) {
+	m := e.s.care
+	free, _, spaceErr := e.s.DiskSpace()
+	prepare := func(ctx context.Context, t *table.Table, step *compactStep) error {
+		return e.prepareRun(ctx, t, step, func(run []table.FileScanTask) bool {
+			var size int64
+			for _, f := range run {
+				size += f.File.FileSizeBytes()
+			}
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			engine := time.Since(m.loads[e.TableName]) < engineTime
+			switch {
+			case len(e.Changing) > 0:
+				reason = "a statement is changing rows"
+			case spaceErr == nil && free < 2*size+minFree:
+				reason = "the disk has too little free space to merge files"
+			case engine && (c.waiting.IsZero() || time.Since(c.waiting) < engineLimit):
+				reason = "an engine has loaded the table, and may be about to commit"
+				if c.waiting.IsZero() {
+					c.waiting = time.Now()
+				}
+			default:
+				c.waiting = time.Time{}
+			}
+			return reason == ""
+		})
+	}
+	r, err = e.commitCompaction(ctx, t, prepare)
+	return r, reason, err
+}
+
+// minFree is the space that maintenance leaves free on the disk, in bytes.
+const minFree = 256 << 20
+
+// expireIfDue expires versions if the table's settings or o ask for it, and if there are many or the last time is long
+// ago.
+func (e entry) expireIfDue(ctx context.Context, t *table.Table, settings definition.Settings, c *careState, o *MaintainOptions) (r MaintainResult, reason string, err error) {
+	keep, age := settings.Keep()
+	if keep == 0 && age == 0 {
+		keep, age = o.Keep, o.OlderThan
+	}
+	c.expiring = time.Time{}
+	if keep == 0 && age == 0 {
+		return r, "", nil
+	}
+	c.expiring = time.Now()
+	props := t.Properties()
+	if !props.GetBool(table.GCEnabledKey, table.GCEnabledDefault) {
+		return r, "the table's property gc.enabled is false", nil
+	}
+	keep = max(keep, 1, props.GetInt(table.MinSnapshotsToKeepKey, 0))
+	age = max(age, time.Duration(props.GetInt(table.MaxSnapshotAgeMsKey, 0))*time.Millisecond)
+	_, n, err := withoutOldVersions(t, age, keep)
+	if err != nil || n == 0 {
+		return r, "", err
+	}
+	kept := len(t.Metadata().Snapshots()) - n
+	if since := time.Since(c.expired); n < 8+kept/8 && since >= 0 && since < expireEvery {
+		return r, "", nil
+	}
+	r, err = e.expire(ctx, age, keep)
+	c.expired = time.Now()
+	return r, "", err
+}
+
+// sweepIfDue removes unused files if the last time is long ago.
+func (s *Store) sweepIfDue(ctx context.Context, o *MaintainOptions, r *MaintainResult) error {
+	last, err := s.cat.Moment(ctx, sweepName)
+	if since := time.Since(last); err != nil || since >= 0 && since < sweepEvery && o.Grace == 0 {
+		return err
+	}
+	// A file that another program commits and that soon expires may keep the time when a sweep first found it unused.
+	grace := cmp.Or(o.Grace, 24*time.Hour+sweepEvery)
+	if err := s.dropWorkSnapshots(ctx, time.Now().Add(-grace)); err != nil {
+		return err
+	}
+	swept, err := s.sweep(ctx, grace, nil)
+	if errors.Is(err, ErrDamaged) {
+		err = fmt.Errorf("no file was removed, because a damaged table's files are unknown: repair the table first: %w", err)
+	}
+	if err != nil {
+		return err
+	}
+	r.FilesRemoved, r.BytesRemoved, r.FilesWaiting = swept.Files, swept.Bytes, swept.Waiting
+	s.care.mu.Lock()
+	s.care.unused = swept.WaitingBytes
+	s.care.mu.Unlock()
+	if swept.Files > 0 {
+		s.opts.Logger.Info("unused files removed", "files", swept.Files, "bytes", swept.Bytes)
+	}
+	return errors.Join(s.cat.SetMoment(ctx, sweepName, time.Now()), s.cat.Checkpoint(ctx))
+}

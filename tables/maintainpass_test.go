@@ -1,0 +1,363 @@
+package tables_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/files/icecat"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
+)
+
+func maintain(t *testing.T, s *tables.Store, o *tables.MaintainOptions) tables.MaintainResult {
+	t.Helper()
+	r, err := s.Maintain(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func maintenanceOf(t *testing.T, b *tables.Bucket, name string) tables.MaintenanceState {
+	t.Helper()
+	state, err := b.Table(name).Maintenance(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return state
+}
+
+// TestPayingRuns appends files of 100 kB for a simulated week. At every moment, there must be few small files, and each
+// byte must be rewritten only a few times.
+func TestPayingRuns(t *testing.T) {
+	for _, suffixOnly := range []bool{false, true} {
+		var files []int64
+		var written, live int64
+		maxSmall := 0
+		for range 7 * 24 * 60 {
+			const size = 100_000
+			files, live = append(files, size), live+size
+			small := 0
+			for _, f := range files {
+				if f < 96<<20 {
+					small++
+				}
+			}
+			maxSmall = max(maxSmall, small)
+			for {
+				start, n := tables.PayingRun(files, suffixOnly)
+				if n == 0 {
+					break
+				}
+				var sum int64
+				for _, f := range files[start : start+n] {
+					sum += f
+				}
+				files, written = slices.Replace(files, start, start+n, sum), written+sum
+			}
+		}
+		if maxSmall > 20 || float64(written) > 8*float64(live) {
+			t.Errorf("suffixOnly=%v: up to %d small files, and %.1f bytes written for each byte; want at most 20 and 8", suffixOnly, maxSmall, float64(written)/float64(live))
+		}
+		t.Logf("suffixOnly=%v: up to %d small files, %.1f bytes written for each byte, %d files", suffixOnly, maxSmall, float64(written)/float64(live), len(files))
+	}
+	const mb = 1 << 20
+	for _, c := range []struct {
+		sizes      string
+		suffixOnly bool
+		start, n   int
+	}{
+		{"1 1 1 1 1", false, 0, 0},               // too few
+		{"1 1 1 1 1 1", false, 0, 6},             // enough
+		{"90 1 1 1 1 1 1", false, 1, 6},          // a large file waits for more
+		{"120 1 1 1 1 1 1 120", false, 1, 6},     // between large files
+		{"1 1 1 1 1 1 120 1 1", true, 0, 0},      // only the newest
+		{"120 20 20 20 20 20 20", true, 0, 7},    // a large file, if it overlaps
+		{"1 1 1 1 1 1 1 90 1", false, 0, 8},      // before a file that stops the newest run
+		{"120 120 120 120 120 120", false, 0, 0}, // all large
+	} {
+		var sizes []int64
+		for _, text := range strings.Fields(c.sizes) {
+			n, _ := strconv.ParseInt(text, 10, 64)
+			sizes = append(sizes, n*mb)
+		}
+		if start, n := tables.PayingRun(sizes, c.suffixOnly); start != c.start || n != c.n {
+			t.Errorf("files of %s MiB, suffixOnly=%v: run %d+%d, want %d+%d", c.sizes, c.suffixOnly, start, n, c.start, c.n)
+		}
+	}
+}
+
+// TestMaintainSmallFiles merges many files of one row. PARTD_SMALL_FILES sets their number. The rows must keep their
+// order, every version must stay readable, and a commit must hold other commits up only briefly.
+func TestMaintainSmallFiles(t *testing.T) {
+	t.Parallel()
+	n := int64(tabletest.Rounds(t, "PARTD_SMALL_FILES", 60))
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true})
+	b := s.Bucket("")
+	for i := range n {
+		tabletest.Put(t, b, "t", tables.PutAppend, i)
+	}
+	tabletest.PutRows(t, b, "ordered", tabletest.Rows(0), tables.PutReplace, &tables.PutOptions{Settings: &tables.Settings{Keys: []string{"n"}}})
+	before, err := b.Table("t").Versions(t.Context())
+	tabletest.Succeed(t, err)
+	start, slowest, done := time.Now(), time.Duration(0), make(chan struct{})
+	writers := sync.WaitGroup{}
+	writers.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			case <-time.After(5 * time.Millisecond):
+			}
+			began := time.Now()
+			tabletest.Put(t, b, "t", tables.PutAppend, n)
+			slowest, n = max(slowest, time.Since(began)), n+1
+		}
+	})
+	r := maintain(t, s, nil)
+	close(done)
+	writers.Wait()
+	t.Logf("%d files merged into %d within %v; the slowest of %d puts meanwhile took %v", r.FilesBefore, r.FilesAfter, time.Since(start), n-int64(len(before)), slowest)
+	maintain(t, s, nil)
+	if state := maintenanceOf(t, b, "t"); state.Files > 20 || r.FilesBefore < len(before)-20 || state.Last.IsZero() || state.Reason != "" {
+		t.Errorf("Maintain = %+v, state %+v; want at most 20 files", r, state)
+	}
+	got, err := tabletest.ReadAll(t.Context(), b.Table("t"), nil)
+	if err != nil || !slices.Equal(got, tabletest.Sequence(0, n)) {
+		t.Errorf("rows %v, error %v; want 0 to %d in order", got, err, n-1)
+	}
+	for _, v := range []int{0, len(before) / 2, len(before) - 1} {
+		old, err := b.Table("t").At(t.Context(), tables.AtVersion(before[v].Version))
+		tabletest.Succeed(t, err)
+		if got, err := tabletest.ReadAll(t.Context(), old, nil); err != nil || int64(len(got)) != before[v].Rows {
+			t.Errorf("version %d: %d rows, error %v; want %d", before[v].Version, len(got), err, before[v].Rows)
+		}
+	}
+	if r := maintain(t, s, nil); r != (tables.MaintainResult{}) {
+		t.Errorf("the last pass = %+v, want nothing to do", r)
+	}
+}
+
+// TestMaintainKeepsOrder puts files of very different sizes. Maintenance must keep the order of the rows in a table
+// without settings, also between merged files and the files that it leaves alone.
+func TestMaintainKeepsOrder(t *testing.T) {
+	t.Parallel()
+	s, err := tables.OpenHooked(t.Context(), t.TempDir(), &tables.Options{NoTail: true}, tables.Hooks{FS: vfs.OS{}, FileBytes: 40_000})
+	tabletest.Succeed(t, err)
+	t.Cleanup(func() { tabletest.Succeed(t, s.Close()) })
+	b, next, merged := s.Bucket(""), int64(0), 0
+	for i := range 60 {
+		count := int64(1)
+		if i%15 == 14 {
+			count = 150_000 // several files in one commit
+		}
+		tabletest.Put(t, b, "t", tables.PutAppend, tabletest.Sequence(next, count)...)
+		next += count
+		if i%20 == 0 { // also after a large put, whose rows must stay after the earlier ones
+			merged += maintain(t, s, nil).FilesBefore
+		}
+	}
+	merged += maintain(t, s, nil).FilesBefore
+	got, err := tabletest.ReadAll(t.Context(), b.Table("t"), nil)
+	if err != nil || !slices.Equal(got, tabletest.Sequence(0, next)) {
+		t.Errorf("%d rows, error %v; want 0 to %d in order", len(got), err, next-1)
+	}
+	if state := maintenanceOf(t, b, "t"); merged < 30 || state.SmallFiles > 20 {
+		t.Errorf("%d files were merged, state %+v; want at least 30, and at most 20 small files", merged, state)
+	}
+}
+
+// TestMaintainExpires checks which versions expire.
+func TestMaintainExpires(t *testing.T) {
+	t.Parallel()
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true})
+	b := s.Bucket("")
+	settings := map[string]*tables.Settings{
+		"default": nil, "three": {KeepVersions: 3}, "hour": {KeepAge: "1h"}, "off": {Maintenance: tables.MaintenanceOff, KeepVersions: 1}, "gc": {KeepVersions: 1}, "property": {KeepVersions: 1},
+		"tag": {KeepVersions: 1},
+	}
+	update := func(name string, updates ...table.Update) {
+		t.Helper()
+		cur, err := s.Catalog().Load(t.Context(), tables.NamespaceOf(""), name)
+		tabletest.Succeed(t, err)
+		meta, err := table.UpdateTableMetadata(cur.Metadata(), updates, "")
+		tabletest.Succeed(t, err)
+		tabletest.Succeed(t, s.Catalog().Commit(t.Context(), nil, &icecat.Change{Namespace: tables.NamespaceOf(""), Name: name, Base: cur, New: meta, IOs: []*icecat.FileIO{s.Catalog().NewIO()}}))
+	}
+	for name, o := range settings {
+		tabletest.PutRows(t, b, name, tabletest.Rows(0), tables.PutReplace, &tables.PutOptions{Settings: o})
+		for i := range int64(4) {
+			tabletest.Put(t, b, name, tables.PutAppend, i+1)
+		}
+	}
+	update("gc", table.NewSetPropertiesUpdate(iceberg.Properties{table.GCEnabledKey: "false"}))
+	update("property", table.NewSetPropertiesUpdate(iceberg.Properties{table.MinSnapshotsToKeepKey: "4"}))
+	cur, err := s.Catalog().Load(t.Context(), tables.NamespaceOf(""), "tag")
+	tabletest.Succeed(t, err)
+	update("tag", table.NewSetSnapshotRefUpdate("t", cur.Metadata().Snapshots()[1].SnapshotID, table.TagRef, -1, -1, -1))
+	check := func(want map[string]int) {
+		t.Helper()
+		for name := range settings {
+			if n := maintenanceOf(t, b, name).Versions; n != want[name] {
+				t.Errorf("table %s has %d versions, want %d", name, n, want[name])
+			}
+			tabletest.WantRows(t, b, name, 0, 1, 2, 3, 4)
+		}
+	}
+	maintain(t, s, nil)
+	check(map[string]int{"default": 5, "three": 3, "hour": 5, "off": 5, "gc": 5, "property": 4, "tag": 2})
+	if reason := maintenanceOf(t, b, "gc").Reason; !strings.Contains(reason, "gc.enabled") {
+		t.Errorf("the reason for table gc is %q", reason)
+	}
+	maintain(t, s, &tables.MaintainOptions{Keep: 2})
+	check(map[string]int{"default": 2, "three": 3, "hour": 5, "off": 5, "gc": 5, "property": 4, "tag": 2})
+	for _, o := range []tables.Settings{{KeepAge: "never"}, {KeepAge: "-1h"}, {KeepVersions: -1}, {Maintenance: "maybe"}} {
+		if err := b.Table("default").SetSettings(t.Context(), o); !errors.As(err, new(*tables.ArgumentError)) {
+			t.Errorf("settings %+v: error %v, want an ArgumentError", o, err)
+		}
+	}
+}
+
+// TestMaintainSweeps checks that Maintain removes the files of a deleted table after the grace period, but none below a
+// table with gc.enabled=false, and that it looks for unused files only every six hours.
+func TestMaintainSweeps(t *testing.T) {
+	t.Parallel()
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true})
+	b := s.Bucket("")
+	tabletest.Put(t, b, "kept", tables.PutAppend, 1)
+	tabletest.Put(t, b, "deleted", tables.PutAppend, 1)
+	tabletest.Succeed(t, b.Delete(t.Context(), "deleted"))
+	stray := tabletest.TableFiles(t, s, "", "kept")["data"][0] + ".old"
+	tabletest.Succeed(t, os.WriteFile(stray, []byte("x"), 0o600))
+	if r := maintain(t, s, nil); r.FilesRemoved != 0 || r.FilesWaiting < 2 {
+		t.Errorf("the first pass = %+v, want waiting files", r)
+	}
+	if state := maintenanceOf(t, b, "kept"); state.UnusedBytes != 1 {
+		t.Errorf("state %+v, want 1 unused byte", state)
+	}
+	if r := maintain(t, s, nil); r.FilesWaiting != 0 {
+		t.Errorf("the second pass = %+v, want no search for files", r)
+	}
+	tabletest.ExecInCatalog(t, s.Dir(), `UPDATE partd_orphans SET seen_ms=seen_ms-129600000`)         // 36 h
+	for _, at := range []time.Time{time.Now().Add(-7 * time.Hour), time.Now().Add(240 * time.Hour)} { // the second is from before somebody set the clock
+		tabletest.Succeed(t, s.Catalog().SetMoment(t.Context(), "maintenance swept", at))
+		r := maintain(t, s, nil)
+		if at.Before(time.Now()) && r.FilesRemoved < 2 || r.FilesWaiting != 0 {
+			t.Errorf("the last search was at %v: Maintain = %+v, want removed files", at, r)
+		}
+	}
+	if _, err := os.Stat(stray); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("Maintain did not remove an unused file: error %v", err)
+	}
+	tabletest.WantRows(t, b, "kept", 1)
+}
+
+// TestMaintainLease checks that only one process maintains a catalog, until its lease ends or the clock has been set.
+func TestMaintainLease(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	one, two := tabletest.Open(t, dir, &tables.Options{NoTail: true}), tabletest.Open(t, dir, &tables.Options{NoTail: true})
+	take := func(holder string) {
+		t.Helper()
+		if ok, err := one.Catalog().TakeLease(t.Context(), "maintenance", holder, time.Minute); err != nil || !ok {
+			t.Fatal("TakeLease:", ok, err)
+		}
+	}
+	take("other")
+	for _, s := range []*tables.Store{one, two} {
+		if _, err := s.Maintain(t.Context(), nil); !errors.Is(err, tables.ErrInUse) {
+			t.Errorf("during a lease: error %v, want ErrInUse", err)
+		}
+	}
+	tabletest.ExecInCatalog(t, dir, `UPDATE partd_info SET value='1 other' WHERE key='lease maintenance'`)
+	maintain(t, two, nil)
+	maintain(t, one, nil) // the lease of two ended with its pass
+	tabletest.ExecInCatalog(t, dir, `INSERT INTO partd_info VALUES ('lease maintenance', '99999999999999 other')`)
+	maintain(t, two, nil)
+	take("other")
+	tabletest.Succeed(t, one.Catalog().DropLease(t.Context(), "maintenance", "another"))
+	if ok, err := one.Catalog().TakeLease(t.Context(), "maintenance", "x", time.Minute); ok || err != nil {
+		t.Errorf("TakeLease of a lease that only its holder may drop = %v, %v", ok, err)
+	}
+}
+
+// TestMaintainFailures checks that a failing table does not prevent the maintenance of others, and is tried again after
+// a pause.
+func TestMaintainFailures(t *testing.T) {
+	t.Parallel()
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true})
+	b := s.Bucket("")
+	for i := range int64(8) {
+		tabletest.Put(t, b, "bad", tables.PutAppend, i)
+		tabletest.Put(t, b, "good", tables.PutAppend, i)
+	}
+	tabletest.ExecInCatalog(t, s.Dir(), `CREATE TRIGGER fail BEFORE UPDATE ON iceberg_tables WHEN OLD.table_name='bad' BEGIN SELECT RAISE(ABORT, 'no space'); END`)
+	if r, err := s.Maintain(t.Context(), nil); err == nil || !strings.Contains(err.Error(), `"bad"`) || r.Tables != 1 {
+		t.Errorf("Maintain = %+v, %v; want an error about bad, and one table", r, err)
+	}
+	if state := maintenanceOf(t, b, "bad"); time.Until(state.Next) < 30*time.Second || !strings.Contains(state.Reason, "no space") || s.MaintenanceSummary().Failing != 1 {
+		t.Errorf("state %+v, summary %+v; want a retry in a minute", state, s.MaintenanceSummary())
+	}
+	maintain(t, s, nil) // not yet tried again
+	tabletest.ExecInCatalog(t, s.Dir(), `DROP TRIGGER fail`)
+	s.RetryMaintenanceAt("bad", time.Now().Add(240*time.Hour)) // as if somebody had set the clock back
+	if r := maintain(t, s, nil); r.Tables != 1 || s.MaintenanceSummary().Failing != 0 {
+		t.Errorf("after the repair: Maintain = %+v, summary %+v", r, s.MaintenanceSummary())
+	}
+}
+
+// TestMaintainGivesWay checks that a pass leaves a table alone while an engine may be about to commit, but not for
+// ever.
+func TestMaintainGivesWay(t *testing.T) {
+	t.Parallel()
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true})
+	b := s.Bucket("")
+	for i := range int64(8) {
+		tabletest.Put(t, b, "t", tables.PutAppend, i)
+	}
+	if _, err := tables.LoadIceberg(t.Context(), b.Table("t")); err != nil {
+		t.Fatal(err)
+	}
+	if r := maintain(t, s, nil); r.FilesBefore != 0 || !strings.Contains(maintenanceOf(t, b, "t").Reason, "engine") {
+		t.Errorf("after an engine loaded the table: Maintain = %+v, state %+v", r, maintenanceOf(t, b, "t"))
+	}
+	s.PostponedSince("t", time.Now().Add(-time.Hour))
+	if r := maintain(t, s, nil); r.FilesBefore != 8 {
+		t.Errorf("after an hour: Maintain = %+v, want 8 files merged", r)
+	}
+}
+
+// TestMaintainStops checks that a pass stops within a second of the end of its context, and leaves no files behind.
+func TestMaintainStops(t *testing.T) {
+	t.Parallel()
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true})
+	b := s.Bucket("")
+	for i := range 100 {
+		tabletest.Put(t, b, fmt.Sprint("t", i%10), tables.PutAppend, int64(i))
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(30*time.Millisecond, cancel)
+	start := time.Now()
+	r, err := s.Maintain(ctx, nil)
+	if !errors.Is(err, context.Canceled) || time.Since(start) > time.Second || r.Tables == 10 {
+		t.Errorf("Maintain = %+v, %v after %v; want context.Canceled within a second, before all tables are done", r, err, time.Since(start))
+	}
+	maintain(t, s, nil)
+	for i := range 10 {
+		if state := maintenanceOf(t, b, fmt.Sprint("t", i)); state.Files != 1 {
+			t.Errorf("table t%d has %d files after the next pass, want 1", i, state.Files)
+		}
+	}
+}

@@ -1,1 +1,0 @@
-import{g as a,h as b,i as c,j as d}from"./chunk-TH5WSLS6.js";import"./chunk-XA6URXHF.js";import"./chunk-EVLB6NQD.js";import"./chunk-LHASNSRJ.js";import"./chunk-OOJM4CTU.js";export{d as BucketPage,b as Downloads,c as ProfilePane,a as TablePage};
