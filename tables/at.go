@@ -137,7 +137,8 @@ func (s *Store) version(ctx context.Context, n tableName, v Version) (*table.Sna
 func (b *Bucket) snapshotAt(ctx context.Context, n tableName, moment time.Time) (*table.Snapshot, error) {
 	// Until the millisecond has ended, there can be further changes.
 	const clockSkew = time.Second
-	wait := time.Until(time.UnixMilli(moment.UnixMilli() + 1))
+	end := time.UnixMilli(moment.UnixMilli() + 1)
+	wait := time.Until(end)
 	if wait > clockSkew {
 		return nil, &MomentError{Time: moment, Before: time.Now().Add(-time.Millisecond).Truncate(time.Millisecond).UTC()}
 	}
@@ -151,14 +152,14 @@ func (b *Bucket) snapshotAt(ctx context.Context, n tableName, moment time.Time) 
 		return nil, err
 	}
 	defer e.Release()
-	t, pending, oldest, updated, err := e.FoldUntil(ctx, moment)
+	t, pending, oldest, updated, err := e.FoldUntil(ctx, end.Add(-1))
 	if err != nil {
 		return nil, notFound(ctx, b.store().cat, n, err)
 	}
 	if pending && b.s.opts.Catalog != "" {
 		return nil, fmt.Errorf("%w: rows put before that time are still in the tail of another Store: wait until that Store folds them", ErrReadOnly)
 	}
-	if pending && !updated.After(moment) {
+	if pending && updated.Before(end) {
 		return nil, nil
 	}
 	s, before, after := commit.SnapshotAt(t.Metadata(), moment, oldest)

@@ -166,7 +166,10 @@ func (e *Entry) startFold(ctx context.Context, moment time.Time) (*foldInput, er
 	}
 	f := &foldInput{t: t, epoch: last, ids: e.log.IDs(e.state.folded, last)}
 	f.versions = e.log.Versions(e.state.folded, last)
-	f.parts = partsFor(e.log.Spans(e.state.folded, last), moment)
+	if f.parts = partsFor(e.log.Spans(e.state.folded, last), moment); f.parts == nil { // no put had rows
+		_, _, oldest, _ := e.log.Size(e.state.folded)
+		f.parts = []foldPart{{Span: tail.Span{First: oldest}}}
+	}
 	f.updated = f.parts[len(f.parts)-1].Last
 	// Appends during the fold get versions after those of the fold.
 	e.foldedEpoch = last + 1
