@@ -62,4 +62,3 @@ func TestMaintainDeleteFiles(t *testing.T) {
 		})
 	}
 }
-

@@ -165,7 +165,8 @@ type putStep struct {
 	newMeta table.Metadata // the metadata after the put, without the new files
 	shape   *schema.Shape  // the new schema, if the put changes it
 
-	replaced []iceberg.DataFile // if opts.Over is set, the files of that version, which the put replaces
+	over     *int64             // if opts.Over is set, the ID of that version's snapshot
+	replaced []iceberg.DataFile // the files of that version, which the put replaces
 }
 
 // prepare writes the files of a put to t, or to a new table if t is nil, and returns the step that commits them.
@@ -189,7 +190,7 @@ func (e entry) prepare(ctx context.Context, t *table.Table, src datafile.Rows, c
 		var s *table.Snapshot
 		if s, t, err = e.s.version(ctx, e.TableName, *o.Over); err == nil {
 			step.newMeta = t.Metadata()
-			allowed, base = commit.OnlyAdditions, &s.SnapshotID
+			allowed, base, step.over = commit.OnlyAdditions, &s.SnapshotID, &s.SnapshotID
 			step.replaced, err = datafile.Files(ctx, t, table.WithSnapshotID(s.SnapshotID))
 		}
 	case m == PutError:
@@ -197,7 +198,7 @@ func (e entry) prepare(ctx context.Context, t *table.Table, src datafile.Rows, c
 	case m == PutReplace:
 		step.newMeta, err = step.reshape(t, withDictionaries(columns, src))
 		if o.basis != nil {
-			allowed, base = commit.NoChanges, commit.SnapshotID(o.basis)
+			allowed, base = commit.OnlyCompactions, commit.SnapshotID(o.basis)
 		}
 	default:
 		step.newMeta = t.Metadata()
@@ -234,7 +235,7 @@ func (e entry) prepare(ctx context.Context, t *table.Table, src datafile.Rows, c
 			rules.Close()
 			return nil, errors.New("the table has a rule that compares all its rows: combine the puts to it in this Update into one")
 		}
-		step.Allowed, step.Base = commit.NoChanges, commit.SnapshotID(existing)
+		step.Allowed, step.Base = commit.OnlyCompactions, commit.SnapshotID(existing)
 	}
 	step.files, err = e.Write(ctx, writer, fileIO, commit.WriteInput{Rows: src, Caster: c, Rules: rules})
 	return step, err
@@ -329,12 +330,26 @@ func (p *putStep) apply(ctx context.Context, a *commit.Attempt, cur *table.Table
 	return a.ReplaceAll(ctx, cur, p.files)
 }
 
+// undoCompactions is the step before apply if opts.Over is set. If files of that version have since been merged with
+// others, it brings them back, so that apply can replace them.
+func (p *putStep) undoCompactions(_ context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
+	p.Base = p.over // an earlier attempt may have changed it
+	if cur == nil {
+		return nil, commit.ErrNothing
+	}
+	meta, err := a.UndoCompactions(cur, *p.over)
+	if err == nil {
+		p.Base = &meta.CurrentSnapshot().SnapshotID
+	}
+	return meta, err
+}
+
 // replaceVersion replaces the rows of the version opts.Over. It returns an error if cur no longer contains all files of
 // that version, or if the table forbids duplicates and a new row duplicates a row that was put later.
 func (p *putStep) replaceVersion(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
 	err := p.CheckFresh(cur)
 	if errors.Is(err, commit.ErrStale) {
-		err = fmt.Errorf("%w: rows of the version have since been replaced or compacted", ErrConflict)
+		err = fmt.Errorf("%w: rows of the version have since been replaced", ErrConflict)
 	}
 	if err != nil {
 		return nil, err
