@@ -50,6 +50,7 @@ func TestMaintainDeleteFiles(t *testing.T) {
 			if err != nil || !slices.Equal(got, want) || r.FilesBefore < 8 {
 				t.Errorf("Maintain = %+v: %d rows, error %v; want %d", r, len(got), err, len(want))
 			}
+			s.PostponedSince("t", time.Now().Add(-time.Hour))
 			if again := maintain(t, s, nil); again != (tables.MaintainResult{}) {
 				t.Errorf("the second pass = %+v, want nothing to do", again)
 			}
