@@ -3,6 +3,7 @@ package tables
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -83,7 +84,30 @@ func (e entry) prepareCompaction(ctx context.Context, t *table.Table, prepare fu
 	if schema.CheckReadable(step.Definition.Stored) != nil {
 		return step, nil // this package cannot read all columns; the engine that wrote them can compact the table
 	}
-	return step, prepare(ctx, t, step)
+	if err := prepare(ctx, t, step); err != nil {
+		return nil, err
+	}
+	return step, step.keepSharedDeletes(ctx, t)
+}
+
+// keepSharedDeletes keeps each file of position deletes that also applies to a data file that the step does not replace.
+// Without it, the deleted rows of that file would come back.
+func (c *compactStep) keepSharedDeletes(ctx context.Context, t *table.Table) error {
+	if len(c.result.SafePosDeletes) == 0 {
+		return nil
+	}
+	tasks, err := datafile.Tasks(ctx, t)
+	if err != nil {
+		return err
+	}
+	replaced, kept := datafile.Paths(c.result.OldDataFiles), map[string]bool{}
+	for _, task := range tasks {
+		if !replaced[task.File.FilePath()] {
+			maps.Copy(kept, datafile.Paths(task.DeleteFiles))
+		}
+	}
+	c.result.SafePosDeletes = slices.DeleteFunc(c.result.SafePosDeletes, func(f iceberg.DataFile) bool { return kept[f.FilePath()] })
+	return nil
 }
 
 // prepareAll merges all files that are smaller than they should be.

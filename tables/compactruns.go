@@ -55,11 +55,16 @@ func (l runLimits) payingRun(files []table.FileScanTask) []table.FileScanTask {
 			start, size, deleted = start-1, size+n, deleted || isDeleted
 		}
 		// The merged file gets the sequence number of the newest file, so all files with this number must be included.
-		for end < len(files) && sequence(files[end]) == sequence(files[end-1]) {
-			end++
+		next := end
+		for next < len(files) && sequence(files[next]) == sequence(last) {
+			size, next = size+files[next].File.FileSizeBytes(), next+1
 		}
-		if end-start >= minRunFiles || deleted {
-			return files[start:end]
+		if next > end && size > l.total { // a large commit of several files
+			end--
+			continue
+		}
+		if next-start >= minRunFiles || deleted {
+			return files[start:next]
 		}
 		if l.suffixOnly {
 			return nil
@@ -123,7 +128,14 @@ func (e entry) prepareRun(ctx context.Context, t *table.Table, step *compactStep
 			return nil
 		}
 		if t.Metadata().Version() > 1 {
-			step.seq = sequence(run[len(run)-1]) // the rows stay between older and newer rows
+			// The rows must stay before newer rows. Use the highest number that permits this, because equality deletes with
+			// higher numbers still apply, so that the file would soon be rewritten again.
+			last := sequence(run[len(run)-1])
+			for _, f := range list {
+				if n := sequence(f); n > last {
+					step.seq = min(step.seq, n-1)
+				}
+			}
 		}
 		files, err := datafile.Write(ctx, writer, def.WithLineage(t.Metadata().Version()).Stored, datafile.ReadRows(ctx, t, run, nil), 0)
 		if err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
 	"github.com/go-partd/partd/tables/internal/state/commit"
+	"github.com/go-partd/partd/tables/internal/state/definition"
 )
 
 // Expire removes old versions, and files that no version of any table needs, such as files from failed commits and
@@ -90,4 +91,63 @@ func withoutOldVersions(t *table.Table, olderThan time.Duration, keep int) (tabl
 		return nil, 0, err
 	}
 	return meta, len(t.Metadata().Snapshots()) - len(meta.Snapshots()), nil
+}
+
+// expireIfDue expires versions if the table's settings or o ask for it, and if there are many or the last time is long
+// ago.
+func (e entry) expireIfDue(ctx context.Context, t *table.Table, settings definition.Settings, c *careState, o *MaintainOptions) (r MaintainResult, reason string, err error) {
+	keep, age := settings.Keep()
+	if keep == 0 && age == 0 {
+		keep, age = o.Keep, o.OlderThan
+	}
+	c.expiring = time.Time{}
+	if keep == 0 && age == 0 {
+		return r, "", nil
+	}
+	c.expiring = time.Now()
+	props := t.Properties()
+	if !props.GetBool(table.GCEnabledKey, table.GCEnabledDefault) {
+		return r, "the table's property gc.enabled is false", nil
+	}
+	keep = max(keep, 1, props.GetInt(table.MinSnapshotsToKeepKey, 0))
+	age = max(age, time.Duration(props.GetInt(table.MaxSnapshotAgeMsKey, 0))*time.Millisecond)
+	_, n, err := withoutOldVersions(t, age, keep)
+	if err != nil || n == 0 {
+		return r, "", err
+	}
+	kept := len(t.Metadata().Snapshots()) - n
+	if since := time.Since(c.expired); n < 8+kept/8 && since >= 0 && since < expireEvery {
+		return r, "", nil
+	}
+	r, err = e.expire(ctx, age, keep)
+	c.expired = time.Now()
+	return r, "", err
+}
+
+// sweepIfDue removes unused files if the last time is long ago.
+func (s *Store) sweepIfDue(ctx context.Context, o *MaintainOptions, r *MaintainResult) error {
+	last, err := s.cat.Moment(ctx, sweepName)
+	if since := time.Since(last); err != nil || since >= 0 && since < sweepEvery && o.Grace == 0 {
+		return err
+	}
+	// A file that another program commits and that soon expires may keep the time when a sweep first found it unused.
+	grace := cmp.Or(o.Grace, 24*time.Hour+sweepEvery)
+	if err := s.dropWorkSnapshots(ctx, time.Now().Add(-grace)); err != nil {
+		return err
+	}
+	swept, err := s.sweep(ctx, grace, nil)
+	if errors.Is(err, ErrDamaged) {
+		err = fmt.Errorf("no file was removed, because a damaged table's files are unknown: repair the table first: %w", err)
+	}
+	if err != nil {
+		return err
+	}
+	r.FilesRemoved, r.BytesRemoved, r.FilesWaiting = swept.Files, swept.Bytes, swept.Waiting
+	s.care.mu.Lock()
+	s.care.unused = swept.WaitingBytes
+	s.care.mu.Unlock()
+	if swept.Files > 0 {
+		s.opts.Logger.Info("unused files removed", "files", swept.Files, "bytes", swept.Bytes)
+	}
+	return errors.Join(s.cat.SetMoment(ctx, sweepName, time.Now()), s.cat.Checkpoint(ctx))
 }

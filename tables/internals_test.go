@@ -102,21 +102,22 @@ func (s *keySet) Find(hash uint64, key []byte) int64     { return s.find(hash, k
 func (s *keySet) Insert(hash uint64, record []byte) bool { return s.insert(hash, record) }
 
 // PayingRun returns the start and length of the run that maintenance would merge, of files with the given sizes in
-// bytes, or 0, 0. The target size of files is 128 MiB.
-func PayingRun(sizes []int64, suffixOnly bool) (start, n int) {
+// bytes, or 0, 0. One commit added the files from index commit on. The target size of files is 128 MiB.
+func PayingRun(sizes []int64, suffixOnly bool, commit int) (start, n int) {
 	var tasks []table.FileScanTask
 	for i, size := range sizes {
 		b, err := iceberg.NewDataFileBuilder(*iceberg.UnpartitionedSpec, iceberg.EntryContentData, strconv.Itoa(i), iceberg.ParquetFile, nil, nil, nil, 1, size)
 		if err != nil {
 			panic(err)
 		}
-		tasks = append(tasks, table.FileScanTask{File: b.Build(), DataSequenceNumber: new(int64(i + 1))})
+		tasks = append(tasks, table.FileScanTask{File: b.Build(), DataSequenceNumber: new(int64(min(i, commit)))})
 	}
 	run := runLimits{96 << 20, 512 << 20, suffixOnly}.payingRun(tasks)
 	if run == nil {
 		return 0, 0
 	}
-	return int(*run[0].DataSequenceNumber) - 1, len(run)
+	start, _ = strconv.Atoi(run[0].File.FilePath())
+	return start, len(run)
 }
 
 // RetryMaintenanceAt sets when a table of the default bucket is maintained again after a failure.

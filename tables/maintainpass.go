@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"time"
 
 	"github.com/apache/iceberg-go/table"
@@ -142,9 +141,9 @@ func (s *Store) maintainTable(ctx context.Context, n tableName, o *MaintainOptio
 		return r, err
 	}
 	c := m.state(n)
-	hash := maphash.String(m.seed, fmt.Sprint(location, o.Keep, o.OlderThan, o.Requested))
+	seen := fmt.Sprint(location, o.Keep, o.OlderThan, o.Requested)
 	m.mu.Lock()
-	isSeen := c.seen == hash && (c.expiring.IsZero() || time.Since(c.expiring) < expireEvery)
+	isSeen := c.seen == seen && (c.expiring.IsZero() || time.Since(c.expiring) < expireEvery)
 	m.mu.Unlock()
 	if isSeen {
 		return r, nil
@@ -169,14 +168,14 @@ func (s *Store) maintainTable(ctx context.Context, n tableName, o *MaintainOptio
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	c.reason, c.seen = reason, 0
+	c.reason, c.seen = reason, ""
 	switch {
 	case err != nil:
 		next = time.Now().Add(min(time.Minute<<min(c.failures, 10), maxPause))
 		c.failures, c.reason = c.failures+1, s.WithoutDir(err.Error())
 		log.Warn("cannot maintain a table", "err", err, "failures", c.failures, "retry", next.Format(time.RFC3339))
 	case reason == "" && r == (MaintainResult{}):
-		c.failures, c.seen = 0, hash
+		c.failures, c.seen = 0, seen
 	default:
 		c.failures = 0
 	}
@@ -268,62 +267,3 @@ func (e entry) compactRun(ctx context.Context, t *table.Table, c *careState) (r 
 
 // minFree is the space that maintenance leaves free on the disk, in bytes.
 const minFree = 256 << 20
-
-// expireIfDue expires versions if the table's settings or o ask for it, and if there are many or the last time is long
-// ago.
-func (e entry) expireIfDue(ctx context.Context, t *table.Table, settings definition.Settings, c *careState, o *MaintainOptions) (r MaintainResult, reason string, err error) {
-	keep, age := settings.Keep()
-	if keep == 0 && age == 0 {
-		keep, age = o.Keep, o.OlderThan
-	}
-	c.expiring = time.Time{}
-	if keep == 0 && age == 0 {
-		return r, "", nil
-	}
-	c.expiring = time.Now()
-	props := t.Properties()
-	if !props.GetBool(table.GCEnabledKey, table.GCEnabledDefault) {
-		return r, "the table's property gc.enabled is false", nil
-	}
-	keep = max(keep, 1, props.GetInt(table.MinSnapshotsToKeepKey, 0))
-	age = max(age, time.Duration(props.GetInt(table.MaxSnapshotAgeMsKey, 0))*time.Millisecond)
-	_, n, err := withoutOldVersions(t, age, keep)
-	if err != nil || n == 0 {
-		return r, "", err
-	}
-	kept := len(t.Metadata().Snapshots()) - n
-	if since := time.Since(c.expired); n < 8+kept/8 && since >= 0 && since < expireEvery {
-		return r, "", nil
-	}
-	r, err = e.expire(ctx, age, keep)
-	c.expired = time.Now()
-	return r, "", err
-}
-
-// sweepIfDue removes unused files if the last time is long ago.
-func (s *Store) sweepIfDue(ctx context.Context, o *MaintainOptions, r *MaintainResult) error {
-	last, err := s.cat.Moment(ctx, sweepName)
-	if since := time.Since(last); err != nil || since >= 0 && since < sweepEvery && o.Grace == 0 {
-		return err
-	}
-	// A file that another program commits and that soon expires may keep the time when a sweep first found it unused.
-	grace := cmp.Or(o.Grace, 24*time.Hour+sweepEvery)
-	if err := s.dropWorkSnapshots(ctx, time.Now().Add(-grace)); err != nil {
-		return err
-	}
-	swept, err := s.sweep(ctx, grace, nil)
-	if errors.Is(err, ErrDamaged) {
-		err = fmt.Errorf("no file was removed, because a damaged table's files are unknown: repair the table first: %w", err)
-	}
-	if err != nil {
-		return err
-	}
-	r.FilesRemoved, r.BytesRemoved, r.FilesWaiting = swept.Files, swept.Bytes, swept.Waiting
-	s.care.mu.Lock()
-	s.care.unused = swept.WaitingBytes
-	s.care.mu.Unlock()
-	if swept.Files > 0 {
-		s.opts.Logger.Info("unused files removed", "files", swept.Files, "bytes", swept.Bytes)
-	}
-	return errors.Join(s.cat.SetMoment(ctx, sweepName, time.Now()), s.cat.Checkpoint(ctx))
-}

@@ -1,9 +1,8 @@
 package tables_test
 
 import (
-	"context"
+	"cmp"
 	"errors"
-	"fmt"
 	"os"
 	"slices"
 	"strconv"
@@ -57,7 +56,7 @@ func TestPayingRuns(t *testing.T) {
 			}
 			maxSmall = max(maxSmall, small)
 			for {
-				start, n := tables.PayingRun(files, suffixOnly)
+				start, n := tables.PayingRun(files, suffixOnly, len(files))
 				if n == 0 {
 					break
 				}
@@ -78,22 +77,25 @@ func TestPayingRuns(t *testing.T) {
 		sizes      string
 		suffixOnly bool
 		start, n   int
+		commit     int // index of the first file of the last commit, or 0 if each file has its own commit
 	}{
-		{"1 1 1 1 1", false, 0, 0},               // too few
-		{"1 1 1 1 1 1", false, 0, 6},             // enough
-		{"90 1 1 1 1 1 1", false, 1, 6},          // a large file waits for more
-		{"120 1 1 1 1 1 1 120", false, 1, 6},     // between large files
-		{"1 1 1 1 1 1 120 1 1", true, 0, 0},      // only the newest
-		{"120 20 20 20 20 20 20", true, 0, 7},    // a large file, if it overlaps
-		{"1 1 1 1 1 1 1 90 1", false, 0, 8},      // before a file that stops the newest run
-		{"120 120 120 120 120 120", false, 0, 0}, // all large
+		{"1 1 1 1 1", false, 0, 0, 0},                         // too few
+		{"1 1 1 1 1 1", false, 0, 6, 0},                       // enough
+		{"90 1 1 1 1 1 1", false, 1, 6, 0},                    // a large file waits for more
+		{"120 1 1 1 1 1 1 120", false, 1, 6, 0},               // between large files
+		{"1 1 1 1 1 1 120 1 1", true, 0, 0, 0},                // only the newest
+		{"120 20 20 20 20 20 20", true, 0, 7, 0},              // a large file, if it overlaps
+		{"1 1 1 1 1 1 1 90 1", false, 0, 8, 0},                // before a file that stops the newest run
+		{"120 120 120 120 120 120", false, 0, 0, 0},           // all large
+		{"1 1 1 1 1 1 1 120 120", false, 0, 9, 6},             // a commit of several files is merged as a whole
+		{"1 1 1 1 1 1 1 120 120 120 120 120", false, 0, 6, 6}, // but not a large one
 	} {
 		var sizes []int64
 		for _, text := range strings.Fields(c.sizes) {
 			n, _ := strconv.ParseInt(text, 10, 64)
 			sizes = append(sizes, n*mb)
 		}
-		if start, n := tables.PayingRun(sizes, c.suffixOnly); start != c.start || n != c.n {
+		if start, n := tables.PayingRun(sizes, c.suffixOnly, cmp.Or(c.commit, len(sizes))); start != c.start || n != c.n {
 			t.Errorf("files of %s MiB, suffixOnly=%v: run %d+%d, want %d+%d", c.sizes, c.suffixOnly, start, n, c.start, c.n)
 		}
 	}
@@ -262,102 +264,4 @@ func TestMaintainSweeps(t *testing.T) {
 		t.Errorf("Maintain did not remove an unused file: error %v", err)
 	}
 	tabletest.WantRows(t, b, "kept", 1)
-}
-
-// TestMaintainLease checks that only one process maintains a catalog, until its lease ends or the clock has been set.
-func TestMaintainLease(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	one, two := tabletest.Open(t, dir, &tables.Options{NoTail: true}), tabletest.Open(t, dir, &tables.Options{NoTail: true})
-	take := func(holder string) {
-		t.Helper()
-		if ok, err := one.Catalog().TakeLease(t.Context(), "maintenance", holder, time.Minute); err != nil || !ok {
-			t.Fatal("TakeLease:", ok, err)
-		}
-	}
-	take("other")
-	for _, s := range []*tables.Store{one, two} {
-		if _, err := s.Maintain(t.Context(), nil); !errors.Is(err, tables.ErrInUse) {
-			t.Errorf("during a lease: error %v, want ErrInUse", err)
-		}
-	}
-	tabletest.ExecInCatalog(t, dir, `UPDATE partd_info SET value='1 other' WHERE key='lease maintenance'`)
-	maintain(t, two, nil)
-	maintain(t, one, nil) // the lease of two ended with its pass
-	tabletest.ExecInCatalog(t, dir, `INSERT INTO partd_info VALUES ('lease maintenance', '99999999999999 other')`)
-	maintain(t, two, nil)
-	take("other")
-	tabletest.Succeed(t, one.Catalog().DropLease(t.Context(), "maintenance", "another"))
-	if ok, err := one.Catalog().TakeLease(t.Context(), "maintenance", "x", time.Minute); ok || err != nil {
-		t.Errorf("TakeLease of a lease that only its holder may drop = %v, %v", ok, err)
-	}
-}
-
-// TestMaintainFailures checks that a failing table does not prevent the maintenance of others, and is tried again after
-// a pause.
-func TestMaintainFailures(t *testing.T) {
-	t.Parallel()
-	s := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true})
-	b := s.Bucket("")
-	for i := range int64(8) {
-		tabletest.Put(t, b, "bad", tables.PutAppend, i)
-		tabletest.Put(t, b, "good", tables.PutAppend, i)
-	}
-	tabletest.ExecInCatalog(t, s.Dir(), `CREATE TRIGGER fail BEFORE UPDATE ON iceberg_tables WHEN OLD.table_name='bad' BEGIN SELECT RAISE(ABORT, 'no space'); END`)
-	if r, err := s.Maintain(t.Context(), nil); err == nil || !strings.Contains(err.Error(), `"bad"`) || r.Tables != 1 {
-		t.Errorf("Maintain = %+v, %v; want an error about bad, and one table", r, err)
-	}
-	if state := maintenanceOf(t, b, "bad"); time.Until(state.Next) < 30*time.Second || !strings.Contains(state.Reason, "no space") || s.MaintenanceSummary().Failing != 1 {
-		t.Errorf("state %+v, summary %+v; want a retry in a minute", state, s.MaintenanceSummary())
-	}
-	maintain(t, s, nil) // not yet tried again
-	tabletest.ExecInCatalog(t, s.Dir(), `DROP TRIGGER fail`)
-	s.RetryMaintenanceAt("bad", time.Now().Add(240*time.Hour)) // as if somebody had set the clock back
-	if r := maintain(t, s, nil); r.Tables != 1 || s.MaintenanceSummary().Failing != 0 {
-		t.Errorf("after the repair: Maintain = %+v, summary %+v", r, s.MaintenanceSummary())
-	}
-}
-
-// TestMaintainGivesWay checks that a pass leaves a table alone while an engine may be about to commit, but not for
-// ever.
-func TestMaintainGivesWay(t *testing.T) {
-	t.Parallel()
-	s := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true})
-	b := s.Bucket("")
-	for i := range int64(8) {
-		tabletest.Put(t, b, "t", tables.PutAppend, i)
-	}
-	if _, err := tables.LoadIceberg(t.Context(), b.Table("t")); err != nil {
-		t.Fatal(err)
-	}
-	if r := maintain(t, s, nil); r.FilesBefore != 0 || !strings.Contains(maintenanceOf(t, b, "t").Reason, "engine") {
-		t.Errorf("after an engine loaded the table: Maintain = %+v, state %+v", r, maintenanceOf(t, b, "t"))
-	}
-	s.PostponedSince("t", time.Now().Add(-time.Hour))
-	if r := maintain(t, s, nil); r.FilesBefore != 8 {
-		t.Errorf("after an hour: Maintain = %+v, want 8 files merged", r)
-	}
-}
-
-// TestMaintainStops checks that a pass stops within a second of the end of its context, and leaves no files behind.
-func TestMaintainStops(t *testing.T) {
-	t.Parallel()
-	s := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true})
-	b := s.Bucket("")
-	for i := range 100 {
-		tabletest.Put(t, b, fmt.Sprint("t", i%10), tables.PutAppend, int64(i))
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	time.AfterFunc(30*time.Millisecond, cancel)
-	start := time.Now()
-	r, err := s.Maintain(ctx, nil)
-	if !errors.Is(err, context.Canceled) || time.Since(start) > time.Second || r.Tables == 10 {
-		t.Errorf("Maintain = %+v, %v after %v; want context.Canceled within a second, before all tables are done", r, err, time.Since(start))
-	}
-	maintain(t, s, nil)
-	for i := range 10 {
-		if state := maintenanceOf(t, b, fmt.Sprint("t", i)); state.Files != 1 {
-			t.Errorf("table t%d has %d files after the next pass, want 1", i, state.Files)
-		}
-	}
 }

@@ -2,7 +2,6 @@ package tables
 
 import (
 	"context"
-	"hash/maphash"
 	"sync"
 	"time"
 
@@ -13,8 +12,7 @@ import (
 
 // maintenance is the state of a Store's maintenance, in memory.
 type maintenance struct {
-	holder  string // identifies the Store to other processes
-	seed    maphash.Seed
+	holder  string     // identifies the Store to other processes
 	running sync.Mutex // held during a pass
 
 	mu     sync.Mutex // guards the fields below and the careStates
@@ -27,7 +25,7 @@ type maintenance struct {
 
 // careState is the maintenance state of a table. Only the pass uses waiting, expired and expiring.
 type careState struct {
-	seen     uint64    // hash of the metadata's location when the table last needed nothing
+	seen     string    // location of the metadata, and the options, when the table last needed nothing
 	last     time.Time // when the table was last compacted or its versions expired
 	retry    time.Time // not before this time; zero means now
 	waiting  time.Time // since when engines have postponed a compaction
@@ -39,7 +37,7 @@ type careState struct {
 
 func newMaintenance() *maintenance {
 	return &maintenance{
-		holder: uuid.NewString(), seed: maphash.MakeSeed(), tables: map[tableName]*careState{},
+		holder: uuid.NewString(), tables: map[tableName]*careState{},
 		loads: map[tableName]time.Time{}, unused: map[string]int64{},
 	}
 }

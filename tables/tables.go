@@ -154,7 +154,7 @@ type PutOptions struct {
 	ID string
 
 	// Over makes a PutReplace replace only the rows of this version. Rows put later stay, and come before the new rows;
-	// columns and metadata stay as well. If rows of the version have since been replaced or compacted, the error wraps
+	// columns and metadata stay as well. If rows of the version have since been replaced or deleted, the error wraps
 	// ErrConflict.
 	Over *Version
 

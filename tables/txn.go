@@ -149,6 +149,9 @@ func (t *Txn) put(n tableName, r datafile.Rows, schema *arrow.Schema, m PutMode,
 	if err != nil {
 		return nil, err
 	}
+	if opts.Over != nil {
+		c.Add(step.tailMode(), nil, step.undoCompactions)
+	}
 	c.Add(step.tailMode(), step.IO, step.apply)
 	c.cur, c.hasPuts = c.Staged(step.newMeta, step.IO), true
 	return c, nil

@@ -26,10 +26,11 @@ type Basis struct {
 type AllowedChanges int
 
 const (
-	AnyChanges    AllowedChanges = iota // the step does not depend on existing rows
-	OnlyAdditions                       // rows can be added, but not deleted or replaced
-	OnlyAppends                         // like OnlyAdditions, but not by a correction, such as an upsert of new keys
-	NoChanges                           // the snapshot must still be Base
+	AnyChanges      AllowedChanges = iota // the step does not depend on existing rows
+	OnlyAdditions                         // rows can be added, but not deleted or replaced
+	OnlyAppends                           // like OnlyAdditions, but not by a correction, such as an upsert of new keys
+	OnlyCompactions                       // files can be merged, but the rows must not change
+	NoChanges                             // the snapshot must still be Base
 )
 
 // BasisOf returns the basis for files written for a table's current state.
@@ -94,10 +95,14 @@ func SnapshotID(t *table.Table) *int64 {
 	return nil
 }
 
-// allowsSince reports whether all commits to t since b.Base only added rows, as OnlyAdditions or OnlyAppends allows.
+// allowsSince reports whether b.Allowed allows all commits to t since b.Base.
 func (b *Basis) allowsSince(t *table.Table) bool {
+	operation := table.OpAppend
+	if b.Allowed == OnlyCompactions {
+		operation = table.OpReplace
+	}
 	for s := t.CurrentSnapshot(); s == nil || s.SnapshotID != *b.Base; {
-		if s == nil || s.Summary == nil || s.Summary.Operation != table.OpAppend || s.ParentSnapshotID == nil {
+		if s == nil || s.Summary == nil || s.Summary.Operation != operation || s.ParentSnapshotID == nil {
 			return false
 		}
 		if b.Allowed == OnlyAppends && s.Summary.Properties[correctionProperty] != "" {

@@ -72,6 +72,81 @@ func (a *Attempt) WriteManifest(meta table.Metadata, spec iceberg.PartitionSpec,
 	return m, errors.Join(err, w.Close())
 }
 
+// UndoCompactions returns cur's metadata with a new snapshot. It has the same rows as the current snapshot, but consists
+// of the files of the snapshot base and of later appends, instead of files that were merged from them. UndoCompactions
+// returns ErrNothing if no files were merged, or if other changes were made since base.
+func (a *Attempt) UndoCompactions(cur *table.Table, base int64) (table.Metadata, error) {
+	meta, s, id := cur.Metadata(), cur.CurrentSnapshot(), rand.Int64()
+	isMerged, appends := false, []*table.Snapshot{}
+	for s != nil && s.SnapshotID != base {
+		switch {
+		case s.Summary == nil || s.ParentSnapshotID == nil:
+			return nil, ErrNothing
+		case s.Summary.Operation == table.OpReplace:
+			isMerged = true
+		case s.Summary.Operation == table.OpAppend:
+			appends = append(appends, s)
+		default:
+			return nil, ErrNothing
+		}
+		s = cur.SnapshotByID(*s.ParentSnapshotID)
+	}
+	if s == nil || !isMerged {
+		return nil, ErrNothing
+	}
+	manifests, err := s.Manifests(a.IO)
+	if err != nil {
+		return nil, err
+	}
+	totals := Totals(s)
+	for _, s := range slices.Backward(appends) {
+		added, err := a.addedManifests(meta, s, id)
+		if err != nil {
+			return nil, err
+		}
+		manifests = append(manifests, added...)
+		for total, property := range map[string]string{"total-data-files": "added-data-files", "total-records": "added-records", "total-files-size": "added-files-size"} {
+			sum, _ := strconv.ParseInt(totals[total], 10, 64)
+			n, _ := number(s, property)
+			totals[total] = strconv.FormatInt(sum+n, 10)
+		}
+	}
+	return a.AddSnapshot(meta, id, &table.Summary{Operation: table.OpReplace, Properties: totals}, manifests)
+}
+
+// addedManifests returns manifests of exactly the files that the snapshot s added. If a manifest also has older files, it
+// writes another one for the snapshot with the given ID.
+func (a *Attempt) addedManifests(meta table.Metadata, s *table.Snapshot, id int64) (added []iceberg.ManifestFile, err error) {
+	manifests, err := s.Manifests(a.IO)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range manifests {
+		if m.SnapshotID() != s.SnapshotID {
+			continue
+		}
+		if m.HasExistingFiles() {
+			all, err := content.Entries(a.IO, m)
+			if err != nil {
+				return nil, err
+			}
+			var entries []iceberg.ManifestEntry
+			for _, e := range all {
+				if e.Status() == iceberg.EntryStatusADDED {
+					sequence := e.SequenceNum()
+					entries = append(entries, iceberg.NewManifestEntry(iceberg.EntryStatusEXISTING, &s.SnapshotID, &sequence, e.FileSequenceNum(), e.DataFile()))
+				}
+			}
+			spec := meta.PartitionSpecByID(int(m.PartitionSpecID()))
+			if m, err = a.WriteManifest(meta, *spec, id, entries); err != nil {
+				return nil, err
+			}
+		}
+		added = append(added, m)
+	}
+	return added, nil
+}
+
 // create creates a file in a table's directory for metadata.
 func (a *Attempt) create(meta table.Metadata, name string) (location string, w iceio.FileWriter, err error) {
 	locations, err := table.LoadLocationProvider(meta.Location(), meta.Properties())
