@@ -131,7 +131,7 @@ class Channel:
             if left <= 0:
                 raise failure(
                     ConnectionFailed, wire.NAMES[op], self.settings.url,
-                    f"no connection for {now - start:.{1 if now - start < 10 else 0}f} seconds ({cause})",
+                    f"no connection for {round(now - start, 1):.3g} seconds ({cause})",
                     "check that the server is running, and that its address is correct",
                 ) from cause  # fmt: skip
             time.sleep(min(wait * random.uniform(0.5, 1), left))
