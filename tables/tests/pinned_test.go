@@ -58,6 +58,7 @@ func TestPinnedTable(t *testing.T) {
 		"Delete":       func(t *tables.Table) error { return t.Delete(ctx) },
 		"Lock":         func(t *tables.Table) error { _, err := t.Lock(ctx); return err },
 		"MetadataSize": func(t *tables.Table) error { _, err := t.MetadataSize(ctx); return err },
+		"Maintenance":  func(t *tables.Table) error { _, err := t.Maintenance(ctx); return err },
 	}
 	reads := []string{"At", "Batches", "Bucket", "Changes", "ChangesPlan", "Info", "Name", "Parts", "Rules", "Scan", "ScanPlan", "Schema", "SchemaAsPut", "SchemaVersion", "Settings", "Versions"}
 	for _, at := range []tables.At{tables.AtVersion(1), tables.AtSnapshot("s")} {

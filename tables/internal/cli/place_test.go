@@ -35,7 +35,7 @@ func remoteServer(t *testing.T, rights flightd.Rights) (url, tokenFile string) {
 
 var (
 	timePattern = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z?`)
-	sizePattern = regexp.MustCompile(`"bytes":\d+`)
+	sizePattern = regexp.MustCompile(`"(metadata_)?bytes":\d+|metadata_bytes +\d+`)
 )
 
 // TestRemoteLikeLocal checks that every command prints the same output for a server as for a directory.
