@@ -188,6 +188,9 @@ func (r *run) tryCommand() (command string, err error) {
 	}
 	j := r.plan(command, in)
 	if r.maybe(0.3) && len(j.args) > 1 { // distinct without --by compares the selected columns
+		if command == "top" || command == "per" || command == "distinct" { // partd selects columns before it knows the result
+			j.unlimitedRows = func(bool) [][]cell { return in.rows }
+		}
 		j.selectColumns(r)
 	}
 	outFormat := in.format
