@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-partd/partd"
@@ -158,7 +159,7 @@ func (e *OpError) Error() string {
 			b.WriteString(" in bucket " + storekit.QuoteKey(e.Bucket))
 		}
 		if isMissing {
-			b.WriteString(missing.hint)
+			b.WriteString(missing.hint())
 		}
 		return b.String()
 	case e.Err == ErrNotFound && e.Bucket != "":
@@ -180,17 +181,20 @@ func (e *OpError) Error() string {
 // Unwrap returns e.Err.
 func (e *OpError) Unwrap() error { return e.Err }
 
-// missingTableError is ErrNotFound for a table, with a hint such as (did you mean "trades"?), or "".
-type missingTableError struct{ hint string }
+// missingTableError is ErrNotFound for a table. hint returns text such as (did you mean "trades"?), or "".
+type missingTableError struct{ hint func() string }
 
-func (e *missingTableError) Error() string { return ErrNotFound.Error() + e.hint }
+func (e *missingTableError) Error() string { return ErrNotFound.Error() + e.hint() }
 func (e *missingTableError) Unwrap() error { return ErrNotFound }
 
 // missingTable returns the error for a table that does not exist.
 func missingTable(ctx context.Context, cat *icecat.Catalog, n tableName) error {
 	const maxNames = 1000
-	names, _ := cat.Names(ctx, n.Namespace, "", maxNames) // an error only means that there is no hint
-	return &missingTableError{textfmt.Hint(n.Name, names)}
+	// Many callers expect the error, and never read its text.
+	return &missingTableError{sync.OnceValue(func() string {
+		names, _ := cat.Names(context.WithoutCancel(ctx), n.Namespace, "", maxNames) // an error only means that there is no hint
+		return textfmt.Hint(n.Name, names)
+	})}
 }
 
 // notFound returns the result of missingTable if err is the catalog's error for a missing table, and otherwise err.

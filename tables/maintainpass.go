@@ -155,7 +155,6 @@ func (s *Store) maintainTable(ctx context.Context, n tableName, o *MaintainOptio
 	defer release()
 	start := time.Now()
 	var reason string
-	next := start.Add(-1)
 	ctx, end := s.opts.begin(ctx, "maintain", bucketOf(n.Namespace), n.Name)
 	r, reason, err = e.care(ctx, c, o)
 	end(Outcome{Err: err})
@@ -168,12 +167,12 @@ func (s *Store) maintainTable(ctx context.Context, n tableName, o *MaintainOptio
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	c.reason, c.seen = reason, ""
+	c.reason, c.seen, c.retry = reason, "", time.Time{}
 	switch {
 	case err != nil:
-		next = time.Now().Add(min(time.Minute<<min(c.failures, 10), maxPause))
+		c.retry = time.Now().Add(min(time.Minute<<min(c.failures, 10), maxPause))
 		c.failures, c.reason = c.failures+1, s.WithoutDir(err.Error())
-		log.Warn("cannot maintain a table", "err", err, "failures", c.failures, "retry", next.Format(time.RFC3339))
+		log.Warn("cannot maintain a table", "err", err, "failures", c.failures, "retry", c.retry.Format(time.RFC3339))
 	case reason == "" && r == (MaintainResult{}):
 		c.failures, c.seen = 0, seen
 	default:
@@ -182,7 +181,6 @@ func (s *Store) maintainTable(ctx context.Context, n tableName, o *MaintainOptio
 	if r != (MaintainResult{}) {
 		c.last = time.Now()
 	}
-	c.retry = next
 	return r, err
 }
 
@@ -196,7 +194,7 @@ func (e entry) care(ctx context.Context, c *careState, o *MaintainOptions) (sum 
 	if err != nil || settings.Maintenance == MaintenanceOff || o.Requested && settings.Maintenance != MaintenanceOn {
 		return sum, "", err
 	}
-	for start, stale := time.Now(), 0; time.Since(start) < tableTime && reason == ""; {
+	for start, stale := time.Now(), 0; time.Since(start) < tableTime; {
 		began := time.Now()
 		var r MaintainResult
 		r, reason, err = e.compactRun(ctx, t, c)
@@ -208,22 +206,19 @@ func (e entry) care(ctx context.Context, c *careState, o *MaintainOptions) (sum 
 			}
 		case err != nil:
 			return sum, "", err
-		case r.FilesBefore == 0 && reason == "":
-			reason = "done"
 		}
+		isDone := err == nil && r.FilesBefore == 0
 		if t, err = e.Current(ctx); err != nil || t == nil || t.CurrentSnapshot() == nil {
 			return sum, "", err
 		}
-		if reason == "" { // leave half of the time to others
-			select {
-			case <-ctx.Done():
-				return sum, "", context.Cause(ctx)
-			case <-time.After(time.Since(began)):
-			}
+		if isDone || reason != "" {
+			break
 		}
-	}
-	if reason == "done" {
-		reason = ""
+		select { // leave half of the time to others
+		case <-ctx.Done():
+			return sum, "", context.Cause(ctx)
+		case <-time.After(time.Since(began)):
+		}
 	}
 	r, waits, err := e.expireIfDue(ctx, t, settings, c, o)
 	sum.add(r)

@@ -2,6 +2,7 @@ package tables
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"time"
 
@@ -35,6 +36,9 @@ type careState struct {
 	reason   string    // why the table needs maintenance and does not get it, or ""
 }
 
+// maxLoads is the number of loads from which each further one first forgets the old ones.
+const maxLoads = 1000
+
 func newMaintenance() *maintenance {
 	return &maintenance{
 		holder: uuid.NewString(), tables: map[tableName]*careState{},
@@ -46,11 +50,7 @@ func newMaintenance() *maintenance {
 func (m *maintenance) forget(tables []tableName, o *MaintainOptions) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for n, at := range m.loads {
-		if time.Since(at) > engineTime {
-			delete(m.loads, n)
-		}
-	}
+	m.forgetLoads()
 	if len(o.Buckets) > 0 || len(m.tables) <= len(tables) {
 		return
 	}
@@ -88,6 +88,14 @@ func (m *maintenance) noteLoad(n tableName) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.loads[n] = time.Now()
+	if len(m.loads) > maxLoads { // without passes of maintenance, nothing else forgets them
+		m.forgetLoads()
+	}
+}
+
+// forgetLoads removes the loads of engines that no longer postpone a compaction. m.mu must be held.
+func (m *maintenance) forgetLoads() {
+	maps.DeleteFunc(m.loads, func(_ tableName, at time.Time) bool { return time.Since(at) > engineTime })
 }
 
 // MaintenanceState describes the maintenance of a table by this Store.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .tables import Tables
 
 IDENTITY = 16  # number of a key's first digits that depend only on the stage's name, input names and arguments, not on code and contents
-PART = 8  # number of the next digits that depend only on the code, and of those that depend only on the contents of raw files
+PART = 8  # number of digits that depend only on the code; as many follow that depend only on the contents of raw files
 _UNFINISHED = re.compile(r"\.([0-9a-f]{64})(?:-.*|\.lock)")
 
 _directory: Path | None = None

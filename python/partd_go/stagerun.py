@@ -26,7 +26,7 @@ _MAX_ATTEMPTS = 10  # attempts of a run during which results of its stages chang
 
 
 class Step(NamedTuple):
-    """What a call would do with a stage: "runs", "may run", "kept" or "skipped", and why."""
+    """The action of a call for one stage ("runs", "may run", "kept" or "skipped"), and the reason."""
 
     stage: str
     action: str
@@ -34,7 +34,7 @@ class Step(NamedTuple):
 
 
 class Runnable(Protocol):
-    """What a run needs of a stage."""
+    """The parts of a stage that a run uses."""
 
     function: Callable[..., Any]
     cache: bool
@@ -52,7 +52,7 @@ class Runnable(Protocol):
 
 
 class _Changed(Exception):
-    """A result differs from the one that the keys of later stages contain."""
+    """A result has another hash than the keys of later stages contain."""
 
 
 class Run:

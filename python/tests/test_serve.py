@@ -105,7 +105,7 @@ def test_program_is_missing(monkeypatch, tmp_path):
 
 
 def test_script_does_not_start_itself(tmp_path, monkeypatch):
-    """Without its program, the wheel's own script on the PATH is not taken for the program."""
+    """If the wheel lacks its program, it does not use its own script on the PATH as the program."""
     script = tmp_path / "partd-server"
     script.write_text("#!/bin/sh\n")
     script.chmod(0o755)

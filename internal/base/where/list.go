@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// CutQuoted cuts text in double quotes, in which two quotes stand for one, from the beginning of list. It returns false
+// CutQuoted cuts text in double quotes from the beginning of list. Two quotes in the text stand for one. It returns false
 // if list does not begin with such text.
 func CutQuoted(list string) (content, rest string, ok bool) {
 	if !strings.HasPrefix(list, `"`) {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import difflib
 import functools
 import itertools
 import json
@@ -22,7 +21,7 @@ import pyarrow.flight as flight
 from ..errors import Closed, ConnectionFailed, Error, Refused, UnknownOutcome, failure
 from . import progress
 from .calls import Call, to_json
-from .errors import CHECK, NotFound, convert_error
+from .errors import CHECK, convert_error
 from .results import Json
 from .server import Server, SharedServer, open_server
 
@@ -36,8 +35,6 @@ _LOCAL = ("localhost", "127.0.0.1", "::1")
 _KILL_TIME = 0.5  # time between the ends of the connections of a killed server, in seconds
 _GROUP_BYTES = 16 << 20  # _read_batches returns when it has batches of this total size
 _GROUP_TIME = 0.03  # _read_batches returns the batches so far after this time, in seconds
-_HINT_TIMEOUT = 2.0  # timeout of the search for a similar name, in seconds
-_MAX_HINTED = 1000  # maximum number of names that are compared, because a comparison can take 0.1 ms
 _ATTEMPTS = 3  # how often a call is made whose server is killed each time
 _MAX_REOPENED = 8  # maximum number of connections that are kept open for unpickled handles
 
@@ -93,30 +90,14 @@ class Connection:
         returns its results. docs/dev/tables-wire.md lists the actions."""
         return self._ask(kind, timeout, **body)
 
-    def _ask(self, kind: str, /, timeout: float | None = None, *, hint: bool = True, **body: Any) -> list[Any]:
+    def _ask(self, kind: str, /, timeout: float | None = None, **body: Any) -> list[Any]:
         action = flight.Action(kind, to_json(body, kind))
-        names_snapshot = kind in ("partd.restore", "partd.delete_snapshots")
 
         def ask() -> list[Any]:
             with self._call(kind, timeout, "" if kind in _READS else CHECK) as call:
                 return call.wait(lambda: [*call.client.do_action(action, call.options)])
 
-        with self._hint({} if names_snapshot or not hint else body):
-            return [json.loads(answer.body.to_pybytes()) for answer in self._repeat(ask)]
-
-    @contextlib.contextmanager
-    def _hint(self, body: Mapping[str, Any]) -> Iterator[None]:
-        """Adds the most similar name to the error for a table that does not exist."""
-        try:
-            yield
-        except NotFound as error:
-            bucket, name = (body.get(key, "") for key in ("bucket", "name"))
-            if name and "did you mean" not in str(error):
-                with contextlib.suppress(Error):
-                    known = [table["Name"] for table in self._ask("partd.tables", _HINT_TIMEOUT, bucket=bucket, filter={})]
-                    if name not in known and len(known) <= _MAX_HINTED and (similar := difflib.get_close_matches(name, known, 1)):
-                        error.args = (f"{error}: did you mean {similar[0]!r}?",)
-            raise
+        return [json.loads(answer.body.to_pybytes()) for answer in self._repeat(ask)]
 
     def _check_open(self) -> None:
         if not self._finalizer.alive:
@@ -138,8 +119,8 @@ class Connection:
         return Call(self._open(), op, self.url, self._headers, self._timeout if timeout is None else timeout, if_unknown)
 
     def _repeat(self, call: Callable[[], T], changes_once: bool = False) -> T:
-        """Runs call, and again if the server of a directory is killed meanwhile: the next call starts it again. A change whose
-        outcome is unknown is repeated only if changes_once says that the server then applies it once."""
+        """Runs call, and repeats it if a directory's server was killed during the call: the next attempt starts the server again. A change
+        whose outcome is unknown is repeated only if changes_once says that the server then applies it once."""
         for _ in range(_ATTEMPTS - 1):
             servers = len(self._flights)
             try:
@@ -179,8 +160,7 @@ class Connection:
                 reader = call.wait(call.client.do_get, flight.Ticket(encoded), call.options)
                 return call, reader, reader.schema
 
-        with self._hint({} if isinstance(ticket, bytes) else ticket):
-            call, reader, schema = self._repeat(start, changes_once)
+        call, reader, schema = self._repeat(start, changes_once)
 
         def batches() -> Iterator[pa.RecordBatch]:
             with call:

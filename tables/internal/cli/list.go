@@ -231,9 +231,9 @@ func printDescription(out io.Writer, line describeLine) error {
 	if m := line.Maintenance; m != nil {
 		facts = append(facts, fact{"small_files", fmt.Sprint(m.SmallFiles)}, fact{"versions", fmt.Sprint(m.Versions)},
 			fact{"metadata_bytes", fmt.Sprint(m.MetadataBytes)}, fact{"unused_bytes", fmt.Sprint(m.UnusedBytes)})
-		for name, value := range map[string]string{"maintained": timeText(m.Last), "next_attempt": timeText(m.Next), "not_maintained": m.Reason} {
-			if value != "" && value != timeText(time.Time{}) {
-				facts = append(facts, fact{name, value})
+		for _, f := range []fact{{"maintained", timeText(m.Last)}, {"next_attempt", timeText(m.Next)}, {"not_maintained", m.Reason}} {
+			if f.Value != "" && f.Value != timeText(time.Time{}) {
+				facts = append(facts, f)
 			}
 		}
 	}

@@ -135,10 +135,11 @@ func (c *Catalog) prepare(ctx context.Context) (err error) {
 		return fmt.Errorf("the catalog contains no tables: %w", fs.ErrNotExist)
 	}
 	t := &transaction{ctx: ctx, tx: tx}
+	if isReader { // a reader needs no keys
+		missing = nil
+	}
 	for _, q := range missing {
-		if !isReader { // A reader needs no keys.
-			t.exec(q)
-		}
+		t.exec(q)
 	}
 	location := cmp.Or(c.root, c.dir)
 	for key, value := range map[string]string{"format": "2", "made-in": location, "id": uuid.NewString()} {
