@@ -114,7 +114,7 @@ func (w *scanWorker) emitAppends(refs []entryRef) (n int) {
 			break
 		}
 		// The entries are at random places. Touch later ones now, so that the processor fetches them meanwhile.
-		touched += data[min(int(refs[min(end+touchAhead, len(refs)-1)].keyAndKind>>2), len(data)-1)]
+		touched += data[refs[min(end+touchAhead, len(refs)-1)].keyAndKind>>2]
 		if !w.sc.keysOnly {
 			for i := range refs[n:end] {
 				values = append(values, refs[n+i].value(data)...)
