@@ -50,86 +50,114 @@ func (w *scanWorker) group(r hashRange) error {
 	return nil
 }
 
+// collect fills refs with the loaded entries with hashes in r, except those of streamed keys, and adds
+// all except large values to the ledger. It returns false if there are more than maxRefs entries, or if
+// loaded is truncated.
+func (w *scanWorker) collect(r hashRange) (complete bool, err error) {
+	data, refs, ledger, format := w.loaded, w.refs[:0], w.ledger, w.sc.scans.format
+	defer func() { w.refs, w.ledger = refs, ledger }()
+	for off := 0; off < len(data); {
+		kind, keyStart, valueStart, end, ok := segment.ParseShort(data, off)
+		if !ok {
+			e, err := segment.ParseEntry(data[off:])
+			if err == segment.ErrShortEntry && w.truncated {
+				return false, nil
+			}
+			if err != nil {
+				return false, w.sc.scans.corruptError(err)
+			}
+			kind, end = e.Kind, off+len(e.Raw)
+			valueStart = end - len(e.Value)
+			keyStart = valueStart - len(e.Key)
+		}
+		key := data[keyStart:valueStart]
+		h := format.HashBytes(key)
+		if !r.contains(h) {
+			if !w.interval.contains(h) {
+				return false, w.sc.scans.corruptError(wrongRangeError(key))
+			}
+			off = end
+			continue
+		}
+		if len(w.streamedKeys) > 0 && w.isStreamed(h, key) {
+			off = end
+			continue
+		}
+		if len(refs) == w.sc.maxRefs {
+			return false, nil
+		}
+		if kind != segment.KindBlob && !w.sc.keysOnly {
+			hashed := off + 1
+			for data[hashed-1] >= 0x80 { // skip the length of the value
+				hashed++
+			}
+			ledger.AddEntry(kind, data[hashed:end], end-valueStart)
+		}
+		refs = append(refs, entryRef{
+			hash: h, keyAndKind: uint32(keyStart)<<2 | uint32(kind),
+			keyLen: uint16(valueStart - keyStart), valueLen: uint16(end - valueStart),
+		})
+		off = end
+	}
+	return !w.truncated, nil
+}
+
 // emitRefs emits the entries of refs, which must be sorted by hash.
 func (w *scanWorker) emitRefs(refs []entryRef) error {
-	for len(refs) > 0 {
-		n := w.emitAppends(refs)
-		if n == 0 {
+	for i := 0; i < len(refs); {
+		hash, end := refs[i].hash, i
+		size, kinds := 0, uint32(0)
+		for ; end < len(refs) && refs[end].hash == hash; end++ {
+			size += int(refs[end].valueLen)
+			kinds |= refs[end].keyAndKind & 3
+		}
+		simple := kinds == uint32(segment.KindAppend) && size <= w.sc.batchBytes &&
+			(len(w.pendingKeys) == 0 || w.pendingKeys[0].Hash > hash)
+		if simple {
 			var err error
-			if n, err = w.emitHashGroup(refs); err != nil {
+			if simple, err = w.emitAppends(refs[i:end], size); err != nil {
 				return err
 			}
 		}
-		refs = refs[n:]
+		if !simple {
+			if err := w.emitEqualHashes(refs[i:end]); err != nil {
+				return err
+			}
+		}
+		i = end
 	}
 	return nil
 }
 
-// emitHashGroup emits the entries at the start of refs that have the same hash, and returns their number.
-func (w *scanWorker) emitHashGroup(refs []entryRef) (n int, err error) {
-	size := 0
-	for ; n < len(refs) && refs[n].hash == refs[0].hash; n++ {
-		size += int(refs[n].valueLen)
+// emitAppends emits the key of refs, whose entries must all be appends, of size bytes in total. If
+// the entries have different keys, it emits nothing and returns false.
+func (w *scanWorker) emitAppends(refs []entryRef, size int) (single bool, err error) {
+	data := w.loaded
+	key := refs[0].key(data)
+	b, err := w.reserve(len(key) + size)
+	if err != nil {
+		return false, err
 	}
+	start := len(b.data)
 	if w.sc.keysOnly {
 		size = 0
 	}
-	if size += int(refs[0].keyLen); size <= w.sc.batchBytes {
-		if _, err := w.reserve(size); err != nil { // do not divide a small value
-			return 0, err
+	b.data = slices.Grow(b.data, size)
+	dst := b.data[start : start+size]
+	total := 0
+	for i := range refs {
+		if string(refs[i].key(data)) != string(key) {
+			return false, nil
 		}
-		if w.emitAppends(refs[:n]) == n {
-			return n, nil
-		}
-	}
-	return n, w.emitEqualHashes(refs[:n])
-}
-
-// emitAppends emits keys at the start of refs until the batch is full, or until a key that has other entries than appends, or
-// the same hash as another key. It returns the number of emitted entries.
-func (w *scanWorker) emitAppends(refs []entryRef) (n int) {
-	b := w.batch
-	if b == nil {
-		return 0
-	}
-	data, keys, values, items, touched := w.loaded, b.keys, b.data, b.items, w.touched
-	free := w.sc.batchBytes - b.size()
-	for n < len(refs) {
-		first := &refs[n]
-		if len(w.pendingKeys) > 0 && w.pendingKeys[0].Hash <= first.hash {
-			break
-		}
-		key := first.key(data)
-		size, kinds, end := int(first.valueLen), first.keyAndKind, n+1
-		for ; end < len(refs) && refs[end].hash == first.hash && string(refs[end].key(data)) == string(key); end++ {
-			size += int(refs[end].valueLen)
-			kinds |= refs[end].keyAndKind
-		}
-		item := scanItem{start: uint32(len(values)), n: uint32(size), size: int64(size), last: true}
-		if w.sc.keysOnly {
-			item.n = 0
-		}
-		free -= len(key) + int(item.n) + scanItemLen
-		if free < 0 || segment.Kind(kinds&3) != segment.KindAppend || end < len(refs) && refs[end].hash == first.hash {
-			break
-		}
-		// The entries are at random places. Touch later ones now, so that the processor fetches them meanwhile.
-		touched += data[refs[min(end+touchAhead, len(refs)-1)].keyAndKind>>2]
+		total += int(refs[i].valueLen)
 		if !w.sc.keysOnly {
-			for i := range refs[n:end] {
-				values = append(values, refs[n+i].value(data)...)
-			}
+			dst = dst[copy(dst, refs[i].value(data)):]
 		}
-		keys = append(keys, key...)
-		item.keyEnd = uint32(len(keys))
-		items = append(items, item)
-		n = end
 	}
-	b.keys, b.data, b.items, w.touched = keys, values, items, touched
-	return n
+	b.data = b.data[:start+size]
+	b.add(key, scanItem{start: uint32(start), n: uint32(size), size: int64(total), last: true})
+	return true, nil
 }
-
-const touchAhead = 16 // number of entries by which emitAppends fetches memory in advance
 
 // emitEqualHashes emits, in order, the keys of refs and the streamed keys between them. The refs
 // must have equal hashes.

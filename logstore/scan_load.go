@@ -42,17 +42,12 @@ func (w *scanWorker) load(r hashRange) error {
 			return err
 		}
 	}
-	w.loaded, w.headers, w.interval, w.truncated = w.arena[:0], w.headers[:0], r, false
+	w.loaded, w.interval, w.truncated = w.arena[:0], r, false
 	for i := range w.sc.v.sourceCount() {
 		src, read := w.openSource(i, r)
 		var err error
-		isSegment := i < len(w.sc.v.segments)
 		// A segment's ranges contain few entries of streamed keys, which collect skips.
-		if read == r && isSegment && w.sc.v.segments[i].RawLens == nil && w.reader.Len() <= int64(cap(w.loaded)-len(w.loaded)) {
-			if err = canceled.Err(w.sc.ctx); err == nil {
-				w.loaded, w.headers, err = w.reader.AppendSection(w.loaded, w.headers)
-			}
-		} else if read == r && (len(w.streamedKeys) == 0 || isSegment) {
+		if read == r && (len(w.streamedKeys) == 0 || i < len(w.sc.v.segments)) {
 			err = segment.EachBlock(src, w.loadBlock)
 		} else {
 			err = w.eachEntryIn(i, r, func(e *segment.Entry, hash uint64) error {

@@ -94,11 +94,9 @@ func sortLowBits(refs []entryRef, lo uint64, shift int) {
 // their hashes.
 type grouping struct {
 	loaded    []byte
-	headers   []int     // offsets in loaded of block headers; an entry may continue after a header
 	interval  hashRange // range of the loaded hashes
 	truncated bool      // the interval has more entries than were loaded; the last loaded entry may be incomplete
 
 	refs, spare []entryRef
-	touched     byte // sum of prefetched bytes, so that the compiler does not remove the prefetches
 	counts      [2][1 << maxDigitBits]uint32
 }

@@ -34,7 +34,7 @@ type HotRun struct {
 }
 
 const (
-	BlockHeaderLen = 12
+	blockHeaderLen = 12
 	blockLen       = 64 << 10 // maximum uncompressed length of a block
 	MaxHotKey      = 256      // maximum length of a hot key; footers contain the hot keys, and must stay small
 

@@ -86,8 +86,8 @@ func FuzzBlocks(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		b = bytes.Clone(b)
 		file := &File{Format: &Format{}, ReaderAt: bytes.NewReader(b), Path: "seg"}
-		for off := 0; len(b)-off >= BlockHeaderLen; {
-			end := off + BlockHeaderLen + int(binary.LittleEndian.Uint32(b[off+4:])&(1<<24-1))
+		for off := 0; len(b)-off >= blockHeaderLen; {
+			end := off + blockHeaderLen + int(binary.LittleEndian.Uint32(b[off+4:])&(1<<24-1))
 			if end > len(b) {
 				break
 			}

@@ -60,19 +60,14 @@ func (l Ledger) Diff(got Ledger) error {
 // begins with the key's length.
 func (l *Ledger) AddEntry(kind Kind, hashed []byte, valueLen int) {
 	if kind == KindAppend || valueLen > 0 {
-		l.AddAppend(hashed, valueLen)
+		l.Pieces++
+		l.Bytes += int64(valueLen)
+		l.Sum.AddRecord(hashed)
 	}
 	if kind == KindSet || kind == KindDelete {
 		l.Marks++
 		l.MarkSum.Add(ledger.Sum128(xxh3.Hash128Seed(hashed[:len(hashed)-valueLen], uint64(kind))))
 	}
-}
-
-// AddAppend is like AddEntry with KindAppend, but faster.
-func (l *Ledger) AddAppend(hashed []byte, valueLen int) {
-	l.Pieces++
-	l.Bytes += int64(valueLen)
-	l.Sum.Add(ledger.Sum128(xxh3.Hash128(hashed)))
 }
 
 // AddPiece adds an append.

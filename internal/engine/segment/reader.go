@@ -30,7 +30,7 @@ func (r *Reader) Next() ([]byte, error) {
 	if len(r.ahead) == 0 && r.off == r.end {
 		return nil, io.EOF
 	}
-	if err := r.fill(BlockHeaderLen); err != nil {
+	if err := r.fill(blockHeaderLen); err != nil {
 		return nil, err
 	}
 	le := binary.LittleEndian
@@ -39,15 +39,15 @@ func (r *Reader) Next() ([]byte, error) {
 	if rawLen == 0 || rawLen > blockLen || storedLen > rawLen || c == codecNone && storedLen != rawLen {
 		return nil, r.Corrupt("a block has an invalid header")
 	}
-	if err := r.fill(BlockHeaderLen + storedLen); err != nil {
+	if err := r.fill(blockHeaderLen + storedLen); err != nil {
 		return nil, err
 	}
-	b := r.ahead[:BlockHeaderLen+storedLen]
+	b := r.ahead[:blockHeaderLen+storedLen]
 	off := r.off - int64(len(r.ahead))
 	if le.Uint32(b) != r.file.SaltedCRC(r.file.Number, off, b[4:]) {
 		return nil, r.Corrupt("a block fails its checksum")
 	}
-	stored := b[BlockHeaderLen:]
+	stored := b[blockHeaderLen:]
 	if c == codecNone {
 		r.ahead = r.ahead[len(b):]
 		return stored, nil
@@ -61,31 +61,6 @@ func (r *Reader) Next() ([]byte, error) {
 	}
 	r.ahead = r.ahead[len(b):]
 	return raw, nil
-}
-
-// Len returns the length of the unread bytes of the section, with block headers.
-func (r *Reader) Len() int64 { return int64(len(r.ahead)) + r.end - r.off }
-
-// AppendSection verifies and appends an unread section to dst, whose capacity must suffice. It does not remove block
-// headers, but appends their offsets in dst to headers. The section must not be compressed.
-func (r *Reader) AppendSection(dst []byte, headers []int) ([]byte, []int, error) {
-	section := dst[len(dst) : len(dst)+int(r.Len())]
-	if err := r.file.ReadFull(section, r.off); err != nil {
-		return dst, headers, err
-	}
-	r.ahead, r.off = section, r.end
-	for len(r.ahead) > 0 {
-		start := len(r.ahead)
-		headers = append(headers, len(dst)+len(section)-start)
-		block, err := r.Next()
-		if err == nil && BlockHeaderLen+len(block) != start-len(r.ahead) {
-			err = r.Corrupt("a block of an uncompressed segment is compressed")
-		}
-		if err != nil {
-			return dst, headers, err
-		}
-	}
-	return dst[:len(dst)+len(section)], headers, nil
 }
 
 func (r *Reader) fill(n int) error {

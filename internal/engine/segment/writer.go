@@ -88,9 +88,9 @@ func (w *Writer) Write(p []byte) error {
 				}
 			}
 			w.block = len(w.out)
-			w.out = append(w.out, make([]byte, BlockHeaderLen)...)
+			w.out = append(w.out, make([]byte, blockHeaderLen)...)
 		}
-		buf, start := &w.out, w.block+BlockHeaderLen
+		buf, start := &w.out, w.block+blockHeaderLen
 		if w.comp.codec != codecNone {
 			buf, start = &w.raw, 0
 		}
@@ -113,7 +113,7 @@ func (w *Writer) endBlock() {
 	if w.block < 0 {
 		return
 	}
-	rawLen, c := len(w.out)-w.block-BlockHeaderLen, codecNone
+	rawLen, c := len(w.out)-w.block-blockHeaderLen, codecNone
 	if w.comp.codec != codecNone {
 		var stored []byte
 		rawLen = len(w.raw)
@@ -123,7 +123,7 @@ func (w *Writer) endBlock() {
 	}
 	b := w.out[w.block:]
 	le := binary.LittleEndian
-	le.PutUint32(b[4:], uint32(c)<<24|uint32(len(b)-BlockHeaderLen))
+	le.PutUint32(b[4:], uint32(c)<<24|uint32(len(b)-blockHeaderLen))
 	le.PutUint32(b[8:], uint32(rawLen))
 	le.PutUint32(b, w.file.SaltedCRC(w.file.Number, w.off+int64(w.block), b[4:]))
 	w.block = -1
