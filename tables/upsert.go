@@ -96,6 +96,9 @@ func (t *Table) Upsert(ctx context.Context, r array.RecordReader, o *UpsertOptio
 		if set.file != nil {
 			replaced.find = set.findRows
 		}
+		if w.evolving == nil {
+			w.useVectors("write.merge.mode")
+		}
 		return w.remove(ctx, replaced)
 	})
 }
