@@ -27,7 +27,9 @@ type UpsertOptions struct {
 }
 
 // Upsert puts rows in one commit: each row replaces the rows with the same values in the key columns, or is added if no
-// row matches. Like DeleteRows, Upsert rewrites only files that contain replaced rows. If a key is null (unless
+// row matches. Like DeleteRows, Upsert rewrites only files that contain replaced rows. In
+// tables of format version 3 whose property write.merge.mode (for DeleteRows: write.delete.mode) is merge-on-read, it
+// writes deletion vectors instead. If a key is null (unless
 // o.NullKeys is set) or occurs twice in r, Upsert returns an error. It adds and widens columns if the table's evolution
 // setting allows it. It reads r to the end and does not release it.
 //

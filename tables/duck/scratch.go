@@ -41,8 +41,8 @@ const maxScratch = 32
 type scratchFile struct {
 	s       *scratch
 	path    string
-	key     string // the table's UUID, plus " deletes" for a file of bitmaps
-	mark    string // ScanPlan.TailMark or DeletesMark of the content; "" if the file cannot be reused
+	key     string            // the table's UUID, plus " deletes" for a file of bitmaps
+	mark    string            // ScanPlan.TailMark or DeletesMark of the content; "" if the file cannot be reused
 	rows    int64             // number of rows in the file, or, of a file of bitmaps, number of deleted rows
 	bitmaps []database.Bitmap // places of the data files' bitmaps; nil if they were too large, or if the file holds rows
 	refs    int               // number of queries that use the file

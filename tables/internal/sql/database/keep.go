@@ -3,6 +3,7 @@
 package database
 
 /*
+#cgo CFLAGS: -O3
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -21,18 +22,41 @@ static uint64_t deleted_word(const uint64_t *block, uint64_t file, uint64_t inde
 	return block[block[1 + 2 * file] + index];
 }
 
-// keep_range sets keep for n consecutive rows of a file. A multiplication spreads 8 bits of a bitmap over 8 bytes.
+// keep_range sets keep for n consecutive rows of a file.
 static void keep_range(const uint64_t *block, uint64_t file, uint64_t row, uint64_t n, bool *keep) {
 	const uint64_t ones = 0x0101010101010101;
-	for (uint64_t i = 0; i < n; i += 8) {
-		uint64_t shift = (row + i) % 64, bits = deleted_word(block, file, (row + i) / 64) >> shift;
-		if (shift > 56)
-			bits |= deleted_word(block, file, (row + i) / 64 + 1) << (64 - shift);
-		uint64_t spread = (bits & 0xff) * ones & 0x8040201008040201;
-		uint64_t kept = (spread + 0x7f * ones) >> 7 & ones ^ ones;
-		memcpy(keep + i, &kept, n - i < 8 ? n - i : 8); // x86-64 and arm64 are little-endian
+	uint64_t shift = row % 64, index = row / 64, word = deleted_word(block, file, index);
+	for (uint64_t i = 0; i < n; i += 64) {
+		uint64_t bits = word >> shift;
+		word = deleted_word(block, file, ++index);
+		if (shift > 0)
+			bits |= word << (64 - shift);
+		uint64_t bytes[8];
+		for (int j = 0; j < 8; j++) { // spread 8 bits over 8 bytes; x86-64 and arm64 are little-endian
+			uint64_t spread = (bits >> 8 * j & 0xff) * ones & 0x8040201008040201;
+			bytes[j] = (spread + 0x7f * ones) >> 7 & ones ^ ones;
+		}
+		memcpy(keep + i, bytes, n - i < 64 ? n - i : 64);
 	}
 }
+
+// are_consecutive reports whether all rows are in the first row's file, each after the one before. It has no branches, so
+// that compilers use vector instructions.
+static inline __attribute__((always_inline)) bool are_consecutive(const uint64_t *files, const uint64_t *rows, uint64_t n) {
+	uint64_t differences = 0;
+	for (uint64_t i = 0; i < n; i++)
+		differences |= files[i] ^ files[0] | (rows[i] - i) ^ rows[0];
+	return differences == 0;
+}
+
+#ifdef __x86_64__
+static __attribute__((target("avx2"))) bool are_consecutive_avx2(const uint64_t *files, const uint64_t *rows, uint64_t n) {
+	return are_consecutive(files, rows, n);
+}
+#define ARE_CONSECUTIVE (__builtin_cpu_supports("avx2") ? are_consecutive_avx2 : are_consecutive)
+#else
+#define ARE_CONSECUTIVE are_consecutive
+#endif
 
 static void keep_rows(void *info, void *chunk, void *result) {
 	const uint64_t *block = duckdb_scalar_function_get_extra_info(info);
@@ -40,10 +64,7 @@ static void keep_rows(void *info, void *chunk, void *result) {
 	const uint64_t *rows = duckdb_vector_get_data(duckdb_data_chunk_get_vector(chunk, 1));
 	bool *keep = duckdb_vector_get_data(result);
 	uint64_t n = duckdb_data_chunk_get_size(chunk);
-	uint64_t differences = 0; // checked without branches, so that compilers use vector instructions
-	for (uint64_t i = 0; i < n; i++)
-		differences |= files[i] ^ files[0] | (rows[i] - i) ^ rows[0];
-	if (n > 0 && differences == 0) {
+	if (n > 0 && ARE_CONSECUTIVE(files, rows, n)) {
 		keep_range(block, files[0], rows[0], n, keep);
 		return;
 	}
