@@ -11,7 +11,6 @@ import (
 	"github.com/apache/iceberg-go/table"
 	"github.com/apache/iceberg-go/table/compaction"
 
-	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/tables/internal/files/datafile"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
@@ -50,16 +49,7 @@ func (e entry) commitCompaction(ctx context.Context, t *table.Table, prepare fun
 		return r, err
 	}
 	defer func() { step.IO.RemoveFailed(err) }()
-	// Wait for a statement that changes rows, because it would have to start again if its files were replaced.
-	if err := canceled.Send(ctx, e.Changing, struct{}{}); err != nil {
-		return r, err
-	}
-	defer func() { <-e.Changing }()
-	if err := e.LockCommits(ctx); err != nil {
-		return r, err
-	}
-	defer e.Commits.Unlock()
-	if _, err = e.Commit(ctx, commit.PreparedStep{IO: step.IO, Apply: step.apply}); err != nil {
+	if _, err = e.CommitAside(ctx, commit.PreparedStep{IO: step.IO, Apply: step.apply}); err != nil {
 		return r, err
 	}
 	return MaintainResult{Tables: 1, FilesBefore: len(step.result.OldDataFiles), FilesAfter: len(step.result.NewDataFiles)}, nil

@@ -60,11 +60,7 @@ func (s *Store) sweep(ctx context.Context, grace time.Duration, recentlyUsed map
 
 // expire removes the versions that are older than an age, except the newest.
 func (e entry) expire(ctx context.Context, olderThan time.Duration, keep int) (r MaintainResult, err error) {
-	if err := e.LockCommits(ctx); err != nil {
-		return r, err
-	}
-	defer e.Commits.Unlock()
-	t, err := e.Commit(ctx, commit.PreparedStep{Apply: func(_ context.Context, _ *commit.Attempt, cur *table.Table) (meta table.Metadata, err error) {
+	t, err := e.CommitAside(ctx, commit.PreparedStep{Apply: func(_ context.Context, _ *commit.Attempt, cur *table.Table) (meta table.Metadata, err error) {
 		if cur == nil {
 			return nil, commit.ErrNothing // the table was deleted concurrently
 		}

@@ -152,39 +152,40 @@ func (sw *sweeper) listFiles(ctx context.Context) (map[string]int64, error) {
 func (sw *sweeper) recordOrphans(ctx context.Context, files map[string]int64, recentlyUsed map[string]struct{}, now time.Time) (map[string]time.Time, error) {
 	firstSeen := make(map[string]time.Time, len(files))
 	var outdated, added []string
-	err := sw.inTx(ctx, func(t *transaction) {
-		t.err = query(ctx, t.tx, func(rows *sql.Rows) error {
-			var path string
-			var millis int64
-			err := rows.Scan(&path, &millis)
-			_, wasUsed := recentlyUsed[path]
-			if _, isUnused := files[path]; isUnused && !wasUsed {
-				firstSeen[path] = time.UnixMilli(millis)
-			} else {
-				outdated = append(outdated, path)
-			}
-			return err
-		}, `SELECT path, seen_ms FROM partd_orphans`)
-		for _, path := range outdated {
-			t.exec(`DELETE FROM partd_orphans WHERE path=?`, path)
+	err := query(ctx, sw.reads, func(rows *sql.Rows) error {
+		var path string
+		var millis int64
+		err := rows.Scan(&path, &millis)
+		_, wasUsed := recentlyUsed[path]
+		if _, isUnused := files[path]; isUnused && !wasUsed {
+			firstSeen[path] = time.UnixMilli(millis)
+		} else {
+			outdated = append(outdated, path)
 		}
-	})
+		return err
+	}, `SELECT path, seen_ms FROM partd_orphans`)
 	for path := range files {
 		if _, recorded := firstSeen[path]; !recorded {
 			added = append(added, path)
 		}
 	}
-	for chunk := range slices.Chunk(added, 1000) { // so that commits do not wait long
-		if err != nil {
-			break
-		}
-		err = sw.inTx(ctx, func(t *transaction) {
-			for _, path := range chunk {
-				firstSeen[path] = now
-				t.exec(`INSERT INTO partd_orphans VALUES (?,?) ON CONFLICT DO NOTHING`, path, now.UnixMilli()+1)
+	change := func(paths []string, do func(t *transaction, path string)) {
+		for chunk := range slices.Chunk(paths, 1000) { // so that commits do not wait long
+			if err != nil {
+				return
 			}
-		})
+			err = sw.inTx(ctx, func(t *transaction) {
+				for _, path := range chunk {
+					do(t, path)
+				}
+			})
+		}
 	}
+	change(outdated, func(t *transaction, path string) { t.exec(`DELETE FROM partd_orphans WHERE path=?`, path) })
+	change(added, func(t *transaction, path string) {
+		firstSeen[path] = now
+		t.exec(`INSERT INTO partd_orphans VALUES (?,?) ON CONFLICT DO NOTHING`, path, now.UnixMilli()+1)
+	})
 	return firstSeen, err
 }
 
