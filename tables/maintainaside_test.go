@@ -50,6 +50,31 @@ func TestMaintainHoldsNoLock(t *testing.T) {
 				t.Errorf("Maintain = %+v, and no put came in between", r)
 			}
 			tabletest.WantRows(t, b, "t", tabletest.Sequence(0, 2*n+1)...)
+			info, err := b.Table("t").Info(t.Context())
+			if report, verr := s.Verify(t.Context(), nil); err != nil || verr != nil || info.Rows != 2*n+1 || name == "merge" && info.Files != 2 {
+				t.Errorf("info %+v, error %v; Verify = %+v, %v; want %d rows", info, err, report, verr, 2*n+1)
+			}
 		})
+	}
+}
+
+// TestEvolveDuringMerge merges files between the rewrite of a table's files for other columns and its commit.
+func TestEvolveDuringMerge(t *testing.T) {
+	t.Parallel()
+	b := bucketWithoutTail(t)
+	for n := range int64(8) {
+		tabletest.Put(t, b, "t", tables.PutAppend, n)
+	}
+	changing, _ := countingAttempts(t, b, func() error {
+		_, err := b.Store().Maintain(t.Context(), nil)
+		tabletest.Put(t, b, "t", tables.PutAppend, 8)
+		return err
+	})
+	if err := changing.Table("t").Evolve(t.Context(), tables.ColumnChange{Op: tables.WidenColumn, Column: "n", Type: "float64"}); err != nil {
+		t.Fatal(err)
+	}
+	info, err := b.Table("t").Info(t.Context())
+	if err != nil || info.Rows != 9 {
+		t.Errorf("the table has %d rows, error %v; want 9", info.Rows, err)
 	}
 }

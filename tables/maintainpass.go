@@ -16,8 +16,11 @@ import (
 
 // Times of the maintenance.
 const (
-	leaseTime   = time.Minute      // a killed process blocks passes of others for this long
-	sweepEvery  = 6 * time.Hour    // how often unused files are looked for
+	leaseTime   = 15 * time.Second // a killed process blocks passes of others for this long
+	sweepEvery  = 6 * time.Hour    // how often unused files are looked for, unless versions have expired
+	sweepSoon   = 10 * time.Minute // how often they are looked for after versions have expired
+	unusedTime  = 24 * time.Hour   // how long another program may take to commit a file
+	readerTime  = time.Hour        // how long another process may read files whose version has expired
 	maxPause    = 6 * time.Hour    // longest pause before a table is tried again after failures
 	tableTime   = 5 * time.Minute  // how long a pass compacts one table, before it goes on to the next
 	engineTime  = 30 * time.Second // how long an engine that has loaded a table may prepare a commit undisturbed
@@ -158,12 +161,12 @@ func (s *Store) maintainTable(ctx context.Context, n tableName, o *MaintainOptio
 	ctx, end := s.opts.begin(ctx, "maintain", bucketOf(n.Namespace), n.Name)
 	r, reason, err = e.care(ctx, c, o)
 	end(Outcome{Err: err})
-	if ctx.Err() != nil {
-		return r, err
-	}
 	log := s.opts.Logger.With("bucket", bucketOf(n.Namespace), "table", n.Name)
 	if r != (MaintainResult{}) {
 		log.Info("table maintained", "files_before", r.FilesBefore, "files_after", r.FilesAfter, "versions_expired", r.Versions, "seconds", time.Since(start).Seconds())
+	}
+	if ctx.Err() != nil {
+		return r, err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -181,6 +184,7 @@ func (s *Store) maintainTable(ctx context.Context, n tableName, o *MaintainOptio
 	if r != (MaintainResult{}) {
 		c.last = time.Now()
 	}
+	m.sweepSoon = m.sweepSoon || r.Versions > 0
 	return r, err
 }
 
@@ -194,10 +198,10 @@ func (e entry) care(ctx context.Context, c *careState, o *MaintainOptions) (sum 
 	if err != nil || settings.Maintenance == MaintenanceOff || o.Requested && settings.Maintenance != MaintenanceOn {
 		return sum, "", err
 	}
+	last, p := t.Metadata().LastSequenceNumber(), &pacer{time.Now()}
 	for start, stale := time.Now(), 0; time.Since(start) < tableTime; {
-		began := time.Now()
 		var r MaintainResult
-		r, reason, err = e.compactRun(ctx, t, c)
+		r, reason, err = e.compactRun(ctx, t, c, p, last)
 		sum.add(r)
 		switch {
 		case errors.Is(err, commit.ErrStale):
@@ -214,10 +218,8 @@ func (e entry) care(ctx context.Context, c *careState, o *MaintainOptions) (sum 
 		if isDone || reason != "" {
 			break
 		}
-		select { // leave half of the time to others
-		case <-ctx.Done():
-			return sum, "", context.Cause(ctx)
-		case <-time.After(time.Since(began)):
+		if err := p.pause(ctx); err != nil {
+			return sum, "", err
 		}
 	}
 	r, waits, err := e.expireIfDue(ctx, t, settings, c, o)
@@ -226,16 +228,23 @@ func (e entry) care(ctx context.Context, c *careState, o *MaintainOptions) (sum 
 	return sum, cmp.Or(reason, waits), err
 }
 
-// compactRun merges one run of files if it pays, and nothing prevents it. The error wraps commit.ErrStale if another
-// commit was faster.
-func (e entry) compactRun(ctx context.Context, t *table.Table, c *careState) (r MaintainResult, reason string, err error) {
+// compactRun merges one run of files if it pays, and nothing prevents it. It leaves a run to the next pass if most of its
+// files are newer than version last, so that a pass ends. The error wraps commit.ErrStale if another commit was faster.
+func (e entry) compactRun(ctx context.Context, t *table.Table, c *careState, p *pacer, last int64) (r MaintainResult, reason string, err error) {
 	m := e.s.care
 	free, _, spaceErr := e.s.DiskSpace()
 	prepare := func(ctx context.Context, t *table.Table, step *compactStep) error {
-		return e.prepareRun(ctx, t, step, func(run []table.FileScanTask) bool {
+		return e.prepareRun(ctx, t, step, p, func(run []table.FileScanTask) bool {
 			var size int64
+			old := 0
 			for _, f := range run {
 				size += f.File.FileSizeBytes()
+				if sequence(f) <= last {
+					old++
+				}
+			}
+			if old < min(minRunFiles, len(run)) {
+				return false
 			}
 			m.mu.Lock()
 			defer m.mu.Unlock()
@@ -243,7 +252,7 @@ func (e entry) compactRun(ctx context.Context, t *table.Table, c *careState) (r 
 			switch {
 			case len(e.Changing) > 0:
 				reason = "a statement is changing rows"
-			case spaceErr == nil && free < 2*size+minFree:
+			case spaceErr == nil && e.s.local == e.s.dir && free < 2*size+minFree:
 				reason = "the disk has too little free space to merge files"
 			case engine && (c.waiting.IsZero() || time.Since(c.waiting) < engineLimit):
 				reason = "an engine has loaded the table, and may be about to commit"

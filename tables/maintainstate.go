@@ -14,6 +14,7 @@ import (
 // maintenance is the state of a Store's maintenance, in memory.
 type maintenance struct {
 	holder  string     // identifies the Store to other processes
+	started time.Time  // when the Store was opened
 	running sync.Mutex // held during a pass
 
 	mu     sync.Mutex // guards the fields below and the careStates
@@ -22,6 +23,9 @@ type maintenance struct {
 	unused map[string]int64        // bytes of unused files, by the path of the table's directory
 	last   time.Time               // end of the last pass
 	err    error                   // why the last pass ended early
+
+	sweepSoon bool          // whether to look for unused files soon
+	sweepTime time.Duration // how long the last search took
 }
 
 // careState is the maintenance state of a table. Only the pass uses waiting, expired and expiring.
@@ -41,7 +45,7 @@ const maxLoads = 1000
 
 func newMaintenance() *maintenance {
 	return &maintenance{
-		holder: uuid.NewString(), tables: map[tableName]*careState{},
+		holder: uuid.NewString(), started: time.Now(), tables: map[tableName]*careState{},
 		loads: map[tableName]time.Time{}, unused: map[string]int64{},
 	}
 }
@@ -63,6 +67,21 @@ func (m *maintenance) forget(tables []tableName, o *MaintainOptions) {
 			delete(m.tables, n)
 		}
 	}
+}
+
+// clockAhead returns how far somebody has set the wall clock forward since the Store was opened. Ages by the wall clock
+// are too high by this time.
+func (m *maintenance) clockAhead() time.Duration {
+	now := time.Now()
+	return max(0, now.Round(0).Sub(m.started.Round(0))-now.Sub(m.started)) // Round removes the monotonic reading
+}
+
+// byClock returns the age by the wall clock that something of a given age has. 0 means any age.
+func (m *maintenance) byClock(age time.Duration) time.Duration {
+	if age == 0 {
+		return 0
+	}
+	return age + m.clockAhead()
 }
 
 // isDue reports whether a table can be maintained now. A time that is too far away is ignored: somebody has set the
