@@ -51,8 +51,7 @@ func (s *Store) Expire(ctx context.Context, o *MaintainOptions) (_ MaintainResul
 
 // sweep removes unused files and old IDs of puts. For files in recentlyUsed, the grace period starts again.
 func (s *Store) sweep(ctx context.Context, grace icecat.GracePeriods, recentlyUsed map[string]struct{}) (icecat.SweepResult, error) {
-	ahead := s.care.clockAhead()
-	grace.Unused, grace.Replaced = grace.Unused+ahead, grace.Replaced+ahead
+	grace.Unused, grace.Replaced = s.care.byClock(grace.Unused), s.care.byClock(grace.Replaced)
 	swept, err := s.cat.Sweep(ctx, grace, recentlyUsed, func() time.Time { _, since := s.commits.Pinned(); return since })
 	if err == nil {
 		err = s.cat.ForgetPuts(ctx, time.Now().Add(-IDAge))
@@ -103,8 +102,12 @@ func (o *MaintainOptions) keepOf(settings definition.Settings) (keep int, age ti
 func (o *MaintainOptions) expires(t *table.Table) bool {
 	settings, err := definition.SettingsOf(t.Metadata())
 	keep, age := o.keepOf(settings)
-	isCaredFor := settings.Maintenance != MaintenanceOff && (!o.Requested || settings.Maintenance == MaintenanceOn)
-	return err == nil && isCaredFor && keep+int(age) > 0
+	return err == nil && o.includes(settings) && (keep > 0 || age > 0)
+}
+
+// includes reports whether o selects tables with the given settings.
+func (o *MaintainOptions) includes(settings definition.Settings) bool {
+	return settings.Maintenance == MaintenanceOn || settings.Maintenance != MaintenanceOff && !o.Requested
 }
 
 // expireIfDue expires versions if the table's settings or o ask for it, and if there are many or the last time is long

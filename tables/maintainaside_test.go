@@ -78,3 +78,25 @@ func TestEvolveDuringMerge(t *testing.T) {
 		t.Errorf("the table has %d rows, error %v; want 9", info.Rows, err)
 	}
 }
+
+// TestMaintainClockSetForward checks that no version expires early because somebody has set the clock forward.
+func TestMaintainClockSetForward(t *testing.T) {
+	t.Parallel()
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true})
+	b := s.Bucket("")
+	for i := range int64(3) {
+		tabletest.Put(t, b, "t", tables.PutAppend, i)
+	}
+	time.Sleep(2 * time.Millisecond)
+	for _, c := range []struct {
+		ahead time.Duration
+		want  int
+	}{{time.Hour, 3}, {-time.Hour, 1}} { // forward, and back to the right time
+		s.SetClock(c.ahead)
+		maintain(t, s, &tables.MaintainOptions{OlderThan: time.Millisecond})
+		s.RetryExpiry("t")
+		if n := maintenanceOf(t, b, "t").Versions; n != c.want {
+			t.Errorf("after the clock was set by %v: %d versions, want %d", c.ahead, n, c.want)
+		}
+	}
+}

@@ -28,11 +28,13 @@ const (
 	expireEvery = time.Hour        // how often a few versions are expired; many are expired at once
 	leaseName   = "maintenance"    // in the catalog
 	sweepName   = "maintenance swept"
+	minFree     = 256 << 20 // space that maintenance leaves free on the disk, in bytes
 )
 
 // Maintain runs one pass of maintenance over the tables that o selects. It merges the small files of a table if that
-// pays, in several commits of limited size, and keeps the order of the rows. Every six hours, it also removes files that
-// nothing has needed for the grace period, and old IDs of puts.
+// pays, in several commits of limited size, and keeps the order of the rows. Every six hours, or
+// sooner after versions have expired, it also removes old IDs of puts, and files that nothing has needed for 30 hours, or
+// for an hour if they are metadata that another commit replaced or the table's versions expire. o.Grace overrides both.
 //
 // Versions expire only if o.OlderThan, o.Keep or the table's settings say so: Maintain keeps a version that is among
 // the newest Keep or younger than OlderThan. It also keeps what the table's Iceberg properties history.expire.* keep,
@@ -49,13 +51,8 @@ func (s *Store) Maintain(ctx context.Context, o *MaintainOptions) (r MaintainRes
 	if o.OlderThan < 0 || o.Keep < 0 {
 		return r, fmt.Errorf("option OlderThan is %v and Keep is %d: they must not be negative", o.OlderThan, o.Keep)
 	}
-	unpin, err := s.commits.Pin()
-	if err != nil {
-		return r, err
-	}
-	unpin() // Pin was only called to check that the store is open
-	if s.opts.ReadOnly {
-		return r, ErrReadOnly
+	if err := s.checkOpen(); err != nil || s.opts.ReadOnly {
+		return r, cmp.Or(err, ErrReadOnly)
 	}
 	m := s.care
 	if !m.running.TryLock() {
@@ -195,7 +192,7 @@ func (e entry) care(ctx context.Context, c *careState, o *MaintainOptions) (sum 
 		return sum, "", err
 	}
 	settings, err := definition.SettingsOf(t.Metadata())
-	if err != nil || settings.Maintenance == MaintenanceOff || o.Requested && settings.Maintenance != MaintenanceOn {
+	if err != nil || !o.includes(settings) {
 		return sum, "", err
 	}
 	last, p := t.Metadata().LastSequenceNumber(), &pacer{time.Now()}
@@ -268,6 +265,3 @@ func (e entry) compactRun(ctx context.Context, t *table.Table, c *careState, p *
 	r, err = e.commitCompaction(ctx, t, prepare)
 	return r, reason, err
 }
-
-// minFree is the space that maintenance leaves free on the disk, in bytes.
-const minFree = 256 << 20

@@ -14,8 +14,10 @@ import (
 // maintenance is the state of a Store's maintenance, in memory.
 type maintenance struct {
 	holder  string     // identifies the Store to other processes
-	started time.Time  // when the Store was opened
+	opened  time.Time  // when the Store was opened, by the monotonic clock
 	running sync.Mutex // held during a pass
+
+	openedWall time.Time // opened by the wall clock
 
 	mu     sync.Mutex // guards the fields below and the careStates
 	tables map[tableName]*careState
@@ -44,8 +46,9 @@ type careState struct {
 const maxLoads = 1000
 
 func newMaintenance() *maintenance {
+	now := time.Now()
 	return &maintenance{
-		holder: uuid.NewString(), started: time.Now(), tables: map[tableName]*careState{},
+		holder: uuid.NewString(), opened: now, openedWall: now.Round(0), tables: map[tableName]*careState{},
 		loads: map[tableName]time.Time{}, unused: map[string]int64{},
 	}
 }
@@ -69,19 +72,15 @@ func (m *maintenance) forget(tables []tableName, o *MaintainOptions) {
 	}
 }
 
-// clockAhead returns how far somebody has set the wall clock forward since the Store was opened. Ages by the wall clock
-// are too high by this time.
-func (m *maintenance) clockAhead() time.Duration {
-	now := time.Now()
-	return max(0, now.Round(0).Sub(m.started.Round(0))-now.Sub(m.started)) // Round removes the monotonic reading
-}
-
-// byClock returns the age by the wall clock that something of a given age has. 0 means any age.
+// byClock returns the age by the wall clock that something of a given age has. It is higher if somebody has set the clock
+// forward since the Store was opened. An age of 0 or less means any age.
 func (m *maintenance) byClock(age time.Duration) time.Duration {
-	if age == 0 {
-		return 0
+	now := time.Now()
+	ahead := now.Round(0).Sub(m.openedWall) - now.Sub(m.opened)
+	if age <= 0 || ahead < time.Minute { // the clock may only have been adjusted
+		return age
 	}
-	return age + m.clockAhead()
+	return age + ahead
 }
 
 // isDue reports whether a table can be maintained now. A time that is too far away is ignored: somebody has set the

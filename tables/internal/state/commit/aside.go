@@ -80,8 +80,12 @@ func (e *Entry) commitAside(ctx context.Context, step PreparedStep) (_ *table.Ta
 	}
 	defer unlock()
 	if !e.isPromised(a.record.New.LastSequenceNumber()) {
-		if err := cat.Commit(ctx, nil, a.record); !errors.Is(err, table.ErrCommitFailed) {
-			return a.record.Result, errors.Join(err, a.finish(ctx))
+		err := cat.Commit(ctx, nil, a.record)
+		if err == nil {
+			return a.record.Result, nil
+		}
+		if !errors.Is(err, table.ErrCommitFailed) {
+			return nil, err
 		}
 	}
 	if step.IO == nil { // The step writes no files, so it is fast.
