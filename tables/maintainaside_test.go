@@ -70,7 +70,10 @@ func TestEvolveDuringMerge(t *testing.T) {
 		tabletest.Put(t, b, "t", tables.PutAppend, 8)
 		return err
 	})
-	if err := changing.Table("t").Evolve(t.Context(), tables.ColumnChange{Op: tables.WidenColumn, Column: "n", Type: "float64"}); err != nil {
+	err := changing.Store().Update(t.Context(), func(txn *tables.Txn) error {
+		return txn.Evolve(b.Name(), "t", tables.ColumnChange{Op: tables.WidenColumn, Column: "n", Type: "float64"})
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 	info, err := b.Table("t").Info(t.Context())
