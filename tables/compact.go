@@ -11,7 +11,6 @@ import (
 	"github.com/apache/iceberg-go/table"
 	"github.com/apache/iceberg-go/table/compaction"
 
-	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/tables/internal/files/datafile"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
@@ -50,16 +49,7 @@ func (e entry) commitCompaction(ctx context.Context, t *table.Table, prepare fun
 		return r, err
 	}
 	defer func() { step.IO.RemoveFailed(err) }()
-	// Wait for a statement that changes rows, because it would have to start again if its files were replaced.
-	if err := canceled.Send(ctx, e.Changing, struct{}{}); err != nil {
-		return r, err
-	}
-	defer func() { <-e.Changing }()
-	if err := e.LockCommits(ctx); err != nil {
-		return r, err
-	}
-	defer e.Commits.Unlock()
-	if _, err = e.Commit(ctx, commit.PreparedStep{IO: step.IO, Apply: step.apply}); err != nil {
+	if _, err = e.CommitAside(ctx, commit.PreparedStep{IO: step.IO, Apply: step.apply}); err != nil {
 		return r, err
 	}
 	return MaintainResult{Tables: 1, FilesBefore: len(step.result.OldDataFiles), FilesAfter: len(step.result.NewDataFiles)}, nil
@@ -70,7 +60,8 @@ type compactStep struct {
 	commit.Basis
 	seq    int64 // sequence number of the snapshot whose files are compacted
 	result table.CompactionGroupResult
-	cut    *series.Cutter // divides rows among files by period; nil if the table has no periods
+	tasks  []table.FileScanTask // the table's files, in the order of arrival
+	cut    *series.Cutter       // divides rows among files by period; nil if the table has no periods
 }
 
 // prepareCompaction returns a step for the files that prepare writes. The table must have a snapshot.
@@ -84,30 +75,29 @@ func (e entry) prepareCompaction(ctx context.Context, t *table.Table, prepare fu
 	if schema.CheckReadable(step.Definition.Stored) != nil {
 		return step, nil // this package cannot read all columns; the engine that wrote them can compact the table
 	}
+	if step.tasks, err = datafile.Tasks(ctx, t); err != nil {
+		return nil, err
+	}
 	if err := prepare(ctx, t, step); err != nil {
 		return nil, err
 	}
-	return step, step.keepSharedDeletes(ctx, t)
+	step.keepSharedDeletes()
+	return step, nil
 }
 
 // keepSharedDeletes keeps each file of position deletes that also applies to a data file that the step does not replace.
 // Without it, the deleted rows of that file would come back.
-func (c *compactStep) keepSharedDeletes(ctx context.Context, t *table.Table) error {
+func (c *compactStep) keepSharedDeletes() {
 	if len(c.result.SafePosDeletes) == 0 {
-		return nil
-	}
-	tasks, err := datafile.Tasks(ctx, t)
-	if err != nil {
-		return err
+		return
 	}
 	replaced, kept := datafile.Paths(c.result.OldDataFiles), map[string]bool{}
-	for _, task := range tasks {
+	for _, task := range c.tasks {
 		if !replaced[task.File.FilePath()] {
 			maps.Copy(kept, datafile.Paths(task.DeleteFiles))
 		}
 	}
 	c.result.SafePosDeletes = slices.DeleteFunc(c.result.SafePosDeletes, func(f iceberg.DataFile) bool { return kept[f.FilePath()] })
-	return nil
 }
 
 // prepareAll merges all files that are smaller than they should be, and rewrites files with deletion vectors.
@@ -120,7 +110,7 @@ func (e entry) prepareAll(ctx context.Context, t *table.Table, step *compactStep
 	cfg := compaction.DefaultConfig()
 	cfg.TargetFileSizeBytes = definition.FileBytes
 	cfg.MinFileSizeBytes, cfg.MaxFileSizeBytes, cfg.MinInputFiles = cfg.TargetFileSizeBytes*3/4, cfg.TargetFileSizeBytes*9/5, 2
-	plan, err := compaction.Analyze(ctx, t, cfg)
+	plan, err := cfg.PlanCompaction(step.tasks)
 	if err != nil {
 		return err
 	}
@@ -132,11 +122,7 @@ func (e entry) prepareAll(ctx context.Context, t *table.Table, step *compactStep
 			merged[task.File.FilePath()] = true
 		}
 	}
-	tasks, err := datafile.Tasks(ctx, t)
-	if err != nil {
-		return err
-	}
-	for _, task := range tasks {
+	for _, task := range step.tasks {
 		if merged[task.File.FilePath()] {
 			continue
 		}
