@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
-	"math/bits"
 	"os/exec"
 	"path/filepath"
 	"sync"
@@ -34,105 +33,86 @@ type careLoad struct {
 
 	mu             sync.Mutex // guards the fields below
 	added          [2][]int64 // acknowledged batches of each table
-	reads, retries int
+	calls, retries int
 }
 
-// call runs f with a client, which is a new one after a failure. It reports whether f succeeded. A failure needs an
-// excuse.
-func (l *careLoad) call(c **flightclient.Client, f func(context.Context, *flightclient.Client) error) bool {
-	ctx, cancel := context.WithTimeout(l.Context(), time.Minute)
-	defer cancel()
-	before := l.trouble.Load()
-	if *c == nil {
-		var err error
-		*c, err = flightclient.Dial("grpc://"+l.address, nil)
-		mustSucceed(l, err)
-		l.Cleanup(func() { _ = (*c).Close() })
+// repeat calls f until the load has ended and one more call has succeeded. A failure needs an excuse.
+func (l *careLoad) repeat(f func(context.Context, *flightclient.Client) error) {
+	var client *flightclient.Client
+	for isLast := false; !isLast; time.Sleep(5 * time.Millisecond) {
+		isLast = l.ended.Load()
+		before := l.trouble.Load()
+		if client == nil {
+			var err error
+			client, err = flightclient.Dial("grpc://"+l.address, nil)
+			mustSucceed(l, err)
+		}
+		ctx, cancel := context.WithTimeout(l.Context(), time.Minute)
+		err := f(ctx, client)
+		cancel()
+		l.mu.Lock()
+		l.calls++
+		if err != nil {
+			l.retries++
+		}
+		l.mu.Unlock()
+		if err != nil || isLast {
+			_ = client.Close()
+			client, isLast = nil, err == nil
+		}
+		if err != nil && before%2 == 0 && l.trouble.Load() == before {
+			l.Errorf("without a kill or a full disk: %v", err)
+		}
 	}
-	err := f(ctx, *c)
-	if err == nil {
-		return true
-	}
-	_ = (*c).Close()
-	*c = nil
-	l.mu.Lock()
-	l.retries++
-	l.mu.Unlock()
-	if before%2 == 0 && l.trouble.Load() == before {
-		l.Errorf("without a kill or a full disk: %v", err)
-	}
-	return false
 }
 
 // write appends batches of ten rows. It repeats each one, with its ID, until the server acknowledges it.
 func (l *careLoad) write() {
-	var client *flightclient.Client
-	for !l.ended.Load() {
-		i := l.next.Add(1) - 1
-		for !l.call(&client, func(ctx context.Context, c *flightclient.Client) error {
-			_, err := c.Put(ctx, "", fmt.Sprint("t", i%2), tabletest.Rows(tabletest.Sequence(10*i, 10)...), tables.PutAppend, &tables.PutOptions{ID: fmt.Sprint(i)})
-			return err
-		}) {
-			time.Sleep(20 * time.Millisecond)
+	i := l.next.Add(1) - 1
+	l.repeat(func(ctx context.Context, c *flightclient.Client) error {
+		_, err := c.Put(ctx, "", tableOf(i), tabletest.Rows(tabletest.Sequence(10*i, 10)...), tables.PutAppend, &tables.PutOptions{ID: fmt.Sprint(i)})
+		if err == nil {
+			l.mu.Lock()
+			l.added[i%2] = append(l.added[i%2], i)
+			l.mu.Unlock()
+			i = l.next.Add(1) - 1
 		}
-		l.mu.Lock()
-		l.added[i%2] = append(l.added[i%2], i)
-		l.mu.Unlock()
-		time.Sleep(5 * time.Millisecond)
-	}
+		return err
+	})
 }
 
-// read reads a table again and again. Each time, it must find all acknowledged batches, and no half or doubled ones.
-func (l *careLoad) read(table int64) {
-	var client *flightclient.Client
-	for isLast := false; !isLast; time.Sleep(5 * time.Millisecond) {
-		isLast = l.ended.Load()
-		l.mu.Lock()
-		must := l.added[table]
-		l.mu.Unlock()
-		var seen map[int64]uint16
-		isRead := l.call(&client, func(ctx context.Context, c *flightclient.Client) error {
-			r, err := c.Scan(ctx, "", fmt.Sprint("t", table), nil, &tables.ScanOptions{Columns: []string{"n"}})
-			if err != nil {
-				return err
-			}
-			defer r.Release()
-			for seen = map[int64]uint16{}; r.Next(); {
-				for _, n := range r.RecordBatch().Column(0).(*array.Int64).Int64Values() {
-					if seen[n/10]&(1<<(n%10)) != 0 {
-						l.Errorf("table t%d: row %d is doubled", table, n)
-					}
-					seen[n/10] |= 1 << (n % 10)
-				}
-			}
-			return r.Err()
-		})
-		if !isRead {
-			continue
-		}
-		for i, rows := range seen {
-			if bits.OnesCount16(rows) != 10 || i%2 != table || i >= l.next.Load() {
-				l.Errorf("table t%d has the rows %010b of batch %d", table, rows, i)
-			}
-		}
-		for _, i := range must {
-			if seen[i] == 0 {
-				l.Errorf("table t%d lacks batch %d", table, i)
-			}
-		}
-		l.mu.Lock()
-		l.reads++
-		l.mu.Unlock()
-	}
-}
+func tableOf(batch int64) string { return fmt.Sprint("t", batch%2) }
 
-// fold moves rows from the tail to files more often than a server does.
-func (l *careLoad) fold() {
-	var client *flightclient.Client
-	for !l.ended.Load() {
-		l.call(&client, func(ctx context.Context, c *flightclient.Client) error { _, err := c.Fold(ctx, nil); return err })
-		time.Sleep(30 * time.Millisecond)
+// read reads a table. It must find all acknowledged batches, and no half or doubled ones.
+func (l *careLoad) read(ctx context.Context, c *flightclient.Client, table int64) error {
+	l.mu.Lock()
+	must := l.added[table]
+	l.mu.Unlock()
+	r, err := c.Scan(ctx, "", tableOf(table), nil, &tables.ScanOptions{Columns: []string{"n"}})
+	if err != nil {
+		return err
 	}
+	defer r.Release()
+	counts := map[int64]int{}
+	for r.Next() {
+		for _, n := range r.RecordBatch().Column(0).(*array.Int64).Int64Values() {
+			counts[n/10] += 1 << (4 * (n % 10))
+		}
+	}
+	if r.Err() != nil {
+		return r.Err()
+	}
+	for i, digits := range counts {
+		if digits != 0x1111111111 || i%2 != table || i >= l.next.Load() {
+			l.Errorf("table %d: the rows of batch %d occur %010x times (one digit for each row), want once", table, i, digits)
+		}
+	}
+	for _, i := range must {
+		if counts[i] == 0 {
+			l.Errorf("table %d lacks batch %d", table, i)
+		}
+	}
+	return nil
 }
 
 // TestServeMaintainsKilled kills a server PARTD_KILLS times within PARTD_MAINTAIN seconds, and fills its disk in between,
@@ -148,7 +128,7 @@ func maintainKilled(t *testing.T, flag string) {
 	writers, kills := tabletest.Rounds(t, "PARTD_WRITERS", 10), procs.Kills(t, 2)
 	life := time.Duration(tabletest.Rounds(t, "PARTD_MAINTAIN", 1)) * time.Second / time.Duration(kills+2)
 	if flag == "--no-tail" {
-		writers = max(2, writers/10) // each put writes the table's metadata
+		writers = max(5, writers/10) // each put writes the table's metadata
 	}
 	disk := vfstest.Mount(t, "tmpfs", int64(512+16*writers)<<20)
 	dir := filepath.Join(disk, "house")
@@ -165,9 +145,13 @@ func maintainKilled(t *testing.T, flag string) {
 	}
 	waitUntil(t, "no writer succeeded", func() bool { l.mu.Lock(); defer l.mu.Unlock(); return min(len(l.added[0]), len(l.added[1])) > 0 })
 	for table := range int64(2) {
-		work.Go(func() { l.read(table) })
+		work.Go(func() {
+			l.repeat(func(ctx context.Context, c *flightclient.Client) error { return l.read(ctx, c, table) })
+		})
 	}
-	work.Go(l.fold)
+	work.Go(func() { // folds the tail more often than a server does
+		l.repeat(func(ctx context.Context, c *flightclient.Client) error { _, err := c.Fold(ctx, nil); return err })
+	})
 	var peak int64
 	for i := range kills {
 		time.Sleep(life)
@@ -182,10 +166,10 @@ func maintainKilled(t *testing.T, flag string) {
 		}
 		mustSucceed(t, cmd.Process.Kill())
 		_ = cmd.Wait()
+		free()
 		if life < time.Second { // as if the lease of the killed server had ended
 			tabletest.ExecInCatalog(t, dir, `DELETE FROM partd_info WHERE key='lease maintenance'`)
 		}
-		free()
 		cmd = start()
 		time.Sleep(50 * time.Millisecond) // until calls that met the trouble have failed
 		l.trouble.Add(1)
@@ -193,24 +177,23 @@ func maintainKilled(t *testing.T, flag string) {
 	time.Sleep(life)
 	l.ended.Store(true)
 	work.Wait()
-	var client *flightclient.Client
-	count := func() (files, live int64) {
-		for table := range 2 {
-			l.call(&client, func(ctx context.Context, c *flightclient.Client) error {
-				info, _, err := c.Describe(ctx, "", fmt.Sprint("t", table), nil)
-				files, live = max(files, info.Files), live+info.Bytes
-				return err
-			})
-		}
-		return files, live
-	}
-	waitUntil(t, "more than 20 files remain", func() bool { files, _ := count(); return files <= 20 })
+	client, err := flightclient.Dial("grpc://"+l.address, nil)
+	mustSucceed(t, err)
+	defer client.Close()
+	var live int64
+	waitUntil(t, "more than 20 files remain", func() bool {
+		a, _, err := client.Describe(t.Context(), "", tableOf(0), nil)
+		mustSucceed(t, err)
+		b, _, err := client.Describe(t.Context(), "", tableOf(1), nil)
+		mustSucceed(t, err)
+		live = a.Bytes + b.Bytes
+		return max(a.Files, b.Files) <= 20
+	})
 	_, used, err := procs.Memory(cmd.Process.Pid)
 	mustSucceed(t, err)
 	if peak = max(peak, used); peak > 2*memory {
 		t.Errorf("the server used %d bytes of memory, want at most twice --memory", peak)
 	}
-	files, live := count()
 	mustSucceed(t, cmd.Process.Signal(syscall.SIGTERM))
 	mustSucceed(t, cmd.Wait())
 	data := filepath.Join(dir, "data")
@@ -220,12 +203,18 @@ func maintainKilled(t *testing.T, flag string) {
 		_, err = store.Maintain(t.Context(), &tables.MaintainOptions{Keep: 3, Grace: -1})
 		mustSucceed(t, err)
 	}
+	for table := range int64(2) {
+		got, err := tabletest.ReadAll(t.Context(), store.Bucket("").Table(tableOf(table)), nil)
+		if want := 10 * len(l.added[table]); err != nil || len(got) != want {
+			t.Errorf("at the end, table %d has %d rows, error %v; want %d", table, len(got), err, want)
+		}
+	}
 	after := sizeOf(t, data)
 	if after > 2*live+1<<20 { // plus metadata
 		t.Errorf("the files have %d bytes, want at most twice the %d live bytes", after, live)
 	}
-	t.Logf("%d batches, %d reads, %d retries; %d MiB of memory; %d files of %d bytes; data/ had %d bytes, and later %d; catalog and tail have %d",
-		l.next.Load(), l.reads, l.retries, peak>>20, files, live, before, after, sizeOf(t, dir)-after)
+	t.Logf("%d batches, %d calls, %d retries; %d MiB of memory; files of %d bytes; data/ had %d bytes, and later %d; catalog and tail have %d",
+		l.next.Load(), l.calls, l.retries, peak>>20, live, before, after, sizeOf(t, dir)-after)
 }
 
 // sizeOf returns the total size of a directory's files, in bytes.
