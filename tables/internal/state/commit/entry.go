@@ -47,6 +47,7 @@ type Entry struct {
 	nextVersion int64     // lowest version that the next append may return; commits in progress may take lower numbers
 	foldedEpoch int64     // 1 plus the number of the last epoch that a fold in progress moves to files
 
+	appends  appendQueue
 	encoders sync.Pool // *tail.Encoder values for reuse
 }
 
