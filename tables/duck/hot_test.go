@@ -31,6 +31,7 @@ func hotBatch(t *testing.T, n int) arrow.RecordBatch {
 		{Name: "sparse", Type: text, Nullable: true},
 		{Name: "list", Type: arrow.ListOf(text), Nullable: true},
 		{Name: "kind", Type: text},
+		{Name: "m", Type: number},
 	}, nil)
 	var lines bytes.Buffer
 	for i := range n {
@@ -39,7 +40,7 @@ func hotBatch(t *testing.T, n int) arrow.RecordBatch {
 		if i%3 == 0 {
 			sparse, list = fmt.Sprintf("%q", url+"?x"), fmt.Sprintf("[%q,%q]", url, url+"#")
 		}
-		fmt.Fprintf(&lines, `{"k":%d,"url":%q,"sparse":%s,"list":%s,"kind":"kind %d"}`+"\n", i, url, sparse, list, i%5)
+		fmt.Fprintf(&lines, `{"k":%d,"url":%q,"sparse":%s,"list":%s,"kind":"kind %d","m":%d}`+"\n", i, url, sparse, list, i%5, i*i)
 	}
 	b, _, err := array.RecordFromJSON(memory.DefaultAllocator, columns, &lines, array.WithMultipleDocs())
 	if err != nil {
