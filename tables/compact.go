@@ -110,7 +110,7 @@ func (c *compactStep) keepSharedDeletes(ctx context.Context, t *table.Table) err
 	return nil
 }
 
-// prepareAll merges all files that are smaller than they should be.
+// prepareAll merges all files that are smaller than they should be, and rewrites files with deletion vectors.
 func (e entry) prepareAll(ctx context.Context, t *table.Table, step *compactStep) error {
 	def := step.Definition
 	writer, stored := e.Staged(t.Metadata(), step.IO), def.WithLineage(t.Metadata().Version()).Stored
@@ -132,20 +132,18 @@ func (e entry) prepareAll(ctx context.Context, t *table.Table, step *compactStep
 			merged[task.File.FilePath()] = true
 		}
 	}
-	if hadInt32Columns(t.Metadata()) {
-		tasks, err := datafile.Tasks(ctx, t)
-		if err != nil {
-			return err
+	tasks, err := datafile.Tasks(ctx, t)
+	if err != nil {
+		return err
+	}
+	for _, task := range tasks {
+		if merged[task.File.FilePath()] {
+			continue
 		}
-		for _, task := range tasks {
-			if merged[task.File.FilePath()] {
-				continue
-			}
-			if stale, err := datafile.HasWidths(ctx, t, task); err != nil {
-				return err
-			} else if stale {
-				groups = append(groups, []table.FileScanTask{task})
-			}
+		if stale, err := isStale(ctx, t, task); err != nil {
+			return err
+		} else if stale {
+			groups = append(groups, []table.FileScanTask{task})
 		}
 	}
 	for _, tasks := range groups {
@@ -156,6 +154,14 @@ func (e entry) prepareAll(ctx context.Context, t *table.Table, step *compactStep
 		step.add(tasks, files)
 	}
 	return nil
+}
+
+// isStale reports whether a file must be rewritten even if it need not be merged.
+func isStale(ctx context.Context, t *table.Table, task table.FileScanTask) (bool, error) {
+	if len(task.DeletionVectorFiles) > 0 || !hadInt32Columns(t.Metadata()) {
+		return len(task.DeletionVectorFiles) > 0, nil
+	}
+	return datafile.HasWidths(ctx, t, task)
 }
 
 // hadInt32Columns reports whether any schema of the table has a 32-bit integer column, which may since have been
@@ -181,11 +187,9 @@ func (e entry) mergeInOrder(ctx context.Context, t *table.Table, step *compactSt
 	if err != nil {
 		return err
 	}
-	if hadInt32Columns(t.Metadata()) {
-		for _, f := range files {
-			if f.Stale, err = datafile.HasWidths(ctx, t, f.Task); err != nil {
-				return err
-			}
+	for _, f := range files {
+		if f.Stale, err = isStale(ctx, t, f.Task); err != nil {
+			return err
 		}
 	}
 	size := t.Properties().GetInt(table.WriteTargetFileSizeBytesKey, definition.FileBytes)

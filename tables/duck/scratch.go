@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/bits"
 	"os"
 	"path/filepath"
 	"sync"
@@ -42,9 +43,9 @@ const maxScratch = 32
 type scratchFile struct {
 	s       *scratch
 	path    string
-	key     string // the table's UUID, plus " deletes" for a file of bitmaps
-	mark    string // ScanPlan.TailMark or DeletesMark of the content; "" if the file cannot be reused
-	rows    int64
+	key     string            // the table's UUID, plus " deletes" for a file of bitmaps
+	mark    string            // ScanPlan.TailMark or DeletesMark of the content; "" if the file cannot be reused
+	rows    int64             // number of rows in the file, or, of a file of bitmaps, number of deleted rows
 	bitmaps []database.Bitmap // places of the data files' bitmaps; nil if they were too large, or if the file holds rows
 	refs    int               // number of queries that use the file
 	out     spill.Writer
@@ -74,6 +75,9 @@ func (s *scratch) deletedRows(ctx context.Context, plan *tables.ScanPlan, maxByt
 			content := arrow.Uint64Traits.CastToBytes(bitmaps[i])
 			f.bitmaps = append(f.bitmaps, database.Bitmap{Offset: offset, Bytes: int64(len(content))})
 			offset += int64(len(content))
+			for _, word := range bitmaps[i] {
+				f.rows += int64(bits.OnesCount64(word))
+			}
 			_, err = f.out.Write(content)
 		}
 		return errors.Join(err, f.out.Close())
