@@ -28,7 +28,8 @@ var tablesLayering = layering.Layering{
 			"examples/trades":   {"golang.org/x/sync"},
 		}},
 		{Name: "command line", Packages: map[string][]string{
-			"internal/cli": {"github.com/KimMachineGun/automemlimit", "github.com/spf13/cobra", "github.com/spf13/pflag"},
+			"internal/quickstart": nil,
+			"internal/cli":        {"github.com/KimMachineGun/automemlimit", "github.com/spf13/cobra", "github.com/spf13/pflag"},
 		}},
 		{Name: "servers, clients", Packages: map[string][]string{
 			"flightd":      {"github.com/golang-jwt/jwt", "google.golang.org/grpc", "google.golang.org/protobuf"},
