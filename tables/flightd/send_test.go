@@ -36,7 +36,7 @@ func TestSendRows(t *testing.T) {
 	}{
 		"small":                {10, 10, false},
 		"large":                {100_000, 100_000, true},
-		"part of a larger one": {1_000_000, 20_000, false},
+		"part of a larger one": {150_000, 20_000, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			allocator := memory.NewCheckedAllocator(memory.DefaultAllocator)
