@@ -4,7 +4,8 @@
     "${XDG_CACHE_HOME:-$HOME/.cache}/partd-peers/ducklake/bin/python" bench/start.py /tmp/partd-tables
 
 Each run is a new process. DuckLake is timed within its process, without the start of Python, which imports DuckDB first.
-Prints the median wall and CPU times of each job. With DUCKDB=FILE, DuckDB's command line is another peer.
+Prints the median wall and CPU times of each job. With DUCKDB=FILE, DuckDB's command line is another peer. At the end,
+prints the memory and CPU time of a server without calls.
 """
 
 import argparse
@@ -30,10 +31,35 @@ for sql in sys.argv[2:]:
 print(time.perf_counter() - start, time.process_time() - cpu)"""
 
 
+def serve(program, directory):
+    """Starts a server. Returns its process, and the line with its address."""
+    server = subprocess.Popen([program, "serve", "--listen", "grpc://127.0.0.1:0", "--dir", directory], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return server, next(line for line in server.stdout if "grpc://127.0.0.1:" in line)
+
+
+def measure_idle(program, directory, seconds):
+    """Prints what a server uses while nobody calls it."""
+    start = time.perf_counter()
+    server, _ = serve(program, directory)
+    print(f"start of {os.path.basename(program)} serve: {1000 * (time.perf_counter() - start):.0f} ms")
+
+    def cpu():
+        fields = open(f"/proc/{server.pid}/stat").read().rsplit(")")[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    time.sleep(10)
+    before = cpu()
+    time.sleep(seconds)
+    used = 100 * (cpu() - before) / seconds
+    memory = {key: int(value.split()[0]) // 1024 for key, value in (line.split(":", 1) for line in open(f"/proc/{server.pid}/status")) if key.startswith("Rss")}
+    print(f"{os.path.basename(program)} serve without calls: {used:.2f} % of a core; {memory['RssAnon']} MiB of its own, {memory['RssFile']} MiB of mapped files")
+    server.terminate()
+    server.communicate()
+
+
 def create(program, directory, tables):
     """Creates tables of one row each in our store, through a server, and in DuckLake."""
-    server = subprocess.Popen([program, "serve", "--listen", "grpc://127.0.0.1:0", "--dir", directory + "/ours"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    line = next(line for line in server.stdout if "grpc://127.0.0.1:" in line)
+    server, line = serve(program, directory + "/ours")
     with flight.connect("grpc://127.0.0.1:" + line.split("grpc://127.0.0.1:")[1].split()[0].strip('",.')) as client:
         row = pa.table({"a": [1]})
         for i in range(tables):
@@ -60,6 +86,7 @@ def main():
     p.add_argument("programs", nargs="+", help="builds of partd-tables")
     p.add_argument("--tables", type=int, default=10_000)
     p.add_argument("--rounds", type=int, default=5)
+    p.add_argument("--idle", type=float, default=60, help="seconds for which a server without calls is measured")
     o = p.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         create(o.programs[0], directory, o.tables)
@@ -80,6 +107,8 @@ def main():
         for (program, what), all in times.items():
             wall, cpu = (1000 * statistics.median(t) for t in zip(*all))
             print(f"{what}, {os.path.basename(program)}: {wall:.0f} ms, {cpu:.0f} ms of CPU time")
+        for program in o.programs:
+            measure_idle(program, directory + "/empty", o.idle)
 
 
 main()
