@@ -16,7 +16,9 @@ import (
 )
 
 // sendRows sends the rows of r. It does not return r's errors, so the caller must check r.Err.
-func sendRows(st flight.FlightService_DoGetServer, r array.RecordReader) error {
+func (a *answers) sendRows(st flight.FlightService_DoGetServer, r array.RecordReader) error {
+	a.senders.Add(1)
+	defer a.senders.Add(-1)
 	if encoded, ok := r.(interface {
 		Messages() iter.Seq[*flight.FlightData]
 	}); ok {
@@ -29,7 +31,7 @@ func sendRows(st flight.FlightService_DoGetServer, r array.RecordReader) error {
 	}
 	rows := &rowsWriter{stream: st}
 	w := ipc.NewWriterWithPayloadWriter(rows, ipc.WithSchema(r.Schema()))
-	for rows.batch = range take.Rebatch(r, datafile.RecycledBytes) {
+	for rows.batch = range take.Rebatch(r, a.maxMessage) {
 		if err := w.Write(rows.batch); err != nil {
 			return err
 		}
@@ -39,6 +41,16 @@ func sendRows(st flight.FlightService_DoGetServer, r array.RecordReader) error {
 		return nil
 	}
 	return w.Close() // sends the schema if there were no rows
+}
+
+// maxMessage returns the maximum size in bytes of a batch that is sent as one message. It returns 0 if so many calls send
+// rows that their unsent messages could take more than half of the limit. Each call then sends small messages.
+func (a *answers) maxMessage() int64 {
+	const unsentMessages = 3 // of a call whose client reads slowly
+	if unsentMessages*datafile.RecycledBytes*a.senders.Load() > a.limit/2 {
+		return 0
+	}
+	return datafile.RecycledBytes
 }
 
 // rowsWriter sends the messages of an ipc.Writer.

@@ -55,7 +55,7 @@ func TestSendRows(t *testing.T) {
 			must(t, err)
 			s := &Server{answers: answers{limit: 1 << 30}}
 			stream := &sentMessages{call: &watchedStream{s: s}}
-			must(t, sendRows(stream, r))
+			must(t, s.answers.sendRows(stream, r))
 			r.Release()
 			var messages []*flight.FlightData
 			for _, data := range stream.sent {
