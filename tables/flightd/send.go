@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/go-partd/partd/tables/internal/files/datafile"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 
@@ -30,8 +31,12 @@ func (a *answers) sendRows(st flight.FlightService_DoGetServer, r array.RecordRe
 		return nil
 	}
 	rows := &rowsWriter{stream: st}
+	maxMessage := a.maxMessage
+	if fieldCount(r.Schema()) > maxWholeFields {
+		maxMessage = func() int64 { return 0 }
+	}
 	w := ipc.NewWriterWithPayloadWriter(rows, ipc.WithSchema(r.Schema()))
-	for rows.batch = range take.Rebatch(r, a.maxMessage) {
+	for rows.batch = range take.Rebatch(r, maxMessage) {
 		if err := w.Write(rows.batch); err != nil {
 			return err
 		}
@@ -41,6 +46,18 @@ func (a *answers) sendRows(st flight.FlightService_DoGetServer, r array.RecordRe
 		return nil
 	}
 	return w.Close() // sends the schema if there were no rows
+}
+
+// maxWholeFields limits the fields of batches that are sent as one message. The header has up to 64 bytes for each field,
+// and header and batch must stay below 4 MiB.
+const maxWholeFields = 2000
+
+// fieldCount returns the number of columns, including those within columns.
+func fieldCount(s *arrow.Schema) (n int) {
+	for _, f := range s.Fields() {
+		schema.ContainsType(f.Type, func(arrow.DataType) bool { n++; return false })
+	}
+	return n
 }
 
 // maxMessage returns the maximum size in bytes of a batch that is sent as one message. It returns 0 if so many calls send

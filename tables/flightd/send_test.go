@@ -1,6 +1,7 @@
 package flightd
 
 import (
+	"fmt"
 	"io"
 	"testing"
 
@@ -101,4 +102,29 @@ func (r *receivedMessages) Recv() (*flight.FlightData, error) {
 	m := r.messages[0]
 	r.messages = r.messages[1:]
 	return m, nil
+}
+
+// TestSizeOfWideMessages checks that messages with many columns, which have long headers, stay below 4 MiB.
+func TestSizeOfWideMessages(t *testing.T) {
+	const columns, rows = 8000, 61
+	fields := make([]arrow.Field, columns)
+	for i := range fields {
+		fields[i] = arrow.Field{Name: fmt.Sprint(i), Type: arrow.PrimitiveTypes.Float64, Nullable: true}
+	}
+	wide := arrow.NewSchema(fields, nil)
+	b := array.NewRecordBuilder(memory.DefaultAllocator, wide)
+	defer b.Release()
+	for i := range fields {
+		b.Field(i).(*array.Float64Builder).AppendValues(make([]float64, rows), nil)
+	}
+	r, err := array.NewRecordReader(wide, []arrow.RecordBatch{b.NewRecordBatch()})
+	must(t, err)
+	s := &Server{answers: answers{limit: 1 << 30}}
+	stream := &sentMessages{call: &watchedStream{s: s}}
+	must(t, s.answers.sendRows(stream, r))
+	for i, data := range stream.sent {
+		if data.Len() > 4<<20 {
+			t.Errorf("message %d has %d bytes, more than many programs accept", i, data.Len())
+		}
+	}
 }
