@@ -107,17 +107,16 @@ func (r *receivedMessages) Recv() (*flight.FlightData, error) {
 // TestSizeOfWideMessages checks that messages with many columns, which have long headers, stay below 4 MiB.
 func TestSizeOfWideMessages(t *testing.T) {
 	const columns, rows = 8000, 61
-	fields := make([]arrow.Field, columns)
+	fields, arrays := make([]arrow.Field, columns), make([]arrow.Array, columns)
 	for i := range fields {
 		fields[i] = arrow.Field{Name: fmt.Sprint(i), Type: arrow.PrimitiveTypes.Float64, Nullable: true}
 	}
 	wide := arrow.NewSchema(fields, nil)
-	b := array.NewRecordBuilder(memory.DefaultAllocator, wide)
-	defer b.Release()
+	values := array.NewData(arrow.PrimitiveTypes.Float64, rows, []*memory.Buffer{nil, memory.NewBufferBytes(make([]byte, 8*rows))}, nil, 0, 0)
 	for i := range fields {
-		b.Field(i).(*array.Float64Builder).AppendValues(make([]float64, rows), nil)
+		arrays[i] = array.NewFloat64Data(values)
 	}
-	r, err := array.NewRecordReader(wide, []arrow.RecordBatch{b.NewRecordBatch()})
+	r, err := array.NewRecordReader(wide, []arrow.RecordBatch{array.NewRecordBatch(wide, arrays, rows)})
 	must(t, err)
 	s := &Server{answers: answers{limit: 1 << 30}}
 	stream := &sentMessages{call: &watchedStream{s: s}}
