@@ -112,9 +112,9 @@ func TestSizeOfWideMessages(t *testing.T) {
 		fields[i] = arrow.Field{Name: fmt.Sprint(i), Type: arrow.PrimitiveTypes.Float64, Nullable: true}
 	}
 	wide := arrow.NewSchema(fields, nil)
-	values := array.NewData(arrow.PrimitiveTypes.Float64, rows, []*memory.Buffer{nil, memory.NewBufferBytes(make([]byte, 8*rows))}, nil, 0, 0)
 	for i := range fields {
-		arrays[i] = array.NewFloat64Data(values)
+		values := memory.NewBufferBytes(make([]byte, 8*rows))
+		arrays[i] = array.NewFloat64Data(array.NewData(arrow.PrimitiveTypes.Float64, rows, []*memory.Buffer{nil, values}, nil, 0, 0))
 	}
 	r, err := array.NewRecordReader(wide, []arrow.RecordBatch{array.NewRecordBatch(wide, arrays, rows)})
 	must(t, err)
