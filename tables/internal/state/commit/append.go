@@ -86,8 +86,11 @@ func (e *Entry) tryAppend(ctx context.Context, src *datafile.Source, checkFit fu
 	switch {
 	case a.inGroup && hasRows && err == nil:
 		return e.appendInGroup(ctx, a)
-	case a.inGroup: // this result may be due to an outdated state
-		return cmp.Or(e.compare(ctx, a), err)
+	case a.inGroup: // an outdated state can cause this result
+		if failed := e.compare(ctx, a); failed != nil || a.changed {
+			return failed
+		}
+		return err
 	case !hasRows || err != nil:
 		return err
 	}
