@@ -98,7 +98,7 @@ func isMostlyDeleted(f table.FileScanTask) bool {
 	return len(files) >= 5 || float64(rows) >= minDeleted*float64(f.File.Count())
 }
 
-// prepareRun writes the merged files of one run that pays, for which may returns true.
+// prepareRun writes the merged files of one run, if a run pays and may returns true for it.
 func (e entry) prepareRun(ctx context.Context, t *table.Table, step *compactStep, p *pacer, may func(run []table.FileScanTask) bool) error {
 	def, l := step.Definition, limitsOf(t)
 	ctx = parallel.Sequential(ctx)

@@ -33,7 +33,7 @@ func (a *answers) sendRows(st flight.FlightService_DoGetServer, r array.RecordRe
 	rows := &rowsWriter{stream: st}
 	maxMessage := a.maxMessage
 	if fieldCount(r.Schema()) > maxWholeFields {
-		maxMessage = func() int64 { return 0 }
+		maxMessage = nil // small messages
 	}
 	w := ipc.NewWriterWithPayloadWriter(rows, ipc.WithSchema(r.Schema()))
 	for rows.batch = range take.Rebatch(r, maxMessage) {

@@ -166,7 +166,7 @@ func (e *Entry) hasChanged(a *appendAttempt) bool {
 	return e.state.location != a.location || e.bucketRules != a.rules
 }
 
-// compare sets a.changed to whether the table differs from the state for which the rows of a were prepared.
+// compare sets a.changed if the table has changed since the rows of a were prepared.
 func (e *Entry) compare(ctx context.Context, a *appendAttempt) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -238,7 +238,7 @@ func CorrectFiles(ctx context.Context, t *table.Table, old, files []iceberg.Data
 	})
 }
 
-// MarkRows adds files to t, and deletion vectors, some of which replace old vectors.
+// MarkRows adds files and deletion vectors to t, and removes the vectors old, which the new ones replace.
 func MarkRows(ctx context.Context, t *table.Table, files, vectors, old []iceberg.DataFile) (table.Metadata, error) {
 	return withFiles(t, files, nil, func(tx *table.Transaction, files []iceberg.DataFile) error {
 		return tx.NewRowDelta(nil).AddRows(files...).AddDeletes(vectors...).RemoveDeletes(old...).Commit(ctx)
