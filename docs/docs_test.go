@@ -1,12 +1,9 @@
 package docs_test
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"go/format"
-	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -19,101 +16,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/testutil/procs"
-	"github.com/go-partd/partd/logstore"
-	"github.com/go-partd/partd/shards"
-	"github.com/go-partd/partd/stores"
 )
-
-// openLog opens a store that is fast with any number of keys, like
-// stores.Open(ctx, "log:DIR?memory=256MiB&compression=zstd").
-func openLog(dir string) (*logstore.Store, error) {
-	return logstore.Open(dir, &logstore.Options{Memory: 256 << 20, Compression: logstore.Zstd})
-}
-
-// openBuffered opens a directory of files with 256 MiB of memory in front of it.
-func openBuffered(dir string) (*partd.Buffer, error) {
-	file, err := partd.OpenFile(dir, &partd.FileOptions{Sync: true})
-	if err != nil {
-		return nil, err
-	}
-	return partd.NewBuffer(partd.NewDict(), file, &partd.BufferOptions{Memory: 256 << 20})
-}
-
-// openShards spreads keys over two directories, for example on two disks.
-func openShards(first, second string) (*shards.Shards, error) {
-	a, err := logstore.Open(first, nil)
-	if err != nil {
-		return nil, err
-	}
-	b, err := logstore.Open(second, nil)
-	if err != nil {
-		return nil, errors.Join(err, a.Close())
-	}
-	return shards.New([]string{"one", "other"}, []partd.Partd{a, b})
-}
-
-// countPart counts the lines under each key of one part of the store.
-func countPart(ctx context.Context, store partd.Partd, part, parts int) (map[string]int, error) {
-	counts := map[string]int{}
-	for chunk, err := range partd.ScanPart(ctx, store, part, parts) {
-		if err != nil {
-			return nil, err
-		}
-		counts[chunk.Key] += bytes.Count(chunk.Data, []byte("\n"))
-	}
-	return counts, nil
-}
-
-// TestDocsReduce checks countPart, which docs/shuffle.md quotes.
-func TestDocsReduce(t *testing.T) {
-	store, want := partd.NewDict(), map[string]int{}
-	for i := range 100 {
-		key := fmt.Sprint("key ", i%30)
-		want[key]++
-		if err := store.Append(t.Context(), partd.Entry{Key: key, Value: []byte("a line\n")}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	got := map[string]int{}
-	for part := range 4 {
-		counts, err := countPart(t.Context(), store, part, 4)
-		if err != nil {
-			t.Fatal(err)
-		}
-		maps.Copy(got, counts) // each key is in only one part
-	}
-	if !maps.Equal(got, want) {
-		t.Errorf("the parts have the lines %v, want %v", got, want)
-	}
-}
-
-// TestDocsOpen checks that functions such as those in docs/stores.md open the same stores as their URLs.
-func TestDocsOpen(t *testing.T) {
-	for url, open := range map[string]func(string) (partd.Partd, error){
-		"log:%s?memory=256MiB&compression=zstd":  func(dir string) (partd.Partd, error) { return openLog(dir) },
-		"buffer+file:%s?memory=256MiB&sync=true": func(dir string) (partd.Partd, error) { return openBuffered(dir) },
-		"log:%s":                                 func(dir string) (partd.Partd, error) { return openShards(dir, dir+"-other") }, // the URL opens only the shard that has the key
-	} {
-		dir, ctx := filepath.Join(t.TempDir(), "store"), t.Context()
-		opened, err := open(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := errors.Join(opened.Append(ctx, partd.Entry{Key: "fruit", Value: []byte("apple")}), partd.Close(ctx, opened)); err != nil {
-			t.Fatal(err)
-		}
-		store, err := stores.Open(ctx, fmt.Sprintf(url, dir))
-		if err != nil {
-			t.Fatal(err)
-		}
-		values, err := store.Get(ctx, "fruit")
-		if err = errors.Join(err, partd.Close(ctx, store)); err != nil || string(values[0]) != "apple" {
-			t.Errorf("store opened as %s: Get(fruit) = %q, %v, want apple", url, values, err)
-		}
-	}
-}
 
 // docPages returns the documents whose commands and code are run.
 func docPages(t *testing.T) []string {
@@ -298,7 +202,7 @@ func freeAddress(t *testing.T) string {
 // appears in one of the test files listed below, which compile and run it.
 func TestDocsGo(t *testing.T) {
 	var source string
-	for _, name := range []string{"docs/docs_test.go", "shuffle/example_test.go", "shuffle/example_join_test.go", "encode/example_test.go", "storekit/layer_example_test.go"} {
+	for _, name := range []string{"docs/docs_test.go", "shuffle/example_test.go", "shuffle/example_join_test.go", "encode/example_test.go"} {
 		text, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)

@@ -103,7 +103,6 @@ type work struct {
 type Plan struct {
 	Segments, Passes     int64   // Passes is per reader
 	DiskBytes            int64   // temporary files of each reader
-	RangeBytes           int64   // average bytes per read request
 	CatalogBytes         int64   // memory of each reader for the index of segments
 	Upload, Commit       float64 // seconds
 	Read                 float64 // seconds
@@ -137,7 +136,6 @@ func planFlushes(writers int64) (r Requests, seconds float64) {
 func (w *work) estimate(j Job) Plan {
 	writers, readers := int64(j.Writers), int64(j.Readers)
 	p := w.Plan
-	p.RangeBytes = w.read / w.gets
 	commits, seconds := planFlushes(writers)
 	commitsPerWriter := w.commits / writers
 	p.Requests = Requests{

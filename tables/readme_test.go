@@ -41,17 +41,6 @@ func shell(t *testing.T, dir, script string, env ...string) string {
 	return string(out)
 }
 
-// TestReadmeCommand checks that the first command in the README prints the output shown there.
-func TestReadmeCommand(t *testing.T) {
-	script, tests, _ := strings.Cut(textBetween(t, "README.md", "From this directory:\n\n```sh\n", "```"), "\n")
-	if !strings.HasPrefix(script, "go run ") || tests != "go test ./...\n" {
-		t.Fatalf("README.md shows the commands %q and %q, want go run and go test", script, tests)
-	}
-	if got, want := shell(t, ".", script), textBetween(t, "README.md", "and prints\n\n```\n", "```"); got != want {
-		t.Errorf("README.md: %s printed\n%s\nwant\n%s", script, got, want)
-	}
-}
-
 // TestReadmeTour checks that the commands in the README, the tour and other pages run as written, and print the
 // output shown there.
 func TestReadmeTour(t *testing.T) {

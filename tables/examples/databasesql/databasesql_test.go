@@ -3,7 +3,6 @@ package databasesql_test
 import (
 	"context"
 	"net"
-	"os"
 	"reflect"
 	"strings"
 	"testing"
@@ -186,23 +185,5 @@ func TestBun(t *testing.T) {
 	n, err := db.NewSelect().TableExpr("NYSE.trades").Where("size IS NULL").Count(t.Context())
 	if n != 1 || err != nil {
 		t.Errorf("Count = %+v, error %v; want 1", n, err)
-	}
-}
-
-// TestPage checks that docs/flightsql.md shows the code of this example.
-func TestPage(t *testing.T) {
-	page, err := os.ReadFile("../../docs/flightsql.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	example, err := os.ReadFile("example_test.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, section, _ := strings.Cut(string(page), "## Go: database/sql\n")
-	_, code, _ := strings.Cut(section, "```go\n")
-	code, _, _ = strings.Cut(code, "```")
-	if !strings.Contains(code, "preparing") || !strings.Contains(string(example), code) {
-		t.Errorf("example_test.go does not contain the code from docs/flightsql.md:\n%s", code)
 	}
 }

@@ -239,10 +239,15 @@ func TestTypesInDocs(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range cases {
-		stored, returned := orDefault(c.StoredType, c.Put.String()), orDefault(c.ReadType, "the same")
-		row := fmt.Sprintf("| %s | %s | %s |\n", strings.ReplaceAll(c.Put.String(), "|", `\|`), stored, returned)
-		if !strings.Contains(string(text), row) {
-			t.Errorf("docs/types.md lacks\n%s", row)
+		want := fmt.Sprintf("| %s | %s |\n", c.Put, c.StoredType)
+		switch {
+		case arrow.IsNested(c.Put.ID()):
+			want = fmt.Sprintf("`%s`", c.Put.Name())
+		case c.StoredType == "":
+			want = fmt.Sprintf("`%s`", c.Put)
+		}
+		if !strings.Contains(string(text), want) {
+			t.Errorf("docs/types.md lacks\n%s", want)
 		}
 	}
 }

@@ -222,16 +222,14 @@ func TestAllTypes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rows := 0
-	for line := range strings.Lines(string(page)) {
-		if cells := strings.Split(line, " | "); len(cells) == 3 && !strings.Contains(line, "comes back as") {
-			rows++
-			if name := base.FindString(strings.TrimPrefix(cells[0], "| ")); !generated[name] {
-				t.Errorf("randomType never generates type %s", name)
-			}
+	list, _, _ := strings.Cut(string(page), "\n## ")
+	types := regexp.MustCompile("(?m)`([^`]+)`|^\\| (\\w.*) \\| ").FindAllStringSubmatch(list, -1)
+	for _, m := range types {
+		if name := base.FindString(m[1] + m[2]); !generated[name] && name != "put" {
+			t.Errorf("randomType never generates type %s", name)
 		}
 	}
-	if rows < 40 {
-		t.Errorf("docs/types.md has %d types, want at least 40", rows)
+	if len(types) < 40 {
+		t.Errorf("docs/types.md has %d types, want at least 40", len(types))
 	}
 }

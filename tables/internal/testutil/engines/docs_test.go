@@ -130,13 +130,14 @@ func TestDocExamples(t *testing.T) {
 	if err := plain.flightClient(t).putRow("nyse.trades", 1); err != nil {
 		t.Fatal(err)
 	}
+	house, _, _ := strings.Cut(docExample(t, "pyiceberg", "python"), "trades = ")
 	var written []string
 	for _, c := range []struct{ heading, language, before, after string }{
 		{"pyiceberg", "python", "", ""},
 		{"DuckDB", "sql", "import duckdb\ndb = duckdb.connect(config={'custom_extension_repository': '" + extensions(t, home) + "', 'extension_directory': '" + t.TempDir() + "'})\nask = lambda q: db.execute(q).fetchall()\n", statements},
 		{"Spark", "python", "", ""},
-		{"polars", "python", "", ""},
-		{"Daft", "python", "", ""},
+		{"polars", "python", house, ""},
+		{"Daft", "python", house, ""},
 		{"ClickHouse", "sql", "from chdb import session\ndb = session.Session()\nask = lambda q: db.query(q, 'CSV')\n", statements},
 	} {
 		t.Run(c.heading, func(t *testing.T) {
@@ -145,7 +146,8 @@ func TestDocExamples(t *testing.T) {
 			if c.heading == "ClickHouse" {
 				url, token = plain.url, plain.token
 			}
-			text := strings.NewReplacer("https://localhost:8181", url, "eyJhbG…", token).Replace(docExample(t, c.heading, c.language))
+			replacer := strings.NewReplacer("https://localhost:8181", url, "eyJhbG…", token)
+			text := replacer.Replace(docExample(t, c.heading, c.language))
 			if c.language == "sql" {
 				text = `script = '''` + text + "'''\n"
 			}
@@ -157,7 +159,7 @@ func TestDocExamples(t *testing.T) {
 			var stderr strings.Builder
 			try := func() ([]byte, error) {
 				stderr.Reset()
-				cmd := exec.CommandContext(t.Context(), file, "-c", c.before+text+c.after)
+				cmd := exec.CommandContext(t.Context(), file, "-c", replacer.Replace(c.before)+text+c.after)
 				cmd.Dir, cmd.Env = dir, append(env, "SPARK_LOCAL_IP=127.0.0.1", "REQUESTS_CA_BUNDLE=", "CURL_CA_BUNDLE=")
 				cmd.Stderr = &stderr
 				return cmd.Output()
