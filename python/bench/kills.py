@@ -110,6 +110,7 @@ def run_dask(job: dict[str, Any], method: str) -> list[Array]:
             stack.enter_context(partd_go.dask.use(job["url"]))
             method = "partd"
         frame = dd.from_map(make, range(job["tasks"]), meta=make(0, 1))
+        begin(job)
         shuffled = frame.shuffle("c0", npartitions=job["parts"], shuffle_method=method)
         return [shuffled.map_partitions(count, meta=count(make(0, 1))).compute(retries=job["retries"]).to_numpy()]
 
@@ -119,6 +120,7 @@ def run_ray(job: dict[str, Any], method: str) -> list[Array]:
 
     ray.init(num_cpus=WORKERS, include_dashboard=False, log_to_driver=False, _temp_dir=job["scratch"] + "/r",
              object_spilling_directory=job["directory"], object_store_memory=int(min(max(80e6, job["bytes"] / 4), 4e9)))  # fmt: skip
+    begin(job)
     retried = functools.partial(ray.remote, max_retries=TRIES, retry_exceptions=bool(job["retries"]) or method != "own")
 
     def split(task: int) -> list[Array]:
@@ -145,10 +147,16 @@ def run_plain(job: dict[str, Any], method: str) -> list[Array]:
                 time.sleep(1)  # it failed, and was not killed: try later
         raise RuntimeError(f"{kind} {i} failed {TRIES} times")
 
+    begin(job)
     with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
         list(pool.map(functools.partial(again, "put"), range(job["tasks"])))
         list(pool.map(functools.partial(again, "take"), range(job["parts"])))
     return verified(job, [pickle.loads(Path(job["out"], f"part-{i}").read_bytes()) for i in range(job["parts"])])
+
+
+def begin(job: dict[str, Any]) -> None:
+    """Marks the start of the shuffle, when the framework's processes are ready."""
+    Path(job["out"], "begun").touch()
 
 
 def run_task(job: dict[str, Any], kind: str, i: int) -> None:
@@ -210,7 +218,7 @@ class Program:
         self.start()
 
     def start(self) -> None:
-        self.process = subprocess.Popen(self.command, stdout=subprocess.DEVNULL)
+        self.process = subprocess.Popen(self.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         for _ in range(600):
             with contextlib.suppress(OSError), socket.create_connection(self.address.split(":")):  # type: ignore[arg-type]
                 return
@@ -230,7 +238,7 @@ def start_servers(place: str, directory: str) -> tuple[str | None, list[Program]
         server = Program(gateway, "--port", "ADDRESS", "--access", "user", "--secret", "secretsecret", "--quiet", "--keep-alive", "posix", directory)
         return f"s3://bucket/jobs?endpoint=http://{server.address}", [server]
     servers = [
-        Program("partd-server", "--store", f"log:{directory}/{i}", "--listen", "tcp://ADDRESS", "--memory=256MiB", "--log-level=error")
+        Program("partd-server", "--store", f"log:{directory}/{i}", "--listen", "tcp://ADDRESS", "--memory=256MiB")
         for i in range({"server": 1, "shards": 3}.get(place, 0))
     ]
     return "tcp://" + ",".join(server.address for server in servers) if servers else None, servers
@@ -335,7 +343,7 @@ def measure(method: str, fault: str, flags: argparse.Namespace, expected: Array,
         python = PEERS / runner / "bin" / "python"
         command = [str(python if runner != "plain" else sys.executable), __file__, "--one", method]
         log = open(f"{out}/log", "wb")
-        start = time.monotonic()
+        start, begun = time.monotonic(), 0.0
         child = subprocess.Popen(command, env={**os.environ, "KILLS": json.dumps(job)}, stdout=log, stderr=log)
         step = inject(fault, flags, disk, servers)
         peak = peak_disk = faults = 0
@@ -343,8 +351,9 @@ def measure(method: str, fault: str, flags: argparse.Namespace, expected: Array,
             time.sleep(0.2)
             used = disk_bytes(directory)
             peak, peak_disk = max(peak, memory(descendants(os.getpid()))), max(peak_disk, used)
-            faults = step(time.monotonic() - start, used)
-        result |= {"seconds": round(time.monotonic() - start, 1), "finished": child.poll() == 0, "faults": faults}
+            begun = begun or os.path.exists(f"{out}/begun") and time.monotonic()
+            faults = step(time.monotonic() - begun, used) if begun else 0
+        result |= {"seconds": round(time.monotonic() - (begun or start), 1), "finished": child.poll() == 0, "faults": faults}
         result |= {"peak_bytes": peak, "disk_bytes": peak_disk}
         if not result["finished"]:
             lines = [line for line in Path(out, "log").read_text(errors="replace").splitlines() if line.strip()] or ["no output"]
