@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import functools
 import os
 import random
 import resource
@@ -10,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -78,6 +81,44 @@ def test_file_of_an_attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, max
         assert os.path.getsize(path + "2") == 1
         1 / 0  # noqa: B018
     assert os.listdir(tmp_path / "shuffle") == ["attempt"]
+
+
+def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task waits until a full disk has space again, but not forever, and not after other errors."""
+    monkeypatch.setattr(attempts, "_SPACE_WAIT", 0.5)
+    failures: list[Exception] = []
+    appended: list[bytes] = []
+
+    class Store:
+        def append(self, entries: Mapping[str, bytes]) -> None:
+            if failures:
+                raise failures.pop()
+            appended.append(b"".join(entries.values()))
+
+    def writev(file: int, views: list[memoryview]) -> int:
+        if failures:
+            raise failures.pop()
+        return os.write(file, views[0])
+
+    monkeypatch.setattr(os, "writev", writev)
+    attempt = attempts.Attempt(Store(), "commits", "task")
+    with files.created(str(tmp_path / "shuffle" / "attempt")) as file:
+        for write, kind in (
+            (lambda: file.append([(0, 1, [b"abc"]), (1, 1, [b"d"])]), functools.partial(OSError, errno.ENOSPC)),
+            (lambda: attempt.append([("k", b"abc")]), partd_go.NoSpace),
+            (attempt.commit, partd_go.NoSpace),
+        ):
+            failures[:] = [kind("full") for _ in range(3)]
+            write()
+            failures[:] = [kind("full") for _ in range(99)]
+            with pytest.raises(OSError, match="full"):
+                write()
+            failures[:] = [OSError(errno.EIO, "broken")]
+            with pytest.raises(OSError, match="broken"):
+                write()
+            assert not failures
+    assert (tmp_path / "shuffle" / "attempt").read_bytes() == b"abcd"
+    assert len(appended) == 2
 
 
 def test_failed_attempt_leaves_no_file(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
