@@ -4,7 +4,8 @@
 
 Methods: dask-p2p; dask-disk; dask-files (partd without a URL); ray-own (Ray's objects); and dask-, ray- or plain- with server,
 shards (three servers) or bucket. "ray" and "plain" run examples/tasks. Faults: worker (one is killed every --every seconds),
-server (killed twice and restarted), disk (full for --full seconds; needs root), and none.
+server (killed twice and restarted), disk (full for --full seconds; needs root), and none. A job may take --timeout seconds.
+dask repeats a failed task --retries times; Ray repeats its own tasks if this is not 0.
 
 The workers generate the rows. The counter uses only numpy: each output partition reports the number of rows and two sums of
 hashes for each of 1,024 groups, which must equal the generator's. partd-server, tasks, partd-cloud and versitygw must be on the
@@ -44,13 +45,13 @@ Job = dict[str, Any]
 PEERS = Path(os.environ.get("PARTD_PEERS", Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"), "partd-peers")))
 METHODS = "dask-p2p,dask-disk,dask-files,dask-server,dask-shards,dask-bucket,ray-own,ray-server,plain-server,plain-shards,plain-bucket"
 WORKERS, TRIES = 4, 100
-# A row is 32 words of 8 bytes. It is also a line of text, whose first word is the name of its group.
 WORDS, GROUPS = 32, 1024
 NAMES = np.sort(np.frombuffer(b"".join(b"%04x    " % i for i in range(GROUPS)), np.uint64))
 FACTORS = np.random.default_rng(2**40).integers(0, 2**64 - 1, WORDS, np.uint64) | np.uint64(1)
 
 
 def make_rows(task: int, count: int) -> Array:
+    """Returns the rows of a task. Each is 32 words of 8 bytes, and also a line of text. Its first word is the name of its group."""
     words = np.random.default_rng(task).integers(0, 2**64 - 1, (count, WORDS), np.uint64)
     groups = words[:, 0] % np.uint64(GROUPS)
     words &= np.uint64(0x3F3F3F3F3F3F3F3F)
@@ -74,8 +75,8 @@ def count_rows(words: Array) -> Array:
     return table[table[:, 1] > 0]
 
 
-def count_task(task: tuple[int, int]) -> Array:
-    return count_rows(make_rows(*task))
+def count_task(task: int, count: int) -> Array:
+    return count_rows(make_rows(task, count))
 
 
 def totals(tables: list[Array]) -> Array:
@@ -111,7 +112,7 @@ def run_dask(job: Job, place: str) -> list[Array]:
             stack.enter_context(partd_go.dask.use(job["url"]))
             place = "partd"
         Path(job["out"], "begun").touch()
-        shuffled = dd.from_map(make, range(job["tasks"]), meta=make(0, 1)).shuffle("c0", npartitions=job["parts"], shuffle_method=place)
+        shuffled = dd.from_map(make, range(job["tasks"]), meta=make(0, 1)).shuffle("c0", npartitions=job["tasks"], shuffle_method=place)
         return [shuffled.map_partitions(count, meta=count(make(0, 1))).compute(retries=job["retries"]).to_numpy()]
 
 
@@ -125,31 +126,31 @@ def run_ray(job: Job, place: str) -> list[Array]:
 
     def split(task: int) -> list[Array]:
         rows = make_rows(task, job["rows"])
-        parts = np.searchsorted(NAMES, rows[:, 0]) % job["parts"]
-        return np.split(rows[np.argsort(parts, kind="stable")], np.cumsum(np.bincount(parts, minlength=job["parts"]))[:-1])
+        parts = np.searchsorted(NAMES, rows[:, 0]) % job["tasks"]
+        return np.split(rows[np.argsort(parts, kind="stable")], np.cumsum(np.bincount(parts, minlength=job["tasks"]))[:-1])
 
     if place == "own":
-        pieces = [remote(num_returns=job["parts"])(split).remote(task) for task in range(job["tasks"])]
+        pieces = [remote(num_returns=job["tasks"])(split).remote(task) for task in range(job["tasks"])]
         merge = remote()(lambda *pieces: count_rows(np.concatenate(pieces)))
         return ray.get([merge.remote(*column) for column in zip(*pieces, strict=True)])
     ray.get([remote()(put).remote(job, task) for task in range(job["tasks"])])
-    return verified(job, ray.get([remote()(take).remote(job, part) for part in range(job["parts"])]))
+    return verified(job, ray.get([remote()(take).remote(job, part) for part in range(job["tasks"])]))
 
 
 def run_plain(job: Job, _: str) -> list[Array]:
-    def again(task: tuple[str, int]) -> None:
+    def again(kind: str, i: int) -> None:
         for _ in range(TRIES):
-            code = subprocess.run([sys.executable, __file__, "--task", *map(str, task)]).returncode
+            code = subprocess.run([sys.executable, __file__, "--task", kind, str(i)]).returncode
             if code == 0:
                 return
             time.sleep(code > 0)  # if it failed, and was not killed, try later
-        raise RuntimeError(f"{task} failed {TRIES} times")
+        raise RuntimeError(f"{kind} {i} failed {TRIES} times")
 
     Path(job["out"], "begun").touch()
     with ThreadPoolExecutor(WORKERS) as pool:
-        for kind, count in (("put", job["tasks"]), ("take", job["parts"])):
-            list(pool.map(again, [(kind, i) for i in range(count)]))
-    return verified(job, [pickle.loads(Path(job["out"], f"part-{i}").read_bytes()) for i in range(job["parts"])])
+        for kind in ("put", "take"):
+            list(pool.map(functools.partial(again, kind), range(job["tasks"])))
+    return verified(job, [pickle.loads(Path(job["out"], f"part-{i}").read_bytes()) for i in range(job["tasks"])])
 
 
 def run_task(job: Job, kind: str, i: int) -> None:
@@ -169,7 +170,7 @@ def take(job: Job, part: int) -> tuple[Array, str]:
     """Counts the rows that "tasks reduce" prints. Also returns the checksum for "tasks verify"."""
     with tempfile.TemporaryDirectory(dir=job["scratch"]) as directory:
         command = ["tasks", "reduce", "--server", job["url"], "--job", "shuffle", "--tasks", str(job["tasks"])]
-        command += ["--part", f"{part}/{job['parts']}", "--share", f"{directory}/share"]
+        command += ["--part", f"{part}/{job['tasks']}", "--share", f"{directory}/share"]
         with subprocess.Popen(command, stdout=subprocess.PIPE) as program:
             blocks = iter(functools.partial(program.stdout.read, 8 * WORDS << 16), b"")  # type: ignore[union-attr]
             sums = totals([count_rows(np.frombuffer(block, np.uint64).reshape(-1, WORDS)) for block in blocks])
@@ -335,19 +336,10 @@ def end_all() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--bytes", type=lambda text: int(float(text)), default=300_000_000, help="size of all rows")
-    parser.add_argument("--methods", default=METHODS)
-    parser.add_argument("--faults", default="none,worker,server,disk")
-    parser.add_argument("--directory", default=tempfile.gettempdir())
-    for name, default, text in (
-        ("--task-bytes", 64e6, "size of a task's rows"),
-        ("--every", 10, "seconds between kills of workers"),
-        ("--full", 5, "seconds for which the disk is full"),
-        ("--timeout", 600, "seconds for each run"),
-        ("--retries", 0, "how often dask repeats a task after an error; Ray does so if it is not 0"),
-        ("--seed", 1, "selects the victims"),
-    ):
-        parser.add_argument(name, type=type(default), default=default, help=text)
+    defaults: Job = {"bytes": 3e8, "task-bytes": 64e6, "methods": METHODS, "faults": "none,worker,server,disk", "every": 10.0, "full": 5.0}
+    defaults |= {"timeout": 600.0, "retries": 0, "seed": 1, "directory": tempfile.gettempdir()}
+    for name, default in defaults.items():
+        parser.add_argument(f"--{name}", type=type(default), default=default)
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--task", nargs=2, help=argparse.SUPPRESS)
     flags = parser.parse_args()
@@ -357,15 +349,15 @@ def main() -> None:
         return
     if flags.one:
         runner, place = flags.one.split("-")
-        tables = {"dask": run_dask, "ray": run_ray, "plain": run_plain}[runner](job, place)
-        Path(job["out"], "result").write_bytes(pickle.dumps(tables))
+        Path(job["out"], "result").write_bytes(pickle.dumps(globals()[f"run_{runner}"](job, place)))
         return
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(2))
+    flags.bytes = int(flags.bytes)
     ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER, for end_all
-    flags.tasks = flags.parts = min(256, max(WORKERS, round(flags.bytes / flags.task_bytes)))  # examples/tasks has 256 partitions
+    flags.tasks = min(256, max(WORKERS, round(flags.bytes / flags.task_bytes)))  # examples/tasks has 256 partitions
     flags.rows = flags.bytes // (flags.tasks * 8 * WORDS)
     with multiprocessing.Pool(2) as pool:
-        expected = totals(pool.map(count_task, [(task, flags.rows) for task in range(flags.tasks)], 1))
+        expected = totals(pool.starmap(count_task, [(task, flags.rows) for task in range(flags.tasks)], 1))
     is_wrong = False
     for method in flags.methods.split(","):
         for fault in flags.faults.split(","):
