@@ -8,12 +8,14 @@ import os
 import random
 import resource
 import shutil
+import struct
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,6 +30,7 @@ from test_dask import KILLS, check_all, expected, wait_until_empty  # noqa: F401
 import partd_go.dask
 import partd_go.server as server_module
 from partd_go.dask import attempts, files, shuffle
+from partd_go.errors import NO_SPACE, UNKNOWN, parse_error
 
 # dask and pandas emit warnings about each other.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -100,18 +103,23 @@ def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             raise failures.pop()
         return os.write(file, views[0])
 
+    def refused(*codes_and_text: Any) -> partd_go.Error:
+        *codes, text = codes_and_text
+        fields = struct.pack(f"<B{len(codes)}H", len(codes), *codes) + bytes(13)
+        return parse_error(fields + struct.pack("<I", len(text)) + text.encode(), "append", "tcp://server")
+
     monkeypatch.setattr(os, "writev", writev)
     attempt = attempts.Attempt(Store(), "commits", "task")
     with files.created(str(tmp_path / "shuffle" / "attempt")) as file:
         for write, kind in (
             (lambda: file.append([(0, 1, [b"abc"]), (1, 1, [b"d"])]), functools.partial(OSError, errno.ENOSPC)),
-            (lambda: attempt.append([("k", b"abc")]), partd_go.NoSpace),
-            (attempt.commit, partd_go.NoSpace),
+            (lambda: attempt.append([("k", b"abc")]), functools.partial(refused, NO_SPACE)),
+            (attempt.commit, functools.partial(refused, UNKNOWN, NO_SPACE)),  # another server had space
         ):
             failures[:] = [kind("full") for _ in range(3)]
             write()
             failures[:] = [kind("full") for _ in range(99)]
-            with pytest.raises(OSError, match="full"):
+            with pytest.raises((OSError, partd_go.UnknownOutcome), match="full"):
                 write()
             failures[:] = [OSError(errno.EIO, "broken")]
             with pytest.raises(OSError, match="broken"):

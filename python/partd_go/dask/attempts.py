@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 import xxhash
 
-from ..errors import NoSpace
+from ..errors import NO_SPACE, QUOTA, Error
 
 T = TypeVar("T")
 
@@ -25,13 +25,17 @@ class Damaged(ValueError):
 
 
 def when_space(write: Callable[[], T]) -> T:
-    """Returns write(). If the disk is full, it calls write again for up to a minute. A write that fails must change nothing."""
+    """Returns write(). If a disk is full, it calls write again for up to a minute. Before that, one of several servers may have
+    applied the write, so readers must skip what is written twice."""
     deadline = time.monotonic() + _SPACE_WAIT
     while True:
         try:
             return write()
-        except OSError as error:
-            is_full = isinstance(error, NoSpace) or error.errno in (errno.ENOSPC, errno.EDQUOT)
+        except (Error, OSError) as error:
+            if isinstance(error, Error):
+                is_full = bool(error.codes & {NO_SPACE, QUOTA})
+            else:
+                is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             if not is_full or time.monotonic() >= deadline:
                 raise
         time.sleep(min(1.0, _SPACE_WAIT / 10))
