@@ -23,6 +23,7 @@ import multiprocessing
 import os
 import pickle
 import random
+import re
 import shutil
 import signal
 import socket
@@ -239,8 +240,8 @@ def memory(process: psutil.Process) -> int:
 
 def is_worker(process: psutil.Process) -> bool:
     with contextlib.suppress(psutil.Error):
-        line = " ".join(process.cmdline())
-        return line.startswith(("tasks ", "ray::")) and "IDLE" not in line or "spawn_main" in line or " --task " in line
+        line = " ".join(process.cmdline())  # Ray's agents and spilling workers are not workers for tasks
+        return bool(re.match(r"tasks |ray::(?!IDLE|\w*Agent|\w*_Worker)|.*spawn_main|.* --task ", line))
     return False
 
 
