@@ -1,4 +1,4 @@
-// Command tasks counts, sorts or joins lines in several processes that share one
+// Command tasks counts, sorts, joins or shuffles lines in several processes that share one
 // partd-server. Each process may die and be started again. See README.md.
 //
 //	tasks map --job JOB [--side left|right] FILE     is one task: puts a file's lines into the store
@@ -43,7 +43,7 @@ func main() {
 func run(ctx context.Context, args []string) (err error) {
 	flags := flag.NewFlagSet("tasks", flag.ExitOnError)
 	server := flags.String("server", "tcp://127.0.0.1:7077", "`URL` of the server; for several servers, tcp://HOST:PORT,HOST:PORT")
-	job := flags.String("job", "", "`JOB`: count, sort or join")
+	job := flags.String("job", "", "`JOB`: count, sort, join or shuffle")
 	side := flags.String("side", "left", "join: the `SIDE` of the file, left or right")
 	tasks := flags.Int("tasks", 0, "the `number` of tasks to wait for")
 	p := part{count: 1}
@@ -67,8 +67,8 @@ func run(ctx context.Context, args []string) (err error) {
 		return errors.New("--tasks is missing: pass the number of tasks to wait for")
 	case args[0] == "verify" && flags.NArg() > 0:
 		return verify(ctx, store, wait, flags.Args())
-	case !slices.Contains([]string{"count", "sort", "join"}, *job):
-		return fmt.Errorf("unknown job %q: --job is count, sort or join", *job)
+	case !slices.Contains([]string{"count", "sort", "join", "shuffle"}, *job):
+		return fmt.Errorf("unknown job %q: --job is count, sort, join or shuffle", *job)
 	case !slices.Contains([]string{"left", "right"}, *side): // join would ignore lines of another side
 		return fmt.Errorf("unknown side %q: --side is left or right", *side)
 	case args[0] == "map" && flags.NArg() == 1:
@@ -132,6 +132,9 @@ func mapFile(ctx context.Context, store partd.Partd, job, side, name string) err
 		case "join":
 			key, _, _ := strings.Cut(line, " ")
 			add(hash(key), side+" "+line)
+		case "shuffle":
+			key, _, _ := strings.Cut(line, " ")
+			add(hash(key), line)
 		}
 		if size >= batchBytes {
 			if err := w.Append(ctx, partd.Entries(batch)...); err != nil {
@@ -193,6 +196,13 @@ func reduce(ctx context.Context, store partd.Partd, job string, o *shuffle.WaitO
 			identity := func(line string) string { return line }
 			for line, sortErr := range shuffle.Sort(ctx, lines("", &share), shuffle.By(shuffle.Asc(identity)), nil) {
 				if err = sortErr; err != nil {
+					break
+				}
+				fmt.Fprintln(out, line)
+			}
+		case "shuffle":
+			for line, lineErr := range lines("", &share) {
+				if err = lineErr; err != nil {
 					break
 				}
 				fmt.Fprintln(out, line)

@@ -58,6 +58,11 @@ exec %[2]s/tasks "$@"
 			for i in 0 1 2; do tasks reduce --server $SERVER --job count --tasks 6 --part $i/3 --share s$i >out$i & done; wait
 			v="tasks verify --server $SERVER --tasks 6"; ! $v s0 s2 2>said && ! $v s0 s1 s1 2>>said && ! $v s0 s1 s2 s2 2>>said &&
 			[ $(grep -c 'the pieces of 6 tasks: ' said) = 3 ] && $v s0 s1 s2 && sort out?`, `cat a?.txt | tr -s ' ' '\n' | sort | uniq -c | awk '{print $1, $2}' | sort`, false},
+		{"shuffle in parts", "sort", `for f in a?.txt; do tasks map --server $SERVER --job shuffle $f; done
+			for i in 0 1 2; do tasks reduce --server $SERVER --job shuffle --tasks 6 --part $i/3 --share s$i >out$i & done; wait
+			tasks verify --server $SERVER --tasks 6 s0 s1 s2
+			for i in 0 1 2; do cut -d ' ' -f 1 out$i | sort -u; done | sort | uniq -d # prints words that are in several parts
+			sort out?`, `sort a?.txt`, false},
 	} {
 		for _, servers := range []int{1, 3} { // several servers share the partitions
 			t.Run(fmt.Sprint(c.name, " servers=", servers), func(t *testing.T) {

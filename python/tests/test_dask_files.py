@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import functools
 import os
 import random
 import resource
 import shutil
+import struct
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,6 +30,7 @@ from test_dask import KILLS, check_all, expected, wait_until_empty  # noqa: F401
 import partd_go.dask
 import partd_go.server as server_module
 from partd_go.dask import attempts, files, shuffle
+from partd_go.errors import NO_SPACE, UNKNOWN, parse_error
 
 # dask and pandas emit warnings about each other.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -78,6 +84,49 @@ def test_file_of_an_attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, max
         assert os.path.getsize(path + "2") == 1
         1 / 0  # noqa: B018
     assert os.listdir(tmp_path / "shuffle") == ["attempt"]
+
+
+def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task waits until a full disk has space again, but not forever, and not after other errors."""
+    monkeypatch.setattr(attempts, "_SPACE_WAIT", 0.5)
+    failures: list[Exception] = []
+    appended: list[bytes] = []
+
+    class Store:
+        def append(self, entries: Mapping[str, bytes]) -> None:
+            if failures:
+                raise failures.pop()
+            appended.append(b"".join(entries.values()))
+
+    def writev(file: int, views: list[memoryview]) -> int:
+        if failures:
+            raise failures.pop()
+        return os.write(file, views[0])
+
+    def refused(*codes_and_text: Any) -> partd_go.Error:
+        *codes, text = codes_and_text
+        fields = struct.pack(f"<B{len(codes)}H", len(codes), *codes) + bytes(13)
+        return parse_error(fields + struct.pack("<I", len(text)) + text.encode(), "append", "tcp://server")
+
+    monkeypatch.setattr(os, "writev", writev)
+    attempt = attempts.Attempt(Store(), "commits", "task")
+    with files.created(str(tmp_path / "shuffle" / "attempt")) as file:
+        for write, kind in (
+            (lambda: file.append([(0, 1, [b"abc"]), (1, 1, [b"d"])]), functools.partial(OSError, errno.ENOSPC)),
+            (lambda: attempt.append([("k", b"abc")]), functools.partial(refused, NO_SPACE)),
+            (attempt.commit, functools.partial(refused, UNKNOWN, NO_SPACE)),  # another server had space
+        ):
+            failures[:] = [kind("full") for _ in range(3)]
+            write()
+            failures[:] = [kind("full") for _ in range(99)]
+            with pytest.raises((OSError, partd_go.UnknownOutcome), match="full"):
+                write()
+            failures[:] = [OSError(errno.EIO, "broken")]
+            with pytest.raises(OSError, match="broken"):
+                write()
+            assert not failures
+    assert (tmp_path / "shuffle" / "attempt").read_bytes() == b"abcd"
+    assert len(appended) == 2
 
 
 def test_failed_attempt_leaves_no_file(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,18 +3,42 @@ describes. Of each task, readers see only the attempt (execution) that commits f
 
 from __future__ import annotations
 
+import errno
 import secrets
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import xxhash
 
+from ..errors import NO_SPACE, QUOTA, Error
+
+T = TypeVar("T")
+
 PIECE, COMMIT = 1, 2
+_SPACE_WAIT = 60.0  # seconds for which a task waits until a full disk has space again
 
 
 class Damaged(ValueError):
     """A key holds bytes that no attempt wrote."""
+
+
+def when_space(write: Callable[[], T]) -> T:
+    """Returns write(). If a disk is full, it calls write again for up to a minute. Before that, one of several servers may have
+    applied the write, so readers must skip what is written twice."""
+    deadline = time.monotonic() + _SPACE_WAIT
+    while True:
+        try:
+            return write()
+        except (Error, OSError) as error:
+            if isinstance(error, Error):
+                is_full = bool(error.codes & {NO_SPACE, QUOTA})
+            else:
+                is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            if not is_full or time.monotonic() >= deadline:
+                raise
+        time.sleep(min(1.0, _SPACE_WAIT / 10))
 
 
 class Entries:
@@ -118,13 +142,13 @@ class Attempt:
             self._sum = (self._sum + hashed.intdigest()) % (1 << 128)
             self._pieces += 1
             self._bytes += len(piece)
-        self.store.append(entries)
+        when_space(lambda: self.store.append(entries))
 
     def commit(self) -> None:
         """Makes the appends visible to readers, unless another attempt at the task committed first."""
         numbers = b"".join(_uvarint(n) for n in (self._batches, self._pieces, self._bytes))
         frame = bytes([COMMIT]) + self._names + numbers + self._sum.to_bytes(16, "little")
-        self.store.append({self.control: _uvarint(len(frame)) + frame})
+        when_space(lambda: self.store.append({self.control: _uvarint(len(frame)) + frame}))
 
 
 def _frames(key: str, value: bytes) -> Iterator[tuple[int, _Reader]]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 import xxhash
 
+from .attempts import when_space
 from .blocks import Block
 
 _VECTOR = 512  # maximum number of buffers in one system call
@@ -39,7 +40,8 @@ class Rows:
     def _write(self, remaining: list[memoryview]) -> None:
         offset = 0
         while offset < len(remaining):
-            wrote = os.writev(self.file, remaining[offset : offset + _VECTOR])
+            buffers = remaining[offset : offset + _VECTOR]
+            wrote = when_space(lambda: os.writev(self.file, buffers))  # noqa: B023
             while offset < len(remaining) and wrote >= len(remaining[offset]):
                 wrote -= len(remaining[offset])
                 offset += 1
