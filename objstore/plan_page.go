@@ -12,16 +12,16 @@ func PlanPage() string {
 	var b strings.Builder
 	b.WriteString(`# The cost of a store in a bucket
 
-How many requests, seconds and dollars does a shuffle through a bucket take? ` + "`partd-cloud plan`" + ` computes them for your own job. The table assumes:
+How many requests, seconds and dollars does a shuffle through a bucket take? ` + "`objstore.Job`" + ` computes them for your own job. The table assumes:
 
-- Entries of 100 bytes, spread evenly over the keys. All writers flush once, at the same moment. Each reader reads its part once.
+- Entries of 100 bytes, spread evenly over the keys. All writers flush once, at the same moment. As many readers read their parts once.
 - Segments are as large as memory allows (option ` + "`segment`" + `). Readers use a disk (option ` + "`disk`" + `), except in "$ without a disk".
-- Dollars are list prices for S3 Standard in us-east-1, without machines. Traffic within a region is free.
+- Dollars are list prices for S3 Standard in us-east-1, without machines, and without storage (0.77 a day per TB). Traffic within a region is free.
 - Seconds follow from S3's limits: 3,500 PUTs and 5,500 GETs per second and prefix, 85 MB/s per connection, 0.15 s until the first byte, and 256 prefixes.
   A writer uses two connections, and a reader 8 to 32.
 
-| writers | readers | data | memory | segments | passes | size of a GET | disk of a reader | catalog | upload s | commit s | read s | PUT | GET | requests $ | $ without a disk | storage $ a day |
-|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|
+| writers | data | memory | segments | disk of a reader | upload s | commit s | read s | GET | requests $ | $ without a disk |
+|---|---|---|---|---|---|---|---|---|---|---|
 `)
 	for _, size := range []int64{1e11, 1e12, 1e13} {
 		for _, n := range []int{10, 100, 1000} {
@@ -33,9 +33,8 @@ How many requests, seconds and dollars does a shuffle through a bucket take? ` +
 				if err := errors.Join(err, diskErr); err != nil {
 					panic(err)
 				}
-				fmt.Fprintf(&b, "| %d | %d | %g TB | %d GiB | %d | %d | %s | %s | %d MiB | %.0f | %.0f | %.0f | %d | %d | %.2f | %.2f | %.2f |\n",
-					n, n, float64(size)/1e12, memory>>30, p.Segments, p.Passes, kib(p.RangeBytes), gib(p.DiskBytes), p.CatalogBytes>>20,
-					p.Upload, p.Commit, p.Read, p.Requests.Put, p.Requests.Get, p.RequestDollars, withoutDisk.RequestDollars, p.StorageDollarsPerDay)
+				fmt.Fprintf(&b, "| %d | %g TB | %d GiB | %d | %s | %.0f | %.0f | %.0f | %d | %.2f | %.2f |\n",
+					n, float64(size)/1e12, memory>>30, p.Segments, gib(p.DiskBytes), p.Upload, p.Commit, p.Read, p.Requests.Get, p.RequestDollars, withoutDisk.RequestDollars)
 			}
 		}
 	}
@@ -59,5 +58,3 @@ func gib(n int64) string {
 	}
 	return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
 }
-
-func kib(n int64) string { return fmt.Sprintf("%.0f KiB", math.Ceil(float64(n)/1024)) }

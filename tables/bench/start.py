@@ -4,11 +4,11 @@
     "${XDG_CACHE_HOME:-$HOME/.cache}/partd-peers/ducklake/bin/python" bench/start.py /tmp/partd-tables
 
 Each run is a new process. DuckLake is timed within its process, without the start of Python, which imports DuckDB first.
-Prints the median wall and CPU times of each job. With DUCKDB=FILE, DuckDB's command line is another peer. At the end,
-prints the memory and CPU time of a server without calls.
+Prints the median wall and CPU times of each job. At the end, prints the memory and CPU time of a server without calls.
 """
 
 import argparse
+import importlib.util
 import os
 import resource
 import statistics
@@ -96,8 +96,8 @@ def main():
             jobs[program, "version"] = lambda program=program: run([program, "version"])
             for sql in ("SELECT 1", f"SELECT count(*) FROM {first}", f"SELECT a + 1 FROM {first}"):
                 jobs[program, sql] = lambda program=program, sql=sql: run([program, "sql", sql, "--dir", directory + "/ours"])
-        if cli := os.environ.get("DUCKDB"):
-            jobs[cli, "SELECT 1"] = lambda: run([cli, "-c", "SELECT 1"])
+        cli = os.path.join(importlib.util.find_spec("duckdb_cli").submodule_search_locations[0], "duckdb")
+        jobs["DuckDB's command line", "SELECT 1"] = lambda: run([cli, "-c", "SELECT 1"])
         for sql in ("SELECT 1", f"SELECT a + 1 FROM lake.{first}"):
             jobs["DuckLake", sql] = lambda sql=sql: map(float, subprocess.check_output([sys.executable, "-c", LAKE, directory, sql]).split())
         times = {job: [] for job in jobs}
