@@ -15,8 +15,7 @@ import (
 )
 
 const (
-	taskBytes     = 256e6 // rows of one task
-	jobRow        = 100   // bytes of a row
+	jobRow        = 100 // bytes of a row
 	jobPartitions = 1024
 	batchBytes    = 4 << 20
 )
@@ -31,10 +30,10 @@ type stepFigures struct {
 	Written float64 `json:"written_per_byte"`
 }
 
-// measureJob runs a job of several tasks through a server that has a log store, once per round: two processes generate and
+// measureJob runs a job of tasks with size bytes each through a server that has a log store, once per round: two processes generate and
 // partition rows without a store, then append them as tasks, then read and verify half of the partitions each. The
 // constants of objstore/simulate.go come from here.
-func measureJob(ctx context.Context, name string, tasks, rounds int, asJSON bool) error {
+func measureJob(ctx context.Context, name string, tasks, size, rounds int, asJSON bool) error {
 	for range rounds {
 		p, err := startServer(ctx, "log:")
 		if err != nil {
@@ -42,8 +41,8 @@ func measureJob(ctx context.Context, name string, tasks, rounds int, asJSON bool
 		}
 		for _, step := range []string{"generate", "append", "read"} {
 			before := writtenBy(p.Pid())
-			g := &readerGroup{Name: step, processes: 2, parts: 2, reads: 1, step: fmt.Sprint(step, " ", tasks)}
-			total := int64(tasks) * taskBytes
+			g := &readerGroup{Name: step, processes: 2, parts: 2, reads: 1, step: fmt.Sprint(step, " ", tasks, " ", size)}
+			total := int64(tasks * size)
 			if err := g.run(ctx, p, total); err != nil {
 				return errors.Join(err, p.Close())
 			}
@@ -60,11 +59,11 @@ func measureJob(ctx context.Context, name string, tasks, rounds int, asJSON bool
 	return nil
 }
 
-// runStep is one of parts processes of a step such as "append 8", where 8 is the number of tasks. It returns the bytes of
-// the rows.
+// runStep is one of parts processes of a step such as "append 8 1000", with 8 tasks of 1,000 bytes. It returns the bytes of
+// its rows.
 func runStep(ctx context.Context, step, url string, part, parts int) (n int64, err error) {
-	var tasks int
-	if _, err := fmt.Sscan(step, &step, &tasks); err != nil {
+	var tasks, size int
+	if _, err := fmt.Sscan(step, &step, &tasks, &size); err != nil {
 		return 0, err
 	}
 	return withClient(ctx, url, func(c client) (n int64, err error) {
@@ -91,24 +90,24 @@ func runStep(ctx context.Context, step, url string, part, parts int) (n int64, e
 				}
 				add, commit = w.Append, w.Commit
 			}
-			if err := errors.Join(generate(ctx, uint64(task), add), commit(ctx)); err != nil {
+			if err := errors.Join(generate(ctx, uint64(task), size, add), commit(ctx)); err != nil {
 				return n, err
 			}
-			n += taskBytes
+			n += int64(size)
 		}
 		return n, nil
 	})
 }
 
-// generate passes the rows of a task to add, in batches of one piece per partition.
-func generate(ctx context.Context, task uint64, add func(context.Context, ...partd.Entry) error) error {
+// generate passes rows of size bytes together to add, in batches of one piece per partition.
+func generate(ctx context.Context, task uint64, size int, add func(context.Context, ...partd.Entry) error) error {
 	batch := make([]partd.Entry, jobPartitions)
 	for i := range batch {
 		batch[i].Key = fmt.Sprintf("%04d", i)
 	}
 	random := rand.NewPCG(task, 0)
 	var row [jobRow + 4]byte
-	for left := int(taskBytes) / jobRow; left > 0; {
+	for left := size / jobRow; left > 0; {
 		for i := range batch {
 			batch[i].Value = batch[i].Value[:0]
 		}

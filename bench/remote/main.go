@@ -98,7 +98,7 @@ func main() {
 		}
 	}
 	if name := "a job of tasks"; err == nil && strings.Contains(name, *filter) {
-		err = measureJob(ctx, name, *tasks, *rounds, *asJSON)
+		err = measureJob(ctx, name, *tasks, 256e6, *rounds, *asJSON)
 	}
 	program.ExitOnError(err)
 }
