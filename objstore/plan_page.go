@@ -1,7 +1,6 @@
 package objstore
 
 import (
-	"errors"
 	"fmt"
 	"math"
 	"strings"
@@ -12,45 +11,43 @@ func PlanPage() string {
 	var b strings.Builder
 	b.WriteString(`# The cost of a store in a bucket
 
-How many requests, seconds and dollars does a shuffle through a bucket take? In Go, ` + "`objstore.Job.Plan`" + ` computes them for your own job. The table,
+How many requests, seconds and dollars does a shuffle through a bucket take? ` + "`objstore.Job`" + ` computes them for your own job. The first table,
 which ` + "`partd-cloud plan`" + ` prints, assumes:
 
-- Entries of 100 bytes, spread evenly over the keys. All writers flush once, at the same moment. As many readers read their part once.
-- Segments are as large as memory allows (option ` + "`segment`" + `). Readers use a disk (option ` + "`disk`" + `), except in "$ without a disk".
-- Dollars are list prices for S3 Standard in us-east-1, without machines. Traffic within a region is free. Storage costs 0.77 a day for each TB.
+- Entries of 100 bytes, spread evenly over the keys. All writers flush once, at the same moment. As many readers read their parts once.
+- Segments are as large as memory allows (option ` + "`segment`" + `). Readers use a disk (option ` + "`disk`" + `).
+- Dollars are list prices for S3 Standard in us-east-1, without machines, and without storage (0.77 a day per TB). Traffic within a region is free.
 - Seconds follow from S3's limits: 3,500 PUTs and 5,500 GETs per second and prefix, 85 MB/s per connection, 0.15 s until the first byte, and 256 prefixes.
   A writer uses two connections, and a reader 8 to 32.
 
-| writers | data | memory | segments | disk of a reader | upload s | commit s | read s | PUT | GET | requests $ | $ without a disk |
-|---|---|---|---|---|---|---|---|---|---|---|---|
+| writers | data | memory | disk of a reader | upload s | commit s | read s | GET | requests $ |
+|---|---|---|---|---|---|---|---|---|
 `)
 	for _, size := range []int64{1e11, 1e12, 1e13} {
 		for _, n := range []int{10, 100, 1000} {
 			for _, memory := range []int64{1 << 30, 4 << 30} {
-				j := Job{Writers: n, Readers: n, Bytes: size, EntryBytes: 100, Options: Options{Memory: memory, SegmentSize: memory}}
-				withoutDisk, err := j.Plan()
-				j.Options.Disk = math.MaxInt64
-				p, diskErr := j.Plan()
-				if err := errors.Join(err, diskErr); err != nil {
+				j := Job{Writers: n, Readers: n, Bytes: size, EntryBytes: 100, Options: Options{Memory: memory, SegmentSize: memory, Disk: math.MaxInt64}}
+				p, err := j.Plan()
+				if err != nil {
 					panic(err)
 				}
-				fmt.Fprintf(&b, "| %d | %g TB | %d GiB | %d | %s | %.0f | %.0f | %.0f | %d | %d | %.2f | %.2f |\n",
-					n, float64(size)/1e12, memory>>30, p.Segments, gib(p.DiskBytes),
-					p.Upload, p.Commit, p.Read, p.Requests.Put, p.Requests.Get, p.RequestDollars, withoutDisk.RequestDollars)
+				fmt.Fprintf(&b, "| %d | %g TB | %d GiB | %s | %.0f | %.0f | %.0f | %d | %.2f |\n",
+					n, float64(size)/1e12, memory>>30, gib(p.DiskBytes), p.Upload, p.Commit, p.Read, p.Requests.Get, p.RequestDollars)
 			}
 		}
 	}
 	b.WriteString(`
 ## Limits of scaling
 
-- *With a disk, the number of GETs is segments × readers*, so it grows with the data. A reader uses no disk if all data fits in memory, or if
+- *With a disk, the number of GETs is segments × readers*. A reader uses no disk if all data fits in memory, or if
   its requests would read at least 1 MiB.
-- *Without a disk, it is segments × passes of all readers*, which grows with the square of the data.
+- *Without a disk, it is segments × passes of all readers*, which grows with the square of the data: 10 TB cost thousands of dollars.
 - *A reader's disk holds its part of the data.* With 512 MiB of memory, a part larger than about 15 GB is read from disk several times;
   the limit grows with the square of the memory.
-- *A segment is at most a seventh of a writer's memory*, and at most 1 GiB. Segments are never merged, so avoid many small flushes.
-- *The log accepts about ten objects a second*, each with the records of up to 1,600 waiting writers. 1,000 flushes at once take 3 to 4 seconds, and 4,000 take 32.
+- *A segment is at most a seventh of a writer's memory*, and at most 1 GiB. Avoid many small flushes.
+- *1,000 flushes at once* take 3 to 4 seconds, and 4,000 take 32.
 `)
+	b.WriteString(simulation())
 	return b.String()
 }
 

@@ -28,7 +28,7 @@ var tablesLayering = layering.Layering{
 			"examples/trades":   {"golang.org/x/sync"},
 		}},
 		{Name: "command line", Packages: map[string][]string{
-			"internal/quickstart": nil,
+			"internal/quickstart": {"github.com/substrait-io/substrait-go"},
 			"internal/cli":        {"github.com/KimMachineGun/automemlimit", "github.com/spf13/cobra", "github.com/spf13/pflag"},
 		}},
 		{Name: "servers, clients", Packages: map[string][]string{

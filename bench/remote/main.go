@@ -11,6 +11,10 @@
 //
 // compares four processes that each read a quarter of a server's keys with one process
 // that reads all keys, and with four processes that each read all keys.
+//
+//	go run -C bench ./remote --only "a job" --rounds 1
+//
+// measures the steps of a shuffle by tasks, for the model of docs/cloud-plan.md.
 package main
 
 import (
@@ -78,6 +82,7 @@ func main() {
 	readIfChild()
 	rounds := flag.Int("rounds", 5, "runs of each test; the median is reported")
 	filter := flag.String("only", "", "run only rows whose name contains this text")
+	tasks := flag.Int("tasks", 8, "tasks of 256 MB in a job")
 	asJSON := flag.Bool("json", false, "write a JSON object for each row")
 	file := flag.String("figures", "", "add the medians to this `file`, in the format of docs/plots/draw")
 	program.ParseFlags()
@@ -91,6 +96,9 @@ func main() {
 		if name := "four readers of one server, " + store; err == nil && strings.Contains(name, *filter) {
 			err = measureReaders(ctx, name, store, 4000, *rounds, *asJSON)
 		}
+	}
+	if name := "a job of tasks"; err == nil && strings.Contains(name, *filter) {
+		err = measureJob(ctx, name, *tasks, 256e6, *rounds, *asJSON)
 	}
 	program.ExitOnError(err)
 }

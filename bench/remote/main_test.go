@@ -42,3 +42,10 @@ func TestReaders(t *testing.T) {
 		}
 	}
 }
+
+// TestJob checks that the readers of a small job read the bytes that its tasks have appended.
+func TestJob(t *testing.T) {
+	if err := measureJob(t.Context(), "job", 3, 1e6, 1, true); err != nil {
+		t.Error(err)
+	}
+}

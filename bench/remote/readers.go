@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,27 +17,31 @@ import (
 	"github.com/go-partd/partd/bench/internal/program"
 )
 
-// readerEnv is the environment variable that makes this program a reader. A reader's arguments
-// are URL PART PARTS.
+// readerEnv is the environment variable that makes this program a reader, or a process of the step of a job that it
+// names. The arguments are URL PART PARTS.
 const readerEnv = "PARTD_BENCH_READER"
 
 // readIfChild does nothing unless a readerGroup started this process. Otherwise, it scans a part
 // of a store, prints the number of bytes of the values, and exits.
 func readIfChild() {
-	if os.Getenv(readerEnv) == "" {
+	step := os.Getenv(readerEnv)
+	if step == "" {
 		return
 	}
-	n, err := readPart(context.Background(), os.Args[1:])
+	n, err := readPart(context.Background(), step, os.Args[1:])
 	program.ExitOnError(err)
 	fmt.Println(n)
 	os.Exit(0)
 }
 
-func readPart(ctx context.Context, args []string) (int64, error) {
+func readPart(ctx context.Context, step string, args []string) (int64, error) {
 	part, err1 := strconv.Atoi(args[1])
 	parts, err2 := strconv.Atoi(args[2])
 	if err := errors.Join(err1, err2); err != nil {
 		return 0, err
+	}
+	if step != "1" {
+		return runStep(ctx, step, args[0], part, parts)
 	}
 	return withClient(ctx, args[0], func(c client) (n int64, err error) {
 		for chunk, err := range partd.ScanPart(ctx, c, part, parts) {
@@ -56,7 +61,8 @@ type readerGroup struct {
 	CPU          []float64 `json:"cpu_seconds"` // CPU time of the readers and the server
 	Ratio        float64   `json:"ratio"`       // median seconds, divided by the median seconds of one reader
 	processes    int
-	parts, reads int // reads is the number of times that the group reads the whole store
+	parts, reads int    // reads is the number of times that the group reads the whole store
+	step         string // of a job, if not empty
 }
 
 func (r *readerGroup) run(ctx context.Context, server *program.Server, total int64) error {
@@ -65,7 +71,7 @@ func (r *readerGroup) run(ctx context.Context, server *program.Server, total int
 	cpu, err := cpuDuring(server, func() (err error) {
 		seconds, err = concurrently(r.processes, func(i int) error {
 			cmd := program.Self(server.URL(), strconv.Itoa(i%r.parts), strconv.Itoa(r.parts))
-			cmd.Env = append(os.Environ(), readerEnv+"=1")
+			cmd.Env = append(os.Environ(), readerEnv+"="+cmp.Or(r.step, "1"))
 			cmd.Stdout = &outs[i]
 			cmds[i] = cmd
 			return cmd.Run()

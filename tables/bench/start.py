@@ -4,11 +4,11 @@
     "${XDG_CACHE_HOME:-$HOME/.cache}/partd-peers/ducklake/bin/python" bench/start.py /tmp/partd-tables
 
 Each run is a new process. DuckLake is timed within its process, without the start of Python, which imports DuckDB first.
-Prints the median wall and CPU times of each job. With DUCKDB=FILE, DuckDB's command line is another peer. At the end,
-prints the memory and CPU time of a server without calls.
+Prints the median wall and CPU times of each job. At the end, prints the memory and CPU time of a server without calls.
 """
 
 import argparse
+import importlib.util
 import os
 import resource
 import statistics
@@ -59,6 +59,7 @@ def measure_idle(program, directory, seconds):
 
 def create(program, directory, tables):
     """Creates tables of one row each in our store, through a server, and in DuckLake."""
+    start = time.perf_counter()
     server, line = serve(program, directory + "/ours")
     with flight.connect("grpc://127.0.0.1:" + line.split("grpc://127.0.0.1:")[1].split()[0].strip('",.')) as client:
         row = pa.table({"a": [1]})
@@ -68,9 +69,11 @@ def create(program, directory, tables):
             writer.close()
     server.terminate()
     server.communicate()
+    between = time.perf_counter()
     creations = [f"create table lake.t{i} as select 1 as a" for i in range(tables)]
     for i in range(0, tables, 500):  # the arguments of a process are limited
         subprocess.run([sys.executable, "-c", LAKE, directory, "begin", *creations[i : i + 500], "commit"], check=True, stdout=subprocess.DEVNULL)
+    print(f"{tables} tables created in {between - start:.0f} s; DuckLake: {time.perf_counter() - between:.0f} s, in transactions of 500", flush=True)
 
 
 def run(command):
@@ -96,8 +99,8 @@ def main():
             jobs[program, "version"] = lambda program=program: run([program, "version"])
             for sql in ("SELECT 1", f"SELECT count(*) FROM {first}", f"SELECT a + 1 FROM {first}"):
                 jobs[program, sql] = lambda program=program, sql=sql: run([program, "sql", sql, "--dir", directory + "/ours"])
-        if cli := os.environ.get("DUCKDB"):
-            jobs[cli, "SELECT 1"] = lambda: run([cli, "-c", "SELECT 1"])
+        cli = os.path.join(importlib.util.find_spec("duckdb_cli").submodule_search_locations[0], "duckdb")
+        jobs["DuckDB's command line", "SELECT 1"] = lambda: run([cli, "-c", "SELECT 1"])
         for sql in ("SELECT 1", f"SELECT a + 1 FROM lake.{first}"):
             jobs["DuckLake", sql] = lambda sql=sql: map(float, subprocess.check_output([sys.executable, "-c", LAKE, directory, sql]).split())
         times = {job: [] for job in jobs}
