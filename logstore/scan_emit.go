@@ -1,7 +1,10 @@
 package logstore
 
 import (
+	"slices"
+
 	"github.com/go-partd/partd/internal/base/canceled"
+	"github.com/go-partd/partd/internal/base/ledger"
 	"github.com/go-partd/partd/internal/engine/segment"
 )
 
@@ -11,6 +14,8 @@ type scanWorker struct {
 	out    chan *scanBatch // batches of the current partition
 	ledger entryLedger
 	reader segment.Reader
+	blob   segment.BlobReader
+	piece  ledger.Piece
 	arena  []byte
 	grouping
 
@@ -73,15 +78,9 @@ func (w *scanWorker) addValue(p []byte) error {
 	for len(p) > 0 {
 		free := w.sc.batchBytes - w.batch.size()
 		if free <= 0 {
-			w.endChunk(false)
-			if err := w.send(); err != nil {
+			if err := w.nextBatch(); err != nil {
 				return err
 			}
-			b, err := w.reserve(0)
-			if err != nil {
-				return err
-			}
-			w.chunkStart = len(b.data)
 			continue
 		}
 		n := min(free, len(p))
@@ -89,6 +88,21 @@ func (w *scanWorker) addValue(p []byte) error {
 		p = p[n:]
 	}
 	return nil
+}
+
+// nextBatch ends the current chunk, and continues the key in an empty batch.
+func (w *scanWorker) nextBatch() error {
+	if len(w.batch.data) > w.chunkStart {
+		w.endChunk(false)
+	}
+	if err := w.send(); err != nil {
+		return err
+	}
+	b, err := w.reserve(0)
+	if err == nil {
+		w.chunkStart = len(b.data)
+	}
+	return err
 }
 
 func (w *scanWorker) endKey() { w.endChunk(true) }
@@ -109,12 +123,36 @@ func (w *scanWorker) emitKeySize(key []byte, size int64) error {
 	return nil
 }
 
-// readBlob adds a large value to the ledger, and passes its blocks to use.
-func (w *scanWorker) readBlob(key, encoded []byte, use func([]byte) error) error {
-	return w.sc.v.files.addBlob(&w.ledger, key, encoded, func(b []byte) error {
+// skipBlob adds a large value to the ledger.
+func (w *scanWorker) skipBlob(key, encoded []byte) error {
+	return w.sc.v.files.addBlob(&w.ledger, key, encoded, func([]byte) error { return canceled.Err(w.sc.ctx) })
+}
+
+// addBlob appends a large value to the value of the current key, and adds it to the ledger. It reads
+// the blocks directly into batches.
+func (w *scanWorker) addBlob(encoded []byte) error {
+	if err := w.sc.v.files.openBlob(encoded, &w.blob); err != nil {
+		return err
+	}
+	w.piece.Start(string(w.key))
+	for n := w.blob.NextLen(); n > 0; n = w.blob.NextLen() {
 		if err := canceled.Err(w.sc.ctx); err != nil {
 			return err
 		}
-		return use(b)
-	})
+		if w.batch.size()+n > w.sc.batchBytes && len(w.batch.data) > 0 {
+			if err := w.nextBatch(); err != nil {
+				return err
+			}
+		}
+		b := w.batch
+		b.data = slices.Grow(b.data, n)
+		block, err := w.blob.NextInto(b.data[len(b.data):cap(b.data)])
+		if err != nil {
+			return err
+		}
+		w.piece.Add(block)
+		b.data = b.data[:len(b.data)+n]
+	}
+	w.ledger.AddPiece(&w.piece)
+	return nil
 }

@@ -217,7 +217,7 @@ func (w *scanWorker) emitKeyRefs(key []byte, refs []entryRef) error {
 	// Read all large values, because the ledger covers even discarded ones.
 	for i := range refs[:firstLive] {
 		if refs[i].kind() == segment.KindBlob {
-			if err := w.readBlob(key, refs[i].value(w.loaded), ignoreData); err != nil {
+			if err := w.skipBlob(key, refs[i].value(w.loaded)); err != nil {
 				return err
 			}
 		}
@@ -232,7 +232,7 @@ func (w *scanWorker) emitKeyRefs(key []byte, refs []entryRef) error {
 		ref := &refs[firstLive+i]
 		var err error
 		if ref.kind() == segment.KindBlob {
-			err = w.readBlob(key, ref.value(w.loaded), w.addValue)
+			err = w.addBlob(ref.value(w.loaded))
 		} else {
 			err = w.addValue(ref.value(w.loaded))
 		}

@@ -2,6 +2,7 @@ package logstore
 
 import (
 	"context"
+	"math/bits"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -35,7 +36,8 @@ type scanner struct {
 	lent       int64 // bytes of a table, in addition to memory
 	loadBytes  int64 // maximum bytes that a worker loads at a time
 	maxRefs    int   // maximum entries that a worker groups at a time
-	batchBytes int   // maximum size of batches, and target size of partitions
+	batchBytes int   // maximum size of batches
+	packBytes  int64 // target size of partitions, without large values
 
 	partitions     chan *scanPartition // in order of their hashes
 	runningWorkers atomic.Int32
@@ -58,7 +60,7 @@ func (sc *scanner) nextPartition() *scanPartition {
 	}
 	lastRange := segment.RangeIndex(sc.hashes.hi, sc.bits)
 	sc.prefetch(lastRange)
-	end := packRanges(sc.nextRange, lastRange+1, sc.rangeSize, int64(sc.batchBytes))
+	end := packRanges(sc.nextRange, lastRange+1, sc.rangeSize, sc.packBytes)
 	p := &scanPartition{batches: make(chan *scanBatch, batchesPerWorker)}
 	p.hashes.lo, p.hashes.hi = segment.HashBounds(sc.nextRange, end, sc.bits)
 	p.hashes = hashRange{max(p.hashes.lo, sc.hashes.lo), min(p.hashes.hi, sc.hashes.hi)}
@@ -96,6 +98,24 @@ func (sc *scanner) workerNeeds() (workers int, bytes int64) {
 	}
 	ranges := segment.RangeIndex(sc.hashes.hi, sc.bits) - segment.RangeIndex(sc.hashes.lo, sc.bits) + 1
 	return min(runtime.GOMAXPROCS(0), ranges), max(minWorkerBytes, 2*largest)
+}
+
+// spreadBlobs makes partitions smaller if most data is in blob files, so that workers can read large values at the same
+// time. Then a partition is a part of a source's range, and the scan reads that range once for each of its partitions.
+// spreadBlobs limits these reads to an eighth of the data.
+func (sc *scanner) spreadBlobs() {
+	data, stored := sc.v.ledger().Bytes, int64(0)
+	for i := range 1 << sc.bits {
+		stored += sc.rangeSize(i)
+	}
+	if data/2 <= stored {
+		return
+	}
+	target := max(batchesPerWorker*maxBatchBytes, 8*(stored>>sc.bits+readCost*int64(sc.v.sourceCount())))
+	if count := data / target; count > 1<<sc.bits {
+		sc.bits = uint8(min(bits.Len64(uint64(count)), maxBits))
+	}
+	sc.packBytes = int64(float64(target) / float64(data) * float64(stored))
 }
 
 // maxPrefetch is the maximum number of bytes that a scan prefetches at a time.

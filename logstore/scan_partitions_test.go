@@ -1,9 +1,14 @@
 package logstore
 
 import (
+	"bytes"
+	"errors"
+	"fmt"
 	"testing"
 
+	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/engine/segment"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
 // TestScanBits checks that scanBits chooses ranges just wide enough that few bytes are read more than once.
@@ -61,6 +66,55 @@ func TestScanBits(t *testing.T) {
 		}
 		if total > want || total < want-int64(len(c.sources))<<got {
 			t.Errorf("%s: the ranges have %d bytes, want %d", c.name, total, want)
+		}
+	}
+}
+
+// TestLargeValuesAreSpread checks that a scan divides a store into partitions by the size of its values, even if most of
+// them are in blob files, and that a scan of keys does not.
+func TestLargeValuesAreSpread(t *testing.T) {
+	s := openWith(t, "/s", nil, hooks{fs: vfstest.NewMem(), tableBytes: 256 << 10})
+	want := map[string][]byte{}
+	for i := range 100 {
+		key := fmt.Sprint("key", i)
+		want[key] = bytes.Repeat([]byte(key), 40_000)
+		if err := s.Append(t.Context(), partd.Entry{Key: key, Value: want[key]}, partd.Entry{Key: key, Value: []byte("end")}); err != nil {
+			t.Fatal(err)
+		}
+		want[key] = append(want[key], "end"...)
+	}
+	for _, keysOnly := range []bool{false, true} {
+		v, err := s.scanView(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		sc := s.scans.run(t.Context(), v, scanRequest{hashes: allHashes, parts: 1, keysOnly: keysOnly})
+		partitions, keys := 0, 0
+		for p := range sc.partitions {
+			partitions++
+			for b := range p.batches {
+				keys += len(b.items)
+				b.reset()
+				b.free <- b
+			}
+			if p.err != nil {
+				t.Fatal(p.err)
+			}
+		}
+		if err := errors.Join(sc.verify(), sc.close()); err != nil {
+			t.Fatal(err)
+		}
+		if keysOnly && (partitions != 1 || keys != len(want)) || !keysOnly && (partitions < 8 || partitions > 64) {
+			t.Errorf("with keysOnly=%t, a scan of 20 MB had %d partitions and %d items", keysOnly, partitions, keys)
+		}
+	}
+	got, err := collectParts(s.Scan(t.Context()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for key, value := range want {
+		if !bytes.Equal(got.values[key], value) {
+			t.Errorf("Scan() yielded %d bytes for %s, want %d equal bytes", len(got.values[key]), key, len(value))
 		}
 	}
 }

@@ -25,7 +25,10 @@ func (ss *scans) run(ctx context.Context, v *view, req scanRequest) *scanRun {
 	sc.ctx, sc.cancel = context.WithCancel(ctx)
 	sc.memory = ss.take(req.parts)
 	usable := cmp.Or(sc.memory, min(2*ss.readBytes, minWorkerBytes))
-	sc.bits = v.scanBits(usable / 16)
+	sc.bits, sc.packBytes = v.scanBits(usable/16), maxBatchBytes
+	if !req.keysOnly {
+		sc.spreadBlobs()
+	}
 	sc.nextRange = segment.RangeIndex(req.hashes.lo, sc.bits)
 	maxWorkers, workerBytes := sc.workerNeeds()
 	if usable < int64(maxWorkers)*workerBytes && sc.memory > 0 {
@@ -44,6 +47,7 @@ func (ss *scans) run(ctx context.Context, v *view, req scanRequest) *scanRun {
 	if ss.hooks.batchBytes > 0 {
 		sc.batchBytes = ss.hooks.batchBytes
 	}
+	sc.packBytes = min(sc.packBytes, int64(sc.batchBytes))
 	sc.partitions = make(chan *scanPartition, workers)
 	sc.runningWorkers.Store(int32(workers))
 	for range workers {

@@ -11,7 +11,6 @@ import (
 	"github.com/apache/iceberg-go/table"
 	"github.com/apache/iceberg-go/table/compaction"
 
-	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/tables/internal/files/datafile"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
@@ -50,16 +49,7 @@ func (e entry) commitCompaction(ctx context.Context, t *table.Table, prepare fun
 		return r, err
 	}
 	defer func() { step.IO.RemoveFailed(err) }()
-	// Wait for a statement that changes rows, because it would have to start again if its files were replaced.
-	if err := canceled.Send(ctx, e.Changing, struct{}{}); err != nil {
-		return r, err
-	}
-	defer func() { <-e.Changing }()
-	if err := e.LockCommits(ctx); err != nil {
-		return r, err
-	}
-	defer e.Commits.Unlock()
-	if _, err = e.Commit(ctx, commit.PreparedStep{IO: step.IO, Apply: step.apply}); err != nil {
+	if _, err = e.CommitAside(ctx, commit.PreparedStep{IO: step.IO, Apply: step.apply}); err != nil {
 		return r, err
 	}
 	return MaintainResult{Tables: 1, FilesBefore: len(step.result.OldDataFiles), FilesAfter: len(step.result.NewDataFiles)}, nil
@@ -70,7 +60,8 @@ type compactStep struct {
 	commit.Basis
 	seq    int64 // sequence number of the snapshot whose files are compacted
 	result table.CompactionGroupResult
-	cut    *series.Cutter // divides rows among files by period; nil if the table has no periods
+	tasks  []table.FileScanTask // the table's files, in the order of arrival
+	cut    *series.Cutter       // divides rows among files by period; nil if the table has no periods
 }
 
 // prepareCompaction returns a step for the files that prepare writes. The table must have a snapshot.
@@ -84,33 +75,32 @@ func (e entry) prepareCompaction(ctx context.Context, t *table.Table, prepare fu
 	if schema.CheckReadable(step.Definition.Stored) != nil {
 		return step, nil // this package cannot read all columns; the engine that wrote them can compact the table
 	}
+	if step.tasks, err = datafile.Tasks(ctx, t); err != nil {
+		return nil, err
+	}
 	if err := prepare(ctx, t, step); err != nil {
 		return nil, err
 	}
-	return step, step.keepSharedDeletes(ctx, t)
+	step.keepSharedDeletes()
+	return step, nil
 }
 
 // keepSharedDeletes keeps each file of position deletes that also applies to a data file that the step does not replace.
 // Without it, the deleted rows of that file would come back.
-func (c *compactStep) keepSharedDeletes(ctx context.Context, t *table.Table) error {
+func (c *compactStep) keepSharedDeletes() {
 	if len(c.result.SafePosDeletes) == 0 {
-		return nil
-	}
-	tasks, err := datafile.Tasks(ctx, t)
-	if err != nil {
-		return err
+		return
 	}
 	replaced, kept := datafile.Paths(c.result.OldDataFiles), map[string]bool{}
-	for _, task := range tasks {
+	for _, task := range c.tasks {
 		if !replaced[task.File.FilePath()] {
 			maps.Copy(kept, datafile.Paths(task.DeleteFiles))
 		}
 	}
 	c.result.SafePosDeletes = slices.DeleteFunc(c.result.SafePosDeletes, func(f iceberg.DataFile) bool { return kept[f.FilePath()] })
-	return nil
 }
 
-// prepareAll merges all files that are smaller than they should be.
+// prepareAll merges all files that are smaller than they should be, and rewrites files with deletion vectors.
 func (e entry) prepareAll(ctx context.Context, t *table.Table, step *compactStep) error {
 	def := step.Definition
 	writer, stored := e.Staged(t.Metadata(), step.IO), def.WithLineage(t.Metadata().Version()).Stored
@@ -120,7 +110,7 @@ func (e entry) prepareAll(ctx context.Context, t *table.Table, step *compactStep
 	cfg := compaction.DefaultConfig()
 	cfg.TargetFileSizeBytes = definition.FileBytes
 	cfg.MinFileSizeBytes, cfg.MaxFileSizeBytes, cfg.MinInputFiles = cfg.TargetFileSizeBytes*3/4, cfg.TargetFileSizeBytes*9/5, 2
-	plan, err := compaction.Analyze(ctx, t, cfg)
+	plan, err := cfg.PlanCompaction(step.tasks)
 	if err != nil {
 		return err
 	}
@@ -132,20 +122,14 @@ func (e entry) prepareAll(ctx context.Context, t *table.Table, step *compactStep
 			merged[task.File.FilePath()] = true
 		}
 	}
-	if hadInt32Columns(t.Metadata()) {
-		tasks, err := datafile.Tasks(ctx, t)
-		if err != nil {
-			return err
+	for _, task := range step.tasks {
+		if merged[task.File.FilePath()] {
+			continue
 		}
-		for _, task := range tasks {
-			if merged[task.File.FilePath()] {
-				continue
-			}
-			if stale, err := datafile.HasWidths(ctx, t, task); err != nil {
-				return err
-			} else if stale {
-				groups = append(groups, []table.FileScanTask{task})
-			}
+		if stale, err := isStale(ctx, t, task); err != nil {
+			return err
+		} else if stale {
+			groups = append(groups, []table.FileScanTask{task})
 		}
 	}
 	for _, tasks := range groups {
@@ -156,6 +140,14 @@ func (e entry) prepareAll(ctx context.Context, t *table.Table, step *compactStep
 		step.add(tasks, files)
 	}
 	return nil
+}
+
+// isStale reports whether a file must be rewritten even if it need not be merged.
+func isStale(ctx context.Context, t *table.Table, task table.FileScanTask) (bool, error) {
+	if len(task.DeletionVectorFiles) > 0 || !hadInt32Columns(t.Metadata()) {
+		return len(task.DeletionVectorFiles) > 0, nil
+	}
+	return datafile.HasWidths(ctx, t, task)
 }
 
 // hadInt32Columns reports whether any schema of the table has a 32-bit integer column, which may since have been
@@ -181,11 +173,9 @@ func (e entry) mergeInOrder(ctx context.Context, t *table.Table, step *compactSt
 	if err != nil {
 		return err
 	}
-	if hadInt32Columns(t.Metadata()) {
-		for _, f := range files {
-			if f.Stale, err = datafile.HasWidths(ctx, t, f.Task); err != nil {
-				return err
-			}
+	for _, f := range files {
+		if f.Stale, err = isStale(ctx, t, f.Task); err != nil {
+			return err
 		}
 	}
 	size := t.Properties().GetInt(table.WriteTargetFileSizeBytesKey, definition.FileBytes)

@@ -3,11 +3,14 @@ package tables
 import (
 	"context"
 	"slices"
+	"strconv"
 
+	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 	"github.com/apache/iceberg-go/table/compaction"
 
 	"github.com/go-partd/partd/tables/internal/files/datafile"
+	"github.com/go-partd/partd/tables/internal/rows/parallel"
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
 	"github.com/go-partd/partd/tables/internal/state/definition"
 	"github.com/go-partd/partd/tables/internal/state/series"
@@ -20,6 +23,7 @@ const (
 	maxRunFiles  = 500     // maximum number of files in a run, so that its commit does not delay others
 	alwaysMerged = 1 << 20 // files up to this size, in bytes, are merged with any newer files
 	minDeleted   = 0.3     // share of deleted rows from which a file is rewritten
+	memoryShare  = 4       // a merge uses this part of Options.Memory; puts and queries need the rest
 )
 
 // runLimits are the limits that depend on the table's target size of files.
@@ -95,21 +99,24 @@ func isMostlyDeleted(f table.FileScanTask) bool {
 }
 
 // prepareRun writes the merged files of one run that pays, unless may returns false for it.
-func (e entry) prepareRun(ctx context.Context, t *table.Table, step *compactStep, may func(run []table.FileScanTask) bool) error {
+func (e entry) prepareRun(ctx context.Context, t *table.Table, step *compactStep, p *pacer, may func(run []table.FileScanTask) bool) error {
 	def, l := step.Definition, limitsOf(t)
-	writer := e.Staged(t.Metadata(), step.IO)
-	tasks, err := datafile.Tasks(ctx, t)
+	ctx = parallel.Sequential(ctx)
+	// Several copies of a row group are in memory while it is written, and as much garbage.
+	groupBytes := min(e.s.opts.Memory/memoryShare/8, int64(t.Properties().GetInt(table.ParquetRowGroupSizeBytesKey, int(table.ParquetRowGroupSizeBytesDefault))))
+	meta, err := table.UpdateTableMetadata(t.Metadata(), []table.Update{table.NewSetPropertiesUpdate(iceberg.Properties{table.ParquetRowGroupSizeBytesKey: strconv.FormatInt(groupBytes, 10)})}, "")
 	if err != nil {
 		return err
 	}
+	writer := e.Staged(meta, step.IO)
 	if def.Order != nil {
-		return e.prepareOrderedRun(ctx, writer, step, tasks, may)
+		return e.prepareOrderedRun(ctx, writer, step, p, may)
 	}
-	lists := [][]table.FileScanTask{tasks}
+	lists := [][]table.FileScanTask{step.tasks}
 	if spec := t.Spec(); !spec.IsUnpartitioned() {
 		// Package compaction divides the files by partition.
 		all := compaction.Config{TargetFileSizeBytes: l.total, MinFileSizeBytes: l.large, MaxFileSizeBytes: l.total, MinInputFiles: 1, DeleteFileThreshold: 1, PackingLookback: compaction.DefaultPackingLookback}
-		plan, err := all.PlanCompaction(tasks)
+		plan, err := all.PlanCompaction(step.tasks)
 		if err != nil {
 			return err
 		}
@@ -137,7 +144,7 @@ func (e entry) prepareRun(ctx context.Context, t *table.Table, step *compactStep
 				}
 			}
 		}
-		files, err := datafile.Write(ctx, writer, def.WithLineage(t.Metadata().Version()).Stored, datafile.ReadRows(ctx, t, run, nil), 0)
+		files, err := datafile.Write(ctx, writer, def.WithLineage(t.Metadata().Version()).Stored, p.rows(ctx)(datafile.ReadRows(ctx, t, run, nil)), 0)
 		if err != nil {
 			return err
 		}
@@ -149,15 +156,14 @@ func (e entry) prepareRun(ctx context.Context, t *table.Table, step *compactStep
 
 // prepareOrderedRun is prepareRun for an ordered table. It merges the newest files of a group of small or overlapping
 // files.
-func (e entry) prepareOrderedRun(ctx context.Context, writer *table.Table, step *compactStep, tasks []table.FileScanTask, may func(run []table.FileScanTask) bool) (err error) {
-	const memoryShare = 4 // puts and queries need the rest of the memory
+func (e entry) prepareOrderedRun(ctx context.Context, writer *table.Table, step *compactStep, p *pacer, may func(run []table.FileScanTask) bool) (err error) {
 	s, l := series.New(step.Definition, writer, e.s.opts.Memory/memoryShare), limitsOf(writer)
 	l.suffixOnly = true
 	if step.cut, err = s.NewCutter(ctx); err != nil {
 		return err
 	}
 	var files []*series.File
-	for _, task := range tasks {
+	for _, task := range step.tasks {
 		f := s.File(task)
 		f.Stale = isMostlyDeleted(task)
 		files = append(files, f)
@@ -174,7 +180,7 @@ func (e entry) prepareOrderedRun(ctx context.Context, writer *table.Table, step 
 		if !may(run) {
 			return nil
 		}
-		written, err := s.Rewrite(ctx, group[len(group)-len(run):], s, sorted.All, nil)
+		written, err := s.Rewrite(ctx, group[len(group)-len(run):], s, sorted.All, p.rows(ctx))
 		if err != nil {
 			return err
 		}

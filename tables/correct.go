@@ -9,6 +9,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/files/datafile"
@@ -31,6 +32,7 @@ func (t *Table) DeleteRows(ctx context.Context, where *filter.Expr) (_ RewriteRe
 			return err
 		}
 		w.unlock()
+		w.useVectors(table.WriteDeleteModeKey)
 		return w.remove(ctx, deletes)
 	})
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -37,7 +39,7 @@ type evolveStep struct {
 	caster  *schema.Caster
 	check   *rules.Check // checks the converted rows against the table's rules; can be nil
 	written []iceberg.DataFile
-	// the files to replace; not used if Allowed is OnlyAdditions, because then all files are replaced
+	// the files to replace; not used if Allowed is NoDeletions, because then all files are replaced
 	replaced []iceberg.DataFile
 	read     map[string]bool // paths of the files that the step has read
 }
@@ -62,22 +64,26 @@ func (p *evolveStep) apply(ctx context.Context, a *commit.Attempt, cur *table.Ta
 }
 
 func (p *evolveStep) applyRewrite(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
-	replaced, current := p.replaced, commit.SnapshotID(cur)
+	replaced, written, read, current := p.replaced, p.written, p.read, commit.SnapshotID(cur)
 	var newFiles []iceberg.DataFile
 	meta, err := p.evolveMetadata(cur.Metadata())
-	if err == nil && current != nil && p.Allowed == commit.OnlyAdditions {
+	if err == nil && current != nil && p.Allowed == commit.NoDeletions {
 		replaced, err = datafile.Files(ctx, cur)
+		// files that the step read were merged meanwhile: rewrite all files again
+		if paths := datafile.Paths(replaced); slices.ContainsFunc(slices.Collect(maps.Keys(read)), func(path string) bool { return !paths[path] }) {
+			written, read = nil, map[string]bool{}
+		}
 	}
 	// files were added after the step read the table: rewrite these files too
 	if err == nil && current != nil && *current != *p.Base {
-		newFiles, err = p.rewriteFiles(ctx, cur, meta, a.IO, p.read)
+		newFiles, err = p.rewriteFiles(ctx, cur, meta, a.IO, read)
 	}
 	if err != nil {
 		return nil, err
 	}
 	tail, err := a.TailFiles(ctx, cur, meta, p.caster, p.check)
-	if err == nil && len(replaced)+len(p.written) > 0 {
-		meta, err = commit.ReplaceFiles(ctx, a.Table(meta), replaced, p.written, nil)
+	if err == nil && len(replaced)+len(written) > 0 {
+		meta, err = commit.ReplaceFiles(ctx, a.Table(meta), replaced, written, nil)
 	}
 	// To keep the rows in order, add the files with the newest rows, which come from the tail, last.
 	for _, files := range [][]iceberg.DataFile{newFiles, tail} {
@@ -155,7 +161,7 @@ func (t *Txn) reshape(c *txnChange, step *evolveStep, caster *schema.Caster, che
 		return err
 	}
 	if caster != nil {
-		step.Allowed, step.caster, step.check, step.IO, step.read = commit.OnlyAdditions, caster, check, t.s.cat.NewIO(), map[string]bool{}
+		step.Allowed, step.caster, step.check, step.IO, step.read = commit.NoDeletions, caster, check, t.s.cat.NewIO(), map[string]bool{}
 		if step.Base != nil {
 			files, err := datafile.Files(t.ctx, c.cur)
 			if err != nil {

@@ -34,7 +34,7 @@ func (s *Store) Expire(ctx context.Context, o *MaintainOptions) (_ MaintainResul
 		return MaintainResult{}, refsErr
 	}
 	r, err := s.maintain(ctx, "expire", o, func(ctx context.Context, e entry) (MaintainResult, error) {
-		return e.expire(ctx, o.OlderThan, max(1, o.Keep))
+		return e.expire(ctx, e.s.care.byClock(o.OlderThan), max(1, o.Keep))
 	})
 	var failed *OpError
 	if errors.As(err, &failed) && (failed.Table == "" || errors.Is(err, ErrClosed) || errors.Is(err, partd.ErrUnknownOutcome)) {
@@ -44,13 +44,14 @@ func (s *Store) Expire(ctx context.Context, o *MaintainOptions) (_ MaintainResul
 		return r, &OpError{Op: "expire", Dir: s.dir, Err: fmt.Errorf("no file was removed, because a damaged table's files are unknown: repair the table first: %w", cmp.Or(err, refsErr))}
 	}
 	// If tables failed for other reasons, Sweep still finds the files that they need.
-	swept, sweepErr := s.sweep(ctx, grace, used)
+	swept, sweepErr := s.sweep(ctx, icecat.GracePeriods{Unused: grace, Replaced: grace}, used)
 	r.FilesRemoved, r.BytesRemoved, r.FilesWaiting = swept.Files, swept.Bytes, swept.Waiting
 	return r, errors.Join(err, sweepErr)
 }
 
 // sweep removes unused files and old IDs of puts. For files in recentlyUsed, the grace period starts again.
-func (s *Store) sweep(ctx context.Context, grace time.Duration, recentlyUsed map[string]struct{}) (icecat.SweepResult, error) {
+func (s *Store) sweep(ctx context.Context, grace icecat.GracePeriods, recentlyUsed map[string]struct{}) (icecat.SweepResult, error) {
+	grace.Unused, grace.Replaced = s.care.byClock(grace.Unused), s.care.byClock(grace.Replaced)
 	swept, err := s.cat.Sweep(ctx, grace, recentlyUsed, func() time.Time { _, since := s.commits.Pinned(); return since })
 	if err == nil {
 		err = s.cat.ForgetPuts(ctx, time.Now().Add(-IDAge))
@@ -60,11 +61,7 @@ func (s *Store) sweep(ctx context.Context, grace time.Duration, recentlyUsed map
 
 // expire removes the versions that are older than an age, except the newest.
 func (e entry) expire(ctx context.Context, olderThan time.Duration, keep int) (r MaintainResult, err error) {
-	if err := e.LockCommits(ctx); err != nil {
-		return r, err
-	}
-	defer e.Commits.Unlock()
-	t, err := e.Commit(ctx, commit.PreparedStep{Apply: func(_ context.Context, _ *commit.Attempt, cur *table.Table) (meta table.Metadata, err error) {
+	t, err := e.CommitAside(ctx, commit.PreparedStep{Apply: func(_ context.Context, _ *commit.Attempt, cur *table.Table) (meta table.Metadata, err error) {
 		if cur == nil {
 			return nil, commit.ErrNothing // the table was deleted concurrently
 		}
@@ -93,13 +90,30 @@ func withoutOldVersions(t *table.Table, olderThan time.Duration, keep int) (tabl
 	return meta, len(t.Metadata().Snapshots()) - len(meta.Snapshots()), nil
 }
 
+// keepOf returns how many versions of a table to keep, and for how long. If both are 0, its versions do not expire.
+func (o *MaintainOptions) keepOf(settings definition.Settings) (keep int, age time.Duration) {
+	if keep, age = settings.Keep(); keep == 0 && age == 0 {
+		return o.Keep, o.OlderThan
+	}
+	return keep, age
+}
+
+// expires reports whether maintenance expires versions of t.
+func (o *MaintainOptions) expires(t *table.Table) bool {
+	settings, err := definition.SettingsOf(t.Metadata())
+	keep, age := o.keepOf(settings)
+	return err == nil && o.includes(settings) && (keep > 0 || age > 0)
+}
+
+// includes reports whether o selects tables with the given settings.
+func (o *MaintainOptions) includes(settings definition.Settings) bool {
+	return settings.Maintenance == MaintenanceOn || settings.Maintenance != MaintenanceOff && !o.Requested
+}
+
 // expireIfDue expires versions if the table's settings or o ask for it, and if there are many or the last time is long
 // ago.
 func (e entry) expireIfDue(ctx context.Context, t *table.Table, settings definition.Settings, c *careState, o *MaintainOptions) (r MaintainResult, reason string, err error) {
-	keep, age := settings.Keep()
-	if keep == 0 && age == 0 {
-		keep, age = o.Keep, o.OlderThan
-	}
+	keep, age := o.keepOf(settings)
 	c.expiring = time.Time{}
 	if keep == 0 && age == 0 {
 		return r, "", nil
@@ -110,7 +124,7 @@ func (e entry) expireIfDue(ctx context.Context, t *table.Table, settings definit
 		return r, "the table's property gc.enabled is false", nil
 	}
 	keep = max(keep, 1, props.GetInt(table.MinSnapshotsToKeepKey, 0))
-	age = max(age, time.Duration(props.GetInt(table.MaxSnapshotAgeMsKey, 0))*time.Millisecond)
+	age = e.s.care.byClock(max(age, time.Duration(props.GetInt(table.MaxSnapshotAgeMsKey, 0))*time.Millisecond))
 	_, n, err := withoutOldVersions(t, age, keep)
 	if err != nil || n == 0 {
 		return r, "", err
@@ -124,17 +138,26 @@ func (e entry) expireIfDue(ctx context.Context, t *table.Table, settings definit
 	return r, "", err
 }
 
-// sweepIfDue removes unused files if the last time is long ago.
+// sweepIfDue removes unused files if the last time is long ago. After versions have expired, it looks sooner, because
+// their files need not wait long.
 func (s *Store) sweepIfDue(ctx context.Context, o *MaintainOptions, r *MaintainResult) error {
 	last, err := s.cat.Moment(ctx, sweepName)
-	if since := time.Since(last); err != nil || since >= 0 && since < sweepEvery && o.Grace == 0 {
+	m := s.care
+	m.mu.Lock()
+	every := sweepEvery
+	if m.sweepSoon {
+		every = min(max(sweepSoon, 20*m.sweepTime), sweepEvery)
+	}
+	m.mu.Unlock()
+	if since := time.Since(last); err != nil || since >= 0 && since < every && o.Grace == 0 {
 		return err
 	}
 	// A file that another program commits and that soon expires may keep the time when a sweep first found it unused.
-	grace := cmp.Or(o.Grace, 24*time.Hour+sweepEvery)
-	if err := s.dropWorkSnapshots(ctx, time.Now().Add(-grace)); err != nil {
+	grace := icecat.GracePeriods{Unused: cmp.Or(o.Grace, unusedTime+sweepEvery), Replaced: cmp.Or(o.Grace, readerTime), Expires: o.expires}
+	if err := s.dropWorkSnapshots(ctx, time.Now().Add(-grace.Unused)); err != nil {
 		return err
 	}
+	start := time.Now()
 	swept, err := s.sweep(ctx, grace, nil)
 	if errors.Is(err, ErrDamaged) {
 		err = fmt.Errorf("no file was removed, because a damaged table's files are unknown: repair the table first: %w", err)
@@ -143,9 +166,9 @@ func (s *Store) sweepIfDue(ctx context.Context, o *MaintainOptions, r *MaintainR
 		return err
 	}
 	r.FilesRemoved, r.BytesRemoved, r.FilesWaiting = swept.Files, swept.Bytes, swept.Waiting
-	s.care.mu.Lock()
-	s.care.unused = swept.WaitingBytes
-	s.care.mu.Unlock()
+	m.mu.Lock()
+	m.unused, m.sweepSoon, m.sweepTime = swept.WaitingBytes, swept.Soon, time.Since(start)
+	m.mu.Unlock()
 	if swept.Files > 0 {
 		s.opts.Logger.Info("unused files removed", "files", swept.Files, "bytes", swept.Bytes)
 	}

@@ -19,7 +19,7 @@ var tablesLayering = layering.Layering{
 	Shared: []string{"github.com/go-partd/partd", "github.com/apache/arrow-go"},
 	Layers: []layering.Layer{
 		{Name: "for tests", Packages: map[string][]string{
-			"bench":                       {"internal/testutil/tabletest", "github.com/duckdb/duckdb-go-bindings", "google.golang.org/grpc", "google.golang.org/grpc/credentials/insecure"},
+			"bench":                       {"internal/testutil/tabletest", "github.com/apache/iceberg-go", "github.com/duckdb/duckdb-go-bindings", "google.golang.org/grpc", "google.golang.org/grpc/credentials/insecure"},
 			"internal/testutil/tabletest": {"github.com/apache/iceberg-go", "github.com/jackc/pgx", "modernc.org/sqlite"},
 		}},
 		{Name: "programs", Packages: map[string][]string{
@@ -28,7 +28,8 @@ var tablesLayering = layering.Layering{
 			"examples/trades":   {"golang.org/x/sync"},
 		}},
 		{Name: "command line", Packages: map[string][]string{
-			"internal/cli": {"github.com/KimMachineGun/automemlimit", "github.com/spf13/cobra", "github.com/spf13/pflag"},
+			"internal/quickstart": nil,
+			"internal/cli":        {"github.com/KimMachineGun/automemlimit", "github.com/spf13/cobra", "github.com/spf13/pflag"},
 		}},
 		{Name: "servers, clients", Packages: map[string][]string{
 			"flightd":      {"github.com/golang-jwt/jwt", "google.golang.org/grpc", "google.golang.org/protobuf"},

@@ -125,6 +125,16 @@ func (s *Store) RetryMaintenanceAt(name string, at time.Time) {
 	s.care.state(tableName{Namespace: namespaceOf(""), Name: name}).retry = at
 }
 
+// SetClock makes the Store believe that somebody has set the wall clock forward.
+func (s *Store) SetClock(ahead time.Duration) {
+	s.care.openedWall = s.care.openedWall.Add(-ahead)
+}
+
+// RetryExpiry makes the next pass look for versions of a table of the default bucket to expire.
+func (s *Store) RetryExpiry(name string) {
+	s.care.state(tableName{Namespace: namespaceOf(""), Name: name}).seen = ""
+}
+
 // PostponedSince sets since when engines have postponed the compaction of a table of the default bucket.
 func (s *Store) PostponedSince(name string, at time.Time) {
 	s.care.state(tableName{Namespace: namespaceOf(""), Name: name}).waiting = at

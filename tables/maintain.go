@@ -134,11 +134,9 @@ const maxFailed = 100
 func (s *Store) maintain(ctx context.Context, op string, o *MaintainOptions, f func(context.Context, entry) (MaintainResult, error)) (_ MaintainResult, err error) {
 	defer wrapOnce(&err, &OpError{Op: op, Dir: s.dir})
 	o = cmp.Or(o, new(MaintainOptions))
-	unpin, err := s.commits.Pin()
-	if err != nil {
+	if err := s.checkOpen(); err != nil {
 		return MaintainResult{}, err
 	}
-	unpin() // Pin was only called to check that the store is open
 	tables, err := o.selectTables(ctx, op, s.commits)
 	if err == nil && s.opts.ReadOnly && op != "fold" { // fold is allowed: it does nothing in a read-only store
 		err = ErrReadOnly
@@ -147,6 +145,15 @@ func (s *Store) maintain(ctx context.Context, op string, o *MaintainOptions, f f
 		return MaintainResult{}, err
 	}
 	return s.forEach(ctx, op, tables, f)
+}
+
+// checkOpen returns an error if the store is closed.
+func (s *Store) checkOpen() error {
+	unpin, err := s.commits.Pin()
+	if err == nil {
+		unpin()
+	}
+	return err
 }
 
 // forEach is like maintain, but calls f for the given tables.

@@ -16,8 +16,11 @@ import (
 
 // Times of the maintenance.
 const (
-	leaseTime   = time.Minute      // a killed process blocks passes of others for this long
-	sweepEvery  = 6 * time.Hour    // how often unused files are looked for
+	leaseTime   = 15 * time.Second // a killed process blocks passes of others for this long
+	sweepEvery  = 6 * time.Hour    // how often unused files are looked for, unless versions have expired
+	sweepSoon   = 10 * time.Minute // how often they are looked for after versions have expired
+	unusedTime  = 24 * time.Hour   // how long another program may take to commit a file
+	readerTime  = time.Hour        // how long another process may read files whose version has expired
 	maxPause    = 6 * time.Hour    // longest pause before a table is tried again after failures
 	tableTime   = 5 * time.Minute  // how long a pass compacts one table, before it goes on to the next
 	engineTime  = 30 * time.Second // how long an engine that has loaded a table may prepare a commit undisturbed
@@ -25,11 +28,13 @@ const (
 	expireEvery = time.Hour        // how often a few versions are expired; many are expired at once
 	leaseName   = "maintenance"    // in the catalog
 	sweepName   = "maintenance swept"
+	minFree     = 256 << 20 // space that maintenance leaves free on the disk, in bytes
 )
 
 // Maintain runs one pass of maintenance over the tables that o selects. It merges the small files of a table if that
-// pays, in several commits of limited size, and keeps the order of the rows. Every six hours, it also removes files that
-// nothing has needed for the grace period, and old IDs of puts.
+// pays, in several commits of limited size, and keeps the order of the rows. Every six hours, or
+// sooner after versions have expired, it also removes old IDs of puts, and files that nothing has needed for 30 hours, or
+// for an hour if they are metadata that another commit replaced or the table's versions expire. o.Grace overrides both.
 //
 // Versions expire only if o.OlderThan, o.Keep or the table's settings say so: Maintain keeps a version that is among
 // the newest Keep or younger than OlderThan. It also keeps what the table's Iceberg properties history.expire.* keep,
@@ -46,13 +51,8 @@ func (s *Store) Maintain(ctx context.Context, o *MaintainOptions) (r MaintainRes
 	if o.OlderThan < 0 || o.Keep < 0 {
 		return r, fmt.Errorf("option OlderThan is %v and Keep is %d: they must not be negative", o.OlderThan, o.Keep)
 	}
-	unpin, err := s.commits.Pin()
-	if err != nil {
-		return r, err
-	}
-	unpin() // Pin was only called to check that the store is open
-	if s.opts.ReadOnly {
-		return r, ErrReadOnly
+	if err := s.checkOpen(); err != nil || s.opts.ReadOnly {
+		return r, cmp.Or(err, ErrReadOnly)
 	}
 	m := s.care
 	if !m.running.TryLock() {
@@ -158,12 +158,12 @@ func (s *Store) maintainTable(ctx context.Context, n tableName, o *MaintainOptio
 	ctx, end := s.opts.begin(ctx, "maintain", bucketOf(n.Namespace), n.Name)
 	r, reason, err = e.care(ctx, c, o)
 	end(Outcome{Err: err})
-	if ctx.Err() != nil {
-		return r, err
-	}
 	log := s.opts.Logger.With("bucket", bucketOf(n.Namespace), "table", n.Name)
 	if r != (MaintainResult{}) {
 		log.Info("table maintained", "files_before", r.FilesBefore, "files_after", r.FilesAfter, "versions_expired", r.Versions, "seconds", time.Since(start).Seconds())
+	}
+	if ctx.Err() != nil {
+		return r, err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -181,6 +181,7 @@ func (s *Store) maintainTable(ctx context.Context, n tableName, o *MaintainOptio
 	if r != (MaintainResult{}) {
 		c.last = time.Now()
 	}
+	m.sweepSoon = m.sweepSoon || r.Versions > 0
 	return r, err
 }
 
@@ -191,13 +192,13 @@ func (e entry) care(ctx context.Context, c *careState, o *MaintainOptions) (sum 
 		return sum, "", err
 	}
 	settings, err := definition.SettingsOf(t.Metadata())
-	if err != nil || settings.Maintenance == MaintenanceOff || o.Requested && settings.Maintenance != MaintenanceOn {
+	if err != nil || !o.includes(settings) {
 		return sum, "", err
 	}
+	last, p := t.Metadata().LastSequenceNumber(), &pacer{time.Now()}
 	for start, stale := time.Now(), 0; time.Since(start) < tableTime; {
-		began := time.Now()
 		var r MaintainResult
-		r, reason, err = e.compactRun(ctx, t, c)
+		r, reason, err = e.compactRun(ctx, t, c, p, last)
 		sum.add(r)
 		switch {
 		case errors.Is(err, commit.ErrStale):
@@ -214,10 +215,8 @@ func (e entry) care(ctx context.Context, c *careState, o *MaintainOptions) (sum 
 		if isDone || reason != "" {
 			break
 		}
-		select { // leave half of the time to others
-		case <-ctx.Done():
-			return sum, "", context.Cause(ctx)
-		case <-time.After(time.Since(began)):
+		if err := p.pause(ctx); err != nil {
+			return sum, "", err
 		}
 	}
 	r, waits, err := e.expireIfDue(ctx, t, settings, c, o)
@@ -226,16 +225,23 @@ func (e entry) care(ctx context.Context, c *careState, o *MaintainOptions) (sum 
 	return sum, cmp.Or(reason, waits), err
 }
 
-// compactRun merges one run of files if it pays, and nothing prevents it. The error wraps commit.ErrStale if another
-// commit was faster.
-func (e entry) compactRun(ctx context.Context, t *table.Table, c *careState) (r MaintainResult, reason string, err error) {
+// compactRun merges one run of files if it pays, and nothing prevents it. It leaves a run to the next pass if most of its
+// files are newer than version last, so that a pass ends. The error wraps commit.ErrStale if another commit was faster.
+func (e entry) compactRun(ctx context.Context, t *table.Table, c *careState, p *pacer, last int64) (r MaintainResult, reason string, err error) {
 	m := e.s.care
 	free, _, spaceErr := e.s.DiskSpace()
 	prepare := func(ctx context.Context, t *table.Table, step *compactStep) error {
-		return e.prepareRun(ctx, t, step, func(run []table.FileScanTask) bool {
+		return e.prepareRun(ctx, t, step, p, func(run []table.FileScanTask) bool {
 			var size int64
+			old := 0
 			for _, f := range run {
 				size += f.File.FileSizeBytes()
+				if sequence(f) <= last {
+					old++
+				}
+			}
+			if old < min(minRunFiles, len(run)) {
+				return false
 			}
 			m.mu.Lock()
 			defer m.mu.Unlock()
@@ -243,7 +249,7 @@ func (e entry) compactRun(ctx context.Context, t *table.Table, c *careState) (r 
 			switch {
 			case len(e.Changing) > 0:
 				reason = "a statement is changing rows"
-			case spaceErr == nil && free < 2*size+minFree:
+			case spaceErr == nil && e.s.local == e.s.dir && free < 2*size+minFree:
 				reason = "the disk has too little free space to merge files"
 			case engine && (c.waiting.IsZero() || time.Since(c.waiting) < engineLimit):
 				reason = "an engine has loaded the table, and may be about to commit"
@@ -259,6 +265,3 @@ func (e entry) compactRun(ctx context.Context, t *table.Table, c *careState) (r 
 	r, err = e.commitCompaction(ctx, t, prepare)
 	return r, reason, err
 }
-
-// minFree is the space that maintenance leaves free on the disk, in bytes.
-const minFree = 256 << 20

@@ -3,7 +3,9 @@ package tables_test
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -264,4 +266,45 @@ func TestMaintainSweeps(t *testing.T) {
 		t.Errorf("Maintain did not remove an unused file: error %v", err)
 	}
 	tabletest.WantRows(t, b, "kept", 1)
+}
+
+// TestMaintainSweepsReplacedFiles checks that superseded metadata files go after an hour, and data files only if the
+// table's versions expire. Files that nothing has committed wait longer.
+func TestMaintainSweepsReplacedFiles(t *testing.T) {
+	t.Parallel()
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true})
+	b := s.Bucket("")
+	dirs := map[string]string{}
+	count := func(name, pattern string) int {
+		files, err := filepath.Glob(filepath.Join(dirs[name], pattern))
+		tabletest.Succeed(t, err)
+		return len(files)
+	}
+	for _, name := range []string{"kept", "expiring"} {
+		for i := range int64(3) {
+			tabletest.PutRows(t, b, name, tabletest.Rows(i), tables.PutReplace, nil)
+		}
+		dirs[name] = filepath.Dir(filepath.Dir(tabletest.TableFiles(t, s, "", name)["data"][0]))
+		tabletest.Succeed(t, os.WriteFile(filepath.Join(dirs[name], "data", "stray"), []byte("x"), 0o600))
+	}
+	tabletest.Succeed(t, b.Table("expiring").SetSettings(t.Context(), tables.Settings{KeepVersions: 1}))
+	maintain(t, s, nil)
+	for _, c := range []struct {
+		after    time.Duration
+		kept     int // data files
+		expiring int
+	}{{30 * time.Minute, 4, 4}, {61 * time.Minute, 4, 2}, {31 * time.Hour, 3, 1}} {
+		tabletest.ExecInCatalog(t, s.Dir(), fmt.Sprintf(`UPDATE partd_orphans SET seen_ms=%d`, time.Now().Add(-c.after).UnixMilli()))
+		last := 11 * time.Minute
+		if c.kept < 4 {
+			last = 7 * time.Hour // only the strays wait, so there is no hurry
+		}
+		tabletest.Succeed(t, s.Catalog().SetMoment(t.Context(), "maintenance swept", time.Now().Add(-last)))
+		maintain(t, s, nil)
+		for name, want := range map[string]int{"kept": c.kept, "expiring": c.expiring} {
+			if metadata, data := count(name, "metadata/*.metadata.json"), count(name, "data/*"); data != want || (metadata == 1) != (c.after > time.Hour) {
+				t.Errorf("after %v: table %s has %d metadata files and %d data files, want %d", c.after, name, metadata, data, want)
+			}
+		}
+	}
 }

@@ -19,7 +19,7 @@ func TestMaintainLease(t *testing.T) {
 	one, two := tabletest.Open(t, dir, &tables.Options{NoTail: true}), tabletest.Open(t, dir, &tables.Options{NoTail: true})
 	take := func(holder string) {
 		t.Helper()
-		if ok, err := one.Catalog().TakeLease(t.Context(), "maintenance", holder, time.Minute); err != nil || !ok {
+		if ok, err := one.Catalog().TakeLease(t.Context(), "maintenance", holder, 15*time.Second); err != nil || !ok {
 			t.Fatal("TakeLease:", ok, err)
 		}
 	}
@@ -36,7 +36,7 @@ func TestMaintainLease(t *testing.T) {
 	maintain(t, two, nil)
 	take("other")
 	tabletest.Succeed(t, one.Catalog().DropLease(t.Context(), "maintenance", "another"))
-	if ok, err := one.Catalog().TakeLease(t.Context(), "maintenance", "x", time.Minute); ok || err != nil {
+	if ok, err := one.Catalog().TakeLease(t.Context(), "maintenance", "x", 15*time.Second); ok || err != nil {
 		t.Errorf("TakeLease of a lease that only its holder may drop = %v, %v", ok, err)
 	}
 }

@@ -14,7 +14,10 @@ import (
 // maintenance is the state of a Store's maintenance, in memory.
 type maintenance struct {
 	holder  string     // identifies the Store to other processes
+	opened  time.Time  // when the Store was opened, by the monotonic clock
 	running sync.Mutex // held during a pass
+
+	openedWall time.Time // opened by the wall clock
 
 	mu     sync.Mutex // guards the fields below and the careStates
 	tables map[tableName]*careState
@@ -22,6 +25,9 @@ type maintenance struct {
 	unused map[string]int64        // bytes of unused files, by the path of the table's directory
 	last   time.Time               // end of the last pass
 	err    error                   // why the last pass ended early
+
+	sweepSoon bool          // whether to look for unused files soon
+	sweepTime time.Duration // how long the last search took
 }
 
 // careState is the maintenance state of a table. Only the pass uses waiting, expired and expiring.
@@ -40,8 +46,9 @@ type careState struct {
 const maxLoads = 1000
 
 func newMaintenance() *maintenance {
+	now := time.Now()
 	return &maintenance{
-		holder: uuid.NewString(), tables: map[tableName]*careState{},
+		holder: uuid.NewString(), opened: now, openedWall: now.Round(0), tables: map[tableName]*careState{},
 		loads: map[tableName]time.Time{}, unused: map[string]int64{},
 	}
 }
@@ -63,6 +70,17 @@ func (m *maintenance) forget(tables []tableName, o *MaintainOptions) {
 			delete(m.tables, n)
 		}
 	}
+}
+
+// byClock returns the age by the wall clock that something of a given age has. It is higher if somebody has set the clock
+// forward since the Store was opened. An age of 0 or less means any age.
+func (m *maintenance) byClock(age time.Duration) time.Duration {
+	now := time.Now()
+	ahead := now.Round(0).Sub(m.openedWall) - now.Sub(m.opened)
+	if age <= 0 || ahead < time.Minute { // the clock may only have been adjusted
+		return age
+	}
+	return age + ahead
 }
 
 // isDue reports whether a table can be maintained now. A time that is too far away is ignored: somebody has set the

@@ -8,6 +8,7 @@ import (
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
 func init() {
@@ -16,6 +17,7 @@ func init() {
 		modelStep{"replace range", 2, (*model).replaceRange},
 		modelStep{"upsert", 2, (*model).upsert},
 		modelStep{"partition", 1, (*model).partition},
+		modelStep{"merge on read", 1, (*model).mergeOnRead},
 	)
 	killableSteps = append(killableSteps, "delete rows", "replace range", "upsert", "partition")
 }
@@ -33,6 +35,14 @@ func (m *model) applyCorrection(name tables.TableName, result tables.RewriteResu
 		return fmt.Errorf("got result %+v, want %d rows deleted and %d written", result, deleted, len(put))
 	}
 	s.rows = append(s.rows, put...)
+	return nil
+}
+
+// mergeOnRead makes later upserts and deletes of a table write deletion vectors.
+func (m *model) mergeOnRead(_ context.Context, name tables.TableName) error {
+	if m.exists(name) {
+		tabletest.NewEngine(m.t, m.s, name.Namespace, name.Name).MergeOnRead(3)
+	}
 	return nil
 }
 

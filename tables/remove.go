@@ -52,7 +52,8 @@ func (w *rewrite) where(cond *filter.Expr) (*deletePredicate, error) {
 }
 
 // remove adds the deletion of the selected rows to w. It keeps files without such rows, drops files whose bounds or
-// positions show that they contain only such rows, and rewrites the other files.
+// positions show that they contain only such rows, and rewrites the other files. With w.vectors, it writes deletion
+// vectors instead, if possible.
 func (w *rewrite) remove(ctx context.Context, deletes *deletePredicate) error {
 	var tasks []table.FileScanTask
 	var err error
@@ -68,12 +69,20 @@ func (w *rewrite) remove(ctx context.Context, deletes *deletePredicate) error {
 		dropped[task.File.FilePath()] = true
 	}
 	var touched []table.FileScanTask
+	canMark := w.canMark(tasks) && deletes.rows == nil
+	if canMark && deletes.find == nil {
+		located := *deletes
+		located.find = func(ctx context.Context, scan *datafile.Scan, t *table.Table, tasks []table.FileScanTask) (datafile.Deleted, error) {
+			return deletes.locate(ctx, scan, t, tasks, w.e.s.opts.Memory/8)
+		}
+		deletes = &located
+	}
 	for _, task := range tasks {
 		canMatch, canRemain := true, true
 		if deletes.mayMatch != nil {
 			canMatch, canRemain = deletes.mayMatch(datafile.BoundsOf(w.t.Schema(), task.File))
 		}
-		if canMatch && !canRemain && !datafile.HasDeletes(task) {
+		if canMatch && !canRemain && !datafile.HasDeletes(task) && !canMark {
 			drop(task)
 			continue
 		}
@@ -99,12 +108,15 @@ func (w *rewrite) remove(ctx context.Context, deletes *deletePredicate) error {
 	if deletes.hasPositions() {
 		touched = slices.DeleteFunc(touched, func(task table.FileScanTask) bool {
 			n := w.found.Count(task.File.FilePath())
-			if n > 0 && n == task.File.Count() && !datafile.HasDeletes(task) {
+			if n > 0 && n == task.File.Count() && !datafile.HasDeletes(task) && !canMark {
 				drop(task)
 				return true
 			}
 			return n == 0 && !w.rewriteAll
 		})
+	}
+	if canMark {
+		return w.writeVectors(ctx, touched)
 	}
 	groups, err := w.groupFiles(ctx, touched, dropped)
 	if err != nil {

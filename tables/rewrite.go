@@ -41,6 +41,9 @@ type rewrite struct {
 	def        *definition.Definition // t's definition, which differs from the basis's after column changes
 	oldFiles   []iceberg.DataFile     // files that the commit removes
 	newFiles   []iceberg.DataFile     // files that the commit adds
+	vectors    bool                   // whether to delete rows by deletion vectors; see useVectors
+	newVectors []iceberg.DataFile     // deletion vectors that the commit adds
+	oldVectors []iceberg.DataFile     // deletion vectors that newVectors replace
 	found      datafile.Deleted       // the rows to delete, if deletePredicate.hasPositions; otherwise nil
 	evolving   *evolveStep            // changes columns; nil if the columns stay the same
 	rewriteAll bool                   // whether a column change requires rewriting all files
@@ -114,7 +117,8 @@ func (w *rewrite) begin(ctx context.Context, fileIO *icecat.FileIO) (err error) 
 		return err
 	}
 	w.def = w.Definition
-	w.oldFiles, w.newFiles, w.evolving, w.rewriteAll, w.result = nil, nil, nil, false, RewriteResult{Version: versionOf(w.t.Metadata())}
+	w.oldFiles, w.newFiles, w.oldVectors, w.newVectors = nil, nil, nil, nil
+	w.evolving, w.rewriteAll, w.vectors, w.result = nil, false, false, RewriteResult{Version: versionOf(w.t.Metadata())}
 	return nil
 }
 
@@ -141,13 +145,16 @@ func (w *rewrite) commit(ctx context.Context) error {
 				return nil, err
 			}
 		}
-		if len(w.oldFiles)+len(w.newFiles) == 0 {
+		if len(w.oldFiles)+len(w.newFiles)+len(w.newVectors) == 0 {
 			return cur.Metadata(), nil
 		}
 		if err := w.checkArrivalOrder(ctx, cur); err != nil {
 			return nil, err
 		}
 		a.Info.Updated = a.Now
+		if len(w.newVectors) > 0 {
+			return commit.MarkRows(ctx, cur, w.newFiles, w.newVectors, w.oldVectors)
+		}
 		return commit.CorrectFiles(ctx, cur, w.oldFiles, w.newFiles)
 	}}
 	if w.id != "" { // as for a put, exclude concurrent appends with the same ID
@@ -156,7 +163,7 @@ func (w *rewrite) commit(ctx context.Context) error {
 	if p := w.evolving; p != nil {
 		p.Basis, p.replaced, p.written = w.Basis, w.oldFiles, w.newFiles
 		step.Mode, step.Apply = commit.Folds, p.apply
-	} else if len(w.oldFiles)+len(w.newFiles) == 0 && w.id == "" {
+	} else if len(w.oldFiles)+len(w.newFiles)+len(w.newVectors) == 0 && w.id == "" {
 		return nil
 	}
 	t, err := w.e.Commit(ctx, step)
@@ -164,7 +171,7 @@ func (w *rewrite) commit(ctx context.Context) error {
 		return err
 	}
 	if t != nil {
-		w.result.Version, w.result.Files = versionOf(t.Metadata()), len(w.oldFiles)
+		w.result.Version, w.result.Files = versionOf(t.Metadata()), len(w.oldFiles)+len(w.newVectors)
 	}
 	return nil
 }

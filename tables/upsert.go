@@ -27,7 +27,9 @@ type UpsertOptions struct {
 }
 
 // Upsert puts rows in one commit: each row replaces the rows with the same values in the key columns, or is added if no
-// row matches. Like DeleteRows, Upsert rewrites only files that contain replaced rows. If a key is null (unless
+// row matches. Like DeleteRows, Upsert rewrites only files that contain replaced rows. In
+// tables of format version 3 whose property write.merge.mode (for DeleteRows: write.delete.mode) is merge-on-read, it
+// writes deletion vectors instead. If a key is null (unless
 // o.NullKeys is set) or occurs twice in r, Upsert returns an error. It adds and widens columns if the table's evolution
 // setting allows it. It reads r to the end and does not release it.
 //
@@ -95,6 +97,9 @@ func (t *Table) Upsert(ctx context.Context, r array.RecordReader, o *UpsertOptio
 		replaced := &deletePredicate{mayMatch: set.mayMatch(w.t.Schema(), w.def.Stored, w.added), columns: keys, matches: set.contains}
 		if set.file != nil {
 			replaced.find = set.findRows
+		}
+		if w.evolving == nil {
+			w.useVectors("write.merge.mode")
 		}
 		return w.remove(ctx, replaced)
 	})

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -81,6 +82,9 @@ func (f *flags) runOnce(ctx context.Context, src *input, j job, rs *contenderRun
 		return r, err
 	}
 	defer func() { err = errors.Join(err, f.remove(ctx, outDir, r.Files)) }()
+	if err := src.readAll(); err != nil {
+		return r, err
+	}
 	u, err := runMeasured(ctx, f.timeout, c.command(f, src, outDir))
 	if ctx.Err() != nil {
 		return r, ctx.Err()
@@ -106,6 +110,29 @@ func (f *flags) runOnce(ctx context.Context, src *input, j job, rs *contenderRun
 		rs.skip = "slow"
 	}
 	return r, nil
+}
+
+// readAll reads all files of the input. It brings them into the page cache again if the previous contender, or the
+// computation of an answer, used so much memory that the system dropped them.
+func (src *input) readAll() error {
+	paths := []string{src.path}
+	if len(src.tables) > 0 {
+		paths = nil
+		for _, t := range src.tables {
+			paths = append(paths, t.path)
+		}
+	}
+	for _, path := range paths {
+		file, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(io.Discard, file)
+		if err := errors.Join(err, file.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // remove removes an output. It then waits, because creating files is slow for some time after many

@@ -123,6 +123,13 @@ def check(expected: dict[str, pd.DataFrame], names: list[str], scheduler: str | 
         assert_same(df.compute(scheduler=scheduler), expected[name], by)
 
 
+def test_writing_tasks_add_partitions(url: str) -> None:
+    """No separate task adds the column with each row's partition: the writing tasks do."""
+    with partd_go.dask.use(url):
+        df = dd.from_pandas(pd.DataFrame({"x": range(9)}), npartitions=3).shuffle("x")
+        assert not [name for name in df.optimize().dask if "operation" in str(name)]
+
+
 @pytest.mark.parametrize("scheduler", ["sync", "threads", "processes"])
 def test_same_as_dask(scheduler: str, expected: dict[str, pd.DataFrame], url: str) -> None:
     with partd_go.dask.use(url) as used:

@@ -58,12 +58,12 @@ func main() {
 	benchmarks := map[string]func() error{
 		"one": appends.measureOne, "many": appends.measureMany, "growing": appends.measureGrowing,
 		"bulk": appends.measureBulk, "upsert": upsert.measureUpsert, "stream": appends.measureStream,
-		"sql": sql.measureSQL, "resample": series.measureResample, "flight": flight.measureFlight,
+		"sql": sql.measureSQL, "deletes": sql.measureDeletes, "resample": series.measureResample, "flight": flight.measureFlight,
 		"series": series.measureSeries, "writers": writers.measureWriters, "clients": writers.measureClients,
 		"statements": statements.measureStatements, "fetch": statements.measureFetch,
 		"hits": hits.measureHits, "tpc": tpc.measureTPC,
 	}
-	only := flag.String("only", "one,many,growing,bulk,upsert,stream,sql,resample,flight,series,writers,clients,statements,fetch,hits,tpc",
+	only := flag.String("only", "one,many,growing,bulk,upsert,deletes,stream,sql,resample,flight,series,writers,clients,statements,fetch,hits,tpc",
 		"benchmarks to run, separated by commas")
 	flag.IntVar(&b.rounds, "rounds", 5, "runs of each test; the median is reported")
 	flag.IntVar(&b.rows, "rows", 1_000_000, "rows of the bulk append, the scan, the resampling and the updated table")

@@ -19,7 +19,7 @@ type upsertBench struct {
 }
 
 // measureUpsert upserts rows by time into a table of ten times as many rows. Half of them replace rows that are spread
-// over the table. Its peers are pyiceberg and DuckLake's MERGE.
+// over the table. It does so by deletion vectors, and by rewriting files. Its peers are pyiceberg and DuckLake's MERGE.
 func (b *upsertBench) measureUpsert() error {
 	base, changes := trades(0, 10*b.upsertRows), changedTrades(b.upsertRows)
 	for name, rows := range map[string]arrow.RecordBatch{"rows": base, "changes": changes} {
@@ -27,29 +27,37 @@ func (b *upsertBench) measureUpsert() error {
 			return err
 		}
 	}
-	elapsed, err := b.medianInStore(nil, func(s *tables.Store) (float64, error) {
-		if err := b.put(s, "t", nil, base); err != nil {
-			return 0, err
-		}
-		r, err := array.NewRecordReader(changes.Schema(), []arrow.RecordBatch{changes})
-		if err != nil {
-			return 0, err
-		}
-		defer r.Release()
-		return seconds(func() error {
-			result, err := s.Bucket("b").Table("t").Upsert(b.ctx, r, &tables.UpsertOptions{Keys: []string{"at"}})
-			if replaced := int64(b.upsertRows+1) / 2; err == nil && result.Deleted != replaced {
-				err = fmt.Errorf("the upsert replaced %d rows, want %d", result.Deleted, replaced)
-			}
-			return err
-		})
-	})
-	if err != nil {
-		return err
-	}
 	job := fmt.Sprintf("upsert %d rows into %d", b.upsertRows, 10*b.upsertRows)
-	b.report(job, "tables", elapsed, b.rounds)
+	for _, vectors := range []bool{false, true} {
+		elapsed, err := b.medianInStore(nil, func(s *tables.Store) (float64, error) { return b.timeUpsert(s, vectors, base, changes) })
+		if err != nil {
+			return err
+		}
+		b.report(job, map[bool]string{false: "tables, rewritten", true: "tables"}[vectors], elapsed, b.rounds)
+	}
 	return b.reportPeers("upsert", []string{"ducklake", "pyiceberg"}, func(peer, _ string) (string, string) { return job, peer })
+}
+
+func (b *upsertBench) timeUpsert(s *tables.Store, vectors bool, base, changes arrow.RecordBatch) (float64, error) {
+	err := b.put(s, "t", nil, base)
+	if err == nil && vectors {
+		err = b.useVectors(s, "t")
+	}
+	if err != nil {
+		return 0, err
+	}
+	r, err := array.NewRecordReader(changes.Schema(), []arrow.RecordBatch{changes})
+	if err != nil {
+		return 0, err
+	}
+	defer r.Release()
+	return seconds(func() error {
+		result, err := s.Bucket("b").Table("t").Upsert(b.ctx, r, &tables.UpsertOptions{Keys: []string{"at"}})
+		if replaced := int64(b.upsertRows+1) / 2; err == nil && result.Deleted != replaced {
+			err = fmt.Errorf("the upsert replaced %d rows, want %d", result.Deleted, replaced)
+		}
+		return err
+	})
 }
 
 // changedTrades returns n rows. The even rows have the times of the rows 0, 20, 40 and so on of trades. The odd rows

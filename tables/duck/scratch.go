@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/bits"
 	"os"
 	"path/filepath"
 	"sync"
@@ -26,7 +27,9 @@ import (
 // Others contain bitmaps of deleted rows. A file for a table's tail (the rows not yet in data files) is reused until
 // the tail changes, and a file of bitmaps until the table's files change.
 type scratch struct {
-	dir string
+	dir      string
+	prefix   string // of the files' names
+	maxBytes int64  // limits the total size of reusable files; 0 means no limit
 
 	mu        sync.Mutex
 	created   int            // number of files created so far, for their names
@@ -40,9 +43,9 @@ const maxScratch = 32
 type scratchFile struct {
 	s       *scratch
 	path    string
-	key     string // the table's UUID, plus " deletes" for a file of bitmaps
-	mark    string // ScanPlan.TailMark or DeletesMark of the content; "" if the file cannot be reused
-	rows    int64
+	key     string            // the table's UUID, plus " deletes" for a file of bitmaps
+	mark    string            // ScanPlan.TailMark or DeletesMark of the content; "" if the file cannot be reused
+	rows    int64             // number of rows in the file, or, of a file of bitmaps, number of deleted rows
 	bitmaps []database.Bitmap // places of the data files' bitmaps; nil if they were too large, or if the file holds rows
 	refs    int               // number of queries that use the file
 	out     spill.Writer
@@ -72,6 +75,9 @@ func (s *scratch) deletedRows(ctx context.Context, plan *tables.ScanPlan, maxByt
 			content := arrow.Uint64Traits.CastToBytes(bitmaps[i])
 			f.bitmaps = append(f.bitmaps, database.Bitmap{Offset: offset, Bytes: int64(len(content))})
 			offset += int64(len(content))
+			for _, word := range bitmaps[i] {
+				f.rows += int64(bits.OnesCount64(word))
+			}
 			_, err = f.out.Write(content)
 		}
 		return errors.Join(err, f.out.Close())
@@ -117,13 +123,24 @@ func (s *scratch) acquire(key, mark string) (_ *scratchFile, isNew bool) {
 			return f, false
 		}
 	}
-	s.created++
-	path := filepath.Join(s.dir, fmt.Sprintf("rows-%d.parquet", s.created))
-	f := &scratchFile{s: s, path: path, key: key, mark: mark, refs: 1, written: make(chan struct{})}
+	f := s.newFileLocked(key, mark)
 	if mark != "" {
 		s.files = append(s.files, f)
 	}
 	return f, true
+}
+
+func (s *scratch) newFile(key, mark string) *scratchFile {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.newFileLocked(key, mark)
+}
+
+// newFileLocked returns a file with one reference that is not in s.files yet. mu must be held.
+func (s *scratch) newFileLocked(key, mark string) *scratchFile {
+	s.created++
+	path := filepath.Join(s.dir, fmt.Sprintf("%s-%d.parquet", s.prefix, s.created))
+	return &scratchFile{s: s, path: path, key: key, mark: mark, refs: 1, written: make(chan struct{})}
 }
 
 func (f *scratchFile) planned() tables.PlannedFile {
@@ -172,14 +189,18 @@ func (f *scratchFile) release() {
 	s.sweep()
 }
 
-// sweep removes files with outdated rows, and the least recently used files above maxScratch, unless a query
-// uses them. mu must be held.
+// sweep removes files with outdated rows, and the least recently used files above maxScratch or maxBytes, unless a
+// query uses them. mu must be held.
 func (s *scratch) sweep() {
-	newest := map[string]bool{}
+	newest, bytes := map[string]bool{}, int64(0)
 	var kept []*scratchFile
 	for i := len(s.files) - 1; i >= 0; i-- {
 		f := s.files[i]
 		stale := f.mark == "" || newest[f.key] || len(kept) >= maxScratch
+		if s.maxBytes > 0 && !stale {
+			bytes += f.out.Size()
+			stale = bytes > s.maxBytes
+		}
 		newest[f.key] = true
 		switch {
 		case !stale:

@@ -69,8 +69,7 @@ func (q *query) selectRows(ctx context.Context, st prepared) (array.RecordReader
 		return nil, nil
 	}
 	t := q.tables[0]
-	// the last two have another order in DuckDB
-	if t.catalog == database.Changes || t.copied || t.plan.OnlyDeletes || t.plan.KeyColumns != nil {
+	if t.catalog == database.Changes || t.copied || t.plan.KeyColumns != nil {
 		return nil, nil
 	}
 	indices := make(map[string]int, len(t.columns)) // by name in lower case
@@ -82,7 +81,9 @@ func (q *query) selectRows(ctx context.Context, st prepared) (array.RecordReader
 	case !ok:
 		return nil, nil
 	case s.CountsAll:
-		return q.counted(st.result), nil
+		return q.counted(ctx, st.result)
+	case t.plan.OnlyDeletes: // DuckDB returns the rows in another order, as with KeyColumns
+		return nil, nil
 	}
 	selected := s.Columns
 	if selected == nil {
@@ -131,17 +132,28 @@ func (q *query) selectRows(ctx context.Context, st prepared) (array.RecordReader
 }
 
 // counted returns the number of all rows as the result of a statement, or nil if the plan does not contain this number.
-func (q *query) counted(result *arrow.Schema) array.RecordReader {
+func (q *query) counted(ctx context.Context, result *arrow.Schema) (array.RecordReader, error) {
 	plan := q.tables[0].plan
-	if plan.NeedsScan || result.NumFields() != 1 || result.Field(0).Type.ID() != arrow.INT64 {
-		return nil
+	if plan.NeedsScan && !plan.OnlyDeletes || result.NumFields() != 1 || result.Field(0).Type.ID() != arrow.INT64 {
+		return nil, nil
 	}
 	count := int64(0)
 	for _, f := range plan.Files {
 		count += f.Rows
 		if f.Rows < 0 || count < 0 {
-			return nil // a manifest from another program can contain any count
+			return nil, nil // a manifest from another program can contain any count
 		}
+	}
+	if plan.OnlyDeletes {
+		deleted, err := q.e.scratch.deletedRows(ctx, plan, q.e.opts.Memory/4)
+		if err != nil {
+			return nil, q.wrapError(ctx, "query", err)
+		}
+		defer deleted.release()
+		if deleted.bitmaps == nil || deleted.rows > count {
+			return nil, nil
+		}
+		count -= deleted.rows
 	}
 	for _, b := range plan.Tail {
 		count += b.NumRows()
@@ -150,7 +162,7 @@ func (q *query) counted(result *arrow.Schema) array.RecordReader {
 	defer b.Release()
 	b.Append(count)
 	batch := array.NewRecordBatch(result, []arrow.Array{b.NewArray()}, 1)
-	return arrowsafe.Reader(result, func(yield func(arrow.RecordBatch, error) bool) { yield(batch, nil) }, q.close)
+	return arrowsafe.Reader(result, func(yield func(arrow.RecordBatch, error) bool) { yield(batch, nil) }, q.close), nil
 }
 
 // isReadAs reports whether a scan returns the same values of a column as DuckDB, which returns the type described.

@@ -13,8 +13,10 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/iceberg-go"
 
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
 func rowsFromJSON(t *testing.T, s *arrow.Schema, rows string) arrow.RecordBatch {
@@ -144,6 +146,43 @@ func rowText(b arrow.RecordBatch, row int) string {
 		values[i] = c.ValueStr(row)
 	}
 	return strings.Join(values, " ")
+}
+
+// TestCountOfDeletedRows checks that a table's rows are counted without DuckDB although rows of its files were deleted,
+// and other rows are in the tail.
+func TestCountOfDeletedRows(t *testing.T) {
+	s, record := openCounting(t)
+	columns := arrow.NewSchema([]arrow.Field{{Name: "id", Type: arrow.PrimitiveTypes.Int64}}, nil)
+	put := func() {
+		putBatch(t, s.Bucket("b").Table("t"), rowsFromJSON(t, columns, `[{"id": 1}, {"id": 2}, {"id": 3}, {"id": 4}, {"id": 5}]`))
+	}
+	for range 2 {
+		put()
+		if _, err := s.Fold(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f := tabletest.NewEngine(t, s, "b", "t")
+	f.MergeOnRead(3)
+	for i, where := range []iceberg.BooleanExpression{iceberg.LessThan(iceberg.Reference("id"), int64(3)), iceberg.EqualTo(iceberg.Reference("id"), int64(3))} {
+		f.Delete(where)
+		put()
+		for range 2 {
+			calls := record()
+			r, err := s.Query(t.Context(), "SELECT count(*) FROM t", &tables.QueryOptions{Bucket: "b"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := []string{"11", "14"}[i] // 6 + 5 and 4 + 10
+			if !r.Next() || rowText(r.RecordBatch(), 0) != want {
+				t.Errorf("the count is %v, want %s", r.RecordBatch(), want)
+			}
+			r.Release()
+			if i > 0 && len(*calls) > 0 {
+				t.Errorf("counting needed the calls %q, want none", *calls)
+			}
+		}
+	}
 }
 
 // TestSelectionsOfManyFiles checks that a statement whose condition leaves many files needs DuckDB.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"iter"
 
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/flight"
@@ -14,7 +13,6 @@ import (
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/faces/operations"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
-	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 
 // DoGet sends the rows for a ticket.
@@ -91,28 +89,4 @@ func statementError(err error) error {
 		return err
 	}
 	return &failure{kindSQL, err}
-}
-
-// sendRows sends the rows of r. It does not return r's errors, so the caller must check r.Err.
-func sendRows(st flight.DataStreamWriter, r array.RecordReader) error {
-	if encoded, ok := r.(interface {
-		Messages() iter.Seq[*flight.FlightData]
-	}); ok {
-		for m := range encoded.Messages() {
-			if err := st.Send(m); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	w := flight.NewRecordWriter(st, ipc.WithSchema(r.Schema()))
-	for batch := range take.Rebatch(r) {
-		if err := w.Write(batch); err != nil {
-			return err
-		}
-	}
-	if r.Err() != nil {
-		return nil
-	}
-	return w.Close() // sends the schema if there were no rows
 }

@@ -190,7 +190,7 @@ func statementHandle(t *flight.Ticket) (handle []byte, prepared, ok bool) {
 
 // run runs the statement of a ticket, and sends its result. If the ticket is the handle of a prepared statement, the
 // statement must not write, because it would write again if the client repeats the call.
-func (s *sqlServer) run(ctx context.Context, handle []byte, prepared bool, w flight.DataStreamWriter) error {
+func (s *sqlServer) run(ctx context.Context, handle []byte, prepared bool, w flight.FlightService_DoGetServer) error {
 	st, err := parseStatement(handle)
 	if err != nil {
 		return err

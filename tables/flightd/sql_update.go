@@ -133,7 +133,7 @@ var changedRows = arrow.NewSchema([]arrow.Field{{Name: "rows", Type: arrow.Primi
 // execAndSendCount runs the statement of a ticket, which writes, and sends one row with the number of rows changed. A
 // second call with a ticket of GetFlightInfo changes nothing. It sends the same number, except that DROP, ALTER and
 // CREATE SCHEMA can fail.
-func (s *sqlServer) execAndSendCount(ctx context.Context, st statement, w flight.DataStreamWriter) error {
+func (s *sqlServer) execAndSendCount(ctx context.Context, st statement, w flight.FlightService_DoGetServer) error {
 	o, release, err := st.options(ctx)
 	if err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/apache/arrow-go/v18/arrow"
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/mem"
 
@@ -36,15 +37,18 @@ func (c answerCodec) Marshal(v any) (mem.BufferSlice, error) {
 	if !ok {
 		return c.CodecV2.Marshal(v)
 	}
-	data, err := c.CodecV2.Marshal(a.message)
-	if err != nil || data.Len() < minCharged || len(data) > 1 {
-		return data, err
+	pending := &pendingAnswer{call: a.call}
+	var err error
+	if rows, ok := a.message.(*rowsMessage); ok {
+		pending.data, pending.n, pending.batch = rows.encode()
+	} else {
+		pending.data, err = c.CodecV2.Marshal(a.message)
+		pending.n = int64(pending.data.Len())
 	}
-	pending := &pendingAnswer{data: data[0], call: a.call, n: int64(data.Len())}
-	pending.cleanup = runtime.AddCleanup(pending, func(n int64) { a.call.s.answers.add(a.call, -n) }, pending.n)
-	a.call.s.answers.add(a.call, pending.n)
-	bytes := data[0].ReadOnlyData()
-	return mem.BufferSlice{mem.NewBuffer(&bytes, pending)}, nil
+	if err != nil || pending.n < minCharged {
+		return pending.data, err
+	}
+	return pending.charge(), nil
 }
 
 // pendingAnswer is the buffer pool of a single message, and so learns when the message has been sent: gRPC
@@ -52,10 +56,34 @@ func (c answerCodec) Marshal(v any) (mem.BufferSlice, error) {
 // collector then runs cleanup.
 type pendingAnswer struct {
 	mem.BufferPool
-	data    mem.Buffer
+	data    mem.BufferSlice
+	batch   arrow.RecordBatch // has the memory of data, unless it is nil
 	call    *watchedStream
-	n       int64
+	n       int64 // bytes of memory
 	cleanup runtime.Cleanup
+}
+
+// charge counts the message, and returns its data, whose last piece belongs to u.
+func (u *pendingAnswer) charge() mem.BufferSlice {
+	type counted struct {
+		batch arrow.RecordBatch
+		n     int64
+	}
+	call := u.call
+	u.cleanup = runtime.AddCleanup(u, func(c counted) {
+		call.s.answers.add(call, -c.n)
+		if c.batch != nil {
+			c.batch.Release()
+		}
+	}, counted{u.batch, u.n})
+	call.s.answers.add(call, u.n)
+	const minPooled = 2 << 10 // gRPC does not return smaller buffers to their pool
+	last := len(u.data) - 1
+	end := u.data[last].ReadOnlyData()
+	if cap(end) < minPooled {
+		end = append(make([]byte, 0, minPooled), end...)
+	}
+	return append(slices.Clone(u.data[:last]), mem.NewBuffer(&end, u))
 }
 
 // Put implements mem.BufferPool.
@@ -63,6 +91,9 @@ func (u *pendingAnswer) Put(*[]byte) {
 	u.cleanup.Stop()
 	u.call.s.answers.add(u.call, -u.n)
 	u.data.Free()
+	if u.batch != nil {
+		u.batch.Release()
+	}
 }
 
 // add adds n, which may be negative, to the unsent bytes of a call, and enforces the limit.

@@ -174,8 +174,14 @@ func (w *watchedStream) SendMsg(m any) error {
 	})
 	defer stallTimer.Stop()
 	err := serving.Sending(w.ctx, func() error { return w.ServerStream.SendMsg(&answer{m, w}) })
-	if data, ok := m.(*flight.FlightData); ok && err == nil {
-		w.s.Sent.Add(float64(len(data.DataBody)))
+	if err != nil {
+		return err
 	}
-	return err
+	switch m := m.(type) {
+	case *flight.FlightData:
+		w.s.Sent.Add(float64(len(m.DataBody)))
+	case *rowsMessage:
+		w.s.Sent.Add(float64(m.bodySize))
+	}
+	return nil
 }

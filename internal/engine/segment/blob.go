@@ -83,16 +83,24 @@ func (r *BlobReader) Open(f *File, size int64, ref BlobRef) error {
 	return nil
 }
 
+// NextLen returns the length of the next block, or 0 after the last.
+func (r *BlobReader) NextLen() int { return int(min(r.Ref.Length-r.off, blobBlock)) }
+
 // Next returns the next block, or io.EOF after the last. The block is valid until the next call.
 func (r *BlobReader) Next() ([]byte, error) {
-	n := min(r.Ref.Length-r.off, blobBlock)
+	if cap(r.buf) < r.NextLen() {
+		r.buf = make([]byte, blobBlock)
+	}
+	return r.NextInto(r.buf)
+}
+
+// NextInto is like Next, but reads the block into buf, which must have a capacity of at least NextLen.
+func (r *BlobReader) NextInto(buf []byte) ([]byte, error) {
+	n := r.NextLen()
 	if n == 0 {
 		return nil, io.EOF
 	}
-	if int64(cap(r.buf)) < n {
-		r.buf = make([]byte, blobBlock)
-	}
-	b := r.buf[:n]
+	b := buf[:n]
 	off := r.Ref.Off + r.off
 	if err := r.f.ReadFull(b, off); err != nil {
 		return nil, err
@@ -101,6 +109,6 @@ func (r *BlobReader) Next() ([]byte, error) {
 		return nil, r.f.Corrupt(off, errors.New("a block of a large value fails its checksum"))
 	}
 	r.table = r.table[4:]
-	r.off += n
+	r.off += int64(n)
 	return b, nil
 }

@@ -59,6 +59,7 @@ func (c check) parse(text []byte) (n Number, ok bool) {
 func (p *Program) ParseColumn(v *Values, first, col int, data []byte, from, to []uint32) bool {
 	check, to := p.checks[col], to[:len(from)]
 	numbers, present := v.Numbers[col][first:first+len(from)], v.Present[col][first:first+len(from)]
+	isInt := true // whether the last number was an integer, because most columns have numbers of one kind
 	for i, start := range from {
 		end := to[i]
 		present[i] = end > start
@@ -66,10 +67,19 @@ func (p *Program) ParseColumn(v *Values, first, col int, data []byte, from, to [
 			continue
 		}
 		ok := false
-		if check.number && !check.boolean {
-			numbers[i], ok = ParseAt(data, start, end)
-		} else {
+		switch {
+		case !check.number || check.boolean:
 			numbers[i], ok = check.parse(data[start:end])
+		case isInt && end-start <= 8 && int(start)+8 <= len(data):
+			unused := 64 - 8*(end-start)
+			word := binary.LittleEndian.Uint64(data[start:])<<unused | zeros>>(64-unused)
+			if numbers[i] = (Number{Lo: combineDigits(word)}); areDigits(word) {
+				continue
+			}
+			fallthrough
+		default:
+			numbers[i], ok = ParseAt(data, start, end)
+			isInt = !numbers[i].Float
 		}
 		if !ok {
 			return false

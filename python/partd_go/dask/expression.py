@@ -7,7 +7,7 @@ import secrets
 from typing import Any
 
 from dask._task_spec import Task, TaskRef
-from dask.dataframe.dask_expr._shuffle import SimpleShuffle
+from dask.dataframe.dask_expr._shuffle import AssignPartitioningIndex, SimpleShuffle
 
 from . import shuffle
 
@@ -16,7 +16,8 @@ OPEN = "partd-open-"  # the name of a shuffle's first task begins with this
 
 
 class PartdShuffle(SimpleShuffle):  # type: ignore[misc]
-    """A shuffle whose tasks store their rows in a partd store."""
+    """A shuffle whose tasks store their rows in a partd store. assign has the other arguments of dask's function that
+    adds the column partitioning_index to a partition of frame; None means that frame has this column."""
 
     _parameters = [
         "frame",
@@ -26,12 +27,18 @@ class PartdShuffle(SimpleShuffle):  # type: ignore[misc]
         "options",
         "original_partitioning_index",
         "store",
+        "assign",
         "_partitions",
     ]
 
     @functools.cached_property
     def _meta(self) -> Any:
-        return self.frame._meta.drop(columns=self.partitioning_index)
+        return self.frame._meta if self.assign else self.frame._meta.drop(columns=self.partitioning_index)
+
+    def _frame(self, i: int) -> Any:
+        """Returns an argument of a writing task: partition i of frame with the column partitioning_index."""
+        part = TaskRef((self.frame._name, i))
+        return Task(None, AssignPartitioningIndex.operation, part, *self.assign) if self.assign else part
 
     def _layer(self) -> dict[Any, Task]:
         # dask expects equal task names for equal expressions, but each graph needs its own keys in the store.
@@ -44,7 +51,7 @@ class PartdShuffle(SimpleShuffle):  # type: ignore[misc]
             Task(
                 (f"partd-write-{token}", i),
                 shuffle.write,
-                TaskRef((self.frame._name, i)),
+                self._frame(i),
                 opened.ref(),
                 i,
                 column,

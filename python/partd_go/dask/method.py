@@ -16,6 +16,7 @@ import dask
 import dask.dataframe as dd
 import pandas as pd
 from dask.dataframe.dask_expr import _merge, _shuffle
+from dask.dataframe.dask_expr._shuffle import AssignPartitioningIndex
 from dask.utils import get_default_shuffle_method
 
 from .. import Client
@@ -145,14 +146,18 @@ class use:
             if (shuffle.method or get_default_shuffle_method()) != METHOD:
                 return lower(shuffle)
             self._prepare()
+            frame, assign = shuffle.frame, None
+            if type(frame) is AssignPartitioningIndex and isinstance(frame.partitioning_index, list) and frame.frame.ndim == 2:
+                frame, *assign = frame.operands  # the writing tasks add the column, which saves a task for each partition
             return PartdShuffle(
-                shuffle.frame,
+                frame,
                 shuffle.partitioning_index,
                 shuffle.npartitions_out,
                 shuffle.ignore_index,
                 shuffle.options,
                 shuffle.original_partitioning_index,
                 self.store,
+                assign,
             )
 
         def is_broadcast_join(merge: Any) -> bool:

@@ -5,11 +5,13 @@ import (
 	"os"
 
 	"github.com/go-partd/partd/tables/internal/cli"
+	"github.com/go-partd/partd/tables/internal/quickstart"
 	"github.com/go-partd/partd/tables/internal/sql/worker"
 	_ "github.com/go-partd/partd/tables/postgres" // registers catalogs for --catalog postgres://…
 )
 
 func main() {
+	quickstart.End()
 	worker.Main()
 	os.Exit(cli.Main(os.Args[1:]))
 }

@@ -38,7 +38,7 @@ func NewCopy(from, to *icecat.Catalog, verifyExisting bool) *Copy {
 func (c *Copy) Location(location string) string { return c.locations[location] }
 
 // ErrDeleteFiles is the error for a table that cannot be copied because of delete files.
-var ErrDeleteFiles = errors.New("another program deleted rows by writing delete files: first use that program to rewrite the table's data files")
+var ErrDeleteFiles = errors.New("rows were deleted by delete files: first compact the table, or rewrite its data files with the program that deleted the rows")
 
 // Entries calls f for each non-empty manifest of a snapshot, with the manifest's entries.
 func (c *Copy) Entries(s *table.Snapshot, f func(iceberg.ManifestFile, []iceberg.ManifestEntry) error) error {

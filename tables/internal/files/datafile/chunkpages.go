@@ -20,6 +20,8 @@ type chunkPages struct {
 	memory int64 // approximate memory to decode a batch, in bytes
 	// length of the longest value in pages with the encoding DELTA_BYTE_ARRAY, or maxBatchBytes if it is longer
 	longest int64
+	// position of the values in the file, page by page; nil unless the values of all pages are stored as in memory
+	values []storedValues
 }
 
 // pagesOf describes the pages of a column chunk. It returns an error if a page is too large.
@@ -30,9 +32,11 @@ func (f *file) pagesOf(ctx context.Context, g group, leaf int, chunk *metadata.C
 	}
 	var dictionary, largest, total int64
 	column, hasDeltas, w := f.parsed.MetaData().Schema.Column(leaf), false, window{}
+	values := f.storedColumn(chunk, leaf, g.rows)
 	w.rows = max(1, min(BatchRows, maxBatchBytes/max(1, chunk.TotalUncompressedSize()/g.rows))) // as in stepRows
 	complete := arrowsafe.Pages(f.opened, start, start+chunk.TotalCompressedSize(), func(p arrowsafe.Page) bool {
 		size := int64(p.Size)
+		values.add(p)
 		if p.IsDictionary {
 			dictionary = max(dictionary, size)
 			return true
@@ -54,7 +58,7 @@ func (f *file) pagesOf(ctx context.Context, g group, leaf int, chunk *metadata.C
 	if err := f.checkPage(ctx, max(dictionary, largest)); err != nil {
 		return nil, &schema.Error{Column: chunk.PathInSchema().String(), Err: err}
 	}
-	pages, isText := &chunkPages{memory: dictionary + largest}, column.PhysicalType() == parquet.Types.ByteArray
+	pages, isText := &chunkPages{memory: dictionary + largest, values: values.of(g.rows, start+chunk.TotalCompressedSize())}, column.PhysicalType() == parquet.Types.ByteArray
 	if isText {
 		pages.memory += dictionary // a single value can be as long
 	}

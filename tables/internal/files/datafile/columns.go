@@ -78,7 +78,7 @@ func (f *file) columns(ctx context.Context, base *pqarrow.FileReader, g group, r
 			return c, err
 		}
 		if c.fields[i].IsLeaf() {
-			c.plain[i] = f.openPlain(g, c.fields[i].ColIndex, c.fields[i].Field.Type, base == f.conditionReader)
+			c.plain[i] = f.openPlain(g, c.fields[i].ColIndex, c.fields[i].Field.Type, allLeaves[c.fields[i].ColIndex].values, base == f.conditionReader)
 		}
 	}
 	c.maxRows = f.stepRows(g, allLeaves)

@@ -55,13 +55,9 @@ func (d *deleteReader) deletesOf(ctx context.Context, task table.FileScanTask) (
 	defer d.mu.Unlock()
 	deletedRows := dv.NewRoaringPositionBitmap()
 	for _, f := range task.DeletionVectorFiles {
-		err := checkVector(fs, f)
-		var rows *dv.RoaringPositionBitmap
-		if err == nil {
-			rows, err = dv.ReadDV(fs, f)
-		}
+		rows, err := ReadVector(fs, f)
 		if err != nil {
-			return nil, fmt.Errorf("reading the delete file %s: %w", path.Base(f.FilePath()), err)
+			return nil, err
 		}
 		deletedRows.Or(rows)
 	}
@@ -102,6 +98,19 @@ func (d *deleteReader) deletesOf(ctx context.Context, task table.FileScanTask) (
 		return nil
 	}
 	return result, nil
+}
+
+// ReadVector returns the row numbers in a deletion vector.
+func ReadVector(fs io.IO, f iceberg.DataFile) (*dv.RoaringPositionBitmap, error) {
+	err := checkVector(fs, f)
+	var rows *dv.RoaringPositionBitmap
+	if err == nil {
+		rows, err = dv.ReadDV(fs, f)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the delete file %s: %w", path.Base(f.FilePath()), err)
+	}
+	return rows, nil
 }
 
 // CheckDeletes returns an error if a delete file cannot be read.

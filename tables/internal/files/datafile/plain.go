@@ -2,6 +2,7 @@ package datafile
 
 import (
 	"encoding/binary"
+	"io"
 	"math/bits"
 	"sync"
 
@@ -24,11 +25,15 @@ type plain struct {
 	nullable bool
 	recycle  bool   // reuse the memory of released columns
 	unread   []byte // unread values in the current page
+	// if file is not nil, the unread values are at next and stored in the file, and pages is nil
+	file   io.ReaderAt
+	next   storedValues
+	stored []storedValues
 }
 
 // openPlain returns a reader for a leaf column of a row group, or nil if the footer does not guarantee that all pages
 // are plain.
-func (f *file) openPlain(g group, leaf int, t arrow.DataType, recycle bool) *plain {
+func (f *file) openPlain(g group, leaf int, t arrow.DataType, stored []storedValues, recycle bool) *plain {
 	switch t.ID() {
 	case arrow.INT32, arrow.INT64, arrow.FLOAT32, arrow.FLOAT64, arrow.DATE32, arrow.TIME32, arrow.TIME64, arrow.TIMESTAMP:
 	default:
@@ -50,6 +55,10 @@ func (f *file) openPlain(g group, leaf int, t arrow.DataType, recycle bool) *pla
 		}
 	}
 	p := &plain{dataType: t, width: int64(width), nullable: column.MaxDefinitionLevel() > 0, recycle: recycle}
+	if stored != nil {
+		p.stored, p.file = stored, f.opened
+		return p
+	}
 	if p.nullable {
 		stats, err := chunk.Statistics()
 		if err != nil || stats == nil || !stats.HasNullCount() || stats.NullCount() != 0 {
@@ -141,8 +150,11 @@ func (p *plain) nextRows(rows int64) arrow.Array {
 		values = memory.NewBufferBytes(memory.DefaultAllocator.Allocate(size))
 	}
 	defer values.Release()
-	free := values.Bytes()
-	if !p.take(rows, func(part []byte) { free = free[copy(free, part):] }) {
+	if free := values.Bytes(); p.file != nil {
+		if !p.readStored(int64(size), free) {
+			return nil
+		}
+	} else if !p.take(rows, func(part []byte) { free = free[copy(free, part):] }) {
 		return nil
 	}
 	return take.NewArray(p.dataType, int(rows), []*memory.Buffer{nil, values}, nil, 0, 0)
@@ -150,6 +162,9 @@ func (p *plain) nextRows(rows int64) arrow.Array {
 
 // skip moves forward from row to targetRow. With a page index, it skips whole pages. It returns false if it fails.
 func (p *plain) skip(row, targetRow int64, hasIndex bool) bool {
+	if p.file != nil {
+		return p.readStored((targetRow-row)*p.width, nil)
+	}
 	if hasIndex {
 		if p.pages.SeekToPageWithRow(targetRow) != nil || !p.openPage() {
 			return false
@@ -161,7 +176,9 @@ func (p *plain) skip(row, targetRow int64, hasIndex bool) bool {
 
 func (p *plain) close() {
 	p.unread = nil
-	_ = p.pages.Close() // The file was opened only for reading.
+	if p.pages != nil {
+		_ = p.pages.Close() // The file was opened only for reading.
+	}
 }
 
 // recycler allocates Go memory and reuses large buffers that were released.

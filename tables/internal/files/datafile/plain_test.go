@@ -136,6 +136,7 @@ func TestPlain(t *testing.T) {
 			{"INT96", noDictionary, true},
 			{"integers", append(noDictionary, parquet.WithStoreDecimalAsInteger(true)), true},
 			{"no stats", append(noDictionary, parquet.WithStats(false), parquet.WithPageIndexEnabled(false)), true},
+			{"no stats, compressed", append(noDictionary, parquet.WithStats(false), parquet.WithPageIndexEnabled(false), parquet.WithCompression(compress.Codecs.Snappy)), true},
 			{"dictionary", nil, false},
 			{"full dictionary", []parquet.WriterProperty{parquet.WithDictionaryPageSizeLimit(1000)}, false},
 		} {
@@ -174,7 +175,7 @@ func TestPlain(t *testing.T) {
 					switch o.name {
 					case "INT96":
 						wantCopied = wantCopied && !arrow.TypeEqual(c.Field.Type, arrow.FixedWidthTypes.Timestamp_ns)
-					case "no stats":
+					case "no stats, compressed":
 						wantCopied = wantCopied && !rows.Schema().Field(i).Nullable
 					}
 					if copied[i] != wantCopied {

@@ -177,6 +177,10 @@ func (f *file) visitDictionary(g group, leaf int, visit func(n int64, text []byt
 const (
 	maxBatchBytes = 4 << 20 // upper bound on batchBytes
 	minBatchBytes = 64 << 10
+
+	// RecycledBytes is the approximate maximum size of a batch if Scan.Recycle is set and there is no condition. A
+	// server can send the batch as one message without copying it: many gRPC programs reject more than 4 MiB.
+	RecycledBytes = 3840 << 10
 )
 
 // batchBytes returns the approximate limit for the decoded strings of a batch, in bytes. It applies separately to the
@@ -214,7 +218,11 @@ func (f *file) stepRows(g group, leaves map[int]*chunkPages) int64 {
 		width += max(longest*min(values, limit), chunk.TotalUncompressedSize()/g.rows)
 		width = min(width, limit)
 	}
-	return max(1, min(f.scan.Rows, limit/max(width, 1)))
+	rows := min(f.scan.Rows, limit/max(width, 1))
+	if f.scan.Recycle && f.scan.Where == nil {
+		rows = min(rows, RecycledBytes*g.rows/max(g.size, 1))
+	}
+	return max(1, rows)
 }
 
 // withDictionaryType returns field with a dictionary type. The Parquet library then reads the column as codes.

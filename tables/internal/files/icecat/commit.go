@@ -40,7 +40,7 @@ type Change struct {
 // partd.ErrUnknownOutcome.
 func (c *Catalog) Commit(ctx context.Context, hooks []TxHook, changes ...*Change) error {
 	for _, ch := range changes {
-		if err := c.writeMetadata(ch); err != nil {
+		if err := c.Stage(ch); err != nil {
 			return err
 		}
 	}
@@ -76,8 +76,12 @@ func (c *Catalog) Commit(ctx context.Context, hooks []TxHook, changes ...*Change
 	return nil
 }
 
-// writeMetadata writes the new metadata of a change, and syncs all files of the change.
-func (c *Catalog) writeMetadata(ch *Change) error {
+// Stage writes the new metadata of a change, and syncs all files of the change. Commit does so for changes that are not
+// staged.
+func (c *Catalog) Stage(ch *Change) error {
+	if ch.Result != nil {
+		return nil
+	}
 	if ch.New != nil {
 		version := 0
 		if ch.Base != nil {

@@ -56,7 +56,7 @@ func (r *records) Protect(ctx context.Context, location string) (exists bool, er
 	}
 	err = r.inTx(ctx, func(t *transaction) {
 		t.exec(`DELETE FROM partd_orphans WHERE path=?`, path)
-		exists = len(t.strings(`SELECT path FROM partd_files WHERE path=?`, location)) > 0
+		exists = t.exec(`UPDATE partd_files SET uuid='' WHERE path=?`, location) > 0 // not only replaced any more
 	})
 	return exists, err
 }

@@ -25,13 +25,14 @@ type Listed struct {
 	Info
 }
 
-// Totals returns the numbers of rows, bytes and files in a table according to a snapshot's summary.
+// Totals returns the numbers of rows, bytes and files in a table according to a snapshot's summary. Rows does not include
+// rows deleted by position, but includes rows that other programs deleted by equality.
 func Totals(s *table.Snapshot) (rows, bytes, files int64) {
 	if s.Summary == nil {
 		return 0, 0, 0
 	}
 	p := s.Summary.Properties
-	return int64(p.GetInt("total-records", 0)), int64(p.GetInt("total-files-size", 0)), int64(p.GetInt("total-data-files", 0))
+	return max(0, int64(p.GetInt("total-records", 0)-p.GetInt("total-position-deletes", 0))), int64(p.GetInt("total-files-size", 0)), int64(p.GetInt("total-data-files", 0))
 }
 
 func listed(meta table.Metadata) Listed {

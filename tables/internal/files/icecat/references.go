@@ -9,17 +9,22 @@ import (
 
 // References returns all files that tables and snapshots refer to.
 func (sw *sweeper) References(ctx context.Context) (map[string]struct{}, error) {
-	refs, err := sw.references(ctx)
+	refs, err := sw.references(ctx, nil)
 	return refs.paths, err
 }
 
-func (sw *sweeper) references(ctx context.Context) (references, error) {
-	refs := references{sw.warehouse, sw.loader.reader, map[string]struct{}{}, map[string]bool{}}
+// references returns all files that tables and snapshots refer to. expires reports whether a table's versions expire;
+// nil means that it does not matter.
+func (sw *sweeper) references(ctx context.Context, expires func(*table.Table) bool) (references, error) {
+	refs := references{sw.warehouse, sw.loader.reader, map[string]struct{}{}, map[string]bool{}, map[string]bool{}}
 	// Read the snapshots before and after the tables, because snapshots can be taken in between, or restored and deleted.
 	if err := sw.addPinned(ctx, refs); err != nil {
 		return references{}, err
 	}
-	if err := sw.listings.eachTable(ctx, func(_ TableName, t *table.Table) error { return refs.addAll(t) }); err != nil {
+	if err := sw.listings.eachTable(ctx, func(_ TableName, t *table.Table) error {
+		refs.expires[sw.TableDir(t.Location())] = expires != nil && expires(t)
+		return refs.addAll(t)
+	}); err != nil {
 		return references{}, err
 	}
 	return refs, sw.addPinned(ctx, refs)
@@ -30,6 +35,7 @@ type references struct {
 	reader    *FileIO
 	paths     map[string]struct{}
 	keepAll   map[string]bool // directories of tables with gc.enabled=false, whose files must all be kept
+	expires   map[string]bool // whether a table's versions expire, by the path of its directory
 }
 
 // TableDir returns the path of the directory of a table with a location, or "" if it is outside the warehouse.

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/apache/iceberg-go/table"
 )
 
 // SweepResult reports what Sweep removed.
@@ -18,6 +20,17 @@ type SweepResult struct {
 	Waiting int // number of unused files that are still in their grace period
 
 	WaitingBytes map[string]int64 // total sizes of these files, by the path of their table's directory
+	Soon         bool             // whether some of them have the grace period GracePeriods.Replaced
+}
+
+// GracePeriods says how long files must have been unused before Sweep removes them, because another process may still
+// read or commit them.
+type GracePeriods struct {
+	Unused time.Duration // the rule
+	// Replaced applies to files that a commit added to a table and that no version of the table needs any more: to
+	// metadata files, and to all files of tables for which Expires returns true. Nobody can commit these files.
+	Replaced time.Duration
+	Expires  func(*table.Table) bool
 }
 
 // sweeper removes unused files.
@@ -29,11 +42,11 @@ type sweeper struct {
 }
 
 // Sweep removes files of the warehouse that no table or snapshot refers to: files of failed commits, expired versions
-// and deleted tables. The first Sweep that finds an unused file records it. A later Sweep removes the file after the
-// grace period, because until then other processes may still read an older state or commit the file. For files in
-// recentlyUsed, the grace period starts again. oldestStart returns the time when this process's oldest running reader
+// and deleted tables. The first Sweep that finds an unused file records it. A later Sweep removes the file after its
+// grace period. For files in
+// recentlyUsed, it starts again. oldestStart returns the time when this process's oldest running reader
 // or writer started, or the current time if there is none.
-func (sw *sweeper) Sweep(ctx context.Context, grace time.Duration, recentlyUsed map[string]struct{}, oldestStart func() time.Time) (SweepResult, error) {
+func (sw *sweeper) Sweep(ctx context.Context, grace GracePeriods, recentlyUsed map[string]struct{}, oldestStart func() time.Time) (SweepResult, error) {
 	err := sw.inTx(ctx, func(t *transaction) {
 		t.exec(sweepInline)
 		t.exec(sweepCopies)
@@ -49,7 +62,7 @@ func (sw *sweeper) Sweep(ctx context.Context, grace time.Duration, recentlyUsed 
 	}
 	// Call oldestStart first: a writer that ends while the references are read may commit a listed file that they lack.
 	start, oldest := time.Now(), oldestStart()
-	refs, err := sw.references(ctx)
+	refs, err := sw.references(ctx, grace.Expires)
 	if err != nil {
 		return SweepResult{}, err
 	}
@@ -68,12 +81,23 @@ func (sw *sweeper) Sweep(ctx context.Context, grace time.Duration, recentlyUsed 
 	s := SweepResult{WaitingBytes: map[string]int64{}}
 	dirs := map[string]bool{}
 	for path, seen := range firstSeen {
+		period := grace.Unused
+		if grace.Replaced < period {
+			isReplaced, err := sw.isReplaced(ctx, refs, path)
+			if err != nil {
+				return s, err
+			}
+			if isReplaced {
+				period = grace.Replaced
+			}
+		}
 		// Someone may have set the wall clock. Therefore also compare the age of the record with the running time of the
 		// oldest reader or writer, by the monotonic clock.
-		if seen.Add(max(grace, 0)).After(start) || oldest.Before(seen) || start.Sub(seen) < start.Sub(oldest) {
+		if seen.Add(max(period, 0)).After(start) || oldest.Before(seen) || start.Sub(seen) < start.Sub(oldest) {
 			if files[path] != emptyDir {
 				s.Waiting++
 				s.WaitingBytes[sw.tableDir(path)] += files[path]
+				s.Soon = s.Soon || period != grace.Unused
 			}
 			continue
 		}
@@ -105,6 +129,22 @@ func (sw *sweeper) Sweep(ctx context.Context, grace time.Duration, recentlyUsed 
 		}
 	}
 	return s, nil
+}
+
+// isReplaced reports whether the grace period GracePeriods.Replaced applies to an unused file.
+func (sw *sweeper) isReplaced(ctx context.Context, refs references, path string) (bool, error) {
+	expires, exists := refs.expires[sw.tableDir(path)]
+	if !exists || !expires && !strings.HasSuffix(path, ".metadata.json") {
+		return false, nil
+	}
+	// Copies record files without a UUID before they commit them.
+	uuid, err := sw.firstString(ctx, `SELECT uuid FROM partd_files WHERE path=?`, sw.locationOf(path))
+	return uuid != "", err
+}
+
+// locationOf returns the location of the file with a path.
+func (sw *sweeper) locationOf(path string) string {
+	return sw.location(strings.TrimPrefix(filepath.ToSlash(path), filepath.ToSlash(sw.dir)+"/"))
 }
 
 // emptyDir is used as the size of an empty directory. Tables that were staged but never created leave such directories.
@@ -152,49 +192,49 @@ func (sw *sweeper) listFiles(ctx context.Context) (map[string]int64, error) {
 func (sw *sweeper) recordOrphans(ctx context.Context, files map[string]int64, recentlyUsed map[string]struct{}, now time.Time) (map[string]time.Time, error) {
 	firstSeen := make(map[string]time.Time, len(files))
 	var outdated, added []string
-	err := sw.inTx(ctx, func(t *transaction) {
-		t.err = query(ctx, t.tx, func(rows *sql.Rows) error {
-			var path string
-			var millis int64
-			err := rows.Scan(&path, &millis)
-			_, wasUsed := recentlyUsed[path]
-			if _, isUnused := files[path]; isUnused && !wasUsed {
-				firstSeen[path] = time.UnixMilli(millis)
-			} else {
-				outdated = append(outdated, path)
-			}
-			return err
-		}, `SELECT path, seen_ms FROM partd_orphans`)
-		for _, path := range outdated {
-			t.exec(`DELETE FROM partd_orphans WHERE path=?`, path)
+	err := query(ctx, sw.reads, func(rows *sql.Rows) error {
+		var path string
+		var millis int64
+		err := rows.Scan(&path, &millis)
+		_, wasUsed := recentlyUsed[path]
+		if _, isUnused := files[path]; isUnused && !wasUsed {
+			firstSeen[path] = time.UnixMilli(millis)
+		} else {
+			outdated = append(outdated, path)
 		}
-	})
+		return err
+	}, `SELECT path, seen_ms FROM partd_orphans`)
 	for path := range files {
 		if _, recorded := firstSeen[path]; !recorded {
 			added = append(added, path)
 		}
 	}
-	for chunk := range slices.Chunk(added, 1000) { // so that commits do not wait long
-		if err != nil {
-			break
-		}
-		err = sw.inTx(ctx, func(t *transaction) {
-			for _, path := range chunk {
-				firstSeen[path] = now
-				t.exec(`INSERT INTO partd_orphans VALUES (?,?) ON CONFLICT DO NOTHING`, path, now.UnixMilli()+1)
+	change := func(paths []string, do func(t *transaction, path string)) {
+		for chunk := range slices.Chunk(paths, 1000) { // so that commits do not wait long
+			if err != nil {
+				return
 			}
-		})
+			err = sw.inTx(ctx, func(t *transaction) {
+				for _, path := range chunk {
+					do(t, path)
+				}
+			})
+		}
 	}
+	change(outdated, func(t *transaction, path string) { t.exec(`DELETE FROM partd_orphans WHERE path=?`, path) })
+	change(added, func(t *transaction, path string) {
+		firstSeen[path] = now
+		t.exec(`INSERT INTO partd_orphans VALUES (?,?) ON CONFLICT DO NOTHING`, path, now.UnixMilli()+1)
+	})
 	return firstSeen, err
 }
 
 // forgetFile deletes the records of a file before its removal. unused is false if a commit or Protect has put the file back
 // into use.
 func (sw *sweeper) forgetFile(ctx context.Context, path string) (unused bool, err error) {
-	location := sw.location(strings.TrimPrefix(filepath.ToSlash(path), filepath.ToSlash(sw.dir)+"/"))
 	err = sw.inTx(ctx, func(t *transaction) {
 		if unused = t.exec(`DELETE FROM partd_orphans WHERE path=?`, path) > 0; unused {
-			t.exec(`DELETE FROM partd_files WHERE path=?`, location)
+			t.exec(`DELETE FROM partd_files WHERE path=?`, sw.locationOf(path))
 		}
 	})
 	return unused, err

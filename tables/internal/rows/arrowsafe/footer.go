@@ -27,6 +27,7 @@ const (
 	dataPage       = 0 // a pageType
 	dictionaryPage = 2 // a pageType
 	dataPageV2     = 3 // a pageType
+	rle            = 3 // an encoding
 	footerSchema   = 2
 	nodeName       = 4
 	nodeChildren   = 5
@@ -184,6 +185,12 @@ func Whole(in io.ReaderAt, from int64, size int) bool {
 type Page struct {
 	IsDictionary           bool
 	Size, Values, Encoding int32 // Size is the number of bytes after decompression
+	// IsFlat means that the page is a data page of Size bytes in the file, and has one value or null per row. Its body,
+	// at Offset in the file, begins with Levels bytes of levels. In version 1 of pages, Levels is -1, and the body gives
+	// their length.
+	IsFlat bool
+	Offset int64
+	Levels int32
 }
 
 // Pages calls visit for each page in a range of a Parquet file, until visit returns false. It returns false if a header
@@ -211,6 +218,7 @@ func pageAt(in io.ReaderAt, at int64) (p Page, length int64, ok bool) {
 		b = b[:n]
 		p, length, ok = b.page()
 		if ok {
+			p.Offset = at + int64(n-len(b))
 			length += int64(n - len(b))
 		} else if n < size {
 			break
@@ -221,7 +229,11 @@ func pageAt(in io.ReaderAt, at int64) (p Page, length int64, ok bool) {
 
 // page reads a page's header, and returns the length of the page without the header.
 func (c *unreadThrift) page() (p Page, length int64, ok bool) {
-	kind, compressed, heads, isStored := int32(-1), int32(0), [2]Page{}, false
+	kind, compressed, isStored := int32(-1), int32(0), false
+	var heads [2]struct {
+		numbers [7]int32 // by field ID
+		known   int      // bit i is set if numbers[i] is
+	}
 	ok = c.eachField(func(id int16, fieldKind byte) (ok bool) {
 		switch {
 		case id == pageType && fieldKind == int32s:
@@ -231,21 +243,18 @@ func (c *unreadThrift) page() (p Page, length int64, ok bool) {
 		case id == pageCompressed && fieldKind == int32s:
 			compressed, ok = c.varint32()
 		case (id == dataPageHead || id == dataPageHeadV2) && fieldKind == structure:
-			head, encoding := &heads[0], int16(2) // ID of the encoding
+			head := &heads[0]
 			if id == dataPageHeadV2 {
-				head, encoding = &heads[1], 4
+				head = &heads[1]
 			}
 			ok = c.eachField(func(id int16, fieldKind byte) (ok bool) {
-				switch {
-				case id == 1 && fieldKind == int32s:
-					head.Values, ok = c.varint32()
-				case id == encoding && fieldKind == int32s:
-					head.Encoding, ok = c.varint32()
-				default:
-					isStored = isStored || id == 7 && fieldKind == booleanFalse // is_compressed of a data page V2
-					ok = c.skip(fieldKind, 2)
+				if id > 0 && int(id) < len(head.numbers) && fieldKind == int32s {
+					head.known |= 1 << id
+					head.numbers[id], ok = c.varint32()
+					return ok
 				}
-				return ok
+				isStored = isStored || id == 7 && fieldKind == booleanFalse // is_compressed of a data page V2
+				return c.skip(fieldKind, 2)
 			})
 		default:
 			ok = c.skip(fieldKind, 1)
@@ -256,9 +265,13 @@ func (c *unreadThrift) page() (p Page, length int64, ok bool) {
 	case dictionaryPage:
 		p.IsDictionary = true
 	case dataPage:
-		p.Values, p.Encoding = heads[0].Values, heads[0].Encoding
+		n := heads[0].numbers // 1 to 4: values, and encodings of the values, definition and repetition levels
+		p.Values, p.Encoding, p.Levels = n[1], n[2], -1
+		p.IsFlat = heads[0].known == 0b11110 && n[3] == rle && compressed == p.Size
 	case dataPageV2:
-		p.Values, p.Encoding = heads[1].Values, heads[1].Encoding
+		n := heads[1].numbers // 1 to 6: values, nulls, rows, encoding, bytes of definition and repetition levels
+		p.Values, p.Encoding, p.Levels = n[1], n[4], n[5]
+		p.IsFlat = heads[1].known == 0b1111110 && n[3] == n[1] && n[5] >= 0 && n[6] == 0 && compressed == p.Size
 		ok = ok && (!isStored || compressed == p.Size)
 	default:
 		ok = false

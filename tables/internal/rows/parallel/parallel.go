@@ -13,11 +13,21 @@ import (
 // DefaultWorkers is the default number of workers.
 const DefaultWorkers = 4
 
+type sequential struct{}
+
+// Sequential returns a context with which Each uses a single worker.
+func Sequential(ctx context.Context) context.Context {
+	return context.WithValue(ctx, sequential{}, true)
+}
+
 // Each calls f for each item, in at most workers goroutines. If workers is 0, it uses DefaultWorkers. It
 // reads an item only when a worker is free, and stops at the first error.
 func Each[T any](ctx context.Context, items iter.Seq[T], workers int, f func(context.Context, T) error) error {
 	if workers < 1 {
 		workers = DefaultWorkers
+	}
+	if ctx.Value(sequential{}) != nil {
+		workers = 1
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	freeWorkers := make(chan struct{}, workers)

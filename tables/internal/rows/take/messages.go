@@ -12,8 +12,9 @@ import (
 const mergeRows = 64 << 10
 
 // Rebatch yields a reader's rows in batches of a suitable size: it merges small batches, such as those of query
-// engines, and splits large ones. Each batch is valid until the next one. The caller must check r.Err at the end.
-func Rebatch(r array.RecordReader) iter.Seq[arrow.RecordBatch] {
+// engines, and splits batches of more than maxBytes (at least partBytes) into parts of about partBytes. Each batch is
+// valid until the next one. The caller must check r.Err at the end.
+func Rebatch(r array.RecordReader, maxBytes int64) iter.Seq[arrow.RecordBatch] {
 	return func(yield func(arrow.RecordBatch) bool) {
 		var pending []arrow.RecordBatch
 		var rows, bytes int64
@@ -21,7 +22,7 @@ func Rebatch(r array.RecordReader) iter.Seq[arrow.RecordBatch] {
 			batches := mergeBatches(r.Schema(), pending, rows)
 			pending, rows, bytes = nil, 0, 0
 			for i, b := range batches {
-				for part := range Parts(b) {
+				for part := range split(b, maxBytes) {
 					if !yield(part) {
 						Release(batches[i:])
 						return false
@@ -65,9 +66,11 @@ func mergeBatches(schema *arrow.Schema, batches []arrow.RecordBatch, rows int64)
 const partBytes = 960 << 10
 
 // Parts splits a batch into pieces of about partBytes or less. Each piece is valid until the next one.
-func Parts(b arrow.RecordBatch) iter.Seq[arrow.RecordBatch] {
+func Parts(b arrow.RecordBatch) iter.Seq[arrow.RecordBatch] { return split(b, 0) }
+
+func split(b arrow.RecordBatch, maxBytes int64) iter.Seq[arrow.RecordBatch] {
 	step := b.NumRows()
-	if size := util.TotalRecordSize(b); size > partBytes {
+	if size := util.TotalRecordSize(b); size > max(partBytes, maxBytes) {
 		step = max(1, step*partBytes/size)
 	}
 	return func(yield func(arrow.RecordBatch) bool) {

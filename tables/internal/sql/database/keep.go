@@ -3,9 +3,11 @@
 package database
 
 /*
+#cgo CFLAGS: -O3
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
 extern uint64_t duckdb_data_chunk_get_size(void *chunk);
 extern void *duckdb_data_chunk_get_vector(void *chunk, uint64_t column);
@@ -14,21 +16,60 @@ extern void *duckdb_scalar_function_get_extra_info(void *info);
 
 // The block in info consists of 64-bit words: the number of bitmaps, the start and the end of each bitmap as positions
 // in the block, and the bitmaps.
+static uint64_t deleted_word(const uint64_t *block, uint64_t file, uint64_t index) {
+	if (file >= block[0] || index >= block[2 + 2 * file] - block[1 + 2 * file])
+		return 0;
+	return block[block[1 + 2 * file] + index];
+}
+
+// keep_range sets keep for n consecutive rows of a file.
+static void keep_range(const uint64_t *block, uint64_t file, uint64_t row, uint64_t n, bool *keep) {
+	const uint64_t ones = 0x0101010101010101;
+	uint64_t shift = row % 64, index = row / 64, word = deleted_word(block, file, index);
+	for (uint64_t i = 0; i < n; i += 64) {
+		uint64_t bits = word >> shift;
+		word = deleted_word(block, file, ++index);
+		if (shift > 0)
+			bits |= word << (64 - shift);
+		uint64_t bytes[8];
+		for (int j = 0; j < 8; j++) { // spread 8 bits over 8 bytes; x86-64 and arm64 are little-endian
+			uint64_t spread = (bits >> 8 * j & 0xff) * ones & 0x8040201008040201;
+			bytes[j] = (spread + 0x7f * ones) >> 7 & ones ^ ones;
+		}
+		memcpy(keep + i, bytes, n - i < 64 ? n - i : 64);
+	}
+}
+
+// are_consecutive reports whether all rows are in the first row's file, each after the one before. It has no branches, so
+// that compilers use vector instructions.
+static inline __attribute__((always_inline)) bool are_consecutive(const uint64_t *files, const uint64_t *rows, uint64_t n) {
+	uint64_t differences = 0;
+	for (uint64_t i = 0; i < n; i++)
+		differences |= files[i] ^ files[0] | (rows[i] - i) ^ rows[0];
+	return differences == 0;
+}
+
+#ifdef __x86_64__
+static __attribute__((target("avx2"))) bool are_consecutive_avx2(const uint64_t *files, const uint64_t *rows, uint64_t n) {
+	return are_consecutive(files, rows, n);
+}
+#define ARE_CONSECUTIVE (__builtin_cpu_supports("avx2") ? are_consecutive_avx2 : are_consecutive)
+#else
+#define ARE_CONSECUTIVE are_consecutive
+#endif
+
 static void keep_rows(void *info, void *chunk, void *result) {
 	const uint64_t *block = duckdb_scalar_function_get_extra_info(info);
 	const uint64_t *files = duckdb_vector_get_data(duckdb_data_chunk_get_vector(chunk, 0));
 	const uint64_t *rows = duckdb_vector_get_data(duckdb_data_chunk_get_vector(chunk, 1));
 	bool *keep = duckdb_vector_get_data(result);
 	uint64_t n = duckdb_data_chunk_get_size(chunk);
-	uint64_t file = 0, index = UINT64_MAX, word = 0; // consecutive rows are usually in the same word
-	for (uint64_t i = 0; i < n; i++) {
-		if (files[i] != file || rows[i] / 64 != index) {
-			file = files[i], index = rows[i] / 64, word = 0;
-			if (file < block[0] && index < block[2 + 2 * file] - block[1 + 2 * file])
-				word = block[block[1 + 2 * file] + index];
-		}
-		keep[i] = !(word >> rows[i] % 64 & 1);
+	if (n > 0 && ARE_CONSECUTIVE(files, rows, n)) {
+		keep_range(block, files[0], rows[0], n, keep);
+		return;
 	}
+	for (uint64_t i = 0; i < n; i++)
+		keep[i] = !(deleted_word(block, files[i], rows[i] / 64) >> rows[i] % 64 & 1);
 }
 
 static void *keep_rows_pointer(void) { return keep_rows; }

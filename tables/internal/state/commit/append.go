@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -28,14 +29,10 @@ const maxChanges = 2
 // version is the version whose snapshot will contain the rows; see newVersion.
 func (e *Entry) Append(ctx context.Context, src *datafile.Source, id string, checkFit func(*schema.Caster) error) (version int64, exists bool, err error) {
 	for attempts := 0; ; attempts++ {
-		e.tables.Appending.RLock()
-		a := appendAttempt{id: id, holdsLock: attempts >= maxChanges}
-		err := e.tryAppend(ctx, src, checkFit, &a)
-		if err == nil {
-			err = a.appended.Sync(ctx) // without holding e.mu, so that other appends can proceed
-		}
-		e.tables.Appending.RUnlock()
-		if err != nil {
+		a := &appendAttempt{id: id, holdsLock: attempts >= maxChanges}
+		// Only syncs make it worthwhile to wait for a group. Appends with IDs are compared one by one.
+		a.inGroup = e.tables.Tail.Syncs() && id == "" && !a.holdsLock
+		if err := e.tryAppend(ctx, src, checkFit, a); err != nil {
 			return 0, a.exists, err
 		}
 		if a.full { // background folds cannot keep up with the appends, so fold here
@@ -51,20 +48,32 @@ func (e *Entry) Append(ctx context.Context, src *datafile.Source, id string, che
 type appendAttempt struct {
 	id        string // the put's ID, or ""
 	holdsLock bool   // whether the attempt holds e.mu throughout
+	inGroup   bool   // whether the append's group compares the table with the catalog, instead of prepareAppend
 
 	// State of the table when the rows were prepared.
 	location string
 	def      *definition.Definition
 	rules    string // the bucket's rules
 
+	frame    tail.Frame
 	exists   bool // whether the table exists
 	full     bool // the tail is full, so it must be folded before the append is retried
 	changed  bool // the table has changed since the rows were prepared, so the append must be retried
 	version  int64
 	appended tail.Receipt
+	err      error // of the write to the tail
 }
 
-func (e *Entry) tryAppend(ctx context.Context, src *datafile.Source, checkFit func(*schema.Caster) error, a *appendAttempt) error {
+func (e *Entry) tryAppend(ctx context.Context, src *datafile.Source, checkFit func(*schema.Caster) error, a *appendAttempt) (err error) {
+	if !a.inGroup {
+		e.tables.Appending.RLock()
+		defer e.tables.Appending.RUnlock()
+		defer func() { // without holding e.mu, so that other appends can proceed
+			if err == nil {
+				err = a.appended.Sync(ctx)
+			}
+		}()
+	}
 	if a.holdsLock {
 		e.mu.Lock()
 		defer e.mu.Unlock()
@@ -72,11 +81,17 @@ func (e *Entry) tryAppend(ctx context.Context, src *datafile.Source, checkFit fu
 	if proceed, err := e.prepareAppend(ctx, a); !proceed || err != nil {
 		return err
 	}
-	frame, hasRows, err := e.encodeRows(ctx, src, checkFit, a)
-	if !hasRows || err != nil {
+	hasRows := false
+	a.frame, hasRows, err = e.encodeRows(ctx, src, checkFit, a)
+	switch {
+	case a.inGroup && hasRows && err == nil:
+		return e.appendInGroup(ctx, a)
+	case a.inGroup: // this result may be due to an outdated state
+		return cmp.Or(e.compare(ctx, a), err)
+	case !hasRows || err != nil:
 		return err
 	}
-	return e.append(ctx, frame, a)
+	return e.append(ctx, a)
 }
 
 func (e *Entry) encodeRows(ctx context.Context, src *datafile.Source, checkFit func(*schema.Caster) error, a *appendAttempt) (frame tail.Frame, hasRows bool, err error) {
@@ -100,14 +115,17 @@ func (e *Entry) encodeRows(ctx context.Context, src *datafile.Source, checkFit f
 }
 
 // prepareAppend copies the table's current state to a. It reports whether the append can proceed: the table must exist,
-// its tail must not be full, and the put must not have been applied before. It locks e.mu unless a.holdsLock.
+// its tail must not be full, and the put must not have been applied before. It locks e.mu unless a.holdsLock. If
+// a.inGroup, the state may be outdated.
 func (e *Entry) prepareAppend(ctx context.Context, a *appendAttempt) (canProceed bool, err error) {
 	if !a.holdsLock {
 		e.mu.Lock()
 		defer e.mu.Unlock()
 	}
-	if err := e.refresh(ctx); err != nil || e.state.def == nil {
-		return false, err
+	if !a.inGroup || e.state.def == nil {
+		if err := e.refresh(ctx); err != nil || e.state.def == nil {
+			return false, err
+		}
 	}
 	a.exists, a.version = true, e.state.version
 	a.location, a.def, a.rules = e.state.location, e.state.def, e.bucketRules
@@ -126,32 +144,73 @@ func (e *Entry) prepareAppend(ctx context.Context, a *appendAttempt) (canProceed
 }
 
 // append adds a frame to the tail unless the table has changed in the meantime. It locks e.mu unless a.holdsLock.
-func (e *Entry) append(ctx context.Context, frame tail.Frame, a *appendAttempt) error {
+func (e *Entry) append(ctx context.Context, a *appendAttempt) error {
 	if !a.holdsLock {
 		e.mu.Lock()
 		defer e.mu.Unlock()
 	}
-	a.changed = e.state.location != a.location || e.bucketRules != a.rules
-	if a.changed {
-		return nil
-	}
-	if e.log == nil {
-		e.log = e.tables.Tail.Log(e.state.uuid, e.state.folded)
-	} else if a.id != "" { // a concurrent request may have applied the same put
+	if e.log != nil && a.id != "" && !e.hasChanged(a) { // a concurrent request may have applied the same put
 		if applied, err := e.log.Applied(ctx, a.id); applied || err != nil {
 			return err
 		}
 	}
-	frame.Version = e.newVersion()
-	var err error
-	if a.appended, err = e.log.Append(ctx, frame, latest(time.Now(), e.state.updated)); err != nil {
-		return err
+	e.appendAll(ctx, []*appendAttempt{a})
+	return a.err
+}
+
+// hasChanged reports whether the table has changed since the rows of a were prepared. e.mu must be held.
+func (e *Entry) hasChanged(a *appendAttempt) bool {
+	return e.state.location != a.location || e.bucketRules != a.rules
+}
+
+// compare sets a.changed to whether the table differs from the state for which the rows of a were prepared.
+func (e *Entry) compare(ctx context.Context, a *appendAttempt) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	err := e.refresh(ctx)
+	a.changed = err == nil && e.hasChanged(a)
+	return err
+}
+
+// maxWrite limits the size of several appends that are written to the tail together, in bytes.
+const maxWrite = 1 << 20
+
+// appendAll adds the frames of attempts to the tail, except those prepared before the table changed. It returns the
+// last receipt, and sets the attempts' results. e.mu must be held.
+func (e *Entry) appendAll(ctx context.Context, attempts []*appendAttempt) (last tail.Receipt) {
+	attempts = slices.DeleteFunc(attempts, func(a *appendAttempt) bool {
+		a.changed = e.hasChanged(a)
+		return a.changed
+	})
+	if len(attempts) == 0 {
+		return last
 	}
-	a.version = frame.Version
+	if e.log == nil {
+		e.log = e.tables.Tail.Log(e.state.uuid, e.state.folded)
+	}
+	frames := make([]tail.Frame, 0, len(attempts))
+	for size, start := 0, 0; start < len(attempts); size = 0 {
+		frames = frames[:0]
+		for _, a := range attempts[start:] {
+			if size += a.frame.Len(); size > maxWrite && len(frames) > 0 {
+				break
+			}
+			a.frame.Version = e.newVersion()
+			frames = append(frames, a.frame)
+		}
+		receipt, err := e.log.Append(ctx, frames, latest(time.Now(), e.state.updated))
+		if err == nil {
+			last = receipt
+		}
+		for _, a := range attempts[start : start+len(frames)] {
+			a.version, a.appended, a.err = a.frame.Version, receipt, err
+		}
+		start += len(frames)
+	}
 	if _, size, _, _ := e.log.Size(e.state.folded); size >= e.tables.FoldBytes {
 		e.queueFold()
 	}
-	return nil
+	return last
 }
 
 // cast checks the rows in memory, and returns them in the column types of the table's files. It returns ErrNeedsCommit
@@ -228,7 +287,7 @@ func (e *Entry) Create(ctx context.Context, src *datafile.Source, meta table.Met
 		var frame tail.Frame
 		if frame, err = new(tail.Encoder).Encode(d.Stored, rows, id); err == nil {
 			frame.Version = 1
-			_, err = log.Append(ctx, frame, time.Now())
+			_, err = log.Append(ctx, []tail.Frame{frame}, time.Now())
 		}
 		if err == nil {
 			// even without Options.Sync, the rows must be durable before the table exists

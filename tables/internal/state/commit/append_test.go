@@ -29,13 +29,14 @@ func TestAppendOfPreparedRows(t *testing.T) {
 	}
 	e := &Entry{tables: &Tables{Options: Options{FoldBytes: 1 << 20}, Tail: s}, bucketRules: "rules", state: state{location: "location", folded: -1}}
 	e.log = s.Log("uuid", -1)
-	if _, err := e.log.Append(ctx, frame, time.Now()); err != nil {
+	if _, err := e.log.Append(ctx, []tail.Frame{frame}, time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	for _, a := range []*appendAttempt{
 		{location: "location", rules: "earlier rules"}, {location: "earlier location", rules: "rules"}, {location: "location", rules: "rules", id: "id"},
 	} {
-		if err := e.append(ctx, frame, a); err != nil || a.changed != (a.id == "") {
+		a.frame = frame
+		if err := e.append(ctx, a); err != nil || a.changed != (a.id == "") {
 			t.Errorf("append(%+v): changed = %v, error %v", a, a.changed, err)
 		}
 		if rows, _, _, _ := e.log.Size(-1); rows != 1 {

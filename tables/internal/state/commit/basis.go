@@ -27,7 +27,8 @@ type AllowedChanges int
 
 const (
 	AnyChanges      AllowedChanges = iota // the step does not depend on existing rows
-	OnlyAdditions                         // rows can be added, but not deleted or replaced
+	NoDeletions                           // rows can be added and files merged, but rows must not be deleted or replaced
+	OnlyAdditions                         // rows can be added, but not deleted or replaced, and files must not be merged
 	OnlyAppends                           // like OnlyAdditions, but not by a correction, such as an upsert of new keys
 	OnlyCompactions                       // files can be merged, but the rows must not change
 	NoChanges                             // the snapshot must still be Base
@@ -97,12 +98,11 @@ func SnapshotID(t *table.Table) *int64 {
 
 // allowsSince reports whether b.Allowed allows all commits to t since b.Base.
 func (b *Basis) allowsSince(t *table.Table) bool {
-	operation := table.OpAppend
-	if b.Allowed == OnlyCompactions {
-		operation = table.OpReplace
+	allows := func(o table.Operation) bool {
+		return o == table.OpAppend && b.Allowed != OnlyCompactions || o == table.OpReplace && (b.Allowed == OnlyCompactions || b.Allowed == NoDeletions)
 	}
 	for s := t.CurrentSnapshot(); s == nil || s.SnapshotID != *b.Base; {
-		if s == nil || s.Summary == nil || s.Summary.Operation != operation || s.ParentSnapshotID == nil {
+		if s == nil || s.Summary == nil || !allows(s.Summary.Operation) || s.ParentSnapshotID == nil {
 			return false
 		}
 		if b.Allowed == OnlyAppends && s.Summary.Properties[correctionProperty] != "" {

@@ -47,6 +47,7 @@ type Entry struct {
 	nextVersion int64     // lowest version that the next append may return; commits in progress may take lower numbers
 	foldedEpoch int64     // 1 plus the number of the last epoch that a fold in progress moves to files
 
+	appends  appendQueue
 	encoders sync.Pool // *tail.Encoder values for reuse
 }
 
@@ -106,14 +107,22 @@ func (e *Entry) View(ctx context.Context, withRows bool) (t *table.Table, d *def
 // tail). The caller must release the rows. e.mu must be held.
 func (e *Entry) readTail(ctx context.Context, meta table.Metadata, upTo int64) ([]arrow.RecordBatch, error) {
 	rows, err := e.log.Rows(ctx, e.state.folded, upTo)
-	for i := 0; i < len(rows) && err == nil; i++ {
-		if rows[i].Schema() != e.state.def.Stored && !rows[i].Schema().Equal(e.state.def.Stored) {
-			rows[i], err = renameColumns(meta, rows[i])
-		}
-	}
 	if err != nil {
-		take.Release(rows)
 		return nil, err
+	}
+	return renameAll(meta, e.state.def.Stored, rows)
+}
+
+// renameAll calls renameColumns for the batches that lack the schema stored. It takes ownership of the rows.
+func renameAll(meta table.Metadata, stored *arrow.Schema, rows []arrow.RecordBatch) (_ []arrow.RecordBatch, err error) {
+	for i, batch := range rows {
+		if batch.Schema() == stored || batch.Schema().Equal(stored) {
+			continue
+		}
+		if rows[i], err = renameColumns(meta, batch); err != nil {
+			take.Release(rows)
+			return nil, err
+		}
 	}
 	return rows, nil
 }

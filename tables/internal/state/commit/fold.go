@@ -73,10 +73,11 @@ type foldInput struct {
 	Basis
 	t       *table.Table
 	rows    []arrow.RecordBatch
-	epoch   int64                // number of the last epoch to fold
-	ids     map[string]time.Time // times of the puts, by ID
-	parts   []foldPart           // each becomes a snapshot
-	updated time.Time            // time of the newest put
+	read    func() ([]arrow.RecordBatch, error) // returns the rows, once
+	epoch   int64                               // number of the last epoch to fold
+	ids     map[string]time.Time                // times of the puts, by ID
+	parts   []foldPart                          // each becomes a snapshot
+	updated time.Time                           // time of the newest put
 
 	versions []int64 // the versions that the puts returned, in order; none if Iceberg's format does not number versions
 }
@@ -145,6 +146,19 @@ func (e *Entry) foldOnce(ctx context.Context, moment time.Time) (folded int64, t
 
 // startFold ends the tail's current epoch, and returns the rows to fold, or nil if there are none.
 func (e *Entry) startFold(ctx context.Context, moment time.Time) (*foldInput, error) {
+	f, err := e.endEpoch(ctx, moment)
+	if f == nil || err != nil {
+		return f, err
+	}
+	rows, err := f.read() // without e.mu, so that appends need not wait
+	if err == nil {
+		f.rows, err = renameAll(f.t.Metadata(), f.Definition.Stored, rows)
+	}
+	return f, err
+}
+
+// endEpoch is startFold, but does not read the rows.
+func (e *Entry) endEpoch(ctx context.Context, moment time.Time) (*foldInput, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.log == nil && !e.tables.Tail.HasAnyUnclaimed() || e.log != nil && e.log.IsEmpty() {
@@ -176,7 +190,7 @@ func (e *Entry) startFold(ctx context.Context, moment time.Time) (*foldInput, er
 	parts := int64(len(f.parts))
 	e.nextVersion = max(e.nextVersion, highest(f.versions)+2*parts-1, e.state.last+parts+1)
 	if f.Basis, err = BasisOf(t, AnyChanges, e.tables.Catalog.NewIO()); err == nil {
-		f.rows, err = e.readTail(ctx, t.Metadata(), last)
+		f.read, err = e.log.Reader(ctx, e.state.folded, last)
 	}
 	return f, err
 }

@@ -204,8 +204,26 @@ func AddFiles(ctx context.Context, t *table.Table, files []iceberg.DataFile, pro
 // ReplaceFiles replaces the files old in t, and sets props on the table and on the new snapshot.
 func ReplaceFiles(ctx context.Context, t *table.Table, old, files []iceberg.DataFile, props iceberg.Properties) (table.Metadata, error) {
 	return withFiles(t, files, props, func(tx *table.Transaction, files []iceberg.DataFile) error {
-		return tx.ReplaceDataFilesWithDataFiles(ctx, old, files, props, table.WithoutAutoNameMapping())
+		return replace(ctx, t, tx, old, files, props)
 	})
+}
+
+// replace replaces files, and removes the deletion vectors of the old files.
+func replace(ctx context.Context, t *table.Table, tx *table.Transaction, old, files []iceberg.DataFile, props iceberg.Properties) error {
+	var vectors []iceberg.DataFile
+	if t.Metadata().Version() >= 3 && len(old) > 0 {
+		tasks, err := datafile.Tasks(ctx, t)
+		if err != nil {
+			return err
+		}
+		replaced := datafile.Paths(old)
+		for _, task := range tasks {
+			if replaced[task.File.FilePath()] {
+				vectors = append(vectors, task.DeletionVectorFiles...)
+			}
+		}
+	}
+	return tx.ReplaceFiles(ctx, old, files, vectors, props, table.WithoutAutoNameMapping())
 }
 
 // correctionProperty marks the snapshots of corrections that only add files.
@@ -220,7 +238,14 @@ func CorrectFiles(ctx context.Context, t *table.Table, old, files []iceberg.Data
 		props = iceberg.Properties{correctionProperty: "true"}
 	}
 	return withFiles(t, files, nil, func(tx *table.Transaction, files []iceberg.DataFile) error {
-		return tx.ReplaceDataFilesWithDataFiles(ctx, old, files, props, table.WithoutAutoNameMapping())
+		return replace(ctx, t, tx, old, files, props)
+	})
+}
+
+// MarkRows adds files to t, and deletion vectors, some of which replace old vectors.
+func MarkRows(ctx context.Context, t *table.Table, files, vectors, old []iceberg.DataFile) (table.Metadata, error) {
+	return withFiles(t, files, nil, func(tx *table.Transaction, files []iceberg.DataFile) error {
+		return tx.NewRowDelta(nil).AddRows(files...).AddDeletes(vectors...).RemoveDeletes(old...).Commit(ctx)
 	})
 }
 

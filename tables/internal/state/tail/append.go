@@ -18,9 +18,9 @@ type Receipt struct {
 	pos   uint64 // the append's number, counted over all tables of the Store
 }
 
-// Append adds a frame to the log, with the given time or that of the previous frame, whichever is later. If the outcome
-// is unknown, the next call of a method of the log reads the store again.
-func (l *Log) Append(ctx context.Context, f Frame, timestamp time.Time) (receipt Receipt, err error) {
+// Append adds frames of the same schema to the log, with the given time or that of the previous frame, whichever is
+// later. If the outcome is unknown, the next call of a method of the log reads the store again.
+func (l *Log) Append(ctx context.Context, frames []Frame, timestamp time.Time) (receipt Receipt, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err := l.refresh(ctx); err != nil {
@@ -30,9 +30,10 @@ func (l *Log) Append(ctx context.Context, f Frame, timestamp time.Time) (receipt
 		timestamp = l.updated
 	}
 	var e *epoch
+	schema := frames[0].schema
 	if n := len(l.epochs); n > 0 && l.epochs[n-1].number == l.current {
 		e = l.epochs[n-1]
-		if e.schema != f.schema && !e.schema.Equal(f.schema) {
+		if e.schema != schema && !e.schema.Equal(schema) {
 			e = nil
 			l.current++ // an epoch has only one schema
 		}
@@ -40,11 +41,18 @@ func (l *Log) Append(ctx context.Context, f Frame, timestamp time.Time) (receipt
 	isFirst := e == nil
 	if isFirst {
 		e = l.epoch(l.current)
-		e.schema, e.oldest = f.schema, timestamp
+		e.schema, e.oldest = schema, timestamp
 	}
-	v, err := f.bytes(isFirst, timestamp)
+	v, err := frames[0].bytes(isFirst, timestamp)
 	if err != nil {
 		return receipt, err
+	}
+	for _, f := range frames[1:] {
+		following, err := f.bytes(false, timestamp)
+		if err != nil {
+			return receipt, err
+		}
+		v = append(v, following...)
 	}
 	err = l.s.p.Append(ctx, partd.Entry{Key: e.key, Value: v})
 	isUnknown := errors.Is(err, partd.ErrUnknownOutcome)
@@ -59,15 +67,18 @@ func (l *Log) Append(ctx context.Context, f Frame, timestamp time.Time) (receipt
 		return receipt, err
 	}
 	l.pos = l.s.written.Add(1)
-	parsed, _, err := nextFrame(v)
-	if err == nil {
-		err = l.add(e, parsed, int64(len(v)))
+	for len(v) > 0 && err == nil {
+		var parsed frame
+		length := len(v)
+		if parsed, v, err = nextFrame(v); err == nil {
+			err = l.add(e, parsed, int64(length-len(v)))
+		}
 	}
 	if err != nil { // the store already contains the frame
 		e.stale = true
 		return receipt, fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err)
 	}
-	e.schema = f.schema
+	e.schema = schema
 	return Receipt{l, e, l.pos}, nil
 }
 

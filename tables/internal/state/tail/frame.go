@@ -101,6 +101,9 @@ func (e *Encoder) Encode(schema *arrow.Schema, batches []arrow.RecordBatch, id s
 	return Frame{schema: schema, v: v, head: frameHeaderLen + len(id)}, nil
 }
 
+// Len returns the frame's size in bytes, without a schema.
+func (f Frame) Len() int { return len(f.v) }
+
 // bytes returns the bytes to store, which include the time and the version. The first frame of an epoch also includes
 // the schema.
 func (f Frame) bytes(isFirst bool, timestamp time.Time) ([]byte, error) {

@@ -39,16 +39,81 @@ func (l *Log) Rows(ctx context.Context, after, upTo int64) (rows []arrow.RecordB
 	return rows, nil
 }
 
+// Reader returns a function that returns the same rows as Rows. The function decodes them without a lock, so that
+// appends need not wait for it. It must be called once.
+func (l *Log) Reader(ctx context.Context, after, upTo int64) (read func() ([]arrow.RecordBatch, error), err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.refresh(ctx); err != nil {
+		return nil, err
+	}
+	type part struct {
+		key      string
+		batches  []arrow.RecordBatch
+		messages [][]byte // not decoded yet; follow the batches
+	}
+	var parts []part
+	var all []arrow.RecordBatch
+	for _, e := range l.epochs {
+		if e.number <= after || e.number > upTo {
+			continue
+		}
+		p := part{key: e.key}
+		if e.inMemory && len(e.pending) > 0 {
+			p.batches = retainAll(e.batches)
+			p.messages, err = e.pendingMessages()
+		} else {
+			p.batches, err = l.readEpoch(ctx, e)
+		}
+		all = append(all, p.batches...)
+		if err != nil {
+			take.Release(all)
+			return nil, fmt.Errorf("tail key %s: %w", e.key, err)
+		}
+		parts = append(parts, p)
+	}
+	return func() ([]arrow.RecordBatch, error) {
+		var rows []arrow.RecordBatch
+		for i, p := range parts {
+			batches := p.batches
+			if p.messages != nil {
+				_, decoded, err := decode(p.messages...)
+				if err == nil {
+					batches, err = merge(append(batches, decoded...))
+				}
+				if err != nil {
+					take.Release(rows)
+					for _, p := range parts[i:] {
+						take.Release(p.batches)
+					}
+					return nil, fmt.Errorf("tail key %s: %w", p.key, err)
+				}
+			}
+			rows = append(rows, batches...)
+		}
+		return rows, nil
+	}, nil
+}
+
+// pendingMessages returns the messages of an epoch in memory that are not decoded yet, with the schema.
+func (e *epoch) pendingMessages() ([][]byte, error) {
+	if len(e.batches) == 0 {
+		return slices.Clone(e.pending), nil
+	}
+	schemaBytes, err := schemaMessage(e.schema) // it was already decoded with e.batches
+	return append([][]byte{schemaBytes}, e.pending...), err
+}
+
 // readEpoch returns an epoch's batches, from memory or from the store. The caller must release them.
 func (l *Log) readEpoch(ctx context.Context, e *epoch) ([]arrow.RecordBatch, error) {
 	if e.inMemory && len(e.pending) == 0 {
 		return retainAll(e.batches), nil
 	}
-	schemaBytes, err := schemaMessage(e.schema)
-	if err != nil {
-		return nil, err
-	}
 	if !e.inMemory {
+		schemaBytes, err := schemaMessage(e.schema)
+		if err != nil {
+			return nil, err
+		}
 		values, err := l.s.p.Get(ctx, e.key)
 		if err != nil {
 			return nil, err
@@ -73,9 +138,9 @@ func (l *Log) readEpoch(ctx context.Context, e *epoch) ([]arrow.RecordBatch, err
 		_, batches, err := decode(messages...)
 		return batches, err
 	}
-	messages := e.pending
-	if len(e.batches) > 0 { // e.pending lacks the schema, which was already decoded with e.batches
-		messages = append([][]byte{schemaBytes}, messages...)
+	messages, err := e.pendingMessages()
+	if err != nil {
+		return nil, err
 	}
 	_, batches, err := decode(messages...)
 	if err != nil {

@@ -48,7 +48,7 @@ func TestRetriedAfterFailedSync(t *testing.T) {
 	for i := range all {
 		f, err := new(Encoder).Encode(schema, []arrow.RecordBatch{batchOf(t, schema, int64(i))}, fmt.Sprint(i))
 		if err == nil {
-			all[i], err = l.Append(ctx, f, time.Now())
+			all[i], err = l.Append(ctx, []Frame{f}, time.Now())
 		}
 		if err != nil {
 			t.Fatal(err)

@@ -71,7 +71,7 @@ func (s *syncTest) append(ctx context.Context, l *Log, id string) (outcome chan 
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	receipt, err := l.Append(ctx, f, time.Now())
+	receipt, err := l.Append(ctx, []Frame{f}, time.Now())
 	if err != nil {
 		s.t.Fatal(err)
 	}

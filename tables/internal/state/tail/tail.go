@@ -108,6 +108,9 @@ func (s *Store) Reclaim(ctx context.Context) {
 	}
 }
 
+// Syncs reports whether appends are synced before they are acknowledged.
+func (s *Store) Syncs() bool { return s.sync }
+
 // ID returns the tail's ID.
 func (s *Store) ID() string { return s.id }
 

@@ -40,7 +40,7 @@ func appendTo(ctx context.Context, l *Log, schema *arrow.Schema, id string, time
 	if err != nil {
 		return err
 	}
-	receipt, err := l.Append(ctx, f, timestamp)
+	receipt, err := l.Append(ctx, []Frame{f}, timestamp)
 	if err != nil {
 		return err
 	}

@@ -73,7 +73,7 @@ func (e Engine) Commit(do func(*table.Transaction) error) {
 	}
 }
 
-// MergeOnRead makes later deletes write delete files: position delete files in format version 2, and deletion vectors
+// MergeOnRead makes later deletes and upserts write delete files: position delete files in format version 2, and deletion vectors
 // in version 3.
 func (e Engine) MergeOnRead(version int) {
 	e.t.Helper()
@@ -83,7 +83,7 @@ func (e Engine) MergeOnRead(version int) {
 				return err
 			}
 		}
-		return tx.SetProperties(iceberg.Properties{table.WriteDeleteModeKey: table.WriteModeMergeOnRead})
+		return tx.SetProperties(iceberg.Properties{table.WriteDeleteModeKey: table.WriteModeMergeOnRead, "write.merge.mode": table.WriteModeMergeOnRead})
 	})
 }
 

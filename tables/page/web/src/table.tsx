@@ -64,7 +64,8 @@ export function TablePage({ app, args }: { app: App; args: URLSearchParams }) {
           </select>
         )}
         {isOld && <span class="chip">{name.version ? `version ${name.version}` : `snapshot ${name.snapshot}`} <a href={href("table", { bucket: name.bucket, table: name.table })}>newest</a></span>}
-        <small title={maintained(table.value?.maintenance)}>{table.value ? `${count(table.value.rows)} rows · ${size(table.value.bytes)} · version ${table.value.version} · ${when(table.value.updated)}` : " "}</small>
+        <small>{table.value ? `${count(table.value.rows)} rows · ${size(table.value.bytes)} · version ${table.value.version} · ${when(table.value.updated)}` : " "}</small>
+        {table.value?.maintenance && <Maintenance state={table.value.maintenance} />}
       </div>
       <div class="bar">
         <Filter value={filter} error={filtered} set={set} />
@@ -101,14 +102,19 @@ export function TablePage({ app, args }: { app: App; args: URLSearchParams }) {
   );
 }
 
-// maintained describes the state of a table's maintenance.
-function maintained(m: Table["maintenance"] | undefined) {
-  if (!m) return undefined;
+// Maintenance shows the state of a table's maintenance. Its summary says if the table needs maintenance in vain.
+function Maintenance({ state: m }: { state: NonNullable<Table["maintenance"]> }) {
   const facts = [`${count(m.files)} files, ${count(m.small_files)} of them small`, `${count(m.versions)} versions, ${size(m.metadata_bytes)} of metadata`];
   if (m.unused_bytes) facts.push(`${size(m.unused_bytes)} in files that nothing needs`);
-  if (m.last) facts.push(`maintained ${when(m.last)}`);
-  if (m.reason) facts.push(`not maintained: ${m.reason}${m.next ? `; next attempt ${when(m.next)}` : ""}`);
-  return facts.join("\n");
+  facts.push(m.last ? `maintained ${when(m.last)}` : "not yet maintained by this server");
+  if (m.reason) facts.push(`not maintained now: ${m.reason}`);
+  if (m.next) facts.push(`next attempt ${when(m.next)}`);
+  return (
+    <details class={m.reason ? "care bad" : "care"}>
+      <summary>{m.reason ? "Not maintained" : "Maintenance"}</summary>
+      <ul aria-label="maintenance">{facts.map((fact) => <li>{fact}</li>)}</ul>
+    </details>
+  );
 }
 
 export function Downloads({ args }: { args: Record<string, string | number | undefined> }) {

@@ -13,6 +13,7 @@ export const secret = "a secret for tests that is long enough";
 export class Server {
   url = "";
   token = "";
+  private flight = "";
   private child?: ChildProcess;
   private dir = "";
 
@@ -32,7 +33,8 @@ export class Server {
         output += text;
         this.url = /address=(http:\S+)/.exec(output)?.[1] ?? "";
         this.token = /^([\w-]+\.[\w-]+\.[\w-]+|token \S+)$/m.exec(output)?.[1].replace("token ", "") ?? "";
-        if (/^ready /m.test(output)) resolve();
+        this.flight = /^ready (\S+)$/m.exec(output)?.[1] ?? "";
+        if (this.flight) resolve();
       };
       this.child!.stdout!.on("data", read);
       this.child!.stderr!.on("data", read);
@@ -67,6 +69,11 @@ export class Server {
 
   put(bucket: string, table: string, file: string, mode = "error"): Promise<unknown> {
     return this.call(`put?${new URLSearchParams({ bucket, table, mode, format: "csv" })}`, file);
+  }
+
+  // settings changes a table's settings. It needs a server without a secret.
+  settings(bucket: string, table: string, ...flags: string[]) {
+    execFileSync("test-results-bin/partd-tables", ["settings", table, "--bucket", bucket, ...flags, "--server", this.flight]);
   }
 
   // trades creates a table with n rows, one for each second, with ascending ids.

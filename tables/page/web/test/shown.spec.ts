@@ -30,6 +30,19 @@ test("a snapshot's page lists the tables in the snapshot, with their rows at tha
   await expect(page.getByRole("gridcell", { name: "3" })).toBeVisible();
 });
 
+test("a table's page shows the state of its maintenance, and why a table is not maintained", async ({ page }) => {
+  await page.setViewportSize({ width: 390, height: 844 });
+  await page.goto(`${server.url}/#/table?bucket=b&table=grown`);
+  await page.getByText("Maintenance", { exact: true }).click();
+  const facts = page.getByRole("list", { name: "maintenance" });
+  await expect(facts).toContainText(/1 files, 1 of them small.*versions, .* of metadata.*maintained/);
+  expect(await facts.evaluate((e) => e.scrollWidth - e.clientWidth)).toBe(0);
+  await server.settings("b", "grown", "--maintenance", "off");
+  await page.reload();
+  await page.getByText("Not maintained", { exact: true }).click();
+  await expect(facts).toContainText("the table's setting maintenance is off");
+});
+
 test("restore lists the tables that it will create, change and delete, and ignores Enter in a field", async ({ page }) => {
   await page.goto(bucket("b", "&snapshot=then"));
   await page.getByRole("button", { name: "Restore…" }).click();

@@ -1,0 +1,104 @@
+package flightd
+
+import (
+	"io"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/flight"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"google.golang.org/grpc/encoding"
+	"google.golang.org/grpc/encoding/proto"
+	"google.golang.org/grpc/mem"
+)
+
+// sentMessages records the encoded messages of a stream.
+type sentMessages struct {
+	flight.FlightService_DoGetServer
+	call *watchedStream
+	sent []mem.BufferSlice
+}
+
+func (s *sentMessages) SendMsg(m any) error {
+	data, err := answerCodec{encoding.GetCodecV2(proto.Name)}.Marshal(&answer{m, s.call})
+	s.sent = append(s.sent, data)
+	return err
+}
+
+// TestSendRows checks that messages contain the rows, and that a message keeps its batch, and counts as unsent, until
+// gRPC frees it. A message that would keep a much larger batch must have a copy of its rows instead.
+func TestSendRows(t *testing.T) {
+	for name, c := range map[string]struct {
+		rows, part int64
+		keeps      bool
+	}{
+		"small":                {10, 10, false},
+		"large":                {100_000, 100_000, true},
+		"part of a larger one": {150_000, 20_000, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			allocator := memory.NewCheckedAllocator(memory.DefaultAllocator)
+			defer allocator.AssertSize(t, 0)
+			schema := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}, {Name: "s", Type: arrow.BinaryTypes.String, Nullable: true}}, nil)
+			b := array.NewRecordBuilder(allocator, schema)
+			for i := range c.rows {
+				b.Field(0).(*array.Int64Builder).Append(i)
+				b.Field(1).(*array.StringBuilder).AppendValues([]string{"text"}, []bool{i%2 == 0})
+			}
+			full := b.NewRecordBatch()
+			b.Release()
+			part := full.NewSlice(c.rows-c.part, c.rows)
+			want := part.NewSlice(0, c.part)
+			r, err := array.NewRecordReader(schema, []arrow.RecordBatch{part})
+			must(t, err)
+			s := &Server{answers: answers{limit: 1 << 30}}
+			stream := &sentMessages{call: &watchedStream{s: s}}
+			must(t, sendRows(stream, r))
+			r.Release()
+			var messages []*flight.FlightData
+			for _, data := range stream.sent {
+				m := new(flight.FlightData)
+				must(t, encoding.GetCodecV2(proto.Name).Unmarshal(data, m))
+				messages = append(messages, m)
+			}
+			got, err := flight.NewRecordReader(&receivedMessages{messages: messages}, ipc.WithAllocator(memory.DefaultAllocator))
+			must(t, err)
+			if !got.Next() || !array.RecordEqual(got.RecordBatch(), want) {
+				t.Errorf("the messages do not contain the rows: %v", got.Err())
+			}
+			got.Release()
+			part.Release()
+			want.Release()
+			full.Release()
+			if keeps := allocator.CurrentAlloc() > 0; keeps != c.keeps {
+				t.Errorf("an unsent message keeps its batch: %v, want %v", keeps, c.keeps)
+			}
+			if c.part > 10 && s.answers.bytes < c.part*12 {
+				t.Errorf("%d bytes count as unsent, want at least %d", s.answers.bytes, c.part*12)
+			}
+			for _, data := range stream.sent {
+				data.Free()
+			}
+			if s.answers.bytes != 0 {
+				t.Errorf("after all messages are sent, %d bytes count as unsent", s.answers.bytes)
+			}
+		})
+	}
+}
+
+// receivedMessages is a stream of messages.
+type receivedMessages struct {
+	flight.DataStreamReader
+	messages []*flight.FlightData
+}
+
+func (r *receivedMessages) Recv() (*flight.FlightData, error) {
+	if len(r.messages) == 0 {
+		return nil, io.EOF
+	}
+	m := r.messages[0]
+	r.messages = r.messages[1:]
+	return m, nil
+}

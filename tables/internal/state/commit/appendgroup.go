@@ -1,0 +1,130 @@
+package commit
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/base/canceled"
+	"github.com/go-partd/partd/tables/internal/state/tail"
+)
+
+// appendQueue groups the concurrent appends to a table. While one group is written and synced, the next one gathers.
+// The appends of a group share the comparison with the catalog, the write to the tail, and the sync.
+type appendQueue struct {
+	mu      sync.Mutex
+	running bool         // whether a group is being written
+	next    *appendGroup // nil if empty
+}
+
+type appendGroup struct {
+	attempts []*appendAttempt
+	done     chan struct{} // closed when the attempts have their results
+}
+
+// appendInGroup adds the frame of a to the tail, together with other appends, and syncs the tail. A caller that finds
+// no group being written writes its own append at once.
+func (e *Entry) appendInGroup(ctx context.Context, a *appendAttempt) error {
+	q := &e.appends
+	q.mu.Lock()
+	if !q.running {
+		q.running = true
+		q.mu.Unlock()
+		e.appendGroup(ctx, []*appendAttempt{a})
+		if g := q.take(0, 0); g != nil {
+			go e.appendGroups(g) // not in this goroutine, because the caller need not wait for others
+		}
+		return a.err
+	}
+	if q.next == nil {
+		q.next = &appendGroup{done: make(chan struct{})}
+	}
+	g := q.next
+	g.attempts = append(g.attempts, a)
+	q.mu.Unlock()
+	if err := canceled.Wait(ctx, g.done); err != nil {
+		if q.remove(g, a) {
+			return err
+		}
+		return fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err)
+	}
+	return a.err
+}
+
+// appendGroups writes g and the groups that gather meanwhile.
+func (e *Entry) appendGroups(g *appendGroup) {
+	for g != nil {
+		begin, size := time.Now(), len(g.attempts)
+		e.appendGroup(context.Background(), g.attempts)
+		duration := time.Since(begin)
+		expected := size + e.appends.waiting()
+		close(g.done)
+		g = e.appends.take(expected, min(duration/2, maxGather))
+	}
+}
+
+// appendGroup sets the results of the attempts.
+func (e *Entry) appendGroup(ctx context.Context, attempts []*appendAttempt) {
+	e.tables.Appending.RLock()
+	defer e.tables.Appending.RUnlock()
+	last, err := e.writeGroup(ctx, slices.Clone(attempts))
+	if err == nil {
+		err = last.Sync(ctx)
+	}
+	for _, a := range attempts {
+		if a.err == nil && !a.changed {
+			a.err = err
+		}
+	}
+}
+
+func (e *Entry) writeGroup(ctx context.Context, attempts []*appendAttempt) (last tail.Receipt, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err := e.refresh(ctx); err != nil {
+		return last, err
+	}
+	return e.appendAll(ctx, attempts), nil
+}
+
+// maxGather is the maximum time that a group waits for further appends.
+const maxGather = 500 * time.Microsecond
+
+// take returns the next group, or nil if it is empty. It waits until the group has the expected number of appends, but
+// not longer than limit: the callers of the last group usually append again immediately. It does not sleep, because
+// timers are too coarse.
+func (q *appendQueue) take(expected int, limit time.Duration) *appendGroup {
+	for begin := time.Now(); q.waiting() < expected && time.Since(begin) < limit; {
+		runtime.Gosched()
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	g := q.next
+	q.next, q.running = nil, g != nil
+	return g
+}
+
+func (q *appendQueue) waiting() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.next == nil {
+		return 0
+	}
+	return len(q.next.attempts)
+}
+
+// remove removes an attempt from a group, unless the group is already being written.
+func (q *appendQueue) remove(g *appendGroup, a *appendAttempt) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	i := slices.Index(g.attempts, a)
+	if q.next != g || i < 0 {
+		return false
+	}
+	g.attempts = slices.Delete(g.attempts, i, i+1)
+	return true
+}

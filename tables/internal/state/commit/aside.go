@@ -1,0 +1,166 @@
+package commit
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd/internal/base/canceled"
+	"github.com/go-partd/partd/tables/internal/files/icecat"
+	"github.com/go-partd/partd/tables/internal/state/definition"
+)
+
+// maxAside is how often CommitAside prepares a commit without the table's lock.
+const maxAside = 3
+
+// CommitAside is like Commit, but the caller must not hold e.Commits, and step must be Plain and keep the table's rows.
+// CommitAside prepares the commit and syncs its files without the lock, so that other commits do not wait for that. If
+// others commit meanwhile, it rebases its snapshot on theirs, or prepares the commit again, the last time with the lock.
+// It waits for SQL statements that change rows, because they would have to start again if files were replaced.
+func (e *Entry) CommitAside(ctx context.Context, step PreparedStep) (t *table.Table, err error) {
+	if e.tables.OnPrepared != nil {
+		e.tables.OnPrepared()
+	}
+	for range maxAside {
+		if t, err = e.commitAside(ctx, step); !errors.Is(err, table.ErrCommitFailed) {
+			return t, err
+		}
+	}
+	unlock, err := e.lockChanges(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	return e.commitStep(ctx, step)
+}
+
+func (e *Entry) commitStep(ctx context.Context, step PreparedStep) (*table.Table, error) {
+	c := &Change{Entry: e}
+	c.Add(Plain, step.IO, step.Apply)
+	err := e.tables.commitWithRetry(ctx, nil, c)
+	return c.Result, err
+}
+
+// lockChanges locks e.Commits when no SQL statement changes rows.
+func (e *Entry) lockChanges(ctx context.Context) (unlock func(), err error) {
+	if err := canceled.Send(ctx, e.Changing, struct{}{}); err != nil {
+		return nil, err
+	}
+	if err := e.LockCommits(ctx); err != nil {
+		<-e.Changing
+		return nil, err
+	}
+	return func() { e.Commits.Unlock(); <-e.Changing }, nil
+}
+
+func (e *Entry) commitAside(ctx context.Context, step PreparedStep) (_ *table.Table, err error) {
+	cat, c := e.tables.Catalog, &Change{Entry: e}
+	c.Add(Plain, step.IO, step.Apply)
+	a := &Attempt{Change: c, IO: cat.NewIO(), Now: time.Now()}
+	defer func() { a.IO.RemoveFailed(err) }()
+	if err := a.prepare(ctx); err != nil || a.record == nil {
+		return nil, err
+	}
+	if err := definition.CheckFoldable(a.record.Base, a.record.New); err != nil {
+		return nil, err
+	}
+	if err := cat.Stage(a.record); err != nil {
+		return nil, err
+	}
+	unlock, err := e.lockChanges(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if !e.isPromised(a.record.New.LastSequenceNumber()) {
+		err := cat.Commit(ctx, nil, a.record)
+		if err == nil {
+			return a.record.Result, nil
+		}
+		if !errors.Is(err, table.ErrCommitFailed) {
+			return nil, err
+		}
+	}
+	if step.IO == nil { // The step writes no files, so it is fast.
+		return e.commitStep(ctx, step)
+	}
+	own, err := a.record.New.CurrentSnapshot().Manifests(a.IO)
+	if err != nil {
+		return nil, err
+	}
+	a.IO.RemoveAllAfter(len(a.IO.Written()) - 2) // the manifest list and the metadata
+	rebased := &Change{Entry: e}
+	rebased.Add(Plain, step.IO, func(_ context.Context, _ *Attempt, cur *table.Table) (table.Metadata, error) {
+		if cur == nil {
+			return nil, ErrStale
+		}
+		return cur.Metadata(), nil
+	})
+	rebased.Add(Plain, a.IO, func(_ context.Context, b *Attempt, cur *table.Table) (table.Metadata, error) {
+		return b.rebase(a.record, own, cur)
+	})
+	if err = e.tables.commitWithRetry(ctx, nil, rebased); errors.Is(err, errNotRebased) {
+		err = icecat.ErrConflict
+	}
+	return rebased.Result, err
+}
+
+// isPromised reports whether puts returned a version whose rows are in the tail.
+func (e *Entry) isPromised(version int64) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.log != nil && slices.Contains(e.log.Versions(e.state.folded, lastEpoch), version)
+}
+
+var errNotRebased = errors.New("the commits since do not only add manifests")
+
+// rebase returns cur's metadata with the snapshot that r adds to an earlier state of the table, and that consists of the
+// manifests own. The commits since must only have added manifests.
+func (a *Attempt) rebase(r *icecat.Change, own []iceberg.ManifestFile, cur *table.Table) (table.Metadata, error) {
+	basis, err := BasisOf(r.Base, OnlyAdditions, nil)
+	if err == nil {
+		err = basis.CheckFresh(cur)
+	}
+	if err != nil {
+		return nil, err
+	}
+	meta, prepared := cur.Metadata(), r.New.CurrentSnapshot()
+	before, err1 := r.Base.CurrentSnapshot().Manifests(a.IO)
+	after, err2 := cur.CurrentSnapshot().Manifests(a.IO)
+	if err := errors.Join(err1, err2); err != nil {
+		return nil, err
+	}
+	inBase := map[string]bool{}
+	for _, m := range before {
+		inBase[m.FilePath()] = true
+	}
+	added := slices.DeleteFunc(slices.Clone(after), func(m iceberg.ManifestFile) bool { return inBase[m.FilePath()] })
+	if meta.Version() != 2 || len(after)-len(added) != len(before) {
+		return nil, errNotRebased
+	}
+	own = slices.Clone(own)
+	for i, m := range own {
+		if m.SnapshotID() == prepared.SnapshotID { // -1 stands for the new snapshot's number
+			own[i] = iceberg.NewManifestFile(m.Version(), m.FilePath(), m.Length(), m.PartitionSpecID(), m.SnapshotID()).Content(m.ManifestContent()).
+				SequenceNum(-1, m.MinSequenceNum()).AddedFiles(m.AddedDataFiles()).ExistingFiles(m.ExistingDataFiles()).DeletedFiles(m.DeletedDataFiles()).
+				AddedRows(m.AddedRows()).ExistingRows(m.ExistingRows()).DeletedRows(m.DeletedRows()).Partitions(m.Partitions()).KeyMetadata(m.KeyMetadata()).Build()
+		}
+	}
+	summary := table.Summary{Operation: prepared.Summary.Operation, Properties: maps.Clone(prepared.Summary.Properties)}
+	for key := range summary.Properties {
+		if strings.HasPrefix(key, "total-") {
+			total, _ := number(prepared, key)
+			old, _ := number(r.Base.CurrentSnapshot(), key)
+			now, _ := number(cur.CurrentSnapshot(), key)
+			summary.Properties[key] = strconv.FormatInt(total-old+now, 10)
+		}
+	}
+	return a.AddSnapshot(meta, prepared.SnapshotID, &summary, append(own, added...))
+}
