@@ -24,12 +24,14 @@ const DefaultMemory = 256 << 20
 
 const minMemory = 64 << 20
 
-// Open returns a reader of the rows of files, one after another. The names of the files say their formats, as in
-// docs/import.md; text may be compressed. All files must have the columns of the first. At most one file is open at a
-// time. The caller must release the reader.
-func Open(ctx context.Context, files ...string) (array.RecordReader, error) {
-	if len(files) == 0 {
-		return nil, errors.New("bulk: no files to read")
+// Open returns a reader of the rows of files, one after another. A directory stands for the files in and below it,
+// except those whose names begin with "." or "_". The names of the files say their formats, as in docs/import.md; text
+// may be compressed. All files must have the columns of the first, in any order. At most one file is open at a time.
+// The caller must release the reader.
+func Open(ctx context.Context, paths ...string) (array.RecordReader, error) {
+	files, err := formats.ListFiles(paths)
+	if err != nil {
+		return nil, fmt.Errorf("bulk: open: %w", err)
 	}
 	return formats.ReadFiles(ctx, files, func(name string) (*formats.Input, error) {
 		format, err := formats.InputByName(name)

@@ -18,6 +18,8 @@ import (
 type SortOptions struct {
 	By     []string // columns, the most significant first
 	Memory int64    // approximate limit of memory in bytes; 0 means [DefaultMemory]
+	// Distinct returns only the first row of those with equal keys.
+	Distinct bool
 }
 
 // Sort returns a reader of the rows of r, ordered by columns. Rows with equal keys keep their order. Null comes before
@@ -39,6 +41,10 @@ func Sort(ctx context.Context, r array.RecordReader, o *SortOptions) (array.Reco
 	if err != nil {
 		return nil, fmt.Errorf("bulk: sort: %w", err)
 	}
+	rule := sorted.All
+	if o.Distinct {
+		rule = sorted.First
+	}
 	read := int64(0)
 	in := sorted.Input{
 		Keys: withKeys.positions, Memory: memory / 6, Size: util.TotalRecordSize,
@@ -54,7 +60,7 @@ func Sort(ctx context.Context, r array.RecordReader, o *SortOptions) (array.Reco
 	}
 	return arrowsafe.Reader(columns, func(yield func(arrow.RecordBatch, error) bool) {
 		written := int64(0)
-		for b, err := range sorted.Sort(ctx, sorted.All, in) {
+		for b, err := range sorted.Sort(ctx, rule, in) {
 			if err != nil {
 				yield(nil, fmt.Errorf("bulk: sort: %w", err))
 				return
@@ -68,7 +74,7 @@ func Sort(ctx context.Context, r array.RecordReader, o *SortOptions) (array.Reco
 				return
 			}
 		}
-		if written != read {
+		if written != read && !o.Distinct {
 			yield(nil, fmt.Errorf("bulk: sort: %d rows were read, but %d rows were written", read, written))
 		}
 	}, func() {}), nil

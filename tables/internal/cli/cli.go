@@ -57,7 +57,9 @@ func run(ctx context.Context, args []string, a *app) int {
 	if errors.Is(err, tables.ErrExists) && cmd.Flags().Lookup("mode") != nil {
 		err = fmt.Errorf("%w: use --mode append or --mode replace", err)
 	}
-	fmt.Fprintln(a.err, "partd-tables: "+strings.TrimPrefix(cliutil.Message(err), "tables: "))
+	message := strings.TrimPrefix(cliutil.Message(err), "tables: ")
+	message = strings.NewReplacer("bulk: split: ", "", "bulk: sort: ", "").Replace(message)
+	fmt.Fprintln(a.err, "partd-tables: "+message)
 	if !a.program.Started || cliutil.IsUsage(err) {
 		fmt.Fprintf(a.err, "Try %q.\n", cmd.CommandPath()+" --help")
 		return cliutil.ExitUsage

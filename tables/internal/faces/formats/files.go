@@ -2,13 +2,54 @@ package formats
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
 )
+
+// ListFiles returns paths with each directory replaced by the files in and below it, in the order of their names. It
+// omits names that begin with a dot or an underscore, as other programs do.
+func ListFiles(paths []string) (files []string, err error) {
+	for _, path := range paths {
+		if info, err := os.Stat(path); err != nil || !info.IsDir() {
+			files = append(files, path) // opening the file reports the error
+			continue
+		}
+		before := len(files)
+		err := filepath.WalkDir(path, func(file string, e fs.DirEntry, err error) error {
+			isHidden := file != path && strings.ContainsRune("._", rune(e.Name()[0]))
+			switch {
+			case err != nil:
+				return err
+			case isHidden && e.IsDir():
+				return fs.SkipDir
+			case file != path && e.IsDir() && strings.Contains(e.Name(), "="):
+				return fmt.Errorf("%s: a column in the name of a directory is not read: to read the files without it, list them, such as %s", file, filepath.Join(path, "*", "*.parquet"))
+			case !isHidden && !e.IsDir():
+				files = append(files, file)
+			}
+			return nil
+		})
+		if err == nil && len(files) == before {
+			err = fmt.Errorf("%s: the directory contains no files", path)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	if len(files) == 0 {
+		return nil, errors.New("there are no files to read")
+	}
+	return files, nil
+}
 
 // ReadFiles returns a reader of the rows of several files, one file after another. open opens a file; at most one is
 // open at a time. All files must have the columns of the first, in any order; text is read with the types of the first.

@@ -176,8 +176,10 @@ func (in *Input) seekable() (*os.File, func(), error) {
 		return nil, nil, err
 	}
 	end := func() { _ = temp.Close() } // The error does not matter, because the file is only read.
-	_, err = io.Copy(temp, in.withCounter(in.File))
-	if err = errors.Join(err, os.Remove(temp.Name())); err != nil {
+	if err = os.Remove(temp.Name()); err == nil { // first, so that a killed process leaves nothing
+		_, err = io.Copy(temp, in.withCounter(in.File))
+	}
+	if err != nil {
 		end()
 		return nil, nil, fmt.Errorf("%s: copy the input to a temporary file: %w", in.Name, err)
 	}
@@ -202,7 +204,13 @@ func (in *Input) readParquet(ctx context.Context) (array.RecordReader, error) {
 			if err != nil {
 				return fmt.Errorf("%s: %w", in.place, err)
 			}
-			converted := arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return schema.Convert(b, columns) })
+			converted := arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+				if in.Count != nil && f == in.File { // otherwise seekable has counted all bytes
+					g := reader.ParquetReader().MetaData().RowGroup(group)
+					in.Count(int(float64(g.TotalCompressedSize()) * float64(b.NumRows()) / float64(g.NumRows())))
+				}
+				return schema.Convert(b, columns)
+			})
 			err = in.forward(converted, func(b arrow.RecordBatch) bool {
 				stopped = !yield(b)
 				return !stopped
@@ -246,6 +254,7 @@ func (in *Input) openParquet(f *os.File) (reader *pqarrow.FileReader, columns *a
 		return nil, nil, err
 	}
 	properties.BufferSize = streamBuffer
+	properties.MaxCompressedPageSize = parquet.DefaultMaxUncompressedPageSize
 	for g := range parquetFile.NumRowGroups() {
 		// The library reads the column chunks of a row group whole, unless it streams them.
 		properties.BufferedStreamEnabled = properties.BufferedStreamEnabled || parquetFile.MetaData().RowGroup(g).TotalCompressedSize() > maxWholeGroup
@@ -306,16 +315,21 @@ func replaceDurations(f *file.Reader, columns *arrow.Schema) (replaced bool) {
 	return replaced
 }
 
-// withoutParquetIDs removes the metadata that the Parquet reader adds to columns. It keeps the writer's metadata, such
-// as the pandas index.
-func withoutParquetIDs(schema *arrow.Schema) *arrow.Schema {
-	fields := slices.Clone(schema.Fields())
-	for i, f := range fields {
+// withoutParquetIDs removes the metadata that the Parquet reader adds to columns and their nested fields. It keeps the
+// writer's metadata, such as the pandas index.
+func withoutParquetIDs(columns *arrow.Schema) *arrow.Schema {
+	fields := slices.Clone(columns.Fields())
+	withoutID := func(f arrow.Field) arrow.Field {
 		notes := f.Metadata.ToMap()
 		maps.DeleteFunc(notes, func(key, _ string) bool { return strings.HasPrefix(key, "PARQUET:") })
-		fields[i].Metadata = arrow.MetadataFrom(notes)
+		f.Metadata = arrow.MetadataFrom(notes)
+		return f
 	}
-	metadata := schema.Metadata()
+	for i, f := range fields {
+		f.Type = schema.MapFields(f.Type, withoutID)
+		fields[i] = withoutID(f)
+	}
+	metadata := columns.Metadata()
 	return arrow.NewSchema(fields, &metadata)
 }
 
@@ -356,15 +370,15 @@ func (in *Input) readArrow(ctx context.Context) (array.RecordReader, error) {
 	})
 	return in.batches(ctx, r.Schema(), r.Release, func(yield func(arrow.RecordBatch) bool) error {
 		err := in.forward(checked, yield)
-		if err == nil && isFile && buffered.reachedEnd {
+		if err == nil && buffered.reachedEnd {
 			err = fmt.Errorf("%s: the file is incomplete: %w", in.Name, io.ErrUnexpectedEOF)
 		}
 		return err
 	}), nil
 }
 
-// endRecorder records whether the input was read to its end. After a complete Arrow file's stream, the footer remains
-// unread.
+// endRecorder records whether the input was read to its end. A complete stream has an end marker, after which nothing is
+// read. Arrow also permits streams without it, but then a writer that died looks like the end.
 type endRecorder struct {
 	*bufio.Reader
 	reachedEnd bool
