@@ -158,6 +158,7 @@ to the files; the next run removes those of a killed one.`,
 	fs.BoolVar(&o.Force, "force", false, "write to a directory that is not empty, and replace files of the same names")
 	fs.StringVar(&o.Format, "to", "parquet", "`FORMAT` of the files to write: parquet, arrow, csv or jsonl")
 	cliutil.Complete(cmd, "to", "parquet", "arrow", "csv", "jsonl")
+	cliutil.Must(cmd.MarkFlagDirname("output"))
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if o.Dir == "" {
 			return cliutil.Usagef("-o is required: name a directory for the files")
