@@ -175,7 +175,7 @@ func (in *Input) seekable() (*os.File, func(), error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	end := func() { _ = temp.Close() } // The error does not matter, because the file is only read.
+	end := func() { _ = temp.Close() }            // The error does not matter, because the file is only read.
 	if err = os.Remove(temp.Name()); err == nil { // first, so that a killed process leaves nothing
 		_, err = io.Copy(temp, in.withCounter(in.File))
 	}
