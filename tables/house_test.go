@@ -39,6 +39,7 @@ var tablesLayering = layering.Layering{
 			"rest":         {"github.com/apache/iceberg-go", "github.com/google/uuid", "google.golang.org/grpc"},
 		}},
 		{Name: "engines and pipelines", Packages: map[string][]string{
+			"bulk":  nil,
 			"duck":  nil,
 			"stage": {"github.com/zeebo/xxh3"},
 		}},

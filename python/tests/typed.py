@@ -14,7 +14,14 @@ import partd_go.tables
 from partd_go import Arrow, Client, pystore
 from partd_go.pull import PullFrame
 from partd_go.stage import Stage, stage
-from partd_go.tables import AsyncTables, Described, Snapshot, Table, Tables, Version
+from partd_go.tables import AsyncTables, Described, Snapshot, Split, Table, Tables, Version, split
+
+
+def splitting() -> None:
+    assert_type(split(pd.DataFrame(), "a", "out"), Split)
+    assert_type(split(pl.LazyFrame(), ["a"], "out", hive=True).rows, int)
+    assert_type(split(["1.parquet"], "a", "out", format="csv", memory="1GiB").files, int)
+    split(pa.table({"a": [1]}), "a", "out")
 
 
 def synchronous(tables: Tables) -> None:

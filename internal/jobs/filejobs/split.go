@@ -4,14 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
+	"syscall"
 
 	"github.com/dustin/go-humanize"
 
 	"github.com/go-partd/partd/internal/base/canceled"
-	"github.com/go-partd/partd/internal/disk/tempdir"
 	"github.com/go-partd/partd/internal/engine/extsort"
+	"github.com/go-partd/partd/internal/jobs/output"
 	"github.com/go-partd/partd/internal/jobs/records"
 )
 
@@ -26,7 +25,6 @@ type SplitOptions struct {
 type splitEngine struct {
 	SplitOptions
 	fields []records.Field
-	exists bool // whether Dir exists
 }
 
 // Split returns an engine that writes a file for each value of the fields.
@@ -37,41 +35,31 @@ func (s *splitEngine) Plan(j *Job) (err error) {
 	if s.fields, err = j.ResolveFields("by", s.By); err != nil {
 		return err
 	}
-	exists, empty, err := statDir(s.Dir)
-	if err != nil {
-		return err
-	}
-	if !empty && !j.Force {
+	err = output.CheckDir(s.Dir)
+	switch {
+	case errors.Is(err, syscall.ENOTDIR):
+		return OptionErrorf("--dir %s is a file, not a directory", s.Dir)
+	case errors.Is(err, output.ErrNotEmpty) && j.Force:
+		return nil
+	case errors.Is(err, output.ErrNotEmpty):
 		return fmt.Errorf("the directory %s is not empty: add --force to write there anyway and replace files with the same names", s.Dir)
 	}
-	s.exists = exists
-	return nil
+	return err
 }
 
 func (s *splitEngine) Run(ctx context.Context, j *Job) (err error) {
-	// Use the file system of Dir for temporary files, so that they can be moved to Dir.
-	dir := s.Dir
-	if !s.exists {
-		dir = filepath.Dir(filepath.Clean(dir))
+	// Temporary files are on the file system of Dir, so that they can be moved to Dir.
+	dir, err := output.CreateDir(s.Dir)
+	if err != nil {
+		return err
 	}
-	undo, err := makeDirs(dir)
+	committed := false
 	defer func() {
-		if err != nil {
-			undo()
+		if !committed {
+			err = JoinErrors(err, dir.Abort())
 		}
 	}()
-	if err != nil {
-		return err
-	}
-	nearby, err := tempdir.New([]string{dir}, nil)
-	if err != nil {
-		return err
-	}
-	defer func() { err = JoinErrors(err, nearby.Close()) }()
-	w, err := newSplitWriter(s, j, nearby)
-	if err != nil {
-		return err
-	}
+	w := newSplitWriter(s, j, dir)
 	sorter, err := j.NewSorter(ctx, j.engineMemory(), true)
 	if err != nil {
 		return err
@@ -84,7 +72,7 @@ func (s *splitEngine) Run(ctx context.Context, j *Job) (err error) {
 	}
 	j.Bar.Wait("writing the files", nil)
 	if err := w.writeAll(ctx, sorter); err != nil {
-		return JoinErrors(adviseSpace(err, "set --dir to a directory on a disk with more space", dir), w.end())
+		return JoinErrors(adviseSpace(err, "set --dir to a directory on a disk with more space", dir.Parent()), w.end())
 	}
 	stats := sorter.Stats()
 	if w.records != j.Tally.Records || w.bytes != j.Tally.RecordBytes && j.To == j.From {
@@ -93,10 +81,11 @@ func (s *splitEngine) Run(ctx context.Context, j *Job) (err error) {
 	if w.written != w.expected {
 		return fmt.Errorf("%d bytes were written to the files instead of %d", w.written, w.expected)
 	}
-	if err := w.publish(s.Dir, s.exists); err != nil {
+	committed = true
+	if err := dir.Commit(); err != nil {
 		return err
 	}
-	j.Report("files_written", "files", int64(len(w.names)))
+	j.Report("files_written", "files", int64(dir.Files()))
 	j.Report("keys", "keys", w.keys)
 	j.Report("directory", "directory", s.Dir)
 	j.Report("proof", "proof", fmt.Sprintf("%s records in, the same number in the files; the hashes of all keys and records add up to %v, in and out", humanize.Comma(w.records), stats.Sum))
@@ -136,39 +125,3 @@ func (w *splitWriter) writeAll(ctx context.Context, sorter *extsort.Sorter) erro
 }
 
 var errNoKey = errors.New("temporary data is damaged: a record precedes the first key")
-
-func statDir(dir string) (exists, empty bool, err error) {
-	info, err := os.Stat(dir)
-	switch {
-	case os.IsNotExist(err):
-		return false, true, nil
-	case err != nil:
-		return false, false, err
-	case !info.IsDir():
-		return true, false, OptionErrorf("--dir %s is a file, not a directory", dir)
-	}
-	// tempdir.New removes the temporary files of a killed run, so that they do not count as
-	// content.
-	if _, err := tempdir.New([]string{dir}, nil); err != nil {
-		return true, false, err
-	}
-	entries, err := os.ReadDir(dir)
-	return true, err == nil && len(entries) == 0, nil
-}
-
-// makeDirs creates a directory and its missing parents. undo removes the created directories that
-// are empty.
-func makeDirs(dir string) (undo func(), err error) {
-	var created []string
-	for d := dir; ; d = filepath.Dir(d) {
-		if _, err := os.Stat(d); !os.IsNotExist(err) {
-			break
-		}
-		created = append(created, d)
-	}
-	return func() {
-		for _, d := range created {
-			_ = os.Remove(d) // ignore the error: the directory may not be empty
-		}
-	}, os.MkdirAll(dir, 0o777)
-}

@@ -11,6 +11,7 @@ from ..errors import extra
 
 with extra("tables"):
     from .asynchronous import AsyncTables, connect_async
+    from .bulk import Split, split
     from .client import Table, Tables, connect
     from .errors import Exists, MissingColumns, MomentError, NotFound, Violation
     from .operations import Snapshot
@@ -18,6 +19,6 @@ with extra("tables"):
     from .server import Server, serve
 
 __all__ = [
-    "AsyncTables", "Changes", "Described", "Exists", "MissingColumns", "MomentError", "NotFound", "Server", "Snapshot", "Table", "Tables", "Version",
-    "Violation", "connect", "connect_async", "serve",
+    "AsyncTables", "Changes", "Described", "Exists", "MissingColumns", "MomentError", "NotFound", "Server", "Snapshot", "Split", "Table", "Tables",
+    "Version", "Violation", "connect", "connect_async", "serve", "split",
 ]  # fmt: skip

@@ -29,7 +29,7 @@ class MomentError(NotFound):
 
 
 class Exists(Error):
-    """The table or the snapshot already exists."""
+    """The table, the snapshot or a file in the directory already exists."""
 
 
 Violation = Misuse  # former name of Misuse in this package

@@ -57,7 +57,9 @@ func run(ctx context.Context, args []string, a *app) int {
 	if errors.Is(err, tables.ErrExists) && cmd.Flags().Lookup("mode") != nil {
 		err = fmt.Errorf("%w: use --mode append or --mode replace", err)
 	}
-	fmt.Fprintln(a.err, "partd-tables: "+strings.TrimPrefix(cliutil.Message(err), "tables: "))
+	message := strings.TrimPrefix(cliutil.Message(err), "tables: ")
+	message = strings.NewReplacer("bulk: split: ", "", "bulk: sort: ", "").Replace(message)
+	fmt.Fprintln(a.err, "partd-tables: "+message)
 	if !a.program.Started || cliutil.IsUsage(err) {
 		fmt.Fprintf(a.err, "Try %q.\n", cmd.CommandPath()+" --help")
 		return cliutil.ExitUsage
@@ -91,7 +93,7 @@ func newRoot(a *app) *cobra.Command {
 	completion.Example = `  partd-tables completion --install bash
   source <(partd-tables completion bash)`
 	root.AddCommand(
-		newPut(a), newConvert(a), newGet(a), newChanges(a), newHead(a), newTail(a), newSettings(a), newSQL(a), newList(a), newBuckets(a), newDelete(a), newDescribe(a), newVersions(a),
+		newPut(a), newConvert(a), newSplit(a), newSort(a), newGet(a), newChanges(a), newHead(a), newTail(a), newSettings(a), newSQL(a), newList(a), newBuckets(a), newDelete(a), newDescribe(a), newVersions(a),
 		newDeleteRows(a), newReplaceRange(a), newUpsert(a), newPartition(a), newEvolve(a), newRules(a), newSnapshot(a), newMeta(a),
 		newResample(a), newCombine(a), newClean(a),
 		newFold(a), newCompact(a), newExpire(a), newVerify(a), newCopy(a), newBackup(a), newBackups(a), newRestore(a), newImport(a), newExport(a), newServe(a), newPull(a), newToken(a), cliutil.NewHealth(a.out, "partd-tables", "health", "http"), completion, cliutil.NewVersion(a.out, "partd-tables"))

@@ -101,7 +101,10 @@ func writeFile(ctx context.Context, path string, replace bool, format formats.Fo
 	}
 	w := bufio.NewWriterSize(f, 1<<20)
 	if err := errors.Join(writeRows(w, format, r, false), w.Flush()); err != nil {
-		return errors.Join(fmt.Errorf("%s: %w", path, err), f.Abort())
+		if r.Err() == nil { // an error of the input names the input
+			err = fmt.Errorf("%s: %w", path, err)
+		}
+		return errors.Join(err, f.Abort())
 	}
 	return f.Commit()
 }
@@ -132,6 +135,14 @@ func writeRows(out io.Writer, format formats.Format, r array.RecordReader, strea
 	return w.Close()
 }
 
+// checkExtension returns an error if neither the name of a file nor the flag --from tells the format.
+func checkExtension(file, from string) error {
+	if _, err := formats.InputByName(file); err != nil && from == "" {
+		return cliutil.Usagef("%s: unknown file extension: use --from with one of %s", file, strings.Join(formats.Names, ", "))
+	}
+	return nil
+}
+
 func newConvert(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "convert [flags] [--] FILE",
@@ -150,8 +161,8 @@ column, unless the Arrow file --like contains a column with the same name.`,
 		if err := out.chooseFormat(); err != nil {
 			return err
 		}
-		if _, err := formats.InputByName(args[0]); err != nil && *from == "" {
-			return cliutil.Usagef("%s: unknown file extension: use --from with one of %s", args[0], strings.Join(formats.Names, ", "))
+		if err := checkExtension(args[0], *from); err != nil {
+			return err
 		}
 		ctx := cmd.Context()
 		input, _, err := a.openInput(args[0], formats.Format(*from))

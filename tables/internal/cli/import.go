@@ -10,10 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"sync/atomic"
 
-	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/spf13/cobra"
 
@@ -124,60 +122,16 @@ func importTable(ctx context.Context, s backend, src source, bytesRead *atomic.I
 
 // open returns a reader of the source's files, one after another.
 func (s source) open(ctx context.Context, bytesRead *atomic.Int64) (array.RecordReader, error) {
-	firstFile, err := openFile(ctx, s.files[0])
-	if err != nil {
-		return nil, err
-	}
-	schema := firstFile.Schema()
-	firstFile.Release()
-	return arrowsafe.Reader(schema, func(yield func(arrow.RecordBatch, error) bool) {
-		for _, path := range s.files {
-			r, err := openFile(ctx, path)
-			if err == nil && !sameColumns(r.Schema(), schema) {
-				r.Release()
-				err = fmt.Errorf("%s: the columns differ from the columns of the previous files", path)
-			}
-			if err != nil {
-				yield(nil, err)
-				return
-			}
-			ok := true
-			for b, err := range arrowsafe.Batches(r) {
-				ok = yield(b, err) && err == nil
-				if !ok {
-					break
-				}
-			}
-			r.Release()
-			if !ok {
-				return
-			}
-			if info, err := os.Stat(path); err == nil {
-				bytesRead.Add(info.Size())
-			}
+	return formats.ReadFiles(ctx, s.files, func(path string) (*formats.Input, error) {
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, err
 		}
-	}, func() {}), nil
-}
-
-// openFile returns a reader of a Parquet file. Releasing the reader closes the file.
-func openFile(ctx context.Context, path string) (array.RecordReader, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	r, err := (&formats.Input{Name: path, File: f, Format: formats.Parquet}).Read(ctx)
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return arrowsafe.Reader(r.Schema(), arrowsafe.Batches(r), func() {
-		r.Release()
-		_ = f.Close() // the file was only read
-	}), nil
-}
-
-// sameColumns reports whether names and types are equal. Metadata may differ between writers.
-func sameColumns(a, b *arrow.Schema) bool {
-	return slices.EqualFunc(a.Fields(), b.Fields(), func(f, g arrow.Field) bool { return f.Name == g.Name && arrow.TypeEqual(f.Type, g.Type) })
+		if info, err := f.Stat(); err == nil {
+			bytesRead.Add(info.Size())
+		}
+		return &formats.Input{Name: path, File: f, Format: formats.Parquet}, nil
+	})
 }
 
 func newExport(a *app) *cobra.Command {

@@ -50,6 +50,10 @@ type chunk struct {
 func (in *Input) newText(ctx context.Context, r io.Reader) (*text, error) {
 	t := &text{in: in, r: r, size: chunkBytes, allUsed: make(chan struct{})}
 	close(t.allUsed)
+	if info, err := in.File.Stat(); err == nil && info.Mode().IsRegular() {
+		// Small files need small chunks, also if they are compressed.
+		t.size = int(min(int64(t.size), 1+100*info.Size()))
+	}
 	if in.Format == JSONL {
 		t.r = linesOfArray(r)
 	}

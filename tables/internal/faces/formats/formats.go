@@ -81,7 +81,9 @@ const (
 	batchCells    = 1 << 20  // number of values at which a batch ends early
 	maxRecordSize = 64 << 20 // maximum size of a text record in bytes
 	maxColumns    = 1 << 16
-	maxArrowBytes = 1 << 30 // maximum size of an Arrow batch in memory, in bytes
+	maxArrowBytes = 1 << 30   // maximum size of an Arrow batch in memory, in bytes
+	maxWholeGroup = 32 << 20  // maximum compressed size of a Parquet row group that is read whole, in bytes
+	streamBuffer  = 128 << 10 // bytes read at a time from a column chunk of a larger row group
 )
 
 // arrowSchemaKey is the key of Parquet metadata under which Arrow's writers store the Arrow schema.
@@ -103,6 +105,8 @@ type Input struct {
 	Memory int64
 	// Count, if not nil, is called after each read with the number of bytes read.
 	Count func(n int)
+
+	place string // the part of the file being read, in errors; "" means Name
 }
 
 // Read returns a reader of the file's batches. The caller must release the reader. Read does not close the file.
@@ -129,7 +133,7 @@ func (in *Input) batches(ctx context.Context, schema *arrow.Schema, onRelease fu
 		err := func() (err error) {
 			defer func() {
 				if p := recover(); p != nil && !yielding {
-					err = fmt.Errorf("%s: the file is damaged: %v", in.Name, p)
+					err = fmt.Errorf("%s: the file is damaged: %v", cmp.Or(in.place, in.Name), p)
 				} else if p != nil {
 					panic(p)
 				}
@@ -171,9 +175,11 @@ func (in *Input) seekable() (*os.File, func(), error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	end := func() { _ = temp.Close() } // The error does not matter, because the file is only read.
-	_, err = io.Copy(temp, in.withCounter(in.File))
-	if err = errors.Join(err, os.Remove(temp.Name())); err != nil {
+	end := func() { _ = temp.Close() }            // The error does not matter, because the file is only read.
+	if err = os.Remove(temp.Name()); err == nil { // first, so that a killed process leaves nothing
+		_, err = io.Copy(temp, in.withCounter(in.File))
+	}
+	if err != nil {
 		end()
 		return nil, nil, fmt.Errorf("%s: copy the input to a temporary file: %w", in.Name, err)
 	}
@@ -185,14 +191,36 @@ func (in *Input) readParquet(ctx context.Context) (array.RecordReader, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, columns, err := in.parquetBatches(ctx, f)
+	reader, columns, err := in.openParquet(f)
 	if err != nil {
 		end()
 		return nil, fmt.Errorf("%s: %w", in.Name, err)
 	}
-	converted := arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return schema.Convert(b, columns) })
-	return in.batches(ctx, columns, func() { r.Release(); end() }, func(yield func(arrow.RecordBatch) bool) error {
-		return in.forward(converted, yield)
+	return in.batches(ctx, columns, end, func(yield func(arrow.RecordBatch) bool) error {
+		stopped := false
+		for group := 0; group < reader.ParquetReader().NumRowGroups() && !stopped; group++ {
+			in.place = fmt.Sprintf("%s, row group %d", in.Name, group)
+			r, err := reader.GetRecordReader(ctx, nil, []int{group})
+			if err != nil {
+				return fmt.Errorf("%s: %w", in.place, err)
+			}
+			converted := arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+				if in.Count != nil && f == in.File { // otherwise seekable has counted all bytes
+					g := reader.ParquetReader().MetaData().RowGroup(group)
+					in.Count(int(float64(g.TotalCompressedSize()) * float64(b.NumRows()) / float64(g.NumRows())))
+				}
+				return schema.Convert(b, columns)
+			})
+			err = in.forward(converted, func(b arrow.RecordBatch) bool {
+				stopped = !yield(b)
+				return !stopped
+			})
+			r.Release()
+			if err != nil {
+				return err
+			}
+		}
+		return nil
 	}), nil
 }
 
@@ -202,7 +230,7 @@ func (in *Input) forward(batches iter.Seq2[arrow.RecordBatch, error], yield func
 		if err == io.EOF { // the Parquet reader's error at the end
 			return nil
 		} else if err != nil {
-			return fmt.Errorf("%s: %w", in.Name, err)
+			return fmt.Errorf("%s: %w", cmp.Or(in.place, in.Name), err)
 		}
 		more := yield(b)
 		b.Release()
@@ -213,18 +241,23 @@ func (in *Input) forward(batches iter.Seq2[arrow.RecordBatch, error], yield func
 	return nil
 }
 
-// parquetBatches opens a Parquet file. It returns the file's batches, and the schema to convert them to.
-func (in *Input) parquetBatches(ctx context.Context, f *os.File) (r pqarrow.RecordReader, columns *arrow.Schema, err error) {
+// openParquet opens a Parquet file. It also returns the schema to convert the file's batches to.
+func (in *Input) openParquet(f *os.File) (reader *pqarrow.FileReader, columns *arrow.Schema, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("the file is damaged: %v", p)
 		}
 	}()
-	parquetFile, err := schema.OpenParquet(f, file.WithReadProps(parquet.NewReaderProperties(memory.DefaultAllocator)))
+	properties := parquet.NewReaderProperties(memory.DefaultAllocator)
+	parquetFile, err := schema.OpenParquet(f, file.WithReadProps(properties))
 	if err != nil {
 		return nil, nil, err
 	}
+	properties.BufferSize = streamBuffer
+	properties.MaxCompressedPageSize = parquet.DefaultMaxUncompressedPageSize
 	for g := range parquetFile.NumRowGroups() {
+		// The library reads the column chunks of a row group whole, unless it streams them.
+		properties.BufferedStreamEnabled = properties.BufferedStreamEnabled || parquetFile.MetaData().RowGroup(g).TotalCompressedSize() > maxWholeGroup
 		for c := range parquetFile.MetaData().Schema.NumColumns() {
 			chunk, err := parquetFile.MetaData().RowGroup(g).ColumnChunk(c)
 			if err == nil {
@@ -252,15 +285,14 @@ func (in *Input) parquetBatches(ctx context.Context, f *os.File) (r pqarrow.Reco
 		}
 		return reader, err
 	}
-	reader, err := open()
+	reader, err = open()
 	if err == nil && replaceDurations(parquetFile, columns) {
 		reader, err = open()
 	}
 	if err != nil {
 		return nil, nil, err
 	}
-	r, err = reader.GetRecordReader(ctx, nil, nil)
-	return r, withoutParquetIDs(columns), err
+	return reader, withoutParquetIDs(columns), nil
 }
 
 // replaceDurations replaces durations with integers in the Arrow schema of a file's metadata in memory, because the
@@ -283,16 +315,21 @@ func replaceDurations(f *file.Reader, columns *arrow.Schema) (replaced bool) {
 	return replaced
 }
 
-// withoutParquetIDs removes the metadata that the Parquet reader adds to columns. It keeps the writer's metadata, such
-// as the pandas index.
-func withoutParquetIDs(schema *arrow.Schema) *arrow.Schema {
-	fields := slices.Clone(schema.Fields())
-	for i, f := range fields {
+// withoutParquetIDs removes the metadata that the Parquet reader adds to columns and their nested fields. It keeps the
+// writer's metadata, such as the pandas index.
+func withoutParquetIDs(columns *arrow.Schema) *arrow.Schema {
+	fields := slices.Clone(columns.Fields())
+	withoutID := func(f arrow.Field) arrow.Field {
 		notes := f.Metadata.ToMap()
 		maps.DeleteFunc(notes, func(key, _ string) bool { return strings.HasPrefix(key, "PARQUET:") })
-		fields[i].Metadata = arrow.MetadataFrom(notes)
+		f.Metadata = arrow.MetadataFrom(notes)
+		return f
 	}
-	metadata := schema.Metadata()
+	for i, f := range fields {
+		f.Type = schema.MapFields(f.Type, withoutID)
+		fields[i] = withoutID(f)
+	}
+	metadata := columns.Metadata()
 	return arrow.NewSchema(fields, &metadata)
 }
 
@@ -333,15 +370,15 @@ func (in *Input) readArrow(ctx context.Context) (array.RecordReader, error) {
 	})
 	return in.batches(ctx, r.Schema(), r.Release, func(yield func(arrow.RecordBatch) bool) error {
 		err := in.forward(checked, yield)
-		if err == nil && isFile && buffered.reachedEnd {
+		if err == nil && buffered.reachedEnd {
 			err = fmt.Errorf("%s: the file is incomplete: %w", in.Name, io.ErrUnexpectedEOF)
 		}
 		return err
 	}), nil
 }
 
-// endRecorder records whether the input was read to its end. After a complete Arrow file's stream, the footer remains
-// unread.
+// endRecorder records whether the input was read to its end. A complete stream has an end marker, after which nothing is
+// read. Arrow also permits streams without it, but then a writer that died looks like the end.
 type endRecorder struct {
 	*bufio.Reader
 	reachedEnd bool

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
+	"os"
 	"strings"
 	"testing"
 
@@ -59,6 +60,34 @@ func TestDurationsOfParquet(t *testing.T) {
 		got, err := content(t, withArrowSchema(t, c.Array, c.as))
 		if err != nil || strings.ReplaceAll(got, "\n", "") != want {
 			t.Errorf("read %s, %v, want %s", got, err, want)
+		}
+	}
+}
+
+// TestProgressOfParquet checks that Count gets about the size of a Parquet file, also of one that comes from a pipe.
+func TestProgressOfParquet(t *testing.T) {
+	var written bytes.Buffer
+	w, err := NewWriter(Parquet, &written, mixed, false)
+	if err == nil {
+		err = errors.Join(w.Write(mixedRows(t, 5000)), w.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	size := written.Len()
+	for _, isPipe := range []bool{false, true} {
+		in, counted := fileOf(t, "x.parquet", written.String()), 0
+		if isPipe {
+			r, pipe, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			go func() { _, _ = written.WriteTo(pipe); _ = pipe.Close() }()
+			in.File = r
+		}
+		in.Count = func(n int) { counted += n }
+		if _, err := content(t, in); err != nil || counted < size/2 || counted > size {
+			t.Errorf("from a pipe: %v: %d bytes of %d were counted, error %v", isPipe, counted, size, err)
 		}
 	}
 }

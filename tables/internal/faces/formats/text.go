@@ -126,6 +126,17 @@ func unpack(a arrow.Array, i int) (arrow.Array, int) {
 // isNull reports whether value i is null. Columns of the null type need an extra check, because they have no bitmap.
 func isNull(a arrow.Array, i int) bool { return a.IsNull(i) || a.DataType().ID() == arrow.NULL }
 
+// AppendText appends the text of a value, with which CSV represents it. Different values of a column have different
+// texts. isNullValue means that the value is null, and nothing was appended.
+func AppendText(out []byte, column arrow.Array, i int) (_ []byte, isNullValue bool, err error) {
+	column, i = unpack(column, i)
+	if isNull(column, i) {
+		return out, true, nil
+	}
+	out, err = appendValue(out, column, i)
+	return out, false, err
+}
+
 // appendValue appends a value that is not null. It writes nested values as JSON.
 func appendValue(out []byte, a arrow.Array, i int) ([]byte, error) {
 	if arrow.IsNested(a.DataType().ID()) {

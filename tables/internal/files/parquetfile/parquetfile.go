@@ -66,6 +66,16 @@ type keepOpen struct{ io.Writer }
 
 // NewWriter returns a writer of rows with the given columns.
 func NewWriter(w io.Writer, columns *arrow.Schema) (*Writer, error) {
+	return newWriter(w, columns, parquet.WithCompression(compress.Codecs.Zstd))
+}
+
+// NewSmallWriter is like NewWriter, but for files of few rows, for which dictionaries and the state of zstd cost more
+// than all else.
+func NewSmallWriter(w io.Writer, columns *arrow.Schema) (*Writer, error) {
+	return newWriter(w, columns, parquet.WithCompression(compress.Codecs.Snappy), parquet.WithDictionaryDefault(false))
+}
+
+func newWriter(w io.Writer, columns *arrow.Schema, options ...parquet.WriterProperty) (*Writer, error) {
 	// fields has the types to write; recorded has the types to which readers convert them back.
 	fields, recorded := slices.Clone(columns.Fields()), slices.Clone(columns.Fields())
 	for i, f := range fields {
@@ -76,7 +86,6 @@ func NewWriter(w io.Writer, columns *arrow.Schema) (*Writer, error) {
 	}
 	metadata := columns.Metadata()
 	p := &Writer{schema: arrow.NewSchema(fields, &metadata)}
-	options := []parquet.WriterProperty{parquet.WithCompression(compress.Codecs.Zstd)}
 	arrowProperties := pqarrow.NewArrowWriterProperties()
 	hasDurations := slices.ContainsFunc(recorded, func(f arrow.Field) bool { return schema.ContainsType(f.Type, schema.IsDuration) })
 	if !hasDurations {

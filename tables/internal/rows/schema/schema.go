@@ -297,6 +297,20 @@ func mapFields(t arrow.DataType, mapField func(arrow.Field) arrow.Field, mapLeaf
 	return mapLeaf(t)
 }
 
+// MapFields returns t with its nested fields replaced by the results of f, the innermost first.
+func MapFields(t arrow.DataType, f func(arrow.Field) arrow.Field) arrow.DataType {
+	mapField := func(field arrow.Field) arrow.Field {
+		field.Type = MapFields(field.Type, f)
+		return f(field)
+	}
+	if m, ok := t.(*arrow.MapType); ok { // mapFields does not keep the metadata of a map's fields
+		changed := arrow.MapOfFields(mapField(m.KeyField()), mapField(m.ItemField()))
+		changed.KeysSorted = m.KeysSorted
+		return changed
+	}
+	return mapFields(t, mapField, func(t arrow.DataType) arrow.DataType { return t })
+}
+
 // Alike reports whether two types are equal apart from metadata, nullability, and the field names of lists and maps,
 // which differ between Iceberg and Parquet. UUIDs are equal to other 16-byte values.
 func Alike(a, b arrow.DataType) bool {

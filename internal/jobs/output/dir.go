@@ -1,0 +1,186 @@
+package output
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+
+	"github.com/go-partd/partd/internal/base/textfmt"
+	"github.com/go-partd/partd/internal/disk/names"
+	"github.com/go-partd/partd/internal/disk/tempdir"
+)
+
+// ErrNotEmpty means that a directory already contains files.
+var ErrNotEmpty = errors.New("the directory is not empty")
+
+// Dir is a directory that is filled with files. They appear only when all are complete. Its methods are safe for
+// concurrent use.
+type Dir struct {
+	Nearby *tempdir.Set // for temporary files on the directory's file system
+
+	path   string
+	exists bool
+	temp   string // contains the files until Commit
+	undo   func()
+
+	mu    sync.Mutex
+	names []string
+}
+
+// CheckDir returns an error that wraps [ErrNotEmpty] if a directory contains files. It removes what killed runs have
+// left behind. The directory need not exist.
+func CheckDir(dir string) error {
+	info, err := os.Stat(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case !info.IsDir():
+		return &fs.PathError{Op: "create", Path: dir, Err: syscall.ENOTDIR}
+	}
+	if _, err := tempdir.New([]string{dir}, nil); err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(dir)
+	if err == nil && len(entries) > 0 {
+		err = fmt.Errorf("%s: %w", dir, ErrNotEmpty)
+	}
+	return err
+}
+
+// CreateDir prepares to fill a directory, and creates its missing parents. The caller must call [Dir.Commit] or
+// [Dir.Abort].
+func CreateDir(path string) (d *Dir, err error) {
+	d = &Dir{path: path}
+	_, err = os.Stat(path)
+	d.exists = err == nil
+	if d.undo, err = makeDirs(d.Parent()); err == nil {
+		d.Nearby, err = tempdir.New([]string{d.Parent()}, nil)
+	}
+	if err == nil {
+		d.temp, err = d.Nearby.Mkdir()
+	}
+	if err == nil {
+		d.temp = filepath.Join(d.temp, "files") // Commit moves it; Nearby removes its parent
+		err = os.Mkdir(d.temp, 0o777)
+	}
+	if err != nil {
+		return nil, errors.Join(err, d.Abort())
+	}
+	return d, nil
+}
+
+// Parent returns the directory in which the temporary directories are.
+func (d *Dir) Parent() string {
+	if d.exists {
+		return d.path
+	}
+	return filepath.Dir(filepath.Clean(d.path))
+}
+
+// makeDirs creates a directory and its missing parents. undo removes the created directories that
+// are empty.
+func makeDirs(dir string) (undo func(), err error) {
+	var created []string
+	for d := dir; ; d = filepath.Dir(d) {
+		if _, err := os.Stat(d); !os.IsNotExist(err) {
+			break
+		}
+		created = append(created, d)
+	}
+	return func() {
+		for _, d := range created {
+			_ = os.Remove(d) // ignore the error: the directory may not be empty
+		}
+	}, os.MkdirAll(dir, 0o777)
+}
+
+// CreateFile creates a file for a key, and returns its name without ext. The name is the one that [names.Scheme] gives to
+// the key; if it is too long, it contains the key's SHA-256.
+func (d *Dir) CreateFile(key, ext string) (f *os.File, name string, err error) {
+	name = nameOfKey(names.Scheme{}, key, ext)
+	f, err = d.create(name + ext)
+	if errors.Is(err, fs.ErrExist) {
+		// The file system ignores case, and a key that differs only in case already has this name.
+		name = nameOfKey(names.Scheme{FoldsCase: true}, key, ext)
+		f, err = d.create(name + ext)
+	}
+	return f, name, err
+}
+
+func nameOfKey(scheme names.Scheme, key, ext string) string {
+	const maxName, maxSuffix = 255, len("~1000000000")
+	name := scheme.Name(key)
+	if len(name)+maxSuffix+len(ext) > maxName {
+		sum := sha256.Sum256([]byte(key))
+		name = "%h" + hex.EncodeToString(sum[:])
+	}
+	return name
+}
+
+// CreateAt creates a file at a path, which is relative to the directory.
+func (d *Dir) CreateAt(path string) (*os.File, error) {
+	if err := os.MkdirAll(filepath.Dir(filepath.Join(d.temp, path)), 0o777); err != nil {
+		return nil, err
+	}
+	return d.create(path)
+}
+
+func (d *Dir) create(name string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(d.temp, name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	if err == nil {
+		d.mu.Lock()
+		d.names = append(d.names, name)
+		d.mu.Unlock()
+	}
+	return f, err
+}
+
+// Files returns the number of files created.
+func (d *Dir) Files() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.names)
+}
+
+// Commit moves the files, which must be closed, to the directory. Files of the same names are replaced.
+func (d *Dir) Commit() error {
+	err := d.publish()
+	if err != nil {
+		return errors.Join(err, d.Abort())
+	}
+	return d.Nearby.Close()
+}
+
+func (d *Dir) publish() error {
+	if !d.exists {
+		return os.Rename(d.temp, d.path)
+	}
+	for i, name := range d.names {
+		target := filepath.Join(d.path, name)
+		err := os.MkdirAll(filepath.Dir(target), 0o777)
+		if err == nil {
+			err = os.Rename(filepath.Join(d.temp, name), target)
+		}
+		if err != nil {
+			return fmt.Errorf("%w (%s of %d were already moved)", err, textfmt.Plural(int64(i), "file"), len(d.names))
+		}
+	}
+	return nil
+}
+
+// Abort removes the files and the directories that CreateDir created.
+func (d *Dir) Abort() (err error) {
+	if d.Nearby != nil {
+		err = d.Nearby.Close()
+	}
+	d.undo()
+	return err
+}

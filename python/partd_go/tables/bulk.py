@@ -1,0 +1,148 @@
+"""Splits rows into files without a table, with the program partd-tables (docs/import.md of the tables module)."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast
+
+import pyarrow as pa
+
+from ..errors import SPACE, Error, Misuse, NoSpace, failure, is_disk_full
+from ..frames import to_arrow, to_stream
+from . import arguments, progress
+from .errors import Exists, NotFound
+from .results import Data
+from .server import IGNORED_ENV_PREFIXES, program
+
+if TYPE_CHECKING:
+    import dask.dataframe
+    import polars
+    import pyarrow.dataset
+
+Rows: TypeAlias = (
+    "Data | Sequence[str | os.PathLike[str]] | pa.dataset.Dataset | pa.dataset.Scanner | polars.LazyFrame | dask.dataframe.DataFrame"
+)
+
+
+class Split(NamedTuple):
+    """The result of split(): the numbers of rows and files written."""
+
+    rows: int
+    files: int
+
+
+def split(
+    data: Rows, by: str | Sequence[str], dir: str | os.PathLike[str], *, hive: bool = False, force: bool = False,
+    format: Literal["parquet", "arrow", "csv", "jsonl"] = "parquet", memory: int | str | None = None,
+) -> Split:  # fmt: skip
+    """Writes the rows of data to a file for each combination of values in the columns by, and returns the numbers of rows and
+    files. The number of keys is not limited. The rows of a key keep their order.
+
+    data is a pandas, polars or pyarrow table; a reader, dataset or scanner of pyarrow, a polars LazyFrame or a dask DataFrame, all
+    of which are read batch by batch; or the path of a file or directory, or a list of paths, which partd-tables reads itself.
+
+    A file is named DIR/VALUE.parquet or, if hive is true, DIR/COLUMN=VALUE/data.parquet, without the columns by. The files appear in dir only when all
+    are complete, and are unchanged after an error. If dir already contains files, split raises Exists, unless force is true: then
+    it replaces files of the same names, and keeps others. memory is the program's limit, in bytes or as "1GiB" (default: 256 MiB);
+    it stores more rows in temporary files, which are next to dir and in $TMPDIR.
+    """
+    flags = {"by": _csv(arguments.names(by, "by")), "output": os.path.abspath(os.path.expanduser(os.fspath(dir))), "to": format}
+    if memory is not None:
+        flags["memory"] = str(memory)
+    command = [program(), "split", "--json", *(f"--{name}={value}" for name, value in flags.items()), *(["--hive"] * hive), *(["--force"] * force)]
+    paths = [data] if isinstance(data, (str, os.PathLike)) else data
+    if isinstance(paths, (list, tuple)) and paths and all(isinstance(path, (str, os.PathLike)) for path in paths):
+        files = [os.path.abspath(os.path.expanduser(os.fspath(cast("str | os.PathLike[str]", path)))) for path in paths]
+        return _run([*command, "--", *files], flags["output"], None)
+    return _run([*command, "--from=arrow", "-"], flags["output"], _reader(data))
+
+
+def _csv(names: Sequence[str]) -> str:
+    return ",".join('"' + name.replace('"', '""') + '"' for name in names)
+
+
+def _reader(data: Any) -> pa.RecordBatchReader:
+    """Returns a reader that holds a few batches in memory."""
+    library, kind = type(data).__module__.partition(".")[0], type(data).__name__
+    if library == "dask" and kind == "DataFrame":
+        parts = (to_arrow(part.compute()) for part in data.to_delayed())
+    elif library == "polars" and kind == "LazyFrame":
+        parts = (frame.to_arrow() for frame in data.collect_batches())
+    elif hasattr(data, "to_batches") and hasattr(data, "to_table"):  # a dataset or a Scanner
+        options = {"batch_readahead": 2, "fragment_readahead": 1} if hasattr(data, "schema") else {}
+        schema = data.schema if options else data.projected_schema
+        return pa.RecordBatchReader.from_batches(schema, data.to_batches(**options))
+    else:
+        stream = to_stream(data)
+        return stream.to_reader() if isinstance(stream, pa.Table) else stream
+    first = next(parts, None)
+    if first is None:
+        raise Misuse("split: the frame has no partitions")
+    schema = first.schema
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        yield from first.to_batches()
+        for part in parts:
+            yield from part.cast(schema).to_batches()  # a part can have the null type where another has values
+
+    return pa.RecordBatchReader.from_batches(schema, batches())
+
+
+def _run(command: Sequence[str], dir: str, rows: pa.RecordBatchReader | None) -> Split:
+    env = {key: value for key, value in os.environ.items() if not key.startswith(IGNORED_ENV_PREFIXES)}
+    with tempfile.TemporaryFile() as stderr:
+        stdin = subprocess.DEVNULL if rows is None else subprocess.PIPE
+        with subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, stderr=stderr, env=env) as process:
+            try:
+                if rows is not None:
+                    _send(rows, process)
+                assert process.stdout
+                out = process.stdout.read()
+            except BaseException:
+                process.terminate()  # removes the temporary files
+                if process.stdin:
+                    with contextlib.suppress(OSError):
+                        process.stdin.close()
+                raise
+        if process.returncode == 0:
+            return Split(**json.loads(out))
+        stderr.seek(0)
+        problem = stderr.read(64 << 10).decode(errors="replace").strip().removeprefix("partd-tables: ").partition("\nTry ")[0]
+    if "the directory is not empty" in problem:
+        raise failure(Exists, "split", dir, problem.partition(": to write")[0], "pass force=True to write there anyway")
+    if is_disk_full(problem):
+        raise failure(NoSpace, "split", dir, problem, SPACE)
+    if "no such file" in problem:
+        raise failure(NotFound, "split", dir, problem)
+    raise failure(Misuse if process.returncode == 2 or "no such column" in problem else Error, "split", dir, problem)
+
+
+def _send(rows: pa.RecordBatchReader, process: subprocess.Popen[bytes]) -> None:
+    """Sends rows to the program. If the program has ended, it returns without an error."""
+    assert process.stdin
+    failed: list[BaseException] = []
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        try:
+            yield from rows
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            failed.append(error)
+            raise
+
+    try:
+        with pa.ipc.new_stream(process.stdin, rows.schema) as writer:
+            for batch in progress.with_bar(batches(), "split", None) if progress.is_watched() else batches():
+                writer.write_batch(batch)
+        process.stdin.close()
+    except (OSError, pa.ArrowException):
+        if failed:
+            raise
+        with contextlib.suppress(OSError):
+            process.stdin.close()

@@ -1,0 +1,68 @@
+// Package bulk splits and sorts rows that do not fit in memory, without a table: files of Parquet, Arrow, CSV and JSON
+// lines, or any reader of Arrow record batches. The types of columns, nested columns and metadata are kept.
+//
+// [Split] writes a file for each key. It appends pieces of record batches to a log store, and reads each key back once,
+// so the number of keys is not limited. [Sort] sorts blocks of rows in memory, and merges them.
+package bulk
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+
+	"github.com/go-partd/partd/tables/internal/faces/formats"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
+)
+
+// DefaultMemory is the default limit for the memory of a job, in bytes.
+const DefaultMemory = 256 << 20
+
+const minMemory = 64 << 20
+
+// Open returns a reader of the rows of files, one after another. A directory stands for the files in and below it,
+// except those whose names begin with "." or "_". The names of the files say their formats, as in docs/import.md; text
+// may be compressed. All files must have the columns of the first, in any order. At most one file is open at a time.
+// The caller must release the reader.
+func Open(ctx context.Context, paths ...string) (array.RecordReader, error) {
+	files, err := formats.ListFiles(paths)
+	if err != nil {
+		return nil, fmt.Errorf("bulk: open: %w", err)
+	}
+	return formats.ReadFiles(ctx, files, func(name string) (*formats.Input, error) {
+		format, err := formats.InputByName(name)
+		if err != nil {
+			return nil, err
+		}
+		f, err := os.Open(name)
+		return &formats.Input{Name: name, File: f, Format: format}, err
+	})
+}
+
+// memoryLimit returns the limit to use if a caller asks for n bytes.
+func memoryLimit(n int64) (int64, error) {
+	n = cmp.Or(n, DefaultMemory)
+	if n < minMemory {
+		return 0, fmt.Errorf("the limit of memory is %d bytes: use at least %d", n, minMemory)
+	}
+	return n, nil
+}
+
+// positions returns the indices of columns.
+func positions(s *arrow.Schema, columns []string) ([]int, error) {
+	if len(columns) == 0 {
+		return nil, errors.New("no columns are named")
+	}
+	indices := make([]int, len(columns))
+	for i, name := range columns {
+		var err error
+		if indices[i], err = schema.ColumnIndex(s, name); err != nil {
+			return nil, err
+		}
+	}
+	return indices, nil
+}

@@ -1,0 +1,212 @@
+package bulk_test
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd/tables/bulk"
+)
+
+var testColumns = arrow.NewSchema([]arrow.Field{
+	{Name: "key", Type: arrow.BinaryTypes.String, Nullable: true},
+	{Name: "n", Type: arrow.PrimitiveTypes.Uint64},
+	{Name: "word", Type: &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int16, ValueType: arrow.BinaryTypes.String}, Nullable: true},
+	{Name: "list", Type: arrow.ListOfField(arrow.Field{Name: "element", Type: arrow.PrimitiveTypes.Float64, Nullable: true}), Nullable: true},
+	{Name: "price", Type: &arrow.Decimal128Type{Precision: 20, Scale: 2}, Nullable: true},
+	{Name: "at", Type: &arrow.TimestampType{Unit: arrow.Nanosecond, TimeZone: "Europe/Berlin"}, Nullable: true},
+}, new(arrow.NewMetadata([]string{"source"}, []string{"a test"})))
+
+// testRows returns a reader of rows that are numbered in the column n. Their keys are among keys texts, and null.
+func testRows(t *testing.T, rnd *rand.Rand, rows, keys int) array.RecordReader {
+	t.Helper()
+	var batches []arrow.RecordBatch
+	for n := 0; n < rows; {
+		var text strings.Builder
+		text.WriteByte('[')
+		for size := min(rows-n, 1+rnd.IntN(300)); size > 0; size-- {
+			key := fmt.Sprintf(`"key %d"`, rnd.IntN(keys))
+			if rnd.IntN(20) == 0 {
+				key = []string{"null", `""`, `"a/b%"`}[rnd.IntN(3)]
+			}
+			fmt.Fprintf(&text, `{"key":%s,"n":%d,"word":"w%d","list":[%d,null],"price":"%d.25","at":"2026-01-02T03:04:05.%09dZ"}`, key, n, rnd.IntN(50), n, n, n)
+			if n++; size > 1 {
+				text.WriteByte(',')
+			}
+		}
+		b, _, err := array.RecordFromJSON(memory.DefaultAllocator, testColumns, strings.NewReader(text.String()+"]"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		batches = append(batches, b)
+	}
+	r, err := array.NewRecordReader(testColumns, batches)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// read returns the rows of a file as JSON, and its schema.
+func read(t *testing.T, r array.RecordReader, err error) (rows []string, columns *arrow.Schema) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Release()
+	for r.Next() {
+		for i := range int(r.RecordBatch().NumRows()) {
+			var row strings.Builder
+			for k, c := range r.RecordBatch().Columns() {
+				fmt.Fprintf(&row, "%s=%s ", r.RecordBatch().ColumnName(k), c.ValueStr(i))
+			}
+			rows = append(rows, row.String())
+		}
+	}
+	if r.Err() != nil {
+		t.Fatal(r.Err())
+	}
+	return rows, r.Schema()
+}
+
+func sameTypes(a, b *arrow.Schema) bool {
+	return slices.EqualFunc(a.Fields(), b.Fields(), func(f, g arrow.Field) bool {
+		return f.Name == g.Name && f.Nullable == g.Nullable && arrow.TypeEqual(f.Type, g.Type)
+	})
+}
+
+// files returns the paths of the files in dir, relative to it.
+func files(t *testing.T, dir string) (paths []string) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
+		if err == nil && !e.IsDir() {
+			path, err = filepath.Rel(dir, path)
+			paths = append(paths, path)
+		}
+		return err
+	})
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	return paths
+}
+
+// TestSplit checks that each row is in the file of its key, in order, with its type, also if keys share buckets.
+func TestSplit(t *testing.T) {
+	const n = 2500 // rows
+	for _, c := range []struct {
+		format string
+		keys   int
+	}{{"parquet", 5}, {"arrow", 5}, {"parquet", 1500}} {
+		want := map[string][]string{}
+		all, _ := read(t, testRows(t, rand.New(rand.NewPCG(1, 0)), n, c.keys), nil)
+		for _, row := range all {
+			key, _, _ := strings.Cut(row, " n=")
+			want[key] = append(want[key], row)
+		}
+		dir := filepath.Join(t.TempDir(), "new", "out")
+		rows := testRows(t, rand.New(rand.NewPCG(1, 0)), n, c.keys)
+		result, err := bulk.Split(t.Context(), rows, &bulk.SplitOptions{By: []string{"key"}, Dir: dir, Format: c.format})
+		if err != nil || result != (bulk.SplitResult{Rows: n, Files: len(want)}) {
+			t.Fatalf("Split into %d keys: %v, %v; want %d files", c.keys, result, err, len(want))
+		}
+		for _, name := range files(t, dir) {
+			r, err := bulk.Open(t.Context(), filepath.Join(dir, name))
+			got, columns := read(t, r, err)
+			key, _, _ := strings.Cut(got[0], " n=")
+			if !slices.Equal(got, want[key]) || !sameTypes(columns, testColumns) || columns.Metadata().ToMap()["source"] != "a test" {
+				t.Fatalf("file %s has %d rows with %v, want %d with %v", name, len(got), columns, len(want[key]), testColumns)
+			}
+			wantName := map[string]string{"key=": "%", "key=" + array.NullValueStr: "%null", "key=a/b%": "a%2Fb%25"}[key]
+			if wantName = cmp.Or(wantName, strings.TrimPrefix(key, "key=")) + "." + c.format; name != wantName {
+				t.Fatalf("the file of %q is named %q, want %q", key, name, wantName)
+			}
+			delete(want, key)
+		}
+		if len(want) > 0 {
+			t.Fatalf("no files for %v", want)
+		}
+	}
+}
+
+// TestHive checks the layout of Hive, and names of several columns.
+func TestHive(t *testing.T) {
+	dir := t.TempDir()
+	rows := testRows(t, rand.New(rand.NewPCG(1, 0)), 300, 2)
+	if _, err := bulk.Split(t.Context(), rows, &bulk.SplitOptions{By: []string{"key", "word"}, Dir: filepath.Join(dir, "hive"), Hive: true}); err != nil {
+		t.Fatal(err)
+	}
+	rows = testRows(t, rand.New(rand.NewPCG(1, 0)), 300, 2)
+	if _, err := bulk.Split(t.Context(), rows, &bulk.SplitOptions{By: []string{"key", "word"}, Dir: filepath.Join(dir, "plain")}); err != nil {
+		t.Fatal(err)
+	}
+	hive, plain := files(t, filepath.Join(dir, "hive")), files(t, filepath.Join(dir, "plain"))
+	for _, want := range []string{"key=key%200/word=w1/data.parquet", "key=__HIVE_DEFAULT_PARTITION__/word=w13/data.parquet", "key=a%2Fb%25/word=w0/data.parquet"} {
+		if !slices.ContainsFunc(hive, func(path string) bool { return filepath.Dir(filepath.Dir(path)) == filepath.Dir(filepath.Dir(want)) }) {
+			t.Errorf("no file like %s in %v", want, hive)
+		}
+	}
+	if !slices.Contains(plain, "key 0%2Cw1.parquet") || len(plain) != len(hive) {
+		t.Errorf("no key 0%%2Cw1.parquet among %d files, of %d in Hive's layout: %v", len(plain), len(hive), plain)
+	}
+	r, err := bulk.Open(t.Context(), filepath.Join(dir, "hive", hive[0]))
+	if _, columns := read(t, r, err); columns.NumFields() != testColumns.NumFields()-2 || columns.HasField("key") {
+		t.Errorf("a file has the columns %v, want those that are not in its path", columns)
+	}
+}
+
+// TestSplitFails checks that a failed Split leaves the directory as it was.
+func TestSplitFails(t *testing.T) {
+	dir, tmp := t.TempDir(), t.TempDir()
+	t.Setenv("TMPDIR", tmp)
+	kept := filepath.Join(dir, "kept")
+	if err := os.WriteFile(kept, nil, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	broken := errors.New("broken")
+	failing := func() array.RecordReader {
+		good := testRows(t, rand.New(rand.NewPCG(1, 0)), 100, 5)
+		return array.ReaderFromIter(testColumns, func(yield func(arrow.RecordBatch, error) bool) {
+			good.Next()
+			if good.RecordBatch().Retain(); yield(good.RecordBatch(), nil) {
+				yield(nil, broken)
+			}
+		})
+	}
+	canceled, cancel := context.WithCancel(t.Context())
+	cancel()
+	rows := func() array.RecordReader { return testRows(t, rand.New(rand.NewPCG(1, 0)), 100, 5) }
+	for name, c := range map[string]struct {
+		ctx  context.Context
+		rows array.RecordReader
+		o    bulk.SplitOptions
+		want error
+	}{
+		"not empty":   {t.Context(), rows(), bulk.SplitOptions{By: []string{"key"}, Dir: dir}, bulk.ErrNotEmpty},
+		"broken":      {t.Context(), failing(), bulk.SplitOptions{By: []string{"key"}, Dir: dir, Force: true}, broken},
+		"new":         {t.Context(), failing(), bulk.SplitOptions{By: []string{"key"}, Dir: filepath.Join(dir, "a", "b")}, broken},
+		"canceled":    {canceled, rows(), bulk.SplitOptions{By: []string{"key"}, Dir: dir, Force: true}, context.Canceled},
+		"no column":   {t.Context(), rows(), bulk.SplitOptions{By: []string{"kay"}, Dir: dir, Force: true}, nil},
+		"format":      {t.Context(), rows(), bulk.SplitOptions{By: []string{"key"}, Dir: dir, Force: true, Format: "orc"}, nil},
+		"few columns": {t.Context(), rows(), bulk.SplitOptions{By: []string{"key", "n", "word", "list", "price", "at"}, Dir: dir, Force: true, Hive: true}, nil},
+	} {
+		_, err := bulk.Split(c.ctx, c.rows, &c.o)
+		if err == nil || c.want != nil && !errors.Is(err, c.want) {
+			t.Errorf("%s: Split = %v, want %v", name, err, c.want)
+		}
+		if left := append(files(t, dir), files(t, tmp)...); !slices.Equal(left, []string{"kept"}) {
+			t.Errorf("%s: the files %v are left, want only kept", name, left)
+		}
+	}
+}

@@ -1,0 +1,233 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/spf13/cobra"
+
+	"github.com/go-partd/partd/internal/base/progress"
+	"github.com/go-partd/partd/internal/command/cliutil"
+	"github.com/go-partd/partd/tables/bulk"
+	"github.com/go-partd/partd/tables/internal/faces/formats"
+	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+)
+
+// bulkFlags are the flags of commands that read files without a table.
+type bulkFlags struct {
+	a        *app
+	by       *string
+	from     *string
+	memory   cliutil.Size
+	progress *string
+	json     *bool
+}
+
+func newBulkFlags(a *app, cmd *cobra.Command, by string) *bulkFlags {
+	f := &bulkFlags{a: a, memory: cliutil.Size{Bytes: bulk.DefaultMemory, Min: 64 << 20}}
+	f.by = cmd.Flags().String("by", "", by)
+	f.from = cmd.Flags().String("from", "", "`FORMAT` of the FILEs: csv, tsv, jsonl, parquet or arrow (default: from their names)")
+	f.json = cmd.Flags().Bool("json", false, "write the numbers of rows and files as JSON")
+	cmd.Flags().Var(&f.memory, "memory", "use about this `SIZE` of memory, 64MiB or more")
+	f.progress = cliutil.ProgressFlag(cmd)
+	cliutil.Complete(cmd, "from", formats.Names...)
+	cmd.Args = cliutil.CheckArgCount(1, -1, "one or more FILEs, or - for the standard input")
+	return f
+}
+
+// run calls f with the rows of files and the columns --by, and shows the progress. tempDirs are the directories for
+// temporary files.
+func (b *bulkFlags) run(ctx context.Context, paths []string, tempDirs string, f func(r array.RecordReader, by []string) error) error {
+	if *b.by == "" {
+		return cliutil.Usagef("--by is required: name the columns")
+	}
+	by, err := columnNames("by", *b.by)
+	if err = errors.Join(err, cliutil.CheckProgress(*b.progress)); err != nil {
+		return err
+	}
+	files, err := formats.ListFiles(paths)
+	if err != nil {
+		return err
+	}
+	total, err := b.check(files)
+	if err != nil {
+		return err
+	}
+	var done atomic.Int64
+	bar := progress.Start(b.a.err, cliutil.ShowsProgress(*b.progress, b.a.err))
+	defer bar.Stop()
+	bar.Count(total, done.Load)
+	r, err := formats.ReadFiles(ctx, files, func(file string) (*formats.Input, error) {
+		in, _, err := b.a.openInput(file, formats.Format(*b.from))
+		if err == nil {
+			in.Count = func(n int) { done.Add(int64(n)) }
+		}
+		return in, err
+	})
+	if err != nil {
+		return err
+	}
+	defer r.Release()
+	err = f(&untilEnd{r, func() { bar.Wait("writing the rows", nil) }}, by)
+	bar.Stop()
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		err = fmt.Errorf("temporary files are in %s: free some space there, or choose another disk: %w", tempDirs, err)
+	}
+	return err
+}
+
+// check returns the size of all files, or -1 if it is unknown. It reports missing files before the first is read, which
+// can take long.
+func (b *bulkFlags) check(files []string) (total int64, err error) {
+	if *b.from != "" && !slices.Contains(formats.Names, *b.from) {
+		return 0, cliutil.Usagef("--from %q: use one of %s", *b.from, strings.Join(formats.Names, ", "))
+	}
+	hasPipe := false
+	for _, file := range files {
+		if err := checkExtension(file, *b.from); err != nil {
+			return 0, err
+		}
+		if file == "-" {
+			if hasPipe {
+				return 0, cliutil.Usagef("the standard input can be read only once: write - once")
+			}
+			hasPipe = true
+			continue
+		}
+		info, err := os.Stat(file)
+		if err != nil {
+			return 0, err
+		}
+		hasPipe = hasPipe || !info.Mode().IsRegular()
+		total += info.Size()
+	}
+	if hasPipe {
+		total = -1
+	}
+	return total, nil
+}
+
+// untilEnd is a reader that calls onEnd after the last batch.
+type untilEnd struct {
+	array.RecordReader
+	onEnd func()
+}
+
+func (u *untilEnd) Next() bool {
+	more := u.RecordReader.Next()
+	if !more {
+		u.onEnd()
+	}
+	return more
+}
+
+func newSplit(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "split [flags] [--] FILE…",
+		Short: "Write the rows of files to a file for each key",
+		Long: `Write the rows of files to a file for each combination of values in the columns --by, in the
+directory -o, without a table. The number of keys is not limited. Types, nested columns and
+metadata are kept, and so is the order of a key's rows. All FILEs must have the same columns, in
+any order. A directory stands for the files in and below it; - is the standard input.
+
+A file's name is the value. Each byte that is not a letter, digit or one of "-_.() " is written
+as %XX. For several columns it is a line of CSV. Null goes to the file %null, an empty text to
+the file %, and a value too long for a name is named %h and its SHA-256. With --hive, null goes
+to COLUMN=__HIVE_DEFAULT_PARTITION__.
+
+The files appear only when all are complete, and their rows are counted and compared with those
+read; a run that fails leaves the directory unchanged. Temporary files are in $TMPDIR, and next
+to the files; the next run removes those of a killed one.`,
+		Example: `  partd-tables split --by sym -o by-symbol trades-*.parquet
+  partd-tables split --by year,month --hive -o dataset trades.parquet
+  zcat trades.csv.gz | partd-tables split --by sym --from csv --to arrow -o by-symbol -`,
+	}
+	b := newBulkFlags(a, cmd, "write a file for each combination of values in these `COLUMNS`, separated by commas")
+	fs := cmd.Flags()
+	o := &bulk.SplitOptions{}
+	fs.StringVarP(&o.Dir, "output", "o", "", "write the files to this `DIR`")
+	fs.BoolVar(&o.Hive, "hive", false, "write DIR/COLUMN=VALUE/data.parquet, without the columns --by")
+	fs.BoolVar(&o.Force, "force", false, "write to a directory that is not empty, and replace files of the same names")
+	fs.StringVar(&o.Format, "to", "parquet", "`FORMAT` of the files to write: parquet, arrow, csv or jsonl")
+	cliutil.Complete(cmd, "to", "parquet", "arrow", "csv", "jsonl")
+	cliutil.Must(cmd.MarkFlagDirname("output"))
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if o.Dir == "" {
+			return cliutil.Usagef("-o is required: name a directory for the files")
+		}
+		if err := checkFormat(formats.Format(o.Format), true); err != nil || o.Format == string(formats.Table) {
+			return cliutil.Usagef("--to %q: use parquet, arrow, csv or jsonl", o.Format)
+		}
+		var result bulk.SplitResult
+		err := b.run(cmd.Context(), args, "$TMPDIR and at the directory -o", func(r array.RecordReader, by []string) (err error) {
+			o.By, o.Memory = by, b.memory.Bytes
+			result, err = bulk.Split(cmd.Context(), r, o)
+			return err
+		})
+		switch {
+		case errors.Is(err, bulk.ErrNotEmpty):
+			return fmt.Errorf("%w: to write there anyway, use --force", err)
+		case err != nil:
+			return err
+		case *b.json:
+			return json.NewEncoder(a.out).Encode(result)
+		}
+		_, err = fmt.Fprintf(a.err, "%d rows read and written, %d files\n", result.Rows, result.Files)
+		return err
+	}
+	return cmd
+}
+
+func newSort(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "sort [flags] [--] FILE…",
+		Short: "Write the rows of files in the order of columns",
+		Long: `Write the rows of files in the order of the columns --by, without a table: to a pipe as CSV, to
+a file in the format of --format or of the file's extension. A file appears only when it is
+complete. Types, nested columns and metadata are kept, and so is the order of rows with equal
+values. Null comes before all values, NaN before all numbers, and text is ordered by its bytes.
+All FILEs must have the same columns, in any order. A directory stands for the files in and below
+it; - is the standard input. Rows that do not fit in memory go to temporary files in $TMPDIR.`,
+		Example: `  partd-tables sort --by sym,time -o sorted.parquet trades-*.parquet
+  partd-tables sort --by price --format csv trades.parquet | head
+  partd-tables sort --by sym --distinct -o symbols.parquet trades-*.parquet`,
+	}
+	b := newBulkFlags(a, cmd, "sort by these `COLUMNS`, separated by commas, the most significant first")
+	distinct := cmd.Flags().Bool("distinct", false, "write only the first row of those with equal values in --by")
+	out := outputFlags(a, cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := out.chooseFormat(); err != nil {
+			return err
+		}
+		if *b.json && out.file == "" {
+			return cliutil.Usagef("--json needs -o: the standard output has the rows; to write them as JSON, use --format jsonl")
+		}
+		var read, written arrowsafe.Counted
+		err := b.run(cmd.Context(), args, "$TMPDIR", func(r array.RecordReader, by []string) error {
+			read.RecordReader = r
+			sorted, err := bulk.Sort(cmd.Context(), &read, &bulk.SortOptions{By: by, Memory: b.memory.Bytes, Distinct: *distinct})
+			written.RecordReader = sorted
+			return out.write(cmd.Context(), &written, err)
+		})
+		switch {
+		case err != nil || out.file == "":
+			return err
+		case *b.json:
+			return json.NewEncoder(a.out).Encode(struct {
+				Read    int64 `json:"rows_read"`
+				Written int64 `json:"rows_written"`
+			}{read.Rows, written.Rows})
+		}
+		_, err = fmt.Fprintf(a.err, "%d rows read, %d written\n", read.Rows, written.Rows)
+		return err
+	}
+	return cmd
+}

@@ -1,0 +1,249 @@
+package cli
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd/internal/command/cliutil"
+	"github.com/go-partd/partd/internal/testutil/procs"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
+	"github.com/go-partd/partd/tables/bulk"
+)
+
+// randomRows returns n rows that do not compress. They have a number below keys, and a value of the given size in bytes.
+func randomRows(n, keys, size int) arrow.RecordBatch {
+	rnd := rand.NewChaCha8([32]byte{1})
+	columns := arrow.NewSchema([]arrow.Field{{Name: "k", Type: arrow.PrimitiveTypes.Int32}, {Name: "value", Type: &arrow.FixedSizeBinaryType{ByteWidth: size}}}, nil)
+	b := array.NewRecordBuilder(memory.DefaultAllocator, columns)
+	defer b.Release()
+	value := make([]byte, size)
+	for range n {
+		_, _ = rnd.Read(value) // never returns an error
+		b.Field(0).(*array.Int32Builder).Append(int32(rnd.Uint64() % uint64(keys)))
+		b.Field(1).(*array.FixedSizeBinaryBuilder).Append(value)
+	}
+	return b.NewRecordBatch()
+}
+
+// leftovers returns the entries of directories.
+func leftovers(t *testing.T, dirs ...string) (names []string) {
+	t.Helper()
+	for _, dir := range dirs {
+		entries, err := os.ReadDir(dir)
+		mustSucceed(t, err)
+		for _, e := range entries {
+			names = append(names, filepath.Join(filepath.Base(dir), e.Name()))
+		}
+	}
+	return names
+}
+
+// locked is a buffer that a process can write to while the test reads it.
+type locked struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *locked) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *locked) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// TestSplitInterrupted kills a split, and interrupts it, while it reads and while it writes files. No file may have its
+// final name. The next run must remove what a killed run leaves.
+func TestSplitInterrupted(t *testing.T) {
+	dir := t.TempDir()
+	parent, tmp := filepath.Join(dir, "parent"), filepath.Join(dir, "tmp")
+	mustSucceed(t, os.Mkdir(parent, 0o777))
+	mustSucceed(t, os.Mkdir(tmp, 0o777))
+	t.Setenv("TMPDIR", tmp)
+	out := filepath.Join(parent, "out")
+	var rows strings.Builder
+	rows.WriteString("k,n\n")
+	const keys = 3000
+	for i := range 3 * keys {
+		fmt.Fprintf(&rows, "%d,%d\n", i%keys, i)
+	}
+	for range procs.Kills(t, 1) {
+		for _, signal := range []syscall.Signal{syscall.SIGKILL, syscall.SIGINT, syscall.SIGTERM} {
+			for _, isWriting := range []bool{false, true} {
+				cmd := program("split", "--by", "k", "--from", "jsonl", "--to", "csv", "--progress", "always", "-o", out, "-")
+				if isWriting {
+					cmd.Args[5] = "csv"
+				}
+				var stderr locked
+				cmd.Stderr = &stderr
+				in, err := cmd.StdinPipe()
+				mustSucceed(t, err)
+				mustSucceed(t, cmd.Start())
+				if isWriting {
+					_, err = io.WriteString(in, rows.String())
+					mustSucceed(t, err)
+					mustSucceed(t, in.Close())
+					waitUntil(t, "no temporary file appeared", func() bool {
+						files, err := filepath.Glob(filepath.Join(parent, "partd-tmp-*", "*", "files", "*"))
+						return err == nil && len(files) > 0
+					})
+				} else {
+					_, err = io.WriteString(in, `{"k":1}`+"\n")
+					mustSucceed(t, err)
+					waitUntil(t, "no progress is shown", func() bool { return strings.Contains(stderr.String(), "MB") })
+				}
+				mustSucceed(t, cmd.Process.Signal(signal))
+				if signal != syscall.SIGKILL && !isWriting {
+					mustSucceed(t, in.Close())
+				}
+				_ = cmd.Wait() // the exit code is checked below
+				wantCode := map[syscall.Signal]int{syscall.SIGKILL: -1}[signal]
+				if signal != syscall.SIGKILL {
+					wantCode = cliutil.ExitInterrupted
+				}
+				if code := cmd.ProcessState.ExitCode(); code != wantCode {
+					t.Errorf("%v, writing: %v: exit code %d, want %d: %s", signal, isWriting, code, wantCode, stderr.String())
+				}
+				if _, err := os.Stat(out); !os.IsNotExist(err) {
+					t.Fatalf("%v, writing: %v: the directory of the files exists: %v", signal, isWriting, err)
+				}
+				if left := leftovers(t, parent, tmp); signal != syscall.SIGKILL && len(left) > 0 {
+					t.Errorf("%v, writing: %v: %q are left", signal, isWriting, left)
+				} else if strings.Contains(strings.ReplaceAll(fmt.Sprint(left), "/partd-tmp-", ""), "/") {
+					t.Errorf("%v, writing: %v: %q are left, want only names that begin with partd-tmp-", signal, isWriting, left)
+				}
+				if signal == syscall.SIGKILL {
+					mustRun(t, rows.String(), "split", "--by", "k", "--from", "csv", "--to", "csv", "-o", out, "-")
+					if left := leftovers(t, parent, tmp); len(left) != 1 || len(filesIn(t, out)) != keys {
+						t.Errorf("after another run, there are %q, want only the directory of the files", left)
+					}
+					mustSucceed(t, os.RemoveAll(out))
+				}
+			}
+		}
+	}
+}
+
+// TestBulkFullDisk checks that a run that fills the disk of the files, or of the temporary data, says so and leaves nothing.
+func TestBulkFullDisk(t *testing.T) {
+	small, tmp := vfstest.Mount(t, "tmpfs", 20<<20), t.TempDir()
+	in := filepath.Join(t.TempDir(), "in.parquet")
+	writeBatch(t, in, randomRows(1000, 10, 100<<10), 100)
+	for _, c := range []struct {
+		tmp  string
+		args []string
+		want string
+	}{
+		{tmp, []string{"split", "-o", filepath.Join(small, "out")}, small},
+		{small, []string{"split", "-o", filepath.Join(tmp, "out")}, "$TMPDIR"},
+		{tmp, []string{"sort", "-o", filepath.Join(small, "out.arrow")}, small},
+		{small, []string{"sort", "-o", filepath.Join(tmp, "out.arrow")}, "$TMPDIR"},
+	} {
+		t.Setenv("TMPDIR", c.tmp)
+		_, stderr, code := command(t, "", append(c.args, "--by", "k", "--memory", "64MiB", in)...)
+		if code != cliutil.ExitFailed || !strings.HasPrefix(stderr, "partd-tables: no space left on device: ") || !strings.Contains(stderr, c.want) {
+			t.Errorf("%q with temporary data in %s: exit code %d, %s, want an error about the space in %s", c.args, c.tmp, code, stderr, c.want)
+		}
+		if left := leftovers(t, small, tmp); len(left) > 0 {
+			t.Errorf("%q with temporary data in %s: %q are left", c.args, c.tmp, left)
+		}
+	}
+}
+
+// TestBulkHugeGroup reads a row group that is much larger than the memory. PARTD_BULK_GROUP is its size in MiB.
+func TestBulkHugeGroup(t *testing.T) {
+	dir := t.TempDir()
+	in, small := filepath.Join(dir, "in.parquet"), filepath.Join(dir, "small.parquet")
+	n := procs.Number(t, "PARTD_BULK_GROUP", 300)
+	writeBatch(t, in, randomRows(n<<10, 1000, 1<<10), int64(n)<<10)
+	writeBatch(t, small, randomRows(10, 10, 10), 10)
+	for _, args := range [][]string{{"split", "-o", filepath.Join(dir, "out")}, {"sort", "-o", filepath.Join(dir, "out.arrow")}} {
+		args = append(args, "--by", "k", "--memory", "64MiB", "--json", "--force")
+		_, base := measured(t, program(append(args, small)...))
+		out, peak := measured(t, program(append(args, in)...))
+		t.Logf("%s: %d MiB of memory, of which %d MiB for a small file", args[0], peak>>20, base>>20)
+		if want := fmt.Sprint(":", n<<10, ","); !strings.Contains(string(out), want) {
+			t.Errorf("%q: output %s, want %s", args, out, want)
+		}
+		if limit := base + 300<<20; peak > limit {
+			t.Errorf("%q: the program used %d MiB, want at most %d MiB", args, peak>>20, limit>>20)
+		}
+	}
+}
+
+// measured runs a command, and returns its output and its peak memory in bytes.
+func measured(t *testing.T, cmd *exec.Cmd) (out []byte, peak int64) {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	mustSucceed(t, cmd.Start())
+	ended := make(chan struct{})
+	go func() {
+		_ = cmd.Wait() // the caller finds that the output is missing
+		close(ended)
+	}()
+	for {
+		status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid))
+		if _, after, ok := bytes.Cut(status, []byte("VmHWM:")); ok {
+			var kB int64
+			_, _ = fmt.Sscan(string(after[:min(len(after), 30)]), &kB)
+			peak = max(peak, kB<<10)
+		}
+		select {
+		case <-ended:
+			if !cmd.ProcessState.Success() {
+				t.Fatalf("%q: %v: %s", cmd.Args, cmd.ProcessState, stderr.String())
+			}
+			return stdout.Bytes(), peak
+		case <-time.After(2 * time.Millisecond):
+		}
+	}
+}
+
+// TestBulkHugeRow splits and sorts rows, one of which has 100 MiB.
+func TestBulkHugeRow(t *testing.T) {
+	dir := t.TempDir()
+	in := filepath.Join(dir, "in.parquet")
+	text := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{{Name: "k", Type: arrow.PrimitiveTypes.Int32}, {Name: "value", Type: arrow.BinaryTypes.String}}, nil))
+	for i, size := range []int{1, 100 << 20, 2} {
+		text.Field(0).(*array.Int32Builder).Append(int32(2 - i))
+		text.Field(1).(*array.StringBuilder).Append(strings.Repeat("x", size))
+	}
+	writeBatch(t, in, text.NewRecordBatch(), 10)
+	text.Release()
+	mustRun(t, "", "split", "--by", "k", "--memory", "64MiB", "-o", filepath.Join(dir, "out"), in)
+	mustRun(t, "", "sort", "--by", "k", "--memory", "64MiB", "-o", filepath.Join(dir, "sorted.parquet"), in)
+	for _, files := range [][]string{{filepath.Join(dir, "sorted.parquet")}, {filepath.Join(dir, "out", "0.parquet"), filepath.Join(dir, "out", "1.parquet"), filepath.Join(dir, "out", "2.parquet")}} {
+		r, err := bulk.Open(t.Context(), files...)
+		mustSucceed(t, err)
+		var sizes []int
+		for r.Next() {
+			for i := range int(r.RecordBatch().NumRows()) {
+				sizes = append(sizes, len(r.RecordBatch().Column(1).(*array.String).Value(i)))
+			}
+		}
+		mustSucceed(t, r.Err())
+		r.Release()
+		if fmt.Sprint(sizes) != fmt.Sprint([]int{2, 100 << 20, 1}) {
+			t.Errorf("%q: the values have the sizes %d", files, sizes)
+		}
+	}
+}

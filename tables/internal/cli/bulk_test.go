@@ -1,0 +1,306 @@
+package cli
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/arrow-go/v18/parquet"
+	"github.com/apache/arrow-go/v18/parquet/file"
+	"github.com/apache/arrow-go/v18/parquet/pqarrow"
+
+	"github.com/go-partd/partd/internal/command/cliutil"
+	"github.com/go-partd/partd/internal/testutil/procs"
+	"github.com/go-partd/partd/tables/bulk"
+)
+
+// filesIn returns the files in and below dir as a map from their relative path to their text. A directory that does not exist has none.
+func filesIn(t testing.TB, dir string) map[string]string {
+	t.Helper()
+	files := map[string]string{}
+	err := filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		name, _ := filepath.Rel(dir, path)
+		files[filepath.ToSlash(name)] = string(text)
+		return err
+	})
+	if err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+	return files
+}
+
+func TestSplitAndSort(t *testing.T) {
+	dir := t.TempDir()
+	in, out := filepath.Join(dir, "in"), filepath.Join(dir, "out")
+	for name, text := range map[string]string{"1.csv": "sym,n,at\nB,2,2026-01-31\n,3,\nA,5,2026-01-30\n", "more/2.csv": "n,at,sym\n1,2026-02-01,A\n", "_SUCCESS": "", ".part/x": ""} {
+		mustSucceed(t, os.MkdirAll(filepath.Dir(filepath.Join(in, name)), 0o777))
+		mustSucceed(t, os.WriteFile(filepath.Join(in, name), []byte(text), 0o666))
+	}
+	csvFiles := map[string]string{"A.csv": "sym,n,at\nA,5,2026-01-30\nA,1,2026-02-01\n", "B.csv": "sym,n,at\nB,2,2026-01-31\n", "%null.csv": "sym,n,at\n,3,\n"}
+	hive := map[string]string{"sym=A/data.jsonl": "{\"n\":5,\"at\":\"2026-01-30\"}\n{\"n\":1,\"at\":\"2026-02-01\"}\n", "sym=B/data.jsonl": "{\"n\":2,\"at\":\"2026-01-31\"}\n", "sym=__HIVE_DEFAULT_PARTITION__/data.jsonl": "{\"n\":3,\"at\":null}\n"}
+	for i, format := range []string{"csv", "jsonl", "parquet", "arrow"} {
+		whole := filepath.Join(dir, "whole."+format)
+		stdout, stderr, code := command(t, "", "sort", "--by", "n", "-o", whole, in)
+		if code != 0 || stdout != "" || stderr != "4 rows read, 4 written\n" {
+			t.Fatalf("sort: exit code %d, output %q, %q, want the number of rows", code, stdout, stderr)
+		}
+		if got, want := mustRun(t, "", "convert", whole, "--format", "csv"), "sym,n,at\nA,1,2026-02-01\nB,2,2026-01-31\n,3,\nA,5,2026-01-30\n"; got != want {
+			t.Errorf("sort --by n to %s: %s, want\n%s", format, got, want)
+		}
+		text, err := os.ReadFile(whole)
+		mustSucceed(t, err)
+		if got, want := mustRun(t, string(text), "sort", "--by", "sym,n", "--from", format, "-"), "sym,n,at\n,3,\nA,1,2026-02-01\nA,5,2026-01-30\nB,2,2026-01-31\n"; got != want {
+			t.Errorf("sort of a pipe with %s: %s, want\n%s", format, got, want)
+		}
+		target := filepath.Join(out, fmt.Sprint(i), "new")
+		if got := mustRun(t, string(text), "split", "--by", "sym", "--json", "--from", format, "--to", format, "-o", target, "-"); got != "{\"rows\":4,\"files\":3}\n" {
+			t.Errorf("split --json: %s", got)
+		}
+		for name, want := range map[string]string{"A": "A,1,2026-02-01\nA,5,2026-01-30\n", "B": "B,2,2026-01-31\n", "%null": ",3,\n"} {
+			if got := mustRun(t, "", "convert", filepath.Join(target, name+"."+format), "--format", "csv"); got != "sym,n,at\n"+want {
+				t.Errorf("split of a pipe with %s: the file of %s has\n%s\nwant\n%s", format, name, got, want)
+			}
+		}
+	}
+	distinct := filepath.Join(dir, "whole.csv")
+	got := mustRun(t, "", "sort", "--by", "sym", "--distinct", "--json", "--force", "-o", distinct, in)
+	if text, want := mustRun(t, "", "convert", distinct, "--format", "csv"), "sym,n,at\n,3,\nA,5,2026-01-30\nB,2,2026-01-31\n"; got != "{\"rows_read\":4,\"rows_written\":3}\n" || text != want {
+		t.Errorf("sort --distinct --json: %s, %s, want\n%s", got, text, want)
+	}
+	_, stderr, code := command(t, "", "split", "--by", "sym", "--to", "csv", "-o", filepath.Join(out, "csv"), in)
+	if got := filesIn(t, filepath.Join(out, "csv")); code != 0 || stderr != "4 rows read and written, 3 files\n" || !equalMaps(got, csvFiles) {
+		t.Errorf("split --to csv: exit code %d, %s, files %q, want %q", code, stderr, got, csvFiles)
+	}
+	t.Setenv("PARTD_TABLES_BY", "sym") // each flag can also be set by a variable
+	mustRun(t, "", "split", "--hive", "--to", "jsonl", "-o", filepath.Join(out, "hive"), in)
+	if got := filesIn(t, filepath.Join(out, "hive")); !equalMaps(got, hive) {
+		t.Errorf("split --hive: files %q, want %q", got, hive)
+	}
+	_, stderr, code = command(t, "", "split", "-o", filepath.Join(out, "csv"), in)
+	if want := "the directory is not empty: to write there anyway, use --force\n"; code != cliutil.ExitFailed || !strings.HasSuffix(stderr, want) || !strings.Contains(stderr, filepath.Join(out, "csv")) {
+		t.Errorf("split to a directory with files: exit code %d, %s, want %q", code, stderr, want)
+	}
+	mustRun(t, "", "split", "--force", "--to", "csv", "-o", filepath.Join(out, "csv"), filepath.Join(in, "more"))
+	csvFiles["A.csv"] = "n,at,sym\n1,2026-02-01,A\n"
+	if got := filesIn(t, filepath.Join(out, "csv")); !equalMaps(got, csvFiles) {
+		t.Errorf("split --force: files %q, want %q", got, csvFiles)
+	}
+}
+
+func equalMaps(a, b map[string]string) bool {
+	x, _ := json.Marshal(a)
+	y, _ := json.Marshal(b)
+	return string(x) == string(y)
+}
+
+// TestBulkRefuses checks the exit codes and messages for wrong usage and for input that cannot be read, and that nothing is written.
+func TestBulkRefuses(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(dir, "in", name)
+		mustSucceed(t, os.MkdirAll(filepath.Dir(path), 0o777))
+		mustSucceed(t, os.WriteFile(path, []byte(text), 0o666))
+		return path
+	}
+	good, bad, empty := write("good.csv", "a,b\n1,x\n"), write("bad.csv", "a,b\n1,x\nz,y\n"), filepath.Join(dir, "in", "empty")
+	write("hive/a=1/x.csv", "b\n1\n")
+	mustSucceed(t, os.Mkdir(empty, 0o777))
+	var cut strings.Builder
+	cut.WriteString(mustRun(t, "", "convert", good, "--format", "arrow"))
+	out := filepath.Join(dir, "out", "x")
+	for _, c := range []struct {
+		args  []string
+		code  int
+		words string
+	}{
+		{[]string{"split", "-o", out, good}, cliutil.ExitUsage, "--by is required"},
+		{[]string{"split", "--by", "a", good}, cliutil.ExitUsage, "-o is required"},
+		{[]string{"split", "--by", "a", "-o", out}, cliutil.ExitUsage, "is missing: partd-tables split"},
+		{[]string{"split", "--by", "a", "-o", out, "--to", "tsv", good}, cliutil.ExitUsage, `--to "tsv": use parquet, arrow, csv or jsonl`},
+		{[]string{"split", "--by", "a", "-o", out, "--from", "orc", good}, cliutil.ExitUsage, `--from "orc": use one of csv`},
+		{[]string{"split", "--by", "a", "-o", out, "-"}, cliutil.ExitUsage, "use --from"},
+		{[]string{"split", "--by", "a", "-o", out, "--from", "csv", "-", "-"}, cliutil.ExitUsage, "only once"},
+		{[]string{"split", "--by", "a", "-o", out, good, write("x.orc", "")}, cliutil.ExitUsage, "x.orc: unknown file extension: use --from"},
+		{[]string{"split", "--by", "a", "-o", out, "--memory", "1MiB", good}, cliutil.ExitUsage, "use at least 64 MiB"},
+		{[]string{"split", "--by", "a,b", "--hive", "-o", out, good}, cliutil.ExitFailed, "no columns are left"},
+		{[]string{"split", "--by", "A", "-o", out, good}, cliutil.ExitFailed, `column "A": the table has no such column`},
+		{[]string{"split", "--by", "a", "-o", good, good}, cliutil.ExitFailed, "good.csv: not a directory"},
+		{[]string{"split", "--by", "a", "-o", out, good, filepath.Join(dir, "missing.csv")}, cliutil.ExitFailed, "missing.csv: no such file"},
+		{[]string{"split", "--by", "a", "-o", out, good, bad}, cliutil.ExitFailed, "bad.csv, line 3"},
+		{[]string{"split", "--by", "a", "-o", out, good, write("other.csv", "a,c\n1,2\n")}, cliutil.ExitFailed, `other.csv: the columns ["a int64" "c int64"] differ from ["a int64" "b utf8"], those of ` + good},
+		{[]string{"split", "--by", "a", "-o", out, empty}, cliutil.ExitFailed, "empty: the directory contains no files"},
+		{[]string{"split", "--by", "b", "-o", out, filepath.Join(dir, "in", "hive")}, cliutil.ExitFailed, "a=1: a column in the name of a directory is not read"},
+		{[]string{"split", "--by", "a", "-o", out, write("cut.arrows", cut.String()[:cut.Len()-8])}, cliutil.ExitFailed, "cut.arrows: the file is incomplete"},
+		{[]string{"sort", "--by", "a", "-o", out + ".orc", good}, cliutil.ExitUsage, "set --format"},
+		{[]string{"sort", "--by", "a", "--json", good}, cliutil.ExitUsage, "--json needs -o"},
+		{[]string{"sort", "--by", "a", "-o", good, good}, cliutil.ExitFailed, "use --force"},
+		{[]string{"sort", "--by", "a", "-o", filepath.Join(dir, "sorted.csv"), good, bad}, cliutil.ExitFailed, "partd-tables: " + bad + ", line 3"},
+	} {
+		stdout, stderr, code := command(t, "", c.args...)
+		if code != c.code || !strings.Contains(stderr, c.words) || stdout != "" || strings.Contains(stderr, "bulk:") {
+			t.Errorf("%q: exit code %d, %s, want %d and %q", c.args, code, stderr, c.code, c.words)
+		}
+		if _, err := os.Stat(filepath.Dir(out)); !os.IsNotExist(err) {
+			t.Fatalf("%q: the directory of the output exists: %v", c.args, err)
+		}
+	}
+	for _, format := range []string{"csv", "jsonl", "parquet", "arrow"} {
+		nothing := write("nothing."+format, "")
+		if _, stderr, code := command(t, "", "split", "--by", "a", "-o", out, nothing); code != cliutil.ExitFailed || !strings.Contains(stderr, nothing) {
+			t.Errorf("split of 0 bytes: exit code %d, %s, want an error that names the file", code, stderr)
+		}
+		header := filepath.Join(dir, "in", "header."+format)
+		mustRun(t, "", "convert", write("header.csv", "a,b\n"), "--force", "-o", header)
+		if format == "jsonl" {
+			continue // a JSON file without rows has no columns
+		}
+		if got := mustRun(t, "", "split", "--json", "--by", "a", "-o", filepath.Join(dir, "none"+format), header); got != "{\"rows\":0,\"files\":0}\n" {
+			t.Errorf("split of no rows: %s", got)
+		}
+		if got := mustRun(t, "", "sort", "--by", "a", header); got != "a,b\n" {
+			t.Errorf("sort of no rows: %s", got)
+		}
+	}
+}
+
+// writeParquet writes a Parquet file with row groups of n rows, without compression.
+func writeParquet(t testing.TB, path string, columns *arrow.Schema, rows string, n int64) {
+	t.Helper()
+	b, _, err := array.RecordFromJSON(memory.DefaultAllocator, columns, strings.NewReader(rows))
+	mustSucceed(t, err)
+	writeBatch(t, path, b, n)
+}
+
+func writeBatch(t testing.TB, path string, b arrow.RecordBatch, n int64) {
+	t.Helper()
+	f, err := os.Create(path)
+	mustSucceed(t, err)
+	table := array.NewTableFromRecords(b.Schema(), []arrow.RecordBatch{b})
+	mustSucceed(t, pqarrow.WriteTable(table, f, n, parquet.NewWriterProperties(parquet.WithDictionaryDefault(false)), pqarrow.NewArrowWriterProperties(pqarrow.WithStoreSchema())))
+}
+
+var payload = arrow.NewSchema([]arrow.Field{
+	{Name: "key", Type: arrow.BinaryTypes.String, Metadata: arrow.MetadataFrom(map[string]string{"unit": "none"})},
+	{Name: "word", Type: &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int32, ValueType: arrow.BinaryTypes.String}, Nullable: true},
+	{Name: "list", Type: arrow.ListOfField(arrow.Field{Name: "element", Type: arrow.StructOf(
+		arrow.Field{Name: "x", Type: arrow.PrimitiveTypes.Float32, Nullable: true, Metadata: arrow.MetadataFrom(map[string]string{"unit": "m"})},
+		arrow.Field{Name: "y", Type: arrow.MapOf(arrow.BinaryTypes.String, arrow.PrimitiveTypes.Uint8), Nullable: true},
+	), Nullable: true}), Nullable: true},
+	{Name: "price", Type: &arrow.Decimal128Type{Precision: 38, Scale: 9}, Nullable: true},
+	{Name: "at", Type: &arrow.TimestampType{Unit: arrow.Nanosecond, TimeZone: "Europe/Berlin"}, Nullable: true},
+	{Name: "day", Type: arrow.FixedWidthTypes.Date32, Nullable: true},
+	{Name: "n", Type: arrow.PrimitiveTypes.Uint64},
+}, new(arrow.MetadataFrom(map[string]string{"source": "a test"})))
+
+const payloadRows = `[
+{"key":"b","word":"w","list":[{"x":1.5,"y":[{"key":"k","value":1}]},null],"price":"12345678901234567890.123456789","at":"2026-01-02T03:04:05.000000001Z","day":"2026-01-02","n":18446744073709551615},
+{"key":"a","word":null,"list":null,"price":null,"at":null,"day":null,"n":1},
+{"key":"b","word":"v","list":[],"price":"-1","at":"1969-12-31T23:59:59Z","day":"1969-12-31","n":2}]`
+
+// TestBulkTypes checks that types, nested columns and metadata are the same after split and sort.
+func TestBulkTypes(t *testing.T) {
+	dir := t.TempDir()
+	in := filepath.Join(dir, "in.parquet")
+	writeParquet(t, in, payload, payloadRows, 2)
+	var want []string
+	for i, format := range []string{"parquet", "arrow"} {
+		mustRun(t, "", "split", "--by", "key", "-o", filepath.Join(dir, format), "--to", format, in)
+		sorted := filepath.Join(dir, "sorted."+format)
+		mustRun(t, "", "sort", "--by", "key", "-o", sorted, in)
+		for _, files := range [][]string{{filepath.Join(dir, format, "a."+format), filepath.Join(dir, format, "b."+format)}, {sorted}} {
+			r, err := bulk.Open(t.Context(), files...)
+			mustSucceed(t, err)
+			if !sameSchema(r.Schema(), payload) {
+				t.Errorf("%q: the schema is\n%v\nwant\n%v", files, r.Schema(), payload)
+			}
+			var rows []string
+			for r.Next() {
+				for i := range int(r.RecordBatch().NumRows()) {
+					row := ""
+					for _, c := range r.RecordBatch().Columns() {
+						row += c.ValueStr(i) + " "
+					}
+					rows = append(rows, row)
+				}
+			}
+			mustSucceed(t, r.Err())
+			r.Release()
+			if i == 0 && want == nil {
+				want = rows
+			}
+			if len(rows) != 3 || !slices.Equal(rows, want) || !strings.Contains(rows[1], "18446744073709551615") || !strings.Contains(rows[1], "12345678901234567890.123456789") {
+				t.Errorf("%q: got\n%s\nwant\n%s", files, strings.Join(rows, "\n"), strings.Join(want, "\n"))
+			}
+		}
+	}
+}
+
+// sameSchema also compares the metadata of nested fields.
+func sameSchema(a, b *arrow.Schema) bool {
+	return a.Metadata().Equal(b.Metadata()) && slices.EqualFunc(a.Fields(), b.Fields(), func(f, g arrow.Field) bool {
+		return f.Name == g.Name && f.Nullable == g.Nullable && f.Metadata.Equal(g.Metadata) && arrow.TypeEqual(f.Type, g.Type, arrow.CheckMetadata())
+	})
+}
+
+// TestBulkDamagedPage checks that the error about a damaged page names the file and the row group, and that nothing is written.
+func TestBulkDamagedPage(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("TMPDIR", filepath.Join(dir, "tmp"))
+	mustSucceed(t, os.Mkdir(filepath.Join(dir, "tmp"), 0o777))
+	in := filepath.Join(dir, "in.parquet")
+	writeParquet(t, in, payload, payloadRows, 1)
+	r, err := file.OpenParquetFile(in, false)
+	mustSucceed(t, err)
+	chunk, err := r.MetaData().RowGroup(1).ColumnChunk(0)
+	mustSucceed(t, err)
+	mustSucceed(t, r.Close())
+	f, err := os.OpenFile(in, os.O_RDWR, 0)
+	mustSucceed(t, err)
+	_, err = f.WriteAt(slices.Repeat([]byte{0xff}, int(chunk.TotalCompressedSize())), chunk.DataPageOffset())
+	mustSucceed(t, cmp.Or(err, f.Close()))
+	for _, args := range [][]string{{"split", "--by", "key", "-o", filepath.Join(dir, "out", "x"), in}, {"sort", "--by", "key", "-o", filepath.Join(dir, "out.arrow"), in}} {
+		_, stderr, code := command(t, "", args...)
+		if want := "partd-tables: " + in + ", row group 1: "; code != cliutil.ExitFailed || !strings.HasPrefix(stderr, want) {
+			t.Errorf("%q: exit code %d, %s, want an error with %q", args, code, stderr, want)
+		}
+		mustSucceed(t, os.Remove(filepath.Join(dir, "tmp"))) // fails unless it is empty
+		mustSucceed(t, os.Mkdir(filepath.Join(dir, "tmp"), 0o777))
+	}
+	if got := filesIn(t, dir); len(got) != 1 {
+		t.Errorf("after the errors, the directory has %d files, want only the input", len(got))
+	}
+}
+
+// TestBulkManyFiles reads 10,000 files, of which one is open at a time.
+func TestBulkManyFiles(t *testing.T) {
+	dir := t.TempDir()
+	n := procs.Number(t, "PARTD_BULK_FILES", 10_000)
+	for i := range n {
+		mustSucceed(t, os.WriteFile(filepath.Join(dir, fmt.Sprintf("%06d.csv", i)), fmt.Appendf(nil, "k,n\n%d,%d\n", i%3, i), 0o666))
+	}
+	out := filepath.Join(t.TempDir(), "out")
+	if got, want := mustRun(t, "", "split", "--by", "k", "--to", "csv", "--json", "-o", out, dir), fmt.Sprintf("{\"rows\":%d,\"files\":3}\n", n); got != want {
+		t.Errorf("split: %s, want %s", got, want)
+	}
+	for name, text := range filesIn(t, out) {
+		lines := strings.Split(strings.TrimSpace(text), "\n")
+		for i, line := range lines[1:] {
+			k := int(name[0] - '0')
+			if want := fmt.Sprintf("%d,%d", k, k+3*i); line != want {
+				t.Fatalf("%s, row %d: %s, want %s", name, i, line, want)
+			}
+		}
+	}
+}

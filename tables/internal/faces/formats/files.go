@@ -1,0 +1,150 @@
+package formats
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+
+	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+)
+
+// ListFiles returns paths with each directory replaced by the files in and below it, in the order of their names. It
+// omits names that begin with a dot or an underscore, as other programs do.
+func ListFiles(paths []string) (files []string, err error) {
+	for _, path := range paths {
+		if info, err := os.Stat(path); err != nil || !info.IsDir() {
+			files = append(files, path) // opening the file reports the error
+			continue
+		}
+		before := len(files)
+		err := filepath.WalkDir(path, func(file string, e fs.DirEntry, err error) error {
+			isHidden := file != path && strings.ContainsRune("._", rune(e.Name()[0]))
+			switch {
+			case err != nil:
+				return err
+			case isHidden && e.IsDir():
+				return fs.SkipDir
+			case file != path && e.IsDir() && strings.Contains(e.Name(), "="):
+				return fmt.Errorf("%s: a column in the name of a directory is not read: to read the files without it, list them, such as %s", file, filepath.Join(path, "*", "*.parquet"))
+			case !isHidden && !e.IsDir():
+				files = append(files, file)
+			}
+			return nil
+		})
+		if err == nil && len(files) == before {
+			err = fmt.Errorf("%s: the directory contains no files", path)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	if len(files) == 0 {
+		return nil, errors.New("there are no files to read")
+	}
+	return files, nil
+}
+
+// ReadFiles returns a reader of the rows of several files, one file after another. open opens a file; at most one is
+// open at a time. All files must have the columns of the first, in any order; text is read with the types of the first.
+// The caller must release the reader.
+func ReadFiles(ctx context.Context, files []string, open func(file string) (*Input, error)) (array.RecordReader, error) {
+	first, closeFirst, err := openRows(ctx, files[0], open, nil)
+	if err != nil {
+		return nil, err
+	}
+	columns := first.Schema()
+	return arrowsafe.Reader(columns, func(yield func(arrow.RecordBatch, error) bool) {
+		r, end := first, closeFirst
+		closeFirst = func() {}
+		for i, file := range files {
+			var err error
+			if i > 0 {
+				r, end, err = openRows(ctx, file, open, columns)
+			}
+			var positions []int
+			if err == nil {
+				positions = positionsOf(columns, r.Schema())
+			}
+			if err == nil && positions == nil {
+				end()
+				err = fmt.Errorf("%s: the columns %q differ from %q, those of %s, in their names or types", file, describe(r.Schema()), describe(columns), files[0])
+			}
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			more := true
+			for b, err := range arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return inOrder(b, positions, columns), nil }) {
+				if more = yield(b, err) && err == nil; !more {
+					break
+				}
+			}
+			end()
+			if !more {
+				return
+			}
+		}
+	}, func() { closeFirst() }), nil
+}
+
+// openRows opens a file, and returns a reader of its rows, and a function that closes both. The columns known need not
+// be inferred.
+func openRows(ctx context.Context, file string, open func(file string) (*Input, error), known *arrow.Schema) (array.RecordReader, func(), error) {
+	in, err := open(file)
+	if err != nil {
+		return nil, nil, err
+	}
+	if known != nil {
+		in.Known = known
+	}
+	r, err := in.Read(ctx)
+	if err != nil {
+		_ = in.File.Close() // the file was only read
+		return nil, nil, err
+	}
+	return r, func() {
+		r.Release()
+		_ = in.File.Close() // the file was only read
+	}, nil
+}
+
+// positionsOf returns the positions of columns in another schema, or nil if that schema has other names or types.
+func positionsOf(columns, in *arrow.Schema) []int {
+	positions := make([]int, columns.NumFields())
+	if in.NumFields() != len(positions) {
+		return nil
+	}
+	used := map[string]int{} // names can repeat
+	for i, f := range columns.Fields() {
+		n := used[f.Name]
+		used[f.Name]++
+		same := in.FieldIndices(f.Name)
+		if n == len(same) || !arrow.TypeEqual(f.Type, in.Field(same[n]).Type) {
+			return nil
+		}
+		positions[i] = same[n]
+	}
+	return positions
+}
+
+func inOrder(b arrow.RecordBatch, positions []int, columns *arrow.Schema) arrow.RecordBatch {
+	arrays := make([]arrow.Array, len(positions))
+	for i, p := range positions {
+		arrays[i] = b.Column(p)
+	}
+	return array.NewRecordBatch(columns, arrays, b.NumRows())
+}
+
+func describe(s *arrow.Schema) (columns []string) {
+	for _, f := range s.Fields() {
+		columns = append(columns, f.Name+" "+f.Type.String())
+	}
+	return columns
+}
