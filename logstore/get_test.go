@@ -65,18 +65,6 @@ func prepareGet(tb testing.TB, zstd bool, parts [2]int) func() {
 	}
 }
 
-func BenchmarkGetOne(b *testing.B) {
-	for _, c := range getCases {
-		b.Run(c.name, func(b *testing.B) {
-			get := prepareGet(b, c.zstd, c.parts)
-			b.ReportAllocs()
-			for b.Loop() {
-				get()
-			}
-		})
-	}
-}
-
 func TestGetAllocates(t *testing.T) {
 	if procs.RaceEnabled {
 		t.Skip("the race detector changes the number of allocations")

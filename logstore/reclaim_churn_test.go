@@ -142,34 +142,3 @@ func TestChurn(t *testing.T) {
 		t.Errorf("the closed store uses %d bytes of disk for %d live bytes, want about twice as many", used, c.liveBytes)
 	}
 }
-
-// BenchmarkChurn measures appends and deletes, with and without reclaiming. One operation appends
-// 1 MiB. The benchmark also reports the duration of the longest Append.
-func BenchmarkChurn(b *testing.B) {
-	value := bytes.Repeat([]byte("v"), 1000)
-	for name, slack := range map[string]int64{"not reclaimed": -1, "reclaimed": 0} {
-		b.Run(name, func(b *testing.B) {
-			s := openWith(b, b.TempDir(), &Options{Memory: 64 << 20}, hooks{fs: vfs.OS{}, reclaimSlack: slack})
-			b.SetBytes(1 << 20)
-			var longest time.Duration
-			for n := 0; b.Loop(); n++ {
-				var batch []partd.Entry
-				for i := range 1 << 10 {
-					batch = append(batch, partd.Entry{Key: fmt.Sprint("job ", n/8, ", key ", i%20), Value: value})
-				}
-				start := time.Now()
-				must(b, s.Append(b.Context(), batch...))
-				longest = max(longest, time.Since(start))
-				if n%8 == 7 {
-					var keys []string
-					for i := range 20 {
-						keys = append(keys, fmt.Sprint("job ", n/8-4, ", key ", i))
-					}
-					must(b, s.Delete(b.Context(), keys...))
-				}
-			}
-			b.ReportMetric(float64(longest.Milliseconds()), "ms-longest")
-			must(b, s.Close())
-		})
-	}
-}

@@ -369,26 +369,3 @@ func TestReleaseReaderEarly(t *testing.T) {
 	}
 	t.Errorf("%d goroutines are running, want at most %d", runtime.NumGoroutine(), before+2)
 }
-
-// BenchmarkAppendInOrder appends one row at a time to a table, under each rule for duplicates.
-func BenchmarkAppendInOrder(b *testing.B) {
-	for _, rule := range []tables.OnDuplicate{"", tables.KeepAll, tables.KeepFirst, tables.KeepLast} {
-		b.Run("rule="+string(rule), func(b *testing.B) {
-			s := tabletest.Open(b, b.TempDir(), &tables.Options{FoldAge: -1})
-			o := &tables.PutOptions{Settings: &tables.Settings{Time: "ts", OnDuplicate: rule}}
-			if rule == "" {
-				o.Settings = nil
-			}
-			readers := make([]array.RecordReader, b.N)
-			for i := range readers {
-				readers[i] = ticksOf([]tick{{int64(i), "k", int64(i), 0}}, 1)
-			}
-			b.ResetTimer()
-			for _, r := range readers {
-				if _, err := s.Bucket("").Table("t").Put(b.Context(), r, tables.PutAppend, o); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-	}
-}

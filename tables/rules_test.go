@@ -252,23 +252,3 @@ func TestUniqueOfTwoStores(t *testing.T) {
 	}
 	tabletest.WantRows(t, withTail.Bucket(""), "t", tabletest.Sequence(0, 10)...)
 }
-
-func BenchmarkAppendRuled(b *testing.B) {
-	for name, rules := range map[string][]tables.Rule{"none": nil, "range": {{Name: "r", Kind: "range", Column: "n", Min: "0"}}} {
-		b.Run(name, func(b *testing.B) {
-			s := tabletest.Open(b, b.TempDir(), &tables.Options{FoldAge: -1})
-			tabletest.Put(b, s.Bucket(""), "t", tables.PutAppend, 1)
-			if err := s.Bucket("").Table("t").EditRules(b.Context(), tables.RuleEdit{Add: rules}); err != nil {
-				b.Fatal(err)
-			}
-			r := tabletest.Rows(1)
-			r.Next()
-			batch := r.RecordBatch()
-			for b.Loop() {
-				if _, err := s.Bucket("").Table("t").Put(b.Context(), tabletest.OneBatch(batch), tables.PutAppend, nil); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-	}
-}

@@ -47,51 +47,6 @@ func BenchmarkPutMany(b *testing.B) {
 	b.ReportMetric(float64(info.Bytes)/1e6, "MB")
 }
 
-// BenchmarkAppendRow appends one row, to the tail or in its own commit.
-func BenchmarkAppendRow(b *testing.B) {
-	for name, o := range map[string]*tables.Options{"tail": {}, "sync": {Sync: true}, "commit": {NoTail: true}} {
-		b.Run(name, func(b *testing.B) {
-			s := tabletest.Open(b, b.TempDir(), o)
-			t := s.Bucket("")
-			tabletest.Put(b, t, "a", tables.PutAppend, 1)
-			r := tabletest.Rows(1)
-			r.Next()
-			batch := r.RecordBatch()
-			b.ResetTimer()
-			for b.Loop() {
-				if _, err := t.Table("a").Put(b.Context(), tabletest.OneBatch(batch), tables.PutAppend, nil); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-	}
-}
-
-func BenchmarkAppendTables(b *testing.B) {
-	s := tabletest.Open(b, b.TempDir(), &tables.Options{FoldAge: -1})
-	t := s.Bucket("")
-	const tableCount = 1000
-	for i := range tableCount {
-		tabletest.Put(b, t, fmt.Sprint(i), tables.PutAppend, 1)
-	}
-	b.ResetTimer()
-	n := 0
-	for b.Loop() {
-		tabletest.Put(b, t, fmt.Sprint(n%tableCount), tables.PutAppend, 2)
-		n++
-	}
-}
-
-// BenchmarkCreateTable appends one row to a table that does not exist yet.
-func BenchmarkCreateTable(b *testing.B) {
-	s := tabletest.Open(b, b.TempDir(), &tables.Options{FoldAge: -1})
-	n := 0
-	for b.Loop() {
-		tabletest.Put(b, s.Bucket(""), fmt.Sprint(n), tables.PutAppend, 1)
-		n++
-	}
-}
-
 // BenchmarkRead reads a million rows from one file and from ten files.
 func BenchmarkRead(b *testing.B) {
 	schema := arrow.NewSchema([]arrow.Field{
@@ -198,14 +153,6 @@ func scanThousand(tb testing.TB) func() {
 		if n != 1000 || r.Err() != nil {
 			tb.Fatalf("read %d rows, want 1000; error: %v", n, r.Err())
 		}
-	}
-}
-
-func BenchmarkScanThousand(b *testing.B) {
-	scan := scanThousand(b)
-	b.ReportAllocs()
-	for b.Loop() {
-		scan()
 	}
 }
 

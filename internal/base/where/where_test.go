@@ -152,13 +152,3 @@ func parseTime(text string) (at time.Time, offset bool, err error) {
 	}
 	return at, false, err
 }
-
-func BenchmarkTimeOf(b *testing.B) {
-	for _, text := range []string{"2026-01-31", "2026-01-31 10:00:00", "2026-01-31T10:00:00Z", "2026-01-31T10:00:00.123+01:00"} {
-		b.Run(text, func(b *testing.B) {
-			for b.Loop() {
-				TimeOf([]byte(text))
-			}
-		})
-	}
-}

@@ -127,10 +127,3 @@ func FuzzDecimal(f *testing.F) {
 		}
 	})
 }
-
-func BenchmarkDecimal(b *testing.B) {
-	buf := make([]byte, 0, 64)
-	for b.Loop() {
-		buf, _ = AppendDecimal(buf[:0], "-123456.78")
-	}
-}

@@ -107,16 +107,3 @@ func TestBadOptions(t *testing.T) {
 		}
 	}
 }
-
-func BenchmarkWrite(b *testing.B) {
-	for _, dist := range []string{"uniform", "zipf", "half"} {
-		b.Run(dist, func(b *testing.B) {
-			b.SetBytes(100_000 * 105)
-			for b.Loop() {
-				if err := WriteCSV(io.Discard, CSVOptions{Rows: 100_000, Keys: 1_000_000, Dist: dist}); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-	}
-}

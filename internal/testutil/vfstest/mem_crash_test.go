@@ -250,25 +250,3 @@ func TestCrashClonesAreIndependent(t *testing.T) {
 		}
 	}
 }
-
-func BenchmarkCrash(b *testing.B) {
-	m := NewMem()
-	if err := m.Mkdir("/d", 0o777); err != nil {
-		b.Fatal(err)
-	}
-	for _, name := range []string{"/d/1", "/d/2", "/d/3", "/d/4", "/d/5"} {
-		f, err := m.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o666)
-		if err != nil {
-			b.Fatal(err)
-		}
-		for range 20 {
-			if _, err := f.Write(make([]byte, 300)); err != nil {
-				b.Fatal(err)
-			}
-		}
-	}
-	rnd := rand.New(rand.NewPCG(1, 2))
-	for b.Loop() {
-		m.Crash(rnd)
-	}
-}
