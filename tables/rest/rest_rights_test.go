@@ -13,44 +13,6 @@ import (
 	"github.com/go-partd/partd/tables/flightd"
 )
 
-// TestEndpoints checks that the server has all the endpoints listed by config, and no others.
-func TestEndpoints(t *testing.T) {
-	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
-	config, _ := c.send("GET", "config?warehouse=any", nil, 200)
-	listed := map[string]bool{}
-	fill := strings.NewReplacer("/v1/{prefix}/", "", "{namespace}", "none", "{table}", "t")
-	for _, e := range config["endpoints"].([]any) {
-		listed[e.(string)] = true
-		method, path, _ := strings.Cut(e.(string), " ")
-		r := c.request(method, fill.Replace(path), strings.NewReader("{}"))
-		a, err := http.DefaultClient.Do(r)
-		must(t, err)
-		a.Body.Close()
-		if a.StatusCode == 405 || a.StatusCode == 406 || a.StatusCode >= 500 {
-			t.Errorf("%s: got status %d, but config lists this endpoint", e, a.StatusCode)
-		}
-	}
-	if len(listed) != 16 {
-		t.Errorf("config lists %d endpoints, want 16", len(listed))
-	}
-	for _, path := range []string{"namespaces", "namespaces/n", "namespaces/n/properties", "namespaces/n/tables", "namespaces/n/register", "namespaces/n/tables/t", "namespaces/n/tables/t/metrics", "tables/rename", "transactions/commit"} {
-		for _, method := range []string{"GET", "POST", "PUT", "DELETE", "PATCH"} {
-			pattern := method + " /v1/{prefix}/" + strings.NewReplacer("namespaces/n", "namespaces/{namespace}", "tables/t", "tables/{table}").Replace(path)
-			if path == "tables/rename" {
-				pattern = method + " /v1/{prefix}/" + path
-			}
-			if !listed[pattern] {
-				c.send(method, path, "{}", 404, "NoSuchEndpointException")
-			}
-		}
-	}
-	for _, path := range []string{"namespaces/n/views", "namespaces/n/views/v", "namespaces/n/tables/t/plan", "namespaces/n/tables/t/tasks"} {
-		c.send("GET", path, nil, 406, "UnsupportedOperationException")
-	}
-	c.send("GET", "nothing", nil, 404, "NoSuchEndpointException")
-	c.send("GET", "namespaces/n/tables/t/credentials", nil, 406, "--rest-role")
-}
-
 // TestCredentialVending checks that clients that request credentials receive them according to their rights. Without
 // Options.Lend, responses must contain no credentials.
 func TestCredentialVending(t *testing.T) {

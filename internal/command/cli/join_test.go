@@ -245,47 +245,6 @@ func TestJoinLikeDuckDB(t *testing.T) {
 	}
 }
 
-// TestJoinLikeCoreutils compares the rows of partd join with those of the join of coreutils, for sorted files.
-func TestJoinLikeCoreutils(t *testing.T) {
-	if _, err := exec.LookPath("join"); err != nil {
-		if os.Getenv("PARTD_REQUIRE_ALL") != "" {
-			t.Fatal("PARTD_REQUIRE_ALL is set, but: ", err)
-		}
-		t.Skip(err)
-	}
-	l, r := joinInputs(600, 4)
-	lines := func(name string, rows [][]string) string {
-		var text []string
-		slices.SortFunc(rows[1:], slices.Compare)
-		for _, r := range rows[1:] {
-			if r[0] != "" { // the join of coreutils would match empty keys
-				text = append(text, r[0]+";"+r[1]+"\n")
-			}
-		}
-		file := filepath.Join(t.TempDir(), name)
-		if err := os.WriteFile(file, []byte(strings.Join(text, "")), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return file
-	}
-	left, right := lines("l.txt", l), lines("r.txt", r)
-	for kind, flags := range map[string][]string{"inner": nil, "left": {"-a1", "-o0,1.2,2.2"}, "full": {"-a1", "-a2", "-o0,1.2,2.2"}, "anti": {"-v1"}} {
-		cmd := exec.Command("join", append(flags, "-t;", left, right)...)
-		cmd.Env = append(os.Environ(), "LC_ALL=C")
-		want, err := cmd.Output()
-		if err != nil {
-			t.Fatal(err)
-		}
-		got, err := program(t, "join", "--on", "1", "--sep", ";", "--how", kind, left, right).Output()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if sorted := func(b []byte) []string { s := strings.Split(string(b), "\n"); slices.Sort(s); return s }; !slices.Equal(sorted(got), sorted(want)) {
-			t.Errorf("%s: the lines differ: partd join writes %d bytes, and coreutils' join %d", kind, len(got), len(want))
-		}
-	}
-}
-
 // TestJoinWithinMemory checks the memory and the engine of joins whose left file is larger than --memory. The first
 // right file fits in a hash table. The second does not quite fit, which partd notices only while reading it. The third is as
 // large as the left file. One key has half of the left file's rows, and each join yields 4 million pairs.

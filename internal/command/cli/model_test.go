@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/csv"
 	"errors"
@@ -10,7 +9,6 @@ import (
 	"math"
 	"math/big"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -236,42 +234,5 @@ func TestSplitModel(t *testing.T) {
 		if got := readCSV(t, filepath.Join(dir, key+".csv")); !slices.EqualFunc(got[1:], rows, slices.Equal) {
 			t.Errorf("the file of key %s has %d rows, want the %d rows of the input", key, len(got)-1, len(rows))
 		}
-	}
-}
-
-// TestGroupPython compares the groups of real data with those that a Python program computes.
-func TestGroupPython(t *testing.T) {
-	python, err := exec.LookPath("python3")
-	if err != nil {
-		if os.Getenv("PARTD_REQUIRE_ALL") != "" {
-			t.Fatal("PARTD_REQUIRE_ALL is set, but this test needs python3")
-		}
-		t.Skip("this test needs python3")
-	}
-	file, err := filepath.Abs("../../../testdata/birdstrikes.csv")
-	if err != nil {
-		t.Fatal(err)
-	}
-	const script = `
-import csv, math, sys
-groups = {}
-for row in csv.DictReader(open(sys.argv[1], newline="")):
-    groups.setdefault(row["Origin State"], []).append(row)
-out = csv.writer(sys.stdout, lineterminator="\n")
-for key in sorted(groups, key=str.encode):
-    rows = groups[key]
-    cost = [int(r["Cost Total $"]) for r in rows if r["Cost Total $"]]
-    out.writerow([key, len(rows), sum(cost), min(cost), max(cost), len({r["Wildlife Size"] for r in rows if r["Wildlife Size"]}),
-                  rows[0]["Airport Name"], ";".join(r["Flight Date"] for r in rows)])
-`
-	want, err := exec.Command(python, "-c", script, file).Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	got := outputRows(t, "group", "--by", "Origin State", "--agg",
-		"count,sum(Cost Total $),min(Cost Total $),max(Cost Total $),distinct(Wildlife Size),first(Airport Name),list(Flight Date)", file)
-	wanted, err := csv.NewReader(bytes.NewReader(want)).ReadAll()
-	if err != nil || len(wanted) < 20 || !slices.EqualFunc(got, wanted, slices.Equal) {
-		t.Errorf("the %d groups differ from Python's %d groups (%v)", len(got), len(wanted), err)
 	}
 }

@@ -3,10 +3,8 @@ package cli
 import (
 	"bytes"
 	"encoding/csv"
-	"encoding/json"
 	"errors"
 	"io"
-	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -19,64 +17,6 @@ import (
 	"github.com/go-partd/partd/internal/command/cliutil"
 	"github.com/go-partd/partd/internal/testutil/benchdata"
 )
-
-// TestBirdstrikes compares the row counts that the README's first command finds with those of an independent CSV
-// reader.
-func TestBirdstrikes(t *testing.T) {
-	input, err := filepath.Abs("../../../testdata/birdstrikes.csv")
-	if err != nil {
-		t.Fatal(err)
-	}
-	f, err := os.Open(input)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	rows, err := csv.NewReader(f).ReadAll()
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := map[string]int{}
-	for _, row := range rows[1:] {
-		want[row[5]]++
-	}
-
-	shuffle := program(t, "shuffle", "--by", "Origin State", input)
-	if out, err := shuffle.CombinedOutput(); err != nil {
-		t.Fatalf("partd shuffle: %v\n%s", err, out)
-	}
-	run := func(args ...string) []byte {
-		cmd := program(t, args...)
-		cmd.Dir = shuffle.Dir
-		out, err := cmd.Output()
-		if err != nil {
-			t.Fatalf("partd %s: %v", args, err)
-		}
-		return out
-	}
-	got := map[string]int{}
-	for dec := json.NewDecoder(bytes.NewReader(run("keys", "--json"))); ; {
-		var k struct{ Key string }
-		if err := dec.Decode(&k); err == io.EOF {
-			break
-		} else if err != nil {
-			t.Fatal(err)
-		}
-		stored, err := csv.NewReader(bytes.NewReader(run("get", "--", k.Key))).ReadAll()
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, row := range stored {
-			if row[5] != k.Key {
-				t.Fatalf("key %q has the row %q, want the key in its column 5", k.Key, row)
-			}
-		}
-		got[k.Key] = len(stored)
-	}
-	if len(want) < 20 || !maps.Equal(got, want) {
-		t.Errorf("counts per state:\n got %v\nwant %v", got, want)
-	}
-}
 
 // TestShuffleLargerThanMemory shuffles a file that is much larger than --memory to two kinds of stores or, if
 // PARTD_ALL_LAYERS is set, four. Both random pairs have a log, a directory of files, and a buffer. Each key must have the rows that an independent reader finds, in order. The shuffle reuses its input

@@ -68,39 +68,6 @@ func flipBit(t *testing.T, path string, offset int) (undo func()) {
 	return func() { write(data) }
 }
 
-// TestVerifyFindsFlippedBits checks that partd verify detects a flipped bit anywhere in the files that a closed store
-// needs, and names the file.
-func TestVerifyFindsFlippedBits(t *testing.T) {
-	dir, _ := smallStores(t)
-	if v, code, text := verify(t, dir); code != cliutil.ExitOK || !v.OK || v.Keys != 3 || v.Bytes != 2*(120_000+9) {
-		t.Fatalf("verify of an intact store = %+v, exit code %d, %s", v, code, text)
-	}
-	for pattern, step := range map[string]int{"MANIFEST": 11, "seg-*": 131, "blob-*": 9973} {
-		paths, err := filepath.Glob(filepath.Join(dir, pattern))
-		if err != nil || len(paths) != 1 {
-			t.Fatalf("the pattern %s matches %v, error %v; want one file", pattern, paths, err)
-		}
-		info, err := os.Stat(paths[0])
-		if err != nil {
-			t.Fatal(err)
-		}
-		for offset := 0; offset < int(info.Size()); offset += step {
-			undo := flipBit(t, paths[0], offset)
-			v, code, text := verify(t, dir)
-			undo()
-			if code != cliutil.ExitFailed || v.OK || len(v.Damage) == 0 || v.Damage[0].File != paths[0] || !strings.Contains(text, paths[0]) {
-				t.Errorf("after a bit flip in byte %d of %s, verify = %+v, exit code %d, %s; want exit code 1 and damage in this file", offset, pattern, v, code, text)
-			}
-			if pattern != "MANIFEST" && offset > 32 && (v.Damage[0].Offset == nil || *v.Damage[0].Offset > int64(offset)) {
-				t.Errorf("after a bit flip in byte %d of %s, verify reports the wrong offset: %s", offset, pattern, text)
-			}
-		}
-	}
-	if v, code, text := verify(t, dir); code != cliutil.ExitOK {
-		t.Errorf("after all bits were restored, verify = %+v, %s", v, text)
-	}
-}
-
 // TestVerifyFindsAllDamage checks that damage in one place does not hide damage in another.
 func TestVerifyFindsAllDamage(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "store")
@@ -140,39 +107,6 @@ func TestVerifyFindsAllDamage(t *testing.T) {
 	}
 }
 
-// TestVerifyWriteAhead checks that verify reports a damaged record in a write-ahead file if other records follow it.
-// It must ignore a damaged last record, because a kill can cut off the last record.
-func TestVerifyWriteAhead(t *testing.T) {
-	_, dir := smallStores(t)
-	v, code, text := verify(t, dir)
-	if code != cliutil.ExitOK || v.Keys != 3 {
-		t.Fatalf("verify of an intact store = %+v, exit code %d, %s", v, code, text)
-	}
-	wal := filepath.Join(dir, "wal-0")
-	data, err := os.ReadFile(wal)
-	if err != nil {
-		t.Fatal(err)
-	}
-	first, last := bytes.Index(data, []byte("first")), bytes.LastIndex(data, []byte("last"))
-	if first < 0 || last < first {
-		t.Fatalf("the write-ahead file has the records at %d and %d, want valid offsets in this order", first, last)
-	}
-	undo := flipBit(t, wal, first)
-	v, code, text = verify(t, dir)
-	if code != cliutil.ExitFailed || len(v.Damage) != 1 || v.Damage[0].File != wal || v.Damage[0].Offset == nil || *v.Damage[0].Offset != 64 {
-		t.Errorf("with a damaged first record, verify = %+v, exit code %d, %s; want damage at offset 64", v, code, text)
-	}
-	undo()
-	undo = flipBit(t, wal, last)
-	if v, code, text = verify(t, dir); code != cliutil.ExitOK || v.Bytes != 2*(120_000+5) {
-		t.Errorf("with a damaged last record, verify = %+v, exit code %d, %s; want no damage", v, code, text)
-	}
-	undo()
-	if v, code, text = verify(t, dir); code != cliutil.ExitOK || v.Bytes != 2*(120_000+9) {
-		t.Errorf("verify changed the store: it now returns %+v, exit code %d, %s", v, code, text)
-	}
-}
-
 // TestReadersOfLog checks that several processes can read a log store at the same time. While one process has the store
 // open for writing, other processes cannot open it, and their error must name the first process.
 func TestReadersOfLog(t *testing.T) {
@@ -203,36 +137,6 @@ func TestReadersOfLog(t *testing.T) {
 	}
 	if err := partd.Close(t.Context(), writer); err != nil {
 		t.Fatal(err)
-	}
-}
-
-// TestReadAfterKill checks that commands read the data that a killed process left, even if it is too large for memory.
-func TestReadAfterKill(t *testing.T) {
-	dir, killed := filepath.Join(t.TempDir(), "store"), filepath.Join(t.TempDir(), "killed")
-	store, err := stores.Open(t.Context(), "log:"+dir+"?memory=32MiB")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := partd.Close(t.Context(), store); err != nil {
-			t.Error(err)
-		}
-	}()
-	value := bytes.Repeat([]byte("v"), 50_000)
-	const pieces = 200
-	for range pieces {
-		if err := store.Append(t.Context(), partd.Entry{Key: "key", Value: value}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := os.CopyFS(killed, os.DirFS(dir)); err != nil {
-		t.Fatal(err)
-	}
-	for _, memory := range []string{"", "?memory=4MiB"} {
-		out, err := program(t, "get", "--store", "log:"+killed+memory, "key").Output()
-		if err != nil || len(out) != pieces*len(value) {
-			t.Errorf("get with options %q returns %d bytes, %v, want %d bytes", memory, len(out), err, pieces*len(value))
-		}
 	}
 }
 

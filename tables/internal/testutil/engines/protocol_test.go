@@ -459,34 +459,6 @@ func TestStagedTable(t *testing.T) {
 	}
 }
 
-// TestTransactions checks that a transaction changes either all of its tables or none.
-func TestTransactions(t *testing.T) {
-	t.Parallel()
-	s := serve(t)
-	s.mustNamespace("a")
-	s.mustTable("a", "x")
-	s.mustTable("a", "y")
-	change := func(name string, requirements ...any) any {
-		return map[string]any{"identifier": map[string]any{"namespace": []string{"a"}, "name": name}, "requirements": append([]any{}, requirements...), "updates": []any{setProperty("both", name)}}
-	}
-	commit := func(changes ...any) answer {
-		return s.send("POST", "/v1/transactions/commit", map[string]any{"table-changes": changes})
-	}
-	both := func() string {
-		x, y := s.send("GET", tablePath("a", "x"), nil), s.send("GET", tablePath("a", "y"), nil)
-		return x.text("metadata", "properties", "both") + y.text("metadata", "properties", "both")
-	}
-	if a := commit(change("x"), change("y", requirementOf("assert-current-schema-id", "current-schema-id", 9))); a.code != 409 || both() != "" {
-		t.Errorf("one requirement fails: got %d %s, properties %q, want status 409 and no property", a.code, a.raw, both())
-	}
-	if a := commit(change("x"), change("gone")); a.code != 404 || both() != "" {
-		t.Errorf("one table is missing: got %d %s, properties %q, want status 404 and no property", a.code, a.raw, both())
-	}
-	if a := commit(change("x"), change("y", requirementOf("assert-current-schema-id", "current-schema-id", 0))); a.code != 204 || a.raw != "" || both() != "xy" {
-		t.Errorf("all requirements hold: got %d %s, properties %q, want status 204 and both properties", a.code, a.raw, both())
-	}
-}
-
 // TestUnauthorized checks that a request without a valid token learns nothing.
 func TestUnauthorized(t *testing.T) {
 	t.Parallel()
