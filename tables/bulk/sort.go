@@ -41,7 +41,7 @@ func Sort(ctx context.Context, r array.RecordReader, o *SortOptions) (array.Reco
 	}
 	read := int64(0)
 	in := sorted.Input{
-		Keys: withKeys.positions, Memory: memory / 6, Size: util.TotalRecordSize,
+		Keys: withKeys.positions, Memory: memory / 48, Keep: memory * 5 / 8, Size: util.TotalRecordSize,
 		Batches: arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 			read += b.NumRows()
 			b, err := schema.Convert(b, plain)
@@ -54,7 +54,7 @@ func Sort(ctx context.Context, r array.RecordReader, o *SortOptions) (array.Reco
 	}
 	return arrowsafe.Reader(columns, func(yield func(arrow.RecordBatch, error) bool) {
 		written := int64(0)
-		for b, err := range sorted.Sort(ctx, sorted.All, in) {
+		for b, err := range sorted.Ahead(sorted.Sort(ctx, sorted.All, in)) {
 			if err != nil {
 				yield(nil, fmt.Errorf("bulk: sort: %w", err))
 				return

@@ -208,3 +208,40 @@ func background[T any](f func() (T, error)) (wait func() (T, error)) {
 	}()
 	return wait
 }
+
+// Ahead yields batches, and prepares the next two in a goroutine in the meantime.
+func Ahead(rows Batches) Batches {
+	type item struct {
+		batch arrow.RecordBatch
+		err   error
+	}
+	return func(yield func(arrow.RecordBatch, error) bool) {
+		items, stopped := make(chan item, 1), make(chan struct{})
+		go func() {
+			defer close(items)
+			for b, err := range rows {
+				select {
+				case items <- item{b, err}:
+				case <-stopped:
+					if b != nil {
+						b.Release()
+					}
+					return
+				}
+			}
+		}()
+		defer func() {
+			close(stopped)
+			for i := range items {
+				if i.batch != nil {
+					i.batch.Release()
+				}
+			}
+		}()
+		for i := range items {
+			if !yield(i.batch, i.err) || i.err != nil {
+				return
+			}
+		}
+	}
+}
