@@ -270,7 +270,7 @@ func (in *Input) openParquet(f *os.File) (reader *pqarrow.FileReader, columns *a
 		}
 	}
 	open := func() (reader *pqarrow.FileReader, err error) {
-		reader, err = pqarrow.NewFileReader(parquetFile, pqarrow.ArrowReadProperties{BatchSize: batchRows, Parallel: true}, memory.DefaultAllocator)
+		reader, err = pqarrow.NewFileReader(parquetFile, pqarrow.ArrowReadProperties{BatchSize: batchRows}, memory.DefaultAllocator)
 		if err == nil && columns == nil {
 			columns, err = reader.Schema()
 		}

@@ -1,6 +1,8 @@
 package sorted
 
 import (
+	"sync/atomic"
+
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
@@ -158,6 +160,8 @@ type offHeap struct{}
 
 const minOffHeap = 1 << 20 // smaller buffers are in the heap
 
+var offHeapBytes atomic.Int64 // bytes in use, for tests
+
 func (offHeap) Allocate(n int) []byte {
 	if n < minOffHeap {
 		return memory.DefaultAllocator.Allocate(n)
@@ -166,6 +170,7 @@ func (offHeap) Allocate(n int) []byte {
 	if err != nil {
 		panic(err) // Arrow's Concatenate returns it
 	}
+	offHeapBytes.Add(int64(n))
 	return b
 }
 
@@ -181,6 +186,7 @@ func (o offHeap) Reallocate(n int, b []byte) []byte {
 
 func (offHeap) Free(b []byte) {
 	if cap(b) >= minOffHeap {
+		offHeapBytes.Add(-int64(cap(b)))
 		offheap.Release(b[:cap(b)])
 	}
 }

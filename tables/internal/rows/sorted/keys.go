@@ -210,7 +210,9 @@ func (c *values[T]) setWords(rows []entry, depth int) {
 	}
 }
 
-func (c *values[T]) isComplete(w uint64, depth int) bool { return w == 0 && depth == 0 || c.complete(w, depth) }
+func (c *values[T]) isComplete(w uint64, depth int) bool {
+	return w == 0 && depth == 0 || c.complete(w, depth)
+}
 
 func alwaysComplete(uint64, int) bool { return true }
 
