@@ -47,7 +47,7 @@ func Sort(ctx context.Context, r array.RecordReader, o *SortOptions) (array.Reco
 	}
 	read := int64(0)
 	in := sorted.Input{
-		Keys: withKeys.positions, Memory: memory / 6, Size: util.TotalRecordSize,
+		Keys: withKeys.positions, Memory: max(memory/32, 4<<20), Keep: memory*5/8 - minMemory/2, Size: util.TotalRecordSize,
 		Batches: arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 			read += b.NumRows()
 			b, err := schema.Convert(b, plain)
@@ -60,7 +60,7 @@ func Sort(ctx context.Context, r array.RecordReader, o *SortOptions) (array.Reco
 	}
 	return arrowsafe.Reader(columns, func(yield func(arrow.RecordBatch, error) bool) {
 		written := int64(0)
-		for b, err := range sorted.Sort(ctx, rule, in) {
+		for b, err := range sorted.Ahead(sorted.Sort(ctx, rule, in)) {
 			if err != nil {
 				yield(nil, fmt.Errorf("bulk: sort: %w", err))
 				return

@@ -27,7 +27,7 @@ func NewWriter(f Format, w io.Writer, schema *arrow.Schema, stream bool) (Writer
 	case JSONL:
 		return newJSONWriter(w, schema)
 	case Parquet:
-		return parquetfile.NewWriter(w, schema)
+		return parquetfile.NewFast(w, schema)
 	case Arrow:
 		if stream {
 			return ipc.NewWriter(w, ipc.WithSchema(schema)), nil

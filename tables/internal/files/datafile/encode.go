@@ -48,7 +48,7 @@ type chunk struct{ group, leaf int }
 
 var arrowProperties = pqarrow.NewArrowWriterProperties()
 
-func newEncoder(out io.Writer, columns *arrow.Schema, compressAll bool) (e *encoder, err error) {
+func newEncoder(out io.Writer, columns *arrow.Schema, compressAll bool, options ...pqfile.WriteOption) (e *encoder, err error) {
 	initial := []parquet.WriterProperty{parquet.WithPageIndexEnabled(true), parquet.WithStoreDecimalAsInteger(true)}
 	e = &encoder{compressAll: compressAll, properties: parquet.NewWriterProperties(initial...), buffer: &tailBuffer{Writer: out}, nans: map[int]int64{}}
 	if e.columns, err = pqarrow.ToParquet(columns, e.properties, arrowProperties); err != nil {
@@ -58,7 +58,7 @@ func newEncoder(out io.Writer, columns *arrow.Schema, compressAll bool) (e *enco
 		e.nested, err = pqarrow.NewFileWriter(columns, e.buffer, e.properties, arrowProperties)
 		return e, err
 	}
-	e.flat, err = pqfile.NewParquetWriterWithError(e.buffer, e.columns.Root(), pqfile.WithWriterProps(e.properties))
+	e.flat, err = pqfile.NewParquetWriterWithError(e.buffer, e.columns.Root(), append(options, pqfile.WithWriterProps(e.properties))...)
 	return e, err
 }
 

@@ -13,7 +13,6 @@ import (
 
 	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
-	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 
 type writer struct {
@@ -25,11 +24,9 @@ type writer struct {
 	columns   *iceberg.Schema // the columns to write; prepare replaces their names with the names in files
 	arrow     *arrow.Schema
 
-	groupRows, groupBytes, fileBytes int64
-	compressAll                      bool // compress every column with zstd
-
-	pending     []arrow.RecordBatch // rows of the next row group
-	rows, bytes int64               // number and size of the pending rows
+	groups      rowGroups
+	fileBytes   int64
+	compressAll bool // compress every column with zstd
 
 	path   string           // path of the open file
 	output iceio.FileWriter // nil if no file is open
@@ -43,8 +40,8 @@ const maxGroupBytes = 1 << 30
 func (w *writer) prepare() (err error) {
 	properties := w.table.Properties()
 	// Another program may have set a value below 1.
-	w.groupRows = max(int64(properties.GetInt(table.ParquetRowGroupLimitKey, table.ParquetRowGroupLimitDefault)), 1)
-	w.groupBytes = min(int64(properties.GetInt(table.ParquetRowGroupSizeBytesKey, int(table.ParquetRowGroupSizeBytesDefault))), maxGroupBytes)
+	w.groups.maxRows = max(int64(properties.GetInt(table.ParquetRowGroupLimitKey, table.ParquetRowGroupLimitDefault)), 1)
+	w.groups.maxBytes = min(int64(properties.GetInt(table.ParquetRowGroupSizeBytesKey, int(table.ParquetRowGroupSizeBytesDefault))), maxGroupBytes)
 	switch properties.Get(table.ParquetCompressionKey, "") {
 	case "zstd", "gzip", "brotli": // codecs that are slower than Snappy
 		w.compressAll = true
@@ -63,35 +60,14 @@ func (w *writer) prepare() (err error) {
 }
 
 // add adds the rows of a batch, and releases the batch.
-func (w *writer) add(b arrow.RecordBatch) error {
-	defer b.Release()
-	if b.NumRows() == 0 {
-		return nil
-	}
-	rowBytes := max(SizeOf(b)/b.NumRows(), 1)
-	for start := int64(0); start < b.NumRows(); {
-		n := min(b.NumRows()-start, w.groupRows-w.rows, max((w.groupBytes-w.bytes)/rowBytes, 1))
-		w.pending = append(w.pending, b.NewSlice(start, start+n))
-		start, w.rows, w.bytes = start+n, w.rows+n, w.bytes+n*rowBytes
-		if w.rows >= w.groupRows || w.bytes >= w.groupBytes {
-			if err := w.flush(); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
+func (w *writer) add(b arrow.RecordBatch) error { return w.groups.add(b, w.flush) }
 
 func (w *writer) flush() (err error) {
-	if w.rows == 0 {
-		return nil
-	}
 	if err := canceled.Err(w.ctx); err != nil {
 		return err
 	}
-	joined, err := take.Concat(w.pending)
-	w.release()
-	if err != nil {
+	joined, err := w.groups.join()
+	if joined == nil || err != nil {
 		return err
 	}
 	defer joined.Release()
@@ -115,11 +91,6 @@ func (w *writer) flush() (err error) {
 		return w.close()
 	}
 	return nil
-}
-
-func (w *writer) release() {
-	take.Release(w.pending)
-	w.pending, w.rows, w.bytes = nil, 0, 0
 }
 
 func (w *writer) openFile() (err error) {
@@ -154,7 +125,7 @@ func (w *writer) close() error {
 
 // abort closes the open file after an error. The caller must remove all written files, including this one.
 func (w *writer) abort() {
-	w.release()
+	w.groups.release()
 	if w.output != nil {
 		_ = w.output.Close()
 	}

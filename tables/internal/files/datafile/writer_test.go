@@ -23,8 +23,8 @@ func TestInvalidGroupSize(t *testing.T) {
 		if err := w.prepare(); err != nil {
 			t.Fatal(err)
 		}
-		if w.groupRows < 1 || w.groupBytes > 1<<30 {
-			t.Errorf("setting %s: groups have %d rows and %d bytes, want at least 1 row and at most 1 GiB", n, w.groupRows, w.groupBytes)
+		if w.groups.maxRows < 1 || w.groups.maxBytes > 1<<30 {
+			t.Errorf("setting %s: groups have %d rows and %d bytes, want at least 1 row and at most 1 GiB", n, w.groups.maxRows, w.groups.maxBytes)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -17,6 +18,14 @@ import (
 // column is a key column of a batch. Nulls come before all values, and NaN before all numbers.
 type column interface {
 	compare(i int, other column, j int) int
+
+	// A value consists of words that sort like the values do: a value with a smaller word at depth 0 comes before the
+	// others, and so does, of values with equal words up to some depth, one with a smaller word at the next depth.
+
+	word(i int) uint64 // the word of value i at depth 0
+	setWords(rows []entry, depth int)
+	// isComplete reports whether values are equal if their words are equal up to depth, where the word is w.
+	isComplete(w uint64, depth int) bool
 }
 
 type keys []column
@@ -77,17 +86,22 @@ func keyColumn(a arrow.Array) column {
 	case *array.Int8:
 		return widen(a, a.Int8Values())
 	case *array.Float32:
-		return &values[float32]{a, cmp.Compare[float32]}
+		return &values[float32]{a, cmp.Compare[float32], func(v float32, _ int) uint64 { return floatWord(float64(v)) }, alwaysComplete}
 	case *array.Float64:
-		return &values[float64]{a, cmp.Compare[float64]}
+		return &values[float64]{a, cmp.Compare[float64], func(v float64, _ int) uint64 { return floatWord(v) }, alwaysComplete}
 	case *array.String, *array.LargeString:
-		return &values[string]{a.(valueArray[string]), cmp.Compare[string]}
+		return &values[string]{a.(valueArray[string]), cmp.Compare[string], textWord[string], isWholeText}
 	case *array.Binary, *array.LargeBinary, *array.FixedSizeBinary:
-		return &values[[]byte]{a.(valueArray[[]byte]), bytes.Compare}
+		return &values[[]byte]{a.(valueArray[[]byte]), bytes.Compare, textWord[[]byte], isWholeText}
 	case *array.Decimal128:
-		return &values[decimal128.Num]{a, decimal128.Num.Cmp}
+		return &values[decimal128.Num]{a, decimal128.Num.Cmp, decimalWord, isWholeDecimal}
 	case *array.Boolean:
-		return &values[bool]{a, CompareBools}
+		return &values[bool]{a, CompareBools, func(v bool, _ int) uint64 {
+			if v {
+				return 2
+			}
+			return 1
+		}, alwaysComplete}
 	}
 	return nil
 }
@@ -140,9 +154,30 @@ func (c *ints) compare(i int, other column, j int) int {
 	return cmp.Compare(c.values[i], o.values[j])
 }
 
+func (c *ints) word(i int) uint64 {
+	if c.NullN() > 0 && c.IsNull(i) {
+		return 0
+	}
+	return max(uint64(c.values[i])^1<<63, 1)
+}
+
+func (c *ints) setWords(rows []entry, depth int) {
+	for i, r := range rows {
+		rows[i].word = c.word(int(r.row))
+		if depth > 0 {
+			rows[i].word = uint64(c.values[r.row]) ^ 1<<63
+		}
+	}
+}
+
+// isComplete returns false for the word that the smallest two numbers share.
+func (c *ints) isComplete(w uint64, depth int) bool { return w != 1 || depth > 0 }
+
 type values[T any] struct {
 	array         valueArray[T]
 	compareValues func(a, b T) int
+	wordOf        func(v T, depth int) uint64 // at depth 0, it returns at least 1, because 0 is the word of nulls
+	complete      func(w uint64, depth int) bool
 }
 
 type valueArray[T any] interface {
@@ -156,6 +191,77 @@ func (c *values[T]) compare(i int, other column, j int) int {
 		return n
 	}
 	return c.compareValues(c.array.Value(i), o.array.Value(j))
+}
+
+func (c *values[T]) word(i int) uint64 {
+	if c.array.NullN() > 0 && c.array.IsNull(i) {
+		return 0
+	}
+	return c.wordOf(c.array.Value(i), 0)
+}
+
+func (c *values[T]) setWords(rows []entry, depth int) {
+	for i, r := range rows {
+		if depth == 0 {
+			rows[i].word = c.word(int(r.row))
+		} else {
+			rows[i].word = c.wordOf(c.array.Value(int(r.row)), depth)
+		}
+	}
+}
+
+func (c *values[T]) isComplete(w uint64, depth int) bool {
+	return w == 0 && depth == 0 || c.complete(w, depth)
+}
+
+func alwaysComplete(uint64, int) bool { return true }
+
+func floatWord(v float64) uint64 {
+	bits := math.Float64bits(v)
+	switch {
+	case v != v:
+		return 1
+	case v == 0:
+		return 1 << 63 // -0 equals 0
+	case bits>>63 == 1:
+		return ^bits
+	}
+	return bits | 1<<63
+}
+
+// textWord returns seven bytes of a text, and then one more than their number, or 9 if further bytes follow.
+func textWord[T string | []byte](text T, depth int) uint64 {
+	text = text[7*depth:]
+	w := uint64(min(len(text), 8) + 1)
+	if len(text) >= 8 {
+		return w | uint64(text[0])<<56 | uint64(text[1])<<48 | uint64(text[2])<<40 | uint64(text[3])<<32 | uint64(text[4])<<24 | uint64(text[5])<<16 | uint64(text[6])<<8
+	}
+	for i := range len(text) {
+		w |= uint64(text[i]) << (56 - 8*i)
+	}
+	return w
+}
+
+func isWholeText(w uint64, _ int) bool { return byte(w) != 9 }
+
+// decimalWord returns a decimal as a 64-bit number if it is one, and otherwise the smallest or the largest number. The
+// words at depths 1 and 2 are all bits of the decimal.
+func decimalWord(v decimal128.Num, depth int) uint64 {
+	switch {
+	case depth == 2:
+		return v.LowBits()
+	case depth == 1:
+		return uint64(v.HighBits()) ^ 1<<63
+	case v.HighBits() == int64(v.LowBits())>>63:
+		return max(v.LowBits()^1<<63, 1)
+	case v.Sign() < 0:
+		return 1
+	}
+	return math.MaxUint64
+}
+
+func isWholeDecimal(w uint64, depth int) bool {
+	return depth == 2 || depth == 0 && w != 1 && w != math.MaxUint64
 }
 
 // KeysInOrder reports whether AppendKey's keys for a stored type sort like the values.

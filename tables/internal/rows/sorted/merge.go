@@ -1,7 +1,6 @@
 package sorted
 
 import (
-	"container/heap"
 	"context"
 	"iter"
 	"slices"
@@ -51,6 +50,7 @@ type block struct {
 	batch    arrow.RecordBatch
 	keys     keys
 	rowBytes int64
+	slot     int // index of the batch in output.batches
 }
 
 // cursor is the current row of a source.
@@ -60,27 +60,57 @@ type cursor struct {
 	next func() (arrow.RecordBatch, error, bool)
 	stop func()
 	*block
-	row int
+	row  int
+	word uint64 // the first word of the current row
+}
+
+func (c *cursor) moveTo(row int) { c.row, c.word = row, c.keys[0].word(row) }
+
+// precedes reports whether a row of c, with the given first word, comes before o's current row.
+func (c *cursor) precedes(row int, word uint64, o *cursor) bool {
+	if word != o.word {
+		return word < o.word
+	}
+	n := 0
+	if len(c.keys) > 1 || !c.keys[0].isComplete(word, 0) {
+		n = c.keys.compare(row, o.keys, o.row)
+	}
+	return n < 0 || n == 0 && c.rank < o.rank
 }
 
 // cursors is a heap, ordered by the current rows.
 type cursors []*cursor
 
-func (c cursors) Len() int           { return len(c) }
-func (c cursors) Swap(i, j int)      { c[i], c[j] = c[j], c[i] }
-func (c *cursors) Push(x any)        { *c = append(*c, x.(*cursor)) }
-func (c cursors) Less(i, j int) bool { return c[i].precedes(c[i].row, c[j]) }
+func (c cursors) less(i, j int) bool { return c[i].precedes(c[i].row, c[i].word, c[j]) }
 
-func (c *cursors) Pop() any {
-	last := (*c)[len(*c)-1]
-	*c = (*c)[:len(*c)-1]
-	return last
+// add adds a cursor to the heap.
+func (c *cursors) add(added *cursor) {
+	*c = append(*c, added)
+	h := *c
+	for i := len(h) - 1; i > 0 && h.less(i, (i-1)/2); i = (i - 1) / 2 {
+		h[i], h[(i-1)/2] = h[(i-1)/2], h[i]
+	}
 }
 
-// precedes reports whether a row of c comes before o's current row.
-func (c *cursor) precedes(row int, o *cursor) bool {
-	n := c.keys.compare(row, o.keys, o.row)
-	return n < 0 || n == 0 && c.rank < o.rank
+// fix restores the order after the first cursor has moved.
+func (c cursors) fix() {
+	for i, child := 0, 1; child < len(c); i, child = child, 2*child+1 {
+		if child+1 < len(c) && c.less(child+1, child) {
+			child++
+		}
+		if !c.less(child, i) {
+			return
+		}
+		c[i], c[child] = c[child], c[i]
+	}
+}
+
+// removeFirst removes the first cursor.
+func (c *cursors) removeFirst() {
+	last := len(*c) - 1
+	(*c)[0] = (*c)[last]
+	*c = (*c)[:last]
+	c.fix()
 }
 
 // advance moves to the next nonempty batch, and reports whether there is one.
@@ -103,7 +133,8 @@ func (c *cursor) advance() (bool, error) {
 			batch.Release()
 			return false, err
 		}
-		c.block, c.row = &block{batch, k, rowBytes(batch)}, 0
+		c.block = &block{batch: batch, keys: k, rowBytes: rowBytes(batch)}
+		c.moveTo(0)
 		return true, nil
 	}
 }
@@ -130,7 +161,7 @@ func (m *merge) openDue() error {
 		c.next, c.stop = iter.Pull2(c.Batches)
 		ok, err := c.advance()
 		if ok {
-			heap.Push(&m.open, c)
+			m.open.add(c)
 			continue
 		}
 		if c.stop(); err != nil {
@@ -165,9 +196,9 @@ func (m *merge) run(ctx context.Context) error {
 		if err := m.applyRule(c, end); err != nil {
 			return err
 		}
-		c.row = end
 		if int64(end) < c.batch.NumRows() {
-			heap.Fix(&m.open, 0)
+			c.moveTo(end)
+			m.open.fix()
 			continue
 		}
 		ok, err := c.advance()
@@ -175,10 +206,10 @@ func (m *merge) run(ctx context.Context) error {
 			return err
 		}
 		if ok {
-			heap.Fix(&m.open, 0)
+			m.open.fix()
 		} else {
 			c.stop()
-			heap.Pop(&m.open)
+			m.open.removeFirst()
 		}
 	}
 	return nil
@@ -189,13 +220,13 @@ func (m *merge) run(ctx context.Context) error {
 func (m *merge) runEnd(c *cursor) int {
 	var nextCursor *cursor
 	for i := 1; i < min(3, len(m.open)); i++ {
-		if o := m.open[i]; nextCursor == nil || o.precedes(o.row, nextCursor) {
-			nextCursor = o
+		if nextCursor == nil || m.open.less(i, 1) {
+			nextCursor = m.open[i]
 		}
 	}
 	n := int(c.batch.NumRows())
 	inRun := func(row int) bool {
-		if nextCursor != nil && !c.precedes(row, nextCursor) {
+		if nextCursor != nil && !c.precedes(row, c.keys[0].word(row), nextCursor) {
 			return false
 		}
 		return len(m.pending) == 0 || c.firstKeyAt(row) < m.pending[0].Bounds.Lowest

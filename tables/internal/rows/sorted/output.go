@@ -1,6 +1,8 @@
 package sorted
 
 import (
+	"math"
+
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/util"
 
@@ -17,30 +19,33 @@ const (
 // output collects runs of rows and yields them as joined batches.
 type output struct {
 	yield   func(arrow.RecordBatch, error) bool
-	stopped bool // yield returned false
+	stopped bool                // yield returned false
+	batches []arrow.RecordBatch // output holds references to them until drop
 	runs    []run
 	rows    int
 	bytes   int64
 	minRows int // minimum rows of the next joined batch
 }
 
-type run struct {
-	batch    arrow.RecordBatch // output holds a reference to it until drop
-	from, to int
-}
+// run is adjacent rows of one of output's batches.
+type run struct{ slot, from, to int }
 
 // add adds rows [from, to) of a block. It yields the collected rows if there are enough.
 func (o *output) add(b *block, from, to int) error {
-	if last := len(o.runs) - 1; last >= 0 && o.runs[last].batch == b.batch && o.runs[last].to == from {
-		o.runs[last].to = to
-	} else {
-		if to-from >= minDirectRun {
-			if err := o.flush(); err != nil || o.stopped {
-				return err
-			}
+	if to-from >= minDirectRun && !o.continues(b, from) {
+		if err := o.flush(); err != nil || o.stopped {
+			return err
 		}
+	}
+	if b.slot >= len(o.batches) || o.batches[b.slot] != b.batch {
 		b.batch.Retain()
-		o.runs = append(o.runs, run{b.batch, from, to})
+		b.slot = len(o.batches)
+		o.batches = append(o.batches, b.batch)
+	}
+	if o.continues(b, from) {
+		o.runs[len(o.runs)-1].to = to
+	} else {
+		o.runs = append(o.runs, run{b.slot, from, to})
 	}
 	o.rows += to - from
 	o.bytes += int64(to-from) * b.rowBytes
@@ -51,6 +56,12 @@ func (o *output) add(b *block, from, to int) error {
 	return nil
 }
 
+// continues reports whether row from of a block comes directly after the last collected row.
+func (o *output) continues(b *block, from int) bool {
+	last := len(o.runs) - 1
+	return last >= 0 && o.runs[last].to == from && o.batches[o.runs[last].slot] == b.batch
+}
+
 func (o *output) flush() error {
 	if len(o.runs) == 0 || o.stopped {
 		return nil
@@ -58,9 +69,9 @@ func (o *output) flush() error {
 	var batch arrow.RecordBatch
 	var err error
 	if len(o.runs) == 1 {
-		batch = o.runs[0].batch.NewSlice(int64(o.runs[0].from), int64(o.runs[0].to))
+		batch = o.batches[0].NewSlice(int64(o.runs[0].from), int64(o.runs[0].to))
 	} else {
-		batch, err = joinRuns(o.runs)
+		batch, err = o.join()
 	}
 	o.drop()
 	if err != nil {
@@ -71,10 +82,8 @@ func (o *output) flush() error {
 }
 
 func (o *output) drop() {
-	for _, r := range o.runs {
-		r.batch.Release()
-	}
-	o.runs, o.rows, o.bytes = o.runs[:0], 0, 0
+	take.Release(o.batches)
+	o.batches, o.runs, o.rows, o.bytes = o.batches[:0], o.runs[:0], 0, 0
 }
 
 // rowBytes estimates the average size of a batch's rows in bytes. It returns at least 1.
@@ -95,40 +104,35 @@ func rowBytes(b arrow.RecordBatch) int64 {
 	return sum/max(1, b.NumRows()) + 1
 }
 
-func joinRuns(runs []run) (arrow.RecordBatch, error) {
-	// Concatenate the rows that are needed from each batch, then put them in order.
-	type span struct{ from, to, offset int }
-	spans := map[arrow.RecordBatch]*span{}
-	var batches []arrow.RecordBatch
-	for _, r := range runs {
-		s := spans[r.batch]
-		if s == nil {
-			s = &span{r.from, r.to, 0}
-			spans[r.batch] = s
-			batches = append(batches, r.batch)
-		}
+// join copies the collected rows. It concatenates the rows that are needed from each batch, and puts them in order.
+func (o *output) join() (arrow.RecordBatch, error) {
+	spans := make([]run, len(o.batches))
+	for i := range spans {
+		spans[i].from = math.MaxInt
+	}
+	for _, r := range o.runs {
+		s := &spans[r.slot]
 		s.from, s.to = min(s.from, r.from), max(s.to, r.to)
 	}
-	parts := make([]arrow.RecordBatch, len(batches))
-	offset := 0
-	for i, b := range batches {
-		s := spans[b]
-		parts[i] = b.NewSlice(int64(s.from), int64(s.to))
-		defer parts[i].Release()
-		s.offset = offset
-		offset += s.to - s.from
-	}
-	var order []int
-	for _, r := range runs {
-		s := spans[r.batch]
-		for i := r.from; i < r.to; i++ {
-			order = append(order, s.offset+i-s.from)
-		}
+	parts := make([]arrow.RecordBatch, len(spans))
+	offsets := make([]int, len(spans)) // where row 0 of each batch would be in the concatenation
+	rows := 0
+	for i, s := range spans {
+		parts[i] = o.batches[i].NewSlice(int64(s.from), int64(s.to))
+		offsets[i] = rows - s.from
+		rows += s.to - s.from
 	}
 	all, err := take.Concat(parts)
+	take.Release(parts)
 	if err != nil {
 		return nil, err
 	}
 	defer all.Release()
+	order := make([]int, 0, o.rows)
+	for _, r := range o.runs {
+		for row := r.from; row < r.to; row++ {
+			order = append(order, offsets[r.slot]+row)
+		}
+	}
 	return take.Batch(all, order)
 }

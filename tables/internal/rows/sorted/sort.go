@@ -2,14 +2,13 @@ package sorted
 
 import (
 	"context"
+	"iter"
 	"slices"
+	"sync"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/ipc"
 
-	"github.com/go-partd/partd/internal/disk/tempdir"
 	"github.com/go-partd/partd/internal/engine/spill"
-	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 
@@ -18,15 +17,13 @@ type Input struct {
 	Batches Batches
 	Keys    []int
 	Memory  int64                         // approximate number of bytes to sort at a time
+	Keep    int64                         // approximate number of sorted bytes to keep in memory instead of files
 	Size    func(arrow.RecordBatch) int64 // returns the size of a batch in bytes
 }
 
-// maxRuns is the number of temporary files that Sort merges into one.
-const maxRuns = 128
-
 // Sort yields the rows in order, and applies rule to rows with equal keys, which keep their original order. It sorts
-// blocks of about in.Memory bytes. If there are several blocks, it writes the blocks to temporary files and merges the
-// files.
+// blocks of about in.Memory bytes, writes those beyond in.Keep to temporary files, and merges all. It reads, sorts and
+// writes concurrently, which takes the memory of four blocks.
 func Sort(ctx context.Context, rule Rule, in Input) Batches {
 	return in.mergeBlocks(ctx, rule, in.blocks())
 }
@@ -35,77 +32,84 @@ func Sort(ctx context.Context, rule Rule, in Input) Batches {
 // the leading blocks that are already in order, and needs no temporary file. The second part has the rest. Unless f
 // fails, it must read all rows of a part.
 func Parts(ctx context.Context, rule Rule, in Input, f func(Batches) error) error {
-	parts := NewSplitter(in.blocks())
-	defer parts.Close()
-	var last arrow.RecordBatch // the last row of the first part so far
-	defer func() {
-		if last != nil {
-			last.Release()
-		}
-	}()
-	leading := parts.Part(func(b arrow.RecordBatch) (n int64, complete bool) {
-		if last != nil {
-			isNext := in.follows(last, b, rule)
-			last.Release() // last keeps a whole block in memory
-			last = nil
-			if !isNext {
-				return 0, true
+	next, stop := iter.Pull2(in.blocks())
+	defer stop()
+	var misplaced *sortedBlock // the first block of the second part
+	leading := func(yield func(arrow.RecordBatch, error) bool) {
+		var last arrow.RecordBatch // the last row of the previous block
+		for b, err, ok := next(); ok; b, err, ok = next() {
+			if err == nil && last != nil && !in.follows(last, b, rule) {
+				misplaced = b
+				return
+			}
+			if err == nil {
+				last, err = b.lastRow()
+			}
+			if err != nil {
+				b.release()
+				yield(nil, err)
+				return
+			}
+			more := true
+			b.rows(func(b arrow.RecordBatch, err error) bool {
+				more = yield(b, err) && err == nil
+				return more
+			})
+			b.release()
+			if !more {
+				return
 			}
 		}
-		last = b.NewSlice(b.NumRows()-1, b.NumRows())
-		return b.NumRows(), false
-	})
-	if err := f(Merge(ctx, rule, 0, Source{Keys: in.Keys, Batches: leading})); err != nil {
+	}
+	if err := f(Merge(ctx, rule, 0, Source{Keys: in.Keys, Batches: leading})); err != nil || misplaced == nil {
+		misplaced.release()
 		return err
 	}
-	if misplaced, err := parts.Peek(); err != nil || misplaced == nil {
-		return err
-	}
-	return f(in.mergeBlocks(ctx, rule, parts.Part(AllRows)))
+	return f(in.mergeBlocks(ctx, rule, func(yield func(*sortedBlock, error) bool) {
+		for b, err, ok := misplaced, error(nil), true; ok && yield(b, err); b, err, ok = next() {
+		}
+	}))
 }
 
 // follows reports whether all rows of b come after the row last. Rows with the same keys as last follow only
 // if the rule keeps all rows.
-func (in Input) follows(last, b arrow.RecordBatch, rule Rule) bool {
+func (in Input) follows(last arrow.RecordBatch, b *sortedBlock, rule Rule) bool {
+	batch, row := b.firstRow()
 	k, err := keysOf(last, in.Keys)
-	l, err2 := keysOf(b, in.Keys)
+	l, err2 := keysOf(batch, in.Keys)
 	if err != nil || err2 != nil {
 		return false // the merge reports the error
 	}
-	n := k.compare(0, l, 0)
+	n := k.compare(0, l, row)
 	return n < 0 || n == 0 && rule == All
 }
 
 // mergeBlocks yields the rows of sorted blocks in order.
-func (in Input) mergeBlocks(ctx context.Context, rule Rule, blocks Batches) Batches {
+func (in Input) mergeBlocks(ctx context.Context, rule Rule, blocks iter.Seq2[*sortedBlock, error]) Batches {
 	return func(yield func(arrow.RecordBatch, error) bool) {
-		var runs []*spillFile
+		var kept, files []*sortedBlock // files come after the kept blocks
+		written := func() (struct{}, error) { return struct{}{}, nil }
 		defer func() {
-			for _, r := range runs {
-				r.close()
+			_, _ = written() // If it failed, the caller already has the error.
+			for _, b := range append(kept, files...) {
+				b.release()
 			}
 		}()
-		sources := func() (sources []Source) {
-			for _, r := range runs {
-				sources = append(sources, Source{Keys: in.Keys, Batches: r.batches})
-			}
-			return sources
-		}
+		space := in.Keep
 		for b, err := range blocks {
-			if err != nil {
-				yield(nil, err)
-				return
-			}
-			r, err := spillRows(func(yield func(arrow.RecordBatch, error) bool) { yield(b, nil) })
 			if err == nil {
-				runs = append(runs, r)
-				if len(runs) == maxRuns {
-					if r, err = spillRows(Merge(ctx, All, 0, sources()...)); err == nil {
-						for _, r := range runs {
-							r.close()
-						}
-						runs = []*spillFile{r}
-					}
+				if space -= b.size; space >= 0 {
+					kept = append(kept, b)
+					continue
+				}
+				files = append(files, b)
+				if _, err = written(); err == nil {
+					written = background(func() (struct{}, error) { return struct{}{}, b.spill() })
+				}
+			}
+			if err == nil && len(files) >= in.maxFiles() {
+				if _, err = written(); err == nil {
+					files, err = in.mergeSmallest(ctx, files)
 				}
 			}
 			if err != nil {
@@ -113,120 +117,131 @@ func (in Input) mergeBlocks(ctx context.Context, rule Rule, blocks Batches) Batc
 				return
 			}
 		}
-		Merge(ctx, rule, 0, sources()...)(yield)
-	}
-}
-
-// blocks yields the rows in sorted batches of about in.Memory bytes.
-func (in Input) blocks() Batches {
-	newCount := func() Counter {
-		size := int64(0)
-		return func(b arrow.RecordBatch) (n int64, complete bool) {
-			size += in.Size(b)
-			return b.NumRows(), size >= in.Memory
-		}
-	}
-	return joinParts(in.Batches, newCount, func(batches []arrow.RecordBatch) (arrow.RecordBatch, error) { return Block(batches, in.Keys) })
-}
-
-// Block joins one or more batches into a batch sorted by columns. Rows with equal keys keep their order.
-func Block(batches []arrow.RecordBatch, columns []int) (arrow.RecordBatch, error) {
-	joined, err := take.Concat(batches)
-	if err != nil {
-		return nil, err
-	}
-	defer joined.Release()
-	k, err := keysOf(joined, columns)
-	if err != nil {
-		return nil, err
-	}
-	n := int(joined.NumRows())
-	if k.inOrder(n) {
-		joined.Retain()
-		return joined, nil
-	}
-	order := make([]int, n)
-	for i := range order {
-		order[i] = i
-	}
-	slices.SortStableFunc(order, func(a, b int) int { return k.compare(a, k, b) })
-	return take.Batch(joined, order)
-}
-
-const (
-	spilledRows       = 1 << 12 // maximum number of rows of a batch in a file
-	spilledBatchBytes = 1 << 20 // approximate memory for reading a file, in bytes
-	spilledBlock      = 1 << 18 // bytes of a file that share a checksum
-)
-
-// spillFile is a temporary file with rows that can be read once.
-type spillFile struct{ f *spill.File }
-
-// spillRows writes rows to a temporary file. The batches are small, because a merge reads many files at the
-// same time.
-func spillRows(rows Batches) (_ *spillFile, err error) {
-	f, err := tempdir.Create() // The file has no name, so it disappears with the process.
-	if err != nil {
-		return nil, err
-	}
-	t := &spillFile{spill.New(f, "sorted rows", spilledBlock)}
-	t.f.Quota = &spill.Process
-	defer func() {
-		if err != nil {
-			t.close()
-		}
-	}()
-	var w *ipc.Writer
-	for b, err := range rows {
-		if err != nil {
-			return nil, err
-		}
-		if w == nil {
-			w = ipc.NewWriter(t.f, ipc.WithSchema(b.Schema()))
-		}
-		batchRows := min(max(spilledBatchBytes/rowBytes(b), 1), spilledRows)
-		for start := int64(0); start < b.NumRows() && err == nil; start += batchRows {
-			slice := b.NewSlice(start, min(start+batchRows, b.NumRows()))
-			err = w.Write(slice)
-			slice.Release()
-		}
-		b.Release()
-		if err != nil {
-			return nil, err
-		}
-	}
-	if w != nil {
-		if err := w.Close(); err != nil {
-			return nil, err
-		}
-	}
-	return t, t.f.Finish()
-}
-
-func (t *spillFile) close() { _ = t.f.Close() }
-
-func (t *spillFile) batches(yield func(arrow.RecordBatch, error) bool) {
-	if t.f.Blocks() == 0 {
-		return
-	}
-	r, err := ipc.NewReader(t.f.NewReader())
-	if err != nil {
-		yield(nil, err)
-		return
-	}
-	defer r.Release()
-	arrowsafe.Batches(r)(yield)
-}
-
-// viaFile passes rows through a temporary file. It writes all rows when the consumer asks for the first one.
-func viaFile(rows Batches) Batches {
-	return func(yield func(arrow.RecordBatch, error) bool) {
-		f, err := spillRows(rows)
-		if err != nil {
+		if _, err := written(); err != nil {
 			yield(nil, err)
 			return
 		}
-		defer f.close()
-		f.batches(yield)
+		Merge(ctx, rule, 0, in.sources(append(kept, files...))...)(yield)
+	}
+}
+
+// maxFiles returns the number of temporary files at which Sort merges half of them. While it reads them, they take the
+// memory of some blocks.
+func (in Input) maxFiles() int { return int(min(max(4*in.Memory/spilledBatchBytes, 16), 128)) }
+
+// mergeSmallest merges half of the files into one file.
+func (in Input) mergeSmallest(ctx context.Context, files []*sortedBlock) ([]*sortedBlock, error) {
+	n := len(files) / 2
+	first := spill.ShortestNeighbors(files, n)
+	group := files[first : first+n]
+	merged := &sortedBlock{}
+	var err error
+	if merged.file, err = spillRows(Merge(ctx, All, 0, in.sources(group)...)); err != nil {
+		return files, err
+	}
+	for _, b := range group {
+		merged.size += b.size
+		b.release()
+	}
+	return slices.Replace(files, first, first+n, merged), nil
+}
+
+func (in Input) sources(blocks []*sortedBlock) []Source {
+	sources := make([]Source, len(blocks))
+	for i, b := range blocks {
+		sources[i] = Source{Keys: in.Keys, Batches: b.rows}
+	}
+	return sources
+}
+
+// blocks yields the rows in sorted blocks of about in.Memory bytes. It sorts a block while it reads the next one.
+func (in Input) blocks() iter.Seq2[*sortedBlock, error] {
+	return func(yield func(*sortedBlock, error) bool) {
+		var batches []arrow.RecordBatch
+		var size int64
+		var sorting func() (*sortedBlock, error) // waits for the previous block; nil if there is none
+		defer func() {
+			take.Release(batches)
+			if sorting != nil {
+				b, _ := sorting()
+				b.release()
+			}
+		}()
+		// flush waits for the previous block, starts to sort the current one, and yields the previous one.
+		flush := func() (more bool) {
+			var previous *sortedBlock
+			var err error
+			wait := sorting
+			if sorting = nil; wait != nil {
+				previous, err = wait()
+			}
+			if block, blockSize := batches, size; err == nil && len(block) > 0 {
+				sorting = background(func() (*sortedBlock, error) { return newBlock(block, in.Keys, blockSize) })
+				batches, size = nil, 0
+			}
+			return wait == nil || yield(previous, err) && err == nil
+		}
+		for b, err := range in.Batches {
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			if b.NumRows() == 0 {
+				b.Release()
+				continue
+			}
+			batches = append(batches, b)
+			if size += in.Size(b); size >= in.Memory && !flush() {
+				return
+			}
+		}
+		_ = flush() && flush()
+	}
+}
+
+// background calls f in a goroutine. The result waits for f, and returns its results or panics as f did.
+func background[T any](f func() (T, error)) (wait func() (T, error)) {
+	wait = sync.OnceValues(f)
+	go func() {
+		defer func() { _ = recover() }() // wait panics for its caller, too
+		_, _ = wait()
+	}()
+	return wait
+}
+
+// Ahead yields batches, and prepares the next two in a goroutine in the meantime.
+func Ahead(rows Batches) Batches {
+	type item struct {
+		batch arrow.RecordBatch
+		err   error
+	}
+	return func(yield func(arrow.RecordBatch, error) bool) {
+		items, stopped := make(chan item, 1), make(chan struct{})
+		go func() {
+			defer close(items)
+			for b, err := range rows {
+				select {
+				case items <- item{b, err}:
+				case <-stopped:
+					if b != nil {
+						b.Release()
+					}
+					return
+				}
+			}
+		}()
+		defer func() {
+			close(stopped)
+			for i := range items {
+				if i.batch != nil {
+					i.batch.Release()
+				}
+			}
+		}()
+		for i := range items {
+			if !yield(i.batch, i.err) || i.err != nil {
+				return
+			}
+		}
 	}
 }

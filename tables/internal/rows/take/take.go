@@ -242,6 +242,11 @@ func sliceRows(a arrow.Array, indices []int) (arrow.Array, error) {
 
 // Concat joins one or more batches with the same columns. The caller must release the result.
 func Concat(batches []arrow.RecordBatch) (arrow.RecordBatch, error) {
+	return ConcatIn(batches, memory.DefaultAllocator)
+}
+
+// ConcatIn is like Concat, with an allocator for the result.
+func ConcatIn(batches []arrow.RecordBatch, mem memory.Allocator) (arrow.RecordBatch, error) {
 	first := batches[0]
 	if len(batches) == 1 {
 		first.Retain()
@@ -256,7 +261,7 @@ func Concat(batches []arrow.RecordBatch) (arrow.RecordBatch, error) {
 		for j, b := range batches {
 			parts[j] = b.Column(i)
 		}
-		column, err := array.Concatenate(parts, memory.DefaultAllocator)
+		column, err := array.Concatenate(parts, mem)
 		if err != nil {
 			return nil, fmt.Errorf("column %q: %w", first.ColumnName(i), err)
 		}

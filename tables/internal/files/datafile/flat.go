@@ -1,0 +1,81 @@
+package datafile
+
+import (
+	"context"
+	"encoding/base64"
+	"io"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/flight"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	pqfile "github.com/apache/arrow-go/v18/parquet/file"
+	"github.com/apache/arrow-go/v18/parquet/metadata"
+)
+
+// FlatWriter writes rows as a Parquet file that belongs to no table, with the encodings of data files. It encodes
+// columns concurrently.
+type FlatWriter struct {
+	ctx     context.Context
+	encoder *encoder
+	groups  rowGroups
+}
+
+// Maximum size of a row group of a FlatWriter, as of data files.
+const (
+	flatGroupRows  = 128 << 10
+	flatGroupBytes = 32 << 20
+)
+
+// HasFlatTypes reports whether a FlatWriter can write columns.
+func HasFlatTypes(columns *arrow.Schema) bool {
+	for _, f := range columns.Fields() {
+		switch f.Type.ID() {
+		case arrow.BOOL, arrow.INT32, arrow.INT64, arrow.UINT32, arrow.UINT64, arrow.FLOAT32, arrow.FLOAT64, arrow.STRING, arrow.BINARY,
+			arrow.DATE32, arrow.TIME32, arrow.TIME64, arrow.TIMESTAMP, arrow.DECIMAL128, arrow.FIXED_SIZE_BINARY:
+		default:
+			return false
+		}
+	}
+	return columns.NumFields() > 0
+}
+
+// NewFlatWriter returns a writer of columns for which HasFlatTypes is true. The file contains the Arrow schema and its
+// metadata, so that Arrow's readers restore all types.
+func NewFlatWriter(ctx context.Context, out io.Writer, columns *arrow.Schema) (*FlatWriter, error) {
+	var annotations metadata.KeyValueMetadata
+	for key, value := range columns.Metadata().ToMap() {
+		if err := annotations.Append(key, value); err != nil {
+			return nil, err
+		}
+	}
+	encoded := base64.StdEncoding.EncodeToString(flight.SerializeSchema(columns, memory.DefaultAllocator))
+	if err := annotations.Append("ARROW:schema", encoded); err != nil {
+		return nil, err
+	}
+	e, err := newEncoder(out, columns, false, pqfile.WithWriteMetadata(annotations))
+	return &FlatWriter{ctx, e, rowGroups{maxRows: flatGroupRows, maxBytes: flatGroupBytes}}, err
+}
+
+// Write adds rows, and writes complete row groups.
+func (w *FlatWriter) Write(b arrow.RecordBatch) error {
+	b.Retain()
+	return w.groups.add(b, w.flush)
+}
+
+func (w *FlatWriter) flush() error {
+	rows, err := w.groups.join()
+	if rows == nil || err != nil {
+		return err
+	}
+	defer rows.Release()
+	return w.encoder.write(w.ctx, rows)
+}
+
+// Close completes the file. It does not close the underlying writer.
+func (w *FlatWriter) Close() error {
+	if err := w.flush(); err != nil {
+		return err
+	}
+	_, _, err := w.encoder.close()
+	return err
+}

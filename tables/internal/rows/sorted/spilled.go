@@ -1,0 +1,93 @@
+package sorted
+
+import (
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
+
+	"github.com/go-partd/partd/internal/disk/tempdir"
+	"github.com/go-partd/partd/internal/engine/spill"
+	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+)
+
+const (
+	spilledRows       = 1 << 13 // maximum number of rows of a batch in a file
+	spilledBatchBytes = 1 << 19 // approximate memory for reading a file, in bytes
+	spilledBlock      = 1 << 18 // bytes of a file that share a checksum
+)
+
+// spillFile is a temporary file with rows that can be read once.
+type spillFile struct{ f *spill.File }
+
+// spillRows writes rows to a temporary file. The batches are small, because a merge reads many files at the
+// same time.
+func spillRows(rows Batches) (_ *spillFile, err error) {
+	f, err := tempdir.Create() // The file has no name, so it disappears with the process.
+	if err != nil {
+		return nil, err
+	}
+	t := &spillFile{spill.New(f, "sorted rows", spilledBlock)}
+	t.f.Quota = &spill.Process
+	defer func() {
+		if err != nil {
+			t.close()
+		}
+	}()
+	var w *ipc.Writer
+	for b, err := range rows {
+		if err != nil {
+			return nil, err
+		}
+		if w == nil {
+			w = ipc.NewWriter(t.f, ipc.WithSchema(b.Schema()))
+		}
+		step := spilledBatchRows(b)
+		for start := int64(0); start < b.NumRows() && err == nil; start += step {
+			slice := b.NewSlice(start, min(start+step, b.NumRows()))
+			err = w.Write(slice)
+			slice.Release()
+		}
+		b.Release()
+		if err != nil {
+			return nil, err
+		}
+	}
+	if w != nil {
+		if err := w.Close(); err != nil {
+			return nil, err
+		}
+	}
+	return t, t.f.Finish()
+}
+
+// spilledBatchRows returns the number of rows to read or write at a time.
+func spilledBatchRows(b arrow.RecordBatch) int64 {
+	return min(max(spilledBatchBytes/rowBytes(b), 1), spilledRows)
+}
+
+func (t *spillFile) close() { _ = t.f.Close() }
+
+func (t *spillFile) batches(yield func(arrow.RecordBatch, error) bool) {
+	if t.f.Blocks() == 0 {
+		return
+	}
+	r, err := ipc.NewReader(t.f.NewReader())
+	if err != nil {
+		yield(nil, err)
+		return
+	}
+	defer r.Release()
+	arrowsafe.Batches(r)(yield)
+}
+
+// viaFile passes rows through a temporary file. It writes all rows when the consumer asks for the first one.
+func viaFile(rows Batches) Batches {
+	return func(yield func(arrow.RecordBatch, error) bool) {
+		f, err := spillRows(rows)
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		defer f.close()
+		f.batches(yield)
+	}
+}
