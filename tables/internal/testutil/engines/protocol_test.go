@@ -2,7 +2,6 @@ package engines
 
 import (
 	"fmt"
-	"net/http"
 	"net/url"
 	"os"
 	"regexp"
@@ -457,68 +456,4 @@ func TestStagedTable(t *testing.T) {
 	if a := commit(); a.code != 409 {
 		t.Errorf("second commit: got %d %s, want status 409", a.code, a.raw)
 	}
-}
-
-// TestUnauthorized checks that a request without a valid token learns nothing.
-func TestUnauthorized(t *testing.T) {
-	t.Parallel()
-	s := serveSecret(t)
-	s.mustNamespace("a")
-	s.mustTable("a", "t")
-	for _, token := range []string{"", "wrong", s.token + "x"} {
-		for _, c := range [][2]string{{"GET", "/v1/config"}, {"GET", "/v1/namespaces"}, {"GET", tablePath("a", "t")}, {"POST", tablePath("a", "t")}, {"DELETE", tablePath("a", "t")}} {
-			a := s.sendAs(token, c[0], c[1], nil)
-			a.expect(t, c[0]+" "+c[1], 401, "NotAuthorizedException")
-		}
-		if a := s.sendAs(token, "HEAD", tablePath("a", "t"), nil); a.code != 401 {
-			t.Errorf("HEAD: got status %d, want 401", a.code)
-		}
-	}
-	form := func(values url.Values, headers ...string) answer {
-		return s.sendAs("", "POST", "/v1/oauth/tokens", values.Encode(), append([]string{"Content-Type", "application/x-www-form-urlencoded"}, headers...)...)
-	}
-	got := form(url.Values{"grant_type": {"client_credentials"}, "client_id": {"me"}, "client_secret": {s.token}, "scope": {"catalog"}})
-	if got.code != 200 || got.text("access_token") == "" || !strings.EqualFold(got.text("token_type"), "bearer") {
-		t.Fatalf("client credentials: got %d %s, want a bearer token", got.code, got.raw)
-	}
-	if cache := got.header.Get("Cache-Control"); cache != "no-store" {
-		t.Errorf("token response: Cache-Control = %q, want no-store", cache)
-	}
-	if a := s.sendAs(got.text("access_token"), "GET", tablePath("a", "t"), nil); a.code != 200 {
-		t.Errorf("request with the returned token: got %d %s, want status 200", a.code, a.raw)
-	}
-	if a := form(url.Values{"grant_type": {"client_credentials"}, "client_id": {"me"}, "client_secret": {"wrong"}}); a.code != 401 && a.code != 400 || a.text("error") != "invalid_client" {
-		t.Errorf("wrong credentials: got %d %s, want invalid_client", a.code, a.raw)
-	}
-	if a := form(url.Values{"grant_type": {"password"}, "client_secret": {s.token}}); a.code != 400 || a.text("error") != "unsupported_grant_type" {
-		t.Errorf("unsupported grant type: got %d %s, want unsupported_grant_type", a.code, a.raw)
-	}
-}
-
-// TestHostileBodies checks that the server refuses malformed and oversized bodies, and does not crash.
-func TestHostileBodies(t *testing.T) {
-	t.Parallel()
-	s := serve(t)
-	s.mustNamespace("a")
-	s.mustTable("a", "t")
-	for name, body := range map[string]string{
-		"deep nesting": strings.Repeat(`{"updates":[`, 100_000),
-		"null":         "null",
-		"a list":       "[]",
-		"a text":       `"x"`,
-		"huge number":  `{"requirements":[{"type":"assert-ref-snapshot-id","ref":"main","snapshot-id":1e400}],"updates":[]}`,
-		"null entries": `{"requirements":[null],"updates":[null]}`,
-		"no types":     `{"requirements":[{}],"updates":[{}]}`,
-		"no snapshot":  `{"requirements":[],"updates":[{"action":"add-snapshot","snapshot":{}}]}`,
-		"foreign file": `{"requirements":[],"updates":[{"action":"add-snapshot","snapshot":{"snapshot-id":1,"sequence-number":1,"timestamp-ms":1,"manifest-list":"file:///etc/passwd","summary":{"operation":"append"},"schema-id":0}},{"action":"set-snapshot-ref","ref-name":"main","type":"branch","snapshot-id":1}]}`,
-		"foreign dir":  `{"requirements":[],"updates":[{"action":"set-location","location":"file:///etc"}]}`,
-	} {
-		if a := s.send("POST", tablePath("a", "t"), body); a.code < 400 || a.code >= 500 || a.text("error", "message") == "" {
-			t.Errorf("commit of %s: got %d %s, want a 4xx status and a message", name, a.code, a.raw)
-		}
-	}
-	if a := s.send("POST", tablePath("a", "t"), `{"requirements":[],"updates":[],"x":"`+strings.Repeat("x", 64<<20)+`"}`); a.code != http.StatusRequestEntityTooLarge && a.code != 400 {
-		t.Errorf("commit of 64 MiB: got %d %.200s, want status 413 or 400", a.code, a.raw)
-	}
-	s.send("GET", tablePath("a", "t"), nil).expect(t, "load afterwards", 200, "")
 }
