@@ -129,12 +129,16 @@ func (s *Tables) Recover(ctx context.Context, t *tail.Store) error {
 	entries := map[string]*Entry{}
 	var byUUID map[string]icecat.TableName // maps the UUIDs in the tables' metadata to their names
 	var damaged error                      // errors of damaged tables, whose UUIDs are unknown
+	query := context.WithoutCancel(ctx) // for a cancelable context, SQLite's driver starts a goroutine for each query
 	logs, err := s.Tail.Recover(ctx, func(uuid string) (folded int64, exists bool, err error) {
-		n, err := s.Catalog.ByUUID(ctx, uuid)
+		if err := canceled.Err(ctx); err != nil {
+			return 0, false, err
+		}
+		n, err := s.Catalog.ByUUID(query, uuid)
 		if err != nil && !errors.Is(err, icecat.ErrNotFound) {
 			return 0, false, err
 		}
-		t, err := s.loadUUID(ctx, n, uuid)
+		t, err := s.loadUUID(query, n, uuid)
 		if t == nil && err == nil {
 			// Another program created, renamed or deleted the table, so search all tables for the UUID.
 			if byUUID == nil {
@@ -148,7 +152,7 @@ func (s *Tables) Recover(ctx context.Context, t *tail.Store) error {
 				return tail.Unknown, true, nil // the rows may belong to a damaged table
 			}
 			n = name
-			t, err = s.loadUUID(ctx, n, uuid)
+			t, err = s.loadUUID(query, n, uuid)
 		}
 		switch {
 		case errors.Is(err, icecat.ErrContent):
