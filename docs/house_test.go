@@ -34,7 +34,6 @@ var partdLayering = layering.Layering{Module: module, Root: "partd", MayUseTesti
 		"examples/wordcount": nil,
 		"examples/tasks":     nil,
 		"examples/shuffle":   nil,
-		"examples/embedded":  nil,
 	}},
 	{Name: "family command", Family: true, Packages: map[string][]string{
 		"internal/command/cli":        {"github.com/dustin/go-humanize", "github.com/zeebo/xxh3", "github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/term"},
