@@ -29,6 +29,7 @@ func TestCredentialVending(t *testing.T) {
 	if a := get(c.withToken(flightd.Read), "vended-credentials", "t", 200, `"config":{"s3.region":"eu"}`); a["storage-credentials"] != nil {
 		t.Errorf("without Lend, the response contains credentials: %v", a)
 	}
+	get(c.withToken(flightd.Read), "", "t/credentials", 406, "UnsupportedOperationException", "--rest-role")
 	fail := false
 	o.Lend = func(_ context.Context, location string, write bool) (map[string]string, error) {
 		if fail {
@@ -87,6 +88,9 @@ func TestTokens(t *testing.T) {
 		if response["access_token"] != admin.token || response["token_type"] != "bearer" || response["expires_in"].(float64) < 3000 {
 			t.Errorf("got token response %v, want the client's own token", response)
 		}
+	}
+	if _, h := form(200, true, "grant_type", "client_credentials"); h.Get("Cache-Control") != "no-store" {
+		t.Errorf("token response: Cache-Control is %q, want no-store", h.Get("Cache-Control"))
 	}
 	if a := firstOf(form(401, false, "grant_type", "client_credentials", "client_id", "me", "client_secret", "wrong")); a["error"] != "invalid_client" {
 		t.Errorf("wrong secret: got %v, want invalid_client", a)
