@@ -328,12 +328,16 @@ def compare(tables: list[Array], expected: Array) -> dict[str, int]:
 
 def end_all() -> None:
     """Kills the descendants of this process, also those whose parents have ended, because this process adopts them."""
-    while processes := descendants():
-        for process in processes:
+    for _ in range(1000):
+        for process in (processes := descendants()):
             with contextlib.suppress(psutil.Error):
                 process.kill()
         with contextlib.suppress(ChildProcessError):
-            os.waitpid(-1, 0)
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        if not processes:
+            return
+        time.sleep(0.01)
 
 
 def main() -> None:
