@@ -129,7 +129,7 @@ func (s *Tables) Recover(ctx context.Context, t *tail.Store) error {
 	entries := map[string]*Entry{}
 	var byUUID map[string]icecat.TableName // maps the UUIDs in the tables' metadata to their names
 	var damaged error                      // errors of damaged tables, whose UUIDs are unknown
-	query := context.WithoutCancel(ctx) // for a cancelable context, SQLite's driver starts a goroutine for each query
+	query := context.WithoutCancel(ctx)    // for a cancelable context, SQLite's driver starts a goroutine for each query
 	logs, err := s.Tail.Recover(ctx, func(uuid string) (folded int64, exists bool, err error) {
 		if err := canceled.Err(ctx); err != nil {
 			return 0, false, err
