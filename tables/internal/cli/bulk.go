@@ -53,11 +53,11 @@ func (b *bulkFlags) run(ctx context.Context, paths []string, tempDirs string, f 
 	if err = errors.Join(err, cliutil.CheckProgress(*b.progress)); err != nil {
 		return err
 	}
+	total := int64(0)
 	files, err := formats.ListFiles(paths)
-	if err != nil {
-		return err
+	if err == nil {
+		total, err = b.check(files)
 	}
-	total, err := b.check(files)
 	if err != nil {
 		return err
 	}
