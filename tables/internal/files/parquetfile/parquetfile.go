@@ -57,8 +57,9 @@ func Write(ctx context.Context, path string, replace bool, r array.RecordReader)
 // Writer writes rows as Parquet. If the Parquet library cannot write a column's type, Writer converts the column to the
 // type in which a table would store it. Close completes the file, but does not close the underlying io.Writer.
 type Writer struct {
-	file   *pqarrow.FileWriter
-	schema *arrow.Schema
+	file    *pqarrow.FileWriter
+	schema  *arrow.Schema
+	isGroup bool // each call of Write writes a row group
 }
 
 // keepOpen hides a writer's Close method, because the library would call it.
@@ -69,10 +70,18 @@ func NewWriter(w io.Writer, columns *arrow.Schema) (*Writer, error) {
 	return newWriter(w, columns, parquet.WithCompression(compress.Codecs.Zstd))
 }
 
-// NewSmallWriter is like NewWriter, but for files of few rows, for which dictionaries and the state of zstd cost more
-// than all else.
-func NewSmallWriter(w io.Writer, columns *arrow.Schema) (*Writer, error) {
-	return newWriter(w, columns, parquet.WithCompression(compress.Codecs.Snappy), parquet.WithDictionaryDefault(false))
+// NewGroupWriter is like NewWriter, but each call of Write writes a row group. If the file is small, dictionaries and the
+// state of zstd would cost more than all else, and are not used.
+func NewGroupWriter(w io.Writer, columns *arrow.Schema, isSmall bool) (p *Writer, err error) {
+	if isSmall {
+		p, err = newWriter(w, columns, parquet.WithCompression(compress.Codecs.Snappy), parquet.WithDictionaryDefault(false))
+	} else {
+		p, err = NewWriter(w, columns)
+	}
+	if err == nil {
+		p.isGroup = true
+	}
+	return p, err
 }
 
 func newWriter(w io.Writer, columns *arrow.Schema, options ...parquet.WriterProperty) (*Writer, error) {
@@ -134,6 +143,9 @@ func (p *Writer) Write(b arrow.RecordBatch) error {
 	defer converted.Release()
 	if err := schema.CheckNestedNulls(converted); err != nil {
 		return err
+	}
+	if p.isGroup {
+		return p.file.Write(converted)
 	}
 	if err := p.file.WriteBuffered(converted); err != nil {
 		return err
