@@ -104,6 +104,7 @@ type splitter struct {
 	by      []int
 	columns *arrow.Schema // of the files
 	format  formats.Format
+	layout  *parquetfile.Layout // of Parquet files
 	dir     *output.Dir
 	rows    atomic.Int64 // rows written
 }
@@ -128,6 +129,9 @@ func (s *splitter) split(ctx context.Context, rows sorted.Batches) (n int64, err
 		}
 	}()
 	for block, err := range readAhead(joinBlocks(rows, s.Memory/16)) {
+		if err == nil {
+			err = s.chooseLayout(block)
+		}
 		if err == nil {
 			n += block.NumRows()
 			err = p.add(ctx, block)
@@ -192,6 +196,20 @@ func (s *splitter) writeBucket(ctx context.Context, rows sorted.Batches) error {
 	return nil
 }
 
+// chooseLayout chooses the layout of all Parquet files by the first rows.
+func (s *splitter) chooseLayout(rows arrow.RecordBatch) error {
+	if s.layout != nil || s.format != formats.Parquet {
+		return nil
+	}
+	sample, err := encode(rows, s.columns)
+	if err != nil {
+		return err
+	}
+	defer sample.Release()
+	s.layout, err = parquetfile.NewFastLayout(sample)
+	return err
+}
+
 // file is a file to write.
 type file struct {
 	collected []arrow.RecordBatch // rows that are not written yet
@@ -238,7 +256,7 @@ func (s *splitter) write(ctx context.Context, f *file, isLast bool) error {
 		take.Release(f.collected)
 		f.collected, f.bytes = nil, 0
 		if f.file == nil {
-			err = s.create(f, rows, isLast)
+			err = s.create(f, rows)
 		} else {
 			buffer.Reset(f.file)
 		}
@@ -269,9 +287,8 @@ func (s *splitter) writeRows(w formats.Writer, rows arrow.RecordBatch) error {
 	return w.Write(encoded)
 }
 
-// create creates the file for rows. isComplete means that the file will have no other rows.
-func (s *splitter) create(f *file, rows arrow.RecordBatch, isComplete bool) error {
-	const small = 1000 // rows
+// create creates the file for rows.
+func (s *splitter) create(f *file, rows arrow.RecordBatch) error {
 	texts, err := keyTexts(rows, s.by, 0)
 	if err != nil {
 		return err
@@ -281,7 +298,7 @@ func (s *splitter) create(f *file, rows arrow.RecordBatch, isComplete bool) erro
 	}
 	f.Writer.(*bufio.Writer).Reset(f.file)
 	if s.format == formats.Parquet {
-		f.writer, err = parquetfile.NewGroupWriter(f, s.columns, isComplete && rows.NumRows() < small)
+		f.writer, err = s.layout.NewWriter(f)
 	} else {
 		f.writer, err = formats.NewWriter(s.format, f, s.columns, false)
 	}

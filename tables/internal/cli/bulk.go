@@ -46,6 +46,7 @@ func (b *bulkFlags) run(ctx context.Context, files []string, f func(r array.Reco
 	if err = errors.Join(err, cliutil.CheckProgress(*b.progress)); err != nil {
 		return err
 	}
+	cliutil.LimitHeap(b.memory.Bytes)
 	total := int64(0)
 	for _, file := range files {
 		if info, err := os.Stat(file); err == nil && total >= 0 && info.Mode().IsRegular() {
