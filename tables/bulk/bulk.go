@@ -22,7 +22,7 @@ import (
 // DefaultMemory is the default limit for the memory of a job, in bytes.
 const DefaultMemory = 256 << 20
 
-const minMemory = 64 << 20
+var minMemory int64 = 64 << 20 // tests use less
 
 // Open returns a reader of the rows of files, one after another. The names of the files say their formats, as in
 // docs/import.md; text may be compressed. All files must have the columns of the first. At most one file is open at a

@@ -40,9 +40,12 @@ type partition struct {
 	sizes [buckets]int64  // in bytes
 }
 
-// minFileMemory is the memory for the rows of a file, in bytes, if that of all files is shared evenly. Less would make row
-// groups too small.
-const minFileMemory = 512 << 10
+const (
+	// minFileMemory is the memory for the rows of a file, in bytes, if that of all files is shared evenly. Less would
+	// make row groups too small.
+	minFileMemory = 512 << 10
+	minFiles      = 16
+)
 
 func (s *splitter) newPartition() *partition {
 	return &partition{splitter: s, memory: s.Memory / 4, numbers: map[string]int{}, seed: maphash.MakeSeed()}
@@ -53,7 +56,7 @@ func (p *partition) numberOf(key []byte) int {
 	if i, ok := p.numbers[string(key)]; ok {
 		return i
 	}
-	if len(p.files) < int(p.memory/minFileMemory) {
+	if len(p.files) < max(minFiles, int(p.memory/minFileMemory)) {
 		p.files = append(p.files, &file{})
 		p.numbers[string(key)] = len(p.files) - 1
 		return len(p.files) - 1
