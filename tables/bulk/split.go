@@ -34,7 +34,7 @@ type SplitOptions struct {
 	Hive bool
 	// Force also writes to a directory that is not empty, and replaces files of the same names.
 	Force  bool
-	Format string // parquet, arrow, csv or jsonl; "" means parquet
+	Format string // parquet, arrow (a stream if columns have dictionaries), csv or jsonl; "" means parquet
 	Memory int64  // approximate limit of memory in bytes; 0 means [DefaultMemory]
 	Temp   string // directory for temporary data; "" means that of the system
 }
@@ -300,7 +300,9 @@ func (s *splitter) create(f *file, rows arrow.RecordBatch) error {
 	if s.format == formats.Parquet {
 		f.writer, err = s.layout.NewWriter(f)
 	} else {
-		f.writer, err = formats.NewWriter(s.format, f, s.columns, false)
+		// The library writes Arrow files with one dictionary for each column, but streams with any number.
+		hasDictionaries := plainSchema(s.columns) != s.columns
+		f.writer, err = formats.NewWriter(s.format, f, s.columns, hasDictionaries)
 	}
 	return err
 }

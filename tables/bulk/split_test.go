@@ -112,9 +112,6 @@ func TestSplit(t *testing.T) {
 			keys   int
 			memory int64
 		}{{5, 0}, {3000, 0}, {40, 64 << 10}} {
-			if format == "arrow" && c.memory > 0 {
-				continue // an Arrow file has one dictionary for all its batches
-			}
 			seed, keys := uint64(seed), c.keys
 			want := map[string][]string{}
 			all, _ := read(t, testRows(t, rand.New(rand.NewPCG(seed, 0)), 5000, keys), nil)
