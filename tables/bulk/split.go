@@ -105,6 +105,7 @@ type splitter struct {
 	columns *arrow.Schema // of the files
 	format  formats.Format
 	layout  *parquetfile.Layout // of Parquet files
+	small   *parquetfile.Layout // of Parquet files with few rows
 	dir     *output.Dir
 	rows    atomic.Int64 // rows written
 }
@@ -196,7 +197,7 @@ func (s *splitter) writeBucket(ctx context.Context, rows sorted.Batches) error {
 	return nil
 }
 
-// chooseLayout chooses the layout of all Parquet files by the first rows.
+// chooseLayout chooses the layouts of all Parquet files by the first rows.
 func (s *splitter) chooseLayout(rows arrow.RecordBatch) error {
 	if s.layout != nil || s.format != formats.Parquet {
 		return nil
@@ -206,7 +207,9 @@ func (s *splitter) chooseLayout(rows arrow.RecordBatch) error {
 		return err
 	}
 	defer sample.Release()
-	s.layout, err = parquetfile.NewFastLayout(sample)
+	if s.layout, err = parquetfile.NewFastLayout(sample, false); err == nil {
+		s.small, err = parquetfile.NewFastLayout(sample, true)
+	}
 	return err
 }
 
@@ -256,7 +259,7 @@ func (s *splitter) write(ctx context.Context, f *file, isLast bool) error {
 		take.Release(f.collected)
 		f.collected, f.bytes = nil, 0
 		if f.file == nil {
-			err = s.create(f, rows)
+			err = s.create(f, rows, isLast)
 		} else {
 			buffer.Reset(f.file)
 		}
@@ -287,8 +290,9 @@ func (s *splitter) writeRows(w formats.Writer, rows arrow.RecordBatch) error {
 	return w.Write(encoded)
 }
 
-// create creates the file for rows.
-func (s *splitter) create(f *file, rows arrow.RecordBatch) error {
+// create creates the file for rows. isComplete means that the file will have no other rows.
+func (s *splitter) create(f *file, rows arrow.RecordBatch, isComplete bool) error {
+	const smallRows = 1000
 	texts, err := keyTexts(rows, s.by, 0)
 	if err != nil {
 		return err
@@ -297,9 +301,12 @@ func (s *splitter) create(f *file, rows arrow.RecordBatch) error {
 		return err
 	}
 	f.Writer.(*bufio.Writer).Reset(f.file)
-	if s.format == formats.Parquet {
+	switch {
+	case s.format == formats.Parquet && isComplete && rows.NumRows() < smallRows:
+		f.writer, err = s.small.NewWriter(f)
+	case s.format == formats.Parquet:
 		f.writer, err = s.layout.NewWriter(f)
-	} else {
+	default:
 		// The library writes Arrow files with one dictionary for each column, but streams with any number.
 		hasDictionaries := plainSchema(s.columns) != s.columns
 		f.writer, err = formats.NewWriter(s.format, f, s.columns, hasDictionaries)

@@ -83,11 +83,15 @@ type Layout struct {
 }
 
 // NewFastLayout returns a layout of files that are written with little work: each call of Write writes a row group,
-// pages are compressed with Snappy, and a column has dictionaries only if values repeat in the sample of its rows.
-func NewFastLayout(sample arrow.RecordBatch) (*Layout, error) {
+// pages are compressed with Snappy, and a column has dictionaries only if values repeat in the sample of its rows. If the
+// files are small, no column has dictionaries, because they would cost more than all else.
+func NewFastLayout(sample arrow.RecordBatch, isSmall bool) (*Layout, error) {
 	options := []parquet.WriterProperty{parquet.WithCompression(compress.Codecs.Snappy)}
+	if isSmall {
+		options = append(options, parquet.WithDictionaryDefault(false))
+	}
 	for i, c := range sample.Columns() {
-		if !arrow.IsNested(c.DataType().ID()) {
+		if !isSmall && !arrow.IsNested(c.DataType().ID()) {
 			options = append(options, parquet.WithDictionaryFor(sample.ColumnName(i), repeats(c)))
 		}
 	}
