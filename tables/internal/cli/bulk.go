@@ -53,6 +53,7 @@ func (b *bulkFlags) run(ctx context.Context, paths []string, tempDirs string, f 
 	if err = errors.Join(err, cliutil.CheckProgress(*b.progress)); err != nil {
 		return err
 	}
+	cliutil.LimitHeap(b.memory.Bytes)
 	total := int64(0)
 	files, err := formats.ListFiles(paths)
 	if err == nil {
