@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"sync/atomic"
 
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -146,6 +147,8 @@ not fit in memory go to temporary files in $TMPDIR.`,
 		if err := out.chooseFormat(); err != nil {
 			return err
 		}
+		// The sorted rows are outside the heap. Without a limit, garbage could double the heap.
+		defer debug.SetMemoryLimit(debug.SetMemoryLimit(b.memory.Bytes/2 + 64<<20))
 		return b.run(cmd.Context(), args, func(r array.RecordReader, by []string) error {
 			sorted, err := bulk.Sort(cmd.Context(), r, &bulk.SortOptions{By: by, Memory: b.memory.Bytes})
 			return out.write(cmd.Context(), sorted, err)
