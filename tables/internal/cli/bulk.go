@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -213,6 +214,8 @@ it; - is the standard input. Rows that do not fit in memory go to temporary file
 		}
 		var read, written arrowsafe.Counted
 		err := b.run(cmd.Context(), args, "$TMPDIR", func(r array.RecordReader, by []string) error {
+			// The sorted rows are outside the heap. Without a limit, garbage could double the heap.
+			defer debug.SetMemoryLimit(debug.SetMemoryLimit(b.memory.Bytes/2 + 64<<20))
 			read.RecordReader = r
 			sorted, err := bulk.Sort(cmd.Context(), &read, &bulk.SortOptions{By: by, Memory: b.memory.Bytes, Distinct: *distinct})
 			written.RecordReader = sorted
