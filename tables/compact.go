@@ -3,7 +3,6 @@ package tables
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -81,23 +80,8 @@ func (e entry) prepareCompaction(ctx context.Context, t *table.Table, prepare fu
 	if err := prepare(ctx, t, step); err != nil {
 		return nil, err
 	}
-	step.keepSharedDeletes()
+	step.result.SafePosDeletes, step.result.SafeDeletionVectors = datafile.UnneededDeletes(step.tasks, step.result.OldDataFiles)
 	return step, nil
-}
-
-// keepSharedDeletes keeps each file of position deletes that also applies to a data file that the step does not replace.
-// Without it, the deleted rows of that file would come back.
-func (c *compactStep) keepSharedDeletes() {
-	if len(c.result.SafePosDeletes) == 0 {
-		return
-	}
-	replaced, kept := datafile.Paths(c.result.OldDataFiles), map[string]bool{}
-	for _, task := range c.tasks {
-		if !replaced[task.File.FilePath()] {
-			maps.Copy(kept, datafile.Paths(task.DeleteFiles))
-		}
-	}
-	c.result.SafePosDeletes = slices.DeleteFunc(c.result.SafePosDeletes, func(f iceberg.DataFile) bool { return kept[f.FilePath()] })
 }
 
 // prepareAll merges all files that are smaller than they should be, and rewrites files with deletion vectors.
@@ -199,8 +183,6 @@ func (c *compactStep) add(tasks []table.FileScanTask, files []iceberg.DataFile) 
 		c.result.OldDataFiles = append(c.result.OldDataFiles, task.File)
 	}
 	c.result.NewDataFiles = append(c.result.NewDataFiles, files...)
-	c.result.SafePosDeletes = append(c.result.SafePosDeletes, table.CollectSafePositionDeletes(tasks)...)
-	c.result.SafeDeletionVectors = append(c.result.SafeDeletionVectors, table.CollectSafeDeletionVectors(tasks)...)
 }
 
 func (c *compactStep) apply(ctx context.Context, _ *commit.Attempt, cur *table.Table) (_ table.Metadata, err error) {

@@ -98,7 +98,7 @@ func isMostlyDeleted(f table.FileScanTask) bool {
 	return len(files) >= 5 || float64(rows) >= minDeleted*float64(f.File.Count())
 }
 
-// prepareRun writes the merged files of one run that pays, unless may returns false for it.
+// prepareRun writes the merged files of one run, if a run pays and may returns true for it.
 func (e entry) prepareRun(ctx context.Context, t *table.Table, step *compactStep, p *pacer, may func(run []table.FileScanTask) bool) error {
 	def, l := step.Definition, limitsOf(t)
 	ctx = parallel.Sequential(ctx)
@@ -128,11 +128,8 @@ func (e entry) prepareRun(ctx context.Context, t *table.Table, step *compactStep
 	l.suffixOnly = t.Metadata().Version() < 2
 	for _, list := range lists {
 		run := l.payingRun(list)
-		if run == nil {
+		if run == nil || !may(run) {
 			continue
-		}
-		if !may(run) {
-			return nil
 		}
 		if t.Metadata().Version() > 1 {
 			// The rows must stay before newer rows. Use the highest number that permits this, because equality deletes with
@@ -174,11 +171,8 @@ func (e entry) prepareOrderedRun(ctx context.Context, writer *table.Table, step 
 			inGroup = append(inGroup, f.Task)
 		}
 		run := l.payingRun(inGroup)
-		if run == nil {
+		if run == nil || !may(run) {
 			continue
-		}
-		if !may(run) {
-			return nil
 		}
 		written, err := s.Rewrite(ctx, group[len(group)-len(run):], s, sorted.All, p.rows(ctx))
 		if err != nil {

@@ -91,12 +91,13 @@ func (s *Store) copyTo(ctx context.Context, op string, to *Store, names Buckets,
 	return c.results, err
 }
 
-// dropWorkSnapshots deletes temporary snapshots from before a moment, unless a copy of this process may use them. A
-// copy leaves its snapshot if its process is killed.
-func (s *Store) dropWorkSnapshots(ctx context.Context, before time.Time) error {
+// dropWorkSnapshots deletes temporary snapshots of at least an age, unless a copy of this process may use them. A copy
+// leaves its snapshot if its process is killed.
+func (s *Store) dropWorkSnapshots(ctx context.Context, age time.Duration) error {
 	if s.opts.ReadOnly {
 		return nil
 	}
+	before := time.Now().Add(-s.care.byClock(age))
 	if pins, oldest := s.commits.Pinned(); pins > 0 && oldest.Before(before) {
 		before = oldest
 	}

@@ -23,7 +23,8 @@ import (
 // null, and rows in the tail of another Store.
 //
 // DeleteRows rewrites only files that contain deleted rows. In a table without a time column, the remaining rows of a
-// rewritten file become the last rows of the table.
+// rewritten file become the last rows of the table. In tables of format version 3 whose property write.delete.mode is
+// merge-on-read, DeleteRows writes deletion vectors instead.
 func (t *Table) DeleteRows(ctx context.Context, where *filter.Expr) (_ RewriteResult, err error) {
 	defer wrapError(&err, "delete rows of", t.Bucket().Name(), t.Name())
 	return t.rewrite(ctx, func(ctx context.Context, w *rewrite) error {
@@ -32,8 +33,7 @@ func (t *Table) DeleteRows(ctx context.Context, where *filter.Expr) (_ RewriteRe
 			return err
 		}
 		w.unlock()
-		w.useVectors(table.WriteDeleteModeKey)
-		return w.remove(ctx, deletes)
+		return w.removeByMode(ctx, deletes, table.WriteDeleteModeKey)
 	})
 }
 

@@ -26,7 +26,7 @@ func (s *Store) Expire(ctx context.Context, o *MaintainOptions) (_ MaintainResul
 		return MaintainResult{}, fmt.Errorf("option OlderThan is %v and Keep is %d: they must not be negative", o.OlderThan, o.Keep)
 	}
 	grace := cmp.Or(o.Grace, 24*time.Hour)
-	if err := s.dropWorkSnapshots(ctx, time.Now().Add(-grace)); err != nil {
+	if err := s.dropWorkSnapshots(ctx, grace); err != nil {
 		return MaintainResult{}, err
 	}
 	used, refsErr := s.cat.References(ctx)
@@ -154,7 +154,7 @@ func (s *Store) sweepIfDue(ctx context.Context, o *MaintainOptions, r *MaintainR
 	}
 	// A file that another program commits and that soon expires may keep the time when a sweep first found it unused.
 	grace := icecat.GracePeriods{Unused: cmp.Or(o.Grace, unusedTime+sweepEvery), Replaced: cmp.Or(o.Grace, readerTime), Expires: o.expires}
-	if err := s.dropWorkSnapshots(ctx, time.Now().Add(-grace.Unused)); err != nil {
+	if err := s.dropWorkSnapshots(ctx, grace.Unused); err != nil {
 		return err
 	}
 	start := time.Now()

@@ -2,6 +2,7 @@ package tables_test
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -100,6 +101,36 @@ func TestMaintainClockSetForward(t *testing.T) {
 		s.RetryExpiry("t")
 		if n := maintenanceOf(t, b, "t").Versions; n != c.want {
 			t.Errorf("after the clock was set by %v: %d versions, want %d", c.ahead, n, c.want)
+		}
+	}
+}
+
+// TestMaintainAllPeriods appends to one of two periods whenever maintenance merges files. The other period must not wait.
+func TestMaintainAllPeriods(t *testing.T) {
+	t.Parallel()
+	for busy := range 2 {
+		dir, n := t.TempDir(), 0
+		other := tabletest.Open(t, dir, &tables.Options{NoTail: true})
+		put := func(day int) {
+			n++
+			rows := fmt.Sprintf(`{"at": "2026-01-%02dT00:00:%02dZ", "n": %d}`, day+1, n, n)
+			tabletest.PutRows(t, other.Bucket(""), "t", tabletest.JSONRows(t, "at timestamp[us, tz=UTC]; n int64", rows), tables.PutAppend,
+				&tables.PutOptions{Settings: &tables.Settings{Time: "at", Partition: tables.PartitionDay}})
+		}
+		for i := range 16 {
+			put(i % 2)
+		}
+		merges := 0
+		s, err := tables.OpenHooked(t.Context(), dir, &tables.Options{NoTail: true}, tables.Hooks{FS: vfs.OS{}, OnPrepared: func() {
+			merges++
+			for range 6 {
+				put(busy)
+			}
+		}})
+		tabletest.Succeed(t, err)
+		t.Cleanup(func() { tabletest.Succeed(t, s.Close()) })
+		if r := maintain(t, s, nil); merges != 2 || r.FilesBefore < 16 || r.FilesAfter != 2 {
+			t.Errorf("with appends to day %d: Maintain = %+v after %d merges; want at least 16 files merged into 2 in 2 merges", busy+1, r, merges)
 		}
 	}
 }

@@ -32,9 +32,9 @@ const (
 )
 
 // Maintain runs one pass of maintenance over the tables that o selects. It merges the small files of a table if that
-// pays, in several commits of limited size, and keeps the order of the rows. Every six hours, or
-// sooner after versions have expired, it also removes old IDs of puts, and files that nothing has needed for 30 hours, or
-// for an hour if they are metadata that another commit replaced or the table's versions expire. o.Grace overrides both.
+// pays, in several commits of limited size, and keeps the order of the rows. Every six hours, or sooner after versions
+// have expired, it also removes old IDs of puts, and files that nothing has needed for 30 hours. One hour suffices for
+// metadata that another commit replaced, and for tables whose versions expire. o.Grace overrides both times.
 //
 // Versions expire only if o.OlderThan, o.Keep or the table's settings say so: Maintain keeps a version that is among
 // the newest Keep or younger than OlderThan. It also keeps what the table's Iceberg properties history.expire.* keep,

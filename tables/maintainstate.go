@@ -42,7 +42,7 @@ type careState struct {
 	reason   string    // why the table needs maintenance and does not get it, or ""
 }
 
-// maxLoads is the number of loads from which each further one first forgets the old ones.
+// maxLoads is the number of remembered loads above which a new load forgets the old ones.
 const maxLoads = 1000
 
 func newMaintenance() *maintenance {

@@ -41,7 +41,7 @@ type rewrite struct {
 	def        *definition.Definition // t's definition, which differs from the basis's after column changes
 	oldFiles   []iceberg.DataFile     // files that the commit removes
 	newFiles   []iceberg.DataFile     // files that the commit adds
-	vectors    bool                   // whether to delete rows by deletion vectors; see useVectors
+	vectors    bool                   // whether to delete rows by deletion vectors; see removeByMode
 	newVectors []iceberg.DataFile     // deletion vectors that the commit adds
 	oldVectors []iceberg.DataFile     // deletion vectors that newVectors replace
 	found      datafile.Deleted       // the rows to delete, if deletePredicate.hasPositions; otherwise nil

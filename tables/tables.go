@@ -218,7 +218,7 @@ type Filter struct {
 // TableInfo describes a table in a listing.
 type TableInfo struct {
 	Bucket, Name string
-	Rows         int64 // row count, including rows in the tail
+	Rows         int64 // row count, including rows in the tail; approximate while delete files of other programs apply
 	Bytes        int64 // size of the data files and of the rows in the tail
 	Files        int64 // number of data files
 	Version      Version

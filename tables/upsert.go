@@ -27,11 +27,12 @@ type UpsertOptions struct {
 }
 
 // Upsert puts rows in one commit: each row replaces the rows with the same values in the key columns, or is added if no
-// row matches. Like DeleteRows, Upsert rewrites only files that contain replaced rows. In
-// tables of format version 3 whose property write.merge.mode (for DeleteRows: write.delete.mode) is merge-on-read, it
-// writes deletion vectors instead. If a key is null (unless
+// row matches. Like DeleteRows, Upsert rewrites only files that contain replaced rows. If a key is null (unless
 // o.NullKeys is set) or occurs twice in r, Upsert returns an error. It adds and widens columns if the table's evolution
 // setting allows it. It reads r to the end and does not release it.
+//
+// Upsert writes deletion vectors instead of rewriting files in tables of format version 3 whose property
+// write.merge.mode is merge-on-read.
 //
 // A quarter of Options.Memory suffices for the keys of about 1.5 million integers by default. If the keys need more,
 // Upsert sorts the keys of r and of the table in temporary files. It then returns an error that wraps partd.ErrTooLarge
@@ -98,10 +99,7 @@ func (t *Table) Upsert(ctx context.Context, r array.RecordReader, o *UpsertOptio
 		if set.file != nil {
 			replaced.find = set.findRows
 		}
-		if w.evolving == nil {
-			w.useVectors("write.merge.mode")
-		}
-		return w.remove(ctx, replaced)
+		return w.removeByMode(ctx, replaced, "write.merge.mode")
 	})
 }
 

@@ -65,4 +65,35 @@ func TestVectors(t *testing.T) {
 	e.Commit(func(tx *table.Transaction) error { return tx.UpgradeFormatVersion(3) })
 	tabletest.DeleteRows(t, b, "old", "n = 4")
 	tabletest.WantRows(t, b, "old", 0, 1, 2, 5, 6, 7, 8, 9)
+	if info, err := b.Table("old").Info(t.Context()); err != nil || info.Rows != 8 {
+		t.Errorf("after a file with deletes was rewritten, the table has %d rows, error %v; want 8", info.Rows, err)
+	}
+}
+
+// TestVectorsTooLarge checks that files are rewritten if the numbers of the rows to delete need too much memory.
+func TestVectorsTooLarge(t *testing.T) {
+	const count = 9 << 17 // the numbers may need 1/8 of the memory, with one bit for each row
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{Memory: 1 << 20})
+	b := s.Bucket("")
+	tabletest.Put(t, b, "t", tables.PutAppend, tabletest.Sequence(0, count)...)
+	tabletest.NewEngine(t, s, "", "t").MergeOnRead(3)
+	tabletest.DeleteRows(t, b, "t", "n >= 2")
+	tabletest.WantRows(t, b, "t", 0, 1)
+}
+
+// TestRowCountAfterForeignDeletes replaces a table's rows after another program deleted some by position. The deletes do
+// not apply to the new rows, although the snapshot still counts them.
+func TestRowCountAfterForeignDeletes(t *testing.T) {
+	t.Parallel()
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true})
+	b := s.Bucket("")
+	tabletest.Put(t, b, "t", tables.PutAppend, tabletest.Sequence(0, 10)...)
+	e := tabletest.NewEngine(t, s, "", "t")
+	e.MergeOnRead(2)
+	e.Delete(iceberg.LessThan(iceberg.Reference("n"), int64(5)))
+	tabletest.Put(t, b, "t", tables.PutReplace, 100, 101)
+	tabletest.WantRows(t, b, "t", 100, 101)
+	if info, err := b.Table("t").Info(t.Context()); err != nil || info.Rows != 2 {
+		t.Errorf("Info reports %d rows, error %v; want 2", info.Rows, err)
+	}
 }

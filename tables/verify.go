@@ -105,6 +105,13 @@ func (s *Store) verify(ctx context.Context, v *content.Verifier, o *VerifyOption
 		for _, l := range states {
 			if o.Tables == nil || slices.Contains(o.Tables, l.Name) {
 				names[l.Name] = true
+				if !l.Pinned { // the list may be so old that the metadata file has been removed
+					if l.Location, err = s.cat.Location(ctx, ns, l.Name); errors.Is(err, icecat.ErrNotFound) {
+						continue
+					} else if err != nil {
+						return err
+					}
+				}
 				if err := verifyState(ctx, s.commits, v, ns, l); err != nil && ctx.Err() != nil {
 					return err
 				} else if err != nil {
@@ -133,7 +140,7 @@ func intact(ctx context.Context, tables *commit.Tables, namespace, name, locatio
 // also loads the table again. This can detect other damage, and makes a repair take effect.
 func verifyState(ctx context.Context, tables *commit.Tables, v *content.Verifier, namespace string, state icecat.State) error {
 	t := content.Table{Bucket: bucketOf(namespace), Name: state.Name}
-	current, err := v.VerifyState(ctx, t, state)
+	current, err := v.VerifyState(ctx, namespace, t, state)
 	if err != nil || !current {
 		return err
 	}

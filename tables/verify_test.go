@@ -10,10 +10,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/apache/iceberg-go"
 
+	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/files/datafile"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
@@ -213,6 +216,39 @@ func TestVerifyForeign(t *testing.T) {
 			if err := os.WriteFile(parts[kind][0], before, 0o666); err != nil {
 				t.Fatal(err)
 			}
+		}
+	}
+}
+
+// TestVerifyDuringSweep checks that Verify reports no damage if another process commits, and removes the replaced files,
+// while Verify reads a table.
+func TestVerifyDuringSweep(t *testing.T) {
+	t.Parallel()
+	for _, changed := range []string{"a", "b"} {
+		dir := t.TempDir()
+		other := tabletest.Open(t, dir, &tables.Options{NoTail: true})
+		for i := range int64(3) {
+			for _, name := range []string{"a", "b"} {
+				tabletest.PutRows(t, other.Bucket(""), name, tabletest.Rows(i), tables.PutReplace, nil)
+			}
+		}
+		var armed atomic.Bool
+		fs := vfstest.Inject(vfs.OS{}, func(_ vfstest.Op, path string) error {
+			if strings.HasSuffix(path, ".parquet") && armed.CompareAndSwap(true, false) {
+				tabletest.PutRows(t, other.Bucket(""), changed, tabletest.Rows(4), tables.PutReplace, nil)
+				for range 2 {
+					maintain(t, other, &tables.MaintainOptions{Keep: 1, Grace: -1})
+				}
+			}
+			return nil
+		})
+		s, err := tables.OpenHooked(t.Context(), dir, &tables.Options{NoTail: true}, tables.Hooks{FS: fs})
+		tabletest.Succeed(t, err)
+		t.Cleanup(func() { tabletest.Succeed(t, s.Close()) })
+		armed.Store(true)
+		_, err = s.Verify(t.Context(), &tables.VerifyOptions{Report: func(f tables.Finding) { t.Errorf("table %s changed: %+v", changed, f) }})
+		if err != nil || armed.Load() {
+			t.Errorf("table %s changed: error %v; the change is outstanding: %v", changed, err, armed.Load())
 		}
 	}
 }

@@ -42,8 +42,7 @@ type Options struct {
 	// temporary directories of dead processes. "" means the system's directory for temporary files.
 	TempDir string
 
-	// MaxTemp limits the bytes that one query stores in TempDir, and those of all decompressed copies of data files that
-	// many queries read. These copies are also limited to Total, or to Memory if Total is 0. 0 means [DefaultMaxTemp].
+	// MaxTemp limits the bytes that one query stores in TempDir. 0 means [DefaultMaxTemp].
 	MaxTemp int64
 
 	// Queries limits the number of concurrent queries; others wait. A query runs until its reader is

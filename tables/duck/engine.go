@@ -30,7 +30,6 @@ type Engine struct {
 	slots      chan struct{} // has one element for each running query
 	pool       *pool
 	scratch    scratch
-	hot        *hotFiles
 	statements preparedCache
 
 	mu            sync.Mutex
@@ -61,8 +60,7 @@ func New(o *Options) (*Engine, error) {
 		return nil, fmt.Errorf("tables: SQL options: TempDir: %w", err)
 	}
 	e.slots = make(chan struct{}, e.opts.Queries)
-	e.scratch.dir, e.scratch.prefix = e.dir, "rows"
-	e.hot = newHotFiles(e.dir, min(e.opts.MaxTemp, cmp.Or(e.opts.Total, e.opts.Memory)))
+	e.scratch.dir = e.dir
 	e.pool = newPool(e)
 	return e, nil
 }
@@ -75,7 +73,6 @@ func (e *Engine) Close() error {
 	if !e.pool.close() {
 		return nil
 	}
-	e.hot.close()
 	return e.temp.Close()
 }
 

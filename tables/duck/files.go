@@ -31,11 +31,7 @@ func (q *query) setFiles(ctx context.Context, t *boundTable, maxBitmaps int64, d
 		t.extraRows, err = q.e.scratch.rowsOf(ctx, p, "")
 	default:
 		t.files = slices.Clone(p.Files)
-		readsTexts := !describeOnly && slices.ContainsFunc(t.viewColumns(), func(c column) bool { return c.sql == "VARCHAR" })
 		for i := range t.files {
-			if c := q.e.hot.use(t.files[i], readsTexts); c != nil {
-				t.unpacked, t.files[i].Path = append(t.unpacked, c), c.path
-			}
 			t.files[i].HasDeletes = t.deletedRows != nil && t.deletedRows.bitmaps[i].Bytes > 0
 		}
 		if len(p.Tail) > 0 {

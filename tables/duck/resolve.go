@@ -34,14 +34,13 @@ type boundTable struct {
 	allColumns    bool     // the view must contain all columns
 	files         []tables.PlannedFile
 	plan          *tables.ScanPlan
-	offset        int            // position of the name in the statement, in bytes
-	extraRows     *scratchFile   // contains the rows that are not in the table's files
-	copied        bool           // whether extraRows contains all rows of the table, because column types must change
-	deletedRows   *scratchFile   // contains bitmaps of the deleted rows of files; nil if the view does not use bitmaps
-	unpacked      []*scratchFile // copies that files refers to
-	index         int            // position in query.tables
-	isPrivate     bool           // whether only this statement reads extraRows
-	isTarget      bool           // whether the view has tables.FileColumn and tables.RowColumn
+	offset        int          // position of the name in the statement, in bytes
+	extraRows     *scratchFile // contains the rows that are not in the table's files
+	copied        bool         // whether extraRows contains all rows of the table, because column types must change
+	deletedRows   *scratchFile // contains bitmaps of the deleted rows of files; nil if the view does not use bitmaps
+	index         int          // position in query.tables
+	isPrivate     bool         // whether only this statement reads extraRows
+	isTarget      bool         // whether the view has tables.FileColumn and tables.RowColumn
 	// path of a file without rows, which readFunction adds to a single large file; "" if no file is large
 	emptyFile string
 }
@@ -54,9 +53,6 @@ func (t *boundTable) close() {
 	}
 	if t.deletedRows != nil {
 		t.deletedRows.release()
-	}
-	for _, f := range t.unpacked {
-		f.release()
 	}
 	if t.plan != nil {
 		t.plan.Close()

@@ -27,9 +27,7 @@ import (
 // Others contain bitmaps of deleted rows. A file for a table's tail (the rows not yet in data files) is reused until
 // the tail changes, and a file of bitmaps until the table's files change.
 type scratch struct {
-	dir      string
-	prefix   string // of the files' names
-	maxBytes int64  // limits the total size of reusable files; 0 means no limit
+	dir string
 
 	mu        sync.Mutex
 	created   int            // number of files created so far, for their names
@@ -123,24 +121,13 @@ func (s *scratch) acquire(key, mark string) (_ *scratchFile, isNew bool) {
 			return f, false
 		}
 	}
-	f := s.newFileLocked(key, mark)
+	s.created++
+	path := filepath.Join(s.dir, fmt.Sprintf("rows-%d.parquet", s.created))
+	f := &scratchFile{s: s, path: path, key: key, mark: mark, refs: 1, written: make(chan struct{})}
 	if mark != "" {
 		s.files = append(s.files, f)
 	}
 	return f, true
-}
-
-func (s *scratch) newFile(key, mark string) *scratchFile {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.newFileLocked(key, mark)
-}
-
-// newFileLocked returns a file with one reference that is not in s.files yet. mu must be held.
-func (s *scratch) newFileLocked(key, mark string) *scratchFile {
-	s.created++
-	path := filepath.Join(s.dir, fmt.Sprintf("%s-%d.parquet", s.prefix, s.created))
-	return &scratchFile{s: s, path: path, key: key, mark: mark, refs: 1, written: make(chan struct{})}
 }
 
 func (f *scratchFile) planned() tables.PlannedFile {
@@ -189,18 +176,14 @@ func (f *scratchFile) release() {
 	s.sweep()
 }
 
-// sweep removes files with outdated rows, and the least recently used files above maxScratch or maxBytes, unless a
-// query uses them. mu must be held.
+// sweep removes files with outdated rows, and the least recently used files above maxScratch, unless a query
+// uses them. mu must be held.
 func (s *scratch) sweep() {
-	newest, bytes := map[string]bool{}, int64(0)
+	newest := map[string]bool{}
 	var kept []*scratchFile
 	for i := len(s.files) - 1; i >= 0; i-- {
 		f := s.files[i]
 		stale := f.mark == "" || newest[f.key] || len(kept) >= maxScratch
-		if s.maxBytes > 0 && !stale {
-			bytes += f.out.Size()
-			stale = bytes > s.maxBytes
-		}
 		newest[f.key] = true
 		switch {
 		case !stale:

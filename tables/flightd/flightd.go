@@ -137,7 +137,7 @@ func New(store *tables.Store, o *Options) (*Server, error) {
 	s.FlightServer = flightsql.NewFlightServer(s.sql)
 	s.memory = &budget{BufferPool: mem.DefaultBufferPool(), Memory: core.Memory, patience: s.opts.Patience()}
 	s.memory.Overflow = s.memory.cancelHeaviest
-	s.answers.limit = s.opts.Memory / 4
+	s.answers.limit, s.sql.answers = s.opts.Memory/4, &s.answers
 	s.leases.byID = map[string]*lease{}
 	s.handshakes = serving.NewHostLimit(maxHandshakes, maxHandshakes/8)
 	s.lifetime, s.stop = context.WithCancel(context.Background())

@@ -51,21 +51,21 @@ func (s *Server) get(t *flight.Ticket, st flight.FlightService_DoGetServer) erro
 	}
 	table := s.store.Bucket(c.Bucket).Table(c.Name)
 	if c.SQL == nil {
-		return sendReader(st, func(err error) error { return err }, func(ctx context.Context) (array.RecordReader, error) {
+		return s.sendReader(st, func(err error) error { return err }, func(ctx context.Context) (array.RecordReader, error) {
 			return table.Scan(ctx, &tables.ScanOptions{Dictionaries: true, Recycle: true})
 		})
 	}
 	if _, err := table.At(st.Context()); err != nil {
 		return err
 	}
-	return sendReader(st, statementError, func(ctx context.Context) (array.RecordReader, error) {
+	return s.sendReader(st, statementError, func(ctx context.Context) (array.RecordReader, error) {
 		return s.store.Query(ctx, *c.SQL, &tables.QueryOptions{Bucket: c.Bucket, Recycle: true})
 	})
 }
 
 // sendReader sends the rows of the reader that open returns, and holds a slot for queries until all are sent. explain
 // converts the errors of open and of the reader.
-func sendReader(st flight.FlightService_DoGetServer, explain func(error) error, open func(context.Context) (array.RecordReader, error)) error {
+func (s *Server) sendReader(st flight.FlightService_DoGetServer, explain func(error) error, open func(context.Context) (array.RecordReader, error)) error {
 	release, err := serving.AcquireQuery(st.Context())
 	if err != nil {
 		return err
@@ -76,7 +76,7 @@ func sendReader(st flight.FlightService_DoGetServer, explain func(error) error, 
 		return explain(err)
 	}
 	defer r.Release()
-	if err := sendRows(st, r); err != nil || r.Err() == nil {
+	if err := s.answers.sendRows(st, r); err != nil || r.Err() == nil {
 		return err
 	}
 	return explain(r.Err())

@@ -31,7 +31,7 @@ func invalidCall(err error) error {
 
 func (s *Server) sendScan(ticket []byte, stream flight.FlightService_DoGetServer) error {
 	var c operations.Scan
-	return sendRowsFor(ticket, &c, stream, func(ctx context.Context) (_ array.RecordReader, err error) {
+	return s.sendRowsFor(ticket, &c, stream, func(ctx context.Context) (_ array.RecordReader, err error) {
 		o := &tables.ScanOptions{Columns: c.Columns, Limit: c.Limit, Last: c.Last, From: c.From, To: c.To, TimeColumn: c.TimeColumn, Part: c.Part, Dictionaries: c.Dictionaries, Recycle: true}
 		if c.Where != "" {
 			if o.Filter, err = filter.Parse(c.Where); err != nil {
@@ -48,7 +48,7 @@ func (s *Server) sendScan(ticket []byte, stream flight.FlightService_DoGetServer
 
 func (s *Server) sendChanges(ticket []byte, stream flight.FlightService_DoGetServer) error {
 	var c operations.Changes
-	return sendRowsFor(ticket, &c, stream, func(ctx context.Context) (array.RecordReader, error) {
+	return s.sendRowsFor(ticket, &c, stream, func(ctx context.Context) (array.RecordReader, error) {
 		table, err := s.store.Bucket(c.Bucket).Table(c.Name).At(ctx, c.At())
 		if err != nil {
 			return nil, err
@@ -59,17 +59,17 @@ func (s *Server) sendChanges(ticket []byte, stream flight.FlightService_DoGetSer
 
 func (s *Server) sendResampled(ticket []byte, stream flight.FlightService_DoGetServer) error {
 	var c operations.Resampling
-	return sendRowsFor(ticket, &c, stream, func(ctx context.Context) (array.RecordReader, error) {
+	return s.sendRowsFor(ticket, &c, stream, func(ctx context.Context) (array.RecordReader, error) {
 		return transform.Resampled(ctx, s.store, &c.ResampleOptions)
 	})
 }
 
 // sendRowsFor decodes a ticket into c, calls open, and sends the rows of the returned reader.
-func sendRowsFor(ticket []byte, c any, stream flight.FlightService_DoGetServer, open func(context.Context) (array.RecordReader, error)) error {
+func (s *Server) sendRowsFor(ticket []byte, c any, stream flight.FlightService_DoGetServer, open func(context.Context) (array.RecordReader, error)) error {
 	if err := operations.Unmarshal(ticket, c); err != nil {
 		return invalidCall(err)
 	}
-	return serving.Status(sendReader(stream, func(err error) error { return err }, open))
+	return serving.Status(s.sendReader(stream, func(err error) error { return err }, open))
 }
 
 // nativePut handles a stream whose command is a operations.PutCall.

@@ -12,11 +12,14 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/go-partd/partd/tables/internal/files/datafile"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 
 // sendRows sends the rows of r. It does not return r's errors, so the caller must check r.Err.
-func sendRows(st flight.FlightService_DoGetServer, r array.RecordReader) error {
+func (a *answers) sendRows(st flight.FlightService_DoGetServer, r array.RecordReader) error {
+	a.senders.Add(1)
+	defer a.senders.Add(-1)
 	if encoded, ok := r.(interface {
 		Messages() iter.Seq[*flight.FlightData]
 	}); ok {
@@ -28,8 +31,12 @@ func sendRows(st flight.FlightService_DoGetServer, r array.RecordReader) error {
 		return nil
 	}
 	rows := &rowsWriter{stream: st}
+	maxMessage := a.maxMessage
+	if fieldCount(r.Schema()) > maxWholeFields {
+		maxMessage = nil // small messages
+	}
 	w := ipc.NewWriterWithPayloadWriter(rows, ipc.WithSchema(r.Schema()))
-	for rows.batch = range take.Rebatch(r, datafile.RecycledBytes) {
+	for rows.batch = range take.Rebatch(r, maxMessage) {
 		if err := w.Write(rows.batch); err != nil {
 			return err
 		}
@@ -39,6 +46,28 @@ func sendRows(st flight.FlightService_DoGetServer, r array.RecordReader) error {
 		return nil
 	}
 	return w.Close() // sends the schema if there were no rows
+}
+
+// maxWholeFields limits the fields of batches that are sent as one message. The header has up to 64 bytes for each field,
+// and header and batch must stay below 4 MiB.
+const maxWholeFields = 2000
+
+// fieldCount returns the number of columns, including those within columns.
+func fieldCount(s *arrow.Schema) (n int) {
+	for _, f := range s.Fields() {
+		schema.ContainsType(f.Type, func(arrow.DataType) bool { n++; return false })
+	}
+	return n
+}
+
+// maxMessage returns the maximum size in bytes of a batch that is sent as one message. It returns 0 if so many calls send
+// rows that their unsent messages could take more than half of the limit. Each call then sends small messages.
+func (a *answers) maxMessage() int64 {
+	const unsentMessages = 3 // of a call whose client reads slowly
+	if unsentMessages*datafile.RecycledBytes*a.senders.Load() > a.limit/2 {
+		return 0
+	}
+	return datafile.RecycledBytes
 }
 
 // rowsWriter sends the messages of an ipc.Writer.

@@ -1,6 +1,7 @@
 package flightd
 
 import (
+	"fmt"
 	"io"
 	"testing"
 
@@ -55,7 +56,7 @@ func TestSendRows(t *testing.T) {
 			must(t, err)
 			s := &Server{answers: answers{limit: 1 << 30}}
 			stream := &sentMessages{call: &watchedStream{s: s}}
-			must(t, sendRows(stream, r))
+			must(t, s.answers.sendRows(stream, r))
 			r.Release()
 			var messages []*flight.FlightData
 			for _, data := range stream.sent {
@@ -101,4 +102,28 @@ func (r *receivedMessages) Recv() (*flight.FlightData, error) {
 	m := r.messages[0]
 	r.messages = r.messages[1:]
 	return m, nil
+}
+
+// TestSizeOfWideMessages checks that messages with many columns, which have long headers, stay below 4 MiB.
+func TestSizeOfWideMessages(t *testing.T) {
+	const columns, rows = 8000, 61
+	fields, arrays := make([]arrow.Field, columns), make([]arrow.Array, columns)
+	for i := range fields {
+		fields[i] = arrow.Field{Name: fmt.Sprint(i), Type: arrow.PrimitiveTypes.Float64, Nullable: true}
+	}
+	wide := arrow.NewSchema(fields, nil)
+	for i := range fields {
+		values := memory.NewBufferBytes(make([]byte, 8*rows))
+		arrays[i] = array.NewFloat64Data(array.NewData(arrow.PrimitiveTypes.Float64, rows, []*memory.Buffer{nil, values}, nil, 0, 0))
+	}
+	r, err := array.NewRecordReader(wide, []arrow.RecordBatch{array.NewRecordBatch(wide, arrays, rows)})
+	must(t, err)
+	s := &Server{answers: answers{limit: 1 << 30}}
+	stream := &sentMessages{call: &watchedStream{s: s}}
+	must(t, s.answers.sendRows(stream, r))
+	for i, data := range stream.sent {
+		if data.Len() > 4<<20 {
+			t.Errorf("message %d has %d bytes, more than many programs accept", i, data.Len())
+		}
+	}
 }

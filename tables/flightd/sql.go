@@ -18,9 +18,10 @@ import (
 // so they survive a restart. A ticket or handle grants no rights beyond the caller's.
 type sqlServer struct {
 	flightsql.BaseServer
-	core  *serving.Core
-	store *tables.Store
-	infos []uint32 // ids of the supported SQL infos
+	core    *serving.Core
+	store   *tables.Store
+	infos   []uint32 // ids of the supported SQL infos
+	answers *answers
 }
 
 func newSQLServer(core *serving.Core, store *tables.Store) *sqlServer {

@@ -211,7 +211,7 @@ func (s *sqlServer) run(ctx context.Context, handle []byte, prepared bool, w fli
 		return err
 	}
 	defer end()
-	err = sendRows(w, r)
+	err = s.answers.sendRows(w, r)
 	return serving.Status(cmp.Or(context.Cause(ctx), r.Err(), err))
 }
 

@@ -149,5 +149,5 @@ func (s *sqlServer) execAndSendCount(ctx context.Context, st statement, w flight
 	if err != nil {
 		return err
 	}
-	return sendRows(w, rows)
+	return s.answers.sendRows(w, rows)
 }

@@ -4,6 +4,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"google.golang.org/grpc/encoding"
@@ -16,7 +17,8 @@ import (
 // last message outlives the call. Above the limit, the server closes the connection of one call: the newest call
 // of the host with the most unsent bytes. If only one call has unsent bytes, that call continues.
 type answers struct {
-	limit int64
+	limit   int64
+	senders atomic.Int64 // number of calls that send rows
 
 	mu    sync.Mutex
 	bytes int64            // unsent bytes of all calls

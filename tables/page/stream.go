@@ -75,7 +75,7 @@ func sendRows(q *request, f formats.Format, r array.RecordReader, limit int64) (
 		return err
 	}
 	remaining := limit
-	for batch := range take.Rebatch(r, 0) {
+	for batch := range take.Rebatch(r, nil) {
 		if n := batch.NumRows(); limit > 0 && n >= remaining {
 			batch = batch.NewSlice(0, remaining)
 			defer batch.Release()

@@ -210,7 +210,7 @@ func BenchmarkScanThousand(b *testing.B) {
 }
 
 // TestAllocations limits the allocations of scanning a file and of appending a row to slightly more than the measured
-// counts. The Parquet reader makes most of a scan's 530 allocations, and the IPC writer makes 19 of an append's 35.
+// counts. The Parquet reader makes most of a scan's 530 allocations, and the IPC writer makes 19 of an append's 38.
 func TestAllocations(t *testing.T) {
 	if procs.RaceEnabled {
 		t.Skip("the race detector allocates memory too")
@@ -225,7 +225,7 @@ func TestAllocations(t *testing.T) {
 	r.Next()
 	if n := testing.AllocsPerRun(500, func() {
 		tabletest.PutRows(t, b, "a", tabletest.OneBatch(r.RecordBatch()), tables.PutAppend, nil)
-	}); n > 36 {
-		t.Errorf("appending a row made %.0f allocations, want at most 36", n)
+	}); n > 39 {
+		t.Errorf("appending a row made %.0f allocations, want at most 39", n)
 	}
 }

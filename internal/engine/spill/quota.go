@@ -54,9 +54,6 @@ func (w *Writer) Write(p []byte) (int, error) {
 	return w.WriteCloser.Write(p)
 }
 
-// Size returns the number of bytes written.
-func (w *Writer) Size() int64 { return w.size }
-
 // Release releases the file's bytes. The caller must have removed the file.
 func (w *Writer) Release() {
 	w.Quota.Release(w.size)

@@ -96,6 +96,12 @@ func (v *Verifier) verifyFile(ctx context.Context, name Table, key, location str
 		return readErr, problem
 	}
 	readErr, problem := check()
+	if hasRecord && (readErr != nil || problem != nil) {
+		// Another process may have removed the file, because nothing needs it any more. Sweep removes its record first.
+		if _, hasRecord, err = v.Catalog.FileAt(ctx, location); err != nil || !hasRecord {
+			return false, err
+		}
+	}
 	finding := Finding{State: Damaged, Bucket: name.Bucket, Table: name.Name, File: location}
 	if readErr != nil {
 		finding.Problem = readErr.Error()
@@ -155,7 +161,7 @@ func (v *Verifier) Record(f Finding, size int64) {
 
 // VerifyState verifies a table's metadata and all files that it refers to. current is true if the metadata is intact
 // and the state is the table's current state, not an earlier state that a snapshot keeps.
-func (v *Verifier) VerifyState(ctx context.Context, name Table, l icecat.State) (current bool, err error) {
+func (v *Verifier) VerifyState(ctx context.Context, namespace string, name Table, l icecat.State) (current bool, err error) {
 	_ = v.Catalog.RestoreMetadataFile(ctx, l.Location) // if this fails, the file counts as damaged
 	meta, ok, err := v.verifyMetadata(ctx, name, l.Location)
 	if !ok || err != nil {
@@ -181,6 +187,12 @@ func (v *Verifier) VerifyState(ctx context.Context, name Table, l icecat.State) 
 	}
 	t := v.Catalog.Staged("", "", meta, l.Location, v.fileIO)
 	for _, s := range versions {
+		if !l.Pinned {
+			cur, err := v.Catalog.Load(ctx, namespace, l.Name)
+			if err == nil && cur.SnapshotByID(s.SnapshotID) == nil {
+				continue // the version has expired meanwhile, so that its files are being removed
+			}
+		}
 		if err := v.verifyVersion(ctx, name, t, &s); err != nil {
 			return false, err
 		}

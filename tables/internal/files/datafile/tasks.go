@@ -3,6 +3,7 @@ package datafile
 import (
 	"cmp"
 	"context"
+	"maps"
 	"path"
 	"runtime"
 	"slices"
@@ -171,6 +172,22 @@ func (s *Scan) readableByID(name string) (readable bool, err error) {
 		}
 	}
 	return true, nil
+}
+
+// UnneededDeletes returns the files of position deletes, and the deletion vectors, that apply only to the files replaced.
+// tasks are all of the table's files.
+func UnneededDeletes(tasks []table.FileScanTask, replaced []iceberg.DataFile) (positions, vectors []iceberg.DataFile) {
+	paths, kept := Paths(replaced), map[string]bool{}
+	var old []table.FileScanTask
+	for _, task := range tasks {
+		if paths[task.File.FilePath()] {
+			old = append(old, task)
+		} else {
+			maps.Copy(kept, Paths(task.DeleteFiles))
+		}
+	}
+	positions = slices.DeleteFunc(table.CollectSafePositionDeletes(old), func(f iceberg.DataFile) bool { return kept[f.FilePath()] })
+	return positions, table.CollectSafeDeletionVectors(old)
 }
 
 // HasDeletes reports whether delete files may apply to a data file.

@@ -26,13 +26,18 @@ type Listed struct {
 }
 
 // Totals returns the numbers of rows, bytes and files in a table according to a snapshot's summary. Rows does not include
-// rows deleted by position, but includes rows that other programs deleted by equality.
+// rows deleted by deletion vectors. It includes rows that other programs deleted by equality, or by position delete files
+// in format version 2: these files may outlive the deleted rows, so that their counts cannot be subtracted.
 func Totals(s *table.Snapshot) (rows, bytes, files int64) {
 	if s.Summary == nil {
 		return 0, 0, 0
 	}
 	p := s.Summary.Properties
-	return max(0, int64(p.GetInt("total-records", 0)-p.GetInt("total-position-deletes", 0))), int64(p.GetInt("total-files-size", 0)), int64(p.GetInt("total-data-files", 0))
+	rows = int64(p.GetInt("total-records", 0))
+	if s.FirstRowID != nil { // format version 3
+		rows = max(0, rows-int64(p.GetInt("total-position-deletes", 0)))
+	}
+	return rows, int64(p.GetInt("total-files-size", 0)), int64(p.GetInt("total-data-files", 0))
 }
 
 func listed(meta table.Metadata) Listed {

@@ -43,9 +43,8 @@ type sweeper struct {
 
 // Sweep removes files of the warehouse that no table or snapshot refers to: files of failed commits, expired versions
 // and deleted tables. The first Sweep that finds an unused file records it. A later Sweep removes the file after its
-// grace period. For files in
-// recentlyUsed, it starts again. oldestStart returns the time when this process's oldest running reader
-// or writer started, or the current time if there is none.
+// grace period, which starts again for files in recentlyUsed. oldestStart returns the time when this process's oldest
+// running reader or writer started, or the current time if there is none.
 func (sw *sweeper) Sweep(ctx context.Context, grace GracePeriods, recentlyUsed map[string]struct{}, oldestStart func() time.Time) (SweepResult, error) {
 	err := sw.inTx(ctx, func(t *transaction) {
 		t.exec(sweepInline)

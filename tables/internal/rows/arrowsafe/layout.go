@@ -12,7 +12,6 @@ import (
 
 const (
 	maxWidth       = 16 << 20 // maximum size of a fixed-size value, in bytes
-	maxDigits      = 76       // maximum number of digits of a decimal
 	emptyValueSize = 8        // bytes charged for a value that has no bytes in the message
 	offsetSize     = 4        // size of a string's offset, in bytes
 	version4       = 3        // format version 4

@@ -101,7 +101,7 @@ func (m *Messages) recordTypes(f arrow.Field, described field) error {
 	if w := width(dt); w > maxWidth {
 		return fmt.Errorf("a value of %v takes more than %d bytes: %w", dt, maxWidth, partd.ErrTooLarge)
 	}
-	if d, ok := dt.(arrow.DecimalType); ok && (d.GetPrecision() < 1 || d.GetPrecision() > maxDigits || d.GetScale() < -maxDigits || d.GetScale() > maxDigits) {
+	if d, ok := dt.(arrow.DecimalType); ok && (d.GetPrecision() < 1 || d.GetPrecision() > maxDigits(d) || max(d.GetScale(), -d.GetScale()) > maxDigits(d)) {
 		return fmt.Errorf("%w: a decimal of %d digits, %d of them after the decimal point", errSchemaMessage, d.GetPrecision(), d.GetScale())
 	}
 	nested, ok := dt.(arrow.NestedType)
@@ -118,6 +118,13 @@ func (m *Messages) recordTypes(f arrow.Field, described field) error {
 		}
 	}
 	return nil
+}
+
+// maxDigits returns the number of digits that a decimal type can hold, which also limits its scale: Arrow's library has
+// no larger powers of ten.
+func maxDigits(d arrow.DecimalType) int32 {
+	bits := d.(arrow.FixedWidthDataType).BitWidth()
+	return int32((bits - 1) * 30103 / 100_000) // log10 2 = 0.30103
 }
 
 // checkDictionary checks a dictionary's values. They count against the limit until a dictionary with the same ID

@@ -12,17 +12,21 @@ import (
 const mergeRows = 64 << 10
 
 // Rebatch yields a reader's rows in batches of a suitable size: it merges small batches, such as those of query
-// engines, and splits batches of more than maxBytes (at least partBytes) into parts of about partBytes. Each batch is
-// valid until the next one. The caller must check r.Err at the end.
-func Rebatch(r array.RecordReader, maxBytes int64) iter.Seq[arrow.RecordBatch] {
+// engines, and splits batches of more than maxBytes() (at least partBytes) into parts of about partBytes. If maxBytes is
+// nil, it is partBytes. Each batch is valid until the next one. The caller must check r.Err at the end.
+func Rebatch(r array.RecordReader, maxBytes func() int64) iter.Seq[arrow.RecordBatch] {
 	return func(yield func(arrow.RecordBatch) bool) {
 		var pending []arrow.RecordBatch
 		var rows, bytes int64
 		send := func() bool {
 			batches := mergeBatches(r.Schema(), pending, rows)
 			pending, rows, bytes = nil, 0, 0
+			limit := int64(0)
+			if maxBytes != nil {
+				limit = maxBytes()
+			}
 			for i, b := range batches {
-				for part := range split(b, maxBytes) {
+				for part := range split(b, limit) {
 					if !yield(part) {
 						Release(batches[i:])
 						return false

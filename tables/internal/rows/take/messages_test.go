@@ -71,7 +71,7 @@ func TestMessages(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			next, messages := 0, 0
-			for part := range Rebatch(batches(t, c.width, c.sizes...), 0) {
+			for part := range Rebatch(batches(t, c.width, c.sizes...), nil) {
 				messages++
 				numbers, lists := part.Column(0).(*array.Int64), part.Column(1).(*array.List)
 				for i := range int(part.NumRows()) {
@@ -95,7 +95,7 @@ func TestMessages(t *testing.T) {
 // TestStopEarly checks that a consumer that stops early leaks no memory. The allocator detects leaks.
 func TestStopEarly(t *testing.T) {
 	for _, sizes := range [][]int{{5, 5}, {200_000, 5}, repeat(2048, 100)} {
-		for range Rebatch(batches(t, 1, sizes...), 0) {
+		for range Rebatch(batches(t, 1, sizes...), nil) {
 			break
 		}
 	}

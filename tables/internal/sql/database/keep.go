@@ -34,7 +34,7 @@ static void keep_range(const uint64_t *block, uint64_t file, uint64_t row, uint6
 		uint64_t bytes[8];
 		for (int j = 0; j < 8; j++) { // spread 8 bits over 8 bytes; x86-64 and arm64 are little-endian
 			uint64_t spread = (bits >> 8 * j & 0xff) * ones & 0x8040201008040201;
-			bytes[j] = (spread + 0x7f * ones) >> 7 & ones ^ ones;
+			bytes[j] = ((spread + 0x7f * ones) >> 7 & ones) ^ ones;
 		}
 		memcpy(keep + i, bytes, n - i < 64 ? n - i : 64);
 	}
@@ -45,7 +45,7 @@ static void keep_range(const uint64_t *block, uint64_t file, uint64_t row, uint6
 static inline __attribute__((always_inline)) bool are_consecutive(const uint64_t *files, const uint64_t *rows, uint64_t n) {
 	uint64_t differences = 0;
 	for (uint64_t i = 0; i < n; i++)
-		differences |= files[i] ^ files[0] | (rows[i] - i) ^ rows[0];
+		differences |= (files[i] ^ files[0]) | ((rows[i] - i) ^ rows[0]);
 	return differences == 0;
 }
 

@@ -24,7 +24,7 @@ func (c *Conn) SendBatches(r array.RecordReader) error {
 	buffered := bufio.NewWriterSize(pieceWriter{c}, buffer)
 	w := ipc.NewWriter(buffered, ipc.WithSchema(r.Schema()))
 	var err error
-	for part := range take.Rebatch(r, 0) {
+	for part := range take.Rebatch(r, nil) {
 		// the writer rejects a batch whose fields have other metadata
 		batch := array.NewRecordBatch(r.Schema(), part.Columns(), part.NumRows())
 		err = cmp.Or(w.Write(batch), buffered.Flush())

@@ -86,8 +86,11 @@ func (e *Entry) tryAppend(ctx context.Context, src *datafile.Source, checkFit fu
 	switch {
 	case a.inGroup && hasRows && err == nil:
 		return e.appendInGroup(ctx, a)
-	case a.inGroup: // this result may be due to an outdated state
-		return cmp.Or(e.compare(ctx, a), err)
+	case a.inGroup: // an outdated state can cause this result
+		if failed := e.compare(ctx, a); failed != nil || a.changed {
+			return failed
+		}
+		return err
 	case !hasRows || err != nil:
 		return err
 	}
@@ -163,7 +166,7 @@ func (e *Entry) hasChanged(a *appendAttempt) bool {
 	return e.state.location != a.location || e.bucketRules != a.rules
 }
 
-// compare sets a.changed to whether the table differs from the state for which the rows of a were prepared.
+// compare sets a.changed if the table has changed since the rows of a were prepared.
 func (e *Entry) compare(ctx context.Context, a *appendAttempt) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -36,6 +36,9 @@ func (e *Entry) appendInGroup(ctx context.Context, a *appendAttempt) error {
 		q.mu.Unlock()
 		e.appendGroup(ctx, []*appendAttempt{a})
 		if g := q.take(0, 0); g != nil {
+			e.tables.mu.Lock()
+			e.refs++ // the group's callers may give up and release the entry
+			e.tables.mu.Unlock()
 			go e.appendGroups(g) // not in this goroutine, because the caller need not wait for others
 		}
 		return a.err
@@ -55,8 +58,9 @@ func (e *Entry) appendInGroup(ctx context.Context, a *appendAttempt) error {
 	return a.err
 }
 
-// appendGroups writes g and the groups that gather meanwhile.
+// appendGroups writes g and the groups that gather meanwhile, and releases the entry.
 func (e *Entry) appendGroups(g *appendGroup) {
+	defer e.Release()
 	for g != nil {
 		begin, size := time.Now(), len(g.attempts)
 		e.appendGroup(context.Background(), g.attempts)

@@ -208,22 +208,18 @@ func ReplaceFiles(ctx context.Context, t *table.Table, old, files []iceberg.Data
 	})
 }
 
-// replace replaces files, and removes the deletion vectors of the old files.
+// replace replaces files, and removes the old files' deletion vectors and position deletes.
 func replace(ctx context.Context, t *table.Table, tx *table.Transaction, old, files []iceberg.DataFile, props iceberg.Properties) error {
-	var vectors []iceberg.DataFile
-	if t.Metadata().Version() >= 3 && len(old) > 0 {
+	var deletes []iceberg.DataFile
+	if s := t.CurrentSnapshot(); len(old) > 0 && (s.Summary == nil || s.Summary.Properties.GetInt("total-delete-files", 1) != 0) {
 		tasks, err := datafile.Tasks(ctx, t)
 		if err != nil {
 			return err
 		}
-		replaced := datafile.Paths(old)
-		for _, task := range tasks {
-			if replaced[task.File.FilePath()] {
-				vectors = append(vectors, task.DeletionVectorFiles...)
-			}
-		}
+		positions, vectors := datafile.UnneededDeletes(tasks, old)
+		deletes = append(positions, vectors...)
 	}
-	return tx.ReplaceFiles(ctx, old, files, vectors, props, table.WithoutAutoNameMapping())
+	return tx.ReplaceFiles(ctx, old, files, deletes, props, table.WithoutAutoNameMapping())
 }
 
 // correctionProperty marks the snapshots of corrections that only add files.
@@ -242,7 +238,7 @@ func CorrectFiles(ctx context.Context, t *table.Table, old, files []iceberg.Data
 	})
 }
 
-// MarkRows adds files to t, and deletion vectors, some of which replace old vectors.
+// MarkRows adds files and deletion vectors to t, and removes the vectors old, which the new ones replace.
 func MarkRows(ctx context.Context, t *table.Table, files, vectors, old []iceberg.DataFile) (table.Metadata, error) {
 	return withFiles(t, files, nil, func(tx *table.Transaction, files []iceberg.DataFile) error {
 		return tx.NewRowDelta(nil).AddRows(files...).AddDeletes(vectors...).RemoveDeletes(old...).Commit(ctx)

@@ -73,8 +73,8 @@ func (e Engine) Commit(do func(*table.Transaction) error) {
 	}
 }
 
-// MergeOnRead makes later deletes and upserts write delete files: position delete files in format version 2, and deletion vectors
-// in version 3.
+// MergeOnRead makes later deletes and upserts write delete files: position delete files in format version 2, and
+// deletion vectors in version 3.
 func (e Engine) MergeOnRead(version int) {
 	e.t.Helper()
 	e.Commit(func(tx *table.Transaction) error {
