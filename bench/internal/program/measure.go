@@ -25,6 +25,7 @@ type Usage struct {
 	Memory  int64        // largest sum of the memory peaks (VmHWM) of processes that ran at the same time, in bytes
 	Trace   [][2]float64 // pairs of a time in seconds and the memory of these processes in bytes
 	Stdout  string
+	Stderr  string
 }
 
 var (
@@ -65,7 +66,7 @@ func RunMeasured(ctx context.Context, timeout time.Duration, maxMemory int64, cm
 	close(done)
 	<-watched
 	u.CPU = (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds()
-	u.Stdout = out.String()
+	u.Stdout, u.Stderr = out.String(), problem.String()
 	switch {
 	case err == nil:
 		return u, nil
