@@ -165,9 +165,11 @@ class Check:
 
     def result(self):
         counts = np.bincount(np.concatenate([np.zeros(0, int), *self.ids]), minlength=self.data.sides[self.file])
+        group = mix(np.arange(len(counts))) % int(self.key[1:]) if self.job.startswith("split") else np.zeros(len(counts), int)
+        rows, present = np.bincount(group), np.bincount(group, counts > 0)
         return {
-            "rows": int(counts.sum()), "lost": int((counts == 0).sum()), "doubled": int((counts - 1).clip(0).sum()), "damaged": int(self.damaged),
-            "unsorted": self.unsorted, "files": self.files, "unreadable": self.unreadable,
+            "lost": int((counts == 0).sum()), "doubled": int((counts - 1).clip(0).sum()), "damaged": int(self.damaged), "unsorted": self.unsorted,
+            "files": self.files, "unreadable": self.unreadable, "incomplete": int(((present > 0) & (present < rows)).sum()),
         }  # fmt: skip
 
 

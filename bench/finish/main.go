@@ -205,7 +205,7 @@ func (b *bench) measure(ctx context.Context, t *tool, j job, limit int64, f *ben
 			f.Problem = "not measured: it does not finish otherwise"
 			return nil
 		}
-		if kill := time.Duration(0.8 * finished * float64(time.Second)); t.name == "dask" {
+		if kill := time.Duration(0.7 * finished * float64(time.Second)); t.name == "dask" {
 			defer time.AfterFunc(kill, killWorker).Stop()
 		} else {
 			timeout = kill
@@ -235,14 +235,15 @@ func (b *bench) measure(ctx context.Context, t *tool, j job, limit int64, f *ben
 	if runErr == nil {
 		if f.Problem = l.problem(); f.Problem == "" {
 			f.Runs = 1
+		} else if j.event != "" {
+			f.Problem = "exit code 0, " + f.Problem
 		}
 		return nil
 	}
-	f.Problem = "error"
-	if errors.Is(runErr, program.ErrTimeout) {
-		f.Problem = map[string]string{"kill": "killed", "full": "did not end in " + timeout.String()}[j.event]
+	f.Problem = l.left()
+	if j.event == "full" && errors.Is(runErr, program.ErrTimeout) {
+		f.Problem = "hangs, " + f.Problem
 	}
-	f.Problem += ", " + l.left()
 	return nil
 }
 
@@ -308,9 +309,9 @@ func reason(err error, stderr, work string) string {
 
 // ledger is what data.py found in a directory of outputs.
 type ledger struct {
-	Rows, Lost, Doubled, Damaged int64
-	Unsorted                     bool
-	Files, Unreadable            int64
+	Lost, Doubled, Damaged        int64 // rows
+	Unsorted                      bool
+	Files, Unreadable, Incomplete int64 // Incomplete is the number of keys of which only some rows are there
 }
 
 // problem says what is wrong with an output, or returns "".
@@ -333,5 +334,5 @@ func (l ledger) left() string {
 	if l.Files == 0 {
 		return "nothing left"
 	}
-	return fmt.Sprintf("%s files left, %s unreadable", humanize.Comma(l.Files), humanize.Comma(l.Unreadable))
+	return fmt.Sprintf("%s files left, %s broken", humanize.Comma(l.Files), humanize.Comma(l.Unreadable+l.Incomplete))
 }

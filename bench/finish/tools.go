@@ -28,7 +28,7 @@ memory = RuntimeEnvBuilder().with_temp_file_path(TMP).with_fair_spill_pool(int(M
 context = SessionContext(SessionConfig().with_target_partitions(2), memory)
 sql = lambda text: context.sql(text).collect()
 for name, file in zip("rlt", (RIGHT, LEFT, IN)): context.register_parquet(name, file)`
-	dask = `import dask, dask.dataframe as dd, distributed
+	dask = `import dask.dataframe as dd, distributed, pyarrow
 client = distributed.Client(n_workers=2, threads_per_worker=1, memory_limit=f"{int(MB) // 2}MiB", local_directory=TMP)
 read = dd.read_parquet`
 )
@@ -96,11 +96,11 @@ for setting in ("execution.target_partitions = 1", "execution.batch_size = 1024"
 		jobs: map[string]string{
 			"split":    `read(IN).to_parquet(OUT, write_index=False, partition_on=[KEY])`,
 			"sort":     `read(IN).sort_values(KEY).to_parquet(OUT, write_index=False)`,
-			"list":     `read(IN).groupby(KEY).text.agg(list, split_out=True).reset_index().to_parquet(OUT, write_index=False)`,
+			"list":     `read(IN).groupby(KEY).text.agg(list, split_out=True).reset_index().to_parquet(OUT, write_index=False, schema={"text": pyarrow.list_(pyarrow.string())})`,
 			"join":     `read(LEFT).merge(read(RIGHT), on="key").to_parquet(OUT, write_index=False)`,
 			"distinct": `read([LEFT, LEFT]).drop_duplicates(split_out=True).to_parquet(OUT, write_index=False)`,
 		},
-		advised: `import dask, dask.dataframe as dd
+		advised: `import dask, dask.dataframe as dd, pyarrow
 dask.config.set({"dataframe.shuffle.method": "disk", "temporary_directory": TMP, "scheduler": "threads", "num_workers": 2})
 read = lambda files: dd.read_parquet(files, blocksize="16MiB")`,
 		advisedJobs: map[string]string{"split": `read(IN).shuffle(KEY).to_parquet(OUT, write_index=False, partition_on=[KEY])`},
