@@ -66,7 +66,7 @@ type bench struct {
 }
 
 func main() {
-	b := &bench{bytes: 1_500_000_000, python: program.PeerPython("pytables"), seconds: map[string]float64{}, slow: map[string]string{}}
+	b := &bench{bytes: 1_200_000_000, python: program.PeerPython("pytables"), seconds: map[string]float64{}, slow: map[string]string{}}
 	var names, allJobs []string
 	for _, t := range tools {
 		names = append(names, t.name)
@@ -78,7 +78,7 @@ func main() {
 	selectedJobs := flag.String("jobs", strings.Join(allJobs, ","), "names of `jobs`, separated by commas")
 	selectedTools := flag.String("tools", strings.Join(names, ","), "names of `tools`, separated by commas")
 	limits := flag.String("limit", "1GiB,256MiB", "memory `limits`, separated by commas; full and kill use only the first")
-	flag.DurationVar(&b.timeout, "timeout", 90*time.Second, "stop a run that takes longer")
+	flag.DurationVar(&b.timeout, "timeout", time.Minute, "stop a run that takes longer")
 	flag.StringVar(&b.dir, "dir", filepath.Join(os.TempDir(), "bench-finish"), "`directory` for inputs, which are kept, and outputs")
 	flag.StringVar(&b.python, "python", b.python, "a Python that has DuckDB, polars, DataFusion, dask and partd")
 	flag.StringVar(&b.figures, "figures", "", "add the results to this `file`, in the format of docs/plots/draw")
